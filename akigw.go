@@ -1,0 +1,219 @@
+// Package akigw holds the words that every room of the gateway shares: keys,
+// objects, byte ranges, outcomes and the sentinel errors that callers decide
+// on. It knows S3's and HTTP's vocabulary and nothing else: no network, no
+// disk, no library beyond the standard one.
+//
+// What the words mean is written in docs/architecture.md. The rooms below
+// (gateway, tiers, admin, ...) import this package; it imports none of them.
+package akigw
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// MaxKeyBytes is the longest object key in bytes (S3: "Object key naming").
+const MaxKeyBytes = 1024
+
+// MaxObjectBytes is the largest body of one PutObject or UploadPart (5 GiB).
+const MaxObjectBytes = 5 << 30
+
+// Key names one object: a bucket and the key's bytes, exactly as the client
+// sent them after one round of percent-decoding. It is never a file path and
+// is never cleaned: "a//b", "../x" and "a/" are three ordinary keys.
+type Key struct {
+	Bucket string
+	Name   string
+}
+
+// String renders the key for people and logs. It is not a codec.
+func (k Key) String() string { return k.Bucket + "/" + strconv.Quote(k.Name) }
+
+// CheckKeyName returns ErrKeyTooLong for more than MaxKeyBytes bytes and
+// ErrInvalidKey for names that S3 cannot hold: invalid UTF-8 or a NUL.
+func CheckKeyName(name string) error {
+	switch {
+	case len(name) > MaxKeyBytes:
+		return ErrKeyTooLong
+	case !utf8.ValidString(name) || strings.IndexByte(name, 0) >= 0:
+		return ErrInvalidKey
+	}
+	return nil
+}
+
+// CheckBucketName applies S3's "General purpose bucket naming rules": 3 to 63
+// bytes of a-z, 0-9, "." and "-", first and last alphanumeric, no "..", not
+// formatted as an IP address, none of the reserved prefixes and suffixes. It
+// returns ErrInvalidBucketName or nil.
+func CheckBucketName(name string) error {
+	if len(name) < 3 || len(name) > 63 || !alphanumeric(name[0]) || !alphanumeric(name[len(name)-1]) {
+		return ErrInvalidBucketName
+	}
+	dotsOrDigits := true
+	for i := range len(name) {
+		c := name[i]
+		if !alphanumeric(c) && c != '-' && c != '.' || c == '.' && name[i-1] == '.' {
+			return ErrInvalidBucketName
+		}
+		dotsOrDigits = dotsOrDigits && (c == '.' || '0' <= c && c <= '9')
+	}
+	if dotsOrDigits && strings.Count(name, ".") == 3 {
+		return ErrInvalidBucketName
+	}
+	for _, prefix := range reservedPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return ErrInvalidBucketName
+		}
+	}
+	for _, suffix := range reservedSuffixes {
+		if strings.HasSuffix(name, suffix) {
+			return ErrInvalidBucketName
+		}
+	}
+	return nil
+}
+
+var (
+	reservedPrefixes = [...]string{"xn--", "sthree-"}
+	reservedSuffixes = [...]string{"-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"}
+)
+
+func alphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+
+// Object is what is known of one version of a key.
+type Object struct {
+	Key Key
+	// Generation is the number this gateway gave the version when it learned
+	// of it. Numbers rise; a higher one is newer knowledge.
+	Generation uint64
+	Size       int64 // bytes
+	// ETag is the entity tag with its quotes, as the upstream sent it.
+	ETag string
+	// LastModified is the upstream's Last-Modified, zero when not yet known.
+	LastModified time.Time
+	// Header holds the representation headers of the upstream's answer
+	// (Content-Type, x-amz-meta-*, x-amz-checksum-*, ...) with canonical
+	// names. It is shared by all readers and must not be changed. Nil means
+	// that they are not known yet (an object just written).
+	Header http.Header
+}
+
+// VersionID is the x-amz-version-id of the object, "" in an unversioned bucket.
+func (o *Object) VersionID() string { return first(o.Header["X-Amz-Version-Id"]) }
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// Outcome says where the bytes of an answer came from; it is the value of the
+// x-akigw-cache response header.
+type Outcome string
+
+// The outcomes. An answer that needed more than one tier is named after the
+// slowest of them.
+const (
+	Hot    Outcome = "hot"    // memory
+	Warm   Outcome = "warm"   // local disk
+	Cold   Outcome = "cold"   // the upstream, filling the cache on the way
+	Bypass Outcome = "bypass" // the upstream, past the cache
+)
+
+// Range is a resolved byte range: Length bytes from Start.
+type Range struct {
+	Start, Length int64
+}
+
+// End is the offset behind the last byte.
+func (r Range) End() int64 { return r.Start + r.Length }
+
+// ContentRange is the value of the Content-Range header (RFC 9110 §14.4) of a
+// 206 with this range of size bytes.
+func (r Range) ContentRange(size int64) string {
+	return "bytes " + strconv.FormatInt(r.Start, 10) + "-" + strconv.FormatInt(r.End()-1, 10) + "/" + strconv.FormatInt(size, 10)
+}
+
+// RangeSpec is one byte range of a Range header that is not yet resolved
+// against a size (RFC 9110 §14.1.2). The zero value is "the whole object".
+type RangeSpec struct {
+	set         bool
+	first, last int64 // last < 0: to the end. first < 0: the last `last` bytes.
+}
+
+// ParseRange reads a Range header as S3 does: what is not exactly one
+// syntactically valid bytes range (RFC 9110 §14.1.1) is ignored and gives the
+// whole object.
+func ParseRange(header string) RangeSpec {
+	spec, ok := strings.CutPrefix(header, "bytes=")
+	if !ok {
+		return RangeSpec{}
+	}
+	from, to, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	if !ok {
+		return RangeSpec{}
+	}
+	first, hasFirst, ok1 := parseOffset(from)
+	last, hasLast, ok2 := parseOffset(to)
+	switch {
+	case !ok1 || !ok2 || !hasFirst && !hasLast:
+		return RangeSpec{}
+	case !hasFirst:
+		return RangeSpec{set: true, first: -1, last: last}
+	case !hasLast:
+		return RangeSpec{set: true, first: first, last: -1}
+	case last < first:
+		return RangeSpec{}
+	}
+	return RangeSpec{set: true, first: first, last: last}
+}
+
+func parseOffset(s string) (n int64, present, ok bool) {
+	if s == "" {
+		return 0, false, true
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false, false
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil { // beyond int64: further than any object reaches
+		return 1<<63 - 1, true, true
+	}
+	return n, true, true
+}
+
+// Whole reports whether the whole object is asked for.
+func (r RangeSpec) Whole() bool { return !r.set }
+
+// Suffix returns the length of a "last n bytes" range.
+func (r RangeSpec) Suffix() (n int64, ok bool) { return r.last, r.set && r.first < 0 }
+
+// Bounds returns the offsets of a "first-last" range; last is -1 when it
+// reaches to the end. It is meaningless for a whole or a suffix range.
+func (r RangeSpec) Bounds() (first, last int64) { return r.first, r.last }
+
+// Resolve gives the range of an object of size bytes, or
+// ErrRangeNotSatisfiable (RFC 9110 §15.5.17, S3: InvalidRange).
+func (r RangeSpec) Resolve(size int64) (Range, error) {
+	switch {
+	case !r.set:
+		return Range{0, size}, nil
+	case r.first < 0:
+		if r.last == 0 || size == 0 {
+			return Range{}, ErrRangeNotSatisfiable
+		}
+		n := min(r.last, size)
+		return Range{size - n, n}, nil
+	case r.first >= size:
+		return Range{}, ErrRangeNotSatisfiable
+	case r.last < 0 || r.last >= size:
+		return Range{r.first, size - r.first}, nil
+	}
+	return Range{r.first, r.last - r.first + 1}, nil
+}

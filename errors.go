@@ -1,0 +1,29 @@
+package akigw
+
+import "errors"
+
+// Errors that callers decide on with errors.Is. They are mapped to S3 codes in
+// the gateway room and nowhere else.
+var (
+	// ErrInvalidBucketName: the name breaks S3's bucket naming rules.
+	ErrInvalidBucketName = errors.New("invalid bucket name")
+	// ErrInvalidKey: the key is not valid UTF-8 or contains a NUL.
+	ErrInvalidKey = errors.New("key is not valid UTF-8 or contains a NUL byte")
+	// ErrKeyTooLong: the key is longer than MaxKeyBytes.
+	ErrKeyTooLong = errors.New("key is longer than 1024 bytes")
+	// ErrRangeNotSatisfiable: no byte of the object lies in the range.
+	ErrRangeNotSatisfiable = errors.New("range not satisfiable")
+	// ErrNotModified: a condition of the request ends it with 304.
+	ErrNotModified = errors.New("not modified")
+	// ErrPreconditionFailed: a condition of the request ends it with 412.
+	ErrPreconditionFailed = errors.New("precondition failed")
+	// ErrUpstreamUnavailable: the upstream gave no answer (connection,
+	// timeout). What it did with the request is unknown.
+	ErrUpstreamUnavailable = errors.New("upstream unavailable")
+	// ErrShortBody: the upstream ended a body before its length.
+	ErrShortBody = errors.New("upstream body is shorter than announced")
+	// ErrChecksum: bytes do not have the checksum that belongs to them.
+	ErrChecksum = errors.New("checksum mismatch")
+	// ErrChanged: the object was replaced while it was being read.
+	ErrChanged = errors.New("object changed while it was read")
+)
