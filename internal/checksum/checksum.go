@@ -1,0 +1,96 @@
+// Package checksum knows S3's checksum algorithms: their header names, their
+// sizes and their hashes ("Checking object integrity" in the S3 user guide).
+package checksum
+
+import (
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"hash"
+	"hash/crc32"
+	"net/http"
+	"strings"
+
+	"github.com/minio/crc64nvme"
+)
+
+// Algorithm is one checksum algorithm of S3.
+type Algorithm struct {
+	// Name is S3's name: "CRC32C".
+	Name string
+	// Header is the canonical header that carries a value: "X-Amz-Checksum-Crc32c".
+	Header string
+	// New starts a computation.
+	New func() hash.Hash
+	// Size is the length of a digest in bytes.
+	Size int
+}
+
+// Algorithms are all of them, the fastest first.
+var Algorithms = []Algorithm{
+	{"CRC64NVME", "X-Amz-Checksum-Crc64nvme", func() hash.Hash { return crc64nvme.New() }, 8},
+	{"CRC32C", "X-Amz-Checksum-Crc32c", func() hash.Hash { return crc32.New(castagnoli) }, 4},
+	{"CRC32", "X-Amz-Checksum-Crc32", func() hash.Hash { return crc32.NewIEEE() }, 4},
+	{"SHA256", "X-Amz-Checksum-Sha256", sha256.New, 32},
+	{"SHA1", "X-Amz-Checksum-Sha1", sha1.New, 20},
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ByHeader finds the algorithm of a header or trailer name in any case.
+func ByHeader(name string) (Algorithm, bool) {
+	for _, a := range Algorithms {
+		if strings.EqualFold(a.Header, name) {
+			return a, true
+		}
+	}
+	return Algorithm{}, false
+}
+
+// Parse decodes a header's value and checks its length.
+func (a Algorithm) Parse(value string) ([]byte, bool) {
+	raw, err := base64.StdEncoding.DecodeString(value)
+	return raw, err == nil && len(raw) == a.Size
+}
+
+// EncodedLen is the length of a value in a header, in bytes.
+func (a Algorithm) EncodedLen() int { return base64.StdEncoding.EncodedLen(a.Size) }
+
+// Digest is a running computation and the value it has to give.
+type Digest struct {
+	hash.Hash
+	Want []byte
+}
+
+// OK reports whether the bytes written so far have the wanted digest.
+func (d *Digest) OK() bool { return string(d.Sum(nil)) == string(d.Want) }
+
+// OfObject picks what an object's whole body can be verified with: a
+// full-object checksum among its headers or, if md5ETag says that the upstream
+// makes such ETags, the MD5 in its ETag. It returns nil if there is nothing: a
+// multipart ETag, a composite checksum and the ETag of an object encrypted
+// with a KMS or customer key are not digests of the body.
+func OfObject(h http.Header, md5ETag bool) *Digest {
+	if h.Get("X-Amz-Checksum-Type") != "COMPOSITE" {
+		for _, a := range Algorithms {
+			if want, ok := a.Parse(h.Get(a.Header)); ok {
+				return &Digest{a.New(), want}
+			}
+		}
+	}
+	encryption := h.Get("X-Amz-Server-Side-Encryption")
+	if !md5ETag || encryption != "" && encryption != "AES256" || h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != "" {
+		return nil
+	}
+	if want, ok := md5OfETag(h.Get("Etag")); ok {
+		return &Digest{md5.New(), want}
+	}
+	return nil
+}
+
+func md5OfETag(etag string) ([]byte, bool) {
+	sum, err := hex.DecodeString(strings.Trim(etag, `"`))
+	return sum, err == nil && len(sum) == md5.Size
+}

@@ -1,0 +1,82 @@
+// Package s3err is the one place where S3's error codes, statuses and messages
+// are written down. The verifier returns these errors, the gateway maps every
+// other error to one of them, and only the gateway writes them to a client.
+package s3err
+
+import "net/http"
+
+// Error is an error as an S3 client sees it ("Error responses" in the Amazon
+// S3 API reference). Values are immutable; With and About return copies.
+type Error struct {
+	Code    string
+	Status  int
+	Message string
+	// Detail holds further elements of the error document in order, such as
+	// {"ArgumentName", "partNumber"}.
+	Detail [][2]string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Is makes errors.Is compare codes, so that a copy with another message is
+// still the same error.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// With returns a copy with another message.
+func (e *Error) With(message string) *Error {
+	c := *e
+	c.Message = message
+	return &c
+}
+
+// About returns a copy with one more detail element.
+func (e *Error) About(name, value string) *Error {
+	c := *e
+	c.Detail = append(c.Detail[:len(c.Detail):len(c.Detail)], [2]string{name, value})
+	return &c
+}
+
+// The errors that the gateway itself can answer. The upstream's own errors are
+// passed on as they came.
+var (
+	AccessDenied                 = &Error{"AccessDenied", http.StatusForbidden, "Access Denied", nil}
+	AuthorizationHeaderMalformed = &Error{"AuthorizationHeaderMalformed", http.StatusBadRequest, "The authorization header that you provided is not valid.", nil}
+	AuthorizationQueryParameters = &Error{"AuthorizationQueryParametersError", http.StatusBadRequest, "The authorization query parameters that you provided are not valid.", nil}
+	BadDigest                    = &Error{"BadDigest", http.StatusBadRequest, "The Content-MD5 or checksum value that you specified did not match what the server received.", nil}
+	EntityTooLarge               = &Error{"EntityTooLarge", http.StatusBadRequest, "Your proposed upload exceeds the maximum allowed object size.", nil}
+	ExpiredToken                 = &Error{"ExpiredToken", http.StatusBadRequest, "The provided token has expired.", nil}
+	IncompleteBody               = &Error{"IncompleteBody", http.StatusBadRequest, "You did not provide the number of bytes specified by the Content-Length HTTP header.", nil}
+	InternalError                = &Error{"InternalError", http.StatusInternalServerError, "We encountered an internal error. Please try again.", nil}
+	InvalidAccessKeyID           = &Error{"InvalidAccessKeyId", http.StatusForbidden, "The AWS Access Key Id you provided does not exist in our records.", nil}
+	InvalidArgument              = &Error{"InvalidArgument", http.StatusBadRequest, "Invalid Argument", nil}
+	InvalidBucketName            = &Error{"InvalidBucketName", http.StatusBadRequest, "The specified bucket is not valid.", nil}
+	InvalidDigest                = &Error{"InvalidDigest", http.StatusBadRequest, "The Content-MD5 you specified is not valid.", nil}
+	InvalidPart                  = &Error{"InvalidPart", http.StatusBadRequest, "One or more of the specified parts could not be found. The part might not have been uploaded, or the specified entity tag might not have matched the part's entity tag.", nil}
+	InvalidPartOrder             = &Error{"InvalidPartOrder", http.StatusBadRequest, "The list of parts was not in ascending order. The parts list must be specified in order by part number.", nil}
+	InvalidRange                 = &Error{"InvalidRange", http.StatusRequestedRangeNotSatisfiable, "The requested range is not satisfiable", nil}
+	InvalidRequest               = &Error{"InvalidRequest", http.StatusBadRequest, "The request is not valid.", nil}
+	InvalidToken                 = &Error{"InvalidToken", http.StatusBadRequest, "The provided token is malformed or otherwise not valid.", nil}
+	InvalidURI                   = &Error{"InvalidURI", http.StatusBadRequest, "Couldn't parse the specified URI.", nil}
+	KeyTooLong                   = &Error{"KeyTooLongError", http.StatusBadRequest, "Your key is too long", nil}
+	MalformedTrailer             = &Error{"MalformedTrailerError", http.StatusBadRequest, "The request contained trailing data that was not well-formed or did not conform to our published schema.", nil}
+	MalformedXML                 = &Error{"MalformedXML", http.StatusBadRequest, "The XML you provided was not well-formed or did not validate against our published schema.", nil}
+	MetadataTooLarge             = &Error{"MetadataTooLarge", http.StatusBadRequest, "Your metadata headers exceed the maximum allowed metadata size.", nil}
+	MethodNotAllowed             = &Error{"MethodNotAllowed", http.StatusMethodNotAllowed, "The specified method is not allowed against this resource.", nil}
+	MissingContentLength         = &Error{"MissingContentLength", http.StatusLengthRequired, "You must provide the Content-Length HTTP header.", nil}
+	MissingSecurityHeader        = &Error{"MissingSecurityHeader", http.StatusBadRequest, "Your request is missing a required header.", nil}
+	NoSuchKey                    = &Error{"NoSuchKey", http.StatusNotFound, "The specified key does not exist.", nil}
+	NotImplemented               = &Error{"NotImplemented", http.StatusNotImplemented, "A header or query you provided implies functionality that is not implemented.", nil}
+	NotModified                  = &Error{"NotModified", http.StatusNotModified, "Not Modified", nil}
+	PreconditionFailed           = &Error{"PreconditionFailed", http.StatusPreconditionFailed, "At least one of the pre-conditions you specified did not hold", nil}
+	RequestHeaderSectionTooLarge = &Error{"RequestHeaderSectionTooLarge", http.StatusBadRequest, "Your request header section exceeds the maximum allowed size.", nil}
+	RequestTimeTooSkewed         = &Error{"RequestTimeTooSkewed", http.StatusForbidden, "The difference between the request time and the current time is too large.", nil}
+	ServiceUnavailable           = &Error{"ServiceUnavailable", http.StatusServiceUnavailable, "Service is unable to handle request.", nil}
+	SignatureDoesNotMatch        = &Error{"SignatureDoesNotMatch", http.StatusForbidden, "The request signature we calculated does not match the signature you provided. Check your key and signing method.", nil}
+	SlowDown                     = &Error{"SlowDown", http.StatusServiceUnavailable, "Please reduce your request rate.", nil}
+	TooManyBuckets               = &Error{"TooManyBuckets", http.StatusBadRequest, "You have attempted to create more buckets than allowed.", nil}
+	ContentSHA256Mismatch        = &Error{"XAmzContentSHA256Mismatch", http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil}
+)

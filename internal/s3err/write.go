@@ -1,0 +1,47 @@
+package s3err
+
+import (
+	"bytes"
+	"encoding/xml"
+	"net/http"
+	"strconv"
+)
+
+// Write answers a request with e as S3 does: an Error document with the
+// resource and the ids, and no body for HEAD and 304. Headers that are set on
+// w stay.
+func Write(w http.ResponseWriter, r *http.Request, e *Error, requestID, hostID string) {
+	if e.Status == http.StatusNotModified {
+		w.WriteHeader(e.Status)
+		return
+	}
+	body := document(e, r.URL.EscapedPath(), requestID, hostID)
+	h := w.Header()
+	h.Set("Content-Type", "application/xml")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if e.Status == http.StatusServiceUnavailable && h.Get("Retry-After") == "" {
+		h.Set("Retry-After", "1")
+	}
+	if r.Method == http.MethodHead {
+		w.WriteHeader(e.Status)
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(body) // a client that has gone does not read its error
+}
+
+func document(e *Error, resource, requestID, hostID string) []byte {
+	var b bytes.Buffer
+	b.WriteString(xml.Header)
+	b.WriteString("<Error>")
+	fields := append([][2]string{{"Code", e.Code}, {"Message", e.Message}}, e.Detail...)
+	fields = append(fields, [2]string{"Resource", resource}, [2]string{"RequestId", requestID}, [2]string{"HostId", hostID})
+	for _, f := range fields {
+		b.WriteString("<" + f[0] + ">")
+		_ = xml.EscapeText(&b, []byte(f[1])) // a buffer does not fail
+		b.WriteString("</" + f[0] + ">")
+	}
+	b.WriteString("</Error>")
+	return b.Bytes()
+}
