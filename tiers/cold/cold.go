@@ -1,0 +1,338 @@
+// Package cold is the coldest tier: the upstream S3 service. It owns the one
+// pooled transport, builds every upstream request anew from parsed fields,
+// signs it at the moment it is sent, and watches that answers arrive and keep
+// flowing.
+//
+// It never follows redirects, never dials another host than the configured
+// one, and never retries a request whose outcome is unknown. It does not
+// interpret answers: status, headers and body are the caller's to read.
+package cold
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
+	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"github.com/akidb/akigw"
+)
+
+// Config names the upstream. Keys of the configuration file: [upstream].
+type Config struct {
+	URL       string `toml:"url" env:"AKIGW_UPSTREAM" help:"endpoint of the S3 service behind the gateway; empty starts the embedded trial upstream"`
+	AccessKey string `toml:"access_key" help:"access key id for the upstream"`
+	SecretKey string `toml:"secret_key" secret:"true" help:"secret access key for the upstream"`
+	Region    string `toml:"region" help:"region to sign upstream requests for"`
+	// TrailingChecksums sends a client's trailing checksum on as a trailer.
+	// Off for an upstream that rejects aws-chunked bodies: then the gateway
+	// alone verifies it.
+	TrailingChecksums bool `toml:"trailing_checksums" help:"pass trailing checksums of large uploads on to the upstream; switch off for a service that rejects them"`
+}
+
+// PoolConfig bounds the connection pool: [storage.connection_pool].
+type PoolConfig struct {
+	PoolSize        int `toml:"pool_size" help:"idle upstream connections that are kept open"`
+	IdleTimeoutSecs int `toml:"idle_timeout_secs" help:"seconds after which an idle upstream connection is closed"`
+}
+
+// Check reports every impossible value by its key.
+func (c *Config) Check(report func(key, problem string)) {
+	if c.URL != "" {
+		u, err := url.Parse(c.URL)
+		switch {
+		case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+			report("url", "must be http://HOST[:PORT] or https://HOST[:PORT]")
+		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
+			report("url", "must not have a path, a query or credentials")
+		}
+		if c.AccessKey == "" {
+			report("access_key", "is needed with upstream.url (AKIGW_UPSTREAM_ACCESS_KEY)")
+		}
+		if c.SecretKey == "" {
+			report("secret_key", "is needed with upstream.url (AKIGW_UPSTREAM_SECRET_KEY)")
+		}
+	}
+	if c.Region == "" {
+		report("region", "must not be empty")
+	}
+}
+
+// Check reports every impossible value by its key.
+func (c *PoolConfig) Check(report func(key, problem string)) {
+	if c.PoolSize < 1 || c.PoolSize > 10000 {
+		report("pool_size", "must be 1 to 10000")
+	}
+	if c.IdleTimeoutSecs < 1 || c.IdleTimeoutSecs > 3600 {
+		report("idle_timeout_secs", "must be 1 to 3600")
+	}
+}
+
+const (
+	dialTimeout = 5 * time.Second
+	// readAnswer is how long a read may wait for the first byte of an answer.
+	readAnswer = 30 * time.Second
+	// writeAnswer is the same for a write, counted from its last body byte:
+	// completing a large multipart upload takes minutes.
+	writeAnswer = 10 * time.Minute
+	// bodyIdle is how long a body may stand still in either direction.
+	bodyIdle = 60 * time.Second
+)
+
+// Upstream sends signed requests to one S3 endpoint. All methods may be called
+// from any goroutine.
+type Upstream struct {
+	config    Config
+	base      url.URL
+	transport http.RoundTripper
+	closeIdle func()
+}
+
+// New builds an Upstream. wrap, if not nil, is put around the transport; it is
+// where tests and the fault layer stand.
+func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.RoundTripper) (*Upstream, error) {
+	base, err := url.Parse(config.URL)
+	if err != nil {
+		return nil, fmt.Errorf("upstream.url: %w", err)
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	allowed := base.Host
+	if base.Port() == "" {
+		allowed = net.JoinHostPort(base.Hostname(), map[string]string{"http": "80", "https": "443"}[base.Scheme])
+	}
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if address != allowed {
+				return nil, fmt.Errorf("refusing to dial %s: the upstream is %s", address, allowed)
+			}
+			return dialer.DialContext(ctx, network, address)
+		},
+		MaxIdleConns:        pool.PoolSize,
+		MaxIdleConnsPerHost: pool.PoolSize,
+		IdleConnTimeout:     time.Duration(pool.IdleTimeoutSecs) * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(pool.PoolSize)},
+		DisableCompression:  true,
+		WriteBufferSize:     64 << 10,
+		ReadBufferSize:      64 << 10,
+	}
+	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.CloseIdleConnections}
+	if wrap != nil {
+		u.transport = wrap(t)
+	}
+	return u, nil
+}
+
+// Close closes idle connections. Requests under way go on.
+func (u *Upstream) Close() error {
+	u.closeIdle()
+	return nil
+}
+
+// Request is one S3 request, in parsed form.
+type Request struct {
+	// Op is the S3 API name, for metrics: "GetObject".
+	Op     string
+	Method string
+	Key    akigw.Key // an empty Bucket addresses the service, an empty Name the bucket
+	Query  url.Values
+	// Header is sent as it is, plus what signing adds. Do takes it over.
+	Header http.Header
+	// Body is sent once; Length is its exact length. A nil Body is empty.
+	Body   io.Reader
+	Length int64
+	// SHA256 is the hex digest of the body when it is known.
+	SHA256 string
+	// Trailer announces trailing headers by name; its values must be set by
+	// the time Body returns io.EOF. Values of TrailerLength bytes are
+	// reserved in the announced length.
+	Trailer http.Header
+}
+
+// ResponseError is an upstream answer that is not a success. Its body has been
+// read (up to 64 KiB) so that it can be passed on.
+type ResponseError struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Error implements error.
+func (e *ResponseError) Error() string { return "upstream answered " + strconv.Itoa(e.Status) }
+
+// NewResponseError reads and closes resp's body.
+func NewResponseError(resp *http.Response) *ResponseError {
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // a cut error text is still the error
+	return &ResponseError{Status: resp.StatusCode, Header: resp.Header, Body: body}
+}
+
+// Do sends a request and returns the answer, whatever its status; the caller
+// closes the body. The error wraps akigw.ErrUpstreamUnavailable when there was
+// no answer, unless ctx ended it.
+func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watch := &watchdog{cancel: cancel}
+	wait := writeAnswer
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		wait = readAnswer
+	}
+	req := u.build(ctx, r, watch, wait)
+	metrics.GetOrCreateCounter(`akigw_cold_requests_total{op="` + r.Op + `"}`).Inc()
+	watch.start(wait)
+	resp, err := u.transport.RoundTrip(req)
+	watch.stop()
+	if err != nil {
+		cancel(nil)
+		metrics.GetOrCreateCounter(`akigw_cold_errors_total{op="` + r.Op + `"}`).Inc()
+		if cause := context.Cause(ctx); cause != nil && cause != context.Canceled {
+			err = cause
+		}
+		return nil, fmt.Errorf("%w: %s %s: %w", akigw.ErrUpstreamUnavailable, r.Op, r.Key, err)
+	}
+	metrics.GetOrCreateCounter(`akigw_cold_responses_total{op="` + r.Op + `",status="` + strconv.Itoa(resp.StatusCode) + `"}`).Inc()
+	resp.Body = &answerBody{ReadCloser: resp.Body, watch: watch}
+	return resp, nil
+}
+
+var (
+	bytesSent     = metrics.NewCounter("akigw_cold_sent_bytes_total")
+	bytesReceived = metrics.NewCounter("akigw_cold_received_bytes_total")
+)
+
+// build makes the HTTP request. Nothing of the client's request is in it that
+// is not a field of r.
+func (u *Upstream) build(ctx context.Context, r *Request, watch *watchdog, answer time.Duration) *http.Request {
+	target := u.base
+	target.Path = "/" + r.Key.Bucket
+	if r.Key.Name != "" {
+		target.Path += "/" + r.Key.Name
+	}
+	target.RawPath = s3utils.EncodePath(target.Path) // the signer's own encoding: signed path = sent path
+	target.RawQuery = r.Query.Encode()
+	header := r.Header
+	if header == nil {
+		header = http.Header{}
+	}
+	header.Set("User-Agent", "akigw")
+	header.Set("Accept-Encoding", "identity")
+	req := (&http.Request{Method: r.Method, URL: &target, Host: target.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	if r.Body != nil && r.Length > 0 {
+		req.Body = io.NopCloser(&requestBody{body: r.Body, watch: watch, answer: answer})
+		req.ContentLength = r.Length
+		if seeker, ok := r.Body.(io.ReadSeeker); ok { // replayable on a connection that turned out dead
+			req.GetBody = func() (io.ReadCloser, error) {
+				_, err := seeker.Seek(0, io.SeekStart)
+				return io.NopCloser(&requestBody{body: seeker, watch: watch, answer: answer}), err
+			}
+		}
+	}
+	return u.sign(req, r)
+}
+
+// sign signs at send time. A body with trailers goes out aws-chunked: with
+// chunk signatures over plain HTTP, without over TLS.
+func (u *Upstream) sign(req *http.Request, r *Request) *http.Request {
+	c := u.config
+	if len(r.Trailer) == 0 || !u.TrailingChecksums() {
+		sum := r.SHA256
+		switch {
+		case r.Length == 0 || r.Body == nil:
+			sum = emptySHA256
+		case sum == "":
+			sum = "UNSIGNED-PAYLOAD"
+		}
+		req.Header.Set("X-Amz-Content-Sha256", sum)
+		return signer.SignV4(*req, c.AccessKey, c.SecretKey, "", c.Region)
+	}
+	if u.base.Scheme == "https" {
+		req.Header.Set("X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+		return signer.SignV4Trailer(*req, c.AccessKey, c.SecretKey, "", c.Region, r.Trailer)
+	}
+	req.Trailer = r.Trailer
+	return signer.StreamingSignV4(req, c.AccessKey, c.SecretKey, "", c.Region, r.Length, time.Now().UTC(), newSHA256())
+}
+
+// TrailingChecksums reports whether Request.Trailer is sent.
+func (u *Upstream) TrailingChecksums() bool { return u.config.TrailingChecksums }
+
+const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// watchdog cancels a request that stands still. It is armed by start, rearmed
+// by every piece of progress and disarmed by stop.
+type watchdog struct {
+	cancel context.CancelCauseFunc
+	timer  atomic.Pointer[time.Timer]
+}
+
+type stalled time.Duration
+
+func (s stalled) Error() string {
+	return "no progress for " + time.Duration(s).String()
+}
+
+func (w *watchdog) start(d time.Duration) {
+	if t := w.timer.Load(); t != nil {
+		t.Reset(d)
+		return
+	}
+	w.timer.Store(time.AfterFunc(d, func() { w.cancel(stalled(d)) }))
+}
+
+func (w *watchdog) stop() {
+	if t := w.timer.Load(); t != nil {
+		t.Stop()
+	}
+}
+
+// requestBody counts and watches what is sent. Waiting for the client's next
+// bytes is the client's time: the watchdog sleeps meanwhile.
+type requestBody struct {
+	body   io.Reader
+	watch  *watchdog
+	answer time.Duration
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.watch.stop()
+	n, err := b.body.Read(p)
+	bytesSent.Add(n)
+	if err == nil {
+		b.watch.start(bodyIdle)
+	} else {
+		b.watch.start(b.answer)
+	}
+	return n, err
+}
+
+// answerBody counts and watches what is received, and releases the request's
+// context when it is closed.
+type answerBody struct {
+	io.ReadCloser
+	watch *watchdog
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	b.watch.start(bodyIdle)
+	n, err := b.ReadCloser.Read(p)
+	b.watch.stop()
+	bytesReceived.Add(n)
+	return n, err
+}
+
+func (b *answerBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.watch.stop()
+	b.watch.cancel(nil)
+	return err
+}

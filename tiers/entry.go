@@ -1,0 +1,196 @@
+package tiers
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/akidb/akigw"
+)
+
+// entry is the catalog's record of one object: what is known of it, and its
+// bytes when they are few. It is immutable once it has been published.
+type entry struct {
+	akigw.Object
+	// blocks names the run of blocks that holds the bytes. It differs from
+	// the generation, because a new generation can be new knowledge of the
+	// same bytes.
+	blocks uint64
+	// body holds the bytes of a small object; nil means that they are in
+	// blocks or not here.
+	body []byte
+	// validated is when the upstream last confirmed the object.
+	validated time.Time
+	// run is the run of the gateway that published the entry.
+	run uint64
+}
+
+// known reports whether the representation headers are known. After a PUT they
+// are not: the upstream alone says what Last-Modified is.
+func (e *entry) known() bool { return e.Header != nil }
+
+// same reports whether o is the version that e holds the bytes of. The ETag
+// alone is not enough: the same bytes can be put again with other metadata.
+func (e *entry) same(o *akigw.Object) bool {
+	return e.ETag == o.ETag && e.Size == o.Size && e.VersionID() == o.VersionID() && e.LastModified.Equal(o.LastModified)
+}
+
+func (e *entry) inline(smallBytes int64) bool { return e.Size <= smallBytes }
+
+// weight is the memory that an entry takes, roughly.
+func (e *entry) weight() int {
+	n := 512 + len(e.Key.Bucket) + len(e.Key.Name) + len(e.body)
+	for name, values := range e.Header {
+		n += 64 + len(name)
+		for _, v := range values {
+			n += 16 + len(v)
+		}
+	}
+	return n
+}
+
+// entryVersion is the first byte of an encoded entry; docs/architecture.md
+// describes the format.
+const entryVersion = 1
+
+var errEntry = errors.New("malformed catalog entry")
+
+// appendEntry encodes all of e but its key.
+func appendEntry(b []byte, e *entry) []byte {
+	b = append(b, entryVersion)
+	b = binary.AppendUvarint(b, e.Generation)
+	b = binary.AppendUvarint(b, e.blocks)
+	b = binary.AppendUvarint(b, e.run)
+	b = binary.AppendUvarint(b, uint64(e.Size))
+	b = binary.AppendVarint(b, unixNano(e.validated))
+	b = binary.AppendVarint(b, unixNano(e.LastModified))
+	b = appendString(b, e.ETag)
+	b = appendFlag(b, e.known())
+	b = binary.AppendUvarint(b, uint64(len(e.Header)))
+	names := make([]string, 0, len(e.Header))
+	for name := range e.Header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		b = appendString(b, name)
+		b = binary.AppendUvarint(b, uint64(len(e.Header[name])))
+		for _, value := range e.Header[name] {
+			b = appendString(b, value)
+		}
+	}
+	b = appendFlag(b, e.body != nil)
+	return append(b, e.body...)
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendFlag(b []byte, flag bool) []byte {
+	if flag {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// unixNano keeps the zero time, which has no UnixNano.
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromUnixNano(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+// decodeEntry decodes what appendEntry wrote for key. The entry keeps b.
+func decodeEntry(key akigw.Key, b []byte) (*entry, error) {
+	d := decoder{b: b}
+	if d.byte() != entryVersion {
+		return nil, errEntry
+	}
+	e := &entry{Object: akigw.Object{Key: key, Generation: d.uvarint()}}
+	e.blocks, e.run, e.Size = d.uvarint(), d.uvarint(), int64(d.uvarint())
+	e.validated, e.LastModified = fromUnixNano(d.varint()), fromUnixNano(d.varint())
+	e.ETag = d.string()
+	known := d.byte() == 1
+	if n := d.uvarint(); known && n <= uint64(len(d.b)) {
+		e.Header = make(http.Header, n)
+		for range n {
+			name := d.string()
+			count := d.uvarint()
+			for i := uint64(0); i < count && !d.bad; i++ {
+				e.Header[name] = append(e.Header[name], d.string())
+			}
+		}
+	} else if n > 0 {
+		return nil, errEntry
+	}
+	if d.byte() == 1 {
+		e.body = d.b
+	}
+	if d.bad || e.Size < 0 || e.body != nil && int64(len(e.body)) != e.Size {
+		return nil, errEntry
+	}
+	return e, nil
+}
+
+// decoder reads from b; after the first mistake it is bad and reads zeros.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) fail() {
+	d.bad = true
+	d.b = nil
+}
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.fail()
+		return 0
+	}
+	v := d.b[0]
+	d.b = d.b[1:]
+	return v
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	if n > uint64(len(d.b)) {
+		d.fail()
+		return ""
+	}
+	s := string(d.b[:n])
+	d.b = d.b[n:]
+	return s
+}

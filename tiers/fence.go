@@ -1,0 +1,130 @@
+package tiers
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	"github.com/akidb/akigw"
+)
+
+// fence keeps old knowledge from coming back. Every fill takes its generation
+// before it asks the upstream; every write raises the key's floor before its
+// upstream call and again after. An entry at or below the floor is dead: it is
+// not published, and not read if it was published a moment too early.
+//
+// A key is remembered only while something is under way for it.
+type fence struct {
+	next   atomic.Uint64 // the last generation given out
+	seed   maphash.Seed
+	shards [256]fenceShard
+}
+
+type fenceShard struct {
+	mu   sync.Mutex
+	keys map[akigw.Key]*fencedKey // guarded by mu
+}
+
+type fencedKey struct {
+	users  int    // fills and writes under way
+	floor  uint64 // generations up to this one are dead
+	writes int    // writes under way
+	starts uint64 // writes ever started while remembered
+}
+
+func newFence(first uint64) *fence {
+	f := &fence{seed: maphash.MakeSeed()}
+	f.next.Store(first)
+	for i := range f.shards {
+		f.shards[i].keys = make(map[akigw.Key]*fencedKey)
+	}
+	return f
+}
+
+func (f *fence) shard(key akigw.Key) *fenceShard {
+	return &f.shards[maphash.Comparable(f.seed, key)%uint64(len(f.shards))]
+}
+
+func (f *fence) generation() uint64 { return f.next.Add(1) }
+
+// enter remembers key until leave, and gives out a generation for it.
+func (f *fence) enter(key akigw.Key) uint64 {
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.get(key).users++
+	return f.generation()
+}
+
+func (f *fence) leave(key akigw.Key) {
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release(key)
+}
+
+// alive reports whether an entry of this generation may be used.
+func (f *fence) alive(key akigw.Key, generation uint64) bool {
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[key]
+	return k == nil || generation > k.floor
+}
+
+// write is one write under way.
+type write struct {
+	fence *fence
+	key   akigw.Key
+	alone bool   // no other write was under way when it started
+	start uint64 // its number among the key's writes
+}
+
+// beginWrite raises the floor. The caller drops what is cached and then calls
+// the upstream.
+func (f *fence) beginWrite(key akigw.Key) *write {
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.get(key)
+	k.users++
+	k.starts++
+	w := &write{fence: f, key: key, alone: k.writes == 0, start: k.starts}
+	k.writes++
+	k.floor = f.generation()
+	return w
+}
+
+// done raises the floor again, after the upstream answered. The generation
+// that it returns is above the floor; settled tells whether no other write
+// overlapped this one, so that what was written is known to be what the key
+// holds. The caller then publishes or drops, and calls leave.
+func (w *write) done() (generation uint64, settled bool) {
+	s := w.fence.shard(w.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[w.key]
+	k.writes--
+	k.floor = w.fence.generation()
+	return w.fence.generation(), w.alone && k.starts == w.start
+}
+
+func (w *write) leave() { w.fence.leave(w.key) }
+
+// get and release need mu.
+func (s *fenceShard) get(key akigw.Key) *fencedKey {
+	k := s.keys[key]
+	if k == nil {
+		k = &fencedKey{}
+		s.keys[key] = k
+	}
+	return k
+}
+
+func (s *fenceShard) release(key akigw.Key) {
+	k := s.keys[key]
+	k.users--
+	if k.users == 0 {
+		delete(s.keys, key)
+	}
+}

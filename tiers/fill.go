@@ -1,0 +1,447 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/checksum"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+const (
+	// window is the number of blocks that a fill runs ahead of its fastest
+	// reader, and keeps for those close behind.
+	window = 4
+	// finishBlocks is how much may be missing for a fill to go on when its
+	// last reader has left.
+	finishBlocks = 32
+	// runBlocks is the longest run of missing blocks that one upstream range
+	// fetches for a known object.
+	runBlocks = 256
+)
+
+// errAbandoned ends a fill whose last reader left.
+var errAbandoned = errors.New("no reader left")
+
+// ErrUncacheable: the upstream's answer has no strong ETag or no length, so
+// that the object can only be passed through.
+var ErrUncacheable = errors.New("object cannot be cached")
+
+// fill is one upstream GET that brings blocks in, for everybody who waits for
+// them. It runs on its own goroutine under its own context; its readers come
+// and go. An opening fill does not know the object yet and learns it from the
+// answer; the others fetch missing blocks of a known object.
+type fill struct {
+	store  *Store
+	key    akigw.Key
+	cancel context.CancelFunc
+	// ready is closed when entry is known or the fill has failed.
+	ready chan struct{}
+
+	mu      sync.Mutex
+	entry   *entry
+	next    int64            // the first block that has not arrived
+	end     int64            // the first block behind the fill
+	recent  map[int64][]byte // the last blocks that arrived
+	wanted  int64            // the furthest block that a reader asked for
+	readers int
+	given   bool // cancelled because the last reader left
+	ended   bool
+	err     error
+	moved   chan struct{} // closed and replaced at each change of the above
+}
+
+func (s *Store) newFill(key akigw.Key) (*fill, context.Context) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	return &fill{store: s, key: key, cancel: cancel, ready: make(chan struct{}), readers: 1, wanted: -1,
+		recent: make(map[int64][]byte, window+1), moved: make(chan struct{})}, ctx
+}
+
+// notify needs mu.
+func (f *fill) notify() {
+	close(f.moved)
+	f.moved = make(chan struct{})
+}
+
+// detach takes a reader away. A fill without readers ends, unless little is
+// missing.
+func (f *fill) detach() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.readers--
+	if f.readers == 0 {
+		if f.entry == nil || f.end-f.next > finishBlocks {
+			f.given = true
+			f.cancel()
+		}
+		f.notify()
+	}
+}
+
+// block waits for block n. ok is false if n has already left the window.
+func (f *fill) block(ctx context.Context, n int64) (data []byte, ok bool, err error) {
+	for {
+		f.mu.Lock()
+		data, here := f.recent[n]
+		passed, ended, err, moved := n < f.next, f.ended, f.err, f.moved
+		if f.wanted < n {
+			f.wanted = n
+			f.notify()
+			moved = f.moved
+		}
+		f.mu.Unlock()
+		switch {
+		case here:
+			return data, true, nil
+		case err != nil && !passed:
+			return nil, false, err
+		case passed || ended:
+			return nil, false, nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
+	}
+}
+
+// room waits until block n is not too far ahead of the readers. Without
+// readers there is nobody to wait for.
+func (f *fill) room(ctx context.Context, n int64) error {
+	for {
+		f.mu.Lock()
+		ok, moved := f.readers == 0 || n <= f.wanted+window, f.moved
+		f.mu.Unlock()
+		if ok {
+			return ctx.Err()
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// arrived hands block n to the readers.
+func (f *fill) arrived(n int64, data []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.recent[n] = data
+	delete(f.recent, n-window-1)
+	f.next = n + 1
+	f.notify()
+}
+
+// open publishes what the answer says about the object.
+func (f *fill) open(e *entry, first, end int64) {
+	f.mu.Lock()
+	f.entry, f.next, f.end = e, first, end
+	f.wanted = max(f.wanted, first)
+	f.mu.Unlock()
+	close(f.ready)
+}
+
+// finish ends the fill for all readers.
+func (f *fill) finish(err error) {
+	f.cancel()
+	f.mu.Lock()
+	f.ended, f.err = true, err
+	f.notify()
+	f.mu.Unlock()
+	select {
+	case <-f.ready:
+	default:
+		close(f.ready)
+	}
+}
+
+// join returns the fill that will learn what key holds, and whether this call
+// started it. The caller must detach from it.
+func (s *Store) join(key akigw.Key, spec akigw.RangeSpec) (f *fill, leader bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.openings[key]; f != nil && f.attach() {
+		return f, false
+	}
+	f, ctx := s.newFill(key)
+	s.openings[key] = f
+	s.work.Go(func() {
+		err := s.runOpening(ctx, f, spec)
+		s.mu.Lock()
+		if s.openings[key] == f {
+			delete(s.openings, key)
+		}
+		s.mu.Unlock()
+		f.finish(err)
+	})
+	return f, true
+}
+
+// attach adds a reader, unless the fill is over.
+func (f *fill) attach() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended || f.given {
+		return false
+	}
+	f.readers++
+	return true
+}
+
+// runOpening asks for the object, learns what it is, and brings its blocks in.
+// It publishes the entry at the end: then length and checksum have agreed.
+func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) error {
+	generation := s.fence.enter(f.key)
+	defer s.fence.leave(f.key)
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: s.readHeader(s.alignedRange(spec), "")})
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
+		return cold.NewResponseError(resp)
+	}
+	defer resp.Body.Close()
+	got, size, err := answeredRange(resp)
+	if err != nil {
+		return err
+	}
+	if !strongETag(resp.Header.Get("Etag")) {
+		return ErrUncacheable
+	}
+	e := s.newEntry(objectOf(f.key, resp.Header, size), generation)
+	first, end := s.wholeBlocks(got, size)
+	if _, err := io.CopyN(io.Discard, resp.Body, min(first*int64(s.config.BlockBytes), got.End())-got.Start); err != nil {
+		return fmt.Errorf("%w: %s: %w", akigw.ErrShortBody, f.key, err)
+	}
+	f.open(e, first, end)
+	var digest *checksum.Digest
+	if got.Length == size {
+		digest = checksum.OfObject(resp.Header, s.config.MD5ETags)
+	}
+	filled, err := s.receive(ctx, f, resp.Body, digest)
+	abandoned := err != nil && ctx.Err() != nil && s.ctx.Err() == nil && f.next > first
+	if err != nil && !abandoned {
+		s.discard(f, first)
+		return err
+	}
+	s.publish(filled)
+	return err
+}
+
+// discard takes back the blocks of an opening fill that failed, and the entry
+// if somebody's validation has already published it.
+func (s *Store) discard(f *fill, first int64) {
+	s.dropEntry(f.key)
+	for n := first; n < f.next; n++ {
+		s.hot.Drop(hotKey{blocks: f.entry.blocks, n: n})
+	}
+	s.freeBlocks(f.entry.blocks)
+}
+
+// newEntry makes the entry of an object that was learned just now.
+func (s *Store) newEntry(o akigw.Object, generation uint64) *entry {
+	o.Generation = generation
+	return &entry{Object: o, blocks: generation, validated: time.Now(), run: s.run}
+}
+
+// runRange fetches blocks first to end of a known object.
+func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int64) error {
+	generation := s.fence.enter(f.key)
+	defer s.fence.leave(f.key)
+	want := akigw.Range{Start: first * int64(s.config.BlockBytes)}
+	want.Length = min(end*int64(s.config.BlockBytes), e.Size) - want.Start
+	header := s.readHeader(fmt.Sprintf("bytes=%d-%d", want.Start, want.End()-1), e.ETag)
+	if want.Length == e.Size {
+		header.Del("Range")
+	}
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: header})
+	if err != nil {
+		return err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusPartialContent:
+	case http.StatusPreconditionFailed, http.StatusNotFound, http.StatusRequestedRangeNotSatisfiable:
+		resp.Body.Close()
+		s.dropEntry(f.key)
+		return fmt.Errorf("%w: %s", akigw.ErrChanged, f.key)
+	default:
+		return cold.NewResponseError(resp)
+	}
+	defer resp.Body.Close()
+	got, size, err := answeredRange(resp)
+	if err != nil {
+		return err
+	}
+	if size != e.Size || resp.Header.Get("Etag") != e.ETag {
+		s.dropEntry(f.key)
+		return fmt.Errorf("%w: %s", akigw.ErrChanged, f.key)
+	}
+	if got.Start > want.Start || got.End() < want.End() {
+		return fmt.Errorf("%w: %s: asked for %s, got %s", akigw.ErrShortBody, f.key, want.ContentRange(size), got.ContentRange(size))
+	}
+	if _, err := io.CopyN(io.Discard, resp.Body, want.Start-got.Start); err != nil {
+		return fmt.Errorf("%w: %s: %w", akigw.ErrShortBody, f.key, err)
+	}
+	var digest *checksum.Digest
+	if got.Length == size && end*int64(s.config.BlockBytes) >= size {
+		digest = checksum.OfObject(resp.Header, s.config.MD5ETags)
+	}
+	filled, err := s.receive(ctx, f, resp.Body, digest)
+	if err == nil && filled != e {
+		filled.Generation = generation
+		s.publish(filled)
+	}
+	return err
+}
+
+// receive reads the blocks of f from body and hands them on. The last block of
+// a body with a digest is withheld until the digest was found right. It
+// returns the entry to publish: for a small object, one with its bytes in it.
+func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *checksum.Digest) (*entry, error) {
+	e := f.entry
+	for n := f.next; n < f.end; n++ {
+		if err := f.room(ctx, n); err != nil {
+			return e, errAbandoned
+		}
+		data := make([]byte, s.blockLen(e.Size, n))
+		if _, err := io.ReadFull(body, data); err != nil {
+			if ctx.Err() != nil {
+				return e, errAbandoned
+			}
+			return e, fmt.Errorf("%w: %s at block %d: %w", akigw.ErrShortBody, f.key, n, err)
+		}
+		if digest != nil {
+			digest.Write(data)
+			if n == f.end-1 && !digest.OK() {
+				s.log.Error("the upstream sent a body that does not match its checksum; it is not cached and its readers are cut off", "key", f.key.String(), "etag", e.ETag)
+				return e, fmt.Errorf("%w: %s", akigw.ErrChecksum, f.key)
+			}
+		}
+		if e.inline(int64(s.config.SmallBytes)) {
+			small := *e
+			small.body = data
+			e = &small
+		} else {
+			s.putBlock(e.blocks, n, data)
+		}
+		f.arrived(n, data)
+	}
+	if e.Size == 0 {
+		empty := *e
+		empty.body = []byte{}
+		e = &empty
+	}
+	return e, nil
+}
+
+// fetch returns a fill that brings block n of e: one under way, or a new one
+// over the run of missing blocks from n up to end. The caller must detach.
+func (s *Store) fetch(e *entry, n, end int64) *fill {
+	last := n + 1
+	for last < min(end, n+runBlocks) && s.locate(e, last) == akigw.Cold {
+		last++
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.fills[e.blocks] {
+		if f.covers(n) && f.attach() {
+			return f
+		}
+	}
+	f, ctx := s.newFill(e.Key)
+	f.open(e, n, last)
+	s.fills[e.blocks] = append(s.fills[e.blocks], f)
+	s.work.Go(func() {
+		err := s.runRange(ctx, f, e, n, last)
+		s.mu.Lock()
+		s.fills[e.blocks] = slices.DeleteFunc(s.fills[e.blocks], func(other *fill) bool { return other == f })
+		if len(s.fills[e.blocks]) == 0 {
+			delete(s.fills, e.blocks)
+		}
+		s.mu.Unlock()
+		f.finish(err)
+	})
+	return f
+}
+
+// covers reports whether block n is still to come, or just came.
+func (f *fill) covers(n int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, here := f.recent[n]
+	return here || n >= f.next && n < f.end
+}
+
+// readHeader makes the headers of a GET. Checksums are always asked for: they
+// are what the body is verified with, and clients may ask for them later.
+func (s *Store) readHeader(byteRange, ifMatch string) http.Header {
+	h := http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}
+	if byteRange != "" {
+		h.Set("Range", byteRange)
+	}
+	if ifMatch != "" {
+		h.Set("If-Match", ifMatch)
+	}
+	return h
+}
+
+// alignedRange widens a range to whole blocks, "" for the whole object. A
+// suffix range is widened by one block, so that it holds a block boundary
+// whatever the size turns out to be.
+func (s *Store) alignedRange(spec akigw.RangeSpec) string {
+	size := int64(s.config.BlockBytes)
+	if spec.Whole() {
+		return ""
+	}
+	if n, ok := spec.Suffix(); ok {
+		if n > 1<<62 {
+			return ""
+		}
+		return "bytes=-" + strconv.FormatInt(n+size, 10)
+	}
+	first, last := spec.Bounds()
+	start := first - first%size
+	if last < 0 || last > 1<<62 {
+		return fmt.Sprintf("bytes=%d-", start)
+	}
+	return fmt.Sprintf("bytes=%d-%d", start, last-last%size+size-1)
+}
+
+// wholeBlocks gives the blocks that lie completely inside a received range.
+func (s *Store) wholeBlocks(got akigw.Range, size int64) (first, end int64) {
+	block := int64(s.config.BlockBytes)
+	first = (got.Start + block - 1) / block
+	end = got.End() / block
+	if got.End() == size {
+		end = (size + block - 1) / block
+	}
+	return first, max(first, end)
+}
+
+// answeredRange reads which bytes of how many a 200 or 206 carries.
+func answeredRange(resp *http.Response) (akigw.Range, int64, error) {
+	if resp.ContentLength < 0 {
+		return akigw.Range{}, 0, ErrUncacheable
+	}
+	if resp.StatusCode == http.StatusOK {
+		return akigw.Range{Length: resp.ContentLength}, resp.ContentLength, nil
+	}
+	var first, last, size int64
+	value := resp.Header.Get("Content-Range")
+	if _, err := fmt.Sscanf(strings.TrimSpace(value), "bytes %d-%d/%d", &first, &last, &size); err != nil ||
+		first < 0 || last < first || last >= size || last-first+1 != resp.ContentLength {
+		return akigw.Range{}, 0, fmt.Errorf("%w: upstream answered with Content-Range %q and Content-Length %d", ErrUncacheable, value, resp.ContentLength)
+	}
+	return akigw.Range{Start: first, Length: last - first + 1}, size, nil
+}

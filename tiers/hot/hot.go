@@ -1,0 +1,87 @@
+// Package hot is the memory tier: a map bounded by the weight of its values in
+// bytes, which keeps what is used often and recently (W-TinyLFU, by otter).
+//
+// It promises only that it stays within its bound and never changes a value.
+// It may refuse or drop any value at any time.
+package hot
+
+import (
+	"github.com/maypok86/otter/v2"
+)
+
+// Cache is the memory tier. All methods may be called from any goroutine.
+// Values are shared with every reader and must not be changed after Put.
+type Cache[K comparable, V any] struct {
+	values *otter.Cache[K, V]
+}
+
+// New makes a cache of at most maxBytes, as counted by weigh (bytes of one
+// entry, with its overhead). maxBytes 0 makes a cache that keeps nothing.
+func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32) *Cache[K, V] {
+	if maxBytes <= 0 {
+		return &Cache[K, V]{}
+	}
+	return &Cache[K, V]{values: otter.Must(&otter.Options[K, V]{
+		MaximumWeight: uint64(maxBytes),
+		Weigher:       weigh,
+		// Eviction on the writer's own goroutine: the bound holds when Put
+		// returns, and there is no goroutine to wait for.
+		Executor: func(task func()) { task() },
+	})}
+}
+
+// Get returns a value and counts the access.
+func (c *Cache[K, V]) Get(key K) (V, bool) {
+	if c.values == nil {
+		var none V
+		return none, false
+	}
+	return c.values.GetIfPresent(key)
+}
+
+// Has reports whether a value is there, without counting an access.
+func (c *Cache[K, V]) Has(key K) bool {
+	if c.values == nil {
+		return false
+	}
+	_, ok := c.values.GetEntryQuietly(key)
+	return ok
+}
+
+// Put offers a value. It may be gone at once.
+func (c *Cache[K, V]) Put(key K, value V) {
+	if c.values != nil {
+		c.values.Set(key, value)
+	}
+}
+
+// Drop forgets a value.
+func (c *Cache[K, V]) Drop(key K) {
+	if c.values != nil {
+		c.values.Invalidate(key)
+	}
+}
+
+// Bytes is the weight of what is held.
+func (c *Cache[K, V]) Bytes() int64 {
+	if c.values == nil {
+		return 0
+	}
+	return int64(c.values.WeightedSize())
+}
+
+// Len is the number of values held, roughly.
+func (c *Cache[K, V]) Len() int {
+	if c.values == nil {
+		return 0
+	}
+	return c.values.EstimatedSize()
+}
+
+// Close stops what the cache runs in the background.
+func (c *Cache[K, V]) Close() error {
+	if c.values != nil {
+		c.values.StopAllGoroutines()
+	}
+	return nil
+}

@@ -1,0 +1,309 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// Reader is an open object: what it is, where it comes from, and its bytes in
+// order. It is for one goroutine, which must Close it.
+type Reader struct {
+	// Object describes the version that is read. It is shared.
+	Object *akigw.Object
+	// Range is what will be read.
+	Range akigw.Range
+	// Outcome is the slowest tier that is needed, as known at the start.
+	Outcome akigw.Outcome
+	// Age is the time since the upstream confirmed the object.
+	Age time.Duration
+
+	store *Store
+	entry *entry
+	at    int64 // next offset
+	fill  *fill // that the reader is attached to
+	left  int   // fills that may still fail
+}
+
+// maxChanges is how often a read starts over because the object was replaced
+// between learning of it and reading it.
+const maxChanges = 3
+
+// Get opens an object for reading. Errors that it returns besides those of the
+// context: akigw.ErrNotModified and akigw.ErrPreconditionFailed (with a Reader
+// that describes the object and has no bytes), akigw.ErrRangeNotSatisfiable
+// (likewise), *cold.ResponseError with the upstream's own answer,
+// akigw.ErrUpstreamUnavailable and ErrUncacheable.
+func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
+	for attempt := 1; ; attempt++ {
+		e, outcome, f, err := s.find(ctx, key, spec, conditions)
+		if err != nil {
+			return nil, err
+		}
+		r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), store: s, entry: e, fill: f, left: 3}
+		if err := conditions.Check(&e.Object); err != nil {
+			return r, err
+		}
+		if r.Range, err = spec.Resolve(e.Size); err != nil {
+			return r, err
+		}
+		r.at = r.Range.Start
+		err = r.start(ctx)
+		if err == nil {
+			outcomes[r.Outcome].Inc()
+			return r, nil
+		}
+		r.Close()
+		if !errors.Is(err, akigw.ErrChanged) || attempt == maxChanges {
+			return nil, err
+		}
+	}
+}
+
+// find says what a key holds: look it up and, if need be, validate it, else
+// load it once for everybody who asks. The fill, if any, is the caller's to
+// detach from.
+func (s *Store) find(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
+	e, outcome := s.lookup(key)
+	if e != nil && !s.fresh(e) {
+		var err error
+		if e, err = s.validate(ctx, e); err != nil {
+			return nil, "", nil, err
+		}
+	}
+	if e == nil && conditions.Any() {
+		// Do not start a download that a condition may forbid.
+		var refused *cold.ResponseError
+		var err error
+		if e, err = s.ask(ctx, key, nil); err != nil && !errors.As(err, &refused) {
+			return nil, "", nil, err
+		}
+		outcome = akigw.Cold
+	}
+	if e != nil {
+		return e, outcome, nil, nil
+	}
+	f, err := s.load(ctx, key, spec)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	return f.entry, akigw.Cold, f, nil
+}
+
+// load waits for an opening fill. Who did not start it came after its question
+// to the upstream, and in strict mode has to ask once more.
+func (s *Store) load(ctx context.Context, key akigw.Key, spec akigw.RangeSpec) (*fill, error) {
+	for {
+		f, leader := s.join(key, spec)
+		select {
+		case <-f.ready:
+		case <-ctx.Done():
+			f.detach()
+			return nil, ctx.Err()
+		}
+		if f.entry == nil {
+			f.detach()
+			var refused *cold.ResponseError
+			if errors.As(f.err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable && !leader {
+				continue // it was the leader's range, not ours
+			}
+			return nil, f.err
+		}
+		if leader || s.config.Freshness == Exclusive {
+			return f, nil
+		}
+		e, err := s.validate(ctx, f.entry)
+		if err == nil && e != nil && e.blocks == f.entry.blocks {
+			return f, nil
+		}
+		f.detach()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// start plans the read: it names the slowest tier, and waits for the first
+// byte, so that an error can still be answered as one.
+func (r *Reader) start(ctx context.Context) error {
+	if r.entry.body != nil || r.Range.Length == 0 {
+		return nil
+	}
+	block := int64(r.store.config.BlockBytes)
+	for n := r.at / block; n*block < r.Range.End() && r.Outcome != akigw.Cold; n++ {
+		if tier := r.store.locate(r.entry, n); tier == akigw.Cold || tier == akigw.Warm && r.Outcome == akigw.Hot {
+			r.Outcome = tier
+		}
+	}
+	if r.Outcome != akigw.Cold {
+		return nil
+	}
+	_, err := r.block(ctx, r.at/block)
+	return err
+}
+
+// Next returns the next bytes of the range, io.EOF at its end. They are shared
+// and must not be changed; they stay valid. Any other error means that the
+// rest cannot be had: the answer must not end as if it were complete.
+func (r *Reader) Next(ctx context.Context) ([]byte, error) {
+	if r.at >= r.Range.End() {
+		return nil, io.EOF
+	}
+	if body := r.entry.body; body != nil {
+		data := body[r.at:r.Range.End()]
+		r.at = r.Range.End()
+		return data, nil
+	}
+	block := int64(r.store.config.BlockBytes)
+	n := r.at / block
+	data, err := r.block(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	data = data[r.at-n*block : min(int64(len(data)), r.Range.End()-n*block)]
+	r.at += int64(len(data))
+	return data, nil
+}
+
+// block gets block n: from the fill that this reader follows, from memory or
+// disk, or from a new fill. A fill that failed is replaced from where it
+// stopped; If-Match makes sure that it is still the same object.
+func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
+	for {
+		if r.fill != nil {
+			data, ok, err := r.fill.block(ctx, n)
+			if ok {
+				return data, nil
+			}
+			if err != nil && !r.survives(ctx, err) {
+				return nil, err
+			}
+			r.leaveFill()
+		}
+		if data, _, ok := r.store.block(r.entry, n); ok {
+			return data, nil
+		}
+		block := int64(r.store.config.BlockBytes)
+		r.fill = r.store.fetch(r.entry, n, (r.Range.End()+block-1)/block)
+	}
+}
+
+// survives decides whether to try again after a fill failed.
+func (r *Reader) survives(ctx context.Context, err error) bool {
+	r.left--
+	var refused *cold.ResponseError
+	final := errors.Is(err, akigw.ErrChanged) || errors.Is(err, akigw.ErrChecksum) || errors.As(err, &refused)
+	return r.left > 0 && ctx.Err() == nil && !final
+}
+
+func (r *Reader) leaveFill() {
+	if r.fill != nil {
+		r.fill.detach()
+		r.fill = nil
+	}
+}
+
+// Close releases what the reader holds.
+func (r *Reader) Close() error {
+	r.leaveFill()
+	return nil
+}
+
+// Head describes an object: from the entry that a GET would be served from.
+// Errors are those of Get.
+func (s *Store) Head(ctx context.Context, key akigw.Key, conditions akigw.Conditions) (*Reader, error) {
+	e, outcome := s.lookup(key)
+	var err error
+	switch {
+	case e == nil:
+		outcome = akigw.Cold
+		e, err = s.ask(ctx, key, nil)
+	case !s.fresh(e):
+		known := e
+		if e, err = s.validate(ctx, known); e == nil && err == nil {
+			e, err = s.ask(ctx, key, nil)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	outcomes[outcome].Inc()
+	r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), store: s, entry: e}
+	return r, conditions.Check(&e.Object)
+}
+
+// validate asks the upstream whether e is still what its key holds. It returns
+// e or its successor, or nil when the upstream has no such object or refuses
+// to say: then the caller's own request has to find out why.
+func (s *Store) validate(ctx context.Context, e *entry) (*entry, error) {
+	current, err := s.ask(ctx, e.Key, e)
+	var refused *cold.ResponseError
+	if errors.As(err, &refused) && refused.Status < 500 {
+		s.dropEntry(e.Key)
+		return nil, nil
+	}
+	if errors.As(err, &refused) {
+		return nil, fmt.Errorf("%w: validation of %s: %w", akigw.ErrUpstreamUnavailable, e.Key, err)
+	}
+	return current, err
+}
+
+// ask sends a HEAD, conditional on known if there is one, and publishes what
+// it learns.
+func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, error) {
+	generation := s.fence.enter(key)
+	defer s.fence.leave(key)
+	header := http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}
+	if known != nil && known.known() && !s.bare304.Load() {
+		header.Set("If-None-Match", known.ETag)
+	}
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: key, Header: header})
+	if err != nil {
+		return nil, err
+	}
+	resp.Body.Close()
+	switch {
+	case resp.StatusCode == http.StatusNotModified && header.Get("If-None-Match") != "":
+		modified, err := http.ParseTime(resp.Header.Get("Last-Modified"))
+		if err != nil {
+			s.bare304.Store(true) // it cannot tell a re-put of the same bytes
+		}
+		if err != nil || !modified.Equal(known.LastModified) {
+			unconditional := *known
+			unconditional.Header = nil
+			return s.ask(ctx, key, &unconditional)
+		}
+		confirmed := *known
+		confirmed.validated = time.Now()
+		return s.confirm(&confirmed, known), nil
+	case resp.StatusCode != http.StatusOK:
+		return nil, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
+	case resp.ContentLength < 0 || !strongETag(resp.Header.Get("Etag")):
+		return nil, ErrUncacheable
+	}
+	e := s.newEntry(objectOf(key, resp.Header, resp.ContentLength), generation)
+	if known != nil && (known.same(&e.Object) || !known.known() && known.ETag == e.ETag && known.Size == e.Size) {
+		e.blocks, e.body = known.blocks, known.body
+	}
+	s.publish(e)
+	return e, nil
+}
+
+// confirm remembers in memory that an entry was validated just now. On disk it
+// makes no difference: after a restart it is validated again or trusted anyway.
+func (s *Store) confirm(confirmed, known *entry) *entry {
+	switch {
+	case known.run != s.run:
+		confirmed.run = s.run
+		s.publish(confirmed)
+	case s.hot.Has(hotKey{key: known.Key}):
+		s.remember(confirmed)
+	}
+	return confirmed
+}

@@ -1,0 +1,328 @@
+// Package tiers is one object store over three tiers: memory, local disk and
+// the upstream. It knows which object each key holds and which generation of
+// knowledge that is, fills what is missing once for everybody who waits for
+// it, and keeps old bytes from coming back.
+//
+// It promises that the bytes of one answer are the bytes of one version that
+// the freshness mode allows, and that a body which cannot be served to its end
+// ends in an error. It knows nothing of HTTP routing, signatures or S3's error
+// documents: those are the gateway's.
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/tiers/hot"
+	"github.com/akidb/akigw/tiers/warm"
+)
+
+// Freshness says when a cached object must be validated upstream.
+type Freshness string
+
+// The freshness modes (docs/contract.md).
+const (
+	// Strict validates every hit with one conditional request.
+	Strict Freshness = "strict"
+	// Exclusive trusts what this gateway wrote or fetched: it is the only
+	// writer.
+	Exclusive Freshness = "exclusive"
+)
+
+// Config bounds and places the tiers: [cache].
+type Config struct {
+	HotBytes   Size `toml:"hot_bytes" help:"memory for cached data; 0 switches the hot tier off"`
+	WarmBytes  Size `toml:"warm_bytes" help:"disk space for cached data, as it is really occupied; 0 switches the warm tier off"`
+	BlockBytes Size `toml:"block_bytes" help:"size of a cached block; changing it empties the warm tier"`
+	SmallBytes Size `toml:"small_bytes" help:"objects up to this size are one entry, headers and bytes together"`
+	// MD5ETags says that an ETag of 32 hex digits is the MD5 of the body.
+	MD5ETags  bool      `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
+	Freshness Freshness `toml:"freshness" help:"strict: validate each hit upstream; exclusive: this gateway is the only writer; empty: exclusive for the embedded upstream, strict for any other"`
+}
+
+// Check reports every impossible value by its key.
+func (c *Config) Check(report func(key, problem string)) {
+	if c.HotBytes < 0 {
+		report("hot_bytes", "must not be negative")
+	}
+	if c.WarmBytes != 0 && c.WarmBytes < warm.MinQuota {
+		report("warm_bytes", "must be 0 or at least 32MiB")
+	}
+	if c.BlockBytes < 64<<10 || c.BlockBytes > 4<<20 || c.BlockBytes&(c.BlockBytes-1) != 0 {
+		report("block_bytes", "must be a power of two from 64KiB to 4MiB")
+	}
+	if c.SmallBytes < 0 || c.SmallBytes > c.BlockBytes {
+		report("small_bytes", "must be 0 to block_bytes")
+	}
+	if c.Freshness != "" && c.Freshness != Strict && c.Freshness != Exclusive {
+		report("freshness", `must be "strict" or "exclusive"`)
+	}
+}
+
+// Upstream is what the store needs of the cold tier.
+type Upstream interface {
+	// Do sends a signed request and returns the answer, whatever its status.
+	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+}
+
+// hotKey names a value of the hot tier: the entry of a key, or one block.
+type hotKey struct {
+	key    akigw.Key
+	blocks uint64
+	n      int64
+}
+
+// hotValue is an entry or the bytes of a block.
+type hotValue struct {
+	entry *entry
+	block []byte
+}
+
+// Store is the object store. All methods but Run and Close may be called from
+// any goroutine.
+type Store struct {
+	config   Config
+	log      *slog.Logger
+	upstream Upstream
+	hot      *hot.Cache[hotKey, hotValue]
+	warm     *warm.Tier // nil when switched off
+	fence    *fence
+	run      uint64 // number of this run
+	trusted  uint64 // entries of earlier runs need validation before use
+
+	// fills outlive the requests that started them.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu       sync.Mutex
+	openings map[akigw.Key]*fill // fills that will learn what a key holds; guarded by mu
+	fills    map[uint64][]*fill  // fills of a known object, by run of blocks; guarded by mu
+
+	bare304 atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
+}
+
+// New opens the tiers. dir is the directory of the warm tier.
+func New(config Config, dir string, upstream Upstream, log *slog.Logger) (*Store, error) {
+	s := &Store{
+		config:   config,
+		log:      log,
+		upstream: upstream,
+		openings: make(map[akigw.Key]*fill),
+		fills:    make(map[uint64][]*fill),
+		hot: hot.New(int64(config.HotBytes), func(k hotKey, v hotValue) uint32 {
+			if v.entry != nil {
+				return uint32(v.entry.weight())
+			}
+			return uint32(cap(v.block) + 128)
+		}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	first := uint64(1)
+	if config.WarmBytes > 0 {
+		var err error
+		s.warm, err = warm.Open(warm.Config{
+			Dir:    dir,
+			Quota:  int64(config.WarmBytes),
+			Format: fmt.Sprintf("entry %d, blocks of %d", entryVersion, config.BlockBytes),
+			Log:    log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if first, err = s.startRun(); err != nil {
+			return nil, errors.Join(err, s.warm.Close())
+		}
+	}
+	s.fence = newFence(first)
+	return s, nil
+}
+
+// generationsPerRun is how many generations a run can give out before it would
+// meet the numbers of the next one. Each run starts its own stretch, so that
+// no number is ever used twice even if the last ones were never written down.
+const generationsPerRun = 1 << 40
+
+func (s *Store) startRun() (firstGeneration uint64, err error) {
+	s.run = s.warm.Counter("run") + 1
+	if s.warm.Clean() {
+		s.trusted = s.warm.Counter("trusted")
+	} else {
+		s.trusted = s.run
+	}
+	err = errors.Join(s.warm.SetCounter("run", s.run), s.warm.SetCounter("trusted", s.trusted))
+	return s.run * generationsPerRun, err
+}
+
+// Run works in the background until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	if s.warm == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return s.warm.Run(ctx)
+}
+
+// Close ends all fills and closes the tiers. No other method may be running.
+func (s *Store) Close() error {
+	s.cancel()
+	s.work.Wait()
+	err := s.hot.Close()
+	if s.warm != nil {
+		err = errors.Join(err, s.warm.Close())
+	}
+	return err
+}
+
+// Usage is what the tiers hold.
+type Usage struct {
+	HotBytes, HotQuota   int64 // bytes of memory
+	HotValues            int   // entries and blocks in memory
+	WarmBytes, WarmQuota int64 // bytes of disk, as occupied
+}
+
+// Usage returns the present fill of the tiers.
+func (s *Store) Usage() Usage {
+	u := Usage{HotBytes: s.hot.Bytes(), HotQuota: int64(s.config.HotBytes), HotValues: s.hot.Len(), WarmQuota: int64(s.config.WarmBytes)}
+	if s.warm != nil {
+		u.WarmBytes = s.warm.Used()
+	}
+	return u
+}
+
+// lookup finds the live entry of a key and the tier that had it.
+func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
+	if v, ok := s.hot.Get(hotKey{key: key}); ok && s.fence.alive(key, v.entry.Generation) {
+		return v.entry, akigw.Hot
+	}
+	if s.warm == nil || !s.warm.HasEntry(key) {
+		return nil, akigw.Cold
+	}
+	s.fence.enter(key)
+	defer s.fence.leave(key)
+	record, ok := s.warm.Entry(key)
+	if !ok {
+		return nil, akigw.Cold
+	}
+	e, err := decodeEntry(key, record)
+	if err != nil {
+		s.log.Warn("dropped a malformed catalog entry", "key", key.String())
+		s.dropEntry(key)
+		return nil, akigw.Cold
+	}
+	if !s.remember(e) {
+		return nil, akigw.Cold
+	}
+	return e, akigw.Warm
+}
+
+// remember puts an entry into memory, unless a write has overtaken it. The
+// caller has entered the key's fence, so that a write which comes in between
+// is seen by one of the two checks.
+func (s *Store) remember(e *entry) bool {
+	if !s.fence.alive(e.Key, e.Generation) {
+		return false
+	}
+	s.hot.Put(hotKey{key: e.Key}, hotValue{entry: e})
+	if s.fence.alive(e.Key, e.Generation) {
+		return true
+	}
+	s.hot.Drop(hotKey{key: e.Key})
+	return false
+}
+
+// publish makes an entry the catalog's, in memory and on disk, under the same
+// condition as remember.
+func (s *Store) publish(e *entry) {
+	if !s.fence.alive(e.Key, e.Generation) {
+		return
+	}
+	if s.warm != nil {
+		s.warm.PutEntry(e.Key, appendEntry(nil, e))
+	}
+	if !s.remember(e) {
+		s.dropEntry(e.Key)
+	}
+}
+
+// dropEntry removes the entry of a key from both tiers.
+func (s *Store) dropEntry(key akigw.Key) {
+	s.hot.Drop(hotKey{key: key})
+	if s.warm != nil && s.warm.HasEntry(key) {
+		if err := s.warm.DropEntry(key); err != nil {
+			s.log.Error("could not remove a catalog entry from the warm tier", "key", key.String(), "error", err)
+		}
+	}
+}
+
+// freeBlocks removes unreachable blocks in the background.
+func (s *Store) freeBlocks(blocks uint64) {
+	if s.warm != nil {
+		s.work.Go(func() { s.warm.DropBlocks(blocks) })
+	}
+}
+
+// block returns block n of e from memory or disk. The bytes are shared and
+// must not be changed.
+func (s *Store) block(e *entry, n int64) ([]byte, akigw.Outcome, bool) {
+	key := hotKey{blocks: e.blocks, n: n}
+	if v, ok := s.hot.Get(key); ok {
+		return v.block, akigw.Hot, true
+	}
+	if s.warm != nil {
+		if data, ok := s.warm.Block(e.blocks, n); ok && int64(len(data)) == s.blockLen(e.Size, n) {
+			s.hot.Put(key, hotValue{block: data})
+			return data, akigw.Warm, true
+		}
+	}
+	return nil, akigw.Cold, false
+}
+
+// locate says which tier would serve block n of e, without reading it.
+func (s *Store) locate(e *entry, n int64) akigw.Outcome {
+	switch {
+	case s.hot.Has(hotKey{blocks: e.blocks, n: n}):
+		return akigw.Hot
+	case s.warm != nil && s.warm.HasBlock(e.blocks, n):
+		return akigw.Warm
+	}
+	return akigw.Cold
+}
+
+func (s *Store) putBlock(blocks uint64, n int64, data []byte) {
+	s.hot.Put(hotKey{blocks: blocks, n: n}, hotValue{block: data})
+	if s.warm != nil {
+		s.warm.PutBlock(blocks, n, data)
+	}
+}
+
+// blockLen is the length of block n of an object of size bytes.
+func (s *Store) blockLen(size, n int64) int64 {
+	return min(int64(s.config.BlockBytes), size-n*int64(s.config.BlockBytes))
+}
+
+// fresh reports whether e may be served without asking the upstream.
+func (s *Store) fresh(e *entry) bool {
+	return s.config.Freshness == Exclusive && e.known() && e.run >= s.trusted
+}
+
+var outcomes = func() map[akigw.Outcome]*metrics.Counter {
+	m := make(map[akigw.Outcome]*metrics.Counter)
+	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold} {
+		m[o] = metrics.NewCounter(fmt.Sprintf("akigw_tiers_reads_total{outcome=%q}", string(o)))
+	}
+	return m
+}()
+
+// age is the time since the upstream last confirmed an object.
+func age(e *entry) time.Duration { return max(0, time.Since(e.validated)) }

@@ -1,0 +1,36 @@
+package warm
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+)
+
+// heat remembers how often keys were used lately: small counters in a table of
+// fixed size, found by hash. Two keys may share one; then both look warmer
+// than they are, which costs a little disk and nothing else.
+type heat struct {
+	seed   maphash.Seed
+	counts [1 << 20]atomic.Uint32
+}
+
+// maxHeat is the number of passes of the clock that a much used key survives.
+const maxHeat = 3
+
+func (h *heat) warmUp() { h.seed = maphash.MakeSeed() }
+
+func (h *heat) slot(key []byte) *atomic.Uint32 {
+	return &h.counts[maphash.Bytes(h.seed, key)%uint64(len(h.counts))]
+}
+
+func (h *heat) touch(key []byte) {
+	if c := h.slot(key); c.Load() < maxHeat {
+		c.Add(1)
+	}
+}
+
+// cool takes one use away and reports whether there was one.
+func (h *heat) cool(key []byte) bool {
+	c := h.slot(key)
+	n := c.Load()
+	return n > 0 && c.CompareAndSwap(n, n-1)
+}

@@ -1,0 +1,182 @@
+package warm
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// space decides whether a write still fits: into the quota, measured by what
+// the files really occupy, and onto the disk, which must never run full under
+// Badger's memory maps (that would be a SIGBUS).
+type space struct {
+	dir      string
+	quota    int64
+	headroom int64
+	used     atomic.Int64 // allocated bytes at the last measurement
+	since    atomic.Int64 // bytes written since then
+	free     atomic.Int64 // bytes free on the disk at the last measurement
+}
+
+// init takes the first measurement. fileSize is the size of a value log file:
+// one may come on top while another is being rewritten.
+func (s *space) init(dir string, quota, fileSize int64) {
+	s.dir, s.quota = dir, quota
+	s.headroom = 4 * fileSize
+	s.measure()
+}
+
+// limit is what writes may fill; the rest is for files being rewritten.
+func (s *space) limit() int64 { return s.quota - s.quota/8 }
+
+func (s *space) reserve(n int64) bool {
+	since := s.since.Add(n)
+	if s.used.Load()+since > s.limit() || s.free.Load()-since < s.headroom {
+		s.since.Add(-n)
+		return false
+	}
+	return true
+}
+
+// measure counts allocated blocks, not file sizes: Badger's files are sparse.
+func (s *space) measure() {
+	before := s.since.Load()
+	s.used.Store(diskUse(s.dir))
+	s.since.Add(-before)
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(s.dir, &stat); err != nil {
+		s.free.Store(0) // not knowing is no room
+		return
+	}
+	total := int64(stat.Blocks) * int64(stat.Bsize)
+	s.free.Store(int64(stat.Bavail)*int64(stat.Bsize) - min(total/20, 1<<30))
+}
+
+// diskUse is the number of bytes allocated to the files below dir.
+func diskUse(dir string) int64 {
+	var sum int64
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // files come and go while we look
+		}
+		if info, err := d.Info(); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				sum += st.Blocks * 512
+			}
+		}
+		return nil
+	})
+	return sum
+}
+
+// full reports that room has to be made: nine tenths of the limit are taken.
+func (s *space) full() bool {
+	return s.used.Load()+s.since.Load() > s.limit()/10*9 || s.free.Load() < 2*s.headroom
+}
+
+const (
+	// tick is how often space is measured and, if needed, made.
+	tick = 250 * time.Millisecond
+	// sweepShare is the part of the limit that one tick evicts at most.
+	sweepShare = 16
+)
+
+// Run measures the disk, evicts and reclaims space until ctx ends.
+func (t *Tier) Run(ctx context.Context) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	var hand hand
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		t.space.measure()
+		t.makeRoom(&hand)
+	}
+}
+
+// makeRoom evicts when the disk is nearly full of live data, and lets Badger
+// rewrite value log files. What was evicted comes back only with a rewrite, so
+// while there is plenty of it nothing more is evicted.
+func (t *Tier) makeRoom(h *hand) {
+	full := t.space.full()
+	if full && h.owed < t.space.limit()/3 {
+		h.owed += t.sweep(h, t.space.limit()/sweepShare)
+	}
+	ratio := 0.5
+	if full {
+		ratio = 0.2
+	}
+	before := diskUse(t.config.Dir)
+	for range 4 {
+		err := t.db.RunValueLogGC(ratio)
+		if err != nil {
+			if !errors.Is(err, badger.ErrNoRewrite) && !errors.Is(err, badger.ErrRejected) {
+				t.config.Log.Warn("the warm tier could not reclaim space", "error", err)
+			}
+			break
+		}
+	}
+	t.space.measure()
+	freed := before - t.space.used.Load()
+	h.owed = max(0, h.owed-max(freed, 0))
+	if full && freed <= 0 {
+		h.owed -= h.owed / 8 // what did not come back may never: evict more
+	}
+}
+
+// hand is the position of the clock that sweeps over all keys, and the bytes
+// it evicted that the disk has not given back yet.
+type hand struct {
+	next []byte
+	owed int64
+}
+
+// sweep moves the hand on until it has evicted want bytes or passed every key
+// once: what was used since the last pass gets another one.
+func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
+	wrapped := false
+	for bytes < want {
+		var victims [][]byte
+		seen := 0
+		start := h.next
+		h.next = nil
+		t.scan(nil, start, func(key []byte, size int64) bool {
+			seen++
+			if seen > 4096 || bytes >= want {
+				h.next = key
+				return false
+			}
+			if key[0] != metaPrefix && !t.heat.cool(key) {
+				victims = append(victims, key)
+				bytes += size
+			}
+			return true
+		})
+		for _, key := range victims {
+			if err := t.remove(key); err != nil {
+				return bytes
+			}
+			evicted.Inc()
+		}
+		if h.next == nil {
+			if wrapped {
+				break
+			}
+			wrapped = true
+		}
+	}
+	return bytes
+}
+
+// Used is the disk space that the tier occupies, in bytes, as last measured
+// plus what was written since.
+func (t *Tier) Used() int64 { return t.space.used.Load() + t.space.since.Load() }

@@ -1,0 +1,385 @@
+// Package warm is the disk tier: a disposable cache of catalog records and
+// blocks in Badger, with a CRC32C of its own on every value, bounded by the
+// disk space that it really takes.
+//
+// It promises that a value which is returned is the value that was put under
+// that key, and that its directory stays below its quota. Anything else is
+// best effort: a value may be refused or gone at any time, a damaged one is
+// dropped and reported as absent, and a directory that does not open is set
+// aside and replaced by an empty one. Nothing that cannot be fetched again
+// belongs here.
+package warm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/akidb/akigw"
+)
+
+// Config says where the tier lives and how much disk it may take.
+type Config struct {
+	Dir string
+	// Quota bounds the directory in bytes of allocated disk space.
+	Quota int64
+	// Format names the layout of the values. Values of another format are
+	// dropped when the tier is opened.
+	Format string
+	Log    *slog.Logger
+}
+
+// MinQuota is the smallest quota that leaves room for Badger's own files.
+const MinQuota = 32 << 20
+
+// Tier is the disk tier. All methods but Run and Close may be called from any
+// goroutine; Run is called once, and Close by the owner after Run returned.
+type Tier struct {
+	config Config
+	db     *badger.DB
+	// clean: the last run closed this directory in order, so that nothing
+	// that it removed can have come back.
+	clean bool
+
+	space   space
+	heat    heat
+	corrupt atomic.Int64
+	off     atomic.Bool // switched off after repeated corruption
+}
+
+// maxCorrupt is the number of damaged values after which the disk is not
+// trusted any more and the tier switches itself off.
+const maxCorrupt = 64
+
+const (
+	entryPrefix = 'c'
+	blockPrefix = 'b'
+	metaPrefix  = 'm'
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+var (
+	damaged = metrics.NewCounter("akigw_warm_corrupt_values_total")
+	refused = metrics.NewCounter("akigw_warm_refused_writes_total")
+	evicted = metrics.NewCounter("akigw_warm_evicted_values_total")
+	failed  = metrics.NewCounter("akigw_warm_failed_writes_total")
+)
+
+// Open opens or creates the tier. A directory that cannot be opened is renamed
+// to "<dir>.broken-<time>", replacing an earlier one, and an empty tier is
+// returned; an error means that even that failed.
+func Open(config Config) (*Tier, error) {
+	t := &Tier{config: config}
+	t.heat.warmUp()
+	db, err := t.open()
+	if err != nil {
+		if err := setAside(config, err); err != nil {
+			return nil, err
+		}
+		if db, err = t.open(); err != nil {
+			return nil, fmt.Errorf("warm tier: cannot open an empty directory %s: %w", config.Dir, err)
+		}
+	}
+	t.db = db
+	if err := t.takeCleanMark(); err != nil {
+		return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
+	}
+	if got, _ := t.get([]byte("mformat")); string(got) != config.Format {
+		if err := errors.Join(db.DropAll(), t.write([]byte("mformat"), []byte(config.Format))); err != nil {
+			return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
+		}
+	}
+	t.space.init(config.Dir, config.Quota, vlogFileSize(config.Quota))
+	return t, nil
+}
+
+// vlogFileSize makes a value log file small against the quota, because space
+// comes back a file at a time.
+func vlogFileSize(quota int64) int64 { return min(max(quota/16, 2<<20), 128<<20) }
+
+// open opens Badger with the options measured in docs/architecture.md: blocks
+// in the value log, and memtables so small that compactions, and with them the
+// discard statistics that drive space reclaim, keep happening.
+func (t *Tier) open() (db *badger.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil { // Badger panics on some damaged files
+			err = fmt.Errorf("badger: %v", r)
+		}
+	}()
+	if err := os.MkdirAll(t.config.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	return badger.Open(badger.DefaultOptions(t.config.Dir).
+		WithLogger(badgerLog{t.config.Log}).
+		WithMetricsEnabled(false).
+		WithValueThreshold(4 << 10).
+		WithMemTableSize(256 << 10).
+		WithNumMemtables(3).
+		WithNumLevelZeroTables(1).
+		WithBaseTableSize(256 << 10).
+		WithBaseLevelSize(1 << 20).
+		WithValueLogFileSize(vlogFileSize(t.config.Quota)).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithNumCompactors(2).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1))
+}
+
+func setAside(config Config, cause error) error {
+	old, _ := filepath.Glob(config.Dir + ".broken-*") // the pattern is well-formed
+	for _, dir := range old {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("warm tier: remove %s: %w", dir, err)
+		}
+	}
+	aside := config.Dir + ".broken-" + time.Now().UTC().Format("20060102T150405")
+	if err := os.Rename(config.Dir, aside); err != nil {
+		return fmt.Errorf("warm tier: %w; and it cannot be set aside: %w", cause, err)
+	}
+	config.Log.Error("the warm tier did not open: set aside, starting empty; delete it when you have looked at it",
+		"dir", config.Dir, "aside", aside, "error", cause)
+	return nil
+}
+
+// The clean mark is a file, not a Badger key: it must not be able to come back
+// after a power cut.
+func (t *Tier) cleanMark() string { return filepath.Join(t.config.Dir, "CLEAN") }
+
+func (t *Tier) takeCleanMark() error {
+	err := os.Remove(t.cleanMark())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	t.clean = err == nil
+	return errors.Join(err, syncDir(t.config.Dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Clean reports whether the last run closed the tier in order. If not,
+// records that it removed may be back, and must be validated before use.
+func (t *Tier) Clean() bool { return t.clean }
+
+// Close writes everything out and marks the directory as clean.
+func (t *Tier) Close() error {
+	if err := t.db.Close(); err != nil {
+		return fmt.Errorf("warm tier: %w", err)
+	}
+	f, err := os.OpenFile(t.cleanMark(), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("warm tier: %w", err)
+	}
+	return errors.Join(f.Sync(), f.Close(), syncDir(t.config.Dir))
+}
+
+// Counter returns the number stored under name, 0 if there is none.
+func (t *Tier) Counter(name string) uint64 {
+	v, ok := t.get(append([]byte{metaPrefix}, name...))
+	if !ok || len(v) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
+
+// SetCounter stores a number under name.
+func (t *Tier) SetCounter(name string, n uint64) error {
+	return t.write(append([]byte{metaPrefix}, name...), binary.BigEndian.AppendUint64(nil, n))
+}
+
+// Entry returns the catalog record of a key. The bytes are the caller's.
+func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(entryKey(key)) }
+
+// HasEntry reports whether there is a record, without reading it.
+func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(entryKey(key)) }
+
+// PutEntry stores a catalog record. It does not keep record.
+func (t *Tier) PutEntry(key akigw.Key, record []byte) { t.put(entryKey(key), record) }
+
+// DropEntry removes the record of a key. An error means that it may still be
+// there.
+func (t *Tier) DropEntry(key akigw.Key) error { return t.remove(entryKey(key)) }
+
+// Block returns block n of the run of blocks named by blocks. The bytes are
+// the caller's.
+func (t *Tier) Block(blocks uint64, n int64) ([]byte, bool) { return t.lookup(blockKey(blocks, n)) }
+
+// HasBlock reports whether a block is there, without reading it.
+func (t *Tier) HasBlock(blocks uint64, n int64) bool { return t.has(blockKey(blocks, n)) }
+
+// PutBlock stores a block. It does not keep data.
+func (t *Tier) PutBlock(blocks uint64, n int64, data []byte) { t.put(blockKey(blocks, n), data) }
+
+// DropBlocks removes every block of a run of blocks.
+func (t *Tier) DropBlocks(blocks uint64) {
+	prefix := blockKey(blocks, 0)[:9]
+	for {
+		var keys [][]byte
+		t.scan(prefix, prefix, func(key []byte, _ int64) bool {
+			keys = append(keys, key)
+			return len(keys) < 1000
+		})
+		for _, key := range keys {
+			if t.remove(key) != nil {
+				return // eviction finds the rest
+			}
+		}
+		if len(keys) < 1000 {
+			return
+		}
+	}
+}
+
+func entryKey(key akigw.Key) []byte {
+	b := make([]byte, 0, 2+len(key.Bucket)+len(key.Name))
+	b = append(b, entryPrefix)
+	b = append(b, key.Bucket...)
+	b = append(b, 0)
+	return append(b, key.Name...)
+}
+
+func blockKey(blocks uint64, n int64) []byte {
+	b := make([]byte, 0, 17)
+	b = append(b, blockPrefix)
+	b = binary.BigEndian.AppendUint64(b, blocks)
+	return binary.BigEndian.AppendUint64(b, uint64(n))
+}
+
+// lookup reads a value for a client: it counts the access.
+func (t *Tier) lookup(key []byte) ([]byte, bool) {
+	if t.off.Load() {
+		return nil, false
+	}
+	value, ok := t.get(key)
+	if ok {
+		t.heat.touch(key)
+	}
+	return value, ok
+}
+
+// get reads and verifies a value. The checksum covers the key as well, so that
+// a value under a wrong key is as bad as a damaged one.
+func (t *Tier) get(key []byte) (value []byte, ok bool) {
+	err := t.db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get(key)
+		if err != nil {
+			return err
+		}
+		return item.Value(func(stored []byte) error {
+			if len(stored) < 4 {
+				return akigw.ErrChecksum
+			}
+			value = append([]byte(nil), stored[4:]...)
+			if checksum(key, value) != binary.BigEndian.Uint32(stored) {
+				return akigw.ErrChecksum
+			}
+			return nil
+		})
+	})
+	if err == nil {
+		return value, true
+	}
+	if !errors.Is(err, badger.ErrKeyNotFound) && !errors.Is(err, badger.ErrDBClosed) {
+		t.dropDamaged(key, err)
+	}
+	return nil, false
+}
+
+func (t *Tier) dropDamaged(key []byte, cause error) {
+	damaged.Inc()
+	n := t.corrupt.Add(1)
+	t.config.Log.Warn("dropped a damaged value of the warm tier; it is fetched again from the upstream", "key", fmt.Sprintf("%q", key), "error", cause)
+	if err := t.remove(key); err != nil || n >= maxCorrupt {
+		if !t.off.Swap(true) {
+			t.config.Log.Error("the warm tier is switched off until restart: its disk returns damaged data; check the disk", "dir", t.config.Dir, "damaged", n, "error", err)
+		}
+	}
+}
+
+func checksum(key, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+}
+
+func (t *Tier) has(key []byte) bool {
+	if t.off.Load() {
+		return false
+	}
+	return t.db.View(func(txn *badger.Txn) error {
+		_, err := txn.Get(key)
+		return err
+	}) == nil
+}
+
+// put stores a value if there is room for it.
+func (t *Tier) put(key, value []byte) {
+	size := int64(len(key) + len(value) + 64)
+	if t.off.Load() || !t.space.reserve(size) {
+		refused.Inc()
+		return
+	}
+	if err := t.write(key, value); err != nil {
+		failed.Inc()
+		t.config.Log.Warn("could not write to the warm tier", "error", err)
+		return
+	}
+	t.heat.touch(key)
+}
+
+func (t *Tier) write(key, value []byte) error {
+	stored := make([]byte, 4, 4+len(value))
+	binary.BigEndian.PutUint32(stored, checksum(key, value))
+	stored = append(stored, value...)
+	return t.db.Update(func(txn *badger.Txn) error { return txn.SetEntry(badger.NewEntry(key, stored)) })
+}
+
+func (t *Tier) remove(key []byte) error {
+	return t.db.Update(func(txn *badger.Txn) error { return txn.Delete(key) })
+}
+
+// scan calls yield with each key (a copy) and its value's size in order, from
+// start on, within prefix, until yield returns false.
+func (t *Tier) scan(prefix, start []byte, yield func(key []byte, size int64) bool) {
+	_ = t.db.View(func(txn *badger.Txn) error { // a closed database has no keys
+		opt := badger.DefaultIteratorOptions
+		opt.PrefetchValues = false
+		opt.Prefix = prefix
+		it := txn.NewIterator(opt)
+		defer it.Close()
+		for it.Seek(start); it.Valid(); it.Next() {
+			if !yield(it.Item().KeyCopy(nil), it.Item().EstimatedSize()) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// badgerLog passes Badger's own messages on, one level lower than it thinks.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) Errorf(f string, a ...any)   { l.log.Warn(message(f, a)) }
+func (l badgerLog) Warningf(f string, a ...any) { l.log.Info(message(f, a)) }
+func (l badgerLog) Infof(f string, a ...any)    { l.log.Debug(message(f, a)) }
+func (l badgerLog) Debugf(string, ...any)       {}
+
+func message(format string, args []any) string {
+	return "badger: " + strings.TrimSpace(fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,103 @@
+package tiers
+
+import (
+	"net/http"
+
+	"github.com/akidb/akigw"
+)
+
+// Write is one write-through change of a key, from before the upstream call
+// until after it. While it lasts nothing older can enter the cache. It is for
+// one goroutine, which must call End; Written and the body are optional.
+type Write struct {
+	store  *Store
+	write  *write
+	key    akigw.Key
+	blocks uint64
+	block  []byte // the block that is being collected
+	n      int64  // its number
+	ended  bool
+}
+
+// Begin starts a change of key: what is cached becomes unreachable at once.
+func (s *Store) Begin(key akigw.Key) *Write {
+	w := &Write{store: s, key: key, write: s.fence.beginWrite(key), blocks: s.fence.generation()}
+	s.forgetOpening(key)
+	s.dropEntry(key)
+	return w
+}
+
+// Body takes the next bytes of the new object on their way to the upstream.
+// It does not keep p.
+func (w *Write) Body(p []byte) {
+	size := int(w.store.config.BlockBytes)
+	for len(p) > 0 {
+		if len(w.block) == size {
+			w.store.putBlock(w.blocks, w.n, w.block)
+			w.block = nil
+			w.n++
+		}
+		if cap(w.block)-len(w.block) < min(len(p), size-len(w.block)) {
+			w.block = append(make([]byte, 0, min(size, max(2*cap(w.block), len(p)))), w.block...)
+		}
+		k := min(len(p), cap(w.block)-len(w.block))
+		w.block = append(w.block, p[:k]...)
+		p = p[k:]
+	}
+}
+
+// Written says that the upstream stored the body that went through Body, under
+// this ETag. The object enters the cache, unless another write of the key
+// overlapped this one. Its headers stay unknown until the first read.
+func (w *Write) Written(header http.Header) {
+	etag := header.Get("Etag")
+	generation, settled := w.end()
+	defer w.write.leave()
+	size := w.n*int64(w.store.config.BlockBytes) + int64(len(w.block))
+	if !settled || !strongETag(etag) {
+		w.drop()
+		return
+	}
+	e := w.store.newEntry(akigw.Object{Key: w.key, Size: size, ETag: etag}, generation)
+	e.blocks = w.blocks
+	if e.inline(int64(w.store.config.SmallBytes)) {
+		e.body = append(make([]byte, 0, size), w.block...)
+	} else {
+		w.store.putBlock(w.blocks, w.n, w.block)
+	}
+	w.store.publish(e)
+}
+
+// End ends a change that is not in the cache: because it failed, its outcome
+// is unknown, or it left no object. After Written it does nothing.
+func (w *Write) End() {
+	if w.ended {
+		return
+	}
+	w.end()
+	w.drop()
+	w.write.leave()
+}
+
+func (w *Write) end() (uint64, bool) {
+	w.ended = true
+	generation, settled := w.write.done()
+	w.store.forgetOpening(w.key)
+	return generation, settled
+}
+
+// forgetOpening keeps later readers from joining a fill that may have asked the
+// upstream before this write. Those who follow it already are older than the
+// write, or overlap it.
+func (s *Store) forgetOpening(key akigw.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.openings, key)
+}
+
+func (w *Write) drop() {
+	w.store.dropEntry(w.key)
+	if w.n > 0 {
+		w.store.freeBlocks(w.blocks)
+	}
+}
