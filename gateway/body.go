@@ -1,0 +1,241 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/base64"
+	"hash"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/checksum"
+	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// inMemory is the largest body that is read before the upstream is asked:
+// then everything about it has been verified, and it can be sent again if the
+// pooled connection turns out to be dead.
+const inMemory = 64 << 10
+
+// body is a request body on its way to the upstream. What the client claimed
+// about it (length, Content-MD5, x-amz-checksum-*, and in the payload below it
+// the signed digest and chunk signatures) is verified while it streams. The
+// last byte is withheld until all of it was found right: with a known length
+// an upstream stores nothing before it has the last byte.
+type body struct {
+	payload *sigv4.Payload
+	digests []digest
+	trailer *checksum.Algorithm // checksum that comes as a trailer
+	sum     http.Header         // its value, set at the end
+
+	held    byte
+	holding bool
+	small   []byte // a body in memory
+
+	mu      sync.Mutex
+	tee     func([]byte) // guarded by mu
+	stopped bool         // guarded by mu
+	ended   bool         // the body ended well; guarded by mu
+	err     error        // what was wrong with it; guarded by mu
+}
+
+// digest is one claim about the body.
+type digest struct {
+	hash.Hash
+	want func() ([]byte, bool) // known at the end for a trailer
+}
+
+// newBody prepares the verification that the headers of a call ask for.
+func newBody(c *Call) (*body, error) {
+	b := &body{payload: c.payload}
+	if c.payload.Length > akigw.MaxObjectBytes {
+		return nil, s3err.EntityTooLarge
+	}
+	if values, ok := c.Header["Content-Md5"]; ok {
+		want, err := base64.StdEncoding.DecodeString(values[0])
+		if err != nil || len(want) != md5.Size {
+			return nil, s3err.InvalidDigest
+		}
+		b.expect(md5.New(), want)
+	}
+	if c.op == "CompleteMultipartUpload" { // its checksum headers speak of the object
+		return b, nil
+	}
+	return b, b.expectChecksum(c.Header)
+}
+
+func (b *body) expect(h hash.Hash, want []byte) {
+	b.digests = append(b.digests, digest{h, func() ([]byte, bool) { return want, true }})
+}
+
+// expectChecksum finds the one x-amz-checksum-* header or trailer.
+func (b *body) expectChecksum(h http.Header) error {
+	count := 0
+	for _, a := range checksum.Algorithms {
+		value := h.Get(a.Header)
+		if value == "" {
+			continue
+		}
+		want, ok := a.Parse(value)
+		if !ok {
+			return s3err.InvalidRequest.With("Value for " + strings.ToLower(a.Header) + " header is invalid.")
+		}
+		count++
+		b.expect(a.New(), want)
+	}
+	for _, name := range b.payload.TrailerNames {
+		a, ok := checksum.ByHeader(name)
+		if !ok {
+			return s3err.InvalidRequest.With("The value specified in the x-amz-trailer header is not supported")
+		}
+		count++
+		b.trailer = &a
+		b.digests = append(b.digests, digest{a.New(), func() ([]byte, bool) { return a.Parse(b.payload.Trailer().Get(a.Header)) }})
+	}
+	if count > 1 {
+		return s3err.InvalidRequest.With("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+	}
+	if algorithm := h.Get("X-Amz-Sdk-Checksum-Algorithm"); algorithm != "" && count == 0 && b.payload.Length != 0 {
+		return s3err.InvalidRequest.With("x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.")
+	}
+	return nil
+}
+
+// Read implements io.Reader: verified bytes, the last one only at the very end.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.verified(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	if b.tee != nil && n > 0 {
+		b.tee(p[:n])
+	}
+	if err == io.EOF {
+		b.ended = true
+	} else if err != nil {
+		b.err = err
+	}
+	return n, err
+}
+
+func (b *body) verified(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	var one [1]byte
+	fresh := p
+	if b.holding { // one byte late
+		p[0] = b.held
+		if fresh = p[1:]; len(fresh) == 0 {
+			fresh = one[:]
+		}
+	}
+	n, err := b.payload.Read(fresh)
+	for _, d := range b.digests {
+		d.Write(fresh[:n])
+	}
+	if err == io.EOF {
+		if err := b.finish(); err != nil {
+			return 0, err
+		}
+		if b.holding {
+			b.holding = false
+			n++
+		}
+		return min(n, len(p)), io.EOF
+	}
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	if !b.holding {
+		b.held, b.holding = fresh[n-1], true
+		return n - 1, nil
+	}
+	b.held = fresh[n-1]
+	return n, nil
+}
+
+// finish compares the claims with what came, and keeps a trailing checksum for
+// the upstream.
+func (b *body) finish() error {
+	for _, d := range b.digests {
+		want, ok := d.want()
+		if !ok {
+			return s3err.MalformedTrailer
+		}
+		if !bytes.Equal(d.Sum(nil), want) {
+			return s3err.BadDigest
+		}
+	}
+	if b.trailer != nil && b.sum != nil {
+		b.sum.Set(b.trailer.Header, b.payload.Trailer().Get(b.trailer.Header))
+	}
+	return nil
+}
+
+// attach makes the body r's. A small one is read and verified here and now.
+func (b *body) attach(r *cold.Request) error {
+	switch {
+	case b.payload.Length < 0 && r.Method == http.MethodPut:
+		return s3err.MissingContentLength
+	case b.payload.Length < 0 || b.payload.Length <= inMemory:
+		data, err := io.ReadAll(io.LimitReader(struct{ io.Reader }{b}, inMemory+1))
+		if err != nil {
+			return err
+		}
+		if len(data) > inMemory {
+			return s3err.MissingContentLength
+		}
+		b.small = data
+		if b.trailer != nil {
+			r.Header.Set(b.trailer.Header, b.payload.Trailer().Get(b.trailer.Header))
+		}
+		r.Body, r.Length = bytes.NewReader(data), int64(len(data))
+	default:
+		r.Body, r.Length = b, b.payload.Length
+		if b.trailer != nil {
+			b.sum = http.Header{b.trailer.Header: {strings.Repeat("A", b.trailer.EncodedLen())}}
+			r.Trailer = b.sum
+		}
+	}
+	r.SHA256 = b.payload.SHA256
+	return nil
+}
+
+// stop ends the body's use by the upstream's connection, which may go on for a
+// moment after an early answer. It reports whether all of it was read, and
+// what was wrong with it.
+func (b *body) stop() (ended bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopped = true
+	return b.ended, b.err
+}
+
+// readDocument reads and verifies a whole control document.
+func readDocument(c *Call, limit int64) ([]byte, error) {
+	b, err := newBody(c)
+	if err != nil {
+		return nil, err
+	}
+	if c.payload.Length > limit {
+		return nil, errTooBig
+	}
+	data, err := io.ReadAll(io.LimitReader(struct{ io.Reader }{b}, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, errTooBig
+	}
+	return data, nil
+}
+
+var errTooBig = &s3err.Error{Code: "MaxMessageLengthExceeded", Status: http.StatusBadRequest, Message: "Your request was too big."}

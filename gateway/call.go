@@ -1,0 +1,121 @@
+package gateway
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/s3err"
+)
+
+// Call is one parsed and verified request. What is in it is what was signed:
+// handlers do not look at the URL again.
+type Call struct {
+	*http.Request
+	requestID string
+	path      string // decoded once
+	key       akigw.Key
+	query     url.Values
+	identity  sigv4.Identity
+	payload   *sigv4.Payload
+	source    string // x-amz-copy-source in our own encoding
+	op        string // S3 API name
+}
+
+// maxParameters bounds the query (no S3 operation has a tenth of it).
+const maxParameters = 100
+
+// parse splits the target into bucket, key and query: the one place that does.
+func parse(r *http.Request) (*Call, error) {
+	c := &Call{Request: r, path: r.URL.Path}
+	if r.URL.IsAbs() || !strings.HasPrefix(c.path, "/") {
+		return nil, s3err.InvalidURI
+	}
+	if r.URL.RawQuery != "" {
+		if strings.Count(r.URL.RawQuery, "&") >= maxParameters {
+			return nil, s3err.InvalidURI.With("The request has too many query parameters.")
+		}
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			return nil, s3err.InvalidURI
+		}
+		c.query = query
+	}
+	bucket, name, _ := strings.Cut(c.path[1:], "/")
+	if bucket == "" {
+		if name != "" {
+			return nil, s3err.InvalidBucketName
+		}
+		return c, nil
+	}
+	if err := akigw.CheckBucketName(bucket); err != nil {
+		return nil, s3err.InvalidBucketName.About("BucketName", bucket)
+	}
+	c.key = akigw.Key{Bucket: bucket, Name: name}
+	return c, akigw.CheckKeyName(name)
+}
+
+// maxMetadata is the limit on user-defined metadata (S3: 2 KB, the sum of the
+// bytes of names and values).
+const maxMetadata = 2 << 10
+
+// check refuses what S3 refuses before it looks at the body.
+func (c *Call) check(route *Route) error {
+	c.op = route.Op
+	if c.payload.Streaming && !route.Streaming {
+		return s3err.NotImplemented.With("The operation " + route.Op + " does not take a STREAMING payload.")
+	}
+	size := 0
+	for name, values := range c.Header {
+		if meta, ok := strings.CutPrefix(name, "X-Amz-Meta-"); ok {
+			size += len(meta)
+			for _, v := range values {
+				size += len(v)
+			}
+		}
+	}
+	if size > maxMetadata {
+		return s3err.MetadataTooLarge.About("Size", strconv.Itoa(size)).About("MaxSizeAllowed", strconv.Itoa(maxMetadata))
+	}
+	for _, name := range countParameters {
+		if v, ok := c.query[name]; ok && v[0] != "" {
+			if n, err := strconv.ParseInt(v[0], 10, 64); err != nil || n < 0 || n > 1<<31-1 {
+				return s3err.InvalidArgument.With("Argument "+name+" must be an integer between 0 and 2147483647").About("ArgumentName", name).About("ArgumentValue", v[0])
+			}
+		}
+	}
+	if c.query.Has("partNumber") {
+		if n, err := strconv.Atoi(c.query.Get("partNumber")); err != nil || n < 1 || n > maxParts {
+			return s3err.InvalidArgument.With("Part number must be an integer between 1 and 10000, inclusive").About("ArgumentName", "partNumber").About("ArgumentValue", c.query.Get("partNumber"))
+		}
+		if c.Header.Get("Range") != "" && (c.Method == http.MethodGet || c.Method == http.MethodHead) {
+			return s3err.InvalidRequest.With("Cannot specify both Range header and partNumber query parameter")
+		}
+	}
+	return nil
+}
+
+// maxParts is the largest part number (S3: 10,000).
+const maxParts = 10000
+
+var countParameters = [...]string{"max-keys", "max-uploads", "max-parts", "max-buckets"}
+
+// presigning are query parameters that belong to the signature, or to an SDK's
+// bookkeeping, and not to the operation.
+func presigning(name string) bool {
+	return name == "x-id" || len(name) > 6 && strings.EqualFold(name[:6], "x-amz-")
+}
+
+// plain reports whether the query names no subresource and no option besides
+// those in allowed.
+func (c *Call) plain(allowed func(string) bool) bool {
+	for name := range c.query {
+		if !presigning(name) && (allowed == nil || !allowed(name)) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,216 @@
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// sentHeaders are the request headers, besides x-amz-*, that S3 gives a
+// meaning to. Only these and the x-amz-* ones ever reach the upstream.
+var sentHeaders = map[string]bool{
+	"Cache-Control": true, "Content-Disposition": true, "Content-Language": true, "Content-Md5": true, "Content-Type": true, "Expires": true,
+	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true,
+}
+
+// ownHeaders are x-amz-* headers that speak about this connection: the
+// upstream gets the gateway's.
+var ownHeaders = map[string]bool{
+	"X-Amz-Content-Sha256": true, "X-Amz-Date": true, "X-Amz-Decoded-Content-Length": true, "X-Amz-Security-Token": true,
+	"X-Amz-Trailer": true, "X-Amz-User-Agent": true, "X-Amz-Copy-Source": true,
+}
+
+// upstreamRequest builds the request for the upstream from what was parsed and
+// verified: allowed headers, the query without the signature, no body yet.
+func (c *Call) upstreamRequest() *cold.Request {
+	header := make(http.Header, len(c.Header))
+	for name, values := range c.Header {
+		if sentHeaders[name] || strings.HasPrefix(name, "X-Amz-") && !ownHeaders[name] {
+			header[name] = values
+		}
+	}
+	if encoding := withoutChunked(c.Header["Content-Encoding"]); encoding != "" {
+		header.Set("Content-Encoding", encoding)
+	}
+	if c.source != "" {
+		header.Set("X-Amz-Copy-Source", c.source)
+	}
+	query := make(url.Values, len(c.query))
+	for name, values := range c.query {
+		if !presigning(name) {
+			query[name] = values
+		}
+	}
+	return &cold.Request{Op: c.op, Method: c.Method, Key: c.key, Query: query, Header: header}
+}
+
+// withoutChunked removes aws-chunked, which is framing and not a property of
+// the object.
+func withoutChunked(values []string) string {
+	var kept []string
+	for token := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		if token = strings.TrimSpace(token); token != "" && !strings.EqualFold(token, "aws-chunked") {
+			kept = append(kept, token)
+		}
+	}
+	return strings.Join(kept, ",")
+}
+
+// exchange sends a call with its verified body and returns the upstream's
+// answer. seen, if not nil, gets the body's bytes on their way; whole tells
+// whether it got all of them.
+func (g *Gateway) exchange(c *Call, seen func([]byte)) (resp *http.Response, whole bool, err error) {
+	body, err := newBody(c)
+	if err != nil {
+		return nil, false, err
+	}
+	r := c.upstreamRequest()
+	if err := body.attach(r); err != nil {
+		return nil, false, err
+	}
+	if seen != nil && body.small != nil {
+		seen(body.small)
+	} else {
+		body.tee = seen
+	}
+	resp, err = g.upstream.Do(c.Context(), r)
+	ended, bodyErr := body.stop()
+	if bodyErr != nil { // the client's mistake, not the upstream's
+		if resp != nil {
+			resp.Body.Close()
+		}
+		return nil, false, bodyErr
+	}
+	return resp, ended, err
+}
+
+// send sends a call with a control document that has been read already.
+func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
+	r := c.upstreamRequest()
+	r.Body, r.Length, r.SHA256 = bytes.NewReader(document), int64(len(document)), c.payload.SHA256
+	return g.upstream.Do(c.Context(), r)
+}
+
+// pass forwards a call and its answer, streaming both ways.
+func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
+	resp, _, err := g.exchange(c, nil)
+	if err != nil {
+		return err
+	}
+	relay(w, c.Request, resp)
+	return nil
+}
+
+// bypass forwards a read of an object past the cache.
+func (g *Gateway) bypass(w *answer, c *Call, id sigv4.Identity) error {
+	w.Header().Set("X-Akigw-Cache", "bypass")
+	return g.pass(w, c, id)
+}
+
+// other forwards what is not accelerated. What may change a key fences it.
+func (g *Gateway) other(w *answer, c *Call, id sigv4.Identity) error {
+	if c.Method == http.MethodGet || c.Method == http.MethodHead {
+		return g.pass(w, c, id)
+	}
+	return g.change(w, c, id)
+}
+
+// postForm refuses browser uploads: a policy document is another way to sign,
+// which this gateway does not verify.
+func (g *Gateway) postForm(*answer, *Call, sigv4.Identity) error {
+	return s3err.NotImplemented.With("POST uploads with a policy form are not implemented. Use PutObject or a presigned URL.")
+}
+
+// returnedHeaders are the response headers, besides x-amz-*, that are passed
+// on.
+var returnedHeaders = map[string]bool{
+	"Accept-Ranges": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true,
+	"Content-Range": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true, "Retry-After": true, "Vary": true,
+}
+
+var returnedPrefixes = [...]string{"X-Amz-", "X-Rgw-", "X-Minio-", "Access-Control-"}
+
+// relayHeader copies the headers of an upstream answer that are meant for the
+// client. The upstream's request id is kept under another name.
+func relayHeader(h, upstream http.Header, status int) {
+	for name, values := range upstream {
+		switch {
+		case name == "X-Amz-Request-Id":
+			h["X-Akigw-Upstream-Request-Id"] = values
+		case name == "X-Amz-Id-2":
+		case returnedHeaders[name], hasAnyPrefix(name, returnedPrefixes[:]):
+			h[name] = values
+		case name == "Location" && status < 300: // CreateBucket's; a redirect would lead past the gateway
+			h[name] = values
+		}
+	}
+}
+
+func hasAnyPrefix(s string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+// relay sends an upstream answer on. If its body breaks off, so does ours.
+func relay(w *answer, r *http.Request, resp *http.Response) {
+	defer resp.Body.Close()
+	h := w.Header()
+	relayHeader(h, resp.Header, resp.StatusCode)
+	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified {
+		h.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+	}
+	w.WriteHeader(resp.StatusCode)
+	if r.Method == http.MethodHead {
+		return
+	}
+	out := io.Writer(w)
+	if resp.ContentLength < 0 { // it may trickle to keep the connection alive
+		out = flusher{w, http.NewResponseController(w)}
+	}
+	buf := relayBuffers.Get().(*[]byte)
+	defer relayBuffers.Put(buf)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, resp.Body, *buf); err != nil && r.Context().Err() == nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// flusher sends every piece at once.
+type flusher struct {
+	io.Writer
+	control *http.ResponseController
+}
+
+func (f flusher) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err == nil {
+		err = f.control.Flush()
+	}
+	return n, err
+}
+
+// relayError sends an upstream error on that has been read already.
+func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
+	h := w.Header()
+	relayHeader(h, e.Header, e.Status)
+	if r.Method != http.MethodHead {
+		h.Set("Content-Length", strconv.Itoa(len(e.Body)))
+	}
+	w.WriteHeader(e.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(e.Body) // a client that has gone does not read its error
+	}
+}

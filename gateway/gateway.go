@@ -1,0 +1,190 @@
+// Package gateway is the S3 front. It parses a request once, has its signature
+// verified before anything else looks at it, routes it by a table, and answers
+// it from the store or forwards it to the upstream as a new request of its own.
+//
+// It speaks S3's protocol and errors and holds no data: bodies stream, except
+// control documents of bounded size. It never looks inside a tier.
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/gorilla/mux"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// Upstream sends what is not answered from the store.
+type Upstream interface {
+	// Do sends a signed request and returns the answer, whatever its status.
+	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+}
+
+// Gateway is the S3 front as an http.Handler. It may serve any number of
+// requests at a time.
+type Gateway struct {
+	verifier *sigv4.Verifier
+	store    *tiers.Store
+	upstream Upstream
+	log      *slog.Logger
+	router   *mux.Router
+	routes   map[*mux.Route]*Route
+	hostID   string
+}
+
+// New makes the front of a store. upstream must be the store's own.
+func New(verifier *sigv4.Verifier, store *tiers.Store, upstream Upstream, log *slog.Logger) *Gateway {
+	g := &Gateway{verifier: verifier, store: store, upstream: upstream, log: log, hostID: rand.Text()}
+	g.buildRouter()
+	return g
+}
+
+var panics = metrics.NewCounter("akigw_gateway_panics_total")
+
+// ServeHTTP implements http.Handler.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	started := time.Now()
+	requestID := rand.Text()[:16]
+	sent := &answer{ResponseWriter: w}
+	h := w.Header()
+	h["X-Amz-Request-Id"] = []string{requestID}
+	h["X-Amz-Id-2"] = []string{g.hostID}
+	op, accessKey := "", ""
+	defer func() {
+		if p := recover(); p != nil {
+			g.recovered(sent, r, requestID, p)
+		}
+		g.account(r, sent, op, accessKey, requestID, started)
+	}()
+	call, route, err := g.admit(r)
+	if call != nil {
+		call.requestID = requestID
+		accessKey = call.identity.AccessKey()
+	}
+	if route != nil {
+		op = route.Op
+		err = route.handle(g, sent, call, call.identity)
+	}
+	if err != nil {
+		g.fail(sent, r, requestID, err)
+	}
+}
+
+// admit does everything that comes before a handler: parse, verify, route.
+func (g *Gateway) admit(r *http.Request) (*Call, *Route, error) {
+	call, err := parse(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	identity, payload, err := g.verifier.Verify(r, call.path, call.query)
+	if err != nil {
+		return nil, nil, err
+	}
+	call.identity, call.payload = identity, payload
+	route, err := g.route(call)
+	if err != nil {
+		return call, nil, err
+	}
+	return call, route, call.check(route)
+}
+
+// recovered ends a request whose handler panicked, and only that one. If the
+// answer has begun, its connection is cut, so that nobody takes it for whole.
+func (g *Gateway) recovered(w *answer, r *http.Request, requestID string, p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	panics.Inc()
+	g.log.Error("a request handler panicked", "request_id", requestID, "method", r.Method, "panic", p, "stack", string(debug.Stack()))
+	if w.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	g.fail(w, r, requestID, s3err.InternalError)
+}
+
+// account counts and logs a request. Failures of this side are warnings.
+func (g *Gateway) account(r *http.Request, w *answer, op, accessKey, requestID string, started time.Time) {
+	if op == "" {
+		op = "none"
+	}
+	requestCounter(op, w.status).Inc()
+	level := slog.LevelDebug
+	if w.status >= 500 {
+		level = slog.LevelWarn
+	}
+	if !g.log.Enabled(r.Context(), level) {
+		return
+	}
+	g.log.LogAttrs(r.Context(), level, "request", slog.String("request_id", requestID), slog.String("op", op),
+		slog.String("method", r.Method), slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", w.status),
+		slog.Int64("bytes", w.bytes), slog.Duration("took", time.Since(started)), slog.String("access_key", clip(accessKey)),
+		slog.String("remote", r.RemoteAddr))
+}
+
+func clip(s string) string { return s[:min(len(s), 256)] }
+
+// fail answers with an error. It is the one place where errors become S3's.
+func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) {
+	var coded *s3err.Error
+	var refused *cold.ResponseError
+	switch {
+	case w.status != 0: // too late to say anything else
+		panic(http.ErrAbortHandler)
+	case errors.As(err, &coded):
+	case errors.As(err, &refused):
+		relayError(w, r, refused)
+		return
+	case errors.Is(err, akigw.ErrInvalidBucketName):
+		coded = s3err.InvalidBucketName
+	case errors.Is(err, akigw.ErrKeyTooLong):
+		coded = s3err.KeyTooLong.About("MaxSizeAllowed", "1024")
+	case errors.Is(err, akigw.ErrInvalidKey):
+		coded = s3err.InvalidURI
+	case r.Context().Err() != nil: // nobody is listening
+		coded = s3err.ServiceUnavailable
+	case errors.Is(err, akigw.ErrUpstreamUnavailable), errors.Is(err, akigw.ErrShortBody), errors.Is(err, akigw.ErrChanged), errors.Is(err, akigw.ErrChecksum):
+		g.log.Warn("the upstream did not give a usable answer", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
+		coded = s3err.ServiceUnavailable
+	default:
+		g.log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
+		coded = s3err.InternalError
+	}
+	s3err.Write(w, r, coded, requestID, g.hostID)
+}
+
+// answer remembers what was sent.
+type answer struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	n, err := a.ResponseWriter.Write(p)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

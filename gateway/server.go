@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+// Config is the S3 listener and who may use it: the top level of the
+// configuration file.
+type Config struct {
+	Listen    string `toml:"listen" help:"address of the S3 listener"`
+	AccessKey string `toml:"access_key" help:"access key id of the gateway's root key pair; empty makes a trial pair"`
+	SecretKey string `toml:"secret_key" secret:"true" help:"secret access key of the gateway's root key pair"`
+	Region    string `toml:"region" help:"region that clients sign for"`
+	TLSCert   string `toml:"tls_cert" help:"PEM file with the S3 listener's certificate chain"`
+	TLSKey    string `toml:"tls_key" help:"PEM file with its private key"`
+
+	AllowPlaintext bool `toml:"allow_plaintext" help:"listen beyond loopback without TLS: everybody on the path can read and change what is transferred"`
+	AllowTrialKeys bool `toml:"allow_trial_keys" help:"listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access"`
+}
+
+// Check reports every impossible value by its key.
+func (c *Config) Check(report func(key, problem string)) {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		report("listen", "must be HOST:PORT")
+	}
+	if c.Region == "" {
+		report("region", "must not be empty")
+	}
+	if (c.AccessKey == "") != (c.SecretKey == "") {
+		report("access_key", "and secret_key need each other")
+	}
+	if c.SecretKey != "" && len(c.SecretKey) < minSecret {
+		report("secret_key", "must have at least 8 characters")
+	}
+	if strings.ContainsAny(c.AccessKey, "/ =,;\t\n") {
+		report("access_key", "must not contain a slash, a space or one of =,;")
+	}
+	if wellKnown[c.AccessKey] || wellKnown[c.SecretKey] {
+		report("access_key", "is a well-known default pair; choose another")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		report("tls_cert", "and tls_key need each other")
+	}
+	c.checkExposure(report)
+}
+
+// minSecret is the shortest secret that is accepted.
+const minSecret = 8
+
+// wellKnown are credentials that everybody tries first.
+var wellKnown = map[string]bool{"minioadmin": true, "minio123": true, "rustfsadmin": true, "password": true, "accesskey": true, "secretkey": true, "admin123": true}
+
+// checkExposure refuses to listen beyond loopback in ways that give the data
+// away, unless the operator has said so.
+func (c *Config) checkExposure(report func(key, problem string)) {
+	if Loopback(c.Listen) {
+		return
+	}
+	if c.TLSCert == "" && !c.AllowPlaintext {
+		report("listen", c.Listen+" is not loopback and there is no TLS: set tls_cert and tls_key, or allow_plaintext (--allow-plaintext) if something in front encrypts")
+	}
+	if c.AccessKey == "" && !c.AllowTrialKeys {
+		report("listen", c.Listen+" is not loopback and the key pair is the generated trial pair: set access_key and secret_key (AKIGW_ACCESS_KEY, AKIGW_SECRET_KEY), or allow_trial_keys (--allow-trial-keys)")
+	}
+}
+
+// Loopback reports whether a listen address can be reached from this machine
+// only.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Limits of a connection: how long the headers may take, how large they may be
+// and how long it may be idle.
+const (
+	headerTimeout = 10 * time.Second
+	headerBytes   = 16 << 10
+	idleTimeout   = 2 * time.Minute
+)
+
+// Server makes the HTTP server for the S3 listener. S3 is HTTP/1.1.
+func Server(handler http.Handler, log *slog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           handler,
+		Protocols:         protocols,
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    headerBytes,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Bind opens the S3 listener, with TLS if there is a certificate.
+func Bind(c *Config) (net.Listener, error) {
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("S3 listener: %w; is another process using the port? (--listen)", err)
+	}
+	if c.TLSCert == "" {
+		return l, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+			err = fmt.Errorf("cannot be read: %w", err)
+		}
+		return nil, errors.Join(fmt.Errorf("tls_cert and tls_key: %w", err), l.Close())
+	}
+	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), nil
+}
