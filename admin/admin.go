@@ -1,0 +1,107 @@
+// Package admin is the operator's listener: metrics, health and profiles. It
+// is another listener than S3's, on loopback by default, and shares nothing
+// with it but the store it reports on. S3 credentials mean nothing here.
+package admin
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw/tiers"
+)
+
+// Config is the admin listener.
+type Config struct {
+	Listen    string `toml:"admin_listen" help:"address of the admin listener: metrics, health, profiles"`
+	AllowOpen bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback: whoever reaches it can read metrics and memory profiles"`
+}
+
+// Check reports every impossible value by its key.
+func (c *Config) Check(report func(key, problem string)) {
+	host, _, err := net.SplitHostPort(c.Listen)
+	ip := net.ParseIP(host)
+	switch {
+	case err != nil:
+		report("admin_listen", "must be HOST:PORT")
+	case host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.AllowOpen:
+		report("admin_listen", c.Listen+" is not loopback and the admin listener asks nobody for a password: set allow_open_admin (--allow-open-admin) if only your monitoring can reach it")
+	}
+}
+
+// Server is the admin listener's handler.
+type Server struct {
+	mux     *http.ServeMux
+	metrics *metrics.Set
+	ready   atomic.Bool
+}
+
+// New makes the handler that reports on a store.
+func New(store *tiers.Store, version string) *Server {
+	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet()}
+	usage := func(pick func(tiers.Usage) int64) func() float64 {
+		return func() float64 { return float64(pick(store.Usage())) }
+	}
+	s.metrics.NewGauge("akigw_hot_used_bytes", usage(func(u tiers.Usage) int64 { return u.HotBytes }))
+	s.metrics.NewGauge("akigw_hot_quota_bytes", usage(func(u tiers.Usage) int64 { return u.HotQuota }))
+	s.metrics.NewGauge("akigw_hot_values", usage(func(u tiers.Usage) int64 { return int64(u.HotValues) }))
+	s.metrics.NewGauge("akigw_warm_used_bytes", usage(func(u tiers.Usage) int64 { return u.WarmBytes }))
+	s.metrics.NewGauge("akigw_warm_quota_bytes", usage(func(u tiers.Usage) int64 { return u.WarmQuota }))
+	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", version), func() float64 { return 1 })
+	for _, r := range s.routes() {
+		s.mux.HandleFunc("GET "+r.path, r.handle)
+	}
+	return s
+}
+
+type route struct {
+	path   string
+	handle http.HandlerFunc
+}
+
+// routes is everything that this listener answers.
+func (s *Server) routes() []route {
+	return []route{
+		{"/metrics", s.writeMetrics},
+		{"/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }},
+		{"/readyz", s.readiness},
+		{"/debug/pprof/", pprof.Index},
+		{"/debug/pprof/cmdline", pprof.Cmdline},
+		{"/debug/pprof/profile", pprof.Profile},
+		{"/debug/pprof/symbol", pprof.Symbol},
+		{"/debug/pprof/trace", pprof.Trace},
+	}
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// SetReady says whether /readyz answers 200: from when requests are accepted
+// until shutdown begins.
+func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
+
+func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
+	if !s.ready.Load() {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	s.metrics.WritePrometheus(w)
+	metrics.WritePrometheus(w, true)
+}
+
+// HTTP makes the HTTP server for the admin listener. Profiles take as long as
+// they are asked to.
+func HTTP(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+}

@@ -1,0 +1,52 @@
+// Command akigw runs the gateway. It parses and wires; what S3 means is
+// decided in the rooms.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker (see Makefile).
+var version = "dev"
+
+type cli struct {
+	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+type versionCommand struct{}
+
+// Run prints the version.
+func (versionCommand) Run() error {
+	fmt.Println("akigw", version)
+	return nil
+}
+
+func main() {
+	syscall.Umask(0o077) // nothing that we create is anybody else's
+	var c cli
+	parsed := kong.Parse(&c,
+		kong.Name("akigw"),
+		kong.Description("An S3 caching gateway: an S3 endpoint that makes another one fast.\n\nEvery setting is also a key of the configuration file and an environment variable; docs/configuration.md lists them. A flag wins over a variable, a variable over the file."),
+		kong.UsageOnError(),
+	)
+	if err := parsed.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "akigw:", err)
+		var code exitCode
+		if errors.As(err, &code) {
+			os.Exit(int(code))
+		}
+		os.Exit(1)
+	}
+}
+
+// exitCode is an error with a process exit code of its own.
+type exitCode int
+
+// Error implements error.
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }

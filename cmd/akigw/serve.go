@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/gateway"
+	"github.com/akidb/akigw/gateway/sigv4"
+	appconfig "github.com/akidb/akigw/internal/config"
+	"github.com/akidb/akigw/internal/embedded"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// serveCommand is "akigw serve". Its flags are the settings that people change
+// on the spot; they reach the configuration by their keys.
+type serveCommand struct {
+	Config         string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
+	Listen         string `help:"Address of the S3 listener (default 127.0.0.1:9000)." placeholder:"ADDR" env:"AKIGW_LISTEN"`
+	AdminListen    string `help:"Address of the admin listener (default 127.0.0.1:9001)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
+	Data           string `help:"Directory for everything that the gateway keeps (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
+	Upstream       string `help:"Endpoint of the S3 service behind the gateway. Without it an embedded one is started, for trials." placeholder:"URL" env:"AKIGW_UPSTREAM"`
+	AllowPlaintext bool   `help:"Listen beyond loopback without TLS: everybody on the path can read and change what is transferred." env:"AKIGW_ALLOW_PLAINTEXT"`
+	AllowTrialKeys bool   `help:"Listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
+	AllowOpenAdmin bool   `help:"Open the admin listener beyond loopback: whoever reaches it can read metrics and memory profiles." env:"AKIGW_ALLOW_OPEN_ADMIN"`
+}
+
+func (s *serveCommand) flags() map[string]string {
+	flags := map[string]string{}
+	for key, value := range map[string]string{"listen": s.Listen, "admin_listen": s.AdminListen, "data": s.Data, "upstream.url": s.Upstream} {
+		if value != "" {
+			flags[key] = value
+		}
+	}
+	for key, value := range map[string]bool{"allow_plaintext": s.AllowPlaintext, "allow_trial_keys": s.AllowTrialKeys, "allow_open_admin": s.AllowOpenAdmin} {
+		if value {
+			flags[key] = strconv.FormatBool(value)
+		}
+	}
+	return flags
+}
+
+// Run runs the gateway until SIGTERM or SIGINT.
+func (s *serveCommand) Run() error {
+	c := defaults()
+	if err := appconfig.Load(c, appconfig.Source{File: s.Config, Env: os.Environ(), Flags: s.flags(), Reserved: reserved}); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return serve(ctx, c, os.Stdout, os.Stderr)
+}
+
+func logLevel(name string) (slog.Level, error) {
+	var level slog.Level
+	err := level.UnmarshalText([]byte(name))
+	return level, err
+}
+
+const (
+	// finishTimeout is how long requests under way may take at shutdown.
+	finishTimeout = 30 * time.Second
+	// spareMemory is what the process may use besides the hot tier before
+	// the garbage collector works harder.
+	spareMemory = 112 << 20
+)
+
+// serve wires the rooms together, opens the listeners, and takes everything
+// down in the opposite order when ctx ends.
+func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error) {
+	level, err := logLevel(c.Process.LogLevel)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(c.Cache.HotBytes) + spareMemory)
+	}
+	d := &teardown{}
+	defer func() { err = errors.Join(err, d.run()) }()
+
+	release, err := lockData(c.Process.Data)
+	if err != nil {
+		return err
+	}
+	d.add(release)
+	trial, err := rootKeys(c)
+	if err != nil {
+		return err
+	}
+	if err := startEmbedded(c, log, d); err != nil {
+		return err
+	}
+	upstream, err := cold.New(c.Upstream, c.Storage.Pool, nil)
+	if err != nil {
+		return err
+	}
+	d.add(upstream.Close)
+	store, err := tiers.New(c.Cache, filepath.Join(c.Process.Data, "warm"), upstream, log)
+	if err != nil {
+		return err
+	}
+	d.add(store.Close)
+	d.background(store.Run)
+
+	verifier := &sigv4.Verifier{Region: c.Gateway.Region, Keys: sigv4.StaticKeys{c.Gateway.AccessKey: c.Gateway.SecretKey}}
+	operator := admin.New(store, version)
+	adminListener, err := net.Listen("tcp", c.Admin.Listen)
+	if err != nil {
+		return fmt.Errorf("admin listener: %w; is another process using the port? (--admin-listen)", err)
+	}
+	d.serve(admin.HTTP(operator, log), adminListener, log)
+	listener, err := gateway.Bind(&c.Gateway)
+	if err != nil {
+		return err
+	}
+	d.serve(gateway.Server(gateway.New(verifier, store, upstream, log), log), listener, log)
+
+	operator.SetReady(true)
+	banner(stdout, c, trial, listener.Addr(), adminListener.Addr())
+	log.Info("serving", "version", version, "listen", listener.Addr().String(), "admin_listen", adminListener.Addr().String(), "freshness", c.Cache.Freshness)
+	<-ctx.Done()
+	operator.SetReady(false)
+	log.Info("stopping: finishing requests under way")
+	return nil
+}
+
+// teardown undoes what serve set up, last things first.
+type teardown struct {
+	steps []func() error
+}
+
+func (t *teardown) add(step func() error) { t.steps = append(t.steps, step) }
+
+// background runs work until the teardown reaches it.
+func (t *teardown) background(work func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- work(ctx) }()
+	t.add(func() error {
+		cancel()
+		return <-done
+	})
+}
+
+func (t *teardown) serve(s *http.Server, l net.Listener, log *slog.Logger) {
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("a listener ended", "address", l.Addr().String(), "error", err)
+		}
+	})
+	t.add(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+		defer cancel()
+		err := s.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			log.Warn("cut off requests that did not finish in time", "seconds", finishTimeout.Seconds())
+			err = s.Close()
+		}
+		wait.Wait()
+		return err
+	})
+}
+
+func (t *teardown) run() (err error) {
+	for i := len(t.steps) - 1; i >= 0; i-- {
+		err = errors.Join(err, t.steps[i]())
+	}
+	return err
+}
+
+// lockData makes the data directory and takes it for this process alone.
+func lockData(dir string) (release func() error, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("data directory %s is in use by another akigw; stop it, or give this one another --data", dir), f.Close())
+	}
+	return f.Close, nil
+}
+
+// rootKeys makes sure that there is a root key pair: the configured one, or a
+// trial pair that is made once and kept in the data directory.
+func rootKeys(c *config) (trial bool, err error) {
+	if c.Gateway.AccessKey != "" {
+		return false, nil
+	}
+	type pair struct{ AccessKey, SecretKey string }
+	path := filepath.Join(c.Process.Data, "trial-keys.json")
+	var p pair
+	raw, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		p = pair{"TRIAL" + rand.Text()[:15], rand.Text() + rand.Text()[:14]}
+		if raw, err = json.Marshal(p); err == nil {
+			err = os.WriteFile(path, raw, 0o600)
+		}
+	case err == nil:
+		if err = json.Unmarshal(raw, &p); err == nil && (p.AccessKey == "" || p.SecretKey == "") {
+			err = errors.New("it has no keys; delete it to get new ones")
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("trial key pair %s: %w", path, err)
+	}
+	c.Gateway.AccessKey, c.Gateway.SecretKey = p.AccessKey, p.SecretKey
+	return true, nil
+}
+
+// startEmbedded starts the trial upstream if no other is configured. Only this
+// process knows its key pair.
+func startEmbedded(c *config, log *slog.Logger, d *teardown) error {
+	if c.Upstream.URL != "" {
+		if c.Cache.Freshness == "" {
+			c.Cache.Freshness = tiers.Strict
+		}
+		return nil
+	}
+	if c.Cache.Freshness == "" {
+		c.Cache.Freshness = tiers.Exclusive
+	}
+	c.embedded = true
+	c.Upstream.AccessKey, c.Upstream.SecretKey = "EMBEDDED"+rand.Text()[:12], rand.Text()
+	c.Upstream.TrailingChecksums = false // gofakes3 does not take them
+	own := &sigv4.Verifier{Region: c.Upstream.Region, Keys: sigv4.StaticKeys{c.Upstream.AccessKey: c.Upstream.SecretKey}}
+	server, err := embedded.Open(filepath.Join(c.Process.Data, "embedded"), func(r *http.Request) error {
+		_, _, err := own.Verify(r, r.URL.Path, r.URL.Query())
+		return err
+	}, log)
+	if err != nil {
+		return err
+	}
+	d.add(server.Close)
+	c.Upstream.URL, err = server.Listen("127.0.0.1:0")
+	return err
+}

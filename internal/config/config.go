@@ -1,0 +1,312 @@
+// Package config fills a configuration struct from a TOML file, environment
+// variables and command-line flags, and reports every mistake at once, by key.
+//
+// The struct is composed of the rooms' own Config structs; this package knows
+// no setting by name. A field's tags say everything: toml (its key), env (its
+// variable, if not the one derived from the key), help, secret.
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Checker is a Config struct that can judge its values.
+type Checker interface {
+	// Check calls report for each impossible value with its own key.
+	Check(report func(key, problem string))
+}
+
+// Setting is one key of the configuration.
+type Setting struct {
+	Key    string // "storage.connection_pool.pool_size"
+	Env    string // "AKIGW_STORAGE_CONNECTION_POOL_POOL_SIZE"
+	Help   string
+	Secret bool
+	Value  reflect.Value // settable
+}
+
+// Source is where values come from, weakest first: the defaults already in
+// the struct, File, Env, Flags.
+type Source struct {
+	File  string            // path of a TOML file, may be empty
+	Env   []string          // as from os.Environ
+	Flags map[string]string // by key
+	// Reserved are keys that are known but that nothing reads yet. Setting
+	// one is an error: it would do nothing.
+	Reserved []string
+}
+
+// Mistakes are all that was found wrong, one line each.
+type Mistakes []string
+
+// Error implements error.
+func (m Mistakes) Error() string {
+	return "the configuration has mistakes:\n  " + strings.Join(m, "\n  ")
+}
+
+// Settings lists the settings of a struct pointer in order of declaration.
+func Settings(target any) []Setting {
+	var all []Setting
+	walk(reflect.ValueOf(target).Elem(), "", func(s Setting) { all = append(all, s) }, nil)
+	return all
+}
+
+// walk visits fields; a struct without a toml tag contributes its fields to
+// the level it stands at.
+func walk(v reflect.Value, prefix string, leaf func(Setting), table func(prefix string, c Checker)) {
+	if c, ok := v.Addr().Interface().(Checker); ok && table != nil {
+		table(prefix, c)
+	}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !f.IsExported() {
+			continue
+		}
+		key := f.Tag.Get("toml")
+		if f.Type.Kind() == reflect.Struct {
+			if key != "" {
+				key += "."
+			}
+			walk(v.Field(i), prefix+key, leaf, table)
+			continue
+		}
+		s := Setting{Key: prefix + key, Env: f.Tag.Get("env"), Help: f.Tag.Get("help"), Secret: f.Tag.Get("secret") == "true", Value: v.Field(i)}
+		if s.Env == "" {
+			s.Env = "AKIGW_" + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
+		}
+		if leaf != nil {
+			leaf(s)
+		}
+	}
+}
+
+// Load fills target, a pointer to a struct that holds the defaults. The error
+// is Mistakes, or says why the file cannot be read at all.
+func Load(target any, from Source) error {
+	l := loader{settings: map[string]Setting{}, reserved: from.Reserved}
+	for _, s := range Settings(target) {
+		l.settings[s.Key] = s
+	}
+	if from.File != "" {
+		if err := l.file(from.File); err != nil {
+			return err
+		}
+	}
+	env := map[string]string{}
+	for _, pair := range from.Env {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	for _, s := range Settings(target) {
+		if value, ok := env[s.Env]; ok && value != "" {
+			l.text(s, s.Env, value)
+		}
+		if value, ok := from.Flags[s.Key]; ok {
+			l.text(s, "--"+strings.ReplaceAll(s.Key, "_", "-"), value)
+		}
+	}
+	for _, key := range from.Reserved {
+		name := "AKIGW_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+		if env[name] != "" {
+			l.mistake("%s: nothing reads this setting yet; remove it", name)
+		}
+	}
+	walk(reflect.ValueOf(target).Elem(), "", nil, func(prefix string, c Checker) {
+		c.Check(func(key, problem string) {
+			s := l.settings[prefix+key]
+			l.mistake("%s: %s (%s)", s.Key, problem, s.Env)
+		})
+	})
+	if len(l.mistakes) > 0 {
+		return l.mistakes
+	}
+	return nil
+}
+
+type loader struct {
+	settings map[string]Setting
+	reserved []string
+	mistakes Mistakes
+}
+
+func (l *loader) mistake(format string, args ...any) {
+	l.mistakes = append(l.mistakes, fmt.Sprintf(format, args...))
+}
+
+func (l *loader) file(path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("configuration file: %w", err)
+	}
+	var tree map[string]any
+	if err := toml.Unmarshal(raw, &tree); err != nil {
+		var at *toml.DecodeError
+		if errors.As(err, &at) {
+			row, column := at.Position()
+			return fmt.Errorf("configuration file %s, line %d, column %d: %w", path, row, column, err)
+		}
+		return fmt.Errorf("configuration file %s: %w", path, err)
+	}
+	l.tree("", tree)
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 && l.secretIn("", tree) {
+		l.mistake("%s: holds a secret and can be read by others; run: chmod 600 %s", path, path)
+	}
+	return nil
+}
+
+func (l *loader) secretIn(prefix string, tree map[string]any) bool {
+	for name, v := range tree {
+		if sub, ok := v.(map[string]any); ok && l.secretIn(prefix+name+".", sub) || l.settings[prefix+name].Secret && v != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loader) tree(prefix string, tree map[string]any) {
+	names := make([]string, 0, len(tree))
+	for name := range tree {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		key := prefix + name
+		sub, isTable := tree[name].(map[string]any)
+		s, known := l.settings[key]
+		switch {
+		case known && isTable:
+			l.mistake("%s: must be a value, not a table", key)
+		case known:
+			l.value(s, tree[name])
+		case slices.Contains(l.reserved, key):
+			l.mistake("%s: nothing reads this setting yet; remove it", key)
+		case isTable && l.isTable(key):
+			l.tree(key+".", sub)
+		case l.isTable(key):
+			l.mistake("%s: must be a table", key)
+		default:
+			l.mistake("%s: unknown setting%s", key, l.suggestion(key))
+		}
+	}
+}
+
+func (l *loader) isTable(key string) bool {
+	for k := range l.settings {
+		if strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(l.reserved, func(k string) bool { return strings.HasPrefix(k, key+".") })
+}
+
+// suggestion finds a key with the same last word, for a setting in the wrong
+// table, or one that is a typing mistake away.
+func (l *loader) suggestion(key string) string {
+	best, distance := "", 3
+	for k := range l.settings {
+		if d := editDistance(k, key); d < distance || d == distance && k < best {
+			best, distance = k, d
+		}
+		if k[strings.LastIndex(k, ".")+1:] == key[strings.LastIndex(key, ".")+1:] {
+			best, distance = k, 0
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + best + "?"
+}
+
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		previous := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			previous, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, previous+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// value sets a value of the TOML file, whose type must fit.
+func (l *loader) value(s Setting, v any) {
+	_, textual := s.Value.Addr().Interface().(encoding.TextUnmarshaler)
+	kind := s.Value.Kind()
+	switch v := v.(type) {
+	case string:
+		if textual || kind == reflect.String {
+			l.text(s, s.Key, v)
+			return
+		}
+	case int64:
+		if textual || kind == reflect.Int || kind == reflect.Int64 {
+			l.text(s, s.Key, strconv.FormatInt(v, 10))
+			return
+		}
+	case bool:
+		if kind == reflect.Bool {
+			s.Value.SetBool(v)
+			return
+		}
+	}
+	l.mistake("%s: must be %s, not %s", s.Key, typeName(s.Value), typeName(reflect.ValueOf(v)))
+}
+
+func typeName(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Float64:
+		return "a decimal number"
+	case reflect.Int, reflect.Int64:
+		if _, ok := v.Interface().(encoding.TextMarshaler); ok {
+			return `a size such as "256MiB"`
+		}
+		return "a whole number"
+	}
+	return "a " + v.Kind().String()
+}
+
+// text sets a value from its text, as in a variable or a flag.
+func (l *loader) text(s Setting, name, text string) {
+	var err error
+	if u, ok := s.Value.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		err = u.UnmarshalText([]byte(text))
+	} else {
+		switch s.Value.Kind() {
+		case reflect.String:
+			s.Value.SetString(text)
+		case reflect.Bool:
+			var b bool
+			b, err = strconv.ParseBool(text)
+			s.Value.SetBool(b)
+		default:
+			var n int64
+			n, err = strconv.ParseInt(text, 10, 64)
+			s.Value.SetInt(n)
+		}
+	}
+	if err != nil {
+		l.mistake("%s: must be %s, not %q", name, typeName(s.Value), text)
+	}
+}
