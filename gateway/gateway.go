@@ -74,6 +74,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if route != nil {
 		op = route.Op
+		if err == nil && r.ContentLength == 0 && r.Header.Get("Expect") == "100-continue" {
+			// net/http sends it when a body is read, and an empty one never
+			// is. botocore takes a final answer without it for a refusal, and
+			// its connection for spoilt.
+			w.WriteHeader(http.StatusContinue)
+		}
+	}
+	if route != nil && err == nil {
 		err = route.handle(g, sent, call, call.identity)
 	}
 	if err != nil {
@@ -172,7 +180,9 @@ type answer struct {
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {
-	a.status = status
+	if status >= http.StatusOK {
+		a.status = status
+	}
 	a.ResponseWriter.WriteHeader(status)
 }
 

@@ -224,18 +224,22 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 	if _, err := io.CopyN(io.Discard, resp.Body, min(first*int64(s.config.BlockBytes), got.End())-got.Start); err != nil {
 		return fmt.Errorf("%w: %s: %w", akigw.ErrShortBody, f.key, err)
 	}
+	if size == 0 {
+		e.body = []byte{}
+		s.publish(e)
+	}
 	f.open(e, first, end)
 	var digest *checksum.Digest
 	if got.Length == size {
 		digest = checksum.OfObject(resp.Header, s.config.MD5ETags)
 	}
-	filled, err := s.receive(ctx, f, resp.Body, digest)
-	abandoned := err != nil && ctx.Err() != nil && s.ctx.Err() == nil && f.next > first
-	if err != nil && !abandoned {
+	err = s.receive(ctx, f, resp.Body, digest, s.publish)
+	switch {
+	case errors.Is(err, errAbandoned) && s.ctx.Err() == nil && f.next > first:
+		s.publish(e) // what came is good, and the rest can be fetched later
+	case err != nil:
 		s.discard(f, first)
-		return err
 	}
-	s.publish(filled)
 	return err
 }
 
@@ -297,35 +301,36 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 	if got.Length == size && end*int64(s.config.BlockBytes) >= size {
 		digest = checksum.OfObject(resp.Header, s.config.MD5ETags)
 	}
-	filled, err := s.receive(ctx, f, resp.Body, digest)
-	if err == nil && filled != e {
-		filled.Generation = generation
-		s.publish(filled)
-	}
-	return err
+	return s.receive(ctx, f, resp.Body, digest, func(filled *entry) {
+		if filled != e {
+			filled.Generation = generation
+			s.publish(filled)
+		}
+	})
 }
 
-// receive reads the blocks of f from body and hands them on. The last block of
-// a body with a digest is withheld until the digest was found right. It
-// returns the entry to publish: for a small object, one with its bytes in it.
-func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *checksum.Digest) (*entry, error) {
+// receive reads the blocks of f from body and hands them on. The last one is
+// withheld until the digest, if there is one, was found right and publish was
+// called: who has read everything finds it cached. For a small object the
+// published entry is one with the bytes in it.
+func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *checksum.Digest, publish func(*entry)) error {
 	e := f.entry
 	for n := f.next; n < f.end; n++ {
 		if err := f.room(ctx, n); err != nil {
-			return e, errAbandoned
+			return errAbandoned
 		}
 		data := make([]byte, s.blockLen(e.Size, n))
 		if _, err := io.ReadFull(body, data); err != nil {
 			if ctx.Err() != nil {
-				return e, errAbandoned
+				return errAbandoned
 			}
-			return e, fmt.Errorf("%w: %s at block %d: %w", akigw.ErrShortBody, f.key, n, err)
+			return fmt.Errorf("%w: %s at block %d: %w", akigw.ErrShortBody, f.key, n, err)
 		}
 		if digest != nil {
 			digest.Write(data)
 			if n == f.end-1 && !digest.OK() {
 				s.log.Error("the upstream sent a body that does not match its checksum; it is not cached and its readers are cut off", "key", f.key.String(), "etag", e.ETag)
-				return e, fmt.Errorf("%w: %s", akigw.ErrChecksum, f.key)
+				return fmt.Errorf("%w: %s", akigw.ErrChecksum, f.key)
 			}
 		}
 		if e.inline(int64(s.config.SmallBytes)) {
@@ -335,14 +340,12 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 		} else {
 			s.putBlock(e.blocks, n, data)
 		}
+		if n == f.end-1 {
+			publish(e)
+		}
 		f.arrived(n, data)
 	}
-	if e.Size == 0 {
-		empty := *e
-		empty.body = []byte{}
-		e = &empty
-	}
-	return e, nil
+	return nil
 }
 
 // fetch returns a fill that brings block n of e: one under way, or a new one

@@ -72,9 +72,13 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 func (s *Store) find(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
 	e, outcome := s.lookup(key)
 	if e != nil && !s.fresh(e) {
+		known := e
 		var err error
-		if e, err = s.validate(ctx, e); err != nil {
+		if e, err = s.validate(ctx, known); err != nil {
 			return nil, "", nil, err
+		}
+		if e != nil && e.blocks != known.blocks { // another version
+			outcome = akigw.Cold
 		}
 	}
 	if e == nil && conditions.Any() {
@@ -184,11 +188,14 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 			if err != nil && !r.survives(ctx, err) {
 				return nil, err
 			}
-			r.leaveFill()
+			if err != nil {
+				r.leaveFill()
+			}
 		}
 		if data, _, ok := r.store.block(r.entry, n); ok {
 			return data, nil
 		}
+		r.leaveFill()
 		block := int64(r.store.config.BlockBytes)
 		r.fill = r.store.fetch(r.entry, n, (r.Range.End()+block-1)/block)
 	}

@@ -247,10 +247,11 @@ func (s *Store) publish(e *entry) {
 	if !s.fence.alive(e.Key, e.Generation) {
 		return
 	}
+	s.hot.Put(hotKey{key: e.Key}, hotValue{entry: e})
 	if s.warm != nil {
 		s.warm.PutEntry(e.Key, appendEntry(nil, e))
 	}
-	if !s.remember(e) {
+	if !s.fence.alive(e.Key, e.Generation) {
 		s.dropEntry(e.Key)
 	}
 }

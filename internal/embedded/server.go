@@ -411,6 +411,9 @@ func (t *translator) Write(p []byte) (int, error) {
 
 // finish returns the error that gofakes3 answered with.
 func (t *translator) finish() error {
+	if t.status == 0 {
+		t.WriteHeader(http.StatusOK)
+	}
 	if t.status < 400 {
 		return nil
 	}

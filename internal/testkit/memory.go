@@ -1,0 +1,242 @@
+// Package testkit is what tests of several rooms share: an upstream in memory
+// that counts and can misbehave, and a client that signs. It is not part of
+// the product.
+package testkit
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// Memory is an upstream in memory: objects of PUT, GET, HEAD and DELETE with
+// ranges and conditions, as S3 answers them. It counts what it is asked.
+type Memory struct {
+	mu      sync.Mutex
+	objects map[akigw.Key]Stored
+	counts  map[string]int
+	sent    int64
+
+	// Before, if set, is called before a request is answered; an answer or
+	// an error that it returns takes the place of the real one.
+	Before func(r *cold.Request) (*http.Response, error)
+	// After, if set, may change an answer.
+	After func(r *cold.Request, resp *http.Response)
+}
+
+// Stored is an object of Memory.
+type Stored struct {
+	Body     []byte
+	ETag     string
+	Modified time.Time
+	Header   http.Header
+}
+
+// NewMemory returns an empty upstream.
+func NewMemory() *Memory {
+	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}}
+}
+
+// Put stores an object behind everybody's back, and returns its ETag.
+func (m *Memory) Put(key akigw.Key, body []byte) string {
+	sum := md5.Sum(body)
+	etag := `"` + hex.EncodeToString(sum[:]) + `"`
+	m.PutStored(key, Stored{Body: body, ETag: etag, Modified: time.Now().Truncate(time.Second)})
+	return etag
+}
+
+// PutStored stores an object with everything chosen by the caller.
+func (m *Memory) PutStored(key akigw.Key, o Stored) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.objects[key] = o
+}
+
+// Get returns an object.
+func (m *Memory) Get(key akigw.Key) (Stored, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o, ok := m.objects[key]
+	return o, ok
+}
+
+// Delete removes an object behind everybody's back.
+func (m *Memory) Delete(key akigw.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.objects, key)
+}
+
+// Len is the number of objects.
+func (m *Memory) Len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.objects)
+}
+
+// Count is the number of requests of a kind: "GET", "HEAD", "GET 304",
+// "PUT 200", "GET range", "HEAD conditional".
+func (m *Memory) Count(kind string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.counts[kind]
+}
+
+// Sent is the number of body bytes that were promised in answers.
+func (m *Memory) Sent() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sent
+}
+
+// Reset forgets all counts.
+func (m *Memory) Reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.counts = map[string]int{}
+	m.sent = 0
+}
+
+func (m *Memory) count(r *cold.Request) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.counts[r.Method]++
+	if r.Header.Get("Range") != "" {
+		m.counts[r.Method+" range"]++
+	}
+	if r.Header.Get("If-None-Match") != "" {
+		m.counts[r.Method+" conditional"]++
+	}
+}
+
+// Do implements the Upstream interfaces of tiers and gateway.
+func (m *Memory) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
+	m.count(r)
+	if r.Header == nil {
+		r.Header = http.Header{}
+	}
+	if m.Before != nil {
+		if resp, err := m.Before(r); resp != nil || err != nil {
+			return resp, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, err)
+	}
+	resp, err := m.serve(r)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	m.counts[r.Method+" "+strconv.Itoa(resp.StatusCode)]++
+	if r.Method == http.MethodGet {
+		m.sent += max(0, resp.ContentLength)
+	}
+	m.mu.Unlock()
+	if m.After != nil {
+		m.After(r, resp)
+	}
+	resp.Body = &cancelBody{resp.Body, ctx}
+	return resp, nil
+}
+
+func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return m.read(r)
+	case http.MethodPut:
+		var body []byte
+		if r.Body != nil {
+			var err error
+			if body, err = io.ReadAll(r.Body); err != nil {
+				return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, err)
+			}
+			if int64(len(body)) != r.Length {
+				return nil, fmt.Errorf("%w: body of %d bytes, announced %d", akigw.ErrUpstreamUnavailable, len(body), r.Length)
+			}
+		}
+		h := http.Header{"Etag": {m.Put(r.Key, body)}}
+		return Response(http.StatusOK, h, nil), nil
+	case http.MethodDelete:
+		m.Delete(r.Key)
+		return Response(http.StatusNoContent, nil, nil), nil
+	}
+	return Response(http.StatusNotImplemented, nil, []byte("<Error><Code>NotImplemented</Code></Error>")), nil
+}
+
+func (m *Memory) read(r *cold.Request) (*http.Response, error) {
+	o, ok := m.Get(r.Key)
+	if !ok {
+		return Response(http.StatusNotFound, http.Header{"Content-Type": {"application/xml"}}, []byte("<Error><Code>NoSuchKey</Code></Error>")), nil
+	}
+	h := http.Header{"Etag": {o.ETag}, "Last-Modified": {o.Modified.UTC().Format(http.TimeFormat)}, "Accept-Ranges": {"bytes"}, "Content-Type": {"text/plain"}}
+	for name, values := range o.Header {
+		h[name] = values
+	}
+	err := akigw.ConditionsOf(r.Header).Check(&akigw.Object{ETag: o.ETag, LastModified: o.Modified})
+	if errors.Is(err, akigw.ErrNotModified) {
+		return Response(http.StatusNotModified, h, nil), nil
+	} else if err != nil {
+		return Response(http.StatusPreconditionFailed, nil, []byte("<Error><Code>PreconditionFailed</Code></Error>")), nil
+	}
+	spec := akigw.ParseRange(r.Header.Get("Range"))
+	rng, err := spec.Resolve(int64(len(o.Body)))
+	if err != nil {
+		return Response(http.StatusRequestedRangeNotSatisfiable, nil, []byte("<Error><Code>InvalidRange</Code></Error>")), nil
+	}
+	status := http.StatusOK
+	if !spec.Whole() {
+		status = http.StatusPartialContent
+		h.Set("Content-Range", rng.ContentRange(int64(len(o.Body))))
+	}
+	resp := Response(status, h, o.Body[rng.Start:rng.End()])
+	if r.Method == http.MethodHead {
+		resp.Body = http.NoBody
+	}
+	return resp, nil
+}
+
+// Response makes an answer.
+func Response(status int, h http.Header, body []byte) *http.Response {
+	if h == nil {
+		h = http.Header{}
+	}
+	return &http.Response{StatusCode: status, Header: h, ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body))}
+}
+
+// cancelBody ends with its context, like a real connection's.
+type cancelBody struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (b *cancelBody) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.ReadCloser.Read(p)
+}
+
+// Bytes makes n bytes that differ from place to place and from seed to seed.
+func Bytes(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	x := seed*0x9e3779b97f4a7c15 + 1
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
+}

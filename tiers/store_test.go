@@ -1,0 +1,803 @@
+package tiers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const block = 64 << 10
+
+func testConfig(freshness Freshness) Config {
+	return Config{HotBytes: 8 << 20, WarmBytes: 64 << 20, BlockBytes: block, SmallBytes: 4 << 10, MD5ETags: true, Freshness: freshness}
+}
+
+func openStore(t *testing.T, config Config, dir string, up Upstream) *Store {
+	t.Helper()
+	s, err := New(config, dir, up, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newStore(t *testing.T, config Config, up Upstream) *Store {
+	t.Helper()
+	s := openStore(t, config, filepath.Join(t.TempDir(), "warm"), up)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name} }
+
+// readAll reads a key to its end.
+func readAll(s *Store, k akigw.Key, rangeHeader string) ([]byte, akigw.Outcome, error) {
+	ctx := context.Background()
+	r, err := s.Get(ctx, k, akigw.ParseRange(rangeHeader), akigw.Conditions{})
+	if r != nil {
+		defer r.Close()
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	data, err := drain(ctx, r)
+	return data, r.Outcome, err
+}
+
+func drain(ctx context.Context, r *Reader) ([]byte, error) {
+	var out bytes.Buffer
+	for {
+		data, err := r.Next(ctx)
+		if err == io.EOF {
+			return out.Bytes(), nil
+		}
+		if err != nil {
+			return out.Bytes(), err
+		}
+		out.Write(data)
+	}
+}
+
+func wantRead(t *testing.T, s *Store, k akigw.Key, rangeHeader string, want []byte, outcome akigw.Outcome) {
+	t.Helper()
+	got, from, err := readAll(s, k, rangeHeader)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("read %s %q: %d bytes, equal %t, error %v; want %d bytes", k, rangeHeader, len(got), bytes.Equal(got, want), err, len(want))
+	}
+	if outcome != "" && from != outcome {
+		t.Fatalf("read %s %q came from %s, want %s", k, rangeHeader, from, outcome)
+	}
+}
+
+func wantCount(t *testing.T, up *testkit.Memory, kind string, want int) {
+	t.Helper()
+	if got := up.Count(kind); got != want {
+		t.Fatalf("%s at the upstream: %d, want %d", kind, got, want)
+	}
+}
+
+// put writes through the store as the gateway does.
+func put(s *Store, up *testkit.Memory, k akigw.Key, body []byte) error {
+	w := s.Begin(k)
+	defer w.End()
+	w.Body(body)
+	resp, err := up.Do(context.Background(), &cold.Request{Method: http.MethodPut, Key: k, Body: bytes.NewReader(body), Length: int64(len(body))})
+	if err == nil {
+		w.Written(resp.Header)
+	}
+	return err
+}
+
+var sizes = []int{0, 1, 100, 4 << 10, 4<<10 + 1, block - 1, block, block + 1, 3*block + 17, 40 * block}
+
+func TestSecondReadDoesNotReachTheUpstreamInExclusiveMode(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	for _, n := range sizes {
+		k, body := key(fmt.Sprint("k", n)), testkit.Bytes(uint64(n), n)
+		up.Put(k, body)
+		up.Reset()
+		wantRead(t, s, k, "", body, akigw.Cold)
+		wantCount(t, up, "GET", 1)
+		wantRead(t, s, k, "", body, akigw.Hot)
+		wantCount(t, up, "GET", 1)
+		wantCount(t, up, "HEAD", 0)
+	}
+}
+
+func TestStrictHitIsOneConditionalRequest(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Strict), up)
+	body := testkit.Bytes(1, 3*block)
+	up.Put(key("k"), body)
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	up.Reset()
+	for range 3 {
+		wantRead(t, s, key("k"), "", body, akigw.Hot)
+	}
+	wantCount(t, up, "GET", 0)
+	wantCount(t, up, "HEAD", 3)
+	wantCount(t, up, "HEAD conditional", 3)
+	wantCount(t, up, "HEAD 304", 3)
+}
+
+func TestE25_OutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Strict), up)
+	for i, n := range []int{100, 3 * block, 10, 0, block} {
+		body := testkit.Bytes(uint64(i), n)
+		up.Put(key("k"), body)
+		wantRead(t, s, key("k"), "", body, akigw.Cold)
+	}
+	up.Delete(key("k"))
+	var refused *cold.ResponseError
+	if _, _, err := readAll(s, key("k"), ""); !errors.As(err, &refused) || refused.Status != 404 || !strings.Contains(string(refused.Body), "NoSuchKey") {
+		t.Fatalf("read of a deleted object: %v", err)
+	}
+}
+
+func TestE26_SameBytesPutAgainWithOtherMetadata(t *testing.T) {
+	for _, bare := range []bool{false, true} {
+		t.Run(fmt.Sprintf("304 without Last-Modified=%t", bare), func(t *testing.T) {
+			up := testkit.NewMemory()
+			if bare {
+				up.After = func(_ *cold.Request, resp *http.Response) {
+					if resp.StatusCode == http.StatusNotModified {
+						resp.Header.Del("Last-Modified")
+					}
+				}
+			}
+			s := newStore(t, testConfig(Strict), up)
+			body := testkit.Bytes(1, 100)
+			etag := up.Put(key("k"), body)
+			wantRead(t, s, key("k"), "", body, akigw.Cold)
+			up.PutStored(key("k"), testkit.Stored{Body: body, ETag: etag, Modified: time.Now().Add(time.Hour).Truncate(time.Second), Header: http.Header{"X-Amz-Meta-Color": {"blue"}}})
+			r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if got := r.Object.Header.Get("X-Amz-Meta-Color"); got != "blue" {
+				t.Fatalf("metadata %q is the old one's", got)
+			}
+		})
+	}
+}
+
+func TestRestartServesFromDisk(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		t.Run(fmt.Sprintf("clean=%t", clean), func(t *testing.T) {
+			up := testkit.NewMemory()
+			dir := filepath.Join(t.TempDir(), "warm")
+			s := openStore(t, testConfig(Exclusive), dir, up)
+			bodies := map[akigw.Key][]byte{}
+			for _, n := range sizes {
+				k := key(fmt.Sprint("k", n))
+				bodies[k] = testkit.Bytes(uint64(n), n)
+				up.Put(k, bodies[k])
+				wantRead(t, s, k, "", bodies[k], akigw.Cold)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !clean { // what a killed process leaves behind
+				if err := os.Remove(filepath.Join(dir, "CLEAN")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s = openStore(t, testConfig(Exclusive), dir, up)
+			defer s.Close()
+			up.Reset()
+			for k, body := range bodies {
+				wantRead(t, s, k, "", body, akigw.Warm)
+				wantRead(t, s, k, "", body, "")
+			}
+			wantCount(t, up, "GET", 0)
+			validations := 0
+			if !clean { // each entry once
+				validations = len(bodies)
+			}
+			wantCount(t, up, "HEAD conditional", validations)
+		})
+	}
+}
+
+// TestB11_CrashDoesNotBringADeletedObjectBack: what the last run removed from
+// the disk tier may be back after a crash, and must not be served unasked.
+func TestB11_CrashDoesNotBringADeletedObjectBack(t *testing.T) {
+	up := testkit.NewMemory()
+	dir := filepath.Join(t.TempDir(), "warm")
+	s := openStore(t, testConfig(Exclusive), dir, up)
+	body := testkit.Bytes(1, 100)
+	up.Put(key("k"), body)
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	saved := filepath.Join(t.TempDir(), "saved")
+	if err := os.CopyFS(saved, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, testConfig(Exclusive), dir, up)
+	s.Begin(key("k")).End()
+	up.Delete(key("k"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The power cut takes the directory back to before the delete.
+	if err := os.Remove(filepath.Join(saved, "CLEAN")); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, testConfig(Exclusive), saved, up)
+	defer s.Close()
+	if _, _, err := readAll(s, key("k"), ""); err == nil {
+		t.Fatal("a deleted object was served from the disk tier after a crash")
+	}
+}
+
+func TestRanges(t *testing.T) {
+	const size = 5*block + 123
+	body := testkit.Bytes(9, size)
+	ranges := []struct{ first, last int }{
+		{0, 0}, {0, 9}, {block - 1, block}, {block, 2*block - 1}, {2*block + 5, 4*block + 7}, {size - 1, size - 1}, {size - 10, size + 100}, {0, size - 1},
+	}
+	for _, warmed := range []bool{false, true} {
+		for _, r := range ranges {
+			t.Run(fmt.Sprintf("warmed=%t %d-%d", warmed, r.first, r.last), func(t *testing.T) {
+				up := testkit.NewMemory()
+				s := newStore(t, testConfig(Strict), up)
+				up.Put(key("k"), body)
+				if warmed {
+					wantRead(t, s, key("k"), "", body, akigw.Cold)
+				}
+				want := body[r.first:min(r.last+1, size)]
+				wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", r.first, r.last), want, "")
+				wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-", r.first), body[r.first:], "")
+				wantRead(t, s, key("k"), fmt.Sprintf("bytes=-%d", size-r.first), body[r.first:], "")
+				if up.Sent() > size+2*block {
+					t.Errorf("the upstream sent %d bytes for an object of %d", up.Sent(), size)
+				}
+			})
+		}
+	}
+}
+
+func TestOnlyMissingBlocksAreFetched(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	body := testkit.Bytes(3, 20*block)
+	up.Put(key("k"), body)
+	wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", 8*block, 10*block-1), body[8*block:10*block], akigw.Cold)
+	up.Reset()
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	if up.Sent() != 18*block || up.Count("GET") != 2 {
+		t.Fatalf("fetched %d blocks in %d requests, want 18 in 2", up.Sent()/block, up.Count("GET"))
+	}
+}
+
+// TestE9_UnsatisfiableRanges: 416 with the size, from a cold and a warm cache.
+func TestE9_UnsatisfiableRanges(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Strict), up)
+	up.Put(key("k"), testkit.Bytes(1, 100))
+	up.Put(key("empty"), nil)
+	for range 2 {
+		for _, c := range []struct{ key, header string }{{"k", "bytes=100-"}, {"k", "bytes=-0"}, {"empty", "bytes=0-0"}, {"empty", "bytes=-5"}, {"k", "bytes=70000-"}} {
+			_, _, err := readAll(s, key(c.key), c.header)
+			var refused *cold.ResponseError
+			if !errors.Is(err, akigw.ErrRangeNotSatisfiable) && !(errors.As(err, &refused) && refused.Status == 416) {
+				t.Errorf("%s %s: %v", c.key, c.header, err)
+			}
+		}
+		wantRead(t, s, key("k"), "", testkit.Bytes(1, 100), "")
+		wantRead(t, s, key("empty"), "", nil, "")
+	}
+}
+
+func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	body := testkit.Bytes(5, 30*block)
+	up.Put(key("k"), body)
+	var wait sync.WaitGroup
+	var failures atomic.Int32
+	for range 50 {
+		wait.Go(func() {
+			if got, _, err := readAll(s, key("k"), ""); err != nil || !bytes.Equal(got, body) {
+				failures.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	if failures.Load() > 0 || up.Sent() != int64(len(body)) {
+		t.Fatalf("%d failures, the upstream sent %d bytes, want %d", failures.Load(), up.Sent(), len(body))
+	}
+}
+
+// TestD11_LeaderLeaves: the client that started a fill goes away; those who
+// wait for it get their bytes.
+func TestD11_LeaderLeaves(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	body := testkit.Bytes(5, 100*block)
+	up.Put(key("k"), body)
+	ctx, cancel := context.WithCancel(context.Background())
+	leader, err := s.Get(ctx, key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	follower, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer follower.Close()
+	cancel()
+	leader.Close()
+	got, err := drain(context.Background(), follower)
+	if err != nil || !bytes.Equal(got, body) {
+		t.Fatalf("the follower got %d bytes and %v", len(got), err)
+	}
+	if up.Count("GET") != 1 {
+		t.Fatalf("%d GETs at the upstream, want 1", up.Count("GET"))
+	}
+}
+
+// TestD14_ClientLeavesMidDownload: the fill stops, and what it brought is
+// still good for the next reader.
+func TestD14_ClientLeavesMidDownload(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	body := testkit.Bytes(5, 200*block)
+	up.Put(key("k"), body)
+	r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if _, err := r.Next(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Close()
+	s.work.Wait()
+	if sent := up.Count("GET"); sent != 1 {
+		t.Fatalf("%d GETs", sent)
+	}
+	wantRead(t, s, key("k"), "bytes=0-99", body[:100], akigw.Hot)
+	wantCount(t, up, "GET", 1)
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+}
+
+// TestD12_FailureIsNotRemembered: everybody who waited for a failed fill is
+// told, the next one tries again.
+func TestD12_FailureIsNotRemembered(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	body := testkit.Bytes(5, 100)
+	up.Put(key("k"), body)
+	up.Before = func(*cold.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("%w: test", akigw.ErrUpstreamUnavailable)
+	}
+	if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+		t.Fatalf("got %v", err)
+	}
+	up.Before = nil
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+}
+
+// brokenBody ends before its length.
+type brokenBody struct{ io.Reader }
+
+func (brokenBody) Close() error { return nil }
+
+// TestA7_ShortBodyIsNotCachedAndIsResumed: a body that ends early is retried
+// from where it stopped, with If-Match; if it keeps ending early, the reader
+// is told.
+func TestA7_ShortBodyIsNotCachedAndIsResumed(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	body := testkit.Bytes(5, 20*block)
+	up.Put(key("k"), body)
+	short, short2 := 1, int64(7*block+5)
+	up.After = func(r *cold.Request, resp *http.Response) {
+		if r.Method == http.MethodGet && short > 0 {
+			short--
+			whole := resp.Body
+			resp.Body = brokenBody{io.LimitReader(whole, short2)}
+		}
+	}
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	if up.Count("GET") != 2 {
+		t.Fatalf("%d GETs, want the first and its continuation", up.Count("GET"))
+	}
+	short, short2 = 1000, block+5
+	k := key("hopeless")
+	up.Put(k, body)
+	got, _, err := readAll(s, k, "")
+	if err == nil || len(got) == len(body) {
+		t.Fatalf("a body that always ends early was read to %d bytes without an error", len(got))
+	}
+	short = 0
+	wantRead(t, s, k, "", body, akigw.Cold)
+}
+
+// TestA8_CorruptedBodyIsCutOffAndNotCached: a bit flipped on the way is found
+// by the MD5 in the ETag; the last block is withheld, nothing is kept.
+func TestA8_CorruptedBodyIsCutOffAndNotCached(t *testing.T) {
+	for _, n := range []int{100, 3 * block} {
+		up := testkit.NewMemory()
+		s := newStore(t, testConfig(Exclusive), up)
+		body := testkit.Bytes(5, n)
+		up.Put(key("k"), body)
+		corrupt := true
+		up.After = func(r *cold.Request, resp *http.Response) {
+			if r.Method == http.MethodGet && corrupt {
+				raw, _ := io.ReadAll(resp.Body)
+				bad := bytes.Clone(raw)
+				bad[10] ^= 1
+				resp.Body = io.NopCloser(bytes.NewReader(bad))
+			}
+		}
+		got, _, err := readAll(s, key("k"), "")
+		if !errors.Is(err, akigw.ErrChecksum) || len(got) >= n {
+			t.Fatalf("size %d: read %d bytes of a corrupted body, error %v", n, len(got), err)
+		}
+		corrupt = false
+		wantRead(t, s, key("k"), "", body, akigw.Cold)
+	}
+}
+
+// TestA9_WrongRangeIsRefused: an upstream that ignores Range or shifts it.
+func TestA9_WrongRangeIsRefused(t *testing.T) {
+	body := testkit.Bytes(5, 10*block)
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	up.Put(key("k"), body)
+	up.Before = func(r *cold.Request) (*http.Response, error) { // 200 with everything
+		r.Header.Del("Range")
+		return nil, nil
+	}
+	wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", 3*block, 4*block-1), body[3*block:4*block], akigw.Cold)
+
+	shifted := newStore(t, testConfig(Exclusive), up)
+	up.Before = nil
+	up.After = func(r *cold.Request, resp *http.Response) {
+		if resp.StatusCode == http.StatusPartialContent {
+			resp.Header.Set("Content-Range", fmt.Sprintf("bytes 1-%d/%d", resp.ContentLength+5, len(body)))
+		}
+	}
+	if got, _, err := readAll(shifted, key("k"), "bytes=0-99"); err == nil {
+		t.Fatalf("read %d bytes of a range that was not asked for", len(got))
+	}
+}
+
+// TestA10_OverwriteBetweenTwoRanges: the second range of a read meets another
+// version; the answer must never hold bytes of both.
+func TestA10_OverwriteBetweenTwoRanges(t *testing.T) {
+	old, fresh := testkit.Bytes(1, 400*block), testkit.Bytes(2, 400*block)
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Strict), up)
+	up.Put(key("k"), old)
+	wantRead(t, s, key("k"), fmt.Sprintf("bytes=0-%d", 2*block-1), old[:2*block], akigw.Cold)
+	r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	up.Put(key("k"), fresh)
+	got, err := drain(context.Background(), r)
+	if err == nil || !bytes.Equal(got, old[:len(got)]) {
+		t.Fatalf("read %d bytes, error %v: want a prefix of the old version and an error", len(got), err)
+	}
+	if !errors.Is(err, akigw.ErrChanged) {
+		t.Fatalf("error %v, want ErrChanged", err)
+	}
+	wantRead(t, s, key("k"), "", fresh, akigw.Cold)
+}
+
+// TestA12_NoETagIsNotCached: without a strong validator there is no identity.
+func TestA12_NoETagIsNotCached(t *testing.T) {
+	for _, etag := range []string{"", `W/"x"`} {
+		up := testkit.NewMemory()
+		s := newStore(t, testConfig(Exclusive), up)
+		up.PutStored(key("k"), testkit.Stored{Body: []byte("x"), ETag: etag, Modified: time.Now()})
+		if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, ErrUncacheable) {
+			t.Errorf("ETag %q: %v", etag, err)
+		}
+		if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); !errors.Is(err, ErrUncacheable) {
+			t.Errorf("HEAD with ETag %q: %v", etag, err)
+		}
+	}
+}
+
+// TestA23_UpstreamDown: strict cannot know and says so; exclusive serves.
+func TestA23_UpstreamDown(t *testing.T) {
+	for _, freshness := range []Freshness{Strict, Exclusive} {
+		up := testkit.NewMemory()
+		s := newStore(t, testConfig(freshness), up)
+		body := testkit.Bytes(5, 3*block)
+		up.Put(key("k"), body)
+		wantRead(t, s, key("k"), "", body, akigw.Cold)
+		for _, down := range []func(*cold.Request) (*http.Response, error){
+			func(*cold.Request) (*http.Response, error) { return nil, akigw.ErrUpstreamUnavailable },
+			func(*cold.Request) (*http.Response, error) { return testkit.Response(503, nil, nil), nil },
+		} {
+			up.Before = down
+			_, _, err := readAll(s, key("k"), "")
+			if (freshness == Strict) != errors.Is(err, akigw.ErrUpstreamUnavailable) || freshness == Exclusive && err != nil {
+				t.Errorf("%s: %v", freshness, err)
+			}
+		}
+		up.Before = nil
+		up.Reset()
+		wantRead(t, s, key("k"), "", body, akigw.Hot)
+		wantCount(t, up, "GET", 0) // the entry was kept
+	}
+}
+
+// TestC8_BitFlipInAWarmBlock: found by the CRC, dropped, fetched again.
+func TestC8_BitFlipInAWarmBlock(t *testing.T) {
+	up := testkit.NewMemory()
+	config := testConfig(Exclusive)
+	config.HotBytes = 0
+	dir := filepath.Join(t.TempDir(), "warm")
+	s := openStore(t, config, dir, up)
+	body := testkit.Bytes(5, 10*block)
+	up.Put(key("k"), body)
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	defer s.Close()
+	if flipIn(t, dir, body[5*block+100:5*block+200]) == 0 {
+		t.Fatal("found no block on disk to damage")
+	}
+	up.Reset()
+	got, _, err := readAll(s, key("k"), "")
+	if err != nil || !bytes.Equal(got, body) {
+		t.Fatalf("read %d bytes, equal %t, error %v", len(got), bytes.Equal(got, body), err)
+	}
+	if up.Count("GET") == 0 || up.Sent() != block {
+		t.Fatalf("%d GETs for %d bytes, want the damaged block only", up.Count("GET"), up.Sent())
+	}
+}
+
+// flipIn flips one bit of each place below dir where pattern is stored.
+func flipIn(t *testing.T, dir string, pattern []byte) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := bytes.Index(raw, pattern); i >= 0 {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = f.WriteAt([]byte{raw[i+50] ^ 4}, int64(i+50)) // under the store's memory map
+			if err := errors.Join(err, f.Close()); err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+	}
+	return n
+}
+
+func TestWriteFillsTheCache(t *testing.T) {
+	for _, freshness := range []Freshness{Strict, Exclusive} {
+		for _, n := range sizes {
+			up := testkit.NewMemory()
+			s := newStore(t, testConfig(freshness), up)
+			body := testkit.Bytes(uint64(n), n)
+			if err := put(s, up, key("k"), body); err != nil {
+				t.Fatal(err)
+			}
+			wantRead(t, s, key("k"), "", body, akigw.Hot)
+			wantCount(t, up, "GET", 0)
+			wantCount(t, up, "HEAD", 1) // the headers
+			wantRead(t, s, key("k"), "", body, akigw.Hot)
+			wantCount(t, up, "GET", 0)
+		}
+	}
+}
+
+// TestD1_FillRacesPut: a fill that asked the upstream before a PUT may not
+// publish what it got after it.
+func TestD1_FillRacesPut(t *testing.T) {
+	for _, deleted := range []bool{false, true} {
+		up := testkit.NewMemory()
+		s := newStore(t, testConfig(Exclusive), up)
+		old, fresh := testkit.Bytes(1, 100), testkit.Bytes(2, 200)
+		up.Put(key("k"), old)
+		asked, resume := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		up.After = func(r *cold.Request, _ *http.Response) {
+			if r.Method == http.MethodGet {
+				once.Do(func() {
+					close(asked)
+					<-resume
+				})
+			}
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := readAll(s, key("k"), "")
+			done <- err
+		}()
+		<-asked // the old object is in the fill's hands
+		if deleted {
+			w := s.Begin(key("k"))
+			up.Delete(key("k"))
+			w.End()
+		} else if err := put(s, up, key("k"), fresh); err != nil {
+			t.Fatal(err)
+		}
+		close(resume)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if deleted {
+			if _, _, err := readAll(s, key("k"), ""); err == nil {
+				t.Fatal("D2: a fill brought a deleted object back")
+			}
+		} else {
+			wantRead(t, s, key("k"), "", fresh, "")
+		}
+	}
+}
+
+// TestD3_OverlappingPuts: which of two overlapping PUTs the upstream kept is
+// not known, so neither is cached.
+func TestD3_OverlappingPuts(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	a, b := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
+	first, second := s.Begin(key("k")), s.Begin(key("k"))
+	first.Body(a)
+	second.Body(b)
+	etagB := up.Put(key("k"), b)
+	second.Written(http.Header{"Etag": {etagB}})
+	etagA := up.Put(key("k"), a)
+	first.Written(http.Header{"Etag": {etagA}})
+	wantRead(t, s, key("k"), "", a, akigw.Cold)
+}
+
+// TestD6_ReadersDuringOverwrites: whole objects, old or new, never mixed,
+// never absent.
+func TestD6_ReadersDuringOverwrites(t *testing.T) {
+	for _, freshness := range []Freshness{Strict, Exclusive} {
+		up := testkit.NewMemory()
+		s := newStore(t, testConfig(freshness), up)
+		versions := make([][]byte, 20)
+		for i := range versions {
+			versions[i] = testkit.Bytes(uint64(i), 5*block+i)
+		}
+		if err := put(s, up, key("k"), versions[0]); err != nil {
+			t.Fatal(err)
+		}
+		var acked atomic.Int32
+		var wait sync.WaitGroup
+		stop := make(chan struct{})
+		var reads atomic.Int32
+		for range 4 {
+			wait.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					before := acked.Load()
+					got, _, err := readAll(s, key("k"), "")
+					if errors.Is(err, akigw.ErrChanged) {
+						continue // replaced while it was being fetched: cut off, not mixed
+					}
+					i := len(got) - 5*block
+					if err != nil || i < int(before) || i >= len(versions) || !bytes.Equal(got, versions[i]) {
+						t.Errorf("%s: read %d bytes, error %v, after version %d was acknowledged", freshness, len(got), err, before)
+						return
+					}
+					reads.Add(1)
+				}
+			})
+		}
+		for i, v := range versions {
+			if err := put(s, up, key("k"), v); err != nil {
+				t.Error(err)
+			}
+			acked.Store(int32(i))
+			time.Sleep(2 * time.Millisecond)
+		}
+		close(stop)
+		wait.Wait()
+		if reads.Load() < 20 {
+			t.Errorf("%s: only %d reads: the race was not exercised", freshness, reads.Load())
+		}
+	}
+}
+
+func TestConditions(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Strict), up)
+	etag := up.Put(key("k"), testkit.Bytes(1, 5*block))
+	for range 2 {
+		for _, c := range []struct {
+			conditions akigw.Conditions
+			want       error
+		}{
+			{akigw.Conditions{IfNoneMatch: etag}, akigw.ErrNotModified},
+			{akigw.Conditions{IfMatch: `"other"`}, akigw.ErrPreconditionFailed},
+			{akigw.Conditions{IfMatch: etag}, nil},
+		} {
+			r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, c.conditions)
+			if !errors.Is(err, c.want) || r == nil {
+				t.Fatalf("%+v: %v", c.conditions, err)
+			}
+			r.Close()
+		}
+		wantRead(t, s, key("k"), "", testkit.Bytes(1, 5*block), "")
+	}
+}
+
+func TestHeadAndGetComeFromOneEntry(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	body := testkit.Bytes(1, 100)
+	up.Put(key("k"), body)
+	head, err := s.Head(context.Background(), key("k"), akigw.Conditions{})
+	if err != nil || head.Object.Size != 100 {
+		t.Fatal(head, err)
+	}
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	up.Reset()
+	again, err := s.Head(context.Background(), key("k"), akigw.Conditions{})
+	if err != nil || again.Object.ETag != head.Object.ETag || up.Count("HEAD") != 0 {
+		t.Fatal(again, err, up.Count("HEAD"))
+	}
+	if _, err := s.Head(context.Background(), key("none"), akigw.Conditions{}); err == nil {
+		t.Fatal("HEAD of an absent key succeeded")
+	}
+}
+
+// TestI7_MemoryIsBoundedWhileReadingMuch reads ten times the hot quota.
+func TestI7_HotTierStaysWithinItsQuota(t *testing.T) {
+	up := testkit.NewMemory()
+	config := testConfig(Exclusive)
+	config.WarmBytes = 0
+	s := newStore(t, config, up)
+	for i := range 20 {
+		k, body := key(fmt.Sprint(i)), testkit.Bytes(uint64(i), 64*block)
+		up.Put(k, body)
+		wantRead(t, s, k, "", body, "")
+		up.Delete(k)
+		if used := s.Usage().HotBytes; used > int64(config.HotBytes) {
+			t.Fatalf("the hot tier holds %d bytes, quota %d", used, config.HotBytes)
+		}
+	}
+}
