@@ -3,6 +3,7 @@ package warm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"sync/atomic"
@@ -81,25 +82,32 @@ func (s *space) full() bool {
 }
 
 const (
-	// tick is how often space is measured and, if needed, made.
-	tick = 250 * time.Millisecond
+	// tick is how often space is measured; fastTick is how often it is made
+	// while it is short.
+	tick     = 250 * time.Millisecond
+	fastTick = 25 * time.Millisecond
 	// sweepShare is the part of the limit that one tick evicts at most.
 	sweepShare = 16
 )
 
 // Run measures the disk, evicts and reclaims space until ctx ends.
 func (t *Tier) Run(ctx context.Context) error {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
+	timer := time.NewTimer(tick)
+	defer timer.Stop()
 	var hand hand
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		t.space.measure()
 		t.makeRoom(&hand)
+		if t.space.full() {
+			timer.Reset(fastTick)
+		} else {
+			timer.Reset(tick)
+		}
 	}
 }
 
@@ -110,6 +118,9 @@ func (t *Tier) makeRoom(h *hand) {
 	full := t.space.full()
 	if full && h.owed < t.space.limit()/3 {
 		h.owed += t.sweep(h, t.space.limit()/sweepShare)
+	}
+	if full && t.removed.Swap(0) > 0 {
+		t.stir()
 	}
 	ratio := 0.5
 	if full {
@@ -130,6 +141,25 @@ func (t *Tier) makeRoom(h *hand) {
 	h.owed = max(0, h.owed-max(freed, 0))
 	if full && freed <= 0 {
 		h.owed -= h.owed / 8 // what did not come back may never: evict more
+	}
+}
+
+// stir makes Badger notice what was removed. It learns how much of a value log
+// file is garbage only when it compacts tables, and it compacts only when
+// memtables fill up; with large values those hold so few keys that this would
+// never happen. So one memtable is filled with padding, always under the same
+// keys.
+func (t *Tier) stir() {
+	batch := t.db.NewWriteBatch()
+	defer batch.Cancel()
+	padding := make([]byte, valueThreshold/2)
+	for n := range 2 * memTableSize / valueThreshold {
+		if err := batch.Set(fmt.Appendf(nil, "%cpadding%d", metaPrefix, n), padding); err != nil {
+			return // the next tick tries again
+		}
+	}
+	if err := batch.Flush(); err != nil {
+		t.config.Log.Warn("the warm tier could not reclaim space", "error", err)
 	}
 }
 

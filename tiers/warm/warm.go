@@ -54,6 +54,7 @@ type Tier struct {
 
 	space   space
 	heat    heat
+	removed atomic.Int64 // values removed since the last stir
 	corrupt atomic.Int64
 	off     atomic.Bool // switched off after repeated corruption
 }
@@ -63,6 +64,11 @@ type Tier struct {
 const maxCorrupt = 64
 
 const (
+	// valueThreshold is the size in bytes from which values go to the value
+	// log; memTableSize is that of a memtable.
+	valueThreshold = 4 << 10
+	memTableSize   = 256 << 10
+
 	entryPrefix = 'c'
 	blockPrefix = 'b'
 	metaPrefix  = 'm'
@@ -121,17 +127,22 @@ func (t *Tier) open() (db *badger.DB, err error) {
 	if err := os.MkdirAll(t.config.Dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(t.beginOpening(), verifyTables(t.config.Dir)); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.Remove(t.openingMark())) }()
 	return badger.Open(badger.DefaultOptions(t.config.Dir).
 		WithLogger(badgerLog{t.config.Log}).
 		WithMetricsEnabled(false).
-		WithValueThreshold(4 << 10).
-		WithMemTableSize(256 << 10).
+		WithValueThreshold(valueThreshold).
+		WithMemTableSize(memTableSize).
 		WithNumMemtables(3).
 		WithNumLevelZeroTables(1).
 		WithBaseTableSize(256 << 10).
 		WithBaseLevelSize(1 << 20).
 		WithValueLogFileSize(vlogFileSize(t.config.Quota)).
 		WithCompression(options.None).
+		WithChecksumVerificationMode(options.OnTableAndBlockRead).
 		WithBlockCacheSize(0).
 		WithNumCompactors(2).
 		WithDetectConflicts(false).
@@ -351,6 +362,7 @@ func (t *Tier) write(key, value []byte) error {
 }
 
 func (t *Tier) remove(key []byte) error {
+	t.removed.Add(1)
 	return t.db.Update(func(txn *badger.Txn) error { return txn.Delete(key) })
 }
 

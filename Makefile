@@ -1,0 +1,37 @@
+# The commands of the project; README.md and docs/ speak of these only.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+GO      ?= go
+
+.PHONY: build run test quick bench lint long clean
+
+build: ## bin/akigw, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/akigw ./cmd/akigw
+
+run: build ## the gateway with the embedded trial upstream, data under ./data
+	./bin/akigw serve
+
+test: lint ## every test, with the race detector
+	$(GO) test -race ./...
+	cd e2e && $(GO) test -timeout 15m ./...
+
+quick: ## the tests of the product's own module
+	$(GO) test -race ./...
+
+bench: ## micro-benchmarks and the server's CPU per hot GET, as ratios
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+lint: ## formatting and vet, in both modules
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || (echo 'run gofmt -w on the files above' >&2; exit 1)
+	$(GO) vet ./...
+	cd e2e && $(GO) vet ./...
+
+# Long runs by name: make long TEST=Memory. "make long" lists them.
+long:
+	@if [ -z "$(TEST)" ]; then \
+		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func TestLong[A-Za-z0-9]+' -r e2e | sed 's/func TestLong/  /'; \
+	else cd e2e && AKIGW_LONG=1 $(GO) test -v -count=1 -timeout 3h -run '^TestLong$(TEST)$$' ./...; fi
+
+clean:
+	rm -rf bin

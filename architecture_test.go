@@ -1,0 +1,82 @@
+package akigw_test
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// module is this module's import path.
+const module = "github.com/akidb/akigw"
+
+// rooms says whom each room may import, besides the root vocabulary and what
+// lies below itself. A room that is not listed may not exist.
+var rooms = map[string][]string{
+	"":                  {},
+	"gateway":           {"gateway/sigv4", "tiers", "tiers/cold", "internal/s3err", "internal/checksum"},
+	"gateway/sigv4":     {"internal/s3err"},
+	"tiers":             {"tiers/hot", "tiers/warm", "tiers/cold", "internal/checksum"},
+	"tiers/hot":         {},
+	"tiers/warm":        {},
+	"tiers/cold":        {},
+	"admin":             {"tiers"},
+	"internal/s3err":    {},
+	"internal/checksum": {},
+	"internal/config":   {},
+	"internal/embedded": {"internal/s3err"},
+	"internal/testkit":  {"tiers/cold"},
+	"cmd/akigw":         {"admin", "gateway", "gateway/sigv4", "tiers", "tiers/cold", "internal/config", "internal/embedded"},
+	"bench":             {},
+}
+
+// TestImportDirections keeps the rooms apart: imports go downwards only.
+func TestImportDirections(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		seen++
+		room := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		allowed, known := rooms[room]
+		if !known {
+			t.Errorf("room %q is not in the table of this test nor in docs/architecture.md", room)
+		}
+		for _, path := range p.Imports {
+			if room == "" && strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
+				t.Errorf("the root vocabulary imports %s; it may import the standard library only", path)
+			}
+			other, ours := strings.CutPrefix(path, module+"/")
+			if !ours {
+				continue
+			}
+			if !contains(allowed, other) {
+				t.Errorf("%s imports %s, which is not below it", room, other)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Fatalf("saw only %d packages", seen)
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}

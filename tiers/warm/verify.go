@@ -1,0 +1,68 @@
+package warm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Badger ends the whole process when the end of a table file is damaged: it
+// panics on a goroutine of its own, which nothing can recover. So the lengths
+// there are checked before Badger looks at them; the rest it checks itself.
+//
+// A table ends with its index, the index's length, a checksum and the
+// checksum's length, each length 4 bytes, big endian.
+
+// verifyTables returns an error if Badger could not survive opening dir.
+func verifyTables(dir string) error {
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	for _, path := range tables {
+		err = errors.Join(err, verifyTable(path))
+	}
+	return err
+}
+
+func verifyTable(path string) (err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	for _, part := range []string{"checksum", "index"} {
+		var raw [4]byte
+		if _, err := f.ReadAt(raw[:], end-4); err != nil || end < 4 {
+			return fmt.Errorf("%s is too short to be a table", path)
+		}
+		n := int64(binary.BigEndian.Uint32(raw[:]))
+		if n == 0 || n > end-4 {
+			return fmt.Errorf("%s has a damaged %s length", path, part)
+		}
+		end -= 4 + n
+	}
+	return nil
+}
+
+// openingMark is there while Badger opens the directory. If a start finds it,
+// the last one died in between; then the directory is set aside instead of
+// being tried again and again.
+func (t *Tier) openingMark() string { return filepath.Join(t.config.Dir, "OPENING") }
+
+var errDiedOpening = errors.New("an earlier start did not survive opening it")
+
+func (t *Tier) beginOpening() error {
+	f, err := os.OpenFile(t.openingMark(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return errDiedOpening
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}

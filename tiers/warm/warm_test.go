@@ -1,0 +1,277 @@
+package warm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/akidb/akigw"
+)
+
+// Badger leaves goroutines behind when it fails to open a damaged directory.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/dgraph-io/badger/v4.(*DB).monitorCache"),
+		goleak.IgnoreAnyFunction("github.com/dgraph-io/ristretto/v2/z.(*AllocatorPool).freeupAllocators"),
+		goleak.IgnoreAnyFunction("github.com/dgraph-io/badger/v4.(*DB).updateSize"))
+}
+
+func open(t *testing.T, dir string, quota int64, format string) *Tier {
+	t.Helper()
+	tier, err := Open(Config{Dir: dir, Quota: quota, Format: format, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tier
+}
+
+func closeTier(t *testing.T, tier *Tier) {
+	t.Helper()
+	if err := tier.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestValuesSurviveARestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "warm")
+	tier := open(t, dir, 64<<20, "1")
+	k := akigw.Key{Bucket: "bucket", Name: "a//b"}
+	data := bytes.Repeat([]byte("x"), 100_000)
+	tier.PutEntry(k, []byte("entry"))
+	tier.PutBlock(7, 3, data)
+	if tier.Clean() {
+		t.Error("a new directory is not one that was closed in order")
+	}
+	closeTier(t, tier)
+	tier = open(t, dir, 64<<20, "1")
+	defer closeTier(t, tier)
+	if got, ok := tier.Entry(k); !ok || string(got) != "entry" {
+		t.Errorf("entry: %q %t", got, ok)
+	}
+	if got, ok := tier.Block(7, 3); !ok || !bytes.Equal(got, data) {
+		t.Errorf("block: %d bytes, %t", len(got), ok)
+	}
+	if !tier.Clean() {
+		t.Error("the directory was closed in order")
+	}
+}
+
+func TestAnotherFormatStartsEmpty(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "warm")
+	tier := open(t, dir, 64<<20, "1")
+	tier.PutBlock(1, 1, []byte("old"))
+	closeTier(t, tier)
+	tier = open(t, dir, 64<<20, "2")
+	defer closeTier(t, tier)
+	if tier.HasBlock(1, 1) {
+		t.Error("a value of another format was kept")
+	}
+}
+
+// TestC13_DirectoryThatDoesNotOpenIsSetAside covers every file of the
+// directory: whatever is damaged, the tier opens, and serves nothing wrong.
+func TestC13_DirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
+	source := filepath.Join(t.TempDir(), "warm")
+	tier := open(t, source, 64<<20, "1")
+	values := map[int64][]byte{}
+	for n := range int64(50) {
+		values[n] = bytes.Repeat([]byte{byte(n)}, 30_000)
+		tier.PutBlock(1, n, values[n])
+	}
+	closeTier(t, tier)
+	files, err := os.ReadDir(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := testSeed(t)
+	random := rand.New(rand.NewPCG(seed, 0))
+	aside := 0
+	for _, f := range files {
+		for _, how := range []string{"truncate", "flip", "garbage"} {
+			dir := filepath.Join(t.TempDir(), "warm")
+			if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
+				t.Fatal(err)
+			}
+			damage(t, random, filepath.Join(dir, f.Name()), how)
+			tier := open(t, dir, 64<<20, "1")
+			for n, want := range values {
+				if got, ok := tier.Block(1, n); ok && !bytes.Equal(got, want) {
+					t.Errorf("seed %d: %s of %s: block %d has wrong bytes", seed, how, f.Name(), n)
+				}
+			}
+			closeTier(t, tier)
+			if broken, _ := filepath.Glob(dir + ".broken-*"); len(broken) > 0 {
+				aside++
+			}
+		}
+	}
+	if aside == 0 {
+		t.Error("no damage led to a directory being set aside: the path was not exercised")
+	}
+}
+
+// testSeed is random, or what AKIGW_SEED says.
+func testSeed(t *testing.T) uint64 {
+	seed := rand.Uint64()
+	if s := os.Getenv("AKIGW_SEED"); s != "" {
+		if _, err := fmt.Sscan(s, &seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("AKIGW_SEED=%d", seed)
+	return seed
+}
+
+func damage(t *testing.T, random *rand.Rand, path, how string) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch {
+	case len(raw) == 0:
+		return
+	case how == "truncate":
+		raw = raw[:len(raw)/2]
+	case how == "flip":
+		raw[random.IntN(len(raw))] ^= 1 << random.IntN(8)
+	default:
+		for i := range raw {
+			raw[i] = byte(random.Uint32())
+		}
+	}
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestI7_DiskStaysWithinTheQuota writes ten times the quota, with the real
+// background work beside it, and looks at the directory all the time.
+func TestI7_DiskStaysWithinTheQuota(t *testing.T) {
+	const quota = MinQuota
+	dir := filepath.Join(t.TempDir(), "warm")
+	tier := open(t, dir, quota, "1")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- tier.Run(ctx) }()
+	data := bytes.Repeat([]byte("0123456789abcdef"), 16<<10) // 256 KiB
+	written, peak := 0, int64(0)
+	deadline := time.Now().Add(60 * time.Second)
+	for n := 0; written < 10*quota && time.Now().Before(deadline); n++ {
+		before := refused.Get()
+		tier.PutBlock(uint64(n/16), int64(n%16), data)
+		if refused.Get() == before {
+			written += len(data)
+		} else {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n%16 == 0 {
+			peak = max(peak, diskUse(dir))
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	live := 0
+	tier.scan(nil, nil, func([]byte, int64) bool { live++; return true })
+	closeTier(t, tier)
+	peak = max(peak, diskUse(dir))
+	t.Logf("wrote %d MiB, peak %d MiB of %d, %d values live at the end", written>>20, peak>>20, quota>>20, live)
+	if peak > quota {
+		t.Errorf("the directory took %d bytes, quota %d", peak, quota)
+	}
+	if written < 10*quota {
+		t.Errorf("only %d bytes could be written in a minute: space does not come back", written)
+	}
+	if live < 20 {
+		t.Errorf("only %d of %d blocks that would fit are kept", live, quota/len(data))
+	}
+}
+
+// TestFrequentlyUsedValuesSurviveAScan: what is read between sweeps stays.
+func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
+	tier := open(t, filepath.Join(t.TempDir(), "warm"), 256<<20, "1")
+	defer closeTier(t, tier)
+	value := bytes.Repeat([]byte("v"), 10_000)
+	for n := range int64(200) {
+		tier.PutBlock(1, n, value)
+	}
+	var h hand
+	for range 3 {
+		for n := range int64(20) {
+			for range 3 {
+				tier.Block(1, n)
+			}
+		}
+		tier.sweep(&h, 100*10_000)
+	}
+	kept, others := 0, 0
+	for n := range int64(200) {
+		if tier.HasBlock(1, n) {
+			if n < 20 {
+				kept++
+			} else {
+				others++
+			}
+		}
+	}
+	if kept != 20 || others > 100 {
+		t.Errorf("kept %d of 20 values in use and %d others", kept, others)
+	}
+}
+
+// TestC3_NoWritesWithoutHeadroom: a full disk must not be met under Badger's
+// memory maps.
+func TestC3_NoWritesWithoutHeadroom(t *testing.T) {
+	tier := open(t, filepath.Join(t.TempDir(), "warm"), 64<<20, "1")
+	defer closeTier(t, tier)
+	tier.space.free.Store(tier.space.headroom - 1)
+	tier.PutBlock(1, 1, []byte("x"))
+	if tier.HasBlock(1, 1) {
+		t.Error("wrote with less than the headroom free")
+	}
+}
+
+func TestRepeatedCorruptionSwitchesTheTierOff(t *testing.T) {
+	tier := open(t, filepath.Join(t.TempDir(), "warm"), 64<<20, "1")
+	defer closeTier(t, tier)
+	tier.PutBlock(1, 0, []byte("good"))
+	for n := range maxCorrupt {
+		tier.dropDamaged(fmt.Appendf(nil, "b%d", n), akigw.ErrChecksum)
+	}
+	if _, ok := tier.Block(1, 0); ok {
+		t.Error("still serving from a disk that returned damaged data again and again")
+	}
+	tier.PutBlock(1, 1, []byte("x"))
+	if tier.HasBlock(1, 1) {
+		t.Error("still writing to it")
+	}
+}
+
+func BenchmarkBlock(b *testing.B) {
+	tier, err := Open(Config{Dir: filepath.Join(b.TempDir(), "warm"), Quota: 256 << 20, Format: "1", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tier.Close()
+	data := bytes.Repeat([]byte("0123456789abcdef"), 16<<10)
+	for n := range int64(64) {
+		tier.PutBlock(1, n, data)
+	}
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for n := int64(0); b.Loop(); n++ {
+		if _, ok := tier.Block(1, n%64); !ok {
+			b.Fatal("lost a block")
+		}
+	}
+}
