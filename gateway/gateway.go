@@ -57,9 +57,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	requestID := rand.Text()[:16]
 	sent := &answer{ResponseWriter: w}
-	h := w.Header()
-	h["X-Amz-Request-Id"] = []string{requestID}
-	h["X-Amz-Id-2"] = []string{g.hostID}
 	op, accessKey := "", ""
 	defer func() {
 		if p := recover(); p != nil {
@@ -81,6 +78,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusContinue)
 		}
 	}
+	h := w.Header()
+	h["X-Amz-Request-Id"] = []string{requestID}
+	h["X-Amz-Id-2"] = []string{g.hostID}
 	if route != nil && err == nil {
 		err = route.handle(g, sent, call, call.identity)
 	}
