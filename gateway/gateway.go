@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -182,14 +183,44 @@ type answer struct {
 func (a *answer) WriteHeader(status int) {
 	if status >= http.StatusOK {
 		a.status = status
+		wireNames(a.Header())
 	}
 	a.ResponseWriter.WriteHeader(status)
+}
+
+// wireNames gives header names the case in which S3 sends them: clients take
+// the names of user metadata from there.
+func wireNames(h http.Header) {
+	for name, values := range h {
+		if wire := wireName(name); wire != name {
+			delete(h, name)
+			h[wire] = values
+		}
+	}
+}
+
+// commonNames saves making the names that almost every answer has.
+var commonNames = map[string]string{
+	"Etag": "ETag", "X-Amz-Request-Id": "x-amz-request-id", "X-Amz-Id-2": "x-amz-id-2", "X-Akigw-Cache": "x-akigw-cache",
+	"X-Akigw-Commit": "x-akigw-commit", "X-Akigw-Upstream-Request-Id": "x-akigw-upstream-request-id", "X-Amz-Version-Id": "x-amz-version-id",
+	"X-Amz-Storage-Class": "x-amz-storage-class", "X-Amz-Server-Side-Encryption": "x-amz-server-side-encryption",
+	"X-Amz-Checksum-Crc32": "x-amz-checksum-crc32", "X-Amz-Checksum-Crc64nvme": "x-amz-checksum-crc64nvme", "X-Amz-Checksum-Type": "x-amz-checksum-type",
+}
+
+func wireName(name string) string {
+	if wire, ok := commonNames[name]; ok {
+		return wire
+	}
+	if strings.HasPrefix(name, "X-") {
+		return strings.ToLower(name)
+	}
+	return name
 }
 
 // Write implements http.ResponseWriter.
 func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
-		a.status = http.StatusOK
+		a.WriteHeader(http.StatusOK)
 	}
 	n, err := a.ResponseWriter.Write(p)
 	a.bytes += int64(n)

@@ -109,6 +109,8 @@ type Store struct {
 	openings map[akigw.Key]*fill // fills that will learn what a key holds; guarded by mu
 	fills    map[uint64][]*fill  // fills of a known object, by run of blocks; guarded by mu
 
+	suspects suspects
+
 	bare304 atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
 }
 

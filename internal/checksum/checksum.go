@@ -67,13 +67,14 @@ type Digest struct {
 // OK reports whether the bytes written so far have the wanted digest.
 func (d *Digest) OK() bool { return string(d.Sum(nil)) == string(d.Want) }
 
-// OfObject picks what an object's whole body can be verified with: a
-// full-object checksum among its headers or, if md5ETag says that the upstream
-// makes such ETags, the MD5 in its ETag. It returns nil if there is nothing: a
-// multipart ETag, a composite checksum and the ETag of an object encrypted
-// with a KMS or customer key are not digests of the body.
+// OfObject picks what an object's whole body can be verified with: a checksum
+// among its headers that says it is of the full object or, if md5ETag says
+// that the upstream makes such ETags, the MD5 in its ETag. It returns nil if
+// there is nothing: a multipart ETag, a checksum that does not say what it is
+// of and the ETag of an object encrypted with a KMS or customer key are not
+// digests of the body for certain.
 func OfObject(h http.Header, md5ETag bool) *Digest {
-	if h.Get("X-Amz-Checksum-Type") != "COMPOSITE" {
+	if h.Get("X-Amz-Checksum-Type") == "FULL_OBJECT" {
 		for _, a := range Algorithms {
 			if want, ok := a.Parse(h.Get(a.Header)); ok {
 				return &Digest{a.New(), want}

@@ -118,6 +118,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case name != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !query.Has("uploadId"):
 		return s.read(w, r, bkt, name, query.Get("partNumber"))
+	case bkt != "" && name == "" && r.Method == http.MethodGet && !query.Has("uploads") && !query.Has("location") && !query.Has("versioning"):
+		return s.list(w, bkt, query)
 	case copySource != "" && r.Method == http.MethodPut && query.Has("uploadId"):
 		return s.copyPart(w, r, bkt, name, copySource, query)
 	case copySource != "" && r.Method == http.MethodPut:
@@ -156,6 +158,9 @@ func objectMetadata(h http.Header, meta map[string]string, checksums bool) {
 			checksums && strings.HasPrefix(name, "X-Amz-Checksum-") && name != "X-Amz-Checksum-Algorithm" && name != "X-Amz-Checksum-Mode":
 			h.Set(name, v)
 		}
+	}
+	if checksums && h.Get("X-Amz-Checksum-Type") == "" { // those of parts are not kept
+		h.Set("X-Amz-Checksum-Type", "FULL_OBJECT")
 	}
 	for name, stored := range hidden {
 		if v := meta[stored]; v != "" {
@@ -211,7 +216,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, bkt, name, partNum
 		return s3err.InvalidRange
 	}
 	whole := spec.Whole() && partNumber == ""
-	objectMetadata(h, o.Meta, whole && strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED"))
+	objectMetadata(h, o.Meta, whole && !o.Parts && strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED"))
 	for param, header := range overrides {
 		if v := r.URL.Query().Get(param); v != "" {
 			h.Set(header, v)

@@ -1,0 +1,387 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	accessKey         = "e2eaccesskey"
+	secretKey         = "e2e-secret-of-the-gateway"
+	upstreamAccessKey = "upstreamkey"
+	upstreamSecretKey = "secret-of-the-upstream"
+	region            = "us-east-1"
+)
+
+// TestMain doubles as the versitygw process: that library changes the working
+// directory and can run once in a process.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("AKIGW_E2E_VERSITY"); dir != "" {
+		if err := runVersity(dir, os.Getenv("AKIGW_E2E_ADDR")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	code := m.Run()
+	for _, b := range binaries {
+		os.RemoveAll(filepath.Dir(b.path))
+	}
+	os.Exit(code)
+}
+
+// binary is akigw, built once, with or without the race detector.
+type binary struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+var binaries = map[bool]*binary{true: {}, false: {}}
+
+func build(t testing.TB, race bool) string {
+	t.Helper()
+	b := binaries[race]
+	b.once.Do(func() {
+		dir, err := os.MkdirTemp("", "akigw-e2e")
+		if err != nil {
+			b.err = err
+			return
+		}
+		b.path = filepath.Join(dir, "akigw")
+		args := []string{"build", "-o", b.path}
+		if race {
+			args = append(args, "-race")
+		}
+		cmd := exec.Command("go", append(args, "./cmd/akigw")...)
+		cmd.Dir = ".."
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.err = fmt.Errorf("%w: %s", err, out)
+		}
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return b.path
+}
+
+// upstream is an S3 service behind the gateway; the zero value is the embedded
+// one.
+type upstream struct {
+	name     string
+	endpoint string
+}
+
+// gateway is a running akigw.
+type gateway struct {
+	t        testing.TB
+	cmd      *exec.Cmd
+	dir      string
+	upstream upstream
+	endpoint string
+	admin    string
+	stderr   *bytes.Buffer
+	binary   string
+	env      []string
+}
+
+type options struct {
+	upstream upstream
+	dir      string
+	plain    bool // without the race detector
+	env      []string
+}
+
+func startGateway(t testing.TB, o options) *gateway {
+	t.Helper()
+	if o.dir == "" {
+		o.dir = t.TempDir()
+	}
+	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: build(t, !o.plain), env: o.env}
+	g.endpoint, g.admin = "http://"+freeAddr(t), "http://"+freeAddr(t)
+	g.start()
+	t.Cleanup(func() {
+		if g.cmd.ProcessState == nil {
+			g.stop()
+		}
+		if strings.Contains(g.stderr.String(), "DATA RACE") || strings.Contains(g.stderr.String(), "panic") {
+			t.Errorf("the gateway reported:\n%s", g.stderr)
+		}
+	})
+	return g
+}
+
+func (g *gateway) start() {
+	g.t.Helper()
+	args := []string{"serve", "--data", g.dir, "--listen", strings.TrimPrefix(g.endpoint, "http://"), "--admin-listen", strings.TrimPrefix(g.admin, "http://")}
+	if g.upstream.endpoint != "" {
+		args = append(args, "--upstream", g.upstream.endpoint)
+	}
+	g.cmd = exec.Command(g.binary, args...)
+	g.cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey,
+		"AKIGW_UPSTREAM_ACCESS_KEY="+upstreamAccessKey, "AKIGW_UPSTREAM_SECRET_KEY="+upstreamSecretKey, "AKIGW_UPSTREAM_REGION="+region)
+	g.cmd.Env = append(g.cmd.Env, g.env...)
+	g.stderr = &bytes.Buffer{}
+	g.cmd.Stderr = g.stderr
+	stdout, err := g.cmd.StdoutPipe()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := g.cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	ready := make(chan bool, 1)
+	go func() {
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			if lines.Text() == "ready" {
+				ready <- true
+			}
+		}
+		ready <- false
+	}()
+	select {
+	case ok := <-ready:
+		if !ok {
+			g.cmd.Wait()
+			g.t.Fatalf("the gateway ended: %s", g.stderr)
+		}
+	case <-time.After(30 * time.Second):
+		g.t.Fatal("the gateway did not get ready")
+	}
+}
+
+// stop ends the gateway as an operator does and expects exit code 0.
+func (g *gateway) stop() {
+	g.t.Helper()
+	g.cmd.Process.Signal(syscall.SIGTERM)
+	done := make(chan error, 1)
+	go func() { done <- g.cmd.Wait() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			g.t.Errorf("the gateway ended with %v: %s", err, g.stderr)
+		}
+	case <-time.After(60 * time.Second):
+		g.cmd.Process.Kill()
+		<-done
+		g.t.Error("the gateway did not stop within a minute")
+	}
+}
+
+// kill ends the gateway as a power switch does.
+func (g *gateway) kill() {
+	g.cmd.Process.Kill()
+	g.cmd.Wait()
+}
+
+// metric sums the values of a metric over all labels that contain with.
+func (g *gateway) metric(name string, with ...string) float64 {
+	g.t.Helper()
+	resp, err := http.Get(g.admin + "/metrics")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	sum := 0.0
+	lines := bufio.NewScanner(resp.Body)
+next:
+	for lines.Scan() {
+		metric, value, ok := strings.Cut(lines.Text(), " ")
+		if !ok || metric != name && !strings.HasPrefix(metric, name+"{") {
+			continue
+		}
+		for _, label := range with {
+			if !strings.Contains(metric, label) {
+				continue next
+			}
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
+}
+
+// objectGets is the number of object GETs that went upstream.
+func (g *gateway) objectGets() int {
+	return int(g.metric("akigw_cold_requests_total", `op="GetObject"`))
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// clientEnv is the environment of a command-line client.
+func (g *gateway) clientEnv() []string {
+	var env []string
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, "AWS_") { // nothing of the machine's own set-up
+			env = append(env, pair)
+		}
+	}
+	// Version 1 of the CLI presigns with signature version 2 unless told so.
+	config := writeFile(g.t, filepath.Join(g.t.TempDir(), "config"), []byte("[default]\ns3 =\n  signature_version = s3v4\n"))
+	return append(env, "AWS_CONFIG_FILE="+config, "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_DEFAULT_REGION="+region,
+		"AWS_ENDPOINT_URL="+g.endpoint, "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=", "HOME="+g.t.TempDir())
+}
+
+// run runs a client to its end and returns what it printed.
+func (g *gateway) run(name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = g.clientEnv()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+func (g *gateway) must(name string, args ...string) string {
+	g.t.Helper()
+	out, err := g.run(name, args...)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return out
+}
+
+// need skips the test if a program is not installed.
+func need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("%s is not installed", p)
+		}
+	}
+}
+
+func needPython(t testing.TB, module string) {
+	t.Helper()
+	need(t, "python3")
+	if err := exec.Command("python3", "-c", "import "+module).Run(); err != nil {
+		t.Skipf("python3 has no %s", module)
+	}
+}
+
+// startUpstreams starts the S3 servers that stand behind the gateway.
+func embedded(testing.TB) upstream { return upstream{name: "embedded"} }
+
+func moto(t testing.TB) upstream {
+	t.Helper()
+	need(t, "moto_server")
+	addr := freeAddr(t)
+	host, port, _ := net.SplitHostPort(addr)
+	spawn(t, addr, exec.Command("moto_server", "-H", host, "-p", port))
+	return upstream{"moto", "http://" + addr}
+}
+
+func versity(t testing.TB) upstream {
+	t.Helper()
+	addr := freeAddr(t)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "AKIGW_E2E_VERSITY="+t.TempDir(), "AKIGW_E2E_ADDR="+addr)
+	spawn(t, addr, cmd)
+	return upstream{"versitygw", "http://" + addr}
+}
+
+// spawn starts a server in a process group of its own and waits until it
+// listens.
+func spawn(t testing.TB, addr string, cmd *exec.Cmd) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+	})
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			return
+		}
+	}
+	t.Fatalf("%s does not listen: %s", cmd.Path, &out)
+}
+
+var upstreams = []func(testing.TB) upstream{embedded, moto, versity}
+
+// forEachUpstream runs a test in front of every upstream.
+func forEachUpstream(t *testing.T, f func(t *testing.T, g *gateway)) {
+	for i, name := range []string{"embedded", "moto", "versitygw"} {
+		t.Run(name, func(t *testing.T) {
+			f(t, startGateway(t, options{upstream: upstreams[i](t)}))
+		})
+	}
+}
+
+func writeFile(t testing.TB, path string, data []byte) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// pattern makes n bytes that differ from place to place and from seed to seed.
+func pattern(seed byte, n int) []byte {
+	b := make([]byte, n)
+	x := uint32(seed)*2654435761 + 1
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 17
+		x ^= x << 5
+		b[i] = byte(x)
+	}
+	return b
+}
+
+func readAll(t testing.TB, r io.ReadCloser) []byte {
+	t.Helper()
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
