@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7/pkg/signer"
+)
+
+// TestMemory is TestLongMemory with smaller objects.
+func TestMemory(t *testing.T) { memory(t, 50, 16<<20) }
+
+// TestLongMemory: 50 parallel PUTs and then GETs of 256 MiB objects, with a hot
+// quota of 256 MiB, stay under 512 MiB of anonymous memory, the embedded
+// upstream in the same process included.
+func TestLongMemory(t *testing.T) {
+	long(t)
+	memory(t, 50, 256<<20)
+}
+
+func memory(t *testing.T, clients, size int) {
+	g := startGateway(t, options{plain: true, env: []string{"AKIGW_CACHE_HOT_BYTES=256MiB", "AKIGW_CACHE_WARM_BYTES=2GiB"}})
+	if status := g.do(t, "PUT", "/membucket", nil, 0, nil); status != 200 {
+		t.Fatal(status)
+	}
+	const limit = 512 << 20
+	var peak, disk atomic.Int64
+	stop := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			peak.Store(max(peak.Load(), rssAnon(g.cmd.Process.Pid)))
+			if n%10 == 0 {
+				disk.Store(max(disk.Load(), diskUse(filepath.Join(g.dir, "warm"))))
+			}
+		}
+	})
+	block := pattern(7, 1<<20)
+	for _, method := range []string{"PUT", "GET"} {
+		started := time.Now()
+		var wait sync.WaitGroup
+		for i := range clients {
+			wait.Go(func() {
+				path := fmt.Sprintf("/membucket/object-%d", i)
+				if method == "PUT" {
+					if status := g.do(t, "PUT", path, &repeated{block: block, left: size}, size, nil); status != 200 {
+						t.Errorf("PUT %s: %d", path, status)
+					}
+					return
+				}
+				check := &comparing{block: block}
+				if status := g.do(t, "GET", path, nil, 0, check); status != 200 || check.n != size || check.wrong {
+					t.Errorf("GET %s: %d, %d bytes, wrong %t", path, status, check.n, check.wrong)
+				}
+			})
+		}
+		wait.Wait()
+		t.Logf("%d parallel %ss of %d MiB: %.0f MiB/s, peak anonymous memory %d MiB, warm disk %d MiB", clients, method, size>>20,
+			float64(clients*(size>>20))/time.Since(started).Seconds(), peak.Load()>>20, disk.Load()>>20)
+	}
+	close(stop)
+	watch.Wait()
+	if peak.Load() > limit {
+		t.Errorf("anonymous memory reached %d MiB, limit %d", peak.Load()>>20, limit>>20)
+	}
+	if disk.Load() > 2<<30 {
+		t.Errorf("the warm tier took %d MiB of disk, quota 2048", disk.Load()>>20)
+	}
+}
+
+// do sends a signed request whose body is not part of the signature.
+func (g *gateway) do(t testing.TB, method, path string, body io.Reader, size int, into io.Writer) int {
+	u, err := url.Parse(g.endpoint + path)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	r := &http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}}}
+	if body != nil {
+		r.Body, r.ContentLength = io.NopCloser(body), int64(size)
+	}
+	resp, err := http.DefaultClient.Do(signer.SignV4(*r, accessKey, secretKey, "", region))
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer resp.Body.Close()
+	if into == nil {
+		into = io.Discard
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{into}, resp.Body, make([]byte, 64<<10)); err != nil {
+		t.Errorf("%s %s: %v", method, path, err)
+	}
+	return resp.StatusCode
+}
+
+// repeated gives block again and again.
+type repeated struct {
+	block    []byte
+	at, left int
+}
+
+func (r *repeated) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), r.left)], r.block[r.at:])
+	r.at = (r.at + n) % len(r.block)
+	r.left -= n
+	return n, nil
+}
+
+// comparing checks that what is written is block again and again.
+type comparing struct {
+	block []byte
+	n     int
+	wrong bool
+}
+
+func (c *comparing) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		want := c.block[c.n%len(c.block):]
+		k := min(len(rest), len(want))
+		if !bytes.Equal(rest[:k], want[:k]) {
+			c.wrong = true
+		}
+		c.n += k
+		rest = rest[k:]
+	}
+	return len(p), nil
+}
+
+// rssAnon is the anonymous memory of a process in bytes.
+func rssAnon(pid int) int64 {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	var kib int64
+	if _, rest, ok := strings.Cut(string(raw), "RssAnon:"); ok {
+		fmt.Sscan(rest, &kib)
+	}
+	return kib << 10
+}
+
+// diskUse is the disk space allocated below dir in bytes.
+func diskUse(dir string) (sum int64) {
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // files come and go
+		}
+		if info, err := d.Info(); err == nil && !d.IsDir() {
+			sum += info.Sys().(*syscall.Stat_t).Blocks * 512
+		}
+		return nil
+	})
+	return sum
+}
