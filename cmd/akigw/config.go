@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/gateway"
+	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -49,12 +50,15 @@ func defaults() *config {
 	return c
 }
 
-// reserved are settings that have a name and a default (docs/configuration.md)
-// and that nothing reads yet: setting one is refused.
-var reserved = []string{
-	"storage.batch_upload.enabled", "storage.batch_upload.batch_size", "storage.batch_upload.flush_interval_secs",
-	"storage.parallel_upload.enabled", "storage.parallel_upload.concurrency", "storage.parallel_upload.max_retries", "storage.parallel_upload.backoff_base_ms",
-	"tiering.policy.hot_tier_ttl_hours", "tiering.policy.warm_tier_ttl_days", "tiering.policy.hot_promotion_threshold",
-	"tiering.policy.access_window_hours", "tiering.policy.worker_interval_secs",
-	"load_test.duration_secs", "load_test.qps", "load_test.search_pct", "load_test.insert_pct", "load_test.tier_control_pct",
+// reserved are settings that have a name and a default and that nothing reads
+// yet: setting one is refused.
+var reserved = appconfig.ReservedList{
+	{Key: "storage.batch_upload.enabled", Value: "true"}, {Key: "storage.batch_upload.batch_size", Value: "10"},
+	{Key: "storage.batch_upload.flush_interval_secs", Value: "5"}, {Key: "storage.parallel_upload.enabled", Value: "true"},
+	{Key: "storage.parallel_upload.concurrency", Value: "10"}, {Key: "storage.parallel_upload.max_retries", Value: "3"},
+	{Key: "storage.parallel_upload.backoff_base_ms", Value: "100"}, {Key: "tiering.policy.hot_tier_ttl_hours", Value: "6"},
+	{Key: "tiering.policy.warm_tier_ttl_days", Value: "7"}, {Key: "tiering.policy.hot_promotion_threshold", Value: "10"},
+	{Key: "tiering.policy.access_window_hours", Value: "1"}, {Key: "tiering.policy.worker_interval_secs", Value: "300"},
+	{Key: "load_test.duration_secs", Value: "600"}, {Key: "load_test.qps", Value: "100"}, {Key: "load_test.search_pct", Value: "0.7"},
+	{Key: "load_test.insert_pct", Value: "0.2"}, {Key: "load_test.tier_control_pct", Value: "0.1"},
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"reflect"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -38,12 +37,24 @@ type Setting struct {
 // Source is where values come from, weakest first: the defaults already in
 // the struct, File, Env, Flags.
 type Source struct {
-	File  string            // path of a TOML file, may be empty
-	Env   []string          // as from os.Environ
-	Flags map[string]string // by key
-	// Reserved are keys that are known but that nothing reads yet. Setting
-	// one is an error: it would do nothing.
-	Reserved []string
+	File     string            // path of a TOML file, may be empty
+	Env      []string          // as from os.Environ
+	Flags    map[string]string // by key
+	Reserved ReservedList
+}
+
+// ReservedList holds keys that are known, with the default that they will
+// have, but that nothing reads yet. Setting one is an error: it would do
+// nothing.
+type ReservedList []struct{ Key, Value string }
+
+func (l ReservedList) has(match func(key string) bool) bool {
+	for _, r := range l {
+		if match(r.Key) {
+			return true
+		}
+	}
+	return false
 }
 
 // Mistakes are all that was found wrong, one line each.
@@ -82,12 +93,17 @@ func walk(v reflect.Value, prefix string, leaf func(Setting), table func(prefix 
 		}
 		s := Setting{Key: prefix + key, Env: f.Tag.Get("env"), Help: f.Tag.Get("help"), Secret: f.Tag.Get("secret") == "true", Value: v.Field(i)}
 		if s.Env == "" {
-			s.Env = "AKIGW_" + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
+			s.Env = variable(s.Key)
 		}
 		if leaf != nil {
 			leaf(s)
 		}
 	}
+}
+
+// variable is the environment variable of a key.
+func variable(key string) string {
+	return "AKIGW_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
 // Load fills target, a pointer to a struct that holds the defaults. The error
@@ -115,8 +131,8 @@ func Load(target any, from Source) error {
 			l.text(s, "--"+strings.ReplaceAll(s.Key, "_", "-"), value)
 		}
 	}
-	for _, key := range from.Reserved {
-		name := "AKIGW_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+	for _, r := range from.Reserved {
+		name := variable(r.Key)
 		if env[name] != "" {
 			l.mistake("%s: nothing reads this setting yet; remove it", name)
 		}
@@ -135,7 +151,7 @@ func Load(target any, from Source) error {
 
 type loader struct {
 	settings map[string]Setting
-	reserved []string
+	reserved ReservedList
 	mistakes Mistakes
 }
 
@@ -188,7 +204,7 @@ func (l *loader) tree(prefix string, tree map[string]any) {
 			l.mistake("%s: must be a value, not a table", key)
 		case known:
 			l.value(s, tree[name])
-		case slices.Contains(l.reserved, key):
+		case l.reserved.has(func(k string) bool { return k == key }):
 			l.mistake("%s: nothing reads this setting yet; remove it", key)
 		case isTable && l.isTable(key):
 			l.tree(key+".", sub)
@@ -206,7 +222,7 @@ func (l *loader) isTable(key string) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(l.reserved, func(k string) bool { return strings.HasPrefix(k, key+".") })
+	return l.reserved.has(func(k string) bool { return strings.HasPrefix(k, key+".") })
 }
 
 // suggestion finds a key with the same last word, for a setting in the wrong

@@ -1,0 +1,107 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+type size int64
+
+func (s *size) UnmarshalText(b []byte) error {
+	if _, err := fmt.Sscanf(string(b), "%dMiB", (*int64)(s)); err != nil {
+		return err
+	}
+	return nil
+}
+
+type inner struct {
+	Size  int  `toml:"pool_size"`
+	Bytes size `toml:"bytes"`
+}
+
+func (i *inner) Check(report func(key, problem string)) {
+	if i.Size < 1 {
+		report("pool_size", "must be positive")
+	}
+}
+
+type sample struct {
+	Top struct {
+		Listen string `toml:"listen" env:"SHORT_LISTEN"`
+		On     bool   `toml:"on"`
+		Secret string `toml:"secret_key" secret:"true"`
+	}
+	Storage struct {
+		Pool inner `toml:"connection_pool"`
+	} `toml:"storage"`
+}
+
+func write(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "akigw.toml")
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPrecedence(t *testing.T) {
+	file := write(t, "listen = \"file\"\non = true\n[storage.connection_pool]\npool_size = 5\nbytes = \"7MiB\"\n", 0o644)
+	c := &sample{}
+	err := Load(c, Source{File: file, Env: []string{"AKIGW_STORAGE_CONNECTION_POOL_POOL_SIZE=6", "SHORT_LISTEN=env"}, Flags: map[string]string{"listen": "flag"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Top.Listen != "flag" || !c.Top.On || c.Storage.Pool.Size != 6 || c.Storage.Pool.Bytes != 7 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestAllMistakesAtOnce: unknown, reserved, wrong in type and impossible in
+// value are told together, by key.
+func TestAllMistakesAtOnce(t *testing.T) {
+	file := write(t, `
+listen = 5
+on = "yes"
+lisen = "x"
+pool_size = 3
+secret_key = "s"
+storage.connection_pool.pool_size = 0
+storage.connection_pool.bytes = "much"
+storage.batch_upload.batch_size = 10
+[nonsense]
+a = 1
+`, 0o644)
+	err := Load(&sample{}, Source{File: file, Env: []string{"AKIGW_ON=perhaps", "AKIGW_STORAGE_BATCH_UPLOAD_BATCH_SIZE=3"}, Reserved: ReservedList{{"storage.batch_upload.batch_size", "10"}}})
+	for _, want := range []string{
+		"listen: must be a string, not a whole number", "on: must be true or false, not a string", "lisen: unknown setting; did you mean listen?",
+		"pool_size: unknown setting; did you mean storage.connection_pool.pool_size?", "storage.connection_pool.pool_size: must be positive",
+		"storage.connection_pool.bytes: must be", "storage.batch_upload.batch_size: nothing reads this setting yet",
+		"AKIGW_STORAGE_BATCH_UPLOAD_BATCH_SIZE: nothing reads this setting yet", "nonsense: unknown setting", "AKIGW_ON: must be true or false", "chmod 600",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in: %v", want, err)
+		}
+	}
+}
+
+func TestUnreadableFiles(t *testing.T) {
+	for name, file := range map[string]string{"absent": "/nonexistent/akigw.toml", "no TOML": write(t, "listen = \n", 0o600)} {
+		if err := Load(&sample{}, Source{File: file}); err == nil || !strings.Contains(err.Error(), "configuration file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestS47_SecretsNeedAPrivateFile(t *testing.T) {
+	text := "secret_key = \"s\"\n[storage.connection_pool]\npool_size = 1\n"
+	if err := Load(&sample{}, Source{File: write(t, text, 0o600)}); err != nil {
+		t.Error(err)
+	}
+	if err := Load(&sample{}, Source{File: write(t, text, 0o640)}); err == nil {
+		t.Error("a file with a secret that others can read was accepted")
+	}
+}
