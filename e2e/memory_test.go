@@ -173,3 +173,36 @@ func diskUse(dir string) (sum int64) {
 	})
 	return sum
 }
+
+// TestWarmQuota reads ten times the warm quota through the gateway: the
+// directory never takes more than its quota, and it keeps taking new data.
+func TestWarmQuota(t *testing.T) {
+	const quota, size, objects = 64 << 20, 16 << 20, 40
+	g := startGateway(t, options{plain: true, env: []string{"AKIGW_CACHE_HOT_BYTES=8MiB", "AKIGW_CACHE_WARM_BYTES=64MiB"}})
+	g.do(t, "PUT", "/quotabucket", nil, 0, nil)
+	block := pattern(9, 1<<20)
+	for i := range objects {
+		g.do(t, "PUT", fmt.Sprintf("/quotabucket/%d", i), &repeated{block: block, left: size}, size, nil)
+	}
+	peak := int64(0)
+	for i := range objects {
+		check := &comparing{block: block}
+		if status := g.do(t, "GET", fmt.Sprintf("/quotabucket/%d", i), nil, 0, check); status != 200 || check.n != size || check.wrong {
+			t.Errorf("object %d: %d, %d bytes, wrong %t", i, status, check.n, check.wrong)
+		}
+		peak = max(peak, diskUse(filepath.Join(g.dir, "warm")))
+	}
+	evicted := g.metric("akigw_warm_evicted_values_total")
+	t.Logf("read %d MiB through a warm quota of %d MiB: peak %d MiB, %.0f values evicted", objects*size>>20, quota>>20, peak>>20, evicted)
+	if peak > quota {
+		t.Errorf("the warm tier took %d MiB", peak>>20)
+	}
+	if evicted == 0 {
+		t.Error("nothing was evicted: the quota was not exercised")
+	}
+	gets := g.objectGets()
+	g.do(t, "GET", fmt.Sprintf("/quotabucket/%d", objects-1), nil, 0, nil)
+	if g.objectGets()-gets > 2 {
+		t.Errorf("the object read last is mostly gone: %d GETs", g.objectGets()-gets)
+	}
+}

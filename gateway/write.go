@@ -12,11 +12,12 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// committed says where a write is when it is acknowledged.
-func committed(w *answer, resp *http.Response) {
+// acknowledge passes the answer to a write on, and says where the write is.
+func acknowledge(w *answer, c *Call, resp *http.Response) {
 	if resp.StatusCode < 300 {
 		w.Header().Set("X-Akigw-Commit", "upstream")
 	}
+	relay(w, c.Request, resp)
 }
 
 // putObject answers PutObject, write-through: the body is verified while it
@@ -37,8 +38,7 @@ func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
 	} else {
 		change.End()
 	}
-	committed(w, resp)
-	relay(w, c.Request, resp)
+	acknowledge(w, c, resp)
 	return nil
 }
 
@@ -56,8 +56,7 @@ func (g *Gateway) change(w *answer, c *Call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	committed(w, resp)
-	relay(w, c.Request, resp)
+	acknowledge(w, c, resp)
 	return nil
 }
 
@@ -140,8 +139,7 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	committed(w, resp)
-	relay(w, c.Request, resp)
+	acknowledge(w, c, resp)
 	return nil
 }
 
@@ -176,7 +174,6 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 	if err != nil {
 		return err
 	}
-	committed(w, resp)
-	relay(w, c.Request, resp)
+	acknowledge(w, c, resp)
 	return nil
 }

@@ -1,0 +1,208 @@
+package cold
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/akidb/akigw"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func upstream(t *testing.T, endpoint string, wrap func(http.RoundTripper) http.RoundTripper) *Upstream {
+	t.Helper()
+	u, err := New(Config{URL: endpoint, AccessKey: "key", SecretKey: "secretsecret", Region: "us-east-1", TrailingChecksums: true}, PoolConfig{PoolSize: 2, IdleTimeoutSecs: 5}, wrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.Close() })
+	return u
+}
+
+// TestRequestOnTheWire looks at what an upstream receives.
+func TestRequestOnTheWire(t *testing.T) {
+	var got *http.Request
+	var body []byte
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		body, _ = io.ReadAll(r.Body)
+	}))
+	defer server.Close()
+	u := upstream(t, server.URL, nil)
+	for _, c := range []struct {
+		name   string
+		r      *Request
+		target string
+		sha    string
+	}{
+		{"plain GET", &Request{Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "a//b/../ü +%2F"}}, "/bucket/a//b/../%C3%BC%20%2B%252F", emptySHA256},
+		{"query", &Request{Method: "GET", Key: akigw.Key{Bucket: "bucket"}, Query: url.Values{"prefix": {"a b"}, "list-type": {"2"}}}, "/bucket?list-type=2&prefix=a%20b", emptySHA256},
+		{"service", &Request{Method: "GET"}, "/", emptySHA256},
+		{"body without a digest", &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: strings.NewReader("hello"), Length: 5}, "/bucket/k", "UNSIGNED-PAYLOAD"},
+		{"body with a digest", &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: strings.NewReader("hello"), Length: 5, SHA256: sum("hello")}, "/bucket/k", sum("hello")},
+		{"trailer", &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: strings.NewReader("hello"), Length: 5, Trailer: http.Header{"X-Amz-Checksum-Crc32": {"NhCmhg=="}}}, "/bucket/k", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			resp, err := u.Do(context.Background(), c.r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if got.RequestURI != c.target {
+				t.Errorf("target %s, want %s", got.RequestURI, c.target)
+			}
+			if sha := got.Header.Get("X-Amz-Content-Sha256"); sha != c.sha {
+				t.Errorf("payload %s, want %s", sha, c.sha)
+			}
+			if !strings.HasPrefix(got.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=key/") || got.Header.Get("Accept-Encoding") != "identity" {
+				t.Errorf("header %v", got.Header)
+			}
+			if c.r.Length > 0 && !strings.Contains(string(body), "hello") {
+				t.Errorf("body %q", body)
+			}
+		})
+	}
+}
+
+func sum(s string) string {
+	h := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(h[:])
+}
+
+// TestA20_RedirectsAreNotFollowed: the answer is the caller's to look at, and
+// no other host sees the signature.
+func TestA20_RedirectsAreNotFollowed(t *testing.T) {
+	reached := false
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	defer other.Close()
+	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer server.Close()
+	resp, err := upstream(t, server.URL, nil).Do(context.Background(), &Request{Method: "GET", Key: akigw.Key{Bucket: "bucket"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusTemporaryRedirect || reached {
+		t.Errorf("status %d, other host reached: %t", resp.StatusCode, reached)
+	}
+}
+
+// TestS31_OnlyTheUpstreamIsDialled, whatever asks the transport.
+func TestS31_OnlyTheUpstreamIsDialled(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	u := upstream(t, server.URL, nil)
+	for _, target := range []string{"http://" + l.Addr().String() + "/", "http://169.254.169.254/latest/meta-data", "http://localhost/"} {
+		r, _ := http.NewRequest("GET", target, nil)
+		if _, err := u.transport.RoundTrip(r); err == nil || !strings.Contains(err.Error(), "refusing to dial") {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}
+
+// TestA21_NoTransparentGzip: what the upstream sends is what is seen.
+func TestA21_NoTransparentGzip(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		io.WriteString(w, "not really gzip")
+	}))
+	defer server.Close()
+	resp, err := upstream(t, server.URL, nil).Do(context.Background(), &Request{Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "not really gzip" || resp.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("%q %v %v", body, err, resp.Header)
+	}
+}
+
+// transport is a round trip as a function.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// slowBody gives nothing until its request is cancelled.
+type slowBody struct{ ctx context.Context }
+
+func (b slowBody) Read([]byte) (int, error) {
+	<-b.ctx.Done()
+	return 0, context.Cause(b.ctx)
+}
+func (slowBody) Close() error { return nil }
+
+// TestA24_StalledUpstreams: no answer, and a body that stands still, end in
+// time. A client that is slow to send is not the upstream's fault.
+func TestA24_StalledUpstreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := upstream(t, "http://127.0.0.1:1", func(http.RoundTripper) http.RoundTripper {
+			return transport(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})
+		})
+		start := time.Now()
+		_, err := silent.Do(t.Context(), &Request{Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
+		if !errors.Is(err, akigw.ErrUpstreamUnavailable) || time.Since(start) != readAnswer {
+			t.Errorf("no answer: %v after %v", err, time.Since(start))
+		}
+		stuck := upstream(t, "http://127.0.0.1:1", func(http.RoundTripper) http.RoundTripper {
+			return transport(func(r *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: slowBody{r.Context()}}, nil
+			})
+		})
+		resp, err := stuck.Do(t.Context(), &Request{Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start = time.Now()
+		if _, err := io.ReadAll(resp.Body); err == nil || time.Since(start) != bodyIdle {
+			t.Errorf("a body that stands still: %v after %v", err, time.Since(start))
+		}
+		resp.Body.Close()
+		patient := upstream(t, "http://127.0.0.1:1", func(http.RoundTripper) http.RoundTripper {
+			return transport(func(r *http.Request) (*http.Response, error) {
+				if _, err := io.ReadAll(r.Body); err != nil {
+					return nil, err
+				}
+				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody}, nil
+			})
+		})
+		resp, err = patient.Do(t.Context(), &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: &slowSender{left: 5}, Length: 5})
+		if err != nil {
+			t.Fatalf("a client that takes an hour a byte: %v", err)
+		}
+		resp.Body.Close()
+	})
+}
+
+// slowSender is a client that takes an hour for each byte.
+type slowSender struct{ left int }
+
+func (s *slowSender) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(time.Hour)
+	s.left--
+	p[0] = 'x'
+	return 1, nil
+}
