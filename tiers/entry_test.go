@@ -1,0 +1,55 @@
+package tiers
+
+import (
+	"bytes"
+	"net/http"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+)
+
+func sampleEntries() []*entry {
+	return []*entry{
+		{Object: akigw.Object{Key: key("k"), Generation: 1 << 45, Size: 5, ETag: `"e"`, LastModified: time.Unix(1700000000, 0),
+			Header: http.Header{"Content-Type": {"a"}, "X-Amz-Meta-B": {"c", ""}}}, blocks: 7, body: []byte("hello"), validated: time.Unix(1700000001, 5), run: 3},
+		{Object: akigw.Object{Key: key("k"), Generation: 2, Size: 1 << 40, ETag: `"f"`}, blocks: 9, run: 1},
+		{Object: akigw.Object{Key: key("k"), Header: http.Header{}}, body: []byte{}},
+	}
+}
+
+func TestEntryCodec(t *testing.T) {
+	for _, e := range sampleEntries() {
+		raw := appendEntry(nil, e)
+		got, err := decodeEntry(e.Key, raw)
+		if err != nil || !got.LastModified.Equal(e.LastModified) || !got.validated.Equal(e.validated) {
+			t.Fatalf("%+v: %+v %v", e, got, err)
+		}
+		got.LastModified, got.validated = e.LastModified, e.validated
+		if !reflect.DeepEqual(got, e) {
+			t.Errorf("%+v\n%+v", got, e)
+		}
+		for n := range raw {
+			if cut, err := decodeEntry(e.Key, raw[:n]); err == nil && !bytes.Equal(appendEntry(nil, cut), raw[:n]) {
+				t.Errorf("cut to %d of %d bytes it decodes to something else", n, len(raw))
+			}
+		}
+	}
+}
+
+func FuzzDecodeEntry(f *testing.F) {
+	for _, e := range sampleEntries() {
+		f.Add(appendEntry(nil, e))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		e, err := decodeEntry(key("k"), raw)
+		if err != nil {
+			return
+		}
+		again, err := decodeEntry(key("k"), appendEntry(nil, e))
+		if err != nil || again.Size != e.Size || !bytes.Equal(again.body, e.body) || len(again.Header) != len(e.Header) {
+			t.Errorf("%+v: %+v %v", e, again, err)
+		}
+	})
+}
