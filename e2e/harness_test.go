@@ -338,6 +338,7 @@ var upstreams = []func(testing.TB) upstream{embedded, moto, versity}
 func forEachUpstream(t *testing.T, f func(t *testing.T, g *gateway)) {
 	for i, name := range []string{"embedded", "moto", "versitygw"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f(t, startGateway(t, options{upstream: upstreams[i](t)}))
 		})
 	}

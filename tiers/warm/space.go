@@ -86,8 +86,10 @@ const (
 	// while it is short.
 	tick     = 250 * time.Millisecond
 	fastTick = 25 * time.Millisecond
-	// sweepShare is the part of the limit that one tick evicts at most.
+	// sweepShare is the part of the limit that one tick evicts, and sweepLeast
+	// the bytes that it evicts of a small one: each tick has a cost of its own.
 	sweepShare = 16
+	sweepLeast = 4 << 20
 )
 
 // Run measures the disk, evicts and reclaims space until ctx ends.
@@ -117,7 +119,7 @@ func (t *Tier) Run(ctx context.Context) error {
 func (t *Tier) makeRoom(h *hand) {
 	full := t.space.full()
 	if full && h.owed < t.space.limit()/3 {
-		h.owed += t.sweep(h, t.space.limit()/sweepShare)
+		h.owed += t.sweep(h, max(t.space.limit()/sweepShare, sweepLeast))
 	}
 	if full && t.removed.Swap(0) > 0 {
 		t.stir()
@@ -128,7 +130,7 @@ func (t *Tier) makeRoom(h *hand) {
 	}
 	before := diskUse(t.config.Dir)
 	for range 4 {
-		err := t.db.RunValueLogGC(ratio)
+		err := t.gate.rewrite(func() error { return t.db.RunValueLogGC(ratio) })
 		if err != nil {
 			if !errors.Is(err, badger.ErrNoRewrite) && !errors.Is(err, badger.ErrRejected) {
 				t.config.Log.Warn("the warm tier could not reclaim space", "error", err)
@@ -158,7 +160,7 @@ func (t *Tier) stir() {
 			return // the next tick tries again
 		}
 	}
-	if err := batch.Flush(); err != nil {
+	if err := t.gate.write(batch.Flush); err != nil {
 		t.config.Log.Warn("the warm tier could not reclaim space", "error", err)
 	}
 }

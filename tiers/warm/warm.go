@@ -54,6 +54,7 @@ type Tier struct {
 
 	space   space
 	heat    heat
+	gate    gcGate
 	removed atomic.Int64 // values removed since the last stir
 	corrupt atomic.Int64
 	off     atomic.Bool // switched off after repeated corruption
@@ -358,12 +359,16 @@ func (t *Tier) write(key, value []byte) error {
 	stored := make([]byte, 4, 4+len(value))
 	binary.BigEndian.PutUint32(stored, checksum(key, value))
 	stored = append(stored, value...)
-	return t.db.Update(func(txn *badger.Txn) error { return txn.SetEntry(badger.NewEntry(key, stored)) })
+	return t.update(func(txn *badger.Txn) error { return txn.SetEntry(badger.NewEntry(key, stored)) })
 }
 
 func (t *Tier) remove(key []byte) error {
 	t.removed.Add(1)
-	return t.db.Update(func(txn *badger.Txn) error { return txn.Delete(key) })
+	return t.update(func(txn *badger.Txn) error { return txn.Delete(key) })
+}
+
+func (t *Tier) update(change func(txn *badger.Txn) error) error {
+	return t.gate.write(func() error { return t.db.Update(change) })
 }
 
 // scan calls yield with each key (a copy) and its value's size in order, from
