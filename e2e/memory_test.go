@@ -206,3 +206,35 @@ func TestWarmQuota(t *testing.T) {
 		t.Errorf("the object read last is mostly gone: %d GETs", g.objectGets()-gets)
 	}
 }
+
+// TestMultipartMemory: a large multipart upload to the embedded upstream stays
+// under 200 MiB of anonymous memory, both ends in one process.
+func TestMultipartMemory(t *testing.T) {
+	need(t, "aws")
+	size := 256 << 20
+	if os.Getenv("AKIGW_LONG") != "" {
+		size = 1 << 30
+	}
+	file := filepath.Join(t.TempDir(), "large")
+	writePattern(t, file, size)
+	g := startGateway(t, options{plain: true})
+	g.must("aws", "s3", "mb", "s3://multipartbucket")
+	done := make(chan error, 1)
+	go func() {
+		_, err := g.run("aws", "s3", "cp", "--only-show-errors", file, "s3://multipartbucket/large")
+		done <- err
+	}()
+	for peak := int64(0); ; {
+		select {
+		case err := <-done:
+			parts := g.metric("akigw_gateway_requests_total", `op="UploadPart"`, `status="200"`)
+			t.Logf("%d MiB in %.0f parts: peak anonymous memory %d MiB", size>>20, parts, peak>>20)
+			if err != nil || parts < 10 || peak > 200<<20 {
+				t.Errorf("error %v, %.0f parts, peak %d MiB", err, parts, peak>>20)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+			peak = max(peak, rssAnon(g.cmd.Process.Pid))
+		}
+	}
+}

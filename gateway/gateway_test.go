@@ -531,3 +531,95 @@ type nullWriter struct {
 func (w *nullWriter) Header() http.Header         { return w.h }
 func (w *nullWriter) WriteHeader(s int)           { w.status = s }
 func (w *nullWriter) Write(p []byte) (int, error) { w.n += len(p); return len(p), nil }
+
+// TestA22_TruncatedListing: a listing that the upstream cuts off does not end
+// as if it were complete.
+func TestA22_TruncatedListing(t *testing.T) {
+	for _, length := range []int64{1000, -1} {
+		g := newRig(t, tiers.Strict)
+		g.up.Before = func(*cold.Request) (*http.Response, error) {
+			resp := testkit.Response(200, nil, nil)
+			resp.ContentLength = length
+			resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("<ListBucketResult><Contents>"), cutOff{}))
+			return resp, nil
+		}
+		r, err := g.Request("GET", "/bucket", "list-type=2", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := g.Do(r); err == nil {
+			t.Errorf("length %d: a cut listing ended cleanly: %s", length, a.Body)
+		}
+	}
+}
+
+// cutOff is a connection that breaks.
+type cutOff struct{}
+
+func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// TestD13_ClientDisconnectsMidUpload: nothing is stored, cached or left
+// running (goleak looks).
+func TestD13_ClientDisconnectsMidUpload(t *testing.T) {
+	g := newRig(t, tiers.Exclusive)
+	for i := range 20 {
+		r, err := g.Request("PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body, r.ContentLength = io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, 50_000*i)), cutOff{})), 1_000_000
+		if _, err := g.Do(r); err == nil {
+			t.Error("a broken upload was answered")
+		}
+	}
+	if a := g.Must(t, "GET", "/bucket/k", "", nil, nil); a.Status != 404 || g.up.Len() != 0 {
+		t.Errorf("%d, %d objects", a.Status, g.up.Len())
+	}
+}
+
+// TestE28_SelfCopyWithNewMetadata: data and metadata entries both end.
+func TestE28_SelfCopyWithNewMetadata(t *testing.T) {
+	g := newRig(t, tiers.Exclusive)
+	k := akigw.Key{Bucket: "bucket", Name: "k"}
+	etag := g.up.Put(k, []byte("same"))
+	g.Must(t, "GET", "/bucket/k", "", nil, nil)
+	g.Must(t, "HEAD", "/bucket/k", "", nil, nil)
+	g.up.Before = func(r *cold.Request) (*http.Response, error) {
+		if r.Method != "PUT" {
+			return nil, nil
+		}
+		if r.Header.Get("X-Amz-Copy-Source") != "bucket/k" {
+			t.Errorf("copy source %q", r.Header.Get("X-Amz-Copy-Source"))
+		}
+		o, _ := g.up.Get(k)
+		o.ETag, o.Header = etag, http.Header{"X-Amz-Meta-Color": r.Header["X-Amz-Meta-Color"]}
+		g.up.PutStored(k, o)
+		return testkit.Response(200, nil, []byte("<CopyObjectResult/>")), nil
+	}
+	g.Must(t, "PUT", "/bucket/k", "", http.Header{"X-Amz-Copy-Source": {"/bucket/k"}, "X-Amz-Metadata-Directive": {"REPLACE"}, "X-Amz-Meta-Color": {"blue"}}, nil)
+	for _, method := range []string{"GET", "HEAD"} {
+		if a := g.Must(t, method, "/bucket/k", "", nil, nil); a.Header.Get("X-Amz-Meta-Color") != "blue" {
+			t.Errorf("%s has the old metadata", method)
+		}
+	}
+}
+
+// TestE18_AwsChunkedIsNotStored and the case of metadata names is S3's.
+func TestE18_AwsChunkedIsNotStored(t *testing.T) {
+	for in, want := range map[string]string{"aws-chunked": "", "aws-chunked,gzip": "gzip", "gzip, AWS-Chunked": "gzip", "gzip": "gzip", "": ""} {
+		if got := withoutChunked([]string{in}); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestHeaderCase: SDKs take the names of user metadata from the header names.
+func TestHeaderCase(t *testing.T) {
+	h := http.Header{"X-Amz-Meta-Color": {"a"}, "Etag": {"b"}, "Content-Type": {"c"}, "X-Amz-Request-Id": {"d"}}
+	wireNames(h)
+	for _, name := range []string{"x-amz-meta-color", "ETag", "Content-Type", "x-amz-request-id"} {
+		if len(h[name]) != 1 {
+			t.Errorf("no %s in %v", name, h)
+		}
+	}
+}

@@ -801,3 +801,36 @@ func TestI7_HotTierStaysWithinItsQuota(t *testing.T) {
 		}
 	}
 }
+
+// TestA11_HeadAndGetDisagree: a HEAD from a stale replica says A, the GET gives
+// B: B is served, and A forgotten.
+func TestA11_HeadAndGetDisagree(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	up.Put(key("k"), testkit.Bytes(1, 3*block))
+	if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); err != nil {
+		t.Fatal(err)
+	}
+	fresh := testkit.Bytes(2, 4*block)
+	up.Put(key("k"), fresh)
+	up.Before = func(r *cold.Request) (*http.Response, error) { // and it ignores If-Match
+		r.Header.Del("If-Match")
+		return nil, nil
+	}
+	wantRead(t, s, key("k"), "", fresh, akigw.Cold)
+}
+
+// TestUpstreamWhoseChecksumIsNotOfTheBody: the first read is cut off, as it
+// must be; the second brings the same bytes, so they are what the upstream
+// holds.
+func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Exclusive), up)
+	body := testkit.Bytes(1, 3*block)
+	up.PutStored(key("k"), testkit.Stored{Body: body, ETag: `"5d41402abc4b2a76b9719d911017c592"`, Modified: time.Now().Truncate(time.Second)})
+	if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, akigw.ErrChecksum) {
+		t.Fatal(err)
+	}
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	wantRead(t, s, key("k"), "", body, akigw.Hot)
+}
