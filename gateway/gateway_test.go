@@ -383,7 +383,7 @@ func TestS32_UpstreamRequestIsBuiltNew(t *testing.T) {
 		return testkit.Response(200, nil, nil), nil
 	}
 	h := http.Header{"X-Forwarded-For": {"1.2.3.4"}, "Cookie": {"a=b"}, "X-Custom": {"x"}, "X-Amz-Meta-A": {"b"}, "Content-Type": {"text/plain"},
-		"X-Amz-Security-Token": {"t"}, "Connection": {"X-Amz-Meta-A"}, "Content-Encoding": {"aws-chunked,gzip"}}
+		"Connection": {"X-Amz-Meta-A"}, "Content-Encoding": {"aws-chunked,gzip"}}
 	g.Must(t, "PUT", "/bucket/k", "tagging&x-id=PutObjectTagging", h, []byte("x"))
 	if sent == nil {
 		t.Fatal("nothing was sent")

@@ -258,6 +258,22 @@ func TestS44_NoAdminOnTheS3Listener(t *testing.T) {
 	}
 }
 
+// TestS47_SharedDirectoryIsRefused, and left as it is: it may be /tmp.
+func TestS47_SharedDirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	for _, mode := range []os.FileMode{0o777, 0o777 | os.ModeSticky} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lockData(dir); err == nil || !strings.Contains(err.Error(), "--data") {
+			t.Errorf("%v: %v", mode, err)
+		}
+		if info, err := os.Stat(dir); err != nil || info.Mode()&(os.ModePerm|os.ModeSticky) != mode {
+			t.Errorf("%v became %v", mode, info.Mode())
+		}
+	}
+}
+
 func TestPortInUseIsNamed(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -257,6 +257,7 @@ func TestDefects(t *testing.T) {
 			r.Header.Set("X-Amz-Content-Sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD")
 		}, s3err.InvalidArgument},
 		{"S15 short hash", func(r *http.Request) { r.Header.Set("X-Amz-Content-Sha256", hash[:62]) }, s3err.InvalidArgument},
+		{"S19 token with a key that has none", func(r *http.Request) { r.Header.Set("X-Amz-Security-Token", "t") }, s3err.InvalidToken},
 		{"method changed", func(r *http.Request) { r.Method = "DELETE" }, s3err.SignatureDoesNotMatch},
 		{"path changed", func(r *http.Request) { r.URL.Path, r.URL.RawPath = "/bucket/other", "" }, s3err.SignatureDoesNotMatch},
 	} {

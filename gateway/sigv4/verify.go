@@ -140,6 +140,9 @@ func (v *Verifier) parseCredential(h http.Header, query url.Values) (*credential
 			inQuery = inQuery || name == "X-Amz-Algorithm" || name == "X-Amz-Signature" || name == "X-Amz-Credential"
 		}
 	}
+	if h.Get("X-Amz-Security-Token") != "" || query.Has("X-Amz-Security-Token") {
+		return nil, s3err.InvalidToken // there are no temporary keys that it could belong to
+	}
 	if query.Has("AWSAccessKeyId") && query.Has("Signature") {
 		return nil, signatureVersion()
 	}
@@ -169,7 +172,15 @@ func (v *Verifier) fromHeader(auth string, h http.Header) (*credential, error) {
 	var scope, headers, signature string
 	for field := range strings.SplitSeq(rest, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
-		target := map[string]*string{"Credential": &scope, "SignedHeaders": &headers, "Signature": &signature}[name]
+		var target *string
+		switch name {
+		case "Credential":
+			target = &scope
+		case "SignedHeaders":
+			target = &headers
+		case "Signature":
+			target = &signature
+		}
 		if target == nil || *target != "" || value == "" {
 			return nil, s3err.AuthorizationHeaderMalformed
 		}
