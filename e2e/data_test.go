@@ -17,7 +17,10 @@ func TestRealData(t *testing.T) {
 	need(t, "aws")
 	for _, start := range []func(testing.TB) upstream{embedded, versity} {
 		up := start(t)
-		t.Run(up.name, func(t *testing.T) { realData(t, up, "net", 64<<20) })
+		t.Run(up.name, func(t *testing.T) {
+			t.Parallel()
+			realData(t, up, "net", 64<<20)
+		})
 	}
 }
 

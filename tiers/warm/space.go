@@ -76,10 +76,17 @@ func diskUse(dir string) int64 {
 	return sum
 }
 
-// full reports that room has to be made: nine tenths of the limit are taken.
-func (s *space) full() bool {
-	return s.used.Load()+s.since.Load() > s.limit()/10*9 || s.free.Load() < 2*s.headroom
+// full reports that more than so many tenths of the limit are taken.
+func (s *space) full(tenths int64) bool {
+	return s.used.Load()+s.since.Load() > s.limit()/10*tenths || s.free.Load() < 2*s.headroom
 }
+
+// Room is made from when highTenths of the limit are taken until lowTenths are:
+// what lies between is for writes that come meanwhile.
+const (
+	highTenths = 9
+	lowTenths  = 8
+)
 
 const (
 	// tick is how often space is measured; fastTick is how often it is made
@@ -105,7 +112,7 @@ func (t *Tier) Run(ctx context.Context) error {
 		}
 		t.space.measure()
 		t.makeRoom(&hand)
-		if t.space.full() {
+		if hand.busy {
 			timer.Reset(fastTick)
 		} else {
 			timer.Reset(tick)
@@ -117,15 +124,15 @@ func (t *Tier) Run(ctx context.Context) error {
 // rewrite value log files. What was evicted comes back only with a rewrite, so
 // while there is plenty of it nothing more is evicted.
 func (t *Tier) makeRoom(h *hand) {
-	full := t.space.full()
-	if full && h.owed < t.space.limit()/3 {
+	h.busy = t.space.full(highTenths) || h.busy && t.space.full(lowTenths)
+	if h.busy && h.owed < t.space.limit()/3 {
 		h.owed += t.sweep(h, max(t.space.limit()/sweepShare, sweepLeast))
 	}
-	if full && t.removed.Swap(0) > 0 {
+	if h.busy && t.removed.Swap(0) > 0 {
 		t.stir()
 	}
 	ratio := 0.5
-	if full {
+	if h.busy {
 		ratio = 0.2
 	}
 	before := diskUse(t.config.Dir)
@@ -141,7 +148,7 @@ func (t *Tier) makeRoom(h *hand) {
 	t.space.measure()
 	freed := before - t.space.used.Load()
 	h.owed = max(0, h.owed-max(freed, 0))
-	if full && freed <= 0 {
+	if h.busy && freed <= 0 {
 		h.owed -= h.owed / 8 // what did not come back may never: evict more
 	}
 }
@@ -170,6 +177,7 @@ func (t *Tier) stir() {
 type hand struct {
 	next []byte
 	owed int64
+	busy bool // room is being made
 }
 
 // sweep moves the hand on until it has evicted want bytes or passed every key
