@@ -195,15 +195,13 @@ func (b *backend) BucketExists(name string) (bool, error) {
 	return v != nil, err
 }
 
+// CreateBucket succeeds for a bucket that is there, as in S3's us-east-1: there
+// is one owner.
 func (b *backend) CreateBucket(name string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
-	exists, err := b.BucketExists(name)
-	if err != nil {
+	if exists, err := b.BucketExists(name); err != nil || exists {
 		return err
-	}
-	if exists {
-		return gofakes3.ResourceError(gofakes3.ErrBucketAlreadyExists, name)
 	}
 	return b.index.Update(func(txn *badger.Txn) error { return set(txn, bucketKey(name), bucket{time.Now()}) })
 }

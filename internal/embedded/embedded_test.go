@@ -155,6 +155,9 @@ func TestWhatIsNotThereIsRefused(t *testing.T) {
 			}
 		}
 	}
+	if w := do("PUT", "/bucket", nil, nil); w.Code != 200 {
+		t.Errorf("creating the bucket again: %d %s", w.Code, w.Body)
+	}
 	if w := do("GET", "/bucket/k", nil, nil); w.Body.String() != "hello" {
 		t.Errorf("the object is %q now", w.Body)
 	}

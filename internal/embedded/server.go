@@ -434,8 +434,6 @@ func (t *translator) finish() error {
 
 func translate(code, message string, status int) *s3err.Error {
 	switch code {
-	case "BucketAlreadyExists": // there is one owner
-		code, message = "BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it."
 	case "EntityTooSmall", "InvalidArgument":
 		status = http.StatusBadRequest
 	case "MethodNotAllowed":
