@@ -130,6 +130,7 @@ func (s *Store) load(ctx context.Context, key akigw.Key, spec akigw.RangeSpec) (
 		if err != nil {
 			return nil, err
 		}
+		s.forgetOpening(key, f) // it brings a version that is gone
 	}
 }
 

@@ -244,9 +244,12 @@ func (s *Store) remember(e *entry) bool {
 }
 
 // publish makes an entry the catalog's, in memory and on disk, under the same
-// condition as remember.
+// condition as remember, and unless something newer is known.
 func (s *Store) publish(e *entry) {
 	if !s.fence.alive(e.Key, e.Generation) {
+		return
+	}
+	if v, ok := s.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
 		return
 	}
 	s.hot.Put(hotKey{key: e.Key}, hotValue{entry: e})

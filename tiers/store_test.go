@@ -365,6 +365,33 @@ func TestD11_LeaderLeaves(t *testing.T) {
 	}
 }
 
+// TestReplacedWhileAnOpeningFillIsUnderWay: in strict mode a reader who comes
+// after the replacement gets the new version at once, not the one that is still
+// being filled for those who came before.
+func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(Strict), up)
+	old, fresh := testkit.Bytes(1, 100*block), testkit.Bytes(2, 90*block)
+	up.Put(key("k"), old)
+	early, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	up.Put(key("k"), fresh)
+	up.Reset()
+	wantRead(t, s, key("k"), "", fresh, akigw.Cold)
+	if n := up.Count("HEAD"); n > 3 {
+		t.Errorf("it asked the upstream %d times", n)
+	}
+	if got, err := drain(context.Background(), early); err != nil || !bytes.Equal(got, old) {
+		t.Errorf("the early reader got %d bytes, error %v", len(got), err)
+	}
+	gets := up.Count("GET")
+	wantRead(t, s, key("k"), "", fresh, "")
+	wantCount(t, up, "GET", gets)
+}
+
 // TestD14_ClientLeavesMidDownload: the fill stops, and what it brought is
 // still good for the next reader.
 func TestD14_ClientLeavesMidDownload(t *testing.T) {

@@ -22,7 +22,7 @@ type Write struct {
 // Begin starts a change of key: what is cached becomes unreachable at once.
 func (s *Store) Begin(key akigw.Key) *Write {
 	w := &Write{store: s, key: key, write: s.fence.beginWrite(key), blocks: s.fence.generation()}
-	s.forgetOpening(key)
+	s.forgetOpening(key, nil)
 	s.dropEntry(key)
 	return w
 }
@@ -82,17 +82,19 @@ func (w *Write) End() {
 func (w *Write) end() (uint64, bool) {
 	w.ended = true
 	generation, settled := w.write.done()
-	w.store.forgetOpening(w.key)
+	w.store.forgetOpening(w.key, nil)
 	return generation, settled
 }
 
-// forgetOpening keeps later readers from joining a fill that may have asked the
-// upstream before this write. Those who follow it already are older than the
-// write, or overlap it.
-func (s *Store) forgetOpening(key akigw.Key) {
+// forgetOpening keeps later readers from joining an opening fill, f or whichever
+// there is, because it may have asked the upstream before this write. Those who
+// follow it already are older than the write, or overlap it.
+func (s *Store) forgetOpening(key akigw.Key, f *fill) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.openings, key)
+	if f == nil || s.openings[key] == f {
+		delete(s.openings, key)
+	}
 }
 
 func (w *Write) drop() {

@@ -48,14 +48,11 @@ var (
 	AuthorizationQueryParameters = &Error{"AuthorizationQueryParametersError", http.StatusBadRequest, "The authorization query parameters that you provided are not valid.", nil}
 	BadDigest                    = &Error{"BadDigest", http.StatusBadRequest, "The Content-MD5 or checksum value that you specified did not match what the server received.", nil}
 	EntityTooLarge               = &Error{"EntityTooLarge", http.StatusBadRequest, "Your proposed upload exceeds the maximum allowed object size.", nil}
-	ExpiredToken                 = &Error{"ExpiredToken", http.StatusBadRequest, "The provided token has expired.", nil}
 	IncompleteBody               = &Error{"IncompleteBody", http.StatusBadRequest, "You did not provide the number of bytes specified by the Content-Length HTTP header.", nil}
 	InternalError                = &Error{"InternalError", http.StatusInternalServerError, "We encountered an internal error. Please try again.", nil}
-	InvalidAccessKeyID           = &Error{"InvalidAccessKeyId", http.StatusForbidden, "The AWS Access Key Id you provided does not exist in our records.", nil}
 	InvalidArgument              = &Error{"InvalidArgument", http.StatusBadRequest, "Invalid Argument", nil}
 	InvalidBucketName            = &Error{"InvalidBucketName", http.StatusBadRequest, "The specified bucket is not valid.", nil}
 	InvalidDigest                = &Error{"InvalidDigest", http.StatusBadRequest, "The Content-MD5 you specified is not valid.", nil}
-	InvalidPart                  = &Error{"InvalidPart", http.StatusBadRequest, "One or more of the specified parts could not be found. The part might not have been uploaded, or the specified entity tag might not have matched the part's entity tag.", nil}
 	InvalidPartOrder             = &Error{"InvalidPartOrder", http.StatusBadRequest, "The list of parts was not in ascending order. The parts list must be specified in order by part number.", nil}
 	InvalidRange                 = &Error{"InvalidRange", http.StatusRequestedRangeNotSatisfiable, "The requested range is not satisfiable", nil}
 	InvalidRequest               = &Error{"InvalidRequest", http.StatusBadRequest, "The request is not valid.", nil}
@@ -67,16 +64,12 @@ var (
 	MetadataTooLarge             = &Error{"MetadataTooLarge", http.StatusBadRequest, "Your metadata headers exceed the maximum allowed metadata size.", nil}
 	MethodNotAllowed             = &Error{"MethodNotAllowed", http.StatusMethodNotAllowed, "The specified method is not allowed against this resource.", nil}
 	MissingContentLength         = &Error{"MissingContentLength", http.StatusLengthRequired, "You must provide the Content-Length HTTP header.", nil}
-	MissingSecurityHeader        = &Error{"MissingSecurityHeader", http.StatusBadRequest, "Your request is missing a required header.", nil}
 	NoSuchKey                    = &Error{"NoSuchKey", http.StatusNotFound, "The specified key does not exist.", nil}
 	NotImplemented               = &Error{"NotImplemented", http.StatusNotImplemented, "A header or query you provided implies functionality that is not implemented.", nil}
 	NotModified                  = &Error{"NotModified", http.StatusNotModified, "Not Modified", nil}
 	PreconditionFailed           = &Error{"PreconditionFailed", http.StatusPreconditionFailed, "At least one of the pre-conditions you specified did not hold", nil}
-	RequestHeaderSectionTooLarge = &Error{"RequestHeaderSectionTooLarge", http.StatusBadRequest, "Your request header section exceeds the maximum allowed size.", nil}
 	RequestTimeTooSkewed         = &Error{"RequestTimeTooSkewed", http.StatusForbidden, "The difference between the request time and the current time is too large.", nil}
 	ServiceUnavailable           = &Error{"ServiceUnavailable", http.StatusServiceUnavailable, "Service is unable to handle request.", nil}
 	SignatureDoesNotMatch        = &Error{"SignatureDoesNotMatch", http.StatusForbidden, "The request signature we calculated does not match the signature you provided. Check your key and signing method.", nil}
-	SlowDown                     = &Error{"SlowDown", http.StatusServiceUnavailable, "Please reduce your request rate.", nil}
-	TooManyBuckets               = &Error{"TooManyBuckets", http.StatusBadRequest, "You have attempted to create more buckets than allowed.", nil}
 	ContentSHA256Mismatch        = &Error{"XAmzContentSHA256Mismatch", http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil}
 )

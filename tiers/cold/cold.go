@@ -153,9 +153,8 @@ type Request struct {
 	Length int64
 	// SHA256 is the hex digest of the body when it is known.
 	SHA256 string
-	// Trailer announces trailing headers by name; its values must be set by
-	// the time Body returns io.EOF. Values of TrailerLength bytes are
-	// reserved in the announced length.
+	// Trailer announces trailing headers. Its values are placeholders of the
+	// right length until Body returns io.EOF; by then they must be set.
 	Trailer http.Header
 }
 
