@@ -258,15 +258,26 @@ func (b *backend) PutObject(bkt, name string, meta map[string]string, input io.R
 		return gofakes3.PutObjectResult{}, err
 	}
 	r := &record{Blobs: []blob{f}, Size: size, ETag: sum, Modified: time.Now().Truncate(time.Second), Meta: meta}
-	return gofakes3.PutObjectResult{}, b.store(bkt, name, r, conditions, nil)
+	return gofakes3.PutObjectResult{}, b.storeNew(bkt, name, r, conditions)
 }
 
-// store makes r the object of a key and releases the files of the one before.
-// more, if not nil, joins the same transaction.
-func (b *backend) store(bkt, name string, r *record, conditions *gofakes3.PutConditions, more func(*badger.Txn) error) error {
+// storeNew stores an object whose files nobody else knows: if it cannot be
+// stored they go.
+func (b *backend) storeNew(bkt, name string, r *record, conditions *gofakes3.PutConditions) error {
 	b.change.Lock()
 	defer b.change.Unlock()
-	old, err := b.object(bkt, name)
+	old, err := b.store(bkt, name, r, conditions, nil)
+	if err != nil {
+		return unwrap(errors.Join(err, b.release(r)))
+	}
+	return b.release(old)
+}
+
+// store makes r the object of a key and returns the one before, whose files the
+// caller releases. more, if not nil, joins the same transaction. It needs
+// change.
+func (b *backend) store(bkt, name string, r *record, conditions *gofakes3.PutConditions, more func(*badger.Txn) error) (old *record, err error) {
+	old, err = b.object(bkt, name)
 	if err == nil && conditions != nil {
 		err = checkConditions(old, conditions)
 	}
@@ -280,10 +291,7 @@ func (b *backend) store(bkt, name string, r *record, conditions *gofakes3.PutCon
 			return set(txn, objectKey(bkt, name), r)
 		})
 	}
-	if err != nil {
-		return unwrap(errors.Join(err, b.release(r)))
-	}
-	return b.release(old)
+	return old, err
 }
 
 func (b *backend) check(bkt, name string, conditions *gofakes3.PutConditions) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +13,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/johannesboyne/gofakes3"
 )
 
 func open(t *testing.T, dir string) (*Server, func(method, target string, header http.Header, body []byte) *httptest.ResponseRecorder) {
@@ -227,5 +232,46 @@ func TestMultipart(t *testing.T) {
 	}
 	if w := do("DELETE", "/bucket", nil, nil); w.Code != 409 || !strings.Contains(w.Body.String(), "BucketNotEmpty") {
 		t.Error(w.Code, w.Body)
+	}
+}
+
+// TestD16_ConcurrentComplete: one of several Completes of an upload wins, the
+// others are told, and the object is whole.
+func TestD16_ConcurrentComplete(t *testing.T) {
+	s, do := open(t, t.TempDir())
+	defer s.Close()
+	do("PUT", "/bucket", nil, nil)
+	for range 20 {
+		id, err := s.backend.CreateMultipartUpload("bucket", "k", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		etag, err := s.backend.UploadPart("bucket", "k", id, 1, 5, strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := &gofakes3.CompleteMultipartUploadRequest{Parts: []gofakes3.CompletedPart{{PartNumber: 1, ETag: etag}}}
+		var wait sync.WaitGroup
+		var won atomic.Int32
+		for range 8 {
+			wait.Go(func() {
+				switch _, _, err := s.backend.CompleteMultipartUpload("bucket", "k", id, request); err {
+				case nil:
+					won.Add(1)
+				case gofakes3.ErrNoSuchUpload:
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		wait.Wait()
+		if won.Load() != 1 {
+			t.Fatalf("%d Completes of one upload succeeded", won.Load())
+		}
+		if o, err := s.backend.object("bucket", "k"); err != nil {
+			t.Fatal(err)
+		} else if body, err := io.ReadAll(s.backend.reader(o, 0, o.Size)); err != nil || string(body) != "hello" {
+			t.Fatalf("the object reads %q, %v", body, err)
+		}
 	}
 }

@@ -74,7 +74,11 @@ func (b *backend) parts(id gofakes3.UploadID) (map[int]*part, error) {
 	return parts, err
 }
 
+// CompleteMultipartUpload sees and ends an upload in one step: parts that come
+// and Completes that go on meanwhile wait, and find it ended.
 func (b *backend) CompleteMultipartUpload(bkt, name string, id gofakes3.UploadID, input *gofakes3.CompleteMultipartUploadRequest) (gofakes3.VersionID, string, error) {
+	b.change.Lock()
+	defer b.change.Unlock()
 	u, err := b.upload(bkt, name, id)
 	if err != nil {
 		return "", "", err
@@ -108,8 +112,11 @@ func (b *backend) CompleteMultipartUpload(bkt, name string, id gofakes3.UploadID
 		return "", "", gofakes3.ErrMalformedXML
 	}
 	r.ETag = fmt.Sprintf("%s-%d", hex.EncodeToString(sums.Sum(nil)), len(r.Blobs))
-	err = b.store(bkt, name, r, nil, func(txn *badger.Txn) error { return endUpload(txn, bkt, name, id) })
-	return "", `"` + r.ETag + `"`, unwrap(errors.Join(err, b.releaseParts(have)))
+	old, err := b.store(bkt, name, r, nil, func(txn *badger.Txn) error { return endUpload(txn, bkt, name, id) })
+	if err != nil {
+		return "", "", err
+	}
+	return "", `"` + r.ETag + `"`, errors.Join(b.release(old), b.releaseParts(have))
 }
 
 func (b *backend) AbortMultipartUpload(bkt, name string, id gofakes3.UploadID) error {

@@ -310,7 +310,7 @@ func (s *Server) copyObject(w http.ResponseWriter, r *http.Request, bkt, name, h
 	if c.Blobs, err = s.backend.clone(o); err != nil {
 		return err
 	}
-	if err := s.backend.store(bkt, name, c, nil, nil); err != nil {
+	if err := s.backend.storeNew(bkt, name, c, nil); err != nil {
 		return err
 	}
 	return writeXML(w, gofakes3.CopyObjectResult{ETag: `"` + c.ETag + `"`, LastModified: gofakes3.NewContentTime(c.Modified)})
