@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers/cold"
@@ -111,7 +112,7 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 
 // bypass forwards a read of an object past the cache.
 func (g *Gateway) bypass(w *answer, c *Call, id sigv4.Identity) error {
-	w.Header().Set("X-Akigw-Cache", "bypass")
+	w.Header().Set("X-Akigw-Cache", string(akigw.Bypass))
 	return g.pass(w, c, id)
 }
 

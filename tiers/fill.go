@@ -41,7 +41,6 @@ var ErrUncacheable = errors.New("object cannot be cached")
 // and go. An opening fill does not know the object yet and learns it from the
 // answer; the others fetch missing blocks of a known object.
 type fill struct {
-	store  *Store
 	key    akigw.Key
 	cancel context.CancelFunc
 	// ready is closed when entry is known or the fill has failed.
@@ -62,7 +61,7 @@ type fill struct {
 
 func (s *Store) newFill(key akigw.Key) (*fill, context.Context) {
 	ctx, cancel := context.WithCancel(s.ctx)
-	return &fill{store: s, key: key, cancel: cancel, ready: make(chan struct{}), readers: 1, wanted: -1,
+	return &fill{key: key, cancel: cancel, ready: make(chan struct{}), readers: 1, wanted: -1,
 		recent: make(map[int64][]byte, window+1), moved: make(chan struct{})}, ctx
 }
 

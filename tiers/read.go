@@ -70,25 +70,16 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 // load it once for everybody who asks. The fill, if any, is the caller's to
 // detach from.
 func (s *Store) find(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
-	e, outcome := s.lookup(key)
-	if e != nil && !s.fresh(e) {
-		known := e
-		var err error
-		if e, err = s.validate(ctx, known); err != nil {
-			return nil, "", nil, err
-		}
-		if e != nil && e.blocks != known.blocks { // another version
-			outcome = akigw.Cold
-		}
+	e, outcome, err := s.current(ctx, key)
+	if err != nil {
+		return nil, "", nil, err
 	}
 	if e == nil && conditions.Any() {
 		// Do not start a download that a condition may forbid.
 		var refused *cold.ResponseError
-		var err error
 		if e, err = s.ask(ctx, key, nil); err != nil && !errors.As(err, &refused) {
 			return nil, "", nil, err
 		}
-		outcome = akigw.Cold
 	}
 	if e != nil {
 		return e, outcome, nil, nil
@@ -98,6 +89,20 @@ func (s *Store) find(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 		return nil, "", nil, err
 	}
 	return f.entry, akigw.Cold, f, nil
+}
+
+// current returns what is known of a key and may be used: looked up and, if need
+// be, validated. It returns nil and Cold if nothing is.
+func (s *Store) current(ctx context.Context, key akigw.Key) (*entry, akigw.Outcome, error) {
+	known, outcome := s.lookup(key)
+	if known == nil || s.fresh(known) {
+		return known, outcome, nil
+	}
+	e, err := s.validate(ctx, known)
+	if e == nil || e.blocks != known.blocks { // gone, or another version
+		outcome = akigw.Cold
+	}
+	return e, outcome, err
 }
 
 // load waits for an opening fill. Who did not start it came after its question
@@ -193,7 +198,7 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 				r.leaveFill()
 			}
 		}
-		if data, _, ok := r.store.block(r.entry, n); ok {
+		if data, ok := r.store.block(r.entry, n); ok {
 			return data, nil
 		}
 		r.leaveFill()
@@ -226,17 +231,9 @@ func (r *Reader) Close() error {
 // Head describes an object: from the entry that a GET would be served from.
 // Errors are those of Get.
 func (s *Store) Head(ctx context.Context, key akigw.Key, conditions akigw.Conditions) (*Reader, error) {
-	e, outcome := s.lookup(key)
-	var err error
-	switch {
-	case e == nil:
-		outcome = akigw.Cold
+	e, outcome, err := s.current(ctx, key)
+	if e == nil && err == nil {
 		e, err = s.ask(ctx, key, nil)
-	case !s.fresh(e):
-		known := e
-		if e, err = s.validate(ctx, known); e == nil && err == nil {
-			e, err = s.ask(ctx, key, nil)
-		}
 	}
 	if err != nil {
 		return nil, err

@@ -246,16 +246,13 @@ func (s *Store) remember(e *entry) bool {
 // publish makes an entry the catalog's, in memory and on disk, under the same
 // condition as remember, and unless something newer is known.
 func (s *Store) publish(e *entry) {
-	if !s.fence.alive(e.Key, e.Generation) {
-		return
-	}
 	if v, ok := s.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
 		return
 	}
-	s.hot.Put(hotKey{key: e.Key}, hotValue{entry: e})
-	if s.warm != nil {
-		s.warm.PutEntry(e.Key, appendEntry(nil, e))
+	if !s.remember(e) || s.warm == nil {
+		return
 	}
+	s.warm.PutEntry(e.Key, appendEntry(nil, e))
 	if !s.fence.alive(e.Key, e.Generation) {
 		s.dropEntry(e.Key)
 	}
@@ -280,18 +277,18 @@ func (s *Store) freeBlocks(blocks uint64) {
 
 // block returns block n of e from memory or disk. The bytes are shared and
 // must not be changed.
-func (s *Store) block(e *entry, n int64) ([]byte, akigw.Outcome, bool) {
+func (s *Store) block(e *entry, n int64) ([]byte, bool) {
 	key := hotKey{blocks: e.blocks, n: n}
 	if v, ok := s.hot.Get(key); ok {
-		return v.block, akigw.Hot, true
+		return v.block, true
 	}
 	if s.warm != nil {
 		if data, ok := s.warm.Block(e.blocks, n); ok && int64(len(data)) == s.blockLen(e.Size, n) {
 			s.hot.Put(key, hotValue{block: data})
-			return data, akigw.Warm, true
+			return data, true
 		}
 	}
-	return nil, akigw.Cold, false
+	return nil, false
 }
 
 // locate says which tier would serve block n of e, without reading it.
