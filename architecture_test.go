@@ -15,15 +15,16 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                  {},
-	"gateway":           {"gateway/sigv4", "tiers", "tiers/cold", "internal/s3err", "internal/checksum"},
+	"gateway":           {"gateway/sigv4", "tiers", "tiers/cold", "internal/s3err", "internal/checksum", "internal/listen"},
 	"gateway/sigv4":     {"internal/s3err"},
 	"tiers":             {"tiers/hot", "tiers/warm", "tiers/cold", "internal/checksum"},
 	"tiers/hot":         {},
 	"tiers/warm":        {},
 	"tiers/cold":        {},
-	"admin":             {"tiers"},
+	"admin":             {"tiers", "internal/listen"},
 	"internal/s3err":    {},
 	"internal/checksum": {},
+	"internal/listen":   {},
 	"internal/config":   {},
 	"internal/embedded": {"internal/s3err"},
 	"internal/testkit":  {"tiers/cold"},

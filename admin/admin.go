@@ -14,6 +14,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -25,12 +26,11 @@ type Config struct {
 
 // Check reports every impossible value by its key.
 func (c *Config) Check(report func(key, problem string)) {
-	host, _, err := net.SplitHostPort(c.Listen)
-	ip := net.ParseIP(host)
+	_, _, err := net.SplitHostPort(c.Listen)
 	switch {
 	case err != nil:
 		report("admin_listen", "must be HOST:PORT")
-	case host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.AllowOpen:
+	case !listen.Loopback(c.Listen) && !c.AllowOpen:
 		report("admin_listen", c.Listen+" is not loopback and the admin listener asks nobody for a password: set allow_open_admin (--allow-open-admin) if only your monitoring can reach it")
 	}
 }

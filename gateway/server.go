@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/akidb/akigw/internal/listen"
 )
 
 // Config is the S3 listener and who may use it: the top level of the
@@ -61,7 +63,7 @@ var wellKnown = map[string]bool{"minioadmin": true, "minio123": true, "rustfsadm
 // checkExposure refuses to listen beyond loopback in ways that give the data
 // away, unless the operator has said so.
 func (c *Config) checkExposure(report func(key, problem string)) {
-	if Loopback(c.Listen) {
+	if listen.Loopback(c.Listen) {
 		return
 	}
 	if c.TLSCert == "" && !c.AllowPlaintext {
@@ -70,17 +72,6 @@ func (c *Config) checkExposure(report func(key, problem string)) {
 	if c.AccessKey == "" && !c.AllowTrialKeys {
 		report("listen", c.Listen+" is not loopback and the key pair is the generated trial pair: set access_key and secret_key (AKIGW_ACCESS_KEY, AKIGW_SECRET_KEY), or allow_trial_keys (--allow-trial-keys)")
 	}
-}
-
-// Loopback reports whether a listen address can be reached from this machine
-// only.
-func Loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Limits of a connection: how long the headers may take, how large they may be

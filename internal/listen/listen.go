@@ -1,0 +1,15 @@
+// Package listen is what both listeners have to know of addresses.
+package listen
+
+import "net"
+
+// Loopback reports whether a listen address, HOST:PORT, can be reached from
+// this machine only.
+func Loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
