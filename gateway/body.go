@@ -186,12 +186,9 @@ func (b *body) attach(r *cold.Request) error {
 	case b.payload.Length < 0 && r.Method == http.MethodPut:
 		return s3err.MissingContentLength
 	case b.payload.Length < 0 || b.payload.Length <= inMemory:
-		data, err := io.ReadAll(io.LimitReader(struct{ io.Reader }{b}, inMemory+1))
+		data, err := b.readAll(inMemory, s3err.MissingContentLength)
 		if err != nil {
 			return err
-		}
-		if len(data) > inMemory {
-			return s3err.MissingContentLength
 		}
 		b.small = data
 		if b.trailer != nil {
@@ -228,14 +225,17 @@ func readDocument(c *Call, limit int64) ([]byte, error) {
 	if c.payload.Length > limit {
 		return nil, errTooBig
 	}
-	data, err := io.ReadAll(io.LimitReader(struct{ io.Reader }{b}, limit+1))
-	if err != nil {
-		return nil, err
+	return b.readAll(limit, errTooBig)
+}
+
+// readAll reads and verifies a body of at most limit bytes; a longer one gives
+// tooLong.
+func (b *body) readAll(limit int64, tooLong error) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(b, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = tooLong
 	}
-	if int64(len(data)) > limit {
-		return nil, errTooBig
-	}
-	return data, nil
+	return data, err
 }
 
 var errTooBig = &s3err.Error{Code: "MaxMessageLengthExceeded", Status: http.StatusBadRequest, Message: "Your request was too big."}

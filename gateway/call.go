@@ -64,7 +64,6 @@ const maxMetadata = 2 << 10
 
 // check refuses what S3 refuses before it looks at the body.
 func (c *Call) check(route *Route) error {
-	c.op = route.Op
 	if c.payload.Streaming && !route.Streaming {
 		return s3err.NotImplemented.With("The operation " + route.Op + " does not take a STREAMING payload.")
 	}

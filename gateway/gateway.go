@@ -72,21 +72,27 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if route != nil {
 		op = route.Op
-		if err == nil && r.ContentLength == 0 && r.Header.Get("Expect") == "100-continue" {
-			// net/http sends it when a body is read, and an empty one never
-			// is. botocore takes a final answer without it for a refusal, and
-			// its connection for spoilt.
-			w.WriteHeader(http.StatusContinue)
-		}
+	}
+	if err == nil {
+		continueEmpty(w, r)
 	}
 	h := w.Header()
 	h["X-Amz-Request-Id"] = []string{requestID}
 	h["X-Amz-Id-2"] = []string{g.hostID}
-	if route != nil && err == nil {
+	if err == nil {
 		err = route.handle(g, sent, call, call.identity)
 	}
 	if err != nil {
 		g.fail(sent, r, requestID, err)
+	}
+}
+
+// continueEmpty sends the 100 that a client asked for before an empty body.
+// net/http sends it when a body is read, and an empty one never is. botocore
+// takes a final answer without it for a refusal, and its connection for spoilt.
+func continueEmpty(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 && r.Header.Get("Expect") == "100-continue" {
+		w.WriteHeader(http.StatusContinue)
 	}
 }
 
@@ -105,6 +111,7 @@ func (g *Gateway) admit(r *http.Request) (*Call, *Route, error) {
 	if err != nil {
 		return call, nil, err
 	}
+	call.op = route.Op
 	return call, route, call.check(route)
 }
 

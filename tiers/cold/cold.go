@@ -243,7 +243,7 @@ func (u *Upstream) build(ctx context.Context, r *Request, watch *watchdog, answe
 // chunk signatures over plain HTTP, without over TLS.
 func (u *Upstream) sign(req *http.Request, r *Request) *http.Request {
 	c := u.config
-	if len(r.Trailer) == 0 || !u.TrailingChecksums() {
+	if len(r.Trailer) == 0 || !c.TrailingChecksums {
 		sum := r.SHA256
 		switch {
 		case r.Length == 0 || r.Body == nil:
@@ -261,9 +261,6 @@ func (u *Upstream) sign(req *http.Request, r *Request) *http.Request {
 	req.Trailer = r.Trailer
 	return signer.StreamingSignV4(req, c.AccessKey, c.SecretKey, "", c.Region, r.Length, time.Now().UTC(), newSHA256())
 }
-
-// TrailingChecksums reports whether Request.Trailer is sent.
-func (u *Upstream) TrailingChecksums() bool { return u.config.TrailingChecksums }
 
 const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
