@@ -119,7 +119,7 @@ func (s *server) get(b *testing.B, r *http.Request, want int) {
 }
 
 func startOther(b *testing.B, name string) *server {
-	addr := freeAddr(b)
+	addr := testkit.FreeAddr(b)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "AKIGW_BENCH_SERVER="+name, "AKIGW_BENCH_ADDR="+addr, "AKIGW_BENCH_DIR="+b.TempDir())
 	return start(b, name, addr, cmd)
@@ -132,8 +132,8 @@ func startGateway(b *testing.B) *server {
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)
 	}
-	addr := freeAddr(b)
-	cmd := exec.Command(binary, "serve", "--data", b.TempDir(), "--listen", addr, "--admin-listen", freeAddr(b))
+	addr := testkit.FreeAddr(b)
+	cmd := exec.Command(binary, "serve", "--data", b.TempDir(), "--listen", addr, "--admin-listen", testkit.FreeAddr(b))
 	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+testkit.AccessKey, "AKIGW_SECRET_KEY="+testkit.SecretKey)
 	return start(b, "gateway", addr, cmd)
 }
@@ -161,15 +161,6 @@ func start(b *testing.B, name, addr string, cmd *exec.Cmd) *server {
 		s.client.Must(b, "PUT", "/benchbucket/"+size, "", nil, testkit.Bytes(1, n))
 	}
 	return s
-}
-
-func freeAddr(b *testing.B) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // cpuTime is the CPU time that a process has used, in nanoseconds, from its

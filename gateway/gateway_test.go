@@ -272,10 +272,10 @@ func TestPayloadModes(t *testing.T) {
 			now := time.Now().UTC()
 			switch mode {
 			case "streaming":
-				r = signer.StreamingSignV4(r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", int64(size), now, newTestHasher())
+				r = signer.StreamingSignV4(r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", int64(size), now, testkit.NewHasher())
 			case "streaming-trailer":
 				r.Trailer = trailer
-				r = signer.StreamingSignV4(r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", int64(size), now, newTestHasher())
+				r = signer.StreamingSignV4(r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", int64(size), now, testkit.NewHasher())
 			case "unsigned-trailer":
 				r.Header.Set("X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
 				r = signer.SignV4Trailer(*r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", trailer)

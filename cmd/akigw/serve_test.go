@@ -17,6 +17,7 @@ import (
 	"time"
 
 	appconfig "github.com/akidb/akigw/internal/config"
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/configuration.md")
@@ -126,7 +127,7 @@ type running struct {
 
 func run(t *testing.T, dir string, env ...string) *running {
 	t.Helper()
-	c, err := load(append(env, "AKIGW_DATA="+dir, "AKIGW_LISTEN="+freeAddr(t), "AKIGW_ADMIN_LISTEN="+freeAddr(t))...)
+	c, err := load(append(env, "AKIGW_DATA="+dir, "AKIGW_LISTEN="+testkit.FreeAddr(t), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,21 +149,12 @@ func run(t *testing.T, dir string, env ...string) *running {
 	}
 }
 
-func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // TestB24_SecondGatewayOnOneDirectoryRefuses, and the same keys come back with
 // the first one's next start.
 func TestB24_SecondGatewayOnOneDirectoryRefuses(t *testing.T) {
 	dir := t.TempDir()
 	first := run(t, dir)
-	c, err := load("AKIGW_DATA="+dir, "AKIGW_LISTEN="+freeAddr(t), "AKIGW_ADMIN_LISTEN="+freeAddr(t))
+	c, err := load("AKIGW_DATA="+dir, "AKIGW_LISTEN="+testkit.FreeAddr(t), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +272,7 @@ func TestPortInUseIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c, err := load("AKIGW_DATA="+t.TempDir(), "AKIGW_LISTEN="+l.Addr().String(), "AKIGW_ADMIN_LISTEN="+freeAddr(t))
+	c, err := load("AKIGW_DATA="+t.TempDir(), "AKIGW_LISTEN="+l.Addr().String(), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
