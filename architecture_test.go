@@ -28,7 +28,7 @@ var rooms = map[string][]string{
 	"internal/config":   {},
 	"internal/embedded": {"internal/s3err"},
 	"internal/testkit":  {"tiers/cold"},
-	"cmd/akigw":         {"admin", "gateway", "gateway/sigv4", "tiers", "tiers/cold", "internal/config", "internal/embedded"},
+	"cmd/akigw":         {"admin", "gateway", "gateway/sigv4", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/s3err"},
 	"bench":             {},
 }
 

@@ -64,7 +64,7 @@ const maxMetadata = 2 << 10
 
 // check refuses what S3 refuses before it looks at the body.
 func (c *Call) check(route *Route) error {
-	if c.payload.Streaming && !route.Streaming {
+	if c.payload.Mode.Streaming() && !route.Streaming {
 		return s3err.NotImplemented.With("The operation " + route.Op + " does not take a STREAMING payload.")
 	}
 	size := 0

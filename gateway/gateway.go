@@ -106,6 +106,9 @@ func (g *Gateway) admit(r *http.Request) (*Call, *Route, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if identity.Anonymous() {
+		return nil, nil, s3err.AccessDenied
+	}
 	call.identity, call.payload = identity, payload
 	route, err := g.route(call)
 	if err != nil {

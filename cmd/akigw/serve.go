@@ -24,6 +24,7 @@ import (
 	"github.com/akidb/akigw/gateway/sigv4"
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/internal/embedded"
+	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -256,7 +257,10 @@ func startEmbedded(c *config, log *slog.Logger, d *teardown) error {
 	c.Upstream.TrailingChecksums = false // gofakes3 does not take them
 	own := &sigv4.Verifier{Region: c.Upstream.Region, Keys: sigv4.StaticKeys{c.Upstream.AccessKey: c.Upstream.SecretKey}}
 	server, err := embedded.Open(filepath.Join(c.Process.Data, "embedded"), func(r *http.Request) error {
-		_, _, err := own.Verify(r, r.URL.Path, r.URL.Query())
+		id, _, err := own.Verify(r, r.URL.Path, r.URL.Query())
+		if err == nil && id.Anonymous() {
+			err = s3err.AccessDenied
+		}
 		return err
 	}, log)
 	if err != nil {

@@ -1,7 +1,6 @@
 package sigv4
 
 import (
-	"crypto/sha256"
 	"net/http"
 	"net/url"
 	"slices"
@@ -10,36 +9,54 @@ import (
 	"sync"
 )
 
-var canonicalBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
-// canonicalDigest is the SHA-256 of the canonical request ("Create a canonical
-// request" in the IAM user guide; for S3 the path is encoded exactly once).
-func canonicalDigest(r *http.Request, path string, query url.Values, c *credential, mode string) [32]byte {
-	buf := canonicalBuffers.Get().(*[]byte)
-	defer canonicalBuffers.Put(buf)
-	b := append((*buf)[:0], r.Method...)
+// CanonicalRequest is the text whose digest a signature covers ("Create a
+// canonical request" in the IAM user guide; for S3 the path is encoded exactly
+// once). path is decoded, signedHeaders are as in the credential, declared is
+// the value of x-amz-content-sha256.
+func CanonicalRequest(r *http.Request, path string, query url.Values, signedHeaders []string, declared string) []byte {
+	return appendCanonical(nil, r, path, query, strings.Join(signedHeaders, ";"), declared)
+}
+
+func appendCanonical(b []byte, r *http.Request, path string, query url.Values, signedHeaders, declared string) []byte {
+	b = append(b, r.Method...)
 	b = append(b, '\n')
 	b = appendEncoded(b, path, true)
 	b = append(b, '\n')
 	b = appendQuery(b, query)
 	b = append(b, '\n')
-	for _, name := range c.signedHeaders {
+	for name, rest, more := cut(signedHeaders, ';'); ; name, rest, more = cut(rest, ';') {
 		b = append(b, name...)
 		b = append(b, ':')
 		b = appendHeader(b, r, name)
 		b = append(b, '\n')
-	}
-	b = append(b, '\n')
-	for i, name := range c.signedHeaders {
-		if i > 0 {
-			b = append(b, ';')
+		if !more {
+			break
 		}
-		b = append(b, name...)
 	}
 	b = append(b, '\n')
-	b = append(b, mode...)
-	*buf = b
-	return sha256.Sum256(b)
+	b = append(b, signedHeaders...)
+	b = append(b, '\n')
+	return append(b, declared...)
+}
+
+// canonicalNames saves making the names that almost every request signs.
+var canonicalNames = map[string]string{
+	"accept": "Accept", "accept-encoding": "Accept-Encoding", "amz-sdk-invocation-id": "Amz-Sdk-Invocation-Id", "amz-sdk-request": "Amz-Sdk-Request",
+	"cache-control": "Cache-Control", "content-encoding": "Content-Encoding", "content-md5": "Content-Md5", "content-type": "Content-Type", "date": "Date",
+	"expect": "Expect", "if-match": "If-Match", "if-none-match": "If-None-Match", "range": "Range", "user-agent": "User-Agent",
+	"x-amz-checksum-crc32": "X-Amz-Checksum-Crc32", "x-amz-checksum-crc64nvme": "X-Amz-Checksum-Crc64nvme", "x-amz-checksum-mode": "X-Amz-Checksum-Mode",
+	"x-amz-content-sha256": "X-Amz-Content-Sha256", "x-amz-date": "X-Amz-Date", "x-amz-decoded-content-length": "X-Amz-Decoded-Content-Length",
+	"x-amz-sdk-checksum-algorithm": "X-Amz-Sdk-Checksum-Algorithm", "x-amz-security-token": "X-Amz-Security-Token", "x-amz-trailer": "X-Amz-Trailer",
+	"x-amz-user-agent": "X-Amz-User-Agent",
+}
+
+func canonicalName(lower string) string {
+	if name, ok := canonicalNames[lower]; ok {
+		return name
+	}
+	return http.CanonicalHeaderKey(lower)
 }
 
 func appendHeader(b []byte, r *http.Request, name string) []byte {
@@ -49,7 +66,7 @@ func appendHeader(b []byte, r *http.Request, name string) []byte {
 	case "content-length":
 		return strconv.AppendInt(b, max(r.ContentLength, 0), 10)
 	}
-	for i, value := range r.Header[http.CanonicalHeaderKey(name)] {
+	for i, value := range r.Header[canonicalName(name)] {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -60,7 +77,12 @@ func appendHeader(b []byte, r *http.Request, name string) []byte {
 
 // appendTrimmed drops spaces at both ends and folds runs of them inside.
 func appendTrimmed(b []byte, value string) []byte {
-	value = strings.Trim(value, " \t")
+	for value != "" && blank(value[0]) {
+		value = value[1:]
+	}
+	for value != "" && blank(value[len(value)-1]) {
+		value = value[:len(value)-1]
+	}
 	if !strings.Contains(value, "  ") {
 		return append(b, value...)
 	}
@@ -71,6 +93,8 @@ func appendTrimmed(b []byte, value string) []byte {
 	}
 	return b
 }
+
+func blank(c byte) bool { return c == ' ' || c == '\t' }
 
 // appendQuery writes the canonical query string: every parameter but the
 // signature, encoded, sorted by encoded name and then encoded value.
@@ -91,8 +115,8 @@ func appendQuery(b []byte, query url.Values) []byte {
 	// "=" sorts behind the digits and before the letters, so whole pairs do
 	// not sort like names do: a name that is a prefix of another goes first.
 	slices.SortFunc(pairs, func(x, y string) int {
-		xn, xv, _ := strings.Cut(x, "=")
-		yn, yv, _ := strings.Cut(y, "=")
+		xn, xv, _ := cut(x, '=')
+		yn, yv, _ := cut(y, '=')
 		if c := strings.Compare(xn, yn); c != 0 {
 			return c
 		}
@@ -109,16 +133,21 @@ func appendQuery(b []byte, query url.Values) []byte {
 
 const upperHex = "0123456789ABCDEF"
 
-// appendEncoded is AWS's UriEncode: everything but RFC 3986's unreserved
-// characters, and "/" where it separates path segments.
+// unreserved are the characters that need no encoding (RFC 3986 §2.3).
+var unreserved = func() (set [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~") {
+		set[c] = true
+	}
+	return set
+}()
+
+// appendEncoded is AWS's UriEncode: everything but the unreserved characters,
+// and "/" where it separates path segments.
 func appendEncoded(b []byte, s string, path bool) []byte {
 	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', '0' <= c && c <= '9',
-			c == '-', c == '_', c == '.', c == '~', c == '/' && path:
+		if c := s[i]; unreserved[c] || c == '/' && path {
 			b = append(b, c)
-		default:
+		} else {
 			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
 		}
 	}

@@ -17,7 +17,25 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// The values of x-amz-content-sha256 besides a hex digest.
+// Mode is how a request says what its body is: the kinds of values of
+// x-amz-content-sha256.
+type Mode int
+
+// The modes.
+const (
+	Undeclared       Mode = iota // no value: anonymous
+	Digest                       // the hex SHA-256 of the body
+	Unsigned                     // UNSIGNED-PAYLOAD
+	StreamingSigned              // aws-chunked, each chunk signed
+	StreamingTrailer             // the same, and a signed trailer
+	UnsignedTrailer              // aws-chunked, unsigned, and a trailer
+)
+
+// Streaming reports whether the body comes aws-chunked.
+func (m Mode) Streaming() bool {
+	return m == StreamingSigned || m == StreamingTrailer || m == UnsignedTrailer
+}
+
 const (
 	unsignedPayload  = "UNSIGNED-PAYLOAD"
 	streamingSigned  = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
@@ -35,6 +53,11 @@ const (
 	maxChunkLine = 256
 )
 
+// modes are the values of x-amz-content-sha256 besides a digest.
+var modes = map[string]Mode{
+	unsignedPayload: Unsigned, streamingSigned: StreamingSigned, streamingTrailer: StreamingTrailer, unsignedTrailer: UnsignedTrailer,
+}
+
 // Payload is the body of a verified request, without transfer framing. A read
 // returns io.EOF only after the length, the digest, every chunk signature and
 // the trailer signature were found right; otherwise it fails with an
@@ -45,14 +68,23 @@ type Payload struct {
 	Length int64
 	// SHA256 is the hex digest that the client signed, "" in other modes.
 	SHA256 string
-	// Streaming reports that the body came aws-chunked.
-	Streaming bool
+	// Mode is what the client declared.
+	Mode Mode
 	// TrailerNames are the lower-case names announced by x-amz-trailer.
 	TrailerNames []string
 
 	body    io.Reader
 	trailer http.Header
 	err     error // sticky, io.EOF at the end
+	release func()
+}
+
+// Close gives back the memory that the payload holds. Nothing may be read
+// after it.
+func (p *Payload) Close() {
+	if p.release != nil {
+		p.release()
+	}
 }
 
 // Trailer returns the trailing headers; complete once Read has returned
@@ -100,46 +132,73 @@ func incomplete(err error) error {
 	return s3err.IncompleteBody.With("The request body could not be read to its end.")
 }
 
-// payloadMode returns the value that the canonical request ends with.
-func payloadMode(h http.Header, query url.Values, presigned bool) (string, error) {
-	mode := h.Get("X-Amz-Content-Sha256")
+// payloadMode returns the mode and the declared value, with which the
+// canonical request ends.
+func payloadMode(h http.Header, query url.Values, place Place) (Mode, string, error) {
+	declared := first(h["X-Amz-Content-Sha256"])
 	switch {
-	case mode == "" && presigned && query.Has("X-Amz-Content-Sha256"):
-		mode = query.Get("X-Amz-Content-Sha256")
-	case mode == "" && presigned:
-		return unsignedPayload, nil
-	case mode == "":
-		return "", s3err.InvalidRequest.With("Missing required header for this request: x-amz-content-sha256")
+	case declared == "" && place == Query && query.Has("X-Amz-Content-Sha256"):
+		declared = query.Get("X-Amz-Content-Sha256")
+	case declared == "" && place == Query:
+		return Unsigned, unsignedPayload, nil
+	case declared == "":
+		return Undeclared, "", s3err.InvalidRequest.With("Missing required header for this request: x-amz-content-sha256")
 	}
-	switch mode {
-	case unsignedPayload, streamingSigned, streamingTrailer, unsignedTrailer:
-		return mode, nil
+	if mode, ok := modes[declared]; ok {
+		return mode, declared, nil
 	}
-	if raw, err := hex.DecodeString(mode); err != nil || len(raw) != sha256.Size || strings.ToLower(mode) != mode {
-		return "", s3err.InvalidArgument.With("x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-UNSIGNED-PAYLOAD-TRAILER or a valid sha256 value.")
+	if declared != emptySHA256 && !hexDigest(declared) {
+		return Undeclared, "", s3err.InvalidArgument.With("x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-UNSIGNED-PAYLOAD-TRAILER or a valid sha256 value.").
+			About("ArgumentName", "x-amz-content-sha256").About("ArgumentValue", declared)
 	}
-	return mode, nil
+	return Digest, declared, nil
 }
 
-func newPayload(r *http.Request, mode string, chain *chunkChain) (*Payload, error) {
-	p := &Payload{Length: r.ContentLength, body: r.Body, trailer: http.Header{}}
-	if r.Body == nil {
-		p.body = http.NoBody
+// hexDigest reports whether s is a SHA-256 in lower-case hex.
+func hexDigest(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+			return false
+		}
 	}
-	if mode == streamingSigned || mode == streamingTrailer || mode == unsignedTrailer {
-		return p, p.decodeChunks(r.Header, mode, chain)
+	return len(s) == 2*sha256.Size
+}
+
+// anonymousPayload is the body of a request without credentials, with nothing
+// known about it. What claims to be aws-chunked is refused: that framing is
+// part of a signature.
+func anonymousPayload(r *http.Request) (*Payload, error) {
+	if modes[r.Header.Get("X-Amz-Content-Sha256")].Streaming() {
+		return nil, s3err.AccessDenied
+	}
+	return &Payload{Length: r.ContentLength, body: bodyOf(r)}, nil
+}
+
+func bodyOf(r *http.Request) io.Reader {
+	if r.Body == nil {
+		return http.NoBody
+	}
+	return r.Body
+}
+
+func (v *Verifier) newPayload(r *http.Request, mode Mode, declared string, c *credential, key *signingKey) (*Payload, error) {
+	p := &Payload{Mode: mode, Length: r.ContentLength, body: bodyOf(r)}
+	if mode.Streaming() {
+		return p, p.decodeChunks(r.Header, mode, &chunkChain{key: key, time: c.time, day: c.day, region: v.Region, previous: c.signature}, v.Memory)
 	}
 	if len(r.Header["X-Amz-Trailer"]) > 0 {
 		return nil, s3err.InvalidRequest.With("x-amz-trailer needs one of the STREAMING values of x-amz-content-sha256.")
 	}
-	if mode != unsignedPayload {
-		p.SHA256 = mode
-		p.body = &digestReader{body: p.body, hash: sha256.New(), want: mode}
+	if mode == Digest {
+		p.SHA256 = declared
+		if p.Length != 0 || declared != emptySHA256 {
+			p.body = &digestReader{body: p.body, hash: sha256.New(), want: declared}
+		}
 	}
 	return p, nil
 }
 
-func (p *Payload) decodeChunks(h http.Header, mode string, chain *chunkChain) error {
+func (p *Payload) decodeChunks(h http.Header, mode Mode, chain *chunkChain, memory Memory) error {
 	length, err := strconv.ParseInt(h.Get("X-Amz-Decoded-Content-Length"), 10, 64)
 	if err != nil || length < 0 {
 		return s3err.MissingContentLength.With("You must provide the x-amz-decoded-content-length HTTP header.")
@@ -149,15 +208,15 @@ func (p *Payload) decodeChunks(h http.Header, mode string, chain *chunkChain) er
 			p.TrailerNames = append(p.TrailerNames, strings.ToLower(strings.TrimSpace(name)))
 		}
 	}
-	if withTrailer := mode != streamingSigned; withTrailer != (len(p.TrailerNames) > 0) {
+	if withTrailer := mode != StreamingSigned; withTrailer != (len(p.TrailerNames) > 0) {
 		return s3err.InvalidRequest.With("x-amz-trailer and the -TRAILER values of x-amz-content-sha256 need each other.")
 	}
-	p.Length, p.Streaming = length, true
-	d := &chunkReader{in: bufio.NewReaderSize(p.body, 64<<10), left: length, payload: p, hasTrailer: mode != streamingSigned}
-	if mode != unsignedTrailer {
+	p.Length, p.trailer = length, http.Header{}
+	d := &chunkReader{in: bufio.NewReaderSize(p.body, 64<<10), left: length, payload: p, hasTrailer: mode != StreamingSigned, memory: memory}
+	if mode != UnsignedTrailer {
 		d.chain = chain
 	}
-	p.body = d
+	p.body, p.release = d, d.release
 	return nil
 }
 
@@ -183,14 +242,17 @@ func (d *digestReader) Read(b []byte) (int, error) {
 // ("Signature calculations for the Authorization header: transferring payload
 // in multiple chunks").
 type chunkChain struct {
-	key         []byte
-	time, scope string
-	previous    string
+	key               *signingKey
+	time, day, region string
+	previous          string
 }
 
 func (c *chunkChain) verify(kind, digests, signature string) error {
-	want := hex.EncodeToString(sign(c.key, stringToSign(kind, c.time, c.scope, c.previous+"\n"+digests)))
-	if !hmac.Equal([]byte(want), []byte(signature)) {
+	text := appendStringToSign(nil, kind, c.time, c.day, c.region)
+	text = append(text, c.previous...)
+	text = append(text, '\n')
+	want := c.key.sum(append(text, digests...))
+	if !hmac.Equal(hex.AppendEncode(nil, want[:]), []byte(signature)) {
 		return s3err.SignatureDoesNotMatch
 	}
 	c.previous = signature
@@ -205,11 +267,6 @@ func (c *chunkChain) verifyTrailer(trailer []byte, signature string) error {
 	return c.verify("AWS4-HMAC-SHA256-TRAILER", hexSHA256(trailer), signature)
 }
 
-func hexSHA256(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
-}
-
 // chunkReader decodes aws-chunked framing. With a chain, a chunk's bytes are
 // released only after its signature was verified; without one (the unsigned
 // trailer mode) they stream.
@@ -222,6 +279,27 @@ type chunkReader struct {
 	chunk      int64 // bytes left in an unsigned chunk
 	verified   []byte
 	buffer     []byte // backs verified, reused
+	memory     Memory // budget for buffer, may be nil
+	held       int64  // bytes taken from it
+}
+
+// reserve takes memory for a chunk of size bytes.
+func (c *chunkReader) reserve(size int64) error {
+	if c.memory == nil || size <= c.held {
+		return nil
+	}
+	if !c.memory.Acquire(size - c.held) {
+		return s3err.SlowDown
+	}
+	c.held = size
+	return nil
+}
+
+func (c *chunkReader) release() {
+	if c.held > 0 {
+		c.memory.Release(c.held)
+		c.held = 0
+	}
 }
 
 func (c *chunkReader) Read(b []byte) (int, error) {
@@ -282,6 +360,9 @@ func (c *chunkReader) nextChunk() error {
 func (c *chunkReader) signedChunk(size int, signature string) error {
 	if size > maxSignedChunk {
 		return s3err.InvalidRequest.With("A signed chunk may have at most 16 MiB.")
+	}
+	if err := c.reserve(int64(size)); err != nil {
+		return err
 	}
 	if cap(c.buffer) < size {
 		// Grown by what arrives, not by what is announced.

@@ -220,7 +220,6 @@ func TestDefects(t *testing.T) {
 		spoil func(r *http.Request)
 		want  *s3err.Error
 	}{
-		{"no credentials", func(r *http.Request) { r.Header.Del("Authorization") }, s3err.AccessDenied},
 		{"S6 signature version 2", func(r *http.Request) { r.Header.Set("Authorization", "AWS key:sig") }, s3err.InvalidRequest},
 		{"S6 signature version 4A", func(r *http.Request) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256", 1))
@@ -258,7 +257,6 @@ func TestDefects(t *testing.T) {
 			r.Header.Set("X-Amz-Content-Sha256", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD")
 		}, s3err.InvalidArgument},
 		{"S15 short hash", func(r *http.Request) { r.Header.Set("X-Amz-Content-Sha256", hash[:62]) }, s3err.InvalidArgument},
-		{"S19 token with a key that has none", func(r *http.Request) { r.Header.Set("X-Amz-Security-Token", "t") }, s3err.InvalidToken},
 		{"method changed", func(r *http.Request) { r.Method = "DELETE" }, s3err.SignatureDoesNotMatch},
 		{"path changed", func(r *http.Request) { r.URL.Path, r.URL.RawPath = "/bucket/other", "" }, s3err.SignatureDoesNotMatch},
 	} {
@@ -269,6 +267,89 @@ func TestDefects(t *testing.T) {
 				t.Errorf("got %v, want %s", err, c.want.Code)
 			}
 		})
+	}
+}
+
+// credentials is a set of keys of every kind.
+type credentials map[string]Credential
+
+func (c credentials) Lookup(accessKey string) (Credential, bool) {
+	found, ok := c[accessKey]
+	return found, ok
+}
+
+// TestS19_SessionTokens: a temporary key needs its token, any other must not
+// have one, and the time decides; in both places of a credential.
+func TestS19_SessionTokens(t *testing.T) {
+	keys := credentials{
+		"lasting":   {Secret: "secretsecret"},
+		"temporary": {Secret: "secretsecret", Token: "token", Expires: time.Now().Add(time.Hour)},
+		"expired":   {Secret: "secretsecret", Token: "token", Expires: time.Now().Add(-time.Second)},
+	}
+	for _, c := range []struct {
+		key, token string
+		want       *s3err.Error
+	}{
+		{"lasting", "", nil},
+		{"lasting", "token", s3err.InvalidToken},
+		{"temporary", "token", nil},
+		{"temporary", "", s3err.InvalidToken},
+		{"temporary", "other", s3err.InvalidToken},
+		{"expired", "token", s3err.ExpiredToken},
+		{"expired", "other", s3err.InvalidToken},
+	} {
+		for _, place := range []Place{Header, Query} {
+			u := &url.URL{Scheme: "http", Host: "127.0.0.1:9000", Path: "/bucket/key"}
+			r := http.Request{Method: "GET", URL: u, Host: u.Host, Header: http.Header{}}
+			var signed *http.Request
+			if place == Header {
+				r.Header.Set("X-Amz-Content-Sha256", emptySHA256)
+				signed = signer.SignV4(r, c.key, "secretsecret", c.token, "us-east-1")
+			} else {
+				signed = signer.PreSignV4(r, c.key, "secretsecret", c.token, "us-east-1", 60)
+			}
+			id, _, err := verify(&Verifier{Region: "us-east-1", Keys: keys}, signed)
+			switch {
+			case c.want == nil && (err != nil || id.AccessKey() != c.key || id.Place() != place):
+				t.Errorf("%s with token %q in place %d: %v", c.key, c.token, place, err)
+			case c.want != nil && !errors.Is(err, c.want):
+				t.Errorf("%s with token %q in place %d: %v, want %s", c.key, c.token, place, err, c.want.Code)
+			}
+		}
+	}
+}
+
+// TestAnonymous: only a request with no trace of a credential is anonymous.
+func TestAnonymous(t *testing.T) {
+	for _, c := range []struct {
+		name, query string
+		header      http.Header
+		want        *s3err.Error
+	}{
+		{"nothing", "", nil, nil},
+		{"an option", "versionId=x", nil, nil},
+		{"a token alone", "", http.Header{"X-Amz-Security-Token": {"t"}}, s3err.AccessDenied},
+		{"an algorithm", "X-Amz-Algorithm=AWS4-HMAC-SHA256", nil, s3err.AuthorizationQueryParameters},
+		{"an expiry", "X-Amz-Expires=1", nil, s3err.AuthorizationQueryParameters},
+		{"a token in the query", "X-Amz-Security-Token=t", nil, s3err.AuthorizationQueryParameters},
+		{"S6 signature version 2", "AWSAccessKeyId=key&Signature=x&Expires=1", nil, s3err.InvalidRequest},
+		{"S6 half of signature version 2", "Signature=x", nil, s3err.InvalidRequest},
+		{"S4 both versions", "Signature=x&X-Amz-Signature=x", nil, s3err.InvalidArgument},
+		{"S18 a chunked body", "", http.Header{"X-Amz-Content-Sha256": {unsignedTrailer}, "X-Amz-Decoded-Content-Length": {"1"}}, s3err.AccessDenied},
+		{"an empty authorization", "", http.Header{"Authorization": {""}}, s3err.InvalidRequest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			id, _, err := verify(verifier(), request(t, "GET", "/bucket/key?"+c.query, "h", c.header, nil))
+			switch {
+			case c.want == nil && (err != nil || !id.Anonymous()):
+				t.Errorf("got %v", err)
+			case c.want != nil && (!errors.Is(err, c.want) || id.Verified()):
+				t.Errorf("got %v, want %s", err, c.want.Code)
+			}
+		})
+	}
+	if (Identity{}).Anonymous() || (Identity{}).Verified() {
+		t.Error("nobody is anonymous")
 	}
 }
 
@@ -320,27 +401,6 @@ func TestS16_BodyHash(t *testing.T) {
 	if _, err := io.ReadAll(p); !errors.Is(err, s3err.ContentSHA256Mismatch) {
 		t.Fatal(err)
 	}
-}
-
-func FuzzChunkReader(f *testing.F) {
-	f.Add([]byte("5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"), true)
-	f.Add([]byte("5;chunk-signature=00\r\nhello\r\n0;chunk-signature=00\r\n\r\n"), false)
-	f.Fuzz(func(t *testing.T, wire []byte, unsigned bool) {
-		mode, h := streamingSigned, http.Header{"X-Amz-Decoded-Content-Length": {"5"}}
-		if unsigned {
-			mode = unsignedTrailer
-			h.Set("X-Amz-Trailer", "x-amz-checksum-crc32")
-		}
-		r := &http.Request{Header: h, Body: io.NopCloser(bytes.NewReader(wire))}
-		p, err := newPayload(r, mode, &chunkChain{key: []byte("k")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(p)
-		if err == nil && (len(got) != 5 || !unsigned) {
-			t.Fatalf("ended cleanly with %d bytes, unsigned %t", len(got), unsigned)
-		}
-	})
 }
 
 func BenchmarkVerify(b *testing.B) {

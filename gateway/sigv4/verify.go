@@ -2,17 +2,17 @@
 // that does so, and the only constructor of Identity: a handler that asks for
 // an Identity cannot be reached without a verified signature.
 //
-// It covers header authentication, presigned URLs and the three aws-chunked
-// payload modes, and it hands out the request body only through a Payload,
-// which refuses to end cleanly before everything that was signed about the
-// body has been checked. It does not authorise, does not look at the object,
-// and never copies a header to anywhere.
+// It covers header authentication, presigned URLs, session tokens and the
+// aws-chunked payload modes, and it hands out the request body only through a
+// Payload, which refuses to end cleanly before everything that was signed about
+// the body has been checked. A request that carries no credentials at all gets
+// the anonymous Identity, which nobody but a policy gives any rights to. It
+// does not authorise, does not look at the object, and never copies a header
+// to anywhere.
 package sigv4
 
 import (
 	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"net/url"
 	"slices"
@@ -33,20 +33,55 @@ const (
 	maxSkew = 15 * time.Minute
 	// maxExpires is the longest validity of a presigned URL (S3: 7 days).
 	maxExpires = 604800
+	// maxAccessKey is the longest access key id (IAM: 128).
+	maxAccessKey = 128
 )
 
-// Identity is who signed a request. Only Verify makes one that is valid.
+// Place is where a request carries its credentials.
+type Place int
+
+// The places.
+const (
+	Nowhere Place = iota // no credentials: anonymous
+	Header               // the Authorization header
+	Query                // a presigned URL
+)
+
+// Identity is who sent a request. Only Verify makes one; the zero value is
+// nobody, and has no rights.
 type Identity struct {
 	accessKey string
+	place     Place
+	verified  bool
 }
 
-// AccessKey is the access key id that signed the request.
+// AccessKey is the access key id that signed the request, "" for an anonymous
+// one.
 func (id Identity) AccessKey() string { return id.accessKey }
 
-// Keys finds the secret of an access key id.
+// Anonymous reports whether the request came without credentials.
+func (id Identity) Anonymous() bool { return id.verified && id.place == Nowhere }
+
+// Verified reports whether Verify made this identity.
+func (id Identity) Verified() bool { return id.verified }
+
+// Place is where the credentials were.
+func (id Identity) Place() Place { return id.place }
+
+// Credential is what the verifier has to know of an access key.
+type Credential struct {
+	Secret string
+	// Token is the session token of a temporary key, "" for any other.
+	Token string
+	// Expires is when a temporary key ends; zero means never.
+	Expires time.Time
+}
+
+// Keys finds access keys. An implementation may be asked from any goroutine.
 type Keys interface {
-	// Secret returns the secret access key, or false if there is no such key.
-	Secret(accessKey string) (secret string, ok bool)
+	// Lookup returns the credential of an access key id, or false if there is
+	// no such key.
+	Lookup(accessKey string) (Credential, bool)
 }
 
 // Verifier checks requests against a set of keys. Its methods may be called
@@ -57,19 +92,29 @@ type Verifier struct {
 	Keys   Keys
 	// Now is the local clock; nil means time.Now.
 	Now func() time.Time
+	// Memory bounds what signed chunks may hold; nil means no bound.
+	Memory Memory
 
 	signing signingKeys
+}
+
+// Memory is a budget of bytes.
+type Memory interface {
+	// Acquire takes n bytes, or reports that there are not enough.
+	Acquire(n int64) bool
+	// Release gives n bytes back.
+	Release(n int64)
 }
 
 // credential is what a request claims about itself, from either place.
 type credential struct {
 	accessKey     string
 	day           string // YYYYMMDD of the scope
-	region        string
-	signedHeaders []string
+	signedHeaders string // "host;x-amz-date"
 	signature     string
 	time          string // X-Amz-Date
-	presigned     bool
+	token         string
+	place         Place
 }
 
 // Verify authenticates r. query must be the parsed r.URL.RawQuery and path the
@@ -79,119 +124,150 @@ type credential struct {
 // Errors are *s3err.Error. The unknown key and the wrong signature give the
 // same answer after the same work.
 func (v *Verifier) Verify(r *http.Request, path string, query url.Values) (Identity, *Payload, error) {
-	cred, err := v.parseCredential(r.Header, query)
+	cred, err := parseCredential(r.Header, query, v.Region)
 	if err != nil {
 		return Identity{}, nil, err
 	}
-	now := time.Now
-	if v.Now != nil {
-		now = v.Now
+	if cred.place == Nowhere {
+		payload, err := anonymousPayload(r)
+		if err != nil {
+			return Identity{}, nil, err
+		}
+		return Identity{verified: true}, payload, nil
 	}
-	signedAt, err := cred.checkTime(now(), query)
-	if err != nil {
+	now := v.now()
+	if err := cred.checkTime(now, query); err != nil {
 		return Identity{}, nil, err
 	}
 	if err := cred.checkSignedHeaders(r.Header); err != nil {
 		return Identity{}, nil, err
 	}
-	mode, err := payloadMode(r.Header, query, cred.presigned)
+	mode, declared, err := payloadMode(r.Header, query, cred.place)
 	if err != nil {
 		return Identity{}, nil, err
 	}
-	secret, known := v.Keys.Secret(cred.accessKey)
-	if !known {
-		secret = "no such key, and the same work as for one that exists"
-	}
-	key := v.signing.get(cred.accessKey, secret, cred.day, cred.region)
-	digest := canonicalDigest(r, path, query, cred, mode)
-	want := sign(key, stringToSign(algorithm, cred.time, cred.scope(), hex.EncodeToString(digest[:])))
-	got, hexErr := hex.DecodeString(cred.signature)
-	if !hmac.Equal(want, got) || hexErr != nil || !known {
-		return Identity{}, nil, s3err.SignatureDoesNotMatch
-	}
-	chain := &chunkChain{key: key, time: signedAt.Format(timeFormat), scope: cred.scope(), previous: cred.signature}
-	payload, err := newPayload(r, mode, chain)
+	key, err := v.checkSignature(r, path, query, &cred, declared, now)
 	if err != nil {
 		return Identity{}, nil, err
 	}
-	return Identity{accessKey: cred.accessKey}, payload, nil
+	payload, err := v.newPayload(r, mode, declared, &cred, key)
+	if err != nil {
+		return Identity{}, nil, err
+	}
+	return Identity{accessKey: cred.accessKey, place: cred.place, verified: true}, payload, nil
 }
 
-func (c *credential) scope() string {
-	return c.day + "/" + c.region + "/" + service + "/" + terminator
+func (v *Verifier) now() time.Time {
+	if v.Now != nil {
+		return v.Now()
+	}
+	return time.Now()
+}
+
+// checkSignature compares the signature first, and speaks of the key's token
+// and expiry only to who has its secret.
+func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values, cred *credential, declared string, now time.Time) (*signingKey, error) {
+	stored, known := v.Keys.Lookup(cred.accessKey)
+	if !known {
+		stored.Secret = "no such key, and the same work as for one that exists"
+	}
+	key := v.signing.get(cred.accessKey, stored.Secret, cred.day, v.Region)
+	if !key.signedRequest(r, path, query, cred, v.Region, declared) || !known {
+		return nil, s3err.SignatureDoesNotMatch
+	}
+	switch {
+	case !hmac.Equal([]byte(stored.Token), []byte(cred.token)):
+		return nil, s3err.InvalidToken
+	case !stored.Expires.IsZero() && !now.Before(stored.Expires):
+		return nil, s3err.ExpiredToken
+	}
+	return key, nil
 }
 
 // uniqueHeaders are headers whose duplicates would make it unclear what was
-// signed.
-var uniqueHeaders = [...]string{"Authorization", "X-Amz-Date", "Date", "X-Amz-Content-Sha256", "X-Amz-Security-Token", "X-Amz-Decoded-Content-Length", "X-Amz-Copy-Source", "Content-Md5", "Content-Type"}
+// meant, whether they are signed or not.
+var uniqueHeaders = map[string]bool{
+	"X-Amz-Date": true, "Date": true, "X-Amz-Content-Sha256": true, "X-Amz-Security-Token": true,
+	"X-Amz-Decoded-Content-Length": true, "X-Amz-Copy-Source": true, "Content-Md5": true, "Content-Type": true,
+}
 
-func (v *Verifier) parseCredential(h http.Header, query url.Values) (*credential, error) {
-	for _, name := range uniqueHeaders {
-		if len(h[name]) > 1 {
-			return nil, s3err.InvalidArgument.With("The header " + strings.ToLower(name) + " was sent more than once.")
-		}
-	}
+// queryAuthentication are the query parameters of a presigned URL; any one of
+// them claims to be one.
+var queryAuthentication = map[string]bool{
+	"X-Amz-Algorithm": true, "X-Amz-Credential": true, "X-Amz-Date": true, "X-Amz-Expires": true,
+	"X-Amz-SignedHeaders": true, "X-Amz-Signature": true, "X-Amz-Security-Token": true,
+}
+
+var errTwoMechanisms = s3err.InvalidArgument.With("Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified")
+
+// parseCredential finds the one credential of a request, or none.
+func parseCredential(h http.Header, query url.Values, region string) (credential, error) {
 	inQuery := false
 	for name, values := range query {
-		if len(name) > 6 && strings.EqualFold(name[:6], "x-amz-") {
-			if len(values) > 1 {
-				return nil, s3err.InvalidArgument.With("The query parameter " + name + " was sent more than once.")
-			}
-			inQuery = inQuery || name == "X-Amz-Algorithm" || name == "X-Amz-Signature" || name == "X-Amz-Credential"
+		if len(name) < 6 || !strings.EqualFold(name[:6], "x-amz-") {
+			continue
 		}
-	}
-	if h.Get("X-Amz-Security-Token") != "" || query.Has("X-Amz-Security-Token") {
-		return nil, s3err.InvalidToken // there are no temporary keys that it could belong to
-	}
-	if query.Has("AWSAccessKeyId") && query.Has("Signature") {
-		return nil, signatureVersion()
+		if len(values) > 1 {
+			return credential{}, s3err.InvalidArgument.With("The query parameter " + name + " was sent more than once.")
+		}
+		inQuery = inQuery || queryAuthentication[name]
 	}
 	auth := h["Authorization"]
-	switch {
-	case len(auth) > 0 && inQuery:
-		return nil, s3err.InvalidArgument.With("Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified")
+	switch old := query.Has("AWSAccessKeyId") || query.Has("Signature"); {
+	case len(auth) > 1:
+		return credential{}, sentTwice("Authorization")
+	case len(auth) > 0 && (inQuery || old), inQuery && old:
+		return credential{}, errTwoMechanisms
+	case old:
+		return credential{}, errSignatureVersion
 	case len(auth) > 0:
-		return v.fromHeader(auth[0], h)
+		return fromHeader(auth[0], h, region)
 	case inQuery:
-		return v.fromQuery(query)
+		return fromQuery(h, query, region)
+	case len(h["X-Amz-Security-Token"]) > 0:
+		return credential{}, s3err.AccessDenied // a token is half of a credential
 	}
-	return nil, s3err.AccessDenied
+	return credential{}, nil
 }
 
-func signatureVersion() error {
-	return s3err.InvalidRequest.With("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+func sentTwice(header string) error {
+	return s3err.InvalidArgument.With("The header " + strings.ToLower(header) + " was sent more than once.")
 }
+
+var errSignatureVersion = s3err.InvalidRequest.With("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
 
 // fromHeader parses "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=...,
 // Signature=..." ("Authenticating Requests: Using the Authorization Header").
-func (v *Verifier) fromHeader(auth string, h http.Header) (*credential, error) {
+func fromHeader(auth string, h http.Header, region string) (credential, error) {
 	rest, ok := strings.CutPrefix(auth, algorithm+" ")
 	if !ok {
-		return nil, signatureVersion()
+		return credential{}, errSignatureVersion
 	}
-	var scope, headers, signature string
-	for field := range strings.SplitSeq(rest, ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
+	c := credential{place: Header, token: first(h["X-Amz-Security-Token"])}
+	scope := ""
+	for more := true; more; {
+		var field string
+		field, rest, more = cut(rest, ',')
+		name, value, _ := strings.Cut(strings.Trim(field, " \t"), "=")
 		var target *string
 		switch name {
 		case "Credential":
 			target = &scope
 		case "SignedHeaders":
-			target = &headers
+			target = &c.signedHeaders
 		case "Signature":
-			target = &signature
+			target = &c.signature
 		}
 		if target == nil || *target != "" || value == "" {
-			return nil, s3err.AuthorizationHeaderMalformed
+			return c, s3err.AuthorizationHeaderMalformed
 		}
 		*target = value
 	}
-	if scope == "" || headers == "" || signature == "" {
-		return nil, s3err.AuthorizationHeaderMalformed
+	if scope == "" || c.signedHeaders == "" || c.signature == "" {
+		return c, s3err.AuthorizationHeaderMalformed
 	}
-	c := &credential{signature: signature, signedHeaders: strings.Split(headers, ";")}
-	if err := c.parseScope(scope, v.Region, s3err.AuthorizationHeaderMalformed); err != nil {
-		return nil, err
+	if err := c.parseScope(scope, region, s3err.AuthorizationHeaderMalformed); err != nil {
+		return c, err
 	}
 	switch {
 	case len(h["X-Amz-Date"]) > 0:
@@ -199,82 +275,127 @@ func (v *Verifier) fromHeader(auth string, h http.Header) (*credential, error) {
 	case len(h["Date"]) > 0:
 		t, err := http.ParseTime(h["Date"][0])
 		if err != nil {
-			return nil, s3err.AccessDenied.With("AWS authentication requires a valid Date or x-amz-date header")
+			return c, errNoDate
 		}
 		c.time = t.UTC().Format(timeFormat)
 	default:
-		return nil, s3err.AccessDenied.With("AWS authentication requires a valid Date or x-amz-date header")
+		return c, errNoDate
 	}
 	return c, nil
 }
 
-// presignParameters are the query parameters of a presigned URL, all required
-// ("Authenticating Requests: Using Query Parameters").
+var errNoDate = s3err.AccessDenied.With("AWS authentication requires a valid Date or x-amz-date header")
+
+// presignParameters are the query parameters of a presigned URL that have to
+// be there ("Authenticating Requests: Using Query Parameters").
 var presignParameters = [...]string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature"}
 
-func (v *Verifier) fromQuery(query url.Values) (*credential, error) {
+func fromQuery(h http.Header, query url.Values, region string) (credential, error) {
 	for _, name := range presignParameters {
 		if query.Get(name) == "" {
-			return nil, s3err.AuthorizationQueryParameters.With("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
+			return credential{}, s3err.AuthorizationQueryParameters.With("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
 		}
 	}
 	if query.Get("X-Amz-Algorithm") != algorithm {
-		return nil, s3err.AuthorizationQueryParameters.With("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"")
+		return credential{}, s3err.AuthorizationQueryParameters.With("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"")
 	}
-	c := &credential{
-		presigned:     true,
+	c := credential{
+		place:         Query,
 		signature:     query.Get("X-Amz-Signature"),
-		signedHeaders: strings.Split(query.Get("X-Amz-SignedHeaders"), ";"),
+		signedHeaders: query.Get("X-Amz-SignedHeaders"),
 		time:          query.Get("X-Amz-Date"),
+		token:         query.Get("X-Amz-Security-Token"),
 	}
-	return c, c.parseScope(query.Get("X-Amz-Credential"), v.Region, s3err.AuthorizationQueryParameters)
+	if header := first(h["X-Amz-Security-Token"]); header != "" {
+		if c.token != "" {
+			return c, s3err.InvalidArgument.With("The session token was sent twice, as a header and as a query parameter.")
+		}
+		c.token = header
+	}
+	return c, c.parseScope(query.Get("X-Amz-Credential"), region, s3err.AuthorizationQueryParameters)
+}
+
+// cut is strings.Cut at a byte: this room cuts a lot.
+func cut(s string, at byte) (before, after string, found bool) {
+	if i := strings.IndexByte(s, at); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
 }
 
 func (c *credential) parseScope(scope, region string, malformed *s3err.Error) error {
-	parts := strings.Split(scope, "/")
-	if len(parts) < 5 || parts[0] == "" {
-		return malformed.With("The Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
-	}
-	// An access key id may itself contain a slash; the scope is the last four.
-	tail := parts[len(parts)-4:]
+	accessKey, rest, _ := cut(scope, '/')
+	day, rest, _ := cut(rest, '/')
+	gotRegion, rest, _ := cut(rest, '/')
+	gotService, end, ok := cut(rest, '/')
 	switch {
-	case len(parts) > 5:
+	case !ok || accessKey == "" || len(accessKey) > maxAccessKey || strings.Contains(end, "/"):
 		return malformed.With("The Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
-	case tail[1] != region:
-		return malformed.With("The region '"+tail[1]+"' is wrong; expecting '"+region+"'").About("Region", region)
-	case tail[2] != service:
-		return malformed.With("The service '" + tail[2] + "' is wrong; expecting 's3'.")
-	case tail[3] != terminator:
-		return malformed.With("The terminator '" + tail[3] + "' is wrong; expecting 'aws4_request'.")
+	case gotRegion != region:
+		return malformed.With("The region '"+gotRegion+"' is wrong; expecting '"+region+"'").About("Region", region)
+	case gotService != service:
+		return malformed.With("The service '" + gotService + "' is wrong; expecting 's3'.")
+	case end != terminator:
+		return malformed.With("The terminator '" + end + "' is wrong; expecting 'aws4_request'.")
 	}
-	c.accessKey, c.day, c.region = parts[0], tail[0], tail[1]
+	c.accessKey, c.day = accessKey, day
 	return nil
 }
 
 // checkTime enforces the time rules of both places and that the scope's day is
 // the day of the request.
-func (c *credential) checkTime(now time.Time, query url.Values) (time.Time, error) {
+func (c *credential) checkTime(now time.Time, query url.Values) error {
 	malformed := s3err.AuthorizationHeaderMalformed
-	if c.presigned {
+	if c.place == Query {
 		malformed = s3err.AuthorizationQueryParameters
 	}
-	t, err := time.Parse(timeFormat, c.time)
-	if err != nil {
-		if c.presigned {
-			return t, malformed.With("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
+	t, ok := parseTime(c.time)
+	if !ok {
+		if c.place == Query {
+			return malformed.With("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
 		}
-		return t, s3err.AccessDenied.With("AWS authentication requires a valid Date or x-amz-date header")
+		return errNoDate
 	}
 	if c.day != c.time[:8] {
-		return t, malformed.With("Invalid credential date \"" + c.day + "\". This date is not the same as X-Amz-Date: \"" + c.time[:8] + "\".")
+		return malformed.With("Invalid credential date \"" + c.day + "\". This date is not the same as X-Amz-Date: \"" + c.time[:8] + "\".")
 	}
-	if c.presigned {
-		return t, checkExpiry(t, now, query.Get("X-Amz-Expires"))
+	if c.place == Query {
+		return checkExpiry(t, now, query.Get("X-Amz-Expires"))
 	}
 	if skew := now.Sub(t); skew > maxSkew || skew < -maxSkew {
-		return t, s3err.RequestTimeTooSkewed.About("RequestTime", c.time).About("ServerTime", now.UTC().Format(time.RFC3339))
+		return s3err.RequestTimeTooSkewed.About("RequestTime", c.time).About("ServerTime", now.UTC().Format(time.RFC3339)).
+			About("MaxAllowedSkewMilliseconds", strconv.FormatInt(maxSkew.Milliseconds(), 10))
 	}
-	return t, nil
+	return nil
+}
+
+// parseTime reads timeFormat, and nothing that is merely like it: time.Parse
+// lets fractions of a second through.
+func parseTime(s string) (time.Time, bool) {
+	if len(s) != len(timeFormat) || s[8] != 'T' || s[15] != 'Z' {
+		return time.Time{}, false
+	}
+	ok := true
+	number := func(from, to int) (n int) {
+		for i := from; i < to; i++ {
+			ok = ok && '0' <= s[i] && s[i] <= '9'
+			n = 10*n + int(s[i]-'0')
+		}
+		return n
+	}
+	year, month, day, hour, minute, second := number(0, 4), number(4, 6), number(6, 8), number(9, 11), number(11, 13), number(13, 15)
+	t := time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC)
+	if h, m, s := t.Clock(); h != hour || m != minute || s != second || t.Day() != day || int(t.Month()) != month {
+		ok = false // the 31st of February
+	}
+	return t, ok
 }
 
 func checkExpiry(t, now time.Time, value string) error {
@@ -288,30 +409,42 @@ func checkExpiry(t, now time.Time, value string) error {
 		return s3err.AuthorizationQueryParameters.With("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds")
 	case t.Sub(now) > maxSkew:
 		return s3err.AccessDenied.With("Request is not yet valid")
-	case now.After(t.Add(time.Duration(seconds) * time.Second)):
-		return s3err.AccessDenied.With("Request has expired")
+	}
+	if end := t.Add(time.Duration(seconds) * time.Second); now.After(end) {
+		return s3err.AccessDenied.With("Request has expired").About("X-Amz-Expires", value).
+			About("Expires", end.UTC().Format(time.RFC3339)).About("ServerTime", now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// checkSignedHeaders enforces that the list is well-formed and that it covers
-// the host, every x-amz-* header and, in header authentication, Content-Type
-// and Content-MD5: what is not signed could have been added by anyone.
+// checkSignedHeaders enforces that the list is well-formed, that each header in
+// it came once, and that it covers the host, every x-amz-* header and, in
+// header authentication, Content-Type and Content-MD5: what is not signed could
+// have been added by anyone.
 func (c *credential) checkSignedHeaders(h http.Header) error {
-	for i, name := range c.signedHeaders {
-		if name == "" || name != strings.ToLower(name) || i > 0 && c.signedHeaders[i-1] >= name {
-			if c.presigned {
+	host, previous := false, ""
+	for name, rest, more := cut(c.signedHeaders, ';'); ; name, rest, more = cut(rest, ';') {
+		if !lowerToken(name) || name <= previous {
+			if c.place == Query {
 				return s3err.AuthorizationQueryParameters.With("X-Amz-SignedHeaders must be a sorted list of lower-case header names")
 			}
 			return s3err.AuthorizationHeaderMalformed.With("SignedHeaders must be a sorted list of lower-case header names")
 		}
+		host = host || name == "host"
+		previous = name
+		if !more {
+			break
+		}
 	}
 	missing := ""
-	if !slices.Contains(c.signedHeaders, "host") {
+	if !host {
 		missing = "host"
 	}
 	for name, values := range h {
-		if c.mustSign(name, values) && !slices.ContainsFunc(c.signedHeaders, func(s string) bool { return len(s) == len(name) && strings.EqualFold(s, name) }) {
+		if len(values) > 1 && (uniqueHeaders[name] || c.signs(name)) {
+			return sentTwice(name)
+		}
+		if c.mustSign(name, values) && !c.signs(name) {
 			missing = strings.ToLower(name)
 		}
 	}
@@ -321,23 +454,47 @@ func (c *credential) checkSignedHeaders(h http.Header) error {
 	return nil
 }
 
+// lowerToken reports whether name is a header name (RFC 9110 §5.6.2) without
+// capitals.
+func lowerToken(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.' || strings.IndexByte("!#$%&'*+^`|~", c) >= 0) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+func (c *credential) signs(name string) bool {
+	for s, rest, more := cut(c.signedHeaders, ';'); ; s, rest, more = cut(rest, ';') {
+		if len(s) == len(name) && strings.EqualFold(s, name) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
 func (c *credential) mustSign(name string, values []string) bool {
 	switch {
 	case strings.HasPrefix(name, "X-Amz-"):
 		// A presigned request is bound to UNSIGNED-PAYLOAD anyway.
-		return !c.presigned || name != "X-Amz-Content-Sha256" || values[0] != unsignedPayload
+		return c.place == Header || name != "X-Amz-Content-Sha256" || values[0] != unsignedPayload
 	case name == "Content-Type" || name == "Content-Md5":
-		return !c.presigned
+		return c.place == Header
 	}
 	return false
 }
 
-func stringToSign(kind, at, scope, digests string) string {
-	return kind + "\n" + at + "\n" + scope + "\n" + digests
-}
-
-func sign(key []byte, s string) []byte {
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(s))
-	return mac.Sum(nil)
+// SignedHeaders returns the names that a request's signature covers, nil if it
+// has none. It checks nothing.
+func SignedHeaders(r *http.Request) []string {
+	_, list, ok := strings.Cut(r.Header.Get("Authorization"), "SignedHeaders=")
+	if !ok {
+		return nil
+	}
+	list, _, _ = cut(list, ',')
+	return slices.DeleteFunc(strings.Split(list, ";"), func(s string) bool { return s == "" })
 }

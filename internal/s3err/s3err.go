@@ -48,6 +48,7 @@ var (
 	AuthorizationQueryParameters = &Error{"AuthorizationQueryParametersError", http.StatusBadRequest, "The authorization query parameters that you provided are not valid.", nil}
 	BadDigest                    = &Error{"BadDigest", http.StatusBadRequest, "The Content-MD5 or checksum value that you specified did not match what the server received.", nil}
 	EntityTooLarge               = &Error{"EntityTooLarge", http.StatusBadRequest, "Your proposed upload exceeds the maximum allowed object size.", nil}
+	ExpiredToken                 = &Error{"ExpiredToken", http.StatusBadRequest, "The provided token has expired.", nil}
 	IncompleteBody               = &Error{"IncompleteBody", http.StatusBadRequest, "You did not provide the number of bytes specified by the Content-Length HTTP header.", nil}
 	InternalError                = &Error{"InternalError", http.StatusInternalServerError, "We encountered an internal error. Please try again.", nil}
 	InvalidArgument              = &Error{"InvalidArgument", http.StatusBadRequest, "Invalid Argument", nil}
@@ -70,6 +71,7 @@ var (
 	PreconditionFailed           = &Error{"PreconditionFailed", http.StatusPreconditionFailed, "At least one of the pre-conditions you specified did not hold", nil}
 	RequestTimeTooSkewed         = &Error{"RequestTimeTooSkewed", http.StatusForbidden, "The difference between the request time and the current time is too large.", nil}
 	ServiceUnavailable           = &Error{"ServiceUnavailable", http.StatusServiceUnavailable, "Service is unable to handle request.", nil}
+	SlowDown                     = &Error{"SlowDown", http.StatusServiceUnavailable, "Please reduce your request rate.", nil}
 	SignatureDoesNotMatch        = &Error{"SignatureDoesNotMatch", http.StatusForbidden, "The request signature we calculated does not match the signature you provided. Check your key and signing method.", nil}
 	ContentSHA256Mismatch        = &Error{"XAmzContentSHA256Mismatch", http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil}
 )
