@@ -17,6 +17,8 @@ var rooms = map[string][]string{
 	"":                  {},
 	"gateway":           {"gateway/sigv4", "tiers", "tiers/cold", "internal/s3err", "internal/checksum", "internal/listen"},
 	"gateway/sigv4":     {"internal/s3err"},
+	"access":            {"access/policy", "gateway/sigv4"},
+	"access/policy":     {},
 	"tiers":             {"tiers/hot", "tiers/warm", "tiers/cold", "internal/checksum"},
 	"tiers/hot":         {},
 	"tiers/warm":        {},

@@ -33,8 +33,6 @@ const (
 	maxSkew = 15 * time.Minute
 	// maxExpires is the longest validity of a presigned URL (S3: 7 days).
 	maxExpires = 604800
-	// maxAccessKey is the longest access key id (IAM: 128).
-	maxAccessKey = 128
 )
 
 // Place is where a request carries its credentials.

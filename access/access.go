@@ -1,0 +1,288 @@
+// Package access knows who may use the gateway: users with policies, their key
+// pairs, temporary credentials, and what may be read without any. It keeps them
+// in one sealed file, notices when that file changes, and answers every
+// question from one immutable snapshot.
+//
+// It verifies no signature and serves no request: the verifier asks it for
+// secrets, the gateway for policies. Admin keys and S3 keys are two sets that
+// share no member; the root key pair is an S3 key.
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/gateway/sigv4"
+)
+
+// Names that no user can have: root is the configured key pair, and Anonymous
+// stands for requests without credentials.
+const (
+	Root      = "root"
+	Anonymous = "anonymous"
+)
+
+// AnonymousActions are all that can be allowed without credentials.
+var AnonymousActions = []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+
+// User is somebody with rights and any number of keys.
+type User struct {
+	Name string
+	// Admin users have keys for the admin listener, and no policy.
+	Admin  bool            `json:",omitempty"`
+	Policy json.RawMessage `json:",omitempty"`
+}
+
+// Key is a key pair.
+type Key struct {
+	AccessKey, SecretKey string
+	User                 string
+	Created              time.Time
+	// SessionToken and Expires make a key temporary.
+	SessionToken string    `json:",omitempty"`
+	Expires      time.Time `json:",omitzero"`
+	// Policy narrows the user's.
+	Policy json.RawMessage `json:",omitempty"`
+}
+
+// Temporary reports whether k ends by itself.
+func (k *Key) Temporary() bool { return !k.Expires.IsZero() }
+
+// State is everything that the file holds.
+type State struct {
+	Users []User
+	Keys  []Key
+	// Retired are ids of deleted keys. They never come back.
+	Retired []string
+}
+
+// RootKey is the gateway's own key pair. Its secret seals the file.
+type RootKey struct {
+	AccessKey, SecretKey string
+}
+
+// Store is where users and keys are kept, and what seals them.
+type Store struct {
+	Dir  string // need not exist
+	Root RootKey
+
+	iterations int // of the key derivation; 0 means iterations
+}
+
+func (s Store) file() *file {
+	n := s.iterations
+	if n == 0 {
+		n = iterations
+	}
+	return &file{dir: s.Dir, iterations: n}
+}
+
+// Keyring answers who may do what. All methods but Run may be called from any
+// goroutine.
+type Keyring struct {
+	file     *file
+	root     RootKey
+	log      *slog.Logger
+	snapshot atomic.Pointer[snapshot]
+}
+
+// snapshot is one state in the form in which it is asked. It is immutable.
+type snapshot struct {
+	keys      map[string]*loadedKey
+	anonymous *policy.Policy
+}
+
+type loadedKey struct {
+	credential sigv4.Credential
+	admin      bool
+	rights     *policy.Policy
+}
+
+// Open reads the users and keys.
+func (s Store) Open(log *slog.Logger) (*Keyring, error) {
+	k := &Keyring{file: s.file(), root: s.Root, log: log}
+	return k, k.reload()
+}
+
+// reloadInterval is how often the file is looked at.
+const reloadInterval = time.Second
+
+var (
+	reloads      = metrics.NewCounter(`akigw_access_reloads_total{result="ok"}`)
+	reloadErrors = metrics.NewCounter(`akigw_access_reloads_total{result="error"}`)
+)
+
+// Run reloads the file when it changes, until ctx ends. A file that cannot be
+// used is reported, and what was known before stays in force.
+func (k *Keyring) Run(ctx context.Context) error {
+	tick := time.NewTicker(reloadInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !k.file.changed() {
+			continue
+		}
+		if err := k.reload(); err != nil {
+			reloadErrors.Inc()
+			k.log.Error("users and keys could not be reloaded; the previous ones stay in force", "error", err)
+			continue
+		}
+		reloads.Inc()
+		k.log.Info("reloaded users and keys", "keys", len(k.snapshot.Load().keys)-1)
+	}
+}
+
+func (k *Keyring) reload() error {
+	state, err := k.file.read(k.root.SecretKey)
+	if err != nil {
+		return err
+	}
+	s, err := load(state, k.root)
+	if err != nil {
+		return err
+	}
+	k.snapshot.Store(s)
+	return nil
+}
+
+// load checks a state as a whole and gives it the form of a snapshot.
+func load(state *State, root RootKey) (*snapshot, error) {
+	s := &snapshot{keys: map[string]*loadedKey{
+		root.AccessKey: {credential: sigv4.Credential{Secret: root.SecretKey}, rights: policy.Everything},
+	}}
+	rights := map[string]*policy.Policy{Root: policy.Everything}
+	admins := map[string]bool{}
+	for _, u := range state.Users {
+		p, err := u.parse()
+		if err != nil {
+			return nil, fmt.Errorf("user %s: %w", u.Name, err)
+		}
+		rights[u.Name], admins[u.Name] = p, u.Admin
+	}
+	s.anonymous = rights[Anonymous]
+	for _, key := range state.Keys {
+		outer, known := rights[key.User]
+		if !known {
+			return nil, fmt.Errorf("key %s belongs to %s, who is no user", key.AccessKey, key.User)
+		}
+		if s.keys[key.AccessKey] != nil {
+			return nil, fmt.Errorf("key %s of user %s: the id is taken; delete it (akigw keys delete %s), or give the root key pair another", key.AccessKey, key.User, key.AccessKey)
+		}
+		l := &loadedKey{credential: sigv4.Credential{Secret: key.SecretKey, Token: key.SessionToken, Expires: key.Expires}, admin: admins[key.User], rights: outer}
+		if len(key.Policy) > 0 {
+			own, err := policy.Parse(key.Policy)
+			if err != nil {
+				return nil, fmt.Errorf("key %s: %w", key.AccessKey, err)
+			}
+			l.rights = own.Within(outer)
+		}
+		s.keys[key.AccessKey] = l
+	}
+	return s, nil
+}
+
+// parse returns the policy of a user, nil for an admin.
+func (u *User) parse() (*policy.Policy, error) {
+	if u.Admin {
+		if len(u.Policy) > 0 {
+			return nil, errors.New("an admin has no policy: admin keys do no S3")
+		}
+		return nil, nil
+	}
+	p, err := policy.Parse(u.Policy)
+	if err == nil && u.Name == Anonymous {
+		err = p.CheckOnly(AnonymousActions...)
+	}
+	return p, err
+}
+
+// Lookup implements sigv4.Keys for the S3 listener.
+func (k *Keyring) Lookup(accessKey string) (sigv4.Credential, bool) {
+	return k.lookup(accessKey, false)
+}
+
+func (k *Keyring) lookup(accessKey string, admin bool) (sigv4.Credential, bool) {
+	found := k.snapshot.Load().keys[accessKey]
+	if found == nil || found.admin != admin {
+		return sigv4.Credential{}, false
+	}
+	return found.credential, true
+}
+
+// Admins are the keys of the admin listener, as sigv4.Keys.
+type Admins struct{ *Keyring }
+
+// Lookup implements sigv4.Keys.
+func (a Admins) Lookup(accessKey string) (sigv4.Credential, bool) { return a.lookup(accessKey, true) }
+
+// PolicyOf returns the rights of who sent a request, nil for none. A key that
+// was deleted after its signature was verified has none.
+func (k *Keyring) PolicyOf(id sigv4.Identity) *policy.Policy {
+	s := k.snapshot.Load()
+	switch {
+	case !id.Verified():
+		return nil
+	case id.Anonymous():
+		return s.anonymous
+	}
+	if found := s.keys[id.AccessKey()]; found != nil && !found.admin {
+		return found.rights
+	}
+	return nil
+}
+
+// Edit changes the state: it reads it, has change alter it, checks the result
+// as a whole, and replaces the file in one step. Others who edit wait. If
+// change fails, nothing happens.
+func (s Store) Edit(change func(*State) error) error {
+	return s.replace(s.Root.SecretKey, func(f *file, state *State) error {
+		if err := change(state); err != nil {
+			return err
+		}
+		_, err := load(state, s.Root)
+		return err
+	})
+}
+
+// Read returns the state.
+func (s Store) Read() (*State, error) { return s.file().read(s.Root.SecretKey) }
+
+// Reseal takes over a file that was sealed with a previous root secret.
+func (s Store) Reseal(previous string) error {
+	return s.replace(previous, func(f *file, _ *State) error {
+		if f.seen == nil {
+			return fmt.Errorf("there are no users and keys in %s", s.Dir)
+		}
+		f.salt = nil
+		return nil
+	})
+}
+
+// replace reads the file with a secret and writes it with the root's.
+func (s Store) replace(secret string, change func(*file, *State) error) error {
+	f := s.file()
+	unlock, err := f.lock()
+	if err != nil {
+		return err
+	}
+	state, err := f.read(secret)
+	if err == nil {
+		err = change(f, state)
+	}
+	if err == nil {
+		err = f.write(state, s.Root.SecretKey)
+	}
+	return errors.Join(err, unlock())
+}

@@ -1,0 +1,205 @@
+package access
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// The file: magic, salt, nonce, and the state as JSON under AES-256-GCM with
+// the magic and the salt authenticated along. The key is PBKDF2-HMAC-SHA256 of
+// the root secret. docs/access.md describes it for people.
+const (
+	magic      = "AKIGWAC\x01" // the last byte is the version
+	saltBytes  = 16
+	nonceBytes = 12
+	keyBytes   = 32
+	// iterations makes guessing a root secret that a person chose slow.
+	iterations = 600_000
+	// maxFile bounds what is read: some 20,000 keys.
+	maxFile = 16 << 20
+)
+
+// file is the sealed file on disk. It is for one goroutine.
+type file struct {
+	dir        string
+	iterations int
+
+	// The key that was derived last, and for what.
+	salt   []byte
+	secret string
+	aead   cipher.AEAD
+
+	seen os.FileInfo // when it was read last, nil for absent
+}
+
+func (f *file) path() string { return filepath.Join(f.dir, "keyring") }
+
+// changed reports whether the file is another than the one that was read.
+func (f *file) changed() bool {
+	info, err := os.Stat(f.path())
+	if err != nil || f.seen == nil {
+		return (err == nil) != (f.seen != nil)
+	}
+	return !os.SameFile(info, f.seen) || !info.ModTime().Equal(f.seen.ModTime()) || info.Size() != f.seen.Size()
+}
+
+// read returns the state, an empty one if there is no file.
+func (f *file) read(secret string) (*State, error) {
+	in, err := os.Open(f.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		f.seen = nil
+		return &State{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("users and keys: %w", err)
+	}
+	defer in.Close()
+	if f.seen, err = in.Stat(); err != nil {
+		return nil, fmt.Errorf("users and keys: %w", err)
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("users and keys %s: %w", f.path(), err)
+	}
+	state, err := f.open(raw, secret)
+	if err != nil {
+		return nil, fmt.Errorf("users and keys %s: %w", f.path(), err)
+	}
+	return state, nil
+}
+
+// open unseals raw.
+func (f *file) open(raw []byte, secret string) (*State, error) {
+	header := len(magic) + saltBytes
+	switch {
+	case len(raw) > maxFile:
+		return nil, errors.New("the file is too large")
+	case len(raw) < header+nonceBytes || !bytes.HasPrefix(raw, []byte(magic[:len(magic)-1])):
+		return nil, errors.New("this is not a file of akigw's")
+	case raw[len(magic)-1] != magic[len(magic)-1]:
+		return nil, fmt.Errorf("the file has version %d and this akigw knows %d; use the akigw that wrote it", raw[len(magic)-1], magic[len(magic)-1])
+	}
+	if err := f.derive(raw[len(magic):header], secret); err != nil {
+		return nil, err
+	}
+	plain, err := f.aead.Open(nil, raw[header:header+nonceBytes], raw[header+nonceBytes:], raw[:header])
+	if err != nil {
+		return nil, errors.New("it cannot be opened: it was sealed with another root secret key (akigw keys reseal changes that), or it is damaged")
+	}
+	var state State
+	d := json.NewDecoder(bytes.NewReader(plain))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&state); err != nil {
+		return nil, fmt.Errorf("malformed content: %w", err)
+	}
+	return &state, nil
+}
+
+// derive makes the key for a salt, unless it is the one that is there.
+func (f *file) derive(salt []byte, secret string) error {
+	if f.aead != nil && f.secret == secret && bytes.Equal(f.salt, salt) {
+		return nil
+	}
+	key, err := pbkdf2.Key(sha256.New, secret, salt, f.iterations, keyBytes)
+	if err != nil {
+		return err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return err
+	}
+	f.aead, err = cipher.NewGCM(block)
+	f.salt, f.secret = bytes.Clone(salt), secret
+	return err
+}
+
+// seal is the inverse of open. Each call takes a new nonce.
+func (f *file) seal(state *State, secret string) ([]byte, error) {
+	salt := f.salt
+	if salt == nil {
+		salt = make([]byte, saltBytes)
+		rand.Read(salt)
+	}
+	if err := f.derive(salt, secret); err != nil {
+		return nil, err
+	}
+	plain, err := json.Marshal(state)
+	if err != nil {
+		return nil, err
+	}
+	header := append([]byte(magic), salt...)
+	nonce := make([]byte, nonceBytes)
+	rand.Read(nonce)
+	return f.aead.Seal(append(bytes.Clone(header), nonce...), nonce, plain, header), nil
+}
+
+// write replaces the file in one step: written, synced, renamed, directory
+// synced.
+func (f *file) write(state *State, secret string) error {
+	sealed, err := f.seal(state, secret)
+	if err != nil {
+		return fmt.Errorf("users and keys: %w", err)
+	}
+	if len(sealed) > maxFile {
+		return errors.New("users and keys: there are too many; delete some")
+	}
+	temporary := f.path() + ".new"
+	out, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("users and keys: %w", err)
+	}
+	_, err = out.Write(sealed)
+	err = errors.Join(err, out.Sync(), out.Close())
+	if err == nil {
+		err = os.Rename(temporary, f.path())
+	}
+	if err == nil {
+		err = syncDir(f.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("users and keys: %w", errors.Join(err, removeIfThere(temporary)))
+	}
+	return nil
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// lock keeps other processes from editing until unlock.
+func (f *file) lock() (unlock func() error, err error) {
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("users and keys: %w", err)
+	}
+	l, err := os.OpenFile(filepath.Join(f.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("users and keys: %w", err)
+	}
+	if err := syscall.Flock(int(l.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("users and keys: %w", err), l.Close())
+	}
+	return l.Close, nil
+}

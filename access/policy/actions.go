@@ -1,0 +1,111 @@
+package policy
+
+import "strings"
+
+// actionsLike spells a pattern out. Actions have no case (IAM); "*" alone means
+// Unlisted too.
+func actionsLike(pattern string) map[string]bool {
+	named := map[string]bool{}
+	for _, a := range Actions {
+		if matches(strings.ToLower(pattern), strings.ToLower(a)) {
+			named[a] = true
+		}
+	}
+	if pattern == "*" {
+		named[Unlisted] = true
+	}
+	return named
+}
+
+// Unlisted is the action of a request that is none of S3's operations. It is
+// no action of S3's, so that only who may do everything ("*") may do it.
+const Unlisted = "akigw:UnlistedOperation"
+
+// Actions are S3's actions that the gateway decides about ("Actions, resources,
+// and condition keys for Amazon S3" in the service authorization reference).
+var Actions = []string{
+	"s3:AbortMultipartUpload",
+	"s3:BypassGovernanceRetention",
+	"s3:CreateBucket",
+	"s3:CreateBucketMetadataTableConfiguration",
+	"s3:DeleteBucket",
+	"s3:DeleteBucketMetadataTableConfiguration",
+	"s3:DeleteBucketPolicy",
+	"s3:DeleteBucketWebsite",
+	"s3:DeleteObject",
+	"s3:DeleteObjectTagging",
+	"s3:DeleteObjectVersion",
+	"s3:DeleteObjectVersionTagging",
+	"s3:GetAccelerateConfiguration",
+	"s3:GetAnalyticsConfiguration",
+	"s3:GetBucketAbac",
+	"s3:GetBucketAcl",
+	"s3:GetBucketCORS",
+	"s3:GetBucketLocation",
+	"s3:GetBucketLogging",
+	"s3:GetBucketMetadataTableConfiguration",
+	"s3:GetBucketNotification",
+	"s3:GetBucketObjectLockConfiguration",
+	"s3:GetBucketOwnershipControls",
+	"s3:GetBucketPolicy",
+	"s3:GetBucketPolicyStatus",
+	"s3:GetBucketPublicAccessBlock",
+	"s3:GetBucketRequestPayment",
+	"s3:GetBucketTagging",
+	"s3:GetBucketVersioning",
+	"s3:GetBucketWebsite",
+	"s3:GetEncryptionConfiguration",
+	"s3:GetIntelligentTieringConfiguration",
+	"s3:GetInventoryConfiguration",
+	"s3:GetLifecycleConfiguration",
+	"s3:GetMetricsConfiguration",
+	"s3:GetObject",
+	"s3:GetObjectAcl",
+	"s3:GetObjectAttributes",
+	"s3:GetObjectLegalHold",
+	"s3:GetObjectRetention",
+	"s3:GetObjectTagging",
+	"s3:GetObjectTorrent",
+	"s3:GetObjectVersion",
+	"s3:GetObjectVersionAcl",
+	"s3:GetObjectVersionAttributes",
+	"s3:GetObjectVersionTagging",
+	"s3:GetReplicationConfiguration",
+	"s3:ListAllMyBuckets",
+	"s3:ListBucket",
+	"s3:ListBucketMultipartUploads",
+	"s3:ListBucketVersions",
+	"s3:ListMultipartUploadParts",
+	"s3:PutAccelerateConfiguration",
+	"s3:PutAnalyticsConfiguration",
+	"s3:PutBucketAbac",
+	"s3:PutBucketAcl",
+	"s3:PutBucketCORS",
+	"s3:PutBucketLogging",
+	"s3:PutBucketNotification",
+	"s3:PutBucketObjectLockConfiguration",
+	"s3:PutBucketOwnershipControls",
+	"s3:PutBucketPolicy",
+	"s3:PutBucketPublicAccessBlock",
+	"s3:PutBucketRequestPayment",
+	"s3:PutBucketTagging",
+	"s3:PutBucketVersioning",
+	"s3:PutBucketWebsite",
+	"s3:PutEncryptionConfiguration",
+	"s3:PutIntelligentTieringConfiguration",
+	"s3:PutInventoryConfiguration",
+	"s3:PutLifecycleConfiguration",
+	"s3:PutMetricsConfiguration",
+	"s3:PutObject",
+	"s3:PutObjectAcl",
+	"s3:PutObjectLegalHold",
+	"s3:PutObjectRetention",
+	"s3:PutObjectTagging",
+	"s3:PutObjectVersionAcl",
+	"s3:PutObjectVersionTagging",
+	"s3:PutReplicationConfiguration",
+	"s3:RestoreObject",
+	"s3:UpdateBucketMetadataInventoryTableConfiguration",
+	"s3:UpdateBucketMetadataJournalTableConfiguration",
+	"s3:UpdateObjectEncryption",
+}

@@ -1,0 +1,120 @@
+package access
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/akidb/akigw/gateway/sigv4"
+)
+
+// SetUser adds a user or replaces its rights. Its keys stay.
+func (s *State) SetUser(u User) error {
+	if u.Name == Root {
+		return errors.New("root is the configured key pair; it has every right on S3, and no other")
+	}
+	if u.Name == Anonymous && u.Admin {
+		return errors.New("nobody is an admin without credentials")
+	}
+	if !validName(u.Name) {
+		return fmt.Errorf("%q is not a user name: 1 to 64 letters, digits or characters of _+=,.@-", u.Name)
+	}
+	if _, err := u.parse(); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(s.Users, func(old User) bool { return old.Name == u.Name })
+	switch {
+	case i < 0:
+		s.Users = append(s.Users, u)
+	case s.Users[i].Admin != u.Admin && slices.ContainsFunc(s.Keys, func(k Key) bool { return k.User == u.Name }):
+		return fmt.Errorf("user %s has keys, and admin keys do no S3; delete the user first", u.Name)
+	default:
+		s.Users[i] = u
+	}
+	return nil
+}
+
+func validName(name string) bool {
+	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_+=,.@-", r))
+	})
+}
+
+// DeleteUser removes a user and its keys.
+func (s *State) DeleteUser(name string) error {
+	if !s.hasUser(name) {
+		return fmt.Errorf("there is no user %q", name)
+	}
+	s.Users = slices.DeleteFunc(s.Users, func(u User) bool { return u.Name == name })
+	s.dropKeys(func(k Key) bool { return k.User == name })
+	return nil
+}
+
+func (s *State) hasUser(name string) bool {
+	return slices.ContainsFunc(s.Users, func(u User) bool { return u.Name == name })
+}
+
+// Limits of a temporary key's life, as for AWS's session tokens.
+const (
+	MinLife = time.Minute
+	MaxLife = 36 * time.Hour
+)
+
+// AddKey adds a key to its user. Empty fields are filled in: a new id, a new
+// secret and, if k expires, a session token. Expired keys are cleared away.
+func (s *State) AddKey(k Key, now time.Time) (Key, error) {
+	s.dropKeys(func(old Key) bool { return old.Temporary() && old.Expires.Before(now) })
+	switch {
+	case k.User == Anonymous:
+		return k, errors.New("anonymous has no keys")
+	case k.User == Root && !k.Temporary() && len(k.Policy) == 0:
+		return k, errors.New("a lasting key with every right would be a second root; give it a user, a policy or an expiry")
+	case k.User != Root && !s.hasUser(k.User):
+		return k, fmt.Errorf("there is no user %q; akigw users set makes one", k.User)
+	case k.Temporary() && (k.Expires.Sub(now) < MinLife || k.Expires.Sub(now) > MaxLife):
+		return k, fmt.Errorf("a temporary key lives from %v to %v", MinLife, MaxLife)
+	}
+	k.Created = now.UTC().Truncate(time.Second)
+	prefix := "AKGW"
+	if k.Temporary() {
+		prefix, k.SessionToken = "ASGW", rand.Text()+rand.Text()+rand.Text()
+	}
+	if k.AccessKey == "" {
+		k.AccessKey, k.SecretKey = prefix+rand.Text()[:16], rand.Text()+rand.Text()[:14]
+	}
+	switch {
+	case slices.Contains(s.Retired, k.AccessKey):
+		return k, fmt.Errorf("the key id %s was used before and is not used again", k.AccessKey)
+	case slices.ContainsFunc(s.Keys, func(old Key) bool { return old.AccessKey == k.AccessKey }):
+		return k, fmt.Errorf("there is a key %s already", k.AccessKey)
+	}
+	if err := sigv4.CheckPair(k.AccessKey, k.SecretKey); err != nil {
+		return k, err
+	}
+	s.Keys = append(s.Keys, k)
+	return k, nil
+}
+
+// DeleteKey removes a key.
+func (s *State) DeleteKey(accessKey string) error {
+	if !s.dropKeys(func(k Key) bool { return k.AccessKey == accessKey }) {
+		return fmt.Errorf("there is no key %q", accessKey)
+	}
+	return nil
+}
+
+// dropKeys removes keys for good.
+func (s *State) dropKeys(which func(Key) bool) (any bool) {
+	s.Keys = slices.DeleteFunc(s.Keys, func(k Key) bool {
+		if !which(k) {
+			return false
+		}
+		any = true
+		s.Retired = append(s.Retired, k.AccessKey)
+		return true
+	})
+	return any
+}

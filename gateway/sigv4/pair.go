@@ -1,0 +1,33 @@
+package sigv4
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Limits of a key pair in characters.
+const (
+	minSecret    = 8
+	maxSecret    = 128
+	minAccessKey = 3
+	maxAccessKey = 128 // IAM's
+)
+
+// wellKnown are credentials that everybody tries first.
+var wellKnown = map[string]bool{"minioadmin": true, "minio123": true, "rustfsadmin": true, "password": true, "accesskey": true, "secretkey": true, "admin123": true, "12345678": true}
+
+// CheckPair returns what is wrong with a key pair that somebody chose.
+func CheckPair(accessKey, secret string) error {
+	switch {
+	case len(accessKey) < minAccessKey || len(accessKey) > maxAccessKey:
+		return fmt.Errorf("an access key id has %d to %d characters", minAccessKey, maxAccessKey)
+	case strings.ContainsFunc(accessKey, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`/=,;"\`, r) }):
+		return errors.New(`an access key id has printable characters without spaces, slashes, quotes, backslashes and any of =,;`)
+	case len(secret) < minSecret || len(secret) > maxSecret:
+		return fmt.Errorf("a secret access key must have at least %d characters and at most %d", minSecret, maxSecret)
+	case wellKnown[strings.ToLower(accessKey)] || wellKnown[strings.ToLower(secret)] || accessKey == secret:
+		return errors.New("the key pair is one that everybody tries first; choose another")
+	}
+	return nil
+}
