@@ -27,10 +27,21 @@ const MaxObjectBytes = 5 << 30
 type Key struct {
 	Bucket string
 	Name   string
+	// Version is a version id, "" for whatever is current. It is the
+	// upstream's word, opaque, and never contains a NUL.
+	Version string
 }
 
 // String renders the key for people and logs. It is not a codec.
-func (k Key) String() string { return k.Bucket + "/" + strconv.Quote(k.Name) }
+func (k Key) String() string {
+	if k.Version != "" {
+		return k.Bucket + "/" + strconv.Quote(k.Name) + "?versionId=" + strconv.Quote(k.Version)
+	}
+	return k.Bucket + "/" + strconv.Quote(k.Name)
+}
+
+// Current is the key without a version id.
+func (k Key) Current() Key { return Key{Bucket: k.Bucket, Name: k.Name} }
 
 // CheckKeyName returns ErrKeyTooLong for more than MaxKeyBytes bytes and
 // ErrInvalidKey for names that S3 cannot hold: invalid UTF-8 or a NUL.

@@ -15,7 +15,7 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                  {},
-	"gateway":           {"gateway/sigv4", "tiers", "tiers/cold", "internal/s3err", "internal/checksum", "internal/listen"},
+	"gateway":           {"access/policy", "gateway/sigv4", "tiers", "tiers/cold", "internal/s3err", "internal/checksum", "internal/listen"},
 	"gateway/sigv4":     {"internal/s3err"},
 	"access":            {"access/policy", "gateway/sigv4"},
 	"access/policy":     {},
@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"internal/config":   {},
 	"internal/embedded": {"internal/s3err"},
 	"internal/testkit":  {"tiers/cold"},
-	"cmd/akigw":         {"admin", "gateway", "gateway/sigv4", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/s3err"},
+	"cmd/akigw":         {"access", "access/policy", "admin", "gateway", "gateway/sigv4", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/s3err"},
 	"bench":             {},
 }
 

@@ -59,7 +59,7 @@ func (s *State) hasUser(name string) bool {
 
 // Limits of a temporary key's life, as for AWS's session tokens.
 const (
-	MinLife = time.Minute
+	MinLife = time.Second
 	MaxLife = 36 * time.Hour
 )
 

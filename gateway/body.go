@@ -63,7 +63,7 @@ func newBody(c *Call) (*body, error) {
 		}
 		b.expect(md5.New(), want)
 	}
-	if c.op == "CompleteMultipartUpload" { // its checksum headers speak of the object
+	if c.route.Op == "CompleteMultipartUpload" { // its checksum headers speak of the object
 		return b, nil
 	}
 	return b, b.expectChecksum(c.Header)

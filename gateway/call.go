@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
 )
@@ -20,16 +21,17 @@ type Call struct {
 	key       akigw.Key
 	query     url.Values
 	identity  sigv4.Identity
+	rights    *policy.Policy
 	payload   *sigv4.Payload
-	source    string // x-amz-copy-source in our own encoding
-	op        string // S3 API name
+	source    *source // of a copy
+	route     *Route
 }
 
 // maxParameters bounds the query (no S3 operation has a tenth of it).
 const maxParameters = 100
 
 // parse splits the target into bucket, key and query: the one place that does.
-func parse(r *http.Request) (*Call, error) {
+func parse(r *http.Request, domains []string) (*Call, error) {
 	c := &Call{Request: r, path: r.URL.Path}
 	if r.URL.IsAbs() || !strings.HasPrefix(c.path, "/") {
 		return nil, s3err.InvalidURI
@@ -42,9 +44,17 @@ func parse(r *http.Request) (*Call, error) {
 		if err != nil {
 			return nil, s3err.InvalidURI
 		}
+		for name, values := range query {
+			if len(values) > 1 {
+				return nil, s3err.InvalidArgument.With("The query parameter "+name+" was sent more than once.").About("ArgumentName", name)
+			}
+		}
 		c.query = query
 	}
 	bucket, name, _ := strings.Cut(c.path[1:], "/")
+	if host, ok := virtualBucket(r.Host, domains); ok {
+		bucket, name = host, c.path[1:]
+	}
 	if bucket == "" {
 		if name != "" {
 			return nil, s3err.InvalidBucketName
@@ -58,18 +68,43 @@ func parse(r *http.Request) (*Call, error) {
 	return c, akigw.CheckKeyName(name)
 }
 
+// virtualBucket finds the bucket in the host name of a virtual-hosted-style
+// request ("Virtual hosting of general purpose buckets"): what stands before
+// one of our domains.
+func virtualBucket(host string, domains []string) (bucket string, ok bool) {
+	if len(domains) == 0 {
+		return "", false
+	}
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	for _, domain := range domains {
+		if n := len(host) - len(domain) - 1; n > 0 && host[n] == '.' && strings.EqualFold(host[n+1:], domain) {
+			return strings.ToLower(host[:n]), true
+		}
+	}
+	return "", false
+}
+
 // maxMetadata is the limit on user-defined metadata (S3: 2 KB, the sum of the
 // bytes of names and values).
 const maxMetadata = 2 << 10
 
 // check refuses what S3 refuses before it looks at the body.
 func (c *Call) check(route *Route) error {
-	if c.payload.Mode.Streaming() && !route.Streaming {
-		return s3err.NotImplemented.With("The operation " + route.Op + " does not take a STREAMING payload.")
+	if !route.admits(c.identity.Place(), c.payload.Mode) {
+		return s3err.InvalidArgument.With("The operation "+route.Op+" does not take this kind of payload.").
+			About("ArgumentName", "x-amz-content-sha256").About("ArgumentValue", c.Header.Get("X-Amz-Content-Sha256"))
+	}
+	if route.Body == Document && c.ContentLength > maxDocument {
+		return errTooBig
+	}
+	if err := c.checkOverrides(); err != nil {
+		return err
 	}
 	size := 0
 	for name, values := range c.Header {
-		if meta, ok := strings.CutPrefix(name, "X-Amz-Meta-"); ok {
+		if meta, ok := strings.CutPrefix(name, metadataPrefix); ok {
 			size += len(meta)
 			for _, v := range values {
 				size += len(v)
@@ -101,20 +136,3 @@ func (c *Call) check(route *Route) error {
 const maxParts = 10000
 
 var countParameters = [...]string{"max-keys", "max-uploads", "max-parts", "max-buckets"}
-
-// presigning are query parameters that belong to the signature, or to an SDK's
-// bookkeeping, and not to the operation.
-func presigning(name string) bool {
-	return name == "x-id" || len(name) > 6 && strings.EqualFold(name[:6], "x-amz-")
-}
-
-// plain reports whether the query names no subresource and no option besides
-// those in allowed.
-func (c *Call) plain(allowed func(string) bool) bool {
-	for name := range c.query {
-		if !presigning(name) && (allowed == nil || !allowed(name)) {
-			return false
-		}
-	}
-	return true
-}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,42 +14,22 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// sentHeaders are the request headers, besides x-amz-*, that S3 gives a
-// meaning to. Only these and the x-amz-* ones ever reach the upstream.
-var sentHeaders = map[string]bool{
-	"Cache-Control": true, "Content-Disposition": true, "Content-Language": true, "Content-Md5": true, "Content-Type": true, "Expires": true,
-	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true,
-}
-
-// ownHeaders are x-amz-* headers that speak about this connection: the
-// upstream gets the gateway's.
-var ownHeaders = map[string]bool{
-	"X-Amz-Content-Sha256": true, "X-Amz-Date": true, "X-Amz-Decoded-Content-Length": true, "X-Amz-Security-Token": true,
-	"X-Amz-Trailer": true, "X-Amz-User-Agent": true, "X-Amz-Copy-Source": true,
-}
-
 // upstreamRequest builds the request for the upstream from what was parsed and
 // verified: allowed headers, the query without the signature, no body yet.
 func (c *Call) upstreamRequest() *cold.Request {
 	header := make(http.Header, len(c.Header))
 	for name, values := range c.Header {
-		if sentHeaders[name] || strings.HasPrefix(name, "X-Amz-") && !ownHeaders[name] {
+		if sentHeaders[name] || strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].own {
 			header[name] = values
 		}
 	}
 	if encoding := withoutChunked(c.Header["Content-Encoding"]); encoding != "" {
 		header.Set("Content-Encoding", encoding)
 	}
-	if c.source != "" {
-		header.Set("X-Amz-Copy-Source", c.source)
+	if c.source != nil {
+		header.Set(copySourceHeader, c.source.encoded())
 	}
-	query := make(url.Values, len(c.query))
-	for name, values := range c.query {
-		if !presigning(name) {
-			query[name] = values
-		}
-	}
-	return &cold.Request{Op: c.op, Method: c.Method, Key: c.key, Query: query, Header: header}
+	return &cold.Request{Op: c.route.Op, Method: c.Method, Key: c.key, Query: c.query, Header: header}
 }
 
 // withoutChunked removes aws-chunked, which is framing and not a property of
@@ -82,7 +61,7 @@ func (g *Gateway) exchange(c *Call, seen func([]byte)) (resp *http.Response, who
 	} else {
 		body.tee = seen
 	}
-	resp, err = g.upstream.Do(c.Context(), r)
+	resp, err = g.Upstream.Do(c.Context(), r)
 	ended, bodyErr := body.stop()
 	if bodyErr != nil { // the client's mistake, not the upstream's
 		if resp != nil {
@@ -97,7 +76,7 @@ func (g *Gateway) exchange(c *Call, seen func([]byte)) (resp *http.Response, who
 func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
 	r := c.upstreamRequest()
 	r.Body, r.Length, r.SHA256 = bytes.NewReader(document), int64(len(document)), c.payload.SHA256
-	return g.upstream.Do(c.Context(), r)
+	return g.Upstream.Do(c.Context(), r)
 }
 
 // pass forwards a call and its answer, streaming both ways.
@@ -124,10 +103,9 @@ func (g *Gateway) other(w *answer, c *Call, id sigv4.Identity) error {
 	return g.change(w, c, id)
 }
 
-// postForm refuses browser uploads: a policy document is another way to sign,
-// which this gateway does not verify.
-func (g *Gateway) postForm(*answer, *Call, sigv4.Identity) error {
-	return s3err.NotImplemented.With("POST uploads with a policy form are not implemented. Use PutObject or a presigned URL.")
+// refused answers an operation that this gateway does not do.
+func (g *Gateway) refused(_ *answer, c *Call, _ sigv4.Identity) error {
+	return s3err.NotImplemented.With(c.route.Op + " is not implemented: " + c.route.Note + ".")
 }
 
 // returnedHeaders are the response headers, besides x-amz-*, that are passed

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +32,7 @@ func FuzzKey(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c, err := parse(&http.Request{URL: u})
+		c, err := parse(&http.Request{URL: u}, nil)
 		if err != nil {
 			return
 		}
@@ -46,9 +47,15 @@ func FuzzCopySource(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		k, _, err := copySource(value)
-		if err == nil && (k.Name == "" || akigw.CheckBucketName(k.Bucket) != nil || akigw.CheckKeyName(k.Name) != nil) {
-			t.Errorf("%q: %q", value, k)
+		s, err := parseSource(value)
+		if err != nil {
+			return
+		}
+		if s.key.Name == "" || akigw.CheckBucketName(s.key.Bucket) != nil || akigw.CheckKeyName(s.key.Name) != nil {
+			t.Errorf("%q: %q", value, s.key)
+		}
+		if again, err := parseSource(s.encoded()); err != nil || *again != *s {
+			t.Errorf("%q became %q, and that %v (%v)", value, s.encoded(), again, err)
 		}
 	})
 }
@@ -59,8 +66,14 @@ func FuzzControlDocuments(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) {
-		if names, err := parseDelete(document); err == nil && (len(names) == 0 || len(names) > maxDeleteKeys) {
-			t.Errorf("%q: %d keys", document, len(names))
+		if r, err := parseDelete(document); err == nil {
+			if len(r.Objects) == 0 || len(r.Objects) > maxDeleteKeys {
+				t.Errorf("%q: %d keys", document, len(r.Objects))
+			}
+			again, err := parseDelete(r.encode())
+			if err != nil || !slices.EqualFunc(again.Objects, r.Objects, func(a, b deletion) bool { return a.name == b.name && a.version == b.version }) {
+				t.Errorf("%q became %q: %v", document, r.encode(), err)
+			}
 		}
 		_ = checkComplete(document)
 	})

@@ -35,18 +35,26 @@ type Upstream interface {
 // Gateway is the S3 front as an http.Handler. It may serve any number of
 // requests at a time.
 type Gateway struct {
-	verifier *sigv4.Verifier
-	store    *tiers.Store
-	upstream Upstream
-	log      *slog.Logger
-	router   *mux.Router
-	routes   map[*mux.Route]*Route
-	hostID   string
+	Front
+	router *mux.Router
+	routes map[*mux.Route]*Route
+	hostID string
 }
 
-// New makes the front of a store. upstream must be the store's own.
-func New(verifier *sigv4.Verifier, store *tiers.Store, upstream Upstream, log *slog.Logger) *Gateway {
-	g := &Gateway{verifier: verifier, store: store, upstream: upstream, log: log, hostID: rand.Text()}
+// Front is what a Gateway is made of.
+type Front struct {
+	Verifier *sigv4.Verifier
+	Policies Policies
+	Store    *tiers.Store
+	Upstream Upstream // the store's own
+	Log      *slog.Logger
+	// Domains are the names below which the first label of a host is a bucket.
+	Domains []string
+}
+
+// New makes a gateway.
+func New(front Front) *Gateway {
+	g := &Gateway{Front: front, hostID: rand.Text()}
 	g.buildRouter()
 	return g
 }
@@ -65,13 +73,16 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		g.account(r, sent, op, accessKey, requestID, started)
 	}()
-	call, route, err := g.admit(r)
+	call, err := g.admit(r)
 	if call != nil {
 		call.requestID = requestID
 		accessKey = call.identity.AccessKey()
-	}
-	if route != nil {
-		op = route.Op
+		if call.route != nil {
+			op = call.route.Op
+		}
+		if call.payload != nil {
+			defer call.payload.Close()
+		}
 	}
 	if err == nil {
 		continueEmpty(w, r)
@@ -80,7 +91,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["X-Amz-Request-Id"] = []string{requestID}
 	h["X-Amz-Id-2"] = []string{g.hostID}
 	if err == nil {
-		err = route.handle(g, sent, call, call.identity)
+		err = call.route.handle(g, sent, call, call.identity)
 	}
 	if err != nil {
 		g.fail(sent, r, requestID, err)
@@ -96,26 +107,36 @@ func continueEmpty(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// admit does everything that comes before a handler: parse, verify, route.
-func (g *Gateway) admit(r *http.Request) (*Call, *Route, error) {
-	call, err := parse(r)
+// admit does everything that comes before a handler: parse, verify, route,
+// authorise, check. The call that it returns along with an error is as far as
+// it got.
+func (g *Gateway) admit(r *http.Request) (*Call, error) {
+	c, err := parse(r, g.Domains)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	identity, payload, err := g.verifier.Verify(r, call.path, call.query)
+	c.identity, c.payload, err = g.Verifier.Verify(r, c.path, c.query)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if identity.Anonymous() {
-		return nil, nil, s3err.AccessDenied
+	if err := errors.Join(c.hoist(), c.checkHeaders()); err != nil {
+		return c, err
 	}
-	call.identity, call.payload = identity, payload
-	route, err := g.route(call)
-	if err != nil {
-		return call, nil, err
+	if c.route, err = g.route(c); err != nil {
+		return c, err
 	}
-	call.op = route.Op
-	return call, route, call.check(route)
+	if c.route.Header == copySourceHeader {
+		if c.source, err = parseSource(c.Header.Get(copySourceHeader)); err != nil {
+			return c, err
+		}
+	}
+	if err := g.authorise(c, c.route); err != nil {
+		return c, err
+	}
+	if c.route.Class == Refused {
+		return c, nil
+	}
+	return c, c.check(c.route)
 }
 
 // recovered ends a request whose handler panicked, and only that one. If the
@@ -125,7 +146,7 @@ func (g *Gateway) recovered(w *answer, r *http.Request, requestID string, p any)
 		panic(p)
 	}
 	panics.Inc()
-	g.log.Error("a request handler panicked", "request_id", requestID, "method", r.Method, "panic", p, "stack", string(debug.Stack()))
+	g.Log.Error("a request handler panicked", "request_id", requestID, "method", r.Method, "panic", p, "stack", string(debug.Stack()))
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
@@ -142,10 +163,10 @@ func (g *Gateway) account(r *http.Request, w *answer, op, accessKey, requestID s
 	if w.status >= 500 {
 		level = slog.LevelWarn
 	}
-	if !g.log.Enabled(r.Context(), level) {
+	if !g.Log.Enabled(r.Context(), level) {
 		return
 	}
-	g.log.LogAttrs(r.Context(), level, "request", slog.String("request_id", requestID), slog.String("op", op),
+	g.Log.LogAttrs(r.Context(), level, "request", slog.String("request_id", requestID), slog.String("op", op),
 		slog.String("method", r.Method), slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", w.status),
 		slog.Int64("bytes", w.bytes), slog.Duration("took", time.Since(started)), slog.String("access_key", clip(accessKey)),
 		slog.String("remote", r.RemoteAddr))
@@ -173,10 +194,10 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 	case r.Context().Err() != nil: // nobody is listening
 		coded = s3err.ServiceUnavailable
 	case errors.Is(err, akigw.ErrUpstreamUnavailable), errors.Is(err, akigw.ErrShortBody), errors.Is(err, akigw.ErrChanged), errors.Is(err, akigw.ErrChecksum):
-		g.log.Warn("the upstream did not give a usable answer", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
+		g.Log.Warn("the upstream did not give a usable answer", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable
 	default:
-		g.log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
+		g.Log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.InternalError
 	}
 	s3err.Write(w, r, coded, requestID, g.hostID)

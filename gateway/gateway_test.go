@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers"
@@ -37,6 +38,20 @@ type rig struct {
 	addr  string
 }
 
+func verifier() *sigv4.Verifier {
+	return &sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{testkit.AccessKey: testkit.SecretKey}}
+}
+
+// rootOnly gives every right to who has a key.
+type rootOnly struct{}
+
+func (rootOnly) PolicyOf(id sigv4.Identity) *policy.Policy {
+	if id.AccessKey() == "" {
+		return nil
+	}
+	return policy.Everything
+}
+
 func newRig(t testing.TB, freshness tiers.Freshness) *rig {
 	t.Helper()
 	up := testkit.NewMemory()
@@ -46,7 +61,7 @@ func newRig(t testing.TB, freshness tiers.Freshness) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := New(&sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{testkit.AccessKey: testkit.SecretKey}}, store, up, log)
+	g := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: store, Upstream: up, Log: log, Domains: []string{"s3.example.com"}})
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = Server(g, log)
 	server.Start()
@@ -165,7 +180,7 @@ func TestBadInput(t *testing.T) {
 		{"Complete with part 10001", "POST", "/bucket/k", "uploadId=u", nil, part(10001), 400, "InvalidArgument"},
 		{"odd method", "PATCH", "/bucket/k", "", nil, "", 405, "MethodNotAllowed"},
 		{"browser upload", "POST", "/bucket", "", nil, "x", 501, "NotImplemented"},
-		{"streaming payload for another operation", "POST", "/bucket", "delete", http.Header{"X-Amz-Content-Sha256": {"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, "X-Amz-Decoded-Content-Length": {"1"}}, "x", 501, "NotImplemented"},
+		{"S15 streaming payload for another operation", "POST", "/bucket", "delete", http.Header{"X-Amz-Content-Sha256": {"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, "X-Amz-Decoded-Content-Length": {"1"}}, "x", 400, "InvalidArgument"},
 		{"streaming payload without a length", "PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}}, "x", 411, "MissingContentLength"},
 		{"streaming payload without framing", "PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, "X-Amz-Decoded-Content-Length": {"1"}}, "x", 400, ""},
 		{"override of another header", "GET", "/bucket/there", "response-x-evil=1", nil, "", 400, "InvalidArgument"},
@@ -469,7 +484,11 @@ func TestI4_EveryRouteNeedsASignature(t *testing.T) {
 	g.up.Reset()
 	for _, row := range Routes {
 		for _, name := range []string{"k", "none"} {
-			path := map[level]string{serviceLevel: "/", bucketLevel: "/bucket", objectLevel: "/bucket/" + name, anyLevel: "/bucket"}[row.Level]
+			path := map[Level]string{ServiceLevel: "/", BucketLevel: "/bucket", ObjectLevel: "/bucket/" + name, AnyLevel: "/bucket"}[row.Level]
+			status, code := 403, "AccessDenied"
+			if row.Class == Refused {
+				status, code = 501, "NotImplemented"
+			}
 			method := row.Method
 			if method == "" {
 				method = "PUT"
@@ -482,7 +501,7 @@ func TestI4_EveryRouteNeedsASignature(t *testing.T) {
 				r.Header.Set(row.Header, "bucket/k")
 			}
 			a, err := g.Do(r)
-			if err != nil || a.Status != 403 || a.Header.Get("X-Akigw-Cache") != "" || method != "HEAD" && !strings.Contains(string(a.Body), "<Code>AccessDenied</Code>") {
+			if err != nil || a.Status != status || a.Header.Get("X-Akigw-Cache") != "" || method != "HEAD" && !strings.Contains(string(a.Body), "<Code>"+code+"</Code>") {
 				t.Errorf("%s %s: %v %+v", row.Op, path, err, a)
 			}
 		}
@@ -499,7 +518,7 @@ func BenchmarkHotGet(b *testing.B) {
 	for _, size := range []int{4 << 10, 1 << 20} {
 		name := fmt.Sprint("k", size)
 		g.up.Put(akigw.Key{Bucket: "bucket", Name: name}, testkit.Bytes(1, size))
-		handler := New(&sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{testkit.AccessKey: testkit.SecretKey}}, g.store, g.up, slog.New(slog.DiscardHandler))
+		handler := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
 		r, err := g.Request("GET", "/bucket/"+name, "", nil, nil)
 		if err != nil {
 			b.Fatal(err)

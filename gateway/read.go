@@ -14,31 +14,32 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// cachedHeaders are the x-amz-* request headers that a cached answer takes
-// into account. Any other asks for something that only the upstream can give:
-// SSE-C keys, an expected owner, a requester who pays.
-var cachedHeaders = map[string]bool{
-	"X-Amz-Date": true, "X-Amz-Content-Sha256": true, "X-Amz-Checksum-Mode": true, "X-Amz-User-Agent": true, "X-Amz-Security-Token": true,
-}
-
-func (c *Call) cacheable() bool {
-	for name := range c.Header {
-		if strings.HasPrefix(name, "X-Amz-") && !cachedHeaders[name] || name == "If-Range" {
-			return false
+// cachedKey returns what a read looks up, or false if the cache has no say: the
+// null version can be replaced, and a part is counted by the upstream.
+func (c *Call) cachedKey() (key akigw.Key, ok bool) {
+	key = c.key
+	if c.query.Has("versionId") {
+		key.Version = c.query.Get("versionId")
+		if key.Version == "" || key.Version == "null" || len(key.Version) > maxVersion || strings.IndexByte(key.Version, 0) >= 0 {
+			return key, false
 		}
 	}
-	return true
+	return key, c.cacheable() && !c.query.Has("partNumber")
 }
+
+// maxVersion is the longest version id (S3: 1,024 bytes).
+const maxVersion = 1024
 
 // getObject answers GetObject from the store: the conditions, the range, the
 // headers and then the bytes as they come.
 func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
-	if !c.cacheable() {
+	key, ok := c.cachedKey()
+	if !ok {
 		return g.bypass(w, c, id)
 	}
 	ctx := c.Context()
 	spec := akigw.ParseRange(c.Header.Get("Range"))
-	reader, err := g.store.Get(ctx, c.key, spec, akigw.ConditionsOf(c.Header))
+	reader, err := g.Store.Get(ctx, key, spec, akigw.ConditionsOf(c.Header))
 	if reader != nil {
 		defer reader.Close()
 	}
@@ -48,16 +49,14 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 	if err != nil {
 		return refuse(w, c, reader, err)
 	}
-	if err := describe(w, c, reader, spec.Whole()); err != nil {
-		return err
-	}
+	describe(w, c, reader, spec.Whole())
 	for {
 		data, err := reader.Next(ctx)
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
-			g.log.Warn("cut off an answer that could not be completed", "request_id", c.requestID, "key", c.key.String(), "error", err)
+			g.Log.Warn("cut off an answer that could not be completed", "request_id", c.requestID, "key", c.key.String(), "error", err)
 			panic(http.ErrAbortHandler)
 		}
 		if _, err := w.Write(data); err != nil {
@@ -69,10 +68,11 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 // headObject answers HeadObject from the entry that a GET would be served
 // from.
 func (g *Gateway) headObject(w *answer, c *Call, id sigv4.Identity) error {
-	if !c.cacheable() {
+	key, ok := c.cachedKey()
+	if !ok {
 		return g.bypass(w, c, id)
 	}
-	reader, err := g.store.Head(c.Context(), c.key, akigw.ConditionsOf(c.Header))
+	reader, err := g.Store.Head(c.Context(), key, akigw.ConditionsOf(c.Header))
 	if errors.Is(err, tiers.ErrUncacheable) {
 		return g.bypass(w, c, id)
 	}
@@ -83,7 +83,8 @@ func (g *Gateway) headObject(w *answer, c *Call, id sigv4.Identity) error {
 	if err != nil {
 		return refuse(w, c, reader, err)
 	}
-	return describe(w, c, reader, spec.Whole())
+	describe(w, c, reader, spec.Whole())
+	return nil
 }
 
 // refuse answers a read that its own conditions or range end.
@@ -112,7 +113,7 @@ func refuse(w *answer, c *Call, reader *tiers.Reader, err error) error {
 }
 
 // describe sends status and headers of an object.
-func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) error {
+func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) {
 	checksums := whole && strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED")
 	h := w.Header()
 	for name, values := range reader.Object.Header {
@@ -120,9 +121,7 @@ func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) error {
 			h[name] = values
 		}
 	}
-	if err := override(h, c); err != nil {
-		return err
-	}
+	override(h, c)
 	h["X-Akigw-Cache"] = []string{string(reader.Outcome)}
 	h["Age"] = []string{strconv.Itoa(int(reader.Age.Seconds()))}
 	h["Content-Length"] = []string{strconv.FormatInt(reader.Range.Length, 10)}
@@ -132,7 +131,6 @@ func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) error {
 		status = http.StatusPartialContent
 	}
 	w.WriteHeader(status)
-	return nil
 }
 
 // overridable are the headers that response-* parameters may set (GetObject).
@@ -142,17 +140,22 @@ var overridable = map[string]bool{
 
 // override applies response-* parameters to this answer only. They are signed,
 // like the whole query.
-func override(h http.Header, c *Call) error {
+func override(h http.Header, c *Call) {
+	for parameter, values := range c.query {
+		if name, ok := strings.CutPrefix(parameter, "response-"); ok {
+			h[textproto.CanonicalMIMEHeaderKey(name)] = values[:1:1]
+		}
+	}
+}
+
+// checkOverrides refuses an override of any other header, or one that would
+// end its line.
+func (c *Call) checkOverrides() error {
 	for parameter, values := range c.query {
 		name, ok := strings.CutPrefix(parameter, "response-")
-		if !ok {
-			continue
-		}
-		name = textproto.CanonicalMIMEHeaderKey(name)
-		if !overridable[name] || strings.ContainsFunc(values[0], func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		if ok && (!overridable[textproto.CanonicalMIMEHeaderKey(name)] || strings.ContainsFunc(values[0], func(r rune) bool { return r < ' ' || r == 0x7f })) {
 			return s3err.InvalidArgument.With("The response header override is not valid.").About("ArgumentName", parameter)
 		}
-		h[name] = values[:1:1]
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,95 +15,108 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// level is what a path addresses.
-type level int
+// Level is what a path addresses.
+type Level int
 
+// The levels.
 const (
-	serviceLevel level = iota
-	bucketLevel
-	objectLevel
-	anyLevel
+	ServiceLevel Level = iota
+	BucketLevel
+	ObjectLevel
+	AnyLevel
 )
 
-func (c *Call) level() level {
+func (c *Call) level() Level {
 	switch {
 	case c.key.Bucket == "":
-		return serviceLevel
+		return ServiceLevel
 	case c.key.Name == "":
-		return bucketLevel
+		return BucketLevel
 	}
-	return objectLevel
+	return ObjectLevel
 }
 
-// handler answers a verified call. An error that it returns is answered by the
-// gateway. The Identity can only have come from the verifier.
+// Class is what the gateway does with an operation.
+type Class string
+
+// The classes.
+const (
+	// Accelerated operations are answered from the cache, or kept in it.
+	Accelerated Class = "accelerated"
+	// Forwarded operations are the upstream's; what they change is fenced.
+	Forwarded Class = "forwarded"
+	// Refused operations are answered with 501, and Note says why.
+	Refused Class = "refused"
+)
+
+// Body is what an operation takes as its body.
+type Body int
+
+// The kinds of bodies.
+const (
+	NoBody   Body = iota // none that means anything
+	Document             // XML or JSON of bounded size
+	Content              // an object's bytes; the only kind that comes aws-chunked
+)
+
+// handler answers a verified and authorised call. An error that it returns is
+// answered by the gateway. The Identity can only have come from the verifier.
 type handler func(g *Gateway, w *answer, c *Call, id sigv4.Identity) error
 
-// Route is one row of the routing table.
+// Route is one row of the routing table: an operation, how to recognise it,
+// what it needs, and what becomes of it.
 type Route struct {
-	// Op is the S3 API name of the operation.
-	Op     string
-	Method string // empty: any method in methods
-	Level  level
-	// Query are parameters that must be there; Header is a header that must.
-	Query  []string
+	// Op is the S3 API name of the operation; Also are older names of the
+	// same request.
+	Op    string
+	Also  []string
+	Class Class
+	Note  string // for the coverage page; of a refused operation, the reason
+
+	Method string // empty: any of methods
+	Level  Level
+	// Query are the parameters that must be there, Options those that may
+	// besides. A request with any other parameter is another operation.
+	Query, Options []string
+	// Header is a header that must be there.
 	Header string
-	// Plain routes match only when the query has nothing but what Allowed
-	// lets through: everything else is another operation.
-	Plain   bool
-	Allowed func(parameter string) bool
-	// Streaming operations take an aws-chunked body.
-	Streaming bool
-	handle    handler
+	// Any accepts every query: the last resort.
+	Any bool
+
+	// Action is what the policy is asked for on the resource that the path
+	// names, VersionAction in its place if a version id is given, and Besides
+	// what is asked for as well.
+	Action, VersionAction string
+	Besides               string
+	Body                  Body
+
+	handle handler
 }
 
 // methods are all that S3 uses.
 var methods = []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete}
 
-func responseOverride(name string) bool { return strings.HasPrefix(name, "response-") }
-
-// Routes is the routing table; the first row that matches decides. What no row
-// accelerates is forwarded.
-var Routes = []Route{
-	{Op: "GetObject", Method: "GET", Level: objectLevel, Plain: true, Allowed: responseOverride, handle: (*Gateway).getObject},
-	{Op: "HeadObject", Method: "HEAD", Level: objectLevel, Plain: true, Allowed: responseOverride, handle: (*Gateway).headObject},
-	{Op: "CopyObject", Method: "PUT", Level: objectLevel, Header: "X-Amz-Copy-Source", Plain: true, handle: (*Gateway).copyObject},
-	{Op: "PutObject", Method: "PUT", Level: objectLevel, Plain: true, Streaming: true, handle: (*Gateway).putObject},
-	{Op: "DeleteObject", Method: "DELETE", Level: objectLevel, Plain: true, handle: (*Gateway).change},
-	{Op: "UploadPartCopy", Method: "PUT", Level: objectLevel, Query: []string{"uploadId", "partNumber"}, Header: "X-Amz-Copy-Source", handle: (*Gateway).uploadPartCopy},
-	{Op: "UploadPart", Method: "PUT", Level: objectLevel, Query: []string{"uploadId", "partNumber"}, Streaming: true, handle: (*Gateway).pass},
-	{Op: "CreateMultipartUpload", Method: "POST", Level: objectLevel, Query: []string{"uploads"}, handle: (*Gateway).pass},
-	{Op: "CompleteMultipartUpload", Method: "POST", Level: objectLevel, Query: []string{"uploadId"}, handle: (*Gateway).completeMultipartUpload},
-	{Op: "AbortMultipartUpload", Method: "DELETE", Level: objectLevel, Query: []string{"uploadId"}, handle: (*Gateway).pass},
-	{Op: "ListParts", Method: "GET", Level: objectLevel, Query: []string{"uploadId"}, handle: (*Gateway).pass},
-	{Op: "GetObject", Method: "GET", Level: objectLevel, Plain: true, Allowed: readOption, handle: (*Gateway).bypass},
-	{Op: "HeadObject", Method: "HEAD", Level: objectLevel, Plain: true, Allowed: readOption, handle: (*Gateway).bypass},
-	{Op: "DeleteObject", Method: "DELETE", Level: objectLevel, Query: []string{"versionId"}, handle: (*Gateway).change},
-	{Op: "DeleteObjects", Method: "POST", Level: bucketLevel, Query: []string{"delete"}, handle: (*Gateway).deleteObjects},
-	{Op: "ListObjectsV2", Method: "GET", Level: bucketLevel, Query: []string{"list-type"}, handle: (*Gateway).pass},
-	{Op: "ListMultipartUploads", Method: "GET", Level: bucketLevel, Query: []string{"uploads"}, handle: (*Gateway).pass},
-	{Op: "ListObjectVersions", Method: "GET", Level: bucketLevel, Query: []string{"versions"}, handle: (*Gateway).pass},
-	{Op: "GetBucketLocation", Method: "GET", Level: bucketLevel, Query: []string{"location"}, handle: (*Gateway).pass},
-	{Op: "ListObjects", Method: "GET", Level: bucketLevel, Plain: true, Allowed: listOption, handle: (*Gateway).pass},
-	{Op: "CreateBucket", Method: "PUT", Level: bucketLevel, Plain: true, handle: (*Gateway).pass},
-	{Op: "DeleteBucket", Method: "DELETE", Level: bucketLevel, Plain: true, handle: (*Gateway).pass},
-	{Op: "HeadBucket", Method: "HEAD", Level: bucketLevel, Plain: true, handle: (*Gateway).pass},
-	{Op: "PostObject", Method: "POST", Level: bucketLevel, Plain: true, handle: (*Gateway).postForm},
-	{Op: "ListBuckets", Method: "GET", Level: serviceLevel, handle: (*Gateway).pass},
-	{Op: "Other", Level: objectLevel, handle: (*Gateway).other},
-	{Op: "Other", Level: anyLevel, handle: (*Gateway).pass},
+// verdicts says in which payload modes an operation may come, by the kind of
+// its body and the place of its credentials. What is not listed is refused.
+var verdicts = map[Body]map[sigv4.Place][]sigv4.Mode{
+	NoBody: {
+		sigv4.Header:  {sigv4.Digest, sigv4.Unsigned},
+		sigv4.Query:   {sigv4.Digest, sigv4.Unsigned},
+		sigv4.Nowhere: {sigv4.Undeclared},
+	},
+	Document: {
+		sigv4.Header: {sigv4.Digest, sigv4.Unsigned},
+		sigv4.Query:  {sigv4.Digest, sigv4.Unsigned},
+	},
+	Content: {
+		sigv4.Header: {sigv4.Digest, sigv4.Unsigned, sigv4.StreamingSigned, sigv4.StreamingTrailer, sigv4.UnsignedTrailer},
+		sigv4.Query:  {sigv4.Digest, sigv4.Unsigned},
+	},
 }
 
-func readOption(name string) bool {
-	return responseOverride(name) || name == "versionId" || name == "partNumber"
-}
-
-func listOption(name string) bool {
-	switch name {
-	case "prefix", "marker", "max-keys", "delimiter", "encoding-type":
-		return true
-	}
-	return false
+// admits reports whether the operation may come in this mode from this place.
+func (row *Route) admits(place sigv4.Place, mode sigv4.Mode) bool {
+	return slices.Contains(verdicts[row.Body][place], mode)
 }
 
 type callKey struct{}
@@ -127,7 +141,7 @@ func (g *Gateway) buildRouter() {
 }
 
 func (row *Route) matches(c *Call) bool {
-	if row.Level != anyLevel && row.Level != c.level() || row.Header != "" && len(c.Header[row.Header]) == 0 {
+	if row.Level != AnyLevel && row.Level != c.level() || row.Header != "" && len(c.Header[row.Header]) == 0 {
 		return false
 	}
 	for _, name := range row.Query {
@@ -135,14 +149,22 @@ func (row *Route) matches(c *Call) bool {
 			return false
 		}
 	}
-	return !row.Plain || c.plain(row.Allowed)
+	if row.Any {
+		return true
+	}
+	for name := range c.query {
+		if !slices.Contains(row.Query, name) && !slices.Contains(row.Options, name) {
+			return false
+		}
+	}
+	return true
 }
 
 func (g *Gateway) route(c *Call) (*Route, error) {
 	var match mux.RouteMatch
 	r := c.Request.WithContext(context.WithValue(c.Request.Context(), callKey{}, c))
 	if !g.router.Match(r, &match) {
-		return nil, s3err.MethodNotAllowed.About("Method", c.Method)
+		return nil, s3err.MethodNotAllowed.About("Method", c.Method).About("ResourceType", strings.ToUpper([...]string{"service", "bucket", "object"}[c.level()]))
 	}
 	return g.routes[match.Route], nil
 }

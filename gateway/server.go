@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/akidb/akigw/gateway/sigv4"
@@ -21,6 +22,7 @@ type Config struct {
 	AccessKey string `toml:"access_key" help:"access key id of the gateway's root key pair; empty makes a trial pair"`
 	SecretKey string `toml:"secret_key" secret:"true" help:"secret access key of the gateway's root key pair"`
 	Region    string `toml:"region" help:"region that clients sign for"`
+	Domains   string `toml:"domains" help:"names, separated by commas, below which the first label of a host name is a bucket (virtual-hosted style): s3.example.com serves BUCKET.s3.example.com"`
 	TLSCert   string `toml:"tls_cert" help:"PEM file with the S3 listener's certificate chain"`
 	TLSKey    string `toml:"tls_key" help:"PEM file with its private key"`
 
@@ -48,6 +50,16 @@ func (c *Config) Check(report func(key, problem string)) {
 		report("tls_cert", "and tls_key need each other")
 	}
 	c.checkExposure(report)
+}
+
+// DomainList is Domains as a list.
+func (c *Config) DomainList() (domains []string) {
+	for name := range strings.SplitSeq(c.Domains, ",") {
+		if name = strings.Trim(strings.TrimSpace(name), "."); name != "" {
+			domains = append(domains, strings.ToLower(name))
+		}
+	}
+	return domains
 }
 
 // checkExposure refuses to listen beyond loopback in ways that give the data

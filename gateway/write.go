@@ -1,8 +1,14 @@
 package gateway
 
 import (
+	"bytes"
+	"crypto/md5"
+	"encoding/base64"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/minio/minio-go/v7/pkg/s3utils"
@@ -10,6 +16,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 // acknowledge passes the answer to a write on, and says where the write is.
@@ -23,10 +30,10 @@ func acknowledge(w *answer, c *Call, resp *http.Response) {
 // putObject answers PutObject, write-through: the body is verified while it
 // streams to the upstream and into the cache, and the answer is the upstream's.
 func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
-	change := g.store.Begin(c.key)
+	change := g.Store.Begin(c.key)
 	defer change.End()
 	seen := change.Body
-	if secretKeyed(c.Header) {
+	if !c.keepable() {
 		seen = nil
 	}
 	resp, whole, err := g.exchange(c, seen)
@@ -42,16 +49,10 @@ func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
 	return nil
 }
 
-// secretKeyed reports whether the client brings its own key (SSE-C): such an
-// object is never cached.
-func secretKeyed(h http.Header) bool {
-	return h.Get("X-Amz-Server-Side-Encryption-Customer-Algorithm") != ""
-}
-
-// change forwards a request that changes one key in a way that is not cached.
+// change forwards a request that changes one key in a way that is not cached. A
+// 200 may carry an error document: either way nothing is kept.
 func (g *Gateway) change(w *answer, c *Call, _ sigv4.Identity) error {
-	change := g.store.Begin(c.key)
-	defer change.End()
+	defer g.fence(c.key, c.query.Get("versionId"))()
 	resp, _, err := g.exchange(c, nil)
 	if err != nil {
 		return err
@@ -60,66 +61,73 @@ func (g *Gateway) change(w *answer, c *Call, _ sigv4.Identity) error {
 	return nil
 }
 
-// copyObject answers CopyObject. A 200 may carry an error document: either
-// way the destination is not cached.
-func (g *Gateway) copyObject(w *answer, c *Call, id sigv4.Identity) error {
-	if err := c.parseSource(); err != nil {
-		return err
+// fence keeps what is known of a key, and of one of its versions if there is
+// one, from being used until after end.
+func (g *Gateway) fence(key akigw.Key, version string) (end func()) {
+	change := g.Store.Begin(key)
+	if version == "" {
+		return change.End
 	}
-	return g.change(w, c, id)
+	key.Version = version
+	versioned := g.Store.Begin(key)
+	return func() {
+		versioned.End()
+		change.End()
+	}
 }
 
-// uploadPartCopy answers UploadPartCopy.
-func (g *Gateway) uploadPartCopy(w *answer, c *Call, id sigv4.Identity) error {
-	if err := c.parseSource(); err != nil {
-		return err
-	}
-	return g.pass(w, c, id)
+// source is the parsed x-amz-copy-source.
+type source struct {
+	key     akigw.Key
+	version string
 }
 
-// parseSource parses x-amz-copy-source, by the rules of every other key, and
-// has it sent on in the gateway's own encoding.
-func (c *Call) parseSource() error {
-	source, version, err := copySource(c.Header.Get("X-Amz-Copy-Source"))
-	if err != nil {
-		return err
+// encoded is the source in the gateway's own encoding.
+func (s *source) encoded() string {
+	text := s.key.Bucket + "/" + s3utils.EncodePath(s.key.Name)
+	if s.version != "" {
+		text += "?versionId=" + url.QueryEscape(s.version)
 	}
-	c.source = source.Bucket + "/" + s3utils.EncodePath(source.Name)
-	if version != "" {
-		c.source += "?versionId=" + url.QueryEscape(version)
-	}
-	return nil
+	return text
 }
 
-// copySource parses "[/]bucket/key[?versionId=id]", percent-encoded (CopyObject).
-func copySource(value string) (key akigw.Key, version string, err error) {
-	invalid := s3err.InvalidArgument.With("Copy Source must mention the source bucket and key: sourcebucket/sourcekey").About("ArgumentName", "x-amz-copy-source")
+// parseSource parses "[/]bucket/key[?versionId=id]", percent-encoded
+// (CopyObject), by the rules of every other key.
+func parseSource(value string) (*source, error) {
+	invalid := s3err.InvalidArgument.With("Copy Source must mention the source bucket and key: sourcebucket/sourcekey").About("ArgumentName", "x-amz-copy-source").About("ArgumentValue", value)
 	path, query, _ := strings.Cut(value, "?")
+	version := ""
 	if query != "" {
 		id, ok := strings.CutPrefix(query, "versionId=")
-		if version, err = url.QueryUnescape(id); !ok || err != nil {
-			return key, "", invalid
+		unescaped, err := url.QueryUnescape(id)
+		if !ok || err != nil {
+			return nil, invalid
 		}
+		version = unescaped
 	}
-	path, err = url.PathUnescape(path)
+	path, err := url.PathUnescape(path)
 	bucket, name, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
 	case err != nil || !ok || name == "":
-		return key, "", invalid
+		return nil, invalid
 	case akigw.CheckBucketName(bucket) != nil:
-		return key, "", s3err.InvalidBucketName.About("BucketName", bucket)
+		return nil, s3err.InvalidBucketName.About("BucketName", bucket)
 	}
-	return akigw.Key{Bucket: bucket, Name: name}, version, akigw.CheckKeyName(name)
+	return &source{key: akigw.Key{Bucket: bucket, Name: name}, version: version}, akigw.CheckKeyName(name)
 }
 
 // Limits of control documents in bytes: 1,000 keys or 10,000 parts with their
 // checksums fit.
 const (
-	maxDelete   = 2 << 20
-	maxComplete = 4 << 20
+	maxDelete       = 2 << 20
+	maxDeleteResult = 8 << 20
+	maxComplete     = 4 << 20
+	// maxDocument is the limit of those that are only forwarded.
+	maxDocument = 4 << 20
 )
 
-// deleteObjects answers DeleteObjects: every key that it names is fenced.
+// deleteObjects answers DeleteObjects: every key that it names is decided by
+// itself, and those that go upstream are fenced.
 func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 	document, err := readDocument(c, maxDelete)
 	if err != nil {
@@ -128,12 +136,16 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 	if !covered(c) {
 		return s3err.InvalidRequest.With("Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
 	}
-	names, err := parseDelete(document)
+	request, err := parseDelete(document)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		defer g.store.Begin(akigw.Key{Bucket: c.key.Bucket, Name: name}).End()
+	denied := request.split(c.allowedDelete)
+	for _, o := range request.Objects {
+		defer g.fence(akigw.Key{Bucket: c.key.Bucket, Name: o.name}, o.version)()
+	}
+	if len(denied) > 0 {
+		return g.deleteSome(w, c, request, denied)
 	}
 	resp, err := g.send(c, document)
 	if err != nil {
@@ -141,6 +153,50 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 	}
 	acknowledge(w, c, resp)
 	return nil
+}
+
+// deleteSome deletes the objects that may be, and answers for the others as S3
+// does: each has an Error in the result.
+func (g *Gateway) deleteSome(w *answer, c *Call, request *deleteRequest, denied []deletion) error {
+	result := emptyDeleteResult
+	if len(request.Objects) > 0 {
+		document := request.encode()
+		r := c.upstreamRequest()
+		withoutDigests(r.Header)
+		sum := md5.Sum(document)
+		r.Header.Set("Content-Md5", base64.StdEncoding.EncodeToString(sum[:]))
+		r.Body, r.Length = bytes.NewReader(document), int64(len(document))
+		resp, err := g.Upstream.Do(c.Context(), r)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return cold.NewResponseError(resp)
+		}
+		defer resp.Body.Close()
+		if result, err = io.ReadAll(io.LimitReader(resp.Body, maxDeleteResult)); err != nil {
+			return fmt.Errorf("%w: DeleteObjects: %w", akigw.ErrUpstreamUnavailable, err)
+		}
+		relayHeader(w.Header(), resp.Header, resp.StatusCode)
+		w.Header().Set("X-Akigw-Commit", "upstream")
+	}
+	result, err := appendDenied(result, denied)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(result)))
+	_, _ = w.Write(result) // a client that has gone does not read its answer
+	return nil
+}
+
+// withoutDigests removes what speaks of a body that is not sent.
+func withoutDigests(h http.Header) {
+	for name := range h {
+		if name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-") || name == "X-Amz-Sdk-Checksum-Algorithm" {
+			delete(h, name)
+		}
+	}
 }
 
 // covered reports whether the body of a call is bound to its signature or to a
@@ -168,7 +224,7 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 	if err := checkComplete(document); err != nil {
 		return err
 	}
-	change := g.store.Begin(c.key)
+	change := g.Store.Begin(c.key)
 	defer change.End()
 	resp, err := g.send(c, document)
 	if err != nil {

@@ -3,7 +3,9 @@ package gateway
 import (
 	"bytes"
 	"encoding/xml"
+	"fmt"
 	"io"
+	"slices"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
@@ -55,30 +57,122 @@ func parseXML(document []byte, root string, into any) error {
 // maxDeleteKeys is the limit of one DeleteObjects request.
 const maxDeleteKeys = 1000
 
-// parseDelete returns the keys of a DeleteObjects document.
-func parseDelete(document []byte) ([]string, error) {
+// deletion is one object of a DeleteObjects request.
+type deletion struct {
+	name, version string
+	raw           deleteObject
+}
+
+// deleteObject is an Object element. Every field but the key is optional.
+type deleteObject struct {
+	Key              []string
+	VersionID        []string `xml:"VersionId"`
+	ETag             []string
+	LastModifiedTime []string
+	Size             []string
+}
+
+// deleteRequest is a DeleteObjects document.
+type deleteRequest struct {
+	Objects []deletion
+	quiet   []string
+}
+
+// parseDelete reads a DeleteObjects document.
+func parseDelete(document []byte) (*deleteRequest, error) {
 	var doc struct {
-		Objects []struct {
-			Key []string
-		} `xml:"Object"`
+		Objects []deleteObject `xml:"Object"`
+		Quiet   []string
 	}
 	if err := parseXML(document, "Delete", &doc); err != nil {
 		return nil, err
 	}
-	if len(doc.Objects) == 0 || len(doc.Objects) > maxDeleteKeys {
+	if len(doc.Objects) == 0 || len(doc.Objects) > maxDeleteKeys || len(doc.Quiet) > 1 {
 		return nil, s3err.MalformedXML
 	}
-	names := make([]string, 0, len(doc.Objects))
+	request := &deleteRequest{quiet: doc.Quiet, Objects: make([]deletion, 0, len(doc.Objects))}
 	for _, o := range doc.Objects {
-		if len(o.Key) != 1 || o.Key[0] == "" {
+		if len(o.Key) != 1 || o.Key[0] == "" || len(o.VersionID) > 1 || len(o.ETag) > 1 || len(o.LastModifiedTime) > 1 || len(o.Size) > 1 {
 			return nil, s3err.MalformedXML
 		}
 		if err := akigw.CheckKeyName(o.Key[0]); err != nil {
 			return nil, err
 		}
-		names = append(names, o.Key[0])
+		d := deletion{name: o.Key[0], raw: o}
+		if len(o.VersionID) == 1 {
+			d.version = o.VersionID[0]
+		}
+		request.Objects = append(request.Objects, d)
 	}
-	return names, nil
+	return request, nil
+}
+
+// split takes the objects out that are not allowed, and returns them.
+func (r *deleteRequest) split(allowed func(deletion) bool) (denied []deletion) {
+	r.Objects = slices.DeleteFunc(r.Objects, func(o deletion) bool {
+		if allowed(o) {
+			return false
+		}
+		denied = append(denied, o)
+		return true
+	})
+	return denied
+}
+
+// encode writes the document of the objects that are left.
+func (r *deleteRequest) encode() []byte {
+	var b bytes.Buffer
+	b.WriteString(xml.Header + `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`)
+	for _, quiet := range r.quiet {
+		element(&b, "Quiet", quiet)
+	}
+	for _, o := range r.Objects {
+		b.WriteString("<Object>")
+		for _, field := range []struct {
+			name   string
+			values []string
+		}{{"Key", o.raw.Key}, {"VersionId", o.raw.VersionID}, {"ETag", o.raw.ETag}, {"LastModifiedTime", o.raw.LastModifiedTime}, {"Size", o.raw.Size}} {
+			for _, value := range field.values {
+				element(&b, field.name, value)
+			}
+		}
+		b.WriteString("</Object>")
+	}
+	b.WriteString("</Delete>")
+	return b.Bytes()
+}
+
+func element(b *bytes.Buffer, name, value string) {
+	b.WriteString("<" + name + ">")
+	_ = xml.EscapeText(b, []byte(value)) // a buffer does not fail
+	b.WriteString("</" + name + ">")
+}
+
+var emptyDeleteResult = []byte(xml.Header + `<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></DeleteResult>`)
+
+// appendDenied adds an Error for each object to a DeleteResult.
+func appendDenied(result []byte, denied []deletion) ([]byte, error) {
+	var b bytes.Buffer
+	if head, ok := bytes.CutSuffix(bytes.TrimSpace(result), []byte("</DeleteResult>")); ok {
+		b.Write(head)
+	} else if head, ok := bytes.CutSuffix(bytes.TrimSpace(result), []byte("/>")); ok && bytes.Contains(head, []byte("<DeleteResult")) {
+		b.Write(head)
+		b.WriteByte('>')
+	} else {
+		return nil, fmt.Errorf("%w: DeleteObjects was answered with something else than a DeleteResult", akigw.ErrUpstreamUnavailable)
+	}
+	for _, o := range denied {
+		b.WriteString("<Error>")
+		element(&b, "Key", o.name)
+		if o.version != "" {
+			element(&b, "VersionId", o.version)
+		}
+		element(&b, "Code", s3err.AccessDenied.Code)
+		element(&b, "Message", s3err.AccessDenied.Message)
+		b.WriteString("</Error>")
+	}
+	b.WriteString("</DeleteResult>")
+	return b.Bytes(), nil
 }
 
 // checkComplete checks the part list of a CompleteMultipartUpload document:

@@ -37,6 +37,9 @@ func (e *entry) same(o *akigw.Object) bool {
 	return e.ETag == o.ETag && e.Size == o.Size && e.VersionID() == o.VersionID() && e.LastModified.Equal(o.LastModified)
 }
 
+// asked reports whether e is the version that its key asks for.
+func (e *entry) asked() bool { return e.Key.Version == "" || e.Key.Version == e.VersionID() }
+
 func (e *entry) inline(smallBytes int64) bool { return e.Size <= smallBytes }
 
 // weight is the memory that an entry takes, roughly.

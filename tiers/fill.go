@@ -219,6 +219,9 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 		return ErrUncacheable
 	}
 	e := s.newEntry(objectOf(f.key, resp.Header, size), generation)
+	if !e.asked() {
+		return ErrUncacheable
+	}
 	first, end := s.wholeBlocks(got, size)
 	if _, err := io.CopyN(io.Discard, resp.Body, min(first*int64(s.config.BlockBytes), got.End())-got.Start); err != nil {
 		return fmt.Errorf("%w: %s: %w", akigw.ErrShortBody, f.key, err)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/akidb/akigw"
@@ -265,7 +267,7 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 	generation := s.fence.enter(key)
 	defer s.fence.leave(key)
 	header := http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}
-	if known != nil && known.known() && !s.bare304.Load() {
+	if known != nil && known.known() && key.Version == "" && !s.bare304.Load() {
 		header.Set("If-None-Match", known.ETag)
 	}
 	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: key, Header: header})
@@ -293,6 +295,14 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 		return nil, ErrUncacheable
 	}
 	e := s.newEntry(objectOf(key, resp.Header, resp.ContentLength), generation)
+	if !e.asked() {
+		return nil, ErrUncacheable
+	}
+	if known != nil && known.same(&e.Object) && maps.EqualFunc(known.Header, e.Header, slices.Equal) {
+		confirmed := *known
+		confirmed.validated = e.validated
+		return s.confirm(&confirmed, known), nil
+	}
 	if known != nil && (known.same(&e.Object) || !known.known() && known.ETag == e.ETag && known.Size == e.Size) {
 		e.blocks, e.body = known.blocks, known.body
 	}
@@ -309,6 +319,8 @@ func (s *Store) confirm(confirmed, known *entry) *entry {
 		s.publish(confirmed)
 	case s.hot.Has(hotKey{key: known.Key}):
 		s.remember(confirmed)
+	case known.Key.Version != "" && (s.warm == nil || !s.warm.HasEntry(known.Key)): // found by way of the current one
+		s.publish(confirmed)
 	}
 	return confirmed
 }

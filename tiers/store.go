@@ -208,7 +208,7 @@ func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 		return v.entry, akigw.Hot
 	}
 	if s.warm == nil || !s.warm.HasEntry(key) {
-		return nil, akigw.Cold
+		return s.lookupCurrent(key)
 	}
 	s.fence.enter(key)
 	defer s.fence.leave(key)
@@ -226,6 +226,21 @@ func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 		return nil, akigw.Cold
 	}
 	return e, akigw.Warm
+}
+
+// lookupCurrent finds the version that key asks for in what is known of the
+// current one. It shares its bytes from then on.
+func (s *Store) lookupCurrent(key akigw.Key) (*entry, akigw.Outcome) {
+	if key.Version == "" {
+		return nil, akigw.Cold
+	}
+	current, outcome := s.lookup(key.Current())
+	if current == nil || current.VersionID() != key.Version {
+		return nil, akigw.Cold
+	}
+	e := *current
+	e.Key = key
+	return &e, outcome
 }
 
 // remember puts an entry into memory, unless a write has overtaken it. The
@@ -314,9 +329,11 @@ func (s *Store) blockLen(size, n int64) int64 {
 	return min(int64(s.config.BlockBytes), size-n*int64(s.config.BlockBytes))
 }
 
-// fresh reports whether e may be served without asking the upstream.
+// fresh reports whether e may be served without asking the upstream. A version
+// never is: its bytes stay what they are, but its tags and its retention can be
+// changed by requests that do not name it, and it can be deleted.
 func (s *Store) fresh(e *entry) bool {
-	return s.config.Freshness == Exclusive && e.known() && e.run >= s.trusted
+	return e.Key.Version == "" && s.config.Freshness == Exclusive && e.known() && e.run >= s.trusted
 }
 
 var outcomes = func() map[akigw.Outcome]*metrics.Counter {

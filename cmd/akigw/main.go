@@ -16,6 +16,8 @@ var version = "dev"
 
 type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
+	Users   usersCommand   `cmd:"" help:"Who may use the gateway, and for what."`
+	Keys    keysCommand    `cmd:"" help:"Key pairs of users, and temporary credentials."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

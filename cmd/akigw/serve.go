@@ -120,7 +120,15 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	d.add(store.Close)
 	d.background(store.Run)
 
-	verifier := &sigv4.Verifier{Region: c.Gateway.Region, Keys: sigv4.StaticKeys{c.Gateway.AccessKey: c.Gateway.SecretKey}}
+	keyring, err := accessStore(c).Open(log)
+	if err != nil {
+		return err
+	}
+	d.background(keyring.Run)
+	front := gateway.New(gateway.Front{
+		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring},
+		Policies: keyring, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(),
+	})
 	operator := admin.New(store, version)
 	adminListener, err := net.Listen("tcp", c.Admin.Listen)
 	if err != nil {
@@ -131,7 +139,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	d.serve(gateway.Server(gateway.New(verifier, store, upstream, log), log), listener, log)
+	d.serve(gateway.Server(front, log), listener, log)
 
 	operator.SetReady(true)
 	banner(stdout, c, trial, listener.Addr(), adminListener.Addr())
@@ -187,20 +195,28 @@ func (t *teardown) run() (err error) {
 	return err
 }
 
-// lockData makes the data directory and takes it for this process alone.
-func lockData(dir string) (release func() error, err error) {
+// makeData makes the data directory, for this user alone.
+func makeData(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return fmt.Errorf("data directory: %w", err)
 	}
 	info, err := os.Stat(dir)
 	if err == nil && info.Mode()&(os.ModeSticky|0o002) != 0 {
-		return nil, fmt.Errorf("data directory %s can be written by others; give akigw a directory of its own with --data", dir)
+		return fmt.Errorf("data directory %s can be written by others; give akigw a directory of its own with --data", dir)
 	}
 	if err == nil && info.Mode().Perm() != 0o700 {
 		err = os.Chmod(dir, 0o700)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
+// lockData makes the data directory and takes it for this process alone.
+func lockData(dir string) (release func() error, err error) {
+	if err := makeData(dir); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -27,7 +27,7 @@ func CheckPair(accessKey, secret string) error {
 	case len(secret) < minSecret || len(secret) > maxSecret:
 		return fmt.Errorf("a secret access key must have at least %d characters and at most %d", minSecret, maxSecret)
 	case wellKnown[strings.ToLower(accessKey)] || wellKnown[strings.ToLower(secret)] || accessKey == secret:
-		return errors.New("the key pair is one that everybody tries first; choose another")
+		return errors.New("the key pair is a well-known one, which everybody tries first; choose another")
 	}
 	return nil
 }

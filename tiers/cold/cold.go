@@ -144,7 +144,7 @@ type Request struct {
 	// Op is the S3 API name, for metrics: "GetObject".
 	Op     string
 	Method string
-	Key    akigw.Key // an empty Bucket addresses the service, an empty Name the bucket
+	Key    akigw.Key // an empty Bucket addresses the service, an empty Name the bucket; a Version becomes versionId
 	Query  url.Values
 	// Header is sent as it is, plus what signing adds. Do takes it over.
 	Header http.Header
@@ -218,7 +218,7 @@ func (u *Upstream) build(ctx context.Context, r *Request, watch *watchdog, answe
 		target.Path += "/" + r.Key.Name
 	}
 	target.RawPath = s3utils.EncodePath(target.Path) // the signer's own encoding: signed path = sent path
-	target.RawQuery = r.Query.Encode()
+	target.RawQuery = r.query()
 	header := r.Header
 	if header == nil {
 		header = http.Header{}
@@ -237,6 +237,18 @@ func (u *Upstream) build(ctx context.Context, r *Request, watch *watchdog, answe
 		}
 	}
 	return u.sign(req, r)
+}
+
+// query is the encoded query, with the key's version id.
+func (r *Request) query() string {
+	if r.Key.Version == "" {
+		return r.Query.Encode()
+	}
+	query := url.Values{"versionId": {r.Key.Version}}
+	for name, values := range r.Query {
+		query[name] = values
+	}
+	return query.Encode()
 }
 
 // sign signs at send time. A body with trailers goes out aws-chunked: with

@@ -261,11 +261,16 @@ func (t *Tier) DropBlocks(blocks uint64) {
 }
 
 func entryKey(key akigw.Key) []byte {
-	b := make([]byte, 0, 2+len(key.Bucket)+len(key.Name))
+	b := make([]byte, 0, 3+len(key.Bucket)+len(key.Name)+len(key.Version))
 	b = append(b, entryPrefix)
 	b = append(b, key.Bucket...)
-	b = append(b, 0)
-	return append(b, key.Name...)
+	b = append(b, 0) // in no part
+	b = append(b, key.Name...)
+	if key.Version != "" {
+		b = append(b, 0)
+		b = append(b, key.Version...)
+	}
+	return b
 }
 
 func blockKey(blocks uint64, n int64) []byte {

@@ -1,0 +1,355 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/akidb/akigw/access"
+	"github.com/akidb/akigw/access/policy"
+	appconfig "github.com/akidb/akigw/internal/config"
+)
+
+// common are the flags of commands that work on the data directory. A gateway
+// that runs takes changes over by itself.
+type common struct {
+	Config string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
+	Data   string `help:"Directory for everything that the gateway keeps (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
+}
+
+// store finds the users and keys, and the root key pair that seals them, as
+// serve would.
+func (f *common) store() (access.Store, error) {
+	c := defaults()
+	flags := map[string]string{}
+	if f.Data != "" {
+		flags["data"] = f.Data
+	}
+	if err := appconfig.Load(c, appconfig.Source{File: f.Config, Env: os.Environ(), Flags: flags, Reserved: reserved}); err != nil {
+		return access.Store{}, err
+	}
+	if err := makeData(c.Process.Data); err != nil {
+		return access.Store{}, err
+	}
+	if _, err := rootKeys(c); err != nil {
+		return access.Store{}, err
+	}
+	return accessStore(c), nil
+}
+
+// accessStore is where users and keys are kept.
+func accessStore(c *config) access.Store {
+	return access.Store{Dir: filepath.Join(c.Process.Data, "access"), Root: access.RootKey{AccessKey: c.Gateway.AccessKey, SecretKey: c.Gateway.SecretKey}}
+}
+
+// usersCommand is "akigw users".
+type usersCommand struct {
+	Set    usersSet    `cmd:"" help:"Add a user, or replace its policy."`
+	List   usersList   `cmd:"" help:"List users."`
+	Show   usersShow   `cmd:"" help:"Print the policy of a user."`
+	Delete usersDelete `cmd:"" help:"Delete a user and all of its keys."`
+}
+
+type usersSet struct {
+	common
+	Name   string `arg:"" help:"Name of the user; \"anonymous\" sets what may be read without credentials."`
+	Policy string `help:"File with the policy, JSON; - for standard input." placeholder:"FILE"`
+	Admin  bool   `help:"A user of the admin listener. It has no policy and does no S3."`
+}
+
+// Run implements the command.
+func (u *usersSet) Run() error {
+	document, err := readPolicy(u.Policy)
+	if err != nil {
+		return err
+	}
+	store, err := u.store()
+	if err != nil {
+		return err
+	}
+	return store.Edit(func(s *access.State) error {
+		return s.SetUser(access.User{Name: u.Name, Admin: u.Admin, Policy: document})
+	})
+}
+
+// readPolicy reads a policy document, nil if there is no file.
+func readPolicy(path string) (json.RawMessage, error) {
+	if path == "" {
+		return nil, nil
+	}
+	in := os.Stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("policy: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, policy.MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	_, err = policy.Parse(raw)
+	return raw, err
+}
+
+type usersList struct {
+	common
+	JSON bool `help:"Print JSON."`
+}
+
+// Run implements the command.
+func (u *usersList) Run() error {
+	store, err := u.store()
+	if err != nil {
+		return err
+	}
+	state, err := store.Read()
+	if err != nil {
+		return err
+	}
+	type row struct {
+		Name  string `json:"name"`
+		Admin bool   `json:"admin"`
+		Keys  int    `json:"keys"`
+	}
+	rows := []row{}
+	for _, user := range state.Users {
+		r := row{Name: user.Name, Admin: user.Admin}
+		for _, k := range state.Keys {
+			if k.User == user.Name {
+				r.Keys++
+			}
+		}
+		rows = append(rows, r)
+	}
+	if u.JSON {
+		return printJSON(rows)
+	}
+	return table([]string{"USER", "ADMIN", "KEYS"}, rows, func(r row) []any { return []any{r.Name, yes(r.Admin), r.Keys} })
+}
+
+type usersShow struct {
+	common
+	Name string `arg:"" help:"Name of the user."`
+}
+
+// Run implements the command.
+func (u *usersShow) Run() error {
+	store, err := u.store()
+	if err != nil {
+		return err
+	}
+	state, err := store.Read()
+	if err != nil {
+		return err
+	}
+	for _, user := range state.Users {
+		if user.Name == u.Name {
+			if user.Admin {
+				return fmt.Errorf("%s is an admin and has no policy", u.Name)
+			}
+			fmt.Println(strings.TrimSpace(string(user.Policy)))
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no user %q", u.Name)
+}
+
+type usersDelete struct {
+	common
+	Name string `arg:"" help:"Name of the user."`
+}
+
+// Run implements the command.
+func (u *usersDelete) Run() error {
+	store, err := u.store()
+	if err != nil {
+		return err
+	}
+	return store.Edit(func(s *access.State) error { return s.DeleteUser(u.Name) })
+}
+
+// keysCommand is "akigw keys".
+type keysCommand struct {
+	Create keysCreate `cmd:"" help:"Make a key pair, lasting or temporary, and print it."`
+	List   keysList   `cmd:"" help:"List keys, without secrets."`
+	Delete keysDelete `cmd:"" help:"Delete a key. Its id is never used again."`
+	Reseal keysReseal `cmd:"" help:"Take over users and keys after the root secret key was changed. The previous one is read from AKIGW_PREVIOUS_SECRET_KEY."`
+}
+
+type keysCreate struct {
+	common
+	User      string        `help:"User whom the key belongs to. Without it, the key is the root key pair's, and needs an expiry or a policy of its own." placeholder:"NAME" default:"root"`
+	Expires   time.Duration `help:"Make temporary credentials with a session token, for this long, up to 36h, such as 90m." placeholder:"DURATION"`
+	Policy    string        `help:"File with a policy that narrows the user's, JSON; - for standard input." placeholder:"FILE"`
+	AccessKey string        `help:"Use this access key id, and the secret in AKIGW_NEW_SECRET_KEY: for clients that have a key pair already." placeholder:"ID"`
+	Output    string        `help:"text, env (shell variables) or json (as AWS's credential_process prints it)." enum:"text,env,json" default:"text"`
+	NewSecret string        `hidden:"" env:"AKIGW_NEW_SECRET_KEY"`
+}
+
+// Run implements the command.
+func (k *keysCreate) Run() error {
+	if (k.AccessKey == "") != (k.NewSecret == "") {
+		return errors.New("--access-key and AKIGW_NEW_SECRET_KEY need each other")
+	}
+	document, err := readPolicy(k.Policy)
+	if err != nil {
+		return err
+	}
+	store, err := k.store()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	key := access.Key{User: k.User, Policy: document, AccessKey: k.AccessKey, SecretKey: k.NewSecret}
+	if k.Expires != 0 {
+		key.Expires = now.Add(k.Expires).UTC().Truncate(time.Second)
+	}
+	err = store.Edit(func(s *access.State) (err error) {
+		key, err = s.AddKey(key, now)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return k.print(&key)
+}
+
+// print shows a new key pair. It is the only time that its secret is shown.
+func (k *keysCreate) print(key *access.Key) error {
+	if k.Output == "json" {
+		out := map[string]any{"Version": 1, "AccessKeyId": key.AccessKey, "SecretAccessKey": key.SecretKey}
+		if key.Temporary() {
+			out["SessionToken"], out["Expiration"] = key.SessionToken, key.Expires.Format(time.RFC3339)
+		}
+		return printJSON(out)
+	}
+	lines := [][3]string{{"access key", "AWS_ACCESS_KEY_ID", key.AccessKey}, {"secret key", "AWS_SECRET_ACCESS_KEY", key.SecretKey}}
+	if key.Temporary() {
+		lines = append(lines, [3]string{"session token", "AWS_SESSION_TOKEN", key.SessionToken})
+	}
+	if k.Output == "env" {
+		for _, l := range lines {
+			fmt.Printf("export %s=%s\n", l[1], l[2])
+		}
+		return nil
+	}
+	lines = append(lines, [3]string{"user", "", key.User})
+	if key.Temporary() {
+		lines = append(lines, [3]string{"expires", "", key.Expires.Format(time.RFC3339)})
+	}
+	return table(nil, lines, func(l [3]string) []any { return []any{l[0], l[2]} })
+}
+
+type keysList struct {
+	common
+	JSON bool `help:"Print JSON."`
+}
+
+// Run implements the command.
+func (k *keysList) Run() error {
+	store, err := k.store()
+	if err != nil {
+		return err
+	}
+	state, err := store.Read()
+	if err != nil {
+		return err
+	}
+	type row struct {
+		AccessKey string     `json:"access_key"`
+		User      string     `json:"user"`
+		Created   time.Time  `json:"created"`
+		Expires   *time.Time `json:"expires,omitempty"`
+		Policy    bool       `json:"own_policy"`
+	}
+	rows := []row{}
+	for _, key := range state.Keys {
+		r := row{AccessKey: key.AccessKey, User: key.User, Created: key.Created, Policy: len(key.Policy) > 0}
+		if key.Temporary() {
+			r.Expires = &key.Expires
+		}
+		rows = append(rows, r)
+	}
+	if k.JSON {
+		return printJSON(rows)
+	}
+	return table([]string{"ACCESS KEY", "USER", "CREATED", "EXPIRES", "OWN POLICY"}, rows, func(r row) []any {
+		expires := "never"
+		if r.Expires != nil {
+			expires = r.Expires.Format(time.RFC3339)
+			if r.Expires.Before(time.Now()) {
+				expires += " (over)"
+			}
+		}
+		return []any{r.AccessKey, r.User, r.Created.Format(time.RFC3339), expires, yes(r.Policy)}
+	})
+}
+
+type keysDelete struct {
+	common
+	AccessKey string `arg:"" help:"Access key id."`
+}
+
+// Run implements the command.
+func (k *keysDelete) Run() error {
+	store, err := k.store()
+	if err != nil {
+		return err
+	}
+	return store.Edit(func(s *access.State) error { return s.DeleteKey(k.AccessKey) })
+}
+
+type keysReseal struct {
+	common
+	Previous string `hidden:"" env:"AKIGW_PREVIOUS_SECRET_KEY"`
+}
+
+// Run implements the command.
+func (k *keysReseal) Run() error {
+	if k.Previous == "" {
+		return errors.New("set AKIGW_PREVIOUS_SECRET_KEY to the root secret key that was used before")
+	}
+	store, err := k.store()
+	if err != nil {
+		return err
+	}
+	return store.Reseal(k.Previous)
+}
+
+func printJSON(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// table prints rows in columns.
+func table[T any](header []string, rows []T, columns func(T) []any) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	if header != nil {
+		fmt.Fprintln(w, strings.Join(header, "\t"))
+	}
+	for _, r := range rows {
+		var cells []string
+		for _, c := range columns(r) {
+			cells = append(cells, fmt.Sprint(c))
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	return w.Flush()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

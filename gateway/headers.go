@@ -1,0 +1,158 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/akidb/akigw/internal/s3err"
+)
+
+// sentHeaders are the request headers, besides x-amz-*, that S3 gives a
+// meaning to. Only these and the known x-amz-* ones ever reach the upstream.
+var sentHeaders = map[string]bool{
+	"Cache-Control": true, "Content-Disposition": true, "Content-Language": true, "Content-Md5": true, "Content-Type": true, "Expires": true,
+	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true,
+}
+
+// amzHeader is what the gateway does with an x-amz-* request header.
+type amzHeader struct {
+	// own: it speaks about this connection, and the upstream gets the
+	// gateway's own.
+	own bool
+	// cached: a read with it can be answered from the cache.
+	cached bool
+	// object and bucket are actions that it needs besides the operation's, on
+	// a path of that level.
+	object, bucket string
+	// uncached: a body that comes with it is not what the object will hold, or
+	// not for everybody.
+	uncached bool
+}
+
+// acl is what every header that sets an access control list needs.
+var acl = amzHeader{object: "s3:PutObjectAcl", bucket: "s3:PutBucketAcl"}
+
+// amzHeaders are the x-amz-* request headers of S3's API, besides
+// x-amz-meta-*. One that is not here asks for something that nobody here
+// knows: it is refused, never ignored.
+var amzHeaders = map[string]amzHeader{
+	"X-Amz-Content-Sha256":         {own: true, cached: true},
+	"X-Amz-Date":                   {own: true, cached: true},
+	"X-Amz-Decoded-Content-Length": {own: true},
+	"X-Amz-Security-Token":         {own: true, cached: true},
+	"X-Amz-Trailer":                {own: true},
+	"X-Amz-User-Agent":             {own: true, cached: true},
+	"X-Amz-Copy-Source":            {own: true}, // sent on in the gateway's own encoding
+	"X-Amz-Checksum-Mode":          {cached: true},
+
+	"X-Amz-Acl": acl, "X-Amz-Grant-Full-Control": acl, "X-Amz-Grant-Read": acl, "X-Amz-Grant-Read-Acp": acl, "X-Amz-Grant-Write": acl, "X-Amz-Grant-Write-Acp": acl,
+	"X-Amz-Tagging":                       {object: "s3:PutObjectTagging"},
+	"X-Amz-Object-Lock-Mode":              {object: "s3:PutObjectRetention"},
+	"X-Amz-Object-Lock-Retain-Until-Date": {object: "s3:PutObjectRetention"},
+	"X-Amz-Object-Lock-Legal-Hold":        {object: "s3:PutObjectLegalHold"},
+	"X-Amz-Bypass-Governance-Retention":   {object: "s3:BypassGovernanceRetention", bucket: "s3:BypassGovernanceRetention"},
+	"X-Amz-Bucket-Object-Lock-Enabled":    {bucket: "s3:PutBucketObjectLockConfiguration"},
+	"X-Amz-Object-Ownership":              {bucket: "s3:PutBucketOwnershipControls"},
+
+	"X-Amz-Write-Offset-Bytes":                                    {uncached: true},
+	"X-Amz-Server-Side-Encryption-Customer-Algorithm":             {uncached: true},
+	"X-Amz-Server-Side-Encryption-Customer-Key":                   {uncached: true},
+	"X-Amz-Server-Side-Encryption-Customer-Key-Md5":               {uncached: true},
+	"X-Amz-Copy-Source-If-Match":                                  {},
+	"X-Amz-Copy-Source-If-Modified-Since":                         {},
+	"X-Amz-Copy-Source-If-None-Match":                             {},
+	"X-Amz-Copy-Source-If-Unmodified-Since":                       {},
+	"X-Amz-Copy-Source-Range":                                     {},
+	"X-Amz-Copy-Source-Server-Side-Encryption-Customer-Algorithm": {},
+	"X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key":       {},
+	"X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key-Md5":   {},
+
+	"X-Amz-Bucket-Namespace": {}, "X-Amz-Bucket-Object-Lock-Token": {}, "X-Amz-Bucket-Region": {}, "X-Amz-Client-Token": {},
+	"X-Amz-Confirm-Remove-Self-Bucket-Access": {}, "X-Amz-Expected-Bucket-Owner": {}, "X-Amz-If-Match-Initiated-Time": {},
+	"X-Amz-If-Match-Last-Modified-Time": {}, "X-Amz-If-Match-Size": {}, "X-Amz-Max-Parts": {}, "X-Amz-Metadata-Directive": {}, "X-Amz-Mfa": {},
+	"X-Amz-Mp-Object-Size": {}, "X-Amz-Object-Attributes": {}, "X-Amz-Optional-Object-Attributes": {}, "X-Amz-Part-Number-Marker": {},
+	"X-Amz-Request-Payer": {}, "X-Amz-Restore-Output-Path": {}, "X-Amz-Skip-Destination-Validation": {}, "X-Amz-Source-Expected-Bucket-Owner": {},
+	"X-Amz-Storage-Class": {}, "X-Amz-Tagging-Directive": {}, "X-Amz-Transition-Default-Minimum-Object-Size": {}, "X-Amz-Website-Redirect-Location": {},
+	"X-Amz-Server-Side-Encryption": {}, "X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id": {}, "X-Amz-Server-Side-Encryption-Bucket-Key-Enabled": {},
+	"X-Amz-Server-Side-Encryption-Context": {},
+
+	"X-Amz-Sdk-Checksum-Algorithm": {}, "X-Amz-Checksum-Algorithm": {}, "X-Amz-Checksum-Type": {},
+	"X-Amz-Checksum-Crc32": {}, "X-Amz-Checksum-Crc32c": {}, "X-Amz-Checksum-Crc64nvme": {}, "X-Amz-Checksum-Md5": {}, "X-Amz-Checksum-Sha1": {},
+	"X-Amz-Checksum-Sha256": {}, "X-Amz-Checksum-Sha512": {}, "X-Amz-Checksum-Xxhash3": {}, "X-Amz-Checksum-Xxhash64": {}, "X-Amz-Checksum-Xxhash128": {},
+}
+
+const (
+	amzPrefix      = "X-Amz-"
+	metadataPrefix = "X-Amz-Meta-"
+)
+
+// checkHeaders refuses x-amz-* headers that nobody here knows.
+func (c *Call) checkHeaders() error {
+	for name := range c.Header {
+		if strings.HasPrefix(name, amzPrefix) && !strings.HasPrefix(name, metadataPrefix) {
+			if _, known := amzHeaders[name]; !known {
+				return s3err.NotImplemented.With("A header you provided implies functionality that is not implemented").About("Header", strings.ToLower(name))
+			}
+		}
+	}
+	return nil
+}
+
+// hoist makes headers of the x-amz-* query parameters that SDKs move there
+// when they presign a request. They were signed with the query.
+func (c *Call) hoist() error {
+	for name, values := range c.query {
+		if !hoisted(name) {
+			continue
+		}
+		header := http.CanonicalHeaderKey(name)
+		if _, twice := c.Header[header]; twice {
+			return s3err.InvalidArgument.With("The header " + strings.ToLower(name) + " was sent as a query parameter, too.")
+		}
+		c.Header[header] = values
+	}
+	for name := range c.query {
+		if bookkeeping(name) {
+			delete(c.query, name)
+		}
+	}
+	return nil
+}
+
+// hoisted reports whether a query parameter stands for a header.
+func hoisted(name string) bool {
+	return len(name) > 6 && strings.EqualFold(name[:6], "x-amz-") && !authentication[name]
+}
+
+// bookkeeping reports whether a query parameter belongs to the signature or to
+// an SDK, and not to the operation.
+func bookkeeping(name string) bool {
+	return name == "x-id" || len(name) > 6 && strings.EqualFold(name[:6], "x-amz-")
+}
+
+// authentication are the parameters of a presigned URL that the verifier reads.
+var authentication = map[string]bool{
+	"X-Amz-Algorithm": true, "X-Amz-Credential": true, "X-Amz-Date": true, "X-Amz-Expires": true,
+	"X-Amz-SignedHeaders": true, "X-Amz-Signature": true, "X-Amz-Security-Token": true, "X-Amz-Content-Sha256": true,
+}
+
+// cacheable reports whether a read can be answered from the cache: nothing in
+// its headers asks for what only the upstream can give.
+func (c *Call) cacheable() bool {
+	for name := range c.Header {
+		if strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].cached || name == "If-Range" {
+			return false
+		}
+	}
+	return true
+}
+
+// keepable reports whether the body of a write is what later readers get.
+func (c *Call) keepable() bool {
+	for name := range c.Header {
+		if strings.HasPrefix(name, amzPrefix) && amzHeaders[name].uncached {
+			return false
+		}
+	}
+	return true
+}
