@@ -15,8 +15,9 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                  {},
-	"gateway":           {"access/policy", "gateway/sigv4", "tiers", "tiers/cold", "internal/s3err", "internal/checksum", "internal/listen"},
+	"gateway":           {"access/policy", "gateway/sigv4", "gateway/wire", "tiers", "tiers/cold", "internal/s3err", "internal/checksum", "internal/listen"},
 	"gateway/sigv4":     {"internal/s3err"},
+	"gateway/wire":      {"internal/s3err"},
 	"access":            {"access/policy", "gateway/sigv4"},
 	"access/policy":     {},
 	"tiers":             {"tiers/hot", "tiers/warm", "tiers/cold", "internal/checksum"},

@@ -217,13 +217,20 @@ func (b *body) stop() (ended bool, err error) {
 }
 
 // readDocument reads and verifies a whole control document.
-func readDocument(c *Call, limit int64) ([]byte, error) {
+func (g *Gateway) readDocument(c *Call, limit int64) ([]byte, error) {
 	b, err := newBody(c)
 	if err != nil {
 		return nil, err
 	}
-	if c.payload.Length > limit {
+	size := c.payload.Length
+	if size > limit {
 		return nil, errTooBig
+	}
+	if size < 0 {
+		size = limit
+	}
+	if err := c.reserve(g.Memory, parsedFactor*size); err != nil {
+		return nil, err
 	}
 	return b.readAll(limit, errTooBig)
 }

@@ -25,6 +25,7 @@ type Call struct {
 	payload   *sigv4.Payload
 	source    *source // of a copy
 	route     *Route
+	reserved  int64 // bytes of request memory
 }
 
 // maxParameters bounds the query (no S3 operation has a tenth of it).

@@ -49,6 +49,9 @@ func withoutChunked(values []string) string {
 // whether it got all of them.
 func (g *Gateway) exchange(c *Call, seen func([]byte)) (resp *http.Response, whole bool, err error) {
 	body, err := newBody(c)
+	if err == nil {
+		err = c.reserve(g.Memory, c.bodyMemory())
+	}
 	if err != nil {
 		return nil, false, err
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -36,9 +37,10 @@ type Upstream interface {
 // requests at a time.
 type Gateway struct {
 	Front
-	router *mux.Router
-	routes map[*mux.Route]*Route
-	hostID string
+	failures *throttle
+	router   *mux.Router
+	routes   map[*mux.Route]*Route
+	hostID   string
 }
 
 // Front is what a Gateway is made of.
@@ -48,13 +50,18 @@ type Front struct {
 	Store    *tiers.Store
 	Upstream Upstream // the store's own
 	Log      *slog.Logger
+	// Memory bounds what request bodies take; the Verifier's should be the same.
+	Memory *Memory
+	// FailuresPerMinute is how many wrong signatures from one address are told
+	// what is wrong; 0 means all.
+	FailuresPerMinute int
 	// Domains are the names below which the first label of a host is a bucket.
 	Domains []string
 }
 
 // New makes a gateway.
 func New(front Front) *Gateway {
-	g := &Gateway{Front: front, hostID: rand.Text()}
+	g := &Gateway{Front: front, hostID: rand.Text(), failures: newThrottle(front.FailuresPerMinute)}
 	g.buildRouter()
 	return g
 }
@@ -80,14 +87,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if call.route != nil {
 			op = call.route.Op
 		}
-		if call.payload != nil {
-			defer call.payload.Close()
-		}
+		defer g.release(call)
 	}
 	if err == nil {
 		continueEmpty(w, r)
 	}
 	h := w.Header()
+	if len(r.TransferEncoding) > 0 { // what follows a chunked body has not been looked at
+		h["Connection"] = []string{"close"}
+	}
 	h["X-Amz-Request-Id"] = []string{requestID}
 	h["X-Amz-Id-2"] = []string{g.hostID}
 	if err == nil {
@@ -96,6 +104,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		g.fail(sent, r, requestID, err)
 	}
+}
+
+// release gives back what a call holds.
+func (g *Gateway) release(c *Call) {
+	if c.payload != nil {
+		c.payload.Close()
+	}
+	g.Memory.Release(c.reserved)
 }
 
 // continueEmpty sends the 100 that a client asked for before an empty body.
@@ -111,13 +127,16 @@ func continueEmpty(w http.ResponseWriter, r *http.Request) {
 // authorise, check. The call that it returns along with an error is as far as
 // it got.
 func (g *Gateway) admit(r *http.Request) (*Call, error) {
+	if refusal := wire.Refusal(r); refusal != nil {
+		return nil, refusal
+	}
 	c, err := parse(r, g.Domains)
 	if err != nil {
 		return nil, err
 	}
 	c.identity, c.payload, err = g.Verifier.Verify(r, c.path, c.query)
 	if err != nil {
-		return nil, err
+		return nil, g.failures.judge(r.RemoteAddr, err, time.Now())
 	}
 	if err := errors.Join(c.hoist(), c.checkHeaders()); err != nil {
 		return c, err

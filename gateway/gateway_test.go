@@ -23,6 +23,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -64,6 +65,7 @@ func newRig(t testing.TB, freshness tiers.Freshness) *rig {
 	g := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: store, Upstream: up, Log: log, Domains: []string{"s3.example.com"}})
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = Server(g, log)
+	server.Listener = wire.Strict(server.Listener, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
 	server.Start()
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
 	t.Cleanup(func() {

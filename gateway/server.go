@@ -2,17 +2,18 @@ package gateway
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/listen"
+	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers"
 )
 
 // Config is the S3 listener and who may use it: the top level of the
@@ -25,6 +26,12 @@ type Config struct {
 	Domains   string `toml:"domains" help:"names, separated by commas, below which the first label of a host name is a bucket (virtual-hosted style): s3.example.com serves BUCKET.s3.example.com"`
 	TLSCert   string `toml:"tls_cert" help:"PEM file with the S3 listener's certificate chain"`
 	TLSKey    string `toml:"tls_key" help:"PEM file with its private key"`
+
+	MaxConnections           int        `toml:"max_connections" help:"connections to the S3 listener in all; more are closed. 0: no limit"`
+	MaxConnectionsPerAddress int        `toml:"max_connections_per_address" help:"the same from one IPv4 address or IPv6 /64; keep 0, no limit, behind a load balancer"`
+	MinRate                  tiers.Size `toml:"min_rate" help:"bytes per second that a client has to send of a body, or take of an answer, over 30 seconds; slower ones are cut off. 0: no limit"`
+	FailuresPerMinute        int        `toml:"auth_failures_per_minute" help:"wrong signatures from one address after which more are answered with 503 SlowDown; requests that are signed well are never held up. 0: no limit"`
+	RequestMemory            tiers.Size `toml:"request_memory" help:"memory for request bodies under way; above it, requests with a body are answered with 503 SlowDown"`
 
 	AllowPlaintext bool `toml:"allow_plaintext" help:"listen beyond loopback without TLS: everybody on the path can read and change what is transferred"`
 	AllowTrialKeys bool `toml:"allow_trial_keys" help:"listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access"`
@@ -46,11 +53,23 @@ func (c *Config) Check(report func(key, problem string)) {
 			report("secret_key", err.Error())
 		}
 	}
+	for key, value := range map[string]int64{"max_connections": int64(c.MaxConnections), "max_connections_per_address": int64(c.MaxConnectionsPerAddress), "auth_failures_per_minute": int64(c.FailuresPerMinute), "min_rate": int64(c.MinRate)} {
+		if value < 0 {
+			report(key, "must not be negative")
+		}
+	}
+	if c.RequestMemory < minRequestMemory {
+		report("request_memory", "must be at least 32MiB")
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		report("tls_cert", "and tls_key need each other")
 	}
 	c.checkExposure(report)
 }
+
+// minRequestMemory is room for a few of the largest things that are held: a
+// signed chunk, or a list of 10,000 parts.
+const minRequestMemory = 32 << 20
 
 // DomainList is Domains as a list.
 func (c *Config) DomainList() (domains []string) {
@@ -76,12 +95,13 @@ func (c *Config) checkExposure(report func(key, problem string)) {
 	}
 }
 
-// Limits of a connection: how long the headers may take, how large they may be
-// and how long it may be idle.
+// Limits of a connection: how long the headers may take, how large they may
+// be, how long it may be idle, and how slowly a client may send or take a body.
 const (
 	headerTimeout = 10 * time.Second
 	headerBytes   = 16 << 10
 	idleTimeout   = 2 * time.Minute
+	rateWindow    = 30 * time.Second
 )
 
 // Server makes the HTTP server for the S3 listener. S3 is HTTP/1.1.
@@ -94,25 +114,31 @@ func Server(handler http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       idleTimeout,
+		ConnContext:       wire.ConnContext,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
 // Bind opens the S3 listener, with TLS if there is a certificate.
-func Bind(c *Config) (net.Listener, error) {
+func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
+	var secure *tls.Config
+	if c.TLSCert != "" {
+		var err error
+		if secure, err = listen.TLS(c.TLSCert, c.TLSKey, log); err != nil {
+			return nil, fmt.Errorf("tls_cert and tls_key: %w", err)
+		}
+	}
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("S3 listener: %w; is another process using the port? (--listen)", err)
 	}
-	if c.TLSCert == "" {
-		return l, nil
+	caps := wire.Caps{Connections: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress}
+	if secure == nil {
+		caps.Greeting = s3err.Raw(s3err.SlowDown.With("Too many connections."))
 	}
-	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-			err = fmt.Errorf("cannot be read: %w", err)
-		}
-		return nil, errors.Join(fmt.Errorf("tls_cert and tls_key: %w", err), l.Close())
+	l = wire.Capped(l, caps)
+	if secure != nil {
+		l = tls.NewListener(l, secure)
 	}
-	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), nil
+	return wire.Strict(l, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: int64(c.MinRate), Window: rateWindow}), nil
 }

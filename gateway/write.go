@@ -129,7 +129,7 @@ const (
 // deleteObjects answers DeleteObjects: every key that it names is decided by
 // itself, and those that go upstream are fenced.
 func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
-	document, err := readDocument(c, maxDelete)
+	document, err := g.readDocument(c, maxDelete)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func covered(c *Call) bool {
 // take minutes and answer 200 before it knows: the body decides, and it is
 // passed on as it comes.
 func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) error {
-	document, err := readDocument(c, maxComplete)
+	document, err := g.readDocument(c, maxComplete)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (p *process) Check(report func(key, problem string)) {
 
 func defaults() *config {
 	c := &config{
-		Gateway:  gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost"},
+		Gateway:  gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", MaxConnections: 10000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
 		Admin:    admin.Config{Listen: "127.0.0.1:9001"},
 		Process:  process{Data: "./data", LogLevel: "info"},
 		Upstream: cold.Config{Region: "us-east-1", TrailingChecksums: true},

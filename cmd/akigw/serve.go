@@ -125,9 +125,10 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.background(keyring.Run)
+	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory))
 	front := gateway.New(gateway.Front{
-		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring},
-		Policies: keyring, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(),
+		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
+		Policies: keyring, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
 	operator := admin.New(store, version)
 	adminListener, err := net.Listen("tcp", c.Admin.Listen)
@@ -135,7 +136,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return fmt.Errorf("admin listener: %w; is another process using the port? (--admin-listen)", err)
 	}
 	d.serve(admin.HTTP(operator, log), adminListener, log)
-	listener, err := gateway.Bind(&c.Gateway)
+	listener, err := gateway.Bind(&c.Gateway, log)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 
@@ -126,8 +127,11 @@ func incomplete(err error) error {
 	if err == io.EOF || errors.As(err, &coded) {
 		return err
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		return s3err.IncompleteBody
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return s3err.RequestTimeout
 	}
 	return s3err.IncompleteBody.With("The request body could not be read to its end.")
 }

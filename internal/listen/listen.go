@@ -1,4 +1,5 @@
-// Package listen is what both listeners have to know of addresses.
+// Package listen is what both listeners have to know of addresses and
+// certificates.
 package listen
 
 import "net"

@@ -69,6 +69,8 @@ var (
 	NotImplemented               = &Error{"NotImplemented", http.StatusNotImplemented, "A header or query you provided implies functionality that is not implemented.", nil}
 	NotModified                  = &Error{"NotModified", http.StatusNotModified, "Not Modified", nil}
 	PreconditionFailed           = &Error{"PreconditionFailed", http.StatusPreconditionFailed, "At least one of the pre-conditions you specified did not hold", nil}
+	RequestHeaderSectionTooLarge = &Error{"RequestHeaderSectionTooLarge", http.StatusRequestHeaderFieldsTooLarge, "Your request header section exceeds the maximum allowed request header section size.", nil}
+	RequestTimeout               = &Error{"RequestTimeout", http.StatusBadRequest, "Your socket connection to the server was not read from or written to within the timeout period.", nil}
 	RequestTimeTooSkewed         = &Error{"RequestTimeTooSkewed", http.StatusForbidden, "The difference between the request time and the current time is too large.", nil}
 	ServiceUnavailable           = &Error{"ServiceUnavailable", http.StatusServiceUnavailable, "Service is unable to handle request.", nil}
 	SlowDown                     = &Error{"SlowDown", http.StatusServiceUnavailable, "Please reduce your request rate.", nil}

@@ -3,6 +3,7 @@ package s3err
 import (
 	"bytes"
 	"encoding/xml"
+	"fmt"
 	"net/http"
 	"strconv"
 )
@@ -29,6 +30,14 @@ func Write(w http.ResponseWriter, r *http.Request, e *Error, requestID, hostID s
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(body) // a client that has gone does not read its error
+}
+
+// Raw is an error as a whole HTTP/1.1 answer, for a connection that nobody
+// serves.
+func Raw(e *Error) []byte {
+	body := document(e, "/", "", "")
+	return append(fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/xml\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n",
+		e.Status, http.StatusText(e.Status), len(body)), body...)
 }
 
 func document(e *Error, resource, requestID, hostID string) []byte {
