@@ -24,7 +24,7 @@ var rooms = map[string][]string{
 	"tiers/hot":         {},
 	"tiers/warm":        {},
 	"tiers/cold":        {},
-	"admin":             {"tiers", "internal/listen"},
+	"admin":             {"gateway/sigv4", "tiers", "internal/listen"},
 	"internal/s3err":    {},
 	"internal/checksum": {},
 	"internal/listen":   {},

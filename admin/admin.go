@@ -1,6 +1,7 @@
 // Package admin is the operator's listener: metrics, health and profiles. It
 // is another listener than S3's, on loopback by default, and shares nothing
-// with it but the store it reports on. S3 credentials mean nothing here.
+// with it but the store it reports on. Its keys are no S3 keys, and S3's are
+// refused here.
 package admin
 
 import (
@@ -14,6 +15,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/tiers"
 )
@@ -21,7 +23,8 @@ import (
 // Config is the admin listener.
 type Config struct {
 	Listen    string `toml:"admin_listen" help:"address of the admin listener: metrics, health, profiles"`
-	AllowOpen bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback: whoever reaches it can read metrics and memory profiles"`
+	KeysOnly  bool   `toml:"admin_keys_only" help:"ask for an admin key on every path of the admin listener but /healthz and /readyz; without it, who reaches the listener can read"`
+	AllowOpen bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: whoever reaches it can read metrics and memory profiles"`
 }
 
 // Check reports every impossible value by its key.
@@ -30,21 +33,24 @@ func (c *Config) Check(report func(key, problem string)) {
 	switch {
 	case err != nil:
 		report("admin_listen", "must be HOST:PORT")
-	case !listen.Loopback(c.Listen) && !c.AllowOpen:
-		report("admin_listen", c.Listen+" is not loopback and the admin listener asks nobody for a password: set allow_open_admin (--allow-open-admin) if only your monitoring can reach it")
+	case !listen.Loopback(c.Listen) && !c.KeysOnly && !c.AllowOpen:
+		report("admin_listen", c.Listen+" is not loopback and the admin listener lets everybody read: set admin_keys_only, or allow_open_admin (--allow-open-admin) if only your monitoring can reach it")
 	}
 }
 
 // Server is the admin listener's handler.
 type Server struct {
+	door
 	mux     *http.ServeMux
 	metrics *metrics.Set
 	ready   atomic.Bool
 }
 
-// New makes the handler that reports on a store.
-func New(store *tiers.Store, version string) *Server {
+// New makes the handler that reports on a store. keys are the admin keys,
+// region what they sign for.
+func New(config Config, store *tiers.Store, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
 	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet()}
+	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, loopback: listen.Loopback(config.Listen), log: log}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
 	}
@@ -55,27 +61,29 @@ func New(store *tiers.Store, version string) *Server {
 	s.metrics.NewGauge("akigw_warm_quota_bytes", usage(func(u tiers.Usage) int64 { return u.WarmQuota }))
 	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", version), func() float64 { return 1 })
 	for _, r := range s.routes() {
-		s.mux.HandleFunc("GET "+r.path, r.handle)
+		s.mux.Handle("GET "+r.path, s.guard(r))
 	}
 	return s
 }
 
 type route struct {
-	path   string
+	path string
+	// open routes answer everybody: they say nothing but yes or no.
+	open   bool
 	handle http.HandlerFunc
 }
 
 // routes is everything that this listener answers.
 func (s *Server) routes() []route {
 	return []route{
-		{"/metrics", s.writeMetrics},
-		{"/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }},
-		{"/readyz", s.readiness},
-		{"/debug/pprof/", pprof.Index},
-		{"/debug/pprof/cmdline", pprof.Cmdline},
-		{"/debug/pprof/profile", pprof.Profile},
-		{"/debug/pprof/symbol", pprof.Symbol},
-		{"/debug/pprof/trace", pprof.Trace},
+		{"/metrics", false, s.writeMetrics},
+		{"/healthz", true, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }},
+		{"/readyz", true, s.readiness},
+		{"/debug/pprof/", false, pprof.Index},
+		{"/debug/pprof/cmdline", false, pprof.Cmdline},
+		{"/debug/pprof/profile", false, pprof.Profile},
+		{"/debug/pprof/symbol", false, pprof.Symbol},
+		{"/debug/pprof/trace", false, pprof.Trace},
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/gateway"
 	"github.com/akidb/akigw/gateway/sigv4"
@@ -130,7 +131,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
 		Policies: keyring, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
-	operator := admin.New(store, version)
+	operator := admin.New(c.Admin, store, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	adminListener, err := net.Listen("tcp", c.Admin.Listen)
 	if err != nil {
 		return fmt.Errorf("admin listener: %w; is another process using the port? (--admin-listen)", err)

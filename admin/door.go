@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"crypto/subtle"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/akidb/akigw/gateway/sigv4"
+)
+
+// door decides who gets in. A request that brings credentials is judged by
+// them, wherever it comes from; one that brings none may read, unless keys are
+// asked for.
+type door struct {
+	verifier *sigv4.Verifier
+	keys     sigv4.Keys
+	keysOnly bool
+	loopback bool
+	log      *slog.Logger
+}
+
+var (
+	errNoKeys    = errors.New("an admin key is needed: sign with signature version 4, or use HTTP basic authentication over loopback")
+	errWrongKeys = errors.New("this is no admin key, or its signature is wrong; S3 keys are no admin keys")
+	errHost      = errors.New("the Host header names neither localhost nor an address; a web page must not read this through your browser")
+)
+
+// guard puts the door in front of a route. What gets through it is logged,
+// except what monitoring asks for all the time.
+func (d *door) guard(r route) http.Handler {
+	if r.open {
+		return r.handle
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		who, err := d.enter(req)
+		switch {
+		case errors.Is(err, errNoKeys):
+			w.Header().Set("WWW-Authenticate", `Basic realm="akigw admin"`)
+			http.Error(w, err.Error(), http.StatusUnauthorized)
+		case err != nil:
+			d.log.Warn("refused an admin request", "path", req.URL.Path, "remote", req.RemoteAddr, "error", err)
+			http.Error(w, err.Error(), http.StatusForbidden)
+		default:
+			if r.path != "/metrics" {
+				d.log.Info("admin request", "method", req.Method, "path", req.URL.Path, "access_key", who, "remote", req.RemoteAddr)
+			}
+			r.handle(w, req)
+		}
+	})
+}
+
+// enter returns the access key that a request came with, "" for none.
+func (d *door) enter(r *http.Request) (accessKey string, err error) {
+	if user, password, ok := r.BasicAuth(); ok {
+		return user, d.basic(r, user, password)
+	}
+	id, _, err := d.verifier.Verify(r, r.URL.Path, r.URL.Query())
+	switch {
+	case err != nil:
+		return "", errWrongKeys
+	case !id.Anonymous():
+		return id.AccessKey(), nil
+	case d.keysOnly:
+		return "", errNoKeys
+	case d.loopback && !localName(r.Host):
+		return "", errHost
+	}
+	return "", nil
+}
+
+// basic checks a password. It came in the clear, so it has to have stayed on
+// this machine.
+func (d *door) basic(r *http.Request, user, password string) error {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if r.TLS == nil && (err != nil || !from.Addr().Unmap().IsLoopback()) {
+		return errWrongKeys
+	}
+	key, known := d.keys.Lookup(user)
+	if !known {
+		key.Secret = "no such key, and the same work as for one that exists"
+	}
+	right := subtle.ConstantTimeCompare([]byte(key.Secret), []byte(password)) == 1
+	if !right || !known || key.Token != "" || !key.Expires.IsZero() && !time.Now().Before(key.Expires) {
+		return errWrongKeys
+	}
+	return nil
+}
+
+// localName reports whether a Host header can only have been typed for this
+// machine: a foreign name that resolves to loopback is DNS rebinding.
+func localName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.Trim(host, "[]")
+	_, err := netip.ParseAddr(host)
+	return err == nil || strings.EqualFold(host, "localhost")
+}
