@@ -197,6 +197,9 @@ func (b *body) attach(r *cold.Request) error {
 		r.Body, r.Length = bytes.NewReader(data), int64(len(data))
 	default:
 		r.Body, r.Length = b, b.payload.Length
+		// The client that waits for a go-ahead gets it from the upstream, if
+		// there is something to decide.
+		r.Expect = r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != ""
 		if b.trailer != nil {
 			b.sum = http.Header{b.trailer.Header: {strings.Repeat("A", b.trailer.EncodedLen())}}
 			r.Trailer = b.sum

@@ -123,8 +123,10 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 		TLSHandshakeTimeout: 10 * time.Second,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(pool.PoolSize)},
 		DisableCompression:  true,
-		WriteBufferSize:     64 << 10,
-		ReadBufferSize:      64 << 10,
+		// For an upstream that knows nothing of it.
+		ExpectContinueTimeout: time.Second,
+		WriteBufferSize:       64 << 10,
+		ReadBufferSize:        64 << 10,
 	}
 	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.CloseIdleConnections}
 	if wrap != nil {
@@ -156,6 +158,8 @@ type Request struct {
 	// Trailer announces trailing headers. Its values are placeholders of the
 	// right length until Body returns io.EOF; by then they must be set.
 	Trailer http.Header
+	// Expect asks the upstream to judge the head before the body is read.
+	Expect bool
 }
 
 // ResponseError is an upstream answer that is not a success. Its body has been
@@ -236,7 +240,11 @@ func (u *Upstream) build(ctx context.Context, r *Request, watch *watchdog, answe
 			}
 		}
 	}
-	return u.sign(req, r)
+	req = u.sign(req, r)
+	if r.Expect {
+		req.Header.Set("Expect", "100-continue") // not signed: proxies take it off
+	}
+	return req
 }
 
 // query is the encoded query, with the key's version id.

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,4 +206,44 @@ func (s *slowSender) Read(p []byte) (int, error) {
 	s.left--
 	p[0] = 'x'
 	return 1, nil
+}
+
+// TestE31_ConditionsBeforeTheBody: an upstream that refuses a request by its
+// head is not sent the body, and one that does not is.
+func TestE31_ConditionsBeforeTheBody(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+	}))
+	defer server.Close()
+	u := upstream(t, server.URL, nil)
+	for condition, status := range map[string]int{"*": http.StatusPreconditionFailed, "": http.StatusOK} {
+		body := &countingReader{r: strings.NewReader(strings.Repeat("x", 1<<20))}
+		header := http.Header{}
+		if condition != "" {
+			header.Set("If-None-Match", condition)
+		}
+		resp, err := u.Do(context.Background(), &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Header: header, Body: body, Length: 1 << 20, Expect: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != status || (status == http.StatusOK) != (body.n.Load() == 1<<20) {
+			t.Errorf("condition %q: %d, %d bytes read", condition, resp.StatusCode, body.n.Load())
+		}
+	}
+}
+
+type countingReader struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
