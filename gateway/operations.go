@@ -44,6 +44,10 @@ var Routes = []Route{
 	{Op: "RestoreObject", Class: Forwarded, Method: "POST", Level: ObjectLevel, Query: []string{"restore"}, Options: version, Action: "s3:RestoreObject", Body: Document, handle: (*Gateway).change},
 	{Op: "SelectObjectContent", Class: Forwarded, Method: "POST", Level: ObjectLevel, Query: []string{"select", "select-type"}, Action: "s3:GetObject", Body: Document, handle: (*Gateway).pass},
 	{Op: "UpdateObjectEncryption", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"encryption"}, Options: version, Action: "s3:UpdateObjectEncryption", Body: Document, handle: (*Gateway).change},
+	{Op: "GetObjectAnnotation", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version, Action: "s3:GetObjectAnnotation", handle: (*Gateway).pass},
+	{Op: "ListObjectAnnotations", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"annotation"}, Options: []string{"annotation-prefix", "continuation-token", "max-annotation-results", "versionId"}, Action: "s3:ListObjectAnnotations", handle: (*Gateway).pass},
+	{Op: "PutObjectAnnotation", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version, Action: "s3:PutObjectAnnotation", Body: Content, handle: (*Gateway).change},
+	{Op: "DeleteObjectAnnotation", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version, Action: "s3:DeleteObjectAnnotation", handle: (*Gateway).change},
 	{Op: "RenameObject", Class: Refused, Method: "PUT", Level: ObjectLevel, Query: []string{"renameObject"}, Note: "for directory buckets only", handle: (*Gateway).refused},
 
 	// Buckets.
@@ -124,6 +128,7 @@ var Routes = []Route{
 	{Op: "PutBucketWebsite", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"website"}, Action: "s3:PutBucketWebsite", Body: Document, handle: (*Gateway).pass},
 	{Op: "PutObjectLockConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"object-lock"}, Action: "s3:PutBucketObjectLockConfiguration", Body: Document, handle: (*Gateway).pass},
 	{Op: "PutPublicAccessBlock", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"publicAccessBlock"}, Action: "s3:PutBucketPublicAccessBlock", Body: Document, handle: (*Gateway).pass},
+	{Op: "UpdateBucketMetadataAnnotationTableConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"metadataAnnotationTable"}, Action: "s3:UpdateBucketMetadataAnnotationTableConfiguration", Body: Document, handle: (*Gateway).pass},
 	{Op: "UpdateBucketMetadataInventoryTableConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"metadataInventoryTable"}, Action: "s3:UpdateBucketMetadataInventoryTableConfiguration", Body: Document, handle: (*Gateway).pass},
 	{Op: "UpdateBucketMetadataJournalTableConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"metadataJournalTable"}, Action: "s3:UpdateBucketMetadataJournalTableConfiguration", Body: Document, handle: (*Gateway).pass},
 

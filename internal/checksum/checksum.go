@@ -6,6 +6,7 @@ import (
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
@@ -13,7 +14,9 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/minio/crc64nvme"
+	"github.com/zeebo/xxh3"
 )
 
 // Algorithm is one checksum algorithm of S3.
@@ -28,13 +31,19 @@ type Algorithm struct {
 	Size int
 }
 
-// Algorithms are all of them, the fastest first.
+// Algorithms are all of them, those that are used most first. A digest is sent
+// in base64 of its bytes, the most significant first.
 var Algorithms = []Algorithm{
 	{"CRC64NVME", "X-Amz-Checksum-Crc64nvme", func() hash.Hash { return crc64nvme.New() }, 8},
 	{"CRC32C", "X-Amz-Checksum-Crc32c", func() hash.Hash { return crc32.New(castagnoli) }, 4},
 	{"CRC32", "X-Amz-Checksum-Crc32", func() hash.Hash { return crc32.NewIEEE() }, 4},
 	{"SHA256", "X-Amz-Checksum-Sha256", sha256.New, 32},
 	{"SHA1", "X-Amz-Checksum-Sha1", sha1.New, 20},
+	{"SHA512", "X-Amz-Checksum-Sha512", sha512.New, 64},
+	{"MD5", "X-Amz-Checksum-Md5", md5.New, 16},
+	{"XXHASH64", "X-Amz-Checksum-Xxhash64", func() hash.Hash { return xxhash.New() }, 8},
+	{"XXHASH3", "X-Amz-Checksum-Xxhash3", func() hash.Hash { return xxh3.New() }, 8},
+	{"XXHASH128", "X-Amz-Checksum-Xxhash128", func() hash.Hash { return xxh3.New128() }, 16},
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -1,6 +1,8 @@
 package checksum
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"net/http"
 	"testing"
 )
@@ -44,24 +46,42 @@ func TestA13_WhatIsADigestOfTheBody(t *testing.T) {
 	}
 }
 
+// TestAlgorithms: each algorithm gives a value that is published for it.
 func TestAlgorithms(t *testing.T) {
-	// The digests of "hello", as other tools print them.
-	for name, want := range map[string]string{
-		"X-Amz-Checksum-Crc32": "NhCmhg==", "x-amz-checksum-crc32c": "mnG7TA==", "X-AMZ-CHECKSUM-SHA1": "qvTGHdzF6KLavt4PO0gs2a6pQ00=",
-		"x-amz-checksum-sha256": "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=",
+	seen := map[string]bool{}
+	for _, c := range []struct{ header, text, want string }{
+		{"X-Amz-Checksum-Crc32", "hello", "NhCmhg=="},
+		{"x-amz-checksum-crc32c", "hello", "mnG7TA=="},
+		{"X-AMZ-CHECKSUM-SHA1", "hello", "qvTGHdzF6KLavt4PO0gs2a6pQ00="},
+		{"x-amz-checksum-sha256", "hello", "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="},
+		{"x-amz-checksum-sha512", "hello", ofHex("9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca72323c3d99ba5c11d7c7acc6e14b8c5da0c4663475c2e5c3adef46f73bcdec043")},
+		{"x-amz-checksum-md5", "hello", "XUFAKrxLKna5cZ2REBfFkg=="},
+		{"x-amz-checksum-crc64nvme", "123456789", ofHex("ae8b14860a799888")},
+		{"x-amz-checksum-xxhash64", "Hello world", ofHex("c500b0c912b376d8")},
+		{"x-amz-checksum-xxhash3", "", ofHex("2d06800538d394c2")},
+		{"x-amz-checksum-xxhash128", "", ofHex("99aa06d3014798d86001c324468d497f")},
 	} {
-		a, ok := ByHeader(name)
+		a, ok := ByHeader(c.header)
 		if !ok {
-			t.Fatal(name)
+			t.Fatal(c.header)
 		}
-		wanted, ok := a.Parse(want)
+		seen[a.Name] = true
+		wanted, ok := a.Parse(c.want)
 		d := Digest{a.New(), wanted}
-		d.Write([]byte("hello"))
-		if !ok || !d.OK() || a.EncodedLen() != len(want) {
-			t.Errorf("%s: %t %x", name, ok, d.Sum(nil))
+		d.Write([]byte(c.text))
+		if !ok || !d.OK() || a.EncodedLen() != len(c.want) {
+			t.Errorf("%s: %t %x", c.header, ok, d.Sum(nil))
 		}
 	}
-	if _, ok := ByHeader("x-amz-checksum-md5"); ok {
+	if len(seen) != len(Algorithms) {
+		t.Errorf("%d of %d algorithms were tried", len(seen), len(Algorithms))
+	}
+	if _, ok := ByHeader("x-amz-checksum-mode"); ok {
 		t.Error("there is no such checksum")
 	}
+}
+
+func ofHex(digits string) string {
+	raw, _ := hex.DecodeString(digits) // a wrong one gives a wrong value
+	return base64.StdEncoding.EncodeToString(raw)
 }

@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/gateway/sigv4"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/s3-coverage.md")
+
+// TestCoverageIsDocumented keeps docs/s3-coverage.md what the routing table
+// says.
+func TestCoverageIsDocumented(t *testing.T) {
+	const path = "../docs/s3-coverage.md"
+	want := coverage()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != want {
+		t.Errorf("%s is not what the code says (%v); run go test ./gateway -update", path, err)
+	}
+}
+
+func coverage() string {
+	count := map[Class]int{}
+	var rows strings.Builder
+	for _, r := range Routes {
+		count[r.Class]++
+		method, name := r.Method, r.Op
+		if method == "" {
+			method = "any"
+		}
+		if len(r.Also) > 0 {
+			name += " (also " + strings.Join(r.Also, ", ") + ")"
+		}
+		target := map[Level]string{ServiceLevel: "/", BucketLevel: "/BUCKET", ObjectLevel: "/BUCKET/KEY", AnyLevel: "any"}[r.Level]
+		if len(r.Query) > 0 {
+			target += "?" + strings.Join(r.Query, "&")
+		}
+		if r.Header != "" {
+			target += ", " + strings.ToLower(r.Header)
+		}
+		var actions []string
+		for _, a := range []string{r.Action, r.VersionAction, r.Besides} {
+			if a == policy.Unlisted {
+				a = "*"
+			}
+			if a != "" {
+				actions = append(actions, a)
+			}
+		}
+		if r.VersionAction != "" {
+			actions[1] += " (with versionId)"
+		}
+		fmt.Fprintf(&rows, "| %s | %s `%s` | %s | %s | %s |\n", name, method, target, r.Class, strings.Join(actions, ", "), r.Note)
+	}
+	return fmt.Sprintf(`# S3 coverage
+
+Every operation of S3's API, and what akigw does with it. *Accelerated* ones are answered from the cache or kept in it. *Forwarded*
+ones are authenticated, authorised, signed anew and done by the upstream; what they change is fenced from the cache. *Refused* ones
+are answered with 501. The action is what a policy has to allow; [access.md](access.md) says more.
+
+%d rows: %d accelerated, %d forwarded, %d refused. This page is generated from the routing table and checked by a test; another one
+checks that no operation of the AWS SDK is missing.
+
+| operation | request | here | action | notes |
+|---|---|---|---|---|
+%s`, len(Routes), count[Accelerated], count[Forwarded], count[Refused], rows.String())
+}
+
+// TestRoutes: the table is consistent with itself.
+func TestRoutes(t *testing.T) {
+	seen := map[string]bool{}
+	for i, r := range Routes {
+		last := i >= len(Routes)-2
+		if seen[r.Op] && !last {
+			t.Errorf("%s has two rows", r.Op)
+		}
+		seen[r.Op] = true
+		if r.handle == nil || r.Any != last || last != (r.Method == "") {
+			t.Errorf("%s: no handler, or takes everything", r.Op)
+		}
+		if r.Class == Refused != (r.Action == "" && r.Op != "DeleteObjects") || r.Class == Refused && r.Note == "" {
+			t.Errorf("%s: refused without a reason, or done without an action", r.Op)
+		}
+		for _, a := range []string{r.Action, r.VersionAction, r.Besides} {
+			if a != "" && a != policy.Unlisted && !slices.Contains(policy.Actions, a) {
+				t.Errorf("%s needs %s, which policies do not know", r.Op, a)
+			}
+		}
+		if r.VersionAction != "" && !slices.Contains(r.Options, "versionId") {
+			t.Errorf("%s has an action for versions and takes none", r.Op)
+		}
+		if (r.Body == Content) != r.admits(sigv4.Header, sigv4.UnsignedTrailer) {
+			t.Errorf("%s: aws-chunked is for contents", r.Op)
+		}
+	}
+	for name, h := range amzHeaders {
+		for _, a := range []string{h.object, h.bucket} {
+			if a != "" && !slices.Contains(policy.Actions, a) {
+				t.Errorf("%s needs %s, which policies do not know", name, a)
+			}
+		}
+		if h.cached && (h.object != "" || h.uncached) {
+			t.Errorf("%s: read from the cache and in need of a right", name)
+		}
+	}
+}
