@@ -44,28 +44,37 @@ func withoutChunked(values []string) string {
 	return strings.Join(kept, ",")
 }
 
-// exchange sends a call with its verified body and returns the upstream's
-// answer. seen, if not nil, gets the body's bytes on their way; whole tells
-// whether it got all of them.
-func (g *Gateway) exchange(c *Call, seen func([]byte)) (resp *http.Response, whole bool, err error) {
+// outgoing is a call on its way to the upstream, with its body verified as far
+// as that can be done before it is sent.
+type outgoing struct {
+	request *cold.Request
+	body    *body
+}
+
+// prepare makes a call ready to be sent. Nothing has changed anywhere if it
+// fails.
+func (g *Gateway) prepare(c *Call) (*outgoing, error) {
 	body, err := newBody(c)
-	if err == nil {
-		err = c.reserve(g.Memory, c.bodyMemory())
-	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	r := c.upstreamRequest()
-	if err := body.attach(r); err != nil {
-		return nil, false, err
+	if err := c.reserve(g.Memory, c.bodyMemory()); err != nil {
+		return nil, err
 	}
-	if seen != nil && body.small != nil {
-		seen(body.small)
+	out := &outgoing{request: c.upstreamRequest(), body: body}
+	return out, body.attach(out.request)
+}
+
+// exchange sends a call and returns the upstream's answer. seen, if not nil,
+// gets the body's bytes on their way; whole tells whether it got all of them.
+func (g *Gateway) exchange(c *Call, out *outgoing, seen func([]byte)) (resp *http.Response, whole bool, err error) {
+	if seen != nil && out.body.small != nil {
+		seen(out.body.small)
 	} else {
-		body.tee = seen
+		out.body.tee = seen
 	}
-	resp, err = g.Upstream.Do(c.Context(), r)
-	ended, bodyErr := body.stop()
+	resp, err = g.Upstream.Do(c.Context(), out.request)
+	ended, bodyErr := out.body.stop()
 	if bodyErr != nil { // the client's mistake, not the upstream's
 		if resp != nil {
 			resp.Body.Close()
@@ -84,7 +93,11 @@ func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
 
 // pass forwards a call and its answer, streaming both ways.
 func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
-	resp, _, err := g.exchange(c, nil)
+	out, err := g.prepare(c)
+	if err != nil {
+		return err
+	}
+	resp, _, err := g.exchange(c, out, nil)
 	if err != nil {
 		return err
 	}

@@ -30,13 +30,17 @@ func acknowledge(w *answer, c *Call, resp *http.Response) {
 // putObject answers PutObject, write-through: the body is verified while it
 // streams to the upstream and into the cache, and the answer is the upstream's.
 func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
+	out, err := g.prepare(c)
+	if err != nil {
+		return err
+	}
 	change := g.Store.Begin(c.key)
 	defer change.End()
 	seen := change.Body
 	if !c.keepable() {
 		seen = nil
 	}
-	resp, whole, err := g.exchange(c, seen)
+	resp, whole, err := g.exchange(c, out, seen)
 	if err != nil {
 		return err
 	}
@@ -52,8 +56,12 @@ func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
 // change forwards a request that changes one key in a way that is not cached. A
 // 200 may carry an error document: either way nothing is kept.
 func (g *Gateway) change(w *answer, c *Call, _ sigv4.Identity) error {
+	out, err := g.prepare(c)
+	if err != nil {
+		return err
+	}
 	defer g.fence(c.key, c.query.Get("versionId"))()
-	resp, _, err := g.exchange(c, nil)
+	resp, _, err := g.exchange(c, out, nil)
 	if err != nil {
 		return err
 	}
