@@ -126,6 +126,9 @@ func (m *Memory) Do(ctx context.Context, r *cold.Request) (*http.Response, error
 	if r.Header == nil {
 		r.Header = http.Header{}
 	}
+	if v := r.Query.Get("versionId"); v != "" {
+		r.Key.Version = v
+	}
 	if m.Before != nil {
 		if resp, err := m.Before(r); resp != nil || err != nil {
 			return resp, err
