@@ -443,8 +443,8 @@ func TestForwardedChangeFencesTheKey(t *testing.T) {
 	}
 }
 
-// TestE33_PanicIsIsolated: one request fails, the next one is served.
-func TestE33_PanicIsIsolated(t *testing.T) {
+// TestE33_S42_PanicIsIsolated: one request fails, the next one is served.
+func TestE33_S42_PanicIsIsolated(t *testing.T) {
 	g := newRig(t, tiers.Strict)
 	g.up.Before = func(*cold.Request) (*http.Response, error) { panic("test") }
 	if a := g.Must(t, "GET", "/bucket", "", nil, nil); a.Status != 500 || !strings.Contains(string(a.Body), "InternalError") {
