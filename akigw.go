@@ -210,13 +210,14 @@ func (r RangeSpec) Suffix() (n int64, ok bool) { return r.last, r.set && r.first
 func (r RangeSpec) Bounds() (first, last int64) { return r.first, r.last }
 
 // Resolve gives the range of an object of size bytes, or
-// ErrRangeNotSatisfiable (RFC 9110 §15.5.17, S3: InvalidRange).
+// ErrRangeNotSatisfiable (RFC 9110 §15.5.17, S3: InvalidRange). The last bytes
+// of an empty object are the empty object.
 func (r RangeSpec) Resolve(size int64) (Range, error) {
 	switch {
 	case !r.set:
 		return Range{0, size}, nil
 	case r.first < 0:
-		if r.last == 0 || size == 0 {
+		if r.last == 0 {
 			return Range{}, ErrRangeNotSatisfiable
 		}
 		n := min(r.last, size)

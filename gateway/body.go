@@ -47,8 +47,20 @@ type body struct {
 // digest is one claim about the body.
 type digest struct {
 	hash.Hash
+	name string
 	want func() ([]byte, bool) // known at the end for a trailer
 }
+
+// mismatch is what S3 says about a digest that does not fit.
+func (d *digest) mismatch(want, got []byte) error {
+	if d.name == contentMD5 {
+		return s3err.BadDigest.With("The Content-MD5 you specified did not match what we received.").
+			About("ExpectedDigest", base64.StdEncoding.EncodeToString(want)).About("CalculatedDigest", base64.StdEncoding.EncodeToString(got))
+	}
+	return s3err.BadDigest.With("The " + d.name + " you specified did not match the calculated checksum.")
+}
+
+const contentMD5 = "Content-MD5"
 
 // newBody prepares the verification that the headers of a call ask for.
 func newBody(c *Call) (*body, error) {
@@ -59,9 +71,9 @@ func newBody(c *Call) (*body, error) {
 	if values, ok := c.Header["Content-Md5"]; ok {
 		want, err := base64.StdEncoding.DecodeString(values[0])
 		if err != nil || len(want) != md5.Size {
-			return nil, s3err.InvalidDigest
+			return nil, s3err.InvalidDigest.About(contentMD5, values[0])
 		}
-		b.expect(md5.New(), want)
+		b.expect(contentMD5, md5.New(), want)
 	}
 	if c.route.Op == "CompleteMultipartUpload" { // its checksum headers speak of the object
 		return b, nil
@@ -69,8 +81,8 @@ func newBody(c *Call) (*body, error) {
 	return b, b.expectChecksum(c.Header)
 }
 
-func (b *body) expect(h hash.Hash, want []byte) {
-	b.digests = append(b.digests, digest{h, func() ([]byte, bool) { return want, true }})
+func (b *body) expect(name string, h hash.Hash, want []byte) {
+	b.digests = append(b.digests, digest{h, name, func() ([]byte, bool) { return want, true }})
 }
 
 // expectChecksum finds the one x-amz-checksum-* header or trailer.
@@ -86,7 +98,7 @@ func (b *body) expectChecksum(h http.Header) error {
 			return s3err.InvalidRequest.With("Value for " + strings.ToLower(a.Header) + " header is invalid.")
 		}
 		count++
-		b.expect(a.New(), want)
+		b.expect(a.Name, a.New(), want)
 	}
 	for _, name := range b.payload.TrailerNames {
 		a, ok := checksum.ByHeader(name)
@@ -95,7 +107,7 @@ func (b *body) expectChecksum(h http.Header) error {
 		}
 		count++
 		b.trailer = &a
-		b.digests = append(b.digests, digest{a.New(), func() ([]byte, bool) { return a.Parse(b.payload.Trailer().Get(a.Header)) }})
+		b.digests = append(b.digests, digest{a.New(), a.Name, func() ([]byte, bool) { return a.Parse(b.payload.Trailer().Get(a.Header)) }})
 	}
 	if count > 1 {
 		return s3err.InvalidRequest.With("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
@@ -170,8 +182,8 @@ func (b *body) finish() error {
 		if !ok {
 			return s3err.MalformedTrailer
 		}
-		if !bytes.Equal(d.Sum(nil), want) {
-			return s3err.BadDigest
+		if got := d.Sum(nil); !bytes.Equal(got, want) {
+			return d.mismatch(want, got)
 		}
 	}
 	if b.trailer != nil && b.sum != nil {

@@ -103,7 +103,11 @@ func refuse(w *answer, c *Call, reader *tiers.Reader, err error) error {
 		}
 		return s3err.NotModified
 	case errors.Is(err, akigw.ErrPreconditionFailed):
-		return s3err.PreconditionFailed
+		condition := "If-Match"
+		if c.Header.Get(condition) == "" {
+			condition = "If-Unmodified-Since"
+		}
+		return s3err.PreconditionFailed.About("Condition", condition)
 	case errors.Is(err, akigw.ErrRangeNotSatisfiable):
 		size := strconv.FormatInt(reader.Object.Size, 10)
 		h.Set("Content-Range", "bytes */"+size)
@@ -126,7 +130,7 @@ func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) {
 	h["Age"] = []string{strconv.Itoa(int(reader.Age.Seconds()))}
 	h["Content-Length"] = []string{strconv.FormatInt(reader.Range.Length, 10)}
 	status := http.StatusOK
-	if !whole {
+	if !whole && reader.Object.Size > 0 { // the end of nothing is all of it
 		h["Content-Range"] = []string{reader.Range.ContentRange(reader.Object.Size)}
 		status = http.StatusPartialContent
 	}

@@ -305,7 +305,7 @@ func TestE9_UnsatisfiableRanges(t *testing.T) {
 	up.Put(key("k"), testkit.Bytes(1, 100))
 	up.Put(key("empty"), nil)
 	for range 2 {
-		for _, c := range []struct{ key, header string }{{"k", "bytes=100-"}, {"k", "bytes=-0"}, {"empty", "bytes=0-0"}, {"empty", "bytes=-5"}, {"k", "bytes=70000-"}} {
+		for _, c := range []struct{ key, header string }{{"k", "bytes=100-"}, {"k", "bytes=-0"}, {"empty", "bytes=0-0"}, {"k", "bytes=70000-"}} {
 			_, _, err := readAll(s, key(c.key), c.header)
 			var refused *cold.ResponseError
 			if !errors.Is(err, akigw.ErrRangeNotSatisfiable) && !(errors.As(err, &refused) && refused.Status == 416) {
@@ -314,6 +314,7 @@ func TestE9_UnsatisfiableRanges(t *testing.T) {
 		}
 		wantRead(t, s, key("k"), "", testkit.Bytes(1, 100), "")
 		wantRead(t, s, key("empty"), "", nil, "")
+		wantRead(t, s, key("empty"), "bytes=-5", nil, "")
 	}
 }
 

@@ -1,0 +1,43 @@
+package e2e
+
+// own is why an error document of the gateway's differs from the upstream's:
+// status and code are the same.
+const own = "the gateway answers this mistake itself, with the same status and code: S3's message, resource and host id"
+
+// explanations are the differences that remain, and why. The first that fits
+// counts.
+func explanations() []*explained {
+	document := []string{"body", "content-type", "content-length"}
+	// Another answer altogether, for a reason that S3 gives.
+	s3 := func(upstream, step, why string) *explained { return explain(upstream, step, why, anything) }
+	return []*explained{
+		// Stricter than the upstream, as S3 is.
+		s3("", "CreateBucket named (xn--bucket|bucket..dots|bucket-s3alias)", "reserved or malformed names, which S3 refuses and this upstream takes"),
+		s3("moto", "CreateBucket named (Bucket|bucket_underscore|-bucket|bucket-|192.168.5.4)", "malformed names, which S3 refuses and this upstream takes"),
+		s3("moto", "PutObject, (wrong|malformed) checksum .*|PutObject, (wrong|malformed) Content-MD5|PutObject, two checksums|PutObject, wrong digest|UploadPart, wrong Content-MD5|PutObject, checksum algorithm without a checksum", "this upstream verifies no digests; the gateway does, as S3 does"),
+		s3("moto", "GetObject, nothing stored", "this upstream has stored what did not fit its digest"),
+		s3("moto", "PutObject, (metadata too large|key too long)|DeleteObject, what a long key left", "limits of S3 that this upstream does not have"),
+		s3("moto", "UploadPart 0|GetObject, partNumber 0|HeadObject, partNumber 0|GetObject, partNumber and Range", "part numbers that S3 refuses and this upstream does not"),
+		s3("moto", "ListObjects(V2)? .max-keys=(-1|x)", "numbers that S3 refuses; this upstream ignores one and fails at the other"),
+		s3("moto", "CopyObject, source without a key|Complete, no XML|DeleteObjects, (empty|malformed)|PATCH", "this upstream fails with 500; the gateway answers 400 or 405, as S3 does"),
+		s3("", "Complete, out of order", "the gateway checks the order first, as S3 does; this upstream the sizes"),
+		s3("versitygw", "DeleteObjects, (empty|malformed)", "two mistakes in one request: no digest header, and a malformed document. The upstream names the first, the gateway the second"),
+
+		// Reads from the cache, by RFC 9110.
+		s3("moto", "GetObject, Range (octets=0-1|bytes = 0-1|0-1)", "malformed ranges are ignored, as S3 does; this upstream guesses, or fails"),
+		s3("moto", "(GET|HEAD), If-Match (\\*|e4d7f1b4ed2e42d15898f4b27b019da4)", "this upstream knows neither * nor a tag without quotes"),
+		s3("moto", "(GET|HEAD), If-None-Match \\*", "the same"),
+		s3("moto", "(GET|HEAD), If-Modified-Since nonsense", "a date that is none is ignored (RFC 9110 §13.1.3); this upstream fails"),
+		s3("moto", "(GET|HEAD), If-Match .* If-Unmodified-Since .*", "a true If-Match makes If-Unmodified-Since moot (RFC 9110 §13.2.2, GetObject); this upstream looks at both"),
+		explain("", "(GET|HEAD), .*If-None-Match .*|GET, If-Modified-Since .*|HEAD, If-Modified-Since .*", "a 304 has the headers of the 200 that it stands for which matter to caches, and no others (RFC 9110 §15.4.5)",
+			"cache-control", "content-type", "etag", "expires", "last-modified", "accept-ranges", "content-disposition", "content-encoding", "content-language", "x-amz-meta-color", "x-amz-meta-two-words", "x-amz-content-sha256", "content-length"),
+		explain("", "(GET|HEAD), If-(Match|Unmodified-Since) .*", "a 412 does not describe the object", "accept-ranges", "cache-control", "content-disposition", "content-encoding", "content-language", "etag", "expires", "last-modified", "x-amz-meta-color", "x-amz-meta-two-words", "x-amz-meta-empty", "x-amz-content-sha256", "body", "content-type", "content-length"),
+		explain("", "GetObject, .*Range .*", "a 416 says the size (RFC 9110 §15.5.17); "+own, append([]string{"content-range"}, document...)...),
+		explain("moto", "GetObject, response-.*", "this upstream ignores response-* parameters of signed requests; S3 and the gateway do not", "content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires"),
+
+		// Errors in the gateway's words.
+		explain("", "CreateBucket named .*|PutObject, (wrong|malformed|two|key|metadata|checksum).*|CopyObject, source without a key|UploadPart.*|Complete, .*|(GetObject|HeadObject), partNumber.*|ListObjects.*|DeleteObjects, .*|DeleteObject, what a long key left|PATCH|POST to an object", own, document...),
+		explain("", "CopyObject, If-None-Match, wrong", "a 304 has no content, and no type of it", "content-type"),
+		explain("", "HEAD.*|HeadObject.*|HeadBucket.*", "the length of an error document that a HEAD does not have", "content-length", "content-type"),
+	}
+}

@@ -1,0 +1,277 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/minio/minio-go/v7/pkg/s3utils"
+	"github.com/minio/minio-go/v7/pkg/signer"
+)
+
+var updateDocs = flag.Bool("update", false, "rewrite docs/differences.md")
+
+// hopHeaders differ because the gateway is a hop of its own, on any answer.
+var hopHeaders = map[string]string{
+	"X-Amz-Request-Id":            "each hop has its own; the upstream's is in x-akigw-upstream-request-id where the request was forwarded",
+	"X-Amz-Id-2":                  "the gateway names itself",
+	"X-Akigw-Cache":               "added: where the bytes came from",
+	"X-Akigw-Commit":              "added: where an acknowledged write is",
+	"X-Akigw-Upstream-Request-Id": "added: the upstream's request id",
+	"Age":                         "added: seconds since the upstream confirmed the object (RFC 9111 §5.1)",
+	"X-Content-Type-Options":      "added to the gateway's own error documents",
+	"Server":                      "names the software; the gateway does not pass another's name on",
+	"Date":                        "each hop dates its own answer",
+	"Connection":                  "belongs to one hop (RFC 9110 §7.6.1)",
+	"Transfer-Encoding":           "belongs to one hop (RFC 9112 §6.1)",
+	"Vary":                        "speaks of browsers; cached answers do not depend on request headers",
+	"X-Amzn-Requestid":            "a second name of the upstream's request id",
+	"Access-Control-Allow-Origin": "speaks of browsers", "Access-Control-Allow-Methods": "speaks of browsers", "Access-Control-Expose-Headers": "speaks of browsers",
+}
+
+// anything stands for a whole other answer.
+const anything = "the answer"
+
+// explained is one more difference, and why it may be.
+type explained struct {
+	upstream string         // "" for both
+	step     *regexp.Regexp // its name
+	what     []string
+	why      string
+	used     int
+}
+
+func explain(upstream, step, why string, what ...string) *explained {
+	return &explained{upstream: upstream, step: regexp.MustCompile("^(" + step + ")$"), what: what, why: why}
+}
+
+// TestTransparency sends one sequence of requests to an upstream directly, and
+// to another one of the same kind through the gateway, and compares status,
+// code, headers and body. Every difference has an explanation in
+// docs/differences.md, which it keeps true.
+func TestTransparency(t *testing.T) {
+	var page strings.Builder
+	fmt.Fprintf(&page, `# Differences
+
+What a client sees through the gateway and not from the upstream itself, or the other way round, for %d requests in a row, to
+versitygw (posix backend) and to moto. Both sequences start from nothing; dates, ids and addresses are normalised. This page is
+written and checked by a test of `+"`e2e/`"+`: a difference that is not here fails it, and so does an explanation that explains nothing.
+
+## On any answer
+
+| header | why |
+|---|---|
+`, len(steps()))
+	for _, name := range slices.Sorted(func(yield func(string) bool) {
+		for name := range hopHeaders {
+			if !yield(name) {
+				return
+			}
+		}
+	}) {
+		fmt.Fprintf(&page, "| %s | %s |\n", strings.ToLower(name), hopHeaders[name])
+	}
+	fmt.Fprintf(&page, "\n## On some\n\n| upstream | requests | differs in | why |\n|---|---|---|---|\n")
+	rules := explanations()
+	ran := 0
+	for _, up := range []struct {
+		name  string
+		start func(testing.TB) upstream
+	}{{"versitygw", versity}, {"moto", moto}} {
+		t.Run(up.name, func(t *testing.T) {
+			direct := endpointOf{up.start(t).endpoint, upstreamAccessKey, upstreamSecretKey, map[string]string{}}
+			g := startGateway(t, options{upstream: up.start(t)})
+			through := endpointOf{g.endpoint, accessKey, secretKey, map[string]string{}}
+			ran++
+			for _, s := range steps() {
+				a, b := direct.do(t, s), through.do(t, s)
+				for _, d := range compare(a, b) {
+					if hopHeaders[d] != "" {
+						continue
+					}
+					i := slices.IndexFunc(rules, func(r *explained) bool {
+						return (r.upstream == "" || r.upstream == up.name) && r.step.MatchString(s.name) && (r.what[0] == anything || slices.Contains(r.what, strings.ToLower(d)))
+					})
+					if i < 0 {
+						t.Errorf("%s: unexplained difference in %s:\n  directly            %d %.300q\n  through the gateway %d %.300q", s.name, d, a.StatusCode, a.of(d), b.StatusCode, b.of(d))
+						continue
+					}
+					rules[i].used++
+				}
+			}
+		})
+	}
+	if ran < 2 || t.Failed() {
+		return
+	}
+	for _, r := range rules {
+		if r.used == 0 {
+			t.Errorf("nothing differs any more as in %q (%s): %s", r.step, r.upstream, r.why)
+		}
+		fmt.Fprintf(&page, "| %s | %s | %s | %s |\n", orBoth(r.upstream), strings.ReplaceAll(strings.Trim(r.step.String(), "^$()"), "|", " · "), strings.Join(r.what, ", "), r.why)
+	}
+	const path = "../docs/differences.md"
+	if *updateDocs {
+		if err := os.WriteFile(path, []byte(page.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if got, err := os.ReadFile(path); err != nil || string(got) != page.String() {
+		t.Errorf("docs/differences.md is not what was measured; run go test -run TestTransparency -update in e2e")
+	}
+	if len(steps()) < 300 {
+		t.Errorf("only %d requests", len(steps()))
+	}
+}
+
+func orBoth(upstream string) string {
+	if upstream == "" {
+		return "both"
+	}
+	return upstream
+}
+
+type endpointOf struct {
+	url, access, secret string
+	vars                map[string]string
+}
+
+type answerOf struct {
+	*http.Response
+	body string
+}
+
+func (a answerOf) of(what string) string {
+	switch what {
+	case "status":
+		return fmt.Sprint(a.StatusCode)
+	case "code":
+		return a.code()
+	case "body":
+		return a.body
+	}
+	return strings.Join(a.Header[what], " | ")
+}
+
+var errorCode = regexp.MustCompile(`<Code>([^<]*)</Code>`)
+
+// code is the error code of an answer, "" if there is none.
+func (a answerOf) code() string {
+	if m := errorCode.FindStringSubmatch(a.body); m != nil && a.StatusCode >= 300 {
+		return m[1]
+	}
+	return ""
+}
+
+var (
+	times    = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+(Z|\+00:00)?|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [0-9:]+ GMT`)
+	ids      = regexp.MustCompile(`<(RequestId|RequestID|HostId|UploadId|VersionId)>[^<]*<`)
+	location = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
+)
+
+// do sends a step and normalises the answer.
+func (e endpointOf) do(t *testing.T, s step) answerOf {
+	t.Helper()
+	fill := func(text string) string {
+		for name, value := range e.vars {
+			text = strings.ReplaceAll(text, "{"+name+"}", value)
+		}
+		return text
+	}
+	u, err := url.Parse(e.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query, err := url.ParseQuery(s.query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, values := range query {
+		values[0] = fill(values[0])
+	}
+	u.Path, u.RawQuery = s.path, strings.ReplaceAll(query.Encode(), "+", "%20")
+	u.RawPath = s3utils.EncodePath(u.Path)
+	r := &http.Request{Method: s.method, URL: u, Host: u.Host, Header: http.Header{}}
+	for name, values := range s.header {
+		r.Header[name] = []string{fill(values[0])}
+	}
+	body := fill(s.body)
+	if body != "" {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	}
+	if r.Header.Get("X-Amz-Content-Sha256") == "" {
+		r.Header.Set("X-Amz-Content-Sha256", hexSHA256(body))
+	}
+	resp, err := http.DefaultTransport.RoundTrip(signer.SignV4(*r, e.access, e.secret, "", region))
+	if err != nil {
+		t.Fatalf("%s: %v", s.name, err)
+	}
+	raw := string(readAll(t, resp.Body))
+	for _, k := range s.keep {
+		name, from, _ := strings.Cut(k, "=")
+		e.vars[name] = resp.Header.Get(from)
+		if element := strings.Trim(from, "<>"); element != from {
+			_, rest, _ := strings.Cut(raw, from)
+			value, _, _ := strings.Cut(rest, "</"+element+">")
+			e.vars[name] = strings.ReplaceAll(value, "&quot;", `"`)
+		}
+	}
+	return e.normalise(resp, raw)
+}
+
+// normalise takes out what differs from run to run.
+func (e endpointOf) normalise(resp *http.Response, raw string) answerOf {
+	clean := func(text string) string {
+		for name, value := range e.vars {
+			if value != "" && !strings.HasPrefix(name, "etag") {
+				text = strings.ReplaceAll(text, value, "{"+name+"}")
+			}
+		}
+		text = ids.ReplaceAllString(times.ReplaceAllString(text, "TIME"), "<$1>ID<")
+		return location.ReplaceAllString(text, "ENDPOINT")
+	}
+	text := clean(raw)
+	for name, values := range resp.Header {
+		for i := range values {
+			values[i] = clean(values[i])
+		}
+		if name == "Content-Length" && text != raw {
+			values[0] = fmt.Sprint(len(text))
+		}
+	}
+	return answerOf{resp, text}
+}
+
+// compare names the headers, and "status", "code" or "body", in which two
+// answers differ. Of two error documents with one code the rest is compared
+// like any body.
+func compare(a, b answerOf) (differs []string) {
+	if a.StatusCode != b.StatusCode {
+		differs = append(differs, "status")
+	}
+	if a.code() != b.code() {
+		differs = append(differs, "code")
+	}
+	if a.body != b.body {
+		differs = append(differs, "body")
+	}
+	names := map[string]bool{}
+	for _, h := range []http.Header{a.Header, b.Header} {
+		for name := range h {
+			names[name] = true
+		}
+	}
+	for name := range names {
+		if a.of(name) != b.of(name) {
+			differs = append(differs, name)
+		}
+	}
+	slices.Sort(differs)
+	return differs
+}
