@@ -1,0 +1,344 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+)
+
+// akigw runs the command line as the gateway's operator.
+func (g *gateway) akigw(args ...string) (string, error) {
+	// Without the race detector, which makes the sealing of keys very slow.
+	cmd := exec.Command(build(g.t, false), append(args, "--data", g.dir)...)
+	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("akigw %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+func (g *gateway) mustAkigw(args ...string) string {
+	g.t.Helper()
+	out, err := g.akigw(args...)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return out
+}
+
+// pair is what "keys create --output json" prints.
+type pair struct{ AccessKeyId, SecretAccessKey, SessionToken, Expiration string }
+
+func (g *gateway) newKey(args ...string) (p pair) {
+	g.t.Helper()
+	out := g.mustAkigw(append([]string{"keys", "create", "--output", "json"}, args...)...)
+	if err := json.Unmarshal([]byte(out), &p); err != nil {
+		g.t.Fatalf("%v: %s", err, out)
+	}
+	return p
+}
+
+// as runs the aws cli with a key pair.
+func (g *gateway) as(p pair, args ...string) (string, error) {
+	cmd := exec.Command("aws", args...)
+	cmd.Env = append(g.clientEnv(), "AWS_ACCESS_KEY_ID="+p.AccessKeyId, "AWS_SECRET_ACCESS_KEY="+p.SecretAccessKey)
+	if p.SessionToken != "" {
+		cmd.Env = append(cmd.Env, "AWS_SESSION_TOKEN="+p.SessionToken)
+	}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// sdk is an S3 client of the AWS SDK with a key pair.
+func (g *gateway) sdk(p pair) *s3.Client {
+	return s3.New(s3.Options{BaseEndpoint: aws.String(g.endpoint), UsePathStyle: true, Region: region, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(p.AccessKeyId, p.SecretAccessKey, p.SessionToken)})
+}
+
+// What people do with it; each returns an error as the service does.
+func (g *gateway) list(p pair, prefix string) error {
+	_, err := g.sdk(p).ListObjectsV2(g.t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String("shared"), Prefix: aws.String(prefix)})
+	return err
+}
+
+func (g *gateway) put(p pair, key string) error {
+	_, err := g.sdk(p).PutObject(g.t.Context(), &s3.PutObjectInput{Bucket: aws.String("shared"), Key: aws.String(key), Body: strings.NewReader("hello")})
+	return err
+}
+
+func (g *gateway) get(p pair, key string) error {
+	out, err := g.sdk(p).GetObject(g.t.Context(), &s3.GetObjectInput{Bucket: aws.String("shared"), Key: aws.String(key)})
+	if err == nil {
+		readAll(g.t, out.Body)
+	}
+	return err
+}
+
+func (g *gateway) copy(p pair, from, to string) error {
+	_, err := g.sdk(p).CopyObject(g.t.Context(), &s3.CopyObjectInput{Bucket: aws.String("shared"), Key: aws.String(to), CopySource: aws.String("shared/" + from)})
+	return err
+}
+
+func (g *gateway) remove(p pair, key string) error {
+	_, err := g.sdk(p).DeleteObject(g.t.Context(), &s3.DeleteObjectInput{Bucket: aws.String("shared"), Key: aws.String(key)})
+	return err
+}
+
+func (g *gateway) buckets(p pair) error {
+	_, err := g.sdk(p).ListBuckets(g.t.Context(), &s3.ListBucketsInput{})
+	return err
+}
+
+// codeIn returns the service's error code, "" for none.
+func codeIn(err error) string {
+	var coded smithy.APIError
+	if errors.As(err, &coded) {
+		return coded.ErrorCode()
+	}
+	return ""
+}
+
+// eventually tries for some seconds: a running gateway takes changes over
+// within one.
+func eventually(t *testing.T, what string, try func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !try(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
+	}
+}
+
+const tenantPolicy = `{"Version":"2012-10-17","Statement":[
+	{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject","s3:DeleteObject"],"Resource":"arn:aws:s3:::shared/NAME/*"},
+	{"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::shared","Condition":{"StringLike":{"s3:prefix":"NAME/*"}}}]}`
+
+// TestUsers drives users, keys, temporary credentials and anonymous rules with
+// the command line and the AWS SDK, against a gateway that keeps running.
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, options{})
+	if _, err := g.sdk(pair{AccessKeyId: accessKey, SecretAccessKey: secretKey}).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("shared")}); err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]pair{}
+	for _, name := range []string{"alice", "bob"} {
+		policy := writeFile(t, filepath.Join(t.TempDir(), "policy.json"), []byte(strings.ReplaceAll(tenantPolicy, "NAME", name)))
+		g.mustAkigw("users", "set", name, "--policy", policy)
+		keys[name] = g.newKey("--user", name)
+	}
+	eventually(t, "alice's key is not taken over", func() bool {
+		return g.put(keys["alice"], "alice/f") == nil
+	})
+	alice, bob := keys["alice"], keys["bob"]
+	for name, c := range map[string]struct {
+		err  error
+		code string
+	}{
+		"alice lists her own":           {g.list(alice, "alice/"), ""},
+		"alice lists everything":        {g.list(alice, ""), "AccessDenied"},
+		"alice lists buckets":           {g.buckets(alice), "AccessDenied"},
+		"bob reads alice's":             {g.get(bob, "alice/f"), "AccessDenied"},
+		"bob reads what alice has not":  {g.get(bob, "alice/none"), "AccessDenied"},
+		"bob copies alice's":            {g.copy(bob, "alice/f", "bob/f"), "AccessDenied"},
+		"bob copies onto alice's":       {g.copy(bob, "bob/f", "alice/f"), "AccessDenied"},
+		"bob deletes alice's":           {g.remove(bob, "alice/f"), "AccessDenied"},
+		"bob writes his own":            {g.put(bob, "bob/f"), ""},
+		"bob reads his own, and is hot": {g.get(bob, "bob/f"), ""},
+	} {
+		if codeIn(c.err) != c.code || (c.code == "") != (c.err == nil) {
+			t.Errorf("%s: %v, want %q", name, c.err, c.code)
+		}
+	}
+
+	// Temporary credentials.
+	short := g.newKey("--user", "alice", "--expires", "5s")
+	made := time.Now()
+	if short.SessionToken == "" || short.Expiration == "" {
+		t.Fatalf("%+v", short)
+	}
+	eventually(t, "the temporary key is not taken over", func() bool {
+		return g.get(short, "alice/f") == nil
+	})
+	stolen := short
+	stolen.SessionToken = ""
+	if err := g.list(stolen, "alice/"); codeIn(err) != "InvalidToken" {
+		t.Errorf("a temporary key without its token: %v", err)
+	}
+	time.Sleep(time.Until(made.Add(6 * time.Second)))
+	if err := g.list(short, "alice/"); codeIn(err) != "ExpiredToken" {
+		t.Errorf("an expired key: %v", err)
+	}
+
+	// Anonymous.
+	get := func(path string) int {
+		resp, err := http.Get(g.endpoint + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if code := get("/shared/alice/f"); code != 403 {
+		t.Errorf("without a rule: %d", code)
+	}
+	rule := writeFile(t, filepath.Join(t.TempDir(), "rule.json"), []byte(`{"Statement":{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shared/alice/*"}}`))
+	g.mustAkigw("users", "set", "anonymous", "--policy", rule)
+	eventually(t, "the rule is not taken over", func() bool { return get("/shared/alice/f") == 200 })
+	if a, b := get("/shared/bob/f"), get("/shared/alice/none"); a != 403 || b != 404 {
+		t.Errorf("beyond the rule: %d, absent: %d", a, b)
+	}
+
+	// Admin keys do no S3; S3 keys no admin.
+	g.mustAkigw("users", "set", "operator", "--admin")
+	operator := g.newKey("--user", "operator")
+	admin := func(p pair) int {
+		r, _ := http.NewRequest("GET", g.admin+"/metrics", nil)
+		r.SetBasicAuth(p.AccessKeyId, p.SecretAccessKey)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	eventually(t, "the admin key is not taken over", func() bool { return admin(operator) == 200 })
+	if code := admin(keys["alice"]); code != 403 {
+		t.Errorf("an S3 key at the admin listener: %d", code)
+	}
+	if err := g.buckets(operator); codeIn(err) != "SignatureDoesNotMatch" {
+		t.Errorf("an admin key does S3: %v", err)
+	}
+
+	// Deleted keys end, and restarts change nothing.
+	g.mustAkigw("keys", "delete", keys["bob"].AccessKeyId)
+	eventually(t, "the deleted key lives on", func() bool { return g.list(bob, "bob/") != nil })
+	g.stop()
+	g.start()
+	if err := g.list(alice, "alice/"); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	if list := g.mustAkigw("keys", "list"); strings.Contains(list, keys["alice"].SecretAccessKey) || !strings.Contains(list, keys["alice"].AccessKeyId) {
+		t.Errorf("keys list: %s", list)
+	}
+}
+
+// TestS45_Canary runs clients at debug level with secrets that occur nowhere
+// else, and looks for them in everything that the gateway writes or shows.
+func TestS45_S46_Canary(t *testing.T) {
+	need(t, "aws")
+	t.Parallel()
+	g := startGateway(t, options{upstream: versity(t), env: []string{"AKIGW_LOG_LEVEL=debug"}})
+	policy := writeFile(t, filepath.Join(t.TempDir(), "policy.json"), []byte(`{"Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}`))
+	g.mustAkigw("users", "set", "canary", "--policy", policy)
+	lasting := g.newKey("--user", "canary")
+	temporary := g.newKey("--user", "canary", "--expires", "1h")
+	file := writeFile(t, filepath.Join(t.TempDir(), "f"), pattern(1, 9<<20))
+	var shown bytes.Buffer
+	run := func(p pair, args ...string) {
+		out, _ := g.as(p, args...) // what fails is part of it
+		shown.WriteString(out)
+	}
+	eventually(t, "the keys are not taken over", func() bool { return g.buckets(temporary) == nil })
+	run(lasting, "s3", "mb", "s3://canary-bucket")
+	url := ""
+	for _, p := range []pair{lasting, temporary} {
+		run(p, "s3", "cp", file, "s3://canary-bucket/multipart")
+		run(p, "s3", "cp", "s3://canary-bucket/multipart", "-")
+		run(p, "s3api", "get-object", "--bucket", "canary-bucket", "--key", "none", "/dev/null")
+		out, err := g.as(p, "s3", "presign", "s3://canary-bucket/multipart")
+		if err != nil {
+			t.Fatal(err)
+		}
+		url = strings.TrimSpace(out)
+		fetch(t, url)
+		shown.Write(fetch(t, strings.Replace(url, "X-Amz-Signature=", "X-Amz-Signature=0", 1)))
+		wrong := p
+		wrong.AccessKeyId += "x"
+		shown.WriteString(fmt.Sprint(g.buckets(wrong)))
+	}
+	customer := strings.Repeat("K", 32)
+	run(lasting, "s3api", "put-object", "--bucket", "canary-bucket", "--key", "ssec", "--sse-customer-algorithm", "AES256", "--sse-customer-key", customer)
+	for _, path := range []string{"/metrics", "/debug/pprof/heap?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/allocs?debug=1", "/debug/pprof/cmdline"} {
+		shown.Write(fetch(t, g.admin+path))
+	}
+	g.stop()
+	shown.WriteString(g.stderr.String())
+	if !strings.Contains(g.stderr.String(), `"msg":"request"`) || g.stderr.Len() < 5000 {
+		t.Fatalf("nothing was logged: the test shows nothing (%d bytes)", g.stderr.Len())
+	}
+	files := 0
+	err := filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		files++
+		raw, err := os.ReadFile(path)
+		shown.WriteString(path)
+		shown.Write(raw)
+		return err
+	})
+	if err != nil || files < 4 {
+		t.Fatal(files, err)
+	}
+	_, signature, _ := strings.Cut(url, "X-Amz-Signature=")
+	signature, _, _ = strings.Cut(signature, "&")
+	for name, secret := range map[string]string{"root secret": secretKey, "upstream secret": upstreamSecretKey, "user's secret": lasting.SecretAccessKey, "temporary secret": temporary.SecretAccessKey,
+		"session token": temporary.SessionToken, "customer key": customer, "signature": signature} {
+		if len(secret) < 8 {
+			t.Fatalf("no %s: the test shows nothing", name)
+		}
+		if i := bytes.Index(shown.Bytes(), []byte(secret)); i >= 0 {
+			t.Errorf("the %s is in %q", name, shown.Bytes()[max(0, i-100):min(shown.Len(), i+100)])
+		}
+	}
+}
+
+func fetch(t *testing.T, url string) []byte {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body) // whatever there is
+	return body
+}
+
+// TestNoOperationIsMissing compares the coverage page with the operations that
+// the AWS SDK knows.
+func TestNoOperationIsMissing(t *testing.T) {
+	page := string(readFile(t, "../docs/s3-coverage.md"))
+	client := reflect.TypeFor[*s3.Client]()
+	n := 0
+	for i := range client.NumMethod() {
+		m := client.Method(i)
+		if m.Type.NumIn() < 3 || m.Type.NumOut() != 2 || !strings.HasSuffix(m.Type.In(2).String(), m.Name+"Input") {
+			continue
+		}
+		n++
+		if !strings.Contains(page, "| "+m.Name+" ") && !strings.Contains(page, "also "+m.Name+")") {
+			t.Errorf("%s has no row", m.Name)
+		}
+	}
+	if n < 100 {
+		t.Errorf("the SDK has only %d operations", n)
+	}
+}
