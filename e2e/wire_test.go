@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	mathbig "math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// certify writes a certificate for localhost and its buckets.
+func certify(t *testing.T, certFile, keyFile, name string) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: mathbig.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		DNSNames: []string{"localhost", "*.localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+// TestTLSAndVirtualHosts drives the SDK over TLS with the bucket in the host
+// name, in trailing-checksum mode as it is over TLS, and renews the certificate
+// under it.
+func TestTLSAndVirtualHosts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	pool := x509.NewCertPool()
+	pool.AddCert(certify(t, certFile, keyFile, "first"))
+	g := startGateway(t, options{env: []string{"AKIGW_TLS_CERT=" + certFile, "AKIGW_TLS_KEY=" + keyFile}})
+	addr := strings.TrimPrefix(g.endpoint, "http://")
+	_, port, _ := net.SplitHostPort(addr)
+	var served string
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) { // BUCKET.localhost has no address everywhere
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		},
+		TLSClientConfig: &tls.Config{RootCAs: pool, VerifyConnection: func(s tls.ConnectionState) error {
+			served = s.PeerCertificates[0].Subject.CommonName
+			return nil
+		}},
+	}
+	defer transport.CloseIdleConnections()
+	client := s3.New(s3.Options{Region: region, BaseEndpoint: aws.String("https://localhost:" + port), HTTPClient: &http.Client{Transport: transport},
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, "")})
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("hosted")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{10, 300_000} {
+		body := pattern(byte(size), size)
+		if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("hosted"), Key: aws.String("a//b c"), Body: io.MultiReader(strings.NewReader(string(body))), ContentLength: aws.Int64(int64(size))}); err != nil {
+			t.Fatal(err)
+		}
+		out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("hosted"), Key: aws.String("a//b c")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readAll(t, out.Body); string(got) != string(body) {
+			t.Errorf("%d bytes, want %d", len(got), size)
+		}
+	}
+	if served != "first" {
+		t.Errorf("served %q", served)
+	}
+	pool.AddCert(certify(t, certFile, keyFile, "second"))
+	eventually(t, "the new certificate is not taken over", func() bool {
+		transport.CloseIdleConnections()
+		_, err := client.HeadBucket(t.Context(), &s3.HeadBucketInput{Bucket: aws.String("hosted")})
+		return err == nil && served == "second"
+	})
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	old := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11})
+	if err := old.Handshake(); err == nil {
+		t.Error("S1: TLS 1.1 is spoken")
+	}
+}
+
+// TestE1_E3_Floods: slow heads are cut in time, connections over the cap are
+// refused, and a good client notices neither.
+func TestE1_E3_Floods(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, options{env: []string{"AKIGW_MAX_CONNECTIONS=200"}})
+	good := g.sdk(pair{AccessKeyId: accessKey, SecretAccessKey: secretKey})
+	if _, err := good.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("shared")}); err != nil {
+		t.Fatal(err)
+	}
+	put := func() error {
+		_, err := good.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("shared"), Key: aws.String("k"), Body: strings.NewReader("hello")})
+		return err
+	}
+	if err := put(); err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	cut, refused := 0, 0
+	start := time.Now()
+	for range 300 {
+		wait.Go(func() {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(g.endpoint, "http://"))
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(40 * time.Second))
+			go func() {
+				for range 60 {
+					if _, err := io.WriteString(conn, "G"); err != nil {
+						return
+					}
+					time.Sleep(500 * time.Millisecond)
+				}
+			}()
+			_, err = io.ReadAll(conn)
+			mu.Lock()
+			defer mu.Unlock()
+			if took := time.Since(start); took < 5*time.Second {
+				refused++
+			} else if err == nil || !os.IsTimeout(err) {
+				cut++
+			}
+		})
+	}
+	for range 30 { // on the connection that it has
+		if err := put(); err != nil {
+			t.Errorf("a good client: %v", err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	wait.Wait()
+	if cut < 150 || refused < 80 || time.Since(start) > 20*time.Second {
+		t.Errorf("%d cut, %d refused, after %v", cut, refused, time.Since(start))
+	}
+	if err := put(); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if n := g.metric("akigw_wire_refused_connections_total"); n < 80 {
+		t.Errorf("%v connections were counted as refused", n)
+	}
+}
