@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 GO      ?= go
 
-.PHONY: build run test quick bench lint long clean
+.PHONY: build run test quick bench lint long fuzz vuln clean
 
 build: ## bin/akigw, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/akigw ./cmd/akigw
@@ -32,6 +32,16 @@ long:
 	@if [ -z "$(TEST)" ]; then \
 		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func TestLong[A-Za-z0-9]+' -r e2e | sed 's/func TestLong/  /'; \
 	else cd e2e && AKIGW_LONG=1 $(GO) test -v -count=1 -timeout 3h -run '^TestLong$(TEST)$$' ./...; fi
+
+TIME ?= 60s
+fuzz: ## every fuzz target for a while: make fuzz TIME=10s
+	@set -e; for file in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
+		for target in $$(grep -ohE '^func Fuzz[A-Za-z0-9]+' $$file | sed 's/func //'); do \
+			echo "$$(dirname $$file) $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(TIME) $$(dirname $$file) | tail -3; \
+		done; done
+
+vuln: ## known vulnerabilities in what is linked; needs the vulnerability database
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
 clean:
 	rm -rf bin

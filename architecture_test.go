@@ -2,7 +2,9 @@ package akigw_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -73,6 +75,23 @@ func TestImportDirections(t *testing.T) {
 	}
 	if seen < 10 {
 		t.Fatalf("saw only %d packages", seen)
+	}
+}
+
+// TestS50_GoVersion: both modules ask for a Go that has the fixes of net/http,
+// net/url and encoding/xml that the front relies on.
+func TestS50_GoVersion(t *testing.T) {
+	for _, file := range []string{"go.mod", "e2e/go.mod"} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(raw), "\ngo ")
+		version, _, _ := strings.Cut(rest, "\n")
+		var major, minor, patch int
+		if n, _ := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); n != 3 || major != 1 || minor < 26 || minor == 26 && patch < 8 {
+			t.Errorf("%s: go %s, want 1.26.8 or newer", file, version)
+		}
 	}
 }
 
