@@ -23,6 +23,11 @@ func explanations() []*explained {
 		s3("", "Complete, out of order", "the gateway checks the order first, as S3 does; this upstream the sizes"),
 		s3("versitygw", "DeleteObjects, (empty|malformed)", "two mistakes in one request: no digest header, and a malformed document. The upstream names the first, the gateway the second"),
 
+		// Browsers.
+		s3("", "Preflight, absent bucket", "a preflight is not signed: the gateway's no is the same whether there is such a bucket or not"),
+		s3("moto", "Preflight without an origin", "S3 refuses it; this upstream does not"),
+		explain("versitygw", "Preflight.*", own, append([]string{"vary", "access-control-allow-origin", "access-control-allow-methods"}, document...)...),
+
 		// Reads from the cache, by RFC 9110.
 		s3("moto", "GetObject, Range (octets=0-1|bytes = 0-1|0-1)", "malformed ranges are ignored, as S3 does; this upstream guesses, or fails"),
 		s3("moto", "(GET|HEAD), If-Match (\\*|e4d7f1b4ed2e42d15898f4b27b019da4)", "this upstream knows neither * nor a tag without quotes"),

@@ -300,14 +300,14 @@ func subresourceSteps(add adder, h headers) {
 		return h("Content-Md5", b64(sum[:]))
 	}
 	add("GetObjectTagging, none", "GET", "/bucket-one/headers", "tagging", nil, "")
-	add("PutObjectTagging", "PUT", "/bucket-one/headers", "tagging", md5of(tagging("k", "v", "l", "w")), tagging("k", "v", "l", "w"))
+	add("PutObjectTagging", "PUT", "/bucket-one/headers", "tagging", md5of(tagging("k", "v")), tagging("k", "v"))
 	add("GetObjectTagging", "GET", "/bucket-one/headers", "tagging", nil, "")
 	add("GetObject, tagged", "GET", "/bucket-one/headers", "", nil, "")
 	add("PutObjectTagging, malformed", "PUT", "/bucket-one/headers", "tagging", nil, "<Tagging")
 	add("PutObjectTagging, absent", "PUT", "/bucket-one/none", "tagging", nil, tagging("k", "v"))
 	add("DeleteObjectTagging", "DELETE", "/bucket-one/headers", "tagging", nil, "")
 	add("GetObject, untagged", "GET", "/bucket-one/headers", "", nil, "")
-	add("PutObject, tagged", "PUT", "/bucket-one/tagged", "", h("X-Amz-Tagging", "a=b&c=d"), "x")
+	add("PutObject, tagged", "PUT", "/bucket-one/tagged", "", h("X-Amz-Tagging", "a=b"), "x")
 	add("GetObject, put tagged", "GET", "/bucket-one/tagged", "", nil, "")
 	add("GetObjectAcl", "GET", "/bucket-one/headers", "acl", nil, "")
 	add("PutBucketTagging", "PUT", "/bucket-one", "tagging", md5of(tagging("k", "v")), tagging("k", "v"))
@@ -316,6 +316,13 @@ func subresourceSteps(add adder, h headers) {
 	cors := "<CORSConfiguration><CORSRule><AllowedMethod>GET</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule></CORSConfiguration>"
 	add("PutBucketCors", "PUT", "/bucket-one", "cors", md5of(cors), cors)
 	add("GetBucketCors", "GET", "/bucket-one", "cors", nil, "")
+	const origin, method = "Origin", "Access-Control-Request-Method"
+	add("Preflight", "OPTIONS", "/bucket-one/headers", "", h(origin, "http://page.example", method, "GET"), "")
+	add("Preflight of another method", "OPTIONS", "/bucket-one/headers", "", h(origin, "http://page.example", method, "PUT"), "")
+	add("Preflight without an origin", "OPTIONS", "/bucket-one/headers", "", h(method, "GET"), "")
+	add("Preflight, absent bucket", "OPTIONS", "/bucket-none/headers", "", h(origin, "http://page.example", method, "GET"), "")
+	add("GetObject, Origin", "GET", "/bucket-one/headers", "", h(origin, "http://page.example"), "")
+	add("GetObject, Origin again", "GET", "/bucket-one/headers", "", h(origin, "http://page.example"), "")
 	add("DeleteBucketCors", "DELETE", "/bucket-one", "cors", nil, "")
 	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::bucket-one/public/*"}]}`
 	add("PutBucketPolicy", "PUT", "/bucket-one", "policy", nil, policy)

@@ -71,6 +71,9 @@ are answered with 501. The action is what a policy has to allow; [access.md](acc
 %d rows: %d accelerated, %d forwarded, %d refused. This page is generated from the routing table and checked by a test; another one
 checks that no operation of the AWS SDK is missing.
 
+CORS preflights ("OPTIONS object") are forwarded without a signature, as browsers send them, and say nothing but yes or no; requests
+with an Origin go past the cache.
+
 | operation | request | here | action | notes |
 |---|---|---|---|---|
 %s`, len(Routes), count[Accelerated], count[Forwarded], count[Refused], rows.String())

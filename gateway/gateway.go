@@ -80,6 +80,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		g.account(r, sent, op, accessKey, requestID, started)
 	}()
+	if r.Method == http.MethodOptions && wire.Refusal(r) == nil {
+		op = preflightOp
+		g.identify(w.Header(), requestID)
+		if err := g.preflight(sent, r); err != nil {
+			g.fail(sent, r, requestID, err)
+		}
+		return
+	}
 	call, err := g.admit(r)
 	if call != nil {
 		call.requestID = requestID
@@ -92,18 +100,22 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		continueEmpty(w, r)
 	}
-	h := w.Header()
 	if len(r.TransferEncoding) > 0 { // what follows a chunked body has not been looked at
-		h["Connection"] = []string{"close"}
+		w.Header()["Connection"] = []string{"close"}
 	}
-	h["X-Amz-Request-Id"] = []string{requestID}
-	h["X-Amz-Id-2"] = []string{g.hostID}
+	g.identify(w.Header(), requestID)
 	if err == nil {
 		err = call.route.handle(g, sent, call, call.identity)
 	}
 	if err != nil {
 		g.fail(sent, r, requestID, err)
 	}
+}
+
+// identify says which request this is, and who answers it.
+func (g *Gateway) identify(h http.Header, requestID string) {
+	h["X-Amz-Request-Id"] = []string{requestID}
+	h["X-Amz-Id-2"] = []string{g.hostID}
 }
 
 // release gives back what a call holds.

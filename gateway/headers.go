@@ -12,6 +12,7 @@ import (
 var sentHeaders = map[string]bool{
 	"Cache-Control": true, "Content-Disposition": true, "Content-Language": true, "Content-Md5": true, "Content-Type": true, "Expires": true,
 	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true,
+	"Origin": true,
 }
 
 // amzHeader is what the gateway does with an x-amz-* request header.
@@ -140,10 +141,11 @@ var authentication = map[string]bool{
 }
 
 // cacheable reports whether a read can be answered from the cache: nothing in
-// its headers asks for what only the upstream can give.
+// its headers asks for what only the upstream can give, such as its answer to
+// the origin of a browser's page.
 func (c *Call) cacheable() bool {
 	for name := range c.Header {
-		if strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].cached || name == "If-Range" {
+		if strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].cached || name == "If-Range" || name == "Origin" {
 			return false
 		}
 	}

@@ -1,0 +1,52 @@
+package gateway
+
+import (
+	"net/http"
+
+	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// preflightHeaders are all that a preflight says (Fetch standard, "CORS-preflight
+// request").
+var preflightHeaders = [...]string{"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"}
+
+var (
+	errForbiddenOrigin = &s3err.Error{Code: "AccessForbidden", Status: http.StatusForbidden, Message: "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted by the resource's CORS spec."}
+	errNoOrigin        = &s3err.Error{Code: "BadRequest", Status: http.StatusBadRequest, Message: "Insufficient information. Origin request header needed."}
+)
+
+// preflight asks the upstream whether it lets a browser's origin in ("OPTIONS
+// object"). Browsers send no credentials with it, so it is the one request that
+// is not verified; nothing but the names of the bucket and key and what the
+// browser asks goes upstream, and nothing but the upstream's yes comes back: a
+// no does not say whether there is such a bucket.
+func (g *Gateway) preflight(w *answer, r *http.Request) error {
+	c, err := parse(r, g.Domains)
+	if err != nil {
+		return err
+	}
+	header := http.Header{}
+	for _, name := range preflightHeaders {
+		if values := r.Header[name]; len(values) > 0 {
+			header[name] = values[:1]
+		}
+	}
+	if c.level() == ServiceLevel || header.Get("Origin") == "" || header.Get("Access-Control-Request-Method") == "" || r.ContentLength != 0 {
+		return errNoOrigin
+	}
+	resp, err := g.Upstream.Do(r.Context(), &cold.Request{Op: preflightOp, Method: http.MethodOptions, Key: c.key, Header: header})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 || resp.Header.Get("Access-Control-Allow-Origin") == "" {
+		return errForbiddenOrigin
+	}
+	relayHeader(w.Header(), resp.Header, resp.StatusCode)
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+const preflightOp = "OptionsObject"
