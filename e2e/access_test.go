@@ -20,6 +20,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // akigw runs the command line as the gateway's operator.
@@ -250,7 +252,7 @@ func TestS45_S46_Canary(t *testing.T) {
 	g.mustAkigw("users", "set", "canary", "--policy", policy)
 	lasting := g.newKey("--user", "canary")
 	temporary := g.newKey("--user", "canary", "--expires", "1h")
-	file := writeFile(t, filepath.Join(t.TempDir(), "f"), pattern(1, 9<<20))
+	file := writeFile(t, filepath.Join(t.TempDir(), "f"), testkit.Bytes(1, 9<<20))
 	var shown bytes.Buffer
 	run := func(p pair, args ...string) {
 		out, _ := g.as(p, args...) // what fails is part of it

@@ -16,13 +16,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/minio/minio-go/v7"
 	miniocredentials "github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // Every client does the same round: put, get, range, list, multipart, copy,
 // delete. big is over the multipart threshold of all of them.
 var (
-	small = pattern(1, 10_000)
-	big   = pattern(2, 17<<20)
+	small = testkit.Bytes(1, 10_000)
+	big   = testkit.Bytes(2, 17<<20)
 )
 
 func TestAWSCLI(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // TestRealData is TestLongRealData on a part of the tree and a smaller file.
@@ -108,7 +110,7 @@ func writePattern(t testing.TB, path string, size int) {
 	}
 	defer f.Close()
 	for i := range size >> 20 {
-		if _, err := f.Write(pattern(byte(i), 1<<20)); err != nil {
+		if _, err := f.Write(testkit.Bytes(uint64(byte(i)), 1<<20)); err != nil {
 			t.Fatal(err)
 		}
 	}

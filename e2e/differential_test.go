@@ -3,10 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +16,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // canonicalOf catches the canonical string that the SDK's signer logs.
@@ -40,27 +39,14 @@ func TestS13_AgainstTheSDK(t *testing.T) { differential(t, 20_000) }
 
 // TestLongSigV4 is the same with a million requests.
 func TestLongSigV4(t *testing.T) {
-	if os.Getenv("AKIGW_LONG") == "" {
-		t.Skip("a long run: make long TEST=SigV4")
-	}
+	long(t)
 	differential(t, 1_000_000)
 }
 
 func differential(t *testing.T, n int) {
-	seed := rand.Uint64()
-	if s := os.Getenv("AKIGW_SEED"); s != "" {
-		fmt.Sscan(s, &seed)
-	}
-	random := rand.New(rand.NewPCG(seed, 4))
-	pick := func(from ...string) string { return from[random.IntN(len(from))] }
-	letters := []rune("abcXYZ019-_.~/ +%&=?#@!$'()*,;:[]äß漢\u0001\t\\\"<>|^`{}")
-	text := func(n int) string {
-		var b strings.Builder
-		for range random.IntN(n) {
-			b.WriteRune(letters[random.IntN(len(letters))])
-		}
-		return b.String()
-	}
+	random := testkit.Random(t)
+	pick := func(from ...string) string { return testkit.Pick(random, from...) }
+	text := func(n int) string { return testkit.Text(random, n) }
 	now := time.Now().UTC().Truncate(time.Second)
 	verifier := &sigv4.Verifier{Region: region, Keys: sigv4.StaticKeys{accessKey: secretKey}, Now: func() time.Time { return now }}
 	credentials := aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secretKey}
@@ -123,22 +109,22 @@ func differential(t *testing.T, n int) {
 			}
 		}
 		if err != nil {
-			t.Fatalf("AKIGW_SEED=%d request %d: %v", seed, i, err)
+			t.Fatalf("request %d: %v", i, err)
 		}
 		received, err := url.ParseRequestURI(r.URL.RequestURI()) // as a server sees it
 		if err != nil {
-			t.Fatalf("AKIGW_SEED=%d request %d: %v", seed, i, err)
+			t.Fatalf("request %d: %v", i, err)
 		}
 		r.URL = received
 		parsed, err := url.ParseQuery(received.RawQuery)
 		if err != nil {
-			t.Fatalf("AKIGW_SEED=%d request %d: %v", seed, i, err)
+			t.Fatalf("request %d: %v", i, err)
 		}
 		if ours := string(sigv4.CanonicalRequest(r, received.Path, parsed, signed, payload)); ours != logged.text || ours == "" {
-			t.Fatalf("AKIGW_SEED=%d request %d: we say\n%q\nand the SDK\n%q", seed, i, ours, logged.text)
+			t.Fatalf("request %d: we say\n%q\nand the SDK\n%q", i, ours, logged.text)
 		}
 		if id, _, err := verifier.Verify(r, received.Path, parsed); err != nil || id.AccessKey() != accessKey {
-			t.Fatalf("AKIGW_SEED=%d request %d: %v\n%q", seed, i, err, logged.text)
+			t.Fatalf("request %d: %v\n%q", i, err, logged.text)
 		}
 	}
 }

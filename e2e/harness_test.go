@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 const (
@@ -112,7 +114,7 @@ func startGateway(t testing.TB, o options) *gateway {
 		o.dir = t.TempDir()
 	}
 	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: build(t, !o.plain), env: o.env}
-	g.endpoint, g.admin = "http://"+freeAddr(t), "http://"+freeAddr(t)
+	g.endpoint, g.admin = "http://"+testkit.FreeAddr(t), "http://"+testkit.FreeAddr(t)
 	g.start()
 	t.Cleanup(func() {
 		if g.cmd.ProcessState == nil {
@@ -224,16 +226,6 @@ func (g *gateway) objectGets() int {
 	return int(g.metric("akigw_cold_requests_total", `op="GetObject"`))
 }
 
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // clientEnv is the environment of a command-line client.
 func (g *gateway) clientEnv() []string {
 	var env []string
@@ -294,7 +286,7 @@ func embedded(testing.TB) upstream { return upstream{name: "embedded"} }
 func moto(t testing.TB) upstream {
 	t.Helper()
 	need(t, "moto_server")
-	addr := freeAddr(t)
+	addr := testkit.FreeAddr(t)
 	host, port, _ := net.SplitHostPort(addr)
 	spawn(t, addr, exec.Command("moto_server", "-H", host, "-p", port))
 	return upstream{"moto", "http://" + addr}
@@ -302,7 +294,7 @@ func moto(t testing.TB) upstream {
 
 func versity(t testing.TB) upstream {
 	t.Helper()
-	addr := freeAddr(t)
+	addr := testkit.FreeAddr(t)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "AKIGW_E2E_VERSITY="+t.TempDir(), "AKIGW_E2E_ADDR="+addr)
 	spawn(t, addr, cmd)
@@ -362,19 +354,6 @@ func readFile(t testing.TB, path string) []byte {
 		t.Fatal(err)
 	}
 	return data
-}
-
-// pattern makes n bytes that differ from place to place and from seed to seed.
-func pattern(seed byte, n int) []byte {
-	b := make([]byte, n)
-	x := uint32(seed)*2654435761 + 1
-	for i := range b {
-		x ^= x << 13
-		x ^= x >> 17
-		x ^= x << 5
-		b[i] = byte(x)
-	}
-	return b
 }
 
 func readAll(t testing.TB, r io.ReadCloser) []byte {

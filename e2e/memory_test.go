@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // TestMemory is TestLongMemory with smaller objects.
@@ -52,7 +54,7 @@ func memory(t *testing.T, clients, size int) {
 			}
 		}
 	})
-	block := pattern(7, 1<<20)
+	block := testkit.Bytes(7, 1<<20)
 	for _, method := range []string{"PUT", "GET"} {
 		started := time.Now()
 		var wait sync.WaitGroup
@@ -180,7 +182,7 @@ func TestWarmQuota(t *testing.T) {
 	const quota, size, objects = 64 << 20, 4 << 20, 160
 	g := startGateway(t, options{plain: true, env: []string{"AKIGW_CACHE_HOT_BYTES=8MiB", "AKIGW_CACHE_WARM_BYTES=64MiB"}})
 	g.do(t, "PUT", "/quotabucket", nil, 0, nil)
-	block := pattern(9, 1<<20)
+	block := testkit.Bytes(9, 1<<20)
 	for i := range objects {
 		g.do(t, "PUT", fmt.Sprintf("/quotabucket/%d", i), &repeated{block: block, left: size}, size, nil)
 	}

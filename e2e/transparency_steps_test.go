@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/minio/crc64nvme"
+
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // step is one request of the comparison. {names} in it are filled in with what
@@ -110,7 +112,7 @@ func objectSteps(add adder, h headers) {
 	add("GetObject, empty", "GET", "/bucket-one/empty", "", nil, "")
 	add("GetObject, empty again", "GET", "/bucket-one/empty", "", nil, "")
 	add("HeadObject, empty", "HEAD", "/bucket-one/empty", "", nil, "")
-	big := string(pattern(3, 1<<20))
+	big := string(testkit.Bytes(3, 1<<20))
 	add("PutObject, 1 MiB", "PUT", "/bucket-one/big", "", h("Content-Type", "application/x-big"), big)
 	add("GetObject, 1 MiB", "GET", "/bucket-one/big", "", nil, "")
 	add("GetObject, 1 MiB again", "GET", "/bucket-one/big", "", nil, "")
@@ -222,7 +224,7 @@ func copySteps(add adder, h headers) {
 }
 
 func multipartSteps(add adder, h headers) {
-	first, last := string(pattern(5, 5<<20)), "the last part"
+	first, last := string(testkit.Bytes(5, 5<<20)), "the last part"
 	complete := func(parts ...string) string {
 		var b strings.Builder
 		for i := 0; i < len(parts); i += 2 {

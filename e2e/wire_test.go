@@ -2,15 +2,9 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	mathbig "math/big"
 	"net"
 	"net/http"
 	"os"
@@ -23,35 +17,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-)
 
-// certify writes a certificate for localhost and its buckets.
-func certify(t *testing.T, certFile, keyFile, name string) *x509.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: mathbig.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		DNSNames: []string{"localhost", "*.localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parsed
-}
+	"github.com/akidb/akigw/internal/testkit"
+)
 
 // TestTLSAndVirtualHosts drives the SDK over TLS with the bucket in the host
 // name, in trailing-checksum mode as it is over TLS, and renews the certificate
@@ -61,7 +29,7 @@ func TestTLSAndVirtualHosts(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	pool := x509.NewCertPool()
-	pool.AddCert(certify(t, certFile, keyFile, "first"))
+	pool.AddCert(testkit.Certify(t, certFile, keyFile, "first", "localhost", "*.localhost"))
 	g := startGateway(t, options{env: []string{"AKIGW_TLS_CERT=" + certFile, "AKIGW_TLS_KEY=" + keyFile}})
 	addr := strings.TrimPrefix(g.endpoint, "http://")
 	_, port, _ := net.SplitHostPort(addr)
@@ -82,7 +50,7 @@ func TestTLSAndVirtualHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, size := range []int{10, 300_000} {
-		body := pattern(byte(size), size)
+		body := testkit.Bytes(uint64(byte(size)), size)
 		if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("hosted"), Key: aws.String("a//b c"), Body: io.MultiReader(strings.NewReader(string(body))), ContentLength: aws.Int64(int64(size))}); err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +65,7 @@ func TestTLSAndVirtualHosts(t *testing.T) {
 	if served != "first" {
 		t.Errorf("served %q", served)
 	}
-	pool.AddCert(certify(t, certFile, keyFile, "second"))
+	pool.AddCert(testkit.Certify(t, certFile, keyFile, "second", "localhost", "*.localhost"))
 	eventually(t, "the new certificate is not taken over", func() bool {
 		transport.CloseIdleConnections()
 		_, err := client.HeadBucket(t.Context(), &s3.HeadBucketInput{Bucket: aws.String("hosted")})

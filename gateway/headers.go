@@ -113,6 +113,9 @@ func (c *Call) hoist() error {
 		if _, twice := c.Header[header]; twice {
 			return s3err.InvalidArgument.With("The header " + strings.ToLower(name) + " was sent as a query parameter, too.")
 		}
+		if hasControl(values[0]) { // as a header it could not have come
+			return s3err.InvalidArgument.With("The value of "+strings.ToLower(name)+" has control characters.").About("ArgumentName", name)
+		}
 		c.Header[header] = values
 	}
 	for name := range c.query {
@@ -121,6 +124,11 @@ func (c *Call) hoist() error {
 		}
 	}
 	return nil
+}
+
+// hasControl reports whether s could end a header line, or worse.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // hoisted reports whether a query parameter stands for a header.

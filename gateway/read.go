@@ -157,7 +157,7 @@ func override(h http.Header, c *Call) {
 func (c *Call) checkOverrides() error {
 	for parameter, values := range c.query {
 		name, ok := strings.CutPrefix(parameter, "response-")
-		if ok && (!overridable[textproto.CanonicalMIMEHeaderKey(name)] || strings.ContainsFunc(values[0], func(r rune) bool { return r < ' ' || r == 0x7f })) {
+		if ok && (!overridable[textproto.CanonicalMIMEHeaderKey(name)] || hasControl(values[0])) {
 			return s3err.InvalidArgument.With("The response header override is not valid.").About("ArgumentName", parameter)
 		}
 	}

@@ -11,10 +11,8 @@ import (
 	"go/token"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -104,11 +102,9 @@ func TestS22_BrowserForms(t *testing.T) {
 // TestS32_UpstreamRequests sends 10,000 requests with headers and parameters
 // of all kinds, and parses strictly what goes to the upstream.
 func TestS32_UpstreamRequests(t *testing.T) {
-	seed := rand.Uint64()
-	if s := os.Getenv("AKIGW_SEED"); s != "" {
-		fmt.Sscan(s, &seed)
-	}
-	random := rand.New(rand.NewPCG(seed, 3))
+	random := testkit.Random(t)
+	pick := func(from ...string) string { return testkit.Pick(random, from...) }
+	text := func(n int) string { return testkit.Text(random, n) }
 	var captured []*http.Request
 	upstream, err := cold.New(cold.Config{URL: "http://upstream.example.com", AccessKey: "upstream-key", SecretKey: "upstream-secret", Region: "eu-north-1"},
 		cold.PoolConfig{PoolSize: 1, IdleTimeoutSecs: 1}, func(http.RoundTripper) http.RoundTripper {
@@ -119,7 +115,7 @@ func TestS32_UpstreamRequests(t *testing.T) {
 				}
 				parsed, err := http.ReadRequest(bufio.NewReader(&wire))
 				if err != nil {
-					t.Errorf("AKIGW_SEED=%d: not a request: %v", seed, err)
+					t.Errorf("not a request: %v", err)
 				}
 				captured = append(captured, parsed)
 				return testkit.Response(http.StatusOK, http.Header{"Etag": {`"e"`}}, nil), nil
@@ -131,24 +127,15 @@ func TestS32_UpstreamRequests(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	b.g.Upstream = upstream
 	own := &sigv4.Verifier{Region: "eu-north-1", Keys: sigv4.StaticKeys{"upstream-key": "upstream-secret"}}
-	pick := func(from ...string) string { return from[random.IntN(len(from))] }
 	names := []string{"X-Forwarded-For", "X-Forwarded-Host", "Connection", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Upgrade", "Cookie",
 		"Forwarded", "X-Real-Ip", "X-Http-Method-Override", "X-Original-Url", "Referer", "Origin", "User-Agent", "Accept", "Accept-Encoding", "Content-Type", "Content-Md5",
 		"Range", "If-Match", "If-Range", "Cache-Control", "Expires", "X-Amz-Meta-A", "X-Amz-Acl", "X-Amz-Tagging", "X-Amz-User-Agent", "X-Amz-Expected-Bucket-Owner",
 		"X-Amz-Request-Payer", "X-Minio-Source", "X-Seaweedfs-Identity", "X-Amz-Security-Token", "X-Amz-Copy-Source", "X-Amz-Nonsense"}
-	letters := strings.Split("abcXYZ019-_.~/ +%&=?#@!$'()*,;:[]äß漢\\\"<>|^`{}", "")
-	text := func(n int) string {
-		var s strings.Builder
-		for range random.IntN(n) {
-			s.WriteString(pick(letters...))
-		}
-		return s.String()
-	}
 	sent := 0
 	for i := range 10_000 {
 		h := http.Header{}
 		for range random.IntN(6) {
-			h.Set(pick(names...), text(20))
+			h.Set(pick(names...), strings.Map(func(c rune) rune { return max(c, ' ') }, text(20))) // others do not get past the wire
 		}
 		query := url.Values{}
 		for range random.IntN(3) {
@@ -160,7 +147,7 @@ func TestS32_UpstreamRequests(t *testing.T) {
 		for _, r := range captured {
 			sent++
 			if err := strictly(own, r); err != nil {
-				t.Errorf("AKIGW_SEED=%d request %d: %s %s with %v: %v", seed, i, r.Method, r.RequestURI, r.Header, err)
+				t.Errorf("request %d: %s %s with %v: %v", i, r.Method, r.RequestURI, r.Header, err)
 			}
 		}
 	}

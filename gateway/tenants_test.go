@@ -326,6 +326,9 @@ func TestS27_HeadersNeedRights(t *testing.T) {
 	if w.Code != 501 || !strings.Contains(w.Body.String(), "<Header>x-amz-do-something-new</Header>") {
 		t.Errorf("an unknown header: %d %s", w.Code, w.Body)
 	}
+	if w := b.ask("root", "PUT", "/bucket/k", "x-amz-meta-a=b%0d%0aX-Evil:+1", nil, "x"); w.Code != 400 {
+		t.Errorf("a parameter with a line break: %d", w.Code)
+	}
 	if w := b.ask("root", "PUT", "/bucket/k", "x-amz-acl=private", http.Header{"X-Amz-Acl": {"public-read"}}, "x"); w.Code != 400 {
 		t.Errorf("a header and a parameter: %d", w.Code)
 	}

@@ -2,12 +2,12 @@ package policy
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 func mustParse(t testing.TB, document string) *Policy {
@@ -140,12 +140,8 @@ func TestCheckOnly(t *testing.T) {
 // TestS29_AgainstReference compares with an evaluator that is written from the
 // rules in the most simple-minded way.
 func TestS29_AgainstReference(t *testing.T) {
-	seed := rand.Uint64()
-	if s := os.Getenv("AKIGW_SEED"); s != "" {
-		fmt.Sscan(s, &seed)
-	}
-	random := rand.New(rand.NewPCG(seed, 2))
-	pick := func(from ...string) string { return from[random.IntN(len(from))] }
+	random := testkit.Random(t)
+	pick := func(from ...string) string { return testkit.Pick(random, from...) }
 	text := func(alphabet string) string {
 		var b strings.Builder
 		for range 1 + random.IntN(5) {
@@ -167,7 +163,7 @@ func TestS29_AgainstReference(t *testing.T) {
 		want := reference(rules, r)
 		decided[want]++
 		if got := p.Decide(r); got != want {
-			t.Fatalf("AKIGW_SEED=%d request %d: %+v under %v: %d, want %d", seed, i, r, documents, got, want)
+			t.Fatalf("request %d: %+v under %v: %d, want %d", i, r, documents, got, want)
 		}
 	}
 	for _, d := range []Decision{Silent, Allowed, Denied} {

@@ -43,6 +43,24 @@ func (f *common) store() (access.Store, error) {
 	return accessStore(c), nil
 }
 
+// read returns the users and keys.
+func (f *common) read() (*access.State, error) {
+	store, err := f.store()
+	if err != nil {
+		return nil, err
+	}
+	return store.Read()
+}
+
+// edit changes them.
+func (f *common) edit(change func(*access.State) error) error {
+	store, err := f.store()
+	if err != nil {
+		return err
+	}
+	return store.Edit(change)
+}
+
 // accessStore is where users and keys are kept.
 func accessStore(c *config) access.Store {
 	return access.Store{Dir: filepath.Join(c.Process.Data, "access"), Root: access.RootKey{AccessKey: c.Gateway.AccessKey, SecretKey: c.Gateway.SecretKey}}
@@ -69,11 +87,7 @@ func (u *usersSet) Run() error {
 	if err != nil {
 		return err
 	}
-	store, err := u.store()
-	if err != nil {
-		return err
-	}
-	return store.Edit(func(s *access.State) error {
+	return u.edit(func(s *access.State) error {
 		return s.SetUser(access.User{Name: u.Name, Admin: u.Admin, Policy: document})
 	})
 }
@@ -107,11 +121,7 @@ type usersList struct {
 
 // Run implements the command.
 func (u *usersList) Run() error {
-	store, err := u.store()
-	if err != nil {
-		return err
-	}
-	state, err := store.Read()
+	state, err := u.read()
 	if err != nil {
 		return err
 	}
@@ -143,11 +153,7 @@ type usersShow struct {
 
 // Run implements the command.
 func (u *usersShow) Run() error {
-	store, err := u.store()
-	if err != nil {
-		return err
-	}
-	state, err := store.Read()
+	state, err := u.read()
 	if err != nil {
 		return err
 	}
@@ -170,11 +176,7 @@ type usersDelete struct {
 
 // Run implements the command.
 func (u *usersDelete) Run() error {
-	store, err := u.store()
-	if err != nil {
-		return err
-	}
-	return store.Edit(func(s *access.State) error { return s.DeleteUser(u.Name) })
+	return u.edit(func(s *access.State) error { return s.DeleteUser(u.Name) })
 }
 
 // keysCommand is "akigw keys".
@@ -204,16 +206,12 @@ func (k *keysCreate) Run() error {
 	if err != nil {
 		return err
 	}
-	store, err := k.store()
-	if err != nil {
-		return err
-	}
 	now := time.Now()
 	key := access.Key{User: k.User, Policy: document, AccessKey: k.AccessKey, SecretKey: k.NewSecret}
 	if k.Expires != 0 {
 		key.Expires = now.Add(k.Expires).UTC().Truncate(time.Second)
 	}
-	err = store.Edit(func(s *access.State) (err error) {
+	err = k.edit(func(s *access.State) (err error) {
 		key, err = s.AddKey(key, now)
 		return err
 	})
@@ -256,11 +254,7 @@ type keysList struct {
 
 // Run implements the command.
 func (k *keysList) Run() error {
-	store, err := k.store()
-	if err != nil {
-		return err
-	}
-	state, err := store.Read()
+	state, err := k.read()
 	if err != nil {
 		return err
 	}
@@ -301,11 +295,7 @@ type keysDelete struct {
 
 // Run implements the command.
 func (k *keysDelete) Run() error {
-	store, err := k.store()
-	if err != nil {
-		return err
-	}
-	return store.Edit(func(s *access.State) error { return s.DeleteKey(k.AccessKey) })
+	return k.edit(func(s *access.State) error { return s.DeleteKey(k.AccessKey) })
 }
 
 type keysReseal struct {

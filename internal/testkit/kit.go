@@ -1,11 +1,87 @@
 package testkit
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"hash"
+	"math/big"
+	"math/rand/v2"
 	"net"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
+
+// Random is a source of randomness for a test. If the test fails, it says which
+// AKIGW_SEED replays it.
+func Random(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("AKIGW_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("AKIGW_SEED: %v", err)
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("AKIGW_SEED=%d replays this", seed)
+		}
+	})
+	return rand.New(rand.NewPCG(seed, 1))
+}
+
+// letters are those that some encoding treats in its own way.
+var letters = []rune("abcXYZ019-_.~/ +%&=?#@!$'()*,;:[]äß漢\u0001\t\\\"<>|^`{}")
+
+// Text makes fewer than n letters of all kinds.
+func Text(random *rand.Rand, n int) string {
+	var b strings.Builder
+	for range random.IntN(n) {
+		b.WriteRune(letters[random.IntN(len(letters))])
+	}
+	return b.String()
+}
+
+// Pick takes one of several.
+func Pick[T any](random *rand.Rand, from ...T) T { return from[random.IntN(len(from))] }
+
+// Certify writes a new certificate of its own authority, and its key, to two
+// PEM files.
+func Certify(t testing.TB, certFile, keyFile, commonName string, hosts ...string) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: commonName}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, DNSNames: hosts}
+	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
 
 // Hasher is the hasher that minio-go's streaming signer asks for.
 type Hasher struct{ hash.Hash }
