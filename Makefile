@@ -37,7 +37,9 @@ TIME ?= 60s
 fuzz: ## every fuzz target for a while: make fuzz TIME=10s
 	@set -e; for file in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
 		for target in $$(grep -ohE '^func Fuzz[A-Za-z0-9]+' $$file | sed 's/func //'); do \
-			echo "$$(dirname $$file) $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(TIME) $$(dirname $$file) | tail -3; \
+			echo "$$(dirname $$file) $$target"; \
+			out=$$($(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(TIME) $$(dirname $$file) 2>&1) || { echo "$$out"; exit 1; }; \
+			echo "$$out" | tail -3; \
 		done; done
 
 vuln: ## known vulnerabilities in what is linked; needs the vulnerability database
