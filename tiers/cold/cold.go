@@ -115,7 +115,11 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 			if address != allowed {
 				return nil, fmt.Errorf("refusing to dial %s: the upstream is %s", address, allowed)
 			}
-			return dialer.DialContext(ctx, network, address)
+			c, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return newConn(c), nil
 		},
 		MaxIdleConns:        pool.PoolSize,
 		MaxIdleConnsPerHost: pool.PoolSize,
@@ -190,7 +194,8 @@ func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		wait = readAnswer
 	}
-	req := u.build(ctx, r, watch, wait)
+	sending := &requestBody{body: r.Body, watch: watch, wait: wait, over: ctx.Done()}
+	req := u.build(ctx, r, sending)
 	metrics.GetOrCreateCounter(`akigw_cold_requests_total{op="` + r.Op + `"}`).Inc()
 	watch.start(wait)
 	resp, err := u.transport.RoundTrip(req)
@@ -204,6 +209,7 @@ func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%w: %s %s: %w", akigw.ErrUpstreamUnavailable, r.Op, r.Key, err)
 	}
 	metrics.GetOrCreateCounter(`akigw_cold_responses_total{op="` + r.Op + `",status="` + strconv.Itoa(resp.StatusCode) + `"}`).Inc()
+	sending.answered.Store(true)
 	resp.Body = &answerBody{ReadCloser: resp.Body, watch: watch}
 	return resp, nil
 }
@@ -215,7 +221,7 @@ var (
 
 // build makes the HTTP request. Nothing of the client's request is in it that
 // is not a field of r.
-func (u *Upstream) build(ctx context.Context, r *Request, watch *watchdog, answer time.Duration) *http.Request {
+func (u *Upstream) build(ctx context.Context, r *Request, sending *requestBody) *http.Request {
 	target := u.base
 	target.Path = "/" + r.Key.Bucket
 	if r.Key.Name != "" {
@@ -231,12 +237,12 @@ func (u *Upstream) build(ctx context.Context, r *Request, watch *watchdog, answe
 	header.Set("Accept-Encoding", "identity")
 	req := (&http.Request{Method: r.Method, URL: &target, Host: target.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if r.Body != nil && r.Length > 0 {
-		req.Body = io.NopCloser(&requestBody{body: r.Body, watch: watch, answer: answer})
+		req.Body = io.NopCloser(sending)
 		req.ContentLength = r.Length
 		if seeker, ok := r.Body.(io.ReadSeeker); ok { // replayable on a connection that turned out dead
 			req.GetBody = func() (io.ReadCloser, error) {
 				_, err := seeker.Seek(0, io.SeekStart)
-				return io.NopCloser(&requestBody{body: seeker, watch: watch, answer: answer}), err
+				return io.NopCloser(sending), err
 			}
 		}
 	}
@@ -314,19 +320,24 @@ func (w *watchdog) stop() {
 // requestBody counts and watches what is sent. Waiting for the client's next
 // bytes is the client's time: the watchdog sleeps meanwhile.
 type requestBody struct {
-	body   io.Reader
-	watch  *watchdog
-	answer time.Duration
+	body     io.Reader
+	watch    *watchdog
+	wait     time.Duration   // for an answer, when the body has ended
+	over     <-chan struct{} // closed with the answer's body
+	answered atomic.Bool
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.watch.stop()
 	n, err := b.body.Read(p)
 	bytesSent.Add(n)
-	if err == nil {
+	switch {
+	case err == nil:
 		b.watch.start(bodyIdle)
-	} else {
-		b.watch.start(b.answer)
+	case err != io.EOF && b.answered.Load():
+		<-b.over // net/http drops what has not been read of the answer when it hears of an error
+	default:
+		b.watch.start(b.wait)
 	}
 	return n, err
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -246,4 +247,64 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n.Add(int64(n))
 	return n, err
+}
+
+// TestAnswerBeforeTheBody: the answer of an upstream that does not read the
+// body is not lost, whether it resets the connection or sends the answer in
+// pieces while the caller has stopped the body.
+func TestAnswerBeforeTheBody(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"reset": 0, "in pieces": 5 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						c.Read(make([]byte, 4<<10))
+						io.WriteString(c, "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 4\r\n\r\n")
+						time.Sleep(pause)
+						io.WriteString(c, "body")
+						c.Close() // with bytes unread: a reset
+					}()
+				}
+			}()
+			u := upstream(t, "http://"+l.Addr().String(), nil)
+			var senders sync.WaitGroup
+			for range 8 {
+				senders.Go(func() {
+					for range 20 {
+						body := &stoppable{}
+						resp, err := u.Do(t.Context(), &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: body, Length: 64 << 20})
+						body.stopped.Store(true)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "body" || resp.StatusCode != http.StatusNotFound {
+							t.Errorf("%d %q %v", resp.StatusCode, text, err)
+						}
+						resp.Body.Close()
+					}
+				})
+			}
+			senders.Wait()
+		})
+	}
+}
+
+// stoppable is an endless body, until it fails.
+type stoppable struct{ stopped atomic.Bool }
+
+func (s *stoppable) Read(p []byte) (int, error) {
+	if s.stopped.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return len(p), nil
 }
