@@ -28,6 +28,7 @@ var (
 )
 
 func TestAWSCLI(t *testing.T) {
+	t.Parallel()
 	need(t, "aws")
 	forEachUpstream(t, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
@@ -128,6 +129,7 @@ print('done')
 `
 
 func TestBoto3(t *testing.T) {
+	t.Parallel()
 	needPython(t, "boto3")
 	forEachUpstream(t, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
@@ -139,6 +141,7 @@ func TestBoto3(t *testing.T) {
 }
 
 func TestAWSSDKGoV2(t *testing.T) {
+	t.Parallel()
 	forEachUpstream(t, func(t *testing.T, g *gateway) {
 		ctx := context.Background()
 		client := s3.New(s3.Options{Region: region, BaseEndpoint: &g.endpoint, UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, "")})
@@ -213,6 +216,7 @@ func TestAWSSDKGoV2(t *testing.T) {
 }
 
 func TestMinioGo(t *testing.T) {
+	t.Parallel()
 	forEachUpstream(t, func(t *testing.T, g *gateway) {
 		ctx := context.Background()
 		client, err := minio.New(strings.TrimPrefix(g.endpoint, "http://"), &minio.Options{Creds: miniocredentials.NewStaticV4(accessKey, secretKey, ""), Region: region})
@@ -268,6 +272,7 @@ func TestMinioGo(t *testing.T) {
 }
 
 func TestS3cmd(t *testing.T) {
+	t.Parallel()
 	need(t, "s3cmd")
 	forEachUpstream(t, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
@@ -302,6 +307,7 @@ func TestS3cmd(t *testing.T) {
 }
 
 func TestRclone(t *testing.T) {
+	t.Parallel()
 	need(t, "rclone")
 	forEachUpstream(t, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()

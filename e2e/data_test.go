@@ -16,6 +16,7 @@ import (
 
 // TestRealData is TestLongRealData on a part of the tree and a smaller file.
 func TestRealData(t *testing.T) {
+	t.Parallel()
 	need(t, "aws")
 	for _, start := range []func(testing.TB) upstream{embedded, versity} {
 		up := start(t)

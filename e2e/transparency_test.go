@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/minio/minio-go/v7/pkg/s3utils"
@@ -45,7 +48,7 @@ type explained struct {
 	step     *regexp.Regexp // its name
 	what     []string
 	why      string
-	used     int
+	used     atomic.Bool
 }
 
 func explain(upstream, step, why string, what ...string) *explained {
@@ -57,6 +60,7 @@ func explain(upstream, step, why string, what ...string) *explained {
 // code, headers and body. Every difference has an explanation in
 // docs/differences.md, which it keeps true.
 func TestTransparency(t *testing.T) {
+	t.Parallel()
 	var page strings.Builder
 	fmt.Fprintf(&page, `# Differences
 
@@ -80,39 +84,26 @@ written and checked by a test of `+"`e2e/`"+`: a difference that is not here fai
 	}
 	fmt.Fprintf(&page, "\n## On some\n\n| upstream | requests | differs in | why |\n|---|---|---|---|\n")
 	rules := explanations()
-	ran := 0
-	for _, up := range []struct {
-		name  string
-		start func(testing.TB) upstream
-	}{{"versitygw", versity}, {"moto", moto}} {
-		t.Run(up.name, func(t *testing.T) {
-			direct := endpointOf{up.start(t).endpoint, upstreamAccessKey, upstreamSecretKey, map[string]string{}}
-			g := startGateway(t, options{upstream: up.start(t)})
-			through := endpointOf{g.endpoint, accessKey, secretKey, map[string]string{}}
-			ran++
-			for _, s := range steps() {
-				a, b := direct.do(t, s), through.do(t, s)
-				for _, d := range compare(a, b) {
-					if browsers := s.header.Get("Origin") != "" && (d == "Vary" || strings.HasPrefix(d, "Access-Control-")); hopHeaders[d] != "" && !browsers {
-						continue
-					}
-					i := slices.IndexFunc(rules, func(r *explained) bool {
-						return (r.upstream == "" || r.upstream == up.name) && r.step.MatchString(s.name) && (r.what[0] == anything || slices.Contains(r.what, strings.ToLower(d)))
-					})
-					if i < 0 {
-						t.Errorf("%s: unexplained difference in %s:\n  directly            %d %.300q\n  through the gateway %d %.300q", s.name, d, a.StatusCode, a.of(d), b.StatusCode, b.of(d))
-						continue
-					}
-					rules[i].used++
+	var ran atomic.Int32
+	t.Run("upstreams", func(t *testing.T) {
+		for name, start := range map[string]func(testing.TB) upstream{"versitygw": versity, "moto": moto} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				direct := endpointOf{start(t).endpoint, upstreamAccessKey, upstreamSecretKey, map[string]string{}, true}
+				g := startGateway(t, options{upstream: start(t)})
+				through := endpointOf{g.endpoint, accessKey, secretKey, map[string]string{}, false}
+				ran.Add(1)
+				for _, s := range steps() {
+					compareStep(t, rules, name, s, direct, through)
 				}
-			}
-		})
-	}
-	if ran < 2 || t.Failed() {
+			})
+		}
+	})
+	if ran.Load() < 2 || t.Failed() {
 		return
 	}
 	for _, r := range rules {
-		if r.used == 0 {
+		if !r.used.Load() {
 			t.Errorf("nothing differs any more as in %q (%s): %s", r.step, r.upstream, r.why)
 		}
 		fmt.Fprintf(&page, "| %s | %s | %s | %s |\n", orBoth(r.upstream), strings.ReplaceAll(strings.Trim(r.step.String(), "^$()"), "|", " · "), strings.Join(r.what, ", "), r.why)
@@ -130,6 +121,25 @@ written and checked by a test of `+"`e2e/`"+`: a difference that is not here fai
 	}
 }
 
+// compareStep sends s both ways and looks for an explanation of every
+// difference.
+func compareStep(t *testing.T, rules []*explained, upstream string, s step, direct, through endpointOf) {
+	a, b := direct.do(t, s), through.do(t, s)
+	for _, d := range compare(a, b) {
+		if browsers := s.header.Get("Origin") != "" && (d == "Vary" || strings.HasPrefix(d, "Access-Control-")); hopHeaders[d] != "" && !browsers {
+			continue
+		}
+		i := slices.IndexFunc(rules, func(r *explained) bool {
+			return (r.upstream == "" || r.upstream == upstream) && r.step.MatchString(s.name) && (r.what[0] == anything || slices.Contains(r.what, strings.ToLower(d)))
+		})
+		if i < 0 {
+			t.Errorf("%s: unexplained difference in %s:\n  directly            %d %.300q\n  through the gateway %d %.300q", s.name, d, a.StatusCode, a.of(d), b.StatusCode, b.of(d))
+			continue
+		}
+		rules[i].used.Store(true)
+	}
+}
+
 func orBoth(upstream string) string {
 	if upstream == "" {
 		return "both"
@@ -140,6 +150,7 @@ func orBoth(upstream string) string {
 type endpointOf struct {
 	url, access, secret string
 	vars                map[string]string
+	resets              bool // it may close a connection instead of reading the body, and the answer be lost
 }
 
 type answerOf struct {
@@ -209,8 +220,12 @@ func (e endpointOf) do(t *testing.T, s step) answerOf {
 		r.Header.Set("X-Amz-Content-Sha256", hexSHA256(body))
 	}
 	resp, err := http.DefaultTransport.RoundTrip(signer.SignV4(*r, e.access, e.secret, "", region))
+	for again := 0; e.resets && again < 50 && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)); again++ {
+		r.Body = io.NopCloser(strings.NewReader(body))
+		resp, err = http.DefaultTransport.RoundTrip(signer.SignV4(*r, e.access, e.secret, "", region))
+	}
 	if err != nil {
-		t.Fatalf("%s: %v", s.name, err)
+		t.Fatalf("%s to %s: %v", s.name, e.url, err)
 	}
 	raw := string(readAll(t, resp.Body))
 	for _, k := range s.keep {

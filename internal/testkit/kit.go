@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"hash"
 	"math/big"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -92,13 +94,19 @@ func NewHasher() Hasher { return Hasher{sha256.New()} }
 // Close does nothing.
 func (Hasher) Close() {}
 
-// FreeAddr returns a loopback address that nobody listened on a moment ago.
+// FreeAddr returns a loopback address that nobody listens on. Its port is below
+// those that outgoing connections take, and is given out once in a process.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+(os.Getpid()*97+int(ports.Add(1)))%20_000)
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+var ports atomic.Int64
