@@ -27,10 +27,18 @@ var (
 	big   = testkit.Bytes(2, 17<<20)
 )
 
+// TestLongClients runs every client in front of every upstream.
+func TestLongClients(t *testing.T) {
+	long(t)
+	for name, test := range map[string]func(*testing.T){"aws": TestAWSCLI, "boto3": TestBoto3, "aws-sdk-go-v2": TestAWSSDKGoV2, "minio-go": TestMinioGo, "s3cmd": TestS3cmd, "rclone": TestRclone} {
+		t.Run(name, test)
+	}
+}
+
 func TestAWSCLI(t *testing.T) {
 	t.Parallel()
 	need(t, "aws")
-	forEachUpstream(t, func(t *testing.T, g *gateway) {
+	inFrontOf(t, starters{versity}, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
 		one, two := writeFile(t, filepath.Join(dir, "in", "a file+1.txt"), small), writeFile(t, filepath.Join(dir, "in", "sub", "big.bin"), big)
 		back := filepath.Join(dir, "back")
@@ -131,7 +139,7 @@ print('done')
 func TestBoto3(t *testing.T) {
 	t.Parallel()
 	needPython(t, "boto3")
-	forEachUpstream(t, func(t *testing.T, g *gateway) {
+	inFrontOf(t, starters{moto, versity}, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
 		one, two := writeFile(t, filepath.Join(dir, "one"), small), writeFile(t, filepath.Join(dir, "two"), big)
 		if out := g.must("python3", "-c", botoRound, one, two); !strings.Contains(out, "done") {
@@ -142,7 +150,7 @@ func TestBoto3(t *testing.T) {
 
 func TestAWSSDKGoV2(t *testing.T) {
 	t.Parallel()
-	forEachUpstream(t, func(t *testing.T, g *gateway) {
+	inFrontOf(t, starters{embedded, versity}, func(t *testing.T, g *gateway) {
 		ctx := context.Background()
 		client := s3.New(s3.Options{Region: region, BaseEndpoint: &g.endpoint, UsePathStyle: true, Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, "")})
 		bucket := aws.String("sdkbucket")
@@ -217,7 +225,7 @@ func TestAWSSDKGoV2(t *testing.T) {
 
 func TestMinioGo(t *testing.T) {
 	t.Parallel()
-	forEachUpstream(t, func(t *testing.T, g *gateway) {
+	inFrontOf(t, starters{embedded, moto}, func(t *testing.T, g *gateway) {
 		ctx := context.Background()
 		client, err := minio.New(strings.TrimPrefix(g.endpoint, "http://"), &minio.Options{Creds: miniocredentials.NewStaticV4(accessKey, secretKey, ""), Region: region})
 		if err != nil {
@@ -274,7 +282,7 @@ func TestMinioGo(t *testing.T) {
 func TestS3cmd(t *testing.T) {
 	t.Parallel()
 	need(t, "s3cmd")
-	forEachUpstream(t, func(t *testing.T, g *gateway) {
+	inFrontOf(t, starters{moto}, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
 		host := strings.TrimPrefix(g.endpoint, "http://")
 		config := writeFile(t, filepath.Join(dir, "s3cfg"), fmt.Appendf(nil, "[default]\naccess_key = %s\nsecret_key = %s\nhost_base = %s\nhost_bucket = %s\nuse_https = False\nbucket_location = %s\n", accessKey, secretKey, host, host, region))
@@ -309,7 +317,7 @@ func TestS3cmd(t *testing.T) {
 func TestRclone(t *testing.T) {
 	t.Parallel()
 	need(t, "rclone")
-	forEachUpstream(t, func(t *testing.T, g *gateway) {
+	inFrontOf(t, starters{embedded}, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
 		config := writeFile(t, filepath.Join(dir, "rclone.conf"), fmt.Appendf(nil, "[gw]\ntype = s3\nprovider = Other\naccess_key_id = %s\nsecret_access_key = %s\nendpoint = %s\nregion = %s\nchunk_size = 5Mi\nupload_cutoff = 6Mi\n", accessKey, secretKey, g.endpoint, region))
 		rclone := func(args ...string) string {

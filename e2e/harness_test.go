@@ -324,14 +324,21 @@ func spawn(t testing.TB, addr string, cmd *exec.Cmd) {
 	t.Fatalf("%s does not listen: %s", cmd.Path, &out)
 }
 
-var upstreams = []func(testing.TB) upstream{embedded, moto, versity}
+type starters = []func(testing.TB) upstream
 
-// forEachUpstream runs a test in front of every upstream.
-func forEachUpstream(t *testing.T, f func(t *testing.T, g *gateway)) {
-	for i, name := range []string{"embedded", "moto", "versitygw"} {
-		t.Run(name, func(t *testing.T) {
+var upstreams = starters{embedded, moto, versity}
+
+// inFrontOf runs a test of a client in front of the given upstreams, and in
+// front of all of them where there is time (TestLongClients).
+func inFrontOf(t *testing.T, starts starters, f func(t *testing.T, g *gateway)) {
+	if os.Getenv("AKIGW_LONG") != "" {
+		starts = upstreams
+	}
+	for _, start := range starts {
+		up := start(t)
+		t.Run(up.name, func(t *testing.T) {
 			t.Parallel()
-			f(t, startGateway(t, options{upstream: upstreams[i](t)}))
+			f(t, startGateway(t, options{upstream: up}))
 		})
 	}
 }
