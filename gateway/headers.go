@@ -43,7 +43,9 @@ var amzHeaders = map[string]amzHeader{
 	"X-Amz-Security-Token":         {own: true, cached: true},
 	"X-Amz-Trailer":                {own: true},
 	"X-Amz-User-Agent":             {own: true, cached: true},
-	"X-Amz-Copy-Source":            {own: true}, // sent on in the gateway's own encoding
+	"X-Amz-Te":                     {own: true, cached: true}, // the AWS SDK for Java offers to read an MD5 behind the body
+	"X-Amz-Cf-Id":                  {own: true, cached: true}, // CloudFront's request id
+	"X-Amz-Copy-Source":            {own: true},               // sent on in the gateway's own encoding
 	"X-Amz-Checksum-Mode":          {cached: true},
 
 	"X-Amz-Acl": acl, "X-Amz-Grant-Full-Control": acl, "X-Amz-Grant-Read": acl, "X-Amz-Grant-Read-Acp": acl, "X-Amz-Grant-Write": acl, "X-Amz-Grant-Write-Acp": acl,
