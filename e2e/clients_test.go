@@ -225,9 +225,9 @@ func TestAWSSDKGoV2(t *testing.T) {
 
 func TestMinioGo(t *testing.T) {
 	t.Parallel()
-	inFrontOf(t, starters{embedded, moto}, func(t *testing.T, g *gateway) {
+	inFrontOf(t, starters{embedded, versity}, func(t *testing.T, g *gateway) {
 		ctx := context.Background()
-		client, err := minio.New(strings.TrimPrefix(g.endpoint, "http://"), &minio.Options{Creds: miniocredentials.NewStaticV4(accessKey, secretKey, ""), Region: region})
+		client, err := minio.New(strings.TrimPrefix(g.endpoint, "http://"), &minio.Options{Creds: miniocredentials.NewStaticV4(accessKey, secretKey, ""), Region: region, TrailingHeaders: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,7 +243,10 @@ func TestMinioGo(t *testing.T) {
 		check(err)
 		_, err = client.PutObject(ctx, bucket, "a/big", bytes.NewReader(big), int64(len(big)), minio.PutObjectOptions{PartSize: 5 << 20})
 		check(err)
-		for name, want := range map[string][]byte{"a/small": small, "a/big": big} {
+		summed := big[:1<<20] // goes out with a trailer
+		_, err = client.PutObject(ctx, bucket, "a/summed", bytes.NewReader(summed), int64(len(summed)), minio.PutObjectOptions{Checksum: minio.ChecksumCRC32C})
+		check(err)
+		for name, want := range map[string][]byte{"a/small": small, "a/big": big, "a/summed": summed} {
 			for range 2 {
 				o, err := client.GetObject(ctx, bucket, name, minio.GetObjectOptions{})
 				check(err)
@@ -272,7 +275,7 @@ func TestMinioGo(t *testing.T) {
 			count++
 			check(client.RemoveObject(ctx, bucket, o.Key, minio.RemoveObjectOptions{}))
 		}
-		if count != 3 {
+		if count != 4 {
 			t.Errorf("listed %d objects", count)
 		}
 		check(client.RemoveBucket(ctx, bucket))

@@ -265,27 +265,26 @@ func (r *Request) query() string {
 	return query.Encode()
 }
 
-// sign signs at send time. A body with trailers goes out aws-chunked: with
-// chunk signatures over plain HTTP, without over TLS.
+// sign signs at send time. A body with trailers goes out aws-chunked without
+// chunk signatures, over plain HTTP as well: services differ in what they take
+// for the end of a signed trailer.
 func (u *Upstream) sign(req *http.Request, r *Request) *http.Request {
 	c := u.config
-	if len(r.Trailer) == 0 || !c.TrailingChecksums {
-		sum := r.SHA256
-		switch {
-		case r.Length == 0 || r.Body == nil:
-			sum = emptySHA256
-		case sum == "":
-			sum = "UNSIGNED-PAYLOAD"
-		}
-		req.Header.Set("X-Amz-Content-Sha256", sum)
-		return signer.SignV4(*req, c.AccessKey, c.SecretKey, "", c.Region)
+	trailer, sum := r.Trailer, r.SHA256
+	if !c.TrailingChecksums {
+		trailer = nil
 	}
-	if u.base.Scheme == "https" {
-		req.Header.Set("X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
-		return signer.SignV4Trailer(*req, c.AccessKey, c.SecretKey, "", c.Region, r.Trailer)
+	switch {
+	case len(trailer) > 0:
+		sum = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+		req.GetBody = nil // would send the body without its framing
+	case r.Length == 0 || r.Body == nil:
+		sum = emptySHA256
+	case sum == "":
+		sum = "UNSIGNED-PAYLOAD"
 	}
-	req.Trailer = r.Trailer
-	return signer.StreamingSignV4(req, c.AccessKey, c.SecretKey, "", c.Region, r.Length, time.Now().UTC(), newSHA256())
+	req.Header.Set("X-Amz-Content-Sha256", sum)
+	return signer.SignV4Trailer(*req, c.AccessKey, c.SecretKey, "", c.Region, trailer)
 }
 
 const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
