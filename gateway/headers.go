@@ -92,9 +92,13 @@ const (
 	metadataPrefix = "X-Amz-Meta-"
 )
 
-// checkHeaders refuses x-amz-* headers that nobody here knows.
+// checkHeaders refuses x-amz-* headers that nobody here knows. Those that came
+// in several lines become one (RFC 9110 §5.3).
 func (c *Call) checkHeaders() error {
-	for name := range c.Header {
+	for name, values := range c.Header {
+		if len(values) > 1 {
+			c.Header[name] = []string{strings.Join(values, ",")}
+		}
 		if strings.HasPrefix(name, amzPrefix) && !strings.HasPrefix(name, metadataPrefix) {
 			if _, known := amzHeaders[name]; !known {
 				return s3err.NotImplemented.With("A header you provided implies functionality that is not implemented").About("Header", strings.ToLower(name))

@@ -235,7 +235,7 @@ func TestDefects(t *testing.T) {
 		}, s3err.InvalidRequest},
 		{"S7 algorithm none", func(r *http.Request) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256", "none", 1))
-		}, s3err.InvalidRequest},
+		}, s3err.InvalidArgument},
 		{"S4 two mechanisms", func(r *http.Request) { r.URL.RawQuery = "X-Amz-Signature=abc" }, s3err.InvalidArgument},
 		{"S5 two dates", func(r *http.Request) { r.Header.Add("X-Amz-Date", "20130524T000000Z") }, s3err.InvalidArgument},
 		{"S5 two authorizations", func(r *http.Request) { r.Header.Add("Authorization", "x") }, s3err.InvalidArgument},
@@ -345,7 +345,7 @@ func TestAnonymous(t *testing.T) {
 		{"S6 half of signature version 2", "Signature=x", nil, s3err.InvalidRequest},
 		{"S4 both versions", "Signature=x&X-Amz-Signature=x", nil, s3err.InvalidArgument},
 		{"S18 a chunked body", "", http.Header{"X-Amz-Content-Sha256": {unsignedTrailer}, "X-Amz-Decoded-Content-Length": {"1"}}, s3err.AccessDenied},
-		{"an empty authorization", "", http.Header{"Authorization": {""}}, s3err.InvalidRequest},
+		{"an empty authorization", "", http.Header{"Authorization": {""}}, s3err.InvalidArgument},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			id, _, err := verify(verifier(), request(t, "GET", "/bucket/key?"+c.query, "h", c.header, nil))

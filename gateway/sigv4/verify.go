@@ -187,6 +187,7 @@ func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values
 var uniqueHeaders = map[string]bool{
 	"X-Amz-Date": true, "Date": true, "X-Amz-Content-Sha256": true, "X-Amz-Security-Token": true,
 	"X-Amz-Decoded-Content-Length": true, "X-Amz-Copy-Source": true, "Content-Md5": true, "Content-Type": true,
+	"Range": true, "If-Range": true, "If-Modified-Since": true, "If-Unmodified-Since": true,
 }
 
 // queryAuthentication are the query parameters of a presigned URL; any one of
@@ -237,34 +238,21 @@ var errSignatureVersion = s3err.InvalidRequest.With("The authorization mechanism
 // fromHeader parses "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=...,
 // Signature=..." ("Authenticating Requests: Using the Authorization Header").
 func fromHeader(auth string, h http.Header, region string) (credential, error) {
-	rest, ok := strings.CutPrefix(auth, algorithm+" ")
-	if !ok {
+	kind, rest, ok := cut(auth, ' ')
+	switch {
+	case !ok:
+		return credential{}, notAuthorization("Authorization header is invalid -- one and only one ' ' (space) required.", kind)
+	case kind == "AWS" || kind == asymmetric:
 		return credential{}, errSignatureVersion
+	case kind != algorithm:
+		return credential{}, notAuthorization("Unsupported Authorization Type", kind)
 	}
 	c := credential{place: Header, token: first(h["X-Amz-Security-Token"])}
-	scope := ""
-	for more := true; more; {
-		var field string
-		field, rest, more = cut(rest, ',')
-		name, value, _ := strings.Cut(strings.Trim(field, " \t"), "=")
-		var target *string
-		switch name {
-		case "Credential":
-			target = &scope
-		case "SignedHeaders":
-			target = &c.signedHeaders
-		case "Signature":
-			target = &c.signature
-		}
-		if target == nil || *target != "" || value == "" {
-			return c, s3err.AuthorizationHeaderMalformed
-		}
-		*target = value
+	scope, err := c.parseFields(rest)
+	if err != nil {
+		return c, err
 	}
-	if scope == "" || c.signedHeaders == "" || c.signature == "" {
-		return c, s3err.AuthorizationHeaderMalformed
-	}
-	if err := c.parseScope(scope, region, s3err.AuthorizationHeaderMalformed); err != nil {
+	if err := c.parseScope(scope, region); err != nil {
 		return c, err
 	}
 	switch {
@@ -282,7 +270,51 @@ func fromHeader(auth string, h http.Header, region string) (credential, error) {
 	return c, nil
 }
 
-var errNoDate = s3err.AccessDenied.With("AWS authentication requires a valid Date or x-amz-date header")
+// parseFields reads the three fields behind the algorithm and returns the one
+// that is not kept as it is.
+func (c *credential) parseFields(rest string) (scope string, err error) {
+	if strings.Count(rest, ",") != 2 {
+		return "", headerMalformed("the authorization header requires three components: Credential, SignedHeaders, and Signature.")
+	}
+	for more := true; more; {
+		var field string
+		field, rest, more = cut(rest, ',')
+		field = strings.Trim(field, " \t")
+		name, value, ok := cut(field, '=')
+		switch {
+		case !ok:
+			return "", headerMalformed("the authorization component " + strconv.Quote(field) + " is malformed.")
+		case name == "Credential":
+			scope = value
+		case name == "SignedHeaders":
+			c.signedHeaders = value
+		case name == "Signature":
+			c.signature = value
+		}
+	}
+	switch {
+	case scope == "":
+		return "", headerMalformed("missing Credential.")
+	case c.signedHeaders == "":
+		return "", headerMalformed("missing SignedHeaders.")
+	case c.signature == "":
+		return "", headerMalformed("missing Signature.")
+	}
+	return scope, nil
+}
+
+// asymmetric is the algorithm of signature version 4A, which is not supported.
+const asymmetric = "AWS4-ECDSA-P256-SHA256"
+
+func notAuthorization(message, kind string) error {
+	return s3err.InvalidArgument.With(message).About("ArgumentName", "Authorization").About("ArgumentValue", kind)
+}
+
+func headerMalformed(message string) *s3err.Error {
+	return s3err.AuthorizationHeaderMalformed.With("The authorization header is malformed; " + message)
+}
+
+var errNoDate = s3err.AccessDenied.With("AWS authentication requires a valid Date or x-amz-date header.")
 
 // presignParameters are the query parameters of a presigned URL that have to
 // be there ("Authenticating Requests: Using Query Parameters").
@@ -294,8 +326,12 @@ func fromQuery(h http.Header, query url.Values, region string) (credential, erro
 			return credential{}, s3err.AuthorizationQueryParameters.With("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
 		}
 	}
-	if query.Get("X-Amz-Algorithm") != algorithm {
+	switch query.Get("X-Amz-Algorithm") {
+	case algorithm:
+	case asymmetric:
 		return credential{}, s3err.AuthorizationQueryParameters.With("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"")
+	default: // S3 names both, and so refuses the one that is tried next
+		return credential{}, s3err.AuthorizationQueryParameters.With("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256 and AWS4-ECDSA-P256-SHA256\"")
 	}
 	c := credential{
 		place:         Query,
@@ -310,7 +346,7 @@ func fromQuery(h http.Header, query url.Values, region string) (credential, erro
 		}
 		c.token = header
 	}
-	return c, c.parseScope(query.Get("X-Amz-Credential"), region, s3err.AuthorizationQueryParameters)
+	return c, c.parseScope(query.Get("X-Amz-Credential"), region)
 }
 
 // cut is strings.Cut at a byte: this room cuts a lot.
@@ -328,41 +364,61 @@ func first(values []string) string {
 	return values[0]
 }
 
-func (c *credential) parseScope(scope, region string, malformed *s3err.Error) error {
+func (c *credential) parseScope(scope, region string) error {
 	accessKey, rest, _ := cut(scope, '/')
 	day, rest, _ := cut(rest, '/')
 	gotRegion, rest, _ := cut(rest, '/')
 	gotService, end, ok := cut(rest, '/')
 	switch {
 	case !ok || accessKey == "" || len(accessKey) > maxAccessKey || strings.Contains(end, "/"):
-		return malformed.With("The Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
-	case gotRegion != region:
-		return malformed.With("The region '"+gotRegion+"' is wrong; expecting '"+region+"'").About("Region", region)
-	case gotService != service:
-		return malformed.With("The service '" + gotService + "' is wrong; expecting 's3'.")
+		return c.scopeError("the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
 	case end != terminator:
-		return malformed.With("The terminator '" + end + "' is wrong; expecting 'aws4_request'.")
+		return c.scopeError("incorrect terminal " + strconv.Quote(end) + ". This endpoint uses \"aws4_request\".")
+	case gotService != service:
+		return c.scopeError("incorrect service " + strconv.Quote(gotService) + ". This endpoint belongs to \"s3\".")
+	case !isDay(day):
+		return c.scopeError("incorrect date format " + strconv.Quote(day) + ". This date in the credential must be in the format \"yyyyMMdd\".")
+	case gotRegion != region:
+		return c.scopeError("the region "+strconv.Quote(gotRegion)+" is wrong; expecting "+strconv.Quote(region)).About("Region", region)
 	}
 	c.accessKey, c.day = accessKey, day
 	return nil
 }
 
+// scopeError says what is wrong with a credential, in the words of its place.
+func (c *credential) scopeError(message string) *s3err.Error {
+	if c.place == Query {
+		return s3err.AuthorizationQueryParameters.With("Error parsing the X-Amz-Credential parameter; " + message)
+	}
+	return headerMalformed(message)
+}
+
+// isDay reports whether s looks like YYYYMMDD.
+func isDay(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return len(s) == 8
+}
+
 // checkTime enforces the time rules of both places and that the scope's day is
 // the day of the request.
 func (c *credential) checkTime(now time.Time, query url.Values) error {
-	malformed := s3err.AuthorizationHeaderMalformed
-	if c.place == Query {
-		malformed = s3err.AuthorizationQueryParameters
-	}
 	t, ok := parseTime(c.time)
 	if !ok {
 		if c.place == Query {
-			return malformed.With("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
+			return s3err.AuthorizationQueryParameters.With("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
 		}
 		return errNoDate
 	}
 	if c.day != c.time[:8] {
-		return malformed.With("Invalid credential date \"" + c.day + "\". This date is not the same as X-Amz-Date: \"" + c.time[:8] + "\".")
+		message := "Invalid credential date \"" + c.day + "\". This date is not the same as X-Amz-Date: \"" + c.time[:8] + "\"."
+		if c.place == Query {
+			return s3err.AuthorizationQueryParameters.With(message)
+		}
+		return headerMalformed(message)
 	}
 	if c.place == Query {
 		return checkExpiry(t, now, query.Get("X-Amz-Expires"))
@@ -397,7 +453,7 @@ func parseTime(s string) (time.Time, bool) {
 }
 
 func checkExpiry(t, now time.Time, value string) error {
-	seconds, err := strconv.ParseUint(value, 10, 31)
+	seconds, err := strconv.ParseInt(value, 10, 32)
 	switch {
 	case err != nil:
 		return s3err.AuthorizationQueryParameters.With("X-Amz-Expires should be a number")
@@ -406,10 +462,10 @@ func checkExpiry(t, now time.Time, value string) error {
 	case seconds > maxExpires:
 		return s3err.AuthorizationQueryParameters.With("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds")
 	case t.Sub(now) > maxSkew:
-		return s3err.AccessDenied.With("Request is not yet valid")
+		return s3err.AccessDenied.With("Request is not valid yet.")
 	}
 	if end := t.Add(time.Duration(seconds) * time.Second); now.After(end) {
-		return s3err.AccessDenied.With("Request has expired").About("X-Amz-Expires", value).
+		return s3err.AccessDenied.With("Request has expired.").About("X-Amz-Expires", value).
 			About("Expires", end.UTC().Format(time.RFC3339)).About("ServerTime", now.UTC().Format(time.RFC3339))
 	}
 	return nil
@@ -434,22 +490,30 @@ func (c *credential) checkSignedHeaders(h http.Header) error {
 			break
 		}
 	}
-	missing := ""
+	var missing []string
 	if !host {
-		missing = "host"
+		missing = append(missing, "host")
 	}
 	for name, values := range h {
-		if len(values) > 1 && (uniqueHeaders[name] || c.signs(name)) {
+		if len(values) > 1 && (uniqueHeaders[name] || c.signs(name) && !repeatable(name)) {
 			return sentTwice(name)
 		}
 		if c.mustSign(name, values) && !c.signs(name) {
-			missing = strings.ToLower(name)
+			missing = append(missing, strings.ToLower(name))
 		}
 	}
-	if missing != "" {
-		return s3err.AccessDenied.With("There were headers present in the request which were not signed").About("HeadersNotSigned", missing)
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return s3err.AccessDenied.With("There were headers present in the request which were not signed").About("HeadersNotSigned", strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// repeatable reports whether a signed header may come in several lines, which
+// mean the same as one with their values between commas: user metadata
+// ("Working with object metadata"), and lists.
+func repeatable(name string) bool {
+	return strings.HasPrefix(name, "X-Amz-Meta-") || name == "X-Amz-Object-Attributes" || name == "X-Amz-Optional-Object-Attributes"
 }
 
 // lowerToken reports whether name is a header name (RFC 9110 §5.6.2) without
