@@ -212,7 +212,7 @@ var defects = []defect{
 	{name: "a date that is none", before: func(c *cell) { c.signing.Date = "20261341T000000Z" }, codes: []string{denied, badQuery}},
 	{name: "a date with a fraction", before: func(c *cell) { c.signing.Date = time.Now().UTC().Format("20060102T150405.0Z") }, codes: []string{denied, badQuery}},
 	{name: "no date", after: func(c *cell) { c.r.Header.Del("X-Amz-Date"); del(c, "X-Amz-Date") }, codes: []string{denied, badQuery}},
-	{name: "algorithm none", before: func(c *cell) { c.signing.Algorithm = "none" }, codes: []string{"InvalidRequest", badQuery}},
+	{name: "algorithm none", before: func(c *cell) { c.signing.Algorithm = "none" }, codes: []string{"InvalidArgument", badQuery}},
 	{name: "S6 version 4A", before: func(c *cell) { c.signing.Algorithm = "AWS4-ECDSA-P256-SHA256" }, codes: []string{"InvalidRequest", badQuery}},
 	{name: "S6 version 2", after: func(c *cell) {
 		c.r.Header.Set("Authorization", "AWS root:AAAAAAAAAAAAAAAAAAAAAAAAAAA=")
@@ -266,8 +266,12 @@ var defects = []defect{
 		},
 		codes: []string{"XAmzContentSHA256Mismatch", "BadDigest"}},
 	{name: "S17 a chunk signature", after: bodyOf(func(b []byte) []byte {
-		return bytes.Replace(b, []byte("chunk-signature="), []byte("chunk-signature=0"), 1)
+		b[bytes.IndexByte(b, '=')+1] ^= 1
+		return b
 	}), only: chained, codes: []string{mismatch}},
+	{name: "S17 a chunk signature that is too long", after: bodyOf(func(b []byte) []byte {
+		return bytes.Replace(b, []byte("chunk-signature="), []byte("chunk-signature=0"), 1)
+	}), only: chained, codes: []string{"IncompleteBody"}},
 	{name: "S17 another chunk", after: bodyOf(func(b []byte) []byte { return bytes.Replace(b, []byte("<Document"), []byte("<document"), 1) }), only: streaming,
 		codes: []string{mismatch, "BadDigest"}},
 	{name: "S17 no last chunk", after: bodyOf(func(b []byte) []byte { return b[:bytes.LastIndex(b, []byte("\r\n0"))+2] }), only: streaming, codes: []string{"IncompleteBody"}},
@@ -280,7 +284,8 @@ var defects = []defect{
 		c[i] = map[bool]byte{true: 'A', false: 'B'}[c[i] != 'A']
 		return c
 	}), only: trailing, codes: []string{mismatch, "BadDigest"}},
-	{name: "S18 no trailer", after: bodyOf(func(b []byte) []byte { return b[:bytes.Index(b, []byte("x-amz-checksum"))] }), only: trailing, codes: []string{mismatch, "MalformedTrailerError"}},
+	{name: "S18 no trailer", after: bodyOf(func(b []byte) []byte { return append(b[:bytes.Index(b, []byte("x-amz-checksum")):len(b)], "\r\n"...) }), only: trailing, codes: []string{"MalformedTrailerError"}},
+	{name: "S18 an end in the middle of the trailer", after: bodyOf(func(b []byte) []byte { return b[:len(b)-2] }), only: trailing, codes: []string{"IncompleteBody"}},
 	{name: "S18 a trailer that was not announced", after: bodyOf(func(b []byte) []byte {
 		return bytes.Replace(b, []byte("x-amz-checksum-sha256"), []byte("x-amz-meta-evil"), 1)
 	}), only: trailing, codes: []string{"MalformedTrailerError"}},
@@ -390,7 +395,7 @@ func TestS15_AuthMatrix(t *testing.T) {
 					}
 				case !row.admits(place, verdictMode(place, mode)):
 					refusedModes++
-					if w.Code != 400 || row.Method != http.MethodHead && codeOf(w) != "InvalidArgument" {
+					if w.Code != 400 || row.Method != http.MethodHead && codeOf(w) != "InvalidRequest" {
 						t.Errorf("%s, %q in place %d is not admitted, and answered with %d %s", row.Op, payload, place, w.Code, codeOf(w))
 					}
 				default:

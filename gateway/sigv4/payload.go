@@ -152,8 +152,11 @@ func payloadMode(h http.Header, query url.Values, place Place) (Mode, string, er
 		return mode, declared, nil
 	}
 	if declared != emptySHA256 && !hexDigest(declared) {
-		return Undeclared, "", s3err.InvalidArgument.With("x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-UNSIGNED-PAYLOAD-TRAILER or a valid sha256 value.").
-			About("ArgumentName", "x-amz-content-sha256").About("ArgumentValue", declared)
+		message := "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD, STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER or a valid sha256 value."
+		if strings.HasPrefix(declared, "STREAMING-AWS4-ECDSA-") {
+			message = "Signature version 4A is not supported here: " + declared
+		}
+		return Undeclared, "", s3err.InvalidArgument.With(message).About("ArgumentName", "x-amz-content-sha256").About("ArgumentValue", declared)
 	}
 	return Digest, declared, nil
 }
@@ -205,15 +208,18 @@ func (v *Verifier) newPayload(r *http.Request, mode Mode, declared string, c *cr
 func (p *Payload) decodeChunks(h http.Header, mode Mode, chain *chunkChain, memory Memory) error {
 	length, err := strconv.ParseInt(h.Get("X-Amz-Decoded-Content-Length"), 10, 64)
 	if err != nil || length < 0 {
-		return s3err.MissingContentLength.With("You must provide the x-amz-decoded-content-length HTTP header.")
+		return s3err.MissingContentLength.About("Header", "x-amz-decoded-content-length")
 	}
 	for _, value := range h["X-Amz-Trailer"] {
 		for name := range strings.SplitSeq(value, ",") {
 			p.TrailerNames = append(p.TrailerNames, strings.ToLower(strings.TrimSpace(name)))
 		}
 	}
-	if withTrailer := mode != StreamingSigned; withTrailer != (len(p.TrailerNames) > 0) {
-		return s3err.InvalidRequest.With("x-amz-trailer and the -TRAILER values of x-amz-content-sha256 need each other.")
+	switch announced := len(p.TrailerNames) > 0; {
+	case mode == StreamingSigned && announced:
+		return s3err.InvalidRequest.With("x-amz-trailer needs one of the -TRAILER values of x-amz-content-sha256.")
+	case mode == StreamingTrailer && !announced:
+		return s3err.MalformedTrailer
 	}
 	p.Length, p.trailer = length, http.Header{}
 	d := &chunkReader{in: bufio.NewReaderSize(p.body, 64<<10), left: length, payload: p, hasTrailer: mode != StreamingSigned, memory: memory}
@@ -287,6 +293,14 @@ type chunkReader struct {
 	held       int64  // bytes taken from it
 }
 
+// badFraming is what S3 says of aws-chunked framing that it cannot follow, and
+// besides what is wrong with it.
+func badFraming(reason string) *s3err.Error {
+	return s3err.IncompleteBody.About("Reason", reason)
+}
+
+var errChunkHeader = badFraming("malformed chunk header")
+
 // reserve takes memory for a chunk of size bytes.
 func (c *chunkReader) reserve(size int64) error {
 	if c.memory == nil || size <= c.held {
@@ -341,14 +355,14 @@ func (c *chunkReader) nextChunk() error {
 	sizeText, extension, _ := strings.Cut(line, ";")
 	size, err := strconv.ParseUint(sizeText, 16, 62)
 	if err != nil {
-		return s3err.InvalidRequest.With("The aws-chunked body has a malformed chunk header.")
+		return errChunkHeader
 	}
 	signature, signed := strings.CutPrefix(extension, "chunk-signature=")
-	if signed != (c.chain != nil) {
-		return s3err.InvalidRequest.With("The aws-chunked body does not fit the announced x-amz-content-sha256.")
+	if signed != (c.chain != nil) || signed && len(signature) != 2*sha256.Size {
+		return badFraming("the chunks are not of the kind that x-amz-content-sha256 announces")
 	}
 	if int64(size) > c.left || size == 0 && c.left > 0 {
-		return s3err.IncompleteBody.With("The aws-chunked body does not have the length of x-amz-decoded-content-length.")
+		return s3err.IncompleteBody.With("You did not provide the number of bytes specified by the Content-Length HTTP header").About("Header", "x-amz-decoded-content-length")
 	}
 	c.left -= int64(size)
 	if size == 0 {
@@ -401,14 +415,14 @@ func (c *chunkReader) end(signature string) error {
 	if err != nil {
 		return err
 	}
-	if c.hasTrailer && c.chain != nil {
-		if err := c.chain.verifyTrailer(canonical, trailerSignature); err != nil {
-			return err
-		}
-	}
 	for _, name := range c.payload.TrailerNames {
 		if c.payload.trailer.Get(name) == "" {
 			return s3err.MalformedTrailer
+		}
+	}
+	if c.hasTrailer && c.chain != nil {
+		if err := c.chain.verifyTrailer(canonical, trailerSignature); err != nil {
+			return err
 		}
 	}
 	return io.EOF
@@ -421,8 +435,11 @@ func (c *chunkReader) readTrailer() (canonical []byte, signature string, err err
 	if err != nil {
 		return nil, "", err
 	}
-	if len(rest) > maxTrailer {
+	switch {
+	case len(rest) > maxTrailer:
 		return nil, "", s3err.MalformedTrailer
+	case string(rest) != "\r\n" && !strings.HasSuffix(string(rest), "\r\n\r\n"):
+		return nil, "", badFraming("the body does not end with an empty line")
 	}
 	for line := range strings.Lines(string(rest)) {
 		line = strings.TrimRight(line, "\r\n")
@@ -431,17 +448,22 @@ func (c *chunkReader) readTrailer() (canonical []byte, signature string, err err
 		}
 		name, value, ok := strings.Cut(line, ":")
 		name, value = strings.ToLower(name), strings.TrimSpace(value)
-		switch {
+		switch complete := len(c.payload.trailer) == len(c.payload.TrailerNames); {
 		case !ok || !c.hasTrailer || signature != "":
 			return nil, "", s3err.MalformedTrailer
-		case name == "x-amz-trailer-signature":
+		case c.chain != nil && name == "x-amz-trailer-signature":
 			signature = value
+		case c.chain != nil && complete || strings.Contains(line, "\r"):
+			return nil, "", badFraming("the trailer does not end with its signature")
 		case !c.announced(name) || c.payload.trailer.Get(name) != "":
 			return nil, "", s3err.MalformedTrailer
 		default:
 			c.payload.trailer.Set(name, value)
 			canonical = append(canonical, name+":"+value+"\n"...)
 		}
+	}
+	if signature != "" && len(signature) != 2*sha256.Size {
+		return nil, "", badFraming("the trailer does not end with its signature")
 	}
 	return canonical, signature, nil
 }
@@ -459,14 +481,14 @@ func (c *chunkReader) announced(name string) bool {
 func (c *chunkReader) line() (string, error) {
 	raw, err := c.in.ReadSlice('\n')
 	if err == bufio.ErrBufferFull || len(raw) > maxChunkLine {
-		return "", s3err.InvalidRequest.With("The aws-chunked body has a malformed chunk header.")
+		return "", errChunkHeader
 	}
 	if err != nil {
 		return "", io.ErrUnexpectedEOF
 	}
 	text, ok := strings.CutSuffix(string(raw), "\r\n")
 	if !ok {
-		return "", s3err.InvalidRequest.With("The aws-chunked body has a malformed chunk header.")
+		return "", errChunkHeader
 	}
 	return text, nil
 }
@@ -477,7 +499,7 @@ func (c *chunkReader) newline() error {
 		return io.ErrUnexpectedEOF
 	}
 	if crlf != [2]byte{'\r', '\n'} {
-		return s3err.InvalidRequest.With("The aws-chunked body has a chunk that does not end where its header says.")
+		return badFraming("a chunk does not end where its header says")
 	}
 	return nil
 }
