@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers/cold"
@@ -32,8 +34,11 @@ func (g *Gateway) preflight(w *answer, r *http.Request) error {
 			header[name] = values[:1]
 		}
 	}
-	if c.level() == ServiceLevel || header.Get("Origin") == "" || header.Get("Access-Control-Request-Method") == "" || r.ContentLength != 0 {
+	if c.level() == ServiceLevel || header.Get("Origin") == "" || r.ContentLength != 0 {
 		return errNoOrigin
+	}
+	if err := checkPreflight(header); err != nil {
+		return err
 	}
 	resp, err := g.Upstream.Do(r.Context(), &cold.Request{Op: preflightOp, Method: http.MethodOptions, Key: c.key, Header: header})
 	if err != nil {
@@ -50,3 +55,20 @@ func (g *Gateway) preflight(w *answer, r *http.Request) error {
 }
 
 const preflightOp = "OptionsObject"
+
+// checkPreflight refuses what cannot be a method or header of an S3 request,
+// whatever the bucket.
+func checkPreflight(header http.Header) error {
+	bad := func(message string) error {
+		return &s3err.Error{Code: "BadRequest", Status: http.StatusBadRequest, Message: message}
+	}
+	if method := header.Get("Access-Control-Request-Method"); !slices.Contains(methods, method) {
+		return bad("Invalid Access-Control-Request-Method: " + method)
+	}
+	for name := range strings.SplitSeq(header.Get("Access-Control-Request-Headers"), ",") {
+		if strings.ContainsFunc(strings.Trim(name, " "), func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }) {
+			return bad(`Access-Control-Request-Headers "` + name + `" contains invalid character.`)
+		}
+	}
+	return nil
+}

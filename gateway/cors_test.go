@@ -36,9 +36,16 @@ func TestPreflight(t *testing.T) {
 	if closed.Code != 403 || codeOf(closed) != "AccessForbidden" || seen(closed, "/closed/k") != seen(none, "/none/k") {
 		t.Errorf("closed:\n%s\nnone:\n%s", seen(closed, "/closed/k"), seen(none, "/none/k"))
 	}
-	for name, h := range map[string]http.Header{"no origin": {"Access-Control-Request-Method": {"PUT"}}, "no method": {"Origin": {"http://page"}}} {
-		if w := b.ask("", "OPTIONS", "/open/k", "", h, ""); w.Code != 400 {
-			t.Errorf("%s: %d", name, w.Code)
+	sent = nil
+	for name, h := range map[string]http.Header{
+		"no origin":            {"Access-Control-Request-Method": {"PUT"}},
+		"no method":            {"Origin": {"http://page"}},
+		"a method of no S3":    {"Origin": {"http://page"}, "Access-Control-Request-Method": {"PATCH"}},
+		"a header with a void": {"Origin": {"http://page"}, "Access-Control-Request-Method": {"PUT"}, "Access-Control-Request-Headers": {"a b"}},
+		"a header in brackets": {"Origin": {"http://page"}, "Access-Control-Request-Method": {"PUT"}, "Access-Control-Request-Headers": {"x-a, (x-b)"}},
+	} {
+		if w := b.ask("", "OPTIONS", "/open/k", "", h, ""); w.Code != 400 || sent != nil {
+			t.Errorf("%s: %d, sent on %v", name, w.Code, sent)
 		}
 	}
 	if w := b.ask("", "OPTIONS", "/", "", asks, ""); w.Code != 400 {
