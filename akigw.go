@@ -164,7 +164,7 @@ func ParseRange(header string) RangeSpec {
 	if !ok {
 		return RangeSpec{}
 	}
-	from, to, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	from, to, ok := strings.Cut(spec, "-")
 	if !ok {
 		return RangeSpec{}
 	}

@@ -28,6 +28,9 @@ func (g *Gateway) authorise(c *Call, route *Route) error {
 	if route.VersionAction != "" && c.query.Has("versionId") {
 		action = route.VersionAction
 	}
+	if err := c.checkAnonymous(); err != nil {
+		return err
+	}
 	if action != "" && !c.allowed(action, c.key) || route.Besides != "" && !c.allowed(route.Besides, c.key) {
 		return s3err.AccessDenied
 	}
@@ -37,16 +40,16 @@ func (g *Gateway) authorise(c *Call, route *Route) error {
 	if route.Header == copySourceHeader && !c.allowedSource() {
 		return s3err.AccessDenied
 	}
-	if c.identity.Anonymous() {
-		return c.limitAnonymous(route)
+	if c.identity.Anonymous() && (c.ContentLength != 0 || !route.admits(sigv4.Nowhere, sigv4.Undeclared)) {
+		return s3err.AccessDenied // to read what is there is all that can be done without credentials
 	}
 	return nil
 }
 
-// limitAnonymous keeps requests without credentials to reading what is there.
-func (c *Call) limitAnonymous(route *Route) error {
-	if c.ContentLength != 0 || !route.admits(sigv4.Nowhere, sigv4.Undeclared) {
-		return s3err.AccessDenied
+// checkAnonymous refuses response-* parameters that nobody signed (GetObject).
+func (c *Call) checkAnonymous() error {
+	if !c.identity.Anonymous() {
+		return nil
 	}
 	for name := range c.query {
 		if strings.HasPrefix(name, "response-") {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/md5"
 	"encoding/base64"
+	"encoding/hex"
 	"hash"
 	"io"
 	"net/http"
@@ -55,7 +56,7 @@ type digest struct {
 func (d *digest) mismatch(want, got []byte) error {
 	if d.name == contentMD5 {
 		return s3err.BadDigest.With("The Content-MD5 you specified did not match what we received.").
-			About("ExpectedDigest", base64.StdEncoding.EncodeToString(want)).About("CalculatedDigest", base64.StdEncoding.EncodeToString(got))
+			About("ExpectedDigest", hex.EncodeToString(want)).About("CalculatedDigest", base64.StdEncoding.EncodeToString(got))
 	}
 	return s3err.BadDigest.With("The " + d.name + " you specified did not match the calculated checksum.")
 }
@@ -112,8 +113,12 @@ func (b *body) expectChecksum(h http.Header) error {
 	if count > 1 {
 		return s3err.InvalidRequest.With("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
 	}
-	if algorithm := h.Get("X-Amz-Sdk-Checksum-Algorithm"); algorithm != "" && count == 0 && b.payload.Length != 0 {
+	switch algorithm := h.Get("X-Amz-Sdk-Checksum-Algorithm"); {
+	case algorithm == "":
+	case count == 0 && b.payload.Length != 0:
 		return s3err.InvalidRequest.With("x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.")
+	case count == 1 && !strings.EqualFold(algorithm, b.digests[len(b.digests)-1].name):
+		return s3err.InvalidRequest.With("Value for x-amz-sdk-checksum-algorithm header is invalid.")
 	}
 	return nil
 }
@@ -180,7 +185,7 @@ func (b *body) finish() error {
 	for _, d := range b.digests {
 		want, ok := d.want()
 		if !ok {
-			return s3err.MalformedTrailer
+			return s3err.InvalidRequest.With("Value for " + strings.ToLower(b.trailer.Header) + " trailing header is invalid.")
 		}
 		if got := d.Sum(nil); !bytes.Equal(got, want) {
 			return d.mismatch(want, got)

@@ -94,7 +94,7 @@ const maxMetadata = 2 << 10
 // check refuses what S3 refuses before it looks at the body.
 func (c *Call) check(route *Route) error {
 	if !route.admits(c.identity.Place(), c.payload.Mode) {
-		return s3err.InvalidArgument.With("The operation "+route.Op+" does not take this kind of payload.").
+		return s3err.InvalidRequest.With("The value of x-amz-content-sha256 header is invalid.").
 			About("ArgumentName", "x-amz-content-sha256").About("ArgumentValue", c.Header.Get("X-Amz-Content-Sha256"))
 	}
 	if route.Body == Document && c.ContentLength > maxDocument {
@@ -115,16 +115,12 @@ func (c *Call) check(route *Route) error {
 	if size > maxMetadata {
 		return s3err.MetadataTooLarge.About("Size", strconv.Itoa(size)).About("MaxSizeAllowed", strconv.Itoa(maxMetadata))
 	}
-	for _, name := range countParameters {
-		if v, ok := c.query[name]; ok && v[0] != "" {
-			if n, err := strconv.ParseInt(v[0], 10, 64); err != nil || n < 0 || n > 1<<31-1 {
-				return s3err.InvalidArgument.With("Argument "+name+" must be an integer between 0 and 2147483647").About("ArgumentName", name).About("ArgumentValue", v[0])
-			}
-		}
+	if err := c.checkCounts(); err != nil {
+		return err
 	}
 	if c.query.Has("partNumber") {
 		if n, err := strconv.Atoi(c.query.Get("partNumber")); err != nil || n < 1 || n > maxParts {
-			return s3err.InvalidArgument.With("Part number must be an integer between 1 and 10000, inclusive").About("ArgumentName", "partNumber").About("ArgumentValue", c.query.Get("partNumber"))
+			return s3err.InvalidArgument.With("Part number must be an integer between 1 and 10000, inclusive.").About("ArgumentName", "partNumber").About("ArgumentValue", c.query.Get("partNumber"))
 		}
 		if c.Header.Get("Range") != "" && (c.Method == http.MethodGet || c.Method == http.MethodHead) {
 			return s3err.InvalidRequest.With("Cannot specify both Range header and partNumber query parameter")
@@ -137,3 +133,29 @@ func (c *Call) check(route *Route) error {
 const maxParts = 10000
 
 var countParameters = [...]string{"max-keys", "max-uploads", "max-parts", "max-buckets"}
+
+// checkCounts refuses page sizes that are no such numbers.
+func (c *Call) checkCounts() error {
+	for _, name := range countParameters {
+		v := c.query.Get(name)
+		if v == "" {
+			continue
+		}
+		message := ""
+		switch n, err := strconv.ParseInt(v, 10, 32); {
+		case name == "max-buckets" && (err != nil || n < 1 || n > maxBuckets):
+			message = "Argument max-buckets must be an integer between 1 and 10000."
+		case err != nil:
+			message = "Provided " + name + " not an integer or within integer range"
+		case n < 0:
+			message = "Argument " + name + " must be an integer between 0 and 2147483647"
+		}
+		if message != "" {
+			return s3err.InvalidArgument.With(message).About("ArgumentName", name).About("ArgumentValue", v)
+		}
+	}
+	return nil
+}
+
+// maxBuckets is the largest page of buckets (ListBuckets).
+const maxBuckets = 10000

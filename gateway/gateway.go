@@ -156,10 +156,8 @@ func (g *Gateway) admit(r *http.Request) (*Call, error) {
 	if c.route, err = g.route(c); err != nil {
 		return c, err
 	}
-	if c.route.Header == copySourceHeader {
-		if c.source, err = parseSource(c.Header.Get(copySourceHeader)); err != nil {
-			return c, err
-		}
+	if c.source, err = c.copySource(); err != nil {
+		return c, err
 	}
 	if err := g.authorise(c, c.route); err != nil {
 		return c, err

@@ -135,7 +135,7 @@ var Routes = []Route{
 	// The service.
 	{Op: "ListBuckets", Class: Forwarded, Method: "GET", Level: ServiceLevel, Options: []string{"max-buckets", "continuation-token", "prefix", "bucket-region"}, Action: "s3:ListAllMyBuckets", handle: (*Gateway).pass},
 	{Op: "ListDirectoryBuckets", Class: Refused, Method: "GET", Level: ServiceLevel, Query: []string{"max-directory-buckets"}, Options: []string{"continuation-token"}, Note: "for directory buckets only", handle: (*Gateway).refused},
-	{Op: "WriteGetObjectResponse", Class: Refused, Method: "POST", Level: ServiceLevel, Note: "belongs to Object Lambda's own endpoint", handle: (*Gateway).refused},
+	{Op: "WriteGetObjectResponse", Class: Refused, Method: "POST", Level: ServiceLevel, Header: "X-Amz-Request-Route", Note: "belongs to Object Lambda's own endpoint", handle: (*Gateway).refused},
 
 	// What is none of S3's operations needs the right to everything.
 	{Op: "Other", Class: Forwarded, Level: ObjectLevel, Any: true, Action: policy.Unlisted, Body: Content, Note: "any other request that names an object: only for who may do everything", handle: (*Gateway).other},

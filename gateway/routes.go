@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -164,9 +163,35 @@ func (g *Gateway) route(c *Call) (*Route, error) {
 	var match mux.RouteMatch
 	r := c.Request.WithContext(context.WithValue(c.Request.Context(), callKey{}, c))
 	if !g.router.Match(r, &match) {
-		return nil, s3err.MethodNotAllowed.About("Method", c.Method).About("ResourceType", strings.ToUpper([...]string{"service", "bucket", "object"}[c.level()]))
+		return nil, notAllowed(c.Method, [...]string{"SERVICE", "BUCKET", "OBJECT"}[c.level()])
 	}
-	return g.routes[match.Route], nil
+	row := g.routes[match.Route]
+	if row.Any {
+		for i := range misshapen {
+			if m := &misshapen[i]; m.Method == c.Method && m.matches(c) {
+				return row, m.err
+			}
+		}
+	}
+	return row, nil
+}
+
+func notAllowed(method, resource string) *s3err.Error {
+	return s3err.MethodNotAllowed.About("Method", method).About("ResourceType", resource)
+}
+
+// misshapen are requests that are none of S3's operations and that S3 refuses
+// by their shape alone, whoever sends them. The first row that matches decides.
+var misshapen = []struct {
+	Route
+	err error
+}{
+	{Route{Method: "GET", Level: ObjectLevel, Query: []string{"uploads"}, Any: true}, s3err.InvalidRequest.With("Key is not expected for the GET method ?uploads subresource")},
+	{Route{Method: "GET", Level: ObjectLevel, Query: []string{"versions"}, Any: true}, s3err.InvalidRequest.With("There is no such thing as the ?versions sub-resource for a key")},
+	{Route{Method: "PUT", Level: ObjectLevel, Query: []string{"uploadId"}}, notAllowed("PUT", "UPLOAD")},
+	{Route{Method: "PUT", Level: ObjectLevel, Query: []string{"partNumber"}}, s3err.InvalidArgument.With("This operation does not accept partNumber without uploadId").About("ArgumentName", "partNumber").About("ArgumentValue", "partNumber")},
+	{Route{Method: "POST", Level: ObjectLevel}, notAllowed("POST", "SERVICE")},
+	{Route{Method: "POST", Level: ServiceLevel}, notAllowed("POST", "SERVICE")},
 }
 
 // requestCounters avoids formatting a metric's name on every request.

@@ -99,27 +99,44 @@ func (s *source) encoded() string {
 	return text
 }
 
+// copySource returns what a copy copies, nil for another operation: that one
+// must not name a source.
+func (c *Call) copySource() (*source, error) {
+	values := c.Header[copySourceHeader]
+	switch {
+	case c.route.Header == copySourceHeader:
+		return parseSource(values[0])
+	case len(values) > 0:
+		return nil, s3err.InvalidArgument.With("You can only specify a copy source header for copy requests.").About("ArgumentName", "x-amz-copy-source").About("ArgumentValue", values[0])
+	}
+	return nil, nil
+}
+
 // parseSource parses "[/]bucket/key[?versionId=id]", percent-encoded
 // (CopyObject), by the rules of every other key.
 func parseSource(value string) (*source, error) {
-	invalid := s3err.InvalidArgument.With("Copy Source must mention the source bucket and key: sourcebucket/sourcekey").About("ArgumentName", "x-amz-copy-source").About("ArgumentValue", value)
+	invalid := func(message, part string) error {
+		return s3err.InvalidArgument.With(message).About("ArgumentName", "x-amz-copy-source").About("ArgumentValue", part)
+	}
 	path, query, _ := strings.Cut(value, "?")
 	version := ""
 	if query != "" {
 		id, ok := strings.CutPrefix(query, "versionId=")
 		unescaped, err := url.QueryUnescape(id)
 		if !ok || err != nil {
-			return nil, invalid
+			return nil, invalid("Copy Source must mention the source bucket and key: sourcebucket/sourcekey", value)
 		}
 		version = unescaped
 	}
 	path, err := url.PathUnescape(path)
-	bucket, name, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	bucket, name, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
-	case err != nil || !ok || name == "":
-		return nil, invalid
+	case err != nil:
+		return nil, invalid("Invalid copy source encoding", value)
 	case akigw.CheckBucketName(bucket) != nil:
-		return nil, s3err.InvalidBucketName.About("BucketName", bucket)
+		return nil, invalid("Invalid copy source bucket name", value)
+	case name == "":
+		return nil, invalid("Invalid copy source object key", name)
 	}
 	return &source{key: akigw.Key{Bucket: bucket, Name: name}, version: version}, akigw.CheckKeyName(name)
 }
@@ -237,6 +254,9 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 	resp, err := g.send(c, document)
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode == http.StatusOK {
+		relocate(resp, c.address())
 	}
 	acknowledge(w, c, resp)
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
@@ -195,8 +196,10 @@ func checkComplete(document []byte) error {
 		switch {
 		case len(p.PartNumber) != 1 || len(p.ETag) != 1:
 			return s3err.MalformedXML
-		case p.PartNumber[0] < 1 || p.PartNumber[0] > maxParts:
-			return s3err.InvalidArgument.With("PartNumber must be >= 1 and <= 10000").About("ArgumentName", "PartNumber")
+		case p.PartNumber[0] < 1:
+			return s3err.InvalidArgument.With("PartNumber must be >= 1").About("ArgumentName", "PartNumber").About("ArgumentValue", strconv.Itoa(p.PartNumber[0]))
+		case p.PartNumber[0] > maxParts:
+			return s3err.InvalidArgument.With("PartNumber must be <= 10000").About("ArgumentName", "PartNumber").About("ArgumentValue", strconv.Itoa(p.PartNumber[0]))
 		case p.PartNumber[0] <= last:
 			return s3err.InvalidPartOrder
 		}

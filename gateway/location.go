@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/xml"
+	"io"
+	"net/http"
+)
+
+// address is where the client of a call finds what the call names.
+func (c *Call) address() string {
+	scheme := "http"
+	if c.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + c.Host + c.URL.EscapedPath()
+}
+
+// relocate replaces the Location in an upstream's document, which leads past
+// the gateway, by the address that the client knows.
+func relocate(resp *http.Response, address string) {
+	resp.Body = &relocated{in: bufio.NewReaderSize(resp.Body, maxElement), close: resp.Body, address: address}
+	resp.ContentLength = -1
+}
+
+// maxElement is more than a tag or a Location takes: a key has 1,024 bytes.
+const maxElement = 8 << 10
+
+// relocated passes a document on as it comes: white space that keeps a
+// connection alive has to reach the client at once.
+type relocated struct {
+	in      *bufio.Reader
+	close   io.Closer
+	address string
+	out     []byte // to be read before err
+	err     error
+}
+
+// Close implements io.Closer.
+func (r *relocated) Close() error { return r.close.Close() }
+
+// Read implements io.Reader.
+func (r *relocated) Read(p []byte) (int, error) {
+	for len(r.out) == 0 && r.err == nil {
+		r.err = r.next()
+	}
+	if len(r.out) == 0 {
+		return 0, r.err
+	}
+	n := copy(p, r.out)
+	r.out = r.out[n:]
+	return n, nil
+}
+
+// next fills out with the text up to a tag, or with a tag.
+func (r *relocated) next() error {
+	if _, err := r.in.Peek(1); err != nil {
+		return err
+	}
+	text, _ := r.in.Peek(r.in.Buffered())
+	if i := bytes.IndexByte(text, '<'); i != 0 {
+		if i > 0 {
+			text = text[:i]
+		}
+		r.out = bytes.Clone(text)
+		_, err := r.in.Discard(len(text))
+		return err
+	}
+	tag, err := r.in.ReadSlice('>')
+	r.out = bytes.Clone(tag)
+	switch {
+	case err == bufio.ErrBufferFull: // not the tag that is looked for
+		return nil
+	case err != nil || string(tag) != "<Location>":
+		return err
+	}
+	var b bytes.Buffer
+	_ = xml.EscapeText(&b, []byte(r.address)) // a buffer does not fail
+	r.out = append(r.out, b.Bytes()...)
+	if _, err := r.in.ReadSlice('<'); err != nil {
+		return err
+	}
+	return r.in.UnreadByte()
+}
