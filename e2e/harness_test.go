@@ -39,6 +39,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if run := os.Getenv("AKIGW_E2E_CONFORMANCE"); run != "" {
+		if err := runConformance(run); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	for _, b := range binaries {
 		os.RemoveAll(filepath.Dir(b.path))
@@ -292,11 +299,16 @@ func moto(t testing.TB) upstream {
 	return upstream{"moto", "http://" + addr}
 }
 
-func versity(t testing.TB) upstream {
+func versity(t testing.TB) upstream { return startVersity(t) }
+
+// versityVersioned keeps versions, where a bucket is told to.
+func versityVersioned(t testing.TB) upstream { return startVersity(t, "AKIGW_E2E_VERSIONS=yes") }
+
+func startVersity(t testing.TB, env ...string) upstream {
 	t.Helper()
 	addr := testkit.FreeAddr(t)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "AKIGW_E2E_VERSITY="+t.TempDir(), "AKIGW_E2E_ADDR="+addr)
+	cmd.Env = append(append(os.Environ(), "AKIGW_E2E_VERSITY="+t.TempDir(), "AKIGW_E2E_ADDR="+addr), env...)
 	spawn(t, addr, cmd)
 	return upstream{"versitygw", "http://" + addr}
 }

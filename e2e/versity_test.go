@@ -12,8 +12,14 @@ import (
 
 // runVersity serves a directory as S3 with versitygw's posix backend.
 func runVersity(dir, addr string) error {
-	root, side := filepath.Join(dir, "root"), filepath.Join(dir, "meta")
-	for _, d := range []string{root, side} {
+	root, side, versions := filepath.Join(dir, "root"), filepath.Join(dir, "meta"), ""
+	if os.Getenv("AKIGW_E2E_VERSIONS") != "" {
+		versions = filepath.Join(dir, "versions")
+	}
+	for _, d := range []string{root, side, versions} {
+		if d == "" {
+			continue
+		}
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
@@ -22,7 +28,7 @@ func runVersity(dir, addr string) error {
 	if err != nil {
 		return err
 	}
-	backend, err := posix.New(root, metadata, posix.PosixOpts{SideCarDir: side, CopyObjectThreshold: 5 << 30})
+	backend, err := posix.New(root, metadata, posix.PosixOpts{SideCarDir: side, VersioningDir: versions, CopyObjectThreshold: 5 << 30})
 	if err != nil {
 		return err
 	}

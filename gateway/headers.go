@@ -12,7 +12,7 @@ import (
 var sentHeaders = map[string]bool{
 	"Cache-Control": true, "Content-Disposition": true, "Content-Language": true, "Content-Md5": true, "Content-Type": true, "Expires": true,
 	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true,
-	"Origin": true,
+	"Origin": true, "Access-Control-Request-Method": true, "Access-Control-Request-Headers": true,
 }
 
 // amzHeader is what the gateway does with an x-amz-* request header.

@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/versity/versitygw/tests/integration"
+)
+
+// conformance is one run of versitygw's public test suite, which speaks to any
+// S3 endpoint. It runs in a process of its own: it prints, and its clients and
+// counters are global.
+type conformance struct {
+	Endpoint, AccessKey, SecretKey string
+	Versioning                     bool
+	Names                          []string // all of the suite's, when empty
+	Results                        string   // the file for what failed
+}
+
+// run returns what the tests say, by their names: nothing if they pass.
+func (c conformance) run(t *testing.T) map[string]string {
+	t.Helper()
+	c.Results = filepath.Join(t.TempDir(), "results")
+	arguments, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "AKIGW_E2E_CONFORMANCE="+string(arguments), "AWS_CA_BUNDLE=") // its clients do not take one
+	cmd.Dir = t.TempDir()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, &stderr)
+	}
+	var results map[string]string
+	if err := json.Unmarshal(readFile(t, c.Results), &results); err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// runConformance is the process.
+func runConformance(arguments string) error {
+	var c conformance
+	if err := json.Unmarshal([]byte(arguments), &c); err != nil {
+		return err
+	}
+	opts := []integration.Option{
+		integration.WithAccess(c.AccessKey), integration.WithSecret(c.SecretKey), integration.WithRegion(region),
+		integration.WithEndpoint(c.Endpoint), integration.WithSidecarMode(),
+	}
+	if c.Versioning {
+		opts = append(opts, integration.WithVersioningEnabled())
+	}
+	suite, conf, results := integration.GetIntTests(), integration.NewS3Conf(opts...), map[string]string{}
+	for name := range suite {
+		if len(c.Names) == 0 {
+			results[name] = ""
+		}
+	}
+	for _, name := range c.Names {
+		results[name] = ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(results)) {
+		results[name] = runOne(suite[name], conf)
+	}
+	text, err := json.Marshal(results)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.Results, text, 0o600)
+}
+
+func runOne(test integration.IntTest, conf *integration.S3Conf) (said string) {
+	defer func() {
+		if r := recover(); r != nil {
+			said = fmt.Sprint("panic: ", r)
+		}
+	}()
+	if err := test(conf); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// unlike are the tests of the suite that pass directly and not through the
+// gateway, and why.
+var unlike = []struct{ tests, why string }{
+	{"PostObject_.*", "browser forms are answered with 501"},
+	{"PublicBucket_.*", "who may read without credentials is the gateway's rule, not the upstream's; and S3's message ends without a full stop"},
+	{"IAM_CreateBucket_.*", "a method of versitygw's own"},
+	{"PreflightOPTIONS_(non_existing_bucket|unset_bucket_cors)", "a preflight is not signed: the gateway's no is the same for every bucket"},
+	{"Authentication_unsigned_non_required_header", "a Content-Type has to be signed"},
+	{"PresignedAuth_security_token_with_permanent_credentials", "the signature is judged first: what is wrong with the token of a key would tell that there is such a key"},
+	{"Server_large_http_header", "the gateway's limit is 16 KiB"},
+	{"(Signed|Unsigned)StreamingPayload(Trailer)?_invalid_chunk_size", "small chunks are read; there are upstreams that take them, and clients that send them"},
+	{"DeleteObjects_empty_input", "S3 answers MalformedXML"},
+	{"ListObjects_invalid_max_keys|ListObjectVersions_negative_max_keys|ListMultipartUploads_invalid_max_uploads|ListParts_invalid_max_parts", "the same code in other words, which name the argument"},
+	{"UploadPartCopy_non_existing_bucket", "two mistakes in one request: no such bucket, and a copy source without a key. The gateway sees the second before it asks"},
+	{"UploadPart_checksum_algorithm_mistmatch_on_initialization_with_value", "two mistakes in one request: another algorithm than the upload's, and a checksum that is wrong. The gateway sees the second before it sends"},
+	{"UnsignedStreamingPayloadTrailer_incomplete_body", "two mistakes in one of its bodies: too long, and cut off. The gateway stops at the first"},
+}
+
+// TestLongConformance: what passes versitygw's suite directly passes through
+// the gateway, but for the tests in unlike.
+func TestLongConformance(t *testing.T) {
+	var seen sync.Map
+	t.Run("all", func(t *testing.T) {
+		for name, start := range map[string]func(testing.TB) upstream{"plain": versity, "versioned": versityVersioned} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				up := start(t)
+				g := startGateway(t, options{upstream: up, plain: true, env: []string{"AKIGW_ACCESS_KEY=" + upstreamAccessKey, "AKIGW_SECRET_KEY=" + upstreamSecretKey}})
+				c := conformance{Endpoint: g.endpoint, AccessKey: upstreamAccessKey, SecretKey: upstreamSecretKey, Versioning: name == "versioned"}
+				c.compare(t, up, &seen)
+			})
+		}
+	})
+	for _, u := range unlike {
+		if _, ok := seen.Load(u.tests); !ok {
+			t.Errorf("nothing needs the explanation of %s any more", u.tests)
+		}
+	}
+}
+
+// compare runs the suite through the gateway, and what does not pass directly;
+// the gateway's own failures come twice, to be no accident.
+func (c conformance) compare(t *testing.T, up upstream, seen *sync.Map) {
+	through := c.run(t)
+	for name, said := range through {
+		if said != "" {
+			c.Names = append(c.Names, name)
+		}
+	}
+	passed := len(through) - len(c.Names)
+	if passed < 600 {
+		t.Fatalf("only %d of %d tests pass", passed, len(through))
+	}
+	direct := c
+	direct.Endpoint = up.endpoint
+	c.Names = nil
+	for name, said := range direct.run(t) {
+		if said == "" {
+			c.Names = append(c.Names, name)
+		}
+	}
+	explained, again := 0, c.run(t)
+	for name, said := range again {
+		i := slices.IndexFunc(unlike, func(u struct{ tests, why string }) bool {
+			return regexp.MustCompile("^(" + u.tests + ")$").MatchString(name)
+		})
+		switch {
+		case said == "":
+		case i < 0:
+			t.Errorf("%s passes directly, and not through the gateway: %s", name, said)
+		default:
+			seen.Store(unlike[i].tests, true)
+			explained++
+		}
+	}
+	t.Logf("of %d tests %d pass through the gateway, %d do directly only, for a reason", len(through), passed, explained)
+}
