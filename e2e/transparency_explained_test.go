@@ -19,9 +19,11 @@ func explanations() []*explained {
 		s3("moto", "PutObject, (metadata too large|key too long)|DeleteObject, what a long key left", "limits of S3 that this upstream does not have"),
 		s3("moto", "UploadPart 0|GetObject, partNumber 0|HeadObject, partNumber 0|GetObject, partNumber and Range", "part numbers that S3 refuses and this upstream does not"),
 		s3("moto", "ListObjects(V2)? .max-keys=(-1|x)", "numbers that S3 refuses; this upstream ignores one and fails at the other"),
-		s3("moto", "CopyObject, source without a key|Complete, no XML|DeleteObjects, (empty|malformed)|PATCH", "this upstream fails with 500; the gateway answers 400 or 405, as S3 does"),
+		s3("moto", "CopyObject, source without a key|Complete, no XML|DeleteObjects, (empty|malformed)|PATCH|POST to an object", "this upstream fails with 500; the gateway answers 400 or 405, as S3 does"),
 		s3("", "Complete, out of order", "the gateway checks the order first, as S3 does; this upstream the sizes"),
 		s3("versitygw", "DeleteObjects, (empty|malformed)", "two mistakes in one request: no digest header, and a malformed document. The upstream names the first, the gateway the second"),
+
+		explain("moto", "Complete", "the Location names the address that the client used; this upstream names Amazon's", "body", "content-length"),
 
 		// Browsers.
 		s3("", "Preflight, absent bucket", "a preflight is not signed: the gateway's no is the same whether there is such a bucket or not"),

@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/xml"
+	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/akidb/akigw"
 )
 
 // address is where the client of a call finds what the call names.
@@ -18,10 +21,21 @@ func (c *Call) address() string {
 }
 
 // relocate replaces the Location in an upstream's document, which leads past
-// the gateway, by the address that the client knows.
-func relocate(resp *http.Response, address string) {
-	resp.Body = &relocated{in: bufio.NewReaderSize(resp.Body, maxElement), close: resp.Body, address: address}
-	resp.ContentLength = -1
+// the gateway, by the address that the client knows. A document of known
+// length keeps a length; any other is passed on as it comes.
+func relocate(resp *http.Response, address string) error {
+	document := &relocated{in: bufio.NewReaderSize(resp.Body, maxElement), close: resp.Body, address: address}
+	if resp.ContentLength < 0 {
+		resp.Body = document
+		return nil
+	}
+	text, err := io.ReadAll(document)
+	resp.Body.Close()
+	if err != nil {
+		return fmt.Errorf("%w: its answer broke off: %w", akigw.ErrUpstreamUnavailable, err)
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+	return nil
 }
 
 // maxElement is more than a tag or a Location takes: a key has 1,024 bytes.

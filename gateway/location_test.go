@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -29,18 +30,28 @@ func TestRelocate(t *testing.T) {
 		for reader, wrap := range map[string]func(io.Reader) io.Reader{
 			"at once": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader, "with the end": iotest.DataErrReader,
 		} {
-			resp := &http.Response{Body: io.NopCloser(wrap(strings.NewReader(c.in)))}
-			relocate(resp, address)
-			got, err := io.ReadAll(iotest.OneByteReader(resp.Body))
-			if err != nil || string(got) != c.want {
-				t.Errorf("%s, %s: %v\n%.300q\nwant\n%.300q", c.name, reader, err, got, c.want)
+			for _, length := range []int64{-1, int64(len(c.in))} {
+				resp := &http.Response{Body: io.NopCloser(wrap(strings.NewReader(c.in))), ContentLength: length}
+				if err := relocate(resp, address); err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(iotest.OneByteReader(resp.Body))
+				if err != nil || string(got) != c.want || length >= 0 && resp.ContentLength != int64(len(got)) {
+					t.Errorf("%s, %s: %v, length %d\n%.300q\nwant\n%.300q", c.name, reader, err, resp.ContentLength, got, c.want)
+				}
 			}
 		}
 	}
-	resp := &http.Response{Body: io.NopCloser(io.MultiReader(strings.NewReader("<R><Location>http://10.0"), iotest.ErrReader(io.ErrUnexpectedEOF)))}
-	relocate(resp, address)
-	if got, err := io.ReadAll(resp.Body); err != io.ErrUnexpectedEOF || strings.Contains(string(got), "10.0") {
-		t.Errorf("cut off: %q, %v", got, err)
+	for _, length := range []int64{-1, 100} {
+		resp := &http.Response{Body: io.NopCloser(io.MultiReader(strings.NewReader("<R><Location>http://10.0"), iotest.ErrReader(io.ErrUnexpectedEOF))), ContentLength: length}
+		err := relocate(resp, address)
+		var got []byte
+		if err == nil {
+			got, err = io.ReadAll(resp.Body)
+		}
+		if !errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(string(got), "10.0") {
+			t.Errorf("cut off: %q, %v", got, err)
+		}
 	}
 }
 

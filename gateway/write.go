@@ -256,7 +256,9 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 		return err
 	}
 	if resp.StatusCode == http.StatusOK {
-		relocate(resp, c.address())
+		if err := relocate(resp, c.address()); err != nil {
+			return err
+		}
 	}
 	acknowledge(w, c, resp)
 	return nil
