@@ -114,6 +114,7 @@ var unlike = []struct{ tests, why string }{
 // TestLongConformance: what passes versitygw's suite directly passes through
 // the gateway, but for the tests in unlike.
 func TestLongConformance(t *testing.T) {
+	long(t)
 	var seen sync.Map
 	t.Run("all", func(t *testing.T) {
 		for name, start := range map[string]func(testing.TB) upstream{"plain": versity, "versioned": versityVersioned} {
