@@ -100,7 +100,6 @@ var unlike = []struct{ tests, why string }{
 	{"PublicBucket_.*", "who may read without credentials is the gateway's rule, not the upstream's; and S3's message ends without a full stop"},
 	{"IAM_CreateBucket_.*", "a method of versitygw's own"},
 	{"PreflightOPTIONS_(non_existing_bucket|unset_bucket_cors)", "a preflight is not signed: the gateway's no is the same for every bucket"},
-	{"Authentication_unsigned_non_required_header", "a Content-Type has to be signed"},
 	{"PresignedAuth_security_token_with_permanent_credentials", "the signature is judged first: what is wrong with the token of a key would tell that there is such a key"},
 	{"Server_large_http_header", "the gateway's limit is 16 KiB"},
 	{"(Signed|Unsigned)StreamingPayload(Trailer)?_invalid_chunk_size", "small chunks are read; there are upstreams that take them, and clients that send them"},

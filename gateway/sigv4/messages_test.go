@@ -143,3 +143,30 @@ func TestS5_RepeatedHeaders(t *testing.T) {
 		}
 	}
 }
+
+// TestS11_UnsignedHeaders: what comes with a request and was not signed is
+// refused if S3 gives it a meaning, but for a Content-Type, which clients leave
+// out; a signed one is held to.
+func TestS11_UnsignedHeaders(t *testing.T) {
+	for _, name := range []string{
+		"Content-Md5", "X-Amz-Acl", "X-Amz-Bypass-Governance-Retention", "X-Amz-Checksum-Crc32", "X-Amz-Copy-Source", "X-Amz-Copy-Source-Range",
+		"X-Amz-Expected-Bucket-Owner", "X-Amz-Grant-Full-Control", "X-Amz-Grant-Read", "X-Amz-Meta-Note", "X-Amz-Metadata-Directive", "X-Amz-Mfa",
+		"X-Amz-Object-Lock-Mode", "X-Amz-Object-Lock-Retain-Until-Date", "X-Amz-Request-Payer", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Security-Token",
+		"X-Amz-Server-Side-Encryption", "X-Amz-Server-Side-Encryption-Customer-Key", "X-Amz-Storage-Class", "X-Amz-Tagging", "X-Amz-Website-Redirect-Location",
+	} {
+		r := signed(t, "PUT", "/bucket/key", "", nil, nil, emptySHA256)
+		r.Header.Set(name, "x")
+		_, _, err := verify(verifier(), r)
+		expectMessage(t, err, "AccessDenied", "There were headers present in the request which were not signed", "HeadersNotSigned="+strings.ToLower(name))
+	}
+	r := signed(t, "PUT", "/bucket/key", "", nil, nil, emptySHA256)
+	r.Header.Set("Content-Type", "text/plain")
+	if _, _, err := verify(verifier(), r); err != nil {
+		t.Errorf("an unsigned Content-Type: %v", err)
+	}
+	r = signed(t, "PUT", "/bucket/key", "", http.Header{"Content-Type": {"text/plain"}}, nil, emptySHA256)
+	r.Header.Set("Content-Type", "text/html")
+	if _, _, err := verify(verifier(), r); !errors.Is(err, s3err.SignatureDoesNotMatch) {
+		t.Errorf("another Content-Type than signed: %v", err)
+	}
+}

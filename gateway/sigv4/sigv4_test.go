@@ -247,7 +247,7 @@ func TestDefects(t *testing.T) {
 		{"S9 no date", func(r *http.Request) { r.Header.Del("X-Amz-Date") }, s3err.AccessDenied},
 		{"S9 odd date", func(r *http.Request) { r.Header.Set("X-Amz-Date", "yesterday") }, s3err.AccessDenied},
 		{"S11 header added", func(r *http.Request) { r.Header.Set("X-Amz-Acl", "public-read") }, s3err.AccessDenied},
-		{"S11 content type added", func(r *http.Request) { r.Header.Set("Content-Type", "text/html") }, s3err.AccessDenied},
+		{"S11 content MD5 added", func(r *http.Request) { r.Header.Set("Content-Md5", "1B2M2Y8AsgTpgAmY7PhCfg==") }, s3err.AccessDenied},
 		{"S11 host not signed", replace("SignedHeaders=host;", "SignedHeaders="), s3err.AccessDenied},
 		{"S11 unsorted", replace("SignedHeaders=host;x-amz-content-sha256", "SignedHeaders=x-amz-content-sha256;host"), s3err.AuthorizationHeaderMalformed},
 		{"S12 other host", func(r *http.Request) { r.Host = "evil:9000" }, s3err.SignatureDoesNotMatch},
