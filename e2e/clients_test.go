@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,7 +32,8 @@ var (
 // TestLongClients runs every client in front of every upstream.
 func TestLongClients(t *testing.T) {
 	long(t)
-	for name, test := range map[string]func(*testing.T){"aws": TestAWSCLI, "boto3": TestBoto3, "aws-sdk-go-v2": TestAWSSDKGoV2, "minio-go": TestMinioGo, "s3cmd": TestS3cmd, "rclone": TestRclone} {
+	for name, test := range map[string]func(*testing.T){"aws": TestAWSCLI, "boto3": TestBoto3, "aws-sdk-go-v2": TestAWSSDKGoV2, "minio-go": TestMinioGo, "s3cmd": TestS3cmd, "rclone": TestRclone,
+		"restic": TestRestic, "s3fs": TestS3fs, "javascript": TestJavaScript} {
 		t.Run(name, test)
 	}
 }
@@ -38,44 +41,59 @@ func TestLongClients(t *testing.T) {
 func TestAWSCLI(t *testing.T) {
 	t.Parallel()
 	need(t, "aws")
+	program, _ := exec.LookPath("aws")
+	t.Run("first", func(t *testing.T) { awsCLI(t, program) })
+	if other := "/usr/bin/aws"; program != other { // Debian's version 2, beside another one
+		t.Run("second", func(t *testing.T) {
+			need(t, other)
+			awsCLI(t, other)
+		})
+	}
+}
+
+func awsCLI(t *testing.T, program string) {
 	inFrontOf(t, starters{versity}, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
+		aws := func(args ...string) string {
+			t.Helper()
+			return g.must(program, append([]string{"--endpoint-url", g.endpoint}, args...)...)
+		}
 		one, two := writeFile(t, filepath.Join(dir, "in", "a file+1.txt"), small), writeFile(t, filepath.Join(dir, "in", "sub", "big.bin"), big)
 		back := filepath.Join(dir, "back")
-		g.must("aws", "s3", "mb", "s3://clibucket")
-		g.must("aws", "s3", "cp", one, "s3://clibucket/x/")
-		g.must("aws", "s3", "sync", filepath.Join(dir, "in"), "s3://clibucket/sync")
-		g.must("aws", "s3", "sync", "s3://clibucket/sync", back)
+		aws("s3", "mb", "s3://clibucket")
+		aws("s3", "cp", one, "s3://clibucket/x/")
+		aws("s3", "sync", filepath.Join(dir, "in"), "s3://clibucket/sync")
+		aws("s3", "sync", "s3://clibucket/sync", back)
 		if !bytes.Equal(readFile(t, filepath.Join(back, "a file+1.txt")), small) || !bytes.Equal(readFile(t, filepath.Join(back, "sub", "big.bin")), big) {
 			t.Error("sync brought other bytes back")
 		}
-		if out := g.must("aws", "s3", "ls", "--recursive", "s3://clibucket"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "sync/a file+1.txt") {
+		if out := aws("s3", "ls", "--recursive", "s3://clibucket"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "sync/a file+1.txt") {
 			t.Errorf("ls: %s", out)
 		}
 		part := filepath.Join(dir, "part")
-		g.must("aws", "s3api", "get-object", "--bucket", "clibucket", "--key", "sync/sub/big.bin", "--range", "bytes=1000000-2000000", part)
+		aws("s3api", "get-object", "--bucket", "clibucket", "--key", "sync/sub/big.bin", "--range", "bytes=1000000-2000000", part)
 		if !bytes.Equal(readFile(t, part), big[1000000:2000001]) {
 			t.Error("another range came back")
 		}
-		g.must("aws", "s3", "cp", "s3://clibucket/x/a file+1.txt", "s3://clibucket/copy of it")
-		g.must("aws", "s3", "cp", "s3://clibucket/sync/sub/big.bin", "s3://clibucket/bigcopy")
-		g.must("aws", "s3", "cp", "s3://clibucket/bigcopy", part)
+		aws("s3", "cp", "s3://clibucket/x/a file+1.txt", "s3://clibucket/copy of it")
+		aws("s3", "cp", "s3://clibucket/sync/sub/big.bin", "s3://clibucket/bigcopy")
+		aws("s3", "cp", "s3://clibucket/bigcopy", part)
 		if !bytes.Equal(readFile(t, part), big) {
 			t.Error("the copy has other bytes")
 		}
-		url := strings.TrimSpace(g.must("aws", "s3", "presign", "s3://clibucket/copy of it"))
+		url := strings.TrimSpace(aws("s3", "presign", "s3://clibucket/copy of it"))
 		resp, err := http.Get(url)
 		if err != nil || resp.StatusCode != 200 || !bytes.Equal(readAll(t, resp.Body), small) {
 			t.Errorf("presigned GET: %v %v", err, resp)
 		}
-		g.must("aws", "s3", "cp", two, "s3://clibucket/checked", "--checksum-algorithm", "SHA256")
-		g.must("aws", "s3", "mv", "s3://clibucket/checked", "s3://clibucket/moved")
-		g.must("aws", "s3", "rm", "--recursive", "s3://clibucket")
-		if out := g.must("aws", "s3", "ls", "--recursive", "s3://clibucket"); out != "" {
+		aws("s3api", "put-object", "--bucket", "clibucket", "--key", "checked", "--body", two, "--checksum-algorithm", "SHA256")
+		aws("s3", "mv", "s3://clibucket/checked", "s3://clibucket/moved")
+		aws("s3", "rm", "--recursive", "s3://clibucket")
+		if out := aws("s3", "ls", "--recursive", "s3://clibucket"); out != "" {
 			t.Errorf("left after rm: %s", out)
 		}
-		g.must("aws", "s3", "rb", "s3://clibucket")
-		if _, err := g.run("aws", "s3", "ls", "s3://clibucket"); err == nil || !strings.Contains(err.Error(), "NoSuchBucket") {
+		aws("s3", "rb", "s3://clibucket")
+		if _, err := g.run(program, "--endpoint-url", g.endpoint, "s3", "ls", "s3://clibucket"); err == nil || !strings.Contains(err.Error(), "NoSuchBucket") {
 			t.Errorf("ls of a removed bucket: %v", err)
 		}
 	})
@@ -345,5 +363,88 @@ func TestRclone(t *testing.T) {
 		}
 		rclone("delete", "gw:rclonebucket")
 		rclone("rmdir", "gw:rclonebucket")
+	})
+}
+
+func TestRestic(t *testing.T) {
+	t.Parallel()
+	need(t, "restic")
+	inFrontOf(t, starters{moto}, func(t *testing.T, g *gateway) {
+		dir := t.TempDir()
+		password := writeFile(t, filepath.Join(dir, "password"), []byte("x"))
+		restic := func(args ...string) string {
+			t.Helper()
+			return g.must("restic", append([]string{"--repo", "s3:" + g.endpoint + "/resticbucket", "--password-file", password, "--no-cache"}, args...)...)
+		}
+		in := filepath.Join(dir, "in")
+		writeFile(t, filepath.Join(in, "one file"), small)
+		writeFile(t, filepath.Join(in, "sub", "two"), big)
+		restic("init")
+		restic("backup", in)
+		writeFile(t, filepath.Join(in, "one file"), big[:1000])
+		restic("backup", in)
+		restic("forget", "--keep-last", "1", "--prune")
+		restic("check", "--read-data")
+		restic("restore", "latest", "--target", filepath.Join(dir, "back"))
+		if back := filepath.Join(dir, "back", in); !bytes.Equal(readFile(t, filepath.Join(back, "one file")), big[:1000]) || !bytes.Equal(readFile(t, filepath.Join(back, "sub", "two")), big) {
+			t.Error("other bytes came back")
+		}
+	})
+}
+
+// TestS3fs works in a bucket as in a directory.
+func TestS3fs(t *testing.T) {
+	t.Parallel()
+	need(t, "s3fs", "fusermount")
+	needPython(t, "boto3")
+	if fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		t.Skip("no file system in user space: ", err)
+	} else {
+		fuse.Close()
+	}
+	inFrontOf(t, starters{moto}, func(t *testing.T, g *gateway) {
+		dir := t.TempDir()
+		keys := writeFile(t, filepath.Join(dir, "keys"), []byte(accessKey+":"+secretKey))
+		if err := os.Chmod(keys, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		mount := filepath.Join(dir, "mount")
+		if err := os.Mkdir(mount, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		g.must("python3", "-c", "import boto3; boto3.client('s3').create_bucket(Bucket='fsbucket')")
+		g.must("s3fs", "fsbucket", mount, "-o", "passwd_file="+keys+",url="+g.endpoint+",use_path_request_style,endpoint="+region+",multipart_size=5")
+		defer g.must("fusermount", "-u", "-z", mount)
+		sub := filepath.Join(mount, "sub")
+		if err := os.Mkdir(sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(mount, "one file"), small)
+		writeFile(t, filepath.Join(sub, "two"), big)
+		if err := os.Rename(filepath.Join(sub, "two"), filepath.Join(mount, "moved")); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(readFile(t, filepath.Join(mount, "one file")), small) || !bytes.Equal(readFile(t, filepath.Join(mount, "moved")), big) {
+			t.Error("other bytes came back")
+		}
+		if err := os.RemoveAll(sub); err != nil {
+			t.Error(err)
+		}
+		if left, err := os.ReadDir(mount); err != nil || len(left) != 2 {
+			t.Errorf("%v is left, %v", left, err)
+		}
+	})
+}
+
+func TestJavaScript(t *testing.T) {
+	t.Parallel()
+	need(t, "node")
+	if _, err := os.Stat("js/node_modules"); err != nil {
+		t.Skip("npm install --prefix e2e/js has not been run")
+	}
+	inFrontOf(t, starters{embedded}, func(t *testing.T, g *gateway) {
+		if out := g.must("node", "js/clients.mjs", g.endpoint); !strings.Contains(out, "done") {
+			t.Error(out)
+		}
 	})
 }
