@@ -57,10 +57,10 @@ func (c *Config) Check(report func(key, problem string)) {
 			report("url", "must not have a path, a query or credentials")
 		}
 		if c.AccessKey == "" {
-			report("access_key", "is needed with upstream.url (AKIGW_UPSTREAM_ACCESS_KEY)")
+			report("access_key", "is needed with upstream.url")
 		}
 		if c.SecretKey == "" {
-			report("secret_key", "is needed with upstream.url (AKIGW_UPSTREAM_SECRET_KEY)")
+			report("secret_key", "is needed with upstream.url")
 		}
 	}
 	if c.Region == "" {
