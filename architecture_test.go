@@ -21,8 +21,9 @@ var rooms = map[string][]string{
 	"gateway/sigv4":     {"internal/s3err"},
 	"gateway/wire":      {"internal/s3err"},
 	"access":            {"access/policy", "gateway/sigv4"},
-	"access/policy":     {},
-	"tiers":             {"tiers/hot", "tiers/warm", "tiers/cold", "internal/checksum"},
+	"access/policy":     {"internal/glob"},
+	"rules":             {"internal/glob"},
+	"tiers":             {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "internal/checksum"},
 	"tiers/hot":         {},
 	"tiers/warm":        {},
 	"tiers/cold":        {},
@@ -31,9 +32,10 @@ var rooms = map[string][]string{
 	"internal/checksum": {},
 	"internal/listen":   {},
 	"internal/config":   {},
+	"internal/glob":     {},
 	"internal/embedded": {"internal/s3err"},
 	"internal/testkit":  {"tiers/cold"},
-	"cmd/akigw":         {"access", "access/policy", "admin", "gateway", "gateway/sigv4", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/s3err"},
+	"cmd/akigw":         {"access", "access/policy", "admin", "gateway", "gateway/sigv4", "rules", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/s3err"},
 	"bench":             {},
 }
 

@@ -1,13 +1,17 @@
 package policy
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/akidb/akigw/internal/glob"
+)
 
 // actionsLike spells a pattern out. Actions have no case (IAM); "*" alone means
 // Unlisted too.
 func actionsLike(pattern string) map[string]bool {
 	named := map[string]bool{}
 	for _, a := range Actions {
-		if matches(strings.ToLower(pattern), strings.ToLower(a)) {
+		if glob.Match(strings.ToLower(pattern), strings.ToLower(a)) {
 			named[a] = true
 		}
 	}

@@ -10,8 +10,8 @@ package policy
 
 import (
 	"slices"
-	"strings"
-	"unicode/utf8"
+
+	"github.com/akidb/akigw/internal/glob"
 )
 
 // Request is one question to a policy.
@@ -97,40 +97,7 @@ func (s *statement) applies(resource string, r *Request) bool {
 }
 
 func matchesAny(patterns []string, s string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, s) })
-}
-
-// matches compares s with a pattern in which "*" stands for any characters,
-// slashes too, and "?" for any one character. Its time is bounded by the
-// product of the lengths.
-func matches(pattern, s string) bool {
-	star, from := -1, 0 // the last "*" seen, and where in s what it stands for ends
-	p, i := 0, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, from = p, i
-			p++
-		case p < len(pattern) && pattern[p] == '?':
-			p++
-			i += width(s[i:])
-		case p < len(pattern) && pattern[p] == s[i]:
-			p++
-			i++
-		case star >= 0:
-			from += width(s[from:])
-			p, i = star+1, from
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
-}
-
-// width is the length of the first character of s in bytes.
-func width(s string) int {
-	_, n := utf8.DecodeRuneInString(s)
-	return n
+	return slices.ContainsFunc(patterns, func(p string) bool { return glob.Match(p, s) })
 }
 
 // condition is one line of a Condition block.
