@@ -132,6 +132,7 @@ const (
 	Hot    Outcome = "hot"    // memory
 	Warm   Outcome = "warm"   // local disk
 	Cold   Outcome = "cold"   // the upstream, filling the cache on the way
+	Stale  Outcome = "stale"  // a tier, though the upstream could not be asked
 	Bypass Outcome = "bypass" // the upstream, past the cache
 )
 

@@ -109,3 +109,28 @@ func TestS35_BucketNames(t *testing.T) {
 		}
 	}
 }
+
+// TestCacheControl: the request directives that bear on freshness.
+func TestCacheControl(t *testing.T) {
+	for _, c := range []struct {
+		header           http.Header
+		noCache, noStore bool
+		maxAge           time.Duration
+	}{
+		{nil, false, false, 0},
+		{http.Header{"Cache-Control": {"no-cache"}}, true, false, 0},
+		{http.Header{"Cache-Control": {"No-Cache, no-transform"}}, true, false, 0},
+		{http.Header{"Cache-Control": {"max-age=0"}}, true, false, 0},
+		{http.Header{"Cache-Control": {"max-age=10"}}, false, false, 10 * time.Second},
+		{http.Header{"Cache-Control": {"min-fresh=5", "max-age=\"10\""}}, false, false, 10 * time.Second},
+		{http.Header{"Cache-Control": {"max-age=-1"}}, true, false, 0},
+		{http.Header{"Cache-Control": {"max-age=soon"}}, true, false, 0},
+		{http.Header{"Cache-Control": {"no-store"}}, false, true, 0},
+		{http.Header{"Cache-Control": {"no-cache,NO-STORE"}}, true, true, 0},
+	} {
+		got := ConditionsOf(c.header)
+		if got.NoCache != c.noCache || NoStore(c.header) != c.noStore || !c.noCache && got.MaxAge != c.maxAge || got.Any() {
+			t.Errorf("%v: %+v, no-store %t", c.header, got, NoStore(c.header))
+		}
+	}
+}

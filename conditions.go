@@ -1,7 +1,9 @@
 package akigw
 
 import (
+	"iter"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -11,20 +13,73 @@ import (
 type Conditions struct {
 	IfMatch, IfNoneMatch               string
 	IfModifiedSince, IfUnmodifiedSince string
+	// NoCache asks that the upstream confirm the object now; MaxAge that its
+	// last confirmation is at most so long ago, 0 for any time (RFC 9111
+	// §5.2.1).
+	NoCache bool
+	MaxAge  time.Duration
 }
 
 // ConditionsOf takes the conditional headers of a request.
 func ConditionsOf(h http.Header) Conditions {
-	return Conditions{
+	c := Conditions{
 		IfMatch:           first(h["If-Match"]),
 		IfNoneMatch:       first(h["If-None-Match"]),
 		IfModifiedSince:   first(h["If-Modified-Since"]),
 		IfUnmodifiedSince: first(h["If-Unmodified-Since"]),
 	}
+	if _, ok := h["Cache-Control"]; ok {
+		c.cacheControl(h)
+	}
+	return c
 }
 
-// Any reports whether there is a condition at all.
-func (c Conditions) Any() bool { return c != Conditions{} }
+// cacheControl takes the request directives that bear on freshness. A max-age
+// that is no number asks for the upstream's word, to be on the safe side.
+func (c *Conditions) cacheControl(h http.Header) {
+	for name, value := range directives(h) {
+		switch {
+		case name == "no-cache":
+			c.NoCache = true
+		case name == "max-age":
+			seconds, err := strconv.ParseInt(value, 10, 32)
+			if err != nil || seconds <= 0 {
+				c.NoCache = true
+			}
+			c.MaxAge = time.Duration(seconds) * time.Second
+		}
+	}
+}
+
+// NoStore reports whether a request asks that nothing of its answer is kept
+// (RFC 9111 §5.2.1.5).
+func NoStore(h http.Header) bool {
+	for name := range directives(h) {
+		if name == "no-store" {
+			return true
+		}
+	}
+	return false
+}
+
+// directives yields the directives of Cache-Control, names in lower case.
+func directives(h http.Header) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for _, line := range h["Cache-Control"] {
+			for directive := range strings.SplitSeq(line, ",") {
+				name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+				if !yield(strings.ToLower(name), strings.Trim(value, `"`)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Any reports whether there is a precondition at all.
+func (c Conditions) Any() bool {
+	return c.IfMatch != "" || c.IfNoneMatch != "" || c.IfModifiedSince != "" || c.IfUnmodifiedSince != ""
+}
 
 // Check evaluates the conditions for a GET or HEAD in the order of RFC 9110
 // §13.2.2, which S3 follows: it returns ErrPreconditionFailed, ErrNotModified

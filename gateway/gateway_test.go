@@ -25,6 +25,7 @@ import (
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -53,11 +54,16 @@ func (rootOnly) PolicyOf(id sigv4.Identity) *policy.Policy {
 	return policy.Everything
 }
 
-func newRig(t testing.TB, freshness tiers.Freshness) *rig {
+// newStore opens tiers without rules.
+func newStore(config tiers.Config, dir string, up tiers.Upstream, log *slog.Logger) (*tiers.Store, error) {
+	return tiers.New(config, rules.NewSet(nil, config.Settings()), dir, up, log)
+}
+
+func newRig(t testing.TB, freshness rules.Freshness) *rig {
 	t.Helper()
 	up := testkit.NewMemory()
 	log := slog.New(slog.DiscardHandler)
-	store, err := tiers.New(tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, Freshness: freshness},
+	store, err := newStore(tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, Freshness: freshness},
 		filepath.Join(t.TempDir(), "warm"), up, log)
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +93,7 @@ var oddKeys = []string{
 
 // TestE11_KeysAreBytes puts, reads, lists by HEAD and deletes odd keys.
 func TestE11_KeysAreBytes(t *testing.T) {
-	g := newRig(t, tiers.Strict)
+	g := newRig(t, rules.Strict)
 	for i, name := range oddKeys {
 		body := fmt.Appendf(nil, "body %d", i)
 		if a := g.Must(t, "PUT", "/bucket/"+name, "", nil, body); a.Status != 200 {
@@ -116,7 +122,7 @@ func TestE11_KeysAreBytes(t *testing.T) {
 // TestBadInput: each malformed request gets S3's code and status, and changes
 // nothing.
 func TestBadInput(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	sum := func(b string) string {
 		s := md5.Sum([]byte(b))
 		return base64.StdEncoding.EncodeToString(s[:])
@@ -233,7 +239,7 @@ func TestBadInput(t *testing.T) {
 
 // TestRawBadInput is what an HTTP client library would not send.
 func TestRawBadInput(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	auth := func(method, path, extra string, mode string) string {
 		h := http.Header{"X-Amz-Content-Sha256": {mode}}
 		r, err := g.Request(method, path, "", h, nil)
@@ -281,7 +287,7 @@ func TestRawBadInput(t *testing.T) {
 
 // TestPayloadModes sends one body in each payload mode, small and large.
 func TestPayloadModes(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	for _, size := range []int{0, 1, 5000, 64 << 10, 64<<10 + 1, 1 << 20} {
 		body := testkit.Bytes(uint64(size), size)
 		crc := crc32.ChecksumIEEE(body)
@@ -348,7 +354,7 @@ func TestPayloadModes(t *testing.T) {
 
 // TestReadAnswers looks at the headers of cached and uncached reads.
 func TestReadAnswers(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	body := testkit.Bytes(1, 200_000)
 	k := akigw.Key{Bucket: "bucket", Name: "k"}
 	etag := g.up.Put(k, body)
@@ -388,7 +394,7 @@ func TestReadAnswers(t *testing.T) {
 // TestE30_SSECIsNeverCached and TestS32: the upstream gets what it needs and
 // nothing of the connection.
 func TestE30_SSECIsNeverCached(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	h := http.Header{"X-Amz-Server-Side-Encryption-Customer-Algorithm": {"AES256"}, "X-Amz-Server-Side-Encryption-Customer-Key": {"a2V5"}}
 	if a := g.Must(t, "PUT", "/bucket/k", "", h, []byte("secret")); a.Status != 200 {
 		t.Fatal(a.Status)
@@ -404,7 +410,7 @@ func TestE30_SSECIsNeverCached(t *testing.T) {
 }
 
 func TestS32_UpstreamRequestIsBuiltNew(t *testing.T) {
-	g := newRig(t, tiers.Strict)
+	g := newRig(t, rules.Strict)
 	var sent *cold.Request
 	g.up.Before = func(r *cold.Request) (*http.Response, error) {
 		sent = r
@@ -436,7 +442,7 @@ func TestForwardedChangeFencesTheKey(t *testing.T) {
 		{"POST", "/bucket", "delete", "<Delete><Object><Key>k</Key></Object></Delete>"},
 		{"POST", "/bucket/k", "uploadId=1", "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>"},
 	} {
-		g := newRig(t, tiers.Exclusive)
+		g := newRig(t, rules.Exclusive)
 		k := akigw.Key{Bucket: "bucket", Name: "k"}
 		g.up.Put(k, []byte("old"))
 		g.Must(t, "GET", "/bucket/k", "", nil, nil)
@@ -456,7 +462,7 @@ func TestForwardedChangeFencesTheKey(t *testing.T) {
 
 // TestE33_S42_PanicIsIsolated: one request fails, the next one is served.
 func TestE33_S42_PanicIsIsolated(t *testing.T) {
-	g := newRig(t, tiers.Strict)
+	g := newRig(t, rules.Strict)
 	g.up.Before = func(*cold.Request) (*http.Response, error) { panic("test") }
 	if a := g.Must(t, "GET", "/bucket", "", nil, nil); a.Status != 500 || !strings.Contains(string(a.Body), "InternalError") {
 		t.Errorf("%d %s", a.Status, a.Body)
@@ -470,7 +476,7 @@ func TestE33_S42_PanicIsIsolated(t *testing.T) {
 
 // TestEmptyBodyWithExpectGetsContinue: botocore depends on it.
 func TestEmptyBodyWithExpectGetsContinue(t *testing.T) {
-	g := newRig(t, tiers.Strict)
+	g := newRig(t, rules.Strict)
 	r, err := g.Request("PUT", "/bucket/empty", "", nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -491,7 +497,7 @@ func TestEmptyBodyWithExpectGetsContinue(t *testing.T) {
 // TestMethodsOfAllRoutes: a request without a signature is refused on every
 // row of the table, and the upstream hears nothing of it.
 func TestI4_EveryRouteNeedsASignature(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	g.up.Put(akigw.Key{Bucket: "bucket", Name: "k"}, []byte("x"))
 	g.Must(t, "GET", "/bucket/k", "", nil, nil) // cached: must make no difference
 	g.up.Reset()
@@ -527,7 +533,7 @@ func TestI4_EveryRouteNeedsASignature(t *testing.T) {
 }
 
 func BenchmarkHotGet(b *testing.B) {
-	g := newRig(b, tiers.Exclusive)
+	g := newRig(b, rules.Exclusive)
 	for _, size := range []int{4 << 10, 1 << 20} {
 		name := fmt.Sprint("k", size)
 		g.up.Put(akigw.Key{Bucket: "bucket", Name: name}, testkit.Bytes(1, size))
@@ -568,7 +574,7 @@ func (w *nullWriter) Write(p []byte) (int, error) { w.n += len(p); return len(p)
 // as if it were complete.
 func TestA22_TruncatedListing(t *testing.T) {
 	for _, length := range []int64{1000, -1} {
-		g := newRig(t, tiers.Strict)
+		g := newRig(t, rules.Strict)
 		g.up.Before = func(*cold.Request) (*http.Response, error) {
 			resp := testkit.Response(200, nil, nil)
 			resp.ContentLength = length
@@ -593,7 +599,7 @@ func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 // TestD13_ClientDisconnectsMidUpload: nothing is stored, cached or left
 // running (goleak looks).
 func TestD13_ClientDisconnectsMidUpload(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	for i := range 20 {
 		r, err := g.Request("PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}}, nil)
 		if err != nil {
@@ -611,7 +617,7 @@ func TestD13_ClientDisconnectsMidUpload(t *testing.T) {
 
 // TestE28_SelfCopyWithNewMetadata: data and metadata entries both end.
 func TestE28_SelfCopyWithNewMetadata(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	k := akigw.Key{Bucket: "bucket", Name: "k"}
 	etag := g.up.Put(k, []byte("same"))
 	g.Must(t, "GET", "/bucket/k", "", nil, nil)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
 )
 
@@ -156,10 +157,11 @@ var authentication = map[string]bool{
 
 // cacheable reports whether a read can be answered from the cache: nothing in
 // its headers asks for what only the upstream can give, such as its answer to
-// the origin of a browser's page.
+// the origin of a browser's page, or that nothing of it is kept.
 func (c *Call) cacheable() bool {
 	for name := range c.Header {
-		if strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].cached || name == "If-Range" || name == "Origin" {
+		if strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].cached || name == "If-Range" || name == "Origin" ||
+			name == "Cache-Control" && akigw.NoStore(c.Header) {
 			return false
 		}
 	}

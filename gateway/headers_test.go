@@ -5,13 +5,13 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/rules"
 )
 
 // TestHeadersOfReads: what a request header does to the read of a cached
 // object.
 func TestHeadersOfReads(t *testing.T) {
-	g := newRig(t, tiers.Exclusive)
+	g := newRig(t, rules.Exclusive)
 	g.up.Put(akigw.Key{Bucket: "bucket", Name: "k"}, []byte("x"))
 	g.Must(t, "GET", "/bucket/k", "", nil, nil)
 	for name, want := range map[string]string{

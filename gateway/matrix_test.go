@@ -20,6 +20,7 @@ import (
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -48,7 +49,7 @@ func newBench(t testing.TB, keys sigv4.Keys, policies Policies) *bench {
 	b := &bench{up: testkit.NewMemory()}
 	log := slog.New(slog.DiscardHandler)
 	var err error
-	b.store, err = tiers.New(tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, Freshness: tiers.Exclusive},
+	b.store, err = newStore(tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, Freshness: rules.Exclusive},
 		filepath.Join(t.TempDir(), "warm"), b.up, log)
 	if err != nil {
 		t.Fatal(err)

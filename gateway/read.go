@@ -127,6 +127,9 @@ func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) {
 	}
 	override(h, c)
 	h["X-Akigw-Cache"] = []string{string(reader.Outcome)}
+	if reader.Outcome == akigw.Stale {
+		h["Warning"] = []string{`110 - "Response is Stale"`}
+	}
 	h["Age"] = []string{strconv.Itoa(int(reader.Age.Seconds()))}
 	h["Content-Length"] = []string{strconv.FormatInt(reader.Range.Length, 10)}
 	status := http.StatusOK

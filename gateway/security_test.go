@@ -23,6 +23,7 @@ import (
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -240,7 +241,7 @@ func TestS34_Errors(t *testing.T) {
 func TestS36_FileNames(t *testing.T) {
 	dir := t.TempDir()
 	up := testkit.NewMemory()
-	store, err := tiers.New(tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, Freshness: tiers.Exclusive}, filepath.Join(dir, "warm"), up, slog.New(slog.DiscardHandler))
+	store, err := newStore(tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, Freshness: rules.Exclusive}, filepath.Join(dir, "warm"), up, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

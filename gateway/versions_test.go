@@ -8,7 +8,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -29,7 +29,7 @@ func cacheOf(a *testkit.Answer) string { return a.Header.Get("X-Akigw-Cache") }
 // validated by one HEAD, shares its bytes with the current version, and never
 // outlives its deletion.
 func TestE29_Versions(t *testing.T) {
-	for _, freshness := range []tiers.Freshness{tiers.Strict, tiers.Exclusive} {
+	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		for _, size := range []int{10, 200_000} { // one entry, several blocks
 			g := newRig(t, freshness)
 			first, second := strings.Repeat("1", size), strings.Repeat("2", size)
@@ -89,7 +89,7 @@ func TestE29_Versions(t *testing.T) {
 // TestE29_DeleteMarkers: an upstream's answer about a delete marker is passed
 // on with its headers.
 func TestE29_DeleteMarkers(t *testing.T) {
-	g := newRig(t, tiers.Strict)
+	g := newRig(t, rules.Strict)
 	g.up.Before = func(r *cold.Request) (*http.Response, error) {
 		h := http.Header{"X-Amz-Delete-Marker": {"true"}, "X-Amz-Version-Id": {"m1"}, "Last-Modified": {time.Now().UTC().Format(http.TimeFormat)}}
 		if r.Key.Version != "" {
@@ -108,7 +108,7 @@ func TestE29_DeleteMarkers(t *testing.T) {
 // TestE29_AnotherVersionThanAsked: an upstream that ignores versionId is not
 // believed.
 func TestE29_AnotherVersionThanAsked(t *testing.T) {
-	g := newRig(t, tiers.Strict)
+	g := newRig(t, rules.Strict)
 	g.up.PutStored(akigw.Key{Bucket: "bucket", Name: "k", Version: "v1"}, testkit.Stored{Body: []byte("x"), ETag: `"e"`, Modified: time.Now()})
 	for range 2 {
 		if a := g.Must(t, "GET", "/bucket/k", "versionId=v1", nil, nil); a.Status != 200 || cacheOf(a) != "bypass" {

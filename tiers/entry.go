@@ -21,10 +21,14 @@ type entry struct {
 	// body holds the bytes of a small object; nil means that they are in
 	// blocks or not here.
 	body []byte
-	// validated is when the upstream last confirmed the object.
+	// validated is when the gateway last asked the upstream and got the
+	// object confirmed.
 	validated time.Time
 	// run is the run of the gateway that published the entry.
 	run uint64
+	// absent is set if the key holds nothing; such an entry lives in memory
+	// alone.
+	absent *absence
 }
 
 // known reports whether the representation headers are known. After a PUT they
@@ -45,6 +49,9 @@ func (e *entry) inline(smallBytes int64) bool { return e.Size <= smallBytes }
 // weight is the memory that an entry takes, roughly.
 func (e *entry) weight() int {
 	n := 512 + len(e.Key.Bucket) + len(e.Key.Name) + len(e.body)
+	if e.absent != nil {
+		n += 1024 + len(e.absent.answer.Body)
+	}
 	for name, values := range e.Header {
 		n += 64 + len(name)
 		for _, v := range values {

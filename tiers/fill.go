@@ -203,12 +203,15 @@ func (f *fill) attach() bool {
 func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) error {
 	generation := s.fence.enter(f.key)
 	defer s.fence.leave(f.key)
+	asked := time.Now()
 	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: s.readHeader(s.alignedRange(spec), "")})
 	if err != nil {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent {
-		return cold.NewResponseError(resp)
+		err := cold.NewResponseError(resp)
+		s.rememberAbsence(f.key, generation, asked, err, false)
+		return err
 	}
 	defer resp.Body.Close()
 	got, size, err := answeredRange(resp)
@@ -218,8 +221,12 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 	if !strongETag(resp.Header.Get("Etag")) {
 		return ErrUncacheable
 	}
-	e := s.newEntry(objectOf(f.key, resp.Header, size), generation)
+	e := s.newEntry(objectOf(f.key, resp.Header, size), generation, asked)
 	if !e.asked() {
+		return ErrUncacheable
+	}
+	if !s.settings(f.key).CachedSize(size) {
+		s.publish(e) // so that the next reader knows at once
 		return ErrUncacheable
 	}
 	first, end := s.wholeBlocks(got, size)
@@ -255,10 +262,11 @@ func (s *Store) discard(f *fill, first int64) {
 	s.freeBlocks(f.entry.blocks)
 }
 
-// newEntry makes the entry of an object that was learned just now.
-func (s *Store) newEntry(o akigw.Object, generation uint64) *entry {
+// newEntry makes the entry of an object that was learned by a request to the
+// upstream that began at asked.
+func (s *Store) newEntry(o akigw.Object, generation uint64, asked time.Time) *entry {
 	o.Generation = generation
-	return &entry{Object: o, blocks: generation, validated: time.Now(), run: s.run}
+	return &entry{Object: o, blocks: generation, validated: asked, run: s.run}
 }
 
 // runRange fetches blocks first to end of a known object.
@@ -340,7 +348,7 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 			small.body = data
 			e = &small
 		} else {
-			s.putBlock(e.blocks, n, data)
+			s.putBlock(e.Key, e.blocks, n, data)
 		}
 		if n == f.end-1 {
 			publish(e)

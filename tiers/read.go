@@ -3,7 +3,6 @@ package tiers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -43,8 +43,12 @@ const maxChanges = 3
 // (likewise), *cold.ResponseError with the upstream's own answer,
 // akigw.ErrUpstreamUnavailable and ErrUncacheable.
 func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
+	settings := s.settings(key)
+	if !settings.Cached() {
+		return nil, ErrUncacheable
+	}
 	for attempt := 1; ; attempt++ {
-		e, outcome, f, err := s.find(ctx, key, spec, conditions)
+		e, outcome, f, err := s.find(ctx, key, settings, spec, conditions)
 		if err != nil {
 			return nil, err
 		}
@@ -71,10 +75,15 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 // find says what a key holds: look it up and, if need be, validate it, else
 // load it once for everybody who asks. The fill, if any, is the caller's to
 // detach from.
-func (s *Store) find(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
-	e, outcome, err := s.current(ctx, key)
+func (s *Store) find(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
+	e, outcome, err := s.current(ctx, key, settings, conditions)
 	if err != nil {
 		return nil, "", nil, err
+	}
+	if e == nil {
+		if err := s.absent(key, settings, conditions, false); err != nil {
+			return nil, "", nil, err
+		}
 	}
 	if e == nil && conditions.Any() {
 		// Do not start a download that a condition may forbid.
@@ -83,10 +92,13 @@ func (s *Store) find(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 			return nil, "", nil, err
 		}
 	}
+	if e != nil && !settings.CachedSize(e.Size) {
+		return nil, "", nil, ErrUncacheable
+	}
 	if e != nil {
 		return e, outcome, nil, nil
 	}
-	f, err := s.load(ctx, key, spec)
+	f, err := s.load(ctx, key, settings, spec, conditions)
 	if err != nil {
 		return nil, "", nil, err
 	}
@@ -95,13 +107,16 @@ func (s *Store) find(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 
 // current returns what is known of a key and may be used: looked up and, if need
 // be, validated. It returns nil and Cold if nothing is.
-func (s *Store) current(ctx context.Context, key akigw.Key) (*entry, akigw.Outcome, error) {
+func (s *Store) current(ctx context.Context, key akigw.Key, settings *rules.Settings, conditions akigw.Conditions) (*entry, akigw.Outcome, error) {
 	known, outcome := s.lookup(key)
-	if known == nil || s.fresh(known) {
+	if known == nil || s.fresh(known, settings, conditions) {
 		return known, outcome, nil
 	}
 	e, err := s.validate(ctx, known)
-	if e == nil || e.blocks != known.blocks { // gone, or another version
+	switch {
+	case errors.Is(err, akigw.ErrUpstreamUnavailable) && s.usable(known, settings, conditions):
+		return known, akigw.Stale, nil
+	case e == nil || e.blocks != known.blocks: // gone, or another version
 		outcome = akigw.Cold
 	}
 	return e, outcome, err
@@ -109,7 +124,7 @@ func (s *Store) current(ctx context.Context, key akigw.Key) (*entry, akigw.Outco
 
 // load waits for an opening fill. Who did not start it came after its question
 // to the upstream, and in strict mode has to ask once more.
-func (s *Store) load(ctx context.Context, key akigw.Key, spec akigw.RangeSpec) (*fill, error) {
+func (s *Store) load(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*fill, error) {
 	for {
 		f, leader := s.join(key, spec)
 		select {
@@ -126,7 +141,7 @@ func (s *Store) load(ctx context.Context, key akigw.Key, spec akigw.RangeSpec) (
 			}
 			return nil, f.err
 		}
-		if leader || s.config.Freshness == Exclusive {
+		if leader || s.fresh(f.entry, settings, conditions) {
 			return f, nil
 		}
 		e, err := s.validate(ctx, f.entry)
@@ -233,7 +248,14 @@ func (r *Reader) Close() error {
 // Head describes an object: from the entry that a GET would be served from.
 // Errors are those of Get.
 func (s *Store) Head(ctx context.Context, key akigw.Key, conditions akigw.Conditions) (*Reader, error) {
-	e, outcome, err := s.current(ctx, key)
+	settings := s.settings(key)
+	if !settings.Cached() {
+		return nil, ErrUncacheable
+	}
+	e, outcome, err := s.current(ctx, key, settings, conditions)
+	if e == nil && err == nil {
+		err = s.absent(key, settings, conditions, true)
+	}
 	if e == nil && err == nil {
 		e, err = s.ask(ctx, key, nil)
 	}
@@ -245,22 +267,6 @@ func (s *Store) Head(ctx context.Context, key akigw.Key, conditions akigw.Condit
 	return r, conditions.Check(&e.Object)
 }
 
-// validate asks the upstream whether e is still what its key holds. It returns
-// e or its successor, or nil when the upstream has no such object or refuses
-// to say: then the caller's own request has to find out why.
-func (s *Store) validate(ctx context.Context, e *entry) (*entry, error) {
-	current, err := s.ask(ctx, e.Key, e)
-	var refused *cold.ResponseError
-	if errors.As(err, &refused) && refused.Status < 500 {
-		s.dropEntry(e.Key)
-		return nil, nil
-	}
-	if errors.As(err, &refused) {
-		return nil, fmt.Errorf("%w: validation of %s: %w", akigw.ErrUpstreamUnavailable, e.Key, err)
-	}
-	return current, err
-}
-
 // ask sends a HEAD, conditional on known if there is one, and publishes what
 // it learns.
 func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, error) {
@@ -270,6 +276,7 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 	if known != nil && known.known() && key.Version == "" && !s.bare304.Load() {
 		header.Set("If-None-Match", known.ETag)
 	}
+	asked := time.Now()
 	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: key, Header: header})
 	if err != nil {
 		return nil, err
@@ -287,14 +294,19 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 			return s.ask(ctx, key, &unconditional)
 		}
 		confirmed := *known
-		confirmed.validated = time.Now()
+		confirmed.validated = asked
 		return s.confirm(&confirmed, known), nil
 	case resp.StatusCode != http.StatusOK:
-		return nil, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
+		err := &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
+		if known != nil && err.Status < 500 {
+			s.dropEntry(key)
+		}
+		s.rememberAbsence(key, generation, asked, err, true)
+		return nil, err
 	case resp.ContentLength < 0 || !strongETag(resp.Header.Get("Etag")):
 		return nil, ErrUncacheable
 	}
-	e := s.newEntry(objectOf(key, resp.Header, resp.ContentLength), generation)
+	e := s.newEntry(objectOf(key, resp.Header, resp.ContentLength), generation, asked)
 	if !e.asked() {
 		return nil, ErrUncacheable
 	}
@@ -310,15 +322,17 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 	return e, nil
 }
 
-// confirm remembers in memory that an entry was validated just now. On disk it
-// makes no difference: after a restart it is validated again or trusted anyway.
+// confirm remembers that an entry was validated just now. In memory is enough,
+// if it is there: after a restart it is validated again or trusted anyway.
 func (s *Store) confirm(confirmed, known *entry) *entry {
-	switch {
+	switch inMemory := s.hot.Has(hotKey{key: known.Key}); {
 	case known.run != s.run:
 		confirmed.run = s.run
 		s.publish(confirmed)
-	case s.hot.Has(hotKey{key: known.Key}):
+	case inMemory:
 		s.remember(confirmed)
+	case s.settings(known.Key).Freshness == rules.TTL: // which looks at the time
+		s.publish(confirmed)
 	case known.Key.Version != "" && (s.warm == nil || !s.warm.HasEntry(known.Key)): // found by way of the current one
 		s.publish(confirmed)
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,21 +23,10 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/hot"
 	"github.com/akidb/akigw/tiers/warm"
-)
-
-// Freshness says when a cached object must be validated upstream.
-type Freshness string
-
-// The freshness modes (docs/contract.md).
-const (
-	// Strict validates every hit with one conditional request.
-	Strict Freshness = "strict"
-	// Exclusive trusts what this gateway wrote or fetched: it is the only
-	// writer.
-	Exclusive Freshness = "exclusive"
 )
 
 // Config bounds and places the tiers: [cache].
@@ -46,8 +36,19 @@ type Config struct {
 	BlockBytes Size `toml:"block_bytes" help:"size of a cached block; changing it empties the warm tier"`
 	SmallBytes Size `toml:"small_bytes" help:"objects up to this size are one entry, headers and bytes together"`
 	// MD5ETags says that an ETag of 32 hex digits is the MD5 of the body.
-	MD5ETags  bool      `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
-	Freshness Freshness `toml:"freshness" help:"strict: validate each hit upstream; exclusive: this gateway is the only writer; empty: exclusive for the embedded upstream, strict for any other"`
+	MD5ETags bool `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
+	// The rest are the defaults behind all rules.
+	Freshness    rules.Freshness `toml:"freshness" help:"strict: validate each hit upstream; ttl: trust a validation for ttl_secs; immutable: keys are never given other bytes; exclusive: this gateway is the only writer; empty: exclusive for the embedded upstream, strict for any other. Rules can say otherwise (docs/rules.md), and so for the next two"`
+	TTLSecs      int64           `toml:"ttl_secs" help:"how long a validation is trusted, with freshness ttl"`
+	MaxStaleSecs int64           `toml:"max_stale_secs" help:"how much longer it is while the upstream gives no answer, with freshness ttl"`
+}
+
+// Settings are what holds where no rule says otherwise.
+func (c *Config) Settings() rules.Settings {
+	return rules.Settings{
+		Freshness: c.Freshness, TTL: time.Duration(c.TTLSecs) * time.Second, MaxStale: time.Duration(c.MaxStaleSecs) * time.Second,
+		Memory: true, Disk: true,
+	}
 }
 
 // Check reports every impossible value by its key.
@@ -64,8 +65,14 @@ func (c *Config) Check(report func(key, problem string)) {
 	if c.SmallBytes < 0 || c.SmallBytes > c.BlockBytes {
 		report("small_bytes", "must be 0 to block_bytes")
 	}
-	if c.Freshness != "" && c.Freshness != Strict && c.Freshness != Exclusive {
-		report("freshness", `must be "strict" or "exclusive"`)
+	if c.Freshness != "" && !slices.Contains(rules.Modes, c.Freshness) {
+		report("freshness", fmt.Sprintf("must be one of %q", rules.Modes))
+	}
+	if c.TTLSecs < 1 || c.TTLSecs > rules.MaxSeconds {
+		report("ttl_secs", "must be at least 1")
+	}
+	if c.MaxStaleSecs < 0 || c.MaxStaleSecs > rules.MaxSeconds {
+		report("max_stale_secs", "must not be negative")
 	}
 }
 
@@ -73,6 +80,12 @@ func (c *Config) Check(report func(key, problem string)) {
 type Upstream interface {
 	// Do sends a signed request and returns the answer, whatever its status.
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+}
+
+// Rules say how each object is to be treated.
+type Rules interface {
+	// For returns the settings of a key; they are shared.
+	For(bucket, key string) *rules.Settings
 }
 
 // hotKey names a value of the hot tier: the entry of a key, or one block.
@@ -92,6 +105,7 @@ type hotValue struct {
 // any goroutine.
 type Store struct {
 	config   Config
+	rules    Rules
 	log      *slog.Logger
 	upstream Upstream
 	hot      *hot.Cache[hotKey, hotValue]
@@ -109,20 +123,23 @@ type Store struct {
 	openings map[akigw.Key]*fill // fills that will learn what a key holds; guarded by mu
 	fills    map[uint64][]*fill  // fills of a known object, by run of blocks; guarded by mu
 
+	validations validations
+
 	suspects suspects
 
 	bare304 atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
 }
 
 // New opens the tiers. dir is the directory of the warm tier.
-func New(config Config, dir string, upstream Upstream, log *slog.Logger) (*Store, error) {
+func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Logger) (*Store, error) {
 	s := &Store{
 		config:   config,
+		rules:    rules,
 		log:      log,
 		upstream: upstream,
 		openings: make(map[akigw.Key]*fill),
 		fills:    make(map[uint64][]*fill),
-		hot: hot.New(int64(config.HotBytes), func(k hotKey, v hotValue) uint32 {
+		hot: hot.New(int64(config.HotBytes), func(_ hotKey, v hotValue) uint32 {
 			if v.entry != nil {
 				return uint32(v.entry.weight())
 			}
@@ -204,7 +221,7 @@ func (s *Store) Usage() Usage {
 
 // lookup finds the live entry of a key and the tier that had it.
 func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
-	if v, ok := s.hot.Get(hotKey{key: key}); ok && s.fence.alive(key, v.entry.Generation) {
+	if v, ok := s.hot.Get(hotKey{key: key}); ok && v.entry.absent == nil && s.fence.alive(key, v.entry.Generation) {
 		return v.entry, akigw.Hot
 	}
 	if s.warm == nil || !s.warm.HasEntry(key) {
@@ -250,6 +267,9 @@ func (s *Store) remember(e *entry) bool {
 	if !s.fence.alive(e.Key, e.Generation) {
 		return false
 	}
+	if e.body != nil && !s.settings(e.Key).Memory {
+		return true
+	}
 	s.hot.Put(hotKey{key: e.Key}, hotValue{entry: e})
 	if s.fence.alive(e.Key, e.Generation) {
 		return true
@@ -264,7 +284,7 @@ func (s *Store) publish(e *entry) {
 	if v, ok := s.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
 		return
 	}
-	if !s.remember(e) || s.warm == nil {
+	if !s.remember(e) || s.warm == nil || !s.settings(e.Key).Disk {
 		return
 	}
 	s.warm.PutEntry(e.Key, appendEntry(nil, e))
@@ -299,7 +319,9 @@ func (s *Store) block(e *entry, n int64) ([]byte, bool) {
 	}
 	if s.warm != nil {
 		if data, ok := s.warm.Block(e.blocks, n); ok && int64(len(data)) == s.blockLen(e.Size, n) {
-			s.hot.Put(key, hotValue{block: data})
+			if s.settings(e.Key).Memory {
+				s.hot.Put(key, hotValue{block: data})
+			}
 			return data, true
 		}
 	}
@@ -317,9 +339,13 @@ func (s *Store) locate(e *entry, n int64) akigw.Outcome {
 	return akigw.Cold
 }
 
-func (s *Store) putBlock(blocks uint64, n int64, data []byte) {
-	s.hot.Put(hotKey{blocks: blocks, n: n}, hotValue{block: data})
-	if s.warm != nil {
+// putBlock keeps block n of a run of blocks of key, where its rules let it.
+func (s *Store) putBlock(key akigw.Key, blocks uint64, n int64, data []byte) {
+	settings := s.settings(key)
+	if settings.Memory {
+		s.hot.Put(hotKey{blocks: blocks, n: n}, hotValue{block: data})
+	}
+	if s.warm != nil && settings.Disk {
 		s.warm.PutBlock(blocks, n, data)
 	}
 }
@@ -329,20 +355,12 @@ func (s *Store) blockLen(size, n int64) int64 {
 	return min(int64(s.config.BlockBytes), size-n*int64(s.config.BlockBytes))
 }
 
-// fresh reports whether e may be served without asking the upstream. A version
-// never is: its bytes stay what they are, but its tags and its retention can be
-// changed by requests that do not name it, and it can be deleted.
-func (s *Store) fresh(e *entry) bool {
-	return e.Key.Version == "" && s.config.Freshness == Exclusive && e.known() && e.run >= s.trusted
-}
+func (s *Store) settings(key akigw.Key) *rules.Settings { return s.rules.For(key.Bucket, key.Name) }
 
 var outcomes = func() map[akigw.Outcome]*metrics.Counter {
 	m := make(map[akigw.Outcome]*metrics.Counter)
-	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold} {
+	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Stale} {
 		m[o] = metrics.NewCounter(fmt.Sprintf("akigw_tiers_reads_total{outcome=%q}", string(o)))
 	}
 	return m
 }()
-
-// age is the time since the upstream last confirmed an object.
-func age(e *entry) time.Duration { return max(0, time.Since(e.validated)) }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -27,13 +28,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const block = 64 << 10
 
-func testConfig(freshness Freshness) Config {
+func testConfig(freshness rules.Freshness) Config {
 	return Config{HotBytes: 8 << 20, WarmBytes: 64 << 20, BlockBytes: block, SmallBytes: 4 << 10, MD5ETags: true, Freshness: freshness}
 }
 
 func openStore(t *testing.T, config Config, dir string, up Upstream) *Store {
 	t.Helper()
-	s, err := New(config, dir, up, slog.New(slog.DiscardHandler))
+	s, err := New(config, rules.NewSet(nil, config.Settings()), dir, up, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +116,7 @@ var sizes = []int{0, 1, 100, 4 << 10, 4<<10 + 1, block - 1, block, block + 1, 3*
 
 func TestSecondReadDoesNotReachTheUpstreamInExclusiveMode(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	for _, n := range sizes {
 		k, body := key(fmt.Sprint("k", n)), testkit.Bytes(uint64(n), n)
 		up.Put(k, body)
@@ -130,7 +131,7 @@ func TestSecondReadDoesNotReachTheUpstreamInExclusiveMode(t *testing.T) {
 
 func TestStrictHitIsOneConditionalRequest(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Strict), up)
+	s := newStore(t, testConfig(rules.Strict), up)
 	body := testkit.Bytes(1, 3*block)
 	up.Put(key("k"), body)
 	wantRead(t, s, key("k"), "", body, akigw.Cold)
@@ -146,7 +147,7 @@ func TestStrictHitIsOneConditionalRequest(t *testing.T) {
 
 func TestE25_OutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Strict), up)
+	s := newStore(t, testConfig(rules.Strict), up)
 	for i, n := range []int{100, 3 * block, 10, 0, block} {
 		body := testkit.Bytes(uint64(i), n)
 		up.Put(key("k"), body)
@@ -170,7 +171,7 @@ func TestE26_SameBytesPutAgainWithOtherMetadata(t *testing.T) {
 					}
 				}
 			}
-			s := newStore(t, testConfig(Strict), up)
+			s := newStore(t, testConfig(rules.Strict), up)
 			body := testkit.Bytes(1, 100)
 			etag := up.Put(key("k"), body)
 			wantRead(t, s, key("k"), "", body, akigw.Cold)
@@ -192,7 +193,7 @@ func TestRestartServesFromDisk(t *testing.T) {
 		t.Run(fmt.Sprintf("clean=%t", clean), func(t *testing.T) {
 			up := testkit.NewMemory()
 			dir := filepath.Join(t.TempDir(), "warm")
-			s := openStore(t, testConfig(Exclusive), dir, up)
+			s := openStore(t, testConfig(rules.Exclusive), dir, up)
 			bodies := map[akigw.Key][]byte{}
 			for _, n := range sizes {
 				k := key(fmt.Sprint("k", n))
@@ -208,7 +209,7 @@ func TestRestartServesFromDisk(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			s = openStore(t, testConfig(Exclusive), dir, up)
+			s = openStore(t, testConfig(rules.Exclusive), dir, up)
 			defer s.Close()
 			up.Reset()
 			for k, body := range bodies {
@@ -230,7 +231,7 @@ func TestRestartServesFromDisk(t *testing.T) {
 func TestB11_CrashDoesNotBringADeletedObjectBack(t *testing.T) {
 	up := testkit.NewMemory()
 	dir := filepath.Join(t.TempDir(), "warm")
-	s := openStore(t, testConfig(Exclusive), dir, up)
+	s := openStore(t, testConfig(rules.Exclusive), dir, up)
 	body := testkit.Bytes(1, 100)
 	up.Put(key("k"), body)
 	wantRead(t, s, key("k"), "", body, akigw.Cold)
@@ -241,7 +242,7 @@ func TestB11_CrashDoesNotBringADeletedObjectBack(t *testing.T) {
 	if err := os.CopyFS(saved, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	s = openStore(t, testConfig(Exclusive), dir, up)
+	s = openStore(t, testConfig(rules.Exclusive), dir, up)
 	s.Begin(key("k")).End()
 	up.Delete(key("k"))
 	if err := s.Close(); err != nil {
@@ -251,7 +252,7 @@ func TestB11_CrashDoesNotBringADeletedObjectBack(t *testing.T) {
 	if err := os.Remove(filepath.Join(saved, "CLEAN")); err != nil {
 		t.Fatal(err)
 	}
-	s = openStore(t, testConfig(Exclusive), saved, up)
+	s = openStore(t, testConfig(rules.Exclusive), saved, up)
 	defer s.Close()
 	if _, _, err := readAll(s, key("k"), ""); err == nil {
 		t.Fatal("a deleted object was served from the disk tier after a crash")
@@ -268,7 +269,7 @@ func TestRanges(t *testing.T) {
 		for _, r := range ranges {
 			t.Run(fmt.Sprintf("warmed=%t %d-%d", warmed, r.first, r.last), func(t *testing.T) {
 				up := testkit.NewMemory()
-				s := newStore(t, testConfig(Strict), up)
+				s := newStore(t, testConfig(rules.Strict), up)
 				up.Put(key("k"), body)
 				if warmed {
 					wantRead(t, s, key("k"), "", body, akigw.Cold)
@@ -287,7 +288,7 @@ func TestRanges(t *testing.T) {
 
 func TestOnlyMissingBlocksAreFetched(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(3, 20*block)
 	up.Put(key("k"), body)
 	wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", 8*block, 10*block-1), body[8*block:10*block], akigw.Cold)
@@ -301,7 +302,7 @@ func TestOnlyMissingBlocksAreFetched(t *testing.T) {
 // TestE9_UnsatisfiableRanges: 416 with the size, from a cold and a warm cache.
 func TestE9_UnsatisfiableRanges(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Strict), up)
+	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), testkit.Bytes(1, 100))
 	up.Put(key("empty"), nil)
 	for range 2 {
@@ -320,7 +321,7 @@ func TestE9_UnsatisfiableRanges(t *testing.T) {
 
 func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 30*block)
 	up.Put(key("k"), body)
 	var wait sync.WaitGroup
@@ -342,7 +343,7 @@ func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
 // wait for it get their bytes.
 func TestD11_LeaderLeaves(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 100*block)
 	up.Put(key("k"), body)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -371,7 +372,7 @@ func TestD11_LeaderLeaves(t *testing.T) {
 // being filled for those who came before.
 func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Strict), up)
+	s := newStore(t, testConfig(rules.Strict), up)
 	old, fresh := testkit.Bytes(1, 100*block), testkit.Bytes(2, 90*block)
 	up.Put(key("k"), old)
 	early, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
@@ -397,7 +398,7 @@ func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
 // still good for the next reader.
 func TestD14_ClientLeavesMidDownload(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 200*block)
 	up.Put(key("k"), body)
 	r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
@@ -423,7 +424,7 @@ func TestD14_ClientLeavesMidDownload(t *testing.T) {
 // told, the next one tries again.
 func TestD12_FailureIsNotRemembered(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 100)
 	up.Put(key("k"), body)
 	up.Before = func(*cold.Request) (*http.Response, error) {
@@ -446,7 +447,7 @@ func (brokenBody) Close() error { return nil }
 // is told.
 func TestA7_ShortBodyIsNotCachedAndIsResumed(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 20*block)
 	up.Put(key("k"), body)
 	short, short2 := 1, int64(7*block+5)
@@ -477,7 +478,7 @@ func TestA7_ShortBodyIsNotCachedAndIsResumed(t *testing.T) {
 func TestA8_CorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 	for _, n := range []int{100, 3 * block} {
 		up := testkit.NewMemory()
-		s := newStore(t, testConfig(Exclusive), up)
+		s := newStore(t, testConfig(rules.Exclusive), up)
 		body := testkit.Bytes(5, n)
 		up.Put(key("k"), body)
 		corrupt := true
@@ -502,7 +503,7 @@ func TestA8_CorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 func TestA9_WrongRangeIsRefused(t *testing.T) {
 	body := testkit.Bytes(5, 10*block)
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), body)
 	up.Before = func(r *cold.Request) (*http.Response, error) { // 200 with everything
 		r.Header.Del("Range")
@@ -510,7 +511,7 @@ func TestA9_WrongRangeIsRefused(t *testing.T) {
 	}
 	wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", 3*block, 4*block-1), body[3*block:4*block], akigw.Cold)
 
-	shifted := newStore(t, testConfig(Exclusive), up)
+	shifted := newStore(t, testConfig(rules.Exclusive), up)
 	up.Before = nil
 	up.After = func(r *cold.Request, resp *http.Response) {
 		if resp.StatusCode == http.StatusPartialContent {
@@ -527,7 +528,7 @@ func TestA9_WrongRangeIsRefused(t *testing.T) {
 func TestA10_OverwriteBetweenTwoRanges(t *testing.T) {
 	old, fresh := testkit.Bytes(1, 400*block), testkit.Bytes(2, 400*block)
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Strict), up)
+	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), old)
 	wantRead(t, s, key("k"), fmt.Sprintf("bytes=0-%d", 2*block-1), old[:2*block], akigw.Cold)
 	r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
@@ -550,7 +551,7 @@ func TestA10_OverwriteBetweenTwoRanges(t *testing.T) {
 func TestA12_NoETagIsNotCached(t *testing.T) {
 	for _, etag := range []string{"", `W/"x"`} {
 		up := testkit.NewMemory()
-		s := newStore(t, testConfig(Exclusive), up)
+		s := newStore(t, testConfig(rules.Exclusive), up)
 		up.PutStored(key("k"), testkit.Stored{Body: []byte("x"), ETag: etag, Modified: time.Now()})
 		if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, ErrUncacheable) {
 			t.Errorf("ETag %q: %v", etag, err)
@@ -563,7 +564,7 @@ func TestA12_NoETagIsNotCached(t *testing.T) {
 
 // TestA23_UpstreamDown: strict cannot know and says so; exclusive serves.
 func TestA23_UpstreamDown(t *testing.T) {
-	for _, freshness := range []Freshness{Strict, Exclusive} {
+	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		up := testkit.NewMemory()
 		s := newStore(t, testConfig(freshness), up)
 		body := testkit.Bytes(5, 3*block)
@@ -575,7 +576,7 @@ func TestA23_UpstreamDown(t *testing.T) {
 		} {
 			up.Before = down
 			_, _, err := readAll(s, key("k"), "")
-			if (freshness == Strict) != errors.Is(err, akigw.ErrUpstreamUnavailable) || freshness == Exclusive && err != nil {
+			if (freshness == rules.Strict) != errors.Is(err, akigw.ErrUpstreamUnavailable) || freshness == rules.Exclusive && err != nil {
 				t.Errorf("%s: %v", freshness, err)
 			}
 		}
@@ -589,7 +590,7 @@ func TestA23_UpstreamDown(t *testing.T) {
 // TestC8_BitFlipInAWarmBlock: found by the CRC, dropped, fetched again.
 func TestC8_BitFlipInAWarmBlock(t *testing.T) {
 	up := testkit.NewMemory()
-	config := testConfig(Exclusive)
+	config := testConfig(rules.Exclusive)
 	config.HotBytes = 0
 	dir := filepath.Join(t.TempDir(), "warm")
 	s := openStore(t, config, dir, up)
@@ -638,7 +639,7 @@ func flipIn(t *testing.T, dir string, pattern []byte) (n int) {
 }
 
 func TestWriteFillsTheCache(t *testing.T) {
-	for _, freshness := range []Freshness{Strict, Exclusive} {
+	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		for _, n := range sizes {
 			up := testkit.NewMemory()
 			s := newStore(t, testConfig(freshness), up)
@@ -660,7 +661,7 @@ func TestWriteFillsTheCache(t *testing.T) {
 func TestD1_FillRacesPut(t *testing.T) {
 	for _, deleted := range []bool{false, true} {
 		up := testkit.NewMemory()
-		s := newStore(t, testConfig(Exclusive), up)
+		s := newStore(t, testConfig(rules.Exclusive), up)
 		old, fresh := testkit.Bytes(1, 100), testkit.Bytes(2, 200)
 		up.Put(key("k"), old)
 		asked, resume := make(chan struct{}), make(chan struct{})
@@ -704,7 +705,7 @@ func TestD1_FillRacesPut(t *testing.T) {
 // not known, so neither is cached.
 func TestD3_OverlappingPuts(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	a, b := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 	first, second := s.Begin(key("k")), s.Begin(key("k"))
 	first.Body(a)
@@ -719,7 +720,7 @@ func TestD3_OverlappingPuts(t *testing.T) {
 // TestD6_ReadersDuringOverwrites: whole objects, old or new, never mixed,
 // never absent.
 func TestD6_ReadersDuringOverwrites(t *testing.T) {
-	for _, freshness := range []Freshness{Strict, Exclusive} {
+	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		up := testkit.NewMemory()
 		s := newStore(t, testConfig(freshness), up)
 		versions := make([][]byte, 20)
@@ -772,7 +773,7 @@ func TestD6_ReadersDuringOverwrites(t *testing.T) {
 
 func TestConditions(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Strict), up)
+	s := newStore(t, testConfig(rules.Strict), up)
 	etag := up.Put(key("k"), testkit.Bytes(1, 5*block))
 	for range 2 {
 		for _, c := range []struct {
@@ -795,7 +796,7 @@ func TestConditions(t *testing.T) {
 
 func TestHeadAndGetComeFromOneEntry(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(1, 100)
 	up.Put(key("k"), body)
 	head, err := s.Head(context.Background(), key("k"), akigw.Conditions{})
@@ -816,7 +817,7 @@ func TestHeadAndGetComeFromOneEntry(t *testing.T) {
 // TestI7_MemoryIsBoundedWhileReadingMuch reads ten times the hot quota.
 func TestI7_HotTierStaysWithinItsQuota(t *testing.T) {
 	up := testkit.NewMemory()
-	config := testConfig(Exclusive)
+	config := testConfig(rules.Exclusive)
 	config.WarmBytes = 0
 	s := newStore(t, config, up)
 	for i := range 20 {
@@ -834,7 +835,7 @@ func TestI7_HotTierStaysWithinItsQuota(t *testing.T) {
 // B: B is served, and A forgotten.
 func TestA11_HeadAndGetDisagree(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), testkit.Bytes(1, 3*block))
 	if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); err != nil {
 		t.Fatal(err)
@@ -853,7 +854,7 @@ func TestA11_HeadAndGetDisagree(t *testing.T) {
 // holds.
 func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
 	up := testkit.NewMemory()
-	s := newStore(t, testConfig(Exclusive), up)
+	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(1, 3*block)
 	up.PutStored(key("k"), testkit.Stored{Body: body, ETag: `"5d41402abc4b2a76b9719d911017c592"`, Modified: time.Now().Truncate(time.Second)})
 	if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, akigw.ErrChecksum) {

@@ -2,6 +2,7 @@ package tiers
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/akidb/akigw"
 )
@@ -11,6 +12,7 @@ import (
 // one goroutine, which must call End; Written and the body are optional.
 type Write struct {
 	store  *Store
+	size   int64 // bytes that went through Body
 	write  *write
 	key    akigw.Key
 	blocks uint64
@@ -30,10 +32,14 @@ func (s *Store) Begin(key akigw.Key) *Write {
 // Body takes the next bytes of the new object on their way to the upstream.
 // It does not keep p.
 func (w *Write) Body(p []byte) {
+	w.size += int64(len(p))
+	if !w.store.settings(w.key).CachedSize(w.size) {
+		return // and nothing after it will be
+	}
 	size := int(w.store.config.BlockBytes)
 	for len(p) > 0 {
 		if len(w.block) == size {
-			w.store.putBlock(w.blocks, w.n, w.block)
+			w.store.putBlock(w.key, w.blocks, w.n, w.block)
 			w.block = nil
 			w.n++
 		}
@@ -53,17 +59,16 @@ func (w *Write) Written(header http.Header) {
 	etag := header.Get("Etag")
 	generation, settled := w.end()
 	defer w.write.leave()
-	size := w.n*int64(w.store.config.BlockBytes) + int64(len(w.block))
-	if !settled || !strongETag(etag) {
+	if held := w.n*int64(w.store.config.BlockBytes) + int64(len(w.block)); !settled || !strongETag(etag) || held != w.size {
 		w.drop()
 		return
 	}
-	e := w.store.newEntry(akigw.Object{Key: w.key, Size: size, ETag: etag}, generation)
+	e := w.store.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
 	e.blocks = w.blocks
 	if e.inline(int64(w.store.config.SmallBytes)) {
-		e.body = append(make([]byte, 0, size), w.block...)
+		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
-		w.store.putBlock(w.blocks, w.n, w.block)
+		w.store.putBlock(w.key, w.blocks, w.n, w.block)
 	}
 	w.store.publish(e)
 }

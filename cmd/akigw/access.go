@@ -13,7 +13,6 @@ import (
 
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/access/policy"
-	appconfig "github.com/akidb/akigw/internal/config"
 )
 
 // common are the flags of commands that work on the data directory. A gateway
@@ -26,12 +25,12 @@ type common struct {
 // store finds the users and keys, and the root key pair that seals them, as
 // serve would.
 func (f *common) store() (access.Store, error) {
-	c := defaults()
 	flags := map[string]string{}
 	if f.Data != "" {
 		flags["data"] = f.Data
 	}
-	if err := appconfig.Load(c, appconfig.Source{File: f.Config, Env: os.Environ(), Flags: flags, Reserved: reserved}); err != nil {
+	c, err := load(f.Config, os.Environ(), flags)
+	if err != nil {
 		return access.Store{}, err
 	}
 	if err := makeData(c.Process.Data); err != nil {

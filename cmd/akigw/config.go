@@ -4,6 +4,7 @@ import (
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/gateway"
 	appconfig "github.com/akidb/akigw/internal/config"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -19,7 +20,23 @@ type config struct {
 		Pool cold.PoolConfig `toml:"connection_pool"`
 	} `toml:"storage"`
 
-	embedded bool // the trial upstream is used
+	file     string // it was read from, may be empty
+	embedded bool   // the trial upstream is used
+}
+
+// load reads the whole configuration. The rules are in the same file and are
+// read where they are needed.
+func load(file string, env []string, flags map[string]string) (*config, error) {
+	c := defaults()
+	c.file = file
+	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Reserved: reserved, Elsewhere: []string{rules.Table}})
+	if c.Cache.Freshness == "" {
+		c.Cache.Freshness = rules.Strict
+		if c.Upstream.URL == "" { // nobody else writes to the embedded one
+			c.Cache.Freshness = rules.Exclusive
+		}
+	}
+	return c, err
 }
 
 // process is what concerns the process as a whole.
@@ -44,7 +61,7 @@ func defaults() *config {
 		Admin:    admin.Config{Listen: "127.0.0.1:9001"},
 		Process:  process{Data: "./data", LogLevel: "info"},
 		Upstream: cold.Config{Region: "us-east-1", TrailingChecksums: true},
-		Cache:    tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true},
+		Cache:    tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60},
 	}
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}
 	return c

@@ -18,6 +18,7 @@ type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
 	Users   usersCommand   `cmd:"" help:"Who may use the gateway, and for what."`
 	Keys    keysCommand    `cmd:"" help:"Key pairs of users, and temporary credentials."`
+	Rules   rulesCommand   `cmd:"" help:"Rules: how objects are treated, by bucket and key."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

@@ -23,9 +23,9 @@ import (
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/gateway"
 	"github.com/akidb/akigw/gateway/sigv4"
-	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/internal/embedded"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -60,8 +60,8 @@ func (s *serveCommand) flags() map[string]string {
 
 // Run runs the gateway until SIGTERM or SIGINT.
 func (s *serveCommand) Run() error {
-	c := defaults()
-	if err := appconfig.Load(c, appconfig.Source{File: s.Config, Env: os.Environ(), Flags: s.flags(), Reserved: reserved}); err != nil {
+	c, err := load(s.Config, os.Environ(), s.flags())
+	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -114,7 +114,12 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.add(upstream.Close)
-	store, err := tiers.New(c.Cache, filepath.Join(c.Process.Data, "warm"), upstream, log)
+	book, err := rules.Open(c.file, c.Cache.Settings(), log)
+	if err != nil {
+		return err
+	}
+	d.background(book.Run)
+	store, err := tiers.New(c.Cache, book, filepath.Join(c.Process.Data, "warm"), upstream, log)
 	if err != nil {
 		return err
 	}
@@ -262,13 +267,7 @@ func rootKeys(c *config) (trial bool, err error) {
 // process knows its key pair.
 func startEmbedded(c *config, log *slog.Logger, d *teardown) error {
 	if c.Upstream.URL != "" {
-		if c.Cache.Freshness == "" {
-			c.Cache.Freshness = tiers.Strict
-		}
 		return nil
-	}
-	if c.Cache.Freshness == "" {
-		c.Cache.Freshness = tiers.Exclusive
 	}
 	c.embedded = true
 	c.Upstream.AccessKey, c.Upstream.SecretKey = "EMBEDDED"+rand.Text()[:12], rand.Text()

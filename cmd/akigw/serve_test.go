@@ -22,11 +22,6 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/configuration.md")
 
-func load(env ...string) (*config, error) {
-	c := defaults()
-	return c, appconfig.Load(c, appconfig.Source{Env: env, Reserved: reserved})
-}
-
 // TestRefusals: what would give the data away, or cannot work, does not start.
 func TestRefusals(t *testing.T) {
 	keys := []string{"AKIGW_ACCESS_KEY=someaccess", "AKIGW_SECRET_KEY=some-secret-key"}
@@ -55,7 +50,7 @@ func TestRefusals(t *testing.T) {
 		{"log level nobody knows", []string{"AKIGW_LOG_LEVEL=loud"}, "debug, info"},
 		{"setting of a later version", []string{"AKIGW_TIERING_POLICY_HOT_TIER_TTL_HOURS=6"}, "nothing reads this setting yet"},
 	} {
-		_, err := load(c.env...)
+		_, err := load("", c.env, nil)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
@@ -127,7 +122,7 @@ type running struct {
 
 func run(t *testing.T, dir string, env ...string) *running {
 	t.Helper()
-	c, err := load(append(env, "AKIGW_DATA="+dir, "AKIGW_LISTEN="+testkit.FreeAddr(t), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t))...)
+	c, err := load("", append(env, "AKIGW_DATA="+dir, "AKIGW_LISTEN="+testkit.FreeAddr(t), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +149,7 @@ func run(t *testing.T, dir string, env ...string) *running {
 func TestB24_SecondGatewayOnOneDirectoryRefuses(t *testing.T) {
 	dir := t.TempDir()
 	first := run(t, dir)
-	c, err := load("AKIGW_DATA="+dir, "AKIGW_LISTEN="+testkit.FreeAddr(t), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t))
+	c, err := load("", []string{"AKIGW_DATA=" + dir, "AKIGW_LISTEN=" + testkit.FreeAddr(t), "AKIGW_ADMIN_LISTEN=" + testkit.FreeAddr(t)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +267,7 @@ func TestPortInUseIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c, err := load("AKIGW_DATA="+t.TempDir(), "AKIGW_LISTEN="+l.Addr().String(), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t))
+	c, err := load("", []string{"AKIGW_DATA=" + t.TempDir(), "AKIGW_LISTEN=" + l.Addr().String(), "AKIGW_ADMIN_LISTEN=" + testkit.FreeAddr(t)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

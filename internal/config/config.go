@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -41,6 +42,8 @@ type Source struct {
 	Env      []string          // as from os.Environ
 	Flags    map[string]string // by key
 	Reserved ReservedList
+	// Elsewhere are tables of the file that somebody else reads.
+	Elsewhere []string
 }
 
 // ReservedList holds keys that are known, with the default that they will
@@ -109,7 +112,7 @@ func variable(key string) string {
 // Load fills target, a pointer to a struct that holds the defaults. The error
 // is Mistakes, or says why the file cannot be read at all.
 func Load(target any, from Source) error {
-	l := loader{settings: map[string]Setting{}, reserved: from.Reserved}
+	l := loader{settings: map[string]Setting{}, reserved: from.Reserved, elsewhere: from.Elsewhere}
 	for _, s := range Settings(target) {
 		l.settings[s.Key] = s
 	}
@@ -150,9 +153,10 @@ func Load(target any, from Source) error {
 }
 
 type loader struct {
-	settings map[string]Setting
-	reserved ReservedList
-	mistakes Mistakes
+	settings  map[string]Setting
+	reserved  ReservedList
+	elsewhere []string
+	mistakes  Mistakes
 }
 
 func (l *loader) mistake(format string, args ...any) {
@@ -200,6 +204,7 @@ func (l *loader) tree(prefix string, tree map[string]any) {
 		sub, isTable := tree[name].(map[string]any)
 		s, known := l.settings[key]
 		switch {
+		case prefix == "" && slices.Contains(l.elsewhere, name):
 		case known && isTable:
 			l.mistake("%s: must be a value, not a table", key)
 		case known:

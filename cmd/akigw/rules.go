@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
+)
+
+// rulesCommand is "akigw rules".
+type rulesCommand struct {
+	Explain rulesExplainCommand `cmd:"" help:"Print the settings that hold for a key, and which line of the configuration file gave each."`
+}
+
+type rulesExplainCommand struct {
+	Config string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
+	Object string `arg:"" placeholder:"BUCKET/KEY" help:"The object to explain."`
+}
+
+// Run prints the settings of a key.
+func (r *rulesExplainCommand) Run() error { return r.print(os.Stdout) }
+
+func (r *rulesExplainCommand) print(w io.Writer) error {
+	bucket, key, ok := strings.Cut(strings.TrimPrefix(r.Object, "s3://"), "/")
+	if !ok || key == "" || akigw.CheckBucketName(bucket) != nil || akigw.CheckKeyName(key) != nil {
+		return fmt.Errorf("%q is not BUCKET/KEY", r.Object)
+	}
+	c, err := load(r.Config, os.Environ(), nil)
+	if err != nil {
+		return err
+	}
+	book, err := rules.Open(r.Config, c.Cache.Settings(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, e := range book.Explain(bucket, key) {
+		from := "default"
+		if e.Rule != nil {
+			from = fmt.Sprintf("%s:%d\t%s, line %d", r.Config, e.Line, e.Rule, e.Rule.Line)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\n", e.Field, e.Value, from)
+	}
+	return table.Flush()
+}

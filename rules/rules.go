@@ -1,0 +1,268 @@
+// Package rules says how each object is to be treated: how fresh a cached copy
+// must be, which tiers may hold it, and so on. Settings come from the [[rule]]
+// tables of the configuration file; for each field the first rule counts that
+// matches the key and has that field, and behind all rules the defaults.
+//
+// It promises that what it hands out is one consistent state, shared and never
+// changed, however often the file is edited meanwhile.
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/akidb/akigw/internal/glob"
+)
+
+// Freshness says when a cached object must be validated upstream.
+type Freshness string
+
+// The freshness modes (docs/contract.md).
+const (
+	// Strict validates every hit with a conditional request that started after
+	// the hit's own request had arrived.
+	Strict Freshness = "strict"
+	// TTL trusts a validated object for some time.
+	TTL Freshness = "ttl"
+	// Immutable trusts what was once fetched: keys are never given other bytes.
+	Immutable Freshness = "immutable"
+	// Exclusive trusts what this gateway wrote or fetched: it is the only
+	// writer.
+	Exclusive Freshness = "exclusive"
+)
+
+// Modes are the freshness modes.
+var Modes = []Freshness{Strict, TTL, Immutable, Exclusive}
+
+// Settings are what holds for one key.
+type Settings struct {
+	Freshness Freshness
+	// TTL is how long a validated object is trusted in mode TTL.
+	TTL time.Duration
+	// MaxStale is how long after that it is still served while the upstream
+	// gives no answer.
+	MaxStale time.Duration
+	// Memory and Disk tell which tiers may hold the object. With neither it
+	// is never cached.
+	Memory, Disk bool
+	// MaxObject is the size in bytes above which an object is not cached, 0
+	// for no limit.
+	MaxObject int64
+}
+
+// Cached reports whether any tier may hold the object.
+func (s *Settings) Cached() bool { return s.Memory || s.Disk }
+
+// CachedSize reports whether an object of size bytes may be cached.
+func (s *Settings) CachedSize(size int64) bool {
+	return s.Cached() && (s.MaxObject == 0 || size <= s.MaxObject)
+}
+
+// field is one setting of a rule.
+type field struct {
+	name string
+	// set takes a value of the file; the error says what is wrong with it.
+	set func(s *Settings, v any) error
+	// text is the value as the file would have it.
+	text func(s *Settings) string
+}
+
+var fields = [...]field{
+	{"freshness", func(s *Settings, v any) error {
+		text, _ := v.(string)
+		s.Freshness = Freshness(text)
+		if !slices.Contains(Modes, s.Freshness) {
+			return fmt.Errorf("must be one of %q", Modes)
+		}
+		return nil
+	}, func(s *Settings) string { return fmt.Sprintf("%q", s.Freshness) }},
+	{"ttl_secs", func(s *Settings, v any) error { return setSeconds(&s.TTL, v, 1) }, func(s *Settings) string { return seconds(s.TTL) }},
+	{"max_stale_secs", func(s *Settings, v any) error { return setSeconds(&s.MaxStale, v, 0) }, func(s *Settings) string { return seconds(s.MaxStale) }},
+	{"tiers", setTiers, func(s *Settings) string {
+		var names []string
+		for _, t := range tierNames {
+			if *t.of(s) {
+				names = append(names, t.name)
+			}
+		}
+		return fmt.Sprintf("%q", names)
+	}},
+	{"max_object_bytes", func(s *Settings, v any) error {
+		n, ok := v.(int64)
+		s.MaxObject = n
+		if !ok || n < 0 {
+			return fmt.Errorf("must be a number of bytes, 0 for no limit")
+		}
+		return nil
+	}, func(s *Settings) string { return fmt.Sprint(s.MaxObject) }},
+}
+
+// MaxSeconds is the largest duration in seconds that a setting takes: a
+// hundred years.
+const MaxSeconds = 100 * 365 * 24 * 3600
+
+func setSeconds(d *time.Duration, v any, least int64) error {
+	n, ok := v.(int64)
+	if !ok || n < least || n > MaxSeconds {
+		return fmt.Errorf("must be a number of seconds from %d to %d", least, int64(MaxSeconds))
+	}
+	*d = time.Duration(n) * time.Second
+	return nil
+}
+
+func seconds(d time.Duration) string { return fmt.Sprint(int64(d.Seconds())) }
+
+type tierName struct {
+	name string
+	of   func(s *Settings) *bool
+}
+
+var tierNames = [...]tierName{
+	{"hot", func(s *Settings) *bool { return &s.Memory }},
+	{"warm", func(s *Settings) *bool { return &s.Disk }},
+}
+
+func setTiers(s *Settings, v any) error {
+	wrong := fmt.Errorf(`must be a list of "hot" and "warm"; an empty one caches nothing`)
+	list, ok := v.([]any)
+	if !ok {
+		return wrong
+	}
+	s.Memory, s.Disk = false, false
+	for _, item := range list {
+		i := slices.IndexFunc(tierNames[:], func(t tierName) bool { return t.name == item })
+		if i < 0 {
+			return wrong
+		}
+		*tierNames[i].of(s) = true
+	}
+	return nil
+}
+
+// Rule is one [[rule]] table.
+type Rule struct {
+	// Bucket and Key are patterns in which "*" stands for any characters,
+	// slashes too, and "?" for any one.
+	Bucket, Key string
+	// Line is where the table begins.
+	Line int
+
+	values [len(fields)]value
+}
+
+// value is what a rule says of one field.
+type value struct {
+	set  bool
+	v    any
+	line int
+}
+
+// MaxRules is the largest number of rules.
+const MaxRules = 256
+
+// Set is the rules of one state of the file. All methods may be called from
+// any goroutine.
+type Set struct {
+	defaults *Settings
+	rules    []Rule
+	// combined holds the settings of each set of rules that was seen to match
+	// a key; they are few.
+	combined atomic.Pointer[map[matched]*Settings]
+}
+
+// matched is a set of rules by their numbers.
+type matched [MaxRules / 64]uint64
+
+// NewSet combines rules, as from Parse, with defaults.
+func NewSet(rules []Rule, defaults Settings) *Set {
+	s := &Set{defaults: &defaults, rules: rules}
+	s.combined.Store(&map[matched]*Settings{{}: s.defaults})
+	return s
+}
+
+// For returns the settings of a key. They are shared and must not be changed.
+func (s *Set) For(bucket, key string) *Settings {
+	if len(s.rules) == 0 {
+		return s.defaults
+	}
+	m := s.match(bucket, key)
+	known := s.combined.Load()
+	if settings := (*known)[m]; settings != nil {
+		return settings
+	}
+	settings := s.combine(m)
+	for {
+		larger := map[matched]*Settings{m: settings}
+		if len(*known) < maxCombined {
+			maps.Copy(larger, *known)
+		}
+		if s.combined.CompareAndSwap(known, &larger) {
+			return settings
+		}
+		known = s.combined.Load()
+	}
+}
+
+// maxCombined bounds what is kept; with more it starts over.
+const maxCombined = 1024
+
+func (s *Set) match(bucket, key string) (m matched) {
+	for i := range s.rules {
+		if r := &s.rules[i]; glob.Match(r.Bucket, bucket) && glob.Match(r.Key, key) {
+			m[i/64] |= 1 << (i % 64)
+		}
+	}
+	return m
+}
+
+// first finds the first rule in m that has a field.
+func (s *Set) first(m matched, field int) *Rule {
+	for i := range s.rules {
+		if m[i/64]&(1<<(i%64)) != 0 && s.rules[i].values[field].set {
+			return &s.rules[i]
+		}
+	}
+	return nil
+}
+
+func (s *Set) combine(m matched) *Settings {
+	settings := *s.defaults
+	for i, f := range fields {
+		if r := s.first(m, i); r != nil {
+			_ = f.set(&settings, r.values[i].v) // Parse has seen that it can be set
+		}
+	}
+	return &settings
+}
+
+// Explained is one field of the settings of a key, and where it comes from.
+type Explained struct {
+	Field, Value string
+	// Line is the line of the file, 0 for the default.
+	Line int
+	// Rule is the rule, nil for the default.
+	Rule *Rule
+}
+
+// Explain says where the settings of a key come from.
+func (s *Set) Explain(bucket, key string) []Explained {
+	m := s.match(bucket, key)
+	settings := s.combine(m)
+	var all []Explained
+	for i, f := range fields {
+		e := Explained{Field: f.name, Value: f.text(settings)}
+		if r := s.first(m, i); r != nil {
+			e.Rule, e.Line = r, r.values[i].line
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// String renders the patterns of a rule.
+func (r *Rule) String() string {
+	return fmt.Sprintf("[[rule]] bucket = %q, key = %q", r.Bucket, r.Key)
+}

@@ -1,0 +1,229 @@
+package rules
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var defaults = Settings{Freshness: Strict, TTL: time.Minute, Memory: true, Disk: true}
+
+const example = `
+[cache]
+freshness = "strict"
+
+[[rule]]
+bucket = "logs"
+key = "*.gz"
+freshness = "immutable"
+
+[[rule]] # the whole bucket
+bucket = "logs"
+freshness = "ttl"
+ttl_secs = 300
+max_stale_secs = 3600
+
+[[rule]]
+key = "tmp/*"
+tiers = ["hot"]
+max_object_bytes = 1048576
+
+[storage]
+`
+
+func mustParse(t testing.TB, file string, defaults Settings) *Set {
+	t.Helper()
+	rules, err := Parse([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewSet(rules, defaults)
+}
+
+// TestFirstMatchPerField: each field comes from the first rule that matches and
+// has it.
+func TestFirstMatchPerField(t *testing.T) {
+	set := mustParse(t, example, defaults)
+	for _, c := range []struct {
+		bucket, key string
+		want        Settings
+	}{
+		{"data", "a", defaults},
+		{"logs", "2026/a.gz", Settings{Immutable, 5 * time.Minute, time.Hour, true, true, 0}},
+		{"logs", "a", Settings{TTL, 5 * time.Minute, time.Hour, true, true, 0}},
+		{"logs", "tmp/a.gz", Settings{Immutable, 5 * time.Minute, time.Hour, true, false, 1 << 20}},
+		{"data", "tmp/", Settings{Strict, time.Minute, 0, true, false, 1 << 20}},
+		{"data", "a/tmp/b", defaults},
+	} {
+		first, second := set.For(c.bucket, c.key), set.For(c.bucket, c.key)
+		if *first != c.want || first != second {
+			t.Errorf("%s/%s: %+v, then the same one %t", c.bucket, c.key, *first, first == second)
+		}
+	}
+}
+
+// TestExplain names the line of each field.
+func TestExplain(t *testing.T) {
+	var got strings.Builder
+	for _, e := range mustParse(t, example, defaults).Explain("logs", "tmp/a.gz") {
+		fmt.Fprintf(&got, "%s=%s line %d", e.Field, e.Value, e.Line)
+		if e.Rule != nil {
+			fmt.Fprintf(&got, " of %s at %d", e.Rule, e.Rule.Line)
+		}
+		got.WriteString("\n")
+	}
+	want := `freshness="immutable" line 8 of [[rule]] bucket = "logs", key = "*.gz" at 5
+ttl_secs=300 line 13 of [[rule]] bucket = "logs", key = "*" at 10
+max_stale_secs=3600 line 14 of [[rule]] bucket = "logs", key = "*" at 10
+tiers=["hot"] line 18 of [[rule]] bucket = "*", key = "tmp/*" at 16
+max_object_bytes=1048576 line 19 of [[rule]] bucket = "*", key = "tmp/*" at 16
+`
+	if got.String() != want {
+		t.Errorf("got\n%swant\n%s", got.String(), want)
+	}
+}
+
+// TestMistakes: every one is named by its line, and no rule is taken.
+func TestMistakes(t *testing.T) {
+	for _, c := range []struct{ file, want string }{
+		{"[[rule]]\nfreshness = \"sometimes\"", `line 2: rule.freshness: must be one of ["strict" "ttl" "immutable" "exclusive"]`},
+		{"[[rule]]\nfreshness = 1", "line 2: rule.freshness: must be one of"},
+		{"[[rule]]\nttl_secs = 0", "line 2: rule.ttl_secs: must be a number of seconds from 1"},
+		{"[[rule]]\nttl_secs = \"1\"", "line 2: rule.ttl_secs"},
+		{"[[rule]]\nmax_stale_secs = -1", "line 2: rule.max_stale_secs"},
+		{"[[rule]]\n\n\ntiers = [\"cold\"]", `line 4: rule.tiers: must be a list of "hot" and "warm"`},
+		{"[[rule]]\ntiers = \"hot\"", "line 2: rule.tiers"},
+		{"[[rule]]\nmax_object_bytes = \"1MiB\"", "line 2: rule.max_object_bytes"},
+		{"[[rule]]\nbucket = \"\"", "line 2: rule.bucket: must be a pattern"},
+		{"[[rule]]\nkey = 3", "line 2: rule.key: must be a pattern"},
+		{"[[rule]]\nwrite = \"back\"", "line 2: rule.write: nothing reads this setting yet"},
+		{"[[rule]]\ncolour = \"red\"\nttl_secs = -1", "line 2: rule.colour: unknown setting\nline 3: rule.ttl_secs"},
+		{"[rule]\nkey = \"a\"", "must be written as [[rule]] tables"},
+		{"rule = 1", "must be written as [[rule]] tables"},
+		{"rule = [1]", "must be written as [[rule]] tables"},
+		{"rule = [{key = \"a\", ttl_secs = 3}]", "must be written as [[rule]] tables"},
+		{"[[rule]]\n[rule.more]\nkey = \"a\"", "line 1: rule.more: unknown setting"},
+		{"[[rule]", "toml"},
+		{strings.Repeat("[[rule]]\n", MaxRules+1), "more than 256"},
+	} {
+		if _, err := Parse([]byte(c.file)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.60q: %v, want %s", c.file, err, c.want)
+		}
+	}
+	for _, file := range []string{"", "[cache]\nfreshness = \"ttl\"", strings.Repeat("[[rule]]\n", MaxRules)} {
+		if _, err := Parse([]byte(file)); err != nil {
+			t.Errorf("%.60q: %v", file, err)
+		}
+	}
+}
+
+// TestD19_Reload: changes of the file are taken over as a whole while keys are
+// looked up; mistakes are reported, and nothing changes.
+func TestD19_Reload(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "akigw.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	var log bytes.Buffer
+	b, err := Open(path, defaults, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := b.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	becomes := func(want Freshness) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); b.For("b", "k").Freshness != want; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("still %+v", b.For("b", "k"))
+			}
+		}
+	}
+	write("[[rule]]\nfreshness = \"ttl\"\n")
+	becomes(TTL)
+	write("[[rule]]\nfreshness = \"immutable\"\nttl_secs = 0 # wrong\n")
+	time.Sleep(2 * lookAgain)
+	becomes(TTL)
+	write("[[rule]]\nfreshness = \"exclusive\"\n")
+	becomes(Exclusive)
+	cancel()
+	wait.Wait()
+	if !strings.Contains(log.String(), "line 3: rule.ttl_secs") {
+		t.Errorf("the log says %s", &log)
+	}
+	if _, err := Open(path+".none", defaults, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("opened a file that is not there")
+	}
+}
+
+// TestManyCombinations: what is kept is bounded, and right.
+func TestManyCombinations(t *testing.T) {
+	var file strings.Builder
+	for i := range 12 {
+		fmt.Fprintf(&file, "[[rule]]\nkey = \"*%c*\"\nttl_secs = %d\n", 'a'+i, i+1)
+	}
+	set := mustParse(t, file.String(), defaults)
+	for n := range 1 << 12 {
+		key, want := "", time.Minute
+		for i := 11; i >= 0; i-- {
+			if n&(1<<i) != 0 {
+				key, want = key+string(rune('a'+i)), time.Duration(i+1)*time.Second
+			}
+		}
+		if got := set.For("b", key).TTL; got != want {
+			t.Fatalf("%s: %s, want %s", key, got, want)
+		}
+	}
+	if n := len(*set.combined.Load()); n > maxCombined+1 {
+		t.Errorf("%d combinations are kept", n)
+	}
+}
+
+// FuzzParse: no file makes the parser fail, and its lines are lines of it.
+func FuzzParse(f *testing.F) {
+	f.Add(example)
+	f.Add("rule = [{key = \"a\", ttl_secs = 3}]")
+	f.Add("[[rule.x]]\n[[rule]]\n\"key\" = '*'\nrule.key = 1")
+	f.Fuzz(func(t *testing.T, file string) {
+		rules, err := Parse([]byte(file))
+		if err != nil {
+			return
+		}
+		for _, e := range NewSet(rules, defaults).Explain("bucket", "key") {
+			if e.Line < 0 || e.Line > strings.Count(file, "\n")+1 {
+				t.Fatalf("%+v", e)
+			}
+		}
+	})
+}
+
+func BenchmarkFor(b *testing.B) {
+	set := mustParse(b, example, defaults)
+	b.ReportAllocs()
+	for b.Loop() {
+		set.For("logs", "team/2026/11/part-00001.parquet")
+	}
+}

@@ -1,0 +1,355 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// inMemory is a store without a disk, for tests in false time.
+func inMemory(t *testing.T, settings rules.Settings, up Upstream) *Store {
+	t.Helper()
+	config := testConfig(settings.Freshness)
+	config.WarmBytes = 0
+	settings.Memory = true
+	s, err := New(config, rules.NewSet(nil, settings), "", up, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// down makes an upstream give no answers.
+func down(*cold.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("%w: down", akigw.ErrUpstreamUnavailable)
+}
+
+// get reads a key under conditions and returns where it came from.
+func get(s *Store, k akigw.Key, c akigw.Conditions) (akigw.Outcome, error) {
+	r, err := s.Get(context.Background(), k, akigw.RangeSpec{}, c)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	_, err = drain(context.Background(), r)
+	return r.Outcome, err
+}
+
+// TestSharedValidation: who comes while a validation is under way shares the
+// next one, and sees what was changed before he came.
+func TestSharedValidation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
+		up.Put(key("k"), []byte("old"))
+		wantRead(t, s, key("k"), "", []byte("old"), akigw.Cold)
+		up.Reset()
+		up.After = func(*cold.Request, *http.Response) { time.Sleep(100 * time.Millisecond) } // with an answer as of before
+		var wait sync.WaitGroup
+		first := make(chan []byte, 1)
+		wait.Go(func() {
+			data, _, _ := readAll(s, key("k"), "")
+			first <- data
+		})
+		time.Sleep(50 * time.Millisecond)
+		up.Put(key("k"), []byte("new"))
+		for range 100 {
+			wait.Go(func() {
+				if data, _, err := readAll(s, key("k"), ""); err != nil || string(data) != "new" {
+					t.Errorf("came after the change, and read %q, %v", data, err)
+				}
+			})
+		}
+		wait.Wait()
+		if data := <-first; string(data) != "old" && string(data) != "new" {
+			t.Errorf("the first read %q", data)
+		}
+		if n := up.Count("HEAD"); n != 2 {
+			t.Errorf("%d validations for 101 readers", n)
+		}
+		if n := up.Count("GET"); n != 1 {
+			t.Errorf("%d downloads", n)
+		}
+	})
+}
+
+// TestD11_ValidationOutlivesItsReader: who gives up does not take the others along.
+func TestD11_ValidationOutlivesItsReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
+		up.Put(key("k"), []byte("x"))
+		wantRead(t, s, key("k"), "", []byte("x"), akigw.Cold)
+		up.After = func(*cold.Request, *http.Response) { time.Sleep(time.Second) }
+		ctx, cancel := context.WithCancel(context.Background())
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			if _, err := s.Get(ctx, key("k"), akigw.RangeSpec{}, akigw.Conditions{}); !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled: %v", err)
+			}
+		})
+		time.Sleep(time.Millisecond)
+		wait.Go(func() { wantRead(t, s, key("k"), "", []byte("x"), akigw.Hot) })
+		time.Sleep(time.Millisecond)
+		cancel()
+		wait.Wait()
+	})
+}
+
+// TestTTL: no question within the time, one after it; and a client can ask for
+// more.
+func TestTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: 10 * time.Second}, up)
+		up.Put(key("k"), []byte("one"))
+		wantRead(t, s, key("k"), "", []byte("one"), akigw.Cold)
+		up.Reset()
+		up.Put(key("k"), []byte("two"))
+		time.Sleep(10*time.Second - 1)
+		wantRead(t, s, key("k"), "", []byte("one"), akigw.Hot)
+		wantCount(t, up, "HEAD", 0)
+		time.Sleep(1)
+		wantRead(t, s, key("k"), "", []byte("two"), akigw.Cold)
+		wantCount(t, up, "HEAD", 1)
+		for _, c := range []struct {
+			conditions akigw.Conditions
+			asks       int
+		}{{akigw.Conditions{MaxAge: 5 * time.Second}, 0}, {akigw.Conditions{NoCache: true}, 1}, {akigw.Conditions{}, 1}} {
+			if _, err := get(s, key("k"), c.conditions); err != nil {
+				t.Fatal(err)
+			}
+			wantCount(t, up, "HEAD", 1+c.asks)
+		}
+		time.Sleep(6 * time.Second)
+		if _, err := get(s, key("k"), akigw.Conditions{MaxAge: 5 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		wantCount(t, up, "HEAD", 3)
+	})
+}
+
+// TestStaleIfError: while the upstream gives no answer, and no longer than
+// max_stale, what is known is served and said to be stale.
+func TestStaleIfError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: 10 * time.Second, MaxStale: time.Minute}, up)
+		body := testkit.Bytes(1, 3*block)
+		up.Put(key("k"), body)
+		wantRead(t, s, key("k"), "", body, akigw.Cold)
+		for _, fault := range []func(*cold.Request) (*http.Response, error){down, func(*cold.Request) (*http.Response, error) {
+			return testkit.Response(http.StatusServiceUnavailable, nil, nil), nil
+		}} {
+			up.Before = fault
+			wantRead(t, s, key("k"), "", body, akigw.Hot)
+		}
+		time.Sleep(11 * time.Second)
+		wantRead(t, s, key("k"), "", body, akigw.Stale)
+		if _, err := get(s, key("k"), akigw.Conditions{NoCache: true}); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+			t.Errorf("with no-cache: %v", err)
+		}
+		if _, _, err := readAll(s, key("other"), ""); err == nil {
+			t.Error("an unknown key was served")
+		}
+		time.Sleep(59 * time.Second)
+		if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+			t.Errorf("beyond max_stale: %v", err)
+		}
+		up.Before = nil
+		wantRead(t, s, key("k"), "", body, akigw.Hot)
+	})
+}
+
+// TestA23_CannotKnowIsNotDeleted: in the other modes an upstream that cannot be
+// asked means an error, and what is known is kept.
+func TestA23_CannotKnowIsNotDeleted(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(rules.Strict), up)
+	up.Put(key("k"), []byte("x"))
+	wantRead(t, s, key("k"), "", []byte("x"), akigw.Cold)
+	up.Before = down
+	if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+		t.Errorf("strict: %v", err)
+	}
+	up.Before = nil
+	wantRead(t, s, key("k"), "", []byte("x"), akigw.Hot)
+}
+
+// TestImmutable: what was fetched is never asked about, unless a client wants.
+func TestImmutable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.Immutable}, up)
+		up.Put(key("k"), []byte("x"))
+		wantRead(t, s, key("k"), "", []byte("x"), akigw.Cold)
+		up.Before = down
+		time.Sleep(1000 * time.Hour)
+		wantRead(t, s, key("k"), "", []byte("x"), akigw.Hot)
+		if _, err := get(s, key("k"), akigw.Conditions{NoCache: true}); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+			t.Errorf("with no-cache: %v", err)
+		}
+	})
+}
+
+// TestAbsence: in mode TTL, and in no other, a clean 404 is believed for at
+// most a second, until a write.
+func TestAbsence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: time.Minute}, up)
+		missing := func(requests int) {
+			t.Helper()
+			var refused *cold.ResponseError
+			if _, _, err := readAll(s, key("k"), ""); !errors.As(err, &refused) || refused.Status != http.StatusNotFound || len(refused.Body) == 0 {
+				t.Fatalf("read: %v", err)
+			}
+			if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+				t.Fatalf("head: %v", err)
+			}
+			wantCount(t, up, "GET", requests)
+			wantCount(t, up, "HEAD", 0)
+		}
+		missing(1)
+		missing(1)
+		time.Sleep(time.Second)
+		missing(2)
+		if _, err := get(s, key("k"), akigw.Conditions{NoCache: true}); err == nil {
+			t.Fatal("served")
+		}
+		wantCount(t, up, "GET", 3)
+		if err := put(s, up, key("k"), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		wantRead(t, s, key("k"), "", []byte("x"), "")
+
+		up.Before = func(*cold.Request) (*http.Response, error) {
+			return testkit.Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+		}
+		up.Reset()
+		for range 2 { // another kind of absence
+			if _, _, err := readAll(s, key("other"), ""); err == nil {
+				t.Fatal("served")
+			}
+		}
+		wantCount(t, up, "GET", 2)
+
+		strict := testkit.NewMemory()
+		s = inMemory(t, rules.Settings{Freshness: rules.Strict}, strict)
+		for range 2 {
+			if _, _, err := readAll(s, key("k"), ""); err == nil {
+				t.Fatal("served")
+			}
+		}
+		wantCount(t, strict, "GET", 2)
+	})
+}
+
+// TestD2_AbsenceIsFenced: a 404 that was on its way while the key was written
+// is not believed afterwards.
+func TestD2_AbsenceIsFenced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: time.Minute}, up)
+		up.After = func(r *cold.Request, resp *http.Response) {
+			if resp.StatusCode == http.StatusNotFound {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			if _, _, err := readAll(s, key("k"), ""); err == nil {
+				t.Error("served before it was written")
+			}
+		})
+		synctest.Wait()
+		if err := put(s, up, key("k"), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		wait.Wait()
+		wantRead(t, s, key("k"), "", []byte("x"), "")
+	})
+}
+
+// TestE35_ClockSetBack: a confirmation that is still to come is none.
+func TestE35_ClockSetBack(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(rules.TTL), up)
+	e := s.newEntry(akigw.Object{Key: key("k"), ETag: `"x"`, Header: http.Header{}}, 1, time.Now().Add(time.Hour))
+	settings := &rules.Settings{Freshness: rules.TTL, TTL: 1000 * time.Hour, MaxStale: time.Hour}
+	if s.fresh(e, settings, akigw.Conditions{}) || s.usable(e, settings, akigw.Conditions{}) || s.fresh(e, &rules.Settings{Freshness: rules.Immutable}, akigw.Conditions{MaxAge: time.Hour}) {
+		t.Error("trusted")
+	}
+}
+
+// TestTiersOfARule: a tier that a rule does not allow is left alone; with none,
+// and above the largest size, nothing is cached.
+func TestTiersOfARule(t *testing.T) {
+	for name, c := range map[string]struct {
+		settings         rules.Settings
+		cached, hot, all bool
+	}{
+		"both":        {rules.Settings{Memory: true, Disk: true}, true, true, true},
+		"memory":      {rules.Settings{Memory: true}, true, true, false},
+		"disk":        {rules.Settings{Disk: true}, true, false, true},
+		"none":        {rules.Settings{}, false, false, false},
+		"small alone": {rules.Settings{Memory: true, Disk: true, MaxObject: 50}, false, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.settings.Freshness = rules.Exclusive
+			up := testkit.NewMemory()
+			s, err := New(testConfig(rules.Exclusive), rules.NewSet(nil, c.settings), t.TempDir()+"/warm", up, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for _, size := range []int{100, 3 * block} {
+				for _, written := range []bool{false, true} {
+					k, body := key(fmt.Sprint(size, written)), testkit.Bytes(1, size)
+					if written {
+						if err := put(s, up, k, body); err != nil {
+							t.Fatal(err)
+						}
+					} else {
+						up.Put(k, body)
+					}
+					for range 2 {
+						if _, _, err := readAll(s, k, ""); errors.Is(err, ErrUncacheable) == c.cached {
+							t.Fatalf("%s: %v", k, err)
+						}
+					}
+					if !c.cached {
+						continue
+					}
+					e, _ := s.lookup(k)
+					hot, disk := s.hot.Has(hotKey{key: k}) && e.body != nil, s.warm.HasEntry(k)
+					if size > 100 {
+						hot, disk = s.hot.Has(hotKey{blocks: e.blocks, n: 1}), s.warm.HasBlock(e.blocks, 1)
+					}
+					if hot != c.hot || disk != c.all {
+						t.Errorf("%s: in memory %t, on disk %t", k, hot, disk)
+					}
+				}
+			}
+			if !c.cached && s.warm.HasBlock(0, 0) {
+				t.Error("something is on disk")
+			}
+		})
+	}
+}
