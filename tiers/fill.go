@@ -19,7 +19,7 @@ import (
 
 const (
 	// window is the number of blocks that a fill runs ahead of its fastest
-	// reader, and keeps for those close behind.
+	// reader, and keeps for those close behind, if it is not read ahead.
 	window = 4
 	// finishBlocks is how much may be missing for a fill to go on when its
 	// last reader has left.
@@ -27,6 +27,9 @@ const (
 	// runBlocks is the longest run of missing blocks that one upstream range
 	// fetches for a known object.
 	runBlocks = 256
+	// reachBlocks is how far ahead of a fill a reader waits for it, rather
+	// than having what it needs fetched apart.
+	reachBlocks = 64
 )
 
 // errAbandoned ends a fill whose last reader left.
@@ -43,11 +46,15 @@ var ErrUncacheable = errors.New("object cannot be cached")
 type fill struct {
 	key    akigw.Key
 	cancel context.CancelFunc
+	// window is how many blocks it runs ahead of its fastest reader; finish
+	// how many may be missing for it to go on when its last reader has left.
+	window, finish int64
 	// ready is closed when entry is known or the fill has failed.
 	ready chan struct{}
 
 	mu      sync.Mutex
 	entry   *entry
+	start   int64            // the first block
 	next    int64            // the first block that has not arrived
 	end     int64            // the first block behind the fill
 	recent  map[int64][]byte // the last blocks that arrived
@@ -57,12 +64,21 @@ type fill struct {
 	ended   bool
 	err     error
 	moved   chan struct{} // closed and replaced at each change of the above
+	release func()        // gives its memory back; nil if none was reserved
 }
 
 func (s *Store) newFill(key akigw.Key) (*fill, context.Context) {
 	ctx, cancel := context.WithCancel(s.ctx)
-	return &fill{key: key, cancel: cancel, ready: make(chan struct{}), readers: 1, wanted: -1,
+	return &fill{key: key, cancel: cancel, window: window, finish: finishBlocks, ready: make(chan struct{}), readers: 1, wanted: -1,
 		recent: make(map[int64][]byte, window+1), moved: make(chan struct{})}, ctx
+}
+
+// free gives reserved memory back once nobody needs it. It needs mu.
+func (f *fill) free() {
+	if f.release != nil && f.ended && f.readers == 0 {
+		f.release()
+		f.release = nil
+	}
 }
 
 // notify needs mu.
@@ -78,17 +94,19 @@ func (f *fill) detach() {
 	defer f.mu.Unlock()
 	f.readers--
 	if f.readers == 0 {
-		if f.entry == nil || f.end-f.next > finishBlocks {
+		if f.entry == nil || f.end-f.next > f.finish {
 			f.given = true
 			f.cancel()
 		}
+		f.free()
 		f.notify()
 	}
 }
 
 // block waits for block n. ok is false if n has already left the window.
-func (f *fill) block(ctx context.Context, n int64) (data []byte, ok bool, err error) {
-	for {
+// waited tells that it was not there at once.
+func (f *fill) block(ctx context.Context, n int64) (data []byte, ok, waited bool, err error) {
+	for ; ; waited = true {
 		f.mu.Lock()
 		data, here := f.recent[n]
 		passed, ended, err, moved := n < f.next, f.ended, f.err, f.moved
@@ -100,16 +118,16 @@ func (f *fill) block(ctx context.Context, n int64) (data []byte, ok bool, err er
 		f.mu.Unlock()
 		switch {
 		case here:
-			return data, true, nil
+			return data, true, waited, nil
 		case err != nil && !passed:
-			return nil, false, err
+			return nil, false, waited, err
 		case passed || ended:
-			return nil, false, nil
+			return nil, false, waited, nil
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return nil, false, ctx.Err()
+			return nil, false, waited, ctx.Err()
 		}
 	}
 }
@@ -119,7 +137,7 @@ func (f *fill) block(ctx context.Context, n int64) (data []byte, ok bool, err er
 func (f *fill) room(ctx context.Context, n int64) error {
 	for {
 		f.mu.Lock()
-		ok, moved := f.readers == 0 || n <= f.wanted+window, f.moved
+		ok, moved := f.readers == 0 || n <= f.wanted+f.window, f.moved
 		f.mu.Unlock()
 		if ok {
 			return ctx.Err()
@@ -137,7 +155,7 @@ func (f *fill) arrived(n int64, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.recent[n] = data
-	delete(f.recent, n-window-1)
+	delete(f.recent, n-f.window-1)
 	f.next = n + 1
 	f.notify()
 }
@@ -145,17 +163,18 @@ func (f *fill) arrived(n int64, data []byte) {
 // open publishes what the answer says about the object.
 func (f *fill) open(e *entry, first, end int64) {
 	f.mu.Lock()
-	f.entry, f.next, f.end = e, first, end
+	f.entry, f.start, f.next, f.end = e, first, first, end
 	f.wanted = max(f.wanted, first)
 	f.mu.Unlock()
 	close(f.ready)
 }
 
-// finish ends the fill for all readers.
-func (f *fill) finish(err error) {
+// close ends the fill for all readers.
+func (f *fill) close(err error) {
 	f.cancel()
 	f.mu.Lock()
 	f.ended, f.err = true, err
+	f.free()
 	f.notify()
 	f.mu.Unlock()
 	select {
@@ -181,8 +200,9 @@ func (s *Store) join(key akigw.Key, spec akigw.RangeSpec) (f *fill, leader bool)
 		if s.openings[key] == f {
 			delete(s.openings, key)
 		}
+		s.forget(f)
 		s.mu.Unlock()
-		f.finish(err)
+		f.close(err)
 	})
 	return f, true
 }
@@ -230,6 +250,10 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 		return ErrUncacheable
 	}
 	first, end := s.wholeBlocks(got, size)
+	large := s.parallel(size)
+	if large { // the rest comes by parallel requests
+		end = min(end, s.segmentEnd(first))
+	}
 	if _, err := io.CopyN(io.Discard, resp.Body, min(first*int64(s.config.BlockBytes), got.End())-got.Start); err != nil {
 		return fmt.Errorf("%w: %s: %w", akigw.ErrShortBody, f.key, err)
 	}
@@ -238,8 +262,11 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 		s.publish(e)
 	}
 	f.open(e, first, end)
+	s.mu.Lock()
+	s.fills[e.blocks] = append(s.fills[e.blocks], f)
+	s.mu.Unlock()
 	var digest *checksum.Digest
-	if got.Length == size {
+	if got.Length == size && !large { // else the reader does it
 		digest = checksum.OfObject(resp.Header, s.config.MD5ETags)
 	}
 	err = s.receive(ctx, f, resp.Body, digest, s.publish)
@@ -247,19 +274,19 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 	case errors.Is(err, errAbandoned) && s.ctx.Err() == nil && f.next > first:
 		s.publish(e) // what came is good, and the rest can be fetched later
 	case err != nil:
-		s.discard(f, first)
+		s.discard(e, first, f.next)
 	}
 	return err
 }
 
-// discard takes back the blocks of an opening fill that failed, and the entry
-// if somebody's validation has already published it.
-func (s *Store) discard(f *fill, first int64) {
-	s.dropEntry(f.key)
-	for n := first; n < f.next; n++ {
-		s.hot.Drop(hotKey{blocks: f.entry.blocks, n: n})
+// discard takes back blocks first to end of an object that turned out bad, and
+// its entry, which somebody's validation may have published.
+func (s *Store) discard(e *entry, first, end int64) {
+	s.dropEntry(e.Key)
+	for n := first; n < end; n++ {
+		s.hot.Drop(hotKey{blocks: e.blocks, n: n})
 	}
-	s.freeBlocks(f.entry.blocks)
+	s.freeBlocks(e.blocks)
 }
 
 // newEntry makes the entry of an object that was learned by a request to the
@@ -338,9 +365,10 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 		}
 		if digest != nil {
 			digest.Write(data)
-			if n == f.end-1 && !digest.OK() && !s.suspects.confirms(e, digest.Sum(nil)) {
-				s.log.Error("the upstream sent a body that does not match its checksum; it is not cached and its readers are cut off", "key", f.key.String(), "etag", e.ETag)
-				return fmt.Errorf("%w: %s", akigw.ErrChecksum, f.key)
+			if n == f.end-1 {
+				if err := s.judge(e, digest); err != nil {
+					return err
+				}
 			}
 		}
 		if e.inline(int64(s.config.SmallBytes)) {
@@ -358,6 +386,15 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 	return nil
 }
 
+// judge compares the digest of a whole body with what came with it.
+func (s *Store) judge(e *entry, digest *checksum.Digest) error {
+	if digest.OK() || s.suspects.confirms(e, digest.Sum(nil)) {
+		return nil
+	}
+	s.log.Error("the upstream sent a body that does not match its checksum; it is not cached and its readers are cut off", "key", e.Key.String(), "etag", e.ETag)
+	return fmt.Errorf("%w: %s", akigw.ErrChecksum, e.Key)
+}
+
 // fetch returns a fill that brings block n of e: one under way, or a new one
 // over the run of missing blocks from n up to end. The caller must detach.
 func (s *Store) fetch(e *entry, n, end int64) *fill {
@@ -367,33 +404,57 @@ func (s *Store) fetch(e *entry, n, end int64) *fill {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.fills[e.blocks] {
-		if f.covers(n) && f.attach() {
-			return f
-		}
+	if f := s.attachTo(e, n, reachBlocks); f != nil {
+		return f
 	}
 	f, ctx := s.newFill(e.Key)
-	f.open(e, n, last)
-	s.fills[e.blocks] = append(s.fills[e.blocks], f)
-	s.work.Go(func() {
-		err := s.runRange(ctx, f, e, n, last)
-		s.mu.Lock()
-		s.fills[e.blocks] = slices.DeleteFunc(s.fills[e.blocks], func(other *fill) bool { return other == f })
-		if len(s.fills[e.blocks]) == 0 {
-			delete(s.fills, e.blocks)
-		}
-		s.mu.Unlock()
-		f.finish(err)
-	})
+	s.begin(ctx, f, e, n, last)
 	return f
 }
 
-// covers reports whether block n is still to come, or just came.
-func (f *fill) covers(n int64) bool {
+// attachTo finds a fill that brings block n of e and is no more than reach
+// blocks away from it. It needs mu.
+func (s *Store) attachTo(e *entry, n, reach int64) *fill {
+	for _, f := range s.fills[e.blocks] {
+		if f.covers(n, reach) && f.attach() {
+			return f
+		}
+	}
+	return nil
+}
+
+// begin starts f on blocks first to end of e. It needs mu.
+func (s *Store) begin(ctx context.Context, f *fill, e *entry, first, end int64) {
+	f.open(e, first, end)
+	s.fills[e.blocks] = append(s.fills[e.blocks], f)
+	s.work.Go(func() {
+		err := s.runRange(ctx, f, e, first, end)
+		s.mu.Lock()
+		s.forget(f)
+		s.mu.Unlock()
+		f.close(err)
+	})
+}
+
+// forget takes f out of those that bring blocks of an object. It needs mu.
+func (s *Store) forget(f *fill) {
+	if f.entry == nil {
+		return // it never learned which
+	}
+	blocks := f.entry.blocks
+	s.fills[blocks] = slices.DeleteFunc(s.fills[blocks], func(other *fill) bool { return other == f })
+	if len(s.fills[blocks]) == 0 {
+		delete(s.fills, blocks)
+	}
+}
+
+// covers reports whether block n just came, or is still to come within the next
+// reach blocks.
+func (f *fill) covers(n, reach int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, here := f.recent[n]
-	return here || n >= f.next && n < f.end
+	return here || n >= f.next && n < min(f.end, f.next+reach)
 }
 
 // readHeader makes the headers of a GET. Checksums are always asked for: they

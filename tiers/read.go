@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -30,7 +31,10 @@ type Reader struct {
 	entry *entry
 	at    int64 // next offset
 	fill  *fill // that the reader is attached to
-	left  int   // fills that may still fail
+	ahead ahead
+	left  int // fills that may still fail
+	// digest is of a whole body that no single request brings.
+	digest *checksum.Digest
 }
 
 // maxChanges is how often a read starts over because the object was replaced
@@ -171,6 +175,9 @@ func (r *Reader) start(ctx context.Context) error {
 	if r.Outcome != akigw.Cold {
 		return nil
 	}
+	if s := r.store; s.parallel(r.entry.Size) && r.Range.Length == r.entry.Size {
+		r.digest = checksum.OfObject(r.entry.Header, s.config.MD5ETags)
+	}
 	_, err := r.block(ctx, r.at/block)
 	return err
 }
@@ -194,8 +201,28 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	data = data[r.at-n*block : min(int64(len(data)), r.Range.End()-n*block)]
+	if err := r.verify(data); err != nil {
+		return nil, err
+	}
 	r.at += int64(len(data))
 	return data, nil
+}
+
+// verify takes the next bytes of a whole body that came in parallel parts, and
+// judges it before the last of them are handed out.
+func (r *Reader) verify(data []byte) error {
+	if r.digest == nil {
+		return nil
+	}
+	r.digest.Write(data)
+	if r.at+int64(len(data)) < r.Range.End() {
+		return nil
+	}
+	err := r.store.judge(r.entry, r.digest)
+	if err != nil {
+		r.store.discard(r.entry, 0, r.endBlock())
+	}
+	return err
 }
 
 // block gets block n: from the fill that this reader follows, from memory or
@@ -204,7 +231,9 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 	for {
 		if r.fill != nil {
-			data, ok, err := r.fill.block(ctx, n)
+			r.plan(n)
+			data, ok, waited, err := r.fill.block(ctx, n)
+			r.adapt(waited)
 			if ok {
 				return data, nil
 			}
@@ -219,8 +248,9 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 			return data, nil
 		}
 		r.leaveFill()
-		block := int64(r.store.config.BlockBytes)
-		r.fill = r.store.fetch(r.entry, n, (r.Range.End()+block-1)/block)
+		if r.fill = r.ahead.take(n); r.fill == nil {
+			r.fill = r.store.fetch(r.entry, n, r.runEnd(n))
+		}
 	}
 }
 
@@ -242,6 +272,7 @@ func (r *Reader) leaveFill() {
 // Close releases what the reader holds.
 func (r *Reader) Close() error {
 	r.leaveFill()
+	r.ahead.leave()
 	return nil
 }
 

@@ -35,6 +35,11 @@ type Config struct {
 	WarmBytes  Size `toml:"warm_bytes" help:"disk space for cached data, as it is really occupied; 0 switches the warm tier off"`
 	BlockBytes Size `toml:"block_bytes" help:"size of a cached block; changing it empties the warm tier"`
 	SmallBytes Size `toml:"small_bytes" help:"objects up to this size are one entry, headers and bytes together"`
+	// FetchBytes, ParallelFetches and ReadAheadBytes govern large reads from the
+	// upstream.
+	FetchBytes      Size `toml:"fetch_bytes" help:"how much one of several parallel requests for a large object fetches"`
+	ParallelFetches int  `toml:"parallel_fetches" help:"how many requests at a time fetch a large object for one reader; 1 fetches in order"`
+	ReadAheadBytes  Size `toml:"read_ahead_bytes" help:"memory for what is fetched ahead of all readers together"`
 	// MD5ETags says that an ETag of 32 hex digits is the MD5 of the body.
 	MD5ETags bool `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
 	// The rest are the defaults behind all rules.
@@ -64,6 +69,15 @@ func (c *Config) Check(report func(key, problem string)) {
 	}
 	if c.SmallBytes < 0 || c.SmallBytes > c.BlockBytes {
 		report("small_bytes", "must be 0 to block_bytes")
+	}
+	if c.FetchBytes < c.BlockBytes || c.FetchBytes > 1<<30 {
+		report("fetch_bytes", "must be block_bytes to 1GiB")
+	}
+	if c.ParallelFetches < 1 || c.ParallelFetches > 64 {
+		report("parallel_fetches", "must be 1 to 64")
+	}
+	if c.ReadAheadBytes < 0 {
+		report("read_ahead_bytes", "must not be negative")
 	}
 	if c.Freshness != "" && !slices.Contains(rules.Modes, c.Freshness) {
 		report("freshness", fmt.Sprintf("must be one of %q", rules.Modes))
@@ -125,7 +139,8 @@ type Store struct {
 
 	validations validations
 
-	suspects suspects
+	suspects  suspects
+	readAhead readAhead
 
 	bare304 atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
 }
@@ -147,6 +162,7 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.readAhead.left.Store(int64(config.ReadAheadBytes))
 	first := uint64(1)
 	if config.WarmBytes > 0 {
 		var err error

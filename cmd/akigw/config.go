@@ -61,7 +61,7 @@ func defaults() *config {
 		Admin:    admin.Config{Listen: "127.0.0.1:9001"},
 		Process:  process{Data: "./data", LogLevel: "info"},
 		Upstream: cold.Config{Region: "us-east-1", TrailingChecksums: true},
-		Cache:    tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60},
+		Cache:    tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60, FetchBytes: 2 << 20, ParallelFetches: 12, ReadAheadBytes: 32 << 20},
 	}
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}
 	return c

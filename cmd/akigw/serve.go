@@ -78,7 +78,7 @@ func logLevel(name string) (slog.Level, error) {
 const (
 	// finishTimeout is how long requests under way may take at shutdown.
 	finishTimeout = 30 * time.Second
-	// spareMemory is what the process may use besides the hot tier before
+	// spareMemory is what the process may use besides its budgets before
 	// the garbage collector works harder.
 	spareMemory = 112 << 20
 )
@@ -92,7 +92,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	}
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64(c.Cache.HotBytes) + spareMemory)
+		debug.SetMemoryLimit(int64(c.Cache.HotBytes+c.Cache.ReadAheadBytes) + spareMemory)
 	}
 	d := &teardown{}
 	defer func() { err = errors.Join(err, d.run()) }()

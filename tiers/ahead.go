@@ -1,0 +1,161 @@
+package tiers
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+)
+
+// wholeBytes is the size up to which an object that is not known yet is
+// fetched by the one request that learns of it. Of a larger one that request
+// brings the first segment, and the rest comes by parallel requests.
+const wholeBytes = 64 << 20
+
+// ahead is how a reader has the segments behind the one that it reads fetched
+// by parallel requests. It starts with none, and with one more segment each
+// time that the upstream kept it waiting, so that a slow client has nothing
+// fetched early. The zero value reads nothing ahead.
+type ahead struct {
+	fills   []*fill // attached to, in order
+	planned int64   // the first block that nothing is planned for
+	width   int64   // segments to read ahead
+	waits   int64   // since width changed
+	calm    int64   // blocks since the last wait that were there at once
+}
+
+// growAfter is the number of waits after which one more segment is read ahead.
+const growAfter = 2
+
+// readAhead is memory for reading ahead: a bounded number of bytes.
+type readAhead struct {
+	left atomic.Int64
+}
+
+var readAheadRefused = metrics.NewCounter("akigw_tiers_read_ahead_refused_total")
+
+func (m *readAhead) acquire(n int64) bool {
+	if m.left.Add(-n) >= 0 {
+		return true
+	}
+	m.left.Add(n)
+	readAheadRefused.Inc()
+	return false
+}
+
+// segment is the number of blocks that one of several parallel requests
+// fetches.
+func (s *Store) segment() int64 { return max(1, int64(s.config.FetchBytes/s.config.BlockBytes)) }
+
+// segmentEnd is the first block behind the segment of block n.
+func (s *Store) segmentEnd(n int64) int64 { return (n/s.segment() + 1) * s.segment() }
+
+// endBlock is the first block behind what r reads.
+func (r *Reader) endBlock() int64 {
+	block := int64(r.store.config.BlockBytes)
+	return (r.Range.End() + block - 1) / block
+}
+
+// parallel reports whether an object of size bytes is fetched by parallel
+// requests from the start.
+func (s *Store) parallel(size int64) bool {
+	return size > wholeBytes && s.config.ParallelFetches > 1
+}
+
+// adapt widens the read-ahead when the upstream keeps the reader waiting, and
+// narrows it when all that was read ahead was there before it was asked for.
+func (r *Reader) adapt(waited bool) {
+	a := &r.ahead
+	if !waited {
+		if a.calm++; a.calm > (a.width+1)*r.store.segment() {
+			a.width, a.calm, a.waits = a.width/2, 0, 0
+		}
+		return
+	}
+	a.calm = 0
+	if a.waits++; a.waits >= growAfter && a.width < int64(r.store.config.ParallelFetches)-1 {
+		a.width, a.waits = a.width+1, 0
+	}
+}
+
+// runEnd is where the run ends that is fetched from block n on, which nothing
+// was planned for. The first is short, so that what follows can come by
+// parallel requests; a reader that turned out to need none gets long ones.
+func (r *Reader) runEnd(n int64) int64 {
+	if r.store.config.ParallelFetches > 1 && (r.ahead.planned == 0 || r.ahead.planned > n) {
+		return min(r.endBlock(), r.store.segmentEnd(n))
+	}
+	return r.endBlock()
+}
+
+// plan has the segments behind that of block n fetched, as far as the fill that
+// is followed does not bring them.
+func (r *Reader) plan(n int64) {
+	a, s := &r.ahead, r.store
+	end := min(r.endBlock(), s.segmentEnd(n)+a.width*s.segment())
+	for a.planned = max(a.planned, s.segmentEnd(n), r.fill.end); a.planned < end; a.planned = s.segmentEnd(a.planned) {
+		f, ok := s.prefetch(r.entry, a.planned, min(s.segmentEnd(a.planned), r.endBlock()))
+		if !ok {
+			return
+		}
+		if f != nil {
+			a.fills = append(a.fills, f)
+		}
+	}
+}
+
+// take returns the fill that was planned for block n, nil if there is none, and
+// leaves those that came too early.
+func (a *ahead) take(n int64) *fill {
+	for len(a.fills) > 0 {
+		f := a.fills[0]
+		if f.start > n {
+			return nil
+		}
+		a.fills = a.fills[1:]
+		if f.covers(n, math.MaxInt32) {
+			return f
+		}
+		f.detach()
+	}
+	return nil
+}
+
+func (a *ahead) leave() {
+	for _, f := range a.fills {
+		f.detach()
+	}
+	a.fills = nil
+}
+
+// prefetch returns a fill that brings the first block of first to end that is
+// missing, and those behind it: one under way, or a new one; nil if none is
+// missing. It is not ok if there is no memory for it.
+func (s *Store) prefetch(e *entry, first, end int64) (f *fill, ok bool) {
+	for first < end && s.locate(e, first) != akigw.Cold {
+		first++
+	}
+	last := first
+	for last < end && s.locate(e, last) == akigw.Cold {
+		last++
+	}
+	if first == last {
+		return nil, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.attachTo(e, first, math.MaxInt32); f != nil {
+		return f, true
+	}
+	size := (last - first) * int64(s.config.BlockBytes)
+	if !s.readAhead.acquire(size) {
+		return nil, false
+	}
+	f, ctx := s.newFill(e.Key)
+	f.window, f.finish = last-first, 0
+	f.release = func() { s.readAhead.left.Add(size) }
+	s.begin(ctx, f, e, first, last)
+	return f, true
+}

@@ -1,0 +1,380 @@
+package tiers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// pattern is an upstream with one object, which gives each connection a rate.
+type pattern struct {
+	size int64
+	rate int64 // bytes a second, 0 for no limit
+	step int   // bytes at a time
+
+	mu      sync.Mutex
+	etag    string
+	header  http.Header
+	sent    int64 // bytes that were read from it
+	now     int   // answers under way
+	most    int
+	gets    int
+	heads   int
+	fail    error // what bodies end with
+	failing int64 // behind so many bytes
+}
+
+func newPattern(size int64) *pattern { return &pattern{size: size, step: 64 << 10, etag: `"one"`} }
+
+// Do implements Upstream.
+func (p *pattern) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := http.Header{"Etag": {p.etag}, "Last-Modified": {"Mon, 02 Jan 2006 15:04:05 GMT"}}
+	for name, values := range p.header {
+		h[name] = values
+	}
+	if m := r.Header.Get("If-Match"); m != "" && m != p.etag {
+		return testkit.Response(http.StatusPreconditionFailed, nil, nil), nil
+	}
+	if r.Header.Get("If-None-Match") == p.etag {
+		p.heads++
+		return testkit.Response(http.StatusNotModified, h, nil), nil
+	}
+	first, last, status := int64(0), p.size-1, http.StatusOK
+	if text := r.Header.Get("Range"); text != "" {
+		got, err := akigw.ParseRange(text).Resolve(p.size)
+		if err != nil {
+			return testkit.Response(http.StatusRequestedRangeNotSatisfiable, nil, nil), nil
+		}
+		first, last, status = got.Start, got.End()-1, http.StatusPartialContent
+		h.Set("Content-Range", got.ContentRange(p.size))
+	}
+	resp := &http.Response{StatusCode: status, Header: h, ContentLength: last + 1 - first, Body: http.NoBody}
+	if r.Method == http.MethodHead {
+		p.heads++
+		return resp, nil
+	}
+	p.gets++
+	p.now++
+	p.most = max(p.most, p.now)
+	resp.Body = &patternBody{p: p, ctx: ctx, at: first, end: last + 1}
+	return resp, nil
+}
+
+func (p *pattern) bytesSent() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent
+}
+
+type patternBody struct {
+	p       *pattern
+	ctx     context.Context
+	at, end int64
+	closed  bool
+}
+
+func (b *patternBody) Read(p []byte) (int, error) {
+	if b.at == b.end {
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), b.end-b.at, int64(b.p.step))
+	if b.p.rate > 0 {
+		select {
+		case <-time.After(time.Duration(n) * time.Second / time.Duration(b.p.rate)):
+		case <-b.ctx.Done():
+			return 0, b.ctx.Err()
+		}
+	}
+	fillPattern(p[:n], b.at)
+	b.at += n
+	b.p.mu.Lock()
+	defer b.p.mu.Unlock()
+	b.p.sent += n
+	if b.p.fail != nil && b.p.sent > b.p.failing {
+		return int(n), b.p.fail
+	}
+	return int(n), nil
+}
+
+func (b *patternBody) Close() error {
+	b.p.mu.Lock()
+	defer b.p.mu.Unlock()
+	if !b.closed {
+		b.p.now--
+	}
+	b.closed = true
+	return nil
+}
+
+// period is a prime, so that bytes of another place are other bytes.
+var period = testkit.Bytes(1, 1_000_003)
+
+// fillPattern writes the object's bytes from offset at.
+func fillPattern(p []byte, at int64) {
+	for len(p) > 0 {
+		n := copy(p, period[at%int64(len(period)):])
+		p, at = p[n:], at+int64(n)
+	}
+}
+
+// read reads the range of r and checks each byte; pause is called with the
+// offset before each piece.
+func (p *pattern) read(r *Reader, pause func(at int64)) error {
+	want := make([]byte, block)
+	for at := r.Range.Start; ; {
+		if pause != nil {
+			pause(at)
+		}
+		data, err := r.Next(context.Background())
+		if err == io.EOF && at == r.Range.End() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		fillPattern(want[:len(data)], at)
+		if !bytes.Equal(data, want[:len(data)]) {
+			return fmt.Errorf("other bytes at %d", at)
+		}
+		at += int64(len(data))
+	}
+}
+
+// parallelStore has blocks of 64 KiB in segments of 1 MiB, eight at a time.
+func parallelStore(t *testing.T, up Upstream, memory Size) *Store {
+	t.Helper()
+	config := Config{HotBytes: 128 << 20, BlockBytes: block, SmallBytes: 4 << 10, FetchBytes: 1 << 20, ParallelFetches: 8, ReadAheadBytes: memory}
+	s, err := New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true}), "", up, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := s.readAhead.left.Load(); left != int64(memory) {
+			t.Errorf("%d bytes of memory were not given back", int64(memory)-left)
+		}
+	})
+	return s
+}
+
+func (s *Store) mustGet(t *testing.T, spec string) *Reader {
+	t.Helper()
+	r, err := s.Get(context.Background(), key("k"), akigw.ParseRange(spec), akigw.Conditions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestParallelFetch: a large cold object comes over several connections at
+// once, each byte once, in far less than the time that one would take; what is
+// read ahead stays within its memory.
+func TestParallelFetch(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		spec   string
+		known  bool
+		memory Size
+		faster int64 // than one connection, at least
+	}{
+		{"unknown", "", false, 96 << 20, 6},
+		{"known", "", true, 96 << 20, 6},
+		{"a range", "bytes=1000000-150000000", true, 96 << 20, 6},
+		{"little memory", "", false, 3 << 20, 2},
+		{"no memory", "", false, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				up := newPattern(160<<20 + 12345)
+				up.rate = 20 << 20
+				s := parallelStore(t, up, c.memory)
+				if c.known {
+					if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				start := time.Now()
+				r := s.mustGet(t, c.spec)
+				var most int64
+				if err := up.read(r, func(int64) { most = max(most, int64(c.memory)-s.readAhead.left.Load()) }); err != nil {
+					t.Fatal(err)
+				}
+				r.Close()
+				alone := time.Duration(r.Range.Length) * time.Second / time.Duration(up.rate)
+				if took := time.Since(start); took*time.Duration(c.faster) > alone {
+					t.Errorf("took %s, and one connection alone %s", took, alone)
+				}
+				if up.sent < r.Range.Length || up.sent > r.Range.Length+4*block {
+					t.Errorf("%d bytes came for %d", up.sent, r.Range.Length)
+				}
+				if most > int64(c.memory) || c.memory > 0 && most == 0 || up.most > 9 { // one may be closing
+					t.Errorf("%d bytes were read ahead, with %d connections", most, up.most)
+				}
+			})
+		})
+	}
+}
+
+// TestReadAheadStopsWithItsReader: what a reader that left, or that is slow,
+// would have needed is not fetched.
+func TestReadAheadStopsWithItsReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := newPattern(512 << 20)
+		up.rate = 20 << 20
+		s := parallelStore(t, up, 96<<20)
+		r := s.mustGet(t, "")
+		gone := errors.New("gone")
+		err := func() (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = p.(error)
+				}
+			}()
+			return up.read(r, func(at int64) {
+				if at >= 20<<20 {
+					panic(gone)
+				}
+			})
+		}()
+		if err != gone {
+			t.Fatal(err)
+		}
+		r.Close()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if up.sent > 30<<20 || up.now != 0 {
+			t.Errorf("%d bytes came, and %d connections are open", up.sent, up.now)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		up := newPattern(96 << 20)
+		up.rate = 20 << 20
+		s := parallelStore(t, up, 96<<20)
+		r := s.mustGet(t, "")
+		defer r.Close()
+		var ahead int64
+		if err := up.read(r, func(at int64) {
+			time.Sleep(block * time.Second / (2 << 20)) // 2 MiB a second
+			ahead = max(ahead, up.bytesSent()-at)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if ahead > 4<<20 {
+			t.Errorf("%d bytes were fetched before a slow client asked", ahead)
+		}
+	})
+}
+
+// TestManyReadersOfOneColdObject: the upstream sends each byte once, and
+// everybody has the first byte while the rest is still on its way.
+func TestManyReadersOfOneColdObject(t *testing.T) {
+	for _, size := range []int64{64 << 20, 80 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			up := newPattern(size)
+			up.rate = 50 << 20
+			up.step = block
+			s := parallelStore(t, up, 96<<20)
+			var wait sync.WaitGroup
+			for i := range 12 {
+				wait.Go(func() {
+					time.Sleep(time.Duration(i) * 8 * time.Millisecond)
+					r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer r.Close()
+					if up.bytesSent() == size {
+						t.Error("the first byte came with the last")
+					}
+					if err := up.read(r, nil); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wait.Wait()
+			if up.sent < size || up.sent > size+size/20 {
+				t.Errorf("%d bytes came for %d", up.sent, size)
+			}
+		})
+	}
+}
+
+// TestA10_ReplacedWhileParallel: bytes of two versions never meet.
+func TestA10_ReplacedWhileParallel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := newPattern(100 << 20)
+		up.rate = 20 << 20
+		s := parallelStore(t, up, 96<<20)
+		r := s.mustGet(t, "")
+		defer r.Close()
+		err := up.read(r, func(at int64) {
+			if at >= 50<<20 {
+				up.mu.Lock()
+				up.etag = `"two"`
+				up.mu.Unlock()
+			}
+		})
+		if !errors.Is(err, akigw.ErrChanged) {
+			t.Errorf("read on: %v", err)
+		}
+	})
+}
+
+// TestA7_BodiesBreakOffWhileParallel: the rest is fetched again.
+func TestA7_BodiesBreakOffWhileParallel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := newPattern(100 << 20)
+		up.rate = 20 << 20
+		s := parallelStore(t, up, 96<<20)
+		r := s.mustGet(t, "")
+		defer r.Close()
+		up.fail, up.failing = io.ErrUnexpectedEOF, 30<<20
+		broke := false
+		if err := up.read(r, func(int64) {
+			up.mu.Lock()
+			defer up.mu.Unlock()
+			if up.sent > 31<<20 {
+				broke, up.fail = true, nil
+			}
+		}); err != nil || !broke {
+			t.Errorf("%v; broke off %t", err, broke)
+		}
+	})
+}
+
+// TestA8_ParallelBodyWithAWrongChecksum: its last bytes are not handed out, and
+// nothing of it stays.
+func TestA8_ParallelBodyWithAWrongChecksum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := newPattern(70 << 20)
+		up.header = http.Header{"X-Amz-Checksum-Type": {"FULL_OBJECT"}, "X-Amz-Checksum-Crc32c": {"AAAAAA=="}}
+		s := parallelStore(t, up, 96<<20)
+		r := s.mustGet(t, "")
+		defer r.Close()
+		var last int64
+		if err := up.read(r, func(at int64) { last = at }); !errors.Is(err, akigw.ErrChecksum) || last != up.size-block {
+			t.Errorf("%v behind %d of %d bytes", err, last, up.size)
+		}
+		if e, _ := s.lookup(key("k")); e != nil || s.hot.Has(hotKey{blocks: r.entry.blocks, n: 1}) {
+			t.Error("it is still cached")
+		}
+	})
+}
