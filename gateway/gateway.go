@@ -287,5 +287,12 @@ func (a *answer) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// flush hands on what net/http buffers.
+func (a *answer) flush() {
+	if f, ok := a.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
 // Unwrap lets http.ResponseController reach the connection.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers"
 )
@@ -49,10 +50,15 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 	if err != nil {
 		return refuse(w, c, reader, err)
 	}
+	together := reader.Outcome != akigw.Cold && wire.Hold(c.Request)
+	defer wire.Release(c.Request)
 	describe(w, c, reader, spec.Whole())
-	for {
+	for held := 0; ; {
 		data, err := reader.Next(ctx)
 		if err == io.EOF {
+			if together {
+				w.flush() // into what is held
+			}
 			return nil
 		}
 		if err != nil {
@@ -62,8 +68,17 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 		if _, err := w.Write(data); err != nil {
 			return nil // the client has gone
 		}
+		if held += len(data); together && held >= maxHeld {
+			if wire.Release(c.Request) != nil {
+				return nil
+			}
+			held, together = 0, wire.Hold(c.Request)
+		}
 	}
 }
+
+// maxHeld is how much of a body waits to go out by one system call.
+const maxHeld = 1 << 20
 
 // headObject answers HeadObject from the entry that a GET would be served
 // from.

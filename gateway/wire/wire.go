@@ -72,6 +72,11 @@ type conn struct {
 	own   time.Time // deadline that is needed here; guarded by mu
 
 	writeBy time.Time // deadline of writes
+
+	holding bool        // written bytes wait for Release
+	pending net.Buffers // those
+	waiting int         // how many they are
+	copied  []byte      // those of them that had to be copied
 }
 
 type connKey struct{}
@@ -307,17 +312,28 @@ func (c *conn) applyDeadline() error { // needs mu
 
 // Write implements net.Conn. It ends an answer that is taken too slowly.
 func (c *conn) Write(p []byte) (int, error) {
-	if c.limits.Rate > 0 {
-		now := time.Now()
-		need := c.limits.Window + time.Duration(int64(len(p))*int64(time.Second)/c.limits.Rate)
-		if c.writeBy.Sub(now) < need { // renewed now and then, not each time
-			c.writeBy = now.Add(2 * need)
-			if err := c.Conn.SetWriteDeadline(c.writeBy); err != nil {
-				return 0, err
-			}
-		}
+	if c.holding {
+		c.hold(p)
+		return len(p), nil
+	}
+	if err := c.renewDeadline(len(p)); err != nil {
+		return 0, err
 	}
 	return c.Conn.Write(p)
+}
+
+// renewDeadline gives the client time to take n bytes.
+func (c *conn) renewDeadline(n int) error {
+	if c.limits.Rate == 0 {
+		return nil
+	}
+	now := time.Now()
+	need := c.limits.Window + time.Duration(int64(n)*int64(time.Second)/c.limits.Rate)
+	if c.writeBy.Sub(now) >= need { // renewed now and then, not each time
+		return nil
+	}
+	c.writeBy = now.Add(2 * need)
+	return c.Conn.SetWriteDeadline(c.writeBy)
 }
 
 // CloseWrite ends the sending direction, where the connection can.
