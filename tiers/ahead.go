@@ -61,8 +61,11 @@ func (r *Reader) endBlock() int64 {
 // parallel reports whether an object of size bytes is fetched by parallel
 // requests from the start.
 func (s *Store) parallel(size int64) bool {
-	return size > wholeBytes && s.config.ParallelFetches > 1
+	return size > wholeBytes && s.inParts()
 }
+
+// inParts reports whether large objects are fetched by several requests.
+func (s *Store) inParts() bool { return s.config.ParallelFetches > 1 && !s.noRanges.Load() }
 
 // adapt widens the read-ahead when the upstream keeps the reader waiting, and
 // narrows it when all that was read ahead was there before it was asked for.
@@ -84,7 +87,7 @@ func (r *Reader) adapt(waited bool) {
 // was planned for. The first is short, so that what follows can come by
 // parallel requests; a reader that turned out to need none gets long ones.
 func (r *Reader) runEnd(n int64) int64 {
-	if r.store.config.ParallelFetches > 1 && (r.ahead.planned == 0 || r.ahead.planned > n) {
+	if r.store.inParts() && (r.ahead.planned == 0 || r.ahead.planned > n) {
 		return min(r.endBlock(), r.store.segmentEnd(n))
 	}
 	return r.endBlock()
@@ -94,6 +97,9 @@ func (r *Reader) runEnd(n int64) int64 {
 // is followed does not bring them.
 func (r *Reader) plan(n int64) {
 	a, s := &r.ahead, r.store
+	if !s.inParts() {
+		return
+	}
 	end := min(r.endBlock(), s.segmentEnd(n)+a.width*s.segment())
 	for a.planned = max(a.planned, s.segmentEnd(n), r.fill.end); a.planned < end; a.planned = s.segmentEnd(a.planned) {
 		f, ok := s.prefetch(r.entry, a.planned, min(s.segmentEnd(a.planned), r.endBlock()))

@@ -23,6 +23,7 @@ import (
 type pattern struct {
 	size int64
 	rate int64 // bytes a second, 0 for no limit
+	deaf bool  // it ignores Range
 	step int   // bytes at a time
 
 	mu      sync.Mutex
@@ -55,7 +56,7 @@ func (p *pattern) Do(ctx context.Context, r *cold.Request) (*http.Response, erro
 		return testkit.Response(http.StatusNotModified, h, nil), nil
 	}
 	first, last, status := int64(0), p.size-1, http.StatusOK
-	if text := r.Header.Get("Range"); text != "" {
+	if text := r.Header.Get("Range"); text != "" && !p.deaf {
 		got, err := akigw.ParseRange(text).Resolve(p.size)
 		if err != nil {
 			return testkit.Response(http.StatusRequestedRangeNotSatisfiable, nil, nil), nil
@@ -377,4 +378,29 @@ func TestA8_ParallelBodyWithAWrongChecksum(t *testing.T) {
 			t.Error("it is still cached")
 		}
 	})
+}
+
+// TestA9_UpstreamWithoutRanges: an upstream that answers ranges with whole
+// objects is not asked for parts over and over.
+func TestA9_UpstreamWithoutRanges(t *testing.T) {
+	up := newPattern(100 << 20)
+	up.deaf = true
+	s := parallelStore(t, up, 96<<20)
+	for range 2 {
+		r := s.mustGet(t, "")
+		if err := up.read(r, nil); err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		s.dropEntry(key("k"))
+	}
+	if up.gets > 12 || up.sent > 14*up.size {
+		t.Errorf("%d requests and %d bytes for two reads of %d", up.gets, up.sent, up.size)
+	}
+	before := up.sent
+	r := s.mustGet(t, "")
+	defer r.Close()
+	if err := up.read(r, nil); err != nil || up.sent-before > up.size {
+		t.Errorf("%d bytes for a read, %v", up.sent-before, err)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -324,6 +325,9 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 	if err != nil {
 		return err
 	}
+	if resp.StatusCode == http.StatusOK && want.Length < e.Size && !s.noRanges.Swap(true) {
+		s.log.Warn("the upstream answers ranges with whole objects: large objects are fetched by one request from now on", "key", f.key.String())
+	}
 	if size != e.Size || resp.Header.Get("Etag") != e.ETag {
 		s.dropEntry(f.key)
 		return fmt.Errorf("%w: %s", akigw.ErrChanged, f.key)
@@ -399,7 +403,11 @@ func (s *Store) judge(e *entry, digest *checksum.Digest) error {
 // over the run of missing blocks from n up to end. The caller must detach.
 func (s *Store) fetch(e *entry, n, end int64) *fill {
 	last := n + 1
-	for last < min(end, n+runBlocks) && s.locate(e, last) == akigw.Cold {
+	longest := int64(runBlocks)
+	if s.noRanges.Load() {
+		longest = math.MaxInt32
+	}
+	for last < min(end, n+longest) && s.locate(e, last) == akigw.Cold {
 		last++
 	}
 	s.mu.Lock()

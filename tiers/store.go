@@ -142,7 +142,8 @@ type Store struct {
 	suspects  suspects
 	readAhead readAhead
 
-	bare304 atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
+	bare304  atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
+	noRanges atomic.Bool // the upstream ignores Range: parts cost as much as the whole
 }
 
 // New opens the tiers. dir is the directory of the warm tier.
