@@ -361,6 +361,38 @@ func TestA7_BodiesBreakOffWhileParallel(t *testing.T) {
 	})
 }
 
+// TestA8_ReadersOfOneTransfer: that a second reader finds the same wrong digest
+// in the same bytes does not make them right. A second transfer does: then the
+// checksum is not one of the body.
+func TestA8_ReadersOfOneTransfer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := newPattern(70 << 20)
+		up.rate = 100 << 20
+		up.header = http.Header{"X-Amz-Checksum-Type": {"FULL_OBJECT"}, "X-Amz-Checksum-Crc32c": {"AAAAAA=="}}
+		s := parallelStore(t, up, 96<<20)
+		var wait sync.WaitGroup
+		for range 5 {
+			wait.Go(func() {
+				r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer r.Close()
+				if err := up.read(r, nil); !errors.Is(err, akigw.ErrChecksum) {
+					t.Errorf("of the first transfer: %v", err)
+				}
+			})
+		}
+		wait.Wait()
+		r := s.mustGet(t, "")
+		defer r.Close()
+		if err := up.read(r, nil); err != nil {
+			t.Errorf("of the second: %v", err)
+		}
+	})
+}
+
 // TestA8_ParallelBodyWithAWrongChecksum: its last bytes are not handed out, and
 // nothing of it stays.
 func TestA8_ParallelBodyWithAWrongChecksum(t *testing.T) {

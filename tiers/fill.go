@@ -370,7 +370,7 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 		if digest != nil {
 			digest.Write(data)
 			if n == f.end-1 {
-				if err := s.judge(e, digest); err != nil {
+				if err := s.judge(e, digest, s.fence.generation()); err != nil {
 					return err
 				}
 			}
@@ -390,9 +390,10 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 	return nil
 }
 
-// judge compares the digest of a whole body with what came with it.
-func (s *Store) judge(e *entry, digest *checksum.Digest) error {
-	if digest.OK() || s.suspects.confirms(e, digest.Sum(nil)) {
+// judge compares the digest of a whole body with what came with it. transfer is
+// a generation that names the transfer which brought it.
+func (s *Store) judge(e *entry, digest *checksum.Digest, transfer uint64) error {
+	if digest.OK() || s.suspects.confirms(e, digest.Sum(nil), transfer) {
 		return nil
 	}
 	s.log.Error("the upstream sent a body that does not match its checksum; it is not cached and its readers are cut off", "key", e.Key.String(), "etag", e.ETag)

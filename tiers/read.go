@@ -218,7 +218,7 @@ func (r *Reader) verify(data []byte) error {
 	if r.at+int64(len(data)) < r.Range.End() {
 		return nil
 	}
-	err := r.store.judge(r.entry, r.digest)
+	err := r.store.judge(r.entry, r.digest, r.entry.blocks)
 	if err != nil {
 		r.store.discard(r.entry, 0, r.endBlock())
 	}

@@ -10,26 +10,33 @@ import "sync"
 // zero value is ready.
 type suspects struct {
 	mu   sync.Mutex
-	seen map[suspect]string // digest by version; guarded by mu
+	seen map[suspect]sighting // by version; guarded by mu
 }
 
 type suspect struct{ bucket, name, etag string }
+
+// sighting is the digest of one transfer.
+type sighting struct {
+	digest   string
+	transfer uint64
+}
 
 // maxSuspects bounds the memory; beyond it the oldest knowledge is not worth
 // more than the newest, so everything is forgotten.
 const maxSuspects = 1024
 
-// confirms reports whether this digest was seen for this version before.
-func (s *suspects) confirms(e *entry, digest []byte) bool {
+// confirms reports whether this digest was seen for this version before, in
+// another transfer: who reads the same transfer again learns nothing.
+func (s *suspects) confirms(e *entry, digest []byte, transfer uint64) bool {
 	id := suspect{e.Key.Bucket, e.Key.Name, e.ETag}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.seen[id] == string(digest) {
-		return true
+	if before := s.seen[id]; before.digest == string(digest) {
+		return before.transfer != transfer
 	}
 	if s.seen == nil || len(s.seen) >= maxSuspects {
-		s.seen = make(map[suspect]string)
+		s.seen = make(map[suspect]sighting)
 	}
-	s.seen[id] = string(digest)
+	s.seen[id] = sighting{string(digest), transfer}
 	return false
 }
