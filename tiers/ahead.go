@@ -85,12 +85,17 @@ func (r *Reader) adapt(waited bool) {
 
 // runEnd is where the run ends that is fetched from block n on, which nothing
 // was planned for. The first is short, so that what follows can come by
-// parallel requests; a reader that turned out to need none gets long ones.
+// parallel requests; a reader that turned out to need none gets long ones, and
+// all at once if parts cost as much as the whole.
 func (r *Reader) runEnd(n int64) int64 {
-	if r.store.inParts() && (r.ahead.planned == 0 || r.ahead.planned > n) {
-		return min(r.endBlock(), r.store.segmentEnd(n))
+	s := r.store
+	switch {
+	case s.noRanges.Load():
+		return r.endBlock()
+	case s.inParts() && (r.ahead.planned == 0 || r.ahead.planned > n):
+		return min(r.endBlock(), s.segmentEnd(n))
 	}
-	return r.endBlock()
+	return min(r.endBlock(), n+runBlocks)
 }
 
 // plan has the segments behind that of block n fetched, as far as the fill that
@@ -143,10 +148,7 @@ func (s *Store) prefetch(e *entry, first, end int64) (f *fill, ok bool) {
 	for first < end && s.locate(e, first) != akigw.Cold {
 		first++
 	}
-	last := first
-	for last < end && s.locate(e, last) == akigw.Cold {
-		last++
-	}
+	last := s.missingUntil(e, first, end)
 	if first == last {
 		return nil, true
 	}

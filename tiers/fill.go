@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -355,7 +354,7 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 // called: who has read everything finds it cached. For a small object the
 // published entry is one with the bytes in it.
 func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *checksum.Digest, publish func(*entry)) error {
-	e := f.entry
+	e, settings := f.entry, s.settings(f.key)
 	for n := f.next; n < f.end; n++ {
 		if err := f.room(ctx, n); err != nil {
 			return errAbandoned
@@ -380,7 +379,7 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 			small.body = data
 			e = &small
 		} else {
-			s.putBlock(e.Key, e.blocks, n, data)
+			s.putBlock(settings, e.blocks, n, data)
 		}
 		if n == f.end-1 {
 			publish(e)
@@ -403,14 +402,7 @@ func (s *Store) judge(e *entry, digest *checksum.Digest, transfer uint64) error 
 // fetch returns a fill that brings block n of e: one under way, or a new one
 // over the run of missing blocks from n up to end. The caller must detach.
 func (s *Store) fetch(e *entry, n, end int64) *fill {
-	last := n + 1
-	longest := int64(runBlocks)
-	if s.noRanges.Load() {
-		longest = math.MaxInt32
-	}
-	for last < min(end, n+longest) && s.locate(e, last) == akigw.Cold {
-		last++
-	}
+	last := s.missingUntil(e, n+1, end)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f := s.attachTo(e, n, reachBlocks); f != nil {
@@ -419,6 +411,15 @@ func (s *Store) fetch(e *entry, n, end int64) *fill {
 	f, ctx := s.newFill(e.Key)
 	s.begin(ctx, f, e, n, last)
 	return f
+}
+
+// missingUntil is the end of the run of missing blocks that starts at n, at most
+// end.
+func (s *Store) missingUntil(e *entry, n, end int64) int64 {
+	for n < end && s.locate(e, n) == akigw.Cold {
+		n++
+	}
+	return n
 }
 
 // attachTo finds a fill that brings block n of e and is no more than reach

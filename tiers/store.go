@@ -356,9 +356,9 @@ func (s *Store) locate(e *entry, n int64) akigw.Outcome {
 	return akigw.Cold
 }
 
-// putBlock keeps block n of a run of blocks of key, where its rules let it.
-func (s *Store) putBlock(key akigw.Key, blocks uint64, n int64, data []byte) {
-	settings := s.settings(key)
+// putBlock keeps block n of a run of blocks, where the settings of its key let
+// it.
+func (s *Store) putBlock(settings *rules.Settings, blocks uint64, n int64, data []byte) {
 	if settings.Memory {
 		s.hot.Put(hotKey{blocks: blocks, n: n}, hotValue{block: data})
 	}

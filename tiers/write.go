@@ -5,25 +5,27 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
 )
 
 // Write is one write-through change of a key, from before the upstream call
 // until after it. While it lasts nothing older can enter the cache. It is for
 // one goroutine, which must call End; Written and the body are optional.
 type Write struct {
-	store  *Store
-	size   int64 // bytes that went through Body
-	write  *write
-	key    akigw.Key
-	blocks uint64
-	block  []byte // the block that is being collected
-	n      int64  // its number
-	ended  bool
+	store    *Store
+	settings *rules.Settings
+	size     int64 // bytes that went through Body
+	write    *write
+	key      akigw.Key
+	blocks   uint64
+	block    []byte // the block that is being collected
+	n        int64  // its number
+	ended    bool
 }
 
 // Begin starts a change of key: what is cached becomes unreachable at once.
 func (s *Store) Begin(key akigw.Key) *Write {
-	w := &Write{store: s, key: key, write: s.fence.beginWrite(key), blocks: s.fence.generation()}
+	w := &Write{store: s, settings: s.settings(key), key: key, write: s.fence.beginWrite(key), blocks: s.fence.generation()}
 	s.forgetOpening(key, nil)
 	s.dropEntry(key)
 	return w
@@ -33,13 +35,13 @@ func (s *Store) Begin(key akigw.Key) *Write {
 // It does not keep p.
 func (w *Write) Body(p []byte) {
 	w.size += int64(len(p))
-	if !w.store.settings(w.key).CachedSize(w.size) {
+	if !w.settings.CachedSize(w.size) {
 		return // and nothing after it will be
 	}
 	size := int(w.store.config.BlockBytes)
 	for len(p) > 0 {
 		if len(w.block) == size {
-			w.store.putBlock(w.key, w.blocks, w.n, w.block)
+			w.store.putBlock(w.settings, w.blocks, w.n, w.block)
 			w.block = nil
 			w.n++
 		}
@@ -68,7 +70,7 @@ func (w *Write) Written(header http.Header) {
 	if e.inline(int64(w.store.config.SmallBytes)) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
-		w.store.putBlock(w.key, w.blocks, w.n, w.block)
+		w.store.putBlock(w.settings, w.blocks, w.n, w.block)
 	}
 	w.store.publish(e)
 }
