@@ -21,6 +21,7 @@ import (
 
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/watch"
 )
 
 // Names that no user can have: root is the configured key pair, and Anonymous
@@ -112,9 +113,6 @@ func (s Store) Open(log *slog.Logger) (*Keyring, error) {
 	return k, k.reload()
 }
 
-// reloadInterval is how often the file is looked at.
-const reloadInterval = time.Second
-
 var (
 	reloads      = metrics.NewCounter(`akigw_access_reloads_total{result="ok"}`)
 	reloadErrors = metrics.NewCounter(`akigw_access_reloads_total{result="error"}`)
@@ -123,25 +121,19 @@ var (
 // Run reloads the file when it changes, until ctx ends. A file that cannot be
 // used is reported, and what was known before stays in force.
 func (k *Keyring) Run(ctx context.Context) error {
-	tick := time.NewTicker(reloadInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	watch.Poll(ctx, func() {
 		if !k.file.changed() {
-			continue
+			return
 		}
 		if err := k.reload(); err != nil {
 			reloadErrors.Inc()
 			k.log.Error("users and keys could not be reloaded; the previous ones stay in force", "error", err)
-			continue
+			return
 		}
 		reloads.Inc()
 		k.log.Info("reloaded users and keys", "keys", len(k.snapshot.Load().keys)-1)
-	}
+	})
+	return nil
 }
 
 func (k *Keyring) reload() error {

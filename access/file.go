@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/akidb/akigw/internal/watch"
 )
 
 // The file: magic, salt, nonce, and the state as JSON under AES-256-GCM with
@@ -47,13 +49,7 @@ type file struct {
 func (f *file) path() string { return filepath.Join(f.dir, "keyring") }
 
 // changed reports whether the file is another than the one that was read.
-func (f *file) changed() bool {
-	info, err := os.Stat(f.path())
-	if err != nil || f.seen == nil {
-		return (err == nil) != (f.seen != nil)
-	}
-	return !os.SameFile(info, f.seen) || !info.ModTime().Equal(f.seen.ModTime()) || info.Size() != f.seen.Size()
-}
+func (f *file) changed() bool { return watch.Changed(f.path(), f.seen) }
 
 // read returns the state, an empty one if there is no file.
 func (f *file) read(secret string) (*State, error) {

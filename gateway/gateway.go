@@ -22,6 +22,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
+	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -51,7 +52,7 @@ type Front struct {
 	Upstream Upstream // the store's own
 	Log      *slog.Logger
 	// Memory bounds what request bodies take; the Verifier's should be the same.
-	Memory *Memory
+	Memory *budget.Budget
 	// FailuresPerMinute is how many wrong signatures from one address are told
 	// what is wrong; 0 means all.
 	FailuresPerMinute int

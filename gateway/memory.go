@@ -1,43 +1,16 @@
 package gateway
 
 import (
-	"sync/atomic"
-
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// Memory is the budget for request bodies under way. The nil Memory has no
-// bound. Its methods may be called from any goroutine.
-type Memory struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// NewMemory makes a budget of limit bytes.
-func NewMemory(limit int64) *Memory {
-	return &Memory{limit: limit}
-}
-
 var overMemory = metrics.NewCounter("akigw_gateway_over_request_memory_total")
 
-// Acquire takes n bytes, or reports that there are not enough.
-func (m *Memory) Acquire(n int64) bool {
-	if m == nil || m.used.Add(n) <= m.limit {
-		return true
-	}
-	m.used.Add(-n)
-	overMemory.Inc()
-	return false
-}
-
-// Release gives n bytes back.
-func (m *Memory) Release(n int64) {
-	if m != nil {
-		m.used.Add(-n)
-	}
-}
+// NewMemory makes the budget for request bodies under way: limit bytes.
+func NewMemory(limit int64) *budget.Budget { return budget.New(limit, overMemory) }
 
 // What a body takes besides its own bytes.
 const (
@@ -49,7 +22,7 @@ const (
 )
 
 // reserve takes memory that is given back when the call ends.
-func (c *Call) reserve(m *Memory, n int64) error {
+func (c *Call) reserve(m *budget.Budget, n int64) error {
 	if !m.Acquire(n) {
 		return s3err.SlowDown
 	}

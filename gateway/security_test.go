@@ -340,7 +340,7 @@ func TestE7_RequestMemory(t *testing.T) {
 	if w := b.ask("root", "GET", "/bucket/k", "", nil, ""); w.Code != 200 {
 		t.Errorf("GET: %d", w.Code)
 	}
-	if used := b.g.Memory.used.Load(); used != 1<<20-1000 {
+	if used := b.g.Memory.Used(); used != 1<<20-1000 {
 		t.Errorf("%d bytes are not given back", used-(1<<20-1000))
 	}
 	b.g.Memory.Release(1<<20 - 1000)
@@ -350,7 +350,7 @@ func TestE7_RequestMemory(t *testing.T) {
 	if w := b.answer(r); w.Code != 503 {
 		t.Errorf("a signed chunk over the budget: %d %s", w.Code, codeOf(w))
 	}
-	if used := b.g.Memory.used.Load(); used != 0 {
+	if used := b.g.Memory.Used(); used != 0 {
 		t.Errorf("%d bytes are not given back", used)
 	}
 }

@@ -6,9 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
-	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw/internal/watch"
 )
 
 // Book is the rules in force: those of the configuration file, taken over when
@@ -18,7 +19,7 @@ type Book struct {
 	defaults Settings
 	log      *slog.Logger
 	set      atomic.Pointer[Set]
-	stamp    string // of the file as it was read last; Run's
+	seen     os.FileInfo // of the file as it was read last; Run's
 }
 
 // Open reads the rules of a configuration file. With no path there are none,
@@ -39,9 +40,6 @@ var (
 	reloadErrors = metrics.NewCounter(`akigw_rules_reloads_total{result="error"}`)
 )
 
-// lookAgain is how often the file is looked at.
-const lookAgain = time.Second
-
 // Run takes the rules over when the file changes, until ctx ends. Rules with
 // mistakes are reported, and those before stay in force; so they do for what
 // else is in the file, which is read at the start alone.
@@ -50,25 +48,19 @@ func (b *Book) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	tick := time.NewTicker(lookAgain)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if stampOf(b.path) == b.stamp {
-			continue
+	watch.Poll(ctx, func() {
+		if !watch.Changed(b.path, b.seen) {
+			return
 		}
 		if err := b.load(); err != nil {
 			reloadErrors.Inc()
 			b.log.Error("the rules could not be reloaded; the previous ones stay in force", "file", b.path, "error", err)
-			continue
+			return
 		}
 		reloads.Inc()
 		b.log.Info("reloaded the rules; other settings of the file need a restart", "file", b.path, "rules", len(b.set.Load().rules))
-	}
+	})
+	return nil
 }
 
 func (b *Book) load() error {
@@ -76,7 +68,7 @@ func (b *Book) load() error {
 		b.set.Store(NewSet(nil, b.defaults))
 		return nil
 	}
-	b.stamp = stampOf(b.path)
+	b.seen, _ = os.Stat(b.path) // none, if it cannot be looked at
 	file, err := os.ReadFile(b.path)
 	if err != nil {
 		return fmt.Errorf("rules: %w", err)
@@ -87,13 +79,4 @@ func (b *Book) load() error {
 	}
 	b.set.Store(NewSet(rules, b.defaults))
 	return nil
-}
-
-// stampOf changes when the file does.
-func stampOf(path string) string {
-	info, err := os.Stat(path)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprint(info.ModTime().UnixNano(), " ", info.Size())
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/akidb/akigw/internal/watch"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -165,7 +167,7 @@ func TestD19_Reload(t *testing.T) {
 	write("[[rule]]\nfreshness = \"ttl\"\n")
 	becomes(TTL)
 	write("[[rule]]\nfreshness = \"immutable\"\nttl_secs = 0 # wrong\n")
-	time.Sleep(2 * lookAgain)
+	time.Sleep(2 * watch.Interval)
 	becomes(TTL)
 	write("[[rule]]\nfreshness = \"exclusive\"\n")
 	becomes(Exclusive)

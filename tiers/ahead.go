@@ -2,7 +2,6 @@ package tiers
 
 import (
 	"math"
-	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -29,21 +28,7 @@ type ahead struct {
 // growAfter is the number of waits after which one more segment is read ahead.
 const growAfter = 2
 
-// readAhead is memory for reading ahead: a bounded number of bytes.
-type readAhead struct {
-	left atomic.Int64
-}
-
 var readAheadRefused = metrics.NewCounter("akigw_tiers_read_ahead_refused_total")
-
-func (m *readAhead) acquire(n int64) bool {
-	if m.left.Add(-n) >= 0 {
-		return true
-	}
-	m.left.Add(n)
-	readAheadRefused.Inc()
-	return false
-}
 
 // segment is the number of blocks that one of several parallel requests
 // fetches.
@@ -158,12 +143,12 @@ func (s *Store) prefetch(e *entry, first, end int64) (f *fill, ok bool) {
 		return f, true
 	}
 	size := (last - first) * int64(s.config.BlockBytes)
-	if !s.readAhead.acquire(size) {
+	if !s.readAhead.Acquire(size) {
 		return nil, false
 	}
 	f, ctx := s.newFill(e.Key)
 	f.window, f.finish = last-first, 0
-	f.release = func() { s.readAhead.left.Add(size) }
+	f.release = func() { s.readAhead.Release(size) }
 	s.begin(ctx, f, e, first, last)
 	return f, true
 }

@@ -168,8 +168,8 @@ func parallelStore(t *testing.T, up Upstream, memory Size) *Store {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if left := s.readAhead.left.Load(); left != int64(memory) {
-			t.Errorf("%d bytes of memory were not given back", int64(memory)-left)
+		if used := s.readAhead.Used(); used != 0 {
+			t.Errorf("%d bytes of memory were not given back", used)
 		}
 	})
 	return s
@@ -214,7 +214,7 @@ func TestParallelFetch(t *testing.T) {
 				start := time.Now()
 				r := s.mustGet(t, c.spec)
 				var most int64
-				if err := up.read(r, func(int64) { most = max(most, int64(c.memory)-s.readAhead.left.Load()) }); err != nil {
+				if err := up.read(r, func(int64) { most = max(most, s.readAhead.Used()) }); err != nil {
 					t.Fatal(err)
 				}
 				r.Close()

@@ -23,6 +23,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/hot"
@@ -140,7 +141,7 @@ type Store struct {
 	validations validations
 
 	suspects  suspects
-	readAhead readAhead
+	readAhead *budget.Budget // memory for what is fetched ahead
 
 	bare304  atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
 	noRanges atomic.Bool // the upstream ignores Range: parts cost as much as the whole
@@ -149,12 +150,13 @@ type Store struct {
 // New opens the tiers. dir is the directory of the warm tier.
 func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Logger) (*Store, error) {
 	s := &Store{
-		config:   config,
-		rules:    rules,
-		log:      log,
-		upstream: upstream,
-		openings: make(map[akigw.Key]*fill),
-		fills:    make(map[uint64][]*fill),
+		config:    config,
+		rules:     rules,
+		log:       log,
+		upstream:  upstream,
+		readAhead: budget.New(int64(config.ReadAheadBytes), readAheadRefused),
+		openings:  make(map[akigw.Key]*fill),
+		fills:     make(map[uint64][]*fill),
 		hot: hot.New(int64(config.HotBytes), func(_ hotKey, v hotValue) uint32 {
 			if v.entry != nil {
 				return uint32(v.entry.weight())
@@ -163,7 +165,6 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.readAhead.left.Store(int64(config.ReadAheadBytes))
 	first := uint64(1)
 	if config.WarmBytes > 0 {
 		var err error

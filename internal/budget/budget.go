@@ -1,0 +1,41 @@
+// Package budget bounds what many take from one supply, such as memory.
+package budget
+
+import (
+	"sync/atomic"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// Budget is a number of bytes that can be taken and given back. The nil Budget
+// has no bound. Its methods may be called from any goroutine.
+type Budget struct {
+	limit   int64
+	used    atomic.Int64
+	refused *metrics.Counter
+}
+
+// New makes a budget of limit bytes, which counts what it refuses.
+func New(limit int64, refused *metrics.Counter) *Budget {
+	return &Budget{limit: limit, refused: refused}
+}
+
+// Acquire takes n bytes, or reports that there are not enough.
+func (b *Budget) Acquire(n int64) bool {
+	if b == nil || b.used.Add(n) <= b.limit {
+		return true
+	}
+	b.used.Add(-n)
+	b.refused.Inc()
+	return false
+}
+
+// Release gives n bytes back.
+func (b *Budget) Release(n int64) {
+	if b != nil {
+		b.used.Add(-n)
+	}
+}
+
+// Used is the number of bytes that are taken.
+func (b *Budget) Used() int64 { return b.used.Load() }
