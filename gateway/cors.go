@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -66,7 +67,7 @@ func checkPreflight(header http.Header) error {
 		return bad("Invalid Access-Control-Request-Method: " + method)
 	}
 	for name := range strings.SplitSeq(header.Get("Access-Control-Request-Headers"), ",") {
-		if strings.ContainsFunc(strings.Trim(name, " "), func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }) {
+		if trimmed := strings.Trim(name, " "); trimmed != "" && !wire.Token(trimmed) {
 			return bad(`Access-Control-Request-Headers "` + name + `" contains invalid character.`)
 		}
 	}

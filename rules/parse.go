@@ -57,15 +57,11 @@ func Parse(file []byte) ([]Rule, error) {
 
 // take sets one field.
 func (r *Rule) take(name string, v any, line int) error {
-	for target, pattern := range map[string]*string{"bucket": &r.Bucket, "key": &r.Key} {
-		if name == target {
-			text, ok := v.(string)
-			if !ok || text == "" {
-				return errors.New("must be a pattern")
-			}
-			*pattern = text
-			return nil
-		}
+	switch name {
+	case "bucket":
+		return setPattern(&r.Bucket, v)
+	case "key":
+		return setPattern(&r.Key, v)
 	}
 	for i, f := range fields {
 		if f.name == name {
@@ -77,6 +73,15 @@ func (r *Rule) take(name string, v any, line int) error {
 		return errors.New("nothing reads this setting yet; remove it")
 	}
 	return errors.New("unknown setting")
+}
+
+func setPattern(pattern *string, v any) error {
+	text, ok := v.(string)
+	if !ok || text == "" {
+		return errors.New("must be a pattern")
+	}
+	*pattern = text
+	return nil
 }
 
 // linesOf finds the line of each [[rule]] table, under the name "", and of its

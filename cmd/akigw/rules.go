@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -23,9 +22,7 @@ type rulesExplainCommand struct {
 }
 
 // Run prints the settings of a key.
-func (r *rulesExplainCommand) Run() error { return r.print(os.Stdout) }
-
-func (r *rulesExplainCommand) print(w io.Writer) error {
+func (r *rulesExplainCommand) Run() error {
 	bucket, key, ok := strings.Cut(strings.TrimPrefix(r.Object, "s3://"), "/")
 	if !ok || key == "" || akigw.CheckBucketName(bucket) != nil || akigw.CheckKeyName(key) != nil {
 		return fmt.Errorf("%q is not BUCKET/KEY", r.Object)
@@ -38,7 +35,7 @@ func (r *rulesExplainCommand) print(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, e := range book.Explain(bucket, key) {
 		from := "default"
 		if e.Rule != nil {

@@ -94,7 +94,7 @@ func inspectRequestLine(line []byte) (oldVersion bool, refusal *s3err.Error) {
 	method, rest, ok1 := bytes.Cut(line, []byte(" "))
 	target, version, ok2 := bytes.Cut(rest, []byte(" "))
 	switch {
-	case !ok1 || !ok2 || !token(method):
+	case !ok1 || !ok2 || !Token(method):
 		return false, errLine
 	case string(version) == "HTTP/1.0":
 		oldVersion = true
@@ -154,7 +154,7 @@ func (f *fields) add(line []byte) *s3err.Error {
 		return errFold
 	}
 	colon := bytes.IndexByte(line, ':')
-	if colon < 0 || !token(line[:colon]) {
+	if colon < 0 || !Token(line[:colon]) {
 		return errField
 	}
 	name, value := line[:colon], bytes.Trim(line[colon+1:], " \t")
@@ -221,10 +221,10 @@ var tokenChars = func() (set [256]bool) {
 	return set
 }()
 
-// token reports whether b is a token (RFC 9110 §5.6.2).
-func token(b []byte) bool {
-	for _, c := range b {
-		if !tokenChars[c] {
+// Token reports whether b is a token (RFC 9110 §5.6.2).
+func Token[T []byte | string](b T) bool {
+	for i := range len(b) {
+		if !tokenChars[b[i]] {
 			return false
 		}
 	}
