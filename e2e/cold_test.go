@@ -78,19 +78,7 @@ func TestLongColdSpeed(t *testing.T) {
 	s := &slow{size: 1 << 30, block: testkit.Bytes(7, 1<<20), rate: 20 << 20}
 	up := s.start(t)
 	g := startGateway(t, options{upstream: up, plain: true})
-	var peak atomic.Int64
-	stop := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-				peak.Store(max(peak.Load(), rssAnon(g.cmd.Process.Pid)))
-			}
-		}
-	})
+	peak := g.watchMemory()
 	read := func(g *gateway) time.Duration {
 		start := time.Now()
 		check := &comparing{block: s.block}
@@ -101,12 +89,10 @@ func TestLongColdSpeed(t *testing.T) {
 	}
 	through := read(g)
 	fetched := s.sent.Load()
-	close(stop)
-	watch.Wait()
 	direct := read(&gateway{t: t, endpoint: up.endpoint})
-	text := fmt.Sprintf("%.1f times faster than directly, %.3f times the bytes, peak anonymous memory %d MiB", direct.Seconds()/through.Seconds(), float64(fetched)/float64(s.size), peak.Load()>>20)
+	text := fmt.Sprintf("%.1f times faster than directly, %.3f times the bytes, peak anonymous memory %d MiB", direct.Seconds()/through.Seconds(), float64(fetched)/float64(s.size), peak()>>20)
 	t.Log(text)
-	if direct < 6*through || float64(fetched) > 1.02*float64(s.size) || peak.Load() > 450<<20 {
+	if direct < 6*through || float64(fetched) > 1.02*float64(s.size) || peak() > 450<<20 {
 		t.Error(text)
 	}
 }

@@ -38,20 +38,18 @@ func memory(t *testing.T, clients, size int) {
 		t.Fatal(status)
 	}
 	const limit = 512 << 20
-	var peak, disk atomic.Int64
+	peak := g.watchMemory()
+	var disk atomic.Int64
 	stop := make(chan struct{})
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		for n := 0; ; n++ {
+		for {
 			select {
 			case <-stop:
 				return
-			case <-time.After(50 * time.Millisecond):
+			case <-time.After(500 * time.Millisecond):
 			}
-			peak.Store(max(peak.Load(), rssAnon(g.cmd.Process.Pid)))
-			if n%10 == 0 {
-				disk.Store(max(disk.Load(), diskUse(filepath.Join(g.dir, "warm"))))
-			}
+			disk.Store(max(disk.Load(), diskUse(filepath.Join(g.dir, "warm"))))
 		}
 	})
 	block := testkit.Bytes(7, 1<<20)
@@ -75,12 +73,12 @@ func memory(t *testing.T, clients, size int) {
 		}
 		wait.Wait()
 		t.Logf("%d parallel %ss of %d MiB: %.0f MiB/s, peak anonymous memory %d MiB, warm disk %d MiB", clients, method, size>>20,
-			float64(clients*(size>>20))/time.Since(started).Seconds(), peak.Load()>>20, disk.Load()>>20)
+			float64(clients*(size>>20))/time.Since(started).Seconds(), peak()>>20, disk.Load()>>20)
 	}
 	close(stop)
 	watch.Wait()
-	if peak.Load() > limit {
-		t.Errorf("anonymous memory reached %d MiB, limit %d", peak.Load()>>20, limit>>20)
+	if peak() > limit {
+		t.Errorf("anonymous memory reached %d MiB, limit %d", peak()>>20, limit>>20)
 	}
 	if disk.Load() > 2<<30 {
 		t.Errorf("the warm tier took %d MiB of disk, quota 2048", disk.Load()>>20)
@@ -147,6 +145,29 @@ func (c *comparing) Write(p []byte) (int, error) {
 		rest = rest[k:]
 	}
 	return len(p), nil
+}
+
+// watchMemory follows the gateway's anonymous memory to the end of the test;
+// peak is the most of it so far, in bytes.
+func (g *gateway) watchMemory() (peak func() int64) {
+	var most atomic.Int64
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for {
+			most.Store(max(most.Load(), rssAnon(g.cmd.Process.Pid)))
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
+	g.t.Cleanup(func() {
+		close(stop)
+		wait.Wait()
+	})
+	return most.Load
 }
 
 // rssAnon is the anonymous memory of a process in bytes.
@@ -223,22 +244,11 @@ func TestMultipartMemory(t *testing.T) {
 	writePattern(t, file, size)
 	g := startGateway(t, options{plain: true})
 	g.must("aws", "s3", "mb", "s3://multipartbucket")
-	done := make(chan error, 1)
-	go func() {
-		_, err := g.run("aws", "s3", "cp", "--only-show-errors", file, "s3://multipartbucket/large")
-		done <- err
-	}()
-	for peak := int64(0); ; {
-		select {
-		case err := <-done:
-			parts := g.metric("akigw_gateway_requests_total", `op="UploadPart"`, `status="200"`)
-			t.Logf("%d MiB in %.0f parts: peak anonymous memory %d MiB", size>>20, parts, peak>>20)
-			if err != nil || parts < 10 || peak > 200<<20 {
-				t.Errorf("error %v, %.0f parts, peak %d MiB", err, parts, peak>>20)
-			}
-			return
-		case <-time.After(20 * time.Millisecond):
-			peak = max(peak, rssAnon(g.cmd.Process.Pid))
-		}
+	peak := g.watchMemory()
+	_, err := g.run("aws", "s3", "cp", "--only-show-errors", file, "s3://multipartbucket/large")
+	parts := g.metric("akigw_gateway_requests_total", `op="UploadPart"`, `status="200"`)
+	t.Logf("%d MiB in %.0f parts: peak anonymous memory %d MiB", size>>20, parts, peak()>>20)
+	if err != nil || parts < 10 || peak() > 200<<20 {
+		t.Errorf("error %v, %.0f parts, peak %d MiB", err, parts, peak()>>20)
 	}
 }
