@@ -32,6 +32,10 @@ import (
 type Upstream interface {
 	// Do sends a signed request and returns the answer, whatever its status.
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+	// Owner is the name of the upstream that has a bucket.
+	Owner(bucket string) string
+	// Names are the names of all upstreams.
+	Names() []string
 }
 
 // Gateway is the S3 front as an http.Handler. It may serve any number of
@@ -165,6 +169,9 @@ func (g *Gateway) admit(r *http.Request) (*Call, error) {
 	}
 	if c.route.Class == Refused {
 		return c, nil
+	}
+	if err := g.checkUpstreams(c); err != nil {
+		return c, err
 	}
 	return c, c.check(c.route)
 }

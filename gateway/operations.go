@@ -133,7 +133,7 @@ var Routes = []Route{
 	{Op: "UpdateBucketMetadataJournalTableConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"metadataJournalTable"}, Action: "s3:UpdateBucketMetadataJournalTableConfiguration", Body: Document, handle: (*Gateway).pass},
 
 	// The service.
-	{Op: "ListBuckets", Class: Forwarded, Method: "GET", Level: ServiceLevel, Options: []string{"max-buckets", "continuation-token", "prefix", "bucket-region"}, Action: "s3:ListAllMyBuckets", handle: (*Gateway).pass},
+	{Op: "ListBuckets", Class: Forwarded, Method: "GET", Level: ServiceLevel, Options: []string{"max-buckets", "continuation-token", "prefix", "bucket-region"}, Action: "s3:ListAllMyBuckets", handle: (*Gateway).listBuckets},
 	{Op: "ListDirectoryBuckets", Class: Refused, Method: "GET", Level: ServiceLevel, Query: []string{"max-directory-buckets"}, Options: []string{"continuation-token"}, Note: "for directory buckets only", handle: (*Gateway).refused},
 	{Op: "WriteGetObjectResponse", Class: Refused, Method: "POST", Level: ServiceLevel, Header: "X-Amz-Request-Route", Note: "belongs to Object Lambda's own endpoint", handle: (*Gateway).refused},
 

@@ -107,7 +107,7 @@ func TestS32_UpstreamRequests(t *testing.T) {
 	pick := func(from ...string) string { return testkit.Pick(random, from...) }
 	text := func(n int) string { return testkit.Text(random, n) }
 	var captured []*http.Request
-	upstream, err := cold.New(cold.Config{URL: "http://upstream.example.com", AccessKey: "upstream-key", SecretKey: "upstream-secret", Region: "eu-north-1"},
+	upstream, err := cold.NewUpstreams(cold.Config{URL: "http://upstream.example.com", AccessKey: "upstream-key", SecretKey: "upstream-secret", Region: "eu-north-1"}, nil,
 		cold.PoolConfig{PoolSize: 1, IdleTimeoutSecs: 1}, func(http.RoundTripper) http.RoundTripper {
 			return roundTripper(func(r *http.Request) (*http.Response, error) {
 				var wire bytes.Buffer

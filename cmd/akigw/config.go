@@ -14,8 +14,9 @@ type config struct {
 	Gateway  gateway.Config
 	Admin    admin.Config
 	Process  process
-	Upstream cold.Config  `toml:"upstream"`
-	Cache    tiers.Config `toml:"cache"`
+	Upstream cold.Config          `toml:"upstream"`
+	Further  []cold.FurtherConfig `toml:"upstreams"`
+	Cache    tiers.Config         `toml:"cache"`
 	Storage  struct {
 		Pool cold.PoolConfig `toml:"connection_pool"`
 	} `toml:"storage"`
@@ -57,12 +58,12 @@ func (p *process) Check(report func(key, problem string)) {
 
 func defaults() *config {
 	c := &config{
-		Gateway:  gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", MaxConnections: 10000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
-		Admin:    admin.Config{Listen: "127.0.0.1:9001"},
-		Process:  process{Data: "./data", LogLevel: "info"},
-		Upstream: cold.Config{Region: "us-east-1", TrailingChecksums: true},
-		Cache:    tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60, FetchBytes: 2 << 20, ParallelFetches: 12, ReadAheadBytes: 32 << 20},
+		Gateway: gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", MaxConnections: 10000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
+		Admin:   admin.Config{Listen: "127.0.0.1:9001"},
+		Process: process{Data: "./data", LogLevel: "info"},
+		Cache:   tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60, FetchBytes: 2 << 20, ParallelFetches: 12, ReadAheadBytes: 32 << 20},
 	}
+	c.Upstream.SetDefaults()
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}
 	return c
 }

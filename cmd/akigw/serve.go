@@ -109,7 +109,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err := startEmbedded(c, log, d); err != nil {
 		return err
 	}
-	upstream, err := cold.New(c.Upstream, c.Storage.Pool, nil)
+	upstream, err := cold.NewUpstreams(c.Upstream, c.Further, c.Storage.Pool, nil)
 	if err != nil {
 		return err
 	}
@@ -271,7 +271,9 @@ func startEmbedded(c *config, log *slog.Logger, d *teardown) error {
 	}
 	c.embedded = true
 	c.Upstream.AccessKey, c.Upstream.SecretKey = "EMBEDDED"+rand.Text()[:12], rand.Text()
+	c.Upstream.Credentials = "static"
 	c.Upstream.TrailingChecksums = false // gofakes3 does not take them
+	c.Upstream.Identity = "embedded"     // its address is another one each time
 	own := &sigv4.Verifier{Region: c.Upstream.Region, Keys: sigv4.StaticKeys{c.Upstream.AccessKey: c.Upstream.SecretKey}}
 	server, err := embedded.Open(filepath.Join(c.Process.Data, "embedded"), func(r *http.Request) error {
 		id, _, err := own.Verify(r, r.URL.Path, r.URL.Query())

@@ -18,6 +18,7 @@ import (
 
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/configuration.md")
@@ -94,6 +95,14 @@ This page is generated from the code and checked by a test.
 	for _, s := range appconfig.Settings(defaults()) {
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", s.Key, s.Env, defaultOf(s.Value), s.Help)
 	}
+	b.WriteString("\n## Further upstreams\n\nEach `[[upstreams]]` table of the file is one more upstream, which has some of the buckets. Its settings are those of `[upstream]`, and:\n\n| key | meaning |\n|---|---|\n")
+	further := &struct {
+		Upstreams []cold.FurtherConfig `toml:"upstreams"`
+	}{make([]cold.FurtherConfig, 1)}
+	for _, s := range appconfig.Settings(further)[:2] {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.TrimPrefix(s.Key, "upstreams[1]."), s.Help)
+	}
+	b.WriteString("\nObjects cannot be copied from one upstream to another by CopyObject (501). ListBuckets is one list of all upstreams.\n")
 	b.WriteString("\n## Example\n\n```toml\nlisten = \"127.0.0.1:9000\"\ndata = \"/var/lib/akigw\"\n\n[upstream]\nurl = \"https://s3.eu-central-1.amazonaws.com\"\nregion = \"eu-central-1\"\n\n[cache]\nhot_bytes = \"4GiB\"\nwarm_bytes = \"200GiB\"\n\n[storage.connection_pool]\npool_size = 50\n```\n")
 	b.WriteString("\n## Reserved\n\nThese names are taken and nothing reads them yet; setting one is refused.\n\n")
 	for _, r := range reserved {

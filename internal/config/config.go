@@ -3,7 +3,9 @@
 //
 // The struct is composed of the rooms' own Config structs; this package knows
 // no setting by name. A field's tags say everything: toml (its key), env (its
-// variable, if not the one derived from the key), help, secret.
+// variable, if not the one derived from the key), help, secret. A field without
+// a key is no setting. A slice of structs is a list of tables, [[key]], that
+// only a file can have.
 package config
 
 import (
@@ -26,10 +28,13 @@ type Checker interface {
 	Check(report func(key, problem string))
 }
 
+// Defaulter is an element of a list that starts with other values than zero.
+type Defaulter interface{ SetDefaults() }
+
 // Setting is one key of the configuration.
 type Setting struct {
 	Key    string // "storage.connection_pool.pool_size"
-	Env    string // "AKIGW_STORAGE_CONNECTION_POOL_POOL_SIZE"
+	Env    string // "AKIGW_STORAGE_CONNECTION_POOL_POOL_SIZE"; "" for a setting of a list
 	Help   string
 	Secret bool
 	Value  reflect.Value // settable
@@ -87,21 +92,49 @@ func walk(v reflect.Value, prefix string, leaf func(Setting), table func(prefix 
 			continue
 		}
 		key := f.Tag.Get("toml")
-		if f.Type.Kind() == reflect.Struct {
+		switch {
+		case f.Type.Kind() == reflect.Struct:
 			if key != "" {
 				key += "."
 			}
 			walk(v.Field(i), prefix+key, leaf, table)
 			continue
+		case isList(f.Type):
+			for n := range v.Field(i).Len() {
+				walk(v.Field(i).Index(n), element(prefix+key, n), leaf, table)
+			}
+			continue
+		case key == "":
+			continue
 		}
 		s := Setting{Key: prefix + key, Env: f.Tag.Get("env"), Help: f.Tag.Get("help"), Secret: f.Tag.Get("secret") == "true", Value: v.Field(i)}
-		if s.Env == "" {
+		if strings.Contains(prefix, "[") {
+			s.Env = ""
+		} else if s.Env == "" {
 			s.Env = variable(s.Key)
 		}
 		if leaf != nil {
 			leaf(s)
 		}
 	}
+}
+
+func isList(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
+}
+
+// element is the prefix of the n-th table of a list, counted from 1.
+func element(key string, n int) string { return fmt.Sprintf("%s[%d].", key, n+1) }
+
+// lists finds the lists at the top level of a struct.
+func lists(v reflect.Value) map[string]reflect.Value {
+	found := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.IsExported() && isList(f.Type) {
+			found[f.Tag.Get("toml")] = v.Field(i)
+		}
+	}
+	return found
 }
 
 // variable is the environment variable of a key.
@@ -112,7 +145,7 @@ func variable(key string) string {
 // Load fills target, a pointer to a struct that holds the defaults. The error
 // is Mistakes, or says why the file cannot be read at all.
 func Load(target any, from Source) error {
-	l := loader{settings: map[string]Setting{}, reserved: from.Reserved, elsewhere: from.Elsewhere}
+	l := loader{settings: map[string]Setting{}, lists: lists(reflect.ValueOf(target).Elem()), reserved: from.Reserved, elsewhere: from.Elsewhere}
 	for _, s := range Settings(target) {
 		l.settings[s.Key] = s
 	}
@@ -143,7 +176,11 @@ func Load(target any, from Source) error {
 	walk(reflect.ValueOf(target).Elem(), "", nil, func(prefix string, c Checker) {
 		c.Check(func(key, problem string) {
 			s := l.settings[prefix+key]
-			l.mistake("%s: %s (%s)", s.Key, problem, s.Env)
+			where := ""
+			if s.Env != "" {
+				where = " (" + s.Env + ")"
+			}
+			l.mistake("%s: %s%s", prefix+key, problem, where)
 		})
 	})
 	if len(l.mistakes) > 0 {
@@ -154,6 +191,7 @@ func Load(target any, from Source) error {
 
 type loader struct {
 	settings  map[string]Setting
+	lists     map[string]reflect.Value
 	reserved  ReservedList
 	elsewhere []string
 	mistakes  Mistakes
@@ -189,8 +227,47 @@ func (l *loader) secretIn(prefix string, tree map[string]any) bool {
 		if sub, ok := v.(map[string]any); ok && l.secretIn(prefix+name+".", sub) || l.settings[prefix+name].Secret && v != "" {
 			return true
 		}
+		for n, item := range tables(v) {
+			if l.secretIn(element(prefix+name, n), item) {
+				return true
+			}
+		}
 	}
 	return false
+}
+
+// tables are the tables of a list, nil if it is none.
+func tables(v any) []map[string]any {
+	items, ok := v.([]any)
+	if !ok {
+		return nil
+	}
+	all := make([]map[string]any, 0, len(items))
+	for _, item := range items {
+		table, ok := item.(map[string]any)
+		if !ok {
+			return nil
+		}
+		all = append(all, table)
+	}
+	return all
+}
+
+// list fills a list with the tables of the file.
+func (l *loader) list(key string, list reflect.Value, v any) {
+	items := tables(v)
+	if items == nil {
+		l.mistake("%s: must be written as [[%s]] tables", key, key)
+		return
+	}
+	list.Set(reflect.MakeSlice(list.Type(), len(items), len(items)))
+	for n, item := range items {
+		if d, ok := list.Index(n).Addr().Interface().(Defaulter); ok {
+			d.SetDefaults()
+		}
+		walk(list.Index(n), element(key, n), func(s Setting) { l.settings[s.Key] = s }, nil)
+		l.tree(element(key, n), item)
+	}
 }
 
 func (l *loader) tree(prefix string, tree map[string]any) {
@@ -203,7 +280,10 @@ func (l *loader) tree(prefix string, tree map[string]any) {
 		key := prefix + name
 		sub, isTable := tree[name].(map[string]any)
 		s, known := l.settings[key]
+		list, isList := l.lists[key]
 		switch {
+		case isList:
+			l.list(key, list, tree[name])
 		case prefix == "" && slices.Contains(l.elsewhere, name):
 		case known && isTable:
 			l.mistake("%s: must be a value, not a table", key)

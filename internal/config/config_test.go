@@ -28,8 +28,18 @@ func (i *inner) Check(report func(key, problem string)) {
 	}
 }
 
+type item struct {
+	Name  string `toml:"name"`
+	Key   string `toml:"key" secret:"true"`
+	Pool  inner  // its settings are the element's own
+	Aside string
+}
+
+func (i *item) SetDefaults() { i.Pool.Size = 7 }
+
 type sample struct {
-	Top struct {
+	Items []item `toml:"items"`
+	Top   struct {
 		Listen string `toml:"listen" env:"SHORT_LISTEN"`
 		On     bool   `toml:"on"`
 		Secret string `toml:"secret_key" secret:"true"`
@@ -103,5 +113,31 @@ func TestS47_SecretsNeedAPrivateFile(t *testing.T) {
 	}
 	if err := Load(&sample{}, Source{File: write(t, text, 0o640)}); err == nil {
 		t.Error("a file with a secret that others can read was accepted")
+	}
+}
+
+// TestLists: [[items]] tables fill a list, element by element, and mistakes
+// name the element.
+func TestLists(t *testing.T) {
+	c := &sample{}
+	c.Storage.Pool.Size = 1
+	if err := Load(c, Source{File: write(t, "[[items]]\nname = \"a\"\n[[items]]\nname = \"b\"\n", 0o600)}); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Items) != 2 || c.Items[0].Name != "a" || c.Items[1].Name != "b" || c.Items[1].Pool.Size != 7 {
+		t.Errorf("%+v", c.Items)
+	}
+	for text, want := range map[string]string{
+		"[[items]]\nname = \"a\"\n[[items]]\nnames = \"b\"\n": "items[2].names: unknown setting; did you mean items[2].name?",
+		"[[items]]\npool_size = 0\n":                          "items[1].pool_size: must be positive",
+		"[[items]]\npool_size = \"x\"\n":                      "items[1].pool_size: must be a whole number",
+		"[items]\nname = \"a\"\n":                             "items: must be written as [[items]] tables",
+		"[[items]]\naside = \"x\"\n":                          "items[1].aside: unknown setting",
+		"[[items]]\nkey = \"x\"\n":                            "holds a secret",
+	} {
+		err := Load(&sample{Storage: c.Storage}, Source{File: write(t, text, 0o644)})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
 	}
 }

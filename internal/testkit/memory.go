@@ -154,6 +154,15 @@ func (m *Memory) Do(ctx context.Context, r *cold.Request) (*http.Response, error
 	return resp, nil
 }
 
+// Owner implements the Upstream interface of gateway: there is one upstream.
+func (m *Memory) Owner(string) string { return cold.DefaultName }
+
+// Names implements the Upstream interface of gateway.
+func (m *Memory) Names() []string { return []string{cold.DefaultName} }
+
+// Origin implements the Upstream interface of tiers.
+func (m *Memory) Origin(string) uint64 { return 1 }
+
 func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:

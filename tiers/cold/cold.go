@@ -3,25 +3,35 @@
 // signs it at the moment it is sent, and watches that answers arrive and keep
 // flowing.
 //
+// Reads that fail are sent again within an allowance that all requests to one
+// upstream share; a breaker for each bucket keeps requests from an upstream
+// that fails; slow reads can be sent twice.
+//
 // It never follows redirects, never dials another host than the configured
-// one, and never retries a request whose outcome is unknown. It does not
-// interpret answers: status, headers and body are the caller's to read.
+// one, and never repeats a request that may change something, unless it is sure
+// that the upstream did not see it. It does not interpret answers: status,
+// headers and body are the caller's to read.
 package cold
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/cespare/xxhash/v2"
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 	"github.com/minio/minio-go/v7/pkg/signer"
 
@@ -38,6 +48,26 @@ type Config struct {
 	// Off for an upstream that rejects aws-chunked bodies: then the gateway
 	// alone verifies it.
 	TrailingChecksums bool `toml:"trailing_checksums" help:"pass trailing checksums of large uploads on to the upstream; switch off for a service that rejects them"`
+	// Credentials says where the keys come from.
+	Credentials          string `toml:"credentials" help:"where the upstream's keys come from. static: access_key and secret_key. environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. file: a shared credentials file. instance: the role of the EC2 instance, ECS task or EKS pod. web-identity: a token file, exchanged at STS. chain: the first of environment, file and the two roles that has any"`
+	CredentialsFile      string `toml:"credentials_file" help:"the shared credentials file; empty: AWS_SHARED_CREDENTIALS_FILE or ~/.aws/credentials"`
+	CredentialsProfile   string `toml:"credentials_profile" help:"the profile in it; empty: AWS_PROFILE or default"`
+	CredentialsEndpoint  string `toml:"credentials_endpoint" help:"where roles are asked for, instead of AWS's instance metadata service or STS"`
+	RoleARN              string `toml:"role_arn" help:"the role for web-identity; empty: AWS_ROLE_ARN"`
+	WebIdentityTokenFile string `toml:"web_identity_token_file" help:"the token file for web-identity; empty: AWS_WEB_IDENTITY_TOKEN_FILE"`
+
+	Retries      int `toml:"retries" help:"how often a read that got no answer, or 429, 500, 502, 503 or 504, is sent again. All retries and hedges together add at most a fifth to the requests"`
+	HedgeAfterMs int `toml:"hedge_after_ms" help:"milliseconds after which a read that has no answer yet is sent a second time, and the first answer taken; 0: never"`
+	// Identity stands for the URL in the identity of cached objects, "" for the
+	// URL itself.
+	Identity string
+
+	BreakerPercent int `toml:"breaker_percent" help:"share of failed requests in ten seconds, of 20 or more to one bucket, after which requests to it are refused for four seconds; 0: never"`
+}
+
+// SetDefaults sets the values behind all others.
+func (c *Config) SetDefaults() {
+	c.Region, c.TrailingChecksums, c.Credentials, c.Retries, c.BreakerPercent = "us-east-1", true, staticKeys, 2, 50
 }
 
 // PoolConfig bounds the connection pool: [storage.connection_pool].
@@ -56,15 +86,19 @@ func (c *Config) Check(report func(key, problem string)) {
 		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
 			report("url", "must not have a path, a query or credentials")
 		}
-		if c.AccessKey == "" {
-			report("access_key", "is needed with upstream.url")
-		}
-		if c.SecretKey == "" {
-			report("secret_key", "is needed with upstream.url")
-		}
 	}
+	c.checkCredentials(report)
 	if c.Region == "" {
 		report("region", "must not be empty")
+	}
+	if c.Retries < 0 || c.Retries > 10 {
+		report("retries", "must be 0 to 10")
+	}
+	if c.HedgeAfterMs < 0 || c.HedgeAfterMs > 60_000 {
+		report("hedge_after_ms", "must be 0 to 60000")
+	}
+	if c.BreakerPercent < 0 || c.BreakerPercent > 100 {
+		report("breaker_percent", "must be 0 to 100")
 	}
 }
 
@@ -96,6 +130,11 @@ type Upstream struct {
 	base      url.URL
 	transport http.RoundTripper
 	closeIdle func()
+	origin    uint64
+	keyring   *keyring
+	repeats   *allowance
+	breakers  breakers
+	work      sync.WaitGroup // hedged requests
 }
 
 // New builds an Upstream. wrap, if not nil, is put around the transport; it is
@@ -132,15 +171,18 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 		WriteBufferSize:       64 << 10,
 		ReadBufferSize:        64 << 10,
 	}
-	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.CloseIdleConnections}
+	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.CloseIdleConnections,
+		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config), repeats: newAllowance(), breakers: breakers{share: float64(config.BreakerPercent) / 100}}
 	if wrap != nil {
 		u.transport = wrap(t)
 	}
 	return u, nil
 }
 
-// Close closes idle connections. Requests under way go on.
+// Close closes idle connections. Requests under way go on, but for those that
+// another has won against.
 func (u *Upstream) Close() error {
+	u.work.Wait()
 	u.closeIdle()
 	return nil
 }
@@ -151,8 +193,10 @@ type Request struct {
 	Op     string
 	Method string
 	Key    akigw.Key // an empty Bucket addresses the service, an empty Name the bucket; a Version becomes versionId
-	Query  url.Values
-	// Header is sent as it is, plus what signing adds. Do takes it over.
+	// Upstream names the upstream, "" for the one that the bucket belongs to.
+	Upstream string
+	Query    url.Values
+	// Header is sent as it is, plus what signing adds.
 	Header http.Header
 	// Body is sent once; Length is its exact length. A nil Body is empty.
 	Body   io.Reader
@@ -164,6 +208,9 @@ type Request struct {
 	Trailer http.Header
 	// Expect asks the upstream to judge the head before the body is read.
 	Expect bool
+	// Repeat says that the request does once more what failed before, and needs
+	// an allowance like a retry.
+	Repeat bool
 }
 
 // ResponseError is an upstream answer that is not a success. Its body has been
@@ -188,6 +235,18 @@ func NewResponseError(resp *http.Response) *ResponseError {
 // closes the body. The error wraps akigw.ErrUpstreamUnavailable when there was
 // no answer, unless ctx ended it.
 func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
+	u.repeats.earn()
+	if r.Repeat && !u.repeats.spend() {
+		retriesRefused.Inc()
+		return nil, unavailable(r, errNoAllowance)
+	}
+	return u.retry(ctx, r)
+}
+
+var errNoAllowance = errors.New("too many requests are being repeated already")
+
+// send sends a request once.
+func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	watch := &watchdog{cancel: cancel}
 	wait := writeAnswer
@@ -195,7 +254,11 @@ func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
 		wait = readAnswer
 	}
 	sending := &requestBody{body: r.Body, watch: watch, wait: wait, over: ctx.Done()}
-	req := u.build(ctx, r, sending)
+	req, err := u.build(ctx, r, sending)
+	if err != nil {
+		cancel(nil)
+		return nil, unavailable(r, err)
+	}
 	metrics.GetOrCreateCounter(`akigw_cold_requests_total{op="` + r.Op + `"}`).Inc()
 	watch.start(wait)
 	resp, err := u.transport.RoundTrip(req)
@@ -206,7 +269,10 @@ func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
 		if cause := context.Cause(ctx); cause != nil && cause != context.Canceled {
 			err = cause
 		}
-		return nil, fmt.Errorf("%w: %s %s: %w", akigw.ErrUpstreamUnavailable, r.Op, r.Key, err)
+		return nil, unavailable(r, err)
+	}
+	if resp.StatusCode == http.StatusForbidden {
+		u.keyring.refused()
 	}
 	metrics.GetOrCreateCounter(`akigw_cold_responses_total{op="` + r.Op + `",status="` + strconv.Itoa(resp.StatusCode) + `"}`).Inc()
 	sending.answered.Store(true)
@@ -221,7 +287,7 @@ var (
 
 // build makes the HTTP request. Nothing of the client's request is in it that
 // is not a field of r.
-func (u *Upstream) build(ctx context.Context, r *Request, sending *requestBody) *http.Request {
+func (u *Upstream) build(ctx context.Context, r *Request, sending *requestBody) (*http.Request, error) {
 	target := u.base
 	target.Path = "/" + r.Key.Bucket
 	if r.Key.Name != "" {
@@ -229,10 +295,8 @@ func (u *Upstream) build(ctx context.Context, r *Request, sending *requestBody) 
 	}
 	target.RawPath = s3utils.EncodePath(target.Path) // the signer's own encoding: signed path = sent path
 	target.RawQuery = r.query()
-	header := r.Header
-	if header == nil {
-		header = http.Header{}
-	}
+	header := make(http.Header, len(r.Header)+8) // an earlier attempt may still be reading its own
+	maps.Copy(header, r.Header)
 	header.Set("User-Agent", "akigw")
 	header.Set("Accept-Encoding", "identity")
 	req := (&http.Request{Method: r.Method, URL: &target, Host: target.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
@@ -246,11 +310,11 @@ func (u *Upstream) build(ctx context.Context, r *Request, sending *requestBody) 
 			}
 		}
 	}
-	req = u.sign(req, r)
-	if r.Expect {
+	req, err := u.sign(req, r)
+	if err == nil && r.Expect {
 		req.Header.Set("Expect", "100-continue") // not signed: proxies take it off
 	}
-	return req
+	return req, err
 }
 
 // query is the encoded query, with the key's version id.
@@ -268,8 +332,12 @@ func (r *Request) query() string {
 // sign signs at send time. A body with trailers goes out aws-chunked without
 // chunk signatures, over plain HTTP as well: services differ in what they take
 // for the end of a signed trailer.
-func (u *Upstream) sign(req *http.Request, r *Request) *http.Request {
+func (u *Upstream) sign(req *http.Request, r *Request) (*http.Request, error) {
 	c := u.config
+	keys, err := u.keyring.keys(req.Context())
+	if err != nil {
+		return nil, err
+	}
 	trailer, sum := r.Trailer, r.SHA256
 	if !c.TrailingChecksums {
 		trailer = nil
@@ -284,7 +352,7 @@ func (u *Upstream) sign(req *http.Request, r *Request) *http.Request {
 		sum = "UNSIGNED-PAYLOAD"
 	}
 	req.Header.Set("X-Amz-Content-Sha256", sum)
-	return signer.SignV4Trailer(*req, c.AccessKey, c.SecretKey, "", c.Region, trailer)
+	return signer.SignV4Trailer(*req, keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken, c.Region, trailer), nil
 }
 
 const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// bucketList is the result of ListBuckets.
+type bucketList struct {
+	XMLName           xml.Name      `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
+	Owner             *bucketOwner  `xml:"Owner,omitempty"`
+	Buckets           []bucketEntry `xml:"Buckets>Bucket"`
+	ContinuationToken string        `xml:"ContinuationToken,omitempty"`
+	Prefix            string        `xml:"Prefix,omitempty"`
+}
+
+type bucketOwner struct {
+	ID          string
+	DisplayName string `xml:",omitempty"`
+}
+
+type bucketEntry struct {
+	Name         string
+	CreationDate string `xml:",omitempty"`
+	BucketRegion string `xml:",omitempty"`
+	BucketArn    string `xml:",omitempty"`
+}
+
+// maxBucketList bounds one upstream's answer in bytes: 10,000 buckets fit.
+const maxBucketList = 4 << 20
+
+// listBuckets answers ListBuckets. With several upstreams, it is one list of
+// what each of them has and is asked for; if one does not answer, there is no
+// list, because a part of it would look like all.
+func (g *Gateway) listBuckets(w *answer, c *Call, id sigv4.Identity) error {
+	names := g.Upstream.Names()
+	if len(names) == 1 {
+		return g.pass(w, c, id)
+	}
+	after, err := base64.RawURLEncoding.DecodeString(c.query.Get("continuation-token"))
+	if err != nil {
+		return s3err.InvalidArgument.With("The continuation token provided is incorrect").About("ArgumentName", "continuation-token")
+	}
+	list := bucketList{Prefix: c.query.Get("prefix")}
+	for _, name := range names {
+		part, err := g.bucketsOf(c.Context(), name)
+		if err != nil {
+			return err
+		}
+		list.Owner = cmp.Or(list.Owner, part.Owner)
+		for _, b := range part.Buckets {
+			if g.Upstream.Owner(b.Name) == name && strings.HasPrefix(b.Name, list.Prefix) && b.Name > string(after) && inRegion(b, c.query.Get("bucket-region")) {
+				list.Buckets = append(list.Buckets, b)
+			}
+		}
+	}
+	slices.SortFunc(list.Buckets, func(a, b bucketEntry) int { return cmp.Compare(a.Name, b.Name) })
+	if n, _ := strconv.Atoi(c.query.Get("max-buckets")); n > 0 && n < len(list.Buckets) {
+		list.Buckets = list.Buckets[:n]
+		list.ContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(list.Buckets[n-1].Name))
+	}
+	body, err := xml.Marshal(&list)
+	if err != nil {
+		return err
+	}
+	body = append([]byte(xml.Header), body...)
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // a client that has gone does not read its answer
+	return nil
+}
+
+func inRegion(b bucketEntry, region string) bool {
+	return region == "" || b.BucketRegion == "" || b.BucketRegion == region
+}
+
+// bucketsOf asks one upstream for all its buckets.
+func (g *Gateway) bucketsOf(ctx context.Context, upstream string) (*bucketList, error) {
+	all := &bucketList{}
+	for {
+		r := &cold.Request{Op: "ListBuckets", Method: http.MethodGet, Upstream: upstream}
+		if all.ContinuationToken != "" {
+			r.Query = url.Values{"continuation-token": {all.ContinuationToken}}
+		}
+		resp, err := g.Upstream.Do(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return nil, cold.NewResponseError(resp)
+		}
+		raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBucketList))
+		resp.Body.Close()
+		var page struct { // whatever its namespace is
+			Owner             *bucketOwner
+			Buckets           []bucketEntry `xml:"Buckets>Bucket"`
+			ContinuationToken string
+		}
+		if err == nil {
+			err = xml.Unmarshal(raw, &page)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: list of buckets of upstream %s: %w", akigw.ErrUpstreamUnavailable, upstream, err)
+		}
+		all.Owner, all.Buckets = page.Owner, append(all.Buckets, page.Buckets...)
+		if page.ContinuationToken == "" || page.ContinuationToken == all.ContinuationToken {
+			return all, nil
+		}
+		all.ContinuationToken = page.ContinuationToken
+	}
+}
+
+// checkUpstreams refuses a copy from one upstream to another: neither could do
+// it.
+func (g *Gateway) checkUpstreams(c *Call) error {
+	if c.source == nil || g.Upstream.Owner(c.source.key.Bucket) == g.Upstream.Owner(c.key.Bucket) {
+		return nil
+	}
+	return s3err.NotImplemented.With("The source and the destination of this copy are on different upstreams: get the object and put it.")
+}

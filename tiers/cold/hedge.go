@@ -1,0 +1,99 @@
+package cold
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+var (
+	hedges    = metrics.NewCounter("akigw_cold_hedges_total")
+	hedgesWon = metrics.NewCounter("akigw_cold_hedges_won_total")
+)
+
+// attempt is one of two requests of which the first good answer counts. Its
+// answer is set when it comes out of the channel that it was launched with.
+type attempt struct {
+	resp   *http.Response
+	err    error
+	cancel context.CancelFunc
+}
+
+func (u *Upstream) launch(ctx context.Context, r *Request, answers chan<- *attempt) *attempt {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &attempt{cancel: cancel}
+	u.work.Go(func() {
+		a.resp, a.err = u.guarded(ctx, r)
+		answers <- a
+	})
+	return a
+}
+
+func (a *attempt) good() bool { return a.err == nil && !transient(a.resp.StatusCode) }
+
+// answer hands the answer on. Its context ends with its body.
+func (a *attempt) answer() (*http.Response, error) {
+	if a.err != nil {
+		a.cancel()
+		return nil, a.err
+	}
+	a.resp.Body = &cancelledBody{a.resp.Body, a.cancel}
+	return a.resp, nil
+}
+
+// drop gives an answer up.
+func (a *attempt) drop() {
+	a.cancel()
+	if a.resp != nil {
+		a.resp.Body.Close()
+	}
+}
+
+type cancelledBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *cancelledBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// hedged sends a read, and a second time if the answer does not come soon. The
+// first good answer counts, and ends the other request.
+func (u *Upstream) hedged(ctx context.Context, r *Request) (*http.Response, error) {
+	if u.config.HedgeAfterMs == 0 || !r.repeatable() {
+		return u.guarded(ctx, r)
+	}
+	answers := make(chan *attempt, 2)
+	first := u.launch(ctx, r, answers)
+	timer := time.NewTimer(time.Duration(u.config.HedgeAfterMs) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case a := <-answers:
+		return a.answer()
+	case <-timer.C:
+	}
+	if !u.repeats.spend() {
+		return (<-answers).answer()
+	}
+	hedges.Inc()
+	second := u.launch(ctx, r, answers)
+	winner := <-answers
+	if !winner.good() {
+		winner.drop()
+		return (<-answers).answer()
+	}
+	loser := first
+	if winner == first {
+		loser = second
+	} else {
+		hedgesWon.Inc()
+	}
+	loser.cancel()
+	u.work.Go(func() { (<-answers).drop() })
+	return winner.answer()
+}

@@ -1,0 +1,146 @@
+package cold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/glob"
+)
+
+// FurtherConfig is one more upstream: [[upstreams]].
+type FurtherConfig struct {
+	Name    string `toml:"name" help:"what the upstream is called in metrics and messages"`
+	Buckets string `toml:"buckets" help:"patterns, separated by commas, of the buckets that it has: \"*\" stands for any characters, \"?\" for any one. The first of the upstreams counts that has a bucket; [upstream] has all others"`
+	Config
+}
+
+// DefaultName is the name of the upstream that has all buckets that no other
+// has.
+const DefaultName = "default"
+
+// Check reports every impossible value by its key.
+func (c *FurtherConfig) Check(report func(key, problem string)) {
+	switch {
+	case c.Name == "" || strings.ContainsAny(c.Name, "\"\\\n"):
+		report("name", "must be a name")
+	case c.Name == DefaultName:
+		report("name", DefaultName+" is the name of [upstream]")
+	}
+	if len(c.patterns()) == 0 {
+		report("buckets", "must be patterns, separated by commas")
+	}
+	if c.URL == "" {
+		report("url", "must be http://HOST[:PORT] or https://HOST[:PORT]")
+	}
+	c.Config.Check(report)
+}
+
+func (c *FurtherConfig) patterns() (patterns []string) {
+	for p := range strings.SplitSeq(c.Buckets, ",") {
+		if p = strings.TrimSpace(p); p != "" {
+			patterns = append(patterns, p)
+		}
+	}
+	return patterns
+}
+
+// Upstreams is several upstreams, each with some of the buckets. All methods
+// may be called from any goroutine.
+type Upstreams struct {
+	all     []named // the default one is last, and has every bucket
+	metrics *metrics.Set
+}
+
+type named struct {
+	*Upstream
+	name     string
+	patterns []string
+}
+
+// NewUpstreams builds the upstreams. wrap is that of New.
+func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wrap func(http.RoundTripper) http.RoundTripper) (*Upstreams, error) {
+	us := &Upstreams{metrics: metrics.NewSet()}
+	add := func(name string, patterns []string, c Config) error {
+		for _, other := range us.all {
+			if other.name == name {
+				return fmt.Errorf("upstreams: two are named %q", name)
+			}
+		}
+		u, err := New(c, pool, wrap)
+		if err != nil {
+			return err
+		}
+		us.all = append(us.all, named{u, name, patterns})
+		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_breakers_open{upstream=%q}", name), func() float64 { return float64(u.breakers.open()) })
+		return nil
+	}
+	for i := range further {
+		if err := add(further[i].Name, further[i].patterns(), further[i].Config); err != nil {
+			return nil, errors.Join(err, us.Close())
+		}
+	}
+	if err := add(DefaultName, []string{"*"}, standard); err != nil {
+		return nil, errors.Join(err, us.Close())
+	}
+	metrics.RegisterSet(us.metrics)
+	return us, nil
+}
+
+// Close closes all upstreams.
+func (us *Upstreams) Close() (err error) {
+	metrics.UnregisterSet(us.metrics, true)
+	for _, u := range us.all {
+		err = errors.Join(err, u.Close())
+	}
+	return err
+}
+
+// of finds the upstream that has a bucket. What concerns no bucket is the
+// default one's.
+func (us *Upstreams) of(bucket string) *named {
+	last := len(us.all) - 1
+	for i := range us.all[:last] {
+		for _, p := range us.all[i].patterns {
+			if glob.Match(p, bucket) {
+				return &us.all[i]
+			}
+		}
+	}
+	return &us.all[last]
+}
+
+// Do sends a request to the upstream that it names or that has its bucket; see
+// Upstream.Do.
+func (us *Upstreams) Do(ctx context.Context, r *Request) (*http.Response, error) {
+	if r.Upstream == "" {
+		return us.of(r.Key.Bucket).Do(ctx, r)
+	}
+	for i := range us.all {
+		if us.all[i].name == r.Upstream {
+			return us.all[i].Do(ctx, r)
+		}
+	}
+	return nil, fmt.Errorf("%w: no upstream is named %q", akigw.ErrUpstreamUnavailable, r.Upstream)
+}
+
+// Owner is the name of the upstream that has a bucket.
+func (us *Upstreams) Owner(bucket string) string { return us.of(bucket).name }
+
+// Names are the names of all upstreams.
+func (us *Upstreams) Names() []string {
+	names := make([]string, len(us.all))
+	for i := range us.all {
+		names[i] = us.all[i].name
+	}
+	return names
+}
+
+// Origin is a number for the endpoint that a bucket's objects come from: what
+// is cached from one is not what another has.
+func (us *Upstreams) Origin(bucket string) uint64 { return us.of(bucket).origin }
