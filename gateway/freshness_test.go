@@ -45,7 +45,7 @@ func TestCacheDirectives(t *testing.T) {
 func TestStaleIsSaid(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	store, err := tiers.New(tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10},
-		rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: 1, MaxStale: time.Hour, Memory: true}), "", b.up, slog.New(slog.DiscardHandler))
+		rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: 1, MaxStale: time.Hour, Memory: true, Block: 64 << 10}), "", b.up, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

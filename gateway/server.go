@@ -13,7 +13,7 @@ import (
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/internal/s3err"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/internal/size"
 )
 
 // Config is the S3 listener and who may use it: the top level of the
@@ -29,9 +29,9 @@ type Config struct {
 
 	MaxConnections           int        `toml:"max_connections" help:"connections to the S3 listener in all; more are closed. 0: no limit"`
 	MaxConnectionsPerAddress int        `toml:"max_connections_per_address" help:"the same from one IPv4 address or IPv6 /64; keep 0, no limit, behind a load balancer"`
-	MinRate                  tiers.Size `toml:"min_rate" help:"bytes per second that a client has to send of a body, or take of an answer, over 30 seconds; slower ones are cut off. 0: no limit"`
+	MinRate                  size.Bytes `toml:"min_rate" help:"bytes per second that a client has to send of a body, or take of an answer, over 30 seconds; slower ones are cut off. 0: no limit"`
 	FailuresPerMinute        int        `toml:"auth_failures_per_minute" help:"wrong signatures from one address after which more are answered with 503 SlowDown; requests that are signed well are never held up. 0: no limit"`
-	RequestMemory            tiers.Size `toml:"request_memory" help:"memory for request bodies under way; above it, requests with a body are answered with 503 SlowDown"`
+	RequestMemory            size.Bytes `toml:"request_memory" help:"memory for request bodies under way; above it, requests with a body are answered with 503 SlowDown"`
 
 	AllowPlaintext bool `toml:"allow_plaintext" help:"listen beyond loopback without TLS: everybody on the path can read and change what is transferred"`
 	AllowTrialKeys bool `toml:"allow_trial_keys" help:"listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access"`

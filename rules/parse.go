@@ -11,9 +11,6 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// later are fields that rules will have and that nothing reads yet.
-var later = []string{"write", "pin", "block_bytes", "read_ahead", "compression", "qos"}
-
 // Table is the name of the tables that Parse reads.
 const Table = "rule"
 
@@ -68,9 +65,6 @@ func (r *Rule) take(name string, v any, line int) error {
 			r.values[i] = value{set: true, v: v, line: line}
 			return f.set(new(Settings), v)
 		}
-	}
-	if slices.Contains(later, name) {
-		return errors.New("nothing reads this setting yet; remove it")
 	}
 	return errors.New("unknown setting")
 }

@@ -8,6 +8,7 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/glob"
+	"github.com/akidb/akigw/internal/size"
 )
 
 // Freshness says when a cached object must be validated upstream.
@@ -32,10 +34,13 @@ const (
 	// Exclusive trusts what this gateway wrote or fetched: it is the only
 	// writer.
 	Exclusive Freshness = "exclusive"
+	// Events trusts a validated object until the upstream says that it changed,
+	// while it is known that the upstream could have said so.
+	Events Freshness = "events"
 )
 
 // Modes are the freshness modes.
-var Modes = []Freshness{Strict, TTL, Immutable, Exclusive}
+var Modes = []Freshness{Strict, TTL, Immutable, Exclusive, Events}
 
 // Settings are what holds for one key.
 type Settings struct {
@@ -51,7 +56,33 @@ type Settings struct {
 	// MaxObject is the size in bytes above which an object is not cached, 0
 	// for no limit.
 	MaxObject int64
+	// Block is the size in bytes of the blocks that an object is cached in.
+	Block int64
+	// ReadAhead is how many bytes are fetched at the most ahead of a reader that
+	// asks for one range after the other, 0 for none.
+	ReadAhead int64
+	// Compress says that blocks on disk are compressed where it pays.
+	Compress bool
+	// Pin keeps the object on disk once it is there.
+	Pin bool
+	// ListTTL is for how long a listing is answered from memory in mode TTL, 0
+	// for never.
+	ListTTL time.Duration
+	// Class names the class of service (QoS), "" for none.
+	Class string
 }
+
+// Least and largest size of a block in bytes.
+const (
+	minBlock = 64 << 10
+	maxBlock = 4 << 20
+)
+
+// BlockSizes says in words which block sizes there are.
+const BlockSizes = "must be a power of two from 64KiB to 4MiB"
+
+// BlockSize reports whether blocks can have n bytes.
+func BlockSize(n int64) bool { return n >= minBlock && n <= maxBlock && n&(n-1) == 0 }
 
 // Cached reports whether any tier may hold the object.
 func (s *Settings) Cached() bool { return s.Memory || s.Disk }
@@ -98,6 +129,68 @@ var fields = [...]field{
 		}
 		return nil
 	}, func(s *Settings) string { return fmt.Sprint(s.MaxObject) }},
+	{"write", func(_ *Settings, v any) error {
+		switch v {
+		case "through":
+			return nil
+		case "back":
+			return fmt.Errorf("this version writes through only: remove the setting, or say \"through\"")
+		}
+		return fmt.Errorf("must be \"through\"")
+	}, func(*Settings) string { return `"through"` }},
+	{"block_bytes", func(s *Settings, v any) error {
+		n, err := bytesOf(v)
+		s.Block = n
+		if err != nil || !BlockSize(n) {
+			return errors.New(BlockSizes)
+		}
+		return nil
+	}, func(s *Settings) string { return bytesText(s.Block) }},
+	{"read_ahead", func(s *Settings, v any) (err error) {
+		s.ReadAhead, err = bytesOf(v)
+		return err
+	}, func(s *Settings) string { return bytesText(s.ReadAhead) }},
+	{"compression", func(s *Settings, v any) error {
+		s.Compress = v == "zstd"
+		if !s.Compress && v != "none" {
+			return fmt.Errorf(`must be "none" or "zstd"`)
+		}
+		return nil
+	}, func(s *Settings) string {
+		if s.Compress {
+			return `"zstd"`
+		}
+		return `"none"`
+	}},
+	{"pin", func(s *Settings, v any) error {
+		pin, ok := v.(bool)
+		s.Pin = pin
+		if !ok {
+			return fmt.Errorf("must be true or false")
+		}
+		return nil
+	}, func(s *Settings) string { return fmt.Sprint(s.Pin) }},
+	{"list_ttl_secs", func(s *Settings, v any) error { return setSeconds(&s.ListTTL, v, 0) }, func(s *Settings) string { return seconds(s.ListTTL) }},
+	{"qos", func(s *Settings, v any) error {
+		name, ok := v.(string)
+		s.Class = name
+		if !ok {
+			return fmt.Errorf("must be the name of a [[qos]] table")
+		}
+		return nil
+	}, func(s *Settings) string { return fmt.Sprintf("%q", s.Class) }},
+}
+
+// bytesOf reads a size: a number, or a text such as "1MiB".
+func bytesOf(v any) (int64, error) {
+	var b size.Bytes
+	err := b.UnmarshalText(fmt.Append(nil, v))
+	return int64(b), err
+}
+
+func bytesText(n int64) string {
+	text, _ := size.Bytes(n).MarshalText() // it never fails
+	return fmt.Sprintf("%q", text)
 }
 
 // MaxSeconds is the largest duration in seconds that a setting takes: a

@@ -62,10 +62,10 @@ func TestFirstMatchPerField(t *testing.T) {
 		want        Settings
 	}{
 		{"data", "a", defaults},
-		{"logs", "2026/a.gz", Settings{Immutable, 5 * time.Minute, time.Hour, true, true, 0}},
-		{"logs", "a", Settings{TTL, 5 * time.Minute, time.Hour, true, true, 0}},
-		{"logs", "tmp/a.gz", Settings{Immutable, 5 * time.Minute, time.Hour, true, false, 1 << 20}},
-		{"data", "tmp/", Settings{Strict, time.Minute, 0, true, false, 1 << 20}},
+		{"logs", "2026/a.gz", Settings{Freshness: Immutable, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, Disk: true}},
+		{"logs", "a", Settings{Freshness: TTL, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, Disk: true}},
+		{"logs", "tmp/a.gz", Settings{Freshness: Immutable, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, MaxObject: 1 << 20}},
+		{"data", "tmp/", Settings{Freshness: Strict, TTL: time.Minute, Memory: true, MaxObject: 1 << 20}},
 		{"data", "a/tmp/b", defaults},
 	} {
 		first, second := set.For(c.bucket, c.key), set.For(c.bucket, c.key)
@@ -109,7 +109,7 @@ func TestMistakes(t *testing.T) {
 		{"[[rule]]\nmax_object_bytes = \"1MiB\"", "line 2: rule.max_object_bytes"},
 		{"[[rule]]\nbucket = \"\"", "line 2: rule.bucket: must be a pattern"},
 		{"[[rule]]\nkey = 3", "line 2: rule.key: must be a pattern"},
-		{"[[rule]]\nwrite = \"back\"", "line 2: rule.write: nothing reads this setting yet"},
+		{"[[rule]]\nwrite = \"back\"", "line 2: rule.write: this version writes through only"},
 		{"[[rule]]\ncolour = \"red\"\nttl_secs = -1", "line 2: rule.colour: unknown setting\nline 3: rule.ttl_secs"},
 		{"[rule]\nkey = \"a\"", "must be written as [[rule]] tables"},
 		{"rule = 1", "must be written as [[rule]] tables"},

@@ -30,18 +30,15 @@ const growAfter = 2
 
 var readAheadRefused = metrics.NewCounter("akigw_tiers_read_ahead_refused_total")
 
-// segment is the number of blocks that one of several parallel requests
+// segment is the number of blocks of e that one of several parallel requests
 // fetches.
-func (s *Store) segment() int64 { return max(1, int64(s.config.FetchBytes/s.config.BlockBytes)) }
+func (s *Store) segment(e *entry) int64 { return max(1, int64(s.config.FetchBytes)/e.block) }
 
-// segmentEnd is the first block behind the segment of block n.
-func (s *Store) segmentEnd(n int64) int64 { return (n/s.segment() + 1) * s.segment() }
+// segmentEnd is the first block behind the segment of block n of e.
+func (s *Store) segmentEnd(e *entry, n int64) int64 { return (n/s.segment(e) + 1) * s.segment(e) }
 
 // endBlock is the first block behind what r reads.
-func (r *Reader) endBlock() int64 {
-	block := int64(r.store.config.BlockBytes)
-	return (r.Range.End() + block - 1) / block
-}
+func (r *Reader) endBlock() int64 { return r.entry.blocksUpTo(r.Range.End()) }
 
 // parallel reports whether an object of size bytes is fetched by parallel
 // requests from the start.
@@ -57,7 +54,7 @@ func (s *Store) inParts() bool { return s.config.ParallelFetches > 1 && !s.noRan
 func (r *Reader) adapt(waited bool) {
 	a := &r.ahead
 	if !waited {
-		if a.calm++; a.calm > (a.width+1)*r.store.segment() {
+		if a.calm++; a.calm > (a.width+1)*r.store.segment(r.entry) {
 			a.width, a.calm, a.waits = a.width/2, 0, 0
 		}
 		return
@@ -78,7 +75,7 @@ func (r *Reader) runEnd(n int64) int64 {
 	case s.noRanges.Load():
 		return r.endBlock()
 	case s.inParts() && (r.ahead.planned == 0 || r.ahead.planned > n):
-		return min(r.endBlock(), s.segmentEnd(n))
+		return min(r.endBlock(), s.segmentEnd(r.entry, n))
 	}
 	return min(r.endBlock(), n+runBlocks)
 }
@@ -90,9 +87,9 @@ func (r *Reader) plan(n int64) {
 	if !s.inParts() {
 		return
 	}
-	end := min(r.endBlock(), s.segmentEnd(n)+a.width*s.segment())
-	for a.planned = max(a.planned, s.segmentEnd(n), r.fill.end); a.planned < end; a.planned = s.segmentEnd(a.planned) {
-		f, ok := s.prefetch(r.entry, a.planned, min(s.segmentEnd(a.planned), r.endBlock()))
+	end := min(r.endBlock(), s.segmentEnd(r.entry, n)+a.width*s.segment(r.entry))
+	for a.planned = max(a.planned, s.segmentEnd(r.entry, n), r.fill.end); a.planned < end; a.planned = s.segmentEnd(r.entry, a.planned) {
+		f, ok := s.prefetch(r.entry, a.planned, min(s.segmentEnd(r.entry, a.planned), r.endBlock()))
 		if !ok {
 			return
 		}
@@ -142,7 +139,7 @@ func (s *Store) prefetch(e *entry, first, end int64) (f *fill, ok bool) {
 	if f := s.attachTo(e, first, math.MaxInt32); f != nil {
 		return f, true
 	}
-	size := (last - first) * int64(s.config.BlockBytes)
+	size := (last - first) * e.block
 	if !s.readAhead.Acquire(size) {
 		return nil, false
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -81,6 +82,8 @@ func (p *pattern) bytesSent() int64 {
 	defer p.mu.Unlock()
 	return p.sent
 }
+
+func (p *pattern) Origin(string) uint64 { return 1 }
 
 type patternBody struct {
 	p       *pattern
@@ -157,10 +160,10 @@ func (p *pattern) read(r *Reader, pause func(at int64)) error {
 }
 
 // parallelStore has blocks of 64 KiB in segments of 1 MiB, eight at a time.
-func parallelStore(t *testing.T, up Upstream, memory Size) *Store {
+func parallelStore(t *testing.T, up Upstream, memory size.Bytes) *Store {
 	t.Helper()
 	config := Config{HotBytes: 128 << 20, BlockBytes: block, SmallBytes: 4 << 10, FetchBytes: 1 << 20, ParallelFetches: 8, ReadAheadBytes: memory}
-	s, err := New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true}), "", up, slog.New(slog.DiscardHandler))
+	s, err := New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), "", up, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +195,7 @@ func TestParallelFetch(t *testing.T) {
 		name   string
 		spec   string
 		known  bool
-		memory Size
+		memory size.Bytes
 		faster int64 // than one connection, at least
 	}{
 		{"unknown", "", false, 96 << 20, 6},

@@ -18,6 +18,10 @@ type entry struct {
 	// the generation, because a new generation can be new knowledge of the
 	// same bytes.
 	blocks uint64
+	// block is the size in bytes of a block of it.
+	block int64
+	// origin is the endpoint that it came from.
+	origin uint64
 	// body holds the bytes of a small object; nil means that they are in
 	// blocks or not here.
 	body []byte
@@ -44,7 +48,14 @@ func (e *entry) same(o *akigw.Object) bool {
 // asked reports whether e is the version that its key asks for.
 func (e *entry) asked() bool { return e.Key.Version == "" || e.Key.Version == e.VersionID() }
 
-func (e *entry) inline(smallBytes int64) bool { return e.Size <= smallBytes }
+// inline reports whether the bytes are kept with the entry.
+func (e *entry) inline(smallBytes int64) bool { return e.Size <= min(smallBytes, e.block) }
+
+// blockLen is the length of block n.
+func (e *entry) blockLen(n int64) int64 { return min(e.block, e.Size-n*e.block) }
+
+// blocksUpTo is the first block that begins at or behind an offset.
+func (e *entry) blocksUpTo(offset int64) int64 { return (offset + e.block - 1) / e.block }
 
 // weight is the memory that an entry takes, roughly.
 func (e *entry) weight() int {
@@ -63,7 +74,7 @@ func (e *entry) weight() int {
 
 // entryVersion is the first byte of an encoded entry; docs/architecture.md
 // describes the format.
-const entryVersion = 1
+const entryVersion = 2
 
 var errEntry = errors.New("malformed catalog entry")
 
@@ -74,6 +85,8 @@ func appendEntry(b []byte, e *entry) []byte {
 	b = binary.AppendUvarint(b, e.blocks)
 	b = binary.AppendUvarint(b, e.run)
 	b = binary.AppendUvarint(b, uint64(e.Size))
+	b = binary.AppendUvarint(b, uint64(e.block))
+	b = binary.AppendUvarint(b, e.origin)
 	b = binary.AppendVarint(b, unixNano(e.validated))
 	b = binary.AppendVarint(b, unixNano(e.LastModified))
 	b = appendString(b, e.ETag)
@@ -128,7 +141,7 @@ func decodeEntry(key akigw.Key, b []byte) (*entry, error) {
 		return nil, errEntry
 	}
 	e := &entry{Object: akigw.Object{Key: key, Generation: d.uvarint()}}
-	e.blocks, e.run, e.Size = d.uvarint(), d.uvarint(), int64(d.uvarint())
+	e.blocks, e.run, e.Size, e.block, e.origin = d.uvarint(), d.uvarint(), int64(d.uvarint()), int64(d.uvarint()), d.uvarint()
 	e.validated, e.LastModified = fromUnixNano(d.varint()), fromUnixNano(d.varint())
 	e.ETag = d.string()
 	known := d.byte() == 1
@@ -147,7 +160,7 @@ func decodeEntry(key akigw.Key, b []byte) (*entry, error) {
 	if d.byte() == 1 {
 		e.body = d.b
 	}
-	if d.bad || e.Size < 0 || e.body != nil && int64(len(e.body)) != e.Size {
+	if d.bad || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
 		return nil, errEntry
 	}
 	return e, nil

@@ -46,6 +46,7 @@ var ErrUncacheable = errors.New("object cannot be cached")
 type fill struct {
 	key    akigw.Key
 	cancel context.CancelFunc
+	repeat bool // it takes the place of one that failed
 	// window is how many blocks it runs ahead of its fastest reader; finish
 	// how many may be missing for it to go on when its last reader has left.
 	window, finish int64
@@ -224,7 +225,8 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 	generation := s.fence.enter(f.key)
 	defer s.fence.leave(f.key)
 	asked := time.Now()
-	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: s.readHeader(s.alignedRange(spec), "")})
+	block := s.settings(f.key).Block
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: s.readHeader(alignedRange(spec, block), "")})
 	if err != nil {
 		return err
 	}
@@ -242,6 +244,7 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 		return ErrUncacheable
 	}
 	e := s.newEntry(objectOf(f.key, resp.Header, size), generation, asked)
+	e.block = block
 	if !e.asked() {
 		return ErrUncacheable
 	}
@@ -249,12 +252,12 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 		s.publish(e) // so that the next reader knows at once
 		return ErrUncacheable
 	}
-	first, end := s.wholeBlocks(got, size)
+	first, end := wholeBlocks(got, size, block)
 	large := s.parallel(size)
 	if large { // the rest comes by parallel requests
-		end = min(end, s.segmentEnd(first))
+		end = min(end, s.segmentEnd(e, first))
 	}
-	if _, err := io.CopyN(io.Discard, resp.Body, min(first*int64(s.config.BlockBytes), got.End())-got.Start); err != nil {
+	if _, err := io.CopyN(io.Discard, resp.Body, min(first*block, got.End())-got.Start); err != nil {
 		return fmt.Errorf("%w: %s: %w", akigw.ErrShortBody, f.key, err)
 	}
 	if size == 0 {
@@ -293,20 +296,20 @@ func (s *Store) discard(e *entry, first, end int64) {
 // upstream that began at asked.
 func (s *Store) newEntry(o akigw.Object, generation uint64, asked time.Time) *entry {
 	o.Generation = generation
-	return &entry{Object: o, blocks: generation, validated: asked, run: s.run}
+	return &entry{Object: o, blocks: generation, block: s.settings(o.Key).Block, origin: s.upstream.Origin(o.Key.Bucket), validated: asked, run: s.run}
 }
 
 // runRange fetches blocks first to end of a known object.
 func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int64) error {
 	generation := s.fence.enter(f.key)
 	defer s.fence.leave(f.key)
-	want := akigw.Range{Start: first * int64(s.config.BlockBytes)}
-	want.Length = min(end*int64(s.config.BlockBytes), e.Size) - want.Start
+	want := akigw.Range{Start: first * e.block}
+	want.Length = min(end*e.block, e.Size) - want.Start
 	header := s.readHeader(fmt.Sprintf("bytes=%d-%d", want.Start, want.End()-1), e.ETag)
 	if want.Length == e.Size {
 		header.Del("Range")
 	}
-	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: header})
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: header, Repeat: f.repeat})
 	if err != nil {
 		return err
 	}
@@ -338,7 +341,7 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 		return fmt.Errorf("%w: %s: %w", akigw.ErrShortBody, f.key, err)
 	}
 	var digest *checksum.Digest
-	if got.Length == size && end*int64(s.config.BlockBytes) >= size {
+	if got.Length == size && end*e.block >= size {
 		digest = checksum.OfObject(resp.Header, s.config.MD5ETags)
 	}
 	return s.receive(ctx, f, resp.Body, digest, func(filled *entry) {
@@ -359,7 +362,7 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 		if err := f.room(ctx, n); err != nil {
 			return errAbandoned
 		}
-		data := make([]byte, s.blockLen(e.Size, n))
+		data := make([]byte, e.blockLen(n))
 		if _, err := io.ReadFull(body, data); err != nil {
 			if ctx.Err() != nil {
 				return errAbandoned
@@ -401,7 +404,7 @@ func (s *Store) judge(e *entry, digest *checksum.Digest, transfer uint64) error 
 
 // fetch returns a fill that brings block n of e: one under way, or a new one
 // over the run of missing blocks from n up to end. The caller must detach.
-func (s *Store) fetch(e *entry, n, end int64) *fill {
+func (s *Store) fetch(e *entry, n, end int64, repeat bool) *fill {
 	last := s.missingUntil(e, n+1, end)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -409,6 +412,7 @@ func (s *Store) fetch(e *entry, n, end int64) *fill {
 		return f
 	}
 	f, ctx := s.newFill(e.Key)
+	f.repeat = repeat
 	s.begin(ctx, f, e, n, last)
 	return f
 }
@@ -480,11 +484,10 @@ func (s *Store) readHeader(byteRange, ifMatch string) http.Header {
 	return h
 }
 
-// alignedRange widens a range to whole blocks, "" for the whole object. A
+// alignedRange widens a range to whole blocks of size bytes, "" for the whole object. A
 // suffix range is widened by one block, so that it holds a block boundary
 // whatever the size turns out to be.
-func (s *Store) alignedRange(spec akigw.RangeSpec) string {
-	size := int64(s.config.BlockBytes)
+func alignedRange(spec akigw.RangeSpec, size int64) string {
 	if spec.Whole() {
 		return ""
 	}
@@ -503,8 +506,7 @@ func (s *Store) alignedRange(spec akigw.RangeSpec) string {
 }
 
 // wholeBlocks gives the blocks that lie completely inside a received range.
-func (s *Store) wholeBlocks(got akigw.Range, size int64) (first, end int64) {
-	block := int64(s.config.BlockBytes)
+func wholeBlocks(got akigw.Range, size, block int64) (first, end int64) {
 	first = (got.Start + block - 1) / block
 	end = got.End() / block
 	if got.End() == size {

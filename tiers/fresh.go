@@ -127,7 +127,7 @@ func (s *Store) answer(q *question) {
 func (s *Store) confirmed(ctx context.Context, e *entry) (*entry, error) {
 	current, err := s.ask(ctx, e.Key, e)
 	var refused *cold.ResponseError
-	if errors.As(err, &refused) && refused.Status < 500 {
+	if errors.As(err, &refused) && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
 		return nil, nil
 	}
 	if errors.As(err, &refused) {

@@ -22,7 +22,7 @@ func inMemory(t *testing.T, settings rules.Settings, up Upstream) *Store {
 	t.Helper()
 	config := testConfig(settings.Freshness)
 	config.WarmBytes = 0
-	settings.Memory = true
+	settings.Memory, settings.Block = true, block
 	s, err := New(config, rules.NewSet(nil, settings), "", up, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -305,11 +305,11 @@ func TestTiersOfARule(t *testing.T) {
 		settings         rules.Settings
 		cached, hot, all bool
 	}{
-		"both":        {rules.Settings{Memory: true, Disk: true}, true, true, true},
-		"memory":      {rules.Settings{Memory: true}, true, true, false},
-		"disk":        {rules.Settings{Disk: true}, true, false, true},
-		"none":        {rules.Settings{}, false, false, false},
-		"small alone": {rules.Settings{Memory: true, Disk: true, MaxObject: 50}, false, false, false},
+		"both":        {rules.Settings{Memory: true, Disk: true, Block: block}, true, true, true},
+		"memory":      {rules.Settings{Memory: true, Block: block}, true, true, false},
+		"disk":        {rules.Settings{Disk: true, Block: block}, true, false, true},
+		"none":        {rules.Settings{Block: block}, false, false, false},
+		"small alone": {rules.Settings{Memory: true, Disk: true, MaxObject: 50, Block: block}, false, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.settings.Freshness = rules.Exclusive

@@ -166,7 +166,7 @@ func (r *Reader) start(ctx context.Context) error {
 	if r.entry.body != nil || r.Range.Length == 0 {
 		return nil
 	}
-	block := int64(r.store.config.BlockBytes)
+	block := r.entry.block
 	for n := r.at / block; n*block < r.Range.End() && r.Outcome != akigw.Cold; n++ {
 		if tier := r.store.locate(r.entry, n); tier == akigw.Cold || tier == akigw.Warm && r.Outcome == akigw.Hot {
 			r.Outcome = tier
@@ -194,7 +194,7 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 		r.at = r.Range.End()
 		return data, nil
 	}
-	block := int64(r.store.config.BlockBytes)
+	block := r.entry.block
 	n := r.at / block
 	data, err := r.block(ctx, n)
 	if err != nil {
@@ -229,7 +229,7 @@ func (r *Reader) verify(data []byte) error {
 // disk, or from a new fill. A fill that failed is replaced from where it
 // stopped; If-Match makes sure that it is still the same object.
 func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
-	for {
+	for failed := false; ; {
 		if r.fill != nil {
 			r.plan(n)
 			data, ok, waited, err := r.fill.block(ctx, n)
@@ -242,6 +242,7 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 			}
 			if err != nil {
 				r.leaveFill()
+				failed = true
 			}
 		}
 		if data, ok := r.store.block(r.entry, n); ok {
@@ -249,7 +250,7 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 		}
 		r.leaveFill()
 		if r.fill = r.ahead.take(n); r.fill == nil {
-			r.fill = r.store.fetch(r.entry, n, r.runEnd(n))
+			r.fill = r.store.fetch(r.entry, n, r.runEnd(n), failed)
 		}
 	}
 }
@@ -329,7 +330,7 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 		return s.confirm(&confirmed, known), nil
 	case resp.StatusCode != http.StatusOK:
 		err := &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
-		if known != nil && err.Status < 500 {
+		if known != nil && gone(err.Status) {
 			s.dropEntry(key)
 		}
 		s.rememberAbsence(key, generation, asked, err, true)
@@ -347,10 +348,16 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 		return s.confirm(&confirmed, known), nil
 	}
 	if known != nil && (known.same(&e.Object) || !known.known() && known.ETag == e.ETag && known.Size == e.Size) {
-		e.blocks, e.body = known.blocks, known.body
+		e.blocks, e.block, e.body = known.blocks, known.block, known.body
 	}
 	s.publish(e)
 	return e, nil
+}
+
+// gone reports whether a status says that the version which was asked for is
+// there no more: it is not, or a delete marker is. A refusal says nothing of it.
+func gone(status int) bool {
+	return status == http.StatusNotFound || status == http.StatusGone || status == http.StatusMethodNotAllowed
 }
 
 // confirm remembers that an entry was validated just now. In memory is enough,

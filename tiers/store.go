@@ -24,6 +24,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/budget"
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/hot"
@@ -32,15 +33,15 @@ import (
 
 // Config bounds and places the tiers: [cache].
 type Config struct {
-	HotBytes   Size `toml:"hot_bytes" help:"memory for cached data; 0 switches the hot tier off"`
-	WarmBytes  Size `toml:"warm_bytes" help:"disk space for cached data, as it is really occupied; 0 switches the warm tier off"`
-	BlockBytes Size `toml:"block_bytes" help:"size of a cached block; changing it empties the warm tier"`
-	SmallBytes Size `toml:"small_bytes" help:"objects up to this size are one entry, headers and bytes together"`
+	HotBytes   size.Bytes `toml:"hot_bytes" help:"memory for cached data; 0 switches the hot tier off"`
+	WarmBytes  size.Bytes `toml:"warm_bytes" help:"disk space for cached data, as it is really occupied; 0 switches the warm tier off"`
+	BlockBytes size.Bytes `toml:"block_bytes" help:"size of a cached block; rules can say otherwise"`
+	SmallBytes size.Bytes `toml:"small_bytes" help:"objects up to this size are one entry, headers and bytes together"`
 	// FetchBytes, ParallelFetches and ReadAheadBytes govern large reads from the
 	// upstream.
-	FetchBytes      Size `toml:"fetch_bytes" help:"how much one of several parallel requests for a large object fetches"`
-	ParallelFetches int  `toml:"parallel_fetches" help:"how many requests at a time fetch a large object for one reader; 1 fetches in order"`
-	ReadAheadBytes  Size `toml:"read_ahead_bytes" help:"memory for what is fetched ahead of all readers together"`
+	FetchBytes      size.Bytes `toml:"fetch_bytes" help:"how much one of several parallel requests for a large object fetches"`
+	ParallelFetches int        `toml:"parallel_fetches" help:"how many requests at a time fetch a large object for one reader; 1 fetches in order"`
+	ReadAheadBytes  size.Bytes `toml:"read_ahead_bytes" help:"memory for what is fetched ahead of all readers together"`
 	// MD5ETags says that an ETag of 32 hex digits is the MD5 of the body.
 	MD5ETags bool `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
 	// The rest are the defaults behind all rules.
@@ -53,7 +54,7 @@ type Config struct {
 func (c *Config) Settings() rules.Settings {
 	return rules.Settings{
 		Freshness: c.Freshness, TTL: time.Duration(c.TTLSecs) * time.Second, MaxStale: time.Duration(c.MaxStaleSecs) * time.Second,
-		Memory: true, Disk: true,
+		Memory: true, Disk: true, Block: int64(c.BlockBytes),
 	}
 }
 
@@ -65,8 +66,8 @@ func (c *Config) Check(report func(key, problem string)) {
 	if c.WarmBytes != 0 && c.WarmBytes < warm.MinQuota {
 		report("warm_bytes", "must be 0 or at least 32MiB")
 	}
-	if c.BlockBytes < 64<<10 || c.BlockBytes > 4<<20 || c.BlockBytes&(c.BlockBytes-1) != 0 {
-		report("block_bytes", "must be a power of two from 64KiB to 4MiB")
+	if !rules.BlockSize(int64(c.BlockBytes)) {
+		report("block_bytes", rules.BlockSizes)
 	}
 	if c.SmallBytes < 0 || c.SmallBytes > c.BlockBytes {
 		report("small_bytes", "must be 0 to block_bytes")
@@ -95,6 +96,8 @@ func (c *Config) Check(report func(key, problem string)) {
 type Upstream interface {
 	// Do sends a signed request and returns the answer, whatever its status.
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+	// Origin is a number for the endpoint that a bucket's objects come from.
+	Origin(bucket string) uint64
 }
 
 // Rules say how each object is to be treated.
@@ -171,7 +174,7 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		s.warm, err = warm.Open(warm.Config{
 			Dir:    dir,
 			Quota:  int64(config.WarmBytes),
-			Format: fmt.Sprintf("entry %d, blocks of %d", entryVersion, config.BlockBytes),
+			Format: fmt.Sprintf("entry %d", entryVersion),
 			Log:    log,
 		})
 		if err != nil {
@@ -257,6 +260,11 @@ func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 		s.dropEntry(key)
 		return nil, akigw.Cold
 	}
+	if e.origin != s.upstream.Origin(key.Bucket) {
+		s.dropEntry(key) // the bucket is another upstream's by now
+		s.freeBlocks(e.blocks)
+		return nil, akigw.Cold
+	}
 	if !s.remember(e) {
 		return nil, akigw.Cold
 	}
@@ -336,7 +344,7 @@ func (s *Store) block(e *entry, n int64) ([]byte, bool) {
 		return v.block, true
 	}
 	if s.warm != nil {
-		if data, ok := s.warm.Block(e.blocks, n); ok && int64(len(data)) == s.blockLen(e.Size, n) {
+		if data, ok := s.warm.Block(e.blocks, n); ok && int64(len(data)) == e.blockLen(n) {
 			if s.settings(e.Key).Memory {
 				s.hot.Put(key, hotValue{block: data})
 			}
@@ -366,11 +374,6 @@ func (s *Store) putBlock(settings *rules.Settings, blocks uint64, n int64, data 
 	if s.warm != nil && settings.Disk {
 		s.warm.PutBlock(blocks, n, data)
 	}
-}
-
-// blockLen is the length of block n of an object of size bytes.
-func (s *Store) blockLen(size, n int64) int64 {
-	return min(int64(s.config.BlockBytes), size-n*int64(s.config.BlockBytes))
 }
 
 func (s *Store) settings(key akigw.Key) *rules.Settings { return s.rules.For(key.Bucket, key.Name) }

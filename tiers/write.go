@@ -38,7 +38,7 @@ func (w *Write) Body(p []byte) {
 	if !w.settings.CachedSize(w.size) {
 		return // and nothing after it will be
 	}
-	size := int(w.store.config.BlockBytes)
+	size := int(w.settings.Block)
 	for len(p) > 0 {
 		if len(w.block) == size {
 			w.store.putBlock(w.settings, w.blocks, w.n, w.block)
@@ -61,12 +61,12 @@ func (w *Write) Written(header http.Header) {
 	etag := header.Get("Etag")
 	generation, settled := w.end()
 	defer w.write.leave()
-	if held := w.n*int64(w.store.config.BlockBytes) + int64(len(w.block)); !settled || !strongETag(etag) || held != w.size {
+	if held := w.n*w.settings.Block + int64(len(w.block)); !settled || !strongETag(etag) || held != w.size {
 		w.drop()
 		return
 	}
 	e := w.store.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
-	e.blocks = w.blocks
+	e.blocks, e.block = w.blocks, w.settings.Block
 	if e.inline(int64(w.store.config.SmallBytes)) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
