@@ -27,7 +27,7 @@ var rooms = map[string][]string{
 	"tiers/hot":         {},
 	"tiers/warm":        {},
 	"tiers/cold":        {"internal/glob"},
-	"admin":             {"gateway/sigv4", "tiers", "internal/listen"},
+	"admin":             {"gateway/sigv4", "tiers", "tiers/cold", "internal/listen"},
 	"internal/s3err":    {},
 	"internal/checksum": {},
 	"internal/listen":   {},

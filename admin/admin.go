@@ -5,6 +5,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,13 +23,17 @@ import (
 
 // Config is the admin listener.
 type Config struct {
-	Listen    string `toml:"admin_listen" help:"address of the admin listener: metrics, health, profiles"`
-	KeysOnly  bool   `toml:"admin_keys_only" help:"ask for an admin key on every path of the admin listener but /healthz and /readyz; without it, who reaches the listener can read"`
-	AllowOpen bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: whoever reaches it can read metrics and memory profiles"`
+	Listen      string `toml:"admin_listen" help:"address of the admin listener: metrics, health, profiles"`
+	KeysOnly    bool   `toml:"admin_keys_only" help:"ask for an admin key on every path of the admin listener but /healthz and /readyz; without it, who reaches the listener can read"`
+	EventsToken string `toml:"events_token" secret:"true" help:"bearer token with which S3 event notifications may be posted to /events of the admin listener, besides admin keys"`
+	AllowOpen   bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: whoever reaches it can read metrics and memory profiles"`
 }
 
 // Check reports every impossible value by its key.
 func (c *Config) Check(report func(key, problem string)) {
+	if c.EventsToken != "" && len(c.EventsToken) < 16 {
+		report("events_token", "must have at least 16 characters")
+	}
 	_, _, err := net.SplitHostPort(c.Listen)
 	switch {
 	case err != nil:
@@ -44,12 +49,15 @@ type Server struct {
 	mux     *http.ServeMux
 	metrics *metrics.Set
 	ready   atomic.Bool
+	store   *tiers.Store
+
+	eventsToken string
 }
 
 // New makes the handler that reports on a store. keys are the admin keys,
 // region what they sign for.
 func New(config Config, store *tiers.Store, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
-	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet()}
+	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet(), store: store, eventsToken: config.EventsToken}
 	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, loopback: listen.Loopback(config.Listen), log: log}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
@@ -61,13 +69,16 @@ func New(config Config, store *tiers.Store, keys sigv4.Keys, region, version str
 	s.metrics.NewGauge("akigw_warm_quota_bytes", usage(func(u tiers.Usage) int64 { return u.WarmQuota }))
 	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", version), func() float64 { return 1 })
 	for _, r := range s.routes() {
-		s.mux.Handle("GET "+r.path, s.guard(r))
+		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))
 	}
 	return s
 }
 
 type route struct {
-	path string
+	path   string
+	method string // "" is GET; others need a key
+	// token is a bearer token that opens this route besides keys, "" for none.
+	token string
 	// open routes answer everybody: they say nothing but yes or no.
 	open   bool
 	handle http.HandlerFunc
@@ -76,14 +87,15 @@ type route struct {
 // routes is everything that this listener answers.
 func (s *Server) routes() []route {
 	return []route{
-		{"/metrics", false, s.writeMetrics},
-		{"/healthz", true, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }},
-		{"/readyz", true, s.readiness},
-		{"/debug/pprof/", false, pprof.Index},
-		{"/debug/pprof/cmdline", false, pprof.Cmdline},
-		{"/debug/pprof/profile", false, pprof.Profile},
-		{"/debug/pprof/symbol", false, pprof.Symbol},
-		{"/debug/pprof/trace", false, pprof.Trace},
+		{path: "/metrics", handle: s.writeMetrics},
+		{path: "/healthz", open: true, handle: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }},
+		{path: "/readyz", open: true, handle: s.readiness},
+		{path: "/events", method: http.MethodPost, token: s.eventsToken, handle: s.takeEvents},
+		{path: "/debug/pprof/", handle: pprof.Index},
+		{path: "/debug/pprof/cmdline", handle: pprof.Cmdline},
+		{path: "/debug/pprof/profile", handle: pprof.Profile},
+		{path: "/debug/pprof/symbol", handle: pprof.Symbol},
+		{path: "/debug/pprof/trace", handle: pprof.Trace},
 	}
 }
 

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -19,12 +20,13 @@ const noBody = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 func TestS43_S44_EveryRoute(t *testing.T) {
 	keys := sigv4.StaticKeys{"operator": "secret-of-the-operator"}
 	for _, keysOnly := range []bool{true, false} {
-		s := New(Config{Listen: "127.0.0.1:9001", KeysOnly: keysOnly}, nil, keys, "us-east-1", "test", slog.New(slog.DiscardHandler))
+		s := New(Config{Listen: "127.0.0.1:9001", KeysOnly: keysOnly, EventsToken: "the-token-of-events"}, nil, keys, "us-east-1", "test", slog.New(slog.DiscardHandler))
 		for _, r := range s.routes() {
 			reached := false
 			r.handle = func(http.ResponseWriter, *http.Request) { reached = true }
 			none := http.StatusOK
-			if keysOnly && !r.open {
+			method := cmp.Or(r.method, "GET")
+			if (keysOnly || method != "GET") && !r.open {
 				none = http.StatusUnauthorized
 			}
 			refused := http.StatusForbidden
@@ -47,12 +49,13 @@ func TestS43_S44_EveryRoute(t *testing.T) {
 				{"an S3 key's password", "testaccess", "testsecret", "basic", "", "", refused},
 				{"no password", "operator", "", "basic", "", "", refused},
 				{"nothing, a bearer's token", "x", "", "bearer", "", "", refused},
-				{"nothing, a foreign name", "", "", "", "evil.example.com:9001", "", map[bool]int{true: http.StatusUnauthorized, false: http.StatusForbidden}[keysOnly]},
+				{"the token of events", "the-token-of-events", "", "bearer", "", "", map[bool]int{true: http.StatusOK, false: refused}[r.token != ""]},
+				{"nothing, a foreign name", "", "", "", "evil.example.com:9001", "", map[bool]int{true: http.StatusUnauthorized, false: http.StatusForbidden}[keysOnly || method != "GET"]},
 			} {
 				if c.host != "" && r.open {
 					continue
 				}
-				req := httptest.NewRequest("GET", "http://127.0.0.1:9001"+r.path, nil)
+				req := httptest.NewRequest(method, "http://127.0.0.1:9001"+r.path, nil)
 				if c.host != "" {
 					req.Host = c.host
 				}

@@ -121,14 +121,10 @@ var fields = [...]field{
 		}
 		return fmt.Sprintf("%q", names)
 	}},
-	{"max_object_bytes", func(s *Settings, v any) error {
-		n, ok := v.(int64)
-		s.MaxObject = n
-		if !ok || n < 0 {
-			return fmt.Errorf("must be a number of bytes, 0 for no limit")
-		}
-		return nil
-	}, func(s *Settings) string { return fmt.Sprint(s.MaxObject) }},
+	{"max_object_bytes", func(s *Settings, v any) (err error) {
+		s.MaxObject, err = bytesOf(v)
+		return err
+	}, func(s *Settings) string { return bytesText(s.MaxObject) }},
 	{"write", func(_ *Settings, v any) error {
 		switch v {
 		case "through":

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var defaults = Settings{Freshness: Strict, TTL: time.Minute, Memory: true, Disk: true}
+var defaults = Settings{Freshness: Strict, TTL: time.Minute, Memory: true, Disk: true, Block: 256 << 10}
 
 const example = `
 [cache]
@@ -62,10 +62,10 @@ func TestFirstMatchPerField(t *testing.T) {
 		want        Settings
 	}{
 		{"data", "a", defaults},
-		{"logs", "2026/a.gz", Settings{Freshness: Immutable, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, Disk: true}},
-		{"logs", "a", Settings{Freshness: TTL, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, Disk: true}},
-		{"logs", "tmp/a.gz", Settings{Freshness: Immutable, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, MaxObject: 1 << 20}},
-		{"data", "tmp/", Settings{Freshness: Strict, TTL: time.Minute, Memory: true, MaxObject: 1 << 20}},
+		{"logs", "2026/a.gz", Settings{Freshness: Immutable, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, Disk: true, Block: 256 << 10}},
+		{"logs", "a", Settings{Freshness: TTL, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, Disk: true, Block: 256 << 10}},
+		{"logs", "tmp/a.gz", Settings{Freshness: Immutable, TTL: 5 * time.Minute, MaxStale: time.Hour, Memory: true, MaxObject: 1 << 20, Block: 256 << 10}},
+		{"data", "tmp/", Settings{Freshness: Strict, TTL: time.Minute, Memory: true, MaxObject: 1 << 20, Block: 256 << 10}},
 		{"data", "a/tmp/b", defaults},
 	} {
 		first, second := set.For(c.bucket, c.key), set.For(c.bucket, c.key)
@@ -89,7 +89,14 @@ func TestExplain(t *testing.T) {
 ttl_secs=300 line 13 of [[rule]] bucket = "logs", key = "*" at 10
 max_stale_secs=3600 line 14 of [[rule]] bucket = "logs", key = "*" at 10
 tiers=["hot"] line 18 of [[rule]] bucket = "*", key = "tmp/*" at 16
-max_object_bytes=1048576 line 19 of [[rule]] bucket = "*", key = "tmp/*" at 16
+max_object_bytes="1MiB" line 19 of [[rule]] bucket = "*", key = "tmp/*" at 16
+write="through" line 0
+block_bytes="256KiB" line 0
+read_ahead="0" line 0
+compression="none" line 0
+pin=false line 0
+list_ttl_secs=0 line 0
+qos="" line 0
 `
 	if got.String() != want {
 		t.Errorf("got\n%swant\n%s", got.String(), want)
@@ -99,14 +106,23 @@ max_object_bytes=1048576 line 19 of [[rule]] bucket = "*", key = "tmp/*" at 16
 // TestMistakes: every one is named by its line, and no rule is taken.
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ file, want string }{
-		{"[[rule]]\nfreshness = \"sometimes\"", `line 2: rule.freshness: must be one of ["strict" "ttl" "immutable" "exclusive"]`},
+		{"[[rule]]\nfreshness = \"sometimes\"", `line 2: rule.freshness: must be one of ["strict" "ttl" "immutable" "exclusive" "events"]`},
 		{"[[rule]]\nfreshness = 1", "line 2: rule.freshness: must be one of"},
 		{"[[rule]]\nttl_secs = 0", "line 2: rule.ttl_secs: must be a number of seconds from 1"},
 		{"[[rule]]\nttl_secs = \"1\"", "line 2: rule.ttl_secs"},
 		{"[[rule]]\nmax_stale_secs = -1", "line 2: rule.max_stale_secs"},
 		{"[[rule]]\n\n\ntiers = [\"cold\"]", `line 4: rule.tiers: must be a list of "hot" and "warm"`},
 		{"[[rule]]\ntiers = \"hot\"", "line 2: rule.tiers"},
-		{"[[rule]]\nmax_object_bytes = \"1MiB\"", "line 2: rule.max_object_bytes"},
+		{"[[rule]]\nmax_object_bytes = \"1 megabyte\"", "line 2: rule.max_object_bytes"},
+		{"[[rule]]\nmax_object_bytes = -1", "line 2: rule.max_object_bytes"},
+		{"[[rule]]\nwrite = \"sideways\"", "line 2: rule.write: must be"},
+		{"[[rule]]\nblock_bytes = \"100KiB\"", "line 2: rule.block_bytes: must be a power of two"},
+		{"[[rule]]\nblock_bytes = 1", "line 2: rule.block_bytes: must be a power of two"},
+		{"[[rule]]\nread_ahead = \"far\"", "line 2: rule.read_ahead: \"far\" is not a size"},
+		{"[[rule]]\ncompression = \"lz4\"", "line 2: rule.compression: must be"},
+		{"[[rule]]\npin = 1", "line 2: rule.pin: must be true or false"},
+		{"[[rule]]\nlist_ttl_secs = -1", "line 2: rule.list_ttl_secs"},
+		{"[[rule]]\nqos = 1", "line 2: rule.qos: must be"},
 		{"[[rule]]\nbucket = \"\"", "line 2: rule.bucket: must be a pattern"},
 		{"[[rule]]\nkey = 3", "line 2: rule.key: must be a pattern"},
 		{"[[rule]]\nwrite = \"back\"", "line 2: rule.write: this version writes through only"},

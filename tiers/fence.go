@@ -109,6 +109,19 @@ func (w *write) done() (generation uint64, settled bool) {
 	return w.fence.generation(), w.alone && k.starts == w.start
 }
 
+// raise raises the floor, because somebody else may have written: what was
+// asked before may be old. The generation that it returns is above the floor.
+// The caller drops or publishes, and calls leave.
+func (f *fence) raise(key akigw.Key) (generation uint64) {
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.get(key)
+	k.users++
+	k.floor = f.generation()
+	return f.generation()
+}
+
 func (w *write) leave() { w.fence.leave(w.key) }
 
 // get and release need mu.

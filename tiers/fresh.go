@@ -29,6 +29,8 @@ func (s *Store) fresh(e *entry, settings *rules.Settings, c akigw.Conditions) bo
 		return true
 	case rules.Exclusive:
 		return e.Key.Version == ""
+	case rules.Events:
+		return s.unchanged(e, settings)
 	}
 	return false
 }

@@ -369,7 +369,7 @@ func (s *Store) confirm(confirmed, known *entry) *entry {
 		s.publish(confirmed)
 	case inMemory:
 		s.remember(confirmed)
-	case s.settings(known.Key).Freshness == rules.TTL: // which looks at the time
+	case s.settings(known.Key).Freshness == rules.TTL, s.settings(known.Key).Freshness == rules.Events: // which look at the time
 		s.publish(confirmed)
 	case known.Key.Version != "" && (s.warm == nil || !s.warm.HasEntry(known.Key)): // found by way of the current one
 		s.publish(confirmed)

@@ -142,6 +142,8 @@ type Store struct {
 	fills    map[uint64][]*fill  // fills of a known object, by run of blocks; guarded by mu
 
 	validations validations
+	notifier    Notifier // nil if the upstream tells nothing
+	feeds       feeds
 
 	suspects  suspects
 	readAhead *budget.Budget // memory for what is fetched ahead
@@ -167,6 +169,7 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 			return uint32(cap(v.block) + 128)
 		}),
 	}
+	s.notifier, _ = upstream.(Notifier)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	first := uint64(1)
 	if config.WarmBytes > 0 {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/akidb/akigw"
@@ -27,6 +28,10 @@ type Memory struct {
 	objects map[akigw.Key]Stored
 	counts  map[string]int
 	sent    int64
+	streams map[chan cold.Change]string // open event streams and their buckets
+
+	// Deaf keeps streams of events from opening.
+	Deaf atomic.Bool
 
 	// Before, if set, is called before a request is answered; an answer or
 	// an error that it returns takes the place of the real one.
@@ -45,7 +50,7 @@ type Stored struct {
 
 // NewMemory returns an empty upstream.
 func NewMemory() *Memory {
-	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}}
+	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}, streams: map[chan cold.Change]string{}}
 }
 
 // Put stores an object behind everybody's back, and returns its ETag.
@@ -61,6 +66,7 @@ func (m *Memory) PutStored(key akigw.Key, o Stored) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.objects[key] = o
+	m.tell(cold.Change{Key: key, ETag: o.ETag, Size: int64(len(o.Body))})
 }
 
 // Get returns an object.
@@ -76,6 +82,73 @@ func (m *Memory) Delete(key akigw.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.objects, key)
+	m.tell(cold.Change{Key: key, Removed: true})
+}
+
+// tell needs mu.
+func (m *Memory) tell(c cold.Change) {
+	for stream, bucket := range m.streams {
+		if bucket == c.Key.Bucket {
+			stream <- c
+		}
+	}
+}
+
+// Events implements the Notifier interface of tiers.
+func (m *Memory) Events(string) cold.EventSource { return cold.Stream }
+
+// Listen implements the Notifier interface of tiers.
+func (m *Memory) Listen(ctx context.Context, bucket string, alive func(), changed func(cold.Change)) error {
+	if m.Deaf.Load() {
+		return errors.New("no stream")
+	}
+	stream := make(chan cold.Change, 100_000)
+	m.mu.Lock()
+	m.streams[stream] = bucket
+	m.mu.Unlock()
+	defer m.hangUp(stream)
+	alive()
+	ping := time.NewTicker(10 * time.Second)
+	defer ping.Stop()
+	for {
+		select {
+		case c, open := <-stream:
+			if !open {
+				return errors.New("the stream broke")
+			}
+			changed(c)
+		case <-ping.C:
+			alive()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *Memory) hangUp(stream chan cold.Change) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, open := m.streams[stream]; open {
+		delete(m.streams, stream)
+		close(stream)
+	}
+}
+
+// BreakStreams ends all streams of events: what was not delivered is lost.
+func (m *Memory) BreakStreams() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for stream := range m.streams {
+		delete(m.streams, stream)
+		close(stream)
+	}
+}
+
+// Streams is the number of open streams of events.
+func (m *Memory) Streams() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.streams)
 }
 
 // Len is the number of objects.

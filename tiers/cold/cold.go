@@ -56,8 +56,10 @@ type Config struct {
 	RoleARN              string `toml:"role_arn" help:"the role for web-identity; empty: AWS_ROLE_ARN"`
 	WebIdentityTokenFile string `toml:"web_identity_token_file" help:"the token file for web-identity; empty: AWS_WEB_IDENTITY_TOKEN_FILE"`
 
-	Retries      int `toml:"retries" help:"how often a read that got no answer, or 429, 500, 502, 503 or 504, is sent again. All retries and hedges together add at most a fifth to the requests"`
-	HedgeAfterMs int `toml:"hedge_after_ms" help:"milliseconds after which a read that has no answer yet is sent a second time, and the first answer taken; 0: never"`
+	Retries      int    `toml:"retries" help:"how often a read that got no answer, or 429, 500, 502, 503 or 504, is sent again. All retries and hedges together add at most a fifth to the requests"`
+	HedgeAfterMs int    `toml:"hedge_after_ms" help:"milliseconds after which a read that has no answer yet is sent a second time, and the first answer taken; 0: never"`
+	Events       string `toml:"events" help:"how changes of the upstream's objects are heard of, for freshness events. stream: MinIO's bucket notifications. webhook: S3 event notifications that somebody posts to /events of the admin listener"`
+
 	// Identity stands for the URL in the identity of cached objects, "" for the
 	// URL itself.
 	Identity string
@@ -67,7 +69,7 @@ type Config struct {
 
 // SetDefaults sets the values behind all others.
 func (c *Config) SetDefaults() {
-	c.Region, c.TrailingChecksums, c.Credentials, c.Retries, c.BreakerPercent = "us-east-1", true, staticKeys, 2, 50
+	c.Region, c.TrailingChecksums, c.Credentials, c.Events, c.Retries, c.BreakerPercent = "us-east-1", true, staticKeys, string(Stream), 2, 50
 }
 
 // PoolConfig bounds the connection pool: [storage.connection_pool].
@@ -90,6 +92,9 @@ func (c *Config) Check(report func(key, problem string)) {
 	c.checkCredentials(report)
 	if c.Region == "" {
 		report("region", "must not be empty")
+	}
+	if c.Events != string(Stream) && c.Events != string(Webhook) {
+		report("events", "must be stream or webhook")
 	}
 	if c.Retries < 0 || c.Retries > 10 {
 		report("retries", "must be 0 to 10")

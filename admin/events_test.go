@@ -1,0 +1,92 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers"
+)
+
+// notification is an event message as S3 and MinIO send it.
+func notification(event, bucket, key, etag string, size int) string {
+	return fmt.Sprintf(`{"EventName":"s3:ObjectCreated:Put","Key":"b/k","Records":[{"eventVersion":"2.1","eventName":%q,"s3":{"bucket":{"name":%q},"object":{"key":%q,"size":%d,"eTag":%q,"sequencer":"1"}}}]}`,
+		event, bucket, key, size, etag)
+}
+
+// TestWebhook: a notification ends what the cache knows of a key; what is no
+// notification changes nothing and says why.
+func TestWebhook(t *testing.T) {
+	up := testkit.NewMemory()
+	config := tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}
+	store, err := tiers.New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10}), "", up, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	s := New(Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, store, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", slog.New(slog.DiscardHandler))
+	post := func(body string, change func(r *http.Request)) (int, string) {
+		r := httptest.NewRequest("POST", "http://127.0.0.1:9001/events", strings.NewReader(body))
+		r.RemoteAddr = "127.0.0.1:5"
+		r.Header.Set("Authorization", "Bearer the-token-of-events")
+		if change != nil {
+			change(r)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	key := akigw.Key{Bucket: "bucket", Name: "a key/ü+1"}
+	outcome := func() akigw.Outcome {
+		r, err := store.Get(context.Background(), key, akigw.RangeSpec{}, akigw.Conditions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		for err == nil {
+			_, err = r.Next(context.Background())
+		}
+		return r.Outcome
+	}
+	up.Put(key, []byte("old"))
+	if first, second := outcome(), outcome(); first != akigw.Cold || second != akigw.Hot {
+		t.Fatal(first, second)
+	}
+	for _, c := range []struct {
+		name, body string
+		change     func(r *http.Request)
+		code       int
+		outcome    akigw.Outcome
+	}{
+		{"another key", notification("s3:ObjectCreated:Put", "bucket", "a+key", "x", 3), nil, 200, akigw.Hot},
+		{"this key", notification("s3:ObjectCreated:Put", "bucket", "a+key/%C3%BC%2B1", "x", 3), nil, 200, akigw.Cold},
+		{"removed", notification("ObjectRemoved:Delete", "bucket", "a+key/%C3%BC%2B1", "", 0), nil, 200, akigw.Cold},
+		{"a test", `{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"bucket"}`, nil, 200, akigw.Hot},
+		{"no JSON", "<xml/>", nil, 400, akigw.Hot},
+		{"no key", notification("s3:ObjectCreated:Put", "bucket", "", "x", 3), nil, 400, akigw.Hot},
+		{"badly encoded", notification("s3:ObjectCreated:Put", "bucket", "%zz", "x", 3), nil, 400, akigw.Hot},
+		{"too large", strings.Repeat(" ", maxEvents+1), nil, 400, akigw.Hot},
+		{"no token", notification("s3:ObjectCreated:Put", "bucket", "a+key/%C3%BC%2B1", "x", 3), func(r *http.Request) { r.Header.Del("Authorization") }, 401, akigw.Hot},
+		{"wrong token", notification("s3:ObjectCreated:Put", "bucket", "a+key/%C3%BC%2B1", "x", 3), func(r *http.Request) { r.Header.Set("Authorization", "Bearer x") }, 403, akigw.Hot},
+		{"signed for another body", notification("s3:ObjectCreated:Put", "bucket", "a+key/%C3%BC%2B1", "x", 3), func(r *http.Request) {
+			r.Header.Set("X-Amz-Content-Sha256", noBody)
+			r.Header.Del("Authorization")
+			*r = *signer.SignV4(*r, "operator", "secret-of-the-operator", "", "us-east-1")
+		}, 400, akigw.Hot},
+	} {
+		code, body := post(c.body, c.change)
+		if got := outcome(); code != c.code || got != c.outcome {
+			t.Errorf("%s: %d %s then %s, want %d and %s", c.name, code, strings.TrimSpace(body), got, c.code, c.outcome)
+		}
+	}
+}
