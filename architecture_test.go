@@ -23,7 +23,7 @@ var rooms = map[string][]string{
 	"access":            {"access/policy", "gateway/sigv4", "internal/watch"},
 	"access/policy":     {"internal/glob"},
 	"rules":             {"internal/glob", "internal/size", "internal/watch"},
-	"tiers":             {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "internal/budget", "internal/checksum", "internal/size"},
+	"tiers":             {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "internal/budget", "internal/checksum", "internal/size", "internal/watch"},
 	"tiers/hot":         {},
 	"tiers/warm":        {},
 	"tiers/cold":        {"internal/glob"},

@@ -19,7 +19,8 @@ type Book struct {
 	defaults Settings
 	log      *slog.Logger
 	set      atomic.Pointer[Set]
-	seen     os.FileInfo // of the file as it was read last; Run's
+	version  atomic.Uint64 // counts the sets
+	seen     os.FileInfo   // of the file as it was read last; Run's
 }
 
 // Open reads the rules of a configuration file. With no path there are none,
@@ -31,6 +32,14 @@ func Open(path string, defaults Settings, log *slog.Logger) (*Book, error) {
 
 // For returns the settings of a key. They are shared and must not be changed.
 func (b *Book) For(bucket, key string) *Settings { return b.set.Load().For(bucket, key) }
+
+// Pinning returns the version of the rules, another one after each change, and
+// whether any of them pins objects.
+func (b *Book) Pinning() (version uint64, any bool) {
+	version = b.version.Load() // first: a change in between is noticed later
+	_, any = b.set.Load().Pinning()
+	return version, any
+}
 
 // Explain says where the settings of a key come from.
 func (b *Book) Explain(bucket, key string) []Explained { return b.set.Load().Explain(bucket, key) }
@@ -78,5 +87,6 @@ func (b *Book) load() error {
 		return fmt.Errorf("rules in %s: %w", b.path, err)
 	}
 	b.set.Store(NewSet(rules, b.defaults))
+	b.version.Add(1)
 	return nil
 }

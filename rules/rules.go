@@ -295,6 +295,26 @@ func (s *Set) For(bucket, key string) *Settings {
 	}
 }
 
+// Pinning returns a version, always the same, and whether any rule pins objects.
+func (s *Set) Pinning() (version uint64, any bool) {
+	for i := range s.rules {
+		if pin, _ := s.rules[i].value("pin").(bool); pin {
+			return 0, true
+		}
+	}
+	return 0, s.defaults.Pin
+}
+
+// value is what a rule says of a field, nil if nothing.
+func (r *Rule) value(name string) any {
+	for i := range fields {
+		if fields[i].name == name {
+			return r.values[i].v
+		}
+	}
+	return nil
+}
+
 // maxCombined bounds what is kept; with more it starts over.
 const maxCombined = 1024
 

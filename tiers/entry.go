@@ -7,7 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/warm"
 )
 
 // entry is the catalog's record of one object: what is known of it, and its
@@ -20,6 +24,8 @@ type entry struct {
 	blocks uint64
 	// block is the size in bytes of a block of it.
 	block int64
+	// object is a number of the key, whatever version it holds.
+	object uint64
 	// origin is the endpoint that it came from.
 	origin uint64
 	// body holds the bytes of a small object; nil means that they are in
@@ -51,6 +57,14 @@ func (e *entry) asked() bool { return e.Key.Version == "" || e.Key.Version == e.
 // inline reports whether the bytes are kept with the entry.
 func (e *entry) inline(smallBytes int64) bool { return e.Size <= min(smallBytes, e.block) }
 
+// warmRun is how the blocks of e are named on disk.
+func (e *entry) warmRun() warm.Run { return warm.Run{ID: e.blocks, Object: e.object} }
+
+// handling is how objects with these settings are stored on disk.
+func handling(s *rules.Settings) warm.Handling {
+	return warm.Handling{Compress: s.Compress, Wanted: s.Pin}
+}
+
 // blockLen is the length of block n.
 func (e *entry) blockLen(n int64) int64 { return min(e.block, e.Size-n*e.block) }
 
@@ -74,13 +88,22 @@ func (e *entry) weight() int {
 
 // entryVersion is the first byte of an encoded entry; docs/architecture.md
 // describes the format.
-const entryVersion = 2
+const entryVersion = 3
 
 var errEntry = errors.New("malformed catalog entry")
 
-// appendEntry encodes all of e but its key.
+// objectNumber is a number for a key without its version: the same in each run
+// of the gateway. Two keys may share one.
+func objectNumber(key akigw.Key) uint64 {
+	return xxhash.Sum64String(key.Bucket)*31 + xxhash.Sum64String(key.Name)
+}
+
+// appendEntry encodes e.
 func appendEntry(b []byte, e *entry) []byte {
 	b = append(b, entryVersion)
+	b = appendString(b, e.Key.Bucket)
+	b = appendString(b, e.Key.Name)
+	b = appendString(b, e.Key.Version)
 	b = binary.AppendUvarint(b, e.Generation)
 	b = binary.AppendUvarint(b, e.blocks)
 	b = binary.AppendUvarint(b, e.run)
@@ -134,13 +157,14 @@ func fromUnixNano(n int64) time.Time {
 	return time.Unix(0, n)
 }
 
-// decodeEntry decodes what appendEntry wrote for key. The entry keeps b.
-func decodeEntry(key akigw.Key, b []byte) (*entry, error) {
+// decodeEntry decodes what appendEntry wrote. The entry keeps b.
+func decodeEntry(b []byte) (*entry, error) {
 	d := decoder{b: b}
 	if d.byte() != entryVersion {
 		return nil, errEntry
 	}
-	e := &entry{Object: akigw.Object{Key: key, Generation: d.uvarint()}}
+	e := &entry{Object: akigw.Object{Key: akigw.Key{Bucket: d.string(), Name: d.string(), Version: d.string()}, Generation: d.uvarint()}}
+	e.object = objectNumber(e.Key)
 	e.blocks, e.run, e.Size, e.block, e.origin = d.uvarint(), d.uvarint(), int64(d.uvarint()), int64(d.uvarint()), d.uvarint()
 	e.validated, e.LastModified = fromUnixNano(d.varint()), fromUnixNano(d.varint())
 	e.ETag = d.string()

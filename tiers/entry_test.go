@@ -11,18 +11,22 @@ import (
 )
 
 func sampleEntries() []*entry {
-	return []*entry{
+	entries := []*entry{
 		{Object: akigw.Object{Key: key("k"), Generation: 1 << 45, Size: 5, ETag: `"e"`, LastModified: time.Unix(1700000000, 0),
 			Header: http.Header{"Content-Type": {"a"}, "X-Amz-Meta-B": {"c", ""}}}, blocks: 7, block: 65536, origin: 1 << 63, body: []byte("hello"), validated: time.Unix(1700000001, 5), run: 3},
 		{Object: akigw.Object{Key: key("k"), Generation: 2, Size: 1 << 40, ETag: `"f"`}, blocks: 9, block: 1 << 20, run: 1},
 		{Object: akigw.Object{Key: key("k"), Header: http.Header{}}, block: 1, body: []byte{}},
 	}
+	for _, e := range entries {
+		e.object = objectNumber(e.Key)
+	}
+	return entries
 }
 
 func TestEntryCodec(t *testing.T) {
 	for _, e := range sampleEntries() {
 		raw := appendEntry(nil, e)
-		got, err := decodeEntry(e.Key, raw)
+		got, err := decodeEntry(raw)
 		if err != nil || !got.LastModified.Equal(e.LastModified) || !got.validated.Equal(e.validated) {
 			t.Fatalf("%+v: %+v %v", e, got, err)
 		}
@@ -31,7 +35,7 @@ func TestEntryCodec(t *testing.T) {
 			t.Errorf("%+v\n%+v", got, e)
 		}
 		for n := range raw {
-			if cut, err := decodeEntry(e.Key, raw[:n]); err == nil && !bytes.Equal(appendEntry(nil, cut), raw[:n]) {
+			if cut, err := decodeEntry(raw[:n]); err == nil && !bytes.Equal(appendEntry(nil, cut), raw[:n]) {
 				t.Errorf("cut to %d of %d bytes it decodes to something else", n, len(raw))
 			}
 		}
@@ -43,12 +47,12 @@ func FuzzDecodeEntry(f *testing.F) {
 		f.Add(appendEntry(nil, e))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		e, err := decodeEntry(key("k"), raw)
+		e, err := decodeEntry(raw)
 		if err != nil {
 			return
 		}
-		again, err := decodeEntry(key("k"), appendEntry(nil, e))
-		if err != nil || again.Size != e.Size || !bytes.Equal(again.body, e.body) || len(again.Header) != len(e.Header) {
+		again, err := decodeEntry(appendEntry(nil, e))
+		if err != nil || again.Size != e.Size || again.Key != e.Key || !bytes.Equal(again.body, e.body) || len(again.Header) != len(e.Header) {
 			t.Errorf("%+v: %+v %v", e, again, err)
 		}
 	})

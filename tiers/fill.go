@@ -296,7 +296,7 @@ func (s *Store) discard(e *entry, first, end int64) {
 // upstream that began at asked.
 func (s *Store) newEntry(o akigw.Object, generation uint64, asked time.Time) *entry {
 	o.Generation = generation
-	return &entry{Object: o, blocks: generation, block: s.settings(o.Key).Block, origin: s.upstream.Origin(o.Key.Bucket), validated: asked, run: s.run}
+	return &entry{Object: o, blocks: generation, object: objectNumber(o.Key), block: s.settings(o.Key).Block, origin: s.upstream.Origin(o.Key.Bucket), validated: asked, run: s.run}
 }
 
 // runRange fetches blocks first to end of a known object.
@@ -382,7 +382,7 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 			small.body = data
 			e = &small
 		} else {
-			s.putBlock(settings, e.blocks, n, data)
+			s.putBlock(settings, e.warmRun(), n, data)
 		}
 		if n == f.end-1 {
 			publish(e)

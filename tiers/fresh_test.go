@@ -15,6 +15,7 @@ import (
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/tiers/warm"
 )
 
 // inMemory is a store without a disk, for tests in false time.
@@ -340,14 +341,14 @@ func TestTiersOfARule(t *testing.T) {
 					e, _ := s.lookup(k)
 					hot, disk := s.hot.Has(hotKey{key: k}) && e.body != nil, s.warm.HasEntry(k)
 					if size > 100 {
-						hot, disk = s.hot.Has(hotKey{blocks: e.blocks, n: 1}), s.warm.HasBlock(e.blocks, 1)
+						hot, disk = s.hot.Has(hotKey{blocks: e.blocks, n: 1}), s.warm.HasBlock(e.warmRun(), 1)
 					}
 					if hot != c.hot || disk != c.all {
 						t.Errorf("%s: in memory %t, on disk %t", k, hot, disk)
 					}
 				}
 			}
-			if !c.cached && s.warm.HasBlock(0, 0) {
+			if !c.cached && s.warm.HasBlock(warm.Run{}, 0) {
 				t.Error("something is on disk")
 			}
 		})

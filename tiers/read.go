@@ -192,6 +192,7 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	if body := r.entry.body; body != nil {
 		data := body[r.at:r.Range.End()]
 		r.at = r.Range.End()
+		r.store.saw(r.entry, 0, r.Outcome)
 		return data, nil
 	}
 	block := r.entry.block
@@ -235,6 +236,7 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 			data, ok, waited, err := r.fill.block(ctx, n)
 			r.adapt(waited)
 			if ok {
+				r.store.saw(r.entry, n, akigw.Cold)
 				return data, nil
 			}
 			if err != nil && !r.survives(ctx, err) {
@@ -245,7 +247,8 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 				failed = true
 			}
 		}
-		if data, ok := r.store.block(r.entry, n); ok {
+		if data, tier := r.store.block(r.entry, n); data != nil {
+			r.store.saw(r.entry, n, tier)
 			return data, nil
 		}
 		r.leaveFill()

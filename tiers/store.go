@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/watch"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/hot"
@@ -43,7 +45,8 @@ type Config struct {
 	ParallelFetches int        `toml:"parallel_fetches" help:"how many requests at a time fetch a large object for one reader; 1 fetches in order"`
 	ReadAheadBytes  size.Bytes `toml:"read_ahead_bytes" help:"memory for what is fetched ahead of all readers together"`
 	// MD5ETags says that an ETag of 32 hex digits is the MD5 of the body.
-	MD5ETags bool `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
+	MD5ETags          bool   `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
+	EncryptionKeyFile string `toml:"encryption_key_file" help:"a file with at least 32 bytes, for this user alone, from which the keys are made that the data on disk is encrypted with (AES-256-GCM); with another one the warm tier starts empty. Empty: not encrypted"`
 	// The rest are the defaults behind all rules.
 	Freshness    rules.Freshness `toml:"freshness" help:"strict: validate each hit upstream; ttl: trust a validation for ttl_secs; immutable: keys are never given other bytes; exclusive: this gateway is the only writer; empty: exclusive for the embedded upstream, strict for any other. Rules can say otherwise (docs/rules.md), and so for the next two"`
 	TTLSecs      int64           `toml:"ttl_secs" help:"how long a validation is trusted, with freshness ttl"`
@@ -92,6 +95,31 @@ func (c *Config) Check(report func(key, problem string)) {
 	}
 }
 
+// leastSecret is the smallest number of bytes of an encryption key file.
+const leastSecret = 32
+
+// secret reads the encryption key file, nil if there is none.
+func (c *Config) secret() ([]byte, error) {
+	if c.EncryptionKeyFile == "" {
+		return nil, nil
+	}
+	info, err := os.Stat(c.EncryptionKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("cache.encryption_key_file: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("cache.encryption_key_file: %s can be read by others; run: chmod 600 %s", c.EncryptionKeyFile, c.EncryptionKeyFile)
+	}
+	secret, err := os.ReadFile(c.EncryptionKeyFile)
+	if err == nil && len(secret) < leastSecret {
+		err = fmt.Errorf("%s has %d bytes, and has to have at least %d", c.EncryptionKeyFile, len(secret), leastSecret)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cache.encryption_key_file: %w", err)
+	}
+	return secret, nil
+}
+
 // Upstream is what the store needs of the cold tier.
 type Upstream interface {
 	// Do sends a signed request and returns the answer, whatever its status.
@@ -104,6 +132,9 @@ type Upstream interface {
 type Rules interface {
 	// For returns the settings of a key; they are shared.
 	For(bucket, key string) *rules.Settings
+	// Pinning returns the version of the rules, another one after each change,
+	// and whether any of them pins objects.
+	Pinning() (version uint64, any bool)
 }
 
 // hotKey names a value of the hot tier: the entry of a key, or one block.
@@ -141,6 +172,9 @@ type Store struct {
 	openings map[akigw.Key]*fill // fills that will learn what a key holds; guarded by mu
 	fills    map[uint64][]*fill  // fills of a known object, by run of blocks; guarded by mu
 
+	// What tiers of twice the size would have hit; nil where there is no tier.
+	hotGhost, warmGhost *ghost
+
 	validations validations
 	notifier    Notifier // nil if the upstream tells nothing
 	feeds       feeds
@@ -171,13 +205,23 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 	}
 	s.notifier, _ = upstream.(Notifier)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if config.HotBytes > 0 {
+		s.hotGhost = newGhost("hot", int64(config.HotBytes))
+	}
+	if config.WarmBytes > 0 {
+		s.warmGhost = newGhost("warm", int64(config.WarmBytes))
+	}
 	first := uint64(1)
 	if config.WarmBytes > 0 {
-		var err error
+		secret, err := config.secret()
+		if err != nil {
+			return nil, err
+		}
 		s.warm, err = warm.Open(warm.Config{
 			Dir:    dir,
 			Quota:  int64(config.WarmBytes),
 			Format: fmt.Sprintf("entry %d", entryVersion),
+			Secret: secret,
 			Log:    log,
 		})
 		if err != nil {
@@ -213,14 +257,52 @@ func (s *Store) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	version := s.repin(ctx) // before anything is evicted
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	wait.Go(func() {
+		watch.Poll(ctx, func() {
+			if now, _ := s.rules.Pinning(); now != version {
+				version = s.repin(ctx)
+			}
+		})
+	})
 	return s.warm.Run(ctx)
+}
+
+// repin makes the pins on disk what the rules say, and returns which version of
+// the rules that was.
+func (s *Store) repin(ctx context.Context) uint64 {
+	version, any := s.rules.Pinning()
+	s.warm.Repin(func() {
+		if !any {
+			return
+		}
+		s.warm.Records(func(record []byte) bool {
+			if e, err := decodeEntry(record); err == nil && s.settings(e.Key).Pin {
+				s.pin(e)
+			}
+			return ctx.Err() == nil
+		})
+	})
+	return version
+}
+
+// pin keeps an object on disk.
+func (s *Store) pin(e *entry) {
+	if !s.warm.Pin(e.Key, e.blocks, e.Size) {
+		s.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make it larger, or pin less", "key", e.Key.String(), "bytes", e.Size)
+	}
+	if !s.warm.HasEntry(e.Key) { // dropped meanwhile
+		s.warm.Unpin(e.Key)
+	}
 }
 
 // Close ends all fills and closes the tiers. No other method may be running.
 func (s *Store) Close() error {
 	s.cancel()
 	s.work.Wait()
-	err := s.hot.Close()
+	err := errors.Join(s.hot.Close(), s.hotGhost.close(), s.warmGhost.close())
 	if s.warm != nil {
 		err = errors.Join(err, s.warm.Close())
 	}
@@ -257,8 +339,8 @@ func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	if !ok {
 		return nil, akigw.Cold
 	}
-	e, err := decodeEntry(key, record)
-	if err != nil {
+	e, err := decodeEntry(record)
+	if err != nil || e.Key != key {
 		s.log.Warn("dropped a malformed catalog entry", "key", key.String())
 		s.dropEntry(key)
 		return nil, akigw.Cold
@@ -313,10 +395,14 @@ func (s *Store) publish(e *entry) {
 	if v, ok := s.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
 		return
 	}
-	if !s.remember(e) || s.warm == nil || !s.settings(e.Key).Disk {
+	settings := s.settings(e.Key)
+	if !s.remember(e) || s.warm == nil || !settings.Disk {
 		return
 	}
-	s.warm.PutEntry(e.Key, appendEntry(nil, e))
+	s.warm.PutEntry(e.Key, appendEntry(nil, e), handling(settings))
+	if settings.Pin {
+		s.pin(e)
+	}
 	if !s.fence.alive(e.Key, e.Generation) {
 		s.dropEntry(e.Key)
 	}
@@ -339,22 +425,22 @@ func (s *Store) freeBlocks(blocks uint64) {
 	}
 }
 
-// block returns block n of e from memory or disk. The bytes are shared and
-// must not be changed.
-func (s *Store) block(e *entry, n int64) ([]byte, bool) {
+// block returns block n of e from memory or disk, and the tier that had it; nil
+// if none has. The bytes are shared and must not be changed.
+func (s *Store) block(e *entry, n int64) ([]byte, akigw.Outcome) {
 	key := hotKey{blocks: e.blocks, n: n}
 	if v, ok := s.hot.Get(key); ok {
-		return v.block, true
+		return v.block, akigw.Hot
 	}
 	if s.warm != nil {
-		if data, ok := s.warm.Block(e.blocks, n); ok && int64(len(data)) == e.blockLen(n) {
+		if data, ok := s.warm.Block(e.warmRun(), n); ok && int64(len(data)) == e.blockLen(n) {
 			if s.settings(e.Key).Memory {
 				s.hot.Put(key, hotValue{block: data})
 			}
-			return data, true
+			return data, akigw.Warm
 		}
 	}
-	return nil, false
+	return nil, akigw.Cold
 }
 
 // locate says which tier would serve block n of e, without reading it.
@@ -362,7 +448,7 @@ func (s *Store) locate(e *entry, n int64) akigw.Outcome {
 	switch {
 	case s.hot.Has(hotKey{blocks: e.blocks, n: n}):
 		return akigw.Hot
-	case s.warm != nil && s.warm.HasBlock(e.blocks, n):
+	case s.warm != nil && s.warm.HasBlock(e.warmRun(), n):
 		return akigw.Warm
 	}
 	return akigw.Cold
@@ -370,12 +456,13 @@ func (s *Store) locate(e *entry, n int64) akigw.Outcome {
 
 // putBlock keeps block n of a run of blocks, where the settings of its key let
 // it.
-func (s *Store) putBlock(settings *rules.Settings, blocks uint64, n int64, data []byte) {
+func (s *Store) putBlock(settings *rules.Settings, run warm.Run, n int64, data []byte) {
 	if settings.Memory {
-		s.hot.Put(hotKey{blocks: blocks, n: n}, hotValue{block: data})
+		s.hot.Put(hotKey{blocks: run.ID, n: n}, hotValue{block: data})
 	}
 	if s.warm != nil && settings.Disk {
-		s.warm.PutBlock(blocks, n, data)
+		run.Handling = handling(settings)
+		s.warm.PutBlock(run, n, data)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/warm"
 )
 
 // Write is one write-through change of a key, from before the upstream call
@@ -17,7 +18,7 @@ type Write struct {
 	size     int64 // bytes that went through Body
 	write    *write
 	key      akigw.Key
-	blocks   uint64
+	run      warm.Run
 	block    []byte // the block that is being collected
 	n        int64  // its number
 	ended    bool
@@ -25,7 +26,7 @@ type Write struct {
 
 // Begin starts a change of key: what is cached becomes unreachable at once.
 func (s *Store) Begin(key akigw.Key) *Write {
-	w := &Write{store: s, settings: s.settings(key), key: key, write: s.fence.beginWrite(key), blocks: s.fence.generation()}
+	w := &Write{store: s, settings: s.settings(key), key: key, write: s.fence.beginWrite(key), run: warm.Run{ID: s.fence.generation(), Object: objectNumber(key)}}
 	s.forgetOpening(key, nil)
 	s.dropEntry(key)
 	return w
@@ -41,7 +42,7 @@ func (w *Write) Body(p []byte) {
 	size := int(w.settings.Block)
 	for len(p) > 0 {
 		if len(w.block) == size {
-			w.store.putBlock(w.settings, w.blocks, w.n, w.block)
+			w.store.putBlock(w.settings, w.run, w.n, w.block)
 			w.block = nil
 			w.n++
 		}
@@ -66,11 +67,11 @@ func (w *Write) Written(header http.Header) {
 		return
 	}
 	e := w.store.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
-	e.blocks, e.block = w.blocks, w.settings.Block
+	e.blocks, e.block = w.run.ID, w.settings.Block
 	if e.inline(int64(w.store.config.SmallBytes)) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
-		w.store.putBlock(w.settings, w.blocks, w.n, w.block)
+		w.store.putBlock(w.settings, w.run, w.n, w.block)
 	}
 	w.store.publish(e)
 }
@@ -107,6 +108,6 @@ func (s *Store) forgetOpening(key akigw.Key, f *fill) {
 func (w *Write) drop() {
 	w.store.dropEntry(w.key)
 	if w.n > 0 {
-		w.store.freeBlocks(w.blocks)
+		w.store.freeBlocks(w.run.ID)
 	}
 }

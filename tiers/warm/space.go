@@ -125,6 +125,7 @@ func (t *Tier) Run(ctx context.Context) error {
 // while there is plenty of it nothing more is evicted.
 func (t *Tier) makeRoom(h *hand) {
 	h.busy = t.space.full(highTenths) || h.busy && t.space.full(lowTenths)
+	t.crowded.Store(h.busy || t.space.full(lowTenths))
 	if h.busy && h.owed < t.space.limit()/3 {
 		h.owed += t.sweep(h, max(t.space.limit()/sweepShare, sweepLeast))
 	}
@@ -184,6 +185,7 @@ type hand struct {
 // once: what was used since the last pass gets another one.
 func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 	wrapped := false
+	t.popular.learn()
 	for bytes < want {
 		var victims [][]byte
 		seen := 0
@@ -195,9 +197,12 @@ func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 				h.next = key
 				return false
 			}
-			if key[0] != metaPrefix && !t.heat.cool(key) {
+			if key[0] != metaPrefix && !t.pins.has(key) && !t.heat.cool(key) {
 				victims = append(victims, key)
 				bytes += size
+				if size >= valueThreshold {
+					t.popular.evicted(popularityKey(key))
+				}
 			}
 			return true
 		})

@@ -37,7 +37,27 @@ type Config struct {
 	// Format names the layout of the values. Values of another format are
 	// dropped when the tier is opened.
 	Format string
+	// Secret encrypts values and the names of objects; nil leaves them in the
+	// clear. Values of another secret are dropped when the tier is opened.
+	Secret []byte
 	Log    *slog.Logger
+}
+
+// Run names a run of blocks: the blocks of one version of an object.
+type Run struct {
+	ID uint64
+	// Object is a number of the object, the same for all its versions: its
+	// popularity outlives a run.
+	Object uint64
+	Handling
+}
+
+// Handling says how values of an object are stored.
+type Handling struct {
+	// Compress asks that they are compressed where it pays.
+	Compress bool
+	// Wanted stores them however often they were asked for.
+	Wanted bool
 }
 
 // MinQuota is the smallest quota that leaves room for Badger's own files.
@@ -54,10 +74,14 @@ type Tier struct {
 
 	space   space
 	heat    heat
+	popular popularity
+	pins    pins
+	values  *codec
 	gate    gcGate
 	removed atomic.Int64 // values removed since the last stir
 	corrupt atomic.Int64
 	off     atomic.Bool // switched off after repeated corruption
+	crowded atomic.Bool // room is being made, or will be soon
 }
 
 // maxCorrupt is the number of damaged values after which the disk is not
@@ -82,13 +106,20 @@ var (
 	refused = metrics.NewCounter("akigw_warm_refused_writes_total")
 	evicted = metrics.NewCounter("akigw_warm_evicted_values_total")
 	failed  = metrics.NewCounter("akigw_warm_failed_writes_total")
+	// unpopular counts values that were not worth the room of others.
+	unpopular = metrics.NewCounter("akigw_warm_unpopular_writes_total")
 )
 
 // Open opens or creates the tier. A directory that cannot be opened is renamed
 // to "<dir>.broken-<time>", replacing an earlier one, and an empty tier is
 // returned; an error means that even that failed.
 func Open(config Config) (*Tier, error) {
-	t := &Tier{config: config}
+	values, err := newCodec(config.Secret)
+	if err != nil {
+		return nil, fmt.Errorf("warm tier: %w", err)
+	}
+	config.Format += values.format()
+	t := &Tier{config: config, values: values}
 	t.heat.warmUp()
 	db, err := t.open()
 	if err != nil {
@@ -193,6 +224,7 @@ func (t *Tier) Clean() bool { return t.clean }
 
 // Close writes everything out and marks the directory as clean.
 func (t *Tier) Close() error {
+	t.values.close()
 	if err := t.db.Close(); err != nil {
 		return fmt.Errorf("warm tier: %w", err)
 	}
@@ -218,31 +250,36 @@ func (t *Tier) SetCounter(name string, n uint64) error {
 }
 
 // Entry returns the catalog record of a key. The bytes are the caller's.
-func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(entryKey(key)) }
+func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(t.entryKey(key)) }
 
 // HasEntry reports whether there is a record, without reading it.
-func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(entryKey(key)) }
+func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(t.entryKey(key)) }
 
 // PutEntry stores a catalog record. It does not keep record.
-func (t *Tier) PutEntry(key akigw.Key, record []byte) { t.put(entryKey(key), record) }
+func (t *Tier) PutEntry(key akigw.Key, record []byte, how Handling) {
+	t.put(t.entryKey(key), record, how)
+}
 
-// DropEntry removes the record of a key. An error means that it may still be
-// there.
-func (t *Tier) DropEntry(key akigw.Key) error { return t.remove(entryKey(key)) }
+// DropEntry removes the record of a key, and its pin. An error means that the
+// record may still be there.
+func (t *Tier) DropEntry(key akigw.Key) error {
+	id := t.entryKey(key)
+	t.pins.remove(id)
+	return t.remove(id)
+}
 
-// Block returns block n of the run of blocks named by blocks. The bytes are
-// the caller's.
-func (t *Tier) Block(blocks uint64, n int64) ([]byte, bool) { return t.lookup(blockKey(blocks, n)) }
+// Block returns block n of a run of blocks. The bytes are the caller's.
+func (t *Tier) Block(run Run, n int64) ([]byte, bool) { return t.lookup(blockKey(run, n)) }
 
 // HasBlock reports whether a block is there, without reading it.
-func (t *Tier) HasBlock(blocks uint64, n int64) bool { return t.has(blockKey(blocks, n)) }
+func (t *Tier) HasBlock(run Run, n int64) bool { return t.has(blockKey(run, n)) }
 
 // PutBlock stores a block. It does not keep data.
-func (t *Tier) PutBlock(blocks uint64, n int64, data []byte) { t.put(blockKey(blocks, n), data) }
+func (t *Tier) PutBlock(run Run, n int64, data []byte) { t.put(blockKey(run, n), data, run.Handling) }
 
 // DropBlocks removes every block of a run of blocks.
-func (t *Tier) DropBlocks(blocks uint64) {
-	prefix := blockKey(blocks, 0)[:9]
+func (t *Tier) DropBlocks(id uint64) {
+	prefix := blockKey(Run{ID: id}, 0)[:9]
 	for {
 		var keys [][]byte
 		t.scan(prefix, prefix, func(key []byte, _ int64) bool {
@@ -260,7 +297,7 @@ func (t *Tier) DropBlocks(blocks uint64) {
 	}
 }
 
-func entryKey(key akigw.Key) []byte {
+func (t *Tier) entryKey(key akigw.Key) []byte {
 	b := make([]byte, 0, 3+len(key.Bucket)+len(key.Name)+len(key.Version))
 	b = append(b, entryPrefix)
 	b = append(b, key.Bucket...)
@@ -270,14 +307,24 @@ func entryKey(key akigw.Key) []byte {
 		b = append(b, 0)
 		b = append(b, key.Version...)
 	}
-	return b
+	return t.values.name(b)
 }
 
-func blockKey(blocks uint64, n int64) []byte {
-	b := make([]byte, 0, 17)
+func blockKey(run Run, n int64) []byte {
+	b := make([]byte, 0, 25)
 	b = append(b, blockPrefix)
-	b = binary.BigEndian.AppendUint64(b, blocks)
-	return binary.BigEndian.AppendUint64(b, uint64(n))
+	b = binary.BigEndian.AppendUint64(b, run.ID)
+	b = binary.BigEndian.AppendUint64(b, uint64(n))
+	return binary.BigEndian.AppendUint64(b, run.Object)
+}
+
+// popularityKey is what the popularity of a key of the database is counted by:
+// for a block, its number and its object, whatever run it belongs to.
+func popularityKey(key []byte) []byte {
+	if key[0] == blockPrefix {
+		return key[9:]
+	}
+	return key
 }
 
 // lookup reads a value for a client: it counts the access.
@@ -288,6 +335,7 @@ func (t *Tier) lookup(key []byte) ([]byte, bool) {
 	value, ok := t.get(key)
 	if ok {
 		t.heat.touch(key)
+		t.popular.count(popularityKey(key))
 	}
 	return value, ok
 }
@@ -301,14 +349,11 @@ func (t *Tier) get(key []byte) (value []byte, ok bool) {
 			return err
 		}
 		return item.Value(func(stored []byte) error {
-			if len(stored) < 4 {
+			if len(stored) < 4 || checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {
 				return akigw.ErrChecksum
 			}
-			value = append([]byte(nil), stored[4:]...)
-			if checksum(key, value) != binary.BigEndian.Uint32(stored) {
-				return akigw.ErrChecksum
-			}
-			return nil
+			value, err = t.values.decode(key, stored[4:])
+			return err
 		})
 	})
 	if err == nil {
@@ -345,14 +390,20 @@ func (t *Tier) has(key []byte) bool {
 	}) == nil
 }
 
-// put stores a value if there is room for it.
-func (t *Tier) put(key, value []byte) {
-	size := int64(len(key) + len(value) + 64)
-	if t.off.Load() || !t.space.reserve(size) {
+// put stores a value if there is room for it, and if it is worth the room.
+func (t *Tier) put(key, value []byte, how Handling) {
+	count := t.popular.count(popularityKey(key))
+	if len(value) >= valueThreshold && t.crowded.Load() && !t.popular.admits(count) && !how.Wanted {
+		unpopular.Inc()
+		return
+	}
+	stored, err := t.values.encode(key, value, how.Compress)
+	size := int64(len(key) + len(stored) + 64)
+	if err != nil || t.off.Load() || !t.space.reserve(size) {
 		refused.Inc()
 		return
 	}
-	if err := t.write(key, value); err != nil {
+	if err := t.store(key, stored); err != nil {
 		failed.Inc()
 		t.config.Log.Warn("could not write to the warm tier", "error", err)
 		return
@@ -360,10 +411,18 @@ func (t *Tier) put(key, value []byte) {
 	t.heat.touch(key)
 }
 
+// write stores a value that has to be there.
 func (t *Tier) write(key, value []byte) error {
-	stored := make([]byte, 4, 4+len(value))
-	binary.BigEndian.PutUint32(stored, checksum(key, value))
-	stored = append(stored, value...)
+	stored, err := t.values.encode(key, value, false)
+	if err != nil {
+		return err
+	}
+	return t.store(key, stored)
+}
+
+// store stores an encoded value; it fills in the checksum.
+func (t *Tier) store(key, stored []byte) error {
+	binary.BigEndian.PutUint32(stored, checksum(key, stored[4:]))
 	return t.update(func(txn *badger.Txn) error { return txn.SetEntry(badger.NewEntry(key, stored)) })
 }
 

@@ -45,8 +45,8 @@ func TestValuesSurviveARestart(t *testing.T) {
 	tier := open(t, dir, 64<<20, "1")
 	k := akigw.Key{Bucket: "bucket", Name: "a//b"}
 	data := bytes.Repeat([]byte("x"), 100_000)
-	tier.PutEntry(k, []byte("entry"))
-	tier.PutBlock(7, 3, data)
+	tier.PutEntry(k, []byte("entry"), Handling{})
+	tier.PutBlock(Run{ID: 7}, 3, data)
 	if tier.Clean() {
 		t.Error("a new directory is not one that was closed in order")
 	}
@@ -56,7 +56,7 @@ func TestValuesSurviveARestart(t *testing.T) {
 	if got, ok := tier.Entry(k); !ok || string(got) != "entry" {
 		t.Errorf("entry: %q %t", got, ok)
 	}
-	if got, ok := tier.Block(7, 3); !ok || !bytes.Equal(got, data) {
+	if got, ok := tier.Block(Run{ID: 7}, 3); !ok || !bytes.Equal(got, data) {
 		t.Errorf("block: %d bytes, %t", len(got), ok)
 	}
 	if !tier.Clean() {
@@ -67,11 +67,11 @@ func TestValuesSurviveARestart(t *testing.T) {
 func TestAnotherFormatStartsEmpty(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, 64<<20, "1")
-	tier.PutBlock(1, 1, []byte("old"))
+	tier.PutBlock(Run{ID: 1}, 1, []byte("old"))
 	closeTier(t, tier)
 	tier = open(t, dir, 64<<20, "2")
 	defer closeTier(t, tier)
-	if tier.HasBlock(1, 1) {
+	if tier.HasBlock(Run{ID: 1}, 1) {
 		t.Error("a value of another format was kept")
 	}
 }
@@ -84,7 +84,7 @@ func TestC13_DirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
 	values := map[int64][]byte{}
 	for n := range int64(50) {
 		values[n] = bytes.Repeat([]byte{byte(n)}, 30_000)
-		tier.PutBlock(1, n, values[n])
+		tier.PutBlock(Run{ID: 1}, n, values[n])
 	}
 	closeTier(t, tier)
 	files, err := os.ReadDir(source)
@@ -103,7 +103,7 @@ func TestC13_DirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
 			damage(t, random, filepath.Join(dir, f.Name()), how)
 			tier := open(t, dir, 64<<20, "1")
 			for n, want := range values {
-				if got, ok := tier.Block(1, n); ok && !bytes.Equal(got, want) {
+				if got, ok := tier.Block(Run{ID: 1}, n); ok && !bytes.Equal(got, want) {
 					t.Errorf("seed %d: %s of %s: block %d has wrong bytes", seed, how, f.Name(), n)
 				}
 			}
@@ -167,7 +167,7 @@ func TestI7_DiskStaysWithinTheQuota(t *testing.T) {
 	deadline := time.Now().Add(60 * time.Second)
 	for n := 0; written < 10*quota && time.Now().Before(deadline); n++ {
 		before := refused.Get()
-		tier.PutBlock(uint64(n/16), int64(n%16), data)
+		tier.PutBlock(Run{ID: uint64(n / 16)}, int64(n%16), data)
 		if refused.Get() == before {
 			written += len(data)
 		} else {
@@ -203,20 +203,20 @@ func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
 	defer closeTier(t, tier)
 	value := bytes.Repeat([]byte("v"), 10_000)
 	for n := range int64(200) {
-		tier.PutBlock(1, n, value)
+		tier.PutBlock(Run{ID: 1}, n, value)
 	}
 	var h hand
 	for range 3 {
 		for n := range int64(20) {
 			for range 3 {
-				tier.Block(1, n)
+				tier.Block(Run{ID: 1}, n)
 			}
 		}
 		tier.sweep(&h, 100*10_000)
 	}
 	kept, others := 0, 0
 	for n := range int64(200) {
-		if tier.HasBlock(1, n) {
+		if tier.HasBlock(Run{ID: 1}, n) {
 			if n < 20 {
 				kept++
 			} else {
@@ -235,8 +235,8 @@ func TestC3_NoWritesWithoutHeadroom(t *testing.T) {
 	tier := open(t, filepath.Join(t.TempDir(), "warm"), 64<<20, "1")
 	defer closeTier(t, tier)
 	tier.space.free.Store(tier.space.headroom - 1)
-	tier.PutBlock(1, 1, []byte("x"))
-	if tier.HasBlock(1, 1) {
+	tier.PutBlock(Run{ID: 1}, 1, []byte("x"))
+	if tier.HasBlock(Run{ID: 1}, 1) {
 		t.Error("wrote with less than the headroom free")
 	}
 }
@@ -244,15 +244,15 @@ func TestC3_NoWritesWithoutHeadroom(t *testing.T) {
 func TestRepeatedCorruptionSwitchesTheTierOff(t *testing.T) {
 	tier := open(t, filepath.Join(t.TempDir(), "warm"), 64<<20, "1")
 	defer closeTier(t, tier)
-	tier.PutBlock(1, 0, []byte("good"))
+	tier.PutBlock(Run{ID: 1}, 0, []byte("good"))
 	for n := range maxCorrupt {
 		tier.dropDamaged(fmt.Appendf(nil, "b%d", n), akigw.ErrChecksum)
 	}
-	if _, ok := tier.Block(1, 0); ok {
+	if _, ok := tier.Block(Run{ID: 1}, 0); ok {
 		t.Error("still serving from a disk that returned damaged data again and again")
 	}
-	tier.PutBlock(1, 1, []byte("x"))
-	if tier.HasBlock(1, 1) {
+	tier.PutBlock(Run{ID: 1}, 1, []byte("x"))
+	if tier.HasBlock(Run{ID: 1}, 1) {
 		t.Error("still writing to it")
 	}
 }
@@ -265,12 +265,12 @@ func BenchmarkBlock(b *testing.B) {
 	defer tier.Close()
 	data := bytes.Repeat([]byte("0123456789abcdef"), 16<<10)
 	for n := range int64(64) {
-		tier.PutBlock(1, n, data)
+		tier.PutBlock(Run{ID: 1}, n, data)
 	}
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for n := int64(0); b.Loop(); n++ {
-		if _, ok := tier.Block(1, n%64); !ok {
+		if _, ok := tier.Block(Run{ID: 1}, n%64); !ok {
 			b.Fatal("lost a block")
 		}
 	}

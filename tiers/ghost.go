@@ -1,0 +1,71 @@
+package tiers
+
+import (
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/hot"
+)
+
+// ghost answers what a tier of twice the size would have hit: a cache of keys
+// without their values, for a sample of all keys, and so with a sample's share
+// of the size (a scaled-down simulation). It goes by the policy of the hot tier;
+// the warm tier's is like it.
+type ghost struct {
+	keys                 *hot.Cache[uint64, uint32]
+	reads, hits, doubled *metrics.Counter
+}
+
+// sampled is one out of how many keys a ghost looks at.
+const sampled = 32
+
+func newGhost(tier string, quota int64) *ghost {
+	counter := func(name string) *metrics.Counter {
+		return metrics.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_sampled_%s_total{tier=%q}", name, tier))
+	}
+	return &ghost{
+		keys:  hot.New(2*quota/sampled, func(_ uint64, bytes uint32) uint32 { return bytes }),
+		reads: counter("reads"), hits: counter("hits"), doubled: counter("hits_at_double_size"),
+	}
+}
+
+// saw tells the ghosts of a read of block n of e, or of all of a small one, that
+// tier answered.
+func (s *Store) saw(e *entry, n int64, tier akigw.Outcome) {
+	id := e.object + uint64(n)*0x9e3779b97f4a7c15
+	if (id^id>>29)%sampled != 0 {
+		return
+	}
+	bytes := e.blockLen(n) + 512
+	s.hotGhost.saw(id, bytes, tier == akigw.Hot)
+	if tier != akigw.Hot {
+		s.warmGhost.saw(id, bytes, tier == akigw.Warm)
+	}
+}
+
+// saw takes a read of so many bytes that is in the sample, which the tier hit or
+// did not.
+func (g *ghost) saw(id uint64, bytes int64, hit bool) {
+	if g == nil {
+		return
+	}
+	g.reads.Inc()
+	if hit {
+		g.hits.Inc()
+	}
+	if _, ok := g.keys.Get(id); ok {
+		g.doubled.Inc()
+		return
+	}
+	g.keys.Put(id, uint32(bytes))
+}
+
+// close ends what the ghost runs.
+func (g *ghost) close() error {
+	if g == nil {
+		return nil
+	}
+	return g.keys.Close()
+}

@@ -1,0 +1,289 @@
+package warm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/akidb/akigw"
+)
+
+var secret = bytes.Repeat([]byte("k"), 32)
+
+func openSealed(t *testing.T, dir string, secret []byte) *Tier {
+	t.Helper()
+	tier, err := Open(Config{Dir: dir, Quota: 64 << 20, Format: "1", Secret: secret, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tier
+}
+
+// random makes bytes that do not compress, text some that do.
+func random(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+func text(n int) []byte { return bytes.Repeat([]byte("all work and no play. "), n/22+1)[:n] }
+
+// onDisk reports whether any file below dir contains s.
+func onDisk(t *testing.T, dir, s string) bool {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		found = found || bytes.Contains(raw, []byte(s))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestValuesInEveryForm: whatever was done to a value, it comes back.
+func TestValuesInEveryForm(t *testing.T) {
+	for _, key := range [][]byte{nil, secret} {
+		for _, compress := range []bool{false, true} {
+			t.Run(fmt.Sprintf("sealed %t compressed %t", key != nil, compress), func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "warm")
+				tier := openSealed(t, dir, key)
+				run := Run{ID: 1, Object: 2, Handling: Handling{Compress: compress}}
+				values := [][]byte{{}, []byte("x"), text(600), text(256 << 10), random(1, 256<<10), random(2, 5000)}
+				for n, v := range values {
+					tier.PutBlock(run, int64(n), v)
+				}
+				k := akigw.Key{Bucket: "bucket", Name: "name", Version: "v"}
+				tier.PutEntry(k, text(2000), run.Handling)
+				closeTier(t, tier)
+				tier = openSealed(t, dir, key)
+				defer closeTier(t, tier)
+				for n, v := range values {
+					if got, ok := tier.Block(run, int64(n)); !ok || !bytes.Equal(got, v) {
+						t.Errorf("value %d: %t, %d bytes, want %d", n, ok, len(got), len(v))
+					}
+				}
+				if got, ok := tier.Entry(k); !ok || !bytes.Equal(got, text(2000)) {
+					t.Errorf("record: %t, %d bytes", ok, len(got))
+				}
+			})
+		}
+	}
+}
+
+// TestCompressionSavesDisk: compressible blocks take less room, others no more.
+func TestCompressionSavesDisk(t *testing.T) {
+	c, err := newCodec(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	key := blockKey(Run{ID: 1}, 1)
+	for _, v := range []struct {
+		name  string
+		value []byte
+		most  int
+	}{{"text", text(256 << 10), 32 << 10}, {"noise", random(1, 256<<10), 256<<10 + 5}, {"small", text(100), 105}} {
+		stored, err := c.encode(key, v.value, true)
+		if err != nil || len(stored) > v.most {
+			t.Errorf("%s: %d bytes stored, want at most %d (%v)", v.name, len(stored), v.most, err)
+		}
+	}
+}
+
+// TestS48_EncryptionAtRest looks at the bytes on disk: neither contents nor
+// names are in the clear; a value in another's place, or another secret, opens
+// nothing.
+func TestS48_EncryptionAtRest(t *testing.T) {
+	const canary = "canary-in-the-coal-mine"
+	k := akigw.Key{Bucket: "bucket-of-the-canary", Name: "name-of-the-canary"}
+	run := Run{ID: 7, Object: 8}
+	body := []byte(strings.Repeat(canary, 3000))
+	put := func(dir string, secret []byte) {
+		tier := openSealed(t, dir, secret)
+		tier.PutEntry(k, []byte("record "+canary), Handling{})
+		tier.PutBlock(run, 0, body)
+		tier.PutBlock(run, 1, random(1, len(body)))
+		closeTier(t, tier)
+	}
+	plain, sealed := filepath.Join(t.TempDir(), "plain"), filepath.Join(t.TempDir(), "sealed")
+	put(plain, nil)
+	put(sealed, secret)
+	for _, s := range []string{canary, k.Bucket, k.Name} {
+		if !onDisk(t, plain, s) {
+			t.Errorf("%q is not even in the plain directory: the test looks in the wrong place", s)
+		}
+		if onDisk(t, sealed, s) {
+			t.Errorf("%q is in the clear on disk", s)
+		}
+	}
+	tier := openSealed(t, sealed, secret)
+	if got, ok := tier.Block(run, 0); !ok || !bytes.Equal(got, body) {
+		t.Error("the block did not come back")
+	}
+	swap(t, tier, blockKey(run, 0), blockKey(run, 1))
+	for n := range int64(2) {
+		if _, ok := tier.Block(run, n); ok {
+			t.Errorf("block %d was served from another's place", n)
+		}
+	}
+	closeTier(t, tier)
+	for name, other := range map[string][]byte{"another secret": bytes.Repeat([]byte("o"), 32), "none": nil} {
+		dir := filepath.Join(t.TempDir(), "warm")
+		if err := os.CopyFS(dir, os.DirFS(sealed)); err != nil {
+			t.Fatal(err)
+		}
+		tier := openSealed(t, dir, other)
+		if _, ok := tier.Entry(k); ok {
+			t.Errorf("%s opened a record", name)
+		}
+		closeTier(t, tier)
+	}
+}
+
+// swap exchanges two stored values, with checksums that are right for their new
+// places: only the encryption can notice.
+func swap(t *testing.T, tier *Tier, a, b []byte) {
+	t.Helper()
+	raw := func(key []byte) (stored []byte) {
+		err := tier.db.View(func(txn *badger.Txn) error {
+			item, err := txn.Get(key)
+			if err == nil {
+				stored, err = item.ValueCopy(nil)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stored
+	}
+	x, y := raw(a), raw(b)
+	for _, err := range []error{tier.store(a, y), tier.store(b, x)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// FuzzDecodeValue: whatever lies on the disk, decoding it ends well, and an
+// encrypted tier takes nothing that it did not seal.
+func FuzzDecodeValue(f *testing.F) {
+	key := blockKey(Run{ID: 1}, 2)
+	var codecs []*codec
+	for _, s := range [][]byte{nil, secret} {
+		c, err := newCodec(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		codecs = append(codecs, c)
+		for _, compress := range []bool{false, true} {
+			stored, err := c.encode(key, text(5000), compress)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(stored[4:])
+		}
+	}
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		if value, err := codecs[0].decode(key, stored); err == nil && len(value) > maxValue {
+			t.Errorf("%d bytes of %d", len(value), len(stored))
+		}
+		if value, err := codecs[1].decode(key, stored); err == nil && !bytes.Equal(value, text(5000)) {
+			t.Errorf("opened %d bytes that nobody sealed", len(value))
+		}
+	})
+}
+
+// TestD10_PinnedIsNeverEvicted: ten times the quota is written; what is pinned
+// stays, what is not goes, and a pin that does not fit is refused.
+func TestD10_PinnedIsNeverEvicted(t *testing.T) {
+	const quota = 32 << 20
+	tier, err := Open(Config{Dir: filepath.Join(t.TempDir(), "warm"), Quota: quota, Format: "1", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- tier.Run(ctx) }()
+	key := func(n int) akigw.Key { return akigw.Key{Bucket: "bucket", Name: fmt.Sprint(n)} }
+	block := random(1, 64<<10)
+	for n := range 32 { // 2 MiB
+		run := Run{ID: uint64(n), Object: uint64(n), Handling: Handling{Wanted: true}}
+		tier.PutBlock(run, 0, block)
+		tier.PutEntry(key(n), []byte("record"), run.Handling)
+		if !tier.Pin(key(n), run.ID, int64(len(block))) {
+			t.Fatal("a pin that fits was refused")
+		}
+	}
+	if tier.Pin(key(99), 99, quota) {
+		t.Error("a pin that does not fit was taken")
+	}
+	before := evicted.Get()
+	for n := range 10 * quota / len(block) {
+		tier.PutBlock(Run{ID: uint64(1000 + n), Object: uint64(1000 + n), Handling: Handling{Wanted: true}}, 0, block)
+		if n%64 == 0 {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	if evicted.Get() == before {
+		t.Error("nothing was evicted: the path was not exercised")
+	}
+	for n := range 32 {
+		_, block := tier.Block(Run{ID: uint64(n), Object: uint64(n)}, 0)
+		if _, record := tier.Entry(key(n)); !block || !record {
+			t.Errorf("pinned object %d: block %t, record %t", n, block, record)
+		}
+	}
+	if tier.Pinned() != 32*int64(len(block)) {
+		t.Errorf("%d bytes pinned", tier.Pinned())
+	}
+	tier.Repin(func() { tier.Pin(key(0), 0, int64(len(block))) })
+	if err := tier.DropEntry(key(0)); err != nil || tier.Pinned() != 0 {
+		t.Errorf("%d bytes pinned after all pins ended (%v)", tier.Pinned(), err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	closeTier(t, tier)
+}
+
+// TestRecords walks all records, however many there are.
+func TestRecords(t *testing.T) {
+	tier := open(t, filepath.Join(t.TempDir(), "warm"), 64<<20, "1")
+	defer closeTier(t, tier)
+	for n := range 2500 {
+		tier.PutEntry(akigw.Key{Bucket: "bucket", Name: fmt.Sprint(n)}, fmt.Appendf(nil, "record %d", n), Handling{})
+	}
+	seen := map[string]bool{}
+	tier.Records(func(record []byte) bool {
+		seen[string(record)] = true
+		return true
+	})
+	if len(seen) != 2500 {
+		t.Errorf("%d records", len(seen))
+	}
+	n := 0
+	tier.Records(func([]byte) bool { n++; return n < 10 })
+	if n != 10 {
+		t.Errorf("stopped after %d", n)
+	}
+}
