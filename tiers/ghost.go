@@ -26,7 +26,7 @@ func newGhost(tier string, quota int64) *ghost {
 		return metrics.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_sampled_%s_total{tier=%q}", name, tier))
 	}
 	return &ghost{
-		keys:  hot.New(2*quota/sampled, func(_ uint64, bytes uint32) uint32 { return bytes }),
+		keys:  hot.New(2*quota/sampled, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id }),
 		reads: counter("reads"), hits: counter("hits"), doubled: counter("hits_at_double_size"),
 	}
 }

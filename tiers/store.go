@@ -144,6 +144,12 @@ type hotKey struct {
 	n      int64
 }
 
+// mix spreads a number over all bits.
+func mix(n uint64) uint64 {
+	n *= 0x9e3779b97f4a7c15
+	return n ^ n>>32
+}
+
 // hotValue is an entry or the bytes of a block.
 type hotValue struct {
 	entry *entry
@@ -201,6 +207,11 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 				return uint32(v.entry.weight())
 			}
 			return uint32(cap(v.block) + 128)
+		}, func(k hotKey, v hotValue) uint64 {
+			if v.entry != nil {
+				return mix(v.entry.object)
+			}
+			return mix(k.blocks<<20 ^ uint64(k.n))
 		}),
 	}
 	s.notifier, _ = upstream.(Notifier)

@@ -1,27 +1,40 @@
 // Package hot is the memory tier: a map bounded by the weight of its values in
 // bytes, which keeps what is used often and recently (W-TinyLFU, by otter).
 //
+// When it is full, a value is taken only when it is offered for the second time
+// lately: what is read once, as by a scan, does not come near it.
+//
 // It promises only that it stays within its bound and never changes a value.
 // It may refuse or drop any value at any time.
 package hot
 
 import (
 	"github.com/maypok86/otter/v2"
+
+	"github.com/akidb/akigw/internal/popular"
 )
 
 // Cache is the memory tier. All methods may be called from any goroutine.
 // Values are shared with every reader and must not be changed after Put.
 type Cache[K comparable, V any] struct {
-	values *otter.Cache[K, V]
+	values  *otter.Cache[K, V]
+	crowded uint64 // bytes from which on it counts as full
+	id      func(K, V) uint64
+	offered *popular.Sketch
 }
 
+// counters is the size of the sketch of what was offered: 1 MiB.
+const counters = 1 << 18
+
 // New makes a cache of at most maxBytes, as counted by weigh (bytes of one
-// entry, with its overhead). maxBytes 0 makes a cache that keeps nothing.
-func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32) *Cache[K, V] {
+// entry, with its overhead). id is a hash of a key and its value, by which it is
+// known again when it is offered again. maxBytes 0 makes a cache that keeps
+// nothing.
+func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32, id func(K, V) uint64) *Cache[K, V] {
 	if maxBytes <= 0 {
 		return &Cache[K, V]{}
 	}
-	return &Cache[K, V]{values: otter.Must(&otter.Options[K, V]{
+	return &Cache[K, V]{crowded: uint64(maxBytes) / 10 * 9, id: id, offered: popular.New(counters), values: otter.Must(&otter.Options[K, V]{
 		MaximumWeight: uint64(maxBytes),
 		Weigher:       weigh,
 		// Eviction on the writer's own goroutine: the bound holds when Put
@@ -50,7 +63,14 @@ func (c *Cache[K, V]) Has(key K) bool {
 
 // Put offers a value. It may be gone at once.
 func (c *Cache[K, V]) Put(key K, value V) {
-	if c.values != nil {
+	if c.values == nil {
+		return
+	}
+	count, halved := c.offered.Count(c.id(key, value))
+	if halved {
+		c.offered.Holds(int64(c.values.EstimatedSize()))
+	}
+	if count > 1 || c.values.WeightedSize() < c.crowded || c.Has(key) {
 		c.values.Set(key, value)
 	}
 }

@@ -86,6 +86,10 @@ func (s *space) full(tenths int64) bool {
 const (
 	highTenths = 9
 	lowTenths  = 8
+	// crowdedTenths is from when on a value has to be popular to come in: below
+	// where making room ends, or what nobody asks for again would fill the room
+	// that was made.
+	crowdedTenths = 7
 )
 
 const (
@@ -125,7 +129,7 @@ func (t *Tier) Run(ctx context.Context) error {
 // while there is plenty of it nothing more is evicted.
 func (t *Tier) makeRoom(h *hand) {
 	h.busy = t.space.full(highTenths) || h.busy && t.space.full(lowTenths)
-	t.crowded.Store(h.busy || t.space.full(lowTenths))
+	t.crowded.Store(t.space.full(crowdedTenths))
 	if h.busy && h.owed < t.space.limit()/3 {
 		h.owed += t.sweep(h, max(t.space.limit()/sweepShare, sweepLeast))
 	}
@@ -186,6 +190,7 @@ type hand struct {
 func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 	wrapped := false
 	t.popular.learn()
+	t.popular.Holds(t.space.limit() / max(t.average.Load(), 1))
 	for bytes < want {
 		var victims [][]byte
 		seen := 0

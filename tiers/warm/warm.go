@@ -27,6 +27,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/popular"
 )
 
 // Config says where the tier lives and how much disk it may take.
@@ -75,6 +76,7 @@ type Tier struct {
 	space   space
 	heat    heat
 	popular popularity
+	average atomic.Int64 // bytes of a value, lately
 	pins    pins
 	values  *codec
 	gate    gcGate
@@ -121,6 +123,7 @@ func Open(config Config) (*Tier, error) {
 	config.Format += values.format()
 	t := &Tier{config: config, values: values}
 	t.heat.warmUp()
+	t.popular.Sketch = popular.New(counters)
 	db, err := t.open()
 	if err != nil {
 		if err := setAside(config, err); err != nil {
@@ -402,6 +405,9 @@ func (t *Tier) put(key, value []byte, how Handling) {
 	if err != nil || t.off.Load() || !t.space.reserve(size) {
 		refused.Inc()
 		return
+	}
+	if len(value) >= valueThreshold {
+		t.average.Store(t.average.Load() - t.average.Load()/64 + size/64)
 	}
 	if err := t.store(key, stored); err != nil {
 		failed.Inc()

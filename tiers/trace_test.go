@@ -1,0 +1,260 @@
+package tiers
+
+import (
+	"container/heap"
+	"container/list"
+	"context"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sort"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/tiers/hot"
+	"github.com/akidb/akigw/tiers/warm"
+)
+
+// trace is a sequence of keys that are asked for. Keys from scanned on belong to
+// a scan.
+type trace []uint64
+
+const scanned = 1 << 40
+
+// zipf draws ranks with a probability of 1/rank^s.
+type zipf struct{ cumulated []float64 }
+
+func newZipf(n int, s float64) *zipf {
+	z := &zipf{make([]float64, n)}
+	sum := 0.0
+	for i := range z.cumulated {
+		sum += 1 / math.Pow(float64(i+1), s)
+		z.cumulated[i] = sum
+	}
+	return z
+}
+
+func (z *zipf) draw(random *rand.Rand) uint64 {
+	return uint64(sort.SearchFloat64s(z.cumulated, random.Float64()*z.cumulated[len(z.cumulated)-1]))
+}
+
+// The traces: keys of a working set, the same with a looping scan of so many
+// keys between, and a working set that moves on.
+func zipfTrace(random *rand.Rand, n, keys int) (t trace) {
+	z := newZipf(keys, 0.9)
+	for range n {
+		t = append(t, z.draw(random))
+	}
+	return t
+}
+
+func scanTrace(random *rand.Rand, n, keys, loop int) (t trace) {
+	for i, key := range zipfTrace(random, n, keys) {
+		t = append(t, key, scanned+uint64(i%loop))
+	}
+	return t
+}
+
+func movingTrace(random *rand.Rand, n, keys int) (t trace) {
+	for i, key := range zipfTrace(random, n, keys) {
+		t = append(t, key+uint64(i/(n/4)*keys/4))
+	}
+	return t
+}
+
+// score counts hits among keys that are no scan's, after a first quarter in
+// which caches fill.
+type score struct{ hits, reads int }
+
+func (t trace) play(get func(key uint64) bool) (s score) {
+	for i, key := range t {
+		hit := get(key)
+		if key < scanned && i >= len(t)/4 {
+			s.reads++
+			if hit {
+				s.hits++
+			}
+		}
+	}
+	return s
+}
+
+func (s score) percent() float64 { return 100 * float64(s.hits) / float64(s.reads) }
+
+// lru is the yardstick: least recently used.
+func lru(capacity int) func(key uint64) bool {
+	order, at := list.New(), map[uint64]*list.Element{}
+	return func(key uint64) bool {
+		if e, ok := at[key]; ok {
+			order.MoveToFront(e)
+			return true
+		}
+		if order.Len() == capacity {
+			delete(at, order.Remove(order.Back()).(uint64))
+		}
+		at[key] = order.PushFront(key)
+		return false
+	}
+}
+
+// optimum is what nobody can do better than: who knows the future drops, or does
+// not even take, what is needed last (Belady).
+func optimum(t trace, capacity int) func(key uint64) bool {
+	next := make([]int, len(t)) // when the key of a place is asked for again
+	last := map[uint64]int{}
+	for i := len(t) - 1; i >= 0; i-- {
+		next[i] = math.MaxInt
+		if j, ok := last[t[i]]; ok {
+			next[i] = j
+		}
+		last[t[i]] = i
+	}
+	held := map[uint64]int{} // and when they are needed next
+	var far farthest
+	i := -1
+	return func(key uint64) bool {
+		i++
+		_, hit := held[key]
+		if next[i] == math.MaxInt {
+			delete(held, key)
+			return hit
+		}
+		held[key] = next[i]
+		heap.Push(&far, need{key, next[i]})
+		for len(held) > capacity {
+			n := heap.Pop(&far).(need)
+			if held[n.key] == n.at {
+				delete(held, n.key)
+			}
+		}
+		return hit
+	}
+}
+
+type need struct {
+	key uint64
+	at  int
+}
+
+type farthest []need
+
+func (f farthest) Len() int           { return len(f) }
+func (f farthest) Less(i, j int) bool { return f[i].at > f[j].at }
+func (f farthest) Swap(i, j int)      { f[i], f[j] = f[j], f[i] }
+func (f *farthest) Push(x any)        { *f = append(*f, x.(need)) }
+func (f *farthest) Pop() any {
+	n := (*f)[len(*f)-1]
+	*f = (*f)[:len(*f)-1]
+	return n
+}
+
+// hotGet asks the hot tier.
+func hotGet(capacity int) func(key uint64) bool {
+	c := hot.New(int64(capacity), func(uint64, struct{}) uint32 { return 1 }, func(key uint64, _ struct{}) uint64 { return mix(key) })
+	return func(key uint64) bool {
+		_, ok := c.Get(key)
+		if !ok {
+			c.Put(key, struct{}{})
+		}
+		return ok
+	}
+}
+
+// warmTier is a real warm tier with its background work.
+type warmTier struct {
+	*warm.Tier
+	stop func()
+}
+
+const warmValue = 12 << 10
+
+func newWarm(t testing.TB, quota int64) *warmTier {
+	t.Helper()
+	tier, err := warm.Open(warm.Config{Dir: filepath.Join(t.TempDir(), "warm"), Quota: quota, Format: "trace", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- tier.Run(ctx) }()
+	return &warmTier{tier, func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := tier.Close(); err != nil {
+			t.Error(err)
+		}
+	}}
+}
+
+// get asks the warm tier, with a rest after every so many misses, which leaves the
+// background work its part: the tier makes room by the clock.
+func (w *warmTier) get(pace int) func(key uint64) bool {
+	value := testkit.Bytes(1, warmValue)
+	misses := 0
+	return func(key uint64) bool {
+		run := warm.Run{ID: key, Object: key}
+		if _, ok := w.Block(run, 0); ok {
+			return true
+		}
+		if w.PutBlock(run, 0, value); misses%pace == 0 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		misses++
+		return false
+	}
+}
+
+// held counts which keys of a trace are there.
+func (w *warmTier) held(t trace) int {
+	seen := map[uint64]bool{}
+	for _, key := range t {
+		if !seen[key] && w.HasBlock(warm.Run{ID: key, Object: key}, 0) {
+			seen[key] = true
+		}
+	}
+	return len(seen)
+}
+
+// TestScanResistance: a looping scan of ten times the cache beside a working
+// set takes less than five points of its hits, in both tiers; and hits stay
+// near what is possible. The log has the table; AKIGW_LONG=1 makes it a larger one.
+func TestScanResistance(t *testing.T) {
+	random := testkit.Random(t)
+	quota, keys, reads, pace := int64(32<<20), 10_000, 24_000, 200
+	if os.Getenv("AKIGW_LONG") != "" {
+		quota, keys, reads, pace = 64<<20, 20_000, 60_000, 30
+	}
+	capacity := int(quota * 7 / 8 * 8 / 10 / warmValue)
+	traces := []struct {
+		name string
+		trace
+	}{
+		{"Zipf 0.9", zipfTrace(random, reads, keys)},
+		{"Zipf 0.9 and a looping scan", scanTrace(random, reads, keys, 10*capacity)},
+		{"moving Zipf 0.9", movingTrace(random, reads, keys)},
+	}
+	percent := map[string][]float64{}
+	for _, c := range traces {
+		w := newWarm(t, quota)
+		warmScore := c.play(w.get(pace))
+		size := w.held(c.trace)
+		w.stop()
+		row := []float64{c.play(hotGet(capacity)).percent(), warmScore.percent(), c.play(lru(capacity)).percent(), c.play(optimum(c.trace, capacity)).percent()}
+		t.Logf("%-28s hot %5.1f%%  warm %5.1f%% (holds %d)  LRU %5.1f%%  optimum %5.1f%%  of %d values", c.name, row[0], row[1], size, row[2], row[3], capacity)
+		percent[c.name] = row
+	}
+	alone, scan := percent[traces[0].name], percent[traces[1].name]
+	for i, tier := range []string{"hot", "warm"} {
+		if alone[i]-scan[i] > 5 {
+			t.Errorf("the scan took %.1f points from the %s tier's hits", alone[i]-scan[i], tier)
+		}
+		if scan[i] < scan[2] {
+			t.Errorf("under a scan the %s tier hits less (%.1f%%) than LRU (%.1f%%)", tier, scan[i], scan[2])
+		}
+	}
+}
