@@ -97,6 +97,9 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
+	if c.level() == BucketLevel && c.Method != http.MethodGet && c.Method != http.MethodHead {
+		defer g.Store.BucketChanged(c.key.Bucket)
+	}
 	resp, _, err := g.exchange(c, out, nil)
 	if err != nil {
 		return err

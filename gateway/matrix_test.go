@@ -63,6 +63,12 @@ func newBench(t testing.TB, keys sigv4.Keys, policies Policies) *bench {
 	return b
 }
 
+func newBenchGateway(b *bench, up Upstream, who people, log *slog.Logger) *Gateway {
+	return New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: who}, Policies: who, Store: b.store, Upstream: up, Log: log})
+}
+
+func keyOf(bucket, name string) akigw.Key { return akigw.Key{Bucket: bucket, Name: name} }
+
 // answer serves r, as it came from a connection.
 func (b *bench) answer(r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()

@@ -51,8 +51,8 @@ var Routes = []Route{
 	{Op: "RenameObject", Class: Refused, Method: "PUT", Level: ObjectLevel, Query: []string{"renameObject"}, Note: "for directory buckets only", handle: (*Gateway).refused},
 
 	// Buckets.
-	{Op: "ListObjectsV2", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"list-type"}, Options: []string{"delimiter", "encoding-type", "max-keys", "prefix", "continuation-token", "fetch-owner", "start-after"}, Action: "s3:ListBucket", handle: (*Gateway).pass},
-	{Op: "ListObjects", Class: Forwarded, Method: "GET", Level: BucketLevel, Options: []string{"delimiter", "encoding-type", "marker", "max-keys", "prefix"}, Action: "s3:ListBucket", handle: (*Gateway).pass},
+	{Op: "ListObjectsV2", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"list-type"}, Options: []string{"delimiter", "encoding-type", "max-keys", "prefix", "continuation-token", "fetch-owner", "start-after"}, Action: "s3:ListBucket", handle: (*Gateway).listObjects},
+	{Op: "ListObjects", Class: Forwarded, Method: "GET", Level: BucketLevel, Options: []string{"delimiter", "encoding-type", "marker", "max-keys", "prefix"}, Action: "s3:ListBucket", handle: (*Gateway).listObjects},
 	{Op: "HeadBucket", Class: Forwarded, Method: "HEAD", Level: BucketLevel, Action: "s3:ListBucket", handle: (*Gateway).pass},
 	{Op: "DeleteObjects", Class: Forwarded, Method: "POST", Level: BucketLevel, Query: []string{"delete"}, Body: Document, Note: "s3:DeleteObject or s3:DeleteObjectVersion for each key", handle: (*Gateway).deleteObjects},
 	{Op: "ListMultipartUploads", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"uploads"}, Options: []string{"delimiter", "encoding-type", "key-marker", "max-uploads", "prefix", "upload-id-marker"}, Action: "s3:ListBucketMultipartUploads", handle: (*Gateway).pass},

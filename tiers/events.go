@@ -164,6 +164,7 @@ func (s *Store) listen(bucket string, f *feed) error {
 // they are served: the headers can be others.
 func (s *Store) Changed(c cold.Change) {
 	eventsHeard.Inc()
+	s.epoch(c.Key.Bucket).Add(1)
 	if c.Key.Version != "" {
 		s.changed(c)
 	}

@@ -150,10 +150,11 @@ func mix(n uint64) uint64 {
 	return n ^ n>>32
 }
 
-// hotValue is an entry or the bytes of a block.
+// hotValue is an entry, the bytes of a block, or a listing.
 type hotValue struct {
-	entry *entry
-	block []byte
+	entry   *entry
+	block   []byte
+	listing *Listing
 }
 
 // Store is the object store. All methods but Run and Close may be called from
@@ -181,6 +182,7 @@ type Store struct {
 	// What tiers of twice the size would have hit; nil where there is no tier.
 	hotGhost, warmGhost *ghost
 
+	listEpochs  [epochs]atomic.Uint64 // changes of buckets
 	validations validations
 	notifier    Notifier // nil if the upstream tells nothing
 	feeds       feeds
@@ -206,10 +208,16 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 			if v.entry != nil {
 				return uint32(v.entry.weight())
 			}
+			if v.listing != nil {
+				return uint32(v.listing.weight())
+			}
 			return uint32(cap(v.block) + 128)
 		}, func(k hotKey, v hotValue) uint64 {
 			if v.entry != nil {
 				return mix(v.entry.object)
+			}
+			if v.listing != nil {
+				return mix(objectNumber(k.key))
 			}
 			return mix(k.blocks<<20 ^ uint64(k.n))
 		}),

@@ -29,6 +29,7 @@ func (s *Store) Begin(key akigw.Key) *Write {
 	w := &Write{store: s, settings: s.settings(key), key: key, write: s.fence.beginWrite(key), run: warm.Run{ID: s.fence.generation(), Object: objectNumber(key)}}
 	s.forgetOpening(key, nil)
 	s.dropEntry(key)
+	s.epoch(key.Bucket).Add(1)
 	return w
 }
 
@@ -90,6 +91,7 @@ func (w *Write) End() {
 func (w *Write) end() (uint64, bool) {
 	w.ended = true
 	generation, settled := w.write.done()
+	w.store.epoch(w.key.Bucket).Add(1)
 	w.store.forgetOpening(w.key, nil)
 	return generation, settled
 }

@@ -1,0 +1,46 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/sigv4"
+)
+
+// listObjects answers ListObjects and ListObjectsV2: the upstream's own pages,
+// from memory where a rule lets them be kept.
+func (g *Gateway) listObjects(w *answer, c *Call, id sigv4.Identity) error {
+	request := c.upstreamRequest()
+	for name := range request.Header {
+		if strings.HasPrefix(name, amzPrefix) { // it can ask for another answer
+			return g.pass(w, c, id)
+		}
+	}
+	if akigw.NoStore(c.Header) {
+		return g.pass(w, c, id)
+	}
+	listing, resp, err := g.Store.List(c.Context(), c.key.Bucket, c.query.Get("prefix"), c.query.Encode(), akigw.ConditionsOf(c.Header),
+		func(ctx context.Context) (*http.Response, error) { return g.Upstream.Do(ctx, request) })
+	switch {
+	case err != nil:
+		return err
+	case resp != nil:
+		relay(w, c.Request, resp)
+		return nil
+	case listing == nil:
+		return g.pass(w, c, id)
+	}
+	h := w.Header()
+	relayHeader(h, listing.Header, http.StatusOK)
+	if listing.Outcome == akigw.Hot {
+		delete(h, "X-Akigw-Upstream-Request-Id")
+	}
+	h["X-Akigw-Cache"] = []string{string(listing.Outcome)}
+	h["Age"] = []string{strconv.Itoa(int(listing.Age.Seconds()))}
+	h.Set("Content-Length", strconv.Itoa(len(listing.Body)))
+	_, _ = w.Write(listing.Body) // a client that has gone does not read its answer
+	return nil
+}
