@@ -89,7 +89,7 @@ func (r *Reader) plan(n int64) {
 	}
 	end := min(r.endBlock(), s.segmentEnd(r.entry, n)+a.width*s.segment(r.entry))
 	for a.planned = max(a.planned, s.segmentEnd(r.entry, n), r.fill.end); a.planned < end; a.planned = s.segmentEnd(r.entry, a.planned) {
-		f, ok := s.prefetch(r.entry, a.planned, min(s.segmentEnd(r.entry, a.planned), r.endBlock()))
+		f, ok := s.prefetch(r.entry, a.planned, min(s.segmentEnd(r.entry, a.planned), r.endBlock()), false)
 		if !ok {
 			return
 		}
@@ -125,8 +125,9 @@ func (a *ahead) leave() {
 
 // prefetch returns a fill that brings the first block of first to end that is
 // missing, and those behind it: one under way, or a new one; nil if none is
-// missing. It is not ok if there is no memory for it.
-func (s *Store) prefetch(e *entry, first, end int64) (f *fill, ok bool) {
+// missing. It is not ok if there is no memory for it. A fill that stays goes on
+// without a reader, and what it brings is kept as if it had been asked for often.
+func (s *Store) prefetch(e *entry, first, end int64, stays bool) (f *fill, ok bool) {
 	for first < end && s.locate(e, first) != akigw.Cold {
 		first++
 	}
@@ -144,7 +145,10 @@ func (s *Store) prefetch(e *entry, first, end int64) (f *fill, ok bool) {
 		return nil, false
 	}
 	f, ctx := s.newFill(e.Key)
-	f.window, f.finish = last-first, 0
+	f.window, f.finish, f.wantedLater = last-first, 0, stays
+	if stays {
+		f.finish = last - first
+	}
 	f.release = func() { s.readAhead.Release(size) }
 	s.begin(ctx, f, e, first, last)
 	return f, true

@@ -47,6 +47,9 @@ type fill struct {
 	key    akigw.Key
 	cancel context.CancelFunc
 	repeat bool // it takes the place of one that failed
+	// wantedLater says that what it brings is going to be read by another
+	// request.
+	wantedLater bool
 	// window is how many blocks it runs ahead of its fastest reader; finish
 	// how many may be missing for it to go on when its last reader has left.
 	window, finish int64
@@ -382,7 +385,7 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 			small.body = data
 			e = &small
 		} else {
-			s.putBlock(settings, e.warmRun(), n, data)
+			s.putBlock(settings, e.warmRun(), n, data, f.wantedLater)
 		}
 		if n == f.end-1 {
 			publish(e)

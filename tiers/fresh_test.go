@@ -23,6 +23,11 @@ func inMemory(t *testing.T, settings rules.Settings, up Upstream) *Store {
 	t.Helper()
 	config := testConfig(settings.Freshness)
 	config.WarmBytes = 0
+	return inMemoryWith(t, config, settings, up)
+}
+
+func inMemoryWith(t *testing.T, config Config, settings rules.Settings, up Upstream) *Store {
+	t.Helper()
 	settings.Memory, settings.Block = true, block
 	s, err := New(config, rules.NewSet(nil, settings), "", up, slog.New(slog.DiscardHandler))
 	if err != nil {

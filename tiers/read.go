@@ -67,6 +67,7 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 		err = r.start(ctx)
 		if err == nil {
 			outcomes[r.Outcome].Inc()
+			r.readOn(settings.ReadAhead)
 			return r, nil
 		}
 		r.Close()

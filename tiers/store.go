@@ -44,6 +44,7 @@ type Config struct {
 	FetchBytes      size.Bytes `toml:"fetch_bytes" help:"how much one of several parallel requests for a large object fetches"`
 	ParallelFetches int        `toml:"parallel_fetches" help:"how many requests at a time fetch a large object for one reader; 1 fetches in order"`
 	ReadAheadBytes  size.Bytes `toml:"read_ahead_bytes" help:"memory for what is fetched ahead of all readers together"`
+	SequentialBytes size.Bytes `toml:"sequential_bytes" help:"how much is fetched at the most ahead of a reader that asks for one range of an object after the other; 0: nothing. Rules can say otherwise (read_ahead)"`
 	// MD5ETags says that an ETag of 32 hex digits is the MD5 of the body.
 	MD5ETags          bool   `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
 	EncryptionKeyFile string `toml:"encryption_key_file" help:"a file with at least 32 bytes, for this user alone, from which the keys are made that the data on disk is encrypted with (AES-256-GCM); with another one the warm tier starts empty. Empty: not encrypted"`
@@ -57,7 +58,7 @@ type Config struct {
 func (c *Config) Settings() rules.Settings {
 	return rules.Settings{
 		Freshness: c.Freshness, TTL: time.Duration(c.TTLSecs) * time.Second, MaxStale: time.Duration(c.MaxStaleSecs) * time.Second,
-		Memory: true, Disk: true, Block: int64(c.BlockBytes),
+		Memory: true, Disk: true, Block: int64(c.BlockBytes), ReadAhead: int64(c.SequentialBytes),
 	}
 }
 
@@ -83,6 +84,9 @@ func (c *Config) Check(report func(key, problem string)) {
 	}
 	if c.ReadAheadBytes < 0 {
 		report("read_ahead_bytes", "must not be negative")
+	}
+	if c.SequentialBytes < 0 {
+		report("sequential_bytes", "must not be negative")
 	}
 	if c.Freshness != "" && !slices.Contains(rules.Modes, c.Freshness) {
 		report("freshness", fmt.Sprintf("must be one of %q", rules.Modes))
@@ -189,6 +193,7 @@ type Store struct {
 
 	suspects  suspects
 	readAhead *budget.Budget // memory for what is fetched ahead
+	sequences sequences
 
 	bare304  atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
 	noRanges atomic.Bool // the upstream ignores Range: parts cost as much as the whole
@@ -474,13 +479,16 @@ func (s *Store) locate(e *entry, n int64) akigw.Outcome {
 }
 
 // putBlock keeps block n of a run of blocks, where the settings of its key let
-// it.
-func (s *Store) putBlock(settings *rules.Settings, run warm.Run, n int64, data []byte) {
-	if settings.Memory {
-		s.hot.Put(hotKey{blocks: run.ID, n: n}, hotValue{block: data})
+// it; wanted says that it is going to be read soon, however often it was.
+func (s *Store) putBlock(settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
+	if key := (hotKey{blocks: run.ID, n: n}); settings.Memory && wanted {
+		s.hot.Keep(key, hotValue{block: data})
+	} else if settings.Memory {
+		s.hot.Put(key, hotValue{block: data})
 	}
 	if s.warm != nil && settings.Disk {
 		run.Handling = handling(settings)
+		run.Wanted = run.Wanted || wanted
 		s.warm.PutBlock(run, n, data)
 	}
 }

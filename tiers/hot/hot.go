@@ -75,6 +75,14 @@ func (c *Cache[K, V]) Put(key K, value V) {
 	}
 }
 
+// Keep offers a value that is going to be asked for, however seldom it was. It
+// may be gone at once all the same.
+func (c *Cache[K, V]) Keep(key K, value V) {
+	if c.values != nil {
+		c.values.Set(key, value)
+	}
+}
+
 // Drop forgets a value.
 func (c *Cache[K, V]) Drop(key K) {
 	if c.values != nil {

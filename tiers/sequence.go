@@ -1,0 +1,86 @@
+package tiers
+
+import (
+	"sync"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+)
+
+// sequences notice who reads an object by one range after the other, as a file
+// is read through a mount, and have what comes next fetched before it is asked
+// for. Each request that goes on where the last one ended doubles how much, up
+// to a bound; nothing more is fetched when the reader stops or jumps. The zero
+// value is ready.
+type sequences struct {
+	mu    sync.Mutex
+	byRun map[uint64]*sequence // by run of blocks; guarded by mu
+}
+
+// sequence is one reader's way through an object.
+type sequence struct {
+	next    int64 // the offset where the last range ended
+	streak  int   // ranges that went on where one ended
+	window  int64 // bytes to fetch ahead
+	fetched int64 // the first block behind what is, or was, fetched ahead
+}
+
+const (
+	// sequenceLeast is how many ranges have to go on where one ended before
+	// anything is fetched ahead.
+	sequenceLeast = 2
+	// maxSequences bounds the memory; beyond it all start anew.
+	maxSequences = 4096
+)
+
+var sequentialBytes = metrics.NewCounter("akigw_tiers_sequential_read_ahead_bytes_total")
+
+// follow takes a range that is read of e and returns the blocks to fetch ahead,
+// none if first is end.
+func (q *sequences) follow(e *entry, r akigw.Range, most int64) (first, end int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.byRun[e.blocks]
+	if s == nil {
+		if q.byRun == nil || len(q.byRun) >= maxSequences {
+			q.byRun = make(map[uint64]*sequence)
+		}
+		s = &sequence{next: -1}
+		q.byRun[e.blocks] = s
+	}
+	if r.Start != s.next {
+		*s = sequence{next: r.End()}
+		return 0, 0
+	}
+	s.next = r.End()
+	if s.streak++; s.streak < sequenceLeast {
+		return 0, 0
+	}
+	s.window = min(max(2*s.window, 2*r.Length, e.block), most)
+	first = max(e.blocksUpTo(r.End()), s.fetched)
+	end = e.blocksUpTo(min(r.End()+s.window, e.Size))
+	s.fetched = max(s.fetched, end)
+	return first, max(first, end)
+}
+
+// readOn has what probably comes next fetched, if r goes on where another range
+// ended.
+func (r *Reader) readOn(most int64) {
+	if most == 0 || r.Range.Length == 0 || r.Range.Length == r.entry.Size || r.entry.body != nil {
+		return
+	}
+	first, end := r.store.sequences.follow(r.entry, r.Range, most)
+	for first < end {
+		last := min(r.store.segmentEnd(r.entry, first), end)
+		f, ok := r.store.prefetch(r.entry, first, last, true)
+		if !ok {
+			return // no memory for it now
+		}
+		if f != nil {
+			sequentialBytes.Add(int((last - first) * r.entry.block))
+			f.detach()
+		}
+		first = last
+	}
+}

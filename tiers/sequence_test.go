@@ -1,0 +1,74 @@
+package tiers
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+)
+
+// TestSequentialRangesAreReadAhead: a reader that asks for one range after the
+// other finds the next ones there; what is fetched ahead is bounded, and stops
+// when the reader stops.
+func TestSequentialRangesAreReadAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		const blocks, most = 64, 8
+		config := testConfig(rules.Immutable)
+		config.WarmBytes, config.HotBytes, config.ReadAheadBytes, config.FetchBytes = 0, 64<<20, 16<<20, 4*block
+		s := inMemoryWith(t, config, rules.Settings{Freshness: rules.Immutable, ReadAhead: most * block}, up)
+		body := testkit.Bytes(1, blocks*block)
+		up.Put(key("k"), body)
+		read := func(n int, want akigw.Outcome) {
+			t.Helper()
+			wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", n*block, (n+1)*block-1), body[n*block:(n+1)*block], want)
+			synctest.Wait()
+		}
+		for n := range 3 { // it takes a while to notice
+			read(n, akigw.Cold)
+		}
+		for n := 3; n < 20; n++ {
+			read(n, akigw.Hot)
+		}
+		ahead := 0
+		e, _ := s.lookup(key("k"))
+		for n := int64(20); n < blocks; n++ {
+			if s.locate(e, n) == akigw.Hot {
+				ahead++
+			}
+		}
+		if ahead != most {
+			t.Errorf("%d blocks ahead of the reader, want %d", ahead, most)
+		}
+		if got, most := up.Sent(), int64((20+most)*block); got != most {
+			t.Errorf("the upstream sent %d bytes, want %d: each once", got, most)
+		}
+		up.Reset()
+		for _, n := range []int{50, 40, 60, 45} { // no sequence
+			read(n, akigw.Cold)
+		}
+		if got := up.Sent(); got != 4*block {
+			t.Errorf("%d bytes were fetched for 4 blocks here and there", got)
+		}
+	})
+}
+
+// TestNoReadAheadWithoutARule: ranges are fetched as they are asked for.
+func TestNoReadAheadWithoutARule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.Immutable}, up)
+		body := testkit.Bytes(1, 20*block)
+		up.Put(key("k"), body)
+		for n := range 10 {
+			wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", n*block, (n+1)*block-1), body[n*block:(n+1)*block], akigw.Cold)
+			synctest.Wait()
+		}
+		if got := up.Sent(); got != 10*block {
+			t.Errorf("%d bytes sent", got)
+		}
+	})
+}
