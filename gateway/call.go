@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 // Call is one parsed and verified request. What is in it is what was signed:
@@ -26,14 +28,20 @@ type Call struct {
 	source    *source // of a copy
 	route     *Route
 	reserved  int64 // bytes of request memory
+	pace      pace  // of its bodies
+	flow      cold.FlowContext
 }
+
+// Context is the request's context, which says on whose behalf the upstream is
+// asked.
+func (c *Call) Context() context.Context { return &c.flow }
 
 // maxParameters bounds the query (no S3 operation has a tenth of it).
 const maxParameters = 100
 
 // parse splits the target into bucket, key and query: the one place that does.
 func parse(r *http.Request, domains []string) (*Call, error) {
-	c := &Call{Request: r, path: r.URL.Path}
+	c := &Call{Request: r, path: r.URL.Path, flow: cold.FlowContext{Context: r.Context()}}
 	if r.URL.IsAbs() || !strings.HasPrefix(c.path, "/") {
 		return nil, s3err.InvalidURI
 	}

@@ -60,6 +60,8 @@ type Front struct {
 	// FailuresPerMinute is how many wrong signatures from one address are told
 	// what is wrong; 0 means all.
 	FailuresPerMinute int
+	// QoS keeps identities and buckets to their limits; nil has none.
+	QoS *QoS
 	// Domains are the names below which the first label of a host is a bucket.
 	Domains []string
 }
@@ -93,8 +95,17 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	var body *pacedBody
+	if g.QoS != nil && r.Body != nil {
+		body = &pacedBody{ReadCloser: r.Body}
+		r.Body = body
+	}
 	call, err := g.admit(r)
+	if call != nil && body != nil {
+		body.call = call
+	}
 	if call != nil {
+		sent.call = call
 		call.requestID = requestID
 		accessKey = call.identity.AccessKey()
 		if call.route != nil {
@@ -165,6 +176,10 @@ func (g *Gateway) admit(r *http.Request) (*Call, error) {
 		return c, err
 	}
 	if err := g.authorise(c, c.route); err != nil {
+		return c, err
+	}
+	c.flow.Flow.ID = c.identity.AccessKey()
+	if err := g.QoS.admit(c, time.Now()); err != nil {
 		return c, err
 	}
 	if c.route.Class == Refused {
@@ -243,6 +258,7 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 // answer remembers what was sent.
 type answer struct {
 	http.ResponseWriter
+	call   *Call // nil if it could not be parsed
 	status int
 	bytes  int64
 }
@@ -290,9 +306,28 @@ func (a *answer) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.WriteHeader(http.StatusOK)
 	}
+	if a.call != nil && len(a.call.pace) > 0 {
+		return a.paced(p)
+	}
 	n, err := a.ResponseWriter.Write(p)
 	a.bytes += int64(n)
 	return n, err
+}
+
+// paced writes p step by step, as fast as its call may be answered.
+func (a *answer) paced(p []byte) (written int, err error) {
+	for len(p) > 0 && err == nil {
+		step := p[:min(len(p), paceStep)]
+		if err = a.call.pace.wait(a.call.Context(), len(step)); err != nil {
+			return written, err
+		}
+		var n int
+		n, err = a.ResponseWriter.Write(step)
+		a.bytes += int64(n)
+		written += n
+		p = p[n:]
+	}
+	return written, err
 }
 
 // flush hands on what net/http buffers.

@@ -50,7 +50,7 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 	if err != nil {
 		return refuse(w, c, reader, err)
 	}
-	together := reader.Outcome != akigw.Cold && wire.Hold(c.Request)
+	together := reader.Outcome != akigw.Cold && len(c.pace) == 0 && wire.Hold(c.Request)
 	defer wire.Release(c.Request)
 	describe(w, c, reader, spec.Whole())
 	for held := 0; ; {

@@ -2,9 +2,11 @@ package rules
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -17,6 +19,7 @@ import (
 type Book struct {
 	path     string
 	defaults Settings
+	classes  []string
 	log      *slog.Logger
 	set      atomic.Pointer[Set]
 	version  atomic.Uint64 // counts the sets
@@ -24,9 +27,10 @@ type Book struct {
 }
 
 // Open reads the rules of a configuration file. With no path there are none,
-// and the defaults hold for every key.
-func Open(path string, defaults Settings, log *slog.Logger) (*Book, error) {
-	b := &Book{path: path, defaults: defaults, log: log}
+// and the defaults hold for every key. classes are the classes of service that
+// there are.
+func Open(path string, defaults Settings, classes []string, log *slog.Logger) (*Book, error) {
+	b := &Book{path: path, defaults: defaults, classes: classes, log: log}
 	return b, b.load()
 }
 
@@ -72,6 +76,17 @@ func (b *Book) Run(ctx context.Context) error {
 	return nil
 }
 
+// checkClasses reports classes that there are not.
+func checkClasses(rules []Rule, classes []string) (err error) {
+	for i := range rules {
+		name, set := rules[i].value("qos").(string)
+		if set && name != "" && !slices.Contains(classes, name) {
+			err = errors.Join(err, fmt.Errorf("line %d: rule.qos: no [[qos]] table is named %q", rules[i].Line, name))
+		}
+	}
+	return err
+}
+
 func (b *Book) load() error {
 	if b.path == "" {
 		b.set.Store(NewSet(nil, b.defaults))
@@ -83,6 +98,9 @@ func (b *Book) load() error {
 		return fmt.Errorf("rules: %w", err)
 	}
 	rules, err := Parse(file)
+	if err == nil {
+		err = checkClasses(rules, b.classes)
+	}
 	if err != nil {
 		return fmt.Errorf("rules in %s: %w", b.path, err)
 	}

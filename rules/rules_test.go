@@ -161,7 +161,7 @@ func TestD19_Reload(t *testing.T) {
 	}
 	write("")
 	var log bytes.Buffer
-	b, err := Open(path, defaults, slog.New(slog.NewTextHandler(&log, nil)))
+	b, err := Open(path, defaults, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestD19_Reload(t *testing.T) {
 	if !strings.Contains(log.String(), "line 3: rule.ttl_secs") {
 		t.Errorf("the log says %s", &log)
 	}
-	if _, err := Open(path+".none", defaults, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := Open(path+".none", defaults, nil, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("opened a file that is not there")
 	}
 }

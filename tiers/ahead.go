@@ -1,6 +1,7 @@
 package tiers
 
 import (
+	"context"
 	"math"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -82,14 +83,14 @@ func (r *Reader) runEnd(n int64) int64 {
 
 // plan has the segments behind that of block n fetched, as far as the fill that
 // is followed does not bring them.
-func (r *Reader) plan(n int64) {
+func (r *Reader) plan(ctx context.Context, n int64) {
 	a, s := &r.ahead, r.store
 	if !s.inParts() {
 		return
 	}
 	end := min(r.endBlock(), s.segmentEnd(r.entry, n)+a.width*s.segment(r.entry))
 	for a.planned = max(a.planned, s.segmentEnd(r.entry, n), r.fill.end); a.planned < end; a.planned = s.segmentEnd(r.entry, a.planned) {
-		f, ok := s.prefetch(r.entry, a.planned, min(s.segmentEnd(r.entry, a.planned), r.endBlock()), false)
+		f, ok := s.prefetch(ctx, r.entry, a.planned, min(s.segmentEnd(r.entry, a.planned), r.endBlock()), false)
 		if !ok {
 			return
 		}
@@ -127,7 +128,7 @@ func (a *ahead) leave() {
 // missing, and those behind it: one under way, or a new one; nil if none is
 // missing. It is not ok if there is no memory for it. A fill that stays goes on
 // without a reader, and what it brings is kept as if it had been asked for often.
-func (s *Store) prefetch(e *entry, first, end int64, stays bool) (f *fill, ok bool) {
+func (s *Store) prefetch(from context.Context, e *entry, first, end int64, stays bool) (f *fill, ok bool) {
 	for first < end && s.locate(e, first) != akigw.Cold {
 		first++
 	}
@@ -144,7 +145,7 @@ func (s *Store) prefetch(e *entry, first, end int64, stays bool) (f *fill, ok bo
 	if !s.readAhead.Acquire(size) {
 		return nil, false
 	}
-	f, ctx := s.newFill(e.Key)
+	f, ctx := s.newFill(from, e.Key)
 	f.window, f.finish, f.wantedLater = last-first, 0, stays
 	if stays {
 		f.finish = last - first

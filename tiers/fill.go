@@ -71,8 +71,9 @@ type fill struct {
 	release func()        // gives its memory back; nil if none was reserved
 }
 
-func (s *Store) newFill(key akigw.Key) (*fill, context.Context) {
-	ctx, cancel := context.WithCancel(s.ctx)
+// newFill makes a fill on behalf of whoever from is of.
+func (s *Store) newFill(from context.Context, key akigw.Key) (*fill, context.Context) {
+	ctx, cancel := context.WithCancel(&cold.FlowContext{Context: s.ctx, Flow: cold.FlowOf(from)})
 	return &fill{key: key, cancel: cancel, window: window, finish: finishBlocks, ready: make(chan struct{}), readers: 1, wanted: -1,
 		recent: make(map[int64][]byte, window+1), moved: make(chan struct{})}, ctx
 }
@@ -190,13 +191,13 @@ func (f *fill) close(err error) {
 
 // join returns the fill that will learn what key holds, and whether this call
 // started it. The caller must detach from it.
-func (s *Store) join(key akigw.Key, spec akigw.RangeSpec) (f *fill, leader bool) {
+func (s *Store) join(from context.Context, key akigw.Key, spec akigw.RangeSpec) (f *fill, leader bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f := s.openings[key]; f != nil && f.attach() {
 		return f, false
 	}
-	f, ctx := s.newFill(key)
+	f, ctx := s.newFill(from, key)
 	s.openings[key] = f
 	s.work.Go(func() {
 		err := s.runOpening(ctx, f, spec)
@@ -312,7 +313,7 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 	if want.Length == e.Size {
 		header.Del("Range")
 	}
-	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: header, Repeat: f.repeat})
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: f.key, Header: header, Repeat: f.repeat, Bytes: want.Length})
 	if err != nil {
 		return err
 	}
@@ -407,14 +408,14 @@ func (s *Store) judge(e *entry, digest *checksum.Digest, transfer uint64) error 
 
 // fetch returns a fill that brings block n of e: one under way, or a new one
 // over the run of missing blocks from n up to end. The caller must detach.
-func (s *Store) fetch(e *entry, n, end int64, repeat bool) *fill {
+func (s *Store) fetch(from context.Context, e *entry, n, end int64, repeat bool) *fill {
 	last := s.missingUntil(e, n+1, end)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f := s.attachTo(e, n, reachBlocks); f != nil {
 		return f
 	}
-	f, ctx := s.newFill(e.Key)
+	f, ctx := s.newFill(from, e.Key)
 	f.repeat = repeat
 	s.begin(ctx, f, e, n, last)
 	return f

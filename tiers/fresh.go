@@ -64,6 +64,7 @@ type validations struct {
 // question is one validation. Its result is set when done is closed.
 type question struct {
 	known *entry // what was known by who asked first
+	flow  cold.Flow
 	done  chan struct{}
 	entry *entry
 	err   error
@@ -73,7 +74,7 @@ type question struct {
 // returns known or its successor, or nil when the upstream has no such object
 // or refuses to say: then the caller's own request has to find out why.
 func (s *Store) validate(ctx context.Context, known *entry) (*entry, error) {
-	q := s.question(known)
+	q := s.question(cold.FlowOf(ctx), known)
 	select {
 	case <-q.done:
 		return q.entry, q.err
@@ -83,7 +84,7 @@ func (s *Store) validate(ctx context.Context, known *entry) (*entry, error) {
 }
 
 // question returns a validation that has not begun yet.
-func (s *Store) question(known *entry) *question {
+func (s *Store) question(flow cold.Flow, known *entry) *question {
 	v := &s.validations
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -91,7 +92,7 @@ func (s *Store) question(known *entry) *question {
 	if next != nil {
 		return next
 	}
-	q := &question{known: known, done: make(chan struct{})}
+	q := &question{known: known, flow: flow, done: make(chan struct{})}
 	if v.keys == nil {
 		v.keys = make(map[akigw.Key]*question)
 	}
@@ -111,7 +112,7 @@ func (s *Store) answer(q *question) {
 		if newest, _ := s.lookup(key); newest != nil {
 			q.known = newest
 		}
-		q.entry, q.err = s.confirmed(s.ctx, q.known)
+		q.entry, q.err = s.confirmed(&cold.FlowContext{Context: s.ctx, Flow: q.flow}, q.known)
 		v.mu.Lock()
 		next := v.keys[key]
 		if next == nil {

@@ -67,7 +67,7 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 		err = r.start(ctx)
 		if err == nil {
 			outcomes[r.Outcome].Inc()
-			r.readOn(settings.ReadAhead)
+			r.readOn(ctx, settings.ReadAhead)
 			return r, nil
 		}
 		r.Close()
@@ -131,7 +131,7 @@ func (s *Store) current(ctx context.Context, key akigw.Key, settings *rules.Sett
 // to the upstream, and in strict mode has to ask once more.
 func (s *Store) load(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*fill, error) {
 	for {
-		f, leader := s.join(key, spec)
+		f, leader := s.join(ctx, key, spec)
 		select {
 		case <-f.ready:
 		case <-ctx.Done():
@@ -233,7 +233,7 @@ func (r *Reader) verify(data []byte) error {
 func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 	for failed := false; ; {
 		if r.fill != nil {
-			r.plan(n)
+			r.plan(ctx, n)
 			data, ok, waited, err := r.fill.block(ctx, n)
 			r.adapt(waited)
 			if ok {
@@ -254,7 +254,7 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 		}
 		r.leaveFill()
 		if r.fill = r.ahead.take(n); r.fill == nil {
-			r.fill = r.store.fetch(r.entry, n, r.runEnd(n), failed)
+			r.fill = r.store.fetch(ctx, r.entry, n, r.runEnd(n), failed)
 		}
 	}
 }

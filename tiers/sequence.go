@@ -1,6 +1,7 @@
 package tiers
 
 import (
+	"context"
 	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -66,14 +67,14 @@ func (q *sequences) follow(e *entry, r akigw.Range, most int64) (first, end int6
 
 // readOn has what probably comes next fetched, if r goes on where another range
 // ended.
-func (r *Reader) readOn(most int64) {
+func (r *Reader) readOn(ctx context.Context, most int64) {
 	if most == 0 || r.Range.Length == 0 || r.Range.Length == r.entry.Size || r.entry.body != nil {
 		return
 	}
 	first, end := r.store.sequences.follow(r.entry, r.Range, most)
 	for first < end {
 		last := min(r.store.segmentEnd(r.entry, first), end)
-		f, ok := r.store.prefetch(r.entry, first, last, true)
+		f, ok := r.store.prefetch(ctx, r.entry, first, last, true)
 		if !ok {
 			return // no memory for it now
 		}

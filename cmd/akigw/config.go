@@ -16,6 +16,7 @@ type config struct {
 	Process  process
 	Upstream cold.Config          `toml:"upstream"`
 	Further  []cold.FurtherConfig `toml:"upstreams"`
+	QoS      []gateway.QoSConfig  `toml:"qos"`
 	Cache    tiers.Config         `toml:"cache"`
 	Storage  struct {
 		Pool cold.PoolConfig `toml:"connection_pool"`
@@ -38,6 +39,14 @@ func load(file string, env []string, flags map[string]string) (*config, error) {
 		}
 	}
 	return c, err
+}
+
+// classes are the names of the classes of service.
+func (c *config) classes() (names []string) {
+	for i := range c.QoS {
+		names = append(names, c.QoS[i].Name)
+	}
+	return names
 }
 
 // process is what concerns the process as a whole.

@@ -114,7 +114,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.add(upstream.Close)
-	book, err := rules.Open(c.file, c.Cache.Settings(), log)
+	book, err := rules.Open(c.file, c.Cache.Settings(), c.classes(), log)
 	if err != nil {
 		return err
 	}
@@ -131,10 +131,14 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.background(keyring.Run)
+	qos, err := gateway.NewQoS(c.QoS, book)
+	if err != nil {
+		return err
+	}
 	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory))
 	front := gateway.New(gateway.Front{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
-		Policies: keyring, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+		Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
 	operator := admin.New(c.Admin, store, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	adminListener, err := net.Listen("tcp", c.Admin.Listen)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/gateway"
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers/cold"
@@ -103,6 +104,14 @@ This page is generated from the code and checked by a test.
 		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.TrimPrefix(s.Key, "upstreams[1]."), s.Help)
 	}
 	b.WriteString("\nObjects cannot be copied from one upstream to another by CopyObject (501). ListBuckets is one list of all upstreams.\n")
+	b.WriteString("\n## Classes of service\n\nEach `[[qos]]` table of the file is a class; [rules](rules.md) say which objects belong to it.\n\n| key | default | meaning |\n|---|---|---|\n")
+	classes := &struct {
+		QoS []gateway.QoSConfig `toml:"qos"`
+	}{make([]gateway.QoSConfig, 1)}
+	classes.QoS[0].SetDefaults()
+	for _, s := range appconfig.Settings(classes) {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", strings.TrimPrefix(s.Key, "qos[1]."), defaultOf(s.Value), s.Help)
+	}
 	b.WriteString("\n## Example\n\n```toml\nlisten = \"127.0.0.1:9000\"\ndata = \"/var/lib/akigw\"\n\n[upstream]\nurl = \"https://s3.eu-central-1.amazonaws.com\"\nregion = \"eu-central-1\"\n\n[cache]\nhot_bytes = \"4GiB\"\nwarm_bytes = \"200GiB\"\n\n[storage.connection_pool]\npool_size = 50\n```\n")
 	b.WriteString("\n## Reserved\n\nThese names are taken and nothing reads them yet; setting one is refused.\n\n")
 	for _, r := range reserved {

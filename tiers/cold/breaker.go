@@ -100,12 +100,12 @@ func (f failing) Error() string { return fmt.Sprintf("status %d", f.status) }
 // guarded sends a request, unless its breaker is open.
 func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, error) {
 	if u.breakers.share == 0 {
-		return u.send(ctx, r)
+		return u.linked(ctx, r)
 	}
 	var resp *http.Response
 	var err error
 	_, refused := u.breakers.of(r.Key.Bucket).Execute(func() (*http.Response, error) {
-		resp, err = u.send(ctx, r)
+		resp, err = u.linked(ctx, r)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return nil, errGivenUp

@@ -56,9 +56,11 @@ type Config struct {
 	RoleARN              string `toml:"role_arn" help:"the role for web-identity; empty: AWS_ROLE_ARN"`
 	WebIdentityTokenFile string `toml:"web_identity_token_file" help:"the token file for web-identity; empty: AWS_WEB_IDENTITY_TOKEN_FILE"`
 
-	Retries      int    `toml:"retries" help:"how often a read that got no answer, or 429, 500, 502, 503 or 504, is sent again. All retries and hedges together add at most a fifth to the requests"`
-	HedgeAfterMs int    `toml:"hedge_after_ms" help:"milliseconds after which a read that has no answer yet is sent a second time, and the first answer taken; 0: never"`
-	Events       string `toml:"events" help:"how changes of the upstream's objects are heard of, for freshness events. stream: MinIO's bucket notifications. webhook: S3 event notifications that somebody posts to /events of the admin listener"`
+	Retries      int `toml:"retries" help:"how often a read that got no answer, or 429, 500, 502, 503 or 504, is sent again. All retries and hedges together add at most a fifth to the requests"`
+	HedgeAfterMs int `toml:"hedge_after_ms" help:"milliseconds after which a read that has no answer yet is sent a second time, and the first answer taken; 0: never"`
+	MaxRequests  int `toml:"max_requests" help:"requests to the upstream that may be under way; those that wait are served in fair shares by identity and the weight of their class. 0: no limit"`
+
+	Events string `toml:"events" help:"how changes of the upstream's objects are heard of, for freshness events. stream: MinIO's bucket notifications. webhook: S3 event notifications that somebody posts to /events of the admin listener"`
 
 	// Identity stands for the URL in the identity of cached objects, "" for the
 	// URL itself.
@@ -69,7 +71,7 @@ type Config struct {
 
 // SetDefaults sets the values behind all others.
 func (c *Config) SetDefaults() {
-	c.Region, c.TrailingChecksums, c.Credentials, c.Events, c.Retries, c.BreakerPercent = "us-east-1", true, staticKeys, string(Stream), 2, 50
+	c.Region, c.TrailingChecksums, c.Credentials, c.Events, c.Retries, c.BreakerPercent, c.MaxRequests = "us-east-1", true, staticKeys, string(Stream), 2, 50, 256
 }
 
 // PoolConfig bounds the connection pool: [storage.connection_pool].
@@ -98,6 +100,9 @@ func (c *Config) Check(report func(key, problem string)) {
 	}
 	if c.Retries < 0 || c.Retries > 10 {
 		report("retries", "must be 0 to 10")
+	}
+	if c.MaxRequests < 0 {
+		report("max_requests", "must not be negative")
 	}
 	if c.HedgeAfterMs < 0 || c.HedgeAfterMs > 60_000 {
 		report("hedge_after_ms", "must be 0 to 60000")
@@ -139,6 +144,7 @@ type Upstream struct {
 	keyring   *keyring
 	repeats   *allowance
 	breakers  breakers
+	link      *link
 	work      sync.WaitGroup // hedged requests
 }
 
@@ -177,7 +183,7 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 		ReadBufferSize:        64 << 10,
 	}
 	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.CloseIdleConnections,
-		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config), repeats: newAllowance(), breakers: breakers{share: float64(config.BreakerPercent) / 100}}
+		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config), repeats: newAllowance(), link: newLink(config.MaxRequests), breakers: breakers{share: float64(config.BreakerPercent) / 100}}
 	if wrap != nil {
 		u.transport = wrap(t)
 	}
@@ -213,6 +219,8 @@ type Request struct {
 	Trailer http.Header
 	// Expect asks the upstream to judge the head before the body is read.
 	Expect bool
+	// Bytes is about how long the answer is going to be, 0 if nobody knows.
+	Bytes int64
 	// Repeat says that the request does once more what failed before, and needs
 	// an allowance like a retry.
 	Repeat bool

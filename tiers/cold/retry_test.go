@@ -114,14 +114,18 @@ func TestA1_RetriesKeepToTheirShare(t *testing.T) {
 			if err != nil || resp.StatusCode != 503 {
 				t.Fatal(resp, err)
 			}
+			resp.Body.Close()
 		}
 		if most := asked + asked/partsPerRepeat + savedRepeats; sent > most || sent < asked+asked/10 {
 			t.Errorf("%d requests for %d, want at most %d", sent, asked, most)
 		}
 		before, refused := sent, 0
 		for range partsPerRepeat {
-			if _, err := u.Do(context.Background(), &Request{Op: "Test", Method: "GET", Key: read, Repeat: true}); errors.Is(err, akigw.ErrUpstreamUnavailable) {
+			resp, err := u.Do(context.Background(), &Request{Op: "Test", Method: "GET", Key: read, Repeat: true})
+			if errors.Is(err, akigw.ErrUpstreamUnavailable) {
 				refused++
+			} else {
+				resp.Body.Close()
 			}
 		}
 		if refused < partsPerRepeat-1 || sent-before > 1 {
@@ -266,11 +270,13 @@ func TestBreakerCountsSharesAndNotClients(t *testing.T) {
 			return status(200)
 		}, func(c *Config) { c.Retries = 0 })
 		for range 200 {
-			if _, err := u.Do(context.Background(), &Request{Op: "Test", Method: "GET", Key: read}); err != nil {
+			resp, err := u.Do(context.Background(), &Request{Op: "Test", Method: "GET", Key: read})
+			if err != nil {
 				t.Fatal(err)
 			}
+			resp.Body.Close()
 			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-			_, err := u.Do(ctx, &Request{Op: "Test", Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "slow"}})
+			_, err = u.Do(ctx, &Request{Op: "Test", Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "slow"}})
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatal(err)

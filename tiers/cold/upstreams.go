@@ -141,6 +141,9 @@ func (us *Upstreams) Names() []string {
 	return names
 }
 
+// Crowded reports whether requests wait for the upstream that has a bucket.
+func (us *Upstreams) Crowded(bucket string) bool { return us.of(bucket).link.crowded() }
+
 // Origin is a number for the endpoint that a bucket's objects come from: what
 // is cached from one is not what another has.
 func (us *Upstreams) Origin(bucket string) uint64 { return us.of(bucket).origin }

@@ -1,0 +1,102 @@
+package cold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestLinkIsSharedFairly: one flow with a thousand requests does not keep others
+// from their share; weights count; nobody gets more slots than there are.
+func TestLinkIsSharedFairly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		served := map[string]int{}
+		now, most := 0, 0
+		u := scripted(t, func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			served[FlowOf(r.Context()).ID]++
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+			mu.Lock()
+			now--
+			mu.Unlock()
+			return status(200)
+		}, func(c *Config) { c.MaxRequests = 4 })
+		ctx, cancel := context.WithCancel(context.Background())
+		var wait sync.WaitGroup
+		ask := func(flow Flow, n int) {
+			for range n {
+				wait.Go(func() {
+					if resp, err := u.Do(&FlowContext{ctx, flow}, &Request{Op: "Test", Method: "GET", Key: read}); err == nil {
+						resp.Body.Close()
+					}
+				})
+			}
+		}
+		ask(Flow{ID: "greedy"}, 1000)
+		synctest.Wait()
+		ask(Flow{ID: "modest"}, 100)
+		ask(Flow{ID: "heavy", Weight: 3}, 100)
+		mu.Lock()
+		before := served["greedy"]
+		mu.Unlock()
+		time.Sleep(250 * time.Millisecond) // 100 requests
+		mu.Lock()
+		greedy, modest, heavy := served["greedy"]-before, served["modest"], served["heavy"]
+		mu.Unlock()
+		if modest < 17 || modest > 23 || heavy < 55 || heavy > 65 || greedy < 15 || greedy > 25 {
+			t.Errorf("of 100 requests: greedy %d, modest %d, three times as heavy %d", greedy, modest, heavy)
+		}
+		cancel()
+		wait.Wait()
+		u.Close()
+		if most != 4 {
+			t.Errorf("%d at a time", most)
+		}
+		if u.link.free != 4 || len(u.link.waiting) != 0 {
+			t.Errorf("%d slots free, %d wait", u.link.free, len(u.link.waiting))
+		}
+	})
+}
+
+// TestLinkSlotsComeBack: whatever becomes of a request, its slot is free after
+// it.
+func TestLinkSlotsComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int64
+		u := scripted(t, func(r *http.Request) (*http.Response, error) {
+			switch n.Add(1) % 3 {
+			case 0:
+				return nil, errors.New("refused")
+			case 1:
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return status(200)
+		}, func(c *Config) { c.MaxRequests, c.Retries, c.BreakerPercent = 2, 0, 0 })
+		var wait sync.WaitGroup
+		for i := range 60 {
+			wait.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i+1)*time.Millisecond)
+				defer cancel()
+				resp, err := u.Do(&FlowContext{ctx, Flow{ID: fmt.Sprint(i % 5)}}, &Request{Op: "Test", Method: "PUT", Key: read})
+				if err == nil {
+					resp.Body.Close()
+				}
+			})
+		}
+		wait.Wait()
+		if u.link.free != 2 || len(u.link.waiting) != 0 {
+			t.Errorf("%d slots free, %d wait", u.link.free, len(u.link.waiting))
+		}
+	})
+}
