@@ -245,6 +245,8 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 		coded = s3err.InvalidURI
 	case r.Context().Err() != nil: // nobody is listening
 		coded = s3err.ServiceUnavailable
+	case errors.Is(err, tiers.ErrBusy):
+		coded = s3err.SlowDown
 	case errors.Is(err, akigw.ErrUpstreamUnavailable), errors.Is(err, akigw.ErrShortBody), errors.Is(err, akigw.ErrChanged), errors.Is(err, akigw.ErrChecksum):
 		g.Log.Warn("the upstream did not give a usable answer", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable

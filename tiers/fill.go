@@ -32,8 +32,13 @@ const (
 	reachBlocks = 64
 )
 
-// errAbandoned ends a fill whose last reader left.
-var errAbandoned = errors.New("no reader left")
+var (
+	// errAbandoned ends a fill whose last reader left.
+	errAbandoned = errors.New("no reader left")
+	// errYielded ends a fill whose readers are slow, while others wait for what
+	// it holds.
+	errYielded = errors.New("others wait")
+)
 
 // ErrUncacheable: the upstream's answer has no strong ETag or no length, so
 // that the object can only be passed through.
@@ -138,19 +143,33 @@ func (f *fill) block(ctx context.Context, n int64) (data []byte, ok, waited bool
 }
 
 // room waits until block n is not too far ahead of the readers. Without
-// readers there is nobody to wait for.
-func (f *fill) room(ctx context.Context, n int64) error {
+// readers there is nobody to wait for. While others wait for what f holds,
+// which contended tells, it does not wait long.
+func (f *fill) room(ctx context.Context, n int64, contended func(akigw.Key) bool) error {
+	var slow <-chan time.Time
 	for {
 		f.mu.Lock()
 		ok, moved := f.readers == 0 || n <= f.wanted+f.window, f.moved
 		f.mu.Unlock()
 		if ok {
-			return ctx.Err()
+			if ctx.Err() != nil {
+				return errAbandoned
+			}
+			return nil
+		}
+		if slow == nil {
+			slow = time.After(yieldAfter)
 		}
 		select {
 		case <-moved:
+		case <-slow:
+			if contended(f.key) {
+				yields.Inc()
+				return errYielded
+			}
+			slow = nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return errAbandoned
 		}
 	}
 }
@@ -179,6 +198,11 @@ func (f *fill) close(err error) {
 	f.cancel()
 	f.mu.Lock()
 	f.ended, f.err = true, err
+	if errors.Is(err, errYielded) && f.release != nil { // its readers have what they need fetched again
+		clear(f.recent)
+		f.release()
+		f.release = nil
+	}
 	f.free()
 	f.notify()
 	f.mu.Unlock()
@@ -268,6 +292,9 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 		e.body = []byte{}
 		s.publish(e)
 	}
+	if err := s.reserve(ctx, f, e, first, end); err != nil {
+		return err
+	}
 	f.open(e, first, end)
 	s.mu.Lock()
 	s.fills[e.blocks] = append(s.fills[e.blocks], f)
@@ -278,12 +305,31 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 	}
 	err = s.receive(ctx, f, resp.Body, digest, s.publish)
 	switch {
-	case errors.Is(err, errAbandoned) && s.ctx.Err() == nil && f.next > first:
+	case (errors.Is(err, errAbandoned) || errors.Is(err, errYielded)) && s.ctx.Err() == nil && f.next > first:
 		s.publish(e) // what came is good, and the rest can be fetched later
 	case err != nil:
 		s.discard(e, first, f.next)
 	}
 	return err
+}
+
+// reserve takes memory for a fill of blocks first to end of e, if it has none
+// yet. It is for the fill's own goroutine.
+func (s *Store) reserve(ctx context.Context, f *fill, e *entry, first, end int64) error {
+	f.mu.Lock()
+	has := f.release != nil
+	f.mu.Unlock()
+	if has {
+		return nil
+	}
+	release, err := s.windows.take(ctx, f.key, windowBytes(e, first, end))
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.release = release
+	return nil
 }
 
 // discard takes back blocks first to end of an object that turned out bad, and
@@ -307,6 +353,9 @@ func (s *Store) newEntry(o akigw.Object, generation uint64, asked time.Time) *en
 func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int64) error {
 	generation := s.fence.enter(f.key)
 	defer s.fence.leave(f.key)
+	if err := s.reserve(ctx, f, e, first, end); err != nil {
+		return err
+	}
 	want := akigw.Range{Start: first * e.block}
 	want.Length = min(end*e.block, e.Size) - want.Start
 	header := s.readHeader(fmt.Sprintf("bytes=%d-%d", want.Start, want.End()-1), e.ETag)
@@ -363,8 +412,8 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *checksum.Digest, publish func(*entry)) error {
 	e, settings := f.entry, s.settings(f.key)
 	for n := f.next; n < f.end; n++ {
-		if err := f.room(ctx, n); err != nil {
-			return errAbandoned
+		if err := f.room(ctx, n, s.contended); err != nil {
+			return err
 		}
 		data := make([]byte, e.blockLen(n))
 		if _, err := io.ReadFull(body, data); err != nil {

@@ -103,6 +103,9 @@ func (s *Store) find(ctx context.Context, key akigw.Key, settings *rules.Setting
 	if e != nil {
 		return e, outcome, nil, nil
 	}
+	if err := s.windows.admit(key); err != nil {
+		return nil, "", nil, err
+	}
 	f, err := s.load(ctx, key, settings, spec, conditions)
 	if err != nil {
 		return nil, "", nil, err
@@ -245,7 +248,7 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 			}
 			if err != nil {
 				r.leaveFill()
-				failed = true
+				failed = !errors.Is(err, errYielded)
 			}
 		}
 		if data, tier := r.store.block(r.entry, n); data != nil {
@@ -261,6 +264,9 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 
 // survives decides whether to try again after a fill failed.
 func (r *Reader) survives(ctx context.Context, err error) bool {
+	if errors.Is(err, errYielded) {
+		return ctx.Err() == nil
+	}
 	r.left--
 	var refused *cold.ResponseError
 	final := errors.Is(err, akigw.ErrChanged) || errors.Is(err, akigw.ErrChecksum) || errors.As(err, &refused)

@@ -51,8 +51,8 @@ func zipfTrace(random *rand.Rand, n, keys int) (t trace) {
 	return t
 }
 
-func scanTrace(random *rand.Rand, n, keys, loop int) (t trace) {
-	for i, key := range zipfTrace(random, n, keys) {
+func scanTrace(set trace, loop int) (t trace) {
+	for i, key := range set {
 		t = append(t, key, scanned+uint64(i%loop))
 	}
 	return t
@@ -225,17 +225,18 @@ func (w *warmTier) held(t trace) int {
 // near what is possible. The log has the table; AKIGW_LONG=1 makes it a larger one.
 func TestScanResistance(t *testing.T) {
 	random := testkit.Random(t)
-	quota, keys, reads, pace := int64(32<<20), 10_000, 24_000, 200
+	quota, keys, reads, pace := int64(32<<20), 10_000, 24_000, 50
 	if os.Getenv("AKIGW_LONG") != "" {
 		quota, keys, reads, pace = 64<<20, 20_000, 60_000, 30
 	}
 	capacity := int(quota * 7 / 8 * 8 / 10 / warmValue)
+	set := zipfTrace(random, reads, keys)
 	traces := []struct {
 		name string
 		trace
 	}{
-		{"Zipf 0.9", zipfTrace(random, reads, keys)},
-		{"Zipf 0.9 and a looping scan", scanTrace(random, reads, keys, 10*capacity)},
+		{"Zipf 0.9", set},
+		{"Zipf 0.9 and a looping scan", scanTrace(set, 10*capacity)},
 		{"moving Zipf 0.9", movingTrace(random, reads, keys)},
 	}
 	percent := map[string][]float64{}

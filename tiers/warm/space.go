@@ -97,6 +97,9 @@ const (
 	// while it is short.
 	tick     = 250 * time.Millisecond
 	fastTick = 25 * time.Millisecond
+	// liveShare is the part of the limit that live values keep whatever happens:
+	// when there is no room beside so few of them, it is rewrites that are due.
+	liveShare = 2
 	// sweepShare is the part of the limit that one tick evicts, and sweepLeast
 	// the bytes that it evicts of a small one: each tick has a cost of its own.
 	sweepShare = 16
@@ -108,6 +111,10 @@ func (t *Tier) Run(ctx context.Context) error {
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	var hand hand
+	t.scan(nil, nil, func(_ []byte, size int64) bool {
+		t.live.Add(size)
+		return ctx.Err() == nil
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -130,7 +137,7 @@ func (t *Tier) Run(ctx context.Context) error {
 func (t *Tier) makeRoom(h *hand) {
 	h.busy = t.space.full(highTenths) || h.busy && t.space.full(lowTenths)
 	t.crowded.Store(t.space.full(crowdedTenths))
-	if h.busy && h.owed < t.space.limit()/3 {
+	if h.busy && h.owed < t.space.limit()/3 && t.live.Load() > t.space.limit()/liveShare {
 		h.owed += t.sweep(h, max(t.space.limit()/sweepShare, sweepLeast))
 	}
 	if h.busy && t.removed.Swap(0) > 0 {
@@ -182,7 +189,8 @@ func (t *Tier) stir() {
 type hand struct {
 	next []byte
 	owed int64
-	busy bool // room is being made
+	seen int64 // bytes of the values that stayed in this pass
+	busy bool  // room is being made
 }
 
 // sweep moves the hand on until it has evicted want bytes or passed every key
@@ -202,9 +210,12 @@ func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 				h.next = key
 				return false
 			}
+			h.seen += size
 			if key[0] != metaPrefix && !t.pins.has(key) && !t.heat.cool(key) {
 				victims = append(victims, key)
 				bytes += size
+				h.seen -= size
+				t.live.Add(-size)
 				if size >= valueThreshold {
 					t.popular.evicted(popularityKey(key))
 				}
@@ -217,7 +228,9 @@ func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 			}
 			evicted.Inc()
 		}
-		if h.next == nil {
+		if h.next == nil { // all were seen: what is live is known
+			t.live.Store(h.seen)
+			h.seen = 0
 			if wrapped {
 				break
 			}

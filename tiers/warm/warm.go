@@ -77,6 +77,7 @@ type Tier struct {
 	heat    heat
 	popular popularity
 	average atomic.Int64 // bytes of a value, lately
+	live    atomic.Int64 // bytes of values that are reachable, about
 	pins    pins
 	values  *codec
 	gate    gcGate
@@ -285,7 +286,8 @@ func (t *Tier) DropBlocks(id uint64) {
 	prefix := blockKey(Run{ID: id}, 0)[:9]
 	for {
 		var keys [][]byte
-		t.scan(prefix, prefix, func(key []byte, _ int64) bool {
+		t.scan(prefix, prefix, func(key []byte, size int64) bool {
+			t.live.Add(-size)
 			keys = append(keys, key)
 			return len(keys) < 1000
 		})
@@ -414,6 +416,7 @@ func (t *Tier) put(key, value []byte, how Handling) {
 		t.config.Log.Warn("could not write to the warm tier", "error", err)
 		return
 	}
+	t.live.Add(size)
 	t.heat.touch(key)
 }
 
