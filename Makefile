@@ -30,8 +30,8 @@ lint: ## formatting and vet, in both modules
 # Long runs by name: make long TEST=Memory. "make long" lists them.
 long:
 	@if [ -z "$(TEST)" ]; then \
-		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func TestLong[A-Za-z0-9]+' -r e2e | sed 's/func TestLong/  /'; \
-	else cd e2e && AKIGW_LONG=1 $(GO) test -v -count=1 -timeout 3h -run '^TestLong$(TEST)$$' ./...; fi
+		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func TestLong[A-Za-z0-9]+' -r --include='*_test.go' . | sed 's/func TestLong/  /'; \
+	else cd $$(dirname $$(grep -lE '^func TestLong$(TEST)\(' -r --include='*_test.go' .)) && AKIGW_LONG=1 $(GO) test -v -count=1 -timeout 3h -run '^TestLong$(TEST)$$' .; fi
 
 TIME ?= 60s
 fuzz: ## every fuzz target for a while: make fuzz TIME=10s

@@ -42,6 +42,8 @@ type bench struct {
 	g     *Gateway
 	up    *testkit.Memory
 	store *tiers.Store
+	// outcome, if set, is told of each answer's x-akigw-cache.
+	outcome func(string)
 }
 
 func newBench(t testing.TB, keys sigv4.Keys, policies Policies) *bench {
@@ -80,6 +82,9 @@ func (b *bench) answer(r *http.Request) *httptest.ResponseRecorder {
 		}()
 		b.g.ServeHTTP(w, r)
 	}()
+	if b.outcome != nil {
+		b.outcome(sentHeader(w, "x-akigw-cache"))
+	}
 	return w
 }
 

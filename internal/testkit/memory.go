@@ -6,8 +6,6 @@ package testkit
 import (
 	"bytes"
 	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -29,9 +27,15 @@ type Memory struct {
 	counts  map[string]int
 	sent    int64
 	streams map[chan cold.Change]string // open event streams and their buckets
+	uploads map[string]map[int][]byte   // parts of open multipart uploads by id
+	told    atomic.Int64                // changes that went into streams
+	taken   atomic.Int64                // changes that came out of them
 
 	// Deaf keeps streams of events from opening.
 	Deaf atomic.Bool
+
+	// Clock, if set, dates objects; else it is the time, in whole seconds.
+	Clock func() time.Time
 
 	// Before, if set, is called before a request is answered; an answer or
 	// an error that it returns takes the place of the real one.
@@ -50,14 +54,13 @@ type Stored struct {
 
 // NewMemory returns an empty upstream.
 func NewMemory() *Memory {
-	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}, streams: map[chan cold.Change]string{}}
+	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}, streams: map[chan cold.Change]string{}, uploads: map[string]map[int][]byte{}}
 }
 
 // Put stores an object behind everybody's back, and returns its ETag.
 func (m *Memory) Put(key akigw.Key, body []byte) string {
-	sum := md5.Sum(body)
-	etag := `"` + hex.EncodeToString(sum[:]) + `"`
-	m.PutStored(key, Stored{Body: body, ETag: etag, Modified: time.Now().Truncate(time.Second)})
+	etag := etagOf(body)
+	m.PutStored(key, Stored{Body: body, ETag: etag, Modified: m.now()})
 	return etag
 }
 
@@ -89,6 +92,7 @@ func (m *Memory) Delete(key akigw.Key) {
 func (m *Memory) tell(c cold.Change) {
 	for stream, bucket := range m.streams {
 		if bucket == c.Key.Bucket {
+			m.told.Add(1)
 			stream <- c
 		}
 	}
@@ -117,6 +121,7 @@ func (m *Memory) Listen(ctx context.Context, bucket string, alive func(), change
 				return errors.New("the stream broke")
 			}
 			changed(c)
+			m.taken.Add(1)
 		case <-ping.C:
 			alive()
 		case <-ctx.Done():
@@ -125,12 +130,27 @@ func (m *Memory) Listen(ctx context.Context, bucket string, alive func(), change
 	}
 }
 
+// Settle waits until every change that was told has been taken.
+func (m *Memory) Settle() {
+	for m.taken.Load() != m.told.Load() {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
 func (m *Memory) hangUp(stream chan cold.Change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, open := m.streams[stream]; open {
 		delete(m.streams, stream)
-		close(stream)
+		m.lose(stream)
+	}
+}
+
+// lose closes a stream; what is in it is lost. It needs mu.
+func (m *Memory) lose(stream chan cold.Change) {
+	close(stream)
+	for range stream {
+		m.taken.Add(1)
 	}
 }
 
@@ -140,7 +160,7 @@ func (m *Memory) BreakStreams() {
 	defer m.mu.Unlock()
 	for stream := range m.streams {
 		delete(m.streams, stream)
-		close(stream)
+		m.lose(stream)
 	}
 }
 
@@ -179,6 +199,13 @@ func (m *Memory) Reset() {
 	defer m.mu.Unlock()
 	m.counts = map[string]int{}
 	m.sent = 0
+}
+
+func (m *Memory) now() time.Time {
+	if m.Clock != nil {
+		return m.Clock()
+	}
+	return time.Now().Truncate(time.Second)
 }
 
 func (m *Memory) count(r *cold.Request) {
@@ -239,7 +266,12 @@ func (m *Memory) Origin(string) uint64 { return 1 }
 func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
+		if r.Key.Name == "" {
+			return m.list(r)
+		}
 		return m.read(r)
+	case http.MethodPost:
+		return m.multipart(r)
 	case http.MethodPut:
 		var body []byte
 		if r.Body != nil {
@@ -251,8 +283,15 @@ func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
 				return nil, fmt.Errorf("%w: body of %d bytes, announced %d", akigw.ErrUpstreamUnavailable, len(body), r.Length)
 			}
 		}
-		h := http.Header{"Etag": {m.Put(r.Key, body)}}
-		return Response(http.StatusOK, h, nil), nil
+		switch {
+		case r.Header.Get("X-Amz-Copy-Source") != "":
+			return m.copy(r)
+		case r.Query.Get("uploadId") != "":
+			return m.part(r, body)
+		}
+		etag := etagOf(body)
+		m.PutStored(r.Key, Stored{Body: body, ETag: etag, Modified: m.now(), Header: metadata(r.Header)})
+		return Response(http.StatusOK, http.Header{"Etag": {etag}}, nil), nil
 	case http.MethodDelete:
 		m.Delete(r.Key)
 		return Response(http.StatusNoContent, nil, nil), nil

@@ -1,0 +1,569 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// byMode gives each bucket the freshness that it is named after.
+type byMode struct{}
+
+func (byMode) For(bucket, _ string) *rules.Settings {
+	return &rules.Settings{Freshness: rules.Freshness(bucket), TTL: time.Hour, MaxStale: time.Hour, Memory: true, Disk: true, Block: 64 << 10, Compress: bucket == "ttl", ReadAhead: 128 << 10}
+}
+
+func (byMode) Pinning() (uint64, bool) { return 0, false }
+
+// machine drives a gateway and the model of it, one operation after the other.
+type machine struct {
+	t      *testing.T
+	random *rand.Rand
+	model  *testkit.Model
+	up     *testkit.Memory
+	dir    string
+	store  *tiers.Store
+	stop   func()
+	b      *bench
+	number int // of the operation
+	tick   atomic.Int64
+	faults int
+	cut    int // answers that a fault cut off or refused
+}
+
+// operation is one kind of step. Each is for a key of a mode's bucket.
+type operation struct {
+	name string
+	do   func(m *machine, key akigw.Key)
+}
+
+var operations = []operation{
+	{"GET", (*machine).get},
+	{"GET again", func(m *machine, key akigw.Key) { m.get(key); m.get(key) }},
+	{"GET range", (*machine).getRange},
+	{"GET no-cache", (*machine).getFresh},
+	{"GET no-store", (*machine).getPast},
+	{"HEAD", (*machine).head},
+	{"GET If-None-Match", (*machine).ifNoneMatch},
+	{"GET If-Match", (*machine).ifMatch},
+	{"PUT", (*machine).put},
+	{"DELETE", (*machine).delete},
+	{"DeleteObjects", (*machine).deleteMany},
+	{"COPY", (*machine).copy},
+	{"multipart", (*machine).multipart},
+	{"LIST", (*machine).list},
+	{"PUT behind the cache", (*machine).putBehind},
+	{"DELETE behind the cache", (*machine).deleteBehind},
+	{"evict", (*machine).evict},
+	{"restart", (*machine).restart},
+	{"fault of a read", (*machine).readFault},
+	{"fault of a write", (*machine).writeFault},
+	{"events lost", (*machine).loseEvents},
+}
+
+// TestModel does random operations, in all freshness modes, and compares every
+// answer with the model's.
+func TestModel(t *testing.T) { runModel(t, 4000) }
+
+// TestLongModel does enough of them for each pair to come at least 100 times.
+func TestLongModel(t *testing.T) {
+	if os.Getenv("AKIGW_LONG") == "" {
+		t.Skip("a long run: make long TEST=Model")
+	}
+	runModel(t, 100_000)
+}
+
+func runModel(t *testing.T, ops int) {
+	m := &machine{t: t, random: testkit.Random(t), model: testkit.NewModel(), up: testkit.NewMemory(), dir: filepath.Join(t.TempDir(), "warm")}
+	m.up.Clock = func() time.Time { return time.Unix(1_600_000_000+m.tick.Add(1), 0) } // no two objects of one second
+	m.open()
+	defer func() { m.stop() }()
+	outcomes := map[string]int{}
+	m.b.outcome = func(o string) { outcomes[o]++ }
+	pairs := make([][]int, len(operations))
+	for i := range pairs {
+		pairs[i] = make([]int, len(operations))
+	}
+	last := 0
+	for m.number = range ops {
+		next := m.random.IntN(len(operations))
+		pairs[last][next]++
+		last = next
+		operations[next].do(m, m.key())
+		if t.Failed() {
+			t.Fatalf("at operation %d, %s", m.number, operations[next].name)
+		}
+	}
+	least := ops
+	for _, row := range pairs {
+		least = min(least, slices.Min(row))
+	}
+	t.Logf("%d operations, each pair at least %d times; %d faults, %d answers refused or cut off for them; outcomes %v", ops, least, m.faults, m.cut, outcomes)
+	if ops >= 100_000 && least < 100 {
+		t.Errorf("a pair of operations came %d times", least)
+	}
+	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Bypass} {
+		if outcomes[string(o)] < ops/1000 {
+			t.Errorf("outcome %s was seen %d times: the path was not exercised", o, outcomes[string(o)])
+		}
+	}
+	if m.faults < ops/100 || m.cut == 0 {
+		t.Errorf("%d faults fired", m.faults)
+	}
+	m.model.Keys(func(key akigw.Key, v testkit.Value) {
+		if stored, ok := m.up.Get(key); ok != (v.ETag != "") || ok && (stored.ETag != v.ETag || !bytes.Equal(stored.Body, v.Body)) {
+			t.Errorf("%s at the upstream is not what the model holds", key)
+		}
+	})
+}
+
+// open starts a gateway over what is on disk.
+func (m *machine) open() {
+	log := slog.New(slog.DiscardHandler)
+	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true}
+	store, err := tiers.New(config, byMode{}, m.dir, m.up, log)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- store.Run(ctx) }()
+	m.stop = func() {
+		cancel()
+		if err := errors.Join(<-done, store.Close()); err != nil {
+			m.t.Error(err)
+		}
+	}
+	b := &bench{up: m.up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: m.up, Log: log})}
+	if m.b != nil {
+		b.outcome = m.b.outcome
+	}
+	m.b, m.store = b, store
+}
+
+var modes = []rules.Freshness{rules.Strict, rules.TTL, rules.Immutable, rules.Exclusive, rules.Events}
+
+func (m *machine) key() akigw.Key {
+	return akigw.Key{Bucket: string(modes[m.random.IntN(len(modes))]), Name: fmt.Sprintf("a b/%d", m.random.IntN(12))}
+}
+
+// lags reports whether what happens behind a key's cache may go unseen.
+func lags(key akigw.Key) bool { return key.Bucket == string(rules.TTL) }
+
+// alone reports whether nothing may happen behind a key's cache.
+func alone(key akigw.Key) bool {
+	return key.Bucket == string(rules.Immutable) || key.Bucket == string(rules.Exclusive)
+}
+
+// value makes new contents of all sizes.
+func (m *machine) value() testkit.Value {
+	n := testkit.Pick(m.random, 0, 1, 100, 4096, 4097, 30_000, 64<<10, 64<<10+1, 150_000, 300_000)
+	body := testkit.Bytes(m.random.Uint64()|1, n)
+	sum := md5.Sum(body)
+	return testkit.Value{Body: body, ETag: fmt.Sprintf("\"%x\"", sum), Meta: strconv.Itoa(m.random.IntN(3))}
+}
+
+func (m *machine) ask(method string, key akigw.Key, query string, header http.Header, body []byte) *httptest.ResponseRecorder {
+	path := "/" + key.Bucket
+	if key.Name != "" {
+		path += "/" + key.Name
+	}
+	return m.b.ask("root", method, path, query, header, string(body))
+}
+
+// complete reports whether an answer came to its end.
+func complete(w *httptest.ResponseRecorder) bool {
+	return w.Header().Get("Content-Length") == strconv.Itoa(w.Body.Len())
+}
+
+// check compares an answer to a read with the model.
+func (m *machine) check(key akigw.Key, w *httptest.ResponseRecorder, head bool) {
+	m.t.Helper()
+	switch {
+	case w.Code == http.StatusNotFound:
+		if !m.model.Saw(key, testkit.Value{}) {
+			m.t.Errorf("%s is absent; it may be %q", key, m.model.ETags(key))
+		}
+	case w.Code != http.StatusOK:
+		m.t.Errorf("%s: %d %s", key, w.Code, w.Body)
+	case !head && !complete(w):
+		m.t.Errorf("%s: %d bytes of %s", key, w.Body.Len(), w.Header().Get("Content-Length"))
+	default:
+		v := testkit.Value{ETag: tagOf(w), Meta: sentHeader(w, "x-amz-meta-model")}
+		if !head {
+			v.Body = append([]byte{}, w.Body.Bytes()...)
+		}
+		if !m.model.Saw(key, v) {
+			m.t.Errorf("%s shows %d bytes with ETag %s and %q (%s); it may be %q", key, w.Body.Len(), v.ETag, v.Meta, sentHeader(w, "x-akigw-cache"), m.model.ETags(key))
+		}
+	}
+}
+
+// sentHeader returns a header of an answer whatever the case of its name.
+func sentHeader(w *httptest.ResponseRecorder, name string) string {
+	for sent, values := range w.Header() {
+		if strings.EqualFold(sent, name) {
+			return values[0]
+		}
+	}
+	return ""
+}
+
+func tagOf(w *httptest.ResponseRecorder) string { return sentHeader(w, "ETag") }
+
+func (m *machine) get(key akigw.Key) { m.check(key, m.ask("GET", key, "", nil, nil), false) }
+
+func (m *machine) head(key akigw.Key) { m.check(key, m.ask("HEAD", key, "", nil, nil), true) }
+
+func (m *machine) getFresh(key akigw.Key) {
+	if !alone(key) {
+		m.model.Catch(key)
+	}
+	m.check(key, m.ask("GET", key, "", http.Header{"Cache-Control": {"no-cache"}}, nil), false)
+}
+
+// getPast reads past the cache: what it shows says nothing of the cache.
+func (m *machine) getPast(key akigw.Key) {
+	w := m.ask("GET", key, "", http.Header{"Cache-Control": {"no-store"}}, nil)
+	if v := m.model.Current(key); w.Code == 200 && (tagOf(w) != v.ETag || !bytes.Equal(w.Body.Bytes(), v.Body)) || w.Code != 200 && v.ETag != "" {
+		m.t.Errorf("%s past the cache: %d %s, want %s", key, w.Code, tagOf(w), v.ETag)
+	}
+}
+
+func (m *machine) getRange(key akigw.Key) {
+	first := m.random.IntN(200_000)
+	spec := testkit.Pick(m.random, fmt.Sprintf("bytes=%d-%d", first, first+m.random.IntN(150_000)), fmt.Sprintf("bytes=%d-", first), fmt.Sprintf("bytes=-%d", m.random.IntN(100_000)))
+	w := m.ask("GET", key, "", http.Header{"Range": {spec}}, nil)
+	switch w.Code {
+	case http.StatusPartialContent, http.StatusOK:
+		v, ok := m.shown(key, tagOf(w))
+		if !ok {
+			return
+		}
+		r, err := akigw.ParseRange(spec).Resolve(int64(len(v.Body)))
+		if err != nil || !complete(w) || !bytes.Equal(w.Body.Bytes(), v.Body[r.Start:r.End()]) || w.Code == 206 && w.Header().Get("Content-Range") != r.ContentRange(int64(len(v.Body))) {
+			m.t.Errorf("%s %s: %d, %d bytes, %s", key, spec, w.Code, w.Body.Len(), w.Header().Get("Content-Range"))
+		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		fits := func(v testkit.Value) bool {
+			_, err := akigw.ParseRange(spec).Resolve(int64(len(v.Body)))
+			return v.ETag != "" && err != nil
+		}
+		if !slices.ContainsFunc(m.model.Possible(key), fits) {
+			m.t.Errorf("%s %s: %d", key, spec, w.Code)
+		}
+	default:
+		m.check(key, w, false)
+	}
+}
+
+// shown finds the value that has an ETag among those that key may show.
+func (m *machine) shown(key akigw.Key, etag string) (testkit.Value, bool) {
+	for _, v := range m.model.Possible(key) {
+		if v.ETag == etag && etag != "" {
+			m.model.Saw(key, testkit.Value{ETag: v.ETag, Meta: v.Meta})
+			return v, true
+		}
+	}
+	m.t.Errorf("%s shows ETag %s; it may be %q", key, etag, m.model.ETags(key))
+	return testkit.Value{}, false
+}
+
+func (m *machine) ifNoneMatch(key akigw.Key) {
+	tag := m.model.Current(key).ETag
+	if tag == "" || m.random.IntN(3) == 0 {
+		tag = `"other"`
+	}
+	w := m.ask("GET", key, "", http.Header{"If-None-Match": {tag}}, nil)
+	if w.Code != http.StatusNotModified {
+		m.check(key, w, false)
+	} else if !slices.Contains(m.model.ETags(key), tag) {
+		m.t.Errorf("%s: not modified since %s; it may be %q", key, tag, m.model.ETags(key))
+	}
+}
+
+func (m *machine) ifMatch(key akigw.Key) {
+	tag := m.model.Current(key).ETag
+	if tag == "" || m.random.IntN(3) == 0 {
+		tag = `"other"`
+	}
+	w := m.ask("GET", key, "", http.Header{"If-Match": {tag}}, nil)
+	other := func(t string) bool { return t != "" && t != tag }
+	if w.Code != http.StatusPreconditionFailed {
+		m.check(key, w, false)
+	} else if !slices.ContainsFunc(m.model.ETags(key), other) {
+		m.t.Errorf("%s: precondition %s failed; it may be %q", key, tag, m.model.ETags(key))
+	}
+}
+
+func (m *machine) wrote(key akigw.Key, w *httptest.ResponseRecorder, v testkit.Value) {
+	m.t.Helper()
+	if w.Code != http.StatusOK && w.Code != http.StatusNoContent {
+		m.t.Errorf("write of %s: %d %s", key, w.Code, w.Body)
+	}
+	m.model.Write(key, v)
+}
+
+func (m *machine) put(key akigw.Key) {
+	v := m.value()
+	w := m.ask("PUT", key, "", http.Header{"X-Amz-Meta-Model": {v.Meta}}, v.Body)
+	m.wrote(key, w, v)
+	if tagOf(w) != v.ETag {
+		m.t.Errorf("PUT %s: ETag %s, want %s", key, tagOf(w), v.ETag)
+	}
+}
+
+func (m *machine) delete(key akigw.Key) {
+	m.wrote(key, m.ask("DELETE", key, "", nil, nil), testkit.Value{})
+}
+
+// deleteMany deletes by DeleteObjects, of which Memory knows nothing: the test
+// does it there.
+func (m *machine) deleteMany(key akigw.Key) {
+	m.up.Before = func(r *cold.Request) (*http.Response, error) {
+		if r.Op != "DeleteObjects" {
+			return nil, nil
+		}
+		m.up.Delete(key)
+		return testkit.Response(http.StatusOK, nil, []byte("<DeleteResult></DeleteResult>")), nil
+	}
+	defer func() { m.up.Before = nil }()
+	document := []byte("<Delete><Object><Key>" + key.Name + "</Key></Object></Delete>")
+	sum := md5.Sum(document)
+	w := m.ask("POST", akigw.Key{Bucket: key.Bucket}, "delete=", http.Header{"Content-Md5": {base64.StdEncoding.EncodeToString(sum[:])}}, document)
+	m.wrote(key, w, testkit.Value{})
+}
+
+func (m *machine) copy(key akigw.Key) {
+	from := akigw.Key{Bucket: key.Bucket, Name: m.key().Name}
+	v := m.model.Current(from)
+	h := http.Header{"X-Amz-Copy-Source": {"/" + from.Bucket + "/" + strings.ReplaceAll(from.Name, " ", "%20")}}
+	if m.random.IntN(2) == 0 {
+		v.Meta = "copied"
+		h["X-Amz-Metadata-Directive"], h["X-Amz-Meta-Model"] = []string{"REPLACE"}, []string{v.Meta}
+	} else if from == key {
+		return // S3 refuses it
+	}
+	w := m.ask("PUT", key, "", h, nil)
+	if v.ETag == "" {
+		if w.Code != http.StatusNotFound {
+			m.t.Errorf("copy of nothing: %d", w.Code)
+		}
+		return
+	}
+	m.wrote(key, w, v)
+}
+
+var uploadID = regexp.MustCompile("<UploadId>(.*)</UploadId>")
+
+func (m *machine) multipart(key akigw.Key) {
+	w := m.ask("POST", key, "uploads=", nil, nil)
+	id := uploadID.FindStringSubmatch(w.Body.String())
+	if id == nil {
+		m.t.Fatalf("multipart %s: %d %s", key, w.Code, w.Body)
+	}
+	document, sums, v := "<CompleteMultipartUpload>", []byte{}, testkit.Value{}
+	n := 1 + m.random.IntN(3)
+	for part := 1; part <= n; part++ {
+		p := m.value()
+		sum := md5.Sum(p.Body)
+		w := m.ask("PUT", key, fmt.Sprintf("partNumber=%d&uploadId=%s", part, id[1]), nil, p.Body)
+		if tagOf(w) != p.ETag {
+			m.t.Errorf("part of %s: %d %s", key, w.Code, w.Body)
+		}
+		document += fmt.Sprintf("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>", part, p.ETag)
+		sums, v.Body = append(sums, sum[:]...), append(v.Body, p.Body...)
+	}
+	v.ETag = fmt.Sprintf("\"%x-%d\"", md5.Sum(sums), n)
+	m.wrote(key, m.ask("POST", key, "uploadId="+id[1], nil, []byte(document+"</CompleteMultipartUpload>")), v)
+}
+
+func (m *machine) list(key akigw.Key) {
+	w := m.ask("GET", akigw.Key{Bucket: key.Bucket}, "list-type=2", nil, nil)
+	var listing struct {
+		Contents []struct {
+			Key, ETag string
+		}
+	}
+	if err := xml.Unmarshal(w.Body.Bytes(), &listing); err != nil || w.Code != http.StatusOK {
+		m.t.Errorf("LIST: %d %v", w.Code, err)
+	}
+	listed := map[string]string{}
+	for _, c := range listing.Contents {
+		listed[c.Key] = c.ETag
+	}
+	m.model.Keys(func(k akigw.Key, v testkit.Value) {
+		if k.Bucket == key.Bucket && listed[k.Name] != v.ETag {
+			m.t.Errorf("LIST shows %s as %q, want %q", k, listed[k.Name], v.ETag)
+		}
+	})
+}
+
+// behind changes the upstream, where the mode lets others do that.
+func (m *machine) behind(key akigw.Key, v testkit.Value, change func()) {
+	if alone(key) {
+		return
+	}
+	change()
+	m.up.Settle()
+	if lags(key) {
+		m.model.Lag(key, v)
+	} else {
+		m.model.Write(key, v)
+	}
+}
+
+func (m *machine) putBehind(key akigw.Key) {
+	v := m.value()
+	m.behind(key, v, func() {
+		m.up.PutStored(key, testkit.Stored{Body: v.Body, ETag: v.ETag, Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": {v.Meta}}})
+	})
+}
+
+func (m *machine) deleteBehind(key akigw.Key) {
+	m.behind(key, testkit.Value{}, func() { m.up.Delete(key) })
+}
+
+// evict drives what is in memory out of it.
+func (m *machine) evict(key akigw.Key) {
+	for n := range 3 {
+		k := akigw.Key{Bucket: string(rules.Exclusive), Name: fmt.Sprintf("junk/%d", n)}
+		if m.model.Current(k).ETag == "" {
+			v := m.value()
+			v.Body = testkit.Bytes(uint64(n+1), 600_000)
+			sum := md5.Sum(v.Body)
+			v.ETag = fmt.Sprintf("\"%x\"", sum)
+			m.wrote(k, m.ask("PUT", k, "", http.Header{"X-Amz-Meta-Model": {v.Meta}}, v.Body), v)
+		}
+		m.get(k)
+	}
+}
+
+func (m *machine) restart(akigw.Key) {
+	m.stop()
+	m.open()
+}
+
+func (m *machine) loseEvents(akigw.Key) { m.up.BreakStreams() }
+
+// readFault has the upstream answer the next reads wrongly. Whatever comes then
+// is right, or an error, or is cut off.
+func (m *machine) readFault(key akigw.Key) {
+	kind := m.random.IntN(7)
+	left := 1 + m.random.IntN(4)
+	fired := false
+	reading := func(r *cold.Request) bool {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Key.Name == "" || left == 0 {
+			return false
+		}
+		left--
+		m.faults++
+		fired = true
+		return true
+	}
+	switch kind {
+	case 0, 1:
+		m.up.Before = func(r *cold.Request) (*http.Response, error) {
+			if !reading(r) {
+				return nil, nil
+			}
+			if kind == 0 {
+				return nil, fmt.Errorf("%w: refused", akigw.ErrUpstreamUnavailable)
+			}
+			return testkit.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
+		}
+	default:
+		m.up.After = func(r *cold.Request, resp *http.Response) {
+			if r.Method != http.MethodGet || resp.StatusCode >= 300 || resp.ContentLength < 2 || !reading(r) {
+				return
+			}
+			body, _ := io.ReadAll(resp.Body)
+			at := m.random.IntN(len(body))
+			switch kind {
+			case 2: // short, and ends as if it were whole
+				body = body[:at]
+			case 3: // corrupt, which a whole body with a digest shows
+				if resp.StatusCode == http.StatusOK && !strings.Contains(resp.Header.Get("Etag"), "-") {
+					body[at] ^= 1
+				}
+			case 4: // the wrong range
+				if resp.StatusCode == http.StatusPartialContent {
+					resp.Header.Set("Content-Range", "bytes 1-2/3")
+				}
+			case 5: // another version
+				resp.Header.Set("Etag", `"another"`)
+				resp.StatusCode = http.StatusPreconditionFailed
+			case 6: // without an ETag, it cannot be cached
+				resp.Header.Del("Etag")
+			}
+			resp.Body = io.NopCloser(bytes.NewReader(body))
+		}
+	}
+	w := m.ask("GET", key, "", nil, nil)
+	m.up.Before, m.up.After = nil, nil
+	switch {
+	case fired && (w.Code >= 500 || w.Code == http.StatusPreconditionFailed || w.Code == http.StatusOK && !complete(w)):
+		m.cut++
+	case fired && kind == 6: // passed on as it came
+	default:
+		m.check(key, w, false)
+	}
+}
+
+// writeFault has a PUT fail, before or after the upstream did it.
+func (m *machine) writeFault(key akigw.Key) {
+	v, done := m.value(), m.random.IntN(2) == 0
+	m.up.Before = func(r *cold.Request) (*http.Response, error) {
+		if r.Method != http.MethodPut {
+			return nil, nil
+		}
+		m.faults++
+		body := []byte{}
+		if r.Body != nil {
+			var err error
+			if body, err = io.ReadAll(r.Body); err != nil {
+				return nil, err
+			}
+		}
+		if done {
+			m.up.PutStored(key, testkit.Stored{Body: body, ETag: v.ETag, Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": {v.Meta}}})
+		}
+		return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
+	}
+	w := m.ask("PUT", key, "", http.Header{"X-Amz-Meta-Model": {v.Meta}}, v.Body)
+	m.up.Before = nil
+	m.up.Settle()
+	if w.Code != http.StatusServiceUnavailable {
+		m.t.Errorf("PUT of %s without an answer: %d %s", key, w.Code, w.Body)
+	}
+	if done {
+		m.model.Write(key, v)
+	} else {
+		m.model.Catch(key)
+	}
+}
