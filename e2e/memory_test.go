@@ -87,16 +87,15 @@ func memory(t *testing.T, clients, size int) {
 
 // do sends a signed request whose body is not part of the signature.
 func (g *gateway) do(t testing.TB, method, path string, body io.Reader, size int, into io.Writer) int {
-	u, err := url.Parse(g.endpoint + path)
+	r, err := g.signed(method, path)
 	if err != nil {
 		t.Error(err)
 		return 0
 	}
-	r := &http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}}}
 	if body != nil {
 		r.Body, r.ContentLength = io.NopCloser(body), int64(size)
 	}
-	resp, err := http.DefaultClient.Do(signer.SignV4(*r, accessKey, secretKey, "", region))
+	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Error(err)
 		return 0
@@ -109,6 +108,16 @@ func (g *gateway) do(t testing.TB, method, path string, body io.Reader, size int
 		t.Errorf("%s %s: %v", method, path, err)
 	}
 	return resp.StatusCode
+}
+
+// signed makes a signed request.
+func (g *gateway) signed(method, path string) (*http.Request, error) {
+	u, err := url.Parse(g.endpoint + path)
+	if err != nil {
+		return nil, err
+	}
+	r := &http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}}}
+	return signer.SignV4(*r, accessKey, secretKey, "", region), nil
 }
 
 // repeated gives block again and again.

@@ -114,6 +114,9 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.add(upstream.Close)
+	if err := upstream.CheckClock(ctx); err != nil {
+		return err
+	}
 	book, err := rules.Open(c.file, c.Cache.Settings(), c.classes(), log)
 	if err != nil {
 		return err

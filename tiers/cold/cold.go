@@ -145,6 +145,7 @@ type Upstream struct {
 	repeats   *allowance
 	breakers  breakers
 	link      *link
+	skew      atomic.Int64   // of the clocks, in nanoseconds
 	work      sync.WaitGroup // hedged requests
 }
 
@@ -284,6 +285,7 @@ func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error)
 		}
 		return nil, unavailable(r, err)
 	}
+	u.noteDate(resp.Header)
 	if resp.StatusCode == http.StatusForbidden {
 		u.keyring.refused()
 	}

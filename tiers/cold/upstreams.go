@@ -77,6 +77,7 @@ func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wra
 			return err
 		}
 		us.all = append(us.all, named{u, name, patterns})
+		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_clock_skew_seconds{upstream=%q}", name), func() float64 { return u.Skew().Seconds() })
 		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_breakers_open{upstream=%q}", name), func() float64 { return float64(u.breakers.open()) })
 		return nil
 	}

@@ -1,0 +1,223 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// Rows of the failure scenarios that speak of reads and have no other place.
+
+// TestE10_RangeAndPartNumber: the two together are refused (GetObject).
+func TestE10_RangeAndPartNumber(t *testing.T) {
+	b := newBench(t, tenants(t), tenants(t))
+	b.up.Put(keyOf("bucket", "k"), []byte("hello"))
+	for _, method := range []string{"GET", "HEAD"} {
+		if w := b.ask("root", method, "/bucket/k", "partNumber=1", http.Header{"Range": {"bytes=0-1"}}, ""); w.Code != 400 {
+			t.Errorf("%s: %d", method, w.Code)
+		}
+	}
+	if b.up.Count("GET")+b.up.Count("HEAD") != 0 {
+		t.Error("the upstream was asked")
+	}
+}
+
+// TestE12_PathsAreNotCleaned: keys with // and .. are keys, over a connection
+// too; nobody is redirected.
+func TestE12_PathsAreNotCleaned(t *testing.T) {
+	r := newRig(t, rules.Exclusive)
+	for _, name := range []string{"/k", "a//b", "../k", "a/../b", "a/./b", "a/"} {
+		r.up.Put(keyOf("bucket", name), []byte(name))
+		a := r.Must(t, "GET", "/bucket/"+name, "", nil, nil)
+		if a.Status != 200 || string(a.Body) != name {
+			t.Errorf("%q: %d %q", name, a.Status, a.Body)
+		}
+	}
+}
+
+// TestE13_ControlCharactersInAListing: a listing goes through byte for byte, with
+// encoding-type and without, and what it names can be read.
+func TestE13_ControlCharactersInAListing(t *testing.T) {
+	b := newBench(t, tenants(t), tenants(t))
+	key := keyOf("bucket", "a\x01b\x1fc")
+	b.up.Put(key, []byte("hello"))
+	for _, body := range []string{"<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>a%01b%1Fc</Key></Contents></ListBucketResult>", "<ListBucketResult><Contents><Key>a&#x1;b&#x1f;c</Key></Contents></ListBucketResult>"} {
+		b.up.Before = func(r *cold.Request) (*http.Response, error) {
+			if r.Key.Name != "" {
+				return nil, nil
+			}
+			return testkit.Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(body)), nil
+		}
+		if w := b.ask("root", "GET", "/bucket", "list-type=2&encoding-type=url", nil, ""); w.Code != 200 || w.Body.String() != body {
+			t.Errorf("%d %q", w.Code, w.Body)
+		}
+	}
+	b.up.Before = nil
+	if w := b.ask("root", "GET", "/bucket/"+key.Name, "", nil, ""); w.Code != 200 || w.Body.String() != "hello" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+}
+
+// TestE27_HeadAndGetFromOneEntry: whatever happens behind the cache, a HEAD that
+// follows a GET says the same of the object, in a mode that lets both lag.
+func TestE27_HeadAndGetFromOneEntry(t *testing.T) {
+	up := testkit.NewMemory()
+	b := &bench{up: up}
+	log := slog.New(slog.DiscardHandler)
+	var err error
+	b.store, err = tiers.New(tiers.Config{HotBytes: 16 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true},
+		rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, Memory: true, Block: 64 << 10}), "", up, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.store.Close()
+	b.g = newBenchGateway(b, up, tenants(t), log)
+	for n := range 50 {
+		key := keyOf("bucket", fmt.Sprint(n%5))
+		up.PutStored(key, testkit.Stored{Body: testkit.Bytes(uint64(n), n*3000), ETag: fmt.Sprintf("\"%d-1\"", n), Modified: time.Unix(1_600_000_000+int64(n), 0), Header: http.Header{"X-Amz-Meta-N": {fmt.Sprint(n)}}})
+		if n%3 == 0 {
+			b.store.Begin(key).End()
+		}
+		get := b.ask("root", "GET", "/bucket/"+key.Name, "", nil, "")
+		head := b.ask("root", "HEAD", "/bucket/"+key.Name, "", nil, "")
+		for _, name := range []string{"ETag", "Content-Length", "Last-Modified", "x-amz-meta-n"} {
+			if get.Code != 200 || sentHeader(get, name) == "" || sentHeader(get, name) != sentHeader(head, name) {
+				t.Errorf("%d: GET %d has %s %q, HEAD %q", n, get.Code, name, sentHeader(get, name), sentHeader(head, name))
+			}
+		}
+	}
+}
+
+// TestE32_AbsenceIsNotKeptOnDisk: after a restart nobody remembers that a key
+// held nothing.
+func TestE32_AbsenceIsNotKeptOnDisk(t *testing.T) {
+	up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
+	open := func() *bench {
+		b := &bench{up: up}
+		log := slog.New(slog.DiscardHandler)
+		var err error
+		b.store, err = tiers.New(tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true},
+			rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, Memory: true, Disk: true, Block: 64 << 10}), dir, up, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.g = newBenchGateway(b, up, tenants(t), log)
+		return b
+	}
+	b := open()
+	for range 2 {
+		if w := b.ask("root", "GET", "/bucket/k", "", nil, ""); w.Code != 404 {
+			t.Fatal(w.Code)
+		}
+	}
+	if up.Count("GET") != 1 {
+		t.Errorf("%d GETs: the absence was not remembered at all", up.Count("GET"))
+	}
+	up.Put(keyOf("bucket", "k"), []byte("hello"))
+	if err := b.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = open()
+	defer b.store.Close()
+	if w := b.ask("root", "GET", "/bucket/k", "", nil, ""); w.Code != 200 {
+		t.Errorf("after a restart: %d", w.Code)
+	}
+}
+
+// TestD7_ListingsDuringWrites: with listings kept in memory, whoever lists after
+// a write was acknowledged sees it, and each key once.
+func TestD7_ListingsDuringWrites(t *testing.T) {
+	up := testkit.NewMemory()
+	b := &bench{up: up}
+	log := slog.New(slog.DiscardHandler)
+	var err error
+	b.store, err = tiers.New(tiers.Config{HotBytes: 16 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10},
+		rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, ListTTL: time.Hour, Memory: true, Block: 64 << 10}), "", up, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.store.Close()
+	b.g = newBenchGateway(b, up, tenants(t), log)
+	var wait sync.WaitGroup
+	for writer := range 4 {
+		wait.Go(func() {
+			for n := range 100 {
+				name := fmt.Sprintf("%d-%03d", writer, n)
+				if w := b.ask("root", "PUT", "/bucket/"+name, "", nil, "x"); w.Code != 200 {
+					t.Errorf("PUT: %d", w.Code)
+				}
+				w := b.ask("root", "GET", "/bucket", "list-type=2", nil, "")
+				if got := strings.Count(w.Body.String(), "<Key>"+name+"</Key>"); got != 1 {
+					t.Errorf("%s is listed %d times after its PUT", name, got)
+				}
+				if n%2 == 0 {
+					b.ask("root", "DELETE", "/bucket/"+name, "", nil, "")
+					if w := b.ask("root", "GET", "/bucket", "list-type=2", nil, ""); strings.Contains(w.Body.String(), "<Key>"+name+"</Key>") {
+						t.Errorf("%s is listed after its DELETE", name)
+					}
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// TestE7_SheddingIsSlowDown: a read for which there is no memory is told to come
+// again later.
+func TestE7_SheddingIsSlowDown(t *testing.T) {
+	up := testkit.NewMemory()
+	b := &bench{up: up}
+	log := slog.New(slog.DiscardHandler)
+	const block = 64 << 10
+	var err error
+	b.store, err = tiers.New(tiers.Config{HotBytes: 1 << 20, BlockBytes: block, SmallBytes: 4 << 10, FillBytes: 6 * block},
+		rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), "", up, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.store.Close()
+	b.g = newBenchGateway(b, up, tenants(t), log)
+	body := testkit.Bytes(1, 20*block)
+	var wait sync.WaitGroup
+	for n := range 8 { // readers that do not read
+		up.Put(keyOf("bucket", fmt.Sprint(n)), body)
+		wait.Go(func() {
+			r, err := b.store.Get(context.Background(), keyOf("bucket", fmt.Sprint(n)), akigw.RangeSpec{}, akigw.Conditions{})
+			if err == nil {
+				defer r.Close()
+				time.Sleep(3 * time.Second)
+			}
+		})
+	}
+	refused := false
+	for range 50 {
+		up.Put(keyOf("bucket", "other"), body)
+		r := b.ask("root", "GET", "/bucket/other", "", nil, "")
+		if r.Code == 503 && codeOf(r) == "SlowDown" && r.Header().Get("Retry-After") != "" {
+			refused = true
+			break
+		}
+		if r.Code != 200 || !bytes.Equal(r.Body.Bytes(), body) {
+			t.Fatalf("%d, %d bytes", r.Code, r.Body.Len())
+		}
+		b.store.Begin(keyOf("bucket", "other")).End()
+	}
+	wait.Wait()
+	if !refused {
+		t.Error("nobody was told to slow down")
+	}
+}
+
