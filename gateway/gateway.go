@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -45,7 +46,11 @@ type Gateway struct {
 	failures *throttle
 	router   *mux.Router
 	routes   map[*mux.Route]*Route
-	hostID   string
+	hostID   []string
+	// routingHeaders are the headers that rows of the table ask for; plain is
+	// what the router said of requests with neither them nor a query.
+	routingHeaders []string
+	plain          sync.Map // plainest -> *Route
 }
 
 // Front is what a Gateway is made of.
@@ -68,7 +73,7 @@ type Front struct {
 
 // New makes a gateway.
 func New(front Front) *Gateway {
-	g := &Gateway{Front: front, hostID: rand.Text(), failures: newThrottle(front.FailuresPerMinute)}
+	g := &Gateway{Front: front, hostID: []string{rand.Text()}, failures: newThrottle(front.FailuresPerMinute)}
 	g.buildRouter()
 	return g
 }
@@ -130,8 +135,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // identify says which request this is, and who answers it.
 func (g *Gateway) identify(h http.Header, requestID string) {
-	h["X-Amz-Request-Id"] = []string{requestID}
-	h["X-Amz-Id-2"] = []string{g.hostID}
+	h["x-amz-request-id"] = []string{requestID}
+	h["x-amz-id-2"] = g.hostID
 }
 
 // release gives back what a call holds.
@@ -254,7 +259,7 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 		g.Log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.InternalError
 	}
-	s3err.Write(w, r, coded, requestID, g.hostID)
+	s3err.Write(w, r, coded, requestID, g.hostID[0])
 }
 
 // answer remembers what was sent.

@@ -137,16 +137,15 @@ func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) {
 	h := w.Header()
 	for name, values := range reader.Object.Header {
 		if checksums || !strings.HasPrefix(name, "X-Amz-Checksum-") {
-			h[name] = values
+			h[wireName(name)] = values
 		}
 	}
 	override(h, c)
-	h["X-Akigw-Cache"] = []string{string(reader.Outcome)}
+	values := &[3]string{string(reader.Outcome), strconv.Itoa(int(reader.Age.Seconds())), strconv.FormatInt(reader.Range.Length, 10)}
+	h["x-akigw-cache"], h["Age"], h["Content-Length"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	if reader.Outcome == akigw.Stale {
 		h["Warning"] = []string{`110 - "Response is Stale"`}
 	}
-	h["Age"] = []string{strconv.Itoa(int(reader.Age.Seconds()))}
-	h["Content-Length"] = []string{strconv.FormatInt(reader.Range.Length, 10)}
 	status := http.StatusOK
 	if !whole && reader.Object.Size > 0 { // the end of nothing is all of it
 		h["Content-Range"] = []string{reader.Range.ContentRange(reader.Object.Size)}

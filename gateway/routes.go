@@ -136,6 +136,9 @@ func (g *Gateway) buildRouter() {
 			r.Methods(methods...)
 		}
 		g.routes[r] = row
+		if row.Header != "" && !slices.Contains(g.routingHeaders, row.Header) {
+			g.routingHeaders = append(g.routingHeaders, row.Header)
+		}
 	}
 }
 
@@ -159,7 +162,36 @@ func (row *Route) matches(c *Call) bool {
 	return true
 }
 
+// plainest is what tells requests apart that have neither a query nor a header
+// that routes.
+type plainest struct {
+	method string
+	level  Level
+}
+
+// route finds the row of a call. What the router said of the plainest requests
+// is remembered: it looks at nothing else of them.
 func (g *Gateway) route(c *Call) (*Route, error) {
+	plain := len(c.query) == 0
+	for _, name := range g.routingHeaders {
+		plain = plain && len(c.Header[name]) == 0
+	}
+	if !plain {
+		return g.match(c)
+	}
+	id := plainest{c.Method, c.level()}
+	if row, ok := g.plain.Load(id); ok {
+		return row.(*Route), nil
+	}
+	row, err := g.match(c)
+	if err == nil {
+		g.plain.Store(id, row)
+	}
+	return row, err
+}
+
+// match asks the router.
+func (g *Gateway) match(c *Call) (*Route, error) {
 	var match mux.RouteMatch
 	r := c.Request.WithContext(context.WithValue(c.Request.Context(), callKey{}, c))
 	if !g.router.Match(r, &match) {

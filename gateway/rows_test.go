@@ -220,4 +220,3 @@ func TestE7_SheddingIsSlowDown(t *testing.T) {
 		t.Error("nobody was told to slow down")
 	}
 }
-
