@@ -155,7 +155,15 @@ func (r Range) ContentRange(size int64) string {
 type RangeSpec struct {
 	set         bool
 	first, last int64 // last < 0: to the end. first < 0: the last `last` bytes.
+	part        int
 }
+
+// PartSpec is one part of an object by its number (GetObject, partNumber). What
+// range that is, the upstream alone knows.
+func PartSpec(number int) RangeSpec { return RangeSpec{part: number} }
+
+// Part is the number of the part that is asked for, 0 for none.
+func (r RangeSpec) Part() int { return r.part }
 
 // ParseRange reads a Range header as S3 does: what is not exactly one
 // syntactically valid bytes range (RFC 9110 §14.1.1) is ignored and gives the
@@ -201,7 +209,7 @@ func parseOffset(s string) (n int64, present, ok bool) {
 }
 
 // Whole reports whether the whole object is asked for.
-func (r RangeSpec) Whole() bool { return !r.set }
+func (r RangeSpec) Whole() bool { return !r.set && r.part == 0 }
 
 // Suffix returns the length of a "last n bytes" range.
 func (r RangeSpec) Suffix() (n int64, ok bool) { return r.last, r.set && r.first < 0 }

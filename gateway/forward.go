@@ -29,7 +29,7 @@ func (c *Call) upstreamRequest() *cold.Request {
 	if c.source != nil {
 		header.Set(copySourceHeader, c.source.encoded())
 	}
-	return &cold.Request{Op: c.route.Op, Method: c.Method, Key: c.key, Query: c.query, Header: header}
+	return &cold.Request{Op: c.route.Op, Method: c.Method, Key: c.key, Query: c.query, Header: header, Relayed: true}
 }
 
 // withoutChunked removes aws-chunked, which is framing and not a property of

@@ -227,7 +227,7 @@ func TestBadInput(t *testing.T) {
 			if g.up.Len() != 1 {
 				t.Errorf("something was stored")
 			}
-			if _, err := g.store.Head(t.Context(), akigw.Key{Bucket: "bucket", Name: "k"}, akigw.Conditions{}); err == nil {
+			if _, err := g.store.Head(t.Context(), akigw.Key{Bucket: "bucket", Name: "k"}, akigw.RangeSpec{}, akigw.Conditions{}); err == nil {
 				t.Errorf("something was cached")
 			}
 		})

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,8 +53,39 @@ type machine struct {
 	b      *bench
 	number int // of the operation
 	tick   atomic.Int64
-	faults int
 	cut    int // answers that a fault cut off or refused
+
+	// Reads ahead go on behind an operation, so faults are asked for under a lock.
+	mu     sync.Mutex
+	before func(*cold.Request) (*http.Response, error)
+	after  func(*cold.Request, *http.Response)
+	faults int
+}
+
+// arm sets what the upstream does with requests; nil lets it be.
+func (m *machine) arm(before func(*cold.Request) (*http.Response, error), after func(*cold.Request, *http.Response)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.before, m.after = before, after
+}
+
+// hook puts the machine between the gateway and the upstream.
+func (m *machine) hook() {
+	m.up.Before = func(r *cold.Request) (*http.Response, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.before == nil {
+			return nil, nil
+		}
+		return m.before(r)
+	}
+	m.up.After = func(r *cold.Request, resp *http.Response) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.after != nil {
+			m.after(r, resp)
+		}
+	}
 }
 
 // operation is one kind of step. Each is for a key of a mode's bucket.
@@ -101,6 +133,7 @@ func TestLongModel(t *testing.T) {
 func runModel(t *testing.T, ops int) {
 	m := &machine{t: t, random: testkit.Random(t), model: testkit.NewModel(), up: testkit.NewMemory(), dir: filepath.Join(t.TempDir(), "warm")}
 	m.up.Clock = func() time.Time { return time.Unix(1_600_000_000+m.tick.Add(1), 0) } // no two objects of one second
+	m.hook()
 	m.open()
 	defer func() { m.stop() }()
 	outcomes := map[string]int{}
@@ -345,14 +378,14 @@ func (m *machine) delete(key akigw.Key) {
 // deleteMany deletes by DeleteObjects, of which Memory knows nothing: the test
 // does it there.
 func (m *machine) deleteMany(key akigw.Key) {
-	m.up.Before = func(r *cold.Request) (*http.Response, error) {
+	m.arm(func(r *cold.Request) (*http.Response, error) {
 		if r.Op != "DeleteObjects" {
 			return nil, nil
 		}
 		m.up.Delete(key)
 		return testkit.Response(http.StatusOK, nil, []byte("<DeleteResult></DeleteResult>")), nil
-	}
-	defer func() { m.up.Before = nil }()
+	}, nil)
+	defer m.arm(nil, nil)
 	document := []byte("<Delete><Object><Key>" + key.Name + "</Key></Object></Delete>")
 	sum := md5.Sum(document)
 	w := m.ask("POST", akigw.Key{Bucket: key.Bucket}, "delete=", http.Header{"Content-Md5": {base64.StdEncoding.EncodeToString(sum[:])}}, document)
@@ -476,6 +509,7 @@ func (m *machine) loseEvents(akigw.Key) { m.up.BreakStreams() }
 func (m *machine) readFault(key akigw.Key) {
 	kind := m.random.IntN(7)
 	left := 1 + m.random.IntN(4)
+	random := rand.New(rand.NewPCG(m.random.Uint64(), 1)) // the reads' own, under the lock
 	fired := false
 	reading := func(r *cold.Request) bool {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Key.Name == "" || left == 0 {
@@ -488,7 +522,7 @@ func (m *machine) readFault(key akigw.Key) {
 	}
 	switch kind {
 	case 0, 1:
-		m.up.Before = func(r *cold.Request) (*http.Response, error) {
+		m.arm(func(r *cold.Request) (*http.Response, error) {
 			if !reading(r) {
 				return nil, nil
 			}
@@ -496,14 +530,14 @@ func (m *machine) readFault(key akigw.Key) {
 				return nil, fmt.Errorf("%w: refused", akigw.ErrUpstreamUnavailable)
 			}
 			return testkit.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
-		}
+		}, nil)
 	default:
-		m.up.After = func(r *cold.Request, resp *http.Response) {
+		m.arm(nil, func(r *cold.Request, resp *http.Response) {
 			if r.Method != http.MethodGet || resp.StatusCode >= 300 || resp.ContentLength < 2 || !reading(r) {
 				return
 			}
 			body, _ := io.ReadAll(resp.Body)
-			at := m.random.IntN(len(body))
+			at := random.IntN(len(body))
 			switch kind {
 			case 2: // short, and ends as if it were whole
 				body = body[:at]
@@ -522,10 +556,10 @@ func (m *machine) readFault(key akigw.Key) {
 				resp.Header.Del("Etag")
 			}
 			resp.Body = io.NopCloser(bytes.NewReader(body))
-		}
+		})
 	}
 	w := m.ask("GET", key, "", nil, nil)
-	m.up.Before, m.up.After = nil, nil
+	m.arm(nil, nil)
 	switch {
 	case fired && (w.Code >= 500 || w.Code == http.StatusPreconditionFailed || w.Code == http.StatusOK && !complete(w)):
 		m.cut++
@@ -538,7 +572,7 @@ func (m *machine) readFault(key akigw.Key) {
 // writeFault has a PUT fail, before or after the upstream did it.
 func (m *machine) writeFault(key akigw.Key) {
 	v, done := m.value(), m.random.IntN(2) == 0
-	m.up.Before = func(r *cold.Request) (*http.Response, error) {
+	m.arm(func(r *cold.Request) (*http.Response, error) {
 		if r.Method != http.MethodPut {
 			return nil, nil
 		}
@@ -554,9 +588,9 @@ func (m *machine) writeFault(key akigw.Key) {
 			m.up.PutStored(key, testkit.Stored{Body: body, ETag: v.ETag, Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": {v.Meta}}})
 		}
 		return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
-	}
+	}, nil)
 	w := m.ask("PUT", key, "", http.Header{"X-Amz-Meta-Model": {v.Meta}}, v.Body)
-	m.up.Before = nil
+	m.arm(nil, nil)
 	m.up.Settle()
 	if w.Code != http.StatusServiceUnavailable {
 		m.t.Errorf("PUT of %s without an answer: %d %s", key, w.Code, w.Body)

@@ -19,8 +19,8 @@ const copySourceHeader = "X-Amz-Copy-Source"
 // nobody gets a second operation done under the rights of a first one.
 var Routes = []Route{
 	// Objects.
-	{Op: "GetObject", Class: Accelerated, Method: "GET", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "by partNumber and with SSE-C keys past the cache", handle: (*Gateway).getObject},
-	{Op: "HeadObject", Class: Accelerated, Method: "HEAD", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "by partNumber and with SSE-C keys past the cache", handle: (*Gateway).headObject},
+	{Op: "GetObject", Class: Accelerated, Method: "GET", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: (*Gateway).getObject},
+	{Op: "HeadObject", Class: Accelerated, Method: "HEAD", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: (*Gateway).headObject},
 	{Op: "CopyObject", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Header: copySourceHeader, Action: "s3:PutObject", Note: "s3:GetObject on the source as well", handle: (*Gateway).change},
 	{Op: "PutObject", Class: Accelerated, Method: "PUT", Level: ObjectLevel, Action: "s3:PutObject", Body: Content, Note: "write-through, and into the cache on the way", handle: (*Gateway).putObject},
 	{Op: "DeleteObject", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Options: version, Action: "s3:DeleteObject", VersionAction: "s3:DeleteObjectVersion", handle: (*Gateway).change},
@@ -51,8 +51,8 @@ var Routes = []Route{
 	{Op: "RenameObject", Class: Refused, Method: "PUT", Level: ObjectLevel, Query: []string{"renameObject"}, Note: "for directory buckets only", handle: (*Gateway).refused},
 
 	// Buckets.
-	{Op: "ListObjectsV2", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"list-type"}, Options: []string{"delimiter", "encoding-type", "max-keys", "prefix", "continuation-token", "fetch-owner", "start-after"}, Action: "s3:ListBucket", handle: (*Gateway).listObjects},
-	{Op: "ListObjects", Class: Forwarded, Method: "GET", Level: BucketLevel, Options: []string{"delimiter", "encoding-type", "marker", "max-keys", "prefix"}, Action: "s3:ListBucket", handle: (*Gateway).listObjects},
+	{Op: "ListObjectsV2", Class: Forwarded, Note: "from memory where a rule has list_ttl_secs", Method: "GET", Level: BucketLevel, Query: []string{"list-type"}, Options: []string{"delimiter", "encoding-type", "max-keys", "prefix", "continuation-token", "fetch-owner", "start-after"}, Action: "s3:ListBucket", handle: (*Gateway).listObjects},
+	{Op: "ListObjects", Class: Forwarded, Note: "from memory where a rule has list_ttl_secs", Method: "GET", Level: BucketLevel, Options: []string{"delimiter", "encoding-type", "marker", "max-keys", "prefix"}, Action: "s3:ListBucket", handle: (*Gateway).listObjects},
 	{Op: "HeadBucket", Class: Forwarded, Method: "HEAD", Level: BucketLevel, Action: "s3:ListBucket", handle: (*Gateway).pass},
 	{Op: "DeleteObjects", Class: Forwarded, Method: "POST", Level: BucketLevel, Query: []string{"delete"}, Body: Document, Note: "s3:DeleteObject or s3:DeleteObjectVersion for each key", handle: (*Gateway).deleteObjects},
 	{Op: "ListMultipartUploads", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"uploads"}, Options: []string{"delimiter", "encoding-type", "key-marker", "max-uploads", "prefix", "upload-id-marker"}, Action: "s3:ListBucketMultipartUploads", handle: (*Gateway).pass},
@@ -133,7 +133,7 @@ var Routes = []Route{
 	{Op: "UpdateBucketMetadataJournalTableConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"metadataJournalTable"}, Action: "s3:UpdateBucketMetadataJournalTableConfiguration", Body: Document, handle: (*Gateway).pass},
 
 	// The service.
-	{Op: "ListBuckets", Class: Forwarded, Method: "GET", Level: ServiceLevel, Options: []string{"max-buckets", "continuation-token", "prefix", "bucket-region"}, Action: "s3:ListAllMyBuckets", handle: (*Gateway).listBuckets},
+	{Op: "ListBuckets", Class: Forwarded, Note: "one list of all upstreams", Method: "GET", Level: ServiceLevel, Options: []string{"max-buckets", "continuation-token", "prefix", "bucket-region"}, Action: "s3:ListAllMyBuckets", handle: (*Gateway).listBuckets},
 	{Op: "ListDirectoryBuckets", Class: Refused, Method: "GET", Level: ServiceLevel, Query: []string{"max-directory-buckets"}, Options: []string{"continuation-token"}, Note: "for directory buckets only", handle: (*Gateway).refused},
 	{Op: "WriteGetObjectResponse", Class: Refused, Method: "POST", Level: ServiceLevel, Header: "X-Amz-Request-Route", Note: "belongs to Object Lambda's own endpoint", handle: (*Gateway).refused},
 

@@ -16,7 +16,7 @@ import (
 )
 
 // cachedKey returns what a read looks up, or false if the cache has no say: the
-// null version can be replaced, and a part is counted by the upstream.
+// null version can be replaced.
 func (c *Call) cachedKey() (key akigw.Key, ok bool) {
 	key = c.key
 	if c.query.Has("versionId") {
@@ -25,7 +25,16 @@ func (c *Call) cachedKey() (key akigw.Key, ok bool) {
 			return key, false
 		}
 	}
-	return key, c.cacheable() && !c.query.Has("partNumber")
+	return key, c.cacheable()
+}
+
+// spec is what of the object a read asks for; check has seen that it is one
+// thing.
+func (c *Call) spec() akigw.RangeSpec {
+	if n, err := strconv.Atoi(c.query.Get("partNumber")); err == nil {
+		return akigw.PartSpec(n)
+	}
+	return akigw.ParseRange(c.Header.Get("Range"))
 }
 
 // maxVersion is the longest version id (S3: 1,024 bytes).
@@ -39,7 +48,7 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 		return g.bypass(w, c, id)
 	}
 	ctx := c.Context()
-	spec := akigw.ParseRange(c.Header.Get("Range"))
+	spec := c.spec()
 	reader, err := g.Store.Get(ctx, key, spec, akigw.ConditionsOf(c.Header))
 	if reader != nil {
 		defer reader.Close()
@@ -87,13 +96,10 @@ func (g *Gateway) headObject(w *answer, c *Call, id sigv4.Identity) error {
 	if !ok {
 		return g.bypass(w, c, id)
 	}
-	reader, err := g.Store.Head(c.Context(), key, akigw.ConditionsOf(c.Header))
+	spec := c.spec()
+	reader, err := g.Store.Head(c.Context(), key, spec, akigw.ConditionsOf(c.Header))
 	if errors.Is(err, tiers.ErrUncacheable) {
 		return g.bypass(w, c, id)
-	}
-	spec := akigw.ParseRange(c.Header.Get("Range"))
-	if err == nil {
-		reader.Range, err = spec.Resolve(reader.Object.Size)
 	}
 	if err != nil {
 		return refuse(w, c, reader, err)
@@ -147,11 +153,27 @@ func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) {
 		h["Warning"] = []string{`110 - "Response is Stale"`}
 	}
 	status := http.StatusOK
-	if !whole && reader.Object.Size > 0 { // the end of nothing is all of it
+	if p := reader.Part; p != nil {
+		status = p.Status
+		describePart(h, p, reader.Object.Size, strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED"))
+	} else if !whole && reader.Object.Size > 0 { // the end of nothing is all of it
 		h["Content-Range"] = []string{reader.Range.ContentRange(reader.Object.Size)}
 		status = http.StatusPartialContent
 	}
 	w.WriteHeader(status)
+}
+
+// describePart adds what the upstream says of a part to what it says of the
+// object.
+func describePart(h http.Header, p *tiers.Part, size int64, checksums bool) {
+	for name, values := range p.Header {
+		if _, known := h[wireName(name)]; !known && (checksums || !strings.HasPrefix(name, "X-Amz-Checksum-")) {
+			h[wireName(name)] = values
+		}
+	}
+	if p.Status == http.StatusPartialContent {
+		h["Content-Range"] = []string{p.Range.ContentRange(size)}
+	}
 }
 
 // overridable are the headers that response-* parameters may set (GetObject).

@@ -220,3 +220,73 @@ func TestE7_SheddingIsSlowDown(t *testing.T) {
 		t.Error("nobody was told to slow down")
 	}
 }
+
+// TestPartsComeFromBlocks: a part by its number is served from the same blocks as
+// the whole object and its ranges, once the upstream has said where it is.
+func TestPartsComeFromBlocks(t *testing.T) {
+	b := newBench(t, tenants(t), tenants(t))
+	body := testkit.Bytes(1, 300_000)
+	const etag = `"0123456789abcdef0123456789abcdef-3"`
+	b.up.PutStored(keyOf("bucket", "k"), testkit.Stored{Body: body, ETag: etag, Modified: time.Unix(1_600_000_000, 0)})
+	b.up.Put(keyOf("bucket", "plain"), body)
+	asked := 0
+	b.up.Before = func(r *cold.Request) (*http.Response, error) {
+		n := r.Query.Get("partNumber")
+		if n == "" || r.Key.Name == "plain" {
+			return nil, nil
+		}
+		asked++
+		if r.Header.Get("If-Match") != etag && r.Method == "HEAD" && n != "4" {
+			t.Errorf("asked without If-Match: %v", r.Header)
+		}
+		if n == "4" {
+			return testkit.Response(http.StatusRequestedRangeNotSatisfiable, nil, []byte("<Error><Code>InvalidPartNumber</Code></Error>")), nil
+		}
+		at := map[string]akigw.Range{"1": {Start: 0, Length: 100_000}, "2": {Start: 100_000, Length: 100_000}, "3": {Start: 200_000, Length: 100_000}}[n]
+		resp := testkit.Response(http.StatusPartialContent, http.Header{"Etag": {etag}, "X-Amz-Mp-Parts-Count": {"3"}, "X-Amz-Checksum-Crc32": {"part" + n},
+			"Content-Range": {at.ContentRange(300_000)}, "Last-Modified": {time.Unix(1_600_000_000, 0).UTC().Format(http.TimeFormat)}}, nil)
+		resp.ContentLength = at.Length
+		return resp, nil
+	}
+	read := func(method, query string, header http.Header, want []byte, outcome akigw.Outcome) {
+		t.Helper()
+		w := b.ask("root", method, "/bucket/k", query, header, "")
+		partial := query != "" || header.Get("Range") != ""
+		if partial != (w.Code == 206) || method == "GET" && !bytes.Equal(w.Body.Bytes(), want) || sentHeader(w, "Content-Length") != fmt.Sprint(len(want)) {
+			t.Errorf("%s %s: %d, %d bytes, Content-Length %s, want %d", method, query, w.Code, w.Body.Len(), sentHeader(w, "Content-Length"), len(want))
+		}
+		if got := sentHeader(w, "x-akigw-cache"); got != string(outcome) {
+			t.Errorf("%s %s came from %s, want %s", method, query, got, outcome)
+		}
+		if query != "" && (sentHeader(w, "x-amz-mp-parts-count") != "3" || !strings.HasSuffix(sentHeader(w, "Content-Range"), "/300000")) {
+			t.Errorf("%s %s: %v", method, query, w.Header())
+		}
+	}
+	read("GET", "partNumber=2", nil, body[100_000:200_000], akigw.Cold)
+	read("GET", "", http.Header{"Range": {"bytes=131072-196607"}}, body[131072:196608], akigw.Hot) // of that part
+	read("GET", "", nil, body, akigw.Cold)
+	read("GET", "partNumber=1", nil, body[:100_000], akigw.Hot)
+	read("GET", "partNumber=2", nil, body[100_000:200_000], akigw.Hot)
+	read("HEAD", "partNumber=3", nil, body[200_000:], akigw.Hot)
+	read("GET", "partNumber=3", nil, body[200_000:], akigw.Hot)
+	if asked != 3 {
+		t.Errorf("the upstream was asked %d times where parts are, want once for each", asked)
+	}
+	if w := b.ask("root", "GET", "/bucket/k", "partNumber=1", http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}, ""); sentHeader(w, "x-amz-checksum-crc32") != "part1" {
+		t.Errorf("checksum of the part: %v", w.Header())
+	}
+	if w := b.ask("root", "GET", "/bucket/k", "partNumber=4", nil, ""); w.Code != 416 || codeOf(w) != "InvalidPartNumber" {
+		t.Errorf("no such part: %d %s", w.Code, w.Body)
+	}
+	if w := b.ask("root", "GET", "/bucket/plain", "partNumber=1", nil, ""); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), body) {
+		t.Errorf("an upstream that counts no parts: %d", w.Code)
+	}
+	// Another version: what was known of its parts is not.
+	b.up.Before = nil
+	if w := b.ask("root", "PUT", "/bucket/k", "", nil, "short"); w.Code != 200 {
+		t.Fatal(w.Code)
+	}
+	if w := b.ask("root", "GET", "/bucket/k", "partNumber=1", nil, ""); w.Code != 200 || w.Body.String() != "short" {
+		t.Errorf("after a write: %d %q", w.Code, w.Body)
+	}
+}

@@ -210,7 +210,7 @@ func TestParallelFetch(t *testing.T) {
 				up.rate = 20 << 20
 				s := parallelStore(t, up, c.memory)
 				if c.known {
-					if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); err != nil {
+					if _, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -49,7 +49,7 @@ func TestE25_EventsInvalidate(t *testing.T) {
 		up.PutStored(key("m"), stored)
 		synctest.Wait()
 		up.Reset()
-		head, err := s.Head(context.Background(), key("m"), akigw.Conditions{})
+		head, err := s.Head(context.Background(), key("m"), akigw.RangeSpec{}, akigw.Conditions{})
 		if err != nil || head.Object.Header.Get("X-Amz-Meta-Color") != "red" || head.Object.ETag != etag {
 			t.Errorf("%+v %v", head, err)
 		}

@@ -226,7 +226,7 @@ func TestAbsence(t *testing.T) {
 			if _, _, err := readAll(s, key("k"), ""); !errors.As(err, &refused) || refused.Status != http.StatusNotFound || len(refused.Body) == 0 {
 				t.Fatalf("read: %v", err)
 			}
-			if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+			if _, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
 				t.Fatalf("head: %v", err)
 			}
 			wantCount(t, up, "GET", requests)

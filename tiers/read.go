@@ -24,6 +24,8 @@ type Reader struct {
 	Range akigw.Range
 	// Outcome is the slowest tier that is needed, as known at the start.
 	Outcome akigw.Outcome
+	// Part is the part that is read, nil if none was asked for.
+	Part *Part
 	// Age is the time since the upstream confirmed the object.
 	Age time.Duration
 
@@ -60,11 +62,14 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 		if err := conditions.Check(&e.Object); err != nil {
 			return r, err
 		}
-		if r.Range, err = spec.Resolve(e.Size); err != nil {
+		err = r.resolve(ctx, spec)
+		if errors.Is(err, akigw.ErrRangeNotSatisfiable) {
 			return r, err
 		}
-		r.at = r.Range.Start
-		err = r.start(ctx)
+		if err == nil {
+			r.at = r.Range.Start
+			err = r.start(ctx)
+		}
 		if err == nil {
 			outcomes[r.Outcome].Inc()
 			r.readOn(ctx, settings.ReadAhead)
@@ -75,6 +80,18 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 			return nil, err
 		}
 	}
+}
+
+// resolve sets what is read of the object.
+func (r *Reader) resolve(ctx context.Context, spec akigw.RangeSpec) (err error) {
+	if spec.Part() == 0 {
+		r.Range, err = spec.Resolve(r.entry.Size)
+		return err
+	}
+	if r.Part, err = r.store.part(ctx, r.entry, spec.Part()); err == nil {
+		r.Range = r.Part.Range
+	}
+	return err
 }
 
 // find says what a key holds: look it up and, if need be, validate it, else
@@ -90,8 +107,9 @@ func (s *Store) find(ctx context.Context, key akigw.Key, settings *rules.Setting
 			return nil, "", nil, err
 		}
 	}
-	if e == nil && conditions.Any() {
-		// Do not start a download that a condition may forbid.
+	if e == nil && (conditions.Any() || spec.Part() > 0) {
+		// Do not start a download that a condition may forbid, or of what may be
+		// elsewhere.
 		var refused *cold.ResponseError
 		if e, err = s.ask(ctx, key, nil); err != nil && !errors.As(err, &refused) {
 			return nil, "", nil, err
@@ -287,9 +305,10 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// Head describes an object: from the entry that a GET would be served from.
+// Head describes an object, or a part of it: from the entry that a GET would be
+// served from.
 // Errors are those of Get.
-func (s *Store) Head(ctx context.Context, key akigw.Key, conditions akigw.Conditions) (*Reader, error) {
+func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	settings := s.settings(key)
 	if !settings.Cached() {
 		return nil, ErrUncacheable
@@ -306,7 +325,10 @@ func (s *Store) Head(ctx context.Context, key akigw.Key, conditions akigw.Condit
 	}
 	outcomes[outcome].Inc()
 	r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), store: s, entry: e}
-	return r, conditions.Check(&e.Object)
+	if err := conditions.Check(&e.Object); err != nil {
+		return r, err
+	}
+	return r, r.resolve(ctx, spec)
 }
 
 // ask sends a HEAD, conditional on known if there is one, and publishes what

@@ -158,11 +158,12 @@ func mix(n uint64) uint64 {
 	return n ^ n>>32
 }
 
-// hotValue is an entry, the bytes of a block, or a listing.
+// hotValue is an entry, the bytes of a block, a listing, or where a part is.
 type hotValue struct {
 	entry   *entry
 	block   []byte
 	listing *Listing
+	part    *Part
 }
 
 // Store is the object store. All methods but Run and Close may be called from
@@ -222,6 +223,9 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 			}
 			if v.listing != nil {
 				return uint32(v.listing.weight())
+			}
+			if v.part != nil {
+				return uint32(v.part.weight())
 			}
 			return uint32(cap(v.block) + 128)
 		}, func(k hotKey, v hotValue) uint64 {

@@ -556,7 +556,7 @@ func TestA12_NoETagIsNotCached(t *testing.T) {
 		if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, ErrUncacheable) {
 			t.Errorf("ETag %q: %v", etag, err)
 		}
-		if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); !errors.Is(err, ErrUncacheable) {
+		if _, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); !errors.Is(err, ErrUncacheable) {
 			t.Errorf("HEAD with ETag %q: %v", etag, err)
 		}
 	}
@@ -799,17 +799,17 @@ func TestHeadAndGetComeFromOneEntry(t *testing.T) {
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(1, 100)
 	up.Put(key("k"), body)
-	head, err := s.Head(context.Background(), key("k"), akigw.Conditions{})
+	head, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
 	if err != nil || head.Object.Size != 100 {
 		t.Fatal(head, err)
 	}
 	wantRead(t, s, key("k"), "", body, akigw.Cold)
 	up.Reset()
-	again, err := s.Head(context.Background(), key("k"), akigw.Conditions{})
+	again, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
 	if err != nil || again.Object.ETag != head.Object.ETag || up.Count("HEAD") != 0 {
 		t.Fatal(again, err, up.Count("HEAD"))
 	}
-	if _, err := s.Head(context.Background(), key("none"), akigw.Conditions{}); err == nil {
+	if _, err := s.Head(context.Background(), key("none"), akigw.RangeSpec{}, akigw.Conditions{}); err == nil {
 		t.Fatal("HEAD of an absent key succeeded")
 	}
 }
@@ -837,7 +837,7 @@ func TestA11_HeadAndGetDisagree(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), testkit.Bytes(1, 3*block))
-	if _, err := s.Head(context.Background(), key("k"), akigw.Conditions{}); err != nil {
+	if _, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err != nil {
 		t.Fatal(err)
 	}
 	fresh := testkit.Bytes(2, 4*block)

@@ -88,9 +88,9 @@ func (b *breakers) open() (n int) {
 	return n
 }
 
-// errGivenUp marks a request that its sender ended: it says nothing of the
-// upstream.
-var errGivenUp = errors.New("given up")
+// errGivenUp marks a request that its sender ended, or whose body its sender did
+// not bring to an end: it says nothing of the upstream.
+var errGivenUp = errors.New("given up by who sent it")
 
 // failing is an answer that counts as a failure.
 type failing struct{ status int }
@@ -107,7 +107,7 @@ func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, err
 	_, refused := u.breakers.of(r.Key.Bucket).Execute(func() (*http.Response, error) {
 		resp, err = u.linked(ctx, r)
 		switch {
-		case err != nil && ctx.Err() != nil:
+		case err != nil && (ctx.Err() != nil || errors.Is(err, errGivenUp)):
 			return nil, errGivenUp
 		case err != nil:
 			return nil, err

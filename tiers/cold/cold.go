@@ -222,6 +222,8 @@ type Request struct {
 	Expect bool
 	// Bytes is about how long the answer is going to be, 0 if nobody knows.
 	Bytes int64
+	// Relayed says that the answer goes to a client, at the client's pace.
+	Relayed bool
 	// Repeat says that the request does once more what failed before, and needs
 	// an allowance like a retry.
 	Repeat bool
@@ -280,6 +282,9 @@ func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error)
 	if err != nil {
 		cancel(nil)
 		metrics.GetOrCreateCounter(`akigw_cold_errors_total{op="` + r.Op + `"}`).Inc()
+		if sending.failed.Load() {
+			err = fmt.Errorf("%w: %w", errGivenUp, err)
+		}
 		if cause := context.Cause(ctx); cause != nil && cause != context.Canceled {
 			err = cause
 		}
@@ -407,6 +412,7 @@ type requestBody struct {
 	wait     time.Duration   // for an answer, when the body has ended
 	over     <-chan struct{} // closed with the answer's body
 	answered atomic.Bool
+	failed   atomic.Bool // the body could not be read
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -416,7 +422,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		b.watch.start(bodyIdle)
-	case err != io.EOF && b.answered.Load():
+	case err != io.EOF && !b.answered.Load():
+		b.failed.Store(true)
+		b.watch.start(b.wait)
+	case err != io.EOF:
 		<-b.over // net/http drops what has not been read of the answer when it hears of an error
 	default:
 		b.watch.start(b.wait)

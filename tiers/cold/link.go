@@ -179,17 +179,22 @@ func (q *queue) Pop() any {
 	return t
 }
 
-// linked sends a request in its turn.
+// streamed is the size in bytes from which on a body goes at its sender's pace.
+const streamed = 64 << 10
+
+// linked sends a request in its turn. Clients do not hold slots by being slow:
+// a large upload takes none, and an answer that goes straight to a client holds
+// its own until it begins.
 func (u *Upstream) linked(ctx context.Context, r *Request) (*http.Response, error) {
-	if u.link == nil {
+	if u.link == nil || r.Length > streamed {
 		return u.send(ctx, r)
 	}
 	if err := u.link.acquire(ctx, r); err != nil {
 		return nil, unavailable(r, err)
 	}
 	resp, err := u.send(ctx, r)
-	if err != nil || r.Method == http.MethodHead || resp.ContentLength == 0 {
-		u.link.release() // there is no body to wait for
+	if err != nil || r.Method == http.MethodHead || resp.ContentLength == 0 || r.Relayed {
+		u.link.release() // there is no body to wait for, or not by us
 		return resp, err
 	}
 	resp.Body = &linkedBody{ReadCloser: resp.Body, release: sync.OnceFunc(u.link.release)}

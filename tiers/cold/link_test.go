@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -97,6 +98,46 @@ func TestLinkSlotsComeBack(t *testing.T) {
 		wait.Wait()
 		if u.link.free != 2 || len(u.link.waiting) != 0 {
 			t.Errorf("%d slots free, %d wait", u.link.free, len(u.link.waiting))
+		}
+	})
+}
+
+// TestSlowClientsHoldNoSlots: uploads that stand still and answers that nobody
+// takes leave the link to others.
+func TestSlowClientsHoldNoSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := scripted(t, func(r *http.Request) (*http.Response, error) {
+			if r.Method == "PUT" {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return status(200)
+		}, func(c *Config) { c.MaxRequests = 2 })
+		ctx, cancel := context.WithCancel(context.Background())
+		var wait sync.WaitGroup
+		for range 5 {
+			wait.Go(func() {
+				_, err := u.Do(ctx, &Request{Op: "Test", Method: "PUT", Key: read, Body: strings.NewReader("x"), Length: streamed + 1})
+				if err == nil {
+					t.Error("the upload ended")
+				}
+			})
+			resp, err := u.Do(ctx, &Request{Op: "Test", Method: "GET", Key: read, Relayed: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close() // and nobody reads it
+		}
+		synctest.Wait()
+		resp, err := u.Do(ctx, &Request{Op: "Test", Method: "GET", Key: read})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		cancel()
+		wait.Wait()
+		if u.link.free != 2 {
+			t.Errorf("%d slots free", u.link.free)
 		}
 	})
 }

@@ -79,7 +79,7 @@ func backoff(n int, resp *http.Response) time.Duration {
 // body. What changes something is repeated by who asked for it, who knows what
 // a second time means.
 func (r *Request) repeatable() bool {
-	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Body == nil
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Length == 0
 }
 
 var (

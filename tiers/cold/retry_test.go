@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -359,6 +360,28 @@ func TestHedgesKeepToTheirShare(t *testing.T) {
 		u.Close()
 		if most := int64(200 + 200/partsPerRepeat + savedRepeats); sent.Load() > most || sent.Load() < 220 {
 			t.Errorf("%d requests for 200, want at most %d", sent.Load(), most)
+		}
+	})
+}
+
+// TestBreakerIgnoresBadBodies: uploads that their clients do not bring to an end,
+// or get wrong, open nothing.
+func TestBreakerIgnoresBadBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := scripted(t, func(r *http.Request) (*http.Response, error) {
+			if _, err := io.ReadAll(r.Body); err != nil {
+				return nil, err
+			}
+			return status(200)
+		}, nil)
+		for range 3 * breakerLeast {
+			body := io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("wrong digest")))
+			if _, err := u.Do(context.Background(), &Request{Op: "Test", Method: "PUT", Key: read, Body: body, Length: 8}); err == nil {
+				t.Fatal("no error")
+			}
+		}
+		if u.breakers.open() != 0 {
+			t.Error("bad uploads opened the breaker")
 		}
 	})
 }

@@ -1,0 +1,61 @@
+package tiers
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// Part is one part of an object, as the upstream counts them. It is shared and
+// must not be changed.
+type Part struct {
+	Number int
+	// Status is 200 or 206, as the upstream answers a read of the part.
+	Status int
+	// Header are the headers of the upstream's answer that describe the part,
+	// such as x-amz-mp-parts-count and its checksums.
+	Header http.Header
+	// Range is where the part is in the object.
+	Range akigw.Range
+}
+
+// part says where a part of e is. Only the upstream knows; it is asked once for
+// each part of a version, and the bytes come from blocks like any others.
+func (s *Store) part(ctx context.Context, e *entry, number int) (*Part, error) {
+	key := hotKey{blocks: e.blocks, n: -int64(number)}
+	if v, ok := s.hot.Get(key); ok {
+		return v.part, nil
+	}
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: e.Key, Query: url.Values{"partNumber": {strconv.Itoa(number)}}, Header: s.readHeader("", e.ETag)})
+	if err != nil {
+		return nil, err
+	}
+	resp.Body.Close()
+	switch {
+	case resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusNotFound:
+		s.dropEntry(e.Key)
+		return nil, fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
+	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent:
+		return nil, ErrUncacheable // its own answer says why
+	case resp.Header.Get("Etag") != e.ETag:
+		return nil, fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
+	}
+	p := &Part{Number: number, Status: resp.StatusCode, Header: objectHeader(resp.Header)}
+	var size int64
+	if p.Range, size, err = answeredRange(resp); err != nil {
+		return nil, err
+	}
+	if size != e.Size { // the length is the part's, and nothing says where it is
+		return nil, ErrUncacheable
+	}
+	s.hot.Keep(key, hotValue{part: p})
+	return p, nil
+}
+
+// weight is the memory that a part takes, roughly.
+func (p *Part) weight() int { return 1024 + 64*len(p.Header) }
