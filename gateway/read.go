@@ -77,7 +77,7 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 		if _, err := w.Write(data); err != nil {
 			return nil // the client has gone
 		}
-		if held += len(data); together && held >= maxHeld {
+		if held += len(data); together && int64(held) >= reader.Hold {
 			if wire.Release(c.Request) != nil {
 				return nil
 			}
@@ -85,9 +85,6 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 		}
 	}
 }
-
-// maxHeld is how much of a body waits to go out by one system call.
-const maxHeld = 1 << 20
 
 // headObject answers HeadObject from the entry that a GET would be served
 // from.

@@ -456,13 +456,18 @@ func (s *Store) judge(e *entry, digest *checksum.Digest, transfer uint64) error 
 }
 
 // fetch returns a fill that brings block n of e: one under way, or a new one
-// over the run of missing blocks from n up to end. The caller must detach.
-func (s *Store) fetch(from context.Context, e *entry, n, end int64, repeat bool) *fill {
+// over the run of missing blocks from n up to end. The caller must detach. It is
+// nil if the block has come since it was looked for, unless it is known to be
+// missing.
+func (s *Store) fetch(from context.Context, e *entry, n, end int64, repeat, missing bool) *fill {
 	last := s.missingUntil(e, n+1, end)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f := s.attachTo(e, n, reachBlocks); f != nil {
 		return f
+	}
+	if !missing && s.locate(e, n) != akigw.Cold {
+		return nil
 	}
 	f, ctx := s.newFill(from, e.Key)
 	f.repeat = repeat

@@ -24,6 +24,9 @@ type Reader struct {
 	Range akigw.Range
 	// Outcome is the slowest tier that is needed, as known at the start.
 	Outcome akigw.Outcome
+	// Hold is how many bytes a reader may keep of what Next returned before it
+	// lets go of them.
+	Hold int64
 	// Part is the part that is read, nil if none was asked for.
 	Part *Part
 	// Age is the time since the upstream confirmed the object.
@@ -35,6 +38,8 @@ type Reader struct {
 	fill  *fill // that the reader is attached to
 	ahead ahead
 	left  int // fills that may still fail
+	// release gives back the memory for blocks from disk, nil if there is none.
+	release func()
 	// digest is of a whole body that no single request brings.
 	digest *checksum.Digest
 }
@@ -58,7 +63,7 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 		if err != nil {
 			return nil, err
 		}
-		r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), store: s, entry: e, fill: f, left: 3}
+		r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), Hold: mostHeld, store: s, entry: e, fill: f, left: 3}
 		if err := conditions.Check(&e.Object); err != nil {
 			return r, err
 		}
@@ -194,13 +199,26 @@ func (r *Reader) start(ctx context.Context) error {
 			r.Outcome = tier
 		}
 	}
-	if r.Outcome != akigw.Cold {
+	if r.Outcome == akigw.Warm {
+		return r.reserve(ctx)
+	}
+	if r.Outcome == akigw.Hot || r.Outcome == akigw.Stale {
 		return nil
 	}
 	if s := r.store; s.parallel(r.entry.Size) && r.Range.Length == r.entry.Size {
 		r.digest = checksum.OfObject(r.entry.Header, s.config.MD5ETags)
 	}
 	_, err := r.block(ctx, r.at/block)
+	return err
+}
+
+// mostHeld is how much a reader may hold if there is plenty of memory.
+const mostHeld = 1 << 20
+
+// reserve takes memory for blocks from disk: those are the reader's own.
+func (r *Reader) reserve(ctx context.Context) (err error) {
+	want := min(r.Range.Length, mostHeld)
+	r.Hold, r.release, err = r.store.copies.some(ctx, r.entry.Key, want, min(want, r.entry.block))
 	return err
 }
 
@@ -252,7 +270,7 @@ func (r *Reader) verify(data []byte) error {
 // disk, or from a new fill. A fill that failed is replaced from where it
 // stopped; If-Match makes sure that it is still the same object.
 func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
-	for failed := false; ; {
+	for failed, missing := false, false; ; {
 		if r.fill != nil {
 			r.plan(ctx, n)
 			data, ok, waited, err := r.fill.block(ctx, n)
@@ -271,11 +289,17 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 		}
 		if data, tier := r.store.block(r.entry, n); data != nil {
 			r.store.saw(r.entry, n, tier)
+			if tier == akigw.Warm && r.release == nil {
+				if err := r.reserve(ctx); err != nil {
+					return nil, err
+				}
+			}
 			return data, nil
 		}
 		r.leaveFill()
 		if r.fill = r.ahead.take(n); r.fill == nil {
-			r.fill = r.store.fetch(ctx, r.entry, n, r.runEnd(n), failed)
+			r.fill = r.store.fetch(ctx, r.entry, n, r.runEnd(n), failed, missing)
+			missing = r.fill == nil // then it is looked for once more
 		}
 	}
 }
@@ -302,6 +326,10 @@ func (r *Reader) leaveFill() {
 func (r *Reader) Close() error {
 	r.leaveFill()
 	r.ahead.leave()
+	if r.release != nil {
+		r.release()
+		r.release = nil
+	}
 	return nil
 }
 

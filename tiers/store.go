@@ -44,7 +44,7 @@ type Config struct {
 	FetchBytes      size.Bytes `toml:"fetch_bytes" help:"how much one of several parallel requests for a large object fetches"`
 	ParallelFetches int        `toml:"parallel_fetches" help:"how many requests at a time fetch a large object for one reader; 1 fetches in order"`
 	ReadAheadBytes  size.Bytes `toml:"read_ahead_bytes" help:"memory for what is fetched ahead of all readers together"`
-	FillBytes       size.Bytes `toml:"fill_bytes" help:"memory for what is on its way from the upstream to readers; who finds none waits, and if more waits than there is, reads are answered with 503 SlowDown. 0: no limit"`
+	FillBytes       size.Bytes `toml:"fill_bytes" help:"memory for what is on its way from the upstream to readers, and as much again for what is on its way from disk; who finds none waits, and if more waits than there is, reads are answered with 503 SlowDown. 0: no limit"`
 	SequentialBytes size.Bytes `toml:"sequential_bytes" help:"how much is fetched at the most ahead of a reader that asks for one range of an object after the other; 0: nothing. Rules can say otherwise (read_ahead)"`
 	// MD5ETags says that an ETag of 32 hex digits is the MD5 of the body.
 	MD5ETags          bool   `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
@@ -199,6 +199,7 @@ type Store struct {
 	suspects  suspects
 	readAhead *budget.Budget // memory for what is fetched ahead
 	windows   *windows       // memory for what fills bring in
+	copies    *windows       // memory for what readers have from disk
 	crowd     Crowd          // nil if nobody has to wait for the upstream
 	sequences sequences
 
@@ -214,6 +215,7 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		log:       log,
 		upstream:  upstream,
 		windows:   newWindows(int64(config.FillBytes)),
+		copies:    newWindows(int64(config.FillBytes)),
 		readAhead: budget.New(int64(config.ReadAheadBytes), readAheadRefused),
 		openings:  make(map[akigw.Key]*fill),
 		fills:     make(map[uint64][]*fill),

@@ -17,8 +17,8 @@ import (
 // should come again later.
 var ErrBusy = errors.New("too much is being fetched from the upstream at once")
 
-// windows is the memory for what fills have brought in and readers have not
-// taken yet. Who finds none waits for his turn; if more waits than there is,
+// windows is the memory for what was brought in, by fills or from disk, and
+// readers have not taken yet. Who finds none waits for his turn; if more waits than there is,
 // new reads are refused. The nil windows has no bound.
 type windows struct {
 	limit   int64
@@ -66,6 +66,18 @@ func (w *windows) take(ctx context.Context, key akigw.Key, n int64) (release fun
 		}
 	}
 	return func() { w.free.Release(n) }, nil
+}
+
+// some reserves want bytes, or else waits for least.
+func (w *windows) some(ctx context.Context, key akigw.Key, want, least int64) (n int64, release func(), err error) {
+	if w == nil {
+		return want, func() {}, nil
+	}
+	if want <= w.limit && w.free.TryAcquire(want) {
+		return want, func() { w.free.Release(want) }, nil
+	}
+	release, err = w.take(ctx, key, least)
+	return least, release, err
 }
 
 // crowded reports whether somebody waits.

@@ -90,3 +90,43 @@ func TestE7_FillMemoryIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestE7_CopiesFromDiskAreBounded: blocks that readers have from disk are their
+// own memory; who finds none is refused, and it comes back.
+func TestE7_CopiesFromDiskAreBounded(t *testing.T) {
+	up := testkit.NewMemory()
+	config := testConfig(rules.Immutable)
+	config.HotBytes, config.FillBytes = 0, 6*block
+	s := newStore(t, config, up)
+	body := testkit.Bytes(1, 20*block)
+	up.Put(key("k"), body)
+	wantRead(t, s, key("k"), "", body, akigw.Cold)
+	wantRead(t, s, key("k"), "", body, akigw.Warm)
+	open := func(wait time.Duration) (*Reader, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), wait)
+		defer cancel()
+		return s.Get(ctx, key("k"), akigw.RangeSpec{}, akigw.Conditions{})
+	}
+	var slow []*Reader
+	for n := range 6 {
+		r, err := open(time.Minute)
+		if err != nil || r.Hold != block {
+			t.Fatalf("reader %d: %v", n, err)
+		}
+		slow = append(slow, r)
+	}
+	if _, err := open(50 * time.Millisecond); !errors.Is(err, ErrBusy) {
+		t.Errorf("one reader too many: %v", err)
+	}
+	for _, r := range slow {
+		if got, err := drain(context.Background(), r); err != nil || !bytes.Equal(got, body) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		r.Close()
+	}
+	if !s.copies.free.TryAcquire(s.copies.limit) {
+		t.Error("not all memory came back")
+	}
+	s.copies.free.Release(s.copies.limit)
+	wantRead(t, s, key("k"), "", body, akigw.Warm)
+}
