@@ -31,7 +31,8 @@ func (c *Call) cachedKey() (key akigw.Key, ok bool) {
 // spec is what of the object a read asks for; check has seen that it is one
 // thing.
 func (c *Call) spec() akigw.RangeSpec {
-	if n, err := strconv.Atoi(c.query.Get("partNumber")); err == nil {
+	if c.query.Has("partNumber") {
+		n, _ := strconv.Atoi(c.query.Get("partNumber")) // check has seen that it is a number
 		return akigw.PartSpec(n)
 	}
 	return akigw.ParseRange(c.Header.Get("Range"))
