@@ -12,10 +12,11 @@ import (
 // ghost answers what a tier of twice the size would have hit: a cache of keys
 // without their values, for a sample of all keys, and so with a sample's share
 // of the size (a scaled-down simulation). It goes by the policy of the hot tier;
-// the warm tier's is like it.
+// the warm tier's is like it. It counts misses and not hits, because a key that
+// is asked for all the time may be in the sample or not, and misses once.
 type ghost struct {
-	keys                 *hot.Cache[uint64, uint32]
-	reads, hits, doubled *metrics.Counter
+	keys                   *hot.Cache[uint64, uint32]
+	reads, misses, doubled *metrics.Counter
 }
 
 // sampled is one out of how many keys a ghost looks at.
@@ -23,11 +24,11 @@ const sampled = 32
 
 func newGhost(tier string, quota int64) *ghost {
 	counter := func(name string) *metrics.Counter {
-		return metrics.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_sampled_%s_total{tier=%q}", name, tier))
+		return metrics.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_lookups%s_total{tier=%q}", name, tier))
 	}
 	return &ghost{
 		keys:  hot.New(2*quota/sampled, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id }),
-		reads: counter("reads"), hits: counter("hits"), doubled: counter("hits_at_double_size"),
+		reads: counter(""), misses: counter("_missed"), doubled: counter("_missed_at_double_size"),
 	}
 }
 
@@ -35,9 +36,6 @@ func newGhost(tier string, quota int64) *ghost {
 // tier answered.
 func (s *Store) saw(e *entry, n int64, tier akigw.Outcome) {
 	id := e.object + uint64(n)*0x9e3779b97f4a7c15
-	if (id^id>>29)%sampled != 0 {
-		return
-	}
 	bytes := e.blockLen(n) + 512
 	s.hotGhost.saw(id, bytes, tier == akigw.Hot)
 	if tier != akigw.Hot {
@@ -45,21 +43,22 @@ func (s *Store) saw(e *entry, n int64, tier akigw.Outcome) {
 	}
 }
 
-// saw takes a read of so many bytes that is in the sample, which the tier hit or
-// did not.
+// saw takes a read of so many bytes, which the tier hit or did not.
 func (g *ghost) saw(id uint64, bytes int64, hit bool) {
 	if g == nil {
 		return
 	}
 	g.reads.Inc()
-	if hit {
-		g.hits.Inc()
+	if !hit {
+		g.misses.Inc()
 	}
-	if _, ok := g.keys.Get(id); ok {
-		g.doubled.Inc()
+	if (id^id>>29)%sampled != 0 {
 		return
 	}
-	g.keys.Put(id, uint32(bytes))
+	if _, ok := g.keys.Get(id); !ok {
+		g.doubled.Add(sampled)
+		g.keys.Put(id, uint32(bytes))
+	}
 }
 
 // close ends what the ghost runs.

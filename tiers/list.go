@@ -42,7 +42,7 @@ var listings = map[bool]*metrics.Counter{
 	false: metrics.NewCounter(`akigw_tiers_listings_total{outcome="cold"}`),
 }
 
-// epoch is the counter of the changes of a bucket through this gateway, and those that it
+// epoch counts the changes of a bucket through this gateway, and those that it
 // heard of.
 func (s *Store) epoch(bucket string) *atomic.Uint64 {
 	return &s.listEpochs[xxhash.Sum64String(bucket)%epochs]

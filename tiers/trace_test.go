@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers/hot"
 	"github.com/akidb/akigw/tiers/warm"
@@ -257,5 +258,32 @@ func TestScanResistance(t *testing.T) {
 		if scan[i] < scan[2] {
 			t.Errorf("under a scan the %s tier hits less (%.1f%%) than LRU (%.1f%%)", tier, scan[i], scan[2])
 		}
+	}
+}
+
+// TestGhostKnowsTheDouble: what a ghost says of a tier of twice the size is what
+// a tier of twice the size does.
+func TestGhostKnowsTheDouble(t *testing.T) {
+	random := testkit.Random(t)
+	const capacity, keys, reads, bytes = 10_000, 100_000, 400_000, 1000
+	single, double := hotGet(capacity), hotGet(2*capacity)
+	g := newGhost("test", capacity*bytes)
+	missed, doubled := g.misses.Get(), g.doubled.Get()
+	s := &Store{hotGhost: g}
+	hits := 0
+	for _, key := range zipfTrace(random, reads, keys) {
+		tier := akigw.Cold
+		if single(key) {
+			tier = akigw.Hot
+		}
+		if double(key) {
+			hits++
+		}
+		s.saw(&entry{Object: akigw.Object{Size: bytes - 512}, block: block, object: mix(key)}, 0, tier)
+	}
+	ratio, estimate, real := 1-float64(g.misses.Get()-missed)/reads, 1-float64(g.doubled.Get()-doubled)/reads, float64(hits)/reads
+	t.Logf("hit ratio %.3f; at twice the size %.3f, estimated %.3f", ratio, real, estimate)
+	if math.Abs(estimate-real) > 0.03 || estimate <= ratio {
+		t.Errorf("at twice the size %.3f, estimated %.3f; at this size %.3f", real, estimate, ratio)
 	}
 }
