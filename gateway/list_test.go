@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -38,17 +37,10 @@ func (l *lister) Do(ctx context.Context, r *cold.Request) (*http.Response, error
 // memory, by all that was asked, until its time is over or something changes.
 func TestListingsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{up: testkit.NewMemory()}
-		up := &lister{Memory: b.up}
-		log := slog.New(slog.DiscardHandler)
-		var err error
-		settings := rules.Settings{Freshness: rules.TTL, TTL: time.Minute, ListTTL: 10 * time.Second, Memory: true, Block: 64 << 10}
-		b.store, err = tiers.New(tiers.Config{HotBytes: 16 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10}, rules.NewSet(nil, settings), "", b.up, log)
-		if err != nil {
-			t.Fatal(err)
-		}
+		memory := testkit.NewMemory()
+		up := &lister{Memory: memory}
+		b := diskBench(t, "", memory, tiers.Config{HotBytes: 16 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Minute, ListTTL: 10 * time.Second}, up)
 		defer b.store.Close()
-		b.g = newBenchGateway(b, up, tenants(t), log)
 		n := 0
 		list := func(who, query string, header http.Header, fresh bool, why string) {
 			t.Helper()

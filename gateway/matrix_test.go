@@ -65,6 +65,32 @@ func newBench(t testing.TB, keys sigv4.Keys, policies Policies) *bench {
 	return b
 }
 
+// memoryBench is a bench without a warm tier, over up if it is not nil, whose
+// tenants' objects are treated by settings.
+func memoryBench(t testing.TB, config tiers.Config, settings rules.Settings, up Upstream) *bench {
+	t.Helper()
+	return diskBench(t, "", testkit.NewMemory(), config, settings, up)
+}
+
+// diskBench is a bench over the objects of memory, with a warm tier in dir if
+// config has one.
+func diskBench(t testing.TB, dir string, memory *testkit.Memory, config tiers.Config, settings rules.Settings, up Upstream) *bench {
+	t.Helper()
+	b := &bench{up: memory}
+	log := slog.New(slog.DiscardHandler)
+	config.BlockBytes, config.SmallBytes, config.MD5ETags = 64<<10, 4<<10, true
+	settings.Memory, settings.Block = true, 64<<10
+	var err error
+	if b.store, err = tiers.New(config, rules.NewSet(nil, settings), dir, memory, log); err != nil {
+		t.Fatal(err)
+	}
+	if up == nil {
+		up = memory
+	}
+	b.g = newBenchGateway(b, up, tenants(t), log)
+	return b
+}
+
 func newBenchGateway(b *bench, up Upstream, who people, log *slog.Logger) *Gateway {
 	return New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: who}, Policies: who, Store: b.store, Upstream: up, Log: log})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -74,20 +73,11 @@ func TestE13_ControlCharactersInAListing(t *testing.T) {
 // TestE27_HeadAndGetFromOneEntry: whatever happens behind the cache, a HEAD that
 // follows a GET says the same of the object, in a mode that lets both lag.
 func TestE27_HeadAndGetFromOneEntry(t *testing.T) {
-	up := testkit.NewMemory()
-	b := &bench{up: up}
-	log := slog.New(slog.DiscardHandler)
-	var err error
-	b.store, err = tiers.New(tiers.Config{HotBytes: 16 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true},
-		rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, Memory: true, Block: 64 << 10}), "", up, log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := memoryBench(t, tiers.Config{HotBytes: 16 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Hour}, nil)
 	defer b.store.Close()
-	b.g = newBenchGateway(b, up, tenants(t), log)
 	for n := range 50 {
 		key := keyOf("bucket", fmt.Sprint(n%5))
-		up.PutStored(key, testkit.Stored{Body: testkit.Bytes(uint64(n), n*3000), ETag: fmt.Sprintf("\"%d-1\"", n), Modified: time.Unix(1_600_000_000+int64(n), 0), Header: http.Header{"X-Amz-Meta-N": {fmt.Sprint(n)}}})
+		b.up.PutStored(key, testkit.Stored{Body: testkit.Bytes(uint64(n), n*3000), ETag: fmt.Sprintf("\"%d-1\"", n), Modified: time.Unix(1_600_000_000+int64(n), 0), Header: http.Header{"X-Amz-Meta-N": {fmt.Sprint(n)}}})
 		if n%3 == 0 {
 			b.store.Begin(key).End()
 		}
@@ -106,16 +96,7 @@ func TestE27_HeadAndGetFromOneEntry(t *testing.T) {
 func TestE32_AbsenceIsNotKeptOnDisk(t *testing.T) {
 	up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
 	open := func() *bench {
-		b := &bench{up: up}
-		log := slog.New(slog.DiscardHandler)
-		var err error
-		b.store, err = tiers.New(tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true},
-			rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, Memory: true, Disk: true, Block: 64 << 10}), dir, up, log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.g = newBenchGateway(b, up, tenants(t), log)
-		return b
+		return diskBench(t, dir, up, tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, Disk: true}, nil)
 	}
 	b := open()
 	for range 2 {
@@ -140,17 +121,8 @@ func TestE32_AbsenceIsNotKeptOnDisk(t *testing.T) {
 // TestD7_ListingsDuringWrites: with listings kept in memory, whoever lists after
 // a write was acknowledged sees it, and each key once.
 func TestD7_ListingsDuringWrites(t *testing.T) {
-	up := testkit.NewMemory()
-	b := &bench{up: up}
-	log := slog.New(slog.DiscardHandler)
-	var err error
-	b.store, err = tiers.New(tiers.Config{HotBytes: 16 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10},
-		rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, ListTTL: time.Hour, Memory: true, Block: 64 << 10}), "", up, log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := memoryBench(t, tiers.Config{HotBytes: 16 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, ListTTL: time.Hour}, nil)
 	defer b.store.Close()
-	b.g = newBenchGateway(b, up, tenants(t), log)
 	var wait sync.WaitGroup
 	for writer := range 4 {
 		wait.Go(func() {
@@ -178,22 +150,13 @@ func TestD7_ListingsDuringWrites(t *testing.T) {
 // TestE7_SheddingIsSlowDown: a read for which there is no memory is told to come
 // again later.
 func TestE7_SheddingIsSlowDown(t *testing.T) {
-	up := testkit.NewMemory()
-	b := &bench{up: up}
-	log := slog.New(slog.DiscardHandler)
 	const block = 64 << 10
-	var err error
-	b.store, err = tiers.New(tiers.Config{HotBytes: 1 << 20, BlockBytes: block, SmallBytes: 4 << 10, FillBytes: 6 * block},
-		rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), "", up, log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := memoryBench(t, tiers.Config{HotBytes: 1 << 20, FillBytes: 6 * block}, rules.Settings{Freshness: rules.Immutable}, nil)
 	defer b.store.Close()
-	b.g = newBenchGateway(b, up, tenants(t), log)
 	body := testkit.Bytes(1, 20*block)
 	var wait sync.WaitGroup
 	for n := range 8 { // readers that do not read
-		up.Put(keyOf("bucket", fmt.Sprint(n)), body)
+		b.up.Put(keyOf("bucket", fmt.Sprint(n)), body)
 		wait.Go(func() {
 			r, err := b.store.Get(context.Background(), keyOf("bucket", fmt.Sprint(n)), akigw.RangeSpec{}, akigw.Conditions{})
 			if err == nil {
@@ -204,7 +167,7 @@ func TestE7_SheddingIsSlowDown(t *testing.T) {
 	}
 	refused := false
 	for range 50 {
-		up.Put(keyOf("bucket", "other"), body)
+		b.up.Put(keyOf("bucket", "other"), body)
 		r := b.ask("root", "GET", "/bucket/other", "", nil, "")
 		if r.Code == 503 && codeOf(r) == "SlowDown" && r.Header().Get("Retry-After") != "" {
 			refused = true
