@@ -83,3 +83,20 @@ func TestListenRefused(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// FuzzParseEvents: whatever is posted, reading it ends well, and what it says of
+// keys are keys.
+func FuzzParseEvents(f *testing.F) {
+	for _, seed := range []string{`{"Records":[{"eventName":"s3:ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"a+b%2F","size":5,"eTag":"x","versionId":"v"}}}]}`,
+		`{"Event":"s3:TestEvent"}`, `{"Records":[{}]}`, `[]`, `{"Records":[{"s3":{"bucket":{"name":"b"},"object":{"key":"%zz"}}}]}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) {
+		changes, err := ParseEvents(document)
+		for _, c := range changes {
+			if err != nil || c.Key.Bucket == "" || c.Key.Name == "" {
+				t.Errorf("%+v %v", c, err)
+			}
+		}
+	})
+}
