@@ -14,6 +14,10 @@ import (
 // brings the first segment, and the rest comes by parallel requests.
 const wholeBytes = 64 << 20
 
+// partBytes is the size up to which a range of a known object is fetched by one
+// request: clients that read a large object in parallel ask for such ranges.
+const partBytes = 16 << 20
+
 // ahead is how a reader has the segments behind the one that it reads fetched
 // by parallel requests. It starts with none, and with one more segment each
 // time that the upstream kept it waiting, so that a slow client has nothing
@@ -74,6 +78,8 @@ func (r *Reader) runEnd(n int64) int64 {
 	s := r.store
 	switch {
 	case s.noRanges.Load():
+		return r.endBlock()
+	case r.Range.Length <= partBytes: // the client does the parallel part itself
 		return r.endBlock()
 	case s.inParts() && (r.ahead.planned == 0 || r.ahead.planned > n):
 		return min(r.endBlock(), s.segmentEnd(r.entry, n))

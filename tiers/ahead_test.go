@@ -236,6 +236,30 @@ func TestParallelFetch(t *testing.T) {
 	}
 }
 
+// TestAClientsPartIsOneRequest: ranges such as clients read a large object by are
+// fetched by one request each, and not cut into segments.
+func TestAClientsPartIsOneRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := newPattern(200 << 20)
+		up.rate = 20 << 20
+		s := parallelStore(t, up, 96<<20)
+		if _, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err != nil {
+			t.Fatal(err)
+		}
+		const part = 8 << 20
+		for n := range int64(5) {
+			r := s.mustGet(t, fmt.Sprintf("bytes=%d-%d", 2*n*part, (2*n+1)*part-1))
+			if err := up.read(r, nil); err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+		}
+		if up.gets != 5 || up.sent != 5*part {
+			t.Errorf("%d requests and %d bytes for 5 ranges of %d", up.gets, up.sent, part)
+		}
+	})
+}
+
 // TestReadAheadStopsWithItsReader: what a reader that left, or that is slow,
 // would have needed is not fetched.
 func TestReadAheadStopsWithItsReader(t *testing.T) {
