@@ -66,9 +66,10 @@ func (q *sequences) follow(e *entry, r akigw.Range, most int64) (first, end int6
 }
 
 // readOn has what probably comes next fetched, if r goes on where another range
-// ended.
+// ended. A client that asks for much at a time does by itself what this would
+// do, and fetching ahead would only cut its ranges in two.
 func (r *Reader) readOn(ctx context.Context, most int64) {
-	if most == 0 || r.Range.Length == 0 || r.Range.Length == r.entry.Size || r.entry.body != nil {
+	if r.Range.Length > most/4 || r.Range.Length == 0 || r.Range.Length == r.entry.Size || r.entry.body != nil {
 		return
 	}
 	first, end := r.store.sequences.follow(r.entry, r.Range, most)

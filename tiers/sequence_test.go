@@ -56,6 +56,24 @@ func TestSequentialRangesAreReadAhead(t *testing.T) {
 	})
 }
 
+// TestNoReadAheadForLargeRanges: who asks for a quarter of the window or more at
+// a time is left alone.
+func TestNoReadAheadForLargeRanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.Immutable, ReadAhead: 12 * block}, up)
+		body := testkit.Bytes(1, 40*block)
+		up.Put(key("k"), body)
+		for n := range 8 {
+			wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", 4*n*block, 4*(n+1)*block-1), body[4*n*block:4*(n+1)*block], akigw.Cold)
+			synctest.Wait()
+		}
+		if got := up.Count("GET"); got != 8 {
+			t.Errorf("%d GETs for 8 ranges", got)
+		}
+	})
+}
+
 // TestNoReadAheadWithoutARule: ranges are fetched as they are asked for.
 func TestNoReadAheadWithoutARule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
