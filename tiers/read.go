@@ -187,15 +187,21 @@ func (s *Store) load(ctx context.Context, key akigw.Key, settings *rules.Setting
 	}
 }
 
-// start plans the read: it names the slowest tier, and waits for the first
-// byte, so that an error can still be answered as one.
+// start plans the read: it names the slowest tier, and waits for the first block
+// that is missing, or the first of all if a fill brings them, so that an error can
+// still be answered as one.
 func (r *Reader) start(ctx context.Context) error {
 	if r.entry.body != nil || r.Range.Length == 0 {
 		return nil
 	}
-	block := r.entry.block
-	for n := r.at / block; n*block < r.Range.End() && r.Outcome != akigw.Cold; n++ {
-		if tier := r.store.locate(r.entry, n); tier == akigw.Cold || tier == akigw.Warm && r.Outcome == akigw.Hot {
+	n, end := r.at/r.entry.block, r.endBlock()
+	for ; n < end && r.fill == nil; n++ {
+		tier := r.store.locate(r.entry, n)
+		if tier == akigw.Cold {
+			r.Outcome = tier
+			break
+		}
+		if tier == akigw.Warm && r.Outcome == akigw.Hot {
 			r.Outcome = tier
 		}
 	}
@@ -208,7 +214,7 @@ func (r *Reader) start(ctx context.Context) error {
 	if s := r.store; s.parallel(r.entry.Size) && r.Range.Length == r.entry.Size {
 		r.digest = checksum.OfObject(r.entry.Header, s.config.MD5ETags)
 	}
-	_, err := r.block(ctx, r.at/block)
+	_, err := r.block(ctx, min(n, end-1))
 	return err
 }
 

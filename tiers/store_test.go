@@ -863,3 +863,24 @@ func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
 	wantRead(t, s, key("k"), "", body, akigw.Cold)
 	wantRead(t, s, key("k"), "", body, akigw.Hot)
 }
+
+// TestA10_ReplacedWhilePartlyCached: an object of which the end is missing is
+// found to be replaced, or out of reach, before the first byte is handed out.
+func TestA10_ReplacedWhilePartlyCached(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(rules.Immutable), up)
+	old, changed := testkit.Bytes(1, 10*block), testkit.Bytes(2, 9*block)
+	up.Put(key("k"), old)
+	part := fmt.Sprintf("bytes=0-%d", 4*block-1)
+	wantRead(t, s, key("k"), part, old[:4*block], akigw.Cold)
+	up.Before = func(r *cold.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("%w: down", akigw.ErrUpstreamUnavailable)
+	}
+	if r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); r != nil || !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+		t.Errorf("with the upstream down: %v %v", r, err)
+	}
+	up.Before = nil
+	wantRead(t, s, key("k"), part, old[:4*block], akigw.Hot)
+	up.Put(key("k"), changed)
+	wantRead(t, s, key("k"), "", changed, akigw.Cold)
+}
