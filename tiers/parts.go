@@ -2,7 +2,6 @@ package tiers
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -25,7 +24,8 @@ type Part struct {
 }
 
 // part says where a part of e is. Only the upstream knows; it is asked once for
-// each part of a version, and the bytes come from blocks like any others.
+// each part of a version, and the bytes come from blocks like any others. If it
+// does not say it of this version, the read is its own to answer.
 func (s *Store) part(ctx context.Context, e *entry, number int) (*Part, error) {
 	key := hotKey{blocks: e.blocks, n: -int64(number)}
 	if v, ok := s.hot.Get(key); ok {
@@ -36,14 +36,8 @@ func (s *Store) part(ctx context.Context, e *entry, number int) (*Part, error) {
 		return nil, err
 	}
 	resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusNotFound:
-		s.dropEntry(e.Key)
-		return nil, fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent:
-		return nil, ErrUncacheable // its own answer says why
-	case resp.Header.Get("Etag") != e.ETag:
-		return nil, fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent || resp.Header.Get("Etag") != e.ETag {
+		return nil, ErrUncacheable // no such part, another version, or a service with its own idea of parts: its answer says
 	}
 	p := &Part{Number: number, Status: resp.StatusCode, Header: objectHeader(resp.Header)}
 	var size int64
