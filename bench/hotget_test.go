@@ -75,8 +75,9 @@ type server struct {
 }
 
 // perRound is how many GETs in a row one server gets. Servers take turns, so that
-// each ratio is of two rounds that follow one another.
-const perRound = 200
+// each ratio is of rounds that follow one another; short rounds would measure how
+// connections start after a rest.
+const perRound = 2000
 
 // BenchmarkHotGet reports the server's CPU time per GET of an object in memory:
 // of a bare net/http handler, of the gateway from memory and from disk, signature
