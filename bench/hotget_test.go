@@ -120,6 +120,11 @@ func BenchmarkHotGet(b *testing.B) {
 				}
 				b.ReportMetric(median(ratios), s.name+"-x-bare")
 			}
+			same := make([]float64, len(bare.rounds)) // what is noise: one handler beside itself
+			for i := range same {
+				same[i] = max(bare.rounds[i], again.rounds[i]) / min(bare.rounds[i], again.rounds[i])
+			}
+			b.ReportMetric(median(same), "bare-x-bare")
 			b.ReportMetric(median(append(bare.rounds, again.rounds...)), "bare-us")
 		})
 	}
