@@ -3,13 +3,12 @@ package tiers
 import (
 	"encoding/binary"
 	"errors"
-	"net/http"
-	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/warm"
 )
@@ -101,137 +100,46 @@ func objectNumber(key akigw.Key) uint64 {
 // appendEntry encodes e.
 func appendEntry(b []byte, e *entry) []byte {
 	b = append(b, entryVersion)
-	b = appendString(b, e.Key.Bucket)
-	b = appendString(b, e.Key.Name)
-	b = appendString(b, e.Key.Version)
+	b = codec.AppendString(b, e.Key.Bucket)
+	b = codec.AppendString(b, e.Key.Name)
+	b = codec.AppendString(b, e.Key.Version)
 	b = binary.AppendUvarint(b, e.Generation)
 	b = binary.AppendUvarint(b, e.blocks)
 	b = binary.AppendUvarint(b, e.run)
 	b = binary.AppendUvarint(b, uint64(e.Size))
 	b = binary.AppendUvarint(b, uint64(e.block))
 	b = binary.AppendUvarint(b, e.origin)
-	b = binary.AppendVarint(b, unixNano(e.validated))
-	b = binary.AppendVarint(b, unixNano(e.LastModified))
-	b = appendString(b, e.ETag)
-	b = appendFlag(b, e.known())
-	b = binary.AppendUvarint(b, uint64(len(e.Header)))
-	names := make([]string, 0, len(e.Header))
-	for name := range e.Header {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		b = appendString(b, name)
-		b = binary.AppendUvarint(b, uint64(len(e.Header[name])))
-		for _, value := range e.Header[name] {
-			b = appendString(b, value)
-		}
-	}
-	b = appendFlag(b, e.body != nil)
+	b = codec.AppendTime(b, e.validated)
+	b = codec.AppendTime(b, e.LastModified)
+	b = codec.AppendString(b, e.ETag)
+	b = codec.AppendFlag(b, e.known())
+	b = codec.AppendHeader(b, e.Header)
+	b = codec.AppendFlag(b, e.body != nil)
 	return append(b, e.body...)
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-func appendFlag(b []byte, flag bool) []byte {
-	if flag {
-		return append(b, 1)
-	}
-	return append(b, 0)
-}
-
-// unixNano keeps the zero time, which has no UnixNano.
-func unixNano(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func fromUnixNano(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n)
 }
 
 // decodeEntry decodes what appendEntry wrote. The entry keeps b.
 func decodeEntry(b []byte) (*entry, error) {
-	d := decoder{b: b}
-	if d.byte() != entryVersion {
+	d := codec.NewDecoder(b)
+	if d.Byte() != entryVersion {
 		return nil, errEntry
 	}
-	e := &entry{Object: akigw.Object{Key: akigw.Key{Bucket: d.string(), Name: d.string(), Version: d.string()}, Generation: d.uvarint()}}
+	e := &entry{Object: akigw.Object{Key: akigw.Key{Bucket: d.String(), Name: d.String(), Version: d.String()}, Generation: d.Uvarint()}}
 	e.object = objectNumber(e.Key)
-	e.blocks, e.run, e.Size, e.block, e.origin = d.uvarint(), d.uvarint(), int64(d.uvarint()), int64(d.uvarint()), d.uvarint()
-	e.validated, e.LastModified = fromUnixNano(d.varint()), fromUnixNano(d.varint())
-	e.ETag = d.string()
-	known := d.byte() == 1
-	if n := d.uvarint(); known && n <= uint64(len(d.b)) {
-		e.Header = make(http.Header, n)
-		for range n {
-			name := d.string()
-			count := d.uvarint()
-			for i := uint64(0); i < count && !d.bad; i++ {
-				e.Header[name] = append(e.Header[name], d.string())
-			}
-		}
-	} else if n > 0 {
+	e.blocks, e.run, e.Size, e.block, e.origin = d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
+	e.validated, e.LastModified = d.Time(), d.Time()
+	e.ETag = d.String()
+	known := d.Flag()
+	if header := d.Header(); known {
+		e.Header = header
+	} else if len(header) > 0 {
 		return nil, errEntry
 	}
-	if d.byte() == 1 {
-		e.body = d.b
+	if d.Flag() {
+		e.body = d.Rest()
 	}
-	if d.bad || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
+	if d.Bad() || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
 		return nil, errEntry
 	}
 	return e, nil
-}
-
-// decoder reads from b; after the first mistake it is bad and reads zeros.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) fail() {
-	d.bad = true
-	d.b = nil
-}
-
-func (d *decoder) byte() byte {
-	if len(d.b) == 0 {
-		d.fail()
-		return 0
-	}
-	v := d.b[0]
-	d.b = d.b[1:]
-	return v
-}
-
-func (d *decoder) uvarint() uint64 { return decode(d, binary.Uvarint) }
-func (d *decoder) varint() int64   { return decode(d, binary.Varint) }
-
-// decode reads a number; read says how many bytes it took, 0 or less for none.
-func decode[T uint64 | int64](d *decoder, read func([]byte) (T, int)) T {
-	v, n := read(d.b)
-	if n <= 0 {
-		d.fail()
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
-}
-
-func (d *decoder) string() string {
-	n := d.uvarint()
-	if n > uint64(len(d.b)) {
-		d.fail()
-		return ""
-	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
 }

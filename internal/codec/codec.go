@@ -1,0 +1,143 @@
+// Package codec encodes the records that are kept on disk: numbers as varints,
+// strings and byte slices with their length before them. It knows of no record
+// in particular, and of no checksum: those are the rooms'.
+package codec
+
+import (
+	"encoding/binary"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// AppendString appends s with its length.
+func AppendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// AppendFlag appends a byte.
+func AppendFlag(b []byte, flag bool) []byte {
+	if flag {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// AppendTime appends a time, to the nanosecond and without its zone. The zero
+// time is kept.
+func AppendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() { // it has no UnixNano
+		return binary.AppendVarint(b, 0)
+	}
+	return binary.AppendVarint(b, t.UnixNano())
+}
+
+// AppendHeader appends a header, sorted by name.
+func AppendHeader(b []byte, h http.Header) []byte {
+	b = binary.AppendUvarint(b, uint64(len(h)))
+	names := make([]string, 0, len(h))
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		b = AppendString(b, name)
+		b = binary.AppendUvarint(b, uint64(len(h[name])))
+		for _, value := range h[name] {
+			b = AppendString(b, value)
+		}
+	}
+	return b
+}
+
+// Decoder reads from its bytes. After the first mistake it is bad and reads
+// zeros. The zero value has nothing to read.
+type Decoder struct {
+	b   []byte
+	bad bool
+}
+
+// NewDecoder reads from b. It does not copy b, see Rest.
+func NewDecoder(b []byte) *Decoder { return &Decoder{b: b} }
+
+// Bad reports whether there was a mistake.
+func (d *Decoder) Bad() bool { return d.bad }
+
+// Rest is what has not been read; it is a part of what was given to NewDecoder.
+func (d *Decoder) Rest() []byte { return d.b }
+
+// Fail makes d bad.
+func (d *Decoder) Fail() {
+	d.bad = true
+	d.b = nil
+}
+
+// Byte reads a byte.
+func (d *Decoder) Byte() byte {
+	if len(d.b) == 0 {
+		d.Fail()
+		return 0
+	}
+	v := d.b[0]
+	d.b = d.b[1:]
+	return v
+}
+
+// Flag reads what AppendFlag wrote.
+func (d *Decoder) Flag() bool { return d.Byte() == 1 }
+
+// Uvarint reads what binary.AppendUvarint wrote.
+func (d *Decoder) Uvarint() uint64 { return decode(d, binary.Uvarint) }
+
+// Varint reads what binary.AppendVarint wrote.
+func (d *Decoder) Varint() int64 { return decode(d, binary.Varint) }
+
+// decode reads a number; read says how many bytes it took, 0 or less for none.
+func decode[T uint64 | int64](d *Decoder, read func([]byte) (T, int)) T {
+	v, n := read(d.b)
+	if n <= 0 {
+		d.Fail()
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+// String reads what AppendString wrote.
+func (d *Decoder) String() string {
+	n := d.Uvarint()
+	if n > uint64(len(d.b)) {
+		d.Fail()
+		return ""
+	}
+	s := string(d.b[:n])
+	d.b = d.b[n:]
+	return s
+}
+
+// Time reads what AppendTime wrote.
+func (d *Decoder) Time() time.Time {
+	n := d.Varint()
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+// Header reads what AppendHeader wrote, never nil.
+func (d *Decoder) Header() http.Header {
+	n := d.Uvarint()
+	if n > uint64(len(d.b)) {
+		d.Fail()
+		return http.Header{}
+	}
+	h := make(http.Header, n)
+	for range n {
+		name := d.String()
+		count := d.Uvarint()
+		for i := uint64(0); i < count && !d.bad; i++ {
+			h[name] = append(h[name], d.String())
+		}
+	}
+	return h
+}
