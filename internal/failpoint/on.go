@@ -1,0 +1,40 @@
+//go:build failpoints
+
+// Package failpoint ends the process at named points, so that tests can see what
+// a crash leaves behind exactly there.
+package failpoint
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+var (
+	name  string
+	after int64
+	seen  atomic.Int64
+)
+
+// AKIGW_FAILPOINT is "NAME:N": die when NAME is reached for the N-th time.
+func init() {
+	point, n, ok := strings.Cut(os.Getenv("AKIGW_FAILPOINT"), ":")
+	if !ok {
+		return
+	}
+	name = point
+	after, _ = strconv.ParseInt(n, 10, 64)
+	fmt.Fprintln(os.Stderr, "failpoints are built in: this process dies at", point)
+}
+
+// Here is the place called point: the process is killed there as by "kill -9",
+// if it is the one that was asked for.
+func Here(point string) {
+	if point == name && seen.Add(1) == after {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // it does not return
+		select {}
+	}
+}

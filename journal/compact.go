@@ -1,0 +1,163 @@
+package journal
+
+import (
+	"hash/crc32"
+	"path/filepath"
+
+	"github.com/akidb/akigw/internal/failpoint"
+)
+
+// maxSealed is how many segments' worth of records are kept before live ones are
+// written once more so that old segments can go.
+const maxSealed = 4
+
+// compact removes what nobody needs: spool files, and the oldest segments without
+// live entries. Segments go strictly in order, each removal durable before the
+// next: a record that ends an entry never goes before the entry's own.
+func (j *Journal) compact() {
+	j.clear()
+	for {
+		j.mu.Lock()
+		oldest := j.segments[0]
+		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0
+		empty := len(oldest.items) == 0 && len(oldest.spoils) == 0
+		ops, read := j.rewriting(oldest)
+		j.mu.Unlock()
+		switch {
+		case idle && empty:
+			j.drop(oldest)
+		case idle && len(ops) > 0:
+			if !j.rewrite(ops, read) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// clear removes spool files that are spent. The record that says so is durable.
+func (j *Journal) clear() {
+	j.mu.Lock()
+	spent := j.spent
+	j.spent = nil
+	j.mu.Unlock()
+	for _, n := range spent {
+		_ = j.config.FS.Remove(j.spoolName(n)) // what stays is removed by the next start
+		failpoint.Here("spool.afterDelete")
+	}
+}
+
+// drop removes the oldest segment.
+func (j *Journal) drop(s *segment) {
+	failpoint.Here("compact.beforeUnlink")
+	fs := j.config.FS
+	err := fs.Remove(j.segmentName(s.id))
+	if err == nil {
+		err = fs.SyncDir(filepath.Join(j.config.Dir, segmentDir))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		j.keep = true // nobody knows whether it comes back: those after it have to stay
+		j.config.Log.Warn("could not remove an old journal segment; segments stay until the gateway is started again", "segment", j.segmentName(s.id), "error", err)
+		return
+	}
+	j.segments = j.segments[1:]
+	s.gone = true
+	j.holes = holesSince(j.holes, j.segments[0].id)
+	j.release(s)
+}
+
+func holesSince(all []hole, segment uint64) (kept []hole) {
+	for _, h := range all {
+		if h.segment >= segment {
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}
+
+// release closes a segment that has gone and that nobody reads. It needs mu.
+func (j *Journal) release(s *segment) {
+	if s.gone && s.refs == 0 {
+		_ = s.file.Close() // it was only read
+	}
+}
+
+func (j *Journal) unref(s *segment) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s.refs--
+	j.release(s)
+}
+
+// reading is an inline body that has to be read for a rewrite.
+type reading struct {
+	op   *op
+	item *item
+	at   int64
+}
+
+// rewriting returns the records of some live entries of the oldest segment, if it
+// is time to give it up: there is much more in segments than is live. It needs mu.
+func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
+	var size int64
+	for _, s := range j.segments {
+		size += s.size
+	}
+	if oldest == j.segments[len(j.segments)-1] || size < maxSealed*j.config.SegmentBytes || size < 2*j.inline {
+		return nil, nil
+	}
+	size = 0
+	for it := range oldest.items {
+		kind := kindPut
+		if it.entry.Deleted {
+			kind = kindDelete
+		}
+		o := &op{kind: kind, entry: it.entry.ID, key: it.entry.Key, put: it.entry, spool: it.spool}
+		ops = append(ops, o)
+		if it.spool == 0 && it.entry.Size > 0 {
+			read = append(read, reading{o, it, it.at})
+		}
+		if it.upload != "" {
+			ops = append(ops, &op{kind: kindUpload, entry: it.entry.ID, key: it.entry.Key, text: it.upload})
+		}
+		if it.reason != "" {
+			ops = append(ops, &op{kind: kindDead, entry: it.entry.ID, key: it.entry.Key, text: it.reason, when: it.since})
+		}
+		if size += it.inline() + 512; size > maxBatch {
+			return ops, read
+		}
+	}
+	for o := range oldest.spoils {
+		ops = append(ops, &op{kind: kindUpload, entry: o.Entry, key: o.Key, text: o.UploadID})
+	}
+	return ops, read
+}
+
+// inline is how many bytes of a segment the body takes.
+func (it *item) inline() int64 {
+	if it.spool != 0 {
+		return 0
+	}
+	return it.entry.Size
+}
+
+// rewrite writes records once more, with their bodies from the oldest segment. It
+// is the syncer that does it, so nothing moves meanwhile; entries that leave are
+// left out of what is applied by their numbers.
+func (j *Journal) rewrite(ops []*op, read []reading) bool {
+	for _, r := range read {
+		data := make([]byte, r.op.put.Size)
+		if n, err := r.item.segment.file.ReadAt(data, r.at); n < len(data) || crc32.Checksum(data, castagnoli) != r.item.sum {
+			j.config.Log.Error("a body in the journal is damaged; its segment is kept", "key", r.op.key.String(), "error", err)
+			j.keep = true
+			return false
+		}
+		r.op.data = data
+	}
+	w := &writing{ops: ops, done: make(chan error, 1)}
+	j.write(nil, []*writing{w})
+	return <-w.done == nil
+}

@@ -1,0 +1,380 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/akidb/akigw"
+)
+
+// A crash trial runs a random workload on a file system in memory, and at every
+// call that changes something asks: if the machine died now, with any part of
+// what was not synced lost, what would the next start find? Recovery is asked the
+// same, three levels deep.
+
+// state is what a key looks like to a client: "" for nothing in the journal, the
+// number of a version, or "-" and a number for a deletion.
+type state string
+
+// expectation is what may be found of each key: what was acknowledged last, or
+// what an operation under way would make of it.
+type expectation struct {
+	mu      sync.Mutex
+	acked   map[string]state // guarded by mu
+	pending map[string]state // guarded by mu
+}
+
+func (x *expectation) begin(key string, s state) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.pending[key] = s
+}
+
+func (x *expectation) end(key string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.acked[key] = x.pending[key]
+	delete(x.pending, key)
+}
+
+// allowed are the states of each key as they may be on a disk that is copied
+// between the two snapshots that it is made of.
+type allowed map[string][]state
+
+func (x *expectation) around(copyDisk func()) allowed {
+	a := allowed{}
+	x.mu.Lock()
+	for k, s := range x.acked {
+		a[k] = append(a[k], s)
+	}
+	x.mu.Unlock()
+	copyDisk()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, m := range []map[string]state{x.acked, x.pending} {
+		for k, s := range m {
+			a[k] = append(a[k], s)
+		}
+	}
+	for k := range a {
+		if _, ok := x.acked[k]; !ok {
+			a[k] = append(a[k], "")
+		}
+	}
+	return a
+}
+
+// bodyOf is the body of a version of a key.
+func bodyOf(key string, version int) []byte {
+	n := []int{0, 10, 300, 513, 3000, 70_000}[(version+len(key))%6]
+	return append(random(n, uint64(version)), key+"/"+strconv.Itoa(version)...)
+}
+
+// crashRun is one workload with its trials.
+type crashRun struct {
+	seed   uint64
+	rng    *rand.Rand // of the workload
+	dice   *rand.Rand // of the crashes, one at a time
+	mutate func(FS) FS
+	trials *atomic.Int64
+	every  int // a crash at each so manieth call
+}
+
+func (c *crashRun) config(fs FS) Config {
+	return Config{Dir: "/j", FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, SyncTimeout: time.Minute}
+}
+
+// run runs the workload; the error says what a crash would have lost.
+func (c *crashRun) run() (err error) {
+	disk := vfs.NewCrashableMem()
+	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+	fs := &stepFS{FS: memory{disk}}
+	fs.step = func(n int, what string) error {
+		if n%c.every != 0 || err != nil {
+			return nil
+		}
+		err = c.crash(disk, x, 0, what)
+		return nil
+	}
+	j, openErr := Open(c.config(c.mutate(fs)))
+	if openErr != nil {
+		return openErr
+	}
+	workErr := c.work(j, x)
+	workErr = errors.Join(workErr, j.Close())
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return errors.Join(err, workErr)
+}
+
+// crash looks at what a crash would leave.
+func (c *crashRun) crash(disk *vfs.MemFS, x *expectation, depth int, what string) error {
+	var clone *vfs.MemFS
+	percent := []int{0, 0, 30, 70, 100}[c.dice.IntN(5)]
+	a := x.around(func() {
+		clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
+	})
+	if err := c.check(clone, a, depth); err != nil {
+		return fmt.Errorf("crash before %q, %d%% of the unsynced kept, depth %d: %w", what, percent, depth, err)
+	}
+	return nil
+}
+
+// check recovers from a disk and compares. On the way it crashes again.
+func (c *crashRun) check(disk *vfs.MemFS, a allowed, depth int) (err error) {
+	c.trials.Add(1)
+	fs := &stepFS{FS: memory{disk}}
+	again := c.dice.IntN(12) + 1
+	fs.step = func(n int, what string) error {
+		if n != again || depth >= 3 || err != nil {
+			return nil
+		}
+		var clone *vfs.MemFS
+		clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[c.dice.IntN(3)], RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
+		if e := c.check(clone, a, depth+1); e != nil {
+			err = fmt.Errorf("crash of the recovery before %q: %w", what, e)
+		}
+		return nil
+	}
+	j, openErr := Open(c.config(c.mutate(fs)))
+	if openErr != nil {
+		return openErr
+	}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	if problem := j.Accepting(); problem != nil {
+		return problem
+	}
+	for k, states := range a {
+		found, readErr := observe(j, k)
+		if readErr != nil {
+			return readErr
+		}
+		ok := false
+		for _, s := range states {
+			ok = ok || s == found
+		}
+		if !ok {
+			return fmt.Errorf("key %s is %q, may be %q", k, found, states)
+		}
+	}
+	seen := map[string]bool{}
+	var stranger error
+	j.Ascend("bucket", "", func(e *Entry) bool {
+		if _, ok := a[e.Key.Name]; !ok {
+			stranger = fmt.Errorf("key %s was never written", e.Key.Name)
+		}
+		seen[e.Key.Name] = true
+		return stranger == nil
+	})
+	return errors.Join(stranger, put1(j, "after"))
+}
+
+// put1 sees that the journal works.
+func put1(j *Journal, name string) error {
+	d := j.Receive(4)
+	if _, err := d.Write([]byte("body")); err != nil {
+		return err
+	}
+	return j.Commit(context.Background(), d, Entry{Key: key(name), ETag: etag([]byte("body"))})
+}
+
+// observe is the state of a key, with its body read and compared.
+func observe(j *Journal, name string) (state, error) {
+	e := j.Last(key(name))
+	if e == nil {
+		return "", nil
+	}
+	if e.Deleted {
+		return state("-" + e.Header.Get("Version")), nil
+	}
+	b, err := j.Body(e)
+	if err != nil {
+		return "", err
+	}
+	defer b.Close()
+	data, err := io.ReadAll(b.Section(0, b.Size()))
+	if err != nil {
+		return "", err
+	}
+	i := bytes.LastIndexByte(data, '/')
+	version, _ := strconv.Atoi(string(data[i+1:]))
+	if i < 0 || !bytes.Equal(data, bodyOf(name, version)) || e.ETag != etag(data) {
+		return "", fmt.Errorf("key %s has a body that nobody wrote (%d bytes)", name, len(data))
+	}
+	return state(strconv.Itoa(version)), nil
+}
+
+// work is the workload: what clients and the upload pool do.
+func (c *crashRun) work(j *Journal, x *expectation) error {
+	ctx := context.Background()
+	var version atomic.Int64
+	put := func(k string) error {
+		v := int(version.Add(1))
+		x.begin(k, state(strconv.Itoa(v)))
+		body := bodyOf(k, v)
+		d := j.Receive(int64(len(body)))
+		if _, err := d.Write(body); err != nil {
+			return err
+		}
+		if err := j.Commit(ctx, d, Entry{Key: key(k), ETag: etag(body)}); err != nil {
+			return err
+		}
+		x.end(k)
+		return nil
+	}
+	for range 25 {
+		k := "k" + strconv.Itoa(c.rng.IntN(4))
+		var err error
+		switch what := c.rng.IntN(100); {
+		case what < 35:
+			err = put(k)
+		case what < 50: // several at once share a sync
+			var wait sync.WaitGroup
+			errs := make([]error, 4)
+			for i := range errs {
+				wait.Go(func() { errs[i] = put("k" + strconv.Itoa(i)) })
+			}
+			wait.Wait()
+			err = errors.Join(errs...)
+		case what < 65:
+			x.begin(k, "-")
+			if err = j.Delete(ctx, []akigw.Key{key(k)}, time.Time{}); err == nil {
+				x.end(k)
+			}
+		case what < 70:
+			if e := j.Last(key(k)); e != nil {
+				err = errors.Join(j.Bury(ctx, e, "why", time.Time{}), j.Revive(ctx, e))
+			}
+		case what < 85: // flushed, in one piece or in parts
+			e := j.Take(key(k))
+			if e == nil {
+				break
+			}
+			if c.rng.IntN(2) == 0 {
+				err = j.Uploading(ctx, e, "upload")
+			}
+			x.begin(k, "")
+			if err = errors.Join(err, j.Done(ctx, e)); err == nil {
+				x.end(k)
+			}
+		default: // replaced while it is flushed
+			e := j.Take(key(k))
+			if e == nil {
+				break
+			}
+			if err = put(k); err == nil && c.rng.IntN(2) == 0 {
+				err = j.Done(ctx, e)
+			}
+			j.Return(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crashRuns runs workloads until there were so many trials, and returns the first
+// thing that went wrong.
+func crashRuns(t *testing.T, trials int, mutate func(FS) FS) (done int64, err error) {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("AKIGW_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	var count atomic.Int64
+	for ; count.Load() < int64(trials) && err == nil; seed++ {
+		c := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, 2)), mutate: mutate, trials: &count, every: 1}
+		if err = c.run(); err != nil {
+			err = fmt.Errorf("AKIGW_SEED=%d: %w", seed, err)
+		}
+	}
+	return count.Load(), err
+}
+
+func unchanged(fs FS) FS { return fs }
+
+// TestB22_PowerCut: no acknowledged write is lost, no deletion undone, whatever the
+// moment of the crash, and of crashes of the recovery.
+func TestB22_PowerCut(t *testing.T) {
+	trials := 3000
+	if testing.Short() {
+		trials = 500
+	}
+	n, err := crashRuns(t, trials, unchanged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d crash trials", n)
+}
+
+// TestLongCrash is the same, many times.
+func TestLongCrash(t *testing.T) {
+	if os.Getenv("AKIGW_LONG") == "" {
+		t.Skip("make long TEST=Crash")
+	}
+	started := time.Now()
+	n, err := crashRuns(t, 200_000, unchanged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d crash trials in %s: no acknowledged write lost, no deletion undone", n, time.Since(started).Round(time.Second))
+}
+
+// lazy is a file system that does not do what it is asked to: a bug, seeded.
+type lazy struct {
+	FS
+	files, dirs bool
+	rotations   *int // directory syncs so far
+}
+
+func (l lazy) Create(name string) (File, error) {
+	f, err := l.FS.Create(name)
+	if err != nil || !l.files || !strings.HasSuffix(name, ".seg") {
+		return f, err
+	}
+	return lazyFile{f}, nil
+}
+
+func (l lazy) SyncDir(dir string) error {
+	if l.dirs && strings.HasSuffix(dir, segmentDir) {
+		if *l.rotations++; *l.rotations > 2 { // the first two are the start's
+			return nil
+		}
+	}
+	return l.FS.SyncDir(dir)
+}
+
+type lazyFile struct{ File }
+
+func (lazyFile) Sync() error { return nil }
+
+// TestSeededBugs: the trials find what they are for.
+func TestSeededBugs(t *testing.T) {
+	for name, mutate := range map[string]func(FS) FS{
+		"B3 no sync before the acknowledgement":  func(fs FS) FS { return lazy{FS: fs, files: true} },
+		"B17 no directory sync when one rotates": func(fs FS) FS { return lazy{FS: fs, dirs: true, rotations: new(int)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, err := crashRuns(t, 1000, mutate)
+			if err == nil {
+				t.Fatalf("not found in %d trials", n)
+			}
+			t.Logf("found after %d trials: %v", n, err)
+		})
+	}
+}

@@ -1,0 +1,265 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/akidb/akigw"
+)
+
+// TestC2_ENOSPC and TestC6_EIO: whichever call fails, once or from then on, nothing
+// is acknowledged that the next start does not find.
+func TestC2_ENOSPC(t *testing.T) { failAtEachCall(t, syscall.ENOSPC) }
+func TestC5_EROFS(t *testing.T)  { failAtEachCall(t, syscall.EROFS) }
+func TestC6_EIO(t *testing.T)    { failAtEachCall(t, syscall.EIO) }
+
+func failAtEachCall(t *testing.T, failure error) {
+	failed := 0
+	for _, forever := range []bool{false, true} {
+		for n := 1; n < 150; n++ {
+			disk := vfs.NewCrashableMem()
+			x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+			faulty := &stepFS{FS: memory{disk}}
+			what := ""
+			faulty.step = func(i int, call string) error {
+				if i == n || forever && i > n {
+					if what == "" {
+						what = call
+					}
+					return failure
+				}
+				return nil
+			}
+			c := &crashRun{seed: uint64(n), rng: rand.New(rand.NewPCG(uint64(n), 2)), dice: rand.New(rand.NewPCG(uint64(n), 3)), mutate: unchanged, trials: &atomic.Int64{}}
+			j, err := Open(c.config(faulty))
+			if err == nil {
+				err = c.work(j, x)
+				mustFail := strings.Contains(what, ".seg") && !strings.HasPrefix(what, "remove")
+				if problem := j.Accepting(); mustFail && !errors.Is(problem, ErrFailed) && !strings.HasPrefix(what, "create") {
+					t.Errorf("call %d (%s) failed and the journal says %v", n, what, problem)
+				}
+				if mustFail && j.Accepting() != nil && !errors.Is(put1(j, "more"), ErrFailed) {
+					t.Errorf("call %d (%s): acknowledged after the failure", n, what)
+				}
+				_ = j.Close()
+			}
+			if what == "" {
+				continue
+			}
+			failed++
+			if err == nil && !strings.HasPrefix(what, "remove") && !strings.HasPrefix(what, "syncdir") && !strings.HasPrefix(what, "write") {
+				t.Errorf("call %d (%s) failed and nobody was told", n, what)
+			}
+			for _, crashed := range []bool{true, false} { // the machine ends, or the process
+				after := disk
+				a := x.around(func() {
+					if crashed {
+						after = disk.CrashClone(vfs.CrashCloneCfg{})
+					}
+				})
+				if err := c.check(after, a, 3); err != nil {
+					t.Errorf("call %d (%s), forever %t: %v", n, what, forever, err)
+				}
+			}
+		}
+	}
+	if failed < 200 {
+		t.Errorf("only %d calls failed", failed)
+	}
+}
+
+// TestC7_SyncHangs: a disk that does not answer stops acknowledgements after a
+// bounded wait.
+func TestC7_SyncHangs(t *testing.T) {
+	disk := &stepFS{FS: memory{vfs.NewCrashableMem()}}
+	hang := make(chan struct{})
+	var armed atomic.Bool
+	disk.step = func(_ int, what string) error {
+		if armed.Load() && strings.HasPrefix(what, "sync ") {
+			<-hang
+		}
+		return nil
+	}
+	c := testConfig(disk, "/j")
+	c.SyncTimeout = 20 * time.Millisecond
+	j := open(t, c)
+	armed.Store(true)
+	if err := put1(j, "k"); !errors.Is(err, ErrStuck) {
+		t.Errorf("%v", err)
+	}
+	if err := put1(j, "l"); !errors.Is(err, ErrStuck) {
+		t.Errorf("%v", err)
+	}
+	armed.Store(false)
+	close(hang)
+	for j.Accepting() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	if err := put1(j, "m"); err != nil || j.Last(key("k")) == nil {
+		t.Errorf("%v, %v", err, j.Last(key("k")))
+	}
+	j.Close()
+}
+
+// sample is a journal on disk, closed, and what it holds.
+func sample(t *testing.T, seed uint64) (Config, allowed) {
+	c := testConfig(Disk{}, t.TempDir())
+	c.InlineBytes, c.SegmentBytes = 512, 2<<10
+	j := open(t, c)
+	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+	run := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 4))}
+	if err := errors.Join(run.work(j, x), run.work(j, x)); err != nil {
+		t.Fatal(err)
+	}
+	j.Close()
+	return c, x.around(func() {})
+}
+
+// TestC9_BitFlips: one damaged bit in any file, or a zeroed sector, is never served
+// and never forgotten: what was acknowledged is there, or the journal says that it
+// is damaged and takes nothing more.
+func TestC9_BitFlips(t *testing.T) {
+	flips := 500
+	if os.Getenv("AKIGW_LONG") != "" {
+		flips = 20_000
+	}
+	seed := uint64(time.Now().UnixNano())
+	c, want := sample(t, seed)
+	damaged, lost := 0, 0
+	for n := range flips {
+		rng := rand.New(rand.NewPCG(seed, uint64(n)))
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(c.Dir)); err != nil {
+			t.Fatal(err)
+		}
+		name, what := damage(t, rng, dir)
+		d := c
+		d.Dir = dir
+		j, err := Open(d)
+		if err != nil {
+			t.Fatalf("seed %d/%d, %s in %s: %v", seed, n, what, name, err)
+		}
+		problem := j.Accepting()
+		if problem != nil {
+			damaged++
+		}
+		for k, states := range want {
+			found, err := observe(j, k)
+			switch {
+			case err == nil && found == states[0]:
+			case err != nil && !errors.Is(err, akigw.ErrChecksum) && !errors.Is(err, fs.ErrNotExist):
+				t.Errorf("seed %d/%d, %s in %s: %v", seed, n, what, name, err)
+			case err != nil && problem != nil, problem != nil, err != nil && strings.HasSuffix(name, ".body"):
+				lost++
+			default:
+				t.Errorf("seed %d/%d, %s in %s: key %s is %q and should be %q, %v, and nobody was told", seed, n, what, name, k, found, states[0], err)
+			}
+		}
+		if problem != nil && (!errors.Is(problem, ErrDamaged) || put1(j, "x") == nil || j.Take(key("k1")) != nil) {
+			t.Errorf("seed %d/%d: %v", seed, n, problem)
+		}
+		j = reopen(t, j)
+		if (j.Accepting() != nil) != (problem != nil) {
+			t.Errorf("seed %d/%d, %s in %s: first start %v, second %v", seed, n, what, name, problem, j.Accepting())
+		}
+		if problem != nil {
+			if err := j.Accept(); err != nil || j.Accepting() != nil {
+				t.Fatalf("%v, %v", err, j.Accepting())
+			}
+			j = reopen(t, j)
+			if err := j.Accepting(); err != nil {
+				t.Errorf("seed %d/%d: accepted, and again: %v", seed, n, err)
+			}
+		}
+		j.Close()
+	}
+	t.Logf("%d damages, of which the journal noticed %d at its start; %d keys refused", flips, damaged, lost)
+	if damaged < flips/10 {
+		t.Errorf("only %d damages were noticed", damaged)
+	}
+}
+
+// damage changes something in a file of a journal.
+func damage(t *testing.T, rng *rand.Rand, dir string) (name, what string) {
+	var files []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && (strings.HasSuffix(path, ".seg") || strings.HasSuffix(path, ".body")) {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name = files[rng.IntN(len(files))]
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := rng.IntN(len(raw))
+	if rng.IntN(4) > 0 {
+		what = fmt.Sprintf("bit %d of byte %d", rng.IntN(8), at)
+		raw[at] ^= 1 << rng.IntN(8)
+	} else {
+		what = fmt.Sprintf("64 zeros from byte %d", at)
+		clear(raw[at:min(at+64, len(raw))])
+	}
+	if err := os.WriteFile(name, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name, what
+}
+
+// TestB23_TornTail: what was not finished is dropped without a word to the client;
+// damage before it is kept aside.
+func TestB23_TornTailAndMiddleDamage(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(raw []byte) []byte
+		damage bool
+	}{
+		"torn":    {func(raw []byte) []byte { return append(raw, frameMagic...) }, false},
+		"garbage": {func(raw []byte) []byte { return append(raw, random(100, 3)...) }, false},
+		"middle":  {func(raw []byte) []byte { raw[bytes.Index(raw, random(100, 5))] ^= 1; return raw }, true},
+		"last":    {func(raw []byte) []byte { raw[len(raw)-frameHead-1-3] ^= 1; return raw }, true}, // the record before the mark
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := testConfig(Disk{}, t.TempDir())
+			j := open(t, c)
+			for i := range 10 {
+				mustPut(t, j, fmt.Sprint(i), random(100, uint64(i)))
+			}
+			file := j.segmentName(1)
+			j.Close()
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, tc.change(raw), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			j = open(t, c)
+			if got := j.Accepting(); (got != nil) != tc.damage {
+				t.Errorf("%v", got)
+			}
+			if want := 10; !tc.damage && j.Len() != want || tc.damage && j.Len() != want-1 {
+				t.Errorf("%d entries", j.Len())
+			}
+			if kept, _ := os.ReadDir(filepath.Join(c.Dir, quarantineDir)); (len(kept) == 1) != tc.damage {
+				t.Errorf("%v in quarantine", kept)
+			}
+			j.Close()
+		})
+	}
+}

@@ -1,0 +1,116 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// FS is what the journal asks of a file system. Tests pass one that forgets what
+// was not synced, or fails any call. Names are paths.
+type FS interface {
+	MkdirAll(dir string) error
+	// Create makes a file for writing and reading; it replaces one of that name.
+	Create(name string) (File, error)
+	// Open opens a file for reading. The error of one that is not there is
+	// os.ErrNotExist.
+	Open(name string) (File, error)
+	Rename(from, to string) error
+	Remove(name string) error
+	// List returns the names in a directory, in any order.
+	List(dir string) ([]string, error)
+	// SyncDir makes names in a directory durable: what was created, renamed and
+	// removed.
+	SyncDir(dir string) error
+	// Lock takes a file for this process alone until it is closed.
+	Lock(name string) (io.Closer, error)
+}
+
+// File is an open file. Writes append.
+type File interface {
+	io.Writer
+	io.ReaderAt
+	io.Closer
+	// Sync makes the file's bytes and its length durable.
+	Sync() error
+	// Size is the length of the file in bytes.
+	Size() (int64, error)
+}
+
+// Disk is the file system of this machine. Files are for this user alone.
+type Disk struct{}
+
+// MkdirAll implements FS.
+func (Disk) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
+
+// Create implements FS.
+func (Disk) Create(name string) (File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return diskFile{f}, nil
+}
+
+// Open implements FS.
+func (Disk) Open(name string) (File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return diskFile{f}, nil
+}
+
+// Rename implements FS.
+func (Disk) Rename(from, to string) error { return os.Rename(from, to) }
+
+// Remove implements FS.
+func (Disk) Remove(name string) error { return os.Remove(name) }
+
+// List implements FS.
+func (Disk) List(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+// SyncDir implements FS.
+func (Disk) SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Lock implements FS.
+func (Disk) Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s is in use by another process: %w", filepath.Dir(name), err), f.Close())
+	}
+	return f, nil
+}
+
+type diskFile struct{ *os.File }
+
+// Sync implements File.
+func (f diskFile) Sync() error { return datasync(f.File) }
+
+// Size implements File.
+func (f diskFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}

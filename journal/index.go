@@ -1,0 +1,384 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"time"
+
+	"github.com/akidb/akigw"
+)
+
+// apply makes a durable record count: at once after its sync, and again at the
+// next start. It needs mu.
+func (j *Journal) apply(o *op, p place, in *segment) {
+	switch o.kind {
+	case kindPut, kindDelete:
+		j.applyEntry(o, p, in)
+	case kindDone:
+		j.removeOrphan(o.entry)
+		items, _ := j.keys.Get(index(o.key.Bucket, o.key.Name))
+		for _, it := range items {
+			if it.entry.ID <= o.entry {
+				if it.entry.ID == o.entry {
+					it.upload = "" // it is the object by now
+				}
+				j.remove(it)
+			}
+		}
+	case kindDead, kindAlive:
+		it := j.ids[o.entry]
+		if it == nil {
+			return
+		}
+		it.reason, it.since = o.text, o.when
+		j.enlist(it)
+		if it.reason != "" {
+			it.finish()
+		}
+	case kindUpload:
+		switch it := j.ids[o.entry]; {
+		case it != nil:
+			it.upload = o.text
+		case o.text != "":
+			j.addOrphan(Orphan{o.entry, o.key, o.text}, in)
+		default:
+			j.removeOrphan(o.entry)
+		}
+	}
+}
+
+func (j *Journal) applyEntry(o *op, p place, in *segment) {
+	if it := j.ids[o.entry]; it != nil { // it was written once more, to give up an old segment
+		delete(it.segment.items, it)
+		it.segment, it.at = in, p.at
+		in.items[it] = struct{}{}
+		return
+	}
+	o.put.ID = o.entry
+	if o.entry == 0 {
+		o.put.ID = p.number
+	}
+	it := &item{entry: o.put, spool: o.spool, segment: in, at: p.at, sum: p.sum}
+	name := index(o.key.Bucket, o.key.Name)
+	items, _ := j.keys.Get(name)
+	if len(items) > 0 && items[len(items)-1].entry.ID > it.entry.ID {
+		return // it was written once more after it had been replaced
+	}
+	for _, older := range items {
+		if !older.leased { // nobody needs it any more
+			j.remove(older)
+		}
+	}
+	items, _ = j.keys.Get(name)
+	j.keys.Set(name, append(slices.Clone(items), it))
+	j.ids[it.entry.ID] = it
+	in.items[it] = struct{}{}
+	j.bytes += it.entry.Size
+	j.inline += it.inline()
+	j.live.Add(1)
+	j.enlist(it)
+}
+
+// enlist puts an item into the list that it belongs to, by number. It needs mu.
+func (j *Journal) enlist(it *item) {
+	j.delist(it)
+	l := &j.pending
+	if it.reason != "" {
+		l = &j.dead
+	}
+	after := l.Back()
+	for after != nil && after.Value.(*item).entry.ID > it.entry.ID {
+		after = after.Prev()
+	}
+	if after == nil {
+		it.element = l.PushFront(it)
+	} else {
+		it.element = l.InsertAfter(it, after)
+	}
+}
+
+func (j *Journal) delist(it *item) {
+	if it.element != nil { // List.Remove does nothing for an element of another list
+		j.pending.Remove(it.element)
+		j.dead.Remove(it.element)
+		it.element = nil
+	}
+}
+
+// remove takes an item out of the journal. Its spool file is left to clear. It
+// needs mu.
+func (j *Journal) remove(it *item) {
+	name := index(it.entry.Key.Bucket, it.entry.Key.Name)
+	items, _ := j.keys.Get(name)
+	items = slices.DeleteFunc(slices.Clone(items), func(other *item) bool { return other == it })
+	if len(items) == 0 {
+		j.keys.Delete(name)
+	} else {
+		j.keys.Set(name, items)
+	}
+	delete(j.ids, it.entry.ID)
+	delete(it.segment.items, it)
+	j.delist(it)
+	j.bytes -= it.entry.Size
+	j.inline -= it.inline()
+	j.live.Add(-1)
+	if it.spool != 0 {
+		j.spent = append(j.spent, it.spool)
+	}
+	if it.upload != "" {
+		j.addOrphan(Orphan{it.entry.ID, it.entry.Key, it.upload}, it.segment)
+	}
+	it.finish()
+}
+
+func (j *Journal) addOrphan(o Orphan, in *segment) {
+	j.removeOrphan(o.Entry)
+	orphan := &orphan{o, in}
+	j.orphans[o.Entry] = orphan
+	in.spoils[orphan] = struct{}{}
+}
+
+func (j *Journal) removeOrphan(entry uint64) {
+	if o := j.orphans[entry]; o != nil {
+		delete(o.segment.spoils, o)
+		delete(j.orphans, entry)
+	}
+}
+
+// finish wakes who waits for the item. It needs mu.
+func (it *item) finish() {
+	if it.finished != nil {
+		close(it.finished)
+		it.finished = nil
+	}
+}
+
+// Len is the number of entries, dead letters among them.
+func (j *Journal) Len() int { return int(j.live.Load()) }
+
+// Last returns the newest entry of a key: what the key holds for clients. It
+// returns nil if the journal has none.
+func (j *Journal) Last(key akigw.Key) *Entry {
+	if j.live.Load() == 0 {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if it := j.last(key); it != nil {
+		return it.entry
+	}
+	return nil
+}
+
+func (j *Journal) last(key akigw.Key) *item {
+	items, _ := j.keys.Get(index(key.Bucket, key.Name))
+	if len(items) == 0 {
+		return nil
+	}
+	return items[len(items)-1]
+}
+
+// Ascend calls yield with the newest entry of each key of a bucket, from the key
+// from on, in the order of their bytes, until it returns false. yield must not
+// call the journal.
+func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
+	if j.live.Load() == 0 {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.keys.Ascend(index(bucket, from), func(_ string, items []*item) bool {
+		e := items[len(items)-1].entry
+		return e.Key.Bucket == bucket && yield(e)
+	})
+}
+
+// Body opens the body of an entry. The error is ErrGone if it has left the journal,
+// and wraps akigw.ErrChecksum if it is damaged.
+func (j *Journal) Body(e *Entry) (*Body, error) {
+	j.mu.Lock()
+	it := j.ids[e.ID]
+	if it == nil {
+		j.mu.Unlock()
+		return nil, ErrGone
+	}
+	if it.spool != 0 {
+		number := it.spool
+		j.mu.Unlock()
+		b, err := j.openSpool(number, e.Size, e.Key.String())
+		if err != nil && j.gone(e) {
+			return nil, ErrGone
+		}
+		return b, err
+	}
+	in, at, sum := it.segment, it.at, it.sum
+	in.refs++
+	j.mu.Unlock()
+	defer j.unref(in)
+	data := make([]byte, e.Size)
+	if n, err := in.file.ReadAt(data, at); n < len(data) {
+		return nil, fmt.Errorf("body of %s: %w", e.Key, err)
+	}
+	b := &Body{size: e.Size, data: data, named: e.Key.String()}
+	if crc32.Checksum(data, castagnoli) != sum {
+		return nil, b.damaged("bytes 0 to %d", e.Size)
+	}
+	return b, nil
+}
+
+func (j *Journal) gone(e *Entry) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.ids[e.ID] == nil
+}
+
+// Take leases the next entry of a key that has to go to the upstream: the newest
+// one, because nobody needs those before it. It returns nil if there is none,
+// another is leased or it is a dead letter. The lease ends with Return, or when
+// the entry leaves the journal.
+func (j *Journal) Take(key akigw.Key) *Entry {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.damage) > 0 || j.failed != nil {
+		return nil
+	}
+	items, _ := j.keys.Get(index(key.Bucket, key.Name))
+	for _, it := range items {
+		if it.leased {
+			return nil
+		}
+	}
+	if len(items) == 0 || items[len(items)-1].reason != "" {
+		return nil
+	}
+	it := items[len(items)-1]
+	it.leased = true
+	return it.entry
+}
+
+// Return ends the lease of an entry.
+func (j *Journal) Return(e *Entry) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	it := j.ids[e.ID]
+	if it == nil {
+		return
+	}
+	it.leased = false
+	if j.last(e.Key) != it { // replaced meanwhile
+		j.remove(it)
+	}
+}
+
+// UploadID is the multipart upload that was begun for e, "" for none.
+func (j *Journal) UploadID(e *Entry) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if it := j.ids[e.ID]; it != nil {
+		return it.upload
+	}
+	return ""
+}
+
+// Orphans are the uploads that have to be aborted.
+func (j *Journal) Orphans() []Orphan {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := make([]Orphan, 0, len(j.orphans))
+	for _, o := range j.orphans {
+		all = append(all, o.Orphan)
+	}
+	return all
+}
+
+// Wait returns when all entries that a key has now have left the journal, with
+// ErrDeadLetter if one of them will not.
+func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
+	if j.live.Load() == 0 {
+		return nil
+	}
+	for until := ^uint64(0); ; {
+		j.mu.Lock()
+		items, _ := j.keys.Get(index(key.Bucket, key.Name))
+		if len(items) > 0 {
+			until = min(until, items[len(items)-1].entry.ID)
+		}
+		if len(items) == 0 || items[0].entry.ID > until {
+			j.mu.Unlock()
+			return nil
+		}
+		it := items[0]
+		if it.reason != "" {
+			j.mu.Unlock()
+			return fmt.Errorf("%w: %s: %s", ErrDeadLetter, key, it.reason)
+		}
+		if it.finished == nil {
+			it.finished = make(chan struct{})
+		}
+		finished := it.finished
+		j.mu.Unlock()
+		select {
+		case <-finished:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Keys are the keys with pending entries, those of the oldest first.
+func (j *Journal) Keys() []akigw.Key {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := make([]akigw.Key, 0, j.pending.Len())
+	for el := j.pending.Front(); el != nil; el = el.Next() {
+		all = append(all, el.Value.(*item).entry.Key)
+	}
+	return all
+}
+
+// DeadLetter is an entry that could not be taken to the upstream.
+type DeadLetter struct {
+	*Entry
+	Reason string
+	Since  time.Time
+}
+
+// DeadLetters are all of them, the oldest first.
+func (j *Journal) DeadLetters() []DeadLetter {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := make([]DeadLetter, 0, j.dead.Len())
+	for el := j.dead.Front(); el != nil; el = el.Next() {
+		it := el.Value.(*item)
+		all = append(all, DeadLetter{it.entry, it.reason, it.since})
+	}
+	return all
+}
+
+// Stats is what a journal holds.
+type Stats struct {
+	Pending      int       // entries that are no dead letters
+	Dead         int       // dead letters
+	Bytes        int64     // of the bodies of both
+	Oldest       time.Time // when the oldest pending entry was acknowledged, zero for none
+	Segments     int
+	SegmentBytes int64
+	Orphans      int   // uploads that have to be aborted
+	Problem      error // why writes are not taken, nil if they are
+}
+
+// Stats returns the present state.
+func (j *Journal) Stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Bytes: j.bytes, Segments: len(j.segments), Orphans: len(j.orphans), Problem: j.accepting()}
+	for _, seg := range j.segments {
+		s.SegmentBytes += seg.size
+	}
+	if front := j.pending.Front(); front != nil {
+		s.Oldest = front.Value.(*item).entry.Modified
+	}
+	return s
+}

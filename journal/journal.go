@@ -1,0 +1,498 @@
+// Package journal keeps acknowledged writes that are not in the upstream yet.
+// What Commit and Delete have returned from is on disk, synced, and survives any
+// crash: the body, what the client was promised of it, and its place in the
+// order of its key's changes. It stays until it is known to be in the upstream
+// (Done), has been replaced by a later change of its key, or was dropped by an
+// operator.
+//
+// The journal is precious. Any doubt ends in "stop acknowledging": after a write
+// or a sync that failed nothing more is taken, and damage that was found at the
+// start keeps everything as it is until an operator has looked at it. It knows
+// nothing of HTTP or of the upstream, and does not decide when to flush.
+package journal
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidwall/btree"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/failpoint"
+)
+
+// Errors that callers decide on.
+var (
+	// ErrFailed: a write or a sync failed; nothing is acknowledged until the
+	// gateway is started again.
+	ErrFailed = errors.New("the journal has failed")
+	// ErrDamaged: records or bodies that were acknowledged are damaged; nothing is
+	// acknowledged or flushed until an operator accepts it.
+	ErrDamaged = errors.New("the journal is damaged")
+	// ErrStuck: the disk has not finished a sync for too long. A write that was
+	// waiting may or may not be kept.
+	ErrStuck = errors.New("the journal's disk does not answer")
+	// ErrSpool: a body could not be written. The journal is as it was.
+	ErrSpool = errors.New("the body could not be written to the journal's disk")
+	// ErrGone: the entry is not in the journal any more.
+	ErrGone = errors.New("not in the journal any more")
+	// ErrClosed: the journal was closed.
+	ErrClosed = errors.New("the journal is closed")
+	// ErrDeadLetter: a key's last change is a dead letter.
+	ErrDeadLetter = errors.New("a write of this key could not be taken to the upstream and is a dead letter")
+)
+
+// Config places and bounds a journal.
+type Config struct {
+	// Dir is a directory for the journal alone. It is made if need be.
+	Dir string
+	FS  FS
+	Log *slog.Logger
+	// InlineBytes is the largest body that is kept in its record, not in a file
+	// of its own; at most 1 MiB.
+	InlineBytes int
+	// SegmentBytes is about how long a segment file gets.
+	SegmentBytes int64
+	// SyncTimeout is how long a sync may take before writes are refused.
+	SyncTimeout time.Duration
+}
+
+// Directories and names in Config.Dir.
+const (
+	segmentDir    = "segments"
+	spoolDir      = "spool"
+	quarantineDir = "quarantine"
+	lockFile      = "lock"
+	draftSuffix   = ".draft"
+	acceptedMark  = "accepted-"
+)
+
+// Journal is an open journal. All methods may be called from any goroutine.
+type Journal struct {
+	config Config
+	lock   io.Closer
+	spools atomic.Uint64 // the last number given to a spool file
+	syncer sync.WaitGroup
+
+	mu       sync.Mutex
+	wake     sync.Cond                  // the syncer; with mu
+	queue    []*writing                 // guarded by mu
+	closing  bool                       // guarded by mu
+	failed   error                      // guarded by mu
+	damage   []string                   // guarded by mu
+	syncing  time.Time                  // when the sync under way began, zero for none; guarded by mu
+	keys     btree.Map[string, []*item] // the live entries of each key, oldest first; guarded by mu
+	ids      map[uint64]*item           // guarded by mu
+	pending  list.List                  // of *item, by number; guarded by mu
+	dead     list.List                  // likewise; guarded by mu
+	orphans  map[uint64]*orphan         // guarded by mu
+	bytes    int64                      // of live bodies; guarded by mu
+	spent    []uint64                   // spool files that nobody needs; guarded by mu
+	inline   int64                      // of those that are in segments; guarded by mu
+	segments []*segment                 // oldest first, the last one is written; guarded by mu
+	changed  func(akigw.Key)            // guarded by mu
+
+	live atomic.Int64 // number of live entries: nobody takes mu while there is none
+
+	// What follows is the syncer's.
+	next    uint64 // number of the next record
+	epoch   uint64
+	length  int64 // of the last segment
+	durable int64 // how much of it is
+	marked  bool  // the last segment ends with a mark
+	holes   []hole
+	keep    bool // segments stay, because removing one failed
+}
+
+// item is a live entry.
+type item struct {
+	entry    *Entry
+	spool    uint64
+	segment  *segment
+	at       int64 // of an inline body in it
+	sum      uint32
+	leased   bool
+	reason   string // why it is a dead letter, "" if it is none
+	since    time.Time
+	upload   string
+	element  *list.Element
+	finished chan struct{} // closed when it is gone or dead; nil while nobody waits
+}
+
+// orphan is an upload at the upstream whose entry has gone.
+type orphan struct {
+	Orphan
+	segment *segment
+}
+
+// Orphan is a multipart upload at the upstream that nobody is going to finish.
+type Orphan struct {
+	Entry    uint64
+	Key      akigw.Key
+	UploadID string
+}
+
+// segment is one file of records.
+type segment struct {
+	id     uint64
+	file   File
+	size   int64
+	items  map[*item]struct{}
+	spoils map[*orphan]struct{}
+	refs   int // readers
+	gone   bool
+}
+
+// writing is some records that wait for a sync together.
+type writing struct {
+	ops  []*op
+	done chan error
+}
+
+// index is the place of a key in the order of keys: bucket names hold no NUL.
+func index(bucket, name string) string { return bucket + "\x00" + name }
+
+// Notify sets who is told of each key that got or lost an entry. It is called
+// from the journal's goroutine, and must not wait for the journal.
+func (j *Journal) Notify(changed func(akigw.Key)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.changed = changed
+}
+
+// Accepting returns nil if writes are taken, else ErrFailed, ErrDamaged, ErrStuck
+// or ErrClosed and what is the matter.
+func (j *Journal) Accepting() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.accepting()
+}
+
+func (j *Journal) accepting() error {
+	switch {
+	case j.failed != nil:
+		return j.failed
+	case len(j.damage) > 0:
+		return fmt.Errorf("%w: %s", ErrDamaged, j.damage[0])
+	case j.closing:
+		return ErrClosed
+	case !j.syncing.IsZero() && time.Since(j.syncing) > j.config.SyncTimeout:
+		return fmt.Errorf("%w: a sync has been under way for %s", ErrStuck, time.Since(j.syncing).Round(time.Second))
+	}
+	return nil
+}
+
+// Commit makes d an acknowledged write: with e's Key, ETag, Modified and Header.
+// When it returns nil the write is on disk and visible. Any other outcome but
+// ErrSpool leaves open whether it is kept. d is ended either way.
+func (j *Journal) Commit(ctx context.Context, d *Draft, e Entry) error {
+	defer d.Discard()
+	if err := j.Accepting(); err != nil {
+		return err
+	}
+	e.Size = d.size
+	o := &op{kind: kindPut, put: &e, key: e.Key, data: d.small}
+	if d.file != nil {
+		if err := d.finish(); err != nil {
+			return err
+		}
+		o.spool = d.number
+	}
+	return j.commit(ctx, o)
+}
+
+// Delete makes the deletion of keys acknowledged, all or none of them visible by
+// the time that it returns.
+func (j *Journal) Delete(ctx context.Context, keys []akigw.Key, at time.Time) error {
+	ops := make([]*op, len(keys))
+	for i, key := range keys {
+		ops[i] = &op{kind: kindDelete, put: &Entry{Key: key, Deleted: true, Modified: at}, key: key}
+	}
+	return j.commit(ctx, ops...)
+}
+
+// Done says that e is in the upstream, or need not be there any more: it and all
+// that came before it for its key leave the journal.
+func (j *Journal) Done(ctx context.Context, e *Entry) error {
+	return j.commit(ctx, &op{kind: kindDone, entry: e.ID, key: e.Key})
+}
+
+// Bury makes e a dead letter, for a reason that an operator understands.
+func (j *Journal) Bury(ctx context.Context, e *Entry, reason string, at time.Time) error {
+	return j.commit(ctx, &op{kind: kindDead, entry: e.ID, key: e.Key, text: cmp.Or(reason, "unknown"), when: at})
+}
+
+// Revive makes a dead letter pending again.
+func (j *Journal) Revive(ctx context.Context, e *Entry) error {
+	return j.commit(ctx, &op{kind: kindAlive, entry: e.ID, key: e.Key})
+}
+
+// Uploading says that e is on its way to the upstream as the multipart upload id,
+// "" that it is not any more.
+func (j *Journal) Uploading(ctx context.Context, e *Entry, id string) error {
+	return j.commit(ctx, &op{kind: kindUpload, entry: e.ID, key: e.Key, text: id})
+}
+
+// Aborted says that an orphan is gone from the upstream.
+func (j *Journal) Aborted(ctx context.Context, o Orphan) error {
+	return j.commit(ctx, &op{kind: kindUpload, entry: o.Entry, key: o.Key})
+}
+
+// commit appends records and waits for the sync that makes them durable.
+func (j *Journal) commit(ctx context.Context, ops ...*op) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	w := &writing{ops: ops, done: make(chan error, 1)}
+	j.mu.Lock()
+	if err := j.accepting(); err != nil {
+		j.mu.Unlock()
+		return err
+	}
+	j.queue = append(j.queue, w)
+	j.wake.Signal()
+	j.mu.Unlock()
+	timeout := time.NewTimer(2 * j.config.SyncTimeout)
+	defer timeout.Stop()
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timeout.C:
+		return ErrStuck
+	}
+}
+
+// maxBatch is about how many bytes one write takes.
+const maxBatch = 8 << 20
+
+// sync is the syncer: it writes what waits, all at once, syncs once, and wakes
+// who waited.
+func (j *Journal) sync() {
+	var buf []byte
+	for {
+		batch, open := j.take()
+		if len(batch) > 0 {
+			buf = j.write(buf[:0], batch)
+		}
+		if !open {
+			return
+		}
+		j.mark()
+		j.compact()
+	}
+}
+
+// take waits for records and takes them.
+func (j *Journal) take() (batch []*writing, open bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for len(j.queue) == 0 && !j.closing {
+		j.wake.Wait()
+	}
+	size := 0
+	for len(batch) < len(j.queue) && size < maxBatch {
+		w := j.queue[len(batch)]
+		batch = append(batch, w)
+		for _, o := range w.ops {
+			size += len(o.data) + 512
+		}
+	}
+	j.queue = slices.Delete(j.queue, 0, len(batch))
+	return batch, len(j.queue) > 0 || !j.closing
+}
+
+// write makes a batch durable, applies it and tells who waits. It returns buf for
+// the next one.
+func (j *Journal) write(buf []byte, batch []*writing) []byte {
+	err := j.failure()
+	if err == nil && j.length > j.config.SegmentBytes {
+		err = j.rotate()
+	}
+	var places []place
+	var payload []byte
+	for _, w := range batch {
+		for _, o := range w.ops {
+			payload = o.encode(payload[:0])
+			places = append(places, frame{number: j.next, at: j.length + int64(len(buf)) + frameHead, payload: payload}.place(o))
+			buf = appendFrame(buf, j.next, j.durable, payload)
+			j.next++
+		}
+	}
+	if err == nil {
+		err = j.append(buf)
+	}
+	j.mu.Lock()
+	changed := j.changed
+	if err == nil {
+		i := 0
+		for _, w := range batch {
+			for _, o := range w.ops {
+				j.apply(o, places[i], j.segments[len(j.segments)-1])
+				i++
+			}
+		}
+	}
+	j.mu.Unlock()
+	for _, w := range batch {
+		w.done <- err
+		for _, o := range w.ops {
+			if err == nil && changed != nil {
+				changed(o.key)
+			}
+		}
+	}
+	return buf
+}
+
+func (j *Journal) failure() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
+}
+
+// append writes bytes to the last segment and syncs them. A failure is final: what
+// a file holds after one, and what a later sync would say, nobody knows.
+func (j *Journal) append(b []byte) error {
+	j.mu.Lock()
+	file := j.segments[len(j.segments)-1].file
+	j.syncing = time.Now()
+	j.mu.Unlock()
+	_, err := file.Write(b)
+	failpoint.Here("journal.afterAppend")
+	if err == nil {
+		err = file.Sync()
+	}
+	failpoint.Here("journal.afterSync")
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.syncing = time.Time{}
+	if err != nil {
+		return j.fail(err)
+	}
+	j.length += int64(len(b))
+	j.durable = j.length
+	j.segments[len(j.segments)-1].size = j.length
+	j.marked = false
+	return nil
+}
+
+// fail ends the journal's taking of writes. It needs mu.
+func (j *Journal) fail(err error) error {
+	if j.failed == nil {
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		j.config.Log.Error("the journal has failed: nothing is acknowledged from it any more and nothing flushed; mend the disk and start the gateway again", "dir", j.config.Dir, "error", err)
+	}
+	return j.failed
+}
+
+// mark says in the segment that all of it is durable, so that damage to its last
+// records can be told from a write that was cut short. It is not synced: nobody
+// was promised anything of it.
+func (j *Journal) mark() {
+	j.mu.Lock()
+	idle := len(j.queue) == 0 && j.failed == nil && !j.marked
+	last := j.segments[len(j.segments)-1]
+	j.mu.Unlock()
+	if !idle {
+		return
+	}
+	b := appendFrame(nil, j.next, j.durable, (&op{kind: kindMark}).encode(nil))
+	j.next++
+	_, err := last.file.Write(b)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		_ = j.fail(err) // the next write says it
+		return
+	}
+	j.length += int64(len(b))
+	last.size = j.length
+	j.marked = true
+}
+
+// rotate starts a new segment.
+func (j *Journal) rotate() error {
+	j.mu.Lock()
+	last := j.segments[len(j.segments)-1]
+	j.mu.Unlock()
+	err := last.file.Sync() // of the mark
+	if err == nil {
+		err = j.create(last.id+1, last.id, j.length)
+	}
+	if err != nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.fail(err)
+	}
+	return nil
+}
+
+func (j *Journal) segmentName(id uint64) string {
+	return filepath.Join(j.config.Dir, segmentDir, fmt.Sprintf("%016x.seg", id))
+}
+
+// create makes a segment and the one that is written.
+func (j *Journal) create(id, before uint64, length int64) error {
+	fs := j.config.FS
+	f, err := fs.Create(j.segmentName(id))
+	if err != nil {
+		return err
+	}
+	failpoint.Here("rotate.afterCreate")
+	head := op{kind: kindSegment, seg: segmentHead{id: id, epoch: j.epoch, before: before, length: length, holes: j.holes}}
+	b := appendFrame(nil, j.next, 0, head.encode(nil))
+	j.next++
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = fs.SyncDir(filepath.Join(j.config.Dir, segmentDir))
+	}
+	failpoint.Here("rotate.afterDirSync")
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	j.length, j.durable, j.marked = int64(len(b)), int64(len(b)), false
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.segments = append(j.segments, newSegment(id, f, j.durable))
+	return nil
+}
+
+func newSegment(id uint64, f File, size int64) *segment {
+	return &segment{id: id, file: f, size: size, items: map[*item]struct{}{}, spoils: map[*orphan]struct{}{}}
+}
+
+// Close syncs and closes the journal. Entries stay for the next start.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	j.closing = true
+	j.wake.Broadcast()
+	j.mu.Unlock()
+	j.syncer.Wait()
+	j.mark()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var err error
+	if last := j.segments[len(j.segments)-1]; j.failed == nil {
+		if err = last.file.Sync(); err == nil {
+			err = j.writeEnd(last)
+		}
+	}
+	for _, s := range j.segments {
+		err = errors.Join(err, s.file.Close())
+	}
+	return errors.Join(err, j.lock.Close())
+}

@@ -1,0 +1,431 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Open opens a journal: its entries are live when it returns. It finds out what
+// was written and never got durable, and drops it; what was durable and is
+// damaged it keeps aside, and says so (Accepting). A crash at any point of it
+// changes nothing for the next one.
+func Open(c Config) (*Journal, error) {
+	j := &Journal{config: c, ids: map[uint64]*item{}, orphans: map[uint64]*orphan{}, next: 1}
+	j.wake.L = &j.mu
+	for _, dir := range []string{"", segmentDir, spoolDir, quarantineDir} {
+		if err := c.FS.MkdirAll(filepath.Join(c.Dir, dir)); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+	}
+	lock, err := c.FS.Lock(filepath.Join(c.Dir, lockFile))
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j.lock = lock
+	if err := j.recover(); err != nil {
+		for _, s := range j.segments {
+			err = errors.Join(err, s.file.Close())
+		}
+		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), lock.Close())
+	}
+	j.syncer.Go(j.sync)
+	return j, nil
+}
+
+// recover rebuilds the state from the disk and starts a new segment.
+func (j *Journal) recover() error {
+	ids, err := j.segmentIDs()
+	if err != nil {
+		return err
+	}
+	var scans []*scan
+	top := uint64(0)
+	for _, id := range ids {
+		s, err := j.scan(id)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			scans = append(scans, s)
+		}
+		top = max(top, id)
+	}
+	if err := errors.Join(j.missing(ids, scans), j.judge(scans)); err != nil {
+		return err
+	}
+	for _, s := range scans {
+		for _, r := range s.records {
+			j.next = max(j.next, r.place.number+1)
+			j.apply(r.op, r.place, s.segment)
+		}
+	}
+	// What is in the page cache alone was not acknowledged, but is going to be seen.
+	for _, s := range scans {
+		if err := s.segment.file.Sync(); err != nil {
+			return err
+		}
+	}
+	if err := j.checkSpool(); err != nil {
+		return err
+	}
+	if err := j.readDamage(); err != nil {
+		return err
+	}
+	// Names must be durable before a later removal of older ones.
+	for _, dir := range []string{"..", "", segmentDir, spoolDir, quarantineDir} {
+		if err := j.config.FS.SyncDir(filepath.Join(j.config.Dir, dir)); err != nil {
+			return err
+		}
+	}
+	j.epoch++
+	before, length := uint64(0), int64(0)
+	if n := len(scans); n > 0 {
+		before, length = scans[n-1].segment.id, scans[n-1].end
+	}
+	if err := j.create(top+1, before, length); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(scans, func(s *scan) bool { return s.segment.id == id }) {
+			_ = j.config.FS.Remove(j.segmentName(id)) // what stays is looked at by the next start again
+		}
+	}
+	return nil
+}
+
+func (j *Journal) segmentIDs() (ids []uint64, err error) {
+	names, err := j.config.FS.List(filepath.Join(j.config.Dir, segmentDir))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		id, err := strconv.ParseUint(strings.TrimSuffix(name, ".seg"), 16, 64)
+		if err == nil && strings.HasSuffix(name, ".seg") {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// scan is what a segment was found to hold.
+type scan struct {
+	segment *segment
+	head    *segmentHead // nil if it is damaged
+	records []scanned
+	holes   []hole
+	end     int64 // of the last record
+	size    int64
+	raw     []byte // nil when it is not needed any more
+}
+
+// scanned is a record of a segment, without its body.
+type scanned struct {
+	op      *op
+	place   place
+	from    int64 // where its frame begins
+	durable int64 // what it says was durable when it was written
+}
+
+// scan reads a segment. It returns nil for one that never became one: nothing in
+// it can have been acknowledged, because its head is durable before anything is.
+func (j *Journal) scan(id uint64) (*scan, error) {
+	f, err := j.config.FS.Open(j.segmentName(id))
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	raw := make([]byte, size)
+	if n, err := f.ReadAt(raw, 0); n < len(raw) {
+		return nil, errors.Join(fmt.Errorf("segment %s: %w", j.segmentName(id), err), f.Close())
+	}
+	s := &scan{segment: newSegment(id, f, size), size: size, raw: raw}
+	s.read()
+	if len(s.records) == 0 && s.head == nil {
+		return nil, f.Close()
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.segments = append(j.segments, s.segment)
+	return s, nil
+}
+
+// read finds the records, and the holes between them.
+func (s *scan) read() {
+	number := uint64(0)
+	for at := int64(0); at < s.size; {
+		f, n := parseFrame(s.raw[at:], at)
+		var o *op
+		if n > 0 && f.number > number && f.durable <= at {
+			o, _ = decode(f.payload)
+		}
+		if o == nil {
+			next := bytes.Index(s.raw[at+1:], frameMagic)
+			if next < 0 {
+				return
+			}
+			at += 1 + int64(next)
+			continue
+		}
+		if at > s.end {
+			s.holes = append(s.holes, hole{s.segment.id, s.end, at})
+		}
+		if o.kind == kindSegment && at == 0 {
+			s.head = &o.seg
+		}
+		p := f.place(o)
+		o.data = nil
+		s.records = append(s.records, scanned{o, p, at, f.durable})
+		number = f.number
+		at += int64(n)
+		s.end = at
+	}
+}
+
+// judge decides what the holes are. What was durable and cannot be read is damage.
+// What was not durable was never acknowledged: a write that was cut short by a
+// crash, whose later pieces may have reached the disk before earlier ones.
+func (j *Journal) judge(scans []*scan) error {
+	known := map[hole]bool{}
+	closed := j.readEnd()
+	for _, s := range scans {
+		if s.head == nil {
+			continue
+		}
+		j.epoch = max(j.epoch, s.head.epoch)
+		for _, h := range s.head.holes {
+			known[h] = true
+		}
+	}
+	for i, s := range scans {
+		durable := int64(0)
+		for _, r := range s.records {
+			durable = max(durable, r.durable)
+		}
+		if s.segment.id == closed.segment {
+			durable = max(durable, closed.to)
+		}
+		if i+1 < len(scans) {
+			if next := scans[i+1].head; next != nil && next.before == s.segment.id {
+				s.cut(next.length)
+				durable = next.length
+			} else { // its successor is damaged: then all of it was durable
+				durable = s.size
+			}
+		}
+		if s.end < durable {
+			s.holes = append(s.holes, hole{s.segment.id, s.end, durable})
+		}
+		for _, h := range s.holes {
+			switch {
+			case known[h]:
+			case h.from < durable:
+				if err := j.quarantine(s, h); err != nil {
+					return err
+				}
+			default:
+				j.config.Log.Warn("a write to the journal was cut short by a crash; it had not been acknowledged", "segment", j.segmentName(h.segment), "from", h.from, "to", h.to)
+			}
+			j.holes = append(j.holes, h)
+		}
+		s.raw = nil
+	}
+	return nil
+}
+
+// missing finds segments that a later one speaks of and that hold nothing, or are
+// not there although older ones are: those go first.
+func (j *Journal) missing(ids []uint64, scans []*scan) error {
+	found := map[uint64]bool{}
+	for _, s := range scans {
+		found[s.segment.id] = true
+	}
+	var claims []hole
+	if end := j.readEnd(); slices.Contains(ids, end.segment) {
+		claims = append(claims, end)
+	}
+	for _, s := range scans {
+		if s.head == nil || len(ids) == 0 || s.head.before < ids[0] {
+			continue
+		}
+		if lost := (hole{s.head.before, 0, s.head.length}); !slices.Contains(s.head.holes, lost) && !slices.Contains(claims, lost) {
+			claims = append(claims, lost)
+		}
+	}
+	for _, lost := range claims {
+		if lost.segment == 0 || found[lost.segment] {
+			continue
+		}
+		if err := j.quarantine(&scan{}, lost); err != nil {
+			return err
+		}
+		j.holes = append(j.holes, lost)
+	}
+	return nil
+}
+
+// The end file says how long the last segment was when the journal was closed, so
+// that damage to its last records is noticed.
+const endFile = "end"
+
+// writeEnd says that all of the last segment is durable.
+func (j *Journal) writeEnd(last *segment) error {
+	o := op{kind: kindSegment, seg: segmentHead{id: last.id, length: last.size}}
+	f, err := j.config.FS.Create(filepath.Join(j.config.Dir, endFile))
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(appendFrame(nil, 1, 0, o.encode(nil)))
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close(), j.config.FS.SyncDir(j.config.Dir))
+}
+
+// readEnd returns what writeEnd wrote last, the zero hole if there is none: then
+// there was no such end, or it is damaged itself.
+func (j *Journal) readEnd() (end hole) {
+	f, err := j.config.FS.Open(filepath.Join(j.config.Dir, endFile))
+	if err != nil {
+		return end
+	}
+	defer f.Close()
+	raw := make([]byte, 256)
+	n, _ := f.ReadAt(raw, 0)
+	if f, size := parseFrame(raw[:n], 0); size > 0 {
+		if o, err := decode(f.payload); err == nil && o.kind == kindSegment {
+			end = hole{segment: o.seg.id, to: o.seg.length}
+		}
+	}
+	return end
+}
+
+// cut ignores what lies behind the part of a segment that counts: its successor
+// was begun when no more of it was there, or nothing that anybody was told of.
+func (s *scan) cut(length int64) {
+	s.records = slices.DeleteFunc(s.records, func(r scanned) bool { return r.from >= length })
+	s.holes = slices.DeleteFunc(s.holes, func(h hole) bool { return h.from >= length })
+	s.end = min(s.end, length)
+	s.size = min(s.size, length)
+}
+
+// quarantine copies a damaged stretch to where an operator finds it.
+func (j *Journal) quarantine(s *scan, h hole) error {
+	name := fmt.Sprintf("%016x-%d-%d.damaged", h.segment, h.from, h.to)
+	j.config.Log.Error("acknowledged records of the journal are damaged", "segment", j.segmentName(h.segment), "from", h.from, "to", h.to, "copy", name)
+	return j.aside(name, s.raw[min(h.from, int64(len(s.raw))):min(h.to, int64(len(s.raw)))])
+}
+
+// aside writes a file to the quarantine.
+func (j *Journal) aside(name string, data []byte) error {
+	f, err := j.config.FS.Create(filepath.Join(j.config.Dir, quarantineDir, name))
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// checkSpool removes bodies that nobody refers to and misses those that are not
+// there.
+func (j *Journal) checkSpool() error {
+	dir := filepath.Join(j.config.Dir, spoolDir)
+	names, err := j.config.FS.List(dir)
+	if err != nil {
+		return err
+	}
+	accepted, err := j.config.FS.List(filepath.Join(j.config.Dir, quarantineDir))
+	if err != nil {
+		return err
+	}
+	wanted := map[uint64]*item{}
+	for _, it := range j.ids {
+		if it.spool != 0 {
+			wanted[it.spool] = it
+		}
+	}
+	top := uint64(0)
+	for _, name := range names {
+		n, err := strconv.ParseUint(strings.TrimSuffix(name, ".body"), 16, 64)
+		if err == nil {
+			top = max(top, n)
+		}
+		if err == nil && wanted[n] != nil {
+			continue
+		}
+		if err := j.config.FS.Remove(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	for n, it := range wanted {
+		top = max(top, n)
+		b, err := j.openSpool(n, it.entry.Size, it.entry.Key.String())
+		if err != nil && slices.Contains(accepted, acceptedMark+damagedBody(n)) {
+			continue
+		}
+		if err != nil {
+			j.config.Log.Error("the body of an acknowledged write is damaged", "key", it.entry.Key.String(), "error", err)
+			if err := j.aside(damagedBody(n), fmt.Append(nil, err)); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := b.Close(); err != nil {
+			return err
+		}
+	}
+	j.spools.Store(top)
+	j.spent = nil
+	return nil
+}
+
+func damagedBody(n uint64) string { return fmt.Sprintf("%x.body.damaged", n) }
+
+// readDamage finds what an operator has not accepted yet.
+func (j *Journal) readDamage() error {
+	names, err := j.config.FS.List(filepath.Join(j.config.Dir, quarantineDir))
+	for _, name := range names {
+		if !strings.HasPrefix(name, acceptedMark) {
+			j.damage = append(j.damage, filepath.Join(quarantineDir, name))
+		}
+	}
+	slices.Sort(j.damage)
+	return err
+}
+
+// Damage are the files with what was found damaged and not accepted yet.
+func (j *Journal) Damage() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.damage)
+}
+
+// Accept goes on in spite of the damage that was found: an operator has looked at
+// it. What it was is kept.
+func (j *Journal) Accept() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	fs := j.config.FS
+	for _, name := range j.damage {
+		dir, file := filepath.Split(filepath.Join(j.config.Dir, name))
+		if err := fs.Rename(filepath.Join(dir, file), filepath.Join(dir, acceptedMark+file)); err != nil {
+			return err
+		}
+	}
+	if err := fs.SyncDir(filepath.Join(j.config.Dir, quarantineDir)); err != nil {
+		return err
+	}
+	j.damage = nil
+	return nil
+}
