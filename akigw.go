@@ -129,11 +129,12 @@ type Outcome string
 // The outcomes. An answer that needed more than one tier is named after the
 // slowest of them.
 const (
-	Hot    Outcome = "hot"    // memory
-	Warm   Outcome = "warm"   // local disk
-	Cold   Outcome = "cold"   // the upstream, filling the cache on the way
-	Stale  Outcome = "stale"  // a tier, though the upstream could not be asked
-	Bypass Outcome = "bypass" // the upstream, past the cache
+	Hot     Outcome = "hot"     // memory
+	Warm    Outcome = "warm"    // local disk
+	Cold    Outcome = "cold"    // the upstream, filling the cache on the way
+	Overlay Outcome = "overlay" // the journal: acknowledged and not in the upstream yet
+	Stale   Outcome = "stale"   // a tier, though the upstream could not be asked
+	Bypass  Outcome = "bypass"  // the upstream, past the cache
 )
 
 // Range is a resolved byte range: Length bytes from Start.

@@ -17,17 +17,18 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                   {},
-	"gateway":            {"rules", "access/policy", "gateway/sigv4", "gateway/wire", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/checksum", "internal/listen", "internal/size"},
+	"gateway":            {"rules", "access/policy", "gateway/sigv4", "gateway/wire", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/checksum", "internal/codec", "internal/failpoint", "internal/listen", "internal/size"},
 	"gateway/sigv4":      {"internal/s3err"},
 	"gateway/wire":       {"internal/s3err"},
 	"access":             {"access/policy", "gateway/sigv4", "internal/watch"},
 	"access/policy":      {"internal/glob"},
 	"rules":              {"internal/glob", "internal/size", "internal/watch"},
-	"tiers":              {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "internal/budget", "internal/checksum", "internal/codec", "internal/size", "internal/watch"},
+	"tiers":              {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "journal", "uploadpool", "internal/budget", "internal/checksum", "internal/codec", "internal/size", "internal/watch"},
 	"tiers/hot":          {"internal/popular"},
 	"tiers/warm":         {"internal/popular"},
 	"tiers/cold":         {"internal/glob"},
 	"journal":            {"internal/codec", "internal/failpoint"},
+	"uploadpool":         {"journal", "tiers/cold", "internal/failpoint"},
 	"admin":              {"gateway/sigv4", "tiers", "tiers/cold", "internal/listen"},
 	"internal/s3err":     {},
 	"internal/checksum":  {},
@@ -42,7 +43,7 @@ var rooms = map[string][]string{
 	"internal/failpoint": {},
 	"internal/embedded":  {"internal/s3err"},
 	"internal/testkit":   {"tiers/cold"},
-	"cmd/akigw":          {"access", "access/policy", "admin", "gateway", "gateway/sigv4", "rules", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/s3err"},
+	"cmd/akigw":          {"uploadpool", "access", "access/policy", "admin", "gateway", "gateway/sigv4", "rules", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/s3err"},
 	"bench":              {},
 }
 

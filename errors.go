@@ -11,6 +11,8 @@ var (
 	ErrInvalidKey = errors.New("key is not valid UTF-8 or contains a NUL byte")
 	// ErrKeyTooLong: the key is longer than MaxKeyBytes.
 	ErrKeyTooLong = errors.New("key is longer than 1024 bytes")
+	// ErrNoSuchKey: the key was deleted, and the upstream does not know it yet.
+	ErrNoSuchKey = errors.New("no such key")
 	// ErrRangeNotSatisfiable: no byte of the object lies in the range.
 	ErrRangeNotSatisfiable = errors.New("range not satisfiable")
 	// ErrNotModified: a condition of the request ends it with 304.

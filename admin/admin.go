@@ -52,12 +52,13 @@ type Server struct {
 	store   *tiers.Store
 
 	eventsToken string
+	version     string
 }
 
 // New makes the handler that reports on a store. keys are the admin keys,
 // region what they sign for.
 func New(config Config, store *tiers.Store, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
-	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet(), store: store, eventsToken: config.EventsToken}
+	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet(), store: store, eventsToken: config.EventsToken, version: version}
 	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, loopback: listen.Loopback(config.Listen), log: log}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
@@ -88,9 +89,15 @@ type route struct {
 func (s *Server) routes() []route {
 	return []route{
 		{path: "/metrics", handle: s.writeMetrics},
-		{path: "/healthz", open: true, handle: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }},
+		{path: "/healthz", open: true, handle: s.health},
 		{path: "/readyz", open: true, handle: s.readiness},
 		{path: "/events", method: http.MethodPost, token: s.eventsToken, handle: s.takeEvents},
+		{path: "/api/v1/status", handle: s.status},
+		{path: "/api/v1/dead-letters", handle: s.deadLetters},
+		{path: "/api/v1/dead-letters/retry", method: http.MethodPost, handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.RetryDeadLetter(r.Context(), id) })},
+		{path: "/api/v1/dead-letters/drop", method: http.MethodPost, handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.DropDeadLetter(r.Context(), id) })},
+		{path: "/api/v1/dead-letters/export", method: http.MethodPost, handle: s.exportDeadLetter},
+		{path: "/api/v1/journal/accept", method: http.MethodPost, handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.store.AcceptDamage()) }},
 		{path: "/debug/pprof/", handle: pprof.Index},
 		{path: "/debug/pprof/cmdline", handle: pprof.Cmdline},
 		{path: "/debug/pprof/profile", handle: pprof.Profile},
@@ -105,6 +112,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 // SetReady says whether /readyz answers 200: from when requests are accepted
 // until shutdown begins.
 func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
+
+// health is red when acknowledged writes may be in danger: an orchestrator that
+// restarts the gateway for it may mend a disk that failed for a moment.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	if b := s.store.BackStatus(); b != nil && b.Problem != nil {
+		http.Error(w, "the journal takes no writes; see /api/v1/status", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
 
 func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	if !s.ready.Load() {

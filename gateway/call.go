@@ -27,8 +27,9 @@ type Call struct {
 	payload   *sigv4.Payload
 	source    *source // of a copy
 	route     *Route
-	reserved  int64 // bytes of request memory
-	pace      pace  // of its bodies
+	touched   []akigw.Key // other keys that the request concerns
+	reserved  int64       // bytes of request memory
+	pace      pace        // of its bodies
 	flow      cold.FlowContext
 }
 

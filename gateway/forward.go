@@ -68,6 +68,10 @@ func (g *Gateway) prepare(c *Call) (*outgoing, error) {
 // exchange sends a call and returns the upstream's answer. seen, if not nil,
 // gets the body's bytes on their way; whole tells whether it got all of them.
 func (g *Gateway) exchange(c *Call, out *outgoing, seen func([]byte)) (resp *http.Response, whole bool, err error) {
+	if err := g.settle(c); err != nil {
+		out.body.stop()
+		return nil, false, err
+	}
 	if seen != nil && out.body.small != nil {
 		seen(out.body.small)
 	} else {
@@ -86,6 +90,9 @@ func (g *Gateway) exchange(c *Call, out *outgoing, seen func([]byte)) (resp *htt
 
 // send sends a call with a control document that has been read already.
 func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
+	if err := g.settle(c); err != nil {
+		return nil, err
+	}
 	r := c.upstreamRequest()
 	r.Body, r.Length, r.SHA256 = bytes.NewReader(document), int64(len(document)), c.payload.SHA256
 	return g.Upstream.Do(c.Context(), r)

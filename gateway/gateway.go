@@ -248,7 +248,16 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 		coded = s3err.KeyTooLong.About("MaxSizeAllowed", "1024")
 	case errors.Is(err, akigw.ErrInvalidKey):
 		coded = s3err.InvalidURI
+	case errors.Is(err, akigw.ErrNoSuchKey):
+		w.Header()["X-Akigw-Cache"] = []string{string(akigw.Overlay)}
+		coded = s3err.NoSuchKey
+		if w.call != nil {
+			coded = coded.About("Key", w.call.key.Name)
+		}
 	case r.Context().Err() != nil: // nobody is listening
+		coded = s3err.ServiceUnavailable
+	case errors.Is(err, tiers.ErrPending), errors.Is(err, tiers.ErrJournal):
+		g.Log.Warn("a write was not taken", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable
 	case errors.Is(err, tiers.ErrBusy):
 		coded = s3err.SlowDown

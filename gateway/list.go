@@ -13,6 +13,9 @@ import (
 // listObjects answers ListObjects and ListObjectsV2: the upstream's own pages,
 // from memory where a rule lets them be kept.
 func (g *Gateway) listObjects(w *answer, c *Call, id sigv4.Identity) error {
+	if g.Store.WritesBack(c.key.Bucket) {
+		return g.listMerged(w, c)
+	}
 	request := c.upstreamRequest()
 	for name := range request.Header {
 		if strings.HasPrefix(name, amzPrefix) { // it can ask for another answer

@@ -36,10 +36,17 @@ import (
 type byMode struct{}
 
 func (byMode) For(bucket, _ string) *rules.Settings {
+	if bucket == back {
+		return &rules.Settings{Freshness: rules.Exclusive, Back: true, Memory: true, Disk: true, Block: 64 << 10}
+	}
 	return &rules.Settings{Freshness: rules.Freshness(bucket), TTL: time.Hour, MaxStale: time.Hour, Memory: true, Disk: true, Block: 64 << 10, Compress: bucket == "ttl", ReadAhead: 128 << 10}
 }
 
-func (byMode) Pinning() (uint64, bool) { return 0, false }
+func (byMode) Pinning() (uint64, bool)  { return 0, false }
+func (byMode) Backs(bucket string) bool { return bucket == back }
+
+// back is a bucket that is written back.
+const back = "back"
 
 // machine drives a gateway and the model of it, one operation after the other.
 type machine struct {
@@ -115,6 +122,7 @@ var operations = []operation{
 	{"restart", (*machine).restart},
 	{"fault of a read", (*machine).readFault},
 	{"fault of a write", (*machine).writeFault},
+	{"fault of a flush", (*machine).flushFault},
 	{"events lost", (*machine).loseEvents},
 }
 
@@ -160,13 +168,19 @@ func runModel(t *testing.T, ops int) {
 	if ops >= 100_000 && least < 100 {
 		t.Errorf("a pair of operations came %d times", least)
 	}
-	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Bypass} {
+	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Bypass, akigw.Overlay} {
 		if outcomes[string(o)] < ops/1000 {
 			t.Errorf("outcome %s was seen %d times: the path was not exercised", o, outcomes[string(o)])
 		}
 	}
 	if m.faults < ops/100 || m.cut == 0 {
 		t.Errorf("%d faults fired", m.faults)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	m.store.DrainAll(ctx)
+	if st := m.store.BackStatus(); st.Pending+st.Dead > 0 {
+		t.Errorf("not everything came to the upstream: %+v", st)
 	}
 	m.model.Keys(func(key akigw.Key, v testkit.Value) {
 		if stored, ok := m.up.Get(key); ok != (v.ETag != "") || ok && (stored.ETag != v.ETag || !bytes.Equal(stored.Body, v.Body)) {
@@ -180,6 +194,9 @@ func (m *machine) open() {
 	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true}
 	store, err := tiers.New(config, byMode{}, m.dir, m.up, log)
+	if err == nil {
+		err = store.WriteBack(testBack, m.dir+"-journal", testParallel, testBatch, m.up)
+	}
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -202,7 +219,11 @@ func (m *machine) open() {
 var modes = []rules.Freshness{rules.Strict, rules.TTL, rules.Immutable, rules.Exclusive, rules.Events}
 
 func (m *machine) key() akigw.Key {
-	return akigw.Key{Bucket: string(modes[m.random.IntN(len(modes))]), Name: fmt.Sprintf("a b/%d", m.random.IntN(12))}
+	bucket := back
+	if n := m.random.IntN(len(modes) + 1); n < len(modes) {
+		bucket = string(modes[n])
+	}
+	return akigw.Key{Bucket: bucket, Name: fmt.Sprintf("a b/%d", m.random.IntN(12))}
 }
 
 // lags reports whether what happens behind a key's cache may go unseen.
@@ -210,7 +231,7 @@ func lags(key akigw.Key) bool { return key.Bucket == string(rules.TTL) }
 
 // alone reports whether nothing may happen behind a key's cache.
 func alone(key akigw.Key) bool {
-	return key.Bucket == string(rules.Immutable) || key.Bucket == string(rules.Exclusive)
+	return key.Bucket == string(rules.Immutable) || key.Bucket == string(rules.Exclusive) || key.Bucket == back
 }
 
 // value makes new contents of all sizes.
@@ -375,17 +396,7 @@ func (m *machine) delete(key akigw.Key) {
 	m.wrote(key, m.ask("DELETE", key, "", nil, nil), testkit.Value{})
 }
 
-// deleteMany deletes by DeleteObjects, of which Memory knows nothing: the test
-// does it there.
 func (m *machine) deleteMany(key akigw.Key) {
-	m.arm(func(r *cold.Request) (*http.Response, error) {
-		if r.Op != "DeleteObjects" {
-			return nil, nil
-		}
-		m.up.Delete(key)
-		return testkit.Response(http.StatusOK, nil, []byte("<DeleteResult></DeleteResult>")), nil
-	}, nil)
-	defer m.arm(nil, nil)
 	document := []byte("<Delete><Object><Key>" + key.Name + "</Key></Object></Delete>")
 	sum := md5.Sum(document)
 	w := m.ask("POST", akigw.Key{Bucket: key.Bucket}, "delete=", http.Header{"Content-Md5": {base64.StdEncoding.EncodeToString(sum[:])}}, document)
@@ -571,9 +582,12 @@ func (m *machine) readFault(key akigw.Key) {
 
 // writeFault has a PUT fail, before or after the upstream did it.
 func (m *machine) writeFault(key akigw.Key) {
+	if key.Bucket == back {
+		return
+	}
 	v, done := m.value(), m.random.IntN(2) == 0
 	m.arm(func(r *cold.Request) (*http.Response, error) {
-		if r.Method != http.MethodPut {
+		if r.Method != http.MethodPut || r.Key != key { // another key's upload in the background
 			return nil, nil
 		}
 		m.faults++
@@ -600,4 +614,39 @@ func (m *machine) writeFault(key akigw.Key) {
 	} else {
 		m.model.Catch(key)
 	}
+}
+
+// flushFault has the next uploads of what is written back fail, before or after the
+// upstream did them, or be refused. Nobody is to see any of it.
+func (m *machine) flushFault(key akigw.Key) {
+	key.Bucket = back
+	left, kind := 1+m.random.IntN(3), m.random.IntN(3)
+	m.arm(func(r *cold.Request) (*http.Response, error) {
+		if left == 0 || r.Key.Bucket != back || r.Method == http.MethodGet || r.Method == http.MethodHead {
+			return nil, nil
+		}
+		left--
+		m.faults++
+		switch {
+		case kind == 0:
+			return testkit.Response(http.StatusInternalServerError, nil, []byte("<Error><Code>InternalError</Code></Error>")), nil
+		case kind == 1 && r.Op == "PutObject":
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return nil, err
+			}
+			sum := md5.Sum(body)
+			m.up.PutStored(r.Key, testkit.Stored{Body: body, ETag: fmt.Sprintf("\"%x\"", sum), Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": r.Header["X-Amz-Meta-Model"]}})
+		}
+		return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
+	}, nil)
+	for range 3 {
+		m.put(key)
+		m.get(key)
+		m.list(key)
+		key = akigw.Key{Bucket: back, Name: m.key().Name}
+		m.delete(key)
+		m.get(key)
+	}
+	m.arm(nil, nil)
 }

@@ -26,6 +26,7 @@ func (byBucket) For(bucket, _ string) *rules.Settings {
 }
 
 func (byBucket) Pinning() (uint64, bool) { return 0, false }
+func (byBucket) Backs(string) bool       { return false }
 
 func limitedBench(t *testing.T, classes ...QoSConfig) *bench {
 	t.Helper()

@@ -27,9 +27,15 @@ func acknowledge(w *answer, c *Call, resp *http.Response) {
 	relay(w, c.Request, resp)
 }
 
-// putObject answers PutObject, write-through: the body is verified while it
-// streams to the upstream and into the cache, and the answer is the upstream's.
+// putObject answers PutObject. Unless the journal takes it, it is written through:
+// the body is verified while it streams to the upstream and into the cache, and the
+// answer is the upstream's.
 func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
+	if c.plain() {
+		if back := g.Store.Accept(c.Context(), c.key, c.payload.Length); back != nil {
+			return g.putBack(w, c, back)
+		}
+	}
 	out, err := g.prepare(c)
 	if err != nil {
 		return err
@@ -166,6 +172,10 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 		return err
 	}
 	denied := request.split(c.allowedDelete)
+	if done, err := g.deleteObjectsBack(w, c, request, denied); done || err != nil {
+		return err
+	}
+	c.touched = request.keys(c.key.Bucket)
 	for _, o := range request.Objects {
 		defer g.fence(akigw.Key{Bucket: c.key.Bucket, Name: o.name}, o.version)()
 	}
@@ -185,6 +195,9 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 func (g *Gateway) deleteSome(w *answer, c *Call, request *deleteRequest, denied []deletion) error {
 	result := emptyDeleteResult
 	if len(request.Objects) > 0 {
+		if err := g.settle(c); err != nil {
+			return err
+		}
 		document := request.encode()
 		r := c.upstreamRequest()
 		withoutDigests(r.Header)
@@ -205,6 +218,12 @@ func (g *Gateway) deleteSome(w *answer, c *Call, request *deleteRequest, denied 
 		relayHeader(w.Header(), resp.Header, resp.StatusCode)
 		w.Header().Set("X-Akigw-Commit", "upstream")
 	}
+	return g.answerDelete(w, result, denied)
+}
+
+// answerDelete sends the result of a DeleteObjects, with an Error for each object
+// that may not be deleted.
+func (g *Gateway) answerDelete(w *answer, result []byte, denied []deletion) error {
 	result, err := appendDenied(result, denied)
 	if err != nil {
 		return err

@@ -157,6 +157,9 @@ func (j *Journal) rewrite(ops []*op, read []reading) bool {
 		}
 		r.op.data = data
 	}
+	j.mu.Lock()
+	j.announce(ops)
+	j.mu.Unlock()
 	w := &writing{ops: ops, done: make(chan error, 1)}
 	j.write(nil, []*writing{w})
 	return <-w.done == nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"slices"
 	"time"
 
@@ -293,39 +294,74 @@ func (j *Journal) Orphans() []Orphan {
 	return all
 }
 
-// Wait returns when all entries that a key has now have left the journal, with
-// ErrDeadLetter if one of them will not.
+// Wait returns when all entries that a key has now have left the journal. The error
+// is ErrDeadLetter if one of them will not, and that of Accepting if none of them
+// will, or nobody knows whether there is one: then nothing may go past the journal,
+// because the next start would put what it finds over it.
 func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
-	if j.live.Load() == 0 {
+	if j.live.Load() == 0 && !j.unsettled.Load() {
 		return nil
 	}
-	for until := ^uint64(0); ; {
-		j.mu.Lock()
-		items, _ := j.keys.Get(index(key.Bucket, key.Name))
-		if len(items) > 0 {
-			until = min(until, items[len(items)-1].entry.ID)
+	name := index(key.Bucket, key.Name)
+	until := j.until(name)
+	for {
+		wait, err := j.waiting(name, until)
+		if wait == nil || err != nil {
+			return err
 		}
-		if len(items) == 0 || items[0].entry.ID > until {
-			j.mu.Unlock()
-			return nil
-		}
-		it := items[0]
-		if it.reason != "" {
-			j.mu.Unlock()
-			return fmt.Errorf("%w: %s: %s", ErrDeadLetter, key, it.reason)
-		}
-		if it.finished == nil {
-			it.finished = make(chan struct{})
-		}
-		finished := it.finished
-		j.mu.Unlock()
 		select {
-		case <-finished:
+		case <-wait:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
+
+// until is the number of the last entry that a key can have got by now, one that
+// waits for its sync included.
+func (j *Journal) until(name string) uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.writing[name] > 0 {
+		return math.MaxUint64
+	}
+	if items, _ := j.keys.Get(name); len(items) > 0 {
+		return items[len(items)-1].entry.ID
+	}
+	return 0
+}
+
+// waiting returns what to wait for until a key has no entry up to a number, nil for
+// nothing.
+func (j *Journal) waiting(name string, until uint64) (<-chan struct{}, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.doubtful[name] {
+		return nil, j.failed
+	}
+	items, _ := j.keys.Get(name)
+	if len(items) == 0 || items[0].entry.ID > until {
+		if j.writing[name] > 0 && until == math.MaxUint64 {
+			return j.round, nil
+		}
+		return nil, nil
+	}
+	it := items[0]
+	if it.reason != "" {
+		return nil, fmt.Errorf("%w: %s: %s", ErrDeadLetter, it.entry.Key, it.reason)
+	}
+	if err := j.accepting(); err != nil {
+		return nil, err
+	}
+	if it.finished == nil {
+		it.finished = make(chan struct{})
+	}
+	return it.finished, nil
+}
+
+// Newest is the number of the newest entry that is or was in the journal when it
+// was opened, or a higher one.
+func (j *Journal) Newest() uint64 { return j.newest }
 
 // Keys are the keys with pending entries, those of the oldest first.
 func (j *Journal) Keys() []akigw.Key {

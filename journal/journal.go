@@ -83,6 +83,7 @@ type Journal struct {
 	lock   io.Closer
 	spools atomic.Uint64 // the last number given to a spool file
 	syncer sync.WaitGroup
+	newest uint64 // see Newest
 
 	mu       sync.Mutex
 	wake     sync.Cond                  // the syncer; with mu
@@ -102,7 +103,12 @@ type Journal struct {
 	segments []*segment                 // oldest first, the last one is written; guarded by mu
 	changed  func(akigw.Key)            // guarded by mu
 
-	live atomic.Int64 // number of live entries: nobody takes mu while there is none
+	writing  map[string]int  // keys of records that wait for a sync; guarded by mu
+	doubtful map[string]bool // keys of records that may or may not be on disk: their sync failed; guarded by mu
+	round    chan struct{}   // closed when the records that wait now have been written; guarded by mu
+
+	live      atomic.Int64 // number of live entries: nobody takes mu while there is none
+	unsettled atomic.Bool  // there are keys in writing or doubtful
 
 	// What follows is the syncer's.
 	next    uint64 // number of the next record
@@ -260,6 +266,7 @@ func (j *Journal) commit(ctx context.Context, ops ...*op) error {
 		return err
 	}
 	j.queue = append(j.queue, w)
+	j.announce(ops)
 	j.wake.Signal()
 	j.mu.Unlock()
 	timeout := time.NewTimer(2 * j.config.SyncTimeout)
@@ -335,15 +342,19 @@ func (j *Journal) write(buf []byte, batch []*writing) []byte {
 	}
 	j.mu.Lock()
 	changed := j.changed
-	if err == nil {
-		i := 0
-		for _, w := range batch {
-			for _, o := range w.ops {
+	i := 0
+	for _, w := range batch {
+		for _, o := range w.ops {
+			if err == nil {
 				j.apply(o, places[i], j.segments[len(j.segments)-1])
-				i++
 			}
+			j.written(o, err)
+			i++
 		}
 	}
+	close(j.round)
+	j.round = make(chan struct{})
+	j.unsettled.Store(len(j.writing)+len(j.doubtful) > 0)
 	j.mu.Unlock()
 	for _, w := range batch {
 		w.done <- err
@@ -354,6 +365,25 @@ func (j *Journal) write(buf []byte, batch []*writing) []byte {
 		}
 	}
 	return buf
+}
+
+// announce says that records are going to be written. It needs mu.
+func (j *Journal) announce(ops []*op) {
+	for _, o := range ops {
+		j.writing[index(o.key.Bucket, o.key.Name)]++
+	}
+	j.unsettled.Store(true)
+}
+
+// written takes a record off those that wait. It needs mu.
+func (j *Journal) written(o *op, err error) {
+	name := index(o.key.Bucket, o.key.Name)
+	if j.writing[name]--; j.writing[name] == 0 {
+		delete(j.writing, name)
+	}
+	if err != nil {
+		j.doubtful[name] = true
+	}
 }
 
 func (j *Journal) failure() error {

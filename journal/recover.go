@@ -15,7 +15,7 @@ import (
 // damaged it keeps aside, and says so (Accepting). A crash at any point of it
 // changes nothing for the next one.
 func Open(c Config) (*Journal, error) {
-	j := &Journal{config: c, ids: map[uint64]*item{}, orphans: map[uint64]*orphan{}, next: 1}
+	j := &Journal{config: c, ids: map[uint64]*item{}, orphans: map[uint64]*orphan{}, writing: map[string]int{}, doubtful: map[string]bool{}, round: make(chan struct{}), next: 1}
 	j.wake.L = &j.mu
 	for _, dir := range []string{"", segmentDir, spoolDir, quarantineDir} {
 		if err := c.FS.MkdirAll(filepath.Join(c.Dir, dir)); err != nil {
@@ -33,6 +33,7 @@ func Open(c Config) (*Journal, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), lock.Close())
 	}
+	j.newest = j.next
 	j.syncer.Go(j.sync)
 	return j, nil
 }

@@ -228,6 +228,20 @@ func (b *Body) ReadAt(p []byte, at int64) (n int, err error) {
 	return n, nil
 }
 
+// Next returns bytes from an offset on, up to end at the most. They are shared and
+// must not be changed; they stay valid.
+func (b *Body) Next(at, end int64) ([]byte, error) {
+	if b.file == nil {
+		return b.data[at:end], nil
+	}
+	block, err := b.block(at / spoolBlock)
+	if err != nil {
+		return nil, err
+	}
+	from := at % spoolBlock
+	return block[from:min(int64(len(block)), from+end-at)], nil
+}
+
 // block returns a block of the body, verified.
 func (b *Body) block(i int64) ([]byte, error) {
 	from, to := i*spoolBlock, min((i+1)*spoolBlock, b.size)

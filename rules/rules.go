@@ -68,6 +68,8 @@ type Settings struct {
 	// ListTTL is for how long a listing is answered from memory in mode TTL, 0
 	// for never.
 	ListTTL time.Duration
+	// Back says that writes are acknowledged by the journal and flushed later.
+	Back bool
 	// Class names the class of service (QoS), "" for none.
 	Class string
 }
@@ -125,15 +127,18 @@ var fields = [...]field{
 		s.MaxObject, err = bytesOf(v)
 		return err
 	}, func(s *Settings) string { return bytesText(s.MaxObject) }},
-	{"write", func(_ *Settings, v any) error {
-		switch v {
-		case "through":
-			return nil
-		case "back":
-			return fmt.Errorf("this version writes through only: remove the setting, or say \"through\"")
+	{"write", func(s *Settings, v any) error {
+		s.Back = v == "back"
+		if !s.Back && v != "through" {
+			return fmt.Errorf(`must be "through" or "back"`)
 		}
-		return fmt.Errorf("must be \"through\"")
-	}, func(*Settings) string { return `"through"` }},
+		return nil
+	}, func(s *Settings) string {
+		if s.Back {
+			return `"back"`
+		}
+		return `"through"`
+	}},
 	{"block_bytes", func(s *Settings, v any) error {
 		n, err := bytesOf(v)
 		s.Block = n
@@ -303,6 +308,16 @@ func (s *Set) Pinning() (version uint64, any bool) {
 		}
 	}
 	return 0, s.defaults.Pin
+}
+
+// Backs reports whether writes to some key of a bucket may be written back.
+func (s *Set) Backs(bucket string) bool {
+	for i := range s.rules {
+		if back, _ := s.rules[i].value("write").(string); back == "back" && glob.Match(s.rules[i].Bucket, bucket) {
+			return true
+		}
+	}
+	return s.defaults.Back
 }
 
 // value is what a rule says of a field, nil if nothing.

@@ -125,7 +125,7 @@ func TestMistakes(t *testing.T) {
 		{"[[rule]]\nqos = 1", "line 2: rule.qos: must be"},
 		{"[[rule]]\nbucket = \"\"", "line 2: rule.bucket: must be a pattern"},
 		{"[[rule]]\nkey = 3", "line 2: rule.key: must be a pattern"},
-		{"[[rule]]\nwrite = \"back\"", "line 2: rule.write: this version writes through only"},
+		{"[[rule]]\nwrite = \"behind\"", "line 2: rule.write: must be"},
 		{"[[rule]]\ncolour = \"red\"\nttl_secs = -1", "line 2: rule.colour: unknown setting\nline 3: rule.ttl_secs"},
 		{"[rule]\nkey = \"a\"", "must be written as [[rule]] tables"},
 		{"rule = 1", "must be written as [[rule]] tables"},

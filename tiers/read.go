@@ -11,6 +11,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/checksum"
+	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -42,6 +43,9 @@ type Reader struct {
 	release func()
 	// digest is of a whole body that no single request brings.
 	digest *checksum.Digest
+	// pending is the body of an object that is not upstream yet; then there is
+	// neither entry nor fill.
+	pending *journal.Body
 }
 
 // maxChanges is how often a read starts over because the object was replaced
@@ -52,8 +56,12 @@ const maxChanges = 3
 // context: akigw.ErrNotModified and akigw.ErrPreconditionFailed (with a Reader
 // that describes the object and has no bytes), akigw.ErrRangeNotSatisfiable
 // (likewise), *cold.ResponseError with the upstream's own answer,
-// akigw.ErrUpstreamUnavailable and ErrUncacheable.
+// akigw.ErrNoSuchKey for a deletion that is pending, akigw.ErrUpstreamUnavailable and
+// ErrUncacheable.
 func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
+	if r, err := s.pendingReader(ctx, key, spec, conditions); r != nil || err != nil {
+		return r, err
+	}
 	settings := s.settings(key)
 	if !settings.Cached() {
 		return nil, ErrUncacheable
@@ -235,6 +243,11 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	if r.at >= r.Range.End() {
 		return nil, io.EOF
 	}
+	if r.pending != nil {
+		data, err := r.pending.Next(r.at, r.Range.End())
+		r.at += int64(len(data))
+		return data, err
+	}
 	if body := r.entry.body; body != nil {
 		data := body[r.at:r.Range.End()]
 		r.at = r.Range.End()
@@ -330,6 +343,9 @@ func (r *Reader) leaveFill() {
 
 // Close releases what the reader holds.
 func (r *Reader) Close() error {
+	if r.pending != nil {
+		return r.pending.Close()
+	}
 	r.leaveFill()
 	r.ahead.leave()
 	if r.release != nil {
@@ -343,6 +359,9 @@ func (r *Reader) Close() error {
 // served from.
 // Errors are those of Get.
 func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
+	if r, err := s.pendingReader(ctx, key, spec, conditions); r != nil || err != nil {
+		return r, err
+	}
 	settings := s.settings(key)
 	if !settings.Cached() {
 		return nil, ErrUncacheable

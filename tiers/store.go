@@ -143,6 +143,8 @@ type Rules interface {
 	// Pinning returns the version of the rules, another one after each change,
 	// and whether any of them pins objects.
 	Pinning() (version uint64, any bool)
+	// Backs reports whether writes to some key of a bucket may be written back.
+	Backs(bucket string) bool
 }
 
 // hotKey names a value of the hot tier: the entry of a key, or one block.
@@ -195,6 +197,8 @@ type Store struct {
 	validations validations
 	notifier    Notifier // nil if the upstream tells nothing
 	feeds       feeds
+
+	back *back // nil if nothing is written back
 
 	suspects  suspects
 	readAhead *budget.Budget // memory for what is fetched ahead
@@ -291,6 +295,11 @@ func (s *Store) startRun() (firstGeneration uint64, err error) {
 
 // Run works in the background until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
+	if s.back != nil {
+		var pool sync.WaitGroup
+		defer pool.Wait()
+		pool.Go(func() { _ = s.back.pool.Run(ctx) }) // it ends with ctx, without an error
+	}
 	if s.warm == nil {
 		<-ctx.Done()
 		return nil
@@ -341,6 +350,9 @@ func (s *Store) Close() error {
 	s.cancel()
 	s.work.Wait()
 	err := errors.Join(s.hot.Close(), s.hotGhost.close(), s.warmGhost.close())
+	if s.back != nil {
+		err = errors.Join(err, s.back.close())
+	}
 	if s.warm != nil {
 		err = errors.Join(err, s.warm.Close())
 	}
@@ -511,7 +523,7 @@ func (s *Store) settings(key akigw.Key) *rules.Settings { return s.rules.For(key
 
 var outcomes = func() map[akigw.Outcome]*metrics.Counter {
 	m := make(map[akigw.Outcome]*metrics.Counter)
-	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Stale} {
+	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Overlay, akigw.Stale} {
 		m[o] = metrics.NewCounter(fmt.Sprintf("akigw_tiers_reads_total{outcome=%q}", string(o)))
 	}
 	return m

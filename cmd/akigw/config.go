@@ -7,6 +7,7 @@ import (
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/uploadpool"
 )
 
 // config is the whole configuration: each room's part, declared in the room.
@@ -18,8 +19,11 @@ type config struct {
 	Further  []cold.FurtherConfig `toml:"upstreams"`
 	QoS      []gateway.QoSConfig  `toml:"qos"`
 	Cache    tiers.Config         `toml:"cache"`
+	Back     tiers.BackConfig     `toml:"write_back"`
 	Storage  struct {
-		Pool cold.PoolConfig `toml:"connection_pool"`
+		Pool     cold.PoolConfig           `toml:"connection_pool"`
+		Parallel uploadpool.ParallelConfig `toml:"parallel_upload"`
+		Batch    uploadpool.BatchConfig    `toml:"batch_upload"`
 	} `toml:"storage"`
 
 	file     string // it was read from, may be empty
@@ -74,16 +78,16 @@ func defaults() *config {
 	}
 	c.Upstream.SetDefaults()
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}
+	c.Storage.Parallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 7 * 24 * 3600}
+	c.Storage.Batch = uploadpool.BatchConfig{Enabled: true, BatchSize: 10}
+	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, MinFreeBytes: 1 << 30, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
 	return c
 }
 
 // reserved are settings that have a name and a default and that nothing reads
 // yet: setting one is refused.
 var reserved = appconfig.ReservedList{
-	{Key: "storage.batch_upload.enabled", Value: "true"}, {Key: "storage.batch_upload.batch_size", Value: "10"},
-	{Key: "storage.batch_upload.flush_interval_secs", Value: "5"}, {Key: "storage.parallel_upload.enabled", Value: "true"},
-	{Key: "storage.parallel_upload.concurrency", Value: "10"}, {Key: "storage.parallel_upload.max_retries", Value: "3"},
-	{Key: "storage.parallel_upload.backoff_base_ms", Value: "100"}, {Key: "tiering.policy.hot_tier_ttl_hours", Value: "6"},
+	{Key: "storage.batch_upload.flush_interval_secs", Value: "5"}, {Key: "tiering.policy.hot_tier_ttl_hours", Value: "6"},
 	{Key: "tiering.policy.warm_tier_ttl_days", Value: "7"}, {Key: "tiering.policy.hot_promotion_threshold", Value: "10"},
 	{Key: "tiering.policy.access_window_hours", Value: "1"}, {Key: "tiering.policy.worker_interval_secs", Value: "300"},
 	{Key: "load_test.duration_secs", Value: "600"}, {Key: "load_test.qps", Value: "100"}, {Key: "load_test.search_pct", Value: "0.7"},

@@ -19,6 +19,9 @@ type cli struct {
 	Users   usersCommand   `cmd:"" help:"Who may use the gateway, and for what."`
 	Keys    keysCommand    `cmd:"" help:"Key pairs of users, and temporary credentials."`
 	Rules   rulesCommand   `cmd:"" help:"Rules: how objects are treated, by bucket and key."`
+	Status  statusCommand  `cmd:"" help:"What a running gateway holds, and what is not upstream yet."`
+	Dead    deadCommand    `cmd:"" name:"dead-letters" help:"Writes that could not be taken to the upstream: they are kept, and can be read."`
+	Journal journalCommand `cmd:"" help:"The journal of acknowledged writes."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -39,8 +42,8 @@ func main() {
 		kong.UsageOnError(),
 	)
 	if err := parsed.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "akigw:", err)
 		var code exitCode
+		fmt.Fprintln(os.Stderr, "akigw:", err)
 		if errors.As(err, &code) {
 			os.Exit(int(code))
 		}
@@ -52,4 +55,9 @@ func main() {
 type exitCode int
 
 // Error implements error.
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+func (e exitCode) Error() string {
+	if e == exitPending {
+		return "acknowledged writes are not upstream yet; the next start takes them there"
+	}
+	return fmt.Sprintf("exit code %d", int(e))
+}

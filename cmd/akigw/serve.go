@@ -127,7 +127,11 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.add(store.Close)
+	if err := store.WriteBack(c.Back, c.Back.Place(c.Process.Data), c.Storage.Parallel, c.Storage.Batch, upstream); err != nil {
+		return err
+	}
 	d.background(store.Run)
+	d.add(func() error { return drain(store, c.Back.DrainTimeout(), stderr, log) })
 
 	keyring, err := accessStore(c).Open(log)
 	if err != nil {
@@ -163,6 +167,32 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	log.Info("stopping: finishing requests under way")
 	return nil
 }
+
+// drain takes what is pending to the upstream before the process ends, and says how
+// far it is. What is left is no error, but has an exit code of its own.
+func drain(store *tiers.Store, timeout time.Duration, stderr io.Writer, log *slog.Logger) error {
+	st := store.BackStatus()
+	if st.Pending == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	log.Info("taking acknowledged writes to the upstream", "pending", st.Pending, "bytes", st.Bytes)
+	stop := make(chan struct{})
+	var shown sync.WaitGroup
+	shown.Go(func() { showDrain(store, stderr, stop) })
+	store.DrainAll(ctx)
+	close(stop)
+	shown.Wait()
+	if st = store.BackStatus(); st.Pending > 0 {
+		log.Warn("acknowledged writes are not upstream yet; they are kept, and taken there by the next start", "pending", st.Pending, "bytes", st.Bytes)
+		return exitPending
+	}
+	return nil
+}
+
+// exitPending says that the process ended with writes that are not upstream yet.
+const exitPending = exitCode(75)
 
 // teardown undoes what serve set up, last things first.
 type teardown struct {

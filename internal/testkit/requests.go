@@ -28,7 +28,7 @@ func etagOf(body []byte) string {
 func metadata(h http.Header) http.Header {
 	kept := http.Header{}
 	for name, values := range h {
-		if strings.HasPrefix(name, "X-Amz-Meta-") {
+		if strings.HasPrefix(name, "X-Amz-Meta-") || name == "Content-Type" {
 			kept[name] = values
 		}
 	}
@@ -73,6 +73,9 @@ func (m *Memory) part(r *cold.Request, body []byte) (*http.Response, error) {
 
 // multipart is CreateMultipartUpload and CompleteMultipartUpload.
 func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
+	if r.Query.Has("delete") {
+		return m.deleteObjects(r)
+	}
 	if r.Query.Has("uploads") {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -101,25 +104,70 @@ func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, nil, []byte("<CompleteMultipartUploadResult><ETag>"+etag+"</ETag></CompleteMultipartUploadResult>")), nil
 }
 
-// list is ListObjectsV2 by prefix, in one page.
+// deleteObjects is DeleteObjects.
+func (m *Memory) deleteObjects(r *cold.Request) (*http.Response, error) {
+	var request struct{ Object []struct{ Key string } }
+	if err := xml.NewDecoder(r.Body).Decode(&request); err != nil {
+		return refuse(http.StatusBadRequest, "MalformedXML"), nil
+	}
+	var b bytes.Buffer
+	b.WriteString("<DeleteResult>")
+	for _, o := range request.Object {
+		m.Delete(akigw.Key{Bucket: r.Key.Bucket, Name: o.Key})
+		b.WriteString("<Deleted><Key>")
+		_ = xml.EscapeText(&b, []byte(o.Key)) // a buffer does not fail
+		b.WriteString("</Key></Deleted>")
+	}
+	b.WriteString("</DeleteResult>")
+	return Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, b.Bytes()), nil
+}
+
+// list is ListObjects and ListObjectsV2, with encoding-type=url or without, and
+// without tokens.
 func (m *Memory) list(r *cold.Request) (*http.Response, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	q := r.Query
+	prefix, delimiter, after, max := q.Get("prefix"), q.Get("delimiter"), q.Get("start-after")+q.Get("marker"), 1000
+	if n, err := strconv.Atoi(q.Get("max-keys")); err == nil {
+		max = min(n, max)
+	}
 	var names []string
 	for key := range m.objects {
-		if key.Bucket == r.Key.Bucket && strings.HasPrefix(key.Name, r.Query.Get("prefix")) {
+		if key.Bucket == r.Key.Bucket && strings.HasPrefix(key.Name, prefix) && key.Name > after {
 			names = append(names, key.Name)
 		}
 	}
 	slices.Sort(names)
-	var b bytes.Buffer
-	b.WriteString("<ListBucketResult>")
-	for _, name := range names {
-		o := m.objects[akigw.Key{Bucket: r.Key.Bucket, Name: name}]
-		b.WriteString("<Contents><Key>")
-		_ = xml.EscapeText(&b, []byte(name)) // a buffer does not fail
-		fmt.Fprintf(&b, "</Key><ETag>%s</ETag><Size>%d</Size></Contents>", o.ETag, len(o.Body))
+	text := func(s string) string {
+		if q.Get("encoding-type") == "url" {
+			return url.QueryEscape(s)
+		}
+		var b bytes.Buffer
+		_ = xml.EscapeText(&b, []byte(s)) // a buffer does not fail
+		return b.String()
 	}
-	b.WriteString("</ListBucketResult>")
-	return Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, b.Bytes()), nil
+	var contents, prefixes bytes.Buffer
+	n, last, truncated := 0, "", false
+	for _, name := range names {
+		common := ""
+		if i := strings.Index(name[len(prefix):], delimiter); delimiter != "" && i >= 0 {
+			common = name[:len(prefix)+i+len(delimiter)]
+		}
+		if common != "" && common == last {
+			continue
+		}
+		if truncated = n == max; truncated {
+			break
+		}
+		n, last = n+1, common
+		if common != "" {
+			fmt.Fprintf(&prefixes, "<CommonPrefixes><Prefix>%s</Prefix></CommonPrefixes>", text(common))
+			continue
+		}
+		o := m.objects[akigw.Key{Bucket: r.Key.Bucket, Name: name}]
+		fmt.Fprintf(&contents, "<Contents><Key>%s</Key><ETag>%s</ETag><Size>%d</Size></Contents>", text(name), o.ETag, len(o.Body))
+	}
+	body := fmt.Sprintf("<ListBucketResult><EncodingType>%s</EncodingType><IsTruncated>%t</IsTruncated>%s%s</ListBucketResult>", q.Get("encoding-type"), truncated, contents.String(), prefixes.String())
+	return Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(body)), nil
 }

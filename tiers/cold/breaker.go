@@ -118,7 +118,7 @@ func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, err
 	})
 	if isOpen(refused) {
 		breakerRefused.Inc()
-		return nil, unavailable(r, refused)
+		return nil, unavailable(r, fmt.Errorf("%w: %w", ErrNotSent, refused))
 	}
 	return resp, err
 }

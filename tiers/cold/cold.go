@@ -259,7 +259,10 @@ func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
 	return u.retry(ctx, r)
 }
 
-var errNoAllowance = errors.New("too many requests are being repeated already")
+var errNoAllowance = fmt.Errorf("%w: too many requests are being repeated already", ErrNotSent)
+
+// ErrNotSent marks a request that was not sent: the upstream knows nothing of it.
+var ErrNotSent = errors.New("not sent")
 
 // send sends a request once.
 func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error) {

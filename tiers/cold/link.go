@@ -3,6 +3,7 @@ package cold
 import (
 	"container/heap"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -190,7 +191,7 @@ func (u *Upstream) linked(ctx context.Context, r *Request) (*http.Response, erro
 		return u.send(ctx, r)
 	}
 	if err := u.link.acquire(ctx, r); err != nil {
-		return nil, unavailable(r, err)
+		return nil, unavailable(r, fmt.Errorf("%w: %w", ErrNotSent, err))
 	}
 	resp, err := u.send(ctx, r)
 	if err != nil || r.Method == http.MethodHead || resp.ContentLength == 0 || r.Relayed {

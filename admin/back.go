@@ -1,0 +1,119 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/akidb/akigw/tiers"
+)
+
+// Status is the answer of GET /api/v1/status.
+type Status struct {
+	Version string `json:"version"`
+	// What the tiers hold, in bytes.
+	HotBytes   int64 `json:"hot_bytes"`
+	HotQuota   int64 `json:"hot_quota_bytes"`
+	WarmBytes  int64 `json:"warm_bytes"`
+	WarmQuota  int64 `json:"warm_quota_bytes"`
+	Pending    int   `json:"pending"`       // writes that are acknowledged and not upstream yet
+	Bytes      int64 `json:"pending_bytes"` // of their bodies, and those of dead letters
+	OldestSecs int64 `json:"oldest_seconds"`
+	Dead       int   `json:"dead_letters"`
+	Uploading  int   `json:"uploading"`       // uploads under way
+	Limit      int   `json:"uploading_limit"` // how many may be, as the upstream bears it
+	Waiting    int   `json:"waiting"`         // keys that wait to be tried again
+	// Paused says why uploads to an upstream are paused, by its name.
+	Paused map[string]string `json:"paused,omitempty"`
+	// Failing is the error of the last try of an upload, "" if it went well.
+	Failing string `json:"failing,omitempty"`
+	// Problem says why the journal takes no writes, "" if it does.
+	Problem string `json:"problem,omitempty"`
+	// Damage are files with what was found damaged.
+	Damage []string `json:"damage,omitempty"`
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	u := s.store.Usage()
+	st := Status{Version: s.version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
+	if b := s.store.BackStatus(); b != nil {
+		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
+		if !b.Oldest.IsZero() {
+			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())
+		}
+		if b.Failing != nil {
+			st.Failing = b.Failing.Error()
+		}
+		if b.Problem != nil {
+			st.Problem = b.Problem.Error()
+		}
+	}
+	writeJSON(w, st)
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(v) // a client that has gone does not read its answer
+}
+
+func (s *Server) deadLetters(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, s.store.DeadLetters())
+}
+
+// onDeadLetter does something with the dead letter that the request names by id.
+func (s *Server) onDeadLetter(do func(r *http.Request, id uint64) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
+		if err != nil {
+			http.Error(w, "id must be the number of a dead letter", http.StatusBadRequest)
+			return
+		}
+		answer(w, do(r, id))
+	}
+}
+
+// answer says whether something was done.
+func answer(w http.ResponseWriter, err error) {
+	switch {
+	case errors.Is(err, tiers.ErrNoDeadLetter):
+		http.Error(w, err.Error(), http.StatusNotFound)
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	default:
+		writeJSON(w, map[string]bool{"done": true})
+	}
+}
+
+// exportDeadLetter sends the body of a dead letter. It is a client's data, so a key
+// is needed, as for changes.
+func (s *Server) exportDeadLetter(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
+	if err != nil {
+		http.Error(w, "id must be the number of a dead letter", http.StatusBadRequest)
+		return
+	}
+	body, closer, err := s.store.DeadLetterBody(id)
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	defer closer.Close()
+	size, err := body.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = body.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	if _, err := io.Copy(w, body); err != nil {
+		panic(http.ErrAbortHandler) // it must not look whole
+	}
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/tiers"
+)
+
+// remote are the flags of commands that ask a running gateway.
+type remote struct {
+	common
+	Admin     string `help:"Address of the admin listener (default: the configured one)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
+	AccessKey string `help:"Admin access key (default: one from the data directory)." env:"AKIGW_ADMIN_ACCESS_KEY"`
+	SecretKey string `help:"Its secret." env:"AKIGW_ADMIN_SECRET_KEY"`
+	JSON      bool   `name:"json" help:"Print JSON."`
+}
+
+// ask sends a request to the admin listener and returns the body of a success. What
+// changes something, or brings data, needs an admin key.
+func (r *remote) ask(method, path string, query url.Values) (io.ReadCloser, error) {
+	flags := map[string]string{}
+	if r.Data != "" {
+		flags["data"] = r.Data
+	}
+	if r.Admin != "" {
+		flags["admin_listen"] = r.Admin
+	}
+	c, err := load(r.Config, os.Environ(), flags)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(method, "http://"+c.Admin.Listen+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	access, secret := r.AccessKey, r.SecretKey
+	if access == "" && (method != http.MethodGet || c.Admin.KeysOnly) {
+		if access, secret, err = r.adminKey(); err != nil {
+			return nil, err
+		}
+	}
+	if access != "" {
+		req.SetBasicAuth(access, secret)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no gateway answers at %s: %w", c.Admin.Listen, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a cut error text is still the error
+		return nil, fmt.Errorf("%s", text)
+	}
+	return resp.Body, nil
+}
+
+// adminKey finds an admin key in the data directory.
+func (r *remote) adminKey() (access, secret string, err error) {
+	state, err := r.read()
+	if err != nil {
+		return "", "", err
+	}
+	for _, u := range state.Users {
+		for _, k := range state.Keys {
+			if u.Admin && k.User == u.Name && !k.Temporary() {
+				return k.AccessKey, k.SecretKey, nil
+			}
+		}
+	}
+	return "", "", errors.New("an admin key is needed for this: akigw users set operator --admin && akigw keys create operator")
+}
+
+// into asks and decodes the answer.
+func (r *remote) into(v any, method, path string, query url.Values) error {
+	body, err := r.ask(method, path, query)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(body).Decode(v)
+}
+
+// statusCommand is "akigw status".
+type statusCommand struct{ remote }
+
+// Run prints the status.
+func (s *statusCommand) Run() error {
+	var st admin.Status
+	if err := s.into(&st, http.MethodGet, "/api/v1/status", nil); err != nil {
+		return err
+	}
+	if s.JSON {
+		return printJSON(st)
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "version\t%s\n", st.Version)
+	fmt.Fprintf(table, "hot tier\t%s of %s\n", human(st.HotBytes), human(st.HotQuota))
+	fmt.Fprintf(table, "warm tier\t%s of %s\n", human(st.WarmBytes), human(st.WarmQuota))
+	fmt.Fprintf(table, "pending writes\t%d (%s), the oldest for %s\n", st.Pending, human(st.Bytes), time.Duration(st.OldestSecs)*time.Second)
+	fmt.Fprintf(table, "uploads\t%d under way, %d at the most now, %d wait to be tried again\n", st.Uploading, st.Limit, st.Waiting)
+	fmt.Fprintf(table, "dead letters\t%d\n", st.Dead)
+	for name, why := range st.Paused {
+		fmt.Fprintf(table, "paused\tuploads to %s: %s\n", name, why)
+	}
+	for name, text := range map[string]string{"last failure": st.Failing, "journal": st.Problem} {
+		if text != "" {
+			fmt.Fprintf(table, "%s\t%s\n", name, text)
+		}
+	}
+	for _, file := range st.Damage {
+		fmt.Fprintf(table, "damaged\t%s\n", file)
+	}
+	return table.Flush()
+}
+
+func human(n int64) string {
+	f, unit := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	for len(unit) > 1 && f >= 1<<10 {
+		f, unit = f/(1<<10), unit[1:]
+	}
+	if n < 1<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, unit[0])
+}
+
+// deadCommand is "akigw dead-letters".
+type deadCommand struct {
+	List   deadList   `cmd:"" help:"List them."`
+	Show   deadShow   `cmd:"" help:"Print one."`
+	Retry  deadRetry  `cmd:"" help:"Try to take them to the upstream once more."`
+	Export deadExport `cmd:"" help:"Write the body of one to a file."`
+	Drop   deadDrop   `cmd:"" help:"Give them up for good: their keys hold from then on what the upstream has."`
+}
+
+func (r *remote) dead() (all []tiers.DeadLetter, err error) {
+	err = r.into(&all, http.MethodGet, "/api/v1/dead-letters", nil)
+	return all, err
+}
+
+type deadList struct{ remote }
+
+// Run lists the dead letters.
+func (d *deadList) Run() error {
+	all, err := d.dead()
+	if err != nil {
+		return err
+	}
+	if d.JSON {
+		return printJSON(all)
+	}
+	return table([]string{"ID", "OBJECT", "SIZE", "SINCE", "REASON"}, all, func(l tiers.DeadLetter) []any {
+		what := human(l.Size)
+		if l.Deleted {
+			what = "deletion"
+		}
+		return []any{l.ID, fmt.Sprintf("%s/%q", l.Bucket, l.Key), what, l.Since.Format(time.DateTime), l.Reason}
+	})
+}
+
+type deadShow struct {
+	remote
+	ID uint64 `arg:"" help:"Number of the dead letter."`
+}
+
+// Run prints a dead letter.
+func (d *deadShow) Run() error {
+	all, err := d.dead()
+	if err != nil {
+		return err
+	}
+	for _, l := range all {
+		if l.ID == d.ID {
+			return printJSON(l)
+		}
+	}
+	return tiers.ErrNoDeadLetter
+}
+
+// chosen are dead letters that a command is for.
+type chosen struct {
+	ID  []uint64 `arg:"" optional:"" help:"Numbers of dead letters."`
+	All bool     `help:"All of them."`
+}
+
+// each posts to a path for each chosen dead letter.
+func (c *chosen) each(r *remote, path, done string) error {
+	ids := c.ID
+	if c.All == (len(ids) > 0) {
+		return errors.New("give the numbers of dead letters, or --all")
+	}
+	if c.All {
+		all, err := r.dead()
+		if err != nil {
+			return err
+		}
+		for _, l := range all {
+			ids = append(ids, l.ID)
+		}
+	}
+	for _, id := range ids {
+		body, err := r.ask(http.MethodPost, path, url.Values{"id": {strconv.FormatUint(id, 10)}})
+		if err != nil {
+			return fmt.Errorf("dead letter %d: %w", id, err)
+		}
+		body.Close()
+		fmt.Printf("%s dead letter %d\n", done, id)
+	}
+	return nil
+}
+
+type deadRetry struct {
+	remote
+	chosen
+}
+
+// Run has dead letters tried again.
+func (d *deadRetry) Run() error {
+	return d.each(&d.remote, "/api/v1/dead-letters/retry", "trying again:")
+}
+
+type deadDrop struct {
+	remote
+	chosen
+}
+
+// Run gives dead letters up.
+func (d *deadDrop) Run() error { return d.each(&d.remote, "/api/v1/dead-letters/drop", "dropped") }
+
+type deadExport struct {
+	remote
+	ID uint64 `arg:"" help:"Number of the dead letter."`
+	To string `arg:"" help:"File to write, which must not exist; - for standard output." placeholder:"FILE"`
+}
+
+// Run writes the body of a dead letter.
+func (d *deadExport) Run() error {
+	body, err := d.ask(http.MethodPost, "/api/v1/dead-letters/export", url.Values{"id": {strconv.FormatUint(d.ID, 10)}})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if d.To == "-" {
+		_, err = io.Copy(os.Stdout, body)
+		return err
+	}
+	f, err := os.OpenFile(d.To, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(f, body)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(d.To))
+	}
+	fmt.Printf("wrote %d bytes to %s\n", n, d.To)
+	return nil
+}
+
+// journalCommand is "akigw journal".
+type journalCommand struct {
+	Accept journalAccept `cmd:"" help:"Go on with a journal that was found damaged. Look at the files in its quarantine first: they are kept."`
+}
+
+type journalAccept struct{ remote }
+
+// Run accepts the damage.
+func (j *journalAccept) Run() error {
+	body, err := j.ask(http.MethodPost, "/api/v1/journal/accept", nil)
+	if err != nil {
+		return err
+	}
+	body.Close()
+	fmt.Println("accepted: the journal takes writes again, and what is pending goes upstream")
+	return nil
+}
+
+// showDrain tells a person at a terminal how far the drain is.
+func showDrain(store *tiers.Store, w io.Writer, stop <-chan struct{}) {
+	f, ok := w.(*os.File)
+	if info, err := statOf(f, ok); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return
+	}
+	for {
+		st := store.BackStatus()
+		fmt.Fprintf(w, "\r\x1b[Ktaking acknowledged writes to the upstream: %d left (%s)", st.Pending, human(st.Bytes))
+		select {
+		case <-stop:
+			fmt.Fprintln(w)
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func statOf(f *os.File, ok bool) (os.FileInfo, error) {
+	if !ok {
+		return nil, os.ErrInvalid
+	}
+	return f.Stat()
+}

@@ -1,0 +1,566 @@
+package tiers
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/uploadpool"
+)
+
+// BackConfig bounds and places what is written back: [write_back].
+type BackConfig struct {
+	Dir              string     `toml:"dir" help:"directory of the journal; empty: journal in the data directory. Losing it loses writes that were acknowledged and are not upstream yet"`
+	MaxPendingBytes  size.Bytes `toml:"max_pending_bytes" help:"bodies that may be acknowledged and not upstream yet; beyond that writes go through"`
+	MaxPending       int        `toml:"max_pending" help:"the same, counted; each takes about 1 KiB of memory"`
+	MaxPendingSecs   int        `toml:"max_pending_secs" help:"if the oldest of them is older than so many seconds, writes go through"`
+	InlineBytes      size.Bytes `toml:"inline_bytes" help:"bodies up to this size share a journal file, and its syncs, with others"`
+	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
+	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
+	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a stop waits for what is pending; what is left then is flushed by the next start"`
+}
+
+// Check reports every impossible value by its key.
+func (c *BackConfig) Check(report func(key, problem string)) {
+	if c.MaxPendingBytes < 1<<20 {
+		report("max_pending_bytes", "must be at least 1MiB")
+	}
+	if c.MaxPending < 1 || c.MaxPending > 10_000_000 {
+		report("max_pending", "must be 1 to 10000000")
+	}
+	if c.MaxPendingSecs < 1 || c.MaxPendingSecs > 365*24*3600 {
+		report("max_pending_secs", "must be 1 to 31536000")
+	}
+	if c.InlineBytes < 0 || c.InlineBytes > 1<<20 {
+		report("inline_bytes", "must be 0 to 1MiB")
+	}
+	if c.MinFreeBytes < 0 {
+		report("min_free_bytes", "must not be negative")
+	}
+	if c.SyncTimeoutSecs < 1 || c.SyncTimeoutSecs > 3600 {
+		report("sync_timeout_secs", "must be 1 to 3600")
+	}
+	if c.DrainTimeoutSecs < 0 || c.DrainTimeoutSecs > 24*3600 {
+		report("drain_timeout_secs", "must be 0 to 86400")
+	}
+}
+
+// segmentBytes is how long a segment of the journal gets.
+const segmentBytes = 64 << 20
+
+// back is what writes back.
+type back struct {
+	config  BackConfig
+	journal *journal.Journal
+	pool    *uploadpool.Pool
+	log     *slog.Logger
+	metrics *metrics.Set
+
+	mu      sync.Mutex
+	buckets map[string]*bucketState // guarded by mu
+}
+
+// bucketState is whether writes to a bucket may be written back: it is there, and
+// is not versioned.
+type bucketState struct {
+	ok     bool
+	asked  time.Time
+	asking bool
+}
+
+var backWrites = map[string]*metrics.Counter{
+	"journal": metrics.NewCounter(`akigw_tiers_back_writes_total{commit="journal"}`),
+	"through": metrics.NewCounter(`akigw_tiers_back_writes_total{commit="upstream"}`),
+}
+
+// WriteBack opens the journal in dir: what it holds is visible from then on. It
+// must be called before anything else is done with the store.
+func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.ParallelConfig, batch uploadpool.BatchConfig, upstream uploadpool.Upstream) error {
+	return s.writeBack(c, journal.Config{
+		Dir: dir, FS: journal.Disk{}, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: segmentBytes, SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second,
+	}, parallel, batch, upstream)
+}
+
+func (s *Store) writeBack(c BackConfig, jc journal.Config, parallel uploadpool.ParallelConfig, batch uploadpool.BatchConfig, upstream uploadpool.Upstream) error {
+	c.Dir = jc.Dir
+	j, err := journal.Open(jc)
+	if err != nil {
+		return err
+	}
+	b := &back{config: c, journal: j, log: s.log, metrics: metrics.NewSet(), buckets: map[string]*bucketState{}}
+	b.pool = uploadpool.New(uploadpool.Config{Parallel: parallel, Batch: batch, Journal: j, Upstream: upstream, Log: s.log,
+		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }})
+	gauge := func(name string, value func(journal.Stats) float64) {
+		b.metrics.NewGauge(name, func() float64 { return value(j.Stats()) })
+	}
+	gauge("akigw_journal_pending", func(st journal.Stats) float64 { return float64(st.Pending) })
+	gauge("akigw_journal_dead_letters", func(st journal.Stats) float64 { return float64(st.Dead) })
+	gauge("akigw_journal_pending_bytes", func(st journal.Stats) float64 { return float64(st.Bytes) })
+	gauge("akigw_journal_segment_bytes", func(st journal.Stats) float64 { return float64(st.SegmentBytes) })
+	gauge("akigw_journal_oldest_seconds", func(st journal.Stats) float64 { return sinceOldest(st).Seconds() })
+	gauge("akigw_journal_failed", func(st journal.Stats) float64 {
+		if st.Problem != nil {
+			return 1
+		}
+		return 0
+	})
+	b.metrics.NewGauge("akigw_uploadpool_active", func() float64 { return float64(b.pool.Progress().Active) })
+	b.metrics.NewGauge("akigw_uploadpool_limit", func() float64 { return b.pool.Progress().Limit })
+	b.metrics.NewGauge("akigw_uploadpool_paused", func() float64 { return float64(len(b.pool.Progress().Paused)) })
+	metrics.RegisterSet(b.metrics)
+	s.back = b
+	if st := j.Stats(); st.Pending+st.Dead > 0 {
+		s.log.Info("the journal holds writes that are not upstream yet", "pending", st.Pending, "bytes", st.Bytes, "dead_letters", st.Dead)
+	}
+	return nil
+}
+
+func (b *back) close() error {
+	metrics.UnregisterSet(b.metrics, true)
+	return b.journal.Close()
+}
+
+func sinceOldest(st journal.Stats) time.Duration {
+	if st.Oldest.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(st.Oldest))
+}
+
+// pendingReader opens what the journal holds of a key. It returns nil if that is
+// nothing, or a question that only the upstream can answer, by then.
+func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
+	if s.back == nil || key.Version != "" {
+		return nil, nil
+	}
+	j := s.back.journal
+	for {
+		e := j.Last(key)
+		switch {
+		case e == nil:
+			return nil, nil
+		case e.Deleted:
+			outcomes[akigw.Overlay].Inc()
+			return nil, akigw.ErrNoSuchKey
+		case spec.Part() > 0:
+			return nil, s.Drain(ctx, key)
+		}
+		object := pendingObject(e)
+		r := &Reader{Object: object, Outcome: akigw.Overlay, Hold: mostHeld, store: s}
+		if err := conditions.Check(object); err != nil {
+			return r, err
+		}
+		var err error
+		if r.Range, err = spec.Resolve(object.Size); err != nil {
+			return r, err
+		}
+		r.at = r.Range.Start
+		if r.pending, err = j.Body(e); errors.Is(err, journal.ErrGone) {
+			continue // it is upstream by now
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, err)
+		}
+		outcomes[akigw.Overlay].Inc()
+		return r, nil
+	}
+}
+
+// pendingObject describes a pending object as the upstream is going to.
+func pendingObject(e *journal.Entry) *akigw.Object {
+	h := objectHeader(e.Header)
+	for name := range h {
+		if strings.HasPrefix(name, "X-Amz-Checksum-") {
+			h.Set("X-Amz-Checksum-Type", "FULL_OBJECT")
+			break
+		}
+	}
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", "binary/octet-stream") // S3's default
+	}
+	h["Etag"], h["Last-Modified"], h["Accept-Ranges"] = []string{e.ETag}, []string{e.Modified.UTC().Format(http.TimeFormat)}, []string{"bytes"}
+	return &akigw.Object{Key: e.Key, Size: e.Size, ETag: e.ETag, LastModified: e.Modified, Header: h}
+}
+
+// Drain returns when what was acknowledged of a key is upstream: then a request
+// can be forwarded that concerns it. An error says that nothing may be.
+func (s *Store) Drain(ctx context.Context, key akigw.Key) error {
+	if s.back == nil {
+		return nil
+	}
+	key = key.Current()
+	if s.back.journal.Last(key) != nil {
+		s.back.pool.Hurry(key)
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainPatience)
+	defer cancel()
+	if err := s.back.journal.Wait(ctx, key); err != nil {
+		return fmt.Errorf("%w: %s has a write that is not upstream yet: %w", ErrPending, key, err)
+	}
+	return nil
+}
+
+// drainPatience is how long a request waits for what has to go before it.
+const drainPatience = 30 * time.Second
+
+// ErrPending: a request cannot be forwarded, because something that was
+// acknowledged before has to be upstream first, and is not.
+var ErrPending = errors.New("an acknowledged write has to be upstream first")
+
+// DrainBucket is Drain for all keys of a bucket.
+func (s *Store) DrainBucket(ctx context.Context, bucket string) error {
+	if s.back == nil {
+		return nil
+	}
+	var keys []akigw.Key
+	s.back.journal.Ascend(bucket, "", func(e *journal.Entry) bool {
+		keys = append(keys, e.Key)
+		return true
+	})
+	for _, key := range keys {
+		if err := s.Drain(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accepts reports whether a write may be acknowledged by the journal.
+func (s *Store) accepts(ctx context.Context, key akigw.Key, size int64) bool {
+	b := s.back
+	if b == nil || !s.settings(key).Back {
+		return false
+	}
+	ok := s.backable(ctx, key.Bucket) && b.room(size)
+	if !ok {
+		backWrites["through"].Inc()
+	}
+	return ok
+}
+
+// room reports whether the journal takes size bytes more.
+func (b *back) room(size int64) bool {
+	st := b.journal.Stats()
+	return st.Problem == nil && st.Bytes+max(size, 0) <= int64(b.config.MaxPendingBytes) && st.Pending+st.Dead < b.config.MaxPending &&
+		sinceOldest(st) < time.Duration(b.config.MaxPendingSecs)*time.Second &&
+		free(b.config.Dir) >= int64(b.config.MinFreeBytes)+max(size, 0)
+}
+
+// bucketTrust is how long it is trusted that a bucket is not versioned.
+const bucketTrust = time.Minute
+
+// backable reports whether writes to a bucket may be written back: it has to be
+// there and unversioned. What was known last holds while the upstream is asked
+// again, and while it does not answer.
+func (s *Store) backable(ctx context.Context, bucket string) bool {
+	b := s.back
+	b.mu.Lock()
+	state := b.buckets[bucket]
+	if state != nil {
+		defer b.mu.Unlock()
+		if !state.asking && time.Since(state.asked) > bucketTrust {
+			state.asking = true
+			s.work.Go(func() { s.askBucket(s.ctx, bucket) })
+		}
+		return state.ok
+	}
+	b.mu.Unlock()
+	return s.askBucket(ctx, bucket)
+}
+
+// askBucket asks the upstream of a bucket and remembers the answer.
+func (s *Store) askBucket(ctx context.Context, bucket string) bool {
+	ok, err := s.unversioned(ctx, bucket)
+	b := s.back
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	state := b.buckets[bucket]
+	if err != nil {
+		if state != nil {
+			state.asking = false
+		}
+		return state != nil && state.ok
+	}
+	b.buckets[bucket] = &bucketState{ok: ok, asked: time.Now()}
+	return ok
+}
+
+// unversioned asks whether a bucket is there and not versioned (GetBucketVersioning).
+func (s *Store) unversioned(ctx context.Context, bucket string) (bool, error) {
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetBucketVersioning", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: url.Values{"versioning": {""}}, Header: http.Header{}})
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return false, err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		var answer struct{ Status string }
+		err := xml.Unmarshal(body, &answer)
+		return err == nil && answer.Status == "", nil
+	case http.StatusNotImplemented, http.StatusMethodNotAllowed: // it knows no versions
+		head, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadBucket", Method: http.MethodHead, Key: akigw.Key{Bucket: bucket}, Header: http.Header{}})
+		if err != nil {
+			return false, err
+		}
+		head.Body.Close()
+		return head.StatusCode == http.StatusOK, nil
+	case http.StatusNotFound, http.StatusForbidden:
+		return false, nil
+	}
+	return false, fmt.Errorf("%w: GetBucketVersioning of %s: %d", akigw.ErrUpstreamUnavailable, bucket, resp.StatusCode)
+}
+
+// BackWrite is a body that is going to be acknowledged by the journal. It is for
+// one goroutine, which must end it with Commit or Discard.
+type BackWrite struct {
+	store *Store
+	key   akigw.Key
+	draft *journal.Draft
+}
+
+// Accept starts a PUT of size bytes that is acknowledged by the journal. It returns
+// nil if it has to be written through: no rule says otherwise, the bucket is
+// versioned, or the journal takes no more.
+func (s *Store) Accept(ctx context.Context, key akigw.Key, size int64) *BackWrite {
+	if !s.accepts(ctx, key, size) {
+		return nil
+	}
+	return &BackWrite{s, key, s.back.journal.Receive(size)}
+}
+
+// Write implements io.Writer. It does not keep p.
+func (w *BackWrite) Write(p []byte) (int, error) {
+	n, err := w.draft.Write(p)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrJournal, err)
+	}
+	return n, err
+}
+
+// Discard drops a body that is not going to be committed.
+func (w *BackWrite) Discard() { w.draft.Discard() }
+
+// Commit acknowledges the body: when it returns nil it is on disk, synced, and what
+// the key holds. etag is its MD5 in hex and quotes, header what goes upstream with
+// it.
+func (w *BackWrite) Commit(ctx context.Context, etag string, header http.Header) error {
+	change := w.store.Begin(w.key)
+	defer change.End()
+	return acknowledged(w.store.back.journal.Commit(ctx, w.draft, journal.Entry{Key: w.key, ETag: etag, Modified: time.Now().Truncate(time.Second), Header: header}))
+}
+
+// ErrJournal: the journal could not acknowledge a write. It may be kept or not.
+var ErrJournal = errors.New("the journal did not acknowledge the write")
+
+// acknowledged counts an answer of the journal, and wraps its errors.
+func acknowledged(err error) error {
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrJournal, err)
+	}
+	backWrites["journal"].Inc()
+	return nil
+}
+
+// Remove acknowledges the deletion of keys of one bucket by the journal. It returns
+// false if it has to go through, for one of the reasons of Accept.
+func (s *Store) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
+	for _, key := range keys {
+		if !s.accepts(ctx, key, 0) {
+			return false, nil
+		}
+	}
+	for _, key := range keys {
+		defer s.Begin(key).End()
+	}
+	return true, acknowledged(s.back.journal.Delete(ctx, keys, time.Now().Truncate(time.Second)))
+}
+
+// Pending is a pending change of a key, as a listing needs it.
+type Pending struct {
+	Name     string
+	Deleted  bool
+	Size     int64
+	ETag     string
+	Modified time.Time
+}
+
+// Overlay returns the pending changes of a bucket from a key on that begin with a
+// prefix, in order, at most limit. More says that there are others behind.
+func (s *Store) Overlay(bucket, prefix, from string, limit int) (all []Pending, more bool) {
+	if s.back == nil {
+		return nil, false
+	}
+	s.back.journal.Ascend(bucket, max(prefix, from), func(e *journal.Entry) bool {
+		if !strings.HasPrefix(e.Key.Name, prefix) {
+			return false
+		}
+		if more = len(all) == limit; more {
+			return false
+		}
+		all = append(all, Pending{e.Key.Name, e.Deleted, e.Size, e.ETag, e.Modified})
+		return true
+	})
+	return all, more
+}
+
+// WritesBack reports whether a listing of a bucket has to look at the journal: a
+// rule lets something of it be written back, or it holds something of it.
+func (s *Store) WritesBack(bucket string) bool {
+	if s.back == nil {
+		return false
+	}
+	pending, _ := s.Overlay(bucket, "", "", 1)
+	return len(pending) > 0 || s.rules.Backs(bucket)
+}
+
+// DrainAll waits until nothing is pending, dead letters apart, or ctx ends, or the
+// journal does not let go of anything any more.
+func (s *Store) DrainAll(ctx context.Context) {
+	if s.back == nil {
+		return
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if st := s.back.journal.Stats(); st.Pending == 0 || st.Problem != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// BackStatus is the state of what is written back.
+type BackStatus struct {
+	journal.Stats
+	uploadpool.Progress
+	Damage []string // files with what was found damaged, for an operator to look at
+}
+
+// BackStatus returns the present state, nil if nothing is written back.
+func (s *Store) BackStatus() *BackStatus {
+	if s.back == nil {
+		return nil
+	}
+	return &BackStatus{s.back.journal.Stats(), s.back.pool.Progress(), s.back.journal.Damage()}
+}
+
+// DrainTimeout is how long a stop waits for what is pending.
+func (c *BackConfig) DrainTimeout() time.Duration {
+	return time.Duration(c.DrainTimeoutSecs) * time.Second
+}
+
+// Place is the directory of the journal.
+func (c *BackConfig) Place(data string) string {
+	if c.Dir != "" {
+		return c.Dir
+	}
+	return filepath.Join(data, "journal")
+}
+
+// DeadLetter is a write that could not be taken to the upstream.
+type DeadLetter struct {
+	ID       uint64    `json:"id"`
+	Bucket   string    `json:"bucket"`
+	Key      string    `json:"key"`
+	Deleted  bool      `json:"deleted,omitempty"` // it is a deletion
+	Size     int64     `json:"size"`              // bytes
+	ETag     string    `json:"etag,omitempty"`
+	Modified time.Time `json:"acknowledged"`
+	Reason   string    `json:"reason"`
+	Since    time.Time `json:"since"`
+}
+
+// DeadLetters are all of them, the oldest first.
+func (s *Store) DeadLetters() []DeadLetter {
+	all := []DeadLetter{}
+	if s.back == nil {
+		return all
+	}
+	for _, d := range s.back.journal.DeadLetters() {
+		all = append(all, DeadLetter{d.ID, d.Key.Bucket, d.Key.Name, d.Deleted, d.Size, d.ETag, d.Modified, d.Reason, d.Since})
+	}
+	return all
+}
+
+// ErrNoDeadLetter: there is no dead letter of that number.
+var ErrNoDeadLetter = errors.New("no such dead letter: see akigw dead-letters list")
+
+// dead finds a dead letter by its number.
+func (s *Store) dead(id uint64) (*journal.Entry, error) {
+	if s.back != nil {
+		for _, d := range s.back.journal.DeadLetters() {
+			if d.ID == id {
+				return d.Entry, nil
+			}
+		}
+	}
+	return nil, ErrNoDeadLetter
+}
+
+// RetryDeadLetter has a dead letter tried again.
+func (s *Store) RetryDeadLetter(ctx context.Context, id uint64) error {
+	e, err := s.dead(id)
+	if err != nil {
+		return err
+	}
+	return s.back.journal.Revive(ctx, e)
+}
+
+// DropDeadLetter gives a dead letter up: its key holds from then on what the
+// upstream has.
+func (s *Store) DropDeadLetter(ctx context.Context, id uint64) error {
+	e, err := s.dead(id)
+	if err != nil {
+		return err
+	}
+	defer s.Begin(e.Key).End()
+	return s.back.journal.Done(ctx, e)
+}
+
+// DeadLetterBody opens the body of a dead letter, for an operator to keep.
+func (s *Store) DeadLetterBody(id uint64) (body io.ReadSeeker, closer io.Closer, err error) {
+	e, err := s.dead(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := s.back.journal.Body(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b.Section(0, b.Size()), b, nil
+}
+
+// AcceptDamage goes on with a journal that was found damaged.
+func (s *Store) AcceptDamage() error {
+	if s.back == nil {
+		return nil
+	}
+	if err := s.back.journal.Accept(); err != nil {
+		return err
+	}
+	s.back.pool.Again()
+	return nil
+}

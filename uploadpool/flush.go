@@ -1,0 +1,451 @@
+package uploadpool
+
+import (
+	"bytes"
+	"container/heap"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// result is how a try ended.
+type result struct {
+	err     error         // nil: it is upstream, and verified
+	answer  http.Header   // of the upstream, to a body
+	wait    time.Duration // before the next try, at least
+	unknown bool          // it may have been carried out
+	unsent  bool          // it was no try at all
+	refused bool          // the upstream refuses us: every other try would fail as well
+	final   string        // no repetition helps, for this reason
+	change  Change        // to be ended when the journal has let go
+}
+
+// settle makes of a result what has to be made of it.
+func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
+	if r.change == nil {
+		r.change = p.Begin(e.Key)
+	}
+	defer r.change.End()
+	err := r.err
+	if err == nil {
+		if err = p.Journal.Done(ctx, e); err == nil {
+			failpoint.Here("journal.afterDone")
+			if r.answer != nil {
+				r.change.Written(r.answer)
+			}
+			flushed.Inc()
+			flushedBytes.Add(int(e.Size))
+			p.succeeded(e)
+			return
+		}
+		r.unknown = true // it is there, but nobody knows
+	}
+	if r.final == "" && time.Since(e.Modified) > time.Duration(p.Parallel.MaxAgeSecs)*time.Second {
+		r.final = fmt.Sprintf("not taken to the upstream in %s: %v", time.Since(e.Modified).Round(time.Second), err)
+	}
+	if r.final != "" && ctx.Err() == nil {
+		if p.Journal.Bury(ctx, e, r.final, time.Now()) == nil {
+			buried.Inc()
+			p.Log.Error("a write could not be taken to the upstream and is a dead letter now: it is kept and can be read; see akigw dead-letters", "key", e.Key.String(), "reason", r.final)
+			p.forget(e.Key)
+			p.Journal.Return(e)
+			return
+		}
+	}
+	p.Journal.Return(e)
+	if ctx.Err() == nil {
+		p.again(e, r, err)
+	}
+}
+
+// succeeded lets more uploads run at a time, up to what was configured.
+func (p *Pool) succeeded(e *journal.Entry) {
+	p.mu.Lock()
+	delete(p.tries, e.Key)
+	delete(p.paused, p.Upstream.Owner(e.Key.Bucket))
+	p.limit = min(p.limit+1/p.limit, float64(p.Parallel.Concurrency))
+	if p.down { // it is back
+		p.down = false
+		for _, d := range p.later {
+			p.queue = append(p.queue, d.key)
+		}
+		p.later = nil
+	}
+	p.mu.Unlock()
+	if p.Journal.Last(e.Key) != nil {
+		p.push(e.Key)
+	}
+}
+
+func (p *Pool) forget(key akigw.Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.tries, key)
+}
+
+const (
+	// throttledBase is the upper bound of the first wait after the upstream said
+	// to slow down, slowBase that of an entry that has had its quick tries.
+	throttledBase = time.Second
+	slowBase      = 5 * time.Second
+	maxWait       = time.Minute
+	// refusedWait is how long an upstream that refuses us is left alone.
+	refusedWait = 30 * time.Second
+	// cutEvery is how often the number of uploads is halved at the most: answers to
+	// requests that were under way say nothing new.
+	cutEvery = time.Second
+)
+
+// again plans the next try of an entry.
+func (p *Pool) again(e *journal.Entry, r result, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	t := p.tries[e.Key]
+	if t == nil || t.entry != e.ID {
+		t = &trying{entry: e.ID}
+		p.tries[e.Key] = t
+	}
+	t.unknown, t.err = t.unknown || r.unknown, err
+	base := time.Duration(p.Parallel.BackoffBaseMs) * time.Millisecond << min(t.n, 20)
+	if t.n >= p.Parallel.MaxRetries {
+		base = slowBase << min(t.n-p.Parallel.MaxRetries, 10)
+	}
+	if r.unsent {
+		base = min(base, slowBase)
+	} else {
+		t.n++
+	}
+	p.down = p.down || r.unsent || r.unknown
+	wait := max(r.wait, rand.N(min(base, maxWait))+1)
+	if r.refused {
+		name := p.Upstream.Owner(e.Key.Bucket)
+		if !p.paused[name].until.After(now) {
+			p.Log.Error("the upstream refuses uploads; they are paused and tried again: check its credentials and their permissions", "upstream", name, "key", e.Key.String(), "error", err)
+		}
+		p.paused[name] = pause{now.Add(refusedWait), err}
+		wait = max(wait, refusedWait)
+	}
+	if r.wait > 0 && now.Sub(p.throttled) > cutEvery {
+		p.throttled = now
+		p.limit = max(1, p.limit/2)
+	}
+	if !p.queued[e.Key] {
+		p.queued[e.Key] = true
+		heap.Push(&p.later, delay{e.Key, now.Add(wait)})
+	}
+	p.Log.Debug("an upload failed and is tried again", "key", e.Key.String(), "try", t.n, "wait", wait, "error", err)
+}
+
+// attempt says which try of e this is, from 0, and whether an earlier one may have
+// been carried out.
+func (p *Pool) attempt(e *journal.Entry) (n int, unknown bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unknown = e.ID <= p.known
+	if t := p.tries[e.Key]; t != nil && t.entry == e.ID {
+		n, unknown = t.n, unknown || t.unknown
+	}
+	if n > 0 {
+		retries.Inc()
+	}
+	return n, unknown
+}
+
+// put uploads a body, in one request as the client did, so that the ETag is the one
+// that was promised.
+func (p *Pool) put(ctx context.Context, e *journal.Entry) (r result) {
+	n, unknown := p.attempt(e)
+	if unknown {
+		there, err := p.there(ctx, e)
+		if err != nil || there {
+			return p.judge(err, nil, true)
+		}
+	}
+	body, err := p.Journal.Body(e)
+	if err != nil {
+		return bodyFailed(err)
+	}
+	defer body.Close()
+	change := p.Begin(e.Key)
+	header := e.Header.Clone()
+	if sum, err := hex.DecodeString(strings.Trim(e.ETag, `"`)); err == nil && len(sum) == md5.Size {
+		header.Set("Content-Md5", base64.StdEncoding.EncodeToString(sum))
+	}
+	seen := &tee{ReadSeeker: body.Section(0, e.Size), change: change}
+	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: seen, Length: e.Size, Repeat: n > 0})
+	if seen.err != nil { // the journal's own trouble
+		r = bodyFailed(seen.err)
+		r.change = change
+		return r
+	}
+	r = p.judge(err, resp, false)
+	r.change = change
+	if r.err != nil {
+		return r
+	}
+	there, err := p.there(ctx, e)
+	switch {
+	case err != nil:
+		r = p.judge(err, nil, true)
+	case !there && resp.Header.Get("Etag") != "" && resp.Header.Get("Etag") != e.ETag:
+		r = result{err: errOther, final: fmt.Sprintf("the upstream gave it the ETag %s, and %s was promised (encryption with KMS?): write buckets of this kind through", resp.Header.Get("Etag"), e.ETag)}
+	case !there:
+		r = result{err: errOther, unknown: true}
+	case seen.whole(e.Size):
+		r.answer = resp.Header
+	}
+	r.change = change
+	failpoint.Here("flush.afterVerify")
+	return r
+}
+
+var errOther = errors.New("the upstream does not have what it acknowledged")
+
+// bodyFailed is the result of a body that the journal cannot give.
+func bodyFailed(err error) result {
+	if errors.Is(err, akigw.ErrChecksum) {
+		return result{err: err, final: "its body in the journal is damaged: " + err.Error()}
+	}
+	return result{err: err}
+}
+
+// tee shows a body to the cache, once and in order.
+type tee struct {
+	io.ReadSeeker
+	change Change
+	at     int64 // next offset of the body
+	seen   int64 // how far the cache has it
+	err    error
+}
+
+func (t *tee) Read(b []byte) (int, error) {
+	n, err := t.ReadSeeker.Read(b)
+	if err != nil && err != io.EOF {
+		t.err = err
+	}
+	if t.at == t.seen {
+		t.change.Body(b[:n])
+		t.seen += int64(n)
+	}
+	t.at += int64(n)
+	return n, err
+}
+
+func (t *tee) Seek(offset int64, whence int) (int64, error) {
+	at, err := t.ReadSeeker.Seek(offset, whence)
+	t.at = at
+	return at, err
+}
+
+func (t *tee) whole(size int64) bool { return t.seen == size }
+
+// there asks whether the upstream has exactly what e says.
+func (p *Pool) there(ctx context.Context, e *journal.Entry) (bool, error) {
+	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: e.Key, Header: http.Header{}})
+	if err != nil {
+		return false, err
+	}
+	resp.Body.Close()
+	switch {
+	case resp.StatusCode == http.StatusNotFound:
+		return e.Deleted, nil
+	case resp.StatusCode != http.StatusOK:
+		return false, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
+	case e.Deleted || resp.ContentLength != e.Size || resp.Header.Get("Etag") != e.ETag:
+		return false, nil
+	}
+	for name, values := range e.Header { // the same bytes may have been there with other metadata
+		if strings.HasPrefix(name, "X-Amz-Meta-") || compared[name] {
+			if got := resp.Header[name]; strings.Join(got, ",") != strings.Join(values, ",") {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// compared are the headers that an object is known by besides its user metadata.
+var compared = map[string]bool{"Content-Type": true, "Content-Encoding": true, "Content-Disposition": true, "Content-Language": true, "Cache-Control": true}
+
+// delete deletes an object.
+func (p *Pool) delete(ctx context.Context, e *journal.Entry) result {
+	n, _ := p.attempt(e)
+	change := p.Begin(e.Key)
+	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "DeleteObject", Method: http.MethodDelete, Key: e.Key, Header: http.Header{}, Repeat: n > 0})
+	failpoint.Here("delete.afterUpstream")
+	if err == nil && resp.StatusCode == http.StatusNotFound { // nothing is there, not even a bucket
+		resp.Body.Close()
+		return result{change: change}
+	}
+	r := p.judge(err, resp, false)
+	if r.err == nil {
+		there, err := p.there(ctx, e)
+		if err == nil && !there {
+			err = errOther
+		}
+		r = p.judge(err, nil, true)
+	}
+	r.change = change
+	return r
+}
+
+// deleteBatch deletes objects of one bucket in one request. The answer names each.
+func (p *Pool) deleteBatch(ctx context.Context, batch []*journal.Entry) []result {
+	type object struct{ Key string }
+	request := struct {
+		XMLName xml.Name `xml:"Delete"`
+		Object  []object
+	}{}
+	results := make([]result, len(batch))
+	n := 0
+	for i, e := range batch {
+		tries, _ := p.attempt(e)
+		n = max(n, tries)
+		request.Object = append(request.Object, object{e.Key.Name})
+		results[i].change = p.Begin(e.Key)
+	}
+	answer := struct {
+		Deleted []object
+		Error   []struct{ Key, Code, Message string }
+	}{}
+	document, err := xml.Marshal(request)
+	var resp *http.Response
+	if err == nil {
+		sum := md5.Sum(document)
+		resp, err = p.Upstream.Do(ctx, &cold.Request{Op: "DeleteObjects", Method: http.MethodPost, Key: akigw.Key{Bucket: batch[0].Key.Bucket}, Query: url.Values{"delete": {""}},
+			Header: http.Header{"Content-Md5": {base64.StdEncoding.EncodeToString(sum[:])}, "Content-Type": {"application/xml"}}, Body: bytes.NewReader(document), Length: int64(len(document)), Repeat: n > 0})
+	}
+	failpoint.Here("delete.afterUpstream")
+	all := p.judgeBody(err, resp, &answer)
+	said := map[string]result{}
+	for _, o := range answer.Deleted {
+		said[o.Key] = result{}
+	}
+	for _, o := range answer.Error {
+		err := fmt.Errorf("%s: %s", o.Code, o.Message)
+		said[o.Key] = result{err: err, refused: o.Code == "AccessDenied"}
+	}
+	for i, e := range batch {
+		r, ok := said[e.Key.Name]
+		switch {
+		case all.err != nil:
+			r = all
+		case !ok:
+			r = result{err: errOther}
+		}
+		r.change = results[i].change
+		results[i] = r
+	}
+	return results
+}
+
+// maxAnswer bounds what is read of an answer, in bytes: a thousand long keys fit.
+const maxAnswer = 8 << 20
+
+// judge says what an answer, or none, means for the entry that it is about. It
+// closes its body. asked tells that it was a question, which changes nothing.
+func (p *Pool) judge(err error, resp *http.Response, asked bool) result {
+	r := p.judgeBody(err, resp, nil)
+	r.unknown = r.unknown || asked && r.err != nil
+	return r
+}
+
+// judgeBody is judge, and parses the document of a success into v.
+func (p *Pool) judgeBody(err error, resp *http.Response, v any) result {
+	var body []byte
+	if err == nil && resp != nil {
+		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		resp.Body.Close()
+		if err != nil {
+			err = fmt.Errorf("%w: the answer broke off: %w", akigw.ErrUpstreamUnavailable, err)
+		}
+	}
+	var refused *cold.ResponseError
+	status, header := 0, http.Header{}
+	switch {
+	case errors.As(err, &refused):
+		status, header, body = refused.Status, refused.Header, refused.Body
+	case errors.Is(err, cold.ErrNotSent):
+		return result{err: err, unsent: true}
+	case err != nil: // what became of it nobody knows
+		return result{err: err, unknown: true}
+	case resp == nil:
+		return result{}
+	default:
+		status, header = resp.StatusCode, resp.Header
+	}
+	code := errorCode(body)
+	if status < 300 && code == "" {
+		if v != nil {
+			err = xml.Unmarshal(body, v)
+		}
+		return result{err: err, unknown: err != nil}
+	}
+	if status < 300 { // a 200 that carries an error is one
+		status = http.StatusInternalServerError
+	}
+	r := result{err: fmt.Errorf("the upstream answered %d %s", status, code)}
+	switch {
+	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests || code == "SlowDown":
+		throttles.Inc()
+		r.wait = rand.N(throttledBase) + retryAfter(header)
+	case status == http.StatusForbidden || status == http.StatusUnauthorized || status/100 == 3:
+		r.refused = true
+	case status >= 500 || status == http.StatusRequestTimeout || status == http.StatusConflict || code == "RequestTimeout":
+	case status == http.StatusBadRequest && (code == "BadDigest" || code == "IncompleteBody" || code == "ExpiredToken" || code == "InvalidToken" || code == ""):
+	default:
+		r.final = r.err.Error()
+	}
+	return r
+}
+
+func retryAfter(h http.Header) time.Duration {
+	secs, err := time.ParseDuration(h.Get("Retry-After") + "s")
+	if err != nil || secs < 0 {
+		return 0
+	}
+	return min(secs, maxWait)
+}
+
+// errorCode is the code of an S3 error document, "" if it is none.
+func errorCode(body []byte) string {
+	var document struct {
+		XMLName xml.Name
+		Code    string
+	}
+	if !bytes.Contains(body, []byte("<Error")) || xml.Unmarshal(body, &document) != nil || document.XMLName.Local != "Error" {
+		return ""
+	}
+	if document.Code == "" {
+		return "Unknown"
+	}
+	return document.Code
+}
+
+// abortOrphans aborts uploads that nobody is going to finish. The context is the
+// pool's, not that of who began them.
+func (p *Pool) abortOrphans(ctx context.Context) {
+	for _, o := range p.Journal.Orphans() {
+		resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "AbortMultipartUpload", Method: http.MethodDelete, Key: o.Key, Query: url.Values{"uploadId": {o.UploadID}}, Header: http.Header{}})
+		r := p.judge(err, resp, false)
+		if r.err == nil || resp != nil && resp.StatusCode == http.StatusNotFound {
+			_ = p.Journal.Aborted(ctx, o) // else the next start aborts it again, and finds nothing
+		}
+	}
+}

@@ -1,0 +1,338 @@
+// Package uploadpool takes acknowledged writes from the journal to the upstream:
+// many at a time, each key's in order, as often as it takes, and verified there
+// before the journal lets go of them. It is gentle with an upstream that says to
+// slow down, waits for one that is down, and hands to the operator what no
+// repetition is going to bring there.
+//
+// It decides when and how; what is pending the journal knows, and how a request is
+// signed and sent tiers/cold.
+package uploadpool
+
+import (
+	"container/heap"
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// ParallelConfig is how many uploads run at a time, and what becomes of one that
+// fails: [storage.parallel_upload].
+type ParallelConfig struct {
+	Enabled       bool `toml:"enabled" help:"upload several objects at a time"`
+	Concurrency   int  `toml:"concurrency" help:"how many uploads run at a time at the most; fewer while the upstream says to slow down"`
+	MaxRetries    int  `toml:"max_retries" help:"how often an upload is repeated soon; after that it goes to the back of the queue and waits longer each time, a minute at the most"`
+	BackoffBaseMs int  `toml:"backoff_base_ms" help:"milliseconds, the upper bound of the wait before the first repetition; it doubles with each, and the wait is anywhere below"`
+	MaxAgeSecs    int  `toml:"max_age_secs" help:"seconds after which a write that could not be taken to the upstream becomes a dead letter"`
+}
+
+// Check reports every impossible value by its key.
+func (c *ParallelConfig) Check(report func(key, problem string)) {
+	if c.Concurrency < 1 || c.Concurrency > 1000 {
+		report("concurrency", "must be 1 to 1000")
+	}
+	if c.MaxRetries < 0 || c.MaxRetries > 100 {
+		report("max_retries", "must be 0 to 100")
+	}
+	if c.BackoffBaseMs < 1 || c.BackoffBaseMs > 60_000 {
+		report("backoff_base_ms", "must be 1 to 60000")
+	}
+	if c.MaxAgeSecs < 60 || c.MaxAgeSecs > 365*24*3600 {
+		report("max_age_secs", "must be 60 to 31536000")
+	}
+}
+
+// BatchConfig is what goes to the upstream in one request: [storage.batch_upload].
+type BatchConfig struct {
+	Enabled   bool `toml:"enabled" help:"deletions that wait for the same bucket go upstream in one DeleteObjects"`
+	BatchSize int  `toml:"batch_size" help:"how many deletions go in one request at the most"`
+}
+
+// Check reports every impossible value by its key.
+func (c *BatchConfig) Check(report func(key, problem string)) {
+	if c.BatchSize < 1 || c.BatchSize > 1000 {
+		report("batch_size", "must be 1 to 1000")
+	}
+}
+
+// Upstream sends requests.
+type Upstream interface {
+	// Do sends a signed request and returns the answer, whatever its status.
+	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+	// Owner is the name of the upstream that has a bucket.
+	Owner(bucket string) string
+}
+
+// Change is a change of a key as the cache sees it. It is for one goroutine, which
+// must call End.
+type Change interface {
+	// Body takes the next bytes of the new object.
+	Body(p []byte)
+	// Written says that the upstream has that object, with this answer.
+	Written(answer http.Header)
+	// End ends the change. After Written it does nothing.
+	End()
+}
+
+// Config is what a Pool is made of.
+type Config struct {
+	Parallel ParallelConfig
+	Batch    BatchConfig
+	Journal  *journal.Journal
+	Upstream Upstream
+	// Begin tells the cache that a key is going to change upstream.
+	Begin func(key akigw.Key) Change
+	Log   *slog.Logger
+}
+
+// Pool is the upload pool. All methods may be called from any goroutine.
+type Pool struct {
+	Config
+	known uint64 // entries up to this one may be upstream already: an earlier run tried
+	work  sync.WaitGroup
+
+	mu        sync.Mutex
+	queue     []akigw.Key           // that may go now, in order; guarded by mu
+	queued    map[akigw.Key]bool    // guarded by mu
+	later     delays                // those that wait for their time; guarded by mu
+	tries     map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
+	paused    map[string]pause      // upstreams that refuse us, by name; guarded by mu
+	active    int                   // guarded by mu
+	limit     float64               // how many may be active, now; guarded by mu
+	throttled time.Time             // when limit was cut last; guarded by mu
+	down      bool                  // tries failed, and none has gone well since; guarded by mu
+	wake      chan struct{}
+}
+
+// trying is what is known of a key whose last try failed.
+type trying struct {
+	entry   uint64
+	n       int  // tries so far
+	unknown bool // the last one may have been carried out
+	err     error
+}
+
+type pause struct {
+	until time.Time
+	err   error
+}
+
+// delay is a key that waits.
+type delay struct {
+	key akigw.Key
+	due time.Time
+}
+
+type delays []delay
+
+func (d delays) Len() int           { return len(d) }
+func (d delays) Less(i, k int) bool { return d[i].due.Before(d[k].due) }
+func (d delays) Swap(i, k int)      { d[i], d[k] = d[k], d[i] }
+func (d *delays) Push(x any)        { *d = append(*d, x.(delay)) }
+func (d *delays) Pop() any {
+	last := (*d)[len(*d)-1]
+	*d = (*d)[:len(*d)-1]
+	return last
+}
+
+// New makes a pool over a journal that was just opened.
+func New(c Config) *Pool {
+	p := &Pool{Config: c, queued: map[akigw.Key]bool{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, wake: make(chan struct{}, 1)}
+	if !c.Parallel.Enabled {
+		p.Parallel.Concurrency = 1
+	}
+	p.limit = float64(p.Parallel.Concurrency)
+	p.known = c.Journal.Newest()
+	p.Again()
+	c.Journal.Notify(p.push)
+	return p
+}
+
+// Again queues all that is pending.
+func (p *Pool) Again() {
+	for _, key := range p.Journal.Keys() {
+		p.push(key)
+	}
+}
+
+// push queues a key, unless it is.
+func (p *Pool) push(key akigw.Key) {
+	p.mu.Lock()
+	if !p.queued[key] {
+		p.queued[key] = true
+		p.queue = append(p.queue, key)
+	}
+	p.mu.Unlock()
+	p.stir()
+}
+
+func (p *Pool) stir() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Hurry puts a key before all others: somebody waits for it.
+func (p *Pool) Hurry(key akigw.Key) {
+	p.mu.Lock()
+	for i, k := range p.queue {
+		if k == key {
+			p.queue = append(p.queue[:i], p.queue[i+1:]...)
+			break
+		}
+	}
+	for i, d := range p.later {
+		if d.key == key {
+			heap.Remove(&p.later, i)
+			break
+		}
+	}
+	p.queued[key] = true
+	p.queue = append([]akigw.Key{key}, p.queue...)
+	p.mu.Unlock()
+	p.stir()
+}
+
+// Run uploads until ctx ends. What is under way then is cut off, and looked at by
+// the next run.
+func (p *Pool) Run(ctx context.Context) error {
+	defer p.work.Wait()
+	ctx = &cold.FlowContext{Context: ctx, Flow: cold.Flow{ID: "akigw flush"}}
+	p.work.Go(func() { p.abortOrphans(ctx) })
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		next := p.start(ctx)
+		timer.Reset(next)
+		select {
+		case <-p.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// idle is how long the pool sleeps if nothing is due.
+const idle = time.Minute
+
+// start starts what may start, and says when to look again.
+func (p *Pool) start(ctx context.Context) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for len(p.later) > 0 && !p.later[0].due.After(now) {
+		p.queue = append(p.queue, heap.Pop(&p.later).(delay).key)
+	}
+	for len(p.queue) > 0 && p.active < int(p.limit) && ctx.Err() == nil {
+		key := p.queue[0]
+		p.queue = p.queue[1:]
+		if until := p.paused[p.Upstream.Owner(key.Bucket)].until; until.After(now) {
+			heap.Push(&p.later, delay{key, until})
+			continue
+		}
+		delete(p.queued, key)
+		e := p.Journal.Take(key)
+		if e == nil {
+			continue
+		}
+		batch := append([]*journal.Entry{e}, p.gather(e)...)
+		p.active++
+		p.work.Go(func() { p.flush(ctx, batch) })
+	}
+	if len(p.later) == 0 {
+		return idle
+	}
+	return max(0, time.Until(p.later[0].due))
+}
+
+// gather takes more deletions of the bucket of e from the queue. It needs mu.
+func (p *Pool) gather(e *journal.Entry) (more []*journal.Entry) {
+	if !e.Deleted || !p.Batch.Enabled {
+		return nil
+	}
+	kept := p.queue[:0:0]
+	for i, key := range p.queue {
+		if len(more) == p.Batch.BatchSize-1 {
+			kept = append(kept, p.queue[i:]...)
+			break
+		}
+		last := p.Journal.Last(key)
+		if key.Bucket != e.Key.Bucket || last == nil || !last.Deleted {
+			kept = append(kept, key)
+			continue
+		}
+		delete(p.queued, key)
+		if taken := p.Journal.Take(key); taken != nil {
+			more = append(more, taken)
+		}
+	}
+	p.queue = kept
+	return more
+}
+
+// flush takes entries of one bucket to the upstream, one or several deletions.
+func (p *Pool) flush(ctx context.Context, batch []*journal.Entry) {
+	var results []result
+	switch {
+	case len(batch) > 1:
+		results = p.deleteBatch(ctx, batch)
+	case batch[0].Deleted:
+		results = []result{p.delete(ctx, batch[0])}
+	default:
+		results = []result{p.put(ctx, batch[0])}
+	}
+	for i, e := range batch {
+		p.settle(ctx, e, results[i])
+	}
+	p.mu.Lock()
+	p.active--
+	p.mu.Unlock()
+	p.stir()
+}
+
+var (
+	flushed      = metrics.NewCounter("akigw_uploadpool_flushed_total")
+	flushedBytes = metrics.NewCounter("akigw_uploadpool_flushed_bytes_total")
+	retries      = metrics.NewCounter("akigw_uploadpool_retries_total")
+	buried       = metrics.NewCounter("akigw_uploadpool_dead_letters_total")
+	throttles    = metrics.NewCounter("akigw_uploadpool_throttled_total")
+)
+
+// Progress is what the pool is doing.
+type Progress struct {
+	Active int     // uploads under way
+	Limit  float64 // how many may be, as the upstream bears it
+	Queued int     // keys that may go
+	Later  int     // keys that wait to be tried again
+	// Paused says why uploads to an upstream are paused, by its name.
+	Paused map[string]string
+	// Failing is the error of the last try of some key, nil if the last tries of
+	// all of them went well.
+	Failing error
+}
+
+// Progress returns the present state.
+func (p *Pool) Progress() Progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Progress{Active: p.active, Limit: p.limit, Queued: len(p.queue), Later: len(p.later), Paused: map[string]string{}}
+	for name, pause := range p.paused {
+		if pause.until.After(time.Now()) {
+			s.Paused[name] = pause.err.Error()
+		}
+	}
+	for _, t := range p.tries {
+		s.Failing = t.err
+		break
+	}
+	return s
+}
