@@ -89,7 +89,7 @@ func parseList(c *Call) (*listRequest, error) {
 	}
 	if !q.v2 {
 		q.after = c.query.Get("marker")
-		q.afterPrefix = q.delimiter != "" && strings.HasPrefix(q.after, q.prefix) && strings.HasSuffix(q.after, q.delimiter)
+		q.afterPrefix = q.after != "" && strings.HasPrefix(q.after, q.prefix) && q.common(q.after) == q.after
 		return q, nil
 	}
 	q.after = c.query.Get("start-after")
@@ -182,16 +182,17 @@ func (g *Gateway) mergedPage(q *listRequest, max int) (items []listItem, more bo
 		return nil, false, err
 	}
 	// Of what lies behind the end of either stream nothing is known yet.
-	end := ""
+	end, behind := "", listItem{}
 	if truncated && len(upstream) > 0 {
-		end = upstream[len(upstream)-1].name
-		if upstream[len(upstream)-1].prefix {
+		behind = upstream[len(upstream)-1]
+		end = behind.name
+		if behind.prefix {
 			end = beyond(end)
 		}
 	}
 	if beyondPending {
 		if last := pending[len(pending)-1].Name; end == "" || last < end {
-			end = last
+			end, behind = last, listItem{name: last}
 		}
 	}
 	known := func(name string) bool { return end == "" || name <= end }
@@ -240,7 +241,7 @@ func (g *Gateway) mergedPage(q *listRequest, max int) (items []listItem, more bo
 	}
 	more = truncated || beyondPending || len(over)+len(upstream) > 0
 	if more && len(items) == 0 { // all of it is deleted: go on behind it
-		q.after, q.afterPrefix = end, false
+		q.after, q.afterPrefix = behind.name, behind.prefix
 	}
 	return items, more, nil
 }
@@ -261,7 +262,10 @@ func (g *Gateway) alive(q *listRequest, prefix string) (bool, error) {
 	if len(gone) == 0 {
 		return true, nil
 	}
-	inner := &listRequest{call: q.call, v2: true, prefix: prefix}
+	inner := &listRequest{call: q.call, v2: q.v2, prefix: prefix}
+	if strings.HasPrefix(q.after, prefix) { // what is before it does not count
+		inner.after = q.after
+	}
 	for {
 		page, truncated, err := g.upstreamPage(inner, maxListKeys)
 		if err != nil {
