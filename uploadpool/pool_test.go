@@ -1,0 +1,628 @@
+package uploadpool
+
+import (
+	"context"
+	"crypto/md5"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is a pool between a journal on disk and an upstream in memory.
+type rig struct {
+	t    *testing.T
+	dir  string
+	up   *testkit.Memory
+	j    *journal.Journal
+	pool *Pool
+	stop func()
+
+	answering sync.Mutex // one call of answer at a time
+
+	mu      sync.Mutex
+	flights map[akigw.Key]int // requests under way, by key; guarded by mu
+	history []string          // guarded by mu
+	answer  func(r *cold.Request) (*http.Response, error)
+}
+
+// noChange is a cache that is not there.
+type noChange struct{}
+
+func (noChange) Body([]byte)         {}
+func (noChange) Written(http.Header) {}
+func (noChange) End()                {}
+
+func key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name} }
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, dir: t.TempDir(), up: testkit.NewMemory(), flights: map[akigw.Key]int{}}
+	r.open()
+	return r
+}
+
+// Do puts the rig between the pool and the upstream.
+func (r *rig) Do(ctx context.Context, q *cold.Request) (*http.Response, error) {
+	r.mu.Lock()
+	r.history = append(r.history, q.Op+" "+q.Key.Name)
+	change := q.Method != http.MethodHead && q.Op != "AbortMultipartUpload"
+	if change {
+		if r.flights[q.Key]++; r.flights[q.Key] > 1 && q.Key.Name != "" {
+			r.t.Errorf("two requests for %s at a time", q.Key)
+		}
+	}
+	answer := r.answer
+	r.mu.Unlock()
+	time.Sleep(5 * time.Millisecond) // the network
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if change {
+			r.flights[q.Key]--
+		}
+	}()
+	if answer != nil {
+		r.answering.Lock()
+		resp, err := answer(q)
+		r.answering.Unlock()
+		if resp != nil || err != nil {
+			return resp, err
+		}
+	}
+	return r.up.Do(ctx, q)
+}
+
+func (*rig) Owner(string) string { return "default" }
+
+func (r *rig) answers(f func(q *cold.Request) (*http.Response, error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = f
+}
+
+// asked counts requests that begin with text.
+func (r *rig) asked(text string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.history {
+		if strings.HasPrefix(h, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *rig) open() {
+	j, err := journal.Open(journal.Config{Dir: r.dir, FS: journal.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Hour})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.j = j
+	r.pool = New(Config{
+		Parallel: ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 3600},
+		Batch:    BatchConfig{Enabled: true, BatchSize: 10},
+		Journal:  j, Upstream: r, Log: slog.New(slog.DiscardHandler), Begin: func(akigw.Key) Change { return noChange{} },
+	})
+}
+
+func (r *rig) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.pool.Run(ctx)
+	}()
+	r.stop = func() {
+		cancel()
+		<-done
+	}
+}
+
+func (r *rig) close() {
+	if r.stop != nil {
+		r.stop()
+	}
+	if err := r.j.Close(); err != nil {
+		r.t.Error(err)
+	}
+}
+
+func etag(body string) string { return fmt.Sprintf("\"%x\"", md5.Sum([]byte(body))) }
+
+func (r *rig) put(name, body string) {
+	r.t.Helper()
+	d := r.j.Receive(int64(len(body)))
+	_, err := d.Write([]byte(body))
+	if err == nil {
+		err = r.j.Commit(context.Background(), d, journal.Entry{Key: key(name), ETag: etag(body), Modified: time.Now(), Header: http.Header{"X-Amz-Meta-M": {"v"}}})
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) delete(names ...string) {
+	r.t.Helper()
+	var keys []akigw.Key
+	for _, name := range names {
+		keys = append(keys, key(name))
+	}
+	if err := r.j.Delete(context.Background(), keys, time.Now()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// drained waits until nothing is pending, and says how long it took.
+func (r *rig) drained(limit time.Duration) time.Duration {
+	r.t.Helper()
+	started := time.Now()
+	for r.j.Stats().Pending > 0 {
+		if time.Since(started) > limit {
+			r.t.Fatalf("%d are left after %s: %+v", r.j.Stats().Pending, limit, r.pool.Progress())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(started)
+}
+
+func (r *rig) upstream(name, want string) {
+	r.t.Helper()
+	o, ok := r.up.Get(key(name))
+	if !ok && want != "" || ok && (want == "" || string(o.Body) != want || o.ETag != etag(want) || o.Header.Get("X-Amz-Meta-M") != "v") {
+		r.t.Errorf("%s is %q (%t) upstream, want %q", name, o.Body, ok, want)
+	}
+}
+
+func respond(status int, code string) (*http.Response, error) {
+	return testkit.Response(status, nil, []byte("<Error><Code>"+code+"</Code></Error>")), nil
+}
+
+func unavailable() (*http.Response, error) {
+	return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
+}
+
+// Half of all requests are told to slow down: everything arrives, for few requests
+// more, and fewer are sent at a time.
+func TestA1_SlowDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		const n = 200
+		random := rand.New(rand.NewPCG(1, 2))
+		least := 10.0
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if random.IntN(2) == 0 {
+				return respond(503, "SlowDown")
+			}
+			return nil, nil
+		})
+		for i := range n {
+			r.put(fmt.Sprint(i), "body")
+		}
+		r.run()
+		go func() {
+			for r.j.Stats().Pending > 0 {
+				limit := r.pool.Progress().Limit
+				r.mu.Lock()
+				least = min(least, limit)
+				r.mu.Unlock()
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+		took := r.drained(time.Hour)
+		synctest.Wait()
+		for i := range n {
+			r.upstream(fmt.Sprint(i), "body")
+		}
+		requests := len(r.history)
+		t.Logf("%d requests for %d objects (ideal %d), %s, concurrency down to %.1f", requests, n, 2*n, took, least)
+		if requests > 5*n || least >= 10 || least < 1 {
+			t.Errorf("%d requests, concurrency down to %.1f", requests, least)
+		}
+		r.close()
+	})
+}
+
+// An upload whose answer was lost is looked for before it is sent again.
+func TestA3_UnknownOutcome(t *testing.T) {
+	for _, applied := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			lost := false
+			r.answers(func(q *cold.Request) (*http.Response, error) {
+				if q.Op != "PutObject" || lost {
+					return nil, nil
+				}
+				lost = true
+				if applied {
+					if _, err := r.up.Do(t.Context(), q); err != nil {
+						return nil, err
+					}
+				}
+				return unavailable()
+			})
+			r.put("k", "body")
+			r.run()
+			r.drained(time.Minute)
+			r.upstream("k", "body")
+			want := map[bool]int{true: 1, false: 2}[applied]
+			if n := r.asked("PutObject"); n != want {
+				t.Errorf("applied %t: %d uploads, want %d", applied, n, want)
+			}
+			r.close()
+		})
+	}
+}
+
+// The same bytes with other metadata are not what was promised.
+func TestE26_SameBytesOtherMetadata(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.up.Put(key("k"), []byte("body")) // without metadata
+		lost := false
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op == "PutObject" && !lost {
+				lost = true
+				return unavailable()
+			}
+			return nil, nil
+		})
+		r.put("k", "body")
+		r.run()
+		r.drained(time.Minute)
+		r.upstream("k", "body")
+		r.close()
+	})
+}
+
+// A success that carries an error is none, and one that is not there is none.
+func TestA4_SuccessWithErrorBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		n := 0
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op != "PutObject" && q.Op != "DeleteObject" {
+				return nil, nil
+			}
+			switch n++; n {
+			case 1, 4:
+				return respond(200, "InternalError")
+			case 2, 5:
+				return testkit.Response(200, http.Header{"Etag": {etag("body")}}, nil), nil // and nothing done
+			}
+			return nil, nil
+		})
+		r.put("k", "body")
+		r.run()
+		r.drained(time.Minute)
+		r.upstream("k", "body")
+		r.delete("k")
+		r.drained(time.Minute)
+		r.upstream("k", "")
+		if n != 6 {
+			t.Errorf("%d tries", n)
+		}
+		r.close()
+	})
+}
+
+// A refusal is nobody's fault among the clients: uploads pause, nothing is given up.
+func TestA18_Refused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var refuse atomic.Bool
+		refuse.Store(true)
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if refuse.Load() {
+				return respond(403, "AccessDenied")
+			}
+			return nil, nil
+		})
+		for i := range 50 {
+			r.put(fmt.Sprint(i), "body")
+		}
+		r.run()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		st, progress := r.j.Stats(), r.pool.Progress()
+		if st.Dead != 0 || st.Pending != 50 || len(progress.Paused) != 1 {
+			t.Errorf("%+v %+v", st, progress)
+		}
+		if n := len(r.history); n > 250 {
+			t.Errorf("%d requests while refused", n)
+		}
+		refuse.Store(false)
+		r.drained(2 * time.Minute)
+		r.upstream("7", "body")
+		r.close()
+	})
+}
+
+// What no repetition brings there becomes a dead letter at once: kept, readable, and
+// tried again when an operator says so.
+func TestA19_DeadLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var gone atomic.Bool
+		gone.Store(true)
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op == "PutObject" && gone.Load() {
+				return respond(404, "NoSuchBucket")
+			}
+			return nil, nil
+		})
+		r.put("k", "body")
+		r.run()
+		r.drained(time.Second)
+		dead := r.j.DeadLetters()
+		if len(dead) != 1 || !strings.Contains(dead[0].Reason, "NoSuchBucket") || r.asked("PutObject") != 1 {
+			t.Fatalf("%+v", dead)
+		}
+		b, err := r.j.Body(r.j.Last(key("k")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, _ := io.ReadAll(b.Section(0, b.Size()))
+		b.Close()
+		if string(data) != "body" {
+			t.Errorf("%q", data)
+		}
+		gone.Store(false)
+		if err := r.j.Revive(t.Context(), dead[0].Entry); err != nil {
+			t.Fatal(err)
+		}
+		r.drained(time.Minute)
+		r.upstream("k", "body")
+		r.close()
+	})
+}
+
+// A later write of a key takes the place of its dead letter.
+func TestD20_WriteOverDeadLetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op == "PutObject" && q.Length == 3 {
+				return respond(400, "EntityTooLarge")
+			}
+			return nil, nil
+		})
+		r.put("k", "old")
+		r.run()
+		r.drained(time.Second)
+		r.put("k", "newer")
+		r.drained(time.Minute)
+		r.upstream("k", "newer")
+		if n := len(r.j.DeadLetters()); n != 0 {
+			t.Errorf("%d dead letters", n)
+		}
+		r.close()
+	})
+}
+
+// Writes of one key go up in order, one at a time, and the last one stays.
+func TestD3_D4_D21_OrderOfAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		random := rand.New(rand.NewPCG(3, 4))
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			r.mu.Lock()
+			n := random.IntN(6)
+			r.mu.Unlock()
+			switch n {
+			case 0:
+				return unavailable()
+			case 1:
+				return respond(500, "InternalError")
+			}
+			return nil, nil
+		})
+		r.run()
+		last := map[string]string{}
+		for i := range 300 {
+			name := fmt.Sprint(random.IntN(5))
+			if random.IntN(4) == 0 {
+				r.delete(name)
+				last[name] = ""
+			} else {
+				last[name] = fmt.Sprint("body ", i)
+				r.put(name, last[name])
+			}
+			time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
+		}
+		r.drained(time.Hour)
+		for name, body := range last {
+			r.upstream(name, body)
+		}
+		r.close()
+	})
+}
+
+// Deletions that wait go together, and each gets its own answer.
+func TestBatchOfDeletions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var names []string
+		for i := range 95 {
+			names = append(names, fmt.Sprint(i))
+			r.up.Put(key(names[i]), []byte("body"))
+		}
+		failed := false
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op == "DeleteObjects" && !failed {
+				failed = true
+				return testkit.Response(200, nil, []byte("<DeleteResult><Error><Key>0</Key><Code>InternalError</Code><Message>m</Message></Error></DeleteResult>")), nil
+			}
+			return nil, nil
+		})
+		r.delete(names...)
+		r.run()
+		r.drained(time.Minute)
+		if r.up.Len() != 0 {
+			t.Errorf("%d objects are left", r.up.Len())
+		}
+		if n := r.asked("DeleteObject"); n < 10 || n > 25 {
+			t.Errorf("%d requests for 95 deletions", n)
+		}
+		r.close()
+	})
+}
+
+// The upstream is away for a minute under load: nothing is lost, and soon after it
+// is back everything is there.
+func TestUpstreamAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var away atomic.Bool
+		r.answers(func(*cold.Request) (*http.Response, error) {
+			if away.Load() {
+				return unavailable()
+			}
+			return nil, nil
+		})
+		r.run()
+		for i := range 2000 {
+			away.Store(i > 500)
+			r.put(fmt.Sprint(i), fmt.Sprint("body ", i))
+			time.Sleep(40 * time.Millisecond)
+		}
+		pending := r.j.Stats().Pending
+		away.Store(false)
+		took := r.drained(time.Minute)
+		t.Logf("%d were pending, and upstream after %s", pending, took)
+		for i := range 2000 {
+			r.upstream(fmt.Sprint(i), fmt.Sprint("body ", i))
+		}
+		if pending < 1000 {
+			t.Errorf("only %d were pending", pending)
+		}
+		r.close()
+	})
+}
+
+// What an earlier run may have sent is looked for first.
+func TestB8_CrashAfterTheUpload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.put("k", "body")
+		r.put("l", "body")
+		r.up.PutStored(key("k"), testkit.Stored{Body: []byte("body"), ETag: etag("body"), Modified: time.Now(), Header: http.Header{"X-Amz-Meta-M": {"v"}}})
+		r.j.Close()
+		r.open()
+		r.run()
+		r.drained(time.Minute)
+		r.upstream("k", "body")
+		r.upstream("l", "body")
+		if n := r.asked("PutObject"); n != 1 {
+			t.Errorf("%d uploads", n)
+		}
+		r.close()
+	})
+}
+
+// Bytes that are damaged in the journal never go up.
+func TestC9_DamagedBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.put("k", strings.Repeat("x", 200_000))
+		files, err := filepath.Glob(filepath.Join(r.dir, "spool", "*.body"))
+		if err != nil || len(files) != 1 {
+			t.Fatal(files, err)
+		}
+		raw, err := os.ReadFile(files[0])
+		if err == nil {
+			raw[150_000] ^= 1
+			err = os.WriteFile(files[0], raw, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.run()
+		r.drained(time.Minute)
+		if d := r.j.DeadLetters(); len(d) != 1 || !strings.Contains(d[0].Reason, "damaged") || r.up.Len() != 0 {
+			t.Errorf("%+v, %d objects upstream", d, r.up.Len())
+		}
+		r.close()
+	})
+}
+
+// An entry that is too old is given to the operator.
+func TestTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.answers(func(*cold.Request) (*http.Response, error) { return unavailable() })
+		r.put("k", "body")
+		r.run()
+		time.Sleep(2 * time.Hour)
+		if d := r.j.DeadLetters(); len(d) != 1 || !strings.Contains(d[0].Reason, "not taken to the upstream in 1h") {
+			t.Errorf("%+v", d)
+		}
+		r.close()
+	})
+}
+
+// An upload that nobody is going to finish is aborted.
+func TestE16_E17_OrphanIsAborted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.put("k", "a")
+		if err := r.j.Uploading(t.Context(), r.j.Last(key("k")), "upload-1"); err != nil {
+			t.Fatal(err)
+		}
+		r.put("k", "b")
+		r.j.Close()
+		r.open()
+		r.run()
+		r.drained(time.Minute)
+		synctest.Wait()
+		if r.asked("AbortMultipartUpload") != 1 || len(r.j.Orphans()) != 0 {
+			t.Errorf("%q", r.history)
+		}
+		r.close()
+	})
+}
+
+// A drain puts its key first.
+func TestHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 1000 {
+			r.put(fmt.Sprint(i), "body")
+		}
+		r.run()
+		r.pool.Hurry(key("999"))
+		if err := r.j.Wait(t.Context(), key("999")); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.j.Stats().Pending; n < 950 {
+			t.Errorf("%d are left", n)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := r.j.Wait(ctx, key("998")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		r.drained(time.Minute)
+		r.close()
+	})
+}
