@@ -424,12 +424,9 @@ func TestD20_WriteOverDeadLetter(t *testing.T) {
 func TestD3_D4_D21_OrderOfAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		random := rand.New(rand.NewPCG(3, 4))
+		random, dice := rand.New(rand.NewPCG(3, 4)), rand.New(rand.NewPCG(5, 6))
 		r.answers(func(q *cold.Request) (*http.Response, error) {
-			r.mu.Lock()
-			n := random.IntN(6)
-			r.mu.Unlock()
-			switch n {
+			switch dice.IntN(6) {
 			case 0:
 				return unavailable()
 			case 1:
