@@ -27,7 +27,7 @@ import (
 // akigw runs the command line as the gateway's operator.
 func (g *gateway) akigw(args ...string) (string, error) {
 	// Without the race detector, which makes the sealing of keys very slow.
-	cmd := exec.Command(build(g.t, false), append(args, "--data", g.dir)...)
+	cmd := exec.Command(build(g.t, plain), append(args, "--data", g.dir)...)
 	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	accessKey         = "e2eaccesskey"
-	secretKey         = "e2e-secret-of-the-gateway"
+	accessKey         = testkit.AccessKey
+	secretKey         = testkit.SecretKey
 	upstreamAccessKey = "upstreamkey"
 	upstreamSecretKey = "secret-of-the-upstream"
 	region            = "us-east-1"
@@ -53,18 +53,25 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary is akigw, built once, with or without the race detector.
+// binary is akigw, built once in each kind.
 type binary struct {
 	once sync.Once
 	path string
 	err  error
 }
 
-var binaries = map[bool]*binary{true: {}, false: {}}
+// The kinds of binaries: flags of go build.
+const (
+	plain      = ""
+	race       = "-race"
+	failpoints = "-tags=failpoints"
+)
 
-func build(t testing.TB, race bool) string {
+var binaries = map[string]*binary{plain: {}, race: {}, failpoints: {}}
+
+func build(t testing.TB, kind string) string {
 	t.Helper()
-	b := binaries[race]
+	b := binaries[kind]
 	b.once.Do(func() {
 		dir, err := os.MkdirTemp("", "akigw-e2e")
 		if err != nil {
@@ -73,8 +80,8 @@ func build(t testing.TB, race bool) string {
 		}
 		b.path = filepath.Join(dir, "akigw")
 		args := []string{"build", "-o", b.path}
-		if race {
-			args = append(args, "-race")
+		if kind != plain {
+			args = append(args, kind)
 		}
 		cmd := exec.Command("go", append(args, "./cmd/akigw")...)
 		cmd.Dir = ".."
@@ -111,7 +118,9 @@ type gateway struct {
 type options struct {
 	upstream upstream
 	dir      string
-	plain    bool // without the race detector
+	plain    bool   // without the race detector
+	kind     string // of binary, if it is another one
+	config   string // a configuration file
 	env      []string
 }
 
@@ -120,7 +129,13 @@ func startGateway(t testing.TB, o options) *gateway {
 	if o.dir == "" {
 		o.dir = t.TempDir()
 	}
-	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: build(t, !o.plain), env: o.env}
+	if o.kind == "" && !o.plain {
+		o.kind = race
+	}
+	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: build(t, o.kind), env: o.env}
+	if o.config != "" {
+		g.env = append(g.env, "AKIGW_CONFIG="+writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), []byte(o.config)))
+	}
 	g.endpoint, g.admin = "http://"+testkit.FreeAddr(t), "http://"+testkit.FreeAddr(t)
 	g.start()
 	t.Cleanup(func() {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/akidb/akigw/internal/failpoint"
 )
 
 // Open opens a journal: its entries are live when it returns. It finds out what
@@ -65,6 +67,7 @@ func (j *Journal) recover() error {
 			j.apply(r.op, r.place, s.segment)
 		}
 	}
+	failpoint.Here("recovery.midReplay")
 	// What is in the page cache alone was not acknowledged, but is going to be seen.
 	for _, s := range scans {
 		if err := s.segment.file.Sync(); err != nil {

@@ -30,6 +30,7 @@ type BackConfig struct {
 	MaxPending       int        `toml:"max_pending" help:"the same, counted; each takes about 1 KiB of memory"`
 	MaxPendingSecs   int        `toml:"max_pending_secs" help:"if the oldest of them is older than so many seconds, writes go through"`
 	InlineBytes      size.Bytes `toml:"inline_bytes" help:"bodies up to this size share a journal file, and its syncs, with others"`
+	SegmentBytes     size.Bytes `toml:"segment_bytes" help:"how long a file of the journal gets before the next one is begun"`
 	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
 	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a stop waits for what is pending; what is left then is flushed by the next start"`
@@ -49,6 +50,9 @@ func (c *BackConfig) Check(report func(key, problem string)) {
 	if c.InlineBytes < 0 || c.InlineBytes > 1<<20 {
 		report("inline_bytes", "must be 0 to 1MiB")
 	}
+	if c.SegmentBytes < 1<<20 || c.SegmentBytes > 1<<30 {
+		report("segment_bytes", "must be 1MiB to 1GiB")
+	}
 	if c.MinFreeBytes < 0 {
 		report("min_free_bytes", "must not be negative")
 	}
@@ -59,9 +63,6 @@ func (c *BackConfig) Check(report func(key, problem string)) {
 		report("drain_timeout_secs", "must be 0 to 86400")
 	}
 }
-
-// segmentBytes is how long a segment of the journal gets.
-const segmentBytes = 64 << 20
 
 // back is what writes back.
 type back struct {
@@ -92,7 +93,7 @@ var backWrites = map[string]*metrics.Counter{
 // must be called before anything else is done with the store.
 func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.ParallelConfig, batch uploadpool.BatchConfig, upstream uploadpool.Upstream) error {
 	return s.writeBack(c, journal.Config{
-		Dir: dir, FS: journal.Disk{}, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: segmentBytes, SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second,
+		Dir: dir, FS: journal.Disk{}, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second,
 	}, parallel, batch, upstream)
 }
 
@@ -313,9 +314,14 @@ func (s *Store) unversioned(ctx context.Context, bucket string) (bool, error) {
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		var answer struct{ Status string }
-		err := xml.Unmarshal(body, &answer)
-		return err == nil && answer.Status == "", nil
+		var answer struct {
+			XMLName xml.Name
+			Status  string
+		}
+		if err := xml.Unmarshal(body, &answer); err != nil || answer.XMLName.Local != "VersioningConfiguration" {
+			return false, fmt.Errorf("%w: GetBucketVersioning of %s: no VersioningConfiguration", akigw.ErrUpstreamUnavailable, bucket)
+		}
+		return answer.Status == "", nil
 	case http.StatusNotImplemented, http.StatusMethodNotAllowed: // it knows no versions
 		head, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadBucket", Method: http.MethodHead, Key: akigw.Key{Bucket: bucket}, Header: http.Header{}})
 		if err != nil {

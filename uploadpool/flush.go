@@ -187,8 +187,10 @@ func (p *Pool) put(ctx context.Context, e *journal.Entry) (r result) {
 	if sum, err := hex.DecodeString(strings.Trim(e.ETag, `"`)); err == nil && len(sum) == md5.Size {
 		header.Set("Content-Md5", base64.StdEncoding.EncodeToString(sum))
 	}
+	failpoint.Here("flush.beforePut")
 	seen := &tee{ReadSeeker: body.Section(0, e.Size), change: change}
 	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: seen, Length: e.Size, Repeat: n > 0})
+	failpoint.Here("flush.afterPut")
 	if seen.err != nil { // the journal's own trouble
 		r = bodyFailed(seen.err)
 		r.change = change

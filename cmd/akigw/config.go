@@ -80,7 +80,7 @@ func defaults() *config {
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}
 	c.Storage.Parallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 7 * 24 * 3600}
 	c.Storage.Batch = uploadpool.BatchConfig{Enabled: true, BatchSize: 10}
-	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, MinFreeBytes: 1 << 30, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
+	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, MinFreeBytes: 1 << 30, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
 	return c
 }
 

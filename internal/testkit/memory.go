@@ -266,7 +266,10 @@ func (m *Memory) Origin(string) uint64 { return 1 }
 func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		if r.Key.Name == "" {
+		switch {
+		case r.Query.Has("versioning"):
+			return Response(http.StatusOK, nil, []byte("<VersioningConfiguration/>")), nil
+		case r.Key.Name == "":
 			return m.list(r)
 		}
 		return m.read(r)

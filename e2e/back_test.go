@@ -1,0 +1,549 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+const backConfig = `
+[[rule]]
+bucket = "back*"
+write = "back"
+[write_back]
+min_free_bytes = 0
+segment_bytes = "1MiB"
+`
+
+// slowMemory serves an upstream in memory over HTTP, each answer after a while.
+type slowMemory struct {
+	*testkit.Memory
+	delay atomic.Int64 // nanoseconds
+	down  atomic.Bool
+	asked atomic.Int64 // requests
+	fail  atomic.Int64 // in percent, with 503
+	slots chan struct{}
+}
+
+// startMemory starts one that answers a number of requests at a time.
+func startMemory(t testing.TB, delay time.Duration, atOnce int) (*slowMemory, upstream) {
+	m := &slowMemory{Memory: testkit.NewMemory(), slots: make(chan struct{}, atOnce)}
+	m.delay.Store(int64(delay))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: m}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return m, upstream{"memory", "http://" + l.Addr().String()}
+}
+
+func (m *slowMemory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if m.down.Load() {
+		panic(http.ErrAbortHandler)
+	}
+	m.asked.Add(1)
+	m.slots <- struct{}{}
+	defer func() { <-m.slots }()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	time.Sleep(time.Duration(m.delay.Load()))
+	if rand.Int64N(100) < m.fail.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		io.WriteString(w, "<Error><Code>SlowDown</Code></Error>")
+		return
+	}
+	bucket, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	resp, err := m.Do(context.Background(), &cold.Request{Method: r.Method, Key: akigw.Key{Bucket: bucket, Name: name}, Query: r.URL.Query(), Header: r.Header, Body: bytes.NewReader(body), Length: int64(len(body))})
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	defer resp.Body.Close()
+	maps.Copy(w.Header(), resp.Header)
+	w.Header().Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+	w.WriteHeader(resp.StatusCode)
+	io.Copy(w, resp.Body)
+}
+
+// points are the named places at which the gateway is killed, and how often they
+// are reached in a second or so.
+var points = []struct {
+	name  string
+	often int
+}{
+	{"spool.afterCreate", 20}, {"spool.midWrite", 40}, {"spool.afterWrite", 20}, {"spool.afterSync", 20}, {"spool.afterRename", 20}, {"spool.afterDirSync", 20},
+	{"journal.afterAppend", 200}, {"journal.afterSync", 200}, {"ack.beforeSend", 400}, {"ack.afterSend", 400},
+	{"flush.beforePut", 60}, {"flush.afterPut", 60}, {"flush.afterVerify", 60}, {"journal.afterDone", 60}, {"spool.afterDelete", 4},
+	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 10}, {"rotate.afterCreate", 2}, {"rotate.afterDirSync", 2}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
+}
+
+// register is what a key may hold: what was acknowledged last, or what a write whose
+// answer never came would have made of it. "" is nothing.
+type register struct {
+	acked   string // ETag
+	unknown []string
+}
+
+// killRig writes through a gateway that is killed again and again.
+type killRig struct {
+	t        *testing.T
+	g        *gateway
+	up       *slowMemory
+	manifest *os.File
+
+	mu    sync.Mutex
+	keys  map[string]*register // guarded by mu
+	acks  int                  // guarded by mu
+	kinds map[string]int       // guarded by mu
+}
+
+// write writes until the gateway is gone or the time is over.
+func (k *killRig) write(writer int, until time.Time) {
+	client := &testkit.Client{Endpoint: k.g.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
+	defer client.HTTP.CloseIdleConnections()
+	random := rand.New(rand.NewPCG(uint64(writer), uint64(time.Now().UnixNano())))
+	for time.Now().Before(until) {
+		name := fmt.Sprintf("w%d/%d", writer, random.IntN(400))
+		method, body, tag, want := http.MethodPut, []byte(nil), "", 200
+		if random.IntN(6) == 0 {
+			method, want = http.MethodDelete, 204
+		} else {
+			body = testkit.Bytes(random.Uint64()|1, testkit.Pick(random, 0, 100, 1000, 4000, 4000, 4000, 4000, 100_000))
+			tag = fmt.Sprintf("\"%x\"", md5.Sum(body))
+		}
+		k.mu.Lock()
+		reg := k.keys[name]
+		if reg == nil {
+			reg = &register{}
+			k.keys[name] = reg
+		}
+		reg.unknown = append(reg.unknown, tag)
+		k.mu.Unlock()
+		r, err := client.Request(method, "/backbucket/"+name, "", nil, body)
+		if err != nil {
+			k.t.Error(err)
+			return
+		}
+		resp, err := client.HTTP.Do(r)
+		if err == nil { // the status is the acknowledgement, whatever becomes of the rest
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		switch {
+		case err != nil:
+			return // killed
+		case resp.StatusCode == http.StatusServiceUnavailable:
+			continue // it may be kept or not
+		case resp.StatusCode != want:
+			k.t.Errorf("%s %s: %d", method, name, resp.StatusCode)
+			return
+		}
+		k.mu.Lock()
+		reg.acked, reg.unknown = tag, nil
+		k.acks++
+		k.kinds[resp.Header.Get("X-Akigw-Commit")]++
+		fmt.Fprintf(k.manifest, "%s %s\n", name, tag)
+		k.mu.Unlock()
+	}
+}
+
+// verify compares keys with what they may hold, by reading them from a gateway, and
+// settles what was unknown.
+func (k *killRig) verify(g *gateway, sample int) {
+	k.t.Helper()
+	client := &testkit.Client{Endpoint: g.endpoint}
+	checked := 0
+	for name, reg := range k.keys {
+		if checked++; checked > sample {
+			return
+		}
+		a := client.Must(k.t, "GET", "/backbucket/"+name, "", nil, nil)
+		found := ""
+		switch {
+		case a.Status == 200:
+			found = a.Header.Get("Etag")
+			if sum := fmt.Sprintf("\"%x\"", md5.Sum(a.Body)); sum != found {
+				k.t.Errorf("%s: the body is not what its ETag says", name)
+			}
+		case a.Status != 404:
+			k.t.Errorf("%s: %d %s", name, a.Status, a.Body)
+			continue
+		}
+		ok := found == reg.acked
+		for _, tag := range reg.unknown {
+			ok = ok || found == tag
+		}
+		if !ok {
+			k.t.Errorf("LOST: %s holds %q, was acknowledged as %q, unknown %q", name, found, reg.acked, reg.unknown)
+		}
+		reg.acked, reg.unknown = found, nil
+	}
+}
+
+var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that are not upstream yet","pending":(\d+)`)
+
+func (k *killRig) run(kills int) {
+	t := k.t
+	pendingRuns, missed := 0, 0
+	for n := range kills {
+		point := points[n%len(points)]
+		byName := n%4 != 3 // a quarter at random moments
+		k.g.env = append(k.g.env[:1:1], "AKIGW_LOG_LEVEL=debug")
+		if byName {
+			k.g.env = append(k.g.env, fmt.Sprintf("AKIGW_FAILPOINT=%s:%d", point.name, 1+rand.IntN(point.often)))
+		}
+		if point.name == "recovery.midReplay" && byName { // it does not even get ready
+			k.g.startAndDie()
+			k.g.env = k.g.env[:1:1]
+			k.g.start()
+		} else {
+			k.g.start()
+		}
+		k.verify(k.g, 20)
+		var writers sync.WaitGroup
+		until := time.Now().Add(3 * time.Second)
+		for w := range 8 {
+			writers.Go(func() { k.write(w, until) })
+		}
+		if !byName || point.name == "recovery.midReplay" {
+			time.Sleep(100*time.Millisecond + time.Duration(rand.Int64N(int64(400*time.Millisecond))))
+			k.g.cmd.Process.Kill()
+		}
+		writers.Wait()
+		done := make(chan error, 1)
+		go func() { done <- k.g.cmd.Wait() }()
+		select {
+		case <-done:
+		case <-time.After(100 * time.Millisecond):
+			missed++
+			t.Logf("kill %d: %s was not reached: %s", n, k.g.env[len(k.g.env)-1], tail(k.g.stderr.String())+fmt.Sprintf("%+v", k.g.status()))
+			k.g.cmd.Process.Kill()
+			<-done
+		}
+		if err := k.manifest.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		// What was pending is said by the next start.
+		k.g.env = k.g.env[:1:1]
+		k.g.start()
+		if m := pendingAtStart.FindStringSubmatch(k.g.stderr.String()); m != nil && m[1] != "0" {
+			pendingRuns++
+		}
+		k.verify(k.g, 200)
+		k.g.kill()
+		if t.Failed() {
+			t.Fatalf("at kill %d, %s", n, point.name)
+		}
+	}
+	k.g.start()
+	k.verify(k.g, len(k.keys))
+	waitDrained(t, k.g, 2*time.Minute)
+	for name, reg := range k.keys {
+		o, ok := k.up.Get(akigw.Key{Bucket: "backbucket", Name: name})
+		if ok != (reg.acked != "") || ok && (o.ETag != reg.acked || fmt.Sprintf("\"%x\"", md5.Sum(o.Body)) != reg.acked) {
+			t.Errorf("LOST: upstream %s is %s (%t), was acknowledged as %q", name, o.ETag, ok, reg.acked)
+		}
+	}
+	fresh := startGateway(t, options{upstream: k.g.upstream, plain: true})
+	k.verify(fresh, len(k.keys))
+	t.Logf("%d kills (%d points not reached), %d acknowledged writes (%v) of %d keys, %d runs with pending entries at the kill, none lost", kills, missed, k.acks, k.kinds, len(k.keys), pendingRuns)
+	if pendingRuns < kills*9/10 || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > kills/10 {
+		t.Errorf("the path was not exercised")
+	}
+}
+
+// startAndDie starts a gateway that ends by itself before it is ready.
+func (g *gateway) startAndDie() {
+	g.t.Helper()
+	addr := func(s string) string { return strings.TrimPrefix(s, "http://") }
+	cmd := exec.Command(g.binary, "serve", "--data", g.dir, "--listen", addr(g.endpoint), "--admin-listen", addr(g.admin), "--upstream", g.upstream.endpoint)
+	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_UPSTREAM_ACCESS_KEY="+upstreamAccessKey, "AKIGW_UPSTREAM_SECRET_KEY="+upstreamSecretKey)
+	cmd.Env = append(cmd.Env, g.env...)
+	if err := cmd.Run(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		g.t.Errorf("the gateway ended with %v", err)
+	}
+}
+
+// status asks a gateway for its status.
+func (g *gateway) status() (st struct {
+	Pending int   `json:"pending"`
+	Bytes   int64 `json:"pending_bytes"`
+	Dead    int   `json:"dead_letters"`
+	Problem string
+}) {
+	g.t.Helper()
+	resp, err := http.Get(g.admin + "/api/v1/status")
+	if err == nil {
+		defer resp.Body.Close()
+		err = json.NewDecoder(resp.Body).Decode(&st)
+	}
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return st
+}
+
+func waitDrained(t testing.TB, g *gateway, limit time.Duration) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); g.status().Pending > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not upstream after %s: %+v", limit, g.status())
+		}
+	}
+}
+
+func runKills(t *testing.T, kills int) {
+	up, behind := startMemory(t, 10*time.Millisecond, 4)
+	g := startGateway(t, options{upstream: behind, kind: failpoints, config: backConfig})
+	g.kill()
+	manifest, err := os.Create(filepath.Join(t.TempDir(), "manifest"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manifest.Close()
+	k := &killRig{t: t, g: g, up: up, manifest: manifest, keys: map[string]*register{}, kinds: map[string]int{}}
+	k.run(kills)
+}
+
+// TestB5_Killed kills the gateway at named points and at random moments, under load:
+// no acknowledged write is lost, no deletion undone.
+func TestB5_Killed(t *testing.T) { runKills(t, 12) }
+
+// TestLongKill is the same at each point ten times.
+func TestLongKill(t *testing.T) {
+	if os.Getenv("AKIGW_LONG") == "" {
+		t.Skip("make long TEST=Kill")
+	}
+	runKills(t, 12*len(points))
+}
+
+// TestUpstreamAway: while the upstream is away every write is acknowledged, read and
+// listed; afterwards all of it is there with the ETags that were promised.
+func TestUpstreamAway(t *testing.T) { upstreamAway(t, 3*time.Second) }
+
+// TestLongUpstreamAway is the same for a minute.
+func TestLongUpstreamAway(t *testing.T) {
+	if os.Getenv("AKIGW_LONG") == "" {
+		t.Skip("make long TEST=UpstreamAway")
+	}
+	upstreamAway(t, time.Minute)
+}
+
+func upstreamAway(t *testing.T, long time.Duration) {
+	up, behind := startMemory(t, time.Millisecond, 64)
+	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig})
+	client := &testkit.Client{Endpoint: g.endpoint}
+	promised := map[string]string{}
+	var mu sync.Mutex
+	put := func(name string) {
+		body := []byte("body of " + name)
+		a := client.Must(t, "PUT", "/backbucket/"+name, "", nil, body)
+		if a.Status != 200 || a.Header.Get("X-Akigw-Commit") != "journal" {
+			t.Errorf("PUT %s: %d %s", name, a.Status, a.Body)
+		}
+		got := client.Must(t, "GET", "/backbucket/"+name, "", nil, nil)
+		if got.Status != 200 || !bytes.Equal(got.Body, body) || got.Header.Get("Etag") != a.Header.Get("Etag") {
+			t.Errorf("GET %s: %d", name, got.Status)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		promised[name] = a.Header.Get("Etag")
+	}
+	put("before")
+	up.down.Store(true)
+	started := time.Now()
+	var wait sync.WaitGroup
+	for w := range 8 {
+		wait.Go(func() {
+			for i := 0; time.Since(started) < long && i < 5000; i++ {
+				put(fmt.Sprintf("%d/%04d", w, i))
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	wait.Wait()
+	pending := g.status().Pending
+	up.down.Store(false)
+	back := time.Now()
+	listed := map[string]string{}
+	for token := ""; ; {
+		query := url.Values{"list-type": {"2"}}
+		if token != "" {
+			query.Set("continuation-token", token)
+		}
+		a := client.Must(t, "GET", "/backbucket", query.Encode(), nil, nil)
+		if a.Status == 503 && time.Since(back) < 10*time.Second { // the breaker is open
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		var l struct {
+			IsTruncated           bool
+			NextContinuationToken string
+			Contents              []struct{ Key, ETag string }
+		}
+		if err := xml.Unmarshal(a.Body, &l); err != nil || a.Status != 200 {
+			t.Fatalf("LIST: %d %v %s", a.Status, err, a.Body)
+		}
+		for _, c := range l.Contents {
+			listed[c.Key] = c.ETag
+		}
+		if token = l.NextContinuationToken; !l.IsTruncated {
+			break
+		}
+	}
+	if !maps.Equal(listed, promised) {
+		t.Errorf("LIST shows %d keys, %d were acknowledged", len(listed), len(promised))
+	}
+	waitDrained(t, g, time.Minute)
+	took := time.Since(back)
+	for name, etag := range promised {
+		if o, ok := up.Get(akigw.Key{Bucket: "backbucket", Name: name}); !ok || o.ETag != etag {
+			t.Errorf("%s is not upstream as it was promised", name)
+		}
+	}
+	t.Logf("%d writes acknowledged in %s without an upstream, %d pending, all of them there %s after it was back", len(promised), long, pending, took.Round(100*time.Millisecond))
+	if pending < 100 {
+		t.Error("hardly anything was pending: the path was not exercised")
+	}
+}
+
+// TestE34_StopWithPendingWrites: a stop takes what is pending to the upstream and
+// ends with 0; if it cannot, with 75, and the next start does.
+func TestE34_StopWithPendingWrites(t *testing.T) {
+	up, behind := startMemory(t, 5*time.Millisecond, 8)
+	g := startGateway(t, options{upstream: behind, config: backConfig, env: []string{"AKIGW_WRITE_BACK_DRAIN_TIMEOUT_SECS=2"}})
+	client := &testkit.Client{Endpoint: g.endpoint}
+	write := func(prefix string) {
+		for i := range 200 {
+			if a := client.Must(t, "PUT", fmt.Sprintf("/backbucket/%s%d", prefix, i), "", nil, []byte("x")); a.Header.Get("X-Akigw-Commit") != "journal" {
+				t.Fatalf("%d %v", a.Status, a.Header)
+			}
+		}
+	}
+	write("a")
+	g.stop()
+	if up.Len() != 200 {
+		t.Errorf("%d objects upstream after a clean stop", up.Len())
+	}
+	g.start()
+	write("warm") // so that the bucket is known
+	up.down.Store(true)
+	write("b")
+	g.cmd.Process.Signal(syscall.SIGTERM)
+	var exit interface{ ExitCode() int }
+	if err := g.cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 75 {
+		t.Errorf("stopped with %v, want exit code 75: %s", err, g.stderr)
+	}
+	up.down.Store(false)
+	g.start()
+	waitDrained(t, g, 20*time.Second)
+	if up.Len() != 600 {
+		t.Errorf("%d objects upstream", up.Len())
+	}
+}
+
+// TestDeadLetterCommands: an operator lists, shows, exports, retries and drops what
+// the upstream does not take.
+func TestDeadLetterCommands(t *testing.T) {
+	up, behind := startMemory(t, 0, 8)
+	g := startGateway(t, options{upstream: behind, config: backConfig})
+	refuse := atomic.Bool{}
+	refuse.Store(true)
+	up.Before = func(r *cold.Request) (*http.Response, error) {
+		if r.Method == http.MethodPut && refuse.Load() {
+			return testkit.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
+		}
+		return nil, nil
+	}
+	client := &testkit.Client{Endpoint: g.endpoint}
+	for _, name := range []string{"a", "b", "c"} {
+		client.Must(t, "PUT", "/backbucket/"+name, "", nil, []byte("body "+name))
+	}
+	waitDrained(t, g, 10*time.Second)
+	akigw := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command(g.binary, args...)
+		cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir, "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Sprintf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	list := akigw("dead-letters", "list")
+	ids := regexp.MustCompile(`(?m)^(\d+) .*EntityTooLarge`).FindAllStringSubmatch(list, -1)
+	if len(ids) != 3 || !strings.Contains(list, `backbucket/"a"`) {
+		t.Fatalf("%s", list)
+	}
+	if out := akigw("dead-letters", "retry", "--all"); !strings.Contains(out, "an admin key is needed") {
+		t.Errorf("without an admin key: %s", out)
+	}
+	akigw("users", "set", "operator", "--admin")
+	akigw("keys", "create", "operator")
+	time.Sleep(3 * time.Second) // until the gateway has taken it over
+	if out := akigw("dead-letters", "export", ids[0][1], "-"); out != "body a" {
+		t.Errorf("export: %q", out)
+	}
+	if out := akigw("dead-letters", "show", ids[1][1]); !strings.Contains(out, `"key": "b"`) {
+		t.Errorf("show: %s", out)
+	}
+	if a := client.Must(t, "GET", "/backbucket/b", "", nil, nil); a.Status != 200 || string(a.Body) != "body b" || a.Header.Get("X-Akigw-Cache") != "overlay" {
+		t.Errorf("a dead letter reads as %d %s", a.Status, a.Body)
+	}
+	if a := client.Must(t, "PUT", "/backbucket/b", "", http.Header{"If-None-Match": {"*"}}, []byte("x")); a.Status != 503 {
+		t.Errorf("a conditional write over a dead letter: %d %s", a.Status, a.Body)
+	}
+	if out := akigw("dead-letters", "drop", ids[2][1]); !strings.Contains(out, "dropped") {
+		t.Errorf("drop: %s", out)
+	}
+	if a := client.Must(t, "GET", "/backbucket/c", "", nil, nil); a.Status != 404 {
+		t.Errorf("after it was dropped: %d", a.Status)
+	}
+	refuse.Store(false)
+	akigw("dead-letters", "retry", "--all")
+	waitDrained(t, g, 20*time.Second)
+	for name, want := range map[string]bool{"a": true, "b": true, "c": false} {
+		if _, ok := up.Get(keyIn("backbucket", name)); ok != want {
+			t.Errorf("%s upstream: %t", name, ok)
+		}
+	}
+	if out := akigw("status"); !strings.Contains(out, "dead letters    0") {
+		t.Errorf("%s", out)
+	}
+	if out := akigw("dead-letters", "show", "999999"); !strings.Contains(out, "no such dead letter") {
+		t.Errorf("%s", out)
+	}
+}
+
+func keyIn(bucket, name string) akigw.Key { return akigw.Key{Bucket: bucket, Name: name} }
+
+// tail is the end of a log.
+func tail(s string) string { return s[max(0, len(s)-1500):] }
