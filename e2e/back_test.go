@@ -75,7 +75,9 @@ func (m *slowMemory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	time.Sleep(time.Duration(m.delay.Load()))
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		time.Sleep(time.Duration(m.delay.Load()))
+	}
 	if rand.Int64N(100) < m.fail.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		io.WriteString(w, "<Error><Code>SlowDown</Code></Error>")
@@ -102,7 +104,7 @@ var points = []struct {
 	{"spool.afterCreate", 20}, {"spool.midWrite", 40}, {"spool.afterWrite", 20}, {"spool.afterSync", 20}, {"spool.afterRename", 20}, {"spool.afterDirSync", 20},
 	{"journal.afterAppend", 200}, {"journal.afterSync", 200}, {"ack.beforeSend", 400}, {"ack.afterSend", 400},
 	{"flush.beforePut", 60}, {"flush.afterPut", 60}, {"flush.afterVerify", 60}, {"journal.afterDone", 60}, {"spool.afterDelete", 4},
-	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 10}, {"rotate.afterCreate", 2}, {"rotate.afterDirSync", 2}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
+	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 10}, {"rotate.afterCreate", 1}, {"rotate.afterDirSync", 1}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
 }
 
 // register is what a key may hold: what was acknowledged last, or what a write whose
@@ -179,46 +181,73 @@ func (k *killRig) write(writer int, until time.Time) {
 // settles what was unknown.
 func (k *killRig) verify(g *gateway, sample int) {
 	k.t.Helper()
-	client := &testkit.Client{Endpoint: g.endpoint}
-	checked := 0
-	for name, reg := range k.keys {
-		if checked++; checked > sample {
-			return
-		}
-		a := client.Must(k.t, "GET", "/backbucket/"+name, "", nil, nil)
-		found := ""
-		switch {
-		case a.Status == 200:
-			found = a.Header.Get("Etag")
-			if sum := fmt.Sprintf("\"%x\"", md5.Sum(a.Body)); sum != found {
-				k.t.Errorf("%s: the body is not what its ETag says", name)
+	client := &testkit.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+	defer client.HTTP.CloseIdleConnections()
+	names := make(chan string)
+	var readers sync.WaitGroup
+	for range 16 {
+		readers.Go(func() {
+			for name := range names {
+				k.verifyKey(client, name, k.keys[name])
 			}
-		case a.Status != 404:
-			k.t.Errorf("%s: %d %s", name, a.Status, a.Body)
-			continue
-		}
-		ok := found == reg.acked
-		for _, tag := range reg.unknown {
-			ok = ok || found == tag
-		}
-		if !ok {
-			k.t.Errorf("LOST: %s holds %q, was acknowledged as %q, unknown %q", name, found, reg.acked, reg.unknown)
-		}
-		reg.acked, reg.unknown = found, nil
+		})
 	}
+	for name := range k.keys {
+		if sample--; sample < 0 {
+			break
+		}
+		names <- name
+	}
+	close(names)
+	readers.Wait()
+}
+
+func (k *killRig) verifyKey(client *testkit.Client, name string, reg *register) {
+	r, err := client.Request("GET", "/backbucket/"+name, "", nil, nil)
+	if err != nil {
+		k.t.Error(err)
+		return
+	}
+	a, err := client.Do(r)
+	found := ""
+	switch {
+	case err != nil:
+		k.t.Errorf("%s: %v", name, err)
+		return
+	case a.Status == 200:
+		found = a.Header.Get("Etag")
+		if sum := fmt.Sprintf("\"%x\"", md5.Sum(a.Body)); sum != found {
+			k.t.Errorf("%s: the body is not what its ETag says", name)
+		}
+	case a.Status != 404:
+		k.t.Errorf("%s: %d %s", name, a.Status, a.Body)
+		return
+	}
+	ok := found == reg.acked
+	for _, tag := range reg.unknown {
+		ok = ok || found == tag
+	}
+	if !ok {
+		k.t.Errorf("LOST: %s holds %q, was acknowledged as %q, unknown %q", name, found, reg.acked, reg.unknown)
+	}
+	reg.acked, reg.unknown = found, nil
 }
 
 var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that are not upstream yet","pending":(\d+)`)
 
-func (k *killRig) run(kills int) {
+func (k *killRig) run(kills, scale int) {
 	t := k.t
 	pendingRuns, missed := 0, 0
 	for n := range kills {
 		point := points[n%len(points)]
 		byName := n%4 != 3 // a quarter at random moments
 		k.g.env = append(k.g.env[:1:1], "AKIGW_LOG_LEVEL=debug")
+		when := rand.IntN(max(1, point.often*scale))
+		if strings.HasPrefix(point.name, "rotate") { // the start makes a segment, too
+			when = 1
+		}
 		if byName {
-			k.g.env = append(k.g.env, fmt.Sprintf("AKIGW_FAILPOINT=%s:%d", point.name, 1+rand.IntN(point.often)))
+			k.g.env = append(k.g.env, fmt.Sprintf("AKIGW_FAILPOINT=%s:%d", point.name, 1+when))
 		}
 		if point.name == "recovery.midReplay" && byName { // it does not even get ready
 			k.g.startAndDie()
@@ -227,9 +256,8 @@ func (k *killRig) run(kills int) {
 		} else {
 			k.g.start()
 		}
-		k.verify(k.g, 20)
 		var writers sync.WaitGroup
-		until := time.Now().Add(3 * time.Second)
+		until := time.Now().Add(5 * time.Second)
 		for w := range 8 {
 			writers.Go(func() { k.write(w, until) })
 		}
@@ -320,7 +348,8 @@ func waitDrained(t testing.TB, g *gateway, limit time.Duration) {
 	}
 }
 
-func runKills(t *testing.T, kills int) {
+// runKills kills so many times, scale times as late as points says.
+func runKills(t *testing.T, kills, scale int) {
 	up, behind := startMemory(t, 10*time.Millisecond, 4)
 	g := startGateway(t, options{upstream: behind, kind: failpoints, config: backConfig})
 	g.kill()
@@ -330,19 +359,19 @@ func runKills(t *testing.T, kills int) {
 	}
 	defer manifest.Close()
 	k := &killRig{t: t, g: g, up: up, manifest: manifest, keys: map[string]*register{}, kinds: map[string]int{}}
-	k.run(kills)
+	k.run(kills, scale)
 }
 
 // TestB5_Killed kills the gateway at named points and at random moments, under load:
 // no acknowledged write is lost, no deletion undone.
-func TestB5_Killed(t *testing.T) { runKills(t, 12) }
+func TestB5_Killed(t *testing.T) { runKills(t, 12, 1) }
 
 // TestLongKill is the same at each point ten times.
 func TestLongKill(t *testing.T) {
 	if os.Getenv("AKIGW_LONG") == "" {
 		t.Skip("make long TEST=Kill")
 	}
-	runKills(t, 12*len(points))
+	runKills(t, 12*len(points), 2)
 }
 
 // TestUpstreamAway: while the upstream is away every write is acknowledged, read and
@@ -490,7 +519,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	waitDrained(t, g, 10*time.Second)
 	akigw := func(args ...string) string {
 		t.Helper()
-		cmd := exec.Command(g.binary, args...)
+		cmd := exec.Command(build(t, plain), args...)
 		cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir, "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -507,7 +536,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		t.Errorf("without an admin key: %s", out)
 	}
 	akigw("users", "set", "operator", "--admin")
-	akigw("keys", "create", "operator")
+	akigw("keys", "create", "--user", "operator")
 	time.Sleep(3 * time.Second) // until the gateway has taken it over
 	if out := akigw("dead-letters", "export", ids[0][1], "-"); out != "body a" {
 		t.Errorf("export: %q", out)
@@ -547,3 +576,113 @@ func keyIn(bucket, name string) akigw.Key { return akigw.Key{Bucket: bucket, Nam
 
 // tail is the end of a log.
 func tail(s string) string { return s[max(0, len(s)-1500):] }
+
+// TestSeededDiskFaults breaks the real binary's disk: an acknowledgement that is
+// given holds, what cannot be acknowledged goes through, and health says so.
+func TestSeededDiskFaults(t *testing.T) {
+	type acked map[string]string // name -> commit
+	writes := func(g *gateway, prefix string, n int) acked {
+		client := &testkit.Client{Endpoint: g.endpoint}
+		done := acked{}
+		for i := range n {
+			name := fmt.Sprintf("%s%d", prefix, i)
+			if a := client.Must(t, "PUT", "/backbucket/"+name, "", nil, []byte("body of "+name)); a.Status == 200 {
+				done[name] = a.Header.Get("X-Akigw-Commit")
+			}
+		}
+		return done
+	}
+	there := func(g *gateway, names acked) (lost int) {
+		client := &testkit.Client{Endpoint: g.endpoint}
+		for name := range names {
+			if a := client.Must(t, "GET", "/backbucket/"+name, "", nil, nil); a.Status != 200 || string(a.Body) != "body of "+name {
+				lost++
+			}
+		}
+		return lost
+	}
+	healthy := func(g *gateway) bool {
+		resp, err := http.Get(g.admin + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == 200
+	}
+	const segment = "journal/segments/0000000000000001.seg"
+	for name, inject := range map[string]string{
+		"C6 EIO on fdatasync": "-e trace=fdatasync -e inject=fdatasync:error=EIO:when=20+",
+		"C2 ENOSPC on write":  "-e trace=write -e inject=write:error=ENOSPC:when=20+",
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, "strace")
+			up, behind := startMemory(t, 0, 8)
+			up.delay.Store(int64(200 * time.Millisecond)) // so that something is pending
+			dir := t.TempDir()
+			g := startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig, under: "strace -D -f -qq -o /dev/null -P " + filepath.Join(dir, segment) + " " + inject})
+			done := writes(g, "k", 60)
+			kinds := map[string]int{}
+			for _, commit := range done {
+				kinds[commit]++
+			}
+			if kinds["journal"] < 5 || kinds["upstream"] < 5 || healthy(g) {
+				t.Errorf("acknowledged %v, healthy %t", kinds, healthy(g))
+			}
+			if lost := there(g, done); lost > 0 {
+				t.Errorf("%d lost while it runs", lost)
+			}
+			g.kill()
+			again := startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig})
+			waitDrained(t, again, time.Minute)
+			if lost := there(again, done); lost > 0 || !healthy(again) {
+				t.Errorf("%d lost after a restart", lost)
+			}
+			t.Logf("acknowledged %v, none lost", kinds)
+		})
+	}
+	for name, damage := range map[string]func([]byte) []byte{
+		"B23 torn tail":     func(raw []byte) []byte { return append(raw, raw[:40]...) },
+		"B23 middle damage": func(raw []byte) []byte { raw[bytes.Index(raw, []byte("body of k7"))] ^= 1; return raw },
+	} {
+		t.Run(name, func(t *testing.T) {
+			up, behind := startMemory(t, 0, 8)
+			dir := t.TempDir()
+			g := startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig})
+			writes(g, "warm", 1)
+			waitDrained(t, g, 10*time.Second)
+			up.down.Store(true)
+			done := writes(g, "k", 20)
+			g.kill()
+			file := filepath.Join(dir, segment)
+			if err := os.WriteFile(file, damage(readFile(t, file)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			up.down.Store(false)
+			g.start()
+			middle := strings.Contains(name, "middle")
+			if healthy(g) == middle {
+				t.Errorf("healthy: %t: %s", healthy(g), g.stderr)
+			}
+			if middle {
+				if lost := there(g, done); lost != 1 { // the others are served
+					t.Errorf("%d are not served", lost)
+				}
+				if st := g.status(); !strings.Contains(st.Problem, "damaged") || st.Pending != 19 {
+					t.Errorf("%+v", st)
+				}
+				cmd := exec.Command(build(t, plain), "journal", "accept")
+				cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+dir, "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
+				g.mustAkigw("users", "set", "operator", "--admin")
+				g.mustAkigw("keys", "create", "--user", "operator")
+				time.Sleep(3 * time.Second) // until the gateway has taken it over
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+			}
+			waitDrained(t, g, 10*time.Second)
+			if !healthy(g) || up.Len() < 20 {
+				t.Errorf("healthy %t, %d objects upstream", healthy(g), up.Len())
+			}
+		})
+	}
+}

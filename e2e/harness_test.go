@@ -121,6 +121,7 @@ type options struct {
 	plain    bool   // without the race detector
 	kind     string // of binary, if it is another one
 	config   string // a configuration file
+	under    string // a command that the binary is run by: "strace -D"
 	env      []string
 }
 
@@ -135,6 +136,12 @@ func startGateway(t testing.TB, o options) *gateway {
 	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: build(t, o.kind), env: o.env}
 	if o.config != "" {
 		g.env = append(g.env, "AKIGW_CONFIG="+writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), []byte(o.config)))
+	}
+	if o.under != "" {
+		g.binary = writeFile(t, filepath.Join(t.TempDir(), "akigw"), []byte("#!/bin/sh\nexec "+o.under+" "+g.binary+" \"$@\"\n"))
+		if err := os.Chmod(g.binary, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	g.endpoint, g.admin = "http://"+testkit.FreeAddr(t), "http://"+testkit.FreeAddr(t)
 	g.start()

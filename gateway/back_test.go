@@ -1,7 +1,25 @@
 package gateway
 
 import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
 )
 
@@ -11,3 +29,275 @@ var (
 	testParallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 8, MaxRetries: 5, BackoffBaseMs: 2, MaxAgeSecs: 3600}
 	testBatch    = uploadpool.BatchConfig{Enabled: true, BatchSize: 10}
 )
+
+// backBench is a gateway whose bucket "back" is written back, and whose pool does
+// nothing until it is run.
+func backBench(t *testing.T) *bench { return backBenchWith(t, testBack) }
+
+func backBenchWith(t *testing.T, c tiers.BackConfig) *bench {
+	up := testkit.NewMemory()
+	log := slog.New(slog.DiscardHandler)
+	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
+	store, err := tiers.New(config, byMode{}, t.TempDir(), up, log)
+	if err == nil {
+		err = store.WriteBack(c, t.TempDir(), testParallel, testBatch, up)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return &bench{up: up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+}
+
+// runPool runs the upload pool until the test ends.
+func (b *bench) runPool(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.store.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+func backKey(name string) akigw.Key { return akigw.Key{Bucket: back, Name: name} }
+
+// A pending object answers like one that is upstream: GET, HEAD, ranges, conditions,
+// checksums.
+func TestPendingObjectIsRead(t *testing.T) {
+	for _, n := range []int{0, 100, 300_000} {
+		b := backBench(t)
+		body := testkit.Bytes(3, n)
+		sum := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
+		crc := base64.StdEncoding.EncodeToString([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})
+		w := b.ask("root", "PUT", "/back/k", "", http.Header{"Content-Type": {"a/b"}, "X-Amz-Meta-M": {"v"}, "X-Amz-Checksum-Crc32c": {crc}}, string(body))
+		etag := fmt.Sprintf("\"%x\"", md5.Sum(body))
+		if w.Code != 200 || tagOf(w) != etag || sentHeader(w, "x-akigw-commit") != "journal" || sentHeader(w, "x-amz-checksum-crc32c") != crc || b.up.Len() != 0 {
+			t.Fatalf("PUT: %d %v", w.Code, w.Header())
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			w = b.ask("root", method, "/back/k", "", http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}, "")
+			if w.Code != 200 || tagOf(w) != etag || sentHeader(w, "x-amz-meta-m") != "v" || w.Header().Get("Content-Type") != "a/b" || sentHeader(w, "x-akigw-cache") != "overlay" ||
+				w.Header().Get("Content-Length") != fmt.Sprint(n) || sentHeader(w, "x-amz-checksum-crc32c") != crc || w.Header().Get("Last-Modified") == "" || method == "GET" && !bytes.Equal(w.Body.Bytes(), body) {
+				t.Errorf("%s of %d: %d %v", method, n, w.Code, w.Header())
+			}
+		}
+		if w = b.ask("root", "GET", "/back/k", "", http.Header{"If-None-Match": {etag}}, ""); w.Code != 304 {
+			t.Errorf("If-None-Match: %d", w.Code)
+		}
+		if w = b.ask("root", "GET", "/back/k", "", http.Header{"If-Match": {`"x"`}}, ""); w.Code != 412 {
+			t.Errorf("If-Match: %d", w.Code)
+		}
+		if n > 0 {
+			w = b.ask("root", "GET", "/back/k", "", http.Header{"Range": {"bytes=70-98"}}, "")
+			if w.Code != 206 || !bytes.Equal(w.Body.Bytes(), body[70:99]) || w.Header().Get("Content-Range") != fmt.Sprintf("bytes 70-98/%d", n) {
+				t.Errorf("range: %d %v", w.Code, w.Header())
+			}
+		}
+		if w = b.ask("root", "GET", "/back/k", "", http.Header{"Range": {"bytes=999999-"}}, ""); w.Code != 416 {
+			t.Errorf("range beyond the end: %d", w.Code)
+		}
+		if w = b.ask("root", "DELETE", "/back/k", "", nil, ""); w.Code != 204 || sentHeader(w, "x-akigw-commit") != "journal" {
+			t.Errorf("DELETE: %d", w.Code)
+		}
+		if w = b.ask("root", "GET", "/back/k", "", nil, ""); w.Code != 404 || !strings.Contains(w.Body.String(), "NoSuchKey") || sentHeader(w, "x-akigw-cache") != "overlay" {
+			t.Errorf("GET of what was deleted: %d %s", w.Code, w.Body)
+		}
+	}
+}
+
+// TestE20_BadDigestInWriteBack: what a client says of a body is verified before it is
+// acknowledged, and nothing is kept of a lie.
+func TestE20_BadDigestInWriteBack(t *testing.T) {
+	b := backBench(t)
+	for name, h := range map[string]http.Header{
+		"Content-MD5": {"Content-Md5": {base64.StdEncoding.EncodeToString(make([]byte, 16))}},
+		"checksum":    {"X-Amz-Checksum-Crc32": {"AAAAAA=="}},
+		"malformed":   {"Content-Md5": {"x"}},
+	} {
+		w := b.ask("root", "PUT", "/back/k", "", h, "body")
+		if w.Code != 400 {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+		if st := b.store.BackStatus(); st.Pending != 0 || b.up.Len() != 0 {
+			t.Errorf("%s: something was kept", name)
+		}
+	}
+}
+
+// TestB12_WhatGoesThrough: a write that asks for more than to be stored is the
+// upstream's, after what was acknowledged before of its key.
+func TestB12_WhatGoesThrough(t *testing.T) {
+	b := backBench(t)
+	b.runPool(t)
+	for name, h := range map[string]http.Header{
+		"If-None-Match": {"If-None-Match": {`"other"`}},
+		"ACL":           {"X-Amz-Acl": {"private"}},
+		"lock":          {"X-Amz-Object-Lock-Mode": {"GOVERNANCE"}},
+		"tags":          {"X-Amz-Tagging": {"a=b"}},
+		"encryption":    {"X-Amz-Server-Side-Encryption": {"AES256"}},
+		"copy":          {"X-Amz-Copy-Source": {"/back/source"}},
+		"SSE-C":         {"X-Amz-Server-Side-Encryption-Customer-Algorithm": {"AES256"}},
+	} {
+		b.ask("root", "PUT", "/back/source", "", nil, "source")
+		b.ask("root", "PUT", "/back/k", "", nil, "before "+name)
+		var seen []byte
+		b.up.Before = func(r *cold.Request) (*http.Response, error) {
+			if o, ok := b.up.Get(backKey("k")); ok && r.Method == "PUT" && r.Key == backKey("k") && r.Header.Get("X-Amz-Meta-Through") != "" {
+				seen = o.Body
+			}
+			return nil, nil
+		}
+		h["X-Amz-Meta-Through"] = []string{"yes"}
+		body := "after"
+		if name == "copy" {
+			body = ""
+		}
+		w := b.ask("root", "PUT", "/back/k", "", h, body)
+		if w.Code != 200 || sentHeader(w, "x-akigw-commit") != "upstream" {
+			t.Errorf("%s: %d %s %v", name, w.Code, w.Body, w.Header())
+		}
+		if string(seen) != "before "+name {
+			t.Errorf("%s: the upstream had %q by then", name, seen)
+		}
+		b.up.Before = nil
+	}
+	b.ask("root", "PUT", "/back/k", "", nil, "pending")
+	if w := b.ask("root", "GET", "/back/k", "tagging=", nil, ""); w.Code >= 500 {
+		t.Errorf("tags of a pending object: %d %s", w.Code, w.Body)
+	}
+	if o, ok := b.up.Get(backKey("k")); !ok || string(o.Body) != "pending" {
+		t.Error("the object was not upstream before a question about it was")
+	}
+}
+
+// TestVersionedBucketGoesThrough: and one that is not there.
+func TestVersionedBucketGoesThrough(t *testing.T) {
+	for answer, want := range map[string]string{
+		"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>":   "upstream",
+		"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>": "upstream",
+		"<VersioningConfiguration/>": "journal",
+		"404":                        "upstream",
+		"501":                        "journal", // and HeadBucket says that it is there
+		"500":                        "upstream",
+	} {
+		b := backBench(t)
+		b.up.Before = func(r *cold.Request) (*http.Response, error) {
+			switch {
+			case r.Op == "HeadBucket":
+				return testkit.Response(200, nil, nil), nil
+			case r.Op != "GetBucketVersioning":
+				return nil, nil
+			case len(answer) == 3:
+				var code int
+				fmt.Sscan(answer, &code)
+				return testkit.Response(code, nil, []byte("<Error><Code>X</Code></Error>")), nil
+			}
+			return testkit.Response(200, nil, []byte(answer)), nil
+		}
+		for range 2 {
+			if w := b.ask("root", "PUT", "/back/k", "", nil, "x"); sentHeader(w, "x-akigw-commit") != want {
+				t.Errorf("%s: %d, commit %q, want %q", answer, w.Code, sentHeader(w, "x-akigw-commit"), want)
+			}
+			if want == "journal" {
+				break
+			}
+		}
+	}
+}
+
+// TestLimitsFallBack: over any of its limits the journal takes nothing, writes go
+// through, and if that fails the client is told to come back.
+func TestLimitsFallBack(t *testing.T) {
+	c := testBack
+	c.MaxPending = 2
+	b := backBenchWith(t, c)
+	commit := func(name, body string) string {
+		w := b.ask("root", "PUT", "/back/"+name, "", nil, body)
+		return fmt.Sprint(w.Code, " ", sentHeader(w, "x-akigw-commit"))
+	}
+	if a, b, c := commit("a", "x"), commit("b", "x"), commit("c", "x"); a != "200 journal" || b != "200 journal" || c != "200 upstream" {
+		t.Error(a, b, c)
+	}
+	b.up.Before = func(*cold.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("%w: down", akigw.ErrUpstreamUnavailable)
+	}
+	if d := commit("d", "x"); d != "503 " {
+		t.Error(d)
+	}
+	c = testBack
+	c.MaxPendingBytes = 1 << 20
+	b = backBenchWith(t, c)
+	if got := commit("large", strings.Repeat("x", 1<<20+1)); got != "200 upstream" {
+		t.Error(got)
+	}
+	c = testBack
+	c.MinFreeBytes = 1 << 60
+	b = backBenchWith(t, c)
+	if got := commit("a", "x"); got != "200 upstream" { // C1: no room
+		t.Error(got)
+	}
+}
+
+// TestDeleteObjectsBack: each key is tombstoned at once, and listed as deleted.
+func TestDeleteObjectsBack(t *testing.T) {
+	b := backBench(t)
+	b.up.Put(backKey("a"), nil)
+	b.ask("root", "PUT", "/back/b", "", nil, "x")
+	document := "<Delete><Object><Key>a</Key></Object><Object><Key>b</Key></Object><Object><Key>c&lt;</Key></Object></Delete>"
+	sum := md5.Sum([]byte(document))
+	w := b.ask("root", "POST", "/back", "delete=", http.Header{"Content-Md5": {base64.StdEncoding.EncodeToString(sum[:])}}, document)
+	if w.Code != 200 || sentHeader(w, "x-akigw-commit") != "journal" || strings.Count(w.Body.String(), "<Deleted>") != 3 || !strings.Contains(w.Body.String(), "c&lt;") {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	for _, name := range []string{"a", "b"} {
+		if w := b.ask("root", "GET", "/back/"+name, "", nil, ""); w.Code != 404 {
+			t.Errorf("%s: %d", name, w.Code)
+		}
+	}
+	b.runPool(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	b.store.DrainAll(ctx)
+	if b.up.Len() != 0 {
+		t.Errorf("%d objects upstream", b.up.Len())
+	}
+}
+
+// TestDeleteBucketDrains: a bucket is not deleted under what was acknowledged in it.
+func TestDeleteBucketDrains(t *testing.T) {
+	b := backBench(t)
+	b.ask("root", "PUT", "/back/k", "", nil, "x")
+	b.runPool(t)
+	had := -1
+	b.up.Before = func(r *cold.Request) (*http.Response, error) {
+		if r.Op == "DeleteBucket" {
+			had = b.up.Len()
+			return testkit.Response(409, nil, []byte("<Error><Code>BucketNotEmpty</Code></Error>")), nil
+		}
+		return nil, nil
+	}
+	if w := b.ask("root", "DELETE", "/back", "", nil, ""); w.Code != 409 || had != 1 {
+		t.Errorf("%d, the upstream had %d objects", w.Code, had)
+	}
+}
+
+// TestD13_DisconnectInWriteBack: a body that breaks off leaves nothing.
+func TestD13_DisconnectInWriteBack(t *testing.T) {
+	b := backBench(t)
+	body := bytes.Repeat([]byte("x"), 200_000)
+	r := &http.Request{Method: "PUT", URL: &url.URL{Path: "/back/k"}, Host: "s3.example.com", Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1"}
+	testkit.Signing{AccessKey: "root", Secret: tenantSecret, Body: body}.Sign(r)
+	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body[:100_000]), brokenReader{}))
+	w := b.answer(r)
+	if w.Code == 200 {
+		t.Errorf("%d", w.Code)
+	}
+	if st := b.store.BackStatus(); st.Pending != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"encoding/xml"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,28 +11,9 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
-
-// backBench is a gateway whose bucket "back" is written back, and whose pool does
-// nothing until it is run.
-func backBench(t *testing.T) *bench {
-	up := testkit.NewMemory()
-	log := slog.New(slog.DiscardHandler)
-	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, byMode{}, t.TempDir(), up, log)
-	if err == nil {
-		err = store.WriteBack(testBack, t.TempDir(), testParallel, testBatch, up)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	return &bench{up: up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
-}
 
 type listing struct {
 	IsTruncated           bool

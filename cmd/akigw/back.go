@@ -77,7 +77,7 @@ func (r *remote) adminKey() (access, secret string, err error) {
 			}
 		}
 	}
-	return "", "", errors.New("an admin key is needed for this: akigw users set operator --admin && akigw keys create operator")
+	return "", "", errors.New("an admin key is needed for this: akigw users set operator --admin && akigw keys create --user operator")
 }
 
 // into asks and decodes the answer.
