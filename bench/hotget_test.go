@@ -71,6 +71,7 @@ type server struct {
 	name   string
 	client *testkit.Client
 	pid    int
+	admin  string    // address of a gateway's admin listener
 	rounds []float64 // CPU time per GET of each round, in microseconds
 }
 
@@ -195,11 +196,13 @@ func startGateway(b *testing.B, name string, env ...string) *server {
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)
 	}
-	addr := testkit.FreeAddr(b)
-	cmd := exec.Command(binary, "serve", "--data", b.TempDir(), "--listen", addr, "--admin-listen", testkit.FreeAddr(b))
+	addr, admin := testkit.FreeAddr(b), testkit.FreeAddr(b)
+	cmd := exec.Command(binary, "serve", "--data", b.TempDir(), "--listen", addr, "--admin-listen", admin)
 	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+testkit.AccessKey, "AKIGW_SECRET_KEY="+testkit.SecretKey)
 	cmd.Env = append(cmd.Env, env...)
-	return start(b, name, addr, cmd)
+	s := start(b, name, addr, cmd)
+	s.admin = admin
+	return s
 }
 
 // pin gives the servers one core and the client another, where there are two and

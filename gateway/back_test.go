@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -236,6 +238,30 @@ func TestLimitsFallBack(t *testing.T) {
 	b = backBenchWith(t, c)
 	if got := commit("a", "x"); got != "200 upstream" { // C1: no room
 		t.Error(got)
+	}
+}
+
+// TestE21_ConcurrentPutsAtTheLimit: each fits, all together do not.
+func TestE21_ConcurrentPutsAtTheLimit(t *testing.T) {
+	c := testBack
+	c.MaxPendingBytes = 1 << 20
+	b := backBenchWith(t, c)
+	b.ask("root", "PUT", "/back/first", "", nil, "x") // so that the bucket is known
+	var journal atomic.Int64
+	var wait sync.WaitGroup
+	for i := range 32 {
+		wait.Go(func() {
+			w := b.ask("root", "PUT", fmt.Sprintf("/back/%d", i), "", nil, strings.Repeat("x", 100_000))
+			if sentHeader(w, "x-akigw-commit") == "journal" {
+				journal.Add(1)
+			} else if w.Code != 200 {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+	wait.Wait()
+	if st := b.store.BackStatus(); st.Bytes > 1<<20 || journal.Load() < 5 {
+		t.Errorf("%d bytes pending, %d acknowledged by the journal", st.Bytes, journal.Load())
 	}
 }
 

@@ -156,6 +156,9 @@ func (it *item) finish() {
 	}
 }
 
+// Idle reports whether the journal holds nothing and writes nothing.
+func (j *Journal) Idle() bool { return j.live.Load() == 0 && !j.unsettled.Load() }
+
 // Len is the number of entries, dead letters among them.
 func (j *Journal) Len() int { return int(j.live.Load()) }
 
@@ -299,7 +302,7 @@ func (j *Journal) Orphans() []Orphan {
 // will, or nobody knows whether there is one: then nothing may go past the journal,
 // because the next start would put what it finds over it.
 func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
-	if j.live.Load() == 0 && !j.unsettled.Load() {
+	if j.Idle() {
 		return nil
 	}
 	name := index(key.Bucket, key.Name)

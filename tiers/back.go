@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -71,6 +72,8 @@ type back struct {
 	pool    *uploadpool.Pool
 	log     *slog.Logger
 	metrics *metrics.Set
+
+	incoming atomic.Int64 // bytes of bodies on their way into the journal
 
 	mu      sync.Mutex
 	buckets map[string]*bucketState // guarded by mu
@@ -201,7 +204,7 @@ func pendingObject(e *journal.Entry) *akigw.Object {
 // Drain returns when what was acknowledged of a key is upstream: then a request
 // can be forwarded that concerns it. An error says that nothing may be.
 func (s *Store) Drain(ctx context.Context, key akigw.Key) error {
-	if s.back == nil {
+	if s.back == nil || s.back.journal.Idle() {
 		return nil
 	}
 	key = key.Current()
@@ -247,19 +250,24 @@ func (s *Store) accepts(ctx context.Context, key akigw.Key, size int64) bool {
 	if b == nil || !s.settings(key).Back {
 		return false
 	}
-	ok := s.backable(ctx, key.Bucket) && b.room(size)
+	ok := s.backable(ctx, key.Bucket) && b.reserve(size)
 	if !ok {
 		backWrites["through"].Inc()
 	}
 	return ok
 }
 
-// room reports whether the journal takes size bytes more.
-func (b *back) room(size int64) bool {
+// reserve makes room in the journal for size bytes more, if there is any. What is
+// reserved is counted until it is released.
+func (b *back) reserve(size int64) bool {
+	incoming := b.incoming.Add(size)
 	st := b.journal.Stats()
-	return st.Problem == nil && st.Bytes+max(size, 0) <= int64(b.config.MaxPendingBytes) && st.Pending+st.Dead < b.config.MaxPending &&
-		sinceOldest(st) < time.Duration(b.config.MaxPendingSecs)*time.Second &&
-		free(b.config.Dir) >= int64(b.config.MinFreeBytes)+max(size, 0)
+	if st.Problem == nil && st.Bytes+incoming <= int64(b.config.MaxPendingBytes) && st.Pending+st.Dead < b.config.MaxPending &&
+		sinceOldest(st) < time.Duration(b.config.MaxPendingSecs)*time.Second && free(b.config.Dir) >= int64(b.config.MinFreeBytes)+incoming {
+		return true
+	}
+	b.incoming.Add(-size)
+	return false
 }
 
 // bucketTrust is how long it is trusted that a bucket is not versioned.
@@ -341,16 +349,18 @@ type BackWrite struct {
 	store *Store
 	key   akigw.Key
 	draft *journal.Draft
+	size  int64 // that is reserved
 }
 
 // Accept starts a PUT of size bytes that is acknowledged by the journal. It returns
 // nil if it has to be written through: no rule says otherwise, the bucket is
 // versioned, or the journal takes no more.
 func (s *Store) Accept(ctx context.Context, key akigw.Key, size int64) *BackWrite {
+	size = max(size, 0)
 	if !s.accepts(ctx, key, size) {
 		return nil
 	}
-	return &BackWrite{s, key, s.back.journal.Receive(size)}
+	return &BackWrite{s, key, s.back.journal.Receive(size), size}
 }
 
 // Write implements io.Writer. It does not keep p.
@@ -362,8 +372,13 @@ func (w *BackWrite) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Discard drops a body that is not going to be committed.
-func (w *BackWrite) Discard() { w.draft.Discard() }
+// Discard drops a body that is not going to be committed. It must be called, after
+// Commit too.
+func (w *BackWrite) Discard() {
+	w.draft.Discard()
+	w.store.back.incoming.Add(-w.size)
+	w.size = 0
+}
 
 // Commit acknowledges the body: when it returns nil it is on disk, synced, and what
 // the key holds. etag is its MD5 in hex and quotes, header what goes upstream with
