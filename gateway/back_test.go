@@ -131,6 +131,16 @@ func TestE20_BadDigestInWriteBack(t *testing.T) {
 // upstream's, after what was acknowledged before of its key.
 func TestB12_WhatGoesThrough(t *testing.T) {
 	b := backBench(t)
+	var mu sync.Mutex
+	var seen []byte
+	b.up.Before = func(r *cold.Request) (*http.Response, error) {
+		if o, ok := b.up.Get(backKey("k")); ok && r.Method == "PUT" && r.Key == backKey("k") && r.Header.Get("X-Amz-Meta-Through") != "" {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = o.Body
+		}
+		return nil, nil
+	}
 	b.runPool(t)
 	for name, h := range map[string]http.Header{
 		"If-None-Match": {"If-None-Match": {`"other"`}},
@@ -143,13 +153,6 @@ func TestB12_WhatGoesThrough(t *testing.T) {
 	} {
 		b.ask("root", "PUT", "/back/source", "", nil, "source")
 		b.ask("root", "PUT", "/back/k", "", nil, "before "+name)
-		var seen []byte
-		b.up.Before = func(r *cold.Request) (*http.Response, error) {
-			if o, ok := b.up.Get(backKey("k")); ok && r.Method == "PUT" && r.Key == backKey("k") && r.Header.Get("X-Amz-Meta-Through") != "" {
-				seen = o.Body
-			}
-			return nil, nil
-		}
 		h["X-Amz-Meta-Through"] = []string{"yes"}
 		body := "after"
 		if name == "copy" {
@@ -159,10 +162,11 @@ func TestB12_WhatGoesThrough(t *testing.T) {
 		if w.Code != 200 || sentHeader(w, "x-akigw-commit") != "upstream" {
 			t.Errorf("%s: %d %s %v", name, w.Code, w.Body, w.Header())
 		}
+		mu.Lock()
 		if string(seen) != "before "+name {
 			t.Errorf("%s: the upstream had %q by then", name, seen)
 		}
-		b.up.Before = nil
+		mu.Unlock()
 	}
 	b.ask("root", "PUT", "/back/k", "", nil, "pending")
 	if w := b.ask("root", "GET", "/back/k", "tagging=", nil, ""); w.Code >= 500 {
@@ -294,7 +298,6 @@ func TestDeleteObjectsBack(t *testing.T) {
 func TestDeleteBucketDrains(t *testing.T) {
 	b := backBench(t)
 	b.ask("root", "PUT", "/back/k", "", nil, "x")
-	b.runPool(t)
 	had := -1
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Op == "DeleteBucket" {
@@ -303,6 +306,7 @@ func TestDeleteBucketDrains(t *testing.T) {
 		}
 		return nil, nil
 	}
+	b.runPool(t)
 	if w := b.ask("root", "DELETE", "/back", "", nil, ""); w.Code != 409 || had != 1 {
 		t.Errorf("%d, the upstream had %d objects", w.Code, had)
 	}
