@@ -65,15 +65,22 @@ func (s *Server) deadLetters(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, s.store.DeadLetters())
 }
 
-// onDeadLetter does something with the dead letter that the request names by id.
+// deadLetterID is the dead letter that a request names. If it names none, it has
+// been answered.
+func deadLetterID(w http.ResponseWriter, r *http.Request) (id uint64, ok bool) {
+	id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
+	if err != nil {
+		http.Error(w, "id must be the number of a dead letter", http.StatusBadRequest)
+	}
+	return id, err == nil
+}
+
+// onDeadLetter does something with a dead letter.
 func (s *Server) onDeadLetter(do func(r *http.Request, id uint64) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
-		if err != nil {
-			http.Error(w, "id must be the number of a dead letter", http.StatusBadRequest)
-			return
+		if id, ok := deadLetterID(w, r); ok {
+			answer(w, do(r, id))
 		}
-		answer(w, do(r, id))
 	}
 }
 
@@ -92,9 +99,8 @@ func answer(w http.ResponseWriter, err error) {
 // exportDeadLetter sends the body of a dead letter. It is a client's data, so a key
 // is needed, as for changes.
 func (s *Server) exportDeadLetter(w http.ResponseWriter, r *http.Request) {
-	id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
-	if err != nil {
-		http.Error(w, "id must be the number of a dead letter", http.StatusBadRequest)
+	id, ok := deadLetterID(w, r)
+	if !ok {
 		return
 	}
 	body, closer, err := s.store.DeadLetterBody(id)

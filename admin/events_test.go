@@ -18,6 +18,18 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
+// testServer is the admin listener of a store over an upstream in memory.
+func testServer(t *testing.T) (*Server, *tiers.Store, *testkit.Memory) {
+	up := testkit.NewMemory()
+	config := tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}
+	store, err := tiers.New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10}), "", up, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return New(Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, store, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", slog.New(slog.DiscardHandler)), store, up
+}
+
 // notification is an event message as S3 and MinIO send it.
 func notification(event, bucket, key, etag string, size int) string {
 	return fmt.Sprintf(`{"EventName":"s3:ObjectCreated:Put","Key":"b/k","Records":[{"eventVersion":"2.1","eventName":%q,"s3":{"bucket":{"name":%q},"object":{"key":%q,"size":%d,"eTag":%q,"sequencer":"1"}}}]}`,
@@ -27,14 +39,7 @@ func notification(event, bucket, key, etag string, size int) string {
 // TestWebhook: a notification ends what the cache knows of a key; what is no
 // notification changes nothing and says why.
 func TestWebhook(t *testing.T) {
-	up := testkit.NewMemory()
-	config := tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}
-	store, err := tiers.New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10}), "", up, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	s := New(Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, store, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", slog.New(slog.DiscardHandler))
+	s, store, up := testServer(t)
 	post := func(body string, change func(r *http.Request)) (int, string) {
 		r := httptest.NewRequest("POST", "http://127.0.0.1:9001/events", strings.NewReader(body))
 		r.RemoteAddr = "127.0.0.1:5"

@@ -237,8 +237,8 @@ var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that ar
 
 func (k *killRig) run(kills, scale int) {
 	t := k.t
-	pendingRuns, missed := 0, 0
-	for n := range kills {
+	void, missed := 0, 0 // void are kills with nothing pending: they prove nothing, and do not count
+	for n := 0; n-void < kills && n < 3*kills; n++ {
 		point := points[n%len(points)]
 		byName := n%4 != 3 // a quarter at random moments
 		k.g.env = append(k.g.env[:1:1], "AKIGW_LOG_LEVEL=debug")
@@ -257,7 +257,7 @@ func (k *killRig) run(kills, scale int) {
 			k.g.start()
 		}
 		var writers sync.WaitGroup
-		until := time.Now().Add(5 * time.Second)
+		until := time.Now().Add(4 * time.Second)
 		for w := range 8 {
 			writers.Go(func() { k.write(w, until) })
 		}
@@ -282,8 +282,8 @@ func (k *killRig) run(kills, scale int) {
 		// What was pending is said by the next start.
 		k.g.env = k.g.env[:1:1]
 		k.g.start()
-		if m := pendingAtStart.FindStringSubmatch(k.g.stderr.String()); m != nil && m[1] != "0" {
-			pendingRuns++
+		if m := pendingAtStart.FindStringSubmatch(k.g.stderr.String()); m == nil || m[1] == "0" {
+			void++
 		}
 		k.verify(k.g, 200)
 		k.g.kill()
@@ -291,6 +291,7 @@ func (k *killRig) run(kills, scale int) {
 			t.Fatalf("at kill %d, %s", n, point.name)
 		}
 	}
+	k.up.delay.Store(0)
 	k.g.start()
 	k.verify(k.g, len(k.keys))
 	waitDrained(t, k.g, 2*time.Minute)
@@ -302,8 +303,8 @@ func (k *killRig) run(kills, scale int) {
 	}
 	fresh := startGateway(t, options{upstream: k.g.upstream, plain: true})
 	k.verify(fresh, len(k.keys))
-	t.Logf("%d kills (%d points not reached), %d acknowledged writes (%v) of %d keys, %d runs with pending entries at the kill, none lost", kills, missed, k.acks, k.kinds, len(k.keys), pendingRuns)
-	if pendingRuns < kills*9/10 || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > kills/10 {
+	t.Logf("%d kills with something pending (%d more without; %d points not reached), %d acknowledged writes (%v) of %d keys, none lost", kills, void, missed, k.acks, k.kinds, len(k.keys))
+	if void > kills/2 || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > kills/10 {
 		t.Errorf("the path was not exercised")
 	}
 }
@@ -350,7 +351,7 @@ func waitDrained(t testing.TB, g *gateway, limit time.Duration) {
 
 // runKills kills so many times, scale times as late as points says.
 func runKills(t *testing.T, kills, scale int) {
-	up, behind := startMemory(t, 10*time.Millisecond, 4)
+	up, behind := startMemory(t, 50*time.Millisecond, 4) // slow, so that there is always something pending
 	g := startGateway(t, options{upstream: behind, kind: failpoints, config: backConfig})
 	g.kill()
 	manifest, err := os.Create(filepath.Join(t.TempDir(), "manifest"))
@@ -371,7 +372,7 @@ func TestLongKill(t *testing.T) {
 	if os.Getenv("AKIGW_LONG") == "" {
 		t.Skip("make long TEST=Kill")
 	}
-	runKills(t, 12*len(points), 2)
+	runKills(t, 12*len(points), 1)
 }
 
 // TestUpstreamAway: while the upstream is away every write is acknowledged, read and

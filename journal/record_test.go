@@ -74,8 +74,8 @@ func FuzzRecover(f *testing.F) {
 	f.Add(raw)
 	f.Add(raw[:40])
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		s := &scan{segment: newSegment(1, nil, int64(len(raw))), size: int64(len(raw)), raw: raw}
-		s.read()
+		s := &scan{segment: newSegment(1, nil, int64(len(raw))), size: int64(len(raw))}
+		s.read(raw)
 		end := int64(0)
 		for _, r := range s.records {
 			if r.from < end {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -125,7 +126,6 @@ type scan struct {
 	holes   []hole
 	end     int64 // of the last record
 	size    int64
-	raw     []byte // nil when it is not needed any more
 }
 
 // scanned is a record of a segment, without its body.
@@ -151,8 +151,8 @@ func (j *Journal) scan(id uint64) (*scan, error) {
 	if n, err := f.ReadAt(raw, 0); n < len(raw) {
 		return nil, errors.Join(fmt.Errorf("segment %s: %w", j.segmentName(id), err), f.Close())
 	}
-	s := &scan{segment: newSegment(id, f, size), size: size, raw: raw}
-	s.read()
+	s := &scan{segment: newSegment(id, f, size), size: size}
+	s.read(raw)
 	if len(s.records) == 0 && s.head == nil {
 		return nil, f.Close()
 	}
@@ -162,17 +162,17 @@ func (j *Journal) scan(id uint64) (*scan, error) {
 	return s, nil
 }
 
-// read finds the records, and the holes between them.
-func (s *scan) read() {
+// read finds the records, and the holes between them. It does not keep raw.
+func (s *scan) read(raw []byte) {
 	number := uint64(0)
 	for at := int64(0); at < s.size; {
-		f, n := parseFrame(s.raw[at:], at)
+		f, n := parseFrame(raw[at:], at)
 		var o *op
 		if n > 0 && f.number > number && f.durable <= at {
 			o, _ = decode(f.payload)
 		}
 		if o == nil {
-			next := bytes.Index(s.raw[at+1:], frameMagic)
+			next := bytes.Index(raw[at+1:], frameMagic)
 			if next < 0 {
 				return
 			}
@@ -240,7 +240,6 @@ func (j *Journal) judge(scans []*scan) error {
 			}
 			j.holes = append(j.holes, h)
 		}
-		s.raw = nil
 	}
 	return nil
 }
@@ -325,7 +324,16 @@ func (s *scan) cut(length int64) {
 func (j *Journal) quarantine(s *scan, h hole) error {
 	name := fmt.Sprintf("%016x-%d-%d.damaged", h.segment, h.from, h.to)
 	j.config.Log.Error("acknowledged records of the journal are damaged", "segment", j.segmentName(h.segment), "from", h.from, "to", h.to, "copy", name)
-	return j.aside(name, s.raw[min(h.from, int64(len(s.raw))):min(h.to, int64(len(s.raw)))])
+	var data []byte
+	if s.segment != nil {
+		data = make([]byte, h.to-h.from)
+		n, err := s.segment.file.ReadAt(data, h.from)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		data = data[:n]
+	}
+	return j.aside(name, data)
 }
 
 // aside writes a file to the quarantine.
