@@ -687,3 +687,32 @@ func TestSeededDiskFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestLongHalfSlowDown: half of all requests are told to slow down, those of the
+// verification too. Everything arrives, for not many more requests than it takes. It is
+// slow: the breaker opens, and repetitions have to be earned (A1).
+func TestLongHalfSlowDown(t *testing.T) {
+	if os.Getenv("AKIGW_LONG") == "" {
+		t.Skip("make long TEST=HalfSlowDown")
+	}
+	up, behind := startMemory(t, time.Millisecond, 64)
+	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig})
+	client := &testkit.Client{Endpoint: g.endpoint}
+	const n = 150
+	client.Must(t, "PUT", "/backbucket/first", "", nil, nil)
+	waitDrained(t, g, 10*time.Second)
+	up.fail.Store(50)
+	before := up.asked.Load()
+	for i := range n {
+		if a := client.Must(t, "PUT", fmt.Sprintf("/backbucket/%d", i), "", nil, []byte("x")); a.Status != 200 || a.Header.Get("X-Akigw-Commit") != "journal" {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	}
+	started := time.Now()
+	waitDrained(t, g, 20*time.Minute)
+	requests := up.asked.Load() - before
+	t.Logf("%d objects, %d requests, %.2f of the ideal, %s", n, requests, float64(requests)/(2*n), time.Since(started).Round(time.Second))
+	if requests > 5*n || up.Len() != n+1 || requests < 2*n+n/2 {
+		t.Errorf("%d requests, %d objects upstream", requests, up.Len())
+	}
+}
