@@ -397,7 +397,7 @@ func upstreamAway(t *testing.T, long time.Duration) {
 		body := []byte("body of " + name)
 		a := client.Must(t, "PUT", "/backbucket/"+name, "", nil, body)
 		if a.Status != 200 || a.Header.Get("X-Akigw-Commit") != "journal" {
-			t.Errorf("PUT %s: %d %s", name, a.Status, a.Body)
+			t.Errorf("PUT %s: %d %s %+v", name, a.Status, a.Body, g.status())
 		}
 		got := client.Must(t, "GET", "/backbucket/"+name, "", nil, nil)
 		if got.Status != 200 || !bytes.Equal(got.Body, body) || got.Header.Get("Etag") != a.Header.Get("Etag") {

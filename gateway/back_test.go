@@ -212,6 +212,31 @@ func TestVersionedBucketGoesThrough(t *testing.T) {
 	}
 }
 
+// TestVersioningSwitchedOn: from the answer on writes to the bucket go through.
+func TestVersioningSwitchedOn(t *testing.T) {
+	b := backBench(t)
+	var on atomic.Bool
+	b.up.Before = func(r *cold.Request) (*http.Response, error) {
+		switch {
+		case r.Op == "PutBucketVersioning":
+			on.Store(true)
+			return testkit.Response(200, nil, nil), nil
+		case r.Op == "GetBucketVersioning" && on.Load():
+			return testkit.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
+		}
+		return nil, nil
+	}
+	b.runPool(t)
+	for _, want := range []string{"journal", "upstream"} {
+		if w := b.ask("root", "PUT", "/back/k", "", nil, want); sentHeader(w, "x-akigw-commit") != want {
+			t.Errorf("%d, commit %q, want %q", w.Code, sentHeader(w, "x-akigw-commit"), want)
+		}
+		if w := b.ask("root", "PUT", "/back", "versioning=", nil, "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"); w.Code != 200 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+}
+
 // TestLimitsFallBack: over any of its limits the journal takes nothing, writes go
 // through, and if that fails the client is told to come back.
 func TestLimitsFallBack(t *testing.T) {

@@ -106,7 +106,7 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 	for _, s := range j.segments {
 		size += s.size
 	}
-	if oldest == j.segments[len(j.segments)-1] || size < maxSealed*j.config.SegmentBytes || size < 2*j.inline {
+	if oldest == j.segments[len(j.segments)-1] || size < maxSealed*j.config.SegmentBytes || size < 2*j.records {
 		return nil, nil
 	}
 	size = 0
@@ -126,7 +126,7 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 		if it.reason != "" {
 			ops = append(ops, &op{kind: kindDead, entry: it.entry.ID, key: it.entry.Key, text: it.reason, when: it.since})
 		}
-		if size += it.inline() + 512; size > maxBatch {
+		if size += it.size; size > maxBatch {
 			return ops, read
 		}
 	}
@@ -134,14 +134,6 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 		ops = append(ops, &op{kind: kindUpload, entry: o.Entry, key: o.Key, text: o.UploadID})
 	}
 	return ops, read
-}
-
-// inline is how many bytes of a segment the body takes.
-func (it *item) inline() int64 {
-	if it.spool != 0 {
-		return 0
-	}
-	return it.entry.Size
 }
 
 // rewrite writes records once more, with their bodies from the oldest segment. It

@@ -53,7 +53,7 @@ func (j *Journal) apply(o *op, p place, in *segment) {
 func (j *Journal) applyEntry(o *op, p place, in *segment) {
 	if it := j.ids[o.entry]; it != nil { // it was written once more, to give up an old segment
 		delete(it.segment.items, it)
-		it.segment, it.at = in, p.at
+		it.segment, it.at, it.size = in, p.at, p.size
 		in.items[it] = struct{}{}
 		return
 	}
@@ -61,7 +61,7 @@ func (j *Journal) applyEntry(o *op, p place, in *segment) {
 	if o.entry == 0 {
 		o.put.ID = p.number
 	}
-	it := &item{entry: o.put, spool: o.spool, segment: in, at: p.at, sum: p.sum}
+	it := &item{entry: o.put, spool: o.spool, segment: in, at: p.at, size: p.size, sum: p.sum}
 	name := index(o.key.Bucket, o.key.Name)
 	items, _ := j.keys.Get(name)
 	if len(items) > 0 && items[len(items)-1].entry.ID > it.entry.ID {
@@ -77,7 +77,7 @@ func (j *Journal) applyEntry(o *op, p place, in *segment) {
 	j.ids[it.entry.ID] = it
 	in.items[it] = struct{}{}
 	j.bytes += it.entry.Size
-	j.inline += it.inline()
+	j.records += it.size
 	j.live.Add(1)
 	j.enlist(it)
 }
@@ -123,7 +123,7 @@ func (j *Journal) remove(it *item) {
 	delete(it.segment.items, it)
 	j.delist(it)
 	j.bytes -= it.entry.Size
-	j.inline -= it.inline()
+	j.records -= it.size
 	j.live.Add(-1)
 	if it.spool != 0 {
 		j.spent = append(j.spent, it.spool)

@@ -99,7 +99,7 @@ type Journal struct {
 	orphans  map[uint64]*orphan         // guarded by mu
 	bytes    int64                      // of live bodies; guarded by mu
 	spent    []uint64                   // spool files that nobody needs; guarded by mu
-	inline   int64                      // of those that are in segments; guarded by mu
+	records  int64                      // bytes of the records of live entries; guarded by mu
 	segments []*segment                 // oldest first, the last one is written; guarded by mu
 	changed  func(akigw.Key)            // guarded by mu
 
@@ -125,6 +125,7 @@ type item struct {
 	entry    *Entry
 	spool    uint64
 	segment  *segment
+	size     int64 // of its record
 	at       int64 // of an inline body in it
 	sum      uint32
 	leased   bool

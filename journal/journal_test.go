@@ -285,6 +285,25 @@ func TestB18_SegmentsAreCompacted(t *testing.T) {
 	j.Close()
 }
 
+// However much of it is live, giving up old segments comes to an end.
+func TestB18_ManySmallLiveEntries(t *testing.T) {
+	j := open(t, testConfig(Disk{}, t.TempDir()))
+	var keys []akigw.Key
+	for i := range 5000 {
+		keys = append(keys, key(fmt.Sprintf("a/rather/long/name/of/a/key/%06d", i)))
+	}
+	for range 3 {
+		if err := j.Delete(t.Context(), keys, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustPut(t, j, "last", nil)
+	if s := j.Stats(); s.Pending != len(keys)+1 || s.SegmentBytes > 2*j.records+(maxSealed+2)*64<<10 {
+		t.Errorf("%+v, %d bytes live", s, j.records)
+	}
+	j.Close()
+}
+
 // Writers share syncs.
 func TestGroupCommit(t *testing.T) {
 	fs := &countingFS{FS: Disk{}}

@@ -168,16 +168,17 @@ type frame struct {
 	payload []byte
 }
 
-// place is what is remembered of a record: its number, and where its inline body
-// is.
+// place is what is remembered of a record: its number, how long it is, and where its
+// inline body is.
 type place struct {
 	number uint64
+	size   int64 // of the frame
 	at     int64
 	sum    uint32 // CRC32C of the body
 }
 
 func (f frame) place(o *op) place {
-	return place{f.number, f.at + int64(len(f.payload)-len(o.data)), crc32.Checksum(o.data, castagnoli)}
+	return place{f.number, frameHead + int64(len(f.payload)), f.at + int64(len(f.payload)-len(o.data)), crc32.Checksum(o.data, castagnoli)}
 }
 
 // parseFrame reads the frame at the start of b, which is at offset at; size is

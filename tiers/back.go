@@ -292,6 +292,13 @@ func (s *Store) backable(ctx context.Context, bucket string) bool {
 	return s.askBucket(ctx, bucket)
 }
 
+// forgetBucket has the upstream asked of a bucket before the next write to it.
+func (b *back) forgetBucket(bucket string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.buckets, bucket)
+}
+
 // askBucket asks the upstream of a bucket and remembers the answer.
 func (s *Store) askBucket(ctx context.Context, bucket string) bool {
 	ok, err := s.unversioned(ctx, bucket)

@@ -49,7 +49,12 @@ func (s *Store) epoch(bucket string) *atomic.Uint64 {
 }
 
 // BucketChanged says that a bucket was made, removed or set up in another way.
-func (s *Store) BucketChanged(bucket string) { s.epoch(bucket).Add(1) }
+func (s *Store) BucketChanged(bucket string) {
+	s.epoch(bucket).Add(1)
+	if s.back != nil {
+		s.back.forgetBucket(bucket)
+	}
+}
 
 // List answers a listing of a bucket: query is all that was asked, and ask sends
 // it upstream. In mode TTL with list_ttl_secs it is kept in memory for so long,
