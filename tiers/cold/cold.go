@@ -23,6 +23,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
@@ -266,7 +267,7 @@ var ErrNotSent = errors.New("not sent")
 
 // send sends a request once.
 func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(httptrace.WithClientTrace(ctx, countConnections))
 	watch := &watchdog{cancel: cancel}
 	wait := writeAnswer
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -307,6 +308,14 @@ var (
 	bytesSent     = metrics.NewCounter("akigw_cold_sent_bytes_total")
 	bytesReceived = metrics.NewCounter("akigw_cold_received_bytes_total")
 )
+
+// connections counts what requests went out on: connections of the pool, or new ones.
+var connections = map[bool]*metrics.Counter{
+	true:  metrics.NewCounter(`akigw_cold_connections_total{from="pool"}`),
+	false: metrics.NewCounter(`akigw_cold_connections_total{from="dial"}`),
+}
+
+var countConnections = &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { connections[i.Reused].Inc() }}
 
 // build makes the HTTP request. Nothing of the client's request is in it that
 // is not a field of r.

@@ -308,3 +308,52 @@ func (s *stoppable) Read(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// BenchmarkPool compares requests over TLS on pooled connections with requests that
+// each dial: what a connection pool saves.
+func BenchmarkPool(b *testing.B) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	for _, pooled := range []bool{true, false} {
+		b.Run(map[bool]string{true: "pooled", false: "dialled"}[pooled], func(b *testing.B) {
+			u, err := New(Config{URL: server.URL, AccessKey: "key", SecretKey: "secret", Region: "us-east-1", Credentials: staticKeys}, PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}, func(rt http.RoundTripper) http.RoundTripper {
+				t := rt.(*http.Transport)
+				t.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+				t.DisableKeepAlives = !pooled
+				if !pooled {
+					t.TLSClientConfig.ClientSessionCache = nil
+				}
+				return rt
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer u.Close()
+			for b.Loop() {
+				resp, err := u.Do(context.Background(), &Request{Op: "HeadObject", Method: "HEAD", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				resp.Body.Close()
+			}
+		})
+	}
+}
+
+// TestConnectionsAreReused: and counted.
+func TestConnectionsAreReused(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	u := upstream(t, server.URL, nil)
+	pool, dial := connections[true].Get(), connections[false].Get()
+	for range 5 {
+		resp, err := u.Do(context.Background(), &Request{Op: "HeadObject", Method: "HEAD", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	if p, d := connections[true].Get()-pool, connections[false].Get()-dial; p != 4 || d != 1 {
+		t.Errorf("%d requests on pooled connections, %d on new ones", p, d)
+	}
+}
