@@ -288,7 +288,6 @@ type upstreamList struct {
 	XMLName      xml.Name
 	IsTruncated  bool
 	EncodingType string
-	NextMarker   string
 	Contents     []struct {
 		Key string
 		Raw []byte `xml:",innerxml"`
@@ -303,15 +302,14 @@ func (g *Gateway) upstreamPage(q *listRequest, max int) (items []listItem, trunc
 	if q.delimiter != "" {
 		query.Set("delimiter", q.delimiter)
 	}
-	after := q.after
 	if q.v2 {
 		query.Set("list-type", "2")
-		query.Set("start-after", after)
+		query.Set("start-after", q.after)
 		if q.call.query.Has("fetch-owner") {
 			query.Set("fetch-owner", q.call.query.Get("fetch-owner"))
 		}
 	} else {
-		query.Set("marker", after)
+		query.Set("marker", q.after)
 	}
 	for name, values := range query {
 		if values[0] == "" {

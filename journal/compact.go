@@ -21,12 +21,16 @@ func (j *Journal) compact() {
 		oldest := j.segments[0]
 		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0
 		empty := len(oldest.items) == 0 && len(oldest.spoils) == 0
-		ops, read := j.rewriting(oldest)
+		var ops []*op
+		var read []reading
+		if idle && !empty {
+			ops, read = j.rewriting(oldest)
+		}
 		j.mu.Unlock()
 		switch {
 		case idle && empty:
 			j.drop(oldest)
-		case idle && len(ops) > 0:
+		case len(ops) > 0:
 			if !j.rewrite(ops, read) {
 				return
 			}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -70,7 +69,6 @@ type back struct {
 	config  BackConfig
 	journal *journal.Journal
 	pool    *uploadpool.Pool
-	log     *slog.Logger
 	metrics *metrics.Set
 
 	incoming atomic.Int64 // bytes of bodies on their way into the journal
@@ -95,18 +93,14 @@ var backWrites = map[string]*metrics.Counter{
 // WriteBack opens the journal in dir: what it holds is visible from then on. It
 // must be called before anything else is done with the store.
 func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.ParallelConfig, batch uploadpool.BatchConfig, upstream uploadpool.Upstream) error {
-	return s.writeBack(c, journal.Config{
+	c.Dir = dir
+	j, err := journal.Open(journal.Config{
 		Dir: dir, FS: journal.Disk{}, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second,
-	}, parallel, batch, upstream)
-}
-
-func (s *Store) writeBack(c BackConfig, jc journal.Config, parallel uploadpool.ParallelConfig, batch uploadpool.BatchConfig, upstream uploadpool.Upstream) error {
-	c.Dir = jc.Dir
-	j, err := journal.Open(jc)
+	})
 	if err != nil {
 		return err
 	}
-	b := &back{config: c, journal: j, log: s.log, metrics: metrics.NewSet(), buckets: map[string]*bucketState{}}
+	b := &back{config: c, journal: j, metrics: metrics.NewSet(), buckets: map[string]*bucketState{}}
 	b.pool = uploadpool.New(uploadpool.Config{Parallel: parallel, Batch: batch, Journal: j, Upstream: upstream, Log: s.log,
 		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }})
 	gauge := func(name string, value func(journal.Stats) float64) {
@@ -351,7 +345,7 @@ func (s *Store) unversioned(ctx context.Context, bucket string) (bool, error) {
 }
 
 // BackWrite is a body that is going to be acknowledged by the journal. It is for
-// one goroutine, which must end it with Commit or Discard.
+// one goroutine, which must call Discard at the end.
 type BackWrite struct {
 	store *Store
 	key   akigw.Key
@@ -408,13 +402,16 @@ func acknowledged(err error) error {
 	return nil
 }
 
-// Remove acknowledges the deletion of keys of one bucket by the journal. It returns
+// Remove acknowledges the deletion of keys, at least one, of one bucket by the journal. It returns
 // false if it has to go through, for one of the reasons of Accept.
 func (s *Store) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
 	for _, key := range keys {
-		if !s.accepts(ctx, key, 0) {
+		if !s.settings(key).Back {
 			return false, nil
 		}
+	}
+	if !s.accepts(ctx, keys[0], 0) { // they are of one bucket
+		return false, nil
 	}
 	for _, key := range keys {
 		defer s.Begin(key).End()

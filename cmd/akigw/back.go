@@ -287,7 +287,10 @@ func (j *journalAccept) Run() error {
 // showDrain tells a person at a terminal how far the drain is.
 func showDrain(store *tiers.Store, w io.Writer, stop <-chan struct{}) {
 	f, ok := w.(*os.File)
-	if info, err := statOf(f, ok); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !ok {
+		return
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return
 	}
 	for {
@@ -300,11 +303,4 @@ func showDrain(store *tiers.Store, w io.Writer, stop <-chan struct{}) {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-}
-
-func statOf(f *os.File, ok bool) (os.FileInfo, error) {
-	if !ok {
-		return nil, os.ErrInvalid
-	}
-	return f.Stat()
 }
