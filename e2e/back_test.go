@@ -246,6 +246,9 @@ func (k *killRig) run(kills, scale int) {
 		if strings.HasPrefix(point.name, "rotate") { // the start makes a segment, too
 			when = 1
 		}
+		if strings.HasPrefix(point.name, "flush") { // not before the gateway is ready
+			when += 20
+		}
 		if byName {
 			k.g.env = append(k.g.env, fmt.Sprintf("AKIGW_FAILPOINT=%s:%d", point.name, 1+when))
 		}
