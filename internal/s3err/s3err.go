@@ -48,12 +48,14 @@ var (
 	AuthorizationQueryParameters = &Error{"AuthorizationQueryParametersError", http.StatusBadRequest, "The authorization query parameters that you provided are not valid.", nil}
 	BadDigest                    = &Error{"BadDigest", http.StatusBadRequest, "The Content-MD5 or checksum value that you specified did not match what the server received.", nil}
 	EntityTooLarge               = &Error{"EntityTooLarge", http.StatusBadRequest, "Your proposed upload exceeds the maximum allowed object size.", nil}
+	EntityTooSmall               = &Error{"EntityTooSmall", http.StatusBadRequest, "Your proposed upload is smaller than the minimum allowed size", nil}
 	ExpiredToken                 = &Error{"ExpiredToken", http.StatusBadRequest, "The provided token has expired.", nil}
 	IncompleteBody               = &Error{"IncompleteBody", http.StatusBadRequest, "The request body terminated unexpectedly", nil}
 	InternalError                = &Error{"InternalError", http.StatusInternalServerError, "We encountered an internal error. Please try again.", nil}
 	InvalidArgument              = &Error{"InvalidArgument", http.StatusBadRequest, "Invalid Argument", nil}
 	InvalidBucketName            = &Error{"InvalidBucketName", http.StatusBadRequest, "The specified bucket is not valid.", nil}
 	InvalidDigest                = &Error{"InvalidDigest", http.StatusBadRequest, "The Content-Md5 you specified is not valid.", nil}
+	InvalidPart                  = &Error{"InvalidPart", http.StatusBadRequest, "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.", nil}
 	InvalidPartOrder             = &Error{"InvalidPartOrder", http.StatusBadRequest, "The list of parts was not in ascending order. Parts must be ordered by part number.", nil}
 	InvalidRange                 = &Error{"InvalidRange", http.StatusRequestedRangeNotSatisfiable, "The requested range is not satisfiable", nil}
 	InvalidRequest               = &Error{"InvalidRequest", http.StatusBadRequest, "The request is not valid.", nil}
@@ -66,6 +68,7 @@ var (
 	MethodNotAllowed             = &Error{"MethodNotAllowed", http.StatusMethodNotAllowed, "The specified method is not allowed against this resource.", nil}
 	MissingContentLength         = &Error{"MissingContentLength", http.StatusLengthRequired, "You must provide the Content-Length HTTP header.", nil}
 	NoSuchKey                    = &Error{"NoSuchKey", http.StatusNotFound, "The specified key does not exist.", nil}
+	NoSuchUpload                 = &Error{"NoSuchUpload", http.StatusNotFound, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.", nil}
 	NotImplemented               = &Error{"NotImplemented", http.StatusNotImplemented, "A header or query you provided implies functionality that is not implemented.", nil}
 	NotModified                  = &Error{"NotModified", http.StatusNotModified, "Not Modified", nil}
 	PreconditionFailed           = &Error{"PreconditionFailed", http.StatusPreconditionFailed, "At least one of the pre-conditions you specified did not hold.", nil}

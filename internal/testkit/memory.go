@@ -27,7 +27,7 @@ type Memory struct {
 	counts  map[string]int
 	sent    int64
 	streams map[chan cold.Change]string // open event streams and their buckets
-	uploads map[string]map[int][]byte   // parts of open multipart uploads by id
+	uploads map[string]*memoryUpload    // open multipart uploads by id
 	told    atomic.Int64                // changes that went into streams
 	taken   atomic.Int64                // changes that came out of them
 
@@ -54,7 +54,7 @@ type Stored struct {
 
 // NewMemory returns an empty upstream.
 func NewMemory() *Memory {
-	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}, streams: map[chan cold.Change]string{}, uploads: map[string]map[int][]byte{}}
+	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}, streams: map[chan cold.Change]string{}, uploads: map[string]*memoryUpload{}}
 }
 
 // Put stores an object behind everybody's back, and returns its ETag.
@@ -269,6 +269,10 @@ func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
 		switch {
 		case r.Query.Has("versioning"):
 			return Response(http.StatusOK, nil, []byte("<VersioningConfiguration/>")), nil
+		case r.Query.Has("uploads"):
+			return m.listUploads(r)
+		case r.Query.Has("uploadId"):
+			return m.listParts(r)
 		case r.Key.Name == "":
 			return m.list(r)
 		}
@@ -296,6 +300,9 @@ func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
 		m.PutStored(r.Key, Stored{Body: body, ETag: etag, Modified: m.now(), Header: metadata(r.Header)})
 		return Response(http.StatusOK, http.Header{"Etag": {etag}}, nil), nil
 	case http.MethodDelete:
+		if r.Query.Has("uploadId") {
+			return m.abort(r)
+		}
 		m.Delete(r.Key)
 		return Response(http.StatusNoContent, nil, nil), nil
 	}

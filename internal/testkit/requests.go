@@ -58,17 +58,107 @@ func (m *Memory) copy(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, nil, []byte("<CopyObjectResult><ETag>"+o.ETag+"</ETag></CopyObjectResult>")), nil
 }
 
-// part is UploadPart.
+// memoryUpload is an open multipart upload.
+type memoryUpload struct {
+	key    akigw.Key
+	header http.Header
+	parts  map[int][]byte
+}
+
+// upload finds the upload that a request names, nil if there is none. It needs mu.
+func (m *Memory) upload(r *cold.Request) *memoryUpload {
+	if u := m.uploads[r.Query.Get("uploadId")]; u != nil && u.key == r.Key {
+		return u
+	}
+	return nil
+}
+
+// Uploads is how many multipart uploads are open.
+func (m *Memory) Uploads() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.uploads)
+}
+
 func (m *Memory) part(r *cold.Request, body []byte) (*http.Response, error) {
 	n, err := strconv.Atoi(r.Query.Get("partNumber"))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	parts := m.uploads[r.Query.Get("uploadId")]
-	if err != nil || parts == nil {
+	u := m.upload(r)
+	if err != nil || u == nil {
 		return refuse(http.StatusNotFound, "NoSuchUpload"), nil
 	}
-	parts[n] = body
+	u.parts[n] = body
 	return Response(http.StatusOK, http.Header{"Etag": {etagOf(body)}}, nil), nil
+}
+
+func (m *Memory) abort(r *cold.Request) (*http.Response, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.upload(r) == nil {
+		return refuse(http.StatusNotFound, "NoSuchUpload"), nil
+	}
+	delete(m.uploads, r.Query.Get("uploadId"))
+	return Response(http.StatusNoContent, nil, nil), nil
+}
+
+// listParts is ListParts, in pages of 20.
+func (m *Memory) listParts(r *cold.Request) (*http.Response, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	u := m.upload(r)
+	if u == nil {
+		return refuse(http.StatusNotFound, "NoSuchUpload"), nil
+	}
+	marker, _ := strconv.Atoi(r.Query.Get("part-number-marker")) // absent is 0
+	var b bytes.Buffer
+	b.WriteString("<ListPartsResult>")
+	listed := 0
+	for _, n := range slices.Sorted(maps.Keys(u.parts)) {
+		if n <= marker {
+			continue
+		}
+		if listed == 20 {
+			fmt.Fprintf(&b, "<NextPartNumberMarker>%d</NextPartNumberMarker><IsTruncated>true</IsTruncated>", marker)
+			break
+		}
+		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size></Part>", n, etagOf(u.parts[n]), len(u.parts[n]))
+		listed, marker = listed+1, n
+	}
+	b.WriteString("</ListPartsResult>")
+	return Response(http.StatusOK, nil, b.Bytes()), nil
+}
+
+// listUploads is ListMultipartUploads, by key and id.
+func (m *Memory) listUploads(r *cold.Request) (*http.Response, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ids := slices.DeleteFunc(slices.Collect(maps.Keys(m.uploads)), func(id string) bool { return m.uploads[id].key.Bucket != r.Key.Bucket })
+	slices.SortFunc(ids, func(a, b string) int { return strings.Compare(m.uploads[a].key.Name+a, m.uploads[b].key.Name+b) })
+	most, err := strconv.Atoi(r.Query.Get("max-uploads"))
+	if err != nil {
+		most = 1000
+	}
+	marker, after := r.Query.Get("key-marker"), r.Query.Get("upload-id-marker")
+	var b bytes.Buffer
+	b.WriteString("<ListMultipartUploadsResult>")
+	listed, last := 0, ""
+	for _, id := range ids {
+		name := m.uploads[id].key.Name
+		if !strings.HasPrefix(name, r.Query.Get("prefix")) || name < marker || name == marker && marker != "" && (after == "" || id <= after) {
+			continue
+		}
+		if listed == most {
+			b.WriteString("<NextKeyMarker>" + m.uploads[last].key.Name + "</NextKeyMarker><NextUploadIdMarker>" + last + "</NextUploadIdMarker><IsTruncated>true</IsTruncated>")
+			break
+		}
+		b.WriteString("<Upload><Key>")
+		_ = xml.EscapeText(&b, []byte(name)) // a buffer does not fail
+		b.WriteString("</Key><UploadId>" + id + "</UploadId></Upload>")
+		listed, last = listed+1, id
+	}
+	b.WriteString("</ListMultipartUploadsResult>")
+	return Response(http.StatusOK, nil, b.Bytes()), nil
 }
 
 // multipart is CreateMultipartUpload and CompleteMultipartUpload.
@@ -76,31 +166,48 @@ func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 	if r.Query.Has("delete") {
 		return m.deleteObjects(r)
 	}
+	m.mu.Lock()
 	if r.Query.Has("uploads") {
-		m.mu.Lock()
 		defer m.mu.Unlock()
-		id := "upload-" + strconv.Itoa(len(m.uploads)+m.counts["uploads"])
+		id := fmt.Sprintf("upload-%03d", m.counts["uploads"])
 		m.counts["uploads"]++
-		m.uploads[id] = map[int][]byte{}
+		m.uploads[id] = &memoryUpload{r.Key, metadata(r.Header), map[int][]byte{}}
 		return Response(http.StatusOK, nil, []byte("<InitiateMultipartUploadResult><UploadId>"+id+"</UploadId></InitiateMultipartUploadResult>")), nil
 	}
-	id := r.Query.Get("uploadId")
-	m.mu.Lock()
-	parts := m.uploads[id]
-	delete(m.uploads, id)
+	u := m.upload(r)
+	parts := map[int][]byte{}
+	if u != nil {
+		maps.Copy(parts, u.parts)
+	}
 	m.mu.Unlock()
-	if parts == nil {
+	var request struct {
+		Part []struct {
+			PartNumber int
+			ETag       string
+		}
+	}
+	switch {
+	case u == nil:
 		return refuse(http.StatusNotFound, "NoSuchUpload"), nil
+	case xml.NewDecoder(r.Body).Decode(&request) != nil:
+		return refuse(http.StatusBadRequest, "MalformedXML"), nil
 	}
 	var body []byte
 	all := md5.New()
-	for _, n := range slices.Sorted(maps.Keys(parts)) {
-		sum := md5.Sum(parts[n])
+	for _, p := range request.Part {
+		part, ok := parts[p.PartNumber]
+		if !ok || strings.Trim(etagOf(part), `"`) != strings.Trim(p.ETag, `"`) {
+			return refuse(http.StatusBadRequest, "InvalidPart"), nil
+		}
+		sum := md5.Sum(part)
 		all.Write(sum[:])
-		body = append(body, parts[n]...)
+		body = append(body, part...)
 	}
-	etag := fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(parts))
-	m.PutStored(r.Key, Stored{Body: body, ETag: etag, Modified: m.now()})
+	m.mu.Lock()
+	delete(m.uploads, r.Query.Get("uploadId"))
+	m.mu.Unlock()
+	etag := fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(request.Part))
+	m.PutStored(r.Key, Stored{Body: body, ETag: etag, Modified: m.now(), Header: u.header})
 	return Response(http.StatusOK, nil, []byte("<CompleteMultipartUploadResult><ETag>"+etag+"</ETag></CompleteMultipartUploadResult>")), nil
 }
 
