@@ -1,0 +1,149 @@
+// Package pack is the format of a pack: one object that holds many small ones. It
+// is their bodies one after the other, an index, and a foot that says where the index
+// is, so that a reader needs two ranges to find everything and one for each body.
+package pack
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/akidb/akigw/internal/codec"
+)
+
+// Prefix is what the keys of packs begin with, in the bucket whose objects they hold.
+const Prefix = ".akigw/packs/"
+
+// NewName makes a key for a pack. Later ones are greater.
+func NewName(now time.Time) string {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // it does not fail
+	return fmt.Sprintf("%s%016x-%s", Prefix, now.UnixMilli(), hex.EncodeToString(random[:]))
+}
+
+// IsName reports whether a key is a pack's.
+func IsName(key string) bool { return strings.HasPrefix(key, Prefix) }
+
+// Object is an object in a pack.
+type Object struct {
+	Name     string // its key in the pack's bucket
+	Offset   int64  // of its body in the pack
+	Size     int64  // bytes
+	ETag     string // with quotes
+	Modified time.Time
+	Header   http.Header
+}
+
+// Writer makes a pack in memory. The zero value is an empty one. It is for one
+// goroutine.
+type Writer struct {
+	body    []byte
+	objects []Object
+}
+
+// Size is the length of the bodies so far, in bytes.
+func (w *Writer) Size() int { return len(w.body) }
+
+// Add adds an object with the o.Size bytes of body, and returns its offset. Nothing is
+// added if the body has another length.
+func (w *Writer) Add(o Object, body io.Reader) (offset int64, err error) {
+	start := len(w.body)
+	w.body = append(w.body, make([]byte, o.Size)...)
+	_, err = io.ReadFull(body, w.body[start:])
+	if err == nil {
+		if n, _ := io.ReadFull(body, make([]byte, 1)); n > 0 {
+			err = fmt.Errorf("body of %q is longer than %d bytes", o.Name, o.Size)
+		}
+	}
+	if err != nil {
+		w.body = w.body[:start]
+		return 0, err
+	}
+	o.Offset = int64(start)
+	w.objects = append(w.objects, o)
+	return o.Offset, nil
+}
+
+const (
+	formatVersion = 1
+	// footBytes is the length of the foot: magic (4), CRC32C of the index (4), offset
+	// and length of the index (8 each, little-endian).
+	footBytes = 24
+)
+
+var (
+	footMagic  = []byte("\xa5pk\n")
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// Finish returns the pack. The Writer must not be used afterwards.
+func (w *Writer) Finish() []byte {
+	at := len(w.body)
+	b := append(w.body, formatVersion)
+	b = binary.AppendUvarint(b, uint64(len(w.objects)))
+	for _, o := range w.objects {
+		b = codec.AppendString(b, o.Name)
+		b = binary.AppendUvarint(b, uint64(o.Offset))
+		b = binary.AppendUvarint(b, uint64(o.Size))
+		b = codec.AppendString(b, o.ETag)
+		b = codec.AppendTime(b, o.Modified)
+		b = codec.AppendHeader(b, o.Header)
+	}
+	n := len(b) - at
+	sum := crc32.Checksum(b[at:], castagnoli)
+	b = append(b, footMagic...)
+	b = binary.LittleEndian.AppendUint32(b, sum)
+	b = binary.LittleEndian.AppendUint64(b, uint64(at))
+	return binary.LittleEndian.AppendUint64(b, uint64(n))
+}
+
+// ErrFormat: an object is no pack, or is damaged.
+var ErrFormat = errors.New("not a pack, or damaged")
+
+// maxIndex bounds an index, in bytes.
+const maxIndex = 64 << 20
+
+// ReadIndex reads what is in a pack of size bytes, in order, from two ranges of it.
+func ReadIndex(r io.ReaderAt, size int64) ([]Object, error) {
+	foot := make([]byte, footBytes)
+	if size < footBytes {
+		return nil, ErrFormat
+	}
+	if _, err := r.ReadAt(foot, size-footBytes); err != nil && err != io.EOF {
+		return nil, err
+	}
+	at, n := binary.LittleEndian.Uint64(foot[8:]), binary.LittleEndian.Uint64(foot[16:])
+	if string(foot[:4]) != string(footMagic) || n > maxIndex || at > uint64(size) || at+n != uint64(size-footBytes) {
+		return nil, ErrFormat
+	}
+	index := make([]byte, n)
+	if _, err := r.ReadAt(index, int64(at)); err != nil && err != io.EOF {
+		return nil, err
+	}
+	if crc32.Checksum(index, castagnoli) != binary.LittleEndian.Uint32(foot[4:]) {
+		return nil, ErrFormat
+	}
+	d := codec.NewDecoder(index)
+	if d.Byte() != formatVersion {
+		return nil, ErrFormat
+	}
+	var all []Object
+	for count := d.Uvarint(); count > 0 && !d.Bad(); count-- {
+		o := Object{Name: d.String(), Offset: int64(d.Uvarint()), Size: int64(d.Uvarint()), ETag: d.String(), Modified: d.Time(), Header: d.Header()}
+		if o.Offset < 0 || o.Size < 0 || o.Offset > int64(at) || o.Size > int64(at)-o.Offset {
+			return nil, ErrFormat
+		}
+		all = append(all, o)
+	}
+	if d.Bad() || len(d.Rest()) > 0 {
+		return nil, ErrFormat
+	}
+	return all, nil
+}
