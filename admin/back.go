@@ -23,6 +23,9 @@ type Status struct {
 	Bytes      int64 `json:"pending_bytes"` // of their bodies, and those of dead letters
 	OldestSecs int64 `json:"oldest_seconds"`
 	Dead       int   `json:"dead_letters"`
+	Uploads    int   `json:"uploads"` // multipart uploads of clients that are open in the journal
+	Packed     int   `json:"packed"`  // objects in packs
+	Packs      int   `json:"packs"`
 	Uploading  int   `json:"uploading"`       // uploads under way
 	Limit      int   `json:"uploading_limit"` // how many may be, as the upstream bears it
 	Waiting    int   `json:"waiting"`         // keys that wait to be tried again
@@ -41,6 +44,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	st := Status{Version: s.version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
 	if b := s.store.BackStatus(); b != nil {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
+		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
 		if !b.Oldest.IsZero() {
 			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())
 		}
@@ -96,6 +100,21 @@ func answer(w http.ResponseWriter, err error) {
 	}
 }
 
+// unpack makes objects of their own of what is in packs in a bucket.
+func (s *Server) unpack(w http.ResponseWriter, r *http.Request) {
+	bucket := r.URL.Query().Get("bucket")
+	if bucket == "" {
+		http.Error(w, "bucket must be the name of a bucket", http.StatusBadRequest)
+		return
+	}
+	n, err := s.store.Unpack(r.Context(), bucket)
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	writeJSON(w, map[string]int{"unpacked": n})
+}
+
 // exportDeadLetter sends the body of a dead letter. It is a client's data, so a key
 // is needed, as for changes.
 func (s *Server) exportDeadLetter(w http.ResponseWriter, r *http.Request) {
@@ -103,7 +122,7 @@ func (s *Server) exportDeadLetter(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	body, closer, err := s.store.DeadLetterBody(id)
+	body, closer, err := s.store.DeadLetterBody(r.Context(), id)
 	if err != nil {
 		answer(w, err)
 		return

@@ -2,12 +2,12 @@ package gateway
 
 import (
 	"bytes"
-	"crypto/md5"
 	"encoding/hex"
 	"encoding/xml"
 	"hash"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/akidb/akigw"
@@ -21,17 +21,18 @@ import (
 // checksums, with which a write can be acknowledged by the journal; and the
 // gateway's own, which say nothing about the object. With any other header it goes
 // through: access control, locks, tags and encryption are the upstream's to judge.
-var pendingHeaders = map[string]bool{"X-Amz-Storage-Class": true, "X-Amz-Sdk-Checksum-Algorithm": true, "X-Amz-Website-Redirect-Location": true, "X-Amz-Checksum-Mode": true}
+var pendingHeaders = map[string]bool{"X-Amz-Storage-Class": true, "X-Amz-Sdk-Checksum-Algorithm": true, "X-Amz-Checksum-Mode": true}
 
 // plain reports whether nothing in a write asks for more than to be stored, so that
 // its outcome is known before the upstream is asked.
-func (c *Call) plain() bool {
-	if len(c.query) > 0 {
-		return false
-	}
+func (c *Call) plain() bool { return len(c.query) == 0 && c.plainHeaders() }
+
+// plainHeaders is plain for a request whose query names no more than an upload. also
+// is a header that it may have.
+func (c *Call) plainHeaders(also ...string) bool {
 	for name := range c.Header {
 		amz := strings.HasPrefix(name, amzPrefix)
-		known := strings.HasPrefix(name, metadataPrefix) || strings.HasPrefix(name, "X-Amz-Checksum-") || pendingHeaders[name] || amzHeaders[name].own
+		known := strings.HasPrefix(name, metadataPrefix) || strings.HasPrefix(name, "X-Amz-Checksum-") || pendingHeaders[name] || amzHeaders[name].own || slices.Contains(also, name)
 		if amz && (!known || name == copySourceHeader) || strings.HasPrefix(name, "If-") || name == "Origin" {
 			return false
 		}
@@ -73,36 +74,10 @@ func (g *Gateway) settle(c *Call) error {
 // putBack answers a PutObject that the journal acknowledges.
 func (g *Gateway) putBack(w *answer, c *Call, back *tiers.BackWrite) error {
 	defer back.Discard()
-	b, err := newBody(c)
+	etag, header, err := g.receive(c, back)
 	if err != nil {
 		return err
 	}
-	if c.payload.Length < 0 {
-		return s3err.MissingContentLength
-	}
-	if err := c.reserve(g.Memory, c.bodyMemory()); err != nil {
-		return err
-	}
-	sum, to := b.md5(), io.Writer(back)
-	if sum == nil {
-		sum = md5.New()
-		to = io.MultiWriter(sum, back)
-	}
-	buf := relayBuffers.Get().(*[]byte)
-	defer relayBuffers.Put(buf)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{to}, b, *buf); err != nil {
-		return err
-	}
-	header := c.upstreamRequest().Header
-	for name := range header {
-		if name == "Content-Md5" || name == "X-Amz-Sdk-Checksum-Algorithm" || name == "X-Amz-Checksum-Mode" {
-			delete(header, name)
-		}
-	}
-	if b.trailer != nil {
-		header.Set(b.trailer.Header, c.payload.Trailer().Get(b.trailer.Header))
-	}
-	etag := `"` + hex.EncodeToString(sum.Sum(nil)) + `"`
 	if err := back.Commit(c.Context(), etag, header); err != nil {
 		return err
 	}
@@ -117,6 +92,46 @@ func (g *Gateway) putBack(w *answer, c *Call, back *tiers.BackWrite) error {
 	}
 	acknowledgeBack(w, http.StatusOK)
 	return nil
+}
+
+// receive takes the body of a call into the journal, and returns its ETag and the
+// headers that go upstream with it. also are sums that are made of it besides.
+func (g *Gateway) receive(c *Call, back *tiers.BackWrite, also ...io.Writer) (etag string, header http.Header, err error) {
+	b, err := newBody(c)
+	if err != nil {
+		return "", nil, err
+	}
+	if c.payload.Length < 0 {
+		return "", nil, s3err.MissingContentLength
+	}
+	if err := c.reserve(g.Memory, c.bodyMemory()); err != nil {
+		return "", nil, err
+	}
+	to := append([]io.Writer{back}, also...)
+	sum := b.md5()
+	if sum == nil {
+		sum = back.MD5()
+		to = append(to, sum)
+	}
+	buf := relayBuffers.Get().(*[]byte)
+	defer relayBuffers.Put(buf)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(to...)}, b, *buf); err != nil {
+		return "", nil, err
+	}
+	header = c.pendingHeader()
+	if b.trailer != nil {
+		header.Set(b.trailer.Header, c.payload.Trailer().Get(b.trailer.Header))
+	}
+	return `"` + hex.EncodeToString(sum.Sum(nil)) + `"`, header, nil
+}
+
+// pendingHeader are the headers of a call that say something about the object.
+func (c *Call) pendingHeader() http.Header {
+	header := c.upstreamRequest().Header
+	for _, name := range []string{"Content-Md5", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Checksum-Mode"} {
+		delete(header, name)
+	}
+	return header
 }
 
 // md5 is the running MD5 of a body, nil if it is not computed.

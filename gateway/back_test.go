@@ -29,18 +29,20 @@ import (
 var (
 	testBack     = tiers.BackConfig{MaxPendingBytes: 1 << 30, MaxPending: 100_000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10, DrainTimeoutSecs: 10}
 	testParallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 8, MaxRetries: 5, BackoffBaseMs: 2, MaxAgeSecs: 3600}
-	testBatch    = uploadpool.BatchConfig{Enabled: true, BatchSize: 10}
+	testBatch    = uploadpool.BatchConfig{Enabled: true, BatchSize: 10, FlushIntervalSecs: 1, MaxPacked: 1000}
 )
 
 // backBench is a gateway whose bucket "back" is written back, and whose pool does
 // nothing until it is run.
 func backBench(t *testing.T) *bench { return backBenchWith(t, testBack) }
 
-func backBenchWith(t *testing.T, c tiers.BackConfig) *bench {
+func backBenchWith(t *testing.T, c tiers.BackConfig) *bench { return backBenchOf(t, byMode{}, c) }
+
+func backBenchOf(t *testing.T, book tiers.Rules, c tiers.BackConfig) *bench {
 	up := testkit.NewMemory()
 	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, byMode{}, t.TempDir(), up, log)
+	store, err := tiers.New(config, book, t.TempDir(), up, log)
 	if err == nil {
 		err = store.WriteBack(c, t.TempDir(), testParallel, testBatch, up)
 	}
@@ -356,3 +358,74 @@ func TestD13_DisconnectInWriteBack(t *testing.T) {
 type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// TestKMSBucketIsWrittenThrough: a bucket whose ETags are no MD5 sums is not written
+// back, because its ETags cannot be promised: whether it says so, or is found out by the
+// first of its objects, which becomes a dead letter.
+func TestKMSBucketIsWrittenThrough(t *testing.T) {
+	for _, says := range []bool{true, false} {
+		b := backBench(t)
+		b.up.Before = func(r *cold.Request) (*http.Response, error) {
+			switch {
+			case r.Op == "GetBucketEncryption" && says:
+				return testkit.Response(200, nil, []byte("<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>")), nil
+			case r.Op == "GetBucketEncryption":
+				return testkit.Response(403, nil, nil), nil
+			case r.Op == "PutObject":
+				resp, err := b.up.Do(t.Context(), &cold.Request{Method: "PUT", Key: r.Key, Header: r.Header, Body: r.Body, Length: r.Length})
+				o, _ := b.up.Get(r.Key)
+				o.ETag = `"of the KMS"`
+				b.up.PutStored(r.Key, o)
+				if err == nil {
+					resp.Header.Set("Etag", o.ETag)
+				}
+				return resp, err
+			}
+			return nil, nil
+		}
+		commit := func(name string) string {
+			w := b.ask("root", "PUT", "/back/"+name, "", nil, "body")
+			if w.Code != 200 {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			return sentHeader(w, "x-akigw-commit")
+		}
+		if got := commit("first"); (got == "upstream") != says {
+			t.Errorf("says %t: the first one is committed by %s", says, got)
+		}
+		b.drain(t)
+		if dead := b.store.DeadLetters(); len(dead) != map[bool]int{false: 1}[says] {
+			t.Errorf("says %t: %+v", says, dead)
+		}
+		if got := commit("second"); got != "upstream" {
+			t.Errorf("says %t: the second one is committed by %s", says, got)
+		}
+	}
+}
+
+// TestC4_D9_PendingIsNotEvicted: whatever the tiers let go of to make room, what is
+// pending stays, and is not theirs to let go of.
+func TestC4_D9_PendingIsNotEvicted(t *testing.T) {
+	b := backBench(t)
+	body := func(i int) string { return strings.Repeat(string(rune('a'+i)), 100_000) }
+	for i := range 20 {
+		if w := b.ask("root", "PUT", fmt.Sprintf("/back/%d", i), "", nil, body(i)); sentHeader(w, "x-akigw-commit") != "journal" {
+			t.Fatalf("%d %v", w.Code, w.Header())
+		}
+	}
+	for i := range 300 { // several times of what memory holds
+		key := akigw.Key{Bucket: "exclusive", Name: fmt.Sprint(i)}
+		b.up.Put(key, testkit.Bytes(uint64(i), 100_000))
+		for range 2 {
+			b.ask("root", "GET", "/exclusive/"+key.Name, "", nil, "")
+		}
+	}
+	for i := range 20 {
+		if w := b.ask("root", "GET", fmt.Sprintf("/back/%d", i), "", nil, ""); w.Body.String() != body(i) || sentHeader(w, "x-akigw-cache") != "overlay" {
+			t.Errorf("%d: %d, %d bytes, %s", i, w.Code, w.Body.Len(), sentHeader(w, "x-akigw-cache"))
+		}
+	}
+	if st := b.store.BackStatus(); st.Pending != 20 || st.Bytes != 2_000_000 {
+		t.Errorf("%+v", st.Stats)
+	}
+}

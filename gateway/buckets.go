@@ -16,6 +16,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -127,8 +128,14 @@ func (g *Gateway) bucketsOf(ctx context.Context, upstream string) (*bucketList, 
 // checkUpstreams refuses a copy from one upstream to another: neither could do
 // it.
 func (g *Gateway) checkUpstreams(c *Call) error {
+	if g.Store.Reserved(c.key) || c.source != nil && g.Store.Reserved(c.source.key) {
+		return errReserved
+	}
 	if c.source == nil || g.Upstream.Owner(c.source.key.Bucket) == g.Upstream.Owner(c.key.Bucket) {
 		return nil
 	}
 	return s3err.NotImplemented.With("The source and the destination of this copy are on different upstreams: get the object and put it.")
 }
+
+// errReserved is the answer to who names a key of the gateway's own.
+var errReserved = s3err.AccessDenied.With("Keys that begin with " + tiers.ReservedPrefix + " are the gateway's own in this bucket.")

@@ -111,6 +111,9 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
+	if c.route.Op == "DeleteBucket" && resp.StatusCode == http.StatusNoContent {
+		g.Store.AbortUploads(c.Context(), c.key.Bucket)
+	}
 	relay(w, c.Request, resp)
 	return nil
 }

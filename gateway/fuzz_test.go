@@ -75,7 +75,9 @@ func FuzzControlDocuments(f *testing.F) {
 				t.Errorf("%q became %q: %v", document, r.encode(), err)
 			}
 		}
-		_ = checkComplete(document)
+		if parts, err := parseComplete(document); err == nil && (len(parts) == 0 || len(parts) > maxParts || parts[len(parts)-1].Number > maxParts) {
+			t.Errorf("%q: %d parts", document, len(parts))
+		}
 	})
 }
 

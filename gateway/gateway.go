@@ -51,6 +51,7 @@ type Gateway struct {
 	// what the router said of requests with neither them nor a query.
 	routingHeaders []string
 	plain          sync.Map // plainest -> *Route
+	minPart        int64    // see the constant; tests have smaller parts
 }
 
 // Front is what a Gateway is made of.
@@ -73,7 +74,7 @@ type Front struct {
 
 // New makes a gateway.
 func New(front Front) *Gateway {
-	g := &Gateway{Front: front, hostID: []string{rand.Text()}, failures: newThrottle(front.FailuresPerMinute)}
+	g := &Gateway{Front: front, hostID: []string{rand.Text()}, failures: newThrottle(front.FailuresPerMinute), minPart: minPart}
 	g.buildRouter()
 	return g
 }
@@ -256,6 +257,13 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 		}
 	case r.Context().Err() != nil: // nobody is listening
 		coded = s3err.ServiceUnavailable
+	case errors.Is(err, tiers.ErrNoUpload):
+		coded = s3err.NoSuchUpload
+		if w.call != nil {
+			coded = coded.About("UploadId", w.call.query.Get("uploadId"))
+		}
+	case errors.Is(err, tiers.ErrNoPart):
+		coded = s3err.InvalidPart
 	case errors.Is(err, tiers.ErrPending), errors.Is(err, tiers.ErrJournal):
 		g.Log.Warn("a write was not taken", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable

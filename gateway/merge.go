@@ -87,15 +87,14 @@ func parseList(c *Call) (*listRequest, error) {
 		}
 		q.max = min(n, maxListKeys)
 	}
-	if !q.v2 {
-		q.after = c.query.Get("marker")
-		q.afterPrefix = q.after != "" && strings.HasPrefix(q.after, q.prefix) && q.common(q.after) == q.after
-		return q, nil
-	}
-	q.after = c.query.Get("start-after")
-	if c.query.Has("continuation-token") {
+	if q.v2 && c.query.Has("continuation-token") {
 		return q, q.parseToken(c.query.Get("continuation-token"))
 	}
+	q.after = c.query.Get("marker")
+	if q.v2 {
+		q.after = c.query.Get("start-after")
+	}
+	q.afterPrefix = q.after != "" && strings.HasPrefix(q.after, q.prefix) && q.common(q.after) == q.after
 	return q, nil
 }
 
@@ -285,7 +284,6 @@ func (g *Gateway) alive(q *listRequest, prefix string) (bool, error) {
 
 // upstreamList is a page as the upstream sent it. Contents are kept as they are.
 type upstreamList struct {
-	XMLName      xml.Name
 	IsTruncated  bool
 	EncodingType string
 	Contents     []struct {
@@ -298,18 +296,33 @@ type upstreamList struct {
 // upstreamPage asks the upstream for what comes after q.after, max items at the most
 // besides those that were sent.
 func (g *Gateway) upstreamPage(q *listRequest, max int) (items []listItem, truncated bool, err error) {
+	items, truncated, last, err := g.pageOf(q, q.after, max)
+	if err == nil && truncated && strings.HasPrefix(last, tiers.ReservedPrefix) { // the gateway's own keys are passed over
+		var more []listItem
+		more, truncated, _, err = g.pageOf(q, beyond(tiers.ReservedPrefix), max)
+		items = append(items, more...)
+	}
+	if err == nil && truncated && len(items) == 0 {
+		err = fmt.Errorf("%w: listing of %s: a page without anything new says that there is more", akigw.ErrUpstreamUnavailable, q.call.key.Bucket)
+	}
+	return items, truncated, err
+}
+
+// pageOf asks the upstream for what comes after a key, and says which item was the
+// last.
+func (g *Gateway) pageOf(q *listRequest, after string, max int) (items []listItem, truncated bool, last string, err error) {
 	query := url.Values{"prefix": {q.prefix}, "max-keys": {strconv.Itoa(min(max+1, maxListKeys))}, "encoding-type": {"url"}}
 	if q.delimiter != "" {
 		query.Set("delimiter", q.delimiter)
 	}
 	if q.v2 {
 		query.Set("list-type", "2")
-		query.Set("start-after", q.after)
+		query.Set("start-after", after)
 		if q.call.query.Has("fetch-owner") {
 			query.Set("fetch-owner", q.call.query.Get("fetch-owner"))
 		}
 	} else {
-		query.Set("marker", q.after)
+		query.Set("marker", after)
 	}
 	for name, values := range query {
 		if values[0] == "" {
@@ -318,33 +331,11 @@ func (g *Gateway) upstreamPage(q *listRequest, max int) (items []listItem, trunc
 	}
 	request := q.call.upstreamRequest()
 	request.Query = query
-	resp, err := g.Upstream.Do(q.call.Context(), request)
-	if err != nil {
-		return nil, false, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, false, cold.NewResponseError(resp)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxList))
 	var list upstreamList
-	if err == nil {
-		err = xml.Unmarshal(body, &list)
+	if err := g.ask(q.call, request, "ListBucketResult", &list); err != nil {
+		return nil, false, "", err
 	}
-	if err == nil && list.XMLName.Local != "ListBucketResult" {
-		err = fmt.Errorf("a %s", list.XMLName.Local)
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, q.call.key.Bucket, err)
-	}
-	name := func(s string) string {
-		if list.EncodingType == "url" {
-			if decoded, err := url.QueryUnescape(s); err == nil {
-				return decoded
-			}
-		}
-		return s
-	}
+	name := func(s string) string { return decodedName(s, list.EncodingType) }
 	i, k := 0, 0
 	for i < len(list.Contents) || k < len(list.CommonPrefixes) {
 		var item listItem
@@ -355,14 +346,55 @@ func (g *Gateway) upstreamPage(q *listRequest, max int) (items []listItem, trunc
 			item = listItem{name: name(list.CommonPrefixes[k].Prefix), prefix: true}
 			k++
 		}
-		if !q.sent(item) {
+		last = item.name
+		if !q.sent(item) && !hidden(item) {
 			items = append(items, item)
 		}
 	}
-	if list.IsTruncated && len(items) == 0 {
-		return nil, false, fmt.Errorf("%w: listing of %s: a page without anything new says that there is more", akigw.ErrUpstreamUnavailable, q.call.key.Bucket)
+	return items, list.IsTruncated, last, nil
+}
+
+// hidden reports whether a line is the gateway's own, or has nothing else below it.
+func hidden(item listItem) bool {
+	return strings.HasPrefix(item.name, tiers.ReservedPrefix) || item.prefix && item.name == strings.SplitAfter(tiers.ReservedPrefix, "/")[0]
+}
+
+// ask asks the upstream for a document with a root of this name.
+func (g *Gateway) ask(c *Call, request *cold.Request, root string, into any) error {
+	resp, err := g.Upstream.Do(c.Context(), request)
+	if err != nil {
+		return err
 	}
-	return items, list.IsTruncated, nil
+	if resp.StatusCode != http.StatusOK {
+		return cold.NewResponseError(resp)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxList))
+	if err == nil {
+		err = xml.Unmarshal(body, into)
+	}
+	if got := rootOf(body); err == nil && got != root {
+		err = fmt.Errorf("a %s", got)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, c.key.Bucket, err)
+	}
+	return nil
+}
+
+// decodedName is a key or a prefix of an upstream's listing.
+func decodedName(s, encoding string) string {
+	if encoding == "url" {
+		if decoded, err := url.QueryUnescape(s); err == nil {
+			return decoded
+		}
+	}
+	return s
+}
+
+// listEncoded is a name with encoding-type=url.
+func listEncoded(s string) string {
+	return strings.NewReplacer("%2F", "/", "+", "%20").Replace(url.QueryEscape(s))
 }
 
 // maxList bounds what is read of a page, in bytes.
@@ -380,7 +412,7 @@ func withoutKey(raw []byte) []byte {
 // pendingContents are the elements of a pending key.
 func pendingContents(p tiers.Pending) []byte {
 	var b bytes.Buffer
-	element(&b, "LastModified", p.Modified.UTC().Format("2006-01-02T15:04:05.000Z"))
+	element(&b, "LastModified", p.Modified.UTC().Format(listTime))
 	element(&b, "ETag", p.ETag)
 	element(&b, "Size", strconv.FormatInt(p.Size, 10))
 	element(&b, "StorageClass", "STANDARD")
@@ -391,7 +423,7 @@ func pendingContents(p tiers.Pending) []byte {
 func (q *listRequest) document(items []listItem, truncated bool) []byte {
 	text := func(s string) string {
 		if q.encoded {
-			return strings.NewReplacer("%2F", "/", "+", "%20").Replace(url.QueryEscape(s))
+			return listEncoded(s)
 		}
 		return s
 	}

@@ -108,8 +108,14 @@ func TestE14_E15_MergedListing(t *testing.T) {
 				after = ""
 			}
 			var expected []string
+			// Behind a common prefix is behind all that begins with it.
+			passed := false
+			if rest, ok := strings.CutPrefix(after, prefix); ok && delimiter != "" {
+				first, _, found := strings.Cut(rest, delimiter)
+				passed = found && rest == first+delimiter
+			}
 			for name, what := range want {
-				if !strings.HasPrefix(name, prefix) || after != "" && name <= after {
+				if !strings.HasPrefix(name, prefix) || after != "" && name <= after || passed && strings.HasPrefix(name, after) {
 					continue
 				}
 				item := name + " " + what

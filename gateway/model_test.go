@@ -179,6 +179,10 @@ func runModel(t *testing.T, ops int) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	m.store.DrainAll(ctx)
+	unpacked, err := m.store.Unpack(ctx, back)
+	if err != nil || unpacked == 0 {
+		t.Errorf("%d objects came out of packs: %v", unpacked, err)
+	}
 	if st := m.store.BackStatus(); st.Pending+st.Dead > 0 {
 		t.Errorf("not everything came to the upstream: %+v", st)
 	}
@@ -193,9 +197,11 @@ func runModel(t *testing.T, ops int) {
 func (m *machine) open() {
 	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true}
-	store, err := tiers.New(config, byMode{}, m.dir, m.up, log)
+	batch := testBatch
+	batch.FlushIntervalSecs = 0 // what is there goes
+	store, err := tiers.New(config, packing{}, m.dir, m.up, log)
 	if err == nil {
-		err = store.WriteBack(testBack, m.dir+"-journal", testParallel, testBatch, m.up)
+		err = store.WriteBack(testBack, m.dir+"-journal", testParallel, batch, m.up)
 	}
 	if err != nil {
 		m.t.Fatal(err)
@@ -210,6 +216,7 @@ func (m *machine) open() {
 		}
 	}
 	b := &bench{up: m.up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: m.up, Log: log})}
+	b.g.minPart = 0 // parts are small here
 	if m.b != nil {
 		b.outcome = m.b.outcome
 	}
@@ -434,6 +441,9 @@ func (m *machine) multipart(key akigw.Key) {
 	document, sums, v := "<CompleteMultipartUpload>", []byte{}, testkit.Value{}
 	n := 1 + m.random.IntN(3)
 	for part := 1; part <= n; part++ {
+		if m.random.IntN(8) == 0 {
+			m.restart(key)
+		}
 		p := m.value()
 		sum := md5.Sum(p.Body)
 		w := m.ask("PUT", key, fmt.Sprintf("partNumber=%d&uploadId=%s", part, id[1]), nil, p.Body)

@@ -16,6 +16,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -171,7 +172,9 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	denied := request.split(c.allowedDelete)
+	denied := request.split(func(o deletion) bool {
+		return c.allowedDelete(o) && !g.Store.Reserved(akigw.Key{Bucket: c.key.Bucket, Name: o.name})
+	})
 	if done, err := g.deleteObjectsBack(w, c, request, denied); done || err != nil {
 		return err
 	}
@@ -265,9 +268,19 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 	if err != nil {
 		return err
 	}
-	if err := checkComplete(document); err != nil {
+	parts, err := parseComplete(document)
+	if err != nil {
 		return err
 	}
+	if tiers.Local(c.query.Get("uploadId")) {
+		return g.completeBack(w, c, document, parts)
+	}
+	return g.completeUpstream(w, c, document, nil)
+}
+
+// completeUpstream has the upstream complete an upload. seen, if not nil, gets the
+// document of a 200 as well.
+func (g *Gateway) completeUpstream(w *answer, c *Call, document []byte, seen io.Writer) error {
 	change := g.Store.Begin(c.key)
 	defer change.End()
 	resp, err := g.send(c, document)
@@ -277,6 +290,12 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 	if resp.StatusCode == http.StatusOK {
 		if err := relocate(resp, c.address()); err != nil {
 			return err
+		}
+		if seen != nil {
+			resp.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.TeeReader(resp.Body, seen), resp.Body}
 		}
 	}
 	acknowledge(w, c, resp)

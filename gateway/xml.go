@@ -5,11 +5,14 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers"
 )
 
 // maxDepth bounds nesting: S3's request documents are three levels deep.
@@ -176,34 +179,48 @@ func appendDenied(result []byte, denied []deletion) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// checkComplete checks the part list of a CompleteMultipartUpload document:
-// 1 to 10,000 parts in ascending order, each with an ETag.
-func checkComplete(document []byte) error {
+// parseComplete reads a CompleteMultipartUpload document: 1 to 10,000 parts in
+// ascending order, each with an ETag, and a checksum if there is one.
+func parseComplete(document []byte) ([]tiers.UploadPart, error) {
 	var doc struct {
 		Parts []struct {
 			PartNumber []int
 			ETag       []string
+			Others     []struct {
+				XMLName xml.Name
+				Value   string `xml:",chardata"`
+			} `xml:",any"`
 		} `xml:"Part"`
 	}
 	if err := parseXML(document, "CompleteMultipartUpload", &doc); err != nil {
-		return err
+		return nil, err
 	}
 	if len(doc.Parts) == 0 || len(doc.Parts) > maxParts {
-		return s3err.MalformedXML
+		return nil, s3err.MalformedXML
 	}
 	last := 0
-	for _, p := range doc.Parts {
+	parts := make([]tiers.UploadPart, len(doc.Parts))
+	for i, p := range doc.Parts {
 		switch {
 		case len(p.PartNumber) != 1 || len(p.ETag) != 1:
-			return s3err.MalformedXML
+			return nil, s3err.MalformedXML
 		case p.PartNumber[0] < 1:
-			return s3err.InvalidArgument.With("PartNumber must be >= 1").About("ArgumentName", "PartNumber").About("ArgumentValue", strconv.Itoa(p.PartNumber[0]))
+			return nil, s3err.InvalidArgument.With("PartNumber must be >= 1").About("ArgumentName", "PartNumber").About("ArgumentValue", strconv.Itoa(p.PartNumber[0]))
 		case p.PartNumber[0] > maxParts:
-			return s3err.InvalidArgument.With("PartNumber must be <= 10000").About("ArgumentName", "PartNumber").About("ArgumentValue", strconv.Itoa(p.PartNumber[0]))
+			return nil, s3err.InvalidArgument.With("PartNumber must be <= 10000").About("ArgumentName", "PartNumber").About("ArgumentValue", strconv.Itoa(p.PartNumber[0]))
 		case p.PartNumber[0] <= last:
-			return s3err.InvalidPartOrder
+			return nil, s3err.InvalidPartOrder
 		}
 		last = p.PartNumber[0]
+		parts[i] = tiers.UploadPart{Number: last, ETag: `"` + strings.Trim(strings.TrimSpace(p.ETag[0]), `"`) + `"`}
+		for _, o := range p.Others {
+			if name, ok := strings.CutPrefix(o.XMLName.Local, "Checksum"); ok {
+				if parts[i].Header == nil {
+					parts[i].Header = http.Header{}
+				}
+				parts[i].Header.Set("X-Amz-Checksum-"+name, strings.TrimSpace(o.Value))
+			}
+		}
 	}
-	return nil
+	return parts, nil
 }

@@ -20,7 +20,8 @@ func (j *Journal) compact() {
 		j.mu.Lock()
 		oldest := j.segments[0]
 		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0
-		empty := len(oldest.items) == 0 && len(oldest.spoils) == 0
+		left := len(oldest.items) + len(oldest.spoils)
+		empty := left == 0
 		var ops []*op
 		var read []reading
 		if idle && !empty {
@@ -31,7 +32,7 @@ func (j *Journal) compact() {
 		case idle && empty:
 			j.drop(oldest)
 		case len(ops) > 0:
-			if !j.rewrite(ops, read) {
+			if !j.rewrite(ops, read) || !j.moved(oldest, left) {
 				return
 			}
 		default:
@@ -40,11 +41,19 @@ func (j *Journal) compact() {
 	}
 }
 
-// clear removes spool files that are spent. The record that says so is durable.
+// clear removes spool files that are spent and that nobody reads. The record that
+// says so is durable.
 func (j *Journal) clear() {
 	j.mu.Lock()
-	spent := j.spent
-	j.spent = nil
+	var spent, read []uint64
+	for _, n := range j.spent {
+		if j.readers[n] > 0 {
+			read = append(read, n)
+		} else {
+			spent = append(spent, n)
+		}
+	}
+	j.spent = read
 	j.mu.Unlock()
 	for _, n := range spent {
 		_ = j.config.FS.Remove(j.spoolName(n)) // what stays is removed by the next start
@@ -96,6 +105,19 @@ func (j *Journal) unref(s *segment) {
 	j.release(s)
 }
 
+// moved reports whether a rewrite left less in a segment than there was. If it did
+// not, nothing that is written again would.
+func (j *Journal) moved(s *segment, before int) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(s.items)+len(s.spoils) < before {
+		return true
+	}
+	j.keep = true
+	j.config.Log.Error("what an old journal segment holds does not leave it; segments stay until the gateway is started again", "segment", j.segmentName(s.id))
+	return false
+}
+
 // reading is an inline body that has to be read for a rewrite.
 type reading struct {
 	op   *op
@@ -115,17 +137,20 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 	}
 	size = 0
 	for it := range oldest.items {
-		kind := kindPut
-		if it.entry.Deleted {
-			kind = kindDelete
-		}
-		o := &op{kind: kind, entry: it.entry.ID, key: it.entry.Key, put: it.entry, spool: it.spool}
-		ops = append(ops, o)
-		if it.spool == 0 && it.entry.Size > 0 {
+		o := &op{kind: it.kind, entry: it.entry.ID, key: it.entry.Key, put: it.entry, upload: it.upload, part: it.part, pack: it.pack, offset: it.offset}
+		switch {
+		case it.kind == kindComplete:
+			o.spools = it.spools
+		case it.kind == kindPacked:
+			o.text = j.packs[it.pack].key.Name
+		case len(it.spools) > 0:
+			o.spool = it.spools[0]
+		case it.entry.Size > 0:
 			read = append(read, reading{o, it, it.at})
 		}
-		if it.upload != "" {
-			ops = append(ops, &op{kind: kindUpload, entry: it.entry.ID, key: it.entry.Key, text: it.upload})
+		ops = append(ops, o)
+		if it.remote != "" {
+			ops = append(ops, &op{kind: kindUpload, entry: it.entry.ID, key: it.entry.Key, text: it.remote})
 		}
 		if it.reason != "" {
 			ops = append(ops, &op{kind: kindDead, entry: it.entry.ID, key: it.entry.Key, text: it.reason, when: it.since})

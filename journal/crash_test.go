@@ -2,12 +2,14 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -91,11 +93,12 @@ type crashRun struct {
 	dice   *rand.Rand // of the crashes, one at a time
 	mutate func(FS) FS
 	trials *atomic.Int64
-	every  int // a crash at each so manieth call
+	every  int  // a crash at each so manieth call
+	twice  bool // with a second directory
 }
 
-func (c *crashRun) config(fs FS) Config {
-	return Config{Dir: "/j", FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, SyncTimeout: time.Minute}
+func (c *crashRun) config(fs FS, dir string) Config {
+	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, SyncTimeout: time.Minute}
 }
 
 // run runs the workload; the error says what a crash would have lost.
@@ -110,7 +113,7 @@ func (c *crashRun) run() (err error) {
 		err = c.crash(disk, x, 0, what)
 		return nil
 	}
-	j, openErr := Open(c.config(c.mutate(fs)))
+	j, openErr := c.open(fs, "")
 	if openErr != nil {
 		return openErr
 	}
@@ -121,6 +124,20 @@ func (c *crashRun) run() (err error) {
 	return errors.Join(err, workErr)
 }
 
+// open opens the journal: from both of its directories, if it has two, or from the one
+// that is left.
+func (c *crashRun) open(fs FS, left string) (*Journal, error) {
+	fs = c.mutate(fs)
+	if !c.twice || left != "" {
+		return Open(c.config(fs, cmp.Or(left, "/j")))
+	}
+	twice, err := Mirrored(fs, "/j", "/k")
+	if err != nil {
+		return nil, err
+	}
+	return Open(c.config(twice, "/j"))
+}
+
 // crash looks at what a crash would leave.
 func (c *crashRun) crash(disk *vfs.MemFS, x *expectation, depth int, what string) error {
 	var clone *vfs.MemFS
@@ -128,14 +145,18 @@ func (c *crashRun) crash(disk *vfs.MemFS, x *expectation, depth int, what string
 	a := x.around(func() {
 		clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
 	})
-	if err := c.check(clone, a, depth); err != nil {
-		return fmt.Errorf("crash before %q, %d%% of the unsynced kept, depth %d: %w", what, percent, depth, err)
+	left := "" // both
+	if c.twice {
+		left = []string{"", "/j", "/k"}[c.dice.IntN(3)]
+	}
+	if err := c.check(clone, a, depth, left); err != nil {
+		return fmt.Errorf("crash, %q is left, before %q, %d%% of the unsynced kept, depth %d: %w", left, what, percent, depth, err)
 	}
 	return nil
 }
 
 // check recovers from a disk and compares. On the way it crashes again.
-func (c *crashRun) check(disk *vfs.MemFS, a allowed, depth int) (err error) {
+func (c *crashRun) check(disk *vfs.MemFS, a allowed, depth int, left string) (err error) {
 	c.trials.Add(1)
 	fs := &stepFS{FS: memory{disk}}
 	again := c.dice.IntN(12) + 1
@@ -145,12 +166,12 @@ func (c *crashRun) check(disk *vfs.MemFS, a allowed, depth int) (err error) {
 		}
 		var clone *vfs.MemFS
 		clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[c.dice.IntN(3)], RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
-		if e := c.check(clone, a, depth+1); e != nil {
+		if e := c.check(clone, a, depth+1, left); e != nil {
 			err = fmt.Errorf("crash of the recovery before %q: %w", what, e)
 		}
 		return nil
 	}
-	j, openErr := Open(c.config(c.mutate(fs)))
+	j, openErr := c.open(fs, left)
 	if openErr != nil {
 		return openErr
 	}
@@ -170,6 +191,21 @@ func (c *crashRun) check(disk *vfs.MemFS, a allowed, depth int) (err error) {
 		if !ok {
 			return fmt.Errorf("key %s is %q, may be %q", k, found, states)
 		}
+	}
+	j.mu.Lock()
+	for id, s := range j.packs {
+		if s.item == nil || j.ids[id] != s.item {
+			err = fmt.Errorf("pack %d has entries and no record", id)
+		}
+	}
+	for id := range j.orphans {
+		if j.ids[id] != nil {
+			err = fmt.Errorf("the upload of entry %d is to be aborted, but the entry is there", id)
+		}
+	}
+	j.mu.Unlock()
+	if err != nil {
+		return err
 	}
 	seen := map[string]bool{}
 	var stranger error
@@ -194,6 +230,9 @@ func put1(j *Journal, name string) error {
 
 // observe is the state of a key, with its body read and compared.
 func observe(j *Journal, name string) (state, error) {
+	if id, ok := strings.CutPrefix(name, "upload "); ok {
+		return observeUpload(j, id)
+	}
 	e := j.Last(key(name))
 	if e == nil {
 		return "", nil
@@ -201,12 +240,17 @@ func observe(j *Journal, name string) (state, error) {
 	if e.Deleted {
 		return state("-" + e.Header.Get("Version")), nil
 	}
-	b, err := j.Body(e)
-	if err != nil {
-		return "", err
+	if pack, at, ok := j.Location(e); ok {
+		version, _ := strconv.Atoi(e.Header.Get("Version"))
+		if body := bodyOf(name, version); pack != key("pack of "+name) || at != 7 || e.ETag != etag(body) || e.Size != int64(len(body)) {
+			return "", fmt.Errorf("key %s is at %d in %s", name, at, pack)
+		}
+		return state(strconv.Itoa(version)), nil
 	}
-	defer b.Close()
-	data, err := io.ReadAll(b.Section(0, b.Size()))
+	if len(e.Parts) > 0 {
+		return observeParts(j, e)
+	}
+	data, err := stretch(j, e, 0, e.Size)
 	if err != nil {
 		return "", err
 	}
@@ -216,6 +260,138 @@ func observe(j *Journal, name string) (state, error) {
 		return "", fmt.Errorf("key %s has a body that nobody wrote (%d bytes)", name, len(data))
 	}
 	return state(strconv.Itoa(version)), nil
+}
+
+func stretch(j *Journal, e *Entry, from, length int64) ([]byte, error) {
+	b, err := j.Body(e, from, length)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	return io.ReadAll(b)
+}
+
+// observeUpload is the state of an upload: "" for none, else its parts with their
+// versions.
+func observeUpload(j *Journal, id string) (state, error) {
+	u := j.Upload(id)
+	if u == nil {
+		return "", nil
+	}
+	if e := j.Last(u.Key); e != nil && e.UploadID == id {
+		return "", fmt.Errorf("upload %s is open and completed", id)
+	}
+	parts, err := j.Parts(u)
+	text := "open"
+	for _, p := range parts {
+		text += partState(p)
+	}
+	return state(text), err
+}
+
+func partState(p Part) string { return fmt.Sprintf(" %d:%s", p.Number, p.Header.Get("Version")) }
+
+// observeParts is the state of a key whose body was uploaded in parts.
+func observeParts(j *Journal, e *Entry) (state, error) {
+	text, at := "", int64(0)
+	for _, p := range e.Parts {
+		data, err := stretch(j, e, at, p.Size)
+		if err != nil {
+			return "", err
+		}
+		version, _ := strconv.Atoi(p.Header.Get("Version"))
+		if !bytes.Equal(data, bodyOf("p", version)) || p.ETag != etag(data) {
+			return "", fmt.Errorf("part %d of %s has a body that nobody wrote", p.Number, e.Key)
+		}
+		at += p.Size
+		text += partState(p)
+	}
+	if at != e.Size {
+		return "", fmt.Errorf("%s has %d bytes and parts of %d", e.Key, e.Size, at)
+	}
+	return state(text), nil
+}
+
+// multipart is what a client does that uploads in parts, sometimes until it is
+// completed or aborted.
+func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func() int) error {
+	ctx := context.Background()
+	name := "upload " + id
+	x.begin(name, "open")
+	if err := j.Begin(ctx, Upload{ID: id, Key: key(k)}); err != nil {
+		return err
+	}
+	x.end(name)
+	u := j.Upload(id)
+	parts := map[int]Part{}
+	now := func() string {
+		text := ""
+		for n := 1; n <= 3; n++ {
+			if p, ok := parts[n]; ok {
+				text += partState(p)
+			}
+		}
+		return text
+	}
+	for range c.rng.IntN(5) {
+		n, v := 1+c.rng.IntN(3), next()
+		body := bodyOf("p", v)
+		d := j.ReceivePart()
+		if _, err := d.Write(body); err != nil {
+			return err
+		}
+		parts[n] = Part{Number: n, ETag: etag(body), Header: http.Header{"Version": {strconv.Itoa(v)}}}
+		x.begin(name, state("open"+now()))
+		if err := j.AddPart(ctx, u, d, parts[n]); err != nil {
+			return err
+		}
+		x.end(name)
+	}
+	switch what := c.rng.IntN(4); {
+	case what == 0:
+		return nil // it stays open
+	case what == 1 || len(parts) == 0:
+		x.begin(name, "")
+		if err := j.AbortUpload(ctx, u); err != nil {
+			return err
+		}
+	default:
+		if len(parts) > 1 && c.rng.IntN(3) == 0 { // one of them is left out
+			for n := range parts {
+				delete(parts, n)
+				break
+			}
+		}
+		e := Entry{Key: key(k)}
+		for n := 1; n <= 3; n++ {
+			if p, ok := parts[n]; ok {
+				e.Parts = append(e.Parts, p)
+			}
+		}
+		x.begin(name, "")
+		x.begin(k, state(now()))
+		if err := j.Complete(ctx, u, e); err != nil {
+			return err
+		}
+		x.end(k)
+	}
+	x.end(name)
+	return nil
+}
+
+// pack is what the pool does that takes an entry to the upstream in a pack.
+func (c *crashRun) pack(j *Journal, e *Entry) error {
+	ctx := context.Background()
+	p, err := j.BeginPack(ctx, key("pack of "+e.Key.Name))
+	if err != nil {
+		return err
+	}
+	if _, _, ok := j.Location(e); !ok && c.rng.IntN(4) > 0 {
+		err = j.Packed(ctx, p, []*Entry{e}, []int64{7})
+	}
+	j.EndPack(p)
+	j.Return(e)
+	return err
 }
 
 // work is the workload: what clients and the upload pool do.
@@ -230,7 +406,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 		if _, err := d.Write(body); err != nil {
 			return err
 		}
-		if err := j.Commit(ctx, d, Entry{Key: key(k), ETag: etag(body)}); err != nil {
+		if err := j.Commit(ctx, d, Entry{Key: key(k), ETag: etag(body), Header: http.Header{"Version": {strconv.Itoa(v)}}}); err != nil {
 			return err
 		}
 		x.end(k)
@@ -240,8 +416,11 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 		k := "k" + strconv.Itoa(c.rng.IntN(4))
 		var err error
 		switch what := c.rng.IntN(100); {
-		case what < 35:
+		case what < 25:
 			err = put(k)
+		case what < 35:
+			next := func() int { return int(version.Add(1)) }
+			err = c.multipart(j, x, k, strconv.FormatUint(c.rng.Uint64(), 16), next)
 		case what < 50: // several at once share a sync
 			var wait sync.WaitGroup
 			errs := make([]error, 4)
@@ -257,7 +436,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 			}
 		case what < 70:
 			if e := j.Last(key(k)); e != nil {
-				err = errors.Join(j.Bury(ctx, e, "why", time.Time{}), j.Revive(ctx, e))
+				err = errors.Join(j.Bury(ctx, e, "why", time.Time{}), j.Revive(ctx, e), j.Uploading(ctx, e.ID, e.Key, "upload"))
 			}
 		case what < 85: // flushed, in one piece or in parts
 			e := j.Take(key(k))
@@ -265,11 +444,18 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				break
 			}
 			if c.rng.IntN(2) == 0 {
-				err = j.Uploading(ctx, e, "upload")
+				err = j.Uploading(ctx, e.ID, e.Key, "upload")
+			}
+			if c.rng.IntN(3) == 0 && !e.Deleted && len(e.Parts) == 0 {
+				err = errors.Join(err, c.pack(j, e))
+				break
 			}
 			x.begin(k, "")
 			if err = errors.Join(err, j.Done(ctx, e)); err == nil {
 				x.end(k)
+			}
+			for _, p := range j.EmptyPacks() {
+				err = errors.Join(err, j.Unpacked(ctx, p))
 			}
 		default: // replaced while it is flushed
 			e := j.Take(key(k))
@@ -292,13 +478,18 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 // thing that went wrong.
 func crashRuns(t *testing.T, trials int, mutate func(FS) FS) (done int64, err error) {
 	t.Helper()
+	return crashRunsOf(t, trials, mutate, false)
+}
+
+func crashRunsOf(t *testing.T, trials int, mutate func(FS) FS, twice bool) (done int64, err error) {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("AKIGW_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
 	var count atomic.Int64
 	for ; count.Load() < int64(trials) && err == nil; seed++ {
-		c := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, 2)), mutate: mutate, trials: &count, every: 1}
+		c := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, 2)), mutate: mutate, trials: &count, every: 1, twice: twice}
 		if err = c.run(); err != nil {
 			err = fmt.Errorf("AKIGW_SEED=%d: %w", seed, err)
 		}
@@ -339,6 +530,7 @@ func TestLongCrash(t *testing.T) {
 type lazy struct {
 	FS
 	files, dirs bool
+	names       bool // of bodies are not made durable
 	rotations   *int // directory syncs so far
 }
 
@@ -356,6 +548,9 @@ func (l lazy) SyncDir(dir string) error {
 			return nil
 		}
 	}
+	if l.names && strings.HasSuffix(dir, spoolDir) {
+		return nil
+	}
 	return l.FS.SyncDir(dir)
 }
 
@@ -367,6 +562,7 @@ func (lazyFile) Sync() error { return nil }
 func TestSeededBugs(t *testing.T) {
 	for name, mutate := range map[string]func(FS) FS{
 		"B3 no sync before the acknowledgement":  func(fs FS) FS { return lazy{FS: fs, files: true} },
+		"C18 no directory sync after a rename":   func(fs FS) FS { return lazy{FS: fs, names: true} },
 		"B17 no directory sync when one rotates": func(fs FS) FS { return lazy{FS: fs, dirs: true, rotations: new(int)} },
 	} {
 		t.Run(name, func(t *testing.T) {

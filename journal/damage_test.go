@@ -43,7 +43,7 @@ func failAtEachCall(t *testing.T, failure error) {
 				return nil
 			}
 			c := &crashRun{seed: uint64(n), rng: rand.New(rand.NewPCG(uint64(n), 2)), dice: rand.New(rand.NewPCG(uint64(n), 3)), mutate: unchanged, trials: &atomic.Int64{}}
-			j, err := Open(c.config(faulty))
+			j, err := Open(c.config(faulty, "/j"))
 			if err == nil {
 				err = c.work(j, x)
 				mustFail := strings.Contains(what, ".seg") && !strings.HasPrefix(what, "remove")
@@ -53,7 +53,7 @@ func failAtEachCall(t *testing.T, failure error) {
 				if mustFail && j.Accepting() != nil && !errors.Is(put1(j, "more"), ErrFailed) {
 					t.Errorf("call %d (%s): acknowledged after the failure", n, what)
 				}
-				_ = j.Close()
+				err = errors.Join(err, j.Close())
 			}
 			if what == "" {
 				continue
@@ -69,7 +69,7 @@ func failAtEachCall(t *testing.T, failure error) {
 						after = disk.CrashClone(vfs.CrashCloneCfg{})
 					}
 				})
-				if err := c.check(after, a, 3); err != nil {
+				if err := c.check(after, a, 3, ""); err != nil {
 					t.Errorf("call %d (%s), forever %t: %v", n, what, forever, err)
 				}
 			}

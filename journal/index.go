@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"slices"
 	"time"
@@ -15,15 +14,27 @@ import (
 // next start. It needs mu.
 func (j *Journal) apply(o *op, p place, in *segment) {
 	switch o.kind {
-	case kindPut, kindDelete:
+	case kindPut, kindDelete, kindComplete:
 		j.applyEntry(o, p, in)
+	case kindBegin:
+		j.applyBegin(o, p, in)
+	case kindPart:
+		j.applyPart(o, p, in)
+	case kindAbort:
+		j.endUpload(o.entry, nil)
+	case kindPack:
+		j.applyPack(o, p, in)
+	case kindPacked:
+		j.applyPacked(o, p, in)
+	case kindUnpacked:
+		j.applyUnpacked(o)
 	case kindDone:
 		j.removeOrphan(o.entry)
 		items, _ := j.keys.Get(index(o.key.Bucket, o.key.Name))
 		for _, it := range items {
 			if it.entry.ID <= o.entry {
 				if it.entry.ID == o.entry {
-					it.upload = "" // it is the object by now
+					it.remote = "" // it is the object by now
 				}
 				j.remove(it)
 			}
@@ -41,7 +52,7 @@ func (j *Journal) apply(o *op, p place, in *segment) {
 	case kindUpload:
 		switch it := j.ids[o.entry]; {
 		case it != nil:
-			it.upload = o.text
+			it.remote = o.text
 		case o.text != "":
 			j.addOrphan(Orphan{o.entry, o.key, o.text}, in)
 		default:
@@ -51,17 +62,14 @@ func (j *Journal) apply(o *op, p place, in *segment) {
 }
 
 func (j *Journal) applyEntry(o *op, p place, in *segment) {
-	if it := j.ids[o.entry]; it != nil { // it was written once more, to give up an old segment
-		delete(it.segment.items, it)
-		it.segment, it.at, it.size = in, p.at, p.size
-		in.items[it] = struct{}{}
+	it := j.place(o, p, in)
+	if it == nil {
 		return
 	}
-	o.put.ID = o.entry
-	if o.entry == 0 {
-		o.put.ID = p.number
+	if o.kind == kindComplete {
+		j.endUpload(o.upload, o.spools)
+		j.over.add(it.entry)
 	}
-	it := &item{entry: o.put, spool: o.spool, segment: in, at: p.at, size: p.size, sum: p.sum}
 	name := index(o.key.Bucket, o.key.Name)
 	items, _ := j.keys.Get(name)
 	if len(items) > 0 && items[len(items)-1].entry.ID > it.entry.ID {
@@ -74,20 +82,83 @@ func (j *Journal) applyEntry(o *op, p place, in *segment) {
 	}
 	items, _ = j.keys.Get(name)
 	j.keys.Set(name, append(slices.Clone(items), it))
-	j.ids[it.entry.ID] = it
-	in.items[it] = struct{}{}
-	j.bytes += it.entry.Size
-	j.records += it.size
+	j.hold(it)
 	j.live.Add(1)
 	j.enlist(it)
+}
+
+// place makes the item of a record. It returns nil for one that is there: its
+// record was written once more, to give up an old segment, and is in its new place
+// now. It needs mu.
+func (j *Journal) place(o *op, p place, in *segment) *item {
+	if it := j.ids[o.entry]; it != nil {
+		delete(it.segment.items, it)
+		j.records += p.size - it.size
+		it.segment, it.at, it.size = in, p.at, p.size
+		in.items[it] = struct{}{}
+		return nil
+	}
+	o.put.ID = o.entry
+	if o.entry == 0 {
+		o.put.ID = p.number
+	}
+	it := &item{kind: o.kind, entry: o.put, upload: o.upload, part: o.part, spools: o.spools, segment: in, at: p.at, size: p.size, sum: p.sum, pack: o.pack, offset: o.offset}
+	if o.spool != 0 {
+		it.spools = []uint64{o.spool}
+	}
+	return it
+}
+
+// hold keeps an item, and its segment. An upload at the upstream that was known
+// before the item is its own: at a start, when its record was written once more. It
+// needs mu.
+func (j *Journal) hold(it *item) {
+	if o := j.orphans[it.entry.ID]; o != nil {
+		it.remote = o.UploadID
+		j.removeOrphan(it.entry.ID)
+	}
+	j.ids[it.entry.ID] = it
+	it.segment.items[it] = struct{}{}
+	j.bytes += it.stored()
+	j.records += it.size
+	if it.pack != 0 {
+		s := j.packs[it.pack]
+		j.change(s, 1, s.busy)
+		j.away++
+	}
+}
+
+// stored is how many bytes of an item's body are here.
+func (it *item) stored() int64 {
+	if it.pack != 0 {
+		return 0
+	}
+	return it.entry.Size
+}
+
+// free lets go of an item. Its spool files are left to clear. It needs mu.
+func (j *Journal) free(it *item) {
+	delete(j.ids, it.entry.ID)
+	delete(it.segment.items, it)
+	j.bytes -= it.stored()
+	j.records -= it.size
+	if it.pack != 0 {
+		s := j.packs[it.pack]
+		j.change(s, -1, s.busy)
+		j.away--
+	}
+	j.spent = append(j.spent, it.spools...)
 }
 
 // enlist puts an item into the list that it belongs to, by number. It needs mu.
 func (j *Journal) enlist(it *item) {
 	j.delist(it)
 	l := &j.pending
-	if it.reason != "" {
+	switch {
+	case it.reason != "":
 		l = &j.dead
+	case it.pack != 0: // nothing has to become of it
+		return
 	}
 	after := l.Back()
 	for after != nil && after.Value.(*item).entry.ID > it.entry.ID {
@@ -108,8 +179,7 @@ func (j *Journal) delist(it *item) {
 	}
 }
 
-// remove takes an item out of the journal. Its spool file is left to clear. It
-// needs mu.
+// remove takes an entry out of the journal. It needs mu.
 func (j *Journal) remove(it *item) {
 	name := index(it.entry.Key.Bucket, it.entry.Key.Name)
 	items, _ := j.keys.Get(name)
@@ -119,17 +189,11 @@ func (j *Journal) remove(it *item) {
 	} else {
 		j.keys.Set(name, items)
 	}
-	delete(j.ids, it.entry.ID)
-	delete(it.segment.items, it)
 	j.delist(it)
-	j.bytes -= it.entry.Size
-	j.records -= it.size
 	j.live.Add(-1)
-	if it.spool != 0 {
-		j.spent = append(j.spent, it.spool)
-	}
-	if it.upload != "" {
-		j.addOrphan(Orphan{it.entry.ID, it.entry.Key, it.upload}, it.segment)
+	j.free(it)
+	if it.remote != "" {
+		j.addOrphan(Orphan{it.entry.ID, it.entry.Key, it.remote}, it.segment)
 	}
 	it.finish()
 }
@@ -199,45 +263,6 @@ func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
 	})
 }
 
-// Body opens the body of an entry. The error is ErrGone if it has left the journal,
-// and wraps akigw.ErrChecksum if it is damaged.
-func (j *Journal) Body(e *Entry) (*Body, error) {
-	j.mu.Lock()
-	it := j.ids[e.ID]
-	if it == nil {
-		j.mu.Unlock()
-		return nil, ErrGone
-	}
-	if it.spool != 0 {
-		number := it.spool
-		j.mu.Unlock()
-		b, err := j.openSpool(number, e.Size, e.Key.String())
-		if err != nil && j.gone(e) {
-			return nil, ErrGone
-		}
-		return b, err
-	}
-	in, at, sum := it.segment, it.at, it.sum
-	in.refs++
-	j.mu.Unlock()
-	defer j.unref(in)
-	data := make([]byte, e.Size)
-	if n, err := in.file.ReadAt(data, at); n < len(data) {
-		return nil, fmt.Errorf("body of %s: %w", e.Key, err)
-	}
-	b := &Body{size: e.Size, data: data, named: e.Key.String()}
-	if crc32.Checksum(data, castagnoli) != sum {
-		return nil, b.damaged("bytes 0 to %d", e.Size)
-	}
-	return b, nil
-}
-
-func (j *Journal) gone(e *Entry) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.ids[e.ID] == nil
-}
-
 // Take leases the next entry of a key that has to go to the upstream: the newest
 // one, because nobody needs those before it. It returns nil if there is none,
 // another is leased or it is a dead letter. The lease ends with Return, or when
@@ -276,12 +301,13 @@ func (j *Journal) Return(e *Entry) {
 	}
 }
 
-// UploadID is the multipart upload that was begun for e, "" for none.
-func (j *Journal) UploadID(e *Entry) string {
+// UploadID is the multipart upload that was begun upstream for the entry or the
+// upload of a number, "" for none.
+func (j *Journal) UploadID(number uint64) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if it := j.ids[e.ID]; it != nil {
-		return it.upload
+	if it := j.ids[number]; it != nil {
+		return it.remote
 	}
 	return ""
 }
@@ -400,10 +426,13 @@ func (j *Journal) DeadLetters() []DeadLetter {
 type Stats struct {
 	Pending      int       // entries that are no dead letters
 	Dead         int       // dead letters
+	Packed       int       // entries whose bodies are in packs
+	Packs        int       // packs at the upstream
 	Bytes        int64     // of the bodies of both
 	Oldest       time.Time // when the oldest pending entry was acknowledged, zero for none
 	Segments     int
 	SegmentBytes int64
+	Uploads      int   // multipart uploads of clients that are open; their parts count as bytes
 	Orphans      int   // uploads that have to be aborted
 	Problem      error // why writes are not taken, nil if they are
 }
@@ -412,7 +441,7 @@ type Stats struct {
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Bytes: j.bytes, Segments: len(j.segments), Orphans: len(j.orphans), Problem: j.accepting()}
+	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Problem: j.accepting()}
 	for _, seg := range j.segments {
 		s.SegmentBytes += seg.size
 	}

@@ -93,12 +93,19 @@ type Journal struct {
 	damage   []string                   // guarded by mu
 	syncing  time.Time                  // when the sync under way began, zero for none; guarded by mu
 	keys     btree.Map[string, []*item] // the live entries of each key, oldest first; guarded by mu
-	ids      map[uint64]*item           // guarded by mu
+	ids      map[uint64]*item           // of entries, uploads and their parts; guarded by mu
+	uploads  map[uint64]*upload         // that are open, by number; guarded by mu
+	named    map[string]*upload         // the same by id; guarded by mu
+	over     completions                // guarded by mu
+	packs    map[uint64]*packed         // guarded by mu
 	pending  list.List                  // of *item, by number; guarded by mu
 	dead     list.List                  // likewise; guarded by mu
+	hollow   int                        // packs that nothing is in; guarded by mu
+	away     int                        // entries whose bodies are in packs; guarded by mu
 	orphans  map[uint64]*orphan         // guarded by mu
-	bytes    int64                      // of live bodies; guarded by mu
-	spent    []uint64                   // spool files that nobody needs; guarded by mu
+	bytes    int64                      // of live bodies and parts; guarded by mu
+	spent    []uint64                   // spool files that nobody needs but readers; guarded by mu
+	readers  map[uint64]int             // of spool files; guarded by mu
 	records  int64                      // bytes of the records of live entries; guarded by mu
 	segments []*segment                 // oldest first, the last one is written; guarded by mu
 	changed  func(akigw.Key)            // guarded by mu
@@ -120,18 +127,25 @@ type Journal struct {
 	keep    bool // segments stay, because removing one failed
 }
 
-// item is a live entry.
+// item is what is live of a record: an entry, an upload or a part of one.
 type item struct {
-	entry    *Entry
-	spool    uint64
-	segment  *segment
-	size     int64 // of its record
-	at       int64 // of an inline body in it
-	sum      uint32
+	kind    kind // of the record
+	entry   *Entry
+	upload  uint64 // of a part
+	part    int
+	spools  []uint64 // files of its body, one of each part of a completed upload; none for an inline one
+	segment *segment
+	size    int64 // of its record
+	at      int64 // of an inline body in it
+	sum     uint32
+	pack    uint64 // that has the body, 0 for none
+	offset  int64  // of the body in it
+
+	// What follows is of entries.
 	leased   bool
 	reason   string // why it is a dead letter, "" if it is none
 	since    time.Time
-	upload   string
+	remote   string // the upstream's id of the upload that brings it there
 	element  *list.Element
 	finished chan struct{} // closed when it is gone or dead; nil while nobody waits
 }
@@ -203,19 +217,27 @@ func (j *Journal) accepting() error {
 // When it returns nil the write is on disk and visible. Any other outcome but
 // ErrSpool leaves open whether it is kept. d is ended either way.
 func (j *Journal) Commit(ctx context.Context, d *Draft, e Entry) error {
+	e.Size = d.size
+	return j.commitBody(ctx, d, &op{kind: kindPut, put: &e, key: e.Key, data: d.small})
+}
+
+// commitBody commits a record with a body.
+func (j *Journal) commitBody(ctx context.Context, d *Draft, o *op) error {
 	defer d.Discard()
 	if err := j.Accepting(); err != nil {
 		return err
 	}
-	e.Size = d.size
-	o := &op{kind: kindPut, put: &e, key: e.Key, data: d.small}
 	if d.file != nil {
 		if err := d.finish(); err != nil {
 			return err
 		}
 		o.spool = d.number
 	}
-	return j.commit(ctx, o)
+	err := j.commit(ctx, o)
+	if o.spool != 0 && errors.Is(err, ErrNoUpload) { // it was not written
+		_ = j.config.FS.Remove(j.spoolName(o.spool)) // what stays is removed by the next start
+	}
+	return err
 }
 
 // Delete makes the deletion of keys acknowledged, all or none of them visible by
@@ -244,10 +266,10 @@ func (j *Journal) Revive(ctx context.Context, e *Entry) error {
 	return j.commit(ctx, &op{kind: kindAlive, entry: e.ID, key: e.Key})
 }
 
-// Uploading says that e is on its way to the upstream as the multipart upload id,
-// "" that it is not any more.
-func (j *Journal) Uploading(ctx context.Context, e *Entry, id string) error {
-	return j.commit(ctx, &op{kind: kindUpload, entry: e.ID, key: e.Key, text: id})
+// Uploading says that the entry or the upload of a number is on its way to the
+// upstream as the multipart upload id, "" that it is not any more.
+func (j *Journal) Uploading(ctx context.Context, number uint64, key akigw.Key, id string) error {
+	return j.commit(ctx, &op{kind: kindUpload, entry: number, key: key, text: id})
 }
 
 // Aborted says that an orphan is gone from the upstream.
@@ -312,7 +334,13 @@ func (j *Journal) take() (batch []*writing, open bool) {
 	size := 0
 	for len(batch) < len(j.queue) && size < maxBatch {
 		w := j.queue[len(batch)]
+		if w.alone() && len(batch) > 0 {
+			break
+		}
 		batch = append(batch, w)
+		if w.alone() {
+			break
+		}
 		for _, o := range w.ops {
 			size += len(o.data) + 512
 		}
@@ -324,6 +352,9 @@ func (j *Journal) take() (batch []*writing, open bool) {
 // write makes a batch durable, applies it and tells who waits. It returns buf for
 // the next one.
 func (j *Journal) write(buf []byte, batch []*writing) []byte {
+	if batch = j.check(batch); len(batch) == 0 {
+		return buf
+	}
 	err := j.failure()
 	if err == nil && j.length > j.config.SegmentBytes {
 		err = j.rotate()
@@ -353,14 +384,12 @@ func (j *Journal) write(buf []byte, batch []*writing) []byte {
 			i++
 		}
 	}
-	close(j.round)
-	j.round = make(chan struct{})
-	j.unsettled.Store(len(j.writing)+len(j.doubtful) > 0)
+	j.endRound()
 	j.mu.Unlock()
 	for _, w := range batch {
 		w.done <- err
 		for _, o := range w.ops {
-			if err == nil && changed != nil {
+			if err == nil && changed != nil && o.kind.changes() {
 				changed(o.key)
 			}
 		}
@@ -371,13 +400,18 @@ func (j *Journal) write(buf []byte, batch []*writing) []byte {
 // announce says that records are going to be written. It needs mu.
 func (j *Journal) announce(ops []*op) {
 	for _, o := range ops {
-		j.writing[index(o.key.Bucket, o.key.Name)]++
+		if o.kind.changes() {
+			j.writing[index(o.key.Bucket, o.key.Name)]++
+			j.unsettled.Store(true)
+		}
 	}
-	j.unsettled.Store(true)
 }
 
 // written takes a record off those that wait. It needs mu.
 func (j *Journal) written(o *op, err error) {
+	if !o.kind.changes() {
+		return
+	}
 	name := index(o.key.Bucket, o.key.Name)
 	if j.writing[name]--; j.writing[name] == 0 {
 		delete(j.writing, name)
@@ -385,6 +419,13 @@ func (j *Journal) written(o *op, err error) {
 	if err != nil {
 		j.doubtful[name] = true
 	}
+}
+
+// endRound wakes who waits for records that waited. It needs mu.
+func (j *Journal) endRound() {
+	close(j.round)
+	j.round = make(chan struct{})
+	j.unsettled.Store(len(j.writing)+len(j.doubtful) > 0)
 }
 
 func (j *Journal) failure() error {

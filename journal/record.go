@@ -16,27 +16,46 @@ import (
 type kind byte
 
 const (
-	kindSegment kind = 1 + iota // the first record of a segment
-	kindPut                     // a key has a new body
-	kindDelete                  // a key has none
-	kindDone                    // all of a key up to an entry is in the upstream
-	kindDead                    // an entry is a dead letter
-	kindAlive                   // it is not any more
-	kindUpload                  // the upstream's upload id of an entry
-	kindMark                    // nothing, but what a frame says of what is durable
+	kindSegment  kind = 1 + iota // the first record of a segment
+	kindPut                      // a key has a new body
+	kindDelete                   // a key has none
+	kindDone                     // all of a key up to an entry is in the upstream
+	kindDead                     // an entry is a dead letter
+	kindAlive                    // it is not any more
+	kindUpload                   // the upstream's upload id of an entry
+	kindMark                     // nothing, but what a frame says of what is durable
+	kindBegin                    // a client has begun a multipart upload
+	kindPart                     // it has a part
+	kindComplete                 // a key has a new body, made of parts; the upload is over
+	kindAbort                    // the upload is over
+	kindPack                     // there may be a pack at the upstream
+	kindPacked                   // the body of an entry is in a pack
+	kindUnpacked                 // a pack is gone from the upstream
 )
+
+// changes reports whether the record changes what a key holds, or what becomes of
+// it.
+func (k kind) changes() bool {
+	return k <= kindUpload && k != kindSegment || k == kindComplete || k == kindPacked
+}
 
 // op is one record in parsed form.
 type op struct {
-	kind  kind
-	entry uint64 // that it is about; 0 in a new Put or Delete: its own number
-	put   *Entry // of Put and Delete
-	data  []byte // an inline body
-	spool uint64 // number of the spool file, 0 for an inline body
-	key   akigw.Key
-	text  string // a reason, or an upload id
-	when  time.Time
-	seg   segmentHead
+	kind   kind
+	entry  uint64   // that it is about; 0 in a new Put, Delete, Begin, Part or Complete: its own number
+	put    *Entry   // of those
+	data   []byte   // an inline body
+	spool  uint64   // number of the spool file, 0 for an inline body
+	upload uint64   // number of the upload, of Part and Complete
+	part   int      // number of a part in its upload
+	spools []uint64 // those of the parts of a Complete
+	pack   uint64   // number of the pack, of Packed
+	offset int64    // of the body in the pack
+	busy   bool     // a pack is being uploaded; not on disk
+	key    akigw.Key
+	text   string // a reason, or an upload id
+	when   time.Time
+	seg    segmentHead
 }
 
 // segmentHead is what the first record of a segment says of those before it, so
@@ -54,7 +73,9 @@ type hole struct {
 	from, to int64
 }
 
-const formatVersion = 1
+// formatVersion is that of what is written. Version 1, which is read as well, has
+// neither uploads nor packs.
+const formatVersion = 2
 
 var errRecord = errors.New("malformed journal record")
 
@@ -74,7 +95,7 @@ func (o *op) encode(b []byte) []byte {
 			b = binary.AppendUvarint(b, uint64(h.from))
 			b = binary.AppendUvarint(b, uint64(h.to))
 		}
-	case kindPut, kindDelete:
+	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked:
 		e := o.put
 		b = binary.AppendUvarint(b, o.entry)
 		b = codec.AppendString(b, e.Key.Bucket)
@@ -84,8 +105,30 @@ func (o *op) encode(b []byte) []byte {
 		b = codec.AppendHeader(b, e.Header)
 		b = binary.AppendUvarint(b, uint64(e.Size))
 		b = binary.AppendUvarint(b, o.spool)
+		switch o.kind {
+		case kindBegin:
+			b = codec.AppendString(b, e.UploadID)
+		case kindPart:
+			b = binary.AppendUvarint(b, o.upload)
+			b = binary.AppendUvarint(b, uint64(o.part))
+		case kindPacked:
+			b = binary.AppendUvarint(b, o.pack)
+			b = binary.AppendUvarint(b, uint64(o.offset))
+			b = codec.AppendString(b, o.text)
+		case kindComplete:
+			b = codec.AppendString(b, e.UploadID)
+			b = binary.AppendUvarint(b, o.upload)
+			b = binary.AppendUvarint(b, uint64(len(e.Parts)))
+			for i, p := range e.Parts {
+				b = binary.AppendUvarint(b, o.spools[i])
+				b = binary.AppendUvarint(b, uint64(p.Number))
+				b = binary.AppendUvarint(b, uint64(p.Size))
+				b = codec.AppendString(b, p.ETag)
+				b = codec.AppendHeader(b, p.Header)
+			}
+		}
 		b = append(b, o.data...)
-	case kindDone, kindDead, kindAlive, kindUpload:
+	case kindDone, kindDead, kindAlive, kindUpload, kindAbort, kindUnpacked:
 		b = binary.AppendUvarint(b, o.entry)
 		b = codec.AppendString(b, o.key.Bucket)
 		b = codec.AppendString(b, o.key.Name)
@@ -101,7 +144,7 @@ func decode(b []byte) (*op, error) {
 	o := &op{kind: kind(d.Byte())}
 	switch o.kind {
 	case kindSegment:
-		if v := d.Byte(); v != formatVersion {
+		if v := d.Byte(); v < 1 || v > formatVersion {
 			return nil, errRecord
 		}
 		o.seg = segmentHead{id: d.Uvarint(), epoch: d.Uvarint(), before: d.Uvarint(), length: int64(d.Uvarint())}
@@ -111,16 +154,40 @@ func decode(b []byte) (*op, error) {
 			}
 			o.seg.holes = append(o.seg.holes, hole{d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint())})
 		}
-	case kindPut, kindDelete:
+	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked:
 		o.entry = d.Uvarint()
 		e := &Entry{Key: akigw.Key{Bucket: d.String(), Name: d.String()}, Deleted: o.kind == kindDelete, Modified: d.Time(), ETag: d.String(), Header: d.Header()}
 		e.Size = int64(d.Uvarint())
 		o.spool, o.put, o.key = d.Uvarint(), e, e.Key
+		switch o.kind {
+		case kindBegin:
+			e.UploadID = d.String()
+		case kindPart:
+			o.upload, o.part = d.Uvarint(), int(d.Uvarint())
+		case kindPacked:
+			o.pack, o.offset, o.text = d.Uvarint(), int64(d.Uvarint()), d.String()
+			if o.offset < 0 {
+				return nil, errRecord
+			}
+		case kindComplete:
+			e.UploadID, o.upload = d.String(), d.Uvarint()
+			size := int64(0)
+			for n := d.Uvarint(); n > 0 && !d.Bad(); n-- {
+				o.spools = append(o.spools, d.Uvarint())
+				p := Part{Number: int(d.Uvarint()), Size: int64(d.Uvarint()), ETag: d.String(), Header: d.Header()}
+				e.Parts = append(e.Parts, p)
+				size += p.Size
+			}
+			if size != e.Size {
+				return nil, errRecord
+			}
+		}
 		o.data = d.Rest()
-		if e.Size < 0 || o.spool == 0 && !d.Bad() && int64(len(o.data)) != e.Size {
+		inline := o.spool == 0 && o.kind != kindComplete && o.kind != kindPacked
+		if e.Size < 0 || inline && !d.Bad() && int64(len(o.data)) != e.Size {
 			return nil, errRecord
 		}
-	case kindDone, kindDead, kindAlive, kindUpload:
+	case kindDone, kindDead, kindAlive, kindUpload, kindAbort, kindUnpacked:
 		o.entry = d.Uvarint()
 		o.key = akigw.Key{Bucket: d.String(), Name: d.String()}
 		o.text, o.when = d.String(), d.Time()
@@ -214,4 +281,23 @@ type Entry struct {
 	Modified time.Time
 	// Header is what goes to the upstream with the body, canonical names.
 	Header http.Header
+	// Parts are what the body was uploaded in, in order; nil if it came in one
+	// piece. UploadID is what the client called that upload.
+	Parts    []Part
+	UploadID string
+}
+
+// Part is a part of a multipart upload.
+type Part struct {
+	// Number is the client's, 1 to 10,000, and rises.
+	Number int
+	Size   int64 // bytes
+	// ETag is the MD5 of the part, with quotes.
+	ETag string
+	// Header are its checksums (x-amz-checksum-*), canonical names.
+	Header http.Header
+	// Modified is when it was acknowledged. Of a completed upload it is zero.
+	Modified time.Time
+
+	entry *Entry // of the part itself, while its upload is open
 }

@@ -20,6 +20,12 @@ func sampleOps() []*op {
 		{kind: kindAlive, entry: 7, key: key("k")},
 		{kind: kindUpload, entry: 7, key: key("k"), text: "id"},
 		{kind: kindMark},
+		{kind: kindBegin, key: key("k"), put: &Entry{Key: key("k"), UploadID: "u", Modified: now, Header: http.Header{"Content-Type": {"a/b"}}}, data: []byte{}},
+		{kind: kindPart, entry: 9, key: key("k"), put: &Entry{Key: key("k"), Size: 5, ETag: `"p"`, Modified: now, Header: http.Header{}}, upload: 8, part: 10000, spool: 11, data: []byte{}},
+		{kind: kindComplete, key: key("k"), put: &Entry{Key: key("k"), Size: 7, ETag: `"e-2"`, Modified: now, Header: http.Header{}, UploadID: "u", Parts: []Part{
+			{Number: 1, Size: 5, ETag: `"p"`, Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}, {Number: 3, Size: 2, ETag: `"q"`, Header: http.Header{}}}},
+			upload: 8, spools: []uint64{11, 12}, data: []byte{}},
+		{kind: kindAbort, entry: 8, key: key("k")},
 	}
 }
 

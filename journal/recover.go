@@ -18,7 +18,7 @@ import (
 // damaged it keeps aside, and says so (Accepting). A crash at any point of it
 // changes nothing for the next one.
 func Open(c Config) (*Journal, error) {
-	j := &Journal{config: c, ids: map[uint64]*item{}, orphans: map[uint64]*orphan{}, writing: map[string]int{}, doubtful: map[string]bool{}, round: make(chan struct{}), next: 1}
+	j := &Journal{config: c, ids: map[uint64]*item{}, uploads: map[uint64]*upload{}, packs: map[uint64]*packed{}, named: map[string]*upload{}, readers: map[uint64]int{}, orphans: map[uint64]*orphan{}, writing: map[string]int{}, doubtful: map[string]bool{}, round: make(chan struct{}), next: 1}
 	j.wake.L = &j.mu
 	for _, dir := range []string{"", segmentDir, spoolDir, quarantineDir} {
 		if err := c.FS.MkdirAll(filepath.Join(c.Dir, dir)); err != nil {
@@ -68,6 +68,7 @@ func (j *Journal) recover() error {
 			j.apply(r.op, r.place, s.segment)
 		}
 	}
+	j.dropUnnamed()
 	failpoint.Here("recovery.midReplay")
 	// What is in the page cache alone was not acknowledged, but is going to be seen.
 	for _, s := range scans {
@@ -361,10 +362,16 @@ func (j *Journal) checkSpool() error {
 	if err != nil {
 		return err
 	}
-	wanted := map[uint64]*item{}
+	type file struct {
+		size int64
+		key  string
+	}
+	wanted := map[uint64]file{}
 	for _, it := range j.ids {
-		if it.spool != 0 {
-			wanted[it.spool] = it
+		if len(it.spools) > 0 {
+			for _, p := range it.pieces() {
+				wanted[p.spool] = file{p.size, it.entry.Key.String()}
+			}
 		}
 	}
 	top := uint64(0)
@@ -373,27 +380,27 @@ func (j *Journal) checkSpool() error {
 		if err == nil {
 			top = max(top, n)
 		}
-		if err == nil && wanted[n] != nil {
+		if _, ok := wanted[n]; ok && err == nil {
 			continue
 		}
 		if err := j.config.FS.Remove(filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
-	for n, it := range wanted {
+	for n, w := range wanted {
 		top = max(top, n)
-		b, err := j.openSpool(n, it.entry.Size, it.entry.Key.String())
+		f, err := j.openSpool(n, w.size, w.key)
 		if err != nil && slices.Contains(accepted, acceptedMark+damagedBody(n)) {
 			continue
 		}
 		if err != nil {
-			j.config.Log.Error("the body of an acknowledged write is damaged", "key", it.entry.Key.String(), "error", err)
+			j.config.Log.Error("the body of an acknowledged write is damaged", "key", w.key, "error", err)
 			if err := j.aside(damagedBody(n), fmt.Append(nil, err)); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := b.Close(); err != nil {
+		if err := f.Close(); err != nil {
 			return err
 		}
 	}

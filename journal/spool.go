@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/akidb/akigw"
@@ -33,6 +34,7 @@ func (j *Journal) spoolName(n uint64) string {
 type Draft struct {
 	journal *Journal
 	small   []byte // while it may be inline
+	spooled bool   // it may not be
 	size    int64
 
 	number uint64 // of the spool file
@@ -56,7 +58,7 @@ func (d *Draft) Size() int64 { return d.size }
 
 // Write implements io.Writer. It does not keep p.
 func (d *Draft) Write(p []byte) (int, error) {
-	if d.file == nil && d.size+int64(len(p)) <= int64(d.journal.config.InlineBytes) {
+	if d.file == nil && !d.spooled && d.size+int64(len(p)) <= int64(d.journal.config.InlineBytes) {
 		d.small = append(d.small, p...)
 		d.size += int64(len(p))
 		return len(p), nil
@@ -150,158 +152,235 @@ func (d *Draft) finish() error {
 	return nil
 }
 
-// Body is the body of an entry. Each byte that it returns was compared with its
-// checksum. It must be closed; it stays readable after the entry has gone. All
-// methods may be called from any goroutine.
-type Body struct {
-	size  int64
-	data  []byte // an inline one
-	file  File   // a spooled one
+// spoolFile is an open spool file.
+type spoolFile struct {
+	file  File
+	size  int64 // of the body
 	sums  []byte
 	named string // what it belongs to, for errors
 }
 
 // openSpool opens a spool file and checks that it is whole.
-func (j *Journal) openSpool(n uint64, size int64, named string) (*Body, error) {
+func (j *Journal) openSpool(n uint64, size int64, named string) (*spoolFile, error) {
 	f, err := j.config.FS.Open(j.spoolName(n))
 	if err != nil {
 		return nil, fmt.Errorf("body of %s: %w", named, err)
 	}
-	b := &Body{size: size, file: f, named: named}
-	if err := b.readFoot(); err != nil {
+	s := &spoolFile{file: f, size: size, named: named}
+	if err := s.readFoot(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return b, nil
+	return s, nil
 }
 
-func (b *Body) readFoot() error {
-	blocks := (b.size + spoolBlock - 1) / spoolBlock
-	length, err := b.file.Size()
+func (s *spoolFile) readFoot() error {
+	blocks := (s.size + spoolBlock - 1) / spoolBlock
+	length, err := s.file.Size()
 	if err != nil {
-		return fmt.Errorf("body of %s: %w", b.named, err)
+		return fmt.Errorf("body of %s: %w", s.named, err)
 	}
-	if length != b.size+4*blocks+spoolFoot {
-		return b.damaged("its file has %d bytes", length)
+	if length != s.size+4*blocks+spoolFoot {
+		return damaged(s.named, "its file has %d bytes", length)
 	}
 	tail := make([]byte, 4*blocks+spoolFoot)
-	if _, err := b.file.ReadAt(tail, b.size); err != nil && err != io.EOF {
-		return fmt.Errorf("body of %s: %w", b.named, err)
+	if _, err := s.file.ReadAt(tail, s.size); err != nil && err != io.EOF {
+		return fmt.Errorf("body of %s: %w", s.named, err)
 	}
 	sums, foot := tail[:4*blocks], tail[4*blocks:]
-	if !bytes.Equal(foot[:4], spoolMagic) || binary.LittleEndian.Uint32(foot[4:]) != crc32.Checksum(sums, castagnoli) || int64(binary.LittleEndian.Uint64(foot[8:])) != b.size {
-		return b.damaged("its file has no valid foot")
+	if !bytes.Equal(foot[:4], spoolMagic) || binary.LittleEndian.Uint32(foot[4:]) != crc32.Checksum(sums, castagnoli) || int64(binary.LittleEndian.Uint64(foot[8:])) != s.size {
+		return damaged(s.named, "its file has no valid foot")
 	}
-	b.sums = sums
+	s.sums = sums
 	return nil
 }
 
-func (b *Body) damaged(format string, args ...any) error {
-	return fmt.Errorf("%w: body of %s: %s", akigw.ErrChecksum, b.named, fmt.Sprintf(format, args...))
-}
-
-// Size is the length of the body in bytes.
-func (b *Body) Size() int64 { return b.size }
-
-// Close releases the body.
-func (b *Body) Close() error {
-	if b.file == nil {
-		return nil
-	}
-	return b.file.Close()
-}
-
-// ReadAt implements io.ReaderAt. The error wraps akigw.ErrChecksum if the bytes
-// are not those that were written.
-func (b *Body) ReadAt(p []byte, at int64) (n int, err error) {
-	for n < len(p) && at < b.size {
-		block, err := b.block(at / spoolBlock)
-		if err != nil {
-			return n, err
-		}
-		k := copy(p[n:], block[at%spoolBlock:])
-		n += k
-		at += int64(k)
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// Next returns bytes from an offset on, up to end at the most. They are shared and
-// must not be changed; they stay valid.
-func (b *Body) Next(at, end int64) ([]byte, error) {
-	if b.file == nil {
-		return b.data[at:end], nil
-	}
-	block, err := b.block(at / spoolBlock)
-	if err != nil {
-		return nil, err
-	}
-	from := at % spoolBlock
-	return block[from:min(int64(len(block)), from+end-at)], nil
+func damaged(named, format string, args ...any) error {
+	return fmt.Errorf("%w: body of %s: %s", akigw.ErrChecksum, named, fmt.Sprintf(format, args...))
 }
 
 // block returns a block of the body, verified.
-func (b *Body) block(i int64) ([]byte, error) {
-	from, to := i*spoolBlock, min((i+1)*spoolBlock, b.size)
-	if b.file == nil {
-		return b.data[from:to], nil // verified as a whole
-	}
+func (s *spoolFile) block(i int64) ([]byte, error) {
+	from, to := i*spoolBlock, min((i+1)*spoolBlock, s.size)
 	block := make([]byte, to-from)
-	if n, err := b.file.ReadAt(block, from); n < len(block) {
-		return nil, fmt.Errorf("body of %s: %w", b.named, err)
+	if n, err := s.file.ReadAt(block, from); n < len(block) {
+		return nil, fmt.Errorf("body of %s: %w", s.named, err)
 	}
-	if crc32.Checksum(block, castagnoli) != binary.LittleEndian.Uint32(b.sums[4*i:]) {
-		return nil, b.damaged("bytes %d to %d", from, to)
+	if crc32.Checksum(block, castagnoli) != binary.LittleEndian.Uint32(s.sums[4*i:]) {
+		return nil, damaged(s.named, "bytes %d to %d", from, to)
 	}
 	return block, nil
 }
 
-// Section reads length bytes from an offset on. It can be read again from any
-// place, and is for one goroutine.
-func (b *Body) Section(from, length int64) io.ReadSeeker {
-	return &section{body: b, from: from, end: min(from+length, b.size), at: from, current: -1}
+// Close closes the file.
+func (s *spoolFile) Close() error { return s.file.Close() }
+
+// Body is a stretch of the body of an entry. Each byte that it returns was compared
+// with its checksum. It can be read again from any place, stays readable after the
+// entry has gone, and is for one goroutine, which must close it.
+type Body struct {
+	journal   *Journal
+	from, end int64 // in the whole body
+	at        int64
+	named     string
+
+	files   []piece    // nil for an inline body
+	current int        // of files, that is open
+	open    *spoolFile // nil for none
+
+	block []byte // verified, from offset start on
+	start int64
 }
 
-// section keeps the block that it is in.
-type section struct {
-	body          *Body
-	from, end, at int64
-	current       int64
-	block         []byte
+// piece is a spool file with a part of a body.
+type piece struct {
+	spool      uint64
+	from, size int64
+}
+
+// Body opens length bytes of the body of an entry from an offset on. The error is
+// ErrGone if it has left the journal, ErrPacked if it is in a pack, and wraps
+// akigw.ErrChecksum if it is damaged.
+func (j *Journal) Body(e *Entry, from, length int64) (*Body, error) {
+	j.mu.Lock()
+	it := j.ids[e.ID]
+	if it == nil {
+		j.mu.Unlock()
+		return nil, ErrGone
+	}
+	if it.pack != 0 {
+		j.mu.Unlock()
+		return nil, ErrPacked
+	}
+	b := &Body{journal: j, from: from, end: from + length, at: from, named: e.Key.String()}
+	if len(it.spools) == 0 && e.Size > 0 {
+		in, at, sum := it.segment, it.at, it.sum
+		in.refs++
+		j.mu.Unlock()
+		defer j.unref(in)
+		b.block = make([]byte, e.Size)
+		if n, err := in.file.ReadAt(b.block, at); n < len(b.block) {
+			return nil, fmt.Errorf("body of %s: %w", e.Key, err)
+		}
+		if crc32.Checksum(b.block, castagnoli) != sum {
+			return nil, damaged(b.named, "bytes 0 to %d", e.Size)
+		}
+		return b, nil
+	}
+	b.files = it.pieces()
+	for _, p := range b.files {
+		j.readers[p.spool]++
+	}
+	j.mu.Unlock()
+	if _, err := b.chunk(); err != nil && err != io.EOF { // it is found damaged before anything is promised
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// pieces are the files of an item's body.
+func (it *item) pieces() []piece {
+	if len(it.spools) == 1 {
+		return []piece{{it.spools[0], 0, it.entry.Size}}
+	}
+	all, at := make([]piece, len(it.spools)), int64(0)
+	for i, n := range it.spools {
+		size := it.entry.Parts[i].Size
+		all[i] = piece{n, at, size}
+		at += size
+	}
+	return all
+}
+
+// Size is the length of the stretch in bytes.
+func (b *Body) Size() int64 { return b.end - b.from }
+
+// Close releases the body.
+func (b *Body) Close() (err error) {
+	if b.open != nil {
+		err = b.open.Close()
+		b.open = nil
+	}
+	j, files := b.journal, b.files
+	if b.files = nil; files == nil {
+		return err
+	}
+	j.mu.Lock()
+	for _, p := range files {
+		if j.readers[p.spool]--; j.readers[p.spool] == 0 {
+			delete(j.readers, p.spool)
+		}
+	}
+	spent := len(j.spent) > 0
+	j.mu.Unlock()
+	if spent {
+		j.clear()
+	}
+	return err
+}
+
+// chunk returns verified bytes from the present offset on, io.EOF at the end.
+func (b *Body) chunk() ([]byte, error) {
+	if b.at >= b.end {
+		return nil, io.EOF
+	}
+	if b.at < b.start || b.at >= b.start+int64(len(b.block)) {
+		i, _ := slices.BinarySearchFunc(b.files, b.at, func(p piece, at int64) int {
+			if p.from+p.size <= at {
+				return -1
+			}
+			return 1
+		})
+		p := b.files[i]
+		if b.open == nil || b.current != i {
+			f, err := b.journal.openSpool(p.spool, p.size, b.named)
+			if err != nil {
+				return nil, err
+			}
+			if b.open != nil {
+				_ = b.open.Close() // it was only read
+			}
+			b.open, b.current = f, i
+		}
+		n := (b.at - p.from) / spoolBlock
+		block, err := b.open.block(n)
+		if err != nil {
+			return nil, err
+		}
+		b.block, b.start = block, p.from+n*spoolBlock
+	}
+	data := b.block[b.at-b.start:]
+	return data[:min(int64(len(data)), b.end-b.at)], nil
+}
+
+// Next returns the next bytes, io.EOF at the end. They are shared and must not be
+// changed; they stay valid.
+func (b *Body) Next() ([]byte, error) {
+	data, err := b.chunk()
+	b.at += int64(len(data))
+	return data, err
 }
 
 // Read implements io.Reader.
-func (s *section) Read(p []byte) (int, error) {
-	if s.at >= s.end {
-		return 0, io.EOF
-	}
-	if i := s.at / spoolBlock; i != s.current {
-		block, err := s.body.block(i)
-		if err != nil {
-			return 0, err
-		}
-		s.block, s.current = block, i
-	}
-	n := copy(p[:min(int64(len(p)), s.end-s.at)], s.block[s.at%spoolBlock:])
-	s.at += int64(n)
-	return n, nil
+func (b *Body) Read(p []byte) (int, error) {
+	data, err := b.chunk()
+	n := copy(p, data)
+	b.at += int64(n)
+	return n, err
 }
 
 // Seek implements io.Seeker.
-func (s *section) Seek(offset int64, whence int) (int64, error) {
+func (b *Body) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekStart:
-		offset += s.from
+		offset += b.from
 	case io.SeekCurrent:
-		offset += s.at
+		offset += b.at
 	case io.SeekEnd:
-		offset += s.end
+		offset += b.end
 	}
-	if offset < s.from {
+	if offset < b.from {
 		return 0, errors.New("seek before the start")
 	}
-	s.at = offset
-	return offset - s.from, nil
+	b.at = offset
+	return offset - b.from, nil
 }

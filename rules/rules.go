@@ -70,9 +70,15 @@ type Settings struct {
 	ListTTL time.Duration
 	// Back says that writes are acknowledged by the journal and flushed later.
 	Back bool
+	// Pack is the size in bytes up to which objects that are written back go into packs,
+	// 0 for none.
+	Pack int64
 	// Class names the class of service (QoS), "" for none.
 	Class string
 }
+
+// MaxPack is the size in bytes of the largest objects that can go into packs.
+const MaxPack = 1 << 20
 
 // Least and largest size of a block in bytes.
 const (
@@ -139,6 +145,14 @@ var fields = [...]field{
 		}
 		return `"through"`
 	}},
+	{"pack_bytes", func(s *Settings, v any) error {
+		n, err := bytesOf(v)
+		s.Pack = n
+		if err != nil || n > MaxPack {
+			return errors.New("must be a size up to 1MiB")
+		}
+		return nil
+	}, func(s *Settings) string { return bytesText(s.Pack) }},
 	{"block_bytes", func(s *Settings, v any) error {
 		n, err := bytesOf(v)
 		s.Block = n

@@ -91,6 +91,7 @@ max_stale_secs=3600 line 14 of [[rule]] bucket = "logs", key = "*" at 10
 tiers=["hot"] line 18 of [[rule]] bucket = "*", key = "tmp/*" at 16
 max_object_bytes="1MiB" line 19 of [[rule]] bucket = "*", key = "tmp/*" at 16
 write="through" line 0
+pack_bytes="0" line 0
 block_bytes="256KiB" line 0
 read_ahead="0" line 0
 compression="none" line 0

@@ -1,13 +1,13 @@
 package tiers
 
 import (
+	"bytes"
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,25 +19,29 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/journal"
-	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
 )
 
 // BackConfig bounds and places what is written back: [write_back].
 type BackConfig struct {
 	Dir              string     `toml:"dir" help:"directory of the journal; empty: journal in the data directory. Losing it loses writes that were acknowledged and are not upstream yet"`
+	SecondDir        string     `toml:"second_dir" help:"a second directory for the journal, on another disk: a write is acknowledged when it is on both. Empty: none"`
 	MaxPendingBytes  size.Bytes `toml:"max_pending_bytes" help:"bodies that may be acknowledged and not upstream yet; beyond that writes go through"`
 	MaxPending       int        `toml:"max_pending" help:"the same, counted; each takes about 1 KiB of memory"`
 	MaxPendingSecs   int        `toml:"max_pending_secs" help:"if the oldest of them is older than so many seconds, writes go through"`
 	InlineBytes      size.Bytes `toml:"inline_bytes" help:"bodies up to this size share a journal file, and its syncs, with others"`
 	SegmentBytes     size.Bytes `toml:"segment_bytes" help:"how long a file of the journal gets before the next one is begun"`
 	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
+	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
 	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a stop waits for what is pending; what is left then is flushed by the next start"`
 }
 
 // Check reports every impossible value by its key.
 func (c *BackConfig) Check(report func(key, problem string)) {
+	if c.SecondDir != "" && filepath.Clean(c.SecondDir) == filepath.Clean(c.Dir) {
+		report("second_dir", "must be another directory than dir")
+	}
 	if c.MaxPendingBytes < 1<<20 {
 		report("max_pending_bytes", "must be at least 1MiB")
 	}
@@ -56,6 +60,9 @@ func (c *BackConfig) Check(report func(key, problem string)) {
 	if c.MinFreeBytes < 0 {
 		report("min_free_bytes", "must not be negative")
 	}
+	if c.MaxUploadSecs < 0 || c.MaxUploadSecs > 365*24*3600 {
+		report("max_upload_secs", "must be 0 to 31536000")
+	}
 	if c.SyncTimeoutSecs < 1 || c.SyncTimeoutSecs > 3600 {
 		report("sync_timeout_secs", "must be 1 to 3600")
 	}
@@ -72,17 +79,10 @@ type back struct {
 	metrics *metrics.Set
 
 	incoming atomic.Int64 // bytes of bodies on their way into the journal
+	hashers  hashers
 
 	mu      sync.Mutex
 	buckets map[string]*bucketState // guarded by mu
-}
-
-// bucketState is whether writes to a bucket may be written back: it is there, and
-// is not versioned.
-type bucketState struct {
-	ok     bool
-	asked  time.Time
-	asking bool
 }
 
 var backWrites = map[string]*metrics.Counter{
@@ -94,20 +94,30 @@ var backWrites = map[string]*metrics.Counter{
 // must be called before anything else is done with the store.
 func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.ParallelConfig, batch uploadpool.BatchConfig, upstream uploadpool.Upstream) error {
 	c.Dir = dir
+	var fs journal.FS = journal.Disk{}
+	if c.SecondDir != "" {
+		var err error
+		if fs, err = journal.Mirrored(fs, dir, c.SecondDir); err != nil {
+			return err
+		}
+	}
 	j, err := journal.Open(journal.Config{
-		Dir: dir, FS: journal.Disk{}, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second,
+		Dir: dir, FS: fs, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second,
 	})
 	if err != nil {
 		return err
 	}
 	b := &back{config: c, journal: j, metrics: metrics.NewSet(), buckets: map[string]*bucketState{}}
 	b.pool = uploadpool.New(uploadpool.Config{Parallel: parallel, Batch: batch, Journal: j, Upstream: upstream, Log: s.log,
-		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }})
+		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }, Packs: s.packs, Unlike: b.unlike})
 	gauge := func(name string, value func(journal.Stats) float64) {
 		b.metrics.NewGauge(name, func() float64 { return value(j.Stats()) })
 	}
 	gauge("akigw_journal_pending", func(st journal.Stats) float64 { return float64(st.Pending) })
 	gauge("akigw_journal_dead_letters", func(st journal.Stats) float64 { return float64(st.Dead) })
+	gauge("akigw_journal_packed", func(st journal.Stats) float64 { return float64(st.Packed) })
+	gauge("akigw_journal_packs", func(st journal.Stats) float64 { return float64(st.Packs) })
+	gauge("akigw_journal_uploads", func(st journal.Stats) float64 { return float64(st.Uploads) })
 	gauge("akigw_journal_pending_bytes", func(st journal.Stats) float64 { return float64(st.Bytes) })
 	gauge("akigw_journal_segment_bytes", func(st journal.Stats) float64 { return float64(st.SegmentBytes) })
 	gauge("akigw_journal_oldest_seconds", func(st journal.Stats) float64 { return sinceOldest(st).Seconds() })
@@ -130,6 +140,7 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 
 func (b *back) close() error {
 	metrics.UnregisterSet(b.metrics, true)
+	b.hashers.close()
 	return b.journal.Close()
 }
 
@@ -141,8 +152,9 @@ func sinceOldest(st journal.Stats) time.Duration {
 }
 
 // pendingReader opens what the journal holds of a key. It returns nil if that is
-// nothing, or a question that only the upstream can answer, by then.
-func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
+// nothing, or a question that only the upstream can answer, by then. With read its
+// bytes can be read.
+func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions, read bool) (*Reader, error) {
 	if s.back == nil || key.Version != "" {
 		return nil, nil
 	}
@@ -155,7 +167,7 @@ func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.Ran
 		case e.Deleted:
 			outcomes[akigw.Overlay].Inc()
 			return nil, akigw.ErrNoSuchKey
-		case spec.Part() > 0:
+		case spec.Part() > 0 && len(e.Parts) == 0:
 			return nil, s.Drain(ctx, key)
 		}
 		object := pendingObject(e)
@@ -164,17 +176,24 @@ func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.Ran
 			return r, err
 		}
 		var err error
-		if r.Range, err = spec.Resolve(object.Size); err != nil {
+		if spec.Part() > 0 {
+			if r.Part = pendingPart(e, spec.Part()); r.Part == nil {
+				return nil, s.Drain(ctx, key) // the upstream says what it says of a part that is not there
+			}
+			r.Range = r.Part.Range
+		} else if r.Range, err = spec.Resolve(object.Size); err != nil {
 			return r, err
 		}
 		r.at = r.Range.Start
-		if r.pending, err = j.Body(e); errors.Is(err, journal.ErrGone) {
-			continue // it is upstream by now
+		if read {
+			if r.pending, r.Outcome, err = s.pendingBody(ctx, e, r.Range); errors.Is(err, journal.ErrGone) {
+				continue // it is upstream by now
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, err)
+			}
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, err)
-		}
-		outcomes[akigw.Overlay].Inc()
+		outcomes[r.Outcome].Inc()
 		return r, nil
 	}
 }
@@ -182,8 +201,9 @@ func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.Ran
 // pendingObject describes a pending object as the upstream is going to.
 func pendingObject(e *journal.Entry) *akigw.Object {
 	h := objectHeader(e.Header)
+	h.Del("X-Amz-Checksum-Algorithm") // it is said of an upload
 	for name := range h {
-		if strings.HasPrefix(name, "X-Amz-Checksum-") {
+		if strings.HasPrefix(name, "X-Amz-Checksum-") && len(e.Parts) == 0 {
 			h.Set("X-Amz-Checksum-Type", "FULL_OBJECT")
 			break
 		}
@@ -235,6 +255,9 @@ func (s *Store) DrainBucket(ctx context.Context, bucket string) error {
 			return err
 		}
 	}
+	if s.back.pool.DropPacks(ctx, bucket); s.back.journal.Packs(bucket) > 0 {
+		return fmt.Errorf("%w: %s has packs that could not be deleted", ErrPending, bucket)
+	}
 	return nil
 }
 
@@ -257,91 +280,19 @@ func (b *back) reserve(size int64) bool {
 	incoming := b.incoming.Add(size)
 	st := b.journal.Stats()
 	if st.Problem == nil && st.Bytes+incoming <= int64(b.config.MaxPendingBytes) && st.Pending+st.Dead < b.config.MaxPending &&
-		sinceOldest(st) < time.Duration(b.config.MaxPendingSecs)*time.Second && free(b.config.Dir) >= int64(b.config.MinFreeBytes)+incoming {
+		sinceOldest(st) < time.Duration(b.config.MaxPendingSecs)*time.Second && b.room() >= int64(b.config.MinFreeBytes)+incoming {
 		return true
 	}
 	b.incoming.Add(-size)
 	return false
 }
 
-// bucketTrust is how long it is trusted that a bucket is not versioned.
-const bucketTrust = time.Minute
-
-// backable reports whether writes to a bucket may be written back: it has to be
-// there and unversioned. What was known last holds while the upstream is asked
-// again, and while it does not answer.
-func (s *Store) backable(ctx context.Context, bucket string) bool {
-	b := s.back
-	b.mu.Lock()
-	state := b.buckets[bucket]
-	if state != nil {
-		defer b.mu.Unlock()
-		if !state.asking && time.Since(state.asked) > bucketTrust {
-			state.asking = true
-			s.work.Go(func() { s.askBucket(s.ctx, bucket) })
-		}
-		return state.ok
+// room is how much space is free for the journal, in bytes.
+func (b *back) room() int64 {
+	if b.config.SecondDir == "" {
+		return free(b.config.Dir)
 	}
-	b.mu.Unlock()
-	return s.askBucket(ctx, bucket)
-}
-
-// forgetBucket has the upstream asked of a bucket before the next write to it.
-func (b *back) forgetBucket(bucket string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.buckets, bucket)
-}
-
-// askBucket asks the upstream of a bucket and remembers the answer.
-func (s *Store) askBucket(ctx context.Context, bucket string) bool {
-	ok, err := s.unversioned(ctx, bucket)
-	b := s.back
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	state := b.buckets[bucket]
-	if err != nil {
-		if state != nil {
-			state.asking = false
-		}
-		return state != nil && state.ok
-	}
-	b.buckets[bucket] = &bucketState{ok: ok, asked: time.Now()}
-	return ok
-}
-
-// unversioned asks whether a bucket is there and not versioned (GetBucketVersioning).
-func (s *Store) unversioned(ctx context.Context, bucket string) (bool, error) {
-	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "GetBucketVersioning", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: url.Values{"versioning": {""}}, Header: http.Header{}})
-	if err != nil {
-		return false, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return false, err
-	}
-	switch resp.StatusCode {
-	case http.StatusOK:
-		var answer struct {
-			XMLName xml.Name
-			Status  string
-		}
-		if err := xml.Unmarshal(body, &answer); err != nil || answer.XMLName.Local != "VersioningConfiguration" {
-			return false, fmt.Errorf("%w: GetBucketVersioning of %s: no VersioningConfiguration", akigw.ErrUpstreamUnavailable, bucket)
-		}
-		return answer.Status == "", nil
-	case http.StatusNotImplemented, http.StatusMethodNotAllowed: // it knows no versions
-		head, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadBucket", Method: http.MethodHead, Key: akigw.Key{Bucket: bucket}, Header: http.Header{}})
-		if err != nil {
-			return false, err
-		}
-		head.Body.Close()
-		return head.StatusCode == http.StatusOK, nil
-	case http.StatusNotFound, http.StatusForbidden:
-		return false, nil
-	}
-	return false, fmt.Errorf("%w: GetBucketVersioning of %s: %d", akigw.ErrUpstreamUnavailable, bucket, resp.StatusCode)
+	return min(free(b.config.Dir), free(b.config.SecondDir))
 }
 
 // BackWrite is a body that is going to be acknowledged by the journal. It is for
@@ -350,7 +301,8 @@ type BackWrite struct {
 	store *Store
 	key   akigw.Key
 	draft *journal.Draft
-	size  int64 // that is reserved
+	size  int64  // that is reserved
+	end   func() // of its MD5
 }
 
 // Accept starts a PUT of size bytes that is acknowledged by the journal. It returns
@@ -361,7 +313,7 @@ func (s *Store) Accept(ctx context.Context, key akigw.Key, size int64) *BackWrit
 	if !s.accepts(ctx, key, size) {
 		return nil
 	}
-	return &BackWrite{s, key, s.back.journal.Receive(size), size}
+	return &BackWrite{store: s, key: key, draft: s.back.journal.Receive(size), size: size}
 }
 
 // Write implements io.Writer. It does not keep p.
@@ -373,10 +325,21 @@ func (w *BackWrite) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// MD5 starts an MD5 of the body, to be written to along with it. It ends with Discard.
+func (w *BackWrite) MD5() hash.Hash {
+	sum, end := w.store.back.hashers.start(w.size)
+	w.end = end
+	return sum
+}
+
 // Discard drops a body that is not going to be committed. It must be called, after
 // Commit too.
 func (w *BackWrite) Discard() {
 	w.draft.Discard()
+	if w.end != nil {
+		w.end()
+		w.end = nil
+	}
 	w.store.back.incoming.Add(-w.size)
 	w.size = 0
 }
@@ -387,7 +350,7 @@ func (w *BackWrite) Discard() {
 func (w *BackWrite) Commit(ctx context.Context, etag string, header http.Header) error {
 	change := w.store.Begin(w.key)
 	defer change.End()
-	return acknowledged(w.store.back.journal.Commit(ctx, w.draft, journal.Entry{Key: w.key, ETag: etag, Modified: time.Now().Truncate(time.Second), Header: header}))
+	return acknowledged(w.store.back.journal.Commit(ctx, w.draft, journal.Entry{Key: w.key, ETag: etag, Modified: now(), Header: header}))
 }
 
 // ErrJournal: the journal could not acknowledge a write. It may be kept or not.
@@ -416,7 +379,7 @@ func (s *Store) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
 	for _, key := range keys {
 		defer s.Begin(key).End()
 	}
-	return true, acknowledged(s.back.journal.Delete(ctx, keys, time.Now().Truncate(time.Second)))
+	return true, acknowledged(s.back.journal.Delete(ctx, keys, now()))
 }
 
 // Pending is a pending change of a key, as a listing needs it.
@@ -463,6 +426,7 @@ func (s *Store) DrainAll(ctx context.Context) {
 	if s.back == nil {
 		return
 	}
+	s.back.pool.Eager()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -566,16 +530,20 @@ func (s *Store) DropDeadLetter(ctx context.Context, id uint64) error {
 }
 
 // DeadLetterBody opens the body of a dead letter, for an operator to keep.
-func (s *Store) DeadLetterBody(id uint64) (body io.ReadSeeker, closer io.Closer, err error) {
+func (s *Store) DeadLetterBody(ctx context.Context, id uint64) (body io.ReadSeeker, closer io.Closer, err error) {
 	e, err := s.dead(id)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := s.back.journal.Body(e)
+	if key, at, packed := s.back.journal.Location(e); packed {
+		data, _, err := s.fromPack(ctx, e, key, at)
+		return bytes.NewReader(data), io.NopCloser(nil), err
+	}
+	b, err := s.back.journal.Body(e, 0, e.Size)
 	if err != nil {
 		return nil, nil, err
 	}
-	return b.Section(0, b.Size()), b, nil
+	return b, b, nil
 }
 
 // AcceptDamage goes on with a journal that was found damaged.

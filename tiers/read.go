@@ -11,7 +11,6 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/checksum"
-	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -45,7 +44,7 @@ type Reader struct {
 	digest *checksum.Digest
 	// pending is the body of an object that is not upstream yet; then there is
 	// neither entry nor fill.
-	pending *journal.Body
+	pending pendingBody
 }
 
 // maxChanges is how often a read starts over because the object was replaced
@@ -59,7 +58,7 @@ const maxChanges = 3
 // akigw.ErrNoSuchKey for a deletion that is pending, akigw.ErrUpstreamUnavailable and
 // ErrUncacheable.
 func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
-	if r, err := s.pendingReader(ctx, key, spec, conditions); r != nil || err != nil {
+	if r, err := s.pendingReader(ctx, key, spec, conditions, true); r != nil || err != nil {
 		return r, err
 	}
 	settings := s.settings(key)
@@ -244,7 +243,7 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 		return nil, io.EOF
 	}
 	if r.pending != nil {
-		data, err := r.pending.Next(r.at, r.Range.End())
+		data, err := r.pending.Next()
 		r.at += int64(len(data))
 		return data, err
 	}
@@ -359,7 +358,7 @@ func (r *Reader) Close() error {
 // served from.
 // Errors are those of Get.
 func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
-	if r, err := s.pendingReader(ctx, key, spec, conditions); r != nil || err != nil {
+	if r, err := s.pendingReader(ctx, key, spec, conditions, false); r != nil || err != nil {
 		return r, err
 	}
 	settings := s.settings(key)

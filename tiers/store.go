@@ -25,6 +25,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/budget"
+	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/watch"
 	"github.com/akidb/akigw/rules"
@@ -299,6 +300,7 @@ func (s *Store) Run(ctx context.Context) error {
 		var pool sync.WaitGroup
 		defer pool.Wait()
 		pool.Go(func() { _ = s.back.pool.Run(ctx) }) // it ends with ctx, without an error
+		pool.Go(func() { s.runExpiry(ctx) })
 	}
 	if s.warm == nil {
 		<-ctx.Done()
@@ -519,7 +521,15 @@ func (s *Store) putBlock(settings *rules.Settings, run warm.Run, n int64, data [
 	}
 }
 
-func (s *Store) settings(key akigw.Key) *rules.Settings { return s.rules.For(key.Bucket, key.Name) }
+func (s *Store) settings(key akigw.Key) *rules.Settings {
+	settings := s.rules.For(key.Bucket, key.Name)
+	if s.back != nil && pack.IsName(key.Name) { // nobody gives it other bytes
+		own := *settings
+		own.Freshness = rules.Immutable
+		return &own
+	}
+	return settings
+}
 
 var outcomes = func() map[akigw.Outcome]*metrics.Counter {
 	m := make(map[akigw.Outcome]*metrics.Counter)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -25,14 +26,17 @@ import (
 
 // result is how a try ended.
 type result struct {
-	err     error         // nil: it is upstream, and verified
-	answer  http.Header   // of the upstream, to a body
-	wait    time.Duration // before the next try, at least
-	unknown bool          // it may have been carried out
-	unsent  bool          // it was no try at all
-	refused bool          // the upstream refuses us: every other try would fail as well
-	final   string        // no repetition helps, for this reason
-	change  Change        // to be ended when the journal has let go
+	err      error         // nil: it is upstream, and verified
+	answer   http.Header   // of the upstream, to a body
+	wait     time.Duration // before the next try, at least
+	unknown  bool          // it may have been carried out
+	unsent   bool          // it was no try at all
+	refused  bool          // the upstream refuses us: every other try would fail as well
+	final    string        // no repetition helps, for this reason
+	code     string        // of S3's error, "" for none
+	progress bool          // some of it got there
+	unlike   bool          // it got another ETag than was promised
+	change   Change        // to be ended when the journal has let go
 }
 
 // settle makes of a result what has to be made of it.
@@ -58,7 +62,11 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 	if r.final == "" && time.Since(e.Modified) > time.Duration(p.Parallel.MaxAgeSecs)*time.Second {
 		r.final = fmt.Sprintf("not taken to the upstream in %s: %v", time.Since(e.Modified).Round(time.Second), err)
 	}
+	if r.unlike && p.Unlike != nil {
+		p.Unlike(e.Key.Bucket)
+	}
 	if r.final != "" && ctx.Err() == nil {
+		p.abort(ctx, e)
 		if p.Journal.Bury(ctx, e, r.final, time.Now()) == nil {
 			buried.Inc()
 			p.Log.Error("a write could not be taken to the upstream and is a dead letter now: it is kept and can be read; see akigw dead-letters", "key", e.Key.String(), "reason", r.final)
@@ -75,8 +83,13 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 
 // succeeded lets more uploads run at a time, up to what was configured.
 func (p *Pool) succeeded(e *journal.Entry) {
+	last := p.Journal.Last(e.Key)
 	p.mu.Lock()
 	delete(p.tries, e.Key)
+	more := last != nil && (last != e || p.wanted[e.Key]) // a later one, or it is in a pack and should not be
+	if last != e {
+		delete(p.wanted, e.Key)
+	}
 	delete(p.paused, p.Upstream.Owner(e.Key.Bucket))
 	p.limit = min(p.limit+1/p.limit, float64(p.Parallel.Concurrency))
 	if p.down { // it is back
@@ -87,7 +100,7 @@ func (p *Pool) succeeded(e *journal.Entry) {
 		p.later = nil
 	}
 	p.mu.Unlock()
-	if p.Journal.Last(e.Key) != nil {
+	if more {
 		p.push(e.Key)
 	}
 }
@@ -96,6 +109,7 @@ func (p *Pool) forget(key akigw.Key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.tries, key)
+	delete(p.wanted, key)
 }
 
 const (
@@ -122,17 +136,17 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 		p.tries[e.Key] = t
 	}
 	t.unknown, t.err = t.unknown || r.unknown, err
-	base := time.Duration(p.Parallel.BackoffBaseMs) * time.Millisecond << min(t.n, 20)
-	if t.n >= p.Parallel.MaxRetries {
-		base = slowBase << min(t.n-p.Parallel.MaxRetries, 10)
-	}
-	if r.unsent {
-		base = min(base, slowBase)
-	} else {
+	wait := p.backOff(t.n)
+	switch {
+	case r.unsent:
+		wait = min(wait, slowBase)
+	case r.progress:
+		t.n = 1
+	default:
 		t.n++
 	}
 	p.down = p.down || r.unsent || r.unknown
-	wait := max(r.wait, rand.N(min(base, maxWait))+1)
+	wait = max(r.wait, wait)
 	if r.refused {
 		name := p.Upstream.Owner(e.Key.Bucket)
 		if !p.paused[name].until.After(now) {
@@ -141,15 +155,39 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 		p.paused[name] = pause{now.Add(refusedWait), err}
 		wait = max(wait, refusedWait)
 	}
-	if r.wait > 0 && now.Sub(p.throttled) > cutEvery {
-		p.throttled = now
-		p.limit = max(1, p.limit/2)
+	if r.wait > 0 {
+		p.cut(now)
 	}
 	if !p.queued[e.Key] {
 		p.queued[e.Key] = true
 		heap.Push(&p.later, delay{e.Key, now.Add(wait)})
 	}
 	p.Log.Debug("an upload failed and is tried again", "key", e.Key.String(), "try", t.n, "wait", wait, "error", err)
+}
+
+// throttle lets fewer uploads run at a time: the upstream says to slow down.
+func (p *Pool) throttle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut(time.Now())
+}
+
+// cut halves the number of uploads that may run. It needs mu.
+func (p *Pool) cut(now time.Time) {
+	if now.Sub(p.throttled) > cutEvery {
+		p.throttled = now
+		p.limit = max(1, p.limit/2)
+	}
+}
+
+// backOff is how long to wait before the n-th repetition, from 0: anything up to a
+// bound that doubles.
+func (p *Pool) backOff(n int) time.Duration {
+	base := time.Duration(p.Parallel.BackoffBaseMs) * time.Millisecond << min(n, 20)
+	if n >= p.Parallel.MaxRetries {
+		base = slowBase << min(n-p.Parallel.MaxRetries, 10)
+	}
+	return rand.N(min(base, maxWait)) + 1
 }
 
 // attempt says which try of e this is, from 0, and whether an earlier one may have
@@ -167,8 +205,8 @@ func (p *Pool) attempt(e *journal.Entry) (n int, unknown bool) {
 	return n, unknown
 }
 
-// put uploads a body, in one request as the client did, so that the ETag is the one
-// that was promised.
+// put uploads a body in the shape in which the client did, so that the ETag is the
+// one that was promised, and sees that it is there.
 func (p *Pool) put(ctx context.Context, e *journal.Entry) (r result) {
 	n, unknown := p.attempt(e)
 	if unknown {
@@ -177,44 +215,69 @@ func (p *Pool) put(ctx context.Context, e *journal.Entry) (r result) {
 			return p.judge(err, nil, true)
 		}
 	}
-	body, err := p.Journal.Body(e)
-	if err != nil {
-		return bodyFailed(err)
-	}
-	defer body.Close()
 	change := p.Begin(e.Key)
-	header := e.Header.Clone()
-	if sum, err := hex.DecodeString(strings.Trim(e.ETag, `"`)); err == nil && len(sum) == md5.Size {
-		header.Set("Content-Md5", base64.StdEncoding.EncodeToString(sum))
+	defer func() { r.change = change }()
+	whole := false
+	if len(e.Parts) > 0 {
+		r = p.sendParts(ctx, e, n > 0)
+	} else {
+		r, whole = p.sendWhole(ctx, e, change, n > 0)
 	}
-	failpoint.Here("flush.beforePut")
-	seen := &tee{ReadSeeker: body.Section(0, e.Size), change: change}
-	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: seen, Length: e.Size, Repeat: n > 0})
-	failpoint.Here("flush.afterPut")
-	if seen.err != nil { // the journal's own trouble
-		r = bodyFailed(seen.err)
-		r.change = change
-		return r
-	}
-	r = p.judge(err, resp, false)
-	r.change = change
 	if r.err != nil {
 		return r
 	}
+	answer := r.answer
 	there, err := p.there(ctx, e)
 	switch {
 	case err != nil:
-		r = p.judge(err, nil, true)
-	case !there && resp.Header.Get("Etag") != "" && resp.Header.Get("Etag") != e.ETag:
-		r = result{err: errOther, final: fmt.Sprintf("the upstream gave it the ETag %s, and %s was promised (encryption with KMS?): write buckets of this kind through", resp.Header.Get("Etag"), e.ETag)}
+		return p.judge(err, nil, true)
+	case !there && answer.Get("Etag") != "" && answer.Get("Etag") != e.ETag:
+		return otherETag(answer.Get("Etag"), e.ETag)
 	case !there:
-		r = result{err: errOther, unknown: true}
-	case seen.whole(e.Size):
-		r.answer = resp.Header
+		return result{err: errOther, unknown: true}
+	case !whole:
+		r.answer = nil
 	}
-	r.change = change
 	failpoint.Here("flush.afterVerify")
 	return r
+}
+
+// sendWhole uploads a body in one request. whole tells whether the cache has seen
+// all of it.
+func (p *Pool) sendWhole(ctx context.Context, e *journal.Entry, change Change, repeat bool) (r result, whole bool) {
+	body, err := p.body(ctx, e)
+	if err != nil {
+		return bodyFailed(err), false
+	}
+	defer body.Close()
+	header := maps.Clone(e.Header)
+	if header == nil {
+		header = http.Header{}
+	}
+	addMD5(header, e.ETag)
+	failpoint.Here("flush.beforePut")
+	seen := &tee{ReadSeeker: body, change: change}
+	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: seen, Length: e.Size, Repeat: repeat})
+	failpoint.Here("flush.afterPut")
+	if seen.err != nil { // the journal's own trouble
+		return bodyFailed(seen.err), false
+	}
+	if r = p.judge(err, resp, false); r.err == nil {
+		r.answer = resp.Header
+	}
+	return r, seen.whole(e.Size)
+}
+
+// addMD5 adds the Content-MD5 of a body that has this ETag.
+func addMD5(header http.Header, etag string) {
+	if sum, err := hex.DecodeString(strings.Trim(etag, `"`)); err == nil && len(sum) == md5.Size {
+		header.Set("Content-Md5", base64.StdEncoding.EncodeToString(sum))
+	}
+}
+
+// otherETag is the result of an upload that got another ETag than was promised.
+func otherETag(got, promised string) result {
+	return result{err: errOther, unlike: true, final: fmt.Sprintf("the upstream gave it the ETag %s, and %s was promised (encryption with KMS?): write buckets of this kind through", got, promised)}
 }
 
 var errOther = errors.New("the upstream does not have what it acknowledged")
@@ -402,20 +465,24 @@ func (p *Pool) judgeBody(err error, resp *http.Response, v any) result {
 	if status < 300 { // a 200 that carries an error is one
 		status = http.StatusInternalServerError
 	}
-	r := result{err: fmt.Errorf("the upstream answered %d %s", status, code)}
+	r := result{err: fmt.Errorf("the upstream answered %d %s", status, code), code: code}
 	switch {
 	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests || code == "SlowDown":
 		throttles.Inc()
 		r.wait = rand.N(throttledBase) + retryAfter(header)
 	case status == http.StatusForbidden || status == http.StatusUnauthorized || status/100 == 3:
 		r.refused = true
-	case status >= 500 || status == http.StatusRequestTimeout || status == http.StatusConflict || code == "RequestTimeout":
+	case status >= 500 || status == http.StatusRequestTimeout || conflicts[code] && status == http.StatusConflict || code == "RequestTimeout":
 	case status == http.StatusBadRequest && (code == "BadDigest" || code == "IncompleteBody" || code == "ExpiredToken" || code == "InvalidToken" || code == ""):
 	default:
 		r.final = r.err.Error()
 	}
 	return r
 }
+
+// conflicts are the codes of a 409 that says that something else is under way; other
+// ones say that it never can be.
+var conflicts = map[string]bool{"": true, "OperationAborted": true, "ConditionalRequestConflict": true}
 
 func retryAfter(h http.Header) time.Duration {
 	secs, err := time.ParseDuration(h.Get("Retry-After") + "s")
@@ -438,16 +505,4 @@ func errorCode(body []byte) string {
 		return "Unknown"
 	}
 	return document.Code
-}
-
-// abortOrphans aborts uploads that nobody is going to finish. The context is the
-// pool's, not that of who began them.
-func (p *Pool) abortOrphans(ctx context.Context) {
-	for _, o := range p.Journal.Orphans() {
-		resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "AbortMultipartUpload", Method: http.MethodDelete, Key: o.Key, Query: url.Values{"uploadId": {o.UploadID}}, Header: http.Header{}})
-		r := p.judge(err, resp, false)
-		if r.err == nil || resp != nil && resp.StatusCode == http.StatusNotFound {
-			_ = p.Journal.Aborted(ctx, o) // else the next start aborts it again, and finds nothing
-		}
-	}
 }

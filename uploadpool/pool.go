@@ -51,14 +51,22 @@ func (c *ParallelConfig) Check(report func(key, problem string)) {
 
 // BatchConfig is what goes to the upstream in one request: [storage.batch_upload].
 type BatchConfig struct {
-	Enabled   bool `toml:"enabled" help:"deletions that wait for the same bucket go upstream in one DeleteObjects"`
-	BatchSize int  `toml:"batch_size" help:"how many deletions go in one request at the most"`
+	Enabled           bool `toml:"enabled" help:"deletions that wait for the same bucket go upstream in one DeleteObjects, and small objects in one pack where a rule says so (pack_bytes)"`
+	BatchSize         int  `toml:"batch_size" help:"how many deletions, or objects of a pack, go in one request at the most"`
+	FlushIntervalSecs int  `toml:"flush_interval_secs" help:"seconds that an object waits for others to be packed with"`
+	MaxPacked         int  `toml:"max_packed" help:"how many objects may be in packs; each takes about 1 KiB of memory. Beyond that they go up by themselves"`
 }
 
 // Check reports every impossible value by its key.
 func (c *BatchConfig) Check(report func(key, problem string)) {
 	if c.BatchSize < 1 || c.BatchSize > 1000 {
 		report("batch_size", "must be 1 to 1000")
+	}
+	if c.FlushIntervalSecs < 0 || c.FlushIntervalSecs > 3600 {
+		report("flush_interval_secs", "must be 0 to 3600")
+	}
+	if c.MaxPacked < 0 || c.MaxPacked > 100_000_000 {
+		report("max_packed", "must be 0 to 100000000")
 	}
 }
 
@@ -89,6 +97,12 @@ type Config struct {
 	Upstream Upstream
 	// Begin tells the cache that a key is going to change upstream.
 	Begin func(key akigw.Key) Change
+	// Unlike is told of a bucket that gave an object another ETag than was promised. nil:
+	// nobody.
+	Unlike func(bucket string)
+	// Packs reports whether an object of size bytes goes into a pack with others. nil:
+	// none does.
+	Packs func(key akigw.Key, size int64) bool
 	Log   *slog.Logger
 }
 
@@ -98,16 +112,23 @@ type Pool struct {
 	known uint64 // entries up to this one may be upstream already: an earlier run tried
 	work  sync.WaitGroup
 
+	opening sync.Mutex // for Forward
+
 	mu        sync.Mutex
 	queue     []akigw.Key           // that may go now, in order; guarded by mu
 	queued    map[akigw.Key]bool    // guarded by mu
 	later     delays                // those that wait for their time; guarded by mu
 	tries     map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
 	paused    map[string]pause      // upstreams that refuse us, by name; guarded by mu
+	packing   map[string]*packing   // by bucket; guarded by mu
+	wanted    map[akigw.Key]bool    // that are to be objects of their own; guarded by mu
+	eager     bool                  // see Eager; guarded by mu
 	active    int                   // guarded by mu
 	limit     float64               // how many may be active, now; guarded by mu
 	throttled time.Time             // when limit was cut last; guarded by mu
 	down      bool                  // tries failed, and none has gone well since; guarded by mu
+	sweeping  bool                  // orphans are being aborted; guarded by mu
+	swept     time.Time             // when that was tried last; guarded by mu
 	wake      chan struct{}
 }
 
@@ -144,7 +165,7 @@ func (d *delays) Pop() any {
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, queued: map[akigw.Key]bool{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, wake: make(chan struct{}, 1)}
+	p := &Pool{Config: c, queued: map[akigw.Key]bool{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, wanted: map[akigw.Key]bool{}, wake: make(chan struct{}, 1)}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}
@@ -180,7 +201,8 @@ func (p *Pool) stir() {
 	}
 }
 
-// Hurry puts a key before all others: somebody waits for it.
+// Hurry puts a key before all others: somebody waits for it. What is in a pack becomes
+// an object of its own.
 func (p *Pool) Hurry(key akigw.Key) {
 	p.mu.Lock()
 	for i, k := range p.queue {
@@ -195,7 +217,7 @@ func (p *Pool) Hurry(key akigw.Key) {
 			break
 		}
 	}
-	p.queued[key] = true
+	p.queued[key], p.wanted[key] = true, true
 	p.queue = append([]akigw.Key{key}, p.queue...)
 	p.mu.Unlock()
 	p.stir()
@@ -206,10 +228,10 @@ func (p *Pool) Hurry(key akigw.Key) {
 func (p *Pool) Run(ctx context.Context) error {
 	defer p.work.Wait()
 	ctx = &cold.FlowContext{Context: ctx, Flow: cold.Flow{ID: "akigw flush"}}
-	p.work.Go(func() { p.abortOrphans(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		p.sweep(ctx)
 		next := p.start(ctx)
 		timer.Reset(next)
 		select {
@@ -239,19 +261,65 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			heap.Push(&p.later, delay{key, until})
 			continue
 		}
+		if p.collect(key, now) {
+			continue
+		}
 		delete(p.queued, key)
 		e := p.Journal.Take(key)
 		if e == nil {
+			if p.Journal.Last(key) == nil {
+				delete(p.wanted, key)
+			}
+			continue
+		}
+		if _, _, packed := p.Journal.Location(e); packed && !p.wanted[key] {
+			p.Journal.Return(e)
 			continue
 		}
 		batch := append([]*journal.Entry{e}, p.gather(e)...)
 		p.active++
 		p.work.Go(func() { p.flush(ctx, batch) })
 	}
-	if len(p.later) == 0 {
+	due := p.startPacks(ctx, now)
+	if len(p.later) > 0 && (due.IsZero() || p.later[0].due.Before(due)) {
+		due = p.later[0].due
+	}
+	if due.IsZero() {
 		return idle
 	}
-	return max(0, time.Until(p.later[0].due))
+	return max(0, time.Until(due))
+}
+
+// startPacks starts what packs may start, and says when to look again, zero for no
+// time. It needs mu.
+func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
+	for p.active < int(p.limit) && ctx.Err() == nil {
+		keys, next := p.ready(now)
+		if len(keys) == 0 {
+			return next
+		}
+		var batch []*journal.Entry
+		for _, key := range keys {
+			delete(p.queued, key)
+			if e := p.Journal.Take(key); e != nil {
+				if !p.packable(e) { // another one by now
+					p.Journal.Return(e)
+					p.queued[key] = true
+					p.queue = append(p.queue, key)
+					continue
+				}
+				batch = append(batch, e)
+			}
+		}
+		if len(batch) > 0 {
+			p.active++
+			p.work.Go(func() {
+				defer p.giveBack()
+				p.flushPack(ctx, batch)
+			})
+		}
+	}
+	return time.Time{}
 }
 
 // gather takes more deletions of the bucket of e from the queue. It needs mu.
@@ -293,10 +361,7 @@ func (p *Pool) flush(ctx context.Context, batch []*journal.Entry) {
 	for i, e := range batch {
 		p.settle(ctx, e, results[i])
 	}
-	p.mu.Lock()
-	p.active--
-	p.mu.Unlock()
-	p.stir()
+	p.giveBack()
 }
 
 var (

@@ -108,6 +108,8 @@ func (s *statusCommand) Run() error {
 	fmt.Fprintf(table, "warm tier\t%s of %s\n", human(st.WarmBytes), human(st.WarmQuota))
 	fmt.Fprintf(table, "pending writes\t%d (%s), the oldest for %s\n", st.Pending, human(st.Bytes), time.Duration(st.OldestSecs)*time.Second)
 	fmt.Fprintf(table, "uploads\t%d under way, %d at the most now, %d wait to be tried again\n", st.Uploading, st.Limit, st.Waiting)
+	fmt.Fprintf(table, "open uploads\t%d\n", st.Uploads)
+	fmt.Fprintf(table, "packed\t%d objects in %d packs\n", st.Packed, st.Packs)
 	fmt.Fprintf(table, "dead letters\t%d\n", st.Dead)
 	for name, why := range st.Paused {
 		fmt.Fprintf(table, "paused\tuploads to %s: %s\n", name, why)
@@ -269,6 +271,7 @@ func (d *deadExport) Run() error {
 // journalCommand is "akigw journal".
 type journalCommand struct {
 	Accept journalAccept `cmd:"" help:"Go on with a journal that was found damaged. Look at the files in its quarantine first: they are kept."`
+	Unpack journalUnpack `cmd:"" help:"Make objects of their own of all that is in packs in a bucket: to stop packing (take pack_bytes out of its rules first), or before the gateway is taken away."`
 }
 
 type journalAccept struct{ remote }
@@ -281,6 +284,26 @@ func (j *journalAccept) Run() error {
 	}
 	body.Close()
 	fmt.Println("accepted: the journal takes writes again, and what is pending goes upstream")
+	return nil
+}
+
+type journalUnpack struct {
+	Bucket string `arg:"" help:"Name of the bucket."`
+	remote
+}
+
+// Run unpacks a bucket.
+func (j *journalUnpack) Run() error {
+	body, err := j.ask(http.MethodPost, "/api/v1/journal/unpack?bucket="+url.QueryEscape(j.Bucket), nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	var done struct{ Unpacked int }
+	if err := json.NewDecoder(body).Decode(&done); err != nil {
+		return err
+	}
+	fmt.Printf("%d objects of %s are out of their packs\n", done.Unpacked, j.Bucket)
 	return nil
 }
 

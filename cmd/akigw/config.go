@@ -79,15 +79,15 @@ func defaults() *config {
 	c.Upstream.SetDefaults()
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}
 	c.Storage.Parallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 7 * 24 * 3600}
-	c.Storage.Batch = uploadpool.BatchConfig{Enabled: true, BatchSize: 10}
-	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, MinFreeBytes: 1 << 30, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
+	c.Storage.Batch = uploadpool.BatchConfig{Enabled: true, BatchSize: 10, FlushIntervalSecs: 5, MaxPacked: 1_000_000}
+	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, MinFreeBytes: 1 << 30, MaxUploadSecs: 7 * 24 * 3600, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
 	return c
 }
 
 // reserved are settings that have a name and a default and that nothing reads
 // yet: setting one is refused.
 var reserved = appconfig.ReservedList{
-	{Key: "storage.batch_upload.flush_interval_secs", Value: "5"}, {Key: "tiering.policy.hot_tier_ttl_hours", Value: "6"},
+	{Key: "tiering.policy.hot_tier_ttl_hours", Value: "6"},
 	{Key: "tiering.policy.warm_tier_ttl_days", Value: "7"}, {Key: "tiering.policy.hot_promotion_threshold", Value: "10"},
 	{Key: "tiering.policy.access_window_hours", Value: "1"}, {Key: "tiering.policy.worker_interval_secs", Value: "300"},
 	{Key: "load_test.duration_secs", Value: "600"}, {Key: "load_test.qps", Value: "100"}, {Key: "load_test.search_pct", Value: "0.7"},

@@ -1,0 +1,149 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/xml"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/tiers"
+)
+
+// listMultipartUploads answers ListMultipartUploads: what the upstream has, and what
+// is in the journal. Uploads of one key are the upstream's first.
+func (g *Gateway) listMultipartUploads(w *answer, c *Call, id sigv4.Identity) error {
+	local := g.Store.Uploads(c.key.Bucket)
+	if len(local) == 0 && !tiers.Local(c.query.Get("upload-id-marker")) {
+		return g.pass(w, c, id)
+	}
+	q, err := parseList(c)
+	if err != nil {
+		return err
+	}
+	q.max = pageSize(c.query.Get("max-uploads"))
+	items, truncated, err := g.upstreamUploads(c, q)
+	if err != nil {
+		return err
+	}
+	end := "" // behind it nothing is known of the upstream's
+	if truncated && len(items) > 0 {
+		end = items[len(items)-1].name
+	}
+	key, marker := c.query.Get("key-marker"), c.query.Get("upload-id-marker")
+	passed := !tiers.Local(marker) // the marker's upload, if it is one of ours
+	for _, u := range local {
+		name := u.Key.Name
+		if !strings.HasPrefix(name, q.prefix) || name < key || name == key && key != "" && (marker == "" || !passed) {
+			passed = passed || u.ID == marker
+			continue
+		}
+		if end != "" && name > end {
+			break
+		}
+		item := uploadItem{name: name, id: u.ID, upload: u}
+		if p := q.common(name); p != "" {
+			if strings.HasPrefix(key, p) {
+				continue
+			}
+			item = uploadItem{name: p, prefix: true}
+		}
+		items = append(items, item)
+	}
+	slices.SortStableFunc(items, func(a, b uploadItem) int { return strings.Compare(a.name, b.name) })
+	items = slices.CompactFunc(items, func(a, b uploadItem) bool { return a.prefix && b.prefix && a.name == b.name })
+	truncated = truncated || len(items) > q.max
+	sendDocument(w, q.uploadsDocument(items[:min(len(items), q.max)], truncated))
+	return nil
+}
+
+// uploadItem is a line of a listing of uploads: an upload or a common prefix.
+type uploadItem struct {
+	name   string
+	prefix bool
+	id     string
+	raw    []byte        // of the upstream's: the elements of its Upload, but the key
+	upload *tiers.Upload // of ours
+}
+
+// upstreamUploads asks the upstream for its uploads behind the markers of a call.
+func (g *Gateway) upstreamUploads(c *Call, q *listRequest) (items []uploadItem, truncated bool, err error) {
+	request := c.upstreamRequest()
+	request.Query = maps.Clone(c.query)
+	request.Query.Set("encoding-type", "url")
+	if tiers.Local(c.query.Get("upload-id-marker")) {
+		request.Query.Del("upload-id-marker") // those of its key have been listed
+	}
+	var list struct {
+		IsTruncated  bool
+		EncodingType string
+		Upload       []struct {
+			Key      string
+			UploadID string `xml:"UploadId"`
+			Raw      []byte `xml:",innerxml"`
+		}
+		CommonPrefixes []struct{ Prefix string }
+	}
+	if err := g.ask(c, request, "ListMultipartUploadsResult", &list); err != nil {
+		return nil, false, err
+	}
+	name := func(s string) string { return decodedName(s, list.EncodingType) }
+	for _, u := range list.Upload {
+		items = append(items, uploadItem{name: name(u.Key), id: u.UploadID, raw: withoutKey(u.Raw)})
+	}
+	for _, p := range list.CommonPrefixes {
+		items = append(items, uploadItem{name: name(p.Prefix), prefix: true})
+	}
+	slices.SortStableFunc(items, func(a, b uploadItem) int { return strings.Compare(a.name, b.name) })
+	return items, list.IsTruncated, nil
+}
+
+// uploadsDocument writes a page of uploads.
+func (q *listRequest) uploadsDocument(items []uploadItem, truncated bool) []byte {
+	c := q.call
+	var b bytes.Buffer
+	b.WriteString(xml.Header + `<ListMultipartUploadsResult xmlns="` + namespace + `">`)
+	element(&b, "Bucket", c.key.Bucket)
+	element(&b, "KeyMarker", encodedName(c, c.query.Get("key-marker")))
+	element(&b, "UploadIdMarker", c.query.Get("upload-id-marker"))
+	if truncated && len(items) > 0 {
+		last := items[len(items)-1]
+		element(&b, "NextKeyMarker", encodedName(c, last.name))
+		element(&b, "NextUploadIdMarker", last.id)
+	}
+	element(&b, "Prefix", encodedName(c, q.prefix))
+	if q.delimiter != "" {
+		element(&b, "Delimiter", encodedName(c, q.delimiter))
+	}
+	if q.encoded {
+		element(&b, "EncodingType", "url")
+	}
+	element(&b, "MaxUploads", strconv.Itoa(q.max))
+	element(&b, "IsTruncated", strconv.FormatBool(truncated && len(items) > 0))
+	for _, item := range items {
+		if item.prefix {
+			continue
+		}
+		b.WriteString("<Upload>")
+		element(&b, "Key", encodedName(c, item.name))
+		if u := item.upload; u != nil {
+			element(&b, "UploadId", u.ID)
+			element(&b, "StorageClass", storageClass(u.Header))
+			element(&b, "Initiated", u.Begun.UTC().Format(listTime))
+			describeChecksum(&b, u.Header)
+		}
+		b.Write(item.raw)
+		b.WriteString("</Upload>")
+	}
+	for _, item := range items {
+		if item.prefix {
+			b.WriteString("<CommonPrefixes>")
+			element(&b, "Prefix", encodedName(c, item.name))
+			b.WriteString("</CommonPrefixes>")
+		}
+	}
+	b.WriteString("</ListMultipartUploadsResult>")
+	return b.Bytes()
+}

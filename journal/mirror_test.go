@@ -1,0 +1,136 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+func openMirrored(t *testing.T, dir, second string) (*Journal, error) {
+	t.Helper()
+	fs, err := Mirrored(Disk{}, dir, second)
+	if err != nil {
+		return nil, err
+	}
+	return Open(testConfig(fs, dir))
+}
+
+// TestSecondDirectory: the copy is a journal like the first, with everything that was
+// acknowledged; it is brought up to date at a start, and a first one that is behind it
+// is refused.
+func TestSecondDirectory(t *testing.T) {
+	dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	j, err := openMirrored(t, dir, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, j, "small", []byte("small"))
+	mustPut(t, j, "large", random(200_000, 1))
+	u := begin(t, j, "parts", "id")
+	mustAddPart(t, j, u, 1, random(70_000, 2))
+	if _, err := openMirrored(t, filepath.Join(t.TempDir(), "c"), second); err == nil {
+		t.Fatal("the second directory of a journal that is open was taken")
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	alone := open(t, testConfig(Disk{}, second))
+	if !bytes.Equal(read(t, alone, key("small")), []byte("small")) || !bytes.Equal(read(t, alone, key("large")), random(200_000, 1)) || alone.Upload("id") == nil || alone.Accepting() != nil {
+		t.Errorf("the copy: %+v", alone.Stats())
+	}
+	mustPut(t, alone, "later", nil)
+	alone.Close()
+	if _, err := openMirrored(t, dir, second); err == nil || !strings.Contains(err.Error(), "behind") {
+		t.Errorf("a first directory that is behind: %v", err)
+	}
+	if _, err := openMirrored(t, filepath.Join(t.TempDir(), "new"), second); err == nil || !strings.Contains(err.Error(), "behind") {
+		t.Errorf("an empty first directory: %v", err)
+	}
+	// The way that the error names, with a new disk as the copy.
+	fresh := filepath.Join(t.TempDir(), "fresh")
+	j, err = openMirrored(t, second, fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Close()
+	alone = open(t, testConfig(Disk{}, fresh))
+	defer alone.Close()
+	if !bytes.Equal(read(t, alone, key("large")), random(200_000, 1)) || alone.Last(key("later")) == nil {
+		t.Errorf("the new copy: %+v", alone.Stats())
+	}
+}
+
+// failSecond fails writes or syncs below a directory.
+type failSecond struct {
+	FS
+	dir         string
+	write, sync atomic.Bool
+}
+
+type failSecondFile struct {
+	File
+	fs *failSecond
+}
+
+func (f *failSecond) Create(name string) (File, error) {
+	file, err := f.FS.Create(name)
+	if err != nil || !strings.HasPrefix(name, f.dir) {
+		return file, err
+	}
+	return &failSecondFile{file, f}, nil
+}
+
+func (f *failSecondFile) Write(p []byte) (int, error) {
+	if f.fs.write.Load() {
+		return 0, os.ErrInvalid
+	}
+	return f.File.Write(p)
+}
+
+func (f *failSecondFile) Sync() error {
+	if f.fs.sync.Load() {
+		return os.ErrInvalid
+	}
+	return f.File.Sync()
+}
+
+// TestC6_SecondDiskFails: nothing is acknowledged that is not on both.
+func TestC6_SecondDiskFails(t *testing.T) {
+	for _, write := range []bool{true, false} {
+		dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+		disk := &failSecond{FS: Disk{}, dir: second}
+		fs, err := Mirrored(disk, dir, second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := open(t, testConfig(fs, dir))
+		mustPut(t, j, "before", []byte("x"))
+		disk.write.Store(write)
+		disk.sync.Store(!write)
+		if err := put(t, j, key("k"), []byte("x")); !errors.Is(err, ErrFailed) {
+			t.Errorf("write %t: %v", write, err)
+		}
+		if err := j.Accepting(); !errors.Is(err, ErrFailed) {
+			t.Errorf("write %t, afterwards: %v", write, err)
+		}
+		j.Close()
+	}
+}
+
+// TestB22_PowerCutAndLossOfADisk: like TestB22_PowerCut, with a second directory, of
+// which either may be what is left.
+func TestB22_PowerCutAndLossOfADisk(t *testing.T) {
+	trials := 2000
+	if testing.Short() {
+		trials = 300
+	}
+	n, err := crashRunsOf(t, trials, unchanged, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d crash trials", n)
+}

@@ -1,0 +1,137 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestB2_BodyWithoutARecord: a body that was synced and has no record was not
+// acknowledged; the next start removes it.
+func TestB2_BodyWithoutARecord(t *testing.T) {
+	j := open(t, testConfig(Disk{}, t.TempDir()))
+	defer func() { j.Close() }()
+	d := j.Receive(200_000)
+	if _, err := d.Write(random(200_000, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if n := bodies(t, j); n != 1 {
+		t.Fatalf("%d bodies", n)
+	}
+	j = reopen(t, j)
+	if n := bodies(t, j); n != 0 || !j.Idle() {
+		t.Errorf("%d bodies are left, %+v", n, j.Stats())
+	}
+}
+
+// TestB4_RepeatedAfterALostAnswer: a client that did not get its answer does it again,
+// and there is one object.
+func TestB4_RepeatedAfterALostAnswer(t *testing.T) {
+	j := open(t, testConfig(Disk{}, t.TempDir()))
+	defer func() { j.Close() }()
+	for range 2 {
+		mustPut(t, j, "k", random(100_000, 1))
+		j = reopen(t, j)
+	}
+	if st := j.Stats(); st.Pending != 1 || st.Bytes != 100_000 || bodies(t, j) != 1 || string(read(t, j, key("k"))) != string(random(100_000, 1)) {
+		t.Errorf("%+v, %d bodies", st, bodies(t, j))
+	}
+}
+
+// TestB9_BodyOfWhatIsDone: a crash before the body of what is upstream was removed
+// leaves it to the next start.
+func TestB9_BodyOfWhatIsDone(t *testing.T) {
+	c := testConfig(Disk{}, t.TempDir())
+	j := open(t, c)
+	defer func() { j.Close() }()
+	mustPut(t, j, "k", random(100_000, 1))
+	name := j.spoolName(1)
+	body, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, j, 0)
+	if err := os.WriteFile(name, body, 0o600); err != nil { // as if it had not come to that
+		t.Fatal(err)
+	}
+	j = reopen(t, j)
+	if bodies(t, j) != 0 || !j.Idle() {
+		t.Errorf("%d bodies, %+v", bodies(t, j), j.Stats())
+	}
+}
+
+// TestB21_CrashLoop: however often and wherever the start itself ends, the next one
+// finds the same.
+func TestB21_CrashLoop(t *testing.T) {
+	dir := t.TempDir()
+	c := testConfig(Disk{}, dir)
+	c.SegmentBytes = 2 << 10
+	j := open(t, c)
+	for i := range 30 {
+		mustPut(t, j, fmt.Sprint(i), random(100+i*300, uint64(i)))
+	}
+	j.Close()
+	died := 0
+	for n := 1; n < 60; n++ {
+		fs := &stepFS{FS: Disk{}}
+		fs.step = func(i int, _ string) error {
+			if i >= n {
+				return syscall.EIO
+			}
+			return nil
+		}
+		broken := c
+		broken.FS = fs
+		if j, err := Open(broken); err != nil {
+			died++
+		} else {
+			_ = j.Close() // it fails as well
+		}
+	}
+	j = open(t, c)
+	defer j.Close()
+	for i := range 30 {
+		if string(read(t, j, key(fmt.Sprint(i)))) != string(random(100+i*300, uint64(i))) {
+			t.Errorf("%d is not what it was", i)
+		}
+	}
+	if died < 10 || j.Accepting() != nil || j.Len() != 30 {
+		t.Errorf("%d starts ended early, %+v", died, j.Stats())
+	}
+}
+
+// TestC1_NoSpaceForABody: a body that does not fit is not acknowledged, leaves nothing
+// behind, and does not end the journal.
+func TestC1_NoSpaceForABody(t *testing.T) {
+	fs := &stepFS{FS: Disk{}}
+	full := false
+	fs.step = func(_ int, what string) error {
+		if full && strings.HasPrefix(what, "write") && strings.Contains(what, spoolDir) {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	j := open(t, testConfig(fs, t.TempDir()))
+	defer j.Close()
+	full = true
+	d := j.Receive(200_000)
+	_, err := d.Write(random(200_000, 1))
+	d.Discard()
+	if !errors.Is(err, ErrSpool) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%v", err)
+	}
+	if names, _ := filepath.Glob(filepath.Join(j.config.Dir, spoolDir, "*")); len(names) > 0 {
+		t.Errorf("%q are left", names)
+	}
+	mustPut(t, j, "small", []byte("it goes on"))
+}
