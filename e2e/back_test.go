@@ -104,7 +104,8 @@ var points = []struct {
 	{"spool.afterCreate", 20}, {"spool.midWrite", 40}, {"spool.afterWrite", 20}, {"spool.afterSync", 20}, {"spool.afterRename", 20}, {"spool.afterDirSync", 20},
 	{"journal.afterAppend", 200}, {"journal.afterSync", 200}, {"ack.beforeSend", 400}, {"ack.afterSend", 400},
 	{"flush.beforePut", 60}, {"flush.afterPut", 60}, {"flush.afterVerify", 60}, {"journal.afterDone", 60}, {"spool.afterDelete", 4},
-	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 10}, {"rotate.afterCreate", 1}, {"rotate.afterDirSync", 1}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
+	{"part.beforeCommit", 30}, {"complete.beforeCommit", 20}, {"flush.afterCreateUpload", 4}, {"flush.afterPart", 4}, {"flush.beforeComplete", 4}, {"flush.afterComplete", 4},
+	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 5}, {"rotate.afterCreate", 1}, {"rotate.afterDirSync", 1}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
 }
 
 // register is what a key may hold: what was acknowledged last, or what a write whose
@@ -121,10 +122,154 @@ type killRig struct {
 	up       *slowMemory
 	manifest *os.File
 
-	mu    sync.Mutex
-	keys  map[string]*register // guarded by mu
-	acks  int                  // guarded by mu
-	kinds map[string]int       // guarded by mu
+	mu      sync.Mutex
+	keys    map[string]*register // guarded by mu
+	uploads map[string]*upload   // that are open, by id; guarded by mu
+	sums    map[string]string    // of multipart ETags: the MD5 of the body; guarded by mu
+	acks    int                  // guarded by mu
+	parts   int                  // likewise, of parts; guarded by mu
+	kinds   map[string]int       // guarded by mu
+}
+
+// upload is an open multipart upload, with the ETags of the parts that were
+// acknowledged.
+type upload struct {
+	name  string
+	parts map[int]string
+}
+
+// multipart is a write in parts, begun and, most of the time, completed. killed
+// reports that the gateway is gone.
+func (k *killRig) multipart(client *testkit.Client, random *rand.Rand, name string) (killed bool) {
+	ask := func(method, query string, body []byte) (*http.Response, []byte, bool) {
+		r, err := client.Request(method, "/backbucket/"+name, query, nil, body)
+		if err != nil {
+			k.t.Error(err)
+			return nil, nil, false
+		}
+		resp, err := client.HTTP.Do(r)
+		if err != nil {
+			return nil, nil, false
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		return resp, text, resp.StatusCode == http.StatusOK && err == nil
+	}
+	_, text, ok := ask("POST", "uploads=", nil)
+	id := uploadID.FindSubmatch(text)
+	if !ok || id == nil {
+		return !ok
+	}
+	u := &upload{name, map[int]string{}}
+	k.mu.Lock()
+	k.uploads[string(id[1])] = u
+	k.mu.Unlock()
+	bodies := [][]byte{testkit.Bytes(random.Uint64()|1, testkit.Pick(random, 1, 1000, 100_000))}
+	if random.IntN(10) == 0 {
+		bodies = append([][]byte{make([]byte, 5<<20)}, bodies...)
+		copy(bodies[0], bodies[1])
+	}
+	document, sums := "<CompleteMultipartUpload>", []byte{}
+	for i, body := range bodies {
+		resp, _, ok := ask("PUT", fmt.Sprintf("partNumber=%d&uploadId=%s", i+1, id[1]), body)
+		if !ok {
+			return resp == nil
+		}
+		sum := md5.Sum(body)
+		sums = append(sums, sum[:]...)
+		document += fmt.Sprintf("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag></Part>", i+1, resp.Header.Get("Etag"))
+		k.mu.Lock()
+		u.parts[i+1] = resp.Header.Get("Etag")
+		k.parts++
+		k.mu.Unlock()
+	}
+	if random.IntN(6) == 0 {
+		return false // it stays open
+	}
+	tag := fmt.Sprintf("\"%x-%d\"", md5.Sum(sums), len(bodies))
+	k.mu.Lock()
+	delete(k.uploads, string(id[1]))
+	k.sums[tag] = fmt.Sprintf("\"%x\"", md5.Sum(bytes.Join(bodies, nil)))
+	reg := k.register(name, tag)
+	k.mu.Unlock()
+	resp, _, ok := ask("POST", "uploadId="+string(id[1]), []byte(document+"</CompleteMultipartUpload>"))
+	if !ok {
+		return resp == nil
+	}
+	k.acknowledged(name, reg, tag, resp)
+	return false
+}
+
+var uploadID = regexp.MustCompile(`<UploadId>([^<]+)</UploadId>`)
+
+// register says that a write of a key is under way. It needs mu.
+func (k *killRig) register(name, tag string) *register {
+	reg := k.keys[name]
+	if reg == nil {
+		reg = &register{}
+		k.keys[name] = reg
+	}
+	reg.unknown = append(reg.unknown, tag)
+	return reg
+}
+
+// acknowledged notes an acknowledgement.
+func (k *killRig) acknowledged(name string, reg *register, tag string, resp *http.Response) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	reg.acked, reg.unknown = tag, nil
+	k.acks++
+	k.kinds[resp.Header.Get("X-Akigw-Commit")]++
+	fmt.Fprintf(k.manifest, "%s %s\n", name, tag)
+}
+
+// verifyUploads sees that open uploads have the parts that were acknowledged.
+func (k *killRig) verifyUploads(g *gateway) {
+	k.t.Helper()
+	client := &testkit.Client{Endpoint: g.endpoint}
+	for id, u := range k.uploads {
+		a := client.Must(k.t, "GET", "/backbucket/"+u.name, "uploadId="+id, nil, nil)
+		var list struct {
+			Part []struct {
+				PartNumber int
+				ETag       string
+			}
+		}
+		if err := xml.Unmarshal(a.Body, &list); a.Status != 200 || err != nil {
+			k.t.Errorf("LOST: upload %s of %s: %d %s", id, u.name, a.Status, a.Body)
+			continue
+		}
+		there := map[int]string{}
+		for _, p := range list.Part {
+			there[p.PartNumber] = p.ETag
+		}
+		for n, tag := range u.parts {
+			if there[n] != tag {
+				k.t.Errorf("LOST: part %d of %s is %q, was acknowledged as %q", n, u.name, there[n], tag)
+			}
+		}
+	}
+}
+
+// abortUploads ends those that were left open.
+func (k *killRig) abortUploads(g *gateway) {
+	k.t.Helper()
+	client := &testkit.Client{Endpoint: g.endpoint}
+	for id, u := range k.uploads {
+		if a := client.Must(k.t, "DELETE", "/backbucket/"+u.name, "uploadId="+id, nil, nil); a.Status != 204 {
+			k.t.Errorf("abort of %s: %d %s", u.name, a.Status, a.Body)
+		}
+	}
+}
+
+// sum is the MD5 of the body that has an ETag.
+func (k *killRig) sum(tag string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if sum, ok := k.sums[tag]; ok {
+		return sum
+	}
+	return tag
 }
 
 // write writes until the gateway is gone or the time is over.
@@ -134,6 +279,12 @@ func (k *killRig) write(writer int, until time.Time) {
 	random := rand.New(rand.NewPCG(uint64(writer), uint64(time.Now().UnixNano())))
 	for time.Now().Before(until) {
 		name := fmt.Sprintf("w%d/%d", writer, random.IntN(400))
+		if random.IntN(8) == 0 {
+			if k.multipart(client, random, name) {
+				return
+			}
+			continue
+		}
 		method, body, tag, want := http.MethodPut, []byte(nil), "", 200
 		if random.IntN(6) == 0 {
 			method, want = http.MethodDelete, 204
@@ -142,12 +293,7 @@ func (k *killRig) write(writer int, until time.Time) {
 			tag = fmt.Sprintf("\"%x\"", md5.Sum(body))
 		}
 		k.mu.Lock()
-		reg := k.keys[name]
-		if reg == nil {
-			reg = &register{}
-			k.keys[name] = reg
-		}
-		reg.unknown = append(reg.unknown, tag)
+		reg := k.register(name, tag)
 		k.mu.Unlock()
 		r, err := client.Request(method, "/backbucket/"+name, "", nil, body)
 		if err != nil {
@@ -168,12 +314,7 @@ func (k *killRig) write(writer int, until time.Time) {
 			k.t.Errorf("%s %s: %d", method, name, resp.StatusCode)
 			return
 		}
-		k.mu.Lock()
-		reg.acked, reg.unknown = tag, nil
-		k.acks++
-		k.kinds[resp.Header.Get("X-Akigw-Commit")]++
-		fmt.Fprintf(k.manifest, "%s %s\n", name, tag)
-		k.mu.Unlock()
+		k.acknowledged(name, reg, tag, resp)
 	}
 }
 
@@ -216,7 +357,7 @@ func (k *killRig) verifyKey(client *testkit.Client, name string, reg *register) 
 		return
 	case a.Status == 200:
 		found = a.Header.Get("Etag")
-		if sum := fmt.Sprintf("\"%x\"", md5.Sum(a.Body)); sum != found {
+		if sum := fmt.Sprintf("\"%x\"", md5.Sum(a.Body)); sum != k.sum(found) {
 			k.t.Errorf("%s: the body is not what its ETag says", name)
 		}
 	case a.Status != 404:
@@ -247,7 +388,7 @@ func (k *killRig) run(kills, scale int) {
 			when = 1
 		}
 		if strings.HasPrefix(point.name, "flush") { // not before the gateway is ready
-			when += 20
+			when += point.often / 3
 		}
 		if byName {
 			k.g.env = append(k.g.env, fmt.Sprintf("AKIGW_FAILPOINT=%s:%d", point.name, 1+when))
@@ -289,6 +430,7 @@ func (k *killRig) run(kills, scale int) {
 			void++
 		}
 		k.verify(k.g, 200)
+		k.verifyUploads(k.g)
 		k.g.kill()
 		if t.Failed() {
 			t.Fatalf("at kill %d, %s", n, point.name)
@@ -297,16 +439,17 @@ func (k *killRig) run(kills, scale int) {
 	k.up.delay.Store(0)
 	k.g.start()
 	k.verify(k.g, len(k.keys))
+	k.abortUploads(k.g)
 	waitDrained(t, k.g, 2*time.Minute)
 	for name, reg := range k.keys {
 		o, ok := k.up.Get(akigw.Key{Bucket: "backbucket", Name: name})
-		if ok != (reg.acked != "") || ok && (o.ETag != reg.acked || fmt.Sprintf("\"%x\"", md5.Sum(o.Body)) != reg.acked) {
+		if ok != (reg.acked != "") || ok && (o.ETag != reg.acked || fmt.Sprintf("\"%x\"", md5.Sum(o.Body)) != k.sum(reg.acked)) {
 			t.Errorf("LOST: upstream %s is %s (%t), was acknowledged as %q", name, o.ETag, ok, reg.acked)
 		}
 	}
 	fresh := startGateway(t, options{upstream: k.g.upstream, plain: true})
 	k.verify(fresh, len(k.keys))
-	t.Logf("%d kills with something pending (%d more without; %d points not reached), %d acknowledged writes (%v) of %d keys, none lost", kills, void, missed, k.acks, k.kinds, len(k.keys))
+	t.Logf("%d kills with something pending (%d more without; %d points not reached), %d acknowledged writes (%v) of %d keys and %d parts, none lost", kills, void, missed, k.acks, k.kinds, len(k.keys), k.parts)
 	if void > kills/2 || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > kills/10 {
 		t.Errorf("the path was not exercised")
 	}
@@ -362,7 +505,7 @@ func runKills(t *testing.T, kills, scale int) {
 		t.Fatal(err)
 	}
 	defer manifest.Close()
-	k := &killRig{t: t, g: g, up: up, manifest: manifest, keys: map[string]*register{}, kinds: map[string]int{}}
+	k := &killRig{t: t, g: g, up: up, manifest: manifest, keys: map[string]*register{}, uploads: map[string]*upload{}, sums: map[string]string{}, kinds: map[string]int{}}
 	k.run(kills, scale)
 }
 
@@ -625,6 +768,10 @@ func TestSeededDiskFaults(t *testing.T) {
 			dir := t.TempDir()
 			g := startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig, under: "strace -D -f -qq -o /dev/null -P " + filepath.Join(dir, segment) + " " + inject})
 			done := writes(g, "k", 60)
+			for more := 0; healthy(g) && more < 20; more++ { // strace counts the calls of each thread
+				maps.Copy(done, writes(g, fmt.Sprintf("more%d/", more), 60))
+			}
+			maps.Copy(done, writes(g, "after/", 10))
 			kinds := map[string]int{}
 			for _, commit := range done {
 				kinds[commit]++

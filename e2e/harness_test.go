@@ -362,8 +362,16 @@ type starters = []func(testing.TB) upstream
 
 var upstreams = starters{embedded, moto, versity}
 
-// inFrontOf runs a test of a client in front of the given upstreams, and in
-// front of all of them where there is time (TestLongClients).
+// packedConfig has all writes go by the journal, and small objects into packs.
+const packedConfig = `
+[[rule]]
+write = "back"
+pack_bytes = "64KiB"
+`
+
+// inFrontOf runs a test of a client in front of the given upstreams. Where there is time
+// (TestLongClients) it is all of them, and once more with what is written going by the
+// journal.
 func inFrontOf(t *testing.T, starts starters, f func(t *testing.T, g *gateway)) {
 	if os.Getenv("AKIGW_LONG") != "" {
 		starts = upstreams
@@ -374,6 +382,13 @@ func inFrontOf(t *testing.T, starts starters, f func(t *testing.T, g *gateway)) 
 			t.Parallel()
 			f(t, startGateway(t, options{upstream: up}))
 		})
+		if os.Getenv("AKIGW_LONG") != "" {
+			written := start(t)
+			t.Run(up.name+"-written-back", func(t *testing.T) {
+				t.Parallel()
+				f(t, startGateway(t, options{upstream: written, config: packedConfig}))
+			})
+		}
 	}
 }
 
