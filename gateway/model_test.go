@@ -178,6 +178,7 @@ func runModel(t *testing.T, ops int) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	m.putValue(akigw.Key{Bucket: back, Name: "a b/0"}, m.sized(100)) // so that a pack is in use, whatever came last
 	m.store.DrainAll(ctx)
 	unpacked, err := m.store.Unpack(ctx, back)
 	if err != nil || unpacked == 0 {
@@ -243,7 +244,11 @@ func alone(key akigw.Key) bool {
 
 // value makes new contents of all sizes.
 func (m *machine) value() testkit.Value {
-	n := testkit.Pick(m.random, 0, 1, 100, 4096, 4097, 30_000, 64<<10, 64<<10+1, 150_000, 300_000)
+	return m.sized(testkit.Pick(m.random, 0, 1, 100, 4096, 4097, 30_000, 64<<10, 64<<10+1, 150_000, 300_000))
+}
+
+// sized makes new contents of n bytes.
+func (m *machine) sized(n int) testkit.Value {
 	body := testkit.Bytes(m.random.Uint64()|1, n)
 	sum := md5.Sum(body)
 	return testkit.Value{Body: body, ETag: fmt.Sprintf("\"%x\"", sum), Meta: strconv.Itoa(m.random.IntN(3))}
@@ -390,8 +395,9 @@ func (m *machine) wrote(key akigw.Key, w *httptest.ResponseRecorder, v testkit.V
 	m.model.Write(key, v)
 }
 
-func (m *machine) put(key akigw.Key) {
-	v := m.value()
+func (m *machine) put(key akigw.Key) { m.putValue(key, m.value()) }
+
+func (m *machine) putValue(key akigw.Key, v testkit.Value) {
 	w := m.ask("PUT", key, "", http.Header{"X-Amz-Meta-Model": {v.Meta}}, v.Body)
 	m.wrote(key, w, v)
 	if tagOf(w) != v.ETag {

@@ -474,6 +474,7 @@ func TestBatchOfDeletions(t *testing.T) {
 			return nil, nil
 		})
 		r.delete(names...)
+		synctest.Wait() // the journal tells the pool of each key after it has acknowledged them
 		r.run()
 		r.drained(time.Minute)
 		if r.up.Len() != 0 {
