@@ -35,8 +35,10 @@ type Pack struct {
 // an empty one.
 func (j *Journal) BeginPack(ctx context.Context, key akigw.Key) (Pack, error) {
 	o := &op{kind: kindPack, put: &Entry{Key: key}, key: key, busy: true}
-	err := j.commit(ctx, o)
-	return Pack{o.put.ID, key}, err
+	if err := j.commit(ctx, o); err != nil { // it may be written yet
+		return Pack{}, err
+	}
+	return Pack{o.put.ID, key}, nil
 }
 
 // EndPack says that nothing more comes into a pack.

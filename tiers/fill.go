@@ -397,12 +397,16 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 	if got.Length == size && end*e.block >= size {
 		digest = checksum.OfObject(resp.Header, s.config.MD5ETags)
 	}
-	return s.receive(ctx, f, resp.Body, digest, func(filled *entry) {
+	err = s.receive(ctx, f, resp.Body, digest, func(filled *entry) {
 		if filled != e {
 			filled.Generation = generation
 			s.publish(filled)
 		}
 	})
+	if errors.Is(err, akigw.ErrChecksum) {
+		s.discard(e, first, f.next)
+	}
+	return err
 }
 
 // receive reads the blocks of f from body and hands them on. The last one is

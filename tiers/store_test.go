@@ -474,13 +474,19 @@ func TestA7_ShortBodyIsNotCachedAndIsResumed(t *testing.T) {
 }
 
 // TestA8_CorruptedBodyIsCutOffAndNotCached: a bit flipped on the way is found
-// by the MD5 in the ETag; the last block is withheld, nothing is kept.
+// by the MD5 in the ETag; the last block is withheld, nothing is kept. The same
+// when a HEAD has made the object known before.
 func TestA8_CorruptedBodyIsCutOffAndNotCached(t *testing.T) {
-	for _, n := range []int{100, 3 * block} {
+	for i, n := range []int{100, 3 * block, 100, 3 * block} {
 		up := testkit.NewMemory()
 		s := newStore(t, testConfig(rules.Exclusive), up)
 		body := testkit.Bytes(5, n)
 		up.Put(key("k"), body)
+		if known := i >= 2; known {
+			if _, err := s.Head(t.Context(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		corrupt := true
 		up.After = func(r *cold.Request, resp *http.Response) {
 			if r.Method == http.MethodGet && corrupt {
