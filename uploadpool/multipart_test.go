@@ -229,7 +229,7 @@ func TestA1_PartsGetThrough(t *testing.T) {
 		bodies := manyParts(100)
 		etag := r.putParts("k", bodies...)
 		r.run()
-		took := r.drained(10 * time.Minute)
+		took := r.drained(50 * time.Minute) // a try that only completes has a chance of a third, and a minute between
 		t.Logf("%d requests, %d refused, %s", len(r.history), refused, took)
 		if ideal, sent := 103, len(r.history); refused < 30 || sent > 5*ideal/2 {
 			t.Errorf("%d requests, %d refused, in %s", sent, refused, took)
