@@ -87,8 +87,8 @@ func (p *Pool) succeeded(e *journal.Entry) {
 	p.mu.Lock()
 	delete(p.tries, e.Key)
 	more := last != nil && (last != e || p.wanted[e.Key]) // a later one, or it is in a pack and should not be
-	if last != e {
-		delete(p.wanted, e.Key)
+	if last == nil {
+		delete(p.wanted, e.Key) // else it is the later one that is wanted
 	}
 	delete(p.paused, p.Upstream.Owner(e.Key.Bucket))
 	p.limit = min(p.limit+1/p.limit, float64(p.Parallel.Concurrency))

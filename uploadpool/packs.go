@@ -217,8 +217,8 @@ func (p *Pool) fromPack(ctx context.Context, key akigw.Key, at int64, e *journal
 	if err != nil {
 		return nil, fmt.Errorf("%w: pack %s: %w", akigw.ErrUpstreamUnavailable, key, err)
 	}
-	if sum := md5.Sum(data); `"`+hex.EncodeToString(sum[:])+`"` != e.ETag {
-		return nil, fmt.Errorf("%w: %s in pack %s", akigw.ErrChecksum, e.Key, key)
+	if sum := md5.Sum(data); `"`+hex.EncodeToString(sum[:])+`"` != e.ETag { // damaged on the way, perhaps: it is asked for again
+		return nil, fmt.Errorf("%w: pack %s: %s in it does not have its ETag", akigw.ErrUpstreamUnavailable, key, e.Key)
 	}
 	return data, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/pack"
+	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -132,30 +133,68 @@ func TestUnpacked(t *testing.T) {
 	})
 }
 
-// Somebody who waits for an object while it is being packed gets it, too.
-func TestHurryWhilePacking(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t).packing()
-		r.answers(func(q *cold.Request) (*http.Response, error) {
-			if q.Op == "PutObject" && pack.IsName(q.Key.Name) {
-				r.pool.Hurry(key("3"))
-				time.Sleep(time.Second)
+// TestA8_DamagedWayOutOfAPack: a body that comes short or damaged out of its pack is
+// asked for again. It is no dead letter.
+func TestA8_DamagedWayOutOfAPack(t *testing.T) {
+	for _, bad := range []string{"bo", "b0dy", "body that is longer"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t).packing()
+			for i := range 10 {
+				r.put(fmt.Sprint(i), "body")
 			}
-			return nil, nil
+			r.run()
+			r.drained(time.Minute)
+			damaged := 0
+			r.answers(func(q *cold.Request) (*http.Response, error) {
+				if q.Op == "GetObject" && damaged < 3 {
+					damaged++
+					return testkit.Response(206, nil, []byte(bad)), nil
+				}
+				return nil, nil
+			})
+			r.pool.Hurry(key("3"))
+			if err := r.j.Wait(t.Context(), key("3")); err != nil || damaged != 3 || len(r.j.DeadLetters()) > 0 {
+				t.Errorf("%q: %v, damaged %d times, %d dead letters", bad, err, damaged, len(r.j.DeadLetters()))
+			}
+			r.upstream("3", "body")
+			r.close()
 		})
-		for i := range 10 {
-			r.put(fmt.Sprint(i), "body")
-		}
-		r.run()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		time.Sleep(100 * time.Millisecond)
-		if err := r.j.Wait(ctx, key("3")); err != nil {
-			t.Error(err)
-		}
-		r.upstream("3", "body")
-		r.close()
-	})
+	}
+}
+
+// Somebody who waits for an object while it, or an earlier one of its key, is being
+// packed gets it, too.
+func TestHurryWhilePacking(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t).packing()
+			packed := 0
+			r.answers(func(q *cold.Request) (*http.Response, error) {
+				if q.Op == "PutObject" && pack.IsName(q.Key.Name) {
+					if packed++; packed == 1 {
+						if replaced {
+							r.put("3", "body")
+						}
+						r.pool.Hurry(key("3"))
+					}
+					time.Sleep(time.Second)
+				}
+				return nil, nil
+			})
+			for i := range 10 {
+				r.put(fmt.Sprint(i), "body")
+			}
+			r.run()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			time.Sleep(100 * time.Millisecond)
+			if err := r.j.Wait(ctx, key("3")); err != nil || packed != 1 {
+				t.Errorf("replaced %t: %v, %d packs", replaced, err, packed)
+			}
+			r.upstream("3", "body")
+			r.close()
+		})
+	}
 }
 
 // What is written over or deleted leaves its pack.
