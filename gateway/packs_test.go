@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -105,7 +107,7 @@ func TestPackedObjectsAreTransparent(t *testing.T) {
 // its own; what is deleted or written over is; and the packs go.
 func TestPackedIsTakenOut(t *testing.T) {
 	b := packBench(t)
-	if w := b.ask("root", "PUT", "/back/copy", "", http.Header{"X-Amz-Copy-Source": {"back/a/3"}}, ""); w.Code != 200 {
+	if w := b.ask("root", "PUT", "/back/copy", "", http.Header{"X-Amz-Copy-Source": {"back/a/3"}, "X-Amz-Copy-Source-If-None-Match": {`"x"`}}, ""); w.Code != 200 {
 		t.Fatalf("copy: %d %s", w.Code, w.Body)
 	}
 	if o, ok := b.up.Get(backKey("copy")); !ok || string(o.Body) != "body of /back/a/3" {
@@ -134,6 +136,52 @@ func TestPackedIsTakenOut(t *testing.T) {
 	}
 	if st := b.store.BackStatus(); b.up.Len() != 11 || st.Packs != 0 || st.Packed != 0 { // ten and the copy
 		t.Errorf("%d objects upstream, %+v", b.up.Len(), st.Stats)
+	}
+}
+
+// largePacking packs larger objects, so that a pack has several blocks.
+type largePacking struct{ byMode }
+
+func (largePacking) For(bucket, key string) *rules.Settings {
+	s := *byMode{}.For(bucket, key)
+	s.Pack = 20_000
+	return &s
+}
+
+// TestA8_CorruptedPack: what comes damaged out of a pack is read again, also if it was
+// brought along with a neighbour that was not damaged.
+func TestA8_CorruptedPack(t *testing.T) {
+	for _, size := range []int{100, 20_000} {
+		b := backBenchOf(t, largePacking{}, testBack)
+		b.runPool(t)
+		body := func(i int) string { return strings.Repeat(fmt.Sprint(i), size) }
+		for i := range 10 {
+			b.ask("root", "PUT", fmt.Sprintf("/back/%d", i), "", nil, body(i))
+		}
+		b.settlePacks(t, 10)
+		for _, name := range b.up.KeysOf(back) { // it is in memory from its upload
+			b.store.Begin(backKey(name)).End()
+		}
+		damaged := 0
+		b.up.After = func(r *cold.Request, resp *http.Response) {
+			if r.Op != "GetObject" || damaged > 0 {
+				return
+			}
+			damaged++
+			data, _ := io.ReadAll(resp.Body)
+			for i := 2 * size; i < len(data); i++ { // not of the first objects in it
+				data[i] ^= 1
+			}
+			resp.Body = io.NopCloser(bytes.NewReader(data))
+		}
+		for i := range 10 {
+			if w := b.ask("root", "GET", fmt.Sprintf("/back/%d", i), "", nil, ""); w.Code != 200 || w.Body.String() != body(i) {
+				t.Errorf("%d of %d bytes: %d, %d bytes", i, size, w.Code, w.Body.Len())
+			}
+		}
+		if damaged != 1 {
+			t.Error("nothing was damaged")
+		}
 	}
 }
 

@@ -64,38 +64,58 @@ func (s *Store) pendingBody(ctx context.Context, e *journal.Entry, stretch akigw
 	}
 }
 
-// fromPack reads the body of an entry from its pack. It is small. What comes from the
-// upstream is compared with its ETag.
+// fromPack reads the body of an entry from its pack. It is small, so it is compared with
+// its ETag each time: a tier took it as a range of something larger, which has no
+// checksum. What was damaged on the way is read once more.
 func (s *Store) fromPack(ctx context.Context, e *journal.Entry, key akigw.Key, at int64) ([]byte, akigw.Outcome, error) {
 	if e.Size == 0 {
 		return nil, akigw.Overlay, nil
 	}
-	text := fmt.Sprintf("bytes=%d-%d", at, at+e.Size-1)
+	for again := false; ; again = true {
+		data, outcome, err := s.readPack(ctx, e.Size, key, at)
+		if err == nil && !intact(data, e.ETag) {
+			s.Begin(key).End() // none of it is used again
+			err = fmt.Errorf("%w: %s", akigw.ErrChecksum, e.Key)
+		}
+		switch {
+		case err == nil:
+			return data, outcome, nil
+		case again || !errors.Is(err, akigw.ErrChecksum):
+			return nil, "", fmt.Errorf("%w: pack %s: %w", akigw.ErrUpstreamUnavailable, key, err)
+		}
+	}
+}
+
+// intact reports whether a body has the ETag that was promised.
+func intact(data []byte, etag string) bool {
+	d := checksum.OfObject(http.Header{"Etag": {etag}}, true)
+	if d != nil {
+		d.Write(data)
+	}
+	return d == nil || d.OK()
+}
+
+// readPack reads size bytes of a pack.
+func (s *Store) readPack(ctx context.Context, size int64, key akigw.Key, at int64) ([]byte, akigw.Outcome, error) {
+	text := fmt.Sprintf("bytes=%d-%d", at, at+size-1)
 	r, err := s.Get(ctx, key, akigw.ParseRange(text), akigw.Conditions{})
 	if r != nil {
 		defer r.Close()
 	}
-	data, outcome := make([]byte, 0, e.Size), akigw.Cold
-	switch {
-	case errors.Is(err, ErrUncacheable):
+	data := make([]byte, 0, size)
+	if errors.Is(err, ErrUncacheable) {
 		data, err = s.uncached(ctx, key, text, data)
-	case err == nil:
-		outcome = r.Outcome
-		for int64(len(data)) < e.Size && err == nil {
-			var piece []byte
-			piece, err = r.Next(ctx)
-			data = append(data, piece...)
-		}
+		return data, akigw.Cold, err
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: pack %s: %w", akigw.ErrUpstreamUnavailable, key, err)
+		return nil, "", err
 	}
-	if d := checksum.OfObject(http.Header{"Etag": {e.ETag}}, true); outcome == akigw.Cold && d != nil {
-		if d.Write(data); !d.OK() {
-			return nil, "", fmt.Errorf("%w: %s in pack %s", akigw.ErrChecksum, e.Key, key)
-		}
+	for int64(len(data)) < size && err == nil {
+		var piece []byte
+		piece, err = r.Next(ctx)
+		data = append(data, piece...)
 	}
-	return data, outcome, nil
+	return data, r.Outcome, err
 }
 
 // uncached reads a range of an object that no tier may hold.

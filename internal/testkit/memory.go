@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -169,6 +170,19 @@ func (m *Memory) Streams() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.streams)
+}
+
+// KeysOf are the keys of a bucket's objects, in order.
+func (m *Memory) KeysOf(bucket string) (all []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.objects {
+		if key.Bucket == bucket {
+			all = append(all, key.Name)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // Len is the number of objects.
