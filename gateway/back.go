@@ -28,11 +28,14 @@ var pendingHeaders = map[string]bool{"X-Amz-Storage-Class": true, "X-Amz-Sdk-Che
 func (c *Call) plain() bool { return len(c.query) == 0 && c.plainHeaders() }
 
 // plainHeaders is plain for a request whose query names no more than an upload. also
-// is a header that it may have.
+// are headers that it may have besides.
 func (c *Call) plainHeaders(also ...string) bool {
 	for name := range c.Header {
+		if slices.Contains(also, name) {
+			continue
+		}
 		amz := strings.HasPrefix(name, amzPrefix)
-		known := strings.HasPrefix(name, metadataPrefix) || strings.HasPrefix(name, "X-Amz-Checksum-") || pendingHeaders[name] || amzHeaders[name].own || slices.Contains(also, name)
+		known := strings.HasPrefix(name, metadataPrefix) || strings.HasPrefix(name, "X-Amz-Checksum-") || pendingHeaders[name] || amzHeaders[name].own
 		if amz && (!known || name == copySourceHeader) || strings.HasPrefix(name, "If-") || name == "Origin" {
 			return false
 		}
@@ -78,7 +81,7 @@ func (g *Gateway) putBack(w *answer, c *Call, back *tiers.BackWrite) error {
 	if err != nil {
 		return err
 	}
-	if err := back.Commit(c.Context(), etag, header); err != nil {
+	if _, err := back.Commit(c.Context(), etag, header); err != nil {
 		return err
 	}
 	failpoint.Here("ack.beforeSend")

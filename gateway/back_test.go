@@ -150,7 +150,7 @@ func TestB12_WhatGoesThrough(t *testing.T) {
 		"lock":          {"X-Amz-Object-Lock-Mode": {"GOVERNANCE"}},
 		"tags":          {"X-Amz-Tagging": {"a=b"}},
 		"encryption":    {"X-Amz-Server-Side-Encryption": {"AES256"}},
-		"copy":          {"X-Amz-Copy-Source": {"/back/source"}},
+		"copy":          {"X-Amz-Copy-Source": {"/back/source"}, "X-Amz-Copy-Source-If-None-Match": {`"x"`}},
 		"SSE-C":         {"X-Amz-Server-Side-Encryption-Customer-Algorithm": {"AES256"}},
 	} {
 		b.ask("root", "PUT", "/back/source", "", nil, "source")

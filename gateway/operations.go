@@ -21,7 +21,7 @@ var Routes = []Route{
 	// Objects.
 	{Op: "GetObject", Class: Accelerated, Method: "GET", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: (*Gateway).getObject},
 	{Op: "HeadObject", Class: Accelerated, Method: "HEAD", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: (*Gateway).headObject},
-	{Op: "CopyObject", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Header: copySourceHeader, Action: "s3:PutObject", Note: "s3:GetObject on the source as well", handle: (*Gateway).change},
+	{Op: "CopyObject", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Header: copySourceHeader, Action: "s3:PutObject", Note: "s3:GetObject on the source as well", handle: (*Gateway).copyObject},
 	{Op: "PutObject", Class: Accelerated, Method: "PUT", Level: ObjectLevel, Action: "s3:PutObject", Body: Content, Note: "write-through and into the cache on the way, or by the journal where a rule says so", handle: (*Gateway).putObject},
 	{Op: "DeleteObject", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Options: version, Action: "s3:DeleteObject", VersionAction: "s3:DeleteObjectVersion", Note: "write-through, or by the journal where a rule says so", handle: (*Gateway).deleteObject},
 	{Op: "UploadPartCopy", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: part, Header: copySourceHeader, Action: "s3:PutObject", Note: "s3:GetObject on the source as well", handle: (*Gateway).uploadPartCopy},

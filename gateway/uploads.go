@@ -161,7 +161,7 @@ func (g *Gateway) partBack(w *answer, c *Call, u *tiers.Upload, back *tiers.Back
 	}
 	number, _ := strconv.Atoi(c.query.Get("partNumber")) // check has seen that it is a number
 	failpoint.Here("part.beforeCommit")
-	if err := back.CommitPart(c.Context(), u, tiers.UploadPart{Number: number, ETag: etag, Header: header}); err != nil {
+	if _, err := back.CommitPart(c.Context(), u, tiers.UploadPart{Number: number, ETag: etag, Header: header}); err != nil {
 		return err
 	}
 	w.Header()["ETag"] = []string{etag}
@@ -181,19 +181,6 @@ func (c *Call) checksumName() string {
 		}
 	}
 	return ""
-}
-
-// uploadPartCopy answers UploadPartCopy. It is the upstream that copies, so an upload
-// in the journal moves there.
-func (g *Gateway) uploadPartCopy(w *answer, c *Call, id sigv4.Identity) error {
-	u, err := g.upload(c)
-	if err == nil && u != nil {
-		err = g.moveUpload(c, u, nil)
-	}
-	if err != nil {
-		return err
-	}
-	return g.pass(w, c, id)
 }
 
 // abortMultipartUpload answers AbortMultipartUpload.

@@ -437,11 +437,11 @@ func TestUploadsExpire(t *testing.T) {
 	}
 }
 
-// TestUploadPartCopyInWriteBack: the upstream copies, and the rest of the upload
-// goes there too.
+// TestUploadPartCopyInWriteBack: the upstream copies what is there, and the rest of
+// the upload goes there too.
 func TestUploadPartCopyInWriteBack(t *testing.T) {
 	b := backBench(t)
-	b.ask("root", "PUT", "/back/source", "", nil, partBodies[1])
+	b.up.Put(backKey("source"), []byte(partBodies[1]))
 	u := b.upload(t, "/back/k", nil)
 	u.mustPart(1, partBodies[0], nil)
 	var source bool

@@ -198,6 +198,13 @@ func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.Ran
 	}
 }
 
+// Pending opens what the journal has of a key, or a range of it. It returns nil if that
+// is nothing, and akigw.ErrNoSuchKey if the key was deleted; with a Reader the error
+// says what is wrong with the range.
+func (s *Store) Pending(ctx context.Context, key akigw.Key, spec akigw.RangeSpec) (*Reader, error) {
+	return s.pendingReader(ctx, key, spec, akigw.Conditions{}, true)
+}
+
 // pendingObject describes a pending object as the upstream is going to.
 func pendingObject(e *journal.Entry) *akigw.Object {
 	h := objectHeader(e.Header)
@@ -346,11 +353,12 @@ func (w *BackWrite) Discard() {
 
 // Commit acknowledges the body: when it returns nil it is on disk, synced, and what
 // the key holds. etag is its MD5 in hex and quotes, header what goes upstream with
-// it.
-func (w *BackWrite) Commit(ctx context.Context, etag string, header http.Header) error {
+// it. It returns the object's Last-Modified.
+func (w *BackWrite) Commit(ctx context.Context, etag string, header http.Header) (modified time.Time, err error) {
 	change := w.store.Begin(w.key)
 	defer change.End()
-	return acknowledged(w.store.back.journal.Commit(ctx, w.draft, journal.Entry{Key: w.key, ETag: etag, Modified: now(), Header: header}))
+	e := journal.Entry{Key: w.key, ETag: etag, Modified: now(), Header: header}
+	return e.Modified, acknowledged(w.store.back.journal.Commit(ctx, w.draft, e))
 }
 
 // ErrJournal: the journal could not acknowledge a write. It may be kept or not.

@@ -87,10 +87,10 @@ func (s *Store) AcceptPart(u *Upload, size int64) *BackWrite {
 }
 
 // CommitPart acknowledges the body as a part of an upload; p says its Number, ETag
-// and Header.
-func (w *BackWrite) CommitPart(ctx context.Context, u *Upload, p UploadPart) error {
+// and Header. It returns the part's Modified.
+func (w *BackWrite) CommitPart(ctx context.Context, u *Upload, p UploadPart) (modified time.Time, err error) {
 	p.Modified = now()
-	return acknowledged(w.store.back.journal.AddPart(ctx, u, w.draft, p))
+	return p.Modified, acknowledged(w.store.back.journal.AddPart(ctx, u, w.draft, p))
 }
 
 // Parts are the parts of an upload, by number: those in the journal, and if it was

@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"crypto/md5"
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// copyOf copies a source, and returns the ETag and the time that the answer says.
+func (b *bench) copyOf(t *testing.T, path, source string, header http.Header) (etag string, modified time.Time) {
+	t.Helper()
+	h := header.Clone()
+	if h == nil {
+		h = http.Header{}
+	}
+	h.Set("X-Amz-Copy-Source", source)
+	w := b.ask("root", "PUT", path, "", h, "")
+	var answer struct {
+		XMLName      xml.Name
+		ETag         string
+		LastModified time.Time
+	}
+	if err := xml.Unmarshal(w.Body.Bytes(), &answer); w.Code != 200 || err != nil || answer.XMLName.Local != "CopyObjectResult" || sentHeader(w, "x-akigw-commit") != "journal" {
+		t.Fatalf("%d %s %v", w.Code, w.Body, w.Header())
+	}
+	return answer.ETag, answer.LastModified
+}
+
+func plainTag(body string) string { return fmt.Sprintf("\"%x\"", md5.Sum([]byte(body))) }
+
+// TestB12_CopyOfAPendingSource: it is acknowledged while the upstream is away, has
+// bytes of its own, and comes to the upstream whatever becomes of the source.
+func TestB12_CopyOfAPendingSource(t *testing.T) {
+	for _, n := range []int{0, 100, 300_000} {
+		b := backBench(t)
+		body := strings.Repeat("x", n)
+		b.ask("root", "PUT", "/back/warm up", "", nil, "") // the bucket is known by now
+		b.up.Before = func(*cold.Request) (*http.Response, error) { return nil, akigw.ErrUpstreamUnavailable }
+		put := b.ask("root", "PUT", "/back/a source", "", http.Header{"Content-Type": {"a/b"}, "X-Amz-Meta-M": {"v"}, "Cache-Control": {"no-cache"}}, body)
+		if put.Code != 200 {
+			t.Fatalf("PUT: %d %s", put.Code, put.Body)
+		}
+		etag, modified := b.copyOf(t, "/back/copy", "/back/a%20source", http.Header{"X-Amz-Meta-Ignored": {"x"}, "Content-Type": {"ignored/too"}})
+		if etag != plainTag(body) {
+			t.Errorf("ETag %s", etag)
+		}
+		b.copyOf(t, "/back/replaced", "back/a%20source", http.Header{"X-Amz-Metadata-Directive": {"REPLACE"}, "X-Amz-Meta-M": {"new"}, "Content-Type": {"c/d"}})
+		b.copyOf(t, "/back/a source", "back/a%20source", http.Header{"X-Amz-Metadata-Directive": {"REPLACE"}, "X-Amz-Meta-M": {"self"}})
+		if w := b.ask("root", "HEAD", "/back/a source", "", nil, ""); sentHeader(w, "x-amz-meta-m") != "self" || w.Header().Get("Content-Length") != fmt.Sprint(n) {
+			t.Errorf("a copy onto itself: %d %v", w.Code, w.Header())
+		}
+		if w := b.ask("root", "DELETE", "/back/a source", "", nil, ""); w.Code != 204 {
+			t.Errorf("DELETE: %d", w.Code)
+		}
+		check := func(when string) {
+			t.Helper()
+			w := b.ask("root", "GET", "/back/copy", "", nil, "")
+			if w.Code != 200 || w.Body.String() != body || tagOf(w) != etag || sentHeader(w, "x-amz-meta-m") != "v" || sentHeader(w, "x-amz-meta-ignored") != "" ||
+				w.Header().Get("Content-Type") != "a/b" || w.Header().Get("Cache-Control") != "no-cache" {
+				t.Errorf("%s: %d, %d bytes, %v", when, w.Code, w.Body.Len(), w.Header())
+			}
+			if at, err := http.ParseTime(w.Header().Get("Last-Modified")); when == "pending" && (err != nil || !at.Equal(modified)) {
+				t.Errorf("modified at %s, and the answer said %s", at, modified)
+			}
+			w = b.ask("root", "GET", "/back/replaced", "", nil, "")
+			if w.Code != 200 || w.Body.String() != body || sentHeader(w, "x-amz-meta-m") != "new" || w.Header().Get("Content-Type") != "c/d" || w.Header().Get("Cache-Control") != "" {
+				t.Errorf("%s, replaced: %d, %d bytes, %v", when, w.Code, w.Body.Len(), w.Header())
+			}
+		}
+		check("pending")
+		b.up.Before = nil
+		b.drain(t)
+		check("upstream")
+		if o, ok := b.up.Get(backKey("copy")); !ok || string(o.Body) != body || o.ETag != etag {
+			t.Errorf("upstream: %t, %d bytes, %s", ok, len(o.Body), o.ETag)
+		}
+		if _, ok := b.up.Get(backKey("a source")); ok {
+			t.Error("the deleted source is upstream")
+		}
+	}
+}
+
+// TestCopyOfPendingParts: it has no parts, and only a checksum that is one of the
+// whole body.
+func TestCopyOfPendingParts(t *testing.T) {
+	for how, kept := range map[string]bool{"FULL_OBJECT": true, "COMPOSITE": false} {
+		b := backBench(t)
+		u := b.upload(t, "/back/source", http.Header{"X-Amz-Checksum-Algorithm": {"CRC32"}, "X-Amz-Checksum-Type": {how}, "X-Amz-Meta-M": {"v"}})
+		for i, body := range partBodies {
+			u.mustPart(i+1, body, nil)
+		}
+		if w := u.complete(nil); w.Code != 200 {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		whole := strings.Join(partBodies, "")
+		etag, _ := b.copyOf(t, "/back/copy", "back/source", nil)
+		w := b.ask("root", "GET", "/back/copy", "", http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}, "")
+		if etag != plainTag(whole) || tagOf(w) != etag || w.Body.String() != whole || sentHeader(w, "x-amz-meta-m") != "v" || (sentHeader(w, "x-amz-checksum-crc32") != "") != kept {
+			t.Errorf("%s: %s, %d, %d bytes, %v", how, etag, w.Code, w.Body.Len(), w.Header())
+		}
+		b.drain(t)
+		if o, ok := b.up.Get(backKey("copy")); !ok || o.ETag != etag {
+			t.Errorf("%s: upstream it is %t %s", how, ok, o.ETag)
+		}
+	}
+}
+
+// TestCopyThatOnlyTheUpstreamCanMake: what is not pending, what has conditions or
+// wants more than the bytes. And a source that was deleted is none.
+func TestCopyThatOnlyTheUpstreamCanMake(t *testing.T) {
+	b := backBench(t)
+	b.runPool(t)
+	b.up.Put(backKey("there"), []byte("there"))
+	copied := func(header http.Header) *httptest.ResponseRecorder {
+		b.ask("root", "PUT", "/back/source", "", nil, "source")
+		return b.ask("root", "PUT", "/back/copy", "", header, "")
+	}
+	for name, h := range map[string]http.Header{
+		"not pending": {"X-Amz-Copy-Source": {"back/there"}},
+		"condition":   {"X-Amz-Copy-Source": {"back/source"}, "X-Amz-Copy-Source-If-Match": {plainTag("source")}},
+		"tags":        {"X-Amz-Copy-Source": {"back/source"}, "X-Amz-Tagging-Directive": {"REPLACE"}, "X-Amz-Tagging": {"a=b"}},
+		"checksum":    {"X-Amz-Copy-Source": {"back/source"}, "X-Amz-Checksum-Algorithm": {"SHA256"}},
+		"lock":        {"X-Amz-Copy-Source": {"back/source"}, "X-Amz-Object-Lock-Mode": {"GOVERNANCE"}},
+	} {
+		if w := copied(h); w.Code != 200 || sentHeader(w, "x-akigw-commit") != "upstream" {
+			t.Errorf("%s: %d %s %v", name, w.Code, w.Body, w.Header())
+		}
+	}
+	b.ask("root", "PUT", "/back/source", "", nil, "source")
+	b.ask("root", "DELETE", "/back/source", "", nil, "")
+	if w := b.ask("root", "PUT", "/back/copy", "", http.Header{"X-Amz-Copy-Source": {"back/source"}}, ""); w.Code != 404 || !strings.Contains(w.Body.String(), "NoSuchKey") || !strings.Contains(w.Body.String(), "<Key>source</Key>") {
+		t.Errorf("a deleted source: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestUploadPartCopyOfAPendingSource: the upload stays in the journal.
+func TestUploadPartCopyOfAPendingSource(t *testing.T) {
+	b := backBench(t)
+	b.ask("root", "PUT", "/back/source", "", nil, "0123456789abcdef")
+	u := b.upload(t, "/back/k", http.Header{"X-Amz-Checksum-Algorithm": {"CRC32"}})
+	for i, c := range []struct{ span, body string }{{"bytes=2-13", "23456789abcd"}, {"", "0123456789abcdef"}} {
+		h := http.Header{"X-Amz-Copy-Source": {"back/source"}}
+		if c.span != "" {
+			h.Set("X-Amz-Copy-Source-Range", c.span)
+		}
+		w := u.ask("PUT", fmt.Sprintf("partNumber=%d&", i+1), h, "")
+		var answer struct {
+			XMLName             xml.Name
+			ETag, ChecksumCRC32 string
+		}
+		if err := xml.Unmarshal(w.Body.Bytes(), &answer); w.Code != 200 || err != nil || answer.XMLName.Local != "CopyPartResult" || answer.ETag != plainTag(c.body) || answer.ChecksumCRC32 == "" || sentHeader(w, "x-akigw-commit") != "journal" {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		u.tags = append(u.tags, fmt.Sprintf("<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><ChecksumCRC32>%s</ChecksumCRC32></Part>", i+1, answer.ETag, answer.ChecksumCRC32))
+	}
+	if w := u.complete(nil); w.Code != 200 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if b.up.Len()+b.up.Uploads() > 0 {
+		t.Error("something is upstream")
+	}
+	b.drain(t)
+	if o, _ := b.up.Get(backKey("k")); string(o.Body) != "23456789abcd0123456789abcdef" {
+		t.Errorf("%q upstream", o.Body)
+	}
+	for _, bad := range []string{"bytes=0-99", "bytes=5-", "bytes=-5", "5-6"} { // for the upstream to refuse
+		b.ask("root", "PUT", "/back/source", "", nil, "0123456789abcdef")
+		u := b.upload(t, "/back/other", nil)
+		asked := b.up.Uploads()
+		u.ask("PUT", "partNumber=1&", http.Header{"X-Amz-Copy-Source": {"back/source"}, "X-Amz-Copy-Source-Range": {bad}}, "")
+		if b.up.Uploads() != asked+1 {
+			t.Errorf("%s: the upstream was not asked", bad)
+		}
+	}
+}
