@@ -26,9 +26,10 @@ type Status struct {
 	Uploads    int   `json:"uploads"` // multipart uploads of clients that are open in the journal
 	Packed     int   `json:"packed"`  // objects in packs
 	Packs      int   `json:"packs"`
-	Uploading  int   `json:"uploading"`       // uploads under way
-	Limit      int   `json:"uploading_limit"` // how many may be, as the upstream bears it
-	Waiting    int   `json:"waiting"`         // keys that wait to be tried again
+	Translated int   `json:"translated_etags"` // objects that the upstream gave another ETag than was promised
+	Uploading  int   `json:"uploading"`        // uploads under way
+	Limit      int   `json:"uploading_limit"`  // how many may be, as the upstream bears it
+	Waiting    int   `json:"waiting"`          // keys that wait to be tried again
 	// Paused says why uploads to an upstream are paused, by its name.
 	Paused map[string]string `json:"paused,omitempty"`
 	// Failing is the error of the last try of an upload, "" if it went well.
@@ -45,6 +46,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	if b := s.store.BackStatus(); b != nil {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
+		st.Translated = b.Translations
 		if !b.Oldest.IsZero() {
 			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())
 		}

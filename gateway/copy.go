@@ -169,7 +169,7 @@ func (g *Gateway) copyPart(w *answer, c *Call, u *tiers.Upload) (done bool, err 
 		return false, err
 	}
 	defer source.Close()
-	if err != nil { // a range that the upstream refuses in its own words
+	if _, last := spec.Bounds(); err != nil || last >= source.Object.Size { // the upstream refuses it in its own words
 		return false, nil
 	}
 	back := g.Store.AcceptPart(u, source.Range.Length)

@@ -11,6 +11,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -77,7 +78,7 @@ func (g *Gateway) exchange(c *Call, out *outgoing, seen func([]byte)) (resp *htt
 	} else {
 		out.body.tee = seen
 	}
-	resp, err = g.Upstream.Do(c.Context(), out.request)
+	resp, err = g.do(c, out.request)
 	ended, bodyErr := out.body.stop()
 	if bodyErr != nil { // the client's mistake, not the upstream's
 		if resp != nil {
@@ -95,7 +96,36 @@ func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
 	}
 	r := c.upstreamRequest()
 	r.Body, r.Length, r.SHA256 = bytes.NewReader(document), int64(len(document)), c.payload.SHA256
-	return g.Upstream.Do(c.Context(), r)
+	return g.do(c, r)
+}
+
+// do sends a call that is settled. If the upstream has the object under another ETag
+// than was promised, conditions and answer are translated.
+func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
+	t := g.Store.Translation(c.key)
+	r.Header = translated(r.Header, t, "If-Match", "If-None-Match", "If-Range", "X-Amz-Object-If-Match")
+	if c.source != nil {
+		r.Header = translated(r.Header, g.Store.Translation(c.source.key), "X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match")
+	}
+	resp, err := g.Upstream.Do(c.Context(), r)
+	if err == nil && t != nil && resp.Header.Get("Etag") != "" {
+		resp.Header.Set("Etag", t.ToClient(resp.Header.Get("Etag")))
+	}
+	return resp, err
+}
+
+// translated are headers of a request with the upstream's ETag in the named ones.
+func translated(h http.Header, t *tiers.Translation, names ...string) http.Header {
+	if t == nil {
+		return h
+	}
+	h = h.Clone()
+	for _, name := range names {
+		if v := h.Get(name); v != "" {
+			h.Set(name, t.ToUpstream(v))
+		}
+	}
+	return h
 }
 
 // pass forwards a call and its answer, streaming both ways.

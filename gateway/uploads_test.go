@@ -90,6 +90,9 @@ func (b *bench) drain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	b.store.DrainAll(ctx)
+	if st := b.store.BackStatus(); st.Pending > 0 {
+		t.Fatalf("not drained: %+v", st)
+	}
 }
 
 // TestB13_B14_B15_UploadInWriteBack: an upload is the journal's from beginning to end,

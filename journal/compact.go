@@ -143,6 +143,8 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 			o.spools = it.spools
 		case it.kind == kindPacked:
 			o.text = j.packs[it.pack].key.Name
+		case it.kind == kindTranslate:
+			o.text = it.etag
 		case len(it.spools) > 0:
 			o.spool = it.spools[0]
 		case it.entry.Size > 0:

@@ -234,6 +234,12 @@ func observe(j *Journal, name string) (state, error) {
 		return observeUpload(j, id)
 	}
 	e := j.Last(key(name))
+	if t, ok := j.Translation(key(name)); ok {
+		if e != nil || !strings.HasPrefix(t.Upstream, "upstream of ") || t.Promised != strings.TrimPrefix(t.Upstream, "upstream of ") {
+			return "", fmt.Errorf("key %s has an entry and a translation, or a wrong one", name)
+		}
+		return state("as " + t.Promised), nil
+	}
 	if e == nil {
 		return "", nil
 	}
@@ -450,6 +456,13 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				err = errors.Join(err, c.pack(j, e))
 				break
 			}
+			if c.rng.IntN(3) == 0 && !e.Deleted { // another ETag, of a key that has it for good or gets another object
+				x.begin(k, state("as "+e.ETag))
+				if err = errors.Join(err, j.Translate(ctx, e, "upstream of "+e.ETag)); err == nil {
+					x.end(k)
+				}
+				break
+			}
 			x.begin(k, "")
 			if err = errors.Join(err, j.Done(ctx, e)); err == nil {
 				x.end(k)
@@ -457,13 +470,20 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 			for _, p := range j.EmptyPacks() {
 				err = errors.Join(err, j.Unpacked(ctx, p))
 			}
-		default: // replaced while it is flushed
+		default: // replaced while it is flushed, or forgotten
+			if t, ok := j.Translation(key(k)); ok {
+				x.begin(k, "")
+				if err = j.Forget(ctx, t); err == nil {
+					x.end(k)
+				}
+				break
+			}
 			e := j.Take(key(k))
 			if e == nil {
 				break
 			}
-			if err = put(k); err == nil && c.rng.IntN(2) == 0 {
-				err = j.Done(ctx, e)
+			if err = put(k); err == nil {
+				err = []func() error{func() error { return nil }, func() error { return j.Done(ctx, e) }, func() error { return j.Translate(ctx, e, "x") }}[c.rng.IntN(3)]()
 			}
 			j.Return(e)
 		}

@@ -28,17 +28,10 @@ func (j *Journal) apply(o *op, p place, in *segment) {
 		j.applyPacked(o, p, in)
 	case kindUnpacked:
 		j.applyUnpacked(o)
+	case kindTranslate:
+		j.applyTranslate(o, p, in)
 	case kindDone:
-		j.removeOrphan(o.entry)
-		items, _ := j.keys.Get(index(o.key.Bucket, o.key.Name))
-		for _, it := range items {
-			if it.entry.ID <= o.entry {
-				if it.entry.ID == o.entry {
-					it.remote = "" // it is the object by now
-				}
-				j.remove(it)
-			}
-		}
+		j.settled(index(o.key.Bucket, o.key.Name), o.entry)
 	case kindDead, kindAlive:
 		it := j.ids[o.entry]
 		if it == nil {
@@ -61,6 +54,22 @@ func (j *Journal) apply(o *op, p place, in *segment) {
 	}
 }
 
+// settled takes an entry that is in the upstream, and what came before it for its key,
+// out of the journal. It needs mu.
+func (j *Journal) settled(name string, entry uint64) {
+	j.removeOrphan(entry)
+	j.untranslate(name, entry)
+	items, _ := j.keys.Get(name)
+	for _, it := range items {
+		if it.entry.ID <= entry {
+			if it.entry.ID == entry {
+				it.remote = "" // it is the object by now
+			}
+			j.remove(it)
+		}
+	}
+}
+
 func (j *Journal) applyEntry(o *op, p place, in *segment) {
 	it := j.place(o, p, in)
 	if it == nil {
@@ -75,6 +84,7 @@ func (j *Journal) applyEntry(o *op, p place, in *segment) {
 	if len(items) > 0 && items[len(items)-1].entry.ID > it.entry.ID {
 		return // it was written once more after it had been replaced
 	}
+	j.untranslate(name, it.entry.ID)
 	for _, older := range items {
 		if !older.leased { // nobody needs it any more
 			j.remove(older)
@@ -434,6 +444,7 @@ type Stats struct {
 	SegmentBytes int64
 	Uploads      int   // multipart uploads of clients that are open; their parts count as bytes
 	Orphans      int   // uploads that have to be aborted
+	Translations int   // objects that the upstream gave another ETag than was promised
 	Problem      error // why writes are not taken, nil if they are
 }
 
@@ -441,7 +452,7 @@ type Stats struct {
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Problem: j.accepting()}
+	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Problem: j.accepting()}
 	for _, seg := range j.segments {
 		s.SegmentBytes += seg.size
 	}

@@ -85,37 +85,39 @@ type Journal struct {
 	syncer sync.WaitGroup
 	newest uint64 // see Newest
 
-	mu       sync.Mutex
-	wake     sync.Cond                  // the syncer; with mu
-	queue    []*writing                 // guarded by mu
-	closing  bool                       // guarded by mu
-	failed   error                      // guarded by mu
-	damage   []string                   // guarded by mu
-	syncing  time.Time                  // when the sync under way began, zero for none; guarded by mu
-	keys     btree.Map[string, []*item] // the live entries of each key, oldest first; guarded by mu
-	ids      map[uint64]*item           // of entries, uploads and their parts; guarded by mu
-	uploads  map[uint64]*upload         // that are open, by number; guarded by mu
-	named    map[string]*upload         // the same by id; guarded by mu
-	over     completions                // guarded by mu
-	packs    map[uint64]*packed         // guarded by mu
-	pending  list.List                  // of *item, by number; guarded by mu
-	dead     list.List                  // likewise; guarded by mu
-	hollow   int                        // packs that nothing is in; guarded by mu
-	away     int                        // entries whose bodies are in packs; guarded by mu
-	orphans  map[uint64]*orphan         // guarded by mu
-	bytes    int64                      // of live bodies and parts; guarded by mu
-	spent    []uint64                   // spool files that nobody needs but readers; guarded by mu
-	readers  map[uint64]int             // of spool files; guarded by mu
-	records  int64                      // bytes of the records of live entries; guarded by mu
-	segments []*segment                 // oldest first, the last one is written; guarded by mu
-	changed  func(akigw.Key)            // guarded by mu
+	mu           sync.Mutex
+	wake         sync.Cond                  // the syncer; with mu
+	queue        []*writing                 // guarded by mu
+	closing      bool                       // guarded by mu
+	failed       error                      // guarded by mu
+	damage       []string                   // guarded by mu
+	syncing      time.Time                  // when the sync under way began, zero for none; guarded by mu
+	keys         btree.Map[string, []*item] // the live entries of each key, oldest first; guarded by mu
+	ids          map[uint64]*item           // of entries, uploads and their parts; guarded by mu
+	uploads      map[uint64]*upload         // that are open, by number; guarded by mu
+	named        map[string]*upload         // the same by id; guarded by mu
+	over         completions                // guarded by mu
+	packs        map[uint64]*packed         // guarded by mu
+	pending      list.List                  // of *item, by number; guarded by mu
+	dead         list.List                  // likewise; guarded by mu
+	hollow       int                        // packs that nothing is in; guarded by mu
+	away         int                        // entries whose bodies are in packs; guarded by mu
+	orphans      map[uint64]*orphan         // guarded by mu
+	translations map[string]*item           // by key, of those without entries; guarded by mu
+	bytes        int64                      // of live bodies and parts; guarded by mu
+	spent        []uint64                   // spool files that nobody needs but readers; guarded by mu
+	readers      map[uint64]int             // of spool files; guarded by mu
+	records      int64                      // bytes of the records of live entries; guarded by mu
+	segments     []*segment                 // oldest first, the last one is written; guarded by mu
+	changed      func(akigw.Key)            // guarded by mu
 
 	writing  map[string]int  // keys of records that wait for a sync; guarded by mu
 	doubtful map[string]bool // keys of records that may or may not be on disk: their sync failed; guarded by mu
 	round    chan struct{}   // closed when the records that wait now have been written; guarded by mu
 
-	live      atomic.Int64 // number of live entries: nobody takes mu while there is none
-	unsettled atomic.Bool  // there are keys in writing or doubtful
+	live       atomic.Int64 // number of live entries: nobody takes mu while there is none
+	translated atomic.Int64 // likewise, of translations
+	unsettled  atomic.Bool  // there are keys in writing or doubtful
 
 	// What follows is the syncer's.
 	next    uint64 // number of the next record
@@ -140,6 +142,7 @@ type item struct {
 	sum     uint32
 	pack    uint64 // that has the body, 0 for none
 	offset  int64  // of the body in it
+	etag    string // what the upstream calls it, of a translation
 
 	// What follows is of entries.
 	leased   bool

@@ -16,27 +16,28 @@ import (
 type kind byte
 
 const (
-	kindSegment  kind = 1 + iota // the first record of a segment
-	kindPut                      // a key has a new body
-	kindDelete                   // a key has none
-	kindDone                     // all of a key up to an entry is in the upstream
-	kindDead                     // an entry is a dead letter
-	kindAlive                    // it is not any more
-	kindUpload                   // the upstream's upload id of an entry
-	kindMark                     // nothing, but what a frame says of what is durable
-	kindBegin                    // a client has begun a multipart upload
-	kindPart                     // it has a part
-	kindComplete                 // a key has a new body, made of parts; the upload is over
-	kindAbort                    // the upload is over
-	kindPack                     // there may be a pack at the upstream
-	kindPacked                   // the body of an entry is in a pack
-	kindUnpacked                 // a pack is gone from the upstream
+	kindSegment   kind = 1 + iota // the first record of a segment
+	kindPut                       // a key has a new body
+	kindDelete                    // a key has none
+	kindDone                      // all of a key up to an entry is in the upstream
+	kindDead                      // an entry is a dead letter
+	kindAlive                     // it is not any more
+	kindUpload                    // the upstream's upload id of an entry
+	kindMark                      // nothing, but what a frame says of what is durable
+	kindBegin                     // a client has begun a multipart upload
+	kindPart                      // it has a part
+	kindComplete                  // a key has a new body, made of parts; the upload is over
+	kindAbort                     // the upload is over
+	kindPack                      // there may be a pack at the upstream
+	kindPacked                    // the body of an entry is in a pack
+	kindUnpacked                  // a pack is gone from the upstream
+	kindTranslate                 // an entry is in the upstream, with another ETag
 )
 
 // changes reports whether the record changes what a key holds, or what becomes of
 // it.
 func (k kind) changes() bool {
-	return k <= kindUpload && k != kindSegment || k == kindComplete || k == kindPacked
+	return k <= kindUpload && k != kindSegment || k == kindComplete || k == kindPacked || k == kindTranslate
 }
 
 // op is one record in parsed form.
@@ -53,7 +54,7 @@ type op struct {
 	offset int64    // of the body in the pack
 	busy   bool     // a pack is being uploaded; not on disk
 	key    akigw.Key
-	text   string // a reason, or an upload id
+	text   string // a reason, an upload id, an ETag
 	when   time.Time
 	seg    segmentHead
 }
@@ -74,7 +75,7 @@ type hole struct {
 }
 
 // formatVersion is that of what is written. Version 1, which is read as well, has
-// neither uploads nor packs.
+// neither uploads, nor packs, nor translations.
 const formatVersion = 2
 
 var errRecord = errors.New("malformed journal record")
@@ -95,7 +96,7 @@ func (o *op) encode(b []byte) []byte {
 			b = binary.AppendUvarint(b, uint64(h.from))
 			b = binary.AppendUvarint(b, uint64(h.to))
 		}
-	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked:
+	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate:
 		e := o.put
 		b = binary.AppendUvarint(b, o.entry)
 		b = codec.AppendString(b, e.Key.Bucket)
@@ -114,6 +115,8 @@ func (o *op) encode(b []byte) []byte {
 		case kindPacked:
 			b = binary.AppendUvarint(b, o.pack)
 			b = binary.AppendUvarint(b, uint64(o.offset))
+			b = codec.AppendString(b, o.text)
+		case kindTranslate:
 			b = codec.AppendString(b, o.text)
 		case kindComplete:
 			b = codec.AppendString(b, e.UploadID)
@@ -154,7 +157,7 @@ func decode(b []byte) (*op, error) {
 			}
 			o.seg.holes = append(o.seg.holes, hole{d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint())})
 		}
-	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked:
+	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate:
 		o.entry = d.Uvarint()
 		e := &Entry{Key: akigw.Key{Bucket: d.String(), Name: d.String()}, Deleted: o.kind == kindDelete, Modified: d.Time(), ETag: d.String(), Header: d.Header()}
 		e.Size = int64(d.Uvarint())
@@ -169,6 +172,8 @@ func decode(b []byte) (*op, error) {
 			if o.offset < 0 {
 				return nil, errRecord
 			}
+		case kindTranslate:
+			o.text = d.String()
 		case kindComplete:
 			e.UploadID, o.upload = d.String(), d.Uvarint()
 			size := int64(0)

@@ -26,6 +26,10 @@ func sampleOps() []*op {
 			{Number: 1, Size: 5, ETag: `"p"`, Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}, {Number: 3, Size: 2, ETag: `"q"`, Header: http.Header{}}}},
 			upload: 8, spools: []uint64{11, 12}, data: []byte{}},
 		{kind: kindAbort, entry: 8, key: key("k")},
+		{kind: kindPack, key: key("p"), put: &Entry{Key: key("p"), Modified: now, Header: http.Header{}}, data: []byte{}},
+		{kind: kindPacked, entry: 7, key: key("k"), put: &Entry{Key: key("k"), Size: 3, ETag: `"e"`, Modified: now, Header: http.Header{}}, pack: 12, offset: 1 << 20, text: "p", data: []byte{}},
+		{kind: kindUnpacked, entry: 12, key: key("p")},
+		{kind: kindTranslate, entry: 7, key: key("k"), put: &Entry{Key: key("k"), ETag: `"e"`, Modified: now, Header: http.Header{}}, text: `"f"`, data: []byte{}},
 	}
 }
 

@@ -117,6 +117,7 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	gauge("akigw_journal_dead_letters", func(st journal.Stats) float64 { return float64(st.Dead) })
 	gauge("akigw_journal_packed", func(st journal.Stats) float64 { return float64(st.Packed) })
 	gauge("akigw_journal_packs", func(st journal.Stats) float64 { return float64(st.Packs) })
+	gauge("akigw_journal_translated_etags", func(st journal.Stats) float64 { return float64(st.Translations) })
 	gauge("akigw_journal_uploads", func(st journal.Stats) float64 { return float64(st.Uploads) })
 	gauge("akigw_journal_pending_bytes", func(st journal.Stats) float64 { return float64(st.Bytes) })
 	gauge("akigw_journal_segment_bytes", func(st journal.Stats) float64 { return float64(st.SegmentBytes) })
@@ -419,13 +420,13 @@ func (s *Store) Overlay(bucket, prefix, from string, limit int) (all []Pending, 
 }
 
 // WritesBack reports whether a listing of a bucket has to look at the journal: a
-// rule lets something of it be written back, or it holds something of it.
+// rule lets something of it be written back, or it knows something of it.
 func (s *Store) WritesBack(bucket string) bool {
 	if s.back == nil {
 		return false
 	}
 	pending, _ := s.Overlay(bucket, "", "", 1)
-	return len(pending) > 0 || s.rules.Backs(bucket)
+	return len(pending) > 0 || s.rules.Backs(bucket) || s.back.journal.Translates(bucket)
 }
 
 // DrainAll waits until nothing is pending, dead letters apart, or ctx ends, or the

@@ -61,6 +61,14 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 	if r, err := s.pendingReader(ctx, key, spec, conditions, true); r != nil || err != nil {
 		return r, err
 	}
+	t := s.Translation(key)
+	r, err := s.get(ctx, key, spec, t.conditions(conditions))
+	s.translate(t, r)
+	return r, err
+}
+
+// get is Get of what is not pending.
+func (s *Store) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	settings := s.settings(key)
 	if !settings.Cached() {
 		return nil, ErrUncacheable
@@ -361,6 +369,14 @@ func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	if r, err := s.pendingReader(ctx, key, spec, conditions, false); r != nil || err != nil {
 		return r, err
 	}
+	t := s.Translation(key)
+	r, err := s.head(ctx, key, spec, t.conditions(conditions))
+	s.translate(t, r)
+	return r, err
+}
+
+// head is Head of what is not pending.
+func (s *Store) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	settings := s.settings(key)
 	if !settings.Cached() {
 		return nil, ErrUncacheable

@@ -35,7 +35,7 @@ type result struct {
 	final    string        // no repetition helps, for this reason
 	code     string        // of S3's error, "" for none
 	progress bool          // some of it got there
-	unlike   bool          // it got another ETag than was promised
+	etag     string        // the upstream's, if it is another one than was promised
 	change   Change        // to be ended when the journal has let go
 }
 
@@ -47,7 +47,7 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 	defer r.change.End()
 	err := r.err
 	if err == nil {
-		if err = p.Journal.Done(ctx, e); err == nil {
+		if err = p.done(ctx, e, r.etag); err == nil {
 			failpoint.Here("journal.afterDone")
 			if r.answer != nil {
 				r.change.Written(r.answer)
@@ -61,9 +61,6 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 	}
 	if r.final == "" && time.Since(e.Modified) > time.Duration(p.Parallel.MaxAgeSecs)*time.Second {
 		r.final = fmt.Sprintf("not taken to the upstream in %s: %v", time.Since(e.Modified).Round(time.Second), err)
-	}
-	if r.unlike && p.Unlike != nil {
-		p.Unlike(e.Key.Bucket)
 	}
 	if r.final != "" && ctx.Err() == nil {
 		p.abort(ctx, e)
@@ -79,6 +76,20 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 	if ctx.Err() == nil {
 		p.again(e, r, err)
 	}
+}
+
+// done takes an entry that is upstream out of the journal. If it has another ETag there,
+// both are remembered, and its bucket is written through from now on.
+func (p *Pool) done(ctx context.Context, e *journal.Entry, etag string) error {
+	if etag == "" {
+		return p.Journal.Done(ctx, e)
+	}
+	if p.Unlike != nil {
+		p.Unlike(e.Key.Bucket)
+	}
+	translated.Inc()
+	p.Log.Warn("the upstream gave an object another ETag than was promised (encryption with KMS?): both are remembered, and its bucket is written through from now on", "key", e.Key.String(), "promised", e.ETag, "upstream", etag)
+	return p.Journal.Translate(ctx, e, etag)
 }
 
 // succeeded lets more uploads run at a time, up to what was configured.
@@ -210,7 +221,7 @@ func (p *Pool) attempt(e *journal.Entry) (n int, unknown bool) {
 func (p *Pool) put(ctx context.Context, e *journal.Entry) (r result) {
 	n, unknown := p.attempt(e)
 	if unknown {
-		there, err := p.there(ctx, e)
+		there, err := p.there(ctx, e, described)
 		if err != nil || there {
 			return p.judge(err, nil, true)
 		}
@@ -226,20 +237,66 @@ func (p *Pool) put(ctx context.Context, e *journal.Entry) (r result) {
 	if r.err != nil {
 		return r
 	}
-	answer := r.answer
-	there, err := p.there(ctx, e)
-	switch {
-	case err != nil:
-		return p.judge(err, nil, true)
-	case !there && answer.Get("Etag") != "" && answer.Get("Etag") != e.ETag:
-		return otherETag(answer.Get("Etag"), e.ETag)
-	case !there:
-		return result{err: errOther, unknown: true}
-	case !whole:
+	if r = p.verify(ctx, e, r); !whole {
 		r.answer = nil
 	}
 	failpoint.Here("flush.afterVerify")
 	return r
+}
+
+// verify sees that the upstream has what its answer to an upload, r's, says.
+func (p *Pool) verify(ctx context.Context, e *journal.Entry, r result) result {
+	if got := r.answer.Get("Etag"); got != "" && !sameETag(got, e.ETag) {
+		return p.readBack(ctx, e, got, r)
+	}
+	there, err := p.there(ctx, e, nil)
+	if err != nil {
+		return p.judge(err, nil, true)
+	}
+	if !there {
+		return result{err: errOther, unknown: true}
+	}
+	return r
+}
+
+// readBack verifies an upload that got another ETag than was promised by reading all of
+// it back: nothing else says that it is what was sent.
+func (p *Pool) readBack(ctx context.Context, e *journal.Entry, etag string, r result) result {
+	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: e.Key, Header: http.Header{"If-Match": {etag}}, Bytes: e.Size})
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return p.judge(err, resp, true)
+	}
+	defer resp.Body.Close()
+	sum, err := etagOf(resp.Body, e)
+	switch {
+	case err != nil:
+		return p.judge(fmt.Errorf("%w: reading back: %w", akigw.ErrUpstreamUnavailable, err), nil, true)
+	case sum != e.ETag:
+		return otherETag(etag, e.ETag)
+	}
+	r.etag = etag
+	return r
+}
+
+// etagOf is the ETag that a body has in the shape of an entry.
+func etagOf(body io.Reader, e *journal.Entry) (string, error) {
+	if len(e.Parts) == 0 {
+		sum := md5.New()
+		_, err := io.Copy(sum, body)
+		return `"` + hex.EncodeToString(sum.Sum(nil)) + `"`, err
+	}
+	all := md5.New()
+	for _, part := range e.Parts {
+		sum := md5.New()
+		if _, err := io.CopyN(sum, body, part.Size); err != nil {
+			return "", err
+		}
+		all.Write(sum.Sum(nil))
+	}
+	if n, _ := io.ReadFull(body, make([]byte, 1)); n > 0 {
+		return "", nil // of no entry
+	}
+	return fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(e.Parts)), nil
 }
 
 // sendWhole uploads a body in one request. whole tells whether the cache has seen
@@ -275,9 +332,9 @@ func addMD5(header http.Header, etag string) {
 	}
 }
 
-// otherETag is the result of an upload that got another ETag than was promised.
+// otherETag is the result of an upload that is not what was sent.
 func otherETag(got, promised string) result {
-	return result{err: errOther, unlike: true, final: fmt.Sprintf("the upstream gave it the ETag %s, and %s was promised (encryption with KMS?): write buckets of this kind through", got, promised)}
+	return result{err: errOther, final: fmt.Sprintf("the upstream gave it the ETag %s, and %s was promised, and its bytes are others than were sent: write this bucket through", got, promised)}
 }
 
 var errOther = errors.New("the upstream does not have what it acknowledged")
@@ -320,8 +377,11 @@ func (t *tee) Seek(offset int64, whence int) (int64, error) {
 
 func (t *tee) whole(size int64) bool { return t.seen == size }
 
-// there asks whether the upstream has exactly what e says.
-func (p *Pool) there(ctx context.Context, e *journal.Entry) (bool, error) {
+// there asks whether the upstream has what e says: its size, its ETag, and those of its
+// headers that same names. An upstream may keep headers in a form of its own, so they
+// only matter where nobody has heard that it took this upload: then what is there may
+// be the same bytes with other metadata.
+func (p *Pool) there(ctx context.Context, e *journal.Entry, same func(header string) bool) (bool, error) {
 	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: e.Key, Header: http.Header{}})
 	if err != nil {
 		return false, err
@@ -335,18 +395,22 @@ func (p *Pool) there(ctx context.Context, e *journal.Entry) (bool, error) {
 	case e.Deleted || resp.ContentLength != e.Size || resp.Header.Get("Etag") != e.ETag:
 		return false, nil
 	}
-	for name, values := range e.Header { // the same bytes may have been there with other metadata
-		if strings.HasPrefix(name, "X-Amz-Meta-") || compared[name] {
-			if got := resp.Header[name]; strings.Join(got, ",") != strings.Join(values, ",") {
-				return false, nil
-			}
+	for name, values := range e.Header {
+		if got := resp.Header[name]; same != nil && same(name) && strings.Join(got, ",") != strings.Join(values, ",") {
+			return false, nil
 		}
 	}
 	return true, nil
 }
 
-// compared are the headers that an object is known by besides its user metadata.
-var compared = map[string]bool{"Content-Type": true, "Content-Encoding": true, "Content-Disposition": true, "Content-Language": true, "Cache-Control": true}
+// described reports whether a header is one that an object is known by.
+func described(header string) bool {
+	switch header {
+	case "Content-Type", "Content-Encoding", "Content-Disposition", "Content-Language", "Cache-Control":
+		return true
+	}
+	return strings.HasPrefix(header, "X-Amz-Meta-")
+}
 
 // delete deletes an object.
 func (p *Pool) delete(ctx context.Context, e *journal.Entry) result {
@@ -360,7 +424,7 @@ func (p *Pool) delete(ctx context.Context, e *journal.Entry) result {
 	}
 	r := p.judge(err, resp, false)
 	if r.err == nil {
-		there, err := p.there(ctx, e)
+		there, err := p.there(ctx, e, nil)
 		if err == nil && !there {
 			err = errOther
 		}

@@ -38,6 +38,9 @@ type multipart struct {
 	id     string
 	body   func(i int) (*journal.Body, error) // of a part, by its place
 	gone   func() bool                        // nobody needs it any more
+	// tags are what the upstream calls parts that it gave another ETag, by number. nil:
+	// that must not be, because the client is going to name them.
+	tags map[int]string // guarded by mu
 
 	mu     sync.Mutex
 	todo   []int  // parts to send, by their place; guarded by mu
@@ -48,7 +51,7 @@ type multipart struct {
 
 // sendParts uploads the body of an entry in its parts.
 func (p *Pool) sendParts(ctx context.Context, e *journal.Entry, repeat bool) result {
-	m := &multipart{pool: p, number: e.ID, key: e.Key, header: e.Header, parts: e.Parts, gone: func() bool { return p.Journal.Last(e.Key) != e }}
+	m := &multipart{pool: p, number: e.ID, key: e.Key, header: e.Header, parts: e.Parts, tags: map[int]string{}, gone: func() bool { return p.Journal.Last(e.Key) != e }}
 	froms, at := make([]int64, len(e.Parts)), int64(0)
 	for i, part := range e.Parts {
 		froms[i] = at
@@ -307,8 +310,16 @@ func (m *multipart) part(ctx context.Context, i int, repeat bool) result {
 	}
 	r := m.pool.judge(err, resp, false)
 	r.unknown = false // it can be sent again
-	if r.err == nil && !sameETag(resp.Header.Get("Etag"), part.ETag) {
-		return otherETag(resp.Header.Get("Etag"), part.ETag)
+	if r.err != nil {
+		return r
+	}
+	if got := resp.Header.Get("Etag"); !sameETag(got, part.ETag) {
+		if m.tags == nil || got == "" {
+			return otherETag(got, part.ETag)
+		}
+		m.mu.Lock()
+		m.tags[part.Number] = got
+		m.mu.Unlock()
 	}
 	return r
 }
@@ -327,7 +338,7 @@ func (m *multipart) complete(ctx context.Context) result {
 	b.WriteString(`<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`)
 	for _, part := range m.parts {
 		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>", part.Number)
-		_ = xml.EscapeText(&b, []byte(part.ETag)) // a buffer does not fail
+		_ = xml.EscapeText(&b, []byte(cmp.Or(m.tags[part.Number], part.ETag))) // a buffer does not fail
 		b.WriteString("</ETag>")
 		if value := part.Header.Get("X-Amz-Checksum-" + algorithm); algorithm != "" && value != "" {
 			fmt.Fprintf(&b, "<Checksum%[1]s>%[2]s</Checksum%[1]s>", algorithm, value)

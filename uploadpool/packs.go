@@ -165,17 +165,14 @@ func (p *Pool) putPack(ctx context.Context, key akigw.Key, data []byte) result {
 	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: key, Header: header, Body: bytes.NewReader(data), Length: int64(len(data))})
 	r := p.judge(err, resp, false)
 	if r.err == nil {
-		there, err := p.there(ctx, &journal.Entry{Key: key, Size: int64(len(data)), ETag: etag})
-		switch {
-		case err != nil:
-			r = p.judge(err, nil, true)
-		case !there && resp.Header.Get("Etag") != etag:
-			return otherETag(resp.Header.Get("Etag"), etag)
-		case !there:
-			r = result{err: errOther}
-		default:
-			change.Written(resp.Header)
-		}
+		r.answer = resp.Header
+		r = p.verify(ctx, &journal.Entry{Key: key, Size: int64(len(data)), ETag: etag}, r)
+	}
+	if r.err == nil {
+		change.Written(resp.Header)
+	}
+	if r.etag != "" && p.Unlike != nil {
+		p.Unlike(key.Bucket)
 	}
 	r.unknown = false
 	return r

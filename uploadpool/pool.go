@@ -97,8 +97,8 @@ type Config struct {
 	Upstream Upstream
 	// Begin tells the cache that a key is going to change upstream.
 	Begin func(key akigw.Key) Change
-	// Unlike is told of a bucket that gave an object another ETag than was promised. nil:
-	// nobody.
+	// Unlike is told of a bucket that gave an object another ETag than was promised:
+	// nothing more should be. nil: nobody.
 	Unlike func(bucket string)
 	// Packs reports whether an object of size bytes goes into a pack with others. nil:
 	// none does.
@@ -369,6 +369,7 @@ var (
 	flushedBytes = metrics.NewCounter("akigw_uploadpool_flushed_bytes_total")
 	retries      = metrics.NewCounter("akigw_uploadpool_retries_total")
 	buried       = metrics.NewCounter("akigw_uploadpool_dead_letters_total")
+	translated   = metrics.NewCounter("akigw_uploadpool_translated_etags_total")
 	throttles    = metrics.NewCounter("akigw_uploadpool_throttled_total")
 )
 

@@ -625,3 +625,18 @@ func TestHurry(t *testing.T) {
 		r.close()
 	})
 }
+
+// TestUpstreamThatRewritesMetadata: what it took is taken, in whatever form it keeps it.
+func TestUpstreamThatRewritesMetadata(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.up.After = func(_ *cold.Request, resp *http.Response) { resp.Header.Del("X-Amz-Meta-M") }
+		r.put("k", "body")
+		r.run()
+		r.drained(time.Minute)
+		if n := r.asked("PutObject"); n != 1 {
+			t.Errorf("%d uploads", n)
+		}
+		r.close()
+	})
+}

@@ -110,6 +110,9 @@ func (s *statusCommand) Run() error {
 	fmt.Fprintf(table, "uploads\t%d under way, %d at the most now, %d wait to be tried again\n", st.Uploading, st.Limit, st.Waiting)
 	fmt.Fprintf(table, "open uploads\t%d\n", st.Uploads)
 	fmt.Fprintf(table, "packed\t%d objects in %d packs\n", st.Packed, st.Packs)
+	if st.Translated > 0 {
+		fmt.Fprintf(table, "ETags\t%d objects have another one upstream than was promised; it is translated\n", st.Translated)
+	}
 	fmt.Fprintf(table, "dead letters\t%d\n", st.Dead)
 	for name, why := range st.Paused {
 		fmt.Fprintf(table, "paused\tuploads to %s: %s\n", name, why)

@@ -35,6 +35,10 @@ type Memory struct {
 	// Deaf keeps streams of events from opening.
 	Deaf atomic.Bool
 
+	// KMS gives what is written from then on the ETags of a bucket that is encrypted
+	// with keys of a KMS: other ones than the MD5.
+	KMS atomic.Bool
+
 	// Clock, if set, dates objects; else it is the time, in whole seconds.
 	Clock func() time.Time
 
@@ -310,7 +314,7 @@ func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
 		case r.Query.Get("uploadId") != "":
 			return m.part(r, body)
 		}
-		etag := etagOf(body)
+		etag := m.etagOf(body)
 		m.PutStored(r.Key, Stored{Body: body, ETag: etag, Modified: m.now(), Header: metadata(r.Header)})
 		return Response(http.StatusOK, http.Header{"Etag": {etag}}, nil), nil
 	case http.MethodDelete:
@@ -331,6 +335,9 @@ func (m *Memory) read(r *cold.Request) (*http.Response, error) {
 	h := http.Header{"Etag": {o.ETag}, "Last-Modified": {o.Modified.UTC().Format(http.TimeFormat)}, "Accept-Ranges": {"bytes"}, "Content-Type": {"text/plain"}}
 	for name, values := range o.Header {
 		h[name] = values
+	}
+	if m.KMS.Load() {
+		h.Set("X-Amz-Server-Side-Encryption", "aws:kms")
 	}
 	err := akigw.ConditionsOf(r.Header).Check(&akigw.Object{ETag: o.ETag, LastModified: o.Modified})
 	if errors.Is(err, akigw.ErrNotModified) {

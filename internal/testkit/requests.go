@@ -24,11 +24,19 @@ func etagOf(body []byte) string {
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
+// etagOf is the ETag that a body gets now.
+func (m *Memory) etagOf(body []byte) string {
+	if m.KMS.Load() {
+		return etagOf(append([]byte("encrypted "), body...))
+	}
+	return etagOf(body)
+}
+
 // metadata is what is kept of the headers of a PUT.
 func metadata(h http.Header) http.Header {
 	kept := http.Header{}
 	for name, values := range h {
-		if strings.HasPrefix(name, "X-Amz-Meta-") || name == "Content-Type" {
+		if strings.HasPrefix(name, "X-Amz-Meta-") || name == "Content-Type" || name == "Cache-Control" {
 			kept[name] = values
 		}
 	}
@@ -89,7 +97,7 @@ func (m *Memory) part(r *cold.Request, body []byte) (*http.Response, error) {
 		return refuse(http.StatusNotFound, "NoSuchUpload"), nil
 	}
 	u.parts[n] = body
-	return Response(http.StatusOK, http.Header{"Etag": {etagOf(body)}}, nil), nil
+	return Response(http.StatusOK, http.Header{"Etag": {m.etagOf(body)}}, nil), nil
 }
 
 func (m *Memory) abort(r *cold.Request) (*http.Response, error) {
@@ -122,7 +130,7 @@ func (m *Memory) listParts(r *cold.Request) (*http.Response, error) {
 			fmt.Fprintf(&b, "<NextPartNumberMarker>%d</NextPartNumberMarker><IsTruncated>true</IsTruncated>", marker)
 			break
 		}
-		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size></Part>", n, etagOf(u.parts[n]), len(u.parts[n]))
+		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size></Part>", n, m.etagOf(u.parts[n]), len(u.parts[n]))
 		listed, marker = listed+1, n
 	}
 	b.WriteString("</ListPartsResult>")
@@ -196,11 +204,14 @@ func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 	all := md5.New()
 	for _, p := range request.Part {
 		part, ok := parts[p.PartNumber]
-		if !ok || strings.Trim(etagOf(part), `"`) != strings.Trim(p.ETag, `"`) {
+		if !ok || strings.Trim(m.etagOf(part), `"`) != strings.Trim(p.ETag, `"`) {
 			return refuse(http.StatusBadRequest, "InvalidPart"), nil
 		}
-		sum := md5.Sum(part)
-		all.Write(sum[:])
+		sum, err := hex.DecodeString(strings.Trim(m.etagOf(part), `"`))
+		if err != nil {
+			return nil, err
+		}
+		all.Write(sum)
 		body = append(body, part...)
 	}
 	m.mu.Lock()
