@@ -96,6 +96,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/dead-letters", handle: s.deadLetters},
 		{path: "/api/v1/dead-letters/retry", method: http.MethodPost, handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.RetryDeadLetter(r.Context(), id) })},
 		{path: "/api/v1/dead-letters/drop", method: http.MethodPost, handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.DropDeadLetter(r.Context(), id) })},
+		{path: "/api/v1/dead-letters/archive", method: http.MethodPost, handle: s.archiveDeadLetters},
 		{path: "/api/v1/dead-letters/export", method: http.MethodPost, handle: s.exportDeadLetter},
 		{path: "/api/v1/journal/unpack", method: http.MethodPost, handle: s.unpack},
 		{path: "/api/v1/journal/accept", method: http.MethodPost, handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.store.AcceptDamage()) }},

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -115,6 +116,21 @@ func (s *Server) unpack(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, map[string]int{"unpacked": n})
+}
+
+// archiveDeadLetters writes all dead letters into one object upstream.
+func (s *Server) archiveDeadLetters(w http.ResponseWriter, r *http.Request) {
+	to := akigw.Key{Bucket: r.URL.Query().Get("bucket"), Name: r.URL.Query().Get("key")}
+	if err := errors.Join(akigw.CheckBucketName(to.Bucket), akigw.CheckKeyName(to.Name)); err != nil || to.Name == "" {
+		http.Error(w, "bucket and key must name an object", http.StatusBadRequest)
+		return
+	}
+	n, err := s.store.ArchiveDeadLetters(r.Context(), to)
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	writeJSON(w, map[string]int{"archived": n})
 }
 
 // exportDeadLetter sends the body of a dead letter. It is a client's data, so a key

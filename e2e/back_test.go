@@ -654,7 +654,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	refuse := atomic.Bool{}
 	refuse.Store(true)
 	up.Before = func(r *cold.Request) (*http.Response, error) {
-		if r.Method == http.MethodPut && refuse.Load() {
+		if r.Method == http.MethodPut && !r.Query.Has("uploadId") && refuse.Load() {
 			return testkit.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
 		}
 		return nil, nil
@@ -690,6 +690,19 @@ func TestDeadLetterCommands(t *testing.T) {
 	}
 	if out := akigw("dead-letters", "show", ids[1][1]); !strings.Contains(out, `"key": "b"`) {
 		t.Errorf("show: %s", out)
+	}
+	if out := akigw("dead-letters", "archive", "s3://backbucket/archive"); !strings.HasPrefix(out, "3 dead letters are in s3://backbucket/archive") {
+		t.Errorf("archive: %s", out)
+	}
+	archive := filepath.Join(t.TempDir(), "archive")
+	if err := os.WriteFile(archive, client.Must(t, "GET", "/backbucket/archive", "", nil, nil).Body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := akigw("pack", "list", archive); strings.Count(out, "\n") != 4 || !strings.Contains(out, `"backbucket/c"`) {
+		t.Errorf("pack list: %s", out)
+	}
+	if out := akigw("pack", "get", archive, "backbucket/c", "-"); out != "body c" {
+		t.Errorf("pack get: %q", out)
 	}
 	if a := client.Must(t, "GET", "/backbucket/b", "", nil, nil); a.Status != 200 || string(a.Body) != "body b" || a.Header.Get("X-Akigw-Cache") != "overlay" {
 		t.Errorf("a dead letter reads as %d %s", a.Status, a.Body)

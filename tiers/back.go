@@ -1,12 +1,10 @@
 package tiers
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -476,83 +474,6 @@ func (c *BackConfig) Place(data string) string {
 		return c.Dir
 	}
 	return filepath.Join(data, "journal")
-}
-
-// DeadLetter is a write that could not be taken to the upstream.
-type DeadLetter struct {
-	ID       uint64    `json:"id"`
-	Bucket   string    `json:"bucket"`
-	Key      string    `json:"key"`
-	Deleted  bool      `json:"deleted,omitempty"` // it is a deletion
-	Size     int64     `json:"size"`              // bytes
-	ETag     string    `json:"etag,omitempty"`
-	Modified time.Time `json:"acknowledged"`
-	Reason   string    `json:"reason"`
-	Since    time.Time `json:"since"`
-}
-
-// DeadLetters are all of them, the oldest first.
-func (s *Store) DeadLetters() []DeadLetter {
-	all := []DeadLetter{}
-	if s.back == nil {
-		return all
-	}
-	for _, d := range s.back.journal.DeadLetters() {
-		all = append(all, DeadLetter{d.ID, d.Key.Bucket, d.Key.Name, d.Deleted, d.Size, d.ETag, d.Modified, d.Reason, d.Since})
-	}
-	return all
-}
-
-// ErrNoDeadLetter: there is no dead letter of that number.
-var ErrNoDeadLetter = errors.New("no such dead letter: see akigw dead-letters list")
-
-// dead finds a dead letter by its number.
-func (s *Store) dead(id uint64) (*journal.Entry, error) {
-	if s.back != nil {
-		for _, d := range s.back.journal.DeadLetters() {
-			if d.ID == id {
-				return d.Entry, nil
-			}
-		}
-	}
-	return nil, ErrNoDeadLetter
-}
-
-// RetryDeadLetter has a dead letter tried again.
-func (s *Store) RetryDeadLetter(ctx context.Context, id uint64) error {
-	e, err := s.dead(id)
-	if err != nil {
-		return err
-	}
-	return s.back.journal.Revive(ctx, e)
-}
-
-// DropDeadLetter gives a dead letter up: its key holds from then on what the
-// upstream has.
-func (s *Store) DropDeadLetter(ctx context.Context, id uint64) error {
-	e, err := s.dead(id)
-	if err != nil {
-		return err
-	}
-	defer s.Begin(e.Key).End()
-	return s.back.journal.Done(ctx, e)
-}
-
-// DeadLetterBody opens the body of a dead letter, for an operator to keep.
-func (s *Store) DeadLetterBody(ctx context.Context, id uint64) (body io.ReadSeeker, closer io.Closer, err error) {
-	e, err := s.dead(id)
-	if err != nil {
-		return nil, nil, err
-	}
-	if key, at, packed := s.back.journal.Location(e); packed {
-		data, _, err := s.fromPack(ctx, e, key, at)
-		return bytes.NewReader(data), io.NopCloser(nil), err
-	}
-	b, err := s.back.journal.Body(e, 0, e.Size)
-	if err != nil {
-		return nil, nil, err
-	}
-	return b, b, nil
 }
 
 // AcceptDamage goes on with a journal that was found damaged.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/uploadpool"
 )
 
 // Multipart uploads to buckets that are written back stay in the journal until they
@@ -73,7 +74,7 @@ func (s *Store) Uploads(bucket string) []*Upload {
 	if s.back == nil {
 		return nil
 	}
-	return s.back.journal.Uploads(bucket)
+	return slices.DeleteFunc(s.back.journal.Uploads(bucket), uploadpool.Own)
 }
 
 // AcceptPart starts a part of size bytes. It returns nil if it has to go to the

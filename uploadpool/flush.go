@@ -392,7 +392,7 @@ func (p *Pool) there(ctx context.Context, e *journal.Entry, same func(header str
 		return e.Deleted, nil
 	case resp.StatusCode != http.StatusOK:
 		return false, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
-	case e.Deleted || resp.ContentLength != e.Size || resp.Header.Get("Etag") != e.ETag:
+	case e.Deleted || resp.ContentLength != e.Size || !sameETag(resp.Header.Get("Etag"), e.ETag):
 		return false, nil
 	}
 	for name, values := range e.Header {

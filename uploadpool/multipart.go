@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -36,8 +37,8 @@ type multipart struct {
 	header http.Header
 	parts  []journal.Part
 	id     string
-	body   func(i int) (*journal.Body, error) // of a part, by its place
-	gone   func() bool                        // nobody needs it any more
+	body   func(i int) (io.ReadSeekCloser, error) // of a part, by its place
+	gone   func() bool                            // nobody needs it any more
 	// tags are what the upstream calls parts that it gave another ETag, by number. nil:
 	// that must not be, because the client is going to name them.
 	tags map[int]string // guarded by mu
@@ -57,7 +58,7 @@ func (p *Pool) sendParts(ctx context.Context, e *journal.Entry, repeat bool) res
 		froms[i] = at
 		at += part.Size
 	}
-	m.body = func(i int) (*journal.Body, error) { return p.Journal.Body(e, froms[i], e.Parts[i].Size) }
+	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.Body(e, froms[i], e.Parts[i].Size) }
 	r := m.open(ctx, repeat)
 	if r.err == nil {
 		r = m.sendAll(ctx)
@@ -195,7 +196,7 @@ func (r result) failure() error {
 // the rest of it goes past the journal. It returns the upstream's upload id.
 func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.Part) (id string, err error) {
 	m := &multipart{pool: p, number: u.Number, key: u.Key, header: u.Header, parts: parts, gone: func() bool { return false }}
-	m.body = func(i int) (*journal.Body, error) { return p.Journal.PartBody(parts[i]) }
+	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.PartBody(parts[i]) }
 	if id = p.Journal.UploadID(u.Number); id == "" || len(parts) > 0 {
 		p.opening.Lock() // each upload is begun once
 		r := m.open(ctx, false)

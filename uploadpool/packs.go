@@ -156,7 +156,7 @@ func (p *Pool) addTo(w *pack.Writer, e *journal.Entry) (int64, error) {
 func (p *Pool) putPack(ctx context.Context, key akigw.Key, data []byte) result {
 	sum := md5.Sum(data)
 	etag := `"` + hex.EncodeToString(sum[:]) + `"`
-	header := http.Header{"Content-Type": {"application/octet-stream"}}
+	header := http.Header{"Content-Type": {pack.ContentType}}
 	addMD5(header, etag)
 	change := p.Begin(key)
 	defer change.End()

@@ -227,6 +227,7 @@ func (p *Pool) Hurry(key akigw.Key) {
 // the next run.
 func (p *Pool) Run(ctx context.Context) error {
 	defer p.work.Wait()
+	p.endOwn(ctx)
 	ctx = &cold.FlowContext{Context: ctx, Flow: cold.Flow{ID: "akigw flush"}}
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -9,10 +9,12 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -141,11 +143,12 @@ func human(n int64) string {
 
 // deadCommand is "akigw dead-letters".
 type deadCommand struct {
-	List   deadList   `cmd:"" help:"List them."`
-	Show   deadShow   `cmd:"" help:"Print one."`
-	Retry  deadRetry  `cmd:"" help:"Try to take them to the upstream once more."`
-	Export deadExport `cmd:"" help:"Write the body of one to a file."`
-	Drop   deadDrop   `cmd:"" help:"Give them up for good: their keys hold from then on what the upstream has."`
+	List    deadList    `cmd:"" help:"List them."`
+	Show    deadShow    `cmd:"" help:"Print one."`
+	Retry   deadRetry   `cmd:"" help:"Try to take them to the upstream once more."`
+	Export  deadExport  `cmd:"" help:"Write the body of one to a file."`
+	Archive deadArchive `cmd:"" help:"Write the bodies of all of them into one object upstream, a pack; see akigw pack."`
+	Drop    deadDrop    `cmd:"" help:"Give them up for good: their keys hold from then on what the upstream has."`
 }
 
 func (r *remote) dead() (all []tiers.DeadLetter, err error) {
@@ -255,20 +258,112 @@ func (d *deadExport) Run() error {
 		return err
 	}
 	defer body.Close()
-	if d.To == "-" {
-		_, err = io.Copy(os.Stdout, body)
+	return writeNew(d.To, body)
+}
+
+// writeNew writes a file that is not there yet, or standard output for "-".
+func writeNew(to string, body io.Reader) error {
+	if to == "-" {
+		_, err := io.Copy(os.Stdout, body)
 		return err
 	}
-	f, err := os.OpenFile(d.To, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	n, err := io.Copy(f, body)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(d.To))
+		return errors.Join(err, os.Remove(to))
 	}
-	fmt.Printf("wrote %d bytes to %s\n", n, d.To)
+	fmt.Printf("wrote %d bytes to %s\n", n, to)
 	return nil
+}
+
+type deadArchive struct {
+	remote
+	To string `arg:"" help:"Object to write; one that is there is replaced." placeholder:"s3://BUCKET/KEY"`
+}
+
+// Run writes the archive.
+func (d *deadArchive) Run() error {
+	rest, ok := strings.CutPrefix(d.To, "s3://")
+	bucket, key, _ := strings.Cut(rest, "/")
+	if !ok || bucket == "" || key == "" {
+		return fmt.Errorf("%s does not name an object: s3://BUCKET/KEY", d.To)
+	}
+	var done struct{ Archived int }
+	if err := d.into(&done, http.MethodPost, "/api/v1/dead-letters/archive", url.Values{"bucket": {bucket}, "key": {key}}); err != nil {
+		return err
+	}
+	fmt.Printf("%d dead letters are in %s; they are kept here as well\n", done.Archived, d.To)
+	return nil
+}
+
+// packCommand is "akigw pack".
+type packCommand struct {
+	List packList `cmd:"" help:"List what is in a pack."`
+	Get  packGet  `cmd:"" help:"Write one object of a pack to a file."`
+}
+
+// packFile is a pack on disk.
+type packFile struct {
+	File string `arg:"" help:"The pack: one of ours, fetched from the upstream." type:"existingfile"`
+}
+
+// open opens the pack and reads its index.
+func (p *packFile) open() (f *os.File, objects []pack.Object, err error) {
+	if f, err = os.Open(p.File); err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		objects, err = pack.ReadIndex(f, info.Size())
+	}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("%s: %w", p.File, err), f.Close())
+	}
+	return f, objects, nil
+}
+
+type packList struct {
+	packFile
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// Run lists a pack.
+func (p *packList) Run() error {
+	f, objects, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if p.JSON {
+		return printJSON(objects)
+	}
+	return table([]string{"OBJECT", "SIZE", "OFFSET", "MODIFIED", "ETAG"}, objects, func(o pack.Object) []any {
+		return []any{fmt.Sprintf("%q", o.Name), human(o.Size), o.Offset, o.Modified.Format(time.DateTime), o.ETag}
+	})
+}
+
+type packGet struct {
+	packFile
+	Name string `arg:"" help:"Name of the object, as listed."`
+	To   string `arg:"" help:"File to write, which must not exist; - for standard output." placeholder:"FILE"`
+}
+
+// Run writes an object.
+func (p *packGet) Run() error {
+	f, objects, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, o := range objects {
+		if o.Name == p.Name {
+			return writeNew(p.To, io.NewSectionReader(f, o.Offset, o.Size))
+		}
+	}
+	return fmt.Errorf("%s has no object %q: see akigw pack list", p.File, p.Name)
 }
 
 // journalCommand is "akigw journal".

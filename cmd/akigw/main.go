@@ -22,6 +22,7 @@ type cli struct {
 	Status  statusCommand  `cmd:"" help:"What a running gateway holds, and what is not upstream yet."`
 	Dead    deadCommand    `cmd:"" name:"dead-letters" help:"Writes that could not be taken to the upstream: they are kept, and can be read."`
 	Journal journalCommand `cmd:"" help:"The journal of acknowledged writes."`
+	Pack    packCommand    `cmd:"" help:"Packs: objects of the upstream that hold many."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 

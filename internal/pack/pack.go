@@ -21,6 +21,9 @@ import (
 // Prefix is what the keys of packs begin with, in the bucket whose objects they hold.
 const Prefix = ".akigw/packs/"
 
+// ContentType is that of packs.
+const ContentType = "application/vnd.akigw.pack"
+
 // NewName makes a key for a pack. Later ones are greater.
 func NewName(now time.Time) string {
 	var random [8]byte
@@ -33,7 +36,7 @@ func IsName(key string) bool { return strings.HasPrefix(key, Prefix) }
 
 // Object is an object in a pack.
 type Object struct {
-	Name     string // its key in the pack's bucket
+	Name     string // its key in the pack's bucket; with the bucket before it, in a pack of several
 	Offset   int64  // of its body in the pack
 	Size     int64  // bytes
 	ETag     string // with quotes
@@ -84,11 +87,25 @@ var (
 )
 
 // Finish returns the pack. The Writer must not be used afterwards.
-func (w *Writer) Finish() []byte {
-	at := len(w.body)
-	b := append(w.body, formatVersion)
-	b = binary.AppendUvarint(b, uint64(len(w.objects)))
-	for _, o := range w.objects {
+func (w *Writer) Finish() []byte { return appendIndex(w.body, w.objects, int64(len(w.body))) }
+
+// Layout makes the pack of bodies that are elsewhere, one after the other: it sets the
+// objects' offsets, and returns what follows the last body.
+func Layout(objects []Object) (tail []byte) {
+	at := int64(0)
+	for i := range objects {
+		objects[i].Offset = at
+		at += objects[i].Size
+	}
+	return appendIndex(nil, objects, at)
+}
+
+// appendIndex appends the index, whose place in the pack is at, and the foot.
+func appendIndex(b []byte, objects []Object, at int64) []byte {
+	start := len(b)
+	b = append(b, formatVersion)
+	b = binary.AppendUvarint(b, uint64(len(objects)))
+	for _, o := range objects {
 		b = codec.AppendString(b, o.Name)
 		b = binary.AppendUvarint(b, uint64(o.Offset))
 		b = binary.AppendUvarint(b, uint64(o.Size))
@@ -96,8 +113,8 @@ func (w *Writer) Finish() []byte {
 		b = codec.AppendTime(b, o.Modified)
 		b = codec.AppendHeader(b, o.Header)
 	}
-	n := len(b) - at
-	sum := crc32.Checksum(b[at:], castagnoli)
+	n := len(b) - start
+	sum := crc32.Checksum(b[start:], castagnoli)
 	b = append(b, footMagic...)
 	b = binary.LittleEndian.AppendUint32(b, sum)
 	b = binary.LittleEndian.AppendUint64(b, uint64(at))

@@ -1,0 +1,113 @@
+package uploadpool
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/journal"
+)
+
+// What the gateway writes upstream for itself goes as one multipart upload, its parts in
+// parallel. The journal knows of the upload before it is begun there, so that a crash
+// leaves nothing behind: the next start ends it.
+
+// ownPrefix is what the ids of the gateway's own uploads begin with in the journal.
+const ownPrefix = "own-"
+
+// Own reports whether an upload in the journal is none of a client.
+func Own(u *journal.Upload) bool { return strings.HasPrefix(u.ID, ownPrefix) }
+
+// Limits of parts: at least leastPart, and no more than maxParts of them (S3).
+const (
+	leastPart = 8 << 20
+	maxParts  = 10_000
+)
+
+// Send writes an object of the gateway's own, of size bytes: it is there when Send
+// returns nil. body must be what it is for so long, and may be read by several at a
+// time.
+func (p *Pool) Send(ctx context.Context, key akigw.Key, contentType string, body io.ReaderAt, size int64) error {
+	parts, err := partsOf(body, size)
+	if err != nil {
+		return err
+	}
+	id := ownPrefix + rand.Text()
+	if err := p.Journal.Begin(ctx, journal.Upload{ID: id, Key: key, Begun: time.Now(), Header: http.Header{"Content-Type": {contentType}}}); err != nil {
+		return err
+	}
+	u := p.Journal.Upload(id)
+	r := p.send(ctx, u, parts, body, size)
+	ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownPatience)
+	defer cancel()
+	if r.err == nil {
+		err = p.Journal.Uploading(ended, u.Number, key, "") // nothing is left to abort
+	}
+	err = errors.Join(err, p.Journal.AbortUpload(ended, u))
+	p.stir()
+	if r.err != nil {
+		return fmt.Errorf("upload of %s: %w", key, r.failure())
+	}
+	return err
+}
+
+// ownPatience is how long the end of an upload may take to be recorded.
+const ownPatience = 10 * time.Second
+
+func (p *Pool) send(ctx context.Context, u *journal.Upload, parts []journal.Part, body io.ReaderAt, size int64) result {
+	m := &multipart{pool: p, number: u.Number, key: u.Key, header: u.Header, parts: parts, tags: map[int]string{}, gone: func() bool { return false }}
+	m.body = func(i int) (io.ReadSeekCloser, error) {
+		return struct {
+			io.ReadSeeker
+			io.Closer
+		}{io.NewSectionReader(body, int64(i)*parts[0].Size, parts[i].Size), io.NopCloser(nil)}, nil
+	}
+	r := m.open(ctx, false)
+	if r.err == nil {
+		r = m.sendAll(ctx)
+	}
+	if r.err == nil {
+		failpoint.Here("own.beforeComplete")
+		r = m.complete(ctx)
+	}
+	if r.err != nil {
+		return r
+	}
+	there, err := p.there(ctx, &journal.Entry{Key: u.Key, Size: size, ETag: r.answer.Get("Etag")}, nil)
+	if err == nil && !there {
+		err = errOther
+	}
+	return p.judge(err, nil, true)
+}
+
+// partsOf cuts a body into parts, and makes their MD5s.
+func partsOf(body io.ReaderAt, size int64) (parts []journal.Part, err error) {
+	each := max(leastPart, (size+maxParts-1)/maxParts)
+	for at := int64(0); at < size || len(parts) == 0; at += each {
+		n := min(each, size-at)
+		sum := md5.New()
+		if _, err := io.Copy(sum, io.NewSectionReader(body, at, n)); err != nil {
+			return nil, err
+		}
+		parts = append(parts, journal.Part{Number: len(parts) + 1, Size: n, ETag: `"` + hex.EncodeToString(sum.Sum(nil)) + `"`})
+	}
+	return parts, nil
+}
+
+// endOwn ends the gateway's own uploads of an earlier run.
+func (p *Pool) endOwn(ctx context.Context) {
+	for _, u := range p.Journal.Uploads("") {
+		if Own(u) && u.Number <= p.known {
+			_ = p.Journal.AbortUpload(ctx, u) // else the next start does it
+		}
+	}
+}
