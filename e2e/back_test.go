@@ -104,7 +104,7 @@ var points = []struct {
 	{"spool.afterCreate", 20}, {"spool.midWrite", 40}, {"spool.afterWrite", 20}, {"spool.afterSync", 20}, {"spool.afterRename", 20}, {"spool.afterDirSync", 20},
 	{"journal.afterAppend", 200}, {"journal.afterSync", 200}, {"ack.beforeSend", 400}, {"ack.afterSend", 400},
 	{"flush.beforePut", 60}, {"flush.afterPut", 60}, {"flush.afterVerify", 60}, {"journal.afterDone", 60}, {"spool.afterDelete", 4},
-	{"part.beforeCommit", 30}, {"complete.beforeCommit", 20}, {"flush.afterCreateUpload", 4}, {"flush.afterPart", 4}, {"flush.beforeComplete", 4}, {"flush.afterComplete", 4},
+	{"copy.beforeCommit", 20}, {"part.beforeCommit", 30}, {"complete.beforeCommit", 20}, {"flush.afterCreateUpload", 4}, {"flush.afterPart", 4}, {"flush.beforeComplete", 4}, {"flush.afterComplete", 4},
 	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 5}, {"rotate.afterCreate", 1}, {"rotate.afterDirSync", 1}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
 }
 
@@ -128,6 +128,7 @@ type killRig struct {
 	sums    map[string]string    // of multipart ETags: the MD5 of the body; guarded by mu
 	acks    int                  // guarded by mu
 	parts   int                  // likewise, of parts; guarded by mu
+	copies  int                  // likewise, of copies; guarded by mu
 	kinds   map[string]int       // guarded by mu
 }
 
@@ -277,8 +278,15 @@ func (k *killRig) write(writer int, until time.Time) {
 	client := &testkit.Client{Endpoint: k.g.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
 	defer client.HTTP.CloseIdleConnections()
 	random := rand.New(rand.NewPCG(uint64(writer), uint64(time.Now().UnixNano())))
+	last := "" // what was written last, and is pending
 	for time.Now().Before(until) {
 		name := fmt.Sprintf("w%d/%d", writer, random.IntN(400))
+		if random.IntN(10) == 0 && last != "" && last != name {
+			if k.copy(client, last, name) {
+				return
+			}
+			continue
+		}
 		if random.IntN(8) == 0 {
 			if k.multipart(client, random, name) {
 				return
@@ -315,7 +323,40 @@ func (k *killRig) write(writer int, until time.Time) {
 			return
 		}
 		k.acknowledged(name, reg, tag, resp)
+		if last = ""; tag != "" {
+			last = name
+		}
 	}
+}
+
+// copy copies one key of a writer to another. It reports whether the gateway is gone.
+func (k *killRig) copy(client *testkit.Client, from, to string) (gone bool) {
+	k.mu.Lock()
+	tag := k.keys[from].acked
+	reg := k.register(to, tag)
+	k.mu.Unlock()
+	r, err := client.Request("PUT", "/backbucket/"+to, "", http.Header{"X-Amz-Copy-Source": {"/backbucket/" + from}}, nil)
+	if err != nil {
+		k.t.Error(err)
+		return true
+	}
+	resp, err := client.HTTP.Do(r)
+	if err != nil {
+		return true
+	}
+	body, _ := io.ReadAll(resp.Body) // the status is the acknowledgement
+	resp.Body.Close()
+	switch {
+	case resp.StatusCode == http.StatusServiceUnavailable: // it may be kept or not
+	case resp.StatusCode != http.StatusOK:
+		k.t.Errorf("copy of %s to %s: %d %s", from, to, resp.StatusCode, body)
+	default:
+		k.acknowledged(to, reg, tag, resp)
+		k.mu.Lock()
+		k.copies++
+		k.mu.Unlock()
+	}
+	return false
 }
 
 // verify compares keys with what they may hold, by reading them from a gateway, and
@@ -449,8 +490,8 @@ func (k *killRig) run(kills, scale int) {
 	}
 	fresh := startGateway(t, options{upstream: k.g.upstream, plain: true})
 	k.verify(fresh, len(k.keys))
-	t.Logf("%d kills with something pending (%d more without; %d points not reached), %d acknowledged writes (%v) of %d keys and %d parts, none lost", kills, void, missed, k.acks, k.kinds, len(k.keys), k.parts)
-	if void > kills/2 || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > kills/10 {
+	t.Logf("%d kills with something pending (%d more without; %d points not reached), %d acknowledged writes (%v) of %d keys, %d copies and %d parts, none lost", kills, void, missed, k.acks, k.kinds, len(k.keys), k.copies, k.parts)
+	if k.copies < kills || void > kills/2 || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > kills/10 {
 		t.Errorf("the path was not exercised")
 	}
 }
