@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -50,8 +51,9 @@ type Gateway struct {
 	// routingHeaders are the headers that rows of the table ask for; plain is
 	// what the router said of requests with neither them nor a query.
 	routingHeaders []string
-	plain          sync.Map // plainest -> *Route
-	minPart        int64    // see the constant; tests have smaller parts
+	plain          sync.Map     // plainest -> *Route
+	minPart        int64        // see the constant; tests have smaller parts
+	quickly        atomic.Int64 // quick answers under way
 }
 
 // Front is what a Gateway is made of.
@@ -106,7 +108,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = &pacedBody{ReadCloser: r.Body}
 		r.Body = body
 	}
-	call, err := g.admit(r)
+	call, err := g.admit(r, func(err error) error { return g.failures.judge(r.RemoteAddr, err, time.Now()) })
 	if call != nil && body != nil {
 		body.call = call
 	}
@@ -159,8 +161,8 @@ func continueEmpty(w http.ResponseWriter, r *http.Request) {
 
 // admit does everything that comes before a handler: parse, verify, route,
 // authorise, check. The call that it returns along with an error is as far as
-// it got.
-func (g *Gateway) admit(r *http.Request) (*Call, error) {
+// it got. unverified says what an error of the verification becomes.
+func (g *Gateway) admit(r *http.Request, unverified func(error) error) (*Call, error) {
 	if refusal := wire.Refusal(r); refusal != nil {
 		return nil, refusal
 	}
@@ -170,7 +172,7 @@ func (g *Gateway) admit(r *http.Request) (*Call, error) {
 	}
 	c.identity, c.payload, err = g.Verifier.Verify(r, c.path, c.query)
 	if err != nil {
-		return nil, g.failures.judge(r.RemoteAddr, err, time.Now())
+		return nil, unverified(err)
 	}
 	if err := errors.Join(c.hoist(), c.checkHeaders()); err != nil {
 		return c, err

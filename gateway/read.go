@@ -60,6 +60,12 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 	if err != nil {
 		return refuse(w, c, reader, err)
 	}
+	return g.sendObject(w, c, reader, spec)
+}
+
+// sendObject answers with what a reader brings.
+func (g *Gateway) sendObject(w *answer, c *Call, reader *tiers.Reader, spec akigw.RangeSpec) error {
+	ctx := c.Context()
 	together := reader.Outcome != akigw.Cold && len(c.pace) == 0 && wire.Hold(c.Request)
 	defer wire.Release(c.Request)
 	describe(w, c, reader, spec.Whole())

@@ -104,17 +104,22 @@ const (
 	rateWindow    = 30 * time.Second
 )
 
-// Server makes the HTTP server for the S3 listener. S3 is HTTP/1.1.
-func Server(handler http.Handler, log *slog.Logger) *http.Server {
+// Server makes the HTTP server for the S3 listener. S3 is HTTP/1.1. Requests that g
+// answers quickly do not reach net/http's part of it.
+func Server(g *Gateway, log *slog.Logger) *http.Server {
+	quick := g.Quick
+	if g.QoS != nil { // limits are paid once, and pace answers
+		quick = nil
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler:           handler,
+		Handler:           g,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       idleTimeout,
-		ConnContext:       wire.ConnContext,
+		ConnContext:       wire.Quickly(quick, idleTimeout),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

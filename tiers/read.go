@@ -102,6 +102,41 @@ func (s *Store) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 	}
 }
 
+// Local is Get of what is in memory or on disk and needs no question to the upstream. It
+// returns nil if anything else is to be said.
+func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
+	if spec.Part() > 0 || s.back != nil && (s.back.journal.Last(key.Current()) != nil || s.Translation(key) != nil) {
+		return nil
+	}
+	settings := s.settings(key)
+	if !settings.Cached() {
+		return nil
+	}
+	e, outcome := s.lookup(key)
+	if e == nil || !s.fresh(e, settings, conditions) || !settings.CachedSize(e.Size) || conditions.Check(&e.Object) != nil {
+		return nil
+	}
+	r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), Hold: mostHeld, store: s, entry: e, left: 3}
+	if r.resolve(ctx, spec) != nil {
+		return nil
+	}
+	r.at = r.Range.Start
+	if e.body == nil && r.Range.Length > 0 {
+		for n := r.at / e.block; n < r.endBlock(); n++ {
+			if s.locate(e, n) == akigw.Cold {
+				return nil
+			}
+		}
+	}
+	if r.start(ctx) != nil {
+		r.Close()
+		return nil
+	}
+	outcomes[r.Outcome].Inc()
+	r.readOn(ctx, settings.ReadAhead)
+	return r
+}
+
 // resolve sets what is read of the object.
 func (r *Reader) resolve(ctx context.Context, spec akigw.RangeSpec) (err error) {
 	if spec.Part() == 0 {

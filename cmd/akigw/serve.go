@@ -157,6 +157,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
+	d.add(front.Finish)
 	d.serve(gateway.Server(front, log), listener, log)
 
 	operator.SetReady(true)

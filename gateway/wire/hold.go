@@ -32,19 +32,16 @@ func Release(r *http.Request) error {
 		return nil
 	}
 	c.holding = false
+	return c.release()
+}
+
+// release sends what is held.
+func (c *conn) release() error {
 	if c.waiting == 0 {
 		return nil
 	}
 	all := c.pending
-	defer func() {
-		clear(c.pending)
-		c.pending, c.waiting = c.pending[:0], 0
-		if c.copied != nil {
-			b := c.copied[:0]
-			copies.Put(&b)
-			c.copied = nil
-		}
-	}()
+	defer c.drop()
 	if err := c.renewDeadline(c.waiting); err != nil {
 		return err
 	}
@@ -54,6 +51,17 @@ func Release(r *http.Request) error {
 	}
 	_, err := all.WriteTo(to)
 	return err
+}
+
+// drop forgets what is held.
+func (c *conn) drop() {
+	clear(c.pending)
+	c.pending, c.waiting = c.pending[:0], 0
+	if c.copied != nil {
+		b := c.copied[:0]
+		copies.Put(&b)
+		c.copied = nil
+	}
 }
 
 func (c *conn) hold(p []byte) {

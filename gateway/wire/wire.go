@@ -71,6 +71,14 @@ type conn struct {
 	asked time.Time // deadline that net/http set; guarded by mu
 	own   time.Time // deadline that is needed here; guarded by mu
 
+	quick   Quick         // nil: all requests are net/http's
+	idle    time.Duration // how long it may be idle
+	remote  string        // address of the client
+	unlucky int           // requests in a row that were not answered quickly
+
+	answering bool // a quick answer is under way; guarded by mu
+	closed    bool // Close was called; guarded by mu
+
 	writeBy time.Time // deadline of writes
 
 	holding bool        // written bytes wait for Release
@@ -119,6 +127,18 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		if err := c.readHead(p); err != nil {
 			return 0, err
+		}
+		if c.pass > 0 && c.body == 0 && len(p) >= scratch && c.refusal.Load() == nil { // a shorter p is net/http's look at the connection while a handler runs
+			answered, err := c.offer(c.held()[:c.pass])
+			if err != nil {
+				c.pass, c.err = 0, err
+				return 0, err
+			}
+			if answered {
+				c.at += c.pass
+				c.pass = 0
+				c.dropEmpty()
+			}
 		}
 	}
 	return 0, nil
@@ -354,6 +374,9 @@ const (
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
+	if c.postponed() {
+		return nil // the next read ends, and net/http closes it once more
+	}
 	if (c.refusal.Load() != nil || c.chunked) && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // best effort: the answer has been sent
 	}

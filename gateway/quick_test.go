@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sort"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/wire"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+)
+
+// shown is an answer without what differs from one to the next.
+func shown(resp *http.Response, body []byte) string {
+	var lines []string
+	for name, values := range resp.Header {
+		switch name {
+		case "Date", "X-Amz-Request-Id", "Age":
+			values = []string{"some"}
+		}
+		lines = append(lines, fmt.Sprintf("%s: %q", name, values))
+	}
+	sort.Strings(lines)
+	text := string(body)
+	if from, to := strings.Index(text, "<RequestId>"), strings.Index(text, "</RequestId>"); from >= 0 && to > from {
+		text = text[:from] + text[to:]
+	}
+	return fmt.Sprintf("%s %s %d\n%s\n%s", resp.Proto, resp.Status, resp.ContentLength, strings.Join(lines, "\n"), text)
+}
+
+// noted counts answers that begin.
+type noted struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (w *noted) WriteHeader(status int) {
+	w.n.Add(1)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *noted) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
+
+func (w *noted) HoldAtMost(n int64) { w.ResponseWriter.(interface{ HoldAtMost(int64) }).HoldAtMost(n) }
+
+// TestQuickAnswersAreTheSame: who is answered quickly sees what everybody sees, and who
+// may not be is not.
+func TestQuickAnswersAreTheSame(t *testing.T) {
+	g := newRig(t, rules.Exclusive)
+	log := slog.New(slog.DiscardHandler)
+	front := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: g.store, Upstream: g.up, Log: log})
+	front.hostID = []string{"host"}
+	var answered, offered atomic.Int64
+	quick := answered.Load
+	clients := map[string]*testkit.Client{}
+	for name, answer := range map[string]wire.Quick{"net/http": nil, "quick": func(w http.ResponseWriter, r *http.Request) bool {
+		offered.Add(1)
+		return front.Quick(&noted{w, &answered}, r)
+	}} {
+		server := httptest.NewUnstartedServer(nil)
+		server.Config = Server(front, log)
+		server.Config.ConnContext = wire.Quickly(answer, idleTimeout)
+		server.Listener = wire.Strict(server.Listener, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
+		server.Start()
+		t.Cleanup(server.Close)
+		clients[name] = &testkit.Client{Endpoint: server.URL, HTTP: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+		t.Cleanup(clients[name].HTTP.CloseIdleConnections)
+	}
+	bodies := map[string][]byte{"small": testkit.Bytes(1, 100), "empty": {}, "blocks": testkit.Bytes(2, 300_000), "large": testkit.Bytes(3, 3<<20), "a b+%2F/ü": testkit.Bytes(4, 5000)}
+	for name, body := range bodies {
+		g.up.PutStored(akigw.Key{Bucket: "bucket", Name: name}, testkit.Stored{Body: body, ETag: plainTag(string(body)), Modified: time.Unix(1_600_000_000, 0), Header: http.Header{"X-Amz-Meta-Color": {"blue"}, "Cache-Control": {"max-age=5"}}})
+	}
+	ask := func(client string, method, path, query string, header http.Header, spoil bool) string {
+		t.Helper()
+		r, err := clients[client].Request(method, path, query, header, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if spoil {
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "Signature=", "Signature=0", 1))
+		}
+		resp, err := clients[client].HTTP.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return shown(resp, body)
+	}
+	type request struct {
+		method, path, query string
+		header              http.Header
+		spoil, quick        bool
+	}
+	var requests []request
+	for name, body := range bodies {
+		path := "/bucket/" + name
+		tag := plainTag(string(body))
+		requests = append(requests,
+			request{"GET", path, "", nil, false, true},
+			request{"GET", path, "", http.Header{"If-Match": {tag}, "X-Amz-Checksum-Mode": {"ENABLED"}}, false, true},
+			request{"GET", path, "response-content-type=a%2Fb&response-content-disposition=x", nil, false, true},
+			request{"GET", path, "", nil, true, false},
+			request{"GET", path, "", http.Header{"If-None-Match": {tag}}, false, false},
+			request{"GET", path, "", http.Header{"If-Match": {`"x"`}}, false, false},
+			request{"GET", path, "", http.Header{"Cache-Control": {"no-cache"}}, false, false},
+			request{"GET", path, "", http.Header{"Range": {"bytes=9999999-"}}, false, false},
+			request{"GET", path, "partNumber=1", nil, false, false},
+			request{"GET", path, "tagging=", nil, false, false},
+			request{"GET", path, "nonsense=1&response-expires=x", nil, false, false},
+			request{"HEAD", path, "", nil, false, false})
+		if len(body) > 0 {
+			requests = append(requests, request{"GET", path, "", http.Header{"Range": {"bytes=7-70000"}}, false, true}, request{"GET", path, "", http.Header{"Range": {"bytes=-3"}}, false, true})
+		}
+	}
+	requests = append(requests, request{"GET", "/bucket/absent", "", nil, false, false}, request{"GET", "/bucket", "list-type=2", nil, false, false}, request{"GET", "/", "", nil, false, false})
+	for range 2 { // so that all is in memory
+		for name := range bodies {
+			ask("net/http", "GET", "/bucket/"+name, "", nil, false)
+		}
+	}
+	for _, r := range requests {
+		if r.quick { // a connection that was unlucky for long is offered seldom
+			for before, tries := quick(), 0; quick() == before && tries < 20; tries++ {
+				ask("quick", "GET", "/bucket/small", "", nil, false)
+			}
+		}
+		before := quick()
+		got, want := ask("quick", r.method, r.path, r.query, r.header, r.spoil), ask("net/http", r.method, r.path, r.query, r.header, r.spoil)
+		if got != want {
+			t.Errorf("%s %s?%s %v:\n%.600s\nand by net/http\n%.600s", r.method, r.path, r.query, r.header, got, want)
+		}
+		if (quick() > before) != r.quick {
+			t.Errorf("%s %s?%s %v spoilt %t: answered quickly %t", r.method, r.path, r.query, r.header, r.spoil, quick() > before)
+		}
+	}
+	if err := front.Finish(); err != nil || offered.Load() <= quick() {
+		t.Error(err, offered.Load(), quick())
+	}
+}
