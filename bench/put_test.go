@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,4 +111,9 @@ func pending(b *testing.B, s *server) int {
 		fmt.Sscan(string(buf.Bytes()[i+len("\nakigw_journal_pending "):]), &n)
 	}
 	return n
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
 }
