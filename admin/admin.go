@@ -93,6 +93,7 @@ func (s *Server) routes() []route {
 		{path: "/readyz", open: true, handle: s.readiness},
 		{path: "/events", method: http.MethodPost, token: s.eventsToken, handle: s.takeEvents},
 		{path: "/api/v1/status", handle: s.status},
+		{path: "/api/v1/purge", method: http.MethodPost, handle: s.purge},
 		{path: "/api/v1/dead-letters", handle: s.deadLetters},
 		{path: "/api/v1/dead-letters/retry", method: http.MethodPost, handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.RetryDeadLetter(r.Context(), id) })},
 		{path: "/api/v1/dead-letters/drop", method: http.MethodPost, handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.DropDeadLetter(r.Context(), id) })},

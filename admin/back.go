@@ -103,6 +103,25 @@ func answer(w http.ResponseWriter, err error) {
 	}
 }
 
+// purge forgets what is cached: of a key, or of all keys with a prefix.
+func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	what := tiers.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
+	if q.Has("key") {
+		what.Prefix, what.Exactly = q.Get("key"), true
+	}
+	if akigw.CheckBucketName(what.Bucket) != nil || q.Has("key") && (q.Has("prefix") || what.Prefix == "") {
+		http.Error(w, "bucket must be the name of a bucket; with it may come a prefix, or a key", http.StatusBadRequest)
+		return
+	}
+	n, err := s.store.Purge(r.Context(), what)
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	writeJSON(w, map[string]int{"purged": n})
+}
+
 // unpack makes objects of their own of what is in packs in a bucket.
 func (s *Server) unpack(w http.ResponseWriter, r *http.Request) {
 	bucket := r.URL.Query().Get("bucket")

@@ -768,6 +768,16 @@ func TestDeadLetterCommands(t *testing.T) {
 	if out := akigw("status"); !strings.Contains(out, "dead letters    0") {
 		t.Errorf("%s", out)
 	}
+	outcome := func() string { return client.Must(t, "GET", "/backbucket/a", "", nil, nil).Header.Get("X-Akigw-Cache") }
+	if outcome(); outcome() != "hot" {
+		t.Errorf("a was read twice and is not in memory")
+	}
+	if out := akigw("purge", "s3://backbucket/a"); !strings.HasPrefix(out, "forgot what was cached of ") || outcome() != "cold" {
+		t.Errorf("purge: %s", out)
+	}
+	if out := akigw("purge", "backbucket/a"); !strings.Contains(out, "names no bucket") {
+		t.Errorf("purge of no URL: %s", out)
+	}
 	if out := akigw("dead-letters", "show", "999999"); !strings.Contains(out, "no such dead letter") {
 		t.Errorf("%s", out)
 	}

@@ -423,6 +423,12 @@ func TestC4_D9_PendingIsNotEvicted(t *testing.T) {
 			t.Errorf("%d: %d, %d bytes, %s", i, w.Code, w.Body.Len(), sentHeader(w, "x-akigw-cache"))
 		}
 	}
+	if _, err := b.store.Purge(t.Context(), tiers.Pattern{Bucket: back}); err != nil {
+		t.Error(err)
+	}
+	if w := b.ask("root", "GET", "/back/7", "", nil, ""); w.Body.String() != body(7) {
+		t.Errorf("after a purge: %d", w.Code)
+	}
 	if st := b.store.BackStatus(); st.Pending != 20 || st.Bytes != 2_000_000 {
 		t.Errorf("%+v", st.Stats)
 	}

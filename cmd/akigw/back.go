@@ -141,6 +141,49 @@ func human(n int64) string {
 	return fmt.Sprintf("%.1f %s", f, unit[0])
 }
 
+// s3URL parses s3://BUCKET and s3://BUCKET/KEY.
+func s3URL(text string) (bucket, key string, err error) {
+	rest, ok := strings.CutPrefix(text, "s3://")
+	bucket, key, _ = strings.Cut(rest, "/")
+	if !ok || bucket == "" {
+		return "", "", fmt.Errorf("%s names no bucket: s3://BUCKET, s3://BUCKET/PREFIX", text)
+	}
+	return bucket, key, nil
+}
+
+// purgeCommand is "akigw purge".
+type purgeCommand struct {
+	remote
+	What    string `arg:"" help:"What to forget: s3://BUCKET/PREFIX is every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
+	Exactly bool   `help:"Only the key that is named."`
+}
+
+// Run purges.
+func (p *purgeCommand) Run() error {
+	bucket, prefix, err := s3URL(p.What)
+	if err != nil {
+		return err
+	}
+	query := url.Values{"bucket": {bucket}, "prefix": {prefix}}
+	if p.Exactly {
+		if prefix == "" {
+			return fmt.Errorf("%s names no key", p.What)
+		}
+		query = url.Values{"bucket": {bucket}, "key": {prefix}}
+	}
+	var done struct {
+		Purged int `json:"purged"`
+	}
+	if err := p.into(&done, http.MethodPost, "/api/v1/purge", query); err != nil {
+		return err
+	}
+	if p.JSON {
+		return printJSON(done)
+	}
+	fmt.Printf("forgot what was cached of %d objects\n", done.Purged)
+	return nil
+}
+
 // deadCommand is "akigw dead-letters".
 type deadCommand struct {
 	List    deadList    `cmd:"" help:"List them."`
@@ -286,9 +329,8 @@ type deadArchive struct {
 
 // Run writes the archive.
 func (d *deadArchive) Run() error {
-	rest, ok := strings.CutPrefix(d.To, "s3://")
-	bucket, key, _ := strings.Cut(rest, "/")
-	if !ok || bucket == "" || key == "" {
+	bucket, key, err := s3URL(d.To)
+	if err != nil || key == "" {
 		return fmt.Errorf("%s does not name an object: s3://BUCKET/KEY", d.To)
 	}
 	var done struct{ Archived int }

@@ -9,6 +9,8 @@
 package hot
 
 import (
+	"iter"
+
 	"github.com/maypok86/otter/v2"
 
 	"github.com/akidb/akigw/internal/popular"
@@ -88,6 +90,15 @@ func (c *Cache[K, V]) Drop(key K) {
 	if c.values != nil {
 		c.values.Invalidate(key)
 	}
+}
+
+// All are the values that are held. Those that come or go meanwhile may be among them or
+// not; it counts no accesses.
+func (c *Cache[K, V]) All() iter.Seq2[K, V] {
+	if c.values == nil {
+		return func(func(K, V) bool) {}
+	}
+	return c.values.All()
 }
 
 // Bytes is the weight of what is held.

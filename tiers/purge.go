@@ -1,0 +1,74 @@
+package tiers
+
+import (
+	"context"
+	"strings"
+
+	"github.com/akidb/akigw"
+)
+
+// Purge forgets at once what is cached, in memory and on disk, of the keys of a bucket
+// that a pattern names, all their versions, what is kept of listings and of absences, and
+// what is on its way into the cache. What is pending stays: it is no copy. It returns how
+// many objects were known; ctx can end it half-way, and it can be done again.
+func (s *Store) Purge(ctx context.Context, what Pattern) (n int, err error) {
+	s.epoch(what.Bucket).Add(1)
+	for key := range s.underway(what) {
+		s.Begin(key).End()
+	}
+	seen := map[akigw.Key]bool{}
+	forget := func(key akigw.Key, blocks uint64) bool {
+		s.Begin(key).End()
+		if s.warm != nil && blocks != 0 {
+			s.warm.DropBlocks(blocks)
+		}
+		seen[key] = true
+		return ctx.Err() == nil
+	}
+	for k, v := range s.hot.All() {
+		if v.entry == nil || !what.names(k.key) {
+			continue
+		}
+		if !forget(k.key, v.entry.blocks) {
+			return len(seen), ctx.Err()
+		}
+	}
+	if s.warm != nil {
+		s.warm.Records(func(record []byte) bool {
+			e, err := decodeEntry(record)
+			return err != nil || !what.names(e.Key) || forget(e.Key, e.blocks)
+		})
+	}
+	return len(seen), ctx.Err()
+}
+
+// Pattern names keys of a bucket: those that begin with a prefix, or one alone.
+type Pattern struct {
+	Bucket, Prefix string
+	// Exactly says that Prefix is the whole key.
+	Exactly bool
+}
+
+func (p Pattern) names(key akigw.Key) bool {
+	return key.Bucket == p.Bucket && (p.Exactly && key.Name == p.Prefix || !p.Exactly && strings.HasPrefix(key.Name, p.Prefix))
+}
+
+// underway are the keys that something is being fetched of.
+func (s *Store) underway(what Pattern) map[akigw.Key]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys := map[akigw.Key]bool{}
+	for key := range s.openings {
+		if what.names(key) {
+			keys[key] = true
+		}
+	}
+	for _, fills := range s.fills {
+		for _, f := range fills {
+			if what.names(f.key) {
+				keys[f.key] = true
+			}
+		}
+	}
+	return keys
+}

@@ -1,0 +1,112 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// What is purged is asked for again, all of it and nothing else, from memory and from
+// disk.
+func TestPurge(t *testing.T) {
+	for _, hot := range []bool{true, false} {
+		for _, c := range []struct {
+			what   Pattern
+			purged []string
+		}{
+			{Pattern{"bucket", "a/", false}, []string{"a/1", "a/2", "a/22"}},
+			{Pattern{"bucket", "a/2", false}, []string{"a/2", "a/22"}},
+			{Pattern{"bucket", "a/2", true}, []string{"a/2"}},
+			{Pattern{"bucket", "", false}, []string{"a/1", "a/2", "a/22", "b"}},
+			{Pattern{"bucket", "", true}, nil},
+			{Pattern{"buck", "", false}, nil},
+		} {
+			up := testkit.NewMemory()
+			config := testConfig(rules.Exclusive)
+			if !hot {
+				config.HotBytes = 0
+			}
+			s := newStore(t, config, up)
+			names := map[string]bool{"a/1": false, "a/2": false, "a/22": false, "b": false}
+			for name := range names {
+				up.Put(key(name), testkit.Bytes(1, 3*block))
+				for range 2 {
+					if _, _, err := readAll(s, key(name), ""); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for _, name := range c.purged {
+				names[name] = true
+			}
+			n, err := s.Purge(t.Context(), c.what)
+			if n != len(c.purged) || err != nil {
+				t.Errorf("%+v: %d, %v", c.what, n, err)
+			}
+			for name, purged := range names {
+				gets := up.Count("GET")
+				if _, _, err := readAll(s, key(name), ""); err != nil || (up.Count("GET") > gets) != purged {
+					t.Errorf("hot %t, %+v: %s was asked for again: %t, %v", hot, c.what, name, up.Count("GET") > gets, err)
+				}
+			}
+		}
+	}
+}
+
+// What is on its way into the cache while it is purged does not come in.
+func TestPurgeDuringAFill(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(rules.Exclusive), up)
+	up.Put(key("k"), testkit.Bytes(1, 100))
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	up.After = func(r *cold.Request, _ *http.Response) {
+		if r.Method == http.MethodGet && up.Count("GET") == 1 {
+			close(asked)
+			<-goOn
+		}
+	}
+	done := make(chan error)
+	go func() {
+		_, _, err := readAll(s, key("k"), "")
+		done <- err
+	}()
+	<-asked
+	if _, err := s.Purge(t.Context(), Pattern{Bucket: "bucket"}); err != nil {
+		t.Error(err)
+	}
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	gets := up.Count("GET")
+	if _, _, err := readAll(s, key("k"), ""); err != nil || up.Count("GET") == gets {
+		t.Errorf("what was fetched before is served: %v", err)
+	}
+}
+
+// A purge that is given up says so.
+func TestPurgeIsCancelled(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(rules.Exclusive), up)
+	for i := range 5 {
+		up.Put(key(fmt.Sprint(i)), []byte("body"))
+		if _, _, err := readAll(s, key(fmt.Sprint(i)), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if n, err := s.Purge(ctx, Pattern{Bucket: "bucket"}); !errors.Is(err, context.Canceled) || n == 5 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := s.Head(t.Context(), akigw.Key{Bucket: "bucket", Name: "1"}, akigw.RangeSpec{}, akigw.Conditions{}); err != nil {
+		t.Error(err)
+	}
+}
