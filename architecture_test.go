@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 	"internal/failpoint": {},
 	"internal/embedded":  {"internal/s3err"},
 	"internal/testkit":   {"tiers/cold"},
-	"cmd/akigw":          {"uploadpool", "access", "access/policy", "admin", "gateway", "gateway/sigv4", "rules", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/s3err"},
+	"cmd/akigw":          {"uploadpool", "access", "access/policy", "admin", "gateway", "gateway/sigv4", "rules", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/pack", "internal/s3err"},
 	"bench":              {},
 }
 
