@@ -12,8 +12,19 @@ import (
 // any other, on the goroutine that read it (wire.Quick). It returns false, and has done
 // nothing, for whatever else: errors and conditions that hold among it. ServeHTTP looks
 // at those from the start.
-func (g *Gateway) Quick(w http.ResponseWriter, r *http.Request) bool {
+func (g *Gateway) Quick(w http.ResponseWriter, r *http.Request) (answered bool) {
 	started := time.Now()
+	sent := &answer{ResponseWriter: w}
+	requestID, accessKey := "", ""
+	defer func() {
+		if p := recover(); p != nil {
+			g.recovered(sent, r, requestID, p)
+			answered = true
+		}
+		if answered {
+			g.account(r, sent, "GetObject", accessKey, requestID, started)
+		}
+	}()
 	c, err := g.admit(r, func(err error) error { return err })
 	if c == nil {
 		return false
@@ -34,10 +45,9 @@ func (g *Gateway) Quick(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	defer reader.Close()
-	c.requestID = rand.Text()[:16]
-	sent := &answer{ResponseWriter: w, call: c}
-	defer func() { g.account(r, sent, c.route.Op, c.identity.AccessKey(), c.requestID, started) }()
-	g.identify(w.Header(), c.requestID)
+	requestID, accessKey = rand.Text()[:16], c.identity.AccessKey()
+	c.requestID, sent.call = requestID, c
+	g.identify(w.Header(), requestID)
 	if holds, ok := w.(interface{ HoldAtMost(bytes int64) }); ok {
 		holds.HoldAtMost(reader.Hold)
 	}

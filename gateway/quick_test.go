@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"sort"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
@@ -147,5 +150,30 @@ func TestQuickAnswersAreTheSame(t *testing.T) {
 	}
 	if err := front.Finish(); err != nil || offered.Load() <= quick() {
 		t.Error(err, offered.Load(), quick())
+	}
+}
+
+// panicky panics when it is asked for a policy.
+type panicky struct{ rootOnly }
+
+func (panicky) PolicyOf(sigv4.Identity) *policy.Policy { panic("a bug") }
+
+// TestE33_QuickPanicIsIsolated: a panic is a 500 of that request alone, logged and
+// counted, wherever it is answered.
+func TestE33_QuickPanicIsIsolated(t *testing.T) {
+	g := newRig(t, rules.Exclusive)
+	front := New(Front{Verifier: verifier(), Policies: panicky{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
+	r, err := g.Request("GET", "/bucket/k", "", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.URL, err = url.ParseRequestURI(r.URL.RequestURI())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := panics.Get()
+	w := httptest.NewRecorder()
+	if !front.Quick(w, r) || w.Code != 500 || !strings.Contains(w.Body.String(), "InternalError") || panics.Get() != before+1 {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Quick answers a request that has no body, by writing to w, or returns false and has
-// done nothing: then it is net/http's. What is written is not copied, and must not
+// Quick answers a request that has no body, and is not the first of its connection, by
+// writing to w, or returns false and has done nothing: then it is net/http's. What is written is not copied, and must not
 // change until Flush or the return of Quick. A panic ends the connection.
 //
 // It is for what needs no more of a server than to read a head and to write an answer:
@@ -42,6 +42,10 @@ const (
 // offer has the request whose head was read answered quickly, if it can be. The error
 // says that the connection is over.
 func (c *conn) offer(head []byte) (answered bool, err error) {
+	if !c.known { // net/http closes a new connection at a shutdown only after five seconds
+		c.known = true
+		return false, nil
+	}
 	if c.quick == nil || !bytes.HasPrefix(head, []byte("GET ")) {
 		return false, nil
 	}
@@ -60,11 +64,8 @@ func (c *conn) offer(head []byte) (answered bool, err error) {
 	}
 	w := &response{conn: c, header: make(http.Header, 16)}
 	answered, err = w.answer(c.quick, r)
-	if closing := c.end(); closing || err != nil {
+	if closing := c.end(answered); closing || err != nil {
 		return false, io.EOF
-	}
-	if answered {
-		c.unlucky = 0
 	}
 	return answered, nil
 }
@@ -91,12 +92,16 @@ func (c *conn) begin() bool {
 	return true
 }
 
-// end ends an answer, and reports whether the connection is to be closed. An idle one
-// may be so for as long as net/http lets it.
-func (c *conn) end() (closing bool) {
+// end ends an answer, and reports whether the connection is to be closed. One that was
+// answered may be idle from then on, as net/http would have it.
+func (c *conn) end(answered bool) (closing bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answering = false
+	if !answered {
+		return c.closed
+	}
+	c.unlucky = 0
 	if now := time.Now(); c.asked.Sub(now) < c.idle*3/4 && !c.closed {
 		c.asked = now.Add(c.idle)
 		_ = c.applyDeadline() // a closed connection says so to the next read

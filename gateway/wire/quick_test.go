@@ -80,6 +80,11 @@ func newQuickRig(idle time.Duration) *quickRig {
 			return true
 		}, idle)}
 	r.served.Go(func() { _ = r.server.Serve(Strict(l, limits)) })
+	r.send("/quick/first") // is net/http's
+	if got, err := r.next(); got != "slow /quick/first" || err != nil {
+		panic(fmt.Sprint(got, err))
+	}
+	synctest.Wait()
 	return r
 }
 
@@ -228,7 +233,7 @@ func TestLucklessConnection(t *testing.T) {
 		client, server := net.Pipe()
 		defer client.Close()
 		offered := 0
-		c := &conn{Conn: server, limits: limits, quick: func(http.ResponseWriter, *http.Request) bool {
+		c := &conn{Conn: server, limits: limits, known: true, quick: func(http.ResponseWriter, *http.Request) bool {
 			offered++
 			return false
 		}}

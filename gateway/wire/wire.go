@@ -74,6 +74,7 @@ type conn struct {
 	quick   Quick         // nil: all requests are net/http's
 	idle    time.Duration // how long it may be idle
 	remote  string        // address of the client
+	known   bool          // net/http has had a request
 	unlucky int           // requests in a row that were not answered quickly
 
 	answering bool // a quick answer is under way; guarded by mu
