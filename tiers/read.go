@@ -87,12 +87,9 @@ func (s *Store) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 			return r, err
 		}
 		if err == nil {
-			r.at = r.Range.Start
-			err = r.start(ctx)
+			err = r.open(ctx, settings.ReadAhead)
 		}
 		if err == nil {
-			outcomes[r.Outcome].Inc()
-			r.readOn(ctx, settings.ReadAhead)
 			return r, nil
 		}
 		r.Close()
@@ -117,24 +114,39 @@ func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 		return nil
 	}
 	r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), Hold: mostHeld, store: s, entry: e, left: 3}
-	if r.resolve(ctx, spec) != nil {
+	if r.resolve(ctx, spec) != nil || !r.local() {
 		return nil
 	}
-	r.at = r.Range.Start
-	if e.body == nil && r.Range.Length > 0 {
-		for n := r.at / e.block; n < r.endBlock(); n++ {
-			if s.locate(e, n) == akigw.Cold {
-				return nil
-			}
-		}
-	}
-	if r.start(ctx) != nil {
+	if r.open(ctx, settings.ReadAhead) != nil {
 		r.Close()
 		return nil
 	}
-	outcomes[r.Outcome].Inc()
-	r.readOn(ctx, settings.ReadAhead)
 	return r
+}
+
+// local reports whether all that is to be read is in memory or on disk.
+func (r *Reader) local() bool {
+	if r.entry.body != nil || r.Range.Length == 0 {
+		return true
+	}
+	first, end := r.Range.Start/r.entry.block, r.endBlock()
+	for n := first; n < end; n++ {
+		if r.store.locate(r.entry, n) == akigw.Cold {
+			return false
+		}
+	}
+	return true
+}
+
+// open begins to read what resolve has found.
+func (r *Reader) open(ctx context.Context, readAhead int64) error {
+	r.at = r.Range.Start
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	outcomes[r.Outcome].Inc()
+	r.readOn(ctx, readAhead)
+	return nil
 }
 
 // resolve sets what is read of the object.
