@@ -398,8 +398,8 @@ func (j *Journal) waiting(name string, until uint64) (<-chan struct{}, error) {
 	return it.finished, nil
 }
 
-// Newest is the number of the newest entry that is or was in the journal when it
-// was opened, or a higher one.
+// Newest is a number that no entry which was in the journal when it was opened is above,
+// and each later one is.
 func (j *Journal) Newest() uint64 { return j.newest }
 
 // Keys are the keys with pending entries, those of the oldest first.

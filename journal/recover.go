@@ -36,7 +36,7 @@ func Open(c Config) (*Journal, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), lock.Close())
 	}
-	j.newest = j.next
+	j.newest = j.next - 1
 	j.syncer.Go(j.sync)
 	return j, nil
 }

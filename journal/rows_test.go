@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -134,4 +135,52 @@ func TestC1_NoSpaceForABody(t *testing.T) {
 		t.Errorf("%q are left", names)
 	}
 	mustPut(t, j, "small", []byte("it goes on"))
+}
+
+// TestD18_SpoolStays: the directory of the bodies is never taken away, whatever comes
+// and goes in it at the same time.
+func TestD18_SpoolStays(t *testing.T) {
+	j := open(t, testConfig(Disk{}, t.TempDir()))
+	defer j.Close()
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range 30 { // each time the last body may have gone a moment ago
+				k := key(fmt.Sprint(w))
+				if err := put(t, j, k, random(50_000, uint64(i))); err != nil {
+					t.Error(err)
+					return
+				}
+				if err := j.Done(t.Context(), j.Take(k)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	settled(t, j, 0)
+	mustPut(t, j, "k", random(50_000, 1))
+}
+
+// TestNewest: what comes first after a start is none of an earlier run's.
+func TestNewest(t *testing.T) {
+	j := open(t, testConfig(Disk{}, t.TempDir()))
+	defer func() { j.Close() }()
+	for range 3 {
+		if err := j.Begin(t.Context(), Upload{ID: "u", Key: key("k")}); err != nil {
+			t.Fatal(err)
+		}
+		if n := j.Upload("u").Number; n <= j.Newest() {
+			t.Errorf("the first record has number %d, and the newest before it %d", n, j.Newest())
+		}
+		j = reopen(t, j)
+		u := j.Upload("u")
+		if u.Number > j.Newest() {
+			t.Errorf("an upload of an earlier run has number %d, and the newest of it %d", u.Number, j.Newest())
+		}
+		if err := j.AbortUpload(t.Context(), u); err != nil {
+			t.Fatal(err)
+		}
+		j = reopen(t, j)
+	}
 }
