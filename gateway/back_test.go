@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -432,4 +433,61 @@ func TestC4_D9_PendingIsNotEvicted(t *testing.T) {
 	if st := b.store.BackStatus(); st.Pending != 20 || st.Bytes != 2_000_000 {
 		t.Errorf("%+v", st.Stats)
 	}
+}
+
+// TestE8_UploadsAreNotBuffered: however large bodies are and however many come at a
+// time, they go to disk as they come.
+func TestE8_UploadsAreNotBuffered(t *testing.T) {
+	const clients, size, most = 24, 12 << 20, 64 << 20
+	b := backBench(t)
+	b.ask("root", "PUT", "/back/first", "", nil, "")
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var wait sync.WaitGroup
+	var here atomic.Int32
+	all := make(chan struct{})
+	for i := range clients {
+		wait.Go(func() {
+			r := &http.Request{Method: "PUT", URL: &url.URL{Path: fmt.Sprintf("/back/%d", i)}, Host: "s3.example.com", Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1"}
+			testkit.Signing{AccessKey: "root", Secret: tenantSecret, Payload: "UNSIGNED-PAYLOAD"}.Sign(r)
+			r.Body, r.ContentLength = io.NopCloser(&pausing{left: size, pause: func() {
+				if here.Add(1) == clients { // everybody has sent all but the end
+					runtime.GC()
+					runtime.ReadMemStats(&now)
+					close(all)
+				}
+				<-all
+			}}), size
+			w := b.answer(r)
+			if w.Code != 200 || sentHeader(w, "x-akigw-commit") != "journal" {
+				t.Errorf("%d %s %v", w.Code, w.Body, w.Header())
+			}
+		})
+	}
+	wait.Wait()
+	if grown := int64(now.HeapAlloc) - int64(before.HeapAlloc); here.Load() != clients || grown > most {
+		t.Errorf("%d bodies of %d bytes under way take %d bytes of memory", here.Load(), size, grown)
+	}
+}
+
+// pausing is a body of zeros that pauses before its last 1000 bytes.
+type pausing struct {
+	left  int
+	pause func()
+}
+
+func (p *pausing) Read(b []byte) (int, error) {
+	if p.left == 0 {
+		return 0, io.EOF
+	}
+	n := min(len(b), p.left)
+	if p.left > 1000 {
+		n = min(n, p.left-1000)
+	}
+	clear(b[:n])
+	if p.left -= n; p.left == 1000 {
+		p.pause()
+	}
+	return n, nil
 }

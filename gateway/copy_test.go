@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -180,5 +181,35 @@ func TestUploadPartCopyOfAPendingSource(t *testing.T) {
 		if b.up.Uploads() != asked+1 {
 			t.Errorf("%s: the upstream was not asked", bad)
 		}
+	}
+}
+
+// TestA6_CopyWithErrorBody: a 200 of a copy can carry an error. The client is told what
+// the upstream said, and nothing that was cached of the key before is served after it.
+func TestA6_CopyWithErrorBody(t *testing.T) {
+	b := newBench(t, tenants(t), tenants(t))
+	b.up.Put(keyOf("bucket", "source"), []byte("new"))
+	b.up.Put(keyOf("bucket", "k"), []byte("old"))
+	const failure = "<Error><Code>InternalError</Code></Error>"
+	for _, query := range []string{"", "partNumber=1&uploadId=u"} {
+		b.ask("root", "GET", "/bucket/k", "", nil, "") // cached by now
+		b.up.Before = func(r *cold.Request) (*http.Response, error) {
+			if r.Method != http.MethodPut {
+				return nil, nil
+			}
+			if r.Op == "CopyObject" { // and it was done after all
+				b.up.Before = nil
+				b.up.Put(keyOf("bucket", "k"), []byte("new"))
+			}
+			return testkit.Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(failure)), nil
+		}
+		w := b.ask("root", "PUT", "/bucket/k", query, http.Header{"X-Amz-Copy-Source": {"/bucket/source"}}, "")
+		if w.Body.String() != failure {
+			t.Errorf("%q: %d %q", query, w.Code, w.Body)
+		}
+	}
+	b.up.Before = nil
+	if w := b.ask("root", "GET", "/bucket/k", "", nil, ""); w.Body.String() != "new" {
+		t.Errorf("%q is served after the copy", w.Body)
 	}
 }

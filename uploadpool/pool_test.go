@@ -326,6 +326,38 @@ func TestA4_SuccessWithErrorBody(t *testing.T) {
 	})
 }
 
+// TestA16_BodiesAreSentAgainWhole: an upload that broke off half-way through its body
+// starts again at the first byte, small ones from memory and large ones from the spool.
+func TestA16_BodiesAreSentAgainWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		broken := map[string]int{}
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op != "PutObject" || broken[q.Key.Name] == 2 {
+				return nil, nil
+			}
+			broken[q.Key.Name]++
+			if _, err := io.CopyN(io.Discard, q.Body, q.Length/2); err != nil {
+				t.Error(err)
+			}
+			return unavailable()
+		})
+		bodies := map[string]string{"inline": strings.Repeat("a", 1000), "spooled": strings.Repeat("b", 100_000)}
+		for name, body := range bodies {
+			r.put(name, body)
+		}
+		r.run()
+		r.drained(10 * time.Minute)
+		for name, body := range bodies {
+			r.upstream(name, body)
+			if broken[name] != 2 {
+				t.Errorf("%s broke off %d times", name, broken[name])
+			}
+		}
+		r.close()
+	})
+}
+
 // A refusal is nobody's fault among the clients: uploads pause, nothing is given up.
 func TestA18_Refused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -84,6 +84,31 @@ func sum(s string) string {
 	return hex.EncodeToString(h[:])
 }
 
+// TestA17_TrailersAreLeftAway: for an upstream that rejects trailing checksums a body goes
+// as it is, without aws-chunked.
+func TestA17_TrailersAreLeftAway(t *testing.T) {
+	var got *http.Request
+	var body []byte
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got = r
+		body, _ = io.ReadAll(r.Body)
+	}))
+	defer server.Close()
+	u, err := New(Config{URL: server.URL, AccessKey: "key", SecretKey: "secretsecret", Region: "us-east-1"}, PoolConfig{PoolSize: 2, IdleTimeoutSecs: 5}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	resp, err := u.Do(t.Context(), &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: strings.NewReader("hello"), Length: 5, Trailer: http.Header{"X-Amz-Checksum-Crc32": {"NhCmhg=="}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if string(body) != "hello" || got.ContentLength != 5 || got.Header.Get("X-Amz-Trailer") != "" || got.Header.Get("Content-Encoding") != "" || strings.HasPrefix(got.Header.Get("X-Amz-Content-Sha256"), "STREAMING") {
+		t.Errorf("%q, %d bytes, %v", body, got.ContentLength, got.Header)
+	}
+}
+
 // TestA20_RedirectsAreNotFollowed: the answer is the caller's to look at, and
 // no other host sees the signature.
 func TestA20_RedirectsAreNotFollowed(t *testing.T) {
