@@ -24,6 +24,7 @@ import (
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
@@ -59,11 +60,13 @@ func newStore(config tiers.Config, dir string, up tiers.Upstream, log *slog.Logg
 	return tiers.New(config, rules.NewSet(nil, config.Settings()), dir, up, log)
 }
 
-func newRig(t testing.TB, freshness rules.Freshness) *rig {
+func newRig(t testing.TB, freshness rules.Freshness) *rig { return newRigOf(t, freshness, 16<<20) }
+
+func newRigOf(t testing.TB, freshness rules.Freshness, hotBytes size.Bytes) *rig {
 	t.Helper()
 	up := testkit.NewMemory()
 	log := slog.New(slog.DiscardHandler)
-	store, err := newStore(tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, Freshness: freshness},
+	store, err := newStore(tiers.Config{HotBytes: hotBytes, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, Freshness: freshness},
 		filepath.Join(t.TempDir(), "warm"), up, log)
 	if err != nil {
 		t.Fatal(err)

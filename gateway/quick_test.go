@@ -1,14 +1,17 @@
 package gateway
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"sort"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -176,5 +179,54 @@ func TestE33_QuickPanicIsIsolated(t *testing.T) {
 	w := httptest.NewRecorder()
 	if !front.Quick(w, r) || w.Code != 500 || !strings.Contains(w.Body.String(), "InternalError") || panics.Get() != before+1 {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestMemoryThatIsUsedAgain: blocks from disk lie in memory that the next reader gets, and
+// each reader sees its own bytes all the same, fast or slow, whole or a part.
+func TestMemoryThatIsUsedAgain(t *testing.T) {
+	g := newRigOf(t, rules.Exclusive, 0)
+	random := testkit.Random(t)
+	bodies := [][]byte{testkit.Bytes(1, 70_000), testkit.Bytes(2, 300_000), testkit.Bytes(3, 3<<20), testkit.Bytes(4, 1<<20), testkit.Bytes(5, 64<<10)}
+	for i, body := range bodies {
+		g.Must(t, "PUT", fmt.Sprintf("/bucket/%d", i), "", nil, body)
+		g.Must(t, "GET", fmt.Sprintf("/bucket/%d", i), "", nil, nil)
+	}
+	var readers sync.WaitGroup
+	var warm atomic.Int64
+	for range 8 {
+		own := rand.New(rand.NewPCG(random.Uint64(), 0))
+		readers.Go(func() {
+			for range 60 {
+				i := own.IntN(len(bodies))
+				from := own.IntN(len(bodies[i]))
+				to := from + own.IntN(len(bodies[i])-from)
+				r, err := g.Request("GET", fmt.Sprintf("/bucket/%d", i), "", http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", from, to)}}, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp, err := g.HTTP.Do(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if own.IntN(4) == 0 {
+					time.Sleep(time.Duration(own.IntN(20)) * time.Millisecond)
+				}
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil || !bytes.Equal(got, bodies[i][from:to+1]) {
+					t.Errorf("object %d, %d to %d: %d bytes, %v", i, from, to, len(got), err)
+				}
+				if resp.Header.Get("X-Akigw-Cache") == "warm" {
+					warm.Add(1)
+				}
+			}
+		})
+	}
+	readers.Wait()
+	if warm.Load() < 400 {
+		t.Errorf("%d reads came from disk", warm.Load())
 	}
 }

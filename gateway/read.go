@@ -69,6 +69,7 @@ func (g *Gateway) sendObject(w *answer, c *Call, reader *tiers.Reader, spec akig
 	together := reader.Outcome != akigw.Cold && len(c.pace) == 0 && wire.Hold(c.Request)
 	defer wire.Release(c.Request)
 	describe(w, c, reader, spec.Whole())
+	reader.Borrow = true
 	for held := 0; ; {
 		data, err := reader.Next(ctx)
 		if err == io.EOF {
@@ -84,12 +85,19 @@ func (g *Gateway) sendObject(w *answer, c *Call, reader *tiers.Reader, spec akig
 		if _, err := w.Write(data); err != nil {
 			return nil // the client has gone
 		}
-		if held += len(data); together && int64(held) >= reader.Hold {
-			if wire.Release(c.Request) != nil {
-				return nil
-			}
-			held, together = 0, wire.Hold(c.Request)
+		if held += len(data); int64(held) < reader.Hold {
+			continue
 		}
+		if together {
+			err = wire.Release(c.Request)
+		} else {
+			w.flush()
+		}
+		if err != nil {
+			return nil
+		}
+		reader.Sent()
+		held, together = 0, together && wire.Hold(c.Request)
 	}
 }
 

@@ -27,6 +27,9 @@ type Reader struct {
 	// Hold is how many bytes a reader may keep of what Next returned before it
 	// lets go of them.
 	Hold int64
+	// Borrow says that what Next returns is needed until Sent or Close only, so that
+	// its memory can be used again.
+	Borrow bool
 	// Part is the part that is read, nil if none was asked for.
 	Part *Part
 	// Age is the time since the upstream confirmed the object.
@@ -40,6 +43,8 @@ type Reader struct {
 	left  int // fills that may still fail
 	// release gives back the memory for blocks from disk, nil if there is none.
 	release func()
+	located bool     // all is in memory or on disk, as Outcome says
+	lent    [][]byte // what Next returned and nobody else has
 	// digest is of a whole body that no single request brings.
 	digest *checksum.Digest
 	// pending is the body of an object that is not upstream yet; then there is
@@ -124,18 +129,30 @@ func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 	return r
 }
 
-// local reports whether all that is to be read is in memory or on disk.
+// local reports whether all that is to be read is in memory or on disk, and plans the read
+// if so.
 func (r *Reader) local() bool {
-	if r.entry.body != nil || r.Range.Length == 0 {
-		return true
-	}
-	first, end := r.Range.Start/r.entry.block, r.endBlock()
-	for n := first; n < end; n++ {
-		if r.store.locate(r.entry, n) == akigw.Cold {
-			return false
-		}
+	if r.entry.body == nil && r.Range.Length > 0 {
+		r.located = r.slowest(r.Range.Start/r.entry.block) == r.endBlock()
+		return r.located
 	}
 	return true
+}
+
+// slowest makes the outcome that of the slowest tier that is needed for the blocks from n
+// on. It returns the first that is missing, else the one behind the last.
+func (r *Reader) slowest(n int64) int64 {
+	for end := r.endBlock(); n < end; n++ {
+		tier := r.store.locate(r.entry, n)
+		if tier == akigw.Cold {
+			r.Outcome = tier
+			return n
+		}
+		if tier == akigw.Warm && r.Outcome == akigw.Hot {
+			r.Outcome = tier
+		}
+	}
+	return n
 }
 
 // open begins to read what resolve has found.
@@ -256,16 +273,9 @@ func (r *Reader) start(ctx context.Context) error {
 	if r.entry.body != nil || r.Range.Length == 0 {
 		return nil
 	}
-	n, end := r.at/r.entry.block, r.endBlock()
-	for ; n < end && r.fill == nil; n++ {
-		tier := r.store.locate(r.entry, n)
-		if tier == akigw.Cold {
-			r.Outcome = tier
-			break
-		}
-		if tier == akigw.Warm && r.Outcome == akigw.Hot {
-			r.Outcome = tier
-		}
+	n := r.at / r.entry.block
+	if r.fill == nil && !r.located {
+		n = r.slowest(n)
 	}
 	if r.Outcome == akigw.Warm {
 		return r.reserve(ctx)
@@ -276,22 +286,35 @@ func (r *Reader) start(ctx context.Context) error {
 	if s := r.store; s.parallel(r.entry.Size) && r.Range.Length == r.entry.Size {
 		r.digest = checksum.OfObject(r.entry.Header, s.config.MD5ETags)
 	}
-	_, err := r.block(ctx, min(n, end-1))
+	_, err := r.block(ctx, min(n, r.endBlock()-1))
 	return err
 }
 
-// mostHeld is how much a reader may hold if there is plenty of memory.
-const mostHeld = 1 << 20
+const (
+	// mostHeld is how much a reader may hold if there is plenty of memory.
+	mostHeld = 1 << 20
+	// lentHeld is how much of what comes from disk: its memory is used again before it
+	// has left the processor's cache.
+	lentHeld = 256 << 10
+)
 
 // reserve takes memory for blocks from disk: those are the reader's own.
 func (r *Reader) reserve(ctx context.Context) (err error) {
-	want := min(r.Range.Length, mostHeld)
+	want := min(r.Range.Length, max(r.entry.block, lentHeld))
 	r.Hold, r.release, err = r.store.copies.some(ctx, r.entry.Key, want, min(want, r.entry.block))
 	return err
 }
 
+// Sent says that what Next has returned so far is not needed any more.
+func (r *Reader) Sent() {
+	for _, buffer := range r.lent {
+		r.store.buffers.put(buffer)
+	}
+	r.lent = r.lent[:0]
+}
+
 // Next returns the next bytes of the range, io.EOF at its end. They are shared
-// and must not be changed; they stay valid. Any other error means that the
+// and must not be changed; they stay valid, but see Borrow. Any other error means that the
 // rest cannot be had: the answer must not end as if it were complete.
 func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	if r.at >= r.Range.End() {
@@ -360,7 +383,10 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 				failed = !errors.Is(err, errYielded)
 			}
 		}
-		if data, tier := r.store.block(r.entry, n); data != nil {
+		if data, tier, lent := r.store.block(r.entry, n, r.Borrow); data != nil {
+			if lent {
+				r.lent = append(r.lent, data)
+			}
 			r.store.saw(r.entry, n, tier)
 			if tier == akigw.Warm && r.release == nil {
 				if err := r.reserve(ctx); err != nil {
@@ -397,6 +423,7 @@ func (r *Reader) leaveFill() {
 
 // Close releases what the reader holds.
 func (r *Reader) Close() error {
+	r.Sent()
 	if r.pending != nil {
 		return r.pending.Close()
 	}

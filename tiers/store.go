@@ -205,6 +205,7 @@ type Store struct {
 	readAhead *budget.Budget // memory for what is fetched ahead
 	windows   *windows       // memory for what fills bring in
 	copies    *windows       // memory for what readers have from disk
+	buffers   buffers        // for the same
 	crowd     Crowd          // nil if nobody has to wait for the upstream
 	sequences sequences
 
@@ -382,14 +383,14 @@ func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	if v, ok := s.hot.Get(hotKey{key: key}); ok && v.entry.absent == nil && s.fence.alive(key, v.entry.Generation) {
 		return v.entry, akigw.Hot
 	}
-	if s.warm == nil || !s.warm.HasEntry(key) {
+	if s.warm == nil {
 		return s.lookupCurrent(key)
 	}
 	s.fence.enter(key)
 	defer s.fence.leave(key)
 	record, ok := s.warm.Entry(key)
 	if !ok {
-		return nil, akigw.Cold
+		return s.lookupCurrent(key)
 	}
 	e, err := decodeEntry(record)
 	if err != nil || e.Key != key {
@@ -478,21 +479,32 @@ func (s *Store) freeBlocks(blocks uint64) {
 }
 
 // block returns block n of e from memory or disk, and the tier that had it; nil
-// if none has. The bytes are shared and must not be changed.
-func (s *Store) block(e *entry, n int64) ([]byte, akigw.Outcome) {
+// if none has. The bytes are shared and must not be changed. With borrow they may be
+// lent: then nobody else sees them, and they are to be given back to s.buffers.
+func (s *Store) block(e *entry, n int64, borrow bool) (data []byte, tier akigw.Outcome, lent bool) {
 	key := hotKey{blocks: e.blocks, n: n}
 	if v, ok := s.hot.Get(key); ok {
-		return v.block, akigw.Hot
+		return v.block, akigw.Hot, false
 	}
-	if s.warm != nil {
-		if data, ok := s.warm.Block(e.warmRun(), n); ok && int64(len(data)) == e.blockLen(n) {
-			if s.settings(e.Key).Memory {
-				s.hot.Put(key, hotValue{block: data})
-			}
-			return data, akigw.Warm
-		}
+	if s.warm == nil {
+		return nil, akigw.Cold, false
 	}
-	return nil, akigw.Cold
+	var buffer []byte
+	if borrow {
+		buffer = s.buffers.get(e.block)
+	}
+	data, ok := s.warm.Block(e.warmRun(), n, buffer)
+	lent = len(data) > 0 && cap(buffer) > 0 && &data[0] == &buffer[:1][0]
+	if !lent {
+		s.buffers.put(buffer)
+	}
+	if !ok || int64(len(data)) != e.blockLen(n) {
+		return nil, akigw.Cold, false
+	}
+	if s.settings(e.Key).Memory && s.hot.Put(key, hotValue{block: data}) {
+		lent = false
+	}
+	return data, akigw.Warm, lent
 }
 
 // locate says which tier would serve block n of e, without reading it.

@@ -199,7 +199,7 @@ func (w *warmTier) get(pace int) func(key uint64) bool {
 	misses := 0
 	return func(key uint64) bool {
 		run := warm.Run{ID: key, Object: key}
-		if _, ok := w.Block(run, 0); ok {
+		if _, ok := w.Block(run, 0, nil); ok {
 			return true
 		}
 		if w.PutBlock(run, 0, value); misses%pace == 0 {

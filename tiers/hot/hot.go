@@ -63,18 +63,21 @@ func (c *Cache[K, V]) Has(key K) bool {
 	return ok
 }
 
-// Put offers a value. It may be gone at once.
-func (c *Cache[K, V]) Put(key K, value V) {
+// Put offers a value. It may be gone at once, or shared by others from then on; it is not
+// if Put returns false.
+func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
 	if c.values == nil {
-		return
+		return false
 	}
 	count, halved := c.offered.Count(c.id(key, value))
 	if halved {
 		c.offered.Holds(int64(c.values.EstimatedSize()))
 	}
-	if count > 1 || c.values.WeightedSize() < c.crowded || c.Has(key) {
-		c.values.Set(key, value)
+	if count <= 1 && c.values.WeightedSize() >= c.crowded && !c.Has(key) {
+		return false
 	}
+	c.values.Set(key, value)
+	return true
 }
 
 // Keep offers a value that is going to be asked for, however seldom it was. It

@@ -132,6 +132,12 @@ func (c *codec) decode(key, stored []byte) ([]byte, error) {
 	return append([]byte(nil), value...), nil
 }
 
+// plain reports whether a stored value without the checksum is the value itself behind its
+// first byte.
+func (c *codec) plain(stored []byte) bool {
+	return c.secret == nil && len(stored) > 0 && stored[0] == 0
+}
+
 func (c *codec) aead(salt []byte) (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, c.secret, salt, "akigw warm value", 32)
 	if err != nil {

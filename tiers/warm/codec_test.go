@@ -76,7 +76,7 @@ func TestValuesInEveryForm(t *testing.T) {
 				tier = openSealed(t, dir, key)
 				defer closeTier(t, tier)
 				for n, v := range values {
-					if got, ok := tier.Block(run, int64(n)); !ok || !bytes.Equal(got, v) {
+					if got, ok := tier.Block(run, int64(n), make([]byte, 0, 1<<20)); !ok || !bytes.Equal(got, v) {
 						t.Errorf("value %d: %t, %d bytes, want %d", n, ok, len(got), len(v))
 					}
 				}
@@ -135,12 +135,12 @@ func TestS48_EncryptionAtRest(t *testing.T) {
 		}
 	}
 	tier := openSealed(t, sealed, secret)
-	if got, ok := tier.Block(run, 0); !ok || !bytes.Equal(got, body) {
+	if got, ok := tier.Block(run, 0, nil); !ok || !bytes.Equal(got, body) {
 		t.Error("the block did not come back")
 	}
 	swap(t, tier, blockKey(run, 0), blockKey(run, 1))
 	for n := range int64(2) {
-		if _, ok := tier.Block(run, n); ok {
+		if _, ok := tier.Block(run, n, nil); ok {
 			t.Errorf("block %d was served from another's place", n)
 		}
 	}
@@ -247,7 +247,7 @@ func TestD10_PinnedIsNeverEvicted(t *testing.T) {
 		t.Error("nothing was evicted: the path was not exercised")
 	}
 	for n := range 32 {
-		_, block := tier.Block(Run{ID: uint64(n), Object: uint64(n)}, 0)
+		_, block := tier.Block(Run{ID: uint64(n), Object: uint64(n)}, 0, nil)
 		if _, record := tier.Entry(key(n)); !block || !record {
 			t.Errorf("pinned object %d: block %t, record %t", n, block, record)
 		}

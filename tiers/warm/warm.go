@@ -254,7 +254,7 @@ func (t *Tier) SetCounter(name string, n uint64) error {
 }
 
 // Entry returns the catalog record of a key. The bytes are the caller's.
-func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(t.entryKey(key)) }
+func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(t.entryKey(key), nil) }
 
 // HasEntry reports whether there is a record, without reading it.
 func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(t.entryKey(key)) }
@@ -272,8 +272,11 @@ func (t *Tier) DropEntry(key akigw.Key) error {
 	return t.remove(id)
 }
 
-// Block returns block n of a run of blocks. The bytes are the caller's.
-func (t *Tier) Block(run Run, n int64) ([]byte, bool) { return t.lookup(blockKey(run, n)) }
+// Block returns block n of a run of blocks, in buffer if it has the capacity, else in memory
+// of its own. The bytes are the caller's.
+func (t *Tier) Block(run Run, n int64, buffer []byte) ([]byte, bool) {
+	return t.lookup(blockKey(run, n), buffer)
+}
 
 // HasBlock reports whether a block is there, without reading it.
 func (t *Tier) HasBlock(run Run, n int64) bool { return t.has(blockKey(run, n)) }
@@ -333,11 +336,11 @@ func popularityKey(key []byte) []byte {
 }
 
 // lookup reads a value for a client: it counts the access.
-func (t *Tier) lookup(key []byte) ([]byte, bool) {
+func (t *Tier) lookup(key, buffer []byte) ([]byte, bool) {
 	if t.off.Load() {
 		return nil, false
 	}
-	value, ok := t.get(key)
+	value, ok := t.read(key, buffer)
 	if ok {
 		t.heat.touch(key)
 		t.popular.count(popularityKey(key))
@@ -345,16 +348,25 @@ func (t *Tier) lookup(key []byte) ([]byte, bool) {
 	return value, ok
 }
 
-// get reads and verifies a value. The checksum covers the key as well, so that
+func (t *Tier) get(key []byte) (value []byte, ok bool) { return t.read(key, nil) }
+
+// read reads and verifies a value. The checksum covers the key as well, so that
 // a value under a wrong key is as bad as a damaged one.
-func (t *Tier) get(key []byte) (value []byte, ok bool) {
+func (t *Tier) read(key, buffer []byte) (value []byte, ok bool) {
 	err := t.db.View(func(txn *badger.Txn) error {
 		item, err := txn.Get(key)
 		if err != nil {
 			return err
 		}
 		return item.Value(func(stored []byte) error {
-			if len(stored) < 4 || checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {
+			if len(stored) < 4 {
+				return akigw.ErrChecksum
+			}
+			if buffer != nil && t.values.plain(stored[4:]) && cap(buffer) >= len(stored)-5 {
+				value, err = copyChecked(buffer[:0], key, stored)
+				return err
+			}
+			if checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {
 				return akigw.ErrChecksum
 			}
 			value, err = t.values.decode(key, stored[4:])
@@ -379,6 +391,24 @@ func (t *Tier) dropDamaged(key []byte, cause error) {
 			t.config.Log.Error("the warm tier is switched off until restart: its disk returns damaged data; check the disk", "dir", t.config.Dir, "damaged", n, "error", err)
 		}
 	}
+}
+
+// copyPiece is how much is copied before the checksum of the copy is made: it is in the
+// processor's first cache then, which what lies on the disk is not.
+const copyPiece = 16 << 10
+
+// copyChecked appends the plain value of a stored one to buffer. The error is ErrChecksum.
+func copyChecked(buffer, key, stored []byte) ([]byte, error) {
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, stored[4:5])
+	for at := 5; at < len(stored); at += copyPiece {
+		piece := stored[at:min(at+copyPiece, len(stored))]
+		buffer = append(buffer, piece...)
+		sum = crc32.Update(sum, castagnoli, buffer[len(buffer)-len(piece):])
+	}
+	if sum != binary.BigEndian.Uint32(stored) {
+		return nil, akigw.ErrChecksum
+	}
+	return buffer, nil
 }
 
 func checksum(key, value []byte) uint32 {

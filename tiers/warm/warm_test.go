@@ -56,7 +56,7 @@ func TestValuesSurviveARestart(t *testing.T) {
 	if got, ok := tier.Entry(k); !ok || string(got) != "entry" {
 		t.Errorf("entry: %q %t", got, ok)
 	}
-	if got, ok := tier.Block(Run{ID: 7}, 3); !ok || !bytes.Equal(got, data) {
+	if got, ok := tier.Block(Run{ID: 7}, 3, nil); !ok || !bytes.Equal(got, data) {
 		t.Errorf("block: %d bytes, %t", len(got), ok)
 	}
 	if !tier.Clean() {
@@ -103,7 +103,7 @@ func TestC13_DirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
 			damage(t, random, filepath.Join(dir, f.Name()), how)
 			tier := open(t, dir, 64<<20, "1")
 			for n, want := range values {
-				if got, ok := tier.Block(Run{ID: 1}, n); ok && !bytes.Equal(got, want) {
+				if got, ok := tier.Block(Run{ID: 1}, n, nil); ok && !bytes.Equal(got, want) {
 					t.Errorf("seed %d: %s of %s: block %d has wrong bytes", seed, how, f.Name(), n)
 				}
 			}
@@ -209,7 +209,7 @@ func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
 	for range 3 {
 		for n := range int64(20) {
 			for range 3 {
-				tier.Block(Run{ID: 1}, n)
+				tier.Block(Run{ID: 1}, n, nil)
 			}
 		}
 		tier.sweep(&h, 100*10_000)
@@ -248,7 +248,7 @@ func TestRepeatedCorruptionSwitchesTheTierOff(t *testing.T) {
 	for n := range maxCorrupt {
 		tier.dropDamaged(fmt.Appendf(nil, "b%d", n), akigw.ErrChecksum)
 	}
-	if _, ok := tier.Block(Run{ID: 1}, 0); ok {
+	if _, ok := tier.Block(Run{ID: 1}, 0, nil); ok {
 		t.Error("still serving from a disk that returned damaged data again and again")
 	}
 	tier.PutBlock(Run{ID: 1}, 1, []byte("x"))
@@ -270,7 +270,7 @@ func BenchmarkBlock(b *testing.B) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for n := int64(0); b.Loop(); n++ {
-		if _, ok := tier.Block(Run{ID: 1}, n%64); !ok {
+		if _, ok := tier.Block(Run{ID: 1}, n%64, nil); !ok {
 			b.Fatal("lost a block")
 		}
 	}

@@ -1,0 +1,29 @@
+package tiers
+
+import (
+	"math/bits"
+	"sync"
+)
+
+// buffers are memory for blocks that one reader alone sees, by size. The zero value is
+// ready.
+type buffers struct {
+	pools [64]sync.Pool // by the power of two
+}
+
+// get returns an empty slice with room for size bytes, a power of two.
+func (b *buffers) get(size int64) []byte {
+	if buffer, ok := b.pools[bits.Len64(uint64(size))&63].Get().(*[]byte); ok {
+		return *buffer
+	}
+	return make([]byte, 0, size)
+}
+
+// put takes back what get returned.
+func (b *buffers) put(buffer []byte) {
+	if cap(buffer) == 0 {
+		return
+	}
+	buffer = buffer[:0]
+	b.pools[bits.Len64(uint64(cap(buffer)))&63].Put(&buffer)
+}
