@@ -137,6 +137,24 @@ const (
 	Bypass  Outcome = "bypass"  // the upstream, past the cache
 )
 
+// CatalogEntry is what the tiers know of one object: which version its key holds, where the
+// bytes are, and how it is used.
+type CatalogEntry struct {
+	Object      // without Header
+	ContentType string
+	// Tier is the fastest tier that has all of the bytes: Hot, Warm or Cold.
+	Tier Outcome
+	// HotBytes and WarmBytes are how many of them are in memory, and on disk.
+	HotBytes, WarmBytes int64
+	Pinned              bool
+	// LastAccess is when it was last read or written, zero if nobody knows.
+	LastAccess time.Time
+	// Recent is the number of reads in the policy's window, about, Accesses that of all that
+	// were counted.
+	Recent   uint32
+	Accesses uint64
+}
+
 // Range is a resolved byte range: Length bytes from Start.
 type Range struct {
 	Start, Length int64

@@ -23,7 +23,7 @@ var rooms = map[string][]string{
 	"access":             {"access/policy", "gateway/sigv4", "internal/watch"},
 	"access/policy":      {"internal/glob"},
 	"rules":              {"internal/glob", "internal/size", "internal/watch"},
-	"tiers":              {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "journal", "uploadpool", "internal/budget", "internal/checksum", "internal/codec", "internal/pack", "internal/size", "internal/watch"},
+	"tiers":              {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "journal", "uploadpool", "internal/budget", "internal/checksum", "internal/codec", "internal/failpoint", "internal/pack", "internal/size", "internal/watch"},
 	"tiers/hot":          {"internal/popular"},
 	"tiers/warm":         {"internal/popular"},
 	"tiers/cold":         {"internal/glob"},
@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 	"internal/failpoint": {},
 	"internal/embedded":  {"internal/s3err"},
 	"internal/testkit":   {"tiers/cold"},
-	"cmd/akigw":          {"uploadpool", "access", "access/policy", "admin", "gateway", "gateway/sigv4", "rules", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/pack", "internal/s3err"},
+	"cmd/akigw":          {"uploadpool", "access", "access/policy", "admin", "gateway", "gateway/sigv4", "rules", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/pack", "internal/s3err", "internal/size"},
 	"bench":              {},
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/tiers"
 )
 
 // Status is the answer of GET /api/v1/status.
@@ -93,25 +92,17 @@ func (s *Server) onDeadLetter(do func(r *http.Request, id uint64) error) http.Ha
 
 // answer says whether something was done.
 func answer(w http.ResponseWriter, err error) {
-	switch {
-	case errors.Is(err, tiers.ErrNoDeadLetter):
-		http.Error(w, err.Error(), http.StatusNotFound)
-	case err != nil:
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-	default:
-		writeJSON(w, map[string]bool{"done": true})
+	if err != nil {
+		http.Error(w, err.Error(), statusOf(err))
+		return
 	}
+	writeJSON(w, map[string]bool{"done": true})
 }
 
 // purge forgets what is cached: of a key, or of all keys with a prefix.
 func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	what := tiers.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
-	if q.Has("key") {
-		what.Prefix, what.Exactly = q.Get("key"), true
-	}
-	if akigw.CheckBucketName(what.Bucket) != nil || q.Has("key") && (q.Has("prefix") || what.Prefix == "") {
-		http.Error(w, "bucket must be the name of a bucket; with it may come a prefix, or a key", http.StatusBadRequest)
+	what, ok := pattern(w, r.URL.Query())
+	if !ok {
 		return
 	}
 	n, err := s.store.Purge(r.Context(), what)

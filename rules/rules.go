@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -65,6 +66,15 @@ type Settings struct {
 	Compress bool
 	// Pin keeps the object on disk once it is there.
 	Pin bool
+	// PinHot keeps it in memory once it is there. No rule says so, but an operator.
+	PinHot bool
+	// HotIdle and WarmIdle are how long an object stays in memory and on disk without
+	// being used, 0 for as long as there is room.
+	HotIdle, WarmIdle time.Duration
+	// PromoteAt is how many accesses within AccessWindow bring an object from disk into
+	// memory as a whole, 0 for never.
+	PromoteAt    uint32
+	AccessWindow time.Duration
 	// ListTTL is for how long a listing is answered from memory in mode TTL, 0
 	// for never.
 	ListTTL time.Duration
@@ -185,6 +195,17 @@ var fields = [...]field{
 		}
 		return nil
 	}, func(s *Settings) string { return fmt.Sprint(s.Pin) }},
+	{"hot_tier_ttl_hours", func(s *Settings, v any) error { return setDuration(&s.HotIdle, v, time.Hour) }, func(s *Settings) string { return inUnits(s.HotIdle, time.Hour) }},
+	{"warm_tier_ttl_days", func(s *Settings, v any) error { return setDuration(&s.WarmIdle, v, Day) }, func(s *Settings) string { return inUnits(s.WarmIdle, Day) }},
+	{"hot_promotion_threshold", func(s *Settings, v any) error {
+		n, ok := v.(int64)
+		s.PromoteAt = uint32(n)
+		if !ok || n < 0 || n > MaxPromoteAt {
+			return fmt.Errorf("must be a number from 0 to %d", MaxPromoteAt)
+		}
+		return nil
+	}, func(s *Settings) string { return fmt.Sprint(s.PromoteAt) }},
+	{"access_window_hours", func(s *Settings, v any) error { return setDuration(&s.AccessWindow, v, time.Hour) }, func(s *Settings) string { return inUnits(s.AccessWindow, time.Hour) }},
 	{"list_ttl_secs", func(s *Settings, v any) error { return setSeconds(&s.ListTTL, v, 0) }, func(s *Settings) string { return seconds(s.ListTTL) }},
 	{"qos", func(s *Settings, v any) error {
 		name, ok := v.(string)
@@ -211,6 +232,48 @@ func bytesText(n int64) string {
 // MaxSeconds is the largest duration in seconds that a setting takes: a
 // hundred years.
 const MaxSeconds = 100 * 365 * 24 * 3600
+
+// Day is 24 hours.
+const Day = 24 * time.Hour
+
+// MaxPromoteAt is the largest number of accesses that a rule can ask for.
+const MaxPromoteAt = 1_000_000
+
+// Units makes a duration of a number of units. It is false for what is negative, longer than
+// MaxSeconds, or so short that it is not zero and less than a second.
+func Units(n float64, unit time.Duration) (time.Duration, bool) {
+	seconds := n * unit.Seconds()
+	if !(seconds >= 0 && seconds <= MaxSeconds) || n > 0 && seconds < 1 {
+		return 0, false
+	}
+	return time.Duration(seconds * float64(time.Second)).Round(time.Second), true
+}
+
+// DurationValues says in words which durations there are.
+const DurationValues = "must be 0 or a number that makes at least a second"
+
+// setDuration reads a number of units.
+func setDuration(d *time.Duration, v any, unit time.Duration) error {
+	var n float64
+	switch v := v.(type) {
+	case int64:
+		n = float64(v)
+	case float64:
+		n = v
+	default:
+		return errors.New(DurationValues)
+	}
+	duration, ok := Units(n, unit)
+	if !ok {
+		return errors.New(DurationValues)
+	}
+	*d = duration
+	return nil
+}
+
+func inUnits(d, unit time.Duration) string {
+	return strconv.FormatFloat(d.Seconds()/unit.Seconds(), 'g', 6, 64)
+}
 
 func setSeconds(d *time.Duration, v any, least int64) error {
 	n, ok := v.(int64)

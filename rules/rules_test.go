@@ -96,6 +96,10 @@ block_bytes="256KiB" line 0
 read_ahead="0" line 0
 compression="none" line 0
 pin=false line 0
+hot_tier_ttl_hours=0 line 0
+warm_tier_ttl_days=0 line 0
+hot_promotion_threshold=0 line 0
+access_window_hours=0 line 0
 list_ttl_secs=0 line 0
 qos="" line 0
 `
@@ -122,6 +126,10 @@ func TestMistakes(t *testing.T) {
 		{"[[rule]]\nread_ahead = \"far\"", "line 2: rule.read_ahead: \"far\" is not a size"},
 		{"[[rule]]\ncompression = \"lz4\"", "line 2: rule.compression: must be"},
 		{"[[rule]]\npin = 1", "line 2: rule.pin: must be true or false"},
+		{"[[rule]]\nwarm_tier_ttl_days = -1", "line 2: rule.warm_tier_ttl_days: must be 0 or a number that makes at least a second"},
+		{"[[rule]]\nhot_tier_ttl_hours = 0.0001", "line 2: rule.hot_tier_ttl_hours: must be 0 or a number that makes at least a second"},
+		{"[[rule]]\naccess_window_hours = nan", "line 2: rule.access_window_hours: must be 0 or a number that makes at least a second"},
+		{"[[rule]]\nhot_promotion_threshold = 1.5", "line 2: rule.hot_promotion_threshold: must be a number from 0 to 1000000"},
 		{"[[rule]]\nlist_ttl_secs = -1", "line 2: rule.list_ttl_secs"},
 		{"[[rule]]\nqos = 1", "line 2: rule.qos: must be"},
 		{"[[rule]]\nbucket = \"\"", "line 2: rule.bucket: must be a pattern"},

@@ -2,6 +2,7 @@ package tiers
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/akidb/akigw"
@@ -34,12 +35,9 @@ func (s *Store) Purge(ctx context.Context, what Pattern) (n int, err error) {
 		}
 	}
 	if s.warm != nil {
-		s.warm.Records(func(record []byte) bool {
-			e, err := decodeEntry(record)
-			return err != nil || !what.names(e.Key) || forget(e.Key, e.blocks)
-		})
+		err = s.catalog(what, "", func(k known) bool { return forget(k.Key, k.blocks) })
 	}
-	return len(seen), ctx.Err()
+	return len(seen), errors.Join(err, ctx.Err())
 }
 
 // Pattern names keys of a bucket: those that begin with a prefix, or one alone.

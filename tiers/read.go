@@ -92,7 +92,7 @@ func (s *Store) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 			return r, err
 		}
 		if err == nil {
-			err = r.open(ctx, settings.ReadAhead)
+			err = r.open(ctx, settings)
 		}
 		if err == nil {
 			return r, nil
@@ -122,7 +122,7 @@ func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 	if r.resolve(ctx, spec) != nil || !r.local() {
 		return nil
 	}
-	if r.open(ctx, settings.ReadAhead) != nil {
+	if r.open(ctx, settings) != nil {
 		r.Close()
 		return nil
 	}
@@ -156,13 +156,14 @@ func (r *Reader) slowest(n int64) int64 {
 }
 
 // open begins to read what resolve has found.
-func (r *Reader) open(ctx context.Context, readAhead int64) error {
+func (r *Reader) open(ctx context.Context, settings *rules.Settings) error {
 	r.at = r.Range.Start
 	if err := r.start(ctx); err != nil {
 		return err
 	}
 	outcomes[r.Outcome].Inc()
-	r.readOn(ctx, readAhead)
+	r.store.accesses.count(r.entry.Key, settings, 1)
+	r.readOn(ctx, settings.ReadAhead)
 	return nil
 }
 

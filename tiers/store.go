@@ -201,6 +201,12 @@ type Store struct {
 
 	back *back // nil if nothing is written back
 
+	accesses  *accesses
+	pins      *pinBook // nil until Control
+	worker    *worker  // nil: objects are not moved by a policy
+	moves     moves
+	repinning sync.Mutex // one Repin at a time
+
 	suspects  suspects
 	readAhead *budget.Budget // memory for what is fetched ahead
 	windows   *windows       // memory for what fills bring in
@@ -264,7 +270,7 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		s.warm, err = warm.Open(warm.Config{
 			Dir:    dir,
 			Quota:  int64(config.WarmBytes),
-			Format: fmt.Sprintf("entry %d", entryVersion),
+			Format: fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
 			Secret: secret,
 			Log:    log,
 		})
@@ -276,6 +282,7 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		}
 	}
 	s.fence = newFence(first)
+	s.accesses = newAccesses(s.warm)
 	return s, nil
 }
 
@@ -303,48 +310,97 @@ func (s *Store) Run(ctx context.Context) error {
 		pool.Go(func() { _ = s.back.pool.Run(ctx) }) // it ends with ctx, without an error
 		pool.Go(func() { s.runExpiry(ctx) })
 	}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	if s.worker != nil {
+		wait.Go(func() { s.worker.run(ctx) })
+	}
 	if s.warm == nil {
 		<-ctx.Done()
 		return nil
 	}
-	version := s.repin(ctx) // before anything is evicted
-	var wait sync.WaitGroup
-	defer wait.Wait()
+	wait.Go(func() { s.flushAccesses(ctx) })
+	version, _ := s.pinning()
+	s.repin(ctx) // before anything is evicted
 	wait.Go(func() {
 		watch.Poll(ctx, func() {
-			if now, _ := s.rules.Pinning(); now != version {
-				version = s.repin(ctx)
+			if now, _ := s.pinning(); now != version {
+				version = now
+				s.repin(ctx)
 			}
 		})
 	})
 	return s.warm.Run(ctx)
 }
 
-// repin makes the pins on disk what the rules say, and returns which version of
-// the rules that was.
-func (s *Store) repin(ctx context.Context) uint64 {
-	version, any := s.rules.Pinning()
+// accessesEvery is how often what was counted is written down, at the least.
+const accessesEvery = time.Minute
+
+// flushAccesses writes down how objects are used until ctx ends.
+func (s *Store) flushAccesses(ctx context.Context) {
+	timer := time.NewTicker(accessesEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-s.accesses.full:
+		case <-ctx.Done():
+			return // Close does it
+		}
+		if err := s.accesses.flush(); err != nil {
+			s.log.Warn("could not write down how objects are used", "error", err)
+		}
+	}
+}
+
+// pinning returns another version after each change of what is pinned, and whether
+// anything is.
+func (s *Store) pinning() (version [2]uint64, any bool) {
+	byRule, anyRule := s.rules.Pinning()
+	byName, anyName := s.pins.version()
+	return [2]uint64{byRule, byName}, anyRule || anyName
+}
+
+// repin makes the pins on disk and in memory what rules and operators say.
+func (s *Store) repin(ctx context.Context) {
+	if s.warm == nil {
+		return
+	}
+	s.repinning.Lock()
+	defer s.repinning.Unlock()
+	_, any := s.pinning()
+	pinned := map[uint64]bool{} // runs that stay in memory
 	s.warm.Repin(func() {
 		if !any {
 			return
 		}
-		s.warm.Records(func(record []byte) bool {
-			if e, err := decodeEntry(record); err == nil && s.settings(e.Key).Pin {
-				s.pin(e)
+		if err := s.catalog(Pattern{}, "", func(k known) bool {
+			settings := s.settings(k.Key)
+			if settings.Pin {
+				s.pinOnDisk(k.Key, k.blocks, k.Size)
+			}
+			if settings.PinHot {
+				pinned[k.blocks] = true
 			}
 			return ctx.Err() == nil
-		})
+		}); err != nil {
+			s.log.Warn("not everything was pinned", "error", err)
+		}
 	})
-	return version
+	for _, run := range s.hot.Groups() {
+		if !pinned[run] {
+			s.hot.Release(run, true)
+		}
+	}
 }
 
-// pin keeps an object on disk.
-func (s *Store) pin(e *entry) {
-	if !s.warm.Pin(e.Key, e.blocks, e.Size) {
-		s.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make it larger, or pin less", "key", e.Key.String(), "bytes", e.Size)
+// pinOnDisk keeps an object on disk.
+func (s *Store) pinOnDisk(key akigw.Key, run uint64, size int64) {
+	if !s.warm.Pin(key, run, size) {
+		s.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make it larger, or pin less", "key", key.String(), "bytes", size)
 	}
-	if !s.warm.HasEntry(e.Key) { // dropped meanwhile
-		s.warm.Unpin(e.Key)
+	if !s.warm.HasEntry(key) { // dropped meanwhile
+		s.warm.Unpin(key)
 	}
 }
 
@@ -356,6 +412,7 @@ func (s *Store) Close() error {
 	if s.back != nil {
 		err = errors.Join(err, s.back.close())
 	}
+	err = errors.Join(err, s.accesses.flush())
 	if s.warm != nil {
 		err = errors.Join(err, s.warm.Close())
 	}
@@ -364,16 +421,20 @@ func (s *Store) Close() error {
 
 // Usage is what the tiers hold.
 type Usage struct {
-	HotBytes, HotQuota   int64 // bytes of memory
-	HotValues            int   // entries and blocks in memory
-	WarmBytes, WarmQuota int64 // bytes of disk, as occupied
+	HotBytes   int64 `json:"hot_bytes"` // of memory
+	HotQuota   int64 `json:"hot_quota_bytes"`
+	HotPinned  int64 `json:"hot_pinned_bytes"`
+	HotValues  int   `json:"hot_values"` // entries and blocks in memory
+	WarmBytes  int64 `json:"warm_bytes"` // of disk, as occupied
+	WarmQuota  int64 `json:"warm_quota_bytes"`
+	WarmPinned int64 `json:"warm_pinned_bytes"`
 }
 
 // Usage returns the present fill of the tiers.
 func (s *Store) Usage() Usage {
-	u := Usage{HotBytes: s.hot.Bytes(), HotQuota: int64(s.config.HotBytes), HotValues: s.hot.Len(), WarmQuota: int64(s.config.WarmBytes)}
+	u := Usage{HotBytes: s.hot.Bytes(), HotQuota: int64(s.config.HotBytes), HotPinned: s.hot.Pinned(), HotValues: s.hot.Len(), WarmQuota: int64(s.config.WarmBytes)}
 	if s.warm != nil {
-		u.WarmBytes = s.warm.Used()
+		u.WarmBytes, u.WarmPinned = s.warm.Used(), s.warm.Pinned()
 	}
 	return u
 }
@@ -409,6 +470,25 @@ func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	return e, akigw.Warm
 }
 
+// peek is lookup that leaves everything where it is.
+func (s *Store) peek(key akigw.Key) *entry {
+	if v, ok := s.hot.Get(hotKey{key: key}); ok && v.entry.absent == nil && s.fence.alive(key, v.entry.Generation) {
+		return v.entry
+	}
+	if s.warm == nil {
+		return nil
+	}
+	record, ok := s.warm.Entry(key)
+	if !ok {
+		return nil
+	}
+	e, err := decodeEntry(record)
+	if err != nil || e.Key != key || e.origin != s.upstream.Origin(key.Bucket) || !s.fence.alive(key, e.Generation) {
+		return nil
+	}
+	return e
+}
+
 // lookupCurrent finds the version that key asks for in what is known of the
 // current one. It shares its bytes from then on.
 func (s *Store) lookupCurrent(key akigw.Key) (*entry, akigw.Outcome) {
@@ -427,42 +507,64 @@ func (s *Store) lookupCurrent(key akigw.Key) (*entry, akigw.Outcome) {
 // remember puts an entry into memory, unless a write has overtaken it. The
 // caller has entered the key's fence, so that a write which comes in between
 // is seen by one of the two checks.
-func (s *Store) remember(e *entry) bool {
+func (s *Store) remember(e *entry) bool { return s.rememberAs(e, false) }
+
+// rememberAs is remember of what is wanted there, or not.
+func (s *Store) rememberAs(e *entry, wanted bool) bool {
 	if !s.fence.alive(e.Key, e.Generation) {
 		return false
 	}
-	if e.body != nil && !s.settings(e.Key).Memory {
+	settings := s.settings(e.Key)
+	if e.body != nil && !settings.Memory {
 		return true
 	}
-	s.hot.Put(hotKey{key: e.Key}, hotValue{entry: e})
+	key, value := hotKey{key: e.Key}, hotValue{entry: e}
+	switch {
+	case settings.PinHot:
+		if v, ok := s.hot.Get(key); ok && v.entry.blocks != e.blocks {
+			s.hot.Release(v.entry.blocks, false)
+		}
+		s.keepInMemory(settings, e.blocks, key, value)
+	case wanted:
+		s.hot.Keep(key, value)
+	default:
+		s.hot.Put(key, value)
+	}
 	if s.fence.alive(e.Key, e.Generation) {
 		return true
 	}
-	s.hot.Drop(hotKey{key: e.Key})
+	s.hot.Drop(key)
 	return false
 }
 
 // publish makes an entry the catalog's, in memory and on disk, under the same
 // condition as remember, and unless something newer is known.
-func (s *Store) publish(e *entry) {
+func (s *Store) publish(e *entry) { s.publishAs(e, handling(s.settings(e.Key))) }
+
+// publishAs is publish of what is to be handled so on disk.
+func (s *Store) publishAs(e *entry, how warm.Handling) {
 	if v, ok := s.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
 		return
 	}
 	settings := s.settings(e.Key)
-	if !s.remember(e) || s.warm == nil || !settings.Disk {
+	if !s.rememberAs(e, how.Wanted) || s.warm == nil || !settings.Disk {
 		return
 	}
-	s.warm.PutEntry(e.Key, appendEntry(nil, e), handling(settings))
+	s.warm.PutEntry(e.Key, appendEntry(nil, e), appendSummary(nil, e), how)
 	if settings.Pin {
-		s.pin(e)
+		s.pinOnDisk(e.Key, e.blocks, e.Size)
 	}
 	if !s.fence.alive(e.Key, e.Generation) {
 		s.dropEntry(e.Key)
 	}
 }
 
-// dropEntry removes the entry of a key from both tiers.
+// dropEntry removes the entry of a key from both tiers, and ends a pin of its blocks in
+// memory.
 func (s *Store) dropEntry(key akigw.Key) {
+	if v, ok := s.hot.Get(hotKey{key: key}); ok {
+		s.hot.Release(v.entry.blocks, false)
+	}
 	s.hot.Drop(hotKey{key: key})
 	if s.warm != nil && s.warm.HasEntry(key) {
 		if err := s.warm.DropEntry(key); err != nil {
@@ -473,6 +575,7 @@ func (s *Store) dropEntry(key akigw.Key) {
 
 // freeBlocks removes unreachable blocks in the background.
 func (s *Store) freeBlocks(blocks uint64) {
+	s.hot.Release(blocks, false)
 	if s.warm != nil {
 		s.work.Go(func() { s.warm.DropBlocks(blocks) })
 	}
@@ -521,8 +624,8 @@ func (s *Store) locate(e *entry, n int64) akigw.Outcome {
 // putBlock keeps block n of a run of blocks, where the settings of its key let
 // it; wanted says that it is going to be read soon, however often it was.
 func (s *Store) putBlock(settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
-	if key := (hotKey{blocks: run.ID, n: n}); settings.Memory && wanted {
-		s.hot.Keep(key, hotValue{block: data})
+	if key := (hotKey{blocks: run.ID, n: n}); settings.Memory && (wanted || settings.PinHot) {
+		s.keepInMemory(settings, run.ID, key, hotValue{block: data})
 	} else if settings.Memory {
 		s.hot.Put(key, hotValue{block: data})
 	}
@@ -540,7 +643,7 @@ func (s *Store) settings(key akigw.Key) *rules.Settings {
 		own.Freshness = rules.Immutable
 		return &own
 	}
-	return settings
+	return s.pins.apply(key, settings)
 }
 
 var outcomes = func() map[akigw.Outcome]*metrics.Counter {

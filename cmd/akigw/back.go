@@ -30,6 +30,11 @@ type remote struct {
 // ask sends a request to the admin listener and returns the body of a success. What
 // changes something, or brings data, needs an admin key.
 func (r *remote) ask(method, path string, query url.Values) (io.ReadCloser, error) {
+	return r.send(method, path, query, nil)
+}
+
+// send is ask with a body.
+func (r *remote) send(method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
 	flags := map[string]string{}
 	if r.Data != "" {
 		flags["data"] = r.Data
@@ -41,7 +46,7 @@ func (r *remote) ask(method, path string, query url.Values) (io.ReadCloser, erro
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequest(method, "http://"+c.Admin.Listen+path+"?"+query.Encode(), nil)
+	req, err := http.NewRequest(method, "http://"+c.Admin.Listen+path+"?"+query.Encode(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -154,22 +159,14 @@ func s3URL(text string) (bucket, key string, err error) {
 // purgeCommand is "akigw purge".
 type purgeCommand struct {
 	remote
-	What    string `arg:"" help:"What to forget: s3://BUCKET/PREFIX is every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
-	Exactly bool   `help:"Only the key that is named."`
+	objects
 }
 
 // Run purges.
 func (p *purgeCommand) Run() error {
-	bucket, prefix, err := s3URL(p.What)
+	query, err := p.query()
 	if err != nil {
 		return err
-	}
-	query := url.Values{"bucket": {bucket}, "prefix": {prefix}}
-	if p.Exactly {
-		if prefix == "" {
-			return fmt.Errorf("%s names no key", p.What)
-		}
-		query = url.Values{"bucket": {bucket}, "key": {prefix}}
 	}
 	var done struct {
 		Purged int `json:"purged"`
@@ -453,7 +450,7 @@ func showDrain(store *tiers.Store, w io.Writer, stop <-chan struct{}) {
 	if !ok {
 		return
 	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !terminal(f) {
 		return
 	}
 	for {

@@ -20,7 +20,10 @@ type config struct {
 	QoS      []gateway.QoSConfig  `toml:"qos"`
 	Cache    tiers.Config         `toml:"cache"`
 	Back     tiers.BackConfig     `toml:"write_back"`
-	Storage  struct {
+	Tiering  struct {
+		Policy tiers.PolicyConfig `toml:"policy"`
+	} `toml:"tiering"`
+	Storage struct {
 		Pool     cold.PoolConfig           `toml:"connection_pool"`
 		Parallel uploadpool.ParallelConfig `toml:"parallel_upload"`
 		Batch    uploadpool.BatchConfig    `toml:"batch_upload"`
@@ -43,6 +46,13 @@ func load(file string, env []string, flags map[string]string) (*config, error) {
 		}
 	}
 	return c, err
+}
+
+// settings are what holds behind all rules.
+func (c *config) settings() rules.Settings {
+	s := c.Cache.Settings()
+	c.Tiering.Policy.Apply(&s)
+	return s
 }
 
 // classes are the names of the classes of service.
@@ -81,15 +91,13 @@ func defaults() *config {
 	c.Storage.Parallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 7 * 24 * 3600}
 	c.Storage.Batch = uploadpool.BatchConfig{Enabled: true, BatchSize: 10, FlushIntervalSecs: 5, MaxPacked: 1_000_000}
 	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, MinFreeBytes: 1 << 30, MaxUploadSecs: 7 * 24 * 3600, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
+	c.Tiering.Policy = tiers.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
 	return c
 }
 
 // reserved are settings that have a name and a default and that nothing reads
 // yet: setting one is refused.
 var reserved = appconfig.ReservedList{
-	{Key: "tiering.policy.hot_tier_ttl_hours", Value: "6"},
-	{Key: "tiering.policy.warm_tier_ttl_days", Value: "7"}, {Key: "tiering.policy.hot_promotion_threshold", Value: "10"},
-	{Key: "tiering.policy.access_window_hours", Value: "1"}, {Key: "tiering.policy.worker_interval_secs", Value: "300"},
 	{Key: "load_test.duration_secs", Value: "600"}, {Key: "load_test.qps", Value: "100"}, {Key: "load_test.search_pct", Value: "0.7"},
 	{Key: "load_test.insert_pct", Value: "0.2"}, {Key: "load_test.tier_control_pct", Value: "0.1"},
 }

@@ -31,7 +31,7 @@ func (r *rulesExplainCommand) Run() error {
 	if err != nil {
 		return err
 	}
-	book, err := rules.Open(r.Config, c.Cache.Settings(), c.classes(), slog.New(slog.DiscardHandler))
+	book, err := rules.Open(r.Config, c.settings(), c.classes(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

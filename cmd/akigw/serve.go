@@ -117,7 +117,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err := upstream.CheckClock(ctx); err != nil {
 		return err
 	}
-	book, err := rules.Open(c.file, c.Cache.Settings(), c.classes(), log)
+	book, err := rules.Open(c.file, c.settings(), c.classes(), log)
 	if err != nil {
 		return err
 	}
@@ -128,6 +128,9 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	}
 	d.add(store.Close)
 	if err := store.WriteBack(c.Back, c.Back.Place(c.Process.Data), c.Storage.Parallel, c.Storage.Batch, upstream); err != nil {
+		return err
+	}
+	if err := store.Control(c.Tiering.Policy, filepath.Join(c.Process.Data, "tiers")); err != nil {
 		return err
 	}
 	d.background(store.Run)

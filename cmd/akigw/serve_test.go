@@ -50,7 +50,7 @@ func TestRefusals(t *testing.T) {
 		{"size in words", []string{"AKIGW_CACHE_HOT_BYTES=plenty"}, "AKIGW_CACHE_HOT_BYTES"},
 		{"freshness nobody knows", []string{"AKIGW_CACHE_FRESHNESS=sometimes"}, "strict"},
 		{"log level nobody knows", []string{"AKIGW_LOG_LEVEL=loud"}, "debug, info"},
-		{"setting of a later version", []string{"AKIGW_TIERING_POLICY_HOT_TIER_TTL_HOURS=6"}, "nothing reads this setting yet"},
+		{"setting of a later version", []string{"AKIGW_LOAD_TEST_QPS=6"}, "nothing reads this setting yet"},
 	} {
 		_, err := load("", c.env, nil)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

@@ -358,8 +358,13 @@ func (l *loader) value(s Setting, v any) {
 			return
 		}
 	case int64:
-		if textual || kind == reflect.Int || kind == reflect.Int64 {
+		if textual || kind == reflect.Int || kind == reflect.Int64 || kind == reflect.Float64 {
 			l.text(s, s.Key, strconv.FormatInt(v, 10))
+			return
+		}
+	case float64:
+		if kind == reflect.Float64 {
+			s.Value.SetFloat(v)
 			return
 		}
 	case bool:
@@ -378,7 +383,7 @@ func typeName(v reflect.Value) string {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Float64:
-		return "a decimal number"
+		return "a number"
 	case reflect.Int, reflect.Int64:
 		if _, ok := v.Interface().(encoding.TextMarshaler); ok {
 			return `a size such as "256MiB"`
@@ -401,6 +406,10 @@ func (l *loader) text(s Setting, name, text string) {
 			var b bool
 			b, err = strconv.ParseBool(text)
 			s.Value.SetBool(b)
+		case reflect.Float64:
+			var f float64
+			f, err = strconv.ParseFloat(text, 64)
+			s.Value.SetFloat(f)
 		default:
 			var n int64
 			n, err = strconv.ParseInt(text, 10, 64)

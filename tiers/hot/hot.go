@@ -5,7 +5,7 @@
 // lately: what is read once, as by a scan, does not come near it.
 //
 // It promises only that it stays within its bound and never changes a value.
-// It may refuse or drop any value at any time.
+// It may refuse or drop any value at any time, except pinned ones.
 package hot
 
 import (
@@ -20,9 +20,11 @@ import (
 // Values are shared with every reader and must not be changed after Put.
 type Cache[K comparable, V any] struct {
 	values  *otter.Cache[K, V]
-	crowded uint64 // bytes from which on it counts as full
+	max     int64 // bytes
+	weigh   func(K, V) uint32
 	id      func(K, V) uint64
 	offered *popular.Sketch
+	pins    pins[K, V]
 }
 
 // counters is the size of the sketch of what was offered: 1 MiB.
@@ -36,7 +38,7 @@ func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32, id func(K
 	if maxBytes <= 0 {
 		return &Cache[K, V]{}
 	}
-	return &Cache[K, V]{crowded: uint64(maxBytes) / 10 * 9, id: id, offered: popular.New(counters), values: otter.Must(&otter.Options[K, V]{
+	return &Cache[K, V]{max: maxBytes, weigh: weigh, id: id, offered: popular.New(counters), values: otter.Must(&otter.Options[K, V]{
 		MaximumWeight: uint64(maxBytes),
 		Weigher:       weigh,
 		// Eviction on the writer's own goroutine: the bound holds when Put
@@ -51,6 +53,9 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 		var none V
 		return none, false
 	}
+	if v, ok := c.pins.get(key); ok {
+		return v, true
+	}
 	return c.values.GetIfPresent(key)
 }
 
@@ -58,6 +63,9 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 func (c *Cache[K, V]) Has(key K) bool {
 	if c.values == nil {
 		return false
+	}
+	if _, ok := c.pins.get(key); ok {
+		return true
 	}
 	_, ok := c.values.GetEntryQuietly(key)
 	return ok
@@ -73,7 +81,7 @@ func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
 	if halved {
 		c.offered.Holds(int64(c.values.EstimatedSize()))
 	}
-	if count <= 1 && c.values.WeightedSize() >= c.crowded && !c.Has(key) {
+	if count <= 1 && c.values.WeightedSize() >= uint64(c.max-c.pins.bytes.Load())/10*9 && !c.Has(key) {
 		return false
 	}
 	c.values.Set(key, value)
@@ -91,6 +99,7 @@ func (c *Cache[K, V]) Keep(key K, value V) {
 // Drop forgets a value.
 func (c *Cache[K, V]) Drop(key K) {
 	if c.values != nil {
+		c.pins.unpin(c, key)
 		c.values.Invalidate(key)
 	}
 }
@@ -101,7 +110,14 @@ func (c *Cache[K, V]) All() iter.Seq2[K, V] {
 	if c.values == nil {
 		return func(func(K, V) bool) {}
 	}
-	return c.values.All()
+	return func(yield func(K, V) bool) {
+		for key, value := range c.pins.values.Range {
+			if !yield(key.(K), value.(V)) {
+				return
+			}
+		}
+		c.values.All()(yield)
+	}
 }
 
 // Bytes is the weight of what is held.
@@ -109,7 +125,7 @@ func (c *Cache[K, V]) Bytes() int64 {
 	if c.values == nil {
 		return 0
 	}
-	return int64(c.values.WeightedSize())
+	return int64(c.values.WeightedSize()) + c.Pinned()
 }
 
 // Len is the number of values held, roughly.
@@ -117,7 +133,7 @@ func (c *Cache[K, V]) Len() int {
 	if c.values == nil {
 		return 0
 	}
-	return c.values.EstimatedSize()
+	return c.values.EstimatedSize() + int(c.pins.count.Load())
 }
 
 // Close stops what the cache runs in the background.

@@ -71,7 +71,7 @@ func TestValuesInEveryForm(t *testing.T) {
 					tier.PutBlock(run, int64(n), v)
 				}
 				k := akigw.Key{Bucket: "bucket", Name: "name", Version: "v"}
-				tier.PutEntry(k, text(2000), run.Handling)
+				tier.PutEntry(k, text(2000), []byte("summary"), run.Handling)
 				closeTier(t, tier)
 				tier = openSealed(t, dir, key)
 				defer closeTier(t, tier)
@@ -118,7 +118,7 @@ func TestS48_EncryptionAtRest(t *testing.T) {
 	body := []byte(strings.Repeat(canary, 3000))
 	put := func(dir string, secret []byte) {
 		tier := openSealed(t, dir, secret)
-		tier.PutEntry(k, []byte("record "+canary), Handling{})
+		tier.PutEntry(k, []byte("record "+canary), []byte("summary "+canary), Handling{})
 		tier.PutBlock(run, 0, body)
 		tier.PutBlock(run, 1, random(1, len(body)))
 		closeTier(t, tier)
@@ -176,7 +176,7 @@ func swap(t *testing.T, tier *Tier, a, b []byte) {
 		return stored
 	}
 	x, y := raw(a), raw(b)
-	for _, err := range []error{tier.store(a, y), tier.store(b, x)} {
+	for _, err := range []error{tier.store(a, y, nil, nil), tier.store(b, x, nil, nil)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,7 +228,7 @@ func TestD10_PinnedIsNeverEvicted(t *testing.T) {
 	for n := range 32 { // 2 MiB
 		run := Run{ID: uint64(n), Object: uint64(n), Handling: Handling{Wanted: true}}
 		tier.PutBlock(run, 0, block)
-		tier.PutEntry(key(n), []byte("record"), run.Handling)
+		tier.PutEntry(key(n), []byte("record"), []byte("summary"), run.Handling)
 		if !tier.Pin(key(n), run.ID, int64(len(block))) {
 			t.Fatal("a pin that fits was refused")
 		}
@@ -264,26 +264,4 @@ func TestD10_PinnedIsNeverEvicted(t *testing.T) {
 		t.Error(err)
 	}
 	closeTier(t, tier)
-}
-
-// TestRecords walks all records, however many there are.
-func TestRecords(t *testing.T) {
-	tier := open(t, filepath.Join(t.TempDir(), "warm"), 64<<20, "1")
-	defer closeTier(t, tier)
-	for n := range 2500 {
-		tier.PutEntry(akigw.Key{Bucket: "bucket", Name: fmt.Sprint(n)}, fmt.Appendf(nil, "record %d", n), Handling{})
-	}
-	seen := map[string]bool{}
-	tier.Records(func(record []byte) bool {
-		seen[string(record)] = true
-		return true
-	})
-	if len(seen) != 2500 {
-		t.Errorf("%d records", len(seen))
-	}
-	n := 0
-	tier.Records(func([]byte) bool { n++; return n < 10 })
-	if n != 10 {
-		t.Errorf("stopped after %d", n)
-	}
 }

@@ -101,25 +101,3 @@ func (p *pins) has(key []byte) bool {
 	_, ok := p.entries[string(key)]
 	return ok
 }
-
-// Records calls yield with each catalog record until it returns false. The
-// bytes are yield's.
-func (t *Tier) Records(yield func(record []byte) bool) {
-	var start []byte
-	for {
-		var keys [][]byte
-		t.scan([]byte{entryPrefix}, append([]byte{entryPrefix}, start...), func(key []byte, _ int64) bool {
-			keys = append(keys, key)
-			return len(keys) < 1000
-		})
-		for _, key := range keys {
-			if record, ok := t.get(key); ok && !yield(record) {
-				return
-			}
-		}
-		if len(keys) < 1000 {
-			return
-		}
-		start = append(keys[len(keys)-1][1:], 0)
-	}
-}

@@ -211,7 +211,7 @@ func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 				return false
 			}
 			h.seen += size
-			if key[0] != metaPrefix && !t.pins.has(key) && !t.heat.cool(key) {
+			if (key[0] == entryPrefix || key[0] == blockPrefix) && !t.pins.has(key) && !t.heat.cool(key) {
 				victims = append(victims, key)
 				bytes += size
 				h.seen -= size
@@ -223,7 +223,11 @@ func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 			return true
 		})
 		for _, key := range victims {
-			if err := t.remove(key); err != nil {
+			gone := [][]byte{key}
+			if key[0] == entryPrefix { // what lies beside it goes with it
+				gone = append(gone, companion(summaryPrefix, key), companion(accessPrefix, key))
+			}
+			if err := t.remove(gone...); err != nil {
 				return bytes
 			}
 			evicted.Inc()

@@ -97,9 +97,11 @@ const (
 	valueThreshold = 4 << 10
 	memTableSize   = 256 << 10
 
-	entryPrefix = 'c'
-	blockPrefix = 'b'
-	metaPrefix  = 'm'
+	entryPrefix   = 'c'
+	blockPrefix   = 'b'
+	metaPrefix    = 'm'
+	summaryPrefix = 's'
+	accessPrefix  = 'a'
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -259,9 +261,10 @@ func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(t.entryKey(
 // HasEntry reports whether there is a record, without reading it.
 func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(t.entryKey(key)) }
 
-// PutEntry stores a catalog record. It does not keep record.
-func (t *Tier) PutEntry(key akigw.Key, record []byte, how Handling) {
-	t.put(t.entryKey(key), record, how)
+// PutEntry stores a catalog record and its summary. It keeps neither.
+func (t *Tier) PutEntry(key akigw.Key, record, summary []byte, how Handling) {
+	id := t.entryKey(key)
+	t.put(id, record, how, companion(summaryPrefix, id), summary)
 }
 
 // DropEntry removes the record of a key, and its pin. An error means that the
@@ -269,7 +272,7 @@ func (t *Tier) PutEntry(key akigw.Key, record []byte, how Handling) {
 func (t *Tier) DropEntry(key akigw.Key) error {
 	id := t.entryKey(key)
 	t.pins.remove(id)
-	return t.remove(id)
+	return t.remove(id, companion(summaryPrefix, id))
 }
 
 // Block returns block n of a run of blocks, in buffer if it has the capacity, else in memory
@@ -282,10 +285,12 @@ func (t *Tier) Block(run Run, n int64, buffer []byte) ([]byte, bool) {
 func (t *Tier) HasBlock(run Run, n int64) bool { return t.has(blockKey(run, n)) }
 
 // PutBlock stores a block. It does not keep data.
-func (t *Tier) PutBlock(run Run, n int64, data []byte) { t.put(blockKey(run, n), data, run.Handling) }
+func (t *Tier) PutBlock(run Run, n int64, data []byte) {
+	t.put(blockKey(run, n), data, run.Handling, nil, nil)
+}
 
-// DropBlocks removes every block of a run of blocks.
-func (t *Tier) DropBlocks(id uint64) {
+// DropBlocks removes every block of a run of blocks, and returns how many there were.
+func (t *Tier) DropBlocks(id uint64) (n int) {
 	prefix := blockKey(Run{ID: id}, 0)[:9]
 	for {
 		var keys [][]byte
@@ -296,11 +301,12 @@ func (t *Tier) DropBlocks(id uint64) {
 		})
 		for _, key := range keys {
 			if t.remove(key) != nil {
-				return // eviction finds the rest
+				return n // eviction finds the rest
 			}
+			n++
 		}
 		if len(keys) < 1000 {
-			return
+			return n
 		}
 	}
 }
@@ -425,8 +431,9 @@ func (t *Tier) has(key []byte) bool {
 	}) == nil
 }
 
-// put stores a value if there is room for it, and if it is worth the room.
-func (t *Tier) put(key, value []byte, how Handling) {
+// put stores a value if there is room for it, and if it is worth the room; with a small
+// one beside it, if that has a key.
+func (t *Tier) put(key, value []byte, how Handling, besideKey, beside []byte) {
 	count := t.popular.count(popularityKey(key))
 	if len(value) >= valueThreshold && t.crowded.Load() && !t.popular.admits(count) && !how.Wanted {
 		unpopular.Inc()
@@ -434,14 +441,18 @@ func (t *Tier) put(key, value []byte, how Handling) {
 	}
 	stored, err := t.values.encode(key, value, how.Compress)
 	size := int64(len(key) + len(stored) + 64)
-	if err != nil || t.off.Load() || !t.space.reserve(size) {
+	var more []byte
+	if besideKey != nil && err == nil {
+		more, err = t.values.encode(besideKey, beside, false)
+	}
+	if err != nil || t.off.Load() || !t.space.reserve(size+int64(len(besideKey)+len(more))) {
 		refused.Inc()
 		return
 	}
 	if len(value) >= valueThreshold {
 		t.average.Store(t.average.Load() - t.average.Load()/64 + size/64)
 	}
-	if err := t.store(key, stored); err != nil {
+	if err := t.store(key, stored, besideKey, more); err != nil {
 		failed.Inc()
 		t.config.Log.Warn("could not write to the warm tier", "error", err)
 		return
@@ -456,18 +467,35 @@ func (t *Tier) write(key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	return t.store(key, stored)
+	return t.store(key, stored, nil, nil)
 }
 
-// store stores an encoded value; it fills in the checksum.
-func (t *Tier) store(key, stored []byte) error {
+// store stores an encoded value, and one beside it if that has a key; it fills in the
+// checksums.
+func (t *Tier) store(key, stored, besideKey, beside []byte) error {
 	binary.BigEndian.PutUint32(stored, checksum(key, stored[4:]))
-	return t.update(func(txn *badger.Txn) error { return txn.SetEntry(badger.NewEntry(key, stored)) })
+	if besideKey != nil {
+		binary.BigEndian.PutUint32(beside, checksum(besideKey, beside[4:]))
+	}
+	return t.update(func(txn *badger.Txn) error {
+		err := txn.Set(key, stored)
+		if err == nil && besideKey != nil {
+			err = txn.Set(besideKey, beside)
+		}
+		return err
+	})
 }
 
-func (t *Tier) remove(key []byte) error {
+func (t *Tier) remove(keys ...[]byte) error {
 	t.removed.Add(1)
-	return t.update(func(txn *badger.Txn) error { return txn.Delete(key) })
+	return t.update(func(txn *badger.Txn) error {
+		for _, key := range keys {
+			if err := txn.Delete(key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (t *Tier) update(change func(txn *badger.Txn) error) error {

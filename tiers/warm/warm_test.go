@@ -45,7 +45,7 @@ func TestValuesSurviveARestart(t *testing.T) {
 	tier := open(t, dir, 64<<20, "1")
 	k := akigw.Key{Bucket: "bucket", Name: "a//b"}
 	data := bytes.Repeat([]byte("x"), 100_000)
-	tier.PutEntry(k, []byte("entry"), Handling{})
+	tier.PutEntry(k, []byte("entry"), []byte("summary"), Handling{})
 	tier.PutBlock(Run{ID: 7}, 3, data)
 	if tier.Clean() {
 		t.Error("a new directory is not one that was closed in order")

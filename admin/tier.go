@@ -1,0 +1,246 @@
+package admin
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers"
+)
+
+// Object is what is known of one object: an element of GET /api/v1/tier/objects, and the
+// answer of GET /api/v1/tier for a key.
+type Object struct {
+	Bucket       string    `json:"bucket"`
+	Key          string    `json:"key"`
+	VersionID    string    `json:"version_id,omitempty"`
+	Tier         string    `json:"tier"` // hot, warm or cold: the fastest that has all of it
+	Size         int64     `json:"size"` // bytes, and so the next two
+	HotBytes     int64     `json:"hot_bytes"`
+	WarmBytes    int64     `json:"warm_bytes"`
+	ETag         string    `json:"etag"`
+	ContentType  string    `json:"content_type,omitempty"`
+	LastModified time.Time `json:"last_modified"` // zero if not known
+	Pinned       bool      `json:"pinned"`
+	LastAccess   time.Time `json:"last_access"` // zero if not known
+	Recent       uint32    `json:"recent_accesses"`
+	Accesses     uint64    `json:"accesses"`
+}
+
+func objectOf(c *akigw.CatalogEntry) Object {
+	return Object{c.Key.Bucket, c.Key.Name, c.Key.Version, string(c.Tier), c.Size, c.HotBytes, c.WarmBytes, c.ETag, c.ContentType, c.LastModified.UTC(), c.Pinned, c.LastAccess.UTC(), c.Recent, c.Accesses}
+}
+
+// Page is the answer of GET /api/v1/tier/objects.
+type Page struct {
+	Objects []Object `json:"objects"`
+	// Next is what to send as after for those that follow, "" if there are none.
+	Next string `json:"next,omitempty"`
+}
+
+// TierMetrics is the answer of GET /api/v1/metrics/tiers.
+type TierMetrics struct {
+	tiers.Usage
+	Worker *tiers.WorkerReport `json:"worker,omitempty"`
+	Pins   int                 `json:"pins"`
+}
+
+// pattern reads which objects a request is about. If it is not clear, it has been answered.
+func pattern(w http.ResponseWriter, q url.Values) (what tiers.Pattern, ok bool) {
+	what = tiers.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
+	if q.Has("key") {
+		what.Prefix, what.Exactly = q.Get("key"), true
+	}
+	if akigw.CheckBucketName(what.Bucket) != nil || q.Has("key") && (q.Has("prefix") || what.Prefix == "") {
+		http.Error(w, "bucket must be the name of a bucket; with it may come a prefix, or a key", http.StatusBadRequest)
+		return what, false
+	}
+	return what, true
+}
+
+// tier says where objects are: one by its key, or the sum over a prefix or a bucket.
+func (s *Server) tier(w http.ResponseWriter, r *http.Request) {
+	what, ok := pattern(w, r.URL.Query())
+	if !ok {
+		return
+	}
+	if what.Exactly {
+		c, err := s.store.ObjectState(akigw.Key{Bucket: what.Bucket, Name: what.Prefix})
+		if err != nil {
+			answer(w, err)
+			return
+		}
+		writeJSON(w, objectOf(&c))
+		return
+	}
+	state, err := s.store.State(r.Context(), what)
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	writeJSON(w, state)
+}
+
+const (
+	// objectsAtOnce and mostObjects are how many objects one answer names.
+	objectsAtOnce = 1000
+	mostObjects   = 10_000
+)
+
+// tierObjects lists objects.
+func (s *Server) tierObjects(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	what, ok := pattern(w, q)
+	if !ok {
+		return
+	}
+	limit := objectsAtOnce
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > mostObjects {
+			http.Error(w, "limit must be 1 to 10000", http.StatusBadRequest)
+			return
+		}
+		limit = n
+	}
+	after, err := hex.DecodeString(q.Get("after"))
+	if err != nil {
+		http.Error(w, "after must be what an earlier answer called next", http.StatusBadRequest)
+		return
+	}
+	all, next, err := s.store.Objects(r.Context(), what, string(after), limit)
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	page := Page{Objects: make([]Object, 0, len(all)), Next: hex.EncodeToString([]byte(next))}
+	for i := range all {
+		page.Objects = append(page.Objects, objectOf(&all[i]))
+	}
+	writeJSON(w, page)
+}
+
+// move is the body of POST /api/v1/tier. Key and Prefix exclude each other; with neither the
+// action is for the whole bucket. Tier is for pins: "hot" or "warm", which is the default.
+type move struct {
+	Action tiers.Action `json:"action"`
+	Bucket string       `json:"bucket"`
+	Prefix *string      `json:"prefix"`
+	Key    *string      `json:"key"`
+	Tier   string       `json:"tier"`
+}
+
+// maxMove is the largest body of a move in bytes.
+const maxMove = 16 << 10
+
+// moveTier does something with objects.
+func (s *Server) moveTier(w http.ResponseWriter, r *http.Request) {
+	var m move
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxMove))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&m); err != nil {
+		http.Error(w, "the body must be JSON such as {\"action\": \"promote_to_hot\", \"bucket\": \"b\", \"prefix\": \"p/\"}: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	if !slices.Contains(tiers.Actions, m.Action) {
+		http.Error(w, tiers.ErrAction.Error(), http.StatusBadRequest)
+		return
+	}
+	if m.Tier != "" && (m.Tier != "hot" && m.Tier != "warm" || m.Action != tiers.PinObjects) {
+		http.Error(w, `tier must be "hot" or "warm", and is for the action pin`, http.StatusBadRequest)
+		return
+	}
+	q := url.Values{"bucket": {m.Bucket}}
+	if m.Prefix != nil {
+		q.Set("prefix", *m.Prefix)
+	}
+	if m.Key != nil {
+		q.Set("key", *m.Key)
+	}
+	what, ok := pattern(w, q)
+	if !ok {
+		return
+	}
+	result, err := s.store.Move(r.Context(), m.Action, what, m.Tier == "hot")
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	writeJSON(w, result)
+}
+
+// tierMetrics says how full the tiers are and what the worker does.
+func (s *Server) tierMetrics(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, TierMetrics{Usage: s.store.Usage(), Worker: s.store.Worker(), Pins: len(s.store.Pins())})
+}
+
+func (s *Server) pins(w http.ResponseWriter, _ *http.Request) {
+	pins := s.store.Pins()
+	if pins == nil {
+		pins = []tiers.Pin{}
+	}
+	writeJSON(w, pins)
+}
+
+// warm brings objects in, and says how far it is, a line of JSON each time, until it is done
+// or the client leaves. The last line has done, or failure.
+func (s *Server) warm(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	what, ok := pattern(w, q)
+	if !ok {
+		return
+	}
+	p := tiers.Prefetch{Hot: q.Get("tier") == "hot", After: q.Get("after")}
+	if text := q.Get("rate"); text != "" {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 1 {
+			http.Error(w, "rate must be a number of bytes a second", http.StatusBadRequest)
+			return
+		}
+		p.Rate = n
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	encoder, last := json.NewEncoder(w), tiers.PrefetchProgress{}
+	tell := func(now tiers.PrefetchProgress) {
+		last = now
+		if encoder.Encode(now) == nil { // a client that has gone ends the request's context
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+	if err := s.store.Prefetch(r.Context(), what, p, tell); err != nil {
+		last.Failure = err.Error()
+		tell(last)
+	}
+}
+
+// statuses are the answers to errors of the tiers.
+var statuses = []struct {
+	err    error
+	status int
+}{
+	{tiers.ErrNoDeadLetter, http.StatusNotFound},
+	{tiers.ErrNotPinned, http.StatusNotFound},
+	{akigw.ErrNoSuchKey, http.StatusNotFound},
+	{tiers.ErrMoving, http.StatusConflict},
+	{tiers.ErrPinned, http.StatusConflict},
+	{tiers.ErrTierOff, http.StatusConflict},
+	{tiers.ErrUncacheable, http.StatusConflict},
+	{tiers.ErrNoRoom, http.StatusInsufficientStorage},
+	{tiers.ErrBusy, http.StatusServiceUnavailable},
+	{akigw.ErrUpstreamUnavailable, http.StatusServiceUnavailable},
+}
+
+func statusOf(err error) int {
+	for _, s := range statuses {
+		if errors.Is(err, s.err) {
+			return s.status
+		}
+	}
+	return http.StatusInternalServerError
+}

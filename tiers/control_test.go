@@ -1,0 +1,832 @@
+package tiers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// testPolicy is the contract's, without a worker of its own.
+var testPolicy = PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1}
+
+// controlled opens a store under control. The worker runs when a test has it run.
+func controlled(t *testing.T, config Config, dir string, up Upstream) *Store {
+	t.Helper()
+	settings := config.Settings()
+	testPolicy.Apply(&settings)
+	s, err := New(config, rules.NewSet(nil, settings), filepath.Join(dir, "warm"), up, slog.New(slog.DiscardHandler))
+	if err == nil {
+		policy := testPolicy
+		policy.WorkerIntervalSecs = 1
+		err = s.Control(policy, filepath.Join(dir, "tiers"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func closeStore(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// tierOfKey is the tier of a key, "" if nothing is known of it.
+func tierOfKey(t *testing.T, s *Store, name string) akigw.Outcome {
+	t.Helper()
+	c, err := s.ObjectState(key(name))
+	if err != nil {
+		return ""
+	}
+	// The catalog says the same.
+	found := false
+	if err := s.Catalog(t.Context(), exactly(key(name)), func(e *akigw.CatalogEntry) bool {
+		found = true
+		if e.Tier != c.Tier || e.HotBytes != c.HotBytes || e.WarmBytes != c.WarmBytes || e.Size != c.Size || e.ETag != c.ETag || e.Pinned != c.Pinned || e.Accesses != c.Accesses {
+			t.Errorf("%s: the catalog says %+v, the object's state is %+v", name, *e, c)
+		}
+		return true
+	}); err != nil || !found {
+		t.Errorf("%s is not in the catalog (%v)", name, err)
+	}
+	return c.Tier
+}
+
+// aged makes the last use of a key that much older.
+func aged(t *testing.T, s *Store, name string, by time.Duration) {
+	t.Helper()
+	if err := s.accesses.flush(); err != nil {
+		t.Fatal(err)
+	}
+	u := s.accesses.of(key(name))
+	u.last -= int64(by.Seconds())
+	if err := s.warm.PutAccesses([]akigw.Key{key(name)}, [][]byte{appendUsage(nil, u)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMoves: each action leaves an object where it says, and says what it did, for objects
+// of one entry and of blocks, cached or not.
+func TestMoves(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for name, n := range map[string]int{"small": 2000, "large": 5*block + 7} {
+		body := testkit.Bytes(1, n)
+		up.Put(key(name), body)
+		for i, c := range []struct {
+			action Action
+			want   akigw.Outcome
+			moved  int
+		}{
+			{PromoteToWarm, akigw.Warm, 1},
+			{PromoteToWarm, akigw.Warm, 0},
+			{PromoteToHot, akigw.Hot, 1},
+			{PromoteToHot, akigw.Hot, 0},
+			{DemoteToWarm, akigw.Warm, 1},
+			{DemoteToWarm, akigw.Warm, 0},
+			{PromoteToHot, akigw.Hot, 1},
+			{DemoteToCold, akigw.Cold, 1},
+			{DemoteToCold, akigw.Cold, 0},
+			{PromoteToHot, akigw.Hot, 1},
+			{DemoteToCold, akigw.Cold, 1},
+			{PromoteToWarm, akigw.Warm, 1},
+		} {
+			got, err := s.Move(t.Context(), c.action, exactly(key(name)), false)
+			if err != nil || got.Moved != c.moved || got.Moved+got.Already != 1 || c.moved == 1 && got.Bytes != int64(n) {
+				t.Errorf("%s, step %d, %s: %+v, %v", name, i, c.action, got, err)
+			}
+			if c.action == PromoteToWarm { // what was read lately is in memory besides
+				s.leaveHot(key(name))
+			}
+			if tier := tierOfKey(t, s, name); tier != c.want {
+				t.Errorf("%s, step %d, %s: it is %s", name, i, c.action, tier)
+			}
+		}
+		gets := up.Count("GET")
+		wantRead(t, s, key(name), "", body, "")
+		if up.Count("GET") != gets {
+			t.Errorf("%s was asked for again", name)
+		}
+		if _, err := s.Move(t.Context(), DemoteToCold, exactly(key(name)), false); err != nil {
+			t.Error(err)
+		}
+		wantRead(t, s, key(name), "", body, akigw.Cold)
+	}
+	for action, want := range map[Action]error{"squash": ErrAction, PromoteToHot: akigw.ErrNoSuchKey, PromoteToWarm: akigw.ErrNoSuchKey, DemoteToCold: akigw.ErrNoSuchKey, PinObjects: akigw.ErrNoSuchKey, UnpinObjects: ErrNotPinned} {
+		if _, err := s.Move(t.Context(), action, exactly(key("absent")), false); !errors.Is(err, want) {
+			t.Errorf("%s of what is not there: %v", action, err)
+		}
+	}
+}
+
+// TestMovesOfAPrefix: they concern what they name and nothing else, and what does not fit
+// changes nothing.
+func TestMovesOfAPrefix(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for i := range 600 {
+		up.Put(key(fmt.Sprintf("a/%03d", i)), testkit.Bytes(uint64(i), 5000))
+	}
+	for _, name := range []string{"b/1", "a"} {
+		up.Put(key(name), testkit.Bytes(9, 5000))
+	}
+	for _, name := range up.KeysOf("bucket") {
+		if _, _, err := readAll(s, key(name), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	what := Pattern{Bucket: "bucket", Prefix: "a/"}
+	wantState := func(hot, warm, cold int) {
+		t.Helper()
+		st, err := s.State(t.Context(), what)
+		if err != nil || st.Objects != 600 || st.Hot != hot || st.Warm != warm || st.Cold != cold {
+			t.Errorf("%+v, %v", st, err)
+		}
+	}
+	for _, c := range []struct {
+		action          Action
+		hot, warm, cold int
+	}{{DemoteToWarm, 0, 600, 0}, {DemoteToCold, 0, 0, 600}, {PromoteToWarm, 0, 600, 0}, {PromoteToHot, 600, 0, 0}, {DemoteToCold, 0, 0, 600}} {
+		if got, err := s.Move(t.Context(), c.action, what, false); err != nil || got.Moved != 600 {
+			t.Errorf("%s: %+v, %v", c.action, got, err)
+		}
+		if c.action == PromoteToWarm {
+			for i := range 600 {
+				s.leaveHot(key(fmt.Sprintf("a/%03d", i)))
+			}
+		}
+		wantState(c.hot, c.warm, c.cold)
+	}
+	if tierOfKey(t, s, "b/1") != akigw.Hot || tierOfKey(t, s, "a") != akigw.Hot {
+		t.Error("what was not named has moved")
+	}
+	for i := range 40 {
+		up.Put(key(fmt.Sprintf("a/big%02d", i)), testkit.Bytes(1, 4*block))
+		if _, _, err := readAll(s, key(fmt.Sprintf("a/big%02d", i)), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := s.State(t.Context(), what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, action := range []Action{PromoteToHot, PinObjects} {
+		if _, err := s.Move(t.Context(), action, what, true); !errors.Is(err, ErrNoRoom) {
+			t.Errorf("%s of more than there is room for: %v", action, err)
+		}
+	}
+	after, err := s.State(t.Context(), what)
+	if err != nil || before.Hot != after.Hot || before.Cold != after.Cold || after.Pinned != 0 || len(s.Pins()) != 0 {
+		t.Errorf("a refused move changed something: %+v, %+v, %v", before, after, err)
+	}
+}
+
+// TestTierDemotionRollback: nothing leaves the disk while the upstream does not answer, and
+// a promotion that fails half-way leaves what it had brought.
+func TestTierDemotionRollback(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for i := range 10 {
+		up.Put(key(fmt.Sprintf("a/%d", i)), testkit.Bytes(uint64(i), 3*block))
+		if _, _, err := readAll(s, key(fmt.Sprintf("a/%d", i)), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := Pattern{Bucket: "bucket", Prefix: "a/"}
+	up.Before = func(*cold.Request) (*http.Response, error) { return nil, akigw.ErrUpstreamUnavailable }
+	for _, what := range []Pattern{exactly(key("a/3")), all} {
+		if got, err := s.Move(t.Context(), DemoteToCold, what, false); !errors.Is(err, akigw.ErrUpstreamUnavailable) || got.Moved != 0 {
+			t.Errorf("%+v: %+v, %v", what, got, err)
+		}
+	}
+	if st, err := s.State(t.Context(), all); err != nil || st.Hot != 10 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	up.Before = nil
+	if _, err := s.Move(t.Context(), DemoteToCold, all, false); err != nil {
+		t.Fatal(err)
+	}
+	var gets atomic.Int64
+	up.Before = func(r *cold.Request) (*http.Response, error) {
+		if r.Op == "GetObject" && gets.Add(1) > 5 {
+			return nil, akigw.ErrUpstreamUnavailable
+		}
+		return nil, nil
+	}
+	for _, action := range []Action{PromoteToHot, PromoteToWarm} {
+		gets.Store(0)
+		if _, err := s.Move(t.Context(), action, all, false); !errors.Is(err, akigw.ErrUpstreamUnavailable) || gets.Load() < 6 {
+			t.Errorf("%s: %v after %d", action, err, gets.Load())
+		}
+		if st, err := s.State(t.Context(), all); err != nil || action == PromoteToHot && st.Hot != 0 || action == PromoteToWarm && st.Warm+st.Hot != 0 {
+			t.Errorf("%s that failed left %+v, %v", action, st, err)
+		}
+	}
+}
+
+// TestConcurrentMoves: of many that want the same objects moved one does it, and the others
+// are told.
+func TestConcurrentMoves(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	const objects = 200
+	for i := range objects {
+		up.Put(key(fmt.Sprintf("a/%d", i)), testkit.Bytes(uint64(i), 6000))
+	}
+	for _, name := range up.KeysOf("bucket") {
+		if _, _, err := readAll(s, key(name), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := 0
+	for round := range 20 {
+		action := Pick(round, DemoteToCold, PromoteToWarm)
+		var winners, moved, busy atomic.Int64
+		var all sync.WaitGroup
+		start := make(chan struct{})
+		for range 10 {
+			all.Go(func() {
+				<-start
+				got, err := s.Move(context.Background(), action, Pattern{Bucket: "bucket", Prefix: "a/"}, false)
+				switch {
+				case errors.Is(err, ErrMoving):
+					busy.Add(1)
+				case err != nil:
+					t.Error(err)
+				case got.Moved > 0:
+					winners.Add(1)
+					moved.Add(int64(got.Moved))
+				}
+			})
+		}
+		close(start)
+		all.Wait()
+		if winners.Load() != 1 || moved.Load() != objects {
+			t.Errorf("round %d: %d moved something, %d objects in all", round, winners.Load(), moved.Load())
+		}
+		told += int(busy.Load())
+	}
+	if told == 0 {
+		t.Error("nobody came in another's way: the path was not exercised")
+	}
+}
+
+// Pick is the n-th of some values, over and over.
+func Pick[T any](n int, from ...T) T { return from[n%len(from)] }
+
+// TestD8_MovesWritesAndReads: whatever is moved while it is written and read, each read
+// sees a whole version that was the key's at some time, and the last one stays.
+func TestD8_MovesWritesAndReads(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	body := func(version int) []byte { return testkit.Bytes(uint64(version), 1000+version%3*2*block) }
+	var written atomic.Int64
+	for _, name := range []string{"0", "1", "2"} {
+		if err := put(s, up, key(name), body(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	var work sync.WaitGroup
+	work.Go(func() { _ = s.warm.Run(ctx) })
+	var moves, reads atomic.Int64
+	work.Go(func() {
+		for v := 1; ctx.Err() == nil; v++ {
+			for _, name := range []string{"0", "1", "2"} {
+				if err := put(s, up, key(name), body(v)); err != nil {
+					t.Error(err)
+				}
+			}
+			written.Store(int64(v))
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	for i := range 4 {
+		work.Go(func() {
+			for n := i; ctx.Err() == nil; n++ {
+				action := Pick(n, PromoteToHot, DemoteToWarm, PromoteToWarm, DemoteToCold)
+				_, err := s.Move(ctx, action, Pick(n/4, exactly(key(fmt.Sprint(n%3))), Pattern{Bucket: "bucket"}), false)
+				if err != nil && !errors.Is(err, ErrMoving) && !errors.Is(err, akigw.ErrChanged) && !errors.Is(err, ErrNoRoom) && ctx.Err() == nil {
+					t.Errorf("%s: %v", action, err)
+				}
+				if err == nil {
+					moves.Add(1)
+				}
+			}
+		})
+	}
+	for range 2 {
+		work.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				from := written.Load()
+				got, _, err := readAll(s, key(fmt.Sprint(n%3)), "")
+				to := written.Load() + 1
+				ok := err != nil // the object changed under it more often than it begins again
+				for v := from; v <= to && !ok; v++ {
+					ok = bytes.Equal(got, body(int(v)))
+				}
+				if err != nil && !errors.Is(err, akigw.ErrChanged) || !ok {
+					t.Errorf("versions %d to %d: %d bytes, %v", from, to, len(got), err)
+				}
+				reads.Add(1)
+			}
+		})
+	}
+	work.Wait()
+	if moves.Load() < 50 || reads.Load() < 50 || written.Load() < 5 {
+		t.Errorf("%d moves, %d reads, %d versions: too few", moves.Load(), reads.Load(), written.Load())
+	}
+	for _, name := range []string{"0", "1", "2"} {
+		o, _ := up.Get(key(name))
+		wantRead(t, s, key(name), "", o.Body, "")
+	}
+}
+
+// TestPolicyWorker: one cycle moves what has been idle too long, and what is popular, and
+// nothing else.
+func TestPolicyWorker(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for _, c := range []struct {
+		name          string
+		reads         int
+		outOfMemory   bool
+		idle          time.Duration
+		before, after akigw.Outcome
+	}{
+		{"just read", 1, false, 0, akigw.Hot, akigw.Hot},
+		{"hot for 5 hours", 1, false, 5 * time.Hour, akigw.Hot, akigw.Hot},
+		{"hot for 7 hours", 1, false, 7 * time.Hour, akigw.Hot, akigw.Warm},
+		{"warm for 6 days", 1, true, 6 * 24 * time.Hour, akigw.Warm, akigw.Warm},
+		{"warm for 8 days", 1, true, 8 * 24 * time.Hour, akigw.Warm, akigw.Cold},
+		{"popular", 10, true, 0, akigw.Warm, akigw.Hot},
+		{"nearly popular", 9, true, 0, akigw.Warm, akigw.Warm},
+		{"pinned for 8 days", 1, true, 8 * 24 * time.Hour, akigw.Warm, akigw.Warm},
+	} {
+		for size, n := range map[string]int{"small": 3000, "large": 3 * block} {
+			name := c.name + ", " + size
+			up.Put(key(name), testkit.Bytes(1, n))
+			for range c.reads {
+				if _, _, err := readAll(s, key(name), ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.name == "pinned for 8 days" {
+				if _, err := s.Move(t.Context(), PinObjects, exactly(key(name)), false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.outOfMemory {
+				s.leaveHot(key(name))
+			}
+			aged(t, s, name, c.idle)
+			if got := tierOfKey(t, s, name); got != c.before {
+				t.Errorf("%s: %s before", name, got)
+			}
+			check := c
+			defer func() {
+				if got := tierOfKey(t, s, name); got != check.after {
+					t.Errorf("%s: %s after the cycle, want %s", name, got, check.after)
+				}
+			}()
+		}
+	}
+	cp := checkpoint{Cycle: 1, Running: true, Begun: time.Now()}
+	if err := s.worker.cycle(t.Context(), &cp); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.Worker(); r.Objects != 16 || r.Promoted != 2 || r.Demoted != 4 || r.Failed != 0 || r.Pinned != 2 || r.Running || r.Ended.IsZero() {
+		t.Errorf("%+v", r)
+	}
+	again := checkpoint{Cycle: 2, Running: true, Begun: time.Now()}
+	if err := s.worker.cycle(t.Context(), &again); err != nil || again.Report.Promoted+again.Report.Demoted != 0 {
+		t.Errorf("a second cycle moved %d and %d, %v", again.Report.Promoted, again.Report.Demoted, err)
+	}
+}
+
+// TestWorkerWaitsForTheUpstream: nothing leaves the disk while it could not be fetched again.
+func TestWorkerWaitsForTheUpstream(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	up.Put(key("k"), testkit.Bytes(1, 3*block))
+	if _, _, err := readAll(s, key("k"), ""); err != nil {
+		t.Fatal(err)
+	}
+	s.leaveHot(key("k"))
+	aged(t, s, "k", 8*24*time.Hour)
+	down := true
+	up.Before = func(*cold.Request) (*http.Response, error) {
+		if down {
+			return nil, akigw.ErrUpstreamUnavailable
+		}
+		return nil, nil
+	}
+	for _, want := range []akigw.Outcome{akigw.Warm, akigw.Cold} {
+		cp := checkpoint{Running: true, Begun: time.Now()}
+		if err := s.worker.cycle(t.Context(), &cp); err != nil {
+			t.Fatal(err)
+		}
+		if got := tierOfKey(t, s, "k"); got != want {
+			t.Errorf("down %t: %s", down, got)
+		}
+		down = false
+	}
+}
+
+// TestB20_WorkerIsCutOff: a worker that ends at any moment goes on where it was: at the end
+// everything was demoted, and nothing twice. TestD22: what it did last is on disk when it has
+// ended.
+func TestB20_D22_WorkerIsCutOff(t *testing.T) {
+	up, dir := testkit.NewMemory(), t.TempDir()
+	s := controlled(t, testConfig(rules.Exclusive), dir, up)
+	const objects = 3000
+	for i := range objects {
+		name := fmt.Sprintf("%04d", i)
+		up.Put(key(name), testkit.Bytes(uint64(i), 500))
+		if _, _, err := readAll(s, key(name), ""); err != nil {
+			t.Fatal(err)
+		}
+		s.leaveHot(key(name))
+	}
+	if err := s.accesses.flush(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range objects {
+		aged(t, s, fmt.Sprintf("%04d", i), 8*24*time.Hour)
+	}
+	random := testkit.Random(t)
+	total, cuts := 0, 0
+	for {
+		before := demoted.Get()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Duration(random.IntN(30))*time.Millisecond, cancel)
+		cp := s.worker.load()
+		if cp.Running {
+			cuts++
+		} else {
+			cp = checkpoint{Cycle: 1, Running: true, Begun: time.Now()}
+		}
+		err := s.worker.cycle(ctx, &cp)
+		cancel()
+		total += int(demoted.Get() - before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !cp.Running {
+			if cp.Report.Demoted != objects {
+				t.Errorf("the report says that %d were demoted", cp.Report.Demoted)
+			}
+			break
+		}
+		closeStore(t, s)
+		s = controlled(t, testConfig(rules.Exclusive), dir, up)
+	}
+	defer closeStore(t, s)
+	if cuts == 0 {
+		t.Error("the cycle was never cut off")
+	}
+	if st, err := s.State(t.Context(), Pattern{}); err != nil || st.Cold != objects || total != objects {
+		t.Errorf("%+v, %v; %d demotions of %d objects, %d cuts", st, err, total, objects, cuts)
+	}
+}
+
+var demoted = moved(DemoteToCold, "worker")
+
+// TestCheckpointThatIsDamaged begins a new cycle.
+func TestCheckpointThatIsDamaged(t *testing.T) {
+	w := &worker{store: &Store{log: slog.New(slog.DiscardHandler)}, path: filepath.Join(t.TempDir(), "worker.json")}
+	c := checkpoint{Cycle: 7, Running: true, Begun: time.Now().Round(0), Place: "Yg==", Moves: []decision{{key("k"), DemoteToCold}}}
+	if err := w.save(&c); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.load(); got.Cycle != 7 || got.Place != c.Place || len(got.Moves) != 1 || got.Moves[0] != c.Moves[0] {
+		t.Errorf("%+v", got)
+	}
+	raw, err := os.ReadFile(w.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range raw {
+		damaged := bytes.Clone(raw)
+		damaged[i] ^= 0x10
+		if err := os.WriteFile(w.path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.load(); got.Running && (got.Place != c.Place || got.Moves[0] != c.Moves[0]) {
+			t.Errorf("byte %d: %+v", i, got)
+		}
+	}
+}
+
+// TestPins: they survive a restart, hold for what comes later, end when they are to, and
+// nothing that is read meanwhile drives out what is pinned.
+func TestPins(t *testing.T) {
+	up, dir := testkit.NewMemory(), t.TempDir()
+	s := controlled(t, testConfig(rules.Exclusive), dir, up)
+	bodies := map[string][]byte{}
+	for i := range 8 {
+		name := fmt.Sprintf("p/%d", i)
+		bodies[name] = testkit.Bytes(uint64(i), Pick(i, 3000, 3*block))
+		up.Put(key(name), bodies[name])
+	}
+	if got, err := s.Move(t.Context(), PinObjects, exactly(key("p/0")), true); err != nil || got.Moved != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := s.Move(t.Context(), PinObjects, Pattern{Bucket: "bucket", Prefix: "p/"}, true); err != nil {
+		t.Error(err)
+	}
+	for name, body := range bodies { // now that it is pinned it stays
+		wantRead(t, s, key(name), "", body, "")
+	}
+	closeStore(t, s)
+	s = controlled(t, testConfig(rules.Exclusive), dir, up)
+	if len(s.Pins()) != 2 {
+		t.Fatalf("%+v", s.Pins())
+	}
+	s.repin(t.Context())
+	for name, body := range bodies {
+		wantRead(t, s, key(name), "", body, akigw.Warm) // into memory
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	running := make(chan error, 1)
+	go func() { running <- s.Run(ctx) }()
+	up.Reset()
+	for i := range 10 * 64 { // ten times the disk
+		name := fmt.Sprintf("other/%d", i)
+		up.Put(key(name), testkit.Bytes(1, 1<<20))
+		for range 2 {
+			if _, _, err := readAll(s, key(name), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		up.Delete(key(name))
+	}
+	for name, body := range bodies {
+		wantRead(t, s, key(name), "", body, akigw.Hot)
+		if tier := tierOfKey(t, s, name); tier != akigw.Hot {
+			t.Errorf("%s is %s", name, tier)
+		}
+		if _, err := s.Move(t.Context(), DemoteToWarm, exactly(key(name)), false); !errors.Is(err, ErrPinned) {
+			t.Errorf("demoted though pinned: %v", err)
+		}
+		if _, err := s.Move(t.Context(), DemoteToCold, exactly(key(name)), false); !errors.Is(err, ErrPinned) {
+			t.Errorf("demoted though pinned: %v", err)
+		}
+	}
+	if err := put(s, up, key("p/1"), testkit.Bytes(77, 2*block)); err != nil {
+		t.Error(err)
+	}
+	wantRead(t, s, key("p/1"), "", testkit.Bytes(77, 2*block), akigw.Hot)
+	pinned := s.hot.Pinned()
+	if _, err := s.Move(t.Context(), UnpinObjects, exactly(key("p/3")), false); !errors.Is(err, ErrPinned) {
+		t.Errorf("one of a pinned prefix: %v", err)
+	}
+	if got, err := s.Move(t.Context(), UnpinObjects, Pattern{Bucket: "bucket", Prefix: "p/"}, false); err != nil || got.Moved != 2 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if s.hot.Pinned() != 0 || s.warm.Pinned() != 0 || pinned == 0 {
+		t.Errorf("%d, then %d bytes are pinned in memory, %d on disk", pinned, s.hot.Pinned(), s.warm.Pinned())
+	}
+	if _, err := s.Move(t.Context(), DemoteToCold, exactly(key("p/3")), false); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-running; err != nil {
+		t.Error(err)
+	}
+	closeStore(t, s)
+}
+
+// TestPinsThatAreDamaged are set aside, whichever byte it is.
+func TestPinsThatAreDamaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.json")
+	b, err := openPins(path, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.change(func([]Pin) ([]Pin, error) { return []Pin{{Bucket: "bucket", Prefix: "p", Hot: true}}, nil }); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aside := 0
+	for i := range raw {
+		damaged := bytes.Clone(raw)
+		damaged[i] ^= 0x10
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := openPins(path, func(error) { aside++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all := b.state.Load().all; len(all) > 0 && (all[0].Bucket != "bucket" || all[0].Prefix != "p" || !all[0].Hot) {
+			t.Errorf("byte %d: %+v", i, all)
+		}
+	}
+	if aside < len(raw)/2 {
+		t.Errorf("%d of %d damaged files were noticed", aside, len(raw))
+	}
+}
+
+// TestUsage counts accesses in windows.
+func TestUsage(t *testing.T) {
+	const hour = 3600
+	at := func(seconds int64) time.Time { return time.Unix(1000*hour+seconds, 0) }
+	var u usage
+	read := func(seconds int64) {
+		u.roll(at(seconds).Unix() / hour)
+		u.now++
+		u.last = at(seconds).Unix()
+	}
+	for range 6 {
+		read(3000)
+	}
+	for range 4 {
+		read(3700)
+	}
+	for _, c := range []struct {
+		seconds int64
+		want    uint32
+	}{{3700, 10}, {3600 + 1800, 4 + 3}, {7199, 4}, {7200, 4}, {9000, 2}, {3 * hour, 0}, {100 * hour, 0}} {
+		if got := u.within(time.Hour, at(c.seconds)); got != c.want {
+			t.Errorf("%d accesses at %d, want %d", got, c.seconds, c.want)
+		}
+	}
+	if u.within(0, at(0)) != 0 || u.idle(at(3800)) != 100*time.Second || u.idle(at(0)) != 0 {
+		t.Error("no window, or an idle time that is wrong")
+	}
+	if got := decodeUsage(appendUsage(nil, u)); got != u {
+		t.Errorf("%+v came back as %+v", u, got)
+	}
+	other := usage{last: 5, window: u.window - 1, now: 3, total: 9}
+	u.add(other)
+	if u.before != 9 || u.now != 4 || u.total != 9 {
+		t.Errorf("%+v", u)
+	}
+}
+
+// TestAccessesAreKept: what was counted is there after a restart, and a key that is written
+// over keeps it.
+func TestAccessesAreKept(t *testing.T) {
+	up, dir := testkit.NewMemory(), t.TempDir()
+	s := controlled(t, testConfig(rules.Exclusive), dir, up)
+	if err := put(s, up, key("k"), testkit.Bytes(1, 2*block)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 7 {
+		if _, _, err := readAll(s, key("k"), ""); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			if err := s.accesses.flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	closeStore(t, s)
+	s = controlled(t, testConfig(rules.Exclusive), dir, up)
+	defer closeStore(t, s)
+	if err := put(s, up, key("k"), testkit.Bytes(2, 100)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.ObjectState(key("k"))
+	if err != nil || c.Accesses != 7 || c.Recent < 6 || time.Since(c.LastAccess) > time.Minute {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestPrefetch brings everything in once, and again only what is missing.
+func TestPrefetch(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for i := range 1100 { // more than a page
+		up.Put(key(fmt.Sprintf("a/%04d", i)), testkit.Bytes(uint64(i), Pick(i, 100, 5000)))
+	}
+	up.Put(key("b"), []byte("x"))
+	run := func(p Prefetch) (last PrefetchProgress, err error) {
+		tells := 0
+		err = s.Prefetch(t.Context(), Pattern{Bucket: "bucket", Prefix: "a/"}, p, func(now PrefetchProgress) {
+			last = now
+			tells++
+		})
+		if tells == 0 {
+			t.Error("nothing was told")
+		}
+		return last, err
+	}
+	if p, err := run(Prefetch{}); err != nil || p.Fetched != 1100 || p.Already != 0 || p.Failed != 0 || !p.Done || p.After != "a/1099" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	gets := up.Count("GET")
+	if p, err := run(Prefetch{}); err != nil || p.Fetched != 0 || p.Already != 1100 || !p.Done {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if n := up.Count("GET"); n-gets > 5 {
+		t.Errorf("%d requests for what is there", n-gets)
+	}
+	up.Put(key("a/0500"), []byte("changed behind it"))
+	if _, err := s.Purge(t.Context(), exactly(key("a/0700"))); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := run(Prefetch{After: "a/0600"}); err != nil || p.Fetched != 1 || p.Listed != 499 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := s.lookup(key("b")); err != akigw.Cold {
+		t.Error("it brought what was not named")
+	}
+	for i := range 70 {
+		up.Put(key(fmt.Sprintf("a/big%02d", i)), testkit.Bytes(1, 1<<20))
+	}
+	if p, err := run(Prefetch{Hot: true, After: "a/1099"}); p.Fetched == 0 && !errors.Is(err, ErrNoRoom) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	var last PrefetchProgress
+	if _, err := s.Purge(t.Context(), Pattern{Bucket: "bucket"}); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Prefetch(ctx, Pattern{Bucket: "bucket"}, Prefetch{Rate: 100_000}, func(now PrefetchProgress) { last = now })
+	if err == nil || last.Bytes > 200_000 || last.Done {
+		t.Errorf("%+v, %v", last, err)
+	}
+}
+
+// FuzzControlRecords: whatever lies on the disk, reading it neither panics nor hangs, and what
+// is read can be written.
+func FuzzControlRecords(f *testing.F) {
+	e := &entry{Object: akigw.Object{Key: key("k"), Size: 5, ETag: `"x"`, Header: http.Header{"Content-Type": {"a/b"}}}, block: block}
+	f.Add(appendSummary(nil, e))
+	f.Add(appendUsage(nil, usage{last: 5, window: 1, now: 2, before: 3, total: 4}))
+	if raw, err := (checkpoint{Cycle: 1, Running: true}).encode(); err == nil {
+		f.Add(raw)
+	}
+	f.Add([]byte(`{"version":1,"crc32c":0,"pins":[]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if s, err := decodeSummary(raw); err == nil {
+			again := &entry{Object: s.Object, blocks: s.blocks, run: s.run, origin: s.origin, block: s.block}
+			if s.held {
+				again.body = []byte{}
+			}
+			if back, err := decodeSummary(appendSummary(nil, again)); err != nil || back.Key != s.Key || back.Size != s.Size || back.held != s.held || back.ETag != s.ETag {
+				t.Errorf("%+v came back as %+v, %v", s, back, err)
+			}
+		}
+		u := decodeUsage(raw)
+		if decodeUsage(appendUsage(nil, u)) != u {
+			t.Errorf("%+v", u)
+		}
+		if c, err := decodeCheckpoint(raw); err == nil {
+			if _, err := c.encode(); err != nil {
+				t.Error(err)
+			}
+		}
+		_, _ = decodePins(raw) // what is wrong is an error
+	})
+}
+
+// BenchmarkCountAccess: what a read pays for being counted.
+func BenchmarkCountAccess(b *testing.B) {
+	a, settings := newAccesses(nil), &rules.Settings{AccessWindow: time.Hour}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for n := 0; pb.Next(); n++ {
+			a.count(akigw.Key{Bucket: "bucket", Name: names[n%len(names)]}, settings, 1)
+		}
+	})
+}
+
+var names = func() (all []string) {
+	for i := range 1000 {
+		all = append(all, fmt.Sprintf("some/longer/prefix/%06d", i))
+	}
+	return all
+}()

@@ -1,0 +1,322 @@
+package tiers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
+)
+
+// Pin says that an operator wants objects kept: those whose keys it names, now and later.
+type Pin struct {
+	Bucket string `json:"bucket"`
+	Prefix string `json:"prefix"`
+	// Exactly says that Prefix is the whole key.
+	Exactly bool `json:"exactly,omitempty"`
+	// Hot says that they are kept in memory, too.
+	Hot   bool      `json:"hot,omitempty"`
+	Since time.Time `json:"since"`
+}
+
+func (p *Pin) pattern() Pattern { return Pattern{p.Bucket, p.Prefix, p.Exactly} }
+
+// maxPins bounds what an operator pins by name. Prefixes are looked at one by one.
+const (
+	maxPins     = 10_000
+	maxPrefixes = 100
+)
+
+// pinBook are the pins of operators, in a file of their own: they outlive what is cached.
+// A nil one has none.
+type pinBook struct {
+	path  string
+	mu    sync.Mutex // one change at a time
+	state atomic.Pointer[pinState]
+}
+
+// pinState is never changed.
+type pinState struct {
+	version  uint64
+	all      []Pin
+	exact    map[akigw.Key]bool // keys, and whether they are kept in memory
+	prefixes map[string][]Pin   // by bucket
+	variants *sync.Map          // of variant to *rules.Settings
+}
+
+// variant is what settings become under a pin.
+type variant struct {
+	settings *rules.Settings
+	hot      bool
+}
+
+// pinFile is the file. Sum is the CRC32C of Pins as they lie in it.
+type pinFile struct {
+	Version int             `json:"version"`
+	Sum     uint32          `json:"crc32c"`
+	Pins    json.RawMessage `json:"pins"`
+}
+
+// pinVersion is the version of the file; docs/architecture.md describes it.
+const pinVersion = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// openPins reads the pins. A file that is damaged is set aside: what it pinned is only
+// cached, and an operator is told.
+func openPins(path string, damaged func(error)) (*pinBook, error) {
+	b := &pinBook{path: path}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		b.state.Store(newPinState(0, nil))
+		return b, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pins: %w", err)
+	}
+	pins, err := decodePins(raw)
+	if err != nil {
+		aside := path + ".broken"
+		if err := os.Rename(path, aside); err != nil {
+			return nil, fmt.Errorf("pins: %w", err)
+		}
+		damaged(fmt.Errorf("%w; it is kept as %s: pin again what has to be", err, aside))
+	}
+	b.state.Store(newPinState(0, pins))
+	return b, nil
+}
+
+func decodePins(raw []byte) (pins []Pin, err error) {
+	var f pinFile
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, err
+	}
+	if f.Version != pinVersion {
+		return nil, fmt.Errorf("version %d, not %d", f.Version, pinVersion)
+	}
+	if crc32.Checksum(f.Pins, castagnoli) != f.Sum {
+		return nil, akigw.ErrChecksum
+	}
+	return pins, json.Unmarshal(f.Pins, &pins)
+}
+
+func newPinState(version uint64, pins []Pin) *pinState {
+	st := &pinState{version: version, all: pins, exact: map[akigw.Key]bool{}, prefixes: map[string][]Pin{}, variants: &sync.Map{}}
+	for _, p := range pins {
+		if p.Exactly {
+			st.exact[akigw.Key{Bucket: p.Bucket, Name: p.Prefix}] = p.Hot
+		} else {
+			st.prefixes[p.Bucket] = append(st.prefixes[p.Bucket], p)
+		}
+	}
+	return st
+}
+
+// find says whether a key is pinned, and in memory.
+func (st *pinState) find(key akigw.Key) (pinned, hot bool) {
+	key.Version = ""
+	hot, pinned = st.exact[key]
+	for _, p := range st.prefixes[key.Bucket] {
+		if strings.HasPrefix(key.Name, p.Prefix) {
+			pinned, hot = true, hot || p.Hot
+		}
+	}
+	return pinned, hot
+}
+
+// apply makes of the settings of a key what they are under the pins.
+func (b *pinBook) apply(key akigw.Key, settings *rules.Settings) *rules.Settings {
+	if b == nil {
+		return settings
+	}
+	st := b.state.Load()
+	if len(st.all) == 0 {
+		return settings
+	}
+	pinned, hot := st.find(key)
+	if !pinned {
+		return settings
+	}
+	if own, ok := st.variants.Load(variant{settings, hot}); ok {
+		return own.(*rules.Settings)
+	}
+	own := *settings
+	own.Pin, own.PinHot, own.Disk = true, hot, true
+	own.Memory = own.Memory || hot
+	st.variants.Store(variant{settings, hot}, &own)
+	return &own
+}
+
+// version is another one after each change.
+func (b *pinBook) version() (version uint64, any bool) {
+	if b == nil {
+		return 0, false
+	}
+	st := b.state.Load()
+	return st.version, len(st.all) > 0
+}
+
+// change replaces the pins by what f makes of them, durably.
+func (b *pinBook) change(f func([]Pin) ([]Pin, error)) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	st := b.state.Load()
+	pins, err := f(slices.Clone(st.all))
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(pins)
+	if err != nil {
+		return err
+	}
+	file, err := json.Marshal(pinFile{Version: pinVersion, Sum: crc32.Checksum(raw, castagnoli), Pins: raw})
+	if err == nil {
+		err = replaceFile(b.path, file)
+	}
+	if err != nil {
+		return fmt.Errorf("pins: %w", err)
+	}
+	b.state.Store(newPinState(st.version+1, pins))
+	return nil
+}
+
+// replaceFile makes a file what it is to be, or leaves it as it was, across a crash.
+func replaceFile(path string, data []byte) error {
+	temporary := path + ".new"
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+var (
+	// ErrPinned: a pin keeps objects where they are.
+	ErrPinned = errors.New("pinned")
+	// ErrNotPinned: there is no such pin.
+	ErrNotPinned = errors.New("there is no such pin: see akigw tier pins")
+	// ErrNoRoom: a tier has no room for what is asked of it.
+	ErrNoRoom = errors.New("no room")
+)
+
+// Pins are the pins of operators, in the order of their making.
+func (s *Store) Pins() []Pin {
+	if s.pins == nil {
+		return nil
+	}
+	return s.pins.state.Load().all
+}
+
+// pin makes a pin and brings in what it names. What is cached of it by now has to fit, and
+// an object that is named exactly is fetched.
+func (s *Store) pin(ctx context.Context, what Pattern, hot bool) (MoveResult, error) {
+	if err := s.pinFits(ctx, what, hot); err != nil {
+		return MoveResult{}, err
+	}
+	before := s.Pins()
+	err := s.pins.change(func(pins []Pin) ([]Pin, error) {
+		pins = slices.DeleteFunc(pins, func(p Pin) bool { return p.pattern() == what })
+		prefixes := 0
+		for _, p := range pins {
+			if !p.Exactly {
+				prefixes++
+			}
+		}
+		if len(pins) >= maxPins || !what.Exactly && prefixes >= maxPrefixes {
+			return nil, fmt.Errorf("%w: %d keys and %d prefixes can be pinned by name; more by a rule (docs/rules.md)", ErrNoRoom, maxPins, maxPrefixes)
+		}
+		return append(pins, Pin{Bucket: what.Bucket, Prefix: what.Prefix, Exactly: what.Exactly, Hot: hot, Since: time.Now()}), nil
+	})
+	if err != nil {
+		return MoveResult{}, err
+	}
+	to := promotion(hot)
+	result, err := s.moveAll(ctx, to, what)
+	if err != nil {
+		err = errors.Join(err, s.pins.change(func([]Pin) ([]Pin, error) { return before, nil }))
+	}
+	s.repin(ctx)
+	return result, err
+}
+
+// unpin ends a pin, and those of what it names.
+func (s *Store) unpin(ctx context.Context, what Pattern) (MoveResult, error) {
+	n := 0
+	err := s.pins.change(func(pins []Pin) ([]Pin, error) {
+		left := slices.DeleteFunc(slices.Clone(pins), func(p Pin) bool { return p.pattern() == what || !what.Exactly && what.holds(p.pattern()) })
+		n = len(pins) - len(left)
+		for _, p := range left {
+			if n == 0 && p.pattern().holds(what) {
+				return nil, fmt.Errorf("%w by a pin of s3://%s/%s: end that one", ErrPinned, p.Bucket, p.Prefix)
+			}
+		}
+		if n > 0 {
+			return left, nil
+		}
+		if what.Exactly && s.rules.For(what.Bucket, what.Prefix).Pin {
+			return nil, fmt.Errorf("%w by a rule: see akigw rules explain %s/%s", ErrPinned, what.Bucket, what.Prefix)
+		}
+		return nil, ErrNotPinned
+	})
+	if err == nil {
+		s.repin(ctx)
+	}
+	return MoveResult{Moved: n}, err
+}
+
+// pinFits refuses pins that would leave too little room.
+func (s *Store) pinFits(ctx context.Context, what Pattern, hot bool) error {
+	if s.warm == nil {
+		return fmt.Errorf("%w: pins keep objects on disk, and the warm tier is switched off (cache.warm_bytes)", ErrTierOff)
+	}
+	var disk, memory int64
+	count := func(key akigw.Key, size int64) {
+		settings := s.settings(key)
+		if !settings.Pin {
+			disk += size
+		}
+		if !settings.PinHot {
+			memory += size
+		}
+	}
+	if what.Exactly {
+		e, err := s.learn(ctx, what.key())
+		if err != nil {
+			return err
+		}
+		count(e.Key, e.Size)
+	} else if err := s.catalog(what, "", func(k known) bool {
+		count(k.Key, k.Size)
+		return ctx.Err() == nil
+	}); err != nil {
+		return err
+	}
+	if room := s.warm.PinRoom(); disk > room {
+		return fmt.Errorf("%w: to pin this takes %d bytes of disk, and %d are left of what can be pinned, three quarters of cache.warm_bytes", ErrNoRoom, disk, max(room, 0))
+	}
+	if room := s.hot.MostPinned() - s.hot.Pinned(); hot && memory > room {
+		return fmt.Errorf("%w: to pin this takes %d bytes of memory, and %d are left of what can be pinned, three quarters of cache.hot_bytes", ErrNoRoom, memory, max(room, 0))
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,227 @@
+package tiers
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// listed is one object of a listing.
+type listed struct {
+	Key  string
+	Size int64
+	ETag string
+}
+
+// list calls yield with the objects of a bucket whose keys begin with prefix, in order, from
+// behind a key on, until it returns an error (ListObjectsV2).
+func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield func(listed) error) error {
+	query := url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {prefix}}
+	for {
+		if after != "" {
+			query.Set("start-after", after)
+		}
+		var page struct {
+			XMLName      xml.Name `xml:"ListBucketResult"`
+			EncodingType string
+			IsTruncated  bool
+			Contents     []listed
+		}
+		resp, err := s.upstream.Do(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return cold.NewResponseError(resp)
+		}
+		err = xml.NewDecoder(io.LimitReader(resp.Body, 4*maxListing)).Decode(&page)
+		resp.Body.Close()
+		if err != nil {
+			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
+		}
+		for _, o := range page.Contents {
+			if page.EncodingType == "url" {
+				if o.Key, err = url.QueryUnescape(o.Key); err != nil {
+					return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
+				}
+			}
+			if err := yield(o); err != nil {
+				return err
+			}
+			after = o.Key
+		}
+		if !page.IsTruncated || len(page.Contents) == 0 {
+			return nil
+		}
+	}
+}
+
+// Prefetch says how objects are brought in before anybody asks for them.
+type Prefetch struct {
+	// Hot brings them into memory, else onto disk.
+	Hot bool
+	// Rate bounds the bytes a second, 0 for no bound.
+	Rate int64
+	// After is a key behind which to begin, "" for the first.
+	After string
+}
+
+// PrefetchProgress is how far a prefetch is.
+type PrefetchProgress struct {
+	Listed  int   `json:"listed"`
+	Fetched int   `json:"fetched"`
+	Bytes   int64 `json:"bytes"`   // of those
+	Already int   `json:"already"` // were there
+	Failed  int   `json:"failed"`
+	// Failure is why the last of those failed.
+	Failure string `json:"failure,omitempty"`
+	// After is a key up to which everything is done: where another prefetch could go on.
+	After string `json:"after"`
+	Done  bool   `json:"done"`
+}
+
+const (
+	// prefetchers is how many objects a prefetch brings in at a time.
+	prefetchers = 4
+	// progressEvery is how often it tells how far it is.
+	progressEvery = 200 * time.Millisecond
+)
+
+// Prefetch brings in the objects of a bucket whose keys begin with a prefix, in the order of
+// their keys. What is there is left alone, so that it can be done again. tell is called now
+// and then, and at the end. A tier that cannot hold more ends it with ErrNoRoom.
+func (s *Store) Prefetch(ctx context.Context, what Pattern, p Prefetch, tell func(PrefetchProgress)) error {
+	if !p.Hot && s.warm == nil || p.Hot && s.config.HotBytes == 0 {
+		return ErrTierOff
+	}
+	f := newPrefetching(ctx, s, p, tell)
+	err := s.list(f.ctx, what.Bucket, what.Prefix, p.After, func(o listed) error {
+		return f.add(akigw.Key{Bucket: what.Bucket, Name: o.Key}, o.Size, strings.Trim(o.ETag, `"`))
+	})
+	return f.end(err)
+}
+
+// prefetching is a prefetch under way.
+type prefetching struct {
+	store *Store
+	how   Prefetch
+	tell  func(PrefetchProgress)
+	rate  *rate.Limiter // nil: no bound
+	ctx   context.Context
+	work  *errgroup.Group
+
+	mu       sync.Mutex
+	progress PrefetchProgress // guarded by mu
+	open     []string         // keys that are not done, in order; guarded by mu
+	last     string           // key that was listed; guarded by mu
+	told     time.Time        // guarded by mu
+}
+
+func newPrefetching(ctx context.Context, s *Store, how Prefetch, tell func(PrefetchProgress)) *prefetching {
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(prefetchers)
+	p := &prefetching{store: s, how: how, tell: tell, ctx: ctx, work: work, told: time.Now()}
+	p.progress.After = how.After
+	if how.Rate > 0 {
+		p.rate = rate.NewLimiter(rate.Limit(how.Rate), int(min(how.Rate, 1<<30)))
+	}
+	return p
+}
+
+// add brings an object in, when it is its turn.
+func (p *prefetching) add(key akigw.Key, size int64, etag string) error {
+	p.mu.Lock()
+	p.progress.Listed++
+	p.open, p.last = append(p.open, key.Name), key.Name
+	p.mu.Unlock()
+	if e := p.store.peek(key); e != nil && strings.Trim(e.ETag, `"`) == etag && p.there(e) {
+		p.done(key, false, 0, nil)
+		return p.ctx.Err()
+	}
+	for left := size; p.rate != nil && left > 0; left -= int64(p.rate.Burst()) {
+		if err := p.rate.WaitN(p.ctx, int(min(left, int64(p.rate.Burst())))); err != nil {
+			return err
+		}
+	}
+	p.work.Go(func() error {
+		do := p.store.toWarm
+		if p.how.Hot {
+			do = p.store.toHot
+		}
+		did, bytes, err := do(p.ctx, key)
+		if p.ctx.Err() != nil {
+			return p.ctx.Err()
+		}
+		p.done(key, did, bytes, err)
+		if errors.Is(err, ErrNoRoom) {
+			return err
+		}
+		return nil
+	})
+	return p.ctx.Err()
+}
+
+func (p *prefetching) there(e *entry) bool {
+	if p.how.Hot {
+		return p.store.inMemory(e)
+	}
+	return p.store.onDisk(e)
+}
+
+// done takes note of an object, and tells how far it all is.
+func (p *prefetching) done(key akigw.Key, did bool, bytes int64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err != nil:
+		p.progress.Failed++
+		p.progress.Failure = err.Error()
+	case did:
+		p.progress.Fetched++
+		p.progress.Bytes += bytes
+	default:
+		p.progress.Already++
+	}
+	for i, name := range p.open {
+		if name == key.Name {
+			p.open = append(p.open[:i], p.open[i+1:]...)
+			if i == 0 && !errors.Is(err, ErrNoRoom) {
+				p.progress.After = key.Name
+			}
+			if len(p.open) == 0 && err == nil {
+				p.progress.After = p.last
+			}
+			break
+		}
+	}
+	if time.Since(p.told) >= progressEvery {
+		p.told = time.Now()
+		p.tell(p.progress)
+	}
+}
+
+// end waits for what is under way.
+func (p *prefetching) end(err error) error {
+	first := p.work.Wait()
+	if first != nil && !errors.Is(first, context.Canceled) {
+		err = first
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.progress.Done = err == nil
+	p.tell(p.progress)
+	return err
+}

@@ -1,0 +1,150 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/warm"
+)
+
+// State is what the tiers hold of some objects.
+type State struct {
+	Objects   int   `json:"objects"` // that are known
+	Bytes     int64 `json:"bytes"`
+	HotBytes  int64 `json:"hot_bytes"`
+	WarmBytes int64 `json:"warm_bytes"`
+	// By the fastest tier that has all of an object.
+	Hot        int       `json:"hot_objects"`
+	Warm       int       `json:"warm_objects"`
+	Cold       int       `json:"cold_objects"`
+	Pinned     int       `json:"pinned_objects"`
+	LastAccess time.Time `json:"last_access"`
+	Recent     int       `json:"recent_accesses"` // in the policy's window, about
+}
+
+// add counts an object.
+func (t *State) add(c *akigw.CatalogEntry) {
+	t.Objects++
+	t.Bytes += c.Size
+	t.HotBytes += c.HotBytes
+	t.WarmBytes += c.WarmBytes
+	switch c.Tier {
+	case akigw.Hot:
+		t.Hot++
+	case akigw.Warm:
+		t.Warm++
+	default:
+		t.Cold++
+	}
+	if c.Pinned {
+		t.Pinned++
+	}
+	if c.LastAccess.After(t.LastAccess) {
+		t.LastAccess = c.LastAccess
+	}
+	t.Recent += int(c.Recent)
+}
+
+// State sums up what the tiers hold of what a pattern names; of everything for one without
+// a bucket.
+func (s *Store) State(ctx context.Context, what Pattern) (total State, err error) {
+	err = s.Catalog(ctx, what, func(c *akigw.CatalogEntry) bool {
+		total.add(c)
+		return true
+	})
+	return total, err
+}
+
+// Catalog calls yield with each object that is known and that a pattern names, of all for one
+// without a bucket, until it returns false. They come in the order of bucket and key, if
+// Ordered. What yield gets is valid while it runs.
+func (s *Store) Catalog(ctx context.Context, what Pattern, yield func(*akigw.CatalogEntry) bool) error {
+	where := s.whereabouts()
+	var c akigw.CatalogEntry
+	err := s.catalog(what, "", func(k known) bool {
+		s.describe(&c, k, where)
+		return ctx.Err() == nil && yield(&c)
+	})
+	return errors.Join(err, ctx.Err())
+}
+
+// Ordered reports whether Catalog gives objects in the order of bucket and key.
+func (s *Store) Ordered() bool { return s.warm != nil && !s.warm.HidesNames() }
+
+// describe makes the catalog entry of an object.
+func (s *Store) describe(c *akigw.CatalogEntry, k known, where *whereabouts) {
+	settings := s.settings(k.Key)
+	*c = akigw.CatalogEntry{Object: k.Object, ContentType: k.contentType(), Pinned: settings.Pin, LastAccess: k.usage.lastAccess(), Accesses: k.usage.total}
+	c.Header = nil
+	c.Recent = k.usage.within(settings.AccessWindow, time.Now())
+	c.HotBytes, c.WarmBytes = where.bytes(k.summary)
+	c.Tier = tierOf(c.Size, c.HotBytes, c.WarmBytes)
+}
+
+// ObjectState says what is known of one key. Nobody is asked. The error is
+// akigw.ErrNoSuchKey if nothing is.
+func (s *Store) ObjectState(key akigw.Key) (c akigw.CatalogEntry, err error) {
+	e := s.peek(key)
+	if e == nil {
+		return c, fmt.Errorf("%w: nothing is known of %s", akigw.ErrNoSuchKey, key)
+	}
+	sum := summaryOf(e)
+	one := &whereabouts{hot: map[uint64]int64{}, bodies: map[uint64]bool{}}
+	sum.held = false
+	if v, ok := s.hot.Get(hotKey{key: key}); ok && v.entry.body != nil {
+		one.bodies[e.blocks] = true
+	}
+	if s.warm != nil {
+		if record, ok := s.warm.Entry(key); ok {
+			on, err := decodeEntry(record)
+			sum.held = err == nil && on.body != nil
+		}
+	}
+	onDisk := int64(0)
+	if !e.inline(int64(s.config.SmallBytes)) {
+		for n := range e.blocksUpTo(e.Size) {
+			if s.hot.Has(hotKey{blocks: e.blocks, n: n}) {
+				one.hot[e.blocks]++
+			}
+			if s.warm != nil && s.warm.HasBlock(e.warmRun(), n) {
+				onDisk++
+			}
+		}
+	}
+	one.runs, one.numbers = []uint64{e.blocks}, []int64{onDisk}
+	s.describe(&c, known{summary: sum, usage: s.accesses.of(key)}, one)
+	return c, nil
+}
+
+// Objects are some of those that are known and that a pattern names, at most limit, in the
+// order of the catalog, from behind a token of an earlier call on. next is the token for
+// those that follow, "" if there are none.
+func (s *Store) Objects(ctx context.Context, what Pattern, after string, limit int) (all []akigw.CatalogEntry, next string, err error) {
+	where := s.whereabouts()
+	all = []akigw.CatalogEntry{}
+	err = s.catalog(what, warm.Place(after), func(k known) bool {
+		if len(all) == limit {
+			next = after
+			return false
+		}
+		var c akigw.CatalogEntry
+		s.describe(&c, k, where)
+		all, after = append(all, c), string(k.place)
+		return ctx.Err() == nil
+	})
+	return all, next, errors.Join(err, ctx.Err())
+}
+
+// Worker says what the worker is at; nil if there is none.
+func (s *Store) Worker() *WorkerReport {
+	if s.worker == nil {
+		return nil
+	}
+	s.worker.mu.Lock()
+	defer s.worker.mu.Unlock()
+	r := s.worker.report
+	return &r
+}
