@@ -18,6 +18,7 @@ import (
 
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/listen"
+	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -50,6 +51,8 @@ type Server struct {
 	metrics *metrics.Set
 	ready   atomic.Bool
 	store   *tiers.Store
+	// snapshots of the catalog.
+	snapshots *snapshot.Store
 
 	eventsToken string
 	version     string
@@ -57,8 +60,8 @@ type Server struct {
 
 // New makes the handler that reports on a store. keys are the admin keys,
 // region what they sign for.
-func New(config Config, store *tiers.Store, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
-	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet(), store: store, eventsToken: config.EventsToken, version: version}
+func New(config Config, store *tiers.Store, snapshots *snapshot.Store, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
+	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet(), store: store, snapshots: snapshots, eventsToken: config.EventsToken, version: version}
 	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, loopback: listen.Loopback(config.Listen), log: log}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
@@ -98,6 +101,11 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/tier/objects", handle: s.tierObjects},
 		{path: "/api/v1/tier/pins", handle: s.pins},
 		{path: "/api/v1/metrics/tiers", handle: s.tierMetrics},
+		{path: "/api/v1/snapshots", handle: s.listSnapshots},
+		{path: "/api/v1/snapshots", method: http.MethodPost, handle: s.createSnapshot},
+		{path: "/api/v1/snapshots/{id}", handle: s.showSnapshot},
+		{path: "/api/v1/snapshots/{id}", method: http.MethodDelete, handle: s.deleteSnapshot},
+		{path: "/api/v1/snapshots-diff", handle: s.diffSnapshots},
 		{path: "/api/v1/warm", method: http.MethodPost, handle: s.warm},
 		{path: "/api/v1/purge", method: http.MethodPost, handle: s.purge},
 		{path: "/api/v1/dead-letters", handle: s.deadLetters},

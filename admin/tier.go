@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -227,6 +228,9 @@ var statuses = []struct {
 	{tiers.ErrNoDeadLetter, http.StatusNotFound},
 	{tiers.ErrNotPinned, http.StatusNotFound},
 	{akigw.ErrNoSuchKey, http.StatusNotFound},
+	{snapshot.ErrNone, http.StatusNotFound},
+	{snapshot.ErrLast, http.StatusConflict},
+	{snapshot.ErrUnordered, http.StatusConflict},
 	{tiers.ErrMoving, http.StatusConflict},
 	{tiers.ErrPinned, http.StatusConflict},
 	{tiers.ErrTierOff, http.StatusConflict},

@@ -109,7 +109,7 @@ func (s *Store) Prefetch(ctx context.Context, what Pattern, p Prefetch, tell fun
 	}
 	f := newPrefetching(ctx, s, p, tell)
 	err := s.list(f.ctx, what.Bucket, what.Prefix, p.After, func(o listed) error {
-		return f.add(akigw.Key{Bucket: what.Bucket, Name: o.Key}, o.Size, strings.Trim(o.ETag, `"`))
+		return f.add(akigw.Key{Bucket: what.Bucket, Name: o.Key}, o.Size, o.ETag, p.Hot)
 	})
 	return f.end(err)
 }
@@ -117,7 +117,6 @@ func (s *Store) Prefetch(ctx context.Context, what Pattern, p Prefetch, tell fun
 // prefetching is a prefetch under way.
 type prefetching struct {
 	store *Store
-	how   Prefetch
 	tell  func(PrefetchProgress)
 	rate  *rate.Limiter // nil: no bound
 	ctx   context.Context
@@ -133,7 +132,7 @@ type prefetching struct {
 func newPrefetching(ctx context.Context, s *Store, how Prefetch, tell func(PrefetchProgress)) *prefetching {
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(prefetchers)
-	p := &prefetching{store: s, how: how, tell: tell, ctx: ctx, work: work, told: time.Now()}
+	p := &prefetching{store: s, tell: tell, ctx: ctx, work: work, told: time.Now()}
 	p.progress.After = how.After
 	if how.Rate > 0 {
 		p.rate = rate.NewLimiter(rate.Limit(how.Rate), int(min(how.Rate, 1<<30)))
@@ -141,13 +140,13 @@ func newPrefetching(ctx context.Context, s *Store, how Prefetch, tell func(Prefe
 	return p
 }
 
-// add brings an object in, when it is its turn.
-func (p *prefetching) add(key akigw.Key, size int64, etag string) error {
+// add brings an object in, when it is its turn; hot into memory.
+func (p *prefetching) add(key akigw.Key, size int64, etag string, hot bool) error {
 	p.mu.Lock()
 	p.progress.Listed++
 	p.open, p.last = append(p.open, key.Name), key.Name
 	p.mu.Unlock()
-	if e := p.store.peek(key); e != nil && strings.Trim(e.ETag, `"`) == etag && p.there(e) {
+	if e := p.store.peek(key); e != nil && strings.Trim(e.ETag, `"`) == strings.Trim(etag, `"`) && p.store.there(e, hot) {
 		p.done(key, false, 0, nil)
 		return p.ctx.Err()
 	}
@@ -158,7 +157,7 @@ func (p *prefetching) add(key akigw.Key, size int64, etag string) error {
 	}
 	p.work.Go(func() error {
 		do := p.store.toWarm
-		if p.how.Hot {
+		if hot {
 			do = p.store.toHot
 		}
 		did, bytes, err := do(p.ctx, key)
@@ -174,11 +173,12 @@ func (p *prefetching) add(key akigw.Key, size int64, etag string) error {
 	return p.ctx.Err()
 }
 
-func (p *prefetching) there(e *entry) bool {
-	if p.how.Hot {
-		return p.store.inMemory(e)
+// there reports whether all of an object is in memory, or on disk.
+func (s *Store) there(e *entry, hot bool) bool {
+	if hot {
+		return s.inMemory(e)
 	}
-	return p.store.onDisk(e)
+	return s.onDisk(e)
 }
 
 // done takes note of an object, and tells how far it all is.

@@ -5,6 +5,7 @@ import (
 	"github.com/akidb/akigw/gateway"
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
@@ -20,6 +21,7 @@ type config struct {
 	QoS      []gateway.QoSConfig  `toml:"qos"`
 	Cache    tiers.Config         `toml:"cache"`
 	Back     tiers.BackConfig     `toml:"write_back"`
+	Snapshot snapshot.Config      `toml:"snapshot"`
 	Tiering  struct {
 		Policy tiers.PolicyConfig `toml:"policy"`
 	} `toml:"tiering"`
@@ -29,6 +31,7 @@ type config struct {
 		Batch    uploadpool.BatchConfig    `toml:"batch_upload"`
 	} `toml:"storage"`
 
+	restore  string // snapshot to start from, "" for none
 	file     string // it was read from, may be empty
 	embedded bool   // the trial upstream is used
 }
@@ -91,6 +94,7 @@ func defaults() *config {
 	c.Storage.Parallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 7 * 24 * 3600}
 	c.Storage.Batch = uploadpool.BatchConfig{Enabled: true, BatchSize: 10, FlushIntervalSecs: 5, MaxPacked: 1_000_000}
 	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, MinFreeBytes: 1 << 30, MaxUploadSecs: 7 * 24 * 3600, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
+	c.Snapshot = snapshot.Config{IntervalSecs: 24 * 3600, MaxBytes: 1 << 30, RestoreRate: 64 << 20}
 	c.Tiering.Policy = tiers.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
 	return c
 }

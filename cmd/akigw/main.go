@@ -15,18 +15,19 @@ import (
 var version = "dev"
 
 type cli struct {
-	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
-	Users   usersCommand   `cmd:"" help:"Who may use the gateway, and for what."`
-	Keys    keysCommand    `cmd:"" help:"Key pairs of users, and temporary credentials."`
-	Rules   rulesCommand   `cmd:"" help:"Rules: how objects are treated, by bucket and key."`
-	Status  statusCommand  `cmd:"" help:"What a running gateway holds, and what is not upstream yet."`
-	Tier    tierCommand    `cmd:"" help:"Which tier holds what: look, move, pin."`
-	Warm    warmCommand    `cmd:"" help:"Bring objects in before anybody asks for them."`
-	Purge   purgeCommand   `cmd:"" help:"Forget what is cached of a key, a prefix or a bucket. Nothing upstream is touched, and nothing that is pending."`
-	Dead    deadCommand    `cmd:"" name:"dead-letters" help:"Writes that could not be taken to the upstream: they are kept, and can be read."`
-	Journal journalCommand `cmd:"" help:"The journal of acknowledged writes."`
-	Pack    packCommand    `cmd:"" help:"Packs: objects of the upstream that hold many."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve    serveCommand    `cmd:"" help:"Run the gateway."`
+	Users    usersCommand    `cmd:"" help:"Who may use the gateway, and for what."`
+	Keys     keysCommand     `cmd:"" help:"Key pairs of users, and temporary credentials."`
+	Rules    rulesCommand    `cmd:"" help:"Rules: how objects are treated, by bucket and key."`
+	Status   statusCommand   `cmd:"" help:"What a running gateway holds, and what is not upstream yet."`
+	Tier     tierCommand     `cmd:"" help:"Which tier holds what: look, move, pin."`
+	Warm     warmCommand     `cmd:"" help:"Bring objects in before anybody asks for them."`
+	Snapshot snapshotCommand `cmd:"" help:"Snapshots of the catalog: Parquet files that a new gateway starts warm from."`
+	Purge    purgeCommand    `cmd:"" help:"Forget what is cached of a key, a prefix or a bucket. Nothing upstream is touched, and nothing that is pending."`
+	Dead     deadCommand     `cmd:"" name:"dead-letters" help:"Writes that could not be taken to the upstream: they are kept, and can be read."`
+	Journal  journalCommand  `cmd:"" help:"The journal of acknowledged writes."`
+	Pack     packCommand     `cmd:"" help:"Packs: objects of the upstream that hold many."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
 type versionCommand struct{}

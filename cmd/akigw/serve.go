@@ -38,6 +38,7 @@ type serveCommand struct {
 	AdminListen    string `help:"Address of the admin listener (default 127.0.0.1:9001)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
 	Data           string `help:"Directory for everything that the gateway keeps (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
 	Upstream       string `help:"Endpoint of the S3 service behind the gateway. Without it an embedded one is started, for trials." placeholder:"URL" env:"AKIGW_UPSTREAM"`
+	Restore        string `help:"Start with the catalog of a snapshot, by its id or latest: nothing of it is served before it was validated, and what was used most is fetched again." placeholder:"ID" env:"AKIGW_RESTORE"`
 	AllowPlaintext bool   `help:"Listen beyond loopback without TLS: everybody on the path can read and change what is transferred." env:"AKIGW_ALLOW_PLAINTEXT"`
 	AllowTrialKeys bool   `help:"Listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
 	AllowOpenAdmin bool   `help:"Open the admin listener beyond loopback: whoever reaches it can read metrics and memory profiles." env:"AKIGW_ALLOW_OPEN_ADMIN"`
@@ -64,6 +65,7 @@ func (s *serveCommand) Run() error {
 	if err != nil {
 		return err
 	}
+	c.restore = s.Restore
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	return serve(ctx, c, os.Stdout, os.Stderr)
@@ -133,7 +135,19 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err := store.Control(c.Tiering.Policy, filepath.Join(c.Process.Data, "tiers")); err != nil {
 		return err
 	}
+	snapshots, err := openSnapshots(c, store, log)
+	if err != nil {
+		return err
+	}
+	refetch := func(context.Context) error { return nil }
+	if c.restore != "" {
+		if refetch, err = restore(ctx, c.restore, snapshots, store, int64(c.Snapshot.RestoreRate), log); err != nil {
+			return err
+		}
+	}
 	d.background(store.Run)
+	d.background(refetch)
+	d.background(snapshots.Run)
 	d.add(func() error { return drain(store, c.Back.DrainTimeout(), stderr, log) })
 
 	keyring, err := accessStore(c).Open(log)
@@ -150,7 +164,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
 		Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
-	operator := admin.New(c.Admin, store, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
+	operator := admin.New(c.Admin, store, snapshots, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	adminListener, err := net.Listen("tcp", c.Admin.Listen)
 	if err != nil {
 		return fmt.Errorf("admin listener: %w; is another process using the port? (--admin-listen)", err)

@@ -1,0 +1,469 @@
+// Package snapshot writes the catalog of the tiers to Parquet files and reads it back: which
+// objects there are, where their bytes are, and how they are used. People ask questions of
+// such a file with their own tools, and a new gateway starts warm from it.
+//
+// It promises that a file which is there is whole: it gets its name, which has the digest of
+// all its bytes in it, when it is synced; that a damaged one is found out before anything of
+// it is used; and that making room never takes the last good one. Neither writing nor reading
+// takes memory in proportion to the number of objects. A snapshot is no backup: it has no
+// object's bytes.
+package snapshot
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/internal/size"
+)
+
+// Config says where snapshots are kept and when they are made: [snapshot].
+type Config struct {
+	Dir          string     `toml:"dir" help:"directory of snapshots of the catalog; empty: snapshots in the data directory"`
+	IntervalSecs int64      `toml:"interval_secs" help:"how often a snapshot is made; 0: when somebody asks for one"`
+	MaxBytes     size.Bytes `toml:"max_bytes" help:"disk space for snapshots: the oldest leave, never the last good one"`
+	Upload       string     `toml:"upload" help:"s3://BUCKET/PREFIX where each is kept upstream as well, within max_bytes; empty: nowhere"`
+	RestoreRate  size.Bytes `toml:"restore_rate" help:"most bytes a second that are fetched of the objects which were used most, after a start with --restore"`
+}
+
+// Check reports every impossible value by its key.
+func (c *Config) Check(report func(key, problem string)) {
+	if c.IntervalSecs < 0 || c.IntervalSecs > 0 && c.IntervalSecs < 10 {
+		report("interval_secs", "must be 0 or at least 10")
+	}
+	if c.MaxBytes < 1<<20 {
+		report("max_bytes", "must be at least 1MiB")
+	}
+	if c.RestoreRate < 1<<10 {
+		report("restore_rate", "must be at least 1KiB")
+	}
+	if c.Upload != "" {
+		if _, _, err := Place(c.Upload); err != nil {
+			report("upload", err.Error())
+		}
+	}
+}
+
+var placePattern = regexp.MustCompile(`^s3://([^/]+)(?:/(.*))?$`)
+
+// Place splits s3://BUCKET/PREFIX.
+func Place(url string) (bucket, prefix string, err error) {
+	m := placePattern.FindStringSubmatch(url)
+	if m == nil || akigw.CheckBucketName(m[1]) != nil || akigw.CheckKeyName(m[2]) != nil {
+		return "", "", fmt.Errorf("must be written as s3://BUCKET/PREFIX, not %q", url)
+	}
+	return m[1], m[2], nil
+}
+
+// Catalog is what a snapshot is made of.
+type Catalog interface {
+	// Entries calls yield with each object until it returns false. What yield gets is valid
+	// while it runs.
+	Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error
+	// Ordered reports whether they come in the order of bucket, key and version.
+	Ordered() bool
+}
+
+// Remote is where snapshots are kept besides the local directory.
+type Remote interface {
+	Put(ctx context.Context, name string, body io.ReaderAt, size int64) error
+	// List calls yield with all that is there.
+	List(ctx context.Context, yield func(name string, size int64)) error
+	Get(ctx context.Context, name string) (io.ReadCloser, error)
+	Delete(ctx context.Context, name string) error
+}
+
+// Info is what the name of a snapshot says.
+type Info struct {
+	ID      string    `json:"id"`
+	Created time.Time `json:"created"`
+	Bytes   int64     `json:"bytes"`
+	// Digest is the SHA-256 of the file, its first 16 bytes.
+	Digest string `json:"digest"`
+	File   string `json:"file"`
+}
+
+var (
+	// ErrNone: there is no such snapshot.
+	ErrNone = errors.New("no such snapshot: see akigw snapshot list")
+	// ErrDamaged: the file is not what was written.
+	ErrDamaged = errors.New("the snapshot is damaged")
+	// ErrLast: it is the last good one.
+	ErrLast = errors.New("it is the last good snapshot")
+	// ErrUnordered: the catalog cannot be snapshot, because it hides the names of objects.
+	ErrUnordered = errors.New("a snapshot would hold the names of objects in the clear, and cache.encryption_key_file hides them: no snapshots are made")
+)
+
+var (
+	created = metrics.NewCounter("akigw_snapshot_created_total")
+	failed  = metrics.NewCounter("akigw_snapshot_failed_total")
+	rotten  = metrics.NewCounter("akigw_snapshot_damaged_total")
+	seconds = metrics.NewHistogram("akigw_snapshot_seconds")
+)
+
+// Store is the snapshots of a gateway. All methods may be called from any goroutine; Run is
+// called once.
+type Store struct {
+	Config  Config
+	Dir     string
+	Gateway string // id of this gateway
+	Catalog Catalog
+	Remote  Remote // nil for none
+	Log     *slog.Logger
+
+	making sync.Mutex // one at a time
+}
+
+// idLayout is how the time of a snapshot is its id.
+const idLayout = "20060102T150405.000Z"
+
+var namePattern = regexp.MustCompile(`^(\d{8}T\d{6}\.\d{3}Z)-([0-9a-f]{32})\.parquet$`)
+
+// parseName reads the name of a file, false if it is none of a snapshot.
+func parseName(name string) (i Info, ok bool) {
+	m := namePattern.FindStringSubmatch(name)
+	if m == nil {
+		return i, false
+	}
+	at, err := time.Parse(idLayout, m[1])
+	return Info{ID: m[1], Created: at, Digest: m[2], File: name}, err == nil
+}
+
+// temporary is what the names of files begin with that are being written.
+const temporary = ".new-"
+
+// Open makes the directory, and removes what an earlier run left unfinished.
+func (s *Store) Open() error {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	}
+	left, err := filepath.Glob(filepath.Join(s.Dir, temporary+"*"))
+	if err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	}
+	for _, file := range left {
+		if err := os.Remove(file); err != nil {
+			return fmt.Errorf("snapshots: %w", err)
+		}
+	}
+	return nil
+}
+
+// Run makes a snapshot now and then until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	if s.Config.IntervalSecs == 0 || !s.Catalog.Ordered() {
+		return nil
+	}
+	every := time.Duration(s.Config.IntervalSecs) * time.Second
+	next := every
+	if all, err := s.List(); err == nil && len(all) > 0 {
+		next = max(time.Second, min(every, every-time.Since(all[0].Created)))
+	}
+	for {
+		select {
+		case <-time.After(next):
+		case <-ctx.Done():
+			return nil
+		}
+		next = every
+		if _, err := s.Create(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Error("no snapshot could be made", "error", err)
+		}
+	}
+}
+
+// List is the snapshots in the directory, the newest first. They are not looked into.
+func (s *Store) List() ([]Info, error) {
+	files, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("snapshots: %w", err)
+	}
+	all := []Info{}
+	for _, f := range files {
+		i, ok := parseName(f.Name())
+		if !ok {
+			continue
+		}
+		if info, err := f.Info(); err == nil { // else it has just gone
+			i.Bytes = info.Size()
+			all = append(all, i)
+		}
+	}
+	slices.SortFunc(all, func(a, b Info) int { return cmp.Compare(b.ID, a.ID) })
+	return all, nil
+}
+
+// Find is a snapshot by its id, or the newest good one for "latest".
+func (s *Store) Find(id string) (Info, error) {
+	if id == Latest {
+		return s.latest()
+	}
+	all, err := s.List()
+	if err != nil {
+		return Info{}, err
+	}
+	for _, i := range all {
+		if i.ID == id {
+			return i, nil
+		}
+	}
+	return Info{}, fmt.Errorf("%w: %q", ErrNone, id)
+}
+
+// Latest stands for the newest good snapshot where an id is asked for.
+const Latest = "latest"
+
+// latest is the newest snapshot that is whole. Damaged ones are reported.
+func (s *Store) latest() (Info, error) {
+	all, err := s.List()
+	if err != nil {
+		return Info{}, err
+	}
+	for _, i := range all {
+		if _, err = s.Verify(i); err == nil {
+			return i, nil
+		}
+		s.Log.Error("a snapshot is damaged; the one before it is used", "id", i.ID, "file", filepath.Join(s.Dir, i.File), "error", err)
+	}
+	if len(all) > 0 {
+		return Info{}, fmt.Errorf("%w: all %d of them", ErrDamaged, len(all))
+	}
+	return Info{}, ErrNone
+}
+
+// Create makes a snapshot of the catalog as it is now, or a moment before or after, object
+// by object.
+func (s *Store) Create(ctx context.Context) (i Info, err error) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	if !s.Catalog.Ordered() {
+		return Info{}, ErrUnordered
+	}
+	started := time.Now()
+	defer func() {
+		if err != nil {
+			failed.Inc()
+			return
+		}
+		created.Inc()
+		seconds.UpdateDuration(started)
+	}()
+	at := started.UTC()
+	if all, err := s.List(); err == nil && len(all) > 0 && !at.Truncate(time.Millisecond).After(all[0].Created) {
+		at = all[0].Created.Add(time.Millisecond) // ids rise, whatever the clock does
+	}
+	i = Info{ID: at.Format(idLayout), Created: at.Truncate(time.Millisecond)}
+	path := filepath.Join(s.Dir, temporary+i.ID)
+	if i.Digest, i.Bytes, err = s.write(ctx, path, i); err != nil {
+		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), remove(path))
+	}
+	i.File = i.ID + "-" + i.Digest + ".parquet"
+	failpoint.Here("snapshot.beforeRename")
+	if err := errors.Join(os.Rename(path, filepath.Join(s.Dir, i.File)), syncDir(s.Dir)); err != nil {
+		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), remove(path))
+	}
+	s.Log.Info("made a snapshot of the catalog", "id", i.ID, "bytes", i.Bytes, "seconds", time.Since(started).Seconds())
+	if err := s.makeRoom(i); err != nil {
+		s.Log.Warn("old snapshots could not be removed", "error", err)
+	}
+	if s.Remote != nil {
+		if err := s.upload(ctx, i); err != nil {
+			return i, fmt.Errorf("the snapshot %s was made, and could not be taken upstream: %w", i.ID, err)
+		}
+	}
+	return i, nil
+}
+
+// write writes the file and syncs it.
+func (s *Store) write(ctx context.Context, path string, i Info) (digest string, bytes int64, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", 0, err
+	}
+	sum := &summed{w: f, hash: sha256.New()}
+	err = writeRows(sum, s.metadata(i), func(yield func(*akigw.CatalogEntry) bool) error { return s.Catalog.Entries(ctx, yield) })
+	err = errors.Join(err, f.Sync(), f.Close())
+	return sum.digest(), sum.bytes, err
+}
+
+// digestBytes is how much of the SHA-256 of a file is in its name.
+const digestBytes = 16
+
+func shortDigest(sum []byte) string { return hex.EncodeToString(sum[:digestBytes]) }
+
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Delete removes a snapshot. The last good one stays, unless force says otherwise.
+func (s *Store) Delete(i Info, force bool) error {
+	s.making.Lock()
+	defer s.making.Unlock()
+	if !force {
+		last, err := s.lastGood(i)
+		if err != nil {
+			return err
+		}
+		if last {
+			return ErrLast
+		}
+	}
+	return errors.Join(os.Remove(filepath.Join(s.Dir, i.File)), syncDir(s.Dir))
+}
+
+// lastGood reports whether i is whole and no other is.
+func (s *Store) lastGood(i Info) (bool, error) {
+	all, err := s.List()
+	if err != nil {
+		return false, err
+	}
+	for _, other := range all {
+		if other.ID == i.ID {
+			continue
+		}
+		if _, err := s.Verify(other); err == nil {
+			return false, nil
+		}
+	}
+	_, err = s.Verify(i)
+	return err == nil, nil
+}
+
+// makeRoom removes the oldest snapshots while all together take too much. newest, which was
+// just made and is good, stays.
+func (s *Store) makeRoom(newest Info) error {
+	all, err := s.List()
+	if err != nil {
+		return err
+	}
+	var sum int64
+	for _, i := range all {
+		sum += i.Bytes
+	}
+	for n := len(all) - 1; n >= 0 && sum > int64(s.Config.MaxBytes); n-- {
+		if all[n].ID == newest.ID {
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.Dir, all[n].File)); err != nil {
+			return err
+		}
+		s.Log.Info("removed an old snapshot to stay within snapshot.max_bytes", "id", all[n].ID)
+		sum -= all[n].Bytes
+	}
+	return syncDir(s.Dir)
+}
+
+// upload takes a snapshot to the remote place, and makes room there.
+func (s *Store) upload(ctx context.Context, i Info) error {
+	f, err := os.Open(filepath.Join(s.Dir, i.File))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := s.Remote.Put(ctx, i.File, f, i.Bytes); err != nil {
+		return err
+	}
+	all, err := s.remote(ctx)
+	if err != nil {
+		return err
+	}
+	var sum int64
+	for _, other := range all {
+		sum += other.Bytes
+	}
+	for n := len(all) - 1; n >= 0 && sum > int64(s.Config.MaxBytes); n-- {
+		if all[n].ID == i.ID {
+			continue
+		}
+		if err := s.Remote.Delete(ctx, all[n].File); err != nil {
+			return err
+		}
+		sum -= all[n].Bytes
+	}
+	return nil
+}
+
+// remote is the snapshots at the remote place, the newest first.
+func (s *Store) remote(ctx context.Context) (all []Info, err error) {
+	err = s.Remote.List(ctx, func(name string, size int64) {
+		if i, ok := parseName(name); ok {
+			i.Bytes = size
+			all = append(all, i)
+		}
+	})
+	slices.SortFunc(all, func(a, b Info) int { return cmp.Compare(b.ID, a.ID) })
+	return all, err
+}
+
+// Fetch brings a snapshot from the remote place that is not in the directory, "latest" or
+// one by its id. What arrives damaged is not kept.
+func (s *Store) Fetch(ctx context.Context, id string) (Info, error) {
+	if s.Remote == nil {
+		return Info{}, ErrNone
+	}
+	all, err := s.remote(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	for _, i := range all {
+		if id != Latest && i.ID != id {
+			continue
+		}
+		if err = s.fetch(ctx, i); err == nil || ctx.Err() != nil {
+			return i, err
+		}
+		s.Log.Error("a snapshot upstream cannot be used", "id", i.ID, "error", err)
+	}
+	return Info{}, errors.Join(ErrNone, err)
+}
+
+func (s *Store) fetch(ctx context.Context, i Info) error {
+	body, err := s.Remote.Get(ctx, i.File)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	path := filepath.Join(s.Dir, temporary+i.ID)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	sum := &summed{w: f, hash: sha256.New()}
+	_, err = io.Copy(sum, io.LimitReader(body, i.Bytes+1))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil && sum.digest() != i.Digest {
+		err = ErrDamaged
+	}
+	if err == nil {
+		err = errors.Join(os.Rename(path, filepath.Join(s.Dir, i.File)), syncDir(s.Dir))
+	}
+	if err != nil {
+		return errors.Join(err, remove(path))
+	}
+	return nil
+}
