@@ -34,6 +34,8 @@ type Status struct {
 	Paused map[string]string `json:"paused,omitempty"`
 	// Failing is the error of the last try of an upload, "" if it went well.
 	Failing string `json:"failing,omitempty"`
+	// WarmProblem says why nothing more is cached on disk, "" if it is.
+	WarmProblem string `json:"warm_problem,omitempty"`
 	// Problem says why the journal takes no writes, "" if it does.
 	Problem string `json:"problem,omitempty"`
 	// Damage are files with what was found damaged.
@@ -43,6 +45,7 @@ type Status struct {
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	u := s.store.Usage()
 	st := Status{Version: s.version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
+	st.WarmProblem = s.store.WarmProblem()
 	if b := s.store.BackStatus(); b != nil {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs

@@ -27,8 +27,8 @@ import (
 // akigw runs the command line as the gateway's operator.
 func (g *gateway) akigw(args ...string) (string, error) {
 	// Without the race detector, which makes the sealing of keys very slow.
-	cmd := exec.Command(build(g.t, plain), append(args, "--data", g.dir)...)
-	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey)
+	cmd := exec.Command(build(g.t, plain), args...)
+	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir, "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("akigw %s: %w: %s", strings.Join(args, " "), err, out)

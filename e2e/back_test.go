@@ -423,7 +423,7 @@ var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that ar
 
 func (k *killRig) run(kills, scale int) {
 	t := k.t
-	void, missed := 0, 0 // void are kills with nothing pending: they prove nothing, and do not count
+	void, missed, died, early := 0, 0, 0, false // void are kills with nothing pending: they prove nothing, and do not count
 	for n := 0; n-void < kills && n < 3*kills; n++ {
 		point := points[n%len(points)]
 		byName := n%4 != 3 // a quarter at random moments
@@ -442,21 +442,32 @@ func (k *killRig) run(kills, scale int) {
 			k.g.startAndDie()
 			k.g.env = k.g.env[:1:1]
 			k.g.start()
+			early = false
 		} else {
-			k.g.start()
+			early = !k.g.tryStart() // it may come to the point by what is left to do
 		}
 		var writers sync.WaitGroup
 		until := time.Now().Add(4 * time.Second)
 		for w := range 8 {
-			writers.Go(func() { k.write(w, until) })
+			if !early {
+				writers.Go(func() { k.write(w, until) })
+			}
 		}
-		if !byName || point.name == "recovery.midReplay" {
+		if early {
+			died++
+		} else if !byName || point.name == "recovery.midReplay" {
 			time.Sleep(100*time.Millisecond + time.Duration(rand.Int64N(int64(400*time.Millisecond))))
 			k.g.cmd.Process.Kill()
 		}
 		writers.Wait()
 		done := make(chan error, 1)
-		go func() { done <- k.g.cmd.Wait() }()
+		go func() {
+			if !early {
+				done <- k.g.cmd.Wait()
+				return
+			}
+			done <- nil
+		}()
 		select {
 		case <-done:
 		case <-time.After(100 * time.Millisecond):
@@ -494,7 +505,7 @@ func (k *killRig) run(kills, scale int) {
 	}
 	fresh := startGateway(t, options{upstream: k.g.upstream, plain: true})
 	k.verify(fresh, len(k.keys))
-	t.Logf("%d kills with something pending (%d more without; %d points not reached), %d acknowledged writes (%v) of %d keys, %d copies and %d parts, none lost", kills, void, missed, k.acks, k.kinds, len(k.keys), k.copies, k.parts)
+	t.Logf("%d kills with something pending (%d more without; %d points not reached, %d before it was ready), %d acknowledged writes (%v) of %d keys, %d copies and %d parts, none lost", kills, void, missed, died, k.acks, k.kinds, len(k.keys), k.copies, k.parts)
 	if k.copies < kills || void > kills/2 || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > kills/10 {
 		t.Errorf("the path was not exercised")
 	}
@@ -504,7 +515,12 @@ func (k *killRig) run(kills, scale int) {
 func (g *gateway) startAndDie() {
 	g.t.Helper()
 	addr := func(s string) string { return strings.TrimPrefix(s, "http://") }
-	cmd := exec.Command(g.binary, "serve", "--data", g.dir, "--listen", addr(g.endpoint), "--admin-listen", addr(g.admin), "--upstream", g.upstream.endpoint)
+	cmd := exec.Command(g.binary, "serve", "--data", g.dir, "--listen", addr(g.endpoint), "--admin-listen", addr(g.admin))
+	if g.upstream.endpoint != "" {
+		cmd.Args = append(cmd.Args, "--upstream", g.upstream.endpoint)
+	}
+	g.stderr = &bytes.Buffer{}
+	cmd.Stderr = g.stderr
 	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_UPSTREAM_ACCESS_KEY="+upstreamAccessKey, "AKIGW_UPSTREAM_SECRET_KEY="+upstreamSecretKey)
 	cmd.Env = append(cmd.Env, g.env...)
 	if err := cmd.Run(); err == nil || cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
@@ -709,16 +725,7 @@ func TestDeadLetterCommands(t *testing.T) {
 		client.Must(t, "PUT", "/backbucket/"+name, "", nil, []byte("body "+name))
 	}
 	waitDrained(t, g, 10*time.Second)
-	akigw := func(args ...string) string {
-		t.Helper()
-		cmd := exec.Command(build(t, plain), args...)
-		cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir, "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return fmt.Sprintf("%v: %s", err, out)
-		}
-		return string(out)
-	}
+	akigw := g.says
 	list := akigw("dead-letters", "list")
 	ids := regexp.MustCompile(`(?m)^(\d+) .*EntityTooLarge`).FindAllStringSubmatch(list, -1)
 	if len(ids) != 3 || !strings.Contains(list, `backbucket/"a"`) {
@@ -727,9 +734,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	if out := akigw("dead-letters", "retry", "--all"); !strings.Contains(out, "an admin key is needed") {
 		t.Errorf("without an admin key: %s", out)
 	}
-	akigw("users", "set", "operator", "--admin")
-	akigw("keys", "create", "--user", "operator")
-	time.Sleep(3 * time.Second) // until the gateway has taken it over
+	g.operator()
 	if out := akigw("dead-letters", "export", ids[0][1], "-"); out != "body a" {
 		t.Errorf("export: %q", out)
 	}

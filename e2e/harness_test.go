@@ -158,6 +158,14 @@ func startGateway(t testing.TB, o options) *gateway {
 
 func (g *gateway) start() {
 	g.t.Helper()
+	if !g.tryStart() {
+		g.t.Fatalf("the gateway ended: %s", g.stderr)
+	}
+}
+
+// tryStart is start of a gateway that may end before it is ready: then it returns false.
+func (g *gateway) tryStart() bool {
+	g.t.Helper()
 	args := []string{"serve", "--data", g.dir, "--listen", strings.TrimPrefix(g.endpoint, "http://"), "--admin-listen", strings.TrimPrefix(g.admin, "http://")}
 	if g.upstream.endpoint != "" {
 		args = append(args, "--upstream", g.upstream.endpoint)
@@ -189,11 +197,12 @@ func (g *gateway) start() {
 	case ok := <-ready:
 		if !ok {
 			g.cmd.Wait()
-			g.t.Fatalf("the gateway ended: %s", g.stderr)
 		}
+		return ok
 	case <-time.After(30 * time.Second):
 		g.t.Fatal("the gateway did not get ready")
 	}
+	return false
 }
 
 // stop ends the gateway as an operator does and expects exit code 0.
@@ -289,6 +298,30 @@ func (g *gateway) must(name string, args ...string) string {
 		g.t.Fatal(err)
 	}
 	return out
+}
+
+// says is what a command of akigw's prints, behind its exit code if it failed.
+func (g *gateway) says(args ...string) string {
+	g.t.Helper()
+	out, err := g.akigw(args...)
+	if err != nil {
+		return err.Error()
+	}
+	return out
+}
+
+// operator makes an admin key, which akigw finds, and waits until the gateway knows it.
+func (g *gateway) operator() {
+	g.t.Helper()
+	g.mustAkigw("users", "set", "operator", "--admin")
+	g.mustAkigw("keys", "create", "--user", "operator")
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if out := g.says("purge", "s3://no-such-bucket"); strings.Contains(out, "forgot") {
+			return
+		} else if time.Now().After(deadline) {
+			g.t.Fatalf("the gateway does not know its operator: %s", out)
+		}
+	}
 }
 
 // need skips the test if a program is not installed.

@@ -439,6 +439,14 @@ func (s *Store) Usage() Usage {
 	return u
 }
 
+// WarmProblem says why nothing more is cached on disk, "" if it is.
+func (s *Store) WarmProblem() string {
+	if s.warm == nil {
+		return ""
+	}
+	return s.warm.Problem()
+}
+
 // lookup finds the live entry of a key and the tier that had it.
 func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	if v, ok := s.hot.Get(hotKey{key: key}); ok && v.entry.absent == nil && s.fence.alive(key, v.entry.Generation) {

@@ -124,7 +124,7 @@ func (s *statusCommand) Run() error {
 	for name, why := range st.Paused {
 		fmt.Fprintf(table, "paused\tuploads to %s: %s\n", name, why)
 	}
-	for name, text := range map[string]string{"last failure": st.Failing, "journal": st.Problem} {
+	for name, text := range map[string]string{"last failure": st.Failing, "journal": st.Problem, "warm tier": st.WarmProblem} {
 		if text != "" {
 			fmt.Fprintf(table, "%s\t%s\n", name, text)
 		}

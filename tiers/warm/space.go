@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,7 @@ type space struct {
 	used     atomic.Int64 // allocated bytes at the last measurement
 	since    atomic.Int64 // bytes written since then
 	free     atomic.Int64 // bytes free on the disk at the last measurement
+	ballast  ballast
 }
 
 // init takes the first measurement. fileSize is the size of a value log file:
@@ -30,6 +32,7 @@ type space struct {
 func (s *space) init(dir string, quota, fileSize int64) {
 	s.dir, s.quota = dir, quota
 	s.headroom = 4 * fileSize
+	s.ballast.path, s.ballast.size = filepath.Join(dir, "BALLAST"), fileSize
 	s.measure()
 }
 
@@ -38,11 +41,68 @@ func (s *space) limit() int64 { return s.quota - s.quota/8 }
 
 func (s *space) reserve(n int64) bool {
 	since := s.since.Add(n)
-	if s.used.Load()+since > s.limit() || s.free.Load()-since < s.headroom {
+	if s.used.Load()+since > s.limit() || s.free.Load()-since < s.headroom || s.look()-n < s.headroom {
 		s.since.Add(-n)
 		return false
 	}
 	return true
+}
+
+// look is how many bytes are free right now: others may have filled the disk since it was
+// measured.
+func (s *space) look() int64 {
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(s.dir, &stat); err != nil {
+		return 0 // not knowing is no room
+	}
+	total := int64(stat.Blocks) * int64(stat.Bsize)
+	free := int64(stat.Bavail)*int64(stat.Bsize) - min(total/20, 1<<30)
+	if free < s.headroom {
+		s.ballast.release()
+		s.free.Store(free)
+	}
+	return free
+}
+
+// ballast is a file that takes up room for no other reason than to give it back when others
+// fill the disk: what Badger has still to write by itself then finds a place, and its memory
+// maps do not break.
+type ballast struct {
+	path string
+	size int64
+	held atomic.Bool
+}
+
+// hold takes the room. It is best effort.
+func (b *ballast) hold() {
+	if b.held.Load() {
+		return
+	}
+	f, err := os.OpenFile(b.path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	b.held.Store(allocate(f, b.size) == nil)
+}
+
+// release gives the room back.
+func (b *ballast) release() {
+	if b.held.Swap(false) {
+		_ = os.Truncate(b.path, 0) // if it fails, the room is taken as before
+	}
+}
+
+// problem says what keeps writes out, "" if nothing does.
+func (s *space) problem() string {
+	used := s.used.Load() + s.since.Load()
+	switch free := s.free.Load() - s.since.Load(); {
+	case free < s.headroom:
+		return fmt.Sprintf("the disk is full: %d bytes less than %s needs to stay away from its end; make room on it, or lower cache.warm_bytes", s.headroom-free, s.dir)
+	case used > s.limit():
+		return "the tier is full, and room is being made"
+	}
+	return ""
 }
 
 // measure counts allocated blocks, not file sizes: Badger's files are sparse.
@@ -50,13 +110,11 @@ func (s *space) measure() {
 	before := s.since.Load()
 	s.used.Store(diskUse(s.dir))
 	s.since.Add(-before)
-	var stat syscall.Statfs_t
-	if err := syscall.Statfs(s.dir, &stat); err != nil {
-		s.free.Store(0) // not knowing is no room
-		return
+	free := s.look()
+	s.free.Store(free)
+	if free > 3*s.headroom {
+		s.ballast.hold()
 	}
-	total := int64(stat.Blocks) * int64(stat.Bsize)
-	s.free.Store(int64(stat.Bavail)*int64(stat.Bsize) - min(total/20, 1<<30))
 }
 
 // diskUse is the number of bytes allocated to the files below dir.
@@ -242,6 +300,14 @@ func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 		}
 	}
 	return bytes
+}
+
+// Problem says why the tier takes nothing more, "" if it does.
+func (t *Tier) Problem() string {
+	if t.off.Load() {
+		return "switched off until restart: its disk returns damaged data"
+	}
+	return t.space.problem()
 }
 
 // Used is the disk space that the tier occupies, in bytes, as last measured
