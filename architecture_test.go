@@ -17,7 +17,7 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                   {},
-	"gateway":            {"rules", "access/policy", "gateway/sigv4", "gateway/wire", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/checksum", "internal/codec", "internal/failpoint", "internal/listen", "internal/size"},
+	"gateway":            {"rules", "access/policy", "gateway/sigv4", "gateway/wire", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/size"},
 	"gateway/sigv4":      {"internal/s3err"},
 	"gateway/wire":       {"internal/s3err"},
 	"access":             {"access/policy", "gateway/sigv4", "internal/watch"},

@@ -660,3 +660,28 @@ func TestPinnedStaysOnDisk(t *testing.T) {
 		t.Errorf("%d pinned objects were asked for again", n-gets)
 	}
 }
+
+// TestCollectionCountLimit: there may be a thousand buckets, and no more.
+func TestCollectionCountLimit(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, options{plain: true})
+	client := &testkit.Client{Endpoint: g.endpoint}
+	var next, made atomic.Int64
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for n := next.Add(1); n <= 1003; n = next.Add(1) {
+				switch a := client.Must(t, "PUT", fmt.Sprintf("/collection-%04d", n), "", nil, nil); {
+				case a.Status == 200:
+					made.Add(1)
+				case a.Status != 400 || !strings.Contains(string(a.Body), "TooManyBuckets"):
+					t.Errorf("%d %s", a.Status, a.Body)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if made.Load() != 1000 {
+		t.Errorf("%d buckets were made", made.Load())
+	}
+}

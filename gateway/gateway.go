@@ -54,6 +54,7 @@ type Gateway struct {
 	plain          sync.Map     // plainest -> *Route
 	minPart        int64        // see the constant; tests have smaller parts
 	quickly        atomic.Int64 // quick answers under way
+	quotas         *Quotas      // nil: none
 }
 
 // Front is what a Gateway is made of.
@@ -129,7 +130,11 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	g.identify(w.Header(), requestID)
 	if err == nil {
-		err = call.route.handle(g, sent, call, call.identity)
+		var done func(status int)
+		if done, err = g.quotas.begin(call); err == nil {
+			defer func() { done(sent.status) }()
+			err = call.route.handle(g, sent, call, call.identity)
+		}
 	}
 	if err != nil {
 		g.fail(sent, r, requestID, err)

@@ -28,6 +28,7 @@ type Config struct {
 	TLSKey    string `toml:"tls_key" help:"PEM file with its private key"`
 
 	MaxConnections           int        `toml:"max_connections" help:"connections to the S3 listener in all; more are closed. 0: no limit"`
+	MaxBuckets               int        `toml:"max_buckets" help:"how many buckets there may be in all; one more is refused with TooManyBuckets. 0: as many as the upstream lets"`
 	MaxConnectionsPerAddress int        `toml:"max_connections_per_address" help:"the same from one IPv4 address or IPv6 /64; keep 0, no limit, behind a load balancer"`
 	MinRate                  size.Bytes `toml:"min_rate" help:"bytes per second that a client has to send of a body, or take of an answer, over 30 seconds; slower ones are cut off. 0: no limit"`
 	FailuresPerMinute        int        `toml:"auth_failures_per_minute" help:"wrong signatures from one address after which more are answered with 503 SlowDown; requests that are signed well are never held up. 0: no limit"`
@@ -53,7 +54,7 @@ func (c *Config) Check(report func(key, problem string)) {
 			report("secret_key", err.Error())
 		}
 	}
-	for key, value := range map[string]int64{"max_connections": int64(c.MaxConnections), "max_connections_per_address": int64(c.MaxConnectionsPerAddress), "auth_failures_per_minute": int64(c.FailuresPerMinute), "min_rate": int64(c.MinRate)} {
+	for key, value := range map[string]int64{"max_connections": int64(c.MaxConnections), "max_buckets": int64(c.MaxBuckets), "max_connections_per_address": int64(c.MaxConnectionsPerAddress), "auth_failures_per_minute": int64(c.FailuresPerMinute), "min_rate": int64(c.MinRate)} {
 		if value < 0 {
 			report(key, "must not be negative")
 		}

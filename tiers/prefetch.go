@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -67,6 +68,40 @@ func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield fu
 			return nil
 		}
 	}
+}
+
+// BytesOf is how many bytes the objects of a bucket have, upstream and pending.
+func (s *Store) BytesOf(ctx context.Context, bucket string) (sum int64, err error) {
+	err = s.list(ctx, bucket, "", "", func(o listed) error {
+		sum += o.Size
+		return nil
+	})
+	return sum + s.pendingBytes(bucket), err
+}
+
+// pendingBytes is how many bytes are pending for a bucket.
+func (s *Store) pendingBytes(bucket string) (sum int64) {
+	if s.back != nil {
+		s.back.journal.Ascend(bucket, "", func(e *journal.Entry) bool {
+			sum += e.Size
+			return true
+		})
+	}
+	return sum
+}
+
+// SizeOf is how many bytes the object has that a key holds, as far as that is known: 0 if it
+// is not.
+func (s *Store) SizeOf(key akigw.Key) int64 {
+	if s.back != nil {
+		if e := s.back.journal.Last(key.Current()); e != nil {
+			return e.Size // 0 for a deletion
+		}
+	}
+	if e := s.peek(key); e != nil {
+		return e.Size
+	}
+	return 0
 }
 
 // Prefetch says how objects are brought in before anybody asks for them.

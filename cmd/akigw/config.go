@@ -16,12 +16,13 @@ type config struct {
 	Gateway  gateway.Config
 	Admin    admin.Config
 	Process  process
-	Upstream cold.Config          `toml:"upstream"`
-	Further  []cold.FurtherConfig `toml:"upstreams"`
-	QoS      []gateway.QoSConfig  `toml:"qos"`
-	Cache    tiers.Config         `toml:"cache"`
-	Back     tiers.BackConfig     `toml:"write_back"`
-	Snapshot snapshot.Config      `toml:"snapshot"`
+	Upstream cold.Config           `toml:"upstream"`
+	Further  []cold.FurtherConfig  `toml:"upstreams"`
+	QoS      []gateway.QoSConfig   `toml:"qos"`
+	Quota    []gateway.QuotaConfig `toml:"quota"`
+	Cache    tiers.Config          `toml:"cache"`
+	Back     tiers.BackConfig      `toml:"write_back"`
+	Snapshot snapshot.Config       `toml:"snapshot"`
 	Tiering  struct {
 		Policy tiers.PolicyConfig `toml:"policy"`
 	} `toml:"tiering"`
@@ -84,7 +85,7 @@ func (p *process) Check(report func(key, problem string)) {
 
 func defaults() *config {
 	c := &config{
-		Gateway: gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", MaxConnections: 10000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
+		Gateway: gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", MaxConnections: 10000, MaxBuckets: 1000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
 		Admin:   admin.Config{Listen: "127.0.0.1:9001"},
 		Process: process{Data: "./data", LogLevel: "info"},
 		Cache:   tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60, FetchBytes: 2 << 20, ParallelFetches: 12, ReadAheadBytes: 32 << 20, SequentialBytes: 4 << 20, FillBytes: 128 << 20},

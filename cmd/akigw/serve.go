@@ -164,6 +164,9 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
 		Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
+	quotas := gateway.NewQuotas(c.Gateway.MaxBuckets, c.Quota, log)
+	front.Limit(quotas)
+	d.background(quotas.Run)
 	operator := admin.New(c.Admin, store, snapshots, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	adminListener, err := net.Listen("tcp", c.Admin.Listen)
 	if err != nil {

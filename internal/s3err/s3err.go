@@ -76,7 +76,9 @@ var (
 	RequestTimeout               = &Error{"RequestTimeout", http.StatusBadRequest, "Your socket connection to the server was not read from or written to within the timeout period.", nil}
 	RequestTimeTooSkewed         = &Error{"RequestTimeTooSkewed", http.StatusForbidden, "The difference between the request time and the current time is too large.", nil}
 	ServiceUnavailable           = &Error{"ServiceUnavailable", http.StatusServiceUnavailable, "Service is unable to handle request.", nil}
+	QuotaExceeded                = &Error{"QuotaExceeded", http.StatusForbidden, "The quota is used up.", nil}
 	SlowDown                     = &Error{"SlowDown", http.StatusServiceUnavailable, "Please reduce your request rate.", nil}
+	TooManyBuckets               = &Error{"TooManyBuckets", http.StatusBadRequest, "You have attempted to create more buckets than allowed", nil}
 	SignatureDoesNotMatch        = &Error{"SignatureDoesNotMatch", http.StatusForbidden, "The request signature we calculated does not match the signature you provided. Check your key and signing method.", nil}
 	ContentSHA256Mismatch        = &Error{"XAmzContentSHA256Mismatch", http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil}
 )

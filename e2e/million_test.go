@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/snapshot"
+)
+
+// catalogOf is a catalog of so many objects that nobody has.
+type catalogOf int
+
+func (catalogOf) Ordered() bool { return true }
+
+func (n catalogOf) Entries(_ context.Context, yield func(*akigw.CatalogEntry) bool) error {
+	now := time.Now()
+	for i := range int(n) {
+		c := akigw.CatalogEntry{
+			Object:      akigw.Object{Key: akigw.Key{Bucket: fmt.Sprintf("bucket-%02d", i/50_000), Name: fmt.Sprintf("data/%04d/object-%08d.bin", i/100, i)}, Size: int64(1000 + i%100_000), ETag: fmt.Sprintf(`"%032x"`, i), LastModified: now},
+			ContentType: "application/octet-stream", Tier: akigw.Cold, LastAccess: now.Add(-time.Duration(i%1000) * time.Minute), Recent: uint32(i % 5), Accesses: uint64(i % 1000),
+		}
+		if !yield(&c) {
+			break
+		}
+	}
+	return nil
+}
+
+// TestMillion is TestLongMillion with fewer objects, and without a look at the clock.
+func TestMillion(t *testing.T) { million(t, 20_000) }
+
+// TestLongMillion: a catalog of a million objects is restored within 10 s and snapshot within
+// 5 s and 256 MiB, a cycle of the worker takes 10 s at the most and hardly slows hot reads,
+// and the gateway starts within 2 s.
+func TestLongMillion(t *testing.T) {
+	long(t)
+	million(t, 1_000_000)
+}
+
+func million(t *testing.T, objects int) {
+	dir := t.TempDir()
+	made := &snapshot.Store{Config: snapshot.Config{MaxBytes: 1 << 30}, Dir: filepath.Join(dir, "snapshots"), Gateway: "gw-made", Catalog: catalogOf(objects), Log: slog.New(slog.DiscardHandler)}
+	if err := made.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := made.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	within := func(what string, took, limit time.Duration) {
+		t.Helper()
+		t.Logf("%d objects: %s took %.2f s (wanted %.0f)", objects, what, took.Seconds(), limit.Seconds())
+		if took > limit {
+			t.Errorf("%s took too long", what)
+		}
+	}
+	config := "[tiering.policy]\nworker_interval_secs = %d\n"
+	g := startGateway(t, options{dir: dir, plain: true, config: fmt.Sprintf(config, 0), env: []string{"AKIGW_RESTORE=latest"}})
+	m := regexp.MustCompile(`"objects":(\d+),"known":0,"seconds":([0-9.]+)`).FindStringSubmatch(g.stderr.String())
+	if m == nil || m[1] != fmt.Sprint(objects) {
+		t.Fatalf("%v: %s", m, g.stderr)
+	}
+	seconds, err := time.ParseDuration(m[2] + "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	within("the restore", seconds, 10*time.Second)
+	g.operator()
+	b := newBucket(t, g, "hotbucket")
+	body := testkit.Bytes(1, 4096)
+	b.put("k", body)
+	b.get("k", body)
+	g.stop()
+
+	g.env = slices.DeleteFunc(g.env, func(pair string) bool { return strings.HasPrefix(pair, "AKIGW_RESTORE=") })
+	started := time.Now()
+	g.start()
+	within("the start", time.Since(started), 2*time.Second)
+	time.Sleep(3 * time.Second)
+	idle := rssAnon(g.cmd.Process.Pid)
+	peak := g.watchMemory()
+	started = time.Now()
+	if out := g.says("snapshot", "create"); !strings.Contains(out, "made snapshot") {
+		t.Fatal(out)
+	}
+	within("the snapshot", time.Since(started), 5*time.Second)
+	t.Logf("anonymous memory: %d MiB idle, %d MiB at the most while a snapshot was made", idle>>20, peak()>>20)
+	if peak()-idle > 256<<20 {
+		t.Error("the snapshot took too much memory")
+	}
+	var d snapshot.Details
+	if out := g.says("snapshot", "show", "--json", "latest"); json.Unmarshal([]byte(out), &d) != nil || d.Rows < int64(objects) {
+		t.Errorf("%d rows: %s", d.Rows, out)
+	}
+	b.get("k", body) // its headers are known from here on
+	quiet := percentile(hotGets(b, body, 4*time.Second), 99)
+	g.stop()
+
+	g.env = slices.DeleteFunc(g.env, func(pair string) bool { return strings.HasPrefix(pair, "AKIGW_CONFIG=") })
+	g.env = append(g.env, "AKIGW_CONFIG="+writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), fmt.Appendf(nil, config, 3)))
+	g.start()
+	b.get("k", body)
+	var during []time.Duration
+	var report admin.TierMetrics
+	for deadline := time.Now().Add(90 * time.Second); report.Worker == nil || report.Worker.Ended.IsZero(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("no cycle ended: %+v", report.Worker)
+		}
+		reads := hotGets(b, body, 300*time.Millisecond)
+		resp, err := http.Get(g.admin + "/api/v1/metrics/tiers")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&report); err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if report.Worker != nil && (report.Worker.Running || !report.Worker.Ended.IsZero()) {
+			during = append(during, reads...)
+		}
+	}
+	within("a cycle of the worker", time.Duration(report.Worker.Seconds*float64(time.Second)), 10*time.Second)
+	busy := percentile(during, 99)
+	t.Logf("hot GETs beside it: p99 %.2f times that without (%d of them)", float64(busy)/float64(quiet), len(during))
+	if report.Worker.Objects < objects || len(during) < 50 {
+		t.Errorf("%+v, %d reads", report.Worker, len(during))
+	}
+	if os.Getenv("AKIGW_LONG") != "" && float64(busy) > 1.5*float64(quiet) {
+		t.Error("the worker slows hot reads")
+	}
+}
+
+// hotGets reads an object again and again, and says how long each took.
+func hotGets(b *bucketOf, body []byte, long time.Duration) (all []time.Duration) {
+	for end := time.Now().Add(long); time.Now().Before(end); {
+		started := time.Now()
+		b.get("k", body)
+		all = append(all, time.Since(started))
+	}
+	return all
+}
+
+func percentile(all []time.Duration, p int) time.Duration {
+	slices.Sort(all)
+	return all[min(len(all)-1, len(all)*p/100)]
+}

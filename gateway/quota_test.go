@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// bucketsBench is a gateway in front of an upstream that has buckets.
+func bucketsBench(t *testing.T, maxBuckets int, quotas ...QuotaConfig) (b *bench, buckets *sync.Map) {
+	b, buckets = backBench(t), &sync.Map{}
+	buckets.Store("back", true)
+	b.up.Before = func(r *cold.Request) (*http.Response, error) {
+		switch {
+		case r.Op == "ListBuckets":
+			var names strings.Builder
+			buckets.Range(func(name, _ any) bool {
+				fmt.Fprintf(&names, "<Bucket><Name>%s</Name></Bucket>", name)
+				return true
+			})
+			return testkit.Response(200, nil, []byte("<ListAllMyBucketsResult><Buckets>"+names.String()+"</Buckets></ListAllMyBucketsResult>")), nil
+		case r.Op == "CreateBucket":
+			buckets.Store(r.Key.Bucket, true)
+			return testkit.Response(200, nil, nil), nil
+		}
+		return nil, nil
+	}
+	q := NewQuotas(maxBuckets, quotas, slog.New(slog.DiscardHandler))
+	b.g.Limit(q)
+	return b, buckets
+}
+
+// TestE23_BucketLimit: however many are asked for at once, there are never more buckets than
+// may be; one that is there may be asked for again.
+func TestE23_BucketLimit(t *testing.T) {
+	const most = 20
+	b, buckets := bucketsBench(t, most)
+	var made, refused atomic.Int64
+	var all sync.WaitGroup
+	for i := range 3 * most {
+		all.Go(func() {
+			switch w := b.ask("root", "PUT", fmt.Sprintf("/bucket-%03d", i), "", nil, ""); {
+			case w.Code == 200:
+				made.Add(1)
+			case w.Code == 400 && strings.Contains(w.Body.String(), "<Code>TooManyBuckets</Code>"):
+				refused.Add(1)
+			default:
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+	all.Wait()
+	n := 0
+	buckets.Range(func(any, any) bool { n++; return true })
+	if n != most || made.Load() != most-1 || refused.Load() != 3*most-most+1 {
+		t.Errorf("%d buckets, %d made, %d refused", n, made.Load(), refused.Load())
+	}
+	if w := b.ask("root", "PUT", "/back", "", nil, ""); w.Code != 200 {
+		t.Errorf("one that is there: %d", w.Code)
+	}
+}
+
+// TestE21_Quota: writes that fit one by one and not together are refused before their bodies
+// are read, by whichever way they come; what ends gives its room back.
+func TestE21_Quota(t *testing.T) {
+	for _, bucket := range []string{"exclusive", "back"} {
+		b, buckets := bucketsBench(t, 0, QuotaConfig{Bucket: bucket + "*", AccessKey: "*", MaxBytes: 100_000})
+		buckets.Store(bucket, true)
+		b.up.Put(keyOf(bucket, "there"), make([]byte, 10_000))
+		if err := b.g.quotas.reconcile(t.Context(), b.g.quotas.all[0]); err != nil {
+			t.Fatal(err)
+		}
+		body := strings.Repeat("x", 20_000)
+		var stored, refused atomic.Int64
+		var all sync.WaitGroup
+		for i := range 12 {
+			all.Go(func() {
+				switch w := b.ask("root", "PUT", fmt.Sprintf("/%s/%d", bucket, i), "", nil, body); {
+				case w.Code == 200:
+					stored.Add(1)
+				case w.Code == 403 && strings.Contains(w.Body.String(), "QuotaExceeded"):
+					refused.Add(1)
+				default:
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+			})
+		}
+		all.Wait()
+		if stored.Load() != 4 || refused.Load() != 8 {
+			t.Errorf("%s: %d stored, %d refused", bucket, stored.Load(), refused.Load())
+		}
+		one := b.g.quotas.all[0]
+		if one.used != 90_000 || one.reserved != 0 {
+			t.Errorf("%s: %d used, %d reserved", bucket, one.used, one.reserved)
+		}
+		for i := range 12 { // over what is there: the same size
+			if w := b.ask("root", "HEAD", fmt.Sprintf("/%s/%d", bucket, i), "", nil, ""); w.Code != 200 {
+				continue
+			}
+			if w := b.ask("root", "PUT", fmt.Sprintf("/%s/%d", bucket, i), "", nil, body[:10_000]); w.Code != 200 {
+				t.Errorf("%s: written over: %d", bucket, w.Code)
+			}
+		}
+		if one.used != 50_000 {
+			t.Errorf("%s: %d used", bucket, one.used)
+		}
+		if w := b.ask("root", "PUT", "/"+bucket+"/bad", "", http.Header{"Content-Md5": {"AAAAAAAAAAAAAAAAAAAAAA=="}}, body); w.Code != 400 || one.used != 50_000 || one.reserved != 0 {
+			t.Errorf("%s: %d, then %d used, %d reserved", bucket, w.Code, one.used, one.reserved)
+		}
+		if w := b.ask("root", "PUT", "/"+bucket+"/copy", "", http.Header{"X-Amz-Copy-Source": {"/" + bucket + "/there"}}, ""); w.Code != 200 || one.used != 60_000 {
+			t.Errorf("%s: copy %d, %d used", bucket, w.Code, one.used)
+		}
+		if w := b.ask("root", "DELETE", "/"+bucket+"/copy", "", nil, ""); w.Code != 204 || one.used > 60_000 {
+			t.Errorf("%s: %d, %d used", bucket, w.Code, one.used)
+		}
+		if w := b.ask("root", "PUT", "/other/k", "", nil, strings.Repeat("x", 200_000)); w.Code != 200 {
+			t.Errorf("another bucket: %d", w.Code)
+		}
+		b.drain(t)
+		if err := b.g.quotas.reconcile(t.Context(), one); err != nil || one.used != b.stored(bucket) {
+			t.Errorf("%s: %d after a listing, the upstream has %d, %v", bucket, one.used, b.stored(bucket), err)
+		}
+	}
+}
+
+// TestE22_PartsCount: parts of uploads count, and those of an upload that is aborted do not
+// any more.
+func TestE22_PartsCount(t *testing.T) {
+	b, _ := bucketsBench(t, 0, QuotaConfig{Bucket: "exclusive", AccessKey: "*", MaxBytes: 100_000})
+	one := b.g.quotas.all[0]
+	if err := b.g.quotas.reconcile(t.Context(), one); err != nil {
+		t.Fatal(err)
+	}
+	begun := b.ask("root", "POST", "/exclusive/k", "uploads", nil, "")
+	id := between(begun.Body.String(), "<UploadId>", "</UploadId>")
+	if id == "" {
+		t.Fatal(begun.Body)
+	}
+	part := strings.Repeat("p", 40_000)
+	for n, want := range []int{200, 200, 403} {
+		if w := b.ask("root", "PUT", "/exclusive/k", fmt.Sprintf("partNumber=%d&uploadId=%s", n+1, id), nil, part); w.Code != want {
+			t.Errorf("part %d: %d %s", n, w.Code, w.Body)
+		}
+	}
+	if one.used != 80_000 {
+		t.Errorf("%d used", one.used)
+	}
+	if w := b.ask("root", "DELETE", "/exclusive/k", "uploadId="+id, nil, ""); w.Code != 204 || one.used != 0 {
+		t.Errorf("abort: %d, %d used", w.Code, one.used)
+	}
+	if w := b.ask("root", "PUT", "/exclusive/k", "", nil, part); w.Code != 200 {
+		t.Errorf("%d", w.Code)
+	}
+}
+
+// TestQuotaOfAnAccessKey: a quota refuses the writes of those that it names.
+func TestQuotaOfAnAccessKey(t *testing.T) {
+	b, _ := bucketsBench(t, 0, QuotaConfig{Bucket: "exclusive", AccessKey: "somebody else", MaxBytes: 1000})
+	if err := b.g.quotas.reconcile(t.Context(), b.g.quotas.all[0]); err != nil {
+		t.Fatal(err)
+	}
+	if w := b.ask("root", "PUT", "/exclusive/k", "", nil, strings.Repeat("x", 5000)); w.Code != 200 || b.g.quotas.all[0].used != 5000 {
+		t.Errorf("%d, %d used", w.Code, b.g.quotas.all[0].used)
+	}
+}
+
+func between(s, from, to string) string {
+	_, s, _ = strings.Cut(s, from)
+	s, _, _ = strings.Cut(s, to)
+	return s
+}
+
+// stored is how many bytes the upstream has in a bucket.
+func (b *bench) stored(bucket string) (sum int64) {
+	for _, name := range b.up.KeysOf(bucket) {
+		o, _ := b.up.Get(keyOf(bucket, name))
+		sum += int64(len(o.Body))
+	}
+	return sum
+}
