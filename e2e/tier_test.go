@@ -685,3 +685,37 @@ func TestCollectionCountLimit(t *testing.T) {
 		t.Errorf("%d buckets were made", made.Load())
 	}
 }
+
+// TestQuestionsOfASnapshot asks a snapshot all that the documentation asks, with DuckDB.
+func TestQuestionsOfASnapshot(t *testing.T) {
+	t.Parallel()
+	need(t, "node")
+	if _, err := os.Stat("js/node_modules/@duckdb/node-api"); err != nil {
+		t.Skip("DuckDB is not installed: npm install --prefix e2e/js")
+	}
+	g := startGateway(t, options{plain: true})
+	g.operator()
+	b := newBucket(t, g, "collection")
+	for i := range 30 {
+		b.put(fmt.Sprintf("%c/%d", 'a'+i%3, i), testkit.Bytes(uint64(i/2), 2000))
+		b.get(fmt.Sprintf("%c/%d", 'a'+i%3, i), testkit.Bytes(uint64(i/2), 2000))
+	}
+	g.says("tier", "demote", "--to", "cold", "s3://collection/c/")
+	g.says("snapshot", "create")
+	questions := regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(readFile(t, "../docs/snapshots.md")), -1)
+	var sql []string
+	for _, q := range questions {
+		sql = append(sql, strings.ReplaceAll(q[1], "'snapshots/", "'"+g.dir+"/snapshots/"))
+	}
+	sql = append(sql, "SELECT count(*) AS rows, count(DISTINCT key) AS keys, min(size) AS size, sum(accesses) AS reads, count(*) FILTER (last_modified > '2000-01-01') AS dated FROM '"+g.dir+"/snapshots/*.parquet'")
+	file := writeFile(t, filepath.Join(t.TempDir(), "questions.sql"), []byte(strings.Join(sql, "\n--\n")))
+	answers := strings.Split(strings.TrimSpace(g.must("node", "js/duckdb.mjs", file)), "\n")
+	if len(answers) != len(sql) || len(sql) < 6 {
+		t.Fatalf("%d questions, %d answers", len(sql), len(answers))
+	}
+	for i, want := range []string{`"prefix":"a","objects":"10","bytes":"20000"`, `"size":"2000"`, `"copies":"2","wasted":"2000"`, `"objects":"10","bytes":"20000","reads":"10"`, `"tier":"cold","objects":"10"`, `"rows":"30","keys":"30","size":"2000","reads":"30"`} {
+		if !strings.Contains(answers[i], want) {
+			t.Errorf("%s\nis answered with %s, want %s", sql[i], answers[i], want)
+		}
+	}
+}
