@@ -111,10 +111,12 @@ type checkpoint struct {
 const (
 	// checkpointVersion is the version of the file; docs/architecture.md describes it.
 	checkpointVersion = 1
-	// sliceLength is how many objects are looked at between two pauses.
+	// sliceLength is how many objects are looked at before what was decided of them is done.
 	sliceLength = 1024
-	// slicePause lets requests have their turn.
-	slicePause = time.Millisecond
+	// pauseEvery is how many of them are looked at between two pauses, which let requests
+	// have their turn.
+	pauseEvery = 128
+	pause      = 500 * time.Microsecond
 	// checkpointEvery is how often a cycle that moves nothing writes where it is.
 	checkpointEvery = 2 * time.Second
 )
@@ -224,7 +226,9 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 		more = false
 		if err := s.catalog(Pattern{}, after, func(k known) bool {
 			w.look(k, where, &report, &moves)
-			seen++
+			if seen++; seen%pauseEvery == 0 {
+				time.Sleep(pause)
+			}
 			next, more = k.place, seen == sliceLength && s.warm != nil
 			return seen < sliceLength || s.warm == nil
 		}); err != nil {
@@ -244,10 +248,6 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 		}
 		w.do(ctx, c)
 		w.set(c.Report)
-		select {
-		case <-time.After(slicePause):
-		case <-ctx.Done():
-		}
 	}
 	if ctx.Err() != nil {
 		return w.save(c)

@@ -39,7 +39,7 @@ func (s *Store) Restore(ctx context.Context, rows func(yield func(akigw.CatalogE
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		_, err := s.warm.Import(func() (warm.Imported, bool) {
+		err := s.warm.Import(func() (warm.Imported, bool) {
 			i, ok := <-queue
 			return i, ok
 		})
@@ -76,12 +76,9 @@ func (s *Store) imported(c *akigw.CatalogEntry) warm.Imported {
 	e := &entry{Object: c.Object, object: objectNumber(c.Key), block: settings.Block, origin: s.upstream.Origin(c.Key.Bucket)}
 	e.Generation = s.fence.generation()
 	e.blocks = e.Generation
-	if c.ContentType != "" {
-		e.Header = map[string][]string{"Content-Type": {c.ContentType}}
-	}
-	i := warm.Imported{Key: c.Key, Summary: appendSummary(nil, e)}
-	e.Header = nil // not all of it is known
-	i.Record = appendEntry(nil, e)
+	sum := summaryOf(e)
+	sum.contentType = c.ContentType
+	i := warm.Imported{Key: c.Key, Record: appendEntry(nil, e), Summary: sum.append(nil)}
 	if !c.LastAccess.IsZero() {
 		u := usage{last: c.LastAccess.Unix(), total: c.Accesses}
 		if length := int64(settings.AccessWindow / time.Second); length > 0 {

@@ -77,7 +77,7 @@ func (s *Store) Ordered() bool { return s.warm != nil && !s.warm.HidesNames() }
 // describe makes the catalog entry of an object.
 func (s *Store) describe(c *akigw.CatalogEntry, k known, where *whereabouts) {
 	settings := s.settings(k.Key)
-	*c = akigw.CatalogEntry{Object: k.Object, ContentType: k.contentType(), Pinned: settings.Pin, LastAccess: k.usage.lastAccess(), Accesses: k.usage.total}
+	*c = akigw.CatalogEntry{Object: k.Object, ContentType: k.contentType, Pinned: settings.Pin, LastAccess: k.usage.lastAccess(), Accesses: k.usage.total}
 	c.Header = nil
 	c.Recent = k.usage.within(settings.AccessWindow, time.Now())
 	c.HotBytes, c.WarmBytes = where.bytes(k.summary)

@@ -12,7 +12,8 @@ import (
 // summary is what of an entry lies beside it on disk, so that the catalog can be gone
 // through without reading bodies.
 type summary struct {
-	akigw.Object        // its Header has the Content-Type alone, and is nil where that is not known
+	akigw.Object               // without its Header
+	contentType         string // "" where it is not known
 	blocks, run, origin uint64
 	block               int64
 	held                bool // the record has the body in it
@@ -29,18 +30,22 @@ var errSummary = errors.New("malformed summary of a catalog entry")
 
 // appendSummary encodes the summary of e.
 func appendSummary(b []byte, e *entry) []byte {
-	contentType := e.Header.Get("Content-Type")
+	return summaryOf(e).append(b)
+}
+
+// append encodes s.
+func (s *summary) append(b []byte) []byte {
 	b = append(b, summaryVersion)
-	b = codec.AppendString(b, e.Key.Bucket)
-	b = codec.AppendString(b, e.Key.Name)
-	b = codec.AppendString(b, e.Key.Version)
-	for _, n := range [...]uint64{e.Generation, e.blocks, e.run, uint64(e.Size), uint64(e.block), e.origin} {
+	b = codec.AppendString(b, s.Key.Bucket)
+	b = codec.AppendString(b, s.Key.Name)
+	b = codec.AppendString(b, s.Key.Version)
+	for _, n := range [...]uint64{s.Generation, s.blocks, s.run, uint64(s.Size), uint64(s.block), s.origin} {
 		b = binary.AppendUvarint(b, n)
 	}
-	b = codec.AppendTime(b, e.LastModified)
-	b = codec.AppendString(b, e.ETag)
-	b = codec.AppendString(b, contentType[:min(len(contentType), maxContentType)])
-	return codec.AppendFlag(b, e.body != nil)
+	b = codec.AppendTime(b, s.LastModified)
+	b = codec.AppendString(b, s.ETag)
+	b = codec.AppendString(b, s.contentType[:min(len(s.contentType), maxContentType)])
+	return codec.AppendFlag(b, s.held)
 }
 
 // decodeSummary decodes what appendSummary wrote. The summary does not keep b.
@@ -52,19 +57,13 @@ func decodeSummary(b []byte) (*summary, error) {
 	s := &summary{}
 	s.Key = akigw.Key{Bucket: d.String(), Name: d.String(), Version: d.String()}
 	s.Generation, s.blocks, s.run, s.Size, s.block, s.origin = d.Uvarint(), d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
-	s.LastModified, s.ETag = d.Time(), d.String()
-	if contentType := d.String(); contentType != "" {
-		s.Header = map[string][]string{"Content-Type": {contentType}}
-	}
+	s.LastModified, s.ETag, s.contentType = d.Time(), d.String(), d.String()
 	s.held = d.Flag()
 	if d.Bad() || s.Size < 0 || s.block <= 0 {
 		return nil, errSummary
 	}
 	return s, nil
 }
-
-// contentType is the Content-Type, "" if it is not known.
-func (s *summary) contentType() string { return s.Header.Get("Content-Type") }
 
 // known is one object of the catalog, and how it is used.
 type known struct {
@@ -107,5 +106,5 @@ func (s *Store) hotCatalog(what Pattern, yield func(known) bool) error {
 }
 
 func summaryOf(e *entry) *summary {
-	return &summary{Object: e.Object, blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
+	return &summary{Object: e.Object, contentType: e.Header.Get("Content-Type"), blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
 }

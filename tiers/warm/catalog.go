@@ -125,6 +125,7 @@ func (t *Tier) Summaries(bucket, prefix string, after Place, yield func(Known) b
 type pair struct {
 	tier *Tier
 	all  [2]*badger.Iterator // of summaries and of accesses
+	seen [2]bool             // what an iterator is at has been returned
 }
 
 var sides = [2]byte{summaryPrefix, accessPrefix}
@@ -154,7 +155,11 @@ func (p *pair) close() {
 // next returns what lies at the next place, false behind the last one.
 func (p *pair) next() (k Known, ok bool) {
 	var least []byte
-	for _, it := range p.all {
+	for i, it := range p.all {
+		if p.seen[i] { // only now: what was returned was the iterator's
+			it.Next()
+			p.seen[i] = false
+		}
 		if it.Valid() && (least == nil || bytes.Compare(it.Item().Key()[1:], least) < 0) {
 			least = it.Item().Key()[1:]
 		}
@@ -169,7 +174,7 @@ func (p *pair) next() (k Known, ok bool) {
 			continue
 		}
 		*into = p.tier.view(it.Item())
-		it.Next()
+		p.seen[i] = true
 	}
 	return k, true
 }
@@ -181,8 +186,9 @@ func (t *Tier) view(item *badger.Item) (value []byte) {
 		if len(stored) < 5 || checksum(item.Key(), stored[4:]) != binary.BigEndian.Uint32(stored) {
 			return nil
 		}
-		v, err := t.values.decode(item.Key(), stored[4:])
-		if err == nil {
+		if t.values.plain(stored[4:]) {
+			value = stored[5:]
+		} else if v, err := t.values.decode(item.Key(), stored[4:]); err == nil {
 			value = v
 		}
 		return nil
@@ -224,46 +230,6 @@ func (t *Tier) keys(prefix []byte, yield func(key []byte) bool) {
 		}
 		return nil
 	})
-}
-
-// Imported is an object that Import puts into the catalog.
-type Imported struct {
-	Key                       akigw.Key
-	Record, Summary, Accesses []byte
-}
-
-// Import puts many records at once, those that next gives until it returns false. Records
-// that are there are replaced.
-func (t *Tier) Import(next func() (Imported, bool)) (n int, err error) {
-	err = t.gate.write(func() error {
-		batch := t.db.NewWriteBatch()
-		defer batch.Cancel()
-		for {
-			i, ok := next()
-			if !ok {
-				return batch.Flush()
-			}
-			id := t.entryKey(i.Key)
-			if !t.space.reserve(int64(3*len(id) + len(i.Record) + len(i.Summary) + len(i.Accesses) + 192)) {
-				return errors.Join(batch.Flush(), errRoom)
-			}
-			for _, e := range []struct{ key, value []byte }{{id, i.Record}, {companion(summaryPrefix, id), i.Summary}, {companion(accessPrefix, id), i.Accesses}} {
-				if e.value == nil {
-					continue
-				}
-				stored, err := t.values.encode(e.key, e.value, false)
-				if err != nil {
-					return err
-				}
-				binary.BigEndian.PutUint32(stored, checksum(e.key, stored[4:]))
-				if err := batch.Set(e.key, stored); err != nil {
-					return err
-				}
-			}
-			n++
-		}
-	})
-	return n, err
 }
 
 // Room is how many bytes more the tier takes before it has to make room, about.

@@ -40,8 +40,20 @@ func (s *space) init(dir string, quota, fileSize int64) {
 func (s *space) limit() int64 { return s.quota - s.quota/8 }
 
 func (s *space) reserve(n int64) bool {
+	if !s.claim(n) {
+		return false
+	}
+	if s.look()-n < s.headroom {
+		s.since.Add(-n)
+		return false
+	}
+	return true
+}
+
+// claim is reserve by what was measured last.
+func (s *space) claim(n int64) bool {
 	since := s.since.Add(n)
-	if s.used.Load()+since > s.limit() || s.free.Load()-since < s.headroom || s.look()-n < s.headroom {
+	if s.used.Load()+since > s.limit() || s.free.Load()-since < s.headroom {
 		s.since.Add(-n)
 		return false
 	}

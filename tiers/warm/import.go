@@ -1,0 +1,151 @@
+package warm
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/pb"
+	"github.com/dgraph-io/ristretto/v2/z"
+
+	"github.com/akidb/akigw"
+)
+
+// Imported is an object that Import puts into the catalog.
+type Imported struct {
+	Key                       akigw.Key
+	Record, Summary, Accesses []byte // Accesses may be nil
+}
+
+// Import puts many records at once, those that next gives until it returns false, in the order
+// of their keys. Records that are there are replaced. It must be called before Run and anything
+// that writes.
+func (t *Tier) Import(next func() (Imported, bool)) (err error) {
+	var w interface {
+		put(stream uint32, key, stored []byte) error
+		flush() error
+		cancel()
+	} = &batchWriter{t.db.NewWriteBatch()}
+	if t.values.secret == nil && t.empty() { // then they come sorted, into tables as they will be
+		if w, err = t.newTableWriter(); err != nil {
+			return err
+		}
+	}
+	for {
+		i, ok := next()
+		if !ok {
+			return w.flush()
+		}
+		if err := t.put3(w.put, i); err != nil {
+			w.cancel()
+			return err
+		}
+	}
+}
+
+// empty reports whether there is nothing but counters.
+func (t *Tier) empty() bool {
+	empty := true
+	t.keys(nil, func(key []byte) bool {
+		empty = key[0] == metaPrefix
+		return empty
+	})
+	return empty
+}
+
+// put3 puts a record and what lies beside it, each in a stream of its own.
+func (t *Tier) put3(put func(stream uint32, key, stored []byte) error, i Imported) error {
+	id := t.entryKey(i.Key)
+	if !t.space.claim(int64(3*len(id) + len(i.Record) + len(i.Summary) + len(i.Accesses) + 192)) {
+		return errRoom
+	}
+	for n, e := range []struct{ key, value []byte }{{companion(accessPrefix, id), i.Accesses}, {id, i.Record}, {companion(summaryPrefix, id), i.Summary}} {
+		if e.value == nil {
+			continue
+		}
+		stored, err := t.values.encode(e.key, e.value, false)
+		if err != nil {
+			return err
+		}
+		binary.BigEndian.PutUint32(stored, checksum(e.key, stored[4:]))
+		if err := put(uint32(n+1), e.key, stored); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// batchWriter writes beside what is there.
+type batchWriter struct{ batch *badger.WriteBatch }
+
+func (b *batchWriter) put(_ uint32, key, stored []byte) error { return b.batch.Set(key, stored) }
+func (b *batchWriter) flush() error                           { return b.batch.Flush() }
+func (b *batchWriter) cancel()                                { b.batch.Cancel() }
+
+// tableWriter writes whole tables into an empty database, keys in order: some ten times
+// faster.
+type tableWriter struct {
+	tier   *Tier
+	stream *badger.StreamWriter
+	buffer *z.Buffer
+	meta   map[string][]byte // what there was
+	last   map[uint32]string // the last key of each stream
+}
+
+// tableBuffer is how many bytes are handed over at a time.
+const tableBuffer = 4 << 20
+
+var errOrder = errors.New("records to import are not in order")
+
+func (t *Tier) newTableWriter() (*tableWriter, error) {
+	w := &tableWriter{tier: t, stream: t.db.NewStreamWriter(), buffer: z.NewBuffer(tableBuffer, "import"), meta: map[string][]byte{}, last: map[uint32]string{}}
+	t.keys([]byte{metaPrefix}, func(key []byte) bool {
+		w.meta[string(key)] = nil
+		return true
+	})
+	for key := range w.meta {
+		w.meta[key], _ = t.get([]byte(key))
+	}
+	return w, w.stream.Prepare()
+}
+
+func (w *tableWriter) put(stream uint32, key, stored []byte) error {
+	if string(key) <= w.last[stream] {
+		return errOrder
+	}
+	w.last[stream] = string(key)
+	badger.KVToBuffer(&pb.KV{Key: key, Value: stored, Version: 1, StreamId: stream}, w.buffer)
+	if w.buffer.LenNoPadding() < tableBuffer {
+		return nil
+	}
+	return w.write()
+}
+
+func (w *tableWriter) write() error {
+	err := w.stream.Write(w.buffer)
+	w.buffer.Reset()
+	return err
+}
+
+func (w *tableWriter) flush() error {
+	err := w.write()
+	if err != nil {
+		w.cancel()
+		return err
+	}
+	err = w.stream.Flush()
+	return errors.Join(err, w.buffer.Release(), w.restore())
+}
+
+func (w *tableWriter) cancel() {
+	w.stream.Cancel()
+	_ = errors.Join(w.buffer.Release(), w.restore()) // the tier is empty then, at the worst
+}
+
+// restore puts back the counters that preparing has dropped.
+func (w *tableWriter) restore() (err error) {
+	for key, value := range w.meta {
+		err = errors.Join(err, w.tier.write([]byte(key), value))
+	}
+	return err
+}
