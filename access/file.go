@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/watch"
 )
 
@@ -151,38 +152,10 @@ func (f *file) write(state *State, secret string) error {
 	if len(sealed) > maxFile {
 		return errors.New("users and keys: there are too many; delete some")
 	}
-	temporary := f.path() + ".new"
-	out, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := durable.Replace(f.path(), sealed); err != nil {
 		return fmt.Errorf("users and keys: %w", err)
 	}
-	_, err = out.Write(sealed)
-	err = errors.Join(err, out.Sync(), out.Close())
-	if err == nil {
-		err = os.Rename(temporary, f.path())
-	}
-	if err == nil {
-		err = syncDir(f.dir)
-	}
-	if err != nil {
-		return fmt.Errorf("users and keys: %w", errors.Join(err, removeIfThere(temporary)))
-	}
 	return nil
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // lock keeps other processes from editing until unlock.

@@ -27,9 +27,9 @@ type Object struct {
 	WarmBytes    int64     `json:"warm_bytes"`
 	ETag         string    `json:"etag"`
 	ContentType  string    `json:"content_type,omitempty"`
-	LastModified time.Time `json:"last_modified"` // zero if not known
+	LastModified time.Time `json:"last_modified,omitzero"` // if known
 	Pinned       bool      `json:"pinned"`
-	LastAccess   time.Time `json:"last_access"` // zero if not known
+	LastAccess   time.Time `json:"last_access,omitzero"` // if known
 	Recent       uint32    `json:"recent_accesses"`
 	Accesses     uint64    `json:"accesses"`
 }

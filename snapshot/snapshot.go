@@ -28,6 +28,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/size"
 )
@@ -270,12 +271,12 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	i = Info{ID: at.Format(idLayout), Created: at.Truncate(time.Millisecond)}
 	path := filepath.Join(s.Dir, temporary+i.ID)
 	if i.Digest, i.Bytes, err = s.write(ctx, path, i); err != nil {
-		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), remove(path))
+		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), durable.Remove(path))
 	}
 	i.File = i.ID + "-" + i.Digest + ".parquet"
 	failpoint.Here("snapshot.beforeRename")
-	if err := errors.Join(os.Rename(path, filepath.Join(s.Dir, i.File)), syncDir(s.Dir)); err != nil {
-		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), remove(path))
+	if err := durable.Rename(path, filepath.Join(s.Dir, i.File)); err != nil {
+		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), durable.Remove(path))
 	}
 	s.Log.Info("made a snapshot of the catalog", "id", i.ID, "bytes", i.Bytes, "seconds", time.Since(started).Seconds())
 	if err := s.makeRoom(i); err != nil {
@@ -306,21 +307,6 @@ const digestBytes = 16
 
 func shortDigest(sum []byte) string { return hex.EncodeToString(sum[:digestBytes]) }
 
-func remove(path string) error {
-	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // Delete removes a snapshot. The last good one stays, unless force says otherwise.
 func (s *Store) Delete(i Info, force bool) error {
 	s.making.Lock()
@@ -334,7 +320,7 @@ func (s *Store) Delete(i Info, force bool) error {
 			return ErrLast
 		}
 	}
-	return errors.Join(os.Remove(filepath.Join(s.Dir, i.File)), syncDir(s.Dir))
+	return errors.Join(os.Remove(filepath.Join(s.Dir, i.File)), durable.SyncDir(s.Dir))
 }
 
 // lastGood reports whether i is whole and no other is.
@@ -362,21 +348,28 @@ func (s *Store) makeRoom(newest Info) error {
 	if err != nil {
 		return err
 	}
+	for _, i := range s.excess(all, newest) {
+		if err := os.Remove(filepath.Join(s.Dir, i.File)); err != nil {
+			return err
+		}
+		s.Log.Info("removed an old snapshot to stay within snapshot.max_bytes", "id", i.ID)
+	}
+	return durable.SyncDir(s.Dir)
+}
+
+// excess is the oldest of some snapshots that take too much together, but for the newest.
+func (s *Store) excess(all []Info, newest Info) (old []Info) {
 	var sum int64
 	for _, i := range all {
 		sum += i.Bytes
 	}
 	for n := len(all) - 1; n >= 0 && sum > int64(s.Config.MaxBytes); n-- {
-		if all[n].ID == newest.ID {
-			continue
+		if all[n].ID != newest.ID {
+			old = append(old, all[n])
+			sum -= all[n].Bytes
 		}
-		if err := os.Remove(filepath.Join(s.Dir, all[n].File)); err != nil {
-			return err
-		}
-		s.Log.Info("removed an old snapshot to stay within snapshot.max_bytes", "id", all[n].ID)
-		sum -= all[n].Bytes
 	}
-	return syncDir(s.Dir)
+	return old
 }
 
 // upload takes a snapshot to the remote place, and makes room there.
@@ -393,18 +386,10 @@ func (s *Store) upload(ctx context.Context, i Info) error {
 	if err != nil {
 		return err
 	}
-	var sum int64
-	for _, other := range all {
-		sum += other.Bytes
-	}
-	for n := len(all) - 1; n >= 0 && sum > int64(s.Config.MaxBytes); n-- {
-		if all[n].ID == i.ID {
-			continue
-		}
-		if err := s.Remote.Delete(ctx, all[n].File); err != nil {
+	for _, old := range s.excess(all, i) {
+		if err := s.Remote.Delete(ctx, old.File); err != nil {
 			return err
 		}
-		sum -= all[n].Bytes
 	}
 	return nil
 }
@@ -460,10 +445,10 @@ func (s *Store) fetch(ctx context.Context, i Info) error {
 		err = ErrDamaged
 	}
 	if err == nil {
-		err = errors.Join(os.Rename(path, filepath.Join(s.Dir, i.File)), syncDir(s.Dir))
+		err = durable.Rename(path, filepath.Join(s.Dir, i.File))
 	}
 	if err != nil {
-		return errors.Join(err, remove(path))
+		return errors.Join(err, durable.Remove(path))
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/rules"
 )
 
@@ -181,34 +181,13 @@ func (b *pinBook) change(f func([]Pin) ([]Pin, error)) error {
 	}
 	file, err := json.Marshal(pinFile{Version: pinVersion, Sum: crc32.Checksum(raw, castagnoli), Pins: raw})
 	if err == nil {
-		err = replaceFile(b.path, file)
+		err = durable.Replace(b.path, file)
 	}
 	if err != nil {
 		return fmt.Errorf("pins: %w", err)
 	}
 	b.state.Store(newPinState(st.version+1, pins))
 	return nil
-}
-
-// replaceFile makes a file what it is to be, or leaves it as it was, across a crash.
-func replaceFile(path string, data []byte) error {
-	temporary := path + ".new"
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(temporary))
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 var (

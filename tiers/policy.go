@@ -16,6 +16,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/warm"
@@ -76,7 +77,7 @@ type WorkerReport struct {
 	Running bool   `json:"running"`
 	// Ended is when the last whole cycle ended, zero for never, and Seconds how long it
 	// took. The rest is what it found.
-	Ended    time.Time `json:"ended"`
+	Ended    time.Time `json:"ended,omitzero"`
 	Seconds  float64   `json:"seconds"`
 	Objects  int       `json:"objects"`
 	Bytes    int64     `json:"bytes"`
@@ -158,7 +159,7 @@ func (w *worker) load() (c checkpoint) {
 func (w *worker) save(c *checkpoint) error {
 	raw, err := c.encode()
 	if err == nil {
-		err = replaceFile(w.path, raw)
+		err = durable.Replace(w.path, raw)
 	}
 	if err != nil {
 		return fmt.Errorf("checkpoint of the tier worker: %w", err)

@@ -21,7 +21,7 @@ type State struct {
 	Warm       int       `json:"warm_objects"`
 	Cold       int       `json:"cold_objects"`
 	Pinned     int       `json:"pinned_objects"`
-	LastAccess time.Time `json:"last_access"`
+	LastAccess time.Time `json:"last_access,omitzero"`
 	Recent     int       `json:"recent_accesses"` // in the policy's window, about
 }
 

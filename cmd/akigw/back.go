@@ -66,7 +66,7 @@ func (r *remote) send(method, path string, query url.Values, body io.Reader) (io
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // a cut error text is still the error
-		return nil, fmt.Errorf("%s", text)
+		return nil, errors.New(strings.TrimSpace(string(text)))
 	}
 	return resp.Body, nil
 }

@@ -32,7 +32,7 @@ type space struct {
 func (s *space) init(dir string, quota, fileSize int64) {
 	s.dir, s.quota = dir, quota
 	s.headroom = 4 * fileSize
-	s.ballast.path, s.ballast.size = filepath.Join(dir, "BALLAST"), fileSize
+	s.ballast.path, s.ballast.size = filepath.Join(dir, "BALLAST"), min(fileSize, mostBallast)
 	s.measure()
 }
 
@@ -84,6 +84,10 @@ type ballast struct {
 	size int64
 	held atomic.Bool
 }
+
+// mostBallast is more than Badger writes by itself while nothing is written and no value log
+// file rewritten: memtables and tables.
+const mostBallast = 16 << 20
 
 // hold takes the room. It is best effort.
 func (b *ballast) hold() {
@@ -207,6 +211,9 @@ func (t *Tier) Run(ctx context.Context) error {
 func (t *Tier) makeRoom(h *hand) {
 	h.busy = t.space.full(highTenths) || h.busy && t.space.full(lowTenths)
 	t.crowded.Store(t.space.full(crowdedTenths))
+	if t.space.free.Load() < vlogFileSize(t.config.Quota) {
+		return // others have filled the disk: without room for a file that is rewritten none is freed
+	}
 	if h.busy && h.owed < t.space.limit()/3 && t.live.Load() > t.space.limit()/liveShare {
 		h.owed += t.sweep(h, max(t.space.limit()/sweepShare, sweepLeast))
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/popular"
 )
 
@@ -213,15 +214,7 @@ func (t *Tier) takeCleanMark() error {
 		return nil
 	}
 	t.clean = err == nil
-	return errors.Join(err, syncDir(t.config.Dir))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(err, durable.SyncDir(t.config.Dir))
 }
 
 // Clean reports whether the last run closed the tier in order. If not,
@@ -238,7 +231,7 @@ func (t *Tier) Close() error {
 	if err != nil {
 		return fmt.Errorf("warm tier: %w", err)
 	}
-	return errors.Join(f.Sync(), f.Close(), syncDir(t.config.Dir))
+	return errors.Join(f.Sync(), f.Close(), durable.SyncDir(t.config.Dir))
 }
 
 // Counter returns the number stored under name, 0 if there is none.
