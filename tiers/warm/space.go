@@ -32,7 +32,7 @@ type space struct {
 func (s *space) init(dir string, quota, fileSize int64) {
 	s.dir, s.quota = dir, quota
 	s.headroom = 4 * fileSize
-	s.ballast.path, s.ballast.size = filepath.Join(dir, "BALLAST"), min(fileSize, mostBallast)
+	s.ballast.path, s.ballast.size = filepath.Join(dir, "BALLAST"), min(quota/64, mostBallast)
 	s.measure()
 }
 
@@ -102,6 +102,14 @@ func (b *ballast) hold() {
 	b.held.Store(allocate(f, b.size) == nil)
 }
 
+// taken is how many bytes it takes up.
+func (b *ballast) taken() int64 {
+	if b.held.Load() {
+		return b.size
+	}
+	return 0
+}
+
 // release gives the room back.
 func (b *ballast) release() {
 	if b.held.Swap(false) {
@@ -124,7 +132,7 @@ func (s *space) problem() string {
 // measure counts allocated blocks, not file sizes: Badger's files are sparse.
 func (s *space) measure() {
 	before := s.since.Load()
-	s.used.Store(diskUse(s.dir))
+	s.used.Store(diskUse(s.dir) - s.ballast.taken()) // which is not for values
 	s.since.Add(-before)
 	free := s.look()
 	s.free.Store(free)
@@ -224,7 +232,7 @@ func (t *Tier) makeRoom(h *hand) {
 	if h.busy {
 		ratio = 0.2
 	}
-	before := diskUse(t.config.Dir)
+	before := t.space.used.Load()
 	for range 4 {
 		err := t.gate.rewrite(func() error { return t.db.RunValueLogGC(ratio) })
 		if err != nil {
