@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -115,4 +117,22 @@ func contains(list []string, s string) bool {
 		}
 	}
 	return false
+}
+
+// TestC12_NoMemoryMaps: a file that shrinks under a map ends the process, so that nobody but
+// Badger, whose directory is ours alone, maps any.
+func TestC12_NoMemoryMaps(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		if strings.Contains(string(source), "Mmap(") {
+			t.Errorf("%s maps memory", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

@@ -226,9 +226,9 @@ func TestRestartServesFromDisk(t *testing.T) {
 	}
 }
 
-// TestB11_CrashDoesNotBringADeletedObjectBack: what the last run removed from
+// TestB11_C16_CrashDoesNotBringADeletedObjectBack: what the last run removed from
 // the disk tier may be back after a crash, and must not be served unasked.
-func TestB11_CrashDoesNotBringADeletedObjectBack(t *testing.T) {
+func TestB11_C16_CrashDoesNotBringADeletedObjectBack(t *testing.T) {
 	up := testkit.NewMemory()
 	dir := filepath.Join(t.TempDir(), "warm")
 	s := openStore(t, testConfig(rules.Exclusive), dir, up)

@@ -153,9 +153,9 @@ func damage(t *testing.T, random *rand.Rand, path, how string) {
 	}
 }
 
-// TestI7_DiskStaysWithinTheQuota writes ten times the quota, with the real
+// TestI7_C15_DiskStaysWithinTheQuota writes ten times the quota, with the real
 // background work beside it, and looks at the directory all the time.
-func TestI7_DiskStaysWithinTheQuota(t *testing.T) {
+func TestI7_C15_DiskStaysWithinTheQuota(t *testing.T) {
 	const quota = MinQuota
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, quota, "1")
