@@ -719,3 +719,66 @@ func TestQuestionsOfASnapshot(t *testing.T) {
 		}
 	}
 }
+
+// TestConcurrentSnapshotAndRestore: snapshots that are made while objects are written, and
+// gateways that are restored from them meanwhile, disturb nobody.
+func TestConcurrentSnapshotAndRestore(t *testing.T) {
+	t.Parallel()
+	_, behind := startMemory(t, 0, 16)
+	config := "[snapshot]\nupload = \"s3://snapshots/here\"\n"
+	g := startGateway(t, options{upstream: behind, plain: true, config: config})
+	g.operator()
+	b := newBucket(t, g, "collection")
+	for i := range 100 {
+		b.put(fmt.Sprint(i), testkit.Bytes(uint64(i), 20_000))
+	}
+	if out := g.says("snapshot", "create"); !strings.Contains(out, "made snapshot") {
+		t.Fatal(out)
+	}
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	var snapshots, writes atomic.Int64
+	loop := func(f func(n int)) {
+		work.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					f(n)
+				}
+			}
+		})
+	}
+	for range 2 {
+		loop(func(int) {
+			if out := g.says("snapshot", "create"); !strings.Contains(out, "made snapshot") {
+				t.Error(out)
+			}
+			snapshots.Add(1)
+		})
+	}
+	loop(func(n int) {
+		b.put(fmt.Sprint(100+n%50), testkit.Bytes(uint64(n), 20_000))
+		writes.Add(1)
+	})
+	for range 3 {
+		other := startGateway(t, options{upstream: behind, plain: true, config: config, env: []string{"AKIGW_RESTORE=latest"}})
+		ob := &bucketOf{t, other, &testkit.Client{Endpoint: other.endpoint}, "collection"}
+		for i := range 100 {
+			ob.get(fmt.Sprint(i), testkit.Bytes(uint64(i), 20_000))
+		}
+		other.stop()
+		if !regexp.MustCompile(`restored the catalog.*"objects":1\d\d,`).MatchString(other.stderr.String()) {
+			t.Errorf("%s", other.stderr)
+		}
+	}
+	close(stop)
+	work.Wait()
+	if out := g.says("snapshot", "verify"); strings.Contains(out, "exit status") {
+		t.Error(out)
+	}
+	if snapshots.Load() < 4 || writes.Load() < 20 {
+		t.Errorf("%d snapshots, %d writes", snapshots.Load(), writes.Load())
+	}
+}
