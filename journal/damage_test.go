@@ -136,6 +136,12 @@ func TestC9_BitFlips(t *testing.T) {
 		flips = 20_000
 	}
 	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("AKIGW_SEED"); text != "" {
+		if _, err := fmt.Sscan(text, &seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("AKIGW_SEED=%d replays this", seed)
 	c, want := sample(t, seed)
 	damaged, lost := 0, 0
 	for n := range flips {
