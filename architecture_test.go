@@ -32,7 +32,8 @@ var rooms = map[string][]string{
 	"journal":            {"internal/codec", "internal/failpoint"},
 	"uploadpool":         {"journal", "tiers/cold", "internal/failpoint", "internal/pack"},
 	"internal/pack":      {"internal/codec"},
-	"admin":              {"gateway/sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
+	"faults":             {"internal/glob"},
+	"admin":              {"faults", "gateway/sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
 	"snapshot":           {"internal/durable", "internal/failpoint", "internal/size"},
 	"internal/s3err":     {},
 	"internal/checksum":  {},
@@ -48,7 +49,7 @@ var rooms = map[string][]string{
 	"internal/failpoint": {},
 	"internal/embedded":  {"internal/s3err"},
 	"internal/testkit":   {"tiers/cold"},
-	"cmd/akigw":          {"uploadpool", "access", "access/policy", "admin", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/pack", "internal/s3err", "internal/size"},
+	"cmd/akigw":          {"uploadpool", "access", "access/policy", "admin", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
 	"bench":              {},
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/snapshot"
@@ -51,6 +52,7 @@ type Server struct {
 	metrics *metrics.Set
 	ready   atomic.Bool
 	store   *tiers.Store
+	faults  *faults.Layer // nil: they are not enabled
 	// snapshots of the catalog.
 	snapshots *snapshot.Store
 
@@ -115,6 +117,9 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/dead-letters/export", method: http.MethodPost, handle: s.exportDeadLetter},
 		{path: "/api/v1/journal/unpack", method: http.MethodPost, handle: s.unpack},
 		{path: "/api/v1/journal/accept", method: http.MethodPost, handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.store.AcceptDamage()) }},
+		{path: "/api/v1/faults", handle: s.withFaults(s.reportFaults)},
+		{path: "/api/v1/faults", method: http.MethodPost, handle: s.withFaults(s.setFaults)},
+		{path: "/api/v1/faults", method: http.MethodDelete, handle: s.withFaults(s.clearFaults)},
 		{path: "/debug/pprof/", handle: pprof.Index},
 		{path: "/debug/pprof/cmdline", handle: pprof.Cmdline},
 		{path: "/debug/pprof/profile", handle: pprof.Profile},

@@ -71,6 +71,8 @@ type Front struct {
 	FailuresPerMinute int
 	// QoS keeps identities and buckets to their limits; nil has none.
 	QoS *QoS
+	// Faulty says that faults can be set, which each answer tells.
+	Faulty bool
 	// Domains are the names below which the first label of a host is a bucket.
 	Domains []string
 }
@@ -145,7 +147,13 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) identify(h http.Header, requestID string) {
 	h["x-amz-request-id"] = []string{requestID}
 	h["x-amz-id-2"] = g.hostID
+	if g.Faulty {
+		h["x-akigw-faults"] = faulty
+	}
 }
+
+// faulty is the header of a gateway whose upstream can be broken on purpose.
+var faulty = []string{"enabled"}
 
 // release gives back what a call holds.
 func (g *Gateway) release(c *Call) {

@@ -24,6 +24,9 @@ func banner(w io.Writer, c *config, trial bool, s3, operator net.Addr) {
 	fmt.Fprintf(w, "  upstream     %s   (freshness %s)\n", upstream, c.Cache.Freshness)
 	fmt.Fprintf(w, "  admin        http://%s/metrics\n", operator)
 	fmt.Fprintf(w, "  data         %s\n", c.Process.Data)
+	if c.Faults.Enable {
+		fmt.Fprintf(w, "  FAULTS       enabled: the upstream can be broken on purpose (akigw faults); not for production\n")
+	}
 	if trial {
 		fmt.Fprintf(w, "  access key   %s\n  secret key   %s\n", c.Gateway.AccessKey, c.Gateway.SecretKey)
 		fmt.Fprintf(w, "\nTry it:\n\n  AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s AWS_DEFAULT_REGION=%s aws --endpoint-url %s s3 mb s3://demo-bucket\n\n",

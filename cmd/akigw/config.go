@@ -1,9 +1,15 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"os"
+
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
 	appconfig "github.com/akidb/akigw/internal/config"
+	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
@@ -16,6 +22,7 @@ type config struct {
 	Gateway  gateway.Config
 	Admin    admin.Config
 	Process  process
+	Faults   faultsConfig
 	Upstream cold.Config           `toml:"upstream"`
 	Further  []cold.FurtherConfig  `toml:"upstreams"`
 	QoS      []gateway.QoSConfig   `toml:"qos"`
@@ -65,6 +72,44 @@ func (c *config) classes() (names []string) {
 		names = append(names, c.QoS[i].Name)
 	}
 	return names
+}
+
+// faultsConfig breaks the upstream on purpose.
+type faultsConfig struct {
+	Enable    bool   `toml:"enable_faults" help:"let an operator break the way to the upstream on purpose (akigw faults): to rehearse outages, not in production"`
+	Plan      string `toml:"fault_plan" help:"file with a plan of faults that is in force from the start; needs enable_faults"`
+	AllowOpen bool   `toml:"allow_open_faults" help:"enable faults though a listener is open beyond loopback"`
+}
+
+// open reads the plan, and returns the layer that keeps it; nil if faults are not enabled.
+func (f *faultsConfig) open(listeners ...string) (*faults.Layer, error) {
+	if !f.Enable {
+		if f.Plan != "" {
+			return nil, errors.New("fault_plan: faults are not enabled; add --enable-faults")
+		}
+		return nil, nil
+	}
+	for _, address := range listeners {
+		if !f.AllowOpen && !listen.Loopback(address) {
+			return nil, fmt.Errorf("faults are enabled and %s is open beyond loopback: is this production? --allow-open-faults says that it is not", address)
+		}
+	}
+	layer := &faults.Layer{}
+	if f.Plan == "" {
+		return layer, nil
+	}
+	raw, err := os.ReadFile(f.Plan)
+	if err != nil {
+		return nil, fmt.Errorf("fault_plan: %w", err)
+	}
+	plan, err := faults.Parse(raw)
+	if err == nil {
+		err = layer.Set(plan)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fault_plan %s: %w", f.Plan, err)
+	}
+	return layer, nil
 }
 
 // process is what concerns the process as a whole.

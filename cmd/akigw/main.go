@@ -23,6 +23,7 @@ type cli struct {
 	Tier     tierCommand     `cmd:"" help:"Which tier holds what: look, move, pin."`
 	Warm     warmCommand     `cmd:"" help:"Bring objects in before anybody asks for them."`
 	Snapshot snapshotCommand `cmd:"" help:"Snapshots of the catalog: Parquet files that a new gateway starts warm from."`
+	Faults   faultsCommand   `cmd:"" help:"Break the way to the upstream of a running gateway on purpose, to rehearse outages."`
 	Purge    purgeCommand    `cmd:"" help:"Forget what is cached of a key, a prefix or a bucket. Nothing upstream is touched, and nothing that is pending."`
 	Dead     deadCommand     `cmd:"" name:"dead-letters" help:"Writes that could not be taken to the upstream: they are kept, and can be read."`
 	Journal  journalCommand  `cmd:"" help:"The journal of acknowledged writes."`

@@ -33,25 +33,28 @@ import (
 // serveCommand is "akigw serve". Its flags are the settings that people change
 // on the spot; they reach the configuration by their keys.
 type serveCommand struct {
-	Config         string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
-	Listen         string `help:"Address of the S3 listener (default 127.0.0.1:9000)." placeholder:"ADDR" env:"AKIGW_LISTEN"`
-	AdminListen    string `help:"Address of the admin listener (default 127.0.0.1:9001)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
-	Data           string `help:"Directory for everything that the gateway keeps (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
-	Upstream       string `help:"Endpoint of the S3 service behind the gateway. Without it an embedded one is started, for trials." placeholder:"URL" env:"AKIGW_UPSTREAM"`
-	Restore        string `help:"Start with the catalog of a snapshot, by its id or latest: nothing of it is served before it was validated, and what was used most is fetched again." placeholder:"ID" env:"AKIGW_RESTORE"`
-	AllowPlaintext bool   `help:"Listen beyond loopback without TLS: everybody on the path can read and change what is transferred." env:"AKIGW_ALLOW_PLAINTEXT"`
-	AllowTrialKeys bool   `help:"Listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
-	AllowOpenAdmin bool   `help:"Open the admin listener beyond loopback: whoever reaches it can read metrics and memory profiles." env:"AKIGW_ALLOW_OPEN_ADMIN"`
+	Config          string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
+	Listen          string `help:"Address of the S3 listener (default 127.0.0.1:9000)." placeholder:"ADDR" env:"AKIGW_LISTEN"`
+	AdminListen     string `help:"Address of the admin listener (default 127.0.0.1:9001)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
+	Data            string `help:"Directory for everything that the gateway keeps (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
+	Upstream        string `help:"Endpoint of the S3 service behind the gateway. Without it an embedded one is started, for trials." placeholder:"URL" env:"AKIGW_UPSTREAM"`
+	Restore         string `help:"Start with the catalog of a snapshot, by its id or latest: nothing of it is served before it was validated, and what was used most is fetched again." placeholder:"ID" env:"AKIGW_RESTORE"`
+	EnableFaults    bool   `help:"Let an operator break the way to the upstream on purpose (akigw faults): to rehearse outages, not in production." env:"AKIGW_ENABLE_FAULTS"`
+	FaultPlan       string `help:"File with a plan of faults that is in force from the start." placeholder:"FILE" env:"AKIGW_FAULT_PLAN"`
+	AllowPlaintext  bool   `help:"Listen beyond loopback without TLS: everybody on the path can read and change what is transferred." env:"AKIGW_ALLOW_PLAINTEXT"`
+	AllowTrialKeys  bool   `help:"Listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
+	AllowOpenFaults bool   `help:"Enable faults though a listener is open beyond loopback." env:"AKIGW_ALLOW_OPEN_FAULTS"`
+	AllowOpenAdmin  bool   `help:"Open the admin listener beyond loopback: whoever reaches it can read metrics and memory profiles." env:"AKIGW_ALLOW_OPEN_ADMIN"`
 }
 
 func (s *serveCommand) flags() map[string]string {
 	flags := map[string]string{}
-	for key, value := range map[string]string{"listen": s.Listen, "admin_listen": s.AdminListen, "data": s.Data, "upstream.url": s.Upstream} {
+	for key, value := range map[string]string{"listen": s.Listen, "admin_listen": s.AdminListen, "data": s.Data, "upstream.url": s.Upstream, "fault_plan": s.FaultPlan} {
 		if value != "" {
 			flags[key] = value
 		}
 	}
-	for key, value := range map[string]bool{"allow_plaintext": s.AllowPlaintext, "allow_trial_keys": s.AllowTrialKeys, "allow_open_admin": s.AllowOpenAdmin} {
+	for key, value := range map[string]bool{"allow_plaintext": s.AllowPlaintext, "allow_trial_keys": s.AllowTrialKeys, "allow_open_admin": s.AllowOpenAdmin, "allow_open_faults": s.AllowOpenFaults, "enable_faults": s.EnableFaults} {
 		if value {
 			flags[key] = strconv.FormatBool(value)
 		}
@@ -111,7 +114,15 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err := startEmbedded(c, log, d); err != nil {
 		return err
 	}
-	upstream, err := cold.NewUpstreams(c.Upstream, c.Further, c.Storage.Pool, nil)
+	layer, err := c.Faults.open(c.Gateway.Listen, c.Admin.Listen)
+	if err != nil {
+		return err
+	}
+	var wrap func(http.RoundTripper) http.RoundTripper
+	if layer != nil {
+		wrap = layer.Wrap
+	}
+	upstream, err := cold.NewUpstreams(c.Upstream, c.Further, c.Storage.Pool, wrap)
 	if err != nil {
 		return err
 	}
@@ -162,12 +173,15 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory))
 	front := gateway.New(gateway.Front{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
-		Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+		Faulty: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
 	quotas := gateway.NewQuotas(c.Gateway.MaxBuckets, c.Quota, log)
 	front.Limit(quotas)
 	d.background(quotas.Run)
 	operator := admin.New(c.Admin, store, snapshots, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
+	if layer != nil {
+		operator.EnableFaults(layer)
+	}
 	adminListener, err := net.Listen("tcp", c.Admin.Listen)
 	if err != nil {
 		return fmt.Errorf("admin listener: %w; is another process using the port? (--admin-listen)", err)

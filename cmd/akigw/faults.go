@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/akidb/akigw/faults"
+)
+
+// faultsCommand is "akigw faults".
+type faultsCommand struct {
+	Set     faultsSet     `cmd:"" help:"Put a preset, or a plan from a file, in force in the place of any other."`
+	List    faultsList    `cmd:"" name:"ls" help:"Print what is in force, and how often it happened."`
+	Clear   faultsClear   `cmd:"" help:"End it."`
+	Presets faultsPresets `cmd:"" help:"List the presets."`
+}
+
+type faultsSet struct {
+	remote
+	Preset string `arg:"" optional:"" help:"Name of a preset: see akigw faults presets."`
+	File   string `help:"A plan in TOML or JSON." placeholder:"FILE" type:"existingfile"`
+}
+
+// Run sets a plan.
+func (f *faultsSet) Run() error {
+	if (f.Preset == "") == (f.File == "") {
+		return errors.New("name a preset, or a plan with --file")
+	}
+	var report faults.Report
+	var err error
+	if f.File != "" {
+		raw, failed := os.ReadFile(f.File)
+		if failed != nil {
+			return failed
+		}
+		err = f.sendInto(&report, http.MethodPost, "/api/v1/faults", nil, raw)
+	} else if _, known := faults.Presets[f.Preset]; !known {
+		return fmt.Errorf("%q is no preset: see akigw faults presets", f.Preset)
+	} else {
+		err = f.into(&report, http.MethodPost, "/api/v1/faults", url.Values{"preset": {f.Preset}})
+	}
+	if err != nil {
+		return err
+	}
+	return f.show(&report)
+}
+
+// show prints what is in force.
+func (r *remote) show(report *faults.Report) error {
+	if r.JSON {
+		return printJSON(report)
+	}
+	if report == nil || report.Since.IsZero() {
+		fmt.Println("no faults are set")
+		return nil
+	}
+	fmt.Printf("set at %s, seed %d\n", when(report.Since), report.Seed)
+	lines := make([]int, len(report.Faults))
+	for i := range lines {
+		lines[i] = i
+	}
+	return table([]string{"EFFECT", "REQUESTS", "MET", "HIT"}, lines, func(i int) []any {
+		f := report.Faults[i]
+		return []any{f.Effect, described(f), report.Met[i], report.Hits[i]}
+	})
+}
+
+// described says which requests a fault meets.
+func described(f faults.Fault) string {
+	var parts []string
+	for _, p := range []struct{ name, value string }{{"op", f.Op}, {"bucket", f.Bucket}, {"key", f.Key}} {
+		if p.value != "" {
+			parts = append(parts, p.name+" "+p.value)
+		}
+	}
+	if len(parts) == 0 {
+		parts = append(parts, "all")
+	}
+	if f.Probability > 0 {
+		parts = append(parts, fmt.Sprintf("%g%% of them", 100*f.Probability))
+	}
+	return strings.Join(parts, ", ")
+}
+
+type faultsList struct{ remote }
+
+// Run prints what is in force.
+func (f *faultsList) Run() error {
+	var report *faults.Report
+	if err := f.into(&report, http.MethodGet, "/api/v1/faults", nil); err != nil {
+		return err
+	}
+	return f.show(report)
+}
+
+type faultsClear struct{ remote }
+
+// Run ends it.
+func (f *faultsClear) Run() error {
+	body, err := f.ask(http.MethodDelete, "/api/v1/faults", nil)
+	if err != nil {
+		return err
+	}
+	fmt.Println("no faults are set any more")
+	return body.Close()
+}
+
+type faultsPresets struct{}
+
+// Run lists the presets.
+func (faultsPresets) Run() error {
+	var names []string
+	for name := range faults.Presets {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return table([]string{"PRESET", "WHAT HAPPENS"}, names, func(name string) []any {
+		var lines []string
+		for _, f := range faults.Presets[name].Faults {
+			lines = append(lines, fmt.Sprintf("%s (%s)", f.Effect, described(f)))
+		}
+		return []any{name, strings.Join(lines, "; ")}
+	})
+}

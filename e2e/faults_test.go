@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// TestE36_FaultsAreOff: without the flag nothing can be broken, and beyond loopback the flag
+// alone is refused. With it everybody is told.
+func TestE36_FaultsAreOff(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, options{plain: true})
+	g.operator()
+	b := newBucket(t, g, "collection")
+	if out := g.says("faults", "set", "partition"); !strings.Contains(out, "--enable-faults") {
+		t.Error(out)
+	}
+	b.put("k", []byte("x"))
+	if a := b.client.Must(t, "GET", "/collection/k", "", nil, nil); a.Header.Get("X-Akigw-Faults") != "" || g.metric("akigw_faults_enabled") != 0 {
+		t.Errorf("%v", a.Header)
+	}
+	refused := exec.Command(g.binary, "serve", "--enable-faults", "--listen", "0.0.0.0:0", "--allow-plaintext", "--data", t.TempDir())
+	refused.Env = append(refused.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey)
+	if out, err := refused.CombinedOutput(); err == nil || !strings.Contains(string(out), "--allow-open-faults") {
+		t.Errorf("%v: %s", err, out)
+	}
+
+	g = startGateway(t, options{plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g.operator()
+	b = newBucket(t, g, "collection")
+	b.put("k", []byte("x"))
+	if a := b.client.Must(t, "GET", "/collection/k", "", nil, nil); a.Header.Get("X-Akigw-Faults") != "enabled" || g.metric("akigw_faults_enabled") != 1 {
+		t.Errorf("%v", a.Header)
+	}
+	if out := g.says("faults", "set", "earthquake"); !strings.Contains(out, "is no preset") {
+		t.Error(out)
+	}
+	bad := writeFile(t, filepath.Join(t.TempDir(), "plan.toml"), []byte("[[fault]]\neffect = \"melt\"\n"))
+	if out := g.says("faults", "set", "--file", bad); !strings.Contains(out, "effect must be one of") {
+		t.Error(out)
+	}
+	if out := g.says("faults", "ls"); !strings.Contains(out, "no faults are set") {
+		t.Error(out)
+	}
+	if out := g.says("faults", "set", "partition"); !strings.Contains(out, "refused") {
+		t.Error(out)
+	}
+	if a := b.client.Must(t, "PUT", "/collection/l", "", nil, []byte("x")); a.Status != 503 {
+		t.Errorf("PUT without an upstream: %d", a.Status)
+	}
+	b.get("k", []byte("x"))
+	if out := g.says("faults", "clear"); !strings.Contains(out, "any more") {
+		t.Error(out)
+	}
+	b.put("l", []byte("y"))
+}
+
+// faultyBack is a gateway that writes back, with faults enabled.
+func faultyBack(t *testing.T) (*gateway, *slowMemory, *bucketOf) {
+	up, behind := startMemory(t, 0, 16)
+	g := startGateway(t, options{upstream: behind, config: backConfig, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g.operator()
+	return g, up, newBucket(t, g, "backbucket")
+}
+
+// arrives puts objects while a plan is in force, and sees that all of them are acknowledged,
+// read, and upstream once it was cleared.
+func arrives(t *testing.T, g *gateway, up *slowMemory, b *bucketOf, plan string, least float64) {
+	t.Helper()
+	file := writeFile(t, filepath.Join(t.TempDir(), "plan.toml"), []byte(plan))
+	if out := g.says("faults", "set", "--file", file); strings.Contains(out, "exit status") {
+		t.Fatal(out)
+	}
+	const objects = 40
+	for i := range objects {
+		body := testkit.Bytes(uint64(i), 1000*(i+1))
+		b.put(fmt.Sprint(i), body)
+		b.get(fmt.Sprint(i), body)
+	}
+	time.Sleep(2 * time.Second)
+	if hits := g.metric("akigw_faults_hits_total"); hits < least {
+		t.Errorf("%.0f faults happened", hits)
+	}
+	g.says("faults", "clear")
+	waitDrained(t, g, 90*time.Second)
+	for i := range objects {
+		o, ok := up.Get(akigw.Key{Bucket: "backbucket", Name: fmt.Sprint(i)})
+		if want := testkit.Bytes(uint64(i), 1000*(i+1)); !ok || string(o.Body) != string(want) {
+			t.Errorf("%d is not upstream as it was acknowledged: %t, %d bytes", i, ok, len(o.Body))
+		}
+		b.get(fmt.Sprint(i), testkit.Bytes(uint64(i), 1000*(i+1)))
+	}
+	if st := g.status(); st.Dead > 0 || up.Uploads() > 0 {
+		t.Errorf("%+v, %d uploads upstream", st, up.Uploads())
+	}
+}
+
+// TestS3RateLimit503: a third of all uploads are refused with SlowDown.
+func TestS3RateLimit503(t *testing.T) {
+	t.Parallel()
+	g, up, b := faultyBack(t)
+	arrives(t, g, up, b, "seed = 5\n[[fault]]\nop = \"PutObject\"\neffect = \"slow_down\"\nprobability = 0.3\n", 3)
+}
+
+// TestS3ConnectionTimeout: uploads get no answer, some of which were done.
+func TestS3ConnectionTimeout(t *testing.T) {
+	t.Parallel()
+	g, up, b := faultyBack(t)
+	arrives(t, g, up, b, `
+seed = 6
+[[fault]]
+op = "PutObject"
+effect = "timeout_before"
+latency_ms = 100
+probability = 0.3
+[[fault]]
+op = "PutObject"
+effect = "timeout_after"
+latency_ms = 100
+probability = 0.3
+`, 3)
+}
+
+// TestFaultPlanFromTheStart: a plan of the command line is in force at once; corrupted and
+// short bodies are never served as if they were whole.
+func TestFaultPlanFromTheStart(t *testing.T) {
+	t.Parallel()
+	plan := writeFile(t, filepath.Join(t.TempDir(), "plan.json"), []byte(`{"seed": 9, "fault": [{"op": "GetObject", "effect": "corrupt", "probability": 0.3}, {"op": "GetObject", "effect": "short_body", "probability": 0.3}]}`))
+	up, behind := startMemory(t, 0, 16)
+	for i := range 60 {
+		up.Put(akigw.Key{Bucket: "collection", Name: fmt.Sprint(i)}, testkit.Bytes(uint64(i), 100_000))
+	}
+	g := startGateway(t, options{upstream: behind, env: []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_FAULT_PLAN=" + plan}})
+	client := &testkit.Client{Endpoint: g.endpoint}
+	whole := 0
+	for i := range 60 {
+		r, err := client.Request("GET", fmt.Sprintf("/collection/%d", i), "", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := client.Do(r)
+		if err != nil {
+			continue // it was cut off
+		}
+		if a.Status == 200 && string(a.Body) != string(testkit.Bytes(uint64(i), 100_000)) {
+			t.Errorf("%d: %d wrong bytes with status 200", i, len(a.Body))
+		}
+		if a.Status == 200 {
+			whole++
+		}
+	}
+	if hits := g.metric("akigw_faults_hits_total"); hits < 10 || whole < 10 {
+		t.Errorf("%.0f faults, %d whole answers", hits, whole)
+	}
+}

@@ -1,0 +1,240 @@
+// Package faults breaks the way to an upstream on purpose, by a plan: in tests, and where
+// people rehearse outages. A plan says which requests are met, what happens to them, and
+// when; with the same seed and the same requests in the same order it does the same again.
+//
+// It promises to do nothing unless a plan is set, and to touch nothing but the requests that
+// the plan names. It knows S3's requests by their method and target, and nothing of the rest of
+// the gateway.
+package faults
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/akidb/akigw/internal/glob"
+)
+
+// Effect is what happens to a request.
+type Effect string
+
+// The effects.
+const (
+	SlowDown        Effect = "slow_down"         // 503 SlowDown, and nothing is done
+	TooManyRequests Effect = "too_many_requests" // 429
+	InternalError   Effect = "internal_error"    // 500
+	AnyError        Effect = "error"             // Status and Code say which
+	ErrorIn200      Effect = "error_in_200"      // 200 with an error document, and nothing is done
+	Latency         Effect = "latency"           // LatencyMS, and up to JitterMS more, before it is sent
+	Bandwidth       Effect = "bandwidth"         // its bodies go no faster than BytesPerSec
+	Refused         Effect = "refused"           // no connection
+	ResetBefore     Effect = "reset_before"      // the connection breaks, and nothing was done
+	ResetAfter      Effect = "reset_after"       // it was done, and nobody is told
+	TimeoutBefore   Effect = "timeout_before"    // no answer for LatencyMS, and nothing was done
+	TimeoutAfter    Effect = "timeout_after"     // it was done, and there is no answer for LatencyMS
+	ShortBody       Effect = "short_body"        // the answer's body ends half-way, as if it were whole
+	Corrupt         Effect = "corrupt"           // one bit of the answer's body is wrong
+	WrongRange      Effect = "wrong_range"       // the answer says that it is another range
+	StaleETag       Effect = "stale_etag"        // the answer has another ETag
+	Duplicate       Effect = "duplicate"         // it is delivered twice
+)
+
+// Effects are all of them.
+var Effects = []Effect{SlowDown, TooManyRequests, InternalError, AnyError, ErrorIn200, Latency, Bandwidth, Refused, ResetBefore, ResetAfter, TimeoutBefore, TimeoutAfter, ShortBody, Corrupt, WrongRange, StaleETag, Duplicate}
+
+// Fault is one line of a plan.
+type Fault struct {
+	// Op, Bucket and Key are patterns of the requests that it meets, "" for all. Op is the S3
+	// API name; several are separated by commas.
+	Op     string `toml:"op" json:"op,omitempty"`
+	Bucket string `toml:"bucket" json:"bucket,omitempty"`
+	Key    string `toml:"key" json:"key,omitempty"`
+
+	Effect      Effect `toml:"effect" json:"effect"`
+	Status      int    `toml:"status" json:"status,omitempty"` // of the effect error
+	Code        string `toml:"code" json:"code,omitempty"`
+	LatencyMS   int    `toml:"latency_ms" json:"latency_ms,omitempty"`
+	JitterMS    int    `toml:"jitter_ms" json:"jitter_ms,omitempty"`
+	BytesPerSec int    `toml:"bytes_per_sec" json:"bytes_per_sec,omitempty"`
+
+	// When, of the requests that it meets: each with a probability (0 stands for 1); the Nth
+	// alone, counted from 1; not the first Skip; no more than First after those; from After
+	// seconds after the plan was set on; until Until seconds after it.
+	Probability float64 `toml:"probability" json:"probability,omitempty"`
+	Nth         int     `toml:"nth" json:"nth,omitempty"`
+	Skip        int     `toml:"skip" json:"skip,omitempty"`
+	First       int     `toml:"first" json:"first,omitempty"`
+	After       float64 `toml:"after_secs" json:"after_secs,omitempty"`
+	Until       float64 `toml:"until_secs" json:"until_secs,omitempty"`
+}
+
+// Plan is what is broken. The zero value breaks nothing.
+type Plan struct {
+	Seed   uint64  `toml:"seed" json:"seed"`
+	Faults []Fault `toml:"fault" json:"fault"`
+}
+
+// maxFaults bounds the lines of a plan.
+const maxFaults = 100
+
+// Check returns all that is wrong with a plan, by line, nil if nothing is.
+func (p *Plan) Check() error {
+	var wrong []error
+	if len(p.Faults) > maxFaults {
+		wrong = append(wrong, fmt.Errorf("a plan can have %d faults", maxFaults))
+	}
+	for i, f := range p.Faults {
+		report := func(key, problem string) { wrong = append(wrong, fmt.Errorf("fault %d: %s %s", i+1, key, problem)) }
+		if !slices.Contains(Effects, f.Effect) {
+			report("effect", fmt.Sprintf("must be one of %q", Effects))
+		}
+		if f.Effect == AnyError && (f.Status < 400 || f.Status > 599 || f.Code == "") {
+			report("status", "must be 400 to 599, and code the name of an error, with the effect error")
+		}
+		if f.Effect == Latency && f.LatencyMS+f.JitterMS <= 0 {
+			report("latency_ms", "or jitter_ms must be more than 0 with the effect latency")
+		}
+		if f.Effect == Bandwidth && f.BytesPerSec < 1<<10 {
+			report("bytes_per_sec", "must be at least 1024 with the effect bandwidth")
+		}
+		if !(f.Probability >= 0 && f.Probability <= 1) {
+			report("probability", "must be 0 to 1")
+		}
+		for key, n := range map[string]int{"latency_ms": f.LatencyMS, "jitter_ms": f.JitterMS, "nth": f.Nth, "skip": f.Skip, "first": f.First} {
+			if n < 0 {
+				report(key, "must not be negative")
+			}
+		}
+		if !(f.After >= 0 && f.Until >= 0) || f.Until > 0 && f.Until <= f.After {
+			report("until_secs", "must be later than after_secs, and neither negative")
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// Parse reads a plan in TOML or, if it begins with a brace, JSON. Unknown keys are errors.
+func Parse(raw []byte) (p Plan, err error) {
+	text := strings.TrimSpace(string(raw))
+	if strings.HasPrefix(text, "{") {
+		d := json.NewDecoder(strings.NewReader(text))
+		d.DisallowUnknownFields()
+		err = d.Decode(&p)
+	} else {
+		err = toml.NewDecoder(strings.NewReader(text)).DisallowUnknownFields().Decode(&p)
+	}
+	if err != nil {
+		return Plan{}, fmt.Errorf("fault plan: %w", err)
+	}
+	return p, p.Check()
+}
+
+// Presets are plans that have a name.
+var Presets = map[string]Plan{
+	"slowdown":  {Seed: 1, Faults: []Fault{{Effect: SlowDown, Probability: 0.5}}},
+	"brownout":  {Seed: 1, Faults: []Fault{{Effect: Latency, LatencyMS: 200, JitterMS: 600}, {Effect: InternalError, Probability: 0.05}}},
+	"partition": {Seed: 1, Faults: []Fault{{Effect: Refused}}},
+	"corrupt":   {Seed: 1, Faults: []Fault{{Op: "GetObject", Effect: Corrupt, Probability: 0.01}, {Op: "GetObject", Effect: ShortBody, Probability: 0.01}}},
+}
+
+// Layer holds the plan that is set, for any number of transports. The zero value breaks
+// nothing. All methods may be called from any goroutine.
+type Layer struct {
+	state atomic.Pointer[state]
+}
+
+// state is a plan under way.
+type state struct {
+	plan  Plan
+	since time.Time
+	lines []*line
+}
+
+// line is a fault under way.
+type line struct {
+	Fault
+	ops  []string
+	hits *metrics.Counter
+
+	mu   sync.Mutex
+	rng  *rand.Rand // guarded by mu
+	met  int        // requests; guarded by mu
+	done int        // of those, how many it happened to; guarded by mu
+}
+
+// Set puts a plan in force in the place of any other.
+func (l *Layer) Set(p Plan) error {
+	if err := p.Check(); err != nil {
+		return err
+	}
+	st := &state{plan: p, since: time.Now()}
+	for i, f := range p.Faults {
+		st.lines = append(st.lines, &line{
+			Fault: f, ops: strings.Split(f.Op, ","), rng: rand.New(rand.NewPCG(p.Seed, uint64(i))),
+			hits: metrics.GetOrCreateCounter(fmt.Sprintf("akigw_faults_hits_total{effect=%q}", f.Effect)),
+		})
+	}
+	l.state.Store(st)
+	return nil
+}
+
+// Clear ends whatever plan there is.
+func (l *Layer) Clear() { l.state.Store(nil) }
+
+// Report is a plan that is in force, and what it did.
+type Report struct {
+	Plan
+	Since time.Time `json:"since"`
+	// Met and Hits are, by line, how many requests it met and to how many it happened.
+	Met  []int `json:"met"`
+	Hits []int `json:"hits"`
+}
+
+// Report says what is in force, nil if nothing is.
+func (l *Layer) Report() *Report {
+	st := l.state.Load()
+	if st == nil {
+		return nil
+	}
+	r := &Report{Plan: st.plan, Since: st.since}
+	for _, f := range st.lines {
+		f.mu.Lock()
+		r.Met, r.Hits = append(r.Met, f.met), append(r.Hits, f.done)
+		f.mu.Unlock()
+	}
+	return r
+}
+
+// strikes reports whether a fault happens to a request, and gives a number at random for how.
+func (f *line) strikes(op, bucket, key string, since time.Duration) (bool, uint64) {
+	if !f.meets(op, bucket, key) {
+		return false, 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.met++
+	chance, how := f.rng.Float64(), f.rng.Uint64() // drawn for each, so that one decision does not move the others
+	seconds := since.Seconds()
+	switch {
+	case seconds < f.After, f.Until > 0 && seconds >= f.Until,
+		f.Nth > 0 && f.met != f.Nth, f.met <= f.Skip, f.First > 0 && f.met > f.Skip+f.First,
+		f.Probability > 0 && chance >= f.Probability:
+		return false, 0
+	}
+	f.done++
+	f.hits.Inc()
+	return true, how
+}
+
+func (f *line) meets(op, bucket, key string) bool {
+	match := func(pattern, text string) bool { return pattern == "" || glob.Match(pattern, text) }
+	return match(f.Bucket, bucket) && match(f.Key, key) && slices.ContainsFunc(f.ops, func(o string) bool { return match(strings.TrimSpace(o), op) })
+}

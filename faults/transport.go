@@ -1,0 +1,324 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Wrap puts the plan that is set before a transport, at any time.
+func (l *Layer) Wrap(next http.RoundTripper) http.RoundTripper { return &transport{l, next} }
+
+type transport struct {
+	layer *Layer
+	next  http.RoundTripper
+}
+
+// operations are S3 API names by method and by what else a request has, the most particular
+// first.
+var operations = []struct {
+	method string
+	object bool     // a key is named
+	query  []string // that must be there
+	header string
+	op     string
+}{
+	{"PUT", true, []string{"partNumber", "uploadId"}, "X-Amz-Copy-Source", "UploadPartCopy"},
+	{"PUT", true, []string{"partNumber", "uploadId"}, "", "UploadPart"},
+	{"PUT", true, nil, "X-Amz-Copy-Source", "CopyObject"},
+	{"POST", true, []string{"uploads"}, "", "CreateMultipartUpload"},
+	{"POST", true, []string{"uploadId"}, "", "CompleteMultipartUpload"},
+	{"DELETE", true, []string{"uploadId"}, "", "AbortMultipartUpload"},
+	{"GET", true, []string{"uploadId"}, "", "ListParts"},
+	{"GET", true, nil, "", "GetObject"},
+	{"HEAD", true, nil, "", "HeadObject"},
+	{"PUT", true, nil, "", "PutObject"},
+	{"DELETE", true, nil, "", "DeleteObject"},
+	{"POST", false, []string{"delete"}, "", "DeleteObjects"},
+	{"GET", false, []string{"uploads"}, "", "ListMultipartUploads"},
+	{"GET", false, []string{"versions"}, "", "ListObjectVersions"},
+	{"GET", false, []string{"list-type"}, "", "ListObjectsV2"},
+	{"GET", false, nil, "", "ListObjects"},
+	{"HEAD", false, nil, "", "HeadBucket"},
+	{"PUT", false, nil, "", "CreateBucket"},
+	{"DELETE", false, nil, "", "DeleteBucket"},
+}
+
+// identify says what a request asks for. Parameters that make another operation of it (?acl and
+// the like) make it one without a name.
+func identify(r *http.Request) (op, bucket, key string) {
+	bucket, key, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if bucket == "" {
+		return "ListBuckets", "", ""
+	}
+	query := r.URL.Query()
+next:
+	for _, o := range operations {
+		if o.method != r.Method || o.object != (key != "") || o.header != "" && r.Header.Get(o.header) == "" {
+			continue
+		}
+		for _, name := range o.query {
+			if !query.Has(name) {
+				continue next
+			}
+		}
+		if o.query == nil && special(r) {
+			return "", bucket, key
+		}
+		return o.op, bucket, key
+	}
+	return "", bucket, key
+}
+
+// special reports whether a request asks for a subresource, such as ?acl.
+func special(r *http.Request) bool {
+	for _, name := range [...]string{"acl", "tagging", "versioning", "policy", "lifecycle", "encryption", "cors", "location", "object-lock", "retention", "legal-hold", "notification", "website", "attributes", "torrent", "restore", "select"} {
+		if r.URL.Query().Has(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	st := t.layer.state.Load()
+	if st == nil {
+		return t.next.RoundTrip(r)
+	}
+	op, bucket, key := identify(r)
+	send := t.next.RoundTrip
+	for _, f := range st.lines {
+		if strikes, how := f.strikes(op, bucket, key, time.Since(st.since)); strikes {
+			send = f.around(send, how)
+		}
+	}
+	return send(r)
+}
+
+type trip func(*http.Request) (*http.Response, error)
+
+// around makes what happens to a request out of what would happen without the fault.
+func (f *line) around(send trip, how uint64) trip {
+	switch f.Effect {
+	case SlowDown:
+		return answering(http.StatusServiceUnavailable, "SlowDown")
+	case TooManyRequests:
+		return answering(http.StatusTooManyRequests, "TooManyRequests")
+	case InternalError:
+		return answering(http.StatusInternalServerError, "InternalError")
+	case AnyError:
+		return answering(f.Status, f.Code)
+	case ErrorIn200:
+		return answering(http.StatusOK, "InternalError")
+	case Refused:
+		return failing(syscall.ECONNREFUSED)
+	case ResetBefore:
+		return failing(syscall.ECONNRESET)
+	case TimeoutBefore:
+		return f.late(failing(os.ErrDeadlineExceeded), 0)
+	case Latency:
+		return f.late(send, how)
+	case ResetAfter:
+		return lost(send, syscall.ECONNRESET)
+	case TimeoutAfter:
+		return f.late(lost(send, os.ErrDeadlineExceeded), 0)
+	case Duplicate:
+		return twice(send)
+	case Bandwidth:
+		return f.slowed(send)
+	}
+	return altered(send, f.Effect, how)
+}
+
+// discard closes the body of a request that is not sent: a RoundTripper has to.
+func discard(r *http.Request) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+}
+
+// answering answers with an error document, and does nothing.
+func answering(status int, code string) trip {
+	return func(r *http.Request) (*http.Response, error) {
+		discard(r)
+		body := fmt.Sprintf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>A fault was asked for.</Message></Error>", code)
+		if r.Method == http.MethodHead {
+			body = ""
+		}
+		return &http.Response{Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: r}, nil
+	}
+}
+
+func failing(err error) trip {
+	return func(r *http.Request) (*http.Response, error) {
+		discard(r)
+		return nil, fmt.Errorf("fault: %w", err)
+	}
+}
+
+// late waits before it goes on.
+func (f *line) late(send trip, how uint64) trip {
+	wait := time.Duration(f.LatencyMS) * time.Millisecond
+	if f.JitterMS > 0 {
+		wait += time.Duration(how % uint64(time.Duration(f.JitterMS)*time.Millisecond))
+	}
+	if wait == 0 { // of a timeout
+		wait = 30 * time.Second
+	}
+	return func(r *http.Request) (*http.Response, error) {
+		if err := sleep(r.Context(), wait); err != nil {
+			discard(r)
+			return nil, err
+		}
+		return send(r)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// lost has a request done, and its answer lost.
+func lost(send trip, failure error) trip {
+	return func(r *http.Request) (*http.Response, error) {
+		resp, err := send(r)
+		if err != nil {
+			return nil, err
+		}
+		_, _ = io.Copy(io.Discard, resp.Body) // nobody sees it
+		_ = resp.Body.Close()
+		return nil, fmt.Errorf("fault: %w", failure)
+	}
+}
+
+// mostTwice is the largest body in bytes that is delivered twice.
+const mostTwice = 16 << 20
+
+// twice delivers a request two times, and answers with the second answer.
+func twice(send trip) trip {
+	return func(r *http.Request) (*http.Response, error) {
+		if r.ContentLength > mostTwice || r.ContentLength < 0 {
+			return send(r)
+		}
+		var body []byte
+		if r.Body != nil && r.Body != http.NoBody {
+			var err error
+			body, err = io.ReadAll(r.Body)
+			if err = errors.Join(err, r.Body.Close()); err != nil {
+				return nil, err
+			}
+		}
+		copyOf := func() *http.Request {
+			again := r.Clone(r.Context())
+			again.Body = http.NoBody
+			if len(body) > 0 {
+				again.Body = io.NopCloser(bytes.NewReader(body))
+			}
+			return again
+		}
+		if resp, err := send(copyOf()); err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		}
+		return send(copyOf())
+	}
+}
+
+// slowed bounds the rate of both bodies.
+func (f *line) slowed(send trip) trip {
+	return func(r *http.Request) (*http.Response, error) {
+		limit := rate.NewLimiter(rate.Limit(f.BytesPerSec), max(f.BytesPerSec/10, 1))
+		if r.Body != nil && r.Body != http.NoBody {
+			r = r.Clone(r.Context())
+			r.Body = &body{ReadCloser: r.Body, limit: limit, ctx: r.Context(), corrupt: -1, end: -1}
+		}
+		resp, err := send(r)
+		if err == nil {
+			resp.Body = &body{ReadCloser: resp.Body, limit: limit, ctx: r.Context(), corrupt: -1, end: -1}
+		}
+		return resp, err
+	}
+}
+
+// altered changes an answer.
+func altered(send trip, effect Effect, how uint64) trip {
+	return func(r *http.Request) (*http.Response, error) {
+		resp, err := send(r)
+		if err != nil || resp.StatusCode/100 != 2 {
+			return resp, err
+		}
+		changed := &body{ReadCloser: resp.Body, corrupt: -1, end: -1}
+		length := max(resp.ContentLength, 1)
+		switch effect {
+		case ShortBody:
+			changed.end = length / 2
+			resp.Body = changed
+		case Corrupt:
+			changed.corrupt, changed.bit = int64(how%uint64(length)), byte(1)<<(how>>32%8)
+			resp.Body = changed
+		case StaleETag:
+			if resp.Header.Get("Etag") != "" {
+				resp.Header.Set("Etag", fmt.Sprintf("\"%032x\"", how))
+			}
+		case WrongRange:
+			var first, last, size int64
+			if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err == nil {
+				resp.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first+1, last+1, size+1))
+			}
+		}
+		return resp, nil
+	}
+}
+
+// body is one that something happens to.
+type body struct {
+	io.ReadCloser
+	at      int64
+	corrupt int64 // offset of the byte with the wrong bit, -1 for none
+	bit     byte
+	end     int64 // where it ends, -1 for where it does
+	limit   *rate.Limiter
+	ctx     context.Context // of the request whose body it is; an io.Reader has no other way to it
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	if b.end >= 0 {
+		if b.at >= b.end {
+			return 0, io.EOF
+		}
+		p = p[:min(int64(len(p)), b.end-b.at)]
+	}
+	if b.limit != nil {
+		p = p[:min(len(p), b.limit.Burst())]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if i := b.corrupt - b.at; i >= 0 && i < int64(n) {
+		p[i] ^= b.bit
+	}
+	b.at += int64(n)
+	if b.limit != nil && n > 0 {
+		if wait := b.limit.WaitN(b.ctx, n); wait != nil {
+			return n, wait
+		}
+	}
+	return n, err
+}
