@@ -30,6 +30,12 @@ type Status struct {
 	Uploading  int   `json:"uploading"`        // uploads under way
 	Limit      int   `json:"uploading_limit"`  // how many may be, as the upstream bears it
 	Waiting    int   `json:"waiting"`          // keys that wait to be tried again
+	// Rate and ByteRate are the writes a second that came to the upstream in the last
+	// minute, and their bytes.
+	Rate     float64 `json:"uploads_per_second"`
+	ByteRate float64 `json:"upload_bytes_per_second"`
+	// Broken are buckets whose requests are refused for a while, because too many failed.
+	Broken []string `json:"broken,omitempty"`
 	// Paused says why uploads to an upstream are paused, by its name.
 	Paused map[string]string `json:"paused,omitempty"`
 	// Failing is the error of the last try of an upload, "" if it went well.
@@ -50,6 +56,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
 		st.Translated = b.Translations
+		st.Rate, st.ByteRate, st.Broken = b.Rate, b.ByteRate, b.Broken
 		if !b.Oldest.IsZero() {
 			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())
 		}

@@ -628,6 +628,9 @@ func upstreamAway(t *testing.T, long time.Duration) {
 	}
 	wait.Wait()
 	pending := g.status().Pending
+	if out := g.says("status"); !strings.Contains(out, `requests to bucket "backbucket" are refused`) {
+		t.Errorf("status does not tell of the breaker: %s", out)
+	}
 	up.down.Store(false)
 	back := time.Now()
 	listed := map[string]string{}
@@ -661,6 +664,9 @@ func upstreamAway(t *testing.T, long time.Duration) {
 	}
 	waitDrained(t, g, time.Minute)
 	took := time.Since(back)
+	if out := g.says("status"); !regexp.MustCompile(`rate +[1-9][0-9.]* writes a second`).MatchString(out) {
+		t.Errorf("status tells no rate: %s", out)
+	}
 	for name, etag := range promised {
 		if o, ok := up.Get(akigw.Key{Bucket: "backbucket", Name: name}); !ok || o.ETag != etag {
 			t.Errorf("%s is not upstream as it was promised", name)

@@ -453,6 +453,7 @@ type BackStatus struct {
 	journal.Stats
 	uploadpool.Progress
 	Damage []string // files with what was found damaged, for an operator to look at
+	Broken []string // buckets whose breakers are open
 }
 
 // BackStatus returns the present state, nil if nothing is written back.
@@ -460,7 +461,11 @@ func (s *Store) BackStatus() *BackStatus {
 	if s.back == nil {
 		return nil
 	}
-	return &BackStatus{s.back.journal.Stats(), s.back.pool.Progress(), s.back.journal.Damage()}
+	st := &BackStatus{Stats: s.back.journal.Stats(), Progress: s.back.pool.Progress(), Damage: s.back.journal.Damage()}
+	if b, ok := s.upstream.(interface{ Broken() []string }); ok {
+		st.Broken = b.Broken()
+	}
+	return st
 }
 
 // DrainTimeout is how long a stop waits for what is pending.

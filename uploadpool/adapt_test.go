@@ -104,3 +104,23 @@ func plot(limits, pending []float64, from, to time.Duration) string {
 	b.WriteString("</svg>\n")
 	return b.String()
 }
+
+// TestRates: what was done in the last minute counts, what was done before does not.
+func TestRates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m meter
+		for range 120 {
+			m.add(600)
+			m.add(0)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(30 * time.Second)
+		if count, bytes := m.rates(); count < 0.9 || count > 1.1 || bytes < 270 || bytes > 330 {
+			t.Errorf("%.2f a second, %.0f bytes", count, bytes)
+		}
+		time.Sleep(time.Minute)
+		if count, bytes := m.rates(); count != 0 || bytes != 0 {
+			t.Errorf("%.2f a second, %.0f bytes, a minute later", count, bytes)
+		}
+	})
+}

@@ -54,6 +54,7 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 			}
 			flushed.Inc()
 			flushedBytes.Add(int(e.Size))
+			p.rate.add(e.Size)
 			p.succeeded(e)
 			return
 		}

@@ -110,6 +110,7 @@ type Config struct {
 type Pool struct {
 	Config
 	known uint64 // entries up to this one may be upstream already: an earlier run tried
+	rate  meter  // writes that came to the upstream
 	work  sync.WaitGroup
 
 	opening sync.Mutex // for Forward
@@ -380,6 +381,9 @@ type Progress struct {
 	Limit  float64 // how many may be, as the upstream bears it
 	Queued int     // keys that may go
 	Later  int     // keys that wait to be tried again
+	// Rate and ByteRate are the writes a second that came to the upstream in the last
+	// minute, and their bytes.
+	Rate, ByteRate float64
 	// Paused says why uploads to an upstream are paused, by its name.
 	Paused map[string]string
 	// Failing is the error of the last try of some key, nil if the last tries of
@@ -391,7 +395,8 @@ type Progress struct {
 func (p *Pool) Progress() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Progress{Active: p.active, Limit: p.limit, Queued: len(p.queue), Later: len(p.later), Paused: map[string]string{}}
+	count, bytes := p.rate.rates()
+	s := Progress{Rate: count, ByteRate: bytes, Active: p.active, Limit: p.limit, Queued: len(p.queue), Later: len(p.later), Paused: map[string]string{}}
 	for name, pause := range p.paused {
 		if pause.until.After(time.Now()) {
 			s.Paused[name] = pause.err.Error()

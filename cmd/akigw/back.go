@@ -115,6 +115,10 @@ func (s *statusCommand) Run() error {
 	fmt.Fprintf(table, "warm tier\t%s of %s\n", human(st.WarmBytes), human(st.WarmQuota))
 	fmt.Fprintf(table, "pending writes\t%d (%s), the oldest for %s\n", st.Pending, human(st.Bytes), time.Duration(st.OldestSecs)*time.Second)
 	fmt.Fprintf(table, "uploads\t%d under way, %d at the most now, %d wait to be tried again\n", st.Uploading, st.Limit, st.Waiting)
+	fmt.Fprintf(table, "rate\t%.1f writes a second (%s/s) in the last minute\n", st.Rate, human(int64(st.ByteRate)))
+	for _, bucket := range st.Broken {
+		fmt.Fprintf(table, "breaker open\trequests to bucket %q are refused for a while: too many failed\n", bucket)
+	}
 	fmt.Fprintf(table, "open uploads\t%d\n", st.Uploads)
 	fmt.Fprintf(table, "packed\t%d objects in %d packs\n", st.Packed, st.Packs)
 	if st.Translated > 0 {

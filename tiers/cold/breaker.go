@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,15 +78,28 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 }
 
 // open is the number of breakers that let nothing or only probes through.
-func (b *breakers) open() (n int) {
+func (b *breakers) open() int { return len(b.broken()) }
+
+// broken are the buckets whose breakers let nothing or only probes through.
+func (b *breakers) broken() (buckets []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, breaker := range b.byID {
+	for bucket, breaker := range b.byID {
 		if breaker.State() != gobreaker.StateClosed {
-			n++
+			buckets = append(buckets, bucket)
 		}
 	}
-	return n
+	return buckets
+}
+
+// Broken are the buckets whose requests are refused for a while, or tried out, because too
+// many of them failed; "" stands for requests that name none.
+func (u *Upstreams) Broken() (buckets []string) {
+	for _, one := range u.all {
+		buckets = append(buckets, one.breakers.broken()...)
+	}
+	slices.Sort(buckets)
+	return buckets
 }
 
 // errGivenUp marks a request that its sender ended, or whose body its sender did

@@ -219,6 +219,9 @@ func TestA2_HalfOpenLetsAFewThrough(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if broken := u.breakers.broken(); len(broken) != 1 || broken[0] != "bucket" {
+			t.Errorf("%q are broken", broken)
+		}
 		if sent.Load() != before || u.breakers.open() != 1 {
 			t.Fatalf("an open breaker let %d requests through", sent.Load()-before)
 		}
