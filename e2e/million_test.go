@@ -68,7 +68,11 @@ func million(t *testing.T, objects int) {
 	}
 	config := "[tiering.policy]\nworker_interval_secs = %d\n"
 	g := startGateway(t, options{dir: dir, plain: true, config: fmt.Sprintf(config, 0), env: []string{"AKIGW_RESTORE=latest"}})
-	m := regexp.MustCompile(`"objects":(\d+),"known":0,"seconds":([0-9.]+)`).FindStringSubmatch(g.stderr.String())
+	restored := regexp.MustCompile(`"objects":(\d+),"known":0,"seconds":([0-9.]+)`)
+	var m []string
+	for deadline := time.Now().Add(5 * time.Second); m == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		m = restored.FindStringSubmatch(g.stderr.String()) // which is read by another goroutine
+	}
 	if m == nil || m[1] != fmt.Sprint(objects) {
 		t.Fatalf("%v: %s", m, g.stderr)
 	}
