@@ -571,6 +571,9 @@ func TestPins(t *testing.T) {
 	for name, body := range bodies {
 		wantRead(t, s, key(name), "", body, akigw.Warm) // into memory
 	}
+	if n := s.hot.Pinned(); n < 4*3*block {
+		t.Errorf("%d bytes are pinned in memory after a restart", n)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	running := make(chan error, 1)
 	go func() { running <- s.Run(ctx) }()

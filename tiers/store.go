@@ -612,7 +612,11 @@ func (s *Store) block(e *entry, n int64, borrow bool) (data []byte, tier akigw.O
 	if !ok || int64(len(data)) != e.blockLen(n) {
 		return nil, akigw.Cold, false
 	}
-	if s.settings(e.Key).Memory && s.hot.Put(key, hotValue{block: data}) {
+	switch settings := s.settings(e.Key); {
+	case settings.PinHot:
+		s.keepInMemory(settings, e.blocks, key, hotValue{block: data})
+		lent = false
+	case settings.Memory && s.hot.Put(key, hotValue{block: data}):
 		lent = false
 	}
 	return data, akigw.Warm, lent
