@@ -20,14 +20,16 @@ func companion(prefix byte, record []byte) []byte {
 	return append([]byte{prefix}, record[1:]...)
 }
 
-// PutAccesses stores records of accesses; values[i] is that of keys[i]. It is best effort.
+// PutAccesses stores records of accesses; values[i] is that of keys[i]. Where there is no room
+// it stores none.
 func (t *Tier) PutAccesses(keys []akigw.Key, values [][]byte) error {
 	var size int64
 	for i, key := range keys {
 		size += int64(len(key.Bucket) + len(key.Name) + len(values[i]) + 64)
 	}
 	if t.off.Load() || !t.space.reserve(size) {
-		return errRoom
+		refused.Inc()
+		return nil
 	}
 	return t.gate.write(func() error {
 		batch := t.db.NewWriteBatch()
