@@ -3,9 +3,11 @@ package tiers
 import (
 	"bytes"
 	"context"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 // Listing is the upstream's answer to a listing. It is shared and must not be
@@ -106,3 +109,53 @@ const listingVersion = "\x00list"
 
 // weight is the memory that a listing takes, roughly.
 func (l *Listing) weight() int { return len(l.Body) + 2048 }
+
+// listed is one object of a listing.
+type listed struct {
+	Key  string
+	Size int64
+	ETag string
+}
+
+// list calls yield with the objects of a bucket whose keys begin with prefix, in order, from
+// behind a key on, until it returns an error (ListObjectsV2).
+func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield func(listed) error) error {
+	query := url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {prefix}}
+	for {
+		if after != "" {
+			query.Set("start-after", after)
+		}
+		var page struct {
+			XMLName      xml.Name `xml:"ListBucketResult"`
+			EncodingType string
+			IsTruncated  bool
+			Contents     []listed
+		}
+		resp, err := s.upstream.Do(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return cold.NewResponseError(resp)
+		}
+		err = xml.NewDecoder(io.LimitReader(resp.Body, 4*maxListing)).Decode(&page)
+		resp.Body.Close()
+		if err != nil {
+			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
+		}
+		for _, o := range page.Contents {
+			if page.EncodingType == "url" {
+				if o.Key, err = url.QueryUnescape(o.Key); err != nil {
+					return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
+				}
+			}
+			if err := yield(o); err != nil {
+				return err
+			}
+			after = o.Key
+		}
+		if !page.IsTruncated || len(page.Contents) == 0 {
+			return nil
+		}
+	}
+}

@@ -299,3 +299,54 @@ func (s *Store) pinFits(ctx context.Context, what Pattern, hot bool) error {
 	}
 	return ctx.Err()
 }
+
+// pinning returns another version after each change of what is pinned, and whether
+// anything is.
+func (s *Store) pinning() (version [2]uint64, any bool) {
+	byRule, anyRule := s.rules.Pinning()
+	byName, anyName := s.pins.version()
+	return [2]uint64{byRule, byName}, anyRule || anyName
+}
+
+// repin makes the pins on disk and in memory what rules and operators say.
+func (s *Store) repin(ctx context.Context) {
+	if s.warm == nil {
+		return
+	}
+	s.repinning.Lock()
+	defer s.repinning.Unlock()
+	_, any := s.pinning()
+	pinned := map[uint64]bool{} // runs that stay in memory
+	s.warm.Repin(func() {
+		if !any {
+			return
+		}
+		if err := s.catalog(Pattern{}, "", func(k known) bool {
+			settings := s.settings(k.Key)
+			if settings.Pin {
+				s.pinOnDisk(k.Key, k.blocks, k.Size)
+			}
+			if settings.PinHot {
+				pinned[k.blocks] = true
+			}
+			return ctx.Err() == nil
+		}); err != nil {
+			s.log.Warn("not everything was pinned", "error", err)
+		}
+	})
+	for _, run := range s.hot.Groups() {
+		if !pinned[run] {
+			s.hot.Release(run, true)
+		}
+	}
+}
+
+// pinOnDisk keeps an object on disk.
+func (s *Store) pinOnDisk(key akigw.Key, run uint64, size int64) {
+	if !s.warm.Pin(key, run, size) {
+		s.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make it larger, or pin less", "key", key.String(), "bytes", size)
+	}
+	if !s.warm.HasEntry(key) { // dropped meanwhile
+		s.warm.Unpin(key)
+	}
+}

@@ -2,12 +2,7 @@ package tiers
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -16,93 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/journal"
-	"github.com/akidb/akigw/tiers/cold"
 )
-
-// listed is one object of a listing.
-type listed struct {
-	Key  string
-	Size int64
-	ETag string
-}
-
-// list calls yield with the objects of a bucket whose keys begin with prefix, in order, from
-// behind a key on, until it returns an error (ListObjectsV2).
-func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield func(listed) error) error {
-	query := url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {prefix}}
-	for {
-		if after != "" {
-			query.Set("start-after", after)
-		}
-		var page struct {
-			XMLName      xml.Name `xml:"ListBucketResult"`
-			EncodingType string
-			IsTruncated  bool
-			Contents     []listed
-		}
-		resp, err := s.upstream.Do(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
-		if err != nil {
-			return err
-		}
-		if resp.StatusCode != http.StatusOK {
-			return cold.NewResponseError(resp)
-		}
-		err = xml.NewDecoder(io.LimitReader(resp.Body, 4*maxListing)).Decode(&page)
-		resp.Body.Close()
-		if err != nil {
-			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
-		}
-		for _, o := range page.Contents {
-			if page.EncodingType == "url" {
-				if o.Key, err = url.QueryUnescape(o.Key); err != nil {
-					return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
-				}
-			}
-			if err := yield(o); err != nil {
-				return err
-			}
-			after = o.Key
-		}
-		if !page.IsTruncated || len(page.Contents) == 0 {
-			return nil
-		}
-	}
-}
-
-// BytesOf is how many bytes the objects of a bucket have, upstream and pending.
-func (s *Store) BytesOf(ctx context.Context, bucket string) (sum int64, err error) {
-	err = s.list(ctx, bucket, "", "", func(o listed) error {
-		sum += o.Size
-		return nil
-	})
-	return sum + s.pendingBytes(bucket), err
-}
-
-// pendingBytes is how many bytes are pending for a bucket.
-func (s *Store) pendingBytes(bucket string) (sum int64) {
-	if s.back != nil {
-		s.back.journal.Ascend(bucket, "", func(e *journal.Entry) bool {
-			sum += e.Size
-			return true
-		})
-	}
-	return sum
-}
-
-// SizeOf is how many bytes the object has that a key holds, as far as that is known: 0 if it
-// is not.
-func (s *Store) SizeOf(key akigw.Key) int64 {
-	if s.back != nil {
-		if e := s.back.journal.Last(key.Current()); e != nil {
-			return e.Size // 0 for a deletion
-		}
-	}
-	if e := s.peek(key); e != nil {
-		return e.Size
-	}
-	return 0
-}
 
 // Prefetch says how objects are brought in before anybody asks for them.
 type Prefetch struct {

@@ -3,7 +3,6 @@ package tiers
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/akidb/akigw"
 )
@@ -38,17 +37,6 @@ func (s *Store) Purge(ctx context.Context, what Pattern) (n int, err error) {
 		err = s.catalog(what, "", func(k known) bool { return forget(k.Key, k.blocks) })
 	}
 	return len(seen), errors.Join(err, ctx.Err())
-}
-
-// Pattern names keys of a bucket: those that begin with a prefix, or one alone.
-type Pattern struct {
-	Bucket, Prefix string
-	// Exactly says that Prefix is the whole key.
-	Exactly bool
-}
-
-func (p Pattern) names(key akigw.Key) bool {
-	return key.Bucket == p.Bucket && (p.Exactly && key.Name == p.Prefix || !p.Exactly && strings.HasPrefix(key.Name, p.Prefix))
 }
 
 // underway are the keys that something is being fetched of.
