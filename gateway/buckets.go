@@ -48,33 +48,27 @@ const maxBucketList = 4 << 20
 // what each of them has and is asked for; if one does not answer, there is no
 // list, because a part of it would look like all.
 func (g *Gateway) listBuckets(w *answer, c *Call, id sigv4.Identity) error {
-	names := g.Upstream.Names()
-	if len(names) == 1 {
+	if len(g.Upstream.Names()) == 1 {
 		return g.pass(w, c, id)
 	}
 	after, err := base64.RawURLEncoding.DecodeString(c.query.Get("continuation-token"))
 	if err != nil {
 		return s3err.InvalidArgument.With("The continuation token provided is incorrect").About("ArgumentName", "continuation-token")
 	}
-	list := bucketList{Prefix: c.query.Get("prefix")}
-	for _, name := range names {
-		part, err := g.bucketsOf(c.Context(), name)
-		if err != nil {
-			return err
-		}
-		list.Owner = cmp.Or(list.Owner, part.Owner)
-		for _, b := range part.Buckets {
-			if g.Upstream.Owner(b.Name) == name && strings.HasPrefix(b.Name, list.Prefix) && b.Name > string(after) && inRegion(b, c.query.Get("bucket-region")) {
-				list.Buckets = append(list.Buckets, b)
-			}
-		}
+	list, err := g.allBuckets(c.Context())
+	if err != nil {
+		return err
 	}
+	list.Prefix = c.query.Get("prefix")
+	list.Buckets = slices.DeleteFunc(list.Buckets, func(b bucketEntry) bool {
+		return !strings.HasPrefix(b.Name, list.Prefix) || b.Name <= string(after) || !inRegion(b, c.query.Get("bucket-region"))
+	})
 	slices.SortFunc(list.Buckets, func(a, b bucketEntry) int { return cmp.Compare(a.Name, b.Name) })
 	if n, _ := strconv.Atoi(c.query.Get("max-buckets")); n > 0 && n < len(list.Buckets) {
 		list.Buckets = list.Buckets[:n]
 		list.ContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(list.Buckets[n-1].Name))
 	}
-	body, err := xml.Marshal(&list)
+	body, err := xml.Marshal(list)
 	if err != nil {
 		return err
 	}
@@ -87,6 +81,24 @@ func (g *Gateway) listBuckets(w *answer, c *Call, id sigv4.Identity) error {
 
 func inRegion(b bucketEntry, region string) bool {
 	return region == "" || b.BucketRegion == "" || b.BucketRegion == region
+}
+
+// allBuckets are the buckets of all upstreams: of each those that it is asked for.
+func (g *Gateway) allBuckets(ctx context.Context) (*bucketList, error) {
+	all := &bucketList{}
+	for _, name := range g.Upstream.Names() {
+		part, err := g.bucketsOf(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all.Owner = cmp.Or(all.Owner, part.Owner)
+		for _, b := range part.Buckets {
+			if g.Upstream.Owner(b.Name) == name {
+				all.Buckets = append(all.Buckets, b)
+			}
+		}
+	}
+	return all, nil
 }
 
 // bucketsOf asks one upstream for all its buckets.

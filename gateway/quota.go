@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,11 +123,11 @@ func (q *Quotas) reconcile(ctx context.Context, one *quota) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range buckets {
-		if !glob.Match(one.Bucket, name) {
+	for _, b := range buckets.Buckets {
+		if !glob.Match(one.Bucket, b.Name) {
 			continue
 		}
-		n, err := q.gateway.Store.BytesOf(ctx, name)
+		n, err := q.gateway.Store.BytesOf(ctx, b.Name)
 		if err != nil {
 			return err
 		}
@@ -136,22 +137,6 @@ func (q *Quotas) reconcile(ctx context.Context, one *quota) error {
 	defer one.mu.Unlock()
 	one.used, one.counted = sum+one.since, true
 	return nil
-}
-
-// allBuckets are the buckets of all upstreams.
-func (g *Gateway) allBuckets(ctx context.Context) (names []string, err error) {
-	for _, upstream := range g.Upstream.Names() {
-		list, err := g.bucketsOf(ctx, upstream)
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range list.Buckets {
-			if g.Upstream.Owner(b.Name) == upstream {
-				names = append(names, b.Name)
-			}
-		}
-	}
-	return names, nil
 }
 
 // begin takes a request that is about to be done, before its body is read, or refuses it.
@@ -204,14 +189,9 @@ func nothingToDo(int) {}
 // createBucket lets one more bucket be made, if there may be one more.
 func (q *Quotas) createBucket(c *Call) (done func(int), err error) {
 	q.creating.Lock()
-	names, err := q.gateway.allBuckets(c.Context())
-	if err == nil && len(names) >= q.maxBuckets {
-		err = s3err.TooManyBuckets
-		for _, name := range names {
-			if name == c.key.Bucket {
-				err = nil // it is there, and the upstream says so
-			}
-		}
+	all, err := q.gateway.allBuckets(c.Context())
+	if err == nil && len(all.Buckets) >= q.maxBuckets && !slices.ContainsFunc(all.Buckets, func(b bucketEntry) bool { return b.Name == c.key.Bucket }) {
+		err = s3err.TooManyBuckets // of one that is there, the upstream says so
 	}
 	if err != nil {
 		q.creating.Unlock()
