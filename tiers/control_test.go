@@ -81,6 +81,31 @@ func aged(t *testing.T, s *Store, name string, by time.Duration) {
 	}
 }
 
+// TestStateWithoutDisk: without a warm tier nothing is on disk, whoever is asked.
+func TestStateWithoutDisk(t *testing.T) {
+	up := testkit.NewMemory()
+	config := testConfig(rules.Exclusive)
+	config.WarmBytes = 0
+	s := controlled(t, config, t.TempDir(), up)
+	defer closeStore(t, s)
+	for name, n := range map[string]int{"small": 2000, "large": 3 * block} {
+		up.Put(key(name), testkit.Bytes(1, n))
+		wantRead(t, s, key(name), "", testkit.Bytes(1, n), "")
+		if tier := tierOfKey(t, s, name); tier != akigw.Hot {
+			t.Errorf("%s is %s", name, tier)
+		}
+	}
+	all, _, err := s.Objects(t.Context(), Pattern{Bucket: key("").Bucket}, "", 10)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%d objects, %v", len(all), err)
+	}
+	for _, c := range all {
+		if c.WarmBytes != 0 || c.HotBytes != c.Size {
+			t.Errorf("%s: %+v", c.Key, c)
+		}
+	}
+}
+
 // TestMoves: each action leaves an object where it says, and says what it did, for objects
 // of one entry and of blocks, cached or not.
 func TestMoves(t *testing.T) {

@@ -34,7 +34,7 @@ func (s *Store) keepOnDisk(_ context.Context, key akigw.Key) (did bool, bytes in
 		return err == nil, e.Size, err
 	}
 	for n := range e.blocksUpTo(e.Size) {
-		v, ok := s.hot.Get(hotKey{blocks: e.blocks, n: n})
+		v, ok := s.hot.Peek(hotKey{blocks: e.blocks, n: n})
 		if !ok {
 			continue
 		}
@@ -57,7 +57,7 @@ func (s *Store) leaveHot(key akigw.Key) {
 
 // dropFromHot returns how many bytes there were.
 func (s *Store) dropFromHot(e *entry) (bytes int64) {
-	if v, ok := s.hot.Get(hotKey{key: e.Key}); ok && v.entry.body != nil {
+	if v, ok := s.hot.Peek(hotKey{key: e.Key}); ok && v.entry.body != nil {
 		bytes += e.Size
 	}
 	s.hot.Drop(hotKey{key: e.Key})
@@ -132,7 +132,7 @@ func (s *Store) outOfBoth(_ context.Context, key akigw.Key) (did bool, bytes int
 		return bytes > 0, bytes, nil
 	}
 	held := s.warm.DropBlocks(e.blocks) > 0
-	if record, ok := s.warm.Entry(key); ok {
+	if record, ok := s.warm.PeekEntry(key); ok {
 		if on, err := decodeEntry(record); err == nil && on.body != nil && e.Size > 0 {
 			held = true
 			on.body = nil

@@ -370,7 +370,6 @@ func (w *worker) move(ctx context.Context, d decision) (did bool, err error) {
 // whereabouts is which runs of blocks have how many blocks in memory and on disk, as of
 // some moment.
 type whereabouts struct {
-	small   int64            // up to which size an object is one entry
 	hot     map[uint64]int64 // blocks by run
 	bodies  map[uint64]bool  // runs of small objects that are in memory
 	runs    []uint64         // on disk, rising
@@ -379,7 +378,7 @@ type whereabouts struct {
 
 // whereabouts looks at all that is held.
 func (s *Store) whereabouts() *whereabouts {
-	w := &whereabouts{small: int64(s.config.SmallBytes), hot: map[uint64]int64{}, bodies: map[uint64]bool{}}
+	w := &whereabouts{hot: map[uint64]int64{}, bodies: map[uint64]bool{}}
 	for k, v := range s.hot.All() {
 		switch {
 		case v.block != nil:
@@ -399,17 +398,35 @@ func (s *Store) whereabouts() *whereabouts {
 
 // bytes is how much of an object is in memory, and on disk.
 func (w *whereabouts) bytes(s *summary) (hot, onDisk int64) {
-	if w.bodies[s.blocks] {
-		hot = s.Size
-	}
-	if s.held {
-		onDisk = s.Size
-	}
-	hot = max(hot, min(s.Size, w.hot[s.blocks]*s.block))
+	var blocks int64
 	if i, ok := slices.BinarySearch(w.runs, s.blocks); ok {
-		onDisk = max(onDisk, min(s.Size, w.numbers[i]*s.block))
+		blocks = w.numbers[i]
 	}
-	return hot, onDisk
+	return s.bytes(w.bodies[s.blocks], w.hot[s.blocks]), s.bytes(s.held, blocks)
+}
+
+// bytes is how much of an object a tier has with so many blocks, and its body, if there is
+// one in its record.
+func (s *summary) bytes(body bool, blocks int64) int64 {
+	if body {
+		return s.Size
+	}
+	return min(s.Size, blocks*s.block)
+}
+
+// bytesOf is how much of one object is in memory, and on disk.
+func (s *Store) bytesOf(sum *summary) (hot, onDisk int64) {
+	var inMemory, blocks int64
+	for n := range (sum.Size + sum.block - 1) / sum.block {
+		if s.hot.Has(hotKey{blocks: sum.blocks, n: n}) {
+			inMemory++
+		}
+	}
+	if s.warm != nil && !sum.held {
+		blocks = s.warm.Blocks(sum.blocks)
+	}
+	e := s.peekHot(sum.Key)
+	return sum.bytes(e != nil && e.blocks == sum.blocks && e.body != nil, inMemory), sum.bytes(sum.held, blocks)
 }
 
 // tierOf is the fastest tier that has all of an object.

@@ -163,9 +163,8 @@ func (s *Store) onDisk(e *entry) bool {
 		return false
 	}
 	if s.small(e) {
-		record, ok := s.warm.Entry(e.Key)
-		on, err := decodeEntry(record)
-		return ok && err == nil && on.blocks == e.blocks && (on.body != nil || e.Size == 0)
+		on := s.summaryOnDisk(e.Key)
+		return on != nil && on.blocks == e.blocks && (on.held || e.Size == 0)
 	}
 	for n := range e.blocksUpTo(e.Size) {
 		if !s.warm.HasBlock(e.warmRun(), n) {
@@ -178,7 +177,7 @@ func (s *Store) onDisk(e *entry) bool {
 // inMemory reports whether all of an object is in memory.
 func (s *Store) inMemory(e *entry) bool {
 	if s.small(e) {
-		v, ok := s.hot.Get(hotKey{key: e.Key})
+		v, ok := s.hot.Peek(hotKey{key: e.Key})
 		return ok && v.entry.blocks == e.blocks && v.entry.body != nil
 	}
 	for n := range e.blocksUpTo(e.Size) {

@@ -30,8 +30,11 @@ func (s *Store) SizeOf(key akigw.Key) int64 {
 			return e.Size // 0 for a deletion
 		}
 	}
-	if e := s.peek(key); e != nil {
+	if e := s.peekHot(key); e != nil {
 		return e.Size
+	}
+	if known := s.peekSummary(key); known != nil {
+		return known.Size
 	}
 	return 0
 }

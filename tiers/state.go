@@ -65,7 +65,8 @@ func (s *Store) Catalog(ctx context.Context, what Pattern, yield func(*akigw.Cat
 	where := s.whereabouts()
 	var c akigw.CatalogEntry
 	err := s.catalog(what, "", func(k known) bool {
-		s.describe(&c, k, where)
+		hot, onDisk := where.bytes(k.summary)
+		s.describe(&c, k, hot, onDisk)
 		return ctx.Err() == nil && yield(&c)
 	})
 	return errors.Join(err, ctx.Err())
@@ -74,56 +75,37 @@ func (s *Store) Catalog(ctx context.Context, what Pattern, yield func(*akigw.Cat
 // Ordered reports whether Catalog gives objects in the order of bucket and key.
 func (s *Store) Ordered() bool { return s.warm != nil && !s.warm.HidesNames() }
 
-// describe makes the catalog entry of an object.
-func (s *Store) describe(c *akigw.CatalogEntry, k known, where *whereabouts) {
+// describe makes the catalog entry of an object, and of how many of its bytes are in memory
+// and on disk.
+func (s *Store) describe(c *akigw.CatalogEntry, k known, hot, onDisk int64) {
 	settings := s.settings(k.Key)
 	*c = akigw.CatalogEntry{Object: k.Object, ContentType: k.contentType, Pinned: settings.Pin, LastAccess: k.usage.lastAccess(), Accesses: k.usage.total}
 	c.Header = nil
 	c.Recent = k.usage.within(settings.AccessWindow, time.Now())
-	c.HotBytes, c.WarmBytes = where.bytes(k.summary)
-	c.Tier = tierOf(c.Size, c.HotBytes, c.WarmBytes)
+	c.HotBytes, c.WarmBytes, c.Tier = hot, onDisk, tierOf(c.Size, hot, onDisk)
 }
 
 // ObjectState says what is known of one key. Nobody is asked. The error is
 // akigw.ErrNoSuchKey if nothing is.
 func (s *Store) ObjectState(key akigw.Key) (c akigw.CatalogEntry, err error) {
-	e := s.peek(key)
-	if e == nil {
+	sum := s.peekSummary(key)
+	if sum == nil {
 		return c, fmt.Errorf("%w: nothing is known of %s", akigw.ErrNoSuchKey, key)
 	}
-	sum := summaryOf(e)
-	one := &whereabouts{hot: map[uint64]int64{}, bodies: map[uint64]bool{}}
-	sum.held = false
-	if v, ok := s.hot.Get(hotKey{key: key}); ok && v.entry.body != nil {
-		one.bodies[e.blocks] = true
-	}
-	if s.warm != nil {
-		if record, ok := s.warm.Entry(key); ok {
-			on, err := decodeEntry(record)
-			sum.held = err == nil && on.body != nil
-		}
-	}
-	onDisk := int64(0)
-	if !e.inline(int64(s.config.SmallBytes)) {
-		for n := range e.blocksUpTo(e.Size) {
-			if s.hot.Has(hotKey{blocks: e.blocks, n: n}) {
-				one.hot[e.blocks]++
-			}
-			if s.warm != nil && s.warm.HasBlock(e.warmRun(), n) {
-				onDisk++
-			}
-		}
-	}
-	one.runs, one.numbers = []uint64{e.blocks}, []int64{onDisk}
-	s.describe(&c, known{summary: sum, usage: s.accesses.of(key)}, one)
+	s.describeOne(&c, known{summary: sum, usage: s.accesses.of(key)})
 	return c, nil
+}
+
+// describeOne is describe of an object that is looked for alone.
+func (s *Store) describeOne(c *akigw.CatalogEntry, k known) {
+	hot, onDisk := s.bytesOf(k.summary)
+	s.describe(c, k, hot, onDisk)
 }
 
 // Objects are some of those that are known and that a pattern names, at most limit, in the
 // order of the catalog, from behind a token of an earlier call on. next is the token for
 // those that follow, "" if there are none.
 func (s *Store) Objects(ctx context.Context, what Pattern, after string, limit int) (all []akigw.CatalogEntry, next string, err error) {
-	where := s.whereabouts()
 	all = []akigw.CatalogEntry{}
 	err = s.catalog(what, warm.Place(after), func(k known) bool {
 		if len(all) == limit {
@@ -131,7 +113,7 @@ func (s *Store) Objects(ctx context.Context, what Pattern, after string, limit i
 			return false
 		}
 		var c akigw.CatalogEntry
-		s.describe(&c, k, where)
+		s.describeOne(&c, k)
 		all, after = append(all, c), string(k.place)
 		return ctx.Err() == nil
 	})

@@ -329,15 +329,15 @@ func (s *Store) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	return e, akigw.Warm
 }
 
-// peek is lookup that leaves everything where it is.
+// peek is lookup that leaves everything where it is, and counts no access.
 func (s *Store) peek(key akigw.Key) *entry {
-	if v, ok := s.hot.Get(hotKey{key: key}); ok && v.entry.absent == nil && s.fence.alive(key, v.entry.Generation) {
-		return v.entry
+	if e := s.peekHot(key); e != nil {
+		return e
 	}
 	if s.warm == nil {
 		return nil
 	}
-	record, ok := s.warm.Entry(key)
+	record, ok := s.warm.PeekEntry(key)
 	if !ok {
 		return nil
 	}
@@ -346,6 +346,14 @@ func (s *Store) peek(key akigw.Key) *entry {
 		return nil
 	}
 	return e
+}
+
+// peekHot is peek of what memory has.
+func (s *Store) peekHot(key akigw.Key) *entry {
+	if v, ok := s.hot.Peek(hotKey{key: key}); ok && v.entry.absent == nil && s.fence.alive(key, v.entry.Generation) {
+		return v.entry
+	}
+	return nil
 }
 
 // lookupCurrent finds the version that key asks for in what is known of the

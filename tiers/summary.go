@@ -97,12 +97,45 @@ func (s *Store) catalog(what Pattern, after warm.Place, yield func(known) bool) 
 func (s *Store) hotCatalog(what Pattern, yield func(known) bool) error {
 	for k, v := range s.hot.All() {
 		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.names(k.key)) {
-			if !yield(known{summary: summaryOf(e), usage: s.accesses.usage(e.Key, usage{})}) {
+			sum := summaryOf(e)
+			sum.held = false // there is no disk
+			if !yield(known{summary: sum, usage: s.accesses.usage(e.Key, usage{})}) {
 				return nil
 			}
 		}
 	}
 	return nil
+}
+
+// peekSummary is peek without the bytes that a record can have in it; held is what the disk
+// has of them.
+func (s *Store) peekSummary(key akigw.Key) *summary {
+	onDisk := s.summaryOnDisk(key)
+	if e := s.peekHot(key); e != nil {
+		sum := summaryOf(e)
+		sum.held = onDisk != nil && onDisk.blocks == sum.blocks && onDisk.held
+		return sum
+	}
+	if onDisk == nil || onDisk.origin != s.upstream.Origin(key.Bucket) || !s.fence.alive(key, onDisk.Generation) {
+		return nil
+	}
+	return onDisk
+}
+
+// summaryOnDisk is the summary that lies on disk; nil for none.
+func (s *Store) summaryOnDisk(key akigw.Key) *summary {
+	if s.warm == nil || !s.warm.HasEntry(key) {
+		return nil
+	}
+	record, ok := s.warm.Summary(key)
+	if !ok {
+		return nil
+	}
+	sum, err := decodeSummary(record)
+	if err != nil || sum.Key != key {
+		return nil
+	}
+	return sum
 }
 
 func summaryOf(e *entry) *summary {

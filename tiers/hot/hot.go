@@ -59,15 +59,22 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 	return c.values.GetIfPresent(key)
 }
 
+// Peek is Get that counts no access.
+func (c *Cache[K, V]) Peek(key K) (V, bool) {
+	if c.values == nil {
+		var none V
+		return none, false
+	}
+	if v, ok := c.pins.get(key); ok {
+		return v, true
+	}
+	e, ok := c.values.GetEntryQuietly(key)
+	return e.Value, ok
+}
+
 // Has reports whether a value is there, without counting an access.
 func (c *Cache[K, V]) Has(key K) bool {
-	if c.values == nil {
-		return false
-	}
-	if _, ok := c.pins.get(key); ok {
-		return true
-	}
-	_, ok := c.values.GetEntryQuietly(key)
+	_, ok := c.Peek(key)
 	return ok
 }
 

@@ -53,10 +53,12 @@ var errRoom = errors.New("no room in the warm tier")
 
 // Accesses returns the record of the accesses of a key. The bytes are the caller's.
 func (t *Tier) Accesses(key akigw.Key) ([]byte, bool) {
-	if t.off.Load() {
-		return nil, false
-	}
-	return t.get(companion(accessPrefix, t.entryKey(key)))
+	return t.peek(companion(accessPrefix, t.entryKey(key)))
+}
+
+// Summary returns the summary of the record of a key. The bytes are the caller's.
+func (t *Tier) Summary(key akigw.Key) ([]byte, bool) {
+	return t.peek(companion(summaryPrefix, t.entryKey(key)))
 }
 
 // DropAccesses removes the accesses at places that Summaries told.

@@ -251,6 +251,9 @@ func (t *Tier) SetCounter(name string, n uint64) error {
 // Entry returns the catalog record of a key. The bytes are the caller's.
 func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(t.entryKey(key), nil) }
 
+// PeekEntry is Entry that counts no access.
+func (t *Tier) PeekEntry(key akigw.Key) ([]byte, bool) { return t.peek(t.entryKey(key)) }
+
 // HasEntry reports whether there is a record, without reading it.
 func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(t.entryKey(key)) }
 
@@ -277,6 +280,15 @@ func (t *Tier) Block(run Run, n int64, buffer []byte) ([]byte, bool) {
 // HasBlock reports whether a block is there, without reading it.
 func (t *Tier) HasBlock(run Run, n int64) bool { return t.has(blockKey(run, n)) }
 
+// Blocks is how many blocks of a run there are.
+func (t *Tier) Blocks(id uint64) (n int64) {
+	t.keys(runPrefix(id), func([]byte) bool {
+		n++
+		return true
+	})
+	return n
+}
+
 // PutBlock stores a block. It does not keep data.
 func (t *Tier) PutBlock(run Run, n int64, data []byte) {
 	t.put(blockKey(run, n), data, run.Handling, nil, nil)
@@ -284,7 +296,7 @@ func (t *Tier) PutBlock(run Run, n int64, data []byte) {
 
 // DropBlocks removes every block of a run of blocks, and returns how many there were.
 func (t *Tier) DropBlocks(id uint64) (n int) {
-	prefix := blockKey(Run{ID: id}, 0)[:9]
+	prefix := runPrefix(id)
 	for {
 		var keys [][]byte
 		t.scan(prefix, prefix, func(key []byte, size int64) bool {
@@ -325,6 +337,9 @@ func blockKey(run Run, n int64) []byte {
 	return binary.BigEndian.AppendUint64(b, run.Object)
 }
 
+// runPrefix is what the keys of all blocks of a run begin with.
+func runPrefix(id uint64) []byte { return blockKey(Run{ID: id}, 0)[:9] }
+
 // popularityKey is what the popularity of a key of the database is counted by:
 // for a block, its number and its object, whatever run it belongs to.
 func popularityKey(key []byte) []byte {
@@ -345,6 +360,14 @@ func (t *Tier) lookup(key, buffer []byte) ([]byte, bool) {
 		t.popular.count(popularityKey(key))
 	}
 	return value, ok
+}
+
+// peek is lookup that counts no access.
+func (t *Tier) peek(key []byte) ([]byte, bool) {
+	if t.off.Load() {
+		return nil, false
+	}
+	return t.get(key)
 }
 
 func (t *Tier) get(key []byte) (value []byte, ok bool) { return t.read(key, nil) }
