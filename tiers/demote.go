@@ -10,28 +10,29 @@ import (
 )
 
 // keepOnDisk makes sure that what memory has of an object is on disk, too.
-func (s *Store) keepOnDisk(_ context.Context, key akigw.Key) (did bool, bytes int64, err error) {
+func (s *Store) keepOnDisk(_ context.Context, key akigw.Key) error {
 	settings := s.settings(key)
 	if settings.PinHot {
-		return false, 0, fmt.Errorf("%s is %w in memory", key, ErrPinned)
+		return fmt.Errorf("%s is %w in memory", key, ErrPinned)
 	}
 	if s.warm == nil || !settings.Disk {
-		return false, 0, fmt.Errorf("%w: %s cannot be on disk (cache.warm_bytes, and tiers in its rules)", ErrTierOff, key)
+		return fmt.Errorf("%w: %s cannot be on disk (cache.warm_bytes, and tiers in its rules)", ErrTierOff, key)
 	}
 	s.fence.enter(key)
 	defer s.fence.leave(key)
 	e := s.peek(key)
 	if e == nil {
-		return false, 0, nil
+		return nil
 	}
 	if s.small(e) {
 		if e.body == nil || s.onDisk(e) {
-			return false, 0, nil
+			return nil
 		}
-		if err = s.publishWanted(e); err == nil && !s.onDisk(e) {
+		err := s.publishWanted(e)
+		if err == nil && !s.onDisk(e) {
 			err = s.notKept(e, "on disk")
 		}
-		return err == nil, e.Size, err
+		return err
 	}
 	for n := range e.blocksUpTo(e.Size) {
 		v, ok := s.hot.Peek(hotKey{blocks: e.blocks, n: n})
@@ -39,13 +40,13 @@ func (s *Store) keepOnDisk(_ context.Context, key akigw.Key) (did bool, bytes in
 			continue
 		}
 		if err := s.putOnDisk(settings, e, n, v.block); err != nil {
-			return false, 0, err
+			return err
 		}
 	}
 	if !s.warm.HasEntry(key) {
-		err = s.publishWanted(e)
+		return s.publishWanted(e)
 	}
-	return true, 0, err
+	return nil
 }
 
 // leaveHot takes an object out of memory.
@@ -84,25 +85,25 @@ func (s *Store) outOfHot(_ context.Context, key akigw.Key) (did bool, bytes int6
 }
 
 // drained has what is pending of a key go upstream, if it is not pinned.
-func (s *Store) drained(ctx context.Context, key akigw.Key) (did bool, bytes int64, err error) {
+func (s *Store) drained(ctx context.Context, key akigw.Key) error {
 	if settings := s.settings(key); settings.Pin || settings.PinHot {
-		return false, 0, fmt.Errorf("%s is %w", key, ErrPinned)
+		return fmt.Errorf("%s is %w", key, ErrPinned)
 	}
-	return false, 0, s.Drain(ctx, key)
+	return s.Drain(ctx, key)
 }
 
 // demotable makes sure that the upstream has an object, and can be asked for it.
-func (s *Store) demotable(ctx context.Context, key akigw.Key) (did bool, bytes int64, err error) {
-	if _, _, err := s.drained(ctx, key); err != nil {
-		return false, 0, err
+func (s *Store) demotable(ctx context.Context, key akigw.Key) error {
+	if err := s.drained(ctx, key); err != nil {
+		return err
 	}
 	e, _ := s.lookup(key)
 	if e == nil {
 		_, err := s.learn(ctx, key)
-		return false, 0, err
+		return err
 	}
-	_, err = s.validate(ctx, e)
-	return false, 0, err
+	_, err := s.validate(ctx, e)
+	return err
 }
 
 // reachable asks whether the upstream answers for a bucket (HeadBucket).

@@ -112,14 +112,6 @@ func (m *moves) remove(mine *moving) {
 	}
 }
 
-// promotion is the action that a pin begins with.
-func promotion(hot bool) Action {
-	if hot {
-		return PromoteToHot
-	}
-	return PromoteToWarm
-}
-
 // Move does with objects what an operator wants: with one key, whatever is known of it, or
 // with all that is known with a prefix. hot is for pins: they keep objects in memory, too.
 //
@@ -153,7 +145,8 @@ type step func(ctx context.Context, key akigw.Key) (did bool, bytes int64, err e
 
 // moveAll moves what a pattern names.
 func (s *Store) moveAll(ctx context.Context, action Action, what Pattern) (result MoveResult, err error) {
-	var prepare, do step
+	var prepare func(ctx context.Context, key akigw.Key) error
+	var do step
 	undo := false
 	switch action {
 	case PromoteToHot:
@@ -165,29 +158,27 @@ func (s *Store) moveAll(ctx context.Context, action Action, what Pattern) (resul
 	case DemoteToCold:
 		prepare, do = s.demotable, s.outOfBoth
 	}
-	if !what.Exactly {
-		if err := s.fits(ctx, action, what); err != nil {
-			return result, err
-		}
-		if action == DemoteToCold {
-			if err := s.reachable(ctx, what.Bucket); err != nil {
-				return result, err
-			}
-			prepare = s.drained
-		}
+	switch {
+	case what.Exactly: // it says itself
+	case undo:
+		err = s.fits(ctx, action, what)
+	case action == DemoteToCold:
+		err = s.reachable(ctx, what.Bucket)
+		prepare = s.drained
 	}
-	if prepare != nil {
-		if err := s.eachKey(ctx, what, func(key akigw.Key) error {
-			_, _, err := prepare(ctx, key)
-			return err
-		}); err != nil {
-			return result, err
-		}
+	if err == nil && prepare != nil {
+		err = s.eachKey(ctx, what, func(key akigw.Key) error { return prepare(ctx, key) })
+	}
+	if err != nil {
+		return result, err
 	}
 	done := map[akigw.Key]bool{} // and whether they were on disk before
 	err = s.eachKey(ctx, what, func(key akigw.Key) error {
-		e := s.peek(key)
-		onDisk := undo && e != nil && s.warm != nil && s.onDisk(e)
+		onDisk := false
+		if undo {
+			e := s.peek(key)
+			onDisk = e != nil && s.warm != nil && s.onDisk(e)
+		}
 		did, bytes, err := do(ctx, key)
 		if err != nil || !did {
 			if err == nil {

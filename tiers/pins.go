@@ -230,7 +230,10 @@ func (s *Store) pin(ctx context.Context, what Pattern, hot bool) (MoveResult, er
 	if err != nil {
 		return MoveResult{}, err
 	}
-	to := promotion(hot)
+	to := PromoteToWarm
+	if hot {
+		to = PromoteToHot
+	}
 	result, err := s.moveAll(ctx, to, what)
 	if err != nil {
 		err = errors.Join(err, s.pins.change(func([]Pin) ([]Pin, error) { return before, nil }))

@@ -351,7 +351,7 @@ func (w *worker) move(ctx context.Context, d decision) (did bool, err error) {
 		did, _, err = s.toHot(ctx, d.Key)
 	case DemoteToWarm:
 		if s.warm != nil && settings.Disk {
-			_, _, err = s.keepOnDisk(ctx, d.Key)
+			err = s.keepOnDisk(ctx, d.Key)
 		}
 		if err == nil && s.accesses.of(d.Key).idle(time.Now()) >= settings.HotIdle { // nobody has come meanwhile
 			did, _, err = s.outOfHot(ctx, d.Key)
