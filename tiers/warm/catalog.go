@@ -3,7 +3,6 @@ package warm
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -35,21 +34,17 @@ func (t *Tier) PutAccesses(keys []akigw.Key, values [][]byte) error {
 		batch := t.db.NewWriteBatch()
 		defer batch.Cancel()
 		for i, key := range keys {
-			id := companion(accessPrefix, t.entryKey(key))
-			stored, err := t.values.encode(id, values[i], false)
-			if err != nil {
-				return err
+			r, err := t.seal(companion(accessPrefix, t.entryKey(key)), values[i], false)
+			if err == nil {
+				err = batch.Set(r.key, r.stored)
 			}
-			binary.BigEndian.PutUint32(stored, checksum(id, stored[4:]))
-			if err := batch.Set(id, stored); err != nil {
+			if err != nil {
 				return err
 			}
 		}
 		return batch.Flush()
 	})
 }
-
-var errRoom = errors.New("no room in the warm tier")
 
 // Accesses returns the record of the accesses of a key. The bytes are the caller's.
 func (t *Tier) Accesses(key akigw.Key) ([]byte, bool) {
@@ -99,7 +94,7 @@ func (t *Tier) Summaries(bucket, prefix string, after Place, yield func(Known) b
 	}
 	for more := true; more; {
 		err := t.db.View(func(txn *badger.Txn) error {
-			s := newPair(t, txn, among, after)
+			s := newSideBySide(t, txn, among, after)
 			defer s.close()
 			for range summaryBatch {
 				k, ok := s.next()
@@ -125,8 +120,8 @@ func (t *Tier) Summaries(bucket, prefix string, after Place, yield func(Known) b
 	return nil
 }
 
-// pair goes through summaries and accesses side by side.
-type pair struct {
+// sideBySide goes through summaries and accesses side by side.
+type sideBySide struct {
 	tier *Tier
 	all  [2]*badger.Iterator // of summaries and of accesses
 	seen [2]bool             // what an iterator is at has been returned
@@ -134,8 +129,8 @@ type pair struct {
 
 var sides = [2]byte{summaryPrefix, accessPrefix}
 
-func newPair(t *Tier, txn *badger.Txn, among []byte, after Place) *pair {
-	p := &pair{tier: t}
+func newSideBySide(t *Tier, txn *badger.Txn, among []byte, after Place) *sideBySide {
+	p := &sideBySide{tier: t}
 	for i, side := range sides {
 		opt := badger.DefaultIteratorOptions
 		opt.PrefetchValues = false
@@ -150,14 +145,14 @@ func newPair(t *Tier, txn *badger.Txn, among []byte, after Place) *pair {
 	return p
 }
 
-func (p *pair) close() {
+func (p *sideBySide) close() {
 	for _, it := range p.all {
 		it.Close()
 	}
 }
 
 // next returns what lies at the next place, false behind the last one.
-func (p *pair) next() (k Known, ok bool) {
+func (p *sideBySide) next() (k Known, ok bool) {
 	var least []byte
 	for i, it := range p.all {
 		if p.seen[i] { // only now: what was returned was the iterator's

@@ -3,6 +3,7 @@ package warm
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -176,8 +177,9 @@ func swap(t *testing.T, tier *Tier, a, b []byte) {
 		return stored
 	}
 	x, y := raw(a), raw(b)
-	for _, err := range []error{tier.store(a, y, nil, nil), tier.store(b, x, nil, nil)} {
-		if err != nil {
+	for _, r := range []record{{a, y}, {b, x}} {
+		binary.BigEndian.PutUint32(r.stored, checksum(r.key, r.stored[4:]))
+		if err := tier.store(r); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,7 +1,6 @@
 package warm
 
 import (
-	"encoding/binary"
 	"errors"
 
 	"github.com/dgraph-io/badger/v4"
@@ -36,7 +35,7 @@ func (t *Tier) Import(next func() (Imported, bool)) (err error) {
 		if !ok {
 			return w.flush()
 		}
-		if err := t.put3(w.put, i); err != nil {
+		if err := t.putImported(w.put, i); err != nil {
 			w.cancel()
 			return err
 		}
@@ -53,22 +52,23 @@ func (t *Tier) empty() bool {
 	return empty
 }
 
-// put3 puts a record and what lies beside it, each in a stream of its own.
-func (t *Tier) put3(put func(stream uint32, key, stored []byte) error, i Imported) error {
+var errRoom = errors.New("no room in the warm tier")
+
+// putImported puts a record and what lies beside it, each in a stream of its own.
+func (t *Tier) putImported(put func(stream uint32, key, stored []byte) error, i Imported) error {
 	id := t.entryKey(i.Key)
 	if !t.space.claim(int64(3*len(id) + len(i.Record) + len(i.Summary) + len(i.Accesses) + 192)) {
 		return errRoom
 	}
-	for n, e := range []struct{ key, value []byte }{{companion(accessPrefix, id), i.Accesses}, {id, i.Record}, {companion(summaryPrefix, id), i.Summary}} {
-		if e.value == nil {
+	for n, p := range []pair{{companion(accessPrefix, id), i.Accesses}, {id, i.Record}, {companion(summaryPrefix, id), i.Summary}} {
+		if p.value == nil {
 			continue
 		}
-		stored, err := t.values.encode(e.key, e.value, false)
-		if err != nil {
-			return err
+		r, err := t.seal(p.key, p.value, false)
+		if err == nil {
+			err = put(uint32(n+1), r.key, r.stored)
 		}
-		binary.BigEndian.PutUint32(stored, checksum(e.key, stored[4:]))
-		if err := put(uint32(n+1), e.key, stored); err != nil {
+		if err != nil {
 			return err
 		}
 	}

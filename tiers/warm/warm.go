@@ -260,7 +260,7 @@ func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(t.entryKey(key)) }
 // PutEntry stores a catalog record and its summary. It keeps neither.
 func (t *Tier) PutEntry(key akigw.Key, record, summary []byte, how Handling) {
 	id := t.entryKey(key)
-	t.put(id, record, how, companion(summaryPrefix, id), summary)
+	t.put(how, pair{id, record}, pair{companion(summaryPrefix, id), summary})
 }
 
 // DropEntry removes the record of a key, and its pin. An error means that the
@@ -291,7 +291,7 @@ func (t *Tier) Blocks(id uint64) (n int64) {
 
 // PutBlock stores a block. It does not keep data.
 func (t *Tier) PutBlock(run Run, n int64, data []byte) {
-	t.put(blockKey(run, n), data, run.Handling, nil, nil)
+	t.put(run.Handling, pair{blockKey(run, n), data})
 }
 
 // DropBlocks removes every block of a run of blocks, and returns how many there were.
@@ -447,58 +447,72 @@ func (t *Tier) has(key []byte) bool {
 	}) == nil
 }
 
-// put stores a value if there is room for it, and if it is worth the room; with a small
-// one beside it, if that has a key.
-func (t *Tier) put(key, value []byte, how Handling, besideKey, beside []byte) {
-	count := t.popular.count(popularityKey(key))
-	if len(value) >= valueThreshold && t.crowded.Load() && !t.popular.admits(count) && !how.Wanted {
+// record is a value as it is stored: the checksum of all that follows and of its key, and what
+// the codec made of it.
+type record struct{ key, stored []byte }
+
+// seal makes a record of a value.
+func (t *Tier) seal(key, value []byte, compress bool) (record, error) {
+	stored, err := t.values.encode(key, value, compress)
+	if err != nil {
+		return record{}, err
+	}
+	binary.BigEndian.PutUint32(stored, checksum(key, stored[4:]))
+	return record{key, stored}, nil
+}
+
+// pair is a value and what it is stored under.
+type pair struct{ key, value []byte }
+
+// put stores a value if there is room for it, and if it is worth the room; with small ones
+// beside it.
+func (t *Tier) put(how Handling, main pair, beside ...pair) {
+	count := t.popular.count(popularityKey(main.key))
+	if len(main.value) >= valueThreshold && t.crowded.Load() && !t.popular.admits(count) && !how.Wanted {
 		unpopular.Inc()
 		return
 	}
-	stored, err := t.values.encode(key, value, how.Compress)
-	size := int64(len(key) + len(stored) + 64)
-	var more []byte
-	if besideKey != nil && err == nil {
-		more, err = t.values.encode(besideKey, beside, false)
+	first, err := t.seal(main.key, main.value, how.Compress)
+	size := int64(len(first.key) + len(first.stored) + 64)
+	records, all := append(make([]record, 0, 2), first), size
+	for _, p := range beside {
+		r, more := t.seal(p.key, p.value, false)
+		records, all, err = append(records, r), all+int64(len(r.key)+len(r.stored)), errors.Join(err, more)
 	}
-	if err != nil || t.off.Load() || !t.space.reserve(size+int64(len(besideKey)+len(more))) {
+	if err != nil || t.off.Load() || !t.space.reserve(all) {
 		refused.Inc()
 		return
 	}
-	if len(value) >= valueThreshold {
+	if len(main.value) >= valueThreshold {
 		t.average.Store(t.average.Load() - t.average.Load()/64 + size/64)
 	}
-	if err := t.store(key, stored, besideKey, more); err != nil {
+	if err := t.store(records...); err != nil {
 		failed.Inc()
 		t.config.Log.Warn("could not write to the warm tier", "error", err)
 		return
 	}
 	t.live.Add(size)
-	t.heat.touch(key)
+	t.heat.touch(main.key)
 }
 
 // write stores a value that has to be there.
 func (t *Tier) write(key, value []byte) error {
-	stored, err := t.values.encode(key, value, false)
+	r, err := t.seal(key, value, false)
 	if err != nil {
 		return err
 	}
-	return t.store(key, stored, nil, nil)
+	return t.store(r)
 }
 
-// store stores an encoded value, and one beside it if that has a key; it fills in the
-// checksums.
-func (t *Tier) store(key, stored, besideKey, beside []byte) error {
-	binary.BigEndian.PutUint32(stored, checksum(key, stored[4:]))
-	if besideKey != nil {
-		binary.BigEndian.PutUint32(beside, checksum(besideKey, beside[4:]))
-	}
+// store stores records, all of them or none.
+func (t *Tier) store(records ...record) error {
 	return t.update(func(txn *badger.Txn) error {
-		err := txn.Set(key, stored)
-		if err == nil && besideKey != nil {
-			err = txn.Set(besideKey, beside)
+		for _, r := range records {
+			if err := txn.Set(r.key, r.stored); err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 }
 

@@ -275,3 +275,18 @@ func BenchmarkBlock(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPutEntry stores records with their summaries, as each first read of a small object
+// does.
+func BenchmarkPutEntry(b *testing.B) {
+	tier, err := Open(Config{Dir: filepath.Join(b.TempDir(), "warm"), Quota: 1 << 30, Format: "1", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tier.Close()
+	record, summary := random(1, 2000), random(2, 150)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		tier.PutEntry(akigw.Key{Bucket: "bucket", Name: fmt.Sprint(n)}, record, summary, Handling{Wanted: true})
+	}
+}
