@@ -77,17 +77,12 @@ type WorkerReport struct {
 	Running bool   `json:"running"`
 	// Ended is when the last whole cycle ended, zero for never, and Seconds how long it
 	// took. The rest is what it found.
-	Ended    time.Time `json:"ended,omitzero"`
-	Seconds  float64   `json:"seconds"`
-	Objects  int       `json:"objects"`
-	Bytes    int64     `json:"bytes"`
-	Hot      int       `json:"hot_objects"`
-	Warm     int       `json:"warm_objects"`
-	Cold     int       `json:"cold_objects"`
-	Pinned   int       `json:"pinned_objects"`
-	Promoted int       `json:"promoted"`
-	Demoted  int       `json:"demoted"`
-	Failed   int       `json:"failed"` // moves that were not possible
+	Ended   time.Time `json:"ended,omitzero"`
+	Seconds float64   `json:"seconds"`
+	Counts
+	Promoted int `json:"promoted"`
+	Demoted  int `json:"demoted"`
+	Failed   int `json:"failed"` // moves that were not possible
 }
 
 // decision is one move that was decided.
@@ -281,19 +276,7 @@ func (w *worker) look(k known, where *whereabouts, r *WorkerReport, moves *[]dec
 	s := w.store
 	settings, now := s.settings(k.Key), time.Now()
 	hot, onDisk := where.bytes(k.summary)
-	r.Objects++
-	r.Bytes += k.Size
-	switch tierOf(k.Size, hot, onDisk) {
-	case akigw.Hot:
-		r.Hot++
-	case akigw.Warm:
-		r.Warm++
-	default:
-		r.Cold++
-	}
-	if settings.Pin {
-		r.Pinned++
-	}
+	r.add(k.Size, tierOf(k.Size, hot, onDisk), settings.Pin)
 	if k.usage.last == 0 { // nobody knows: its time begins now
 		if hot+onDisk > 0 {
 			s.accesses.count(k.Key, settings, 0)

@@ -10,38 +10,48 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
+// Counts are numbers of objects.
+type Counts struct {
+	Objects int   `json:"objects"` // that are known
+	Bytes   int64 `json:"bytes"`
+	// By the fastest tier that has all of an object.
+	Hot    int `json:"hot_objects"`
+	Warm   int `json:"warm_objects"`
+	Cold   int `json:"cold_objects"`
+	Pinned int `json:"pinned_objects"`
+}
+
+// add counts an object.
+func (c *Counts) add(size int64, tier akigw.Outcome, pinned bool) {
+	c.Objects++
+	c.Bytes += size
+	switch tier {
+	case akigw.Hot:
+		c.Hot++
+	case akigw.Warm:
+		c.Warm++
+	default:
+		c.Cold++
+	}
+	if pinned {
+		c.Pinned++
+	}
+}
+
 // State is what the tiers hold of some objects.
 type State struct {
-	Objects   int   `json:"objects"` // that are known
-	Bytes     int64 `json:"bytes"`
-	HotBytes  int64 `json:"hot_bytes"`
-	WarmBytes int64 `json:"warm_bytes"`
-	// By the fastest tier that has all of an object.
-	Hot        int       `json:"hot_objects"`
-	Warm       int       `json:"warm_objects"`
-	Cold       int       `json:"cold_objects"`
-	Pinned     int       `json:"pinned_objects"`
+	Counts
+	HotBytes   int64     `json:"hot_bytes"`
+	WarmBytes  int64     `json:"warm_bytes"`
 	LastAccess time.Time `json:"last_access,omitzero"`
 	Recent     int       `json:"recent_accesses"` // in the policy's window, about
 }
 
 // add counts an object.
 func (t *State) add(c *akigw.CatalogEntry) {
-	t.Objects++
-	t.Bytes += c.Size
+	t.Counts.add(c.Size, c.Tier, c.Pinned)
 	t.HotBytes += c.HotBytes
 	t.WarmBytes += c.WarmBytes
-	switch c.Tier {
-	case akigw.Hot:
-		t.Hot++
-	case akigw.Warm:
-		t.Warm++
-	default:
-		t.Cold++
-	}
-	if c.Pinned {
-		t.Pinned++
-	}
 	if c.LastAccess.After(t.LastAccess) {
 		t.LastAccess = c.LastAccess
 	}
