@@ -120,7 +120,7 @@ type snapshotList struct{ remote }
 
 // Run lists the snapshots.
 func (s *snapshotList) Run() error {
-	all, err := s.list()
+	all, err := s.snapshots()
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (s *snapshotList) Run() error {
 	})
 }
 
-func (r *remote) list() (all []snapshot.Info, err error) {
+func (r *remote) snapshots() (all []snapshot.Info, err error) {
 	err = r.into(&all, http.MethodGet, "/api/v1/snapshots", nil)
 	return all, err
 }
@@ -171,7 +171,7 @@ type snapshotVerify struct {
 func (s *snapshotVerify) Run() error {
 	ids := []string{s.ID}
 	if s.ID == "" {
-		all, err := s.list()
+		all, err := s.snapshots()
 		if err != nil {
 			return err
 		}
