@@ -216,19 +216,7 @@ func (t *Tier) Runs(yield func(run uint64, blocks int64) bool) {
 
 // keys calls yield with each key with a prefix; it is valid while yield runs.
 func (t *Tier) keys(prefix []byte, yield func(key []byte) bool) {
-	_ = t.db.View(func(txn *badger.Txn) error { // a closed database has no keys
-		opt := badger.DefaultIteratorOptions
-		opt.PrefetchValues = false
-		opt.Prefix = prefix
-		it := txn.NewIterator(opt)
-		defer it.Close()
-		for it.Rewind(); it.Valid(); it.Next() {
-			if !yield(it.Item().Key()) {
-				return nil
-			}
-		}
-		return nil
-	})
+	t.iterate(prefix, prefix, func(item *badger.Item) bool { return yield(item.Key()) })
 }
 
 // Room is how many bytes more the tier takes before it has to make room, about.

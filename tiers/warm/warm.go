@@ -535,6 +535,12 @@ func (t *Tier) update(change func(txn *badger.Txn) error) error {
 // scan calls yield with each key (a copy) and its value's size in order, from
 // start on, within prefix, until yield returns false.
 func (t *Tier) scan(prefix, start []byte, yield func(key []byte, size int64) bool) {
+	t.iterate(prefix, start, func(item *badger.Item) bool { return yield(item.KeyCopy(nil), item.EstimatedSize()) })
+}
+
+// iterate calls yield with each item in order, from start on, within prefix, until yield
+// returns false. An item is valid while yield runs.
+func (t *Tier) iterate(prefix, start []byte, yield func(*badger.Item) bool) {
 	_ = t.db.View(func(txn *badger.Txn) error { // a closed database has no keys
 		opt := badger.DefaultIteratorOptions
 		opt.PrefetchValues = false
@@ -542,7 +548,7 @@ func (t *Tier) scan(prefix, start []byte, yield func(key []byte, size int64) boo
 		it := txn.NewIterator(opt)
 		defer it.Close()
 		for it.Seek(start); it.Valid(); it.Next() {
-			if !yield(it.Item().KeyCopy(nil), it.Item().EstimatedSize()) {
+			if !yield(it.Item()) {
 				return nil
 			}
 		}
