@@ -160,3 +160,52 @@ func TestFaultPlanFromTheStart(t *testing.T) {
 		t.Errorf("%.0f faults, %d whole answers", hits, whole)
 	}
 }
+
+// TestDiskFaultsLive: on a disk that is full writes go through, on a flaky one everything is
+// read as it was written, and after "faults clear" the journal takes writes again.
+func TestDiskFaultsLive(t *testing.T) {
+	t.Parallel()
+	g, _, b := faultyBack(t)
+	commit := func(name string) string {
+		t.Helper()
+		a := b.client.Must(t, "PUT", "/backbucket/"+name, "", nil, testkit.Bytes(1, 50_000))
+		if a.Status != 200 {
+			t.Errorf("PUT %s: %d %s", name, a.Status, a.Body)
+		}
+		return a.Header.Get("X-Akigw-Commit")
+	}
+	if got := commit("before"); got != "journal" {
+		t.Fatalf("commit %q", got)
+	}
+	g.says("faults", "set", "full-disk")
+	for i := range 10 {
+		name := fmt.Sprintf("full/%d", i)
+		if got := commit(name); got != "upstream" {
+			t.Errorf("full: commit %q", got)
+		}
+		b.get(name, testkit.Bytes(1, 50_000))
+	}
+	if out := g.says("faults", "ls"); !strings.Contains(out, "enospc") {
+		t.Error(out)
+	}
+	g.says("faults", "set", "flaky-disk")
+	for i := range 100 {
+		name := fmt.Sprintf("flaky/%d", i)
+		commit(name)
+		for range 3 {
+			b.get(name, testkit.Bytes(1, 50_000))
+		}
+	}
+	if n := g.metric("akigw_faults_hits_total", "enospc"); n < 20 {
+		t.Errorf("%.0f times no space", n)
+	}
+	if n := g.metric("akigw_faults_hits_total", "slow_sync"); n < 5 {
+		t.Errorf("%.0f slow syncs", n)
+	}
+	g.says("faults", "clear")
+	if got := commit("after"); got != "journal" {
+		t.Errorf("cleared: commit %q", got)
+	}
+	waitDrained(t, g, 60*time.Second)
+	b.get("before", testkit.Bytes(1, 50_000))
+}

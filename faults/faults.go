@@ -1,6 +1,7 @@
-// Package faults breaks the way to an upstream on purpose, by a plan: in tests, and where
-// people rehearse outages. A plan says which requests are met, what happens to them, and
-// when; with the same seed and the same requests in the same order it does the same again.
+// Package faults breaks the way to an upstream, and the disk, on purpose, by a plan: in tests,
+// and where people rehearse outages. A plan says which requests and which uses of the disk are
+// met, what happens to them, and when; with the same seed and the same requests in the same
+// order it does the same again.
 //
 // It promises to do nothing unless a plan is set, and to touch nothing but the requests that
 // the plan names. It knows S3's requests by their method and target, and nothing of the rest of
@@ -21,6 +22,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/glob"
 )
 
@@ -48,16 +50,21 @@ const (
 	Duplicate       Effect = "duplicate"         // it is delivered twice
 )
 
-// Effects are all of them.
+// Effects are those on requests to an upstream.
 var Effects = []Effect{SlowDown, TooManyRequests, InternalError, AnyError, ErrorIn200, Latency, Bandwidth, Refused, ResetBefore, ResetAfter, TimeoutBefore, TimeoutAfter, ShortBody, Corrupt, WrongRange, StaleETag, Duplicate}
 
 // Fault is one line of a plan.
 type Fault struct {
 	// Op, Bucket and Key are patterns of the requests that it meets, "" for all. Op is the S3
-	// API name; several are separated by commas.
+	// API name; several are separated by commas. Of a disk, Op is an akigw.DiskOp, and Key the
+	// path of a file or what a value is stored under; it has no buckets.
 	Op     string `toml:"op" json:"op,omitempty"`
 	Bucket string `toml:"bucket" json:"bucket,omitempty"`
 	Key    string `toml:"key" json:"key,omitempty"`
+	// Tier is where it happens: cold, the upstream, and of effects on disks Warm or Journal, "" for both.
+	Tier string `toml:"tier" json:"tier,omitempty"`
+	// Direction is Read or Write, "" for both.
+	Direction string `toml:"direction" json:"direction,omitempty"`
 
 	Effect      Effect `toml:"effect" json:"effect"`
 	Status      int    `toml:"status" json:"status,omitempty"` // of the effect error
@@ -94,9 +101,7 @@ func (p *Plan) Check() error {
 	}
 	for i, f := range p.Faults {
 		report := func(key, problem string) { wrong = append(wrong, fmt.Errorf("fault %d: %s %s", i+1, key, problem)) }
-		if !slices.Contains(Effects, f.Effect) {
-			report("effect", fmt.Sprintf("must be one of %q", Effects))
-		}
+		f.checkPlace(report)
 		if f.Effect == AnyError && (f.Status < 400 || f.Status > 599 || f.Code == "") {
 			report("status", "must be 400 to 599, and code the name of an error, with the effect error")
 		}
@@ -121,6 +126,30 @@ func (p *Plan) Check() error {
 	return errors.Join(wrong...)
 }
 
+// checkPlace reports what is wrong with where a fault is to happen, and with what.
+func (f *Fault) checkPlace(report func(key, problem string)) {
+	tiers := []string{"", Cold}
+	switch {
+	case slices.Contains(DiskEffects, f.Effect):
+		tiers = []string{"", Warm, Journal}
+		if f.Bucket != "" {
+			report("bucket", "must be left out with an effect on disks: use key")
+		}
+	case !slices.Contains(Effects, f.Effect):
+		report("effect", fmt.Sprintf("must be one of %q, or of a disk %q", Effects, DiskEffects))
+		return
+	}
+	if !slices.Contains(tiers, f.Tier) {
+		report("tier", fmt.Sprintf("must be one of %q with the effect %s", tiers[1:], f.Effect))
+	}
+	if f.Direction != "" && f.Direction != Read && f.Direction != Write {
+		report("direction", "must be read or write")
+	}
+	if f.Effect == SlowSync && f.LatencyMS+f.JitterMS <= 0 {
+		report("latency_ms", "or jitter_ms must be more than 0 with the effect slow_sync")
+	}
+}
+
 // Parse reads a plan in TOML or, if it begins with a brace, JSON. Unknown keys are errors.
 func Parse(raw []byte) (p Plan, err error) {
 	text := strings.TrimSpace(string(raw))
@@ -143,6 +172,10 @@ var Presets = map[string]Plan{
 	"brownout":  {Seed: 1, Faults: []Fault{{Effect: Latency, LatencyMS: 200, JitterMS: 600}, {Effect: InternalError, Probability: 0.05}}},
 	"partition": {Seed: 1, Faults: []Fault{{Effect: Refused}}},
 	"corrupt":   {Seed: 1, Faults: []Fault{{Op: "GetObject", Effect: Corrupt, Probability: 0.01}, {Op: "GetObject", Effect: ShortBody, Probability: 0.01}}},
+	// It leaves the journal its syncs, if late: one that fails ends the journal until a restart.
+	"flaky-disk": {Seed: 1, Faults: []Fault{{Tier: Warm, Effect: EIO, Probability: 0.01}, {Tier: Journal, Direction: Read, Effect: EIO, Probability: 0.01}, {Effect: SlowSync, LatencyMS: 50, JitterMS: 450, Probability: 0.2}}},
+	// The journal keeps room for records of what it has taken: it is asked for more, and says no.
+	"full-disk": {Seed: 1, Faults: []Fault{{Tier: Warm, Effect: ENOSPC}, {Tier: Journal, Op: string(akigw.DiskFree), Effect: ENOSPC}}},
 }
 
 // Layer holds the plan that is set, for any number of transports. The zero value breaks
@@ -162,6 +195,7 @@ type state struct {
 type line struct {
 	Fault
 	ops  []string
+	disk bool // it is about disks
 	hits *metrics.Counter
 
 	mu   sync.Mutex
@@ -178,7 +212,7 @@ func (l *Layer) Set(p Plan) error {
 	st := &state{plan: p, since: time.Now()}
 	for i, f := range p.Faults {
 		st.lines = append(st.lines, &line{
-			Fault: f, ops: strings.Split(f.Op, ","), rng: rand.New(rand.NewPCG(p.Seed, uint64(i))),
+			Fault: f, ops: strings.Split(f.Op, ","), disk: slices.Contains(DiskEffects, f.Effect), rng: rand.New(rand.NewPCG(p.Seed, uint64(i))),
 			hits: metrics.GetOrCreateCounter(fmt.Sprintf("akigw_faults_hits_total{effect=%q}", f.Effect)),
 		})
 	}
@@ -193,7 +227,7 @@ func (l *Layer) Clear() { l.state.Store(nil) }
 type Report struct {
 	Plan
 	Since time.Time `json:"since"`
-	// Met and Hits are, by line, how many requests it met and to how many it happened.
+	// Met and Hits are, by line, how many requests or uses of a disk it met and to how many it happened.
 	Met  []int `json:"met"`
 	Hits []int `json:"hits"`
 }
@@ -213,9 +247,16 @@ func (l *Layer) Report() *Report {
 	return r
 }
 
-// strikes reports whether a fault happens to a request, and gives a number at random for how.
-func (f *line) strikes(op, bucket, key string, since time.Duration) (bool, uint64) {
-	if !f.meets(op, bucket, key) {
+// use is a request to an upstream, or something that is done to a disk.
+type use struct {
+	tier            string
+	op, bucket, key string
+	read            bool
+}
+
+// strikes reports whether a fault happens to a use, and gives a number at random for how.
+func (f *line) strikes(u use, since time.Duration) (bool, uint64) {
+	if !f.meets(u) {
 		return false, 0
 	}
 	f.mu.Lock()
@@ -234,7 +275,10 @@ func (f *line) strikes(op, bucket, key string, since time.Duration) (bool, uint6
 	return true, how
 }
 
-func (f *line) meets(op, bucket, key string) bool {
+func (f *line) meets(u use) bool {
 	match := func(pattern, text string) bool { return pattern == "" || glob.Match(pattern, text) }
-	return match(f.Bucket, bucket) && match(f.Key, key) && slices.ContainsFunc(f.ops, func(o string) bool { return match(strings.TrimSpace(o), op) })
+	if f.Tier != "" && f.Tier != u.tier || f.Direction != "" && (f.Direction == Read) != u.read || f.disk != (u.tier != Cold) {
+		return false
+	}
+	return match(f.Bucket, u.bucket) && match(f.Key, u.key) && slices.ContainsFunc(f.ops, func(o string) bool { return match(strings.TrimSpace(o), u.op) })
 }

@@ -214,6 +214,11 @@ func TestBadPlans(t *testing.T) {
 		"[[fault]]\neffect = \"latency\"":                                               "fault 1: latency_ms",
 		"[[fault]]\neffect = \"refused\"\nafter_secs = 5\nuntil_secs = 5":               "until_secs must be later",
 		`{"seed": 1, "fault": [{"effect": "bandwidth"}]}`:                               "bytes_per_sec must be at least 1024",
+		"[[fault]]\neffect = \"eio\"\ntier = \"cold\"":                                  `tier must be one of ["warm" "journal"]`,
+		"[[fault]]\neffect = \"refused\"\ntier = \"warm\"":                              `tier must be one of ["cold"]`,
+		"[[fault]]\neffect = \"eio\"\nbucket = \"b\"":                                   "bucket must be left out",
+		"[[fault]]\neffect = \"slow_sync\"":                                             "latency_ms",
+		"[[fault]]\neffect = \"refused\"\ndirection = \"sideways\"":                     "direction must be read or write",
 		`{"seed": 1, "faults": []}`:                                                     "unknown field",
 		"[[fault]]\neffect = \"corrupt\"\nnth = -1\n[[fault]]\neffect = \"also wrong\"": "fault 2",
 	} {

@@ -95,10 +95,11 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if st == nil {
 		return t.next.RoundTrip(r)
 	}
-	op, bucket, key := identify(r)
+	u := use{tier: Cold, read: r.Method == http.MethodGet || r.Method == http.MethodHead}
+	u.op, u.bucket, u.key = identify(r)
 	send := t.next.RoundTrip
 	for _, f := range st.lines {
-		if strikes, how := f.strikes(op, bucket, key, time.Since(st.since)); strikes {
+		if strikes, how := f.strikes(u, time.Since(st.since)); strikes {
 			send = f.around(send, how)
 		}
 	}
@@ -163,16 +164,13 @@ func answering(status int, code string) trip {
 func failing(err error) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		discard(r)
-		return nil, fmt.Errorf("fault: %w", err)
+		return nil, fault(err)
 	}
 }
 
 // late waits before it goes on.
 func (f *line) late(send trip, how uint64) trip {
-	wait := time.Duration(f.LatencyMS) * time.Millisecond
-	if f.JitterMS > 0 {
-		wait += time.Duration(how % uint64(time.Duration(f.JitterMS)*time.Millisecond))
-	}
+	wait := f.wait(how)
 	if wait == 0 { // of a timeout
 		wait = 30 * time.Second
 	}
@@ -183,6 +181,15 @@ func (f *line) late(send trip, how uint64) trip {
 		}
 		return send(r)
 	}
+}
+
+// wait is how long something takes longer.
+func (f *line) wait(how uint64) time.Duration {
+	wait := time.Duration(f.LatencyMS) * time.Millisecond
+	if f.JitterMS > 0 {
+		wait += time.Duration(how % uint64(time.Duration(f.JitterMS)*time.Millisecond))
+	}
+	return wait
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -205,7 +212,7 @@ func lost(send trip, failure error) trip {
 		}
 		_, _ = io.Copy(io.Discard, resp.Body) // nobody sees it
 		_ = resp.Body.Close()
-		return nil, fmt.Errorf("fault: %w", failure)
+		return nil, fault(failure)
 	}
 }
 

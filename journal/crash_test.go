@@ -105,7 +105,7 @@ func (c *crashRun) config(fs FS, dir string) Config {
 func (c *crashRun) run() (err error) {
 	disk := vfs.NewCrashableMem()
 	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
-	fs := &stepFS{FS: memory{disk}}
+	fs := stepping(memory{disk})
 	fs.step = func(n int, what string) error {
 		if n%c.every != 0 || err != nil {
 			return nil
@@ -158,7 +158,7 @@ func (c *crashRun) crash(disk *vfs.MemFS, x *expectation, depth int, what string
 // check recovers from a disk and compares. On the way it crashes again.
 func (c *crashRun) check(disk *vfs.MemFS, a allowed, depth int, left string) (err error) {
 	c.trials.Add(1)
-	fs := &stepFS{FS: memory{disk}}
+	fs := stepping(memory{disk})
 	again := c.dice.IntN(12) + 1
 	fs.step = func(n int, what string) error {
 		if n != again || depth >= 3 || err != nil {

@@ -31,7 +31,7 @@ func failAtEachCall(t *testing.T, failure error) {
 		for n := 1; n < 150; n++ {
 			disk := vfs.NewCrashableMem()
 			x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
-			faulty := &stepFS{FS: memory{disk}}
+			faulty := stepping(memory{disk})
 			what := ""
 			faulty.step = func(i int, call string) error {
 				if i == n || forever && i > n {
@@ -63,7 +63,7 @@ func failAtEachCall(t *testing.T, failure error) {
 				continue
 			}
 			failed++
-			if err == nil && !strings.HasPrefix(what, "remove") && !strings.HasPrefix(what, "syncdir") && !strings.HasPrefix(what, "write") {
+			if err == nil && !strings.HasPrefix(what, "remove") && !strings.HasPrefix(what, "sync_dir") && !strings.HasPrefix(what, "write") {
 				t.Errorf("call %d (%s) failed and nobody was told", n, what)
 			}
 			for _, crashed := range []bool{true, false} { // the machine ends, or the process
@@ -87,7 +87,7 @@ func failAtEachCall(t *testing.T, failure error) {
 // TestC7_SyncHangs: a disk that does not answer stops acknowledgements after a
 // bounded wait.
 func TestC7_SyncHangs(t *testing.T) {
-	disk := &stepFS{FS: memory{vfs.NewCrashableMem()}}
+	disk := stepping(memory{vfs.NewCrashableMem()})
 	hang := make(chan struct{})
 	var armed atomic.Bool
 	disk.step = func(_ int, what string) error {

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/akidb/akigw"
 )
 
 // countingFS counts syncs.
@@ -90,83 +92,23 @@ type stepFS struct {
 	step func(n int, what string) error // called with mu
 }
 
-func (s *stepFS) before(what string) error {
+// stepping is a stepFS over fs.
+func stepping(fs FS) *stepFS {
+	s := &stepFS{}
+	s.FS = Watched(fs, s.before)
+	return s
+}
+
+// before has half of a write done that fails, as a full disk does.
+func (s *stepFS) before(op akigw.DiskOp, name string, size int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if op == akigw.DiskOpen || op == akigw.DiskRead || op == akigw.DiskList {
+		return size, nil
+	}
 	s.n++
 	if s.step == nil {
-		return nil
+		return size, nil
 	}
-	return s.step(s.n, what)
-}
-
-func (s *stepFS) MkdirAll(dir string) error {
-	if err := s.before("mkdir " + dir); err != nil {
-		return err
-	}
-	return s.FS.MkdirAll(dir)
-}
-
-func (s *stepFS) Create(name string) (File, error) {
-	if err := s.before("create " + name); err != nil {
-		return nil, err
-	}
-	f, err := s.FS.Create(name)
-	if err != nil {
-		return nil, err
-	}
-	return &stepFile{f, s, name}, nil
-}
-
-func (s *stepFS) Open(name string) (File, error) {
-	f, err := s.FS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	return &stepFile{f, s, name}, nil
-}
-
-func (s *stepFS) Rename(from, to string) error {
-	if err := s.before("rename " + from); err != nil {
-		return err
-	}
-	return s.FS.Rename(from, to)
-}
-
-func (s *stepFS) Remove(name string) error {
-	if err := s.before("remove " + name); err != nil {
-		return err
-	}
-	return s.FS.Remove(name)
-}
-
-func (s *stepFS) SyncDir(dir string) error {
-	if err := s.before("syncdir " + dir); err != nil {
-		return err
-	}
-	return s.FS.SyncDir(dir)
-}
-
-type stepFile struct {
-	File
-	fs   *stepFS
-	name string
-}
-
-func (f *stepFile) Write(p []byte) (int, error) {
-	if err := f.fs.before("write " + f.name); err != nil {
-		n := len(p) / 2 // as a full disk does
-		if k, err := f.File.Write(p[:n]); err != nil {
-			return k, err
-		}
-		return n, err
-	}
-	return f.File.Write(p)
-}
-
-func (f *stepFile) Sync() error {
-	if err := f.fs.before("sync " + f.name); err != nil {
-		return err
-	}
-	return f.File.Sync()
+	return size / 2, s.step(s.n, string(op)+" "+name)
 }

@@ -84,7 +84,7 @@ func TestB21_CrashLoop(t *testing.T) {
 	j.Close()
 	died := 0
 	for n := 1; n < 60; n++ {
-		fs := &stepFS{FS: Disk{}}
+		fs := stepping(Disk{})
 		fs.step = func(i int, _ string) error {
 			if i >= n {
 				return syscall.EIO
@@ -114,7 +114,7 @@ func TestB21_CrashLoop(t *testing.T) {
 // TestC1_NoSpaceForABody: a body that does not fit is not acknowledged, leaves nothing
 // behind, and does not end the journal.
 func TestC1_NoSpaceForABody(t *testing.T) {
-	fs := &stepFS{FS: Disk{}}
+	fs := stepping(Disk{})
 	full := false
 	fs.step = func(_ int, what string) error {
 		if full && strings.HasPrefix(what, "write") && strings.Contains(what, spoolDir) {

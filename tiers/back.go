@@ -72,6 +72,7 @@ func (c *BackConfig) Check(report func(key, problem string)) {
 // back is what writes back.
 type back struct {
 	config  BackConfig
+	fault   akigw.DiskFault // nil for none
 	journal *journal.Journal
 	pool    *uploadpool.Pool
 	metrics *metrics.Set
@@ -93,6 +94,9 @@ var backWrites = map[string]*metrics.Counter{
 func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.ParallelConfig, batch uploadpool.BatchConfig, upstream uploadpool.Upstream) error {
 	c.Dir = dir
 	var fs journal.FS = journal.Disk{}
+	if s.config.JournalFault != nil {
+		fs = journal.Watched(fs, s.config.JournalFault)
+	}
 	if c.SecondDir != "" {
 		var err error
 		if fs, err = journal.Mirrored(fs, dir, c.SecondDir); err != nil {
@@ -105,7 +109,7 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	if err != nil {
 		return err
 	}
-	b := &back{config: c, journal: j, metrics: metrics.NewSet(), buckets: map[string]*bucketState{}}
+	b := &back{config: c, fault: s.config.JournalFault, journal: j, metrics: metrics.NewSet(), buckets: map[string]*bucketState{}}
 	b.pool = uploadpool.New(uploadpool.Config{Parallel: parallel, Batch: batch, Journal: j, Upstream: upstream, Log: s.log,
 		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }, Packs: s.packs, Unlike: b.unlike})
 	gauge := func(name string, value func(journal.Stats) float64) {
@@ -295,6 +299,11 @@ func (b *back) reserve(size int64) bool {
 
 // room is how much space is free for the journal, in bytes.
 func (b *back) room() int64 {
+	if b.fault != nil {
+		if _, err := b.fault(akigw.DiskFree, b.config.Dir, 0); err != nil {
+			return 0
+		}
+	}
 	if b.config.SecondDir == "" {
 		return free(b.config.Dir)
 	}

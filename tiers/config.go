@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/warm"
@@ -31,6 +32,10 @@ type Config struct {
 	Freshness    rules.Freshness `toml:"freshness" help:"strict: validate each hit upstream; ttl: trust a validation for ttl_secs; immutable: keys are never given other bytes; exclusive: this gateway is the only writer; empty: exclusive for the embedded upstream, strict for any other. Rules can say otherwise (docs/rules.md), and so for the next two"`
 	TTLSecs      int64           `toml:"ttl_secs" help:"how long a validation is trusted, with freshness ttl"`
 	MaxStaleSecs int64           `toml:"max_stale_secs" help:"how much longer it is while the upstream gives no answer, with freshness ttl"`
+
+	// WarmFault and JournalFault, if set, are asked before the disks of the tier and of the
+	// journal are used.
+	WarmFault, JournalFault akigw.DiskFault
 }
 
 // Settings are what holds where no rule says otherwise.

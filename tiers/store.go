@@ -174,6 +174,7 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 			Quota:  int64(config.WarmBytes),
 			Format: fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
 			Secret: secret,
+			Fault:  config.WarmFault,
 			Log:    log,
 		})
 		if err != nil {

@@ -76,7 +76,7 @@ func (c *config) classes() (names []string) {
 
 // faultsConfig breaks the upstream on purpose.
 type faultsConfig struct {
-	Enable    bool   `toml:"enable_faults" help:"let an operator break the way to the upstream on purpose (akigw faults): to rehearse outages, not in production"`
+	Enable    bool   `toml:"enable_faults" help:"let an operator break the way to the upstream, and the disk, on purpose (akigw faults): to rehearse outages, not in production"`
 	Plan      string `toml:"fault_plan" help:"file with a plan of faults that is in force from the start; needs enable_faults"`
 	AllowOpen bool   `toml:"allow_open_faults" help:"enable faults though a listener is open beyond loopback"`
 }

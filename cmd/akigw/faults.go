@@ -64,7 +64,7 @@ func (r *remote) show(report *faults.Report) error {
 	for i := range lines {
 		lines[i] = i
 	}
-	return table([]string{"EFFECT", "REQUESTS", "MET", "HIT"}, lines, func(i int) []any {
+	return table([]string{"EFFECT", "OF", "MET", "HIT"}, lines, func(i int) []any {
 		f := report.Faults[i]
 		return []any{f.Effect, described(f), report.Met[i], report.Hits[i]}
 	})
@@ -73,7 +73,7 @@ func (r *remote) show(report *faults.Report) error {
 // described says which requests a fault meets.
 func described(f faults.Fault) string {
 	var parts []string
-	for _, p := range []struct{ name, value string }{{"op", f.Op}, {"bucket", f.Bucket}, {"key", f.Key}} {
+	for _, p := range []struct{ name, value string }{{"tier", f.Tier}, {"direction", f.Direction}, {"op", f.Op}, {"bucket", f.Bucket}, {"key", f.Key}} {
 		if p.value != "" {
 			parts = append(parts, p.name+" "+p.value)
 		}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/embedded"
@@ -39,7 +40,7 @@ type serveCommand struct {
 	Data            string `help:"Directory for everything that the gateway keeps (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
 	Upstream        string `help:"Endpoint of the S3 service behind the gateway. Without it an embedded one is started, for trials." placeholder:"URL" env:"AKIGW_UPSTREAM"`
 	Restore         string `help:"Start with the catalog of a snapshot, by its id or latest: nothing of it is served before it was validated, and what was used most is fetched again." placeholder:"ID" env:"AKIGW_RESTORE"`
-	EnableFaults    bool   `help:"Let an operator break the way to the upstream on purpose (akigw faults): to rehearse outages, not in production." env:"AKIGW_ENABLE_FAULTS"`
+	EnableFaults    bool   `help:"Let an operator break the way to the upstream, and the disk, on purpose (akigw faults): to rehearse outages, not in production." env:"AKIGW_ENABLE_FAULTS"`
 	FaultPlan       string `help:"File with a plan of faults that is in force from the start." placeholder:"FILE" env:"AKIGW_FAULT_PLAN"`
 	AllowPlaintext  bool   `help:"Listen beyond loopback without TLS: everybody on the path can read and change what is transferred." env:"AKIGW_ALLOW_PLAINTEXT"`
 	AllowTrialKeys  bool   `help:"Listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
@@ -121,6 +122,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	var wrap func(http.RoundTripper) http.RoundTripper
 	if layer != nil {
 		wrap = layer.Wrap
+		c.Cache.WarmFault, c.Cache.JournalFault = layer.Disk(faults.Warm), layer.Disk(faults.Journal)
 	}
 	upstream, err := cold.NewUpstreams(c.Upstream, c.Further, c.Storage.Pool, wrap)
 	if err != nil {

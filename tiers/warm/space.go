@@ -25,6 +25,7 @@ type space struct {
 	since    atomic.Int64 // bytes written since then
 	free     atomic.Int64 // bytes free on the disk at the last measurement
 	ballast  ballast
+	fault    func() error // asked before how much is free
 }
 
 // init takes the first measurement. fileSize is the size of a value log file:
@@ -64,7 +65,7 @@ func (s *space) claim(n int64) bool {
 // measured.
 func (s *space) look() int64 {
 	var stat syscall.Statfs_t
-	if err := syscall.Statfs(s.dir, &stat); err != nil {
+	if err := errors.Join(s.fault(), syscall.Statfs(s.dir, &stat)); err != nil {
 		return 0 // not knowing is no room
 	}
 	total := int64(stat.Blocks) * int64(stat.Bsize)

@@ -42,7 +42,18 @@ type Config struct {
 	// Secret encrypts values and the names of objects; nil leaves them in the
 	// clear. Values of another secret are dropped when the tier is opened.
 	Secret []byte
-	Log    *slog.Logger
+	// Fault, if set, is asked before values are read and written, and how much room there is.
+	Fault akigw.DiskFault
+	Log   *slog.Logger
+}
+
+// fault asks before something is done to what is stored under key.
+func (c *Config) fault(op akigw.DiskOp, key []byte, size int) error {
+	if c.Fault == nil {
+		return nil
+	}
+	_, err := c.Fault(op, string(key), size)
+	return err
 }
 
 // Run names a run of blocks: the blocks of one version of an object.
@@ -146,6 +157,7 @@ func Open(config Config) (*Tier, error) {
 			return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
 		}
 	}
+	t.space.fault = func() error { return config.fault(akigw.DiskFree, []byte(config.Dir), 0) }
 	t.space.init(config.Dir, config.Quota, vlogFileSize(config.Quota))
 	return t, nil
 }
@@ -377,6 +389,9 @@ func (t *Tier) get(key []byte) (value []byte, ok bool) { return t.read(key, nil)
 func (t *Tier) read(key, buffer []byte) (value []byte, ok bool) {
 	err := t.db.View(func(txn *badger.Txn) error {
 		item, err := txn.Get(key)
+		if err == nil {
+			err = t.config.fault(akigw.DiskRead, key, 0)
+		}
 		if err != nil {
 			return err
 		}
@@ -486,7 +501,10 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) {
 	if len(main.value) >= valueThreshold {
 		t.average.Store(t.average.Load() - t.average.Load()/64 + size/64)
 	}
-	if err := t.store(records...); err != nil {
+	if err = t.config.fault(akigw.DiskWrite, main.key, int(all)); err == nil {
+		err = t.store(records...)
+	}
+	if err != nil {
 		failed.Inc()
 		t.config.Log.Warn("could not write to the warm tier", "error", err)
 		return
