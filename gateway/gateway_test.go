@@ -31,7 +31,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.BadgerLeaks()...) }
 
 // rig is a gateway over an upstream in memory.
 type rig struct {

@@ -418,12 +418,32 @@ func (s *Store) publishAs(e *entry, how warm.Handling) {
 	if !s.rememberAs(e, how.Wanted) || s.warm == nil || !settings.Disk {
 		return
 	}
-	s.warm.PutEntry(e.Key, appendEntry(nil, e), appendSummary(nil, e), how)
+	if !s.warm.PutEntry(e.Key, appendEntry(nil, e), appendSummary(nil, e), how) {
+		s.dropOlder(e)
+	}
 	if settings.Pin {
 		s.pinOnDisk(e.Key, e.blocks, e.Size)
 	}
 	if !s.fence.alive(e.Key, e.Generation) {
 		s.dropEntry(e.Key)
+	}
+}
+
+// dropOlder removes the entry on disk of another version than e, which found no room there:
+// it would be back when e has left memory.
+func (s *Store) dropOlder(e *entry) {
+	if !s.warm.HasEntry(e.Key) {
+		return
+	}
+	if old := s.summaryOnDisk(e.Key); old == nil || old.blocks != e.blocks {
+		s.dropOnDisk(e.Key)
+	}
+}
+
+// dropOnDisk removes the entry of a key from the warm tier.
+func (s *Store) dropOnDisk(key akigw.Key) {
+	if err := s.warm.DropEntry(key); err != nil {
+		s.log.Error("could not remove a catalog entry from the warm tier", "key", key.String(), "error", err)
 	}
 }
 
@@ -435,9 +455,7 @@ func (s *Store) dropEntry(key akigw.Key) {
 	}
 	s.hot.Drop(hotKey{key: key})
 	if s.warm != nil && s.warm.HasEntry(key) {
-		if err := s.warm.DropEntry(key); err != nil {
-			s.log.Error("could not remove a catalog entry from the warm tier", "key", key.String(), "error", err)
-		}
+		s.dropOnDisk(key)
 	}
 }
 

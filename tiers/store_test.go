@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -889,4 +890,35 @@ func TestA10_ReplacedWhilePartlyCached(t *testing.T) {
 	wantRead(t, s, key("k"), part, old[:4*block], akigw.Hot)
 	up.Put(key("k"), changed)
 	wantRead(t, s, key("k"), "", changed, akigw.Cold)
+}
+
+// TestOlderVersionOnDiskDoesNotComeBack: a version that finds no room on disk takes the record
+// of the one before it away, which would be served again once the new one has left memory.
+func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
+	up, full := testkit.NewMemory(), atomic.Bool{}
+	config := testConfig(rules.TTL)
+	config.TTLSecs, config.MaxStaleSecs = 3600, 0
+	config.WarmFault = func(op akigw.DiskOp, _ string, size int) (int, error) {
+		if full.Load() && op == akigw.DiskWrite {
+			return 0, syscall.ENOSPC
+		}
+		return size, nil
+	}
+	s := newStore(t, config, up)
+	for _, size := range []int{100, 3 * block} {
+		k, older, newer := key(fmt.Sprint(size)), testkit.Bytes(1, size), testkit.Bytes(2, size)
+		full.Store(false)
+		up.Put(k, older)
+		wantRead(t, s, k, "", older, akigw.Cold)
+		up.Put(k, newer)
+		full.Store(true)
+		r, err := s.Get(t.Context(), k, akigw.RangeSpec{}, akigw.Conditions{NoCache: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		s.leaveHot(k)
+		s.hot.Drop(hotKey{key: k})
+		wantRead(t, s, k, "", newer, akigw.Cold)
+	}
 }

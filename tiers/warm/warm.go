@@ -269,10 +269,11 @@ func (t *Tier) PeekEntry(key akigw.Key) ([]byte, bool) { return t.peek(t.entryKe
 // HasEntry reports whether there is a record, without reading it.
 func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(t.entryKey(key)) }
 
-// PutEntry stores a catalog record and its summary. It keeps neither.
-func (t *Tier) PutEntry(key akigw.Key, record, summary []byte, how Handling) {
+// PutEntry stores a catalog record and its summary, and reports whether it did: if not, what
+// was there before still is. It keeps neither slice.
+func (t *Tier) PutEntry(key akigw.Key, record, summary []byte, how Handling) bool {
 	id := t.entryKey(key)
-	t.put(how, pair{id, record}, pair{companion(summaryPrefix, id), summary})
+	return t.put(how, pair{id, record}, pair{companion(summaryPrefix, id), summary})
 }
 
 // DropEntry removes the record of a key, and its pin. An error means that the
@@ -480,12 +481,12 @@ func (t *Tier) seal(key, value []byte, compress bool) (record, error) {
 type pair struct{ key, value []byte }
 
 // put stores a value if there is room for it, and if it is worth the room; with small ones
-// beside it.
-func (t *Tier) put(how Handling, main pair, beside ...pair) {
+// beside it. It reports whether it did.
+func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 	count := t.popular.count(popularityKey(main.key))
 	if len(main.value) >= valueThreshold && t.crowded.Load() && !t.popular.admits(count) && !how.Wanted {
 		unpopular.Inc()
-		return
+		return false
 	}
 	first, err := t.seal(main.key, main.value, how.Compress)
 	size := int64(len(first.key) + len(first.stored) + 64)
@@ -496,7 +497,7 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) {
 	}
 	if err != nil || t.off.Load() || !t.space.reserve(all) {
 		refused.Inc()
-		return
+		return false
 	}
 	if len(main.value) >= valueThreshold {
 		t.average.Store(t.average.Load() - t.average.Load()/64 + size/64)
@@ -507,10 +508,11 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) {
 	if err != nil {
 		failed.Inc()
 		t.config.Log.Warn("could not write to the warm tier", "error", err)
-		return
+		return false
 	}
 	t.live.Add(size)
 	t.heat.touch(main.key)
+	return true
 }
 
 // write stores a value that has to be there.

@@ -14,15 +14,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
 )
 
-// Badger leaves goroutines behind when it fails to open a damaged directory.
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/dgraph-io/badger/v4.(*DB).monitorCache"),
-		goleak.IgnoreAnyFunction("github.com/dgraph-io/ristretto/v2/z.(*AllocatorPool).freeupAllocators"),
-		goleak.IgnoreAnyFunction("github.com/dgraph-io/badger/v4.(*DB).updateSize"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.BadgerLeaks()...) }
 
 func open(t *testing.T, dir string, quota int64, format string) *Tier {
 	t.Helper()
