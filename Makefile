@@ -3,6 +3,8 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 GO      ?= go
+SHELL   := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 
 .PHONY: build run test quick bench lint long fuzz vuln clean
 
@@ -12,12 +14,14 @@ build: ## bin/akigw, one static binary
 run: build ## the gateway with the embedded trial upstream, data under ./data
 	./bin/akigw serve
 
-test: lint ## every test, with the race detector
+test: lint ## every test: with the race detector, then the quick set of docs/reliability.md, then the binary end to end
 	$(GO) test -race ./...
-	cd e2e && $(GO) test -count=1 -parallel 4 -timeout 15m ./...
+	AKIGW_PROOF=quick $(GO) test -count=1 -run '^TestT[0-9]+_' ./...
+	cd e2e && AKIGW_PROOF=quick $(GO) test -count=1 -parallel 5 -timeout 15m ./...
 
-quick: ## the tests of the product's own module
-	$(GO) test -race ./...
+quick: ## the quick set alone; AKIGW_RESULTS=DIR keeps its figures as JSON
+	AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_' ./... | grep -vE '^(=== |ok .*no tests to run|[?])'
+	cd e2e && AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_' ./... | grep -vE '^(=== |[?])'
 
 bench: ## micro-benchmarks and the server's CPU per hot GET, as ratios
 	$(GO) test -run '^$$' -bench . -benchmem ./...
@@ -27,11 +31,14 @@ lint: ## formatting and vet, in both modules
 	$(GO) vet ./...
 	cd e2e && $(GO) vet ./...
 
-# Long runs by name: make long TEST=Memory. "make long" lists them.
+# Long runs by name: make long TEST=T4 or TEST=Memory. "make long" lists them.
+LONG_TEST = ^Test(Long)?$(TEST)(_.*)?$$
+long: export AKIGW_RESULTS ?= $(CURDIR)/results
 long:
 	@if [ -z "$(TEST)" ]; then \
-		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func TestLong[A-Za-z0-9]+' -r --include='*_test.go' . | sed 's/func TestLong/  /'; \
-	else cd $$(dirname $$(grep -lE '^func TestLong$(TEST)\(' -r --include='*_test.go' .)) && AKIGW_LONG=1 $(GO) test -v -count=1 -timeout 3h -run '^TestLong$(TEST)$$' .; fi
+		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func Test(T[0-9]+_|Long)[A-Za-z0-9]+' -r --include='*_test.go' . | sed -E 's/func Test(Long)?/  /; s/_.*//' | sort -uV; \
+	else for dir in $$(grep -lE '^func Test(Long)?$(TEST)[_(]' -r --include='*_test.go' . | xargs -n 1 dirname | sort -u); do \
+		(cd $$dir && AKIGW_LONG=1 AKIGW_PROOF=long $(GO) test -v -count=1 -timeout 5h -run '$(LONG_TEST)' .) || exit 1; done; fi
 
 TIME ?= 60s
 fuzz: ## every fuzz target for a while: make fuzz TIME=10s

@@ -421,19 +421,19 @@ func (k *killRig) verifyKey(client *testkit.Client, name string, reg *register) 
 
 var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that are not upstream yet","pending":(\d+)`)
 
-func (k *killRig) run(kills, scale int) {
+func (k *killRig) run(kills, sooner int) {
 	t := k.t
 	void, missed, died, early := 0, 0, 0, false // void are kills with nothing pending: they prove nothing, and do not count
 	for n := 0; n-void < kills && n < 3*kills; n++ {
 		point := points[n%len(points)]
 		byName := n%4 != 3 // a quarter at random moments
 		k.g.env = append(k.g.env[:1:1], "AKIGW_LOG_LEVEL=debug")
-		when := rand.IntN(max(1, point.often*scale))
+		when := rand.IntN(max(1, point.often/sooner))
 		if strings.HasPrefix(point.name, "rotate") { // the start makes a segment, too
 			when = 1
 		}
 		if strings.HasPrefix(point.name, "flush") { // not before the gateway is ready
-			when += point.often / 3
+			when += point.often / 3 / sooner
 		}
 		if byName {
 			k.g.env = append(k.g.env, fmt.Sprintf("AKIGW_FAILPOINT=%s:%d", point.name, 1+when))
@@ -556,8 +556,8 @@ func waitDrained(t testing.TB, g *gateway, limit time.Duration) {
 	}
 }
 
-// runKills kills so many times, scale times as late as points says.
-func runKills(t *testing.T, kills, scale int) {
+// runKills kills so many times, and so many times sooner than points say.
+func runKills(t *testing.T, kills, sooner int) *killRig {
 	up, behind := startMemory(t, 50*time.Millisecond, 4) // slow, so that there is always something pending
 	g := startGateway(t, options{upstream: behind, kind: failpoints, config: backConfig})
 	g.kill()
@@ -567,19 +567,24 @@ func runKills(t *testing.T, kills, scale int) {
 	}
 	defer manifest.Close()
 	k := &killRig{t: t, g: g, up: up, manifest: manifest, keys: map[string]*register{}, uploads: map[string]*upload{}, sums: map[string]string{}, kinds: map[string]int{}}
-	k.run(kills, scale)
+	k.run(kills, sooner)
+	return k
 }
 
-// TestB5_Killed kills the gateway at named points and at random moments, under load:
+// TestT4_B5_Killed kills the gateway at named points and at random moments, under load:
 // no acknowledged write is lost, no deletion undone.
-func TestB5_Killed(t *testing.T) { runKills(t, 12, 1) }
-
-// TestLongKill is the same at each point ten times.
-func TestLongKill(t *testing.T) {
-	if os.Getenv("AKIGW_LONG") == "" {
-		t.Skip("make long TEST=Kill")
+func TestT4_B5_Killed(t *testing.T) {
+	t.Parallel()
+	p := testkit.Prove(t, "T4")
+	kills := p.Amount(12, 100, 1000)
+	sooner := 3 // than in a long run
+	if p.Long() {
+		sooner = 1
 	}
-	runKills(t, 12*len(points), 1)
+	k := runKills(t, kills, sooner)
+	for name, n := range map[string]int{"kills with something pending": kills, "points": len(points), "acknowledged writes": k.acks, "keys": len(k.keys), "copies": k.copies, "parts": k.parts} {
+		p.Figure(name, n)
+	}
 }
 
 // TestUpstreamAway: while the upstream is away every write is acknowledged, read and

@@ -13,7 +13,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -50,24 +49,24 @@ const back = "back"
 
 // machine drives a gateway and the model of it, one operation after the other.
 type machine struct {
-	t      *testing.T
-	random *rand.Rand
-	model  *testkit.Model
-	up     *testkit.Memory
-	dir    string
-	store  *tiers.Store
-	stop   func()
-	b      *bench
-	number int // of the operation
-	tick   atomic.Int64
-	cut    int // answers that a fault cut off or refused
-	copied int // copies that the journal took
+	t       *testing.T
+	random  *rand.Rand
+	model   *testkit.Model
+	up      *testkit.Memory
+	dir     string
+	store   *tiers.Store
+	stop    func()
+	b       *bench
+	number  int // of the operation
+	tick    atomic.Int64
+	history []string     // of the last operations
+	still   sync.RWMutex // while it is locked nothing new is done to the journal's files
+	*tally
 
 	// Reads ahead go on behind an operation, so faults are asked for under a lock.
 	mu     sync.Mutex
 	before func(*cold.Request) (*http.Response, error)
 	after  func(*cold.Request, *http.Response)
-	faults int
 }
 
 // arm sets what the upstream does with requests; nil lets it be.
@@ -100,82 +99,179 @@ func (m *machine) hook() {
 type operation struct {
 	name string
 	do   func(m *machine, key akigw.Key)
+	slow bool // it is done less often
 }
 
 var operations = []operation{
-	{"GET", (*machine).get},
-	{"GET again", func(m *machine, key akigw.Key) { m.get(key); m.get(key) }},
-	{"GET range", (*machine).getRange},
-	{"GET no-cache", (*machine).getFresh},
-	{"GET no-store", (*machine).getPast},
-	{"HEAD", (*machine).head},
-	{"GET If-None-Match", (*machine).ifNoneMatch},
-	{"GET If-Match", (*machine).ifMatch},
-	{"PUT", (*machine).put},
-	{"DELETE", (*machine).delete},
-	{"DeleteObjects", (*machine).deleteMany},
-	{"COPY", (*machine).copy},
-	{"multipart", (*machine).multipart},
-	{"LIST", (*machine).list},
-	{"PUT behind the cache", (*machine).putBehind},
-	{"DELETE behind the cache", (*machine).deleteBehind},
-	{"evict", (*machine).evict},
-	{"restart", (*machine).restart},
-	{"fault of a read", (*machine).readFault},
-	{"fault of a write", (*machine).writeFault},
-	{"fault of a flush", (*machine).flushFault},
-	{"events lost", (*machine).loseEvents},
+	{name: "GET", do: (*machine).get},
+	{name: "GET again", do: func(m *machine, key akigw.Key) { m.get(key); m.get(key) }},
+	{name: "GET range", do: (*machine).getRange},
+	{name: "GET no-cache", do: (*machine).getFresh},
+	{name: "GET no-store", do: (*machine).getPast},
+	{name: "HEAD", do: (*machine).head},
+	{name: "GET If-None-Match", do: (*machine).ifNoneMatch},
+	{name: "GET If-Match", do: (*machine).ifMatch},
+	{name: "PUT", do: (*machine).put},
+	{name: "DELETE", do: (*machine).delete},
+	{name: "DeleteObjects", do: (*machine).deleteMany},
+	{name: "COPY", do: (*machine).copy},
+	{name: "multipart", do: (*machine).multipart},
+	{name: "LIST", do: (*machine).list},
+	{name: "PUT behind the cache", do: (*machine).putBehind},
+	{name: "DELETE behind the cache", do: (*machine).deleteBehind},
+	{name: "evict", do: (*machine).evict},
+	{name: "restart", do: (*machine).restart, slow: true},
+	{name: "fault of a read", do: (*machine).readFault},
+	{name: "fault of a write", do: (*machine).writeFault},
+	{name: "fault of a flush", do: (*machine).flushFault},
+	{name: "events lost", do: (*machine).loseEvents},
+	{name: "crash", do: (*machine).crash, slow: true},
+	{name: "promote", do: (*machine).promote},
+	{name: "demote", do: (*machine).demote},
+	{name: "pin", do: (*machine).pin},
+	{name: "unpin", do: (*machine).unpin},
+	{name: "purge", do: (*machine).purge},
+	{name: "clock step", do: (*machine).stepClock},
 }
 
-// TestModel does random operations, in all freshness modes, and compares every
-// answer with the model's.
-func TestModel(t *testing.T) { runModel(t, 4000) }
-
-// TestLongModel does enough of them for each pair to come at least 100 times.
-func TestLongModel(t *testing.T) {
-	if os.Getenv("AKIGW_LONG") == "" {
-		t.Skip("a long run: make long TEST=Model")
+// TestT2_Model does random operations, in all freshness modes and written back, and compares
+// every answer with the model's: machines side by side, each over a state of its own. With
+// long runs every pair of operations comes at least 100 times.
+func TestT2_Model(t *testing.T) {
+	p := testkit.Prove(t, "T2")
+	ops := p.Amount(1500, 100_000, 2_000_000)
+	each := min(ops, 5000)
+	machines := make(chan int, ops/each)
+	for n := range ops / each {
+		machines <- n
 	}
-	runModel(t, 100_000)
+	close(machines)
+	total := newTally()
+	t.Run("machines", func(t *testing.T) {
+		for worker := range min(sideBySide, ops/each) {
+			t.Run(strconv.Itoa(worker), func(t *testing.T) {
+				t.Parallel()
+				for n := range machines {
+					if t.Failed() {
+						return
+					}
+					total.add(runModel(t, p.Random(n), each))
+				}
+			})
+		}
+	})
+	least := total.least()
+	for name, n := range map[string]int{"operations": ops, "machines": ops / each, "each pair at least": least, "faults": total.faults, "answers refused or cut off for faults": total.cut, "crashes": total.crashes, "moves": total.moves} {
+		p.Figure(name, n)
+	}
+	p.Figure("outcomes", total.outcomes)
+	if p.Long() && ops >= 1_000_000 && least < 100 {
+		t.Errorf("a pair of operations came %d times", least)
+	}
 }
 
-func runModel(t *testing.T, ops int) {
-	m := &machine{t: t, random: testkit.Random(t), model: testkit.NewModel(), up: testkit.NewMemory(), dir: filepath.Join(t.TempDir(), "warm")}
+// sideBySide is how many machines run at a time: they wait for disks, too.
+const sideBySide = 4
+
+// tally is what machines have done.
+type tally struct {
+	mu                                  sync.Mutex
+	pairs                               [][]int
+	outcomes                            map[string]int
+	faults, cut, copied, crashes, moves int
+}
+
+func newTally() *tally {
+	c := &tally{outcomes: map[string]int{}, pairs: make([][]int, len(operations))}
+	for i := range c.pairs {
+		c.pairs[i] = make([]int, len(operations))
+	}
+	return c
+}
+
+func (c *tally) add(other *tally) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, row := range other.pairs {
+		for j, n := range row {
+			c.pairs[i][j] += n
+		}
+	}
+	for o, n := range other.outcomes {
+		c.outcomes[o] += n
+	}
+	c.faults, c.cut, c.copied, c.crashes, c.moves = c.faults+other.faults, c.cut+other.cut, c.copied+other.copied, c.crashes+other.crashes, c.moves+other.moves
+}
+
+// least is how often the rarest pair of operations came.
+func (c *tally) least() int {
+	least := c.pairs[0][0]
+	for _, row := range c.pairs {
+		least = min(least, slices.Min(row))
+	}
+	return least
+}
+
+// rarely is one in how many of the operations that take long is done when its turn comes.
+const rarely = 10
+
+// note keeps what was done lately, for a failure to tell.
+func (m *machine) note(key akigw.Key, what string) {
+	m.history = append(m.history, fmt.Sprintf("%d %s of %s", m.number, what, key))
+	if len(m.history) > 20_000 {
+		m.history = append([]string{}, m.history[10_000:]...)
+	}
+}
+
+// past is what was done lately with a key, and with all of them.
+func (m *machine) past(key akigw.Key) []string {
+	lines := slices.DeleteFunc(m.history, func(line string) bool {
+		return !strings.HasSuffix(line, " "+key.String()) && !strings.Contains(line, " restart ") && !strings.Contains(line, " crash ")
+	})
+	return lines[max(0, len(lines)-50):]
+}
+
+// next picks an operation.
+func (m *machine) next() int {
+	for {
+		n := m.random.IntN(len(operations))
+		if !operations[n].slow || m.random.IntN(rarely) == 0 {
+			return n
+		}
+	}
+}
+
+// runModel runs one machine.
+func runModel(t *testing.T, random *rand.Rand, ops int) *tally {
+	m := &machine{t: t, random: random, model: testkit.NewModel(), up: testkit.NewMemory(), dir: filepath.Join(testkit.MemoryDir(t), "gateway"), tally: newTally()}
 	m.up.Clock = func() time.Time { return time.Unix(1_600_000_000+m.tick.Add(1), 0) } // no two objects of one second
 	m.hook()
 	m.open()
 	defer func() { m.stop() }()
-	outcomes := map[string]int{}
-	m.b.outcome = func(o string) { outcomes[o]++ }
-	pairs := make([][]int, len(operations))
-	for i := range pairs {
-		pairs[i] = make([]int, len(operations))
+	m.b.outcome = func(o string) {
+		if o != "" {
+			m.outcomes[o]++
+		}
 	}
 	last := 0
 	for m.number = range ops {
-		next := m.random.IntN(len(operations))
-		pairs[last][next]++
+		next := m.next()
+		m.pairs[last][next]++
 		last = next
-		operations[next].do(m, m.key())
+		key := m.key()
+		m.note(key, operations[next].name)
+		operations[next].do(m, key)
 		if t.Failed() {
-			t.Fatalf("at operation %d, %s; %+v", m.number, operations[next].name, m.store.BackStatus())
+			t.Fatalf("at operation %d, %s of %s; %+v\nbefore that:\n%s", m.number, operations[next].name, key, m.store.BackStatus(), strings.Join(m.past(key), "\n"))
 		}
-	}
-	least := ops
-	for _, row := range pairs {
-		least = min(least, slices.Min(row))
-	}
-	t.Logf("%d operations, each pair at least %d times; %d faults, %d answers refused or cut off for them; outcomes %v", ops, least, m.faults, m.cut, outcomes)
-	if ops >= 100_000 && least < 100 {
-		t.Errorf("a pair of operations came %d times", least)
 	}
 	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Bypass, akigw.Overlay} {
-		if outcomes[string(o)] < ops/1000 {
-			t.Errorf("outcome %s was seen %d times: the path was not exercised", o, outcomes[string(o)])
+		if m.outcomes[string(o)] < ops/1000 {
+			t.Errorf("outcome %s was seen %d times: the path was not exercised", o, m.outcomes[string(o)])
 		}
 	}
-	if m.faults < ops/100 || m.cut == 0 || m.copied == 0 {
-		t.Errorf("%d faults fired, %d copies of what was pending", m.faults, m.copied)
+	if m.faults < ops/100 || m.cut == 0 || m.copied == 0 || m.crashes == 0 || m.moves < ops/100 {
+		t.Errorf("%d faults fired, %d answers were cut off, %d copies of what was pending, %d crashes, %d moves", m.faults, m.cut, m.copied, m.crashes, m.moves)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -193,17 +289,26 @@ func runModel(t *testing.T, ops int) {
 			t.Errorf("%s at the upstream is not what the model holds", key)
 		}
 	})
+	return m.tally
 }
 
 // open starts a gateway over what is on disk.
 func (m *machine) open() {
 	log := slog.New(slog.DiscardHandler)
-	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true}
+	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 32 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true,
+		JournalFault: func(_ akigw.DiskOp, _ string, size int) (int, error) {
+			m.still.RLock()
+			defer m.still.RUnlock()
+			return size, nil
+		}}
 	batch := testBatch
 	batch.FlushIntervalSecs = 0 // what is there goes
-	store, err := tiers.New(config, packing{}, m.dir, m.up, log)
+	store, err := tiers.New(config, packing{}, filepath.Join(m.dir, "warm"), m.up, log)
 	if err == nil {
-		err = store.WriteBack(testBack, m.dir+"-journal", testParallel, batch, m.up)
+		err = store.WriteBack(testBack, filepath.Join(m.dir, "journal"), testParallel, batch, m.up)
+	}
+	if err == nil {
+		err = store.Control(tiers.PolicyConfig{WorkerIntervalSecs: 1}, filepath.Join(m.dir, "tiers"))
 	}
 	if err != nil {
 		m.t.Fatal(err)
@@ -245,7 +350,7 @@ func alone(key akigw.Key) bool {
 
 // value makes new contents of all sizes.
 func (m *machine) value() testkit.Value {
-	return m.sized(testkit.Pick(m.random, 0, 1, 100, 4096, 4097, 30_000, 64<<10, 64<<10+1, 150_000, 300_000))
+	return m.sized(testkit.Pick(m.random, 0, 1, 100, 100, 4096, 4097, 4097, 30_000, 30_000, 64<<10, 64<<10+1, 150_000, 300_000))
 }
 
 // sized makes new contents of n bytes.
@@ -260,7 +365,9 @@ func (m *machine) ask(method string, key akigw.Key, query string, header http.He
 	if key.Name != "" {
 		path += "/" + key.Name
 	}
-	return m.b.ask("root", method, path, query, header, string(body))
+	w := m.b.ask("root", method, path, query, header, string(body))
+	m.note(key, fmt.Sprintf("  %s %v: %d %s %s", method, header, w.Code, tagOf(w), sentHeader(w, "x-akigw-cache")))
+	return w
 }
 
 // complete reports whether an answer came to its end.
@@ -455,7 +562,7 @@ func (m *machine) multipart(key akigw.Key) {
 	document, sums, v := "<CompleteMultipartUpload>", []byte{}, testkit.Value{}
 	n := 1 + m.random.IntN(3)
 	for part := 1; part <= n; part++ {
-		if m.random.IntN(8) == 0 {
+		if m.random.IntN(30) == 0 {
 			m.restart(key)
 		}
 		p := m.value()

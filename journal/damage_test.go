@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // TestC2_ENOSPC and TestC6_EIO: whichever call fails, once or from then on, nothing
@@ -131,26 +133,26 @@ func sample(t *testing.T, seed uint64) (Config, allowed) {
 	return c, x.around(func() {})
 }
 
-// TestC9_BitFlips: one damaged bit in any file, or a zeroed sector, is never served
+// TestT10_C9_JournalFlips: one damaged bit in any file, or a zeroed sector, is never served
 // and never forgotten: what was acknowledged is there, or the journal says that it
 // is damaged and takes nothing more.
-func TestC9_BitFlips(t *testing.T) {
-	flips := 500
-	if os.Getenv("AKIGW_LONG") != "" {
-		flips = 20_000
+func TestT10_C9_JournalFlips(t *testing.T) {
+	p := testkit.Prove(t, "T10-journal")
+	flips := p.Amount(100, 500, 20_000)
+	noticed, refused := flipBits(t, p.Seed, flips)
+	for name, n := range map[string]int{"damages": flips, "noticed at the start": noticed, "keys refused": refused, "wrong bytes": 0} {
+		p.Figure(name, n)
 	}
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("AKIGW_SEED"); text != "" {
-		if _, err := fmt.Sscan(text, &seed); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("AKIGW_SEED=%d replays this", seed)
+}
+
+// flipBits damages a journal so many times. It returns how often it noticed at its start, and
+// how many keys it refused.
+func flipBits(t *testing.T, seed uint64, flips int) (damaged, lost int) {
 	c, want := sample(t, seed)
-	damaged, lost := 0, 0
+	base := t.TempDir()
 	for n := range flips {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
-		dir := t.TempDir()
+		dir := filepath.Join(base, strconv.Itoa(n))
 		if err := os.CopyFS(dir, os.DirFS(c.Dir)); err != nil {
 			t.Fatal(err)
 		}
@@ -194,11 +196,15 @@ func TestC9_BitFlips(t *testing.T) {
 			}
 		}
 		j.Close()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Logf("%d damages, of which the journal noticed %d at its start; %d keys refused", flips, damaged, lost)
 	if damaged < flips/10 {
 		t.Errorf("only %d damages were noticed", damaged)
 	}
+	return damaged, lost
 }
 
 // damage changes something in a file of a journal.

@@ -120,17 +120,3 @@ func TestC6_SecondDiskFails(t *testing.T) {
 		j.Close()
 	}
 }
-
-// TestB22_PowerCutAndLossOfADisk: like TestB22_PowerCut, with a second directory, of
-// which either may be what is left.
-func TestB22_PowerCutAndLossOfADisk(t *testing.T) {
-	trials := 2000
-	if testing.Short() {
-		trials = 300
-	}
-	n, err := crashRunsOf(t, trials, unchanged, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d crash trials", n)
-}

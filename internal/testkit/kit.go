@@ -25,6 +25,13 @@ import (
 // AKIGW_SEED replays it.
 func Random(t testing.TB) *rand.Rand {
 	t.Helper()
+	return rand.New(rand.NewPCG(Seed(t), 1))
+}
+
+// Seed is the seed of a test: AKIGW_SEED, or another one each time, which a test that fails
+// says.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
 	seed := rand.Uint64()
 	if s := os.Getenv("AKIGW_SEED"); s != "" {
 		var err error
@@ -37,7 +44,19 @@ func Random(t testing.TB) *rand.Rand {
 			t.Logf("AKIGW_SEED=%d replays this", seed)
 		}
 	})
-	return rand.New(rand.NewPCG(seed, 1))
+	return seed
+}
+
+// MemoryDir is a directory for a test, in memory where there is such a place: for tests that
+// sync often and do not end the machine.
+func MemoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "akigw-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what is left costs memory, and fails nothing
+	return dir
 }
 
 // letters are those that some encoding treats in its own way.
