@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/xml"
 	"hash"
@@ -50,26 +51,35 @@ var apart = map[string]bool{"CreateMultipartUpload": true, "UploadPart": true, "
 var whole = map[string]bool{"DeleteBucket": true, "ListObjectVersions": true, "PutBucketVersioning": true, "PutObjectLockConfiguration": true, "PutBucketReplication": true}
 
 // settle waits until what was acknowledged of the keys that a call concerns is
-// upstream: then it can be forwarded.
+// upstream: then it can be forwarded. What a call changes is held until it has ended.
 func (g *Gateway) settle(c *Call) error {
 	ctx := c.Context()
-	if c.level() == ObjectLevel && !apart[c.route.Op] {
-		if err := g.Store.Drain(ctx, c.key); err != nil {
-			return err
-		}
-	}
 	if c.source != nil {
 		if err := g.Store.Drain(ctx, c.source.key); err != nil {
 			return err
 		}
 	}
-	for _, key := range c.touched {
-		if err := g.Store.Drain(ctx, key); err != nil {
-			return err
-		}
-	}
 	if whole[c.route.Op] {
 		return g.Store.DrainBucket(ctx, c.key.Bucket)
+	}
+	keys := slices.Clone(c.touched)
+	if c.level() == ObjectLevel && !apart[c.route.Op] {
+		keys = append(keys, c.key.Current())
+	}
+	changes := c.Method != http.MethodGet && c.Method != http.MethodHead
+	slices.SortFunc(keys, func(a, b akigw.Key) int { return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Name, b.Name)) })
+	for _, key := range slices.Compact(keys) {
+		if !changes {
+			if err := g.Store.Drain(ctx, key); err != nil {
+				return err
+			}
+			continue
+		}
+		release, err := g.Store.Hold(ctx, key)
+		if err != nil {
+			return err
+		}
+		c.held = append(c.held, release)
 	}
 	return nil
 }

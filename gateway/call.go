@@ -29,6 +29,7 @@ type Call struct {
 	route     *Route
 	touched   []akigw.Key // other keys that the request concerns
 	reserved  int64       // bytes of request memory
+	held      []func()    // ends of holds of keys
 	pace      pace        // of its bodies
 	flow      cold.FlowContext
 }

@@ -161,6 +161,9 @@ func (g *Gateway) release(c *Call) {
 		c.payload.Close()
 	}
 	g.Memory.Release(c.reserved)
+	for _, release := range c.held {
+		release()
+	}
 }
 
 // continueEmpty sends the 100 that a client asked for before an empty body.

@@ -85,8 +85,10 @@ func (j *Journal) applyEntry(o *op, p place, in *segment) {
 		return // it was written once more after it had been replaced
 	}
 	j.untranslate(name, it.entry.ID)
+	it.covers = it.entry.ID
 	for _, older := range items {
 		if !older.leased { // nobody needs it any more
+			it.covers = min(it.covers, older.covers)
 			j.remove(older)
 		}
 	}
@@ -275,19 +277,18 @@ func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
 
 // Take leases the next entry of a key that has to go to the upstream: the newest
 // one, because nobody needs those before it. It returns nil if there is none,
-// another is leased or it is a dead letter. The lease ends with Return, or when
-// the entry leaves the journal.
+// another is leased, it is a dead letter, or the key is held. The lease ends with Return, or
+// when the entry leaves the journal.
 func (j *Journal) Take(key akigw.Key) *Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if len(j.damage) > 0 || j.failed != nil {
 		return nil
 	}
-	items, _ := j.keys.Get(index(key.Bucket, key.Name))
-	for _, it := range items {
-		if it.leased {
-			return nil
-		}
+	name := index(key.Bucket, key.Name)
+	items, _ := j.keys.Get(name)
+	if j.held[name] > 0 || leased(items) != nil {
+		return nil
 	}
 	if len(items) == 0 || items[len(items)-1].reason != "" {
 		return nil
@@ -306,7 +307,9 @@ func (j *Journal) Return(e *Entry) {
 		return
 	}
 	it.leased = false
-	if j.last(e.Key) != it { // replaced meanwhile
+	it.finish()                                           // for who waits for the lease
+	if last := j.last(e.Key); last != nil && last != it { // replaced meanwhile
+		last.covers = min(last.covers, it.covers)
 		j.remove(it)
 	}
 }
@@ -333,7 +336,8 @@ func (j *Journal) Orphans() []Orphan {
 	return all
 }
 
-// Wait returns when all entries that a key has now have left the journal. The error
+// Wait returns when all entries that a key has now are upstream, or later ones that replaced
+// them. The error
 // is ErrDeadLetter if one of them will not, and that of Accepting if none of them
 // will, or nobody knows whether there is one: then nothing may go past the journal,
 // because the next start would put what it finds over it.
@@ -341,10 +345,31 @@ func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
 	if j.Idle() {
 		return nil
 	}
+	return j.wait(ctx, index(key.Bucket, key.Name), false)
+}
+
+// Hold is Wait, after which nothing of the key is taken to the upstream until Release: what
+// somebody else writes there meanwhile is not mixed up with it. Several may hold a key.
+func (j *Journal) Hold(ctx context.Context, key akigw.Key) error {
+	return j.wait(ctx, index(key.Bucket, key.Name), true)
+}
+
+// Release ends a Hold, and reports whether the key has entries that can go now.
+func (j *Journal) Release(key akigw.Key) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	name := index(key.Bucket, key.Name)
+	if j.held[name]--; j.held[name] > 0 {
+		return false
+	}
+	delete(j.held, name)
+	return j.last(key) != nil
+}
+
+func (j *Journal) wait(ctx context.Context, name string, hold bool) error {
 	until := j.until(name)
 	for {
-		wait, err := j.waiting(name, until)
+		wait, err := j.waiting(name, until, hold)
 		if wait == nil || err != nil {
 			return err
 		}
@@ -370,18 +395,24 @@ func (j *Journal) until(name string) uint64 {
 	return 0
 }
 
-// waiting returns what to wait for until a key has no entry up to a number, nil for
-// nothing.
-func (j *Journal) waiting(name string, until uint64) (<-chan struct{}, error) {
+// waiting returns what to wait for until a key has no entry that stands for one up to a
+// number, nil for nothing. With hold nothing of it may be on its way either, and then it is held.
+func (j *Journal) waiting(name string, until uint64, hold bool) (<-chan struct{}, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.doubtful[name] {
 		return nil, j.failed
 	}
 	items, _ := j.keys.Get(name)
-	if len(items) == 0 || items[0].entry.ID > until {
+	if len(items) == 0 || items[0].covers > until {
 		if j.writing[name] > 0 && until == math.MaxUint64 {
 			return j.round, nil
+		}
+		if it := leased(items); hold && it != nil {
+			return it.wait(), nil
+		}
+		if hold {
+			j.held[name]++
 		}
 		return nil, nil
 	}
@@ -392,10 +423,25 @@ func (j *Journal) waiting(name string, until uint64) (<-chan struct{}, error) {
 	if err := j.accepting(); err != nil {
 		return nil, err
 	}
+	return it.wait(), nil
+}
+
+// wait is closed when something became of an item. It needs mu.
+func (it *item) wait() <-chan struct{} {
 	if it.finished == nil {
 		it.finished = make(chan struct{})
 	}
-	return it.finished, nil
+	return it.finished
+}
+
+// leased is the one of a key's items that is on its way to the upstream, nil if none is.
+func leased(items []*item) *item {
+	for _, it := range items {
+		if it.leased {
+			return it
+		}
+	}
+	return nil
 }
 
 // Newest is a number that no entry which was in the journal when it was opened is above,

@@ -112,6 +112,7 @@ type Journal struct {
 	changed      func(akigw.Key)            // guarded by mu
 
 	writing  map[string]int  // keys of records that wait for a sync; guarded by mu
+	held     map[string]int  // keys that nothing is taken of; guarded by mu
 	doubtful map[string]bool // keys of records that may or may not be on disk: their sync failed; guarded by mu
 	round    chan struct{}   // closed when the records that wait now have been written; guarded by mu
 
@@ -146,11 +147,12 @@ type item struct {
 
 	// What follows is of entries.
 	leased   bool
+	covers   uint64 // the first entry that it stands for: its own, or one that it replaced
 	reason   string // why it is a dead letter, "" if it is none
 	since    time.Time
 	remote   string // the upstream's id of the upload that brings it there
 	element  *list.Element
-	finished chan struct{} // closed when it is gone or dead; nil while nobody waits
+	finished chan struct{} // closed when it is gone, dead or returned; nil while nobody waits
 }
 
 // orphan is an upload at the upstream whose entry has gone.

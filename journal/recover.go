@@ -18,7 +18,7 @@ import (
 // damaged it keeps aside, and says so (Accepting). A crash at any point of it
 // changes nothing for the next one.
 func Open(c Config) (*Journal, error) {
-	j := &Journal{config: c, ids: map[uint64]*item{}, uploads: map[uint64]*upload{}, packs: map[uint64]*packed{}, translations: map[string]*item{}, named: map[string]*upload{}, readers: map[uint64]int{}, orphans: map[uint64]*orphan{}, writing: map[string]int{}, doubtful: map[string]bool{}, round: make(chan struct{}), next: 1}
+	j := &Journal{config: c, ids: map[uint64]*item{}, uploads: map[uint64]*upload{}, packs: map[uint64]*packed{}, translations: map[string]*item{}, named: map[string]*upload{}, readers: map[uint64]int{}, orphans: map[uint64]*orphan{}, writing: map[string]int{}, held: map[string]int{}, doubtful: map[string]bool{}, round: make(chan struct{}), next: 1}
 	j.wake.L = &j.mu
 	for _, dir := range []string{"", segmentDir, spoolDir, quarantineDir} {
 		if err := c.FS.MkdirAll(filepath.Join(c.Dir, dir)); err != nil {

@@ -226,18 +226,35 @@ func pendingObject(e *journal.Entry) *akigw.Object {
 }
 
 // Drain returns when what was acknowledged of a key is upstream: then a request
-// can be forwarded that concerns it. An error says that nothing may be.
+// can be forwarded that reads it. An error says that nothing may be.
 func (s *Store) Drain(ctx context.Context, key akigw.Key) error {
 	if s.back == nil || s.back.journal.Idle() {
 		return nil
 	}
+	return s.drain(ctx, key, s.back.journal.Wait)
+}
+
+// Hold is Drain for a request that changes the key: until release what is acknowledged of it
+// stays in the journal, so that the two are not mixed up at the upstream. Keys that are held
+// together are to be held in order.
+func (s *Store) Hold(ctx context.Context, key akigw.Key) (release func(), err error) {
+	if s.back == nil {
+		return func() {}, nil
+	}
+	if err := s.drain(ctx, key, s.back.journal.Hold); err != nil {
+		return nil, err
+	}
+	return func() { s.back.pool.Release(key.Current()) }, nil
+}
+
+func (s *Store) drain(ctx context.Context, key akigw.Key, wait func(context.Context, akigw.Key) error) error {
 	key = key.Current()
 	if s.back.journal.Last(key) != nil {
 		s.back.pool.Hurry(key)
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainPatience)
 	defer cancel()
-	if err := s.back.journal.Wait(ctx, key); err != nil {
+	if err := wait(ctx, key); err != nil {
 		return fmt.Errorf("%w: %s has a write that is not upstream yet: %w", ErrPending, key, err)
 	}
 	return nil

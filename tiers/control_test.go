@@ -603,7 +603,7 @@ func TestPins(t *testing.T) {
 	running := make(chan error, 1)
 	go func() { running <- s.Run(ctx) }()
 	up.Reset()
-	for i := range 3 * 64 { // three times the disk; e2e does it with ten times
+	for i := range 3 * 64 / 2 { // one and a half times the disk; e2e does it with ten times
 		name := fmt.Sprintf("other/%d", i)
 		up.Put(key(name), testkit.Bytes(1, 1<<20))
 		for range 2 {

@@ -225,6 +225,7 @@ func (w *warmTier) held(t trace) int {
 // set takes less than five points of its hits, in both tiers; and hits stay
 // near what is possible. The log has the table; AKIGW_LONG=1 makes it a larger one.
 func TestScanResistance(t *testing.T) {
+	t.Parallel()
 	random := testkit.Random(t)
 	quota, keys, reads, pace := int64(32<<20), 10_000, 24_000, 50
 	if os.Getenv("AKIGW_LONG") != "" {
@@ -265,7 +266,7 @@ func TestScanResistance(t *testing.T) {
 // a tier of twice the size does.
 func TestGhostKnowsTheDouble(t *testing.T) {
 	random := testkit.Random(t)
-	const capacity, keys, reads, bytes = 10_000, 100_000, 400_000, 1000
+	const capacity, keys, reads, bytes = 5_000, 50_000, 200_000, 1000
 	single, double := hotGet(capacity), hotGet(2*capacity)
 	g := newGhost("test", capacity*bytes)
 	missed, doubled := g.misses.Get(), g.doubled.Get()

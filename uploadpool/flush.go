@@ -36,7 +36,7 @@ type result struct {
 	code     string        // of S3's error, "" for none
 	progress bool          // some of it got there
 	etag     string        // the upstream's, if it is another one than was promised
-	change   Change        // to be ended when the journal has let go
+	change   Change        // to be ended before the journal lets go
 }
 
 // settle makes of a result what has to be made of it.
@@ -47,11 +47,15 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 	defer r.change.End()
 	err := r.err
 	if err == nil {
+		// What was cached before the upstream had it is out of the way before the journal lets
+		// go: from then on the cache is asked.
+		if r.answer != nil {
+			r.change.Written(r.answer)
+		} else {
+			r.change.End()
+		}
 		if err = p.done(ctx, e, r.etag); err == nil {
 			failpoint.Here("journal.afterDone")
-			if r.answer != nil {
-				r.change.Written(r.answer)
-			}
 			flushed.Inc()
 			flushedBytes.Add(int(e.Size))
 			p.rate.add(e.Size)

@@ -202,6 +202,13 @@ func (p *Pool) stir() {
 	}
 }
 
+// Release ends a hold of a key in the journal: what it has goes on.
+func (p *Pool) Release(key akigw.Key) {
+	if p.Journal.Release(key) {
+		p.push(key)
+	}
+}
+
 // Hurry puts a key before all others: somebody waits for it. What is in a pack becomes
 // an object of its own.
 func (p *Pool) Hurry(key akigw.Key) {
