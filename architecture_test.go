@@ -48,7 +48,7 @@ var rooms = map[string][]string{
 	"internal/watch":     {},
 	"internal/failpoint": {},
 	"internal/embedded":  {"internal/s3err"},
-	"internal/testkit":   {"tiers/cold"},
+	"internal/testkit":   {"faults", "tiers/cold"},
 	"cmd/akigw":          {"uploadpool", "access", "access/policy", "admin", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
 	"bench":              {},
 }

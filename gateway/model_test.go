@@ -29,6 +29,7 @@ import (
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/uploadpool"
 )
 
 // byMode gives each bucket the freshness that it is named after.
@@ -248,11 +249,6 @@ func runModel(t *testing.T, random *rand.Rand, ops int) *tally {
 	m.hook()
 	m.open()
 	defer func() { m.stop() }()
-	m.b.outcome = func(o string) {
-		if o != "" {
-			m.outcomes[o]++
-		}
-	}
 	last := 0
 	for m.number = range ops {
 		next := m.next()
@@ -294,40 +290,53 @@ func runModel(t *testing.T, random *rand.Rand, ops int) *tally {
 
 // open starts a gateway over what is on disk.
 func (m *machine) open() {
+	m.b, m.stop = openBench(m.t, m.dir, m.up, packing{}, func(_ akigw.DiskOp, _ string, size int) (int, error) {
+		m.still.RLock()
+		defer m.still.RUnlock()
+		return size, nil
+	})
+	m.b.outcome = func(o string) {
+		if o != "" {
+			m.outcomes[o]++
+		}
+	}
+	m.store = m.b.store
+}
+
+// upstream is one as all rooms want it.
+type upstream interface {
+	tiers.Upstream
+	uploadpool.Upstream
+	Upstream
+}
+
+// openBench starts a gateway in a directory, with small tiers. It ends with stop.
+func openBench(t *testing.T, dir string, up upstream, rules tiers.Rules, journalFault akigw.DiskFault) (b *bench, stop func()) {
 	log := slog.New(slog.DiscardHandler)
-	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 32 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true,
-		JournalFault: func(_ akigw.DiskOp, _ string, size int) (int, error) {
-			m.still.RLock()
-			defer m.still.RUnlock()
-			return size, nil
-		}}
+	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 32 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true, JournalFault: journalFault}
 	batch := testBatch
 	batch.FlushIntervalSecs = 0 // what is there goes
-	store, err := tiers.New(config, packing{}, filepath.Join(m.dir, "warm"), m.up, log)
+	store, err := tiers.New(config, rules, filepath.Join(dir, "warm"), up, log)
 	if err == nil {
-		err = store.WriteBack(testBack, filepath.Join(m.dir, "journal"), testParallel, batch, m.up)
+		err = store.WriteBack(testBack, filepath.Join(dir, "journal"), testParallel, batch, up)
 	}
 	if err == nil {
-		err = store.Control(tiers.PolicyConfig{WorkerIntervalSecs: 1}, filepath.Join(m.dir, "tiers"))
+		err = store.Control(tiers.PolicyConfig{WorkerIntervalSecs: 1}, filepath.Join(dir, "tiers"))
 	}
 	if err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- store.Run(ctx) }()
-	m.stop = func() {
+	b = &bench{store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+	b.g.minPart = 0 // parts are small here
+	return b, func() {
 		cancel()
 		if err := errors.Join(<-done, store.Close()); err != nil {
-			m.t.Error(err)
+			t.Error(err)
 		}
 	}
-	b := &bench{up: m.up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: m.up, Log: log})}
-	b.g.minPart = 0 // parts are small here
-	if m.b != nil {
-		b.outcome = m.b.outcome
-	}
-	m.b, m.store = b, store
 }
 
 var modes = []rules.Freshness{rules.Strict, rules.TTL, rules.Immutable, rules.Exclusive, rules.Events}

@@ -73,6 +73,28 @@ func (m *Memory) Put(key akigw.Key, body []byte) string {
 func (m *Memory) PutStored(key akigw.Key, o Stored) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.put(key, o)
+}
+
+// putIf stores an object on the conditions of a PutObject, and returns the refusal if one does
+// not hold.
+func (m *Memory) putIf(r *cold.Request, o Stored) *http.Response {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, there := m.objects[r.Key]
+	match := r.Header.Get("If-Match")
+	switch {
+	case match != "" && !there:
+		return Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchKey</Code></Error>"))
+	case match != "" && match != now.ETag, r.Header.Get("If-None-Match") == "*" && there:
+		return Response(http.StatusPreconditionFailed, nil, []byte("<Error><Code>PreconditionFailed</Code></Error>"))
+	}
+	m.put(r.Key, o)
+	return nil
+}
+
+// put needs mu.
+func (m *Memory) put(key akigw.Key, o Stored) {
 	m.objects[key] = o
 	m.tell(cold.Change{Key: key, ETag: o.ETag, Size: int64(len(o.Body))})
 }
@@ -315,7 +337,9 @@ func (m *Memory) serve(r *cold.Request) (*http.Response, error) {
 			return m.part(r, body)
 		}
 		etag := m.etagOf(body)
-		m.PutStored(r.Key, Stored{Body: body, ETag: etag, Modified: m.now(), Header: metadata(r.Header)})
+		if refusal := m.putIf(r, Stored{Body: body, ETag: etag, Modified: m.now(), Header: metadata(r.Header)}); refusal != nil {
+			return refusal, nil
+		}
 		return Response(http.StatusOK, http.Header{"Etag": {etag}}, nil), nil
 	case http.MethodDelete:
 		if r.Query.Has("uploadId") {
