@@ -36,6 +36,33 @@ func TestD5_WaitForWhatReplacedIt(t *testing.T) {
 	}
 }
 
+// TestD4_HoldAfterATry: what was tried and may have been carried out is tried again before
+// somebody else writes: else its repetition would undo that.
+func TestD4_HoldAfterATry(t *testing.T) {
+	j := open(t, testConfig(Disk{}, t.TempDir()))
+	defer j.Close()
+	name := index("bucket", "k")
+	mustPut(t, j, "k", []byte("one"))
+	first, until := j.Take(key("k")), j.until(name)
+	mustPut(t, j, "k", []byte("two"))
+	if err := j.Done(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	j.Return(j.Take(key("k"))) // nobody knows what became of it
+	if wait, err := j.waiting(name, until, true); wait == nil || err != nil || j.held[name] > 0 {
+		t.Errorf("held, %v", err)
+	}
+	if wait, err := j.waiting(name, until, false); wait != nil || err != nil {
+		t.Errorf("who only waits need not wait for a later one: %v", err)
+	}
+	if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
+		t.Fatal(err)
+	}
+	if wait, err := j.waiting(name, until, true); wait != nil || err != nil || j.held[name] != 1 {
+		t.Errorf("not held, %v", err)
+	}
+}
+
 // TestD3_Hold: while a key is held nothing of it is on its way to the upstream, or gets there.
 func TestD3_Hold(t *testing.T) {
 	j := open(t, testConfig(Disk{}, t.TempDir()))

@@ -287,14 +287,14 @@ func (j *Journal) Take(key akigw.Key) *Entry {
 	}
 	name := index(key.Bucket, key.Name)
 	items, _ := j.keys.Get(name)
-	if j.held[name] > 0 || leased(items) != nil {
+	if j.held[name] > 0 || slices.ContainsFunc(items, func(it *item) bool { return it.leased }) {
 		return nil
 	}
 	if len(items) == 0 || items[len(items)-1].reason != "" {
 		return nil
 	}
 	it := items[len(items)-1]
-	it.leased = true
+	it.leased, it.tried = true, true
 	return it.entry
 }
 
@@ -349,7 +349,8 @@ func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
 }
 
 // Hold is Wait, after which nothing of the key is taken to the upstream until Release: what
-// somebody else writes there meanwhile is not mixed up with it. Several may hold a key.
+// somebody else writes there meanwhile is not mixed up with it. What was tried before and may
+// be tried again has to be there first. Several may hold a key.
 func (j *Journal) Hold(ctx context.Context, key akigw.Key) error {
 	return j.wait(ctx, index(key.Bucket, key.Name), true)
 }
@@ -408,40 +409,31 @@ func (j *Journal) waiting(name string, until uint64, hold bool) (<-chan struct{}
 		if j.writing[name] > 0 && until == math.MaxUint64 {
 			return j.round, nil
 		}
-		if it := leased(items); hold && it != nil {
-			return it.wait(), nil
+		if !hold {
+			return nil, nil
 		}
-		if hold {
-			j.held[name]++
+		if i := slices.IndexFunc(items, func(it *item) bool { return it.tried }); i >= 0 {
+			return j.finished(items[i])
 		}
+		j.held[name]++
 		return nil, nil
 	}
-	it := items[0]
+	return j.finished(items[0])
+}
+
+// finished returns what is closed when something becomes of an item. The errors are those of
+// Wait. It needs mu.
+func (j *Journal) finished(it *item) (<-chan struct{}, error) {
 	if it.reason != "" {
 		return nil, fmt.Errorf("%w: %s: %s", ErrDeadLetter, it.entry.Key, it.reason)
 	}
 	if err := j.accepting(); err != nil {
 		return nil, err
 	}
-	return it.wait(), nil
-}
-
-// wait is closed when something became of an item. It needs mu.
-func (it *item) wait() <-chan struct{} {
 	if it.finished == nil {
 		it.finished = make(chan struct{})
 	}
-	return it.finished
-}
-
-// leased is the one of a key's items that is on its way to the upstream, nil if none is.
-func leased(items []*item) *item {
-	for _, it := range items {
-		if it.leased {
-			return it
-		}
-	}
-	return nil
+	return it.finished, nil
 }
 
 // Newest is a number that no entry which was in the journal when it was opened is above,
