@@ -541,11 +541,11 @@ func TestT3_B22_PowerCut(t *testing.T) {
 	trials := p.Amount(2000, 20_000, 500_000)
 	one, err := crashRuns(p.Seed, trials-trials/4, unchanged)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("after %d trials: %v", one, err)
 	}
 	two, err := crashRunsOf(p.Seed, trials/4, unchanged, true)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("after %d trials: %v", two, err)
 	}
 	p.Figure("crash clones", one+two)
 	p.Figure("of which of two directories", two)

@@ -424,18 +424,36 @@ func TestD14_ClientLeavesMidDownload(t *testing.T) {
 // TestD12_FailureIsNotRemembered: everybody who waited for a failed fill is
 // told, the next one tries again.
 func TestD12_FailureIsNotRemembered(t *testing.T) {
-	up := testkit.NewMemory()
-	s := newStore(t, testConfig(rules.Exclusive), up)
-	body := testkit.Bytes(5, 100)
-	up.Put(key("k"), body)
-	up.Before = func(*cold.Request) (*http.Response, error) {
-		return nil, fmt.Errorf("%w: test", akigw.ErrUpstreamUnavailable)
+	for _, freshness := range []rules.Freshness{rules.Exclusive, rules.TTL} {
+		for name, failure := range map[string]func() (*http.Response, error){
+			"no answer": func() (*http.Response, error) { return nil, fmt.Errorf("%w: test", akigw.ErrUpstreamUnavailable) },
+			"503": func() (*http.Response, error) {
+				return testkit.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
+			},
+			"403": func() (*http.Response, error) { return testkit.Response(http.StatusForbidden, nil, nil), nil },
+			"no bucket": func() (*http.Response, error) {
+				return testkit.Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+			},
+		} {
+			up := testkit.NewMemory()
+			config := testConfig(freshness)
+			config.TTLSecs = 3600
+			s := newStore(t, config, up)
+			body := testkit.Bytes(5, 100)
+			up.Put(key("k"), body)
+			up.Before = func(*cold.Request) (*http.Response, error) { return failure() }
+			if _, err := s.Get(t.Context(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err == nil {
+				t.Errorf("%s: GET succeeded", name)
+			}
+			if name != "no bucket" { // a HEAD has no code: it is an absence like any other
+				if _, err := s.Head(t.Context(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err == nil {
+					t.Errorf("%s: HEAD succeeded", name)
+				}
+			}
+			up.Before = nil
+			wantRead(t, s, key("k"), "", body, akigw.Cold)
+		}
 	}
-	if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
-		t.Fatalf("got %v", err)
-	}
-	up.Before = nil
-	wantRead(t, s, key("k"), "", body, akigw.Cold)
 }
 
 // brokenBody ends before its length.

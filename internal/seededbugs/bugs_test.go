@@ -1,0 +1,226 @@
+// Package seededbugs puts bugs into copies of the source, one at a time, and sees that the
+// tests find each: a bug that they miss is one of theirs.
+package seededbugs
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// edit replaces a text that a file has once.
+type edit struct{ file, old, new string }
+
+// bug is one of the 24, by its number in the test plan.
+type bug struct {
+	number int
+	name   string
+	edits  []edit
+	// The tests that are asked to find it.
+	pkg, run string
+	quick    bool // it is among those of the quick set
+}
+
+const (
+	journalFile = "journal/journal.go"
+	indexFile   = "journal/index.go"
+	verifyFile  = "gateway/sigv4/verify.go"
+	payloadFile = "gateway/sigv4/payload.go"
+	storeFile   = "tiers/store.go"
+)
+
+// one is a single edit.
+func one(file, old, new string) []edit { return []edit{{file, old, new}} }
+
+var bugs = []bug{
+	{1, "acknowledged before the journal is synced", one(journalFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestT3_", true},
+	{2, "acknowledged before the body is synced", one("journal/spool.go", "		err = d.file.Sync()\n", ""), "journal", "TestT3_", false},
+	{3, "no directory sync when a segment is begun", one(journalFile, "		err = fs.SyncDir(filepath.Join(j.config.Dir, segmentDir))\n	}\n	failpoint.Here(\"rotate.afterDirSync\")", "	}\n	failpoint.Here(\"rotate.afterDirSync\")"), "journal", "TestT3_", true},
+	{4, "the error of a sync is ignored", one(journalFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "		_ = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestC6_", false},
+	{5, "a sync is tried again after EIO", one(journalFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "		if err = file.Sync(); err != nil {\n			err = file.Sync()\n		}\n	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestC6_", false},
+	{6, "damage in the middle of the log is cut off", one("journal/recover.go", "			case h.from < durable:", "			case false:"), "journal", "TestB23_|TestT10_", false},
+	{7, "values of the warm tier are not checked", []edit{{"tiers/warm/warm.go", "if sum != binary.BigEndian.Uint32(stored) {", "if false {"}, {"tiers/warm/warm.go", "if checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {", "if false {"}}, "tiers/warm", "TestC8_|TestC10_|TestT10_", true},
+	{8, "no generation fence", one("tiers/fence.go", "return k == nil || generation > k.floor", "return true || k == nil"), "tiers", "TestD1_|TestD2_|TestD6_", true},
+	{9, "the fence is looked at before the fetch only", []edit{
+		{storeFile, "	if !s.fence.alive(e.Key, e.Generation) {\n		return false\n	}\n	settings := s.settings(e.Key)\n	if e.body", "	settings := s.settings(e.Key)\n	if e.body"},
+		{storeFile, "	if s.fence.alive(e.Key, e.Generation) {\n		return true\n	}\n", "	if true {\n		return true\n	}\n"},
+		{storeFile, "	if !s.fence.alive(e.Key, e.Generation) {\n		s.dropEntry(e.Key)\n	}\n", ""},
+	}, "tiers", "TestD1_|TestD2_|TestD6_", false},
+	{10, "a 5xx is remembered as an absence", one("tiers/fresh.go", "clean := answer.Status == http.StatusNotFound && (head || bytes.Contains(answer.Body, []byte(\"<Code>NoSuchKey</Code>\")))", "clean := head || !bytes.Contains(answer.Body, []byte(\"<Code>Other</Code>\"))"), "tiers", "TestD12_|TestD2_|TestE32_", false},
+	{11, "a short body is accepted", one("tiers/fill.go", "if _, err := io.ReadFull(body, data); err != nil {", "if _, err := io.ReadFull(body, data); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {"), "tiers", "TestA7_", true},
+	// The verification behind it would notice: it is taken away too.
+	{12, "the error document in a 200 is not looked at", []edit{{"uploadpool/flush.go", "if status < 300 && code == \"\" {", "if status < 300 {"}, {"uploadpool/flush.go", "	if !there {\n		return result{err: errOther, unknown: true}\n	}\n	return r\n}\n\n// readBack", "	_ = there\n	return r\n}\n\n// readBack"}}, "uploadpool", "TestA4_|TestA6_|TestA5_", false},
+	{13, "done before it was verified", one("uploadpool/flush.go", "if r = p.verify(ctx, e, r); !whole {", "if !whole {"), "uploadpool", "TestA|TestC9_|TestVerif", false},
+	{14, "a deletion is not in the journal", one("tiers/back.go", "return true, acknowledged(s.back.journal.Delete(ctx, keys, now()))", "return true, nil"), "gateway", "TestB10_|TestT2_", true},
+	{15, "two flushes of a key at a time", one(indexFile, "if j.held[name] > 0 || slices.ContainsFunc(items, func(it *item) bool { return it.leased }) {", "if j.held[name] > 0 {"), "uploadpool", "TestD3_", false},
+	{16, "a write that was replaced comes after its successor", []edit{
+		{indexFile, "if it.entry.ID <= entry {", "if it.entry.ID == entry {"},
+		{indexFile, "if !older.leased { // nobody needs it any more", "if false {"},
+		{indexFile, "if last := j.last(e.Key); last != nil && last != it {", "if last := j.last(e.Key); false {"},
+	}, "gateway", "TestT2_|TestT5_", false},
+	{17, "bodies of what is pending are removed", one("journal/recover.go", "if _, ok := wanted[n]; ok && err == nil {", "if false {"), "journal", "TestB5_|TestT3_", false},
+	{18, "a fill runs under its first reader's context", one("tiers/fill.go", "Context: s.ctx, Flow: cold.FlowOf(from)", "Context: from, Flow: cold.FlowOf(from)"), "tiers", "TestD11_", true},
+	{19, "with a trailer the seed signature is not verified", one(verifyFile, "if !key.signedRequest(r, path, query, cred, v.Region, declared) || !known {", "if !key.signedRequest(r, path, query, cred, v.Region, declared) && !strings.HasSuffix(declared, \"-TRAILER\") || !known {"), "gateway", "TestS15_", false},
+	{20, "a credential in the query is not verified", one(verifyFile, "	now := v.now()\n	if err := cred.checkTime(now, query); err != nil {", "	if cred.place == Query {\n		payload, err := anonymousPayload(r)\n		return Identity{accessKey: cred.accessKey, place: cred.place, verified: true}, payload, err\n	}\n	now := v.now()\n	if err := cred.checkTime(now, query); err != nil {"), "gateway", "TestS15_", false},
+	{21, "unsigned x-amz- headers are accepted", one(verifyFile, "return c.place == Header || name != \"X-Amz-Content-Sha256\" || values[0] != unsignedPayload", "return false"), "gateway", "TestS15_", false},
+	{22, "a signature is compared with ==", one(payloadFile, "if !hmac.Equal(hex.AppendEncode(nil, want[:]), []byte(signature)) {", "if got := hex.EncodeToString(want[:]); !hmac.Equal(nil, nil) || got != signature {"), "gateway", "TestS14_", false},
+	{23, "HEAD answers from a stale catalog", one("tiers/read.go", "	e, outcome, err := s.current(ctx, key, settings, conditions)\n	if e == nil && err == nil {\n		err = s.absent(key, settings, conditions, true)", "	var err error\n	e, outcome := s.lookup(key)\n	if e == nil && err == nil {\n		err = s.absent(key, settings, conditions, true)"), "gateway", "TestT2_", true},
+	{24, "the skew of a request's time is ignored", one(verifyFile, "if skew := now.Sub(t); skew > maxSkew || skew < -maxSkew {", "if skew := now.Sub(t); false && skew > maxSkew {"), "gateway/sigv4", "TestS9_", false},
+}
+
+// finding says how a bug was found.
+type finding struct {
+	Bug    int    `json:"bug"`
+	Name   string `json:"name"`
+	Test   string `json:"test"`
+	Trials int    `json:"trials,omitempty"`
+}
+
+var (
+	failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (Test[A-Za-z0-9_]+)`)
+	trials     = regexp.MustCompile(`after (\d+) trials`)
+)
+
+// TestT15_SeededBugs: each bug is found. AKIGW_BUG=7 takes that one alone.
+func TestT15_SeededBugs(t *testing.T) {
+	p := testkit.Prove(t, "T15")
+	p.Only(false)
+	var todo []bug
+	for _, b := range bugs {
+		if only := os.Getenv("AKIGW_BUG"); only != "" && only != strconv.Itoa(b.number) {
+			continue
+		}
+		if b.quick || p.Long() {
+			todo = append(todo, b)
+		}
+	}
+	var mu sync.Mutex
+	var found []finding
+	next := make(chan bug, len(todo))
+	for _, b := range todo {
+		next <- b
+	}
+	close(next)
+	t.Run("bugs", func(t *testing.T) {
+		for worker := range 2 {
+			t.Run(strconv.Itoa(worker), func(t *testing.T) {
+				t.Parallel()
+				tree := copyTree(t)
+				for b := range next {
+					if f, ok := find(t, tree, b); ok {
+						mu.Lock()
+						found = append(found, f)
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	})
+	p.Figure("bugs", len(todo))
+	p.Figure("found", len(found))
+	p.Figure("by", found)
+}
+
+// find runs the tests against a tree with a bug.
+func find(t *testing.T, tree string, b bug) (finding, bool) {
+	undo := map[string][]byte{}
+	defer func() {
+		for path, source := range undo {
+			if err := os.WriteFile(path, source, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}()
+	for _, e := range b.edits {
+		path := filepath.Join(tree, e.file)
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Count(source, []byte(e.old)); n != 1 {
+			t.Errorf("bug %d: %s has %d times what it replaces: %s", b.number, e.file, n, e.old)
+			return finding{}, false
+		}
+		if undo[path] == nil {
+			undo[path] = source
+		}
+		if err := os.WriteFile(path, bytes.Replace(source, []byte(e.old), []byte(e.new), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("go", "test", "-trimpath", "-count=1", "-failfast", "-vet=off", "-timeout=120s", "-run", b.run, "./"+b.pkg)
+	cmd.Dir = tree
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, "AKIGW_") {
+			cmd.Env = append(cmd.Env, pair)
+		}
+	}
+	out, err := cmd.CombinedOutput()
+	failed := failedTest.FindSubmatch(out)
+	if err == nil || failed == nil {
+		t.Errorf("bug %d, %s, was not found by %s of %s: %v\n%s", b.number, b.name, b.run, b.pkg, err, tail(out))
+		return finding{}, false
+	}
+	f := finding{Bug: b.number, Name: b.name, Test: b.pkg + " " + string(failed[1])}
+	if m := trials.FindSubmatch(out); m != nil {
+		f.Trials, _ = strconv.Atoi(string(m[1]))
+	}
+	t.Logf("bug %d, %s: %s %s", f.Bug, f.Name, f.Test, map[bool]string{true: fmt.Sprintf("after %d trials", f.Trials)}[f.Trials > 0])
+	return f, true
+}
+
+func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
+
+// copyTree copies the module's sources.
+func copyTree(t *testing.T) string {
+	to, from := testkit.MemoryDir(t), "../.."
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name == ".git" || name == "e2e" || name == "data" || name == "bin" || name == "results" {
+				return filepath.SkipDir
+			}
+			return os.MkdirAll(filepath.Join(to, name), 0o700)
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, name), source, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// TestEditsApply: each bug replaces what is there, once.
+func TestEditsApply(t *testing.T) {
+	for _, b := range bugs {
+		for _, e := range b.edits {
+			source, err := os.ReadFile(filepath.Join("../..", e.file))
+			if n := bytes.Count(source, []byte(e.old)); err != nil || n != 1 {
+				t.Errorf("bug %d: %s has %d times what it replaces: %s, %v", b.number, e.file, n, e.old, err)
+			}
+		}
+	}
+	if len(bugs) != 24 {
+		t.Errorf("%d bugs", len(bugs))
+	}
+}
