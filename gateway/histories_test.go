@@ -247,7 +247,7 @@ func plan(random *rand.Rand) faults.Plan {
 	p := faults.Plan{Seed: random.Uint64()}
 	for range random.IntN(5) {
 		f := faults.Fault{Probability: 0.01 + 0.05*random.Float64()}
-		f.Effect = testkit.Pick(random, faults.SlowDown, faults.InternalError, faults.TooManyRequests, faults.Refused, faults.ResetBefore, faults.ResetAfter, faults.TimeoutAfter, faults.Latency, faults.ShortBody, faults.Corrupt, faults.StaleETag, faults.WrongRange, faults.ErrorIn200)
+		f.Effect = testkit.Pick(random, faults.SlowDown, faults.InternalError, faults.TooManyRequests, faults.Refused, faults.ResetBefore, faults.ResetAfter, faults.TimeoutAfter, faults.Latency, faults.ShortBody, faults.Corrupt, faults.WrongRange, faults.ErrorIn200)
 		switch f.Effect {
 		case faults.TimeoutAfter, faults.Latency:
 			f.LatencyMS, f.Probability = 1, 0.1
@@ -255,7 +255,7 @@ func plan(random *rand.Rand) faults.Plan {
 			f.Probability = 0.02 // each leaves a write of which nobody knows
 		case faults.ErrorIn200: // nobody answers so to a GET
 			f.Op = "CompleteMultipartUpload"
-		case faults.Corrupt, faults.StaleETag, faults.ShortBody, faults.WrongRange:
+		case faults.Corrupt, faults.ShortBody, faults.WrongRange:
 			f.Op = "GetObject"
 		}
 		p.Faults = append(p.Faults, f)

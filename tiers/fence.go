@@ -72,6 +72,15 @@ func (f *fence) alive(key akigw.Key, generation uint64) bool {
 	return k == nil || generation > k.floor
 }
 
+// writing reports whether a write of key is under way.
+func (f *fence) writing(key akigw.Key) bool {
+	s := f.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[key]
+	return k != nil && k.writes > 0
+}
+
 // write is one write under way.
 type write struct {
 	fence *fence

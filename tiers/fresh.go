@@ -17,7 +17,8 @@ import (
 // fresh reports whether e may be served to a request without asking the
 // upstream. In mode Exclusive a version never is: its bytes stay what they are,
 // but its tags and its retention can be changed by requests that do not name
-// it, and it can be deleted.
+// it, and it can be deleted. While a write is under way the upstream may have it or not:
+// who has seen it must not see what was filled a moment before.
 func (s *Store) fresh(e *entry, settings *rules.Settings, c akigw.Conditions) bool {
 	if !e.known() || e.run < s.trusted || c.NoCache || c.MaxAge > 0 && !within(e, c.MaxAge) {
 		return false
@@ -28,9 +29,9 @@ func (s *Store) fresh(e *entry, settings *rules.Settings, c akigw.Conditions) bo
 	case rules.Immutable:
 		return true
 	case rules.Exclusive:
-		return e.Key.Version == ""
+		return e.Key.Version == "" && !s.fence.writing(e.Key)
 	case rules.Events:
-		return s.unchanged(e, settings)
+		return s.unchanged(e, settings) && !s.fence.writing(e.Key)
 	}
 	return false
 }

@@ -940,3 +940,19 @@ func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
 		wantRead(t, s, k, "", newer, akigw.Cold)
 	}
 }
+
+// TestD6_ReadsDuringAWrite: once somebody has seen a write that is under way, nobody is served
+// what was filled before it.
+func TestD6_ReadsDuringAWrite(t *testing.T) {
+	up := testkit.NewMemory()
+	s := newStore(t, testConfig(rules.Exclusive), up)
+	older, newer := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
+	up.Put(key("k"), older)
+	w := s.Begin(key("k"))
+	wantRead(t, s, key("k"), "", older, akigw.Cold) // after the write began, and before the upstream has it
+	up.Put(key("k"), newer)
+	wantRead(t, s, key("k"), "", newer, akigw.Cold)
+	w.End()
+	wantRead(t, s, key("k"), "", newer, akigw.Cold)
+	wantRead(t, s, key("k"), "", newer, akigw.Hot)
+}
