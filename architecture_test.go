@@ -47,10 +47,11 @@ var rooms = map[string][]string{
 	"internal/size":       {},
 	"internal/watch":      {},
 	"internal/failpoint":  {},
+	"internal/double":     {"faults", "gateway/sigv4", "internal/checksum", "internal/embedded", "internal/s3err"},
 	"internal/embedded":   {"internal/s3err"},
 	"internal/seededbugs": {},
 	"internal/testkit":    {"faults", "tiers/cold"},
-	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
+	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
 	"bench":               {},
 }
 

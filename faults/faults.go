@@ -178,6 +178,14 @@ var Presets = map[string]Plan{
 	"full-disk": {Seed: 1, Faults: []Fault{{Tier: Warm, Effect: ENOSPC}, {Tier: Journal, Op: string(akigw.DiskFree), Effect: ENOSPC}}},
 }
 
+// Modes are plans for tests of clients, by the names that tests like to call them.
+var Modes = map[string]Plan{
+	"RateLimit":     {Seed: 1, Faults: []Fault{{Effect: SlowDown, Probability: 0.3}}},
+	"Timeout":       {Seed: 1, Faults: []Fault{{Effect: TimeoutBefore, LatencyMS: 2000, Probability: 0.05}, {Effect: TimeoutAfter, LatencyMS: 2000, Probability: 0.05}}},
+	"PartialUpload": {Seed: 1, Faults: []Fault{{Op: "UploadPart,PutObject", Effect: ResetBefore, Probability: 0.2}, {Op: "CompleteMultipartUpload", Effect: ErrorIn200, Probability: 0.3}}},
+	"Corruption":    {Seed: 1, Faults: []Fault{{Op: "GetObject", Effect: Corrupt, Probability: 0.2}}},
+}
+
 // Layer holds the plan that is set, for any number of transports. The zero value breaks
 // nothing. All methods may be called from any goroutine.
 type Layer struct {

@@ -121,13 +121,13 @@ func TestOperations(t *testing.T) {
 		"GET /b/k?acl": "", "PUT /b?versioning": "", "PUT /b": "CreateBucket", "GET /b/k?uploadId=x": "ListParts",
 	} {
 		method, path, _ := strings.Cut(target, " ")
-		if op, _, _ := identify(request(method, path, "")); op != want {
+		if op, _, _ := Identify(request(method, path, "")); op != want {
 			t.Errorf("%s is %q, want %q", target, op, want)
 		}
 	}
 	r := request("PUT", "/b/k", "")
 	r.Header.Set("X-Amz-Copy-Source", "/b/other")
-	if op, bucket, key := identify(r); op != "CopyObject" || bucket != "b" || key != "k" {
+	if op, bucket, key := Identify(r); op != "CopyObject" || bucket != "b" || key != "k" {
 		t.Errorf("%s %s %s", op, bucket, key)
 	}
 }

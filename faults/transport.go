@@ -53,9 +53,9 @@ var operations = []struct {
 	{"DELETE", false, nil, "", "DeleteBucket"},
 }
 
-// identify says what a request asks for. Parameters that make another operation of it (?acl and
+// Identify says what a request asks for. Parameters that make another operation of it (?acl and
 // the like) make it one without a name.
-func identify(r *http.Request) (op, bucket, key string) {
+func Identify(r *http.Request) (op, bucket, key string) {
 	bucket, key, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if bucket == "" {
 		return "ListBuckets", "", ""
@@ -96,7 +96,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return t.next.RoundTrip(r)
 	}
 	u := use{tier: Cold, read: r.Method == http.MethodGet || r.Method == http.MethodHead}
-	u.op, u.bucket, u.key = identify(r)
+	u.op, u.bucket, u.key = Identify(r)
 	send := t.next.RoundTrip
 	for _, f := range st.lines {
 		if strikes, how := f.strikes(u, time.Since(st.since)); strikes {

@@ -24,6 +24,7 @@ type cli struct {
 	Warm     warmCommand     `cmd:"" help:"Bring objects in before anybody asks for them."`
 	Snapshot snapshotCommand `cmd:"" help:"Snapshots of the catalog: Parquet files that a new gateway starts warm from."`
 	Faults   faultsCommand   `cmd:"" help:"Break the way to the upstream of a running gateway on purpose, to rehearse outages."`
+	Fakes3   fakes3Command   `cmd:"" name:"fakes3" help:"An S3 service for tests that fails by plan: in memory, with a history, strict if asked. It runs by itself."`
 	Purge    purgeCommand    `cmd:"" help:"Forget what is cached of a key, a prefix or a bucket. Nothing upstream is touched, and nothing that is pending."`
 	Dead     deadCommand     `cmd:"" name:"dead-letters" help:"Writes that could not be taken to the upstream: they are kept, and can be read."`
 	Journal  journalCommand  `cmd:"" help:"The journal of acknowledged writes."`

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/internal/double"
+	"github.com/akidb/akigw/internal/listen"
+)
+
+// fakes3Command is "akigw fakes3".
+type fakes3Command struct {
+	Listen    string `help:"Address, on loopback." placeholder:"ADDR" default:"127.0.0.1:9100"`
+	Plan      string `help:"A plan of faults in TOML or JSON that is in force from the start." placeholder:"FILE" type:"existingfile"`
+	Mode      string `help:"A plan by name: RateLimit, Timeout, PartialUpload, Corruption, or a preset." placeholder:"NAME"`
+	Strict    bool   `help:"Refuse what a careful client does not send: requests without a signature, unknown parameters and headers, bodies without a digest."`
+	AccessKey string `help:"Access key." env:"AKIGW_FAKES3_ACCESS_KEY" default:"fakes3"`
+	SecretKey string `help:"Secret key." env:"AKIGW_FAKES3_SECRET_KEY" default:"fakes3-secret"`
+	Region    string `help:"Region of the signatures." default:"us-east-1"`
+}
+
+// Run serves until SIGTERM or SIGINT.
+func (f *fakes3Command) Run() (err error) {
+	if !listen.Loopback(f.Listen) {
+		return fmt.Errorf("--listen %s: a service for tests listens on loopback only", f.Listen)
+	}
+	plan, set, err := f.plan()
+	if err != nil {
+		return err
+	}
+	parent := "/dev/shm" // memory
+	if _, err := os.Stat(parent); err != nil {
+		parent = ""
+	}
+	dir, err := os.MkdirTemp(parent, "akigw-fakes3")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s, err := double.Open(double.Config{AccessKey: f.AccessKey, SecretKey: f.SecretKey, Region: f.Region, Strict: f.Strict, Dir: dir, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if set {
+		if err := s.Faults.Set(plan); err != nil {
+			return err
+		}
+	}
+	l, err := net.Listen("tcp", f.Listen)
+	if err != nil {
+		return fmt.Errorf("%w; is another process using the port? (--listen)", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	fmt.Printf("an S3 service for tests: what it holds is gone when it ends\n\n  endpoint    http://%s\n  access key  %s\n  secret key  %s\n  history     http://%[1]s/_fakes3/history\n\nready\n", l.Addr(), f.AccessKey, f.SecretKey)
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	ending, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ending); err != nil {
+		return server.Close()
+	}
+	return nil
+}
+
+// plan is what is to be broken from the start, if anything.
+func (f *fakes3Command) plan() (p faults.Plan, set bool, err error) {
+	switch {
+	case f.Plan != "" && f.Mode != "":
+		return p, false, errors.New("give --plan or --mode, not both")
+	case f.Plan != "":
+		raw, err := os.ReadFile(f.Plan)
+		if err != nil {
+			return p, false, err
+		}
+		p, err = faults.Parse(raw)
+		return p, true, err
+	case f.Mode != "":
+		for _, named := range []map[string]faults.Plan{faults.Modes, faults.Presets} {
+			if p, ok := named[f.Mode]; ok {
+				return p, true, nil
+			}
+		}
+		var names []string
+		for _, named := range []map[string]faults.Plan{faults.Modes, faults.Presets} {
+			for name := range named {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		return p, false, fmt.Errorf("--mode %s: it must be one of %s", f.Mode, strings.Join(names, ", "))
+	}
+	return p, false, nil
+}

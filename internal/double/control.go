@@ -1,0 +1,55 @@
+package double
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"github.com/akidb/akigw/faults"
+)
+
+// controlPath is no bucket: their names have no underscores.
+const controlPath = "/_fakes3/"
+
+// maxPlan is the largest plan in bytes.
+const maxPlan = 1 << 20
+
+// controls answers what tests ask beside S3.
+func (s *Server) controls() *http.ServeMux {
+	mux := http.NewServeMux()
+	show := func(what func() any) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(what()) // a client that has gone does not read it
+		}
+	}
+	forget := func(w http.ResponseWriter, _ *http.Request) {
+		s.Forget()
+		w.WriteHeader(http.StatusNoContent)
+	}
+	mux.HandleFunc("GET "+controlPath+"history", show(func() any { return s.History() }))
+	mux.HandleFunc("GET "+controlPath+"counts", show(func() any { return s.Counts() }))
+	mux.HandleFunc("DELETE "+controlPath+"history", forget)
+	mux.HandleFunc("DELETE "+controlPath+"counts", forget)
+	mux.HandleFunc("GET "+controlPath+"plan", show(func() any { return s.Faults.Report() }))
+	mux.HandleFunc("DELETE "+controlPath+"plan", func(w http.ResponseWriter, _ *http.Request) {
+		s.Faults.Clear()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("POST "+controlPath+"plan", func(w http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPlan))
+		var plan faults.Plan
+		if err == nil {
+			plan, err = faults.Parse(raw)
+		}
+		if err == nil {
+			err = s.Faults.Set(plan)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return mux
+}

@@ -1,0 +1,374 @@
+// Package double is an S3 service for tests, of this project and of others: the embedded trial
+// upstream behind a fault plan, with a history of its calls and counters. It verifies every
+// signature; in strict mode it also refuses whatever a careful client does not send.
+//
+// It is no storage: what it holds is gone when it ends.
+package double
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/checksum"
+	"github.com/akidb/akigw/internal/embedded"
+	"github.com/akidb/akigw/internal/s3err"
+)
+
+// Config says what a double is like. AccessKey and SecretKey have to be there.
+type Config struct {
+	AccessKey, SecretKey string
+	Region               string // of the signatures; "" stands for us-east-1
+	// Strict refuses requests without a signature, with parameters or x-amz-* headers that S3
+	// does not have, and with bodies of which nothing says what they are.
+	Strict bool
+	// Dir is an empty directory for what it holds.
+	Dir string
+	Log *slog.Logger
+}
+
+// Call is one request and its answer.
+type Call struct {
+	Time    time.Time `json:"time"`
+	Op      string    `json:"op"` // S3 API name, "" for one without
+	Bucket  string    `json:"bucket,omitempty"`
+	Key     string    `json:"key,omitempty"`
+	Query   string    `json:"query,omitempty"`
+	Status  int       `json:"status"` // 0: there was no answer
+	Code    string    `json:"code,omitempty"`
+	In      int64     `json:"in"`  // bytes of the request's body, as it came
+	Out     int64     `json:"out"` // bytes of the answer's
+	Seconds float64   `json:"seconds"`
+}
+
+// Count is what there was of an operation.
+type Count struct {
+	Requests int   `json:"requests"`
+	Failed   int   `json:"failed"` // without an answer, or with a status from 400 on
+	In       int64 `json:"in"`
+	Out      int64 `json:"out"`
+}
+
+// mostCalls is how many calls the history has.
+const mostCalls = 10_000
+
+// Server is a double, as an http.Handler. Besides S3 it answers GET, POST and DELETE of
+// /_fakes3/plan, and GET and DELETE of /_fakes3/history and /_fakes3/counts, without signatures.
+type Server struct {
+	Faults faults.Layer
+
+	config   Config
+	verifier sigv4.Verifier
+	inner    *embedded.Server
+	proxy    *httputil.ReverseProxy
+	control  *http.ServeMux
+
+	mu     sync.Mutex
+	calls  []Call           // the last ones; guarded by mu
+	counts map[string]Count // guarded by mu
+}
+
+// Open makes a double.
+func Open(c Config) (*Server, error) {
+	if c.Region == "" {
+		c.Region = "us-east-1"
+	}
+	s := &Server{config: c, counts: map[string]Count{}, verifier: sigv4.Verifier{Region: c.Region, Keys: sigv4.StaticKeys{c.AccessKey: c.SecretKey}}}
+	var err error
+	if s.inner, err = embedded.Open(c.Dir, nil, c.Log); err != nil {
+		return nil, err
+	}
+	endpoint, err := s.inner.Listen("127.0.0.1:0")
+	if err != nil {
+		return nil, errors.Join(err, s.inner.Close())
+	}
+	target, err := url.Parse(endpoint)
+	if err != nil {
+		return nil, errors.Join(err, s.inner.Close())
+	}
+	s.proxy = &httputil.ReverseProxy{
+		Rewrite:      func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = target.Scheme, target.Host },
+		Transport:    s.Faults.Wrap(&http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}),
+		ErrorHandler: s.failed,
+		ErrorLog:     slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+	}
+	s.control = s.controls()
+	return s, nil
+}
+
+// Close ends it.
+func (s *Server) Close() error { return s.inner.Close() }
+
+// failed ends the connection: what the plan broke has no answer.
+func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
+	var refused *s3err.Error
+	if errors.As(err, &refused) { // by the verification of the body
+		s.refuse(w, r, refused)
+		return
+	}
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // a reset, not an end
+		}
+		_ = conn.Close()
+		return
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e *s3err.Error) {
+	if seen, ok := w.(*watcher); ok {
+		seen.call.Code = e.Code
+	}
+	s3err.Write(w, r, e, "double", "akigw-fakes3")
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, controlPath) {
+		s.control.ServeHTTP(w, r)
+		return
+	}
+	seen := &watcher{ResponseWriter: w, call: Call{Time: time.Now(), Query: r.URL.RawQuery}}
+	seen.call.Op, seen.call.Bucket, seen.call.Key = faults.Identify(r)
+	counted := &counter{ReadCloser: r.Body}
+	r.Body = counted
+	defer func() {
+		seen.call.In, seen.call.Seconds = counted.n, time.Since(seen.call.Time).Seconds()
+		s.note(seen.call)
+	}()
+	if err := s.check(r); err != nil {
+		s.refuse(seen, r, err)
+		return
+	}
+	s.proxy.ServeHTTP(seen, r)
+}
+
+// note keeps a call.
+func (s *Server) note(c Call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls = append(s.calls, c); len(s.calls) > 2*mostCalls {
+		s.calls = slices.Clone(s.calls[mostCalls:])
+	}
+	n := s.counts[c.Op]
+	n.Requests, n.In, n.Out = n.Requests+1, n.In+c.In, n.Out+c.Out
+	if c.Status == 0 || c.Status >= 400 {
+		n.Failed++
+	}
+	s.counts[c.Op] = n
+}
+
+// History returns the last calls, up to 10,000, the oldest first.
+func (s *Server) History() []Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls[max(0, len(s.calls)-mostCalls):])
+}
+
+// Counts returns what there was, by operation.
+func (s *Server) Counts() map[string]Count {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.counts)
+}
+
+// Forget empties history and counts.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls, s.counts = nil, map[string]Count{}
+}
+
+// check verifies a request, and makes a plain one of it.
+func (s *Server) check(r *http.Request) *s3err.Error {
+	id, payload, err := s.verifier.Verify(r, r.URL.Path, r.URL.Query())
+	if err == nil && s.config.Strict {
+		err = odd(r, id, payload)
+	}
+	if err != nil {
+		var refused *s3err.Error
+		if !errors.As(err, &refused) {
+			refused = s3err.InternalError.With(err.Error())
+		}
+		return refused
+	}
+	if payload.Length < 0 {
+		return s3err.MissingContentLength
+	}
+	body := &verified{Payload: payload, body: r.Body}
+	for _, a := range checksum.Algorithms {
+		if value := r.Header.Get(a.Header); value != "" || slices.Contains(payload.TrailerNames, strings.ToLower(a.Header)) {
+			body.sums = append(body.sums, sum{a, a.New(), value})
+		}
+	}
+	if op, _, _ := faults.Identify(r); op == "CompleteMultipartUpload" {
+		body.sums = nil // they are of the object
+	}
+	r.Body, r.ContentLength = body, payload.Length
+	if payload.Length == 0 {
+		r.Body = http.NoBody
+	}
+	for _, name := range []string{"Authorization", "X-Amz-Content-Sha256", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer"} {
+		r.Header.Del(name)
+	}
+	if encoding := r.Header.Get("Content-Encoding"); strings.HasPrefix(encoding, "aws-chunked") {
+		r.Header.Del("Content-Encoding")
+		if rest := strings.TrimLeft(strings.TrimPrefix(encoding, "aws-chunked"), ", "); rest != "" {
+			r.Header.Set("Content-Encoding", rest)
+		}
+	}
+	return nil
+}
+
+// parameters and headers are those that S3's operations on objects and buckets have.
+var (
+	parameters = []string{"list-type", "prefix", "delimiter", "max-keys", "marker", "start-after", "continuation-token", "encoding-type", "fetch-owner", "uploads", "uploadId", "partNumber",
+		"part-number-marker", "max-parts", "key-marker", "upload-id-marker", "max-uploads", "delete", "location", "versioning", "versions", "versionId", "x-id", "tagging", "acl", "policy",
+		"response-content-type", "response-content-language", "response-expires", "response-cache-control", "response-content-disposition", "response-content-encoding",
+		"bucket-region", "max-buckets", "lifecycle", "encryption", "notification", "object-lock", "cors", "attributes"}
+	headers = []string{"X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer", "X-Amz-Security-Token", "X-Amz-Copy-Source", "X-Amz-Copy-Source-Range",
+		"X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match", "X-Amz-Copy-Source-If-Modified-Since", "X-Amz-Copy-Source-If-Unmodified-Since", "X-Amz-Metadata-Directive",
+		"X-Amz-Tagging-Directive", "X-Amz-Storage-Class", "X-Amz-Acl", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type", "X-Amz-Checksum-Mode", "X-Amz-User-Agent",
+		"X-Amz-Object-Attributes", "X-Amz-Request-Payer", "X-Amz-Expected-Bucket-Owner", "X-Amz-Mp-Object-Size", "X-Amz-Website-Redirect-Location", "X-Amz-Server-Side-Encryption"}
+)
+
+// odd refuses what a careful client does not send.
+func odd(r *http.Request, id sigv4.Identity, payload *sigv4.Payload) error {
+	strange := func(format string, args ...any) error {
+		return s3err.InvalidRequest.With("strict: " + fmt.Sprintf(format, args...))
+	}
+	if id.Anonymous() {
+		return s3err.AccessDenied.With("strict: the request has no signature")
+	}
+	for name, values := range r.URL.Query() {
+		if len(values) > 1 || !slices.Contains(parameters, name) && !strings.HasPrefix(name, "X-Amz-") {
+			return strange("query parameter %q", name)
+		}
+	}
+	for name, values := range r.Header {
+		known := !strings.HasPrefix(name, "X-Amz-") || slices.Contains(headers, name) || strings.HasPrefix(name, "X-Amz-Meta-") || strings.HasPrefix(name, "X-Amz-Checksum-")
+		if !known || len(values) > 1 && strings.HasPrefix(name, "X-Amz-") {
+			return strange("header %q", name)
+		}
+	}
+	op, bucket, key := faults.Identify(r)
+	switch {
+	case bucket != "" && strings.Contains(r.URL.RawQuery, ";"), strings.Contains(r.URL.RawPath, "%2F") && strings.HasPrefix(key, "/"):
+		return strange("target %s", r.URL.RequestURI())
+	case (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete) && payload.Length > 0:
+		return strange("%s with a body", op)
+	case op == "DeleteObjects" && r.Header.Get("Content-Md5") == "" && !checksummed(r.Header, payload):
+		return strange("DeleteObjects without a digest")
+	case payload.SHA256 == "" && payload.Mode == sigv4.Unsigned && payload.Length > 0 && r.Header.Get("Content-Md5") == "" && !checksummed(r.Header, payload):
+		return strange("nothing says what the body of this %s is", op)
+	}
+	return nil
+}
+
+func checksummed(h http.Header, payload *sigv4.Payload) bool {
+	return slices.ContainsFunc(checksum.Algorithms, func(a checksum.Algorithm) bool {
+		return h.Get(a.Header) != "" || slices.Contains(payload.TrailerNames, strings.ToLower(a.Header))
+	})
+}
+
+// sum is a checksum that a body has to have; want is in a trailer if it is empty.
+type sum struct {
+	checksum.Algorithm
+	hash interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+	want string
+}
+
+// verified is a body whose checksums have been found right when its end is read.
+type verified struct {
+	*sigv4.Payload
+	body io.Closer
+	sums []sum
+}
+
+// Read implements io.Reader.
+func (v *verified) Read(p []byte) (int, error) {
+	n, err := v.Payload.Read(p)
+	for _, s := range v.sums {
+		_, _ = s.hash.Write(p[:n]) // a hash does not fail
+	}
+	if err != io.EOF {
+		return n, err
+	}
+	for _, s := range v.sums {
+		want := s.want
+		if want == "" {
+			want = v.Trailer().Get(s.Header)
+		}
+		if value, ok := s.Parse(want); !ok || string(value) != string(s.hash.Sum(nil)) {
+			return 0, s3err.BadDigest.With("The " + s.Name + " you specified did not match the calculated checksum.")
+		}
+	}
+	return n, io.EOF
+}
+
+// Close implements io.Closer.
+func (v *verified) Close() error {
+	v.Payload.Close()
+	return v.body.Close()
+}
+
+// counter counts what is read of a body.
+type counter struct {
+	io.ReadCloser
+	n int64
+}
+
+// Read implements io.Reader.
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// watcher sees what an answer is.
+type watcher struct {
+	http.ResponseWriter
+	call Call
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *watcher) WriteHeader(status int) {
+	if status >= 200 {
+		w.call.Status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *watcher) Write(p []byte) (int, error) {
+	if w.call.Status == 0 {
+		w.call.Status = http.StatusOK
+	}
+	if w.call.Status >= 400 && w.call.Code == "" {
+		if _, rest, ok := strings.Cut(string(p), "<Code>"); ok {
+			w.call.Code, _, _ = strings.Cut(rest, "</Code>")
+		}
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.call.Out += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *watcher) Unwrap() http.ResponseWriter { return w.ResponseWriter }

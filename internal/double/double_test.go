@@ -1,0 +1,186 @@
+package double
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, append(testkit.BadgerLeaks(), goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))...)
+}
+
+func start(t *testing.T, strict bool) (*Server, *testkit.Client) {
+	t.Helper()
+	s, err := Open(Config{AccessKey: testkit.AccessKey, SecretKey: testkit.SecretKey, Strict: strict, Dir: filepath.Join(testkit.MemoryDir(t), "double"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(s)
+	t.Cleanup(func() {
+		front.Close()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := &testkit.Client{Endpoint: front.URL, HTTP: front.Client()}
+	if a := c.Must(t, "PUT", "/bucket", "", nil, nil); a.Status != 200 {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	return s, c
+}
+
+// TestStrict: what a careful client sends is taken, and nothing else.
+func TestStrict(t *testing.T) {
+	_, c := start(t, true)
+	_, lenient := start(t, false)
+	sum := md5.Sum([]byte("body"))
+	good, bad := base64.StdEncoding.EncodeToString(sum[:]), base64.StdEncoding.EncodeToString(make([]byte, 16))
+	document := []byte("<Delete><Object><Key>k</Key></Object></Delete>")
+	for _, c1 := range []struct {
+		name, method, path, query string
+		header                    http.Header
+		body                      []byte
+		strict, other             int
+	}{
+		{"plain", "PUT", "/bucket/k", "", nil, []byte("body"), 200, 200},
+		{"a copy", "PUT", "/bucket/l", "", http.Header{"X-Amz-Copy-Source": {"/bucket/k"}}, nil, 200, 200},
+		{"unsigned payload", "PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}}, []byte("body"), 400, 200},
+		{"unsigned payload with an MD5", "PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}, "Content-Md5": {good}}, []byte("body"), 200, 200},
+		{"a wrong MD5", "PUT", "/bucket/k", "", http.Header{"Content-Md5": {bad}}, []byte("body"), 400, 400},
+		{"a wrong checksum", "PUT", "/bucket/k", "", http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}, []byte("body"), 400, 400},
+		{"an unknown parameter", "GET", "/bucket", "colour=red", nil, nil, 400, 200},
+		{"an unknown header", "GET", "/bucket/k", "", http.Header{"X-Amz-Colour": {"red"}}, nil, 400, 200},
+		{"DeleteObjects without a digest", "POST", "/bucket", "delete=", nil, document, 400, 200},
+	} {
+		for client, want := range map[*testkit.Client]int{c: c1.strict, lenient: c1.other} {
+			if a := client.Must(t, c1.method, c1.path, c1.query, c1.header, c1.body); a.Status != want {
+				t.Errorf("%s, strict %t: %d %s", c1.name, client == c, a.Status, a.Body)
+			}
+		}
+	}
+	for client, want := range map[*testkit.Client]int{c: 403, lenient: 404} {
+		resp, err := client.HTTP.Get(client.Endpoint + "/bucket/k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want { // k was deleted by the one that let it
+			t.Errorf("without a signature, strict %t: %d", client == c, resp.StatusCode)
+		}
+		r, err := client.Request("GET", "/bucket/l", "", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "Signature=", "Signature=0", 1)[:len(r.Header.Get("Authorization"))])
+		if a, err := client.Do(r); err != nil || a.Status != 403 {
+			t.Errorf("a wrong signature, strict %t: %+v %v", client == c, a, err)
+		}
+	}
+}
+
+// TestFaultsAndHistory: a plan breaks answers and connections, and the history and the counts
+// say what came.
+func TestFaultsAndHistory(t *testing.T) {
+	s, c := start(t, false)
+	body := testkit.Bytes(1, 100_000)
+	c.Must(t, "PUT", "/bucket/k", "", nil, body)
+	get := func() (*testkit.Answer, error) {
+		r, err := c.Request("GET", "/bucket/k", "", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Do(r)
+	}
+	for _, f := range []struct {
+		effect faults.Effect
+		as     func(a *testkit.Answer, err error) bool
+	}{
+		{faults.SlowDown, func(a *testkit.Answer, err error) bool { return err == nil && a.Status == 503 }},
+		{faults.ResetAfter, func(_ *testkit.Answer, err error) bool { return err != nil }},
+		{faults.Refused, func(_ *testkit.Answer, err error) bool { return err != nil }},
+		{faults.TimeoutBefore, func(_ *testkit.Answer, err error) bool { return err != nil }},
+		{faults.ShortBody, func(a *testkit.Answer, err error) bool { return err != nil && len(a.Body) < len(body) }},
+		{faults.Corrupt, func(a *testkit.Answer, err error) bool {
+			return err == nil && len(a.Body) == len(body) && !bytes.Equal(a.Body, body)
+		}},
+		{faults.Latency, func(a *testkit.Answer, err error) bool { return err == nil && bytes.Equal(a.Body, body) }},
+	} {
+		if err := s.Faults.Set(faults.Plan{Faults: []faults.Fault{{Effect: f.effect, LatencyMS: 1}}}); err != nil {
+			t.Fatal(err)
+		}
+		if a, err := get(); !f.as(a, err) {
+			t.Errorf("%s: %+v, %v", f.effect, a, err)
+		}
+		s.Faults.Clear()
+	}
+	for range 100 { // the last answers are noted a moment after they came
+		if s.Counts()["GetObject"].Requests >= 7 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	n := s.Counts()["GetObject"] // a client may have asked again after a reset
+	if put := s.Counts()["PutObject"]; put != (Count{Requests: 1, In: 100_000}) || n.Requests < 7 || n.Failed < 4 || n.Out < 250_000 {
+		t.Errorf("%+v, %+v", put, n)
+	}
+	h := s.History()
+	if first, third := h[0], h[2]; first.Op != "CreateBucket" || third.Op != "GetObject" || third.Key != "k" || third.Status != 503 || third.Code != "SlowDown" {
+		t.Errorf("%+v, %+v", first, third)
+	}
+	// By HTTP, as tests in other languages ask.
+	ask := func(method, path, body string) (int, string) {
+		r, err := http.NewRequest(method, c.Endpoint+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Status, string(a.Body)
+	}
+	for _, step := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"GET", "/_fakes3/history", "", 200, `"op":"GetObject"`},
+		{"GET", "/_fakes3/counts", "", 200, `"GetObject":{"requests":`},
+		{"DELETE", "/_fakes3/history", "", 204, ""},
+		{"GET", "/_fakes3/counts", "", 200, "{}"},
+		{"POST", "/_fakes3/plan", `{"seed": 1, "fault": [{"effect": "slow_down"}]}`, 204, ""},
+		{"GET", "/_fakes3/plan", "", 200, `"met":[0]`},
+		{"GET", "/bucket/k", "", 503, "SlowDown"},
+		{"POST", "/_fakes3/plan", `{"seed": 1, "fault": [{"effect": "melt"}]}`, 400, "effect must be"},
+		{"DELETE", "/_fakes3/plan", "", 204, ""},
+		{"GET", "/_fakes3/plan", "", 200, "null"},
+	} {
+		if status, text := ask(step.method, step.path, step.body); status != step.status || !strings.Contains(text, step.says) {
+			t.Errorf("%s %s: %d %s", step.method, step.path, status, text)
+		}
+	}
+}
+
+// TestModes: the plans by name are plans.
+func TestModes(t *testing.T) {
+	for _, name := range []string{"RateLimit", "Timeout", "PartialUpload", "Corruption"} {
+		p, ok := faults.Modes[name]
+		if err := p.Check(); !ok || err != nil || len(p.Faults) == 0 {
+			t.Error(fmt.Sprint(name, err))
+		}
+	}
+}
