@@ -159,6 +159,9 @@ func (p *sideBySide) next() (k Known, ok bool) {
 			it.Next()
 			p.seen[i] = false
 		}
+		for it.Valid() && it.Item().UserMeta() == dropped {
+			it.Next()
+		}
 		if it.Valid() && (least == nil || bytes.Compare(it.Item().Key()[1:], least) < 0) {
 			least = it.Item().Key()[1:]
 		}

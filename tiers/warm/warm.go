@@ -281,7 +281,35 @@ func (t *Tier) PutEntry(key akigw.Key, record, summary []byte, how Handling) boo
 func (t *Tier) DropEntry(key akigw.Key) error {
 	id := t.entryKey(key)
 	t.pins.remove(id)
-	return t.remove(id, companion(summaryPrefix, id))
+	return t.blank(id, companion(summaryPrefix, id))
+}
+
+// dropped marks a value that stands for nothing.
+const dropped = 1
+
+// blank puts marks in the place of values, which are as good as gone then. Where a value is
+// removed, and the tables compacted, while Badger rewrites the value log file that has it, the
+// rewriting brings it back; below a mark it stays hidden. Marks go when they are swept: no file is
+// rewritten then.
+func (t *Tier) blank(keys ...[]byte) error {
+	t.removed.Add(1)
+	return t.update(func(txn *badger.Txn) error {
+		for _, key := range keys {
+			if err := txn.SetEntry(badger.NewEntry(key, nil).WithMeta(dropped)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// item finds what is stored under a key, and no mark.
+func item(txn *badger.Txn, key []byte) (*badger.Item, error) {
+	item, err := txn.Get(key)
+	if err == nil && item.UserMeta() == dropped {
+		err = badger.ErrKeyNotFound
+	}
+	return item, err
 }
 
 // Block returns block n of a run of blocks, in buffer if it has the capacity, else in memory
@@ -389,7 +417,7 @@ func (t *Tier) get(key []byte) (value []byte, ok bool) { return t.read(key, nil)
 // a value under a wrong key is as bad as a damaged one.
 func (t *Tier) read(key, buffer []byte) (value []byte, ok bool) {
 	err := t.db.View(func(txn *badger.Txn) error {
-		item, err := txn.Get(key)
+		item, err := item(txn, key)
 		if err == nil {
 			err = t.config.fault(akigw.DiskRead, key, 0)
 		}
@@ -458,7 +486,7 @@ func (t *Tier) has(key []byte) bool {
 		return false
 	}
 	return t.db.View(func(txn *badger.Txn) error {
-		_, err := txn.Get(key)
+		_, err := item(txn, key)
 		return err
 	}) == nil
 }

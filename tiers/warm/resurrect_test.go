@@ -1,0 +1,69 @@
+package warm
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+)
+
+// TestC16_DroppedStaysDropped: what was dropped does not come back while value log files are
+// rewritten and tables compacted, however the three fall together.
+func TestC16_DroppedStaysDropped(t *testing.T) {
+	tier := open(t, filepath.Join(t.TempDir(), "warm"), MinQuota, "1")
+	defer closeTier(t, tier)
+	body := bytes.Repeat([]byte("x"), 6000) // in the value log
+	k := func(n int) akigw.Key { return akigw.Key{Bucket: "bucket", Name: fmt.Sprint(n)} }
+	stop := make(chan struct{})
+	var gc sync.WaitGroup
+	rewrites := 0
+	gc.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			tier.stir()
+			if tier.gate.rewrite(func() error { return tier.db.RunValueLogGC(0.01) }) == nil {
+				rewrites++
+			}
+		}
+	})
+	deadline := time.Now().Add(3 * time.Second)
+	back := 0
+	for round := 0; time.Now().Before(deadline); round++ {
+		for n := range 300 {
+			tier.PutEntry(k(n), body, []byte("summary"), Handling{Wanted: true})
+		}
+		for n := range 300 {
+			if n%3 == round%3 {
+				continue
+			}
+			if err := tier.DropEntry(k(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 10 {
+			time.Sleep(5 * time.Millisecond)
+			for n := range 300 {
+				if n%3 != round%3 && tier.HasEntry(k(n)) {
+					back++
+				}
+			}
+		}
+	}
+	close(stop)
+	gc.Wait()
+	t.Logf("%d rewrites, %d dropped entries were back", rewrites, back)
+	if back > 0 {
+		t.Errorf("%d dropped entries were back", back)
+	}
+	if rewrites < 5 {
+		t.Errorf("only %d value log files were rewritten", rewrites)
+	}
+}
