@@ -420,7 +420,7 @@ func TestT5_Histories(t *testing.T) {
 	var total, unknown, failed atomic.Int64
 	next := atomic.Int64{}
 	t.Run("gateways", func(t *testing.T) {
-		for worker := range 2 {
+		for worker := range sideBySide {
 			t.Run(strconv.Itoa(worker), func(t *testing.T) {
 				t.Parallel()
 				up := &testkit.Faulty{Memory: testkit.NewMemory()}

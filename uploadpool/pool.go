@@ -242,6 +242,9 @@ func (p *Pool) Run(ctx context.Context) error {
 	for {
 		p.sweep(ctx)
 		next := p.start(ctx)
+		if p.Journal.Garbage() {
+			next = min(next, sweepEvery)
+		}
 		timer.Reset(next)
 		select {
 		case <-p.wake:

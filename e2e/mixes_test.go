@@ -1,0 +1,268 @@
+package e2e
+
+import (
+	"crypto/md5"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// mixes are what an upstream does that has a bad day.
+var mixes = map[string]string{
+	"throttled": `
+[[fault]]
+effect = "slow_down"
+probability = 0.2
+[[fault]]
+op = "PutObject,UploadPart,DeleteObject*"
+effect = "timeout_after"
+latency_ms = 200
+probability = 0.02
+[[fault]]
+op = "CompleteMultipartUpload"
+effect = "error_in_200"
+probability = 0.1
+`,
+	"unreliable": `
+[[fault]]
+effect = "internal_error"
+probability = 0.05
+[[fault]]
+effect = "reset_before"
+probability = 0.02
+[[fault]] # not of CreateMultipartUpload: nobody knows the id of an upload whose answer was lost
+op = "PutObject,UploadPart,CompleteMultipartUpload,DeleteObject*,GetObject,HeadObject"
+effect = "reset_after"
+probability = 0.02
+[[fault]]
+op = "GetObject"
+effect = "short_body"
+probability = 0.02
+[[fault]]
+op = "PutObject"
+effect = "duplicate"
+probability = 0.02
+`,
+	"slow and wrong": `
+[[fault]]
+effect = "latency"
+latency_ms = 20
+jitter_ms = 200
+probability = 0.3
+[[fault]]
+op = "GetObject"
+effect = "wrong_range"
+probability = 0.02
+[[fault]]
+op = "PutObject,UploadPart"
+effect = "timeout_before"
+latency_ms = 200
+probability = 0.05
+[[fault]]
+effect = "slow_down"
+probability = 0.5
+after_secs = 3
+until_secs = 8
+`,
+}
+
+// TestT8_FaultMixes: while the upstream has a bad day, clients of a bucket that is written back
+// notice nothing; when it is over, all of it is upstream, soon.
+func TestT8_FaultMixes(t *testing.T) {
+	p := testkit.Prove(t, "T8")
+	p.Only(false)
+	lasts := time.Duration(p.Amount(0, 15, 60)) * time.Second
+	var mu sync.Mutex
+	t.Run("mixes", func(t *testing.T) {
+		for name, plan := range mixes {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				figures := runMix(t, fmt.Sprintf("seed = %d\n%s", p.Seed%1_000_000, plan), lasts)
+				mu.Lock()
+				defer mu.Unlock()
+				p.Figure(name, figures)
+			})
+		}
+	})
+}
+
+// setPlan puts a plan in force.
+func (g *gateway) setPlan(plan string) {
+	g.t.Helper()
+	file := writeFile(g.t, filepath.Join(g.t.TempDir(), "plan.toml"), []byte(plan))
+	if out := g.says("faults", "set", "--file", file); strings.Contains(out, "exit status") {
+		g.t.Fatal(out)
+	}
+}
+
+// newKillRig is one over a running gateway.
+func newKillRig(t *testing.T, g *gateway, up *slowMemory) *killRig {
+	manifest, err := os.Create(filepath.Join(t.TempDir(), "manifest"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { manifest.Close() })
+	return &killRig{t: t, g: g, up: up, manifest: manifest, keys: map[string]*register{}, uploads: map[string]*upload{}, sums: map[string]string{}, kinds: map[string]int{}}
+}
+
+// pendingDrain is how many entries a second go upstream when nothing is wrong: of those that
+// came while it was away.
+func pendingDrain(t *testing.T, g *gateway, k *killRig) float64 {
+	t.Helper()
+	load(k, time.Second) // the upstream is asked once what it is like
+	waitDrained(t, g, time.Minute)
+	g.setPlan("[[fault]]\neffect = \"refused\"\n")
+	load(k, 2*time.Second)
+	g.says("faults", "clear")
+	n, began := g.status().Pending, time.Now()
+	waitDrained(t, g, time.Minute)
+	return float64(n) / time.Since(began).Seconds()
+}
+
+// load writes with four writers for so long.
+func load(k *killRig, lasts time.Duration) {
+	var writers sync.WaitGroup
+	until := time.Now().Add(lasts)
+	for w := range 4 {
+		writers.Go(func() { k.write(w, until) })
+	}
+	writers.Wait()
+}
+
+func runMix(t *testing.T, plan string, lasts time.Duration) map[string]any {
+	up, behind := startMemory(t, time.Millisecond, 16)
+	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g.operator()
+	k := newKillRig(t, g, up)
+	rate := pendingDrain(t, g, k)
+	g.setPlan(plan)
+	var reads, refused atomic.Int64
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() { readMix(k, stop, &reads, &refused) })
+	}
+	load(k, lasts)
+	close(stop)
+	readers.Wait()
+	hits := g.metric("akigw_faults_hits_total")
+	g.says("faults", "clear")
+	pending, began := g.status().Pending, time.Now()
+	waitDrained(t, g, 2*time.Minute)
+	took := time.Since(began)
+	k.verify(g, len(k.keys))
+	k.verifyUploads(g)
+	ideal := time.Duration(float64(pending) / rate * float64(time.Second))
+	k.abortUploads(g)
+	for name, reg := range k.keys {
+		o, ok := up.Get(akigw.Key{Bucket: "backbucket", Name: name})
+		if ok != (reg.acked != "") || ok && (o.ETag != reg.acked || fmt.Sprintf("\"%x\"", md5.Sum(o.Body)) != k.sum(reg.acked)) {
+			t.Errorf("LOST: upstream %s is %s (%t), was acknowledged as %q", name, o.ETag, ok, reg.acked)
+		}
+	}
+	for deadline := time.Now().Add(25 * time.Second); up.Uploads() > 0 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	}
+	if n := up.Uploads(); n > 0 {
+		t.Errorf("%d uploads are open upstream", n)
+	}
+	if st := g.status(); st.Dead > 0 || st.Problem != "" {
+		t.Errorf("%+v", st)
+	}
+	fresh := startGateway(t, options{upstream: behind, plain: true})
+	k.verify(fresh, len(k.keys))
+	// The tries that wait when it is over go at once when one succeeds: two seconds are for that.
+	if took > 2*ideal+2*time.Second {
+		t.Errorf("drained %d in %s, ideal %s", pending, took, ideal)
+	}
+	if hits < 20 || k.acks < 100 || reads.Load() < 100 {
+		t.Errorf("%.0f faults, %d acknowledged writes, %d reads: the path was not exercised", hits, k.acks, reads.Load())
+	}
+	return map[string]any{"faults": int(hits), "acknowledged writes": k.acks, "reads": reads.Load(), "reads refused": refused.Load(), "pending at the end": pending,
+		"drained in seconds": took.Seconds(), "ideal seconds": ideal.Seconds(), "requests upstream": up.asked.Load()}
+}
+
+// readMix reads keys at random: bytes are always those that their ETag says.
+func readMix(k *killRig, stop <-chan struct{}, reads, refused *atomic.Int64) {
+	client := &testkit.Client{Endpoint: k.g.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
+	defer client.HTTP.CloseIdleConnections()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(2 * time.Millisecond):
+		}
+		name := fmt.Sprintf("w%d/%d", rand.IntN(4), rand.IntN(400))
+		r, err := client.Request("GET", "/backbucket/"+name, "", nil, nil)
+		if err != nil {
+			k.t.Error(err)
+			return
+		}
+		a, err := client.Do(r)
+		reads.Add(1)
+		switch {
+		case err != nil, a.Status >= 500 || a.Status == http.StatusTooManyRequests: // cut off, or refused: nothing wrong was shown
+			refused.Add(1)
+		case a.Status == http.StatusOK && fmt.Sprintf("\"%x\"", md5.Sum(a.Body)) != k.sum(a.Header.Get("Etag")):
+			k.t.Errorf("%s: the body is not what its ETag says", name)
+		case a.Status != http.StatusOK && a.Status != http.StatusNotFound:
+			k.t.Errorf("%s: %d %s", name, a.Status, a.Body)
+		}
+	}
+}
+
+// TestSlowdownIsSeen: "faults set slowdown" under load shows within a second in what the gateway
+// says of itself, and "faults clear" ends that.
+func TestSlowdownIsSeen(t *testing.T) {
+	t.Parallel()
+	up, behind := startMemory(t, 2*time.Millisecond, 16)
+	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g.operator()
+	k := newKillRig(t, g, up)
+	var writers sync.WaitGroup
+	until := time.Now().Add(25 * time.Second)
+	stop := func() { until = time.Now() }
+	for w := range 2 {
+		writers.Go(func() { k.write(w, until) })
+	}
+	defer writers.Wait()
+	defer stop()
+	time.Sleep(2 * time.Second)
+	limit, failures := g.metric("akigw_uploadpool_limit"), func() float64 { return g.metric("akigw_uploadpool_throttled_total") + g.metric("akigw_cold_breaker_opened_total") }
+	before := failures()
+	uploads := g.metric("akigw_uploadpool_flushed_total")
+	time.Sleep(time.Second)
+	rate := g.metric("akigw_uploadpool_flushed_total") - uploads
+	g.says("faults", "set", "slowdown")
+	uploads = g.metric("akigw_uploadpool_flushed_total")
+	time.Sleep(time.Second)
+	slow := g.metric("akigw_uploadpool_flushed_total") - uploads
+	cut, status := g.metric("akigw_uploadpool_limit"), g.says("status")
+	if !(cut < limit) || !(failures() > before) || !(slow < rate/2) || g.metric("akigw_faults_hits_total") == 0 {
+		t.Errorf("after a second of slowdown: limit %.1f (was %.1f), %.0f throttled answers (was %.0f), %.0f uploads in it (%.0f before), status:\n%s", cut, limit, failures(), before, slow, rate, status)
+	}
+	if !strings.Contains(status, "SlowDown") && !strings.Contains(status, "refused") {
+		t.Errorf("status says nothing of it:\n%s", status)
+	}
+	g.says("faults", "clear")
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		uploads = g.metric("akigw_uploadpool_flushed_total")
+		time.Sleep(time.Second)
+		again := g.metric("akigw_uploadpool_flushed_total") - uploads
+		if again > rate/2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("cleared, and %.0f uploads a second (%.0f before it)", again, rate)
+		}
+	}
+}
