@@ -237,7 +237,9 @@ func TestSlowdownIsSeen(t *testing.T) {
 	defer writers.Wait()
 	defer stop()
 	time.Sleep(2 * time.Second)
-	limit, failures := g.metric("akigw_uploadpool_limit"), func() float64 { return g.metric("akigw_uploadpool_throttled_total") + g.metric("akigw_cold_breaker_opened_total") }
+	limit, failures := g.metric("akigw_uploadpool_limit"), func() float64 {
+		return g.metric("akigw_uploadpool_throttled_total") + g.metric("akigw_cold_breaker_opened_total")
+	}
 	before := failures()
 	uploads := g.metric("akigw_uploadpool_flushed_total")
 	time.Sleep(time.Second)

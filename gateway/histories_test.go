@@ -242,12 +242,13 @@ func (h *history) behind(client int, key, body string) {
 	h.add(client, call, action{kind: opWrite, key: key, etag: etag}, result{})
 }
 
-// plan is a fault plan at random.
+// plan is a fault plan at random. Corrupt is not in it: bodies as small as these are wrong in the
+// same way twice, which is taken for an ETag that is no MD5.
 func plan(random *rand.Rand) faults.Plan {
 	p := faults.Plan{Seed: random.Uint64()}
 	for range random.IntN(5) {
 		f := faults.Fault{Probability: 0.01 + 0.05*random.Float64()}
-		f.Effect = testkit.Pick(random, faults.SlowDown, faults.InternalError, faults.TooManyRequests, faults.Refused, faults.ResetBefore, faults.ResetAfter, faults.TimeoutAfter, faults.Latency, faults.ShortBody, faults.Corrupt, faults.WrongRange, faults.ErrorIn200)
+		f.Effect = testkit.Pick(random, faults.SlowDown, faults.InternalError, faults.TooManyRequests, faults.Refused, faults.ResetBefore, faults.ResetAfter, faults.TimeoutAfter, faults.Latency, faults.ShortBody, faults.WrongRange, faults.ErrorIn200)
 		switch f.Effect {
 		case faults.TimeoutAfter, faults.Latency:
 			f.LatencyMS, f.Probability = 1, 0.1
@@ -257,8 +258,6 @@ func plan(random *rand.Rand) faults.Plan {
 			f.Op = "CompleteMultipartUpload"
 		case faults.ShortBody, faults.WrongRange:
 			f.Op = "GetObject"
-		case faults.Corrupt: // whole bodies: nothing says what a range of one has to be
-			f.Op, f.Key = "GetObject", "?"
 		}
 		p.Faults = append(p.Faults, f)
 	}

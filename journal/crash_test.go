@@ -583,8 +583,8 @@ type lazyFile struct{ File }
 
 func (lazyFile) Sync() error { return nil }
 
-// TestSeededBugs: the trials find what they are for.
-func TestSeededBugs(t *testing.T) {
+// TestB3_B17_C18_SeededBugs: the trials find what they are for.
+func TestB3_B17_C18_SeededBugs(t *testing.T) {
 	for name, mutate := range map[string]func(FS) FS{
 		"B3 no sync before the acknowledgement":  func(fs FS) FS { return lazy{FS: fs, files: true} },
 		"C18 no directory sync after a rename":   func(fs FS) FS { return lazy{FS: fs, names: true} },
