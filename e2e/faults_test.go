@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -208,4 +211,69 @@ func TestDiskFaultsLive(t *testing.T) {
 	}
 	waitDrained(t, g, 60*time.Second)
 	b.get("before", testkit.Bytes(1, 50_000))
+}
+
+// TestBehindAStrictService: what the gateway sends is what a careful client sends; "akigw fakes3
+// --strict" refuses anything else.
+func TestBehindAStrictService(t *testing.T) {
+	t.Parallel()
+	address := testkit.FreeAddr(t)
+	fake := exec.Command(build(t, plain), "fakes3", "--listen", address, "--strict", "--access-key", upstreamAccessKey, "--secret-key", upstreamSecretKey)
+	if err := fake.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		fake.Process.Signal(syscall.SIGTERM)
+		if err := fake.Wait(); err != nil {
+			t.Errorf("fakes3 ended with %v", err)
+		}
+	})
+	endpoint := "http://" + address
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if resp, err := http.Get(endpoint + "/_fakes3/counts"); err == nil {
+			resp.Body.Close()
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	g := startGateway(t, options{plain: true, upstream: upstream{"fakes3", endpoint}, config: backConfig})
+	for _, name := range []string{"through", "backbucket"} {
+		b := newBucket(t, g, name)
+		for i, size := range []int{0, 100, 100_000, 9 << 20} {
+			body := testkit.Bytes(uint64(i+1), size)
+			b.put(fmt.Sprint(i), body)
+			b.get(fmt.Sprint(i), body)
+		}
+		k := newKillRig(t, g, nil)
+		if name == "backbucket" {
+			load(k, 2*time.Second)
+			waitDrained(t, g, time.Minute)
+			k.verify(g, len(k.keys))
+		}
+		if a := b.client.Must(t, "GET", "/"+name, "list-type=2", nil, nil); a.Status != 200 || !strings.Contains(string(a.Body), "<Key>3</Key>") {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+		if a := b.client.Must(t, "DELETE", "/"+name+"/1", "", nil, nil); a.Status != 204 {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	}
+	waitDrained(t, g, time.Minute)
+	resp, err := http.Get(endpoint + "/_fakes3/history")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var calls []struct {
+		Op, Bucket, Key, Code string
+		Status                int
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&calls); err != nil || len(calls) < 50 {
+		t.Fatalf("%d calls, %v", len(calls), err)
+	}
+	for _, c := range calls {
+		if c.Status == 400 || c.Status == 403 {
+			t.Errorf("refused: %+v", c)
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -357,7 +359,8 @@ func (m *multipart) complete(ctx context.Context) result {
 	}
 	var answer struct{ ETag string }
 	failpoint.Here("flush.beforeComplete")
-	resp, err := m.do(ctx, cold.Request{Op: "CompleteMultipartUpload", Method: http.MethodPost, Query: url.Values{}, Header: header, Body: bytes.NewReader(b.Bytes()), Length: int64(b.Len())})
+	sum := sha256.Sum256(b.Bytes())
+	resp, err := m.do(ctx, cold.Request{Op: "CompleteMultipartUpload", Method: http.MethodPost, Query: url.Values{}, Header: header, Body: bytes.NewReader(b.Bytes()), Length: int64(b.Len()), SHA256: hex.EncodeToString(sum[:])})
 	failpoint.Here("flush.afterComplete")
 	r := m.pool.judgeBody(err, resp, &answer)
 	if r.err == nil {
