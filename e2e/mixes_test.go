@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -103,16 +102,6 @@ func (g *gateway) setPlan(plan string) {
 	if out := g.says("faults", "set", "--file", file); strings.Contains(out, "exit status") {
 		g.t.Fatal(out)
 	}
-}
-
-// newKillRig is one over a running gateway.
-func newKillRig(t *testing.T, g *gateway, up *slowMemory) *killRig {
-	manifest, err := os.Create(filepath.Join(t.TempDir(), "manifest"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { manifest.Close() })
-	return &killRig{t: t, g: g, up: up, manifest: manifest, keys: map[string]*register{}, uploads: map[string]*upload{}, sums: map[string]string{}, kinds: map[string]int{}}
 }
 
 // pendingDrain is how many entries a second go upstream when nothing is wrong: of those that
