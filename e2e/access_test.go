@@ -136,7 +136,7 @@ const tenantPolicy = `{"Version":"2012-10-17","Statement":[
 // the command line and the AWS SDK, against a gateway that keeps running.
 func TestUsers(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, options{})
+	g := startGateway(t, options{plain: true})
 	if _, err := g.sdk(pair{AccessKeyId: accessKey, SecretAccessKey: secretKey}).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("shared")}); err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestUsers(t *testing.T) {
 func TestS45_S46_Canary(t *testing.T) {
 	need(t, "aws")
 	t.Parallel()
-	g := startGateway(t, options{upstream: versity(t), env: []string{"AKIGW_LOG_LEVEL=debug"}})
+	g := startGateway(t, options{plain: true, upstream: versity(t), env: []string{"AKIGW_LOG_LEVEL=debug"}})
 	policy := writeFile(t, filepath.Join(t.TempDir(), "policy.json"), []byte(`{"Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}`))
 	g.mustAkigw("users", "set", "canary", "--policy", policy)
 	lasting := g.newKey("--user", "canary")

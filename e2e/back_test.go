@@ -95,7 +95,10 @@ func (m *slowMemory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // TestUpstreamAway: while the upstream is away every write is acknowledged, read and
 // listed; afterwards all of it is there with the ETags that were promised.
-func TestUpstreamAway(t *testing.T) { upstreamAway(t, 3*time.Second) }
+func TestUpstreamAway(t *testing.T) {
+	t.Parallel()
+	upstreamAway(t, 3*time.Second)
+}
 
 // TestLongUpstreamAway is the same for a minute.
 func TestLongUpstreamAway(t *testing.T) {
@@ -192,6 +195,7 @@ func upstreamAway(t *testing.T, long time.Duration) {
 // TestE34_StopWithPendingWrites: a stop takes what is pending to the upstream and
 // ends with 0; if it cannot, with 75, and the next start does.
 func TestE34_StopWithPendingWrites(t *testing.T) {
+	t.Parallel()
 	up, behind := startMemory(t, 5*time.Millisecond, 8)
 	g := startGateway(t, options{upstream: behind, config: backConfig, env: []string{"AKIGW_WRITE_BACK_DRAIN_TIMEOUT_SECS=2"}})
 	client := &testkit.Client{Endpoint: g.endpoint}
@@ -227,6 +231,7 @@ func TestE34_StopWithPendingWrites(t *testing.T) {
 // TestDeadLetterCommands: an operator lists, shows, exports, retries and drops what
 // the upstream does not take.
 func TestDeadLetterCommands(t *testing.T) {
+	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
 	g := startGateway(t, options{upstream: behind, config: backConfig})
 	refuse := atomic.Bool{}
@@ -317,6 +322,7 @@ func tail(s string) string { return s[max(0, len(s)-1500):] }
 // TestSeededDiskFaults breaks the real binary's disk: an acknowledgement that is
 // given holds, what cannot be acknowledged goes through, and health says so.
 func TestSeededDiskFaults(t *testing.T) {
+	t.Parallel()
 	type acked map[string]string // name -> commit
 	writes := func(g *gateway, prefix string, n int) acked {
 		client := &testkit.Client{Endpoint: g.endpoint}

@@ -140,7 +140,7 @@ func TestFaultPlanFromTheStart(t *testing.T) {
 	for i := range 60 {
 		up.Put(akigw.Key{Bucket: "collection", Name: fmt.Sprint(i)}, testkit.Bytes(uint64(i), 100_000))
 	}
-	g := startGateway(t, options{upstream: behind, env: []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_FAULT_PLAN=" + plan}})
+	g := startGateway(t, options{plain: true, upstream: behind, env: []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_FAULT_PLAN=" + plan}})
 	client := &testkit.Client{Endpoint: g.endpoint}
 	whole := 0
 	for i := range 60 {

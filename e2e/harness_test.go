@@ -315,7 +315,7 @@ func (g *gateway) operator() {
 	g.t.Helper()
 	g.mustAkigw("users", "set", "operator", "--admin")
 	g.mustAkigw("keys", "create", "--user", "operator")
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		if out := g.says("purge", "s3://no-such-bucket"); strings.Contains(out, "forgot") {
 			return
 		} else if time.Now().After(deadline) {
@@ -413,13 +413,13 @@ func inFrontOf(t *testing.T, starts starters, f func(t *testing.T, g *gateway)) 
 		up := start(t)
 		t.Run(up.name, func(t *testing.T) {
 			t.Parallel()
-			f(t, startGateway(t, options{upstream: up}))
+			f(t, startGateway(t, options{plain: true, upstream: up}))
 		})
 		if os.Getenv("AKIGW_LONG") != "" {
 			written := start(t)
 			t.Run(up.name+"-written-back", func(t *testing.T) {
 				t.Parallel()
-				f(t, startGateway(t, options{upstream: written, config: packedConfig}))
+				f(t, startGateway(t, options{plain: true, upstream: written, config: packedConfig}))
 			})
 		}
 	}

@@ -209,6 +209,7 @@ func diskUse(dir string) (sum int64) {
 // TestWarmQuota reads ten times the warm quota through the gateway: the
 // directory never takes more than its quota, and it keeps taking new data.
 func TestWarmQuota(t *testing.T) {
+	t.Parallel()
 	const quota, size, objects = 64 << 20, 4 << 20, 160
 	g := startGateway(t, options{plain: true, env: []string{"AKIGW_CACHE_HOT_BYTES=8MiB", "AKIGW_CACHE_WARM_BYTES=64MiB"}})
 	g.do(t, "PUT", "/quotabucket", nil, 0, nil)

@@ -40,7 +40,10 @@ func (n catalogOf) Entries(_ context.Context, yield func(*akigw.CatalogEntry) bo
 }
 
 // TestMillion is TestLongMillion with fewer objects, and without a look at the clock.
-func TestMillion(t *testing.T) { million(t, 20_000) }
+func TestMillion(t *testing.T) {
+	t.Parallel()
+	million(t, 20_000)
+}
 
 // TestLongMillion: a catalog of a million objects is restored within 10 s and snapshot within
 // 5 s and 256 MiB, a cycle of the worker takes 10 s at the most and hardly slows hot reads,

@@ -101,7 +101,7 @@ func TestUpstreamKilled(t *testing.T) {
 	})}
 	go server.Serve(l)
 	defer server.Close()
-	g := startGateway(t, options{upstream: upstream{"killed", "http://" + l.Addr().String()}})
+	g := startGateway(t, options{plain: true, upstream: upstream{"killed", "http://" + l.Addr().String()}})
 	var whole, cut, refused atomic.Int64
 	var wait sync.WaitGroup
 	started := time.Now()

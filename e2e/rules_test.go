@@ -17,7 +17,7 @@ func TestRules(t *testing.T) {
 	t.Parallel()
 	config := writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), []byte("[[rule]]\nkey = \"still/*\"\nfreshness = \"immutable\"\n"))
 	up := versity(t)
-	g := startGateway(t, options{upstream: up, env: []string{"AKIGW_CONFIG=" + config}})
+	g := startGateway(t, options{plain: true, upstream: up, env: []string{"AKIGW_CONFIG=" + config}})
 	through := g.sdk(pair{AccessKeyId: accessKey, SecretAccessKey: secretKey})
 	behind := (&gateway{t: t, endpoint: up.endpoint}).sdk(pair{AccessKeyId: upstreamAccessKey, SecretAccessKey: upstreamSecretKey})
 	if _, err := through.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("rules")}); err != nil {

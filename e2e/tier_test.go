@@ -258,7 +258,7 @@ func TestBackgroundWorkerConcurrentWithAPI(t *testing.T) {
 // nothing changes; what can is there, and others make room for it.
 func TestMemoryQuotaEnforcement(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, options{env: []string{"AKIGW_CACHE_HOT_BYTES=16MiB"}})
+	g := startGateway(t, options{plain: true, env: []string{"AKIGW_CACHE_HOT_BYTES=16MiB"}})
 	g.operator()
 	b := newBucket(t, g, "collection")
 	big, fits := testkit.Bytes(1, 20<<20), testkit.Bytes(2, 6<<20)
@@ -294,7 +294,7 @@ func TestMemoryQuotaEnforcement(t *testing.T) {
 // TestStorageQuotaEnforcement: the oldest snapshots leave, the newest stays.
 func TestStorageQuotaEnforcement(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, options{env: []string{"AKIGW_SNAPSHOT_MAX_BYTES=1MiB"}})
+	g := startGateway(t, options{plain: true, env: []string{"AKIGW_SNAPSHOT_MAX_BYTES=1MiB"}})
 	g.operator()
 	b := newBucket(t, g, "collection")
 	for i := range 200 {
@@ -323,7 +323,7 @@ func TestStorageQuotaEnforcement(t *testing.T) {
 func TestCorruptedParquetRecovery(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
-	g := startGateway(t, options{upstream: behind})
+	g := startGateway(t, options{plain: true, upstream: behind})
 	g.operator()
 	b := newBucket(t, g, "collection")
 	for i := range 20 {
@@ -370,7 +370,7 @@ func TestRestoreFromUpstream(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
 	config := "[snapshot]\nupload = \"s3://collection/.snapshots\"\n[cache]\nfreshness = \"exclusive\"\n"
-	g := startGateway(t, options{upstream: behind, config: config})
+	g := startGateway(t, options{plain: true, upstream: behind, config: config})
 	g.operator()
 	b := newBucket(t, g, "collection")
 	for i := range 30 {
@@ -386,7 +386,7 @@ func TestRestoreFromUpstream(t *testing.T) {
 	if n := up.Uploads(); n != 0 {
 		t.Errorf("%d uploads are open upstream", n)
 	}
-	fresh := startGateway(t, options{upstream: behind, config: config, env: []string{"AKIGW_RESTORE=latest"}})
+	fresh := startGateway(t, options{plain: true, upstream: behind, config: config, env: []string{"AKIGW_RESTORE=latest"}})
 	nb := &bucketOf{t, fresh, &testkit.Client{Endpoint: fresh.endpoint}, "collection"}
 	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(fresh.stderr.String(), "fetched what was used most"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -409,7 +409,7 @@ func TestRestoreFromUpstream(t *testing.T) {
 func TestPartialSnapshotUploadRecovery(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
-	g := startGateway(t, options{upstream: behind, config: "[snapshot]\nupload = \"s3://collection/.snapshots\"\n"})
+	g := startGateway(t, options{plain: true, upstream: behind, config: "[snapshot]\nupload = \"s3://collection/.snapshots\"\n"})
 	g.operator()
 	b := newBucket(t, g, "collection")
 	b.put("k", []byte("x"))
@@ -585,7 +585,7 @@ func TestWarmTierDiskFull(t *testing.T) {
 		}
 	})
 	_, behind := startMemory(t, 0, 8)
-	g := startGateway(t, options{upstream: behind, dir: filepath.Join(dir, "data"), env: []string{"AKIGW_CACHE_WARM_BYTES=64MiB", "AKIGW_CACHE_HOT_BYTES=0", "AKIGW_CACHE_FRESHNESS=exclusive", "AKIGW_WRITE_BACK_MIN_FREE_BYTES=1MiB"}})
+	g := startGateway(t, options{plain: true, upstream: behind, dir: filepath.Join(dir, "data"), env: []string{"AKIGW_CACHE_WARM_BYTES=64MiB", "AKIGW_CACHE_HOT_BYTES=0", "AKIGW_CACHE_FRESHNESS=exclusive", "AKIGW_WRITE_BACK_MIN_FREE_BYTES=1MiB"}})
 	g.operator()
 	b := newBucket(t, g, "collection")
 	b.put("before", testkit.Bytes(1, 200_000))
