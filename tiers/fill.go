@@ -74,6 +74,7 @@ type fill struct {
 	err     error
 	moved   chan struct{} // closed and replaced at each change of the above
 	release func()        // gives its memory back; nil if none was reserved
+	begun   uint64        // when it was made, of an opening, as a generation
 }
 
 // newFill makes a fill on behalf of whoever from is of.
@@ -222,6 +223,7 @@ func (s *Store) join(from context.Context, key akigw.Key, spec akigw.RangeSpec) 
 		return f, false
 	}
 	f, ctx := s.newFill(from, key)
+	f.begun = s.fence.generation()
 	s.openings[key] = f
 	s.work.Go(func() {
 		err := s.runOpening(ctx, f, spec)

@@ -233,11 +233,13 @@ func (s *Store) current(ctx context.Context, key akigw.Key, settings *rules.Sett
 	return e, outcome, err
 }
 
-// load waits for an opening fill. Who did not start it came after its question
-// to the upstream, and in strict mode has to ask once more.
+// load waits for an opening fill. Who came after its question to the upstream has to ask once
+// more in strict mode; those share the next one.
 func (s *Store) load(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*fill, error) {
+	arrived := s.fence.generation()
 	for {
 		f, leader := s.join(ctx, key, spec)
+		asked := leader || f.begun > arrived // after this reader came
 		select {
 		case <-f.ready:
 		case <-ctx.Done():
@@ -250,9 +252,13 @@ func (s *Store) load(ctx context.Context, key akigw.Key, settings *rules.Setting
 			if errors.As(f.err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable && !leader {
 				continue // it was the leader's range, not ours
 			}
+			if refused != nil && !asked && (settings.Freshness == rules.Strict || settings.Freshness == rules.Events) {
+				s.forgetOpening(key, f)
+				continue
+			}
 			return nil, f.err
 		}
-		if leader || s.fresh(f.entry, settings, conditions) {
+		if asked || s.fresh(f.entry, settings, conditions) {
 			return f, nil
 		}
 		e, err := s.validate(ctx, f.entry)
