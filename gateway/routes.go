@@ -133,7 +133,7 @@ func (g *Gateway) buildRouter() {
 		if row.Method != "" {
 			r.Methods(row.Method)
 		} else {
-			r.Methods(methods...)
+			r.Methods(slices.Clone(methods)...) // which writes to them
 		}
 		g.routes[r] = row
 		if row.Header != "" && !slices.Contains(g.routingHeaders, row.Header) {
