@@ -164,7 +164,9 @@ func (g *gateway) watchMemory() (peak func() int64) {
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		for {
-			most.Store(max(most.Load(), rssAnon(g.cmd.Process.Pid)))
+			if process := g.cmd.Process; process != nil { // else it is being started again
+				most.Store(max(most.Load(), rssAnon(process.Pid)))
+			}
 			select {
 			case <-stop:
 				return
