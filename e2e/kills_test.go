@@ -506,9 +506,9 @@ func TestT4_B5_Killed(t *testing.T) {
 	t.Parallel()
 	p := testkit.Prove(t, "T4")
 	kills := p.Amount(12, 100, 1000)
-	sooner := 3 // than in a long run
-	if p.Long() {
-		sooner = 1
+	sooner := 1
+	if p.Size == "quick" {
+		sooner = 3
 	}
 	k := runKills(t, kills, sooner)
 	for name, n := range map[string]int{"kills with something pending": kills, "points": len(points), "acknowledged writes": k.acks, "keys": len(k.keys), "copies": k.copies, "parts": k.parts} {
