@@ -146,8 +146,8 @@ func TestUsers(t *testing.T) {
 		g.mustAkigw("users", "set", name, "--policy", policy)
 		keys[name] = g.newKey("--user", name)
 	}
-	eventually(t, "alice's key is not taken over", func() bool {
-		return g.put(keys["alice"], "alice/f") == nil
+	eventually(t, "the keys are not taken over", func() bool {
+		return g.put(keys["alice"], "alice/f") == nil && g.list(keys["bob"], "bob/") == nil
 	})
 	alice, bob := keys["alice"], keys["bob"]
 	for name, c := range map[string]struct {
