@@ -403,7 +403,7 @@ func (c *crashRun) pack(j *Journal, e *Entry) error {
 		err = j.Packed(ctx, p, []*Entry{e}, []int64{7})
 	}
 	j.EndPack(p)
-	j.Return(e)
+	j.Return(e, false)
 	return err
 }
 
@@ -492,7 +492,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 			if err = put(k); err == nil {
 				err = []func() error{func() error { return nil }, func() error { return j.Done(ctx, e) }, func() error { return j.Translate(ctx, e, late) }}[c.rng.IntN(3)]()
 			}
-			j.Return(e)
+			j.Return(e, false)
 		}
 		if err != nil {
 			return err

@@ -22,7 +22,7 @@ func TestD5_WaitForWhatReplacedIt(t *testing.T) {
 	mustPut(t, j, "k", []byte("two"))
 	e := j.Take(key("k"))
 	mustPut(t, j, "k", []byte("three")) // while two is on its way, which fails
-	j.Return(e)
+	j.Return(e, true)
 	select {
 	case err := <-waited:
 		t.Fatalf("the upstream has nothing of it: %v", err)
@@ -48,7 +48,7 @@ func TestD4_HoldAfterATry(t *testing.T) {
 	if err := j.Done(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	j.Return(j.Take(key("k"))) // nobody knows what became of it
+	j.Return(j.Take(key("k")), true) // nobody knows what became of it
 	if wait, err := j.waiting(name, until, true); wait == nil || err != nil || j.held[name] > 0 {
 		t.Errorf("held, %v", err)
 	}
@@ -100,5 +100,31 @@ func TestD3_Hold(t *testing.T) {
 	defer cancel()
 	if err := j.Hold(ctx, key("k")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("held though it is on its way: %v", err)
+	}
+}
+
+// TestD4_HoldBesideAPack: what was looked at, and what is in a pack, holds nobody up.
+func TestD4_HoldBesideAPack(t *testing.T) {
+	j := open(t, testConfig(Disk{}, t.TempDir()))
+	defer j.Close()
+	name := index("bucket", "k")
+	mustPut(t, j, "k", []byte("one"))
+	first, until := j.Take(key("k")), j.until(name)
+	mustPut(t, j, "k", []byte("two"))
+	if err := j.Done(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	packed := j.Take(key("k"))
+	p, err := j.BeginPack(t.Context(), key("pack"))
+	if err == nil {
+		err = j.Packed(t.Context(), p, []*Entry{packed}, []int64{0})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.EndPack(p)
+	j.Return(packed, false)
+	if wait, err := j.waiting(name, until, true); wait != nil || err != nil || j.held[name] != 1 {
+		t.Errorf("not held, %v", err)
 	}
 }

@@ -294,21 +294,22 @@ func (j *Journal) Take(key akigw.Key) *Entry {
 		return nil
 	}
 	it := items[len(items)-1]
-	it.leased, it.tried = true, true
+	it.leased = true
 	return it.entry
 }
 
-// Return ends the lease of an entry.
-func (j *Journal) Return(e *Entry) {
+// Return ends the lease of an entry. tried says that the upstream may have it, and it is tried
+// again.
+func (j *Journal) Return(e *Entry, tried bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	it := j.ids[e.ID]
 	if it == nil {
 		return
 	}
-	it.leased = false
-	it.finish()                                           // for who waits for the lease
-	if last := j.last(e.Key); last != nil && last != it { // replaced meanwhile
+	it.leased, it.tried = false, it.tried || tried
+	it.finish() // for who waits for the lease
+	if last := j.last(e.Key); last != nil && last != it {
 		last.covers = min(last.covers, it.covers)
 		j.remove(it)
 	}
@@ -412,7 +413,7 @@ func (j *Journal) waiting(name string, until uint64, hold bool) (<-chan struct{}
 		if !hold {
 			return nil, nil
 		}
-		if i := slices.IndexFunc(items, func(it *item) bool { return it.tried }); i >= 0 {
+		if i := slices.IndexFunc(items, func(it *item) bool { return it.leased || it.tried }); i >= 0 {
 			return j.finished(items[i])
 		}
 		j.held[name]++

@@ -147,7 +147,7 @@ type item struct {
 
 	// What follows is of entries.
 	leased   bool
-	tried    bool   // it was leased, and may have been carried out
+	tried    bool   // the upstream may have it, and it is tried again
 	covers   uint64 // the first entry that it stands for: its own, or one that it replaced
 	reason   string // why it is a dead letter, "" if it is none
 	since    time.Time

@@ -161,7 +161,7 @@ func TestD5_LaterChangesReplaceEarlierOnes(t *testing.T) {
 	if second == nil || second.ETag != etag([]byte("c")) {
 		t.Fatalf("%+v", second)
 	}
-	j.Return(second)
+	j.Return(second, false)
 	j = reopen(t, j)
 	if got := read(t, j, key("k")); string(got) != "c" || j.Len() != 1 {
 		t.Errorf("after a restart: %q, %d entries", got, j.Len())

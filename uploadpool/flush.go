@@ -73,11 +73,11 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 			buried.Inc()
 			p.Log.Error("a write could not be taken to the upstream and is a dead letter now: it is kept and can be read; see akigw dead-letters", "key", e.Key.String(), "reason", r.final)
 			p.forget(e.Key)
-			p.Journal.Return(e)
+			p.Journal.Return(e, true)
 			return
 		}
 	}
-	p.Journal.Return(e)
+	p.Journal.Return(e, !r.unsent)
 	if ctx.Err() == nil {
 		p.again(e, r, err)
 	}

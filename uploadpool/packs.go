@@ -137,7 +137,7 @@ func (p *Pool) flushPack(ctx context.Context, entries []*journal.Entry) {
 		flushed.Inc()
 		flushedBytes.Add(int(e.Size))
 		p.rate.add(e.Size)
-		p.Journal.Return(e)
+		p.Journal.Return(e, false)
 		p.succeeded(e)
 	}
 }

@@ -285,7 +285,7 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			continue
 		}
 		if _, _, packed := p.Journal.Location(e); packed && !p.wanted[key] {
-			p.Journal.Return(e)
+			p.Journal.Return(e, false)
 			continue
 		}
 		batch := append([]*journal.Entry{e}, p.gather(e)...)
@@ -315,7 +315,7 @@ func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
 			delete(p.queued, key)
 			if e := p.Journal.Take(key); e != nil {
 				if !p.packable(e) { // another one by now
-					p.Journal.Return(e)
+					p.Journal.Return(e, false)
 					p.queued[key] = true
 					p.queue = append(p.queue, key)
 					continue
