@@ -14,7 +14,7 @@ import (
 )
 
 // refusals are what a move may be answered with.
-var refusals = []error{tiers.ErrMoving, tiers.ErrPinned, tiers.ErrNotPinned, tiers.ErrNoRoom, tiers.ErrUncacheable, akigw.ErrNoSuchKey, akigw.ErrPreconditionFailed}
+var refusals = []error{tiers.ErrMoving, tiers.ErrPinned, tiers.ErrNotPinned, tiers.ErrNoRoom, tiers.ErrUncacheable, akigw.ErrNoSuchKey}
 
 // move has an operator move a key, or all of its bucket that is known.
 func (m *machine) move(action tiers.Action, key akigw.Key) {

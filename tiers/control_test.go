@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -854,3 +855,23 @@ var names = func() (all []string) {
 	}
 	return all
 }()
+
+// TestNoRoomIsNoChange: an object that a tier does not keep has found no room; it is not said to
+// have been changed by somebody.
+func TestNoRoomIsNoChange(t *testing.T) {
+	up := testkit.NewMemory()
+	config := testConfig(rules.Exclusive)
+	config.HotBytes = 0
+	config.WarmFault = func(op akigw.DiskOp, _ string, size int) (int, error) {
+		if op == akigw.DiskWrite {
+			return 0, syscall.ENOSPC
+		}
+		return size, nil
+	}
+	s := controlled(t, config, t.TempDir(), up)
+	defer closeStore(t, s)
+	up.Put(key("k"), testkit.Bytes(1, 100))
+	if _, err := s.Move(t.Context(), PromoteToWarm, exactly(key("k")), false); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("%v", err)
+	}
+}

@@ -180,7 +180,7 @@ func (s *Store) moveAll(ctx context.Context, action Action, what Pattern) (resul
 			onDisk = e != nil && s.warm != nil && s.onDisk(e)
 		}
 		did, bytes, err := do(ctx, key)
-		for tries := 1; errors.Is(err, akigw.ErrChanged) && tries < maxTries; tries++ { // it was just written
+		for attempt := 1; errors.Is(err, akigw.ErrChanged) && attempt < maxChanges; attempt++ { // as a read does
 			did, bytes, err = do(ctx, key)
 		}
 		if err != nil || !did {
@@ -205,9 +205,6 @@ func (s *Store) moveAll(ctx context.Context, action Action, what Pattern) (resul
 	moved(action, "operator").Add(result.Moved)
 	return result, nil
 }
-
-// maxTries is how often an object is moved that others change meanwhile.
-const maxTries = 5
 
 // eachKey calls f with each key that a pattern names and that is known, until it returns an
 // error; for a pattern of one key, with that one, known or not.

@@ -102,7 +102,7 @@ func (s *Store) toWarm(ctx context.Context, key akigw.Key) (did bool, bytes int6
 
 // notKept says why an object that was brought in is not there.
 func (s *Store) notKept(e *entry, where string) error {
-	if now := s.peek(e.Key); now == nil || now.blocks != e.blocks {
+	if now := s.peek(e.Key); now != nil && now.blocks != e.blocks || !s.fence.alive(e.Key, e.Generation) {
 		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
 	}
 	return fmt.Errorf("%w %s for %s", ErrNoRoom, where, e.Key)
