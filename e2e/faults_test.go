@@ -77,10 +77,7 @@ func faultyBack(t *testing.T) (*gateway, *slowMemory, *bucketOf) {
 // read, and upstream once it was cleared.
 func arrives(t *testing.T, g *gateway, up *slowMemory, b *bucketOf, plan string, least float64) {
 	t.Helper()
-	file := writeFile(t, filepath.Join(t.TempDir(), "plan.toml"), []byte(plan))
-	if out := g.says("faults", "set", "--file", file); strings.Contains(out, "exit status") {
-		t.Fatal(out)
-	}
+	g.setPlan(plan)
 	const objects = 40
 	for i := range objects {
 		body := testkit.Bytes(uint64(i), 1000*(i+1))

@@ -203,7 +203,7 @@ func (k *killRig) sum(tag string) string {
 
 // write writes until the gateway is gone or the time is over.
 func (k *killRig) write(writer int, until time.Time) {
-	client := &testkit.Client{Endpoint: k.g.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
+	client := k.client()
 	defer client.HTTP.CloseIdleConnections()
 	random := rand.New(rand.NewPCG(uint64(writer), uint64(time.Now().UnixNano())))
 	last := "" // what was written last, and is pending
@@ -431,18 +431,29 @@ func (k *killRig) run(kills, sooner int) {
 	k.verify(k.g, len(k.keys))
 	k.abortUploads(k.g)
 	waitDrained(t, k.g, 2*time.Minute)
-	for name, reg := range k.keys {
-		o, ok := k.up.Get(akigw.Key{Bucket: "backbucket", Name: name})
-		if ok != (reg.acked != "") || ok && (o.ETag != reg.acked || fmt.Sprintf("\"%x\"", md5.Sum(o.Body)) != k.sum(reg.acked)) {
-			t.Errorf("LOST: upstream %s is %s (%t), was acknowledged as %q", name, o.ETag, ok, reg.acked)
-		}
-	}
-	fresh := startGateway(t, options{upstream: k.g.upstream, plain: true})
-	k.verify(fresh, len(k.keys))
+	k.verifyUpstream()
 	t.Logf("%d kills with something pending (%d more without; %d points not reached, %d before it was ready), %d acknowledged writes (%v) of %d keys, %d copies and %d parts, none lost", kills, void, missed, died, k.acks, k.kinds, len(k.keys), k.copies, k.parts)
 	if k.copies < kills || void > kills/2 || k.acks < 50*kills || k.kinds["journal"] < k.acks*9/10 || missed > kills/10 {
 		t.Errorf("the path was not exercised")
 	}
+}
+
+// verifyUpstream sees that all of it is upstream, by itself and through a gateway that has
+// nothing cached.
+func (k *killRig) verifyUpstream() {
+	k.t.Helper()
+	for name, reg := range k.keys {
+		o, ok := k.up.Get(akigw.Key{Bucket: "backbucket", Name: name})
+		if ok != (reg.acked != "") || ok && (o.ETag != reg.acked || fmt.Sprintf("\"%x\"", md5.Sum(o.Body)) != k.sum(reg.acked)) {
+			k.t.Errorf("LOST: upstream %s is %s (%t), was acknowledged as %q", name, o.ETag, ok, reg.acked)
+		}
+	}
+	k.verify(startGateway(k.t, options{upstream: k.g.upstream, plain: true}), len(k.keys))
+}
+
+// client is one with a connection of its own.
+func (k *killRig) client() *testkit.Client {
+	return &testkit.Client{Endpoint: k.g.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
 }
 
 // startAndDie starts a gateway that ends by itself before it is ready.
@@ -507,7 +518,7 @@ func TestT4_B5_Killed(t *testing.T) {
 	p := testkit.Prove(t, "T4")
 	kills := p.Amount(12, 100, 1000)
 	sooner := 1
-	if p.Size == "quick" {
+	if p.Quick() {
 		sooner = 3
 	}
 	k := runKills(t, kills, sooner)

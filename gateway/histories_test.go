@@ -7,6 +7,7 @@ import (
 	"crypto/md5"
 	"encoding/xml"
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -105,6 +106,7 @@ type history struct {
 	ops []porcupine.Operation // guarded by mu
 
 	unknown, failed atomic.Int64
+	faults          int // that fired
 }
 
 func (h *history) now() int64 { return time.Since(h.began).Nanoseconds() }
@@ -288,7 +290,7 @@ func record(t *testing.T, b *bench, up *testkit.Faulty, n int, bucket string, op
 	}
 	wait.Wait()
 	for _, hits := range up.Report().Hits {
-		historyFaults.Add(int64(hits))
+		h.faults += hits
 	}
 	up.Clear()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -313,8 +315,6 @@ func record(t *testing.T, b *bench, up *testkit.Faulty, n int, bucket string, op
 	}
 	return h
 }
-
-var historyFaults atomic.Int64
 
 // check judges a history. It returns what is wrong with it.
 func (h *history) check() string {
@@ -415,36 +415,34 @@ func TestT5_Histories(t *testing.T) {
 	if p.Long() {
 		ops = 10_000
 	}
-	historyFaults.Store(0)
-	var total, unknown, failed atomic.Int64
-	next := atomic.Int64{}
-	t.Run("gateways", func(t *testing.T) {
-		for worker := range sideBySide {
-			t.Run(strconv.Itoa(worker), func(t *testing.T) {
-				t.Parallel()
-				up := &testkit.Faulty{Memory: testkit.NewMemory()}
-				tick := atomic.Int64{}
-				up.Clock = func() time.Time { return time.Unix(1_600_000_000+tick.Add(1), 0) }
-				b, stop := openBench(t, testkit.MemoryDir(t), up, historySettings{}, nil)
-				defer stop()
-				for n := int(next.Add(1)) - 1; n < histories && !t.Failed(); n = int(next.Add(1)) - 1 {
-					h := record(t, b, up, n, historyModes[n%len(historyModes)], ops, p.Random(n))
-					if wrong := h.check(); wrong != "" {
-						t.Errorf("history %d of %s: %s", n, h.bucket, wrong)
-					}
-					total.Add(int64(len(h.ops)))
-					unknown.Add(h.unknown.Load())
-					failed.Add(h.failed.Load())
-				}
-			})
+	var total, unknown, failed, faulty atomic.Int64
+	testkit.Share(t, sideBySide, histories, func(t *testing.T, next iter.Seq[int]) {
+		up := &testkit.Faulty{Memory: testkit.NewMemory()}
+		tick := atomic.Int64{}
+		up.Clock = func() time.Time { return time.Unix(1_600_000_000+tick.Add(1), 0) }
+		b, stop := openBench(t, testkit.MemoryDir(t), up, historySettings{}, nil)
+		defer stop()
+		for n := range next {
+			h := record(t, b, up, n, historyModes[n%len(historyModes)], ops, p.Random(n))
+			wrong := h.check()
+			total.Add(int64(len(h.ops)))
+			unknown.Add(h.unknown.Load())
+			failed.Add(h.failed.Load())
+			faulty.Add(int64(h.faults))
+			if wrong != "" {
+				t.Errorf("history %d of %s: %s", n, h.bucket, wrong)
+			}
+			if t.Failed() {
+				return
+			}
 		}
 	})
 	p.Figure("histories", histories)
-	for name, n := range map[string]*atomic.Int64{"operations": &total, "of unknown outcome": &unknown, "reads that failed": &failed, "faults": &historyFaults} {
+	for name, n := range map[string]*atomic.Int64{"operations": &total, "of unknown outcome": &unknown, "reads that failed": &failed, "faults": &faulty} {
 		p.Figure(name, n.Load())
 	}
-	if historyFaults.Load() < int64(10*histories) || unknown.Load() == 0 {
-		t.Errorf("%d faults, %d operations of unknown outcome: the path was not exercised", historyFaults.Load(), unknown.Load())
+	if faulty.Load() < int64(10*histories) || unknown.Load() == 0 {
+		t.Errorf("%d faults, %d operations of unknown outcome: the path was not exercised", faulty.Load(), unknown.Load())
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -141,23 +142,12 @@ func TestT2_Model(t *testing.T) {
 	p := testkit.Prove(t, "T2")
 	ops := p.Amount(1500, 100_000, 2_000_000)
 	each := min(ops, 5000)
-	machines := make(chan int, ops/each)
-	for n := range ops / each {
-		machines <- n
-	}
-	close(machines)
 	total := newTally()
-	t.Run("machines", func(t *testing.T) {
-		for worker := range min(sideBySide, ops/each) {
-			t.Run(strconv.Itoa(worker), func(t *testing.T) {
-				t.Parallel()
-				for n := range machines {
-					if t.Failed() {
-						return
-					}
-					total.add(runModel(t, p.Random(n), each))
-				}
-			})
+	testkit.Share(t, sideBySide, ops/each, func(t *testing.T, next iter.Seq[int]) {
+		for n := range next {
+			if total.add(runModel(t, p.Random(n), each)); t.Failed() {
+				return
+			}
 		}
 	})
 	least := total.least()

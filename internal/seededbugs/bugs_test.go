@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,7 +95,7 @@ var (
 // TestT15_SeededBugs: each bug is found. AKIGW_BUG=7 takes that one alone.
 func TestT15_SeededBugs(t *testing.T) {
 	p := testkit.Prove(t, "T15")
-	p.Only(false)
+	p.NotSmall()
 	var todo []bug
 	for _, b := range bugs {
 		if only := os.Getenv("AKIGW_BUG"); only != "" && only != strconv.Itoa(b.number) {
@@ -106,24 +107,14 @@ func TestT15_SeededBugs(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var found []finding
-	next := make(chan bug, len(todo))
-	for _, b := range todo {
-		next <- b
-	}
-	close(next)
-	t.Run("bugs", func(t *testing.T) {
-		for worker := range 2 {
-			t.Run(strconv.Itoa(worker), func(t *testing.T) {
-				t.Parallel()
-				tree := copyTree(t)
-				for b := range next {
-					if f, ok := find(t, tree, b); ok {
-						mu.Lock()
-						found = append(found, f)
-						mu.Unlock()
-					}
-				}
-			})
+	testkit.Share(t, 2, len(todo), func(t *testing.T, next iter.Seq[int]) {
+		tree := copyTree(t)
+		for n := range next {
+			if f, ok := find(t, tree, todo[n]); ok {
+				mu.Lock()
+				found = append(found, f)
+				mu.Unlock()
+			}
 		}
 	})
 	p.Figure("bugs", len(todo))

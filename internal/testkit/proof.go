@@ -1,13 +1,16 @@
 package testkit
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -32,36 +35,65 @@ type Proof struct {
 // Prove begins a run. The seed is AKIGW_SEED, or another one each time.
 func Prove(t testing.TB, name string) *Proof {
 	t.Helper()
-	p := &Proof{t: t, began: time.Now(), Name: name, Size: os.Getenv("AKIGW_PROOF"), Seed: Seed(t), Cores: runtime.GOMAXPROCS(0), Figures: map[string]any{}}
-	if p.Size == "" {
-		p.Size = "small"
+	p := &Proof{t: t, began: time.Now(), Name: name, Size: cmp.Or(os.Getenv("AKIGW_PROOF"), small), Seed: Seed(t), Cores: runtime.GOMAXPROCS(0), Figures: map[string]any{}}
+	if p.Size != small && p.Size != quick && p.Size != long {
+		t.Fatalf("AKIGW_PROOF=%s: must be %s or %s", p.Size, quick, long)
 	}
 	t.Cleanup(p.report)
 	return p
 }
 
+// The sizes of a run.
+const (
+	small = "small"
+	quick = "quick"
+	long  = "long"
+)
+
+// Quick reports whether this is the quick run.
+func (p *Proof) Quick() bool { return p.Size == quick }
+
 // Long reports whether this is the long run.
-func (p *Proof) Long() bool { return p.Size == "long" }
+func (p *Proof) Long() bool { return p.Size == long }
 
 // Amount is how much of something there is to be in this run. AKIGW_AMOUNT takes the place of
 // it in quick and long runs.
-func (p *Proof) Amount(small, quick, long int) int {
-	if n, err := strconv.Atoi(os.Getenv("AKIGW_AMOUNT")); err == nil && p.Size != "small" {
+func (p *Proof) Amount(inSmall, inQuick, inLong int) int {
+	if n, err := strconv.Atoi(os.Getenv("AKIGW_AMOUNT")); err == nil && p.Size != small {
 		return n
 	}
-	return map[string]int{"quick": quick, "long": long}[p.Size] + map[bool]int{p.Size == "small": small}[true]
+	return map[string]int{small: inSmall, quick: inQuick, long: inLong}[p.Size]
 }
 
-// Only skips the test if the run is small, or, with long, if it is not long.
-func (p *Proof) Only(long bool) {
+// NotSmall skips the test if the run is small.
+func (p *Proof) NotSmall() {
 	p.t.Helper()
-	if p.Size == "small" || long && !p.Long() {
-		p.t.Skipf("%s: make long TEST=%s", p.Name, p.Name)
+	if p.Size == small {
+		p.t.Skipf("%s: make quick, or make long TEST=%s", p.Name, p.Name)
 	}
 }
 
 // Random is a source of randomness of the run: the n-th.
 func (p *Proof) Random(n int) *rand.Rand { return rand.New(rand.NewPCG(p.Seed, uint64(n))) }
+
+// Share has jobs, numbered from 0, done by workers side by side, each a subtest that takes the
+// next ones from what it is given. It returns when all of them have.
+func Share(t *testing.T, workers, jobs int, work func(t *testing.T, next iter.Seq[int])) {
+	t.Helper()
+	var taken atomic.Int64
+	next := func(yield func(int) bool) {
+		for n := int(taken.Add(1)) - 1; n < jobs && yield(n); n = int(taken.Add(1)) - 1 {
+		}
+	}
+	t.Run("shared", func(t *testing.T) {
+		for worker := range min(workers, jobs) {
+			t.Run(strconv.Itoa(worker), func(t *testing.T) {
+				t.Parallel()
+				work(t, next)
+			})
+		}
+	})
+}
 
 // Figure keeps a figure of the run.
 func (p *Proof) Figure(name string, value any) { p.Figures[name] = value }
