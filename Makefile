@@ -3,8 +3,6 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 GO      ?= go
-SHELL   := /bin/bash
-.SHELLFLAGS := -o pipefail -c
 
 .PHONY: build run test quick bench lint long fuzz vuln clean
 
@@ -18,6 +16,8 @@ test: lint ## every test: with the race detector, and the binary end to end; the
 	$(GO) test -race ./...
 	cd e2e && $(GO) test -count=1 -parallel 5 -timeout 15m ./...
 
+quick: SHELL := /bin/bash
+quick: .SHELLFLAGS := -o pipefail -c
 quick: ## the quick set of docs/reliability.md; AKIGW_RESULTS=DIR keeps its figures as JSON
 	AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_' ./... | grep -vE '^(=== |ok .*no tests to run|[?])'
 	cd e2e && AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_' ./... | grep -vE '^(=== |[?])'

@@ -31,8 +31,10 @@ const (
 	Write = "write"
 )
 
-// diskOps are those that an effect on disks can happen to; of the others, all.
+// diskOps are the operations that an effect on disks can happen to.
 var diskOps = map[Effect][]akigw.DiskOp{
+	EIO: {akigw.DiskMkdir, akigw.DiskCreate, akigw.DiskOpen, akigw.DiskRead, akigw.DiskWrite, akigw.DiskSync, akigw.DiskSyncDir,
+		akigw.DiskRename, akigw.DiskRemove, akigw.DiskList},
 	ENOSPC:     {akigw.DiskMkdir, akigw.DiskCreate, akigw.DiskWrite, akigw.DiskFree},
 	ShortWrite: {akigw.DiskWrite},
 	SlowSync:   {akigw.DiskSync, akigw.DiskSyncDir},
@@ -51,7 +53,7 @@ func (l *Layer) Disk(tier string) akigw.DiskFault {
 		}
 		u := use{tier: tier, op: string(op), key: name, read: slices.Contains(reads, op)}
 		for _, f := range st.lines {
-			if ops := diskOps[f.Effect]; ops != nil && !slices.Contains(ops, op) || op == akigw.DiskFree && f.Effect != ENOSPC {
+			if !slices.Contains(diskOps[f.Effect], op) {
 				continue
 			}
 			strikes, how := f.strikes(u, time.Since(st.since))

@@ -24,25 +24,13 @@ func (c *Call) upstreamRequest() *cold.Request {
 			header[name] = values
 		}
 	}
-	if encoding := withoutChunked(c.Header["Content-Encoding"]); encoding != "" {
+	if encoding := sigv4.WithoutChunked(c.Header["Content-Encoding"]); encoding != "" {
 		header.Set("Content-Encoding", encoding)
 	}
 	if c.source != nil {
 		header.Set(copySourceHeader, c.source.encoded())
 	}
 	return &cold.Request{Op: c.route.Op, Method: c.Method, Key: c.key, Query: c.query, Header: header, Relayed: true}
-}
-
-// withoutChunked removes aws-chunked, which is framing and not a property of
-// the object.
-func withoutChunked(values []string) string {
-	var kept []string
-	for token := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		if token = strings.TrimSpace(token); token != "" && !strings.EqualFold(token, "aws-chunked") {
-			kept = append(kept, token)
-		}
-	}
-	return strings.Join(kept, ",")
 }
 
 // outgoing is a call on its way to the upstream, with its body verified as far

@@ -648,7 +648,7 @@ func TestE28_SelfCopyWithNewMetadata(t *testing.T) {
 // TestE18_AwsChunkedIsNotStored and the case of metadata names is S3's.
 func TestE18_AwsChunkedIsNotStored(t *testing.T) {
 	for in, want := range map[string]string{"aws-chunked": "", "aws-chunked,gzip": "gzip", "gzip, AWS-Chunked": "gzip", "gzip": "gzip", "": ""} {
-		if got := withoutChunked([]string{in}); got != want {
+		if got := sigv4.WithoutChunked([]string{in}); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

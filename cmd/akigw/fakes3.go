@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -35,7 +36,7 @@ func (f *fakes3Command) Run() (err error) {
 	if !listen.Loopback(f.Listen) {
 		return fmt.Errorf("--listen %s: a service for tests listens on loopback only", f.Listen)
 	}
-	plan, set, err := f.plan()
+	plan, err := f.plan()
 	if err != nil {
 		return err
 	}
@@ -54,8 +55,8 @@ func (f *fakes3Command) Run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if set {
-		if err := s.Faults.Set(plan); err != nil {
+	if plan != nil {
+		if err := s.Faults.Set(*plan); err != nil {
 			return err
 		}
 	}
@@ -82,32 +83,26 @@ func (f *fakes3Command) Run() (err error) {
 	return nil
 }
 
-// plan is what is to be broken from the start, if anything.
-func (f *fakes3Command) plan() (p faults.Plan, set bool, err error) {
+// plan is what is to be broken from the start, nil for nothing.
+func (f *fakes3Command) plan() (*faults.Plan, error) {
 	switch {
 	case f.Plan != "" && f.Mode != "":
-		return p, false, errors.New("give --plan or --mode, not both")
+		return nil, errors.New("give --plan or --mode, not both")
 	case f.Plan != "":
 		raw, err := os.ReadFile(f.Plan)
 		if err != nil {
-			return p, false, err
+			return nil, err
 		}
-		p, err = faults.Parse(raw)
-		return p, true, err
+		p, err := faults.Parse(raw)
+		return &p, err
 	case f.Mode != "":
-		for _, named := range []map[string]faults.Plan{faults.Modes, faults.Presets} {
-			if p, ok := named[f.Mode]; ok {
-				return p, true, nil
-			}
+		named := maps.Clone(faults.Presets)
+		maps.Copy(named, faults.Modes)
+		p, ok := named[f.Mode]
+		if !ok {
+			return nil, fmt.Errorf("--mode %s: it must be one of %s", f.Mode, strings.Join(slices.Sorted(maps.Keys(named)), ", "))
 		}
-		var names []string
-		for _, named := range []map[string]faults.Plan{faults.Modes, faults.Presets} {
-			for name := range named {
-				names = append(names, name)
-			}
-		}
-		slices.Sort(names)
-		return p, false, fmt.Errorf("--mode %s: it must be one of %s", f.Mode, strings.Join(names, ", "))
+		return &p, nil
 	}
-	return p, false, nil
+	return nil, nil
 }

@@ -277,6 +277,18 @@ func (c *chunkChain) verifyTrailer(trailer []byte, signature string) error {
 	return c.verify("AWS4-HMAC-SHA256-TRAILER", hexSHA256(trailer), signature)
 }
 
+// WithoutChunked is a Content-Encoding without aws-chunked, which is framing and not a property
+// of the object: what a body has once its Payload was read; "" for none.
+func WithoutChunked(values []string) string {
+	var kept []string
+	for token := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		if token = strings.TrimSpace(token); token != "" && !strings.EqualFold(token, "aws-chunked") {
+			kept = append(kept, token)
+		}
+	}
+	return strings.Join(kept, ",")
+}
+
 // chunkReader decodes aws-chunked framing. With a chain, a chunk's bytes are
 // released only after its signature was verified; without one (the unsigned
 // trailer mode) they stream.

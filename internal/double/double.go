@@ -149,7 +149,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		seen.call.In, seen.call.Seconds = counted.n, time.Since(seen.call.Time).Seconds()
 		s.note(seen.call)
 	}()
-	if err := s.check(r); err != nil {
+	if err := s.check(r, seen.call.Op, seen.call.Key); err != nil {
 		s.refuse(seen, r, err)
 		return
 	}
@@ -193,10 +193,10 @@ func (s *Server) Forget() {
 }
 
 // check verifies a request, and makes a plain one of it.
-func (s *Server) check(r *http.Request) *s3err.Error {
+func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 	id, payload, err := s.verifier.Verify(r, r.URL.Path, r.URL.Query())
 	if err == nil && s.config.Strict {
-		err = odd(r, id, payload)
+		err = odd(r, op, key, id, payload)
 	}
 	if err != nil {
 		var refused *s3err.Error
@@ -214,7 +214,7 @@ func (s *Server) check(r *http.Request) *s3err.Error {
 			body.sums = append(body.sums, sum{a, a.New(), value})
 		}
 	}
-	if op, _, _ := faults.Identify(r); op == "CompleteMultipartUpload" {
+	if op == "CompleteMultipartUpload" {
 		body.sums = nil // they are of the object
 	}
 	r.Body, r.ContentLength = body, payload.Length
@@ -224,11 +224,9 @@ func (s *Server) check(r *http.Request) *s3err.Error {
 	for _, name := range []string{"Authorization", "X-Amz-Content-Sha256", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer"} {
 		r.Header.Del(name)
 	}
-	if encoding := r.Header.Get("Content-Encoding"); strings.HasPrefix(encoding, "aws-chunked") {
-		r.Header.Del("Content-Encoding")
-		if rest := strings.TrimLeft(strings.TrimPrefix(encoding, "aws-chunked"), ", "); rest != "" {
-			r.Header.Set("Content-Encoding", rest)
-		}
+	encoding := sigv4.WithoutChunked(r.Header["Content-Encoding"])
+	if r.Header.Del("Content-Encoding"); encoding != "" {
+		r.Header.Set("Content-Encoding", encoding)
 	}
 	return nil
 }
@@ -246,7 +244,7 @@ var (
 )
 
 // odd refuses what a careful client does not send.
-func odd(r *http.Request, id sigv4.Identity, payload *sigv4.Payload) error {
+func odd(r *http.Request, op, key string, id sigv4.Identity, payload *sigv4.Payload) error {
 	strange := func(format string, args ...any) error {
 		return s3err.InvalidRequest.With("strict: " + fmt.Sprintf(format, args...))
 	}
@@ -264,9 +262,8 @@ func odd(r *http.Request, id sigv4.Identity, payload *sigv4.Payload) error {
 			return strange("header %q", name)
 		}
 	}
-	op, bucket, key := faults.Identify(r)
 	switch {
-	case bucket != "" && strings.Contains(r.URL.RawQuery, ";"), strings.Contains(r.URL.RawPath, "%2F") && strings.HasPrefix(key, "/"):
+	case op != "ListBuckets" && strings.Contains(r.URL.RawQuery, ";"), strings.Contains(r.URL.RawPath, "%2F") && strings.HasPrefix(key, "/"):
 		return strange("target %s", r.URL.RequestURI())
 	case (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete) && payload.Length > 0:
 		return strange("%s with a body", op)
