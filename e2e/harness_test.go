@@ -127,6 +127,14 @@ type options struct {
 
 func startGateway(t testing.TB, o options) *gateway {
 	t.Helper()
+	g := newGateway(t, o)
+	g.start()
+	return g
+}
+
+// newGateway is a gateway that is yet to be started.
+func newGateway(t testing.TB, o options) *gateway {
+	t.Helper()
 	if o.dir == "" {
 		o.dir = t.TempDir()
 	}
@@ -144,8 +152,10 @@ func startGateway(t testing.TB, o options) *gateway {
 		}
 	}
 	g.endpoint, g.admin = "http://"+testkit.FreeAddr(t), "http://"+testkit.FreeAddr(t)
-	g.start()
 	t.Cleanup(func() {
+		if g.cmd == nil {
+			return
+		}
 		if g.cmd.ProcessState == nil {
 			g.stop()
 		}

@@ -97,7 +97,11 @@ func TestT8_FaultMixes(t *testing.T) {
 // setPlan puts a plan in force.
 func (g *gateway) setPlan(plan string) {
 	g.t.Helper()
-	file := writeFile(g.t, filepath.Join(g.t.TempDir(), "plan.toml"), []byte(plan))
+	g.setPlanFile(writeFile(g.t, filepath.Join(g.t.TempDir(), "plan.toml"), []byte(plan)))
+}
+
+func (g *gateway) setPlanFile(file string) {
+	g.t.Helper()
 	if out := g.says("faults", "set", "--file", file); strings.Contains(out, "exit status") {
 		g.t.Fatal(out)
 	}

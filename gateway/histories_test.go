@@ -23,7 +23,6 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
@@ -244,28 +243,6 @@ func (h *history) behind(client int, key, body string) {
 	h.add(client, call, action{kind: opWrite, key: key, etag: etag}, result{})
 }
 
-// plan is a fault plan at random. Corrupt is not in it: bodies as small as these are wrong in the
-// same way twice, which is taken for an ETag that is no MD5.
-func plan(random *rand.Rand) faults.Plan {
-	p := faults.Plan{Seed: random.Uint64()}
-	for range random.IntN(5) {
-		f := faults.Fault{Probability: 0.01 + 0.05*random.Float64()}
-		f.Effect = testkit.Pick(random, faults.SlowDown, faults.InternalError, faults.TooManyRequests, faults.Refused, faults.ResetBefore, faults.ResetAfter, faults.TimeoutAfter, faults.Latency, faults.ShortBody, faults.WrongRange, faults.ErrorIn200)
-		switch f.Effect {
-		case faults.TimeoutAfter, faults.Latency:
-			f.LatencyMS, f.Probability = 1, 0.1
-		case faults.ResetAfter:
-			f.Probability = 0.02 // each leaves a write of which nobody knows
-		case faults.ErrorIn200: // nobody answers so to a GET
-			f.Op = "CompleteMultipartUpload"
-		case faults.ShortBody, faults.WrongRange:
-			f.Op = "GetObject"
-		}
-		p.Faults = append(p.Faults, f)
-	}
-	return p
-}
-
 // historyModes are the buckets of histories: those whose reads are to be linearizable, and the
 // one whose staleness is bounded.
 var historyModes = []string{string(rules.Strict), back, string(rules.Exclusive), back, string(rules.TTL)}
@@ -279,7 +256,7 @@ func record(t *testing.T, b *bench, up *testkit.Faulty, n int, bucket string, op
 	if _, err := b.store.Purge(t.Context(), tiers.Pattern{Bucket: bucket}); err != nil {
 		t.Fatal(err)
 	}
-	if err := up.Set(plan(random)); err != nil {
+	if err := up.Set(testkit.RandomPlan(random, random.IntN(5))); err != nil {
 		t.Fatal(err)
 	}
 	const clients = 8

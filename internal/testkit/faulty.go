@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 
 	"github.com/akidb/akigw"
@@ -46,3 +47,31 @@ type answers func(*http.Request) (*http.Response, error)
 
 // RoundTrip implements http.RoundTripper.
 func (f answers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// answered are the operations whose answers may be lost. CreateMultipartUpload is none of them:
+// nobody knows the id of an upload whose answer was lost, and so it stays open.
+const answered = "PutObject,CopyObject,UploadPart*,CompleteMultipartUpload,DeleteObject*,GetObject,HeadObject,ListObjects*"
+
+// RandomPlan is a plan of n faults of an upstream, at random. Corrupt is not in it: small bodies
+// are wrong in the same way twice, which is taken for an ETag that is no MD5.
+func RandomPlan(random *rand.Rand, n int) faults.Plan {
+	p := faults.Plan{Seed: random.Uint64()}
+	for range n {
+		f := faults.Fault{Probability: 0.01 + 0.05*random.Float64()}
+		f.Effect = Pick(random, faults.SlowDown, faults.InternalError, faults.TooManyRequests, faults.Refused, faults.ResetBefore, faults.ResetAfter, faults.TimeoutAfter, faults.Latency, faults.ShortBody, faults.WrongRange, faults.ErrorIn200)
+		switch f.Effect {
+		case faults.Latency:
+			f.LatencyMS, f.Probability = 1, 0.1
+		case faults.TimeoutAfter:
+			f.Op, f.LatencyMS, f.Probability = answered, 1, 0.1
+		case faults.ResetAfter:
+			f.Op, f.Probability = answered, 0.02 // each leaves a write of which nobody knows
+		case faults.ErrorIn200: // nobody answers so to a GET
+			f.Op = "CompleteMultipartUpload"
+		case faults.ShortBody, faults.WrongRange:
+			f.Op = "GetObject"
+		}
+		p.Faults = append(p.Faults, f)
+	}
+	return p
+}
