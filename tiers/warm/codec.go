@@ -18,7 +18,7 @@ import (
 // codec is how values lie on the disk: 4 bytes for a checksum, which the tier
 // fills in, one byte that says what was done to the value, and the value. A
 // compressed one is a zstd frame. An encrypted one is a salt, and the value
-// under AES-256-GCM, bound to its place by the key of the database; its data key
+// under AES-256-GCM, bound to that byte and to its place, the key of the database; its data key
 // is its own, derived from the secret and the salt (HKDF-SHA256), so that no
 // number of values wears a key out.
 type codec struct {
@@ -65,7 +65,7 @@ func (c *codec) format() string {
 	}
 	mac := hmac.New(sha256.New, c.names)
 	mac.Write([]byte("format"))
-	return ", sealed " + hex.EncodeToString(mac.Sum(nil)[:8])
+	return ", sealed 2 " + hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
 // name hides the name in a record's key of the database, if values are hidden.
@@ -99,8 +99,11 @@ func (c *codec) encode(key, value []byte, compress bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(stored, make([]byte, aead.NonceSize()), value, key), nil
+	return aead.Seal(stored, make([]byte, aead.NonceSize()), value, bound(key, stored[4])), nil
 }
+
+// bound is what a sealed value is bound to.
+func bound(key []byte, done byte) []byte { return append(key[:len(key):len(key)], done) }
 
 // decode makes a value of its stored form without the checksum. The value does
 // not share bytes with it.
@@ -109,6 +112,9 @@ func (c *codec) decode(key, stored []byte) ([]byte, error) {
 		return nil, akigw.ErrChecksum
 	}
 	done, value := stored[0], stored[1:]
+	if done&^(zipped|sealed) != 0 {
+		return nil, akigw.ErrChecksum
+	}
 	if done&sealed != 0 {
 		if len(value) < saltBytes || c.secret == nil {
 			return nil, akigw.ErrChecksum
@@ -117,7 +123,7 @@ func (c *codec) decode(key, stored []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if value, err = aead.Open(nil, make([]byte, aead.NonceSize()), value[saltBytes:], key); err != nil {
+		if value, err = aead.Open(nil, make([]byte, aead.NonceSize()), value[saltBytes:], bound(key, done)); err != nil {
 			return nil, fmt.Errorf("%w: %w", akigw.ErrChecksum, err)
 		}
 	} else if c.secret != nil && key[0] != metaPrefix {
