@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 GO      ?= go
 
-.PHONY: build run test quick bench lint long fuzz vuln clean
+.PHONY: build run test quick bench lint long vuln clean
 
 build: ## bin/akigw, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/akigw ./cmd/akigw
@@ -38,15 +38,6 @@ long:
 		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func Test(T[0-9]+_|Long)[A-Za-z0-9]+' -r --include='*_test.go' . | sed -E 's/func Test(Long)?/  /; s/_.*//' | sort -uV; \
 	else for dir in $$(grep -lE '^func Test(Long)?$(TEST)[_(]' -r --include='*_test.go' . | xargs -n 1 dirname | sort -u); do \
 		(cd $$dir && AKIGW_LONG=1 AKIGW_PROOF=long $(GO) test -v -count=1 -timeout 5h -run '$(LONG_TEST)' .) || exit 1; done; fi
-
-TIME ?= 60s
-fuzz: ## every fuzz target for a while: make fuzz TIME=10s
-	@set -e; for file in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
-		for target in $$(grep -ohE '^func Fuzz[A-Za-z0-9]+' $$file | sed 's/func //'); do \
-			echo "$$(dirname $$file) $$target"; \
-			out=$$($(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(TIME) $$(dirname $$file) 2>&1) || { echo "$$out"; exit 1; }; \
-			echo "$$out" | tail -3; \
-		done; done
 
 vuln: ## known vulnerabilities in what is linked; needs the vulnerability database
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
