@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +28,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.BadgerLeaks()...) }
 
 const block = 64 << 10
 
@@ -634,6 +637,91 @@ func TestC8_BitFlipInAWarmBlock(t *testing.T) {
 	if up.Count("GET") == 0 || up.Sent() != block {
 		t.Fatalf("%d GETs for %d bytes, want the damaged block only", up.Count("GET"), up.Sent())
 	}
+}
+
+// TestT10_C8_C10_WarmFlips: bits that are flipped, sectors that are zeroed and ends that are cut
+// off, anywhere in the files of a tier that was closed: what is read afterwards is right.
+func TestT10_C8_C10_WarmFlips(t *testing.T) {
+	p := testkit.Prove(t, "T10-warm")
+	up := testkit.NewMemory()
+	config := testConfig(rules.Exclusive)
+	config.HotBytes = 0
+	whole := filepath.Join(t.TempDir(), "whole")
+	s := openStore(t, config, whole, up)
+	random := p.Random(0)
+	bodies := map[akigw.Key][]byte{}
+	for n := range 40 {
+		k := key(strconv.Itoa(n))
+		bodies[k] = testkit.Bytes(uint64(n)|1, testkit.Pick(random, 10, 1000, 5000, 20_000, block+1, 3*block))
+		up.Put(k, bodies[k])
+		wantRead(t, s, k, "", bodies[k], akigw.Cold)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damages, noticed := p.Amount(10, 200, 5000), 0
+	for n := range damages {
+		random := p.Random(n + 1)
+		dir := filepath.Join(t.TempDir(), strconv.Itoa(n))
+		if err := os.CopyFS(dir, os.DirFS(whole)); err != nil {
+			t.Fatal(err)
+		}
+		what := harm(t, random, dir)
+		s := openStore(t, config, dir, up)
+		up.Reset()
+		for k, body := range bodies {
+			if got, _, err := readAll(s, k, ""); err != nil || !bytes.Equal(got, body) {
+				t.Errorf("damage %d, %s: %d bytes of %s, equal %t, error %v", n, what, len(got), k, bytes.Equal(got, body), err)
+			}
+		}
+		if up.Count("GET")+up.Count("HEAD") > 0 {
+			noticed++
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("damage %d, %s: %v", n, what, err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if noticed == 0 {
+		t.Error("no damage was noticed")
+	}
+	p.Figure("damages", damages)
+	p.Figure("noticed by a read or the start", noticed)
+	p.Figure("wrong bytes", 0)
+}
+
+// harm damages a file below dir, and says how.
+func harm(t *testing.T, random *rand.Rand, dir string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(files)
+	name, raw := "", []byte(nil)
+	for len(raw) == 0 {
+		name = files[random.IntN(len(files))]
+		if raw, err = os.ReadFile(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := random.IntN(len(raw))
+	what := fmt.Sprintf("byte %d of %s", at, filepath.Base(name))
+	switch random.IntN(6) {
+	case 0:
+		raw, what = raw[:at], "cut before "+what
+	case 1:
+		clear(raw[at:min(at+512, len(raw))])
+		what = "zeroes from " + what
+	default:
+		raw[at] ^= 1 << random.IntN(8)
+	}
+	if err := os.WriteFile(name, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return what
 }
 
 // flipIn flips one bit of each place below dir where pattern is stored.

@@ -7,11 +7,18 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/table"
+	"github.com/dgraph-io/ristretto/v2/z"
+	"golang.org/x/sync/errgroup"
 )
 
-// Badger ends the whole process when the end of a table file is damaged: it
-// panics on a goroutine of its own, which nothing can recover. So the lengths
-// there are checked before Badger looks at them; the rest it checks itself.
+// Badger ends the whole process when a table file is damaged: it panics on a
+// goroutine of its own, which nothing can recover, or exits if it is the end of
+// the file. So the lengths there are checked here, and then the blocks by its own
+// code on a goroutine of ours, before it opens the directory.
 //
 // A table ends with its index, the index's length, a checksum and the
 // checksum's length, each length 4 bytes, big endian.
@@ -19,13 +26,42 @@ import (
 // verifyTables returns an error if Badger could not survive opening dir.
 func verifyTables(dir string) error {
 	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
-	for _, path := range tables {
-		err = errors.Join(err, verifyTable(path))
+	if err != nil {
+		return err
 	}
-	return err
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, path := range tables {
+		group.Go(func() error {
+			if err := verifyEnd(path); err != nil {
+				return err
+			}
+			return verifyBlocks(path)
+		})
+	}
+	return group.Wait()
 }
 
-func verifyTable(path string) (err error) {
+// verifyBlocks reads the index and every block of a table and compares them with their checksums.
+func verifyBlocks(path string) (err error) {
+	file, err := z.OpenMmapFile(path, os.O_RDWR, 0) // as Badger has it: its tables are truncated when they are not needed any more
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = errors.Join(fmt.Errorf("%s is damaged: %v", path, r), file.Close(-1))
+		}
+	}()
+	t, err := table.OpenTable(file, table.Options{ChkMode: options.OnTableAndBlockRead, Compression: options.None})
+	if err != nil {
+		return err
+	}
+	return t.Close(-1)
+}
+
+// verifyEnd looks at the lengths at the end of a table.
+func verifyEnd(path string) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

@@ -193,7 +193,7 @@ func (t *Tier) open() (db *badger.DB, err error) {
 		WithBaseLevelSize(1 << 20).
 		WithValueLogFileSize(vlogFileSize(t.config.Quota)).
 		WithCompression(options.None).
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithChecksumVerificationMode(options.OnBlockRead). // verifyTables has read all of them
 		WithBlockCacheSize(0).
 		WithNumCompactors(2).
 		WithDetectConflicts(false).

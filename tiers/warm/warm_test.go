@@ -71,6 +71,38 @@ func TestAnotherFormatStartsEmpty(t *testing.T) {
 	}
 }
 
+// TestC13_EveryByteOfATable: whichever is damaged, it is an error before Badger opens the
+// directory, which ends the process for some of them.
+func TestC13_EveryByteOfATable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "warm")
+	tier := open(t, dir, 64<<20, "1")
+	for n := range 20 {
+		tier.PutEntry(keyOf("bucket", fmt.Sprint(n)), []byte("record"), []byte("summary"), Handling{})
+	}
+	closeTier(t, tier)
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("%v, %v", tables, err)
+	}
+	if err := verifyTables(dir); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(tables[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range whole {
+		damaged := bytes.Clone(whole)
+		damaged[at] ^= 1 << (at % 8)
+		if err := os.WriteFile(tables[0], damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if verifyTables(dir) == nil {
+			t.Errorf("byte %d of %d: not noticed", at, len(whole))
+		}
+	}
+}
+
 // TestC13_DirectoryThatDoesNotOpenIsSetAside covers every file of the
 // directory: whatever is damaged, the tier opens, and serves nothing wrong.
 func TestC13_DirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
