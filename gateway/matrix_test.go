@@ -343,10 +343,11 @@ var payloads = map[string]sigv4.Mode{
 	"STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER": sigv4.StreamingTrailer, "STREAMING-UNSIGNED-PAYLOAD-TRAILER": sigv4.UnsignedTrailer,
 }
 
-// TestS15_AuthMatrix walks operation x payload mode x place x defect. Every
+// TestT7_S15_AuthMatrix walks operation x payload mode x place x defect. Every
 // defect is answered with its code and changes nothing anywhere; without a
 // defect the verdict of the table holds, and what it admits gets through.
-func TestS15_AuthMatrix(t *testing.T) {
+func TestT7_S15_AuthMatrix(t *testing.T) {
+	p := testkit.Prove(t, "T7")
 	const secret = "secret-of-everybody"
 	nothing, err := policy.Parse([]byte(`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}`))
 	if err != nil {
@@ -450,7 +451,9 @@ func TestS15_AuthMatrix(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d cells with %d defects, %d requests admitted, %d modes refused", cells, len(defects), admitted, refusedModes)
+	for name, n := range map[string]int{"cells": cells, "defects": len(defects), "admitted without a defect": admitted, "modes refused": refusedModes} {
+		p.Figure(name, n)
+	}
 	if cells < 5000 || admitted < 200 || refusedModes < 10 || len(defects) < 30 {
 		t.Errorf("the matrix is not what it should be: %d cells, %d defects, %d admitted, %d modes refused", cells, len(defects), admitted, refusedModes)
 	}

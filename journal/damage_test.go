@@ -21,14 +21,17 @@ import (
 	"github.com/akidb/akigw/internal/testkit"
 )
 
-// TestC2_ENOSPC and TestC6_EIO: whichever call fails, once or from then on, nothing
-// is acknowledged that the next start does not find.
-func TestC2_ENOSPC(t *testing.T) { failAtEachCall(t, syscall.ENOSPC) }
-func TestC5_EROFS(t *testing.T)  { failAtEachCall(t, syscall.EROFS) }
-func TestC6_EIO(t *testing.T)    { failAtEachCall(t, syscall.EIO) }
+// TestT9_EachCall: whichever call fails, once or from then on, nothing is acknowledged that the
+// next start does not find.
+func TestT9_EachCall(t *testing.T) {
+	p := testkit.Prove(t, "T9-calls")
+	for name, failure := range map[string]error{"C2 ENOSPC": syscall.ENOSPC, "C5 EROFS": syscall.EROFS, "C6 EIO": syscall.EIO} {
+		t.Run(name, func(t *testing.T) { p.Figure("calls that failed, "+name, failAtEachCall(t, failure)) })
+	}
+}
 
-func failAtEachCall(t *testing.T, failure error) {
-	failed := 0
+// failAtEachCall returns how many calls failed.
+func failAtEachCall(t *testing.T, failure error) (failed int) {
 	for _, forever := range []bool{false, true} {
 		for n := 1; n < 150; n++ {
 			disk := vfs.NewCrashableMem()
@@ -84,6 +87,7 @@ func failAtEachCall(t *testing.T, failure error) {
 	if failed < 200 {
 		t.Errorf("only %d calls failed", failed)
 	}
+	return failed
 }
 
 // TestC7_SyncHangs: a disk that does not answer stops acknowledgements after a
@@ -200,7 +204,6 @@ func flipBits(t *testing.T, seed uint64, flips int) (damaged, lost int) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d damages, of which the journal noticed %d at its start; %d keys refused", flips, damaged, lost)
 	if damaged < flips/10 {
 		t.Errorf("only %d damages were noticed", damaged)
 	}

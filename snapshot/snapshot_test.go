@@ -187,12 +187,15 @@ func TestC11_EveryByte(t *testing.T) {
 	}
 }
 
-// TestLongSnapshotFlips: 10,000 random flips in a large one.
-func TestLongSnapshotFlips(t *testing.T) {
-	if os.Getenv("AKIGW_LONG") == "" {
-		t.Skip("a long run: make long TEST=SnapshotFlips")
+// TestT10_C11_SnapshotFlips: bits that are flipped anywhere in a large one.
+func TestT10_C11_SnapshotFlips(t *testing.T) {
+	p := testkit.Prove(t, "T10-snapshots")
+	flips := p.Amount(20, 200, 10_000)
+	rows := 5000
+	if p.Long() {
+		rows = 300_000
 	}
-	s := open1(t, 300_000)
+	s := open1(t, rows)
 	first, second := mustCreate(t, s), mustCreate(t, s)
 	path := filepath.Join(s.Dir, second.File)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -200,7 +203,7 @@ func TestLongSnapshotFlips(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	random := testkit.Random(t)
+	random := p.Random(0)
 	flip := func(at int64, bit byte) {
 		b := make([]byte, 1)
 		if _, err := f.ReadAt(b, at); err != nil {
@@ -211,7 +214,7 @@ func TestLongSnapshotFlips(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for n := range 10_000 {
+	for n := range flips {
 		at, bit := random.Int64N(second.Bytes), byte(1)<<random.IntN(8)
 		flip(at, bit)
 		if _, err := s.Verify(second); !errors.Is(err, ErrDamaged) {
@@ -224,7 +227,8 @@ func TestLongSnapshotFlips(t *testing.T) {
 		}
 		flip(at, bit)
 	}
-	t.Logf("10,000 flips in %d bytes, all noticed", second.Bytes)
+	p.Figure("flips, all noticed", flips)
+	p.Figure("bytes", second.Bytes)
 	if _, err := s.Verify(second); err != nil {
 		t.Error(err)
 	}
