@@ -319,72 +319,114 @@ func keyIn(bucket, name string) akigw.Key { return akigw.Key{Bucket: bucket, Nam
 // tail is the end of a log.
 func tail(s string) string { return s[max(0, len(s)-1500):] }
 
+// seededDisk are writes to a gateway whose disk is broken on purpose.
+type seededDisk struct{ t *testing.T }
+
+// writes puts n objects, and returns how those that were acknowledged were committed.
+func (d seededDisk) writes(g *gateway, prefix string, n int) map[string]string {
+	client := &testkit.Client{Endpoint: g.endpoint}
+	done := map[string]string{}
+	for i := range n {
+		name := fmt.Sprintf("%s%d", prefix, i)
+		if a := client.Must(d.t, "PUT", "/backbucket/"+name, "", nil, []byte("body of "+name)); a.Status == 200 {
+			done[name] = a.Header.Get("X-Akigw-Commit")
+		}
+	}
+	return done
+}
+
+// lost counts those that are not there.
+func (d seededDisk) lost(g *gateway, names map[string]string) (lost int) {
+	client := &testkit.Client{Endpoint: g.endpoint}
+	for name := range names {
+		if a := client.Must(d.t, "GET", "/backbucket/"+name, "", nil, nil); a.Status != 200 || string(a.Body) != "body of "+name {
+			lost++
+		}
+	}
+	return lost
+}
+
+func (d seededDisk) healthy(g *gateway) bool {
+	resp, err := http.Get(g.admin + "/healthz")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode == 200
+}
+
+const firstSegment = "journal/segments/0000000000000001.seg"
+
+// injected has strace make system calls on the journal's segment fail. It returns how many
+// writes were acknowledged by what.
+func (d seededDisk) injected(inject string) map[string]int {
+	t := d.t
+	need(t, "strace")
+	up, behind := startMemory(t, 0, 8)
+	up.delay.Store(int64(200 * time.Millisecond)) // so that something is pending
+	dir := t.TempDir()
+	g := newGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig, under: "strace -D -f -qq -o /dev/null -P " + filepath.Join(dir, firstSegment) + " " + inject})
+	if !g.tryStart() { // it was a sync of the start: it says so, and the next one is as ever
+		if !strings.Contains(g.stderr.String(), "fdatasync: input/output error") {
+			t.Errorf("it did not start: %s", g.stderr)
+		}
+		startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig})
+		return nil
+	}
+	done := d.writes(g, "k", 60)
+	for more := 0; d.healthy(g) && more < 20; more++ { // strace counts the calls of each thread
+		maps.Copy(done, d.writes(g, fmt.Sprintf("more%d/", more), 60))
+	}
+	maps.Copy(done, d.writes(g, "after/", 10))
+	kinds := map[string]int{}
+	for _, commit := range done {
+		kinds[commit]++
+	}
+	if kinds["upstream"] < 5 || d.healthy(g) {
+		t.Errorf("acknowledged %v, healthy %t", kinds, d.healthy(g))
+	}
+	if lost := d.lost(g, done); lost > 0 {
+		t.Errorf("%d lost while it runs", lost)
+	}
+	g.kill()
+	again := startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig})
+	waitDrained(t, again, time.Minute)
+	if lost := d.lost(again, done); lost > 0 || !d.healthy(again) {
+		t.Errorf("%d lost after a restart", lost)
+	}
+	return kinds
+}
+
+// TestT9_SyscallsFail has the k-th sync of the real binary's journal fail, once: whichever it
+// is, nothing that was acknowledged is lost.
+func TestT9_SyscallsFail(t *testing.T) {
+	t.Parallel()
+	p := testkit.Prove(t, "T9-syscalls")
+	p.NotSmall()
+	var last, acknowledged int
+	for k := 1; k <= 50; k += p.Amount(0, 10, 1) {
+		t.Run(fmt.Sprint(k), func(t *testing.T) {
+			kinds := seededDisk{t}.injected(fmt.Sprintf("-e trace=fdatasync -e inject=fdatasync:error=EIO:when=%d", k))
+			acknowledged += kinds["journal"] + kinds["upstream"]
+			last = k
+		})
+	}
+	p.Figure("syncs up to", last)
+	p.Figure("acknowledged writes, none lost", acknowledged)
+}
+
 // TestSeededDiskFaults breaks the real binary's disk: an acknowledgement that is
 // given holds, what cannot be acknowledged goes through, and health says so.
 func TestSeededDiskFaults(t *testing.T) {
 	t.Parallel()
-	type acked map[string]string // name -> commit
-	writes := func(g *gateway, prefix string, n int) acked {
-		client := &testkit.Client{Endpoint: g.endpoint}
-		done := acked{}
-		for i := range n {
-			name := fmt.Sprintf("%s%d", prefix, i)
-			if a := client.Must(t, "PUT", "/backbucket/"+name, "", nil, []byte("body of "+name)); a.Status == 200 {
-				done[name] = a.Header.Get("X-Akigw-Commit")
-			}
-		}
-		return done
-	}
-	there := func(g *gateway, names acked) (lost int) {
-		client := &testkit.Client{Endpoint: g.endpoint}
-		for name := range names {
-			if a := client.Must(t, "GET", "/backbucket/"+name, "", nil, nil); a.Status != 200 || string(a.Body) != "body of "+name {
-				lost++
-			}
-		}
-		return lost
-	}
-	healthy := func(g *gateway) bool {
-		resp, err := http.Get(g.admin + "/healthz")
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		return resp.StatusCode == 200
-	}
-	const segment = "journal/segments/0000000000000001.seg"
 	for name, inject := range map[string]string{
 		"C6 EIO on fdatasync": "-e trace=fdatasync -e inject=fdatasync:error=EIO:when=20+",
 		"C2 ENOSPC on write":  "-e trace=write -e inject=write:error=ENOSPC:when=20+",
 	} {
 		t.Run(name, func(t *testing.T) {
-			need(t, "strace")
-			up, behind := startMemory(t, 0, 8)
-			up.delay.Store(int64(200 * time.Millisecond)) // so that something is pending
-			dir := t.TempDir()
-			g := startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig, under: "strace -D -f -qq -o /dev/null -P " + filepath.Join(dir, segment) + " " + inject})
-			done := writes(g, "k", 60)
-			for more := 0; healthy(g) && more < 20; more++ { // strace counts the calls of each thread
-				maps.Copy(done, writes(g, fmt.Sprintf("more%d/", more), 60))
+			if kinds := (seededDisk{t}).injected(inject); kinds["journal"] < 5 {
+				t.Errorf("acknowledged %v", kinds)
 			}
-			maps.Copy(done, writes(g, "after/", 10))
-			kinds := map[string]int{}
-			for _, commit := range done {
-				kinds[commit]++
-			}
-			if kinds["journal"] < 5 || kinds["upstream"] < 5 || healthy(g) {
-				t.Errorf("acknowledged %v, healthy %t", kinds, healthy(g))
-			}
-			if lost := there(g, done); lost > 0 {
-				t.Errorf("%d lost while it runs", lost)
-			}
-			g.kill()
-			again := startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig})
-			waitDrained(t, again, time.Minute)
-			if lost := there(again, done); lost > 0 || !healthy(again) {
-				t.Errorf("%d lost after a restart", lost)
-			}
-			t.Logf("acknowledged %v, none lost", kinds)
 		})
 	}
 	for name, damage := range map[string]func([]byte) []byte{
@@ -392,26 +434,27 @@ func TestSeededDiskFaults(t *testing.T) {
 		"B23 middle damage": func(raw []byte) []byte { raw[bytes.Index(raw, []byte("body of k7"))] ^= 1; return raw },
 	} {
 		t.Run(name, func(t *testing.T) {
+			d := seededDisk{t}
 			up, behind := startMemory(t, 0, 8)
 			dir := t.TempDir()
 			g := startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig})
-			writes(g, "warm", 1)
+			d.writes(g, "warm", 1)
 			waitDrained(t, g, 10*time.Second)
 			up.down.Store(true)
-			done := writes(g, "k", 20)
+			done := d.writes(g, "k", 20)
 			g.kill()
-			file := filepath.Join(dir, segment)
+			file := filepath.Join(dir, firstSegment)
 			if err := os.WriteFile(file, damage(readFile(t, file)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			up.down.Store(false)
 			g.start()
 			middle := strings.Contains(name, "middle")
-			if healthy(g) == middle {
-				t.Errorf("healthy: %t: %s", healthy(g), g.stderr)
+			if d.healthy(g) == middle {
+				t.Errorf("healthy: %t: %s", d.healthy(g), g.stderr)
 			}
 			if middle {
-				if lost := there(g, done); lost != 1 { // the others are served
+				if lost := d.lost(g, done); lost != 1 { // the others are served
 					t.Errorf("%d are not served", lost)
 				}
 				if st := g.status(); !strings.Contains(st.Problem, "damaged") || st.Pending != 19 {
@@ -427,8 +470,8 @@ func TestSeededDiskFaults(t *testing.T) {
 				}
 			}
 			waitDrained(t, g, 10*time.Second)
-			if !healthy(g) || up.Len() < 20 {
-				t.Errorf("healthy %t, %d objects upstream", healthy(g), up.Len())
+			if !d.healthy(g) || up.Len() < 20 {
+				t.Errorf("healthy %t, %d objects upstream", d.healthy(g), up.Len())
 			}
 		})
 	}

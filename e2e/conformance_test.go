@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/versity/versitygw/tests/integration"
+
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // conformance is one run of versitygw's public test suite, which speaks to any
@@ -110,11 +112,13 @@ var unlike = []struct{ tests, why string }{
 	{"UnsignedStreamingPayloadTrailer_incomplete_body", "two mistakes in one of its bodies: too long, and cut off. The gateway stops at the first"},
 }
 
-// TestLongConformance: what passes versitygw's suite directly passes through
+// TestT13_Conformance: what passes versitygw's suite directly passes through
 // the gateway, but for the tests in unlike.
-func TestLongConformance(t *testing.T) {
-	long(t)
+func TestT13_Conformance(t *testing.T) {
+	p := testkit.Prove(t, "T13")
+	p.OnlyLong()
 	var seen sync.Map
+	var mu sync.Mutex
 	t.Run("all", func(t *testing.T) {
 		for name, start := range map[string]func(testing.TB) upstream{"plain": versity, "versioned": versityVersioned} {
 			t.Run(name, func(t *testing.T) {
@@ -122,7 +126,10 @@ func TestLongConformance(t *testing.T) {
 				up := start(t)
 				g := startGateway(t, options{upstream: up, plain: true, env: []string{"AKIGW_ACCESS_KEY=" + upstreamAccessKey, "AKIGW_SECRET_KEY=" + upstreamSecretKey}})
 				c := conformance{Endpoint: g.endpoint, AccessKey: upstreamAccessKey, SecretKey: upstreamSecretKey, Versioning: name == "versioned"}
-				c.compare(t, up, &seen)
+				figures := c.compare(t, up, &seen)
+				mu.Lock()
+				defer mu.Unlock()
+				p.Figure(name, figures)
 			})
 		}
 	})
@@ -134,8 +141,8 @@ func TestLongConformance(t *testing.T) {
 }
 
 // compare runs the suite through the gateway, and what does not pass directly;
-// the gateway's own failures come twice, to be no accident.
-func (c conformance) compare(t *testing.T, up upstream, seen *sync.Map) {
+// the gateway's own failures come twice, to be no accident. It returns how many of them pass.
+func (c conformance) compare(t *testing.T, up upstream, seen *sync.Map) map[string]int {
 	through := c.run(t)
 	for name, said := range through {
 		if said != "" {
@@ -168,5 +175,5 @@ func (c conformance) compare(t *testing.T, up upstream, seen *sync.Map) {
 			explained++
 		}
 	}
-	t.Logf("of %d tests %d pass through the gateway, %d do directly only, for a reason", len(through), passed, explained)
+	return map[string]int{"tests": len(through), "pass through the gateway": passed, "directly only, for a reason": explained}
 }

@@ -157,11 +157,7 @@ func runMix(t *testing.T, plan string, lasts time.Duration) map[string]any {
 	ideal := time.Duration(float64(pending) / rate * float64(time.Second))
 	k.abortUploads(g)
 	k.verifyUpstream()
-	for deadline := time.Now().Add(25 * time.Second); up.Uploads() > 0 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-	}
-	if n := up.Uploads(); n > 0 {
-		t.Errorf("%d uploads are open upstream", n)
-	}
+	waitAborted(t, up)
 	if st := g.status(); st.Dead > 0 || st.Problem != "" {
 		t.Errorf("%+v", st)
 	}

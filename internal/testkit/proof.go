@@ -73,6 +73,14 @@ func (p *Proof) NotSmall() {
 	}
 }
 
+// OnlyLong skips the test if the run is not the long one.
+func (p *Proof) OnlyLong() {
+	p.t.Helper()
+	if !p.Long() {
+		p.t.Skipf("a long run: make long TEST=%s", p.Name)
+	}
+}
+
 // Random is a source of randomness of the run: the n-th.
 func (p *Proof) Random(n int) *rand.Rand { return rand.New(rand.NewPCG(p.Seed, uint64(n))) }
 
