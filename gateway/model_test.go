@@ -145,7 +145,7 @@ func TestT2_Model(t *testing.T) {
 	total := newTally()
 	testkit.Share(t, sideBySide, ops/each, func(t *testing.T, next iter.Seq[int]) {
 		for n := range next {
-			if total.add(runModel(t, p.Random(n), each)); t.Failed() {
+			if total.add(runModel(t, p, n, each)); t.Failed() {
 				return
 			}
 		}
@@ -232,8 +232,8 @@ func (m *machine) next() int {
 }
 
 // runModel runs one machine.
-func runModel(t *testing.T, random *rand.Rand, ops int) *tally {
-	m := &machine{t: t, random: random, model: testkit.NewModel(), up: testkit.NewMemory(), dir: filepath.Join(testkit.MemoryDir(t), "gateway"), tally: newTally()}
+func runModel(t *testing.T, p *testkit.Proof, n, ops int) *tally {
+	m := &machine{t: t, random: p.Random(n), model: testkit.NewModel(), up: testkit.NewMemory(), dir: filepath.Join(testkit.MemoryDir(t), "gateway"), tally: newTally()}
 	m.up.Clock = func() time.Time { return time.Unix(1_600_000_000+m.tick.Add(1), 0) } // no two objects of one second
 	m.hook()
 	m.open()
@@ -247,7 +247,7 @@ func runModel(t *testing.T, random *rand.Rand, ops int) *tally {
 		m.note(key, operations[next].name)
 		operations[next].do(m, key)
 		if t.Failed() {
-			t.Fatalf("at operation %d, %s of %s; %+v\nbefore that:\n%s", m.number, operations[next].name, key, m.store.BackStatus(), strings.Join(m.past(key), "\n"))
+			t.Fatalf("seed %d, machine %d, at operation %d, %s of %s; %+v, dead letters %+v\nbefore that:\n%s", p.Seed, n, m.number, operations[next].name, key, m.store.BackStatus(), m.store.DeadLetters(), strings.Join(m.past(key), "\n"))
 		}
 	}
 	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Bypass, akigw.Overlay} {

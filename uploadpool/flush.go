@@ -493,10 +493,13 @@ func (p *Pool) deleteBatch(ctx context.Context, batch []*journal.Entry) []result
 const maxAnswer = 8 << 20
 
 // judge says what an answer, or none, means for the entry that it is about. It
-// closes its body. asked tells that it was a question, which changes nothing.
+// closes its body. asked tells that it was a question about what was sent: whatever the
+// answer, that may be there or not, and can be sent again.
 func (p *Pool) judge(err error, resp *http.Response, asked bool) result {
 	r := p.judgeBody(err, resp, nil)
-	r.unknown = r.unknown || asked && r.err != nil
+	if asked && r.err != nil {
+		r.unknown, r.final = true, ""
+	}
 	return r
 }
 

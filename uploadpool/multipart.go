@@ -164,7 +164,7 @@ func (p *Pool) uploaded(ctx context.Context, key akigw.Key, id string, repeat bo
 		resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "ListParts", Method: http.MethodGet, Key: key, Query: query, Header: http.Header{}, Repeat: repeat})
 		repeat = false
 		if r := p.judgeBody(err, resp, &page); r.err != nil {
-			r.unknown = false // a question changes nothing
+			r.unknown, r.final = false, "" // a question changes nothing
 			return nil, r
 		}
 		for _, part := range page.Part {

@@ -658,6 +658,43 @@ func TestHurry(t *testing.T) {
 	})
 }
 
+// TestA3_RefusedQuestion: an upload that was sent and cannot be looked at is tried again, whatever
+// the answer to the question; it is no dead letter.
+func TestA3_RefusedQuestion(t *testing.T) {
+	for _, op := range []string{"HeadObject", "GetObject", "ListParts"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.up.KMS.Store(op == "GetObject") // its ETags say nothing: what is there is read back
+			asked, failed := 0, false
+			r.answers(func(q *cold.Request) (*http.Response, error) {
+				switch {
+				case q.Op == op:
+					if asked++; asked < 4 {
+						return testkit.Response([]int{412, 400, 404}[asked-1], nil, nil), nil
+					}
+				case q.Op == "UploadPart" && op == "ListParts" && !failed:
+					failed = true
+					return respond(400, "BadDigest")
+				case q.Op == "CompleteMultipartUpload" && op == "ListParts" && asked == 0:
+					return unavailable()
+				}
+				return nil, nil
+			})
+			if op == "ListParts" {
+				r.putParts("k", manyParts(2)...)
+			} else {
+				r.put("k", "body")
+			}
+			r.run()
+			r.drained(10 * time.Minute)
+			if st := r.j.Stats(); asked < 4 || st.Dead > 0 {
+				t.Errorf("%s: asked %d times, %+v", op, asked, st)
+			}
+			r.close()
+		})
+	}
+}
+
 // TestUpstreamThatRewritesMetadata: what it took is taken, in whatever form it keeps it.
 func TestUpstreamThatRewritesMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
