@@ -68,7 +68,7 @@ func (b *bench) pages(t *testing.T, query url.Values) (items []string) {
 // paged in any way.
 func TestE14_E15_MergedListing(t *testing.T) {
 	random := testkit.Random(t)
-	for round := range 25 {
+	for round := range 12 {
 		b := backBench(t)
 		want := map[string]string{}
 		names := []string{"a", "a/", "a/b", "a/b/c", "a/c", "a//d", "ab", "b/1", "b/2", "b/3", "c d+e", "ü/ü", "ü/v", "z"}
