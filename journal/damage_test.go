@@ -26,7 +26,9 @@ import (
 func TestT9_EachCall(t *testing.T) {
 	p := testkit.Prove(t, "T9-calls")
 	for name, failure := range map[string]error{"C2 ENOSPC": syscall.ENOSPC, "C5 EROFS": syscall.EROFS, "C6 EIO": syscall.EIO} {
-		t.Run(name, func(t *testing.T) { p.Figure("calls that failed, "+name, failAtEachCall(t, failure, p.Amount(3, 1, 1))) })
+		t.Run(name, func(t *testing.T) {
+			p.Figure("calls that failed, "+name, failAtEachCall(t, failure, p.Amount(3, 1, 1)))
+		})
 	}
 }
 
