@@ -517,13 +517,29 @@ func runKills(t *testing.T, kills, sooner int) *killRig {
 func TestT4_B5_Killed(t *testing.T) {
 	t.Parallel()
 	p := testkit.Prove(t, "T4")
-	kills := p.Amount(12, 100, 1000)
-	sooner := 1
+	kills, sooner, rigs := p.Amount(12, 100, 1000), 1, 1
 	if p.Quick() {
 		sooner = 3
 	}
-	k := runKills(t, kills, sooner)
-	for name, n := range map[string]int{"kills with something pending": kills, "points": len(points), "acknowledged writes": k.acks, "keys": len(k.keys), "copies": k.copies, "parts": k.parts} {
+	if kills >= 100 {
+		rigs = 2 // they wait a lot
+	}
+	var mu sync.Mutex
+	sums := map[string]int{"kills with something pending": kills, "points": len(points)}
+	t.Run("rigs", func(t *testing.T) {
+		for n := range rigs {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				k := runKills(t, kills/rigs, sooner)
+				mu.Lock()
+				defer mu.Unlock()
+				for name, n := range map[string]int{"acknowledged writes": k.acks, "keys": len(k.keys), "copies": k.copies, "parts": k.parts} {
+					sums[name] += n
+				}
+			})
+		}
+	})
+	for name, n := range sums {
 		p.Figure(name, n)
 	}
 }

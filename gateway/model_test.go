@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -237,7 +238,10 @@ func runModel(t *testing.T, p *testkit.Proof, n, ops int) *tally {
 	m.up.Clock = func() time.Time { return time.Unix(1_600_000_000+m.tick.Add(1), 0) } // no two objects of one second
 	m.hook()
 	m.open()
-	defer func() { m.stop() }()
+	defer func() {
+		m.stop()
+		_ = os.RemoveAll(m.dir) // it is memory, and there are many of them
+	}()
 	last := 0
 	for m.number = range ops {
 		next := m.next()
