@@ -157,6 +157,7 @@ func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	s.metrics.WritePrometheus(w)
 	metrics.WritePrometheus(w, true)
+	metrics.WriteFDMetrics(w)
 }
 
 // HTTP makes the HTTP server for the admin listener. Profiles take as long as

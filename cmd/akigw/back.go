@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -35,33 +37,53 @@ func (r *remote) ask(method, path string, query url.Values) (io.ReadCloser, erro
 
 // send is ask with a body.
 func (r *remote) send(method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
-	flags := map[string]string{}
-	if r.Data != "" {
-		flags["data"] = r.Data
-	}
-	if r.Admin != "" {
-		flags["admin_listen"] = r.Admin
-	}
-	c, err := load(r.Config, os.Environ(), flags)
+	c, err := r.load(nil)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequest(method, "http://"+c.Admin.Listen+path+"?"+query.Encode(), body)
+	listener, err := r.listener(c, method != http.MethodGet || c.Admin.KeysOnly)
 	if err != nil {
 		return nil, err
 	}
-	access, secret := r.AccessKey, r.SecretKey
-	if access == "" && (method != http.MethodGet || c.Admin.KeysOnly) {
-		if access, secret, err = r.adminKey(); err != nil {
+	return listener.send(context.Background(), method, path, query, body)
+}
+
+// load reads the configuration of the gateway that is meant. settings, by key, count more than
+// the file, if they are not empty.
+func (r *remote) load(settings map[string]string) (*config, error) {
+	flags := map[string]string{"data": r.Data, "admin_listen": r.Admin}
+	maps.Copy(flags, settings)
+	maps.DeleteFunc(flags, func(_, value string) bool { return value == "" })
+	return load(r.Config, os.Environ(), flags)
+}
+
+// listener is the gateway's admin listener; with a key if one is given, or needed.
+func (r *remote) listener(c *config, needed bool) (*adminListener, error) {
+	l := &adminListener{c.Admin.Listen, r.AccessKey, r.SecretKey}
+	if l.access == "" && needed {
+		var err error
+		if l.access, l.secret, err = r.adminKey(); err != nil {
 			return nil, err
 		}
 	}
-	if access != "" {
-		req.SetBasicAuth(access, secret)
+	return l, nil
+}
+
+// adminListener is where a running gateway is asked, and by whom.
+type adminListener struct{ address, access, secret string }
+
+// send sends a request and returns the body of a success.
+func (l *adminListener) send(ctx context.Context, method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+l.address+path+"?"+query.Encode(), body)
+	if err != nil {
+		return nil, err
+	}
+	if l.access != "" {
+		req.SetBasicAuth(l.access, l.secret)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("no gateway answers at %s: %w", c.Admin.Listen, err)
+		return nil, fmt.Errorf("no gateway answers at %s: %w", l.address, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()

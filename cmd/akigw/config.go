@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/bench"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
 	appconfig "github.com/akidb/akigw/internal/config"
@@ -30,6 +31,7 @@ type config struct {
 	Cache    tiers.Config          `toml:"cache"`
 	Back     tiers.BackConfig      `toml:"write_back"`
 	Snapshot snapshot.Config       `toml:"snapshot"`
+	LoadTest bench.LoadConfig      `toml:"load_test"`
 	Tiering  struct {
 		Policy tiers.PolicyConfig `toml:"policy"`
 	} `toml:"tiering"`
@@ -49,7 +51,7 @@ type config struct {
 func load(file string, env []string, flags map[string]string) (*config, error) {
 	c := defaults()
 	c.file = file
-	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Reserved: reserved, Elsewhere: []string{rules.Table}})
+	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Elsewhere: []string{rules.Table}})
 	if c.Cache.Freshness == "" {
 		c.Cache.Freshness = rules.Strict
 		if c.Upstream.URL == "" { // nobody else writes to the embedded one
@@ -142,12 +144,6 @@ func defaults() *config {
 	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, MinFreeBytes: 1 << 30, MaxUploadSecs: 7 * 24 * 3600, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
 	c.Snapshot = snapshot.Config{IntervalSecs: 24 * 3600, MaxBytes: 1 << 30, RestoreRate: 64 << 20}
 	c.Tiering.Policy = tiers.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
+	c.LoadTest = bench.LoadConfig{DurationSecs: 600, QPS: 100, SearchPct: 0.7, InsertPct: 0.2, TierControlPct: 0.1, Collections: 100, Items: 100_000, ItemBytes: bench.Sizes{Least: 2 << 10, Most: 2 << 10}, Skew: 0.9, Bucket: "akigw-bench"}
 	return c
-}
-
-// reserved are settings that have a name and a default and that nothing reads
-// yet: setting one is refused.
-var reserved = appconfig.ReservedList{
-	{Key: "load_test.duration_secs", Value: "600"}, {Key: "load_test.qps", Value: "100"}, {Key: "load_test.search_pct", Value: "0.7"},
-	{Key: "load_test.insert_pct", Value: "0.2"}, {Key: "load_test.tier_control_pct", Value: "0.1"},
 }

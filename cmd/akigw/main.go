@@ -29,6 +29,7 @@ type cli struct {
 	Dead     deadCommand     `cmd:"" name:"dead-letters" help:"Writes that could not be taken to the upstream: they are kept, and can be read."`
 	Journal  journalCommand  `cmd:"" help:"The journal of acknowledged writes."`
 	Pack     packCommand     `cmd:"" help:"Packs: objects of the upstream that hold many."`
+	Bench    benchCommand    `cmd:"" help:"Measure an S3 endpoint: this gateway, or any other."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 

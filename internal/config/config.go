@@ -43,26 +43,11 @@ type Setting struct {
 // Source is where values come from, weakest first: the defaults already in
 // the struct, File, Env, Flags.
 type Source struct {
-	File     string            // path of a TOML file, may be empty
-	Env      []string          // as from os.Environ
-	Flags    map[string]string // by key
-	Reserved ReservedList
+	File  string            // path of a TOML file, may be empty
+	Env   []string          // as from os.Environ
+	Flags map[string]string // by key
 	// Elsewhere are tables of the file that somebody else reads.
 	Elsewhere []string
-}
-
-// ReservedList holds keys that are known, with the default that they will
-// have, but that nothing reads yet. Setting one is an error: it would do
-// nothing.
-type ReservedList []struct{ Key, Value string }
-
-func (l ReservedList) has(match func(key string) bool) bool {
-	for _, r := range l {
-		if match(r.Key) {
-			return true
-		}
-	}
-	return false
 }
 
 // Mistakes are all that was found wrong, one line each.
@@ -145,7 +130,7 @@ func variable(key string) string {
 // Load fills target, a pointer to a struct that holds the defaults. The error
 // is Mistakes, or says why the file cannot be read at all.
 func Load(target any, from Source) error {
-	l := loader{settings: map[string]Setting{}, lists: lists(reflect.ValueOf(target).Elem()), reserved: from.Reserved, elsewhere: from.Elsewhere}
+	l := loader{settings: map[string]Setting{}, lists: lists(reflect.ValueOf(target).Elem()), elsewhere: from.Elsewhere}
 	for _, s := range Settings(target) {
 		l.settings[s.Key] = s
 	}
@@ -167,12 +152,6 @@ func Load(target any, from Source) error {
 			l.text(s, "--"+strings.ReplaceAll(s.Key, "_", "-"), value)
 		}
 	}
-	for _, r := range from.Reserved {
-		name := variable(r.Key)
-		if env[name] != "" {
-			l.mistake("%s: nothing reads this setting yet; remove it", name)
-		}
-	}
 	walk(reflect.ValueOf(target).Elem(), "", nil, func(prefix string, c Checker) {
 		c.Check(func(key, problem string) {
 			s := l.settings[prefix+key]
@@ -192,7 +171,6 @@ func Load(target any, from Source) error {
 type loader struct {
 	settings  map[string]Setting
 	lists     map[string]reflect.Value
-	reserved  ReservedList
 	elsewhere []string
 	mistakes  Mistakes
 }
@@ -289,8 +267,6 @@ func (l *loader) tree(prefix string, tree map[string]any) {
 			l.mistake("%s: must be a value, not a table", key)
 		case known:
 			l.value(s, tree[name])
-		case l.reserved.has(func(k string) bool { return k == key }):
-			l.mistake("%s: nothing reads this setting yet; remove it", key)
 		case isTable && l.isTable(key):
 			l.tree(key+".", sub)
 		case l.isTable(key):
@@ -307,7 +283,7 @@ func (l *loader) isTable(key string) bool {
 			return true
 		}
 	}
-	return l.reserved.has(func(k string) bool { return strings.HasPrefix(k, key+".") })
+	return false
 }
 
 // suggestion finds a key with the same last word, for a setting in the wrong

@@ -70,7 +70,7 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// TestAllMistakesAtOnce: unknown, reserved, wrong in type and impossible in
+// TestAllMistakesAtOnce: unknown, wrong in type and impossible in
 // value are told together, by key.
 func TestAllMistakesAtOnce(t *testing.T) {
 	file := write(t, `
@@ -81,16 +81,14 @@ pool_size = 3
 secret_key = "s"
 storage.connection_pool.pool_size = 0
 storage.connection_pool.bytes = "much"
-storage.batch_upload.batch_size = 10
 [nonsense]
 a = 1
 `, 0o644)
-	err := Load(&sample{}, Source{File: file, Env: []string{"AKIGW_ON=perhaps", "AKIGW_STORAGE_BATCH_UPLOAD_BATCH_SIZE=3"}, Reserved: ReservedList{{"storage.batch_upload.batch_size", "10"}}})
+	err := Load(&sample{}, Source{File: file, Env: []string{"AKIGW_ON=perhaps"}})
 	for _, want := range []string{
 		"listen: must be a string, not a whole number", "on: must be true or false, not a string", "lisen: unknown setting; did you mean listen?",
 		"pool_size: unknown setting; did you mean storage.connection_pool.pool_size?", "storage.connection_pool.pool_size: must be positive",
-		"storage.connection_pool.bytes: must be", "storage.batch_upload.batch_size: nothing reads this setting yet",
-		"AKIGW_STORAGE_BATCH_UPLOAD_BATCH_SIZE: nothing reads this setting yet", "nonsense: unknown setting", "AKIGW_ON: must be true or false", "chmod 600",
+		"storage.connection_pool.bytes: must be", "nonsense: unknown setting", "AKIGW_ON: must be true or false", "chmod 600",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in: %v", want, err)

@@ -1,0 +1,129 @@
+package bench
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/akidb/akigw/internal/size"
+)
+
+// LoadConfig is the section [load_test] of the configuration: the load that "akigw bench load"
+// puts on an endpoint.
+type LoadConfig struct {
+	DurationSecs   int     `toml:"duration_secs" json:"duration_secs" help:"seconds that akigw bench load lasts"`
+	QPS            float64 `toml:"qps" json:"qps" help:"requests a second that it sends, whether those before were answered or not"`
+	SearchPct      float64 `toml:"search_pct" json:"search_pct" help:"share of them that read (GET, ranges, HEAD, listings)"`
+	InsertPct      float64 `toml:"insert_pct" json:"insert_pct" help:"share of them that write, half of them over what is there"`
+	TierControlPct float64 `toml:"tier_control_pct" json:"tier_control_pct" help:"share of them that promote, demote, pin and unpin ten objects, or ask where a collection is; needs an admin key"`
+	Collections    int     `toml:"collections" json:"collections" help:"prefixes that the objects are in: a fifth begins in memory, half on disk, the others upstream alone"`
+	Items          int     `toml:"items" json:"items" help:"objects in all"`
+	ItemBytes      Sizes   `toml:"item_bytes" json:"item_bytes" help:"size of an object, or the smallest and the largest: 1KiB-64KiB, small ones more often"`
+	Skew           float64 `toml:"skew" json:"skew" help:"of the Zipf distribution that reads follow: 0 asks for all objects as often"`
+	Bucket         string  `toml:"bucket" json:"bucket" help:"bucket of the objects; they stay there, and are used again by the next run"`
+}
+
+// Check reports every impossible value by its key.
+func (c *LoadConfig) Check(report func(key, problem string)) {
+	if c.DurationSecs < 1 {
+		report("duration_secs", "must be at least 1")
+	}
+	if !(c.QPS > 0 && c.QPS <= 1e6) {
+		report("qps", "must be more than 0, and at most 1000000")
+	}
+	for key, share := range map[string]float64{"search_pct": c.SearchPct, "insert_pct": c.InsertPct, "tier_control_pct": c.TierControlPct} {
+		if !(share >= 0 && share <= 1) {
+			report(key, "must be from 0 to 1")
+		}
+	}
+	if sum := c.SearchPct + c.InsertPct + c.TierControlPct; math.Abs(sum-1) > 0.001 {
+		report("search_pct", fmt.Sprintf("search_pct, insert_pct and tier_control_pct must be 1 together, and are %.3g", sum))
+	}
+	if c.Collections < 1 || c.Collections > 1000 {
+		report("collections", "must be from 1 to 1000")
+	}
+	if c.Items < c.Collections || c.Items > 10_000_000 {
+		report("items", "must be at least as many as collections, and at most 10000000")
+	}
+	if !(c.Skew >= 0 && c.Skew <= 5) {
+		report("skew", "must be from 0 to 5")
+	}
+	if c.Bucket == "" {
+		report("bucket", "must not be empty")
+	}
+}
+
+// Sizes are sizes of objects in bytes, from Least to Most. As text, "2KiB" or "1KiB-64KiB".
+type Sizes struct{ Least, Most int64 }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Sizes) UnmarshalText(text []byte) error {
+	var least, most size.Bytes
+	first, last, ranged := strings.Cut(string(text), "-")
+	err := least.UnmarshalText([]byte(first))
+	if most = least; err == nil && ranged {
+		err = most.UnmarshalText([]byte(last))
+	}
+	if err != nil {
+		return err
+	}
+	if least < headBytes || most < least || most > 5<<30 {
+		return fmt.Errorf("%q: sizes are from %d bytes to 5GiB, the smaller one first", text, headBytes)
+	}
+	*s = Sizes{int64(least), int64(most)}
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Sizes) MarshalText() ([]byte, error) {
+	text, err := size.Bytes(s.Least).MarshalText()
+	if err != nil || s.Least == s.Most {
+		return text, err
+	}
+	most, err := size.Bytes(s.Most).MarshalText()
+	return append(append(text, '-'), most...), err
+}
+
+// of is the size of an object, always the same one.
+func (s Sizes) of(item uint64) int64 {
+	if s.Most <= s.Least {
+		return s.Least
+	}
+	share := float64(mix(item)>>11) / (1 << 53)
+	return int64(float64(s.Least) * math.Pow(float64(s.Most)/float64(s.Least), share))
+}
+
+// mix is a number that looks like none of its neighbours' (SplitMix64).
+func mix(n uint64) uint64 {
+	n += 0x9e3779b97f4a7c15
+	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
+	n = (n ^ n>>27) * 0x94d049bb133111eb
+	return n ^ n>>31
+}
+
+// zipf draws numbers below n, small ones more often: k with a probability of 1/(k+1)^skew.
+type zipf struct{ sums []float64 }
+
+func newZipf(n int, skew float64) *zipf {
+	z := &zipf{make([]float64, n)}
+	sum := 0.0
+	for k := range z.sums {
+		sum += 1 / math.Pow(float64(k+1), skew)
+		z.sums[k] = sum
+	}
+	return z
+}
+
+func (z *zipf) draw(random *rand.Rand) int {
+	at := random.Float64() * z.sums[len(z.sums)-1]
+	low, high := 0, len(z.sums)-1
+	for low < high {
+		if middle := (low + high) / 2; z.sums[middle] < at {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}

@@ -1,0 +1,320 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Control moves objects between tiers: what the admin listener of a gateway does.
+type Control interface {
+	// Move has an action ("promote_to_hot", "demote_to_cold", "pin" and so on) done with all
+	// objects of a prefix. Another move of the same objects that is under way is no error.
+	Move(ctx context.Context, action, bucket, prefix string) error
+	// State asks where the objects of a prefix are.
+	State(ctx context.Context, bucket, prefix string) error
+}
+
+// Load is open-loop load: requests begin at times that are fixed in advance, whatever became of
+// those before, and take from then on. A server that stalls does not stall who measures it.
+type Load struct {
+	Config   LoadConfig
+	Endpoint *Endpoint
+	Control  Control // nil: its share of the requests reads
+	Server   Watched // nil: nothing is known of the process
+	Seed     uint64
+	// Progress is called with what is being done, and with how much of it is. It may be nil.
+	Progress func(what string, done, of float64, last *Sample)
+}
+
+// mostOutstanding is how many requests may be without an answer before more count as failed.
+const mostOutstanding = 20_000
+
+// errOverload is a request that was not sent.
+var errOverload = fmt.Errorf("not sent: %d requests have no answer", mostOutstanding)
+
+// item is what is known of an object. Versions of one run are larger than those of the one before.
+type item struct {
+	acked   uint64 // version that was acknowledged last; 0: some version of an earlier run
+	sent    uint64 // version that was sent last
+	writing bool
+}
+
+// run is a Load under way.
+type run struct {
+	*Load
+	*meter
+	first uint64 // version
+	zipf  *zipf
+	work  sync.WaitGroup
+
+	items   []item   // guarded by itemsMu
+	pinned  []string // prefixes that this run has pinned; likewise
+	itemsMu sync.Mutex
+}
+
+func (l *Load) progress(what string, done, of float64, last *Sample) {
+	if l.Progress != nil {
+		l.Progress(what, done, of, last)
+	}
+}
+
+// collection is the collection that an object is in. The objects that are read most are in the
+// first ones.
+func (l *Load) collection(item int) int {
+	return int(int64(item) * int64(l.Config.Collections) / int64(l.Config.Items))
+}
+
+func (l *Load) prefix(collection int) string { return fmt.Sprintf("c%03d/", collection) }
+
+func (l *Load) key(item int) string {
+	return l.prefix(l.collection(item)) + fmt.Sprintf("%07d", item)
+}
+
+// Prepare stores the objects, if they are not there from an earlier run, and has each collection
+// where it is to begin.
+func (l *Load) Prepare(ctx context.Context) error {
+	if err := l.Endpoint.open(); err != nil {
+		return err
+	}
+	c := l.Config
+	if err := l.Endpoint.makeBucket(ctx, c.Bucket); err != nil {
+		return err
+	}
+	sizes, err := c.ItemBytes.MarshalText()
+	if err != nil {
+		return err
+	}
+	// It is stored last, and says that all others are.
+	mark := fmt.Sprintf("complete-%d-%d-%s", c.Collections, c.Items, sizes)
+	_, err = l.Endpoint.head(ctx, c.Bucket, mark, headBytes)
+	var status *statusError
+	switch {
+	case err == nil:
+	case errors.As(err, &status) && status.status == http.StatusNotFound:
+		if err := l.store(ctx); err != nil {
+			return err
+		}
+		if err := l.Endpoint.put(ctx, c.Bucket, mark, newBody(0, 1, headBytes)); err != nil {
+			return err
+		}
+	default:
+		return err
+	}
+	return l.place(ctx)
+}
+
+func (l *Load) store(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(32)
+	for n := range l.Config.Items {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			return l.Endpoint.put(ctx, l.Config.Bucket, l.key(n), newBody(uint64(n), 1, l.Config.ItemBytes.of(uint64(n))))
+		})
+		if n%100 == 0 {
+			l.progress("storing objects", float64(n), float64(l.Config.Items), nil)
+		}
+	}
+	return group.Wait()
+}
+
+// place has the first fifth of the collections in memory, the next half on disk, and the others
+// upstream alone.
+func (l *Load) place(ctx context.Context) error {
+	if l.Control == nil {
+		return nil
+	}
+	all := l.Config.Collections
+	for n := range all {
+		actions := []string{"demote_to_cold"}
+		switch {
+		case n < all/5:
+			actions = []string{"promote_to_hot"}
+		case n < all*7/10:
+			actions = []string{"promote_to_warm", "demote_to_warm"}
+		}
+		for _, action := range actions {
+			if err := l.Control.Move(ctx, action, l.Config.Bucket, l.prefix(n)); err != nil {
+				return fmt.Errorf("%s of %s: %w", action, l.prefix(n), err)
+			}
+		}
+		l.progress("moving collections to their tiers", float64(n+1), float64(all), nil)
+	}
+	return nil
+}
+
+// Run puts the load on the endpoint, which Prepare has been called for. If ctx ends, so does it,
+// and the report is of what there was until then.
+func (l *Load) Run(ctx context.Context) (*Report, error) {
+	r := &run{Load: l, meter: newMeter(), first: uint64(time.Now().UnixMicro()), items: make([]item, l.Config.Items), zipf: newZipf(l.Config.Items, l.Config.Skew)}
+	lasts := time.Duration(l.Config.DurationSecs) * time.Second
+	report := newReport("load", l.Endpoint.URL, l.Config)
+	report.Seed = l.Seed
+	sampler := watch(ctx, r.meter, l.Server, max(time.Second, lasts/600), func(s *Sample) { l.progress("load", s.At, lasts.Seconds(), s) })
+	random := rand.New(rand.NewPCG(l.Seed, 1))
+	began := time.Now()
+	for at := time.Duration(0); at < lasts; at += time.Duration(random.ExpFloat64() / l.Config.QPS * float64(time.Second)) {
+		if wait := time.Until(began.Add(at)); wait > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		r.arrive(context.WithoutCancel(ctx), began.Add(at), random)
+	}
+	r.work.Wait()
+	report.fill(r.meter, sampler())
+	return report, nil
+}
+
+// request is one operation: where its answer came from, and how many bytes of bodies there were.
+type request func(ctx context.Context) (tier string, bytes int64, err error)
+
+// arrive begins the request of a moment.
+func (r *run) arrive(ctx context.Context, at time.Time, random *rand.Rand) {
+	op, do := r.choose(random)
+	r.mu.Lock()
+	full := r.open >= mostOutstanding
+	r.mu.Unlock()
+	r.begin()
+	if full {
+		r.end(op, "", time.Since(at), 0, errOverload)
+		return
+	}
+	r.work.Go(func() {
+		tier, bytes, err := do(ctx)
+		if err != nil {
+			err = problem(err)
+		}
+		r.end(op, tier, time.Since(at), bytes, err)
+	})
+}
+
+// choose draws an operation, and what it is about.
+func (r *run) choose(random *rand.Rand) (op string, do request) {
+	n := r.zipf.draw(random)
+	kind := random.Float64()
+	switch {
+	case kind < r.Config.InsertPct:
+		return "PutObject", r.insert(n, random)
+	case kind < r.Config.InsertPct+r.Config.TierControlPct && r.Control != nil:
+		return r.control(random)
+	}
+	key, size := r.key(n), r.Config.ItemBytes.of(uint64(n))
+	switch what := random.IntN(100); {
+	case what < 5:
+		prefix := r.prefix(r.collection(n))
+		return "ListObjectsV2", func(ctx context.Context) (string, int64, error) {
+			return "", 0, r.Endpoint.list(ctx, r.Config.Bucket, prefix, min(100, r.Config.Items/r.Config.Collections))
+		}
+	case what < 10:
+		return "HeadObject", func(ctx context.Context) (string, int64, error) {
+			tier, err := r.Endpoint.head(ctx, r.Config.Bucket, key, size)
+			return tier, 0, err
+		}
+	case what < 20:
+		from := random.Int64N(size)
+		length := 1 + random.Int64N(size-from)
+		return "GetObject, a range", func(ctx context.Context) (string, int64, error) {
+			tier, err := r.Endpoint.get(ctx, r.Config.Bucket, key, uint64(n), size, from, length, r.fresh(n))
+			return tier, length, err
+		}
+	default:
+		return "GetObject", func(ctx context.Context) (string, int64, error) {
+			tier, err := r.Endpoint.get(ctx, r.Config.Bucket, key, uint64(n), size, 0, 0, r.fresh(n))
+			return tier, size, err
+		}
+	}
+}
+
+// fresh judges the version that a read shows which begins now: it is not older than what has been
+// acknowledged by now, and not one that nobody has sent yet.
+func (r *run) fresh(n int) func(version uint64) error {
+	r.itemsMu.Lock()
+	defer r.itemsMu.Unlock()
+	acked := r.items[n].acked
+	return func(version uint64) error {
+		r.itemsMu.Lock()
+		defer r.itemsMu.Unlock()
+		switch sent := r.items[n].sent; {
+		case version < acked:
+			return fmt.Errorf("%w: an older version than was acknowledged", errWrong)
+		case version > sent && version > r.first:
+			return fmt.Errorf("%w: a version that was not sent", errWrong)
+		}
+		return nil
+	}
+}
+
+// insert stores an object that is new, or another version of one.
+func (r *run) insert(n int, random *rand.Rand) request {
+	size := r.Config.ItemBytes.of(uint64(n))
+	r.itemsMu.Lock()
+	defer r.itemsMu.Unlock()
+	it := &r.items[n]
+	version := max(r.first, it.sent) + 1
+	if it.writing || random.IntN(2) == 0 { // of two versions at once nobody knows which one stays
+		key := fmt.Sprintf("%sn%d-%d", r.prefix(r.collection(n)), r.first, random.Uint64())
+		return func(ctx context.Context) (string, int64, error) {
+			return "", size, r.Endpoint.put(ctx, r.Config.Bucket, key, newBody(uint64(n), version, size))
+		}
+	}
+	it.writing, it.sent = true, version
+	key := r.key(n)
+	return func(ctx context.Context) (string, int64, error) {
+		err := r.Endpoint.put(ctx, r.Config.Bucket, key, newBody(uint64(n), version, size))
+		r.itemsMu.Lock()
+		defer r.itemsMu.Unlock()
+		if it.writing = false; err == nil {
+			it.acked = version
+		}
+		return "", size, err
+	}
+}
+
+// control is one operation on ten objects of a collection.
+func (r *run) control(random *rand.Rand) (op string, do request) {
+	n := random.IntN(r.Config.Items)
+	if random.IntN(10) == 0 {
+		return "tier status", func(ctx context.Context) (string, int64, error) {
+			return "", 0, r.Control.State(ctx, r.Config.Bucket, r.prefix(r.collection(n)))
+		}
+	}
+	key := r.key(n)
+	ten := key[:len(key)-1]
+	actions := []string{"promote_to_warm", "promote_to_hot", "demote_to_warm", "demote_to_cold", "pin", "unpin"}
+	action := actions[random.IntN(len(actions))]
+	if action == "unpin" {
+		r.itemsMu.Lock()
+		if last := len(r.pinned) - 1; last >= 0 {
+			ten, r.pinned = r.pinned[last], r.pinned[:last]
+		} else {
+			action = "pin"
+		}
+		r.itemsMu.Unlock()
+	}
+	return "tier " + action, func(ctx context.Context) (string, int64, error) {
+		err := r.Control.Move(ctx, action, r.Config.Bucket, ten)
+		if action == "pin" && err == nil {
+			r.itemsMu.Lock()
+			defer r.itemsMu.Unlock()
+			if !slices.Contains(r.pinned, ten) {
+				r.pinned = append(r.pinned, ten)
+			}
+		}
+		return "", 0, err
+	}
+}

@@ -1,0 +1,206 @@
+package bench
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw/internal/double"
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// startDouble starts an S3 service in memory.
+func startDouble(t *testing.T) *Endpoint {
+	t.Helper()
+	s, err := double.Open(double.Config{AccessKey: testkit.AccessKey, SecretKey: testkit.SecretKey, Dir: filepath.Join(testkit.MemoryDir(t), "double"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s)
+	t.Cleanup(func() {
+		server.Close()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &Endpoint{URL: server.URL, AccessKey: testkit.AccessKey, SecretKey: testkit.SecretKey, Region: "us-east-1"}
+}
+
+func smallLoad(e *Endpoint) *Load {
+	return &Load{Endpoint: e, Seed: 1, Config: LoadConfig{DurationSecs: 2, QPS: 200, SearchPct: 0.7, InsertPct: 0.3, Collections: 5, Items: 100, ItemBytes: Sizes{100, 100_000}, Skew: 0.9, Bucket: "bench-bucket"}}
+}
+
+// TestLoad: a service that is right has no errors, and requests come as often as they were to.
+func TestLoad(t *testing.T) {
+	l := smallLoad(startDouble(t))
+	if err := l.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Prepare(t.Context()); err != nil { // once more stores nothing
+		t.Fatal(err)
+	}
+	r, err := l.Run(t.Context())
+	if err != nil || r.Errors > 0 || r.Requests < 300 || r.Requests > 500 || len(r.Samples) < 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	for _, op := range []string{"GetObject", "GetObject, a range", "HeadObject", "ListObjectsV2", "PutObject"} {
+		if r.Ops[op].Requests == 0 {
+			t.Errorf("no %s", op)
+		}
+	}
+	var text, html, raw bytes.Buffer
+	if err := errors.Join(r.WriteText(&text), r.WriteHTML(&html), r.WriteJSON(&raw)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"0 wrong answers", "GetObject", "P99.9"} {
+		if !strings.Contains(text.String(), want) || !strings.Contains(html.String(), want) && want != "0 wrong answers" {
+			t.Errorf("no %q in\n%s", want, &text)
+		}
+	}
+	for _, no := range []string{"http://www.", "https://", "src="} { // it needs no network; the one address is SVG's name
+		if strings.Contains(strings.Replace(html.String(), "http://www.w3.org/2000/svg", "", 1), no) {
+			t.Errorf("%q in the page", no)
+		}
+	}
+}
+
+// TestLoadFindsWhatIsWrong: bytes that are wrong, and answers that are none, are counted.
+func TestLoadFindsWhatIsWrong(t *testing.T) {
+	e := startDouble(t)
+	l := smallLoad(e)
+	if err := l.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	plan := `{"seed": 1, "fault": [{"op": "GetObject", "effect": "corrupt", "probability": 0.1}, {"op": "PutObject", "effect": "slow_down", "probability": 0.1}]}`
+	resp, err := http.Post(e.URL+"/_fakes3/plan", "application/json", strings.NewReader(plan))
+	if err != nil || resp.StatusCode != http.StatusNoContent {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	resp.Body.Close()
+	r, err := l.Run(t.Context())
+	if err != nil || r.Wrong == 0 || r.Errors <= r.Wrong || r.Ops["PutObject"].Errors == 0 || len(r.Problems) < 2 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestStallCounts: requests that come while the service stands still are counted from when they
+// were to begin.
+func TestStallCounts(t *testing.T) {
+	l := smallLoad(startDouble(t))
+	l.Config.QPS = 100
+	if err := l.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stalling := *l.Endpoint
+	stalling.HTTP = &http.Client{Transport: &stall{next: http.DefaultTransport}}
+	l.Endpoint = &stalling
+	r, err := l.Run(t.Context())
+	if err != nil || r.Requests < 150 || r.All.P95 < 300 {
+		t.Errorf("%+v, %v", r.All, err)
+	}
+}
+
+// stall lets one request at a time through, and takes 20 ms for each: half of what comes.
+type stall struct {
+	next http.RoundTripper
+	mu   sync.Mutex
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s *stall) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	time.Sleep(20 * time.Millisecond)
+	return s.next.RoundTrip(r)
+}
+
+// TestContent: whatever is not the body that it says is noticed.
+func TestContent(t *testing.T) {
+	buffer := make([]byte, 777)
+	for _, size := range []int64{headBytes, headBytes + 1, 1000, 3 << 20} {
+		whole, err := io.ReadAll(newBody(7, 9, size))
+		if err != nil || int64(len(whole)) != size {
+			t.Fatalf("%d bytes of %d, %v", len(whole), size, err)
+		}
+		if version, err := verify(bytes.NewReader(whole), 7, size, buffer); err != nil || version != 9 {
+			t.Errorf("%d: %d, %v", size, version, err)
+		}
+		if _, err := verify(bytes.NewReader(whole), 8, size, buffer); !errors.Is(err, errWrong) {
+			t.Errorf("%d: another object: %v", size, err)
+		}
+		if _, err := verify(bytes.NewReader(whole[:size-1]), 7, size, buffer); err == nil {
+			t.Errorf("%d: one byte less was not noticed", size)
+		}
+		if _, err := verify(bytes.NewReader(append(whole, 0)), 7, size, buffer); !errors.Is(err, errWrong) {
+			t.Errorf("%d: one byte more: %v", size, err)
+		}
+		damaged := bytes.Clone(whole)
+		damaged[rand.IntN(len(damaged))] ^= 1
+		if version, err := verify(bytes.NewReader(damaged), 7, size, buffer); err == nil && version == 9 {
+			t.Errorf("%d: a flipped bit was not noticed", size)
+		}
+		if size > 100 {
+			if err := compare(bytes.NewReader(whole[30:90]), newBody(7, 9, size), 30, 90, buffer); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestZipf: the first of 1,000 is drawn as often as it is to be.
+func TestZipf(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct{ skew, share float64 }{{0, 0.001}, {0.9, 0.095}, {2, 0.608}} {
+		z, first := newZipf(1000, c.skew), 0
+		for range 100_000 {
+			if z.draw(random) == 0 {
+				first++
+			}
+		}
+		if got := float64(first) / 100_000; got < c.share*0.7 || got > c.share*1.3 {
+			t.Errorf("skew %g: the first has %.4f, not %.4f", c.skew, got, c.share)
+		}
+	}
+}
+
+// TestSizes reads and writes them.
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Sizes{"2KiB": {2048, 2048}, "100-1MiB": {100, 1 << 20}} {
+		var s Sizes
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+			t.Errorf("%s: %+v, %v", text, s, err)
+		}
+		for n := range uint64(1000) {
+			if size := s.of(n); size < s.Least || size > s.Most || size != s.of(n) {
+				t.Errorf("%s: %d", text, size)
+			}
+		}
+	}
+	for _, text := range []string{"", "1", "2MiB-1MiB", "x", "1KiB-"} {
+		if err := (&Sizes{}).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q was taken", text)
+		}
+	}
+}
+
+// TestProcess reads what this one takes, and what a gateway's metrics say.
+func TestProcess(t *testing.T) {
+	p, err := PID(os.Getpid()).Sample(t.Context())
+	if err != nil || p.RSS < 1<<20 || p.FDs == 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	p, err = parseMetrics(strings.NewReader("# HELP x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 1048576\ngo_goroutines 12\nother{a=\"b\"} 3\n"))
+	if err != nil || p.CPUSecs != 1.5 || p.RSS != 1<<20 || p.Goroutines != 12 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}

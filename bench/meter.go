@@ -1,0 +1,160 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Latency is how long requests took, in milliseconds, those that failed among them. Quantiles are
+// those of an HDR histogram: exact to three digits.
+type Latency struct {
+	Requests int64   `json:"requests"`
+	Errors   int64   `json:"errors"`
+	Mean     float64 `json:"mean_ms"`
+	P50      float64 `json:"p50_ms"`
+	P95      float64 `json:"p95_ms"`
+	P99      float64 `json:"p99_ms"`
+	P999     float64 `json:"p99_9_ms"`
+	Max      float64 `json:"max_ms"`
+}
+
+// The histogram's bounds in microseconds: longer ones count as the longest.
+const longest = 10 * 60 * 1e6
+
+// times is a histogram of one kind of requests.
+type times struct {
+	hist   *hdrhistogram.Histogram
+	errors int64
+}
+
+func newTimes() *times { return &times{hist: hdrhistogram.New(1, longest, 3)} }
+
+func (t *times) add(took time.Duration, err error) {
+	_ = t.hist.RecordValue(min(max(took.Microseconds(), 1), longest)) // it is within the bounds
+	if err != nil {
+		t.errors++
+	}
+}
+
+func (t *times) latency() Latency {
+	ms := func(us int64) float64 { return float64(us) / 1000 }
+	at := func(percent float64) float64 { return ms(t.hist.ValueAtPercentile(percent)) }
+	return Latency{t.hist.TotalCount(), t.errors, t.hist.Mean() / 1000, at(50), at(95), at(99), at(99.9), ms(t.hist.Max())}
+}
+
+// Sample is what happened within a span of time, and what the server took at its end.
+type Sample struct {
+	At          float64          `json:"at_secs"` // since the beginning
+	Requests    int64            `json:"requests"`
+	Errors      int64            `json:"errors"`
+	PerSec      float64          `json:"requests_per_sec"`
+	Bytes       int64            `json:"bytes"` // of bodies, in both directions
+	P50         float64          `json:"p50_ms"`
+	P95         float64          `json:"p95_ms"`
+	P99         float64          `json:"p99_ms"`
+	Outstanding int64            `json:"outstanding"` // requests without an answer
+	Tiers       map[string]int64 `json:"tiers,omitempty"`
+	Server      *Process         `json:"server,omitempty"`
+}
+
+// meter counts requests. It is used by many goroutines.
+type meter struct {
+	mu       sync.Mutex
+	began    time.Time
+	all      *times
+	ops      map[string]*times
+	tiers    map[string]*times
+	window   *times // since the last sample
+	sampled  time.Time
+	bytes    int64
+	shares   map[string]int64 // requests by tier since the last sample
+	open     int64
+	problems []string
+	wrong    int64
+}
+
+func newMeter() *meter {
+	now := time.Now()
+	return &meter{began: now, sampled: now, all: newTimes(), window: newTimes(), ops: map[string]*times{}, tiers: map[string]*times{}, shares: map[string]int64{}}
+}
+
+// begin says that a request is sent, or should be.
+func (m *meter) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open++
+}
+
+// end says what came of it.
+func (m *meter) end(op, tier string, took time.Duration, bytes int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open--
+	if err != nil {
+		if errors.Is(err, errWrong) {
+			m.wrong++
+		}
+		if text := fmt.Sprintf("%s: %v", op, err); len(m.problems) < 20 && !slices.Contains(m.problems, text) {
+			m.problems = append(m.problems, text)
+		}
+	} else {
+		m.bytes += bytes
+	}
+	m.all.add(took, err)
+	m.window.add(took, err)
+	of(m.ops, op).add(took, err)
+	if tier != "" {
+		of(m.tiers, tier).add(took, err)
+		m.shares[tier]++
+	}
+}
+
+func of(all map[string]*times, name string) *times {
+	if all[name] == nil {
+		all[name] = newTimes()
+	}
+	return all[name]
+}
+
+// since is how long ago the last sample was taken.
+func (m *meter) since() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Since(m.sampled)
+}
+
+// sample ends a span of time.
+func (m *meter) sample() Sample {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	l := m.window.latency()
+	s := Sample{At: now.Sub(m.began).Seconds(), Requests: l.Requests, Errors: l.Errors, PerSec: float64(l.Requests) / now.Sub(m.sampled).Seconds(), Bytes: m.bytes, P50: l.P50, P95: l.P95, P99: l.P99, Outstanding: m.open, Tiers: m.shares}
+	m.window.hist.Reset()
+	m.window.errors, m.sampled, m.bytes, m.shares = 0, now, 0, map[string]int64{}
+	return s
+}
+
+// latencies are those of each kind.
+func latencies(all map[string]*times) map[string]Latency {
+	named := make(map[string]Latency, len(all))
+	for name, t := range all {
+		named[name] = t.latency()
+	}
+	return named
+}
+
+// problem is one line for an error, without what differs from one request to the next.
+func problem(err error) error {
+	text := err.Error()
+	if i := strings.LastIndex(text, "dial tcp"); i >= 0 { // behind the method and the address of the object
+		return errors.New(text[i:])
+	}
+	return err
+}

@@ -1,0 +1,281 @@
+package bench
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"maps"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// Report is what a run measured. Its JSON form is what "akigw bench" writes.
+type Report struct {
+	Kind     string    `json:"kind"` // load, get, put, mixed, upload
+	Endpoint string    `json:"endpoint"`
+	Began    time.Time `json:"began"`
+	Seconds  float64   `json:"seconds"`
+	Cores    int       `json:"cores"` // of the machine that measured
+	Version  string    `json:"version,omitempty"`
+	Seed     uint64    `json:"seed,omitempty"`
+	Config   any       `json:"config"`
+
+	Requests  int64              `json:"requests"`
+	Errors    int64              `json:"errors"`
+	ErrorRate float64            `json:"error_rate"`
+	Wrong     int64              `json:"wrong_answers"` // among the errors
+	PerSec    float64            `json:"requests_per_sec"`
+	All       Latency            `json:"all"`
+	Ops       map[string]Latency `json:"operations"`
+	Tiers     map[string]Latency `json:"tiers,omitempty"` // reads, by where their answers came from
+	Problems  []string           `json:"problems,omitempty"`
+	Samples   []Sample           `json:"samples"`
+	Server    *ServerSummary     `json:"server,omitempty"`
+}
+
+// ServerSummary is what the server's process took over a run.
+type ServerSummary struct {
+	CPUPercent      float64 `json:"cpu_percent"`        // of one core
+	CPUMachine      float64 `json:"cpu_of_machine"`     // of all cores, percent
+	CPUPerRequest   float64 `json:"cpu_us_per_request"` // microseconds
+	RSSMost         int64   `json:"rss_most_bytes"`
+	AnonymousSlope  float64 `json:"anonymous_slope_per_hour"` // share of its mean that anonymous memory grows by in an hour, after the first third
+	GoroutinesSlope float64 `json:"goroutines_slope_per_hour"`
+	FDsMost         int64   `json:"fds_most"`
+	GCPauseShare    float64 `json:"gc_pause_share"` // of the time
+}
+
+func newReport(kind, endpoint string, config any) *Report {
+	return &Report{Kind: kind, Endpoint: endpoint, Began: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Config: config}
+}
+
+// fill takes what was counted into the report.
+func (r *Report) fill(m *meter, samples []Sample) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.Seconds = time.Since(m.began).Seconds()
+	r.All, r.Ops, r.Tiers, r.Problems, r.Wrong = m.all.latency(), latencies(m.ops), latencies(m.tiers), m.problems, m.wrong
+	r.Requests, r.Errors = r.All.Requests, r.All.Errors
+	r.ErrorRate, r.PerSec = float64(r.Errors)/float64(max(r.Requests, 1)), float64(r.Requests)/r.Seconds
+	r.Samples = samples
+	r.summarize()
+}
+
+func (r *Report) summarize() {
+	var known []Sample
+	for _, s := range r.Samples {
+		if s.Server != nil {
+			known = append(known, s)
+		}
+	}
+	if len(known) < 2 {
+		return
+	}
+	first, last := known[0], known[len(known)-1]
+	spent, lasted := last.Server.CPUSecs-first.Server.CPUSecs, last.At-first.At
+	var requests int64
+	for _, s := range known[1:] {
+		requests += s.Requests
+	}
+	sum := &ServerSummary{CPUPercent: 100 * spent / lasted, CPUMachine: 100 * spent / lasted / float64(r.Cores), CPUPerRequest: 1e6 * spent / float64(max(requests, 1)), GCPauseShare: (last.Server.GCPause - first.Server.GCPause) / lasted}
+	for _, s := range known {
+		sum.RSSMost, sum.FDsMost = max(sum.RSSMost, s.Server.RSS), max(sum.FDsMost, s.Server.FDs)
+	}
+	if settled := known[len(known)/3:]; lasted >= leastSlope {
+		sum.AnonymousSlope = slope(settled, func(p *Process) float64 { return float64(p.Anonymous) })
+		sum.GoroutinesSlope = slope(settled, func(p *Process) float64 { return float64(p.Goroutines) })
+	}
+	r.Server = sum
+}
+
+// leastSlope is how many seconds a run has to last for its slopes to mean something.
+const leastSlope = 120
+
+// slope is by how much of its mean something grows in an hour, by the line that is nearest to all
+// samples (least squares).
+func slope(samples []Sample, of func(*Process) float64) float64 {
+	n := float64(len(samples))
+	var x, y, xx, xy float64
+	for _, s := range samples {
+		at, value := s.At/3600, of(s.Server)
+		x, y, xx, xy = x+at, y+value, xx+at*at, xy+at*value
+	}
+	below := n*xx - x*x
+	if below == 0 || y == 0 {
+		return 0
+	}
+	return (n*xy - x*y) / below / (y / n)
+}
+
+// watch takes a sample at each interval, and hands it to seen. The function that it returns ends
+// that, and returns all of them.
+func watch(ctx context.Context, m *meter, server Watched, every time.Duration, seen func(*Sample)) func() []Sample {
+	ctx, cancel := context.WithCancel(ctx)
+	var all []Sample
+	var work sync.WaitGroup
+	take := func() {
+		s := m.sample()
+		if server != nil {
+			s.Server, _ = server.Sample(context.WithoutCancel(ctx)) // a sample without it says that it was not known
+		}
+		all = append(all, s)
+		seen(&s)
+	}
+	work.Go(func() {
+		ticks := time.NewTicker(every)
+		defer ticks.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticks.C:
+				take()
+			}
+		}
+	})
+	return func() []Sample {
+		cancel()
+		work.Wait()
+		if m.since() > every/2 { // less is not worth a point
+			take()
+		}
+		return all
+	}
+}
+
+// WriteText prints the report for people.
+func (r *Report) WriteText(w io.Writer) error {
+	fmt.Fprintf(w, "%s of %s: %d requests in %.0f s, %.1f a second; %d errors (%.3f%%), %d wrong answers\n\n", r.Kind, r.Endpoint, r.Requests, r.Seconds, r.PerSec, r.Errors, 100*r.ErrorRate, r.Wrong)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "\trequests\terrors\tmean ms\tP50\tP95\tP99\tP99.9\tmost\t")
+	row := func(name string, l Latency) {
+		fmt.Fprintf(table, "%s\t%d\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", name, l.Requests, l.Errors, l.Mean, l.P50, l.P95, l.P99, l.P999, l.Max)
+	}
+	row("all", r.All)
+	for _, name := range slices.Sorted(maps.Keys(r.Ops)) {
+		row(name, r.Ops[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Tiers)) {
+		row("from "+name, r.Tiers[name])
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if s := r.Server; s != nil {
+		fmt.Fprintf(w, "\nthe server: %.0f%% of a core (%.0f%% of the machine), %.0f us of CPU a request, at most %.0f MiB resident and %d files\n", s.CPUPercent, s.CPUMachine, s.CPUPerRequest, float64(s.RSSMost)/(1<<20), s.FDsMost)
+		if r.Seconds >= leastSlope {
+			fmt.Fprintf(w, "by the last two thirds of the run, an hour would change its memory by %+.1f%%, and its goroutines by %+.1f%%\n", 100*s.AnonymousSlope, 100*s.GoroutinesSlope)
+		}
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintln(w, "  "+p)
+	}
+	return nil
+}
+
+// WriteJSON writes the report as JSON.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+//go:embed report.html
+var page string
+
+var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
+	"ms":      func(v float64) string { return fmt.Sprintf("%.2f", v) },
+	"percent": func(v float64) string { return fmt.Sprintf("%.3f", 100*v) },
+	"whole":   func(v float64) string { return fmt.Sprintf("%.0f", v) },
+	"mib":     func(v int64) string { return fmt.Sprintf("%.0f", float64(v)/(1<<20)) },
+	"pretty": func(v any) string {
+		raw, _ := json.MarshalIndent(v, "", "  ") // it is data
+		return strings.Trim(strings.ReplaceAll(string(raw), "\"", ""), "{}\n")
+	},
+}).Parse(page))
+
+// WriteHTML writes the report as one page with plots, which needs nothing else.
+func (r *Report) WriteHTML(w io.Writer) error {
+	return pageTemplate.Execute(w, struct {
+		*Report
+		Charts []chart
+	}{r, r.charts()})
+}
+
+// chart is a plot over time.
+type chart struct {
+	Title string  `json:"title"`
+	Unit  string  `json:"unit"`
+	Lines []line  `json:"lines"`
+	Log   bool    `json:"log"`
+	Ideal float64 `json:"ideal,omitempty"` // a line across
+}
+
+type line struct {
+	Name   string    `json:"name"`
+	Values []float64 `json:"values"`
+}
+
+// charts are those that there is something to show in.
+func (r *Report) charts() []chart {
+	of := func(value func(s *Sample) float64) []float64 {
+		all := make([]float64, len(r.Samples))
+		for i := range r.Samples {
+			all[i] = math.Round(value(&r.Samples[i])*1000) / 1000
+		}
+		return all
+	}
+	server := func(value func(p *Process) float64) []float64 {
+		return of(func(s *Sample) float64 {
+			if s.Server == nil {
+				return 0
+			}
+			return value(s.Server)
+		})
+	}
+	charts := []chart{
+		{Title: "Latency", Unit: "ms", Log: true, Lines: []line{{"P50", of(func(s *Sample) float64 { return s.P50 })}, {"P95", of(func(s *Sample) float64 { return s.P95 })}, {"P99", of(func(s *Sample) float64 { return s.P99 })}}},
+		{Title: "Requests", Unit: "a second", Lines: []line{{"answered", of(func(s *Sample) float64 { return s.PerSec })}, {"errors", of(func(s *Sample) float64 { return float64(s.Errors) })}}},
+		{Title: "Requests without an answer", Unit: "", Lines: []line{{"outstanding", of(func(s *Sample) float64 { return float64(s.Outstanding) })}}},
+	}
+	var tiers []line
+	for _, name := range slices.Sorted(maps.Keys(r.Tiers)) {
+		tiers = append(tiers, line{name, of(func(s *Sample) float64 {
+			total := int64(0)
+			for _, n := range s.Tiers {
+				total += n
+			}
+			return 100 * float64(s.Tiers[name]) / float64(max(total, 1))
+		})})
+	}
+	if tiers != nil {
+		charts = append(charts, chart{Title: "Where answers came from", Unit: "%", Lines: tiers})
+	}
+	if r.Server == nil {
+		return charts
+	}
+	cpu := make([]float64, len(r.Samples))
+	for i := 1; i < len(cpu); i++ {
+		if a, b := r.Samples[i-1], r.Samples[i]; a.Server != nil && b.Server != nil {
+			cpu[i] = math.Round(1000*(b.Server.CPUSecs-a.Server.CPUSecs)/(b.At-a.At)) / 10
+		}
+	}
+	if len(cpu) > 1 {
+		cpu[0] = cpu[1] // nobody looked before
+	}
+	const mib = 1 << 20
+	return append(charts,
+		chart{Title: "Memory of the server", Unit: "MiB", Lines: []line{{"resident", server(func(p *Process) float64 { return float64(p.RSS) / mib })}, {"anonymous", server(func(p *Process) float64 { return float64(p.Anonymous) / mib })}, {"heap in use", server(func(p *Process) float64 { return float64(p.Heap) / mib })}}},
+		chart{Title: "CPU of the server", Unit: "% of a core", Lines: []line{{"CPU", cpu}}},
+		chart{Title: "Goroutines and open files", Unit: "", Lines: []line{{"goroutines", server(func(p *Process) float64 { return float64(p.Goroutines) })}, {"files", server(func(p *Process) float64 { return float64(p.FDs) })}}},
+		chart{Title: "Upload pool", Unit: "", Lines: []line{{"uploads at a time", server(func(p *Process) float64 { return p.Uploading })}, {"at the most", server(func(p *Process) float64 { return p.UploadLimit })}, {"pending writes", server(func(p *Process) float64 { return p.Pending })}}},
+	)
+}

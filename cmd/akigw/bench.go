@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/akidb/akigw/bench"
+	"github.com/akidb/akigw/tiers"
+)
+
+// benchCommand is "akigw bench".
+type benchCommand struct {
+	Load benchLoad `cmd:"" help:"Open-loop load on a set of objects: reads, writes and moves between tiers, at times that are fixed in advance."`
+}
+
+// target is the endpoint that a benchmark is about, and what becomes of its report.
+type target struct {
+	remote
+	Endpoint    string `help:"Address of the S3 endpoint, such as http://127.0.0.1:9000 (default: the configured gateway)." placeholder:"URL" env:"AKIGW_BENCH_ENDPOINT"`
+	S3AccessKey string `name:"s3-access-key" help:"Its access key (default: the gateway's root key pair)." env:"AKIGW_BENCH_ACCESS_KEY"`
+	S3SecretKey string `name:"s3-secret-key" help:"Its secret." env:"AKIGW_BENCH_SECRET_KEY"`
+	Region      string `help:"Its region." default:"us-east-1" env:"AKIGW_BENCH_REGION"`
+	PID         int    `name:"pid" help:"Process of the server, on this machine, to look at (default: by the gateway's metrics)." placeholder:"N"`
+	Seed        uint64 `help:"Seed of what is random (default: another one each time)."`
+	Out         string `help:"Directory for the report: KIND.json and KIND.html." placeholder:"DIR" type:"path"`
+
+	settings map[string]string // of the configuration, by key; "" says nothing
+}
+
+// open finds the endpoint. own reports whether it is the configured gateway.
+func (t *target) open() (e *bench.Endpoint, c *config, own bool, err error) {
+	if c, err = t.load(t.settings); err != nil {
+		return nil, nil, false, err
+	}
+	if t.Seed == 0 {
+		t.Seed = rand.Uint64() >> 11 // JSON keeps it whole
+	}
+	e = &bench.Endpoint{URL: t.Endpoint, AccessKey: t.S3AccessKey, SecretKey: t.S3SecretKey, Region: t.Region}
+	if own = e.URL == ""; own {
+		e.URL = "http://" + c.Gateway.Listen
+		if c.Gateway.TLSCert != "" {
+			e.URL = "https://" + c.Gateway.Listen
+		}
+	}
+	if e.AccessKey == "" {
+		if !own {
+			return nil, nil, false, fmt.Errorf("the key pair of %s is needed: --s3-access-key and --s3-secret-key", e.URL)
+		}
+		if _, err := os.Stat(c.Process.Data); err != nil && c.Gateway.AccessKey == "" {
+			return nil, nil, false, fmt.Errorf("no gateway has run here (%w); --data names its directory, or --s3-access-key and --s3-secret-key its key pair", err)
+		}
+		if _, err := rootKeys(c); err != nil {
+			return nil, nil, false, err
+		}
+		e.AccessKey, e.SecretKey = c.Gateway.AccessKey, c.Gateway.SecretKey
+	}
+	return e, c, own, nil
+}
+
+// server is the process to look at, nil if there is none.
+func (t *target) server(c *config, own bool) bench.Watched {
+	switch {
+	case t.PID > 0:
+		return bench.PID(t.PID)
+	case own || t.Admin != "":
+		return bench.Metrics("http://" + c.Admin.Listen + "/metrics")
+	}
+	return nil
+}
+
+// report prints a report, and keeps it.
+func (t *target) report(r *bench.Report) error {
+	r.Version = version
+	if t.Out != "" {
+		if err := os.MkdirAll(t.Out, 0o755); err != nil {
+			return err
+		}
+		for name, write := range map[string]func(io.Writer) error{r.Kind + ".json": r.WriteJSON, r.Kind + ".html": r.WriteHTML} {
+			if err := writeReport(filepath.Join(t.Out, name), write); err != nil {
+				return err
+			}
+		}
+	}
+	write := r.WriteText
+	if t.JSON {
+		write = r.WriteJSON
+	}
+	if err := write(os.Stdout); err != nil {
+		return err
+	}
+	if t.Out != "" && !t.JSON {
+		fmt.Printf("\nthe report is in %s and %s\n", filepath.Join(t.Out, r.Kind+".html"), filepath.Join(t.Out, r.Kind+".json"))
+	}
+	if r.Wrong > 0 {
+		return fmt.Errorf("%d answers were wrong", r.Wrong)
+	}
+	return nil
+}
+
+func writeReport(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// until is a context that ends when the user has had enough.
+func until() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+}
+
+type benchLoad struct {
+	target
+	DurationSecs   string `help:"Seconds (load_test.duration_secs)." placeholder:"N"`
+	QPS            string `name:"qps" help:"Requests a second (load_test.qps)." placeholder:"N"`
+	SearchPct      string `help:"Share of them that reads (load_test.search_pct)." placeholder:"SHARE"`
+	InsertPct      string `help:"Share of them that writes (load_test.insert_pct)." placeholder:"SHARE"`
+	TierControlPct string `help:"Share of them that moves objects between tiers (load_test.tier_control_pct). It reads instead if the endpoint is no gateway, or there is no admin key." placeholder:"SHARE"`
+	Collections    string `help:"Prefixes (load_test.collections)." placeholder:"N"`
+	Items          string `help:"Objects in all (load_test.items)." placeholder:"N"`
+	ItemBytes      string `help:"Size of an object, or smallest and largest (load_test.item_bytes)." placeholder:"SIZE[-SIZE]"`
+	Skew           string `help:"Of the Zipf distribution of reads (load_test.skew)." placeholder:"S"`
+	Bucket         string `help:"Bucket of the objects (load_test.bucket)." placeholder:"NAME"`
+}
+
+// Run puts load on the endpoint.
+func (b *benchLoad) Run() error {
+	b.settings = map[string]string{
+		"load_test.duration_secs": b.DurationSecs, "load_test.qps": b.QPS, "load_test.search_pct": b.SearchPct, "load_test.insert_pct": b.InsertPct, "load_test.tier_control_pct": b.TierControlPct,
+		"load_test.collections": b.Collections, "load_test.items": b.Items, "load_test.item_bytes": b.ItemBytes, "load_test.skew": b.Skew, "load_test.bucket": b.Bucket,
+	}
+	endpoint, c, own, err := b.open()
+	if err != nil {
+		return err
+	}
+	l := &bench.Load{Config: c.LoadTest, Endpoint: endpoint, Server: b.server(c, own), Seed: b.Seed, Progress: progress()}
+	if own || b.Admin != "" {
+		listener, err := b.listener(c, true)
+		if err == nil {
+			l.Control = control{listener}
+		} else {
+			fmt.Fprintln(os.Stderr, "no moves between tiers, their share reads:", err)
+		}
+	}
+	ctx, stop := until()
+	defer stop()
+	if err := l.Prepare(ctx); err != nil {
+		return fmt.Errorf("%s: %w", endpoint.URL, err)
+	}
+	report, err := l.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return b.report(report)
+}
+
+// progress shows to a person how far a benchmark is, and nothing to a file.
+func progress() func(what string, done, of float64, last *bench.Sample) {
+	if !terminal(os.Stderr) {
+		return nil
+	}
+	return func(what string, done, of float64, last *bench.Sample) {
+		fmt.Fprintf(os.Stderr, "\r\x1b[K%s: %.0f of %.0f", what, done, of)
+		if last != nil {
+			fmt.Fprintf(os.Stderr, " s, %.0f/s, P50 %.2f P95 %.2f P99 %.2f ms, %d errors, %d without an answer", last.PerSec, last.P50, last.P95, last.P99, last.Errors, last.Outstanding)
+		}
+		if done >= of {
+			fmt.Fprintln(os.Stderr)
+		}
+	}
+}
+
+// control moves objects by a gateway's admin listener.
+type control struct{ *adminListener }
+
+// Move implements bench.Control.
+func (c control) Move(ctx context.Context, action, bucket, prefix string) error {
+	body, err := json.Marshal(map[string]string{"action": action, "bucket": bucket, "prefix": prefix})
+	if err != nil {
+		return err
+	}
+	err = c.done(c.send(ctx, http.MethodPost, "/api/v1/tier", nil, strings.NewReader(string(body))))
+	if err != nil && strings.Contains(err.Error(), tiers.ErrMoving.Error()) {
+		return nil
+	}
+	return err
+}
+
+// State implements bench.Control.
+func (c control) State(ctx context.Context, bucket, prefix string) error {
+	return c.done(c.send(ctx, http.MethodGet, "/api/v1/tier", url.Values{"bucket": {bucket}, "prefix": {prefix}}, nil))
+}
+
+// done reads an answer to its end.
+func (control) done(body io.ReadCloser, err error) error {
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, body)
+	return errors.Join(err, body.Close())
+}
