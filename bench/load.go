@@ -196,10 +196,7 @@ func (r *run) arrive(ctx context.Context, at time.Time, random *rand.Rand) {
 	}
 	r.work.Go(func() {
 		tier, bytes, err := do(ctx)
-		if err != nil {
-			err = problem(err)
-		}
-		r.end(op, tier, time.Since(at), bytes, err)
+		r.end(op, tier, time.Since(at), bytes, problem(err))
 	})
 }
 

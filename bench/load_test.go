@@ -93,6 +93,30 @@ func TestLoadFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestClosed: each kind of run sends what it is to, and a comparison has both sides.
+func TestClosed(t *testing.T) {
+	e := startDouble(t)
+	for _, kind := range []string{"get", "put", "mixed"} {
+		c := &Closed{Endpoint: e, Seed: 1, Server: PID(os.Getpid()), Config: ClosedConfig{Kind: kind, DurationSecs: 0.5, Clients: 4, Objects: 10, ItemBytes: Sizes{1000, 50_000}, ReadShare: 0.5, Bucket: "bench-bucket"}}
+		if err := c.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r, err := c.Run(t.Context())
+		if err != nil || r.Errors > 0 || r.Requests < 20 || (r.Ops["GetObject"].Requests > 0) != (kind != "put") || (r.Ops["PutObject"].Requests > 0) != (kind != "get") || r.Server == nil {
+			t.Errorf("%s: %+v, %v", kind, r, err)
+		}
+		same := *c
+		comparison, err := Compare(t.Context(), c, &same, 2)
+		if err != nil || len(comparison.A) != 2 || len(comparison.B) != 2 || comparison.Ratios["requests a second"] < 0.2 || comparison.Ratios["requests a second"] > 5 {
+			t.Errorf("%s: %+v, %v", kind, comparison, err)
+		}
+	}
+	c := &Closed{Endpoint: e, Config: ClosedConfig{Kind: "get", DurationSecs: 1, Clients: 1, Objects: 1, ItemBytes: Sizes{100, 100}, Class: "hot", Bucket: "bench-bucket"}}
+	if err := c.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "admin key") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestStallCounts: requests that come while the service stands still are counted from when they
 // were to begin.
 func TestStallCounts(t *testing.T) {

@@ -152,6 +152,9 @@ func latencies(all map[string]*times) map[string]Latency {
 
 // problem is one line for an error, without what differs from one request to the next.
 func problem(err error) error {
+	if err == nil {
+		return nil
+	}
 	text := err.Error()
 	if i := strings.LastIndex(text, "dial tcp"); i >= 0 { // behind the method and the address of the object
 		return errors.New(text[i:])

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,7 +22,10 @@ import (
 
 // benchCommand is "akigw bench".
 type benchCommand struct {
-	Load benchLoad `cmd:"" help:"Open-loop load on a set of objects: reads, writes and moves between tiers, at times that are fixed in advance."`
+	Load  benchLoad  `cmd:"" help:"Open-loop load on a set of objects: reads, writes and moves between tiers, at times that are fixed in advance."`
+	Get   benchGet   `cmd:"" help:"Closed-loop reads: each client sends the next request when the last one was answered."`
+	Put   benchPut   `cmd:"" help:"Closed-loop writes."`
+	Mixed benchMixed `cmd:"" help:"Closed-loop reads and writes."`
 }
 
 // target is the endpoint that a benchmark is about, and what becomes of its report.
@@ -164,6 +168,103 @@ func (b *benchLoad) Run() error {
 		return err
 	}
 	return b.report(report)
+}
+
+// closed are the flags of closed-loop runs.
+type closed struct {
+	target
+	Duration  float64 `help:"Seconds, of each round." default:"10" placeholder:"SECS"`
+	Clients   int     `help:"Clients at a time." default:"8" placeholder:"N"`
+	Objects   int     `help:"Objects that they ask for in turn." default:"100" placeholder:"N"`
+	ItemBytes string  `help:"Size of an object, or smallest and largest." default:"4KiB" placeholder:"SIZE[-SIZE]"`
+	Bucket    string  `help:"Bucket of the objects." default:"akigw-bench" placeholder:"NAME"`
+
+	Compare          string `help:"Another endpoint, which is measured in turn with the first." placeholder:"URL"`
+	CompareAccessKey string `help:"Its access key (default: the same)." placeholder:"KEY"`
+	CompareSecretKey string `help:"Its secret." env:"AKIGW_BENCH_COMPARE_SECRET_KEY" placeholder:"SECRET"`
+	ComparePID       int    `name:"compare-pid" help:"Its process, on this machine." placeholder:"N"`
+	Rounds           int    `help:"Rounds of a comparison." default:"3" placeholder:"N"`
+}
+
+type benchGet struct {
+	closed
+	Class string `help:"Tier that the objects are in: hot, warm or cold (default: wherever they are)." enum:"hot,warm,cold," default:""`
+}
+
+// Run measures reads.
+func (b *benchGet) Run() error { return b.run("get", 1, b.Class) }
+
+type benchPut struct{ closed }
+
+// Run measures writes.
+func (b *benchPut) Run() error { return b.run("put", 0, "") }
+
+type benchMixed struct {
+	closed
+	ReadShare float64 `help:"Share of requests that read." default:"0.7" placeholder:"SHARE"`
+}
+
+// Run measures reads and writes.
+func (b *benchMixed) Run() error { return b.run("mixed", b.ReadShare, "") }
+
+func (b *closed) run(kind string, reads float64, class string) error {
+	endpoint, c, own, err := b.open()
+	if err != nil {
+		return err
+	}
+	var sizes bench.Sizes
+	if err := sizes.UnmarshalText([]byte(b.ItemBytes)); err != nil {
+		return fmt.Errorf("--item-bytes: %w", err)
+	}
+	one := &bench.Closed{Endpoint: endpoint, Server: b.server(c, own), Seed: b.Seed, Progress: progress(),
+		Config: bench.ClosedConfig{Kind: kind, DurationSecs: b.Duration, Clients: b.Clients, Objects: b.Objects, ItemBytes: sizes, ReadShare: reads, Class: class, Bucket: b.Bucket}}
+	if class != "" && (own || b.Admin != "") {
+		listener, err := b.listener(c, true)
+		if err != nil {
+			return err
+		}
+		one.Control = control{listener}
+	}
+	ctx, stop := until()
+	defer stop()
+	if b.Compare == "" {
+		if err := one.Prepare(ctx); err != nil {
+			return fmt.Errorf("%s: %w", endpoint.URL, err)
+		}
+		report, err := one.Run(ctx)
+		if err != nil {
+			return err
+		}
+		return b.report(report)
+	}
+	other := *one
+	other.Endpoint = &bench.Endpoint{URL: b.Compare, AccessKey: cmp.Or(b.CompareAccessKey, endpoint.AccessKey), SecretKey: cmp.Or(b.CompareSecretKey, endpoint.SecretKey), Region: b.Region}
+	other.Control, other.Server, other.Config.Class = nil, nil, ""
+	if b.ComparePID > 0 {
+		other.Server = bench.PID(b.ComparePID)
+	}
+	comparison, err := bench.Compare(ctx, one, &other, b.Rounds)
+	if err != nil {
+		return err
+	}
+	if b.Out != "" {
+		if err := errors.Join(os.MkdirAll(b.Out, 0o755), writeReport(filepath.Join(b.Out, kind+"-compare.json"), asJSON(comparison))); err != nil {
+			return err
+		}
+	}
+	if b.JSON {
+		return printJSON(comparison)
+	}
+	return comparison.WriteText(os.Stdout)
+}
+
+// asJSON writes v.
+func asJSON(v any) func(io.Writer) error {
+	return func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
 }
 
 // progress shows to a person how far a benchmark is, and nothing to a file.
