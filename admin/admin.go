@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +59,7 @@ type Server struct {
 	snapshots *snapshot.Store
 
 	eventsToken string
+	profiling   sync.Mutex // who profiles contention
 	version     string
 }
 
@@ -123,8 +126,29 @@ func (s *Server) routes() []route {
 		{path: "/debug/pprof/", handle: pprof.Index},
 		{path: "/debug/pprof/cmdline", handle: pprof.Cmdline},
 		{path: "/debug/pprof/profile", handle: pprof.Profile},
+		{path: "/debug/pprof/mutex", handle: s.contended("mutex", func(on bool) { runtime.SetMutexProfileFraction(map[bool]int{true: 10}[on]) })},
+		{path: "/debug/pprof/block", handle: s.contended("block", func(on bool) { runtime.SetBlockProfileRate(map[bool]int{true: 10_000}[on]) })},
 		{path: "/debug/pprof/symbol", handle: pprof.Symbol},
 		{path: "/debug/pprof/trace", handle: pprof.Trace},
+	}
+}
+
+// contended is a profile of what goroutines wait for. It costs something: so it is made while
+// somebody asks for it, for the seconds that are asked for, by one at a time.
+func (s *Server) contended(name string, measure func(on bool)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("seconds") == "" {
+			http.Error(w, "seconds is needed: it is measured for so long", http.StatusBadRequest)
+			return
+		}
+		if !s.profiling.TryLock() {
+			http.Error(w, "somebody else measures at present", http.StatusConflict)
+			return
+		}
+		defer s.profiling.Unlock()
+		measure(true)
+		defer measure(false)
+		pprof.Handler(name).ServeHTTP(w, r)
 	}
 }
 

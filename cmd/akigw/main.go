@@ -30,6 +30,7 @@ type cli struct {
 	Journal  journalCommand  `cmd:"" help:"The journal of acknowledged writes."`
 	Pack     packCommand     `cmd:"" help:"Packs: objects of the upstream that hold many."`
 	Bench    benchCommand    `cmd:"" help:"Measure an S3 endpoint: this gateway, or any other."`
+	Profile  profileCommand  `cmd:"" help:"What a running gateway spends its time and memory on: a profile, and a flame graph of it."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
