@@ -124,6 +124,7 @@ func (c *Closed) Run(ctx context.Context) (*Report, error) {
 	var next, version atomic.Int64
 	version.Store(time.Now().UnixMicro())
 	writing := make([]sync.Mutex, c.Config.Objects) // of two writes at once nobody knows which one stays
+	var moving sync.RWMutex // nobody asks while objects are moved
 	until := m.began.Add(lasts)
 	group, ctx := errgroup.WithContext(ctx)
 	for client := range c.Config.Clients {
@@ -132,12 +133,16 @@ func (c *Closed) Run(ctx context.Context) (*Report, error) {
 			for time.Now().Before(until) && ctx.Err() == nil {
 				turn := int(next.Add(1) - 1)
 				n := turn % c.Config.Objects
-				if c.Config.Class == "cold" && n == 0 && turn > 0 { // all have been read: they are warm
-					if err := c.place(ctx); err != nil {
+				if (c.Config.Class == "warm" || c.Config.Class == "cold") && n == 0 && turn > 0 { // all have been read: they are hot by now
+					moving.Lock()
+					err := c.place(ctx)
+					moving.Unlock()
+					if err != nil {
 						return err
 					}
 				}
 				write := c.Config.Kind == "put" || c.Config.Kind == "mixed" && random.Float64() >= c.Config.ReadShare
+				moving.RLock()
 				m.begin()
 				began := time.Now()
 				if write {
@@ -145,10 +150,12 @@ func (c *Closed) Run(ctx context.Context) (*Report, error) {
 					err := c.Endpoint.put(ctx, c.Config.Bucket, c.key(n), newBody(uint64(n), uint64(version.Add(1)), c.size(n)))
 					m.end("PutObject", "", time.Since(began), c.size(n), problem(err))
 					writing[n].Unlock()
+					moving.RUnlock()
 					continue
 				}
 				tier, err := c.Endpoint.get(ctx, c.Config.Bucket, c.key(n), uint64(n), c.size(n), 0, 0, nil)
 				m.end("GetObject", tier, time.Since(began), c.size(n), problem(err))
+				moving.RUnlock()
 			}
 			return nil
 		})

@@ -26,6 +26,8 @@ type benchCommand struct {
 	Get   benchGet   `cmd:"" help:"Closed-loop reads: each client sends the next request when the last one was answered."`
 	Put   benchPut   `cmd:"" help:"Closed-loop writes."`
 	Mixed benchMixed `cmd:"" help:"Closed-loop reads and writes."`
+
+	Upload benchUpload `cmd:"" help:"How fast acknowledged writes go upstream: one after the other, in packs, in parallel, and both. It starts a gateway and an upstream of its own for each."`
 }
 
 // target is the endpoint that a benchmark is about, and what becomes of its report.
@@ -256,6 +258,43 @@ func (b *closed) run(kind string, reads float64, class string) error {
 		return printJSON(comparison)
 	}
 	return comparison.WriteText(os.Stdout)
+}
+
+type benchUpload struct {
+	Objects     int     `help:"Objects of the sequential run; the faster ones write up to ten times as many." default:"300" placeholder:"N"`
+	ItemBytes   string  `help:"Size of an object, or smallest and largest." default:"1KiB" placeholder:"SIZE[-SIZE]"`
+	LatencyMS   int     `name:"latency-ms" help:"What the upstream takes for an answer, in milliseconds." default:"5" placeholder:"N"`
+	Throttle    float64 `help:"Share of requests that the upstream tells to slow down." placeholder:"SHARE"`
+	Concurrency []int   `help:"Uploads at a time that are tried besides." default:"2,5,20" placeholder:"N,N"`
+	Out         string  `help:"Directory for upload.json." placeholder:"DIR" type:"path"`
+	JSON        bool    `name:"json" help:"Print JSON."`
+}
+
+// Run measures uploads.
+func (b *benchUpload) Run() error {
+	binary, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c := bench.UploadConfig{Binary: binary, Objects: b.Objects, LatencyMS: b.LatencyMS, Throttle: b.Throttle, Concurrency: b.Concurrency}
+	if err := c.ItemBytes.UnmarshalText([]byte(b.ItemBytes)); err != nil {
+		return fmt.Errorf("--item-bytes: %w", err)
+	}
+	ctx, stop := until()
+	defer stop()
+	report, err := bench.MeasureUploads(ctx, c, progress())
+	if err != nil {
+		return err
+	}
+	if b.Out != "" {
+		if err := errors.Join(os.MkdirAll(b.Out, 0o755), writeReport(filepath.Join(b.Out, "upload.json"), asJSON(report))); err != nil {
+			return err
+		}
+	}
+	if b.JSON {
+		return printJSON(report)
+	}
+	return report.WriteText(os.Stdout)
 }
 
 // asJSON writes v.

@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/akidb/akigw/bench"
+)
+
+// TestBenchCommands: "akigw bench" measures a running gateway and leaves its reports, and "akigw
+// profile" shows what it spends its time on.
+func TestBenchCommands(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, options{plain: true, env: []string{"AKIGW_LOG_LEVEL=warn"}})
+	g.operator()
+	out := t.TempDir()
+	endpoint := []string{"--endpoint", g.endpoint, "--s3-access-key", accessKey, "--s3-secret-key", secretKey, "--admin", strings.TrimPrefix(g.admin, "http://")}
+	run := func(into any, args ...string) {
+		t.Helper()
+		cmd := exec.Command(build(t, plain), args...)
+		cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey)
+		text, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v: %s", args, err, text)
+		}
+		if err := json.Unmarshal(text, into); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, text)
+		}
+	}
+	var r bench.Report
+	data := []string{"--data", g.dir} // the admin key is there
+	run(&r, append(append([]string{"bench", "load", "--json", "--out", out, "--items", "200", "--collections", "10", "--duration-secs", "3", "--qps", "60"}, endpoint...), data...)...)
+	moves := int64(0)
+	for op, l := range r.Ops {
+		if strings.HasPrefix(op, "tier ") {
+			moves += l.Requests
+		}
+	}
+	if r.Errors > 0 || r.Requests < 100 || moves == 0 || r.Tiers["hot"].Requests == 0 || r.Server == nil || r.Server.FDsMost == 0 {
+		t.Errorf("%+v", r)
+	}
+	if page := string(readFile(t, filepath.Join(out, "load.html"))); !strings.Contains(page, "akigw bench load") {
+		t.Errorf("%.300s", page)
+	}
+	for _, class := range []string{"hot", "warm", "cold"} {
+		r = bench.Report{}
+		run(&r, append(append([]string{"bench", "get", "--json", "--class", class, "--duration", "1", "--objects", "20", "--clients", "2"}, endpoint...), data...)...)
+		if r.Errors > 0 || r.Tiers[class].Requests < r.Requests*9/10 || r.Requests < 20 {
+			t.Errorf("%s: %+v", class, r.Tiers)
+		}
+	}
+	var c bench.Comparison
+	run(&c, append([]string{"bench", "get", "--json", "--duration", "0.5", "--rounds", "2", "--compare", g.endpoint}, endpoint...)...)
+	if len(c.A) != 2 || len(c.B) != 2 || c.Ratios["P50"] == 0 {
+		t.Errorf("%+v", c)
+	}
+	var u bench.Uploads
+	run(&u, "bench", "upload", "--json", "--objects", "30", "--concurrency", "4")
+	if len(u.Uploads) != 5 || u.Uploads[1].Ratio < 1.5 || u.Uploads[2].Ratio < 1.5 {
+		t.Errorf("%+v", u)
+	}
+	var top []bench.Share
+	run(&top, append([]string{"profile", "allocs", "--json", "--seconds", "1", "--out", out, "--admin", strings.TrimPrefix(g.admin, "http://")}, data...)...)
+	if page := string(readFile(t, filepath.Join(out, "allocs.html"))); !strings.Contains(page, "flame") {
+		t.Errorf("%.300s", page)
+	}
+}
