@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 GO      ?= go
 
-.PHONY: build run test quick bench lint long vuln clean
+.PHONY: build run test quick bench bench-check lint long vuln clean
 
 build: ## bin/akigw, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/akigw ./cmd/akigw
@@ -14,6 +14,7 @@ run: build ## the gateway with the embedded trial upstream, data under ./data
 
 test: lint ## every test: with the race detector, and the binary end to end; the runs of docs/reliability.md are small here
 	$(GO) test -race ./...
+	$(GO) test -run Allocations ./gateway # the race detector has some of its own
 	cd e2e && $(GO) test -count=1 -parallel 5 -timeout 15m ./...
 
 quick: SHELL := /bin/bash
@@ -24,6 +25,10 @@ quick: ## the quick set of docs/reliability.md; AKIGW_RESULTS=DIR keeps its figu
 
 bench: ## micro-benchmarks and the server's CPU per hot GET, as ratios
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+BASE ?=
+bench-check: ## the micro-benchmarks against those of the merge base, or of BASE: fails when one is more than 10% slower, or a hot GET allocates more
+	$(GO) run ./internal/benchcheck -base '$(BASE)'
 
 lint: ## formatting and vet, in both modules
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || (echo 'run gofmt -w on the files above' >&2; exit 1)

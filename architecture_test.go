@@ -50,6 +50,7 @@ var rooms = map[string][]string{
 	"internal/double":     {"faults", "gateway/sigv4", "internal/checksum", "internal/embedded", "internal/s3err"},
 	"internal/embedded":   {"internal/s3err"},
 	"internal/seededbugs": {},
+	"internal/benchcheck": {},
 	"internal/testkit":    {"faults", "tiers/cold"},
 	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
 	"bench":               {"internal/size"},

@@ -124,7 +124,7 @@ func (c *Closed) Run(ctx context.Context) (*Report, error) {
 	var next, version atomic.Int64
 	version.Store(time.Now().UnixMicro())
 	writing := make([]sync.Mutex, c.Config.Objects) // of two writes at once nobody knows which one stays
-	var moving sync.RWMutex // nobody asks while objects are moved
+	var moving sync.RWMutex                         // nobody asks while objects are moved
 	until := m.began.Add(lasts)
 	group, ctx := errgroup.WithContext(ctx)
 	for client := range c.Config.Clients {

@@ -535,29 +535,37 @@ func TestI4_EveryRouteNeedsASignature(t *testing.T) {
 	}
 }
 
+// hotGet is a GET of an object in memory, by a handler, without a network.
+func hotGet(t testing.TB, g *rig, size int) (get func()) {
+	name := fmt.Sprint("k", size)
+	g.up.Put(akigw.Key{Bucket: "bucket", Name: name}, testkit.Bytes(1, size))
+	handler := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
+	r, err := g.Request("GET", "/bucket/"+name, "", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.URL, err = url.ParseRequestURI(r.URL.RequestURI()) // as a server sees it
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		w := nullWriter{h: http.Header{}}
+		handler.ServeHTTP(&w, r)
+		if w.status != 200 || w.n != size {
+			t.Fatal(w.status, w.n)
+		}
+	}
+}
+
 func BenchmarkHotGet(b *testing.B) {
 	g := newRig(b, rules.Exclusive)
 	for _, size := range []int{4 << 10, 1 << 20} {
-		name := fmt.Sprint("k", size)
-		g.up.Put(akigw.Key{Bucket: "bucket", Name: name}, testkit.Bytes(1, size))
-		handler := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
-		r, err := g.Request("GET", "/bucket/"+name, "", nil, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		r.URL, err = url.ParseRequestURI(r.URL.RequestURI()) // as a server sees it
-		if err != nil {
-			b.Fatal(err)
-		}
+		get := hotGet(b, g, size)
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
-				w := nullWriter{h: http.Header{}}
-				handler.ServeHTTP(&w, r)
-				if w.status != 200 || w.n != size {
-					b.Fatal(w.status, w.n)
-				}
+				get()
 			}
 		})
 	}

@@ -1,0 +1,157 @@
+// Command benchcheck compares the micro-benchmarks of the working tree with those of an earlier
+// revision, in turn, in one run on one machine, and fails if the tree is slower.
+package main
+
+import (
+	"encoding/csv"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// watched are the benchmarks of hot paths, by package.
+var watched = []struct{ pkg, run string }{
+	{"gateway", "HotGet"}, {"gateway/wire", "Inspect|Offer"}, {"gateway/sigv4", "Verify"}, {"access/policy", "Decide"}, {"rules", "For"}, {"tiers", "CountAccess"}, {"tiers/warm", "Block"},
+}
+
+// benchstat is the version of the program that judges.
+const benchstat = "golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da"
+
+// slower is by how many percent a benchmark may be slower.
+const slower = 10
+
+func main() {
+	base := flag.String("base", "", "revision to compare with (default: HEAD if something is not committed, else the merge base with the upstream branch, or the commit before)")
+	rounds := flag.Int("rounds", 8, "how often each side is measured")
+	flag.Parse()
+	if err := check(*base, *rounds); err != nil {
+		fmt.Fprintln(os.Stderr, "benchcheck:", err)
+		os.Exit(1)
+	}
+}
+
+func check(base string, rounds int) (err error) {
+	if base == "" {
+		if base, err = mergeBase(); err != nil {
+			return err
+		}
+	}
+	dir, err := os.MkdirTemp("", "akigw-benchcheck")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	before := filepath.Join(dir, "tree")
+	if _, err := output("git", "worktree", "add", "--detach", before, base); err != nil {
+		return err
+	}
+	defer func() {
+		_, failed := output("git", "worktree", "remove", "--force", before)
+		err = errors.Join(err, failed)
+	}()
+	sides := []struct{ name, tree string }{{"before", before}, {"after", "."}}
+	for _, side := range sides {
+		for i, w := range watched {
+			binary := filepath.Join(dir, fmt.Sprint(side.name, i))
+			cmd := exec.Command("go", "test", "-c", "-o", binary, "./"+w.pkg)
+			cmd.Dir = side.tree
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%s of %s: %w: %s", w.pkg, side.name, err, out)
+			}
+		}
+	}
+	results := map[string][]byte{}
+	for round := range rounds {
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
+		for i, w := range watched {
+			for _, side := range sides {
+				cmd := exec.Command(filepath.Join(dir, fmt.Sprint(side.name, i)), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.3s", "-test.benchmem")
+				cmd.Dir = filepath.Join(side.tree, w.pkg)
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					return fmt.Errorf("%s of %s: %w: %s", w.pkg, side.name, err, out)
+				}
+				results[side.name] = append(results[side.name], out...)
+			}
+		}
+	}
+	files := []string{}
+	for _, side := range sides {
+		file := filepath.Join(dir, side.name+".txt")
+		if err := os.WriteFile(file, results[side.name], 0o600); err != nil {
+			return err
+		}
+		files = append(files, file)
+	}
+	text, err := output("go", append([]string{"run", benchstat}, files...)...)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("against %s:\n\n%s", base, text)
+	table, err := output("go", append([]string{"run", benchstat, "-format", "csv"}, files...)...)
+	if err != nil {
+		return err
+	}
+	return judge(table)
+}
+
+// judge returns an error that names what is worse, by benchstat's CSV.
+func judge(table string) error {
+	var worse []error
+	unit, compared := "", 0
+	for _, line := range strings.Split(table, "\n") {
+		row, err := csv.NewReader(strings.NewReader(line)).Read()
+		if err != nil || len(row) < 7 {
+			continue
+		}
+		if row[0] == "" { // a header
+			unit = row[1]
+			continue
+		}
+		if row[0] == "geomean" {
+			continue
+		}
+		compared++
+		percent, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimPrefix(row[5], "+"), "%"), 64)
+		if err != nil { // "~": no difference that means something
+			continue
+		}
+		switch {
+		case unit == "sec/op" && percent > slower, unit == "allocs/op" && percent > 0 && strings.HasPrefix(row[0], "HotGet"):
+			worse = append(worse, fmt.Errorf("%s: %+.1f%% %s (%s)", row[0], percent, unit, row[6]))
+		}
+	}
+	if compared == 0 {
+		return errors.New("nothing was compared")
+	}
+	return errors.Join(worse...)
+}
+
+// mergeBase is what the tree is to be compared with.
+func mergeBase() (string, error) {
+	dirty, err := output("git", "status", "--porcelain")
+	if err != nil {
+		return "", err
+	}
+	if dirty != "" {
+		return "HEAD", nil
+	}
+	if base, err := output("git", "merge-base", "HEAD", "@{upstream}"); err == nil {
+		return strings.TrimSpace(base), nil
+	}
+	return "HEAD~1", nil
+}
+
+func output(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).Output()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		err = fmt.Errorf("%s: %w: %s", name, err, failed.Stderr)
+	}
+	return string(out), err
+}
