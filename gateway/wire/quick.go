@@ -52,9 +52,9 @@ func (c *conn) offer(head []byte) (answered bool, err error) {
 	if c.unlucky++; c.unlucky > luckless && c.unlucky%offerOne != 0 {
 		return false, nil
 	}
-	parser := parsers.Get().(*parser)
-	defer parsers.Put(parser)
-	r, err := parser.parse(head)
+	kit := kits.Get().(*kit)
+	defer kit.giveBack()
+	r, err := kit.parse(head)
 	if err != nil || !ordinary(r) {
 		return false, nil
 	}
@@ -62,7 +62,7 @@ func (c *conn) offer(head []byte) (answered bool, err error) {
 	if !c.begin() {
 		return false, io.EOF
 	}
-	w := &response{conn: c, header: make(http.Header, 16)}
+	w := &response{conn: c, kit: kit}
 	answered, err = w.answer(c.quick, r)
 	if closing := c.end(answered); closing || err != nil {
 		return false, io.EOF
@@ -124,34 +124,51 @@ func (c *conn) postponed() bool {
 	return c.answering
 }
 
-// parser reads heads.
-type parser struct {
+// kit is what an answer needs and the next one can use again: of the connection's goroutine
+// while offer runs.
+type kit struct {
 	bytes  bytes.Reader
 	buffer *bufio.Reader
+	header http.Header // of the response
+	second int64       // that date is of
+	date   []byte      // as a header has it
 }
 
-var parsers = sync.Pool{New: func() any {
-	p := &parser{}
-	p.buffer = bufio.NewReaderSize(&p.bytes, 4<<10)
-	return p
+var kits = sync.Pool{New: func() any {
+	k := &kit{header: make(http.Header, 16)}
+	k.buffer = bufio.NewReaderSize(&k.bytes, 4<<10)
+	return k
 }}
 
-func (p *parser) parse(head []byte) (*http.Request, error) {
-	p.bytes.Reset(head)
-	p.buffer.Reset(&p.bytes)
-	r, err := http.ReadRequest(p.buffer)
-	p.bytes.Reset(nil)
+func (k *kit) parse(head []byte) (*http.Request, error) {
+	k.bytes.Reset(head)
+	k.buffer.Reset(&k.bytes)
+	r, err := http.ReadRequest(k.buffer)
+	k.bytes.Reset(nil)
 	return r, err
+}
+
+// now is the time as a header has it, made once a second.
+func (k *kit) now() []byte {
+	if now := time.Now(); now.Unix() != k.second {
+		k.second, k.date = now.Unix(), now.UTC().AppendFormat(k.date[:0], http.TimeFormat)
+	}
+	return k.date
+}
+
+func (k *kit) giveBack() {
+	clear(k.header)
+	kits.Put(k)
 }
 
 // response is an answer as an http.ResponseWriter. What is written is held until Flush,
 // and goes out by one system call.
 type response struct {
-	conn   *conn
-	header http.Header
-	wrote  bool // the header
-	err    error
-	most   int64 // bytes that may be held; 0: as many as come
+	conn  *conn
+	kit   *kit
+	wrote bool // the header
+	err   error
+	most  int64 // bytes that may be held; 0: as many as come
 }
 
 // answer has quick answer r. The error says that the answer is not whole.
@@ -170,7 +187,7 @@ func (w *response) answer(quick Quick, r *http.Request) (answered bool, err erro
 }
 
 // Header implements http.ResponseWriter.
-func (w *response) Header() http.Header { return w.header }
+func (w *response) Header() http.Header { return w.kit.header }
 
 // HoldAtMost bounds what is held, in bytes.
 func (w *response) HoldAtMost(n int64) { w.most = n }
@@ -188,9 +205,9 @@ func (w *response) WriteHeader(status int) {
 	b := append(c.copied, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(append(append(b, ' '), http.StatusText(status)...), "\r\nDate: "...)
-	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
+	b = append(b, w.kit.now()...)
 	b = append(b, "\r\n"...)
-	for name, values := range w.header {
+	for name, values := range w.kit.header {
 		for _, v := range values {
 			b = append(append(b, name...), ": "...)
 			b = append(append(b, oneLine(v)...), "\r\n"...)
