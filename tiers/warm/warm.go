@@ -182,6 +182,10 @@ func (t *Tier) open() (db *badger.DB, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.Remove(t.openingMark())) }()
+	crashed, err := t.crashed()
+	if err != nil {
+		return nil, err
+	}
 	return badger.Open(badger.DefaultOptions(t.config.Dir).
 		WithLogger(badgerLog{t.config.Log}).
 		WithMetricsEnabled(false).
@@ -194,10 +198,23 @@ func (t *Tier) open() (db *badger.DB, err error) {
 		WithValueLogFileSize(vlogFileSize(t.config.Quota)).
 		WithCompression(options.None).
 		WithChecksumVerificationMode(options.OnBlockRead). // verifyTables has read all of them
+		WithVerifyValueChecksum(crashed).
 		WithBlockCacheSize(0).
 		WithNumCompactors(2).
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(1))
+}
+
+// crashed reports whether the last run did not close the directory. Then keys may point to
+// places in the value log that were lost, and have other values by now: Badger has to compare
+// checksums, because for what makes no sense there it keeps the file locked for good, and
+// neither removes it nor closes.
+func (t *Tier) crashed() (bool, error) {
+	if _, err := os.Stat(t.cleanMark()); !errors.Is(err, os.ErrNotExist) {
+		return false, err
+	}
+	logs, err := filepath.Glob(filepath.Join(t.config.Dir, "*.vlog"))
+	return len(logs) > 0, err
 }
 
 func setAside(config Config, cause error) error {
@@ -233,11 +250,22 @@ func (t *Tier) takeCleanMark() error {
 // records that it removed may be back, and must be validated before use.
 func (t *Tier) Clean() bool { return t.clean }
 
+// closePatience is how long Badger may take to close: for a damaged value log it may take for
+// ever (see crashed).
+const closePatience = 30 * time.Second
+
 // Close writes everything out and marks the directory as clean.
 func (t *Tier) Close() error {
 	t.values.close()
-	if err := t.db.Close(); err != nil {
-		return fmt.Errorf("warm tier: %w", err)
+	closed := make(chan error, 1)
+	go func() { closed <- t.db.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			return fmt.Errorf("warm tier: %w", err)
+		}
+	case <-time.After(closePatience):
+		return fmt.Errorf("warm tier: it did not close within %s, because of damage in it; the next start finds it as after a crash", closePatience)
 	}
 	f, err := os.OpenFile(t.cleanMark(), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -71,6 +71,59 @@ func TestAnotherFormatStartsEmpty(t *testing.T) {
 	}
 }
 
+// TestB22_PlaceThatWasLost: after a crash a key may point to a place in the value log that has
+// other bytes by now. It is read as nothing, and the tier closes: Badger by itself would keep the
+// file locked.
+func TestB22_PlaceThatWasLost(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "warm")
+	tier := open(t, dir, 64<<20, "1")
+	value := bytes.Repeat([]byte("value"), 2000)
+	for n := range int64(10) {
+		tier.PutBlock(Run{ID: 1}, n, value)
+	}
+	closeTier(t, tier)
+	closeTier(t, open(t, dir, 64<<20, "1")) // it begins another file: Badger looks at the last one by itself
+	if err := os.Remove(filepath.Join(dir, "CLEAN")); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := 0
+	for _, name := range logs {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 20; at < len(raw); { // 20: the file's own head
+			next := bytes.Index(raw[at:], value)
+			if next < 0 {
+				break
+			}
+			copy(raw[at+2:], "\xff\xff\xff\x0f\xff\xff\xff\x0f") // lengths that cannot be, in the head of the entry
+			at += next + len(value) + 4 // behind the checksum
+			lost++
+		}
+		if err := os.WriteFile(name, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lost != 10 {
+		t.Fatalf("%d entries were found", lost)
+	}
+	tier = open(t, dir, 64<<20, "1")
+	for n := range int64(10) {
+		if got, ok := tier.Block(Run{ID: 1}, n, nil); ok {
+			t.Errorf("block %d is %d bytes", n, len(got))
+		}
+	}
+	began := time.Now()
+	if closeTier(t, tier); time.Since(began) > closePatience/2 {
+		t.Error("it did not close")
+	}
+}
+
 // TestC13_EveryByteOfATable: whichever is damaged, it is an error before Badger opens the
 // directory, which ends the process for some of them.
 func TestC13_EveryByteOfATable(t *testing.T) {
