@@ -102,7 +102,7 @@ func TestB22_PlaceThatWasLost(t *testing.T) {
 				break
 			}
 			copy(raw[at+2:], "\xff\xff\xff\x0f\xff\xff\xff\x0f") // lengths that cannot be, in the head of the entry
-			at += next + len(value) + 4 // behind the checksum
+			at += next + len(value) + 4                          // behind the checksum
 			lost++
 		}
 		if err := os.WriteFile(name, raw, 0o600); err != nil {
