@@ -53,7 +53,8 @@ var rooms = map[string][]string{
 	"internal/benchcheck": {},
 	"internal/testkit":    {"faults", "tiers/cold"},
 	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
-	"bench":               {"internal/size"},
+	"internal/zipf":       {},
+	"bench":               {"internal/size", "internal/zipf"},
 }
 
 // TestImportDirections keeps the rooms apart: imports go downwards only.

@@ -3,7 +3,6 @@ package bench
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strings"
 
 	"github.com/akidb/akigw/internal/size"
@@ -100,30 +99,4 @@ func mix(n uint64) uint64 {
 	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
 	n = (n ^ n>>27) * 0x94d049bb133111eb
 	return n ^ n>>31
-}
-
-// zipf draws numbers below n, small ones more often: k with a probability of 1/(k+1)^skew.
-type zipf struct{ sums []float64 }
-
-func newZipf(n int, skew float64) *zipf {
-	z := &zipf{make([]float64, n)}
-	sum := 0.0
-	for k := range z.sums {
-		sum += 1 / math.Pow(float64(k+1), skew)
-		z.sums[k] = sum
-	}
-	return z
-}
-
-func (z *zipf) draw(random *rand.Rand) int {
-	at := random.Float64() * z.sums[len(z.sums)-1]
-	low, high := 0, len(z.sums)-1
-	for low < high {
-		if middle := (low + high) / 2; z.sums[middle] < at {
-			low = middle + 1
-		} else {
-			high = middle
-		}
-	}
-	return low
 }

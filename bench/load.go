@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/akidb/akigw/internal/zipf"
 )
 
 // Control moves objects between tiers: what the admin listener of a gateway does.
@@ -52,7 +54,7 @@ type run struct {
 	*Load
 	*meter
 	first uint64 // version
-	zipf  *zipf
+	zipf  *zipf.Zipf
 	work  sync.WaitGroup
 
 	items   []item   // guarded by itemsMu
@@ -156,7 +158,7 @@ func (l *Load) place(ctx context.Context) error {
 // Run puts the load on the endpoint, which Prepare has been called for. If ctx ends, so does it,
 // and the report is of what there was until then.
 func (l *Load) Run(ctx context.Context) (*Report, error) {
-	r := &run{Load: l, meter: newMeter(), first: uint64(time.Now().UnixMicro()), items: make([]item, l.Config.Items), zipf: newZipf(l.Config.Items, l.Config.Skew)}
+	r := &run{Load: l, meter: newMeter(), first: uint64(time.Now().UnixMicro()), items: make([]item, l.Config.Items), zipf: zipf.New(l.Config.Items, l.Config.Skew)}
 	lasts := time.Duration(l.Config.DurationSecs) * time.Second
 	report := newReport("load", l.Endpoint.URL, l.Config)
 	report.Seed = l.Seed
@@ -202,7 +204,7 @@ func (r *run) arrive(ctx context.Context, at time.Time, random *rand.Rand) {
 
 // choose draws an operation, and what it is about.
 func (r *run) choose(random *rand.Rand) (op string, do request) {
-	n := r.zipf.draw(random)
+	n := r.zipf.Draw(random)
 	kind := random.Float64()
 	switch {
 	case kind < r.Config.InsertPct:

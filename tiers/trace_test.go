@@ -9,12 +9,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sort"
 	"testing"
 	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/zipf"
 	"github.com/akidb/akigw/tiers/hot"
 	"github.com/akidb/akigw/tiers/warm"
 )
@@ -25,29 +25,12 @@ type trace []uint64
 
 const scanned = 1 << 40
 
-// zipf draws ranks with a probability of 1/rank^s.
-type zipf struct{ cumulated []float64 }
-
-func newZipf(n int, s float64) *zipf {
-	z := &zipf{make([]float64, n)}
-	sum := 0.0
-	for i := range z.cumulated {
-		sum += 1 / math.Pow(float64(i+1), s)
-		z.cumulated[i] = sum
-	}
-	return z
-}
-
-func (z *zipf) draw(random *rand.Rand) uint64 {
-	return uint64(sort.SearchFloat64s(z.cumulated, random.Float64()*z.cumulated[len(z.cumulated)-1]))
-}
-
 // The traces: keys of a working set, the same with a looping scan of so many
 // keys between, and a working set that moves on.
 func zipfTrace(random *rand.Rand, n, keys int) (t trace) {
-	z := newZipf(keys, 0.9)
+	z := zipf.New(keys, 0.9)
 	for range n {
-		t = append(t, z.draw(random))
+		t = append(t, uint64(z.Draw(random)))
 	}
 	return t
 }

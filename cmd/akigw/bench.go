@@ -85,6 +85,21 @@ func (t *target) server(c *config, own bool) bench.Watched {
 	return nil
 }
 
+// measure runs a benchmark, and reports it.
+func (t *target) measure(ctx context.Context, b interface {
+	Prepare(context.Context) error
+	Run(context.Context) (*bench.Report, error)
+}) error {
+	if err := b.Prepare(ctx); err != nil {
+		return err
+	}
+	report, err := b.Run(ctx)
+	if err != nil {
+		return err
+	}
+	return t.report(report)
+}
+
 // report prints a report, and keeps it.
 func (t *target) report(r *bench.Report) error {
 	r.Version = version
@@ -162,14 +177,7 @@ func (b *benchLoad) Run() error {
 	}
 	ctx, stop := until()
 	defer stop()
-	if err := l.Prepare(ctx); err != nil {
-		return fmt.Errorf("%s: %w", endpoint.URL, err)
-	}
-	report, err := l.Run(ctx)
-	if err != nil {
-		return err
-	}
-	return b.report(report)
+	return b.measure(ctx, l)
 }
 
 // closed are the flags of closed-loop runs.
@@ -230,14 +238,7 @@ func (b *closed) run(kind string, reads float64, class string) error {
 	ctx, stop := until()
 	defer stop()
 	if b.Compare == "" {
-		if err := one.Prepare(ctx); err != nil {
-			return fmt.Errorf("%s: %w", endpoint.URL, err)
-		}
-		report, err := one.Run(ctx)
-		if err != nil {
-			return err
-		}
-		return b.report(report)
+		return b.measure(ctx, one)
 	}
 	other := *one
 	other.Endpoint = &bench.Endpoint{URL: b.Compare, AccessKey: cmp.Or(b.CompareAccessKey, endpoint.AccessKey), SecretKey: cmp.Or(b.CompareSecretKey, endpoint.SecretKey), Region: b.Region}
