@@ -128,7 +128,7 @@ func TestFaultsAndHistory(t *testing.T) {
 		s.Faults.Clear()
 	}
 	for range 100 { // the last answers are noted a moment after they came
-		if s.Counts()["GetObject"].Requests >= 7 {
+		if n := s.Counts()["GetObject"]; n.Requests >= 7 && n.Out >= 250_000 {
 			break
 		}
 		time.Sleep(time.Millisecond)
