@@ -25,7 +25,7 @@ var (
 func TestT6_FuzzTargets(t *testing.T) {
 	p := testkit.Prove(t, "T6")
 	p.NotSmall()
-	seconds := p.Amount(0, 4, 300)
+	seconds := p.Amount(0, 3, 300)
 	total, execs := 0, map[string]int{}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
