@@ -25,6 +25,10 @@ const benchstat = "golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c
 // slower is by how many percent a benchmark may be slower.
 const slower = 10
 
+// doubt is the most probable accident that counts as a difference. Benchstat's own 0.05 lets one in
+// twenty of some dozen benchmarks through.
+const doubt = 0.01
+
 func main() {
 	base := flag.String("base", "", "revision to compare with (default: HEAD if something is not committed, else the merge base with the upstream branch, or the commit before)")
 	rounds := flag.Int("rounds", 8, "how often each side is measured")
@@ -119,6 +123,10 @@ func judge(table string) error {
 		compared++
 		percent, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimPrefix(row[5], "+"), "%"), 64)
 		if err != nil { // "~": no difference that means something
+			continue
+		}
+		var p float64
+		if _, err := fmt.Sscanf(row[6], "p=%f", &p); err != nil || p > doubt {
 			continue
 		}
 		switch {

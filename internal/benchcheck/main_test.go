@@ -26,7 +26,11 @@ func TestJudge(t *testing.T) {
 	if err := judge(slow); err == nil || !strings.Contains(err.Error(), "HotGet/4096-2: +20.0% sec/op") {
 		t.Errorf("%v", err)
 	}
+	if err := judge(strings.Replace(slow, "+20.00%,p=0.000", "+20.00%,p=0.021", 1)); err != nil {
+		t.Errorf("an accident in fifty: %v", err)
+	}
 	more := strings.Replace(same, "15,0%,15,0%,~", "15,0%,16,0%,+6.67%", 1)
+	more = strings.Replace(more, "+6.67%,p=1.000", "+6.67%,p=0.000", 1)
 	if err := judge(more); err == nil || !strings.Contains(err.Error(), "allocs/op") {
 		t.Errorf("%v", err)
 	}
