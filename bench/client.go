@@ -15,6 +15,7 @@ import (
 
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 	"github.com/minio/minio-go/v7/pkg/signer"
+	"golang.org/x/sync/errgroup"
 )
 
 // Endpoint is an S3 service, and how to get in.
@@ -142,6 +143,23 @@ func (e *Endpoint) put(ctx context.Context, bucket, key string, b *body) error {
 		return failed("PutObject", resp)
 	}
 	return resp.Body.Close()
+}
+
+// putAll stores the first version of objects 0 to n-1, so many at a time. stored, if it is not nil, is
+// called now and then with how many were begun.
+func (e *Endpoint) putAll(ctx context.Context, bucket string, n, atOnce int, key func(n int) string, sizes Sizes, stored func(n int)) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for n := range n {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error { return e.put(ctx, bucket, key(n), newBody(uint64(n), 1, sizes.of(uint64(n)))) })
+		if stored != nil && n%100 == 0 {
+			stored(n)
+		}
+	}
+	return group.Wait()
 }
 
 // head asks for an object's headers, and looks at its size.

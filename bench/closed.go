@@ -83,17 +83,7 @@ func (c *Closed) Prepare(ctx context.Context) error {
 	if err := c.Endpoint.makeBucket(ctx, c.Config.Bucket); err != nil {
 		return err
 	}
-	group, ctx2 := errgroup.WithContext(ctx)
-	group.SetLimit(16)
-	for n := range c.Config.Objects {
-		if ctx2.Err() != nil {
-			break
-		}
-		group.Go(func() error {
-			return c.Endpoint.put(ctx2, c.Config.Bucket, c.key(n), newBody(uint64(n), 1, c.size(n)))
-		})
-	}
-	if err := group.Wait(); err != nil {
+	if err := c.Endpoint.putAll(ctx, c.Config.Bucket, c.Config.Objects, 16, c.key, c.Config.ItemBytes, nil); err != nil {
 		return err
 	}
 	return c.place(ctx)
@@ -101,13 +91,7 @@ func (c *Closed) Prepare(ctx context.Context) error {
 
 // place has the objects in the tier that is asked for.
 func (c *Closed) place(ctx context.Context) error {
-	actions := map[string][]string{"hot": {"promote_to_hot"}, "warm": {"promote_to_warm", "demote_to_warm"}, "cold": {"demote_to_cold"}}
-	for _, action := range actions[c.Config.Class] {
-		if err := c.Control.Move(ctx, action, c.Config.Bucket, c.prefix()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return placeIn(ctx, c.Control, c.Config.Class, c.Config.Bucket, c.prefix())
 }
 
 // Run sends requests for as long as is configured. Prepare has been called before.

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/akidb/akigw/internal/zipf"
 )
 
@@ -22,6 +20,17 @@ type Control interface {
 	Move(ctx context.Context, action, bucket, prefix string) error
 	// State asks where the objects of a prefix are.
 	State(ctx context.Context, bucket, prefix string) error
+}
+
+// placeIn has the objects of a prefix in a tier, and no higher. "" leaves them where they are.
+func placeIn(ctx context.Context, control Control, tier, bucket, prefix string) error {
+	actions := map[string][]string{"hot": {"promote_to_hot"}, "warm": {"promote_to_warm", "demote_to_warm"}, "cold": {"demote_to_cold"}}
+	for _, action := range actions[tier] {
+		if err := control.Move(ctx, action, bucket, prefix); err != nil {
+			return fmt.Errorf("%s of %s: %w", action, prefix, err)
+		}
+	}
+	return nil
 }
 
 // Load is open-loop load: requests begin at times that are fixed in advance, whatever became of
@@ -114,20 +123,7 @@ func (l *Load) Prepare(ctx context.Context) error {
 }
 
 func (l *Load) store(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(32)
-	for n := range l.Config.Items {
-		if ctx.Err() != nil {
-			break
-		}
-		group.Go(func() error {
-			return l.Endpoint.put(ctx, l.Config.Bucket, l.key(n), newBody(uint64(n), 1, l.Config.ItemBytes.of(uint64(n))))
-		})
-		if n%100 == 0 {
-			l.progress("storing objects", float64(n), float64(l.Config.Items), nil)
-		}
-	}
-	return group.Wait()
+	return l.Endpoint.putAll(ctx, l.Config.Bucket, l.Config.Items, 32, l.key, l.Config.ItemBytes, func(n int) { l.progress("storing objects", float64(n), float64(l.Config.Items), nil) })
 }
 
 // place has the first fifth of the collections in memory, the next half on disk, and the others
@@ -138,17 +134,15 @@ func (l *Load) place(ctx context.Context) error {
 	}
 	all := l.Config.Collections
 	for n := range all {
-		actions := []string{"demote_to_cold"}
+		tier := "cold"
 		switch {
 		case n < all/5:
-			actions = []string{"promote_to_hot"}
+			tier = "hot"
 		case n < all*7/10:
-			actions = []string{"promote_to_warm", "demote_to_warm"}
+			tier = "warm"
 		}
-		for _, action := range actions {
-			if err := l.Control.Move(ctx, action, l.Config.Bucket, l.prefix(n)); err != nil {
-				return fmt.Errorf("%s of %s: %w", action, l.prefix(n), err)
-			}
+		if err := placeIn(ctx, l.Control, tier, l.Config.Bucket, l.prefix(n)); err != nil {
+			return err
 		}
 		l.progress("moving collections to their tiers", float64(n+1), float64(all), nil)
 	}

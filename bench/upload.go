@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // UploadConfig is a measurement of how fast acknowledged writes go upstream, one after the other,
@@ -131,17 +129,7 @@ func (c *UploadConfig) measure(ctx context.Context, way *Upload) (err error) {
 		return err
 	}
 	began := time.Now()
-	group, all := errgroup.WithContext(ctx)
-	group.SetLimit(32)
-	for n := range way.Objects {
-		if all.Err() != nil {
-			break
-		}
-		group.Go(func() error {
-			return e.put(all, bucket, fmt.Sprintf("%06d", n), newBody(uint64(n), 1, c.ItemBytes.of(uint64(n))))
-		})
-	}
-	if err := group.Wait(); err != nil {
+	if err := e.putAll(ctx, bucket, way.Objects, 32, func(n int) string { return fmt.Sprintf("%06d", n) }, c.ItemBytes, nil); err != nil {
 		return err
 	}
 	for {
