@@ -36,18 +36,26 @@ func TestD5_WaitForWhatReplacedIt(t *testing.T) {
 	}
 }
 
-// TestD4_HoldAfterATry: what was tried and may have been carried out is tried again before
-// somebody else writes: else its repetition would undo that.
-func TestD4_HoldAfterATry(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
-	defer j.Close()
-	name := index("bucket", "k")
+// replacedOnItsWay has k written, and written again while the first of the two goes upstream, where
+// it is by now. It returns what somebody waits for who came before the second.
+func replacedOnItsWay(t *testing.T, j *Journal, name string) uint64 {
+	t.Helper()
 	mustPut(t, j, "k", []byte("one"))
 	first, until := j.Take(key("k")), j.until(name)
 	mustPut(t, j, "k", []byte("two"))
 	if err := j.Done(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
+	return until
+}
+
+// TestD4_HoldAfterATry: what was tried and may have been carried out is tried again before
+// somebody else writes: else its repetition would undo that.
+func TestD4_HoldAfterATry(t *testing.T) {
+	j := open(t, testConfig(Disk{}, t.TempDir()))
+	defer j.Close()
+	name := index("bucket", "k")
+	until := replacedOnItsWay(t, j, name)
 	j.Return(j.Take(key("k")), true) // nobody knows what became of it
 	if wait, err := j.waiting(name, until, true); wait == nil || err != nil || j.held[name] > 0 {
 		t.Errorf("held, %v", err)
@@ -108,12 +116,7 @@ func TestD4_HoldBesideAPack(t *testing.T) {
 	j := open(t, testConfig(Disk{}, t.TempDir()))
 	defer j.Close()
 	name := index("bucket", "k")
-	mustPut(t, j, "k", []byte("one"))
-	first, until := j.Take(key("k")), j.until(name)
-	mustPut(t, j, "k", []byte("two"))
-	if err := j.Done(t.Context(), first); err != nil {
-		t.Fatal(err)
-	}
+	until := replacedOnItsWay(t, j, name)
 	packed := j.Take(key("k"))
 	p, err := j.BeginPack(t.Context(), key("pack"))
 	if err == nil {
