@@ -120,6 +120,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/dead-letters/export", method: http.MethodPost, handle: s.exportDeadLetter},
 		{path: "/api/v1/journal/unpack", method: http.MethodPost, handle: s.unpack},
 		{path: "/api/v1/journal/accept", method: http.MethodPost, handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.store.AcceptDamage()) }},
+		{path: "/api/v1/trace", handle: s.recordTrace},
 		{path: "/api/v1/faults", handle: s.withFaults(s.reportFaults)},
 		{path: "/api/v1/faults", method: http.MethodPost, handle: s.withFaults(s.setFaults)},
 		{path: "/api/v1/faults", method: http.MethodDelete, handle: s.withFaults(s.clearFaults)},

@@ -232,6 +232,7 @@ var statuses = []struct {
 	{snapshot.ErrLast, http.StatusConflict},
 	{snapshot.ErrUnordered, http.StatusConflict},
 	{tiers.ErrMoving, http.StatusConflict},
+	{tiers.ErrTracing, http.StatusConflict},
 	{tiers.ErrPinned, http.StatusConflict},
 	{tiers.ErrTierOff, http.StatusConflict},
 	{tiers.ErrUncacheable, http.StatusConflict},

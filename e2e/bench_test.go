@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -67,5 +68,28 @@ func TestBenchCommands(t *testing.T) {
 	run(&top, append([]string{"profile", "allocs", "--json", "--seconds", "1", "--out", out, "--admin", strings.TrimPrefix(g.admin, "http://")}, data...)...)
 	if page := string(readFile(t, filepath.Join(out, "allocs.html"))); !strings.Contains(page, "flame") {
 		t.Errorf("%.300s", page)
+	}
+	recording := filepath.Join(out, "trace.jsonl.gz")
+	record := exec.Command(build(t, plain), "trace", "record", "--hash", "--seconds", "60", "--admin", strings.TrimPrefix(g.admin, "http://"), recording)
+	var said bytes.Buffer
+	record.Stdout, record.Stderr = &said, &said
+	if err := record.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "trace being recorded", func() bool { _, err := os.Stat(recording); return err == nil })
+	run(&r, append(append([]string{"bench", "get", "--json", "--duration", "1", "--objects", "20", "--clients", "2"}, endpoint...), data...)...)
+	if err := record.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := record.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, &said)
+	}
+	var replay struct {
+		Objects int
+		Played  []struct{ Hot, Reads int }
+	}
+	run(&replay, "trace", "replay", "--json", "--hot", "1KiB,1GiB", "--warm", "0", recording)
+	if replay.Objects != 20 || len(replay.Played) != 2 || replay.Played[0].Hot > 0 || replay.Played[1].Hot < replay.Played[1].Reads*9/10 {
+		t.Errorf("%+v, %s", replay, &said)
 	}
 }

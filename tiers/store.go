@@ -104,8 +104,9 @@ type Store struct {
 	back *back // nil if nothing is written back
 
 	accesses  *accesses
-	pins      *pinBook // nil until Control
-	worker    *worker  // nil: objects are not moved by a policy
+	tracer    atomic.Pointer[tracer] // nil while nobody records
+	pins      *pinBook               // nil until Control
+	worker    *worker                // nil: objects are not moved by a policy
 	moves     moves
 	repinning sync.Mutex // one Repin at a time
 

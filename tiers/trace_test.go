@@ -1,8 +1,6 @@
 package tiers
 
 import (
-	"container/heap"
-	"container/list"
 	"context"
 	"log/slog"
 	"math"
@@ -15,7 +13,6 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/internal/zipf"
-	"github.com/akidb/akigw/tiers/hot"
 	"github.com/akidb/akigw/tiers/warm"
 )
 
@@ -68,82 +65,16 @@ func (t trace) play(get func(key uint64) bool) (s score) {
 
 func (s score) percent() float64 { return 100 * float64(s.hits) / float64(s.reads) }
 
-// lru is the yardstick: least recently used.
-func lru(capacity int) func(key uint64) bool {
-	order, at := list.New(), map[uint64]*list.Element{}
-	return func(key uint64) bool {
-		if e, ok := at[key]; ok {
-			order.MoveToFront(e)
-			return true
-		}
-		if order.Len() == capacity {
-			delete(at, order.Remove(order.Back()).(uint64))
-		}
-		at[key] = order.PushFront(key)
-		return false
+// through asks a simulated tier of so many values for one after the other.
+func (t trace) through(tier func([]blockUse, int64) level, capacity int) func(key uint64) bool {
+	steps := make([]blockUse, len(t))
+	for i, key := range t {
+		steps[i] = blockUse{block: mix(key), bytes: warmValue - overhead}
 	}
-}
-
-// optimum is what nobody can do better than: who knows the future drops, or does
-// not even take, what is needed last (Belady).
-func optimum(t trace, capacity int) func(key uint64) bool {
-	next := make([]int, len(t)) // when the key of a place is asked for again
-	last := map[uint64]int{}
-	for i := len(t) - 1; i >= 0; i-- {
-		next[i] = math.MaxInt
-		if j, ok := last[t[i]]; ok {
-			next[i] = j
-		}
-		last[t[i]] = i
-	}
-	held := map[uint64]int{} // and when they are needed next
-	var far farthest
-	i := -1
-	return func(key uint64) bool {
-		i++
-		_, hit := held[key]
-		if next[i] == math.MaxInt {
-			delete(held, key)
-			return hit
-		}
-		held[key] = next[i]
-		heap.Push(&far, need{key, next[i]})
-		for len(held) > capacity {
-			n := heap.Pop(&far).(need)
-			if held[n.key] == n.at {
-				delete(held, n.key)
-			}
-		}
-		return hit
-	}
-}
-
-type need struct {
-	key uint64
-	at  int
-}
-
-type farthest []need
-
-func (f farthest) Len() int           { return len(f) }
-func (f farthest) Less(i, j int) bool { return f[i].at > f[j].at }
-func (f farthest) Swap(i, j int)      { f[i], f[j] = f[j], f[i] }
-func (f *farthest) Push(x any)        { *f = append(*f, x.(need)) }
-func (f *farthest) Pop() any {
-	n := (*f)[len(*f)-1]
-	*f = (*f)[:len(*f)-1]
-	return n
-}
-
-// hotGet asks the hot tier.
-func hotGet(capacity int) func(key uint64) bool {
-	c := hot.New(int64(capacity), func(uint64, struct{}) uint32 { return 1 }, func(key uint64, _ struct{}) uint64 { return mix(key) })
-	return func(key uint64) bool {
-		_, ok := c.Get(key)
-		if !ok {
-			c.Put(key, struct{}{})
-		}
-		return ok
+	l, n := tier(steps, int64(capacity)*warmValue), -1
+	return func(uint64) bool {
+		n++
+		return l.see(n)
 	}
 }
 
@@ -230,7 +161,7 @@ func TestScanResistance(t *testing.T) {
 		warmScore := c.play(w.get(pace))
 		size := w.held(c.trace)
 		w.stop()
-		row := []float64{c.play(hotGet(capacity)).percent(), warmScore.percent(), c.play(lru(capacity)).percent(), c.play(optimum(c.trace, capacity)).percent()}
+		row := []float64{c.play(c.through(newWeighted, capacity)).percent(), warmScore.percent(), c.play(c.through(newLRU, capacity)).percent(), c.play(c.through(newOptimum, capacity)).percent()}
 		t.Logf("%-28s hot %5.1f%%  warm %5.1f%% (holds %d)  LRU %5.1f%%  optimum %5.1f%%  of %d values", c.name, row[0], row[1], size, row[2], row[3], capacity)
 		percent[c.name] = row
 	}
@@ -250,12 +181,13 @@ func TestScanResistance(t *testing.T) {
 func TestGhostKnowsTheDouble(t *testing.T) {
 	random := testkit.Random(t)
 	const capacity, keys, reads, bytes = 5_000, 50_000, 200_000, 1000
-	single, double := hotGet(capacity), hotGet(2*capacity)
+	asked := zipfTrace(random, reads, keys)
+	single, double := asked.through(newWeighted, capacity), asked.through(newWeighted, 2*capacity)
 	g := newGhost("test", capacity*bytes)
 	missed, doubled := g.misses.Get(), g.doubled.Get()
 	s := &Store{hotGhost: g}
 	hits := 0
-	for _, key := range zipfTrace(random, reads, keys) {
+	for _, key := range asked {
 		tier := akigw.Cold
 		if single(key) {
 			tier = akigw.Hot

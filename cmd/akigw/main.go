@@ -31,6 +31,7 @@ type cli struct {
 	Pack     packCommand     `cmd:"" help:"Packs: objects of the upstream that hold many."`
 	Bench    benchCommand    `cmd:"" help:"Measure an S3 endpoint: this gateway, or any other."`
 	Profile  profileCommand  `cmd:"" help:"What a running gateway spends its time and memory on: a profile, and a flame graph of it."`
+	Trace    traceCommand    `cmd:"" help:"What is asked for, recorded, and played against tiers of other sizes."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 

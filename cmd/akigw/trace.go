@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/tiers"
+)
+
+// traceCommand is "akigw trace".
+type traceCommand struct {
+	Record traceRecord `cmd:"" help:"Record what a running gateway is asked for."`
+	Replay traceReplay `cmd:"" help:"What would the hit ratios and the upstream bytes be, with tiers of these sizes?"`
+}
+
+type traceRecord struct {
+	remote
+	File    string  `arg:"" help:"File to write, lines of JSON; compressed if its name ends in .gz." type:"path"`
+	Seconds float64 `help:"How long; Ctrl-C ends it before." default:"600" placeholder:"SECS"`
+	Hash    bool    `help:"No names and no ETags: numbers that nobody can compute again."`
+}
+
+// Run records until the time is over, or the user has enough.
+func (t *traceRecord) Run() (err error) {
+	c, err := t.load(nil)
+	if err != nil {
+		return err
+	}
+	listener, err := t.listener(c, c.Admin.KeysOnly)
+	if err != nil {
+		return err
+	}
+	ctx, stop := until()
+	defer stop()
+	body, err := listener.send(ctx, http.MethodGet, "/api/v1/trace", url.Values{"seconds": {strconv.FormatFloat(t.Seconds, 'f', -1, 64)}, "nameless": {strconv.FormatBool(t.Hash)}}, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	file, err := os.OpenFile(t.File, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	var out io.Writer = file
+	if strings.HasSuffix(t.File, ".gz") {
+		zip := gzip.NewWriter(file)
+		defer func() { err = errors.Join(err, zip.Close()) }()
+		out = zip
+	}
+	accesses, lost, whole := 0, int64(0), false
+	lines := bufio.NewReader(body)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err == io.EOF || err != nil && ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		var header tiers.TraceHeader
+		if bytes.HasPrefix(line, []byte(`{"akigw_trace"`)) {
+			if err := json.Unmarshal(line, &header); err != nil {
+				return err
+			}
+		}
+		switch whole = header.Lost != nil; {
+		case whole:
+			lost = *header.Lost
+		case header.Version == 0:
+			accesses++
+		}
+		if _, err := out.Write(line); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !whole && ctx.Err() == nil:
+		return fmt.Errorf("the gateway has gone after %d accesses: the trace is cut off", accesses)
+	case !whole:
+		if err := json.NewEncoder(out).Encode(tiers.TraceHeader{Version: tiers.TraceVersion, Lost: &lost}); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%d accesses in %s", accesses, t.File)
+	if lost > 0 {
+		fmt.Printf("; %d are missing, because this machine was too busy", lost)
+	}
+	fmt.Println()
+	return nil
+}
+
+type traceReplay struct {
+	File   string       `arg:"" help:"Trace, as recorded." type:"existingfile"`
+	Hot    []size.Bytes `help:"Sizes of the memory tier." default:"1GiB" placeholder:"SIZE,SIZE"`
+	Warm   []size.Bytes `help:"Sizes of the disk tier." default:"10GiB" placeholder:"SIZE,SIZE"`
+	Policy []string     `help:"akigw: what the tiers do; lru: what was used last stays; optimum: who knows the future decides." default:"akigw" enum:"akigw,lru,optimum"`
+	WarmUp float64      `help:"Share of the trace, from its beginning, that fills the tiers and is not counted." default:"0" placeholder:"SHARE"`
+	JSON   bool         `name:"json" help:"Print JSON."`
+}
+
+// replayed is a line of the answer.
+type replayed struct {
+	Policy string     `json:"policy"`
+	Hot    size.Bytes `json:"hot_bytes"`
+	Warm   size.Bytes `json:"warm_bytes"`
+	tiers.Played
+}
+
+// Run plays the trace with each of the sizes.
+func (t *traceReplay) Run() error {
+	if t.WarmUp < 0 || t.WarmUp >= 1 {
+		return errors.New("--warm-up must be 0 or more, and less than 1")
+	}
+	trace, err := t.read()
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.File, err)
+	}
+	var all []replayed
+	for _, hot := range t.Hot {
+		for _, warm := range t.Warm {
+			for _, policy := range t.Policy {
+				played, err := trace.Play(policy, int64(hot), int64(warm), t.WarmUp)
+				if err != nil {
+					return err
+				}
+				all = append(all, replayed{policy, hot, warm, played})
+			}
+		}
+	}
+	if t.JSON {
+		return printJSON(map[string]any{"recorded": trace.Recorded, "objects": trace.Objects, "bytes": trace.Bytes, "seconds": trace.Took.Seconds(), "lost": trace.Lost, "played": all})
+	}
+	fmt.Printf("%d reads of %s in %s, of %d objects of which %s were asked for\n", trace.Recorded.Reads, human(trace.Recorded.Bytes), trace.Took.Round(time.Second), trace.Objects, human(trace.Bytes))
+	if trace.Lost > 0 {
+		fmt.Printf("%d accesses are missing in the trace\n", trace.Lost)
+	}
+	fmt.Println()
+	share := func(n, of int) string { return fmt.Sprintf("%.1f%%", 100*float64(n)/float64(max(of, 1))) }
+	row := func(what []any, p tiers.Played, upstream ...any) []any {
+		return append(append(what, share(p.Hot, p.Reads), share(p.Warm, p.Reads), share(p.Cold, p.Reads)), upstream...)
+	}
+	rows := [][]any{row([]any{"as recorded", "", ""}, trace.Recorded, "", "", "")}
+	for _, r := range all {
+		rows = append(rows, row([]any{r.Policy, human(int64(r.Hot)), human(int64(r.Warm))}, r.Played, human(r.UpstreamBytes), fmt.Sprintf("%.2f", float64(r.UpstreamBytes)/float64(max(r.Bytes, 1))), r.UpstreamReads))
+	}
+	return table([]string{"policy", "memory", "disk", "hot", "warm", "cold", "from upstream", "per byte asked", "upstream reads"}, rows, func(r []any) []any { return r })
+}
+
+// read reads the trace.
+func (t *traceReplay) read() (*tiers.Replay, error) {
+	file, err := os.Open(t.File)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	in := bufio.NewReader(file)
+	if magic, _ := in.Peek(2); string(magic) != "\x1f\x8b" {
+		return tiers.ReadTrace(in)
+	}
+	zip, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, err
+	}
+	return tiers.ReadTrace(zip)
+}
