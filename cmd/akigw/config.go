@@ -41,9 +41,10 @@ type config struct {
 		Batch    uploadpool.BatchConfig    `toml:"batch_upload"`
 	} `toml:"storage"`
 
-	restore  string // snapshot to start from, "" for none
-	file     string // it was read from, may be empty
-	embedded bool   // the trial upstream is used
+	origins  map[string]string // where the values come from that are no defaults
+	restore  string            // snapshot to start from, "" for none
+	file     string            // it was read from, may be empty
+	embedded bool              // the trial upstream is used
 }
 
 // load reads the whole configuration. The rules are in the same file and are
@@ -51,7 +52,8 @@ type config struct {
 func load(file string, env []string, flags map[string]string) (*config, error) {
 	c := defaults()
 	c.file = file
-	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Elsewhere: []string{rules.Table}})
+	c.origins = map[string]string{}
+	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Elsewhere: []string{rules.Table}, Origins: c.origins})
 	if c.Cache.Freshness == "" {
 		c.Cache.Freshness = rules.Strict
 		if c.Upstream.URL == "" { // nobody else writes to the embedded one

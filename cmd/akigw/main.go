@@ -16,6 +16,7 @@ var version = "dev"
 
 type cli struct {
 	Serve    serveCommand    `cmd:"" help:"Run the gateway."`
+	Cfg      configCommand   `cmd:"" name:"config" help:"The configuration: check it, explain it, print the defaults."`
 	Users    usersCommand    `cmd:"" help:"Who may use the gateway, and for what."`
 	Keys     keysCommand     `cmd:"" help:"Key pairs of users, and temporary credentials."`
 	Rules    rulesCommand    `cmd:"" help:"Rules: how objects are treated, by bucket and key."`

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -93,7 +92,7 @@ This page is generated from the code and checked by a test.
 |---|---|---|---|
 `)
 	for _, s := range appconfig.Settings(defaults()) {
-		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", s.Key, s.Env, defaultOf(s.Value), s.Help)
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", s.Key, s.Env, defaultOf(s), s.Help)
 	}
 	b.WriteString("\n## Further upstreams\n\nEach `[[upstreams]]` table of the file is one more upstream, which has some of the buckets. Its settings are those of `[upstream]`, and:\n\n| key | meaning |\n|---|---|\n")
 	further := &struct {
@@ -109,21 +108,17 @@ This page is generated from the code and checked by a test.
 	}{make([]gateway.QoSConfig, 1)}
 	classes.QoS[0].SetDefaults()
 	for _, s := range appconfig.Settings(classes) {
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", strings.TrimPrefix(s.Key, "qos[1]."), defaultOf(s.Value), s.Help)
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", strings.TrimPrefix(s.Key, "qos[1]."), defaultOf(s), s.Help)
 	}
 	b.WriteString("\n## Example\n\n```toml\nlisten = \"127.0.0.1:9000\"\ndata = \"/var/lib/akigw\"\n\n[upstream]\nurl = \"https://s3.eu-central-1.amazonaws.com\"\nregion = \"eu-central-1\"\n\n[cache]\nhot_bytes = \"4GiB\"\nwarm_bytes = \"200GiB\"\n\n[storage.connection_pool]\npool_size = 50\n```\n")
 	return b.String()
 }
 
-func defaultOf(v reflect.Value) string {
-	if m, ok := v.Interface().(interface{ MarshalText() ([]byte, error) }); ok {
-		text, _ := m.MarshalText()
-		return "`" + string(text) + "`"
+func defaultOf(s appconfig.Setting) string {
+	if text := s.Text(); text != "" {
+		return "`" + text + "`"
 	}
-	if v.Kind() == reflect.String && v.Len() == 0 {
-		return ""
-	}
-	return fmt.Sprintf("`%v`", v.Interface())
+	return ""
 }
 
 // running is serve on its own goroutine.

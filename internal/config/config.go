@@ -48,6 +48,28 @@ type Source struct {
 	Flags map[string]string // by key
 	// Elsewhere are tables of the file that somebody else reads.
 	Elsewhere []string
+	// Origins, if not nil, is told where each value comes from that is no default, by key.
+	Origins map[string]string
+}
+
+// Text is the value as an environment variable has it.
+func (s *Setting) Text() string {
+	if m, ok := s.Value.Interface().(encoding.TextMarshaler); ok {
+		text, err := m.MarshalText()
+		if err == nil {
+			return string(text)
+		}
+	}
+	return fmt.Sprint(s.Value.Interface())
+}
+
+// TOML is the value as a file has it.
+func (s *Setting) TOML() string {
+	_, textual := s.Value.Interface().(encoding.TextMarshaler)
+	if textual || s.Value.Kind() == reflect.String {
+		return strconv.Quote(s.Text())
+	}
+	return s.Text()
 }
 
 // Mistakes are all that was found wrong, one line each.
@@ -130,7 +152,7 @@ func variable(key string) string {
 // Load fills target, a pointer to a struct that holds the defaults. The error
 // is Mistakes, or says why the file cannot be read at all.
 func Load(target any, from Source) error {
-	l := loader{settings: map[string]Setting{}, lists: lists(reflect.ValueOf(target).Elem()), elsewhere: from.Elsewhere}
+	l := loader{settings: map[string]Setting{}, lists: lists(reflect.ValueOf(target).Elem()), elsewhere: from.Elsewhere, origins: from.Origins}
 	for _, s := range Settings(target) {
 		l.settings[s.Key] = s
 	}
@@ -147,9 +169,12 @@ func Load(target any, from Source) error {
 	for _, s := range Settings(target) {
 		if value, ok := env[s.Env]; ok && value != "" {
 			l.text(s, s.Env, value)
+			l.origin(s, s.Env+" in the environment")
 		}
 		if value, ok := from.Flags[s.Key]; ok {
-			l.text(s, "--"+strings.ReplaceAll(s.Key, "_", "-"), value)
+			flag := "--" + strings.ReplaceAll(s.Key, "_", "-")
+			l.text(s, flag, value)
+			l.origin(s, flag)
 		}
 	}
 	walk(reflect.ValueOf(target).Elem(), "", nil, func(prefix string, c Checker) {
@@ -172,7 +197,16 @@ type loader struct {
 	settings  map[string]Setting
 	lists     map[string]reflect.Value
 	elsewhere []string
+	origins   map[string]string
+	path      string // of the file
 	mistakes  Mistakes
+}
+
+// origin notes where a value comes from.
+func (l *loader) origin(s Setting, from string) {
+	if l.origins != nil {
+		l.origins[s.Key] = from
+	}
 }
 
 func (l *loader) mistake(format string, args ...any) {
@@ -193,6 +227,7 @@ func (l *loader) file(path string) error {
 		}
 		return fmt.Errorf("configuration file %s: %w", path, err)
 	}
+	l.path = path
 	l.tree("", tree)
 	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 && l.secretIn("", tree) {
 		l.mistake("%s: holds a secret and can be read by others; run: chmod 600 %s", path, path)
@@ -267,6 +302,7 @@ func (l *loader) tree(prefix string, tree map[string]any) {
 			l.mistake("%s: must be a value, not a table", key)
 		case known:
 			l.value(s, tree[name])
+			l.origin(s, l.path)
 		case isTable && l.isTable(key):
 			l.tree(key+".", sub)
 		case l.isTable(key):
@@ -395,4 +431,14 @@ func (l *loader) text(s Setting, name, text string) {
 	if err != nil {
 		l.mistake("%s: must be %s, not %q", name, typeName(s.Value), text)
 	}
+}
+
+// Suggestion is "; did you mean KEY?" for a key that a struct does not have, "" if none is like
+// it.
+func Suggestion(target any, key string) string {
+	l := loader{settings: map[string]Setting{}}
+	for _, s := range Settings(target) {
+		l.settings[s.Key] = s
+	}
+	return l.suggestion(key)
 }

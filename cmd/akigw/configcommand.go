@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	appconfig "github.com/akidb/akigw/internal/config"
+	"github.com/akidb/akigw/rules"
+)
+
+// configCommand is "akigw config".
+type configCommand struct {
+	Check        configCheck        `cmd:"" help:"Read the configuration as serve would, and name every mistake."`
+	PrintDefault configPrintDefault `cmd:"" help:"Print a configuration file with every setting, its default and its meaning."`
+	Explain      configExplain      `cmd:"" help:"What a setting means, what it is, and where that comes from."`
+}
+
+// configFile is the file that the commands are about.
+type configFile struct {
+	Config string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
+}
+
+type configCheck struct{ configFile }
+
+// Run checks the configuration.
+func (k *configCheck) Run() error {
+	c, err := load(k.Config, os.Environ(), nil)
+	if err != nil {
+		return err
+	}
+	if _, err := rules.Open(k.Config, c.settings(), c.classes(), slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	fmt.Printf("the configuration is sound; %d settings are given\n", len(c.origins))
+	return nil
+}
+
+type configPrintDefault struct{}
+
+// Run prints the defaults.
+func (configPrintDefault) Run() error { return printDefaults(os.Stdout) }
+
+// printDefaults writes the defaults as a file that says the same when it is read.
+func printDefaults(to io.Writer) error {
+	w := bufio.NewWriter(to)
+	fmt.Fprintln(w, "# Every setting with its default. What is switched off by a # has none.")
+	table := ""
+	for _, s := range appconfig.Settings(defaults()) {
+		name := s.Key
+		if dot := strings.LastIndexByte(s.Key, '.'); dot >= 0 {
+			if s.Key[:dot] != table {
+				table = s.Key[:dot]
+				fmt.Fprintf(w, "\n[%s]\n", table)
+			}
+			name = s.Key[dot+1:]
+		}
+		fmt.Fprintf(w, "\n# %s\n", s.Help)
+		if s.Text() == "" {
+			fmt.Fprint(w, "# ")
+		}
+		fmt.Fprintf(w, "%s = %s\n", name, s.TOML())
+	}
+	return w.Flush()
+}
+
+type configExplain struct {
+	configFile
+	Key string `arg:"" help:"Key of the setting, such as cache.hot_bytes, or a table, such as cache." optional:""`
+}
+
+// Run explains a setting, or those of a table.
+func (k *configExplain) Run() error {
+	c, err := load(k.Config, os.Environ(), nil)
+	if err != nil {
+		return err
+	}
+	standard := map[string]string{}
+	for _, s := range appconfig.Settings(defaults()) {
+		standard[s.Key] = s.TOML()
+	}
+	found := 0
+	for _, s := range appconfig.Settings(c) {
+		if s.Key != k.Key && k.Key != "" && !strings.HasPrefix(s.Key, k.Key+".") {
+			continue
+		}
+		if found++; found > 1 {
+			fmt.Println()
+		}
+		value, from := s.TOML(), c.origins[s.Key]
+		if s.Secret && s.Text() != "" {
+			value = "(a secret)"
+		}
+		if from == "" {
+			from = "the default"
+		}
+		fmt.Printf("%s = %s\n  %s\n  from:     %s\n", s.Key, value, s.Help, from)
+		if s.Env != "" {
+			fmt.Printf("  variable: %s\n  default:  %s\n", s.Env, standard[s.Key])
+		}
+	}
+	if found == 0 {
+		return fmt.Errorf("there is no setting %q%s; akigw config explain names all", k.Key, appconfig.Suggestion(defaults(), k.Key))
+	}
+	return nil
+}
