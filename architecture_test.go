@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"internal/pack":       {"internal/codec"},
 	"faults":              {"internal/glob"},
 	"admin":               {"faults", "gateway/sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
+	"doctor":              {"tiers/cold"},
 	"snapshot":            {"internal/durable", "internal/failpoint", "internal/size"},
 	"internal/s3err":      {},
 	"internal/checksum":   {},
@@ -52,7 +53,7 @@ var rooms = map[string][]string{
 	"internal/seededbugs": {},
 	"internal/benchcheck": {},
 	"internal/testkit":    {"faults", "tiers/cold"},
-	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
+	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "doctor", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
 	"internal/zipf":       {},
 	"bench":               {"internal/size", "internal/zipf"},
 }

@@ -48,6 +48,9 @@ func (b *Book) Pinning() (version uint64, any bool) {
 // Backs reports whether writes to some key of a bucket may be written back.
 func (b *Book) Backs(bucket string) bool { return b.set.Load().Backs(bucket) }
 
+// BacksAny is Set.BacksAny.
+func (b *Book) BacksAny() bool { return b.set.Load().BacksAny() }
+
 // Explain says where the settings of a key come from.
 func (b *Book) Explain(bucket, key string) []Explained { return b.set.Load().Explain(bucket, key) }
 

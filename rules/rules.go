@@ -397,6 +397,16 @@ func (s *Set) Backs(bucket string) bool {
 	return s.defaults.Back
 }
 
+// BacksAny reports whether writes to some key of some bucket may be written back.
+func (s *Set) BacksAny() bool {
+	for i := range s.rules {
+		if back, _ := s.rules[i].value("write").(string); back == "back" {
+			return true
+		}
+	}
+	return s.defaults.Back
+}
+
 // value is what a rule says of a field, nil if nothing.
 func (r *Rule) value(name string) any {
 	for i := range fields {

@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/tiers"
@@ -99,14 +100,25 @@ func (r *remote) adminKey() (access, secret string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	if k := adminKeyIn(state); k != nil {
+		return k.AccessKey, k.SecretKey, nil
+	}
+	return "", "", errors.New("an admin key is needed for this: " + makeAdminKey)
+}
+
+// makeAdminKey is how to get an admin key.
+const makeAdminKey = "akigw users set operator --admin && akigw keys create --user operator"
+
+// adminKeyIn finds an admin key, nil if there is none.
+func adminKeyIn(state *access.State) *access.Key {
 	for _, u := range state.Users {
-		for _, k := range state.Keys {
+		for i, k := range state.Keys {
 			if u.Admin && k.User == u.Name && !k.Temporary() {
-				return k.AccessKey, k.SecretKey, nil
+				return &state.Keys[i]
 			}
 		}
 	}
-	return "", "", errors.New("an admin key is needed for this: akigw users set operator --admin && akigw keys create --user operator")
+	return nil
 }
 
 // into asks and decodes the answer.

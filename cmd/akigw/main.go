@@ -16,6 +16,7 @@ var version = "dev"
 
 type cli struct {
 	Serve    serveCommand    `cmd:"" help:"Run the gateway."`
+	Doctor   doctorCommand   `cmd:"" help:"Look for what keeps the gateway from working well, on this machine and upstream, and say what to do."`
 	Cfg      configCommand   `cmd:"" name:"config" help:"The configuration: check it, explain it, print the defaults."`
 	Users    usersCommand    `cmd:"" help:"Who may use the gateway, and for what."`
 	Keys     keysCommand     `cmd:"" help:"Key pairs of users, and temporary credentials."`

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+
+	"github.com/akidb/akigw/doctor"
+	appconfig "github.com/akidb/akigw/internal/config"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// doctorCommand is "akigw doctor". Its flags are those of serve.
+type doctorCommand struct {
+	Config      string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
+	Listen      string `help:"Address of the S3 listener." placeholder:"ADDR" env:"AKIGW_LISTEN"`
+	AdminListen string `help:"Address of the admin listener." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
+	Data        string `help:"Directory for everything that the gateway keeps." placeholder:"DIR" env:"AKIGW_DATA"`
+	Upstream    string `help:"Endpoint of the S3 service behind the gateway." placeholder:"URL" env:"AKIGW_UPSTREAM"`
+	Bucket      string `help:"Bucket in which an object is written and deleted, to see what the upstream's credentials may do." placeholder:"NAME"`
+	JSON        bool   `name:"json" help:"Print JSON."`
+}
+
+// Run prints what was found. It fails if there is a problem.
+func (d *doctorCommand) Run() error {
+	flags := map[string]string{"listen": d.Listen, "admin_listen": d.AdminListen, "data": d.Data, "upstream.url": d.Upstream}
+	maps.DeleteFunc(flags, func(_, value string) bool { return value == "" })
+	ctx, stop := until()
+	defer stop()
+	var r doctor.Report
+	d.examine(ctx, &r, flags)
+	write := r.WriteText
+	if d.JSON {
+		write = r.WriteJSON
+	}
+	if err := write(os.Stdout); err != nil {
+		return err
+	}
+	if n := r.Count(doctor.Problem); n > 0 {
+		return fmt.Errorf("%d problems were found", n)
+	}
+	return nil
+}
+
+// examine looks at everything.
+func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map[string]string) {
+	c, err := load(d.Config, os.Environ(), flags)
+	var book *rules.Book
+	if err == nil {
+		book, err = rules.Open(d.Config, c.settings(), c.classes(), slog.New(slog.DiscardHandler))
+	}
+	var mistakes appconfig.Mistakes
+	switch {
+	case errors.As(err, &mistakes):
+		for _, m := range mistakes {
+			r.Add(doctor.Problem, "config", "akigw config explain KEY says what a setting means; the rest is checked when this is mended", "%s", m)
+		}
+		return
+	case err != nil:
+		r.Add(doctor.Problem, "config", "akigw config print-default shows what a file looks like; the rest is checked when this is mended", "%v", err)
+		return
+	}
+	r.Add(doctor.OK, "config", "", "%d settings are given, and sound", len(c.origins))
+	if !hasAdmin(c) {
+		r.Add(doctor.Note, "admin key", makeAdminKey, "there is none: what changes something on the admin listener needs one")
+	}
+	(&doctor.Machine{
+		Data:        c.Process.Data,
+		DiskBytes:   int64(c.Cache.WarmBytes + c.Back.MaxPendingBytes + c.Snapshot.MaxBytes),
+		MemoryBytes: int64(c.Cache.HotBytes+c.Cache.ReadAheadBytes+c.Cache.FillBytes+c.Gateway.RequestMemory) + spareMemory,
+		Files:       c.Gateway.MaxConnections + c.Storage.Pool.PoolSize,
+		Listen:      c.Gateway.Listen, AdminListen: c.Admin.Listen,
+		TLSCert: c.Gateway.TLSCert, TLSKey: c.Gateway.TLSKey,
+		Journal: c.Back.Place(c.Process.Data), Acknowledges: book.BacksAny(),
+	}).Check(r)
+	if c.Upstream.URL == "" {
+		r.Add(doctor.Note, "upstream", "--upstream URL puts the gateway before your S3 service", "there is none: the embedded one is for trials")
+	} else {
+		d.upstream(ctx, r, c, "upstream", c.Upstream)
+	}
+	for i := range c.Further {
+		d.upstream(ctx, r, c, fmt.Sprintf("upstreams[%d]", i+1), c.Further[i].Config)
+	}
+}
+
+// hasAdmin reports whether there is an admin key. It makes nothing.
+func hasAdmin(c *config) bool {
+	if _, err := os.Stat(accessStore(c).Dir); err != nil {
+		return false
+	}
+	if _, err := rootKeys(c); err != nil {
+		return false
+	}
+	state, err := accessStore(c).Read()
+	return err == nil && adminKeyIn(state) != nil
+}
+
+// upstream looks at one upstream.
+func (d *doctorCommand) upstream(ctx context.Context, r *doctor.Report, c *config, name string, one cold.Config) {
+	one.Retries = 0 // the first answer says most
+	client, err := cold.New(one, c.Storage.Pool, nil)
+	if err != nil {
+		r.Add(doctor.Problem, "upstream", "", "%v", err)
+		return
+	}
+	defer client.Close() // closes idle connections
+	(&doctor.Upstream{Client: client, Config: one, Name: name, Bucket: d.Bucket, MD5ETags: c.Cache.MD5ETags, Trailing: one.TrailingChecksums}).Check(ctx, r)
+}

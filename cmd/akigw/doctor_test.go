@@ -1,0 +1,314 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw/doctor"
+)
+
+// ailing is an S3 service with something wrong with it.
+type ailing struct {
+	deny         string // method that is refused
+	error        string // S3's code that every request is answered with
+	more         string // of the error document
+	page         bool   // it is a web page
+	skew         time.Duration
+	noConditions bool
+	noTrailers   bool
+	frames       bool // it stores aws-chunked frames
+	oddETags     bool
+	objects      map[string][]byte
+}
+
+func (a *ailing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	w.Header().Set("Date", time.Now().Add(a.skew).UTC().Format(http.TimeFormat))
+	refuse := func(status int, code string) {
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "<Error><Code>%s</Code>%s</Error>", code, a.more)
+	}
+	query := r.URL.Query()
+	switch {
+	case a.page:
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, "<!DOCTYPE html><html></html>")
+	case a.error != "":
+		refuse(http.StatusForbidden, a.error)
+	case r.URL.Path == "/":
+		fmt.Fprint(w, "<ListAllMyBucketsResult></ListAllMyBucketsResult>")
+	case !strings.HasPrefix(r.URL.Path, "/bucket"):
+		refuse(http.StatusNotFound, "NoSuchBucket")
+	case query.Has("versioning"):
+		fmt.Fprint(w, "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")
+	case query.Has("list-type"):
+		fmt.Fprint(w, "<ListBucketResult></ListBucketResult>")
+	case r.Method == a.deny && (r.Method != http.MethodDelete || !query.Has("uploadId")):
+		refuse(http.StatusForbidden, "AccessDenied")
+	case query.Has("uploads"):
+		fmt.Fprint(w, "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
+	case r.Method == http.MethodPut && r.Header.Get("X-Amz-Trailer") != "" && a.noTrailers:
+		refuse(http.StatusNotImplemented, "NotImplemented")
+	case r.Method == http.MethodPut:
+		if r.Header.Get("X-Amz-Trailer") != "" && !a.frames {
+			_, body, _ = bytes.Cut(body, []byte("\r\n"))
+			body = body[:len("akigw doctor was here and is going to delete this object")]
+		}
+		a.objects[r.URL.Path] = body
+		w.Header().Set("Etag", a.etag(body))
+	case r.Method == http.MethodGet:
+		if a.noConditions {
+			r.Header = http.Header{}
+		}
+		body := a.objects[r.URL.Path]
+		w.Header().Set("Etag", a.etag(body))
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	case r.Method == http.MethodDelete:
+		delete(a.objects, r.URL.Path)
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (a *ailing) etag(body []byte) string {
+	sum := md5.Sum(body)
+	if a.oddETags {
+		sum[0] ^= 1
+	}
+	return `"` + hex.EncodeToString(sum[:]) + `"`
+}
+
+// certificate writes a certificate that ends at some time, and its key, or that of another.
+func certificate(t *testing.T, dir string, ends time.Time, foreign bool) (cert, key string) {
+	t.Helper()
+	pair := func() *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	own := pair()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "s3.example.com"}, DNSNames: []string{"s3.example.com"}, NotBefore: ends.Add(-48 * time.Hour), NotAfter: ends}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, own.Public(), own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if foreign {
+		own = pair()
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// TestDoctorFindsPlantedProblems: each is found, at its level, and the mend is named; and a
+// machine and an upstream that are well have none.
+func TestDoctorFindsPlantedProblems(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for _, c := range []struct {
+		name   string
+		ailing *ailing
+		plant  func(t *testing.T, dir string, set func(key, value string)) // in an empty directory
+		check  string
+		level  doctor.Level
+		mend   string
+	}{
+		{name: "all is well", ailing: &ailing{}, level: doctor.OK},
+		{name: "unknown setting", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[cache]\nhot_byte = 1\n", 0o600))
+		}, check: "config", level: doctor.Problem, mend: "config explain"},
+		{name: "secret for everybody", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "secret_key = \"aaaaaaaaaaaa\"\naccess_key = \"abcd\"\n", 0o644))
+		}, check: "config", level: doctor.Problem, mend: "config explain"},
+		{name: "no TOML", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "listen: 1\n", 0o600))
+		}, check: "config", level: doctor.Problem, mend: "print-default"},
+		{name: "directory of others", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(filepath.Join(dir, "data"), 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}, check: "directory", level: doctor.Problem, mend: "chmod 700"},
+		{name: "no directory", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			writeFile(t, dir, "data", "", 0o600)
+		}, check: "directory", level: doctor.Problem, mend: "--data"},
+		{name: "files for everybody", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, filepath.Join(dir, "data"), "trial-keys.json", "{}", 0o644)
+		}, check: "directory", level: doctor.Warning, mend: "chmod -R go="},
+		{name: "disk too small", plant: func(_ *testing.T, _ string, set func(key, value string)) {
+			set("AKIGW_CACHE_WARM_BYTES", "900TiB")
+		}, check: "disk space", level: doctor.Warning, mend: "cache.warm_bytes"},
+		{name: "journal in memory", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			memory, err := os.MkdirTemp("/dev/shm", "akigw-doctor")
+			if err != nil {
+				t.Skip("no memory file system here: ", err)
+			}
+			t.Cleanup(func() { os.RemoveAll(memory) })
+			set("AKIGW_DATA", filepath.Join(memory, "data"))
+			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[[rule]]\nbucket = \"*\"\nwrite = \"back\"\n", 0o600))
+		}, check: "disk space", level: doctor.Problem, mend: "a disk, with --data"},
+		{name: "too little memory", plant: func(_ *testing.T, _ string, set func(key, value string)) {
+			set("AKIGW_CACHE_HOT_BYTES", "90TiB")
+		}, check: "memory", level: doctor.Problem, mend: "cache.hot_bytes ="},
+		{name: "too few files", plant: func(_ *testing.T, _ string, set func(key, value string)) {
+			set("AKIGW_MAX_CONNECTIONS", "2000000000")
+		}, check: "open files", level: doctor.Warning, mend: "ulimit -n"},
+		{name: "port in use", plant: func(_ *testing.T, _ string, set func(key, value string)) {
+			set("AKIGW_LISTEN", busy.Addr().String())
+		}, check: "S3 port", level: doctor.Problem, mend: "ss -ltnp"},
+		{name: "address of another machine", plant: func(_ *testing.T, _ string, set func(key, value string)) {
+			set("AKIGW_LISTEN", "192.0.2.1:9000")
+			set("AKIGW_ALLOW_PLAINTEXT", "true")
+			set("AKIGW_ALLOW_TRIAL_KEYS", "true")
+		}, check: "S3 port", level: doctor.Problem, mend: "ip addr"},
+		{name: "certificate is over", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			cert, key := certificate(t, dir, time.Now().Add(-time.Hour), false)
+			set("AKIGW_TLS_CERT", cert)
+			set("AKIGW_TLS_KEY", key)
+		}, check: "TLS", level: doctor.Problem, mend: "renew"},
+		{name: "certificate is nearly over", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			cert, key := certificate(t, dir, time.Now().Add(24*time.Hour), false)
+			set("AKIGW_TLS_CERT", cert)
+			set("AKIGW_TLS_KEY", key)
+		}, check: "TLS", level: doctor.Warning, mend: "renew"},
+		{name: "key of another certificate", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			cert, key := certificate(t, dir, time.Now().Add(999*time.Hour), true)
+			set("AKIGW_TLS_CERT", cert)
+			set("AKIGW_TLS_KEY", key)
+		}, check: "TLS", level: doctor.Problem, mend: "tls_key its key"},
+		{name: "nothing listens upstream", plant: func(_ *testing.T, _ string, set func(key, value string)) {
+			set("AKIGW_UPSTREAM", "http://127.0.0.1:1")
+		}, check: "upstream", level: doctor.Problem, mend: "is it running?"},
+		{name: "no such host", plant: func(_ *testing.T, _ string, set func(key, value string)) {
+			set("AKIGW_UPSTREAM", "http://s3.invalid")
+		}, check: "upstream", level: doctor.Problem, mend: "host name"},
+		{name: "HTTP instead of HTTPS", plant: func(t *testing.T, _ string, set func(key, value string)) {
+			s := httptest.NewTLSServer(&ailing{})
+			t.Cleanup(s.Close)
+			set("AKIGW_UPSTREAM", strings.Replace(s.URL, "https", "http", 1))
+		}, check: "upstream", level: doctor.Problem, mend: `upstream.url = "https://`},
+		{name: "HTTPS instead of HTTP", plant: func(t *testing.T, _ string, set func(key, value string)) {
+			s := httptest.NewServer(&ailing{})
+			t.Cleanup(s.Close)
+			set("AKIGW_UPSTREAM", strings.Replace(s.URL, "http", "https", 1))
+		}, check: "upstream", level: doctor.Problem, mend: `upstream.url = "http://`},
+		{name: "unknown authority", plant: func(t *testing.T, _ string, set func(key, value string)) {
+			s := httptest.NewTLSServer(&ailing{})
+			t.Cleanup(s.Close)
+			set("AKIGW_UPSTREAM", s.URL)
+		}, check: "upstream", level: doctor.Problem, mend: "update-ca-certificates"},
+		{name: "web page", ailing: &ailing{page: true}, check: "upstream", level: doctor.Problem, mend: "console has another port"},
+		{name: "wrong access key", ailing: &ailing{error: "InvalidAccessKeyId"}, check: "credentials", level: doctor.Problem, mend: "AKIGW_UPSTREAM_ACCESS_KEY"},
+		{name: "wrong secret", ailing: &ailing{error: "SignatureDoesNotMatch"}, check: "credentials", level: doctor.Problem, mend: "AKIGW_UPSTREAM_SECRET_KEY"},
+		{name: "credentials are over", ailing: &ailing{error: "ExpiredToken"}, check: "credentials", level: doctor.Problem, mend: "upstream.credentials"},
+		{name: "wrong region", ailing: &ailing{error: "AuthorizationHeaderMalformed", more: "<Region>eu-west-3</Region>"}, check: "region", level: doctor.Problem, mend: `upstream.region = "eu-west-3"`},
+		{name: "wrong clock", ailing: &ailing{error: "RequestTimeTooSkewed", skew: 20 * time.Minute}, check: "clock", level: doctor.Problem, mend: "timedatectl"},
+		{name: "slow clock", ailing: &ailing{skew: -time.Minute}, check: "clock", level: doctor.Warning, mend: "timedatectl"},
+		{name: "no bucket", ailing: &ailing{}, plant: func(_ *testing.T, _ string, set func(key, value string)) { set("BUCKET", "other") }, check: "bucket", level: doctor.Problem, mend: "aws s3 mb s3://other"},
+		{name: "writing is denied", ailing: &ailing{deny: "PUT"}, check: "permissions", level: doctor.Problem, mend: "s3:PutObject"},
+		{name: "reading is denied", ailing: &ailing{deny: "GET"}, check: "permissions", level: doctor.Problem, mend: "s3:GetObject"},
+		{name: "deleting is denied", ailing: &ailing{deny: "DELETE"}, check: "permissions", level: doctor.Problem, mend: "s3:DeleteObject"},
+		{name: "uploads are denied", ailing: &ailing{deny: "POST"}, check: "permissions", level: doctor.Problem, mend: "s3:PutObject"},
+		{name: "no conditions", ailing: &ailing{noConditions: true}, check: "conditions", level: doctor.Problem, mend: "another service"},
+		{name: "no trailing checksums", ailing: &ailing{noTrailers: true}, check: "checksums", level: doctor.Problem, mend: "upstream.trailing_checksums = false"},
+		{name: "frames are stored", ailing: &ailing{frames: true}, check: "checksums", level: doctor.Problem, mend: "upstream.trailing_checksums = false"},
+		{name: "ETags are no digests", ailing: &ailing{oddETags: true}, check: "ETags", level: doctor.Problem, mend: "cache.md5_etags = false"},
+		{name: "old versions are kept", ailing: &ailing{}, check: "versioning", level: doctor.Note, mend: "lifecycle"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			d := &doctorCommand{Bucket: "bucket"}
+			set := func(key, value string) {
+				switch key {
+				case "BUCKET":
+					d.Bucket = value
+				case "AKIGW_CONFIG":
+					d.Config = value
+				}
+				t.Setenv(key, value)
+			}
+			set("AKIGW_DATA", filepath.Join(dir, "data"))
+			set("AKIGW_LISTEN", "127.0.0.1:0")
+			set("AKIGW_ADMIN_LISTEN", "127.0.0.1:0")
+			set("AKIGW_UPSTREAM_ACCESS_KEY", "upstream-key")
+			set("AKIGW_UPSTREAM_SECRET_KEY", "upstream-secret")
+			if c.ailing != nil {
+				c.ailing.objects = map[string][]byte{}
+				s := httptest.NewServer(c.ailing)
+				defer s.Close()
+				set("AKIGW_UPSTREAM", s.URL)
+			}
+			if c.plant != nil {
+				c.plant(t, dir, set)
+			}
+			var r doctor.Report
+			d.examine(context.Background(), &r, nil)
+			if c.level == doctor.OK {
+				if r.Count(doctor.Problem)+r.Count(doctor.Warning) > 0 || r.Count(doctor.OK) < 12 {
+					t.Errorf("%+v", r.Findings)
+				}
+			}
+			found := c.level == doctor.OK
+			for _, f := range r.Findings {
+				found = found || f.Check == c.check && f.Level == c.level && strings.Contains(f.Mend, c.mend)
+				if f.Level == doctor.Problem && f.Check != c.check {
+					t.Errorf("a problem besides: %+v", f)
+				}
+			}
+			if !found {
+				t.Errorf("not found in %+v", r.Findings)
+			}
+			if c.ailing != nil && len(c.ailing.objects) > 0 && c.ailing.deny != "DELETE" {
+				t.Errorf("left behind: %v", c.ailing.objects)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "data", "lock")); err == nil {
+				t.Error("it made the data directory")
+			}
+		})
+	}
+}
+
+func writeFile(t *testing.T, dir, name, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

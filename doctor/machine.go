@@ -1,0 +1,311 @@
+package doctor
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Machine is what a gateway asks of the machine it runs on.
+type Machine struct {
+	Data        string // directory
+	DiskBytes   int64  // what caches, the journal and snapshots may take of its disk
+	MemoryBytes int64  // what the process may take
+	Files       int    // connections that may be open
+	Listen      string // address of S3's listener
+	AdminListen string
+	TLSCert     string // files, "" for none
+	TLSKey      string
+	Journal     string // directory of the journal
+	// Acknowledges says that writes are acknowledged when they are in the journal.
+	Acknowledges bool
+}
+
+// Check looks at the machine.
+func (m *Machine) Check(r *Report) {
+	dir := m.directory(r)
+	if dir != "" {
+		m.room(r, dir)
+	}
+	if _, err := os.Stat(m.Journal); err == nil {
+		dir = m.Journal
+	}
+	if dir != "" {
+		m.speed(r, dir)
+	}
+	m.memory(r)
+	m.files(r)
+	m.ports(r)
+	m.certificate(r)
+}
+
+// directory checks the data directory, and returns it, or the one in which it would be made;
+// "" if it cannot be used.
+func (m *Machine) directory(r *Report) string {
+	const check = "directory"
+	info, err := os.Stat(m.Data)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		parent, err := filepath.Abs(m.Data)
+		for err == nil {
+			parent = filepath.Dir(parent)
+			if _, err := os.Stat(parent); err == nil || parent == "/" {
+				break
+			}
+		}
+		if syscall.Access(parent, 2) != nil {
+			r.Add(Problem, check, fmt.Sprintf("sudo install -d -m 700 -o %s %s, or another directory with --data", userName(), m.Data), "%s does not exist, and %s cannot be written", m.Data, parent)
+			return ""
+		}
+		r.Add(Note, check, "", "%s does not exist yet; serve makes it", m.Data)
+		return parent
+	case err != nil:
+		r.Add(Problem, check, "give akigw a directory of its own with --data", "%v", err)
+		return ""
+	case !info.IsDir():
+		r.Add(Problem, check, "give akigw a directory with --data", "%s is no directory", m.Data)
+		return ""
+	case info.Mode()&(os.ModeSticky|0o002) != 0:
+		r.Add(Problem, check, fmt.Sprintf("chmod 700 %s if it is akigw's alone, or another directory with --data", m.Data), "%s can be written by others", m.Data)
+		return ""
+	case syscall.Access(m.Data, 2) != nil:
+		r.Add(Problem, check, fmt.Sprintf("sudo chown -R %s %s", userName(), m.Data), "%s cannot be written by this user", m.Data)
+		return ""
+	}
+	var open []string
+	_ = filepath.WalkDir(m.Data, func(path string, d fs.DirEntry, err error) error {
+		if info, infoErr := d.Info(); err == nil && infoErr == nil && info.Mode().Perm()&0o077 != 0 && !d.IsDir() {
+			open = append(open, path)
+		}
+		if err != nil && d != nil && d.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	if len(open) > 0 {
+		r.Add(Warning, check, fmt.Sprintf("chmod -R go= %s", m.Data), "%s and %d more files can be read by others", open[0], len(open)-1)
+		return m.Data
+	}
+	r.ok(check, "%s is private", m.Data)
+	return m.Data
+}
+
+// userName is what this user is called, or its number.
+func userName() string {
+	if name := os.Getenv("USER"); name != "" {
+		return name
+	}
+	return strconv.Itoa(os.Getuid())
+}
+
+// slow are file systems that are no local disks, by their magic numbers.
+var slow = map[int64]string{0x6969: "NFS", 0xff534d42: "CIFS", 0xfe534d42: "SMB", 0x65735546: "FUSE", 0x00c36400: "Ceph"}
+
+// memoryFS is the magic number of file systems that lose everything with the machine.
+const memoryFS = 0x01021994
+
+// room checks the disk's size and kind.
+func (m *Machine) room(r *Report, dir string) {
+	const check = "disk space"
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		r.Add(Warning, check, "", "%s: %v", dir, err)
+		return
+	}
+	if name := slow[int64(st.Type)]; name != "" {
+		r.Add(Warning, check, "a local disk, with --data", "%s is on %s: slow, and memory maps and syncs may not do there what the cache and the journal count on", dir, name)
+	}
+	if int64(st.Type) == memoryFS && m.Acknowledges {
+		r.Add(Problem, check, "a disk, with --data", "%s is in memory, and writes are acknowledged when they are in its journal: a restart of the machine loses them", dir)
+	}
+	free, total := int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
+	used := diskUse(m.Data)
+	switch {
+	case free+used < 1<<30:
+		r.Add(Problem, check, "make room, or another disk with --data", "%s are free on the disk of %s: nothing is cached there, and no write is journalled", human(free), dir)
+	case m.DiskBytes > free+used:
+		r.Add(Warning, check, fmt.Sprintf("cache.warm_bytes, write_back.max_pending_bytes and snapshot.max_bytes must fit together, with a tenth to spare; or a larger disk with --data (this one has %s)", human(total)), "what may be kept comes to %s, and %s are free or ours already", human(m.DiskBytes), human(free+used))
+	default:
+		r.ok(check, "%s may be kept, and %s are free or ours already", human(m.DiskBytes), human(free+used))
+	}
+}
+
+// diskUse is what the files below a directory take, in bytes.
+func diskUse(dir string) (sum int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // files come and go
+		}
+		if info, err := d.Info(); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				sum += st.Blocks * 512
+			}
+		}
+		return nil
+	})
+	return sum
+}
+
+const (
+	// syncs is how many durable writes of 4 KiB are timed, and slowSync what half of them may take.
+	syncs    = 30
+	slowSync = 10 * time.Millisecond
+)
+
+// speed times durable writes: each acknowledged write waits for one.
+func (m *Machine) speed(r *Report, dir string) {
+	const check = "disk speed"
+	f, err := os.CreateTemp(dir, ".akigw-doctor-*")
+	if err != nil {
+		r.Add(Problem, check, "", "no file can be made: %v", err)
+		return
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	var took []time.Duration
+	for range syncs {
+		begun := time.Now()
+		_, err := f.Write(make([]byte, 4<<10))
+		if err = errors.Join(err, f.Sync()); err != nil {
+			r.Add(Problem, check, "look at the disk (dmesg, smartctl)", "a durable write failed: %v", err)
+			return
+		}
+		took = append(took, time.Since(begun))
+	}
+	slices.Sort(took)
+	half, most := took[syncs/2], took[syncs-1]
+	switch {
+	case half > slowSync && m.Acknowledges:
+		r.Add(Warning, check, "an SSD for --data, or write_back.dir on one", "half of all durable writes of 4 KiB take more than %v: so long waits each client that writes, at the least", half.Round(100*time.Microsecond))
+	default:
+		r.ok(check, "durable writes of 4 KiB take %v (half of them), %v at the most", half.Round(10*time.Microsecond), most.Round(10*time.Microsecond))
+	}
+}
+
+// memory checks that the process's budgets fit into the machine's memory.
+func (m *Machine) memory(r *Report) {
+	const check = "memory"
+	limit, what := physical(), "this machine has"
+	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		if raw, err := os.ReadFile(path); err == nil {
+			if n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64); err == nil && n > 0 && (limit == 0 || n < limit) {
+				limit, what = n, "this control group (container) may take"
+			}
+		}
+	}
+	switch {
+	case limit == 0:
+	case m.MemoryBytes > limit:
+		r.Add(Problem, check, fmt.Sprintf("cache.hot_bytes = %q or less", sizeOf(max(0, limit/2))), "the gateway may take %s, and %s %s: it would be killed", human(m.MemoryBytes), what, human(limit))
+	case m.MemoryBytes > limit/10*9:
+		r.Add(Warning, check, "less for cache.hot_bytes, or more memory", "the gateway may take %s, and %s %s: the page cache needs some, too", human(m.MemoryBytes), what, human(limit))
+	default:
+		r.ok(check, "the gateway may take %s, and %s %s", human(m.MemoryBytes), what, human(limit))
+	}
+}
+
+// sizeOf is a size for the configuration.
+func sizeOf(n int64) string { return fmt.Sprintf("%dMiB", n>>20) }
+
+// physical is the machine's memory in bytes, 0 if nobody knows.
+func physical() int64 {
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(raw)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "MemTotal:" {
+			n, err := strconv.ParseInt(fields[1], 10, 64)
+			if err == nil {
+				return n << 10
+			}
+		}
+	}
+	return 0
+}
+
+// files checks how many files the process may open.
+func (m *Machine) files(r *Report) {
+	const check = "open files"
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return
+	}
+	need := uint64(max(m.Files, 1000)) + 500 // the cache's, the journal's and the upstream's
+	if limit.Max < need {                    // Go raises the soft limit by itself
+		r.Add(Warning, check, fmt.Sprintf("ulimit -n %d, LimitNOFILE=%d in the systemd unit, or fewer max_connections", need, need), "this user may open %d files, and %d connections may be open besides the cache's files", limit.Max, m.Files)
+		return
+	}
+	r.ok(check, "this user may open %d", limit.Max)
+}
+
+// ports checks that the listeners can be opened, or that a gateway has them.
+func (m *Machine) ports(r *Report) {
+	running := false
+	client := &http.Client{Timeout: 2 * time.Second}
+	if resp, err := client.Get("http://" + m.AdminListen + "/healthz"); err == nil {
+		resp.Body.Close()
+		running = resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusServiceUnavailable
+	}
+	for _, l := range []struct{ check, flag, address string }{{"S3 port", "--listen", m.Listen}, {"admin port", "--admin-listen", m.AdminListen}} {
+		listener, err := net.Listen("tcp", l.address)
+		switch {
+		case err == nil:
+			listener.Close()
+			r.ok(l.check, "%s is free", l.address)
+		case errors.Is(err, syscall.EADDRINUSE) && running:
+			r.ok(l.check, "%s is in use, and a gateway answers on %s", l.address, m.AdminListen)
+		case errors.Is(err, syscall.EADDRINUSE):
+			r.Add(Problem, l.check, fmt.Sprintf("stop what uses it (ss -ltnp 'sport = :%s'), or another address with %s", port(l.address), l.flag), "%s is in use by another program", l.address)
+		case errors.Is(err, syscall.EACCES):
+			r.Add(Problem, l.check, fmt.Sprintf("a port above 1023 with %s, or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit", l.flag), "%s may not be opened by this user", l.address)
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			r.Add(Problem, l.check, fmt.Sprintf("an address of this machine (ip addr), or 0.0.0.0:%s, with %s", port(l.address), l.flag), "%s is no address of this machine", l.address)
+		default:
+			r.Add(Problem, l.check, "another address with "+l.flag, "%v", err)
+		}
+	}
+}
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// soon is how long before its end a certificate is worth a warning.
+const soon = 14 * 24 * time.Hour
+
+// certificate checks the S3 listener's certificate.
+func (m *Machine) certificate(r *Report) {
+	const check = "TLS"
+	if m.TLSCert == "" {
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(m.TLSCert, m.TLSKey)
+	if err != nil {
+		r.Add(Problem, check, "tls_cert must be the chain, the server's certificate first, and tls_key its key, both as PEM", "%v", err)
+		return
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	switch {
+	case err != nil:
+		r.Add(Problem, check, "another certificate in tls_cert", "%v", err)
+	case time.Now().After(leaf.NotAfter):
+		r.Add(Problem, check, "renew it; a running gateway takes the new files over by itself", "the certificate ended on %s", leaf.NotAfter.Format(time.DateOnly))
+	case time.Until(leaf.NotAfter) < soon:
+		r.Add(Warning, check, "renew it; a running gateway takes the new files over by itself", "the certificate ends on %s", leaf.NotAfter.Format(time.DateOnly))
+	default:
+		r.ok(check, "the certificate is for %s, until %s", strings.Join(leaf.DNSNames, ", "), leaf.NotAfter.Format(time.DateOnly))
+	}
+}
