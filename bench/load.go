@@ -132,6 +132,9 @@ func (l *Load) place(ctx context.Context) error {
 	if l.Control == nil {
 		return nil
 	}
+	if err := l.unpin(ctx); err != nil { // of a run that was cut off
+		return err
+	}
 	all := l.Config.Collections
 	for n := range all {
 		tier := "cold"
@@ -145,6 +148,14 @@ func (l *Load) place(ctx context.Context) error {
 			return err
 		}
 		l.progress("moving collections to their tiers", float64(n+1), float64(all), nil)
+	}
+	return nil
+}
+
+// unpin ends all pins of the bucket.
+func (l *Load) unpin(ctx context.Context) error {
+	if err := l.Control.Move(ctx, "unpin", l.Config.Bucket, ""); err != nil {
+		return fmt.Errorf("unpin of %s: %w", l.Config.Bucket, err)
 	}
 	return nil
 }
@@ -173,6 +184,9 @@ func (l *Load) Run(ctx context.Context) (*Report, error) {
 	}
 	r.work.Wait()
 	report.fill(r.meter, sampler())
+	if l.Control != nil {
+		return report, l.unpin(context.WithoutCancel(ctx))
+	}
 	return report, nil
 }
 

@@ -838,6 +838,37 @@ func FuzzControlRecords(f *testing.F) {
 	})
 }
 
+// BenchmarkPin: what it takes to pin and unpin one object of many.
+func BenchmarkPin(b *testing.B) {
+	for _, objects := range []int{1000, 20_000} {
+		b.Run(fmt.Sprint(objects, " objects"), func(b *testing.B) {
+			config, up := testConfig(rules.Exclusive), testkit.NewMemory()
+			s, err := New(config, rules.NewSet(nil, config.Settings()), filepath.Join(b.TempDir(), "warm"), up, slog.New(slog.DiscardHandler))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			if err := s.Control(testPolicy, filepath.Join(b.TempDir(), "tiers")); err != nil {
+				b.Fatal(err)
+			}
+			for n := range objects {
+				k := key(fmt.Sprintf("%06d", n))
+				up.Put(k, []byte("abc"))
+				if _, _, err := readAll(s, k, ""); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for b.Loop() {
+				for _, action := range []Action{PinObjects, UnpinObjects} {
+					if _, err := s.Move(b.Context(), action, Pattern{Bucket: key("").Bucket, Prefix: "000500"}, false); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkCountAccess: what a read pays for being counted.
 func BenchmarkCountAccess(b *testing.B) {
 	a, settings := newAccesses(nil), &rules.Settings{AccessWindow: time.Hour}

@@ -47,7 +47,6 @@ type pinBook struct {
 
 // pinState is never changed.
 type pinState struct {
-	version  uint64
 	all      []Pin
 	exact    map[akigw.Key]bool // keys, and whether they are kept in memory
 	prefixes map[string][]Pin   // by bucket
@@ -78,7 +77,7 @@ func openPins(path string, damaged func(error)) (*pinBook, error) {
 	b := &pinBook{path: path}
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		b.state.Store(newPinState(0, nil))
+		b.state.Store(newPinState(nil))
 		return b, nil
 	}
 	if err != nil {
@@ -92,7 +91,7 @@ func openPins(path string, damaged func(error)) (*pinBook, error) {
 		}
 		damaged(fmt.Errorf("%w; it is kept as %s: pin again what has to be", err, aside))
 	}
-	b.state.Store(newPinState(0, pins))
+	b.state.Store(newPinState(pins))
 	return b, nil
 }
 
@@ -110,8 +109,8 @@ func decodePins(raw []byte) (pins []Pin, err error) {
 	return pins, json.Unmarshal(f.Pins, &pins)
 }
 
-func newPinState(version uint64, pins []Pin) *pinState {
-	st := &pinState{version: version, all: pins, exact: map[akigw.Key]bool{}, prefixes: map[string][]Pin{}, variants: &sync.Map{}}
+func newPinState(pins []Pin) *pinState {
+	st := &pinState{all: pins, exact: map[akigw.Key]bool{}, prefixes: map[string][]Pin{}, variants: &sync.Map{}}
 	for _, p := range pins {
 		if p.Exactly {
 			st.exact[akigw.Key{Bucket: p.Bucket, Name: p.Prefix}] = p.Hot
@@ -157,14 +156,8 @@ func (b *pinBook) apply(key akigw.Key, settings *rules.Settings) *rules.Settings
 	return &own
 }
 
-// version is another one after each change.
-func (b *pinBook) version() (version uint64, any bool) {
-	if b == nil {
-		return 0, false
-	}
-	st := b.state.Load()
-	return st.version, len(st.all) > 0
-}
+// any reports whether there are pins.
+func (b *pinBook) any() bool { return b != nil && len(b.state.Load().all) > 0 }
 
 // change replaces the pins by what f makes of them, durably.
 func (b *pinBook) change(f func([]Pin) ([]Pin, error)) error {
@@ -186,7 +179,7 @@ func (b *pinBook) change(f func([]Pin) ([]Pin, error)) error {
 	if err != nil {
 		return fmt.Errorf("pins: %w", err)
 	}
-	b.state.Store(newPinState(st.version+1, pins))
+	b.state.Store(newPinState(pins))
 	return nil
 }
 
@@ -238,7 +231,7 @@ func (s *Store) pin(ctx context.Context, what Pattern, hot bool) (MoveResult, er
 	if err != nil {
 		err = errors.Join(err, s.pins.change(func([]Pin) ([]Pin, error) { return before, nil }))
 	}
-	s.repin(ctx)
+	s.repinOf(ctx, what)
 	return result, err
 }
 
@@ -262,7 +255,7 @@ func (s *Store) unpin(ctx context.Context, what Pattern) (MoveResult, error) {
 		return nil, ErrNotPinned
 	})
 	if err == nil {
-		s.repin(ctx)
+		s.repinOf(ctx, what)
 	}
 	return MoveResult{Moved: n}, err
 }
@@ -303,12 +296,10 @@ func (s *Store) pinFits(ctx context.Context, what Pattern, hot bool) error {
 	return ctx.Err()
 }
 
-// pinning returns another version after each change of what is pinned, and whether
-// anything is.
-func (s *Store) pinning() (version [2]uint64, any bool) {
-	byRule, anyRule := s.rules.Pinning()
-	byName, anyName := s.pins.version()
-	return [2]uint64{byRule, byName}, anyRule || anyName
+// pinning reports whether anything is pinned.
+func (s *Store) pinning() bool {
+	_, byRule := s.rules.Pinning()
+	return byRule || s.pins.any()
 }
 
 // repin makes the pins on disk and in memory what rules and operators say.
@@ -318,7 +309,7 @@ func (s *Store) repin(ctx context.Context) {
 	}
 	s.repinning.Lock()
 	defer s.repinning.Unlock()
-	_, any := s.pinning()
+	any := s.pinning()
 	pinned := map[uint64]bool{} // runs that stay in memory
 	s.warm.Repin(func() {
 		if !any {
@@ -341,6 +332,29 @@ func (s *Store) repin(ctx context.Context) {
 		if !pinned[run] {
 			s.hot.Release(run, true)
 		}
+	}
+}
+
+// repinOf does as repin with the objects that a pattern names, and looks at no others.
+func (s *Store) repinOf(ctx context.Context, what Pattern) {
+	if s.warm == nil {
+		return
+	}
+	s.repinning.Lock()
+	defer s.repinning.Unlock()
+	if err := s.catalog(what, "", func(k known) bool {
+		settings := s.settings(k.Key)
+		if settings.Pin {
+			s.pinOnDisk(k.Key, k.blocks, k.Size)
+		} else {
+			s.warm.Unpin(k.Key)
+		}
+		if !settings.PinHot {
+			s.hot.Release(k.blocks, true)
+		}
+		return true // though the client may have gone: the pins are another way already
+	}); err != nil {
+		s.log.Warn("not everything was pinned", "error", err)
 	}
 }
 

@@ -224,11 +224,11 @@ func (s *Store) Run(ctx context.Context) error {
 		return nil
 	}
 	wait.Go(func() { s.flushAccesses(ctx) })
-	version, _ := s.pinning()
+	version, _ := s.rules.Pinning()
 	s.repin(ctx) // before anything is evicted
 	wait.Go(func() {
 		watch.Poll(ctx, func() {
-			if now, _ := s.pinning(); now != version {
+			if now, _ := s.rules.Pinning(); now != version {
 				version = now
 				s.repin(ctx)
 			}

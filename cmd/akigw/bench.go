@@ -333,8 +333,10 @@ func (c control) Move(ctx context.Context, action, bucket, prefix string) error 
 		return err
 	}
 	err = c.done(c.send(ctx, http.MethodPost, "/api/v1/tier", nil, strings.NewReader(string(body))))
-	if err != nil && strings.Contains(err.Error(), tiers.ErrMoving.Error()) {
-		return nil
+	for _, no := range []error{tiers.ErrMoving, tiers.ErrPinned, tiers.ErrNotPinned} { // which is an answer
+		if err != nil && strings.Contains(err.Error(), no.Error()) {
+			return nil
+		}
 	}
 	return err
 }
