@@ -19,7 +19,7 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                    {},
-	"gateway":             {"rules", "access/policy", "gateway/sigv4", "gateway/wire", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/size"},
+	"gateway":             {"cost", "rules", "access/policy", "gateway/sigv4", "gateway/wire", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/size"},
 	"gateway/sigv4":       {"internal/s3err"},
 	"gateway/wire":        {"internal/s3err"},
 	"access":              {"access/policy", "gateway/sigv4", "internal/durable", "internal/watch"},
@@ -33,7 +33,9 @@ var rooms = map[string][]string{
 	"uploadpool":          {"journal", "tiers/cold", "internal/failpoint", "internal/pack"},
 	"internal/pack":       {"internal/codec"},
 	"faults":              {"internal/glob"},
-	"admin":               {"faults", "gateway/sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
+	"cost":                {"internal/durable"},
+	"internal/logtail":    {},
+	"admin":               {"access", "access/policy", "cost", "rules", "faults", "gateway/sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
 	"doctor":              {"tiers/cold"},
 	"snapshot":            {"internal/durable", "internal/failpoint", "internal/size"},
 	"internal/s3err":      {},
@@ -53,7 +55,7 @@ var rooms = map[string][]string{
 	"internal/seededbugs": {},
 	"internal/benchcheck": {},
 	"internal/testkit":    {"faults", "tiers/cold"},
-	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "doctor", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/pack", "internal/s3err", "internal/size"},
+	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/logtail", "internal/pack", "internal/s3err", "internal/size"},
 	"internal/zipf":       {},
 	"bench":               {"internal/size", "internal/zipf"},
 }

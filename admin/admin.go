@@ -6,21 +6,24 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/akidb/akigw/access"
+	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/listen"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 )
@@ -49,25 +52,45 @@ func (c *Config) Check(report func(key, problem string)) {
 
 // Server is the admin listener's handler.
 type Server struct {
+	Parts
 	door
 	mux     *http.ServeMux
 	metrics *metrics.Set
 	ready   atomic.Bool
-	store   *tiers.Store
 	faults  *faults.Layer // nil: they are not enabled
-	// snapshots of the catalog.
-	snapshots *snapshot.Store
 
 	eventsToken string
 	profiling   sync.Mutex // who profiles contention
 	version     string
 }
 
+// Parts is what the listener reports on, and changes.
+type Parts struct {
+	store     *tiers.Store
+	snapshots *snapshot.Store
+	// Rules explain which settings hold; nil explains nothing.
+	Rules interface {
+		Explain(bucket, key string) []rules.Explained
+	}
+	// Access is where users and keys are kept, nil for nowhere.
+	Access *access.Store
+	// Costs are what was asked for, and saved; nil counts nothing.
+	Costs interface{ Report() cost.Report }
+	// Logs is the log, nil if it is not kept.
+	Logs interface {
+		Follow(ctx context.Context, yield func(line []byte) bool)
+	}
+	// Audit is where changes are taken down, nil for nowhere.
+	Audit *Audit
+}
+
 // New makes the handler that reports on a store. keys are the admin keys,
 // region what they sign for.
-func New(config Config, store *tiers.Store, snapshots *snapshot.Store, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
-	s := &Server{mux: http.NewServeMux(), metrics: metrics.NewSet(), store: store, snapshots: snapshots, eventsToken: config.EventsToken, version: version}
-	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, loopback: listen.Loopback(config.Listen), log: log}
+func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Parts, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
+	parts.store, parts.snapshots = store, snapshots
+	metrics.ExposeMetadata(true) // the types of metrics
+	s := &Server{Parts: parts, mux: http.NewServeMux(), metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
+	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
 	}
@@ -81,57 +104,6 @@ func New(config Config, store *tiers.Store, snapshots *snapshot.Store, keys sigv
 		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))
 	}
 	return s
-}
-
-type route struct {
-	path   string
-	method string // "" is GET; others need a key
-	// token is a bearer token that opens this route besides keys, "" for none.
-	token string
-	// open routes answer everybody: they say nothing but yes or no.
-	open   bool
-	handle http.HandlerFunc
-}
-
-// routes is everything that this listener answers.
-func (s *Server) routes() []route {
-	return []route{
-		{path: "/metrics", handle: s.writeMetrics},
-		{path: "/healthz", open: true, handle: s.health},
-		{path: "/readyz", open: true, handle: s.readiness},
-		{path: "/events", method: http.MethodPost, token: s.eventsToken, handle: s.takeEvents},
-		{path: "/api/v1/status", handle: s.status},
-		{path: "/api/v1/tier", handle: s.tier},
-		{path: "/api/v1/tier", method: http.MethodPost, handle: s.moveTier},
-		{path: "/api/v1/tier/objects", handle: s.tierObjects},
-		{path: "/api/v1/tier/pins", handle: s.pins},
-		{path: "/api/v1/metrics/tiers", handle: s.tierMetrics},
-		{path: "/api/v1/snapshots", handle: s.listSnapshots},
-		{path: "/api/v1/snapshots", method: http.MethodPost, handle: s.createSnapshot},
-		{path: "/api/v1/snapshots/{id}", handle: s.showSnapshot},
-		{path: "/api/v1/snapshots/{id}", method: http.MethodDelete, handle: s.deleteSnapshot},
-		{path: "/api/v1/snapshots-diff", handle: s.diffSnapshots},
-		{path: "/api/v1/warm", method: http.MethodPost, handle: s.warm},
-		{path: "/api/v1/purge", method: http.MethodPost, handle: s.purge},
-		{path: "/api/v1/dead-letters", handle: s.deadLetters},
-		{path: "/api/v1/dead-letters/retry", method: http.MethodPost, handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.RetryDeadLetter(r.Context(), id) })},
-		{path: "/api/v1/dead-letters/drop", method: http.MethodPost, handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.DropDeadLetter(r.Context(), id) })},
-		{path: "/api/v1/dead-letters/archive", method: http.MethodPost, handle: s.archiveDeadLetters},
-		{path: "/api/v1/dead-letters/export", method: http.MethodPost, handle: s.exportDeadLetter},
-		{path: "/api/v1/journal/unpack", method: http.MethodPost, handle: s.unpack},
-		{path: "/api/v1/journal/accept", method: http.MethodPost, handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.store.AcceptDamage()) }},
-		{path: "/api/v1/trace", handle: s.recordTrace},
-		{path: "/api/v1/faults", handle: s.withFaults(s.reportFaults)},
-		{path: "/api/v1/faults", method: http.MethodPost, handle: s.withFaults(s.setFaults)},
-		{path: "/api/v1/faults", method: http.MethodDelete, handle: s.withFaults(s.clearFaults)},
-		{path: "/debug/pprof/", handle: pprof.Index},
-		{path: "/debug/pprof/cmdline", handle: pprof.Cmdline},
-		{path: "/debug/pprof/profile", handle: pprof.Profile},
-		{path: "/debug/pprof/mutex", handle: s.contended("mutex", func(on bool) { runtime.SetMutexProfileFraction(map[bool]int{true: 10}[on]) })},
-		{path: "/debug/pprof/block", handle: s.contended("block", func(on bool) { runtime.SetBlockProfileRate(map[bool]int{true: 10_000}[on]) })},
-		{path: "/debug/pprof/symbol", handle: pprof.Symbol},
-		{path: "/debug/pprof/trace", handle: pprof.Trace},
-	}
 }
 
 // contended is a profile of what goroutines wait for. It costs something: so it is made while
@@ -178,15 +150,14 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	s.metrics.WritePrometheus(w)
-	metrics.WritePrometheus(w, true)
-	metrics.WriteFDMetrics(w)
-}
-
 // HTTP makes the HTTP server for the admin listener. Profiles take as long as
-// they are asked to.
+// they are asked to; a shutdown ends what would go on for ever.
 func HTTP(handler http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	ctx, cancel := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	server.RegisterOnShutdown(cancel)
+	return server
 }

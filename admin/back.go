@@ -48,7 +48,9 @@ type Status struct {
 	Damage []string `json:"damage,omitempty"`
 }
 
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.statusNow()) }
+
+func (s *Server) statusNow() Status {
 	u := s.store.Usage()
 	st := Status{Version: s.version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
 	st.WarmProblem = s.store.WarmProblem()
@@ -67,7 +69,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 			st.Problem = b.Problem.Error()
 		}
 	}
-	writeJSON(w, st)
+	return st
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

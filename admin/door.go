@@ -23,44 +23,76 @@ type door struct {
 	keysOnly bool
 	loopback bool
 	log      *slog.Logger
+	sessions sessions
+	audit    *Audit // nil: changes are in the log only
 }
 
 var (
 	errNoKeys    = errors.New("an admin key is needed: sign with signature version 4, or use HTTP basic authentication over loopback")
 	errWrongKeys = errors.New("this is no admin key, or its signature is wrong; S3 keys are no admin keys")
+	errConsole   = errors.New("a change with a console's cookie has to come from the console")
 	errHost      = errors.New("the Host header names neither localhost nor an address; a web page must not read this through your browser")
 )
 
-// guard puts the door in front of a route. What gets through it is logged,
-// except what monitoring asks for all the time.
+// guard puts the door in front of a route. What gets through it and changes something is
+// audited, and so is what tried to.
 func (d *door) guard(r route) http.Handler {
 	if r.open {
 		return r.handle
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		who, err := d.enter(req)
+		who, err := d.enter(req, r.private)
 		if r.token != "" && bearer(req, r.token) {
 			who, err = "events_token", nil
 		}
+		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		if req.Method != http.MethodGet {
+			defer func() { d.changed(req, who, seen.status) }()
+		}
 		switch {
 		case errors.Is(err, errNoKeys):
-			w.Header().Set("WWW-Authenticate", `Basic realm="akigw admin"`)
-			http.Error(w, err.Error(), http.StatusUnauthorized)
+			if req.Header.Get(consoleHeader) == "" { // the console asks by itself
+				seen.Header().Set("WWW-Authenticate", `Basic realm="akigw admin"`)
+			}
+			http.Error(seen, err.Error(), http.StatusUnauthorized)
 		case err != nil:
 			d.log.Warn("refused an admin request", "path", req.URL.Path, "remote", req.RemoteAddr, "error", err)
-			http.Error(w, err.Error(), http.StatusForbidden)
+			http.Error(seen, err.Error(), http.StatusForbidden)
 		default:
-			if r.path != "/metrics" {
-				d.log.Info("admin request", "method", req.Method, "path", req.URL.Path, "access_key", who, "remote", req.RemoteAddr)
-			}
-			r.handle(w, req)
+			r.handle(seen, req)
 		}
 	})
 }
 
+// changed takes down that somebody changed something, or tried to.
+func (d *door) changed(r *http.Request, who string, status int) {
+	d.log.Info("admin request", "method", r.Method, "path", r.URL.Path, "access_key", who, "remote", r.RemoteAddr, "status", status)
+	if d.audit == nil {
+		return
+	}
+	if err := d.audit.note(Audited{time.Now().UTC(), who, r.RemoteAddr, r.Method, r.URL.Path, r.URL.RawQuery, status}); err != nil {
+		d.log.Error("the audit log could not be written", "error", err)
+	}
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 // enter returns the access key that a request came with, "" for none. Without
-// one, reading is all that can be done.
-func (d *door) enter(r *http.Request) (accessKey string, err error) {
+// one, reading is all that can be done, and of what is private not even that.
+func (d *door) enter(r *http.Request, private bool) (accessKey string, err error) {
 	if user, password, ok := r.BasicAuth(); ok {
 		return user, d.basic(r, user, password)
 	}
@@ -71,9 +103,17 @@ func (d *door) enter(r *http.Request) (accessKey string, err error) {
 	case !id.Anonymous():
 		r.Body = io.NopCloser(payload) // which has to be what was signed
 		return id.AccessKey(), nil
-	case r.Method != http.MethodGet:
-		return "", errNoKeys
-	case d.keysOnly:
+	}
+	if who := d.sessions.of(r, time.Now()); who != "" {
+		if _, known := d.keys.Lookup(who); known {
+			if r.Method != http.MethodGet && r.Header.Get(consoleHeader) == "" {
+				return "", errConsole
+			}
+			return who, nil
+		}
+	}
+	switch {
+	case r.Method != http.MethodGet || private || d.keysOnly:
 		return "", errNoKeys
 	case d.loopback && !localName(r.Host):
 		return "", errHost

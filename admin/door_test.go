@@ -20,13 +20,14 @@ const noBody = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 func TestS43_S44_EveryRoute(t *testing.T) {
 	keys := sigv4.StaticKeys{"operator": "secret-of-the-operator"}
 	for _, keysOnly := range []bool{true, false} {
-		s := New(Config{Listen: "127.0.0.1:9001", KeysOnly: keysOnly, EventsToken: "the-token-of-events"}, nil, nil, keys, "us-east-1", "test", slog.New(slog.DiscardHandler))
+		s := New(Config{Listen: "127.0.0.1:9001", KeysOnly: keysOnly, EventsToken: "the-token-of-events"}, nil, nil, Parts{}, keys, "us-east-1", "test", slog.New(slog.DiscardHandler))
 		for _, r := range s.routes() {
 			reached := false
 			r.handle = func(http.ResponseWriter, *http.Request) { reached = true }
 			none := http.StatusOK
 			method := cmp.Or(r.method, "GET")
-			if (keysOnly || method != "GET") && !r.open {
+			needed := keysOnly || method != "GET" || r.private
+			if needed && !r.open {
 				none = http.StatusUnauthorized
 			}
 			refused := http.StatusForbidden
@@ -50,7 +51,7 @@ func TestS43_S44_EveryRoute(t *testing.T) {
 				{"no password", "operator", "", "basic", "", "", refused},
 				{"nothing, a bearer's token", "x", "", "bearer", "", "", refused},
 				{"the token of events", "the-token-of-events", "", "bearer", "", "", map[bool]int{true: http.StatusOK, false: refused}[r.token != ""]},
-				{"nothing, a foreign name", "", "", "", "evil.example.com:9001", "", map[bool]int{true: http.StatusUnauthorized, false: http.StatusForbidden}[keysOnly || method != "GET"]},
+				{"nothing, a foreign name", "", "", "", "evil.example.com:9001", "", map[bool]int{true: http.StatusUnauthorized, false: http.StatusForbidden}[needed]},
 			} {
 				if c.host != "" && r.open {
 					continue

@@ -27,7 +27,7 @@ func testServer(t *testing.T) (*Server, *tiers.Store, *testkit.Memory) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	return New(Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, store, nil, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", slog.New(slog.DiscardHandler)), store, up
+	return New(Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, store, nil, Parts{}, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", slog.New(slog.DiscardHandler)), store, up
 }
 
 // notification is an event message as S3 and MinIO send it.

@@ -2,7 +2,9 @@ package admin
 
 import (
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/akidb/akigw/faults"
 )
@@ -33,6 +35,11 @@ func (s *Server) withFaults(handle http.HandlerFunc) http.HandlerFunc {
 // reportFaults says what is set, null for nothing.
 func (s *Server) reportFaults(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, s.faults.Report())
+}
+
+// faultPresets names the plans that are there.
+func (s *Server) faultPresets(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, slices.Sorted(maps.Keys(faults.Presets)))
 }
 
 // maxPlan is the largest plan in bytes.

@@ -22,6 +22,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/budget"
@@ -73,6 +74,10 @@ type Front struct {
 	QoS *QoS
 	// Faulty says that faults can be set, which each answer tells.
 	Faulty bool
+	// Costs counts what clients ask for, by bucket; nil counts nothing.
+	Costs *cost.Ledger
+	// AccessLog has a line for each request; nil has none.
+	AccessLog *AccessLog
 	// Domains are the names below which the first label of a host is a bucket.
 	Domains []string
 }
@@ -229,25 +234,6 @@ func (g *Gateway) recovered(w *answer, r *http.Request, requestID string, p any)
 	g.fail(w, r, requestID, s3err.InternalError)
 }
 
-// account counts and logs a request. Failures of this side are warnings.
-func (g *Gateway) account(r *http.Request, w *answer, op, accessKey, requestID string, started time.Time) {
-	if op == "" {
-		op = "none"
-	}
-	requestCounter(op, w.status).Inc()
-	level := slog.LevelDebug
-	if w.status >= 500 {
-		level = slog.LevelWarn
-	}
-	if !g.Log.Enabled(r.Context(), level) {
-		return
-	}
-	g.Log.LogAttrs(r.Context(), level, "request", slog.String("request_id", requestID), slog.String("op", op),
-		slog.String("method", r.Method), slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", w.status),
-		slog.Int64("bytes", w.bytes), slog.Duration("took", time.Since(started)), slog.String("access_key", clip(accessKey)),
-		slog.String("remote", r.RemoteAddr))
-}
-
 func clip(s string) string { return s[:min(len(s), 256)] }
 
 // fail answers with an error. It is the one place where errors become S3's.
@@ -259,6 +245,7 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 		panic(http.ErrAbortHandler)
 	case errors.As(err, &coded):
 	case errors.As(err, &refused):
+		w.code = s3err.CodeOf(refused.Body)
 		relayError(w, r, refused)
 		return
 	case errors.Is(err, akigw.ErrInvalidBucketName):
@@ -294,6 +281,7 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 		g.Log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.InternalError
 	}
+	w.code = coded.Code
 	s3err.Write(w, r, coded, requestID, g.hostID[0])
 }
 
@@ -303,12 +291,14 @@ type answer struct {
 	call   *Call // nil if it could not be parsed
 	status int
 	bytes  int64
+	code   string    // of S3, of an error
+	began  time.Time // when its head was sent
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {
 	if status >= http.StatusOK {
-		a.status = status
+		a.status, a.began = status, time.Now()
 		wireNames(a.Header())
 	}
 	a.ResponseWriter.WriteHeader(status)

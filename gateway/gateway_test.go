@@ -73,7 +73,7 @@ func newRigOf(t testing.TB, freshness rules.Freshness, hotBytes size.Bytes) *rig
 	}
 	g := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: store, Upstream: up, Log: log, Domains: []string{"s3.example.com"}})
 	server := httptest.NewUnstartedServer(nil)
-	server.Config = Server(g, log)
+	server.Config = Server(g, nil, log)
 	server.Listener = wire.Strict(server.Listener, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
 	server.Start()
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}

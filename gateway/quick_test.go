@@ -72,7 +72,7 @@ func TestQuickAnswersAreTheSame(t *testing.T) {
 		return front.Quick(&noted{w, &answered}, r)
 	}} {
 		server := httptest.NewUnstartedServer(nil)
-		server.Config = Server(front, log)
+		server.Config = Server(front, nil, log)
 		server.Config.ConnContext = wire.Quickly(answer, idleTimeout)
 		server.Listener = wire.Strict(server.Listener, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
 		server.Start()

@@ -106,16 +106,20 @@ const (
 )
 
 // Server makes the HTTP server for the S3 listener. S3 is HTTP/1.1. Requests that g
-// answers quickly do not reach net/http's part of it.
-func Server(g *Gateway, log *slog.Logger) *http.Server {
-	quick := g.Quick
+// answers quickly do not reach net/http's part of it. With around, which is put around g, all
+// requests take the long way.
+func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger) *http.Server {
+	quick, handler := g.Quick, http.Handler(g)
 	if g.QoS != nil { // limits are paid once, and pace answers
 		quick = nil
+	}
+	if around != nil {
+		quick, handler = nil, around(g)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler:           g,
+		Handler:           handler,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    headerBytes,

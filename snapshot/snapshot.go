@@ -114,7 +114,7 @@ var (
 	created = metrics.NewCounter("akigw_snapshot_created_total")
 	failed  = metrics.NewCounter("akigw_snapshot_failed_total")
 	rotten  = metrics.NewCounter("akigw_snapshot_damaged_total")
-	seconds = metrics.NewHistogram("akigw_snapshot_seconds")
+	seconds = metrics.NewPrometheusHistogram("akigw_snapshot_seconds")
 )
 
 // Store is the snapshots of a gateway. All methods may be called from any goroutine; Run is

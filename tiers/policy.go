@@ -255,7 +255,7 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 	return w.save(c)
 }
 
-var workerSeconds = metrics.NewHistogram("akigw_tiers_worker_cycle_seconds")
+var workerSeconds = metrics.NewPrometheusHistogram("akigw_tiers_worker_cycle_seconds")
 
 // answers reports whether the upstream of a bucket answers: while it does not, nothing
 // leaves the disk that could be needed.

@@ -5,11 +5,13 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+
+	"github.com/akidb/akigw/access"
 )
 
 // banner tells a person what runs and how to use it, and ends with the line
 // "ready", which scripts wait for.
-func banner(w io.Writer, c *config, trial bool, s3, operator net.Addr) {
+func banner(w io.Writer, c *config, trial bool, trialAdmin *access.Key, s3, operator net.Addr) {
 	scheme := "http"
 	if c.Gateway.TLSCert != "" {
 		scheme = "https"
@@ -23,6 +25,10 @@ func banner(w io.Writer, c *config, trial bool, s3, operator net.Addr) {
 	}
 	fmt.Fprintf(w, "  upstream     %s   (freshness %s)\n", upstream, c.Cache.Freshness)
 	fmt.Fprintf(w, "  admin        http://%s/metrics\n", operator)
+	fmt.Fprintf(w, "  console      http://%s/\n", operator)
+	if trialAdmin != nil {
+		fmt.Fprintf(w, "  log in with  %s   %s\n", trialAdmin.AccessKey, trialAdmin.SecretKey)
+	}
 	fmt.Fprintf(w, "  data         %s\n", c.Process.Data)
 	if c.Faults.Enable {
 		fmt.Fprintf(w, "  FAULTS       enabled: the upstream can be broken on purpose (akigw faults); not for production\n")

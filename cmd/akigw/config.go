@@ -7,6 +7,7 @@ import (
 
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/bench"
+	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
 	appconfig "github.com/akidb/akigw/internal/config"
@@ -24,14 +25,17 @@ type config struct {
 	Admin    admin.Config
 	Process  process
 	Faults   faultsConfig
-	Upstream cold.Config           `toml:"upstream"`
-	Further  []cold.FurtherConfig  `toml:"upstreams"`
-	QoS      []gateway.QoSConfig   `toml:"qos"`
-	Quota    []gateway.QuotaConfig `toml:"quota"`
-	Cache    tiers.Config          `toml:"cache"`
-	Back     tiers.BackConfig      `toml:"write_back"`
-	Snapshot snapshot.Config       `toml:"snapshot"`
-	LoadTest bench.LoadConfig      `toml:"load_test"`
+	Upstream cold.Config             `toml:"upstream"`
+	Further  []cold.FurtherConfig    `toml:"upstreams"`
+	QoS      []gateway.QoSConfig     `toml:"qos"`
+	Quota    []gateway.QuotaConfig   `toml:"quota"`
+	Cache    tiers.Config            `toml:"cache"`
+	Back     tiers.BackConfig        `toml:"write_back"`
+	Snapshot snapshot.Config         `toml:"snapshot"`
+	Cost     cost.Config             `toml:"cost"`
+	Access   gateway.AccessLogConfig `toml:"access_log"`
+	Tracing  tracingConfig           `toml:"tracing"`
+	LoadTest bench.LoadConfig        `toml:"load_test"`
 	Tiering  struct {
 		Policy tiers.PolicyConfig `toml:"policy"`
 	} `toml:"tiering"`
@@ -146,6 +150,7 @@ func defaults() *config {
 	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, MinFreeBytes: 1 << 30, MaxUploadSecs: 7 * 24 * 3600, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60}
 	c.Snapshot = snapshot.Config{IntervalSecs: 24 * 3600, MaxBytes: 1 << 30, RestoreRate: 64 << 20}
 	c.Tiering.Policy = tiers.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
+	c.Cost, c.Access, c.Tracing = cost.Default(), gateway.AccessLogConfig{MaxMiB: 100, Keep: 10}, tracingConfig{Share: 1}
 	c.LoadTest = bench.LoadConfig{DurationSecs: 600, QPS: 100, SearchPct: 0.7, InsertPct: 0.2, TierControlPct: 0.1, Collections: 100, Items: 100_000, ItemBytes: bench.Sizes{Least: 2 << 10, Most: 2 << 10}, Skew: 0.9, Bucket: "akigw-bench"}
 	return c
 }

@@ -21,10 +21,12 @@ import (
 
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/embedded"
+	"github.com/akidb/akigw/internal/logtail"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
@@ -96,7 +98,8 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+	tail := logtail.New(stderr)
+	log := slog.New(slog.NewJSONHandler(tail, &slog.HandlerOptions{Level: level}))
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(c.Cache.HotBytes+c.Cache.ReadAheadBytes) + spareMemory)
 	}
@@ -119,10 +122,21 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	var wrap func(http.RoundTripper) http.RoundTripper
+	costs := cost.Open(c.Cost, filepath.Join(c.Process.Data, "cost.json"), log)
+	wrap := costs.Upstream.Wrap
 	if layer != nil {
-		wrap = layer.Wrap
+		wrap = func(t http.RoundTripper) http.RoundTripper { return costs.Upstream.Wrap(layer.Wrap(t)) }
 		c.Cache.WarmFault, c.Cache.JournalFault = layer.Disk(faults.Warm), layer.Disk(faults.Journal)
+	}
+	var around func(http.Handler) http.Handler
+	spans, err := c.Tracing.open(ctx)
+	if err != nil {
+		return err
+	}
+	if spans != nil {
+		d.add(spans.close)
+		counted := wrap
+		wrap, around = func(t http.RoundTripper) http.RoundTripper { return spans.client(counted(t)) }, spans.server
 	}
 	upstream, err := cold.NewUpstreams(c.Upstream, c.Further, c.Storage.Pool, wrap)
 	if err != nil {
@@ -158,6 +172,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 			return err
 		}
 	}
+	d.background(costs.Run)
 	d.background(store.Run)
 	d.background(refetch)
 	d.background(snapshots.Run)
@@ -172,15 +187,28 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
+	accessLog := gateway.OpenAccessLog(c.Access)
+	if accessLog != nil {
+		d.add(accessLog.Close)
+	}
+	audit := admin.OpenAudit(filepath.Join(c.Process.Data, "audit.jsonl"))
+	d.add(audit.Close)
 	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory))
 	front := gateway.New(gateway.Front{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
-		Faulty: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+		Faulty: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Costs: &costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
 	quotas := gateway.NewQuotas(c.Gateway.MaxBuckets, c.Quota, log)
 	front.Limit(quotas)
 	d.background(quotas.Run)
-	operator := admin.New(c.Admin, store, snapshots, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
+	users := accessStore(c)
+	var trialAdmin *access.Key
+	if trial && c.embedded {
+		if trialAdmin, err = ensureAdmin(users); err != nil {
+			return err
+		}
+	}
+	operator := admin.New(c.Admin, store, snapshots, admin.Parts{Rules: book, Access: &users, Costs: costs, Logs: tail, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	if layer != nil {
 		operator.EnableFaults(layer)
 	}
@@ -194,10 +222,10 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.add(front.Finish)
-	d.serve(gateway.Server(front, log), listener, log)
+	d.serve(gateway.Server(front, around, log), listener, log)
 
 	operator.SetReady(true)
-	banner(stdout, c, trial, listener.Addr(), adminListener.Addr())
+	banner(stdout, c, trial, trialAdmin, listener.Addr(), adminListener.Addr())
 	log.Info("serving", "version", version, "listen", listener.Addr().String(), "admin_listen", adminListener.Addr().String(), "freshness", c.Cache.Freshness)
 	<-ctx.Done()
 	operator.SetReady(false)
@@ -335,6 +363,26 @@ func rootKeys(c *config) (trial bool, err error) {
 	}
 	c.Gateway.AccessKey, c.Gateway.SecretKey = p.AccessKey, p.SecretKey
 	return true, nil
+}
+
+// ensureAdmin returns an admin key, for a trial, and makes one if there is none.
+func ensureAdmin(users access.Store) (*access.Key, error) {
+	state, err := users.Read()
+	if err != nil {
+		return nil, err
+	}
+	if k := adminKeyIn(state); k != nil {
+		return k, nil
+	}
+	var key access.Key
+	err = users.Edit(func(s *access.State) (err error) {
+		if err := s.SetUser(access.User{Name: "operator", Admin: true}); err != nil {
+			return err
+		}
+		key, err = s.AddKey(access.Key{User: "operator"}, time.Now())
+		return err
+	})
+	return &key, err
 }
 
 // startEmbedded starts the trial upstream if no other is configured. Only this

@@ -51,7 +51,7 @@ type capped struct {
 }
 
 var (
-	openConnections   = metrics.NewCounter("akigw_wire_connections")
+	openConnections   = metrics.NewGauge("akigw_wire_connections", nil)
 	overCap           = metrics.NewCounter(`akigw_wire_refused_connections_total{limit="connections"}`)
 	overAddressCap    = metrics.NewCounter(`akigw_wire_refused_connections_total{limit="per_address"}`)
 	greetingTimeLimit = 100 * time.Millisecond

@@ -3,7 +3,10 @@
 // other error to one of them, and only the gateway writes them to a client.
 package s3err
 
-import "net/http"
+import (
+	"bytes"
+	"net/http"
+)
 
 // Error is an error as an S3 client sees it ("Error responses" in the Amazon
 // S3 API reference). Values are immutable; With and About return copies.
@@ -82,3 +85,13 @@ var (
 	SignatureDoesNotMatch        = &Error{"SignatureDoesNotMatch", http.StatusForbidden, "The request signature we calculated does not match the signature you provided. Check your key and signing method.", nil}
 	ContentSHA256Mismatch        = &Error{"XAmzContentSHA256Mismatch", http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil}
 )
+
+// CodeOf is the code in an error document, "" if there is none.
+func CodeOf(document []byte) string {
+	_, rest, ok := bytes.Cut(document, []byte("<Code>"))
+	code, _, ended := bytes.Cut(rest, []byte("</Code>"))
+	if !ok || !ended || len(code) > 64 {
+		return ""
+	}
+	return string(code)
+}

@@ -1,0 +1,213 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/access"
+	"github.com/akidb/akigw/access/policy"
+)
+
+// User is a user, without its keys.
+type User struct {
+	Name   string          `json:"name"`
+	Admin  bool            `json:"admin"`
+	Policy json.RawMessage `json:"policy,omitempty"`
+	Keys   int             `json:"keys"` // how many it has
+}
+
+// Key is a key, without its secret.
+type Key struct {
+	AccessKey string     `json:"access_key"`
+	User      string     `json:"user"`
+	Created   time.Time  `json:"created"`
+	Expires   *time.Time `json:"expires,omitempty"` // nil: never
+	OwnPolicy bool       `json:"own_policy"`
+}
+
+// NewUser is the body of POST /api/v1/users.
+type NewUser struct {
+	Name   string          `json:"name"`
+	Admin  bool            `json:"admin"`
+	Policy json.RawMessage `json:"policy"`
+}
+
+// NewKey is the body of POST /api/v1/keys. Seconds makes temporary credentials.
+type NewKey struct {
+	User    string          `json:"user"`
+	Seconds int64           `json:"seconds,omitempty"`
+	Policy  json.RawMessage `json:"policy,omitempty"`
+}
+
+// KeyPair is the answer of POST /api/v1/keys: the only time that a secret is shown.
+type KeyPair struct {
+	AccessKey    string     `json:"access_key"`
+	SecretKey    string     `json:"secret_key"`
+	SessionToken string     `json:"session_token,omitempty"`
+	Expires      *time.Time `json:"expires,omitempty"`
+}
+
+// maxAccess is the largest body of a change of users or keys in bytes.
+const maxAccess = policy.MaxBytes + 4<<10
+
+// withAccess hands the users and keys to a handler.
+func (s *Server) withAccess(handle func(w http.ResponseWriter, r *http.Request, store access.Store)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s.Access == nil {
+			http.Error(w, "users and keys are not kept here", http.StatusNotFound)
+			return
+		}
+		handle(w, r, *s.Access)
+	}
+}
+
+// body reads a JSON body. If it cannot, the request has been answered.
+func body(w http.ResponseWriter, r *http.Request, most int64, into any) bool {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if err == nil && decoder.More() {
+		err = errors.New("there is something behind it")
+	}
+	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.EOF) {
+		http.Error(w, "the body must be JSON: "+err.Error(), http.StatusBadRequest)
+		return false
+	}
+	return true
+}
+
+// given is a policy of a request, nil if there is none.
+func given(document json.RawMessage) (json.RawMessage, error) {
+	if len(document) == 0 || string(document) == "null" {
+		return nil, nil
+	}
+	_, err := policy.Parse(document)
+	return document, err
+}
+
+func (s *Server) users(w http.ResponseWriter, _ *http.Request, store access.Store) {
+	state, err := store.Read()
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	all := []User{}
+	for _, u := range state.Users {
+		one := User{Name: u.Name, Admin: u.Admin, Policy: u.Policy}
+		for _, k := range state.Keys {
+			if k.User == u.Name {
+				one.Keys++
+			}
+		}
+		all = append(all, one)
+	}
+	writeJSON(w, all)
+}
+
+func (s *Server) setUser(w http.ResponseWriter, r *http.Request, store access.Store) {
+	var n NewUser
+	if !body(w, r, maxAccess, &n) {
+		return
+	}
+	document, err := given(n.Policy)
+	if err == nil {
+		err = store.Edit(func(state *access.State) error {
+			return state.SetUser(access.User{Name: n.Name, Admin: n.Admin, Policy: document})
+		})
+	}
+	changed(w, err)
+}
+
+func (s *Server) deleteUser(w http.ResponseWriter, r *http.Request, store access.Store) {
+	changed(w, store.Edit(func(state *access.State) error { return state.DeleteUser(r.PathValue("name")) }))
+}
+
+// changed answers a change of users or keys: what is wrong with it is the sender's.
+func changed(w http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	answer(w, nil)
+}
+
+func (s *Server) listKeys(w http.ResponseWriter, _ *http.Request, store access.Store) {
+	state, err := store.Read()
+	if err != nil {
+		answer(w, err)
+		return
+	}
+	all := []Key{}
+	for _, k := range state.Keys {
+		all = append(all, Key{k.AccessKey, k.User, k.Created, end(&k), len(k.Policy) > 0})
+	}
+	writeJSON(w, all)
+}
+
+// end is when a key ends, nil for never.
+func end(k *access.Key) *time.Time {
+	if !k.Temporary() {
+		return nil
+	}
+	return &k.Expires
+}
+
+func (s *Server) createKey(w http.ResponseWriter, r *http.Request, store access.Store) {
+	var n NewKey
+	if !body(w, r, maxAccess, &n) {
+		return
+	}
+	now := time.Now()
+	document, err := given(n.Policy)
+	key := access.Key{User: n.User, Policy: document}
+	if n.Seconds > 0 {
+		key.Expires = now.Add(time.Duration(n.Seconds) * time.Second).UTC().Truncate(time.Second)
+	}
+	if err == nil {
+		err = store.Edit(func(state *access.State) (err error) {
+			key, err = state.AddKey(key, now)
+			return err
+		})
+	}
+	if err != nil {
+		changed(w, err)
+		return
+	}
+	writeJSON(w, KeyPair{key.AccessKey, key.SecretKey, key.SessionToken, end(&key)})
+}
+
+func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request, store access.Store) {
+	changed(w, store.Edit(func(state *access.State) error { return state.DeleteKey(r.PathValue("id")) }))
+}
+
+// Setting is one setting that holds for a key, and where it comes from.
+type Setting struct {
+	Field string `json:"field"`
+	Value string `json:"value"`
+	Rule  string `json:"rule,omitempty"` // "" for the default
+	Line  int    `json:"line,omitempty"` // of the configuration file
+}
+
+// explain says which settings hold for a key.
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	bucket, key := r.URL.Query().Get("bucket"), r.URL.Query().Get("key")
+	if akigw.CheckBucketName(bucket) != nil || key == "" || akigw.CheckKeyName(key) != nil {
+		http.Error(w, "bucket and key must name an object", http.StatusBadRequest)
+		return
+	}
+	all := []Setting{}
+	if s.Rules != nil {
+		for _, e := range s.Rules.Explain(bucket, key) {
+			one := Setting{Field: e.Field, Value: e.Value, Line: e.Line}
+			if e.Rule != nil {
+				one.Rule = e.Rule.String()
+			}
+			all = append(all, one)
+		}
+	}
+	writeJSON(w, all)
+}

@@ -1,0 +1,154 @@
+package admin
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// object is a JSON object.
+type object = map[string]any
+
+// openAPI describes the API of this listener, made from the table of routes and the types of
+// their answers.
+func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.document()) }
+
+// document is the OpenAPI document, version 3.0.
+func (s *Server) document() object {
+	schemas, paths := object{}, map[string]object{}
+	for _, r := range s.routes() {
+		if r.summary == "" {
+			continue
+		}
+		if paths[r.path] == nil {
+			paths[r.path] = object{}
+		}
+		paths[r.path][strings.ToLower(cmp.Or(r.method, http.MethodGet))] = s.operation(r, schemas)
+	}
+	return object{
+		"openapi": "3.0.3",
+		"info": object{"title": "akigw admin API", "version": s.version, "description": "Reading needs no key on loopback unless admin_keys_only is set or the route says so; all else needs an admin key: " +
+			"a request signed with signature version 4 (service s3), HTTP basic authentication over loopback, or a session of the console."},
+		"paths": paths,
+		"components": object{"schemas": schemas, "securitySchemes": object{
+			"basic":   object{"type": "http", "scheme": "basic"},
+			"session": object{"type": "apiKey", "in": "cookie", "name": cookieName},
+		}},
+	}
+}
+
+var pathParameter = regexp.MustCompile(`{([a-z]+)}`)
+
+// operation describes a route.
+func (s *Server) operation(r route, schemas object) object {
+	parameters := []object{}
+	for _, m := range pathParameter.FindAllStringSubmatch(r.path, -1) {
+		parameters = append(parameters, object{"name": m[1], "in": "path", "required": true, "schema": object{"type": "string"}})
+	}
+	for _, p := range r.query {
+		parameters = append(parameters, object{"name": p.name, "in": "query", "description": p.text, "required": p.needed, "schema": object{"type": "string"}})
+	}
+	content := object{}
+	var answer any = done{}
+	if r.answer != nil {
+		answer = r.answer
+	}
+	switch {
+	case r.stream == "":
+		content["application/json"] = object{"schema": schemaOf(reflect.TypeOf(answer), schemas)}
+	case r.answer != nil: // each line or event
+		content[r.stream] = object{"schema": object{"type": "string"}, "x-each": schemaOf(reflect.TypeOf(answer), schemas)}
+	default:
+		content[r.stream] = object{"schema": object{"type": "string"}}
+	}
+	text := object{"text/plain": object{"schema": object{"type": "string"}}}
+	o := object{
+		"summary": r.summary, "parameters": parameters,
+		"responses": object{"200": object{"description": "it was done", "content": content}, "default": object{"description": "it was not, and why", "content": text}},
+	}
+	if !r.open && (r.method != "" || r.private) {
+		o["security"] = []object{{"basic": []string{}}, {"session": []string{}}}
+	}
+	switch {
+	case r.body != nil:
+		o["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": schemaOf(reflect.TypeOf(r.body), schemas)}}}
+	case r.text != "":
+		o["requestBody"] = object{"content": object{r.text: object{"schema": object{"type": "string"}}}}
+	}
+	return o
+}
+
+// schemaOf describes a type as JSON has it. Structs with a name are among the schemas.
+func schemaOf(t reflect.Type, schemas object) object {
+	switch t {
+	case reflect.TypeFor[time.Time]():
+		return object{"type": "string", "format": "date-time"}
+	case reflect.TypeFor[json.RawMessage]():
+		return object{}
+	}
+	if t.Implements(reflect.TypeFor[interface{ MarshalText() ([]byte, error) }]()) {
+		return object{"type": "string"}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		s := schemaOf(t.Elem(), schemas)
+		if _, named := s["$ref"]; named {
+			return object{"allOf": []object{s}, "nullable": true}
+		}
+		s["nullable"] = true
+		return s
+	case reflect.Slice, reflect.Array:
+		return object{"type": "array", "items": schemaOf(t.Elem(), schemas), "nullable": true}
+	case reflect.Map:
+		return object{"type": "object", "additionalProperties": schemaOf(t.Elem(), schemas), "nullable": true}
+	case reflect.Bool:
+		return object{"type": "boolean"}
+	case reflect.Float32, reflect.Float64:
+		return object{"type": "number"}
+	case reflect.String:
+		return object{"type": "string"}
+	case reflect.Struct:
+	case reflect.Interface:
+		return object{}
+	default:
+		return object{"type": "integer"}
+	}
+	name := t.Name()
+	if name == "" {
+		return object{"type": "object", "properties": properties(t, schemas)}
+	}
+	if pkg := t.PkgPath(); !strings.HasSuffix(pkg, "/admin") {
+		name = pkg[strings.LastIndexByte(pkg, '/')+1:] + "." + name
+	}
+	if schemas[name] == nil {
+		schemas[name] = object{} // it may contain itself
+		schemas[name] = object{"type": "object", "properties": properties(t, schemas)}
+	}
+	return object{"$ref": "#/components/schemas/" + name}
+}
+
+// properties are the fields of a struct; those of an embedded one are its own.
+func properties(t reflect.Type, schemas object) object {
+	all := object{}
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case name == "-" || !f.IsExported():
+		case f.Anonymous && name == "":
+			embedded := f.Type
+			if embedded.Kind() == reflect.Pointer {
+				embedded = embedded.Elem()
+			}
+			for key, value := range properties(embedded, schemas) {
+				all[key] = value
+			}
+		default:
+			all[cmp.Or(name, f.Name)] = schemaOf(f.Type, schemas)
+		}
+	}
+	return all
+}

@@ -1,0 +1,154 @@
+package admin
+
+import (
+	"crypto/rand"
+	"embed"
+	"encoding/json"
+	"io/fs"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// console is the web console: static files, all of them harmless.
+//
+//go:embed console
+var console embed.FS
+
+const (
+	// cookieName is the cookie of a session; sessionTime is how long one lasts, and
+	// mostSessions how many there may be.
+	cookieName   = "akigw_session"
+	sessionTime  = 12 * time.Hour
+	mostSessions = 1000
+	// consoleHeader is on each request of the console that changes something. Another page
+	// cannot send it without asking first (CORS), and is not answered then.
+	consoleHeader = "X-Akigw-Console"
+	// wrongPause is how long a wrong login waits for its answer.
+	wrongPause = 300 * time.Millisecond
+)
+
+// sessions are who is logged in at the console, in memory: a restart logs everybody out.
+type sessions struct {
+	mu  sync.Mutex
+	all map[string]session // by token; guarded by mu
+}
+
+type session struct {
+	accessKey string
+	ends      time.Time
+}
+
+// begin makes a session and returns its token.
+func (s *sessions) begin(accessKey string, now time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[string]session{}
+	}
+	for token, one := range s.all {
+		if now.After(one.ends) || len(s.all) >= mostSessions {
+			delete(s.all, token)
+		}
+	}
+	token := rand.Text()
+	s.all[token] = session{accessKey, now.Add(sessionTime)}
+	return token
+}
+
+// of is whose session a request belongs to, "" for nobody's.
+func (s *sessions) of(r *http.Request, now time.Time) string {
+	cookie, err := r.Cookie(cookieName)
+	if err != nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok := s.all[cookie.Value]
+	if !ok || now.After(one.ends) {
+		return ""
+	}
+	return one.accessKey
+}
+
+// end ends the session of a request.
+func (s *sessions) end(r *http.Request) {
+	if cookie, err := r.Cookie(cookieName); err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.all, cookie.Value)
+	}
+}
+
+// Login is the body of POST /api/v1/login: an admin key pair.
+type Login struct {
+	AccessKey string `json:"access_key"`
+	SecretKey string `json:"secret_key"`
+}
+
+// maxLogin is the largest body of a login in bytes.
+const maxLogin = 4 << 10
+
+// login begins a session of the console.
+func (s *Server) login(w http.ResponseWriter, r *http.Request) {
+	var l Login
+	if r.Header.Get(consoleHeader) == "" {
+		http.Error(w, "log in at the console; programs sign their requests, or use HTTP basic authentication", http.StatusForbidden)
+		return
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLogin)).Decode(&l); err != nil {
+		http.Error(w, "the body must be JSON with access_key and secret_key", http.StatusBadRequest)
+		return
+	}
+	if err := s.basic(r, l.AccessKey, l.SecretKey); err != nil {
+		s.log.Warn("refused a login", "remote", r.RemoteAddr, "error", err)
+		time.Sleep(wrongPause)
+		http.Error(w, "This is no admin key, or its secret is another one. S3 keys are no admin keys.", http.StatusForbidden)
+		return
+	}
+	s.log.Info("logged in at the console", "access_key", l.AccessKey, "remote", r.RemoteAddr)
+	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: s.sessions.begin(l.AccessKey, time.Now()), Path: "/", MaxAge: int(sessionTime.Seconds()), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode})
+	answer(w, nil)
+}
+
+// logout ends the session.
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
+	s.sessions.end(r)
+	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	answer(w, nil)
+}
+
+// Session is the answer of GET /api/v1/session.
+type Session struct {
+	AccessKey string `json:"access_key,omitempty"` // of who is logged in
+	Version   string `json:"version,omitempty"`
+	Faults    bool   `json:"faults"` // whether faults are enabled
+}
+
+// sessionNow says who is logged in.
+func (s *Server) sessionNow(w http.ResponseWriter, r *http.Request) {
+	who := s.sessions.of(r, time.Now())
+	if _, known := s.keys.Lookup(who); who == "" || !known {
+		writeJSON(w, Session{})
+		return
+	}
+	writeJSON(w, Session{who, s.version, s.faults != nil})
+}
+
+// page serves a file of the console.
+func page(name, contentType string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		raw, err := fs.ReadFile(console, "console/"+name)
+		if err != nil {
+			http.Error(w, "no such page", http.StatusNotFound)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", contentType)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		_, _ = w.Write(raw) // a client that has gone does not read its answer
+	}
+}

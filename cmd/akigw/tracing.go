@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// tracingConfig is where traces go: [tracing].
+type tracingConfig struct {
+	Endpoint string  `toml:"endpoint" help:"address of an OpenTelemetry collector, OTLP over HTTP, such as http://127.0.0.1:4318; empty: no traces"`
+	Share    float64 `toml:"share" help:"share of requests that are traced, 0 to 1, of those whose client has not decided"`
+}
+
+// Check reports every impossible value by its key.
+func (c *tracingConfig) Check(report func(key, problem string)) {
+	if c.Endpoint != "" {
+		if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			report("endpoint", "must be http://HOST[:PORT] or https://HOST[:PORT]")
+		}
+	}
+	if !(c.Share >= 0 && c.Share <= 1) {
+		report("share", "must be 0 to 1")
+	}
+}
+
+// tracing makes spans of requests and of what the upstream is asked for them. Nothing of it is
+// on the way of a request when it is off: nil.
+type tracing struct{ provider *sdktrace.TracerProvider }
+
+// finishTraces is how long the last spans may take to be sent.
+const finishTraces = 5 * time.Second
+
+// open begins to trace, if that is configured.
+func (c *tracingConfig) open(ctx context.Context) (*tracing, error) {
+	if c.Endpoint == "" {
+		return nil, nil
+	}
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(c.Endpoint+"/v1/traces"))
+	if err != nil {
+		return nil, fmt.Errorf("tracing.endpoint: %w", err)
+	}
+	provider := sdktrace.NewTracerProvider(
+		sdktrace.WithBatcher(exporter),
+		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(c.Share))),
+		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "akigw"), attribute.String("service.version", version))),
+	)
+	return &tracing{provider}, nil
+}
+
+// client puts spans around what the upstream is asked. No header of ours reaches it.
+func (t *tracing) client(next http.RoundTripper) http.RoundTripper {
+	return otelhttp.NewTransport(next, otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()), otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return "upstream " + r.Method }))
+}
+
+// server puts a span around each request. What the client sends of a trace of its own is taken up.
+func (t *tracing) server(next http.Handler) http.Handler {
+	return otelhttp.NewHandler(next, "S3", otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.TraceContext{}))
+}
+
+// close sends what is left.
+func (t *tracing) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), finishTraces)
+	defer cancel()
+	return t.provider.Shutdown(ctx)
+}

@@ -1,0 +1,345 @@
+// Package cost counts what clients ask for and what the upstream is asked for, by bucket, and
+// says what both cost by the upstream's price list, and so what the gateway saves.
+package cost
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/akidb/akigw/internal/durable"
+)
+
+// Config is the price list: [cost].
+type Config struct {
+	Currency  string  `toml:"currency" help:"currency of the upstream's prices"`
+	Thousands float64 `toml:"per_1000_writes" help:"what 1,000 PUT, COPY, POST and LIST requests cost upstream"`
+	Reads     float64 `toml:"per_1000_reads" help:"what 1,000 GET, HEAD and other requests cost upstream"`
+	GiBOut    float64 `toml:"per_gib_out" help:"what a GiB that is read from the upstream costs; 0 if both are in one region"`
+}
+
+// Default is AWS S3 Standard in us-east-1, read from another place: for another service, write
+// its own prices.
+func Default() Config {
+	return Config{Currency: "USD", Thousands: 0.005, Reads: 0.0004, GiBOut: 0.09}
+}
+
+// Check reports every impossible value by its key.
+func (c *Config) Check(report func(key, problem string)) {
+	if c.Currency == "" {
+		report("currency", "must not be empty")
+	}
+	for key, price := range map[string]float64{"per_1000_writes": c.Thousands, "per_1000_reads": c.Reads, "per_gib_out": c.GiBOut} {
+		if price < 0 || math.IsInf(price, 0) || math.IsNaN(price) {
+			report(key, "must not be negative")
+		}
+	}
+}
+
+// Kind is what a request is priced as.
+type Kind int
+
+// The kinds. S3 charges PUT, COPY, POST and LIST ten times as much as the rest, and deletions
+// nothing.
+const (
+	Read Kind = iota
+	Write
+	Free
+)
+
+// KindOf is the kind of an S3 request; key says that it is about an object.
+func KindOf(method string, key bool, query url.Values) Kind {
+	switch method {
+	case http.MethodGet:
+		_, prefix := query["prefix"]
+		_, version2 := query["list-type"]
+		if !key && (len(query) == 0 || prefix || version2 || query.Has("versions") || query.Has("uploads") || query.Has("max-keys") || query.Has("delimiter")) || key && query.Has("uploadId") {
+			return Write // a listing
+		}
+		return Read
+	case http.MethodHead, http.MethodOptions:
+		return Read
+	case http.MethodDelete:
+		return Free
+	case http.MethodPost:
+		if query.Has("delete") {
+			return Free
+		}
+	}
+	return Write
+}
+
+// Counts is what was asked for.
+type Counts struct {
+	Reads  uint64 `json:"reads"`
+	Writes uint64 `json:"writes"`
+	Free   uint64 `json:"free"`
+	// In and Out are bytes of bodies, sent and received by whoever asks.
+	In  uint64 `json:"in_bytes"`
+	Out uint64 `json:"out_bytes"`
+}
+
+func (c *Counts) add(o Counts) {
+	c.Reads += o.Reads
+	c.Writes += o.Writes
+	c.Free += o.Free
+	c.In += o.In
+	c.Out += o.Out
+}
+
+// price is what all of it costs.
+func (c *Counts) price(p *Config) float64 {
+	return float64(c.Reads)/1000*p.Reads + float64(c.Writes)/1000*p.Thousands + float64(c.Out)/(1<<30)*p.GiBOut
+}
+
+// Ledger counts by bucket. The zero value is ready; all methods may be called from any
+// goroutine.
+type Ledger struct {
+	buckets sync.Map // of names to *counter
+	known   atomic.Int64
+}
+
+type counter struct{ kinds, bytes [3]atomic.Uint64 } // bytes: in, out
+
+const (
+	// mostBuckets is how many buckets are counted by name; Others is where the rest go.
+	mostBuckets = 10_000
+	// Others stands for what concerns no bucket, and for buckets beyond mostBuckets.
+	Others = ""
+)
+
+func (l *Ledger) of(bucket string) *counter {
+	if c, ok := l.buckets.Load(bucket); ok {
+		return c.(*counter)
+	}
+	if l.known.Load() >= mostBuckets {
+		bucket = Others
+	}
+	c, known := l.buckets.LoadOrStore(bucket, &counter{})
+	if !known {
+		l.known.Add(1)
+	}
+	return c.(*counter)
+}
+
+// Count counts a request of a bucket, and the bytes of its bodies.
+func (l *Ledger) Count(bucket string, kind Kind, in, out int64) {
+	c := l.of(bucket)
+	c.kinds[kind].Add(1)
+	c.count(in, out)
+}
+
+func (c *counter) count(in, out int64) {
+	if in > 0 {
+		c.bytes[0].Add(uint64(in))
+	}
+	if out > 0 {
+		c.bytes[1].Add(uint64(out))
+	}
+}
+
+// Counts are all counts, by bucket.
+func (l *Ledger) Counts() map[string]Counts {
+	all := map[string]Counts{}
+	for name, c := range l.buckets.Range {
+		c := c.(*counter)
+		all[name.(string)] = Counts{c.kinds[Read].Load(), c.kinds[Write].Load(), c.kinds[Free].Load(), c.bytes[0].Load(), c.bytes[1].Load()}
+	}
+	return all
+}
+
+// restore adds what was counted before.
+func (l *Ledger) restore(all map[string]Counts) {
+	for name, n := range all {
+		c := l.of(name)
+		c.kinds[Read].Add(n.Reads)
+		c.kinds[Write].Add(n.Writes)
+		c.kinds[Free].Add(n.Free)
+		c.bytes[0].Add(n.In)
+		c.bytes[1].Add(n.Out)
+	}
+}
+
+// Wrap counts what goes through a transport to an S3 service in path style.
+func (l *Ledger) Wrap(next http.RoundTripper) http.RoundTripper { return &transport{l, next} }
+
+type transport struct {
+	ledger *Ledger
+	next   http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	resp, err := t.next.RoundTrip(r)
+	if err != nil {
+		return nil, err // nobody is charged for what did not arrive
+	}
+	t.ledger.Count(bucket, KindOf(r.Method, key != "", r.URL.Query()), r.ContentLength, 0)
+	resp.Body = &countedBody{resp.Body, t.ledger.of(bucket)}
+	return resp, nil
+}
+
+// countedBody counts what is read of an answer.
+type countedBody struct {
+	io.ReadCloser
+	counter *counter
+}
+
+// Read implements io.Reader.
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.counter.count(0, int64(n))
+	return n, err
+}
+
+// Book is both ledgers and the prices. It is kept over restarts.
+type Book struct {
+	Clients, Upstream Ledger
+
+	prices Config
+	path   string
+	since  time.Time
+	log    *slog.Logger
+}
+
+// stored is the file.
+type stored struct {
+	Version  int               `json:"version"`
+	Since    time.Time         `json:"since"`
+	Clients  map[string]Counts `json:"clients"`
+	Upstream map[string]Counts `json:"upstream"`
+}
+
+const (
+	storedVersion = 1
+	saveEvery     = time.Minute
+)
+
+// Open goes on with the counts of a file. One that cannot be read is worth nothing: counting
+// begins anew.
+func Open(prices Config, path string, log *slog.Logger) *Book {
+	b := &Book{prices: prices, path: path, since: time.Now().UTC().Truncate(time.Second), log: log}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return b
+	}
+	var s stored
+	if err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
+	if err == nil && s.Version != storedVersion {
+		err = fmt.Errorf("it has format %d", s.Version)
+	}
+	if err != nil {
+		log.Warn("what was counted for the cost report cannot be read; counting begins anew", "file", path, "error", err)
+		return b
+	}
+	b.since = s.Since
+	b.Clients.restore(s.Clients)
+	b.Upstream.restore(s.Upstream)
+	return b
+}
+
+// Run keeps the counts until ctx ends.
+func (b *Book) Run(ctx context.Context) error {
+	ticker := time.NewTicker(saveEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			b.save()
+		case <-ctx.Done():
+			b.save()
+			return nil
+		}
+	}
+}
+
+func (b *Book) save() {
+	raw, err := json.Marshal(stored{storedVersion, b.since, b.Clients.Counts(), b.Upstream.Counts()})
+	if err == nil {
+		err = durable.Replace(b.path, raw)
+	}
+	if err != nil {
+		b.log.Warn("what was counted for the cost report could not be written down", "file", b.path, "error", err)
+	}
+}
+
+// Line is a bucket, or the total.
+type Line struct {
+	Bucket string `json:"bucket"`
+	// Clients is what clients asked the gateway for, Upstream what the gateway asked the
+	// upstream for.
+	Clients  Counts `json:"clients"`
+	Upstream Counts `json:"upstream"`
+	// Without is what the requests of the clients would have cost, With what was paid, and
+	// Saved the difference.
+	Without float64 `json:"without"`
+	With    float64 `json:"with"`
+	Saved   float64 `json:"saved"`
+}
+
+// Prices is the price list that a report goes by.
+type Prices struct {
+	Currency  string  `json:"currency"`
+	Thousands float64 `json:"per_1000_writes"`
+	Reads     float64 `json:"per_1000_reads"`
+	GiBOut    float64 `json:"per_gib_out"`
+}
+
+// Report says what was saved.
+type Report struct {
+	Since   time.Time `json:"since"`
+	Prices  Prices    `json:"prices"`
+	Total   Line      `json:"total"`
+	Buckets []Line    `json:"buckets"` // the largest saving first
+}
+
+// Report adds up.
+func (b *Book) Report() Report {
+	r := Report{Since: b.since, Prices: Prices(b.prices), Buckets: []Line{}}
+	lines := map[string]*Line{}
+	line := func(name string) *Line {
+		if lines[name] == nil {
+			lines[name] = &Line{Bucket: name}
+		}
+		return lines[name]
+	}
+	for name, n := range b.Clients.Counts() {
+		line(name).Clients = n
+	}
+	for name, n := range b.Upstream.Counts() {
+		line(name).Upstream = n
+	}
+	price := func(l *Line) {
+		l.Without, l.With = l.Clients.price(&b.prices), l.Upstream.price(&b.prices)
+		l.Saved = l.Without - l.With
+	}
+	for _, l := range lines {
+		price(l)
+		r.Total.Clients.add(l.Clients)
+		r.Total.Upstream.add(l.Upstream)
+		r.Buckets = append(r.Buckets, *l)
+	}
+	price(&r.Total)
+	slices.SortFunc(r.Buckets, func(a, b Line) int {
+		if a.Saved != b.Saved {
+			return map[bool]int{true: -1, false: 1}[a.Saved > b.Saved]
+		}
+		return strings.Compare(a.Bucket, b.Bucket)
+	})
+	return r
+}

@@ -1,0 +1,136 @@
+// Drives the console of a running gateway in Chromium, as an operator would. Arguments: a JSON
+// object with console, access_key, secret_key, bucket (with the object photos/cat.jpg, read
+// before), dead (number of the dead letter there is), and shots, a directory for screenshots,
+// "" for none. Prints a line for each thing that was seen, and fails at the first that was not.
+import { chromium } from "playwright-core";
+import axe from "axe-core";
+import { existsSync } from "node:fs";
+
+const o = JSON.parse(process.argv[2]);
+const browser = await chromium.launch({ executablePath: ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync), args: ["--no-sandbox"] });
+const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, bypassCSP: true }); // for axe
+const page = await context.newPage();
+const wrong = [];
+page.on("console", (m) => m.type() === "error" && !/401|403/.test(m.text()) && wrong.push(m.text()));
+page.on("pageerror", (e) => wrong.push(String(e)));
+page.on("request", (r) => new URL(r.url()).origin !== new URL(o.console).origin && !r.url().startsWith("blob:") && wrong.push(`asked ${r.url()}`));
+page.on("dialog", (d) => d.accept());
+const seen = (what) => console.log(what);
+let said = "";
+const until = async (what, f) => {
+  for (let i = 0; i < 150; i++) {
+    if (await f()) { seen(what); return; }
+    said = (await page.locator("#says").innerText()) || said;
+    await page.waitForTimeout(100);
+  }
+  throw new Error(`not seen: ${what}`);
+};
+const says = (text) => page.locator("#says").getByText(text).first().waitFor({ timeout: 15000 });
+const go = async (name) => {
+  await page.getByRole("link", { name, exact: true }).click();
+  await page.getByRole("heading", { level: 1, name }).waitFor();
+};
+
+try {
+  await page.goto(o.console);
+  await page.getByLabel("Admin access key").fill(o.access_key);
+  await page.getByLabel("Secret key", { exact: true }).fill("not-the-secret");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await until("a wrong secret is refused", async () => (await page.getByRole("alert").innerText()).includes("no admin key"));
+  await page.getByLabel("Secret key", { exact: true }).fill(o.secret_key);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  seen("logged in");
+
+  const figure = (name) => page.locator(".cards .card", { hasText: name }).locator("dd").innerText();
+  await until("live numbers move under load", async () => parseFloat(await figure("Requests a second")) > 1);
+  await until("reads are served from here", async () => parseFloat(await figure("Served from here")) > 1);
+  await until("dead letters are told of", async () => page.getByText("dead letters: writes").isVisible());
+
+  await go("Tiers");
+  await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
+  await page.getByLabel("Prefix", { exact: true }).fill("photos/");
+  await page.getByRole("button", { name: "Look" }).click();
+  const row = page.getByRole("region", { name: "Objects" }).getByRole("row", { name: /photos\/cat\.jpg/ });
+  await page.getByRole("button", { name: "Demote photos/cat.jpg" }).click();
+  await until("an object is demoted", async () => (await row.locator(".tag").innerText()) === "cold");
+  await page.getByRole("button", { name: "Promote photos/cat.jpg" }).click();
+  await until("an object is promoted", async () => (await row.locator(".tag").innerText()) === "hot");
+  await page.getByRole("button", { name: "Pin photos/cat.jpg", exact: true }).click();
+  await until("an object is pinned", async () => (await row.innerText()).includes("Unpin"));
+  await page.getByRole("button", { name: "Unpin photos/cat.jpg" }).click();
+  await until("and unpinned", async () => !(await row.innerText()).includes("Unpin"));
+
+  await go("Dead letters");
+  await page.getByRole("button", { name: `Retry ${o.dead}`, exact: true }).click();
+  await says("It is tried again.");
+  await until("a dead letter is retried", async () => !(await page.getByRole("button", { name: `Retry ${o.dead}`, exact: true }).isVisible()));
+
+  await go("Writes");
+  await until("writes are shown", async () => (await figure("Uploads a second")) !== "–");
+
+  await go("Snapshots");
+  await page.getByRole("button", { name: "Make one now" }).click();
+  await page.getByRole("button", { name: /^Verify / }).first().click();
+  await says("It can be read from end to end");
+  seen("a snapshot is made and verified");
+
+  await go("Rules");
+  await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
+  await page.getByLabel("Key", { exact: true }).fill("photos/cat.jpg");
+  await page.getByRole("button", { name: "Explain" }).click();
+  await page.getByRole("cell", { name: "freshness", exact: true }).waitFor();
+  seen("rules are explained");
+
+  await go("Cost");
+  await page.getByText("saved.").waitFor();
+  await page.getByRole("cell", { name: o.bucket, exact: true }).waitFor();
+  seen("cost by bucket");
+
+  await go("Faults");
+  await page.getByRole("button", { name: "slowdown" }).click();
+  await until("a preset is set", async () => page.getByText("In force").isVisible());
+  await page.getByRole("button", { name: "Clear" }).click();
+  await until("and cleared", async () => page.getByText("Nothing is set").isVisible());
+
+  await go("Users and keys");
+  await page.getByLabel("Name", { exact: true }).fill("visitor");
+  await page.getByRole("button", { name: "Set", exact: true }).click();
+  await says("visitor is set.");
+  await page.getByLabel("User", { exact: true }).fill("visitor");
+  await page.getByRole("button", { name: "Make", exact: true }).click();
+  await page.getByText("AWS_SECRET_ACCESS_KEY=").waitFor();
+  await page.getByRole("button", { name: "Delete user visitor" }).click();
+  await says("visitor is deleted.");
+  seen("a user and a key are made and deleted");
+
+  await go("Log");
+  await until("the log is followed", async () => (await page.locator("#log").innerText()).includes("serving"));
+
+  for (const theme of ["light", "dark"]) {
+    await page.evaluate((t) => { localStorage.setItem("theme", t); document.documentElement.dataset.theme = t; }, theme);
+    for (const name of ["Overview", "Tiers", "Writes", "Dead letters", "Snapshots", "Rules", "Cost", "Faults", "Users and keys", "Log"]) {
+      await go(name);
+      if (name === "Tiers") {
+        await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
+        await page.getByRole("button", { name: "Look" }).click();
+        await page.getByText("What is below").waitFor();
+      }
+      await page.waitForTimeout(o.shots ? 2500 : 300);
+      if (o.shots) await page.screenshot({ path: `${o.shots}/${name.toLowerCase().replaceAll(" ", "-")}-${theme}.png`, fullPage: true });
+      await page.evaluate(axe.source);
+      const found = (await page.evaluate(() => window.axe.run())).violations.filter((v) => ["serious", "critical"].includes(v.impact));
+      if (found.length) throw new Error(`${name}, ${theme}: ${found.map((v) => `${v.id}: ${v.nodes.map((n) => n.html + " " + n.failureSummary).join("; ")}`).join("\n")}`);
+    }
+    seen(`no serious accessibility finding on any page, ${theme}`);
+  }
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("heading", { name: "Log in" }).waitFor();
+  if (wrong.length) throw new Error(`the browser complains: ${wrong.join("; ")}`);
+  seen("logged out");
+} catch (e) {
+  console.log(`it said: ${said}\n${await page.locator("body").innerText()}`);
+  throw e;
+} finally {
+  await browser.close();
+}
