@@ -325,7 +325,7 @@ function cost(main) {
     const m = (n) => money(n, c.prices.currency);
     out.append(h("p", { class: "note" }, `Counted since ${when(c.since)}. Prices: ${c.prices.per_1000_writes} for 1,000 writes and listings, ${c.prices.per_1000_reads} for 1,000 reads, ${c.prices.per_gib_out} for each GiB read from the upstream (${c.prices.currency}). They are [cost] in the configuration.`),
       h("p", null, "What clients asked for would have cost ", h("strong", null, m(c.total.without)), " and cost ", h("strong", null, m(c.total.with)), ": ", h("strong", null, m(c.total.saved)), " saved."),
-      table("By bucket, the largest saving first", [["Bucket", (b) => b.bucket, "key"], ["Requests of clients", (b) => count(b.clients.reads + b.clients.writes + b.clients.free), "n"], ["to the upstream", (b) => count(b.upstream.reads + b.upstream.writes + b.upstream.free), "n"],
+      table("By bucket, the largest saving first", [["Bucket", (b) => b.bucket || "(none: the service)", "key"], ["Requests of clients", (b) => count(b.clients.reads + b.clients.writes + b.clients.free), "n"], ["to the upstream", (b) => count(b.upstream.reads + b.upstream.writes + b.upstream.free), "n"],
         ["Bytes to clients", (b) => bytes(b.clients.out_bytes), "n"], ["from the upstream", (b) => bytes(b.upstream.out_bytes), "n"], ["Without akigw", (b) => m(b.without), "n"], ["With it", (b) => m(b.with), "n"], ["Saved", (b) => m(b.saved), "n"]], c.buckets));
   });
 }
