@@ -840,6 +840,26 @@ func FuzzControlRecords(f *testing.F) {
 
 // BenchmarkPin: what it takes to pin and unpin one object of many.
 func BenchmarkPin(b *testing.B) {
+	manyObjects(b, func(b *testing.B, s *Store) {
+		for _, action := range []Action{PinObjects, UnpinObjects} {
+			if _, err := s.Move(b.Context(), action, Pattern{Bucket: key("").Bucket, Prefix: "000500"}, false); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkState: what it takes to sum up a hundred objects of many.
+func BenchmarkState(b *testing.B) {
+	manyObjects(b, func(b *testing.B, s *Store) {
+		if st, err := s.State(b.Context(), Pattern{Bucket: key("").Bucket, Prefix: "0005"}); err != nil || st.Objects != 100 {
+			b.Fatal(st, err)
+		}
+	})
+}
+
+// manyObjects measures what is done to a store that knows so many objects.
+func manyObjects(b *testing.B, do func(b *testing.B, s *Store)) {
 	for _, objects := range []int{1000, 20_000} {
 		b.Run(fmt.Sprint(objects, " objects"), func(b *testing.B) {
 			config, up := testConfig(rules.Exclusive), testkit.NewMemory()
@@ -859,11 +879,7 @@ func BenchmarkPin(b *testing.B) {
 				}
 			}
 			for b.Loop() {
-				for _, action := range []Action{PinObjects, UnpinObjects} {
-					if _, err := s.Move(b.Context(), action, Pattern{Bucket: key("").Bucket, Prefix: "000500"}, false); err != nil {
-						b.Fatal(err)
-					}
-				}
+				do(b, s)
 			}
 		})
 	}

@@ -72,15 +72,27 @@ func (s *Store) State(ctx context.Context, what Pattern) (total State, err error
 // without a bucket, until it returns false. They come in the order of bucket and key, if
 // Ordered. What yield gets is valid while it runs.
 func (s *Store) Catalog(ctx context.Context, what Pattern, yield func(*akigw.CatalogEntry) bool) error {
-	where := s.whereabouts()
+	var where *whereabouts // for many; a few are looked at one by one
 	var c akigw.CatalogEntry
+	seen := 0
 	err := s.catalog(what, "", func(k known) bool {
-		hot, onDisk := where.bytes(k.summary)
-		s.describe(&c, k, hot, onDisk)
+		if seen++; where == nil && (what.Prefix == "" || seen > fewObjects) {
+			where = s.whereabouts()
+		}
+		if where == nil {
+			s.describeOne(&c, k)
+		} else {
+			hot, onDisk := where.bytes(k.summary)
+			s.describe(&c, k, hot, onDisk)
+		}
 		return ctx.Err() == nil && yield(&c)
 	})
 	return errors.Join(err, ctx.Err())
 }
+
+// fewObjects is how many objects are looked at one by one before it is worth to look at all that
+// is held at once.
+const fewObjects = 2000
 
 // Ordered reports whether Catalog gives objects in the order of bucket and key.
 func (s *Store) Ordered() bool { return s.warm != nil && !s.warm.HidesNames() }
