@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 GO      ?= go
 
-.PHONY: build run test quick bench bench-check lint long vuln clean
+.PHONY: build run test quick bench bench-check lint long vuln dist clean
 
 build: ## bin/akigw, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/akigw ./cmd/akigw
@@ -47,5 +47,13 @@ long:
 vuln: ## known vulnerabilities in what is linked; needs the vulnerability database
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
 
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+dist: ## dist/akigw-VERSION-OS-ARCH, static, and SHA256SUMS
+	@rm -rf dist && mkdir -p dist
+	@for platform in $(PLATFORMS); do \
+		name=akigw-$(VERSION)-$${platform%/*}-$${platform#*/}; echo dist/$$name; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/$$name ./cmd/akigw || exit 1; done
+	@cd dist && { sha256sum akigw-* 2>/dev/null || shasum -a 256 akigw-*; } > SHA256SUMS
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

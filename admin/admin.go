@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,7 @@ type Server struct {
 	Parts
 	door
 	mux     *http.ServeMux
+	paths   map[string]bool // of routes
 	metrics *metrics.Set
 	ready   atomic.Bool
 	faults  *faults.Layer // nil: they are not enabled
@@ -89,7 +91,7 @@ type Parts struct {
 func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Parts, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
 	parts.store, parts.snapshots = store, snapshots
 	metrics.ExposeMetadata(true) // the types of metrics
-	s := &Server{Parts: parts, mux: http.NewServeMux(), metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
+	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
 	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
@@ -101,6 +103,7 @@ func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Par
 	s.metrics.NewGauge("akigw_warm_quota_bytes", usage(func(u tiers.Usage) int64 { return u.WarmQuota }))
 	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", version), func() float64 { return 1 })
 	for _, r := range s.routes() {
+		s.paths[r.path] = true
 		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))
 	}
 	return s
@@ -126,7 +129,13 @@ func (s *Server) contended(name string, measure func(on bool)) http.HandlerFunc 
 }
 
 // ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if _, pattern := s.mux.Handler(r); pattern == "" && !s.paths[r.URL.Path] && !strings.HasPrefix(r.URL.Path, "/api/") {
+		http.Error(w, "There is nothing here: this is the admin listener of akigw. S3 has another address, which the gateway printed when it started (listen).", http.StatusNotFound)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
 
 // SetReady says whether /readyz answers 200: from when requests are accepted
 // until shutdown begins.

@@ -112,8 +112,8 @@ func schemaOf(t reflect.Type, schemas object) object {
 	case reflect.String:
 		return object{"type": "string"}
 	case reflect.Struct:
-	case reflect.Interface:
-		return object{}
+	case reflect.Interface: // anything
+		return object{"nullable": true}
 	default:
 		return object{"type": "integer"}
 	}

@@ -66,7 +66,7 @@ func (s *Server) routes() []route {
 		{path: "/readyz", open: true, handle: s.readiness, summary: "200 while requests are accepted, else 503", stream: "text/plain"},
 		{path: "/events", method: post, token: s.eventsToken, handle: s.takeEvents, summary: "Take an S3 event notification: what it names is not served any more without the upstream's word", text: "application/json", stream: "text/plain"},
 
-		{path: "/api/v1/openapi.json", handle: s.openAPI, summary: "This document", stream: "application/json"},
+		{path: "/api/v1/openapi.json", handle: s.openAPI, summary: "This document", answer: object{}},
 		{path: "/api/v1/login", method: post, open: true, handle: s.login, summary: "Begin a session of the console", body: Login{}},
 		{path: "/api/v1/logout", method: post, open: true, handle: s.logout, summary: "End the session of the console"},
 		{path: "/api/v1/session", open: true, handle: s.sessionNow, summary: "Who is logged in at the console", answer: Session{}},

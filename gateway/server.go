@@ -148,7 +148,7 @@ func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
 	}
 	l = wire.Capped(l, caps)
 	if secure != nil {
-		l = tls.NewListener(l, secure)
+		l = listen.Secure(l, secure)
 	}
 	return wire.Strict(l, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: int64(c.MinRate), Window: rateWindow}), nil
 }

@@ -3,17 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/md5"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +17,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/doctor"
+	"github.com/akidb/akigw/internal/testkit"
 )
 
 // ailing is an S3 service with something wrong with it.
@@ -96,36 +90,16 @@ func (a *ailing) etag(body []byte) string {
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-// certificate writes a certificate that ends at some time, and its key, or that of another.
-func certificate(t *testing.T, dir string, ends time.Time, foreign bool) (cert, key string) {
+// certificate configures a certificate that ends at some time, and its key, or that of another.
+func certificate(t *testing.T, dir string, ends time.Time, foreign bool, set func(key, value string)) {
 	t.Helper()
-	pair := func() *ecdsa.PrivateKey {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
-	own := pair()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "s3.example.com"}, DNSNames: []string{"s3.example.com"}, NotBefore: ends.Add(-48 * time.Hour), NotAfter: ends}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, own.Public(), own)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	testkit.CertifyUntil(t, cert, key, "s3.example.com", ends, "s3.example.com")
 	if foreign {
-		own = pair()
+		testkit.CertifyUntil(t, filepath.Join(dir, "other.pem"), key, "s3.example.com", ends)
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(own)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
+	set("AKIGW_TLS_CERT", cert)
+	set("AKIGW_TLS_KEY", key)
 }
 
 // TestDoctorFindsPlantedProblems: each is found, at its level, and the mend is named; and a
@@ -198,19 +172,13 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			set("AKIGW_ALLOW_TRIAL_KEYS", "true")
 		}, check: "S3 port", level: doctor.Problem, mend: "ip addr"},
 		{name: "certificate is over", plant: func(t *testing.T, dir string, set func(key, value string)) {
-			cert, key := certificate(t, dir, time.Now().Add(-time.Hour), false)
-			set("AKIGW_TLS_CERT", cert)
-			set("AKIGW_TLS_KEY", key)
+			certificate(t, dir, time.Now().Add(-time.Hour), false, set)
 		}, check: "TLS", level: doctor.Problem, mend: "renew"},
 		{name: "certificate is nearly over", plant: func(t *testing.T, dir string, set func(key, value string)) {
-			cert, key := certificate(t, dir, time.Now().Add(24*time.Hour), false)
-			set("AKIGW_TLS_CERT", cert)
-			set("AKIGW_TLS_KEY", key)
+			certificate(t, dir, time.Now().Add(24*time.Hour), false, set)
 		}, check: "TLS", level: doctor.Warning, mend: "renew"},
 		{name: "key of another certificate", plant: func(t *testing.T, dir string, set func(key, value string)) {
-			cert, key := certificate(t, dir, time.Now().Add(999*time.Hour), true)
-			set("AKIGW_TLS_CERT", cert)
-			set("AKIGW_TLS_KEY", key)
+			certificate(t, dir, time.Now().Add(999*time.Hour), true, set)
 		}, check: "TLS", level: doctor.Problem, mend: "tls_key its key"},
 		{name: "nothing listens upstream", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_UPSTREAM", "http://127.0.0.1:1")

@@ -22,6 +22,7 @@ import (
 type tierCommand struct {
 	Status  tierStatus  `cmd:"" help:"Where an object is, or the objects of a prefix or a bucket; without a name, how full the tiers are and what the worker does."`
 	List    tierList    `cmd:"" name:"ls" help:"List objects that are known, and where they are."`
+	Top     tierTop     `cmd:"" help:"Sums of what is known by bucket, or of a bucket by the next part of its keys; the largest first."`
 	Promote tierPromote `cmd:"" help:"Bring objects onto disk or into memory."`
 	Demote  tierDemote  `cmd:"" help:"Take objects out of memory, or off the disk as well."`
 	Pin     tierPin     `cmd:"" help:"Keep objects on disk, or in memory as well, now and later, whatever else comes."`

@@ -2,8 +2,11 @@ package listen
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -73,4 +76,35 @@ func (c *certificate) load() error { // needs mu, but at the start
 	}
 	c.loaded, c.checked = &pair, time.Now()
 	return nil
+}
+
+// Secure is a listener with TLS. A client that speaks plain HTTP to it is told so.
+func Secure(l net.Listener, config *tls.Config) net.Listener {
+	return &secure{tls.NewListener(l, config)}
+}
+
+type secure struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (s *secure) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &secureConn{Conn: c}, nil
+}
+
+type secureConn struct{ net.Conn }
+
+// notHTTPS is what a client gets that speaks plain HTTP.
+const notHTTPS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nThis server speaks HTTPS: use https:// in the endpoint.\n"
+
+// Read implements net.Conn.
+func (c *secureConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	var other tls.RecordHeaderError
+	if err != nil && errors.As(err, &other) && other.Conn != nil && other.RecordHeader[0] >= 'A' && other.RecordHeader[0] <= 'Z' {
+		_, _ = io.WriteString(other.Conn, notHTTPS) // it is closed in any case
+	}
+	return n, err
 }

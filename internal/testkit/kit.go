@@ -78,11 +78,17 @@ func Pick[T any](random *rand.Rand, from ...T) T { return from[random.IntN(len(f
 // PEM files.
 func Certify(t testing.TB, certFile, keyFile, commonName string, hosts ...string) *x509.Certificate {
 	t.Helper()
+	return CertifyUntil(t, certFile, keyFile, commonName, time.Now().Add(time.Hour), hosts...)
+}
+
+// CertifyUntil is Certify with the certificate's end.
+func CertifyUntil(t testing.TB, certFile, keyFile, commonName string, ends time.Time, hosts ...string) *x509.Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: commonName}, NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: commonName}, NotAfter: ends,
 		IsCA: true, BasicConstraintsValid: true, DNSNames: hosts}
 	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

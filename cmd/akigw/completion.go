@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// completionCommand is "akigw completion".
+type completionCommand struct {
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+}
+
+// Run prints a script for the shell. It is made from the commands themselves.
+func (c *completionCommand) Run(app *kong.Kong) error {
+	words := map[string][]string{} // what can follow a command, by its path
+	collect(app.Model.Node, "", words)
+	switch c.Shell {
+	case "fish":
+		return fishCompletion(words)
+	case "zsh":
+		fmt.Println("#compdef akigw\nautoload -U +X bashcompinit && bashcompinit")
+	}
+	fmt.Print("# akigw completion bash > /etc/bash_completion.d/akigw\n_akigw() {\n\tlocal path=\"\" word words\n\tfor word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n\t\tcase \"$word\" in -*) ;; *) path=\"$path $word\" ;; esac\n\tdone\n\twhile :; do\n\t\tcase \"$path\" in\n")
+	for _, path := range sortedKeys(words) {
+		fmt.Printf("\t\t\"%s\") words=\"%s\"; break ;;\n", path, strings.Join(words[path], " "))
+	}
+	fmt.Print("\t\t*) path=\"${path% *}\" ;; # an argument\n\t\tesac\n\tdone\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n\t[ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"${COMP_WORDS[COMP_CWORD]}\"))\n}\ncomplete -F _akigw akigw\n")
+	return nil
+}
+
+// collect finds the commands and flags below a node.
+func collect(n *kong.Node, path string, words map[string][]string) {
+	for _, child := range n.Children {
+		if !child.Hidden && child.Type == kong.CommandNode {
+			words[path] = append(words[path], child.Name)
+			collect(child, path+" "+child.Name, words)
+		}
+	}
+	for _, f := range n.Flags {
+		if !f.Hidden {
+			words[path] = append(words[path], "--"+f.Name)
+		}
+	}
+	if words[path] == nil {
+		words[path] = []string{"--help"}
+	}
+}
+
+func fishCompletion(words map[string][]string) error {
+	fmt.Println("# akigw completion fish > ~/.config/fish/completions/akigw.fish")
+	for _, path := range sortedKeys(words) {
+		condition := "__fish_use_subcommand"
+		if seen := strings.Fields(path); len(seen) > 0 {
+			condition = "__fish_seen_subcommand_from " + strings.Join(seen, "; and __fish_seen_subcommand_from ")
+		}
+		for _, word := range words[path] {
+			if flag, ok := strings.CutPrefix(word, "--"); ok {
+				fmt.Printf("complete -c akigw -n '%s' -l %s\n", condition, flag)
+			} else {
+				fmt.Printf("complete -c akigw -f -n '%s' -a %s\n", condition, word)
+			}
+		}
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// topicsCommand is "akigw topics": what --help of a command does not say.
+type topicsCommand struct {
+	Topic string `arg:"" optional:"" help:"One of the topics."`
+}
+
+// topics are texts of a screen each.
+var topics = map[string]string{
+	"modes": `Freshness says how sure a cached object must be: strict asks the upstream for each hit (the
+default), events listens to it, ttl trusts for a while, immutable and exclusive ask nobody.
+Writes go through, or, with write = "back" in a rule, into a journal on local disk and from there
+upstream. akigw rules explain BUCKET/KEY says what holds for an object.
+More: docs/choosing.md`,
+	"environment": `Every setting is a key of the configuration file and a variable: cache.hot_bytes is
+AKIGW_CACHE_HOT_BYTES. A flag wins over a variable, a variable over the file.
+AKIGW_ACCESS_KEY, AKIGW_SECRET_KEY      the gateway's root key pair
+AKIGW_UPSTREAM, AKIGW_UPSTREAM_*        the S3 service behind it
+AKIGW_LISTEN, AKIGW_ADMIN_LISTEN        addresses
+AKIGW_ADMIN_ACCESS_KEY, _SECRET_KEY     for commands that ask a running gateway
+akigw config explain names all of them, and says what each is and where that comes from.`,
+	"exit-codes": `0   done; serve: stopped, and everything acknowledged is upstream
+1   an error, which is on stderr; doctor: problems were found
+75  serve: stopped, and writes are pending; they are kept, and the next start takes them upstream`,
+	"files": `In the data directory:
+warm/          the disk tier: a cache, may be deleted while the gateway is down
+journal/       acknowledged writes that are not upstream yet: never delete it
+access/        users and keys, sealed by the root secret
+tiers/         pins, and where the worker is
+snapshots/     the catalog as Parquet
+cost.json      what was counted for akigw cost
+audit.jsonl    who changed what
+embedded/      objects of the trial upstream
+trial-keys.json  the generated key pair of a trial`,
+	"keys": `The root key pair may do everything; users have policies, admins have the admin listener and no
+S3. A running gateway takes changes over within a second.
+  akigw users set alice --policy alice.json      akigw keys create --user alice
+  akigw users set operator --admin               akigw keys create --user operator
+More: docs/access.md`,
+}
+
+// Run prints a topic, or names them.
+func (t *topicsCommand) Run() error {
+	text, ok := topics[t.Topic]
+	switch {
+	case ok:
+		fmt.Println(text)
+	case t.Topic == "":
+		fmt.Println(strings.Join(sortedKeys(topics), "\n"))
+	default:
+		fmt.Fprintln(os.Stderr, "there are:", strings.Join(sortedKeys(topics), ", "))
+		return fmt.Errorf("there is no topic %q", t.Topic)
+	}
+	return nil
+}
