@@ -26,14 +26,23 @@ import (
 
 // akigw runs the command line as the gateway's operator.
 func (g *gateway) akigw(args ...string) (string, error) {
-	// Without the race detector, which makes the sealing of keys very slow.
-	cmd := exec.Command(build(g.t, plain), args...)
-	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir, "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
-	out, err := cmd.CombinedOutput()
+	out, err := g.command(args...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("akigw %s: %w: %s", strings.Join(args, " "), err, out)
 	}
 	return string(out), err
+}
+
+// command is akigw with the environment of the gateway's operator. It is without the race
+// detector, which makes the sealing of keys very slow.
+func (g *gateway) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(build(g.t, plain), args...)
+	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir,
+		"AKIGW_LISTEN="+strings.TrimPrefix(g.endpoint, "http://"), "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
+	if g.upstream.endpoint != "" {
+		cmd.Env = append(cmd.Env, "AKIGW_UPSTREAM="+g.upstream.endpoint, "AKIGW_UPSTREAM_ACCESS_KEY="+upstreamAccessKey, "AKIGW_UPSTREAM_SECRET_KEY="+upstreamSecretKey)
+	}
+	return cmd
 }
 
 func (g *gateway) mustAkigw(args ...string) string {

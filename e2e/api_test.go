@@ -21,10 +21,7 @@ func TestOpenAPI(t *testing.T) {
 	_, behind := startMemory(t, 0, 8)
 	g := startGateway(t, options{upstream: behind, config: backConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
 	g.operator()
-	var key struct{ AccessKeyId, SecretAccessKey string }
-	if err := json.Unmarshal([]byte(g.says("keys", "create", "--user", "operator", "--output", "json")), &key); err != nil {
-		t.Fatal(err)
-	}
+	key := g.newKey("--user", "operator")
 	ask := func(method, path, body string) (int, http.Header, []byte) {
 		t.Helper()
 		r, err := http.NewRequest(method, g.admin+path, strings.NewReader(body))

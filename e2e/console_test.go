@@ -50,10 +50,7 @@ func TestConsole(t *testing.T) {
 	}
 	refuse.Store(false)
 	g.operator()
-	var key struct{ AccessKeyId, SecretAccessKey string }
-	if err := json.Unmarshal([]byte(g.says("keys", "create", "--user", "operator", "--output", "json")), &key); err != nil {
-		t.Fatal(err)
-	}
+	key := g.newKey("--user", "operator")
 	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer stop()
 	load := make(chan struct{})
