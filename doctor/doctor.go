@@ -75,12 +75,3 @@ func (r *Report) WriteText(w io.Writer) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
-
-// human is a number of bytes for people.
-func human(n int64) string {
-	f, units := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
-	for len(units) > 1 && f >= 1<<10 {
-		f, units = f/(1<<10), units[1:]
-	}
-	return fmt.Sprintf("%.4g %s", f, units[0])
-}

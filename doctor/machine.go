@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/akidb/akigw/internal/size"
 )
 
 // Machine is what a gateway asks of the machine it runs on.
@@ -130,31 +132,15 @@ func (m *Machine) room(r *Report, dir string) {
 		r.Add(Problem, check, "a disk, with --data", "%s is in memory, and writes are acknowledged when they are in its journal: a restart of the machine loses them", dir)
 	}
 	free, total := int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
-	used := diskUse(m.Data)
+	used := size.OnDisk(m.Data)
 	switch {
 	case free+used < 1<<30:
-		r.Add(Problem, check, "make room, or another disk with --data", "%s are free on the disk of %s: nothing is cached there, and no write is journalled", human(free), dir)
+		r.Add(Problem, check, "make room, or another disk with --data", "%s are free on the disk of %s: nothing is cached there, and no write is journalled", size.Human(free), dir)
 	case m.DiskBytes > free+used:
-		r.Add(Warning, check, fmt.Sprintf("cache.warm_bytes, write_back.max_pending_bytes and snapshot.max_bytes must fit together, with a tenth to spare; or a larger disk with --data (this one has %s)", human(total)), "what may be kept comes to %s, and %s are free or ours already", human(m.DiskBytes), human(free+used))
+		r.Add(Warning, check, fmt.Sprintf("cache.warm_bytes, write_back.max_pending_bytes and snapshot.max_bytes must fit together, with a tenth to spare; or a larger disk with --data (this one has %s)", size.Human(total)), "what may be kept comes to %s, and %s are free or ours already", size.Human(m.DiskBytes), size.Human(free+used))
 	default:
-		r.ok(check, "%s may be kept, and %s are free or ours already", human(m.DiskBytes), human(free+used))
+		r.ok(check, "%s may be kept, and %s are free or ours already", size.Human(m.DiskBytes), size.Human(free+used))
 	}
-}
-
-// diskUse is what the files below a directory take, in bytes.
-func diskUse(dir string) (sum int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil // files come and go
-		}
-		if info, err := d.Info(); err == nil {
-			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				sum += st.Blocks * 512
-			}
-		}
-		return nil
-	})
-	return sum
 }
 
 const (
@@ -207,11 +193,11 @@ func (m *Machine) memory(r *Report) {
 	switch {
 	case limit == 0:
 	case m.MemoryBytes > limit:
-		r.Add(Problem, check, fmt.Sprintf("cache.hot_bytes = %q or less", sizeOf(max(0, limit/2))), "the gateway may take %s, and %s %s: it would be killed", human(m.MemoryBytes), what, human(limit))
+		r.Add(Problem, check, fmt.Sprintf("cache.hot_bytes = %q or less", sizeOf(max(0, limit/2))), "the gateway may take %s, and %s %s: it would be killed", size.Human(m.MemoryBytes), what, size.Human(limit))
 	case m.MemoryBytes > limit/10*9:
-		r.Add(Warning, check, "less for cache.hot_bytes, or more memory", "the gateway may take %s, and %s %s: the page cache needs some, too", human(m.MemoryBytes), what, human(limit))
+		r.Add(Warning, check, "less for cache.hot_bytes, or more memory", "the gateway may take %s, and %s %s: the page cache needs some, too", size.Human(m.MemoryBytes), what, size.Human(limit))
 	default:
-		r.ok(check, "the gateway may take %s, and %s %s", human(m.MemoryBytes), what, human(limit))
+		r.ok(check, "the gateway may take %s, and %s %s", size.Human(m.MemoryBytes), what, size.Human(limit))
 	}
 }
 

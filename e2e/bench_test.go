@@ -70,7 +70,7 @@ func TestBenchCommands(t *testing.T) {
 		t.Errorf("%.300s", page)
 	}
 	recording := filepath.Join(out, "trace.jsonl.gz")
-	record := exec.Command(build(t, plain), "trace", "record", "--hash", "--seconds", "60", "--admin", strings.TrimPrefix(g.admin, "http://"), recording)
+	record := g.command("trace", "record", "--hash", "--seconds", "60", recording)
 	var said bytes.Buffer
 	record.Stdout, record.Stderr = &said, &said
 	if err := record.Start(); err != nil {

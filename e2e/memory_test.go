@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,7 +30,7 @@ func TestLongMemory(t *testing.T) {
 	memory(t, 50, 256<<20)
 }
 
-func memory(t *testing.T, clients, size int) {
+func memory(t *testing.T, clients, each int) {
 	g := startGateway(t, options{plain: true, env: []string{"AKIGW_CACHE_HOT_BYTES=256MiB", "AKIGW_CACHE_WARM_BYTES=2GiB"}})
 	if status := g.do(t, "PUT", "/membucket", nil, 0, nil); status != 200 {
 		t.Fatal(status)
@@ -49,7 +47,7 @@ func memory(t *testing.T, clients, size int) {
 				return
 			case <-time.After(500 * time.Millisecond):
 			}
-			disk.Store(max(disk.Load(), diskUse(filepath.Join(g.dir, "warm"))))
+			disk.Store(max(disk.Load(), size.OnDisk(filepath.Join(g.dir, "warm"))))
 		}
 	})
 	block := testkit.Bytes(7, 1<<20)
@@ -60,20 +58,20 @@ func memory(t *testing.T, clients, size int) {
 			wait.Go(func() {
 				path := fmt.Sprintf("/membucket/object-%d", i)
 				if method == "PUT" {
-					if status := g.do(t, "PUT", path, &repeated{block: block, left: size}, size, nil); status != 200 {
+					if status := g.do(t, "PUT", path, &repeated{block: block, left: each}, each, nil); status != 200 {
 						t.Errorf("PUT %s: %d", path, status)
 					}
 					return
 				}
 				check := &comparing{block: block}
-				if status := g.do(t, "GET", path, nil, 0, check); status != 200 || check.n != size || check.wrong {
+				if status := g.do(t, "GET", path, nil, 0, check); status != 200 || check.n != each || check.wrong {
 					t.Errorf("GET %s: %d, %d bytes, wrong %t", path, status, check.n, check.wrong)
 				}
 			})
 		}
 		wait.Wait()
-		t.Logf("%d parallel %ss of %d MiB: %.0f MiB/s, peak anonymous memory %d MiB, warm disk %d MiB", clients, method, size>>20,
-			float64(clients*(size>>20))/time.Since(started).Seconds(), peak()>>20, disk.Load()>>20)
+		t.Logf("%d parallel %ss of %d MiB: %.0f MiB/s, peak anonymous memory %d MiB, warm disk %d MiB", clients, method, each>>20,
+			float64(clients*(each>>20))/time.Since(started).Seconds(), peak()>>20, disk.Load()>>20)
 	}
 	close(stop)
 	watch.Wait()
@@ -86,14 +84,14 @@ func memory(t *testing.T, clients, size int) {
 }
 
 // do sends a signed request whose body is not part of the signature.
-func (g *gateway) do(t testing.TB, method, path string, body io.Reader, size int, into io.Writer) int {
+func (g *gateway) do(t testing.TB, method, path string, body io.Reader, each int, into io.Writer) int {
 	r, err := g.signed(method, path)
 	if err != nil {
 		t.Error(err)
 		return 0
 	}
 	if body != nil {
-		r.Body, r.ContentLength = io.NopCloser(body), int64(size)
+		r.Body, r.ContentLength = io.NopCloser(body), int64(each)
 	}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -194,41 +192,27 @@ func rssAnon(pid int) int64 {
 	return kib << 10
 }
 
-// diskUse is the disk space allocated below dir in bytes.
-func diskUse(dir string) (sum int64) {
-	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // files come and go
-		}
-		if info, err := d.Info(); err == nil && !d.IsDir() {
-			sum += info.Sys().(*syscall.Stat_t).Blocks * 512
-		}
-		return nil
-	})
-	return sum
-}
-
 // TestWarmQuota reads ten times the warm quota through the gateway: the
 // directory never takes more than its quota, and it keeps taking new data.
 func TestWarmQuota(t *testing.T) {
 	t.Parallel()
-	const quota, size, objects = 64 << 20, 4 << 20, 160
+	const quota, each, objects = 64 << 20, 4 << 20, 160
 	g := startGateway(t, options{plain: true, env: []string{"AKIGW_CACHE_HOT_BYTES=8MiB", "AKIGW_CACHE_WARM_BYTES=64MiB"}})
 	g.do(t, "PUT", "/quotabucket", nil, 0, nil)
 	block := testkit.Bytes(9, 1<<20)
 	for i := range objects {
-		g.do(t, "PUT", fmt.Sprintf("/quotabucket/%d", i), &repeated{block: block, left: size}, size, nil)
+		g.do(t, "PUT", fmt.Sprintf("/quotabucket/%d", i), &repeated{block: block, left: each}, each, nil)
 	}
 	peak := int64(0)
 	for i := range objects {
 		check := &comparing{block: block}
-		if status := g.do(t, "GET", fmt.Sprintf("/quotabucket/%d", i), nil, 0, check); status != 200 || check.n != size || check.wrong {
+		if status := g.do(t, "GET", fmt.Sprintf("/quotabucket/%d", i), nil, 0, check); status != 200 || check.n != each || check.wrong {
 			t.Errorf("object %d: %d, %d bytes, wrong %t", i, status, check.n, check.wrong)
 		}
-		peak = max(peak, diskUse(filepath.Join(g.dir, "warm")))
+		peak = max(peak, size.OnDisk(filepath.Join(g.dir, "warm")))
 	}
 	evicted := g.metric("akigw_warm_evicted_values_total")
-	t.Logf("read %d MiB through a warm quota of %d MiB: peak %d MiB, %.0f values evicted", objects*size>>20, quota>>20, peak>>20, evicted)
+	t.Logf("read %d MiB through a warm quota of %d MiB: peak %d MiB, %.0f values evicted", objects*each>>20, quota>>20, peak>>20, evicted)
 	if peak > quota {
 		t.Errorf("the warm tier took %d MiB", peak>>20)
 	}
@@ -248,18 +232,18 @@ func TestWarmQuota(t *testing.T) {
 // under 200 MiB of anonymous memory, both ends in one process.
 func TestMultipartMemory(t *testing.T) {
 	need(t, "aws")
-	size := 256 << 20
+	each := 256 << 20
 	if os.Getenv("AKIGW_LONG") != "" {
-		size = 1 << 30
+		each = 1 << 30
 	}
 	file := filepath.Join(t.TempDir(), "large")
-	writePattern(t, file, size)
+	writePattern(t, file, each)
 	g := startGateway(t, options{plain: true})
 	g.must("aws", "s3", "mb", "s3://multipartbucket")
 	peak := g.watchMemory()
 	_, err := g.run("aws", "s3", "cp", "--only-show-errors", file, "s3://multipartbucket/large")
 	parts := g.metric("akigw_gateway_requests_total", `op="UploadPart"`, `status="200"`)
-	t.Logf("%d MiB in %.0f parts: peak anonymous memory %d MiB", size>>20, parts, peak()>>20)
+	t.Logf("%d MiB in %.0f parts: peak anonymous memory %d MiB", each>>20, parts, peak()>>20)
 	if err != nil || parts < 10 || peak() > 200<<20 {
 		t.Errorf("error %v, %.0f parts, peak %d MiB", err, parts, peak()>>20)
 	}

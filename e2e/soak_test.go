@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testkit"
 )
 
@@ -39,7 +40,7 @@ func (g *gateway) use() (u use) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return use{float64(rssAnon(pid)), float64(len(files)), g.metric("go_goroutines"), float64(diskUse(filepath.Join(g.dir, "journal")) + diskUse(filepath.Join(g.dir, "warm")))}
+	return use{float64(rssAnon(pid)), float64(len(files)), g.metric("go_goroutines"), float64(size.OnDisk(filepath.Join(g.dir, "journal")) + size.OnDisk(filepath.Join(g.dir, "warm")))}
 }
 
 // TestT14_Soak is mixed load for a long time, with an upstream that fails now and then and

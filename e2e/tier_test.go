@@ -18,6 +18,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -360,8 +361,8 @@ func TestStorageQuotaEnforcement(t *testing.T) {
 	}
 	list := id.FindAllString(g.says("snapshot", "list"), -1)
 	list = slices.Compact(list)
-	if len(list) >= 30 || len(list) == 0 || list[0] != last || diskUse(filepath.Join(g.dir, "snapshots")) > 1<<20+64<<10 {
-		t.Errorf("%d snapshots in %d bytes, the newest %v, made last %s", len(list), diskUse(filepath.Join(g.dir, "snapshots")), list, last)
+	if len(list) >= 30 || len(list) == 0 || list[0] != last || size.OnDisk(filepath.Join(g.dir, "snapshots")) > 1<<20+64<<10 {
+		t.Errorf("%d snapshots in %d bytes, the newest %v, made last %s", len(list), size.OnDisk(filepath.Join(g.dir, "snapshots")), list, last)
 	}
 	if out := g.says("snapshot", "verify"); strings.Contains(out, "exit status") || !strings.Contains(out, "good, 200 objects") {
 		t.Error(out)

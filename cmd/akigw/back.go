@@ -18,6 +18,7 @@ import (
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/pack"
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -38,15 +39,21 @@ func (r *remote) ask(method, path string, query url.Values) (io.ReadCloser, erro
 
 // send is ask with a body.
 func (r *remote) send(method, path string, query url.Values, body io.Reader) (io.ReadCloser, error) {
-	c, err := r.load(nil)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := r.listener(c, method != http.MethodGet || c.Admin.KeysOnly)
+	listener, err := r.reach(method != http.MethodGet)
 	if err != nil {
 		return nil, err
 	}
 	return listener.send(context.Background(), method, path, query, body)
+}
+
+// reach is the admin listener of the gateway that is meant; private says that a key is needed
+// in any case.
+func (r *remote) reach(private bool) (*adminListener, error) {
+	c, err := r.load(nil)
+	if err != nil {
+		return nil, err
+	}
+	return r.listener(c, private || c.Admin.KeysOnly)
 }
 
 // load reads the configuration of the gateway that is meant. settings, by key, count more than
@@ -145,11 +152,11 @@ func (s *statusCommand) Run() error {
 	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "version\t%s\n", st.Version)
-	fmt.Fprintf(table, "hot tier\t%s of %s\n", human(st.HotBytes), human(st.HotQuota))
-	fmt.Fprintf(table, "warm tier\t%s of %s\n", human(st.WarmBytes), human(st.WarmQuota))
-	fmt.Fprintf(table, "pending writes\t%d (%s), the oldest for %s\n", st.Pending, human(st.Bytes), time.Duration(st.OldestSecs)*time.Second)
+	fmt.Fprintf(table, "hot tier\t%s of %s\n", size.Human(st.HotBytes), size.Human(st.HotQuota))
+	fmt.Fprintf(table, "warm tier\t%s of %s\n", size.Human(st.WarmBytes), size.Human(st.WarmQuota))
+	fmt.Fprintf(table, "pending writes\t%d (%s), the oldest for %s\n", st.Pending, size.Human(st.Bytes), time.Duration(st.OldestSecs)*time.Second)
 	fmt.Fprintf(table, "uploads\t%d under way, %d at the most now, %d wait to be tried again\n", st.Uploading, st.Limit, st.Waiting)
-	fmt.Fprintf(table, "rate\t%.1f writes a second (%s/s) in the last minute\n", st.Rate, human(int64(st.ByteRate)))
+	fmt.Fprintf(table, "rate\t%.1f writes a second (%s/s) in the last minute\n", st.Rate, size.Human(int64(st.ByteRate)))
 	for _, bucket := range st.Broken {
 		fmt.Fprintf(table, "breaker open\trequests to bucket %q are refused for a while: too many failed\n", bucket)
 	}
@@ -171,17 +178,6 @@ func (s *statusCommand) Run() error {
 		fmt.Fprintf(table, "damaged\t%s\n", file)
 	}
 	return table.Flush()
-}
-
-func human(n int64) string {
-	f, unit := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	for len(unit) > 1 && f >= 1<<10 {
-		f, unit = f/(1<<10), unit[1:]
-	}
-	if n < 1<<10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", f, unit[0])
 }
 
 // s3URL parses s3://BUCKET and s3://BUCKET/KEY.
@@ -246,7 +242,7 @@ func (d *deadList) Run() error {
 		return printJSON(all)
 	}
 	return table([]string{"ID", "OBJECT", "SIZE", "SINCE", "REASON"}, all, func(l tiers.DeadLetter) []any {
-		what := human(l.Size)
+		what := size.Human(l.Size)
 		if l.Deleted {
 			what = "deletion"
 		}
@@ -418,7 +414,7 @@ func (p *packList) Run() error {
 		return printJSON(objects)
 	}
 	return table([]string{"OBJECT", "SIZE", "OFFSET", "MODIFIED", "ETAG"}, objects, func(o pack.Object) []any {
-		return []any{fmt.Sprintf("%q", o.Name), human(o.Size), o.Offset, o.Modified.Format(time.DateTime), o.ETag}
+		return []any{fmt.Sprintf("%q", o.Name), size.Human(o.Size), o.Offset, o.Modified.Format(time.DateTime), o.ETag}
 	})
 }
 
@@ -493,7 +489,7 @@ func showDrain(store *tiers.Store, w io.Writer, stop <-chan struct{}) {
 	}
 	for {
 		st := store.BackStatus()
-		fmt.Fprintf(w, "\r\x1b[Ktaking acknowledged writes to the upstream: %d left (%s)", st.Pending, human(st.Bytes))
+		fmt.Fprintf(w, "\r\x1b[Ktaking acknowledged writes to the upstream: %d left (%s)", st.Pending, size.Human(st.Bytes))
 		select {
 		case <-stop:
 			fmt.Fprintln(w)

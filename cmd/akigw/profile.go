@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/bench"
+	"github.com/akidb/akigw/internal/size"
 )
 
 // profileCommand is "akigw profile".
@@ -26,11 +27,7 @@ type profileCommand struct {
 
 // Run fetches a profile from the admin listener.
 func (p *profileCommand) Run() error {
-	c, err := p.load(nil)
-	if err != nil {
-		return err
-	}
-	listener, err := p.listener(c, c.Admin.KeysOnly)
+	listener, err := p.reach(false)
 	if err != nil {
 		return err
 	}
@@ -129,7 +126,7 @@ func printShares(all []bench.Share, unit string, of int64) error {
 	value := func(n int64) string {
 		switch unit {
 		case "bytes":
-			return human(n)
+			return size.Human(n)
 		case "nanoseconds":
 			return time.Duration(n).Round(time.Millisecond).String()
 		}

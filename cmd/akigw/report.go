@@ -16,6 +16,7 @@ import (
 
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/cost"
+	"github.com/akidb/akigw/internal/size"
 )
 
 // costCommand is "akigw cost".
@@ -40,7 +41,7 @@ func (c *costCommand) Run() error {
 		if name == cost.Others {
 			name = "(none)"
 		}
-		return []any{name, sum(l.Clients), sum(l.Upstream), human(int64(l.Clients.Out)), human(int64(l.Upstream.Out)), money(l.Without), money(l.With), money(l.Saved)}
+		return []any{name, sum(l.Clients), sum(l.Upstream), size.Human(int64(l.Clients.Out)), size.Human(int64(l.Upstream.Out)), money(l.Without), money(l.With), money(l.Saved)}
 	})
 }
 
@@ -75,11 +76,7 @@ func (a *auditCommand) Run() error {
 
 // private asks for what needs an admin key though it changes nothing.
 func (r *remote) private(path string, query url.Values) (io.ReadCloser, error) {
-	c, err := r.load(nil)
-	if err != nil {
-		return nil, err
-	}
-	listener, err := r.listener(c, true)
+	listener, err := r.reach(true)
 	if err != nil {
 		return nil, err
 	}
@@ -170,6 +167,6 @@ func (t *tierTop) Run() error {
 		return printJSON(all)
 	}
 	return table([]string{"NAME", "OBJECTS", "BYTES", "IN MEMORY", "ON DISK", "READS"}, all, func(p admin.Prefix) []any {
-		return []any{"s3://" + p.Bucket + "/" + p.Prefix, p.Objects, human(p.Bytes), human(p.Hot), human(p.Warm), p.Accesses}
+		return []any{"s3://" + p.Bucket + "/" + p.Prefix, p.Objects, size.Human(p.Bytes), size.Human(p.Hot), size.Human(p.Warm), p.Accesses}
 	})
 }

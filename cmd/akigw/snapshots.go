@@ -17,6 +17,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 )
@@ -112,7 +113,7 @@ func (s *snapshotCreate) Run() error {
 	if s.JSON {
 		return printJSON(i)
 	}
-	fmt.Printf("made snapshot %s (%s)\n", i.ID, human(i.Bytes))
+	fmt.Printf("made snapshot %s (%s)\n", i.ID, size.Human(i.Bytes))
 	return nil
 }
 
@@ -128,7 +129,7 @@ func (s *snapshotList) Run() error {
 		return printJSON(all)
 	}
 	return table([]string{"ID", "SIZE", "MADE", "FILE"}, all, func(i snapshot.Info) []any {
-		return []any{i.ID, human(i.Bytes), when(i.Created), i.File}
+		return []any{i.ID, size.Human(i.Bytes), when(i.Created), i.File}
 	})
 }
 
@@ -158,7 +159,7 @@ func (s *snapshotShow) Run() error {
 		return printJSON(d)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "id\t%s\nmade\t%s\nby gateway\t%s\nobjects\t%d\nsize\t%s in %d row groups\nschema\t%d\nfile\t%s\n", d.ID, when(d.Created), d.Gateway, d.Rows, human(d.Bytes), d.RowGroups, d.Schema, d.File)
+	fmt.Fprintf(w, "id\t%s\nmade\t%s\nby gateway\t%s\nobjects\t%d\nsize\t%s in %d row groups\nschema\t%d\nfile\t%s\n", d.ID, when(d.Created), d.Gateway, d.Rows, size.Human(d.Bytes), d.RowGroups, d.Schema, d.File)
 	return w.Flush()
 }
 

@@ -81,9 +81,9 @@ func (t *tierStatus) Run() error {
 		return printJSON(st)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "known objects\t%d (%s)\n", st.Objects, human(st.Bytes))
-	fmt.Fprintf(w, "whole in memory\t%d (%s of all are in memory)\n", st.Hot, human(st.HotBytes))
-	fmt.Fprintf(w, "else whole on disk\t%d (%s of all are on disk)\n", st.Warm, human(st.WarmBytes))
+	fmt.Fprintf(w, "known objects\t%d (%s)\n", st.Objects, size.Human(st.Bytes))
+	fmt.Fprintf(w, "whole in memory\t%d (%s of all are in memory)\n", st.Hot, size.Human(st.HotBytes))
+	fmt.Fprintf(w, "else whole on disk\t%d (%s of all are on disk)\n", st.Warm, size.Human(st.WarmBytes))
 	fmt.Fprintf(w, "else upstream\t%d\n", st.Cold)
 	fmt.Fprintf(w, "pinned\t%d\n", st.Pinned)
 	fmt.Fprintf(w, "last used\t%s\n", when(st.LastAccess))
@@ -100,8 +100,8 @@ func (t *tierStatus) all() error {
 		return printJSON(m)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "hot tier\t%s of %s, %s pinned\n", human(m.HotBytes), human(m.HotQuota), human(m.HotPinned))
-	fmt.Fprintf(w, "warm tier\t%s of %s, %s pinned\n", human(m.WarmBytes), human(m.WarmQuota), human(m.WarmPinned))
+	fmt.Fprintf(w, "hot tier\t%s of %s, %s pinned\n", size.Human(m.HotBytes), size.Human(m.HotQuota), size.Human(m.HotPinned))
+	fmt.Fprintf(w, "warm tier\t%s of %s, %s pinned\n", size.Human(m.WarmBytes), size.Human(m.WarmQuota), size.Human(m.WarmPinned))
 	fmt.Fprintf(w, "pins by name\t%d\n", m.Pins)
 	if r := m.Worker; r == nil {
 		fmt.Fprintf(w, "worker\toff (tiering.policy.worker_interval_secs)\n")
@@ -111,7 +111,7 @@ func (t *tierStatus) all() error {
 		}
 		fmt.Fprintf(w, "last whole cycle\t%s", when(r.Ended))
 		if !r.Ended.IsZero() {
-			fmt.Fprintf(w, ", %.1f s: %d objects (%s), %d hot, %d warm, %d cold, %d pinned; %d promoted, %d demoted, %d not possible", r.Seconds, r.Objects, human(r.Bytes), r.Hot, r.Warm, r.Cold, r.Pinned, r.Promoted, r.Demoted, r.Failed)
+			fmt.Fprintf(w, ", %.1f s: %d objects (%s), %d hot, %d warm, %d cold, %d pinned; %d promoted, %d demoted, %d not possible", r.Seconds, r.Objects, size.Human(r.Bytes), r.Hot, r.Warm, r.Cold, r.Pinned, r.Promoted, r.Demoted, r.Failed)
 		}
 		fmt.Fprintln(w)
 	}
@@ -159,7 +159,7 @@ func (t *tierList) Run() error {
 		if o.Pinned {
 			pinned = "yes"
 		}
-		return []any{o.Tier, human(o.Size), human(o.HotBytes), human(o.WarmBytes), pinned, when(o.LastAccess), o.Accesses, fmt.Sprintf("%s/%q", o.Bucket, o.Key)}
+		return []any{o.Tier, size.Human(o.Size), size.Human(o.HotBytes), size.Human(o.WarmBytes), pinned, when(o.LastAccess), o.Accesses, fmt.Sprintf("%s/%q", o.Bucket, o.Key)}
 	})
 }
 
@@ -191,7 +191,7 @@ func (o *objects) act(r *remote, action tiers.Action, tier, done string) error {
 		fmt.Printf("%d pins ended\n", result.Moved)
 		return nil
 	}
-	fmt.Printf("%s: %d objects (%s); %d were already\n", done, result.Moved, human(result.Bytes), result.Already)
+	fmt.Printf("%s: %d objects (%s); %d were already\n", done, result.Moved, size.Human(result.Bytes), result.Already)
 	return nil
 }
 
@@ -299,7 +299,7 @@ func (w *warmCommand) Run() error {
 			return err
 		}
 		if shown {
-			fmt.Fprintf(os.Stderr, "\r\x1b[K%d fetched (%s, %s/s), %d were there, %d failed", p.Fetched, human(p.Bytes), human(int64(float64(p.Bytes)/time.Since(started).Seconds())), p.Already, p.Failed)
+			fmt.Fprintf(os.Stderr, "\r\x1b[K%d fetched (%s, %s/s), %d were there, %d failed", p.Fetched, size.Human(p.Bytes), size.Human(int64(float64(p.Bytes)/time.Since(started).Seconds())), p.Already, p.Failed)
 		}
 	}
 	if shown {
@@ -308,7 +308,7 @@ func (w *warmCommand) Run() error {
 	if w.JSON {
 		err = printJSON(p)
 	} else {
-		fmt.Printf("%d objects (%s) brought in, %d were there, %d failed\n", p.Fetched, human(p.Bytes), p.Already, p.Failed)
+		fmt.Printf("%d objects (%s) brought in, %d were there, %d failed\n", p.Fetched, size.Human(p.Bytes), p.Already, p.Failed)
 	}
 	switch {
 	case !p.Done && p.Failure != "":

@@ -34,11 +34,7 @@ type traceRecord struct {
 
 // Run records until the time is over, or the user has enough.
 func (t *traceRecord) Run() (err error) {
-	c, err := t.load(nil)
-	if err != nil {
-		return err
-	}
-	listener, err := t.listener(c, c.Admin.KeysOnly)
+	listener, err := t.reach(true)
 	if err != nil {
 		return err
 	}
@@ -143,7 +139,7 @@ func (t *traceReplay) Run() error {
 	if t.JSON {
 		return printJSON(map[string]any{"recorded": trace.Recorded, "objects": trace.Objects, "bytes": trace.Bytes, "seconds": trace.Took.Seconds(), "lost": trace.Lost, "played": all})
 	}
-	fmt.Printf("%d reads of %s in %s, of %d objects of which %s were asked for\n", trace.Recorded.Reads, human(trace.Recorded.Bytes), trace.Took.Round(time.Second), trace.Objects, human(trace.Bytes))
+	fmt.Printf("%d reads of %s in %s, of %d objects of which %s were asked for\n", trace.Recorded.Reads, size.Human(trace.Recorded.Bytes), trace.Took.Round(time.Second), trace.Objects, size.Human(trace.Bytes))
 	if trace.Lost > 0 {
 		fmt.Printf("%d accesses are missing in the trace\n", trace.Lost)
 	}
@@ -154,7 +150,7 @@ func (t *traceReplay) Run() error {
 	}
 	rows := [][]any{row([]any{"as recorded", "", ""}, trace.Recorded, "", "", "")}
 	for _, r := range all {
-		rows = append(rows, row([]any{r.Policy, human(int64(r.Hot)), human(int64(r.Warm))}, r.Played, human(r.UpstreamBytes), fmt.Sprintf("%.2f", float64(r.UpstreamBytes)/float64(max(r.Bytes, 1))), r.UpstreamReads))
+		rows = append(rows, row([]any{r.Policy, size.Human(int64(r.Hot)), size.Human(int64(r.Warm))}, r.Played, size.Human(r.UpstreamBytes), fmt.Sprintf("%.2f", float64(r.UpstreamBytes)/float64(max(r.Bytes, 1))), r.UpstreamReads))
 	}
 	return table([]string{"policy", "memory", "disk", "hot", "warm", "cold", "from upstream", "per byte asked", "upstream reads"}, rows, func(r []any) []any { return r })
 }

@@ -3,8 +3,11 @@ package size
 
 import (
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Bytes is a number of bytes that a configuration file may write as "256MiB".
@@ -41,4 +44,32 @@ func (s Bytes) MarshalText() ([]byte, error) {
 		}
 	}
 	return []byte("0"), nil
+}
+
+// Human is a number of bytes for people: "12 B", "3.4 GiB".
+func Human(n int64) string {
+	if n < 1<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, suffixes := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	for len(suffixes) > 1 && f >= 1<<10 {
+		f, suffixes = f/(1<<10), suffixes[1:]
+	}
+	return fmt.Sprintf("%.1f %s", f, suffixes[0])
+}
+
+// OnDisk is the number of bytes allocated to the files below dir.
+func OnDisk(dir string) (sum int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // files come and go while we look
+		}
+		if info, err := d.Info(); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				sum += st.Blocks * 512
+			}
+		}
+		return nil
+	})
+	return sum
 }

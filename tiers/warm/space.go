@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/akidb/akigw/internal/size"
 )
 
 // space decides whether a write still fits: into the quota, measured by what
@@ -133,30 +134,13 @@ func (s *space) problem() string {
 // measure counts allocated blocks, not file sizes: Badger's files are sparse.
 func (s *space) measure() {
 	before := s.since.Load()
-	s.used.Store(diskUse(s.dir) - s.ballast.taken()) // which is not for values
+	s.used.Store(size.OnDisk(s.dir) - s.ballast.taken()) // which is not for values
 	s.since.Add(-before)
 	free := s.look()
 	s.free.Store(free)
 	if free > 3*s.headroom {
 		s.ballast.hold()
 	}
-}
-
-// diskUse is the number of bytes allocated to the files below dir.
-func diskUse(dir string) int64 {
-	var sum int64
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil // files come and go while we look
-		}
-		if info, err := d.Info(); err == nil {
-			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				sum += st.Blocks * 512
-			}
-		}
-		return nil
-	})
-	return sum
 }
 
 // full reports that more than so many tenths of the limit are taken.

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testkit"
 )
 
@@ -254,7 +255,7 @@ func TestI7_C15_DiskStaysWithinTheQuota(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if n%16 == 0 {
-			peak = max(peak, diskUse(dir))
+			peak = max(peak, size.OnDisk(dir))
 		}
 	}
 	cancel()
@@ -264,7 +265,7 @@ func TestI7_C15_DiskStaysWithinTheQuota(t *testing.T) {
 	live := 0
 	tier.scan(nil, nil, func([]byte, int64) bool { live++; return true })
 	closeTier(t, tier)
-	peak = max(peak, diskUse(dir))
+	peak = max(peak, size.OnDisk(dir))
 	t.Logf("wrote %d MiB, peak %d MiB of %d, %d values live at the end", written>>20, peak>>20, quota>>20, live)
 	if peak > quota {
 		t.Errorf("the directory took %d bytes, quota %d", peak, quota)
