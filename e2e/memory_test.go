@@ -16,6 +16,7 @@ import (
 
 	"github.com/minio/minio-go/v7/pkg/signer"
 
+	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testkit"
 )
 
