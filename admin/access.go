@@ -10,6 +10,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/rules"
 )
 
 // User is a user, without its keys.
@@ -199,15 +200,22 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bucket and key must name an object", http.StatusBadRequest)
 		return
 	}
-	all := []Setting{}
-	if s.Rules != nil {
-		for _, e := range s.Rules.Explain(bucket, key) {
-			one := Setting{Field: e.Field, Value: e.Value, Line: e.Line}
-			if e.Rule != nil {
-				one.Rule = e.Rule.String()
-			}
-			all = append(all, one)
-		}
+	if s.Rules == nil {
+		writeJSON(w, []Setting{})
+		return
 	}
-	writeJSON(w, all)
+	writeJSON(w, Settings(s.Rules.Explain(bucket, key)))
+}
+
+// Settings are what rules explain, as the API has it.
+func Settings(explained []rules.Explained) []Setting {
+	all := []Setting{}
+	for _, e := range explained {
+		one := Setting{Field: e.Field, Value: e.Value, Line: e.Line}
+		if e.Rule != nil {
+			one.Rule = e.Rule.String()
+		}
+		all = append(all, one)
+	}
+	return all
 }

@@ -89,7 +89,9 @@ func (l *adminListener) send(ctx context.Context, method, path string, query url
 	if l.access != "" {
 		req.SetBasicAuth(l.access, l.secret)
 	}
+	done := busy("the gateway works on it")
 	resp, err := http.DefaultClient.Do(req)
+	done()
 	if err != nil {
 		return nil, fmt.Errorf("no gateway answers at %s: %w", l.address, err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -69,7 +70,18 @@ func printDefaults(to io.Writer) error {
 
 type configExplain struct {
 	configFile
-	Key string `arg:"" help:"Key of the setting, such as cache.hot_bytes, or a table, such as cache." optional:""`
+	Key  string `arg:"" help:"Key of the setting, such as cache.hot_bytes, or a table, such as cache." optional:""`
+	JSON bool   `name:"json" help:"Print JSON."`
+}
+
+// explained is what is said of a setting.
+type explained struct {
+	Key      string `json:"key"`
+	Value    string `json:"value"` // as a file has it
+	Meaning  string `json:"meaning"`
+	From     string `json:"from"`
+	Variable string `json:"variable,omitempty"` // "" for those of lists, and so the default
+	Default  string `json:"default,omitempty"`
 }
 
 // Run explains a setting, or those of a table.
@@ -82,28 +94,31 @@ func (k *configExplain) Run() error {
 	for _, s := range appconfig.Settings(defaults()) {
 		standard[s.Key] = s.TOML()
 	}
-	found := 0
+	var all []explained
 	for _, s := range appconfig.Settings(c) {
 		if s.Key != k.Key && k.Key != "" && !strings.HasPrefix(s.Key, k.Key+".") {
 			continue
 		}
-		if found++; found > 1 {
+		e := explained{s.Key, s.TOML(), s.Help, cmp.Or(c.origins[s.Key], "the default"), s.Env, standard[s.Key]}
+		if s.Secret && s.Text() != "" {
+			e.Value = "(a secret)"
+		}
+		all = append(all, e)
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("there is no setting %q%s; akigw config explain names all", k.Key, appconfig.Suggestion(defaults(), k.Key))
+	}
+	if k.JSON {
+		return printJSON(all)
+	}
+	for i, e := range all {
+		if i > 0 {
 			fmt.Println()
 		}
-		value, from := s.TOML(), c.origins[s.Key]
-		if s.Secret && s.Text() != "" {
-			value = "(a secret)"
+		fmt.Printf("%s = %s\n  %s\n  from:     %s\n", e.Key, e.Value, e.Meaning, e.From)
+		if e.Variable != "" {
+			fmt.Printf("  variable: %s\n  default:  %s\n", e.Variable, e.Default)
 		}
-		if from == "" {
-			from = "the default"
-		}
-		fmt.Printf("%s = %s\n  %s\n  from:     %s\n", s.Key, value, s.Help, from)
-		if s.Env != "" {
-			fmt.Printf("  variable: %s\n  default:  %s\n", s.Env, standard[s.Key])
-		}
-	}
-	if found == 0 {
-		return fmt.Errorf("there is no setting %q%s; akigw config explain names all", k.Key, appconfig.Suggestion(defaults(), k.Key))
 	}
 	return nil
 }

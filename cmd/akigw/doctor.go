@@ -32,7 +32,9 @@ func (d *doctorCommand) Run() error {
 	ctx, stop := until()
 	defer stop()
 	var r doctor.Report
+	done := busy("looking at the machine and the upstream")
 	d.examine(ctx, &r, flags)
+	done()
 	write := r.WriteText
 	if d.JSON {
 		write = r.WriteJSON

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/rules"
 )
 
@@ -19,6 +20,7 @@ type rulesCommand struct {
 type rulesExplainCommand struct {
 	Config string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
 	Object string `arg:"" placeholder:"BUCKET/KEY" help:"The object to explain."`
+	JSON   bool   `name:"json" help:"Print JSON."`
 }
 
 // Run prints the settings of a key.
@@ -34,6 +36,9 @@ func (r *rulesExplainCommand) Run() error {
 	book, err := rules.Open(r.Config, c.settings(), c.classes(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
+	}
+	if r.JSON {
+		return printJSON(admin.Settings(book.Explain(bucket, key)))
 	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, e := range book.Explain(bucket, key) {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/akidb/akigw/internal/size"
@@ -56,7 +57,13 @@ func (t *traceRecord) Run() (err error) {
 		defer func() { err = errors.Join(err, zip.Close()) }()
 		out = zip
 	}
-	accesses, lost, whole := 0, int64(0), false
+	var accesses atomic.Int64
+	if terminal(os.Stderr) {
+		defer tell(os.Stderr, patience, func(since time.Duration) string {
+			return fmt.Sprintf("%d accesses in %.0f of %.0f s", accesses.Load(), since.Seconds(), t.Seconds)
+		})()
+	}
+	lost, whole := int64(0), false
 	lines := bufio.NewReader(body)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -76,7 +83,7 @@ func (t *traceRecord) Run() (err error) {
 		case whole:
 			lost = *header.Lost
 		case header.Version == 0:
-			accesses++
+			accesses.Add(1)
 		}
 		if _, err := out.Write(line); err != nil {
 			return err
@@ -84,13 +91,13 @@ func (t *traceRecord) Run() (err error) {
 	}
 	switch {
 	case !whole && ctx.Err() == nil:
-		return fmt.Errorf("the gateway has gone after %d accesses: the trace is cut off", accesses)
+		return fmt.Errorf("the gateway has gone after %d accesses: the trace is cut off", accesses.Load())
 	case !whole:
 		if err := json.NewEncoder(out).Encode(tiers.TraceHeader{Version: tiers.TraceVersion, Lost: &lost}); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("%d accesses in %s", accesses, t.File)
+	fmt.Printf("%d accesses in %s", accesses.Load(), t.File)
 	if lost > 0 {
 		fmt.Printf("; %d are missing, because this machine was too busy", lost)
 	}
@@ -120,21 +127,15 @@ func (t *traceReplay) Run() error {
 	if t.WarmUp < 0 || t.WarmUp >= 1 {
 		return errors.New("--warm-up must be 0 or more, and less than 1")
 	}
+	done := busy("reading the trace")
 	trace, err := t.read()
+	done()
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.File, err)
 	}
-	var all []replayed
-	for _, hot := range t.Hot {
-		for _, warm := range t.Warm {
-			for _, policy := range t.Policy {
-				played, err := trace.Play(policy, int64(hot), int64(warm), t.WarmUp)
-				if err != nil {
-					return err
-				}
-				all = append(all, replayed{policy, hot, warm, played})
-			}
-		}
+	all, err := t.play(trace)
+	if err != nil {
+		return err
 	}
 	if t.JSON {
 		return printJSON(map[string]any{"recorded": trace.Recorded, "objects": trace.Objects, "bytes": trace.Bytes, "seconds": trace.Took.Seconds(), "lost": trace.Lost, "played": all})
@@ -153,6 +154,23 @@ func (t *traceReplay) Run() error {
 		rows = append(rows, row([]any{r.Policy, size.Human(int64(r.Hot)), size.Human(int64(r.Warm))}, r.Played, size.Human(r.UpstreamBytes), fmt.Sprintf("%.2f", float64(r.UpstreamBytes)/float64(max(r.Bytes, 1))), r.UpstreamReads))
 	}
 	return table([]string{"policy", "memory", "disk", "hot", "warm", "cold", "from upstream", "per byte asked", "upstream reads"}, rows, func(r []any) []any { return r })
+}
+
+// play plays the trace with each of the sizes and policies.
+func (t *traceReplay) play(trace *tiers.Replay) (all []replayed, err error) {
+	defer busy("playing it")()
+	for _, hot := range t.Hot {
+		for _, warm := range t.Warm {
+			for _, policy := range t.Policy {
+				played, err := trace.Play(policy, int64(hot), int64(warm), t.WarmUp)
+				if err != nil {
+					return nil, err
+				}
+				all = append(all, replayed{policy, hot, warm, played})
+			}
+		}
+	}
+	return all, nil
 }
 
 // read reads the trace.

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestTell: what takes long is told each second, and wiped out; what does not is not.
+func TestTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		line := func(since time.Duration) string { return fmt.Sprint("working, ", since) }
+		tell(&out, time.Second, line)()
+		if out.Len() > 0 {
+			t.Errorf("%q", out.String())
+		}
+		done := tell(&out, time.Second, line)
+		time.Sleep(2500 * time.Millisecond)
+		done()
+		if want := "\r\x1b[Kworking, 1s\r\x1b[Kworking, 2s\r\x1b[K"; out.String() != want {
+			t.Errorf("%q, want %q", out.String(), want)
+		}
+	})
+}
