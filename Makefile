@@ -14,7 +14,7 @@ run: build ## the gateway with the embedded trial upstream, data under ./data
 
 test: lint ## every test: with the race detector, and the binary end to end; the runs of docs/reliability.md are small here
 	$(GO) test -race ./...
-	$(GO) test -run Allocations ./gateway # the race detector has some of its own
+	$(GO) test -run 'Allocations|ScanResistance' ./gateway ./tiers # the race detector allocates, and takes its time
 	cd e2e && $(GO) test -count=1 -parallel 5 -timeout 15m ./...
 
 quick: SHELL := /bin/bash

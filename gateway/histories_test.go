@@ -388,7 +388,7 @@ func tooStale(ops []porcupine.Operation, bound time.Duration) string {
 // written back, and within its bound where it is ttl.
 func TestT5_Histories(t *testing.T) {
 	p := testkit.Prove(t, "T5")
-	histories, ops := p.Amount(6, 200, 1000), 2000
+	histories, ops := p.Amount(4, 200, 1000), 2000
 	if p.Long() {
 		ops = 10_000
 	}

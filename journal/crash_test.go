@@ -538,7 +538,7 @@ func unchanged(fs FS) FS { return fs }
 // either may be what is left.
 func TestT3_B22_PowerCut(t *testing.T) {
 	p := testkit.Prove(t, "T3")
-	trials := p.Amount(1000, 20_000, 500_000)
+	trials := p.Amount(500, 20_000, 500_000)
 	one, err := crashRuns(p.Seed, trials-trials/4, unchanged)
 	if err != nil {
 		t.Fatalf("after %d trials: %v", one, err)
