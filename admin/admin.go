@@ -34,6 +34,7 @@ type Config struct {
 	Listen      string `toml:"admin_listen" help:"address of the admin listener: metrics, health, profiles"`
 	KeysOnly    bool   `toml:"admin_keys_only" help:"ask for an admin key on every path of the admin listener but /healthz and /readyz; without it, who reaches the listener can read"`
 	EventsToken string `toml:"events_token" secret:"true" help:"bearer token with which S3 event notifications may be posted to /events of the admin listener, besides admin keys"`
+	Plaintext   bool   `toml:"admin_allow_plaintext" help:"take the secrets of admin keys (the console's login, HTTP basic authentication) over plain HTTP from other machines, too: only where something in front encrypts"`
 	AllowOpen   bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: whoever reaches it can read metrics and memory profiles"`
 }
 
@@ -92,7 +93,7 @@ func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Par
 	parts.store, parts.snapshots = store, snapshots
 	metrics.ExposeMetadata(true) // the types of metrics
 	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
-	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit}
+	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
 	}

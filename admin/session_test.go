@@ -68,6 +68,10 @@ func TestConsoleSessions(t *testing.T) {
 	if w := ask("GET", "/api/v1/audit", "", with); w.Code != 401 {
 		t.Errorf("after logout: %d", w.Code)
 	}
+	s.plaintext = true
+	if w := ask("POST", "/api/v1/login", right, func(r *http.Request) { r.RemoteAddr = "192.0.2.1:5" }); w.Code != 200 {
+		t.Errorf("from afar, when that is accepted: %d", w.Code)
+	}
 	var many sessions
 	now := time.Now()
 	token := many.begin("operator", now)
