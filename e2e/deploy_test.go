@@ -190,6 +190,26 @@ func TestAlertsAndDashboard(t *testing.T) {
 	}
 }
 
+// TestDockerfile: a linter finds nothing in it, and it makes an image of the binary alone, for a
+// user that is not root.
+func TestDockerfile(t *testing.T) {
+	need(t, "node")
+	if _, err := os.Stat("js/node_modules/dockerfile-utils"); err != nil {
+		t.Skip("dockerfile-utils is not installed: npm install --prefix e2e/js")
+	}
+	t.Parallel()
+	cmd := exec.Command("node", "-e", `const { validate } = require("dockerfile-utils"); console.log(JSON.stringify(validate(require("fs").readFileSync("../../Dockerfile", "utf8"))))`)
+	cmd.Dir = "js"
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "[]" {
+		t.Errorf("%v: %s", err, out)
+	}
+	_, last, _ := strings.Cut(string(readFile(t, "../Dockerfile")), "FROM scratch")
+	if !strings.Contains(last, "USER 65532:65532") || strings.Contains(last, "RUN ") {
+		t.Errorf("the image: %s", last)
+	}
+}
+
 // TestComposeFile: what the file refers to is there.
 func TestComposeFile(t *testing.T) {
 	t.Parallel()
