@@ -3,7 +3,6 @@ package admin
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
@@ -74,7 +73,7 @@ func body(w http.ResponseWriter, r *http.Request, most int64, into any) bool {
 	if err == nil && decoder.More() {
 		err = errors.New("there is something behind it")
 	}
-	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.EOF) {
+	if err != nil {
 		http.Error(w, "the body must be JSON: "+err.Error(), http.StatusBadRequest)
 		return false
 	}
