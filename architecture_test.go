@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"faults":              {"internal/glob"},
 	"cost":                {"internal/durable"},
 	"internal/logtail":    {},
+	"internal/memlimit":   {},
 	"admin":               {"access", "access/policy", "cost", "rules", "faults", "gateway/sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
 	"doctor":              {"internal/size", "tiers/cold"},
 	"snapshot":            {"internal/durable", "internal/failpoint", "internal/size"},
@@ -55,7 +56,7 @@ var rooms = map[string][]string{
 	"internal/seededbugs": {},
 	"internal/benchcheck": {},
 	"internal/testkit":    {"faults", "tiers/cold"},
-	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/logtail", "internal/pack", "internal/s3err", "internal/size"},
+	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/pack", "internal/s3err", "internal/size"},
 	"internal/zipf":       {},
 	"bench":               {"internal/size", "internal/zipf"},
 }

@@ -73,7 +73,7 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 	(&doctor.Machine{
 		Data:        c.Process.Data,
 		DiskBytes:   int64(c.Cache.WarmBytes + c.Back.MaxPendingBytes + c.Snapshot.MaxBytes),
-		MemoryBytes: int64(c.Cache.HotBytes+c.Cache.ReadAheadBytes+c.Cache.FillBytes+c.Gateway.RequestMemory) + spareMemory,
+		MemoryBytes: c.mostMemory(),
 		Files:       c.Gateway.MaxConnections + c.Storage.Pool.PoolSize,
 		Listen:      c.Gateway.Listen, AdminListen: c.Admin.Listen,
 		TLSCert: c.Gateway.TLSCert, TLSKey: c.Gateway.TLSKey,

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"syscall"
@@ -27,6 +26,7 @@ import (
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/embedded"
 	"github.com/akidb/akigw/internal/logtail"
+	"github.com/akidb/akigw/internal/memlimit"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
@@ -89,7 +89,14 @@ const (
 	// spareMemory is what the process may use besides its budgets before
 	// the garbage collector works harder.
 	spareMemory = 112 << 20
+	// pendingMemory is what a pending write takes besides its body, about.
+	pendingMemory = 2 << 10
 )
+
+// mostMemory is what the process may take when all of its budgets are used.
+func (c *config) mostMemory() int64 {
+	return int64(c.Cache.HotBytes+c.Cache.ReadAheadBytes+c.Cache.FillBytes+c.Gateway.RequestMemory) + spareMemory + pendingMemory*int64(c.Back.MaxPending)
+}
 
 // serve wires the rooms together, opens the listeners, and takes everything
 // down in the opposite order when ctx ends.
@@ -100,11 +107,13 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	}
 	tail := logtail.New(stderr)
 	log := slog.New(slog.NewJSONHandler(tail, &slog.HandlerOptions{Level: level}))
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64(c.Cache.HotBytes+c.Cache.ReadAheadBytes) + spareMemory)
-	}
 	d := &teardown{}
 	defer func() { err = errors.Join(err, d.run()) }()
+	if os.Getenv("GOMEMLIMIT") == "" {
+		d.background(func(ctx context.Context) error {
+			return memlimit.Run(ctx, int64(c.Cache.HotBytes+c.Cache.ReadAheadBytes)+spareMemory, c.mostMemory())
+		})
+	}
 
 	release, err := lockData(c.Process.Data)
 	if err != nil {
