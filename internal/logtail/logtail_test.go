@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 )
 
@@ -18,15 +19,17 @@ func TestFollow(t *testing.T) {
 		t.Errorf("the log itself ends in %q", to.Bytes()[to.Len()-20:])
 	}
 	n := 7
+	var writes sync.WaitGroup
 	tail.Follow(context.Background(), func(line []byte) bool {
 		if string(line) != fmt.Sprint("line ", n) {
 			t.Errorf("line %d is %q", n, line)
 		}
 		if n++; n == kept+7 {
-			go fmt.Fprintf(tail, "line %d\n", n)
+			writes.Go(func() { fmt.Fprintf(tail, "line %d\n", kept+7) })
 		}
 		return n < kept+8
 	})
+	writes.Wait()
 	if n != kept+8 || len(tail.followers) != 0 {
 		t.Errorf("%d lines, %d followers", n, len(tail.followers))
 	}
