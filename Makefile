@@ -13,7 +13,7 @@ run: build ## the gateway with the embedded trial upstream, data under ./data
 	./bin/akigw serve
 
 test: lint ## every test: with the race detector, and the binary end to end; the runs of docs/reliability.md are small here
-	$(GO) test -race ./...
+	$(GO) test -race -p 3 ./...
 	$(GO) test -run 'Allocations|ScanResistance' ./gateway ./tiers # the race detector allocates, and takes its time
 	cd e2e && $(GO) test -count=1 -parallel 5 -timeout 15m ./...
 
@@ -21,7 +21,7 @@ quick: SHELL := /bin/bash
 quick: .SHELLFLAGS := -o pipefail -c
 quick: ## the quick set of docs/reliability.md; AKIGW_RESULTS=DIR keeps its figures as JSON
 	AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_' ./... | grep -vE '^(=== |ok .*no tests to run|[?])'
-	cd e2e && AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_' ./... | grep -vE '^(=== |[?])'
+	cd e2e && AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_|^TestAWSCLI' ./... | grep -vE '^(=== |[?])'
 
 bench: ## micro-benchmarks and the server's CPU per hot GET, as ratios
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -42,13 +42,14 @@ func TestAWSCLI(t *testing.T) {
 	t.Parallel()
 	need(t, "aws")
 	program, _ := exec.LookPath("aws")
-	t.Run("first", func(t *testing.T) { awsCLI(t, program) })
-	if other := "/usr/bin/aws"; program != other { // Debian's version 2, beside another one
-		t.Run("second", func(t *testing.T) {
-			need(t, other)
-			awsCLI(t, other)
-		})
+	other := "/usr/bin/aws" // Debian's version 2, beside another one
+	if _, err := os.Stat(other); err == nil && program != other {
+		t.Run("version 2", func(t *testing.T) { awsCLI(t, other) })
+		if os.Getenv("AKIGW_PROOF") == "" && os.Getenv("AKIGW_LONG") == "" {
+			return // each of them starts Python two hundred times; the older one is for make quick
+		}
 	}
+	t.Run("on the path", func(t *testing.T) { awsCLI(t, program) })
 }
 
 func awsCLI(t *testing.T, program string) {

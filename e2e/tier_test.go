@@ -212,12 +212,16 @@ func tierStateUpdate(t *testing.T, w weather) {
 	g := w.start(options{})
 	b := w.bucket(g, "collection")
 	w.breaks(g)
-	deadline := time.Now().Add(4 * time.Second)
+	began := time.Now()
 	var work sync.WaitGroup
 	var writes, moves atomic.Int64
+	goesOn := func() bool { // for as long as it takes on this machine
+		enough := writes.Load() >= 50 && moves.Load() >= 5
+		return time.Since(began) < 4*time.Second || !enough && time.Since(began) < time.Minute
+	}
 	for key := range 3 {
 		work.Go(func() {
-			for n := 0; time.Now().Before(deadline); n++ {
+			for n := 0; goesOn(); n++ {
 				body := testkit.Bytes(uint64(n), 1000*(n%200))
 				b.put(fmt.Sprint(key), body)
 				b.get(fmt.Sprint(key), body)
@@ -230,7 +234,7 @@ func tierStateUpdate(t *testing.T, w weather) {
 	}
 	for range 2 {
 		work.Go(func() {
-			for n := 0; time.Now().Before(deadline); n++ {
+			for n := 0; goesOn(); n++ {
 				args := [][]string{{"promote"}, {"demote"}, {"demote", "--to", "cold"}, {"pin", "--in", "hot"}, {"unpin"}}[n%5]
 				g.says(append(append([]string{"tier"}, args...), "s3://collection/")...)
 				moves.Add(1)
