@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -188,6 +191,82 @@ func TestAlertsAndDashboard(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestDashboardHasData: each query of the dashboard and of the alerts, asked of a Prometheus that
+// watches a gateway under load, is one that it understands; and the dashboard's have data.
+func TestDashboardHasData(t *testing.T) {
+	need(t, "prometheus")
+	t.Parallel()
+	_, behind := startMemory(t, 0, 8)
+	g := startGateway(t, options{upstream: behind, config: backConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	dir, address := t.TempDir(), testkit.FreeAddr(t)
+	config := writeFile(t, filepath.Join(dir, "prometheus.yml"), []byte(strings.NewReplacer("akigw:9001", strings.TrimPrefix(g.admin, "http://"), "scrape_interval: 5s", "scrape_interval: 500ms").Replace(string(readFile(t, "../deploy/prometheus/scrape.yml")))))
+	prometheus := exec.Command("prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
+	var said bytes.Buffer
+	prometheus.Stdout, prometheus.Stderr = &said, &said
+	if err := prometheus.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = prometheus.Process.Kill(); _ = prometheus.Wait() }()
+	client := &testkit.Client{Endpoint: g.endpoint}
+	data := func(expr string) (int, string) {
+		resp, err := http.Get("http://" + address + "/api/v1/query?query=" + url.QueryEscape(expr))
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		var a struct {
+			Status, Error string
+			Data          struct{ Result []struct{ Value [2]any } }
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil || a.Status != "success" {
+			return -1, a.Error
+		}
+		return len(a.Data.Result), ""
+	}
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(readFile(t, "../deploy/grafana/akigw.json"), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	missing := map[string]string{}
+	for _, p := range dashboard.Panels {
+		for _, q := range p.Targets {
+			missing[strings.NewReplacer("$__rate_interval", "5s", "$instance", ".*").Replace(q.Expr)] = p.Title
+		}
+	}
+	asked := len(missing)
+	for deadline, n := time.Now().Add(60*time.Second), 0; len(missing) > 0 && time.Now().Before(deadline); n++ {
+		for i := range 20 {
+			key := fmt.Sprintf("/backbucket/%d", (n*20+i)%50)
+			client.Must(t, "PUT", key, "", nil, testkit.Bytes(uint64(n), 1000))
+			client.Must(t, "GET", key, "", nil, nil)
+			client.Must(t, "GET", fmt.Sprintf("/backbucket/none-%d-%d", n, i), "", nil, nil)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if n%5 == 4 {
+			for q := range missing {
+				if found, _ := data(q); found > 0 {
+					delete(missing, q)
+				}
+			}
+		}
+	}
+	for q, title := range missing {
+		_, why := data(q)
+		t.Errorf("%s has no data: %s %s", title, q, why)
+	}
+	for _, q := range regexp.MustCompile(`(?m)^ +expr: (.*)$`).FindAllStringSubmatch(string(readFile(t, "../deploy/prometheus/akigw.rules.yml")), -1) {
+		if found, why := data(q[1]); found != 0 {
+			t.Errorf("an alert of a gateway that is well: %s: %d, %s", q[1], found, why)
+		}
+	}
+	t.Logf("%d queries have data", asked-len(missing))
 }
 
 // TestDockerfile: a linter finds nothing in it, and it makes an image of the binary alone, for a
