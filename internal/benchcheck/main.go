@@ -74,13 +74,13 @@ func check(base string, rounds int) (err error) {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
 		for i, w := range watched {
 			for _, side := range sides {
-				cmd := exec.Command(filepath.Join(dir, fmt.Sprint(side.name, i)), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.3s", "-test.benchmem")
+				cmd := exec.Command(filepath.Join(dir, fmt.Sprint(side.name, i)), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=5", "-test.benchmem")
 				cmd.Dir = filepath.Join(side.tree, w.pkg)
 				out, err := cmd.CombinedOutput()
 				if err != nil {
 					return fmt.Errorf("%s of %s: %w: %s", w.pkg, side.name, err, out)
 				}
-				results[side.name] = append(results[side.name], out...)
+				results[side.name] = append(results[side.name], fastest(out)...)
 			}
 		}
 	}
@@ -102,6 +102,32 @@ func check(base string, rounds int) (err error) {
 		return err
 	}
 	return judge(table)
+}
+
+// fastest keeps, of each benchmark of an output, the fastest run: what slows one down on a machine
+// that has other things to do is none of the code's.
+func fastest(out []byte) []byte {
+	best, where := map[string]float64{}, map[string]int{}
+	var lines []string
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		if len(fields) < 4 || !strings.HasPrefix(line, "Benchmark") || fields[3] != "ns/op" {
+			lines = append(lines, line)
+			continue
+		}
+		took, err := strconv.ParseFloat(fields[2], 64)
+		if err != nil {
+			continue
+		}
+		name := fields[0]
+		if at, known := where[name]; !known {
+			where[name], best[name] = len(lines), took
+			lines = append(lines, line)
+		} else if took < best[name] {
+			best[name], lines[at] = took, line
+		}
+	}
+	return []byte(strings.Join(lines, ""))
 }
 
 // judge returns an error that names what is worse, by benchstat's CSV.

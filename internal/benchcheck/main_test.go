@@ -38,3 +38,12 @@ func TestJudge(t *testing.T) {
 		t.Error("nothing was compared, and that was fine")
 	}
 }
+
+// TestFastest: of each benchmark one run stays, the fastest; what is no run stays as it is.
+func TestFastest(t *testing.T) {
+	const out = "pkg: x\nBenchmarkA-2 \t 10\t 30 ns/op\t 3 allocs/op\nBenchmarkA-2 \t 10\t 20.5 ns/op\t 3 allocs/op\nBenchmarkB-2 \t 10\t 7 ns/op\nBenchmarkA-2 \t 10\t 25 ns/op\t 4 allocs/op\nPASS\n"
+	const want = "pkg: x\nBenchmarkA-2 \t 10\t 20.5 ns/op\t 3 allocs/op\nBenchmarkB-2 \t 10\t 7 ns/op\nPASS\n"
+	if got := string(fastest([]byte(out))); got != want {
+		t.Errorf("%q", got)
+	}
+}
