@@ -31,7 +31,7 @@ const doubt = 0.01
 
 func main() {
 	base := flag.String("base", "", "revision to compare with (default: HEAD if something is not committed, else the merge base with the upstream branch, or the commit before)")
-	rounds := flag.Int("rounds", 8, "how often each side is measured")
+	rounds := flag.Int("rounds", 24, "how often each side is measured")
 	flag.Parse()
 	if err := check(*base, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "benchcheck:", err)
@@ -74,7 +74,7 @@ func check(base string, rounds int) (err error) {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
 		for i, w := range watched {
 			for _, side := range sides {
-				cmd := exec.Command(filepath.Join(dir, fmt.Sprint(side.name, i)), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=5", "-test.benchmem")
+				cmd := exec.Command(filepath.Join(dir, fmt.Sprint(side.name, i)), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=2", "-test.benchmem")
 				cmd.Dir = filepath.Join(side.tree, w.pkg)
 				out, err := cmd.CombinedOutput()
 				if err != nil {
