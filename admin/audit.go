@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -87,9 +88,7 @@ func (a *Audit) last(n int) ([]Audited, error) {
 		}
 	}
 	all = all[max(0, len(all)-n):]
-	for i, j := 0, len(all)-1; i < j; i, j = i+1, j-1 {
-		all[i], all[j] = all[j], all[i]
-	}
+	slices.Reverse(all)
 	return all, lines.Err()
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -132,13 +133,8 @@ func explained(w io.Writer, text string) error {
 			lines[name] = append(lines[name], line)
 		}
 	}
-	names := make([]string, 0, len(lines))
-	for name := range lines {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	var out bytes.Buffer
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(lines)) {
 		text, kind := help[name], types[name]
 		if text == "" { // the library's own
 			if !strings.HasPrefix(name, "akigw_") && strings.HasSuffix(name, "_count") {

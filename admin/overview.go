@@ -52,10 +52,9 @@ type Saved struct {
 
 // saved sums up the cost report.
 func saved(r cost.Report) Saved {
-	requests := func(c cost.Counts) int64 { return int64(c.Reads + c.Writes + c.Free) }
 	return Saved{
 		Bytes:    int64(r.Total.Clients.Out) - int64(r.Total.Upstream.Out),
-		Requests: requests(r.Total.Clients) - requests(r.Total.Upstream),
+		Requests: int64(r.Total.Clients.Requests()) - int64(r.Total.Upstream.Requests()),
 		Money:    r.Total.Saved, Currency: r.Prices.Currency, Since: r.Since,
 	}
 }
@@ -160,19 +159,6 @@ func (c counted) quantiles(old counted, kind string) *Quantiles {
 	return &Quantiles{at(.5), at(.95), at(.99)}
 }
 
-// kinds are what requests are counted as in an Overview, by operation.
-func kindOf(op string) string {
-	switch {
-	case op == "GetObject" || op == "HeadObject":
-		return "read"
-	case strings.HasPrefix(op, "List"):
-		return "list"
-	case strings.HasPrefix(op, "Put") || strings.HasPrefix(op, "Delete") || strings.HasPrefix(op, "Upload") || strings.HasPrefix(op, "Copy") || strings.HasSuffix(op, "MultipartUpload"):
-		return "write"
-	}
-	return "other"
-}
-
 // overview says what happened since old; quantiles reach back to older.
 func (s *Server) overview(now, old, older counted) Overview {
 	o := Overview{
@@ -181,8 +167,8 @@ func (s *Server) overview(now, old, older counted) Overview {
 		UpstreamRequests: now.sum(old, "akigw_cold_requests_total"), UpstreamReceived: now.sum(old, "akigw_cold_received_bytes_total"), UpstreamSent: now.sum(old, "akigw_cold_sent_bytes_total"),
 		Goroutines: runtime.NumGoroutine(), Status: s.statusNow(),
 	}
+	now.since(old, "akigw_gateway_request_seconds_count", func(name string, n float64) { o.Requests[label(name, "kind")] = n })
 	now.since(old, "akigw_gateway_requests_total", func(name string, n float64) {
-		o.Requests[kindOf(label(name, "op"))] += n
 		if strings.HasPrefix(label(name, "status"), "5") {
 			o.Errors += n
 		}

@@ -119,6 +119,7 @@ func TestOverview(t *testing.T) {
 	old := counted{at, map[string]float64{`akigw_gateway_requests_total{op="GetObject",status="200"}`: 100}}
 	now := counted{at.Add(2 * time.Second), map[string]float64{
 		`akigw_gateway_requests_total{op="GetObject",status="200"}`: 160, `akigw_gateway_requests_total{op="PutObject",status="503"}`: 10,
+		`akigw_gateway_request_seconds_count{kind="read"}`: 60, `akigw_gateway_request_seconds_count{kind="write"}`: 10,
 		`akigw_tiers_reads_total{outcome="hot"}`: 40, "akigw_gateway_sent_bytes_total": 1000,
 		bucket("0.001"): 50, bucket("0.01"): 90, bucket("0.1"): 100, bucket("+Inf"): 100,
 	}}

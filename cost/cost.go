@@ -91,6 +91,9 @@ type Counts struct {
 	Out uint64 `json:"out_bytes"`
 }
 
+// Requests is how many there were, of all kinds.
+func (c Counts) Requests() uint64 { return c.Reads + c.Writes + c.Free }
+
 func (c *Counts) add(o Counts) {
 	c.Reads += o.Reads
 	c.Writes += o.Writes

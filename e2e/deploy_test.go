@@ -156,23 +156,9 @@ func TestAlertsAndDashboard(t *testing.T) {
 	} else {
 		t.Log("promtool is not installed: the rules are not checked by it")
 	}
-	var dashboard struct {
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
-		}
-	}
-	if err := json.Unmarshal(readFile(t, "../deploy/grafana/akigw.json"), &dashboard); err != nil {
-		t.Fatal(err)
-	}
-	queries := map[string]string{}
-	for _, p := range dashboard.Panels {
-		for _, q := range p.Targets {
-			queries[q.Expr] = p.Title
-		}
-	}
-	for _, q := range regexp.MustCompile(`(?m)^ +expr: (.*)$`).FindAllStringSubmatch(string(readFile(t, "../deploy/prometheus/akigw.rules.yml")), -1) {
-		queries[q[1]] = "an alert"
+	queries := dashboardQueries(t)
+	for _, q := range alertQueries(t) {
+		queries[q] = "an alert"
 	}
 	if len(queries) < 40 {
 		t.Errorf("%d queries", len(queries))
@@ -191,6 +177,36 @@ func TestAlertsAndDashboard(t *testing.T) {
 			}
 		}
 	}
+}
+
+// dashboardQueries are the queries of the dashboard, and the title of the panel that asks each.
+func dashboardQueries(t *testing.T) map[string]string {
+	t.Helper()
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(readFile(t, "../deploy/grafana/akigw.json"), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	queries := map[string]string{}
+	for _, p := range dashboard.Panels {
+		for _, q := range p.Targets {
+			queries[q.Expr] = p.Title
+		}
+	}
+	return queries
+}
+
+// alertQueries are the queries of the alerts.
+func alertQueries(t *testing.T) (queries []string) {
+	t.Helper()
+	for _, q := range regexp.MustCompile(`(?m)^ +expr: (.*)$`).FindAllStringSubmatch(string(readFile(t, "../deploy/prometheus/akigw.rules.yml")), -1) {
+		queries = append(queries, q[1])
+	}
+	return queries
 }
 
 // TestDashboardHasData: each query of the dashboard and of the alerts, asked of a Prometheus that
@@ -225,20 +241,9 @@ func TestDashboardHasData(t *testing.T) {
 		}
 		return len(a.Data.Result), ""
 	}
-	var dashboard struct {
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
-		}
-	}
-	if err := json.Unmarshal(readFile(t, "../deploy/grafana/akigw.json"), &dashboard); err != nil {
-		t.Fatal(err)
-	}
 	missing := map[string]string{}
-	for _, p := range dashboard.Panels {
-		for _, q := range p.Targets {
-			missing[strings.NewReplacer("$__rate_interval", "5s", "$instance", ".*").Replace(q.Expr)] = p.Title
-		}
+	for q, title := range dashboardQueries(t) {
+		missing[strings.NewReplacer("$__rate_interval", "5s", "$instance", ".*").Replace(q)] = title
 	}
 	asked := len(missing)
 	for deadline, n := time.Now().Add(60*time.Second), 0; len(missing) > 0 && time.Now().Before(deadline); n++ {
@@ -261,9 +266,9 @@ func TestDashboardHasData(t *testing.T) {
 		_, why := data(q)
 		t.Errorf("%s has no data: %s %s", title, q, why)
 	}
-	for _, q := range regexp.MustCompile(`(?m)^ +expr: (.*)$`).FindAllStringSubmatch(string(readFile(t, "../deploy/prometheus/akigw.rules.yml")), -1) {
-		if found, why := data(q[1]); found != 0 {
-			t.Errorf("an alert of a gateway that is well: %s: %d, %s", q[1], found, why)
+	for _, q := range alertQueries(t) {
+		if found, why := data(q); found != 0 {
+			t.Errorf("an alert of a gateway that is well: %s: %d, %s", q, found, why)
 		}
 	}
 	t.Logf("%d queries have data", asked-len(missing))

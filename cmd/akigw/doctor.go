@@ -35,11 +35,13 @@ func (d *doctorCommand) Run() error {
 	done := busy("looking at the machine and the upstream")
 	d.examine(ctx, &r, flags)
 	done()
-	write := r.WriteText
+	var err error
 	if d.JSON {
-		write = r.WriteJSON
+		err = printJSON(&r)
+	} else {
+		err = r.WriteText(os.Stdout)
 	}
-	if err := write(os.Stdout); err != nil {
+	if err != nil {
 		return err
 	}
 	if n := r.Count(doctor.Problem); n > 0 {

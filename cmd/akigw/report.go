@@ -32,7 +32,6 @@ func (c *costCommand) Run() error {
 		return printJSON(r)
 	}
 	money := func(n float64) string { return fmt.Sprintf("%.4f %s", n, r.Prices.Currency) }
-	sum := func(n cost.Counts) uint64 { return n.Reads + n.Writes + n.Free }
 	fmt.Printf("since %s, at %g for 1,000 writes and listings, %g for 1,000 reads, %g for a GiB read (%s)\n\n", r.Since.Local().Format(time.DateTime), r.Prices.Thousands, r.Prices.Reads, r.Prices.GiBOut, r.Prices.Currency)
 	total := r.Total
 	total.Bucket = "in all"
@@ -41,7 +40,7 @@ func (c *costCommand) Run() error {
 		if name == cost.Others {
 			name = "(none)"
 		}
-		return []any{name, sum(l.Clients), sum(l.Upstream), size.Human(int64(l.Clients.Out)), size.Human(int64(l.Upstream.Out)), money(l.Without), money(l.With), money(l.Saved)}
+		return []any{name, l.Clients.Requests(), l.Upstream.Requests(), size.Human(int64(l.Clients.Out)), size.Human(int64(l.Upstream.Out)), money(l.Without), money(l.With), money(l.Saved)}
 	})
 }
 
