@@ -24,10 +24,10 @@ import (
 
 // Config is the price list: [cost].
 type Config struct {
-	Currency  string  `toml:"currency" help:"currency of the upstream's prices"`
-	Thousands float64 `toml:"per_1000_writes" help:"what 1,000 PUT, COPY, POST and LIST requests cost upstream"`
-	Reads     float64 `toml:"per_1000_reads" help:"what 1,000 GET, HEAD and other requests cost upstream"`
-	GiBOut    float64 `toml:"per_gib_out" help:"what a GiB that is read from the upstream costs; 0 if both are in one region"`
+	Currency  string  `toml:"currency" json:"currency" help:"currency of the upstream's prices"`
+	Thousands float64 `toml:"per_1000_writes" json:"per_1000_writes" help:"what 1,000 PUT, COPY, POST and LIST requests cost upstream"`
+	Reads     float64 `toml:"per_1000_reads" json:"per_1000_reads" help:"what 1,000 GET, HEAD and other requests cost upstream"`
+	GiBOut    float64 `toml:"per_gib_out" json:"per_gib_out" help:"what a GiB that is read from the upstream costs; 0 if both are in one region"`
 }
 
 // Default is AWS S3 Standard in us-east-1, read from another place: for another service, write
@@ -295,25 +295,17 @@ type Line struct {
 	Saved   float64 `json:"saved"`
 }
 
-// Prices is the price list that a report goes by.
-type Prices struct {
-	Currency  string  `json:"currency"`
-	Thousands float64 `json:"per_1000_writes"`
-	Reads     float64 `json:"per_1000_reads"`
-	GiBOut    float64 `json:"per_gib_out"`
-}
-
 // Report says what was saved.
 type Report struct {
 	Since   time.Time `json:"since"`
-	Prices  Prices    `json:"prices"`
+	Prices  Config    `json:"prices"`
 	Total   Line      `json:"total"`
 	Buckets []Line    `json:"buckets"` // the largest saving first
 }
 
 // Report adds up.
 func (b *Book) Report() Report {
-	r := Report{Since: b.since, Prices: Prices(b.prices), Buckets: []Line{}}
+	r := Report{Since: b.since, Prices: b.prices, Buckets: []Line{}}
 	lines := map[string]*Line{}
 	line := func(name string) *Line {
 		if lines[name] == nil {

@@ -100,3 +100,13 @@ func TestReport(t *testing.T) {
 		t.Errorf("%d buckets", len(counts))
 	}
 }
+
+// BenchmarkCount: what a request pays for being counted.
+func BenchmarkCount(b *testing.B) {
+	var l Ledger
+	bucket := strings.Repeat("b", 20)
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Count(bucket, Read, 0, 4096)
+	}
+}

@@ -95,7 +95,7 @@ var panics = metrics.NewCounter("akigw_gateway_panics_total")
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	requestID := rand.Text()[:16]
-	sent := &answer{ResponseWriter: w}
+	sent := &answer{ResponseWriter: w, timed: g.AccessLog != nil}
 	op, accessKey := "", ""
 	defer func() {
 		if p := recover(); p != nil {
@@ -292,13 +292,17 @@ type answer struct {
 	status int
 	bytes  int64
 	code   string    // of S3, of an error
+	timed  bool      // whether began is wanted
 	began  time.Time // when its head was sent
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {
 	if status >= http.StatusOK {
-		a.status, a.began = status, time.Now()
+		a.status = status
+		if a.timed {
+			a.began = time.Now()
+		}
 		wireNames(a.Header())
 	}
 	a.ResponseWriter.WriteHeader(status)

@@ -14,7 +14,7 @@ import (
 // at those from the start.
 func (g *Gateway) Quick(w http.ResponseWriter, r *http.Request) (answered bool) {
 	started := time.Now()
-	sent := &answer{ResponseWriter: w}
+	sent := &answer{ResponseWriter: w, timed: g.AccessLog != nil}
 	requestID, accessKey := "", ""
 	defer func() {
 		if p := recover(); p != nil {
