@@ -231,7 +231,7 @@ func TestSlowdownIsSeen(t *testing.T) {
 	if !(cut < limit) || !(failures() > before) || !(slow < rate/2) || g.metric("akigw_faults_hits_total") == 0 {
 		t.Errorf("after a second of slowdown: limit %.1f (was %.1f), %.0f throttled answers (was %.0f), %.0f uploads in it (%.0f before), status:\n%s", cut, limit, failures(), before, slow, rate, status)
 	}
-	if !strings.Contains(status, "SlowDown") && !strings.Contains(status, "refused") {
+	if !strings.Contains(status, "answered 503") && !strings.Contains(status, "refused") {
 		t.Errorf("status says nothing of it:\n%s", status)
 	}
 	g.says("faults", "clear")

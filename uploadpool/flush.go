@@ -2,6 +2,7 @@ package uploadpool
 
 import (
 	"bytes"
+	"cmp"
 	"container/heap"
 	"context"
 	"crypto/md5"
@@ -537,7 +538,7 @@ func (p *Pool) judgeBody(err error, resp *http.Response, v any) result {
 	if status < 300 { // a 200 that carries an error is one
 		status = http.StatusInternalServerError
 	}
-	r := result{err: fmt.Errorf("the upstream answered %d %s", status, code), code: code}
+	r := result{err: fmt.Errorf("the upstream answered %d %s", status, cmp.Or(code, http.StatusText(status))), code: code} // a HEAD's answer has no code
 	switch {
 	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests || code == "SlowDown":
 		throttles.Inc()

@@ -709,3 +709,17 @@ func TestUpstreamThatRewritesMetadata(t *testing.T) {
 		r.close()
 	})
 }
+
+// TestFailureInWords: what an operator reads of a try that failed names S3's code, or HTTP's words
+// where there is no body to take it from, as in a HEAD's answer.
+func TestFailureInWords(t *testing.T) {
+	for body, want := range map[string]string{
+		"":                                     "the upstream answered 503 Service Unavailable",
+		"<Error><Code>SlowDown</Code></Error>": "the upstream answered 503 SlowDown",
+	} {
+		got := new(Pool).judge(&cold.ResponseError{Status: http.StatusServiceUnavailable, Body: []byte(body)}, nil, false)
+		if got.err == nil || got.err.Error() != want {
+			t.Errorf("%q: %v, want %s", body, got.err, want)
+		}
+	}
+}
