@@ -16,9 +16,9 @@ import (
 	"github.com/akidb/akigw/internal/testkit"
 )
 
-// TestE36_FaultsAreOff: without the flag nothing can be broken, and beyond loopback the flag
+// TestE36_S51_FaultsAreOff: without the flag nothing can be broken, and beyond loopback the flag
 // alone is refused. With it everybody is told.
-func TestE36_FaultsAreOff(t *testing.T) {
+func TestE36_S51_FaultsAreOff(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{plain: true})
 	g.operator()
