@@ -38,6 +38,10 @@ func TestCommandsOfTheDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	k, err := kong.New(new(cli), kong.Name("akigw"), kong.Writers(io.Discard, io.Discard), kong.Exit(func(int) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
 	commands := 0
 	for name, page := range pages {
 		for _, line := range commandsOf(page) {
@@ -45,7 +49,7 @@ func TestCommandsOfTheDocs(t *testing.T) {
 				continue
 			}
 			commands++
-			if err := parses(t, line); err != nil {
+			if err := parses(k, line); err != nil {
 				t.Errorf("%s: akigw %s: %v", name, line, err)
 			}
 		}
@@ -84,11 +88,7 @@ func commandsOf(page string) (lines []string) {
 }
 
 // parses takes a command line apart as main does. That of a group of commands is one, too.
-func parses(t *testing.T, line string) error {
-	k, err := kong.New(new(cli), kong.Name("akigw"), kong.Writers(io.Discard, io.Discard), kong.Exit(func(int) {}))
-	if err != nil {
-		t.Fatal(err)
-	}
+func parses(k *kong.Kong, line string) error {
 	words := strings.Fields(line)
 	node := k.Model.Node
 	for _, word := range words {
@@ -104,6 +104,6 @@ func parses(t *testing.T, line string) error {
 		}
 		return nil // what else it needs the prose around it says
 	}
-	_, err = k.Parse(words)
+	_, err := k.Parse(words)
 	return err
 }

@@ -110,10 +110,15 @@ func (f *faultsClear) Run() error {
 	return body.Close()
 }
 
-type faultsPresets struct{}
+type faultsPresets struct {
+	JSON bool `name:"json" help:"Print JSON: the plan of each."`
+}
 
 // Run lists the presets.
-func (faultsPresets) Run() error {
+func (f *faultsPresets) Run() error {
+	if f.JSON {
+		return printJSON(faults.Presets)
+	}
 	var names []string
 	for name := range faults.Presets {
 		names = append(names, name)

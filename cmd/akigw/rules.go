@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -26,8 +27,11 @@ type rulesExplainCommand struct {
 // Run prints the settings of a key.
 func (r *rulesExplainCommand) Run() error {
 	bucket, key, ok := strings.Cut(strings.TrimPrefix(r.Object, "s3://"), "/")
-	if !ok || key == "" || akigw.CheckBucketName(bucket) != nil || akigw.CheckKeyName(key) != nil {
+	if !ok || key == "" {
 		return fmt.Errorf("%q is not BUCKET/KEY", r.Object)
+	}
+	if err := errors.Join(akigw.CheckBucketName(bucket), akigw.CheckKeyName(key)); err != nil {
+		return fmt.Errorf("%s: %w", r.Object, err)
 	}
 	c, err := load(r.Config, os.Environ(), nil)
 	if err != nil {

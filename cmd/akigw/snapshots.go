@@ -214,13 +214,19 @@ func (s *snapshotDiff) Run() error {
 		_, err = io.Copy(os.Stdout, body)
 		return err
 	}
-	return admin.ReadChanges(body, func(c snapshot.Change) {
+	changes := 0
+	err = admin.ReadChanges(body, func(c snapshot.Change) {
+		changes++
 		fmt.Printf("%-8s %s/%q", c.What, c.Bucket, c.Key)
 		if c.From != "" && c.To != "" {
 			fmt.Printf("  %s -> %s", c.From, c.To)
 		}
 		fmt.Println()
 	})
+	if err == nil && changes == 0 {
+		fmt.Println("nothing differs")
+	}
+	return err
 }
 
 type snapshotDelete struct {

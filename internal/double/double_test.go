@@ -162,6 +162,7 @@ func TestFaultsAndHistory(t *testing.T) {
 		{"GET", "/_fakes3/counts", "", 200, `"GetObject":{"requests":`},
 		{"DELETE", "/_fakes3/history", "", 204, ""},
 		{"GET", "/_fakes3/counts", "", 200, "{}"},
+		{"GET", "/_fakes3/history", "", 200, "[]"},
 		{"POST", "/_fakes3/plan", `{"seed": 1, "fault": [{"effect": "slow_down"}]}`, 204, ""},
 		{"GET", "/_fakes3/plan", "", 200, `"met":[0]`},
 		{"GET", "/bucket/k", "", 503, "SlowDown"},
