@@ -39,6 +39,9 @@ func (g *gateway) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(build(g.t, plain), args...)
 	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir,
 		"AKIGW_LISTEN="+strings.TrimPrefix(g.endpoint, "http://"), "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
+	if g.key.AccessKeyId != "" {
+		cmd.Env = append(cmd.Env, "AKIGW_ADMIN_ACCESS_KEY="+g.key.AccessKeyId, "AKIGW_ADMIN_SECRET_KEY="+g.key.SecretAccessKey)
+	}
 	if g.upstream.endpoint != "" {
 		cmd.Env = append(cmd.Env, "AKIGW_UPSTREAM="+g.upstream.endpoint, "AKIGW_UPSTREAM_ACCESS_KEY="+upstreamAccessKey, "AKIGW_UPSTREAM_SECRET_KEY="+upstreamSecretKey)
 	}

@@ -210,11 +210,21 @@ func TestSlowdownIsSeen(t *testing.T) {
 	g.operator()
 	k := newKillRig(t, g, up)
 	var writers sync.WaitGroup
-	until := time.Now().Add(25 * time.Second)
+	stop := make(chan struct{})
 	for w := range 2 {
-		writers.Go(func() { k.write(w, until) })
+		writers.Go(func() {
+			for open := true; open; {
+				k.write(w, time.Now().Add(time.Second))
+				select {
+				case <-stop:
+					open = false
+				default:
+				}
+			}
+		})
 	}
 	defer writers.Wait()
+	defer close(stop)
 	time.Sleep(2 * time.Second)
 	limit, failures := g.metric("akigw_uploadpool_limit"), func() float64 {
 		return g.metric("akigw_uploadpool_throttled_total") + g.metric("akigw_cold_breaker_opened_total")

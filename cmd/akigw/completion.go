@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -70,6 +71,30 @@ func fishCompletion(words map[string][]string) error {
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// helpCommand is "akigw help".
+type helpCommand struct {
+	Words []string `arg:"" optional:"" placeholder:"COMMAND" help:"A command, or a topic."`
+}
+
+// Run prints what --help of a command does, or a topic.
+func (h *helpCommand) Run(app *kong.Kong) error {
+	first := ""
+	if len(h.Words) > 0 {
+		first = h.Words[0]
+	}
+	if _, ok := topics[first]; ok && !slices.ContainsFunc(app.Model.Children, func(n *kong.Node) bool { return n.Name == first }) {
+		return (&topicsCommand{first}).Run()
+	}
+	if first == "topics" && len(h.Words) == 2 {
+		return (&topicsCommand{h.Words[1]}).Run()
+	}
+	ctx, err := kong.Trace(app, h.Words)
+	if err = errors.Join(err, ctx.Error); err != nil {
+		return fmt.Errorf("%w; there are the commands that akigw --help has, and the topics %s", err, strings.Join(sortedKeys(topics), ", "))
+	}
+	return ctx.PrintUsage(false)
+}
 
 // topicsCommand is "akigw topics": what --help of a command does not say.
 type topicsCommand struct {

@@ -38,6 +38,7 @@ type cli struct {
 	Logs     logsCommand       `cmd:"" help:"The log of a running gateway: its end, and then as it goes on."`
 	Audit    auditCommand      `cmd:"" help:"Who changed what on a running gateway."`
 	Topics   topicsCommand     `cmd:"" help:"Short texts: modes, environment, files, keys, exit codes."`
+	Help     helpCommand       `cmd:"" help:"What --help of a command says, or a topic: akigw help tier pin, akigw help modes."`
 	Shell    completionCommand `cmd:"" name:"completion" help:"A script that completes akigw's commands in a shell."`
 	Version  versionCommand    `cmd:"" help:"Print the version."`
 }
