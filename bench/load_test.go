@@ -201,14 +201,36 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// TestThirds: what a process takes on average is told for the second and the last third of a run
+// that is long enough.
+func TestThirds(t *testing.T) {
+	r := &Report{Seconds: leastTrend, Cores: 1}
+	for i := range 9 {
+		r.Samples = append(r.Samples, Sample{At: float64(i), Server: &Process{RSS: int64(i) << 20, Anonymous: int64(i) << 20, Goroutines: 10 + int64(i), FDs: 5}})
+	}
+	r.summarize()
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if want := "4 to 7 MiB resident, 4 to 7 MiB anonymous (the memory tier 0 to 0), 14 to 17 goroutines, 5 to 5 files"; !strings.Contains(text.String(), want) {
+		t.Errorf("%q is not in\n%s", want, text.String())
+	}
+	r.Seconds--
+	r.summarize()
+	if r.Server.SecondThird != nil {
+		t.Error("a short run has a trend")
+	}
+}
+
 // TestProcess reads what this one takes, and what a gateway's metrics say.
 func TestProcess(t *testing.T) {
 	p, err := PID(os.Getpid()).Sample(t.Context())
 	if err != nil || p.RSS < 1<<20 || p.FDs == 0 {
 		t.Errorf("%+v, %v", p, err)
 	}
-	p, err = parseMetrics(strings.NewReader("# HELP x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 1048576\ngo_goroutines 12\nother{a=\"b\"} 3\n"))
-	if err != nil || p.CPUSecs != 1.5 || p.RSS != 1<<20 || p.Goroutines != 12 {
+	p, err = parseMetrics(strings.NewReader("# HELP x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 1048576\ngo_goroutines 12\nakigw_hot_used_bytes 7\nother{a=\"b\"} 3\n"))
+	if err != nil || p.CPUSecs != 1.5 || p.RSS != 1<<20 || p.Goroutines != 12 || p.HotTier != 7 {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

@@ -21,6 +21,7 @@ type Process struct {
 	Goroutines int64   `json:"goroutines"`
 	GCPause    float64 `json:"gc_pause_secs"` // in all, since its start
 	Heap       int64   `json:"heap_bytes"`    // in use
+	HotTier    int64   `json:"hot_tier_bytes,omitempty"`
 	// Of the upload pool: uploads at a time, and how many there may be.
 	Uploading   float64 `json:"uploading"`
 	UploadLimit float64 `json:"upload_limit"`
@@ -66,7 +67,7 @@ func parseMetrics(r io.Reader) (*Process, error) {
 	}
 	return &Process{
 		CPUSecs: values["process_cpu_seconds_total"], RSS: int64(values["process_resident_memory_bytes"]), Anonymous: int64(values["process_resident_memory_anon_bytes"]),
-		FDs: int64(values["process_open_fds"]), Goroutines: int64(values["go_goroutines"]), GCPause: values["go_gc_duration_seconds_sum"], Heap: int64(values["go_memstats_heap_inuse_bytes"]),
+		FDs: int64(values["process_open_fds"]), Goroutines: int64(values["go_goroutines"]), GCPause: values["go_gc_duration_seconds_sum"], Heap: int64(values["go_memstats_heap_inuse_bytes"]), HotTier: int64(values["akigw_hot_used_bytes"]),
 		Uploading: values["akigw_uploadpool_active"], UploadLimit: values["akigw_uploadpool_limit"], Pending: values["akigw_journal_pending"],
 	}, lines.Err()
 }

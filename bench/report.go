@@ -43,14 +43,16 @@ type Report struct {
 
 // ServerSummary is what the server's process took over a run.
 type ServerSummary struct {
-	CPUPercent      float64 `json:"cpu_percent"`        // of one core
-	CPUMachine      float64 `json:"cpu_of_machine"`     // of all cores, percent
-	CPUPerRequest   float64 `json:"cpu_us_per_request"` // microseconds
-	RSSMost         int64   `json:"rss_most_bytes"`
-	AnonymousSlope  float64 `json:"anonymous_slope_per_hour"` // share of its mean that anonymous memory grows by in an hour, after the first third
-	GoroutinesSlope float64 `json:"goroutines_slope_per_hour"`
-	FDsMost         int64   `json:"fds_most"`
-	GCPauseShare    float64 `json:"gc_pause_share"` // of the time
+	CPUPercent    float64 `json:"cpu_percent"`        // of one core
+	CPUMachine    float64 `json:"cpu_of_machine"`     // of all cores, percent
+	CPUPerRequest float64 `json:"cpu_us_per_request"` // microseconds
+	RSSMost       int64   `json:"rss_most_bytes"`
+	FDsMost       int64   `json:"fds_most"`
+	GCPauseShare  float64 `json:"gc_pause_share"` // of the time
+	// The means over the second and the last third of the run, nil of one that is shorter than two
+	// minutes: what grows between them may be what leaks.
+	SecondThird *Process `json:"second_third,omitempty"`
+	LastThird   *Process `json:"last_third,omitempty"`
 }
 
 func newReport(kind, endpoint string, config any) *Report {
@@ -89,30 +91,27 @@ func (r *Report) summarize() {
 	for _, s := range known {
 		sum.RSSMost, sum.FDsMost = max(sum.RSSMost, s.Server.RSS), max(sum.FDsMost, s.Server.FDs)
 	}
-	if settled := known[len(known)/3:]; lasted >= leastSlope {
-		sum.AnonymousSlope = slope(settled, func(p *Process) float64 { return float64(p.Anonymous) })
-		sum.GoroutinesSlope = slope(settled, func(p *Process) float64 { return float64(p.Goroutines) })
+	if third := len(known) / 3; r.Seconds >= leastTrend {
+		sum.SecondThird, sum.LastThird = average(known[third:2*third]), average(known[2*third:])
 	}
 	r.Server = sum
 }
 
-// leastSlope is how many seconds a run has to last for its slopes to mean something.
-const leastSlope = 120
+// leastTrend is how many seconds a run has to last for its thirds to mean something.
+const leastTrend = 120
 
-// slope is by how much of its mean something grows in an hour, by the line that is nearest to all
-// samples (least squares).
-func slope(samples []Sample, of func(*Process) float64) float64 {
-	n := float64(len(samples))
-	var x, y, xx, xy float64
+// average is what a process took on average, of what can go up and down. There is at least one sample.
+func average(samples []Sample) *Process {
+	var m Process
 	for _, s := range samples {
-		at, value := s.At/3600, of(s.Server)
-		x, y, xx, xy = x+at, y+value, xx+at*at, xy+at*value
+		p := s.Server
+		m.RSS, m.Anonymous, m.Heap, m.HotTier = m.RSS+p.RSS, m.Anonymous+p.Anonymous, m.Heap+p.Heap, m.HotTier+p.HotTier
+		m.FDs, m.Goroutines = m.FDs+p.FDs, m.Goroutines+p.Goroutines
 	}
-	below := n*xx - x*x
-	if below == 0 || y == 0 {
-		return 0
+	for _, v := range []*int64{&m.RSS, &m.Anonymous, &m.Heap, &m.HotTier, &m.FDs, &m.Goroutines} {
+		*v /= int64(len(samples))
 	}
-	return (n*xy - x*y) / below / (y / n)
+	return &m
 }
 
 // watch takes a sample at each interval, and hands it to seen. The function that it returns ends
@@ -171,8 +170,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	if s := r.Server; s != nil {
 		fmt.Fprintf(w, "\nthe server: %.0f%% of a core (%.0f%% of the machine), %.0f us of CPU a request, at most %.0f MiB resident and %d files\n", s.CPUPercent, s.CPUMachine, s.CPUPerRequest, float64(s.RSSMost)/(1<<20), s.FDsMost)
-		if r.Seconds >= leastSlope {
-			fmt.Fprintf(w, "by the last two thirds of the run, an hour would change its memory by %+.1f%%, and its goroutines by %+.1f%%\n", 100*s.AnonymousSlope, 100*s.GoroutinesSlope)
+		if then, now := s.SecondThird, s.LastThird; then != nil {
+			fmt.Fprintf(w, "from the second to the last third of the run: %d to %d MiB resident, %d to %d MiB anonymous (the memory tier %d to %d), %d to %d goroutines, %d to %d files\n",
+				then.RSS>>20, now.RSS>>20, then.Anonymous>>20, now.Anonymous>>20, then.HotTier>>20, now.HotTier>>20, then.Goroutines, now.Goroutines, then.FDs, now.FDs)
 		}
 	}
 	for _, p := range r.Problems {
@@ -273,7 +273,7 @@ func (r *Report) charts() []chart {
 	}
 	const mib = 1 << 20
 	return append(charts,
-		chart{Title: "Memory of the server", Unit: "MiB", Lines: []line{{"resident", server(func(p *Process) float64 { return float64(p.RSS) / mib })}, {"anonymous", server(func(p *Process) float64 { return float64(p.Anonymous) / mib })}, {"heap in use", server(func(p *Process) float64 { return float64(p.Heap) / mib })}}},
+		chart{Title: "Memory of the server", Unit: "MiB", Lines: []line{{"resident", server(func(p *Process) float64 { return float64(p.RSS) / mib })}, {"anonymous", server(func(p *Process) float64 { return float64(p.Anonymous) / mib })}, {"heap in use", server(func(p *Process) float64 { return float64(p.Heap) / mib })}, {"memory tier", server(func(p *Process) float64 { return float64(p.HotTier) / mib })}}},
 		chart{Title: "CPU of the server", Unit: "% of a core", Lines: []line{{"CPU", cpu}}},
 		chart{Title: "Goroutines and open files", Unit: "", Lines: []line{{"goroutines", server(func(p *Process) float64 { return float64(p.Goroutines) })}, {"files", server(func(p *Process) float64 { return float64(p.FDs) })}}},
 		chart{Title: "Upload pool", Unit: "", Lines: []line{{"uploads at a time", server(func(p *Process) float64 { return p.Uploading })}, {"at the most", server(func(p *Process) float64 { return p.UploadLimit })}, {"pending writes", server(func(p *Process) float64 { return p.Pending })}}},
