@@ -383,8 +383,10 @@ func (j *Journal) wait(ctx context.Context, name string, hold bool) error {
 	}
 }
 
-// until is the number of the last entry that a key can have got by now, one that
-// waits for its sync included.
+// Until is the number of the last entry that a key can have got by now, one that waits for its
+// sync included, whose number nobody knows: then it is the highest that there is. 0: it has none.
+func (j *Journal) Until(key akigw.Key) uint64 { return j.until(index(key.Bucket, key.Name)) }
+
 func (j *Journal) until(name string) uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()

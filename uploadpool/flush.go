@@ -103,16 +103,18 @@ func (p *Pool) succeeded(e *journal.Entry) {
 	last := p.Journal.Last(e.Key)
 	p.mu.Lock()
 	delete(p.tries, e.Key)
-	more := last != nil && (last != e || p.wanted[e.Key]) // a later one, or it is in a pack and should not be
-	if last == nil {
-		delete(p.wanted, e.Key) // else it is the later one that is wanted
+	more := last != nil && (last != e || p.hurries(e.Key)) // a later one, or it is in a pack and should not be
+	if last == nil || last != e && e.ID >= p.wanted[e.Key] {
+		delete(p.wanted, e.Key) // else it is the later one that is waited for
 	}
 	delete(p.paused, p.Upstream.Owner(e.Key.Bucket))
 	p.limit = min(p.limit+1/p.limit, float64(p.Parallel.Concurrency))
 	if p.down { // it is back
 		p.down = false
-		for _, d := range p.later {
-			p.queue = append(p.queue, d.key)
+		for _, t := range p.later {
+			if !t.gone {
+				p.line(t)
+			}
 		}
 		p.later = nil
 	}
@@ -175,9 +177,10 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 	if r.wait > 0 {
 		p.cut(now)
 	}
-	if !p.queued[e.Key] {
-		p.queued[e.Key] = true
-		heap.Push(&p.later, delay{e.Key, now.Add(wait)})
+	if p.turns[e.Key] == nil {
+		next := &turn{key: e.Key, due: now.Add(wait)}
+		p.turns[e.Key] = next
+		heap.Push(&p.later, next)
 	}
 	p.Log.Debug("an upload failed and is tried again", "key", e.Key.String(), "try", t.n, "wait", wait, "error", err)
 }

@@ -373,7 +373,7 @@ func (m *multipart) complete(ctx context.Context) result {
 func (p *Pool) borrow() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.queue) > 0 || p.active >= int(p.limit) {
+	if p.queued() > 0 || p.active >= int(p.limit) {
 		return false
 	}
 	p.active++
@@ -391,7 +391,7 @@ func (p *Pool) giveBack() {
 func (p *Pool) crowded() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.queue) > 0 || p.active > int(p.limit)
+	return p.queued() > 0 || p.active > int(p.limit)
 }
 
 // abort aborts the upload of an entry that is not going to be finished.

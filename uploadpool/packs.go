@@ -39,7 +39,7 @@ type packing struct {
 // mu.
 func (p *Pool) collect(key akigw.Key, now time.Time) bool {
 	e := p.Journal.Last(key)
-	if p.Packs == nil || e == nil || p.wanted[key] || !p.packable(e) || p.Journal.Stats().Packed >= p.Batch.MaxPacked {
+	if p.Packs == nil || e == nil || p.hurries(key) || !p.packable(e) || p.Journal.Stats().Packed >= p.Batch.MaxPacked {
 		return false
 	}
 	w := p.packing[key.Bucket]

@@ -116,13 +116,14 @@ type Pool struct {
 	opening sync.Mutex // for Forward
 
 	mu        sync.Mutex
-	queue     []akigw.Key           // that may go now, in order; guarded by mu
-	queued    map[akigw.Key]bool    // guarded by mu
+	urgent    []*turn               // that somebody waits for: they go before all others, in order; guarded by mu
+	queue     []*turn               // the others that may go now, in order; guarded by mu
 	later     delays                // those that wait for their time; guarded by mu
+	turns     map[akigw.Key]*turn   // of these, and of keys in packing, the one that counts; guarded by mu
 	tries     map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
 	paused    map[string]pause      // upstreams that refuse us, by name; guarded by mu
 	packing   map[string]*packing   // by bucket; guarded by mu
-	wanted    map[akigw.Key]bool    // that are to be objects of their own; guarded by mu
+	wanted    map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
 	eager     bool                  // see Eager; guarded by mu
 	active    int                   // guarded by mu
 	limit     float64               // how many may be active, now; guarded by mu
@@ -146,27 +147,30 @@ type pause struct {
 	err   error
 }
 
-// delay is a key that waits.
-type delay struct {
-	key akigw.Key
-	due time.Time
+// turn is a key's place in a queue.
+type turn struct {
+	key    akigw.Key
+	due    time.Time // if it waits for its time
+	urgent bool      // it is in urgent
+	gone   bool      // the key has got another one
 }
 
-type delays []delay
+type delays []*turn
 
 func (d delays) Len() int           { return len(d) }
 func (d delays) Less(i, k int) bool { return d[i].due.Before(d[k].due) }
 func (d delays) Swap(i, k int)      { d[i], d[k] = d[k], d[i] }
-func (d *delays) Push(x any)        { *d = append(*d, x.(delay)) }
+func (d *delays) Push(x any)        { *d = append(*d, x.(*turn)) }
 func (d *delays) Pop() any {
 	last := (*d)[len(*d)-1]
+	(*d)[len(*d)-1] = nil
 	*d = (*d)[:len(*d)-1]
 	return last
 }
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, queued: map[akigw.Key]bool{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, wanted: map[akigw.Key]bool{}, wake: make(chan struct{}, 1)}
+	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, wanted: map[akigw.Key]uint64{}, wake: make(chan struct{}, 1)}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}
@@ -187,13 +191,40 @@ func (p *Pool) Again() {
 // push queues a key, unless it is.
 func (p *Pool) push(key akigw.Key) {
 	p.mu.Lock()
-	if !p.queued[key] {
-		p.queued[key] = true
-		p.queue = append(p.queue, key)
+	if p.turns[key] == nil {
+		p.line(&turn{key: key})
 	}
 	p.mu.Unlock()
 	p.stir()
 }
+
+// line puts a turn at the end of its queue, as the one of its key. It needs mu.
+func (p *Pool) line(t *turn) {
+	p.turns[t.key] = t
+	if t.urgent = p.hurries(t.key); t.urgent {
+		p.urgent = append(p.urgent, t)
+	} else {
+		p.queue = append(p.queue, t)
+	}
+}
+
+// next takes the key whose turn it is, nil if there is none. It needs mu.
+func (p *Pool) next() *turn {
+	for _, q := range []*[]*turn{&p.urgent, &p.queue} {
+		for len(*q) > 0 {
+			t := (*q)[0]
+			(*q)[0] = nil
+			if *q = (*q)[1:]; !t.gone {
+				t.urgent = false
+				return t
+			}
+		}
+	}
+	return nil
+}
+
+// queued is how many may go now, or a few more. It needs mu.
+func (p *Pool) queued() int { return len(p.urgent) + len(p.queue) }
 
 func (p *Pool) stir() {
 	select {
@@ -209,26 +240,26 @@ func (p *Pool) Release(key akigw.Key) {
 	}
 }
 
-// Hurry puts a key before all others: somebody waits for it. What is in a pack becomes
-// an object of its own.
+// Hurry puts a key before all others but those that are in a hurry, too: somebody waits for what it
+// has now. What is in a pack becomes an object of its own.
 func (p *Pool) Hurry(key akigw.Key) {
+	until := p.Journal.Until(key)
 	p.mu.Lock()
-	for i, k := range p.queue {
-		if k == key {
-			p.queue = append(p.queue[:i], p.queue[i+1:]...)
-			break
+	p.wanted[key] = max(p.wanted[key], until)
+	if t := p.turns[key]; t == nil || !t.urgent {
+		if t != nil {
+			t.gone = true
 		}
+		p.line(&turn{key: key})
 	}
-	for i, d := range p.later {
-		if d.key == key {
-			heap.Remove(&p.later, i)
-			break
-		}
-	}
-	p.queued[key], p.wanted[key] = true, true
-	p.queue = append([]akigw.Key{key}, p.queue...)
 	p.mu.Unlock()
 	p.stir()
+}
+
+// hurries reports whether somebody waits for a key. It needs mu.
+func (p *Pool) hurries(key akigw.Key) bool {
+	_, wanted := p.wanted[key]
+	return wanted
 }
 
 // Run uploads until ctx ends. What is under way then is cut off, and looked at by
@@ -264,19 +295,25 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 	defer p.mu.Unlock()
 	now := time.Now()
 	for len(p.later) > 0 && !p.later[0].due.After(now) {
-		p.queue = append(p.queue, heap.Pop(&p.later).(delay).key)
+		if t := heap.Pop(&p.later).(*turn); !t.gone {
+			p.line(t)
+		}
 	}
-	for len(p.queue) > 0 && p.active < int(p.limit) && ctx.Err() == nil {
-		key := p.queue[0]
-		p.queue = p.queue[1:]
+	for p.active < int(p.limit) && ctx.Err() == nil {
+		t := p.next()
+		if t == nil {
+			break
+		}
+		key := t.key
 		if until := p.paused[p.Upstream.Owner(key.Bucket)].until; until.After(now) {
-			heap.Push(&p.later, delay{key, until})
+			t.due = until
+			heap.Push(&p.later, t)
 			continue
 		}
 		if p.collect(key, now) {
 			continue
 		}
-		delete(p.queued, key)
+		delete(p.turns, key)
 		e := p.Journal.Take(key)
 		if e == nil {
 			if p.Journal.Last(key) == nil {
@@ -284,7 +321,7 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			}
 			continue
 		}
-		if _, _, packed := p.Journal.Location(e); packed && !p.wanted[key] {
+		if _, _, packed := p.Journal.Location(e); packed && !p.hurries(key) {
 			p.Journal.Return(e, false)
 			continue
 		}
@@ -312,12 +349,14 @@ func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
 		}
 		var batch []*journal.Entry
 		for _, key := range keys {
-			delete(p.queued, key)
+			if t := p.turns[key]; t != nil && t.urgent {
+				continue // somebody waits for it by now
+			}
+			delete(p.turns, key)
 			if e := p.Journal.Take(key); e != nil {
 				if !p.packable(e) { // another one by now
 					p.Journal.Return(e, false)
-					p.queued[key] = true
-					p.queue = append(p.queue, key)
+					p.line(&turn{key: key})
 					continue
 				}
 				batch = append(batch, e)
@@ -340,18 +379,21 @@ func (p *Pool) gather(e *journal.Entry) (more []*journal.Entry) {
 		return nil
 	}
 	kept := p.queue[:0:0]
-	for i, key := range p.queue {
+	for i, t := range p.queue {
 		if len(more) == p.Batch.BatchSize-1 {
 			kept = append(kept, p.queue[i:]...)
 			break
 		}
-		last := p.Journal.Last(key)
-		if key.Bucket != e.Key.Bucket || last == nil || !last.Deleted {
-			kept = append(kept, key)
+		if t.gone {
 			continue
 		}
-		delete(p.queued, key)
-		if taken := p.Journal.Take(key); taken != nil {
+		last := p.Journal.Last(t.key)
+		if t.key.Bucket != e.Key.Bucket || last == nil || !last.Deleted {
+			kept = append(kept, t)
+			continue
+		}
+		delete(p.turns, t.key)
+		if taken := p.Journal.Take(t.key); taken != nil {
 			more = append(more, taken)
 		}
 	}
@@ -406,7 +448,7 @@ func (p *Pool) Progress() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	count, bytes := p.rate.rates()
-	s := Progress{Rate: count, ByteRate: bytes, Active: p.active, Limit: p.limit, Queued: len(p.queue), Later: len(p.later), Paused: map[string]string{}}
+	s := Progress{Rate: count, ByteRate: bytes, Active: p.active, Limit: p.limit, Queued: p.queued(), Later: len(p.later), Paused: map[string]string{}}
 	for name, pause := range p.paused {
 		if pause.until.After(time.Now()) {
 			s.Paused[name] = pause.err.Error()

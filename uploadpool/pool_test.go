@@ -658,6 +658,71 @@ func TestHurry(t *testing.T) {
 	})
 }
 
+// TestHurryInOrder: of keys that are waited for the first goes first, however many are waited for
+// after it; and so does what replaced one while it was on its way.
+func TestHurryInOrder(t *testing.T) {
+	for _, replaced := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			const n = 1000
+			r.put("first", "body")
+			sent := make(chan struct{})
+			if replaced {
+				r.answers(func(q *cold.Request) (*http.Response, error) {
+					if q.Op == "PutObject" && q.Key.Name == "first" {
+						r.answers(nil)
+						close(sent)
+						for i := range n {
+							r.put(fmt.Sprint(i), "body")
+						}
+						r.put("first", "another")
+						r.pool.Hurry(key("first"))
+						time.Sleep(50 * time.Millisecond) // its turn comes while this one is under way
+					}
+					return nil, nil
+				})
+				r.run()
+				<-sent
+				synctest.Wait()
+			} else {
+				for i := range n {
+					r.put(fmt.Sprint(i), "body")
+				}
+				r.pool.Hurry(key("first"))
+				for i := range n / 2 {
+					r.pool.Hurry(key(fmt.Sprint(i)))
+				}
+				r.run()
+			}
+			if err := r.j.Wait(t.Context(), key("first")); err != nil {
+				t.Fatal(err)
+			}
+			if left := r.j.Stats().Pending; left < n-200 {
+				t.Errorf("replaced %t: %d are left of %d", replaced, left, n)
+			}
+			r.drained(time.Minute)
+			r.close()
+		})
+	}
+}
+
+// BenchmarkHurry: to put a key before 50,000 others.
+func BenchmarkHurry(b *testing.B) {
+	j, err := journal.Open(journal.Config{Dir: b.TempDir(), FS: journal.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Hour})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer j.Close()
+	p := New(Config{Journal: j})
+	for i := range 50_000 {
+		p.push(key(fmt.Sprint(i)))
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		p.Hurry(key(fmt.Sprint(i % 50_000)))
+	}
+}
+
 // TestA3_RefusedQuestion: an upload that was sent and cannot be looked at is tried again, whatever
 // the answer to the question; it is no dead letter.
 func TestA3_RefusedQuestion(t *testing.T) {
