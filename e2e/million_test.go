@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -144,7 +143,7 @@ func million(t *testing.T, objects int) {
 	if report.Worker.Objects < objects || len(during) < 50 {
 		t.Errorf("%+v, %d reads", report.Worker, len(during))
 	}
-	if os.Getenv("AKIGW_LONG") != "" && float64(busy) > 1.5*float64(quiet) {
+	if objects >= 1_000_000 && float64(busy) > 1.5*float64(quiet) { // a smaller cycle is over before there are reads enough
 		t.Error("the worker slows hot reads")
 	}
 }

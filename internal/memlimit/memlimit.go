@@ -12,10 +12,10 @@ import (
 const (
 	// every is how often the collector's share of the processor is looked at.
 	every = time.Second
-	// A share above busy raises the limit by a raise-th of it, one below idle lowers it by a
-	// lower-th.
-	busy, idle   = 0.10, 0.02
-	raise, lower = 8, 64
+	// A share above busy raises the limit by a raise-th of it, up to a quarter more than the
+	// least, one above thrashing beyond that; one below idle lowers it by a lower-th.
+	busy, thrashing, idle = 0.10, 0.50, 0.02
+	raise, lower          = 8, 64
 )
 
 // Run sets the runtime's soft memory limit to least, in bytes, and raises it, up to most, while
@@ -45,8 +45,10 @@ func Run(ctx context.Context, least, most int64) error {
 // step is the limit that follows one under which the collector took a share of the processor.
 func step(limit, least, most int64, share float64) int64 {
 	switch {
-	case share > busy:
+	case share > thrashing:
 		limit += limit / raise
+	case share > busy:
+		limit = max(limit, min(limit+limit/raise, least+least/4))
 	case share < idle:
 		limit -= limit / lower
 	}
