@@ -12,11 +12,12 @@ import (
 // another allocation there says why, with the figures of make bench-check.
 func TestHotGetAllocations(t *testing.T) {
 	g := newRig(t, rules.Exclusive)
-	for size, most := range map[int]float64{4 << 10: 15, 1 << 20: 15} {
-		get := hotGet(t, g, size)
-		get() // from the upstream
-		if n := testing.AllocsPerRun(200, get); n > most {
-			t.Errorf("%d bytes: %.0f allocations, %.0f are known", size, n, most)
+	for _, size := range []int{4 << 10, 1 << 20} {
+		hotGet(t, g, size, false)() // from the upstream
+		for _, quick := range []bool{false, true} {
+			if n := testing.AllocsPerRun(200, hotGet(t, g, size, quick)); n > 15 {
+				t.Errorf("%d bytes, quick %t: %.0f allocations, 15 are known", size, quick, n)
+			}
 		}
 	}
 }
