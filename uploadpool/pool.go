@@ -448,7 +448,12 @@ func (p *Pool) Progress() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	count, bytes := p.rate.rates()
-	s := Progress{Rate: count, ByteRate: bytes, Active: p.active, Limit: p.limit, Queued: p.queued(), Later: len(p.later), Paused: map[string]string{}}
+	s := Progress{Rate: count, ByteRate: bytes, Active: p.active, Limit: p.limit, Queued: p.queued(), Paused: map[string]string{}}
+	for _, t := range p.later {
+		if !t.gone {
+			s.Later++
+		}
+	}
 	for name, pause := range p.paused {
 		if pause.until.After(time.Now()) {
 			s.Paused[name] = pause.err.Error()

@@ -706,6 +706,26 @@ func TestHurryInOrder(t *testing.T) {
 	}
 }
 
+// TestHurriedKeysAreCountedOnce: a key that waited for its next try and is hurried waits no more.
+func TestHurriedKeysAreCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.put("k", "body")
+		r.answers(func(*cold.Request) (*http.Response, error) { return unavailable() })
+		r.run()
+		for tried := 1; tried < 4; tried++ {
+			r.pool.Hurry(key("k"))
+			time.Sleep(50 * time.Millisecond)
+			if n := r.pool.Progress().Later; n != 1 {
+				t.Errorf("%d keys wait to be tried again", n)
+			}
+		}
+		r.answers(nil)
+		r.drained(time.Hour)
+		r.close()
+	})
+}
+
 // BenchmarkHurry: to put a key before 50,000 others.
 func BenchmarkHurry(b *testing.B) {
 	j, err := journal.Open(journal.Config{Dir: b.TempDir(), FS: journal.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Hour})

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/akidb/akigw/faults"
@@ -119,12 +118,7 @@ func (f *faultsPresets) Run() error {
 	if f.JSON {
 		return printJSON(faults.Presets)
 	}
-	var names []string
-	for name := range faults.Presets {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return table([]string{"PRESET", "WHAT HAPPENS"}, names, func(name string) []any {
+	return table([]string{"PRESET", "WHAT HAPPENS"}, sortedKeys(faults.Presets), func(name string) []any {
 		var lines []string
 		for _, f := range faults.Presets[name].Faults {
 			lines = append(lines, fmt.Sprintf("%s (%s)", f.Effect, described(f)))
