@@ -875,6 +875,8 @@ func TestD6_ReadersDuringOverwrites(t *testing.T) {
 			}
 			acked.Store(int32(i))
 			time.Sleep(2 * time.Millisecond)
+			for end := time.Now().Add(time.Second); reads.Load() <= int32(i) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			}
 		}
 		close(stop)
 		wait.Wait()
