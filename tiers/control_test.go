@@ -450,13 +450,14 @@ func TestPolicyWorker(t *testing.T) {
 	if r := s.Worker(); r.Objects != 16 || r.Promoted != 2 || r.Demoted != 4 || r.Failed != 0 || r.Pinned != 2 || r.Running || r.Ended.IsZero() {
 		t.Errorf("%+v", r)
 	}
-	again := checkpoint{Cycle: 2, Running: true, Begun: time.Now()}
+	again := cp.next()
 	if err := s.worker.cycle(t.Context(), &again); err != nil || again.Report.Promoted+again.Report.Demoted != 0 {
 		t.Errorf("a second cycle moved %d and %d, %v", again.Report.Promoted, again.Report.Demoted, err)
 	}
 }
 
 // TestWorkerWaitsForTheUpstream: nothing leaves the disk while it could not be fetched again.
+// Whoever asks meanwhile is told of the last whole cycle.
 func TestWorkerWaitsForTheUpstream(t *testing.T) {
 	up := testkit.NewMemory()
 	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
@@ -468,14 +469,17 @@ func TestWorkerWaitsForTheUpstream(t *testing.T) {
 	s.leaveHot(key("k"))
 	aged(t, s, "k", 8*24*time.Hour)
 	down := true
+	var told []WorkerReport
 	up.Before = func(*cold.Request) (*http.Response, error) {
+		told = append(told, *s.Worker())
 		if down {
 			return nil, akigw.ErrUpstreamUnavailable
 		}
 		return nil, nil
 	}
+	var cp checkpoint
 	for _, want := range []akigw.Outcome{akigw.Warm, akigw.Cold} {
-		cp := checkpoint{Running: true, Begun: time.Now()}
+		cp = cp.next()
 		if err := s.worker.cycle(t.Context(), &cp); err != nil {
 			t.Fatal(err)
 		}
@@ -483,6 +487,9 @@ func TestWorkerWaitsForTheUpstream(t *testing.T) {
 			t.Errorf("down %t: %s", down, got)
 		}
 		down = false
+	}
+	if len(told) != 2 || told[0] != (WorkerReport{Cycle: 1, Running: true}) || told[1].Cycle != 2 || !told[1].Running || told[1].Objects != 1 || told[1].Ended.IsZero() {
+		t.Errorf("in the first cycle, and in the second: %+v", told)
 	}
 }
 

@@ -101,7 +101,8 @@ type checkpoint struct {
 	Begun   time.Time    `json:"begun"`
 	Place   string       `json:"place,omitempty"` // base64
 	Moves   []decision   `json:"moves,omitempty"`
-	Report  WorkerReport `json:"report"`
+	Report  WorkerReport `json:"report"`          // of the last whole cycle
+	SoFar   WorkerReport `json:"so_far,omitzero"` // of this one
 }
 
 const (
@@ -116,6 +117,11 @@ const (
 	// checkpointEvery is how often a cycle that moves nothing writes where it is.
 	checkpointEvery = 2 * time.Second
 )
+
+// next is the beginning of the next cycle.
+func (c checkpoint) next() checkpoint {
+	return checkpoint{Cycle: c.Cycle + 1, Running: true, Begun: time.Now(), Report: c.Report}
+}
 
 func (c checkpoint) encode() ([]byte, error) {
 	c.Version, c.Sum = checkpointVersion, 0
@@ -165,7 +171,7 @@ func (w *worker) save(c *checkpoint) error {
 // run works until ctx ends. A cycle that was cut off goes on at once.
 func (w *worker) run(ctx context.Context) {
 	c := w.load()
-	w.set(c.Report)
+	w.show(&c)
 	timer := time.NewTimer(w.interval)
 	defer timer.Stop()
 	for {
@@ -175,11 +181,12 @@ func (w *worker) run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			c = checkpoint{Cycle: c.Cycle + 1, Running: true, Begun: time.Now()}
+			c = c.next()
 		}
 		if err := w.cycle(ctx, &c); err != nil && ctx.Err() == nil {
 			w.store.log.Error("a cycle of the tier worker was cut short", "cycle", c.Cycle, "error", err)
 			c.Running = false
+			w.show(&c)
 		}
 		if ctx.Err() != nil {
 			return
@@ -188,10 +195,12 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-func (w *worker) set(r WorkerReport) {
+// show has others see what the worker is at, and what the last whole cycle found.
+func (w *worker) show(c *checkpoint) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.report = r
+	w.report = c.Report
+	w.report.Cycle, w.report.Running = c.Cycle, c.Running
 }
 
 // cycle goes through the catalog from where the checkpoint says.
@@ -200,16 +209,12 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 	if err := s.accesses.flush(); err != nil {
 		s.log.Warn("could not write down how objects are used", "error", err)
 	}
-	c.Report.Cycle, c.Report.Running = c.Cycle, true
+	w.show(c)
 	place, err := base64.StdEncoding.DecodeString(c.Place)
 	if err != nil {
 		return err
 	}
 	after, wrote := warm.Place(place), time.Now()
-	if after == "" {
-		c.Report = WorkerReport{Cycle: c.Cycle, Running: true}
-	}
-	w.set(c.Report)
 	w.do(ctx, c) // what an earlier run had decided
 	if ctx.Err() != nil {
 		return w.save(c)
@@ -218,10 +223,10 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 	answers := map[string]bool{} // upstream buckets that answer
 	for more := true; more; {
 		var moves []decision
-		report, next, seen := c.Report, after, 0
+		soFar, next, seen := c.SoFar, after, 0
 		more = false
 		if err := s.catalog(Pattern{}, after, func(k known) bool {
-			w.look(k, where, &report, &moves)
+			w.look(k, where, &soFar, &moves)
 			if seen++; seen%pauseEvery == 0 {
 				time.Sleep(pause)
 			}
@@ -235,7 +240,7 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 			return w.save(c) // the next run looks at the slice again
 		}
 		after = next
-		c.Report, c.Place, c.Moves = report, base64.StdEncoding.EncodeToString([]byte(after)), moves
+		c.SoFar, c.Place, c.Moves = soFar, base64.StdEncoding.EncodeToString([]byte(after)), moves
 		if len(moves) > 0 || time.Since(wrote) > checkpointEvery {
 			if err := w.save(c); err != nil {
 				return err
@@ -243,14 +248,13 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 			wrote = time.Now()
 		}
 		w.do(ctx, c)
-		w.set(c.Report)
 	}
 	if ctx.Err() != nil {
 		return w.save(c)
 	}
-	c.Running, c.Place, c.Moves = false, "", nil
-	c.Report.Running, c.Report.Ended, c.Report.Seconds = false, time.Now(), time.Since(c.Begun).Seconds()
-	w.set(c.Report)
+	c.Report, c.Report.Ended, c.Report.Seconds = c.SoFar, time.Now(), time.Since(c.Begun).Seconds()
+	c.Running, c.Place, c.Moves, c.SoFar = false, "", nil, WorkerReport{}
+	w.show(c)
 	workerSeconds.Update(c.Report.Seconds)
 	return w.save(c)
 }
@@ -305,15 +309,15 @@ func (w *worker) do(ctx context.Context, c *checkpoint) {
 		switch {
 		case errors.Is(err, ErrMoving): // somebody knows better
 		case err != nil:
-			c.Report.Failed++
+			c.SoFar.Failed++
 			w.store.log.Debug("the tier worker could not move an object", "key", d.Key.String(), "action", d.Action, "error", err)
 		case did:
 			moved(d.Action, "worker").Inc()
 			w.store.log.Debug("the tier worker moved an object", "key", d.Key.String(), "action", d.Action, "cycle", c.Cycle)
 			if d.Action == PromoteToHot {
-				c.Report.Promoted++
+				c.SoFar.Promoted++
 			} else {
-				c.Report.Demoted++
+				c.SoFar.Demoted++
 			}
 			failpoint.Here("worker.afterMoveBeforeCheckpoint")
 		}
