@@ -13,7 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/minio/minio-go/v7/pkg/signer"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/akidb/akigw/internal/testkit"
 )
@@ -57,10 +58,9 @@ func TestMistakesOfNewUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
-		r = signer.SignV4(*r, accessKey, secret, "", region)
-		if age != 0 {
-			date := time.Now().Add(-age).UTC().Format("20060102T150405Z")
-			r.Header.Set("X-Amz-Date", date)
+		key := aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secret}
+		if err := v4.NewSigner().SignHTTP(t.Context(), key, r, "UNSIGNED-PAYLOAD", "s3", region, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
 		}
 		return send(t, http.DefaultClient, r)
 	}
