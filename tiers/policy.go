@@ -73,7 +73,7 @@ type worker struct {
 
 // WorkerReport says what the worker is at, and what its last whole cycle found.
 type WorkerReport struct {
-	Cycle   uint64 `json:"cycle"` // number of the present one, or the next
+	Cycle   uint64 `json:"cycle"` // number of the present one, or of the last
 	Running bool   `json:"running"`
 	// Ended is when the last whole cycle ended, zero for never, and Seconds how long it
 	// took. The rest is what it found.
