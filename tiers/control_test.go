@@ -499,7 +499,7 @@ func TestWorkerWaitsForTheUpstream(t *testing.T) {
 func TestB20_D22_WorkerIsCutOff(t *testing.T) {
 	up, dir := testkit.NewMemory(), t.TempDir()
 	s := controlled(t, testConfig(rules.Exclusive), dir, up)
-	const objects = 1500 // more than a slice
+	const objects = 3000
 	for i := range objects {
 		name := fmt.Sprintf("%04d", i)
 		up.Put(key(name), testkit.Bytes(uint64(i), 500))

@@ -239,7 +239,7 @@ func TestD10_PinnedIsNeverEvicted(t *testing.T) {
 		t.Error("a pin that does not fit was taken")
 	}
 	before := evicted.Get()
-	for n := range 4 * quota / len(block) {
+	for n := range 10 * quota / len(block) {
 		tier.PutBlock(Run{ID: uint64(1000 + n), Object: uint64(1000 + n), Handling: Handling{Wanted: true}}, 0, block)
 		if n%64 == 0 {
 			time.Sleep(20 * time.Millisecond)
