@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -658,6 +660,60 @@ func TestPins(t *testing.T) {
 		t.Error(err)
 	}
 	closeStore(t, s)
+}
+
+// TestPinThatFails: it leaves the pin that there was, and what others pinned and unpinned
+// meanwhile.
+func TestPinThatFails(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	move := func(action Action, name string, hot bool) {
+		t.Helper()
+		if _, err := s.Move(t.Context(), action, exactly(key(name)), hot); err != nil {
+			t.Errorf("%s %s: %v", action, name, err)
+		}
+	}
+	for _, name := range []string{"fails", "new", "old"} {
+		up.Put(key(name), testkit.Bytes(1, 3*block))
+	}
+	for _, former := range []bool{false, true} {
+		move(PinObjects, "old", false)
+		if former {
+			move(PinObjects, "fails", false)
+		}
+		if _, err := s.Purge(t.Context(), exactly(key("fails"))); err != nil {
+			t.Error(err)
+		}
+		asked := 0
+		up.Before = func(r *cold.Request) (*http.Response, error) {
+			pin := Pin{Bucket: "bucket", Prefix: "fails", Exactly: true, Hot: true}
+			if r.Key.Name != "fails" || !slices.ContainsFunc(s.Pins(), func(p Pin) bool { p.Since = time.Time{}; return p == pin }) {
+				return nil, nil // what is asked before it is pinned is answered
+			}
+			if asked++; asked == 1 {
+				move(UnpinObjects, "old", false)
+				move(PinObjects, "new", false)
+			}
+			return nil, akigw.ErrUpstreamUnavailable
+		}
+		if _, err := s.Move(t.Context(), PinObjects, exactly(key("fails")), true); !errors.Is(err, akigw.ErrUpstreamUnavailable) || asked == 0 {
+			t.Errorf("%v after %d requests", err, asked)
+		}
+		up.Before = nil
+		want := map[string]bool{"new": false} // and whether in memory
+		if former {
+			want["fails"] = false
+		}
+		got := map[string]bool{}
+		for _, p := range s.Pins() {
+			got[p.Prefix] = p.Hot
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("pins %v, want %v", got, want)
+		}
+		move(UnpinObjects, "new", false)
+	}
 }
 
 // TestPinsThatAreDamaged are set aside, whichever byte it is.

@@ -206,9 +206,13 @@ func (s *Store) pin(ctx context.Context, what Pattern, hot bool) (MoveResult, er
 	if err := s.pinFits(ctx, what, hot); err != nil {
 		return MoveResult{}, err
 	}
-	before := s.Pins()
+	same := func(p Pin) bool { return p.pattern() == what }
+	var former []Pin // the same objects' pin until now, if there is one
 	err := s.pins.change(func(pins []Pin) ([]Pin, error) {
-		pins = slices.DeleteFunc(pins, func(p Pin) bool { return p.pattern() == what })
+		if i := slices.IndexFunc(pins, same); i >= 0 {
+			former = []Pin{pins[i]}
+		}
+		pins = slices.DeleteFunc(pins, same)
 		prefixes := 0
 		for _, p := range pins {
 			if !p.Exactly {
@@ -229,7 +233,9 @@ func (s *Store) pin(ctx context.Context, what Pattern, hot bool) (MoveResult, er
 	}
 	result, err := s.moveAll(ctx, to, what)
 	if err != nil {
-		err = errors.Join(err, s.pins.change(func([]Pin) ([]Pin, error) { return before, nil }))
+		err = errors.Join(err, s.pins.change(func(pins []Pin) ([]Pin, error) { // others' pins may have come and gone meanwhile
+			return append(slices.DeleteFunc(pins, same), former...), nil
+		}))
 	}
 	s.repinOf(ctx, what)
 	return result, err
