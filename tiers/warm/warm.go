@@ -153,7 +153,7 @@ func Open(config Config) (*Tier, error) {
 		return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
 	}
 	if got, _ := t.get([]byte("mformat")); string(got) != config.Format {
-		if err := errors.Join(db.DropAll(), t.write([]byte("mformat"), []byte(config.Format))); err != nil {
+		if err := errors.Join(db.DropAll(), t.write([]byte("mformat"), []byte(config.Format)), durable.Remove(t.crashMark())); err != nil {
 			return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
 		}
 	}
@@ -205,16 +205,26 @@ func (t *Tier) open() (db *badger.DB, err error) {
 		WithNumVersionsToKeep(1))
 }
 
-// crashed reports whether the last run did not close the directory. Then keys may point to
-// places in the value log that were lost, and have other values by now: Badger has to compare
-// checksums, because for what makes no sense there it keeps the file locked for good, and
-// neither removes it nor closes.
+// crashMark is there from a crash on until the tier starts empty.
+func (t *Tier) crashMark() string { return filepath.Join(t.config.Dir, "CRASHED") }
+
+// crashed reports whether a run did not close the directory: the last one, or one before it.
+// Then keys may point to places in the value log that were lost, and have other values by now:
+// Badger has to compare checksums, because for what makes no sense there it keeps the file
+// locked for good, and neither removes it nor closes. A run that closes in order does not end
+// that: what it did not read is as it was.
 func (t *Tier) crashed() (bool, error) {
+	if _, err := os.Stat(t.crashMark()); !errors.Is(err, os.ErrNotExist) {
+		return err == nil, err
+	}
 	if _, err := os.Stat(t.cleanMark()); !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
 	logs, err := filepath.Glob(filepath.Join(t.config.Dir, "*.vlog"))
-	return len(logs) > 0, err
+	if err != nil || len(logs) == 0 {
+		return false, err
+	}
+	return true, durable.Replace(t.crashMark(), nil)
 }
 
 func setAside(config Config, cause error) error {

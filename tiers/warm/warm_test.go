@@ -3,6 +3,7 @@ package warm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -65,7 +66,17 @@ func TestAnotherFormatStartsEmpty(t *testing.T) {
 	tier := open(t, dir, 64<<20, "1")
 	tier.PutBlock(Run{ID: 1}, 1, []byte("old"))
 	closeTier(t, tier)
+	if err := os.Remove(filepath.Join(dir, "CLEAN")); err != nil {
+		t.Fatal(err)
+	}
+	closeTier(t, open(t, dir, 64<<20, "1"))
+	if _, err := os.Stat(tier.crashMark()); err != nil {
+		t.Errorf("after a crash and an orderly run: %v", err)
+	}
 	tier = open(t, dir, 64<<20, "2")
+	if _, err := os.Stat(tier.crashMark()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after a start with nothing: %v", err)
+	}
 	defer closeTier(t, tier)
 	if tier.HasBlock(Run{ID: 1}, 1) {
 		t.Error("a value of another format was kept")
@@ -113,15 +124,17 @@ func TestB22_PlaceThatWasLost(t *testing.T) {
 	if lost != 10 {
 		t.Fatalf("%d entries were found", lost)
 	}
-	tier = open(t, dir, 64<<20, "1")
-	for n := range int64(10) {
-		if got, ok := tier.Block(Run{ID: 1}, n, nil); ok {
-			t.Errorf("block %d is %d bytes", n, len(got))
+	for restart := range int64(2) { // what the first run does not read the second finds
+		tier = open(t, dir, 64<<20, "1")
+		for n := restart * 5; n < restart*5+5; n++ {
+			if got, ok := tier.Block(Run{ID: 1}, n, nil); ok {
+				t.Errorf("block %d is %d bytes", n, len(got))
+			}
 		}
-	}
-	began := time.Now()
-	if closeTier(t, tier); time.Since(began) > closePatience/2 {
-		t.Error("it did not close")
+		began := time.Now()
+		if closeTier(t, tier); time.Since(began) > closePatience/2 {
+			t.Errorf("restart %d: it did not close", restart)
+		}
 	}
 }
 
