@@ -234,7 +234,9 @@ func (s *Store) pin(ctx context.Context, what Pattern, hot bool) (MoveResult, er
 	result, err := s.moveAll(ctx, to, what)
 	if err != nil {
 		err = errors.Join(err, s.pins.change(func(pins []Pin) ([]Pin, error) { // others' pins may have come and gone meanwhile
-			return append(slices.DeleteFunc(pins, same), former...), nil
+			pins = append(slices.DeleteFunc(pins, same), former...)
+			slices.SortStableFunc(pins, func(a, b Pin) int { return a.Since.Compare(b.Since) })
+			return pins, nil
 		}))
 	}
 	s.repinOf(ctx, what)
