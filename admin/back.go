@@ -38,7 +38,8 @@ type Status struct {
 	Broken []string `json:"broken,omitempty"`
 	// Paused says why uploads to an upstream are paused, by its name.
 	Paused map[string]string `json:"paused,omitempty"`
-	// Failing is the error of the last try of an upload, "" if it went well.
+	// Failing is the error of the last try of an upload or, for a minute, of what made
+	// fewer of them run at a time, "" if all went well.
 	Failing string `json:"failing,omitempty"`
 	// WarmProblem says why nothing more is cached on disk, "" if it is.
 	WarmProblem string `json:"warm_problem,omitempty"`

@@ -47,6 +47,11 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 	}
 	defer r.change.End()
 	err := r.err
+	if err == errReplaced { // that is no failure, and the later one need not wait
+		p.Journal.Return(e, true)
+		p.push(e.Key)
+		return
+	}
 	if err == nil {
 		// What was cached before the upstream had it is out of the way before the journal lets
 		// go: from then on the cache is asked.
@@ -175,7 +180,7 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 		wait = max(wait, refusedWait)
 	}
 	if r.wait > 0 {
-		p.cut(now)
+		p.cut(now, err)
 	}
 	if p.turns[e.Key] == nil {
 		next := &turn{key: e.Key, due: now.Add(wait)}
@@ -185,17 +190,17 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 	p.Log.Debug("an upload failed and is tried again", "key", e.Key.String(), "try", t.n, "wait", wait, "error", err)
 }
 
-// throttle lets fewer uploads run at a time: the upstream says to slow down.
-func (p *Pool) throttle() {
+// throttle lets fewer uploads run at a time: the upstream says to slow down, by err.
+func (p *Pool) throttle(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut(time.Now())
+	p.cut(time.Now(), err)
 }
 
 // cut halves the number of uploads that may run. It needs mu.
-func (p *Pool) cut(now time.Time) {
+func (p *Pool) cut(now time.Time, err error) {
 	if now.Sub(p.throttled) > cutEvery {
-		p.throttled = now
+		p.throttled, p.slower = now, err
 		p.limit = max(1, p.limit/2)
 	}
 }

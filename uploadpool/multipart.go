@@ -258,7 +258,7 @@ func (m *multipart) send(ctx context.Context) bool {
 		r = m.part(ctx, i, tries > 0)
 	}
 	if r.err != nil && r.wait > 0 {
-		m.pool.throttle()
+		m.pool.throttle(r.err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -239,6 +239,35 @@ func TestA1_PartsGetThrough(t *testing.T) {
 	})
 }
 
+// TestThrottledPartIsShown: why fewer uploads run at a time is said for a minute, also if it was a
+// part that went well at its second try.
+func TestThrottledPartIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		refused := false
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op == "UploadPart" && !refused {
+				refused = true
+				return respond(503, "SlowDown")
+			}
+			return nil, nil
+		})
+		bodies := manyParts(3)
+		etag := r.putParts("k", bodies...)
+		r.run()
+		r.drained(30 * time.Second)
+		if now := r.pool.Progress(); now.Failing == nil || !strings.Contains(now.Failing.Error(), "answered 503") || now.Later > 0 {
+			t.Errorf("%+v", now)
+		}
+		time.Sleep(time.Minute)
+		if now := r.pool.Progress(); now.Failing != nil {
+			t.Errorf("a minute later: %+v", now)
+		}
+		r.uploaded("k", etag, bodies)
+		r.close()
+	})
+}
+
 // A write over one that is on its way in parts takes its place: the rest of the
 // parts is not sent, and the upload aborted.
 func TestE16_ReplacedWhileInParts(t *testing.T) {
@@ -253,6 +282,9 @@ func TestE16_ReplacedWhileInParts(t *testing.T) {
 					if fails {
 						return unavailable()
 					}
+				}
+				if now := r.pool.Progress(); q.Op == "PutObject" && (now.Failing != nil || now.Later > 0) {
+					t.Errorf("that is shown as a failure: %+v", now)
 				}
 				return nil, nil
 			})

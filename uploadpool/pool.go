@@ -128,6 +128,7 @@ type Pool struct {
 	active    int                   // guarded by mu
 	limit     float64               // how many may be active, now; guarded by mu
 	throttled time.Time             // when limit was cut last; guarded by mu
+	slower    error                 // why it was; guarded by mu
 	down      bool                  // tries failed, and none has gone well since; guarded by mu
 	sweeping  bool                  // orphans are being aborted; guarded by mu
 	swept     time.Time             // when that was tried last; guarded by mu
@@ -438,8 +439,8 @@ type Progress struct {
 	Rate, ByteRate float64
 	// Paused says why uploads to an upstream are paused, by its name.
 	Paused map[string]string
-	// Failing is the error of the last try of some key, nil if the last tries of
-	// all of them went well.
+	// Failing is the error of the last try of some key. If the last tries of all of them
+	// went well, it is why Limit was cut in the last minute, nil if it was not.
 	Failing error
 }
 
@@ -462,6 +463,9 @@ func (p *Pool) Progress() Progress {
 	for _, t := range p.tries {
 		s.Failing = t.err
 		break
+	}
+	if s.Failing == nil && time.Since(p.throttled) < time.Minute {
+		s.Failing = p.slower
 	}
 	return s
 }
