@@ -923,6 +923,23 @@ func BenchmarkState(b *testing.B) {
 	})
 }
 
+// BenchmarkLook: what the worker pays to look at each of many objects.
+func BenchmarkLook(b *testing.B) {
+	manyObjects(b, func(b *testing.B, s *Store) {
+		b.ReportAllocs()
+		w, where, seen := &worker{store: s}, s.whereabouts(), 0
+		var report WorkerReport
+		var moves []decision
+		if err := s.catalog(Pattern{}, "", func(k known) bool {
+			w.look(k, where, &report, &moves)
+			seen++
+			return true
+		}); err != nil || seen < 1000 || len(moves) > 0 {
+			b.Fatal(seen, moves, err)
+		}
+	})
+}
+
 // manyObjects measures what is done to a store that knows so many objects.
 func manyObjects(b *testing.B, do func(b *testing.B, s *Store)) {
 	for _, objects := range []int{1000, 20_000} {

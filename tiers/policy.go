@@ -112,8 +112,8 @@ const (
 	sliceLength = 1024
 	// pauseEvery is how many of them are looked at between two pauses, which let requests
 	// have their turn.
-	pauseEvery = 128
-	pause      = 500 * time.Microsecond
+	pauseEvery = 32
+	pause      = 50 * time.Microsecond
 	// checkpointEvery is how often a cycle that moves nothing writes where it is.
 	checkpointEvery = 2 * time.Second
 )

@@ -54,6 +54,7 @@ func decodeSummary(b []byte) (*summary, error) {
 	if d.Byte() != summaryVersion {
 		return nil, errSummary
 	}
+	d.OneCopy()
 	s := &summary{}
 	s.Key = akigw.Key{Bucket: d.String(), Name: d.String(), Version: d.String()}
 	s.Generation, s.blocks, s.run, s.Size, s.block, s.origin = d.Uvarint(), d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
