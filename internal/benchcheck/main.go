@@ -1,5 +1,6 @@
 // Command benchcheck compares the micro-benchmarks of the working tree with those of an earlier
-// revision, in turn, in one run on one machine, and fails if the tree is slower.
+// revision, in turn, in one run on one machine, and fails if the tree is slower, or if that
+// cannot be told.
 package main
 
 import (
@@ -7,15 +8,22 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// watched are the benchmarks of hot paths, by package.
-var watched = []struct{ pkg, run string }{
+// bench says by a regular expression which benchmarks of a package are run.
+type bench struct{ pkg, run string }
+
+// watched are the benchmarks of hot paths.
+var watched = []bench{
 	{"gateway", "HotGet"}, {"gateway/wire", "Inspect|Offer"}, {"gateway/sigv4", "Verify"}, {"access/policy", "Decide"}, {"rules", "For"}, {"tiers", "CountAccess"}, {"tiers/warm", "Block"},
 }
 
@@ -29,9 +37,12 @@ const slower = 10
 // twenty of some dozen benchmarks through.
 const doubt = 0.01
 
+// batches is how often the rounds are gone through at the most, while something is unclear.
+const batches = 4
+
 func main() {
 	base := flag.String("base", "", "revision to compare with (default: HEAD if something is not committed, else the merge base with the upstream branch, or the commit before)")
-	rounds := flag.Int("rounds", 24, "how often each side is measured")
+	rounds := flag.Int("rounds", 24, "how often each side is measured, and once more as long as something is unclear, four times at the most")
 	flag.Parse()
 	if err := check(*base, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "benchcheck:", err)
@@ -70,38 +81,60 @@ func check(base string, rounds int) (err error) {
 		}
 	}
 	results := map[string][]byte{}
-	for round := range rounds {
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, rounds)
-		for i, w := range watched {
-			for _, side := range sides {
-				cmd := exec.Command(filepath.Join(dir, fmt.Sprint(side.name, i)), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=2", "-test.benchmem")
-				cmd.Dir = filepath.Join(side.tree, w.pkg)
-				out, err := cmd.CombinedOutput()
-				if err != nil {
-					return fmt.Errorf("%s of %s: %w: %s", w.pkg, side.name, err, out)
+	unclear := map[string]error{} // of the first rounds: all
+	for batch := range batches {
+		for round := range rounds {
+			fmt.Fprintf(os.Stderr, "round %d of %d\n", batch*rounds+round+1, (batch+1)*rounds)
+			for i, w := range watched {
+				if batch > 0 && !w.among(unclear) {
+					continue
 				}
-				results[side.name] = append(results[side.name], fastest(out)...)
+				for _, side := range sides {
+					cmd := exec.Command(filepath.Join(dir, fmt.Sprint(side.name, i)), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=2", "-test.benchmem")
+					cmd.Dir = filepath.Join(side.tree, w.pkg)
+					out, err := cmd.CombinedOutput()
+					if err != nil {
+						return fmt.Errorf("%s of %s: %w: %s", w.pkg, side.name, err, out)
+					}
+					results[side.name] = append(results[side.name], fastest(out)...)
+				}
 			}
 		}
-	}
-	files := []string{}
-	for _, side := range sides {
-		file := filepath.Join(dir, side.name+".txt")
-		if err := os.WriteFile(file, results[side.name], 0o600); err != nil {
+		files := []string{}
+		for _, side := range sides {
+			file := filepath.Join(dir, side.name+".txt")
+			if err := os.WriteFile(file, results[side.name], 0o600); err != nil {
+				return err
+			}
+			files = append(files, file)
+		}
+		text, err := output("go", append([]string{"run", benchstat}, files...)...)
+		if err != nil {
 			return err
 		}
-		files = append(files, file)
+		fmt.Printf("against %s:\n\n%s", base, text)
+		table, err := output("go", append([]string{"run", benchstat, "-format", "csv"}, files...)...)
+		if err != nil {
+			return err
+		}
+		worse, open := judge(table)
+		if worse != nil || len(open) == 0 {
+			return worse
+		}
+		unclear = open
 	}
-	text, err := output("go", append([]string{"run", benchstat}, files...)...)
-	if err != nil {
-		return err
+	return fmt.Errorf("cannot judge on a machine that is so restless: %w", errors.Join(slices.Collect(maps.Values(unclear))...))
+}
+
+// among reports whether some benchmark of w is among those.
+func (w bench) among(those map[string]error) bool {
+	run := regexp.MustCompile(w.run)
+	for name := range those {
+		if run.MatchString(name) {
+			return true
+		}
 	}
-	fmt.Printf("against %s:\n\n%s", base, text)
-	table, err := output("go", append([]string{"run", benchstat, "-format", "csv"}, files...)...)
-	if err != nil {
-		return err
-	}
-	return judge(table)
+	return false
 }
 
 // fastest keeps, of each benchmark of an output, the fastest run: what slows one down on a machine
@@ -130,9 +163,11 @@ func fastest(out []byte) []byte {
 	return []byte(strings.Join(lines, ""))
 }
 
-// judge returns an error that names what is worse, by benchstat's CSV.
-func judge(table string) error {
-	var worse []error
+// judge returns an error that names what is worse, by benchstat's CSV, and which benchmarks
+// are unclear, and why: what they took varies by more than what is looked for, or they look slower
+// and it can be an accident.
+func judge(table string) (worse error, unclear map[string]error) {
+	unclear = map[string]error{}
 	unit, compared := "", 0
 	for _, line := range strings.Split(table, "\n") {
 		row, err := csv.NewReader(strings.NewReader(line)).Read()
@@ -147,23 +182,28 @@ func judge(table string) error {
 			continue
 		}
 		compared++
-		percent, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimPrefix(row[5], "+"), "%"), 64)
-		if err != nil { // "~": no difference that means something
+		var before, after, p float64
+		var spread [2]float64
+		for column, into := range map[int]*float64{1: &before, 2: &spread[0], 3: &after, 4: &spread[1]} {
+			if *into, err = strconv.ParseFloat(strings.TrimSuffix(row[column], "%"), 64); err != nil { // "∞": too few
+				*into = math.Inf(1)
+			}
+		}
+		if _, err := fmt.Sscanf(row[6], "p=%f", &p); err != nil {
 			continue
 		}
-		var p float64
-		if _, err := fmt.Sscanf(row[6], "p=%f", &p); err != nil || p > doubt {
-			continue
-		}
+		percent := (after/before - 1) * 100
 		switch {
-		case unit == "sec/op" && percent > slower, unit == "allocs/op" && percent > 0 && strings.HasPrefix(row[0], "HotGet"):
-			worse = append(worse, fmt.Errorf("%s: %+.1f%% %s (%s)", row[0], percent, unit, row[6]))
+		case unit == "sec/op" && percent > slower && p <= doubt, unit == "allocs/op" && percent > 0 && p <= doubt && strings.HasPrefix(row[0], "HotGet"):
+			worse = errors.Join(worse, fmt.Errorf("%s: %+.1f%% %s (%s)", row[0], percent, unit, row[6]))
+		case unit == "sec/op" && (percent > slower || max(spread[0], spread[1]) > slower):
+			unclear[row[0]] = fmt.Errorf("%s: %+.1f%% %s (%s), and the same tree varies by %.0f%%", row[0], percent, unit, row[6], max(spread[0], spread[1]))
 		}
 	}
 	if compared == 0 {
-		return errors.New("nothing was compared")
+		worse = errors.New("nothing was compared")
 	}
-	return errors.Join(worse...)
+	return worse, unclear
 }
 
 // mergeBase is what the tree is to be compared with.
