@@ -407,7 +407,7 @@ func (k *killRig) run(kills, sooner int) {
 		case <-done:
 		case <-time.After(100 * time.Millisecond):
 			missed++
-			t.Logf("kill %d: %s was not reached: %s", n, k.g.env[len(k.g.env)-1], tail(k.g.stderr.String())+fmt.Sprintf("%+v", k.g.status()))
+			t.Logf("kill %d: %s was not reached: %s", n, k.g.env[len(k.g.env)-1], tail(k.g.stderr.String()))
 			k.g.cmd.Process.Kill()
 			<-done
 		}
