@@ -125,7 +125,7 @@ func drainAfter(g *gateway, k *killRig) (pending int, took time.Duration) {
 	load(k, 2*time.Second)
 	g.says("faults", "clear")
 	pending, began := g.status().Pending, time.Now()
-	waitDrained(g.t, g, 2*time.Minute)
+	waitDrained(g.t, g, time.Minute)
 	return pending, time.Since(began)
 }
 
