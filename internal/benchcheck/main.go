@@ -69,61 +69,95 @@ func check(base string, rounds int) (err error) {
 		_, failed := output("git", "worktree", "remove", "--force", before)
 		err = errors.Join(err, failed)
 	}()
-	sides := []struct{ name, tree string }{{"before", before}, {"after", "."}}
-	for _, side := range sides {
-		for i, w := range watched {
-			binary := filepath.Join(dir, fmt.Sprint(side.name, i))
-			cmd := exec.Command("go", "test", "-c", "-o", binary, "./"+w.pkg)
-			cmd.Dir = side.tree
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("%s of %s: %w: %s", w.pkg, side.name, err, out)
-			}
+	sides := []*side{{tree: before, dir: filepath.Join(dir, "before")}, {tree: ".", dir: filepath.Join(dir, "after")}}
+	for _, s := range sides {
+		if err := s.build(); err != nil {
+			return err
 		}
 	}
-	results := map[string][]byte{}
-	unclear := map[string]error{} // of the first rounds: all
+	var unclear map[string]error // nil: nothing is known yet
 	for batch := range batches {
 		for round := range rounds {
 			fmt.Fprintf(os.Stderr, "round %d of %d\n", batch*rounds+round+1, (batch+1)*rounds)
-			for i, w := range watched {
-				if batch > 0 && !w.among(unclear) {
-					continue
-				}
-				for _, side := range sides {
-					cmd := exec.Command(filepath.Join(dir, fmt.Sprint(side.name, i)), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=2", "-test.benchmem")
-					cmd.Dir = filepath.Join(side.tree, w.pkg)
-					out, err := cmd.CombinedOutput()
-					if err != nil {
-						return fmt.Errorf("%s of %s: %w: %s", w.pkg, side.name, err, out)
-					}
-					results[side.name] = append(results[side.name], fastest(out)...)
-				}
-			}
-		}
-		files := []string{}
-		for _, side := range sides {
-			file := filepath.Join(dir, side.name+".txt")
-			if err := os.WriteFile(file, results[side.name], 0o600); err != nil {
+			if err := measure(sides, unclear); err != nil {
 				return err
 			}
-			files = append(files, file)
 		}
-		text, err := output("go", append([]string{"run", benchstat}, files...)...)
+		text, table, err := compare(sides)
 		if err != nil {
 			return err
 		}
 		fmt.Printf("against %s:\n\n%s", base, text)
-		table, err := output("go", append([]string{"run", benchstat, "-format", "csv"}, files...)...)
-		if err != nil {
-			return err
-		}
-		worse, open := judge(table)
-		if worse != nil || len(open) == 0 {
+		var worse error
+		if worse, unclear = judge(table); worse != nil || len(unclear) == 0 {
 			return worse
 		}
-		unclear = open
 	}
 	return fmt.Errorf("cannot judge on a machine that is so restless: %w", errors.Join(slices.Collect(maps.Values(unclear))...))
+}
+
+// side is one of the two trees that are compared.
+type side struct {
+	tree    string
+	dir     string // where its test binaries are
+	results []byte // what they have printed
+}
+
+func (s *side) build() error {
+	for i, w := range watched {
+		cmd := exec.Command("go", "test", "-c", "-o", s.binary(i), "./"+w.pkg)
+		cmd.Dir = s.tree
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s of %s: %w: %s", w.pkg, s.tree, err, out)
+		}
+	}
+	return nil
+}
+
+func (s *side) binary(i int) string { return filepath.Join(s.dir, strconv.Itoa(i)) }
+
+func (s *side) run(i int) error {
+	w := watched[i]
+	cmd := exec.Command(s.binary(i), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=2", "-test.benchmem")
+	cmd.Dir = filepath.Join(s.tree, w.pkg)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s of %s: %w: %s", w.pkg, s.tree, err, out)
+	}
+	s.results = append(s.results, fastest(out)...)
+	return nil
+}
+
+// measure runs each side's benchmarks once, in turn: all, or those that are unclear.
+func measure(sides []*side, unclear map[string]error) error {
+	for i, w := range watched {
+		if unclear != nil && !w.among(unclear) {
+			continue
+		}
+		for _, s := range sides {
+			if err := s.run(i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// compare returns what benchstat says of the sides, for people and as CSV.
+func compare(sides []*side) (text, table string, err error) {
+	var files []string
+	for _, s := range sides {
+		file := s.dir + ".txt"
+		if err := os.WriteFile(file, s.results, 0o600); err != nil {
+			return "", "", err
+		}
+		files = append(files, file)
+	}
+	if text, err = output("go", append([]string{"run", benchstat}, files...)...); err != nil {
+		return "", "", err
+	}
+	table, err = output("go", append([]string{"run", benchstat, "-format", "csv"}, files...)...)
+	return text, table, err
 }
 
 // among reports whether some benchmark of w is among those.
