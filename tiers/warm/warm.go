@@ -105,8 +105,10 @@ const maxCorrupt = 64
 
 const (
 	// valueThreshold is the size in bytes from which values go to the value
-	// log; memTableSize is that of a memtable.
-	valueThreshold = 4 << 10
+	// log, where compactions do not write them again and again: blocks, and
+	// records with a body. Summaries and most other records are smaller.
+	// memTableSize is the size of a memtable.
+	valueThreshold = 1 << 10
 	memTableSize   = 256 << 10
 
 	entryPrefix   = 'c'
@@ -167,7 +169,7 @@ func Open(config Config) (*Tier, error) {
 func vlogFileSize(quota int64) int64 { return min(max(quota/16, 2<<20), 128<<20) }
 
 // open opens Badger with the options measured in docs/architecture.md: blocks
-// in the value log, and memtables so small that compactions, and with them the
+// and bodies in the value log, and memtables so small that compactions, and with them the
 // discard statistics that drive space reclaim, keep happening.
 func (t *Tier) open() (db *badger.DB, err error) {
 	defer func() {
