@@ -169,8 +169,8 @@ func Open(config Config) (*Tier, error) {
 func vlogFileSize(quota int64) int64 { return min(max(quota/16, 2<<20), 128<<20) }
 
 // open opens Badger with the options measured in docs/architecture.md: blocks
-// and bodies in the value log, and memtables so small that compactions, and with them the
-// discard statistics that drive space reclaim, keep happening.
+// and bodies in the value log, and memtables so small that compactions, and
+// with them the discard statistics that drive space reclaim, keep happening.
 func (t *Tier) open() (db *badger.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil { // Badger panics on some damaged files
