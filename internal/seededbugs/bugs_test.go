@@ -4,7 +4,6 @@ package seededbugs
 
 import (
 	"bytes"
-	"fmt"
 	"io/fs"
 	"iter"
 	"os"
@@ -84,13 +83,25 @@ type finding struct {
 	Bug    int    `json:"bug"`
 	Name   string `json:"name"`
 	Test   string `json:"test"`
-	Trials int    `json:"trials,omitempty"`
+	Trials int    `json:"trials"`
+	Of     string `json:"of"` // what a trial is
 }
 
-var (
-	failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (Test[A-Za-z0-9_]+)`)
-	trials     = regexp.MustCompile(`after (\d+) trials`)
-)
+var failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (Test[A-Za-z0-9_]+)`)
+
+// counted is how tests that try many things say which one failed first: what each is, and how many
+// there were by their number 0. All other tests try one thing: a scenario.
+var counted = []struct {
+	of   string
+	said *regexp.Regexp
+	zero int
+}{
+	{"crash clone", regexp.MustCompile(`after (\d+) trials`), 0},
+	{"operation", regexp.MustCompile(`at operation (\d+),`), 1},
+	{"history", regexp.MustCompile(`history (\d+) of `), 1},
+	{"call of the file system", regexp.MustCompile(`call (\d+) \(`), 0},
+	{"damage", regexp.MustCompile(`seed \d+/(\d+)`), 1},
+}
 
 // TestT15_SeededBugs: each bug is found. AKIGW_BUG=7 takes that one alone.
 func TestT15_SeededBugs(t *testing.T) {
@@ -162,11 +173,18 @@ func find(t *testing.T, tree string, b bug) (finding, bool) {
 		t.Errorf("bug %d, %s, was not found by %s of %s: %v\n%s", b.number, b.name, b.run, b.pkg, err, tail(out))
 		return finding{}, false
 	}
-	f := finding{Bug: b.number, Name: b.name, Test: b.pkg + " " + string(failed[1])}
-	if m := trials.FindSubmatch(out); m != nil {
-		f.Trials, _ = strconv.Atoi(string(m[1]))
+	f := finding{Bug: b.number, Name: b.name, Test: b.pkg + " " + string(failed[1]), Trials: 1, Of: "scenario"}
+	for _, c := range counted {
+		if m := c.said.FindSubmatch(out); m != nil {
+			n, err := strconv.Atoi(string(m[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Trials, f.Of = n+c.zero, c.of
+			break
+		}
 	}
-	t.Logf("bug %d, %s: %s %s", f.Bug, f.Name, f.Test, map[bool]string{true: fmt.Sprintf("after %d trials", f.Trials)}[f.Trials > 0])
+	t.Logf("bug %d, %s: %s; trials: %d, each one %s", f.Bug, f.Name, f.Test, f.Trials, f.Of)
 	return f, true
 }
 
