@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.BadgerLeaks()...) }
 
-func open(t *testing.T, dir string, quota int64, format string) *Tier {
+func open(t testing.TB, dir string, quota int64, format string) *Tier {
 	t.Helper()
 	tier, err := Open(Config{Dir: dir, Quota: quota, Format: format, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -31,7 +31,7 @@ func open(t *testing.T, dir string, quota int64, format string) *Tier {
 	return tier
 }
 
-func closeTier(t *testing.T, tier *Tier) {
+func closeTier(t testing.TB, tier *Tier) {
 	t.Helper()
 	if err := tier.Close(); err != nil {
 		t.Fatal(err)
@@ -353,11 +353,8 @@ func TestRepeatedCorruptionSwitchesTheTierOff(t *testing.T) {
 }
 
 func BenchmarkBlock(b *testing.B) {
-	tier, err := Open(Config{Dir: filepath.Join(b.TempDir(), "warm"), Quota: 256 << 20, Format: "1", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer tier.Close()
+	tier := open(b, filepath.Join(b.TempDir(), "warm"), 256<<20, "1")
+	defer closeTier(b, tier)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 16<<10)
 	for n := range int64(64) {
 		tier.PutBlock(Run{ID: 1}, n, data)
@@ -375,19 +372,14 @@ func BenchmarkBlock(b *testing.B) {
 // are compacted. A body of 2,000 bytes is not to.
 func TestSmallBodiesStayOutOfTables(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
-	tier, err := Open(Config{Dir: dir, Quota: 256 << 20, Format: "1", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tier := open(t, dir, 256<<20, "1")
 	const objects = 4000
 	for n := range objects {
 		if !tier.PutEntry(akigw.Key{Bucket: "bucket", Name: fmt.Sprint(n)}, random(uint64(n), 2000), random(2, 150), Handling{}) {
 			t.Fatal("not stored")
 		}
 	}
-	if err := tier.Close(); err != nil { // memtables become tables
-		t.Fatal(err)
-	}
+	closeTier(t, tier) // memtables become tables
 	files, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d tables, %v", len(files), err)
@@ -415,10 +407,8 @@ func BenchmarkPutEntry(b *testing.B) {
 		quota  int64
 	}{{"600", 600, 1 << 30}, {"2000", 2000, 1 << 30}, {"2000/dropped", 2000, 64 << 20}} {
 		b.Run(of.name, func(b *testing.B) {
-			tier, err := Open(Config{Dir: filepath.Join(b.TempDir(), "warm"), Quota: of.quota, Format: "1", Log: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				b.Fatal(err)
-			}
+			tier := open(b, filepath.Join(b.TempDir(), "warm"), of.quota, "1")
+			defer closeTier(b, tier)
 			ctx, stop := context.WithCancel(b.Context())
 			done := make(chan error, 1)
 			go func() { done <- tier.Run(ctx) }()
@@ -434,7 +424,7 @@ func BenchmarkPutEntry(b *testing.B) {
 			b.ReportMetric(float64(refused)/float64(b.N), "refused/op")
 			b.ReportMetric(float64(tier.Used())/(1<<20), "used-MiB")
 			stop()
-			if err := errors.Join(<-done, tier.Close()); err != nil {
+			if err := <-done; err != nil {
 				b.Fatal(err)
 			}
 		})
