@@ -77,6 +77,13 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 	return breaker
 }
 
+// reset closes all breakers.
+func (b *breakers) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.byID)
+}
+
 // open is the number of breakers that let nothing or only probes through.
 func (b *breakers) open() int { return len(b.broken()) }
 
@@ -121,7 +128,7 @@ func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, err
 	_, refused := u.breakers.of(r.Key.Bucket).Execute(func() (*http.Response, error) {
 		resp, err = u.linked(ctx, r)
 		switch {
-		case err != nil && (ctx.Err() != nil || errors.Is(err, errGivenUp)):
+		case err != nil && (ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrDeadline) || errors.Is(err, errGivenUp)):
 			return nil, errGivenUp
 		case err != nil:
 			return nil, err

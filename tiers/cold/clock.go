@@ -32,7 +32,7 @@ func (us *Upstreams) CheckClock(ctx context.Context) error {
 	defer cancel()
 	for i := range us.all {
 		u := &us.all[i]
-		resp, err := u.send(ctx, &Request{Op: "Probe", Method: http.MethodHead})
+		resp, err := u.send(ctx, &Request{Op: probeOp, Method: http.MethodHead})
 		if err != nil {
 			continue
 		}

@@ -68,11 +68,19 @@ type Config struct {
 	Identity string
 
 	BreakerPercent int `toml:"breaker_percent" help:"share of failed requests in ten seconds, of 20 or more to one bucket, after which requests to it are refused for four seconds; 0: never"`
+
+	RequestDeadlineSecs int `toml:"request_deadline_secs" help:"seconds within which GET, HEAD, listings and DELETE are answered, with all retries and waits: 503 after that. The body of an answer may take longer, as long as it makes progress"`
+	WriteDeadlineSecs   int `toml:"write_deadline_secs" help:"seconds within which PUT and UploadPart are answered, from the last byte of the body on; a body that stands still for so long ends its request, too"`
+	LongDeadlineSecs    int `toml:"long_deadline_secs" help:"the same for what may take long: CompleteMultipartUpload, copies, DeleteObjects and whatever is only forwarded"`
+	SuspectAfterMs      int `toml:"suspect_after_ms" help:"milliseconds without a byte in either direction, of two or more requests, after which a probe finds out whether the upstream still answers. If it does not, the upstream is suspect: requests that need it are refused with 503 at once until a probe is answered"`
+	ProbeTimeoutMs      int `toml:"probe_timeout_ms" help:"milliseconds that such a probe waits for an answer; more than the upstream takes when it is slow"`
 }
 
 // SetDefaults sets the values behind all others.
 func (c *Config) SetDefaults() {
 	c.Region, c.TrailingChecksums, c.Credentials, c.Events, c.Retries, c.BreakerPercent, c.MaxRequests = "us-east-1", true, staticKeys, string(Stream), 2, 50, 256
+	c.RequestDeadlineSecs, c.WriteDeadlineSecs, c.LongDeadlineSecs = defaultRead, defaultWrite, defaultLong
+	c.SuspectAfterMs, c.ProbeTimeoutMs = defaultSuspectAfter, defaultProbeTimeout
 }
 
 // PoolConfig bounds the connection pool: [storage.connection_pool].
@@ -111,6 +119,7 @@ func (c *Config) Check(report func(key, problem string)) {
 	if c.BreakerPercent < 0 || c.BreakerPercent > 100 {
 		report("breaker_percent", "must be 0 to 100")
 	}
+	c.checkDeadlines(report)
 }
 
 // Check reports every impossible value by its key.
@@ -123,16 +132,8 @@ func (c *PoolConfig) Check(report func(key, problem string)) {
 	}
 }
 
-const (
-	dialTimeout = 5 * time.Second
-	// readAnswer is how long a read may wait for the first byte of an answer.
-	readAnswer = 30 * time.Second
-	// writeAnswer is the same for a write, counted from its last body byte:
-	// completing a large multipart upload takes minutes.
-	writeAnswer = 10 * time.Minute
-	// bodyIdle is how long a body may stand still in either direction.
-	bodyIdle = 60 * time.Second
-)
+// dialTimeout bounds the wait for a connection.
+const dialTimeout = 5 * time.Second
 
 // Upstream sends signed requests to one S3 endpoint. All methods may be called
 // from any goroutine.
@@ -146,8 +147,15 @@ type Upstream struct {
 	repeats   *allowance
 	breakers  breakers
 	link      *link
-	skew      atomic.Int64   // of the clocks, in nanoseconds
-	work      sync.WaitGroup // hedged requests
+	deadlines Deadlines
+	suspicion *suspicion
+	probes    http.RoundTripper // opens a connection for each request
+	skew      atomic.Int64      // of the clocks, in nanoseconds
+	work      sync.WaitGroup    // hedged requests and probes
+	end       context.CancelFunc
+
+	mu        sync.Mutex
+	observers []func(suspect bool) // see OnSuspect; guarded by mu
 }
 
 // New builds an Upstream. wrap, if not nil, is put around the transport; it is
@@ -186,15 +194,24 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 	}
 	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.CloseIdleConnections,
 		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config), repeats: newAllowance(), link: newLink(config.MaxRequests), breakers: breakers{share: float64(config.BreakerPercent) / 100}}
+	u.deadlines = config.deadlines()
+	fresh := t.Clone()
+	fresh.DisableKeepAlives = true
+	u.probes = fresh
 	if wrap != nil {
-		u.transport = wrap(t)
+		u.transport, u.probes = wrap(t), wrap(fresh)
 	}
+	var ctx context.Context
+	ctx, u.end = context.WithCancel(context.Background())
+	u.suspicion = newSuspicion(ctx, &config, &u.work, u.probe)
+	u.suspicion.changed = u.suspicionChanged
 	return u, nil
 }
 
-// Close closes idle connections. Requests under way go on, but for those that
-// another has won against.
+// Close ends probes and closes idle connections. Requests under way go on, but for
+// those that another has won against.
 func (u *Upstream) Close() error {
+	u.end()
 	u.work.Wait()
 	u.closeIdle()
 	return nil
@@ -250,14 +267,19 @@ func NewResponseError(resp *http.Response) *ResponseError {
 
 // Do sends a request and returns the answer, whatever its status; the caller
 // closes the body. The error wraps akigw.ErrUpstreamUnavailable when there was
-// no answer, unless ctx ended it.
+// no answer, unless ctx ended it; ErrDeadline when there was none in time, and
+// ErrSuspect when it was not asked because it answers nobody.
 func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
+	if suspect, _ := u.suspicion.now(); suspect {
+		suspectRefused.Inc()
+		return nil, unavailable(r, ErrSuspect)
+	}
 	u.repeats.earn()
 	if r.Repeat && !u.repeats.spend() {
 		retriesRefused.Inc()
 		return nil, unavailable(r, errNoAllowance)
 	}
-	return u.retry(ctx, r)
+	return u.bounded(ctx, r)
 }
 
 var errNoAllowance = fmt.Errorf("%w: too many requests are being repeated already", ErrNotSent)
@@ -267,30 +289,41 @@ var ErrNotSent = errors.New("not sent")
 
 // send sends a request once.
 func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error) {
+	return u.exchange(ctx, r, u.transport)
+}
+
+// exchange is send by way of a transport of the upstream's.
+func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.RoundTripper) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(httptrace.WithClientTrace(ctx, countConnections))
-	watch := &watchdog{cancel: cancel}
-	wait := writeAnswer
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		wait = readAnswer
+	watch := &watchdog{cancel: cancel, hears: u.suspicion.hears}
+	if KindOf(r.Op) != Long && r.Op != probeOp {
+		watch.suspicion = u.suspicion
 	}
-	sending := &requestBody{body: r.Body, watch: watch, wait: wait, over: ctx.Done()}
+	sending := &requestBody{body: r.Body, watch: watch, stall: u.deadlines.Write, wait: u.deadlines.Of(r.Op), over: ctx.Done()}
 	req, err := u.build(ctx, r, sending)
 	if err != nil {
 		cancel(nil)
 		return nil, unavailable(r, err)
 	}
 	metrics.GetOrCreateCounter(`akigw_cold_requests_total{op="` + r.Op + `"}`).Inc()
-	watch.start(wait)
-	resp, err := u.transport.RoundTrip(req)
-	watch.stop()
+	watch.start(sending.wait)
+	resp, err := transport.RoundTrip(req)
+	if err == nil {
+		watch.progress()
+	}
+	watch.end(errors.Is(context.Cause(ctx), ErrDeadline) || ctx.Err() == nil && timedOut(err))
 	if err != nil {
+		cause := context.Cause(ctx)
 		cancel(nil)
 		metrics.GetOrCreateCounter(`akigw_cold_errors_total{op="` + r.Op + `"}`).Inc()
 		if sending.failed.Load() {
 			err = fmt.Errorf("%w: %w", errGivenUp, err)
 		}
-		if cause := context.Cause(ctx); cause != nil && cause != context.Canceled {
+		if cause != nil && cause != context.Canceled {
 			err = cause
+		}
+		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+			err = fmt.Errorf("%w: %w", ErrNotSent, err)
 		}
 		return nil, unavailable(r, err)
 	}
@@ -300,7 +333,7 @@ func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error)
 	}
 	metrics.GetOrCreateCounter(`akigw_cold_responses_total{op="` + r.Op + `",status="` + strconv.Itoa(resp.StatusCode) + `"}`).Inc()
 	sending.answered.Store(true)
-	resp.Body = &answerBody{ReadCloser: resp.Body, watch: watch}
+	resp.Body = &answerBody{ReadCloser: resp.Body, watch: watch, stall: u.deadlines.stall(r.Op)}
 	return resp, nil
 }
 
@@ -389,38 +422,12 @@ func (u *Upstream) sign(req *http.Request, r *Request) (*http.Request, error) {
 
 const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// watchdog cancels a request that stands still. It is armed by start, rearmed
-// by every piece of progress and disarmed by stop.
-type watchdog struct {
-	cancel context.CancelCauseFunc
-	timer  atomic.Pointer[time.Timer]
-}
-
-type stalled time.Duration
-
-func (s stalled) Error() string {
-	return "no progress for " + time.Duration(s).String()
-}
-
-func (w *watchdog) start(d time.Duration) {
-	if t := w.timer.Load(); t != nil {
-		t.Reset(d)
-		return
-	}
-	w.timer.Store(time.AfterFunc(d, func() { w.cancel(stalled(d)) }))
-}
-
-func (w *watchdog) stop() {
-	if t := w.timer.Load(); t != nil {
-		t.Stop()
-	}
-}
-
 // requestBody counts and watches what is sent. Waiting for the client's next
 // bytes is the client's time: the watchdog sleeps meanwhile.
 type requestBody struct {
 	body     io.Reader
 	watch    *watchdog
+	stall    time.Duration   // for which the body may stand still
 	wait     time.Duration   // for an answer, when the body has ended
 	over     <-chan struct{} // closed with the answer's body
 	answered atomic.Bool
@@ -433,7 +440,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	bytesSent.Add(n)
 	switch {
 	case err == nil:
-		b.watch.start(bodyIdle)
+		b.watch.start(b.stall)
 	case err != io.EOF && !b.answered.Load():
 		b.failed.Store(true)
 		b.watch.start(b.wait)
@@ -450,11 +457,15 @@ func (b *requestBody) Read(p []byte) (int, error) {
 type answerBody struct {
 	io.ReadCloser
 	watch *watchdog
+	stall time.Duration // for which the body may stand still
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
-	b.watch.start(bodyIdle)
+	b.watch.start(b.stall)
 	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.watch.progress()
+	}
 	b.watch.stop()
 	bytesReceived.Add(n)
 	return n, err

@@ -187,8 +187,8 @@ func TestA24_StalledUpstreams(t *testing.T) {
 			})
 		})
 		start := time.Now()
-		_, err := silent.Do(t.Context(), &Request{Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
-		if !errors.Is(err, akigw.ErrUpstreamUnavailable) || time.Since(start) != readAnswer {
+		_, err := silent.Do(t.Context(), &Request{Op: "GetObject", Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
+		if !errors.Is(err, akigw.ErrUpstreamUnavailable) || time.Since(start) != defaultRead*time.Second {
 			t.Errorf("no answer: %v after %v", err, time.Since(start))
 		}
 		stuck := upstream(t, "http://127.0.0.1:1", func(http.RoundTripper) http.RoundTripper {
@@ -196,12 +196,12 @@ func TestA24_StalledUpstreams(t *testing.T) {
 				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: slowBody{r.Context()}}, nil
 			})
 		})
-		resp, err := stuck.Do(t.Context(), &Request{Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
+		resp, err := stuck.Do(t.Context(), &Request{Op: "GetObject", Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		start = time.Now()
-		if _, err := io.ReadAll(resp.Body); err == nil || time.Since(start) != bodyIdle {
+		if _, err := io.ReadAll(resp.Body); err == nil || time.Since(start) != defaultWrite*time.Second {
 			t.Errorf("a body that stands still: %v after %v", err, time.Since(start))
 		}
 		resp.Body.Close()
@@ -213,7 +213,7 @@ func TestA24_StalledUpstreams(t *testing.T) {
 				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody}, nil
 			})
 		})
-		resp, err = patient.Do(t.Context(), &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: &slowSender{left: 5}, Length: 5})
+		resp, err = patient.Do(t.Context(), &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: &slowSender{left: 5, pause: time.Hour}, Length: 5})
 		if err != nil {
 			t.Fatalf("a client that takes an hour a byte: %v", err)
 		}
@@ -221,14 +221,17 @@ func TestA24_StalledUpstreams(t *testing.T) {
 	})
 }
 
-// slowSender is a client that takes an hour for each byte.
-type slowSender struct{ left int }
+// slowSender is a client that takes its time for each byte.
+type slowSender struct {
+	left  int
+	pause time.Duration
+}
 
 func (s *slowSender) Read(p []byte) (int, error) {
 	if s.left == 0 {
 		return 0, io.EOF
 	}
-	time.Sleep(time.Hour)
+	time.Sleep(s.pause)
 	s.left--
 	p[0] = 'x'
 	return 1, nil

@@ -87,9 +87,6 @@ var (
 	retriesRefused = metrics.NewCounter("akigw_cold_retries_refused_total")
 )
 
-// patience is how long after its start a request is still retried.
-const patience = 15 * time.Second
-
 // retry sends a request, and again while it may be, it pays and there is an
 // allowance for it. What cannot be retried any more is returned as it is.
 func (u *Upstream) retry(ctx context.Context, r *Request) (*http.Response, error) {
@@ -97,11 +94,14 @@ func (u *Upstream) retry(ctx context.Context, r *Request) (*http.Response, error
 	for n := 0; ; n++ {
 		resp, err := u.hedged(ctx, r)
 		again := r.repeatable() && n < u.config.Retries && (err != nil || transient(resp.StatusCode)) && ctx.Err() == nil && !isOpen(err)
+		if suspect, _ := u.suspicion.now(); suspect {
+			again = false
+		}
 		if !again {
 			return resp, err
 		}
 		wait := backoff(n, resp)
-		if time.Since(started)+wait > patience {
+		if time.Since(started)+wait > u.deadlines.Read {
 			return resp, err
 		}
 		if !u.repeats.spend() {

@@ -79,6 +79,12 @@ func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wra
 		us.all = append(us.all, named{u, name, patterns})
 		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_clock_skew_seconds{upstream=%q}", name), func() float64 { return u.Skew().Seconds() })
 		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_breakers_open{upstream=%q}", name), func() float64 { return float64(u.breakers.open()) })
+		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_suspect{upstream=%q}", name), func() float64 {
+			if suspect, _ := u.suspicion.now(); suspect {
+				return 1
+			}
+			return 0
+		})
 		return nil
 	}
 	for i := range further {

@@ -1,0 +1,100 @@
+package cold
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// watchdog cancels a request that stands still. It is armed by start, rearmed
+// by every piece of progress and disarmed by stop. Long before it cancels, it
+// reports silence.
+type watchdog struct {
+	cancel    context.CancelCauseFunc
+	suspicion *suspicion // is told of silence; nil for an operation that may take long
+	hears     func()     // is told of each sign of life
+
+	mu     sync.Mutex
+	timer  *time.Timer   // guarded by mu
+	due    time.Time     // when it may fire, zero if it is disarmed; guarded by mu
+	left   time.Duration // what follows then of the wait; guarded by mu
+	wait   time.Duration // the whole of it; guarded by mu
+	silent bool          // this request is counted as silent; guarded by mu
+}
+
+// stalled is the error of a request that stood still for so long.
+type stalled time.Duration
+
+func (s stalled) Error() string {
+	return "no progress for " + time.Duration(s).String()
+}
+
+// Is makes a stalled request one that met its deadline.
+func (s stalled) Is(target error) bool { return target == ErrDeadline }
+
+// start has the request cancelled after d without progress.
+func (w *watchdog) start(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.speak(false)
+	first := d
+	if w.suspicion != nil {
+		first = min(d, w.suspicion.after)
+	}
+	w.wait, w.left = d, d-first
+	w.arm(first)
+}
+
+// arm needs mu.
+func (w *watchdog) arm(d time.Duration) {
+	w.due = time.Now().Add(d)
+	if w.timer == nil {
+		w.timer = time.AfterFunc(d, w.fire)
+		return
+	}
+	w.timer.Reset(d)
+}
+
+func (w *watchdog) fire() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.due.IsZero() || time.Now().Before(w.due) { // it was disarmed or rearmed at the same moment
+		return
+	}
+	if w.suspicion != nil && !w.silent {
+		w.silent = true
+		w.suspicion.becameSilent()
+	}
+	if w.left == 0 {
+		w.cancel(stalled(w.wait))
+		return
+	}
+	w.arm(w.left)
+	w.left = 0
+}
+
+// stop disarms the watchdog: whatever is waited for now is not the upstream.
+func (w *watchdog) stop() { w.end(false) }
+
+// end disarms the watchdog. byDeadline says that the request met a deadline of the
+// gateway's.
+func (w *watchdog) end(byDeadline bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	w.due = time.Time{}
+	w.speak(byDeadline)
+}
+
+// progress notes that a byte arrived.
+func (w *watchdog) progress() { w.hears() }
+
+// speak ends the silence of the request. It needs mu.
+func (w *watchdog) speak(byDeadline bool) {
+	if w.silent {
+		w.silent = false
+		w.suspicion.silenceEnded(byDeadline)
+	}
+}
