@@ -116,17 +116,43 @@ func (p *Pool) succeeded(e *journal.Entry) {
 	p.limit = min(p.limit+1/p.limit, float64(p.Parallel.Concurrency))
 	if p.down { // it is back
 		p.down = false
-		for _, t := range p.later {
-			if !t.gone {
-				p.line(t)
-			}
-		}
-		p.later = nil
+		p.hasten(func(akigw.Key) bool { return true })
 	}
 	p.mu.Unlock()
 	if more {
 		p.push(e.Key)
 	}
+}
+
+// Resume tries at once what waits for its next try at an upstream that answers again,
+// and counts its tries anew.
+func (p *Pool) Resume(upstream string) {
+	p.mu.Lock()
+	mine := func(key akigw.Key) bool { return p.Upstream.Owner(key.Bucket) == upstream }
+	for key, t := range p.tries {
+		if mine(key) {
+			t.n = 0
+		}
+	}
+	p.hasten(mine)
+	p.mu.Unlock()
+	p.stir()
+}
+
+// hasten has keys tried at once that wait for their next try. It needs mu.
+func (p *Pool) hasten(which func(akigw.Key) bool) {
+	kept := p.later[:0:0]
+	for _, t := range p.later {
+		switch {
+		case t.gone:
+		case which(t.key):
+			p.line(t)
+		default:
+			kept = append(kept, t)
+		}
+	}
+	p.later = kept
+	heap.Init(&p.later)
 }
 
 func (p *Pool) forget(key akigw.Key) {
