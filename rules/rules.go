@@ -51,6 +51,10 @@ type Settings struct {
 	// MaxStale is how long after that it is still served while the upstream
 	// gives no answer.
 	MaxStale time.Duration
+	// StaleAfter is how long a read waits for a validation, in mode TTL, before it is
+	// served stale within MaxStale although the upstream may be about to answer. 0 is as
+	// long as the request may wait at all.
+	StaleAfter time.Duration
 	// Memory and Disk tell which tiers may hold the object. With neither it
 	// is never cached.
 	Memory, Disk bool
@@ -130,6 +134,7 @@ var fields = [...]field{
 	}, func(s *Settings) string { return fmt.Sprintf("%q", s.Freshness) }},
 	{"ttl_secs", func(s *Settings, v any) error { return setSeconds(&s.TTL, v, 1) }, func(s *Settings) string { return seconds(s.TTL) }},
 	{"max_stale_secs", func(s *Settings, v any) error { return setSeconds(&s.MaxStale, v, 0) }, func(s *Settings) string { return seconds(s.MaxStale) }},
+	{"stale_after_ms", func(s *Settings, v any) error { return setDuration(&s.StaleAfter, v, time.Millisecond) }, func(s *Settings) string { return inUnits(s.StaleAfter, time.Millisecond) }},
 	{"tiers", setTiers, func(s *Settings) string {
 		var names []string
 		for _, t := range tierNames {

@@ -88,6 +88,7 @@ func TestExplain(t *testing.T) {
 	want := `freshness="immutable" line 8 of [[rule]] bucket = "logs", key = "*.gz" at 5
 ttl_secs=300 line 13 of [[rule]] bucket = "logs", key = "*" at 10
 max_stale_secs=3600 line 14 of [[rule]] bucket = "logs", key = "*" at 10
+stale_after_ms=0 line 0
 tiers=["hot"] line 18 of [[rule]] bucket = "*", key = "tmp/*" at 16
 max_object_bytes="1MiB" line 19 of [[rule]] bucket = "*", key = "tmp/*" at 16
 write="through" line 0

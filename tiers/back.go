@@ -250,6 +250,9 @@ func (s *Store) Hold(ctx context.Context, key akigw.Key) (release func(), err er
 func (s *Store) drain(ctx context.Context, key akigw.Key, wait func(context.Context, akigw.Key) error) error {
 	key = key.Current()
 	if s.back.journal.Last(key) != nil {
+		if err := s.unanswered(key); err != nil {
+			return fmt.Errorf("%w: %w", ErrPending, err)
+		}
 		s.back.pool.Hurry(key)
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainPatience)
@@ -480,6 +483,8 @@ type BackStatus struct {
 	uploadpool.Progress
 	Damage []string // files with what was found damaged, for an operator to look at
 	Broken []string // buckets whose breakers are open
+	// Suspects are the upstreams that have stopped answering, by name.
+	Suspects []string
 }
 
 // BackStatus returns the present state, nil if nothing is written back.
@@ -491,7 +496,18 @@ func (s *Store) BackStatus() *BackStatus {
 	if b, ok := s.upstream.(interface{ Broken() []string }); ok {
 		st.Broken = b.Broken()
 	}
+	if u, ok := s.upstream.(interface{ Suspects() []string }); ok {
+		st.Suspects = u.Suspects()
+	}
 	return st
+}
+
+// Resume takes what is pending for an upstream there at once, because it has answered
+// again.
+func (s *Store) Resume(upstream string) {
+	if s.back != nil {
+		s.back.pool.Resume(upstream)
+	}
 }
 
 // DrainTimeout is how long a stop waits for what is pending.

@@ -37,10 +37,11 @@ func (s *Store) fresh(e *entry, settings *rules.Settings, c akigw.Conditions) bo
 }
 
 // usable reports whether e may be served although the upstream could not be
-// asked.
+// asked. It may not be once a write through this gateway has replaced it, or may
+// have.
 func (s *Store) usable(e *entry, settings *rules.Settings, c akigw.Conditions) bool {
 	return settings.Freshness == rules.TTL && e.known() && e.run >= s.trusted && !c.NoCache && c.MaxAge == 0 &&
-		within(e, settings.TTL+settings.MaxStale)
+		within(e, settings.TTL+settings.MaxStale) && s.fence.alive(e.Key, e.Generation) && !s.fence.writing(e.Key)
 }
 
 // within reports whether the upstream confirmed e at most d ago. A time that
@@ -75,6 +76,9 @@ type question struct {
 // returns known or its successor, or nil when the upstream has no such object
 // or refuses to say: then the caller's own request has to find out why.
 func (s *Store) validate(ctx context.Context, known *entry) (*entry, error) {
+	if err := s.unanswered(known.Key); err != nil {
+		return nil, err
+	}
 	q := s.question(cold.FlowOf(ctx), known)
 	select {
 	case <-q.done:

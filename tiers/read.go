@@ -224,7 +224,7 @@ func (s *Store) current(ctx context.Context, key akigw.Key, settings *rules.Sett
 	if known == nil || s.fresh(known, settings, conditions) {
 		return known, outcome, nil
 	}
-	e, err := s.validate(ctx, known)
+	e, err := s.validateSoon(ctx, known, settings, conditions)
 	switch {
 	case errors.Is(err, akigw.ErrUpstreamUnavailable) && s.usable(known, settings, conditions):
 		return known, akigw.Stale, nil
@@ -237,6 +237,9 @@ func (s *Store) current(ctx context.Context, key akigw.Key, settings *rules.Sett
 // load waits for an opening fill. Who came after its question to the upstream has to ask once
 // more in strict mode; those share the next one.
 func (s *Store) load(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*fill, error) {
+	if err := s.unanswered(key); err != nil {
+		return nil, err
+	}
 	arrived := s.fence.generation()
 	for {
 		f, leader := s.join(ctx, key, spec)
@@ -290,6 +293,9 @@ func (r *Reader) start(ctx context.Context) error {
 	}
 	if r.Outcome == akigw.Hot || r.Outcome == akigw.Stale {
 		return nil
+	}
+	if err := r.store.unanswered(r.entry.Key); err != nil && r.fill == nil {
+		return err
 	}
 	if s := r.store; s.parallel(r.entry.Size) && r.Range.Length == r.entry.Size {
 		r.digest = checksum.OfObject(r.entry.Header, s.config.MD5ETags)

@@ -116,6 +116,8 @@ type Store struct {
 	copies    *windows       // memory for what readers have from disk
 	buffers   buffers        // for the same
 	crowd     Crowd          // nil if nobody has to wait for the upstream
+	silence   Silence        // nil if nobody notices that the upstream hangs
+	unsettled unsettled      // writes whose outcome nobody knows
 	sequences sequences
 
 	bare304  atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
@@ -157,6 +159,7 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 	}
 	s.notifier, _ = upstream.(Notifier)
 	s.crowd, _ = upstream.(Crowd)
+	s.silence, _ = upstream.(Silence)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if config.HotBytes > 0 {
 		s.hotGhost = newGhost("hot", int64(config.HotBytes))

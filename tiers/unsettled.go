@@ -1,0 +1,109 @@
+package tiers
+
+import (
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// unsettledFor is how long an upstream may still carry out a request that it has not
+// answered: S3 refuses signatures that are older than 15 minutes.
+const unsettledFor = 16 * time.Minute
+
+// maxUnsettled bounds the memory, about 300 bytes each. Beyond it the oldest change
+// ends early.
+const maxUnsettled = 100_000
+
+var unsettledWrites = metrics.NewCounter("akigw_tiers_unsettled_writes_total")
+
+// unsettled holds changes whose outcome nobody knows, until the upstream cannot carry
+// them out any more. The zero value is ready.
+type unsettled struct {
+	mu      sync.Mutex
+	writes  []unsettledWrite // in the order in which they end; guarded by mu
+	running bool             // a goroutine ends them; guarded by mu
+}
+
+type unsettledWrite struct {
+	write *Write
+	until time.Time
+}
+
+// Unsettled ends a change for its caller who does not know whether the upstream has
+// carried it out, or still will: its deadline was met, or the connection broke. The
+// key stays fenced until that cannot happen any more, so that nothing is trusted that
+// the upstream said before. After Written or End it does nothing.
+func (w *Write) Unsettled() {
+	if w.ended {
+		return
+	}
+	unsettledWrites.Inc()
+	w.ended, w.block = true, nil
+	w.drop()
+	s := w.store
+	oldest, first := s.unsettled.add(w)
+	if oldest != nil {
+		oldest.settle()
+	}
+	if first && s.ctx.Err() == nil {
+		s.work.Go(s.endUnsettled)
+	}
+}
+
+// add returns the change that has to make room, nil for none, and whether nobody ends
+// changes so far.
+func (u *unsettled) add(w *Write) (oldest *Write, first bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.writes) == maxUnsettled {
+		oldest = u.writes[0].write
+		u.writes = u.writes[1:]
+	}
+	u.writes = append(u.writes, unsettledWrite{w, time.Now().Add(unsettledFor)})
+	first, u.running = !u.running, true
+	return oldest, first
+}
+
+// due takes the first change whose time has come. Without one it returns how long that
+// takes, and false if none is left and nobody ends changes any more.
+func (u *unsettled) due() (w *Write, wait time.Duration, more bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.writes) == 0 {
+		u.running = false
+		return nil, 0, false
+	}
+	if wait = time.Until(u.writes[0].until); wait > 0 {
+		return nil, wait, true
+	}
+	w = u.writes[0].write
+	u.writes = u.writes[1:]
+	return w, 0, true
+}
+
+// settle ends the fence of a change that was held.
+func (w *Write) settle() {
+	w.end()
+	w.drop()
+	w.write.leave()
+}
+
+// endUnsettled ends changes as their time comes, until there is none.
+func (s *Store) endUnsettled() {
+	for {
+		w, wait, more := s.unsettled.due()
+		if !more {
+			return
+		}
+		if w != nil {
+			w.settle()
+			continue
+		}
+		select {
+		case <-time.After(wait):
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
