@@ -34,6 +34,8 @@ type body struct {
 	trailer *checksum.Algorithm // checksum that comes as a trailer
 	sum     http.Header         // its value, set at the end
 
+	clock *deadline // stands still while the body comes in
+
 	held    byte
 	holding bool
 	small   []byte // a body in memory
@@ -65,7 +67,7 @@ const contentMD5 = "Content-MD5"
 
 // newBody prepares the verification that the headers of a call ask for.
 func newBody(c *Call) (*body, error) {
-	b := &body{payload: c.payload}
+	b := &body{payload: c.payload, clock: &c.deadline}
 	if c.payload.Length > akigw.MaxObjectBytes {
 		return nil, s3err.EntityTooLarge
 	}
@@ -125,7 +127,11 @@ func (b *body) expectChecksum(h http.Header) error {
 
 // Read implements io.Reader: verified bytes, the last one only at the very end.
 func (b *body) Read(p []byte) (int, error) {
+	b.clock.pause()
 	n, err := b.verified(p)
+	if err != nil {
+		b.clock.resume()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {

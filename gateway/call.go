@@ -32,10 +32,11 @@ type Call struct {
 	held      []func()    // ends of holds of keys
 	pace      pace        // of its bodies
 	flow      cold.FlowContext
+	deadline  deadline
 }
 
-// Context is the request's context, which says on whose behalf the upstream is
-// asked.
+// Context is the request's context. It says on whose behalf the upstream is asked, and
+// ends when the call meets its deadline.
 func (c *Call) Context() context.Context { return &c.flow }
 
 // maxParameters bounds the query (no S3 operation has a tenth of it).
@@ -43,7 +44,9 @@ const maxParameters = 100
 
 // parse splits the target into bucket, key and query: the one place that does.
 func parse(r *http.Request, domains []string) (*Call, error) {
-	c := &Call{Request: r, path: r.URL.Path, flow: cold.FlowContext{Context: r.Context()}}
+	c := &Call{Request: r, path: r.URL.Path}
+	c.deadline.Context = r.Context()
+	c.flow.Context = &c.deadline
 	if r.URL.IsAbs() || !strings.HasPrefix(c.path, "/") {
 		return nil, s3err.InvalidURI
 	}
@@ -127,6 +130,12 @@ func (c *Call) check(route *Route) error {
 	}
 	if err := c.checkCounts(); err != nil {
 		return err
+	}
+	if c.route.Op == "UploadPartCopy" {
+		if _, ok := copyRange(c.Header.Get(copyRangeHeader)); !ok {
+			return s3err.InvalidArgument.With("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy").
+				About("ArgumentName", "x-amz-copy-source-range").About("ArgumentValue", c.Header.Get(copyRangeHeader))
+		}
 	}
 	if c.query.Has("partNumber") {
 		if n, err := strconv.Atoi(c.query.Get("partNumber")); err != nil || n < 1 || n > maxParts {

@@ -160,17 +160,14 @@ func (g *Gateway) uploadPartCopy(w *answer, c *Call, id sigv4.Identity) error {
 // copyPart copies a part of what is pending into an upload that is in the journal. It
 // returns false if that is for the upstream to do.
 func (g *Gateway) copyPart(w *answer, c *Call, u *tiers.Upload) (done bool, err error) {
-	spec, ok := copyRange(c.Header.Get(copyRangeHeader))
-	if !ok {
-		return false, nil
-	}
+	spec, _ := copyRange(c.Header.Get(copyRangeHeader)) // check has looked at it
 	source, err := g.pendingSource(c, spec, copyRangeHeader)
 	if source == nil {
 		return false, err
 	}
 	defer source.Close()
-	if _, last := spec.Bounds(); err != nil || last >= source.Object.Size { // the upstream refuses it in its own words
-		return false, nil
+	if _, last := spec.Bounds(); err != nil || !spec.Whole() && last >= source.Object.Size {
+		return false, s3err.InvalidRange.About("RangeRequested", c.Header.Get(copyRangeHeader)).About("ActualObjectSize", strconv.FormatInt(source.Object.Size, 10))
 	}
 	back := g.Store.AcceptPart(u, source.Range.Length)
 	if back == nil {

@@ -125,7 +125,10 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 	if c.level() == BucketLevel && c.Method != http.MethodGet && c.Method != http.MethodHead {
 		defer g.Store.BucketChanged(c.key.Bucket)
 	}
-	resp, _, err := g.exchange(c, out, nil)
+	resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
+		resp, _, err := g.exchange(c, out, nil)
+		return resp, err
+	})
 	if err != nil {
 		return err
 	}
@@ -194,6 +197,10 @@ var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return
 // relay sends an upstream answer on. If its body breaks off, so does ours.
 func relay(w *answer, r *http.Request, resp *http.Response) {
 	defer resp.Body.Close()
+	if w.kept {
+		relayLate(w, r, resp)
+		return
+	}
 	h := w.Header()
 	relayHeader(h, resp.Header, resp.StatusCode)
 	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified {
@@ -230,6 +237,10 @@ func (f flusher) Write(p []byte) (int, error) {
 
 // relayError sends an upstream error on that has been read already.
 func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
+	if w.kept {
+		_, _ = w.Write(withoutDeclaration(e.Body))
+		return
+	}
 	h := w.Header()
 	relayHeader(h, e.Header, e.Status)
 	if r.Method != http.MethodHead {

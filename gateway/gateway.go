@@ -56,6 +56,7 @@ type Gateway struct {
 	minPart        int64        // see the constant; tests have smaller parts
 	quickly        atomic.Int64 // quick answers under way
 	quotas         *Quotas      // nil: none
+	deadlines      deadliner    // nil: none
 }
 
 // Front is what a Gateway is made of.
@@ -85,6 +86,7 @@ type Front struct {
 // New makes a gateway.
 func New(front Front) *Gateway {
 	g := &Gateway{Front: front, hostID: []string{rand.Text()}, failures: newThrottle(front.FailuresPerMinute), minPart: minPart}
+	g.deadlines, _ = front.Upstream.(deadliner)
 	g.buildRouter()
 	return g
 }
@@ -162,6 +164,7 @@ var faulty = []string{"enabled"}
 
 // release gives back what a call holds.
 func (g *Gateway) release(c *Call) {
+	c.deadline.release()
 	if c.payload != nil {
 		c.payload.Close()
 	}
@@ -200,6 +203,9 @@ func (g *Gateway) admit(r *http.Request, unverified func(error) error) (*Call, e
 	}
 	if c.route, err = g.route(c); err != nil {
 		return c, err
+	}
+	if g.deadlines != nil {
+		c.deadline.begin(g.deadlines.Deadlines(c.key.Bucket).Of(c.route.Op))
 	}
 	if c.source, err = c.copySource(); err != nil {
 		return c, err
@@ -241,7 +247,7 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 	var coded *s3err.Error
 	var refused *cold.ResponseError
 	switch {
-	case w.status != 0: // too late to say anything else
+	case w.status != 0 && !w.kept: // too late to say anything else
 		panic(http.ErrAbortHandler)
 	case errors.As(err, &coded):
 	case errors.As(err, &refused):
@@ -262,6 +268,8 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 		}
 	case r.Context().Err() != nil: // nobody is listening
 		coded = s3err.ServiceUnavailable
+	case errors.Is(err, cold.ErrSuspect): // which has been logged
+		coded = s3err.ServiceUnavailable
 	case errors.Is(err, tiers.ErrNoUpload):
 		coded = s3err.NoSuchUpload
 		if w.call != nil {
@@ -277,11 +285,19 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 	case errors.Is(err, akigw.ErrUpstreamUnavailable), errors.Is(err, akigw.ErrShortBody), errors.Is(err, akigw.ErrChanged), errors.Is(err, akigw.ErrChecksum):
 		g.Log.Warn("the upstream did not give a usable answer", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable
+	case w.call != nil && w.call.deadline.met():
+		g.Log.Warn("a request met its deadline", "request_id", requestID, "op", w.call.route.Op, "path", clip(r.URL.EscapedPath()), "error", err)
+		coded = s3err.ServiceUnavailable
 	default:
 		g.Log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.InternalError
 	}
 	w.code = coded.Code
+	if w.kept {
+		w.status = coded.Status                                                              // for the records: the client has seen another one
+		_, _ = w.Write(withoutDeclaration(s3err.Document(coded, r, requestID, g.hostID[0]))) // a client that has gone does not read its error
+		return
+	}
 	s3err.Write(w, r, coded, requestID, g.hostID[0])
 }
 
@@ -292,12 +308,21 @@ type answer struct {
 	status int
 	bytes  int64
 	code   string    // of S3, of an error
+	kept   bool      // the answer has begun, before its outcome was known
 	timed  bool      // whether began is wanted
 	began  time.Time // when its head was sent
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {
+	if status >= http.StatusOK && a.call != nil {
+		a.call.deadline.answered()
+	}
+	a.begin(status)
+}
+
+// begin is WriteHeader without an end of the call's deadline.
+func (a *answer) begin(status int) {
 	if status >= http.StatusOK {
 		a.status = status
 		if a.timed {

@@ -42,22 +42,23 @@ func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
 		return err
 	}
 	change := g.Store.Begin(c.key)
-	defer change.End()
-	seen := change.Body
-	if !c.keepable() {
-		seen = nil
-	}
-	resp, whole, err := g.exchange(c, out, seen)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode == http.StatusOK && seen != nil && whole {
-		change.Written(resp.Header)
-	} else {
-		change.End()
-	}
-	acknowledge(w, c, resp)
-	return nil
+	return during(func() error {
+		seen := change.Body
+		if !c.keepable() {
+			seen = nil
+		}
+		resp, whole, err := g.exchange(c, out, seen)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode == http.StatusOK && seen != nil && whole {
+			change.Written(resp.Header)
+		} else {
+			change.End()
+		}
+		acknowledge(w, c, resp)
+		return nil
+	}, change)
 }
 
 // change forwards a request that changes one key in a way that is not cached. A
@@ -67,28 +68,27 @@ func (g *Gateway) change(w *answer, c *Call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	defer g.fence(c.key, c.query.Get("versionId"))()
-	resp, _, err := g.exchange(c, out, nil)
-	if err != nil {
-		return err
-	}
-	acknowledge(w, c, resp)
-	return nil
+	return during(func() error {
+		resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
+			resp, _, err := g.exchange(c, out, nil)
+			return resp, err
+		})
+		if err != nil {
+			return err
+		}
+		acknowledge(w, c, resp)
+		return nil
+	}, g.fence(c.key, c.query.Get("versionId"))...)
 }
 
-// fence keeps what is known of a key, and of one of its versions if there is
-// one, from being used until after end.
-func (g *Gateway) fence(key akigw.Key, version string) (end func()) {
-	change := g.Store.Begin(key)
-	if version == "" {
-		return change.End
+// fence begins the change of a key, and of one of its versions if one is named.
+func (g *Gateway) fence(key akigw.Key, version string) []*tiers.Write {
+	changes := []*tiers.Write{g.Store.Begin(key)}
+	if version != "" {
+		key.Version = version
+		changes = append(changes, g.Store.Begin(key))
 	}
-	key.Version = version
-	versioned := g.Store.Begin(key)
-	return func() {
-		versioned.End()
-		change.End()
-	}
+	return changes
 }
 
 // source is the parsed x-amz-copy-source.
@@ -179,18 +179,21 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 		return err
 	}
 	c.touched = request.keys(c.key.Bucket)
+	var changes []*tiers.Write
 	for _, o := range request.Objects {
-		defer g.fence(akigw.Key{Bucket: c.key.Bucket, Name: o.name}, o.version)()
+		changes = append(changes, g.fence(akigw.Key{Bucket: c.key.Bucket, Name: o.name}, o.version)...)
 	}
-	if len(denied) > 0 {
-		return g.deleteSome(w, c, request, denied)
-	}
-	resp, err := g.send(c, document)
-	if err != nil {
-		return err
-	}
-	acknowledge(w, c, resp)
-	return nil
+	return during(func() error {
+		if len(denied) > 0 {
+			return g.deleteSome(w, c, request, denied)
+		}
+		resp, err := g.send(c, document)
+		if err != nil {
+			return err
+		}
+		acknowledge(w, c, resp)
+		return nil
+	}, changes...)
 }
 
 // deleteSome deletes the objects that may be, and answers for the others as S3
@@ -281,23 +284,23 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 // completeUpstream has the upstream complete an upload. seen, if not nil, gets the
 // document of a 200 as well.
 func (g *Gateway) completeUpstream(w *answer, c *Call, document []byte, seen io.Writer) error {
-	change := g.Store.Begin(c.key)
-	defer change.End()
-	resp, err := g.send(c, document)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode == http.StatusOK {
-		if err := relocate(resp, c.address()); err != nil {
+	return during(func() error {
+		resp, err := g.keepAlive(w, c, func() (*http.Response, error) { return g.send(c, document) })
+		if err != nil {
 			return err
 		}
-		if seen != nil {
-			resp.Body = struct {
-				io.Reader
-				io.Closer
-			}{io.TeeReader(resp.Body, seen), resp.Body}
+		if resp.StatusCode == http.StatusOK {
+			if err := relocate(resp, c.address()); err != nil {
+				return err
+			}
+			if seen != nil {
+				resp.Body = struct {
+					io.Reader
+					io.Closer
+				}{io.TeeReader(resp.Body, seen), resp.Body}
+			}
 		}
-	}
-	acknowledge(w, c, resp)
-	return nil
+		acknowledge(w, c, resp)
+		return nil
+	}, g.Store.Begin(c.key))
 }

@@ -16,7 +16,7 @@ func Write(w http.ResponseWriter, r *http.Request, e *Error, requestID, hostID s
 		w.WriteHeader(e.Status)
 		return
 	}
-	body := document(e, r.URL.EscapedPath(), requestID, hostID)
+	body := Document(e, r, requestID, hostID)
 	h := w.Header()
 	h.Set("Content-Type", "application/xml")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -30,6 +30,11 @@ func Write(w http.ResponseWriter, r *http.Request, e *Error, requestID, hostID s
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(body) // a client that has gone does not read its error
+}
+
+// Document is the Error document with which a request is answered.
+func Document(e *Error, r *http.Request, requestID, hostID string) []byte {
+	return document(e, r.URL.EscapedPath(), requestID, hostID)
 }
 
 // Raw is an error as a whole HTTP/1.1 answer, for a connection that nobody

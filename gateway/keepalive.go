@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/xml"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/akidb/akigw/internal/s3err"
+)
+
+// keptAlive are the operations that may take minutes, whose clients S3 keeps waiting
+// with white space: CompleteMultipartUpload, CopyObject and UploadPartCopy. Their
+// status is sent before their outcome is known, so an error comes in the body of a 200.
+var keptAlive = map[string]bool{"CompleteMultipartUpload": true, "CopyObject": true, "UploadPartCopy": true}
+
+// keepAliveEvery is how long a client of such an operation waits for a byte. Proxies
+// and clients give up after 30 s and more.
+const keepAliveEvery = 10 * time.Second
+
+// keepAlive sends a request by ask. If its answer takes long, and the operation is one
+// for which S3 does so, the client's connection is kept alive meanwhile: the answer has
+// begun then, and w.kept says so.
+func (g *Gateway) keepAlive(w *answer, c *Call, ask func() (*http.Response, error)) (*http.Response, error) {
+	if !keptAlive[c.route.Op] {
+		return ask()
+	}
+	type outcome struct {
+		resp     *http.Response
+		err      error
+		panicked any
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			o.panicked = recover() // it is the handler's, which knows what to do about it
+			done <- o
+		}()
+		o.resp, o.err = ask()
+	}()
+	tick := time.NewTicker(keepAliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case o := <-done:
+			if o.panicked != nil {
+				panic(o.panicked)
+			}
+			return o.resp, o.err
+		case <-tick.C:
+			w.keep()
+		}
+	}
+}
+
+// keep sends a byte that means nothing, after the beginning of the answer if that has
+// not been sent.
+func (a *answer) keep() {
+	if !a.kept {
+		a.kept = true
+		a.Header().Set("Content-Type", "application/xml")
+		a.begin(http.StatusOK)
+		_, _ = io.WriteString(a, xml.Header) // a client that has gone ends the call's context
+	} else {
+		_, _ = io.WriteString(a, " ")
+	}
+	a.flush()
+}
+
+// relayLate sends the body of an upstream answer for which the client was kept waiting.
+// It may trickle, too.
+func relayLate(w *answer, r *http.Request, resp *http.Response) {
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		w.status = resp.StatusCode // for the records: the client has seen another one
+	}
+	in := bufio.NewReaderSize(resp.Body, maxElement)
+	err := skipDeclaration(in, w)
+	if err == nil {
+		_, err = io.Copy(flusher{w, http.NewResponseController(w)}, struct{ io.Reader }{in})
+	}
+	switch {
+	case err == io.EOF && resp.StatusCode >= http.StatusMultipleChoices: // an error without a document
+		_, _ = w.Write(withoutDeclaration(s3err.Document(s3err.InternalError, r, w.call.requestID, "")))
+	case err != nil && r.Context().Err() == nil:
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// skipDeclaration reads up to the first element of an XML document. White space before
+// it, which keeps a connection alive, is passed on at once. The error is io.EOF if
+// there is no element.
+func skipDeclaration(in *bufio.Reader, w *answer) error {
+	for {
+		head, err := in.Peek(1)
+		if err != nil {
+			return err
+		}
+		switch head[0] {
+		case ' ', '\t', '\r', '\n':
+			_, _ = in.Discard(1) // it was peeked at
+			w.keep()
+			continue
+		}
+		if head, _ := in.Peek(5); string(head) != "<?xml" {
+			return nil
+		}
+		if _, err := in.ReadSlice('>'); err != nil {
+			return err
+		}
+	}
+}
+
+// withoutDeclaration is an XML document without the declaration that begins it.
+func withoutDeclaration(document []byte) []byte {
+	document = bytes.TrimLeft(document, " \t\r\n\ufeff")
+	if bytes.HasPrefix(document, []byte("<?xml")) {
+		if _, rest, ok := bytes.Cut(document, []byte("?>")); ok {
+			return bytes.TrimLeft(rest, " \t\r\n")
+		}
+	}
+	return document
+}
