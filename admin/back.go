@@ -36,6 +36,9 @@ type Status struct {
 	ByteRate float64 `json:"upload_bytes_per_second"`
 	// Broken are buckets whose requests are refused for a while, because too many failed.
 	Broken []string `json:"broken,omitempty"`
+	// Suspects are the upstreams that have stopped answering, by name: requests that need
+	// them are refused until they answer a probe.
+	Suspects []string `json:"suspects,omitempty"`
 	// Paused says why uploads to an upstream are paused, by its name.
 	Paused map[string]string `json:"paused,omitempty"`
 	// Failing is the error of the last try of an upload or, for a minute, of what made
@@ -59,7 +62,7 @@ func (s *Server) statusNow() Status {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
 		st.Translated = b.Translations
-		st.Rate, st.ByteRate, st.Broken = b.Rate, b.ByteRate, b.Broken
+		st.Rate, st.ByteRate, st.Broken, st.Suspects = b.Rate, b.ByteRate, b.Broken, b.Suspects
 		if !b.Oldest.IsZero() {
 			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())
 		}

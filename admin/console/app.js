@@ -189,6 +189,7 @@ function problems(s) {
   const all = [];
   if (s.problem) all.push([`The journal takes no writes: ${s.problem}`, "#/writes"]);
   if (s.dead_letters) all.push([`${s.dead_letters} dead letters: writes that could not be taken upstream.`, "#/dead"]);
+  for (const name of s.suspects ?? []) all.push([`The upstream ${name} has stopped answering: requests that need it are refused until it answers a probe.`, "#/writes"]);
   for (const bucket of s.broken ?? []) all.push([`The breaker of bucket ${bucket} is open: too many requests failed.`, "#/writes"]);
   for (const [name, why] of Object.entries(s.paused ?? {})) all.push([`Uploads to ${name} are paused: ${why}`, "#/writes"]);
   for (const file of s.damage ?? []) all.push([`Damaged: ${file}`, "#/writes"]);

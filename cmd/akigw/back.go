@@ -162,6 +162,9 @@ func (s *statusCommand) Run() error {
 	for _, bucket := range st.Broken {
 		fmt.Fprintf(table, "breaker open\trequests to bucket %q are refused for a while: too many failed\n", bucket)
 	}
+	for _, name := range st.Suspects {
+		fmt.Fprintf(table, "suspect\tthe upstream %q has stopped answering: requests that need it are refused until it answers a probe\n", name)
+	}
 	fmt.Fprintf(table, "open uploads\t%d\n", st.Uploads)
 	fmt.Fprintf(table, "packed\t%d objects in %d packs\n", st.Packed, st.Packs)
 	if st.Translated > 0 {

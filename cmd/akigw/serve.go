@@ -168,6 +168,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	if err := store.WriteBack(c.Back, c.Back.Place(c.Process.Data), c.Storage.Parallel, c.Storage.Batch, upstream); err != nil {
 		return err
 	}
+	reportSuspicion(upstream, store, log)
 	if err := store.Control(c.Tiering.Policy, filepath.Join(c.Process.Data, "tiers")); err != nil {
 		return err
 	}
@@ -240,6 +241,19 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	operator.SetReady(false)
 	log.Info("stopping: finishing requests under way")
 	return nil
+}
+
+// reportSuspicion has the log tell when an upstream stops answering and when it is
+// back, and what is pending for it taken there at once.
+func reportSuspicion(upstream *cold.Upstreams, store *tiers.Store, log *slog.Logger) {
+	upstream.OnSuspect(func(name string, suspect bool) {
+		if suspect {
+			log.Error("the upstream has stopped answering: requests that need it are refused with 503 until it answers a probe; check the service, and the network between here and there", "upstream", name)
+			return
+		}
+		log.Info("the upstream answers again", "upstream", name)
+		store.Resume(name)
+	})
 }
 
 // drain takes what is pending to the upstream before the process ends, and says how
