@@ -93,6 +93,7 @@ var families = []family{
 	{"akigw_cold_breaker_refused_total", "", "requests refused by an open breaker"},
 	{"akigw_cold_breakers_open", "upstream", "breakers that are open"},
 	{"akigw_cold_clock_skew_seconds", "upstream", "how far the upstream's clock is ahead of this one"},
+	{"akigw_admin_throttled_credentials_total", "", "credentials for the admin listener that were not looked at, because too many from their address were wrong"},
 	{"akigw_rules_reloads_total", "result", "times that changed rules were taken over (ok), or were not because of mistakes (error)"},
 	{"akigw_access_reloads_total", "result", "the same for users and keys"},
 	{"akigw_snapshot_created_total", "", "snapshots made"},
