@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -63,6 +64,8 @@ type Config struct {
 
 	Events string `toml:"events" help:"how changes of the upstream's objects are heard of, for freshness events. stream: MinIO's bucket notifications. webhook: S3 event notifications that somebody posts to /events of the admin listener"`
 
+	// Log is told of keys that cannot be fetched; nil: nobody is.
+	Log *slog.Logger
 	// Identity stands for the URL in the identity of cached objects, "" for the
 	// URL itself.
 	Identity string
@@ -196,6 +199,7 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 // another has won against.
 func (u *Upstream) Close() error {
 	u.work.Wait()
+	u.keyring.close()
 	u.closeIdle()
 	return nil
 }
@@ -295,9 +299,7 @@ func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error)
 		return nil, unavailable(r, err)
 	}
 	u.noteDate(resp.Header)
-	if resp.StatusCode == http.StatusForbidden {
-		u.keyring.refused()
-	}
+	u.keyring.refused(resp.StatusCode)
 	metrics.GetOrCreateCounter(`akigw_cold_responses_total{op="` + r.Op + `",status="` + strconv.Itoa(resp.StatusCode) + `"}`).Inc()
 	sending.answered.Store(true)
 	resp.Body = &answerBody{ReadCloser: resp.Body, watch: watch}
