@@ -92,6 +92,8 @@ var families = []family{
 	{"akigw_cold_breaker_opened_total", "", "times that a breaker opened"},
 	{"akigw_cold_breaker_refused_total", "", "requests refused by an open breaker"},
 	{"akigw_cold_breakers_open", "upstream", "breakers that are open"},
+	{"akigw_cold_credential_fetches_total", "result", "times that keys for an upstream were fetched from their source (ok), or could not be (error)"},
+	{"akigw_cold_credentials_failing", "upstream", "1 while the last fetch of an upstream's keys failed; requests fail when those that are held end"},
 	{"akigw_cold_clock_skew_seconds", "upstream", "how far the upstream's clock is ahead of this one"},
 	{"akigw_admin_throttled_credentials_total", "", "credentials for the admin listener that were not looked at, because too many from their address were wrong"},
 	{"akigw_rules_reloads_total", "result", "times that changed rules were taken over (ok), or were not because of mistakes (error)"},

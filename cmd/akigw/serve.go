@@ -147,14 +147,16 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		counted := wrap
 		wrap, around = func(t http.RoundTripper) http.RoundTripper { return spans.client(counted(t)) }, spans.server
 	}
+	c.Upstream.Log = log
+	for i := range c.Further {
+		c.Further[i].Log = log
+	}
 	upstream, err := cold.NewUpstreams(c.Upstream, c.Further, c.Storage.Pool, wrap)
 	if err != nil {
 		return err
 	}
 	d.add(upstream.Close)
-	if err := upstream.CheckClock(ctx); err != nil {
-		return err
-	}
+	clocks := upstream.CheckClock(ctx) // while the rest is opened
 	book, err := rules.Open(c.file, c.settings(), c.classes(), log)
 	if err != nil {
 		return err
@@ -180,6 +182,9 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		if refetch, err = restore(ctx, c.restore, snapshots, store, int64(c.Snapshot.RestoreRate), log); err != nil {
 			return err
 		}
+	}
+	if err := clocks(); err != nil {
+		return err
 	}
 	d.background(costs.Run)
 	d.background(store.Run)
