@@ -112,21 +112,33 @@ func (p *Pool) succeeded(e *journal.Entry) {
 	if last == nil || last != e && e.ID >= p.wanted[e.Key] {
 		delete(p.wanted, e.Key) // else it is the later one that is waited for
 	}
-	delete(p.paused, p.Upstream.Owner(e.Key.Bucket))
-	p.limit = min(p.limit+1/p.limit, float64(p.Parallel.Concurrency))
-	if p.down { // it is back
-		p.down = false
-		for _, t := range p.later {
-			if !t.gone {
-				p.line(t)
-			}
-		}
-		p.later = nil
+	l := p.lane(e.Key.Bucket)
+	delete(p.paused, l.name)
+	l.limit = min(l.limit+1/l.limit, float64(p.Parallel.Concurrency))
+	if l.down { // it is back
+		l.down = false
+		p.hasten(l)
 	}
 	p.mu.Unlock()
 	if more {
 		p.push(e.Key)
 	}
+}
+
+// hasten has what waits for its time in a lane go now. It needs mu.
+func (p *Pool) hasten(l *lane) {
+	var others delays
+	for _, t := range p.later {
+		switch {
+		case t.gone:
+		case p.lane(t.key.Bucket) == l:
+			p.line(t)
+		default:
+			others = append(others, t)
+		}
+	}
+	heap.Init(&others)
+	p.later = others
 }
 
 func (p *Pool) forget(key akigw.Key) {
@@ -169,10 +181,11 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 	default:
 		t.n++
 	}
-	p.down = p.down || r.unsent || r.unknown
+	l := p.lane(e.Key.Bucket)
+	l.down = l.down || r.unsent || r.unknown
 	wait = max(r.wait, wait)
 	if r.refused {
-		name := p.Upstream.Owner(e.Key.Bucket)
+		name := l.name
 		if !p.paused[name].until.After(now) {
 			p.Log.Error("the upstream refuses uploads; they are paused and tried again: check its credentials and their permissions", "upstream", name, "key", e.Key.String(), "error", err)
 		}
@@ -180,7 +193,7 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 		wait = max(wait, refusedWait)
 	}
 	if r.wait > 0 {
-		p.cut(now, err)
+		l.cut(now, err)
 	}
 	if p.turns[e.Key] == nil {
 		next := &turn{key: e.Key, due: now.Add(wait)}
@@ -190,18 +203,18 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 	p.Log.Debug("an upload failed and is tried again", "key", e.Key.String(), "try", t.n, "wait", wait, "error", err)
 }
 
-// throttle lets fewer uploads run at a time: the upstream says to slow down, by err.
-func (p *Pool) throttle(err error) {
+// throttle lets fewer uploads run at a time in a lane: its upstream says to slow down, by err.
+func (p *Pool) throttle(l *lane, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut(time.Now(), err)
+	l.cut(time.Now(), err)
 }
 
-// cut halves the number of uploads that may run. It needs mu.
-func (p *Pool) cut(now time.Time, err error) {
-	if now.Sub(p.throttled) > cutEvery {
-		p.throttled, p.slower = now, err
-		p.limit = max(1, p.limit/2)
+// cut halves the number of uploads that may run. It needs the pool's mu.
+func (l *lane) cut(now time.Time, err error) {
+	if now.Sub(l.throttled) > cutEvery {
+		l.throttled, l.slower = now, err
+		l.limit = max(1, l.limit/2)
 	}
 }
 
