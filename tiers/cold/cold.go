@@ -16,13 +16,11 @@ package cold
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -127,7 +125,6 @@ func (c *PoolConfig) Check(report func(key, problem string)) {
 }
 
 const (
-	dialTimeout = 5 * time.Second
 	// readAnswer is how long a read may wait for the first byte of an answer.
 	readAnswer = 30 * time.Second
 	// writeAnswer is the same for a write, counted from its last body byte:
@@ -160,34 +157,8 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 	if err != nil {
 		return nil, fmt.Errorf("upstream.url: %w", err)
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	allowed := base.Host
-	if base.Port() == "" {
-		allowed = net.JoinHostPort(base.Hostname(), map[string]string{"http": "80", "https": "443"}[base.Scheme])
-	}
-	t := &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if address != allowed {
-				return nil, fmt.Errorf("refusing to dial %s: the upstream is %s", address, allowed)
-			}
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return newConn(c), nil
-		},
-		MaxIdleConns:        pool.PoolSize,
-		MaxIdleConnsPerHost: pool.PoolSize,
-		IdleConnTimeout:     time.Duration(pool.IdleTimeoutSecs) * time.Second,
-		TLSHandshakeTimeout: 10 * time.Second,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(pool.PoolSize)},
-		DisableCompression:  true,
-		// For an upstream that knows nothing of it.
-		ExpectContinueTimeout: time.Second,
-		WriteBufferSize:       64 << 10,
-		ReadBufferSize:        64 << 10,
-	}
-	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.CloseIdleConnections,
+	t := newConnectionPool(newDialer(base), pool)
+	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.close,
 		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config), repeats: newAllowance(), link: newLink(config.MaxRequests), breakers: breakers{share: float64(config.BreakerPercent) / 100}}
 	if wrap != nil {
 		u.transport = wrap(t)
