@@ -207,7 +207,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	}
 	audit := admin.OpenAudit(filepath.Join(c.Process.Data, "audit.jsonl"))
 	d.add(audit.Close)
-	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory))
+	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), upstream.Names()...)
 	front := gateway.New(gateway.Front{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
 		Faulty: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Costs: &costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
