@@ -93,7 +93,7 @@ func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Par
 	parts.store, parts.snapshots = store, snapshots
 	metrics.ExposeMetadata(true) // the types of metrics
 	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
-	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit}
+	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler()}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
 	}
@@ -160,12 +160,16 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
+// maxHead bounds the head of a request in bytes. The longest that are needed have a key of
+// 1 KiB in their query, and are presigned.
+const maxHead = 32 << 10
+
 // HTTP makes the HTTP server for the admin listener. Profiles take as long as
 // they are asked to; a shutdown ends what would go on for ever.
 func HTTP(handler http.Handler, log *slog.Logger) *http.Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: maxHead, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	server.RegisterOnShutdown(cancel)

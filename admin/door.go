@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,13 +28,16 @@ type door struct {
 	plaintext bool
 	log       *slog.Logger
 	sessions  sessions
-	audit     *Audit // nil: changes are in the log only
+	audit     *Audit   // nil: changes are in the log only
+	refused   *sampler // refusals that are logged
+	attempts  attempts
 }
 
 var (
 	errNoKeys    = errors.New("an admin key is needed: sign with signature version 4, or use HTTP basic authentication over loopback")
 	errWrongKeys = errors.New("this is no admin key, or its signature is wrong; S3 keys are no admin keys")
 	errConsole   = errors.New("a change with a console's cookie has to come from the console")
+	errTooMany   = errors.New("too many wrong credentials came from your address; wait a minute")
 	errHost      = errors.New("the Host header names neither localhost nor an address; a web page must not read this through your browser")
 )
 
@@ -43,22 +48,26 @@ func (d *door) guard(r route) http.Handler {
 		return r.handle
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		who, err := d.enter(req, r.private)
-		if r.token != "" && bearer(req, r.token) {
-			who, err = "events_token", nil
-		}
+		who, err := d.try(req, presents(req), func() (string, error) {
+			if r.token != "" && bearer(req, r.token) {
+				return "events_token", nil
+			}
+			return d.enter(req, r.private)
+		})
 		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		if req.Method != http.MethodGet {
-			defer func() { d.changed(req, who, seen.status) }()
+			defer func() { d.changed(req, who, seen.status, err != nil) }()
 		}
 		switch {
+		case errors.Is(err, errTooMany):
+			tooMany(seen)
 		case errors.Is(err, errNoKeys):
 			if req.Header.Get(consoleHeader) == "" { // the console asks by itself
 				seen.Header().Set("WWW-Authenticate", `Basic realm="akigw admin"`)
 			}
 			http.Error(seen, err.Error(), http.StatusUnauthorized)
 		case err != nil:
-			d.log.Warn("refused an admin request", "path", req.URL.Path, "remote", req.RemoteAddr, "error", err)
+			d.warn("refused an admin request", "path", shortened(req.URL.Path, maxRejectedField), "remote", req.RemoteAddr, "error", err)
 			http.Error(seen, err.Error(), http.StatusForbidden)
 		default:
 			r.handle(seen, req)
@@ -66,13 +75,56 @@ func (d *door) guard(r route) http.Handler {
 	})
 }
 
-// changed takes down that somebody changed something, or tried to.
-func (d *door) changed(r *http.Request, who string, status int) {
-	d.log.Info("admin request", "method", r.Method, "path", r.URL.Path, "access_key", who, "remote", r.RemoteAddr, "status", status)
-	if d.audit == nil {
+// try checks credentials, unless too many from where they come were wrong. Wrong ones wait
+// for their answer. What presents none is checked at once.
+func (d *door) try(r *http.Request, presented bool, check func() (string, error)) (who string, err error) {
+	if !presented {
+		return check()
+	}
+	from := origin(r.RemoteAddr)
+	if d.attempts.blocked(from, time.Now()) > 0 {
+		throttledCredentials.Inc()
+		return "", errTooMany
+	}
+	who, err = check()
+	if errors.Is(err, errWrongKeys) {
+		d.attempts.failed(from, time.Now())
+		pause(r.Context())
+	}
+	return who, err
+}
+
+// tooMany is the answer to errTooMany.
+func tooMany(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(wrongWindow.Seconds())))
+	http.Error(w, errTooMany.Error(), http.StatusTooManyRequests)
+}
+
+// warn logs a refusal, unless there are too many: a later line says how many were left out.
+func (d *door) warn(text string, args ...any) {
+	if !d.refused.allow(time.Now()) {
 		return
 	}
-	if err := d.audit.note(Audited{time.Now().UTC(), who, r.RemoteAddr, r.Method, r.URL.Path, r.URL.RawQuery, status}); err != nil {
+	if n := d.refused.take(); n > 0 {
+		args = append(args, "left_out_before", n)
+	}
+	d.log.Warn(text, args...)
+}
+
+// changed takes down that somebody changed something, or tried to and was rejected.
+func (d *door) changed(r *http.Request, who string, status int, rejected bool) {
+	one := Audited{Time: time.Now().UTC(), AccessKey: who, Remote: r.RemoteAddr, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Status: status}
+	var err error
+	switch {
+	case rejected && d.audit != nil:
+		err = d.audit.noteRejected(one)
+	case !rejected:
+		d.log.Info("admin request", "method", r.Method, "path", shortened(r.URL.Path, maxAuditField), "access_key", who, "remote", r.RemoteAddr, "status", status)
+		if d.audit != nil {
+			err = d.audit.note(one)
+		}
+	}
+	if err != nil {
 		d.log.Error("the audit log could not be written", "error", err)
 	}
 }
@@ -141,7 +193,9 @@ func (d *door) basic(r *http.Request, user, password string) error {
 	if !known {
 		key.Secret = "no such key, and the same work as for one that exists"
 	}
-	right := subtle.ConstantTimeCompare([]byte(key.Secret), []byte(password)) == 1
+	// Digests, because the comparison of texts takes less time where their lengths differ.
+	want, got := sha256.Sum256([]byte(key.Secret)), sha256.Sum256([]byte(password))
+	right := subtle.ConstantTimeCompare(want[:], got[:]) == 1
 	if !right || !known || key.Token != "" || !key.Expires.IsZero() && !time.Now().Before(key.Expires) {
 		return errWrongKeys
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"embed"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"net/http"
 	"sync"
@@ -24,8 +25,6 @@ const (
 	// consoleHeader is on each request of the console that changes something. Another page
 	// cannot send it without asking first (CORS), and is not answered then.
 	consoleHeader = "X-Akigw-Console"
-	// wrongPause is how long a wrong login waits for its answer.
-	wrongPause = 300 * time.Millisecond
 )
 
 // sessions are who is logged in at the console, in memory: a restart logs everybody out.
@@ -100,9 +99,13 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body must be JSON with access_key and secret_key", http.StatusBadRequest)
 		return
 	}
-	if err := s.basic(r, l.AccessKey, l.SecretKey); err != nil {
-		s.log.Warn("refused a login", "remote", r.RemoteAddr, "error", err)
-		time.Sleep(wrongPause)
+	_, err := s.try(r, true, func() (string, error) { return l.AccessKey, s.basic(r, l.AccessKey, l.SecretKey) })
+	if errors.Is(err, errTooMany) {
+		tooMany(w)
+		return
+	}
+	if err != nil {
+		s.warn("refused a login", "remote", r.RemoteAddr, "error", err)
 		http.Error(w, "This is no admin key, or its secret is another one. S3 keys are no admin keys.", http.StatusForbidden)
 		return
 	}

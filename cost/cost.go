@@ -137,6 +137,16 @@ func (l *Ledger) of(bucket string) *counter {
 	return c.(*counter)
 }
 
+// Named is the name under which a request of a bucket is counted: its own if the request
+// went well or one of the bucket did before, else Others. Anybody can invent names of
+// buckets, and they would take the place of real ones.
+func (l *Ledger) Named(bucket string, status int) string {
+	if _, known := l.buckets.Load(bucket); known || status < http.StatusBadRequest {
+		return bucket
+	}
+	return Others
+}
+
 // Count counts a request of a bucket, and the bytes of its bodies.
 func (l *Ledger) Count(bucket string, kind Kind, in, out int64) {
 	c := l.of(bucket)
@@ -190,6 +200,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err // nobody is charged for what did not arrive
 	}
+	bucket = t.ledger.Named(bucket, resp.StatusCode)
 	t.ledger.Count(bucket, KindOf(r.Method, key != "", r.URL.Query()), r.ContentLength, 0)
 	resp.Body = &countedBody{resp.Body, t.ledger.of(bucket)}
 	return resp, nil

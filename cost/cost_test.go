@@ -110,3 +110,31 @@ func BenchmarkCount(b *testing.B) {
 		l.Count(bucket, Read, 0, 4096)
 	}
 }
+
+// TestInventedBuckets: buckets that only refused requests named take no place of real ones,
+// on either side.
+func TestInventedBuckets(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/invented") || r.URL.Path == "/real/absent" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer upstream.Close()
+	var clients, sent Ledger
+	client := &http.Client{Transport: sent.Wrap(http.DefaultTransport)}
+	for _, path := range []string{"/invented-1/key", "/invented-2/key", "/real/key", "/real/absent"} {
+		resp, err := client.Get(upstream.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		bucket, _, _ := strings.Cut(path[1:], "/")
+		clients.Count(clients.Named(bucket, resp.StatusCode), Read, 0, 0)
+	}
+	for name, l := range map[string]*Ledger{"clients": &clients, "upstream": &sent} {
+		counts := l.Counts()
+		if len(counts) != 2 || counts["real"].Reads != 2 || counts[Others].Reads != 2 {
+			t.Errorf("%s: %v, want two reads of real and two of others", name, counts)
+		}
+	}
+}

@@ -117,7 +117,7 @@ func (g *Gateway) receive(c *Call, back *tiers.BackWrite, also ...io.Writer) (et
 	if c.payload.Length < 0 {
 		return "", nil, s3err.MissingContentLength
 	}
-	if err := c.reserve(g.Memory, c.bodyMemory()); err != nil {
+	if err := c.reserve(c.bodyMemory()); err != nil {
 		return "", nil, err
 	}
 	to := append([]io.Writer{back}, also...)

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
@@ -83,17 +85,26 @@ func inRegion(b bucketEntry, region string) bool {
 	return region == "" || b.BucketRegion == "" || b.BucketRegion == region
 }
 
-// allBuckets are the buckets of all upstreams: of each those that it is asked for.
+// allBuckets are the buckets of all upstreams: of each those that it is asked for. All of them
+// are asked at once, and the first error ends it.
 func (g *Gateway) allBuckets(ctx context.Context) (*bucketList, error) {
+	names := g.Upstream.Names()
+	parts := make([]*bucketList, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, name := range names {
+		group.Go(func() (err error) {
+			parts[i], err = g.bucketsOf(ctx, name)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
 	all := &bucketList{}
-	for _, name := range g.Upstream.Names() {
-		part, err := g.bucketsOf(ctx, name)
-		if err != nil {
-			return nil, err
-		}
+	for i, part := range parts {
 		all.Owner = cmp.Or(all.Owner, part.Owner)
 		for _, b := range part.Buckets {
-			if g.Upstream.Owner(b.Name) == name {
+			if g.Upstream.Owner(b.Name) == names[i] {
 				all.Buckets = append(all.Buckets, b)
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
@@ -108,5 +110,44 @@ func TestCopyBetweenUpstreams(t *testing.T) {
 		if w := b.ask("root", "PUT", "/logs-2/k", query, http.Header{"X-Amz-Copy-Source": {"/logs/source"}}, ""); w.Code == 501 && strings.Contains(w.Body.String(), "different") {
 			t.Errorf("%q on one upstream: %d %s", query, w.Code, w.Body)
 		}
+	}
+}
+
+// slowLists is two upstreams, each of which takes a while to list its buckets.
+type slowLists struct {
+	two
+	takes map[string]time.Duration
+}
+
+func (u *slowLists) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
+	select {
+	case <-time.After(u.takes[r.Upstream]):
+		return u.two.Do(ctx, r)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, ctx.Err())
+	}
+}
+
+// TestBucketsAreListedAtOnce: all upstreams are asked at the same time, and when one has failed
+// nobody waits for another that hangs.
+func TestBucketsAreListedAtOnce(t *testing.T) {
+	const list = `<ListAllMyBucketsResult><Buckets><Bucket><Name>logs</Name></Bucket></Buckets></ListAllMyBucketsResult>`
+	for _, c := range []struct {
+		name           string
+		logs, standard time.Duration
+		down           string
+		want           time.Duration
+	}{
+		{"both are slow", 2 * time.Second, 3 * time.Second, "none", 3 * time.Second},
+		{"one fails, the other hangs", time.Hour, time.Second, cold.DefaultName, time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			up := &slowLists{two: two{lists: map[string]string{"logs": list, cold.DefaultName: list}, down: c.down}, takes: map[string]time.Duration{"logs": c.logs, cold.DefaultName: c.standard}}
+			began := time.Now()
+			all, err := (&Gateway{Front: Front{Upstream: up}}).allBuckets(t.Context())
+			if took := time.Since(began); took != c.want || (err == nil) != (c.down == "none") {
+				t.Errorf("%s: %v %v after %v, want %v", c.name, all, err, took, c.want)
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -27,10 +28,11 @@ type Call struct {
 	payload   *sigv4.Payload
 	source    *source // of a copy
 	route     *Route
-	touched   []akigw.Key // other keys that the request concerns
-	reserved  int64       // bytes of request memory
-	held      []func()    // ends of holds of keys
-	pace      pace        // of its bodies
+	touched   []akigw.Key  // other keys that the request concerns
+	memory    budget.Taker // of request bodies; nil before it is known whose they are
+	reserved  int64        // bytes of it
+	held      []func()     // ends of holds of keys
+	pace      pace         // of its bodies
 	flow      cold.FlowContext
 	deadline  deadline
 }

@@ -47,7 +47,7 @@ func (g *Gateway) prepare(c *Call) (*outgoing, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.reserve(g.Memory, c.bodyMemory()); err != nil {
+	if err := c.reserve(c.bodyMemory()); err != nil {
 		return nil, err
 	}
 	out := &outgoing{request: c.upstreamRequest(), body: body}

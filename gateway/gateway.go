@@ -168,7 +168,9 @@ func (g *Gateway) release(c *Call) {
 	if c.payload != nil {
 		c.payload.Close()
 	}
-	g.Memory.Release(c.reserved)
+	if c.memory != nil {
+		c.memory.Release(c.reserved)
+	}
 	for _, release := range c.held {
 		release()
 	}
@@ -198,6 +200,8 @@ func (g *Gateway) admit(r *http.Request, unverified func(error) error) (*Call, e
 	if err != nil {
 		return nil, unverified(err)
 	}
+	c.memory = g.memoryOf(c)
+	c.payload.Draw(c.memory)
 	if err := errors.Join(c.hoist(), c.checkHeaders()); err != nil {
 		return c, err
 	}

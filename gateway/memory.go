@@ -9,8 +9,11 @@ import (
 
 var overMemory = metrics.NewCounter("akigw_gateway_over_request_memory_total")
 
-// NewMemory makes the budget for request bodies under way: limit bytes.
-func NewMemory(limit int64) *budget.Budget { return budget.New(limit, overMemory) }
+// NewMemory makes the budget for request bodies under way: limit bytes, of which each of several
+// upstreams has a part.
+func NewMemory(limit int64, upstreams ...string) *budget.Budget {
+	return budget.New(limit, overMemory, upstreams...)
+}
 
 // What a body takes besides its own bytes.
 const (
@@ -21,9 +24,15 @@ const (
 	parsedFactor = 4
 )
 
+// memoryOf is what the bodies of a call draw on: the part of the upstream that has its bucket,
+// so that bodies which one upstream does not take leave memory for those of others.
+func (g *Gateway) memoryOf(c *Call) budget.Taker {
+	return g.Memory.Of(g.Upstream.Owner(c.key.Bucket))
+}
+
 // reserve takes memory that is given back when the call ends.
-func (c *Call) reserve(m *budget.Budget, n int64) error {
-	if !m.Acquire(n) {
+func (c *Call) reserve(n int64) error {
+	if !c.memory.Acquire(n) {
 		return s3err.SlowDown
 	}
 	c.reserved += n

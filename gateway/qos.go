@@ -63,6 +63,8 @@ type QoS struct {
 
 	mu     sync.Mutex
 	limits map[limitKey]*limit // guarded by mu
+	shared map[limitKey]*limit // of those that found no room in limits, by class and kind; guarded by mu
+	swept  time.Time           // when room was made last; guarded by mu
 }
 
 // Rules say which class a key has.
@@ -76,7 +78,7 @@ func NewQoS(classes []QoSConfig, book Rules) (*QoS, error) {
 	if len(classes) == 0 {
 		return nil, nil
 	}
-	q := &QoS{rules: book, classes: make(map[string]*QoSConfig), limits: make(map[limitKey]*limit)}
+	q := &QoS{rules: book, classes: make(map[string]*QoSConfig), limits: make(map[limitKey]*limit), shared: make(map[limitKey]*limit)}
 	for i := range classes {
 		if q.classes[classes[i].Name] != nil {
 			return nil, fmt.Errorf("qos: two classes are named %q", classes[i].Name)
@@ -94,13 +96,25 @@ type limitKey struct {
 // limit is a rate of requests and one of bytes; either may be nil.
 type limit struct {
 	requests, bytes *rate.Limiter
-	used            time.Time
+}
+
+// unused reports whether a new limit would allow just as much as l does now.
+func (l *limit) unused(now time.Time) bool {
+	for _, r := range []*rate.Limiter{l.requests, l.bytes} {
+		if r != nil && r.TokensAt(now) < float64(r.Burst()) {
+			return false
+		}
+	}
+	return true
 }
 
 const (
-	// maxLimits bounds the memory; those that nobody used for idleLimit go first.
+	// maxLimits bounds the memory. Clients can invent names of buckets, so what is
+	// known of others is never given up for a new one: limits that are unused make
+	// room, and who finds none shares a limit with all others that found none.
 	maxLimits = 10_000
-	idleLimit = time.Minute
+	// sweepLimits is how often room is made at the most.
+	sweepLimits = time.Second
 )
 
 // limited counts requests that were answered with SlowDown.
@@ -116,20 +130,25 @@ func (q *QoS) admit(c *Call, now time.Time) error {
 		return nil
 	}
 	c.flow.Flow.Weight = class.Weight
-	for _, l := range []*limit{
-		q.limit(limitKey{class.Name, "identity", c.identity.AccessKey()}, class.IdentityRequests, class.IdentityBytes, now),
-		q.limit(limitKey{class.Name, "bucket", c.key.Bucket}, class.BucketRequests, class.BucketBytes, now),
-	} {
-		if l == nil {
-			continue
-		}
-		if l.requests != nil && !l.requests.AllowN(now, 1) {
-			limited.Inc()
-			return s3err.SlowDown
-		}
-		if l.bytes != nil {
-			c.pace = append(c.pace, l.bytes)
-		}
+	// The identity comes first: one that is over its limit makes no limits for the
+	// buckets that it names.
+	if err := q.take(c, limitKey{class.Name, "identity", c.identity.AccessKey()}, class.IdentityRequests, class.IdentityBytes, now); err != nil {
+		return err
+	}
+	return q.take(c, limitKey{class.Name, "bucket", c.key.Bucket}, class.BucketRequests, class.BucketBytes, now)
+}
+
+// take takes a request from one limit, and has the call keep to its rate of bytes.
+func (q *QoS) take(c *Call, key limitKey, requests int, bytes size.Bytes, now time.Time) error {
+	l := q.limit(key, requests, bytes, now)
+	switch {
+	case l == nil:
+		return nil
+	case l.requests != nil && !l.requests.AllowN(now, 1):
+		limited.Inc()
+		return s3err.SlowDown
+	case l.bytes != nil:
+		c.pace = append(c.pace, l.bytes)
 	}
 	return nil
 }
@@ -151,34 +170,45 @@ func (q *QoS) limit(key limitKey, requests int, bytes size.Bytes, now time.Time)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.limits[key]
-	if l == nil {
-		if len(q.limits) >= maxLimits {
-			q.sweep(now)
-		}
-		l = &limit{}
-		if requests > 0 {
-			l.requests = rate.NewLimiter(rate.Limit(requests), requests)
-		}
-		if bytes > 0 {
-			l.bytes = rate.NewLimiter(rate.Limit(bytes), max(int(bytes), paceStep))
-		}
-		q.limits[key] = l
+	if l := q.limits[key]; l != nil {
+		return l
 	}
-	l.used = now
+	limits := q.limits
+	if len(q.limits) >= maxLimits && !q.sweep(now) {
+		limits, key.who = q.shared, ""
+		if l := q.shared[key]; l != nil {
+			return l
+		}
+	}
+	l := newLimit(requests, bytes)
+	limits[key] = l
 	return l
 }
 
-// sweep needs mu. If everybody is busy, everybody starts anew.
-func (q *QoS) sweep(now time.Time) {
+// newLimit makes a limit of requests and bytes a second; 0 is no limit.
+func newLimit(requests int, bytes size.Bytes) *limit {
+	l := &limit{}
+	if requests > 0 {
+		l.requests = rate.NewLimiter(rate.Limit(requests), requests)
+	}
+	if bytes > 0 {
+		l.bytes = rate.NewLimiter(rate.Limit(bytes), max(int(bytes), paceStep))
+	}
+	return l
+}
+
+// sweep drops limits that are unused, and reports whether there is room now. It needs mu.
+func (q *QoS) sweep(now time.Time) bool {
+	if now.Sub(q.swept) < sweepLimits {
+		return false
+	}
+	q.swept = now
 	for key, l := range q.limits {
-		if now.Sub(l.used) > idleLimit {
+		if l.unused(now) {
 			delete(q.limits, key)
 		}
 	}
-	if len(q.limits) >= maxLimits {
-		clear(q.limits)
-	}
+	return len(q.limits) < maxLimits
 }
 
 // pace are the rates that the bytes of a call keep to.

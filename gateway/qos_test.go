@@ -2,9 +2,9 @@ package gateway
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,21 +126,64 @@ func TestByteLimits(t *testing.T) {
 	})
 }
 
-// TestLimitsAreBounded: whoever comes, the memory for limits is bounded.
+// TestLimitsAreBounded: whoever comes, the memory for limits is bounded, and no name that a
+// client invents resets the limit of another.
 func TestLimitsAreBounded(t *testing.T) {
 	q, err := NewQoS([]QoSConfig{{Name: "c", IdentityRequests: 1}}, byBucket{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
-	for n := range 3 * maxLimits {
-		now = now.Add(time.Millisecond)
-		q.limit(limitKey{"c", "identity", strings.Repeat("x", n%50) + string(rune(n))}, 1, 0, now)
-	}
-	if len(q.limits) > maxLimits {
-		t.Errorf("%d limits", len(q.limits))
+	for _, c := range []struct {
+		name  string
+		every time.Duration // between two inventions
+	}{
+		{"faster than limits recover", 10 * time.Microsecond},
+		{"slower than limits recover", time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := time.Now()
+			began, taken := now, 0
+			bucket := limitKey{"c", "bucket", "real"}
+			for n := range 3 * maxLimits {
+				now = now.Add(c.every)
+				if q.limit(bucket, 1, 0, now).requests.AllowN(now, 1) {
+					taken++
+				}
+				q.limit(limitKey{"c", "bucket", fmt.Sprintf("%s-%d", c.name, n)}, 1, 0, now).requests.AllowN(now, 1)
+			}
+			if most := 1 + int(now.Sub(began)/time.Second); taken > most {
+				t.Errorf("the real bucket got %d requests in %v, want at most %d", taken, now.Sub(began), most)
+			}
+			if n := len(q.limits) + len(q.shared); n > maxLimits+2 {
+				t.Errorf("%d limits", n)
+			}
+			if !q.limit(limitKey{"c", "bucket", "another"}, 1, 0, now.Add(time.Minute)).requests.AllowN(now.Add(time.Minute), 1) {
+				t.Error("when the flood is over a new bucket has no limit of its own")
+			}
+		})
 	}
 	if _, err := NewQoS([]QoSConfig{{Name: "c"}, {Name: "c"}}, byBucket{}); err == nil {
 		t.Error("two classes of one name were taken")
 	}
 }
+
+// TestRefusedIdentitiesMakeNoLimits: who is over his own limit leaves no trace of the buckets
+// that he names.
+func TestRefusedIdentitiesMakeNoLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := limitedBench(t, QoSConfig{Name: "slow", IdentityRequests: 5, BucketRequests: 100, Weight: 1})
+		defer b.store.Close()
+		b.g.QoS.rules = oneClass{}
+		for n := range 50 {
+			b.ask("root", "GET", fmt.Sprintf("/invented-%d/k", n), "", nil, "")
+		}
+		if n := len(b.g.QoS.limits); n != 6 { // the identity, and five buckets
+			t.Errorf("%d limits, want 6", n)
+		}
+	})
+}
+
+// oneClass gives every bucket the class slow.
+type oneClass struct{ byBucket }
+
+func (oneClass) For(string, string) *rules.Settings { return &rules.Settings{Class: "slow"} }

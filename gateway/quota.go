@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,7 +53,7 @@ type Quotas struct {
 	gateway    *Gateway
 	log        *slog.Logger
 
-	creating sync.Mutex // one CreateBucket at a time
+	creating chan struct{} // has an element while a CreateBucket is under way: one at a time
 
 	mu      sync.Mutex
 	uploads map[string]int64 // bytes of the parts of uploads that were begun since the start; guarded by mu
@@ -77,7 +79,7 @@ func NewQuotas(maxBuckets int, configs []QuotaConfig, log *slog.Logger) *Quotas 
 	if maxBuckets == 0 && len(configs) == 0 {
 		return nil
 	}
-	q := &Quotas{maxBuckets: maxBuckets, log: log, uploads: map[string]int64{}}
+	q := &Quotas{maxBuckets: maxBuckets, log: log, uploads: map[string]int64{}, creating: make(chan struct{}, 1)}
 	for _, c := range configs {
 		q.all = append(q.all, &quota{QuotaConfig: c})
 	}
@@ -113,22 +115,38 @@ func (q *Quotas) Run(ctx context.Context) error {
 	}
 }
 
+// bucketsOf are the buckets that a pattern names. A plain name needs no list, for which all
+// upstreams would have to answer.
+func (q *Quotas) bucketsOf(ctx context.Context, pattern string) (names []string, err error) {
+	if !strings.ContainsAny(pattern, "*?") {
+		return []string{pattern}, nil
+	}
+	all, err := q.gateway.allBuckets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range all.Buckets {
+		if glob.Match(pattern, b.Name) {
+			names = append(names, b.Name)
+		}
+	}
+	return names, nil
+}
+
 // reconcile counts what a quota is about.
 func (q *Quotas) reconcile(ctx context.Context, one *quota) error {
 	one.mu.Lock()
 	one.since = 0
 	one.mu.Unlock()
 	var sum int64
-	buckets, err := q.gateway.allBuckets(ctx)
+	buckets, err := q.bucketsOf(ctx, one.Bucket)
 	if err != nil {
 		return err
 	}
-	for _, b := range buckets.Buckets {
-		if !glob.Match(one.Bucket, b.Name) {
-			continue
-		}
-		n, err := q.gateway.Store.BytesOf(ctx, b.Name)
-		if err != nil {
+	for _, b := range buckets {
+		n, err := q.gateway.Store.BytesOf(ctx, b)
+		var refused *cold.ResponseError
+		if err != nil && (!errors.As(err, &refused) || refused.Status != http.StatusNotFound) { // a bucket that is not there holds nothing
 			return err
 		}
 		sum += n
@@ -186,18 +204,23 @@ func (q *Quotas) begin(c *Call) (done func(status int), err error) {
 
 func nothingToDo(int) {}
 
-// createBucket lets one more bucket be made, if there may be one more.
+// createBucket lets one more bucket be made, if there may be one more. It waits for another
+// CreateBucket, which an upstream may hold up, no longer than the client does.
 func (q *Quotas) createBucket(c *Call) (done func(int), err error) {
-	q.creating.Lock()
+	select {
+	case q.creating <- struct{}{}:
+	case <-c.Context().Done():
+		return nil, c.Context().Err()
+	}
 	all, err := q.gateway.allBuckets(c.Context())
 	if err == nil && len(all.Buckets) >= q.maxBuckets && !slices.ContainsFunc(all.Buckets, func(b bucketEntry) bool { return b.Name == c.key.Bucket }) {
 		err = s3err.TooManyBuckets // of one that is there, the upstream says so
 	}
 	if err != nil {
-		q.creating.Unlock()
+		<-q.creating
 		return nil, err
 	}
-	return func(int) { q.creating.Unlock() }, nil
+	return func(int) { <-q.creating }, nil
 }
 
 // reserve takes bytes for a write, unless it is to be refused for lack of them.

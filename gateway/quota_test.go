@@ -1,14 +1,19 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -184,4 +189,45 @@ func (b *bench) stored(bucket string) (sum int64) {
 		sum += int64(len(o.Body))
 	}
 	return sum
+}
+
+// TestQuotasPastAHangingUpstream: a CreateBucket that an upstream holds up keeps others waiting
+// no longer than their clients do, and a quota of one bucket needs no answer of other upstreams.
+func TestQuotasPastAHangingUpstream(t *testing.T) {
+	b, _ := bucketsBench(t, 10, QuotaConfig{Bucket: "exclusive", AccessKey: "*", MaxBytes: 100_000}, QuotaConfig{Bucket: "absent", AccessKey: "*", MaxBytes: 100_000})
+	q := b.g.quotas
+	create := func(ctx context.Context, bucket string) *Call {
+		return &Call{Request: httptest.NewRequest("PUT", "/"+bucket, nil), key: keyOf(bucket, ""), flow: cold.FlowContext{Context: ctx}}
+	}
+	done, err := q.createBucket(create(t.Context(), "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := q.createBucket(create(ctx, "two")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while another one is made: %v", err)
+	}
+	done(200)
+	if done, err = q.createBucket(create(t.Context(), "two")); err != nil {
+		t.Fatal(err)
+	}
+	done(200)
+
+	b.up.Put(keyOf("exclusive", "there"), make([]byte, 10_000))
+	before := b.up.Before
+	b.up.Before = func(r *cold.Request) (*http.Response, error) {
+		switch {
+		case r.Op == "ListBuckets":
+			return nil, fmt.Errorf("%w: one upstream hangs", akigw.ErrUpstreamUnavailable)
+		case r.Key.Bucket == "absent":
+			return testkit.Response(404, nil, nil), nil
+		}
+		return before(r)
+	}
+	for i, want := range []int64{10_000, 0} {
+		if err := q.reconcile(t.Context(), q.all[i]); err != nil || q.all[i].used != want || !q.all[i].counted {
+			t.Errorf("%s: %v, %d bytes, want %d", q.all[i].Bucket, err, q.all[i].used, want)
+		}
+	}
 }

@@ -56,7 +56,7 @@ func (g *Gateway) account(r *http.Request, w *answer, op, accessKey, requestID s
 	sentBytes.AddInt64(w.bytes)
 	receivedBytes.AddInt64(max(0, r.ContentLength))
 	if g.Costs != nil && w.call != nil {
-		g.Costs.Count(w.call.key.Bucket, cost.KindOf(r.Method, w.call.key.Name != "", w.call.query), r.ContentLength, w.bytes)
+		g.Costs.Count(g.Costs.Named(w.call.key.Bucket, w.status), cost.KindOf(r.Method, w.call.key.Name != "", w.call.query), r.ContentLength, w.bytes)
 	}
 	if g.AccessLog != nil {
 		g.AccessLog.write(r, w, op, accessKey, requestID, g.hostID[0], started, took)

@@ -7,6 +7,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/budget"
 )
 
 // wholeBytes is the size up to which an object that is not known yet is
@@ -148,7 +149,8 @@ func (s *Store) prefetch(from context.Context, e *entry, first, end int64, stays
 		return f, true
 	}
 	size := (last - first) * e.block
-	if !s.readAhead.Acquire(size) {
+	memory := s.readAheadFor(e.Key.Bucket)
+	if !memory.Acquire(size) {
 		return nil, false
 	}
 	f, ctx := s.newFill(from, e.Key)
@@ -156,7 +158,16 @@ func (s *Store) prefetch(from context.Context, e *entry, first, end int64, stays
 	if stays {
 		f.finish = last - first
 	}
-	f.release = func() { s.readAhead.Release(size) }
+	f.release = func() { memory.Release(size) }
 	s.begin(ctx, f, e, first, last)
 	return f, true
+}
+
+// readAheadFor is the memory that what is fetched ahead of a bucket draws on: the part of its
+// upstream.
+func (s *Store) readAheadFor(bucket string) budget.Taker {
+	if s.owners == nil {
+		return s.readAhead
+	}
+	return s.readAhead.Of(s.owners.Owner(bucket))
 }

@@ -31,7 +31,7 @@ const (
 	// sequenceLeast is how many ranges have to go on where one ended before
 	// anything is fetched ahead.
 	sequenceLeast = 2
-	// maxSequences bounds the memory; beyond it all start anew.
+	// maxSequences bounds the memory; beyond it any one starts anew for each new one.
 	maxSequences = 4096
 )
 
@@ -44,8 +44,14 @@ func (q *sequences) follow(e *entry, r akigw.Range, most int64) (first, end int6
 	defer q.mu.Unlock()
 	s := q.byRun[e.blocks]
 	if s == nil {
-		if q.byRun == nil || len(q.byRun) >= maxSequences {
+		if q.byRun == nil {
 			q.byRun = make(map[uint64]*sequence)
+		}
+		if len(q.byRun) >= maxSequences {
+			for run := range q.byRun {
+				delete(q.byRun, run)
+				break
+			}
 		}
 		s = &sequence{next: -1}
 		q.byRun[e.blocks] = s

@@ -118,6 +118,7 @@ type Store struct {
 	crowd     Crowd          // nil if nobody has to wait for the upstream
 	silence   Silence        // nil if nobody notices that the upstream hangs
 	unsettled unsettled      // writes whose outcome nobody knows
+	owners    Owners         // nil if there is one upstream
 	sequences sequences
 
 	bare304  atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
@@ -126,14 +127,20 @@ type Store struct {
 
 // New opens the tiers. dir is the directory of the warm tier.
 func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Logger) (*Store, error) {
+	owners, _ := upstream.(Owners)
+	var names []string
+	if owners != nil {
+		names = owners.Names()
+	}
 	s := &Store{
 		config:    config,
 		rules:     rules,
 		log:       log,
 		upstream:  upstream,
-		windows:   newWindows(int64(config.FillBytes)),
+		windows:   newWindows(int64(config.FillBytes)).divided(owners),
 		copies:    newWindows(int64(config.FillBytes)),
-		readAhead: budget.New(int64(config.ReadAheadBytes), readAheadRefused),
+		owners:    owners,
+		readAhead: budget.New(int64(config.ReadAheadBytes), readAheadRefused, names...),
 		openings:  make(map[akigw.Key]*fill),
 		fills:     make(map[uint64][]*fill),
 		hot: hot.New(int64(config.HotBytes), func(_ hotKey, v hotValue) uint32 {

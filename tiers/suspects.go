@@ -21,8 +21,7 @@ type sighting struct {
 	transfer uint64
 }
 
-// maxSuspects bounds the memory; beyond it the oldest knowledge is not worth
-// more than the newest, so everything is forgotten.
+// maxSuspects bounds the memory; beyond it any one is forgotten for each new one.
 const maxSuspects = 1024
 
 // confirms reports whether this digest was seen for this version before, in
@@ -34,8 +33,14 @@ func (s *suspects) confirms(e *entry, digest []byte, transfer uint64) bool {
 	if before := s.seen[id]; before.digest == string(digest) {
 		return before.transfer != transfer
 	}
-	if s.seen == nil || len(s.seen) >= maxSuspects {
+	if s.seen == nil {
 		s.seen = make(map[suspect]sighting)
+	}
+	if len(s.seen) >= maxSuspects {
+		for other := range s.seen {
+			delete(s.seen, other)
+			break
+		}
 	}
 	s.seen[id] = sighting{string(digest), transfer}
 	return false

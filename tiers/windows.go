@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,13 +19,37 @@ import (
 var ErrBusy = errors.New("too much is being fetched from the upstream at once")
 
 // windows is the memory for what was brought in, by fills or from disk, and
-// readers have not taken yet. Who finds none waits for his turn; if more waits than there is,
-// new reads are refused. The nil windows has no bound.
+// readers have not taken yet. Readers that find none wait until some is released; if more waits
+// than there is, new reads are refused. The nil windows has no bound.
+//
+// What fills of one of several upstreams take comes out of a part, too, which leaves some for
+// the others: fills that an upstream holds up, and reads that wait for it, hold up no others.
 type windows struct {
+	supply
+	parts map[string]*supply         // by upstream; nil: there is one
+	owner func(bucket string) string // the upstream that has a bucket
+}
+
+// supply is a number of bytes that can be taken and waited for.
+type supply struct {
 	limit   int64
 	free    *semaphore.Weighted
 	waiting atomic.Int64 // bytes
 }
+
+// acquire takes n bytes, and waits for them until ctx ends. It reports whether it got them.
+func (s *supply) acquire(ctx context.Context, n int64) bool {
+	if s.free.TryAcquire(n) {
+		return true
+	}
+	windowWaits.Inc()
+	s.waiting.Add(n)
+	defer s.waiting.Add(-n)
+	return s.free.Acquire(ctx, n) == nil
+}
+
+// crowded reports whether somebody waits.
+func (s *supply) crowded() bool { return s.waiting.Load() > 0 }
 
 const (
 	// windowPatience is how long a fill waits for memory.
@@ -45,30 +70,70 @@ func newWindows(limit int64) *windows {
 	if limit == 0 {
 		return nil
 	}
-	return &windows{limit: limit, free: semaphore.NewWeighted(limit)}
+	return &windows{supply: supply{limit: limit, free: semaphore.NewWeighted(limit)}}
 }
 
-// take reserves n bytes, or as many as there are in all, until release.
+// Owners is several upstreams, each of which has some of the buckets.
+type Owners interface {
+	// Owner is the name of the upstream that has a bucket.
+	Owner(bucket string) string
+	// Names are the names of all upstreams.
+	Names() []string
+}
+
+// divided keeps half of the memory for upstreams in equal shares, if there are several.
+func (w *windows) divided(o Owners) *windows {
+	if w == nil || o == nil || len(o.Names()) < 2 {
+		return w
+	}
+	names := o.Names()
+	w.owner, w.parts = o.Owner, make(map[string]*supply, len(names))
+	kept := w.limit / int64(2*len(names))
+	for _, name := range names {
+		most := w.limit - kept*int64(len(names)-1)
+		w.parts[name] = &supply{limit: most, free: semaphore.NewWeighted(most)}
+	}
+	return w
+}
+
+// of are the supplies that memory for a key comes out of, its part first: reads that wait for
+// that do not stand in the way of others.
+func (w *windows) of(key akigw.Key) []*supply {
+	if w.parts != nil {
+		if part := w.parts[w.owner(key.Bucket)]; part != nil {
+			return []*supply{part, &w.supply}
+		}
+	}
+	return []*supply{&w.supply}
+}
+
+// take reserves n bytes, or as many as there are for a key in all, until release.
 func (w *windows) take(ctx context.Context, key akigw.Key, n int64) (release func(), err error) {
 	if w == nil {
 		return func() {}, nil
 	}
-	n = min(n, w.limit)
-	if !w.free.TryAcquire(n) {
-		windowWaits.Inc()
-		w.waiting.Add(n)
-		defer w.waiting.Add(-n)
-		wait, cancel := context.WithTimeout(ctx, windowPatience)
-		defer cancel()
-		if w.free.Acquire(wait, n) != nil {
+	supplies := w.of(key)
+	n = min(n, supplies[0].limit)
+	wait, cancel := context.WithTimeout(ctx, windowPatience)
+	defer cancel()
+	for i, s := range supplies {
+		if !s.acquire(wait, n) {
+			releaseAll(supplies[:i], n)
 			windowRefused.Inc()
 			return nil, fmt.Errorf("%w: %s", ErrBusy, key)
 		}
 	}
-	return func() { w.free.Release(n) }, nil
+	return func() { releaseAll(supplies, n) }, nil
 }
 
-// some reserves want bytes, or else waits for least.
+func releaseAll(supplies []*supply, n int64) {
+	for _, s := range supplies {
+		s.free.Release(n)
+	}
+}
+
+// some reserves want bytes, or else waits for least. It is for what comes from disk, which is
+// nobody's part.
 func (w *windows) some(ctx context.Context, key akigw.Key, want, least int64) (n int64, release func(), err error) {
 	if w == nil {
 		return want, func() {}, nil
@@ -80,16 +145,23 @@ func (w *windows) some(ctx context.Context, key akigw.Key, want, least int64) (n
 	return least, release, err
 }
 
-// crowded reports whether somebody waits.
-func (w *windows) crowded() bool { return w != nil && w.waiting.Load() > 0 }
+// crowded reports whether somebody waits for memory that a fill of a key holds.
+func (w *windows) crowded(key akigw.Key) bool {
+	return w != nil && slices.ContainsFunc(w.of(key), (*supply).crowded)
+}
 
 // admit refuses a new read while more waits than there is memory.
 func (w *windows) admit(key akigw.Key) error {
-	if w == nil || w.waiting.Load() <= w.limit {
+	if w == nil {
 		return nil
 	}
-	windowRefused.Inc()
-	return fmt.Errorf("%w: %s", ErrBusy, key)
+	for _, s := range w.of(key) {
+		if s.waiting.Load() > s.limit {
+			windowRefused.Inc()
+			return fmt.Errorf("%w: %s", ErrBusy, key)
+		}
+	}
+	return nil
 }
 
 // windowBytes is how much memory a fill of blocks first to end of e takes at the
@@ -100,7 +172,7 @@ func windowBytes(e *entry, first, end int64) int64 {
 
 // contended reports whether others wait for what a fill of key holds.
 func (s *Store) contended(key akigw.Key) bool {
-	return s.windows.crowded() || s.crowd != nil && s.crowd.Crowded(key.Bucket)
+	return s.windows.crowded(key) || s.crowd != nil && s.crowd.Crowded(key.Bucket)
 }
 
 // Crowd is an upstream that knows whether requests wait for it.

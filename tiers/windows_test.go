@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 // TestE7_FillMemoryIsBounded: readers that do not read hold all the memory for
@@ -132,4 +136,87 @@ func TestE7_CopiesFromDiskAreBounded(t *testing.T) {
 	}
 	s.copies.free.Release(s.copies.limit)
 	wantRead(t, s, key("k"), "", body, akigw.Warm)
+}
+
+// oneStalls is two upstreams, of which the one of the bucket stalls sends no body.
+type oneStalls struct{ *testkit.Memory }
+
+func (oneStalls) Owner(bucket string) string { return "of " + bucket }
+func (oneStalls) Names() []string            { return []string{"of bucket", "of stalls"} }
+
+func (u oneStalls) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
+	resp, err := u.Memory.Do(ctx, r)
+	if err == nil && r.Key.Bucket == "stalls" && r.Method == http.MethodGet {
+		resp.Body = stalledBody{resp.Body, ctx}
+	}
+	return resp, err
+}
+
+type stalledBody struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (b stalledBody) Read([]byte) (int, error) {
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+// TestStalledUpstreamLeavesFillMemory: readers of an upstream that stalls, those that hold memory
+// and those that wait for some, keep none that readers of another one need, neither for fills nor
+// for what is read ahead.
+func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := oneStalls{testkit.NewMemory()}
+		config := testConfig(rules.Immutable)
+		config.WarmBytes, config.HotBytes = 0, 64<<20
+		config.FillBytes = 8 * (window + 2) * block
+		config.ReadAheadBytes = 16 * block
+		s, err := New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), "", up, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		body := testkit.Bytes(1, 20*block)
+		stalls := func(n int) akigw.Key { return akigw.Key{Bucket: "stalls", Name: fmt.Sprint(n)} }
+		const readers = 60
+		for n := range readers {
+			up.Put(stalls(n), body)
+		}
+		for n := range 20 {
+			up.Put(key(fmt.Sprint(n)), body)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wait sync.WaitGroup
+		for n := range readers {
+			wait.Go(func() {
+				if r, err := s.Get(ctx, stalls(n), akigw.RangeSpec{}, akigw.Conditions{}); err == nil {
+					_, _ = drain(ctx, r) // until the test ends
+					r.Close()
+				}
+			})
+		}
+		synctest.Wait()
+		if s.windows.parts["of stalls"].waiting.Load() == 0 {
+			t.Fatal("no reader waits for memory: it was not exhausted")
+		}
+		for n := range 20 {
+			began := time.Now()
+			wantRead(t, s, key(fmt.Sprint(n)), "", body, akigw.Cold)
+			if took := time.Since(began); took != 0 {
+				t.Fatalf("a read from the other upstream took %v", took)
+			}
+		}
+		ahead := s.readAheadFor("stalls")
+		for ahead.Acquire(block) {
+			defer ahead.Release(block)
+		}
+		if other := s.readAheadFor("bucket"); !other.Acquire(4 * block) {
+			t.Error("nothing is left to read ahead with")
+		} else {
+			other.Release(4 * block)
+		}
+		cancel()
+		wait.Wait()
+	})
 }

@@ -112,11 +112,12 @@ func (p *Pool) succeeded(e *journal.Entry) {
 	if last == nil || last != e && e.ID >= p.wanted[e.Key] {
 		delete(p.wanted, e.Key) // else it is the later one that is waited for
 	}
-	delete(p.paused, p.Upstream.Owner(e.Key.Bucket))
-	p.limit = min(p.limit+1/p.limit, float64(p.Parallel.Concurrency))
-	if p.down { // it is back
-		p.down = false
-		p.hasten(func(akigw.Key) bool { return true })
+	l := p.lane(e.Key.Bucket)
+	delete(p.paused, l.name)
+	l.limit = min(l.limit+1/l.limit, float64(p.Parallel.Concurrency))
+	if l.down { // it is back
+		l.down = false
+		p.hasten(l)
 	}
 	p.mu.Unlock()
 	if more {
@@ -128,31 +129,30 @@ func (p *Pool) succeeded(e *journal.Entry) {
 // and counts its tries anew.
 func (p *Pool) Resume(upstream string) {
 	p.mu.Lock()
-	mine := func(key akigw.Key) bool { return p.Upstream.Owner(key.Bucket) == upstream }
 	for key, t := range p.tries {
-		if mine(key) {
+		if p.Upstream.Owner(key.Bucket) == upstream {
 			t.n = 0
 		}
 	}
-	p.hasten(mine)
+	p.hasten(p.laneNamed(upstream))
 	p.mu.Unlock()
 	p.stir()
 }
 
-// hasten has keys tried at once that wait for their next try. It needs mu.
-func (p *Pool) hasten(which func(akigw.Key) bool) {
-	kept := p.later[:0:0]
+// hasten has what waits for its time in a lane go now. It needs mu.
+func (p *Pool) hasten(l *lane) {
+	var others delays
 	for _, t := range p.later {
 		switch {
 		case t.gone:
-		case which(t.key):
+		case p.lane(t.key.Bucket) == l:
 			p.line(t)
 		default:
-			kept = append(kept, t)
+			others = append(others, t)
 		}
 	}
-	p.later = kept
-	heap.Init(&p.later)
+	heap.Init(&others)
+	p.later = others
 }
 
 func (p *Pool) forget(key akigw.Key) {
@@ -195,10 +195,11 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 	default:
 		t.n++
 	}
-	p.down = p.down || r.unsent || r.unknown
+	l := p.lane(e.Key.Bucket)
+	l.down = l.down || r.unsent || r.unknown
 	wait = max(r.wait, wait)
 	if r.refused {
-		name := p.Upstream.Owner(e.Key.Bucket)
+		name := l.name
 		if !p.paused[name].until.After(now) {
 			p.Log.Error("the upstream refuses uploads; they are paused and tried again: check its credentials and their permissions", "upstream", name, "key", e.Key.String(), "error", err)
 		}
@@ -206,7 +207,7 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 		wait = max(wait, refusedWait)
 	}
 	if r.wait > 0 {
-		p.cut(now, err)
+		l.cut(now, err)
 	}
 	if p.turns[e.Key] == nil {
 		next := &turn{key: e.Key, due: now.Add(wait)}
@@ -216,18 +217,18 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 	p.Log.Debug("an upload failed and is tried again", "key", e.Key.String(), "try", t.n, "wait", wait, "error", err)
 }
 
-// throttle lets fewer uploads run at a time: the upstream says to slow down, by err.
-func (p *Pool) throttle(err error) {
+// throttle lets fewer uploads run at a time in a lane: its upstream says to slow down, by err.
+func (p *Pool) throttle(l *lane, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut(time.Now(), err)
+	l.cut(time.Now(), err)
 }
 
-// cut halves the number of uploads that may run. It needs mu.
-func (p *Pool) cut(now time.Time, err error) {
-	if now.Sub(p.throttled) > cutEvery {
-		p.throttled, p.slower = now, err
-		p.limit = max(1, p.limit/2)
+// cut halves the number of uploads that may run. It needs the pool's mu.
+func (l *lane) cut(now time.Time, err error) {
+	if now.Sub(l.throttled) > cutEvery {
+		l.throttled, l.slower = now, err
+		l.limit = max(1, l.limit/2)
 	}
 }
 

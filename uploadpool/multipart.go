@@ -200,9 +200,10 @@ func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.P
 	m := &multipart{pool: p, number: u.Number, key: u.Key, header: u.Header, parts: parts, gone: func() bool { return false }}
 	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.PartBody(parts[i]) }
 	if id = p.Journal.UploadID(u.Number); id == "" || len(parts) > 0 {
-		p.opening.Lock() // each upload is begun once
+		l := p.laneOf(u.Key.Bucket)
+		l.opening.Lock() // each upload is begun once
 		r := m.open(ctx, false)
-		p.opening.Unlock()
+		l.opening.Unlock()
 		if r.err != nil {
 			return "", r.failure()
 		}
@@ -217,11 +218,12 @@ func sameETag(a, b string) bool { return strings.Trim(a, `"`) == strings.Trim(b,
 // pool has room that nobody else waits for.
 func (m *multipart) sendAll(ctx context.Context) result {
 	var helpers sync.WaitGroup
+	l := m.pool.laneOf(m.key.Bucket)
 	for m.send(ctx) {
-		for m.left() > 1 && m.pool.borrow() {
+		for m.left() > 1 && m.pool.borrow(l) {
 			helpers.Go(func() {
-				defer m.pool.giveBack()
-				for m.send(ctx) && !m.pool.crowded() {
+				defer m.pool.giveBack(l)
+				for m.send(ctx) && !m.pool.crowded(l) {
 				}
 			})
 		}
@@ -258,7 +260,7 @@ func (m *multipart) send(ctx context.Context) bool {
 		r = m.part(ctx, i, tries > 0)
 	}
 	if r.err != nil && r.wait > 0 {
-		m.pool.throttle(r.err)
+		m.pool.throttle(m.pool.laneOf(m.key.Bucket), r.err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -369,29 +371,33 @@ func (m *multipart) complete(ctx context.Context) result {
 	return r
 }
 
-// borrow takes room for one more request, if there is any that nobody waits for.
-func (p *Pool) borrow() bool {
+// borrow takes room for one more request in a lane, if there is any that nobody waits for.
+func (p *Pool) borrow(l *lane) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.queued() > 0 || p.active >= int(p.limit) {
+	if !p.room(l) {
 		return false
 	}
-	p.active++
+	l.active++
+	if p.wanting(l) {
+		l.active--
+		return false
+	}
 	return true
 }
 
-func (p *Pool) giveBack() {
+func (p *Pool) giveBack(l *lane) {
 	p.mu.Lock()
-	p.active--
+	l.active--
 	p.mu.Unlock()
 	p.stir()
 }
 
-// crowded reports whether room that was borrowed has to be given back.
-func (p *Pool) crowded() bool {
+// crowded reports whether room that was borrowed in a lane has to be given back.
+func (p *Pool) crowded(l *lane) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.queued() > 0 || p.active > int(p.limit)
+	return l.active > int(l.limit) || p.wanting(l)
 }
 
 // abort aborts the upload of an entry that is not going to be finished.
@@ -425,14 +431,30 @@ func (p *Pool) sweep(ctx context.Context) {
 	}
 	p.sweeping, p.swept = true, time.Now()
 	p.work.Go(func() {
-		for _, o := range p.Journal.Orphans() {
-			if ctx.Err() == nil && p.aborted(ctx, o.Key, o.UploadID) {
-				_ = p.Journal.Aborted(ctx, o) // else it is aborted again, and nothing found
-			}
+		var lanes sync.WaitGroup // an upstream that hangs does not keep what others have
+		for _, orphans := range p.byUpstream(p.Journal.Orphans()) {
+			lanes.Go(func() {
+				for _, o := range orphans {
+					if ctx.Err() == nil && p.aborted(ctx, o.Key, o.UploadID) {
+						_ = p.Journal.Aborted(ctx, o) // else it is aborted again, and nothing found
+					}
+				}
+			})
 		}
 		p.DropPacks(ctx, "")
+		lanes.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.sweeping = false
 	})
+}
+
+// byUpstream sorts orphans by the upstreams that have them.
+func (p *Pool) byUpstream(all []journal.Orphan) map[string][]journal.Orphan {
+	sorted := map[string][]journal.Orphan{}
+	for _, o := range all {
+		name := p.Upstream.Owner(o.Key.Bucket)
+		sorted[name] = append(sorted[name], o)
+	}
+	return sorted
 }

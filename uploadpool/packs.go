@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -63,6 +64,9 @@ func (p *Pool) packable(e *journal.Entry) bool {
 // needs mu.
 func (p *Pool) ready(now time.Time) (keys []akigw.Key, next time.Time) {
 	for bucket, w := range p.packing {
+		if !p.room(p.lane(bucket)) {
+			continue // until something is given back
+		}
 		if due := w.keys[0].due; len(w.keys) < p.Batch.BatchSize && w.bytes < maxPack && !p.eager && due.After(now) {
 			if next.IsZero() || due.Before(next) {
 				next = due
@@ -222,18 +226,35 @@ func (p *Pool) fromPack(ctx context.Context, key akigw.Key, at int64, e *journal
 }
 
 // DropPacks deletes the packs of a bucket that nothing is in, those of all buckets
-// for "".
+// for "". Those of several upstreams are deleted side by side.
 func (p *Pool) DropPacks(ctx context.Context, bucket string) {
+	lanes := map[string][]journal.Pack{}
 	for _, k := range p.Journal.EmptyPacks() {
-		if bucket != "" && k.Key.Bucket != bucket || ctx.Err() != nil {
-			continue
+		if bucket == "" || k.Key.Bucket == bucket {
+			name := p.Upstream.Owner(k.Key.Bucket)
+			lanes[name] = append(lanes[name], k)
 		}
-		change := p.Begin(k.Key)
-		resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "DeleteObject", Method: http.MethodDelete, Key: k.Key, Header: http.Header{}})
-		gone := err == nil && resp.StatusCode == http.StatusNotFound
-		if r := p.judge(err, resp, false); r.err == nil || gone {
-			_ = p.Journal.Unpacked(ctx, k) // else it is deleted again, and not found
-		}
-		change.End()
+	}
+	var wait sync.WaitGroup
+	for _, packs := range lanes {
+		wait.Go(func() {
+			for _, k := range packs {
+				if ctx.Err() == nil {
+					p.dropPack(ctx, k)
+				}
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// dropPack deletes a pack.
+func (p *Pool) dropPack(ctx context.Context, k journal.Pack) {
+	change := p.Begin(k.Key)
+	defer change.End()
+	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "DeleteObject", Method: http.MethodDelete, Key: k.Key, Header: http.Header{}})
+	gone := err == nil && resp.StatusCode == http.StatusNotFound
+	if r := p.judge(err, resp, false); r.err == nil || gone {
+		_ = p.Journal.Unpacked(ctx, k) // else it is deleted again, and not found
 	}
 }

@@ -27,7 +27,7 @@ import (
 // fails: [storage.parallel_upload].
 type ParallelConfig struct {
 	Enabled       bool `toml:"enabled" help:"upload several objects at a time"`
-	Concurrency   int  `toml:"concurrency" help:"how many uploads run at a time at the most; fewer while the upstream says to slow down"`
+	Concurrency   int  `toml:"concurrency" help:"how many uploads run at a time at the most; fewer while the upstream says to slow down. With several upstreams half of them are kept for each in equal shares, at least one, so that one that hangs does not hold up the others"`
 	MaxRetries    int  `toml:"max_retries" help:"how often an upload is repeated soon; after that it goes to the back of the queue and waits longer each time, a minute at the most"`
 	BackoffBaseMs int  `toml:"backoff_base_ms" help:"milliseconds, the upper bound of the wait before the first repetition; it doubles with each, and the wait is anywhere below"`
 	MaxAgeSecs    int  `toml:"max_age_secs" help:"seconds after which a write that could not be taken to the upstream becomes a dead letter"`
@@ -113,26 +113,19 @@ type Pool struct {
 	rate  meter  // writes that came to the upstream
 	work  sync.WaitGroup
 
-	opening sync.Mutex // for Forward
-
-	mu        sync.Mutex
-	urgent    []*turn               // that somebody waits for: they go before all others, in order; guarded by mu
-	queue     []*turn               // the others that may go now, in order; guarded by mu
-	later     delays                // those that wait for their time; guarded by mu
-	turns     map[akigw.Key]*turn   // of these, and of keys in packing, the one that counts; guarded by mu
-	tries     map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
-	paused    map[string]pause      // upstreams that refuse us, by name; guarded by mu
-	packing   map[string]*packing   // by bucket; guarded by mu
-	wanted    map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
-	eager     bool                  // see Eager; guarded by mu
-	active    int                   // guarded by mu
-	limit     float64               // how many may be active, now; guarded by mu
-	throttled time.Time             // when limit was cut last; guarded by mu
-	slower    error                 // why it was; guarded by mu
-	down      bool                  // tries failed, and none has gone well since; guarded by mu
-	sweeping  bool                  // orphans are being aborted; guarded by mu
-	swept     time.Time             // when that was tried last; guarded by mu
-	wake      chan struct{}
+	mu       sync.Mutex
+	lanes    []*lane               // by upstream; guarded by mu, and so is what is in them
+	after    int                   // the lane whose turn it is; guarded by mu
+	later    delays                // those that wait for their time; guarded by mu
+	turns    map[akigw.Key]*turn   // of these, and of keys in packing, the one that counts; guarded by mu
+	tries    map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
+	paused   map[string]pause      // upstreams that refuse us, by name; guarded by mu
+	packing  map[string]*packing   // by bucket; guarded by mu
+	wanted   map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
+	eager    bool                  // see Eager; guarded by mu
+	sweeping bool                  // orphans are being aborted; guarded by mu
+	swept    time.Time             // when that was tried last; guarded by mu
+	wake     chan struct{}
 }
 
 // trying is what is known of a key whose last try failed.
@@ -175,7 +168,11 @@ func New(c Config) *Pool {
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}
-	p.limit = float64(p.Parallel.Concurrency)
+	if several, ok := c.Upstream.(interface{ Names() []string }); ok {
+		for _, name := range several.Names() { // each has its share from the start
+			p.addLane(name)
+		}
+	}
 	p.known = c.Journal.Newest()
 	p.Again()
 	c.Journal.Notify(p.push)
@@ -202,30 +199,13 @@ func (p *Pool) push(key akigw.Key) {
 // line puts a turn at the end of its queue, as the one of its key. It needs mu.
 func (p *Pool) line(t *turn) {
 	p.turns[t.key] = t
+	l := p.lane(t.key.Bucket)
 	if t.urgent = p.hurries(t.key); t.urgent {
-		p.urgent = append(p.urgent, t)
+		l.urgent = append(l.urgent, t)
 	} else {
-		p.queue = append(p.queue, t)
+		l.queue = append(l.queue, t)
 	}
 }
-
-// next takes the key whose turn it is, nil if there is none. It needs mu.
-func (p *Pool) next() *turn {
-	for _, q := range []*[]*turn{&p.urgent, &p.queue} {
-		for len(*q) > 0 {
-			t := (*q)[0]
-			(*q)[0] = nil
-			if *q = (*q)[1:]; !t.gone {
-				t.urgent = false
-				return t
-			}
-		}
-	}
-	return nil
-}
-
-// queued is how many may go now, or a few more. It needs mu.
-func (p *Pool) queued() int { return len(p.urgent) + len(p.queue) }
 
 func (p *Pool) stir() {
 	select {
@@ -300,13 +280,13 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			p.line(t)
 		}
 	}
-	for p.active < int(p.limit) && ctx.Err() == nil {
-		t := p.next()
+	for ctx.Err() == nil {
+		l, t := p.next()
 		if t == nil {
 			break
 		}
 		key := t.key
-		if until := p.paused[p.Upstream.Owner(key.Bucket)].until; until.After(now) {
+		if until := p.paused[l.name].until; until.After(now) {
 			t.due = until
 			heap.Push(&p.later, t)
 			continue
@@ -326,8 +306,8 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			p.Journal.Return(e, false)
 			continue
 		}
-		batch := append([]*journal.Entry{e}, p.gather(e)...)
-		p.active++
+		batch := append([]*journal.Entry{e}, p.gather(l, e)...)
+		l.active++
 		p.work.Go(func() { p.flush(ctx, batch) })
 	}
 	due := p.startPacks(ctx, now)
@@ -343,7 +323,7 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 // startPacks starts what packs may start, and says when to look again, zero for no
 // time. It needs mu.
 func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
-	for p.active < int(p.limit) && ctx.Err() == nil {
+	for ctx.Err() == nil {
 		keys, next := p.ready(now)
 		if len(keys) == 0 {
 			return next
@@ -364,9 +344,10 @@ func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
 			}
 		}
 		if len(batch) > 0 {
-			p.active++
+			l := p.lane(batch[0].Key.Bucket)
+			l.active++
 			p.work.Go(func() {
-				defer p.giveBack()
+				defer p.giveBack(l)
 				p.flushPack(ctx, batch)
 			})
 		}
@@ -374,15 +355,15 @@ func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// gather takes more deletions of the bucket of e from the queue. It needs mu.
-func (p *Pool) gather(e *journal.Entry) (more []*journal.Entry) {
+// gather takes more deletions of the bucket of e from the queue of its lane. It needs mu.
+func (p *Pool) gather(l *lane, e *journal.Entry) (more []*journal.Entry) {
 	if !e.Deleted || !p.Batch.Enabled {
 		return nil
 	}
-	kept := p.queue[:0:0]
-	for i, t := range p.queue {
+	kept := l.queue[:0:0]
+	for i, t := range l.queue {
 		if len(more) == p.Batch.BatchSize-1 {
-			kept = append(kept, p.queue[i:]...)
+			kept = append(kept, l.queue[i:]...)
 			break
 		}
 		if t.gone {
@@ -398,7 +379,7 @@ func (p *Pool) gather(e *journal.Entry) (more []*journal.Entry) {
 			more = append(more, taken)
 		}
 	}
-	p.queue = kept
+	l.queue = kept
 	return more
 }
 
@@ -416,7 +397,7 @@ func (p *Pool) flush(ctx context.Context, batch []*journal.Entry) {
 	for i, e := range batch {
 		p.settle(ctx, e, results[i])
 	}
-	p.giveBack()
+	p.giveBack(p.laneOf(batch[0].Key.Bucket))
 }
 
 var (
@@ -449,7 +430,7 @@ func (p *Pool) Progress() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	count, bytes := p.rate.rates()
-	s := Progress{Rate: count, ByteRate: bytes, Active: p.active, Limit: p.limit, Queued: p.queued(), Paused: map[string]string{}}
+	s := Progress{Rate: count, ByteRate: bytes, Active: p.active(), Limit: p.limit(), Queued: p.queued(), Paused: map[string]string{}}
 	for _, t := range p.later {
 		if !t.gone {
 			s.Later++
@@ -464,8 +445,10 @@ func (p *Pool) Progress() Progress {
 		s.Failing = t.err
 		break
 	}
-	if s.Failing == nil && time.Since(p.throttled) < time.Minute {
-		s.Failing = p.slower
+	for _, l := range p.lanes {
+		if s.Failing == nil && time.Since(l.throttled) < time.Minute {
+			s.Failing = l.slower
+		}
 	}
 	return s
 }

@@ -65,6 +65,9 @@ func (a *auditCommand) Run() error {
 		return printJSON(all)
 	}
 	return table([]string{"TIME", "KEY", "FROM", "WHAT", "STATUS"}, all, func(one admin.Audited) []any {
+		if one.LeftOut > 0 {
+			return []any{one.Time.Local().Format(time.DateTime), "", "", fmt.Sprintf("%d rejected requests were left out", one.LeftOut), ""}
+		}
 		what := one.Method + " " + one.Path
 		if one.Query != "" {
 			what += "?" + one.Query

@@ -147,14 +147,16 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		counted := wrap
 		wrap, around = func(t http.RoundTripper) http.RoundTripper { return spans.client(counted(t)) }, spans.server
 	}
+	c.Upstream.Log = log
+	for i := range c.Further {
+		c.Further[i].Log = log
+	}
 	upstream, err := cold.NewUpstreams(c.Upstream, c.Further, c.Storage.Pool, wrap)
 	if err != nil {
 		return err
 	}
 	d.add(upstream.Close)
-	if err := upstream.CheckClock(ctx); err != nil {
-		return err
-	}
+	clocks := upstream.CheckClock(ctx) // while the rest is opened
 	book, err := rules.Open(c.file, c.settings(), c.classes(), log)
 	if err != nil {
 		return err
@@ -182,6 +184,9 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 			return err
 		}
 	}
+	if err := clocks(); err != nil {
+		return err
+	}
 	d.background(costs.Run)
 	d.background(store.Run)
 	d.background(refetch)
@@ -203,7 +208,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	}
 	audit := admin.OpenAudit(filepath.Join(c.Process.Data, "audit.jsonl"))
 	d.add(audit.Close)
-	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory))
+	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), upstream.Names()...)
 	front := gateway.New(gateway.Front{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
 		Faulty: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Costs: &costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,

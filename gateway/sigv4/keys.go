@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 )
 
 // StaticKeys is a fixed set of key pairs: access key id to secret access key.
@@ -21,39 +22,55 @@ func (k StaticKeys) Lookup(accessKey string) (Credential, bool) {
 
 // signingKeys remembers derived signing keys: deriving one takes four HMACs,
 // and it only changes with the day. The zero value is ready.
+//
+// Only keys that verified a request are remembered. So a client without a secret can
+// neither fill the cache with access keys and days of its own making, nor learn by
+// the time of an answer which keys are in it.
 type signingKeys struct {
-	mu   sync.RWMutex
-	keys map[signingID]*signingKey // guarded by mu
+	mu      sync.RWMutex
+	keys    map[signingID]*signingKey // guarded by mu
+	derived atomic.Int64              // how many keys were derived; tests count the work by it
 }
 
 type signingID struct{ accessKey, day string }
 
-// maxSigningKeys bounds the memory of the cache: a client can invent days and
-// key ids.
+// maxSigningKeys bounds the memory of the cache.
 const maxSigningKeys = 1024
 
-func (s *signingKeys) get(accessKey, secret, day, region string) *signingKey {
-	id := signingID{accessKey, day}
+// cached returns a remembered key, nil if there is none.
+func (s *signingKeys) cached(accessKey, secret, day string) *signingKey {
 	s.mu.RLock()
-	key := s.keys[id]
-	s.mu.RUnlock()
-	if key != nil && key.secret == secret { // else the secret was rotated
-		return key
+	defer s.mu.RUnlock()
+	key := s.keys[signingID{accessKey, day}]
+	if key == nil || key.secret != secret { // the secret was rotated
+		return nil
 	}
-	key = &signingKey{secret: secret, raw: sign(sign(sign(sign([]byte("AWS4"+secret), day), region), service), terminator)}
+	return key
+}
+
+// derive makes a signing key.
+func (s *signingKeys) derive(secret, day, region string) *signingKey {
+	s.derived.Add(1)
+	key := &signingKey{secret: secret, raw: sign(sign(sign(sign([]byte("AWS4"+secret), day), region), service), terminator)}
+	key.macs.Put(hmac.New(sha256.New, key.raw)) // now, so that the first signature is as much work as any other
+	return key
+}
+
+// remember keeps a key that verified a request.
+func (s *signingKeys) remember(accessKey, day string, key *signingKey) {
+	id := signingID{accessKey, day}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys == nil {
 		s.keys = make(map[signingID]*signingKey)
 	}
-	for old := range s.keys {
-		if len(s.keys) < maxSigningKeys {
+	if s.keys[id] == nil && len(s.keys) >= maxSigningKeys {
+		for old := range s.keys {
+			delete(s.keys, old) // any one: it is derived again when it is used
 			break
 		}
-		delete(s.keys, old) // any one: a flood of inventions does not flush the real ones at once
 	}
 	s.keys[id] = key
-	return key
 }
 
 // signingKey makes signatures. It keeps hashes that have the key in them

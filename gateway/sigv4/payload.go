@@ -80,6 +80,14 @@ type Payload struct {
 	release func()
 }
 
+// Draw has the payload take the memory for signed chunks from a budget, instead of the
+// verifier's. It must be called before the first read.
+func (p *Payload) Draw(memory Memory) {
+	if d, ok := p.body.(*chunkReader); ok {
+		d.memory = memory
+	}
+}
+
 // Close gives back the memory that the payload holds. Nothing may be read
 // after it.
 func (p *Payload) Close() {

@@ -169,9 +169,19 @@ func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values
 	if !known {
 		stored.Secret = "no such key, and the same work as for one that exists"
 	}
-	key := v.signing.get(cred.accessKey, stored.Secret, cred.day, v.Region)
+	key := v.signing.cached(cred.accessKey, stored.Secret, cred.day)
+	cached := key != nil
+	if !cached {
+		key = v.signing.derive(stored.Secret, cred.day, v.Region)
+	}
 	if !key.signedRequest(r, path, query, cred, v.Region, declared) || !known {
+		if cached { // every refusal derives one key, whether there is such an access key, and whether it was used today
+			v.signing.derive(stored.Secret, cred.day, v.Region)
+		}
 		return nil, s3err.SignatureDoesNotMatch
+	}
+	if !cached {
+		v.signing.remember(cred.accessKey, cred.day, key)
 	}
 	switch {
 	case !hmac.Equal([]byte(stored.Token), []byte(cred.token)):

@@ -110,7 +110,11 @@ func Refusal(r *http.Request) *s3err.Error {
 	return nil
 }
 
-var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+// headBuffer is the size in bytes of a new buffer for heads.
+const headBuffer = 4 << 10
+
+// heads is the pool of buffers for heads. None of them is smaller than headBuffer.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, headBuffer); return &b }}
 
 // scratch is the least buffer of the caller's that is worth reading a head into.
 const scratch = 1 << 10
@@ -160,8 +164,9 @@ func (c *conn) held() []byte { return c.buf[c.at:] }
 // dropEmpty gives the buffer back if nothing is held.
 func (c *conn) dropEmpty() {
 	if c.buf != nil && c.at == len(c.buf) {
-		b := c.buf[:0]
-		heads.Put(&b)
+		if b := c.buf[:0]; cap(b) >= headBuffer {
+			heads.Put(&b)
+		}
 		c.buf, c.at = nil, 0
 	}
 }
@@ -251,7 +256,7 @@ func headEnd(b []byte) int {
 func (c *conn) refuse(refusal *s3err.Error) {
 	refusals.Inc()
 	c.refusal.Store(refusal)
-	c.buf, c.at = []byte(substitute), 0
+	c.buf, c.at = append(c.buf[:0], substitute...), 0 // in the same buffer, which goes back to the pool
 	c.pass, c.err = len(c.buf), io.EOF
 }
 

@@ -382,3 +382,26 @@ func BenchmarkInspect(b *testing.B) {
 		}
 	}
 }
+
+// TestRefusalsLeaveBuffersAlone: the pool of buffers for heads has none that is too small
+// for one, whatever was refused.
+func TestRefusalsLeaveBuffersAlone(t *testing.T) {
+	for range 200 { // the pool drops some of what it is given
+		client, server := net.Pipe()
+		go func() {
+			defer client.Close()
+			_, _ = io.WriteString(client, "GET / HTTP/1.1\nHost: h\n\n\r\n\r\n") // a refused head; the other side may have closed
+		}()
+		c := &conn{Conn: server, limits: limits}
+		got, err := io.ReadAll(struct{ io.Reader }{c})
+		if err != nil || string(got) != substitute {
+			t.Fatalf("%q, %v", got, err)
+		}
+		_ = server.Close()
+	}
+	for range 200 {
+		if b := heads.Get().(*[]byte); cap(*b) < headBuffer {
+			t.Fatalf("the pool has a buffer of %d bytes, want at least %d", cap(*b), headBuffer)
+		}
+	}
+}

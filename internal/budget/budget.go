@@ -2,6 +2,7 @@
 package budget
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -13,11 +14,22 @@ type Budget struct {
 	limit   int64
 	used    atomic.Int64
 	refused *metrics.Counter
+	parts   map[string]*part // of takers that share it; nil: there is one
+
+	mu sync.Mutex // guards what parts have used
 }
 
-// New makes a budget of limit bytes, which counts what it refuses.
-func New(limit int64, refused *metrics.Counter) *Budget {
-	return &Budget{limit: limit, refused: refused}
+// New makes a budget of limit bytes, which counts what it refuses. If there are several takers,
+// each has a part of it: see Of.
+func New(limit int64, refused *metrics.Counter, takers ...string) *Budget {
+	b := &Budget{limit: limit, refused: refused}
+	if len(takers) > 1 {
+		b.parts = make(map[string]*part, len(takers))
+		for _, name := range takers {
+			b.parts[name] = &part{all: b}
+		}
+	}
+	return b
 }
 
 // Acquire takes n bytes, or reports that there are not enough.

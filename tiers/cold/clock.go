@@ -22,24 +22,56 @@ func (u *Upstream) noteDate(h http.Header) {
 // said, in whole seconds or so.
 func (u *Upstream) Skew() time.Duration { return time.Duration(u.skew.Load()) }
 
-// probeTime is how long a probe of the clock waits for an answer.
-const probeTime = 3 * time.Second
+const (
+	// clockPatience is how long a start waits for the time of upstreams, and probeTime
+	// how long they are asked in the background.
+	clockPatience = time.Second
+	probeTime     = 10 * time.Second
+)
 
-// CheckClock asks each upstream for the time and returns an error for one whose
-// clock is more than MaxSkew away. One that does not answer says nothing.
-func (us *Upstreams) CheckClock(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
+// CheckClock asks each upstream for the time, all at once and in the background. The function
+// that it returns waits for the answers, but not longer than clockPatience after CheckClock was
+// called, and returns an error for an upstream whose clock is more than MaxSkew away. One that
+// does not answer says nothing; if it answers later, and is that far away, the log says so.
+func (us *Upstreams) CheckClock(ctx context.Context) (wait func() error) {
+	ctx, us.endProbes = context.WithTimeout(ctx, probeTime)
+	found := make(chan error, len(us.all))
+	patience := time.Now().Add(clockPatience)
 	for i := range us.all {
-		u := &us.all[i]
-		resp, err := u.send(ctx, &Request{Op: probeOp, Method: http.MethodHead})
-		if err != nil {
-			continue
+		us.probes.Go(func() {
+			err := us.all[i].checkClock(ctx)
+			if log := us.all[i].config.Log; err != nil && log != nil && time.Now().After(patience) {
+				log.Error("the clocks are too far apart", "error", err)
+			}
+			found <- err
+		})
+	}
+	return func() error {
+		timer := time.NewTimer(time.Until(patience))
+		defer timer.Stop()
+		for range us.all {
+			select {
+			case err := <-found:
+				if err != nil {
+					return err
+				}
+			case <-timer.C:
+				return nil
+			}
 		}
-		resp.Body.Close()
-		if skew := u.Skew(); skew.Abs() > MaxSkew {
-			return fmt.Errorf("upstream %s: its clock differs from this machine's by %v: set the clocks (NTP), or it and clients will refuse signatures", u.name, skew.Round(time.Second))
-		}
+		return nil
+	}
+}
+
+// checkClock asks for the time once.
+func (n *named) checkClock(ctx context.Context) error {
+	resp, err := n.send(ctx, &Request{Op: probeOp, Method: http.MethodHead})
+	if err != nil {
+		return nil // it says nothing
+	}
+	resp.Body.Close()
+	if skew := n.Skew(); skew.Abs() > MaxSkew {
+		return fmt.Errorf("upstream %s: its clock differs from this machine's by %v: set the clocks (NTP), or it and clients will refuse signatures", n.name, skew.Round(time.Second))
 	}
 	return nil
 }

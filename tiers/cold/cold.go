@@ -16,12 +16,11 @@ package cold
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -63,6 +62,8 @@ type Config struct {
 
 	Events string `toml:"events" help:"how changes of the upstream's objects are heard of, for freshness events. stream: MinIO's bucket notifications. webhook: S3 event notifications that somebody posts to /events of the admin listener"`
 
+	// Log is told of keys that cannot be fetched; nil: nobody is.
+	Log *slog.Logger
 	// Identity stands for the URL in the identity of cached objects, "" for the
 	// URL itself.
 	Identity string
@@ -132,9 +133,6 @@ func (c *PoolConfig) Check(report func(key, problem string)) {
 	}
 }
 
-// dialTimeout bounds the wait for a connection.
-const dialTimeout = 5 * time.Second
-
 // Upstream sends signed requests to one S3 endpoint. All methods may be called
 // from any goroutine.
 type Upstream struct {
@@ -165,37 +163,11 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 	if err != nil {
 		return nil, fmt.Errorf("upstream.url: %w", err)
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	allowed := base.Host
-	if base.Port() == "" {
-		allowed = net.JoinHostPort(base.Hostname(), map[string]string{"http": "80", "https": "443"}[base.Scheme])
-	}
-	t := &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if address != allowed {
-				return nil, fmt.Errorf("refusing to dial %s: the upstream is %s", address, allowed)
-			}
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return newConn(c), nil
-		},
-		MaxIdleConns:        pool.PoolSize,
-		MaxIdleConnsPerHost: pool.PoolSize,
-		IdleConnTimeout:     time.Duration(pool.IdleTimeoutSecs) * time.Second,
-		TLSHandshakeTimeout: 10 * time.Second,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(pool.PoolSize)},
-		DisableCompression:  true,
-		// For an upstream that knows nothing of it.
-		ExpectContinueTimeout: time.Second,
-		WriteBufferSize:       64 << 10,
-		ReadBufferSize:        64 << 10,
-	}
-	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.CloseIdleConnections,
+	t := newConnectionPool(newDialer(base), pool)
+	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.close,
 		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config), repeats: newAllowance(), link: newLink(config.MaxRequests), breakers: breakers{share: float64(config.BreakerPercent) / 100}}
 	u.deadlines = config.deadlines()
-	fresh := t.Clone()
+	fresh := t.make()
 	fresh.DisableKeepAlives = true
 	u.probes = fresh
 	if wrap != nil {
@@ -213,6 +185,7 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 func (u *Upstream) Close() error {
 	u.end()
 	u.work.Wait()
+	u.keyring.close()
 	u.closeIdle()
 	return nil
 }
@@ -322,15 +295,10 @@ func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.Roun
 		if cause != nil && cause != context.Canceled {
 			err = cause
 		}
-		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
-			err = fmt.Errorf("%w: %w", ErrNotSent, err)
-		}
 		return nil, unavailable(r, err)
 	}
 	u.noteDate(resp.Header)
-	if resp.StatusCode == http.StatusForbidden {
-		u.keyring.refused()
-	}
+	u.keyring.refused(resp.StatusCode)
 	metrics.GetOrCreateCounter(`akigw_cold_responses_total{op="` + r.Op + `",status="` + strconv.Itoa(resp.StatusCode) + `"}`).Inc()
 	sending.answered.Store(true)
 	resp.Body = &answerBody{ReadCloser: resp.Body, watch: watch, stall: u.deadlines.stall(r.Op)}

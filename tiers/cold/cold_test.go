@@ -345,7 +345,7 @@ func BenchmarkPool(b *testing.B) {
 	for _, pooled := range []bool{true, false} {
 		b.Run(map[bool]string{true: "pooled", false: "dialled"}[pooled], func(b *testing.B) {
 			u, err := New(Config{URL: server.URL, AccessKey: "key", SecretKey: "secret", Region: "us-east-1", Credentials: staticKeys}, PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}, func(rt http.RoundTripper) http.RoundTripper {
-				t := rt.(*http.Transport)
+				t := rt.(*connectionPool).current
 				t.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 				t.DisableKeepAlives = !pooled
 				if !pooled {

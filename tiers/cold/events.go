@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/notification"
 
 	"github.com/akidb/akigw"
@@ -120,7 +121,7 @@ func (u *Upstream) listen(ctx context.Context, bucket string, alive func(), chan
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	client, err := minio.New(u.base.Host, &minio.Options{
-		Creds: u.keyring.source, Secure: u.base.Scheme == "https", Region: u.config.Region, BucketLookup: minio.BucketLookupPath, MaxRetries: 1,
+		Creds: credentials.New(provider{u.keyring}), Secure: u.base.Scheme == "https", Region: u.config.Region, BucketLookup: minio.BucketLookupPath, MaxRetries: 1,
 		// minio-go would open another stream when one has ended, and nobody would
 		// know that events between the two were missed.
 		Transport: &tap{u.transport, alive, func() { cancel(errStreamEnded) }},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -43,28 +44,41 @@ func FlowOf(ctx context.Context) Flow {
 }
 
 // link bounds the requests to one upstream that are under way, from sending them
-// to the end of the answer's body. Who has to wait is served by fair queueing:
-// the flow goes first that has had least for its weight (start-time fair
+// to the end of the answer's body. Requests that have to wait are served by fair
+// queueing: the flow goes first that has had least for its weight (start-time fair
 // queueing, Goyal et al. 1996).
+//
+// A flow is charged for a request when the request gets its slot, not when it
+// begins to wait: a request that is cancelled while it waits costs its flow nothing.
 type link struct {
-	mu       sync.Mutex
-	free     int                // slots; guarded by mu
-	virtual  float64            // time; guarded by mu
-	finished map[string]float64 // when each flow's last request ends in virtual time; guarded by mu
-	waiting  queue              // guarded by mu
-	order    uint64             // guarded by mu
+	mu      sync.Mutex
+	free    int              // slots; guarded by mu
+	virtual float64          // time; guarded by mu
+	flows   map[string]*lane // by the flow's ID; guarded by mu
+	waiting queue            // lanes in which somebody waits; guarded by mu
+	order   uint64           // guarded by mu
+}
+
+// lane is what a link knows of one flow.
+type lane struct {
+	finished float64   // when the last request that got a slot ends, in virtual time
+	start    float64   // of the first request that waits; it means nothing when none does
+	tickets  []*ticket // requests that wait, in the order in which they came
+	place    int       // in the link's queue, -1 when nobody waits
 }
 
 // ticket is a request that waits.
 type ticket struct {
-	start float64
+	cost  float64
 	order uint64
 	ready chan struct{} // closed when it may go
-	place int           // in the queue, -1 when it has left
 }
 
 // costUnit is how many bytes cost as much as a request does.
 const costUnit = 256 << 10
+
+// maxIdleFlows is how many flows a link knows before it drops those without a debt.
+const maxIdleFlows = 1024
 
 var linkWaits = metrics.NewCounter("akigw_cold_link_waits_total")
 
@@ -72,7 +86,7 @@ func newLink(slots int) *link {
 	if slots == 0 {
 		return nil
 	}
-	return &link{free: slots, finished: make(map[string]float64)}
+	return &link{free: slots, flows: make(map[string]*lane)}
 }
 
 // acquire waits for a slot. The nil link has one for everybody.
@@ -81,19 +95,16 @@ func (l *link) acquire(ctx context.Context, r *Request) error {
 		return nil
 	}
 	flow := FlowOf(ctx)
+	t := &ticket{cost: (1 + float64(r.Bytes)/costUnit) / float64(max(flow.Weight, 1))}
 	l.mu.Lock()
-	start := max(l.virtual, l.finished[flow.ID])
-	l.finished[flow.ID] = start + (1+float64(r.Bytes)/costUnit)/float64(max(flow.Weight, 1))
+	f := l.lane(flow.ID)
 	if l.free > 0 {
 		l.free--
-		l.virtual = max(l.virtual, start)
-		l.forget()
+		l.charge(f, max(l.virtual, f.finished), t.cost)
 		l.mu.Unlock()
 		return nil
 	}
-	l.order++
-	t := &ticket{start: start, order: l.order, ready: make(chan struct{})}
-	heap.Push(&l.waiting, t)
+	l.enqueue(f, t)
 	l.mu.Unlock()
 	linkWaits.Inc()
 	select {
@@ -103,12 +114,58 @@ func (l *link) acquire(ctx context.Context, r *Request) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t.place < 0 { // it got its slot at the same moment
-		l.pass()
-	} else {
-		heap.Remove(&l.waiting, t.place)
-	}
+	l.cancel(f, t)
 	return ctx.Err()
+}
+
+// lane returns the lane of a flow. It needs mu.
+func (l *link) lane(id string) *lane {
+	f := l.flows[id]
+	if f == nil {
+		l.forget()
+		f = &lane{place: -1}
+		l.flows[id] = f
+	}
+	return f
+}
+
+// charge takes down that a request of a flow gets a slot. It needs mu.
+func (l *link) charge(f *lane, start, cost float64) {
+	l.virtual = max(l.virtual, start)
+	f.finished = start + cost
+}
+
+// enqueue has a request wait. It needs mu.
+func (l *link) enqueue(f *lane, t *ticket) {
+	l.order++
+	t.order, t.ready = l.order, make(chan struct{})
+	f.tickets = append(f.tickets, t)
+	if len(f.tickets) == 1 {
+		f.start = max(l.virtual, f.finished)
+		heap.Push(&l.waiting, f)
+	}
+}
+
+// cancel takes a request back that waits, or got its slot at the same moment. It
+// needs mu.
+func (l *link) cancel(f *lane, t *ticket) {
+	i := slices.Index(f.tickets, t)
+	if i >= 0 {
+		f.tickets = slices.Delete(f.tickets, i, i+1)
+	} else { // it got its slot, and does not use it
+		f.finished -= t.cost
+		f.start -= t.cost
+	}
+	switch {
+	case f.place < 0:
+	case len(f.tickets) == 0:
+		heap.Remove(&l.waiting, f.place)
+	default:
+		heap.Fix(&l.waiting, f.place)
+	}
+	if i < 0 {
+		l.pass()
+	}
 }
 
 // release gives a slot back.
@@ -121,27 +178,34 @@ func (l *link) release() {
 	l.pass()
 }
 
-// pass gives a slot to the next one. It needs mu.
+// pass gives a slot to the next request. It needs mu.
 func (l *link) pass() {
 	if len(l.waiting) == 0 {
 		l.free++
-		l.forget()
 		return
 	}
-	t := heap.Pop(&l.waiting).(*ticket)
-	l.virtual = max(l.virtual, t.start)
+	f := l.waiting[0]
+	t := f.tickets[0]
+	f.tickets[0] = nil
+	f.tickets = f.tickets[1:]
+	l.charge(f, f.start, t.cost)
+	if len(f.tickets) > 0 {
+		f.start = f.finished
+		heap.Fix(&l.waiting, f.place)
+	} else {
+		heap.Pop(&l.waiting)
+	}
 	close(t.ready)
 }
 
-// forget drops what is known of flows that have no debt, now and then. It needs
-// mu.
+// forget drops flows that have no debt and do not wait, now and then. It needs mu.
 func (l *link) forget() {
-	if len(l.finished) < 1024 {
+	if len(l.flows) < maxIdleFlows {
 		return
 	}
-	for id, end := range l.finished {
-		if end <= l.virtual {
-			delete(l.finished, id)
+	for id, f := range l.flows {
+		if f.place < 0 && f.finished <= l.virtual {
+			delete(l.flows, id)
 		}
 	}
 }
@@ -156,28 +220,29 @@ func (l *link) crowded() bool {
 	return len(l.waiting) > 0
 }
 
-type queue []*ticket
+// queue is a heap of the lanes in which somebody waits.
+type queue []*lane
 
 func (q queue) Len() int { return len(q) }
 func (q queue) Less(i, j int) bool {
-	return q[i].start < q[j].start || q[i].start == q[j].start && q[i].order < q[j].order
+	return q[i].start < q[j].start || q[i].start == q[j].start && q[i].tickets[0].order < q[j].tickets[0].order
 }
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].place, q[j].place = i, j
 }
 func (q *queue) Push(x any) {
-	t := x.(*ticket)
-	t.place = len(*q)
-	*q = append(*q, t)
+	f := x.(*lane)
+	f.place = len(*q)
+	*q = append(*q, f)
 }
 func (q *queue) Pop() any {
 	last := len(*q) - 1
-	t := (*q)[last]
+	f := (*q)[last]
 	(*q)[last] = nil
 	*q = (*q)[:last]
-	t.place = -1
-	return t
+	f.place = -1
+	return f
 }
 
 // streamed is the size in bytes from which on a body goes at its sender's pace.

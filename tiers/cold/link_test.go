@@ -141,3 +141,88 @@ func TestSlowClientsHoldNoSlots(t *testing.T) {
 		}
 	})
 }
+
+// TestCancelledWaitersOweNothing: requests that were cancelled while they waited cost
+// their flow nothing, neither later requests nor those that went on waiting.
+func TestCancelledWaitersOweNothing(t *testing.T) {
+	type waiter struct {
+		flow   string
+		cancel context.CancelFunc
+	}
+	for _, c := range []struct {
+		name string
+		// left is how many of the thousand requests are not cancelled.
+		left int
+		want string // flows in the order in which they are served
+	}{
+		{"all of them", 0, "obobob"},
+		{"all but the last", 1, "obobob"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLink(1)
+				if err := l.acquire(&FlowContext{context.Background(), Flow{ID: "holder"}}, &Request{}); err != nil {
+					t.Fatal(err)
+				}
+				var served strings.Builder
+				var wait sync.WaitGroup
+				ask := func(flow string) waiter {
+					ctx, cancel := context.WithCancel(context.Background())
+					wait.Go(func() {
+						if l.acquire(&FlowContext{ctx, Flow{ID: flow}}, &Request{}) == nil {
+							served.WriteString(flow[:1])
+						}
+					})
+					synctest.Wait()
+					return waiter{flow, cancel}
+				}
+				var overload []waiter
+				for range 1000 {
+					overload = append(overload, ask("overloaded"))
+				}
+				for _, w := range overload[:1000-c.left] {
+					w.cancel()
+				}
+				synctest.Wait()
+				for n := range 3 {
+					if n >= c.left {
+						overload = append(overload, ask("overloaded"))
+					}
+					defer ask("background").cancel()
+				}
+				for range c.want {
+					l.release()
+					synctest.Wait()
+				}
+				if got := served.String(); got != c.want {
+					t.Errorf("served %s, want %s", got, c.want)
+				}
+				for _, w := range overload {
+					w.cancel()
+				}
+				wait.Wait()
+			})
+		})
+	}
+}
+
+// TestSlotThatIsNotUsedIsRefunded: a request that is cancelled at the moment when it gets
+// its slot hands the slot on and owes nothing.
+func TestSlotThatIsNotUsedIsRefunded(t *testing.T) {
+	l := newLink(1)
+	l.free = 0
+	f := l.lane("flow")
+	first, second := &ticket{cost: 8}, &ticket{cost: 1}
+	l.enqueue(f, first)
+	l.enqueue(f, second)
+	l.pass()
+	l.cancel(f, first)
+	select {
+	case <-second.ready:
+	default:
+		t.Fatal("the slot was not handed on")
+	}
+	if f.finished != 1 {
+		t.Errorf("the flow owes %v, want 1 for the request that was sent", f.finished)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -55,6 +56,9 @@ func (c *FurtherConfig) patterns() (patterns []string) {
 type Upstreams struct {
 	all     []named // the default one is last, and has every bucket
 	metrics *metrics.Set
+
+	probes    sync.WaitGroup // of clocks
+	endProbes context.CancelFunc
 }
 
 type named struct {
@@ -65,12 +69,15 @@ type named struct {
 
 // NewUpstreams builds the upstreams. wrap is that of New.
 func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wrap func(http.RoundTripper) http.RoundTripper) (*Upstreams, error) {
-	us := &Upstreams{metrics: metrics.NewSet()}
+	us := &Upstreams{metrics: metrics.NewSet(), endProbes: func() {}}
 	add := func(name string, patterns []string, c Config) error {
 		for _, other := range us.all {
 			if other.name == name {
 				return fmt.Errorf("upstreams: two are named %q", name)
 			}
+		}
+		if c.Log != nil {
+			c.Log = c.Log.With("upstream", name)
 		}
 		u, err := New(c, pool, wrap)
 		if err != nil {
@@ -78,6 +85,12 @@ func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wra
 		}
 		us.all = append(us.all, named{u, name, patterns})
 		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_clock_skew_seconds{upstream=%q}", name), func() float64 { return u.Skew().Seconds() })
+		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_credentials_failing{upstream=%q}", name), func() float64 {
+			if u.keyring.failing() {
+				return 1
+			}
+			return 0
+		})
 		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_breakers_open{upstream=%q}", name), func() float64 { return float64(u.breakers.open()) })
 		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_suspect{upstream=%q}", name), func() float64 {
 			if suspect, _ := u.suspicion.now(); suspect {
@@ -102,6 +115,8 @@ func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wra
 // Close closes all upstreams.
 func (us *Upstreams) Close() (err error) {
 	metrics.UnregisterSet(us.metrics, true)
+	us.endProbes()
+	us.probes.Wait()
 	for _, u := range us.all {
 		err = errors.Join(err, u.Close())
 	}

@@ -1,0 +1,73 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// oneHangs is two upstreams, of which "logs" takes requests and does not answer.
+type oneHangs struct {
+	two
+	release chan struct{}
+}
+
+func (u *oneHangs) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
+	if u.Owner(r.Key.Bucket) == "logs" {
+		<-u.release
+		return testkit.Response(503, nil, nil), nil
+	}
+	return u.two.Do(ctx, r)
+}
+
+// TestHangingUpstreamLeavesRequestMemory: bodies that an upstream which hangs does not take leave
+// memory for those of the other, whether they are signed in chunks or not; and all of it comes
+// back.
+func TestHangingUpstreamLeavesRequestMemory(t *testing.T) {
+	for _, payload := range []string{"", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := limitedBench(t)
+			defer b.store.Close()
+			up := &oneHangs{two: two{Memory: b.up}, release: make(chan struct{})}
+			b.g.Upstream = up
+			b.g.Memory = NewMemory(32*streamMemory, up.Names()...)
+			b.g.Verifier.Memory = b.g.Memory
+			put := func(bucket string, n int) int {
+				r, _ := requestFor(&Routes[3]) // PutObject
+				r.URL.Path = fmt.Sprintf("/%s/%d", bucket, n)
+				testkit.Signing{AccessKey: "root", Secret: tenantSecret, Payload: payload, Body: []byte(strings.Repeat("x", 200<<10))}.Sign(r)
+				return b.answer(r).Code
+			}
+			var refused atomic.Int64
+			var wait sync.WaitGroup
+			for n := range 100 {
+				wait.Go(func() {
+					put("logs", n)
+					refused.Add(1) // before release is closed: the others wait for their answer
+				})
+			}
+			synctest.Wait()
+			if b.g.Memory.Used() < 16*streamMemory || refused.Load() == 0 {
+				t.Fatalf("%d bytes are held, %d requests were refused: the memory was not exhausted", b.g.Memory.Used(), refused.Load())
+			}
+			for n := range 20 {
+				if code := put("bucket", n); code != 200 {
+					t.Fatalf("%q: a PUT to the other upstream: %d", payload, code)
+				}
+			}
+			close(up.release)
+			wait.Wait()
+			if used := b.g.Memory.Used(); used != 0 {
+				t.Errorf("%d bytes are not given back", used)
+			}
+		})
+	}
+}

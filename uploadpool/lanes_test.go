@@ -1,0 +1,174 @@
+package uploadpool
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// twoUpstreams has the buckets hangs, to whose requests there is no answer, and bucket.
+type twoUpstreams struct {
+	*rig
+	held  atomic.Int64 // requests that hang
+	parts atomic.Int64 // UploadPart requests under way
+	most  atomic.Int64 // of them at a time
+}
+
+func (u *twoUpstreams) Owner(bucket string) string { return "of " + bucket }
+func (u *twoUpstreams) Names() []string            { return []string{"of hangs", "of bucket"} }
+
+// hangTime is how long a request waits for an answer that does not come.
+const hangTime = 30 * time.Second
+
+func (u *twoUpstreams) Do(ctx context.Context, q *cold.Request) (*http.Response, error) {
+	if q.Key.Bucket == "hangs" {
+		u.held.Add(1)
+		defer u.held.Add(-1)
+		select {
+		case <-time.After(hangTime):
+		case <-ctx.Done():
+		}
+		return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
+	}
+	if q.Op == "UploadPart" {
+		u.most.Store(max(u.most.Load(), u.parts.Add(1)))
+		defer u.parts.Add(-1)
+	}
+	return u.rig.Do(ctx, q)
+}
+
+func newTwoUpstreams(t *testing.T) *twoUpstreams {
+	u := &twoUpstreams{rig: newRig(t)}
+	c := u.pool.Config
+	c.Upstream = u
+	u.pool = New(c)
+	return u
+}
+
+// hanging accepts n writes for the upstream that hangs.
+func (u *twoUpstreams) hanging(n int) {
+	u.t.Helper()
+	for i := range n {
+		d := u.j.Receive(1)
+		_, err := d.Write([]byte("x"))
+		if err == nil {
+			err = u.j.Commit(context.Background(), d, journal.Entry{Key: akigw.Key{Bucket: "hangs", Name: fmt.Sprint(i)}, ETag: etag("x"), Modified: time.Now()})
+		}
+		if err != nil {
+			u.t.Fatal(err)
+		}
+	}
+}
+
+// TestHangingUpstreamLeavesRoom: an upstream that hangs does not hold the uploads to another
+// up, neither whole bodies nor those in parts, however much waits for it; and once it is known
+// not to answer it holds no more than its share.
+func TestHangingUpstreamLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTwoUpstreams(t)
+		defer u.close()
+		u.hanging(200)
+		u.run()
+		synctest.Wait()
+		if held := u.held.Load(); held < 5 || held > 8 { // of 10, two are kept for the other
+			t.Fatalf("%d requests hang", held)
+		}
+		drain := func(what string, limit time.Duration) {
+			t.Helper()
+			began := time.Now()
+			for u.j.Stats().Pending > 200 {
+				if time.Since(began) > limit {
+					t.Fatalf("%s: %d wait after %v", what, u.j.Stats().Pending-200, limit)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		for i := range 50 {
+			u.put(fmt.Sprint(i), "body")
+		}
+		drain("while the other hangs", 5*time.Second) // 50 of 10 ms each, two at a time
+		u.putParts("parts", manyParts(40)...)
+		drain("parts", 5*time.Second)
+		if u.most.Load() < 2 {
+			t.Error("parts go up one at a time, because something waits for an upstream that hangs")
+		}
+		time.Sleep(2 * hangTime)
+		if held := u.held.Load(); held < 1 || held > 2 {
+			t.Errorf("%d requests hang to an upstream that is known not to answer", held)
+		}
+		for i := range 200 {
+			u.put(fmt.Sprint("later", i), "body")
+		}
+		drain("while the other is known to hang", 5*time.Second)
+	})
+}
+
+// TestForwardPastAHangingUpstream: an upload that is forwarded to an upstream that hangs holds
+// no other up.
+func TestForwardPastAHangingUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTwoUpstreams(t)
+		defer u.close()
+		begin := func(bucket string) *journal.Upload {
+			if err := u.j.Begin(t.Context(), journal.Upload{ID: bucket, Key: akigw.Key{Bucket: bucket, Name: "k"}, Begun: time.Now(), Header: http.Header{}}); err != nil {
+				t.Fatal(err)
+			}
+			return u.j.Upload(bucket)
+		}
+		hangs, works := begin("hangs"), begin("bucket")
+		go u.pool.Forward(t.Context(), hangs, nil)
+		synctest.Wait()
+		began := time.Now()
+		if id, err := u.pool.Forward(t.Context(), works, nil); err != nil || id == "" || time.Since(began) > time.Second {
+			t.Errorf("%q %v after %v", id, err, time.Since(began))
+		}
+		time.Sleep(hangTime)
+	})
+}
+
+// TestRoom: half of the pool is kept for the upstreams in equal shares.
+func TestRoom(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		concurrency int
+		active      []int
+		limit       float64 // of the first, 0 for all
+		down        bool    // the first is
+		want        bool    // that the first has room
+	}{
+		{"alone", 10, []int{9}, 0, false, true},
+		{"alone, full", 10, []int{10}, 0, false, false},
+		{"alone, down", 10, []int{9}, 0, true, true},
+		{"alone, throttled", 10, []int{5}, 5.9, false, false},
+		{"what is not kept", 10, []int{7, 0}, 0, false, true},
+		{"what is kept", 10, []int{8, 0}, 0, false, false},
+		{"the other uses its share", 10, []int{7, 2}, 0, false, true},
+		{"the other uses more", 10, []int{7, 3}, 0, false, false},
+		{"the share", 10, []int{1, 9}, 0, false, true},
+		{"the share of one that is down", 10, []int{1, 0}, 0, true, true},
+		{"more than the share of one that is down", 10, []int{2, 0}, 0, true, false},
+		{"one at a time for each", 1, []int{0, 1, 1}, 0, false, true},
+		{"one at a time", 1, []int{1, 0, 0}, 0, false, false},
+	} {
+		p := &Pool{Config: Config{Parallel: ParallelConfig{Concurrency: c.concurrency}, Log: slog.New(slog.DiscardHandler)}}
+		for i, n := range c.active {
+			p.addLane(fmt.Sprint(i)).active = n
+		}
+		p.lanes[0].down = c.down
+		if c.limit > 0 {
+			p.lanes[0].limit = c.limit
+		}
+		if got := p.room(p.lanes[0]); got != c.want {
+			t.Errorf("%s: room %t, want %t", c.name, got, c.want)
+		}
+	}
+}
