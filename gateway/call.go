@@ -44,7 +44,15 @@ const maxParameters = 100
 // parse splits the target into bucket, key and query: the one place that does.
 func parse(r *http.Request, domains []string) (*Call, error) {
 	c := &Call{Request: r, path: r.URL.Path, flow: cold.FlowContext{Context: r.Context()}}
-	if r.URL.IsAbs() || !strings.HasPrefix(c.path, "/") {
+	if r.URL.Host != "" { // an absolute-form target, which wire has compared with the Host header
+		if r.URL.Host != r.Host || r.URL.User != nil {
+			return nil, s3err.InvalidURI
+		}
+		if c.path == "" {
+			c.path = "/" // RFC 9110 §4.2.3
+		}
+	}
+	if r.URL.Opaque != "" || !strings.HasPrefix(c.path, "/") {
 		return nil, s3err.InvalidURI
 	}
 	if r.URL.RawQuery != "" {
