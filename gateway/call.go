@@ -59,7 +59,7 @@ func parse(r *http.Request, domains []string) (*Call, error) {
 		if strings.Count(r.URL.RawQuery, "&") >= maxParameters {
 			return nil, s3err.InvalidURI.With("The request has too many query parameters.")
 		}
-		query, err := url.ParseQuery(r.URL.RawQuery)
+		query, err := sigv4.ParseQuery(r.URL.RawQuery)
 		if err != nil {
 			return nil, s3err.InvalidURI
 		}

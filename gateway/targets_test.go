@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 // targetRig is a gateway that is sent request lines that no client library makes.
@@ -114,6 +116,52 @@ func (r *targetRig) asked(t *testing.T, head string) (answers []*testkit.Answer)
 	return answers
 }
 
+// TestSemicolons: a bare semicolon in a query is data, in header authentication and in presigned
+// URLs, in net/http's part of the server and in the fast path.
+func TestSemicolons(t *testing.T) {
+	r := newTargetRig(t)
+	r.up.Put(keyOf("bucket", "k;1"), []byte("hello"))
+	for _, presigned := range []bool{false, true} {
+		for _, header := range []http.Header{nil, {"Range": {"bytes=1-3"}}} {
+			head := r.head("/bucket/k;1", "response-content-disposition=attachment;%20filename=a;b", presigned, header, asSigned)
+			if !strings.Contains(head, "attachment;") {
+				t.Fatalf("no semicolon in %q", head)
+			}
+			for i, a := range r.asked(t, head) {
+				want := map[bool]string{true: "hello", false: "ell"}[header == nil]
+				if string(a.Body) != want || a.Header.Get("Content-Disposition") != "attachment; filename=a;b" {
+					t.Errorf("presigned %t, answer %d: %d %q %v", presigned, i, a.Status, a.Body, a.Header)
+				}
+			}
+			spoiled := strings.Replace(head, "a;b", "a;c", 1)
+			if a := r.ask(t, spoiled)[0]; a.Status != 403 {
+				t.Errorf("presigned %t: what was not signed is answered with %d", presigned, a.Status)
+			}
+		}
+	}
+}
+
+// TestSemicolonsSeparateNothing: what follows a semicolon is no parameter, and goes upstream as
+// part of the value that it is in.
+func TestSemicolonsSeparateNothing(t *testing.T) {
+	r := newTargetRig(t)
+	var sent atomic.Pointer[cold.Request]
+	r.up.Before = func(q *cold.Request) (*http.Response, error) {
+		sent.Store(q)
+		return testkit.Response(200, nil, []byte("<ListBucketResult></ListBucketResult>")), nil
+	}
+	for _, presigned := range []bool{false, true} {
+		a := r.ask(t, r.head("/bucket", "list-type=2&prefix=a;versions;max-keys=1", presigned, nil, asSigned))[0]
+		if q := sent.Load(); a.Status != 200 || q.Op != "ListObjectsV2" || q.Query.Encode() != "list-type=2&prefix=a%3Bversions%3Bmax-keys%3D1" {
+			t.Errorf("presigned %t: %d, sent upstream as %s %v", presigned, a.Status, q.Op, q.Query)
+		}
+	}
+	c, err := parse(&http.Request{URL: &url.URL{Path: "/bucket/k", RawQuery: "a;b=1;c=2&d=;&;"}}, nil)
+	if want := (url.Values{"a;b": {"1;c=2"}, "d": {";"}, ";": {""}}); err != nil || fmt.Sprint(c.query) != fmt.Sprint(want) {
+		t.Errorf("%v: %v, want %v", err, c.query, want)
+	}
+}
+
 // TestAbsoluteTargets: a target in absolute form (RFC 9112 §3.2.2) is answered as the same target
 // in origin form, and only for the host of the Host header.
 func TestAbsoluteTargets(t *testing.T) {
@@ -141,12 +189,12 @@ func TestAbsoluteTargets(t *testing.T) {
 			{"asterisk form", func(string) string { return "*" }, 400},
 			{"authority form", func(string) string { return r.addr }, 400},
 		} {
-			head, ask, before := r.head("/bucket/a//k;1", "response-content-type=a", presigned, nil, c.target), r.asked, r.quick.Load()
+			head, ask, before := r.head("/bucket/a//k;1", "response-content-type=a;b", presigned, nil, c.target), r.asked, r.quick.Load()
 			if c.status != 200 {
 				ask = r.ask
 			}
 			for i, a := range ask(t, head) {
-				if a.Status != c.status || a.Status == 200 && (string(a.Body) != "hello" || a.Header.Get("Content-Type") != "a") || a.Status != 200 && !strings.Contains(string(a.Body), "<Error><Code>Invalid") {
+				if a.Status != c.status || a.Status == 200 && (string(a.Body) != "hello" || a.Header.Get("Content-Type") != "a;b") || a.Status != 200 && !strings.Contains(string(a.Body), "<Error><Code>Invalid") {
 					t.Errorf("%s, presigned %t, answer %d: %d %q", c.name, presigned, i, a.Status, a.Body)
 				}
 			}
