@@ -231,7 +231,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, bkt, name, partNum
 	}
 	h.Set("Content-Length", strconv.FormatInt(part.Length, 10))
 	status := http.StatusOK
-	if !whole && o.Size > 0 {
+	if partNumber != "" && o.Size > 0 || spec.Partial(o.Size) {
 		h.Set("Content-Range", part.ContentRange(o.Size))
 		status = http.StatusPartialContent
 	}
