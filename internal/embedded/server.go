@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
 )
@@ -166,7 +168,7 @@ func objectMetadata(h http.Header, meta map[string]string, checksums bool) {
 			h.Set(name, v)
 		}
 	}
-	if checksums && h.Get("X-Amz-Checksum-Type") == "" { // those of parts are not kept
+	if summed := slices.ContainsFunc(checksum.Algorithms, func(a checksum.Algorithm) bool { return h.Get(a.Header) != "" }); summed && h.Get("X-Amz-Checksum-Type") == "" { // those of parts are not kept
 		h.Set("X-Amz-Checksum-Type", "FULL_OBJECT")
 	}
 	for name, stored := range hidden {
