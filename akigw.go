@@ -237,9 +237,15 @@ func (r RangeSpec) Suffix() (n int64, ok bool) { return r.last, r.set && r.first
 // reaches to the end. It is meaningless for a whole or a suffix range.
 func (r RangeSpec) Bounds() (first, last int64) { return r.first, r.last }
 
+// Partial reports whether the answer to r, which an object of size bytes can satisfy, is a 206
+// with a Content-Range. It is a 200 for the whole object, and for the last bytes of an empty one:
+// no Content-Range can say which those are (RFC 9110 §14.4), and S3 answers so, too.
+func (r RangeSpec) Partial(size int64) bool { return !r.Whole() && size > 0 }
+
 // Resolve gives the range of an object of size bytes, or
 // ErrRangeNotSatisfiable (RFC 9110 §15.5.17, S3: InvalidRange). The last bytes
-// of an empty object are the empty object.
+// of an empty object are the empty object (RFC 9110 §14.1.2: a suffix range with
+// a length other than 0 is always satisfiable); it has no other range.
 func (r RangeSpec) Resolve(size int64) (Range, error) {
 	switch {
 	case !r.set:

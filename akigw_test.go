@@ -44,6 +44,9 @@ func TestE9_Ranges(t *testing.T) {
 	} {
 		spec := ParseRange(c.header)
 		r, err := spec.Resolve(c.size)
+		if partial := !c.whole && c.size > 0; spec.Partial(c.size) != partial {
+			t.Errorf("%q of %d: partial %t", c.header, c.size, !partial)
+		}
 		if spec.Whole() != c.whole || (c.length < 0) != errors.Is(err, ErrRangeNotSatisfiable) || err == nil && r != (Range{c.start, c.length}) {
 			t.Errorf("%q of %d: whole %t, %+v, %v", c.header, c.size, spec.Whole(), r, err)
 		}

@@ -135,6 +135,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "There is nothing here: this is the admin listener of akigw. S3 has another address, which the gateway printed when it started (listen).", http.StatusNotFound)
 		return
 	}
+	if err := readable(r); err != nil {
+		http.Error(w, "the query cannot be read: "+err.Error(), http.StatusBadRequest)
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/hex"
-	"encoding/xml"
 	"hash"
 	"io"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -210,7 +210,7 @@ func (g *Gateway) deleteObjectsBack(w *answer, c *Call, request *deleteRequest, 
 		return false, err
 	}
 	var b bytes.Buffer
-	b.WriteString(xml.Header + `<DeleteResult xmlns="` + namespace + `">`)
+	b.WriteString(s3xml.Header + `<DeleteResult xmlns="` + namespace + `">`)
 	for _, o := range request.Objects {
 		if len(request.quiet) == 1 && request.quiet[0] == "true" {
 			break

@@ -18,6 +18,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -28,7 +29,7 @@ type bucketList struct {
 	Owner             *bucketOwner  `xml:"Owner,omitempty"`
 	Buckets           []bucketEntry `xml:"Buckets>Bucket"`
 	ContinuationToken string        `xml:"ContinuationToken,omitempty"`
-	Prefix            string        `xml:"Prefix,omitempty"`
+	Prefix            s3xml.Text    `xml:"Prefix,omitempty"`
 }
 
 type bucketOwner struct {
@@ -61,20 +62,20 @@ func (g *Gateway) listBuckets(w *answer, c *Call, id sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	list.Prefix = c.query.Get("prefix")
+	prefix := c.query.Get("prefix")
+	list.Prefix = s3xml.Text(prefix)
 	list.Buckets = slices.DeleteFunc(list.Buckets, func(b bucketEntry) bool {
-		return !strings.HasPrefix(b.Name, list.Prefix) || b.Name <= string(after) || !inRegion(b, c.query.Get("bucket-region"))
+		return !strings.HasPrefix(b.Name, prefix) || b.Name <= string(after) || !inRegion(b, c.query.Get("bucket-region"))
 	})
 	slices.SortFunc(list.Buckets, func(a, b bucketEntry) int { return cmp.Compare(a.Name, b.Name) })
 	if n, _ := strconv.Atoi(c.query.Get("max-buckets")); n > 0 && n < len(list.Buckets) {
 		list.Buckets = list.Buckets[:n]
 		list.ContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(list.Buckets[n-1].Name))
 	}
-	body, err := xml.Marshal(list)
+	body, err := s3xml.Marshal(list)
 	if err != nil {
 		return err
 	}
-	body = append([]byte(xml.Header), body...)
 	w.Header().Set("Content-Type", "application/xml")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body) // a client that has gone does not read its answer
@@ -135,7 +136,7 @@ func (g *Gateway) bucketsOf(ctx context.Context, upstream string) (*bucketList, 
 			ContinuationToken string
 		}
 		if err == nil {
-			err = xml.Unmarshal(raw, &page)
+			err = s3xml.Unmarshal(raw, &page)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: list of buckets of upstream %s: %w", akigw.ErrUpstreamUnavailable, upstream, err)

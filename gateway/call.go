@@ -49,14 +49,22 @@ func parse(r *http.Request, domains []string) (*Call, error) {
 	c := &Call{Request: r, path: r.URL.Path}
 	c.deadline.Context = r.Context()
 	c.flow.Context = &c.deadline
-	if r.URL.IsAbs() || !strings.HasPrefix(c.path, "/") {
+	if r.URL.Host != "" { // an absolute-form target, which wire has compared with the Host header
+		if r.URL.Host != r.Host || r.URL.User != nil {
+			return nil, s3err.InvalidURI
+		}
+		if c.path == "" {
+			c.path = "/" // RFC 9110 §4.2.3
+		}
+	}
+	if r.URL.Opaque != "" || !strings.HasPrefix(c.path, "/") {
 		return nil, s3err.InvalidURI
 	}
 	if r.URL.RawQuery != "" {
 		if strings.Count(r.URL.RawQuery, "&") >= maxParameters {
 			return nil, s3err.InvalidURI.With("The request has too many query parameters.")
 		}
-		query, err := url.ParseQuery(r.URL.RawQuery)
+		query, err := sigv4.ParseQuery(r.URL.RawQuery)
 		if err != nil {
 			return nil, s3err.InvalidURI
 		}

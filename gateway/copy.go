@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/xml"
 	"errors"
 	"hash"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -124,7 +124,7 @@ var described = map[string]bool{
 // answerCopy answers a copy that is in the journal. header has its checksums.
 func answerCopy(w *answer, result, etag string, modified time.Time, header http.Header) {
 	var b bytes.Buffer
-	b.WriteString(xml.Header + `<` + result + ` xmlns="` + namespace + `">`)
+	b.WriteString(s3xml.Header + `<` + result + ` xmlns="` + namespace + `">`)
 	element(&b, "LastModified", modified.UTC().Format(listTime))
 	element(&b, "ETag", etag)
 	for _, a := range checksum.Algorithms {

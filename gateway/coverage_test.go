@@ -74,9 +74,17 @@ checks that no operation of the AWS SDK is missing.
 CORS preflights ("OPTIONS object") are forwarded without a signature, as browsers send them, and say nothing but yes or no; requests
 with an Origin go past the cache.
 
+Ranges (GetObject, HeadObject): one byte range (RFC 9110 §14.1.2) is answered with 206; several, malformed ones and other units are
+ignored. A range that begins behind the last byte is answered with 416 InvalidRange, and so is every range of an empty object but
+the last bytes of it: %s is answered with 200 and no bytes, as S3 does, whatever tier the object is in and whatever the upstream
+makes of it.
+
+XML: a key may have characters that XML 1.0 cannot hold. They are written as references (%s), as S3 does, unless the
+client asks for encoding-type=url, and accepted as references; bare ones are answered with 400 MalformedXML.
+
 | operation | request | here | action | notes |
 |---|---|---|---|---|
-%s`, len(Routes), count[Accelerated], count[Forwarded], count[Refused], rows.String())
+%s`, len(Routes), count[Accelerated], count[Forwarded], count[Refused], "`bytes=-1`", "`&#x1;`", rows.String())
 }
 
 // TestRoutes: the table is consistent with itself.

@@ -96,6 +96,10 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 		r.Header = translated(r.Header, g.Store.Translation(c.source.key), "X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match")
 	}
 	resp, err := g.Upstream.Do(c.Context(), r)
+	if err == nil && tiers.NoBytes(resp) {
+		resp.StatusCode = http.StatusOK
+		resp.Header.Del("Content-Range")
+	}
 	if err == nil && t != nil && resp.Header.Get("Etag") != "" {
 		resp.Header.Set("Etag", t.ToClient(resp.Header.Get("Etag")))
 	}

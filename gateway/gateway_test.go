@@ -262,7 +262,7 @@ func TestRawBadInput(t *testing.T) {
 		{"E4 large headers", "GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", "431"},
 		{"bad percent-encoding", "GET /bucket/%zz HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
 		{"invalid UTF-8", "GET /bucket/%ff HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
-		{"absolute-form target", "GET http://evil/k HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
+		{"absolute-form target of another host", "GET http://evil/k HTTP/1.1\r\nHost: x\r\n\r\n", "400"},
 		{"no signature", "GET /bucket/k HTTP/1.1\r\nHost: x\r\n\r\n", "403"},
 		{"garbage", "\x16\x03\x01\r\n\r\n", "400"},
 	} {

@@ -3,12 +3,12 @@ package gateway
 import (
 	"bufio"
 	"bytes"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/s3xml"
 )
 
 // address is where the client of a call finds what the call names.
@@ -89,9 +89,7 @@ func (r *relocated) next() error {
 	case err != nil || string(tag) != "<Location>":
 		return err
 	}
-	var b bytes.Buffer
-	_ = xml.EscapeText(&b, []byte(r.address)) // a buffer does not fail
-	r.out = append(r.out, b.Bytes()...)
+	r.out = s3xml.AppendEscaped(r.out, r.address)
 	if _, err := r.in.ReadSlice('<'); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/xml"
 	"fmt"
 	"hash/fnv"
 	"html"
@@ -17,6 +16,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -375,9 +375,9 @@ func (g *Gateway) ask(c *Call, request *cold.Request, root string, into any) err
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxList))
 	if err == nil {
-		err = xml.Unmarshal(body, into)
+		err = s3xml.Unmarshal(body, into)
 	}
-	if got := rootOf(body); err == nil && got != root {
+	if got := s3xml.Root(body); err == nil && got != root {
 		err = fmt.Errorf("a %s", got)
 	}
 	if err != nil {
@@ -423,11 +423,7 @@ func withETag(raw []byte, t *tiers.Translation) []byte {
 	from += len("<ETag>")
 	etag := html.UnescapeString(string(raw[from:to]))
 	if told := t.ToClient(etag); told != etag {
-		var b bytes.Buffer
-		b.Write(raw[:from])
-		_ = xml.EscapeText(&b, []byte(told)) // a buffer does not fail
-		b.Write(raw[to:])
-		return b.Bytes()
+		return append(s3xml.AppendEscaped(bytes.Clone(raw[:from]), told), raw[to:]...)
 	}
 	return raw
 }
@@ -451,7 +447,7 @@ func (q *listRequest) document(items []listItem, truncated bool) []byte {
 		return s
 	}
 	var b bytes.Buffer
-	b.WriteString(xml.Header + `<ListBucketResult xmlns="` + namespace + `">`)
+	b.WriteString(s3xml.Header + `<ListBucketResult xmlns="` + namespace + `">`)
 	element(&b, "Name", q.call.key.Bucket)
 	element(&b, "Prefix", text(q.prefix))
 	if q.delimiter != "" {

@@ -68,7 +68,7 @@ func (g *Gateway) sendObject(w *answer, c *Call, reader *tiers.Reader, spec akig
 	ctx := c.Context()
 	together := reader.Outcome != akigw.Cold && len(c.pace) == 0 && wire.Hold(c.Request)
 	defer wire.Release(c.Request)
-	describe(w, c, reader, spec.Whole())
+	describe(w, c, reader, spec)
 	reader.Borrow = true
 	for held := 0; ; {
 		data, err := reader.Next(ctx)
@@ -116,7 +116,7 @@ func (g *Gateway) headObject(w *answer, c *Call, id sigv4.Identity) error {
 	if err != nil {
 		return refuse(w, c, reader, err)
 	}
-	describe(w, c, reader, spec.Whole())
+	describe(w, c, reader, spec)
 	return nil
 }
 
@@ -150,8 +150,8 @@ func refuse(w *answer, c *Call, reader *tiers.Reader, err error) error {
 }
 
 // describe sends status and headers of an object.
-func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) {
-	checksums := whole && strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED")
+func describe(w *answer, c *Call, reader *tiers.Reader, spec akigw.RangeSpec) {
+	checksums := spec.Whole() && strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED")
 	h := w.Header()
 	for name, values := range reader.Object.Header {
 		if checksums || !strings.HasPrefix(name, "X-Amz-Checksum-") {
@@ -168,7 +168,7 @@ func describe(w *answer, c *Call, reader *tiers.Reader, whole bool) {
 	if p := reader.Part; p != nil {
 		status = p.Status
 		describePart(h, p, reader.Object.Size, strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED"))
-	} else if !whole && reader.Object.Size > 0 { // the end of nothing is all of it
+	} else if spec.Partial(reader.Object.Size) {
 		h["Content-Range"] = []string{reader.Range.ContentRange(reader.Object.Size)}
 		status = http.StatusPartialContent
 	}

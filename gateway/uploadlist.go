@@ -2,13 +2,13 @@ package gateway
 
 import (
 	"bytes"
-	"encoding/xml"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -104,7 +104,7 @@ func (g *Gateway) upstreamUploads(c *Call, q *listRequest) (items []uploadItem, 
 func (q *listRequest) uploadsDocument(items []uploadItem, truncated bool) []byte {
 	c := q.call
 	var b bytes.Buffer
-	b.WriteString(xml.Header + `<ListMultipartUploadsResult xmlns="` + namespace + `">`)
+	b.WriteString(s3xml.Header + `<ListMultipartUploadsResult xmlns="` + namespace + `">`)
 	element(&b, "Bucket", c.key.Bucket)
 	element(&b, "KeyMarker", encodedName(c, c.query.Get("key-marker")))
 	element(&b, "UploadIdMarker", c.query.Get("upload-id-marker"))

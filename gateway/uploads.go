@@ -6,7 +6,6 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"hash"
@@ -22,6 +21,7 @@ import (
 	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -44,7 +44,7 @@ func (g *Gateway) createMultipartUpload(w *answer, c *Call, id sigv4.Identity) e
 		}
 	}
 	var b bytes.Buffer
-	b.WriteString(xml.Header + `<InitiateMultipartUploadResult xmlns="` + namespace + `">`)
+	b.WriteString(s3xml.Header + `<InitiateMultipartUploadResult xmlns="` + namespace + `">`)
 	element(&b, "Bucket", c.key.Bucket)
 	element(&b, "Key", c.key.Name)
 	element(&b, "UploadId", uploadID)
@@ -230,7 +230,7 @@ func (g *Gateway) listParts(w *answer, c *Call, id sigv4.Identity) error {
 		next = parts[len(parts)-1].Number
 	}
 	var b bytes.Buffer
-	b.WriteString(xml.Header + `<ListPartsResult xmlns="` + namespace + `">`)
+	b.WriteString(s3xml.Header + `<ListPartsResult xmlns="` + namespace + `">`)
 	element(&b, "Bucket", c.key.Bucket)
 	element(&b, "Key", encodedName(c, c.key.Name))
 	element(&b, "UploadId", u.ID)
@@ -479,7 +479,7 @@ func (c *Call) completeHeader(u *tiers.Upload, parts []tiers.UploadPart, said st
 // answerCompleted answers a CompleteMultipartUpload that is in the journal.
 func answerCompleted(w *answer, c *Call, etag string, h http.Header) {
 	var b bytes.Buffer
-	b.WriteString(xml.Header + `<CompleteMultipartUploadResult xmlns="` + namespace + `">`)
+	b.WriteString(s3xml.Header + `<CompleteMultipartUploadResult xmlns="` + namespace + `">`)
 	element(&b, "Location", c.address())
 	element(&b, "Bucket", c.key.Bucket)
 	element(&b, "Key", c.key.Name)
@@ -506,7 +506,7 @@ func (g *Gateway) completeMoved(w *answer, c *Call, u *tiers.Upload, document []
 	}
 	var text bytes.Buffer
 	err = g.completeUpstream(w, c, document, &text)
-	if rootOf(text.Bytes()) != "CompleteMultipartUploadResult" {
+	if s3xml.Root(text.Bytes()) != "CompleteMultipartUploadResult" {
 		return err
 	}
 	// The client may have gone: the upload is over nevertheless.
@@ -514,13 +514,4 @@ func (g *Gateway) completeMoved(w *answer, c *Call, u *tiers.Upload, document []
 		g.Log.Warn("a completed upload stays in the journal until it expires", "key", u.Key.String(), "error", err)
 	}
 	return err
-}
-
-// rootOf is the name of the root element of a document, "" if it has none.
-func rootOf(document []byte) string {
-	var root struct{ XMLName xml.Name }
-	if xml.Unmarshal(document, &root) != nil {
-		return ""
-	}
-	return root.XMLName.Local
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -12,47 +11,14 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers"
 )
-
-// maxDepth bounds nesting: S3's request documents are three levels deep.
-const maxDepth = 16
 
 // parseXML decodes a control document strictly: one root of this name, no
 // document type, no deep nesting, nothing behind the root.
 func parseXML(document []byte, root string, into any) error {
-	d := xml.NewDecoder(bytes.NewReader(document))
-	depth, roots := 0, 0
-	for {
-		token, err := d.Token()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return s3err.MalformedXML
-		}
-		switch t := token.(type) {
-		case xml.Directive:
-			return s3err.MalformedXML
-		case xml.StartElement:
-			if depth == 0 {
-				roots++
-				if t.Name.Local != root {
-					return s3err.MalformedXML
-				}
-			}
-			if depth++; depth > maxDepth {
-				return s3err.MalformedXML
-			}
-		case xml.EndElement:
-			depth--
-		case xml.CharData:
-			if depth == 0 && len(bytes.TrimSpace(t)) > 0 {
-				return s3err.MalformedXML
-			}
-		}
-	}
-	if roots != 1 || xml.Unmarshal(document, into) != nil {
+	if s3xml.UnmarshalStrict(document, root, into) != nil {
 		return s3err.MalformedXML
 	}
 	return nil
@@ -126,7 +92,7 @@ func (r *deleteRequest) split(allowed func(deletion) bool) (denied []deletion) {
 // encode writes the document of the objects that are left.
 func (r *deleteRequest) encode() []byte {
 	var b bytes.Buffer
-	b.WriteString(xml.Header + `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`)
+	b.WriteString(s3xml.Header + `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`)
 	for _, quiet := range r.quiet {
 		element(&b, "Quiet", quiet)
 	}
@@ -146,13 +112,12 @@ func (r *deleteRequest) encode() []byte {
 	return b.Bytes()
 }
 
+// element writes an element that holds text.
 func element(b *bytes.Buffer, name, value string) {
-	b.WriteString("<" + name + ">")
-	_ = xml.EscapeText(b, []byte(value)) // a buffer does not fail
-	b.WriteString("</" + name + ">")
+	s3xml.WriteElement(b, name, value)
 }
 
-var emptyDeleteResult = []byte(xml.Header + `<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></DeleteResult>`)
+var emptyDeleteResult = []byte(s3xml.Header + `<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></DeleteResult>`)
 
 // appendDenied adds an Error for each object to a DeleteResult.
 func appendDenied(result []byte, denied []deletion) ([]byte, error) {

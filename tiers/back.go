@@ -212,6 +212,9 @@ func (s *Store) Pending(ctx context.Context, key akigw.Key, spec akigw.RangeSpec
 func pendingObject(e *journal.Entry) *akigw.Object {
 	h := objectHeader(e.Header)
 	h.Del("X-Amz-Checksum-Algorithm") // it is said of an upload
+	if h.Get("X-Amz-Storage-Class") == "STANDARD" {
+		h.Del("X-Amz-Storage-Class") // S3 names every class but this one (GetObject)
+	}
 	for name := range h {
 		if strings.HasPrefix(name, "X-Amz-Checksum-") && len(e.Parts) == 0 {
 			h.Set("X-Amz-Checksum-Type", "FULL_OBJECT")

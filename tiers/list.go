@@ -15,6 +15,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -138,8 +139,11 @@ func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield fu
 		if resp.StatusCode != http.StatusOK {
 			return cold.NewResponseError(resp)
 		}
-		err = xml.NewDecoder(io.LimitReader(resp.Body, 4*maxListing)).Decode(&page)
+		document, err := io.ReadAll(io.LimitReader(resp.Body, 4*maxListing))
 		resp.Body.Close()
+		if err == nil {
+			err = s3xml.Unmarshal(document, &page)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
 		}

@@ -44,6 +44,9 @@ func (s *Store) part(ctx context.Context, e *entry, number int) (*Part, error) {
 	if p.Range, size, err = answeredRange(resp); err != nil {
 		return nil, err
 	}
+	if size == 0 { // no 206 can say where in an empty object something is
+		p.Status = http.StatusOK
+	}
 	if size != e.Size { // the length is the part's, and nothing says where it is
 		return nil, ErrUncacheable
 	}

@@ -211,10 +211,24 @@ func (s *Store) find(ctx context.Context, key akigw.Key, settings *rules.Setting
 		return nil, "", nil, err
 	}
 	f, err := s.load(ctx, key, settings, spec, conditions)
+	if unsatisfiable(err) {
+		// The upstream refused the range. Which ranges an object has is decided here, by its size,
+		// as it is for objects that are known (akigw.RangeSpec.Resolve).
+		if e, err = s.ask(ctx, key, nil); err == nil && !settings.CachedSize(e.Size) {
+			err = ErrUncacheable
+		}
+		return e, akigw.Cold, nil, err
+	}
 	if err != nil {
 		return nil, "", nil, err
 	}
 	return f.entry, akigw.Cold, f, nil
+}
+
+// unsatisfiable reports whether the upstream answered that an object has no such range.
+func unsatisfiable(err error) bool {
+	var refused *cold.ResponseError
+	return errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable
 }
 
 // current returns what is known of a key and may be used: looked up and, if need
@@ -252,10 +266,11 @@ func (s *Store) load(ctx context.Context, key akigw.Key, settings *rules.Setting
 		}
 		if f.entry == nil {
 			f.detach()
-			var refused *cold.ResponseError
-			if errors.As(f.err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable && !leader {
+			if unsatisfiable(f.err) && !leader {
 				continue // it was the leader's range, not ours
 			}
+			var refused *cold.ResponseError
+			errors.As(f.err, &refused)
 			if refused != nil && !asked && (settings.Freshness == rules.Strict || settings.Freshness == rules.Events) {
 				s.forgetOpening(key, f)
 				continue

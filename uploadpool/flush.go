@@ -21,6 +21,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -477,7 +478,7 @@ func (p *Pool) delete(ctx context.Context, e *journal.Entry) result {
 
 // deleteBatch deletes objects of one bucket in one request. The answer names each.
 func (p *Pool) deleteBatch(ctx context.Context, batch []*journal.Entry) []result {
-	type object struct{ Key string }
+	type object struct{ Key s3xml.Text }
 	request := struct {
 		XMLName xml.Name `xml:"Delete"`
 		Object  []object
@@ -487,14 +488,17 @@ func (p *Pool) deleteBatch(ctx context.Context, batch []*journal.Entry) []result
 	for i, e := range batch {
 		tries, _ := p.attempt(e)
 		n = max(n, tries)
-		request.Object = append(request.Object, object{e.Key.Name})
+		request.Object = append(request.Object, object{s3xml.Text(e.Key.Name)})
 		results[i].change = p.Begin(e.Key)
 	}
 	answer := struct {
 		Deleted []object
-		Error   []struct{ Key, Code, Message string }
+		Error   []struct {
+			Key           s3xml.Text
+			Code, Message string
+		}
 	}{}
-	document, err := xml.Marshal(request)
+	document, err := s3xml.Marshal(request)
 	var resp *http.Response
 	if err == nil {
 		sum := md5.Sum(document)
@@ -503,7 +507,7 @@ func (p *Pool) deleteBatch(ctx context.Context, batch []*journal.Entry) []result
 	}
 	failpoint.Here("delete.afterUpstream")
 	all := p.judgeBody(err, resp, &answer)
-	said := map[string]result{}
+	said := map[s3xml.Text]result{}
 	for _, o := range answer.Deleted {
 		said[o.Key] = result{}
 	}
@@ -512,7 +516,7 @@ func (p *Pool) deleteBatch(ctx context.Context, batch []*journal.Entry) []result
 		said[o.Key] = result{err: err, refused: o.Code == "AccessDenied"}
 	}
 	for i, e := range batch {
-		r, ok := said[e.Key.Name]
+		r, ok := said[s3xml.Text(e.Key.Name)]
 		switch {
 		case all.err != nil:
 			r = all
@@ -566,7 +570,7 @@ func (p *Pool) judgeBody(err error, resp *http.Response, v any) result {
 	code := errorCode(body)
 	if status < 300 && code == "" {
 		if v != nil {
-			err = xml.Unmarshal(body, v)
+			err = s3xml.Unmarshal(body, v)
 		}
 		return result{err: err, unknown: err != nil}
 	}
@@ -606,7 +610,7 @@ func errorCode(body []byte) string {
 		XMLName xml.Name
 		Code    string
 	}
-	if !bytes.Contains(body, []byte("<Error")) || xml.Unmarshal(body, &document) != nil || document.XMLName.Local != "Error" {
+	if !bytes.Contains(body, []byte("<Error")) || s3xml.Unmarshal(body, &document) != nil || document.XMLName.Local != "Error" {
 		return ""
 	}
 	if document.Code == "" {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -342,9 +342,8 @@ func (m *multipart) complete(ctx context.Context) result {
 	var b bytes.Buffer
 	b.WriteString(`<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`)
 	for _, part := range m.parts {
-		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>", part.Number)
-		_ = xml.EscapeText(&b, []byte(cmp.Or(m.tags[part.Number], part.ETag))) // a buffer does not fail
-		b.WriteString("</ETag>")
+		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber>", part.Number)
+		s3xml.WriteElement(&b, "ETag", cmp.Or(m.tags[part.Number], part.ETag))
 		if value := part.Header.Get("X-Amz-Checksum-" + algorithm); algorithm != "" && value != "" {
 			fmt.Fprintf(&b, "<Checksum%[1]s>%[2]s</Checksum%[1]s>", algorithm, value)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -355,9 +356,11 @@ func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// gather takes more deletions of the bucket of e from the queue of its lane. It needs mu.
+// gather takes more deletions of the bucket of e from the queue of its lane. It needs mu. A key that
+// XML 1.0 cannot hold is deleted by a request of its own: a service that reads XML strictly
+// would refuse the whole batch because of it.
 func (p *Pool) gather(l *lane, e *journal.Entry) (more []*journal.Entry) {
-	if !e.Deleted || !p.Batch.Enabled {
+	if !e.Deleted || !p.Batch.Enabled || !s3xml.Holds(e.Key.Name) {
 		return nil
 	}
 	kept := l.queue[:0:0]
@@ -370,7 +373,7 @@ func (p *Pool) gather(l *lane, e *journal.Entry) (more []*journal.Entry) {
 			continue
 		}
 		last := p.Journal.Last(t.key)
-		if t.key.Bucket != e.Key.Bucket || last == nil || !last.Deleted {
+		if t.key.Bucket != e.Key.Bucket || last == nil || !last.Deleted || !s3xml.Holds(t.key.Name) {
 			kept = append(kept, t)
 			continue
 		}

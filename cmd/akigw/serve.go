@@ -426,7 +426,11 @@ func startEmbedded(c *config, log *slog.Logger, d *teardown) error {
 	c.Upstream.Identity = "embedded"     // its address is another one each time
 	own := &sigv4.Verifier{Region: c.Upstream.Region, Keys: sigv4.StaticKeys{c.Upstream.AccessKey: c.Upstream.SecretKey}}
 	server, err := embedded.Open(filepath.Join(c.Process.Data, "embedded"), func(r *http.Request) error {
-		id, _, err := own.Verify(r, r.URL.Path, r.URL.Query())
+		query, err := sigv4.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			return s3err.InvalidURI
+		}
+		id, _, err := own.Verify(r, r.URL.Path, query)
 		if err == nil && id.Anonymous() {
 			err = s3err.AccessDenied
 		}

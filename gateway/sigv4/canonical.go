@@ -131,6 +131,14 @@ func appendQuery(b []byte, query url.Values) []byte {
 	return b
 }
 
+// ParseQuery parses a raw query string, as Verify wants it. Only "&" separates parameters: a
+// bare ";" is part of the name or value that it stands in, and is signed as "%3B".
+func ParseQuery(raw string) (url.Values, error) { return url.ParseQuery(EscapeSemicolons(raw)) }
+
+// EscapeSemicolons writes the bare semicolons of a raw query string as "%3B". net/url drops
+// parameters that have one, because other parsers take it for a separator.
+func EscapeSemicolons(raw string) string { return strings.ReplaceAll(raw, ";", "%3B") }
+
 const upperHex = "0123456789ABCDEF"
 
 // unreserved are the characters that need no encoding (RFC 3986 §2.3).

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 
@@ -20,15 +21,17 @@ var (
 	errReturn   = malformed("The request head has a carriage return inside a line.")
 	errFold     = malformed("A header of the request is folded over several lines.")
 	errLine     = malformed("The request line is malformed.")
-	errTarget   = s3err.InvalidURI.With("The request target must start with a slash.")
-	errVersion  = &s3err.Error{Code: "HttpVersionNotSupported", Status: http.StatusHTTPVersionNotSupported, Message: "The HTTP version specified is not supported."}
-	errField    = malformed("A header of the request is malformed.")
-	errHost     = malformed("The request must have exactly one valid Host header.")
-	errLength   = malformed("The Content-Length header is malformed or was sent more than once.")
-	errEncoding = malformed("The only Transfer-Encoding is chunked, and only in HTTP/1.1.")
-	errLengths  = malformed("The request has both Content-Length and Transfer-Encoding.")
-	errExpect   = &s3err.Error{Code: "ExpectationFailed", Status: http.StatusExpectationFailed, Message: "The only expectation that can be met is 100-continue."}
-	errFields   = malformed("The request has too many headers.")
+	errTarget   = s3err.InvalidURI.With("The request target must start with a slash, or with http:// or https:// and the host.")
+	// errAuthority: whoever sent the request and whoever passed it on may mean different hosts.
+	errAuthority = malformed("The host in the request target must be that of the Host header.")
+	errVersion   = &s3err.Error{Code: "HttpVersionNotSupported", Status: http.StatusHTTPVersionNotSupported, Message: "The HTTP version specified is not supported."}
+	errField     = malformed("A header of the request is malformed.")
+	errHost      = malformed("The request must have exactly one valid Host header.")
+	errLength    = malformed("The Content-Length header is malformed or was sent more than once.")
+	errEncoding  = malformed("The only Transfer-Encoding is chunked, and only in HTTP/1.1.")
+	errLengths   = malformed("The request has both Content-Length and Transfer-Encoding.")
+	errExpect    = &s3err.Error{Code: "ExpectationFailed", Status: http.StatusExpectationFailed, Message: "The only expectation that can be met is 100-continue."}
+	errFields    = malformed("The request has too many headers.")
 )
 
 // maxFields is the largest number of header lines.
@@ -50,7 +53,7 @@ func malformedSoFar(b []byte) *s3err.Error {
 func inspect(head []byte) (body int64, refusal *s3err.Error) {
 	lines := head[:len(head)-2]
 	line, rest := cutLine(lines)
-	oldVersion, refusal := inspectRequestLine(line)
+	oldVersion, authority, refusal := inspectRequestLine(line)
 	if refusal != nil {
 		return 0, refusal
 	}
@@ -67,6 +70,8 @@ func inspect(head []byte) (body int64, refusal *s3err.Error) {
 	switch {
 	case f.hosts != 1:
 		return 0, errHost
+	case authority != "" && authority != string(f.host):
+		return 0, errAuthority
 	case f.chunked && f.length >= 0:
 		return 0, errLengths
 	case f.chunked && oldVersion:
@@ -86,32 +91,44 @@ func cutLine(b []byte) (line, rest []byte) {
 	return b, nil
 }
 
-// inspectRequestLine checks "METHOD /target HTTP/1.1".
-func inspectRequestLine(line []byte) (oldVersion bool, refusal *s3err.Error) {
+// inspectRequestLine checks "METHOD /target HTTP/1.1". authority is that of a target in
+// absolute form, "" for any other target.
+func inspectRequestLine(line []byte) (oldVersion bool, authority string, refusal *s3err.Error) {
 	if refusal := plain(line); refusal != nil {
-		return false, refusal
+		return false, "", refusal
 	}
 	method, rest, ok1 := bytes.Cut(line, []byte(" "))
 	target, version, ok2 := bytes.Cut(rest, []byte(" "))
 	switch {
 	case !ok1 || !ok2 || !Token(method):
-		return false, errLine
+		return false, "", errLine
 	case string(version) == "HTTP/1.0":
 		oldVersion = true
 	case string(version) != "HTTP/1.1" && bytes.HasPrefix(version, []byte("HTTP/")) && bytes.IndexByte(version, ' ') < 0:
-		return false, errVersion
+		return false, "", errVersion
 	case string(version) != "HTTP/1.1":
-		return false, errLine
-	}
-	if len(target) == 0 || target[0] != '/' {
-		return false, errTarget
+		return false, "", errLine
 	}
 	for _, c := range target {
 		if c <= ' ' || c >= 0x7f {
-			return false, errLine
+			return false, "", errLine
 		}
 	}
-	return oldVersion, nil
+	if len(target) == 0 || target[0] != '/' {
+		authority, refusal = absolute(target)
+	}
+	return oldVersion, authority, refusal
+}
+
+// absolute returns the authority of a target in absolute form, which a server has to accept
+// (RFC 9112 §3.2.2). It is read by the parser that net/http uses, so that nobody sees another
+// one. Both schemes are accepted: TLS may end at a proxy in front of the gateway.
+func absolute(target []byte) (authority string, refusal *s3err.Error) {
+	u, err := url.ParseRequestURI(string(target))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return "", errTarget
+	}
+	return u.Host, nil
 }
 
 // control are the bytes that no line may have inside.
@@ -141,7 +158,8 @@ func plain(line []byte) *s3err.Error {
 // fields collects what the headers say about the framing.
 type fields struct {
 	hosts   int
-	length  int64 // -1: none
+	host    []byte // the last one
+	length  int64  // -1: none
 	chunked bool
 }
 
@@ -162,6 +180,7 @@ func (f *fields) add(line []byte) *s3err.Error {
 	case len("Host"):
 		if bytes.EqualFold(name, []byte("Host")) {
 			f.hosts++
+			f.host = value
 			if !host(value) {
 				return errHost
 			}

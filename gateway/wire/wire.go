@@ -1,7 +1,7 @@
 // Package wire stands between the network and net/http. It reads the head of
 // every request before net/http does, and refuses what that library accepts,
-// joins or hides: both lengths at once, bare line feeds, folded lines,
-// absolute-form targets, odd hosts. It counts connections, in all and by
+// joins or hides: both lengths at once, bare line feeds, folded lines, odd
+// hosts, targets for another host than the Host header's. It counts connections, in all and by
 // address, and ends those that stand still.
 //
 // It does not interpret requests: a head that it passes is net/http's to parse,

@@ -194,7 +194,11 @@ func (s *Server) Forget() {
 
 // check verifies a request, and makes a plain one of it.
 func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
-	id, payload, err := s.verifier.Verify(r, r.URL.Path, r.URL.Query())
+	query, err := sigv4.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return s3err.InvalidURI
+	}
+	id, payload, err := s.verifier.Verify(r, r.URL.Path, query)
 	if err == nil && s.config.Strict {
 		err = odd(r, op, key, id, payload)
 	}
@@ -208,6 +212,7 @@ func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 	if payload.Length < 0 {
 		return s3err.MissingContentLength
 	}
+	r.URL.RawQuery = sigv4.EscapeSemicolons(r.URL.RawQuery) // the proxy would drop the parameters
 	body := &verified{Payload: payload, body: r.Body}
 	for _, a := range checksum.Algorithms {
 		if value := r.Header.Get(a.Header); value != "" || slices.Contains(payload.TrailerNames, strings.ToLower(a.Header)) {

@@ -11,6 +11,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 )
 
 // listing is the answer of both versions of ListObjects. gofakes3's own leaves
@@ -19,19 +20,28 @@ import (
 type listing struct {
 	XMLName        xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
 	Name           string
-	Prefix         string
-	Marker         *string `xml:",omitempty"`
-	NextMarker     string  `xml:",omitempty"`
-	StartAfter     string  `xml:",omitempty"`
-	Token          string  `xml:"ContinuationToken,omitempty"`
-	NextToken      string  `xml:"NextContinuationToken,omitempty"`
-	KeyCount       *int    `xml:",omitempty"`
+	Prefix         s3xml.Text
+	Marker         *s3xml.Text `xml:",omitempty"`
+	NextMarker     s3xml.Text  `xml:",omitempty"`
+	StartAfter     s3xml.Text  `xml:",omitempty"`
+	Token          string      `xml:"ContinuationToken,omitempty"`
+	NextToken      string      `xml:"NextContinuationToken,omitempty"`
+	KeyCount       *int        `xml:",omitempty"`
 	MaxKeys        int64
-	Delimiter      string `xml:",omitempty"`
-	EncodingType   string `xml:",omitempty"`
+	Delimiter      s3xml.Text `xml:",omitempty"`
+	EncodingType   string     `xml:",omitempty"`
 	IsTruncated    bool
-	Contents       []*gofakes3.Content
-	CommonPrefixes []gofakes3.CommonPrefix
+	Contents       []content
+	CommonPrefixes []commonPrefixes
+}
+
+// content is one object of a listing.
+type content struct {
+	Key          s3xml.Text
+	LastModified gofakes3.ContentTime
+	ETag         string
+	Size         int64
+	StorageClass string
 }
 
 // list answers ListObjects and ListObjectsV2.
@@ -66,19 +76,25 @@ func (s *Server) list(w http.ResponseWriter, bkt string, query url.Values) error
 	if err != nil {
 		return err
 	}
-	out := listing{Name: bkt, Prefix: query.Get("prefix"), MaxKeys: page.MaxKeys, Delimiter: query.Get("delimiter"), IsTruncated: found.IsTruncated,
-		Contents: found.Contents, CommonPrefixes: found.CommonPrefixes}
+	text := func(parameter string) s3xml.Text { return s3xml.Text(query.Get(parameter)) }
+	out := listing{Name: bkt, Prefix: text("prefix"), MaxKeys: page.MaxKeys, Delimiter: text("delimiter"), IsTruncated: found.IsTruncated}
+	for _, c := range found.Contents {
+		out.Contents = append(out.Contents, content{s3xml.Text(c.Key), c.LastModified, c.ETag, c.Size, "STANDARD"})
+	}
+	for _, p := range found.CommonPrefixes {
+		out.CommonPrefixes = append(out.CommonPrefixes, commonPrefixes{s3xml.Text(p.Prefix)})
+	}
 	if v2 {
 		count := len(found.Contents) + len(found.CommonPrefixes)
-		out.KeyCount, out.StartAfter, out.Token = &count, query.Get("start-after"), query.Get("continuation-token")
+		out.KeyCount, out.StartAfter, out.Token = &count, text("start-after"), query.Get("continuation-token")
 		if found.NextMarker != "" {
 			out.NextToken = base64.URLEncoding.EncodeToString([]byte(found.NextMarker))
 		}
 	} else {
-		marker := query.Get("marker")
+		marker := text("marker")
 		out.Marker = &marker
 		if out.Delimiter != "" {
-			out.NextMarker = found.NextMarker
+			out.NextMarker = s3xml.Text(found.NextMarker)
 		}
 	}
 	switch encoding := query.Get("encoding-type"); encoding {
@@ -94,14 +110,17 @@ func (s *Server) list(w http.ResponseWriter, bkt string, query url.Values) error
 // encode percent-encodes names, for keys that XML cannot hold.
 func (l *listing) encode() {
 	l.EncodingType = "url"
-	l.Prefix, l.Delimiter, l.StartAfter, l.NextMarker = s3utils.EncodePath(l.Prefix), s3utils.EncodePath(l.Delimiter), s3utils.EncodePath(l.StartAfter), s3utils.EncodePath(l.NextMarker)
+	names := []*s3xml.Text{&l.Prefix, &l.Delimiter, &l.StartAfter, &l.NextMarker}
 	if l.Marker != nil {
-		*l.Marker = s3utils.EncodePath(*l.Marker)
+		names = append(names, l.Marker)
 	}
-	for _, c := range l.Contents {
-		c.Key = s3utils.EncodePath(c.Key)
+	for i := range l.Contents {
+		names = append(names, &l.Contents[i].Key)
 	}
 	for i := range l.CommonPrefixes {
-		l.CommonPrefixes[i].Prefix = s3utils.EncodePath(l.CommonPrefixes[i].Prefix)
+		names = append(names, &l.CommonPrefixes[i].Prefix)
+	}
+	for _, name := range names {
+		*name = s3xml.Text(s3utils.EncodePath(string(*name)))
 	}
 }

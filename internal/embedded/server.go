@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,9 @@ import (
 	"github.com/johannesboyne/gofakes3"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 )
 
 // Server is the trial upstream.
@@ -120,14 +123,20 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		return s.read(w, r, bkt, name, query.Get("partNumber"))
 	case bkt != "" && name == "" && r.Method == http.MethodGet && !query.Has("uploads") && !query.Has("location") && !query.Has("versioning"):
 		return s.list(w, bkt, query)
+	case bkt != "" && name == "" && r.Method == http.MethodGet && query.Has("uploads"):
+		return s.listUploads(w, bkt, query)
+	case bkt != "" && name == "" && r.Method == http.MethodPost && query.Has("delete"):
+		return s.deleteObjects(w, r, bkt)
 	case copySource != "" && r.Method == http.MethodPut && query.Has("uploadId"):
 		return s.copyPart(w, r, bkt, name, copySource, query)
 	case copySource != "" && r.Method == http.MethodPut:
 		return s.copyObject(w, r, bkt, name, copySource)
 	}
 	keepMetadata(r.Header)
-	t := &translator{w: w, r: r}
+	out, finish := withName(w, r, name)
+	t := &translator{w: out, r: r}
 	s.fake.ServeHTTP(t, r)
+	finish()
 	return t.finish()
 }
 
@@ -159,7 +168,7 @@ func objectMetadata(h http.Header, meta map[string]string, checksums bool) {
 			h.Set(name, v)
 		}
 	}
-	if checksums && h.Get("X-Amz-Checksum-Type") == "" { // those of parts are not kept
+	if summed := slices.ContainsFunc(checksum.Algorithms, func(a checksum.Algorithm) bool { return h.Get(a.Header) != "" }); summed && h.Get("X-Amz-Checksum-Type") == "" { // those of parts are not kept
 		h.Set("X-Amz-Checksum-Type", "FULL_OBJECT")
 	}
 	for name, stored := range hidden {
@@ -224,7 +233,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, bkt, name, partNum
 	}
 	h.Set("Content-Length", strconv.FormatInt(part.Length, 10))
 	status := http.StatusOK
-	if !whole && o.Size > 0 {
+	if partNumber != "" && o.Size > 0 || spec.Partial(o.Size) {
 		h.Set("Content-Range", part.ContentRange(o.Size))
 		status = http.StatusPartialContent
 	}
@@ -360,11 +369,10 @@ func (s *Server) noTags(w http.ResponseWriter, bkt, name string) error {
 }
 
 func writeXML(w http.ResponseWriter, v any) error {
-	raw, err := xml.Marshal(v)
+	raw, err := s3xml.Marshal(v)
 	if err != nil {
 		return err
 	}
-	raw = append([]byte(xml.Header), raw...)
 	w.Header().Set("Content-Type", "application/xml")
 	w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
 	_, _ = w.Write(raw) // the client's loss

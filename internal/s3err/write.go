@@ -2,10 +2,11 @@ package s3err
 
 import (
 	"bytes"
-	"encoding/xml"
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"github.com/akidb/akigw/internal/s3xml"
 )
 
 // Write answers a request with e as S3 does: an Error document with the
@@ -47,14 +48,12 @@ func Raw(e *Error) []byte {
 
 func document(e *Error, resource, requestID, hostID string) []byte {
 	var b bytes.Buffer
-	b.WriteString(xml.Header)
+	b.WriteString(s3xml.Header)
 	b.WriteString("<Error>")
 	fields := append([][2]string{{"Code", e.Code}, {"Message", e.Message}}, e.Detail...)
 	fields = append(fields, [2]string{"Resource", resource}, [2]string{"RequestId", requestID}, [2]string{"HostId", hostID})
 	for _, f := range fields {
-		b.WriteString("<" + f[0] + ">")
-		_ = xml.EscapeText(&b, []byte(f[1])) // a buffer does not fail
-		b.WriteString("</" + f[0] + ">")
+		s3xml.WriteElement(&b, f[0], f[1])
 	}
 	b.WriteString("</Error>")
 	return b.Bytes()

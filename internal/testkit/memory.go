@@ -375,7 +375,7 @@ func (m *Memory) read(r *cold.Request) (*http.Response, error) {
 		return Response(http.StatusRequestedRangeNotSatisfiable, nil, []byte("<Error><Code>InvalidRange</Code></Error>")), nil
 	}
 	status := http.StatusOK
-	if !spec.Whole() && len(o.Body) > 0 {
+	if spec.Partial(int64(len(o.Body))) {
 		status = http.StatusPartialContent
 		h.Set("Content-Range", rng.ContentRange(int64(len(o.Body))))
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/xml"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -225,16 +227,20 @@ func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 // deleteObjects is DeleteObjects.
 func (m *Memory) deleteObjects(r *cold.Request) (*http.Response, error) {
 	var request struct{ Object []struct{ Key string } }
-	if err := xml.NewDecoder(r.Body).Decode(&request); err != nil {
+	document, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = s3xml.UnmarshalStrict(document, "Delete", &request)
+	}
+	if err != nil {
 		return refuse(http.StatusBadRequest, "MalformedXML"), nil
 	}
 	var b bytes.Buffer
 	b.WriteString("<DeleteResult>")
 	for _, o := range request.Object {
 		m.Delete(akigw.Key{Bucket: r.Key.Bucket, Name: o.Key})
-		b.WriteString("<Deleted><Key>")
-		_ = xml.EscapeText(&b, []byte(o.Key)) // a buffer does not fail
-		b.WriteString("</Key></Deleted>")
+		b.WriteString("<Deleted>")
+		s3xml.WriteElement(&b, "Key", o.Key)
+		b.WriteString("</Deleted>")
 	}
 	b.WriteString("</DeleteResult>")
 	return Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, b.Bytes()), nil
@@ -261,9 +267,7 @@ func (m *Memory) list(r *cold.Request) (*http.Response, error) {
 		if q.Get("encoding-type") == "url" {
 			return url.QueryEscape(s)
 		}
-		var b bytes.Buffer
-		_ = xml.EscapeText(&b, []byte(s)) // a buffer does not fail
-		return b.String()
+		return string(s3xml.AppendEscaped(nil, s))
 	}
 	var contents, prefixes bytes.Buffer
 	n, last, truncated := 0, "", false

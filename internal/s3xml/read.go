@@ -1,0 +1,266 @@
+package s3xml
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// encoding/xml refuses forbidden characters wherever it meets them. So a document that has any is
+// read with guards in their place: a guard is a mark, which is a character of the private use
+// area, and the character's number. Marks that the document has itself are guarded as well, so
+// that a guard cannot be confused with text. After decoding, guards become characters again. A
+// document without forbidden characters, which is nearly every one, is decoded as it is.
+
+const (
+	// mark is the last private use character, U+10FFFD.
+	mark     = "\U0010FFFD"
+	markRune = 0x10fffd
+	// digits is how long the number behind a mark is, in bytes.
+	digits = 4
+	// markItself stands for the number of a mark that is text.
+	markItself = "self"
+)
+
+// guardOf is the guard of a forbidden character or of a mark.
+func guardOf(c rune) string {
+	if c == markRune {
+		return mark + markItself
+	}
+	return fmt.Sprintf(mark+"%0*x", digits, c)
+}
+
+// Unmarshal reads a document that an upstream sent, as xml.Unmarshal does, and accepts forbidden
+// characters as references and bare. Fields with the tag innerxml get references for them, so
+// that their text can be put into another document.
+func Unmarshal(document []byte, v any) error { return unmarshal(guard(document, true), v) }
+
+func unmarshal(g guarded, v any) error {
+	err := xml.Unmarshal(g.document, v)
+	if g.any {
+		restore(reflect.ValueOf(v))
+	}
+	return err
+}
+
+// maxDepth bounds the nesting of what clients send: S3's request documents are three levels deep.
+const maxDepth = 16
+
+var errNotStrict = errors.New("the document has no single root of the expected name, a document type, or too many levels")
+
+// UnmarshalStrict reads a document that a client sent. It refuses any other root than one element
+// of this name, a document type, more than 16 levels, text outside the root and, as S3 does,
+// forbidden characters that are not references.
+func UnmarshalStrict(document []byte, root string, v any) error {
+	g := guard(document, false)
+	if err := checkShape(g.document, root); err != nil {
+		return err
+	}
+	return unmarshal(g, v)
+}
+
+// checkShape goes through the tokens of a document.
+func checkShape(document []byte, root string) error {
+	d := xml.NewDecoder(bytes.NewReader(document))
+	depth, roots := 0, 0
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		switch t := token.(type) {
+		case xml.Directive:
+			return errNotStrict
+		case xml.StartElement:
+			if depth == 0 {
+				roots++
+				if t.Name.Local != root {
+					return errNotStrict
+				}
+			}
+			if depth++; depth > maxDepth {
+				return errNotStrict
+			}
+		case xml.EndElement:
+			depth--
+		case xml.CharData:
+			if depth == 0 && len(bytes.TrimSpace(t)) > 0 {
+				return errNotStrict
+			}
+		}
+	}
+	if roots != 1 {
+		return errNotStrict
+	}
+	return nil
+}
+
+// Root is the local name of the root element of a well-formed document, "" for any other text.
+func Root(document []byte) string {
+	var root struct{ XMLName xml.Name }
+	if Unmarshal(document, &root) != nil {
+		return ""
+	}
+	return root.XMLName.Local
+}
+
+// guarded is a document that encoding/xml can read. any says that there are guards in it.
+type guarded struct {
+	document []byte
+	any      bool
+}
+
+// guard puts guards into a document. bare says whether forbidden characters that are not
+// references get guards, too. Otherwise they stay, and encoding/xml refuses them.
+func guard(document []byte, bare bool) guarded {
+	var out []byte
+	done := 0 // how much of the document is in out
+	literal := 0
+	for i := 0; i < len(document); {
+		c, width := rune(document[i]), 1
+		switch {
+		case c == '&' && i >= literal:
+			if c, width = referenceAt(document[i:]); !forbidden(c) && c != markRune {
+				i++
+				continue
+			}
+		case c == '<' && i >= literal:
+			literal = i + literalAt(document[i:])
+			i++
+			continue
+		case c < ' ' && bare:
+		case c >= utf8.RuneSelf:
+			c, width = utf8.DecodeRune(document[i:])
+		default:
+			i++
+			continue
+		}
+		if width > 0 && (c == markRune || forbidden(c) && (bare || document[i] == '&')) {
+			out = append(append(out, document[done:i]...), guardOf(c)...)
+			done = i + width
+		}
+		i += width
+	}
+	if done == 0 {
+		return guarded{document: document}
+	}
+	return guarded{append(out, document[done:]...), true}
+}
+
+// literalAt is the length of the CDATA section, comment or processing instruction that b begins
+// with: "&" means nothing there. It is 0 for anything else.
+func literalAt(b []byte) int {
+	for _, kind := range [...]struct{ begin, end string }{{"<![CDATA[", "]]>"}, {"<!--", "-->"}, {"<?", "?>"}} {
+		if bytes.HasPrefix(b, []byte(kind.begin)) {
+			if i := bytes.Index(b[len(kind.begin):], []byte(kind.end)); i >= 0 {
+				return len(kind.begin) + i + len(kind.end)
+			}
+			return len(b)
+		}
+	}
+	return 0
+}
+
+// maxReference is longer than any reference in use, in bytes.
+const maxReference = 16
+
+// referenceAt reads the character reference that b begins with, and returns its length. It
+// returns U+FFFD and 1 if b begins with another thing.
+func referenceAt(b []byte) (c rune, width int) {
+	text, _, ok := bytes.Cut(b[:min(len(b), maxReference)], []byte(";"))
+	number, isNumber := bytes.CutPrefix(text, []byte("&#"))
+	if !ok || !isNumber {
+		return utf8.RuneError, 1
+	}
+	base := 10
+	if hex, ok := bytes.CutPrefix(number, []byte("x")); ok {
+		number, base = hex, 16
+	}
+	n, err := strconv.ParseUint(string(number), base, 32)
+	if err != nil || n > utf8.MaxRune {
+		return utf8.RuneError, 1
+	}
+	return rune(n), len(text) + 1
+}
+
+// restore replaces the guards in all strings of v.
+func restore(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			restore(v.Elem())
+		}
+	case reflect.String:
+		if v.CanSet() {
+			v.SetString(unguard(v.String(), character))
+		}
+	case reflect.Slice:
+		if isBytes(v) {
+			v.SetBytes([]byte(unguard(string(v.Bytes()), character)))
+			return
+		}
+		for i := range v.Len() {
+			restore(v.Index(i))
+		}
+	case reflect.Struct:
+		restoreFields(v)
+	}
+}
+
+func restoreFields(v reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Field(i)
+		switch _, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("xml"), ","); {
+		case options != "innerxml" || !f.CanSet():
+			restore(f)
+		case f.Kind() == reflect.String:
+			f.SetString(unguard(f.String(), escaped))
+		case isBytes(f):
+			f.SetBytes([]byte(unguard(string(f.Bytes()), escaped)))
+		}
+	}
+}
+
+func isBytes(v reflect.Value) bool {
+	return v.CanSet() && v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8
+}
+
+// character and escaped are what a guard becomes again: in text, and in what stays XML.
+func character(c rune) string { return string(c) }
+
+func escaped(c rune) string {
+	if c == markRune {
+		return mark
+	}
+	return reference(c)
+}
+
+// unguard replaces the guards in s.
+func unguard(s string, become func(rune) string) string {
+	before, rest, found := strings.Cut(s, mark)
+	if !found {
+		return s
+	}
+	var b strings.Builder
+	for ; found; before, rest, found = strings.Cut(rest, mark) {
+		b.WriteString(before)
+		number := rest[:min(len(rest), digits)]
+		if n, err := strconv.ParseUint(number, 16, 32); number == markItself {
+			b.WriteString(become(markRune))
+		} else if err == nil {
+			b.WriteString(become(rune(n)))
+		}
+		rest = rest[len(number):]
+	}
+	b.WriteString(before)
+	return b.String()
+}
