@@ -63,6 +63,12 @@ func (p *Pool) packable(e *journal.Entry) bool {
 // needs mu.
 func (p *Pool) ready(now time.Time) (keys []akigw.Key, next time.Time) {
 	for bucket, w := range p.packing {
+		if wait := p.admit(bucket); wait > 0 {
+			if due := now.Add(wait); next.IsZero() || due.Before(next) {
+				next = due
+			}
+			continue
+		}
 		if due := w.keys[0].due; len(w.keys) < p.Batch.BatchSize && w.bytes < maxPack && !p.eager && due.After(now) {
 			if next.IsZero() || due.Before(next) {
 				next = due
