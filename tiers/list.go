@@ -51,11 +51,28 @@ func (s *Store) epoch(bucket string) *atomic.Uint64 {
 	return &s.listEpochs[xxhash.Sum64String(bucket)%epochs]
 }
 
-// BucketChanged says that a bucket was made, removed or set up in another way.
-func (s *Store) BucketChanged(bucket string) {
+// ChangeBucket says that a bucket is being made, removed or set up in another way: until end no
+// write to it is acknowledged by the journal. end is told whether the bucket was changed, or
+// may have been, and whether it is gone.
+func (s *Store) ChangeBucket(bucket string) (end func(changed, gone bool)) {
 	s.epoch(bucket).Add(1)
-	if s.back != nil {
-		s.back.forgetBucket(bucket)
+	if s.back == nil {
+		return func(bool, bool) { s.epoch(bucket).Add(1) }
+	}
+	over := s.back.buckets.change(bucket)
+	return func(changed, gone bool) {
+		s.epoch(bucket).Add(1)
+		switch {
+		case gone:
+			over(bucketRemoved)
+		case changed:
+			over(bucketChanged)
+			if s.rules.Backs(bucket) {
+				s.back.buckets.refresh(bucket, time.Now())
+			}
+		default:
+			over(bucketUnchanged)
+		}
 	}
 }
 

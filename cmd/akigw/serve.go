@@ -165,6 +165,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.add(store.Close)
+	c.Back.FactsFile = c.factsFile()
 	if err := store.WriteBack(c.Back, c.Back.Place(c.Process.Data), c.Storage.Parallel, c.Storage.Batch, upstream); err != nil {
 		return err
 	}
@@ -241,6 +242,9 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	log.Info("stopping: finishing requests under way")
 	return nil
 }
+
+// factsFile is where what is known of the upstreams' buckets is kept.
+func (c *config) factsFile() string { return filepath.Join(c.Process.Data, "bucket-facts") }
 
 // drain takes what is pending to the upstream before the process ends, and says how
 // far it is. What is left is no error, but has an exit code of its own.
