@@ -1,7 +1,9 @@
 package tiers
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -80,20 +82,26 @@ func Remedy(bucket string, why facts.Reason) string {
 // throughLog remembers what was logged: one line for each bucket and reason.
 type throughLog struct {
 	mu   sync.Mutex
-	seen map[[2]string]bool // guarded by mu
+	seen map[throughBucket]bool // guarded by mu
+}
+
+type throughBucket struct {
+	bucket string
+	why    through
 }
 
 // first reports whether it is asked about this for the first time.
-func (l *throughLog) first(bucket, why string) bool {
+func (l *throughLog) first(bucket string, why through) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.seen[[2]string{bucket, why}] {
+	this := throughBucket{bucket, why}
+	if l.seen[this] {
 		return false
 	}
 	if l.seen == nil || len(l.seen) >= maxInquiries { // then some are logged once more
-		l.seen = map[[2]string]bool{}
+		l.seen = map[throughBucket]bool{}
 	}
-	l.seen[[2]string{bucket, why}] = true
+	l.seen[this] = true
 	return true
 }
 
@@ -110,12 +118,12 @@ func (s *Store) Through(key akigw.Key) {
 func (s *Store) goesThrough(bucket string, why through, kinds ...string) {
 	backWrites["through"].Inc()
 	throughCounts[why].Inc()
-	said := string(why)
-	if why == throughKind {
-		said += " " + strings.Join(kinds, ", ")
-	}
-	if s.back.logged.first(bucket, said) {
-		s.log.Warn(`a rule says write = "back", and writes to the bucket go through to the upstream`, "bucket", bucket, "reason", said, "meaning", meanings[why])
+	if s.back.logged.first(bucket, why) {
+		level := slog.LevelWarn
+		if why == throughKind { // it is the client's doing, and ends with the first that is accepted
+			level = slog.LevelInfo
+		}
+		s.log.Log(context.Background(), level, `a rule says write = "back", and writes to the bucket go through to the upstream`, "bucket", bucket, "reason", string(why), "meaning", meanings[why], "kinds", kinds)
 	}
 }
 
@@ -162,12 +170,9 @@ func (s *Store) WriteBackNotes() []WriteBackNote {
 	}
 	var paused, rest []WriteBackNote
 	for _, r := range s.back.buckets.book.All() {
-		if r.ID != s.back.buckets.id(r.Bucket) || !s.WritesBack(r.Bucket) { // of another upstream, once
-			continue
-		}
 		n := s.note(&r)
 		switch {
-		case n == nil:
+		case n == nil || r.ID != s.back.buckets.id(r.Bucket) || !s.WritesBack(r.Bucket): // or of an upstream that the bucket has no more
 		case n.Paused:
 			paused = append(paused, *n)
 		default:
