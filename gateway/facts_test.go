@@ -429,6 +429,36 @@ func TestUnusualCopiesAndUploads(t *testing.T) {
 	}
 }
 
+// TestCompleteInAChangedBucket: the completion of an upload that was begun in the journal is the
+// upstream's when the bucket cannot be written back any more.
+func TestCompleteInAChangedBucket(t *testing.T) {
+	r := newRestartable(t)
+	u := r.upload(t, "/back/k", nil)
+	for i, body := range partBodies {
+		u.mustPart(i+1, body, nil)
+	}
+	var on atomic.Bool
+	r.up.Before = func(q *cold.Request) (*http.Response, error) {
+		switch {
+		case q.Op == "PutBucketVersioning":
+			on.Store(true)
+			return testkit.Response(200, nil, nil), nil
+		case q.Op == "GetBucketVersioning" && on.Load():
+			return testkit.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
+		}
+		return nil, nil
+	}
+	if w := r.ask("root", "PUT", "/back", "versioning=", nil, "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"); w.Code != 200 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if w := u.complete(nil); w.Code != 200 || sentHeader(w, "x-akigw-commit") != "upstream" {
+		t.Errorf("%d, commit %q: %s", w.Code, sentHeader(w, "x-akigw-commit"), w.Body)
+	}
+	if o, ok := r.up.Get(backKey("k")); !ok || o.ETag != multipartTag(partBodies...) {
+		t.Errorf("%t %s", ok, o.ETag)
+	}
+}
+
 // TestRefusedFlushTeaches: when the upstream refuses for good what was acknowledged, later writes
 // of that kind to the bucket go through, whatever it accepts, and others do not.
 func TestRefusedFlushTeaches(t *testing.T) {

@@ -511,7 +511,7 @@ func (g *Gateway) completeMoved(w *answer, c *Call, u *tiers.Upload, document []
 	}
 	var text bytes.Buffer
 	err = g.completeUpstream(w, c, document, &text)
-	if rootOf(text.Bytes()) != "CompleteMultipartUploadResult" {
+	if !isAnswer(text.Bytes(), "CompleteMultipartUploadResult", "ETag") {
 		return err
 	}
 	// The client may have gone: the upload is over nevertheless.
@@ -519,13 +519,4 @@ func (g *Gateway) completeMoved(w *answer, c *Call, u *tiers.Upload, document []
 		g.Log.Warn("a completed upload stays in the journal until it expires", "key", u.Key.String(), "error", err)
 	}
 	return err
-}
-
-// rootOf is the name of the root element of a document, "" if it has none.
-func rootOf(document []byte) string {
-	var root struct{ XMLName xml.Name }
-	if xml.Unmarshal(document, &root) != nil {
-		return ""
-	}
-	return root.XMLName.Local
 }

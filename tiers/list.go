@@ -143,9 +143,9 @@ func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield fu
 			query.Set("start-after", after)
 		}
 		var page struct {
-			XMLName      xml.Name `xml:"ListBucketResult"`
+			XMLName      xml.Name
 			EncodingType string
-			IsTruncated  bool
+			IsTruncated  *bool // every listing says so, whatever its root is
 			Contents     []listed
 		}
 		resp, err := s.upstream.Do(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
@@ -157,6 +157,9 @@ func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield fu
 		}
 		err = xml.NewDecoder(io.LimitReader(resp.Body, 4*maxListing)).Decode(&page)
 		resp.Body.Close()
+		if root := page.XMLName.Local; err == nil && (root == "Error" || root != "ListBucketResult" && page.IsTruncated == nil) {
+			err = fmt.Errorf("a %s", root)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
 		}
@@ -171,7 +174,7 @@ func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield fu
 			}
 			after = o.Key
 		}
-		if !page.IsTruncated || len(page.Contents) == 0 {
+		if page.IsTruncated == nil || !*page.IsTruncated || len(page.Contents) == 0 {
 			return nil
 		}
 	}
