@@ -261,6 +261,11 @@ func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 				if _, ok := r.up.Get(backKey("k")); ok {
 					t.Error("it was uploaded")
 				}
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				if r.store.DrainAll(ctx); ctx.Err() != nil {
+					t.Error("a stop waits for what is held back")
+				}
+				cancel()
 				if operator {
 					if err := r.store.ResumeFlush(back, false); err != nil {
 						t.Error(err)

@@ -153,7 +153,8 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 func (b *back) close() error {
 	metrics.UnregisterSet(b.metrics, true)
 	b.hashers.close()
-	return errors.Join(b.journal.Close(), b.buckets.book.Save())
+	_ = b.buckets.book.Save() // it was logged; without it the upstream is asked anew
+	return b.journal.Close()
 }
 
 // openBuckets opens what is known of buckets.
@@ -516,7 +517,7 @@ func (s *Store) WritesBack(bucket string) bool {
 }
 
 // DrainAll waits until nothing is pending, dead letters apart, or ctx ends, or the
-// journal does not let go of anything any more.
+// journal does not let go of anything any more, or all that is pending is held back.
 func (s *Store) DrainAll(ctx context.Context) {
 	if s.back == nil {
 		return
@@ -524,8 +525,9 @@ func (s *Store) DrainAll(ctx context.Context) {
 	s.back.pool.Eager()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		if st := s.back.journal.Stats(); st.Pending == 0 || st.Problem != nil {
+	for n := 1; ; n++ {
+		st := s.back.journal.Stats()
+		if st.Pending == 0 || st.Problem != nil || n%50 == 0 && s.heldBack() >= st.Pending+st.Dead {
 			return
 		}
 		select {
@@ -534,6 +536,18 @@ func (s *Store) DrainAll(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// heldBack is the number of entries, dead letters among them, of buckets whose pending writes
+// are not uploaded.
+func (s *Store) heldBack() (n int) {
+	for _, bucket := range s.back.buckets.paused() {
+		s.back.journal.Ascend(bucket, "", func(*journal.Entry) bool {
+			n++
+			return true
+		})
+	}
+	return n
 }
 
 // BackStatus is the state of what is written back.

@@ -169,7 +169,7 @@ func (s *Store) WriteBackNotes() []WriteBackNote {
 		return nil
 	}
 	var paused, rest []WriteBackNote
-	for _, r := range s.back.buckets.book.All() {
+	for _, r := range s.back.buckets.book.Select(func(r *facts.Record) bool { return r.Why() != facts.None || len(r.Kinds) > 0 }) {
 		n := s.note(&r)
 		switch {
 		case n == nil || r.ID != s.back.buckets.id(r.Bucket) || !s.WritesBack(r.Bucket): // or of an upstream that the bucket has no more

@@ -146,15 +146,32 @@ func (b *Book) All() []Record {
 	return b.all()
 }
 
+// Select is All of those that keep is true for. keep must not call the book.
+func (b *Book) Select(keep func(*Record) bool) (some []Record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.each(func(r *Record) {
+		if keep(r) {
+			some = append(some, *r)
+		}
+	})
+	return some
+}
+
 // all needs mu.
 func (b *Book) all() []Record {
 	all := make([]Record, 0, len(b.records))
+	b.each(func(r *Record) { all = append(all, *r) })
+	return all
+}
+
+// each needs mu.
+func (b *Book) each(yield func(*Record)) {
 	for _, l := range []*list.List{b.absent, b.present} {
 		for e := l.Front(); e != nil; e = e.Next() {
-			all = append(all, *e.Value.(*Record))
+			yield(e.Value.(*Record))
 		}
 	}
-	return all
 }
 
 // Epoch is the number to take before a question is sent, for Answer.
