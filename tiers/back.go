@@ -389,6 +389,7 @@ type BackWrite struct {
 	key   akigw.Key
 	draft *journal.Draft
 	size  int64  // that is reserved
+	epoch uint64 // of the bucket
 	end   func() // of its MD5
 }
 
@@ -398,10 +399,14 @@ type BackWrite struct {
 // journal takes no more. With an error it cannot be written through either.
 func (s *Store) Accept(ctx context.Context, key akigw.Key, size int64, header http.Header) (*BackWrite, error) {
 	size = max(size, 0)
+	epoch := uint64(0)
+	if s.back != nil {
+		epoch = s.back.buckets.book.Get(s.back.buckets.id(key.Bucket)).Epoch
+	}
 	if ok, err := s.accepts(ctx, key, size, header); !ok {
 		return nil, err
 	}
-	return &BackWrite{store: s, key: key, draft: s.back.journal.Receive(size), size: size}, nil
+	return &BackWrite{store: s, key: key, draft: s.back.journal.Receive(size), size: size, epoch: epoch}, nil
 }
 
 // Write implements io.Writer. It does not keep p.
@@ -434,8 +439,12 @@ func (w *BackWrite) Discard() {
 
 // Commit acknowledges the body: when it returns nil it is on disk, synced, and what
 // the key holds. etag is its MD5 in hex and quotes, header what goes upstream with
-// it. It returns the object's Last-Modified.
+// it. It returns the object's Last-Modified. The error is ErrPending if the bucket was changed
+// since Accept, and cannot be written back any more.
 func (w *BackWrite) Commit(ctx context.Context, etag string, header http.Header) (modified time.Time, err error) {
+	if err := w.store.back.buckets.still(ctx, w.key.Bucket, w.epoch); err != nil {
+		return modified, err
+	}
 	change := w.store.Begin(w.key)
 	defer change.End()
 	e := journal.Entry{Key: w.key, ETag: etag, Modified: now(), Header: header}

@@ -27,6 +27,9 @@ const (
 	maxFlushWait = 2 * time.Second
 	// maxQuestions is how many questions nobody waits for may be under way.
 	maxQuestions = 16
+	// doubtAfter is how old an answer about a bucket has to be before an upload to another one
+	// that got no answer casts doubt on it.
+	doubtAfter = 10 * time.Second
 	// maxInquiries bounds what is remembered of questions, in buckets.
 	maxInquiries = 10_000
 	// askAgain is how often a question is asked whose bucket changes meanwhile.
@@ -58,11 +61,13 @@ type buckets struct {
 
 // inquiry is what is going on about one bucket.
 type inquiry struct {
+	endpoint uint64          // of the bucket's upstream
 	running  *bucketQuestion // nil if none is
 	next     time.Time       // when the next question may be asked after one without an answer
 	failures int             // questions without an answer, in a row
 	err      error           // of the last one, nil if it was answered
-	sure     bool            // there was an answer in this epoch, and all went well since
+	sure     bool            // there was an answer in this run, and all went well since
+	answered time.Time       // when it came
 	paused   facts.Reason    // why pending writes are not uploaded, None if they are
 	since    time.Time       // of paused
 	changing int             // changes of the bucket through this gateway that are under way
@@ -81,7 +86,7 @@ func (b *buckets) at(bucket string) *inquiry {
 	q := b.inquiries[bucket]
 	if q == nil {
 		b.trim()
-		q = &inquiry{}
+		q = &inquiry{endpoint: b.id(bucket).Endpoint}
 		b.inquiries[bucket] = q
 	}
 	return q
@@ -122,6 +127,19 @@ func (b *buckets) know(ctx context.Context, bucket string) (through, error) {
 		return because(facts.OtherETags), nil
 	}
 	return b.wait(ctx, bucket, now)
+}
+
+// still reports whether a write that was accepted in an epoch of its bucket can be acknowledged
+// now: its body may have taken long to come, and the bucket may have been changed.
+func (b *buckets) still(ctx context.Context, bucket string, epoch uint64) error {
+	if b.book.Get(b.id(bucket)).Epoch == epoch {
+		return nil
+	}
+	why, err := b.know(ctx, bucket)
+	if err == nil && why != throughNone {
+		err = fmt.Errorf("%w: the bucket was changed while the body came in: %s", ErrPending, meanings[why])
+	}
+	return err
 }
 
 // refresh asks about a bucket in the background.
@@ -224,7 +242,7 @@ func (b *buckets) over(bucket string, asked *bucketQuestion) {
 		q.failures++
 		q.next = time.Now().Add(max(factPause, backOff(q.failures)))
 	} else {
-		q.failures, q.next, q.sure = 0, time.Time{}, true
+		q.failures, q.next, q.sure, q.answered = 0, time.Time{}, true, time.Now()
 		if was != facts.None {
 			q.pause(pauseOf(&f))
 		}
@@ -307,12 +325,20 @@ func (b *buckets) mayFlush(bucket string) time.Duration {
 	return 0
 }
 
-// doubt says that the upstream gave no answer to a flush: the bucket is asked about before the
-// next one.
+// doubt says that the upstream gave no answer to an upload to a bucket: it may be the beginning of
+// an outage. The bucket is asked about before its next upload, and so are others of the same
+// upstream unless they were just now.
 func (b *buckets) doubt(bucket string) {
+	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.at(bucket).sure = false
+	this := b.at(bucket)
+	this.sure = false
+	for _, q := range b.inquiries {
+		if q.endpoint == this.endpoint && now.Sub(q.answered) > doubtAfter {
+			q.sure = false
+		}
+	}
 }
 
 // gone says that an upload was answered with NoSuchBucket. It reports whether the bucket is asked

@@ -293,6 +293,63 @@ func TestFlushAsksFirst(t *testing.T) {
 	})
 }
 
+// TestAnOutageIsOfAllBuckets: an upload that got no answer has other buckets of the same upstream
+// asked about as well, unless there was an answer about them just now.
+func TestAnOutageIsOfAllBuckets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, says(facts.None))
+		flush := func(bucket string) bool {
+			if a.mayFlush(bucket) == 0 {
+				return true
+			}
+			synctest.Wait()
+			return false
+		}
+		for _, bucket := range []string{"one", "old"} {
+			if flush(bucket) || !flush(bucket) {
+				t.Errorf("%s was not asked about once", bucket)
+			}
+		}
+		time.Sleep(doubtAfter + time.Second)
+		if flush("new") || !flush("new") {
+			t.Error("new was not asked about once")
+		}
+		a.becomes(refuses)
+		a.doubt("one")
+		for bucket, want := range map[string]bool{"one": false, "old": false, "new": true} {
+			if got := flush(bucket); got != want {
+				t.Errorf("%s is uploaded to: %t", bucket, got)
+			}
+		}
+	})
+}
+
+// TestBucketChangesWhileABodyComes: a write that was accepted before a change is acknowledged after
+// it only if the bucket can still be written back.
+func TestBucketChangesWhileABodyComes(t *testing.T) {
+	for _, reason := range []facts.Reason{facts.None, facts.Versioned} {
+		synctest.Test(t, func(t *testing.T) {
+			a := askOf(t, says(facts.None))
+			if _, err := a.know(t.Context(), "bucket"); err != nil {
+				t.Fatal(err)
+			}
+			epoch := a.book.Get(a.id("bucket")).Epoch
+			if err := a.still(t.Context(), "bucket", epoch); err != nil {
+				t.Errorf("nothing changed: %v", err)
+			}
+			a.becomes(says(reason))
+			end := a.change("bucket")
+			if err := a.still(t.Context(), "bucket", epoch); !errors.Is(err, ErrPending) {
+				t.Errorf("during the change: %v", err)
+			}
+			end(bucketChanged)
+			if err := a.still(t.Context(), "bucket", epoch); errors.Is(err, ErrPending) != (reason != facts.None) {
+				t.Errorf("%q after the change: %v", reason, err)
+			}
+		})
+	}
+}
+
 // TestQuestionsBeforeFlushesAreBounded: with pending writes of many buckets, only so many
 // questions hang at a time.
 func TestQuestionsBeforeFlushesAreBounded(t *testing.T) {
