@@ -190,6 +190,8 @@ type Setting struct {
 	Value string `json:"value"`
 	Rule  string `json:"rule,omitempty"` // "" for the default
 	Line  int    `json:"line,omitempty"` // of the configuration file
+	// Note says why the gateway does not do so at present, "" if it does.
+	Note string `json:"note,omitempty"`
 }
 
 // explain says which settings hold for a key.
@@ -203,7 +205,13 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, []Setting{})
 		return
 	}
-	writeJSON(w, Settings(s.Rules.Explain(bucket, key)))
+	all := Settings(s.Rules.Explain(bucket, key))
+	for i := range all {
+		if all[i].Field == "write" {
+			all[i].Note = s.store.ExplainWrite(akigw.Key{Bucket: bucket, Name: key})
+		}
+	}
+	writeJSON(w, all)
 }
 
 // Settings are what rules explain, as the API has it.

@@ -153,6 +153,10 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "the journal takes no writes; see /api/v1/status", http.StatusServiceUnavailable)
 		return
 	}
+	if n := s.store.PausedBuckets(); n > 0 { // no restart mends that
+		fmt.Fprintf(w, "ok, but pending writes of %d buckets are not uploaded; see akigw status\n", n)
+		return
+	}
 	fmt.Fprintln(w, "ok")
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers"
 )
 
 // Status is the answer of GET /api/v1/status.
@@ -44,6 +45,12 @@ type Status struct {
 	// Failing is the error of the last try of an upload or, for a minute, of what made
 	// fewer of them run at a time, "" if all went well.
 	Failing string `json:"failing,omitempty"`
+	// WriteBack are buckets whose rule write = "back" is not honoured, or whose pending writes are
+	// not uploaded: those first. At most 100.
+	WriteBack []tiers.WriteBackNote `json:"write_back,omitempty"`
+	// PausedBuckets is how many buckets have pending writes that are not uploaded until somebody
+	// decides.
+	PausedBuckets int `json:"paused_buckets,omitempty"`
 	// WarmProblem says why nothing more is cached on disk, "" if it is.
 	WarmProblem string `json:"warm_problem,omitempty"`
 	// Problem says why the journal takes no writes, "" if it does.
@@ -60,6 +67,7 @@ func (s *Server) statusNow() Status {
 	st.WarmProblem = s.store.WarmProblem()
 	if b := s.store.BackStatus(); b != nil {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
+		st.WriteBack, st.PausedBuckets = s.store.WriteBackNotes(), s.store.PausedBuckets()
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
 		st.Translated = b.Translations
 		st.Rate, st.ByteRate, st.Broken, st.Suspects = b.Rate, b.ByteRate, b.Broken, b.Suspects
@@ -142,6 +150,17 @@ func (s *Server) unpack(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, map[string]int{"unpacked": n})
+}
+
+// resume has the pending writes of a bucket uploaded that is not what it was when they were
+// acknowledged.
+func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
+	bucket := r.URL.Query().Get("bucket")
+	if akigw.CheckBucketName(bucket) != nil {
+		http.Error(w, "bucket must be the name of a bucket", http.StatusBadRequest)
+		return
+	}
+	answer(w, s.store.ResumeFlush(bucket, r.URL.Query().Get("forget") == "true"))
 }
 
 // archiveDeadLetters writes all dead letters into one object upstream.

@@ -25,7 +25,7 @@ func TestBackRoutes(t *testing.T) {
 	if w := ask("GET", "/api/v1/dead-letters"); w.Code != 200 || w.Body.String() != "[]\n" {
 		t.Errorf("dead letters: %d %q", w.Code, w.Body)
 	}
-	for _, path := range []string{"/api/v1/dead-letters/retry?id=1", "/api/v1/dead-letters/drop?id=1", "/api/v1/dead-letters/export?id=1", "/api/v1/dead-letters/archive?bucket=bucket&key=k", "/api/v1/journal/accept"} {
+	for _, path := range []string{"/api/v1/dead-letters/retry?id=1", "/api/v1/dead-letters/drop?id=1", "/api/v1/dead-letters/export?id=1", "/api/v1/dead-letters/archive?bucket=bucket&key=k", "/api/v1/journal/accept", "/api/v1/journal/resume?bucket=bucket"} {
 		if w := ask("POST", path); w.Code != http.StatusUnauthorized {
 			t.Errorf("%s without a key: %d", path, w.Code)
 		}

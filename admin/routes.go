@@ -104,6 +104,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/journal/unpack", method: post, handle: s.unpack, summary: "Make objects of their own of what is in packs", query: []param{ofBucket}, answer: struct {
 			Unpacked int `json:"unpacked"`
 		}{}},
+		{path: "/api/v1/journal/resume", method: post, handle: s.resume, summary: "Upload the pending writes of a bucket that is versioned, encrypted or gone by now", query: []param{ofBucket, {"forget", "true: forget all else that is known of the bucket, too", false}}},
 		{path: "/api/v1/journal/accept", method: post, summary: "Go on with a journal that was found damaged", handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.store.AcceptDamage()) }},
 
 		{path: "/api/v1/rules/explain", handle: s.explain, summary: "Which settings hold for an object, and where they come from", query: []param{ofBucket, {"key", "the object's", true}}, answer: []Setting{}},

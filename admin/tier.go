@@ -227,6 +227,7 @@ var statuses = []struct {
 }{
 	{tiers.ErrNoDeadLetter, http.StatusNotFound},
 	{tiers.ErrNotPinned, http.StatusNotFound},
+	{tiers.ErrNotPaused, http.StatusConflict},
 	{akigw.ErrNoSuchKey, http.StatusNotFound},
 	{snapshot.ErrNone, http.StatusNotFound},
 	{snapshot.ErrLast, http.StatusConflict},

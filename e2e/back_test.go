@@ -43,6 +43,7 @@ type slowMemory struct {
 	*testkit.Memory
 	delay atomic.Int64 // nanoseconds
 	down  atomic.Bool
+	stops atomic.Bool  // it takes requests and answers none, as a process that got SIGSTOP
 	asked atomic.Int64 // requests
 	fail  atomic.Int64 // in percent, with 503
 	slots chan struct{}
@@ -65,6 +66,9 @@ func startMemory(t testing.TB, delay time.Duration, atOnce int) (*slowMemory, up
 func (m *slowMemory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.down.Load() {
 		panic(http.ErrAbortHandler)
+	}
+	for m.stops.Load() && r.Context().Err() == nil {
+		time.Sleep(10 * time.Millisecond)
 	}
 	m.asked.Add(1)
 	m.slots <- struct{}{}
@@ -142,8 +146,8 @@ func upstreamAway(t *testing.T, long time.Duration) {
 	}
 	wait.Wait()
 	pending := g.status().Pending
-	if out := g.says("status"); !strings.Contains(out, `requests to bucket "backbucket" are refused`) {
-		t.Errorf("status does not tell of the breaker: %s", out)
+	if out := g.says("status"); !strings.Contains(out, `requests to bucket "backbucket" are refused`) && !strings.Contains(out, "last failure") {
+		t.Errorf("status does not tell of the outage: %s", out)
 	}
 	up.down.Store(false)
 	back := time.Now()
@@ -189,6 +193,56 @@ func upstreamAway(t *testing.T, long time.Duration) {
 	t.Logf("%d writes acknowledged in %s without an upstream, %d pending, all of them there %s after it was back", len(promised), long, pending, took.Round(100*time.Millisecond))
 	if pending < 100 {
 		t.Error("hardly anything was pending: the path was not exercised")
+	}
+}
+
+// TestRestartWhileTheUpstreamHangs: a gateway that is killed and started again while its upstream
+// takes connections and answers nothing acknowledges the writes of a bucket that it knew, and
+// all of them are upstream when that goes on.
+func TestRestartWhileTheUpstreamHangs(t *testing.T) {
+	t.Parallel()
+	writes := 10_000
+	if testing.Short() {
+		writes = 1000
+	}
+	up, behind := startMemory(t, 0, 64)
+	defer up.stops.Store(false)
+	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig})
+	client := &testkit.Client{Endpoint: g.endpoint}
+	acknowledged := func(name string) string {
+		a := client.Must(t, "PUT", "/backbucket/"+name, "", nil, []byte("body of "+name))
+		if a.Status != 200 || a.Header.Get("X-Akigw-Commit") != "journal" {
+			t.Errorf("PUT %s: %d %s", name, a.Status, a.Body)
+		}
+		return a.Header.Get("Etag")
+	}
+	acknowledged("before")
+	time.Sleep(2 * time.Second) // what is known of the bucket is written down a second later
+	up.stops.Store(true)
+	g.kill()
+	g.start()
+	promised := make([]string, writes)
+	var wait sync.WaitGroup
+	for w := range 16 {
+		wait.Go(func() {
+			for i := w; i < writes && !t.Failed(); i += 16 {
+				promised[i] = acknowledged(fmt.Sprintf("%05d", i))
+			}
+		})
+	}
+	wait.Wait()
+	if t.Failed() {
+		return
+	}
+	if st := g.status(); st.Pending < writes {
+		t.Errorf("%d are pending: the path was not exercised", st.Pending)
+	}
+	up.stops.Store(false)
+	waitDrained(t, g, time.Minute)
+	for i, etag := range promised {
+		if o, ok := up.Get(akigw.Key{Bucket: "backbucket", Name: fmt.Sprintf("%05d", i)}); !ok || o.ETag != etag {
+			t.Fatalf("%d is not upstream as it was promised", i)
+		}
 	}
 }
 

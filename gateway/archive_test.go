@@ -37,7 +37,7 @@ func TestDeadLettersAreArchived(t *testing.T) {
 	b := backBench(t)
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Key.Bucket == back && (r.Method == "PUT" || r.Method == "POST") {
-			return testkit.Response(404, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+			return testkit.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
 		}
 		return nil, nil
 	}

@@ -22,7 +22,7 @@ import (
 // checksums, with which a write can be acknowledged by the journal; and the
 // gateway's own, which say nothing about the object. With any other header it goes
 // through: access control, locks, tags and encryption are the upstream's to judge.
-var pendingHeaders = map[string]bool{"X-Amz-Storage-Class": true, "X-Amz-Sdk-Checksum-Algorithm": true, "X-Amz-Checksum-Mode": true}
+var pendingHeaders = map[string]bool{"X-Amz-Storage-Class": true, "X-Amz-Website-Redirect-Location": true, "X-Amz-Sdk-Checksum-Algorithm": true, "X-Amz-Checksum-Mode": true}
 
 // plain reports whether nothing in a write asks for more than to be stored, so that
 // its outcome is known before the upstream is asked.
@@ -48,7 +48,7 @@ func (c *Call) plainHeaders(also ...string) bool {
 var apart = map[string]bool{"CreateMultipartUpload": true, "UploadPart": true, "UploadPartCopy": true, "AbortMultipartUpload": true, "ListParts": true}
 
 // whole are the operations on a bucket for which all of it has to be upstream.
-var whole = map[string]bool{"DeleteBucket": true, "ListObjectVersions": true, "PutBucketVersioning": true, "PutObjectLockConfiguration": true, "PutBucketReplication": true}
+var whole = map[string]bool{"DeleteBucket": true, "ListObjectVersions": true, "PutBucketVersioning": true, "PutObjectLockConfiguration": true, "PutBucketReplication": true, "PutBucketEncryption": true}
 
 // settle waits until what was acknowledged of the keys that a call concerns is
 // upstream: then it can be forwarded. What a call changes is held until it has ended.
@@ -170,6 +170,7 @@ func acknowledgeBack(w *answer, status int) {
 // deleteObject answers DeleteObject: by the journal, or write-through.
 func (g *Gateway) deleteObject(w *answer, c *Call, id sigv4.Identity) error {
 	if !c.plain() {
+		g.Store.Through(c.key)
 		return g.change(w, c, id)
 	}
 	if done, err := g.Store.Remove(c.Context(), []akigw.Key{c.key}); err != nil {

@@ -40,8 +40,11 @@ func backBench(t *testing.T) *bench { return backBenchWith(t, testBack) }
 func backBenchWith(t *testing.T, c tiers.BackConfig) *bench { return backBenchOf(t, byMode{}, c) }
 
 func backBenchOf(t *testing.T, book tiers.Rules, c tiers.BackConfig) *bench {
+	return backBenchLogging(t, book, c, slog.New(slog.DiscardHandler))
+}
+
+func backBenchLogging(t *testing.T, book tiers.Rules, c tiers.BackConfig, log *slog.Logger) *bench {
 	up := testkit.NewMemory()
-	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
 	store, err := tiers.New(config, book, t.TempDir(), up, log)
 	if err == nil {
@@ -63,6 +66,15 @@ func (b *bench) runPool(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// teach has the upstream accept an object with an unusual key, and removes it.
+func (b *bench) teach(t *testing.T, name string) {
+	t.Helper()
+	if w := b.ask("root", "PUT", "/back/"+name, "", nil, ""); w.Code != 200 || sentHeader(w, "x-akigw-commit") != "upstream" {
+		t.Fatalf("the first %s: %d, commit %q", name, w.Code, sentHeader(w, "x-akigw-commit"))
+	}
+	b.up.Delete(backKey(name))
 }
 
 func backKey(name string) akigw.Key { return akigw.Key{Bucket: back, Name: name} }

@@ -56,7 +56,10 @@ func (g *Gateway) copyObject(w *answer, c *Call, id sigv4.Identity) error {
 		return g.change(w, c, id)
 	}
 	defer source.Close()
-	back := g.Store.Accept(c.Context(), c.key, source.Object.Size)
+	back, err := g.Store.Accept(c.Context(), c.key, source.Object.Size, c.Header)
+	if err != nil {
+		return err
+	}
 	if back == nil {
 		return g.change(w, c, id)
 	}

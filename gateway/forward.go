@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -127,7 +128,7 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 		return err
 	}
 	if c.level() == BucketLevel && c.Method != http.MethodGet && c.Method != http.MethodHead {
-		defer g.Store.BucketChanged(c.key.Bucket)
+		return g.changeBucket(w, c, out)
 	}
 	resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
 		resp, _, err := g.exchange(c, out, nil)
@@ -136,11 +137,43 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	if c.route.Op == "DeleteBucket" && resp.StatusCode == http.StatusNoContent {
+	if c.route.Op == "CreateMultipartUpload" && resp.StatusCode == http.StatusOK && c.plainHeaders() {
+		g.Store.Accepted(c.key, c.Header)
+	}
+	relay(w, c.Request, resp)
+	return nil
+}
+
+// changeBucket forwards a request that makes, removes or sets up a bucket. What was known of the
+// bucket ends before the client hears of it.
+func (g *Gateway) changeBucket(w *answer, c *Call, out *outgoing) error {
+	resp, gone, err := g.exchangeBucket(c, out)
+	if err != nil {
+		return err
+	}
+	if gone {
 		g.Store.AbortUploads(c.Context(), c.key.Bucket)
 	}
 	relay(w, c.Request, resp)
 	return nil
+}
+
+func (g *Gateway) exchangeBucket(c *Call, out *outgoing) (resp *http.Response, gone bool, err error) {
+	changed := true // as far as anybody knows
+	end := g.Store.ChangeBucket(c.key.Bucket)
+	defer func() { end(changed, gone) }()
+	if resp, _, err = g.exchange(c, out, nil); err != nil {
+		changed = !unsent(err)
+		return nil, false, err
+	}
+	changed = resp.StatusCode < 300 || resp.StatusCode >= 500
+	return resp, c.route.Op == "DeleteBucket" && resp.StatusCode == http.StatusNoContent, nil
+}
+
+// unsent reports whether a call that failed changed nothing: it did not reach the upstream.
+func unsent(err error) bool {
+	var coded *s3err.Error // the client's mistake
+	return errors.Is(err, cold.ErrNotSent) || errors.Is(err, tiers.ErrPending) || errors.As(err, &coded)
 }
 
 // bypass forwards a read of an object past the cache.

@@ -363,7 +363,7 @@ func hidden(item listItem) bool {
 	return strings.HasPrefix(item.name, tiers.ReservedPrefix) || item.prefix && item.name == strings.SplitAfter(tiers.ReservedPrefix, "/")[0]
 }
 
-// ask asks the upstream for a document with a root of this name.
+// ask asks the upstream for a listing, whose root has this name at S3.
 func (g *Gateway) ask(c *Call, request *cold.Request, root string, into any) error {
 	resp, err := g.Upstream.Do(c.Context(), request)
 	if err != nil {
@@ -377,8 +377,8 @@ func (g *Gateway) ask(c *Call, request *cold.Request, root string, into any) err
 	if err == nil {
 		err = s3xml.Unmarshal(body, into)
 	}
-	if got := s3xml.Root(body); err == nil && got != root {
-		err = fmt.Errorf("a %s", got)
+	if err == nil && !s3xml.IsAnswer(body, root, "IsTruncated") {
+		err = fmt.Errorf("no %s", root)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, c.key.Bucket, err)

@@ -70,6 +70,7 @@ func TestE14_E15_MergedListing(t *testing.T) {
 	random := testkit.Random(t)
 	for round := range 12 {
 		b := backBench(t)
+		b.teach(t, "x//y")
 		want := map[string]string{}
 		names := []string{"a", "a/", "a/b", "a/b/c", "a/c", "a//d", "ab", "b/1", "b/2", "b/3", "c d+e", "ü/ü", "ü/v", "z"}
 		for i := range 40 {

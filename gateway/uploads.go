@@ -29,6 +29,7 @@ import (
 func (g *Gateway) createMultipartUpload(w *answer, c *Call, id sigv4.Identity) error {
 	header := c.pendingHeader()
 	if !c.plainHeaders() || !uploadChecksum(header) {
+		g.Store.Through(c.key)
 		return g.pass(w, c, id)
 	}
 	uploadID, err := g.Store.BeginUpload(c.Context(), c.key, header)
@@ -296,7 +297,11 @@ func encodedName(c *Call, name string) string {
 // completeBack completes an upload that is in the journal.
 func (g *Gateway) completeBack(w *answer, c *Call, document []byte, wanted []tiers.UploadPart) error {
 	u, err := g.upload(c)
-	if err == nil && !g.Store.Moved(u) && c.plainHeaders("X-Amz-Mp-Object-Size") {
+	here := false
+	if err == nil && c.plainHeaders("X-Amz-Mp-Object-Size") {
+		here, err = g.Store.AcceptComplete(c.Context(), u)
+	}
+	if err == nil && here {
 		err = g.completeInJournal(w, c, u, wanted)
 	} else if err == nil {
 		return g.completeMoved(w, c, u, document, wanted)
@@ -506,7 +511,7 @@ func (g *Gateway) completeMoved(w *answer, c *Call, u *tiers.Upload, document []
 	}
 	var text bytes.Buffer
 	err = g.completeUpstream(w, c, document, &text)
-	if s3xml.Root(text.Bytes()) != "CompleteMultipartUploadResult" {
+	if !s3xml.IsAnswer(text.Bytes(), "CompleteMultipartUploadResult", "ETag") {
 		return err
 	}
 	// The client may have gone: the upload is over nevertheless.

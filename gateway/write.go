@@ -32,10 +32,12 @@ func acknowledge(w *answer, c *Call, resp *http.Response) {
 // the body is verified while it streams to the upstream and into the cache, and the
 // answer is the upstream's.
 func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
-	if c.plain() {
-		if back := g.Store.Accept(c.Context(), c.key, c.payload.Length); back != nil {
-			return g.putBack(w, c, back)
-		}
+	if !c.plain() {
+		g.Store.Through(c.key)
+	} else if back, err := g.Store.Accept(c.Context(), c.key, c.payload.Length, c.Header); err != nil {
+		return err
+	} else if back != nil {
+		return g.putBack(w, c, back)
 	}
 	out, err := g.prepare(c)
 	if err != nil {
@@ -55,6 +57,9 @@ func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
 			change.Written(resp.Header)
 		} else {
 			change.End()
+		}
+		if resp.StatusCode == http.StatusOK && c.plain() {
+			g.Store.Accepted(c.key, c.Header)
 		}
 		acknowledge(w, c, resp)
 		return nil

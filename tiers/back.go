@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/facts"
 	"github.com/akidb/akigw/uploadpool"
 )
 
@@ -33,6 +33,10 @@ type BackConfig struct {
 	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
 	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a stop waits for what is pending; what is left then is flushed by the next start"`
+	MaxFactSecs      int        `toml:"bucket_facts_max_age_secs" help:"seconds for which writes to a bucket are acknowledged by what the upstream last said of it (versioned? encrypted?) while it does not answer, also after a restart. While it answers it is asked about once a minute"`
+
+	// FactsFile is where what is known of buckets is kept, "" for memory only.
+	FactsFile string
 }
 
 // Check reports every impossible value by its key.
@@ -64,6 +68,9 @@ func (c *BackConfig) Check(report func(key, problem string)) {
 	if c.SyncTimeoutSecs < 1 || c.SyncTimeoutSecs > 3600 {
 		report("sync_timeout_secs", "must be 1 to 3600")
 	}
+	if c.MaxFactSecs < 60 || c.MaxFactSecs > 365*24*3600 {
+		report("bucket_facts_max_age_secs", "must be 60 to 31536000")
+	}
 	if c.DrainTimeoutSecs < 0 || c.DrainTimeoutSecs > 24*3600 {
 		report("drain_timeout_secs", "must be 0 to 86400")
 	}
@@ -80,8 +87,8 @@ type back struct {
 	incoming atomic.Int64 // bytes of bodies on their way into the journal
 	hashers  hashers
 
-	mu      sync.Mutex
-	buckets map[string]*bucketState // guarded by mu
+	buckets *buckets
+	logged  throughLog
 }
 
 var backWrites = map[string]*metrics.Counter{
@@ -109,9 +116,10 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	if err != nil {
 		return err
 	}
-	b := &back{config: c, fault: s.config.JournalFault, journal: j, metrics: metrics.NewSet(), buckets: map[string]*bucketState{}}
+	b := &back{config: c, fault: s.config.JournalFault, journal: j, metrics: metrics.NewSet()}
+	s.openBuckets(b)
 	b.pool = uploadpool.New(uploadpool.Config{Parallel: parallel, Batch: batch, Journal: j, Upstream: upstream, Log: s.log,
-		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }, Packs: s.packs, Unlike: b.unlike})
+		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }, Packs: s.packs, Unlike: b.unlike, Admit: b.buckets.mayFlush, Unanswered: b.buckets.doubt, Gone: b.buckets.gone, Refused: s.refusedKind})
 	gauge := func(name string, value func(journal.Stats) float64) {
 		b.metrics.NewGauge(name, func() float64 { return value(j.Stats()) })
 	}
@@ -132,6 +140,7 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	})
 	b.metrics.NewGauge("akigw_uploadpool_active", func() float64 { return float64(b.pool.Progress().Active) })
 	b.metrics.NewGauge("akigw_uploadpool_limit", func() float64 { return b.pool.Progress().Limit })
+	b.metrics.NewGauge("akigw_uploadpool_paused_buckets", func() float64 { return float64(s.PausedBuckets()) })
 	b.metrics.NewGauge("akigw_uploadpool_paused", func() float64 { return float64(len(b.pool.Progress().Paused)) })
 	metrics.RegisterSet(b.metrics)
 	s.back = b
@@ -144,8 +153,35 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 func (b *back) close() error {
 	metrics.UnregisterSet(b.metrics, true)
 	b.hashers.close()
+	_ = b.buckets.book.Save() // it was logged; without it the upstream is asked anew
 	return b.journal.Close()
 }
+
+// openBuckets opens what is known of buckets.
+func (s *Store) openBuckets(b *back) {
+	account := func(string) string { return "" }
+	if u, ok := s.upstream.(interface{ Account(bucket string) string }); ok {
+		account = u.Account
+	}
+	b.buckets = &buckets{
+		book: facts.Open(b.config.FactsFile, s.log), maxAge: time.Duration(b.config.MaxFactSecs) * time.Second,
+		id: func(bucket string) facts.ID {
+			return facts.ID{Endpoint: s.upstream.Origin(bucket), Account: account(bucket), Bucket: bucket}
+		},
+		ask: s.askBucket, ctx: s.ctx, work: &s.work, slots: make(chan struct{}, maxQuestions), log: s.log, inquiries: map[string]*inquiry{},
+		ready: func(bucket string) { b.pool.Ready(bucket) },
+	}
+	if b.config.MaxFactSecs == 0 {
+		b.buckets.maxAge = defaultFactAge
+	}
+}
+
+// defaultFactAge is used where no configuration says how old a fact may be.
+const defaultFactAge = 7 * 24 * time.Hour
+
+// unlike says that the upstream gave an object of a bucket another ETag than the one that was
+// promised: no more are promised for that bucket.
+func (b *back) unlike(bucket string) { b.buckets.book.SetOtherETags(b.buckets.id(bucket)) }
 
 func sinceOldest(st journal.Stats) time.Duration {
 	if st.Oldest.IsZero() {
@@ -256,6 +292,9 @@ func (s *Store) drain(ctx context.Context, key akigw.Key, wait func(context.Cont
 		if err := s.unanswered(key); err != nil {
 			return fmt.Errorf("%w: %w", ErrPending, err)
 		}
+		if why := s.back.buckets.pausedBy(key.Bucket); why != facts.None { // it is not going to be there soon
+			return fmt.Errorf("%w: %s: %s; %s", ErrPending, key, meanings[because(why)], Remedy(key.Bucket, why))
+		}
 		s.back.pool.Hurry(key)
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainPatience)
@@ -294,30 +333,46 @@ func (s *Store) DrainBucket(ctx context.Context, bucket string) error {
 	return nil
 }
 
-// accepts reports whether a write may be acknowledged by the journal.
-func (s *Store) accepts(ctx context.Context, key akigw.Key, size int64) bool {
+// accepts reports whether a write may be acknowledged by the journal, and reserves size bytes
+// there if so. header has the write's headers, nil for a deletion. An error says that the
+// write cannot go through either, because the upstream does not answer.
+func (s *Store) accepts(ctx context.Context, key akigw.Key, size int64, header http.Header) (bool, error) {
 	b := s.back
 	if b == nil || !s.settings(key).Back {
-		return false
+		return false, nil
 	}
-	ok := s.backable(ctx, key.Bucket) && b.reserve(size)
-	if !ok {
-		backWrites["through"].Inc()
+	if kinds := KindsOf(key.Name, header); len(kinds) > 0 {
+		f := b.buckets.book.Get(b.buckets.id(key.Bucket))
+		if missing := unaccepted(&f, kinds); len(missing) > 0 {
+			s.goesThrough(key.Bucket, throughKind, missing...)
+			return false, nil
+		}
 	}
-	return ok
+	why, err := b.buckets.know(ctx, key.Bucket)
+	if err == nil && why == throughNone {
+		why = b.reserve(size)
+	}
+	if err != nil || why != throughNone {
+		s.goesThrough(key.Bucket, why)
+	}
+	return err == nil && why == throughNone, err
 }
 
-// reserve makes room in the journal for size bytes more, if there is any. What is
-// reserved is counted until it is released.
-func (b *back) reserve(size int64) bool {
+// reserve makes room in the journal for size bytes more, if there is any; else it says why not.
+// What is reserved is counted until it is released.
+func (b *back) reserve(size int64) through {
 	incoming := b.incoming.Add(size)
 	st := b.journal.Stats()
-	if st.Problem == nil && st.Bytes+incoming <= int64(b.config.MaxPendingBytes) && st.Pending+st.Dead < b.config.MaxPending &&
-		sinceOldest(st) < time.Duration(b.config.MaxPendingSecs)*time.Second && b.room() >= int64(b.config.MinFreeBytes)+incoming {
-		return true
+	why := throughFull
+	switch {
+	case st.Problem != nil:
+		why = throughJournal
+	case st.Bytes+incoming <= int64(b.config.MaxPendingBytes) && st.Pending+st.Dead < b.config.MaxPending &&
+		sinceOldest(st) < time.Duration(b.config.MaxPendingSecs)*time.Second && b.room() >= int64(b.config.MinFreeBytes)+incoming:
+		return throughNone
 	}
 	b.incoming.Add(-size)
-	return false
+	return why
 }
 
 // room is how much space is free for the journal, in bytes.
@@ -340,18 +395,24 @@ type BackWrite struct {
 	key   akigw.Key
 	draft *journal.Draft
 	size  int64  // that is reserved
+	epoch uint64 // of the bucket
 	end   func() // of its MD5
 }
 
-// Accept starts a PUT of size bytes that is acknowledged by the journal. It returns
-// nil if it has to be written through: no rule says otherwise, the bucket is
-// versioned, or the journal takes no more.
-func (s *Store) Accept(ctx context.Context, key akigw.Key, size int64) *BackWrite {
+// Accept starts a PUT of size bytes, with these headers, that is acknowledged by the journal. It
+// returns nil if it has to be written through: no rule says otherwise, the bucket is
+// versioned, the upstream has not accepted a write of such an unusual kind yet, or the
+// journal takes no more. With an error it cannot be written through either.
+func (s *Store) Accept(ctx context.Context, key akigw.Key, size int64, header http.Header) (*BackWrite, error) {
 	size = max(size, 0)
-	if !s.accepts(ctx, key, size) {
-		return nil
+	epoch := uint64(0)
+	if s.back != nil {
+		epoch = s.back.buckets.book.Get(s.back.buckets.id(key.Bucket)).Epoch
 	}
-	return &BackWrite{store: s, key: key, draft: s.back.journal.Receive(size), size: size}
+	if ok, err := s.accepts(ctx, key, size, header); !ok {
+		return nil, err
+	}
+	return &BackWrite{store: s, key: key, draft: s.back.journal.Receive(size), size: size, epoch: epoch}, nil
 }
 
 // Write implements io.Writer. It does not keep p.
@@ -384,8 +445,12 @@ func (w *BackWrite) Discard() {
 
 // Commit acknowledges the body: when it returns nil it is on disk, synced, and what
 // the key holds. etag is its MD5 in hex and quotes, header what goes upstream with
-// it. It returns the object's Last-Modified.
+// it. It returns the object's Last-Modified. The error is ErrPending if the bucket was changed
+// since Accept, and cannot be written back any more.
 func (w *BackWrite) Commit(ctx context.Context, etag string, header http.Header) (modified time.Time, err error) {
+	if err := w.store.back.buckets.still(ctx, w.key.Bucket, w.epoch); err != nil {
+		return modified, err
+	}
 	change := w.store.Begin(w.key)
 	defer change.End()
 	e := journal.Entry{Key: w.key, ETag: etag, Modified: now(), Header: header}
@@ -412,8 +477,15 @@ func (s *Store) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
 			return false, nil
 		}
 	}
-	if !s.accepts(ctx, keys[0], 0) { // they are of one bucket
-		return false, nil
+	for _, key := range keys[1:] { // they are of one bucket: the first one stands for it
+		f := s.back.buckets.book.Get(s.back.buckets.id(key.Bucket))
+		if missing := unaccepted(&f, KindsOf(key.Name, nil)); len(missing) > 0 {
+			s.goesThrough(key.Bucket, throughKind, missing...)
+			return false, nil
+		}
+	}
+	if ok, err := s.accepts(ctx, keys[0], 0, nil); !ok {
+		return false, err
 	}
 	for _, key := range keys {
 		defer s.Begin(key).End()
@@ -460,7 +532,7 @@ func (s *Store) WritesBack(bucket string) bool {
 }
 
 // DrainAll waits until nothing is pending, dead letters apart, or ctx ends, or the
-// journal does not let go of anything any more.
+// journal does not let go of anything any more, or all that is pending is held back.
 func (s *Store) DrainAll(ctx context.Context) {
 	if s.back == nil {
 		return
@@ -468,8 +540,9 @@ func (s *Store) DrainAll(ctx context.Context) {
 	s.back.pool.Eager()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		if st := s.back.journal.Stats(); st.Pending == 0 || st.Problem != nil {
+	for n := 1; ; n++ {
+		st := s.back.journal.Stats()
+		if st.Pending == 0 || st.Problem != nil || n%50 == 0 && s.heldBack() >= st.Pending+st.Dead {
 			return
 		}
 		select {
@@ -478,6 +551,18 @@ func (s *Store) DrainAll(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// heldBack is the number of entries, dead letters among them, of buckets whose pending writes
+// are not uploaded.
+func (s *Store) heldBack() (n int) {
+	for _, bucket := range s.back.buckets.paused() {
+		s.back.journal.Ascend(bucket, "", func(*journal.Entry) bool {
+			n++
+			return true
+		})
+	}
+	return n
 }
 
 // BackStatus is the state of what is written back.

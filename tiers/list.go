@@ -52,11 +52,28 @@ func (s *Store) epoch(bucket string) *atomic.Uint64 {
 	return &s.listEpochs[xxhash.Sum64String(bucket)%epochs]
 }
 
-// BucketChanged says that a bucket was made, removed or set up in another way.
-func (s *Store) BucketChanged(bucket string) {
+// ChangeBucket says that a bucket is being made, removed or set up in another way: until end no
+// write to it is acknowledged by the journal. end is told whether the bucket was changed, or
+// may have been, and whether it is gone.
+func (s *Store) ChangeBucket(bucket string) (end func(changed, gone bool)) {
 	s.epoch(bucket).Add(1)
-	if s.back != nil {
-		s.back.forgetBucket(bucket)
+	if s.back == nil {
+		return func(bool, bool) { s.epoch(bucket).Add(1) }
+	}
+	over := s.back.buckets.change(bucket)
+	return func(changed, gone bool) {
+		s.epoch(bucket).Add(1)
+		switch {
+		case gone:
+			over(bucketRemoved)
+		case changed:
+			over(bucketChanged)
+			if s.rules.Backs(bucket) {
+				s.back.buckets.refresh(bucket, time.Now())
+			}
+		default:
+			over(bucketUnchanged)
+		}
 	}
 }
 
@@ -127,9 +144,9 @@ func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield fu
 			query.Set("start-after", after)
 		}
 		var page struct {
-			XMLName      xml.Name `xml:"ListBucketResult"`
+			XMLName      xml.Name
 			EncodingType string
-			IsTruncated  bool
+			IsTruncated  *bool // every listing says so, whatever its root is
 			Contents     []listed
 		}
 		resp, err := s.upstream.Do(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
@@ -143,6 +160,9 @@ func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield fu
 		resp.Body.Close()
 		if err == nil {
 			err = s3xml.Unmarshal(document, &page)
+		}
+		if root := page.XMLName.Local; err == nil && (root == "Error" || root != "ListBucketResult" && page.IsTruncated == nil) {
+			err = fmt.Errorf("a %s", root)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
@@ -158,7 +178,7 @@ func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield fu
 			}
 			after = o.Key
 		}
-		if !page.IsTruncated || len(page.Contents) == 0 {
+		if page.IsTruncated == nil || !*page.IsTruncated || len(page.Contents) == 0 {
 			return nil
 		}
 	}

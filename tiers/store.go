@@ -223,6 +223,7 @@ func (s *Store) Run(ctx context.Context) error {
 		defer pool.Wait()
 		pool.Go(func() { _ = s.back.pool.Run(ctx) }) // it ends with ctx, without an error
 		pool.Go(func() { s.runExpiry(ctx) })
+		pool.Go(func() { s.back.buckets.book.Run(ctx) })
 	}
 	var wait sync.WaitGroup
 	defer wait.Wait()

@@ -46,8 +46,8 @@ func Local(uploadID string) bool { return strings.HasPrefix(uploadID, uploadIDPr
 // BeginUpload acknowledges CreateMultipartUpload by the journal. The id is "" if it
 // has to go through, for one of the reasons of Accept.
 func (s *Store) BeginUpload(ctx context.Context, key akigw.Key, header http.Header) (id string, err error) {
-	if !s.accepts(ctx, key, 0) {
-		return "", nil
+	if ok, err := s.accepts(ctx, key, 0, header); !ok {
+		return "", err
 	}
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // it does not fail
@@ -80,8 +80,12 @@ func (s *Store) Uploads(bucket string) []*Upload {
 // AcceptPart starts a part of size bytes. It returns nil if it has to go to the
 // upstream: the upload was moved, or the journal takes no more.
 func (s *Store) AcceptPart(u *Upload, size int64) *BackWrite {
-	if s.Moved(u) || !s.back.reserve(size) {
+	if s.Moved(u) {
 		backWrites["through"].Inc()
+		return nil
+	}
+	if why := s.back.reserve(size); why != throughNone {
+		s.goesThrough(u.Key.Bucket, why)
 		return nil
 	}
 	return &BackWrite{store: s, key: u.Key, draft: s.back.journal.ReceivePart(), size: size}
@@ -107,6 +111,25 @@ func (s *Store) Parts(ctx context.Context, u *Upload) ([]UploadPart, error) {
 		all[p.Number] = p
 	}
 	return slices.SortedFunc(maps.Values(all), func(a, b UploadPart) int { return a.Number - b.Number }), err
+}
+
+// AcceptComplete reports whether the completion of an upload may be acknowledged by the journal:
+// its bucket may have been changed since the upload was begun. An error is that of Accept.
+func (s *Store) AcceptComplete(ctx context.Context, u *Upload) (bool, error) {
+	if s.Moved(u) {
+		return false, nil
+	}
+	why, err := s.back.buckets.know(ctx, u.Key.Bucket)
+	if err == nil && why == throughNone {
+		f := s.back.buckets.book.Get(s.back.buckets.id(u.Key.Bucket))
+		if missing := unaccepted(&f, KindsOf(u.Key.Name, u.Header)); len(missing) > 0 {
+			s.goesThrough(u.Key.Bucket, throughKind, missing...)
+			return false, nil
+		}
+		return true, nil
+	}
+	s.goesThrough(u.Key.Bucket, why)
+	return false, err
 }
 
 // CompleteUpload acknowledges the completion of an upload by the journal, of the

@@ -71,10 +71,16 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 		}
 		r.unknown = true // it is there, but nobody knows
 	}
+	if r.code == noSuchBucket && r.final != "" && p.Gone != nil && p.Gone(e.Key.Bucket) {
+		r.final = ""
+	}
 	if r.final == "" && time.Since(e.Modified) > time.Duration(p.Parallel.MaxAgeSecs)*time.Second {
 		r.final = fmt.Sprintf("not taken to the upstream in %s: %v", time.Since(e.Modified).Round(time.Second), err)
 	}
 	if r.final != "" && ctx.Err() == nil {
+		if r.code != "" && p.Refused != nil {
+			p.Refused(e.Key, e.Header, r.code)
+		}
 		p.abort(ctx, e)
 		if p.Journal.Bury(ctx, e, r.final, time.Now()) == nil {
 			buried.Inc()
@@ -89,6 +95,9 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 		p.again(e, r, err)
 	}
 }
+
+// noSuchBucket is S3's code for a bucket that is not there.
+const noSuchBucket = "NoSuchBucket"
 
 // done takes an entry that is upstream out of the journal. If it has another ETag there,
 // both are remembered, and its bucket is written through from now on.
@@ -198,6 +207,9 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 	}
 	l := p.lane(e.Key.Bucket)
 	l.down = l.down || r.unsent || r.unknown
+	if p.Unanswered != nil && errors.Is(err, akigw.ErrUpstreamUnavailable) {
+		p.Unanswered(e.Key.Bucket)
+	}
 	wait = max(r.wait, wait)
 	if r.refused {
 		name := l.name

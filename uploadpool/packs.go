@@ -67,6 +67,12 @@ func (p *Pool) ready(now time.Time) (keys []akigw.Key, next time.Time) {
 		if !p.room(p.lane(bucket)) {
 			continue // until something is given back
 		}
+		if wait := p.admit(bucket); wait > 0 {
+			if due := now.Add(wait); next.IsZero() || due.Before(next) {
+				next = due
+			}
+			continue
+		}
 		if due := w.keys[0].due; len(w.keys) < p.Batch.BatchSize && w.bytes < maxPack && !p.eager && due.After(now) {
 			if next.IsZero() || due.Before(next) {
 				next = due

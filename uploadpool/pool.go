@@ -101,6 +101,18 @@ type Config struct {
 	// Unlike is told of a bucket that gave an object another ETag than was promised:
 	// nothing more should be. nil: nobody.
 	Unlike func(bucket string)
+	// Admit returns how long the uploads of a bucket have to wait before they are tried, 0 if they
+	// may go on; Ready ends the wait. It must not block, nor call the pool. nil: none waits.
+	Admit func(bucket string) time.Duration
+	// Unanswered is told of a bucket when the upstream gave no answer to one of its uploads. It
+	// must not block, nor call the pool. nil: nobody.
+	Unanswered func(bucket string)
+	// Gone is told of a bucket that the upstream says is not there, and reports whether its uploads
+	// are to wait for Admit instead of becoming dead letters. It must not block. nil: none waits.
+	Gone func(bucket string) bool
+	// Refused is told of a write that the upstream refused for good, with the code of its error.
+	// nil: nobody.
+	Refused func(key akigw.Key, header http.Header, code string)
 	// Packs reports whether an object of size bytes goes into a pack with others. nil:
 	// none does.
 	Packs func(key akigw.Key, size int64) bool
@@ -292,6 +304,11 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			heap.Push(&p.later, t)
 			continue
 		}
+		if wait := p.admit(key.Bucket); wait > 0 {
+			t.due = now.Add(wait)
+			heap.Push(&p.later, t)
+			continue
+		}
 		if p.collect(key, now) {
 			continue
 		}
@@ -319,6 +336,34 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 		return idle
 	}
 	return max(0, time.Until(due))
+}
+
+// admit is Admit, which may be nil.
+func (p *Pool) admit(bucket string) time.Duration {
+	if p.Admit == nil {
+		return 0
+	}
+	return p.Admit(bucket)
+}
+
+// Ready has the uploads of a bucket tried that wait for their time, such as that of Admit.
+func (p *Pool) Ready(bucket string) {
+	p.mu.Lock()
+	kept := p.later[:0]
+	for _, t := range p.later {
+		switch {
+		case t.gone:
+		case t.key.Bucket == bucket:
+			p.line(t)
+		default:
+			kept = append(kept, t)
+		}
+	}
+	clear(p.later[len(kept):])
+	p.later = kept
+	heap.Init(&p.later)
+	p.mu.Unlock()
+	p.stir()
 }
 
 // startPacks starts what packs may start, and says when to look again, zero for no

@@ -192,6 +192,11 @@ function problems(s) {
   for (const name of s.suspects ?? []) all.push([`The upstream ${name} has stopped answering: requests that need it are refused until it answers a probe.`, "#/writes"]);
   for (const bucket of s.broken ?? []) all.push([`The breaker of bucket ${bucket} is open: too many requests failed.`, "#/writes"]);
   for (const [name, why] of Object.entries(s.paused ?? {})) all.push([`Uploads to ${name} are paused: ${why}`, "#/writes"]);
+  for (const n of s.write_back ?? []) {
+    if (n.paused) all.push([`Pending writes of bucket ${n.bucket} are not uploaded: ${n.meaning}. ${n.remedy}`, "#/writes"]);
+    else if (n.reason) all.push([`Writes to bucket ${n.bucket} are not written back, as its rule says: ${n.meaning}.`, "#/writes"]);
+    if (n.refused_kinds?.length) all.push([`Some writes to bucket ${n.bucket} are not written back, because the upstream refused such ones: ${n.refused_kinds.join(", ")}.`, "#/writes"]);
+  }
   for (const file of s.damage ?? []) all.push([`Damaged: ${file}`, "#/writes"]);
   if (s.warm_problem) all.push([`Nothing more is kept on disk: ${s.warm_problem}`, "#/tiers"]);
   return all;
@@ -265,6 +270,7 @@ function writes(main) {
     numbers.packs.set(count(s.packed), `in ${s.packs} packs; ${s.uploads} uploads of clients are open`);
     charts.forEach((c) => c.draw());
     state.replaceChildren(...problems(s).map(([text, where]) => card(h("strong", null, text), where && where !== "#/writes" ? h("div", null, h("a", { href: where }, "Look at it")) : null)),
+      ...(s.write_back ?? []).filter((n) => n.paused).map((n) => button(`Upload the pending writes of ${n.bucket} all the same`, () => confirm(`${n.meaning}. Upload the pending writes of ${n.bucket} all the same?`) && act(() => api("POST", `journal/resume?${query({ bucket: n.bucket })}`), "They are uploaded."), "danger")),
       ...(s.damage?.length ? [button("Go on in spite of the damage", () => confirm("What is damaged cannot be read again. Go on?") && act(() => api("POST", "journal/accept"), "The journal takes writes again."), "danger")] : []));
   };
 }

@@ -174,6 +174,9 @@ func (s *statusCommand) Run() error {
 	for name, why := range st.Paused {
 		fmt.Fprintf(table, "paused\tuploads to %s: %s\n", name, why)
 	}
+	for _, n := range st.WriteBack {
+		printNote(table, &n)
+	}
 	for name, text := range map[string]string{"last failure": st.Failing, "journal": st.Problem, "warm tier": st.WarmProblem} {
 		if text != "" {
 			fmt.Fprintf(table, "%s\t%s\n", name, text)
@@ -183,6 +186,19 @@ func (s *statusCommand) Run() error {
 		fmt.Fprintf(table, "damaged\t%s\n", file)
 	}
 	return table.Flush()
+}
+
+// printNote prints what keeps a bucket's writes from being acknowledged by the journal.
+func printNote(table io.Writer, n *tiers.WriteBackNote) {
+	switch {
+	case n.Paused:
+		fmt.Fprintf(table, "not uploaded\tpending writes of bucket %q: %s. %s\n", n.Bucket, n.Meaning, n.Remedy)
+	case n.Reason != "":
+		fmt.Fprintf(table, "not written back\tbucket %q: %s\n", n.Bucket, n.Meaning)
+	}
+	if len(n.RefusedKinds) > 0 {
+		fmt.Fprintf(table, "not written back\tbucket %q, writes that the upstream refused before: %s\n", n.Bucket, strings.Join(n.RefusedKinds, ", "))
+	}
 }
 
 // s3URL parses s3://BUCKET and s3://BUCKET/KEY.
@@ -447,6 +463,7 @@ func (p *packGet) Run() error {
 // journalCommand is "akigw journal".
 type journalCommand struct {
 	Accept journalAccept `cmd:"" help:"Go on with a journal that was found damaged. Look at the files in its quarantine first: they are kept."`
+	Resume journalResume `cmd:"" help:"Upload the pending writes of a bucket that is versioned, encrypted or gone by now. akigw status says which are held back, and why."`
 	Unpack journalUnpack `cmd:"" help:"Make objects of their own of all that is in packs in a bucket: to stop packing (take pack_bytes out of its rules first), or before the gateway is taken away."`
 }
 
@@ -460,6 +477,24 @@ func (j *journalAccept) Run() error {
 	}
 	body.Close()
 	fmt.Println("accepted: the journal takes writes again, and what is pending goes upstream")
+	return nil
+}
+
+type journalResume struct {
+	Bucket string `arg:"" help:"Name of the bucket."`
+	Forget bool   `help:"Forget all else that is known of the bucket, too: that it gave another ETag than was promised, and which unusual writes it refused."`
+	remote
+}
+
+// Run resumes the uploads of a bucket.
+func (j *journalResume) Run() error {
+	query := url.Values{"bucket": {j.Bucket}, "forget": {strconv.FormatBool(j.Forget)}}
+	body, err := j.ask(http.MethodPost, "/api/v1/journal/resume", query)
+	if err != nil {
+		return err
+	}
+	body.Close()
+	fmt.Printf("pending writes of %s are uploaded\n", j.Bucket)
 	return nil
 }
 

@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"strings"
 
 	"github.com/akidb/akigw/doctor"
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/tiers/facts"
 )
 
 // doctorCommand is "akigw doctor". Its flags are those of serve.
@@ -81,6 +84,7 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 		TLSCert: c.Gateway.TLSCert, TLSKey: c.Gateway.TLSKey,
 		Journal: c.Back.Place(c.Process.Data), Acknowledges: book.BacksAny(),
 	}).Check(r)
+	writeBack(r, c, book)
 	if c.Upstream.URL == "" {
 		r.Add(doctor.Note, "upstream", "--upstream URL puts the gateway before your S3 service", "there is none: the embedded one is for trials")
 	} else {
@@ -88,6 +92,49 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 	}
 	for i := range c.Further {
 		d.upstream(ctx, r, c, fmt.Sprintf("upstreams[%d]", i+1), c.Further[i].Config)
+	}
+}
+
+// maxDoctorNotes bounds what is said of buckets.
+const maxDoctorNotes = 20
+
+// writeBack says of which buckets the gateway found out that a rule write = "back" cannot be
+// honoured. It reads what a gateway has kept, and asks nobody.
+func writeBack(r *doctor.Report, c *config, book *rules.Book) {
+	const check = "write-back"
+	if !book.BacksAny() {
+		return
+	}
+	kept, err := facts.Read(c.factsFile())
+	if err != nil {
+		r.Add(doctor.Note, check, "nothing: the next start sets it aside and asks the upstream anew", "%s: %v", c.factsFile(), err)
+		return
+	}
+	said := 0
+	for i := range kept {
+		n := tiers.NoteOf(&kept[i])
+		if n == nil || !book.Backs(n.Bucket) {
+			continue
+		}
+		if said++; said > maxDoctorNotes {
+			continue
+		}
+		mend := "if that is as it should be, say write = \"through\" in its rule"
+		if remedy := tiers.Remedy(n.Bucket, kept[i].Why()); remedy != "" {
+			mend = "akigw status says whether acknowledged writes of it are held back. If so: " + remedy
+		}
+		if n.Reason != "" {
+			r.Add(doctor.Warning, check, mend, "a rule says write = \"back\", and writes to bucket %q go through: %s", n.Bucket, n.Meaning)
+		}
+		if len(n.RefusedKinds) > 0 {
+			r.Add(doctor.Note, check, "akigw journal resume "+n.Bucket+" --forget has them tried again", "writes to bucket %q that the upstream refused before go through: %s", n.Bucket, strings.Join(n.RefusedKinds, ", "))
+		}
+	}
+	switch {
+	case said > maxDoctorNotes:
+		r.Add(doctor.Warning, check, "akigw status", "so do writes to %d more buckets", said-maxDoctorNotes)
+	case said == 0 && len(kept) > 0:
+		r.Add(doctor.OK, check, "", "no bucket is known to which writes cannot be acknowledged by the journal")
 	}
 }
 

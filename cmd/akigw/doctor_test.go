@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/akidb/akigw/doctor"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/tiers/facts"
 )
 
 // ailing is an S3 service with something wrong with it.
@@ -157,6 +159,19 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			set("AKIGW_DATA", filepath.Join(memory, "data"))
 			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[[rule]]\nbucket = \"*\"\nwrite = \"back\"\n", 0o600))
 		}, check: "disk space", level: doctor.Problem, mend: "a disk, with --data"},
+		{name: "a bucket that is versioned", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			plantFact(t, dir, set, facts.Versioned)
+		}, check: "write-back", level: doctor.Warning, mend: "akigw journal resume backbucket"},
+		{name: "a bucket with other ETags", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			plantFact(t, dir, set, facts.OtherETags)
+		}, check: "write-back", level: doctor.Warning, mend: `write = "through"`},
+		{name: "writes that were refused", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			plantFact(t, dir, set, facts.None)
+		}, check: "write-back", level: doctor.Note, mend: "akigw journal resume backbucket --forget"},
+		{name: "damaged facts", plant: func(t *testing.T, dir string, set func(key, value string)) {
+			plantFact(t, dir, set, facts.None)
+			writeFile(t, filepath.Join(dir, "data"), "bucket-facts", "nonsense", 0o600)
+		}, check: "write-back", level: doctor.Note, mend: "sets it aside"},
 		{name: "too little memory", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_CACHE_HOT_BYTES", "90TiB")
 		}, check: "memory", level: doctor.Problem, mend: "cache.hot_bytes ="},
@@ -269,6 +284,24 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 				t.Error("it made the data directory")
 			}
 		})
+	}
+}
+
+// plantFact configures a rule that writes back, and leaves what a gateway has found out about a
+// bucket.
+func plantFact(t *testing.T, dir string, set func(key, value string), reason facts.Reason) {
+	t.Helper()
+	set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[[rule]]\nbucket = \"back*\"\nwrite = \"back\"\n", 0o600))
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	book := facts.Open(filepath.Join(dir, "data", "bucket-facts"), slog.New(slog.DiscardHandler))
+	id := facts.ID{Bucket: "backbucket"}
+	book.SetKind(id, "key backslash", false)
+	book.Answer(id, book.Epoch(), reason, time.Now())
+	book.Answer(facts.ID{Bucket: "another"}, book.Epoch(), facts.Versioned, time.Now()) // no rule is about it
+	if err := book.Save(); err != nil {
+		t.Fatal(err)
 	}
 }
 

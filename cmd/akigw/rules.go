@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -19,9 +21,9 @@ type rulesCommand struct {
 }
 
 type rulesExplainCommand struct {
-	Config string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
-	Object string `arg:"" placeholder:"BUCKET/KEY" help:"The object to explain."`
-	JSON   bool   `name:"json" help:"Print JSON."`
+	remote
+	Running bool   `help:"Ask the running gateway. It also says why writes are not written back at present where a rule says so: the bucket is versioned, for example."`
+	Object  string `arg:"" placeholder:"BUCKET/KEY" help:"The object to explain."`
 }
 
 // Run prints the settings of a key.
@@ -32,6 +34,9 @@ func (r *rulesExplainCommand) Run() error {
 	}
 	if err := errors.Join(akigw.CheckBucketName(bucket), akigw.CheckKeyName(key)); err != nil {
 		return fmt.Errorf("%s: %w", r.Object, err)
+	}
+	if r.Running {
+		return r.askRunning(bucket, key)
 	}
 	c, err := load(r.Config, os.Environ(), nil)
 	if err != nil {
@@ -53,4 +58,32 @@ func (r *rulesExplainCommand) Run() error {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", e.Field, e.Value, from)
 	}
 	return table.Flush()
+}
+
+// askRunning prints the settings of a key as a running gateway has them.
+func (r *rulesExplainCommand) askRunning(bucket, key string) error {
+	var settings []admin.Setting
+	if err := r.into(&settings, http.MethodGet, "/api/v1/rules/explain", url.Values{"bucket": {bucket}, "key": {key}}); err != nil {
+		return err
+	}
+	if r.JSON {
+		return printJSON(settings)
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, s := range settings {
+		from := "default"
+		if s.Rule != "" {
+			from = fmt.Sprintf("line %d\t%s", s.Line, s.Rule)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\n", s.Field, s.Value, from)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, s := range settings {
+		if s.Note != "" {
+			fmt.Printf("\n%s = %s is not done at present: %s\n", s.Field, s.Value, s.Note)
+		}
+	}
+	return nil
 }

@@ -167,6 +167,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.add(store.Close)
+	c.Back.FactsFile = c.factsFile()
 	if err := store.WriteBack(c.Back, c.Back.Place(c.Process.Data), c.Storage.Parallel, c.Storage.Batch, upstream); err != nil {
 		return err
 	}
@@ -260,6 +261,9 @@ func reportSuspicion(upstream *cold.Upstreams, store *tiers.Store, log *slog.Log
 		store.Resume(name)
 	})
 }
+
+// factsFile is where what is known of the upstreams' buckets is kept.
+func (c *config) factsFile() string { return filepath.Join(c.Process.Data, "bucket-facts") }
 
 // drain takes what is pending to the upstream before the process ends, and says how
 // far it is. What is left is no error, but has an exit code of its own.

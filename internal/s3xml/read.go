@@ -104,15 +104,6 @@ func checkShape(document []byte, root string) error {
 	return nil
 }
 
-// Root is the local name of the root element of a well-formed document, "" for any other text.
-func Root(document []byte) string {
-	var root struct{ XMLName xml.Name }
-	if Unmarshal(document, &root) != nil {
-		return ""
-	}
-	return root.XMLName.Local
-}
-
 // guarded is a document that encoding/xml can read. any says that there are guards in it.
 type guarded struct {
 	document []byte

@@ -115,14 +115,6 @@ func TestUnmarshalStrict(t *testing.T) {
 	}
 }
 
-func TestRoot(t *testing.T) {
-	for document, want := range map[string]string{"<a><b>&#x1;</b></a>": "a", `<x:a xmlns:x="y"/>`: "a", "<a>": "", "text": "", "": ""} {
-		if got := Root([]byte(document)); got != want {
-			t.Errorf("the root of %q is %q", document, got)
-		}
-	}
-}
-
 func TestMarshal(t *testing.T) {
 	got, err := Marshal(listing{Prefix: Text(awkward)})
 	if err != nil {

@@ -1,0 +1,34 @@
+package cold
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"strings"
+)
+
+// account stands for the credentials that an upstream is asked with: what one account may see
+// of a bucket says nothing of another. It is a hash of the access key id or, for keys that are
+// replaced all the time, of where they come from. It has no part of a secret.
+func (c *Config) account() string {
+	from := []string{c.Credentials}
+	if c.Identity != "" { // the embedded upstream has other keys each time
+		from = append(from, c.Identity)
+	} else if c.Credentials == staticKeys || c.Credentials == "" {
+		from = append(from, c.AccessKey)
+	} else {
+		from = append(from, c.CredentialsFile, c.CredentialsProfile, c.CredentialsEndpoint, c.RoleARN, c.WebIdentityTokenFile)
+		for _, name := range []string{"AWS_PROFILE", "AWS_ROLE_ARN", "AWS_SHARED_CREDENTIALS_FILE"} {
+			from = append(from, os.Getenv(name))
+		}
+		if os.Getenv("AWS_SESSION_TOKEN") == "" { // with a token the key is a temporary one
+			from = append(from, os.Getenv("AWS_ACCESS_KEY_ID"))
+		}
+	}
+	sum := sha256.Sum256([]byte(strings.Join(from, "\x00")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Account stands for the credentials that the upstream of a bucket is asked with. It is a hash,
+// and stays the same when temporary keys are replaced.
+func (us *Upstreams) Account(bucket string) string { return us.of(bucket).config.account() }

@@ -1,0 +1,327 @@
+// Package facts remembers what upstreams said of their buckets: whether a bucket is
+// there, keeps versions, gives ETags that can be promised, and which unusual writes it
+// has accepted. A restart keeps the facts, so that writes to a known bucket can be
+// acknowledged while the upstream does not answer.
+//
+// A fact is as old as the question that brought it. The package does not ask, and does
+// not decide how old a fact may be. Facts are a cache: a file that cannot be read is set
+// aside, and everything is asked anew. No method but Open, Run and Save touches the disk.
+package facts
+
+import (
+	"container/list"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+)
+
+// ID names a bucket as one account sees it at one endpoint.
+type ID struct {
+	// Endpoint is a number for the upstream's endpoint.
+	Endpoint uint64
+	// Account stands for the credentials that the upstream is asked with. It is a hash:
+	// never a secret, and no access key id in the clear.
+	Account string
+	Bucket  string
+}
+
+// Reason says why writes to a bucket have to go through to the upstream. The numbers are
+// in the file and must not change.
+type Reason byte
+
+// The reasons.
+const (
+	None       Reason = iota // they need not
+	Absent                   // the bucket is not there
+	Forbidden                // the gateway may not ask about the bucket
+	Versioned                // versioning is, or was, enabled
+	Encrypted                // new objects are encrypted with KMS keys: their ETags cannot be promised
+	OtherETags               // the upstream gave an object another ETag than was promised
+	Unreadable               // the upstream's answer was not understood
+	reasons                  // how many there are
+)
+
+var names = [reasons]string{"", "absent", "forbidden", "versioned", "encrypted", "etags", "unreadable"}
+
+// String is the reason as metrics and the admin API name it, "" for None.
+func (r Reason) String() string {
+	if r < reasons {
+		return names[r]
+	}
+	return "unreadable"
+}
+
+// Fact is what is known of one bucket.
+type Fact struct {
+	// Reason is the last answer, and Asked when its question was sent. Asked is zero if
+	// there was no answer since the bucket was changed.
+	Reason Reason
+	Asked  time.Time
+	// Epoch is the number of the last change of the bucket through this gateway.
+	Epoch uint64
+	// OtherETags says that an object got another ETag than was promised. Only Reset ends it.
+	OtherETags bool
+	// Resumed is the reason in spite of which pending writes are uploaded, on an operator's word.
+	Resumed Reason
+	// Kinds says of unusual kinds of writes whether the upstream accepts them. One that is not
+	// in it is unknown. The map is shared and must not be changed.
+	Kinds map[string]bool
+}
+
+// Known reports whether there is an answer that is no older than most. An answer from the
+// future, after the clock was set back, is one of unknown age.
+func (f *Fact) Known(now time.Time, most time.Duration) bool {
+	age := now.Sub(f.Asked)
+	return !f.Asked.IsZero() && age <= most && age > -maxSkew
+}
+
+// maxSkew is how far the clock may be set back before facts are of unknown age.
+const maxSkew = time.Hour
+
+// Why is the reason that counts for new writes.
+func (f *Fact) Why() Reason {
+	if f.Reason == None && f.OtherETags {
+		return OtherETags
+	}
+	return f.Reason
+}
+
+// Record is a fact and what it is about.
+type Record struct {
+	ID
+	Fact
+}
+
+// Limits of a Book. Buckets that are not there, or are somebody else's, have their own: names
+// that clients invent must not push out what is known of real buckets.
+const (
+	maxPresent = 10_000
+	maxAbsent  = 1_000
+	maxKinds   = 64 // of one bucket
+)
+
+// Book is what is known of all buckets. All methods may be called from any goroutine.
+type Book struct {
+	path string // "" keeps nothing
+	log  *slog.Logger
+
+	saving sync.Mutex    // one Save at a time
+	soon   chan struct{} // something changed that should be on disk soon
+
+	mu      sync.Mutex
+	records map[ID]*list.Element // of *Record; guarded by mu
+	present *list.List           // least recently used first; guarded by mu
+	absent  *list.List           // likewise, of other buckets: without an answer, absent or forbidden; guarded by mu
+	epoch   uint64               // number of the last change of any bucket; guarded by mu
+	floor   uint64               // the highest epoch of records that were dropped; guarded by mu
+	changes uint64               // counts all changes of records; guarded by mu
+	saved   uint64               // changes that are on disk; guarded by mu
+	failing bool                 // the last save failed; guarded by mu
+}
+
+// New makes a book that is kept in memory only.
+func New() *Book {
+	return &Book{soon: make(chan struct{}, 1), records: map[ID]*list.Element{}, present: list.New(), absent: list.New()}
+}
+
+// Get returns what is known of a bucket, and counts as a use of it. The zero Fact knows
+// nothing.
+func (b *Book) Get(id ID) Fact {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.records[id]
+	if e == nil {
+		return Fact{}
+	}
+	b.list(e).MoveToBack(e)
+	return e.Value.(*Record).Fact
+}
+
+// All returns all facts: those of absent and forbidden buckets first, in each part the most
+// recently used ones last.
+func (b *Book) All() []Record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all()
+}
+
+// Select is All of those that keep is true for. keep must not call the book.
+func (b *Book) Select(keep func(*Record) bool) (some []Record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.each(func(r *Record) {
+		if keep(r) {
+			some = append(some, *r)
+		}
+	})
+	return some
+}
+
+// all needs mu.
+func (b *Book) all() []Record {
+	all := make([]Record, 0, len(b.records))
+	b.each(func(r *Record) { all = append(all, *r) })
+	return all
+}
+
+// each needs mu.
+func (b *Book) each(yield func(*Record)) {
+	for _, l := range []*list.List{b.absent, b.present} {
+		for e := l.Front(); e != nil; e = e.Next() {
+			yield(e.Value.(*Record))
+		}
+	}
+}
+
+// Epoch is the number to take before a question is sent, for Answer.
+func (b *Book) Epoch() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.epoch
+}
+
+// Answer takes down the answer to a question that was sent at a time, after Epoch returned
+// epoch. It returns false, and keeps nothing, if the bucket was changed since: then the
+// question has to be asked again.
+func (b *Book) Answer(id ID, epoch uint64, reason Reason, asked time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.records[id]; e == nil && b.floor > epoch || e != nil && e.Value.(*Record).Epoch > epoch {
+		return false
+	}
+	b.change(id, func(f *Fact) (urgent bool) {
+		urgent = f.Reason != reason || f.Asked.IsZero()
+		if f.Resumed != reason { // what the operator agreed to is over
+			f.Resumed = None
+		}
+		f.Reason, f.Asked = reason, asked
+		return urgent
+	})
+	return true
+}
+
+// Raise says that a bucket is being changed: answers to questions that were sent before are
+// not kept. What was known before counts until Forget.
+func (b *Book) Raise(id ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.epoch++
+	b.change(id, func(f *Fact) bool {
+		f.Epoch = b.epoch
+		return true
+	})
+}
+
+// Forget says that a bucket was, or may have been, changed. It drops the last answer, and
+// keeps what was found out otherwise: OtherETags and Kinds.
+func (b *Book) Forget(id ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.epoch++
+	b.change(id, func(f *Fact) bool {
+		f.Epoch, f.Reason, f.Asked = b.epoch, None, time.Time{}
+		return true
+	})
+}
+
+// Reset drops everything that is known of a bucket. It was deleted, or an operator has said so.
+func (b *Book) Reset(id ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.epoch++
+	b.change(id, func(f *Fact) bool {
+		*f = Fact{Epoch: b.epoch}
+		return true
+	})
+}
+
+// SetOtherETags says that an object of a bucket got another ETag than was promised.
+func (b *Book) SetOtherETags(id ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.change(id, func(f *Fact) bool {
+		urgent := !f.OtherETags
+		f.OtherETags = true
+		return urgent
+	})
+}
+
+// Resume says that pending writes of a bucket are to be uploaded in spite of a reason.
+func (b *Book) Resume(id ID, reason Reason) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.change(id, func(f *Fact) bool {
+		f.Resumed = reason
+		return true
+	})
+}
+
+// SetKind says that the upstream accepts a kind of write to a bucket, or refuses it. What was
+// refused once stays refused: of two writes of one kind it may accept only one.
+func (b *Book) SetKind(id ID, kind string, accepted bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var f Fact
+	if e := b.records[id]; e != nil {
+		f = e.Value.(*Record).Fact
+	}
+	if was, known := f.Kinds[kind]; known && (was == accepted || !was) || !known && len(f.Kinds) >= maxKinds {
+		return // an unknown kind goes through, as one that is refused
+	}
+	b.change(id, func(f *Fact) bool {
+		kinds := maps.Clone(f.Kinds) // others may have the old one
+		if kinds == nil {
+			kinds = map[string]bool{}
+		}
+		kinds[kind] = accepted
+		f.Kinds = kinds
+		return true
+	})
+}
+
+// change changes a fact, and makes it if need be. do reports whether that should be on disk
+// soon. It needs mu.
+func (b *Book) change(id ID, do func(*Fact) (urgent bool)) {
+	e := b.records[id]
+	if e == nil {
+		e = b.absent.PushBack(&Record{ID: id})
+		b.records[id] = e
+	}
+	before := b.list(e)
+	r := e.Value.(*Record)
+	urgent := do(&r.Fact)
+	if after := b.list(e); after != before {
+		before.Remove(e)
+		b.records[id] = after.PushBack(r)
+	} else {
+		before.MoveToBack(e)
+	}
+	b.trim(b.present, maxPresent)
+	b.trim(b.absent, maxAbsent)
+	b.changes++
+	if urgent {
+		select {
+		case b.soon <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// list is the list that a record belongs to.
+func (b *Book) list(e *list.Element) *list.List {
+	r := e.Value.(*Record)
+	if (r.Asked.IsZero() || r.Reason == Absent || r.Reason == Forbidden) && !r.OtherETags && len(r.Kinds) == 0 {
+		return b.absent
+	}
+	return b.present
+}
+
+// trim drops the least recently used records of a list. It needs mu.
+func (b *Book) trim(l *list.List, most int) {
+	for l.Len() > most {
+		r := l.Remove(l.Front()).(*Record)
+		delete(b.records, r.ID)
+		b.floor = max(b.floor, r.Epoch)
+	}
+}

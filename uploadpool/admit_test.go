@@ -1,0 +1,149 @@
+package uploadpool
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// TestBucketsAreAdmitted: nothing of a bucket is uploaded before Admit lets it, other buckets go on,
+// and Ready ends the wait at once; so for objects, deletions and packs.
+func TestBucketsAreAdmitted(t *testing.T) {
+	for _, packed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			var open atomic.Bool
+			r.pool.Admit = func(bucket string) time.Duration {
+				if bucket != "bucket" || open.Load() {
+					return 0
+				}
+				return time.Hour
+			}
+			if packed {
+				r.pool.Packs = func(akigw.Key, int64) bool { return true }
+			}
+			for i := range 20 {
+				r.put(fmt.Sprint(i), "body")
+			}
+			if err := r.j.Delete(t.Context(), []akigw.Key{key("gone")}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			r.run()
+			time.Sleep(10 * time.Minute)
+			if n := r.asked(""); n != 0 {
+				t.Errorf("%d requests", n)
+			}
+			other := akigw.Key{Bucket: "other", Name: "k"}
+			if err := r.j.Delete(t.Context(), []akigw.Key{other}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if r.j.Last(other) != nil || r.j.Stats().Pending != 21 {
+				t.Errorf("another bucket waits as well: %+v", r.j.Stats())
+			}
+			open.Store(true)
+			r.pool.Ready("bucket")
+			time.Sleep(time.Minute)
+			if st := r.j.Stats(); st.Pending != 0 {
+				t.Errorf("it was not taken up: %+v", st)
+			}
+			r.close()
+		})
+	}
+}
+
+// TestNoAnswerIsTold: an upload without an answer is told, one that was answered with an error is
+// none.
+func TestNoAnswerIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func() (*http.Response, error)
+		told   bool
+	}{
+		"no connection": {func() (*http.Response, error) {
+			return nil, fmt.Errorf("%w: %w: refused", akigw.ErrUpstreamUnavailable, cold.ErrNotSent)
+		}, true},
+		"no answer": {func() (*http.Response, error) { return nil, fmt.Errorf("%w: timeout", akigw.ErrUpstreamUnavailable) }, true},
+		"500":       {func() (*http.Response, error) { return respond(500, "InternalError") }, false},
+		"503":       {func() (*http.Response, error) { return respond(503, "SlowDown") }, false},
+		"403":       {func() (*http.Response, error) { return respond(403, "AccessDenied") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var told atomic.Int64
+				r.pool.Unanswered = func(string) { told.Add(1) }
+				var broken atomic.Bool
+				broken.Store(true)
+				r.answers(func(q *cold.Request) (*http.Response, error) {
+					if q.Op == "PutObject" && broken.Load() {
+						return c.answer()
+					}
+					return nil, nil
+				})
+				r.put("k", "body")
+				r.run()
+				time.Sleep(time.Second)
+				if (told.Load() > 0) != c.told {
+					t.Errorf("told %d times", told.Load())
+				}
+				broken.Store(false)
+				r.drained(5 * time.Minute)
+				r.close()
+			})
+		})
+	}
+}
+
+// TestRefusalIsTold: what the upstream refuses for good is told with its code; a bucket that is gone
+// only if nobody wants to wait for it.
+func TestRefusalIsTold(t *testing.T) {
+	for _, c := range []struct {
+		code    string
+		status  int
+		waits   bool
+		refused string
+	}{
+		{"InvalidStorageClass", 400, true, "InvalidStorageClass"},
+		{"NoSuchBucket", 404, false, "NoSuchBucket"},
+		{"NoSuchBucket", 404, true, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			var refused atomic.Value
+			refused.Store("")
+			r.pool.Refused = func(k akigw.Key, h http.Header, code string) {
+				if k != key("k") {
+					t.Errorf("of %s %v", k, h)
+				}
+				refused.Store(code)
+			}
+			r.pool.Gone = func(bucket string) bool { return c.waits && bucket == "bucket" }
+			var broken atomic.Bool
+			broken.Store(true)
+			r.answers(func(q *cold.Request) (*http.Response, error) {
+				if q.Op == "PutObject" && broken.Load() {
+					return respond(c.status, c.code)
+				}
+				return nil, nil
+			})
+			r.put("k", "body")
+			r.run()
+			time.Sleep(10 * time.Second)
+			if got := refused.Load(); got != c.refused {
+				t.Errorf("%s: told of %q, want %q", c.code, got, c.refused)
+			}
+			if dead := len(r.j.DeadLetters()); (dead > 0) != (c.refused != "") {
+				t.Errorf("%s: %d dead letters", c.code, dead)
+			}
+			broken.Store(false)
+			time.Sleep(5 * time.Minute)
+			r.close()
+		})
+	}
+}
