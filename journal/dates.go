@@ -208,6 +208,16 @@ func (j *Journal) applyDone(o *op, p place, in *segment) {
 	}
 }
 
+// HideDates drops the dates of a translation at once. It is Forget that keeps them from
+// being back after a restart.
+func (j *Journal) HideDates(t Translation) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if d := j.dates.buckets[t.Key.Bucket][t.Key.Name]; d != nil && d.entry == t.number {
+		j.dropDate(d)
+	}
+}
+
 func (j *Journal) addDate(d *dated) {
 	j.dates.mu.Lock()
 	defer j.dates.mu.Unlock()

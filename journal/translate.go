@@ -67,14 +67,8 @@ func (j *Journal) Translates(bucket string) bool {
 	return false
 }
 
-// Forget drops a translation: the key has another object. Dates are not shown any more at
-// once, whatever becomes of the record.
+// Forget drops a translation: the key has another object.
 func (j *Journal) Forget(ctx context.Context, t Translation) error {
-	j.mu.Lock()
-	if d := j.dates.buckets[t.Key.Bucket][t.Key.Name]; d != nil && d.entry == t.number {
-		j.dropDate(d)
-	}
-	j.mu.Unlock()
 	return j.commit(ctx, &op{kind: kindDone, entry: t.number, key: t.Key})
 }
 

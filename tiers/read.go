@@ -68,7 +68,7 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 	}
 	t := s.Translation(key)
 	r, err := s.get(ctx, key, spec, t.conditions(conditions))
-	s.translate(t, r)
+	s.translate(key, t, r)
 	return r, err
 }
 
@@ -107,9 +107,11 @@ func (s *Store) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 // Local is Get of what is in memory or on disk and needs no question to the upstream. It
 // returns nil if anything else is to be said.
 func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
-	if spec.Part() > 0 || s.back != nil && (s.back.journal.Last(key.Current()) != nil || s.Translation(key) != nil) {
+	if spec.Part() > 0 || s.back != nil && s.back.journal.Last(key.Current()) != nil {
 		return nil
 	}
+	t := s.Translation(key)
+	conditions = t.conditions(conditions)
 	settings := s.settings(key)
 	if !settings.Cached() {
 		return nil
@@ -126,6 +128,7 @@ func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 		r.Close()
 		return nil
 	}
+	s.translate(key, t, r)
 	return r
 }
 
@@ -453,7 +456,7 @@ func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	}
 	t := s.Translation(key)
 	r, err := s.head(ctx, key, spec, t.conditions(conditions))
-	s.translate(t, r)
+	s.translate(key, t, r)
 	return r, err
 }
 
