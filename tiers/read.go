@@ -110,7 +110,10 @@ func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 	if spec.Part() > 0 || s.back != nil && s.back.journal.Last(key.Current()) != nil {
 		return nil
 	}
-	t := s.Translation(key)
+	var t *Translation
+	if known, ok := s.translation(key); ok {
+		t = &known
+	}
 	conditions = t.conditions(conditions)
 	settings := s.settings(key)
 	if !settings.Cached() {

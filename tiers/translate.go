@@ -18,15 +18,21 @@ type Translation journal.Translation
 
 // Translation returns what is remembered of a key, nil if nothing is.
 func (s *Store) Translation(key akigw.Key) *Translation {
-	if s.back == nil || key.Version != "" {
-		return nil
-	}
-	t, ok := s.back.journal.Translation(key)
+	t, ok := s.translation(key)
 	if !ok {
 		return nil
 	}
-	found := Translation(t) // of its own, so that nothing is allocated where there is none
+	found := t // of its own, so that nothing is allocated where there is none
 	return &found
+}
+
+// translation is Translation for who need not allocate it.
+func (s *Store) translation(key akigw.Key) (t Translation, ok bool) {
+	if s.back == nil || key.Version != "" {
+		return t, false
+	}
+	known, ok := s.back.journal.Translation(key)
+	return Translation(known), ok
 }
 
 // ToUpstream puts the upstream's ETag into a list of those that a client names

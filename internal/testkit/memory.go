@@ -363,7 +363,7 @@ func (m *Memory) read(r *cold.Request) (*http.Response, error) {
 	if m.KMS.Load() {
 		h.Set("X-Amz-Server-Side-Encryption", "aws:kms")
 	}
-	err := akigw.ConditionsOf(r.Header).Check(&akigw.Object{ETag: o.ETag, LastModified: o.Modified})
+	err := akigw.ConditionsOf(r.Header).Check(&akigw.Object{ETag: o.ETag, LastModified: o.Modified.Truncate(time.Second)})
 	if errors.Is(err, akigw.ErrNotModified) {
 		return Response(http.StatusNotModified, h, nil), nil
 	} else if err != nil {
