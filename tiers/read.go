@@ -487,13 +487,13 @@ func (s *Store) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	return r, r.resolve(ctx, spec)
 }
 
-// ask sends a HEAD, conditional on known if there is one, and publishes what
-// it learns.
+// ask sends a HEAD, conditional on known if there is one that a 304 can confirm, and
+// publishes what it learns.
 func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, error) {
 	generation := s.fence.enter(key)
 	defer s.fence.leave(key)
 	header := http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}
-	if known != nil && known.known() && key.Version == "" && !s.bare304.Load() {
+	if known != nil && known.known() && known.strong && key.Version == "" && !s.bare304.Load() {
 		header.Set("If-None-Match", known.ETag)
 	}
 	asked := time.Now()
@@ -527,12 +527,13 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 		return nil, ErrUncacheable
 	}
 	e := s.newEntry(objectOf(key, resp.Header, resp.ContentLength), generation, asked)
+	e.strong = strongValidator(resp.Header)
 	if !e.asked() {
 		return nil, ErrUncacheable
 	}
 	if known != nil && known.same(&e.Object) && maps.EqualFunc(known.Header, e.Header, slices.Equal) {
 		confirmed := *known
-		confirmed.validated = e.validated
+		confirmed.validated, confirmed.strong = e.validated, known.strong || e.strong
 		return s.confirm(&confirmed, known), nil
 	}
 	if known != nil && (known.same(&e.Object) || !known.known() && known.ETag == e.ETag && known.Size == e.Size) {
@@ -554,6 +555,8 @@ func (s *Store) confirm(confirmed, known *entry) *entry {
 	switch inMemory := s.hot.Has(hotKey{key: known.Key}); {
 	case known.run != s.run:
 		confirmed.run = s.run
+		s.publish(confirmed)
+	case confirmed.strong != known.strong: // once in the life of an entry
 		s.publish(confirmed)
 	case inMemory:
 		s.remember(confirmed)
