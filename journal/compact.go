@@ -20,7 +20,7 @@ func (j *Journal) compact() {
 		j.mu.Lock()
 		oldest := j.segments[0]
 		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0
-		left := len(oldest.items) + len(oldest.spoils) + oldest.dated
+		left := len(oldest.items) + len(oldest.spoils) + len(oldest.dates)
 		empty := left == 0
 		var ops []*op
 		var read []reading
@@ -110,7 +110,7 @@ func (j *Journal) unref(s *segment) {
 func (j *Journal) moved(s *segment, before int) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(s.items)+len(s.spoils)+s.dated < before {
+	if len(s.items)+len(s.spoils)+len(s.dates) < before {
 		return true
 	}
 	j.keep = true

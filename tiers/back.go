@@ -32,7 +32,7 @@ type BackConfig struct {
 	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
 	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
-	MaxDates         int        `toml:"max_dates" help:"of how many objects that are upstream by now the Last-Modified is kept that their writers were promised; the one that was flushed first leaves first. Each takes about 0.3 KiB of memory and 0.2 to 0.8 KiB of disk, plus its key twice. 0: an object gets the upstream's date when it is flushed"`
+	MaxDates         int        `toml:"max_dates" help:"of how many objects that are upstream by now the Last-Modified is kept that their writers were promised; the one that was flushed first leaves first. Each takes about 0.3 KiB of memory and 0.1 to 0.4 KiB of disk, plus its key in both. 0: an object gets the upstream's date when it is flushed"`
 	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a stop waits for what is pending; what is left then is flushed by the next start"`
 }
 
