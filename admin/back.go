@@ -28,6 +28,7 @@ type Status struct {
 	Packed     int   `json:"packed"`  // objects in packs
 	Packs      int   `json:"packs"`
 	Translated int   `json:"translated_etags"` // objects that the upstream gave another ETag than was promised
+	Dates      int   `json:"promised_dates"`   // other objects that are shown with the Last-Modified that was promised
 	Uploading  int   `json:"uploading"`        // uploads under way
 	Limit      int   `json:"uploading_limit"`  // how many may be, as the upstream bears it
 	Waiting    int   `json:"waiting"`          // keys that wait to be tried again
@@ -69,7 +70,7 @@ func (s *Server) statusNow() Status {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 		st.WriteBack, st.PausedBuckets = s.store.WriteBackNotes(), s.store.PausedBuckets()
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
-		st.Translated = b.Translations
+		st.Translated, st.Dates = b.Translations, b.Dates
 		st.Rate, st.ByteRate, st.Broken, st.Suspects = b.Rate, b.ByteRate, b.Broken, b.Suspects
 		if !b.Oldest.IsZero() {
 			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())

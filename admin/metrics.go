@@ -67,6 +67,7 @@ var families = []family{
 	{"akigw_journal_uploads", "", "multipart uploads of clients that are open in the journal"},
 	{"akigw_journal_packed", "", "objects in packs"},
 	{"akigw_journal_packs", "", "packs that hold objects"},
+	{"akigw_journal_promised_dates", "", "objects in the upstream whose Last-Modified is shown as it was promised when they were written"},
 	{"akigw_journal_translated_etags", "", "objects whose ETag upstream is another one than was promised"},
 	{"akigw_uploadpool_active", "", "uploads under way"},
 	{"akigw_uploadpool_limit", "", "how many may be under way, as the upstream bears it"},

@@ -3,8 +3,13 @@
 package gateway
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"testing"
+	"time"
 
+	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
 )
 
@@ -19,5 +24,35 @@ func TestHotGetAllocations(t *testing.T) {
 				t.Errorf("%d bytes, quick %t: %.0f allocations, 15 are known", size, quick, n)
 			}
 		}
+	}
+}
+
+// TestAllocationsOfPromisedDates: that dates are known costs other objects nothing, and the
+// object itself a copy of its headers.
+func TestAllocationsOfPromisedDates(t *testing.T) {
+	d := newDating(t, backAs{byMode{}, rules.Exclusive}, 2*time.Hour)
+	d.up.Put(backKey("other"), []byte("body"))
+	measure := func(path string) float64 {
+		d.ask("root", "GET", path, "", nil, "")
+		r := &http.Request{Method: "GET", URL: &url.URL{Path: path}, Host: "s3.example.com", Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1"}
+		testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+		w := httptest.NewRecorder()
+		return testing.AllocsPerRun(200, func() {
+			clear(w.Header())
+			if w.Body.Reset(); !d.g.Quick(w, r) {
+				t.Fatal("not answered quickly")
+			}
+		})
+	}
+	before := measure("/back/other")
+	d.ask("root", "PUT", "/back/k", "", nil, "body")
+	d.flush()
+	if now := measure("/back/other"); now > before {
+		t.Errorf("%.0f allocations of an object without dates, %.0f while none was known", now, before)
+	}
+	if own := measure("/back/k"); own > before+5 {
+		t.Errorf("%.0f allocations of an object with dates, %.0f of one without", own, before)
+	} else {
+		t.Logf("%.0f allocations of an object with dates, %.0f of one without", own, before)
 	}
 }

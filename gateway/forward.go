@@ -89,36 +89,26 @@ func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
 }
 
 // do sends a call that is settled. If the upstream has the object under another ETag
-// than was promised, conditions and answer are translated.
+// than was promised, or with another date, conditions and answer are translated.
 func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 	t := g.Store.Translation(c.key)
-	r.Header = translated(r.Header, t, "If-Match", "If-None-Match", "If-Range", "X-Amz-Object-If-Match")
+	r.Header = onObject.translated(r.Header, t)
 	if c.source != nil {
-		r.Header = translated(r.Header, g.Store.Translation(c.source.key), "X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match")
+		r.Header = onSource.translated(r.Header, g.Store.Translation(c.source.key))
 	}
 	resp, err := g.Upstream.Do(c.Context(), r)
-	if err == nil && tiers.NoBytes(resp) {
+	if err != nil {
+		return resp, err
+	}
+	if tiers.NoBytes(resp) {
 		resp.StatusCode = http.StatusOK
 		resp.Header.Del("Content-Range")
 	}
-	if err == nil && t != nil && resp.Header.Get("Etag") != "" {
-		resp.Header.Set("Etag", t.ToClient(resp.Header.Get("Etag")))
+	g.Store.Answer(c.key, t, c.route.Op, resp)
+	if c.replacedBy(resp) {
+		g.Store.Replaced(t)
 	}
-	return resp, err
-}
-
-// translated are headers of a request with the upstream's ETag in the named ones.
-func translated(h http.Header, t *tiers.Translation, names ...string) http.Header {
-	if t == nil {
-		return h
-	}
-	h = h.Clone()
-	for _, name := range names {
-		if v := h.Get(name); v != "" {
-			h.Set(name, t.ToUpstream(v))
-		}
-	}
-	return h
+	return resp, nil
 }
 
 // pass forwards a call and its answer, streaming both ways.

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"hash/fnv"
-	"html"
 	"io"
 	"math"
 	"net/http"
@@ -343,7 +342,7 @@ func (g *Gateway) pageOf(q *listRequest, after string, max int) (items []listIte
 		if k == len(list.CommonPrefixes) || i < len(list.Contents) && name(list.Contents[i].Key) < name(list.CommonPrefixes[k].Prefix) {
 			item = listItem{name: name(list.Contents[i].Key), raw: withoutKey(list.Contents[i].Raw)}
 			if t := g.Store.Translation(akigw.Key{Bucket: q.call.key.Bucket, Name: item.name}); t != nil {
-				item.raw = withETag(item.raw, t)
+				item.raw = promised(item.raw, t)
 			}
 			i++
 		} else {
@@ -411,21 +410,6 @@ func withoutKey(raw []byte) []byte {
 		return raw
 	}
 	return append(bytes.Clone(raw[:from]), raw[to+len("</Key>"):]...)
-}
-
-// withETag puts the promised ETag in the place of the upstream's in the elements of a
-// Contents.
-func withETag(raw []byte, t *tiers.Translation) []byte {
-	from, to := bytes.Index(raw, []byte("<ETag>")), bytes.Index(raw, []byte("</ETag>"))
-	if from < 0 || to < from {
-		return raw
-	}
-	from += len("<ETag>")
-	etag := html.UnescapeString(string(raw[from:to]))
-	if told := t.ToClient(etag); told != etag {
-		return append(s3xml.AppendEscaped(bytes.Clone(raw[:from]), told), raw[to:]...)
-	}
-	return raw
 }
 
 // pendingContents are the elements of a pending key.

@@ -189,7 +189,7 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 		changes = append(changes, g.fence(akigw.Key{Bucket: c.key.Bucket, Name: o.name}, o.version)...)
 	}
 	return during(func() error {
-		if len(denied) > 0 {
+		if len(denied) > 0 || request.conditional() && g.Store.WritesBack(c.key.Bucket) {
 			return g.deleteSome(w, c, request, denied)
 		}
 		resp, err := g.send(c, document)
@@ -201,14 +201,15 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 	}, changes...)
 }
 
-// deleteSome deletes the objects that may be, and answers for the others as S3
-// does: each has an Error in the result.
+// deleteSome deletes the objects that may be, on conditions as they are for the upstream,
+// and answers for the others as S3 does: each has an Error in the result.
 func (g *Gateway) deleteSome(w *answer, c *Call, request *deleteRequest, denied []deletion) error {
 	result := emptyDeleteResult
 	if len(request.Objects) > 0 {
 		if err := g.settle(c); err != nil {
 			return err
 		}
+		g.translateDeletions(c, request)
 		document := request.encode()
 		r := c.upstreamRequest()
 		withoutDigests(r.Header)

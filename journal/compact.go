@@ -20,7 +20,7 @@ func (j *Journal) compact() {
 		j.mu.Lock()
 		oldest := j.segments[0]
 		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0
-		left := len(oldest.items) + len(oldest.spoils)
+		left := len(oldest.items) + len(oldest.spoils) + len(oldest.dates)
 		empty := left == 0
 		var ops []*op
 		var read []reading
@@ -110,7 +110,7 @@ func (j *Journal) unref(s *segment) {
 func (j *Journal) moved(s *segment, before int) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(s.items)+len(s.spoils) < before {
+	if len(s.items)+len(s.spoils)+len(s.dates) < before {
 		return true
 	}
 	j.keep = true
@@ -132,7 +132,8 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 	for _, s := range j.segments {
 		size += s.size
 	}
-	if oldest == j.segments[len(j.segments)-1] || size < maxSealed*j.config.SegmentBytes || size < 2*j.records {
+	crowded := size >= maxSealed*j.config.SegmentBytes && size >= 2*j.records
+	if oldest == j.segments[len(j.segments)-1] || !crowded && !j.onlyDates(oldest) {
 		return nil, nil
 	}
 	size = 0
@@ -164,7 +165,7 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 	for o := range oldest.spoils {
 		ops = append(ops, &op{kind: kindUpload, entry: o.Entry, key: o.Key, text: o.UploadID})
 	}
-	return ops, read
+	return append(ops, j.datesOf(oldest)...), read
 }
 
 // rewrite writes records once more, with their bodies from the oldest segment. It

@@ -95,10 +95,12 @@ type crashRun struct {
 	trials *atomic.Int64
 	every  int  // a crash at each so manieth call
 	twice  bool // with a second directory
+
+	workload func(*Journal, *expectation) error // nil: work
 }
 
 func (c *crashRun) config(fs FS, dir string) Config {
-	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, SyncTimeout: time.Minute}
+	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, SyncTimeout: time.Minute, MaxDates: 1000}
 }
 
 // run runs the workload; the error says what a crash would have lost.
@@ -117,7 +119,11 @@ func (c *crashRun) run() (err error) {
 	if openErr != nil {
 		return openErr
 	}
-	workErr := c.work(j, x)
+	work := c.work
+	if c.workload != nil {
+		work = c.workload
+	}
+	workErr := work(j, x)
 	workErr = errors.Join(workErr, j.Close())
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -238,7 +244,14 @@ func observe(j *Journal, name string) (state, error) {
 		return observeUpload(j, id)
 	}
 	e := j.Last(key(name))
-	if t, ok := j.Translation(key(name)); ok {
+	t, ok := j.Translation(key(name))
+	if ok && t.Promised == t.Upstream && e == nil { // else nobody asks for its dates
+		if t.PromisedModified.Unix() != t.Size || t.UpstreamModified.Unix() != t.Size+1 {
+			return "", fmt.Errorf("key %s has wrong dates: %+v", name, t)
+		}
+		return state("dated " + t.Promised), nil
+	}
+	if ok && t.Promised != t.Upstream {
 		if t.Upstream == late { // what came after it is damaged
 			return state("late"), nil
 		}
@@ -419,7 +432,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 		if _, err := d.Write(body); err != nil {
 			return err
 		}
-		if err := j.Commit(ctx, d, Entry{Key: key(k), ETag: etag(body), Header: http.Header{"Version": {strconv.Itoa(v)}}}); err != nil {
+		if err := j.Commit(ctx, d, Entry{Key: key(k), ETag: etag(body), Modified: time.Unix(int64(len(body)), 0), Header: http.Header{"Version": {strconv.Itoa(v)}}}); err != nil {
 			return err
 		}
 		x.end(k)
@@ -470,6 +483,13 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				}
 				break
 			}
+			if c.rng.IntN(2) == 0 && !e.Modified.IsZero() { // its date is kept for good, or until the key gets another object
+				x.begin(k, state("dated "+e.ETag))
+				if err = errors.Join(err, j.Flushed(ctx, e, Stored{Modified: e.Modified.Add(time.Second)})); err == nil {
+					x.end(k)
+				}
+				break
+			}
 			x.begin(k, "")
 			if err = errors.Join(err, j.Done(ctx, e)); err == nil {
 				x.end(k)
@@ -478,7 +498,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				err = errors.Join(err, j.Unpacked(ctx, p))
 			}
 		default: // replaced while it is flushed, or forgotten
-			if t, ok := j.Translation(key(k)); ok {
+			if t, ok := j.Translation(key(k)); ok && j.Last(key(k)) == nil {
 				x.begin(k, "")
 				if err = j.Forget(ctx, t); err == nil {
 					x.end(k)
@@ -490,7 +510,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				break
 			}
 			if err = put(k); err == nil {
-				err = []func() error{func() error { return nil }, func() error { return j.Done(ctx, e) }, func() error { return j.Translate(ctx, e, late) }}[c.rng.IntN(3)]()
+				err = []func() error{func() error { return nil }, func() error { return j.Done(ctx, e) }, func() error { return j.Translate(ctx, e, late) }, func() error { return j.Flushed(ctx, e, Stored{Modified: time.Unix(1, 0)}) }}[c.rng.IntN(4)]()
 			}
 			j.Return(e, false)
 		}

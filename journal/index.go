@@ -29,8 +29,10 @@ func (j *Journal) apply(o *op, p place, in *segment) {
 	case kindUnpacked:
 		j.applyUnpacked(o)
 	case kindTranslate:
+		j.applyDone(&op{entry: o.entry, key: o.key}, p, in)
 		j.applyTranslate(o, p, in)
 	case kindDone:
+		j.applyDone(o, p, in) // first: without its entry the key is as the upstream says
 		j.settled(index(o.key.Bucket, o.key.Name), o.entry)
 	case kindDead, kindAlive:
 		it := j.ids[o.entry]
@@ -486,6 +488,7 @@ type Stats struct {
 	Uploads      int   // multipart uploads of clients that are open; their parts count as bytes
 	Orphans      int   // uploads that have to be aborted
 	Translations int   // objects that the upstream gave another ETag than was promised
+	Dates        int   // other objects whose Last-Modified is another one upstream than was promised
 	Problem      error // why writes are not taken, nil if they are
 }
 
@@ -493,7 +496,7 @@ type Stats struct {
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Problem: j.accepting()}
+	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Dates: j.dates.orders.Len(), Problem: j.accepting()}
 	for _, seg := range j.segments {
 		s.SegmentBytes += seg.size
 	}

@@ -53,6 +53,9 @@ type op struct {
 	pack   uint64   // number of the pack, of Packed
 	offset int64    // of the body in the pack
 	busy   bool     // a pack is being uploaded; not on disk
+	dated  *dated   // dates of Done, nil for none; when is the promised one
+	order  uint64   // of dated, 0 for the record's own number
+	floor  uint64   // dates up to this order have left
 	key    akigw.Key
 	text   string // a reason, an upload id, an ETag
 	when   time.Time
@@ -135,7 +138,11 @@ func (o *op) encode(b []byte) []byte {
 		b = binary.AppendUvarint(b, o.entry)
 		b = codec.AppendString(b, o.key.Bucket)
 		b = codec.AppendString(b, o.key.Name)
-		b = codec.AppendString(b, o.text)
+		if o.dated != nil {
+			b = codec.AppendString(b, o.dated.encode(o.order, o.floor))
+		} else {
+			b = codec.AppendString(b, o.text)
+		}
 		b = codec.AppendTime(b, o.when)
 	}
 	return b
@@ -196,6 +203,10 @@ func decode(b []byte) (*op, error) {
 		o.entry = d.Uvarint()
 		o.key = akigw.Key{Bucket: d.String(), Name: d.String()}
 		o.text, o.when = d.String(), d.Time()
+		if o.kind == kindDone && o.text != "" {
+			o.dated, o.order, o.floor = decodeDated(o.text)
+			o.text = ""
+		}
 	case kindMark:
 	default:
 		return nil, errRecord

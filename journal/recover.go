@@ -37,6 +37,7 @@ func Open(c Config) (*Journal, error) {
 		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), lock.Close())
 	}
 	j.newest = j.next - 1
+	j.trimDates(c.MaxDates) // it may be a smaller bound than that of the last start
 	j.syncer.Go(j.sync)
 	return j, nil
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"time"
 
 	"github.com/akidb/akigw"
 )
@@ -10,12 +11,17 @@ import (
 // promised to its client. What it is called where is kept here until the key gets
 // another object: one record, which takes the place of the entry's own.
 
-// Translation is an ETag that was promised, and what the upstream calls the same
-// object.
+// Translation is what was promised of an object, and what the upstream says of the same
+// one.
 type Translation struct {
 	Key akigw.Key
-	// Promised and Upstream are ETags with quotes.
+	// Promised and Upstream are ETags with quotes. They can be the same.
 	Promised, Upstream string
+	// PromisedModified and UpstreamModified are its Last-Modified. The upstream's is in
+	// whole seconds; it is zero, and what follows with it, if it is not known.
+	PromisedModified, UpstreamModified time.Time
+	Size                               int64  // bytes
+	Version                            string // version id in the upstream, "" for none
 
 	number uint64
 }
@@ -23,26 +29,31 @@ type Translation struct {
 // Translate says, like Done, that e is in the upstream, but with the ETag upstream.
 // Both are remembered, unless the key has a later entry.
 func (j *Journal) Translate(ctx context.Context, e *Entry, upstream string) error {
-	small := &Entry{Key: e.Key, ETag: e.ETag, Modified: e.Modified}
-	return j.commit(ctx, &op{kind: kindTranslate, entry: e.ID, put: small, key: e.Key, text: upstream})
+	return j.Flushed(ctx, e, Stored{ETag: upstream})
 }
 
-// Translation returns what is remembered of the ETags of a key; false if nothing is.
+// Translation returns what is remembered of the ETags and dates of a key; false if
+// nothing is.
 func (j *Journal) Translation(key akigw.Key) (t Translation, ok bool) {
 	if j.translated.Load() == 0 {
-		return t, false
+		return j.dates.find(key)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	it := j.translations[index(key.Bucket, key.Name)]
 	if it == nil {
-		return t, false
+		return j.dates.find(key)
 	}
-	return Translation{it.entry.Key, it.entry.ETag, it.etag, it.entry.ID}, true
+	t = Translation{Key: it.entry.Key, Promised: it.entry.ETag, Upstream: it.etag, PromisedModified: it.entry.Modified, number: it.entry.ID}
+	t.dates(it.entry.Header)
+	return t, true
 }
 
-// Translates reports whether ETags of a bucket's keys are remembered.
+// Translates reports whether ETags or dates of a bucket's keys are remembered.
 func (j *Journal) Translates(bucket string) bool {
+	if j.dates.among(bucket) {
+		return true
+	}
 	if j.translated.Load() == 0 {
 		return false
 	}

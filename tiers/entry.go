@@ -33,6 +33,9 @@ type entry struct {
 	// validated is when the gateway last asked the upstream and got the
 	// object confirmed.
 	validated time.Time
+	// strong says that the upstream's 304 proves that the headers are still
+	// those of the object, see strongValidator. If not, only a plain HEAD does.
+	strong bool
 	// run is the run of the gateway that published the entry.
 	run uint64
 	// absent is set if the key holds nothing; such an entry lives in memory
@@ -97,6 +100,23 @@ func objectNumber(key akigw.Key) uint64 {
 	return xxhash.Sum64String(key.Bucket)*31 + xxhash.Sum64String(key.Name)
 }
 
+// The last byte before the body of an encoded entry. Older releases wrote 0 or
+// markBody, and take anything but markBody for an entry without a body.
+const (
+	markBody   = 1 << iota // the body follows
+	markStrong             // see entry.strong
+)
+
+func (e *entry) marks() (marks byte) {
+	if e.body != nil {
+		marks |= markBody
+	}
+	if e.strong {
+		marks |= markStrong
+	}
+	return marks
+}
+
 // appendEntry encodes e.
 func appendEntry(b []byte, e *entry) []byte {
 	b = append(b, entryVersion)
@@ -114,8 +134,7 @@ func appendEntry(b []byte, e *entry) []byte {
 	b = codec.AppendString(b, e.ETag)
 	b = codec.AppendFlag(b, e.known())
 	b = codec.AppendHeader(b, e.Header)
-	b = codec.AppendFlag(b, e.body != nil)
-	return append(b, e.body...)
+	return append(append(b, e.marks()), e.body...)
 }
 
 // decodeEntry decodes what appendEntry wrote. The entry keeps b.
@@ -135,10 +154,12 @@ func decodeEntry(b []byte) (*entry, error) {
 	} else if len(header) > 0 {
 		return nil, errEntry
 	}
-	if d.Flag() {
+	marks := d.Byte()
+	e.strong = marks&markStrong != 0
+	if marks&markBody != 0 {
 		e.body = d.Rest()
 	}
-	if d.Bad() || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
+	if d.Bad() || marks > markBody|markStrong || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
 		return nil, errEntry
 	}
 	return e, nil

@@ -274,7 +274,7 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 		return ErrUncacheable
 	}
 	e := s.newEntry(objectOf(f.key, resp.Header, size), generation, asked)
-	e.block = block
+	e.block, e.strong = block, strongValidator(resp.Header)
 	if !e.asked() {
 		return ErrUncacheable
 	}

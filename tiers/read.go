@@ -68,7 +68,7 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 	}
 	t := s.Translation(key)
 	r, err := s.get(ctx, key, spec, t.conditions(conditions))
-	s.translate(t, r)
+	s.translate(key, t, r)
 	return r, err
 }
 
@@ -107,9 +107,14 @@ func (s *Store) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 // Local is Get of what is in memory or on disk and needs no question to the upstream. It
 // returns nil if anything else is to be said.
 func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
-	if spec.Part() > 0 || s.back != nil && (s.back.journal.Last(key.Current()) != nil || s.Translation(key) != nil) {
+	if spec.Part() > 0 || s.back != nil && s.back.journal.Last(key.Current()) != nil {
 		return nil
 	}
+	var t *Translation
+	if known, ok := s.translation(key); ok {
+		t = &known
+	}
+	conditions = t.conditions(conditions)
 	settings := s.settings(key)
 	if !settings.Cached() {
 		return nil
@@ -126,6 +131,7 @@ func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 		r.Close()
 		return nil
 	}
+	s.translate(key, t, r)
 	return r
 }
 
@@ -474,7 +480,7 @@ func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	}
 	t := s.Translation(key)
 	r, err := s.head(ctx, key, spec, t.conditions(conditions))
-	s.translate(t, r)
+	s.translate(key, t, r)
 	return r, err
 }
 
@@ -502,13 +508,13 @@ func (s *Store) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	return r, r.resolve(ctx, spec)
 }
 
-// ask sends a HEAD, conditional on known if there is one, and publishes what
-// it learns.
+// ask sends a HEAD, conditional on known if there is one that a 304 can confirm, and
+// publishes what it learns.
 func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, error) {
 	generation := s.fence.enter(key)
 	defer s.fence.leave(key)
 	header := http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}
-	if known != nil && known.known() && key.Version == "" && !s.bare304.Load() {
+	if known != nil && known.known() && known.strong && key.Version == "" && !s.bare304.Load() {
 		header.Set("If-None-Match", known.ETag)
 	}
 	asked := time.Now()
@@ -542,12 +548,13 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 		return nil, ErrUncacheable
 	}
 	e := s.newEntry(objectOf(key, resp.Header, resp.ContentLength), generation, asked)
+	e.strong = strongValidator(resp.Header)
 	if !e.asked() {
 		return nil, ErrUncacheable
 	}
 	if known != nil && known.same(&e.Object) && maps.EqualFunc(known.Header, e.Header, slices.Equal) {
 		confirmed := *known
-		confirmed.validated = e.validated
+		confirmed.validated, confirmed.strong = e.validated, known.strong || e.strong
 		return s.confirm(&confirmed, known), nil
 	}
 	if known != nil && (known.same(&e.Object) || !known.known() && known.ETag == e.ETag && known.Size == e.Size) {
@@ -569,6 +576,8 @@ func (s *Store) confirm(confirmed, known *entry) *entry {
 	switch inMemory := s.hot.Has(hotKey{key: known.Key}); {
 	case known.run != s.run:
 		confirmed.run = s.run
+		s.publish(confirmed)
+	case confirmed.strong != known.strong: // once in the life of an entry
 		s.publish(confirmed)
 	case inMemory:
 		s.remember(confirmed)

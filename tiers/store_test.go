@@ -135,6 +135,7 @@ func TestSecondReadDoesNotReachTheUpstreamInExclusiveMode(t *testing.T) {
 
 func TestStrictHitIsOneConditionalRequest(t *testing.T) {
 	up := testkit.NewMemory()
+	longAgo(up)
 	s := newStore(t, testConfig(rules.Strict), up)
 	body := testkit.Bytes(1, 3*block)
 	up.Put(key("k"), body)
@@ -168,6 +169,7 @@ func TestE26_SameBytesPutAgainWithOtherMetadata(t *testing.T) {
 	for _, bare := range []bool{false, true} {
 		t.Run(fmt.Sprintf("304 without Last-Modified=%t", bare), func(t *testing.T) {
 			up := testkit.NewMemory()
+			longAgo(up)
 			if bare {
 				up.After = func(_ *cold.Request, resp *http.Response) {
 					if resp.StatusCode == http.StatusNotModified {
@@ -196,6 +198,7 @@ func TestRestartServesFromDisk(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		t.Run(fmt.Sprintf("clean=%t", clean), func(t *testing.T) {
 			up := testkit.NewMemory()
+			longAgo(up)
 			dir := filepath.Join(t.TempDir(), "warm")
 			s := openStore(t, testConfig(rules.Exclusive), dir, up)
 			bodies := map[akigw.Key][]byte{}

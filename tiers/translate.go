@@ -2,6 +2,9 @@ package tiers
 
 import (
 	"context"
+	"maps"
+	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -9,26 +12,33 @@ import (
 	"github.com/akidb/akigw/journal"
 )
 
-// Translation is between the ETag that a client was promised of an object and the one
-// that the upstream gave it. The methods of nil translate nothing.
+// Translation is between the ETag and the Last-Modified that a client was promised of an
+// object and those that the upstream gave it. The methods of nil translate nothing.
 type Translation journal.Translation
 
 // Translation returns what is remembered of a key, nil if nothing is.
 func (s *Store) Translation(key akigw.Key) *Translation {
-	if s.back == nil || key.Version != "" {
-		return nil
-	}
-	t, ok := s.back.journal.Translation(key)
+	t, ok := s.translation(key)
 	if !ok {
 		return nil
 	}
-	return (*Translation)(&t)
+	found := t // of its own, so that nothing is allocated where there is none
+	return &found
+}
+
+// translation is Translation for who need not allocate it.
+func (s *Store) translation(key akigw.Key) (t Translation, ok bool) {
+	if s.back == nil || key.Version != "" {
+		return t, false
+	}
+	known, ok := s.back.journal.Translation(key)
+	return Translation(known), ok
 }
 
 // ToUpstream puts the upstream's ETag into a list of those that a client names
 // (If-Match and the like).
 func (t *Translation) ToUpstream(list string) string {
-	if t == nil || list == "" {
+	if t == nil || list == "" || t.Promised == t.Upstream {
 		return list
 	}
 	tags := strings.Split(list, ",")
@@ -51,24 +61,148 @@ func (t *Translation) ToClient(etag string) string {
 // bare is an ETag without the quotes that not everybody puts around it.
 func bare(etag string) string { return strings.Trim(etag, `"`) }
 
+// dated reports whether the upstream's date is known.
+func (t *Translation) dated() bool { return t != nil && !t.UpstreamModified.IsZero() }
+
+// DateToUpstream makes of the date of a condition (If-Modified-Since and the like) one that
+// the upstream decides on as the promised Last-Modified would: its own object is not newer
+// than that date exactly if the promised one is not newer than date. An object that took
+// its place is judged by date itself, as far as the order of the two dates lets it. What
+// is no HTTP date stays as it is.
+func (t *Translation) DateToUpstream(date string) string {
+	if !t.dated() || date == "" {
+		return date
+	}
+	asked, err := http.ParseTime(date)
+	if err != nil {
+		return date
+	}
+	newer := t.PromisedModified.Truncate(time.Second).After(asked)
+	switch before := t.UpstreamModified.Add(-time.Second); {
+	case newer && asked.After(before):
+		asked = before
+	case !newer && asked.Before(t.UpstreamModified):
+		asked = t.UpstreamModified
+	}
+	return asked.UTC().Format(http.TimeFormat)
+}
+
+// ExactDateToUpstream is the upstream's Last-Modified in the place of the promised one
+// (If-Range and the like), and any other as it is. layout is that of the date.
+func (t *Translation) ExactDateToUpstream(date, layout string) string {
+	asked, err := time.Parse(layout, date)
+	if !t.dated() || err != nil || !asked.Equal(t.PromisedModified.Truncate(time.Second)) {
+		return date
+	}
+	return t.UpstreamModified.UTC().Format(layout)
+}
+
+// Date returns the Last-Modified that was promised of an object that the upstream
+// describes so; false if that is another one than was promised anything of. size is -1
+// where it is not said, etag and version are "".
+func (t *Translation) Date(etag, version string, modified time.Time, size int64) (time.Time, bool) {
+	if !t.dated() || !modified.Truncate(time.Second).Equal(t.UpstreamModified) {
+		return time.Time{}, false
+	}
+	if etag != "" && bare(etag) != bare(t.Upstream) || size >= 0 && size != t.Size || version != t.Version && version != "" && version != nullVersion {
+		return time.Time{}, false
+	}
+	return t.PromisedModified, true
+}
+
+// nullVersion is the version id of what was written before a bucket had versions.
+const nullVersion = "null"
+
+// Answer has the upstream's answer to an operation on a key show what was promised. t is
+// what was remembered of the key before the upstream was asked.
+func (s *Store) Answer(key akigw.Key, t *Translation, op string, resp *http.Response) {
+	h := resp.Header
+	if etag := h.Get("Etag"); t != nil && etag != "" {
+		defer func() { h.Set("Etag", t.ToClient(etag)) }() // its date is told by the upstream's
+	}
+	modified, err := http.ParseTime(h.Get("Last-Modified"))
+	if err != nil {
+		return
+	}
+	for _, t := range []*Translation{t, s.Translation(key)} { // it may have been flushed meanwhile
+		if date, ok := t.Date(h.Get("Etag"), h.Get("X-Amz-Version-Id"), modified, wholeSize(op, resp)); ok {
+			h.Set("Last-Modified", date.UTC().Format(http.TimeFormat))
+			return
+		}
+	}
+}
+
+// wholeSize is the size of the object that an answer is about, -1 if it does not say.
+func wholeSize(op string, resp *http.Response) int64 {
+	if op != "GetObject" && op != "HeadObject" {
+		return -1
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return resp.ContentLength
+	case http.StatusPartialContent:
+		_, after, _ := strings.Cut(resp.Header.Get("Content-Range"), "/")
+		if n, err := strconv.ParseInt(after, 10, 64); err == nil {
+			return n
+		}
+	}
+	return -1
+}
+
 // conditions are those of a client as they are for the upstream.
 func (t *Translation) conditions(c akigw.Conditions) akigw.Conditions {
 	c.IfMatch, c.IfNoneMatch = t.ToUpstream(c.IfMatch), t.ToUpstream(c.IfNoneMatch)
+	c.IfModifiedSince, c.IfUnmodifiedSince = t.DateToUpstream(c.IfModifiedSince), t.DateToUpstream(c.IfUnmodifiedSince)
 	return c
 }
 
-// translate has a reader show the ETag that was promised. If the key has another object
-// by now, the translation is forgotten.
-func (s *Store) translate(t *Translation, r *Reader) {
-	if t == nil || r == nil {
+// speaksOf reports whether t is about an object: not about one that its key had before.
+func (t *Translation) speaksOf(o *akigw.Object) bool {
+	if bare(o.ETag) != bare(t.Upstream) {
+		return false
+	}
+	_, same := t.Date(o.ETag, o.VersionID(), o.LastModified, o.Size)
+	return same || !t.dated() || t.Promised != t.Upstream
+}
+
+// translate has a reader show what was promised; t is what was remembered of the key before
+// it was looked for. If the key has another object by now, the translation is forgotten.
+func (s *Store) translate(key akigw.Key, t *Translation, r *Reader) {
+	if s.back == nil || r == nil {
 		return
 	}
-	if bare(r.Object.ETag) == bare(t.Upstream) {
-		object := *r.Object
-		object.ETag, object.Header = t.Promised, r.Object.Header.Clone()
+	if t == nil || !t.speaksOf(r.Object) {
+		now := s.Translation(key)
+		if t != nil && now != nil && *now == *t && r.Outcome != akigw.Stale {
+			s.forgetTranslation(t)
+		}
+		if now == nil || !now.speaksOf(r.Object) {
+			return
+		}
+		t = now // it was flushed meanwhile
+	}
+	r.Object = t.shown(r.Object)
+}
+
+// shown is an object that t speaks of as clients see it.
+func (t *Translation) shown(o *akigw.Object) *akigw.Object {
+	object := *o
+	object.Header = maps.Clone(o.Header) // its values are replaced, not changed
+	if date, ok := t.Date(object.ETag, object.VersionID(), object.LastModified, object.Size); ok {
+		object.LastModified = date
+		object.Header["Last-Modified"] = []string{date.UTC().Format(http.TimeFormat)}
+	}
+	if t.Promised != t.Upstream {
+		object.ETag = t.Promised
 		object.Header["Etag"] = []string{t.Promised}
-		r.Object = &object
-	} else if r.Outcome != akigw.Stale {
+	}
+	return &object
+}
+
+// Replaced says that an object that t may speak of was replaced or deleted through this
+// gateway. One of the same bytes and the same second could not be told from it.
+func (s *Store) Replaced(t *Translation) {
+	if t != nil {
 		s.forgetTranslation(t)
 	}
 }
@@ -76,10 +210,12 @@ func (s *Store) translate(t *Translation, r *Reader) {
 // forgetTranslation drops a translation in the background. One that stays does no harm:
 // it speaks of an object that nobody has any more.
 func (s *Store) forgetTranslation(t *Translation) {
+	forgotten := journal.Translation(*t)
+	s.back.journal.HideDates(forgotten)
 	s.work.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, forgetPatience)
 		defer cancel()
-		_ = s.back.journal.Forget(ctx, journal.Translation(*t))
+		_ = s.back.journal.Forget(ctx, forgotten)
 	})
 }
 

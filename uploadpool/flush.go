@@ -28,17 +28,17 @@ import (
 
 // result is how a try ended.
 type result struct {
-	err      error         // nil: it is upstream, and verified
-	answer   http.Header   // of the upstream, to a body
-	wait     time.Duration // before the next try, at least
-	unknown  bool          // it may have been carried out
-	unsent   bool          // it was no try at all
-	refused  bool          // the upstream refuses us: every other try would fail as well
-	final    string        // no repetition helps, for this reason
-	code     string        // of S3's error, "" for none
-	progress bool          // some of it got there
-	etag     string        // the upstream's, if it is another one than was promised
-	change   Change        // to be ended before the journal lets go
+	err      error          // nil: it is upstream, and verified
+	answer   http.Header    // of the upstream, to a body
+	wait     time.Duration  // before the next try, at least
+	unknown  bool           // it may have been carried out
+	unsent   bool           // it was no try at all
+	refused  bool           // the upstream refuses us: every other try would fail as well
+	final    string         // no repetition helps, for this reason
+	code     string         // of S3's error, "" for none
+	progress bool           // some of it got there
+	stored   journal.Stored // how the upstream describes it
+	change   Change         // to be ended before the journal lets go
 }
 
 // settle makes of a result what has to be made of it.
@@ -61,7 +61,7 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 		} else {
 			r.change.End()
 		}
-		if err = p.done(ctx, e, r.etag); err == nil {
+		if err = p.done(ctx, e, r.stored); err == nil {
 			failpoint.Here("journal.afterDone")
 			flushed.Inc()
 			flushedBytes.Add(int(e.Size))
@@ -99,18 +99,18 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 // noSuchBucket is S3's code for a bucket that is not there.
 const noSuchBucket = "NoSuchBucket"
 
-// done takes an entry that is upstream out of the journal. If it has another ETag there,
-// both are remembered, and its bucket is written through from now on.
-func (p *Pool) done(ctx context.Context, e *journal.Entry, etag string) error {
-	if etag == "" {
-		return p.Journal.Done(ctx, e)
+// done takes an entry that is upstream out of the journal, which remembers what was
+// promised of it. If it has another ETag there, its bucket is written through from now on.
+func (p *Pool) done(ctx context.Context, e *journal.Entry, s journal.Stored) error {
+	if s.ETag == "" {
+		return p.Journal.Flushed(ctx, e, s)
 	}
 	if p.Unlike != nil {
 		p.Unlike(e.Key.Bucket)
 	}
 	translated.Inc()
-	p.Log.Warn("the upstream gave an object another ETag than was promised (encryption with KMS?): both are remembered, and its bucket is written through from now on", "key", e.Key.String(), "promised", e.ETag, "upstream", etag)
-	return p.Journal.Translate(ctx, e, etag)
+	p.Log.Warn("the upstream gave an object another ETag than was promised (encryption with KMS?): both are remembered, and its bucket is written through from now on", "key", e.Key.String(), "promised", e.ETag, "upstream", s.ETag)
+	return p.Journal.Flushed(ctx, e, s)
 }
 
 // succeeded lets more uploads run at a time, up to what was configured.
@@ -275,9 +275,11 @@ func (p *Pool) attempt(e *journal.Entry) (n int, unknown bool) {
 func (p *Pool) put(ctx context.Context, e *journal.Entry) (r result) {
 	n, unknown := p.attempt(e)
 	if unknown {
-		there, err := p.there(ctx, e, described)
+		stored, there, err := p.there(ctx, e, described)
 		if err != nil || there {
-			return p.judge(err, nil, true)
+			r = p.judge(err, nil, true)
+			r.stored = stored
+			return r
 		}
 	}
 	change := p.Begin(e.Key)
@@ -303,13 +305,14 @@ func (p *Pool) verify(ctx context.Context, e *journal.Entry, r result) result {
 	if got := r.answer.Get("Etag"); got != "" && !sameETag(got, e.ETag) {
 		return p.readBack(ctx, e, got, r)
 	}
-	there, err := p.there(ctx, e, nil)
+	stored, there, err := p.there(ctx, e, nil)
 	if err != nil {
 		return p.judge(err, nil, true)
 	}
 	if !there {
 		return result{err: errOther, unknown: true}
 	}
+	r.stored = stored
 	return r
 }
 
@@ -328,7 +331,8 @@ func (p *Pool) readBack(ctx context.Context, e *journal.Entry, etag string, r re
 	case sum != e.ETag:
 		return otherETag(etag, e.ETag)
 	}
-	r.etag = etag
+	r.stored = storedAs(resp.Header)
+	r.stored.ETag = etag
 	return r
 }
 
@@ -431,30 +435,37 @@ func (t *tee) Seek(offset int64, whence int) (int64, error) {
 
 func (t *tee) whole(size int64) bool { return t.seen == size }
 
+// storedAs reads from an answer how the upstream describes an object.
+func storedAs(h http.Header) (s journal.Stored) {
+	s.Modified, _ = http.ParseTime(h.Get("Last-Modified")) // without one it stays zero
+	s.Version = h.Get("X-Amz-Version-Id")
+	return s
+}
+
 // there asks whether the upstream has what e says: its size, its ETag, and those of its
 // headers that same names. An upstream may keep headers in a form of its own, so they
 // only matter where nobody has heard that it took this upload: then what is there may
-// be the same bytes with other metadata.
-func (p *Pool) there(ctx context.Context, e *journal.Entry, same func(header string) bool) (bool, error) {
+// be the same bytes with other metadata. stored is how the upstream describes it.
+func (p *Pool) there(ctx context.Context, e *journal.Entry, same func(header string) bool) (stored journal.Stored, there bool, err error) {
 	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: e.Key, Header: http.Header{}})
 	if err != nil {
-		return false, err
+		return stored, false, err
 	}
 	resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusNotFound:
-		return e.Deleted, nil
+		return stored, e.Deleted, nil
 	case resp.StatusCode != http.StatusOK:
-		return false, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
+		return stored, false, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
 	case e.Deleted || resp.ContentLength != e.Size || !sameETag(resp.Header.Get("Etag"), e.ETag):
-		return false, nil
+		return stored, false, nil
 	}
 	for name, values := range e.Header {
 		if got := resp.Header[name]; same != nil && same(name) && strings.Join(got, ",") != strings.Join(values, ",") {
-			return false, nil
+			return stored, false, nil
 		}
 	}
-	return true, nil
+	return storedAs(resp.Header), true, nil
 }
 
 // described reports whether a header is one that an object is known by.
@@ -478,7 +489,7 @@ func (p *Pool) delete(ctx context.Context, e *journal.Entry) result {
 	}
 	r := p.judge(err, resp, false)
 	if r.err == nil {
-		there, err := p.there(ctx, e, nil)
+		_, there, err := p.there(ctx, e, nil)
 		if err == nil && !there {
 			err = errOther
 		}

@@ -182,7 +182,7 @@ func (p *Pool) putPack(ctx context.Context, key akigw.Key, data []byte) result {
 	if r.err == nil {
 		change.Written(resp.Header)
 	}
-	if r.etag != "" && p.Unlike != nil {
+	if r.stored.ETag != "" && p.Unlike != nil {
 		p.Unlike(key.Bucket)
 	}
 	r.unknown = false

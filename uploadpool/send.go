@@ -82,7 +82,7 @@ func (p *Pool) send(ctx context.Context, u *journal.Upload, parts []journal.Part
 	if r.err != nil {
 		return r
 	}
-	there, err := p.there(ctx, &journal.Entry{Key: u.Key, Size: size, ETag: r.answer.Get("Etag")}, nil)
+	_, there, err := p.there(ctx, &journal.Entry{Key: u.Key, Size: size, ETag: r.answer.Get("Etag")}, nil)
 	if err == nil && !there {
 		err = errOther
 	}

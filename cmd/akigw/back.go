@@ -170,6 +170,7 @@ func (s *statusCommand) Run() error {
 	if st.Translated > 0 {
 		fmt.Fprintf(table, "ETags\t%d objects have another one upstream than was promised; it is translated\n", st.Translated)
 	}
+	fmt.Fprintf(table, "dates\t%d objects upstream are shown with the Last-Modified that was promised\n", st.Dates)
 	fmt.Fprintf(table, "dead letters\t%d\n", st.Dead)
 	for name, why := range st.Paused {
 		fmt.Fprintf(table, "paused\tuploads to %s: %s\n", name, why)

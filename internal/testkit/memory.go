@@ -45,7 +45,7 @@ type Memory struct {
 	// Before, if set, is called before a request is answered; an answer or
 	// an error that it returns takes the place of the real one.
 	Before func(r *cold.Request) (*http.Response, error)
-	// After, if set, may change an answer.
+	// After, if set, may change an answer. It has a Date, whatever Clock says.
 	After func(r *cold.Request, resp *http.Response)
 }
 
@@ -287,6 +287,7 @@ func (m *Memory) Do(ctx context.Context, r *cold.Request) (*http.Response, error
 		m.sent += max(0, resp.ContentLength)
 	}
 	m.mu.Unlock()
+	resp.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	if m.After != nil {
 		m.After(r, resp)
 	}
@@ -363,7 +364,7 @@ func (m *Memory) read(r *cold.Request) (*http.Response, error) {
 	if m.KMS.Load() {
 		h.Set("X-Amz-Server-Side-Encryption", "aws:kms")
 	}
-	err := akigw.ConditionsOf(r.Header).Check(&akigw.Object{ETag: o.ETag, LastModified: o.Modified})
+	err := akigw.ConditionsOf(r.Header).Check(&akigw.Object{ETag: o.ETag, LastModified: o.Modified.Truncate(time.Second)})
 	if errors.Is(err, akigw.ErrNotModified) {
 		return Response(http.StatusNotModified, h, nil), nil
 	} else if err != nil {

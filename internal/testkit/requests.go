@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3xml"
@@ -59,6 +60,11 @@ func (m *Memory) copy(r *cold.Request) (*http.Response, error) {
 	o, ok := m.Get(akigw.Key{Bucket: bucket, Name: name})
 	if !ok {
 		return refuse(http.StatusNotFound, "NoSuchKey"), nil
+	}
+	conditions := akigw.Conditions{IfMatch: r.Header.Get("X-Amz-Copy-Source-If-Match"), IfNoneMatch: r.Header.Get("X-Amz-Copy-Source-If-None-Match"),
+		IfModifiedSince: r.Header.Get("X-Amz-Copy-Source-If-Modified-Since"), IfUnmodifiedSince: r.Header.Get("X-Amz-Copy-Source-If-Unmodified-Since")}
+	if conditions.Check(&akigw.Object{ETag: o.ETag, LastModified: o.Modified.Truncate(time.Second)}) != nil {
+		return refuse(http.StatusPreconditionFailed, "PreconditionFailed"), nil
 	}
 	if r.Header.Get("X-Amz-Metadata-Directive") == "REPLACE" {
 		o.Header = metadata(r.Header)
@@ -288,8 +294,16 @@ func (m *Memory) list(r *cold.Request) (*http.Response, error) {
 			continue
 		}
 		o := m.objects[akigw.Key{Bucket: r.Key.Bucket, Name: name}]
-		fmt.Fprintf(&contents, "<Contents><Key>%s</Key><ETag>%s</ETag><Size>%d</Size></Contents>", text(name), o.ETag, len(o.Body))
+		element, version := "Contents", ""
+		if q.Has("versions") {
+			element, version = "Version", "<VersionId>null</VersionId><IsLatest>true</IsLatest>"
+		}
+		fmt.Fprintf(&contents, "<%s><Key>%s</Key>%s<LastModified>%s</LastModified><ETag>%s</ETag><Size>%d</Size></%s>", element, text(name), version, o.Modified.UTC().Format("2006-01-02T15:04:05.000Z"), o.ETag, len(o.Body), element)
 	}
-	body := fmt.Sprintf("<ListBucketResult><EncodingType>%s</EncodingType><IsTruncated>%t</IsTruncated>%s%s</ListBucketResult>", q.Get("encoding-type"), truncated, contents.String(), prefixes.String())
+	root := "ListBucketResult"
+	if q.Has("versions") {
+		root = "ListVersionsResult"
+	}
+	body := fmt.Sprintf("<%s><EncodingType>%s</EncodingType><IsTruncated>%t</IsTruncated>%s%s</%s>", root, q.Get("encoding-type"), truncated, contents.String(), prefixes.String(), root)
 	return Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(body)), nil
 }

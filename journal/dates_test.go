@@ -1,0 +1,325 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/codec"
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// dating is a journal that keeps so many dates, on a file system in memory.
+type dating struct {
+	*Journal
+	t  *testing.T
+	fs FS
+}
+
+func openDating(t *testing.T, fs FS, limit int) *dating {
+	t.Helper()
+	j, err := Open(Config{Dir: "/j", FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 4 << 10, SyncTimeout: time.Minute, MaxDates: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &dating{j, t, fs}
+}
+
+func (d *dating) again(limit int) *dating {
+	d.t.Helper()
+	if err := d.Close(); err != nil {
+		d.t.Fatal(err)
+	}
+	return openDating(d.t, d.fs, limit)
+}
+
+// at is the n-th date that is promised; the upstream's is a minute later.
+func at(n int) time.Time { return time.Unix(1_700_000_000+int64(n), 0) }
+
+// flush acknowledges and flushes the n-th object under a name.
+func (d *dating) flush(name string, n int) {
+	d.t.Helper()
+	d.put(name, n)
+	d.flushed(name, at(n).Add(time.Minute))
+}
+
+func (d *dating) put(name string, n int) {
+	d.t.Helper()
+	body := d.Receive(4)
+	if _, err := body.Write([]byte("body")); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.Commit(d.t.Context(), body, Entry{Key: key(name), ETag: etag([]byte("body")), Modified: at(n)}); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *dating) flushed(name string, upstream time.Time) {
+	d.t.Helper()
+	if err := d.Flushed(d.t.Context(), d.Take(key(name)), Stored{Modified: upstream}); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// expect sees that the dates of the n-th object under a name are known, or none for -1.
+func (d *dating) expect(when, name string, n int) {
+	d.t.Helper()
+	got, ok := d.Translation(key(name))
+	switch {
+	case n < 0 && ok:
+		d.t.Errorf("%s: %s has %+v, want no dates", when, name, got)
+	case n >= 0 && (!ok || !got.PromisedModified.Equal(at(n)) || !got.UpstreamModified.Equal(at(n).Add(time.Minute)) || got.Size != 4 || got.Promised != etag([]byte("body")) || got.Upstream != got.Promised):
+		d.t.Errorf("%s: %s has %+v %t, want those of %d", when, name, got, ok, n)
+	}
+}
+
+// TestDatesLast: the dates of a flushed object are there until its key gets another one,
+// over restarts.
+func TestDatesLast(t *testing.T) {
+	d := openDating(t, memory{vfs.NewCrashableMem()}, 100)
+	d.flush("stays", 1)
+	d.flush("deleted", 2)
+	d.flush("replaced", 3)
+	d.flush("again", 4)
+	d.flush("forgotten", 5)
+	d.flush("undated", 6)
+	if err := d.Delete(t.Context(), []akigw.Key{key("deleted")}, at(7)); err != nil {
+		t.Fatal(err)
+	}
+	d.put("replaced", 8)
+	for _, name := range []string{"deleted", "replaced", "undated"} {
+		if name == "undated" {
+			d.put(name, 9)
+		}
+		if err := d.Done(t.Context(), d.Take(key(name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.flush("again", 10)
+	known, _ := d.Translation(key("forgotten"))
+	if err := d.Forget(t.Context(), known); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"at once", "started again", "and again"} {
+		for name, n := range map[string]int{"stays": 1, "deleted": -1, "replaced": -1, "again": 10, "forgotten": -1, "undated": -1, "unknown": -1} {
+			d.expect(when, name, n)
+		}
+		if st := d.Stats(); st.Dates != 2 || st.Translations != 0 || st.Pending != 0 {
+			t.Errorf("%s: %+v", when, st)
+		}
+		if !d.Translates("bucket") || d.Translates("other") {
+			t.Errorf("%s: the wrong buckets have dates", when)
+		}
+		d = d.again(100)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDatesOfTranslations: an object that has another ETag upstream keeps its date as well.
+func TestDatesOfTranslations(t *testing.T) {
+	d := openDating(t, memory{vfs.NewCrashableMem()}, 100)
+	d.flush("k", 1)
+	d.put("k", 2)
+	if err := d.Flushed(t.Context(), d.Take(key("k")), Stored{ETag: `"other"`, Modified: at(3), Version: "v"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		got, ok := d.Translation(key("k"))
+		if !ok || got.Upstream != `"other"` || !got.PromisedModified.Equal(at(2)) || !got.UpstreamModified.Equal(at(3)) || got.Size != 4 || got.Version != "v" {
+			t.Errorf("%+v %t", got, ok)
+		}
+		if st := d.Stats(); st.Dates != 0 || st.Translations != 1 {
+			t.Errorf("%+v", st)
+		}
+		d = d.again(100)
+	}
+	d.flush("k", 4)
+	d.expect("flushed again", "k", 4)
+	if st := d.Stats(); st.Dates != 1 || st.Translations != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDatesAreBounded: the dates of the object that was flushed first leave first, and do
+// not come back with a restart, nor with a larger bound.
+func TestDatesAreBounded(t *testing.T) {
+	const limit = 20
+	d := openDating(t, memory{vfs.NewCrashableMem()}, limit)
+	check := func(when string, from, to int) {
+		t.Helper()
+		for n := range to {
+			want := n
+			if n < from {
+				want = -1
+			}
+			d.expect(when, strconv.Itoa(n), want)
+		}
+		if st := d.Stats(); st.Dates != to-from {
+			t.Errorf("%s: %d dates, want %d", when, st.Dates, to-from)
+		}
+	}
+	for n := range 50 {
+		d.flush(strconv.Itoa(n), n)
+	}
+	check("flushed", 30, 50)
+	d = d.again(limit)
+	check("started again", 30, 50)
+	for n := 40; n < 50; n++ { // they make room that those before must not take
+		known, _ := d.Translation(key(strconv.Itoa(n)))
+		if err := d.Forget(t.Context(), known); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d = d.again(1000)
+	check("with a larger bound", 30, 40)
+	d = d.again(3)
+	check("with a smaller bound", 37, 40)
+	d = d.again(0)
+	check("with none", 40, 40)
+	d.flush("new", 60)
+	d.expect("with none", "new", -1)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLateFlushIsNew: what counts is when an object was flushed, not when it was acknowledged.
+func TestLateFlushIsNew(t *testing.T) {
+	d := openDating(t, memory{vfs.NewCrashableMem()}, 5)
+	d.put("late", 0)
+	for n := 1; n < 10; n++ {
+		d.flush(strconv.Itoa(n), n)
+	}
+	d.flushed("late", at(0).Add(time.Minute))
+	for range 2 {
+		d.expect("flushed last", "late", 0)
+		d.expect("flushed last", "5", -1)
+		d.expect("flushed last", "6", 6)
+		d = d.again(5)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDatesDoNotKeepSegments: a journal whose writes are all upstream takes little more
+// than the records of its dates, however many writes and starts there were.
+func TestDatesDoNotKeepSegments(t *testing.T) {
+	const limit, writes = 30, 1000
+	d := openDating(t, memory{vfs.NewCrashableMem()}, limit)
+	for n := range writes {
+		d.flush(fmt.Sprint("k", n), n)
+		if n%20 == 0 {
+			d = d.again(limit)
+		}
+	}
+	d = d.again(limit)
+	d.flush("last", writes)
+	for n := range writes {
+		want := n
+		if n <= writes-limit {
+			want = -1
+		}
+		d.expect("after all", fmt.Sprint("k", n), want)
+	}
+	d.expect("after all", "last", writes)
+	if st := d.Stats(); st.Dates != limit || st.SegmentBytes > 6*4<<10 || st.Segments > 6 {
+		t.Errorf("%+v", st)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDatesAreReadByThePreviousRelease: it takes a done record with dates for a done record,
+// and a translation with dates for a translation.
+func TestDatesAreReadByThePreviousRelease(t *testing.T) {
+	o := &op{kind: kindDone, entry: 7, key: key("k"), when: at(1), dated: &dated{stored: at(2).Unix(), size: 3, etag: `"e"`}, order: 5, floor: 4}
+	in := codec.NewDecoder(o.encode(nil))
+	if got := kind(in.Byte()); got != kindDone {
+		t.Errorf("kind %d", got)
+	}
+	if entry, bucket, name := in.Uvarint(), in.String(), in.String(); entry != 7 || bucket != "bucket" || name != "k" {
+		t.Errorf("%d %s %s", entry, bucket, name)
+	}
+	if text, when := in.String(), in.Time(); in.Bad() || len(in.Rest()) > 0 || text == "" || !when.Equal(at(1)) {
+		t.Errorf("text %q at %s, then %q", text, when, in.Rest())
+	}
+	e := &Entry{Key: key("k"), ETag: `"e"`, Modified: at(1), Header: Stored{Modified: at(2)}.header(3)}
+	raw := (&op{kind: kindTranslate, entry: 7, key: e.Key, put: e, text: `"f"`}).encode(nil)
+	if got, err := decode(raw); err != nil || got.put.Size != 0 || len(got.data) > 0 || got.text != `"f"` {
+		t.Errorf("%+v %v", got, err) // a size or bytes at the end would be damage to it
+	}
+}
+
+// TestDatesOfALaterRelease: what this one does not understand is a done record.
+func TestDatesOfALaterRelease(t *testing.T) {
+	for _, text := range []string{"\x02whatever", "\x01", "\x01\xff", "x"} {
+		raw := (&op{kind: kindDone, entry: 7, key: key("k"), text: text, when: at(1)}).encode(nil)
+		if got, err := decode(raw); err != nil || got.dated != nil || got.entry != 7 {
+			t.Errorf("%q: %+v %v", text, got, err)
+		}
+	}
+}
+
+// flushAll is a workload that flushes each write at once, so that segments hold dates and
+// nothing else, and are compacted. Some keys get another object, or lose theirs.
+func flushAll(rng *rand.Rand) func(*Journal, *expectation) error {
+	return func(j *Journal, x *expectation) error {
+		ctx := context.Background()
+		for n := range 40 {
+			k := "k" + strconv.Itoa(rng.IntN(8))
+			body := bodyOf(k, 6*n-len(k)+6) // small: there is little but records
+			s := state("dated " + etag(body))
+			x.begin(k, state(strconv.Itoa(6*n-len(k)+6)))
+			var err error
+			if rng.IntN(5) == 0 {
+				x.begin(k, "-")
+				err, s = j.Delete(ctx, []akigw.Key{key(k)}, time.Time{}), ""
+			} else {
+				d := j.Receive(int64(len(body)))
+				_, err = d.Write(body)
+				err = errors.Join(err, j.Commit(ctx, d, Entry{Key: key(k), ETag: etag(body), Modified: time.Unix(int64(len(body)), 0)}))
+			}
+			if err != nil {
+				return err
+			}
+			x.end(k)
+			e := j.Take(key(k))
+			x.begin(k, s)
+			if err := j.Flushed(ctx, e, Stored{Modified: e.Modified.Add(time.Second)}); err != nil {
+				return err
+			}
+			x.end(k)
+		}
+		return nil
+	}
+}
+
+// TestDatesSurviveCrashes: once a flush is done, the dates of the object are there after a
+// crash at any call, that of a compaction and of the recovery among them, and those of an
+// object that its key had before are not.
+func TestDatesSurviveCrashes(t *testing.T) {
+	seed, trials := testkit.Seed(t), new(atomic.Int64)
+	for n := uint64(0); trials.Load() < 1500; n++ {
+		c := &crashRun{seed: seed + n, rng: rand.New(rand.NewPCG(seed+n, 1)), dice: rand.New(rand.NewPCG(seed+n, 2)), mutate: unchanged, trials: trials, every: 5, twice: n%4 == 0}
+		c.workload = flushAll(c.rng)
+		if err := c.run(); err != nil {
+			t.Fatalf("AKIGW_SEED=%d: %v", seed+n, err)
+		}
+	}
+}
