@@ -1,0 +1,323 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tidwall/btree"
+	"golang.org/x/time/rate"
+)
+
+// scrub is what reads and verifies both directories of a journal in the background, and repairs
+// what it, or a reader, has found damaged in one of them.
+type scrub struct {
+	cancel context.CancelFunc // nil: there is one directory
+	done   sync.WaitGroup
+	wake   chan struct{}
+
+	// What follows is guarded by the journal's mu.
+	bodies   map[uint64]body       // to be repaired
+	segments map[*segment]struct{} // likewise
+	mending  map[uint64]bool       // bodies that are being repaired
+}
+
+func newScrub() scrub {
+	return scrub{wake: make(chan struct{}, 1), bodies: map[uint64]body{}, segments: map[*segment]struct{}{}, mending: map[uint64]bool{}}
+}
+
+const (
+	// scrubPause is between the end of a scrub and the next one.
+	scrubPause = time.Hour
+	// scrubChunk is how many bytes are read at a time.
+	scrubChunk = 1 << 20
+)
+
+// startScrub starts the scrub of a journal with two directories.
+func (j *Journal) startScrub() {
+	if j.mirror == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	j.scrub.cancel = cancel
+	j.scrub.done.Go(func() { j.runScrub(ctx) })
+}
+
+// stopScrub returns when nothing is read or repaired in the background any more.
+func (j *Journal) stopScrub() {
+	if j.scrub.cancel != nil {
+		j.scrub.cancel()
+		j.scrub.done.Wait()
+	}
+}
+
+func (j *Journal) runScrub(ctx context.Context) {
+	limit := rate.NewLimiter(rate.Limit(j.config.ScrubRate), scrubChunk)
+	next := time.NewTimer(0)
+	defer next.Stop()
+	if j.config.ScrubRate <= 0 {
+		next.Stop()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-j.scrub.wake:
+			j.mendAll()
+		case <-next.C:
+			j.scrubAll(ctx, limit)
+			next.Reset(scrubPause)
+		}
+	}
+}
+
+// mendBody has a body repaired in the background: a copy of it was found damaged.
+func (j *Journal) mendBody(p piece, named string) {
+	if j.mirror == nil {
+		return
+	}
+	j.mu.Lock()
+	j.scrub.bodies[p.spool] = body{piece: p, named: named}
+	j.mu.Unlock()
+	j.wakeScrub()
+}
+
+// mendSegment is mendBody for a segment.
+func (j *Journal) mendSegment(s *segment) {
+	if j.mirror == nil {
+		return
+	}
+	j.mu.Lock()
+	j.scrub.segments[s] = struct{}{}
+	j.mu.Unlock()
+	j.wakeScrub()
+}
+
+func (j *Journal) wakeScrub() {
+	select {
+	case j.scrub.wake <- struct{}{}:
+	default: // it is going to look anyway
+	}
+}
+
+func (j *Journal) beginMending(spool uint64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.scrub.mending[spool] {
+		return false
+	}
+	j.scrub.mending[spool] = true
+	j.readers[spool]++ // it is not removed meanwhile
+	return true
+}
+
+func (j *Journal) endMending(spool uint64) {
+	j.mu.Lock()
+	delete(j.scrub.mending, spool)
+	j.mu.Unlock()
+	j.unread(spool)
+}
+
+// mendAll repairs what readers have found.
+func (j *Journal) mendAll() {
+	j.mu.Lock()
+	bodies, segments := slices.Collect(maps.Values(j.scrub.bodies)), slices.Collect(maps.Keys(j.scrub.segments))
+	clear(j.scrub.bodies)
+	clear(j.scrub.segments)
+	j.mu.Unlock()
+	for _, b := range bodies {
+		j.mendOne(b)
+	}
+	for _, s := range segments {
+		j.repairSegment(s)
+	}
+}
+
+// mendOne repairs a body unless its entry has gone.
+func (j *Journal) mendOne(b body) {
+	if err := j.repairBody(b.piece, b.named); err != nil && !errors.Is(err, errMending) && j.needs(b.spool) {
+		j.config.Log.Error("a body in the journal could not be repaired", "key", b.named, "error", err)
+	}
+}
+
+// needs reports whether a live record refers to a body.
+func (j *Journal) needs(spool uint64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, ok := j.wantedBodies()[spool]
+	return ok
+}
+
+// ref keeps a segment open until unref, false if it has gone.
+func (j *Journal) ref(s *segment) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if s.gone {
+		return false
+	}
+	s.refs++
+	return true
+}
+
+// fixing keeps a segment from being removed while it is repaired. It returns false for one that
+// has gone, is being repaired, or is still written.
+func (j *Journal) fixing(s *segment) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if s.gone || s.fixing || s == j.segments[len(j.segments)-1] {
+		return false
+	}
+	s.fixing = true
+	return true
+}
+
+// repairSegment writes the copies of a segment again that lack records that the other one has.
+func (j *Journal) repairSegment(s *segment) {
+	if !j.fixing(s) {
+		return
+	}
+	if err := j.mirror.repairSegment(s); err != nil {
+		j.config.Log.Error("a segment of the journal could not be repaired", "segment", j.segmentName(s.id), "error", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s.fixing = false
+}
+
+// scrubAll verifies everything once.
+func (j *Journal) scrubAll(ctx context.Context, limit *rate.Limiter) {
+	j.mu.Lock()
+	segments := slices.Clone(j.segments[:len(j.segments)-1]) // the last one is written
+	j.mu.Unlock()
+	for _, s := range segments {
+		j.scrubSegment(ctx, limit, s)
+	}
+	for _, list := range []*btree.Map[uint64, *item]{&j.pending, &j.dead} {
+		for from := uint64(0); ctx.Err() == nil; {
+			var page []body
+			if page, from = j.bodiesFrom(list, from); len(page) == 0 && from == 0 {
+				break
+			}
+			j.scrubBodies(ctx, limit, page)
+		}
+	}
+	j.scrubBodies(ctx, limit, j.partBodies())
+}
+
+// bodiesFrom returns bodies of entries from a number on, and where to go on; 0 is the end.
+func (j *Journal) bodiesFrom(list *btree.Map[uint64, *item], from uint64) (page []body, next uint64) {
+	const entries = 256
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	list.Ascend(from, func(id uint64, it *item) bool {
+		if n++; n > entries {
+			next = id
+			return false
+		}
+		page = append(page, it.bodies()...)
+		return true
+	})
+	return page, next
+}
+
+// partBodies are those of open uploads.
+func (j *Journal) partBodies() (all []body) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, u := range j.uploads {
+		for _, it := range u.parts {
+			all = append(all, it.bodies()...)
+		}
+	}
+	return all
+}
+
+// bodies are the spool files of an item.
+func (it *item) bodies() (all []body) {
+	if len(it.spools) == 0 {
+		return nil
+	}
+	for _, p := range it.pieces() {
+		all = append(all, body{piece: p, named: it.entry.Key.String()})
+	}
+	return all
+}
+
+func (j *Journal) scrubBodies(ctx context.Context, limit *rate.Limiter, all []body) {
+	for _, b := range all {
+		if ctx.Err() != nil {
+			return
+		}
+		if !j.isIntact(ctx, limit, b) && ctx.Err() == nil && j.needs(b.spool) {
+			j.mendOne(b)
+		}
+	}
+}
+
+// isIntact reads the copies of a body. It is true if they are as they should be, or the entry has
+// gone.
+func (j *Journal) isIntact(ctx context.Context, limit *rate.Limiter, b body) bool {
+	m := j.mirror
+	for i := range m.dirs {
+		f, err := m.FS.Open(m.on(i, j.spoolName(b.spool)))
+		if err != nil {
+			return false
+		}
+		intact := b.isIntact(f, func(n int) error { return limit.WaitN(ctx, n) })
+		if err := f.Close(); err != nil || !intact {
+			return false
+		}
+	}
+	return true
+}
+
+// isIntact reads a copy of the body. pace is called before so many bytes are read.
+func (p piece) isIntact(f File, pace func(int) error) bool {
+	sums, err := p.readTable(f)
+	if err != nil {
+		return false
+	}
+	block := make([]byte, spoolBlock)
+	for i := range p.blocks() {
+		from, to := p.block(i)
+		if pace(int(to-from)) != nil {
+			return true // nobody wants to know any more
+		}
+		if n, _ := f.ReadAt(block[:to-from], from); int64(n) < to-from || !fits(block[:n], sums, i) {
+			return false
+		}
+	}
+	return true
+}
+
+// scrubSegment compares the copies of a segment that is not written any more, and repairs them if
+// they differ.
+func (j *Journal) scrubSegment(ctx context.Context, limit *rate.Limiter, s *segment) {
+	if !j.ref(s) {
+		return
+	}
+	same := true
+	if all := copies(s.file); len(all) == 2 {
+		for at := int64(0); at < s.size && same; at += scrubChunk {
+			if limit.WaitN(ctx, int(min(scrubChunk, s.size-at))) != nil {
+				break
+			}
+			same = sameStretch(all[0], all[1], at, min(scrubChunk, s.size-at))
+		}
+	}
+	j.unref(s)
+	if !same {
+		j.repairSegment(s)
+	}
+}
+
+func sameStretch(a, b File, at, n int64) bool {
+	x, y := make([]byte, n), make([]byte, n)
+	i, _ := a.ReadAt(x, at)
+	k, _ := b.ReadAt(y, at)
+	return int64(i) == n && int64(k) == n && slices.Equal(x, y)
+}
