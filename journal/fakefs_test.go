@@ -120,3 +120,5 @@ func (s *stepFS) before(op akigw.DiskOp, name string, size int) (int, error) {
 	}
 	return size / 2, s.step(s.n, string(op)+" "+name)
 }
+
+func newMem() *vfs.MemFS { return vfs.NewCrashableMem() }

@@ -196,32 +196,30 @@ func (j *Journal) scrubAll(ctx context.Context, limit *rate.Limiter) {
 		j.scrubSegment(ctx, limit, s)
 	}
 	for _, list := range []*btree.Map[uint64, *item]{&j.pending, &j.dead} {
-		for from := uint64(0); ctx.Err() == nil; {
+		for from, more := uint64(0), true; more && ctx.Err() == nil; {
 			var page []body
-			if page, from = j.bodiesFrom(list, from); len(page) == 0 && from == 0 {
-				break
-			}
+			page, from, more = j.bodiesFrom(list, from)
 			j.scrubBodies(ctx, limit, page)
 		}
 	}
 	j.scrubBodies(ctx, limit, j.partBodies())
 }
 
-// bodiesFrom returns bodies of entries from a number on, and where to go on; 0 is the end.
-func (j *Journal) bodiesFrom(list *btree.Map[uint64, *item], from uint64) (page []body, next uint64) {
+// bodiesFrom returns bodies of entries from a number on, and where to go on if there are more.
+func (j *Journal) bodiesFrom(list *btree.Map[uint64, *item], from uint64) (page []body, next uint64, more bool) {
 	const entries = 256
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	n := 0
 	list.Ascend(from, func(id uint64, it *item) bool {
 		if n++; n > entries {
-			next = id
+			next, more = id, true
 			return false
 		}
 		page = append(page, it.bodies()...)
 		return true
 	})
-	return page, next
+	return page, next, more
 }
 
 // partBodies are those of open uploads.
