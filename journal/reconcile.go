@@ -220,6 +220,9 @@ func (m *mirror) state(sides [2]*side) *sideState {
 		}
 		if one.state != nil {
 			s.floor = max(s.floor, one.state.floor)
+			if one.state.written.epoch > s.written.epoch {
+				s.written = one.state.written
+			}
 		}
 	}
 	return s

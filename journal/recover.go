@@ -301,13 +301,20 @@ func (j *Journal) missing(ids []uint64, scans []*scan) error {
 	if end := j.readEnd(); slices.Contains(ids, end.segment) {
 		claims = append(claims, end)
 	}
+	oldest, lost := j.side.lost(found, scans)
+	if !lost && len(ids) > 0 {
+		oldest = ids[0]
+	}
 	for _, s := range scans {
-		if s.head == nil || len(ids) == 0 || s.head.before < ids[0] {
+		if s.head == nil || s.head.before < oldest {
 			continue
 		}
 		if lost := (hole{s.head.before, 0, s.head.length}); !slices.Contains(s.head.holes, lost) && !slices.Contains(claims, lost) {
 			claims = append(claims, lost)
 		}
+	}
+	if lost && !slices.ContainsFunc(claims, func(h hole) bool { return h.segment == oldest }) {
+		claims = append(claims, hole{oldest, 0, 1}) // nobody says how long it was
 	}
 	for _, lost := range claims {
 		if lost.segment == 0 || found[lost.segment] {

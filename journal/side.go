@@ -23,8 +23,10 @@ const sideFile = "side"
 
 // sideState is the content of a side file.
 type sideState struct {
-	floor uint64 // segments below it do not count any more, whatever is found of them
+	floor uint64 // the oldest segment that counts: those below it do not, whatever is found of them
 	runs  []run  // the last maxRuns, oldest first
+
+	written run // the last one when the file was written; not in the file
 }
 
 const (
@@ -70,7 +72,19 @@ func decodeSide(raw []byte) *sideState {
 	if d.Bad() {
 		return nil
 	}
+	if len(s.runs) > 0 {
+		s.written = s.runs[len(s.runs)-1]
+	}
 	return s
+}
+
+// lost returns the oldest segment that counts if it is not among those that were found, which
+// an older gateway has not removed since the file was written.
+func (s *sideState) lost(found map[uint64]bool, scans []*scan) (segment uint64, ok bool) {
+	if s == nil || s.floor == 0 || found[s.floor] || slices.ContainsFunc(scans, func(one *scan) bool { return one.head != nil && one.head.epoch > s.written.epoch }) {
+		return 0, false
+	}
+	return s.floor, true
 }
 
 // readSide reads the side file of a directory, nil for none that can be read.
