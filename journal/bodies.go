@@ -50,6 +50,9 @@ func (j *Journal) checkSpool() error {
 	for _, n := range slices.Sorted(maps.Keys(wanted)) {
 		top = max(top, n)
 		b := wanted[n]
+		if errors.Is(b.err, errRepair) {
+			return b.err
+		}
 		if b.err == nil || slices.Contains(accepted, acceptedMark+damagedBody(n)) {
 			continue
 		}
@@ -169,6 +172,9 @@ func (j *Journal) sameAsLead(b *body, side int) error {
 	return nil
 }
 
+// errRepair: a body is intact in one directory and could not be written to the other.
+var errRepair = errors.New("a body could not be written again")
+
 // errMending: somebody else is repairing the body.
 var errMending = errors.New("the body is being repaired")
 
@@ -203,22 +209,34 @@ func (j *Journal) repairBody(p piece, named string) (err error) {
 	if len(bad) == 0 {
 		return nil
 	}
-	for _, name := range bad {
+	if err := r.replace(m, bad); err != nil {
+		return fmt.Errorf("%w: %w", errRepair, err)
+	}
+	if !m.current && len(bad) == 1 && !r.good[1-m.lead] { // the copy is being built
+		return nil
+	}
+	m.repaired.Add(1)
+	m.log.Warn("a body in the journal was damaged or missing, and is repaired from the other directory", "key", named, "files", bad)
+	return nil
+}
+
+// replace puts whole copies in the place of others: all are synced before the first of them is
+// renamed.
+func (r *bodyRepair) replace(m *mirror, names []string) error {
+	for _, name := range names {
 		if err := r.write(m.FS, name+draftSuffix); err != nil {
 			return err
 		}
 	}
-	for _, name := range bad {
+	for _, name := range names {
 		if err := m.FS.Rename(name+draftSuffix, name); err != nil {
 			return err
 		}
+		if err := m.FS.SyncDir(filepath.Dir(name)); err != nil {
+			return err
+		}
 	}
-	if !m.current && len(bad) == 1 && !r.good[1-m.lead] { // the copy is rebuilt
-		return m.SyncDir(filepath.Dir(j.spoolName(p.spool)))
-	}
-	m.repaired.Add(1)
-	m.log.Warn("a body in the journal was damaged or missing, and is repaired from the other directory", "key", named, "files", bad)
-	return m.SyncDir(filepath.Dir(j.spoolName(p.spool)))
+	return nil
 }
 
 // bodyRepair is the copies of a body and what is wrong with them.

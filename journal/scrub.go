@@ -151,17 +151,6 @@ func (j *Journal) needs(spool uint64) bool {
 	return ok
 }
 
-// ref keeps a segment open until unref, false if it has gone.
-func (j *Journal) ref(s *segment) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if s.gone {
-		return false
-	}
-	s.refs++
-	return true
-}
-
 // fixing keeps a segment from being removed while it is repaired. It returns false for one that
 // has gone, is being repaired, or is still written.
 func (j *Journal) fixing(s *segment) bool {
@@ -295,22 +284,33 @@ func (p piece) isIntact(f File, pace func(int) error) bool {
 // scrubSegment compares the copies of a segment that is not written any more, and repairs them if
 // they differ.
 func (j *Journal) scrubSegment(ctx context.Context, limit *rate.Limiter, s *segment) {
-	if !j.ref(s) {
-		return
-	}
-	same := true
-	if all := copies(s.file); len(all) == 2 {
-		for at := int64(0); at < s.size && same; at += scrubChunk {
-			if limit.WaitN(ctx, int(min(scrubChunk, s.size-at))) != nil {
-				break
-			}
-			same = sameStretch(all[0], all[1], at, min(scrubChunk, s.size-at))
-		}
-	}
-	j.unref(s)
-	if !same {
+	if !j.mirror.sameSegments(s, func(n int64) error { return limit.WaitN(ctx, int(n)) }) {
 		j.repairSegment(s)
 	}
+}
+
+// sameSegments compares the files of a segment by their names: a file that was removed can still
+// be read by those who have it open. pace is called before so many bytes are read.
+func (m *mirror) sameSegments(s *segment, pace func(int64) error) bool {
+	var files [2]File
+	for i := range files {
+		f, err := m.FS.Open(m.segment(i, s.id))
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	for at := int64(0); at < s.size; at += scrubChunk {
+		n := min(scrubChunk, s.size-at)
+		if pace(n) != nil {
+			return true // nobody wants to know any more
+		}
+		if !sameStretch(files[0], files[1], at, n) {
+			return false
+		}
+	}
+	return true
 }
 
 func sameStretch(a, b File, at, n int64) bool {
