@@ -45,6 +45,11 @@ type Status struct {
 	WarmProblem string `json:"warm_problem,omitempty"`
 	// Problem says why the journal takes no writes, "" if it does.
 	Problem string `json:"problem,omitempty"`
+	// Repaired are records and bodies of the journal that were damaged or missing in one of its
+	// directories and were repaired from the other, since the start; LostBodies those that were
+	// damaged in both. With second_dir alone.
+	Repaired   int64 `json:"journal_repaired,omitempty"`
+	LostBodies int64 `json:"journal_lost_bodies,omitempty"`
 	// Damage are files with what was found damaged.
 	Damage []string `json:"damage,omitempty"`
 }
@@ -59,6 +64,7 @@ func (s *Server) statusNow() Status {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
 		st.Translated = b.Translations
+		st.Repaired, st.LostBodies = b.Repaired, b.Lost
 		st.Rate, st.ByteRate, st.Broken = b.Rate, b.ByteRate, b.Broken
 		if !b.Oldest.IsZero() {
 			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())

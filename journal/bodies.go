@@ -201,9 +201,10 @@ func (j *Journal) repairBody(p piece, named string) (err error) {
 		return fmt.Errorf("body of %s: %w", named, err)
 	}
 	var bad []string
+	var sides []int
 	for i, good := range r.good {
 		if !good {
-			bad = append(bad, m.on(i, j.spoolName(p.spool)))
+			bad, sides = append(bad, m.on(i, j.spoolName(p.spool))), append(sides, i)
 		}
 	}
 	if len(bad) == 0 {
@@ -215,7 +216,9 @@ func (j *Journal) repairBody(p piece, named string) (err error) {
 	if !m.current && len(bad) == 1 && !r.good[1-m.lead] { // the copy is being built
 		return nil
 	}
-	m.repaired.Add(1)
+	for _, i := range sides {
+		m.repairs[i].add(1)
+	}
 	m.log.Warn("a body in the journal was damaged or missing, and is repaired from the other directory", "key", named, "files", bad)
 	return nil
 }

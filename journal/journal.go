@@ -580,6 +580,9 @@ func (j *Journal) Close() error {
 		if err = last.file.Sync(); err == nil {
 			err = j.writeEnd(last)
 		}
+		if err == nil && j.mirror != nil {
+			err = j.writeSide()
+		}
 	}
 	for _, s := range j.segments {
 		err = errors.Join(err, s.file.Close())

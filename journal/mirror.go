@@ -27,8 +27,8 @@ type mirror struct {
 	lead    int  // the directory that decides which segments count
 	current bool // both were written by the last run that acknowledged anything
 
-	repaired atomic.Int64 // records and bodies that were written again from the other directory
-	lost     atomic.Int64 // bodies that were found damaged in both
+	repairs [2]repairs   // records and bodies that were written again from the other directory
+	lost    atomic.Int64 // bodies that were found damaged in both
 }
 
 func newMirror(c Config) *mirror {

@@ -311,10 +311,10 @@ func TestSecondDirectory_Unfinished(t *testing.T) {
 	restart(t, second, "", want)
 }
 
-// TestSecondDirectory_ReadsFallBack: damage that comes while the journal is open is not seen by
+// TestC9_SecondDirectory_ReadsFallBack: damage that comes while the journal is open is not seen by
 // readers, and is repaired behind them: of bodies, of small ones in segments, and of files that
 // disappear.
-func TestSecondDirectory_ReadsFallBack(t *testing.T) {
+func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 	for _, side := range []int{0, 1} {
 		for name, damage := range map[string]func(raw []byte) []byte{
 			"bit":     func(raw []byte) []byte { raw[len(raw)/3] ^= 4; return raw },

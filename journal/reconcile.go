@@ -102,6 +102,7 @@ func (m *mirror) readSide(i int) (*side, error) {
 	s := &side{state: readSide(m.FS, m.dirs[i])}
 	if s.state != nil {
 		s.runs = slices.Clone(s.state.runs)
+		m.repairs[i].ever, m.repairs[i].last = s.state.repaired, s.state.last
 	}
 	_, err := m.FS.Size(filepath.Join(m.dirs[i], unfinishedFile))
 	s.unfinished = err == nil
@@ -360,7 +361,7 @@ func (m *mirror) report(path string, records, side int, cut bool) {
 		m.log.Info("a segment of the journal is brought up to its twin", "segment", path, "records", records)
 		return
 	}
-	m.repaired.Add(int64(records))
+	m.repairs[side].add(records)
 	m.log.Warn("records of the journal were damaged or missing, and are repaired from the other directory", "segment", path, "records", records)
 }
 

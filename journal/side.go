@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"path/filepath"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/akidb/akigw/internal/codec"
 )
@@ -25,6 +27,9 @@ const sideFile = "side"
 type sideState struct {
 	floor uint64 // the oldest segment that counts: those below it do not, whatever is found of them
 	runs  []run  // the last maxRuns, oldest first
+
+	repaired int64     // records and bodies of this directory that were repaired from the other, ever
+	last     time.Time // when the last of them was
 
 	written run // the last one when the file was written; not in the file
 }
@@ -48,6 +53,7 @@ func (s *sideState) encode() []byte {
 		b = binary.AppendUvarint(b, r.epoch)
 		b = binary.LittleEndian.AppendUint64(b, r.nonce)
 	}
+	b = codec.AppendTime(binary.AppendUvarint(b, uint64(s.repaired)), s.last)
 	return appendFrame(nil, 1, 0, b)
 }
 
@@ -69,6 +75,7 @@ func decodeSide(raw []byte) *sideState {
 		}
 		s.runs = append(s.runs, r)
 	}
+	s.repaired, s.last = int64(d.Uvarint()), d.Time()
 	if d.Bad() {
 		return nil
 	}
@@ -113,5 +120,59 @@ func (j *Journal) raiseFloor(segment uint64) error {
 		return nil
 	}
 	j.side.floor = max(j.side.floor, segment)
-	return writeFile(j.config.FS, filepath.Join(j.config.Dir, sideFile), j.side.encode())
+	return j.writeSide()
+}
+
+// writeSide writes the side file of each directory.
+func (j *Journal) writeSide() error {
+	fs, dirs := j.dirs()
+	for i, dir := range dirs {
+		s := *j.side
+		if j.mirror != nil {
+			s.repaired, s.last = j.mirror.repairs[i].total()
+		}
+		if err := writeFile(fs, filepath.Join(dir, sideFile), s.encode()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repairs counts what was repaired in one directory.
+type repairs struct {
+	mu   sync.Mutex
+	now  int64     // since the start; guarded by mu
+	ever int64     // likewise, and before; guarded by mu
+	last time.Time // guarded by mu
+}
+
+func (r *repairs) add(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now += int64(n)
+	r.ever += int64(n)
+	r.last = time.Now()
+}
+
+func (r *repairs) since() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now
+}
+
+func (r *repairs) total() (n int64, last time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ever, r.last
+}
+
+// Repairs says what a directory of a journal had to take from the other one, ever: how many
+// records and bodies were damaged or missing, and when the last of them was repaired. unfinished
+// says that the directory is a copy that is still to be completed. The journal may be open.
+func Repairs(fs FS, dir string) (n int64, last time.Time, unfinished bool) {
+	_, err := fs.Size(filepath.Join(dir, unfinishedFile))
+	if s := readSide(fs, dir); s != nil {
+		n, last = s.repaired, s.last
+	}
+	return n, last, err == nil
 }

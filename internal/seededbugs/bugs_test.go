@@ -76,7 +76,7 @@ var bugs = []bug{
 	{22, "a signature is compared with ==", one(payloadFile, "if !hmac.Equal(hex.AppendEncode(nil, want[:]), []byte(signature)) {", "if got := hex.EncodeToString(want[:]); !hmac.Equal(nil, nil) || got != signature {"), "gateway", "TestS14_", false},
 	{23, "HEAD answers from a stale catalog", one("tiers/read.go", "	e, outcome, err := s.current(ctx, key, settings, conditions)\n	if e == nil && err == nil {\n		err = s.absent(key, settings, conditions, true)", "	var err error\n	e, outcome := s.lookup(key)\n	if e == nil && err == nil {\n		err = s.absent(key, settings, conditions, true)"), "gateway", "TestT2_", true},
 	{24, "the skew of a request's time is ignored", one(verifyFile, "if skew := now.Sub(t); skew > maxSkew || skew < -maxSkew {", "if skew := now.Sub(t); false && skew > maxSkew {"), "gateway/sigv4", "TestS9_", false},
-	{25, "the first directory of the journal overwrites the second at a start, without looking", one("journal/reconcile.go", "	var sides [2]*side\n	for i := range sides {\n", overwriteSecond+"	var sides [2]*side\n	for i := range sides {\n"), "journal", "TestSecondDirectory_Damage|TestSecondDirectory_Files", true},
+	{25, "the first directory of the journal overwrites the second at a start, without looking", one("journal/reconcile.go", "	var sides [2]*side\n	for i := range sides {\n", overwriteSecond+"	var sides [2]*side\n	for i := range sides {\n"), "journal", "TestT10_SecondDirectory_Damage|TestT10_SecondDirectory_Files", true},
 }
 
 // overwriteSecond is what a start did before it looked at both directories.
