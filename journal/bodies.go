@@ -175,8 +175,8 @@ func (j *Journal) sameAsLead(b *body, side int) error {
 // errRepair: a body is intact in one directory and could not be written to the other.
 var errRepair = errors.New("a body could not be written again")
 
-// errMending: somebody else is repairing the body.
-var errMending = errors.New("the body is being repaired")
+// errMending: somebody else is repairing the body, or has found that nobody can.
+var errMending = errors.New("the body is being repaired, or cannot be")
 
 // repairBody writes the copies of a body again that are damaged or missing, from what is intact
 // in any copy, block by block. The error wraps akigw.ErrChecksum if a block is intact in none;
@@ -197,7 +197,7 @@ func (j *Journal) repairBody(p piece, named string) (err error) {
 	}
 	r := bodyRepair{piece: p, files: files, lead: m.lead, trusted: m.current || p.known}
 	if err := r.look(); err != nil {
-		m.lost.Add(1)
+		j.giveUp(p.spool)
 		return fmt.Errorf("body of %s: %w", named, err)
 	}
 	var bad []string

@@ -492,7 +492,7 @@ func (j *Journal) Stats() Stats {
 	defer j.mu.Unlock()
 	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Problem: j.accepting()}
 	if j.mirror != nil {
-		s.Mirrored, s.Repaired, s.Lost = true, j.mirror.repairs[0].since()+j.mirror.repairs[1].since(), j.mirror.lost.Load()
+		s.Mirrored, s.Repaired, s.Lost = true, j.mirror.repairs[0].since()+j.mirror.repairs[1].since(), int64(len(j.scrub.lost))
 	}
 	for _, seg := range j.segments {
 		s.SegmentBytes += seg.size

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/akidb/akigw"
 )
@@ -23,12 +22,11 @@ type mirror struct {
 	dirs [2]string
 	log  *slog.Logger
 
-	// How the two directories were found at the start; not changed after reconcile.
+	// How the two directories were found; not changed any more when the start is over.
 	lead    int  // the directory that decides which segments count
-	current bool // both were written by the last run that acknowledged anything
+	current bool // both were written by the last run that acknowledged anything, or are whole again
 
-	repairs [2]repairs   // records and bodies that were written again from the other directory
-	lost    atomic.Int64 // bodies that were found damaged in both
+	repairs [2]repairs // records and bodies that were written again from the other directory
 }
 
 func newMirror(c Config) *mirror {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -46,8 +48,7 @@ func (r *repairRun) start(disk *vfs.MemFS, depth int) (err error) {
 	if openErr != nil {
 		return openErr
 	}
-	wrong := complete(j, r.want)
-	j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk))
+	wrong := errors.Join(complete(j, r.want), j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
 	return errors.Join(wrong, j.Close(), err)
 }
 
@@ -361,9 +362,10 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 				if !bytes.Equal(read(t, j, key("large")), random(200_000, 1)) {
 					t.Error("large")
 				}
-				j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk))
-				j.stopScrub() // what readers have found is repaired, too
-				j.mendAll()
+				j.stopScrub()
+				if err := errors.Join(j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)), j.mendAll()); err != nil {
+					t.Error(err)
+				}
 				for n := range 30 {
 					if !bytes.Equal(read(t, j, key(fmt.Sprint(n))), random(4000, uint64(n))) {
 						t.Errorf("key %d after the repair", n)
@@ -374,5 +376,145 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSecondDirectory_OldCopyOfTheSameRun: a copy of a directory that was made while the journal
+// was open, and put back, brings nothing back that has been flushed and compacted away since,
+// whether the side files say where segments begin to count or are lost.
+func TestSecondDirectory_OldCopyOfTheSameRun(t *testing.T) {
+	for _, sideFiles := range []bool{true, false} {
+		for side := range 2 {
+			t.Run(fmt.Sprintf("side files %t, side %d", sideFiles, side), func(t *testing.T) {
+				dir, second := twoDirs(t)
+				backup := filepath.Join(t.TempDir(), "backup")
+				restart(t, dir, second, func(j *Journal) {
+					mustPut(t, j, "flushed", random(1000, 1))
+					mustPut(t, j, "large", random(70_000, 1))
+					if err := os.CopyFS(backup, os.DirFS([]string{dir, second}[side])); err != nil {
+						t.Fatal(err)
+					}
+					done(t, j, "flushed")
+					done(t, j, "large")
+					many(t, j)
+					mustPut(t, j, "stays", random(5000, 2))
+				})
+				old := []string{dir, second}[side]
+				if err := errors.Join(os.RemoveAll(old), os.CopyFS(old, os.DirFS(backup))); err != nil {
+					t.Fatal(err)
+				}
+				if !sideFiles {
+					if err := errors.Join(os.Remove(filepath.Join(dir, sideFile)), os.Remove(filepath.Join(second, sideFile))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				check := func(j *Journal) {
+					t.Helper()
+					for _, name := range []string{"flushed", "large", "churn"} {
+						if e := j.Last(key(name)); e != nil {
+							t.Errorf("%s came back: %+v", name, e)
+						}
+					}
+					if err := j.Accepting(); err != nil || !bytes.Equal(read(t, j, key("stays")), random(5000, 2)) {
+						t.Errorf("%v", err)
+					}
+				}
+				restart(t, dir, second, check)
+				restart(t, second, "", check)
+				restart(t, dir, "", check)
+			})
+		}
+	}
+}
+
+// TestSecondDirectory_UnfinishedAndFirstLost: the first disk is lost while the second is a copy
+// that is not complete: what was copied is not deleted.
+func TestSecondDirectory_UnfinishedAndFirstLost(t *testing.T) {
+	dir, second := twoDirs(t)
+	restart(t, dir, second, func(j *Journal) { mustPut(t, j, "k", random(1000, 1)) })
+	if err := os.WriteFile(filepath.Join(second, unfinishedFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openMirrored(t, filepath.Join(t.TempDir(), "new"), second); err == nil || !strings.Contains(err.Error(), "behind") {
+		t.Errorf("%v", err)
+	}
+	if err := os.Remove(filepath.Join(second, unfinishedFile)); err != nil { // as the message says
+		t.Fatal(err)
+	}
+	restart(t, second, "", func(j *Journal) { read(t, j, key("k")) })
+}
+
+// TestSecondDirectory_ReadersWhileItRepairs: readers, writers, flushes and the removal of segments
+// go on while one directory is damaged again and again and repaired.
+func TestSecondDirectory_ReadersWhileItRepairs(t *testing.T) {
+	dir, second := twoDirs(t)
+	j, err := openMirrored(t, dir, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, j, "stays", random(300_000, 9))
+	mustPut(t, j, "small", random(3000, 8))
+	var over atomic.Bool
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for !over.Load() {
+			if err := j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wait.Go(func() {
+		for n := byte(0); !over.Load(); n++ {
+			for name, size := range map[string]int{"stays": 300_000, "small": 3000} {
+				if got := read(t, j, key(name)); len(got) != size {
+					t.Errorf("%s has %d bytes", name, len(got))
+				}
+			}
+		}
+	})
+	for n := range 200 {
+		k := fmt.Sprint(n % 3)
+		mustPut(t, j, k, random([]int{3000, 70_000}[n%2], uint64(n)))
+		if n%4 == 0 {
+			done(t, j, k)
+		}
+		for _, sub := range []string{segmentDir, spoolDir} {
+			harm(t, filepath.Join(second, sub), n)
+		}
+	}
+	over.Store(true)
+	wait.Wait()
+	if s := j.Stats(); s.Repaired == 0 || s.Lost > 0 || s.Problem != nil {
+		t.Errorf("%+v", s)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	restart(t, dir, second, func(j *Journal) { read(t, j, key("stays")) })
+}
+
+// harm flips a bit in a file of a directory that is not being written.
+func harm(t *testing.T, dir string, n int) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 2 {
+		return
+	}
+	f, err := os.OpenFile(filepath.Join(dir, files[n%(len(files)-1)].Name()), os.O_RDWR, 0)
+	if err != nil {
+		return // it was removed
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	at := int64(100 + n*37%2500)
+	if _, err := f.ReadAt(b, at); err != nil {
+		return // it is shorter
+	}
+	b[0] ^= 8
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Error(err)
 	}
 }

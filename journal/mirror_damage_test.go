@@ -147,7 +147,7 @@ func survives(t testing.TB, damaged tree, want allowed) error {
 		return err
 	}
 	err = complete(j, want)
-	j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk))
+	err = errors.Join(err, j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
 	if err := errors.Join(err, j.Close()); err != nil {
 		return err
 	}

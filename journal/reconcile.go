@@ -194,7 +194,7 @@ func (m *mirror) decide(sides [2]*side) error {
 	switch {
 	case sides[0].unfinished:
 		return fmt.Errorf("journal: %s is an unfinished copy of another directory: start with that one as dir, and this one as second_dir", m.dirs[0])
-	case sides[1].unfinished:
+	case sides[1].unfinished && !firstMissed:
 		m.lead, m.current = 0, false
 	case firstMissed && secondMissed:
 		return fmt.Errorf("journal: %s and %s were written apart from each other, and each has what the other has not: start with either one alone until nothing is pending, then with the other one alone, then with an empty second_dir", m.dirs[0], m.dirs[1])

@@ -131,6 +131,7 @@ func (j *Journal) recover() error {
 		if err := j.mirror.unmark(1); err != nil {
 			return err
 		}
+		j.mirror.current = true
 	}
 	for _, id := range ids {
 		if !slices.ContainsFunc(scans, func(s *scan) bool { return s.segment.id == id }) {

@@ -23,15 +23,19 @@ type scrub struct {
 	bodies   map[uint64]body       // to be repaired
 	segments map[*segment]struct{} // likewise
 	mending  map[uint64]bool       // bodies that are being repaired
+	lost     map[uint64]bool       // bodies that are damaged in both directories
 }
 
 func newScrub() scrub {
-	return scrub{wake: make(chan struct{}, 1), bodies: map[uint64]body{}, segments: map[*segment]struct{}{}, mending: map[uint64]bool{}}
+	return scrub{wake: make(chan struct{}, 1), bodies: map[uint64]body{}, segments: map[*segment]struct{}{}, mending: map[uint64]bool{}, lost: map[uint64]bool{}}
 }
 
 const (
 	// scrubPause is between the end of a scrub and the next one.
 	scrubPause = time.Hour
+	// mendPause is how long nothing is repaired after a repair that failed: the disk of the
+	// directory is full, or has gone.
+	mendPause = time.Minute
 	// scrubChunk is how many bytes are read at a time.
 	scrubChunk = 1 << 20
 )
@@ -61,14 +65,25 @@ func (j *Journal) runScrub(ctx context.Context) {
 	if j.config.ScrubRate <= 0 {
 		next.Stop()
 	}
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	wake := j.scrub.wake
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-j.scrub.wake:
-			j.mendAll()
+		case <-wake:
+			if err := j.mendAll(); err != nil {
+				j.config.Log.Error("the journal could not be repaired; it is tried again", "after", mendPause, "error", err)
+				wake = nil
+				retry.Reset(mendPause)
+			}
+		case <-retry.C:
+			wake = j.scrub.wake
 		case <-next.C:
-			j.scrubAll(ctx, limit)
+			if err := j.scrubAll(ctx, limit); err != nil {
+				j.config.Log.Error("the journal could not be repaired; the next scrub tries again", "after", scrubPause, "error", err)
+			}
 			next.Reset(scrubPause)
 		}
 	}
@@ -106,12 +121,19 @@ func (j *Journal) wakeScrub() {
 func (j *Journal) beginMending(spool uint64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.scrub.mending[spool] {
+	if j.scrub.mending[spool] || j.scrub.lost[spool] {
 		return false
 	}
 	j.scrub.mending[spool] = true
 	j.readers[spool]++ // it is not removed meanwhile
 	return true
+}
+
+// giveUp notes that a body is intact in neither directory.
+func (j *Journal) giveUp(spool uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.scrub.lost[spool] = true
 }
 
 func (j *Journal) endMending(spool uint64) {
@@ -121,26 +143,38 @@ func (j *Journal) endMending(spool uint64) {
 	j.unread(spool)
 }
 
-// mendAll repairs what readers have found.
-func (j *Journal) mendAll() {
+// mendAll repairs what readers have found, up to the first repair that fails. What is left is found
+// again by the next reader, or the next scrub.
+func (j *Journal) mendAll() error {
 	j.mu.Lock()
 	bodies, segments := slices.Collect(maps.Values(j.scrub.bodies)), slices.Collect(maps.Keys(j.scrub.segments))
 	clear(j.scrub.bodies)
 	clear(j.scrub.segments)
 	j.mu.Unlock()
 	for _, b := range bodies {
-		j.mendOne(b)
+		if err := j.mendOne(b); err != nil {
+			return err
+		}
 	}
 	for _, s := range segments {
-		j.repairSegment(s)
+		if err := j.repairSegment(s); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-// mendOne repairs a body unless its entry has gone.
-func (j *Journal) mendOne(b body) {
-	if err := j.repairBody(b.piece, b.named); err != nil && !errors.Is(err, errMending) && j.needs(b.spool) {
-		j.config.Log.Error("a body in the journal could not be repaired", "key", b.named, "error", err)
+// mendOne repairs a body unless its entry has gone. The error says that a copy of it could not be
+// written.
+func (j *Journal) mendOne(b body) error {
+	err := j.repairBody(b.piece, b.named)
+	if errors.Is(err, errRepair) {
+		return err
 	}
+	if err != nil && !errors.Is(err, errMending) && j.needs(b.spool) {
+		j.config.Log.Error("a body in the journal is damaged in both directories", "key", b.named, "error", err)
+	}
+	return nil
 }
 
 // needs reports whether a live record refers to a body.
@@ -164,34 +198,37 @@ func (j *Journal) fixing(s *segment) bool {
 }
 
 // repairSegment writes the copies of a segment again that lack records that the other one has.
-func (j *Journal) repairSegment(s *segment) {
+func (j *Journal) repairSegment(s *segment) error {
 	if !j.fixing(s) {
-		return
+		return nil
 	}
-	if err := j.mirror.repairSegment(s); err != nil {
-		j.config.Log.Error("a segment of the journal could not be repaired", "segment", j.segmentName(s.id), "error", err)
-	}
+	err := j.mirror.repairSegment(s)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.fixing = false
+	return err
 }
 
-// scrubAll verifies everything once.
-func (j *Journal) scrubAll(ctx context.Context, limit *rate.Limiter) {
+// scrubAll verifies everything once, up to the first repair that fails.
+func (j *Journal) scrubAll(ctx context.Context, limit *rate.Limiter) error {
 	j.mu.Lock()
 	segments := slices.Clone(j.segments[:len(j.segments)-1]) // the last one is written
 	j.mu.Unlock()
 	for _, s := range segments {
-		j.scrubSegment(ctx, limit, s)
+		if err := j.scrubSegment(ctx, limit, s); err != nil {
+			return err
+		}
 	}
 	for _, list := range []*btree.Map[uint64, *item]{&j.pending, &j.dead} {
 		for from, more := uint64(0), true; more && ctx.Err() == nil; {
 			var page []body
 			page, from, more = j.bodiesFrom(list, from)
-			j.scrubBodies(ctx, limit, page)
+			if err := j.scrubBodies(ctx, limit, page); err != nil {
+				return err
+			}
 		}
 	}
-	j.scrubBodies(ctx, limit, j.partBodies())
+	return j.scrubBodies(ctx, limit, j.partBodies())
 }
 
 // bodiesFrom returns bodies of entries from a number on, and where to go on if there are more.
@@ -234,15 +271,19 @@ func (it *item) bodies() (all []body) {
 	return all
 }
 
-func (j *Journal) scrubBodies(ctx context.Context, limit *rate.Limiter, all []body) {
+func (j *Journal) scrubBodies(ctx context.Context, limit *rate.Limiter, all []body) error {
 	for _, b := range all {
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
-		if !j.isIntact(ctx, limit, b) && ctx.Err() == nil && j.needs(b.spool) {
-			j.mendOne(b)
+		if j.isIntact(ctx, limit, b) || ctx.Err() != nil || !j.needs(b.spool) {
+			continue
+		}
+		if err := j.mendOne(b); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // isIntact reads the copies of a body. It is true if they are as they should be, or the entry has
@@ -283,10 +324,11 @@ func (p piece) isIntact(f File, pace func(int) error) bool {
 
 // scrubSegment compares the copies of a segment that is not written any more, and repairs them if
 // they differ.
-func (j *Journal) scrubSegment(ctx context.Context, limit *rate.Limiter, s *segment) {
-	if !j.mirror.sameSegments(s, func(n int64) error { return limit.WaitN(ctx, int(n)) }) {
-		j.repairSegment(s)
+func (j *Journal) scrubSegment(ctx context.Context, limit *rate.Limiter, s *segment) error {
+	if j.mirror.sameSegments(s, func(n int64) error { return limit.WaitN(ctx, int(n)) }) {
+		return nil
 	}
+	return j.repairSegment(s)
 }
 
 // sameSegments compares the files of a segment by their names: a file that was removed can still
@@ -303,7 +345,7 @@ func (m *mirror) sameSegments(s *segment, pace func(int64) error) bool {
 	}
 	for at := int64(0); at < s.size; at += scrubChunk {
 		n := min(scrubChunk, s.size-at)
-		if pace(n) != nil {
+		if pace(n) != nil || pace(n) != nil { // both are read
 			return true // nobody wants to know any more
 		}
 		if !sameStretch(files[0], files[1], at, n) {

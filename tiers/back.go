@@ -29,7 +29,7 @@ type BackConfig struct {
 	MaxPendingSecs   int        `toml:"max_pending_secs" help:"if the oldest of them is older than so many seconds, writes go through"`
 	InlineBytes      size.Bytes `toml:"inline_bytes" help:"bodies up to this size share a journal file, and its syncs, with others"`
 	SegmentBytes     size.Bytes `toml:"segment_bytes" help:"how long a file of the journal gets before the next one is begun"`
-	ScrubBytesPerSec size.Bytes `toml:"scrub_bytes_per_sec" help:"bytes of each directory that are read and verified in a second, in the background, with a second_dir: what is damaged in one is repaired from the other. 0: none"`
+	ScrubBytesPerSec size.Bytes `toml:"scrub_bytes_per_sec" help:"with second_dir: bytes of the journal that are read in a second, in the background, to verify both copies: what is damaged in one is repaired from the other. 0: none"`
 	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
 	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
