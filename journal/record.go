@@ -135,10 +135,10 @@ func (o *op) encode(b []byte) []byte {
 				b = codec.AppendHeader(b, p.Header)
 			}
 		}
-		b = append(b, o.data...)
 		for _, sum := range o.checks { // older gateways read past them: where the body would be, there is none
 			b = binary.LittleEndian.AppendUint32(b, sum)
 		}
+		b = append(b, o.data...)
 	case kindDone, kindDead, kindAlive, kindUpload, kindAbort, kindUnpacked:
 		b = binary.AppendUvarint(b, o.entry)
 		b = codec.AppendString(b, o.key.Bucket)

@@ -123,10 +123,8 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	gauge("akigw_journal_pending_bytes", func(st journal.Stats) float64 { return float64(st.Bytes) })
 	gauge("akigw_journal_segment_bytes", func(st journal.Stats) float64 { return float64(st.SegmentBytes) })
 	gauge("akigw_journal_oldest_seconds", func(st journal.Stats) float64 { return sinceOldest(st).Seconds() })
-	if c.SecondDir != "" {
-		gauge("akigw_journal_repaired_total", func(st journal.Stats) float64 { return float64(st.Repaired) })
-		gauge("akigw_journal_lost_bodies_total", func(st journal.Stats) float64 { return float64(st.Lost) })
-	}
+	gauge("akigw_journal_repaired_total", func(st journal.Stats) float64 { return float64(st.Repaired) })
+	gauge("akigw_journal_lost_bodies_total", func(st journal.Stats) float64 { return float64(st.Lost) })
 	gauge("akigw_journal_failed", func(st journal.Stats) float64 {
 		if st.Problem != nil {
 			return 1
