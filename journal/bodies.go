@@ -175,14 +175,14 @@ func (j *Journal) sameAsLead(b *body, side int) error {
 // errRepair: a body is intact in one directory and could not be written to the other.
 var errRepair = errors.New("a body could not be written again")
 
-// errMending: somebody else is repairing the body, or has found that nobody can.
-var errMending = errors.New("the body is being repaired, or cannot be")
+// errMending: somebody else is repairing the body, nobody can, or its entry has gone.
+var errMending = errors.New("the body is not to be repaired")
 
 // repairBody writes the copies of a body again that are damaged or missing, from what is intact
 // in any copy, block by block. The error wraps akigw.ErrChecksum if a block is intact in none;
 // then nothing is changed. Both copies are synced before one takes a damaged one's place.
 func (j *Journal) repairBody(p piece, named string) (err error) {
-	if !j.beginMending(p.spool) {
+	if !j.beginMending(p) {
 		return errMending
 	}
 	defer j.endMending(p.spool)

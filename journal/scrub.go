@@ -118,14 +118,16 @@ func (j *Journal) wakeScrub() {
 	}
 }
 
-func (j *Journal) beginMending(spool uint64) bool {
+// beginMending takes a body for a repair. It returns false if somebody else has it, nobody can
+// repair it, or its entry has gone.
+func (j *Journal) beginMending(p piece) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.scrub.mending[spool] || j.scrub.lost[spool] {
+	if j.scrub.mending[p.spool] || j.scrub.lost[p.spool] || !j.refers(p) {
 		return false
 	}
-	j.scrub.mending[spool] = true
-	j.readers[spool]++ // it is not removed meanwhile
+	j.scrub.mending[p.spool] = true
+	j.readers[p.spool]++ // it is not removed meanwhile
 	return true
 }
 
@@ -171,18 +173,23 @@ func (j *Journal) mendOne(b body) error {
 	if errors.Is(err, errRepair) {
 		return err
 	}
-	if err != nil && !errors.Is(err, errMending) && j.needs(b.spool) {
+	if err != nil && !errors.Is(err, errMending) && j.needs(b.piece) {
 		j.config.Log.Error("a body in the journal is damaged in both directories", "key", b.named, "error", err)
 	}
 	return nil
 }
 
-// needs reports whether a live record refers to a body.
-func (j *Journal) needs(spool uint64) bool {
+// needs reports whether the entry of a body is still here, with that body.
+func (j *Journal) needs(p piece) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	_, ok := j.wantedBodies()[spool]
-	return ok
+	return j.refers(p)
+}
+
+// refers is needs with mu held.
+func (j *Journal) refers(p piece) bool {
+	it := j.ids[p.entry]
+	return it != nil && slices.Contains(it.spools, p.spool)
 }
 
 // fixing keeps a segment from being removed while it is repaired. It returns false for one that
@@ -276,7 +283,7 @@ func (j *Journal) scrubBodies(ctx context.Context, limit *rate.Limiter, all []bo
 		if ctx.Err() != nil {
 			return nil
 		}
-		if j.isIntact(ctx, limit, b) || ctx.Err() != nil || !j.needs(b.spool) {
+		if j.isIntact(ctx, limit, b) || ctx.Err() != nil || !j.needs(b.piece) {
 			continue
 		}
 		if err := j.mendOne(b); err != nil {

@@ -272,6 +272,7 @@ type Body struct {
 // piece is a spool file with a part of a body.
 type piece struct {
 	spool      uint64
+	entry      uint64 // number of the entry, or of the part of an upload
 	from, size int64
 	check      uint32 // what its table adds up to, if that is known
 	known      bool
@@ -332,7 +333,7 @@ func (it *item) pieces() []piece {
 		if len(it.entry.Parts) > 0 {
 			size = it.entry.Parts[i].Size
 		}
-		all[i] = piece{spool: n, from: at, size: size}
+		all[i] = piece{spool: n, entry: it.entry.ID, from: at, size: size}
 		if i < len(it.checks) {
 			all[i].check, all[i].known = it.checks[i], true
 		}
