@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 	"internal/logtail":    {},
 	"internal/memlimit":   {},
 	"admin":               {"access", "access/policy", "cost", "rules", "faults", "gateway/sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
-	"doctor":              {"internal/size", "tiers/cold"},
+	"doctor":              {"internal/size", "journal", "tiers/cold"},
 	"snapshot":            {"internal/durable", "internal/failpoint", "internal/size"},
 	"internal/s3err":      {"internal/s3xml"},
 	"internal/s3xml":      {},

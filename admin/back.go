@@ -56,6 +56,11 @@ type Status struct {
 	WarmProblem string `json:"warm_problem,omitempty"`
 	// Problem says why the journal takes no writes, "" if it does.
 	Problem string `json:"problem,omitempty"`
+	// Repaired are records and bodies of the journal that were damaged or missing in one of its
+	// directories and were repaired from the other, since the start; LostBodies those that were
+	// damaged in both. With second_dir alone.
+	Repaired   int64 `json:"journal_repaired,omitempty"`
+	LostBodies int64 `json:"journal_lost_bodies,omitempty"`
 	// Damage are files with what was found damaged.
 	Damage []string `json:"damage,omitempty"`
 }
@@ -72,6 +77,7 @@ func (s *Server) statusNow() Status {
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
 		st.Translated, st.Dates = b.Translations, b.Dates
 		st.Rate, st.ByteRate, st.Broken, st.Suspects = b.Rate, b.ByteRate, b.Broken, b.Suspects
+		st.Repaired, st.LostBodies = b.Repaired, b.Lost
 		if !b.Oldest.IsZero() {
 			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())
 		}

@@ -63,6 +63,8 @@ var families = []family{
 	{"akigw_journal_oldest_seconds", "", "age of the oldest of them"},
 	{"akigw_journal_dead_letters", "", "writes that could not be taken upstream, and are kept"},
 	{"akigw_journal_failed", "", "1 while the journal takes no writes"},
+	{"akigw_journal_repaired_total", "", "with second_dir: records and bodies of the journal that were damaged or missing in one directory and were repaired from the other, since the start"},
+	{"akigw_journal_lost_bodies_total", "", "with second_dir: bodies in the journal that were found damaged in both directories, since the start"},
 	{"akigw_journal_segment_bytes", "", "size of the journal's files"},
 	{"akigw_journal_uploads", "", "multipart uploads of clients that are open in the journal"},
 	{"akigw_journal_packed", "", "objects in packs"},

@@ -30,6 +30,8 @@ type Machine struct {
 	TLSCert     string // files, "" for none
 	TLSKey      string
 	Journal     string // directory of the journal
+	// SecondJournal is its second directory, "" for none.
+	SecondJournal string
 	// Acknowledges says that writes are acknowledged when they are in the journal.
 	Acknowledges bool
 }
@@ -46,6 +48,7 @@ func (m *Machine) Check(r *Report) {
 	if dir != "" {
 		m.speed(r, dir)
 	}
+	m.secondJournal(r)
 	m.memory(r)
 	m.files(r)
 	m.ports(r)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/base64"
@@ -11,6 +12,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -48,7 +51,7 @@ func backBenchLogging(t *testing.T, book tiers.Rules, c tiers.BackConfig, log *s
 	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
 	store, err := tiers.New(config, book, t.TempDir(), up, log)
 	if err == nil {
-		err = store.WriteBack(c, t.TempDir(), testParallel, testBatch, up)
+		err = store.WriteBack(c, cmp.Or(c.Dir, t.TempDir()), testParallel, testBatch, up)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -502,4 +505,52 @@ func (p *pausing) Read(b []byte) (int, error) {
 		p.pause()
 	}
 	return n, nil
+}
+
+// TestC9_SecondDirectory: with second_dir a pending body whose first copy is damaged is read by
+// clients, and uploaded, from the second one, and the status says that it was repaired.
+func TestC9_SecondDirectory(t *testing.T) {
+	for what, damage := range map[string]func(raw []byte) []byte{
+		"a bit": func(raw []byte) []byte { raw[200_000] ^= 1; return raw },
+		"cut":   func(raw []byte) []byte { return raw[:1000] },
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := testBack
+			c.Dir, c.SecondDir = t.TempDir(), t.TempDir()
+			b := backBenchWith(t, c)
+			body := testkit.Bytes(9, 300_000)
+			if w := b.ask("root", "PUT", "/back/k", "", nil, string(body)); w.Code != 200 || sentHeader(w, "x-akigw-commit") != "journal" {
+				t.Fatalf("PUT: %d", w.Code)
+			}
+			files, err := filepath.Glob(filepath.Join(c.Dir, "spool", "*.body"))
+			if err != nil || len(files) != 1 {
+				t.Fatalf("%v, %v", files, err)
+			}
+			raw, err := os.ReadFile(files[0])
+			if err == nil {
+				err = os.WriteFile(files[0], damage(raw), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w := b.ask("root", "GET", "/back/k", "", nil, ""); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), body) {
+				t.Errorf("GET: %d, %d bytes", w.Code, w.Body.Len())
+			}
+			for end := time.Now().Add(10 * time.Second); b.store.BackStatus().Repaired == 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("it is not repaired")
+				}
+			}
+			if err := os.WriteFile(files[0], raw[:70], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.runPool(t)
+			if err := b.store.Drain(t.Context(), backKey("k")); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := b.up.Get(backKey("k")); !bytes.Equal(got.Body, body) || b.store.BackStatus().Dead > 0 {
+				t.Errorf("upstream has %d bytes; %d dead letters", len(got.Body), b.store.BackStatus().Dead)
+			}
+		})
+	}
 }

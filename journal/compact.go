@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"hash/crc32"
 	"path/filepath"
 
 	"github.com/akidb/akigw/internal/failpoint"
@@ -19,7 +18,8 @@ func (j *Journal) compact() {
 	for {
 		j.mu.Lock()
 		oldest := j.segments[0]
-		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0
+		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0 && !oldest.fixing
+		next := j.segments[min(1, len(j.segments)-1)].id
 		left := len(oldest.items) + len(oldest.spoils) + len(oldest.dates)
 		empty := left == 0
 		var ops []*op
@@ -30,7 +30,7 @@ func (j *Journal) compact() {
 		j.mu.Unlock()
 		switch {
 		case idle && empty:
-			j.drop(oldest)
+			j.drop(oldest, next)
 		case len(ops) > 0:
 			if !j.rewrite(ops, read) || !j.moved(oldest, left) {
 				return
@@ -61,11 +61,14 @@ func (j *Journal) clear() {
 	}
 }
 
-// drop removes the oldest segment.
-func (j *Journal) drop(s *segment) {
+// drop removes the oldest segment; next is the one after it.
+func (j *Journal) drop(s *segment, next uint64) {
 	failpoint.Here("compact.beforeUnlink")
 	fs := j.config.FS
-	err := fs.Remove(j.segmentName(s.id))
+	err := j.raiseFloor(next)
+	if err == nil {
+		err = fs.Remove(j.segmentName(s.id))
+	}
 	if err == nil {
 		err = fs.SyncDir(filepath.Join(j.config.Dir, segmentDir))
 	}
@@ -141,13 +144,13 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 		o := &op{kind: it.kind, entry: it.entry.ID, key: it.entry.Key, put: it.entry, upload: it.upload, part: it.part, pack: it.pack, offset: it.offset}
 		switch {
 		case it.kind == kindComplete:
-			o.spools = it.spools
+			o.spools, o.checks = it.spools, it.checks
 		case it.kind == kindPacked:
 			o.text = j.packs[it.pack].key.Name
 		case it.kind == kindTranslate:
 			o.text = it.etag
 		case len(it.spools) > 0:
-			o.spool = it.spools[0]
+			o.spool, o.checks = it.spools[0], it.checks
 		case it.entry.Size > 0:
 			read = append(read, reading{o, it, it.at})
 		}
@@ -174,7 +177,7 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 func (j *Journal) rewrite(ops []*op, read []reading) bool {
 	for _, r := range read {
 		data := make([]byte, r.op.put.Size)
-		if n, err := r.item.segment.file.ReadAt(data, r.at); n < len(data) || crc32.Checksum(data, castagnoli) != r.item.sum {
+		if err := j.readInline(r.item.segment, data, r.at, r.item.sum); err != nil {
 			j.config.Log.Error("a body in the journal is damaged; its segment is kept", "key", r.op.key.String(), "error", err)
 			j.keep = true
 			return false

@@ -137,11 +137,9 @@ func (c *crashRun) open(fs FS, left string) (*Journal, error) {
 	if !c.twice || left != "" {
 		return Open(c.config(fs, cmp.Or(left, "/j")))
 	}
-	twice, err := Mirrored(fs, "/j", "/k")
-	if err != nil {
-		return nil, err
-	}
-	return Open(c.config(twice, "/j"))
+	config := c.config(fs, "/j")
+	config.SecondDir = "/k"
+	return Open(config)
 }
 
 // crash looks at what a crash would leave.

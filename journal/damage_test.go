@@ -27,13 +27,15 @@ func TestT9_EachCall(t *testing.T) {
 	p := testkit.Prove(t, "T9-calls")
 	for name, failure := range map[string]error{"C2 ENOSPC": syscall.ENOSPC, "C5 EROFS": syscall.EROFS, "C6 EIO": syscall.EIO} {
 		t.Run(name, func(t *testing.T) {
-			p.Figure("calls that failed, "+name, failAtEachCall(t, failure, p.Amount(3, 1, 1)))
+			p.Figure("calls that failed, "+name, failAtEachCall(t, failure, p.Amount(3, 1, 1), false))
+			p.Figure("calls that failed, of two directories, "+name, failAtEachCall(t, failure, p.Amount(5, 2, 1), true))
 		})
 	}
 }
 
-// failAtEachCall returns how many calls failed: one in every so many.
-func failAtEachCall(t *testing.T, failure error, every int) (failed int) {
+// failAtEachCall returns how many calls failed: one in every so many, of a journal with a second
+// directory, or without.
+func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed int) {
 	for _, forever := range []bool{false, true} {
 		for n := 1; n < 150; n += every {
 			disk := vfs.NewCrashableMem()
@@ -49,8 +51,8 @@ func failAtEachCall(t *testing.T, failure error, every int) (failed int) {
 				}
 				return nil
 			}
-			c := &crashRun{seed: uint64(n), rng: rand.New(rand.NewPCG(uint64(n), 2)), dice: rand.New(rand.NewPCG(uint64(n), 3)), mutate: unchanged, trials: &atomic.Int64{}}
-			j, err := Open(c.config(faulty, "/j"))
+			c := &crashRun{seed: uint64(n), rng: rand.New(rand.NewPCG(uint64(n), 2)), dice: rand.New(rand.NewPCG(uint64(n), 3)), mutate: unchanged, trials: &atomic.Int64{}, twice: twice}
+			j, err := c.open(faulty, "")
 			if err == nil {
 				err = c.work(j, x)
 				mustFail := strings.Contains(what, ".seg") && !strings.HasPrefix(what, "remove")

@@ -201,7 +201,7 @@ func (j *Journal) applyDone(o *op, p place, in *segment) {
 		d.order = p.number
 	}
 	if o.floor > j.dates.floor { // at a start: records of those that left may be here yet
-		j.raiseFloor(o.floor)
+		j.forgetDates(o.floor)
 	}
 	if d.order > j.dates.floor {
 		j.addDate(&d)
@@ -260,8 +260,8 @@ func (j *Journal) trimDates(limit int) {
 	}
 }
 
-// raiseFloor drops the pairs that had left when a record was written.
-func (j *Journal) raiseFloor(floor uint64) {
+// forgetDates drops the pairs up to an order: they had left when a record was written.
+func (j *Journal) forgetDates(floor uint64) {
 	j.dates.floor = floor
 	for {
 		order, d, ok := j.dates.orders.Min()

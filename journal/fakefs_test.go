@@ -41,6 +41,14 @@ func (m memory) MkdirAll(dir string) error         { return m.fs.MkdirAll(dir, 0
 func (m memory) Rename(from, to string) error      { return m.fs.Rename(from, to) }
 func (m memory) Remove(name string) error          { return m.fs.Remove(name) }
 func (m memory) List(dir string) ([]string, error) { return m.fs.List(dir) }
+func (m memory) Size(name string) (int64, error) {
+	info, err := m.fs.Stat(name)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 func (m memory) Lock(name string) (io.Closer, error) {
 	return m.fs.Lock(name)
 }
@@ -112,3 +120,5 @@ func (s *stepFS) before(op akigw.DiskOp, name string, size int) (int, error) {
 	}
 	return size / 2, s.step(s.n, string(op)+" "+name)
 }
+
+func newMem() *vfs.MemFS { return vfs.NewCrashableMem() }

@@ -18,6 +18,9 @@ type FS interface {
 	// Open opens a file for reading. The error of one that is not there is
 	// os.ErrNotExist.
 	Open(name string) (File, error)
+	// Size is the length of a file in bytes, without opening it. The error of one that is not
+	// there is os.ErrNotExist.
+	Size(name string) (int64, error)
 	Rename(from, to string) error
 	Remove(name string) error
 	// List returns the names in a directory, in any order.
@@ -64,6 +67,15 @@ func (Disk) Open(name string) (File, error) {
 	return diskFile{f}, nil
 }
 
+// Size implements FS.
+func (Disk) Size(name string) (int64, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 // Rename implements FS.
 func (Disk) Rename(from, to string) error { return os.Rename(from, to) }
 
@@ -72,12 +84,12 @@ func (Disk) Remove(name string) error { return os.Remove(name) }
 
 // List implements FS.
 func (Disk) List(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		names = append(names, e.Name())
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
 	}
-	return names, err
+	names, err := d.Readdirnames(-1)
+	return names, errors.Join(err, d.Close())
 }
 
 // SyncDir implements FS.

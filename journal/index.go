@@ -120,6 +120,7 @@ func (j *Journal) place(o *op, p place, in *segment) *item {
 	if o.spool != 0 {
 		it.spools = []uint64{o.spool}
 	}
+	it.checks = o.checks
 	return it
 }
 
@@ -174,22 +175,14 @@ func (j *Journal) enlist(it *item) {
 	case it.pack != 0: // nothing has to become of it
 		return
 	}
-	after := l.Back()
-	for after != nil && after.Value.(*item).entry.ID > it.entry.ID {
-		after = after.Prev()
-	}
-	if after == nil {
-		it.element = l.PushFront(it)
-	} else {
-		it.element = l.InsertAfter(it, after)
-	}
+	l.Set(it.entry.ID, it)
+	it.listed = l
 }
 
 func (j *Journal) delist(it *item) {
-	if it.element != nil { // List.Remove does nothing for an element of another list
-		j.pending.Remove(it.element)
-		j.dead.Remove(it.element)
-		it.element = nil
+	if it.listed != nil {
+		it.listed.Delete(it.entry.ID)
+		it.listed = nil
 	}
 }
 
@@ -450,9 +443,10 @@ func (j *Journal) Keys() []akigw.Key {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	all := make([]akigw.Key, 0, j.pending.Len())
-	for el := j.pending.Front(); el != nil; el = el.Next() {
-		all = append(all, el.Value.(*item).entry.Key)
-	}
+	j.pending.Scan(func(_ uint64, it *item) bool {
+		all = append(all, it.entry.Key)
+		return true
+	})
 	return all
 }
 
@@ -468,10 +462,10 @@ func (j *Journal) DeadLetters() []DeadLetter {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	all := make([]DeadLetter, 0, j.dead.Len())
-	for el := j.dead.Front(); el != nil; el = el.Next() {
-		it := el.Value.(*item)
+	j.dead.Scan(func(_ uint64, it *item) bool {
 		all = append(all, DeadLetter{it.entry, it.reason, it.since})
-	}
+		return true
+	})
 	return all
 }
 
@@ -490,6 +484,9 @@ type Stats struct {
 	Translations int   // objects that the upstream gave another ETag than was promised
 	Dates        int   // other objects whose Last-Modified is another one upstream than was promised
 	Problem      error // why writes are not taken, nil if they are
+	Mirrored     bool  // there is a second directory
+	Repaired     int64 // records and bodies that were damaged in one directory and repaired from the other since the start
+	Lost         int64 // bodies that were found damaged in both directories since the start
 }
 
 // Stats returns the present state.
@@ -497,11 +494,14 @@ func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Dates: j.dates.orders.Len(), Problem: j.accepting()}
+	if j.mirror != nil {
+		s.Mirrored, s.Repaired, s.Lost = true, j.mirror.repairs[0].since()+j.mirror.repairs[1].since(), int64(len(j.scrub.lost))
+	}
 	for _, seg := range j.segments {
 		s.SegmentBytes += seg.size
 	}
-	if front := j.pending.Front(); front != nil {
-		s.Oldest = front.Value.(*item).entry.Modified
+	if _, oldest, ok := j.pending.Min(); ok {
+		s.Oldest = oldest.entry.Modified
 	}
 	return s
 }

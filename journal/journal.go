@@ -13,7 +13,6 @@ package journal
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +68,12 @@ type Config struct {
 	MaxDates int
 	// SyncTimeout is how long a sync may take before writes are refused.
 	SyncTimeout time.Duration
+	// SecondDir is a directory on another disk that has all that Dir has, "" for none.
+	SecondDir string
+	// ScrubRate is how many bytes of each directory are read and verified in a second, in the
+	// background, if there is a second one; 0: none. What is found damaged is repaired from
+	// the other directory.
+	ScrubRate int64
 }
 
 // Directories and names in Config.Dir.
@@ -87,7 +92,10 @@ type Journal struct {
 	lock   io.Closer
 	spools atomic.Uint64 // the last number given to a spool file
 	syncer sync.WaitGroup
-	newest uint64 // see Newest
+	newest uint64  // see Newest
+	mirror *mirror // nil without a second directory; it is config.FS as well
+	run    run     // the present one
+	scrub  scrub
 
 	mu           sync.Mutex
 	wake         sync.Cond                  // the syncer; with mu
@@ -102,8 +110,8 @@ type Journal struct {
 	named        map[string]*upload         // the same by id; guarded by mu
 	over         completions                // guarded by mu
 	packs        map[uint64]*packed         // guarded by mu
-	pending      list.List                  // of *item, by number; guarded by mu
-	dead         list.List                  // likewise; guarded by mu
+	pending      btree.Map[uint64, *item]   // by number; guarded by mu
+	dead         btree.Map[uint64, *item]   // likewise; guarded by mu
 	hollow       int                        // packs that nothing is in; guarded by mu
 	away         int                        // entries whose bodies are in packs; guarded by mu
 	orphans      map[uint64]*orphan         // guarded by mu
@@ -132,7 +140,8 @@ type Journal struct {
 	durable int64 // how much of it is
 	marked  bool  // the last segment ends with a mark
 	holes   []hole
-	keep    bool // segments stay, because removing one failed
+	keep    bool       // segments stay, because removing one failed
+	side    *sideState // nil: the directory is and was the only one
 }
 
 // item is what is live of a record: an entry, an upload or a part of one.
@@ -142,6 +151,7 @@ type item struct {
 	upload  uint64 // of a part
 	part    int
 	spools  []uint64 // files of its body, one of each part of a completed upload; none for an inline one
+	checks  []uint32 // what the tables of spools add up to; nil if its record does not say
 	segment *segment
 	size    int64 // of its record
 	at      int64 // of an inline body in it
@@ -156,9 +166,9 @@ type item struct {
 	covers   uint64 // the first entry that it stands for: its own, or one that it replaced
 	reason   string // why it is a dead letter, "" if it is none
 	since    time.Time
-	remote   string // the upstream's id of the upload that brings it there
-	element  *list.Element
-	finished chan struct{} // closed when it is gone, dead or returned; nil while nobody waits
+	remote   string                    // the upstream's id of the upload that brings it there
+	listed   *btree.Map[uint64, *item] // pending or dead, whichever it is in; nil for neither
+	finished chan struct{}             // closed when it is gone, dead or returned; nil while nobody waits
 }
 
 // orphan is an upload at the upstream whose entry has gone.
@@ -181,7 +191,8 @@ type segment struct {
 	size   int64
 	items  map[*item]struct{}
 	spoils map[*orphan]struct{}
-	refs   int // readers
+	refs   int  // readers
+	fixing bool // it is being repaired, and must not be removed meanwhile
 	gone   bool
 
 	dates      map[*dated]struct{}
@@ -245,7 +256,7 @@ func (j *Journal) commitBody(ctx context.Context, d *Draft, o *op) error {
 		if err := d.finish(); err != nil {
 			return err
 		}
-		o.spool = d.number
+		o.spool, o.checks = d.number, []uint32{d.check}
 	}
 	err := j.commit(ctx, o)
 	if o.spool != 0 && errors.Is(err, ErrNoUpload) { // it was not written
@@ -527,7 +538,7 @@ func (j *Journal) rotate() error {
 }
 
 func (j *Journal) segmentName(id uint64) string {
-	return filepath.Join(j.config.Dir, segmentDir, fmt.Sprintf("%016x.seg", id))
+	return filepath.Join(j.config.Dir, segmentDir, segmentBase(id))
 }
 
 // create makes a segment and the one that is written.
@@ -538,7 +549,7 @@ func (j *Journal) create(id, before uint64, length int64) error {
 		return err
 	}
 	failpoint.Here("rotate.afterCreate")
-	head := op{kind: kindSegment, seg: segmentHead{id: id, epoch: j.epoch, before: before, length: length, holes: j.holes}}
+	head := op{kind: kindSegment, seg: segmentHead{id: id, epoch: j.epoch, before: before, length: length, holes: j.holes, nonce: j.run.nonce}}
 	b := appendFrame(nil, j.next, 0, head.encode(nil))
 	j.next++
 	if _, err = f.Write(b); err == nil {
@@ -564,6 +575,7 @@ func newSegment(id uint64, f File, size int64) *segment {
 
 // Close syncs and closes the journal. Entries stay for the next start.
 func (j *Journal) Close() error {
+	j.stopScrub()
 	j.mu.Lock()
 	j.closing = true
 	j.wake.Broadcast()
@@ -576,6 +588,9 @@ func (j *Journal) Close() error {
 	if last := j.segments[len(j.segments)-1]; j.failed == nil {
 		if err = last.file.Sync(); err == nil {
 			err = j.writeEnd(last)
+		}
+		if err == nil && j.mirror != nil {
+			err = j.writeSide()
 		}
 	}
 	for _, s := range j.segments {

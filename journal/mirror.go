@@ -1,42 +1,51 @@
 package journal
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"math"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
+
+	"github.com/akidb/akigw"
 )
 
-// mirror is a file system that keeps a directory twice: each change is made in both
-// places, a sync is one of both, and what fails in either has failed. Reads are of the
-// first.
+// mirror is a file system that keeps the journal's directory twice: each change is made in both
+// directories, a sync is one of both, and what fails in either has failed. A file is read from
+// the first directory that can deliver it. Whoever can tell good bytes from bad ones reads with
+// readIntact, which tries both copies.
 type mirror struct {
 	FS
-	dir, second string
+	dirs [2]string
+	log  *slog.Logger
+
+	// How the two directories were found; not changed any more when the start is over.
+	lead    int  // the directory that decides which segments count
+	current bool // both were written by the last run that acknowledged anything, or are whole again
+
+	repairs [2]repairs // records and bodies that were written again from the other directory
 }
 
-// Mirrored is fs with a second copy of the directory dir, on another disk. At the start
-// of a journal the second one is brought up to the first. The error says that it may be
-// the better one of the two.
-func Mirrored(fs FS, dir, second string) (FS, error) {
-	m := &mirror{fs, filepath.Clean(dir), filepath.Clean(second)}
-	return m, m.resync()
+func newMirror(c Config) *mirror {
+	return &mirror{FS: c.FS, dirs: [2]string{filepath.Clean(c.Dir), filepath.Clean(c.SecondDir)}, log: c.Log}
 }
 
-// twin is where the second copy of a file is.
-func (m *mirror) twin(name string) string {
-	rel, err := filepath.Rel(m.dir, name)
-	if err != nil {
-		return m.second // it is not in the directory: then it is its own name
+// on is the path of a file in one of the two directories. Names are those of the first.
+func (m *mirror) on(side int, name string) string {
+	if side == 0 {
+		return name
 	}
-	return filepath.Join(m.second, rel)
+	rel, err := filepath.Rel(m.dirs[0], name)
+	if err != nil {
+		return m.dirs[1] // it is not in the directory: then it is its own name
+	}
+	return filepath.Join(m.dirs[1], rel)
 }
+
+func (m *mirror) twin(name string) string { return m.on(1, name) }
 
 // MkdirAll implements FS.
 func (m *mirror) MkdirAll(dir string) error {
@@ -53,7 +62,34 @@ func (m *mirror) Create(name string) (File, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
-	return &mirrorFile{a, b}, nil
+	return &mirrorFile{files: [2]File{a, b}}, nil
+}
+
+// Open implements FS. It opens what is there: the error is that of the first directory if the
+// file is in neither.
+func (m *mirror) Open(name string) (File, error) {
+	a, err := m.FS.Open(name)
+	b, second := m.FS.Open(m.twin(name))
+	f := &mirrorFile{}
+	if err == nil {
+		f.files[0] = a
+	}
+	if second == nil {
+		f.files[1] = b
+	}
+	if err != nil && second != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Size implements FS.
+func (m *mirror) Size(name string) (int64, error) {
+	n, err := m.FS.Size(name)
+	if err != nil {
+		return m.FS.Size(m.twin(name))
+	}
+	return n, nil
 }
 
 // Rename implements FS.
@@ -64,13 +100,22 @@ func (m *mirror) Rename(from, to string) error {
 	return m.FS.Rename(m.twin(from), m.twin(to))
 }
 
-// Remove implements FS.
+// Remove implements FS. The file may be in one of the two alone.
 func (m *mirror) Remove(name string) error {
-	err := m.FS.Remove(name)
-	if second := m.FS.Remove(m.twin(name)); !errors.Is(second, os.ErrNotExist) {
-		err = errors.Join(err, second)
+	first, second := m.FS.Remove(name), m.FS.Remove(m.twin(name))
+	if first == nil && errors.Is(second, os.ErrNotExist) || second == nil && errors.Is(first, os.ErrNotExist) {
+		return nil
 	}
-	return err
+	return errors.Join(first, second)
+}
+
+// List implements FS: names that are in either.
+func (m *mirror) List(dir string) ([]string, error) {
+	first, err := m.FS.List(dir)
+	second, secondErr := m.FS.List(m.twin(dir))
+	all := slices.Concat(first, second)
+	slices.Sort(all)
+	return slices.Compact(all), errors.Join(err, secondErr)
 }
 
 // SyncDir implements FS.
@@ -113,159 +158,169 @@ func both(a, b func() error) error {
 
 // mirrorFile is a file with its second copy.
 type mirrorFile struct {
-	File
-	second File
+	mu      sync.Mutex
+	files   [2]File // nil: it could not be opened; guarded by mu
+	retired []File  // were replaced, and may still be read; guarded by mu
+}
+
+// copies are the copies that there are, the first directory's first.
+func (f *mirrorFile) copies() []File {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]File, 0, 2)
+	for _, one := range f.files {
+		if one != nil {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// replace has a copy read from another file from now on.
+func (f *mirrorFile) replace(side int, by File) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if old := f.files[side]; old != nil {
+		f.retired = append(f.retired, old)
+	}
+	f.files[side] = by
 }
 
 // Write implements io.Writer.
 func (f *mirrorFile) Write(p []byte) (int, error) {
-	n, err := f.File.Write(p)
+	n, err := f.files[0].Write(p)
 	if err == nil {
-		_, err = f.second.Write(p)
+		_, err = f.files[1].Write(p)
+	}
+	return n, err
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *mirrorFile) ReadAt(p []byte, at int64) (n int, err error) {
+	for i, one := range f.copies() {
+		k, e := one.ReadAt(p, at)
+		if i == 0 || k > n {
+			n, err = k, e
+		}
+		if n == len(p) {
+			return n, nil
+		}
 	}
 	return n, err
 }
 
 // Sync implements File.
-func (f *mirrorFile) Sync() error { return both(f.File.Sync, f.second.Sync) }
+func (f *mirrorFile) Sync() error {
+	all := f.copies()
+	if len(all) < 2 {
+		return all[0].Sync()
+	}
+	return both(all[0].Sync, all[1].Sync)
+}
+
+// Size implements File.
+func (f *mirrorFile) Size() (int64, error) {
+	var size int64
+	for _, one := range f.copies() {
+		n, err := one.Size()
+		if err != nil {
+			return 0, err
+		}
+		size = max(size, n)
+	}
+	return size, nil
+}
 
 // Close implements io.Closer.
-func (f *mirrorFile) Close() error { return errors.Join(f.File.Close(), f.second.Close()) }
-
-// resync brings the second copy up to the first. What the first does not have was
-// removed there when nobody needed it any more, and what differs is longer there, or
-// cut short here. Each file is replaced as a whole, so that the second copy is good at
-// any moment.
-func (m *mirror) resync() error {
-	for _, sub := range []string{segmentDir, spoolDir, quarantineDir, ""} {
-		dir := filepath.Join(m.dir, sub)
-		if err := m.MkdirAll(dir); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-		names, err := m.FS.List(dir)
-		if err != nil {
-			return err
-		}
-		copies, err := m.FS.List(m.twin(dir))
-		if err != nil {
-			return err
-		}
-		ahead, err := m.ahead(sub, names, copies)
-		if err != nil {
-			return err
-		}
-		if ahead {
-			return fmt.Errorf("journal: %s is behind %s, which is to be its copy: if the disk of the first was lost, start with the second as dir and an empty directory as second_dir", m.dir, m.second)
-		}
-		for _, name := range names {
-			if strings.HasSuffix(name, draftSuffix) || sub == "" && name != endFile {
-				continue
-			}
-			if err := m.resyncFile(filepath.Join(dir, name), slices.Contains(copies, name)); err != nil {
-				return fmt.Errorf("journal: copying to %s: %w", m.second, err)
-			}
-		}
-		for _, name := range copies {
-			if sub != "" && !slices.Contains(names, name) {
-				if err := m.FS.Remove(filepath.Join(m.twin(dir), name)); err != nil && !errors.Is(err, os.ErrNotExist) { // a draft became a file
-					return err
-				}
-			}
-		}
-		if err := m.FS.SyncDir(m.twin(dir)); err != nil {
-			return err
+func (f *mirrorFile) Close() (err error) {
+	f.mu.Lock()
+	all := append(f.retired, f.files[:]...)
+	f.mu.Unlock()
+	for _, one := range all {
+		if one != nil {
+			err = errors.Join(err, one.Close())
 		}
 	}
-	return nil
+	return err
 }
 
-// ahead reports whether the copy has records in later segments than the first. A
-// segment without any may be one whose creation a crash cut short: nothing is in a
-// segment before it has a name in both places.
-func (m *mirror) ahead(sub string, names, copies []string) (bool, error) {
-	if sub != segmentDir {
-		return false, nil
+// copies are the copies of an open file: one, unless it is mirrored.
+func copies(f File) []File {
+	if m, ok := f.(*mirrorFile); ok {
+		return m.copies()
 	}
-	last := ""
-	for _, name := range names {
-		if strings.HasSuffix(name, ".seg") {
-			last = max(last, name)
-		}
-	}
-	for _, name := range copies {
-		if !strings.HasSuffix(name, ".seg") || name <= last {
-			continue
-		}
-		f, err := m.FS.Open(filepath.Join(m.second, segmentDir, name))
-		if err != nil {
-			return false, err
-		}
-		raw, err := io.ReadAll(io.NewSectionReader(f, 0, math.MaxInt64))
-		if err = errors.Join(err, f.Close()); err != nil {
-			return false, err
-		}
-		s := &scan{segment: &segment{}, size: int64(len(raw))}
-		s.read(raw)
-		if slices.ContainsFunc(s.records, func(r scanned) bool { return r.op.kind != kindSegment && r.op.kind != kindMark }) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return []File{f}
 }
 
-// resyncFile copies a file, unless its copy is like it. Bodies do not change: it is
-// enough that they are as long.
-func (m *mirror) resyncFile(name string, there bool) error {
-	a, err := m.FS.Open(name)
+// isWhole reports whether all copies of a file that should be there could be opened.
+func isWhole(f File) bool {
+	m, ok := f.(*mirrorFile)
+	return !ok || len(m.copies()) == len(m.files)
+}
+
+// readIntact fills p with the bytes from offset at on, from the first copy of f whose bytes are
+// intact. worn says that a copy is damaged or missing. The error is that of the first copy if
+// none is intact, and wraps akigw.ErrChecksum if it could be read.
+func readIntact(f File, p []byte, at int64, intact func([]byte) bool) (worn bool, err error) {
+	for i, one := range copies(f) {
+		n, readErr := one.ReadAt(p, at)
+		switch {
+		case n == len(p) && intact(p):
+			return i > 0 || !isWhole(f), nil
+		case n == len(p):
+			readErr = akigw.ErrChecksum
+		case readErr == nil:
+			readErr = io.ErrUnexpectedEOF
+		}
+		if err == nil {
+			err = readErr
+		}
+	}
+	return true, err
+}
+
+// writeFile makes data the durable content of a file; a crash leaves the old one or the new one.
+func writeFile(fs FS, name string, data []byte) error {
+	draft := name + draftSuffix
+	if err := writeDraft(fs, draft, data); err != nil {
+		return err
+	}
+	if err := fs.Rename(draft, name); err != nil {
+		return err
+	}
+	return fs.SyncDir(filepath.Dir(name))
+}
+
+// writeDraft writes and syncs a file that is going to be renamed.
+func writeDraft(fs FS, name string, data []byte) error {
+	f, err := fs.Create(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("journal: %w", err)
 	}
-	defer a.Close()
-	if there {
-		b, err := m.FS.Open(m.twin(name))
-		if err != nil {
-			return err
-		}
-		same, err := alike(a, b, strings.HasSuffix(name, ".body"))
-		if err = errors.Join(err, b.Close()); err != nil || same {
-			return err
-		}
-	}
-	draft := m.twin(name) + draftSuffix
-	to, err := m.FS.Create(draft)
-	if err != nil {
-		return err
-	}
-	size, err := a.Size()
+	_, err = f.Write(data)
 	if err == nil {
-		_, err = io.Copy(to, io.NewSectionReader(a, 0, size))
+		err = f.Sync()
 	}
-	if err == nil {
-		err = to.Sync()
-	}
-	if err = errors.Join(err, to.Close()); err != nil {
-		return err
-	}
-	return m.FS.Rename(draft, m.twin(name))
+	return errors.Join(err, f.Close())
 }
 
-// alike reports whether two files have the same length and, unless that is enough, the
-// same bytes.
-func alike(a, b File, lengthAlone bool) (bool, error) {
-	n, err := a.Size()
-	k, secondErr := b.Size()
-	if err = errors.Join(err, secondErr); err != nil || n != k || lengthAlone {
-		return n == k && err == nil, err
+// readFile reads a whole file.
+func readFile(fs FS, name string) ([]byte, error) {
+	f, err := fs.Open(name)
+	if err != nil {
+		return nil, err
 	}
-	x, y := make([]byte, 64<<10), make([]byte, 64<<10)
-	for at := int64(0); at < n; at += int64(len(x)) {
-		i, err := a.ReadAt(x, at)
-		if err != nil && err != io.EOF {
-			return false, err
-		}
-		if k, err := b.ReadAt(y, at); err != nil && err != io.EOF || k != i || !bytes.Equal(x[:i], y[:k]) {
-			return false, nil // what cannot be read is replaced
-		}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
 	}
-	return true, nil
+	raw := make([]byte, size)
+	if n, err := f.ReadAt(raw, 0); n < len(raw) {
+		if err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return raw, nil
 }

@@ -12,11 +12,9 @@ import (
 
 func openMirrored(t *testing.T, dir, second string) (*Journal, error) {
 	t.Helper()
-	fs, err := Mirrored(Disk{}, dir, second)
-	if err != nil {
-		return nil, err
-	}
-	return Open(testConfig(fs, dir))
+	c := testConfig(Disk{}, dir)
+	c.SecondDir = second
+	return Open(c)
 }
 
 // TestSecondDirectory: the copy is a journal like the first, with everything that was
@@ -103,11 +101,9 @@ func TestC6_SecondDiskFails(t *testing.T) {
 	for _, write := range []bool{true, false} {
 		dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 		disk := &failSecond{FS: Disk{}, dir: second}
-		fs, err := Mirrored(disk, dir, second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		j := open(t, testConfig(fs, dir))
+		c := testConfig(disk, dir)
+		c.SecondDir = second
+		j := open(t, c)
 		mustPut(t, j, "before", []byte("x"))
 		disk.write.Store(write)
 		disk.sync.Store(!write)

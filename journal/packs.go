@@ -156,7 +156,7 @@ func (j *Journal) applyPacked(o *op, p place, in *segment) {
 		return
 	}
 	j.free(it)
-	it.kind, it.spools, it.pack, it.offset = kindPacked, nil, o.pack, o.offset
+	it.kind, it.spools, it.checks, it.pack, it.offset = kindPacked, nil, nil, o.pack, o.offset
 	it.segment, it.at, it.size = in, p.at, p.size
 	j.hold(it)
 	j.enlist(it)

@@ -50,6 +50,7 @@ type op struct {
 	upload uint64   // number of the upload, of Part and Complete
 	part   int      // number of a part in its upload
 	spools []uint64 // those of the parts of a Complete
+	checks []uint32 // CRC32C of the tables of its spool files; nil if an older gateway wrote the record
 	pack   uint64   // number of the pack, of Packed
 	offset int64    // of the body in the pack
 	busy   bool     // a pack is being uploaded; not on disk
@@ -69,6 +70,7 @@ type segmentHead struct {
 	before    uint64 // the segment before this one, 0 for none
 	length    int64  // how much of that one counts
 	holes     []hole // what is known to be damaged in segments before this one
+	nonce     uint64 // of the run that wrote it, 0 if an older gateway did
 }
 
 // hole is a damaged stretch of a segment.
@@ -98,6 +100,9 @@ func (o *op) encode(b []byte) []byte {
 			b = binary.AppendUvarint(b, h.segment)
 			b = binary.AppendUvarint(b, uint64(h.from))
 			b = binary.AppendUvarint(b, uint64(h.to))
+		}
+		if o.seg.nonce != 0 { // older gateways do not look behind the holes
+			b = binary.LittleEndian.AppendUint64(b, o.seg.nonce)
 		}
 	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate:
 		e := o.put
@@ -133,6 +138,9 @@ func (o *op) encode(b []byte) []byte {
 				b = codec.AppendHeader(b, p.Header)
 			}
 		}
+		for _, sum := range o.checks { // older gateways read past them: where the body would be, there is none
+			b = binary.LittleEndian.AppendUint32(b, sum)
+		}
 		b = append(b, o.data...)
 	case kindDone, kindDead, kindAlive, kindUpload, kindAbort, kindUnpacked:
 		b = binary.AppendUvarint(b, o.entry)
@@ -163,6 +171,9 @@ func decode(b []byte) (*op, error) {
 				break
 			}
 			o.seg.holes = append(o.seg.holes, hole{d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint())})
+		}
+		if rest := d.Rest(); len(rest) >= 8 {
+			o.seg.nonce = binary.LittleEndian.Uint64(rest)
 		}
 	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate:
 		o.entry = d.Uvarint()
@@ -196,6 +207,7 @@ func decode(b []byte) (*op, error) {
 		}
 		o.data = d.Rest()
 		inline := o.spool == 0 && o.kind != kindComplete && o.kind != kindPacked
+		o.takeChecks()
 		if e.Size < 0 || inline && !d.Bad() && int64(len(o.data)) != e.Size {
 			return nil, errRecord
 		}
@@ -215,6 +227,22 @@ func decode(b []byte) (*op, error) {
 		return nil, errRecord
 	}
 	return o, nil
+}
+
+// takeChecks takes the checksums of the tables of the spool files from where an inline body
+// would be.
+func (o *op) takeChecks() {
+	n := len(o.spools)
+	if o.spool != 0 {
+		n = 1
+	}
+	if n == 0 || len(o.data) < 4*n {
+		return
+	}
+	for range n {
+		o.checks = append(o.checks, binary.LittleEndian.Uint32(o.data))
+		o.data = o.data[4:]
+	}
 }
 
 // A frame is what a record is on disk: magic (4 bytes), length of the payload

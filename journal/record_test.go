@@ -26,6 +26,11 @@ func sampleOps() []*op {
 			{Number: 1, Size: 5, ETag: `"p"`, Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}, {Number: 3, Size: 2, ETag: `"q"`, Header: http.Header{}}}},
 			upload: 8, spools: []uint64{11, 12}, data: []byte{}},
 		{kind: kindAbort, entry: 8, key: key("k")},
+		{kind: kindSegment, seg: segmentHead{id: 4, epoch: 2, before: 3, length: 77, nonce: 1 << 63}},
+		{kind: kindPut, key: key("k"), put: &Entry{Key: key("k"), Size: 1 << 40, ETag: `"e"`, Modified: now, Header: http.Header{}}, spool: 9, checks: []uint32{7}, data: []byte{}},
+		{kind: kindComplete, key: key("k"), put: &Entry{Key: key("k"), Size: 7, ETag: `"e-2"`, Modified: now, Header: http.Header{}, UploadID: "u", Parts: []Part{
+			{Number: 1, Size: 5, ETag: `"p"`, Header: http.Header{}}, {Number: 3, Size: 2, ETag: `"q"`, Header: http.Header{}}}},
+			upload: 8, spools: []uint64{11, 12}, checks: []uint32{1, 1<<32 - 1}, data: []byte{}},
 		{kind: kindPack, key: key("p"), put: &Entry{Key: key("p"), Modified: now, Header: http.Header{}}, data: []byte{}},
 		{kind: kindPacked, entry: 7, key: key("k"), put: &Entry{Key: key("k"), Size: 3, ETag: `"e"`, Modified: now, Header: http.Header{}}, pack: 12, offset: 1 << 20, text: "p", data: []byte{}},
 		{kind: kindUnpacked, entry: 12, key: key("p")},
@@ -95,6 +100,27 @@ func FuzzRecover(f *testing.F) {
 		}
 		if s.end > s.size {
 			t.Fatal("a record behind the end")
+		}
+	})
+}
+
+// FuzzSide: a side file is read as it was written, or not at all.
+func FuzzSide(f *testing.F) {
+	f.Add(uint64(3), uint64(7), uint64(1)<<63, []byte(nil))
+	f.Fuzz(func(t *testing.T, floor, epoch, nonce uint64, raw []byte) {
+		decodeSide(raw)
+		if framed := decodeSide(appendFrame(nil, 1, 0, raw)); framed != nil && len(framed.runs) > len(raw) {
+			t.Errorf("%d runs from %d bytes", len(framed.runs), len(raw))
+		}
+		s := &sideState{floor: floor, runs: []run{{1, 0}, {epoch, nonce}}, written: run{epoch, nonce}, repaired: 5, last: time.Unix(7, 0)}
+		whole := s.encode()
+		if got := decodeSide(whole); !reflect.DeepEqual(got, s) {
+			t.Errorf("%+v, not %+v", got, s)
+		}
+		for i := range whole {
+			if decodeSide(whole[:i]) != nil {
+				t.Errorf("the first %d bytes of %d were taken", i, len(whole))
+			}
 		}
 	})
 }

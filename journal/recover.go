@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/akidb/akigw/internal/failpoint"
@@ -18,19 +18,22 @@ import (
 // damaged it keeps aside, and says so (Accepting). A crash at any point of it
 // changes nothing for the next one.
 func Open(c Config) (*Journal, error) {
-	j := &Journal{config: c, ids: map[uint64]*item{}, uploads: map[uint64]*upload{}, packs: map[uint64]*packed{}, translations: map[string]*item{}, named: map[string]*upload{}, readers: map[uint64]int{}, orphans: map[uint64]*orphan{}, writing: map[string]int{}, held: map[string]int{}, doubtful: map[string]bool{}, round: make(chan struct{}), next: 1}
+	j := &Journal{config: c, ids: map[uint64]*item{}, uploads: map[uint64]*upload{}, packs: map[uint64]*packed{}, translations: map[string]*item{}, named: map[string]*upload{}, readers: map[uint64]int{}, orphans: map[uint64]*orphan{}, writing: map[string]int{}, held: map[string]int{}, doubtful: map[string]bool{}, round: make(chan struct{}), next: 1, scrub: newScrub()}
 	j.wake.L = &j.mu
-	for _, dir := range []string{"", segmentDir, spoolDir, quarantineDir} {
-		if err := c.FS.MkdirAll(filepath.Join(c.Dir, dir)); err != nil {
-			return nil, fmt.Errorf("journal: %w", err)
-		}
+	if c.SecondDir != "" {
+		j.mirror = newMirror(c)
+		j.config.FS = j.mirror
 	}
-	lock, err := c.FS.Lock(filepath.Join(c.Dir, lockFile))
+	fs := j.config.FS
+	if err := fs.MkdirAll(c.Dir); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	lock, err := fs.Lock(filepath.Join(c.Dir, lockFile)) // nothing is read or changed before it is held, in both directories
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	j.lock = lock
-	if err := j.recover(); err != nil {
+	if err := j.start(); err != nil {
 		for _, s := range j.segments {
 			err = errors.Join(err, s.file.Close())
 		}
@@ -39,7 +42,28 @@ func Open(c Config) (*Journal, error) {
 	j.newest = j.next - 1
 	j.trimDates(c.MaxDates) // it may be a smaller bound than that of the last start
 	j.syncer.Go(j.sync)
+	j.startScrub()
 	return j, nil
+}
+
+// start reads the directory, or both of them, and makes what they hold live.
+func (j *Journal) start() error {
+	fs, dir := j.config.FS, j.config.Dir
+	for _, sub := range []string{segmentDir, spoolDir, quarantineDir} {
+		if err := fs.MkdirAll(filepath.Join(dir, sub)); err != nil {
+			return err
+		}
+	}
+	if j.mirror != nil {
+		if err := j.reconcile(); err != nil {
+			return err
+		}
+	} else if _, err := fs.Size(filepath.Join(dir, unfinishedFile)); err == nil {
+		return fmt.Errorf("it is an unfinished copy of another directory: start with that one as dir, or, if it is lost, remove the file %s to go on with what was copied", unfinishedFile)
+	} else {
+		j.side = readSide(fs, dir)
+	}
+	return j.recover()
 }
 
 // recover rebuilds the state from the disk and starts a new segment.
@@ -89,13 +113,26 @@ func (j *Journal) recover() error {
 			return err
 		}
 	}
+	if j.side != nil && len(j.side.runs) > 0 {
+		j.epoch = max(j.epoch, j.side.runs[len(j.side.runs)-1].epoch)
+	}
 	j.epoch++
+	j.run = run{j.epoch, rand.Uint64()}
 	before, length := uint64(0), int64(0)
 	if n := len(scans); n > 0 {
 		before, length = scans[n-1].segment.id, scans[n-1].end
 	}
 	if err := j.create(top+1, before, length); err != nil {
 		return err
+	}
+	if err := j.joinRun(); err != nil {
+		return err
+	}
+	if j.mirror != nil {
+		if err := j.mirror.unmark(1); err != nil {
+			return err
+		}
+		j.mirror.current = true
 	}
 	for _, id := range ids {
 		if !slices.ContainsFunc(scans, func(s *scan) bool { return s.segment.id == id }) {
@@ -111,8 +148,7 @@ func (j *Journal) segmentIDs() (ids []uint64, err error) {
 		return nil, err
 	}
 	for _, name := range names {
-		id, err := strconv.ParseUint(strings.TrimSuffix(name, ".seg"), 16, 64)
-		if err == nil && strings.HasSuffix(name, ".seg") {
+		if id, ok := segmentID(name); ok {
 			ids = append(ids, id)
 		}
 	}
@@ -168,12 +204,8 @@ func (j *Journal) scan(id uint64) (*scan, error) {
 func (s *scan) read(raw []byte) {
 	number := uint64(0)
 	for at := int64(0); at < s.size; {
-		f, n := parseFrame(raw[at:], at)
-		var o *op
-		if n > 0 && f.number > number && f.durable <= at {
-			o, _ = decode(f.payload)
-		}
-		if o == nil {
+		o, f, n := recordAt(raw, at, number)
+		if n == 0 {
 			next := bytes.Index(raw[at+1:], frameMagic)
 			if next < 0 {
 				return
@@ -194,6 +226,20 @@ func (s *scan) read(raw []byte) {
 		at += int64(n)
 		s.end = at
 	}
+}
+
+// recordAt reads the record that begins at an offset of a segment, behind one of a number; n is
+// its length, 0 if there is none.
+func recordAt(raw []byte, at int64, behind uint64) (o *op, f frame, n int) {
+	f, n = parseFrame(raw[at:], at)
+	if n == 0 || f.number <= behind || f.durable > at {
+		return nil, f, 0
+	}
+	o, err := decode(f.payload)
+	if err != nil {
+		return nil, f, 0
+	}
+	return o, f, n
 }
 
 // judge decides what the holes are. What was durable and cannot be read is damage.
@@ -257,13 +303,20 @@ func (j *Journal) missing(ids []uint64, scans []*scan) error {
 	if end := j.readEnd(); slices.Contains(ids, end.segment) {
 		claims = append(claims, end)
 	}
+	oldest, lost := j.side.lost(found, scans)
+	if !lost && len(ids) > 0 {
+		oldest = ids[0]
+	}
 	for _, s := range scans {
-		if s.head == nil || len(ids) == 0 || s.head.before < ids[0] {
+		if s.head == nil || s.head.before < oldest {
 			continue
 		}
 		if lost := (hole{s.head.before, 0, s.head.length}); !slices.Contains(s.head.holes, lost) && !slices.Contains(claims, lost) {
 			claims = append(claims, lost)
 		}
+	}
+	if lost && !slices.ContainsFunc(claims, func(h hole) bool { return h.segment == oldest }) {
+		claims = append(claims, hole{oldest, 0, 1}) // nobody says how long it was
 	}
 	for _, lost := range claims {
 		if lost.segment == 0 || found[lost.segment] {
@@ -298,14 +351,16 @@ func (j *Journal) writeEnd(last *segment) error {
 // readEnd returns what writeEnd wrote last, the zero hole if there is none: then
 // there was no such end, or it is damaged itself.
 func (j *Journal) readEnd() (end hole) {
-	f, err := j.config.FS.Open(filepath.Join(j.config.Dir, endFile))
+	raw, err := readFile(j.config.FS, filepath.Join(j.config.Dir, endFile))
 	if err != nil {
 		return end
 	}
-	defer f.Close()
-	raw := make([]byte, 256)
-	n, _ := f.ReadAt(raw, 0)
-	if f, size := parseFrame(raw[:n], 0); size > 0 {
+	return decodeEnd(raw)
+}
+
+// decodeEnd is readEnd of the content of the file.
+func decodeEnd(raw []byte) (end hole) {
+	if f, size := parseFrame(raw, 0); size > 0 {
 		if o, err := decode(f.payload); err == nil && o.kind == kindSegment {
 			end = hole{segment: o.seg.id, to: o.seg.length}
 		}
@@ -326,16 +381,23 @@ func (s *scan) cut(length int64) {
 func (j *Journal) quarantine(s *scan, h hole) error {
 	name := fmt.Sprintf("%016x-%d-%d.damaged", h.segment, h.from, h.to)
 	j.config.Log.Error("acknowledged records of the journal are damaged", "segment", j.segmentName(h.segment), "from", h.from, "to", h.to, "copy", name)
-	var data []byte
-	if s.segment != nil {
-		data = make([]byte, h.to-h.from)
-		n, err := s.segment.file.ReadAt(data, h.from)
+	if s.segment == nil {
+		return j.aside(name, nil)
+	}
+	for i, one := range copies(s.segment.file) {
+		data := make([]byte, h.to-h.from)
+		n, err := one.ReadAt(data, h.from)
 		if err != nil && err != io.EOF {
 			return err
 		}
-		data = data[:n]
+		if i > 0 {
+			name = "second-" + name
+		}
+		if err := j.aside(name, data[:n]); err != nil {
+			return err
+		}
 	}
-	return j.aside(name, data)
+	return nil
 }
 
 // aside writes a file to the quarantine.
@@ -349,65 +411,6 @@ func (j *Journal) aside(name string, data []byte) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-// checkSpool removes bodies that nobody refers to and misses those that are not
-// there.
-func (j *Journal) checkSpool() error {
-	dir := filepath.Join(j.config.Dir, spoolDir)
-	names, err := j.config.FS.List(dir)
-	if err != nil {
-		return err
-	}
-	accepted, err := j.config.FS.List(filepath.Join(j.config.Dir, quarantineDir))
-	if err != nil {
-		return err
-	}
-	type file struct {
-		size int64
-		key  string
-	}
-	wanted := map[uint64]file{}
-	for _, it := range j.ids {
-		if len(it.spools) > 0 {
-			for _, p := range it.pieces() {
-				wanted[p.spool] = file{p.size, it.entry.Key.String()}
-			}
-		}
-	}
-	top := uint64(0)
-	for _, name := range names {
-		n, err := strconv.ParseUint(strings.TrimSuffix(name, ".body"), 16, 64)
-		if err == nil {
-			top = max(top, n)
-		}
-		if _, ok := wanted[n]; ok && err == nil {
-			continue
-		}
-		if err := j.config.FS.Remove(filepath.Join(dir, name)); err != nil {
-			return err
-		}
-	}
-	for n, w := range wanted {
-		top = max(top, n)
-		f, err := j.openSpool(n, w.size, w.key)
-		if err != nil && slices.Contains(accepted, acceptedMark+damagedBody(n)) {
-			continue
-		}
-		if err != nil {
-			j.config.Log.Error("the body of an acknowledged write is damaged", "key", w.key, "error", err)
-			if err := j.aside(damagedBody(n), fmt.Append(nil, err)); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := f.Close(); err != nil {
-			return err
-		}
-	}
-	j.spools.Store(top)
-	j.spent = nil
-	return nil
 }
 
 func damagedBody(n uint64) string { return fmt.Sprintf("%x.body.damaged", n) }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
@@ -26,7 +26,7 @@ const (
 var spoolMagic = []byte("\xa5jb\n")
 
 func (j *Journal) spoolName(n uint64) string {
-	return filepath.Join(j.config.Dir, spoolDir, strconv.FormatUint(n, 16)+".body")
+	return filepath.Join(j.config.Dir, spoolDir, spoolBase(n))
 }
 
 // Draft is a body on its way into the journal. It is for one goroutine, which
@@ -40,6 +40,7 @@ type Draft struct {
 	number uint64 // of the spool file
 	file   File   // nil while it may be inline
 	sums   []byte
+	check  uint32 // CRC32C of sums, when it is finished
 	block  uint32 // CRC of the block that is being written
 	filled int    // its bytes so far
 }
@@ -127,11 +128,9 @@ func (d *Draft) finish() error {
 	if d.filled > 0 {
 		d.closeBlock()
 	}
-	foot := append([]byte(nil), spoolMagic...)
-	foot = binary.LittleEndian.AppendUint32(foot, crc32.Checksum(d.sums, castagnoli))
-	foot = binary.LittleEndian.AppendUint64(foot, uint64(d.size))
+	d.check = crc32.Checksum(d.sums, castagnoli)
 	fs, name := d.journal.config.FS, d.journal.spoolName(d.number)
-	_, err := d.file.Write(append(d.sums, foot...))
+	_, err := d.file.Write(appendFoot(d.sums, d.size))
 	failpoint.Here("spool.afterWrite")
 	if err == nil {
 		err = d.file.Sync()
@@ -152,63 +151,102 @@ func (d *Draft) finish() error {
 	return nil
 }
 
-// spoolFile is an open spool file.
-type spoolFile struct {
-	file  File
-	size  int64 // of the body
-	sums  []byte
-	named string // what it belongs to, for errors
+// appendFoot appends what is behind the table of a body of size bytes.
+func appendFoot(sums []byte, size int64) []byte {
+	foot := append([]byte(nil), spoolMagic...)
+	foot = binary.LittleEndian.AppendUint32(foot, crc32.Checksum(sums, castagnoli))
+	foot = binary.LittleEndian.AppendUint64(foot, uint64(size))
+	return append(sums, foot...)
 }
 
-// openSpool opens a spool file and checks that it is whole.
-func (j *Journal) openSpool(n uint64, size int64, named string) (*spoolFile, error) {
-	f, err := j.config.FS.Open(j.spoolName(n))
+// spoolFile is an open spool file.
+type spoolFile struct {
+	piece
+	file  File
+	sums  []byte
+	named string // what it belongs to, for errors
+	mend  func() // called for a copy of it that is damaged or missing
+}
+
+// openSpool opens a spool file and checks that its table is whole, and the one that its record
+// says.
+func (j *Journal) openSpool(p piece, named string) (*spoolFile, error) {
+	s, err := j.openTable(p, named)
+	if err != nil && j.mirror != nil && j.repairBody(p, named) == nil { // no copy had a whole one
+		return j.openTable(p, named)
+	}
+	return s, err
+}
+
+func (j *Journal) openTable(p piece, named string) (*spoolFile, error) {
+	f, err := j.config.FS.Open(j.spoolName(p.spool))
 	if err != nil {
 		return nil, fmt.Errorf("body of %s: %w", named, err)
 	}
-	s := &spoolFile{file: f, size: size, named: named}
-	if err := s.readFoot(); err != nil {
-		return nil, errors.Join(err, f.Close())
+	s := &spoolFile{piece: p, file: f, named: named, mend: func() { j.mendBody(p, named) }}
+	worn := !isWhole(f)
+	for _, one := range copies(f) {
+		sums, tableErr := p.readTable(one)
+		if tableErr == nil {
+			s.sums = sums
+			break
+		}
+		worn, err = true, errors.Join(err, tableErr)
+	}
+	if s.sums == nil {
+		return nil, errors.Join(fmt.Errorf("body of %s: %w", named, err), f.Close())
+	}
+	if worn {
+		s.mend()
 	}
 	return s, nil
 }
 
-func (s *spoolFile) readFoot() error {
-	blocks := (s.size + spoolBlock - 1) / spoolBlock
-	length, err := s.file.Size()
+// readTable reads the checksums of the blocks from a copy of the file. The error wraps
+// akigw.ErrChecksum if they are damaged, or another file's.
+func (p piece) readTable(f File) ([]byte, error) {
+	length, err := f.Size()
 	if err != nil {
-		return fmt.Errorf("body of %s: %w", s.named, err)
+		return nil, err
 	}
-	if length != s.size+4*blocks+spoolFoot {
-		return damaged(s.named, "its file has %d bytes", length)
+	if length != p.length() {
+		return nil, fmt.Errorf("%w: its file has %d bytes and not %d", akigw.ErrChecksum, length, p.length())
 	}
-	tail := make([]byte, 4*blocks+spoolFoot)
-	if _, err := s.file.ReadAt(tail, s.size); err != nil && err != io.EOF {
-		return fmt.Errorf("body of %s: %w", s.named, err)
+	tail := make([]byte, length-p.size)
+	if n, err := f.ReadAt(tail, p.size); n < len(tail) {
+		return nil, cmp.Or(err, io.ErrUnexpectedEOF)
 	}
-	sums, foot := tail[:4*blocks], tail[4*blocks:]
-	if !bytes.Equal(foot[:4], spoolMagic) || binary.LittleEndian.Uint32(foot[4:]) != crc32.Checksum(sums, castagnoli) || int64(binary.LittleEndian.Uint64(foot[8:])) != s.size {
-		return damaged(s.named, "its file has no valid foot")
+	sums := tail[:4*p.blocks()]
+	if !bytes.Equal(tail, appendFoot(slices.Clone(sums), p.size)) {
+		return nil, fmt.Errorf("%w: its file has no valid foot", akigw.ErrChecksum)
 	}
-	s.sums = sums
-	return nil
+	if p.known && p.check != crc32.Checksum(sums, castagnoli) {
+		return nil, fmt.Errorf("%w: its file is that of another body", akigw.ErrChecksum)
+	}
+	return sums, nil
+}
+
+// block returns a block of the body, verified.
+func (s *spoolFile) block(i int64) ([]byte, error) {
+	from, to := s.piece.block(i)
+	block := make([]byte, to-from)
+	worn, err := readIntact(s.file, block, from, func(b []byte) bool { return fits(b, s.sums, i) })
+	if worn {
+		s.mend()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("body of %s: bytes %d to %d: %w", s.named, from, to, err)
+	}
+	return block, nil
 }
 
 func damaged(named, format string, args ...any) error {
 	return fmt.Errorf("%w: body of %s: %s", akigw.ErrChecksum, named, fmt.Sprintf(format, args...))
 }
 
-// block returns a block of the body, verified.
-func (s *spoolFile) block(i int64) ([]byte, error) {
-	from, to := i*spoolBlock, min((i+1)*spoolBlock, s.size)
-	block := make([]byte, to-from)
-	if n, err := s.file.ReadAt(block, from); n < len(block) {
-		return nil, fmt.Errorf("body of %s: %w", s.named, err)
-	}
-	if crc32.Checksum(block, castagnoli) != binary.LittleEndian.Uint32(s.sums[4*i:]) {
-		return nil, damaged(s.named, "bytes %d to %d", from, to)
-	}
-	return block, nil
+// fits reports whether a block has the checksum that a table says.
+func fits(block, sums []byte, i int64) bool {
+	return crc32.Checksum(block, castagnoli) == binary.LittleEndian.Uint32(sums[4*i:])
 }
 
 // Close closes the file.
@@ -234,7 +272,20 @@ type Body struct {
 // piece is a spool file with a part of a body.
 type piece struct {
 	spool      uint64
+	entry      uint64 // number of the entry, or of the part of an upload
 	from, size int64
+	check      uint32 // what its table adds up to, if that is known
+	known      bool
+}
+
+// length is that of its file.
+func (p piece) length() int64 { return p.size + 4*p.blocks() + spoolFoot }
+
+func (p piece) blocks() int64 { return (p.size + spoolBlock - 1) / spoolBlock }
+
+// block returns where a block of it begins and ends.
+func (p piece) block(i int64) (from, to int64) {
+	return i * spoolBlock, min((i+1)*spoolBlock, p.size)
 }
 
 // Body opens length bytes of the body of an entry from an offset on. The error is
@@ -258,11 +309,8 @@ func (j *Journal) Body(e *Entry, from, length int64) (*Body, error) {
 		j.mu.Unlock()
 		defer j.unref(in)
 		b.block = make([]byte, e.Size)
-		if n, err := in.file.ReadAt(b.block, at); n < len(b.block) {
+		if err := j.readInline(in, b.block, at, sum); err != nil {
 			return nil, fmt.Errorf("body of %s: %w", e.Key, err)
-		}
-		if crc32.Checksum(b.block, castagnoli) != sum {
-			return nil, damaged(b.named, "bytes 0 to %d", e.Size)
 		}
 		return b, nil
 	}
@@ -279,13 +327,16 @@ func (j *Journal) Body(e *Entry, from, length int64) (*Body, error) {
 
 // pieces are the files of an item's body.
 func (it *item) pieces() []piece {
-	if len(it.spools) == 1 {
-		return []piece{{it.spools[0], 0, it.entry.Size}}
-	}
 	all, at := make([]piece, len(it.spools)), int64(0)
 	for i, n := range it.spools {
-		size := it.entry.Parts[i].Size
-		all[i] = piece{n, at, size}
+		size := it.entry.Size
+		if len(it.entry.Parts) > 0 {
+			size = it.entry.Parts[i].Size
+		}
+		all[i] = piece{spool: n, entry: it.entry.ID, from: at, size: size}
+		if i < len(it.checks) {
+			all[i].check, all[i].known = it.checks[i], true
+		}
 		at += size
 	}
 	return all
@@ -304,16 +355,34 @@ func (b *Body) Close() (err error) {
 	if b.files = nil; files == nil {
 		return err
 	}
+	spools := make([]uint64, len(files))
+	for i, p := range files {
+		spools[i] = p.spool
+	}
+	j.unread(spools...)
+	return err
+}
+
+// unread says that nobody reads spool files any more on behalf of whom readers counted them.
+func (j *Journal) unread(spools ...uint64) {
 	j.mu.Lock()
-	for _, p := range files {
-		if j.readers[p.spool]--; j.readers[p.spool] == 0 {
-			delete(j.readers, p.spool)
+	for _, n := range spools {
+		if j.readers[n]--; j.readers[n] == 0 {
+			delete(j.readers, n)
 		}
 	}
 	spent := len(j.spent) > 0
 	j.mu.Unlock()
 	if spent {
 		j.clear()
+	}
+}
+
+// readInline reads an inline body from its segment, verified.
+func (j *Journal) readInline(in *segment, p []byte, at int64, sum uint32) error {
+	worn, err := readIntact(in.file, p, at, func(b []byte) bool { return crc32.Checksum(b, castagnoli) == sum })
+	if worn {
+		j.mendSegment(in)
 	}
 	return err
 }
@@ -332,7 +401,7 @@ func (b *Body) chunk() ([]byte, error) {
 		})
 		p := b.files[i]
 		if b.open == nil || b.current != i {
-			f, err := b.journal.openSpool(p.spool, p.size, b.named)
+			f, err := b.journal.openSpool(p, b.named)
 			if err != nil {
 				return nil, err
 			}

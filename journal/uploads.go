@@ -221,18 +221,21 @@ func (j *Journal) possible(o *op) error {
 	if o.kind != kindComplete {
 		return nil
 	}
-	o.spools, o.put.Size = nil, 0
+	o.spools, o.checks, o.put.Size = nil, nil, 0
 	parts := make([]Part, len(o.put.Parts))
 	for i, wanted := range o.put.Parts {
 		it := u.parts[wanted.Number]
 		if it == nil || it.entry.ETag != wanted.ETag {
 			return ErrNoPart
 		}
-		o.spools = append(o.spools, it.spools[0])
+		o.spools, o.checks = append(o.spools, it.spools[0]), append(o.checks, it.checks...)
 		o.put.Size += it.entry.Size
 		parts[i] = Part{Number: wanted.Number, Size: it.entry.Size, ETag: it.entry.ETag, Header: it.entry.Header}
 	}
 	o.put.Parts = parts
+	if len(o.checks) < len(o.spools) { // the record of a part is an older gateway's
+		o.checks = nil
+	}
 	return nil
 }
 

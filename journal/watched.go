@@ -44,6 +44,14 @@ func (w *watched) file(op akigw.DiskOp, name string, open func(string) (File, er
 	return &watchedFile{f, w, name}, nil
 }
 
+// Size implements FS. It is asked about like an Open.
+func (w *watched) Size(name string) (int64, error) {
+	if err := w.refused(akigw.DiskOpen, name); err != nil {
+		return 0, err
+	}
+	return w.FS.Size(name)
+}
+
 // Rename implements FS.
 func (w *watched) Rename(from, to string) error {
 	if err := w.refused(akigw.DiskRename, from); err != nil {

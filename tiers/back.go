@@ -29,6 +29,7 @@ type BackConfig struct {
 	MaxPendingSecs   int        `toml:"max_pending_secs" help:"if the oldest of them is older than so many seconds, writes go through"`
 	InlineBytes      size.Bytes `toml:"inline_bytes" help:"bodies up to this size share a journal file, and its syncs, with others"`
 	SegmentBytes     size.Bytes `toml:"segment_bytes" help:"how long a file of the journal gets before the next one is begun"`
+	ScrubBytesPerSec size.Bytes `toml:"scrub_bytes_per_sec" help:"with second_dir: bytes of the journal that are read in a second, in the background, to verify both copies: what is damaged in one is repaired from the other. 0: none"`
 	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
 	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
@@ -59,6 +60,9 @@ func (c *BackConfig) Check(report func(key, problem string)) {
 	}
 	if c.SegmentBytes < 1<<20 || c.SegmentBytes > 1<<30 {
 		report("segment_bytes", "must be 1MiB to 1GiB")
+	}
+	if c.ScrubBytesPerSec < 0 {
+		report("scrub_bytes_per_sec", "must not be negative")
 	}
 	if c.MinFreeBytes < 0 {
 		report("min_free_bytes", "must not be negative")
@@ -108,14 +112,9 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	if s.config.JournalFault != nil {
 		fs = journal.Watched(fs, s.config.JournalFault)
 	}
-	if c.SecondDir != "" {
-		var err error
-		if fs, err = journal.Mirrored(fs, dir, c.SecondDir); err != nil {
-			return err
-		}
-	}
 	j, err := journal.Open(journal.Config{
 		Dir: dir, FS: fs, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second, MaxDates: c.MaxDates,
+		SecondDir: c.SecondDir, ScrubRate: int64(c.ScrubBytesPerSec),
 	})
 	if err != nil {
 		return err
@@ -137,6 +136,8 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	gauge("akigw_journal_pending_bytes", func(st journal.Stats) float64 { return float64(st.Bytes) })
 	gauge("akigw_journal_segment_bytes", func(st journal.Stats) float64 { return float64(st.SegmentBytes) })
 	gauge("akigw_journal_oldest_seconds", func(st journal.Stats) float64 { return sinceOldest(st).Seconds() })
+	gauge("akigw_journal_repaired_total", func(st journal.Stats) float64 { return float64(st.Repaired) })
+	gauge("akigw_journal_lost_bodies_total", func(st journal.Stats) float64 { return float64(st.Lost) })
 	gauge("akigw_journal_failed", func(st journal.Stats) float64 {
 		if st.Problem != nil {
 			return 1

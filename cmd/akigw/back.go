@@ -183,6 +183,12 @@ func (s *statusCommand) Run() error {
 			fmt.Fprintf(table, "%s\t%s\n", name, text)
 		}
 	}
+	if st.Repaired > 0 {
+		fmt.Fprintf(table, "journal's copies\t%d records and bodies were damaged or missing in one directory and are repaired from the other: check that disk\n", st.Repaired)
+	}
+	if st.LostBodies > 0 {
+		fmt.Fprintf(table, "journal's copies\t%d bodies are damaged in both directories: the log names their keys\n", st.LostBodies)
+	}
 	for _, file := range st.Damage {
 		fmt.Fprintf(table, "damaged\t%s\n", file)
 	}

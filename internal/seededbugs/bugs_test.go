@@ -21,7 +21,7 @@ import (
 // edit replaces a text that a file has once.
 type edit struct{ file, old, new string }
 
-// bug is one of the 24, by its number in the test plan.
+// bug is one of the 25, by its number in the test plan.
 type bug struct {
 	number int
 	name   string
@@ -68,7 +68,7 @@ var bugs = []bug{
 		{indexFile, "if !older.leased { // nobody needs it any more", "if false {"},
 		{indexFile, "if last := j.last(e.Key); last != nil && last != it {", "if last := j.last(e.Key); false {"},
 	}, "gateway", "TestT2_|TestT5_", false},
-	{17, "bodies of what is pending are removed", one("journal/recover.go", "if _, ok := wanted[n]; ok && err == nil {", "if false {"), "journal", "TestB5_|TestT3_", false},
+	{17, "bodies of what is pending are removed", one("journal/bodies.go", "if _, ok := wanted[n]; ok && err == nil {", "if false {"), "journal", "TestB5_|TestT3_", false},
 	{18, "a fill runs under its first reader's context", one("tiers/fill.go", "Context: s.ctx, Flow: cold.FlowOf(from)", "Context: from, Flow: cold.FlowOf(from)"), "tiers", "TestD11_", true},
 	{19, "with a trailer the seed signature is not verified", one(verifyFile, "if !key.signedRequest(r, path, query, cred, v.Region, declared) || !known {", "if !key.signedRequest(r, path, query, cred, v.Region, declared) && !strings.HasSuffix(declared, \"-TRAILER\") || !known {"), "gateway", "TestT7_", false},
 	{20, "a credential in the query is not verified", one(verifyFile, "	now := v.now()\n	if err := cred.checkTime(now, query); err != nil {", "	if cred.place == Query {\n		payload, err := anonymousPayload(r)\n		return Identity{accessKey: cred.accessKey, place: cred.place, verified: true}, payload, err\n	}\n	now := v.now()\n	if err := cred.checkTime(now, query); err != nil {"), "gateway", "TestT7_", false},
@@ -76,7 +76,30 @@ var bugs = []bug{
 	{22, "a signature is compared with ==", one(payloadFile, "if !hmac.Equal(hex.AppendEncode(nil, want[:]), []byte(signature)) {", "if got := hex.EncodeToString(want[:]); !hmac.Equal(nil, nil) || got != signature {"), "gateway", "TestS14_", false},
 	{23, "HEAD answers from a stale catalog", one("tiers/read.go", "	e, outcome, err := s.current(ctx, key, settings, conditions)\n	if e == nil && err == nil {\n		err = s.absent(key, settings, conditions, true)", "	var err error\n	e, outcome := s.lookup(key)\n	if e == nil && err == nil {\n		err = s.absent(key, settings, conditions, true)"), "gateway", "TestT2_", true},
 	{24, "the skew of a request's time is ignored", one(verifyFile, "if skew := now.Sub(t); skew > maxSkew || skew < -maxSkew {", "if skew := now.Sub(t); false && skew > maxSkew {"), "gateway/sigv4", "TestS9_", false},
+	{25, "the first directory of the journal overwrites the second at a start, without looking", one("journal/reconcile.go", "	var sides [2]*side\n	for i := range sides {\n", overwriteSecond+"	var sides [2]*side\n	for i := range sides {\n"), "journal", "TestT10_SecondDirectory_Damage|TestT10_SecondDirectory_Files", true},
 }
+
+// overwriteSecond is what a start did before it looked at both directories.
+const overwriteSecond = `	for _, sub := range []string{segmentDir, spoolDir} {
+		dir := filepath.Join(m.dirs[0], sub)
+		names, _ := m.FS.List(dir)
+		for _, name := range names {
+			raw, err := readFile(m.FS, filepath.Join(dir, name))
+			if err != nil {
+				return err
+			}
+			if err := writeFile(m.FS, m.twin(filepath.Join(dir, name)), raw); err != nil {
+				return err
+			}
+		}
+		second, _ := m.FS.List(m.twin(dir))
+		for _, name := range second {
+			if !slices.Contains(names, name) {
+				_ = m.FS.Remove(m.twin(filepath.Join(dir, name)))
+			}
+		}
+	}
+`
 
 // finding says how a bug was found.
 type finding struct {
@@ -229,7 +252,7 @@ func TestEditsApply(t *testing.T) {
 			}
 		}
 	}
-	if len(bugs) != 24 {
+	if len(bugs) != 25 {
 		t.Errorf("%d bugs", len(bugs))
 	}
 }

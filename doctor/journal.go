@@ -1,0 +1,48 @@
+package doctor
+
+import (
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/akidb/akigw/journal"
+)
+
+// secondJournal checks the two directories of a journal that is kept twice: that they are on two
+// disks, and whether one of them had to be repaired from the other.
+func (m *Machine) secondJournal(r *Report) {
+	const check = "journal's copies"
+	if m.SecondJournal == "" {
+		return
+	}
+	if sameDisk(m.Journal, m.SecondJournal) {
+		r.Add(Warning, check, "write_back.second_dir on another disk", "%s and %s are on one disk: losing it loses both", m.Journal, m.SecondJournal)
+	}
+	worn := false
+	for _, dir := range []string{m.Journal, m.SecondJournal} {
+		n, last, unfinished := journal.Repairs(journal.Disk{}, dir)
+		if unfinished {
+			worn = true
+			r.Add(Warning, check, "start the gateway: it goes on with the copy", "%s is a copy that is not complete yet", dir)
+		}
+		if n > 0 {
+			worn = true
+			r.Add(Warning, check, "check that disk, with smartctl for example, and replace it if it goes on", "%d records and bodies in %s were damaged or missing and were repaired from the other directory, the last at %s", n, dir, last.UTC().Format(time.RFC3339))
+		}
+	}
+	if !worn {
+		r.ok(check, "neither had to be repaired from the other")
+	}
+}
+
+// sameDisk reports whether two directories that are there are on one disk.
+func sameDisk(a, b string) bool {
+	first, err := os.Stat(a)
+	second, secondErr := os.Stat(b)
+	if err != nil || secondErr != nil {
+		return false
+	}
+	x, ok := first.Sys().(*syscall.Stat_t)
+	y, also := second.Sys().(*syscall.Stat_t)
+	return ok && also && x.Dev == y.Dev
+}

@@ -1,0 +1,520 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/time/rate"
+
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// repairRun crashes starts that repair or rebuild a directory, and the starts after the crash.
+type repairRun struct {
+	seed   uint64
+	dice   *rand.Rand
+	want   allowed
+	trials int
+}
+
+// start opens both directories, after crashes of this start if depth is not 0, and sees that all
+// is there.
+func (r *repairRun) start(disk *vfs.MemFS, depth int) (err error) {
+	r.trials++
+	fs := stepping(memory{disk})
+	at := 1 + r.dice.IntN(40)
+	crash := func(n int, what string) error {
+		if err != nil || depth == 0 || depth == 1 && n != at {
+			return nil
+		}
+		clone := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 40, 100}[r.dice.IntN(3)], RNG: rand.New(rand.NewPCG(r.seed, r.dice.Uint64()))})
+		if e := errors.Join(r.start(clone, depth-1), r.alone(clone)); e != nil {
+			err = fmt.Errorf("crash before %q (call %d, depth %d): %w", what, n, depth, e)
+		}
+		return nil
+	}
+	fs.step = crash
+	j, openErr := openTwin(fs)
+	if openErr != nil {
+		return openErr
+	}
+	wrong := errors.Join(complete(j, r.want), j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
+	return errors.Join(wrong, j.Close(), err)
+}
+
+// alone sees that the second directory, which has been started with the first after a crash, can
+// take its place.
+func (r *repairRun) alone(disk *vfs.MemFS) error {
+	c := testConfig(memory{disk}, "/k")
+	c.InlineBytes, c.SegmentBytes = 512, 2<<10
+	j, err := Open(c)
+	if err != nil {
+		return fmt.Errorf("the second alone: %w", err)
+	}
+	return errors.Join(complete(j, r.want), j.Close())
+}
+
+// TestT3_SecondDirectory_CrashInRepair: a crash at any call of a start that repairs either
+// directory from the other, or rebuilds the second, and a crash of the start after that one, loses
+// nothing.
+func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
+	p := testkit.Prove(t, "T3-mirror")
+	trials, damages := 0, p.Amount(6, 60, 1500)
+	base, want := mirroredSample(t, p.Seed, 2)
+	for n := 0; n < damages; n++ {
+		rng := rand.New(rand.NewPCG(p.Seed, uint64(n)))
+		damaged := base.clone()
+		var blots [2][]blot
+		if rng.IntN(4) == 0 { // an empty second directory
+			for name := range damaged {
+				if strings.HasPrefix(name, "1/") {
+					delete(damaged, name)
+				}
+			}
+		} else {
+			for range 1 + rng.IntN(5) {
+				side := rng.IntN(2)
+				names := damaged.precious(side, true)
+				blots[side] = append(blots[side], hurt(rng, damaged, names[rng.IntN(len(names))]))
+			}
+		}
+		if !intactSomewhere(base, blots) {
+			continue
+		}
+		disk := newMem()
+		damaged.load(t, memory{disk})
+		r := &repairRun{seed: p.Seed, dice: rng, want: want}
+		if err := r.start(disk, 2); err != nil {
+			t.Fatalf("seed %d/%d, %v, after %d trials: %v", p.Seed, n, blots, trials+r.trials, err)
+		}
+		trials += r.trials
+	}
+	p.Figure("crash clones in the middle of a repair", trials)
+}
+
+// paths are the directories of a test.
+func twoDirs(t *testing.T) (dir, second string) {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+}
+
+// TestB24_SecondDirectory_TwoProcesses: a second process started by mistake changes nothing in a
+// live journal, whichever of its directories comes first.
+func TestB24_SecondDirectory_TwoProcesses(t *testing.T) {
+	dir, second := twoDirs(t)
+	j, err := openMirrored(t, dir, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	mustPut(t, j, "small", []byte("small"))
+	mustPut(t, j, "large", random(100_000, 1))
+	before := readTree(t, dir, second)
+	empty := filepath.Join(t.TempDir(), "c")
+	for name, dirs := range map[string][2]string{
+		"the same":          {dir, second},
+		"exchanged":         {second, dir},
+		"the first alone":   {dir, ""},
+		"the second alone":  {second, ""},
+		"as a second one":   {empty, dir},
+		"with an empty one": {second, empty},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if other, err := openMirrored(t, dirs[0], dirs[1]); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+				if err == nil {
+					_ = other.Close()
+				}
+				t.Errorf("%v", err)
+			}
+			if after := readTree(t, dir, second); !sameTree(before, after) {
+				t.Errorf("the directories were changed")
+			}
+		})
+	}
+	mustPut(t, j, "later", nil)
+}
+
+func sameTree(a, b tree) bool {
+	for name := range b {
+		if _, ok := a[name]; !ok {
+			return false
+		}
+	}
+	for name := range a {
+		if !bytes.Equal(a[name], b[name]) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestSecondDirectory_Exchanged: either one may come first.
+func TestSecondDirectory_Exchanged(t *testing.T) {
+	dir, second := twoDirs(t)
+	for i := range 4 {
+		j, err := openMirrored(t, dir, second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range i {
+			if got := read(t, j, key(fmt.Sprint(k))); !bytes.Equal(got, random(5000+k, uint64(k))) {
+				t.Errorf("start %d: key %d", i, k)
+			}
+		}
+		mustPut(t, j, fmt.Sprint(i), random(5000+i, uint64(i)))
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		dir, second = second, dir
+	}
+}
+
+// done takes what a key has for flushed.
+func done(t *testing.T, j *Journal, name string) {
+	t.Helper()
+	if err := j.Done(t.Context(), j.Last(key(name))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restart opens two directories, or one, does something, and closes.
+func restart(t *testing.T, dir, second string, do func(j *Journal)) {
+	t.Helper()
+	j, err := openMirrored(t, dir, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(j)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// many fills segments, so that old ones are removed.
+func many(t *testing.T, j *Journal) {
+	t.Helper()
+	for n := range 300 {
+		mustPut(t, j, "churn", random(1000, uint64(n)))
+	}
+	done(t, j, "churn")
+}
+
+// TestSecondDirectory_OldSide: a directory that was away lends nothing but bytes of what is live:
+// as the second it is rebuilt, and what has been flushed meanwhile does not come back, nor is
+// another body of the same number and length taken for the one that is wanted; as the first it
+// is refused.
+func TestSecondDirectory_OldSide(t *testing.T) {
+	for name, replace := range map[string]func(t *testing.T, from, to string){
+		"detached": func(*testing.T, string, string) {},
+		"restored": func(t *testing.T, from, to string) {
+			if err := errors.Join(os.RemoveAll(to), os.CopyFS(to, os.DirFS(from))); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, second := twoDirs(t)
+			restart(t, dir, second, func(j *Journal) {
+				mustPut(t, j, "flushed", random(5000, 1))
+				mustPut(t, j, "stays", random(5000, 2))
+			})
+			backup := filepath.Join(t.TempDir(), "backup")
+			if err := os.CopyFS(backup, os.DirFS(second)); err != nil {
+				t.Fatal(err)
+			}
+			left := "" // the second disk is away
+			if name == "restored" {
+				left = second // it comes back from a backup
+			}
+			restart(t, dir, left, func(j *Journal) {
+				done(t, j, "flushed")
+				many(t, j)
+			})
+			restart(t, dir, left, func(j *Journal) { mustPut(t, j, "new", random(5000, 3)) }) // its body gets a number that was free
+			replace(t, backup, second)
+			if j, err := openMirrored(t, second, dir); err == nil || !strings.Contains(err.Error(), "behind") {
+				if err == nil {
+					_ = j.Close()
+				}
+				t.Fatalf("the old one as the first: %v", err)
+			}
+			check := func(j *Journal) {
+				t.Helper()
+				if j.Last(key("flushed")) != nil || j.Last(key("churn")) != nil || j.Accepting() != nil {
+					t.Errorf("came back: %+v, %+v, %v", j.Last(key("flushed")), j.Last(key("churn")), j.Accepting())
+				}
+				if !bytes.Equal(read(t, j, key("stays")), random(5000, 2)) || !bytes.Equal(read(t, j, key("new")), random(5000, 3)) {
+					t.Error("other bytes")
+				}
+			}
+			restart(t, dir, second, check)
+			restart(t, second, "", check)
+			restart(t, dir, "", check)
+		})
+	}
+}
+
+// TestSecondDirectory_WrittenApart: two directories that each have acknowledged something that
+// the other has not are not made one.
+func TestSecondDirectory_WrittenApart(t *testing.T) {
+	dir, second := twoDirs(t)
+	restart(t, dir, second, func(j *Journal) { mustPut(t, j, "both", nil) })
+	restart(t, dir, "", func(j *Journal) { mustPut(t, j, "first", nil) })
+	restart(t, second, "", func(j *Journal) { mustPut(t, j, "second", nil) })
+	restart(t, second, "", func(j *Journal) { mustPut(t, j, "second", nil) })
+	before := readTree(t, dir, second)
+	for _, dirs := range [][2]string{{dir, second}, {second, dir}} {
+		if _, err := openMirrored(t, dirs[0], dirs[1]); err == nil || !strings.Contains(err.Error(), "apart") {
+			t.Errorf("%v", err)
+		}
+	}
+	if !sameTree(before, readTree(t, dir, second)) {
+		t.Error("they were changed")
+	}
+}
+
+// TestSecondDirectory_Unfinished: a copy that was not finished is not taken for a journal.
+func TestSecondDirectory_Unfinished(t *testing.T) {
+	dir, second := twoDirs(t)
+	restart(t, dir, "", func(j *Journal) { mustPut(t, j, "k", random(100_000, 1)) })
+	disk := &failSecond{FS: Disk{}, dir: filepath.Join(second, spoolDir)}
+	disk.write.Store(true)
+	c := testConfig(disk, dir)
+	c.SecondDir = second
+	if _, err := Open(c); err == nil {
+		j, err := openMirrored(t, second, "")
+		if err == nil {
+			_ = j.Close()
+		}
+		t.Fatalf("the body could not be copied, and the journal is open; the second alone: %v", err)
+	}
+	for _, dirs := range [][2]string{{second, ""}, {second, dir}} {
+		if _, err := openMirrored(t, dirs[0], dirs[1]); err == nil || !strings.Contains(err.Error(), "unfinished copy") {
+			t.Errorf("%v", err)
+		}
+	}
+	want := func(j *Journal) {
+		if !bytes.Equal(read(t, j, key("k")), random(100_000, 1)) {
+			t.Error("other bytes")
+		}
+	}
+	restart(t, dir, second, want)
+	restart(t, second, "", want)
+}
+
+// TestC9_SecondDirectory_ReadsFallBack: damage that comes while the journal is open is not seen by
+// readers, and is repaired behind them: of bodies, of small ones in segments, and of files that
+// disappear.
+func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
+	for _, side := range []int{0, 1} {
+		for name, damage := range map[string]func(raw []byte) []byte{
+			"bit":     func(raw []byte) []byte { raw[len(raw)/3] ^= 4; return raw },
+			"table":   func(raw []byte) []byte { raw[len(raw)-spoolFoot-2] ^= 4; return raw },
+			"cut":     func(raw []byte) []byte { return raw[:len(raw)/2] },
+			"missing": nil,
+		} {
+			t.Run(fmt.Sprintf("%s %d", name, side), func(t *testing.T) {
+				dir, second := twoDirs(t)
+				j, err := openMirrored(t, dir, second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer j.Close()
+				for n := range 30 { // several segments
+					mustPut(t, j, fmt.Sprint(n), random(4000, uint64(n)))
+				}
+				mustPut(t, j, "large", random(200_000, 1))
+				for _, path := range []string{j.segmentName(1), j.spoolName(j.spools.Load())} {
+					path = j.mirror.on(side, path)
+					raw, err := os.ReadFile(path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if damage == nil {
+						err = os.Remove(path)
+					} else {
+						err = os.WriteFile(path, damage(bytes.Clone(raw)), 0o600)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer func() {
+						if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, raw) {
+							t.Errorf("%s was not repaired: %v", path, err)
+						}
+					}()
+				}
+				for n := range 30 {
+					if !bytes.Equal(read(t, j, key(fmt.Sprint(n))), random(4000, uint64(n))) {
+						t.Errorf("key %d", n)
+					}
+				}
+				if !bytes.Equal(read(t, j, key("large")), random(200_000, 1)) {
+					t.Error("large")
+				}
+				j.stopScrub()
+				if err := errors.Join(j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)), j.mendAll()); err != nil {
+					t.Error(err)
+				}
+				for n := range 30 {
+					if !bytes.Equal(read(t, j, key(fmt.Sprint(n))), random(4000, uint64(n))) {
+						t.Errorf("key %d after the repair", n)
+					}
+				}
+				if s := j.Stats(); s.Repaired == 0 || s.Lost > 0 || s.Problem != nil {
+					t.Errorf("%+v", s)
+				}
+			})
+		}
+	}
+}
+
+// TestSecondDirectory_OldCopyOfTheSameRun: a copy of a directory that was made while the journal
+// was open, and put back, brings nothing back that has been flushed and compacted away since,
+// whether the side files say where segments begin to count or are lost.
+func TestSecondDirectory_OldCopyOfTheSameRun(t *testing.T) {
+	for _, sideFiles := range []bool{true, false} {
+		for side := range 2 {
+			t.Run(fmt.Sprintf("side files %t, side %d", sideFiles, side), func(t *testing.T) {
+				dir, second := twoDirs(t)
+				backup := filepath.Join(t.TempDir(), "backup")
+				restart(t, dir, second, func(j *Journal) {
+					mustPut(t, j, "flushed", random(1000, 1))
+					mustPut(t, j, "large", random(70_000, 1))
+					if err := os.CopyFS(backup, os.DirFS([]string{dir, second}[side])); err != nil {
+						t.Fatal(err)
+					}
+					done(t, j, "flushed")
+					done(t, j, "large")
+					many(t, j)
+					mustPut(t, j, "stays", random(5000, 2))
+				})
+				old := []string{dir, second}[side]
+				if err := errors.Join(os.RemoveAll(old), os.CopyFS(old, os.DirFS(backup))); err != nil {
+					t.Fatal(err)
+				}
+				if !sideFiles {
+					if err := errors.Join(os.Remove(filepath.Join(dir, sideFile)), os.Remove(filepath.Join(second, sideFile))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				check := func(j *Journal) {
+					t.Helper()
+					for _, name := range []string{"flushed", "large", "churn"} {
+						if e := j.Last(key(name)); e != nil {
+							t.Errorf("%s came back: %+v", name, e)
+						}
+					}
+					if err := j.Accepting(); err != nil || !bytes.Equal(read(t, j, key("stays")), random(5000, 2)) {
+						t.Errorf("%v", err)
+					}
+				}
+				restart(t, dir, second, check)
+				restart(t, second, "", check)
+				restart(t, dir, "", check)
+			})
+		}
+	}
+}
+
+// TestSecondDirectory_UnfinishedAndFirstLost: the first disk is lost while the second is a copy
+// that is not complete: what was copied is not deleted.
+func TestSecondDirectory_UnfinishedAndFirstLost(t *testing.T) {
+	dir, second := twoDirs(t)
+	restart(t, dir, second, func(j *Journal) { mustPut(t, j, "k", random(1000, 1)) })
+	if err := os.WriteFile(filepath.Join(second, unfinishedFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openMirrored(t, filepath.Join(t.TempDir(), "new"), second); err == nil || !strings.Contains(err.Error(), "behind") {
+		t.Errorf("%v", err)
+	}
+	if err := os.Remove(filepath.Join(second, unfinishedFile)); err != nil { // as the message says
+		t.Fatal(err)
+	}
+	restart(t, second, "", func(j *Journal) { read(t, j, key("k")) })
+}
+
+// TestSecondDirectory_ReadersWhileItRepairs: readers, writers, flushes and the removal of segments
+// go on while one directory is damaged again and again and repaired.
+func TestSecondDirectory_ReadersWhileItRepairs(t *testing.T) {
+	dir, second := twoDirs(t)
+	j, err := openMirrored(t, dir, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, j, "stays", random(300_000, 9))
+	mustPut(t, j, "small", random(3000, 8))
+	var over atomic.Bool
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for !over.Load() {
+			if err := j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wait.Go(func() {
+		for n := byte(0); !over.Load(); n++ {
+			for name, size := range map[string]int{"stays": 300_000, "small": 3000} {
+				if got := read(t, j, key(name)); len(got) != size {
+					t.Errorf("%s has %d bytes", name, len(got))
+				}
+			}
+		}
+	})
+	for n := range 200 {
+		k := fmt.Sprint(n % 3)
+		mustPut(t, j, k, random([]int{3000, 70_000}[n%2], uint64(n)))
+		if n%4 == 0 {
+			done(t, j, k)
+		}
+		for _, sub := range []string{segmentDir, spoolDir} {
+			harm(t, filepath.Join(second, sub), n)
+		}
+	}
+	over.Store(true)
+	wait.Wait()
+	if s := j.Stats(); s.Repaired == 0 || s.Lost > 0 || s.Problem != nil {
+		t.Errorf("%+v", s)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	restart(t, dir, second, func(j *Journal) { read(t, j, key("stays")) })
+}
+
+// harm flips a bit in a file of a directory that is not being written.
+func harm(t *testing.T, dir string, n int) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 2 {
+		return
+	}
+	f, err := os.OpenFile(filepath.Join(dir, files[n%(len(files)-1)].Name()), os.O_RDWR, 0)
+	if err != nil {
+		return // it was removed
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	at := int64(100 + n*37%2500)
+	if _, err := f.ReadAt(b, at); err != nil {
+		return // it is shorter
+	}
+	b[0] ^= 8
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Error(err)
+	}
+}

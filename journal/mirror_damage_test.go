@@ -1,0 +1,356 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/time/rate"
+
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// tree is the content of a journal's directories: by "0/segments/..." and "1/...".
+type tree map[string][]byte
+
+func readTree(t *testing.T, dirs ...string) tree {
+	t.Helper()
+	all := tree{}
+	for i, dir := range dirs {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			rel, err := filepath.Rel(dir, path)
+			if err != nil {
+				return err
+			}
+			raw, err := os.ReadFile(path)
+			all[filepath.Join(strconv.Itoa(i), rel)] = raw
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func (tr tree) clone() tree {
+	c := tree{}
+	for name, raw := range tr {
+		c[name] = bytes.Clone(raw)
+	}
+	return c
+}
+
+// load puts the files into a file system in memory, as /j and /k.
+func (tr tree) load(t testing.TB, m memory) {
+	t.Helper()
+	for _, dir := range []string{"/j", "/k"} {
+		for _, sub := range []string{segmentDir, spoolDir, quarantineDir} {
+			if err := m.MkdirAll(filepath.Join(dir, sub)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, raw := range tr {
+		path := filepath.Join(map[byte]string{'0': "/j", '1': "/k"}[name[0]], name[2:])
+		if err := writeFile(m, path, raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"/", "/j", "/k"} {
+		if err := m.SyncDir(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// precious are the files of one side that damage is done to: segments and bodies, and what else
+// a start reads.
+func (tr tree) precious(side int, all bool) (names []string) {
+	for name := range tr {
+		if !strings.HasPrefix(name, strconv.Itoa(side)+"/") {
+			continue
+		}
+		base := filepath.Base(name)
+		if strings.HasSuffix(name, ".seg") || strings.HasSuffix(name, ".body") || all && (base == endFile || base == sideFile) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// mirrored is a journal with two directories that was closed, and what it holds.
+func mirroredSample(t *testing.T, seed uint64, rounds int) (tree, allowed) {
+	t.Helper()
+	dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	c := testConfig(Disk{}, dir)
+	c.SecondDir, c.InlineBytes, c.SegmentBytes = second, 512, 2<<10
+	j := open(t, c)
+	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+	run := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 4))}
+	for range rounds {
+		if err := run.work(j, x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return readTree(t, dir, second), x.around(func() {})
+}
+
+// openTwin opens the journal of both directories in memory.
+func openTwin(m FS) (*Journal, error) {
+	c := testConfig(m, "/j")
+	c.SecondDir, c.InlineBytes, c.SegmentBytes = "/k", 512, 2<<10
+	return Open(c)
+}
+
+// complete reports what is not as it was acknowledged.
+func complete(j *Journal, want allowed) error {
+	if err := j.Accepting(); err != nil {
+		return err
+	}
+	for k, states := range want {
+		found, err := observe(j, k)
+		if err != nil {
+			return err
+		}
+		if found != states[0] {
+			return fmt.Errorf("key %s is %q and should be %q", k, found, states[0])
+		}
+	}
+	return nil
+}
+
+// survives opens the damaged directories, and sees that all is there: by both directories, and,
+// after a scrub, by either one alone, since each has been repaired.
+func survives(t testing.TB, damaged tree, want allowed) error {
+	t.Helper()
+	disk := memory{newMem()}
+	damaged.load(t, disk)
+	j, err := openTwin(disk)
+	if err != nil {
+		return err
+	}
+	err = complete(j, want)
+	err = errors.Join(err, j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
+	if err := errors.Join(err, j.Close()); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/j", "/k"} {
+		c := testConfig(disk, dir)
+		c.InlineBytes, c.SegmentBytes = 512, 2<<10
+		j, err := Open(c)
+		if err != nil {
+			return fmt.Errorf("%s alone: %w", dir, err)
+		}
+		if err := errors.Join(complete(j, want), j.Close()); err != nil {
+			return fmt.Errorf("%s alone: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// TestT10_SecondDirectory_EveryByte: whichever byte of either directory is wrong, everything that was
+// acknowledged is there, and both directories are whole again.
+func TestT10_SecondDirectory_EveryByte(t *testing.T) {
+	p := testkit.Prove(t, "T10-mirror-bytes")
+	base, want := mirroredSample(t, 5, 1)
+	step, flips := p.Amount(97, 41, 1), 0
+	for side := range 2 {
+		for _, name := range base.precious(side, true) {
+			for at := flips % step; at < len(base[name]); at += step {
+				damaged := base.clone()
+				damaged[name][at] ^= 1 << (at % 8)
+				if err := survives(t, damaged, want); err != nil {
+					t.Fatalf("byte %d of %s: %v", at, name, err)
+				}
+				flips++
+			}
+		}
+	}
+	p.Figure("bytes", flips)
+}
+
+// TestT10_SecondDirectory_Files: files that are missing, cut short, emptied, too long, or in each
+// other's place in one directory are taken from the other.
+func TestT10_SecondDirectory_Files(t *testing.T) {
+	base, want := mirroredSample(t, 6, 2)
+	damages := map[string]func(tr tree, name string){
+		"missing": func(tr tree, name string) { delete(tr, name) },
+		"cut":     func(tr tree, name string) { tr[name] = tr[name][:len(tr[name])/2] },
+		"empty":   func(tr tree, name string) { tr[name] = nil },
+		"longer":  func(tr tree, name string) { tr[name] = append(tr[name], "more"...) },
+		"zeros":   func(tr tree, name string) { clear(tr[name]) },
+	}
+	for what, do := range damages {
+		t.Run(what, func(t *testing.T) {
+			for side := range 2 {
+				for _, name := range base.precious(side, true) {
+					damaged := base.clone()
+					do(damaged, name)
+					if err := survives(t, damaged, want); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+			}
+		})
+	}
+	t.Run("all segments", func(t *testing.T) {
+		for side := range 2 {
+			damaged := base.clone()
+			for _, name := range base.precious(side, false) {
+				delete(damaged, name)
+			}
+			if err := survives(t, damaged, want); err != nil {
+				t.Errorf("side %d: %v", side, err)
+			}
+		}
+	})
+	t.Run("swapped", func(t *testing.T) {
+		for side := range 2 {
+			names := base.precious(side, false)
+			for i, a := range names {
+				for _, b := range names[i+1:] {
+					if filepath.Ext(a) != filepath.Ext(b) {
+						continue
+					}
+					damaged := base.clone()
+					damaged[a], damaged[b] = damaged[b], damaged[a]
+					if err := survives(t, damaged, want); err != nil {
+						t.Errorf("%s and %s: %v", a, b, err)
+					}
+				}
+			}
+		}
+	})
+}
+
+// blot is a stretch of one file that is damaged.
+type blot struct {
+	name     string
+	from, to int
+}
+
+// hurt damages a stretch, cuts a file, or takes it away, and says which bytes are gone.
+func hurt(rng *rand.Rand, tr tree, name string) blot {
+	raw := tr[name]
+	if len(raw) == 0 {
+		return blot{name, 0, 0}
+	}
+	at := rng.IntN(len(raw))
+	switch rng.IntN(6) {
+	case 0:
+		tr[name] = raw[:at]
+		return blot{name, at, len(raw)}
+	case 1:
+		delete(tr, name)
+		return blot{name, 0, len(raw)}
+	case 2:
+		to := min(at+1+rng.IntN(200), len(raw))
+		clear(raw[at:to])
+		return blot{name, at, to}
+	default:
+		raw[at] ^= 1 << rng.IntN(8)
+		return blot{name, at, at + 1}
+	}
+}
+
+// units are the stretches of a file that are whole or not: the records of a segment; a body's
+// blocks with the checksum of each, and its foot.
+func units(base tree, name string) (all []blot) {
+	raw := base[name]
+	if strings.HasSuffix(name, ".seg") {
+		s := &scan{segment: &segment{}, size: int64(len(raw))}
+		s.read(raw)
+		for _, r := range s.records {
+			all = append(all, blot{name, int(r.from), int(r.from + r.place.size)})
+		}
+		return all
+	}
+	return []blot{{name, 0, len(raw)}}
+}
+
+// intactSomewhere reports whether each unit is whole on one side at least.
+func intactSomewhere(base tree, blots [2][]blot) bool {
+	for _, name := range base.precious(0, true) {
+		for _, u := range units(base, name) {
+			hit := [2]bool{}
+			for side := range blots {
+				for _, b := range blots[side] {
+					hit[side] = hit[side] || b.name[2:] == u.name[2:] && b.from < u.to && b.to > u.from
+				}
+			}
+			if hit[0] && hit[1] {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// TestT10_SecondDirectory_Damage: random damage on one side or on both loses nothing while each record
+// and each body is intact on one of them; where none is, the journal says so, and what it
+// returns is never wrong.
+func TestT10_SecondDirectory_Damage(t *testing.T) {
+	p := testkit.Prove(t, "T10-mirror")
+	base, want := mirroredSample(t, p.Seed, 3)
+	trials, whole, refused := p.Amount(150, 1000, 10_000), 0, 0
+	for n := range trials {
+		rng := rand.New(rand.NewPCG(p.Seed, uint64(n)))
+		damaged := base.clone()
+		var blots [2][]blot
+		sides := [][]int{{0}, {1}, {0, 1}, {0, 1}}[rng.IntN(4)]
+		for _, side := range sides {
+			for range 1 + rng.IntN(4) {
+				names := damaged.precious(side, rng.IntN(8) == 0)
+				blots[side] = append(blots[side], hurt(rng, damaged, names[rng.IntN(len(names))]))
+			}
+		}
+		if intactSomewhere(base, blots) {
+			whole++
+			if err := survives(t, damaged, want); err != nil {
+				t.Fatalf("seed %d/%d, %v: %v", p.Seed, n, blots, err)
+			}
+			continue
+		}
+		disk := memory{newMem()}
+		damaged.load(t, disk)
+		j, err := openTwin(disk)
+		if err != nil {
+			t.Fatalf("seed %d/%d, %v: %v", p.Seed, n, blots, err)
+		}
+		if err := complete(j, want); err != nil {
+			refused++
+			for k, states := range want {
+				if found, err := observe(j, k); err == nil && found != states[0] && j.Accepting() == nil {
+					t.Errorf("seed %d/%d, %v: key %s is %q and should be %q, and nobody was told", p.Seed, n, blots, k, found, states[0])
+				}
+			}
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Figure("damages", trials)
+	p.Figure("with each record intact somewhere", whole)
+	p.Figure("of these lost", 0)
+	p.Figure("reported as damaged on both", refused)
+	if whole < trials/3 || refused == 0 {
+		t.Errorf("%d damages of %d left each record somewhere, %d were reported", whole, trials, refused)
+	}
+}

@@ -1,0 +1,643 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// unfinishedFile marks a second directory while it is rebuilt from the first: until it is gone
+// the directory is no journal.
+const unfinishedFile = "unfinished"
+
+// source is a file with a segment, or with what is left of one. Records carry checksums and
+// numbers, so that a file is judged by what is in it, not by its name.
+type source struct {
+	side int
+	path string
+	id   uint64
+	head *segmentHead // nil if it cannot be read
+	top  uint64       // the highest number of its records
+	end  int64        // of the last record
+	real bool         // it has, or had, records besides its head
+}
+
+func (s *source) run() run { return run{s.head.epoch, s.head.nonce} }
+
+// side is one of two directories, as a start finds it.
+type side struct {
+	state      *sideState // nil: none, or damaged
+	unfinished bool
+	sources    []source
+	runs       []run // that it took part in, as far as is known
+}
+
+// reconcile makes the segments of both directories the same: what is damaged, short or missing
+// in one is taken from the other, record by record. Both directories have to be locked.
+//
+// It changes nothing before all that it is going to put in place is synced in both directories,
+// and no record that can be read is overwritten with anything but itself: a crash at any point
+// leaves to the next start at least what this one has found.
+func (j *Journal) reconcile() error {
+	m := j.mirror
+	var sides [2]*side
+	for i := range sides {
+		s, err := m.readSide(i)
+		if err != nil {
+			return err
+		}
+		sides[i] = s
+	}
+	if err := m.decide(sides); err != nil {
+		return err
+	}
+	j.side = m.state(sides)
+	if !m.current {
+		m.log.Warn("the second directory of the journal did not take part in the last run, and is rebuilt from the first", "dir", m.dirs[0], "second_dir", m.dirs[1])
+		if err := m.mark(1); err != nil {
+			return err
+		}
+	}
+	live := m.live(sides, j.side.floor)
+	replaced, err := m.repairSegments(sides, live)
+	if err != nil {
+		return err
+	}
+	for _, r := range replaced {
+		if err := m.FS.Rename(r.path+draftSuffix, r.path); err != nil {
+			return err
+		}
+	}
+	if err := m.SyncDir(filepath.Join(m.dirs[0], segmentDir)); err != nil {
+		return err
+	}
+	if err := m.removeDead(sides, live); err != nil {
+		return err
+	}
+	return errors.Join(m.reconcileEnd(), m.reconcileQuarantine())
+}
+
+// segment is the path of a segment in one of the two directories.
+func (m *mirror) segment(i int, id uint64) string {
+	return filepath.Join(m.dirs[i], segmentDir, segmentBase(id))
+}
+
+func segmentBase(id uint64) string { return fmt.Sprintf("%016x.seg", id) }
+
+// segmentID is the id that a name says, false if it is not that of a segment.
+func segmentID(name string) (uint64, bool) {
+	base, ok := strings.CutSuffix(name, ".seg")
+	id, err := strconv.ParseUint(base, 16, 64)
+	return id, ok && err == nil
+}
+
+// readSide looks at a directory. A file that cannot be read counts as one that is not there.
+func (m *mirror) readSide(i int) (*side, error) {
+	s := &side{state: readSide(m.FS, m.dirs[i])}
+	if s.state != nil {
+		s.runs = slices.Clone(s.state.runs)
+		m.repairs[i].ever, m.repairs[i].last = s.state.repaired, s.state.last
+	}
+	_, err := m.FS.Size(filepath.Join(m.dirs[i], unfinishedFile))
+	s.unfinished = err == nil
+	dir := filepath.Join(m.dirs[i], segmentDir)
+	names, err := m.FS.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		id, ok := segmentID(strings.TrimSuffix(name, draftSuffix)) // a draft is one of an earlier reconcile
+		if !ok {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		raw, err := readFile(m.FS, path)
+		if err != nil {
+			m.log.Error("a segment of the journal cannot be read", "segment", path, "error", err)
+			continue
+		}
+		src := newSource(i, path, id, raw)
+		s.sources = append(s.sources, src)
+		if src.head != nil && !slices.Contains(s.runs, src.run()) {
+			s.runs = append(s.runs, src.run())
+		}
+	}
+	return s, nil
+}
+
+// newSource looks at the bytes of a file that is named after the segment id.
+func newSource(i int, path string, id uint64, raw []byte) source {
+	sc := &scan{segment: &segment{}, size: int64(len(raw))}
+	sc.read(raw)
+	src := source{side: i, path: path, id: id, head: sc.head, end: sc.end, real: len(sc.holes) > 0 || sc.end < sc.size}
+	if sc.head != nil {
+		src.id = sc.head.id
+	}
+	for _, r := range sc.records {
+		src.top = max(src.top, r.place.number)
+		src.real = src.real || r.op.kind != kindSegment && r.op.kind != kindMark
+	}
+	return src
+}
+
+// top is the highest number of a record in a directory.
+func (s *side) top() (n uint64) {
+	for _, src := range s.sources {
+		n = max(n, src.top)
+	}
+	return n
+}
+
+// last is the last run that a directory took part in.
+func (s *side) last() (last run) {
+	for _, r := range s.runs {
+		if r.epoch > last.epoch {
+			last = r
+		}
+	}
+	return last
+}
+
+// strange reports whether a run is one that a directory cannot have taken part in: a later one,
+// or another one in its place.
+func (s *side) strange(r run) bool {
+	if slices.Contains(s.runs, r) {
+		return false
+	}
+	return r.epoch > s.last().epoch || slices.ContainsFunc(s.runs, func(known run) bool {
+		return known.epoch == r.epoch && known.nonce != 0 && r.nonce != 0
+	})
+}
+
+// missed reports whether anything was written to the other directory while this one was away.
+func (s *side) missed(other *side) bool {
+	top := s.top()
+	return slices.ContainsFunc(other.sources, func(src source) bool {
+		if src.head == nil { // then it is of the last run, if it has records that are not here
+			return src.top > top && s.strange(other.last())
+		}
+		return src.real && s.strange(src.run())
+	})
+}
+
+// decide finds which directory says what counts, and whether the other one took part in the last
+// run.
+func (m *mirror) decide(sides [2]*side) error {
+	firstMissed, secondMissed := sides[0].missed(sides[1]), sides[1].missed(sides[0])
+	switch {
+	case sides[0].unfinished:
+		return fmt.Errorf("journal: %s is an unfinished copy of another directory: start with that one as dir, and this one as second_dir", m.dirs[0])
+	case sides[1].unfinished && !firstMissed:
+		m.lead, m.current = 0, false
+	case firstMissed && secondMissed:
+		return fmt.Errorf("journal: %s and %s were written apart from each other, and each has what the other has not: start with either one alone until nothing is pending, then with the other one alone, then with an empty second_dir", m.dirs[0], m.dirs[1])
+	case firstMissed:
+		return fmt.Errorf("journal: %s is behind %s, which is to be its copy: if the disk of the first was lost, start with the second as dir and an empty directory as second_dir", m.dirs[0], m.dirs[1])
+	default:
+		m.lead, m.current = 0, !secondMissed
+		if m.current && sides[1].top() > sides[0].top() {
+			m.lead = 1
+		}
+	}
+	return nil
+}
+
+// state is what the side files are going to say.
+func (m *mirror) state(sides [2]*side) *sideState {
+	s := &sideState{}
+	for i, one := range sides {
+		if i != m.lead && !m.current {
+			continue
+		}
+		for _, r := range one.runs {
+			s.join(r)
+		}
+		if one.state != nil {
+			s.floor = max(s.floor, one.state.floor)
+			if one.state.written.epoch > s.written.epoch {
+				s.written = one.state.written
+			}
+		}
+	}
+	return s
+}
+
+// live finds the files with each segment that counts. The lead decides which do: of the other
+// directory those are added that the lead must have had.
+func (m *mirror) live(sides [2]*side, floor uint64) map[uint64][]source {
+	lead, other := sides[m.lead], sides[1-m.lead]
+	all := map[uint64][]source{}
+	for _, src := range lead.sources {
+		if src.id >= floor {
+			all[src.id] = append(all[src.id], src)
+		}
+	}
+	oldest, newest := extent(all)
+	missing := map[uint64][]source{}
+	for _, src := range other.sources {
+		switch {
+		case src.id < floor:
+		case all[src.id] != nil:
+			all[src.id] = append(all[src.id], src)
+		case m.current && (src.id > oldest || floor > 0), src.id > oldest && src.id < newest && src.head != nil && !lead.strange(src.run()):
+			missing[src.id] = append(missing[src.id], src)
+		}
+	}
+	maps.Copy(all, missing)
+	if m.current && floor == 0 {
+		m.reach(all, other)
+	}
+	for id, sources := range all {
+		all[id] = m.sameSegment(sources)
+	}
+	return all
+}
+
+func extent(all map[uint64][]source) (oldest, newest uint64) {
+	if len(all) == 0 {
+		return 0, 0
+	}
+	ids := slices.Collect(maps.Keys(all))
+	return slices.Min(ids), slices.Max(ids)
+}
+
+// reach adds older segments that the lead does not have, if nothing says where segments begin to
+// count: those that lead up to its oldest one without a gap. What a record in one of them
+// ended, another one of them ends again.
+func (m *mirror) reach(all map[uint64][]source, other *side) {
+	for oldest, _ := extent(all); ; {
+		i := slices.IndexFunc(all[oldest], func(src source) bool { return src.head != nil })
+		if i < 0 {
+			return
+		}
+		head := all[oldest][i].head
+		var before []source
+		for _, src := range other.sources {
+			if src.id == head.before && src.id != 0 && src.id < oldest && src.end >= head.length {
+				before = append(before, src)
+			}
+		}
+		if len(before) == 0 {
+			return
+		}
+		oldest = head.before
+		all[oldest] = before
+	}
+}
+
+// sameSegment leaves out files whose segment is another one with the same id.
+func (m *mirror) sameSegment(sources []source) []source {
+	var head *segmentHead
+	for _, want := range []bool{true, false} { // the lead's head first
+		for _, src := range sources {
+			if head == nil && src.head != nil && (src.side == m.lead) == want {
+				head = src.head
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(sources), func(src source) bool {
+		if src.head == nil {
+			return !m.current && src.side != m.lead // nothing says where it is from
+		}
+		return src.run() != (run{head.epoch, head.nonce}) || src.head.before != head.before || src.head.length != head.length
+	})
+}
+
+// replacement is a segment that has a better draft beside it.
+type replacement struct {
+	side int
+	path string
+}
+
+// repairSegments writes a synced draft beside each segment that can be better than it is.
+func (m *mirror) repairSegments(sides [2]*side, live map[uint64][]source) (all []replacement, err error) {
+	_, newest := extent(live)
+	for _, id := range slices.Sorted(maps.Keys(live)) {
+		if same, err := m.alike(live[id], id); err != nil {
+			return nil, err
+		} else if same {
+			continue
+		}
+		var raws [][]byte
+		var own [2][]byte
+		for _, src := range live[id] {
+			raw, err := readFile(m.FS, src.path)
+			if err != nil {
+				return nil, err
+			}
+			raws = append(raws, raw)
+			if src.path == m.segment(src.side, id) {
+				own[src.side] = raw
+			}
+		}
+		records := merge(raws)
+		for i := range own {
+			better, n, tail := patch(own[i], raws, records)
+			if n == 0 {
+				continue
+			}
+			path := m.segment(i, id)
+			if err := m.draft(path, better); err != nil {
+				return nil, err
+			}
+			m.report(path, n, i, tail && id == newest)
+			all = append(all, replacement{i, path})
+		}
+	}
+	return all, m.SyncDir(filepath.Join(m.dirs[0], segmentDir))
+}
+
+// report says and counts what is repaired. A last segment that is shorter than its twin was cut
+// by a crash, and a directory that is rebuilt is not damaged.
+func (m *mirror) report(path string, records, side int, cut bool) {
+	if cut || !m.current && side != m.lead {
+		m.log.Info("a segment of the journal is brought up to its twin", "segment", path, "records", records)
+		return
+	}
+	m.repairs[side].add(records)
+	m.log.Warn("records of the journal were damaged or missing, and are repaired from the other directory", "segment", path, "records", records)
+}
+
+// draft writes a draft, unless an earlier start has left just that one.
+func (m *mirror) draft(path string, data []byte) error {
+	if raw, err := readFile(m.FS, path+draftSuffix); err == nil && bytes.Equal(raw, data) {
+		f, err := m.FS.Open(path + draftSuffix)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	}
+	return writeDraft(m.FS, path+draftSuffix, data)
+}
+
+// alike reports whether the files of a segment are one in each directory, with the same bytes.
+func (m *mirror) alike(sources []source, id uint64) (bool, error) {
+	if len(sources) != 2 || sources[0].side == sources[1].side {
+		return false, nil
+	}
+	var files [2]File
+	for _, src := range sources {
+		if src.path != m.segment(src.side, id) {
+			return false, nil
+		}
+		f, err := m.FS.Open(src.path)
+		if err != nil {
+			return false, err
+		}
+		defer f.Close()
+		files[src.side] = f
+	}
+	return sameBytes(files[0], files[1])
+}
+
+// sameBytes compares two files.
+func sameBytes(a, b File) (bool, error) {
+	n, err := a.Size()
+	k, secondErr := b.Size()
+	if err = errors.Join(err, secondErr); err != nil || n != k {
+		return false, err
+	}
+	x, y := make([]byte, 256<<10), make([]byte, 256<<10)
+	for at := int64(0); at < n; at += int64(len(x)) {
+		want := min(int64(len(x)), n-at)
+		i, err := a.ReadAt(x[:want], at)
+		if int64(i) < want {
+			return false, err
+		}
+		if k, _ := b.ReadAt(y[:want], at); int64(k) < want || !bytes.Equal(x[:i], y[:k]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// removeDead removes segments that do not count, the oldest first, and drafts.
+func (m *mirror) removeDead(sides [2]*side, live map[uint64][]source) error {
+	for i, s := range sides {
+		for _, src := range s.sources {
+			id, named := segmentID(filepath.Base(src.path))
+			if named && (live[id] != nil || src.head == nil && src.top == 0) { // what never became a segment is left to recover
+				continue
+			}
+			if err := m.FS.Remove(src.path); err != nil && !errors.Is(err, os.ErrNotExist) { // a draft may have been renamed
+				return err
+			}
+			if err := m.FS.SyncDir(filepath.Join(m.dirs[i], segmentDir)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// mark marks a directory as one that is being rebuilt.
+func (m *mirror) mark(i int) error {
+	return writeFile(m.FS, filepath.Join(m.dirs[i], unfinishedFile), nil)
+}
+
+// unmark says that a directory is whole again.
+func (m *mirror) unmark(i int) error {
+	if err := m.FS.Remove(filepath.Join(m.dirs[i], unfinishedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return m.FS.SyncDir(m.dirs[i])
+}
+
+// reconcileEnd makes the end files the same: the one that says more counts.
+func (m *mirror) reconcileEnd() error {
+	var raws [2][]byte
+	var ends [2]hole
+	best := m.lead
+	for i := range raws {
+		raws[i], _ = readFile(m.FS, filepath.Join(m.dirs[i], endFile)) // one that cannot be read is replaced
+		ends[i] = decodeEnd(raws[i])
+	}
+	if other := 1 - m.lead; m.current && (ends[other].segment > ends[best].segment || ends[other].segment == ends[best].segment && ends[other].to > ends[best].to) {
+		best = other
+	}
+	if bytes.Equal(raws[0], raws[1]) || ends[best].segment == 0 {
+		return nil
+	}
+	return writeFile(m.FS, filepath.Join(m.dirs[1-best], endFile), raws[best])
+}
+
+// reconcileQuarantine makes the quarantines the same. What was accepted in one is in both.
+func (m *mirror) reconcileQuarantine() error {
+	dir := filepath.Join(m.dirs[0], quarantineDir)
+	var names [2][]string
+	for i := range names {
+		var err error
+		if names[i], err = m.FS.List(m.on(i, dir)); err != nil {
+			return err
+		}
+	}
+	from := []int{m.lead}
+	if m.current {
+		from = []int{0, 1}
+	}
+	want := map[string]int{} // where each file is
+	for _, i := range from {
+		for _, name := range names[i] {
+			if !strings.HasSuffix(name, draftSuffix) {
+				want[name] = i
+			}
+		}
+	}
+	for name := range want {
+		if _, accepted := want[acceptedMark+name]; accepted {
+			delete(want, name)
+		}
+	}
+	for i := range names {
+		if err := m.copyQuarantine(i, dir, names[i], want); err != nil {
+			return err
+		}
+	}
+	return m.SyncDir(dir)
+}
+
+func (m *mirror) copyQuarantine(i int, dir string, have []string, want map[string]int) error {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if slices.Contains(have, name) {
+			continue
+		}
+		raw, err := readFile(m.FS, m.on(want[name], filepath.Join(dir, name)))
+		if err != nil {
+			return err
+		}
+		if err := writeFile(m.FS, m.on(i, filepath.Join(dir, name)), raw); err != nil {
+			return err
+		}
+	}
+	for _, name := range have {
+		if _, ok := want[name]; ok {
+			continue
+		}
+		if err := m.FS.Remove(m.on(i, filepath.Join(dir, name))); err != nil && !errors.Is(err, os.ErrNotExist) { // a draft was renamed
+			return err
+		}
+	}
+	return nil
+}
+
+// intact is a record in one of several copies of a segment.
+type intact struct {
+	from, to int64
+	copy     int
+}
+
+// merge finds each record of a segment that is intact in one of its copies at least. Where one
+// record ends the next one begins: a copy that has it there is believed before one whose
+// first record is later, because bytes of a body may look like a record.
+func merge(copies [][]byte) (all []intact) {
+	number, size := uint64(0), 0
+	scans := make([]*scan, len(copies))
+	for i, raw := range copies {
+		scans[i] = &scan{segment: &segment{}, size: int64(len(raw))}
+		scans[i].read(raw)
+		size = max(size, len(raw))
+	}
+	for at := int64(0); at < int64(size); {
+		found := false
+		for i, raw := range copies {
+			if at >= int64(len(raw)) {
+				continue
+			}
+			if _, f, n := recordAt(raw, at, number); n > 0 {
+				all = append(all, intact{at, at + int64(n), i})
+				number, found = f.number, true
+				at += int64(n)
+				break
+			}
+		}
+		if !found {
+			if at = nextRecord(scans, at, number); at < 0 {
+				return all
+			}
+		}
+	}
+	return all
+}
+
+// nextRecord is where the first record behind at begins in any copy, -1 for none.
+func nextRecord(scans []*scan, at int64, number uint64) int64 {
+	next := int64(-1)
+	for _, s := range scans {
+		for _, r := range s.records {
+			if r.from > at && r.place.number > number {
+				if next < 0 || r.from < next {
+					next = r.from
+				}
+				break
+			}
+		}
+	}
+	return next
+}
+
+// patch is a copy of a segment with the records that it lacks: n of them. tail says that all of
+// them are behind its own. What no copy has stays as it is.
+func patch(own []byte, copies [][]byte, records []intact) (better []byte, n int, tail bool) {
+	tail = true
+	better = bytes.Clone(own)
+	for _, r := range records {
+		good := copies[r.copy][r.from:r.to]
+		if r.to <= int64(len(own)) && bytes.Equal(own[r.from:r.to], good) {
+			tail = tail && n == 0
+			continue
+		}
+		n++
+		if short := r.to - int64(len(better)); short > 0 { // with what is there of the damage before it
+			better = append(better, copies[r.copy][int64(len(better)):r.to]...)
+		}
+		copy(better[r.from:], good)
+	}
+	return better, n, tail
+}
+
+// repairSegment does for an open segment that is not written any more what reconcile does at a
+// start. Who reads it goes on with the better copy.
+func (m *mirror) repairSegment(s *segment) error {
+	var raws [][]byte
+	var own [2][]byte
+	for i := range own {
+		raw, err := readFile(m.FS, m.segment(i, s.id))
+		if err != nil {
+			m.log.Error("a segment of the journal cannot be read", "segment", m.segment(i, s.id), "error", err)
+			continue
+		}
+		raws, own[i] = append(raws, raw), raw
+	}
+	var better []replacement
+	records := merge(raws)
+	for i := range own {
+		data, n, _ := patch(own[i], raws, records)
+		if n == 0 {
+			continue
+		}
+		path := m.segment(i, s.id)
+		if err := writeDraft(m.FS, path+draftSuffix, data); err != nil {
+			return err
+		}
+		m.report(path, n, i, false)
+		better = append(better, replacement{i, path})
+	}
+	for _, r := range better {
+		if err := m.FS.Rename(r.path+draftSuffix, r.path); err != nil {
+			return err
+		}
+		f, err := m.FS.Open(r.path)
+		if err != nil {
+			return err
+		}
+		s.file.(*mirrorFile).replace(r.side, f)
+	}
+	return m.SyncDir(filepath.Join(m.dirs[0], segmentDir))
+}

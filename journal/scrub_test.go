@@ -1,0 +1,149 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// flip changes a bit of a file in memory.
+func flip(t *testing.T, m memory, name string, at int) {
+	t.Helper()
+	raw, err := readFile(m, name)
+	if err == nil {
+		raw[at] ^= 1
+		err = writeFile(m, name, raw)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestScrub: what nobody reads is verified, at the rate that is set, from the start on and again
+// an hour after it was done; what is damaged is repaired.
+func TestScrub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := memory{newMem()}
+		c := testConfig(disk, "/j")
+		c.SecondDir, c.ScrubRate = "/k", spoolBlock // a block a second
+		j := open(t, c)
+		body := random(3<<20, 1)
+		mustPut(t, j, "k", body)
+		good, err := readFile(disk, j.spoolName(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		j = open(t, c)
+		second := j.mirror.on(1, j.spoolName(1))
+		repaired := func() bool {
+			t.Helper()
+			synctest.Wait()
+			raw, err := readFile(disk, second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bytes.Equal(raw, good)
+		}
+		synctest.Wait() // the first MiB is read at once, and there are six, at a MiB in 16 s
+		flip(t, disk, second, 3<<20-1)
+		if time.Sleep(70 * time.Second); repaired() {
+			t.Error("it is faster than it should be")
+		}
+		if time.Sleep(20 * time.Second); !repaired() {
+			t.Error("it is not repaired in time")
+		}
+		flip(t, disk, second, 5)
+		if time.Sleep(scrubPause / 2); repaired() {
+			t.Error("it does not pause")
+		}
+		if time.Sleep(scrubPause); !repaired() {
+			t.Error("it does not begin again")
+		}
+		if s := j.Stats(); s.Repaired != 2 || s.Lost != 0 {
+			t.Errorf("%+v", s)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// full is a disk that takes no new files below a directory while it is full.
+type full struct {
+	FS
+	dir string
+	on  bool // set before the journal is open, and changed while nothing runs
+}
+
+func (f *full) Create(name string) (File, error) {
+	if rel, err := filepath.Rel(f.dir, name); f.on && err == nil && filepath.IsLocal(rel) {
+		return nil, syscall.ENOSPC
+	}
+	return f.FS.Create(name)
+}
+
+// TestScrub_FullDisk: a copy that cannot be written again does not keep readers from the other
+// one, is not tried for each of them, and is repaired when there is room.
+func TestScrub_FullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &full{FS: memory{newMem()}, dir: "/k/" + spoolDir}
+		c := testConfig(disk, "/j")
+		c.SecondDir = "/k"
+		j := open(t, c)
+		mustPut(t, j, "k", random(100_000, 1))
+		if err := disk.Remove("/k/" + spoolDir + "/1.body"); err != nil {
+			t.Fatal(err)
+		}
+		disk.on = true
+		for range 10 {
+			read(t, j, key("k"))
+			synctest.Wait()
+		}
+		disk.on = false
+		read(t, j, key("k"))
+		if synctest.Wait(); j.Stats().Repaired > 0 {
+			t.Error("it is tried again at once")
+		}
+		time.Sleep(mendPause)
+		synctest.Wait()
+		if _, err := disk.Size("/k/" + spoolDir + "/1.body"); err != nil || j.Stats().Repaired != 1 {
+			t.Errorf("%v, %+v", err, j.Stats())
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestScrub_DamagedInBoth: a body that is intact in neither directory is counted once, whoever reads
+// it how often, and is refused.
+func TestScrub_DamagedInBoth(t *testing.T) {
+	dir, second := twoDirs(t)
+	j, err := openMirrored(t, dir, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	mustPut(t, j, "k", random(100_000, 1))
+	for _, name := range []string{j.spoolName(1), j.mirror.on(1, j.spoolName(1))} {
+		if err := os.Truncate(name, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if _, err := j.Body(j.Last(key("k")), 0, 100_000); err == nil || errors.Is(err, ErrGone) {
+			t.Errorf("%v", err)
+		}
+	}
+	if s := j.Stats(); s.Lost != 1 || s.Repaired != 0 {
+		t.Errorf("%+v", s)
+	}
+}
