@@ -366,6 +366,16 @@ func (p *outageProcess) obey(command string) (string, error) {
 			return "", fmt.Errorf("ip %s: %w: %s", rest, err, out)
 		}
 		return "done", nil
+	case "fill":
+		var bucket, prefix string
+		var n int
+		if _, err := fmt.Sscan(rest, &bucket, &prefix, &n); err != nil {
+			return "", err
+		}
+		for i := range n {
+			p.memory.Put(akigw.Key{Bucket: bucket, Name: fmt.Sprint(prefix, i)}, body1000)
+		}
+		return "done", nil
 	case "objects":
 		all := map[string]string{}
 		for _, name := range p.memory.KeysOf(rest) {
