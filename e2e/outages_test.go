@@ -26,6 +26,14 @@ import (
 // long_deadline_secs, suspect_after_ms and probe_timeout_ms of [upstream].
 const deadlineKeys = false
 
+// needDeadlines skips a test of what only they make end.
+func needDeadlines(t testing.TB) {
+	t.Helper()
+	if !deadlineKeys {
+		t.Skip("the gateway has no deadlines")
+	}
+}
+
 // outageTimes are the gateway's deadlines in a run, and what is allowed beyond them.
 type outageTimes struct {
 	request, write, long, suspect, probe time.Duration // what the gateway is told
@@ -95,26 +103,25 @@ freshness = "exclusive"
 
 // ailments are the states of the upstream in docs/outages.md, in its order.
 var ailments = []struct {
-	is       ailment
-	suspect  bool   // nothing comes: the gateway is to notice
-	title    string // of its section
-	meaning  string
-	operator string
+	is      ailment
+	suspect bool   // nothing comes: the gateway is to notice
+	title   string // of its section
+	how     string // it is made
 }{
-	{is: refuses, title: "Refuses connections"},
-	{is: stopped, suspect: true, title: "Accepts connections and never answers"},
-	{is: drops, suspect: true, title: "Drops packets"},
-	{is: stallsTLS, suspect: true, title: "Stalls in the TLS handshake"},
-	{is: stallsHead, suspect: true, title: "Stalls in the head of the answer"},
-	{is: stallsBody, title: "Stalls in the middle of a body"},
-	{is: trickles, title: "1 byte a second"},
-	{is: late, title: "Answers after 8 seconds"},
-	{is: answers503, title: "Answers 503 to everything"},
-	{is: noName, title: "Its name does not resolve"},
-	{is: resolverHangs, suspect: true, title: "The resolver does not answer"},
+	{refuses, false, "Refuses connections", "Nobody listens on its port: it is not running, or a firewall rejects."},
+	{stopped, true, "Accepts connections and never answers", "Its process is stopped (`SIGSTOP`); the kernel goes on to accept connections."},
+	{drops, true, "Drops packets", "No packet comes back: a firewall that drops, a cable, a dead machine."},
+	{stallsTLS, true, "Stalls in the TLS handshake", "It accepts connections and never answers the client's first message."},
+	{stallsHead, true, "Stalls in the head of an answer", "It takes a request, sends a status line and half of a header, and then nothing."},
+	{stallsBody, false, "Stalls in the middle of a body", "Bodies stop half-way, in both directions. What has no body is answered."},
+	{trickles, false, "Sends and takes 1 byte a second", "Bodies crawl, in both directions. What has no body is answered."},
+	{late, false, "Answers after 8 seconds", "It is slow and healthy: every answer is right."},
+	{answers503, false, "Answers 503 to everything", "It is overloaded, or its load balancer has nobody behind it."},
+	{noName, false, "Its name does not resolve", "The resolver says that there is no such name."},
+	{resolverHangs, true, "The resolver does not answer", "Questions for its name get no answer."},
 }
 
-// need is what an operation needs of the upstream, and so how soon it is answered.
+// needs is what an operation needs of the upstream, and so how soon it is answered.
 type needs string
 
 const (
