@@ -64,6 +64,13 @@ var (
 	}
 )
 
+func outageTimesOf(p *testkit.Proof) outageTimes {
+	if p.Long() {
+		return realTimes
+	}
+	return quickTimes
+}
+
 // config is the gateway's.
 func (o outageTimes) config() string {
 	deadlines := ""
@@ -631,6 +638,15 @@ func (r *outageRun) recover() {
 		c.Wrong = fmt.Sprintf("the first miss was answered after %s, nothing was pending after %s, bound %s", miss, drained, r.recovery)
 	}
 	r.keep(c)
+	r.verifyUpstream()
+	if len(r.acked) < 4*r.reps {
+		r.t.Errorf("%d writes were acknowledged: the path was not exercised", len(r.acked))
+	}
+}
+
+// verifyUpstream sees that the upstream has what the journal acknowledged.
+func (r *outageRun) verifyUpstream() {
+	r.t.Helper()
 	there := r.up.objects("back")
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -638,9 +654,6 @@ func (r *outageRun) recover() {
 		if there[name] != tag {
 			r.t.Errorf("LOST: %s is %q upstream, was acknowledged as %q", name, there[name], tag)
 		}
-	}
-	if len(r.acked) < 4*r.reps {
-		r.t.Errorf("%d writes were acknowledged: the path was not exercised", len(r.acked))
 	}
 }
 
@@ -669,41 +682,45 @@ func (r *outageRun) grown(before use) {
 	}
 }
 
-// run is one outage from its beginning to its end.
-func (r *outageRun) run() {
-	t, started := r.t, time.Now()
+// open starts an upstream that is well, and a gateway before it.
+func (r *outageRun) open() {
+	t := r.t
+	t.Helper()
 	r.up = startOutageUpstream(t, r.ill, r.pace)
 	r.g = startGateway(t, options{plain: true, upstream: upstream{"outage", r.up.endpoint}, config: r.config(), under: r.up.under, env: append(r.up.env, "AKIGW_CACHE_WARM_BYTES=256MiB")})
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	defer transport.CloseIdleConnections()
+	transport, direct := &http.Transport{MaxIdleConnsPerHost: 64}, &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t.Cleanup(transport.CloseIdleConnections)
+	t.Cleanup(direct.CloseIdleConnections)
 	r.client = &testkit.Client{Endpoint: r.g.endpoint, HTTP: &http.Client{Transport: transport}}
-	direct := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	defer direct.CloseIdleConnections()
 	r.direct = &http.Client{Transport: direct}
 	r.acked, r.uploads = map[string]string{}, map[string]string{}
+}
+
+// run is one outage from its beginning to its end.
+func (r *outageRun) run() {
+	r.open()
 	r.prepare()
-	transport.CloseIdleConnections()
+	r.client.HTTP.CloseIdleConnections()
 	before := r.g.use()
-	r.up.falls(r.ill)
 	began := time.Now()
-	t.Logf("prepared in %s", time.Since(started))
+	r.up.falls(r.ill)
 	if r.restarted {
 		r.restart()
 		began = time.Now()
 	}
 	var long sync.WaitGroup
 	r.phase(phases[0], &long)
-	time.Sleep(time.Until(began.Add(r.suspect + 2*r.probe + time.Second)))
+	time.Sleep(time.Until(began.Add(r.untilSuspect())))
 	r.phase(phases[1], &long)
 	long.Wait()
-	t.Logf("the outage took %s", time.Since(began))
 	r.up.recovers(r.ill)
-	began = time.Now()
 	r.recover()
-	t.Logf("recovery: %s", time.Since(began))
 	r.grown(before)
-	t.Logf("checked %s later", time.Since(began))
 }
+
+// untilSuspect is how long an upstream that answers nothing can go unnoticed while requests wait for it, and a
+// second.
+func (o outageTimes) untilSuspect() time.Duration { return o.suspect + 2*o.probe + time.Second }
 
 // outageFigures are what a run found: of one state of the upstream, by whether the gateway was restarted.
 type outageFigures struct {
@@ -717,9 +734,9 @@ type outageFigures struct {
 func TestOutages(t *testing.T) {
 	p := testkit.Prove(t, "Outages")
 	p.NotSmall()
-	times, atOnce := quickTimes, 24
+	times, atOnce := outageTimesOf(p), 24
 	if p.Long() {
-		times, atOnce = realTimes, 6
+		atOnce = 6
 	}
 	build(t, plain)
 	figures := map[ailment]*outageFigures{}
