@@ -78,7 +78,7 @@ func startOutageUpstream(t testing.TB, a ailment, pace outagePace) *outageUpstre
 	t.Helper()
 	u := &outageUpstream{t: t, cmd: exec.Command(os.Args[0])}
 	address, host := testkit.FreeAddr(t), ""
-	u.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	u.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // stopped, it would not see that its input ends
 	switch a {
 	case drops:
 		needRoot(t, "ip")

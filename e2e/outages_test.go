@@ -575,7 +575,7 @@ func (r *outageRun) timeClass(took time.Duration) string {
 		most time.Duration
 		name string
 	}{
-		{r.local, "at once"}, {r.stale, "1 s"}, {r.suspect + 2*r.probe, "5 s"}, {r.pace.Slow + r.slack, "8 s"},
+		{r.refusal, "at once"}, {r.stale, "1 s"}, {r.suspect + 2*r.probe, "5 s"}, {r.pace.Slow + r.slack, "8 s"},
 		{r.request + r.slack, "deadline"}, {r.write + r.slack, "write deadline"}, {r.long + r.slack, "long deadline"},
 	} {
 		if took <= class.most {
