@@ -143,7 +143,7 @@ func TestOutages_Restart(t *testing.T) {
 		for _, a := range []ailment{refuses, stopped} {
 			t.Run(string(a), func(t *testing.T) {
 				t.Parallel()
-				r := &outageRun{outageTimes: outageTimesOf(p), t: t, ill: a, restarted: true}
+				r := &outageRun{outageTimes: outageTimesOf(p), t: t, ill: a, restarted: true, raced: !p.Long()}
 				figures := r.writeAfterRestart(writes)
 				mu.Lock()
 				defer mu.Unlock()
