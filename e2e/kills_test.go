@@ -300,6 +300,9 @@ func (k *killRig) verify(g *gateway, sample int) {
 	k.t.Helper()
 	client := &testkit.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	defer client.HTTP.CloseIdleConnections()
+	if k.foul {
+		client.HTTP.Timeout = 5 * time.Second // a body may hang; it is asked for again
+	}
 	names := make(chan string)
 	var readers sync.WaitGroup
 	for range 16 {

@@ -58,9 +58,9 @@ var (
 		pace: outagePace{Slow: 8 * time.Second, Trickle: time.Second}, reps: 100,
 	}
 	quickTimes = outageTimes{
-		request: time.Second, write: 2 * time.Second, long: 3 * time.Second, suspect: 400 * time.Millisecond, probe: 200 * time.Millisecond,
+		request: time.Second, write: 2 * time.Second, long: 3 * time.Second, suspect: 300 * time.Millisecond, probe: 200 * time.Millisecond,
 		local: 700 * time.Millisecond, refusal: 700 * time.Millisecond, stale: 1200 * time.Millisecond, slack: time.Second, recovery: 8 * time.Second, start: 10 * time.Second,
-		pace: outagePace{Slow: 500 * time.Millisecond, Trickle: 100 * time.Millisecond}, reps: 5,
+		pace: outagePace{Slow: 400 * time.Millisecond, Trickle: 100 * time.Millisecond}, reps: 5,
 	}
 )
 
