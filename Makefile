@@ -21,7 +21,7 @@ quick: SHELL := /bin/bash
 quick: .SHELLFLAGS := -o pipefail -c
 quick: ## the quick set of docs/reliability.md; AKIGW_RESULTS=DIR keeps its figures as JSON
 	AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_' ./... | grep -vE '^(=== |ok .*no tests to run|[?])'
-	cd e2e && AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_|^TestAWSCLI' ./... | grep -vE '^(=== |[?])'
+	cd e2e && AKIGW_PROOF=quick $(GO) test -count=1 -v -run '^TestT[0-9]+_|^TestAWSCLI|^TestOutages' ./... | grep -vE '^(=== |[?])'
 
 bench: ## micro-benchmarks and the server's CPU per hot GET, as ratios
 	$(GO) test -run '^$$' -bench . -benchmem ./...
@@ -40,7 +40,7 @@ LONG_TEST = ^Test(Long)?$(TEST)(_.*)?$$
 long: export AKIGW_RESULTS ?= $(CURDIR)/results
 long:
 	@if [ -z "$(TEST)" ]; then \
-		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func Test(T[0-9]+_|Long)[A-Za-z0-9]+' -r --include='*_test.go' . | sed -E 's/func Test(Long)?/  /; s/_.*//' | sort -uV; \
+		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func Test((T[0-9]+_|Long)[A-Za-z0-9]+|Outages\()' -r --include='*_test.go' . | sed -E 's/func Test(Long)?/  /; s/[_(].*//' | sort -uV; \
 	else for dir in $$(grep -lE '^func Test(Long)?$(TEST)[_(]' -r --include='*_test.go' . | xargs -n 1 dirname | sort -u); do \
 		(cd $$dir && AKIGW_LONG=1 AKIGW_PROOF=long $(GO) test -v -count=1 -timeout 5h -run '$(LONG_TEST)' .) || exit 1; done; fi
 

@@ -39,6 +39,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if os.Getenv("AKIGW_E2E_OUTAGE") != "" {
+		if err := runOutageUpstream(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if run := os.Getenv("AKIGW_E2E_CONFORMANCE"); run != "" {
 		if err := runConformance(run); err != nil {
 			fmt.Fprintln(os.Stderr, err)

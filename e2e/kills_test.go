@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,6 +49,8 @@ type killRig struct {
 	t        *testing.T
 	g        *gateway
 	up       *slowMemory
+	env      []string // of the gateway, beside what a kill needs
+	foul     bool     // a plan of faults is in force: answers may be cut off
 	manifest *os.File
 
 	mu      sync.Mutex
@@ -297,6 +300,9 @@ func (k *killRig) verify(g *gateway, sample int) {
 	k.t.Helper()
 	client := &testkit.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	defer client.HTTP.CloseIdleConnections()
+	if k.foul {
+		client.HTTP.Timeout = 5 * time.Second // a body may hang; it is asked for again
+	}
 	names := make(chan string)
 	var readers sync.WaitGroup
 	for range 16 {
@@ -318,19 +324,21 @@ func (k *killRig) verify(g *gateway, sample int) {
 
 func (k *killRig) verifyKey(client *testkit.Client, name string, reg *register) {
 	var a *testkit.Answer
+	var err error
 	for range 60 { // a breaker may be open for some seconds
-		r, err := client.Request("GET", "/backbucket/"+name, "", nil, nil)
+		var r *http.Request
+		r, err = client.Request("GET", "/backbucket/"+name, "", nil, nil)
 		if err == nil {
 			a, err = client.Do(r)
 		}
-		if err != nil {
-			k.t.Errorf("%s: %v", name, err)
-			return
-		}
-		if a.Status != http.StatusServiceUnavailable {
+		if err == nil && a.Status != http.StatusServiceUnavailable || err != nil && !k.foul {
 			break
 		}
 		time.Sleep(250 * time.Millisecond)
+	}
+	if err != nil {
+		k.t.Errorf("%s: %v", name, err)
+		return
 	}
 	found := ""
 	switch {
@@ -362,7 +370,7 @@ func (k *killRig) run(kills, sooner int) {
 	for ; n-void < kills && n < 4*kills; n++ {
 		point := points[n%len(points)]
 		byName := n%4 != 3 // a quarter at random moments
-		k.g.env = append(k.g.env[:1:1], "AKIGW_LOG_LEVEL=debug")
+		k.g.env = append(k.env, "AKIGW_LOG_LEVEL=debug")
 		when := rand.IntN(max(1, point.often/sooner))
 		if strings.HasPrefix(point.name, "rotate") { // the start makes a segment, too
 			when = 1
@@ -375,7 +383,7 @@ func (k *killRig) run(kills, sooner int) {
 		}
 		if point.name == "recovery.midReplay" && byName { // it does not even get ready
 			k.g.startAndDie()
-			k.g.env = k.g.env[:1:1]
+			k.g.env = k.env
 			k.g.start()
 			early = false
 		} else {
@@ -415,7 +423,7 @@ func (k *killRig) run(kills, sooner int) {
 			t.Fatal(err)
 		}
 		// What was pending is said by the next start.
-		k.g.env = k.g.env[:1:1]
+		k.g.env = k.env
 		k.g.start()
 		if m := pendingAtStart.FindStringSubmatch(k.g.stderr.String()); m == nil || m[1] == "0" {
 			void++
@@ -449,6 +457,7 @@ func (k *killRig) verifyUpstream() {
 			k.t.Errorf("LOST: upstream %s is %s (%t), was acknowledged as %q", name, o.ETag, ok, reg.acked)
 		}
 	}
+	k.foul = false
 	k.verify(startGateway(k.t, options{upstream: k.g.upstream, plain: true}), len(k.keys))
 }
 
@@ -502,12 +511,18 @@ func waitDrained(t testing.TB, g *gateway, limit time.Duration) {
 	}
 }
 
-// runKills kills so many times, and so many times sooner than points say.
-func runKills(t *testing.T, kills, sooner int) *killRig {
+// runKills kills so many times, and so many times sooner than points say. plan is one of faults, "" for none.
+func runKills(t *testing.T, kills, sooner int, plan string) *killRig {
 	up, behind := startMemory(t, 50*time.Millisecond, 4) // slow, so that there is always something pending
-	g := startGateway(t, options{upstream: behind, kind: failpoints, config: backConfig})
+	o := options{upstream: behind, kind: failpoints, config: backConfig}
+	if plan != "" {
+		o.config = impatientConfig
+		o.env = []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_FAULT_PLAN=" + writeFile(t, filepath.Join(t.TempDir(), "plan.json"), []byte(plan))}
+	}
+	g := startGateway(t, o)
 	g.kill()
 	k := newKillRig(t, g, up)
+	k.foul = plan != ""
 	k.run(kills, sooner)
 	return k
 }
@@ -527,10 +542,21 @@ func TestT4_B5_Killed(t *testing.T) {
 	var mu sync.Mutex
 	sums := map[string]int{"kills with something pending": kills, "points": len(points)}
 	t.Run("rigs", func(t *testing.T) {
+		if kills >= 100 { // with an upstream that does not answer now and then
+			t.Run("hanging", func(t *testing.T) {
+				t.Parallel()
+				needDeadlines(t)
+				k := runKills(t, kills/5, sooner, presetPlan(t, "hang", p.Seed))
+				mu.Lock()
+				defer mu.Unlock()
+				sums["kills while the upstream hangs now and then"] = kills / 5
+				sums["acknowledged writes while it does"] = k.acks
+			})
+		}
 		for n := range rigs {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
-				k := runKills(t, kills/rigs, sooner)
+				k := runKills(t, kills/rigs, sooner, "")
 				mu.Lock()
 				defer mu.Unlock()
 				for name, n := range map[string]int{"acknowledged writes": k.acks, "keys": len(k.keys), "copies": k.copies, "parts": k.parts} {
@@ -551,5 +577,5 @@ func newKillRig(t *testing.T, g *gateway, up *slowMemory) *killRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { manifest.Close() })
-	return &killRig{t: t, g: g, up: up, manifest: manifest, keys: map[string]*register{}, uploads: map[string]*upload{}, sums: map[string]string{}, kinds: map[string]int{}}
+	return &killRig{t: t, g: g, up: up, env: slices.Clip(g.env), manifest: manifest, keys: map[string]*register{}, uploads: map[string]*upload{}, sums: map[string]string{}, kinds: map[string]int{}}
 }

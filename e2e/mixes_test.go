@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/md5"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/testkit"
 )
 
@@ -74,6 +76,28 @@ until_secs = 8
 `,
 }
 
+// presetPlan is a preset as a plan with another seed.
+func presetPlan(t testing.TB, name string, seed uint64) string {
+	t.Helper()
+	plan := faults.Presets[name]
+	if plan.Seed = seed; len(plan.Faults) == 0 {
+		t.Fatalf("%q is no preset", name)
+	}
+	raw, err := json.Marshal(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// impatientConfig is backConfig with deadlines that are over before a run is.
+const impatientConfig = `
+[upstream]
+request_deadline_secs = 1
+write_deadline_secs = 1
+long_deadline_secs = 2
+` + backConfig
+
 // TestT8_FaultMixes: while the upstream has a bad day, clients of a bucket that is written back
 // notice nothing; when it is over, all of it is upstream, soon.
 func TestT8_FaultMixes(t *testing.T) {
@@ -85,12 +109,20 @@ func TestT8_FaultMixes(t *testing.T) {
 		for name, plan := range mixes {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				figures := runMix(t, fmt.Sprintf("seed = %d\n%s", p.Seed%1_000_000, plan), lasts)
+				figures := runMix(t, backConfig, fmt.Sprintf("seed = %d\n%s", p.Seed%1_000_000, plan), lasts)
 				mu.Lock()
 				defer mu.Unlock()
 				p.Figure(name, figures)
 			})
 		}
+		t.Run("hanging", func(t *testing.T) {
+			t.Parallel()
+			needDeadlines(t)
+			figures := runMix(t, impatientConfig, presetPlan(t, "hang", p.Seed), lasts)
+			mu.Lock()
+			defer mu.Unlock()
+			p.Figure("hanging", figures)
+		})
 	})
 }
 
@@ -139,9 +171,9 @@ func load(k *killRig, lasts time.Duration) {
 	writers.Wait()
 }
 
-func runMix(t *testing.T, plan string, lasts time.Duration) map[string]any {
+func runMix(t *testing.T, config, plan string, lasts time.Duration) map[string]any {
 	up, behind := startMemory(t, time.Millisecond, 16)
-	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g := startGateway(t, options{upstream: behind, plain: true, config: config, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
 	g.operator()
 	k := newKillRig(t, g, up)
 	rate := pendingDrain(t, g, k)

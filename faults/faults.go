@@ -43,6 +43,9 @@ const (
 	ResetAfter      Effect = "reset_after"       // it was done, and nobody is told
 	TimeoutBefore   Effect = "timeout_before"    // no answer for LatencyMS, and nothing was done
 	TimeoutAfter    Effect = "timeout_after"     // it was done, and there is no answer for LatencyMS
+	Hang            Effect = "hang"              // no answer, ever, and nothing was done
+	HangAfter       Effect = "hang_after"        // it was done, and there is no answer, ever
+	HangBody        Effect = "hang_body"         // the answer's body stops half-way and does not go on
 	ShortBody       Effect = "short_body"        // the answer's body ends half-way, as if it were whole
 	Corrupt         Effect = "corrupt"           // one bit of the answer's body is wrong
 	WrongRange      Effect = "wrong_range"       // the answer says that it is another range
@@ -51,7 +54,7 @@ const (
 )
 
 // Effects are those on requests to an upstream.
-var Effects = []Effect{SlowDown, TooManyRequests, InternalError, AnyError, ErrorIn200, Latency, Bandwidth, Refused, ResetBefore, ResetAfter, TimeoutBefore, TimeoutAfter, ShortBody, Corrupt, WrongRange, StaleETag, Duplicate}
+var Effects = []Effect{SlowDown, TooManyRequests, InternalError, AnyError, ErrorIn200, Latency, Bandwidth, Refused, ResetBefore, ResetAfter, TimeoutBefore, TimeoutAfter, Hang, HangAfter, HangBody, ShortBody, Corrupt, WrongRange, StaleETag, Duplicate}
 
 // Fault is one line of a plan.
 type Fault struct {
@@ -166,12 +169,18 @@ func Parse(raw []byte) (p Plan, err error) {
 	return p, p.Check()
 }
 
+// answerable are the operations that can be repeated when their answer was lost. The others leave
+// something behind: nobody knows the id of an upload whose answer was lost.
+const answerable = "PutObject,UploadPart,CompleteMultipartUpload,DeleteObject*,GetObject,HeadObject,ListObjects*"
+
 // Presets are plans that have a name.
 var Presets = map[string]Plan{
 	"slowdown":  {Seed: 1, Faults: []Fault{{Effect: SlowDown, Probability: 0.5}}},
 	"brownout":  {Seed: 1, Faults: []Fault{{Effect: Latency, LatencyMS: 200, JitterMS: 600}, {Effect: InternalError, Probability: 0.05}}},
 	"partition": {Seed: 1, Faults: []Fault{{Effect: Refused}}},
 	"corrupt":   {Seed: 1, Faults: []Fault{{Op: "GetObject", Effect: Corrupt, Probability: 0.01}, {Op: "GetObject", Effect: ShortBody, Probability: 0.01}}},
+	// Most requests are answered: an upstream of which nothing is heard would be found out at once.
+	"hang": {Seed: 1, Faults: []Fault{{Effect: Hang, Probability: 0.03}, {Op: answerable, Effect: HangAfter, Probability: 0.02}, {Op: "GetObject", Effect: HangBody, Probability: 0.05}}},
 	// It leaves the journal its syncs, if late: one that fails ends the journal until a restart.
 	"flaky-disk": {Seed: 1, Faults: []Fault{{Tier: Warm, Effect: EIO, Probability: 0.01}, {Tier: Journal, Direction: Read, Effect: EIO, Probability: 0.01}, {Effect: SlowSync, LatencyMS: 50, JitterMS: 450, Probability: 0.2}}},
 	// The journal keeps room for records of what it has taken: it is asked for more, and says no.
@@ -197,13 +206,15 @@ type state struct {
 	plan  Plan
 	since time.Time
 	lines []*line
+	over  chan struct{} // closed when it is no longer in force
 }
 
 // line is a fault under way.
 type line struct {
 	Fault
 	ops  []string
-	disk bool // it is about disks
+	disk bool            // it is about disks
+	over <-chan struct{} // the plan's
 	hits *metrics.Counter
 
 	mu   sync.Mutex
@@ -212,24 +223,31 @@ type line struct {
 	done int        // of those, how many it happened to; guarded by mu
 }
 
-// Set puts a plan in force in the place of any other.
+// Set puts a plan in force in the place of any other, which ends as with Clear.
 func (l *Layer) Set(p Plan) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
-	st := &state{plan: p, since: time.Now()}
+	st := &state{plan: p, since: time.Now(), over: make(chan struct{})}
 	for i, f := range p.Faults {
 		st.lines = append(st.lines, &line{
-			Fault: f, ops: strings.Split(f.Op, ","), disk: slices.Contains(DiskEffects, f.Effect), rng: rand.New(rand.NewPCG(p.Seed, uint64(i))),
+			Fault: f, ops: strings.Split(f.Op, ","), disk: slices.Contains(DiskEffects, f.Effect), over: st.over, rng: rand.New(rand.NewPCG(p.Seed, uint64(i))),
 			hits: metrics.GetOrCreateCounter(fmt.Sprintf("akigw_faults_hits_total{effect=%q}", f.Effect)),
 		})
 	}
-	l.state.Store(st)
+	l.replace(st)
 	return nil
 }
 
-// Clear ends whatever plan there is.
-func (l *Layer) Clear() { l.state.Store(nil) }
+// Clear ends whatever plan there is. Requests that hang because of it fail with a broken connection.
+func (l *Layer) Clear() { l.replace(nil) }
+
+// replace puts a plan in force, nil for none, and ends the one before it.
+func (l *Layer) replace(next *state) {
+	if before := l.state.Swap(next); before != nil {
+		close(before.over)
+	}
+}
 
 // Report is a plan that is in force, and what it did.
 type Report struct {

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -109,6 +110,69 @@ func TestEffects(t *testing.T) {
 				t.Errorf("%+v", report)
 			}
 		})
+	}
+}
+
+// TestHangs: a request that hangs has no answer until it is given up, or the plan is no longer in
+// force; and it was done or not as the name of the effect says.
+func TestHangs(t *testing.T) {
+	for _, c := range []struct {
+		effect Effect
+		done   int64
+		read   int // bytes of the body that arrive, -1 for no head
+	}{{Hang, 0, -1}, {HangAfter, 1, -1}, {HangBody, 1, 50}} {
+		for name, end := range map[string]struct {
+			how func(l *Layer, giveUp context.CancelFunc)
+			err error
+		}{
+			"given up": {func(_ *Layer, giveUp context.CancelFunc) { giveUp() }, context.Canceled},
+			"cleared":  {func(l *Layer, _ context.CancelFunc) { l.Clear() }, syscall.ECONNRESET},
+			"replaced": {func(l *Layer, _ context.CancelFunc) { _ = l.Set(Plan{}) }, syscall.ECONNRESET},
+		} {
+			t.Run(string(c.effect)+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var layer Layer
+					up := &upstream{}
+					if err := layer.Set(Plan{Faults: []Fault{{Effect: c.effect}}}); err != nil {
+						t.Fatal(err)
+					}
+					ctx, giveUp := context.WithCancel(t.Context())
+					defer giveUp()
+					const patience = 24 * time.Hour
+					time.AfterFunc(patience, func() { end.how(&layer, giveUp) })
+					began := time.Now()
+					read := -1
+					resp, err := layer.Wrap(up).RoundTrip(request("GET", "/bucket/k", "body").WithContext(ctx))
+					if err == nil {
+						var body []byte
+						body, err = io.ReadAll(resp.Body)
+						read = len(body)
+					}
+					if !errors.Is(err, end.err) || time.Since(began) != patience {
+						t.Errorf("%v after %s", err, time.Since(began))
+					}
+					if read != c.read || up.done.Load() != c.done {
+						t.Errorf("%d bytes arrived, want %d; the upstream did it %d times, want %d", read, c.read, up.done.Load(), c.done)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestHangingBodyIsClosed: closing a body ends a Read of it that hangs.
+func TestHangingBodyIsClosed(t *testing.T) {
+	var layer Layer
+	if err := layer.Set(Plan{Faults: []Fault{{Effect: HangBody}}}); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := layer.Wrap(&upstream{}).RoundTrip(request("GET", "/bucket/k", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(10*time.Millisecond, func() { resp.Body.Close() })
+	if read, err := io.ReadAll(resp.Body); len(read) != 50 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d bytes, %v", len(read), err)
 	}
 }
 

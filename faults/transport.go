@@ -133,6 +133,12 @@ func (f *line) around(send trip, how uint64) trip {
 		return lost(send, syscall.ECONNRESET)
 	case TimeoutAfter:
 		return f.late(lost(send, os.ErrDeadlineExceeded), 0)
+	case Hang:
+		return f.hanging
+	case HangAfter:
+		return f.hangingAfter(send)
+	case HangBody:
+		return f.hangingBody(send)
 	case Duplicate:
 		return twice(send)
 	case Bandwidth:
@@ -214,6 +220,61 @@ func lost(send trip, failure error) trip {
 		_ = resp.Body.Close()
 		return nil, fault(failure)
 	}
+}
+
+// hang returns when the request is given up, or when the plan is no longer in force, with an error.
+func (f *line) hang(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.over:
+		return fault(syscall.ECONNRESET)
+	}
+}
+
+// hanging never answers, and does nothing.
+func (f *line) hanging(r *http.Request) (*http.Response, error) {
+	err := f.hang(r.Context())
+	discard(r)
+	return nil, err
+}
+
+// hangingAfter has a request done, and never answers.
+func (f *line) hangingAfter(send trip) trip {
+	return func(r *http.Request) (*http.Response, error) {
+		resp, err := send(r)
+		if err != nil {
+			return nil, err
+		}
+		_, _ = io.Copy(io.Discard, resp.Body) // nobody sees it
+		_ = resp.Body.Close()
+		return nil, f.hang(r.Context())
+	}
+}
+
+// hangingBody answers, and stops in the middle of the body. An answer without a body is whole.
+func (f *line) hangingBody(send trip) trip {
+	return func(r *http.Request) (*http.Response, error) {
+		resp, err := send(r)
+		if err != nil || resp.ContentLength == 0 {
+			return resp, err
+		}
+		ctx, giveUp := context.WithCancel(r.Context())
+		resp.Body = &stuck{body{ReadCloser: resp.Body, corrupt: -1, end: max(resp.ContentLength, 0) / 2, stall: func() error { return f.hang(ctx) }}, giveUp}
+		return resp, nil
+	}
+}
+
+// stuck is a body that hangs.
+type stuck struct {
+	body
+	giveUp context.CancelFunc
+}
+
+// Close implements io.Closer. It ends a Read that hangs, as that of a connection does.
+func (s *stuck) Close() error {
+	s.giveUp()
+	return s.body.Close()
 }
 
 // mostTwice is the largest body in bytes that is delivered twice.
@@ -301,7 +362,8 @@ type body struct {
 	at      int64
 	corrupt int64 // offset of the byte with the wrong bit, -1 for none
 	bit     byte
-	end     int64 // where it ends, -1 for where it does
+	end     int64        // where it ends, -1 for where it does
+	stall   func() error // what it does there, nil to end as if it were whole
 	limit   *rate.Limiter
 	ctx     context.Context // of the request whose body it is; an io.Reader has no other way to it
 }
@@ -309,6 +371,9 @@ type body struct {
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	if b.end >= 0 {
+		if b.at >= b.end && b.stall != nil {
+			return 0, b.stall()
+		}
 		if b.at >= b.end {
 			return 0, io.EOF
 		}

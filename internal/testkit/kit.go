@@ -75,7 +75,7 @@ func Text(random *rand.Rand, n int) string {
 func Pick[T any](random *rand.Rand, from ...T) T { return from[random.IntN(len(from))] }
 
 // Certify writes a new certificate of its own authority, and its key, to two
-// PEM files.
+// PEM files. hosts are names and IP addresses.
 func Certify(t testing.TB, certFile, keyFile, commonName string, hosts ...string) *x509.Certificate {
 	t.Helper()
 	return CertifyUntil(t, certFile, keyFile, commonName, time.Now().Add(time.Hour), hosts...)
@@ -89,7 +89,14 @@ func CertifyUntil(t testing.TB, certFile, keyFile, commonName string, ends time.
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: commonName}, NotAfter: ends,
-		IsCA: true, BasicConstraintsValid: true, DNSNames: hosts}
+		IsCA: true, BasicConstraintsValid: true}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
 	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
