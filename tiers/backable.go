@@ -30,6 +30,9 @@ const (
 	// doubtAfter is how old an answer about a bucket has to be before an upload to another one
 	// that got no answer casts doubt on it.
 	doubtAfter = 10 * time.Second
+	// outageAfter is how long it takes for uploads without an answer to be an outage. One that
+	// succeeds in that time says that the upstream is there, and lost an answer.
+	outageAfter = time.Second
 	// maxInquiries bounds what is remembered of questions, in buckets.
 	maxInquiries = 10_000
 	// askAgain is how often a question is asked whose bucket changes meanwhile.
@@ -68,6 +71,7 @@ type inquiry struct {
 	err      error           // of the last one, nil if it was answered
 	sure     bool            // there was an answer in this run, and all went well since
 	answered time.Time       // when it came
+	doubted  time.Time       // when an upload without an answer ended sure, zero if none did
 	paused   facts.Reason    // why pending writes are not uploaded, None if they are
 	since    time.Time       // of paused
 	changing int             // changes of the bucket through this gateway that are under way
@@ -237,6 +241,7 @@ func (b *buckets) over(bucket string, asked *bucketQuestion) {
 	q := b.at(bucket)
 	q.running, q.err = nil, asked.err
 	was, wasSure := q.paused, q.sure
+	q.doubted = time.Time{}
 	if asked.err != nil {
 		q.sure = false
 		q.failures++
@@ -302,7 +307,7 @@ func (b *buckets) mayFlush(bucket string) time.Duration {
 	defer b.mu.Unlock()
 	q := b.at(bucket)
 	if f.Asked.IsZero() { // it was changed
-		q.sure = false
+		q.sure, q.doubted = false, time.Time{}
 	}
 	age := now.Sub(f.Asked).Abs()
 	due := !q.sure || age > factTrust || q.paused != facts.None && age > pausedEvery
@@ -333,10 +338,22 @@ func (b *buckets) doubt(bucket string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	this := b.at(bucket)
-	this.sure = false
 	for _, q := range b.inquiries {
-		if q.endpoint == this.endpoint && now.Sub(q.answered) > doubtAfter {
-			q.sure = false
+		if q.sure && q.endpoint == this.endpoint && (q == this || now.Sub(q.answered) > doubtAfter) {
+			q.sure, q.doubted = false, now
+		}
+	}
+}
+
+// alive says that an upload to a bucket succeeded: what was doubted just now is no outage.
+func (b *buckets) alive(bucket string) {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	this := b.at(bucket)
+	for _, q := range b.inquiries {
+		if q.endpoint == this.endpoint && !q.doubted.IsZero() && now.Sub(q.doubted) < outageAfter {
+			q.sure, q.doubted = true, time.Time{}
 		}
 	}
 }
@@ -347,7 +364,10 @@ func (b *buckets) gone(bucket string) bool {
 	if f := b.book.Get(b.id(bucket)); f.Resumed == facts.Absent {
 		return false
 	}
-	b.doubt(bucket)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.at(bucket)
+	q.sure, q.doubted = false, time.Time{}
 	return true
 }
 
@@ -419,7 +439,9 @@ func (b *buckets) change(bucket string) (end func(bucketOutcome)) {
 		b.mu.Lock()
 		q := b.at(bucket)
 		q.changing--
-		q.sure = q.sure && o == bucketUnchanged
+		if o != bucketUnchanged {
+			q.sure, q.doubted = false, time.Time{}
+		}
 		paused := q.paused != facts.None
 		b.mu.Unlock()
 		if paused && o != bucketUnchanged {

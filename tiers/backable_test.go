@@ -324,6 +324,36 @@ func TestAnOutageIsOfAllBuckets(t *testing.T) {
 	})
 }
 
+// TestALostAnswerIsNoOutage: uploads that succeed right after one without an answer go on, whatever
+// becomes of the question; much later it was an outage.
+func TestALostAnswerIsNoOutage(t *testing.T) {
+	for after, want := range map[time.Duration]bool{10 * time.Millisecond: true, time.Minute: false} {
+		synctest.Test(t, func(t *testing.T) {
+			a := askOf(t, says(facts.None))
+			a.mayFlush("bucket")
+			synctest.Wait()
+			a.becomes(hangs)
+			a.doubt("bucket")
+			if a.mayFlush("bucket") == 0 {
+				t.Error("it was uploaded to after a failure")
+			}
+			time.Sleep(after)
+			a.alive("bucket")
+			if got := a.mayFlush("bucket") == 0; got != want {
+				t.Errorf("after %v: uploaded to %t", after, got)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // that another one succeeds does not answer a question that was never asked
+		a := askOf(t, hangs)
+		a.mayFlush("bucket")
+		a.alive("bucket")
+		if a.mayFlush("bucket") == 0 {
+			t.Error("it was never asked about")
+		}
+	})
+}
+
 // TestBucketChangesWhileABodyComes: a write that was accepted before a change is acknowledged after
 // it only if the bucket can still be written back.
 func TestBucketChangesWhileABodyComes(t *testing.T) {

@@ -125,6 +125,9 @@ func (p *Pool) succeeded(e *journal.Entry) {
 	p.limit = min(p.limit+1/p.limit, float64(p.Parallel.Concurrency))
 	if p.down { // it is back
 		p.down = false
+		if p.Succeeded != nil {
+			p.Succeeded(e.Key.Bucket)
+		}
 		for _, t := range p.later {
 			if !t.gone {
 				p.line(t)

@@ -106,6 +106,9 @@ type Config struct {
 	// Unanswered is told of a bucket when the upstream gave no answer to one of its uploads. It
 	// must not block, nor call the pool. nil: nobody.
 	Unanswered func(bucket string)
+	// Succeeded is told of a bucket when something of it is upstream, after uploads failed. It must
+	// not block, nor call the pool. nil: nobody.
+	Succeeded func(bucket string)
 	// Gone is told of a bucket that the upstream says is not there, and reports whether its uploads
 	// are to wait for Admit instead of becoming dead letters. It must not block. nil: none waits.
 	Gone func(bucket string) bool
