@@ -23,8 +23,10 @@ const (
 	factPause = time.Second
 	// pausedEvery is how often a bucket whose flush is paused is asked about.
 	pausedEvery = 10 * time.Second
-	// maxFlushWait bounds the wait between two questions before a flush.
+	// maxFlushWait bounds the wait between two questions before a flush, and minFlushWait how
+	// often a flush looks whether it can be asked.
 	maxFlushWait = 2 * time.Second
+	minFlushWait = 50 * time.Millisecond
 	// maxQuestions is how many questions nobody waits for may be under way.
 	maxQuestions = 16
 	// doubtAfter is how old an answer about a bucket has to be before an upload to another one
@@ -162,6 +164,7 @@ func (b *buckets) tryStart(bucket string, q *inquiry) {
 	case b.slots <- struct{}{}:
 		b.start(bucket, q, func() { <-b.slots })
 	default:
+		q.next = time.Now().Add(factPause)
 	}
 }
 
@@ -245,7 +248,7 @@ func (b *buckets) over(bucket string, asked *bucketQuestion) {
 	if asked.err != nil {
 		q.sure = false
 		q.failures++
-		q.next = time.Now().Add(max(factPause, backOff(q.failures)))
+		q.next = time.Now().Add(backOff(q.failures, asked.err))
 	} else {
 		q.failures, q.next, q.sure, q.answered = 0, time.Time{}, true, time.Now()
 		if was != facts.None {
@@ -292,9 +295,14 @@ func (b *buckets) report(bucket string, was, now facts.Reason) {
 	}
 }
 
-// backOff is how long to wait after the n-th question without an answer, from 1.
-func backOff(n int) time.Duration {
-	return rand.N(min(maxFlushWait, 100*time.Millisecond<<min(n, 10))) + 1
+// backOff is how long to wait after the n-th question without an answer, from 1. An upstream that
+// refuses is asked again soon, one that hangs has kept the question for long already.
+func backOff(n int, err error) time.Duration {
+	wait := rand.N(min(maxFlushWait, 50*time.Millisecond<<min(n, 10))) + 1
+	if errors.Is(err, errUnanswered) {
+		wait = max(wait, factPause)
+	}
+	return wait
 }
 
 // mayFlush implements uploadpool.Config.Admit: it returns how long the flush of a bucket has to
@@ -315,7 +323,10 @@ func (b *buckets) mayFlush(bucket string) time.Duration {
 		b.tryStart(bucket, q)
 	}
 	if !q.sure && q.paused == facts.None {
-		return maxFlushWait // ready says so sooner
+		if q.running != nil {
+			return maxFlushWait // ready says so sooner
+		}
+		return max(minFlushWait, q.next.Sub(now))
 	}
 	if q.sure {
 		was := q.paused

@@ -138,6 +138,7 @@ type Pool struct {
 	tries     map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
 	paused    map[string]pause      // upstreams that refuse us, by name; guarded by mu
 	packing   map[string]*packing   // by bucket; guarded by mu
+	parked    map[string]*parked    // of buckets that are not admitted; guarded by mu
 	wanted    map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
 	eager     bool                  // see Eager; guarded by mu
 	active    int                   // guarded by mu
@@ -186,7 +187,7 @@ func (d *delays) Pop() any {
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, wanted: map[akigw.Key]uint64{}, wake: make(chan struct{}, 1)}
+	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, wake: make(chan struct{}, 1)}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}
@@ -310,6 +311,7 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	p.unpark(now)
 	for len(p.later) > 0 && !p.later[0].due.After(now) {
 		if t := heap.Pop(&p.later).(*turn); !t.gone {
 			p.line(t)
@@ -326,9 +328,7 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			heap.Push(&p.later, t)
 			continue
 		}
-		if wait := p.admit(key.Bucket); wait > 0 {
-			t.due = now.Add(wait)
-			heap.Push(&p.later, t)
+		if p.park(t, now) {
 			continue
 		}
 		if p.collect(key, now) {
@@ -354,18 +354,15 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 	if len(p.later) > 0 && (due.IsZero() || p.later[0].due.Before(due)) {
 		due = p.later[0].due
 	}
+	for _, w := range p.parked {
+		if due.IsZero() || w.due.Before(due) {
+			due = w.due
+		}
+	}
 	if due.IsZero() {
 		return idle
 	}
 	return max(0, time.Until(due))
-}
-
-// admit is Admit, which may be nil.
-func (p *Pool) admit(bucket string) time.Duration {
-	if p.Admit == nil {
-		return 0
-	}
-	return p.Admit(bucket)
 }
 
 // Ready has the uploads of a bucket tried that wait for their time, such as that of Admit.
@@ -384,6 +381,9 @@ func (p *Pool) Ready(bucket string) {
 	clear(p.later[len(kept):])
 	p.later = kept
 	heap.Init(&p.later)
+	if w := p.parked[bucket]; w != nil {
+		w.due = time.Time{}
+	}
 	p.mu.Unlock()
 	p.stir()
 }
@@ -501,6 +501,13 @@ func (p *Pool) Progress() Progress {
 	for _, t := range p.later {
 		if !t.gone {
 			s.Later++
+		}
+	}
+	for _, w := range p.parked {
+		for _, t := range w.turns {
+			if !t.gone {
+				s.Later++
+			}
 		}
 	}
 	for name, pause := range p.paused {
