@@ -27,6 +27,10 @@ const (
 	// often a flush looks whether it can be asked.
 	maxFlushWait = 2 * time.Second
 	minFlushWait = 50 * time.Millisecond
+	// soonFlushWait bounds it after the first soonFailures questions without an answer: most
+	// outages are short.
+	soonFlushWait = 500 * time.Millisecond
+	soonFailures  = 20
 	// maxQuestions is how many questions nobody waits for may be under way.
 	maxQuestions = 16
 	// doubtAfter is how old an answer about a bucket has to be before an upload to another one
@@ -298,7 +302,11 @@ func (b *buckets) report(bucket string, was, now facts.Reason) {
 // backOff is how long to wait after the n-th question without an answer, from 1. An upstream that
 // refuses is asked again soon, one that hangs has kept the question for long already.
 func backOff(n int, err error) time.Duration {
-	wait := rand.N(min(maxFlushWait, 50*time.Millisecond<<min(n, 10))) + 1
+	most := maxFlushWait
+	if n <= soonFailures {
+		most = soonFlushWait
+	}
+	wait := rand.N(min(most, 50*time.Millisecond<<min(n, 10))) + 1
 	if errors.Is(err, errUnanswered) {
 		wait = max(wait, factPause)
 	}

@@ -248,7 +248,7 @@ func TestFlushAsksFirst(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		if n := a.asked.Load(); n < 5 || n > 40 {
+		if n := a.asked.Load(); n < 5 || n > 80 {
 			t.Errorf("%d questions in 20 s", n)
 		}
 		a.becomes(says(facts.Versioned))
