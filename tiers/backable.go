@@ -23,13 +23,22 @@ const (
 	factPause = time.Second
 	// pausedEvery is how often a bucket whose flush is paused is asked about.
 	pausedEvery = 10 * time.Second
-	// maxFlushWait bounds the wait between two questions before a flush.
+	// maxFlushWait bounds the wait between two questions before a flush, and minFlushWait how
+	// often a flush looks whether it can be asked.
 	maxFlushWait = 2 * time.Second
+	minFlushWait = 50 * time.Millisecond
+	// soonFlushWait bounds it after the first soonFailures questions without an answer: most
+	// outages are short.
+	soonFlushWait = 500 * time.Millisecond
+	soonFailures  = 20
 	// maxQuestions is how many questions nobody waits for may be under way.
 	maxQuestions = 16
 	// doubtAfter is how old an answer about a bucket has to be before an upload to another one
 	// that got no answer casts doubt on it.
 	doubtAfter = 10 * time.Second
+	// outageAfter is how long it takes for uploads without an answer to be an outage. One that
+	// succeeds in that time says that the upstream is there, and lost an answer.
+	outageAfter = time.Second
 	// maxInquiries bounds what is remembered of questions, in buckets.
 	maxInquiries = 10_000
 	// askAgain is how often a question is asked whose bucket changes meanwhile.
@@ -68,6 +77,7 @@ type inquiry struct {
 	err      error           // of the last one, nil if it was answered
 	sure     bool            // there was an answer in this run, and all went well since
 	answered time.Time       // when it came
+	doubted  time.Time       // when an upload without an answer ended sure, zero if none did
 	paused   facts.Reason    // why pending writes are not uploaded, None if they are
 	since    time.Time       // of paused
 	changing int             // changes of the bucket through this gateway that are under way
@@ -158,6 +168,7 @@ func (b *buckets) tryStart(bucket string, q *inquiry) {
 	case b.slots <- struct{}{}:
 		b.start(bucket, q, func() { <-b.slots })
 	default:
+		q.next = time.Now().Add(factPause)
 	}
 }
 
@@ -237,10 +248,11 @@ func (b *buckets) over(bucket string, asked *bucketQuestion) {
 	q := b.at(bucket)
 	q.running, q.err = nil, asked.err
 	was, wasSure := q.paused, q.sure
+	q.doubted = time.Time{}
 	if asked.err != nil {
 		q.sure = false
 		q.failures++
-		q.next = time.Now().Add(max(factPause, backOff(q.failures)))
+		q.next = time.Now().Add(backOff(q.failures, asked.err))
 	} else {
 		q.failures, q.next, q.sure, q.answered = 0, time.Time{}, true, time.Now()
 		if was != facts.None {
@@ -287,9 +299,18 @@ func (b *buckets) report(bucket string, was, now facts.Reason) {
 	}
 }
 
-// backOff is how long to wait after the n-th question without an answer, from 1.
-func backOff(n int) time.Duration {
-	return rand.N(min(maxFlushWait, 100*time.Millisecond<<min(n, 10))) + 1
+// backOff is how long to wait after the n-th question without an answer, from 1. An upstream that
+// refuses is asked again soon, one that hangs has kept the question for long already.
+func backOff(n int, err error) time.Duration {
+	most := maxFlushWait
+	if n <= soonFailures {
+		most = soonFlushWait
+	}
+	wait := rand.N(min(most, 50*time.Millisecond<<min(n, 10))) + 1
+	if errors.Is(err, errUnanswered) {
+		wait = max(wait, factPause)
+	}
+	return wait
 }
 
 // mayFlush implements uploadpool.Config.Admit: it returns how long the flush of a bucket has to
@@ -302,7 +323,7 @@ func (b *buckets) mayFlush(bucket string) time.Duration {
 	defer b.mu.Unlock()
 	q := b.at(bucket)
 	if f.Asked.IsZero() { // it was changed
-		q.sure = false
+		q.sure, q.doubted = false, time.Time{}
 	}
 	age := now.Sub(f.Asked).Abs()
 	due := !q.sure || age > factTrust || q.paused != facts.None && age > pausedEvery
@@ -310,7 +331,10 @@ func (b *buckets) mayFlush(bucket string) time.Duration {
 		b.tryStart(bucket, q)
 	}
 	if !q.sure && q.paused == facts.None {
-		return maxFlushWait // ready says so sooner
+		if q.running != nil {
+			return maxFlushWait // ready says so sooner
+		}
+		return max(minFlushWait, q.next.Sub(now))
 	}
 	if q.sure {
 		was := q.paused
@@ -333,10 +357,22 @@ func (b *buckets) doubt(bucket string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	this := b.at(bucket)
-	this.sure = false
 	for _, q := range b.inquiries {
-		if q.endpoint == this.endpoint && now.Sub(q.answered) > doubtAfter {
-			q.sure = false
+		if q.sure && q.endpoint == this.endpoint && (q == this || now.Sub(q.answered) > doubtAfter) {
+			q.sure, q.doubted = false, now
+		}
+	}
+}
+
+// alive says that an upload to a bucket succeeded: what was doubted just now is no outage.
+func (b *buckets) alive(bucket string) {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	this := b.at(bucket)
+	for _, q := range b.inquiries {
+		if q.endpoint == this.endpoint && !q.doubted.IsZero() && now.Sub(q.doubted) < outageAfter {
+			q.sure, q.doubted = true, time.Time{}
 		}
 	}
 }
@@ -347,7 +383,10 @@ func (b *buckets) gone(bucket string) bool {
 	if f := b.book.Get(b.id(bucket)); f.Resumed == facts.Absent {
 		return false
 	}
-	b.doubt(bucket)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.at(bucket)
+	q.sure, q.doubted = false, time.Time{}
 	return true
 }
 
@@ -419,7 +458,9 @@ func (b *buckets) change(bucket string) (end func(bucketOutcome)) {
 		b.mu.Lock()
 		q := b.at(bucket)
 		q.changing--
-		q.sure = q.sure && o == bucketUnchanged
+		if o != bucketUnchanged {
+			q.sure, q.doubted = false, time.Time{}
+		}
 		paused := q.paused != facts.None
 		b.mu.Unlock()
 		if paused && o != bucketUnchanged {

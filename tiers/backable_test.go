@@ -248,7 +248,7 @@ func TestFlushAsksFirst(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		if n := a.asked.Load(); n < 5 || n > 40 {
+		if n := a.asked.Load(); n < 5 || n > 80 {
 			t.Errorf("%d questions in 20 s", n)
 		}
 		a.becomes(says(facts.Versioned))
@@ -320,6 +320,36 @@ func TestAnOutageIsOfAllBuckets(t *testing.T) {
 			if got := flush(bucket); got != want {
 				t.Errorf("%s is uploaded to: %t", bucket, got)
 			}
+		}
+	})
+}
+
+// TestALostAnswerIsNoOutage: uploads that succeed right after one without an answer go on, whatever
+// becomes of the question; much later it was an outage.
+func TestALostAnswerIsNoOutage(t *testing.T) {
+	for after, want := range map[time.Duration]bool{10 * time.Millisecond: true, time.Minute: false} {
+		synctest.Test(t, func(t *testing.T) {
+			a := askOf(t, says(facts.None))
+			a.mayFlush("bucket")
+			synctest.Wait()
+			a.becomes(hangs)
+			a.doubt("bucket")
+			if a.mayFlush("bucket") == 0 {
+				t.Error("it was uploaded to after a failure")
+			}
+			time.Sleep(after)
+			a.alive("bucket")
+			if got := a.mayFlush("bucket") == 0; got != want {
+				t.Errorf("after %v: uploaded to %t", after, got)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // that another one succeeds does not answer a question that was never asked
+		a := askOf(t, hangs)
+		a.mayFlush("bucket")
+		a.alive("bucket")
+		if a.mayFlush("bucket") == 0 {
+			t.Error("it was never asked about")
 		}
 	})
 }

@@ -76,8 +76,9 @@ func TestNoAnswerIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				var told atomic.Int64
+				var told, back atomic.Int64
 				r.pool.Unanswered = func(string) { told.Add(1) }
+				r.pool.Succeeded = func(string) { back.Add(1) }
 				var broken atomic.Bool
 				broken.Store(true)
 				r.answers(func(q *cold.Request) (*http.Response, error) {
@@ -92,8 +93,14 @@ func TestNoAnswerIsTold(t *testing.T) {
 				if (told.Load() > 0) != c.told {
 					t.Errorf("told %d times", told.Load())
 				}
+				if back.Load() != 0 {
+					t.Error("told of a success")
+				}
 				broken.Store(false)
 				r.drained(5 * time.Minute)
+				if c.told && back.Load() != 1 {
+					t.Errorf("told of %d successes", back.Load())
+				}
 				r.close()
 			})
 		})

@@ -127,7 +127,10 @@ func (p *Pool) succeeded(e *journal.Entry) {
 	l.limit = min(l.limit+1/l.limit, float64(p.Parallel.Concurrency))
 	if l.down { // it is back
 		l.down = false
-		p.hasten(l)
+		if p.Succeeded != nil {
+			p.Succeeded(e.Key.Bucket)
+		}
+		p.hasten(func(bucket string) bool { return p.lane(bucket) == l })
 	}
 	p.mu.Unlock()
 	if more {
@@ -139,23 +142,24 @@ func (p *Pool) succeeded(e *journal.Entry) {
 // and counts its tries anew.
 func (p *Pool) Resume(upstream string) {
 	p.mu.Lock()
+	theirs := func(bucket string) bool { return p.Upstream.Owner(bucket) == upstream }
 	for key, t := range p.tries {
-		if p.Upstream.Owner(key.Bucket) == upstream {
+		if theirs(key.Bucket) {
 			t.n = 0
 		}
 	}
-	p.hasten(p.laneNamed(upstream))
+	p.hasten(theirs)
 	p.mu.Unlock()
 	p.stir()
 }
 
-// hasten has what waits for its time in a lane go now. It needs mu.
-func (p *Pool) hasten(l *lane) {
+// hasten has what waits for its time in some buckets go now. It needs mu.
+func (p *Pool) hasten(which func(bucket string) bool) {
 	var others delays
 	for _, t := range p.later {
 		switch {
 		case t.gone:
-		case p.lane(t.key.Bucket) == l:
+		case which(t.key.Bucket):
 			p.line(t)
 		default:
 			others = append(others, t)
@@ -163,6 +167,11 @@ func (p *Pool) hasten(l *lane) {
 	}
 	heap.Init(&others)
 	p.later = others
+	for bucket, w := range p.parked {
+		if which(bucket) {
+			w.due = time.Time{}
+		}
+	}
 }
 
 func (p *Pool) forget(key akigw.Key) {

@@ -22,10 +22,8 @@ type lane struct {
 }
 
 // lane returns the lane of the upstream that has a bucket. It needs mu.
-func (p *Pool) lane(bucket string) *lane { return p.laneNamed(p.Upstream.Owner(bucket)) }
-
-// laneNamed returns the lane of an upstream. It needs mu.
-func (p *Pool) laneNamed(name string) *lane {
+func (p *Pool) lane(bucket string) *lane {
+	name := p.Upstream.Owner(bucket)
 	for _, l := range p.lanes {
 		if l.name == name {
 			return l

@@ -107,6 +107,9 @@ type Config struct {
 	// Unanswered is told of a bucket when the upstream gave no answer to one of its uploads. It
 	// must not block, nor call the pool. nil: nobody.
 	Unanswered func(bucket string)
+	// Succeeded is told of a bucket when something of it is upstream, after uploads failed. It must
+	// not block, nor call the pool. nil: nobody.
+	Succeeded func(bucket string)
 	// Gone is told of a bucket that the upstream says is not there, and reports whether its uploads
 	// are to wait for Admit instead of becoming dead letters. It must not block. nil: none waits.
 	Gone func(bucket string) bool
@@ -134,6 +137,7 @@ type Pool struct {
 	tries    map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
 	paused   map[string]pause      // upstreams that refuse us, by name; guarded by mu
 	packing  map[string]*packing   // by bucket; guarded by mu
+	parked   map[string]*parked    // of buckets that are not admitted; guarded by mu
 	wanted   map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
 	eager    bool                  // see Eager; guarded by mu
 	sweeping bool                  // orphans are being aborted; guarded by mu
@@ -177,7 +181,7 @@ func (d *delays) Pop() any {
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, wanted: map[akigw.Key]uint64{}, wake: make(chan struct{}, 1)}
+	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, wake: make(chan struct{}, 1)}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}
@@ -288,6 +292,7 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	p.unpark(now)
 	for len(p.later) > 0 && !p.later[0].due.After(now) {
 		if t := heap.Pop(&p.later).(*turn); !t.gone {
 			p.line(t)
@@ -304,9 +309,7 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			heap.Push(&p.later, t)
 			continue
 		}
-		if wait := p.admit(key.Bucket); wait > 0 {
-			t.due = now.Add(wait)
-			heap.Push(&p.later, t)
+		if p.park(t, now) {
 			continue
 		}
 		if p.collect(key, now) {
@@ -332,36 +335,21 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 	if len(p.later) > 0 && (due.IsZero() || p.later[0].due.Before(due)) {
 		due = p.later[0].due
 	}
+	for _, w := range p.parked {
+		if due.IsZero() || w.due.Before(due) {
+			due = w.due
+		}
+	}
 	if due.IsZero() {
 		return idle
 	}
 	return max(0, time.Until(due))
 }
 
-// admit is Admit, which may be nil.
-func (p *Pool) admit(bucket string) time.Duration {
-	if p.Admit == nil {
-		return 0
-	}
-	return p.Admit(bucket)
-}
-
 // Ready has the uploads of a bucket tried that wait for their time, such as that of Admit.
 func (p *Pool) Ready(bucket string) {
 	p.mu.Lock()
-	kept := p.later[:0]
-	for _, t := range p.later {
-		switch {
-		case t.gone:
-		case t.key.Bucket == bucket:
-			p.line(t)
-		default:
-			kept = append(kept, t)
-		}
-	}
-	clear(p.later[len(kept):])
-	p.later = kept
-	heap.Init(&p.later)
+	p.hasten(func(other string) bool { return other == bucket })
 	p.mu.Unlock()
 	p.stir()
 }
@@ -482,6 +470,13 @@ func (p *Pool) Progress() Progress {
 	for _, t := range p.later {
 		if !t.gone {
 			s.Later++
+		}
+	}
+	for _, w := range p.parked {
+		for _, t := range w.turns {
+			if !t.gone {
+				s.Later++
+			}
 		}
 	}
 	for name, pause := range p.paused {

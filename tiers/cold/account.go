@@ -21,7 +21,7 @@ func (c *Config) account() string {
 		for _, name := range []string{"AWS_PROFILE", "AWS_ROLE_ARN", "AWS_SHARED_CREDENTIALS_FILE"} {
 			from = append(from, os.Getenv(name))
 		}
-		if os.Getenv("AWS_SESSION_TOKEN") == "" { // with a token the key is a temporary one
+		if (c.Credentials == environmentKeys || c.Credentials == chainKeys) && os.Getenv("AWS_SESSION_TOKEN") == "" { // with a token the key is a temporary one
 			from = append(from, os.Getenv("AWS_ACCESS_KEY_ID"))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -26,7 +27,7 @@ const (
 	// go well.
 	breakerRest   = 4 * time.Second
 	breakerProbes = 3
-	// maxBreakers bounds the memory: beyond it those that are closed start anew.
+	// maxBreakers bounds the memory: beyond it one starts anew for each that is added.
 	maxBreakers = 4096
 )
 
@@ -51,11 +52,7 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 		return breaker
 	}
 	if len(b.byID) >= maxBreakers {
-		for id, breaker := range b.byID {
-			if breaker.State() == gobreaker.StateClosed {
-				delete(b.byID, id)
-			}
-		}
+		b.makeRoom()
 	}
 	if b.byID == nil {
 		b.byID = make(map[string]*gobreaker.CircuitBreaker[*http.Response])
@@ -75,6 +72,27 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 	})
 	b.byID[bucket] = breaker
 	return breaker
+}
+
+// makeRoom forgets one breaker, of a few at random: one that has nothing to remember if
+// there is one, and an open one last. Clients can invent names of buckets, and must not
+// make the others start anew by it. It needs mu.
+func (b *breakers) makeRoom() {
+	const few = 64
+	victim, best, seen := "", -1, 0
+	for id, breaker := range b.byID {
+		worth := int(breaker.Counts().TotalFailures)
+		if breaker.State() != gobreaker.StateClosed {
+			worth = math.MaxInt
+		}
+		if best < 0 || worth < best {
+			victim, best = id, worth
+		}
+		if seen++; best == 0 || seen == few {
+			break
+		}
+	}
+	delete(b.byID, victim)
 }
 
 // reset closes all breakers.

@@ -3,6 +3,7 @@ package cold
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -385,6 +386,26 @@ func TestBreakerIgnoresBadBodies(t *testing.T) {
 		}
 		if u.breakers.open() != 0 {
 			t.Error("bad uploads opened the breaker")
+		}
+	})
+}
+
+// TestInventedBucketsCloseNoBreaker: names that clients invent take the place of others
+// that have nothing to remember, not of a breaker that is open.
+func TestInventedBucketsCloseNoBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &breakers{share: 0.5}
+		for range breakerLeast {
+			_, _ = b.of("failing").Execute(func() (*http.Response, error) { return nil, errors.New("failed") })
+		}
+		for i := range 3 * maxBreakers {
+			b.of(fmt.Sprint("invented-", i))
+		}
+		if open := b.broken(); len(open) != 1 || open[0] != "failing" {
+			t.Errorf("open: %q", open)
+		}
+		if len(b.byID) > maxBreakers {
+			t.Errorf("%d breakers", len(b.byID))
 		}
 	})
 }
