@@ -249,7 +249,7 @@ func (g *Gateway) readDocument(c *Call, limit int64) ([]byte, error) {
 	if size < 0 {
 		size = limit
 	}
-	if err := c.reserve(parsedFactor*size); err != nil {
+	if err := c.reserve(parsedFactor * size); err != nil {
 		return nil, err
 	}
 	return b.readAll(limit, errTooBig)
