@@ -91,9 +91,9 @@ write = "back"
 	var held sync.WaitGroup
 	body := testkit.Bytes(1, 200<<10)
 	for n := range 30 {
-		for _, method := range []string{"PUT", "GET"} {
-			held.Go(func() { _, _ = ask(ctx, method, fmt.Sprintf("/silent-bucket/%d", n), body) }) // they end with ctx
-		}
+		path := fmt.Sprintf("/silent-bucket/%d", n) // the requests end with ctx
+		held.Go(func() { _, _ = ask(ctx, "PUT", path, body) })
+		held.Go(func() { _, _ = ask(ctx, "GET", path, nil) })
 	}
 	for deadline := time.Now().Add(20 * time.Second); silent.accepted.Load() < probes+40; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
