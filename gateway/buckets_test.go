@@ -200,3 +200,14 @@ func TestBucketLimitPastAHangingUpstream(t *testing.T) {
 		})
 	}
 }
+
+// TestNoKeysForTheUpstream: the client is told what is wrong.
+func TestNoKeysForTheUpstream(t *testing.T) {
+	b := newBench(t, rootAlone, rootAlone)
+	b.up.Before = func(*cold.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("%w: %w: their source hangs", akigw.ErrUpstreamUnavailable, cold.ErrNoKeys)
+	}
+	if w := b.ask("root", "GET", "/bucket/k", "", nil, ""); w.Code != 503 || !strings.Contains(w.Body.String(), "no valid credentials") || strings.Contains(w.Body.String(), "hangs") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}

@@ -281,6 +281,9 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 	case errors.Is(err, akigw.ErrUpstreamUnavailable), errors.Is(err, akigw.ErrShortBody), errors.Is(err, akigw.ErrChanged), errors.Is(err, akigw.ErrChecksum):
 		g.Log.Warn("the upstream did not give a usable answer", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable
+		if errors.Is(err, cold.ErrNoKeys) {
+			coded = coded.With("The gateway has no valid credentials for the upstream at present.")
+		}
 	default:
 		g.Log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.InternalError
