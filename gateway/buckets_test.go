@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -149,5 +153,61 @@ func TestBucketsAreListedAtOnce(t *testing.T) {
 				t.Errorf("%s: %v %v after %v, want %v", c.name, all, err, took, c.want)
 			}
 		})
+	}
+}
+
+// TestBucketLimitPastAHangingUpstream: a bucket can be made while another upstream hangs; what
+// that had counts, and it is not asked each time.
+func TestBucketLimitPastAHangingUpstream(t *testing.T) {
+	const list = `<ListAllMyBucketsResult><Buckets><Bucket><Name>%s-1</Name></Bucket><Bucket><Name>%[1]s-2</Name></Bucket></Buckets></ListAllMyBucketsResult>`
+	for _, c := range []struct {
+		name  string
+		known bool // what the other one has
+		most  int
+		want  error
+		took  time.Duration // of the first
+	}{
+		{"known, and there is room", true, 5, nil, othersPatience},
+		{"known, and there is none", true, 4, s3err.TooManyBuckets, othersPatience},
+		{"not known", false, 4, nil, othersPatience},
+		{"not known, and there is no room without it", false, 2, s3err.TooManyBuckets, othersPatience},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			up := &slowLists{two: two{lists: map[string]string{"logs": fmt.Sprintf(list, "logs"), cold.DefaultName: fmt.Sprintf(list, "other")}, down: "none"}, takes: map[string]time.Duration{}}
+			q := NewQuotas(c.most, nil, slog.New(slog.DiscardHandler))
+			q.gateway = &Gateway{Front: Front{Upstream: up}}
+			create := func(bucket string) (error, time.Duration) {
+				began := time.Now()
+				done, err := q.createBucket(&Call{Request: httptest.NewRequest("PUT", "/"+bucket, nil), key: keyOf(bucket, ""), flow: cold.FlowContext{Context: t.Context()}})
+				if err == nil {
+					done(200)
+				}
+				return err, time.Since(began)
+			}
+			if c.known {
+				create("other-1")
+			}
+			up.takes["logs"] = time.Hour
+			for n, took := range []time.Duration{c.took, 0, 0} {
+				if err, got := create("other-new"); !errors.Is(err, c.want) || got != took {
+					t.Errorf("%s, bucket %d: %v after %v, want %v after %v", c.name, n+1, err, got, c.want, took)
+				}
+			}
+			up.takes["logs"], up.down = 0, cold.DefaultName
+			if err, _ := create("other-new"); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+				t.Errorf("%s, on an upstream that is down: %v", c.name, err)
+			}
+		})
+	}
+}
+
+// TestNoKeysForTheUpstream: the client is told what is wrong.
+func TestNoKeysForTheUpstream(t *testing.T) {
+	b := newBench(t, rootAlone, rootAlone)
+	b.up.Before = func(*cold.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("%w: %w: their source hangs", akigw.ErrUpstreamUnavailable, cold.ErrNoKeys)
+	}
+	if w := b.ask("root", "GET", "/bucket/k", "", nil, ""); w.Code != 503 || !strings.Contains(w.Body.String(), "no valid credentials") || strings.Contains(w.Body.String(), "hangs") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

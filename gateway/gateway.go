@@ -289,6 +289,9 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 	case errors.Is(err, akigw.ErrUpstreamUnavailable), errors.Is(err, akigw.ErrShortBody), errors.Is(err, akigw.ErrChanged), errors.Is(err, akigw.ErrChecksum):
 		g.Log.Warn("the upstream did not give a usable answer", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable
+		if errors.Is(err, cold.ErrNoKeys) {
+			coded = coded.With("The gateway has no valid credentials for the upstream at present.")
+		}
 	case w.call != nil && w.call.deadline.met():
 		g.Log.Warn("a request met its deadline", "request_id", requestID, "op", w.call.route.Op, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable

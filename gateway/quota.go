@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/glob"
@@ -53,7 +53,8 @@ type Quotas struct {
 	gateway    *Gateway
 	log        *slog.Logger
 
-	creating chan struct{} // has an element while a CreateBucket is under way: one at a time
+	creating chan struct{}           // has an element while a CreateBucket is under way: one at a time
+	counts   map[string]*bucketCount // by upstream; guarded by creating
 
 	mu      sync.Mutex
 	uploads map[string]int64 // bytes of the parts of uploads that were begun since the start; guarded by mu
@@ -79,7 +80,7 @@ func NewQuotas(maxBuckets int, configs []QuotaConfig, log *slog.Logger) *Quotas 
 	if maxBuckets == 0 && len(configs) == 0 {
 		return nil
 	}
-	q := &Quotas{maxBuckets: maxBuckets, log: log, uploads: map[string]int64{}, creating: make(chan struct{}, 1)}
+	q := &Quotas{maxBuckets: maxBuckets, log: log, uploads: map[string]int64{}, creating: make(chan struct{}, 1), counts: map[string]*bucketCount{}}
 	for _, c := range configs {
 		q.all = append(q.all, &quota{QuotaConfig: c})
 	}
@@ -212,8 +213,8 @@ func (q *Quotas) createBucket(c *Call) (done func(int), err error) {
 	case <-c.Context().Done():
 		return nil, c.Context().Err()
 	}
-	all, err := q.gateway.allBuckets(c.Context())
-	if err == nil && len(all.Buckets) >= q.maxBuckets && !slices.ContainsFunc(all.Buckets, func(b bucketEntry) bool { return b.Name == c.key.Bucket }) {
+	n, there, err := q.countBuckets(c.Context(), c.key.Bucket)
+	if err == nil && n >= q.maxBuckets && !there {
 		err = s3err.TooManyBuckets // of one that is there, the upstream says so
 	}
 	if err != nil {
@@ -221,6 +222,73 @@ func (q *Quotas) createBucket(c *Call) (done func(int), err error) {
 		return nil, err
 	}
 	return func(int) { <-q.creating }, nil
+}
+
+// bucketCount is how many buckets an upstream had when it was asked last.
+type bucketCount struct {
+	n     int
+	again time.Time // it did not answer, and is not asked before that
+}
+
+const (
+	// othersPatience is how long a CreateBucket waits for the lists of upstreams that are
+	// not to make the bucket, and othersRest how long one that did not answer is not asked
+	// again: what is known of it counts.
+	othersPatience = 2 * time.Second
+	othersRest     = 30 * time.Second
+)
+
+// countBuckets returns how many buckets there are in all, and whether one of them is bucket. The
+// upstream that is to have it has to answer. Of another that does not, what it had last counts.
+func (q *Quotas) countBuckets(ctx context.Context, bucket string) (n int, there bool, err error) {
+	g := q.gateway
+	owner := g.Upstream.Owner(bucket)
+	var group errgroup.Group
+	for _, name := range g.Upstream.Names() {
+		count := q.counts[name]
+		if count == nil {
+			count = &bucketCount{}
+			q.counts[name] = count
+		}
+		switch {
+		case name == owner:
+			group.Go(func() (err error) {
+				count.n, there, err = g.ownBuckets(ctx, name, bucket)
+				return err
+			})
+		case time.Now().After(count.again):
+			group.Go(func() error {
+				ctx, cancel := context.WithTimeout(ctx, othersPatience)
+				defer cancel()
+				if n, _, err := g.ownBuckets(ctx, name, ""); err == nil {
+					count.n = n
+				} else {
+					count.again = time.Now().Add(othersRest)
+				}
+				return nil
+			})
+		}
+	}
+	err = group.Wait()
+	for _, count := range q.counts {
+		n += count.n
+	}
+	return n, there, err
+}
+
+// ownBuckets is how many buckets an upstream has that it is asked for, and whether one of them is
+// bucket.
+func (g *Gateway) ownBuckets(ctx context.Context, upstream, bucket string) (n int, there bool, err error) {
+	list, err := g.bucketsOf(ctx, upstream)
+	if err != nil {
+		return 0, false, err
+	}
+	for _, b := range list.Buckets {
+		if g.Upstream.Owner(b.Name) == upstream {
+			n, there = n+1, there || b.Name == bucket
+		}
+	}
+	return n, there, nil
 }
 
 // reserve takes bytes for a write, unless it is to be refused for lack of them.

@@ -126,16 +126,24 @@ type running struct {
 	out, log syncBuffer
 	stop     context.CancelFunc
 	done     chan error
+	endpoint string // of S3
+	admin    string // URL of the admin listener
 }
 
 func run(t *testing.T, dir string, env ...string) *running {
 	t.Helper()
-	c, err := load("", append(env, "AKIGW_DATA="+dir, "AKIGW_LISTEN="+testkit.FreeAddr(t), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t)), nil)
+	return runFile(t, "", dir, env...)
+}
+
+// runFile is run with a configuration file.
+func runFile(t *testing.T, file, dir string, env ...string) *running {
+	t.Helper()
+	c, err := load(file, append(env, "AKIGW_DATA="+dir, "AKIGW_LISTEN="+testkit.FreeAddr(t), "AKIGW_ADMIN_LISTEN="+testkit.FreeAddr(t)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{stop: cancel, done: make(chan error, 1)}
+	r := &running{stop: cancel, done: make(chan error, 1), endpoint: "http://" + c.Gateway.Listen, admin: "http://" + c.Admin.Listen}
 	go func() { r.done <- serve(ctx, c, &r.out, &r.log) }()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if strings.HasSuffix(r.out.String(), "ready\n") {
@@ -150,6 +158,21 @@ func run(t *testing.T, dir string, env ...string) *running {
 			t.Fatal("not ready")
 		}
 	}
+}
+
+// metrics are those of the gateway, as /metrics has them.
+func (r *running) metrics(t *testing.T) string {
+	t.Helper()
+	resp, err := http.Get(r.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return body.String()
 }
 
 // TestB24_SecondGatewayOnOneDirectoryRefuses, and the same keys come back with

@@ -96,11 +96,27 @@ func (k *keyring) close() {
 	}
 }
 
-// keys returns the keys to sign with now. An error wraps ErrNotSent and errGivenUp: it says
-// nothing of the upstream.
+// ErrNoKeys marks a request that was not sent because there are no valid keys to sign it with.
+var ErrNoKeys = errors.New("no valid credentials for the upstream")
+
+// noKeys is the error of such a request. It is ErrNotSent, too, and says nothing of the upstream,
+// as errGivenUp does.
+type noKeys struct{ cause error }
+
+// Error implements error.
+func (e noKeys) Error() string { return ErrNoKeys.Error() + ": " + e.cause.Error() }
+
+// Unwrap makes it what it says of itself.
+func (e noKeys) Unwrap() []error { return []error{ErrNoKeys, ErrNotSent, errGivenUp, e.cause} }
+
+// keys returns the keys to sign with now. The error is noKeys, or that of ctx.
 func (k *keyring) keys(ctx context.Context) (credentials.Value, error) {
 	if k.static {
-		return k.retrieve()
+		v, err := k.retrieve()
+		if err != nil {
+			return v, noKeys{err}
+		}
+		return v, nil
 	}
 	v, valid, wait := k.held(time.Now())
 	if wait != nil {
@@ -111,7 +127,7 @@ func (k *keyring) keys(ctx context.Context) (credentials.Value, error) {
 	case ctx.Err() != nil:
 		return v, ctx.Err()
 	case !valid:
-		return v, fmt.Errorf("%w: %w: credentials for the upstream: %w", ErrNotSent, errGivenUp, k.problem())
+		return v, noKeys{k.problem()}
 	}
 	return v, nil
 }
@@ -245,12 +261,14 @@ func (k *keyring) failing() bool {
 // replaced, so they are fetched again soon. S3 answers 400 to temporary keys that have ended,
 // by its clock.
 func (k *keyring) refused(status int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.static || status != http.StatusForbidden && (status != http.StatusBadRequest || k.value.SessionToken == "") {
+	if k.static || status != http.StatusForbidden && status != http.StatusBadRequest {
 		return
 	}
-	k.doubted = k.doubted || time.Since(k.doubts) >= doubtEvery
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if status == http.StatusForbidden || k.value.SessionToken != "" {
+		k.doubted = k.doubted || time.Since(k.doubts) >= doubtEvery
+	}
 }
 
 // chain is several sources, of which the first counts that has keys.
