@@ -69,19 +69,23 @@ func (r *repairRun) alone(disk *vfs.MemFS) error {
 // nothing.
 func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 	p := testkit.Prove(t, "T3-mirror")
-	trials, damages := 0, p.Amount(6, 60, 1500)
-	base, want := mirroredSample(t, p.Seed, 2)
-	for n := 0; n < damages; n++ {
+	trials, damages := 0, p.Amount(8, 60, 1500)
+	base, all := mirroredSample(t, p.Seed, 2)
+	stale, later := staleSample(t, p.Seed)
+	for n := range damages {
 		rng := rand.New(rand.NewPCG(p.Seed, uint64(n)))
-		damaged := base.clone()
+		damaged, want := base.clone(), all
 		var blots [2][]blot
-		if rng.IntN(4) == 0 { // an empty second directory
+		switch n % 4 {
+		case 0: // an empty second directory
 			for name := range damaged {
 				if strings.HasPrefix(name, "1/") {
 					delete(damaged, name)
 				}
 			}
-		} else {
+		case 1: // one that was away
+			damaged, want = stale.clone(), later
+		default:
 			for range 1 + rng.IntN(5) {
 				side := rng.IntN(2)
 				names := damaged.precious(side, true)
