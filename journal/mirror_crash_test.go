@@ -617,3 +617,65 @@ func TestC9_BodiesExchanged(t *testing.T) {
 		}
 	}
 }
+
+// TestSecondDirectory_KilledInRepair: a process that ends at any call of a start, while two
+// segments of one directory are in each other's place and one of them is damaged in the other
+// directory, leaves everything to the next start.
+func TestSecondDirectory_KilledInRepair(t *testing.T) {
+	base, want := mirroredSample(t, 11, 3)
+	var names []string
+	for _, name := range base.precious(0, false) {
+		if strings.HasSuffix(name, ".seg") {
+			names = append(names, name)
+		}
+	}
+	if len(names) < 2 {
+		t.Fatalf("only %d segments", len(names))
+	}
+	one, other := names[0], names[1]
+	for _, hit := range []string{one, other} {
+		damaged := base.clone()
+		damaged[one], damaged[other] = damaged[other], damaged[one]
+		u := units(base, hit)[1] // the record behind the head
+		damaged["1"+hit[1:]][u.from+frameHead] ^= 1
+		for n, whole := 1, false; !whole; n++ {
+			disk := memory{newMem()}
+			damaged.load(t, disk)
+			fs := stepping(disk)
+			fs.step = func(i int, _ string) error {
+				if i >= n {
+					return os.ErrInvalid
+				}
+				return nil
+			}
+			j, err := openTwin(fs)
+			if whole = err == nil; whole {
+				_ = j.Close() // it fails like everything else
+			}
+			fs.step = nil
+			if err := survives(t, dump(t, disk), want); err != nil {
+				t.Fatalf("%s damaged, killed at call %d: %v", hit, n, err)
+			}
+		}
+	}
+}
+
+// dump is the tree of a file system in memory.
+func dump(t *testing.T, m memory) tree {
+	t.Helper()
+	all := tree{}
+	for i, dir := range []string{"/j", "/k"} {
+		for _, sub := range []string{"", segmentDir, spoolDir, quarantineDir} {
+			names, err := m.List(filepath.Join(dir, sub))
+			if err != nil {
+				continue // it was not made yet
+			}
+			for _, name := range names {
+				if raw, err := readFile(m, filepath.Join(dir, sub, name)); err == nil && name != lockFile && !slices.Contains([]string{segmentDir, spoolDir, quarantineDir}, name) {
+					all[filepath.Join(fmt.Sprint(i), sub, name)] = raw
+				}
+			}
+		}
+	}
+	return all
+}

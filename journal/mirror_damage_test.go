@@ -65,11 +65,11 @@ func (tr tree) load(t testing.TB, m memory) {
 	}
 	for name, raw := range tr {
 		path := filepath.Join(map[byte]string{'0': "/j", '1': "/k"}[name[0]], name[2:])
-		if err := writeFile(m, path, raw); err != nil {
+		if err := writeDraft(m, path, raw); err != nil { // under its own name, which may be that of a draft
 			t.Fatal(err)
 		}
 	}
-	for _, dir := range []string{"/", "/j", "/k"} {
+	for _, dir := range []string{"/", "/j", "/j/" + segmentDir, "/j/" + spoolDir, "/j/" + quarantineDir, "/k", "/k/" + segmentDir, "/k/" + spoolDir, "/k/" + quarantineDir} {
 		if err := m.SyncDir(dir); err != nil {
 			t.Fatal(err)
 		}
