@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
 )
 
@@ -69,19 +71,38 @@ func (r *repairRun) alone(disk *vfs.MemFS) error {
 // nothing.
 func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 	p := testkit.Prove(t, "T3-mirror")
-	trials, damages := 0, p.Amount(6, 60, 1500)
-	base, want := mirroredSample(t, p.Seed, 2)
-	for n := 0; n < damages; n++ {
+	trials, damages := 0, p.Amount(12, 60, 1500)
+	base, all := mirroredSample(t, p.Seed, 2)
+	stale, later := staleSample(t, p.Seed)
+	for n := range damages {
 		rng := rand.New(rand.NewPCG(p.Seed, uint64(n)))
-		damaged := base.clone()
+		damaged, want := base.clone(), all
 		var blots [2][]blot
-		if rng.IntN(4) == 0 { // an empty second directory
+		switch n % 6 {
+		case 0: // an empty second directory
 			for name := range damaged {
 				if strings.HasPrefix(name, "1/") {
 					delete(damaged, name)
 				}
 			}
-		} else {
+		case 1: // one that was away
+			damaged, want = stale.clone(), later
+		case 2: // each body is damaged on both sides, in other blocks
+			for _, name := range base.precious(0, false) {
+				if raw := damaged[name]; strings.HasSuffix(name, ".body") && len(raw) > spoolBlock+100 {
+					raw[rng.IntN(spoolBlock)] ^= 1
+					damaged["1"+name[1:]] = damaged["1"+name[1:]][:spoolBlock+rng.IntN(100)]
+				}
+			}
+		case 3: // two segments are in each other's place, and the other copy of one is damaged
+			names := base.precious(0, false)
+			names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, ".seg") })
+			i := rng.IntN(len(names) - 1)
+			one, other := names[i], names[i+1]
+			damaged[one], damaged[other] = damaged[other], damaged[one]
+			hit := "1" + names[i+rng.IntN(2)][1:]
+			damaged[hit][rng.IntN(len(damaged[hit]))] ^= 1
+		default:
 			for range 1 + rng.IntN(5) {
 				side := rng.IntN(2)
 				names := damaged.precious(side, true)
@@ -225,8 +246,8 @@ func TestSecondDirectory_OldSide(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, second := twoDirs(t)
 			restart(t, dir, second, func(j *Journal) {
-				mustPut(t, j, "flushed", random(5000, 1))
 				mustPut(t, j, "stays", random(5000, 2))
+				mustPut(t, j, "flushed", random(5000, 1))
 			})
 			backup := filepath.Join(t.TempDir(), "backup")
 			if err := os.CopyFS(backup, os.DirFS(second)); err != nil {
@@ -517,4 +538,144 @@ func harm(t *testing.T, dir string, n int) {
 	if _, err := f.WriteAt(b, at); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestSecondDirectory_BodyDamagedOnBothSides: a body is put together from what is intact of its
+// blocks, and of their checksums, in each directory.
+func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
+	dir, second := twoDirs(t)
+	j, err := openMirrored(t, dir, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	body := random(200_000, 1) // four blocks
+	mustPut(t, j, "k", body)
+	table := len(body)
+	for side, places := range [][]int{{table + 1, 3 * spoolBlock}, {table + 9, spoolBlock + 7}} {
+		name := j.mirror.on(side, j.spoolName(1))
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range places {
+			raw[at] ^= 1
+		}
+		if err := os.WriteFile(name, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(read(t, j, key("k")), body) {
+		t.Error("other bytes")
+	}
+	if s := j.Stats(); s.Repaired != 2 || s.Lost != 0 {
+		t.Errorf("%+v", s)
+	}
+	if !sameFile(t, j.spoolName(1), j.mirror.on(1, j.spoolName(1))) {
+		t.Error("the copies differ")
+	}
+}
+
+func sameFile(t *testing.T, a, b string) bool {
+	t.Helper()
+	x, err := os.ReadFile(a)
+	y, secondErr := os.ReadFile(b)
+	if err = errors.Join(err, secondErr); err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Equal(x, y)
+}
+
+// TestC9_BodiesExchanged: a body of the same length in another one's place is not taken for it:
+// with a second directory it is repaired, without one it is refused.
+func TestC9_BodiesExchanged(t *testing.T) {
+	for _, second := range []string{"", filepath.Join(t.TempDir(), "b")} {
+		j, err := openMirrored(t, filepath.Join(t.TempDir(), "a"), second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Close()
+		mustPut(t, j, "k1", random(70_000, 1))
+		mustPut(t, j, "k2", random(70_000, 2))
+		one, other := j.spoolName(1), j.spoolName(2)
+		if err := errors.Join(os.Rename(one, one+".test"), os.Rename(other, one), os.Rename(one+".test", other)); err != nil {
+			t.Fatal(err)
+		}
+		b, err := j.Body(j.Last(key("k1")), 0, 70_000)
+		if second == "" {
+			if !errors.Is(err, akigw.ErrChecksum) {
+				t.Errorf("%v", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		if !bytes.Equal(read(t, j, key("k1")), random(70_000, 1)) || !bytes.Equal(read(t, j, key("k2")), random(70_000, 2)) {
+			t.Error("other bytes")
+		}
+	}
+}
+
+// TestSecondDirectory_KilledInRepair: a process that ends at any call of a start, while two
+// segments of one directory are in each other's place and one of them is damaged in the other
+// directory, leaves everything to the next start.
+func TestSecondDirectory_KilledInRepair(t *testing.T) {
+	base, want := mirroredSample(t, 11, 3)
+	var names []string
+	for _, name := range base.precious(0, false) {
+		if strings.HasSuffix(name, ".seg") {
+			names = append(names, name)
+		}
+	}
+	if len(names) < 2 {
+		t.Fatalf("only %d segments", len(names))
+	}
+	one, other := names[0], names[1]
+	for _, hit := range []string{one, other} {
+		damaged := base.clone()
+		damaged[one], damaged[other] = damaged[other], damaged[one]
+		u := units(base, hit)[1] // the record behind the head
+		damaged["1"+hit[1:]][u.from+frameHead] ^= 1
+		for n, whole := 1, false; !whole; n++ {
+			disk := memory{newMem()}
+			damaged.load(t, disk)
+			fs := stepping(disk)
+			fs.step = func(i int, _ string) error {
+				if i >= n {
+					return os.ErrInvalid
+				}
+				return nil
+			}
+			j, err := openTwin(fs)
+			if whole = err == nil; whole {
+				_ = j.Close() // it fails like everything else
+			}
+			fs.step = nil
+			if err := survives(t, dump(t, disk), want); err != nil {
+				t.Fatalf("%s damaged, killed at call %d: %v", hit, n, err)
+			}
+		}
+	}
+}
+
+// dump is the tree of a file system in memory.
+func dump(t *testing.T, m memory) tree {
+	t.Helper()
+	all := tree{}
+	for i, dir := range []string{"/j", "/k"} {
+		for _, sub := range []string{"", segmentDir, spoolDir, quarantineDir} {
+			names, err := m.List(filepath.Join(dir, sub))
+			if err != nil {
+				continue // it was not made yet
+			}
+			for _, name := range names {
+				if raw, err := readFile(m, filepath.Join(dir, sub, name)); err == nil && name != lockFile && !slices.Contains([]string{segmentDir, spoolDir, quarantineDir}, name) {
+					all[filepath.Join(fmt.Sprint(i), sub, name)] = raw
+				}
+			}
+		}
+	}
+	return all
 }

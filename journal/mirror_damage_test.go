@@ -65,11 +65,11 @@ func (tr tree) load(t testing.TB, m memory) {
 	}
 	for name, raw := range tr {
 		path := filepath.Join(map[byte]string{'0': "/j", '1': "/k"}[name[0]], name[2:])
-		if err := writeFile(m, path, raw); err != nil {
+		if err := writeDraft(m, path, raw); err != nil { // under its own name, which may be that of a draft
 			t.Fatal(err)
 		}
 	}
-	for _, dir := range []string{"/", "/j", "/k"} {
+	for _, dir := range []string{"/", "/j", "/j/" + segmentDir, "/j/" + spoolDir, "/j/" + quarantineDir, "/k", "/k/" + segmentDir, "/k/" + spoolDir, "/k/" + quarantineDir} {
 		if err := m.SyncDir(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -92,22 +92,41 @@ func (tr tree) precious(side int, all bool) (names []string) {
 	return names
 }
 
-// mirrored is a journal with two directories that was closed, and what it holds.
+// mirroredSample is a journal with two directories that was closed, and what it holds.
 func mirroredSample(t *testing.T, seed uint64, rounds int) (tree, allowed) {
 	t.Helper()
-	dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	return sampleOf(t, seed, rounds, 0)
+}
+
+// staleSample is mirroredSample, after which the first directory was used alone.
+func staleSample(t *testing.T, seed uint64) (tree, allowed) {
+	t.Helper()
+	return sampleOf(t, seed, 1, 2)
+}
+
+// sampleOf is a journal that was used so many rounds with two directories, and then with the first
+// one alone.
+func sampleOf(t *testing.T, seed uint64, together, alone int) (tree, allowed) {
+	t.Helper()
+	dir, second := twoDirs(t)
 	c := testConfig(Disk{}, dir)
 	c.SecondDir, c.InlineBytes, c.SegmentBytes = second, 512, 2<<10
-	j := open(t, c)
 	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
 	run := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 4))}
-	for range rounds {
-		if err := run.work(j, x); err != nil {
+	for _, rounds := range []int{together, alone} {
+		if rounds == 0 {
+			continue
+		}
+		j := open(t, c)
+		for range rounds {
+			if err := run.work(j, x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
+		c.SecondDir = ""
 	}
 	return readTree(t, dir, second), x.around(func() {})
 }

@@ -65,7 +65,7 @@ func (j *Journal) reconcile() error {
 		}
 	}
 	live := m.live(sides, j.side.floor)
-	replaced, err := m.repairSegments(sides, live)
+	replaced, err := m.repairSegments(live)
 	if err != nil {
 		return err
 	}
@@ -317,7 +317,7 @@ type replacement struct {
 }
 
 // repairSegments writes a synced draft beside each segment that can be better than it is.
-func (m *mirror) repairSegments(sides [2]*side, live map[uint64][]source) (all []replacement, err error) {
+func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, err error) {
 	_, newest := extent(live)
 	for _, id := range slices.Sorted(maps.Keys(live)) {
 		if same, err := m.alike(live[id], id); err != nil {
