@@ -24,7 +24,7 @@ import (
 
 // deadlineKeys says that the gateway has the keys request_deadline_secs, write_deadline_secs,
 // long_deadline_secs, suspect_after_ms and probe_timeout_ms of [upstream].
-const deadlineKeys = false
+const deadlineKeys = true
 
 // needDeadlines skips a test of what only they make end.
 func needDeadlines(t testing.TB) {
@@ -53,7 +53,7 @@ type outageTimes struct {
 // smaller ones, with room for a machine that is busy with other tests.
 var (
 	realTimes = outageTimes{
-		request: 15 * time.Second, write: 30 * time.Second, long: 60 * time.Second, suspect: 3 * time.Second, probe: time.Second,
+		request: 15 * time.Second, write: 30 * time.Second, long: 60 * time.Second, suspect: 3 * time.Second, probe: 10 * time.Second,
 		local: 50 * time.Millisecond, refusal: 100 * time.Millisecond, stale: 1200 * time.Millisecond, slack: 500 * time.Millisecond, recovery: 5 * time.Second, start: 5 * time.Second,
 		pace: outagePace{Slow: 8 * time.Second, Trickle: time.Second}, reps: 100,
 	}

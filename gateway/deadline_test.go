@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -36,6 +35,9 @@ type hanging struct {
 	delay   time.Duration // after which they are all the same, 0 for never; guarded by mu
 	suspect bool          // guarded by mu
 	begins  chan struct{} // guarded by mu
+
+	// stall, if set, makes all answers.
+	stall func(ctx context.Context) *http.Response
 }
 
 func (h *hanging) hang(ops ...string) {
@@ -65,6 +67,9 @@ func (h *hanging) Do(ctx context.Context, r *cold.Request) (*http.Response, erro
 	h.mu.Unlock()
 	if suspect {
 		return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, cold.ErrSuspect)
+	}
+	if h.stall != nil {
+		return h.stall(ctx), nil
 	}
 	if !hangs {
 		return h.Memory.Do(ctx, r)
@@ -389,15 +394,50 @@ func TestKeepAliveOfAPanic(t *testing.T) {
 	}
 }
 
-// TestTrickleBehindADeclaration: an upstream that keeps the connection alive after its
-// own late head has its white space passed on, and its declaration left out.
-func TestTrickleBehindADeclaration(t *testing.T) {
-	w := &answer{ResponseWriter: httptest.NewRecorder(), kept: true}
-	body := io.MultiReader(strings.NewReader("<?xml version='1.0'?>"), strings.NewReader("   "), strings.NewReader("\n<Result/>"))
-	relayLate(w, httptest.NewRequest("POST", "/bucket/k", nil), &http.Response{StatusCode: 200, Body: io.NopCloser(body)})
-	if got := w.ResponseWriter.(*httptest.ResponseRecorder).Body.String(); strings.TrimLeft(got, " ") != "<Result/>" || !strings.HasPrefix(got, " ") {
-		t.Errorf("%q", got)
+// TestDocumentsThatDoNotCome: a document is waited for before the head of its answer is
+// sent, so that one whose upstream stalls in the middle is a 503, or an error document for
+// which the client was kept waiting, and not a broken answer.
+func TestDocumentsThatDoNotCome(t *testing.T) {
+	for _, c := range []struct {
+		name, method, path, query string
+		header                    http.Header
+		code                      int
+		took                      time.Duration
+	}{
+		{"a listing", "GET", "/bucket", "list-type=2", nil, 503, 15 * time.Second},
+		{"tags", "GET", "/bucket/k", "tagging", nil, 503, 15 * time.Second},
+		{"a copy", "PUT", "/bucket/k", "", http.Header{"X-Amz-Copy-Source": {"/bucket/source"}}, 200, 10 * time.Minute},
+	} {
+		for _, known := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, length known: %t", c.name, known), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
+					up.stall = func(ctx context.Context) *http.Response {
+						resp := testkit.Response(200, http.Header{"Content-Type": {"application/xml"}}, []byte("<Result>"))
+						resp.ContentLength = -1
+						if known {
+							resp.ContentLength = 100
+						}
+						resp.Body = io.NopCloser(io.MultiReader(resp.Body, stuck{ctx}))
+						return resp
+					}
+					start := time.Now()
+					w := b.ask("root", c.method, c.path, c.query, c.header, "")
+					if took := time.Since(start); w.Code != c.code || took != c.took || !strings.Contains(w.Body.String(), "<Code>ServiceUnavailable</Code>") {
+						t.Errorf("%d after %v, want %d after %v: %s", w.Code, took, c.code, c.took, w.Body)
+					}
+				})
+			})
+		}
 	}
+}
+
+// stuck is the rest of a body that does not come.
+type stuck struct{ ctx context.Context }
+
+func (s stuck) Read([]byte) (int, error) {
+	<-s.ctx.Done()
+	return 0, s.ctx.Err()
 }
 
 // TestDeadlineIsAContext: what is made of it ends with it, and knows why.

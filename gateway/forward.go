@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -97,8 +98,11 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 		r.Header = onSource.translated(r.Header, g.Store.Translation(c.source.key))
 	}
 	resp, err := g.Upstream.Do(c.Context(), r)
+	if err == nil && !streamed[c.route.Op] {
+		err = c.readWhole(resp)
+	}
 	if err != nil {
-		return resp, err
+		return nil, err
 	}
 	if tiers.NoBytes(resp) {
 		resp.StatusCode = http.StatusOK
@@ -109,6 +113,41 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 		g.Store.Replaced(t)
 	}
 	return resp, nil
+}
+
+// streamed are the operations whose answers have no bound, and go to the client as they
+// come. All others are answered with a document.
+var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true}
+
+// maxHeld is how much of a document is waited for before its head is sent on, in bytes. A
+// page of a listing fits.
+const maxHeld = 1 << 20
+
+// readWhole reads the document of an answer, so that one which breaks off or does not come
+// within the call's deadline can still be answered as an error. One that is too large, or
+// for which there is no memory, goes to the client as it comes.
+func (c *Call) readWhole(resp *http.Response) error {
+	size := resp.ContentLength
+	if size < 0 {
+		size = maxHeld
+	}
+	if size == 0 || size > maxHeld || c.Method == http.MethodHead || c.reserve(size) != nil {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld+1))
+	if err == nil && len(body) > maxHeld {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
+		return nil
+	}
+	resp.Body.Close()
+	if err != nil {
+		return fmt.Errorf("%w: the answer to %s broke off: %w", akigw.ErrUpstreamUnavailable, c.route.Op, err)
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return nil
 }
 
 // pass forwards a call and its answer, streaming both ways.

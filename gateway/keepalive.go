@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/xml"
 	"io"
@@ -70,47 +69,19 @@ func (a *answer) keep() {
 	a.flush()
 }
 
-// relayLate sends the body of an upstream answer for which the client was kept waiting.
-// It may trickle, too.
+// relayLate sends the document of an answer for which the client was kept waiting.
 func relayLate(w *answer, r *http.Request, resp *http.Response) {
 	if resp.StatusCode >= http.StatusMultipleChoices {
 		w.status = resp.StatusCode // for the records: the client has seen another one
 	}
-	in := bufio.NewReaderSize(resp.Body, maxElement)
-	err := skipDeclaration(in, w)
-	if err == nil {
-		_, err = io.Copy(flusher{w, http.NewResponseController(w)}, struct{ io.Reader }{in})
-	}
-	switch {
-	case err == io.EOF && resp.StatusCode >= http.StatusMultipleChoices: // an error without a document
-		_, _ = w.Write(withoutDeclaration(s3err.Document(s3err.InternalError, r, w.call.requestID, "")))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld))
+	switch body = withoutDeclaration(body); {
 	case err != nil && r.Context().Err() == nil:
 		panic(http.ErrAbortHandler)
+	case len(body) == 0 && resp.StatusCode >= http.StatusMultipleChoices: // an error without a document
+		body = withoutDeclaration(s3err.Document(s3err.InternalError, r, w.call.requestID, ""))
 	}
-}
-
-// skipDeclaration reads up to the first element of an XML document. White space before
-// it, which keeps a connection alive, is passed on at once. The error is io.EOF if
-// there is no element.
-func skipDeclaration(in *bufio.Reader, w *answer) error {
-	for {
-		head, err := in.Peek(1)
-		if err != nil {
-			return err
-		}
-		switch head[0] {
-		case ' ', '\t', '\r', '\n':
-			_, _ = in.Discard(1) // it was peeked at
-			w.keep()
-			continue
-		}
-		if head, _ := in.Peek(5); string(head) != "<?xml" {
-			return nil
-		}
-		if _, err := in.ReadSlice('>'); err != nil {
-			return err
-		}
-	}
+	_, _ = w.Write(body) // a client that has gone does not read its answer
 }
 
 // withoutDeclaration is an XML document without the declaration that begins it.
