@@ -606,6 +606,7 @@ func (s *Store) BackStatus() *BackStatus {
 // again.
 func (s *Store) Resume(upstream string) {
 	if s.back != nil {
+		s.back.buckets.revive(func(bucket string) bool { return s.back.pool.Upstream.Owner(bucket) == upstream })
 		s.back.pool.Resume(upstream)
 	}
 }

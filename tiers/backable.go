@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/facts"
 )
 
 const (
 	// factTrust is how long a fact about a bucket is used before it is refreshed.
 	factTrust = time.Minute
-	// factPatience is how long one question may take, whoever waits for it.
-	factPatience = 5 * time.Second
+	// factPatience is how long one question may take, whoever waits for it: two requests
+	// to an upstream that takes eight seconds for each.
+	factPatience = 20 * time.Second
 	// factPause is how long an unknown bucket is not asked about after a question that met
 	// its deadline.
 	factPause = time.Second
@@ -86,7 +88,8 @@ type inquiry struct {
 // bucketQuestion is a question under way.
 type bucketQuestion struct {
 	ctx    context.Context // ends with its deadline
-	done   chan struct{}   // closed when it is over; then the rest is set
+	cancel context.CancelFunc
+	done   chan struct{} // closed when it is over; then the rest is set
 	reason facts.Reason
 	err    error
 }
@@ -214,7 +217,7 @@ func (b *buckets) wait(ctx context.Context, bucket string, now time.Time) (throu
 // start starts a question; end is called when it is over. It needs mu.
 func (b *buckets) start(bucket string, q *inquiry, end func()) {
 	ctx, cancel := context.WithTimeout(b.ctx, factPatience)
-	asked := &bucketQuestion{ctx: ctx, done: make(chan struct{})}
+	asked := &bucketQuestion{ctx: ctx, cancel: cancel, done: make(chan struct{})}
 	q.running = asked
 	b.work.Go(func() {
 		defer end()
@@ -230,7 +233,7 @@ func (b *buckets) answer(ctx context.Context, bucket string) (facts.Reason, erro
 		epoch, asked := b.book.Epoch(), time.Now()
 		reason, err := b.ask(ctx, bucket)
 		switch {
-		case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		case err != nil && (errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, cold.ErrDeadline)):
 			return facts.None, errUnanswered
 		case err != nil:
 			return facts.None, err
@@ -251,8 +254,10 @@ func (b *buckets) over(bucket string, asked *bucketQuestion) {
 	q.doubted = time.Time{}
 	if asked.err != nil {
 		q.sure = false
-		q.failures++
-		q.next = time.Now().Add(backOff(q.failures, asked.err))
+		if !errors.Is(asked.ctx.Err(), context.Canceled) { // else it is asked again at once, see revive
+			q.failures++
+			q.next = time.Now().Add(backOff(q.failures, asked.err))
+		}
 	} else {
 		q.failures, q.next, q.sure, q.answered = 0, time.Time{}, true, time.Now()
 		if was != facts.None {
@@ -265,6 +270,22 @@ func (b *buckets) over(bucket string, asked *bucketQuestion) {
 	b.report(bucket, was, now)
 	if asked.err == nil && now == facts.None && (!wasSure || was != facts.None) {
 		b.ready(bucket)
+	}
+}
+
+// revive ends the questions to an upstream that answers again: they may wait on a
+// connection that is dead, and would keep others from being asked.
+func (b *buckets) revive(theirs func(bucket string) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for bucket, q := range b.inquiries {
+		if !theirs(bucket) {
+			continue
+		}
+		q.failures, q.next = 0, time.Time{}
+		if q.running != nil {
+			q.running.cancel()
+		}
 	}
 }
 

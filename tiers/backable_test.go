@@ -80,7 +80,7 @@ func TestOneQuestionAtATime(t *testing.T) {
 		var work sync.WaitGroup
 		for i := range 20 {
 			work.Go(func() {
-				patience := time.Duration(i+1) * time.Second / 2
+				patience := time.Duration(i+1) * factPatience / 10
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				_, err := a.know(ctx, "bucket")
@@ -102,6 +102,47 @@ func TestOneQuestionAtATime(t *testing.T) {
 		a.becomes(says(facts.None))
 		if why, err := a.know(t.Context(), "bucket"); why != throughNone || err != nil {
 			t.Errorf("the upstream is back: %q, %v", why, err)
+		}
+	})
+}
+
+// TestSlowQuestion: an upstream that takes eight seconds for each of the two requests of a
+// question answers it.
+func TestSlowQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, func(ctx context.Context) (facts.Reason, error) {
+			select {
+			case <-time.After(16 * time.Second):
+				return facts.None, nil
+			case <-ctx.Done():
+				return facts.None, ctx.Err()
+			}
+		})
+		if why, err := a.know(t.Context(), "bucket"); why != throughNone || err != nil {
+			t.Errorf("%q, %v", why, err)
+		}
+	})
+}
+
+// TestReturnEndsOldQuestions: when the upstream answers again, a question that waits on a
+// connection that is dead is given up, and the next one is asked at once.
+func TestReturnEndsOldQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, hangs)
+		for range 3 { // so that there is a wait before the next question
+			_, _ = a.know(t.Context(), "bucket")
+			time.Sleep(factPause)
+		}
+		go func() { _, _ = a.know(t.Context(), "bucket") }()
+		synctest.Wait()
+		a.becomes(says(facts.None))
+		back := time.Now()
+		a.revive(func(string) bool { return true })
+		synctest.Wait()
+		a.mayFlush("bucket") // asks
+		synctest.Wait()
+		if wait := a.mayFlush("bucket"); wait != 0 || time.Since(back) > 0 {
+			t.Errorf("the flush waits for %v, %v after the return", wait, time.Since(back))
 		}
 	})
 }
