@@ -29,6 +29,7 @@ type stoppable struct {
 	*testkit.Memory
 	stopped, refuses atomic.Bool
 	asked            atomic.Int64 // while it was stopped
+	patience         atomic.Int64 // nanoseconds after which a request meets its deadline, 0 for never
 }
 
 // Do implements the Upstream interfaces of tiers, uploadpool and gateway.
@@ -36,9 +37,15 @@ func (s *stoppable) Do(ctx context.Context, r *cold.Request) (*http.Response, er
 	if s.refuses.Load() {
 		return nil, fmt.Errorf("%w: connection refused", akigw.ErrUpstreamUnavailable)
 	}
+	var deadline <-chan time.Time
+	if patience := s.patience.Load(); patience > 0 {
+		deadline = time.After(time.Duration(patience))
+	}
 	for s.stopped.Load() {
 		s.asked.Add(1)
 		select {
+		case <-deadline:
+			return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, cold.ErrDeadline)
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, ctx.Err())
 		case <-time.After(20 * time.Millisecond): // it may have been continued
@@ -177,6 +184,7 @@ func TestRestartDuringAnOutage(t *testing.T) {
 // one question about it meets its deadline, and those behind it at once.
 func TestUnknownBucketDuringAnOutage(t *testing.T) {
 	r := newRestartable(t)
+	r.up.patience.Store(int64(3 * time.Second))
 	r.up.stopped.Store(true)
 	begun := time.Now()
 	var work sync.WaitGroup
@@ -188,7 +196,7 @@ func TestUnknownBucketDuringAnOutage(t *testing.T) {
 		})
 	}
 	work.Wait()
-	if took := time.Since(begun); took > 20*time.Second { // and not 30 s for each question
+	if took := time.Since(begun); took > 10*time.Second { // and not the deadline of each question after the other
 		t.Errorf("it took %v", took)
 	}
 	r.up.stopped.Store(false)

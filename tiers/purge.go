@@ -13,10 +13,13 @@ import (
 // many objects were known; ctx can end it half-way, and it can be done again.
 func (s *Store) Purge(ctx context.Context, what Pattern) (n int, err error) {
 	s.epoch(what.Bucket).Add(1)
+	seen := map[akigw.Key]bool{}
 	for key := range s.underway(what) {
+		if e, _ := s.lookup(key); e != nil { // of a fill that is about to end
+			seen[key] = true
+		}
 		s.Begin(key).End()
 	}
-	seen := map[akigw.Key]bool{}
 	forget := func(key akigw.Key, blocks uint64) bool {
 		s.Begin(key).End()
 		if s.warm != nil && blocks != 0 {
