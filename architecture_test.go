@@ -29,7 +29,7 @@ var rooms = map[string][]string{
 	"tiers/hot":           {"internal/popular"},
 	"tiers/warm":          {"internal/durable", "internal/popular", "internal/size"},
 	"tiers/cold":          {"internal/glob"},
-	"journal":             {"internal/codec", "internal/failpoint"},
+	"journal":             {"internal/codec", "internal/durable", "internal/failpoint"},
 	"uploadpool":          {"journal", "tiers/cold", "internal/failpoint", "internal/pack"},
 	"internal/pack":       {"internal/codec"},
 	"faults":              {"internal/glob"},

@@ -18,8 +18,12 @@ func (j *Journal) compact() {
 	j.clear()
 	for {
 		j.mu.Lock()
+		if len(j.segments) == 0 {
+			j.mu.Unlock()
+			return
+		}
 		oldest := j.segments[0]
-		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0
+		idle := len(j.segments) > 1 && j.failed == nil && !j.shut && !j.keep && len(j.damage) == 0
 		left := len(oldest.items) + len(oldest.spoils)
 		empty := left == 0
 		var ops []*op
@@ -133,6 +137,9 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 		size += s.size
 	}
 	if oldest == j.segments[len(j.segments)-1] || size < maxSealed*j.config.SegmentBytes || size < 2*j.records {
+		return nil, nil
+	}
+	if j.full != nil && !j.fitsReserve(oldest) {
 		return nil, nil
 	}
 	size = 0

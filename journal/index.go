@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -282,7 +283,7 @@ func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
 func (j *Journal) Take(key akigw.Key) *Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.damage) > 0 || j.failed != nil {
+	if len(j.damage) > 0 || j.failed != nil || j.shut {
 		return nil
 	}
 	name := index(key.Bucket, key.Name)
@@ -405,7 +406,7 @@ func (j *Journal) waiting(name string, until uint64, hold bool) (<-chan struct{}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.doubtful[name] {
-		return nil, j.failed
+		return nil, cmp.Or(j.failed, j.full)
 	}
 	items, _ := j.keys.Get(name)
 	if len(items) == 0 || items[0].covers > until {
@@ -430,7 +431,7 @@ func (j *Journal) finished(it *item) (<-chan struct{}, error) {
 	if it.reason != "" {
 		return nil, fmt.Errorf("%w: %s: %s", ErrDeadLetter, it.entry.Key, it.reason)
 	}
-	if err := j.accepting(); err != nil {
+	if err := j.flushing(); err != nil {
 		return nil, err
 	}
 	if it.finished == nil {
@@ -487,13 +488,14 @@ type Stats struct {
 	Orphans      int   // uploads that have to be aborted
 	Translations int   // objects that the upstream gave another ETag than was promised
 	Problem      error // why writes are not taken, nil if they are
+	Stopped      error // why nothing is let go of either, nil if it is
 }
 
 // Stats returns the present state.
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Problem: j.accepting()}
+	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Problem: j.accepting(), Stopped: j.flushing()}
 	for _, seg := range j.segments {
 		s.SegmentBytes += seg.size
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/akidb/akigw/internal/failpoint"
 )
@@ -31,12 +32,13 @@ func Open(c Config) (*Journal, error) {
 	}
 	j.lock = lock
 	if err := j.recover(); err != nil {
-		for _, s := range j.segments {
-			err = errors.Join(err, s.file.Close())
-		}
-		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), j.close())
+	}
+	if j.spoolID, err = c.FS.ID(filepath.Join(c.Dir, spoolDir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("journal: %w", err), j.close())
 	}
 	j.newest = j.next - 1
+	j.timer = time.AfterFunc(lookEvery, j.poke)
 	j.syncer.Go(j.sync)
 	return j, nil
 }
@@ -93,7 +95,7 @@ func (j *Journal) recover() error {
 	if n := len(scans); n > 0 {
 		before, length = scans[n-1].segment.id, scans[n-1].end
 	}
-	if err := j.create(top+1, before, length); err != nil {
+	if err := j.start(succession{top + 1, before, length}); err != nil {
 		return err
 	}
 	for _, id := range ids {
