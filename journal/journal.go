@@ -565,10 +565,8 @@ func (j *Journal) rotate() error {
 	j.mu.Lock()
 	last := j.segments[len(j.segments)-1]
 	j.mu.Unlock()
-	err := last.file.Sync() // of the mark
-	if err != nil {
-		err = errors.Join(errUnsynced, err)
-	} else {
+	err := unsynced(last.file.Sync()) // of the mark
+	if err == nil {
 		err = j.create(last.id+1, last.id, j.length)
 	}
 	if unwritten(err) && durable.NoRoom(err) {
@@ -603,16 +601,18 @@ func (j *Journal) head(f File, s succession) error {
 	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: j.epoch, before: s.before, length: s.length, holes: j.holes}}
 	b := appendFrame(nil, j.next, 0, head.encode(nil))
 	j.next++
+	fs := j.config.FS
 	_, err := f.Write(b)
 	if err == nil {
-		if err = errors.Join(f.Sync(), j.config.FS.SyncDir(filepath.Join(j.config.Dir, segmentDir))); err != nil {
-			err = errors.Join(errUnsynced, err)
-		}
+		err = unsynced(f.Sync())
+	}
+	if err == nil {
+		err = unsynced(fs.SyncDir(filepath.Join(j.config.Dir, segmentDir)))
 	}
 	failpoint.Here("rotate.afterDirSync")
 	fileID := ""
 	if err == nil {
-		fileID, err = j.config.FS.ID(j.segmentName(s.id))
+		fileID, err = fs.ID(j.segmentName(s.id))
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())

@@ -140,6 +140,14 @@ var (
 	errUnsynced = errors.New("sync")
 )
 
+// unsynced makes the error of a sync errUnsynced as well.
+func unsynced(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.Join(errUnsynced, err)
+}
+
 // unwritten reports whether an error says that something could not be written, because the
 // disk takes nothing, and that nothing is unknown for that.
 func unwritten(err error) bool { return durable.Unwritable(err) && !errors.Is(err, errUnsynced) }
@@ -159,8 +167,8 @@ func (j *Journal) beginReserved() error {
 		return err
 	}
 	// With its old name as well it would be taken for a piece that is not empty.
-	if err := j.config.FS.SyncDir(j.config.Dir); err != nil {
-		return errors.Join(errUnsynced, err)
+	if err := unsynced(j.config.FS.SyncDir(j.config.Dir)); err != nil {
+		return err
 	}
 	j.reserved = true
 	return nil
@@ -435,6 +443,13 @@ func (j *Journal) same(name, id string) error {
 		return fmt.Errorf("%w: %s is another file now", ErrMoved, name)
 	}
 	return nil
+}
+
+// Empty reports whether a directory holds no journal: nothing was ever acknowledged from it. One
+// that cannot be looked into may hold one.
+func Empty(dir string) bool {
+	names, err := os.ReadDir(filepath.Join(dir, segmentDir))
+	return errors.Is(err, os.ErrNotExist) || err == nil && len(names) == 0
 }
 
 // Reserve implements FS.
