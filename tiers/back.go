@@ -15,6 +15,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/uploadpool"
@@ -30,6 +31,7 @@ type BackConfig struct {
 	InlineBytes      size.Bytes `toml:"inline_bytes" help:"bodies up to this size share a journal file, and its syncs, with others"`
 	SegmentBytes     size.Bytes `toml:"segment_bytes" help:"how long a file of the journal gets before the next one is begun"`
 	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
+	ReserveBytes     size.Bytes `toml:"reserve_bytes" help:"space on the journal's disk that is kept for the journal: when the disk is full, what was acknowledged is still taken to the upstream with it; 0: none"`
 	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
 	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a stop waits for what is pending; what is left then is flushed by the next start"`
@@ -57,6 +59,9 @@ func (c *BackConfig) Check(report func(key, problem string)) {
 	}
 	if c.MinFreeBytes < 0 {
 		report("min_free_bytes", "must not be negative")
+	}
+	if c.ReserveBytes != 0 && (c.ReserveBytes < 64<<10 || c.ReserveBytes > 1<<30) {
+		report("reserve_bytes", "must be 0, or 64KiB to 1GiB")
 	}
 	if c.MaxUploadSecs < 0 || c.MaxUploadSecs > 365*24*3600 {
 		report("max_upload_secs", "must be 0 to 31536000")
@@ -104,8 +109,13 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 		}
 	}
 	j, err := journal.Open(journal.Config{
-		Dir: dir, FS: fs, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second,
+		Dir: dir, FS: fs, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), ReserveBytes: int64(c.ReserveBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second,
 	})
+	if durable.Unwritable(err) && journal.Empty(dir) && (c.SecondDir == "" || journal.Empty(c.SecondDir)) {
+		s.backOff = fmt.Sprintf("it cannot be made, so writes go through until a restart: %v", err)
+		s.log.Error("the journal cannot be made; nothing was acknowledged from it, and writes go through: make room or mend the disk, and restart the gateway", "dir", dir, "error", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -463,7 +473,7 @@ func (s *Store) DrainAll(ctx context.Context) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if st := s.back.journal.Stats(); st.Pending == 0 || st.Problem != nil {
+		if st := s.back.journal.Stats(); st.Pending == 0 || st.Stopped != nil {
 			return
 		}
 		select {
