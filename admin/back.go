@@ -45,6 +45,8 @@ type Status struct {
 	WarmProblem string `json:"warm_problem,omitempty"`
 	// Problem says why the journal takes no writes, "" if it does.
 	Problem string `json:"problem,omitempty"`
+	// Warnings say what does not work, though the gateway does, and why.
+	Warnings []string `json:"warnings,omitempty"`
 	// Damage are files with what was found damaged.
 	Damage []string `json:"damage,omitempty"`
 }
@@ -54,7 +56,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s
 func (s *Server) statusNow() Status {
 	u := s.store.Usage()
 	st := Status{Version: s.version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
-	st.WarmProblem = s.store.WarmProblem()
+	st.WarmProblem, st.Warnings = s.store.WarmProblem(), s.warnings()
 	if b := s.store.BackStatus(); b != nil {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
@@ -69,6 +71,8 @@ func (s *Server) statusNow() Status {
 		if b.Problem != nil {
 			st.Problem = b.Problem.Error()
 		}
+	} else {
+		st.Problem = s.store.BackProblem()
 	}
 	return st
 }

@@ -176,6 +176,11 @@ func (s *statusCommand) Run() error {
 			fmt.Fprintf(table, "%s\t%s\n", name, text)
 		}
 	}
+	for _, text := range st.Warnings {
+		if !strings.HasPrefix(text, "warm tier: ") && !strings.HasPrefix(text, "journal: ") { // those have lines of their own
+			fmt.Fprintf(table, "warning\t%s\n", text)
+		}
+	}
 	for _, file := range st.Damage {
 		fmt.Fprintf(table, "damaged\t%s\n", file)
 	}

@@ -79,7 +79,7 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 		Files:       c.Gateway.MaxConnections + c.Storage.Pool.PoolSize,
 		Listen:      c.Gateway.Listen, AdminListen: c.Admin.Listen,
 		TLSCert: c.Gateway.TLSCert, TLSKey: c.Gateway.TLSKey,
-		Journal: c.Back.Place(c.Process.Data), Acknowledges: book.BacksAny(),
+		Journal: c.Back.Place(c.Process.Data), SecondJournal: c.Back.SecondDir, MinFree: int64(c.Back.MinFreeBytes), Acknowledges: book.BacksAny(),
 	}).Check(r)
 	if c.Upstream.URL == "" {
 		r.Add(doctor.Note, "upstream", "--upstream URL puts the gateway before your S3 service", "there is none: the embedded one is for trials")
