@@ -424,6 +424,7 @@ func TestSeededDiskFaults(t *testing.T) {
 	for name, inject := range map[string]string{
 		"C6 EIO on fdatasync": "-e trace=fdatasync -e inject=fdatasync:error=EIO:when=20+",
 		"C2 ENOSPC on write":  "-e trace=write -e inject=write:error=ENOSPC:when=20+",
+		"C5 EROFS on write":   "-e trace=write -e inject=write:error=EROFS:when=20+",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if kinds := (seededDisk{t}).injected(inject); kinds["journal"] < 5 {

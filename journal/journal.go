@@ -143,6 +143,7 @@ type Journal struct {
 	sealed      bool                // nothing more comes into the last segment
 	following   succession          // of the one behind it then
 	spoolID     string
+	uncopied    []string // damage that is not in the quarantine, for want of room
 }
 
 // item is what is live of a record: an entry, an upload or a part of one.

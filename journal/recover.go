@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/failpoint"
 )
 
@@ -74,7 +75,7 @@ func (j *Journal) recover() error {
 	failpoint.Here("recovery.midReplay")
 	// What is in the page cache alone was not acknowledged, but is going to be seen.
 	for _, s := range scans {
-		if err := s.segment.file.Sync(); err != nil {
+		if err := j.recoverySync(s.segment.file.Sync()); err != nil {
 			return err
 		}
 	}
@@ -86,7 +87,7 @@ func (j *Journal) recover() error {
 	}
 	// Names must be durable before a later removal of older ones.
 	for _, dir := range []string{"..", "", segmentDir, spoolDir, quarantineDir} {
-		if err := j.config.FS.SyncDir(filepath.Join(j.config.Dir, dir)); err != nil {
+		if err := j.recoverySync(j.config.FS.SyncDir(filepath.Join(j.config.Dir, dir))); err != nil {
 			return err
 		}
 	}
@@ -339,17 +340,18 @@ func (j *Journal) quarantine(s *scan, h hole) error {
 	return j.aside(name, data)
 }
 
-// aside writes a file to the quarantine.
+// aside writes a file to the quarantine. On a disk that takes nothing it stays where it is, and
+// the damage is remembered for this run.
 func (j *Journal) aside(name string, data []byte) error {
-	f, err := j.config.FS.Create(filepath.Join(j.config.Dir, quarantineDir, name))
-	if err != nil {
-		return err
+	path := filepath.Join(j.config.Dir, quarantineDir, name)
+	err := j.writeFile(path, data)
+	if unwritten(err) {
+		j.config.Log.Warn("damage could not be copied to the quarantine; the next start does it", "file", path, "error", err)
+		_ = j.config.FS.Remove(path) // what there is of it
+		j.uncopied = append(j.uncopied, filepath.Join(quarantineDir, name))
+		return nil
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
+	return err
 }
 
 // checkSpool removes bodies that nobody refers to and misses those that are not
@@ -385,8 +387,8 @@ func (j *Journal) checkSpool() error {
 		if _, ok := wanted[n]; ok && err == nil {
 			continue
 		}
-		if err := j.config.FS.Remove(filepath.Join(dir, name)); err != nil {
-			return err
+		if err := j.config.FS.Remove(filepath.Join(dir, name)); err != nil && !durable.Unwritable(err) {
+			return err // what stays on a read-only disk is removed by a later start
 		}
 	}
 	for n, w := range wanted {
@@ -421,6 +423,7 @@ func (j *Journal) readDamage() error {
 			j.damage = append(j.damage, filepath.Join(quarantineDir, name))
 		}
 	}
+	j.damage = append(j.damage, j.uncopied...)
 	slices.Sort(j.damage)
 	return err
 }
@@ -437,6 +440,9 @@ func (j *Journal) Damage() []string {
 func (j *Journal) Accept() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if len(j.uncopied) > 0 {
+		return fmt.Errorf("%w: what is damaged has not been copied to the quarantine; make room, and start the gateway again before you accept it", ErrFull)
+	}
 	fs := j.config.FS
 	for _, name := range j.damage {
 		dir, file := filepath.Split(filepath.Join(j.config.Dir, name))

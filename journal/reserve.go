@@ -228,10 +228,25 @@ func (j *Journal) makeReserve() error {
 
 func (j *Journal) pieceBytes() int64 { return j.config.ReserveBytes / reservePieces }
 
+// recoverySync judges a sync of a start. A file system that refuses it, because it has found itself
+// damaged and become read-only, can still be read: the journal has failed, and is.
+func (j *Journal) recoverySync(err error) error {
+	if !errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_ = j.fail(err)
+	return nil
+}
+
 // start makes the first segment of this run. A disk that takes nothing is no error: then what
 // the journal holds can be read.
 func (j *Journal) start(next succession) error {
 	j.following, j.sealed = next, true
+	if j.failure() != nil {
+		return nil
+	}
 	j.keepReserve()
 	err := j.create(next.id, next.before, next.length)
 	if !unwritten(err) {
@@ -274,6 +289,29 @@ func (j *Journal) dropDead() (dropped bool) {
 
 // dead reports whether nothing live is in a segment. It needs mu.
 func (s *segment) dead() bool { return len(s.items)+len(s.spoils) == 0 }
+
+// writeFile makes a small file, and syncs it.
+func (j *Journal) writeFile(path string, data []byte) error {
+	f, err := j.config.FS.Create(path)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = unsynced(f.Sync())
+	}
+	return errors.Join(err, f.Close())
+}
+
+// spoolFailed is ErrSpool for what a body could not be written for. A disk that became
+// read-only is the end of the journal: what it has of the last writes nobody knows.
+func (j *Journal) spoolFailed(err error) error {
+	if errors.Is(err, syscall.EROFS) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		_ = j.fail(err)
+	}
+	return fmt.Errorf("%w: %w", ErrSpool, err)
+}
 
 // fitsReserve reports whether what is live of a segment can be written to the reserve once
 // more, and leaves half of it. It needs mu.

@@ -383,65 +383,137 @@ func TestC2_StartWithoutRoom(t *testing.T) {
 	}
 }
 
-// TestC2_SmallDisk does the same on a real file system.
+// smallDisks are real file systems of some MiB.
+var smallDisks = map[string]func(testing.TB) *testkit.SmallDisk{
+	"tmpfs": func(t testing.TB) *testkit.SmallDisk { return testkit.NewSmallDisk(t, 4<<20, 100) },
+	"ext4":  func(t testing.TB) *testkit.SmallDisk { return testkit.NewSmallExt4(t, 16<<20, 100) },
+}
+
+// onSmallDisk opens a journal with a reserve on a small disk.
+func onSmallDisk(disk *testkit.SmallDisk) Config {
+	c := testConfig(Disk{}, filepath.Join(disk.Dir, "journal"))
+	c.ReserveBytes = 256 << 10
+	return c
+}
+
+// TestC2_SmallDisk: the disk fills up while the journal runs, or before it is started. The flush
+// goes on from the reserve.
 func TestC2_SmallDisk(t *testing.T) {
-	for name, fillUp := range map[string]func(*testkit.SmallDisk){
-		"no bytes":      func(d *testkit.SmallDisk) { d.Fill(0) },
-		"a few KiB":     func(d *testkit.SmallDisk) { d.Fill(12 << 10) },
-		"no more files": func(d *testkit.SmallDisk) { d.FillFiles() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			disk := testkit.NewSmallDisk(t, 4<<20, 100)
-			c := testConfig(Disk{}, filepath.Join(disk.Dir, "journal"))
-			c.ReserveBytes = 256 << 10
-			j := open(t, c)
-			names := fill(t, j, 0, 20)
-			fillUp(disk)
-			names = append(names, fill(t, j, 20, 20)...)
-			for range 2 {
-				j = reopen(t, j) // the second one finds no reserve any more
-				for _, name := range names {
-					read(t, j, key(name))
-				}
+	for kind, mount := range smallDisks {
+		for name, fillUp := range map[string]func(*testkit.SmallDisk){
+			"no bytes":      func(d *testkit.SmallDisk) { d.Fill(0) },
+			"a few KiB":     func(d *testkit.SmallDisk) { d.Fill(12 << 10) },
+			"no more files": func(d *testkit.SmallDisk) { d.FillFiles() },
+		} {
+			for _, restart := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, restart %t", kind, name, restart), func(t *testing.T) {
+					disk := mount(t)
+					c := onSmallDisk(disk)
+					j := open(t, c)
+					names := fill(t, j, 0, 20)
+					fillUp(disk)
+					names = append(names, fill(t, j, 20, 200)...)
+					if err := j.Accepting(); name != "no more files" && (!errors.Is(err, ErrFull) || !strings.Contains(err.Error(), c.Dir)) {
+						t.Errorf("%v", err)
+					}
+					for range 2 {
+						if restart {
+							j = reopen(t, j)
+						}
+						for _, name := range names {
+							read(t, j, key(name))
+						}
+					}
+					if n := flush(t, j); n != len(names) {
+						t.Errorf("%d flushed of %d", n, len(names))
+					}
+					disk.Empty()
+					accepting(t, j)
+					for i := range reservePieces {
+						if info, err := os.Stat(j.reserveName(i)); err != nil || !allocated(info, j.pieceBytes()) {
+							t.Errorf("piece %d of the reserve is gone: %v", i, err)
+						}
+					}
+					mustPut(t, j, "after", []byte("x"))
+					j = reopen(t, j)
+					if j.Len() != 1 {
+						t.Errorf("%+v", j.Stats())
+					}
+					j.Close()
+				})
 			}
-			disk.Empty()
-			accepting(t, j)
-			if n := flush(t, j); n != len(names) {
-				t.Errorf("%d flushed of %d", n, len(names))
-			}
-			fillUp(disk)
-			disk.Empty()
-			mustPut(t, j, "after", []byte("x"))
-			j.Close()
-		})
+		}
 	}
 }
 
-// TestC2_SmallDiskRuns: the disk fills up while the journal runs, and the flush goes on.
-func TestC2_SmallDiskRuns(t *testing.T) {
+// TestC5_BecomesReadOnly: nothing is acknowledged on a disk that has become read-only, by a small
+// record or a body in a file, and what was is found when it is writable again.
+func TestC5_BecomesReadOnly(t *testing.T) {
+	for _, size := range []int{10, 100_000} {
+		disk := testkit.NewSmallExt4(t, 16<<20, 100)
+		c := onSmallDisk(disk)
+		j := open(t, c)
+		names := fill(t, j, 0, 20)
+		disk.Break()
+		for range 2 {
+			if err := put(t, j, key("k"), random(size, 1)); err == nil {
+				t.Errorf("a body of %d bytes was acknowledged", size)
+			}
+		}
+		if err := j.Accepting(); !errors.Is(err, ErrFailed) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		for _, name := range names {
+			read(t, j, key(name))
+		}
+		j.Close()
+		j = open(t, c) // it starts all the same
+		if err := j.Accepting(); !errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
+			t.Errorf("%d bytes, after a restart: %v", size, err)
+		}
+		for _, name := range names {
+			read(t, j, key(name))
+		}
+		j.Close()
+	}
+}
+
+// TestC5_DamageOnAReadOnlyDisk: damage that there is no room to copy is damage all the same, and
+// cannot be accepted before it was copied.
+func TestC5_DamageOnAReadOnlyDisk(t *testing.T) {
 	disk := testkit.NewSmallDisk(t, 4<<20, 0)
-	c := testConfig(Disk{}, filepath.Join(disk.Dir, "journal"))
-	c.ReserveBytes = 256 << 10
+	c := onSmallDisk(disk)
 	j := open(t, c)
-	defer func() { j.Close() }()
-	names := fill(t, j, 0, 50)
-	disk.Fill(0)
-	names = append(names, fill(t, j, 50, 50)...)
-	if err := j.Accepting(); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), c.Dir) {
+	mustPut(t, j, "a", random(100, 1))
+	mustPut(t, j, "b", random(100_000, 2))
+	name, body := j.segmentName(1), j.spoolName(1)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)/2] ^= 1
+	if err := errors.Join(os.WriteFile(name, raw, 0o600), os.WriteFile(body+".more", nil, 0o600), os.Truncate(body, 7)); err != nil {
+		t.Fatal(err)
+	}
+	disk.ReadOnly(true)
+	j = open(t, c)
+	if err := j.Accepting(); !errors.Is(err, ErrDamaged) || j.Accept() == nil {
 		t.Errorf("%v", err)
 	}
-	if n := flush(t, j); n != len(names) {
-		t.Errorf("%d flushed of %d", n, len(names))
-	}
-	disk.Empty()
-	accepting(t, j)
-	if names, err := os.ReadDir(c.Dir); err != nil || len(names) == 0 {
+	if err := j.Close(); err != nil {
 		t.Error(err)
 	}
-	for i := range reservePieces {
-		if info, err := os.Stat(j.reserveName(i)); err != nil || !allocated(info, j.pieceBytes()) {
-			t.Errorf("piece %d of the reserve is gone: %v", i, err)
-		}
+	disk.ReadOnly(false)
+	j = open(t, c)
+	defer j.Close()
+	if err := j.Accepting(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+	if err := j.Accept(); err != nil || j.Accepting() != nil {
+		t.Errorf("%v, %v", err, j.Accepting())
 	}
 }
 

@@ -13,6 +13,14 @@ func NewSmallDisk(t testing.TB, _ int64, _ int) *SmallDisk {
 	return nil
 }
 
+// NewSmallExt4 skips the test, too.
+func NewSmallExt4(t testing.TB, size int64, files int) *SmallDisk {
+	return NewSmallDisk(t, size, files)
+}
+
+// Break has the disk find itself damaged.
+func (*SmallDisk) Break() {}
+
 // Free is how many bytes are free.
 func (*SmallDisk) Free() int64 { return 0 }
 
