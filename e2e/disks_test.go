@@ -35,7 +35,11 @@ type diskRig struct {
 }
 
 func newDiskRig(t *testing.T, config string) *diskRig {
-	r := &diskRig{T: t, disk: testkit.NewSmallDisk(t, 96<<20, 2000), pending: map[string][]byte{}}
+	return newDiskRigOn(t, testkit.NewSmallDisk(t, 96<<20, 2000), config)
+}
+
+func newDiskRigOn(t *testing.T, disk *testkit.SmallDisk, config string) *diskRig {
+	r := &diskRig{T: t, disk: disk, pending: map[string][]byte{}}
 	up, behind := startMemory(t, 0, 16)
 	r.up = up
 	up.Put(akigw.Key{Bucket: "backbucket", Name: "cached"}, testkit.Bytes(1, 300_000))
@@ -303,6 +307,43 @@ func TestC5_StartOnAReadOnlyDisk(t *testing.T) {
 	r.disk.ReadOnly(false)
 	r.journals()
 	r.arrived()
+}
+
+// TestC5_DiskBecomesReadOnly: the file system finds itself damaged under the running gateway, and is
+// read-only from then on. What is pending is read, and writes go through.
+func TestC5_DiskBecomesReadOnly(t *testing.T) {
+	t.Parallel()
+	r := newDiskRigOn(t, testkit.NewSmallExt4(t, 128<<20, 2000), smallConfig)
+	r.fill()
+	r.disk.Break()
+	for _, size := range []int{100, 100_000} {
+		for i := range 3 {
+			if a := r.b.ask("PUT", fmt.Sprintf("broken/%d/%d", size, i), testkit.Bytes(1, size)); a.Status != 503 {
+				t.Errorf("PUT without an upstream: %d, %v", a.Status, a.Header)
+			}
+		}
+	}
+	r.up.down.Store(false)
+	r.recovers()
+	for i := range 100 { // the cache would like to keep them
+		name, body := fmt.Sprint("through/", i), testkit.Bytes(uint64(i), 20_000)
+		r.b.put(name, body)
+		r.b.get(name, body)
+	}
+	r.read()
+	if status, text := r.health(); status != 503 || !strings.Contains(text, "read-only") {
+		t.Errorf("health: %d %s", status, text)
+	}
+	r.g.cmd.Process.Signal(syscall.SIGTERM)
+	_ = r.g.cmd.Wait() // not everything could be written down
+	r.restart()
+	r.read()
+	if status, text := r.health(); status != 503 || !strings.Contains(text, "read-only") {
+		t.Errorf("health: %d %s", status, text)
+	}
+	r.b.put("through/again", []byte("x"))
+	r.g.cmd.Process.Signal(syscall.SIGTERM)
+	_ = r.g.cmd.Wait()
 }
 
 // TestDirectoryGone: the data directory goes away under the gateway, and comes back.
