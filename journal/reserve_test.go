@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -222,8 +223,12 @@ func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
 			if j.Len() != len(names) {
 				t.Fatalf("%d bytes free: %d entries of %d", free, j.Len(), len(names))
 			}
-			if err := j.Wait(t.Context(), key("nothing")); err != nil {
-				t.Errorf("%d bytes free: a key that was never written: %v", free, err)
+			for i := range 52 { // what was refused is not there, and nobody has to wait for it
+				if name := fmt.Sprint("k", i); !slices.Contains(names, name) {
+					if err := j.Wait(t.Context(), key(name)); err != nil || j.Last(key(name)) != nil {
+						t.Fatalf("%d bytes free: %s, which was refused: %v", free, name, err)
+					}
+				}
 			}
 			// A restart finds the same, without the reserve's being used up by it.
 			j = reopen(t, j)
@@ -242,6 +247,45 @@ func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
 			}
 			j.Close()
 		}
+	}
+}
+
+// TestC2_DoubtWithoutAReserve: a write that found no room may be on the disk in part or as a whole.
+// While nothing can be written that says that it does not count, nobody goes past it.
+func TestC2_DoubtWithoutAReserve(t *testing.T) {
+	disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+	c := reserving(disk, "/j")
+	c.ReserveBytes = 0
+	j := open(t, c)
+	defer func() { j.Close() }()
+	mustPut(t, j, "before", []byte("x"))
+	disk.set(50, 1000)
+	if err := put(t, j, key("k"), random(300, 1)); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	if err := j.Wait(t.Context(), key("k")); !errors.Is(err, ErrFull) {
+		t.Errorf("a write could go past one that may be there: %v", err)
+	}
+	disk.set(1<<20, 1000)
+	accepting(t, j)
+	if err := j.Hold(t.Context(), key("k")); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	mustPut(t, j, "k", []byte("x"))
+	if j.Take(key("k")) != nil {
+		t.Error("it was not held")
+	}
+	j.Release(key("k"))
+	e := j.Take(key("k"))
+	if e == nil {
+		t.Fatal("it is held for ever")
+	}
+	if err := j.Done(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	j = reopen(t, j)
+	if j.Last(key("k")) != nil || j.Last(key("before")) == nil {
+		t.Error("what was refused is there, or what was not is gone")
 	}
 }
 
