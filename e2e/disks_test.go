@@ -204,7 +204,7 @@ func TestC3_StartOnAFullDisk(t *testing.T) {
 				r.says(200, "warm tier: off until restart", "journal: the journal's disk takes nothing more")
 				r.arrived()
 			default:
-				r.says(503, "warm tier: off until restart", "journal: the journal's disk takes nothing more")
+				r.says(503, "warm tier: off until restart", "journal: the journal's disk takes nothing more", "make room, or mount it")
 				r.up.down.Store(false)
 				time.Sleep(time.Second)
 				r.read()
@@ -377,7 +377,7 @@ func TestDirectoryGone(t *testing.T) {
 		t.Errorf("a write of what is pending: %d", a.Status)
 	}
 	status, text := r.health()
-	if status != 503 || !strings.Contains(text, r.g.dir) {
+	if status != 503 || !strings.Contains(text, r.g.dir) || !strings.Contains(text, "bring the directory back") {
 		t.Errorf("health: %d %s", status, text)
 	}
 	r.g.cmd.Process.Signal(syscall.SIGTERM)

@@ -104,7 +104,7 @@ func (j *Journal) noRoom(cause error, shut bool) error {
 	defer j.mu.Unlock()
 	if j.full == nil {
 		j.full = fmt.Errorf("%w: %s: %w", ErrFull, j.config.Dir, cause)
-		j.config.Log.Error("the journal's disk takes nothing more: no write is acknowledged from it; make room on it, and it goes on by itself", "dir", j.config.Dir, "error", cause)
+		j.config.Log.Error("the journal's disk takes nothing more: no write is acknowledged from it; make room on it, or mount it to be written to, and it goes on by itself", "dir", j.config.Dir, "error", cause)
 	}
 	if shut && !j.shut {
 		j.shut = true

@@ -25,6 +25,7 @@ import (
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/internal/watch"
+	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/hot"
@@ -214,7 +215,7 @@ func (s *Store) withoutWarm(dir string, err error) {
 	if err == nil {
 		return
 	}
-	s.warmOff = fmt.Sprintf("off until restart: %v", err)
+	s.warmOff = fmt.Sprintf("off until restart: %v; make room or mend the disk first", err)
 	s.log.Error("the gateway starts without its warm tier: nothing is cached on disk, and what is there is not used; make room or mend the disk, and restart it", "dir", dir, "error", err)
 }
 
@@ -341,10 +342,25 @@ func (s *Store) Warnings() (all []string) {
 	}
 	if b := s.back; b != nil {
 		if err := b.journal.Accepting(); err != nil {
-			all = append(all, "journal: "+err.Error())
+			all = append(all, "journal: "+err.Error()+mend(err))
 		}
 	}
 	return all
+}
+
+// mend is what to do about a journal that takes no writes, behind what is wrong with it.
+func mend(err error) string {
+	switch {
+	case errors.Is(err, journal.ErrMoved):
+		return "; bring the directory back, and restart the gateway"
+	case errors.Is(err, journal.ErrFailed):
+		return "; mend the disk, and restart the gateway"
+	case errors.Is(err, journal.ErrDamaged):
+		return "; look at it, then: akigw journal accept"
+	case errors.Is(err, journal.ErrFull):
+		return "; make room, or mount it to be written to, and it goes on by itself"
+	}
+	return ""
 }
 
 // lookup finds the live entry of a key and the tier that had it.
