@@ -98,7 +98,7 @@ type crashRun struct {
 }
 
 func (c *crashRun) config(fs FS, dir string) Config {
-	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, SyncTimeout: time.Minute}
+	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, ReserveBytes: 4 << 10, SyncTimeout: time.Minute}
 }
 
 // run runs the workload; the error says what a crash would have lost.
