@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"tiers/warm":          {"internal/durable", "internal/popular", "internal/size"},
 	"tiers/cold":          {"internal/glob"},
 	"tiers/facts":         {"internal/codec", "internal/durable"},
-	"journal":             {"internal/codec", "internal/failpoint"},
+	"journal":             {"internal/codec", "internal/durable", "internal/failpoint"},
 	"uploadpool":          {"journal", "tiers/cold", "internal/failpoint", "internal/pack", "internal/s3xml"},
 	"internal/pack":       {"internal/codec"},
 	"faults":              {"internal/glob"},
@@ -58,7 +58,7 @@ var rooms = map[string][]string{
 	"internal/seededbugs": {},
 	"internal/benchcheck": {},
 	"internal/testkit":    {"faults", "tiers/cold", "internal/s3xml"},
-	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/pack", "internal/s3err", "internal/size", "tiers/facts"},
+	"cmd/akigw":           {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "gateway/sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/durable", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/pack", "internal/s3err", "internal/size", "tiers/facts"},
 	"internal/zipf":       {},
 	"bench":               {"internal/size", "internal/zipf"},
 }

@@ -147,10 +147,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 
 // health is red when acknowledged writes may be in danger: an orchestrator that
-// restarts the gateway for it may mend a disk that failed for a moment.
+// restarts the gateway for it may mend a disk that failed for a moment. What a restart
+// does not mend, a full disk above all, is said behind "ok".
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	if b := s.store.BackStatus(); b != nil && b.Problem != nil {
-		http.Error(w, "the journal takes no writes; see /api/v1/status", http.StatusServiceUnavailable)
+	warnings := strings.Join(s.warnings(), "\n")
+	if b := s.store.BackStatus(); b != nil && b.Stopped != nil {
+		http.Error(w, "the journal takes no writes; see /api/v1/status\n"+warnings, http.StatusServiceUnavailable)
 		return
 	}
 	if n := s.store.PausedBuckets(); n > 0 { // no restart mends that
@@ -158,6 +160,20 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ok")
+	if warnings != "" {
+		fmt.Fprintln(w, warnings)
+	}
+}
+
+// warnings say what does not work, though the gateway does.
+func (s *Server) warnings() []string {
+	all := s.store.Warnings()
+	if s.snapshots != nil {
+		if err := s.snapshots.Problem(); err != nil {
+			all = append(all, err.Error())
+		}
+	}
+	return all
 }
 
 func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {

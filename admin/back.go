@@ -61,6 +61,8 @@ type Status struct {
 	// damaged in both. With second_dir alone.
 	Repaired   int64 `json:"journal_repaired,omitempty"`
 	LostBodies int64 `json:"journal_lost_bodies,omitempty"`
+	// Warnings say what does not work, though the gateway does, and why.
+	Warnings []string `json:"warnings,omitempty"`
 	// Damage are files with what was found damaged.
 	Damage []string `json:"damage,omitempty"`
 }
@@ -70,7 +72,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s
 func (s *Server) statusNow() Status {
 	u := s.store.Usage()
 	st := Status{Version: s.version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
-	st.WarmProblem = s.store.WarmProblem()
+	st.WarmProblem, st.Warnings = s.store.WarmProblem(), s.warnings()
 	if b := s.store.BackStatus(); b != nil {
 		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
 		st.WriteBack, st.PausedBuckets = s.store.WriteBackNotes(), s.store.PausedBuckets()
@@ -87,6 +89,8 @@ func (s *Server) statusNow() Status {
 		if b.Problem != nil {
 			st.Problem = b.Problem.Error()
 		}
+	} else {
+		st.Problem = s.store.BackProblem()
 	}
 	return st
 }

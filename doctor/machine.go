@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -30,8 +31,10 @@ type Machine struct {
 	TLSCert     string // files, "" for none
 	TLSKey      string
 	Journal     string // directory of the journal
-	// SecondJournal is its second directory, "" for none.
+	// SecondJournal is the directory of its copy, "" for none.
 	SecondJournal string
+	// MinFree is how many bytes are left free on its disk.
+	MinFree int64
 	// Acknowledges says that writes are acknowledged when they are in the journal.
 	Acknowledges bool
 }
@@ -41,6 +44,11 @@ func (m *Machine) Check(r *Report) {
 	dir := m.directory(r)
 	if dir != "" {
 		m.room(r, dir)
+	}
+	for _, other := range []string{m.Journal, m.SecondJournal} {
+		if _, err := os.Stat(other); err == nil && other != "" && !sameDisk(dir, other) {
+			m.writable(r, other)
+		}
 	}
 	if _, err := os.Stat(m.Journal); err == nil {
 		dir = m.Journal
@@ -134,6 +142,9 @@ func (m *Machine) room(r *Report, dir string) {
 	if int64(st.Type) == memoryFS && m.Acknowledges {
 		r.Add(Problem, check, "a disk, with --data", "%s is in memory, and writes are acknowledged when they are in its journal: a restart of the machine loses them", dir)
 	}
+	if !m.takes(r, dir, &st) {
+		return
+	}
 	free, total := int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
 	used := size.OnDisk(m.Data)
 	switch {
@@ -144,6 +155,44 @@ func (m *Machine) room(r *Report, dir string) {
 	default:
 		r.ok(check, "%s may be kept, and %s are free or ours already", size.Human(m.DiskBytes), size.Human(free+used))
 	}
+}
+
+// fewFiles is how many more files a disk has to have room for.
+const fewFiles = 1000
+
+// readOnly is ST_RDONLY of statfs(2).
+const readOnly = 1
+
+// takes reports whether the disk of a directory takes files at all.
+func (m *Machine) takes(r *Report, dir string, st *syscall.Statfs_t) bool {
+	const check = "disk space"
+	switch {
+	case st.Flags&readOnly != 0:
+		r.Add(Problem, check, "why is it (dmesg)? mount -o remount,rw, and restart the gateway", "the disk of %s is mounted read-only: what is pending is read and stays, and nothing is cached", dir)
+	case st.Files > 0 && st.Ffree < fewFiles:
+		r.Add(Problem, check, "delete files (df -i), or another disk", "the disk of %s has room for %d more files: nothing is cached there, and no write is journalled", dir, st.Ffree)
+	default:
+		return true
+	}
+	return false
+}
+
+// writable checks a disk of the journal's that is not the data directory's.
+func (m *Machine) writable(r *Report, dir string) {
+	const check = "disk space"
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		r.Add(Problem, check, "", "%s: %v", dir, err)
+		return
+	}
+	if !m.takes(r, dir, &st) {
+		return
+	}
+	if free := int64(st.Bavail) * int64(st.Bsize); free < m.MinFree {
+		r.Add(Problem, check, "make room there, or less for write_back.min_free_bytes", "%s are free on the disk of %s: no write is journalled", size.Human(free), dir)
+		return
+	}
+	r.ok(check, "the journal's disk, %s, takes writes", dir)
 }
 
 const (
@@ -244,8 +293,12 @@ func (m *Machine) ports(r *Report) {
 	running := false
 	client := &http.Client{Timeout: 2 * time.Second}
 	if resp, err := client.Get("http://" + m.AdminListen + "/healthz"); err == nil {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what there is of it
 		resp.Body.Close()
 		running = resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusServiceUnavailable
+		if running {
+			m.health(r, resp.StatusCode, string(body))
+		}
 	}
 	for _, l := range []struct{ check, flag, address string }{{"S3 port", "--listen", m.Listen}, {"admin port", "--admin-listen", m.AdminListen}} {
 		listener, err := net.Listen("tcp", l.address)
@@ -264,6 +317,25 @@ func (m *Machine) ports(r *Report) {
 		default:
 			r.Add(Problem, l.check, "another address with "+l.flag, "%v", err)
 		}
+	}
+}
+
+// health passes on what a running gateway says of itself.
+func (m *Machine) health(r *Report, status int, body string) {
+	const check = "health"
+	level := Warning
+	if status != http.StatusOK {
+		level = Problem
+	}
+	said := false
+	for line := range strings.Lines(body) {
+		if line = strings.TrimSpace(line); line != "" && line != "ok" {
+			r.Add(level, check, "docs/troubleshooting.md, The disk; akigw status", "the gateway that runs says: %s", line)
+			said = true
+		}
+	}
+	if !said && status == http.StatusOK {
+		r.ok(check, "the gateway that runs is well")
 	}
 }
 

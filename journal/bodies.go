@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/durable"
 )
 
 // body is a spool file that a live record needs.
@@ -51,7 +52,11 @@ func (j *Journal) checkSpool() error {
 		top = max(top, n)
 		b := wanted[n]
 		if errors.Is(b.err, errRepair) {
-			return b.err
+			if !j.mirror.current || !unwritten(b.err) {
+				return b.err
+			}
+			j.config.Log.Warn("a body in the journal could not be repaired for want of room; it is read from the other directory", "key", b.named, "error", b.err)
+			continue
 		}
 		if b.err == nil || slices.Contains(accepted, acceptedMark+damagedBody(n)) {
 			continue
@@ -95,8 +100,8 @@ func (j *Journal) removeUnwanted(wanted map[uint64]*body) (top uint64, err error
 			if _, ok := wanted[n]; ok && err == nil {
 				continue
 			}
-			if err := fs.Remove(filepath.Join(dir, name)); err != nil {
-				return top, err
+			if err := fs.Remove(filepath.Join(dir, name)); err != nil && !durable.Unwritable(err) {
+				return top, err // what stays on a read-only disk is removed by a later start
 			}
 		}
 	}
@@ -228,6 +233,7 @@ func (j *Journal) repairBody(p piece, named string) (err error) {
 func (r *bodyRepair) replace(m *mirror, names []string) error {
 	for _, name := range names {
 		if err := r.write(m.FS, name+draftSuffix); err != nil {
+			_ = m.FS.Remove(name + draftSuffix) // what there is of it takes room
 			return err
 		}
 	}
@@ -369,7 +375,7 @@ func (r *bodyRepair) write(fs FS, name string) error {
 	}
 	_, err = f.Write(appendFoot(slices.Clone(r.sums), r.size))
 	if err == nil {
-		err = f.Sync()
+		err = unsynced(f.Sync())
 	}
 	return errors.Join(err, f.Close())
 }

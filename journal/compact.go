@@ -17,10 +17,14 @@ func (j *Journal) compact() {
 	j.clear()
 	for {
 		j.mu.Lock()
+		if len(j.segments) == 0 {
+			j.mu.Unlock()
+			return
+		}
 		oldest := j.segments[0]
-		idle := len(j.segments) > 1 && j.failed == nil && !j.keep && len(j.damage) == 0 && !oldest.fixing
+		idle := len(j.segments) > 1 && j.failed == nil && !j.shut && !j.keep && len(j.damage) == 0 && !oldest.fixing
 		next := j.segments[min(1, len(j.segments)-1)].id
-		left := len(oldest.items) + len(oldest.spoils) + len(oldest.dates)
+		left := oldest.left()
 		empty := left == 0
 		var ops []*op
 		var read []reading
@@ -30,7 +34,9 @@ func (j *Journal) compact() {
 		j.mu.Unlock()
 		switch {
 		case idle && empty:
-			j.drop(oldest, next)
+			if !j.drop(oldest, next) {
+				return
+			}
 		case len(ops) > 0:
 			if !j.rewrite(ops, read) || !j.moved(oldest, left) {
 				return
@@ -61,11 +67,15 @@ func (j *Journal) clear() {
 	}
 }
 
-// drop removes the oldest segment; next is the one after it.
-func (j *Journal) drop(s *segment, next uint64) {
+// drop removes the oldest segment; next is the one after it. It returns false if the segment stays.
+// A disk without room for the side file is no reason to keep it for good: it is tried again.
+func (j *Journal) drop(s *segment, next uint64) bool {
 	failpoint.Here("compact.beforeUnlink")
 	fs := j.config.FS
 	err := j.raiseFloor(next)
+	if j.postponed = unwritten(err); j.postponed {
+		return false
+	}
 	if err == nil {
 		err = fs.Remove(j.segmentName(s.id))
 	}
@@ -77,13 +87,17 @@ func (j *Journal) drop(s *segment, next uint64) {
 	if err != nil {
 		j.keep = true // nobody knows whether it comes back: those after it have to stay
 		j.config.Log.Warn("could not remove an old journal segment; segments stay until the gateway is started again", "segment", j.segmentName(s.id), "error", err)
-		return
+		return false
 	}
 	j.segments = j.segments[1:]
 	s.gone = true
 	j.holes = holesSince(j.holes, j.segments[0].id)
 	j.release(s)
+	return true
 }
+
+// left is how many live things are in a segment. It needs mu.
+func (s *segment) left() int { return len(s.items) + len(s.spoils) + len(s.dates) }
 
 func holesSince(all []hole, segment uint64) (kept []hole) {
 	for _, h := range all {
@@ -113,7 +127,7 @@ func (j *Journal) unref(s *segment) {
 func (j *Journal) moved(s *segment, before int) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(s.items)+len(s.spoils)+len(s.dates) < before {
+	if s.left() < before {
 		return true
 	}
 	j.keep = true
@@ -137,6 +151,9 @@ func (j *Journal) rewriting(oldest *segment) (ops []*op, read []reading) {
 	}
 	crowded := size >= maxSealed*j.config.SegmentBytes && size >= 2*j.records
 	if oldest == j.segments[len(j.segments)-1] || !crowded && !j.onlyDates(oldest) {
+		return nil, nil
+	}
+	if j.full != nil && !j.fitsReserve(oldest) {
 		return nil, nil
 	}
 	size = 0

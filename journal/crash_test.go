@@ -100,7 +100,7 @@ type crashRun struct {
 }
 
 func (c *crashRun) config(fs FS, dir string) Config {
-	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, SyncTimeout: time.Minute, MaxDates: 1000}
+	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, ReserveBytes: 4 << 10, SyncTimeout: time.Minute, MaxDates: 1000}
 }
 
 // run runs the workload; the error says what a crash would have lost.
@@ -229,7 +229,7 @@ func put1(j *Journal, name string) error {
 	if _, err := d.Write([]byte("body")); err != nil {
 		return err
 	}
-	return j.Commit(context.Background(), d, Entry{Key: key(name), ETag: etag([]byte("body"))})
+	return j.Commit(context.Background(), d, Entry{Key: key(name), ETag: etag([]byte("body")), Modified: time.Unix(4, 0)})
 }
 
 // late is what the upstream calls an object whose key has got another entry meanwhile: nobody

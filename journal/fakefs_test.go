@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -51,6 +52,19 @@ func (m memory) Size(name string) (int64, error) {
 
 func (m memory) Lock(name string) (io.Closer, error) {
 	return m.fs.Lock(name)
+}
+
+func (m memory) ID(name string) (string, error) {
+	_, err := m.fs.Stat(name)
+	return "", err
+}
+
+// Reserve makes a file anew: nothing is ever in a reserve, and room is not counted here.
+func (m memory) Reserve(name string, _ int64) (File, error) {
+	if err := m.fs.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return m.Create(name)
 }
 
 func (m memory) Create(name string) (File, error) {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/akidb/akigw/internal/durable"
 )
 
 // FS is what the journal asks of a file system. Tests pass one that forgets what
@@ -21,6 +23,10 @@ type FS interface {
 	// Size is the length of a file in bytes, without opening it. The error of one that is not
 	// there is os.ErrNotExist.
 	Size(name string) (int64, error)
+	// Reserve makes an empty file for writing and reading that has size bytes of the disk, or
+	// opens the one that is there; it replaces one that is not empty. A disk without that much
+	// room is ENOSPC, one that cannot do it errors.ErrUnsupported or another error.
+	Reserve(name string, size int64) (File, error)
 	Rename(from, to string) error
 	Remove(name string) error
 	// List returns the names in a directory, in any order.
@@ -28,6 +34,9 @@ type FS interface {
 	// SyncDir makes names in a directory durable: what was created, renamed and
 	// removed.
 	SyncDir(dir string) error
+	// ID names the file or directory that is found by a name: if another one is found by it
+	// later, it has another ID.
+	ID(name string) (string, error)
 	// Lock takes a file for this process alone until it is closed.
 	Lock(name string) (io.Closer, error)
 }
@@ -103,12 +112,12 @@ func (Disk) SyncDir(dir string) error {
 
 // Lock implements FS.
 func (Disk) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := durable.Lock(name)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, fmt.Errorf("%s is in use by another process: %w", filepath.Dir(name), err)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is in use by another process: %w", filepath.Dir(name), err), f.Close())
 	}
 	return f, nil
 }

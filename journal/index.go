@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -277,7 +278,7 @@ func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
 func (j *Journal) Take(key akigw.Key) *Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.damage) > 0 || j.failed != nil {
+	if len(j.damage) > 0 || j.failed != nil || j.shut {
 		return nil
 	}
 	name := index(key.Bucket, key.Name)
@@ -400,7 +401,7 @@ func (j *Journal) waiting(name string, until uint64, hold bool) (<-chan struct{}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.doubtful[name] {
-		return nil, j.failed
+		return nil, cmp.Or(j.failed, j.full)
 	}
 	items, _ := j.keys.Get(name)
 	if len(items) == 0 || items[0].covers > until {
@@ -425,7 +426,7 @@ func (j *Journal) finished(it *item) (<-chan struct{}, error) {
 	if it.reason != "" {
 		return nil, fmt.Errorf("%w: %s: %s", ErrDeadLetter, it.entry.Key, it.reason)
 	}
-	if err := j.accepting(); err != nil {
+	if err := j.flushing(); err != nil {
 		return nil, err
 	}
 	if it.finished == nil {
@@ -484,6 +485,7 @@ type Stats struct {
 	Translations int   // objects that the upstream gave another ETag than was promised
 	Dates        int   // other objects whose Last-Modified is another one upstream than was promised
 	Problem      error // why writes are not taken, nil if they are
+	Stopped      error // why nothing is let go of either, nil if it is
 	Mirrored     bool  // there is a second directory
 	Repaired     int64 // records and bodies that were damaged in one directory and repaired from the other since the start
 	Lost         int64 // bodies that were found damaged in both directories since the start
@@ -493,7 +495,7 @@ type Stats struct {
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Dates: j.dates.orders.Len(), Problem: j.accepting()}
+	s := Stats{Pending: j.pending.Len(), Dead: j.dead.Len(), Packed: j.away, Packs: len(j.packs), Bytes: j.bytes, Segments: len(j.segments), Uploads: len(j.named), Orphans: len(j.orphans), Translations: len(j.translations), Dates: j.dates.orders.Len(), Problem: j.accepting(), Stopped: j.flushing()}
 	if j.mirror != nil {
 		s.Mirrored, s.Repaired, s.Lost = true, j.mirror.repairs[0].since()+j.mirror.repairs[1].since(), int64(len(j.scrub.lost))
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/tidwall/btree"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/failpoint"
 )
 
@@ -66,6 +67,9 @@ type Config struct {
 	// that was promised, see Flushed. Each takes about 0.3 KiB of memory and 0.1 KiB on
 	// disk, plus its key, until it is compacted up to four times as much.
 	MaxDates int
+	// ReserveBytes is how much of the disk is kept for letting go of entries when there is no
+	// other room; 0: nothing.
+	ReserveBytes int64
 	// SyncTimeout is how long a sync may take before writes are refused.
 	SyncTimeout time.Duration
 	// SecondDir is a directory on another disk that has all that Dir has, "" for none.
@@ -123,6 +127,9 @@ type Journal struct {
 	records      int64                      // bytes of the records of live entries; guarded by mu
 	segments     []*segment                 // oldest first, the last one is written; guarded by mu
 	changed      func(akigw.Key)            // guarded by mu
+	full         error                      // ErrFull and why, while there is no room; guarded by mu
+	shut         bool                       // nor for letting go of anything; guarded by mu
+	due          bool                       // the syncer is to look; guarded by mu
 
 	writing  map[string]int  // keys of records that wait for a sync; guarded by mu
 	held     map[string]int  // keys that nothing is taken of; guarded by mu
@@ -142,6 +149,17 @@ type Journal struct {
 	holes   []hole
 	keep    bool       // segments stay, because removing one failed
 	side    *sideState // nil: the directory is and was the only one
+
+	timer       *time.Timer         // of looks
+	reserve     [reservePieces]File // nil for a piece that is not there
+	reserveless bool                // there can be none on this disk
+	reserved    bool                // the last segment was a piece of it
+	sealed      bool                // nothing more comes into the last segment
+	following   succession          // of the one behind it then
+	spoolID     string
+	uncopied    []string // damage that is not in the quarantine, for want of room
+	unjoined    bool     // the side files do not say that this run is one, for want of room
+	postponed   bool     // the oldest segment can go when there is room for the side files
 }
 
 // item is what is live of a record: an entry, an upload or a part of one.
@@ -194,6 +212,7 @@ type segment struct {
 	refs   int  // readers
 	fixing bool // it is being repaired, and must not be removed meanwhile
 	gone   bool
+	fileID string // see FS.ID; "" while it is only read
 
 	dates      map[*dated]struct{}
 	datedBytes int64 // of their records
@@ -216,8 +235,8 @@ func (j *Journal) Notify(changed func(akigw.Key)) {
 	j.changed = changed
 }
 
-// Accepting returns nil if writes are taken, else ErrFailed, ErrDamaged, ErrStuck
-// or ErrClosed and what is the matter.
+// Accepting returns nil if writes are taken, else ErrFailed, ErrDamaged, ErrStuck,
+// ErrFull or ErrClosed and what is the matter.
 func (j *Journal) Accepting() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -225,17 +244,10 @@ func (j *Journal) Accepting() error {
 }
 
 func (j *Journal) accepting() error {
-	switch {
-	case j.failed != nil:
-		return j.failed
-	case len(j.damage) > 0:
-		return fmt.Errorf("%w: %s", ErrDamaged, j.damage[0])
-	case j.closing:
-		return ErrClosed
-	case !j.syncing.IsZero() && time.Since(j.syncing) > j.config.SyncTimeout:
-		return fmt.Errorf("%w: a sync has been under way for %s", ErrStuck, time.Since(j.syncing).Round(time.Second))
+	if err := j.flushing(); err != nil {
+		return err
 	}
-	return nil
+	return j.full
 }
 
 // Commit makes d an acknowledged write: with e's Key, ETag, Modified and Header.
@@ -309,7 +321,7 @@ func (j *Journal) commit(ctx context.Context, ops ...*op) error {
 	}
 	w := &writing{ops: ops, done: make(chan error, 1)}
 	j.mu.Lock()
-	if err := j.accepting(); err != nil {
+	if err := j.takes(w); err != nil {
 		j.mu.Unlock()
 		return err
 	}
@@ -344,8 +356,11 @@ func (j *Journal) sync() {
 		if !open {
 			return
 		}
-		j.mark()
-		j.compact()
+		j.looked()
+		if len(batch) > 0 {
+			j.mark()
+			j.compact()
+		}
 	}
 }
 
@@ -353,7 +368,7 @@ func (j *Journal) sync() {
 func (j *Journal) take() (batch []*writing, open bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.queue) == 0 && !j.closing {
+	for len(j.queue) == 0 && !j.closing && !j.due {
 		j.wake.Wait()
 	}
 	size := 0
@@ -377,13 +392,27 @@ func (j *Journal) take() (batch []*writing, open bool) {
 // write makes a batch durable, applies it and tells who waits. It returns buf for
 // the next one.
 func (j *Journal) write(buf []byte, batch []*writing) []byte {
-	if batch = j.check(batch); len(batch) == 0 {
+	if batch = j.admit(j.check(batch)); len(batch) == 0 {
 		return buf
 	}
 	j.makeRoom(batch)
+	buf, places, err := j.record(buf, batch)
+	if errors.Is(err, ErrFull) {
+		doubtful := j.begin() != nil
+		if batch = j.refuse(batch, err, doubtful, doubtful); len(batch) > 0 {
+			buf, places, err = j.record(buf[:0], batch)
+		}
+	}
+	j.settle(batch, places, err, err != nil)
+	return buf
+}
+
+// record writes the records of a batch and syncs them. It returns buf for the next one, and
+// where each record is.
+func (j *Journal) record(buf []byte, batch []*writing) ([]byte, []place, error) {
 	err := j.failure()
-	if err == nil && j.length > j.config.SegmentBytes {
-		err = j.rotate()
+	if err == nil {
+		err = j.ready()
 	}
 	var places []place
 	var payload []byte
@@ -398,6 +427,26 @@ func (j *Journal) write(buf []byte, batch []*writing) []byte {
 	if err == nil {
 		err = j.append(buf)
 	}
+	return buf, places, err
+}
+
+// ready begins the next segment if the last one takes no more.
+func (j *Journal) ready() error {
+	switch {
+	case j.sealed:
+		return j.begin()
+	case j.length > j.config.SegmentBytes && !j.reserved:
+		return j.rotate()
+	}
+	return nil
+}
+
+// settle applies the records of a batch, unless there was an error, and tells who waits.
+// doubtful says that they may be on the disk all the same.
+func (j *Journal) settle(batch []*writing, places []place, err error, doubtful bool) {
+	if len(batch) == 0 {
+		return
+	}
 	j.mu.Lock()
 	changed := j.changed
 	i := 0
@@ -406,7 +455,7 @@ func (j *Journal) write(buf []byte, batch []*writing) []byte {
 			if err == nil {
 				j.apply(o, places[i], j.segments[len(j.segments)-1])
 			}
-			j.written(o, err)
+			j.written(o, doubtful)
 			i++
 		}
 	}
@@ -420,7 +469,6 @@ func (j *Journal) write(buf []byte, batch []*writing) []byte {
 			}
 		}
 	}
-	return buf
 }
 
 // announce says that records are going to be written. It needs mu.
@@ -433,8 +481,9 @@ func (j *Journal) announce(ops []*op) {
 	}
 }
 
-// written takes a record off those that wait. It needs mu.
-func (j *Journal) written(o *op, err error) {
+// written takes a record off those that wait. doubtful says that it may be on the disk, though
+// nobody was told so. It needs mu.
+func (j *Journal) written(o *op, doubtful bool) {
 	if !o.kind.changes() {
 		return
 	}
@@ -442,7 +491,7 @@ func (j *Journal) written(o *op, err error) {
 	if j.writing[name]--; j.writing[name] == 0 {
 		delete(j.writing, name)
 	}
-	if err != nil {
+	if doubtful {
 		j.doubtful[name] = true
 	}
 }
@@ -460,8 +509,9 @@ func (j *Journal) failure() error {
 	return j.failed
 }
 
-// append writes bytes to the last segment and syncs them. A failure is final: what
-// a file holds after one, and what a later sync would say, nobody knows.
+// append writes bytes to the last segment and syncs them. A write without room seals the
+// segment. Any other failure is final: what a file holds after one, and what a later sync
+// would say, nobody knows.
 func (j *Journal) append(b []byte) error {
 	j.mu.Lock()
 	file := j.segments[len(j.segments)-1].file
@@ -469,13 +519,21 @@ func (j *Journal) append(b []byte) error {
 	j.mu.Unlock()
 	_, err := file.Write(b)
 	failpoint.Here("journal.afterAppend")
+	full := durable.NoRoom(err)
 	if err == nil {
 		err = file.Sync()
 	}
 	failpoint.Here("journal.afterSync")
+	if err == nil {
+		err = j.segmentDisplaced()
+	}
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	j.syncing = time.Time{}
+	if full {
+		j.mu.Unlock()
+		return j.seal(err)
+	}
+	defer j.mu.Unlock()
 	if err != nil {
 		return j.fail(err)
 	}
@@ -500,15 +558,20 @@ func (j *Journal) fail(err error) error {
 // was promised anything of it.
 func (j *Journal) mark() {
 	j.mu.Lock()
-	idle := len(j.queue) == 0 && j.failed == nil && !j.marked
-	last := j.segments[len(j.segments)-1]
-	j.mu.Unlock()
+	idle := len(j.queue) == 0 && j.failed == nil && j.full == nil && !j.marked
 	if !idle {
+		j.mu.Unlock()
 		return
 	}
+	last := j.segments[len(j.segments)-1]
+	j.mu.Unlock()
 	b := appendFrame(nil, j.next, j.durable, (&op{kind: kindMark}).encode(nil))
 	j.next++
 	_, err := last.file.Write(b)
+	if durable.NoRoom(err) {
+		_ = j.seal(err)
+		return
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err != nil {
@@ -525,9 +588,12 @@ func (j *Journal) rotate() error {
 	j.mu.Lock()
 	last := j.segments[len(j.segments)-1]
 	j.mu.Unlock()
-	err := last.file.Sync() // of the mark
+	err := unsynced(last.file.Sync()) // of the mark
 	if err == nil {
 		err = j.create(last.id+1, last.id, j.length)
+	}
+	if unwritten(err) && durable.NoRoom(err) {
+		return j.seal(err)
 	}
 	if err != nil {
 		j.mu.Lock()
@@ -543,29 +609,45 @@ func (j *Journal) segmentName(id uint64) string {
 
 // create makes a segment and the one that is written.
 func (j *Journal) create(id, before uint64, length int64) error {
-	fs := j.config.FS
-	f, err := fs.Create(j.segmentName(id))
+	f, err := j.config.FS.Create(j.segmentName(id))
 	if err != nil {
 		return err
 	}
 	failpoint.Here("rotate.afterCreate")
-	head := op{kind: kindSegment, seg: segmentHead{id: id, epoch: j.epoch, before: before, length: length, holes: j.holes, nonce: j.run.nonce}}
+	return j.head(f, succession{id, before, length})
+}
+
+// head writes the head of a new segment, which is the one that is written from then on. What
+// writes without room left behind in the one before it does not count any more, and nothing
+// is doubtful for that. The error of a sync is errUnsynced.
+func (j *Journal) head(f File, s succession) error {
+	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: j.epoch, before: s.before, length: s.length, holes: j.holes, nonce: j.run.nonce}}
 	b := appendFrame(nil, j.next, 0, head.encode(nil))
 	j.next++
-	if _, err = f.Write(b); err == nil {
-		err = f.Sync()
+	fs := j.config.FS
+	_, err := f.Write(b)
+	if err == nil {
+		err = unsynced(f.Sync())
 	}
 	if err == nil {
-		err = fs.SyncDir(filepath.Join(j.config.Dir, segmentDir))
+		err = unsynced(fs.SyncDir(filepath.Join(j.config.Dir, segmentDir)))
 	}
 	failpoint.Here("rotate.afterDirSync")
+	fileID := ""
+	if err == nil {
+		fileID, err = fs.ID(j.segmentName(s.id))
+	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	j.length, j.durable, j.marked = int64(len(b)), int64(len(b)), false
+	j.sealed, j.reserved = false, false
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.segments = append(j.segments, newSegment(id, f, j.durable))
+	next := newSegment(s.id, f, j.durable)
+	next.fileID = fileID
+	j.segments = append(j.segments, next)
+	clear(j.doubtful)
 	return nil
 }
 
@@ -580,17 +662,33 @@ func (j *Journal) Close() error {
 	j.closing = true
 	j.wake.Broadcast()
 	j.mu.Unlock()
+	j.timer.Stop()
 	j.syncer.Wait()
 	j.mark()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var err error
-	if last := j.segments[len(j.segments)-1]; j.failed == nil {
+	if j.failed == nil && !j.sealed {
+		last := j.segments[len(j.segments)-1]
 		if err = last.file.Sync(); err == nil {
 			err = j.writeEnd(last)
 		}
 		if err == nil && j.mirror != nil {
 			err = j.writeSide()
+		}
+		if durable.Unwritable(err) { // it tells damage, and nothing else needs it
+			j.config.Log.Warn("the end of the journal could not be written down", "dir", j.config.Dir, "error", err)
+			err = nil
+		}
+	}
+	return errors.Join(err, j.close())
+}
+
+// close closes the files.
+func (j *Journal) close() (err error) {
+	for _, f := range j.reserve {
+		if f != nil {
+			err = errors.Join(err, f.Close())
 		}
 	}
 	for _, s := range j.segments {

@@ -97,7 +97,11 @@ func reopen(t testing.TB, j *Journal) *Journal {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return open(t, j.config)
+	c := j.config
+	if j.mirror != nil {
+		c.FS = j.mirror.FS
+	}
+	return open(t, c)
 }
 
 // Bodies of all sizes come back, before and after a restart, whole and by ranges.

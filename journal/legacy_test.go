@@ -116,9 +116,7 @@ func TestOlderGatewayAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := testConfig(Disk{}, dir)
-	c.InlineBytes, c.SegmentBytes = 512, 2<<10
-	j := open(t, c)
+	j := open(t, smallConfig(Disk{}, dir))
 	if err := complete(j, want); err != nil {
 		t.Error(err)
 	}

@@ -27,6 +27,10 @@ type mirror struct {
 	current bool // both were written by the last run that acknowledged anything, or are whole again
 
 	repairs [2]repairs // records and bodies that were written again from the other directory
+
+	// What a start could not put right for want of room; it is not changed any more either.
+	merged  map[uint64][]byte // what the copies of a segment hold together
+	ignored map[uint64]bool   // segments that do not count and are still there
 }
 
 func newMirror(c Config) *mirror {
@@ -92,12 +96,16 @@ func (m *mirror) Size(name string) (int64, error) {
 	return n, nil
 }
 
-// Rename implements FS.
+// Rename implements FS. If the second directory refuses it, the file has its old name in both.
 func (m *mirror) Rename(from, to string) error {
 	if err := m.FS.Rename(from, to); err != nil {
 		return err
 	}
-	return m.FS.Rename(m.twin(from), m.twin(to))
+	err := m.FS.Rename(m.twin(from), m.twin(to))
+	if err != nil {
+		_ = m.FS.Rename(to, from) // so that it can be tried again
+	}
+	return err
 }
 
 // Remove implements FS. The file may be in one of the two alone.
@@ -161,6 +169,7 @@ type mirrorFile struct {
 	mu      sync.Mutex
 	files   [2]File // nil: it could not be opened; guarded by mu
 	retired []File  // were replaced, and may still be read; guarded by mu
+	merged  []byte  // what both copies hold together, if neither could be repaired; else nil
 }
 
 // copies are the copies that there are, the first directory's first.
@@ -211,11 +220,14 @@ func (f *mirrorFile) ReadAt(p []byte, at int64) (n int, err error) {
 
 // Sync implements File.
 func (f *mirrorFile) Sync() error {
-	all := f.copies()
-	if len(all) < 2 {
+	switch all := f.copies(); len(all) {
+	case 0:
+		return nil
+	case 1:
 		return all[0].Sync()
+	default:
+		return both(all[0].Sync, all[1].Sync)
 	}
-	return both(all[0].Sync, all[1].Sync)
 }
 
 // Size implements File.
@@ -276,6 +288,11 @@ func readIntact(f File, p []byte, at int64, intact func([]byte) bool) (worn bool
 			err = readErr
 		}
 	}
+	if m, ok := f.(*mirrorFile); ok && at+int64(len(p)) <= int64(len(m.merged)) {
+		if copy(p, m.merged[at:]); intact(p) {
+			return true, nil
+		}
+	}
 	return true, err
 }
 
@@ -288,7 +305,7 @@ func writeFile(fs FS, name string, data []byte) error {
 	if err := fs.Rename(draft, name); err != nil {
 		return err
 	}
-	return fs.SyncDir(filepath.Dir(name))
+	return unsynced(fs.SyncDir(filepath.Dir(name)))
 }
 
 // writeDraft writes and syncs a file that is going to be renamed.
@@ -297,9 +314,13 @@ func writeDraft(fs FS, name string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	_, err = f.Write(data)
+	return finishDraft(f, data)
+}
+
+func finishDraft(f File, data []byte) error {
+	_, err := f.Write(data)
 	if err == nil {
-		err = f.Sync()
+		err = unsynced(f.Sync())
 	}
 	return errors.Join(err, f.Close())
 }

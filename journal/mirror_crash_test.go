@@ -57,9 +57,7 @@ func (r *repairRun) start(disk *vfs.MemFS, depth int) (err error) {
 // alone sees that the second directory, which has been started with the first after a crash, can
 // take its place.
 func (r *repairRun) alone(disk *vfs.MemFS) error {
-	c := testConfig(memory{disk}, "/k")
-	c.InlineBytes, c.SegmentBytes = 512, 2<<10
-	j, err := Open(c)
+	j, err := Open(smallConfig(memory{disk}, "/k"))
 	if err != nil {
 		return fmt.Errorf("the second alone: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -109,8 +110,8 @@ func staleSample(t *testing.T, seed uint64) (tree, allowed) {
 func sampleOf(t *testing.T, seed uint64, together, alone int) (tree, allowed) {
 	t.Helper()
 	dir, second := twoDirs(t)
-	c := testConfig(Disk{}, dir)
-	c.SecondDir, c.InlineBytes, c.SegmentBytes = second, 512, 2<<10
+	c := smallConfig(Disk{}, dir)
+	c.SecondDir = second
 	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
 	run := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 4))}
 	for _, rounds := range []int{together, alone} {
@@ -123,6 +124,9 @@ func sampleOf(t *testing.T, seed uint64, together, alone int) (tree, allowed) {
 				t.Fatal(err)
 			}
 		}
+		if err := flushDated(j, x, "dated"); err != nil {
+			t.Fatal(err)
+		}
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -131,10 +135,28 @@ func sampleOf(t *testing.T, seed uint64, together, alone int) (tree, allowed) {
 	return readTree(t, dir, second), x.around(func() {})
 }
 
+// flushDated writes a key and takes it to the upstream, which gives it another date.
+func flushDated(j *Journal, x *expectation, name string) error {
+	if err := put1(j, name); err != nil {
+		return err
+	}
+	e := j.Take(key(name))
+	x.begin(name, state("dated "+e.ETag))
+	defer x.end(name)
+	return j.Flushed(context.Background(), e, Stored{Modified: time.Unix(e.Size+1, 0)})
+}
+
+// smallConfig is a journal with all kinds of records in short segments, and a reserve.
+func smallConfig(fs FS, dir string) Config {
+	c := testConfig(fs, dir)
+	c.InlineBytes, c.SegmentBytes, c.ReserveBytes, c.MaxDates = 512, 2<<10, 4<<10, 1000
+	return c
+}
+
 // openTwin opens the journal of both directories in memory.
 func openTwin(m FS) (*Journal, error) {
-	c := testConfig(m, "/j")
-	c.SecondDir, c.InlineBytes, c.SegmentBytes = "/k", 512, 2<<10
+	c := smallConfig(m, "/j")
+	c.SecondDir = "/k"
 	return Open(c)
 }
 
@@ -171,9 +193,7 @@ func survives(t testing.TB, damaged tree, want allowed) error {
 		return err
 	}
 	for _, dir := range []string{"/j", "/k"} {
-		c := testConfig(disk, dir)
-		c.InlineBytes, c.SegmentBytes = 512, 2<<10
-		j, err := Open(c)
+		j, err := Open(smallConfig(disk, dir))
 		if err != nil {
 			return fmt.Errorf("%s alone: %w", dir, err)
 		}

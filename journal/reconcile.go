@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/akidb/akigw/internal/durable"
 )
 
 // unfinishedFile marks a second directory while it is rebuilt from the first: until it is gone
@@ -65,22 +68,90 @@ func (j *Journal) reconcile() error {
 		}
 	}
 	live := m.live(sides, j.side.floor)
+	m.ignore(sides, live)
 	replaced, err := m.repairSegments(live)
+	if m.current && unwritten(err) {
+		m.log.Warn("the journal could not be repaired for want of room: it is read from both directories, and its segments stay until the gateway is started again with room", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
+		j.keep = true
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, r := range replaced {
+	m.merged = nil
+	if err := m.putInPlace(replaced); err != nil {
+		return err
+	}
+	err = m.SyncDir(filepath.Join(m.dirs[0], segmentDir))
+	if err == nil {
+		err = m.removeDead(sides, live)
+	}
+	if err == nil {
+		err = errors.Join(m.reconcileEnd(), m.reconcileQuarantine())
+	}
+	if m.current && len(replaced) == 0 && durable.Unwritable(err) {
+		m.log.Warn("what does not count any more could not be removed from the journal's directories; a later start does it", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
+		return nil // and what cannot be synced either is found by recover
+	}
+	return err
+}
+
+func (m *mirror) putInPlace(all []replacement) error {
+	for _, r := range all {
 		if err := m.FS.Rename(r.path+draftSuffix, r.path); err != nil {
 			return err
 		}
+		if r.cut || !m.current && r.side != m.lead {
+			m.log.Info("a segment of the journal is brought up to its twin", "segment", r.path, "records", r.records)
+			continue
+		}
+		m.repaired(r)
 	}
-	if err := m.SyncDir(filepath.Join(m.dirs[0], segmentDir)); err != nil {
-		return err
+	return nil
+}
+
+// repaired says and counts what was repaired.
+func (m *mirror) repaired(r replacement) {
+	m.repairs[r.side].add(r.records)
+	m.log.Warn("records of the journal were damaged or missing, and are repaired from the other directory", "segment", r.path, "records", r.records)
+}
+
+// ignore notes the segments that do not count, though there are files named after them.
+func (m *mirror) ignore(sides [2]*side, live map[uint64][]source) {
+	m.ignored = map[uint64]bool{}
+	for _, s := range sides {
+		for _, src := range s.sources {
+			if id, named := segmentID(filepath.Base(src.path)); named && live[id] == nil && !src.unborn() {
+				m.ignored[id] = true
+			}
+		}
 	}
-	if err := m.removeDead(sides, live); err != nil {
-		return err
+}
+
+// unborn reports whether the file never became a segment.
+func (s *source) unborn() bool { return s.head == nil && s.top == 0 }
+
+// ignores reports whether a segment does not count. The mirror may be nil.
+func (m *mirror) ignores(id uint64) bool { return m != nil && m.ignored[id] }
+
+// unrepaired is what the copies of a segment hold together that could not be repaired for want of
+// room, nil if it is as it should be. The mirror may be nil.
+func (m *mirror) unrepaired(id uint64) []byte {
+	if m == nil {
+		return nil
 	}
-	return errors.Join(m.reconcileEnd(), m.reconcileQuarantine())
+	return m.merged[id]
+}
+
+// openMerged opens what there is of the copies of a segment that could not be repaired.
+func (m *mirror) openMerged(name string, raw []byte) File {
+	merged := &mirrorFile{merged: raw}
+	for i := range merged.files {
+		if f, err := m.FS.Open(m.on(i, name)); err == nil {
+			merged.files[i] = f
+		}
+	}
+	return merged
 }
 
 // segment is the path of a segment in one of the two directories.
@@ -312,13 +383,31 @@ func (m *mirror) sameSegment(sources []source) []source {
 
 // replacement is a segment that has a better draft beside it.
 type replacement struct {
-	side int
-	path string
+	side    int
+	path    string
+	records int  // that the draft has and the segment has not
+	cut     bool // they are the last ones of the last segment, which a crash may have cut
 }
 
-// repairSegments writes a synced draft beside each segment that can be better than it is.
+// counting is how much of a segment counts: what writes without room left behind that does not.
+func counting(live map[uint64][]source, id uint64) int64 {
+	for _, sources := range live {
+		for _, src := range sources {
+			if src.head != nil && src.head.before == id {
+				return src.head.length
+			}
+		}
+	}
+	return math.MaxInt64
+}
+
+// repairSegments writes a synced draft beside each segment that can be better than it is. If a disk
+// takes none, what the copies of each segment hold together is kept in memory, all drafts of this
+// start are removed, and the error says why: a draft alone in its place may destroy what others need.
 func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, err error) {
 	_, newest := extent(live)
+	m.merged = map[uint64][]byte{}
+	var full error
 	for _, id := range slices.Sorted(maps.Keys(live)) {
 		if same, err := m.alike(live[id], id); err != nil {
 			return nil, err
@@ -337,32 +426,33 @@ func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, er
 				own[src.side] = raw
 			}
 		}
-		records := merge(raws)
+		records := merge(raws, counting(live, id))
 		for i := range own {
 			better, n, tail := patch(own[i], raws, records)
 			if n == 0 {
 				continue
 			}
+			m.merged[id] = better
 			path := m.segment(i, id)
-			if err := m.draft(path, better); err != nil {
-				return nil, err
+			if full == nil {
+				err := m.draft(path, better)
+				if full = err; err != nil && !unwritten(err) {
+					return nil, err
+				}
 			}
-			m.report(path, n, i, tail && id == newest)
-			all = append(all, replacement{i, path})
+			all = append(all, replacement{i, path, n, tail && id == newest})
 		}
 	}
-	return all, m.SyncDir(filepath.Join(m.dirs[0], segmentDir))
-}
-
-// report says and counts what is repaired. A last segment that is shorter than its twin was cut
-// by a crash, and a directory that is rebuilt is not damaged.
-func (m *mirror) report(path string, records, side int, cut bool) {
-	if cut || !m.current && side != m.lead {
-		m.log.Info("a segment of the journal is brought up to its twin", "segment", path, "records", records)
-		return
+	if full != nil {
+		for _, r := range all {
+			_ = m.FS.Remove(r.path + draftSuffix) // one that stays is a source for the next start
+		}
+		return nil, full
 	}
-	m.repairs[side].add(records)
-	m.log.Warn("records of the journal were damaged or missing, and are repaired from the other directory", "segment", path, "records", records)
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return all, unsynced(m.SyncDir(filepath.Join(m.dirs[0], segmentDir)))
 }
 
 // draft writes a draft, unless an earlier start has left just that one.
@@ -423,7 +513,7 @@ func (m *mirror) removeDead(sides [2]*side, live map[uint64][]source) error {
 	for i, s := range sides {
 		for _, src := range s.sources {
 			id, named := segmentID(filepath.Base(src.path))
-			if named && (live[id] != nil || src.head == nil && src.top == 0) { // what never became a segment is left to recover
+			if named && (live[id] != nil || src.unborn()) { // what never became a segment is left to recover
 				continue
 			}
 			if err := m.FS.Remove(src.path); err != nil && !errors.Is(err, os.ErrNotExist) { // a draft may have been renamed
@@ -444,6 +534,9 @@ func (m *mirror) mark(i int) error {
 
 // unmark says that a directory is whole again.
 func (m *mirror) unmark(i int) error {
+	if _, err := m.FS.Size(filepath.Join(m.dirs[i], unfinishedFile)); errors.Is(err, os.ErrNotExist) {
+		return m.FS.SyncDir(m.dirs[i]) // a start before this one may have removed it
+	}
 	if err := m.FS.Remove(filepath.Join(m.dirs[i], unfinishedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -536,7 +629,8 @@ type intact struct {
 // merge finds each record of a segment that is intact in one of its copies at least. Where one
 // record ends the next one begins: a copy that has it there is believed before one whose
 // first record is later, because bytes of a body may look like a record.
-func merge(copies [][]byte) (all []intact) {
+// No record that begins at an offset of limit or behind it is looked for.
+func merge(copies [][]byte, limit int64) (all []intact) {
 	number, size := uint64(0), 0
 	scans := make([]*scan, len(copies))
 	for i, raw := range copies {
@@ -544,7 +638,7 @@ func merge(copies [][]byte) (all []intact) {
 		scans[i].read(raw)
 		size = max(size, len(raw))
 	}
-	for at := int64(0); at < int64(size); {
+	for at := int64(0); at < min(int64(size), limit); {
 		found := false
 		for i, raw := range copies {
 			if at >= int64(len(raw)) {
@@ -616,7 +710,7 @@ func (m *mirror) repairSegment(s *segment) error {
 		raws, own[i] = append(raws, raw), raw
 	}
 	var better []replacement
-	records := merge(raws)
+	records := merge(raws, s.size)
 	for i := range own {
 		data, n, _ := patch(own[i], raws, records)
 		if n == 0 {
@@ -624,10 +718,10 @@ func (m *mirror) repairSegment(s *segment) error {
 		}
 		path := m.segment(i, s.id)
 		if err := writeDraft(m.FS, path+draftSuffix, data); err != nil {
+			_ = m.FS.Remove(path + draftSuffix) // what there is of it takes room
 			return err
 		}
-		m.report(path, n, i, false)
-		better = append(better, replacement{i, path})
+		better = append(better, replacement{side: i, path: path, records: n})
 	}
 	for _, r := range better {
 		if err := m.FS.Rename(r.path+draftSuffix, r.path); err != nil {
@@ -638,6 +732,7 @@ func (m *mirror) repairSegment(s *segment) error {
 			return err
 		}
 		s.file.(*mirrorFile).replace(r.side, f)
+		m.repaired(r)
 	}
 	return m.SyncDir(filepath.Join(m.dirs[0], segmentDir))
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/akidb/akigw/internal/failpoint"
 )
@@ -34,13 +36,14 @@ func Open(c Config) (*Journal, error) {
 	}
 	j.lock = lock
 	if err := j.start(); err != nil {
-		for _, s := range j.segments {
-			err = errors.Join(err, s.file.Close())
-		}
-		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), j.close())
+	}
+	if j.spoolID, err = fs.ID(filepath.Join(c.Dir, spoolDir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("journal: %w", err), j.close())
 	}
 	j.newest = j.next - 1
 	j.trimDates(c.MaxDates) // it may be a smaller bound than that of the last start
+	j.timer = time.AfterFunc(lookEvery, j.poke)
 	j.syncer.Go(j.sync)
 	j.startScrub()
 	return j, nil
@@ -75,6 +78,10 @@ func (j *Journal) recover() error {
 	var scans []*scan
 	top := uint64(0)
 	for _, id := range ids {
+		top = max(top, id)
+		if j.mirror.ignores(id) {
+			continue
+		}
 		s, err := j.scan(id)
 		if err != nil {
 			return err
@@ -82,7 +89,6 @@ func (j *Journal) recover() error {
 		if s != nil {
 			scans = append(scans, s)
 		}
-		top = max(top, id)
 	}
 	if err := errors.Join(j.missing(ids, scans), j.judge(scans)); err != nil {
 		return err
@@ -97,7 +103,7 @@ func (j *Journal) recover() error {
 	failpoint.Here("recovery.midReplay")
 	// What is in the page cache alone was not acknowledged, but is going to be seen.
 	for _, s := range scans {
-		if err := s.segment.file.Sync(); err != nil {
+		if err := j.recoverySync(s.segment.file.Sync()); err != nil {
 			return err
 		}
 	}
@@ -109,7 +115,7 @@ func (j *Journal) recover() error {
 	}
 	// Names must be durable before a later removal of older ones.
 	for _, dir := range []string{"..", "", segmentDir, spoolDir, quarantineDir} {
-		if err := j.config.FS.SyncDir(filepath.Join(j.config.Dir, dir)); err != nil {
+		if err := j.recoverySync(j.config.FS.SyncDir(filepath.Join(j.config.Dir, dir))); err != nil {
 			return err
 		}
 	}
@@ -122,14 +128,14 @@ func (j *Journal) recover() error {
 	if n := len(scans); n > 0 {
 		before, length = scans[n-1].segment.id, scans[n-1].end
 	}
-	if err := j.create(top+1, before, length); err != nil {
+	if err := j.firstSegment(succession{top + 1, before, length}); err != nil {
 		return err
 	}
 	if err := j.joinRun(); err != nil {
 		return err
 	}
 	if j.mirror != nil {
-		if err := j.mirror.unmark(1); err != nil {
+		if err := j.recoverySync(j.mirror.unmark(1)); err != nil {
 			return err
 		}
 		j.mirror.current = true
@@ -152,8 +158,11 @@ func (j *Journal) segmentIDs() (ids []uint64, err error) {
 			ids = append(ids, id)
 		}
 	}
+	if j.mirror != nil { // files with another name may hold one
+		ids = slices.AppendSeq(ids, maps.Keys(j.mirror.merged))
+	}
 	slices.Sort(ids)
-	return ids, nil
+	return slices.Compact(ids), nil
 }
 
 // scan is what a segment was found to hold.
@@ -177,18 +186,11 @@ type scanned struct {
 // scan reads a segment. It returns nil for one that never became one: nothing in
 // it can have been acknowledged, because its head is durable before anything is.
 func (j *Journal) scan(id uint64) (*scan, error) {
-	f, err := j.config.FS.Open(j.segmentName(id))
+	f, raw, err := j.openSegment(id)
 	if err != nil {
 		return nil, err
 	}
-	size, err := f.Size()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	raw := make([]byte, size)
-	if n, err := f.ReadAt(raw, 0); n < len(raw) {
-		return nil, errors.Join(fmt.Errorf("segment %s: %w", j.segmentName(id), err), f.Close())
-	}
+	size := int64(len(raw))
 	s := &scan{segment: newSegment(id, f, size), size: size}
 	s.read(raw)
 	if len(s.records) == 0 && s.head == nil {
@@ -198,6 +200,25 @@ func (j *Journal) scan(id uint64) (*scan, error) {
 	defer j.mu.Unlock()
 	j.segments = append(j.segments, s.segment)
 	return s, nil
+}
+
+// openSegment opens a segment and reads it.
+func (j *Journal) openSegment(id uint64) (f File, raw []byte, err error) {
+	if raw := j.mirror.unrepaired(id); raw != nil {
+		return j.mirror.openMerged(j.segmentName(id), raw), raw, nil
+	}
+	if f, err = j.config.FS.Open(j.segmentName(id)); err != nil {
+		return nil, nil, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	raw = make([]byte, size)
+	if n, err := f.ReadAt(raw, 0); n < len(raw) {
+		return nil, nil, errors.Join(fmt.Errorf("segment %s: %w", j.segmentName(id), err), f.Close())
+	}
+	return f, raw, nil
 }
 
 // read finds the records, and the holes between them. It does not keep raw.
@@ -400,17 +421,18 @@ func (j *Journal) quarantine(s *scan, h hole) error {
 	return nil
 }
 
-// aside writes a file to the quarantine.
+// aside writes a file to the quarantine. On a disk that takes nothing it stays where it is, and
+// the damage is remembered for this run.
 func (j *Journal) aside(name string, data []byte) error {
-	f, err := j.config.FS.Create(filepath.Join(j.config.Dir, quarantineDir, name))
-	if err != nil {
-		return err
+	path := filepath.Join(j.config.Dir, quarantineDir, name)
+	err := j.writeFile(path, data)
+	if unwritten(err) {
+		j.config.Log.Warn("damage could not be copied to the quarantine; the next start does it", "file", path, "error", err)
+		_ = j.config.FS.Remove(path) // what there is of it
+		j.uncopied = append(j.uncopied, filepath.Join(quarantineDir, name))
+		return nil
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
+	return err
 }
 
 func damagedBody(n uint64) string { return fmt.Sprintf("%x.body.damaged", n) }
@@ -423,6 +445,7 @@ func (j *Journal) readDamage() error {
 			j.damage = append(j.damage, filepath.Join(quarantineDir, name))
 		}
 	}
+	j.damage = append(j.damage, j.uncopied...)
 	slices.Sort(j.damage)
 	return err
 }
@@ -439,6 +462,9 @@ func (j *Journal) Damage() []string {
 func (j *Journal) Accept() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if len(j.uncopied) > 0 {
+		return fmt.Errorf("%w: what is damaged has not been copied to the quarantine; make room, and start the gateway again before you accept it", ErrFull)
+	}
 	fs := j.config.FS
 	for _, name := range j.damage {
 		dir, file := filepath.Split(filepath.Join(j.config.Dir, name))

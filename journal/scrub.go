@@ -197,7 +197,7 @@ func (j *Journal) refers(p piece) bool {
 func (j *Journal) fixing(s *segment) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if s.gone || s.fixing || s == j.segments[len(j.segments)-1] {
+	if s.gone || s.fixing || s == j.segments[len(j.segments)-1] || j.mirror.unrepaired(s.id) != nil {
 		return false
 	}
 	s.fixing = true
@@ -219,7 +219,7 @@ func (j *Journal) repairSegment(s *segment) error {
 // scrubAll verifies everything once, up to the first repair that fails.
 func (j *Journal) scrubAll(ctx context.Context, limit *rate.Limiter) error {
 	j.mu.Lock()
-	segments := slices.Clone(j.segments[:len(j.segments)-1]) // the last one is written
+	segments := slices.Clone(j.segments[:max(0, len(j.segments)-1)]) // the last one is written
 	j.mu.Unlock()
 	for _, s := range segments {
 		if err := j.scrubSegment(ctx, limit, s); err != nil {

@@ -3,6 +3,7 @@ package journal
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -109,8 +110,39 @@ func (j *Journal) joinRun() error {
 	if j.side == nil {
 		return nil
 	}
+	if j.failure() != nil {
+		return nil // nothing is written in this run
+	}
 	j.side.join(j.run)
-	return j.raiseFloor(j.segments[0].id)
+	j.mu.Lock()
+	oldest := uint64(0)
+	if len(j.segments) > 0 {
+		oldest = j.segments[0].id
+	}
+	j.mu.Unlock()
+	err := j.raiseFloor(oldest)
+	if unwritten(err) { // the heads of its segments say it until one of them is removed, which takes a side file
+		j.unjoined = true
+		_ = j.noRoom(err, false)
+		return nil
+	}
+	return err
+}
+
+// joined reports whether the side files say that this run is one, and writes them if they do not
+// yet.
+func (j *Journal) joined() bool {
+	if !j.unjoined {
+		return true
+	}
+	err := j.writeSide()
+	j.unjoined = err != nil
+	if err != nil && !unwritten(err) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		_ = j.fail(err)
+	}
+	return err == nil
 }
 
 // raiseFloor writes that segments before one do not count any more: durable before the first of
@@ -131,9 +163,39 @@ func (j *Journal) writeSide() error {
 		if j.mirror != nil {
 			s.repaired, s.last = j.mirror.repairs[i].total()
 		}
-		if err := writeFile(fs, filepath.Join(dir, sideFile), s.encode()); err != nil {
+		if err := writeSpared(fs, filepath.Join(dir, sideFile), s.encode()); err != nil {
 			return err
 		}
+	}
+	j.unjoined = false
+	return nil
+}
+
+// spareBytes is how much of the disk is kept for the next side file.
+const spareBytes = 4 << 10
+
+// writeSpared is writeFile of a small file that has to be written on a full disk as well: removing
+// a segment, which makes room, takes a side file. The room for it was kept by the last one.
+func writeSpared(fs FS, name string, data []byte) error {
+	draft := name + draftSuffix
+	f, err := fs.Reserve(draft, spareBytes)
+	if err != nil { // it may do without
+		f, err = fs.Create(draft)
+	}
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err := finishDraft(f, data); err != nil {
+		return err
+	}
+	if err := fs.Rename(draft, name); err != nil {
+		return err
+	}
+	if err := unsynced(fs.SyncDir(filepath.Dir(name))); err != nil {
+		return err
+	}
+	if spare, err := fs.Reserve(draft, spareBytes); err == nil { // without one the next may find no room, and says so
+		return spare.Close()
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func (d *Draft) spill() (err error) {
 	j := d.journal
 	d.number = j.spools.Add(1)
 	if d.file, err = j.config.FS.Create(d.draftName()); err != nil {
-		return fmt.Errorf("%w: %w", ErrSpool, err)
+		return j.spoolFailed(err)
 	}
 	failpoint.Here("spool.afterCreate")
 	_, err = d.append(d.small)
@@ -101,7 +101,7 @@ func (d *Draft) append(p []byte) (int, error) {
 		rest = rest[k:]
 	}
 	if err != nil {
-		return n, fmt.Errorf("%w: %w", ErrSpool, err)
+		return n, d.journal.spoolFailed(err)
 	}
 	failpoint.Here("spool.midWrite")
 	return n, nil
@@ -146,7 +146,7 @@ func (d *Draft) finish() error {
 	}
 	failpoint.Here("spool.afterDirSync")
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrSpool, err)
+		return d.journal.spoolFailed(err)
 	}
 	return nil
 }

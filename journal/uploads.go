@@ -190,7 +190,7 @@ func (j *Journal) check(batch []*writing) (good []*writing) {
 			continue
 		}
 		bad, errs = append(bad, w), append(errs, err)
-		j.written(w.ops[0], nil)
+		j.written(w.ops[0], false)
 	}
 	if len(bad) > 0 {
 		j.endRound()

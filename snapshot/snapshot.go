@@ -23,6 +23,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -127,7 +128,8 @@ type Store struct {
 	Remote  Remote // nil for none
 	Log     *slog.Logger
 
-	making sync.Mutex // one at a time
+	making  sync.Mutex // one at a time
+	problem atomic.Pointer[error]
 }
 
 // idLayout is how the time of a snapshot is its id.
@@ -148,8 +150,16 @@ func parseName(name string) (i Info, ok bool) {
 // temporary is what the names of files begin with that are being written.
 const temporary = ".new-"
 
-// Open makes the directory, and removes what an earlier run left unfinished.
-func (s *Store) Open() error {
+// Open makes the directory, and removes what an earlier run left unfinished. Where that cannot
+// be done there are no snapshots (Problem), and nothing else depends on them.
+func (s *Store) Open() {
+	if err := s.open(); err != nil {
+		s.Log.Error("no snapshot of the catalog can be made; mend the disk, and the next one is", "dir", s.Dir, "error", err)
+		s.note(err)
+	}
+}
+
+func (s *Store) open() error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("snapshots: %w", err)
 	}
@@ -161,6 +171,17 @@ func (s *Store) Open() error {
 		if err := os.Remove(file); err != nil {
 			return fmt.Errorf("snapshots: %w", err)
 		}
+	}
+	return nil
+}
+
+// note remembers how the last thing ended that was done with the directory.
+func (s *Store) note(err error) { s.problem.Store(&err) }
+
+// Problem says why the last snapshot could not be made, nil if it was.
+func (s *Store) Problem() error {
+	if err := s.problem.Load(); err != nil {
+		return *err
 	}
 	return nil
 }
@@ -191,7 +212,7 @@ func (s *Store) Run(ctx context.Context) error {
 // List is the snapshots in the directory, the newest first. They are not looked into.
 func (s *Store) List() ([]Info, error) {
 	files, err := os.ReadDir(s.Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("snapshots: %w", err)
 	}
 	all := []Info{}
@@ -257,6 +278,9 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	}
 	started := time.Now()
 	defer func() {
+		if ctx.Err() == nil {
+			s.note(err)
+		}
 		if err != nil {
 			failed.Inc()
 			return
@@ -269,6 +293,9 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 		at = all[0].Created.Add(time.Millisecond) // ids rise, whatever the clock does
 	}
 	i = Info{ID: at.Format(idLayout), Created: at.Truncate(time.Millisecond)}
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil { // it could not be made at the start, or went away
+		return Info{}, fmt.Errorf("snapshot: %w", err)
+	}
 	path := filepath.Join(s.Dir, temporary+i.ID)
 	if i.Digest, i.Bytes, err = s.write(ctx, path, i); err != nil {
 		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), durable.Remove(path))

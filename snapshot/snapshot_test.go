@@ -103,7 +103,8 @@ func (m *memory) Delete(_ context.Context, name string) error {
 func open1(t testing.TB, n int) *Store {
 	t.Helper()
 	s := &Store{Config: Config{MaxBytes: 1 << 30}, Dir: t.TempDir(), Gateway: "gw-test", Catalog: &made{n: n}, Log: slog.New(slog.DiscardHandler)}
-	if err := s.Open(); err != nil {
+	s.Open()
+	if err := s.Problem(); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -336,7 +337,8 @@ func TestB19_CutOff(t *testing.T) {
 		t.Fatalf("%v, %v: the crash left nothing", left, err)
 	}
 	again := &Store{Config: s.Config, Dir: s.Dir, Catalog: &made{}, Log: s.Log}
-	if err := again.Open(); err != nil {
+	again.Open()
+	if err := again.Problem(); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ = filepath.Glob(filepath.Join(s.Dir, temporary+"*")); len(left) != 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/facts"
@@ -31,6 +32,7 @@ type BackConfig struct {
 	SegmentBytes     size.Bytes `toml:"segment_bytes" help:"how long a file of the journal gets before the next one is begun"`
 	ScrubBytesPerSec size.Bytes `toml:"scrub_bytes_per_sec" help:"with second_dir: bytes of the journal that are read in a second, in the background, to verify both copies: what is damaged in one is repaired from the other. 0: none"`
 	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
+	ReserveBytes     size.Bytes `toml:"reserve_bytes" help:"space on the journal's disk that is kept for the journal: when the disk is full, what was acknowledged is still taken to the upstream with it; 0: none"`
 	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
 	MaxDates         int        `toml:"max_dates" help:"of how many objects that are upstream by now the Last-Modified is kept that their writers were promised; the one that was flushed first leaves first. Each takes about 0.3 KiB of memory and 0.1 to 0.4 KiB of disk, plus its key in both. 0: an object gets the upstream's date when it is flushed"`
@@ -66,6 +68,9 @@ func (c *BackConfig) Check(report func(key, problem string)) {
 	}
 	if c.MinFreeBytes < 0 {
 		report("min_free_bytes", "must not be negative")
+	}
+	if c.ReserveBytes != 0 && (c.ReserveBytes < 64<<10 || c.ReserveBytes > 1<<30) {
+		report("reserve_bytes", "must be 0, or 64KiB to 1GiB")
 	}
 	if c.MaxUploadSecs < 0 || c.MaxUploadSecs > 365*24*3600 {
 		report("max_upload_secs", "must be 0 to 31536000")
@@ -113,9 +118,14 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 		fs = journal.Watched(fs, s.config.JournalFault)
 	}
 	j, err := journal.Open(journal.Config{
-		Dir: dir, FS: fs, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second, MaxDates: c.MaxDates,
+		Dir: dir, FS: fs, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), ReserveBytes: int64(c.ReserveBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second, MaxDates: c.MaxDates,
 		SecondDir: c.SecondDir, ScrubRate: int64(c.ScrubBytesPerSec),
 	})
+	if durable.Unwritable(err) && journal.Empty(dir) && (c.SecondDir == "" || journal.Empty(c.SecondDir)) {
+		s.backOff = fmt.Sprintf("it cannot be made, so writes go through until a restart: %v", err)
+		s.log.Error("the journal cannot be made; nothing was acknowledged from it, and writes go through: make room or mend the disk, and restart the gateway", "dir", dir, "error", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -554,7 +564,7 @@ func (s *Store) DrainAll(ctx context.Context) {
 	defer tick.Stop()
 	for n := 1; ; n++ {
 		st := s.back.journal.Stats()
-		if st.Pending == 0 || st.Problem != nil || n%50 == 0 && s.heldBack() >= st.Pending+st.Dead {
+		if st.Pending == 0 || st.Stopped != nil || n%50 == 0 && s.heldBack() >= st.Pending+st.Dead {
 			return
 		}
 		select {

@@ -718,10 +718,7 @@ func TestPinThatFails(t *testing.T) {
 // TestPinsThatAreDamaged are set aside, whichever byte it is.
 func TestPinsThatAreDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.json")
-	b, err := openPins(path, func(err error) { t.Error(err) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := openPins(path, func(err error) { t.Error(err) })
 	if err := b.change(func([]Pin) ([]Pin, error) { return []Pin{{Bucket: "bucket", Prefix: "p", Hot: true}}, nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -736,10 +733,7 @@ func TestPinsThatAreDamaged(t *testing.T) {
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b, err := openPins(path, func(error) { aside++ })
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := openPins(path, func(error) { aside++ })
 		if all := b.state.Load().all; len(all) > 0 && (all[0].Bucket != "bucket" || all[0].Prefix != "p" || !all[0].Hot) {
 			t.Errorf("byte %d: %+v", i, all)
 		}

@@ -40,9 +40,10 @@ const (
 // pinBook are the pins of operators, in a file of their own: they outlive what is cached.
 // A nil one has none.
 type pinBook struct {
-	path  string
-	mu    sync.Mutex // one change at a time
-	state atomic.Pointer[pinState]
+	path   string
+	unread error      // why the file could not be read: then it stays as it is
+	mu     sync.Mutex // one change at a time
+	state  atomic.Pointer[pinState]
 }
 
 // pinState is never changed.
@@ -72,27 +73,33 @@ const pinVersion = 1
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // openPins reads the pins. A file that is damaged is set aside: what it pinned is only
-// cached, and an operator is told.
-func openPins(path string, damaged func(error)) (*pinBook, error) {
+// cached, and an operator is told. So is he of one that cannot be read: it stays as it is,
+// and no pin can be changed.
+func openPins(path string, damaged func(error)) *pinBook {
 	b := &pinBook{path: path}
+	b.state.Store(newPinState(nil))
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		b.state.Store(newPinState(nil))
-		return b, nil
+		return b
 	}
 	if err != nil {
-		return nil, fmt.Errorf("pins: %w", err)
+		b.unread = fmt.Errorf("%w; mend it and restart the gateway", err)
+		damaged(b.unread)
+		return b
 	}
 	pins, err := decodePins(raw)
 	if err != nil {
 		aside := path + ".broken"
-		if err := os.Rename(path, aside); err != nil {
-			return nil, fmt.Errorf("pins: %w", err)
+		if moved := os.Rename(path, aside); moved != nil {
+			b.unread = errors.Join(fmt.Errorf("%s: %w", path, err), moved)
+			damaged(b.unread)
+			return b
 		}
 		damaged(fmt.Errorf("%w; it is kept as %s: pin again what has to be", err, aside))
+		return b
 	}
 	b.state.Store(newPinState(pins))
-	return b, nil
+	return b
 }
 
 func decodePins(raw []byte) (pins []Pin, err error) {
@@ -163,6 +170,9 @@ func (b *pinBook) any() bool { return b != nil && len(b.state.Load().all) > 0 }
 func (b *pinBook) change(f func([]Pin) ([]Pin, error)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.unread != nil {
+		return fmt.Errorf("pins: %w", b.unread)
+	}
 	st := b.state.Load()
 	pins, err := f(slices.Clone(st.all))
 	if err != nil {

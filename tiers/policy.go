@@ -434,13 +434,11 @@ func tierOf(size, hot, onDisk int64) akigw.Outcome {
 // store.
 func (s *Store) Control(c PolicyConfig, dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		s.log.Error("pins and the tier worker have nowhere to keep what they know: pins cannot be made, and the worker starts over with each restart; mend the disk, and restart the gateway", "dir", dir, "error", err)
 	}
-	if s.pins, err = openPins(filepath.Join(dir, "pins.json"), func(err error) {
-		s.log.Error("the file of pins is damaged: nothing is pinned by name", "error", err)
-	}); err != nil {
-		return err
-	}
+	s.pins = openPins(filepath.Join(dir, "pins.json"), func(err error) {
+		s.log.Error("the file of pins cannot be used: nothing is pinned by name", "error", err)
+	})
 	if c.WorkerIntervalSecs > 0 {
 		s.worker = &worker{store: s, path: filepath.Join(dir, "worker.json"), interval: time.Duration(c.WorkerIntervalSecs) * time.Second}
 	}

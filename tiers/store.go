@@ -25,6 +25,7 @@ import (
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/internal/watch"
+	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/hot"
@@ -80,6 +81,7 @@ type Store struct {
 	upstream Upstream
 	hot      *hot.Cache[hotKey, hotValue]
 	warm     *warm.Tier // nil when switched off
+	warmOff  string     // why, if that is not what was configured
 	fence    *fence
 	run      uint64 // number of this run
 	trusted  uint64 // entries of earlier runs need validation before use
@@ -101,7 +103,8 @@ type Store struct {
 	notifier    Notifier // nil if the upstream tells nothing
 	feeds       feeds
 
-	back *back // nil if nothing is written back
+	back    *back  // nil if nothing is written back
+	backOff string // why, if there should be a journal
 
 	accesses  *accesses
 	tracer    atomic.Pointer[tracer] // nil while nobody records
@@ -180,24 +183,50 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		if err != nil {
 			return nil, err
 		}
-		s.warm, err = warm.Open(warm.Config{
-			Dir:    dir,
-			Quota:  int64(config.WarmBytes),
-			Format: fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
-			Secret: secret,
-			Fault:  config.WarmFault,
-			Log:    log,
-		})
-		if err != nil {
-			return nil, err
+		if first, err = s.openWarm(dir, secret); err != nil {
+			s.withoutWarm(dir, err)
 		}
-		if first, err = s.startRun(); err != nil {
-			return nil, errors.Join(err, s.warm.Close())
-		}
+	} else {
+		s.withoutWarm(dir, nil)
 	}
 	s.fence = newFence(first)
 	s.accesses = newAccesses(s.warm)
 	return s, nil
+}
+
+// openWarm opens the warm tier, and returns the first generation of this run.
+func (s *Store) openWarm(dir string, secret []byte) (first uint64, err error) {
+	s.warm, err = warm.Open(warm.Config{
+		Dir:    dir,
+		Quota:  int64(s.config.WarmBytes),
+		Format: fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
+		Secret: secret,
+		Fault:  s.config.WarmFault,
+		Log:    s.log,
+	})
+	if err != nil {
+		return 0, err
+	}
+	if first, err = s.startRun(); err != nil {
+		return 0, errors.Join(err, s.warm.Close())
+	}
+	return first, nil
+}
+
+// withoutWarm goes on without the warm tier, because of err, or because nobody wants it. It is
+// only a cache: it does not keep the gateway, and the journal, from starting. What it holds
+// misses the changes of this run.
+func (s *Store) withoutWarm(dir string, err error) {
+	s.warm = nil
+	missed := warm.Distrust(dir)
+	if missed != nil {
+		s.log.Error("the warm tier holds what may be out of date after this run: delete its directory before it is used again", "dir", dir, "error", missed)
+	}
+	if err == nil {
+		return
+	}
+	s.warmOff = fmt.Sprintf("off until restart: %v; make room or mend the disk first", err)
+	s.log.Error("the gateway starts without its warm tier: nothing is cached on disk, and what is there is not used; make room or mend the disk, and restart it", "dir", dir, "error", err)
 }
 
 // generationsPerRun is how many generations a run can give out before it would
@@ -306,9 +335,43 @@ func (s *Store) Usage() Usage {
 // WarmProblem says why nothing more is cached on disk, "" if it is.
 func (s *Store) WarmProblem() string {
 	if s.warm == nil {
-		return ""
+		return s.warmOff
 	}
 	return s.warm.Problem()
+}
+
+// BackProblem says why there is no journal, "" if there is one, or is to be none.
+func (s *Store) BackProblem() string { return s.backOff }
+
+// Warnings say what does not work, though the gateway does, and what to do about it.
+func (s *Store) Warnings() (all []string) {
+	if problem := s.WarmProblem(); problem != "" && (s.warm == nil || !s.warm.Full()) {
+		all = append(all, "warm tier: "+problem)
+	}
+	if s.backOff != "" {
+		all = append(all, "journal: "+s.backOff)
+	}
+	if b := s.back; b != nil {
+		if err := b.journal.Accepting(); err != nil {
+			all = append(all, "journal: "+err.Error()+mend(err))
+		}
+	}
+	return all
+}
+
+// mend is what to do about a journal that takes no writes, behind what is wrong with it.
+func mend(err error) string {
+	switch {
+	case errors.Is(err, journal.ErrMoved):
+		return "; bring the directory back, and restart the gateway"
+	case errors.Is(err, journal.ErrFailed):
+		return "; mend the disk, and restart the gateway"
+	case errors.Is(err, journal.ErrDamaged):
+		return "; look at it, then: akigw journal accept"
+	case errors.Is(err, journal.ErrFull):
+		return "; make room, or mount it to be written to, and it goes on by itself"
+	}
+	return ""
 }
 
 // lookup finds the live entry of a key and the tier that had it.

@@ -189,6 +189,11 @@ func (s *statusCommand) Run() error {
 	if st.LostBodies > 0 {
 		fmt.Fprintf(table, "journal's copies\t%d bodies are damaged in both directories: the log names their keys\n", st.LostBodies)
 	}
+	for _, text := range st.Warnings {
+		if !strings.HasPrefix(text, "warm tier: ") && !strings.HasPrefix(text, "journal: ") { // those have lines of their own
+			fmt.Fprintf(table, "warning\t%s\n", text)
+		}
+	}
 	for _, file := range st.Damage {
 		fmt.Fprintf(table, "damaged\t%s\n", file)
 	}

@@ -82,7 +82,7 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 		Files:       c.Gateway.MaxConnections + c.Storage.Pool.PoolSize,
 		Listen:      c.Gateway.Listen, AdminListen: c.Admin.Listen,
 		TLSCert: c.Gateway.TLSCert, TLSKey: c.Gateway.TLSKey,
-		Journal: c.Back.Place(c.Process.Data), SecondJournal: c.Back.SecondDir, Acknowledges: book.BacksAny(),
+		Journal: c.Back.Place(c.Process.Data), SecondJournal: c.Back.SecondDir, MinFree: int64(c.Back.MinFreeBytes), Acknowledges: book.BacksAny(),
 	}).Check(r)
 	writeBack(r, c, book)
 	if c.Upstream.URL == "" {

@@ -24,6 +24,7 @@ import (
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
 	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/embedded"
 	"github.com/akidb/akigw/internal/logtail"
 	"github.com/akidb/akigw/internal/memlimit"
@@ -346,7 +347,9 @@ func makeData(dir string) error {
 		return fmt.Errorf("data directory %s can be written by others; give akigw a directory of its own with --data", dir)
 	}
 	if err == nil && info.Mode().Perm() != 0o700 {
-		err = os.Chmod(dir, 0o700)
+		if err = os.Chmod(dir, 0o700); errors.Is(err, syscall.EROFS) {
+			err = nil // nothing is written there
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
@@ -359,12 +362,14 @@ func lockData(dir string) (release func() error, err error) {
 	if err := makeData(dir); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	f, err := durable.Lock(filepath.Join(dir, "lock"))
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return nil, fmt.Errorf("data directory %s is in use by another akigw; stop it, or give this one another --data", dir)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("data directory: %w; akigw runs as user %d, whose alone it has to be: chown -R %d %s", err, os.Getuid(), os.Getuid(), dir)
+	case err != nil:
 		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("data directory %s is in use by another akigw; stop it, or give this one another --data", dir), f.Close())
 	}
 	return f.Close, nil
 }
@@ -383,7 +388,7 @@ func rootKeys(c *config) (trial bool, err error) {
 	case errors.Is(err, os.ErrNotExist):
 		p = pair{"TRIAL" + rand.Text()[:15], rand.Text() + rand.Text()[:14]}
 		if raw, err = json.Marshal(p); err == nil {
-			err = os.WriteFile(path, raw, 0o600)
+			err = durable.Replace(path, raw)
 		}
 	case err == nil:
 		if err = json.Unmarshal(raw, &p); err == nil && (p.AccessKey == "" || p.SecretKey == "") {

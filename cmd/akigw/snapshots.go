@@ -17,6 +17,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
@@ -32,11 +33,7 @@ func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bo
 
 // openSnapshots makes the snapshots of a gateway.
 func openSnapshots(c *config, store *tiers.Store, log *slog.Logger) (*snapshot.Store, error) {
-	id, err := gatewayID(filepath.Join(c.Process.Data, "gateway-id"))
-	if err != nil {
-		return nil, err
-	}
-	s := &snapshot.Store{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: id, Catalog: catalog{store}, Log: log}
+	s := &snapshot.Store{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: gatewayID(filepath.Join(c.Process.Data, "gateway-id"), log), Catalog: catalog{store}, Log: log}
 	if s.Dir == "" {
 		s.Dir = filepath.Join(c.Process.Data, "snapshots")
 	}
@@ -50,20 +47,25 @@ func openSnapshots(c *config, store *tiers.Store, log *slog.Logger) (*snapshot.S
 		}
 		s.Remote = store.Own(bucket, prefix, "application/vnd.apache.parquet")
 	}
-	return s, s.Open()
+	s.Open()
+	return s, nil
 }
 
-// gatewayID is what snapshots know this gateway by: made once, and kept.
-func gatewayID(path string) (string, error) {
+// gatewayID is what snapshots know this gateway by: made once, and kept. One that cannot be kept
+// is for this run alone.
+func gatewayID(path string, log *slog.Logger) string {
 	raw, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		raw = []byte("gw-" + strings.ToLower(rand.Text()[:12]))
-		err = os.WriteFile(path, raw, 0o600)
+	if id := strings.TrimSpace(string(raw)); err == nil && id != "" {
+		return id
+	}
+	id := "gw-" + strings.ToLower(rand.Text()[:12])
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = durable.Replace(path, []byte(id))
 	}
 	if err != nil {
-		return "", fmt.Errorf("id of the gateway: %w", err)
+		log.Warn("the id by which snapshots know this gateway could not be kept: it has another one after a restart", "file", path, "error", err)
 	}
-	return strings.TrimSpace(string(raw)), nil
+	return id
 }
 
 // restore brings the catalog back from a snapshot, and returns what brings the hottest

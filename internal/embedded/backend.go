@@ -76,6 +76,9 @@ func openBackend(dir string, log *slog.Logger) (*backend, error) {
 	if err := os.MkdirAll(b.blobs, 0o700); err != nil {
 		return nil, err
 	}
+	if err := roomFor(dir); err != nil {
+		return nil, err
+	}
 	index, err := badger.Open(badger.DefaultOptions(filepath.Join(dir, "index")).
 		WithLogger(nil).WithMetricsEnabled(false).WithSyncWrites(true).
 		WithMemTableSize(4 << 20).WithValueThreshold(64 << 10).WithNumMemtables(2).WithValueLogFileSize(64 << 20).WithBlockCacheSize(8 << 20))

@@ -21,6 +21,9 @@ const dropped = 1
 // rewriting brings it back; below a mark it stays hidden. Marks go when they are swept: no file is
 // rewritten then.
 func (t *Tier) blank(keys ...[]byte) error {
+	if !t.removable() {
+		return nil
+	}
 	t.removed.Add(1)
 	return t.update(func(txn *badger.Txn) error {
 		for _, key := range keys {
@@ -64,6 +67,9 @@ func (t *Tier) DropBlocks(id uint64) (n int) {
 }
 
 func (t *Tier) remove(keys ...[]byte) error {
+	if !t.removable() {
+		return nil
+	}
 	t.removed.Add(1)
 	return t.update(func(txn *badger.Txn) error {
 		for _, key := range keys {

@@ -34,7 +34,7 @@ type space struct {
 func (s *space) init(dir string, quota, fileSize int64) {
 	s.dir, s.quota = dir, quota
 	s.headroom = 4 * fileSize
-	s.ballast.path, s.ballast.size = filepath.Join(dir, "BALLAST"), min(quota/64, mostBallast)
+	s.ballast.path, s.ballast.size = filepath.Join(dir, ballastFile), min(quota/64, mostBallast)
 	s.measure()
 }
 
@@ -66,7 +66,7 @@ func (s *space) claim(n int64) bool {
 // measured.
 func (s *space) look() int64 {
 	var stat syscall.Statfs_t
-	if err := errors.Join(s.fault(), syscall.Statfs(s.dir, &stat)); err != nil {
+	if err := errors.Join(s.fault(), syscall.Statfs(s.dir, &stat)); err != nil || stat.Flags&readOnly != 0 {
 		return 0 // not knowing is no room
 	}
 	total := int64(stat.Blocks) * int64(stat.Bsize)
@@ -77,6 +77,8 @@ func (s *space) look() int64 {
 	}
 	return free
 }
+
+const ballastFile = "BALLAST"
 
 // ballast is a file that takes up room for no other reason than to give it back when others
 // fill the disk: what Badger has still to write by itself then finds a place, and its memory
@@ -188,6 +190,9 @@ func (t *Tier) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
+		if !t.whole() {
+			return nil
+		}
 		t.space.measure()
 		t.makeRoom(&hand)
 		if hand.busy {
@@ -204,6 +209,9 @@ func (t *Tier) Run(ctx context.Context) error {
 func (t *Tier) makeRoom(h *hand) {
 	h.busy = t.space.full(highTenths) || h.busy && t.space.full(lowTenths)
 	t.crowded.Store(t.space.full(crowdedTenths))
+	if t.off.Load() {
+		return
+	}
 	if t.space.free.Load() < vlogFileSize(t.config.Quota) {
 		return // others have filled the disk: without room for a file that is rewritten none is freed
 	}
@@ -316,11 +324,14 @@ func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 
 // Problem says why the tier takes nothing more, "" if it does.
 func (t *Tier) Problem() string {
-	if t.off.Load() {
-		return "switched off until restart: its disk returns damaged data"
+	if why := t.why.Load(); why != nil {
+		return "switched off until restart: " + *why
 	}
 	return t.space.problem()
 }
+
+// Full reports whether room is being made: the tier has taken what it may.
+func (t *Tier) Full() bool { return t.space.used.Load()+t.space.since.Load() > t.space.limit() }
 
 // Used is the disk space that the tier occupies, in bytes, as last measured
 // plus what was written since.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/table"
@@ -48,6 +49,7 @@ func verifyBlocks(path string) (err error) {
 	if err != nil {
 		return err
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a block that the disk does not give
 	defer func() {
 		if r := recover(); r != nil {
 			err = errors.Join(fmt.Errorf("%s is damaged: %v", path, r), file.Close(-1))

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -95,7 +96,10 @@ type Tier struct {
 	gate    gcGate
 	removed atomic.Int64 // values removed since the last stir
 	corrupt atomic.Int64
-	off     atomic.Bool // switched off after repeated corruption
+	off     atomic.Bool // switched off: see why
+	why     atomic.Pointer[string]
+	away    atomic.Bool // the directory is not there any more
+	self    os.FileInfo // of the directory, when it was opened
 	crowded atomic.Bool // room is being made, or will be soon
 }
 
@@ -131,7 +135,8 @@ var (
 
 // Open opens or creates the tier. A directory that cannot be opened is renamed
 // to "<dir>.broken-<time>", replacing an earlier one, and an empty tier is
-// returned; an error means that even that failed.
+// returned; an error means that even that failed. ErrNoRoom means that nothing was
+// tried, and the directory is as it was.
 func Open(config Config) (*Tier, error) {
 	values, err := newCodec(config.Secret)
 	if err != nil {
@@ -141,7 +146,13 @@ func Open(config Config) (*Tier, error) {
 	t := &Tier{config: config, values: values}
 	t.heat.warmUp()
 	t.popular.Sketch = popular.New(counters)
+	if err := roomToOpen(config.Dir); err != nil {
+		return nil, fmt.Errorf("warm tier: %w", err)
+	}
 	db, err := t.open()
+	if errors.Is(err, ErrNoRoom) {
+		return nil, fmt.Errorf("warm tier: %w", err)
+	}
 	if err != nil {
 		if err := setAside(config, err); err != nil {
 			return nil, err
@@ -151,6 +162,9 @@ func Open(config Config) (*Tier, error) {
 		}
 	}
 	t.db = db
+	if t.self, err = os.Stat(config.Dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
+	}
 	if err := t.takeCleanMark(); err != nil {
 		return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
 	}
@@ -172,16 +186,21 @@ func vlogFileSize(quota int64) int64 { return min(max(quota/16, 2<<20), 128<<20)
 // and bodies in the value log, and memtables so small that compactions, and
 // with them the discard statistics that drive space reclaim, keep happening.
 func (t *Tier) open() (db *badger.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil { // Badger panics on some damaged files
-			err = fmt.Errorf("badger: %v", r)
+			err = t.panicked(r)
 		}
+		err = noRoom(err)
 	}()
 	if err := os.MkdirAll(t.config.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(t.beginOpening(), verifyTables(t.config.Dir)); err != nil {
+	if err := t.beginOpening(); err != nil {
 		return nil, err
+	}
+	if err := verifyTables(t.config.Dir); err != nil {
+		return nil, err // the mark is of a directory that is set aside
 	}
 	defer func() { err = errors.Join(err, os.Remove(t.openingMark())) }()
 	crashed, err := t.crashed()
@@ -219,8 +238,10 @@ func (t *Tier) crashed() (bool, error) {
 	if _, err := os.Stat(t.crashMark()); !errors.Is(err, os.ErrNotExist) {
 		return err == nil, err
 	}
-	if _, err := os.Stat(t.cleanMark()); !errors.Is(err, os.ErrNotExist) {
-		return false, err
+	for _, mark := range []string{t.cleanMark(), missedMark(t.config.Dir)} {
+		if _, err := os.Stat(mark); !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
 	}
 	logs, err := filepath.Glob(filepath.Join(t.config.Dir, "*.vlog"))
 	if err != nil || len(logs) == 0 {
@@ -247,9 +268,14 @@ func setAside(config Config, cause error) error {
 
 // The clean mark is a file, not a Badger key: it must not be able to come back
 // after a power cut.
-func (t *Tier) cleanMark() string { return filepath.Join(t.config.Dir, "CLEAN") }
+func (t *Tier) cleanMark() string { return filepath.Join(t.config.Dir, cleanFile) }
+
+const cleanFile = "CLEAN"
 
 func (t *Tier) takeCleanMark() error {
+	if err := durable.Remove(missedMark(t.config.Dir)); err != nil {
+		return err
+	}
 	err := os.Remove(t.cleanMark())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -266,9 +292,21 @@ func (t *Tier) Clean() bool { return t.clean }
 // ever (see crashed).
 const closePatience = 30 * time.Second
 
-// Close writes everything out and marks the directory as clean.
+// Close writes everything out and marks the directory as clean, unless the tier was switched
+// off: then it has not heard of all changes. Where that would take room that there is not, it
+// leaves everything as a crash would.
 func (t *Tier) Close() error {
 	t.values.close()
+	if t.away.Load() {
+		return nil
+	}
+	if err := roomFor(t.config.Dir, removeRoom); err != nil {
+		t.space.ballast.release()
+		if err = roomFor(t.config.Dir, removeRoom); err != nil {
+			t.config.Log.Warn("the warm tier is not closed in order, for want of room: the next start validates what it has", "dir", t.config.Dir, "error", err)
+			return nil
+		}
+	}
 	closed := make(chan error, 1)
 	go func() { closed <- t.db.Close() }()
 	select {
@@ -278,6 +316,9 @@ func (t *Tier) Close() error {
 		}
 	case <-time.After(closePatience):
 		return fmt.Errorf("warm tier: it did not close within %s, because of damage in it; the next start finds it as after a crash", closePatience)
+	}
+	if t.off.Load() {
+		return nil
 	}
 	f, err := os.OpenFile(t.cleanMark(), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -435,9 +476,7 @@ func (t *Tier) dropDamaged(key []byte, cause error) {
 	n := t.corrupt.Add(1)
 	t.config.Log.Warn("dropped a damaged value of the warm tier; it is fetched again from the upstream", "key", fmt.Sprintf("%q", key), "error", cause)
 	if err := t.remove(key); err != nil || n >= maxCorrupt {
-		if !t.off.Swap(true) {
-			t.config.Log.Error("the warm tier is switched off until restart: its disk returns damaged data; check the disk", "dir", t.config.Dir, "damaged", n, "error", err)
-		}
+		t.switchOff("its disk returns damaged data; check the disk", "damaged", n, "error", err)
 	}
 }
 

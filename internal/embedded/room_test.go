@@ -1,0 +1,20 @@
+package embedded
+
+import (
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// TestC3_FullDisk: a start without room is an error, not the end of the process.
+func TestC3_FullDisk(t *testing.T) {
+	disk := testkit.NewSmallDisk(t, 64<<20, 0)
+	dir := filepath.Join(disk.Dir, "embedded")
+	disk.Fill(64 << 10)
+	if b, err := openBackend(dir, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Fatalf("%v, %v", b, err)
+	}
+}

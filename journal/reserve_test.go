@@ -1,0 +1,638 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// limitedFS is a file system with so much room.
+type limitedFS struct {
+	FS
+	mu    sync.Mutex
+	free  int64            // bytes; guarded by mu
+	files int              // that can still be made; guarded by mu
+	nodes map[string]*node // by name; guarded by mu
+}
+
+// node is a file: what it takes, and how much of that nothing was written to yet.
+type node struct{ taken, spare int64 }
+
+func limited(fs FS, free int64) *limitedFS {
+	return &limitedFS{FS: fs, free: free, files: 1000, nodes: map[string]*node{}}
+}
+
+// set says how much room there is from now on.
+func (l *limitedFS) set(free int64, files int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free, l.files = free, files
+}
+
+// node makes the node of a new name, or empties that of an old one. It needs mu.
+func (l *limitedFS) node(name string) (*node, error) {
+	if n := l.nodes[name]; n != nil {
+		l.free += n.taken
+	} else if l.files == 0 {
+		return nil, syscall.ENOSPC
+	} else {
+		l.files--
+	}
+	l.nodes[name] = &node{}
+	return l.nodes[name], nil
+}
+
+func (l *limitedFS) Create(name string) (File, error) {
+	l.mu.Lock()
+	n, err := l.node(name)
+	l.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.FS.Create(name)
+	return &limitedFile{f, l, n}, err
+}
+
+func (l *limitedFS) Reserve(name string, size int64) (File, error) {
+	l.mu.Lock()
+	n := l.nodes[name]
+	if n == nil || n.spare < size {
+		var err error
+		if n, err = l.node(name); err == nil && l.free < size {
+			l.files++
+			delete(l.nodes, name)
+			err = syscall.ENOSPC
+		}
+		if err != nil {
+			l.mu.Unlock()
+			return nil, err
+		}
+		l.free -= size
+		*n = node{size, size}
+	}
+	l.mu.Unlock()
+	f, err := l.FS.Reserve(name, size)
+	return &limitedFile{f, l, n}, err
+}
+
+func (l *limitedFS) Rename(from, to string) error {
+	if err := l.FS.Rename(from, to); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old := l.nodes[to]; old != nil {
+		l.free += old.taken
+		l.files++
+	}
+	l.nodes[to] = l.nodes[from]
+	delete(l.nodes, from)
+	return nil
+}
+
+func (l *limitedFS) Remove(name string) error {
+	if err := l.FS.Remove(name); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := l.nodes[name]; n != nil {
+		l.free += n.taken
+		l.files++
+		delete(l.nodes, name)
+	}
+	return nil
+}
+
+type limitedFile struct {
+	File
+	fs   *limitedFS
+	node *node
+}
+
+// Write writes what there is room for.
+func (f *limitedFile) Write(p []byte) (int, error) {
+	f.fs.mu.Lock()
+	n := min(int64(len(p)), f.node.spare+max(0, f.fs.free))
+	spare := min(n, f.node.spare)
+	f.node.spare -= spare
+	f.fs.free -= n - spare
+	f.node.taken += n - spare
+	f.fs.mu.Unlock()
+	done, err := f.File.Write(p[:n])
+	if err == nil && n < int64(len(p)) {
+		err = syscall.ENOSPC
+	}
+	return done, err
+}
+
+func reserving(fs FS, dir string) Config {
+	c := testConfig(fs, dir)
+	c.InlineBytes, c.SegmentBytes, c.ReserveBytes = 512, 4<<10, 4<<10
+	return c
+}
+
+// putMany writes until a write finds no room, or n were acknowledged. It returns the names of
+// those that were.
+func putMany(t *testing.T, j *Journal, from, n int) (names []string) {
+	t.Helper()
+	for i := from; i < from+n; i++ {
+		name := fmt.Sprint("k", i)
+		if err := put(t, j, key(name), bodyOf(name, i)); err != nil {
+			if !errors.Is(err, ErrFull) && !errors.Is(err, ErrSpool) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			continue
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// flush takes what is pending out of the journal, as the upload pool does.
+func flush(t *testing.T, j *Journal) (n int) {
+	t.Helper()
+	for _, k := range j.Keys() {
+		e := j.Take(k)
+		if e == nil {
+			t.Fatalf("%s cannot be taken: %+v", k, j.Stats())
+		}
+		if err := j.Uploading(t.Context(), e.ID, e.Key, "upload"); err != nil {
+			t.Fatalf("%s: %v, %+v", k, err, j.Stats())
+		}
+		if err := j.Done(t.Context(), e); err != nil {
+			t.Fatalf("%s: %v, %+v", k, err, j.Stats())
+		}
+		n++
+	}
+	return n
+}
+
+// accepting waits until the journal has looked whether there is room, and found some.
+func accepting(t *testing.T, j *Journal) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); j.Accepting() != nil; time.Sleep(time.Millisecond) {
+		if j.poke(); time.Now().After(end) {
+			t.Fatalf("it does not go on: %v", j.Accepting())
+		}
+	}
+}
+
+// TestC2_FlushGoesOnWithoutRoom: wherever the room ends, nothing that was acknowledged is lost,
+// what was refused does not come back, and the flush goes on from the reserve. With room again
+// writes are acknowledged again.
+func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
+	for _, twice := range []bool{false, true} {
+		for free := int64(0); free < 6000; free += 97 {
+			disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+			c := reserving(disk, "/j")
+			if twice {
+				c.SecondDir = "/k"
+			}
+			j := open(t, c)
+			names := putMany(t, j, 0, 12)
+			disk.set(free, 1000)
+			names = append(names, putMany(t, j, 12, 40)...)
+			if err := j.Accepting(); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("%d bytes free: %v", free, err)
+			}
+			if err := j.Stats().Stopped; err != nil {
+				t.Fatalf("%d bytes free: %v", free, err)
+			}
+			for _, name := range names {
+				read(t, j, key(name))
+			}
+			if j.Len() != len(names) {
+				t.Fatalf("%d bytes free: %d entries of %d", free, j.Len(), len(names))
+			}
+			for i := range 52 { // what was refused is not there, and nobody has to wait for it
+				if name := fmt.Sprint("k", i); !slices.Contains(names, name) {
+					if err := j.Wait(t.Context(), key(name)); err != nil || j.Last(key(name)) != nil {
+						t.Fatalf("%d bytes free: %s, which was refused: %v", free, name, err)
+					}
+				}
+			}
+			// A restart finds the same, without the reserve's being used up by it.
+			j = reopen(t, j)
+			if j.Len() != len(names) {
+				t.Fatalf("%d bytes free: %d entries of %d after a restart", free, j.Len(), len(names))
+			}
+			if n := flush(t, j); n != len(names) {
+				t.Errorf("%d bytes free: %d flushed of %d", free, n, len(names))
+			}
+			disk.set(1<<20, 1000)
+			accepting(t, j)
+			mustPut(t, j, "after", []byte("x"))
+			j = reopen(t, j)
+			if j.Len() != 1 || j.Accepting() != nil {
+				t.Errorf("%d bytes free: %+v", free, j.Stats())
+			}
+			j.Close()
+		}
+	}
+}
+
+// TestC2_DoubtWithoutAReserve: a write that found no room may be on the disk in part or as a whole.
+// While nothing can be written that says that it does not count, nobody goes past it.
+func TestC2_DoubtWithoutAReserve(t *testing.T) {
+	disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+	c := reserving(disk, "/j")
+	c.ReserveBytes = 0
+	j := open(t, c)
+	defer func() { j.Close() }()
+	mustPut(t, j, "before", []byte("x"))
+	disk.set(50, 1000)
+	if err := put(t, j, key("k"), random(300, 1)); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	if err := j.Wait(t.Context(), key("k")); !errors.Is(err, ErrFull) {
+		t.Errorf("a write could go past one that may be there: %v", err)
+	}
+	disk.set(1<<20, 1000)
+	accepting(t, j)
+	if err := j.Hold(t.Context(), key("k")); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	mustPut(t, j, "k", []byte("x"))
+	if j.Take(key("k")) != nil {
+		t.Error("it was not held")
+	}
+	j.Release(key("k"))
+	e := j.Take(key("k"))
+	if e == nil {
+		t.Fatal("it is held for ever")
+	}
+	if err := j.Done(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	j = reopen(t, j)
+	if j.Last(key("k")) != nil || j.Last(key("before")) == nil {
+		t.Error("what was refused is there, or what was not is gone")
+	}
+}
+
+// TestC2_CrashWithoutRoom: a crash at any call while the room ends, the reserve is used and
+// room comes back loses nothing and brings nothing back.
+func TestC2_CrashWithoutRoom(t *testing.T) {
+	seed := testkit.Seed(t)
+	var trials atomic.Int64
+	for free := int64(0); free < 4000; free += 331 {
+		disk := vfs.NewCrashableMem()
+		x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+		c := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, uint64(free))), mutate: unchanged, trials: &trials}
+		steps := stepping(memory{disk})
+		var lost error
+		steps.step = func(_ int, what string) error {
+			if lost == nil {
+				lost = c.crash(disk, x, 0, what)
+			}
+			return nil
+		}
+		room := limited(steps, 1<<20)
+		config := c.config(room, "/j")
+		config.ReserveBytes = 2 << 10
+		j := open(t, config)
+		version := 0
+		write := func(k string) {
+			version++
+			old, had := x.acked[k]
+			x.begin(k, state(fmt.Sprint(version)))
+			err := put(t, j, key(k), bodyOf(k, version))
+			switch {
+			case err == nil:
+				x.end(k)
+			case errors.Is(err, ErrFull) || errors.Is(err, ErrSpool):
+				x.mu.Lock()
+				delete(x.pending, k) // it is refused, and must not come back
+				if x.acked[k] = old; !had {
+					delete(x.acked, k)
+				}
+				x.mu.Unlock()
+			default:
+				t.Fatal(err)
+			}
+		}
+		for i := range 20 {
+			if i == 8 {
+				room.set(free, 1000)
+			}
+			write(fmt.Sprint("k", i%6))
+		}
+		for _, k := range j.Keys() {
+			e := j.Take(k)
+			x.begin(k.Name, "")
+			if err := j.Done(t.Context(), e); err != nil {
+				t.Fatalf("%d bytes free: %v, %+v", free, err, j.Stats())
+			}
+			x.end(k.Name)
+		}
+		room.set(1<<20, 1000)
+		accepting(t, j)
+		for i := range 4 {
+			write(fmt.Sprint("k", i))
+		}
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+		steps.mu.Lock()
+		if lost != nil {
+			t.Fatalf("%d bytes free: %v", free, lost)
+		}
+		steps.mu.Unlock()
+	}
+	t.Logf("%d crashes", trials.Load())
+}
+
+// TestC2_StartWithoutRoom: a start on a full disk, or one that takes no more files, has all that
+// was acknowledged, and flushes it from the reserve of the run before. Without one it is read,
+// and flushed when there is room.
+func TestC2_StartWithoutRoom(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		reserve bool
+		files   int
+		free    int64
+	}{
+		{"full, with a reserve", true, 1000, 0},
+		{"full, without a reserve", false, 1000, 0},
+		{"no more files, with a reserve", true, 0, 1 << 20},
+		{"no more files, without a reserve", false, 0, 1 << 20},
+		{"some bytes, without a reserve", false, 1000, 10},
+		{"room for records, not for a reserve", false, 1000, 2000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+			c := reserving(disk, "/j")
+			if !test.reserve {
+				c.ReserveBytes = 0
+			}
+			j := open(t, c)
+			names := putMany(t, j, 0, 12)
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			disk.set(test.free, test.files)
+			c.ReserveBytes = 4 << 10
+			j = open(t, c)
+			defer func() { j.Close() }()
+			for _, name := range names {
+				read(t, j, key(name))
+			}
+			if err := put(t, j, key("new"), []byte("x")); !errors.Is(err, ErrFull) && test.free == 0 {
+				t.Errorf("a write: %v", err)
+			}
+			told := make(chan akigw.Key, 1000)
+			j.Notify(func(k akigw.Key) { told <- k })
+			if stopped := j.Stats().Stopped; test.reserve || test.free > 1000 && test.files > 0 {
+				if stopped != nil || flush(t, j) != len(names) {
+					t.Errorf("%v, %+v", stopped, j.Stats())
+				}
+			} else if k := key(names[0]); !errors.Is(stopped, ErrFull) || j.Take(k) != nil || j.Wait(t.Context(), k) == nil {
+				t.Errorf("%v: nothing can be flushed, but it is taken: %+v", stopped, j.Stats())
+			}
+			disk.set(1<<20, 1000)
+			accepting(t, j)
+			if left := j.Len(); left > 0 {
+				for range left { // the pool hears of each
+					<-told
+				}
+				if n := flush(t, j); n != len(names) {
+					t.Errorf("%d flushed", n)
+				}
+			}
+			mustPut(t, j, "after", []byte("x"))
+			j = reopen(t, j)
+			if j.Len() != 1 || j.Accepting() != nil {
+				t.Errorf("%+v", j.Stats())
+			}
+		})
+	}
+}
+
+// smallDisks are real file systems of some MiB.
+var smallDisks = map[string]func(testing.TB) *testkit.SmallDisk{
+	"tmpfs": func(t testing.TB) *testkit.SmallDisk { return testkit.NewSmallDisk(t, 4<<20, 100) },
+	"ext4":  func(t testing.TB) *testkit.SmallDisk { return testkit.NewSmallExt4(t, 16<<20, 100) },
+}
+
+// onSmallDisk opens a journal with a reserve on a small disk.
+func onSmallDisk(disk *testkit.SmallDisk) Config {
+	c := testConfig(Disk{}, filepath.Join(disk.Dir, "journal"))
+	c.ReserveBytes = 256 << 10
+	return c
+}
+
+// TestC2_SmallDisk: the disk fills up while the journal runs, or before it is started. The flush
+// goes on from the reserve.
+func TestC2_SmallDisk(t *testing.T) {
+	for kind, mount := range smallDisks {
+		for name, fillUp := range map[string]func(*testkit.SmallDisk){
+			"no bytes":      func(d *testkit.SmallDisk) { d.Fill(0) },
+			"a few KiB":     func(d *testkit.SmallDisk) { d.Fill(12 << 10) },
+			"no more files": func(d *testkit.SmallDisk) { d.FillFiles() },
+		} {
+			for _, restart := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, restart %t", kind, name, restart), func(t *testing.T) {
+					disk := mount(t)
+					c := onSmallDisk(disk)
+					j := open(t, c)
+					names := putMany(t, j, 0, 20)
+					fillUp(disk)
+					names = append(names, putMany(t, j, 20, 200)...)
+					if err := j.Accepting(); name != "no more files" && (!errors.Is(err, ErrFull) || !strings.Contains(err.Error(), c.Dir)) {
+						t.Errorf("%v", err)
+					}
+					for range 2 {
+						if restart {
+							j = reopen(t, j)
+						}
+						for _, name := range names {
+							read(t, j, key(name))
+						}
+					}
+					if n := flush(t, j); n != len(names) {
+						t.Errorf("%d flushed of %d", n, len(names))
+					}
+					disk.Empty()
+					accepting(t, j)
+					for i := range reservePieces {
+						if info, err := os.Stat(j.reserveName(i)); err != nil || !allocated(info, j.pieceBytes()) {
+							t.Errorf("piece %d of the reserve is gone: %v", i, err)
+						}
+					}
+					mustPut(t, j, "after", []byte("x"))
+					j = reopen(t, j)
+					if j.Len() != 1 {
+						t.Errorf("%+v", j.Stats())
+					}
+					j.Close()
+				})
+			}
+		}
+	}
+}
+
+// TestC5_BecomesReadOnly: nothing is acknowledged on a disk that has become read-only, by a small
+// record or a body in a file, and what was is found when it is writable again.
+func TestC5_BecomesReadOnly(t *testing.T) {
+	for _, size := range []int{10, 100_000} {
+		disk := testkit.NewSmallExt4(t, 16<<20, 100)
+		c := onSmallDisk(disk)
+		j := open(t, c)
+		names := putMany(t, j, 0, 20)
+		disk.Break()
+		for range 2 {
+			if err := put(t, j, key("k"), random(size, 1)); err == nil {
+				t.Errorf("a body of %d bytes was acknowledged", size)
+			}
+		}
+		if err := j.Accepting(); !errors.Is(err, ErrFailed) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		for _, name := range names {
+			read(t, j, key(name))
+		}
+		j.Close()
+		j = open(t, c) // it starts all the same
+		if err := j.Accepting(); !errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
+			t.Errorf("%d bytes, after a restart: %v", size, err)
+		}
+		for _, name := range names {
+			read(t, j, key(name))
+		}
+		j.Close()
+	}
+}
+
+// TestC5_DamageOnAReadOnlyDisk: damage that there is no room to copy is damage all the same, and
+// cannot be accepted before it was copied.
+func TestC5_DamageOnAReadOnlyDisk(t *testing.T) {
+	disk := testkit.NewSmallDisk(t, 4<<20, 0)
+	c := onSmallDisk(disk)
+	j := open(t, c)
+	mustPut(t, j, "a", random(100, 1))
+	mustPut(t, j, "b", random(100_000, 2))
+	name, body := j.segmentName(1), j.spoolName(1)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)/2] ^= 1
+	if err := errors.Join(os.WriteFile(name, raw, 0o600), os.WriteFile(body+".more", nil, 0o600), os.Truncate(body, 7)); err != nil {
+		t.Fatal(err)
+	}
+	disk.ReadOnly(true)
+	j = open(t, c)
+	if err := j.Accepting(); !errors.Is(err, ErrDamaged) || j.Accept() == nil {
+		t.Errorf("%v", err)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+	disk.ReadOnly(false)
+	j = open(t, c)
+	defer j.Close()
+	if err := j.Accepting(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("%v", err)
+	}
+	if err := j.Accept(); err != nil || j.Accepting() != nil {
+		t.Errorf("%v, %v", err, j.Accepting())
+	}
+}
+
+// TestC5_StartReadOnly: on a disk that is read-only what was acknowledged is read, and when it
+// is writable again the journal goes on.
+func TestC5_StartReadOnly(t *testing.T) {
+	disk := testkit.NewSmallDisk(t, 4<<20, 0)
+	c := testConfig(Disk{}, filepath.Join(disk.Dir, "journal"))
+	c.ReserveBytes = 256 << 10
+	j := open(t, c)
+	names := putMany(t, j, 0, 20)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk.ReadOnly(true)
+	j = open(t, c)
+	if err := j.Accepting(); !errors.Is(err, ErrFull) || !errors.Is(err, syscall.EROFS) {
+		t.Errorf("%v", err)
+	}
+	if _, err := Open(c); err == nil {
+		t.Error("a second one opened it, too")
+	}
+	for range 2 {
+		for _, name := range names {
+			read(t, j, key(name))
+		}
+		j = reopen(t, j)
+	}
+	disk.ReadOnly(false)
+	accepting(t, j)
+	if n := flush(t, j); n != len(names) {
+		t.Errorf("%d flushed of %d", n, len(names))
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMovedAway: when its directory is not found any more, nothing is acknowledged into files
+// that the next start does not find; when it is back, all is there.
+func TestMovedAway(t *testing.T) {
+	for name, part := range map[string]string{"all": "", "segments": segmentDir, "bodies": spoolDir} {
+		t.Run(name, func(t *testing.T) {
+			c := testConfig(Disk{}, filepath.Join(t.TempDir(), "journal"))
+			j := open(t, c)
+			names := putMany(t, j, 0, 10)
+			from, away := filepath.Join(c.Dir, part), filepath.Join(t.TempDir(), "away")
+			if err := os.Rename(from, away); err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{"", segmentDir, spoolDir, quarantineDir} { // as a mount that is gone leaves it
+				if err := os.MkdirAll(filepath.Join(c.Dir, dir), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j.poke()
+			for end := time.Now().Add(10 * time.Second); j.Accepting() == nil && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			if part != spoolDir {
+				j.mu.Lock()
+				j.failed = nil // it was seen by itself; now by a write
+				j.mu.Unlock()
+			}
+			if err := put(t, j, key("k"), []byte("x")); !errors.Is(err, ErrFailed) || !errors.Is(err, ErrMoved) {
+				t.Errorf("a write was answered with %v", err)
+			}
+			j.Close()
+			if err := os.RemoveAll(from); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(away, from); err != nil {
+				t.Fatal(err)
+			}
+			j = open(t, c)
+			defer j.Close()
+			for _, name := range names {
+				read(t, j, key(name))
+			}
+		})
+	}
+}

@@ -1,0 +1,79 @@
+package tiers
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+)
+
+// TestC3_RunsWithoutTheTier: a run that does not use the warm tier, because there is no room for it
+// or nobody wants it, does not leave what it changed to be served by the next one.
+func TestC3_RunsWithoutTheTier(t *testing.T) {
+	for name, without := range map[string]func(*testkit.SmallDisk, *Config){
+		"no room":      func(d *testkit.SmallDisk, _ *Config) { d.Fill(0) },
+		"switched off": func(_ *testkit.SmallDisk, c *Config) { c.WarmBytes = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := testkit.NewSmallDisk(t, 128<<20, 0)
+			dir, up := filepath.Join(disk.Dir, "warm"), testkit.NewMemory()
+			config := testConfig(rules.Exclusive)
+			older, newer := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
+			up.Put(key("k"), older)
+			s := openStore(t, config, dir, up)
+			wantRead(t, s, key("k"), "", older, akigw.Cold)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+
+			if err := os.Truncate(filepath.Join(dir, "BALLAST"), 0); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			off := config
+			without(disk, &off)
+			s = openStore(t, off, dir, up)
+			if wanted := off.WarmBytes > 0; wanted != (s.WarmProblem() != "") || wanted != (len(s.Warnings()) == 1 && strings.Contains(s.Warnings()[0], dir)) {
+				t.Errorf("%q, %q", s.WarmProblem(), s.Warnings())
+			}
+			wantRead(t, s, key("k"), "", older, akigw.Cold)
+			w := s.Begin(key("k"))
+			up.Put(key("k"), newer)
+			w.End()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+
+			disk.Empty()
+			s = openStore(t, config, dir, up)
+			defer func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			if problem := s.WarmProblem(); problem != "" {
+				t.Error(problem)
+			}
+			if got, _, err := readAll(s, key("k"), ""); err != nil || string(got) != string(newer) {
+				t.Errorf("what was replaced meanwhile is served: %v", err)
+			}
+		})
+	}
+}
+
+// TestPinsThatCannotBeRead: the file stays as it is, and nothing can be pinned over it.
+func TestPinsThatCannotBeRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.json")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	b := openPins(path, func(error) { told++ })
+	err := b.change(func([]Pin) ([]Pin, error) { return []Pin{{Bucket: "bucket"}}, nil })
+	if told != 1 || err == nil || b.any() {
+		t.Errorf("told %d times, %v", told, err)
+	}
+}
