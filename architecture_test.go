@@ -52,7 +52,7 @@ var rooms = map[string][]string{
 	"internal/watch":      {},
 	"internal/failpoint":  {},
 	"internal/double":     {"faults", "gateway/sigv4", "internal/checksum", "internal/embedded", "internal/s3err"},
-	"internal/embedded":   {"internal/s3err"},
+	"internal/embedded":   {"internal/checksum", "internal/s3err"},
 	"internal/seededbugs": {},
 	"internal/benchcheck": {},
 	"internal/testkit":    {"faults", "tiers/cold"},

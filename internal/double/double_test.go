@@ -62,8 +62,8 @@ func TestStrict(t *testing.T) {
 		{"unsigned payload with an MD5", "PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}, "Content-Md5": {good}}, []byte("body"), 200, 200},
 		{"a wrong MD5", "PUT", "/bucket/k", "", http.Header{"Content-Md5": {bad}}, []byte("body"), 400, 400},
 		{"a wrong checksum", "PUT", "/bucket/k", "", http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}, []byte("body"), 400, 400},
-		{"an unknown parameter", "GET", "/bucket", "colour=red", nil, nil, 400, 200},
-		{"an unknown header", "GET", "/bucket/k", "", http.Header{"X-Amz-Colour": {"red"}}, nil, 400, 200},
+		{"an unknown parameter", "GET", "/bucket", "colour=red", nil, nil, 400, 501},
+		{"an unknown header", "GET", "/bucket/k", "", http.Header{"X-Amz-Colour": {"red"}}, nil, 400, 501},
 		{"DeleteObjects without a digest", "POST", "/bucket", "delete=", nil, document, 400, 200},
 	} {
 		for client, want := range map[*testkit.Client]int{c: c1.strict, lenient: c1.other} {
