@@ -76,10 +76,10 @@ func (c *child) do(method, target, body string) (*http.Response, string) {
 	return resp, text
 }
 
-// TestE_Kill: kill -9 in the middle of a PUT, of an UploadPart and of a CompleteMultipartUpload
+// TestKill: kill -9 in the middle of a PUT, of an UploadPart and of a CompleteMultipartUpload
 // leaves the object before or the one after, never a half one; an upload goes on or has become the
 // object; and files without an owner are gone after the next start.
-func TestE_Kill(t *testing.T) {
+func TestKill(t *testing.T) {
 	random := testkit.Random(t)
 	dir := testkit.MemoryDir(t)
 	c := startChild(t, dir)

@@ -79,7 +79,7 @@ var operations = []operation{
 	{name: "CopyObject", method: "PUT", level: objectLevel, copies: true, headers: slices.Concat(copyConditions, writeConditions, stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Metadata-Directive", "X-Amz-Tagging-Directive"}), handle: (*Server).copyObject},
 	{name: "PutObject", method: "PUT", level: objectLevel, headers: slices.Concat(digests, writeConditions, stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), handle: (*Server).putObject},
 	{name: "CreateMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploads"}, headers: slices.Concat(stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), handle: (*Server).createUpload},
-	{name: "CompleteMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploadId"}, headers: slices.Concat(digests, writeConditions, []string{"X-Amz-Checksum-Type", "X-Amz-Mp-Object-Size"}), handle: (*Server).completeUpload},
+	{name: "CompleteMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploadId"}, headers: slices.Concat(checksumHeaders(), writeConditions, []string{"Content-Md5", "X-Amz-Checksum-Type", "X-Amz-Mp-Object-Size"}), handle: (*Server).completeUpload},
 	{name: "AbortMultipartUpload", method: "DELETE", level: objectLevel, selects: []string{"uploadId"}, handle: (*Server).abortUpload},
 	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: []string{"versionId"}, headers: []string{"If-Match"}, handle: (*Server).deleteObject},
 }

@@ -118,10 +118,10 @@ func (w *walk) state() string {
 	return w.do("GET", "/bucket", nil, nil).Body.String() + w.do("GET", "/bucket/k?uploadId="+w.upload, nil, nil).Body.String() + w.do("GET", "/", nil, nil).Body.String()
 }
 
-// TestE_EveryHeaderAndParameter walks the table of operations: each of them refuses every header
+// TestEveryHeaderAndParameter walks the table of operations: each of them refuses every header
 // and query parameter of S3's API that its row does not name, and changes nothing then. Those that
 // it names are not refused.
-func TestE_EveryHeaderAndParameter(t *testing.T) {
+func TestEveryHeaderAndParameter(t *testing.T) {
 	for _, op := range operations {
 		t.Run(op.name, func(t *testing.T) {
 			w := newWalk(t, op)
@@ -169,9 +169,9 @@ func (w *walk) refuses(r *httptest.ResponseRecorder, what string) {
 	}
 }
 
-// TestE_TheTableNamesWhatItHonours: each header and parameter that a row names is taken with a
+// TestTheTableNamesWhatItHonours: each header and parameter that a row names is taken with a
 // value that can be honoured, and one that has only some values is refused with another.
-func TestE_TheTableNamesWhatItHonours(t *testing.T) {
+func TestTheTableNamesWhatItHonours(t *testing.T) {
 	good := map[string]string{
 		"X-Amz-Object-Attributes": "ETag", "X-Amz-Max-Parts": "1", "X-Amz-Part-Number-Marker": "0", "X-Amz-Mp-Object-Size": "4",
 		"If-Match": `"8ce4b16b22b58894aa86c421e8759df3"`, "If-None-Match": "", "If-Modified-Since": "Mon, 01 Jan 2001 00:00:00 GMT", "If-Unmodified-Since": "Fri, 01 Jan 2100 00:00:00 GMT",
@@ -182,7 +182,7 @@ func TestE_TheTableNamesWhatItHonours(t *testing.T) {
 	}
 	for _, op := range operations {
 		for _, name := range slices.Concat(op.headers, op.params) {
-			if slices.Contains(digests, name) && name != "X-Amz-Trailer" || name == checksumType { // they depend on the body: TestE_Digests
+			if slices.Contains(digests, name) && name != "X-Amz-Trailer" || name == checksumType { // they depend on the body: TestDigests
 				continue
 			}
 			value, ok := good[name]
@@ -211,8 +211,8 @@ func TestE_TheTableNamesWhatItHonours(t *testing.T) {
 	}
 }
 
-// TestE_UnknownElements: an element of a document that would be ignored is refused.
-func TestE_UnknownElements(t *testing.T) {
+// TestUnknownElements: an element of a document that would be ignored is refused.
+func TestUnknownElements(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	do("PUT", "/bucket", nil, nil)

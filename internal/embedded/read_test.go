@@ -11,8 +11,8 @@ import (
 	"github.com/akidb/akigw/internal/testkit"
 )
 
-// TestE_Reads: ranges, parts, conditions and overrides of GET and HEAD.
-func TestE_Reads(t *testing.T) {
+// TestReads: ranges, parts, conditions and overrides of GET and HEAD.
+func TestReads(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -72,8 +72,8 @@ func TestE_Reads(t *testing.T) {
 	}
 }
 
-// TestE_Pages: ListBuckets, ListMultipartUploads and ListParts in pages of each size.
-func TestE_Pages(t *testing.T) {
+// TestPages: ListBuckets, ListMultipartUploads and ListParts in pages of each size.
+func TestPages(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	buckets := []string{"aaa", "bucket", "bucket-2", "ccc"}
@@ -150,8 +150,8 @@ func texts(document, outer, from, to string) (all []string) {
 	return all
 }
 
-// TestE_BucketLocation: a bucket is where it was created.
-func TestE_BucketLocation(t *testing.T) {
+// TestBucketLocation: a bucket is where it was created.
+func TestBucketLocation(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	in := []byte("<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>")

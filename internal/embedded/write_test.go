@@ -40,8 +40,8 @@ func sumOf(a checksum.Algorithm, body []byte) string {
 
 func etagOf(body []byte) string { return fmt.Sprintf(`"%x"`, md5.Sum(body)) }
 
-// TestE_Digests: what a request says of its body is compared with it, and kept if it is a checksum.
-func TestE_Digests(t *testing.T) {
+// TestDigests: what a request says of its body is compared with it, and kept if it is a checksum.
+func TestDigests(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -111,8 +111,8 @@ type trailed struct {
 func (trailed) Close() error           { return nil }
 func (b trailed) Trailer() http.Header { return b.trailer }
 
-// TestE_TrailingChecksum: the checksum of a streamed body comes behind it, and is kept like one before it.
-func TestE_TrailingChecksum(t *testing.T) {
+// TestTrailingChecksum: the checksum of a streamed body comes behind it, and is kept like one before it.
+func TestTrailingChecksum(t *testing.T) {
 	crc := checksum.Algorithms[2]
 	body := bytes.Repeat([]byte("x"), 3<<20)
 	var value string
@@ -185,9 +185,9 @@ func (m *multi) complete(algorithm string, header http.Header) *httptest.Respons
 	return m.do("POST", "/bucket/k?uploadId="+m.id, header, []byte("<CompleteMultipartUpload>"+b.String()+"</CompleteMultipartUpload>"))
 }
 
-// TestE_MultipartChecksums: an object that is uploaded in parts has the checksum of the type that
+// TestMultipartChecksums: an object that is uploaded in parts has the checksum of the type that
 // its upload was created with, everywhere where S3 says it.
-func TestE_MultipartChecksums(t *testing.T) {
+func TestMultipartChecksums(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -243,9 +243,9 @@ func TestE_MultipartChecksums(t *testing.T) {
 	}
 }
 
-// TestE_RefusedCompletes: a CompleteMultipartUpload that is refused, by a condition or for what it
+// TestRefusedCompletes: a CompleteMultipartUpload that is refused, by a condition or for what it
 // says of the object, leaves the object and the upload as they were.
-func TestE_RefusedCompletes(t *testing.T) {
+func TestRefusedCompletes(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -312,8 +312,8 @@ func TestE_RefusedCompletes(t *testing.T) {
 	}
 }
 
-// TestE_Copies: ranges, conditions and directives of copies, and copies onto themselves.
-func TestE_Copies(t *testing.T) {
+// TestCopies: ranges, conditions and directives of copies, and copies onto themselves.
+func TestCopies(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -412,8 +412,8 @@ func TestE_Copies(t *testing.T) {
 	}
 }
 
-// TestE_Conditions: those of PUT and DELETE.
-func TestE_Conditions(t *testing.T) {
+// TestConditions: those of PUT and DELETE.
+func TestConditions(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -457,8 +457,8 @@ func TestE_Conditions(t *testing.T) {
 	}
 }
 
-// TestE_Keys: any key that S3 takes is stored as it is, and none leaves the directory.
-func TestE_Keys(t *testing.T) {
+// TestKeys: any key that S3 takes is stored as it is, and none leaves the directory.
+func TestKeys(t *testing.T) {
 	dir := t.TempDir()
 	s, do := open(t, filepath.Join(dir, "inside"))
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -502,8 +502,8 @@ func TestE_Keys(t *testing.T) {
 	}
 }
 
-// TestE_BodiesThatEndEarly: nothing of them is stored, and no file is left.
-func TestE_BodiesThatEndEarly(t *testing.T) {
+// TestBodiesThatEndEarly: nothing of them is stored, and no file is left.
+func TestBodiesThatEndEarly(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -547,9 +547,9 @@ func files(t *testing.T, s *Server) (all []string) {
 	return all
 }
 
-// TestE_DeletedBuckets: a bucket takes its uploads with it, and no write brings an object into a
+// TestDeletedBuckets: a bucket takes its uploads with it, and no write brings an object into a
 // bucket that was deleted while its body came.
-func TestE_DeletedBuckets(t *testing.T) {
+func TestDeletedBuckets(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -581,8 +581,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestE_RecordsOfEarlierReleases: objects and uploads of the release that kept no checksums of parts are read.
-func TestE_RecordsOfEarlierReleases(t *testing.T) {
+// TestRecordsOfEarlierReleases: objects and uploads of the release that kept no checksums of parts are read.
+func TestRecordsOfEarlierReleases(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
@@ -614,8 +614,8 @@ func TestE_RecordsOfEarlierReleases(t *testing.T) {
 	}
 }
 
-// TestE_MissingFiles: an object whose file is gone can be deleted and replaced.
-func TestE_MissingFiles(t *testing.T) {
+// TestMissingFiles: an object whose file is gone can be deleted and replaced.
+func TestMissingFiles(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	ok(t, do("PUT", "/bucket", nil, nil))
