@@ -134,12 +134,12 @@ var invalidStorageClass = &s3err.Error{Code: "InvalidStorageClass", Status: http
 func operationOf(c *call) (*operation, error) {
 	op := find(c)
 	if op == nil {
-		return nil, s3err.MethodNotAllowed.About("Method", c.Method)
+		return nil, c.unknown()
 	}
 	for name, values := range c.query {
 		switch {
 		case !slices.Contains(op.selects, name) && !slices.Contains(op.params, name) && !presigned[name]:
-			return nil, refused("?"+name, op)
+			return nil, refused(c.Method + " with ?" + name)
 		case len(values) > 1:
 			return nil, s3err.InvalidArgument.With("The query parameter was sent more than once.").About("ArgumentName", name)
 		}
@@ -149,7 +149,7 @@ func operationOf(c *call) (*operation, error) {
 	}
 	for name, values := range c.Header {
 		if !op.honours(name) {
-			return nil, refused(strings.ToLower(name), op)
+			return nil, refused(op.name + " with " + strings.ToLower(name))
 		}
 		if err := checkValue(name, values[0]); err != nil {
 			return nil, err
@@ -182,8 +182,18 @@ func (op *operation) honours(name string) bool {
 	return op.copies && name == "X-Amz-Copy-Source"
 }
 
-func refused(what string, op *operation) error {
-	return s3err.NotImplemented.With("The embedded trial upstream does not implement " + what + " for " + op.name + ". Use --upstream for a real one.")
+func refused(what string) error {
+	return s3err.NotImplemented.With("The embedded trial upstream does not implement " + what + ". Use --upstream for a real one.")
+}
+
+// unknown is the error for a request without a row: S3 may know it, such as a
+// POST of a form, unless it does not know the method.
+func (c *call) unknown() error {
+	switch c.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete:
+		return refused("this " + c.Method)
+	}
+	return s3err.MethodNotAllowed.About("Method", c.Method)
 }
 
 // checkValue refuses a value that the embedded upstream cannot honour.

@@ -211,8 +211,9 @@ func TestTheTableNamesWhatItHonours(t *testing.T) {
 	}
 }
 
-// TestUnknownElements: an element of a document that would be ignored is refused.
-func TestUnknownElements(t *testing.T) {
+// TestUnknownRequests: an element of a document that would be ignored is refused, and so is a
+// request that no row of the table is for.
+func TestUnknownRequests(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
 	do("PUT", "/bucket", nil, nil)
@@ -228,6 +229,12 @@ func TestUnknownElements(t *testing.T) {
 		{"a condition that does not hold", "POST", "/bucket?delete", `<Delete><Object><Key>k</Key><ETag>"x"</ETag></Object></Delete>`, "<Code>PreconditionFailed", 200},
 		{"no key", "POST", "/bucket?delete", "<Delete></Delete>", "MalformedXML", 400},
 		{"too many keys", "POST", "/bucket?delete", "<Delete>" + strings.Repeat("<Object><Key>k</Key></Object>", 1001) + "</Delete>", "MalformedXML", 400},
+		{"a form", "POST", "/bucket", "form", "NotImplemented", 501},
+		{"a restore", "POST", "/bucket/k?restore", "<RestoreRequest/>", "NotImplemented", 501},
+		{"a select", "POST", "/bucket/k?select&select-type=2", "<x/>", "NotImplemented", 501},
+		{"a write of the service", "PUT", "/", "", "NotImplemented", 501},
+		{"a parameter twice", "GET", "/bucket?prefix=a&prefix=b", "", "InvalidArgument", 400},
+		{"a preflight", "OPTIONS", "/bucket/k", "", "MethodNotAllowed", 405},
 		{"unknown in Complete", "POST", "/bucket/k?uploadId=x", "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag><Colour/></Part></CompleteMultipartUpload>", "NotImplemented", 501},
 	} {
 		if w := do(c.method, c.target, nil, []byte(c.body)); w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {

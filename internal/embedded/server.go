@@ -208,7 +208,7 @@ func (u unknown) refuse() error {
 	if len(u) == 0 {
 		return nil
 	}
-	return s3err.NotImplemented.With("The embedded trial upstream does not implement the element " + u[0].XMLName.Local + ". Use --upstream for a real one.")
+	return refused("the element " + u[0].XMLName.Local)
 }
 
 // contentTime is a time as S3 writes it in documents.

@@ -51,7 +51,7 @@ func (c *call) uploadChecksum(u *upload) error {
 	case err != nil:
 		return err
 	case len(types) == 0:
-		return s3err.NotImplemented.With("The embedded trial upstream does not implement " + a.Name + " for uploads in parts.")
+		return refused(a.Name + " for uploads in parts")
 	case how == "":
 		how = types[0]
 	case !slices.Contains(types, how):
