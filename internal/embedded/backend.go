@@ -40,6 +40,8 @@ type backend struct {
 	// change serialises changes of the index, so that conditions and the
 	// release of replaced files see a settled state.
 	change sync.Mutex
+
+	readers readers
 }
 
 // sum is a checksum, as in a header.
@@ -392,10 +394,10 @@ func (b *backend) write(input io.Reader, size int64) (blob, string, error) {
 }
 
 // release removes the files of an object that the index does not name any more.
-// Readers keep what they have open. A file that is missing already is no error:
+// They stay while somebody reads the object. A file that is missing already is no error:
 // the object was changed or deleted all the same.
 func (b *backend) release(r *record) (err error) {
-	if r == nil {
+	if r == nil || b.readers.keep(r) {
 		return nil
 	}
 	for _, f := range r.Blobs {

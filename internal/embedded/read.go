@@ -33,10 +33,11 @@ func objectMetadata(h http.Header, meta map[string]string) {
 
 // read answers GetObject and HeadObject.
 func (s *Server) read(w http.ResponseWriter, c *call) error {
-	o, err := s.backend.find(c.bucket, c.key)
+	o, done, err := s.backend.reading(c.bucket, c.key)
 	if err != nil {
 		return err
 	}
+	defer done()
 	h := w.Header()
 	h.Set("Etag", `"`+o.ETag+`"`)
 	h.Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))

@@ -3,9 +3,11 @@ package embedded
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/akidb/akigw/internal/testkit"
@@ -171,4 +173,64 @@ func TestBucketLocation(t *testing.T) {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
 	}
+}
+
+// TestReadsOfWhatIsReplaced: a GET answers with all of the object that it found, also if the object
+// is replaced or deleted before its body was sent, and its files go when the GET ends.
+func TestReadsOfWhatIsReplaced(t *testing.T) {
+	s, do := open(t, testkit.MemoryDir(t))
+	defer s.Close()
+	ok(t, do("PUT", "/bucket", nil, nil))
+	for _, change := range []string{"PUT", "DELETE"} {
+		m := begin(t, do, nil)
+		m.put([]byte(strings.Repeat("a", minPart)), nil, "")
+		m.put([]byte("tail"), nil, "")
+		ok(t, m.complete("", nil))
+		w := &pausing{ResponseRecorder: httptest.NewRecorder(), first: func() { ok(t, do(change, "/bucket/k", nil, []byte("new"))) }}
+		s.ServeHTTP(w, httptest.NewRequest("GET", "/bucket/k", nil))
+		if w.Body.Len() != minPart+4 || !strings.HasSuffix(w.Body.String(), "atail") {
+			t.Errorf("%s in the middle of a GET: %d bytes", change, w.Body.Len())
+		}
+	}
+	if all := files(t, s); len(all) != 0 {
+		t.Errorf("%d files are left", len(all))
+	}
+	// Readers and writers of one key: every answer is one of the objects.
+	var wait sync.WaitGroup
+	ok(t, do("PUT", "/bucket/k", nil, []byte("0000")))
+	for i := range 4 {
+		wait.Go(func() {
+			for n := range 50 {
+				if w := do("PUT", "/bucket/k", nil, fmt.Appendf(nil, "%d%03d", i, n)); w.Code != 200 {
+					t.Errorf("%d %s", w.Code, w.Body)
+				}
+			}
+		})
+		wait.Go(func() {
+			for range 200 {
+				if w := do("GET", "/bucket/k", nil, nil); w.Code != 200 || w.Body.Len() != 4 {
+					t.Errorf("%d %q", w.Code, w.Body)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if all := files(t, s); len(all) != 1 {
+		t.Errorf("%d files are left, want the object's", len(all))
+	}
+}
+
+// pausing calls first before the first byte of an answer is taken.
+type pausing struct {
+	*httptest.ResponseRecorder
+	first func()
+}
+
+func (p *pausing) Write(b []byte) (int, error) {
+	if p.first != nil {
+		first := p.first
+		p.first = nil
+		first()
+	}
+	return p.ResponseRecorder.Write(b)
 }
