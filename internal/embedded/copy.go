@@ -3,7 +3,6 @@ package embedded
 import (
 	"encoding/xml"
 	"errors"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -132,13 +131,11 @@ func (s *Server) describe(c *call, o *record, replace bool) error {
 	if err != nil {
 		return err
 	}
-	d := &digest{Hash: a.New(), algorithm: a}
-	body := s.backend.reader(o, 0, o.Size)
-	defer body.Close()
-	if _, err := io.Copy(d, body); err != nil {
+	made, err := s.backend.sum(a, o)
+	if err != nil {
 		return err
 	}
-	o.setSum(sum{a.Name, d.value()}, checksum.FullObject)
+	o.setSum(*made, checksum.FullObject)
 	return nil
 }
 

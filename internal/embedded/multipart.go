@@ -6,6 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +42,56 @@ func (b *backend) upload(bkt, name, id string) (*upload, error) {
 	if err == nil && u == nil {
 		err = s3err.NoSuchUpload.About("UploadId", id)
 	}
+	if err == nil && u.Algorithm == "" {
+		u.adopt()
+	}
 	return u, err
+}
+
+// adopt takes the checksum algorithm of an upload that an earlier release
+// began: it kept what the request said, and no checksums of parts.
+func (u *upload) adopt() {
+	a, ok := checksum.ByHeader("X-Amz-Checksum-" + u.Meta["X-Amz-Checksum-Algorithm"])
+	if !ok || len(a.Types()) == 0 {
+		return
+	}
+	u.Algorithm, u.Type = a.Name, u.Meta[checksumType]
+	if !slices.Contains(a.Types(), u.Type) {
+		u.Type = a.Types()[0]
+	}
+}
+
+// sumParts makes the checksums that parts do not have because an earlier
+// release stored them. It reads their files.
+func (b *backend) sumParts(u *upload, parts []numbered) error {
+	if u.Algorithm == "" {
+		return nil
+	}
+	a, err := algorithm(u.Algorithm)
+	if err != nil {
+		return err
+	}
+	for i := range parts {
+		f := &parts[i].Blob
+		if f.Sum != nil {
+			continue
+		}
+		if f.Sum, err = b.sum(a, &record{Blobs: []blob{*f}, Size: f.Size}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sum makes a checksum of an object's bytes.
+func (b *backend) sum(a checksum.Algorithm, o *record) (*sum, error) {
+	d := &digest{Hash: a.New(), algorithm: a}
+	body := b.reader(o, 0, o.Size)
+	defer body.Close()
+	if _, err := io.Copy(d, body); err != nil {
+		return nil, err
+	}
+	return &sum{a.Name, d.value()}, nil
 }
 
 // part is one uploaded part.
@@ -107,6 +159,9 @@ func (b *backend) completeUpload(bkt, name, id string, want completion) (*record
 		return nil, err
 	}
 	have, err := b.parts(id, 0)
+	if err == nil {
+		err = b.sumParts(u, have)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -129,9 +184,7 @@ func assemble(u *upload, have []numbered, want completion) (r *record, unused []
 		parts[p.number] = p.part
 	}
 	r = &record{Modified: time.Now().Truncate(time.Second), Meta: map[string]string{}, Parts: true}
-	for name, v := range u.Meta {
-		r.Meta[name] = v
-	}
+	maps.Copy(r.Meta, u.Meta)
 	sums := md5.New()
 	for i, w := range want.parts {
 		p, ok := parts[w.PartNumber]

@@ -601,16 +601,37 @@ func TestRecordsOfEarlierReleases(t *testing.T) {
 	}
 	file := fmt.Sprintf(`{"ID":%q,"Size":5}`, f.ID)
 	put(objectKey("bucket", "k"), fmt.Sprintf(`{"Blobs":[%s],"Size":5,"ETag":%q,"Modified":"2026-01-02T03:04:05Z","Parts":false,"Meta":{"Content-Type":"text/x","X-Amz-Meta-A":"b","X-Amz-Date":"20260102T030405Z","X-Amz-Checksum-Crc32":%q,"Last-Modified":"x"}}`, file, etag, sumOf(crc, []byte("hello"))))
-	put(uploadKey("bucket", "m", "OLD"), `{"Started":"2026-01-02T03:04:05Z","Meta":{"X-Amz-Meta-A":"b","X-Amz-Checksum-Algorithm":"CRC32"}}`)
-	put(partKey("OLD", 1), fmt.Sprintf(`{"Blob":%s,"MD5":%q,"Modified":"2026-01-02T03:04:05Z"}`, file, etag))
 	w := ok(t, do("GET", "/bucket/k", http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}, nil))
 	if h := w.Header(); w.Body.String() != "hello" || h.Get("X-Amz-Meta-A") != "b" || h.Get("Content-Type") != "text/x" || h.Get(crc.Header) == "" || h.Get(checksumType) != "FULL_OBJECT" || h.Get("X-Amz-Date") != "" {
 		t.Errorf("%q %v", w.Body, h)
 	}
-	ok(t, do("POST", "/bucket/m?uploadId=OLD", nil, []byte("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"+etag+"</ETag></Part></CompleteMultipartUpload>")))
-	w = ok(t, do("GET", "/bucket/m", http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}, nil))
-	if w.Body.String() != "hello" || w.Header().Get("X-Amz-Meta-A") != "b" || w.Header().Get(checksumType) != "" {
-		t.Errorf("%q %v", w.Body, w.Header())
+	// What the gateway's journal sends when it goes on with such an upload: COMPOSITE names the
+	// checksum of each part, FULL_OBJECT that of the object.
+	whole := sumOf(crc, []byte("hello"))
+	composite, err := crc.OfParts(checksum.Composite, []checksum.Part{{Value: whole, Size: 5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		meta, part string
+		header     http.Header
+		sum, how   string
+	}{
+		{`"X-Amz-Checksum-Algorithm":"CRC32"`, "<ChecksumCRC32>" + whole + "</ChecksumCRC32>", nil, composite, "COMPOSITE"},
+		{`"X-Amz-Checksum-Algorithm":"CRC32","X-Amz-Checksum-Type":"FULL_OBJECT"`, "", http.Header{checksumType: {"FULL_OBJECT"}, crc.Header: {whole}}, whole, "FULL_OBJECT"},
+		{`"X-Amz-Meta-B":"c"`, "", nil, "", ""},
+	} {
+		put(uploadKey("bucket", "m", "OLD"), `{"Started":"2026-01-02T03:04:05Z","Meta":{"X-Amz-Meta-A":"b",`+c.meta+`}}`)
+		own, etag, err := s.backend.write(strings.NewReader("hello"), 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(partKey("OLD", 1), fmt.Sprintf(`{"Blob":{"ID":%q,"Size":5},"MD5":%q,"Modified":"2026-01-02T03:04:05Z"}`, own.ID, etag))
+		ok(t, do("POST", "/bucket/m?uploadId=OLD", c.header, []byte("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"+etag+"</ETag>"+c.part+"</Part></CompleteMultipartUpload>")))
+		w = ok(t, do("GET", "/bucket/m", http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}, nil))
+		if w.Body.String() != "hello" || w.Header().Get("X-Amz-Meta-A") != "b" || w.Header().Get(crc.Header) != c.sum || w.Header().Get(checksumType) != c.how {
+			t.Errorf("%s: %q %v", c.meta, w.Body, w.Header())
+		}
 	}
 }
 
