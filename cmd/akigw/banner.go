@@ -21,7 +21,7 @@ func banner(w io.Writer, c *config, trial bool, trialAdmin *access.Key, s3, oper
 	fmt.Fprintf(w, "  S3 endpoint  %s   (region %s)\n", endpoint, c.Gateway.Region)
 	upstream := c.Upstream.URL
 	if c.embedded {
-		upstream = "embedded, for trials only: " + filepath.Join(c.Process.Data, "embedded")
+		upstream = "embedded, for trials only: gofakes3 over " + filepath.Join(c.Process.Data, "embedded")
 	}
 	fmt.Fprintf(w, "  upstream     %s   (freshness %s)\n", upstream, c.Cache.Freshness)
 	fmt.Fprintf(w, "  admin        http://%s/metrics\n", operator)

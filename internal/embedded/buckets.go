@@ -4,7 +4,10 @@ import (
 	"encoding/base64"
 	"encoding/xml"
 	"net/http"
+	"slices"
 	"strings"
+
+	"github.com/johannesboyne/gofakes3"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
@@ -17,13 +20,14 @@ var (
 	bucketAlreadyOwned = &s3err.Error{Code: "BucketAlreadyOwnedByYou", Status: http.StatusConflict, Message: "Your previous request to create the named bucket succeeded and you already own it."}
 )
 
-// owner is the one owner of everything.
+// owner is the owner of everything.
 type owner struct {
 	ID          string
 	DisplayName string
 }
 
-var everythingsOwner = &owner{ID: strings.Repeat("a1", 32), DisplayName: "akigw-embedded"}
+// everythingsOwner is the one that gofakes3 names in ListBuckets.
+var everythingsOwner = &owner{ID: "fe7272ea58be830e56fe1663b10fafef", DisplayName: "GoFakeS3"}
 
 // maxBuckets is the largest page of ListBuckets.
 const maxBuckets = 10_000
@@ -32,6 +36,15 @@ type listedBucket struct{ Name, CreationDate string }
 
 // listBuckets answers ListBuckets.
 func (s *Server) listBuckets(w http.ResponseWriter, c *call) error {
+	if slices.ContainsFunc([]string{"prefix", "max-buckets", "continuation-token"}, c.query.Has) {
+		return s.pageOfBuckets(w, c)
+	}
+	return s.fake(w, c, &adapter{})
+}
+
+// pageOfBuckets answers a ListBuckets with parameters, of which gofakes3 has
+// none.
+func (s *Server) pageOfBuckets(w http.ResponseWriter, c *call) error {
 	page, err := c.number("max-buckets", maxBuckets)
 	if err != nil {
 		return err
@@ -98,7 +111,10 @@ func (s *Server) createBucket(w http.ResponseWriter, c *call) error {
 	if err := in.Unknown.refuse(); err != nil {
 		return err
 	}
-	if err := s.backend.createBucket(c.bucket, in.LocationConstraint); err != nil {
+	if gofakes3.ValidateBucketName(c.bucket) == nil {
+		return s.fake(w, c, &adapter{location: in.LocationConstraint})
+	}
+	if err := s.backend.createBucket(c.bucket, in.LocationConstraint); err != nil { // gofakes3 wants three characters between two dots, S3 does not
 		return err
 	}
 	w.Header().Set("Location", "/"+c.bucket)
@@ -107,24 +123,12 @@ func (s *Server) createBucket(w http.ResponseWriter, c *call) error {
 }
 
 // headBucket answers HeadBucket.
-func (s *Server) headBucket(w http.ResponseWriter, c *call) error {
-	if err := s.backend.needBucket(c.bucket); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusOK)
-	return nil
-}
+func (s *Server) headBucket(w http.ResponseWriter, c *call) error { return s.fake(w, c, &adapter{}) }
 
 // deleteBucket answers DeleteBucket.
-func (s *Server) deleteBucket(w http.ResponseWriter, c *call) error {
-	if err := s.backend.deleteBucket(c.bucket); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
+func (s *Server) deleteBucket(w http.ResponseWriter, c *call) error { return s.fake(w, c, &adapter{}) }
 
-// bucketLocation answers GetBucketLocation.
+// bucketLocation answers GetBucketLocation. gofakes3 knows no locations.
 func (s *Server) bucketLocation(w http.ResponseWriter, c *call) error {
 	b, err := s.backend.bucket(c.bucket)
 	if err == nil && b == nil {
@@ -140,7 +144,8 @@ func (s *Server) bucketLocation(w http.ResponseWriter, c *call) error {
 }
 
 // bucketVersioning answers GetBucketVersioning: no bucket has ever had versions,
-// because PutBucketVersioning is refused.
+// because PutBucketVersioning is refused. gofakes3 says it with an empty Status
+// and an empty MfaDelete, which S3 leaves out.
 func (s *Server) bucketVersioning(w http.ResponseWriter, c *call) error {
 	if err := s.backend.needBucket(c.bucket); err != nil {
 		return err

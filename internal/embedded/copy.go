@@ -78,7 +78,8 @@ type copied struct {
 	ChecksumType string `xml:",omitempty"`
 }
 
-// copyObject answers CopyObject: the bytes are shared by hard links.
+// copyObject answers CopyObject: the bytes are shared by hard links. gofakes3
+// ignores its conditions and directives.
 func (s *Server) copyObject(w http.ResponseWriter, c *call) error {
 	from, err := c.source()
 	if err != nil {
@@ -140,7 +141,7 @@ func (s *Server) describe(c *call, o *record, replace bool) error {
 	return nil
 }
 
-// copyPart answers UploadPartCopy.
+// copyPart answers UploadPartCopy, which gofakes3 does not have.
 func (s *Server) copyPart(w http.ResponseWriter, c *call) error {
 	n, err := c.part()
 	if err != nil {
@@ -204,5 +205,5 @@ func (s *Server) copyRangeOf(c *call, n int, u *upload, o *record, spec akigw.Ra
 	if err := body.join(u); err != nil {
 		return part{}, err
 	}
-	return s.storePart(c, n, rng.Length, body)
+	return s.backend.uploadPart(c, n, rng.Length, body, body.checksum)
 }

@@ -19,6 +19,10 @@ Without ` + "`upstream.url`" + ` the gateway starts an S3 service of its own, fo
 on loopback only, for this gateway only. ` + "`akigw fakes3`" + ` is the same service in memory, for tests ([faults.md](faults.md)). It is no storage for data
 that matters: one directory on one disk, no versions, no ACLs, no tags, no encryption, no locks.
 
+It is [gofakes3](https://github.com/johannesboyne/gofakes3), a library for tests, over that directory, behind a table of what is honoured. gofakes3 answers
+the operations that it does as S3 does; akigw's own code answers the others, and three requests that gofakes3 cannot: a ListBuckets with parameters, an
+empty part, and a bucket name with fewer than three characters between two dots.
+
 What it cannot do it refuses. The table has every operation that there is, and the query parameters and headers that each of them honours. A request
 with another parameter, or with another header that S3 gives a meaning to, gets 501 NotImplemented and changes nothing; so does an unknown element of
 a document.
@@ -35,8 +39,8 @@ a document.
 x-amz-sdk-checksum-algorithm and the x-amz-checksum-* headers of %s; "description" for Cache-Control, Content-Disposition,
 Content-Encoding, Content-Language, Content-Type, Expires, x-amz-meta-*, x-amz-acl, x-amz-storage-class and x-amz-website-redirect-location.
 
-| operation | request | parameters | headers |
-|---|---|---|---|
+| operation | request | by | parameters | headers |
+|---|---|---|---|---|
 `
 
 // TestDocumented keeps docs/embedded.md what the table of operations is.
@@ -49,7 +53,7 @@ func TestDocumented(t *testing.T) {
 	var page strings.Builder
 	fmt.Fprintf(&page, pageHead, len(operations), strings.Join(algorithms, ", "))
 	for _, op := range operations {
-		fmt.Fprintf(&page, "| %s | %s `%s` | %s | %s |\n", op.name, op.method, op.target(), strings.Join(op.params, ", "), strings.Join(op.documented(), ", "))
+		fmt.Fprintf(&page, "| %s | %s `%s` | %s | %s | %s |\n", op.name, op.method, op.target(), op.by(), strings.Join(op.params, ", "), strings.Join(op.documented(), ", "))
 	}
 	if *update {
 		if err := os.WriteFile(path, []byte(page.String()), 0o644); err != nil {
@@ -71,6 +75,14 @@ func (op *operation) target() string {
 		target += ", x-amz-copy-source"
 	}
 	return target
+}
+
+// by says who answers an operation.
+func (op *operation) by() string {
+	if op.fake {
+		return "gofakes3"
+	}
+	return "akigw"
 }
 
 // documented are the headers of an operation, with names for the sets that several of them share.

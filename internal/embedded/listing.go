@@ -125,7 +125,8 @@ type listing struct {
 	CommonPrefixes []commonPrefixElement
 }
 
-// listObjects answers ListObjects and ListObjectsV2.
+// listObjects answers ListObjects and ListObjectsV2. gofakes3 knows no
+// encoding-type, names no checksums, and writes no key that XML 1.0 cannot hold.
 func (s *Server) listObjects(w http.ResponseWriter, c *call) error {
 	if err := s.backend.needBucket(c.bucket); err != nil {
 		return err
@@ -210,7 +211,8 @@ type uploadListing struct {
 	CommonPrefixes     []commonPrefixElement `xml:"CommonPrefixes"`
 }
 
-// listUploads answers ListMultipartUploads.
+// listUploads answers ListMultipartUploads. gofakes3 lacks in it what it lacks in
+// listObjects.
 func (s *Server) listUploads(w http.ResponseWriter, c *call) error {
 	if err := s.backend.needBucket(c.bucket); err != nil {
 		return err

@@ -31,7 +31,10 @@ type operation struct {
 	// operation honours. Every other parameter and every other header that S3 gives a meaning
 	// to is refused.
 	params, headers []string
-	handle          func(*Server, http.ResponseWriter, *call) error
+	// fake says that gofakes3 answers the operation. The handler of each other one says what
+	// gofakes3 lacks.
+	fake   bool
+	handle func(*Server, http.ResponseWriter, *call) error
 }
 
 // Header and parameter sets that operations share.
@@ -57,16 +60,16 @@ func checksumHeaders() (names []string) {
 // operations are all that the embedded upstream does. Of the rows that match a request, the
 // first is taken, so those with more in selects come first.
 var operations = []operation{
-	{name: "ListBuckets", method: "GET", level: serviceLevel, params: []string{"prefix", "max-buckets", "continuation-token"}, handle: (*Server).listBuckets},
+	{name: "ListBuckets", method: "GET", level: serviceLevel, params: []string{"prefix", "max-buckets", "continuation-token"}, fake: true, handle: (*Server).listBuckets},
 
 	{name: "GetBucketLocation", method: "GET", level: bucketLevel, selects: []string{"location"}, handle: (*Server).bucketLocation},
 	{name: "GetBucketVersioning", method: "GET", level: bucketLevel, selects: []string{"versioning"}, handle: (*Server).bucketVersioning},
 	{name: "ListMultipartUploads", method: "GET", level: bucketLevel, selects: []string{"uploads"}, params: []string{"delimiter", "encoding-type", "key-marker", "max-uploads", "prefix", "upload-id-marker"}, handle: (*Server).listUploads},
 	{name: "ListObjectsV2", method: "GET", level: bucketLevel, selects: []string{"list-type"}, params: []string{"continuation-token", "delimiter", "encoding-type", "fetch-owner", "max-keys", "prefix", "start-after"}, handle: (*Server).listObjects},
 	{name: "ListObjects", method: "GET", level: bucketLevel, params: []string{"delimiter", "encoding-type", "marker", "max-keys", "prefix"}, handle: (*Server).listObjects},
-	{name: "HeadBucket", method: "HEAD", level: bucketLevel, handle: (*Server).headBucket},
-	{name: "CreateBucket", method: "PUT", level: bucketLevel, headers: slices.Concat(digests, []string{"X-Amz-Acl", "X-Amz-Object-Ownership", "X-Amz-Bucket-Object-Lock-Enabled"}), handle: (*Server).createBucket},
-	{name: "DeleteBucket", method: "DELETE", level: bucketLevel, handle: (*Server).deleteBucket},
+	{name: "HeadBucket", method: "HEAD", level: bucketLevel, fake: true, handle: (*Server).headBucket},
+	{name: "CreateBucket", method: "PUT", level: bucketLevel, headers: slices.Concat(digests, []string{"X-Amz-Acl", "X-Amz-Object-Ownership", "X-Amz-Bucket-Object-Lock-Enabled"}), fake: true, handle: (*Server).createBucket},
+	{name: "DeleteBucket", method: "DELETE", level: bucketLevel, fake: true, handle: (*Server).deleteBucket},
 	{name: "DeleteObjects", method: "POST", level: bucketLevel, selects: []string{"delete"}, headers: digests, handle: (*Server).deleteObjects},
 
 	{name: "ListParts", method: "GET", level: objectLevel, selects: []string{"uploadId"}, params: []string{"max-parts", "part-number-marker"}, handle: (*Server).listParts},
@@ -75,13 +78,13 @@ var operations = []operation{
 	{name: "GetObject", method: "GET", level: objectLevel, params: slices.Concat(overrideParams, []string{"partNumber", "versionId"}), headers: slices.Concat(readConditions, []string{"X-Amz-Checksum-Mode"}), handle: (*Server).read},
 	{name: "HeadObject", method: "HEAD", level: objectLevel, params: slices.Concat(overrideParams, []string{"partNumber", "versionId"}), headers: slices.Concat(readConditions, []string{"X-Amz-Checksum-Mode"}), handle: (*Server).read},
 	{name: "UploadPartCopy", method: "PUT", level: objectLevel, selects: []string{"uploadId", "partNumber"}, copies: true, headers: slices.Concat(copyConditions, []string{"X-Amz-Copy-Source-Range"}), handle: (*Server).copyPart},
-	{name: "UploadPart", method: "PUT", level: objectLevel, selects: []string{"uploadId", "partNumber"}, headers: digests, handle: (*Server).uploadPart},
+	{name: "UploadPart", method: "PUT", level: objectLevel, selects: []string{"uploadId", "partNumber"}, headers: digests, fake: true, handle: (*Server).uploadPart},
 	{name: "CopyObject", method: "PUT", level: objectLevel, copies: true, headers: slices.Concat(copyConditions, writeConditions, stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Metadata-Directive", "X-Amz-Tagging-Directive"}), handle: (*Server).copyObject},
-	{name: "PutObject", method: "PUT", level: objectLevel, headers: slices.Concat(digests, writeConditions, stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), handle: (*Server).putObject},
-	{name: "CreateMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploads"}, headers: slices.Concat(stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), handle: (*Server).createUpload},
+	{name: "PutObject", method: "PUT", level: objectLevel, headers: slices.Concat(digests, writeConditions, stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), fake: true, handle: (*Server).putObject},
+	{name: "CreateMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploads"}, headers: slices.Concat(stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), fake: true, handle: (*Server).createUpload},
 	{name: "CompleteMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploadId"}, headers: slices.Concat(checksumHeaders(), writeConditions, []string{"Content-Md5", "X-Amz-Checksum-Type", "X-Amz-Mp-Object-Size"}), handle: (*Server).completeUpload},
-	{name: "AbortMultipartUpload", method: "DELETE", level: objectLevel, selects: []string{"uploadId"}, handle: (*Server).abortUpload},
-	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: []string{"versionId"}, headers: []string{"If-Match"}, handle: (*Server).deleteObject},
+	{name: "AbortMultipartUpload", method: "DELETE", level: objectLevel, selects: []string{"uploadId"}, fake: true, handle: (*Server).abortUpload},
+	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: []string{"versionId"}, headers: []string{"If-Match"}, fake: true, handle: (*Server).deleteObject},
 }
 
 // everywhere are the x-amz-* headers of every request. They speak of the signature, of the

@@ -61,6 +61,7 @@ var examples = map[string]example{
 // walk is what an operation is tried on.
 type walk struct {
 	t         *testing.T
+	server    *Server
 	do        func(method, target string, header http.Header, body []byte) *httptest.ResponseRecorder
 	op        operation
 	upload    string
@@ -70,7 +71,7 @@ type walk struct {
 func newWalk(t *testing.T, op operation) *walk {
 	s, do := open(t, testkit.MemoryDir(t))
 	t.Cleanup(func() { s.Close() })
-	w := &walk{t: t, do: do, op: op}
+	w := &walk{t: t, server: s, do: do, op: op}
 	for _, key := range []string{"", "/source", "/k", "/other"} {
 		w.must(do("PUT", "/bucket"+key, nil, []byte(strings.TrimPrefix(key, "/"))))
 	}

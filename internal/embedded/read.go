@@ -31,7 +31,9 @@ func objectMetadata(h http.Header, meta map[string]string) {
 	}
 }
 
-// read answers GetObject and HeadObject.
+// read answers GetObject and HeadObject. gofakes3 knows no
+// If-Match, no If-Unmodified-Since, no parts, no checksums and no ETag of an
+// upload in parts.
 func (s *Server) read(w http.ResponseWriter, c *call) error {
 	o, done, err := s.backend.reading(c.bucket, c.key)
 	if err != nil {
@@ -145,7 +147,7 @@ func (s *Server) send(w http.ResponseWriter, c *call, o *record, want selection)
 }
 
 // noTags answers GetObjectTagging: PutObjectTagging and x-amz-tagging are
-// refused, so that no object has any.
+// refused, so that no object has any. gofakes3 does not have it.
 func (s *Server) noTags(w http.ResponseWriter, c *call) error {
 	if _, err := s.backend.find(c.bucket, c.key); err != nil {
 		return err
@@ -185,7 +187,7 @@ type attributesPart struct {
 	partSums
 }
 
-// objectAttributes answers GetObjectAttributes.
+// objectAttributes answers GetObjectAttributes, which gofakes3 does not have.
 func (s *Server) objectAttributes(w http.ResponseWriter, c *call) error {
 	wanted := c.Header.Get("X-Amz-Object-Attributes")
 	if wanted == "" {

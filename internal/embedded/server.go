@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/johannesboyne/gofakes3"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
@@ -23,6 +25,7 @@ import (
 // Server is the trial upstream.
 type Server struct {
 	backend *backend
+	newFake func(gofakes3.Backend) http.Handler
 	// authenticate refuses requests that are not the gateway's: everybody on
 	// this machine can reach the listener.
 	authenticate func(*http.Request) error
@@ -42,7 +45,7 @@ func Open(dir string, authenticate func(*http.Request) error, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	return &Server{backend: b, authenticate: authenticate}, nil
+	return &Server{backend: b, newFake: newFake, authenticate: authenticate}, nil
 }
 
 // Listen starts serving on address, which must be loopback, and returns the
