@@ -54,7 +54,7 @@ var rooms = map[string][]string{
 	"internal/watch":      {},
 	"internal/failpoint":  {},
 	"internal/double":     {"faults", "gateway/sigv4", "internal/checksum", "internal/embedded", "internal/s3err"},
-	"internal/embedded":   {"internal/checksum", "internal/s3err", "internal/s3xml"},
+	"internal/embedded":   {"gateway/sigv4", "internal/checksum", "internal/s3err", "internal/s3xml"},
 	"internal/seededbugs": {},
 	"internal/benchcheck": {},
 	"internal/testkit":    {"faults", "tiers/cold", "internal/s3xml"},

@@ -158,7 +158,7 @@ print('done')
 func TestBoto3(t *testing.T) {
 	t.Parallel()
 	needPython(t, "boto3")
-	inFrontOf(t, starters{moto, versity}, func(t *testing.T, g *gateway) {
+	inFrontOf(t, starters{embedded, moto, versity}, func(t *testing.T, g *gateway) {
 		dir := t.TempDir()
 		one, two := writeFile(t, filepath.Join(dir, "one"), small), writeFile(t, filepath.Join(dir, "two"), big)
 		if out := g.must("python3", "-c", botoRound, one, two); !strings.Contains(out, "done") {

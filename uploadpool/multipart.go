@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -155,6 +156,10 @@ func (p *Pool) uploaded(ctx context.Context, key akigw.Key, id string, repeat bo
 				ETag         string
 				Size         int64
 				LastModified time.Time
+				Other        []struct {
+					XMLName xml.Name
+					Value   string `xml:",chardata"`
+				} `xml:",any"`
 			}
 		}
 		query := url.Values{"uploadId": {id}}
@@ -168,7 +173,13 @@ func (p *Pool) uploaded(ctx context.Context, key akigw.Key, id string, repeat bo
 			return nil, r
 		}
 		for _, part := range page.Part {
-			all = append(all, journal.Part{Number: part.PartNumber, Size: part.Size, ETag: part.ETag, Modified: part.LastModified})
+			header := http.Header{}
+			for _, e := range part.Other {
+				if algorithm, ok := strings.CutPrefix(e.XMLName.Local, "Checksum"); ok {
+					header.Set("X-Amz-Checksum-"+algorithm, e.Value)
+				}
+			}
+			all = append(all, journal.Part{Number: part.PartNumber, Size: part.Size, ETag: part.ETag, Modified: part.LastModified, Header: header})
 		}
 		if !page.IsTruncated || page.NextPartNumberMarker == marker {
 			return all, result{}

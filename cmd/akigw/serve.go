@@ -431,17 +431,20 @@ func startEmbedded(c *config, log *slog.Logger, d *teardown) error {
 	c.embedded = true
 	c.Upstream.AccessKey, c.Upstream.SecretKey = "EMBEDDED"+rand.Text()[:12], rand.Text()
 	c.Upstream.Credentials = "static"
-	c.Upstream.TrailingChecksums = false // gofakes3 does not take them
-	c.Upstream.Identity = "embedded"     // its address is another one each time
+	c.Upstream.TrailingChecksums = true
+	c.Upstream.Identity = "embedded" // its address is another one each time
 	own := &sigv4.Verifier{Region: c.Upstream.Region, Keys: sigv4.StaticKeys{c.Upstream.AccessKey: c.Upstream.SecretKey}}
 	server, err := embedded.Open(filepath.Join(c.Process.Data, "embedded"), func(r *http.Request) error {
 		query, err := sigv4.ParseQuery(r.URL.RawQuery)
 		if err != nil {
 			return s3err.InvalidURI
 		}
-		id, _, err := own.Verify(r, r.URL.Path, query)
+		id, payload, err := own.Verify(r, r.URL.Path, query)
 		if err == nil && id.Anonymous() {
 			err = s3err.AccessDenied
+		}
+		if err == nil {
+			payload.Plain(r)
 		}
 		return err
 	}, log)

@@ -222,17 +222,12 @@ func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 	if op == "CompleteMultipartUpload" {
 		body.sums = nil // they are of the object
 	}
-	r.Body, r.ContentLength = body, payload.Length
+	payload.Plain(r)
+	r.Body = body
 	if payload.Length == 0 {
 		r.Body = http.NoBody
 	}
-	for _, name := range []string{"Authorization", "X-Amz-Content-Sha256", "X-Amz-Decoded-Content-Length", "X-Amz-Trailer"} {
-		r.Header.Del(name)
-	}
-	encoding := sigv4.WithoutChunked(r.Header["Content-Encoding"])
-	if r.Header.Del("Content-Encoding"); encoding != "" {
-		r.Header.Set("Content-Encoding", encoding)
-	}
+	r.Header.Del("Authorization")
 	return nil
 }
 

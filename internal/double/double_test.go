@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/md5"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7/pkg/signer"
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw/faults"
@@ -62,8 +65,8 @@ func TestStrict(t *testing.T) {
 		{"unsigned payload with an MD5", "PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}, "Content-Md5": {good}}, []byte("body"), 200, 200},
 		{"a wrong MD5", "PUT", "/bucket/k", "", http.Header{"Content-Md5": {bad}}, []byte("body"), 400, 400},
 		{"a wrong checksum", "PUT", "/bucket/k", "", http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}, []byte("body"), 400, 400},
-		{"an unknown parameter", "GET", "/bucket", "colour=red", nil, nil, 400, 200},
-		{"an unknown header", "GET", "/bucket/k", "", http.Header{"X-Amz-Colour": {"red"}}, nil, 400, 200},
+		{"an unknown parameter", "GET", "/bucket", "colour=red", nil, nil, 400, 501},
+		{"an unknown header", "GET", "/bucket/k", "", http.Header{"X-Amz-Colour": {"red"}}, nil, 400, 501},
 		{"DeleteObjects without a digest", "POST", "/bucket", "delete=", nil, document, 400, 200},
 	} {
 		for client, want := range map[*testkit.Client]int{c: c1.strict, lenient: c1.other} {
@@ -89,6 +92,32 @@ func TestStrict(t *testing.T) {
 		if a, err := client.Do(r); err != nil || a.Status != 403 {
 			t.Errorf("a wrong signature, strict %t: %+v %v", client == c, a, err)
 		}
+	}
+}
+
+// TestTrailingChecksum: a checksum behind a body is verified, and kept with the object.
+func TestTrailingChecksum(t *testing.T) {
+	_, c := start(t, true)
+	body := testkit.Bytes(1, 300_000)
+	good := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(body)))
+	for value, want := range map[string]int{good: 200, "AAAAAA==": 400} {
+		r, err := http.NewRequest("PUT", c.Endpoint+"/bucket/trailed", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+		resp, err := c.HTTP.Do(signer.SignV4Trailer(*r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", http.Header{"X-Amz-Checksum-Crc32": {value}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want || want == 200 && resp.Header.Get("X-Amz-Checksum-Crc32") != good {
+			t.Errorf("%s: %d %v", value, resp.StatusCode, resp.Header)
+		}
+	}
+	a := c.Must(t, "GET", "/bucket/trailed", "", http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}, nil)
+	if a.Status != 200 || !bytes.Equal(a.Body, body) || a.Header.Get("X-Amz-Checksum-Crc32") != good || a.Header.Get("Content-Encoding") != "" {
+		t.Errorf("%d, %d bytes, %v", a.Status, len(a.Body), a.Header)
 	}
 }
 

@@ -1,13 +1,14 @@
 // Package embedded is the trial upstream: gofakes3 over a directory, in this
-// process, on a loopback listener of its own. It exists so that the gateway can
-// be tried with one command. Objects survive restarts and crashes of the
-// process, bodies stream to and from files, but gofakes3 calls itself a test
-// tool, and so is this: no versioning, no ACLs, no tagging, no lifecycle, one
-// disk. What it cannot do it refuses.
+// process, on a loopback listener of its own. It exists so that the gateway can be tried
+// with one command. Objects survive restarts and crashes of the process, and
+// bodies stream to and from files. It is a test tool: no versioning, no ACLs, no
+// tagging, no lifecycle, one disk.
 //
-// gofakes3 routes and speaks the XML; this package stores, and answers object
-// reads and copies itself, because those need ETags of multipart uploads,
-// conditions and metadata that gofakes3 does not have.
+// What it cannot do it refuses. A table of operations, in front of gofakes3, names every header and
+// query parameter that each of them honours; a request with another one that
+// means something to S3 gets 501 NotImplemented and changes nothing. gofakes3
+// answers what it does as S3 does; the handlers of the other operations say what
+// it lacks.
 package embedded
 
 import (
@@ -18,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,11 +28,13 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/johannesboyne/gofakes3"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/s3err"
 )
 
 // backend keeps bodies as files named by random numbers and everything else in
-// Badger. It implements gofakes3.Backend and gofakes3.MultipartBackend.
+// Badger.
 type backend struct {
 	index *badger.DB
 	blobs string // directory
@@ -38,12 +42,21 @@ type backend struct {
 	// change serialises changes of the index, so that conditions and the
 	// release of replaced files see a settled state.
 	change sync.Mutex
+
+	readers readers
+}
+
+// sum is a checksum, as in a header.
+type sum struct {
+	Algorithm string // S3's name: "CRC32C"
+	Value     string // base64; "-2" behind it if it is made of the checksums of two parts
 }
 
 // blob is one file of an object's body.
 type blob struct {
 	ID   string
 	Size int64
+	Sum  *sum `json:",omitempty"` // of a part, nil for none
 }
 
 // record is one object.
@@ -52,24 +65,25 @@ type record struct {
 	Size     int64
 	ETag     string // without quotes
 	Modified time.Time
-	Meta     map[string]string
-	Parts    bool // uploaded in parts
+	// Meta are the headers that describe the object, by canonical name, and its
+	// checksum as x-amz-checksum-* and x-amz-checksum-type.
+	Meta  map[string]string
+	Parts bool // uploaded in parts
 }
 
 // upload is one multipart upload in progress.
 type upload struct {
 	Started time.Time
 	Meta    map[string]string
+	// Algorithm and Type are of the checksum that the object gets, "" for none.
+	Algorithm string `json:",omitempty"`
+	Type      string `json:",omitempty"`
 }
 
-// part is one uploaded part.
-type part struct {
-	Blob     blob
-	MD5      string // hex
-	Modified time.Time
+type bucket struct {
+	Created  time.Time
+	Location string `json:",omitempty"` // LocationConstraint
 }
-
-type bucket struct{ Created time.Time }
 
 func openBackend(dir string, log *slog.Logger) (*backend, error) {
 	b := &backend{blobs: filepath.Join(dir, "blobs")}
@@ -129,10 +143,10 @@ const (
 
 func bucketKey(name string) []byte      { return []byte(bucketPrefix + name) }
 func objectKey(bkt, name string) []byte { return []byte(objectPrefix + bkt + "\x00" + name) }
-func uploadKey(bkt, name string, id gofakes3.UploadID) []byte {
-	return []byte(uploadPrefix + bkt + "\x00" + name + "\x00" + string(id))
+func uploadKey(bkt, name, id string) []byte {
+	return []byte(uploadPrefix + bkt + "\x00" + name + "\x00" + id)
 }
-func partKey(id gofakes3.UploadID, n int) []byte {
+func partKey(id string, n int) []byte {
 	return fmt.Appendf(nil, "%s%s\x00%05d", partPrefix, id, n)
 }
 
@@ -185,33 +199,43 @@ func (b *backend) each(prefix string, yield func(key []byte, r *record) bool) er
 
 // Buckets.
 
-func (b *backend) ListBuckets() (list []gofakes3.BucketInfo, err error) {
-	err = eachValue(b.index, []byte(bucketPrefix), nil, func(name []byte, v *bucket) bool {
-		list = append(list, gofakes3.BucketInfo{Name: string(name), CreationDate: gofakes3.NewContentTime(v.Created)})
-		return true
-	})
-	return list, err
+func (b *backend) bucket(name string) (*bucket, error) {
+	return load[bucket](b.index, bucketKey(name))
 }
 
-func (b *backend) BucketExists(name string) (bool, error) {
-	v, err := load[bucket](b.index, bucketKey(name))
-	return v != nil, err
+// needBucket returns NoSuchBucket unless the bucket is there.
+func (b *backend) needBucket(name string) error {
+	v, err := b.bucket(name)
+	if err == nil && v == nil {
+		err = noSuchBucket.About("BucketName", name)
+	}
+	return err
 }
 
-// CreateBucket succeeds for a bucket that is there, as in S3's us-east-1: there
+// createBucket succeeds for a bucket that is there, as in S3's us-east-1: there
 // is one owner.
-func (b *backend) CreateBucket(name string) error {
+func (b *backend) createBucket(name, location string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
-	if exists, err := b.BucketExists(name); err != nil || exists {
+	old, err := b.bucket(name)
+	switch {
+	case err != nil:
+		return err
+	case old != nil && old.Location != location:
+		return bucketAlreadyOwned.About("BucketName", name)
+	case old != nil:
+		return nil
+	}
+	return b.index.Update(func(txn *badger.Txn) error { return set(txn, bucketKey(name), bucket{time.Now(), location}) })
+}
+
+// deleteBucket removes an empty bucket, and uploads in progress with it.
+func (b *backend) deleteBucket(name string) error {
+	b.change.Lock()
+	defer b.change.Unlock()
+	if err := b.needBucket(name); err != nil {
 		return err
 	}
-	return b.index.Update(func(txn *badger.Txn) error { return set(txn, bucketKey(name), bucket{time.Now()}) })
-}
-
-func (b *backend) DeleteBucket(name string) error {
-	b.change.Lock()
-	defer b.change.Unlock()
 	empty := true
 	err := b.each(objectPrefix+name+"\x00", func([]byte, *record) bool {
 		empty = false
@@ -221,14 +245,22 @@ func (b *backend) DeleteBucket(name string) error {
 		return err
 	}
 	if !empty {
-		return gofakes3.ResourceError(gofakes3.ErrBucketNotEmpty, name)
+		return bucketNotEmpty.About("BucketName", name)
+	}
+	var uploads []string // keys and ids, with a NUL between
+	err = eachValue(b.index, []byte(uploadPrefix+name+"\x00"), nil, func(key []byte, _ *upload) bool {
+		uploads = append(uploads, string(key))
+		return true
+	})
+	for _, u := range uploads {
+		key, id, _ := strings.Cut(u, "\x00")
+		err = errors.Join(err, b.endUpload(name, key, id))
+	}
+	if err != nil {
+		return err
 	}
 	return b.index.Update(func(txn *badger.Txn) error { return txn.Delete(bucketKey(name)) })
 }
-
-// ForceDeleteBucket is not offered: a trial tool has no business deleting data
-// wholesale.
-func (b *backend) ForceDeleteBucket(string) error { return gofakes3.ErrNotImplemented }
 
 // Objects.
 
@@ -236,42 +268,56 @@ func (b *backend) object(bkt, name string) (*record, error) {
 	return load[record](b.index, objectKey(bkt, name))
 }
 
-// GetObject and HeadObject are not reached: Server answers reads itself.
-func (b *backend) GetObject(bkt, name string, _ *gofakes3.ObjectRangeRequest) (*gofakes3.Object, error) {
-	return nil, gofakes3.ErrNotImplemented
-}
-
-func (b *backend) HeadObject(bkt, name string) (*gofakes3.Object, error) {
-	return nil, gofakes3.ErrNotImplemented
-}
-
-// CopyObject is not reached: Server answers copies itself.
-func (b *backend) CopyObject(string, string, string, string, map[string]string) (gofakes3.CopyObjectResult, error) {
-	return gofakes3.CopyObjectResult{}, gofakes3.ErrNotImplemented
-}
-
-func (b *backend) PutObject(bkt, name string, meta map[string]string, input io.Reader, size int64, conditions *gofakes3.PutConditions) (gofakes3.PutObjectResult, error) {
-	if conditions != nil { // before the body as well as after it
-		if err := b.check(bkt, name, conditions); err != nil {
-			return gofakes3.PutObjectResult{}, err
-		}
+// find returns an object, NoSuchBucket or NoSuchKey.
+func (b *backend) find(bkt, name string) (*record, error) {
+	o, err := b.object(bkt, name)
+	if err != nil || o != nil {
+		return o, err
 	}
-	f, sum, err := b.write(input, size)
+	if err := b.needBucket(bkt); err != nil {
+		return nil, err
+	}
+	return nil, s3err.NoSuchKey.About("Key", name)
+}
+
+// conditions are those of a write.
+type conditions struct{ ifMatch, ifNoneMatch string }
+
+// check compares with the object that is there, nil for none.
+func (c conditions) check(name string, old *record) error {
+	switch {
+	case c.ifNoneMatch != "" && c.ifNoneMatch != "*":
+		return s3err.NotImplemented.With("If-None-Match of a write takes * only.").About("Header", "If-None-Match")
+	case c.ifNoneMatch != "" && old != nil:
+		return s3err.PreconditionFailed.About("Condition", "If-None-Match")
+	case c.ifMatch != "" && old == nil:
+		return s3err.NoSuchKey.About("Key", name)
+	case c.ifMatch != "" && (akigw.Conditions{IfMatch: c.ifMatch}).Check(&akigw.Object{ETag: old.ETag}) != nil:
+		return s3err.PreconditionFailed.About("Condition", "If-Match")
+	}
+	return nil
+}
+
+// check compares conditions with what is there now, before a body is read.
+func (b *backend) check(bkt, name string, c conditions) error {
+	if err := b.needBucket(bkt); err != nil {
+		return err
+	}
+	old, err := b.object(bkt, name)
 	if err != nil {
-		return gofakes3.PutObjectResult{}, err
+		return err
 	}
-	r := &record{Blobs: []blob{f}, Size: size, ETag: sum, Modified: time.Now().Truncate(time.Second), Meta: meta}
-	return gofakes3.PutObjectResult{}, b.storeNew(bkt, name, r, conditions)
+	return c.check(name, old)
 }
 
 // storeNew stores an object whose files nobody else knows: if it cannot be
-// stored they go.
-func (b *backend) storeNew(bkt, name string, r *record, conditions *gofakes3.PutConditions) error {
+// stored they are removed.
+func (b *backend) storeNew(bkt, name string, r *record, c conditions) error {
 	b.change.Lock()
 	defer b.change.Unlock()
-	old, err := b.store(bkt, name, r, conditions, nil)
+	old, err := b.store(bkt, name, r, c, nil)
 	if err != nil {
-		return unwrap(errors.Join(err, b.release(r)))
+		return errors.Join(err, b.release(r))
 	}
 	return b.release(old)
 }
@@ -279,10 +325,13 @@ func (b *backend) storeNew(bkt, name string, r *record, conditions *gofakes3.Put
 // store makes r the object of a key and returns the one before, whose files the
 // caller releases. more, if not nil, joins the same transaction. It needs
 // change.
-func (b *backend) store(bkt, name string, r *record, conditions *gofakes3.PutConditions, more func(*badger.Txn) error) (old *record, err error) {
-	old, err = b.object(bkt, name)
-	if err == nil && conditions != nil {
-		err = checkConditions(old, conditions)
+func (b *backend) store(bkt, name string, r *record, c conditions, more func(*badger.Txn) error) (old *record, err error) {
+	err = b.needBucket(bkt) // it may have been deleted while the body came
+	if err == nil {
+		old, err = b.object(bkt, name)
+	}
+	if err == nil {
+		err = c.check(name, old)
 	}
 	if err == nil {
 		err = b.index.Update(func(txn *badger.Txn) error {
@@ -297,59 +346,38 @@ func (b *backend) store(bkt, name string, r *record, conditions *gofakes3.PutCon
 	return old, err
 }
 
-func (b *backend) check(bkt, name string, conditions *gofakes3.PutConditions) error {
-	old, err := b.object(bkt, name)
-	if err != nil {
-		return err
-	}
-	return checkConditions(old, conditions)
-}
-
-func checkConditions(old *record, c *gofakes3.PutConditions) error {
-	switch {
-	case c.IfNoneMatch != nil && *c.IfNoneMatch != "*":
-		return gofakes3.ErrNotImplemented
-	case c.IfNoneMatch != nil && old != nil:
-		return gofakes3.ErrorMessage(gofakes3.ErrPreconditionFailed, "At least one of the pre-conditions you specified did not hold")
-	case c.IfMatch != nil && old == nil:
-		return gofakes3.ErrNoSuchKey
-	case c.IfMatch != nil && strings.Trim(*c.IfMatch, `"`) != old.ETag:
-		return gofakes3.ErrorMessage(gofakes3.ErrPreconditionFailed, "At least one of the pre-conditions you specified did not hold")
-	}
-	return nil
-}
-
-func (b *backend) DeleteObject(bkt, name string) (gofakes3.ObjectDeleteResult, error) {
+// deleteObject deletes an object that has an ETag, "*" for any, or that may have
+// any or not be there if ifMatch is empty (DeleteObject, If-Match).
+func (b *backend) deleteObject(bkt, name, ifMatch string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
 	old, err := b.object(bkt, name)
-	if err == nil && old != nil {
-		err = b.index.Update(func(txn *badger.Txn) error { return txn.Delete(objectKey(bkt, name)) })
+	switch {
+	case err != nil:
+		return err
+	case old == nil && ifMatch != "":
+		return s3err.PreconditionFailed.About("Condition", "If-Match")
+	case old == nil:
+		return nil
 	}
-	if err != nil {
-		return gofakes3.ObjectDeleteResult{}, err
+	if err := (conditions{ifMatch: ifMatch}).check(name, old); err != nil {
+		return err
 	}
-	return gofakes3.ObjectDeleteResult{}, b.release(old)
-}
-
-func (b *backend) DeleteMulti(bkt string, names ...string) (result gofakes3.MultiDeleteResult, err error) {
-	for _, name := range names {
-		if _, err := b.DeleteObject(bkt, name); err != nil {
-			e := gofakes3.ErrorResultFromError(err)
-			e.Key = name
-			result.Error = append(result.Error, e)
-			continue
-		}
-		result.Deleted = append(result.Deleted, gofakes3.ObjectID{Key: name})
+	if err := b.index.Update(func(txn *badger.Txn) error { return txn.Delete(objectKey(bkt, name)) }); err != nil {
+		return err
 	}
-	return result, nil
+	return b.release(old)
 }
 
 // Files.
 
 func (b *backend) path(id string) string { return filepath.Join(b.blobs, id[:2], id) }
 
-// write streams a body into a new file, synced, and returns its MD5 in hex.
+// summer is a body that makes its MD5, as gofakes3's of a PutObject does.
+type summer interface{ Sum([]byte) []byte }
+
+// write streams a body of size bytes into a new file, synced, and returns its
+// MD5 in hex.
 func (b *backend) write(input io.Reader, size int64) (blob, string, error) {
 	id := rand.Text()
 	if err := os.MkdirAll(filepath.Dir(b.path(id)), 0o700); err != nil {
@@ -359,37 +387,36 @@ func (b *backend) write(input io.Reader, size int64) (blob, string, error) {
 	if err != nil {
 		return blob{}, "", err
 	}
-	sum := md5.New()
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(f, sum)}, input, make([]byte, 128<<10))
+	var out io.Writer = f
+	sum, ok := input.(summer)
+	if !ok {
+		made := md5.New()
+		out, sum = io.MultiWriter(f, made), made
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{out}, input, make([]byte, 128<<10))
 	if err == nil && n != size {
-		err = gofakes3.ErrIncompleteBody
+		err = s3err.IncompleteBody
 	}
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return blob{}, "", unwrap(errors.Join(err, os.Remove(b.path(id))))
+		return blob{}, "", errors.Join(err, os.Remove(b.path(id)))
 	}
 	return blob{ID: id, Size: n}, hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// unwrap gives gofakes3 the bare error that it looks for by type.
-func unwrap(err error) error {
-	var coded gofakes3.Error
-	if errors.As(err, &coded) {
-		return coded
-	}
-	return err
-}
-
-// release removes the files of a replaced object. Readers keep what they have
-// open.
+// release removes the files of an object that the index does not name any more.
+// They stay while somebody reads the object. A file that is missing already is no error:
+// the object was changed or deleted all the same.
 func (b *backend) release(r *record) (err error) {
-	if r == nil {
+	if r == nil || b.readers.keep(r) {
 		return nil
 	}
 	for _, f := range r.Blobs {
-		err = errors.Join(err, os.Remove(b.path(f.ID)))
+		if removed := os.Remove(b.path(f.ID)); !errors.Is(removed, fs.ErrNotExist) {
+			err = errors.Join(err, removed)
+		}
 	}
 	return err
 }
@@ -405,7 +432,7 @@ func (b *backend) clone(r *record) (blobs []blob, err error) {
 		if err != nil {
 			return nil, errors.Join(err, b.release(&record{Blobs: blobs}))
 		}
-		blobs = append(blobs, blob{ID: id, Size: f.Size})
+		blobs = append(blobs, blob{ID: id, Size: f.Size, Sum: f.Sum})
 	}
 	return blobs, nil
 }

@@ -91,12 +91,19 @@ func TestDeleteObjectsRefusals(t *testing.T) {
 		"<Delete><Object><Key>k</Key></Object>":                                          400,
 		"<Other><Object><Key>k</Key></Object></Other>":                                   400,
 		"<Delete><Object><Key></Key></Object></Delete>":                                  400,
-		"<Delete><Object><Key>k</Key><VersionId>v</VersionId></Object></Delete>":         501,
-		"<Delete><Object><Key>k</Key><ETag>e</ETag></Object></Delete>":                   501,
 		"<Delete>" + strings.Repeat("<Object><Key>k</Key></Object>", 1001) + "</Delete>": 400,
 	} {
 		if w := do("POST", "/bucket?delete", nil, []byte(document)); w.Code != want {
 			t.Errorf("%.80s: %d %s", document, w.Code, w.Body)
+		}
+	}
+	for document, code := range map[string]string{
+		"<Delete><Object><Key>k</Key><VersionId>v</VersionId></Object></Delete>": "NotImplemented",
+		"<Delete><Object><Key>k</Key><ETag>e</ETag></Object></Delete>":           "PreconditionFailed",
+	} {
+		var answer struct{ Error struct{ Key, Code string } }
+		if read(t, do("POST", "/bucket?delete", nil, []byte(document)), &answer); answer.Error.Key != "k" || answer.Error.Code != code {
+			t.Errorf("%s: %+v", document, answer.Error)
 		}
 	}
 	if w := do("GET", "/bucket/k", nil, nil); w.Code != 200 {

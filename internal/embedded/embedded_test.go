@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,7 +18,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/johannesboyne/gofakes3"
+	"github.com/akidb/akigw/internal/s3err"
 )
 
 func open(t *testing.T, dir string) (*Server, func(method, target string, header http.Header, body []byte) *httptest.ResponseRecorder) {
@@ -147,27 +148,6 @@ func TestObjectsSurviveARestartAndOrphansDoNot(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotThereIsRefused: gofakes3 would take these for something else.
-func TestWhatIsNotThereIsRefused(t *testing.T) {
-	s, do := open(t, t.TempDir())
-	defer s.Close()
-	do("PUT", "/bucket", nil, nil)
-	do("PUT", "/bucket/k", nil, []byte("hello"))
-	for _, sub := range subresources {
-		for _, target := range []string{"/bucket/k?", "/bucket?"} {
-			if w := do("PUT", target+sub, nil, []byte("<x/>")); w.Code != 501 || !strings.Contains(w.Body.String(), "NotImplemented") {
-				t.Errorf("PUT %s%s: %d %s", target, sub, w.Code, w.Body)
-			}
-		}
-	}
-	if w := do("PUT", "/bucket", nil, nil); w.Code != 200 {
-		t.Errorf("creating the bucket again: %d %s", w.Code, w.Body)
-	}
-	if w := do("GET", "/bucket/k", nil, nil); w.Body.String() != "hello" {
-		t.Errorf("the object is %q now", w.Body)
-	}
-}
-
 func TestMultipart(t *testing.T) {
 	s, do := open(t, t.TempDir())
 	defer s.Close()
@@ -242,24 +222,26 @@ func TestD16_ConcurrentComplete(t *testing.T) {
 	defer s.Close()
 	do("PUT", "/bucket", nil, nil)
 	for range 20 {
-		id, err := s.backend.CreateMultipartUpload("bucket", "k", nil)
+		id, err := s.backend.createUpload("bucket", "k", upload{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		etag, err := s.backend.UploadPart("bucket", "k", id, 1, 5, strings.NewReader("hello"))
+		f, etag, err := s.backend.write(strings.NewReader("hello"), 5)
 		if err != nil {
 			t.Fatal(err)
 		}
-		request := &gofakes3.CompleteMultipartUploadRequest{Parts: []gofakes3.CompletedPart{{PartNumber: 1, ETag: etag}}}
+		if err := s.backend.storePart("bucket", "k", id, 1, part{Blob: f, MD5: etag}); err != nil {
+			t.Fatal(err)
+		}
+		want := completion{parts: []completedPart{{PartNumber: 1, ETag: etag}}, size: -1}
 		var wait sync.WaitGroup
 		var won atomic.Int32
 		for range 8 {
 			wait.Go(func() {
-				switch _, _, err := s.backend.CompleteMultipartUpload("bucket", "k", id, request); err {
-				case nil:
+				switch _, err := s.backend.completeUpload("bucket", "k", id, want); {
+				case err == nil:
 					won.Add(1)
-				case gofakes3.ErrNoSuchUpload:
-				default:
+				case !errors.Is(err, s3err.NoSuchUpload):
 					t.Error(err)
 				}
 			})

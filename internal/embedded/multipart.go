@@ -7,146 +7,301 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sort"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/johannesboyne/gofakes3"
+
+	"github.com/akidb/akigw/internal/checksum"
+	"github.com/akidb/akigw/internal/s3err"
 )
 
 // minPart is the smallest part that may not be the last one (S3: 5 MiB).
 const minPart = 5 << 20
 
-func (b *backend) CreateMultipartUpload(bkt, name string, meta map[string]string) (gofakes3.UploadID, error) {
-	id := gofakes3.UploadID(rand.Text())
-	return id, b.index.Update(func(txn *badger.Txn) error {
-		return set(txn, uploadKey(bkt, name, id), upload{Started: time.Now(), Meta: meta})
-	})
+// maxParts is the largest part number.
+const maxParts = 10_000
+
+// createUpload keeps u as an upload in progress and returns its id.
+func (b *backend) createUpload(bkt, name string, u upload) (id string, err error) {
+	b.change.Lock()
+	defer b.change.Unlock()
+	if err := b.needBucket(bkt); err != nil {
+		return "", err
+	}
+	id = rand.Text()
+	return id, b.index.Update(func(txn *badger.Txn) error { return set(txn, uploadKey(bkt, name, id), u) })
 }
 
 // upload returns an upload in progress or NoSuchUpload.
-func (b *backend) upload(bkt, name string, id gofakes3.UploadID) (*upload, error) {
+func (b *backend) upload(bkt, name, id string) (*upload, error) {
 	u, err := load[upload](b.index, uploadKey(bkt, name, id))
 	if err == nil && u == nil {
-		err = gofakes3.ErrNoSuchUpload
+		err = s3err.NoSuchUpload.About("UploadId", id)
+	}
+	if err == nil && u.Algorithm == "" {
+		u.adopt()
 	}
 	return u, err
 }
 
-func (b *backend) UploadPart(bkt, name string, id gofakes3.UploadID, n int, size int64, input io.Reader) (string, error) {
-	if _, err := b.upload(bkt, name, id); err != nil {
-		return "", err
+// adopt takes the checksum algorithm of an upload that an earlier release
+// began: it kept what the request said, and no checksums of parts.
+func (u *upload) adopt() {
+	a, ok := checksum.ByHeader("X-Amz-Checksum-" + u.Meta["X-Amz-Checksum-Algorithm"])
+	if !ok || len(a.Types()) == 0 {
+		return
 	}
-	f, sum, err := b.write(input, size)
+	u.Algorithm, u.Type = a.Name, u.Meta[checksumType]
+	if !slices.Contains(a.Types(), u.Type) {
+		u.Type = a.Types()[0]
+	}
+}
+
+// sumParts makes the checksums that parts do not have because an earlier
+// release stored them. It reads their files.
+func (b *backend) sumParts(u *upload, parts []numbered) error {
+	if u.Algorithm == "" {
+		return nil
+	}
+	a, err := algorithm(u.Algorithm)
 	if err != nil {
-		return "", err
+		return err
 	}
+	for i := range parts {
+		f := &parts[i].Blob
+		if f.Sum != nil {
+			continue
+		}
+		if f.Sum, err = b.sum(a, &record{Blobs: []blob{*f}, Size: f.Size}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sum makes a checksum of an object's bytes.
+func (b *backend) sum(a checksum.Algorithm, o *record) (*sum, error) {
+	d := &digest{Hash: a.New(), algorithm: a}
+	body := b.reader(o, 0, o.Size)
+	defer body.Close()
+	if _, err := io.Copy(d, body); err != nil {
+		return nil, err
+	}
+	return &sum{a.Name, d.value()}, nil
+}
+
+// part is one uploaded part.
+type part struct {
+	Blob     blob
+	MD5      string // hex
+	Modified time.Time
+}
+
+// storePart makes p part n of an upload, in place of the one before. p's file
+// is removed if that fails.
+func (b *backend) storePart(bkt, name, id string, n int, p part) error {
 	b.change.Lock()
 	defer b.change.Unlock()
-	_, err = b.upload(bkt, name, id) // it may have ended meanwhile
+	_, err := b.upload(bkt, name, id) // it may have ended while the body came
 	var old *part
 	if err == nil {
 		old, err = load[part](b.index, partKey(id, n))
 	}
 	if err == nil {
-		err = b.index.Update(func(txn *badger.Txn) error {
-			return set(txn, partKey(id, n), part{Blob: f, MD5: sum, Modified: time.Now()})
-		})
+		err = b.index.Update(func(txn *badger.Txn) error { return set(txn, partKey(id, n), p) })
 	}
 	if err != nil {
-		return "", unwrap(errors.Join(err, b.release(&record{Blobs: []blob{f}})))
+		return errors.Join(err, b.release(&record{Blobs: []blob{p.Blob}}))
 	}
-	if old != nil {
-		err = b.release(&record{Blobs: []blob{old.Blob}})
+	if old == nil {
+		return nil
 	}
-	return `"` + sum + `"`, err
+	return b.release(&record{Blobs: []blob{old.Blob}})
 }
 
-func (b *backend) parts(id gofakes3.UploadID) (map[int]*part, error) {
-	parts := map[int]*part{}
-	err := eachValue(b.index, []byte(partPrefix+string(id)+"\x00"), nil, func(key []byte, p *part) bool {
-		var n int
-		_, _ = fmt.Sscanf(string(key), "%d", &n) // we wrote it
-		parts[n] = p
+// numbered is a part with its number.
+type numbered struct {
+	part
+	number int
+}
+
+// parts are those of an upload with a number above after, in order.
+func (b *backend) parts(id string, after int) (parts []numbered, err error) {
+	err = eachValue(b.index, []byte(partPrefix+id+"\x00"), fmt.Appendf(nil, "%05d", after+1), func(key []byte, p *part) bool {
+		n, _ := strconv.Atoi(string(key)) // partKey wrote it
+		parts = append(parts, numbered{*p, n})
 		return true
 	})
 	return parts, err
 }
 
-// CompleteMultipartUpload sees and ends an upload in one step: parts that come
-// and Completes that go on meanwhile wait, and find it ended.
-func (b *backend) CompleteMultipartUpload(bkt, name string, id gofakes3.UploadID, input *gofakes3.CompleteMultipartUploadRequest) (gofakes3.VersionID, string, error) {
+// completion is what a CompleteMultipartUpload asks for.
+type completion struct {
+	parts      []completedPart
+	conditions conditions
+	size       int64  // x-amz-mp-object-size, -1 if not said
+	how        string // x-amz-checksum-type, "" if not said
+	sum        *sum   // of the object, nil if not said
+}
+
+// completeUpload makes an upload an object, in one step: parts that come and
+// Completes that go on meanwhile wait, and find it ended. If it fails, the
+// upload is as it was before.
+func (b *backend) completeUpload(bkt, name, id string, want completion) (*record, error) {
 	b.change.Lock()
 	defer b.change.Unlock()
 	u, err := b.upload(bkt, name, id)
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
-	have, err := b.parts(id)
+	have, err := b.parts(id, 0)
+	if err == nil {
+		err = b.sumParts(u, have)
+	}
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
-	r := &record{Modified: time.Now().Truncate(time.Second), Meta: u.Meta, Parts: true}
+	r, unused, err := assemble(u, have, want)
+	if err != nil {
+		return nil, err
+	}
+	old, err := b.store(bkt, name, r, want.conditions, func(txn *badger.Txn) error { return forgetUpload(txn, bkt, name, id) })
+	if err != nil {
+		return nil, err
+	}
+	return r, errors.Join(b.release(old), b.release(&record{Blobs: unused}))
+}
+
+// assemble makes the object of an upload, and returns the files that are not in
+// it, too.
+func assemble(u *upload, have []numbered, want completion) (r *record, unused []blob, err error) {
+	parts := map[int]part{}
+	for _, p := range have {
+		parts[p.number] = p.part
+	}
+	r = &record{Modified: time.Now().Truncate(time.Second), Meta: map[string]string{}, Parts: true}
+	maps.Copy(r.Meta, u.Meta)
 	sums := md5.New()
-	for i, want := range input.Parts {
-		p := have[want.PartNumber]
+	for i, w := range want.parts {
+		p, ok := parts[w.PartNumber]
 		switch {
-		case i > 0 && want.PartNumber <= input.Parts[i-1].PartNumber:
-			return "", "", gofakes3.ErrInvalidPartOrder
-		case p == nil || strings.Trim(want.ETag, `"`) != p.MD5:
-			return "", "", gofakes3.ErrInvalidPart
-		case i < len(input.Parts)-1 && p.Blob.Size < minPart:
-			return "", "", gofakes3.ErrorMessage("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
+		case i > 0 && w.PartNumber <= want.parts[i-1].PartNumber:
+			return nil, nil, s3err.InvalidPartOrder
+		case !ok || strings.Trim(w.ETag, `"`) != p.MD5:
+			return nil, nil, s3err.InvalidPart.About("PartNumber", strconv.Itoa(w.PartNumber))
+		case i < len(want.parts)-1 && p.Blob.Size < minPart:
+			return nil, nil, s3err.EntityTooSmall.About("PartNumber", strconv.Itoa(w.PartNumber))
+		}
+		if err := w.checkSum(u, p.Blob.Sum); err != nil {
+			return nil, nil, err
 		}
 		raw, err := hex.DecodeString(p.MD5)
 		if err != nil {
-			return "", "", err
+			return nil, nil, err
 		}
 		sums.Write(raw)
 		r.Blobs = append(r.Blobs, p.Blob)
 		r.Size += p.Blob.Size
-		delete(have, want.PartNumber)
+		delete(parts, w.PartNumber)
 	}
-	if len(r.Blobs) == 0 {
-		return "", "", gofakes3.ErrMalformedXML
+	for _, p := range parts {
+		unused = append(unused, p.Blob)
 	}
-	r.ETag = fmt.Sprintf("%s-%d", hex.EncodeToString(sums.Sum(nil)), len(r.Blobs))
-	old, err := b.store(bkt, name, r, nil, func(txn *badger.Txn) error { return endUpload(txn, bkt, name, id) })
-	if err != nil {
-		return "", "", err
+	r.ETag = fmt.Sprintf("%x-%d", sums.Sum(nil), len(r.Blobs))
+	if want.size >= 0 && want.size != r.Size {
+		return nil, nil, s3err.InvalidRequest.With(fmt.Sprintf("The provided 'x-amz-mp-object-size' header value %d does not match what was computed: %d", want.size, r.Size))
 	}
-	return "", `"` + r.ETag + `"`, errors.Join(b.release(old), b.releaseParts(have))
+	return r, unused, r.addPartSums(u, want)
 }
 
-func (b *backend) AbortMultipartUpload(bkt, name string, id gofakes3.UploadID) error {
+// addPartSums gives an object the checksum that its upload was created with,
+// and compares it with the one that the request names.
+func (r *record) addPartSums(u *upload, want completion) error {
+	if want.how != "" && want.how != u.Type {
+		return s3err.InvalidRequest.With("The upload was created using the " + u.Type + " checksum mode. The complete request must use the same checksum mode.")
+	}
+	if u.Algorithm == "" {
+		if want.sum != nil {
+			return s3err.InvalidRequest.With("The upload was created without a checksum algorithm. The complete request must not name a checksum.")
+		}
+		return nil
+	}
+	a, err := algorithm(u.Algorithm)
+	if err != nil {
+		return err
+	}
+	parts := make([]checksum.Part, len(r.Blobs))
+	for i, f := range r.Blobs {
+		if f.Sum == nil {
+			return s3err.InvalidPart
+		}
+		parts[i] = checksum.Part{Value: f.Sum.Value, Size: f.Size}
+	}
+	value, err := a.OfParts(u.Type, parts)
+	if err != nil {
+		return err
+	}
+	if want.sum != nil {
+		bare, _, _ := strings.Cut(value, "-")
+		switch {
+		case want.sum.Algorithm != a.Name:
+			return s3err.InvalidRequest.With("The upload was created using the " + a.Name + " checksum algorithm. The complete request must use the same.")
+		case want.sum.Value != value && want.sum.Value != bare:
+			return s3err.BadDigest.With("The " + a.Name + " you specified did not match the calculated checksum.")
+		}
+	}
+	r.setSum(sum{a.Name, value}, u.Type)
+	return nil
+}
+
+// checkSum compares what a Complete says of a part's checksum with what it has.
+func (w completedPart) checkSum(u *upload, have *sum) error {
+	said := w.sum()
+	switch {
+	case said == nil && u.Type == checksum.Composite:
+		return s3err.InvalidRequest.With(fmt.Sprintf("The upload was created using a %s checksum. The complete request must include the checksum for each part. It was missing for part %d in the request.",
+			strings.ToLower(u.Algorithm), w.PartNumber))
+	case said != nil && (have == nil || *said != *have):
+		return s3err.InvalidPart.About("PartNumber", strconv.Itoa(w.PartNumber))
+	}
+	return nil
+}
+
+// abortUpload ends an upload and removes its parts.
+func (b *backend) abortUpload(bkt, name, id string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
 	if _, err := b.upload(bkt, name, id); err != nil {
 		return err
 	}
-	parts, err := b.parts(id)
+	return b.endUpload(bkt, name, id)
+}
+
+// endUpload removes an upload and the files of its parts. It needs change.
+func (b *backend) endUpload(bkt, name, id string) error {
+	parts, err := b.parts(id, 0)
 	if err != nil {
 		return err
 	}
-	if err := b.index.Update(func(txn *badger.Txn) error { return endUpload(txn, bkt, name, id) }); err != nil {
+	if err := b.index.Update(func(txn *badger.Txn) error { return forgetUpload(txn, bkt, name, id) }); err != nil {
 		return err
 	}
-	return b.releaseParts(parts)
-}
-
-func (b *backend) releaseParts(parts map[int]*part) (err error) {
+	r := &record{}
 	for _, p := range parts {
-		err = errors.Join(err, b.release(&record{Blobs: []blob{p.Blob}}))
+		r.Blobs = append(r.Blobs, p.Blob)
 	}
-	return err
+	return b.release(r)
 }
 
-// endUpload removes an upload and its parts from the index.
-func endUpload(txn *badger.Txn, bkt, name string, id gofakes3.UploadID) error {
+// forgetUpload removes an upload and its parts from the index.
+func forgetUpload(txn *badger.Txn, bkt, name, id string) error {
 	opt := badger.DefaultIteratorOptions
 	opt.PrefetchValues = false
-	opt.Prefix = []byte(partPrefix + string(id) + "\x00")
+	opt.Prefix = []byte(partPrefix + id + "\x00")
 	it := txn.NewIterator(opt)
 	var keys [][]byte
 	for it.Rewind(); it.Valid(); it.Next() {
@@ -159,60 +314,4 @@ func endUpload(txn *badger.Txn, bkt, name string, id gofakes3.UploadID) error {
 		}
 	}
 	return txn.Delete(uploadKey(bkt, name, id))
-}
-
-func (b *backend) ListMultipartUploads(bkt string, marker *gofakes3.UploadListMarker, prefix gofakes3.Prefix, limit int64) (*gofakes3.ListMultipartUploadsResult, error) {
-	out := &gofakes3.ListMultipartUploadsResult{Bucket: bkt, MaxUploads: limit, Prefix: prefix.Prefix, Delimiter: prefix.Delimiter}
-	if marker != nil {
-		out.KeyMarker, out.UploadIDMarker = marker.Object, marker.UploadID
-	}
-	seen := map[string]bool{}
-	err := eachValue(b.index, []byte(uploadPrefix+bkt+"\x00"), nil, func(key []byte, u *upload) bool {
-		name, id, _ := strings.Cut(string(key), "\x00")
-		if !strings.HasPrefix(name, prefix.Prefix) || marker != nil && (name < marker.Object || name == marker.Object && (marker.UploadID == "" || id <= string(marker.UploadID))) {
-			return true
-		}
-		if cp := commonPrefix(name, prefix.Prefix, prefix.Delimiter); cp != "" {
-			if !seen[cp] {
-				seen[cp] = true
-				out.CommonPrefixes = append(out.CommonPrefixes, gofakes3.CommonPrefix{Prefix: cp})
-			}
-			return true
-		}
-		if int64(len(out.Uploads)) == limit {
-			last := out.Uploads[len(out.Uploads)-1]
-			out.IsTruncated, out.NextKeyMarker, out.NextUploadIDMarker = true, last.Key, last.UploadID
-			return false
-		}
-		out.Uploads = append(out.Uploads, gofakes3.ListMultipartUploadItem{Key: name, UploadID: gofakes3.UploadID(id), Initiated: gofakes3.NewContentTime(u.Started)})
-		return true
-	})
-	return out, err
-}
-
-func (b *backend) ListParts(bkt, name string, id gofakes3.UploadID, marker int, limit int64) (*gofakes3.ListMultipartUploadPartsResult, error) {
-	if _, err := b.upload(bkt, name, id); err != nil {
-		return nil, err
-	}
-	parts, err := b.parts(id)
-	if err != nil {
-		return nil, err
-	}
-	out := &gofakes3.ListMultipartUploadPartsResult{Bucket: bkt, Key: name, UploadID: id, PartNumberMarker: marker, MaxParts: limit}
-	numbers := make([]int, 0, len(parts))
-	for n := range parts {
-		if n > marker {
-			numbers = append(numbers, n)
-		}
-	}
-	sort.Ints(numbers)
-	if int64(len(numbers)) > limit {
-		numbers, out.IsTruncated = numbers[:limit], true
-	}
-	for _, n := range numbers {
-		p := parts[n]
-		out.NextPartNumberMarker = n
-		out.Parts = append(out.Parts, gofakes3.ListMultipartUploadPartItem{PartNumber: n, ETag: `"` + p.MD5 + `"`, Size: p.Blob.Size, LastModified: gofakes3.NewContentTime(p.Modified)})
-	}
-	return out, nil
 }

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +17,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/checksum"
+	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
 )
@@ -26,7 +25,7 @@ import (
 // Server is the trial upstream.
 type Server struct {
 	backend *backend
-	fake    http.Handler
+	newFake func(gofakes3.Backend) http.Handler
 	// authenticate refuses requests that are not the gateway's: everybody on
 	// this machine can reach the listener.
 	authenticate func(*http.Request) error
@@ -36,15 +35,17 @@ type Server struct {
 }
 
 // Open opens the directory. authenticate is asked about each request; nil lets
-// everybody in, for tests.
+// everybody in, for tests. It may replace the body by what was verified of it,
+// and must do so for one with aws-chunked framing: then Request.ContentLength is
+// the length without it, and no header speaks of it any more but x-amz-trailer. A
+// trailing checksum is compared with the body's Trailer() http.Header, if it
+// has that method.
 func Open(dir string, authenticate func(*http.Request) error, log *slog.Logger) (*Server, error) {
 	b, err := openBackend(dir, log)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{backend: b, authenticate: authenticate}
-	s.fake = gofakes3.New(b, gofakes3.WithMetadataSizeLimit(0), gofakes3.WithoutVersioning()).Server()
-	return s, nil
+	return &Server{backend: b, newFake: newFake, authenticate: authenticate}, nil
 }
 
 // Listen starts serving on address, which must be loopback, and returns the
@@ -70,13 +71,66 @@ func (s *Server) Close() error {
 	return errors.Join(err, s.backend.index.Close())
 }
 
-// subresources are those that S3 has and this does not. gofakes3 ignores them,
-// so that PutObjectTagging would overwrite the object with the tags.
-var subresources = []string{
-	"accelerate", "acl", "analytics", "attributes", "cors", "encryption", "intelligent-tiering", "inventory",
-	"legal-hold", "lifecycle", "logging", "metrics", "notification", "object-lock", "ownershipControls", "policy",
-	"policyStatus", "publicAccessBlock", "replication", "requestPayment", "restore", "retention", "select",
-	"tagging", "torrent", "versions", "versionId", "website", "metadataTable", "metadataConfiguration", "renameObject",
+// call is one request.
+type call struct {
+	*http.Request
+	bucket, key string // "" for none
+	query       url.Values
+}
+
+func newCall(r *http.Request) (*call, error) {
+	query, err := sigv4.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, s3err.InvalidURI
+	}
+	if strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
+		return nil, s3err.NotImplemented.With("Nobody took the aws-chunked framing off this body.")
+	}
+	c := &call{Request: r, query: query}
+	c.bucket, c.key, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	for name, values := range r.Header {
+		if len(values) > 1 { // RFC 9110 section 5.3
+			r.Header[name] = []string{strings.Join(values, ",")}
+		}
+	}
+	return c, c.checkKey()
+}
+
+// checkKey refuses what cannot be the name of an object. The index keeps names
+// byte for byte, and no file is called like an object: dots, slashes, control
+// characters and long segments mean nothing here.
+func (c *call) checkKey() error {
+	switch err := akigw.CheckKeyName(c.key); {
+	case errors.Is(err, akigw.ErrKeyTooLong):
+		return s3err.KeyTooLong.About("Size", strconv.Itoa(len(c.key))).About("MaxSizeAllowed", strconv.Itoa(akigw.MaxKeyBytes))
+	case err != nil, strings.Contains(c.bucket, "\x00"):
+		return s3err.InvalidURI
+	}
+	return nil
+}
+
+func (c *call) level() level {
+	switch {
+	case c.bucket == "":
+		return serviceLevel
+	case c.key == "":
+		return bucketLevel
+	}
+	return objectLevel
+}
+
+// number is the value of a query parameter between 0 and most, which is also
+// its default.
+func (c *call) number(name string, most int) (int, error) {
+	value := c.query.Get(name)
+	if value == "" {
+		return most, nil
+	}
+	n, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || n < 0 {
+		return 0, s3err.InvalidArgument.With("Provided "+name+" not an integer or within integer range").About("ArgumentName", name).About("ArgumentValue", value)
+	}
+	return min(int(n), most), nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -85,20 +139,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Amz-Request-Id", id)
 	w.Header().Set("X-Amz-Id-2", "akigw-embedded")
 	if err := s.serve(w, r); err != nil {
-		s3err.Write(w, r, coded(err), id, "akigw-embedded")
+		var e *s3err.Error
+		if !errors.As(err, &e) {
+			e = s3err.InternalError.With("embedded upstream: " + err.Error())
+		}
+		s3err.Write(w, r, e, id, "akigw-embedded")
 	}
-}
-
-func coded(err error) *s3err.Error {
-	var e *s3err.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	var fake gofakes3.Error
-	if errors.As(err, &fake) {
-		return translate(string(fake.ErrorCode()), fake.Error(), fake.ErrorCode().Status())
-	}
-	return s3err.InternalError.With("embedded upstream: " + err.Error())
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
@@ -107,267 +153,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	query := r.URL.Query()
-	bkt, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	for _, sub := range subresources {
-		if query.Has(sub) && !(sub == "versionId" && query.Get(sub) == "null") {
-			if sub == "tagging" && r.Method == http.MethodGet && name != "" {
-				return s.noTags(w, bkt, name)
-			}
-			return s3err.NotImplemented.With("The embedded trial upstream does not implement ?" + sub + ". Use --upstream for a real one.")
-		}
-	}
-	copySource := r.Header.Get("X-Amz-Copy-Source")
-	switch {
-	case name != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !query.Has("uploadId"):
-		return s.read(w, r, bkt, name, query.Get("partNumber"))
-	case bkt != "" && name == "" && r.Method == http.MethodGet && !query.Has("uploads") && !query.Has("location") && !query.Has("versioning"):
-		return s.list(w, bkt, query)
-	case bkt != "" && name == "" && r.Method == http.MethodGet && query.Has("uploads"):
-		return s.listUploads(w, bkt, query)
-	case bkt != "" && name == "" && r.Method == http.MethodPost && query.Has("delete"):
-		return s.deleteObjects(w, r, bkt)
-	case copySource != "" && r.Method == http.MethodPut && query.Has("uploadId"):
-		return s.copyPart(w, r, bkt, name, copySource, query)
-	case copySource != "" && r.Method == http.MethodPut:
-		return s.copyObject(w, r, bkt, name, copySource)
-	}
-	keepMetadata(r.Header)
-	out, finish := withName(w, r, name)
-	t := &translator{w: out, r: r}
-	s.fake.ServeHTTP(t, r)
-	finish()
-	return t.finish()
-}
-
-// hidden are metadata headers that gofakes3 would not store, and the names
-// under which it does.
-var hidden = map[string]string{
-	"Cache-Control":    "X-Amz-Akigw-Cache-Control",
-	"Content-Language": "X-Amz-Akigw-Content-Language",
-	"Expires":          "X-Amz-Akigw-Expires",
-}
-
-func keepMetadata(h http.Header) {
-	for name, stored := range hidden {
-		h.Del(stored)
-		if v := h.Get(name); v != "" {
-			h.Set(stored, v)
-		}
-	}
-}
-
-// objectMetadata sets the headers of an object's answer from what was stored
-// with it.
-func objectMetadata(h http.Header, meta map[string]string, checksums bool) {
-	for name, v := range meta {
-		switch {
-		case name == "Content-Type", name == "Content-Disposition", name == "Content-Encoding",
-			strings.HasPrefix(name, "X-Amz-Meta-"), name == "X-Amz-Website-Redirect-Location",
-			checksums && strings.HasPrefix(name, "X-Amz-Checksum-") && name != "X-Amz-Checksum-Algorithm" && name != "X-Amz-Checksum-Mode":
-			h.Set(name, v)
-		}
-	}
-	if summed := slices.ContainsFunc(checksum.Algorithms, func(a checksum.Algorithm) bool { return h.Get(a.Header) != "" }); summed && h.Get("X-Amz-Checksum-Type") == "" { // those of parts are not kept
-		h.Set("X-Amz-Checksum-Type", "FULL_OBJECT")
-	}
-	for name, stored := range hidden {
-		if v := meta[stored]; v != "" {
-			h.Set(name, v)
-		}
-	}
-	if h.Get("Content-Type") == "" {
-		h.Set("Content-Type", "binary/octet-stream")
-	}
-}
-
-// find returns an object or S3's NoSuchBucket or NoSuchKey.
-func (s *Server) find(bkt, name string) (*record, error) {
-	o, err := s.backend.object(bkt, name)
-	if err != nil || o != nil {
-		return o, err
-	}
-	if exists, err := s.backend.BucketExists(bkt); err != nil {
-		return nil, err
-	} else if !exists {
-		return nil, noSuchBucket.About("BucketName", bkt)
-	}
-	return nil, s3err.NoSuchKey.About("Key", name)
-}
-
-var noSuchBucket = &s3err.Error{Code: "NoSuchBucket", Status: http.StatusNotFound, Message: "The specified bucket does not exist"}
-
-// read answers GetObject and HeadObject.
-func (s *Server) read(w http.ResponseWriter, r *http.Request, bkt, name, partNumber string) error {
-	o, err := s.find(bkt, name)
+	c, err := newCall(r)
 	if err != nil {
 		return err
 	}
-	h := w.Header()
-	h.Set("Etag", `"`+o.ETag+`"`)
-	h.Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))
-	h.Set("Accept-Ranges", "bytes")
-	err = akigw.ConditionsOf(r.Header).Check(&akigw.Object{ETag: h.Get("Etag"), LastModified: o.Modified})
-	if errors.Is(err, akigw.ErrNotModified) {
-		return s3err.NotModified
-	} else if err != nil {
-		return s3err.PreconditionFailed
-	}
-	spec := akigw.ParseRange(r.Header.Get("Range"))
-	part, err := o.part(partNumber)
-	if err == nil && part == nil {
-		var resolved akigw.Range
-		resolved, err = spec.Resolve(o.Size)
-		part = &resolved
-	}
-	if err != nil {
-		h.Set("Content-Range", fmt.Sprintf("bytes */%d", o.Size))
-		return s3err.InvalidRange
-	}
-	whole := spec.Whole() && partNumber == ""
-	objectMetadata(h, o.Meta, whole && !o.Parts && strings.EqualFold(r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED"))
-	for param, header := range overrides {
-		if v := r.URL.Query().Get(param); v != "" {
-			h.Set(header, v)
-		}
-	}
-	h.Set("Content-Length", strconv.FormatInt(part.Length, 10))
-	status := http.StatusOK
-	if partNumber != "" && o.Size > 0 || spec.Partial(o.Size) {
-		h.Set("Content-Range", part.ContentRange(o.Size))
-		status = http.StatusPartialContent
-	}
-	if partNumber != "" && o.Parts {
-		h.Set("X-Amz-Mp-Parts-Count", strconv.Itoa(len(o.Blobs)))
-	}
-	body := s.backend.reader(o, part.Start, part.Length)
-	defer body.Close()
-	w.WriteHeader(status)
-	if r.Method == http.MethodGet {
-		if n, err := io.CopyBuffer(struct{ io.Writer }{w}, body, make([]byte, 128<<10)); err != nil || n != part.Length {
-			panic(http.ErrAbortHandler) // cut the connection: the body is not complete
-		}
-	}
-	return nil
-}
-
-var overrides = map[string]string{
-	"response-content-type": "Content-Type", "response-content-language": "Content-Language", "response-expires": "Expires",
-	"response-cache-control": "Cache-Control", "response-content-disposition": "Content-Disposition", "response-content-encoding": "Content-Encoding",
-}
-
-// part returns the range of a part by number, nil if none was asked for.
-func (o *record) part(number string) (*akigw.Range, error) {
-	if number == "" {
-		return nil, nil
-	}
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 1 || n > len(o.Blobs) {
-		return nil, akigw.ErrRangeNotSatisfiable
-	}
-	r := akigw.Range{Length: o.Blobs[n-1].Size}
-	for _, f := range o.Blobs[:n-1] {
-		r.Start += f.Size
-	}
-	return &r, nil
-}
-
-// source finds the source of a copy and checks its conditions.
-func (s *Server) source(r *http.Request, header string) (*record, error) {
-	path, err := url.PathUnescape(strings.TrimPrefix(header, "/"))
-	if err != nil {
-		return nil, s3err.InvalidArgument.With("x-amz-copy-source is not properly encoded")
-	}
-	bkt, name, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	o, err := s.find(bkt, strings.TrimSuffix(name, "?versionId=null"))
-	if err != nil {
-		return nil, err
-	}
-	conditions := akigw.Conditions{
-		IfMatch: r.Header.Get("X-Amz-Copy-Source-If-Match"), IfNoneMatch: r.Header.Get("X-Amz-Copy-Source-If-None-Match"),
-		IfModifiedSince: r.Header.Get("X-Amz-Copy-Source-If-Modified-Since"), IfUnmodifiedSince: r.Header.Get("X-Amz-Copy-Source-If-Unmodified-Since"),
-	}
-	if conditions.Check(&akigw.Object{ETag: `"` + o.ETag + `"`, LastModified: o.Modified}) != nil {
-		return nil, s3err.PreconditionFailed
-	}
-	return o, nil
-}
-
-// copyObject answers CopyObject: the bytes are shared by hard links.
-func (s *Server) copyObject(w http.ResponseWriter, r *http.Request, bkt, name, header string) error {
-	o, err := s.source(r, header)
+	op, err := operationOf(c)
 	if err != nil {
 		return err
 	}
-	if exists, err := s.backend.BucketExists(bkt); err != nil || !exists {
-		return errors.Join(err, noSuchBucket.About("BucketName", bkt))
-	}
-	replace := r.Header.Get("X-Amz-Metadata-Directive") == "REPLACE"
-	if !replace && header == "/"+bkt+"/"+name {
-		return s3err.InvalidRequest.With("This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
-	}
-	c := &record{Size: o.Size, ETag: o.ETag, Modified: time.Now().Truncate(time.Second), Meta: o.Meta, Parts: o.Parts}
-	if replace {
-		keepMetadata(r.Header)
-		c.Meta = map[string]string{}
-		for name, values := range r.Header {
-			if strings.HasPrefix(name, "X-Amz-") || strings.HasPrefix(name, "Content-") {
-				c.Meta[name] = values[0]
-			}
-		}
-	}
-	if c.Blobs, err = s.backend.clone(o); err != nil {
-		return err
-	}
-	if err := s.backend.storeNew(bkt, name, c, nil); err != nil {
-		return err
-	}
-	return writeXML(w, gofakes3.CopyObjectResult{ETag: `"` + c.ETag + `"`, LastModified: gofakes3.NewContentTime(c.Modified)})
+	return op.handle(s, w, c)
 }
 
-// copyPart answers UploadPartCopy.
-func (s *Server) copyPart(w http.ResponseWriter, r *http.Request, bkt, name, header string, query url.Values) error {
-	o, err := s.source(r, header)
-	if err != nil {
-		return err
-	}
-	n, err := strconv.Atoi(query.Get("partNumber"))
-	if err != nil || n < 1 || n > 10000 {
-		return s3err.InvalidArgument.With("Part number must be an integer between 1 and 10000, inclusive").About("ArgumentName", "partNumber")
-	}
-	rng := akigw.Range{Length: o.Size}
-	if v := r.Header.Get("X-Amz-Copy-Source-Range"); v != "" {
-		if rng, err = akigw.ParseRange(v).Resolve(o.Size); err != nil {
-			return s3err.InvalidArgument.With("Range specified is not valid for source object of size: " + strconv.FormatInt(o.Size, 10))
-		}
-	}
-	body := s.backend.reader(o, rng.Start, rng.Length)
-	defer body.Close()
-	etag, err := s.backend.UploadPart(bkt, name, gofakes3.UploadID(query.Get("uploadId")), n, rng.Length, body)
-	if err != nil {
-		return err
-	}
-	return writeXML(w, copyPartResult{ETag: etag, LastModified: gofakes3.NewContentTime(time.Now())})
-}
-
-type copyPartResult struct {
-	XMLName      xml.Name             `xml:"CopyPartResult"`
-	ETag         string               `xml:"ETag"`
-	LastModified gofakes3.ContentTime `xml:"LastModified"`
-}
-
-// noTags answers GetObjectTagging: PutObjectTagging is refused, so that no
-// object has any.
-func (s *Server) noTags(w http.ResponseWriter, bkt, name string) error {
-	if _, err := s.find(bkt, name); err != nil {
-		return err
-	}
-	return writeXML(w, struct {
-		XMLName xml.Name `xml:"Tagging"`
-		TagSet  string   `xml:"TagSet"`
-	}{})
-}
-
+// writeXML answers with a document. Its fields that hold text of a client's have
+// the type s3xml.Text.
 func writeXML(w http.ResponseWriter, v any) error {
 	raw, err := s3xml.Marshal(v)
 	if err != nil {
@@ -375,79 +173,46 @@ func writeXML(w http.ResponseWriter, v any) error {
 	}
 	w.Header().Set("Content-Type", "application/xml")
 	w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
-	_, _ = w.Write(raw) // the client's loss
+	_, _ = w.Write(raw) // a client that has gone does not read its answer
 	return nil
 }
 
-// translator holds gofakes3's error documents back, so that they can be
-// completed, and gives its XML the content type that S3 gives it.
-type translator struct {
-	w      http.ResponseWriter
-	r      *http.Request
-	status int
-	body   []byte
-}
+// maxDocument is the longest document of a request, in bytes: 10,000 parts with
+// their checksums fit, and 1,000 keys.
+const maxDocument = 8 << 20
 
-func (t *translator) Header() http.Header { return t.w.Header() }
-
-func (t *translator) WriteHeader(status int) {
-	if t.status != 0 {
-		return
+// readXML reads the document of a request, whose root is given, into v and
+// verifies its digests. It leaves v alone if there is no document.
+func (c *call) readXML(root string, v any) error {
+	body, err := c.content()
+	if err != nil {
+		return err
 	}
-	t.status = status
-	h := t.w.Header()
-	for name := range h { // gofakes3 answers every origin; S3 does not
-		if strings.HasPrefix(name, "Access-Control-") {
-			h.Del(name)
-		}
-	}
-	h.Del("Server")
-	h.Del("X-Amz-Delete-Marker")
-	if status < 400 {
-		t.w.WriteHeader(status)
-	}
-}
-
-func (t *translator) Write(p []byte) (int, error) {
-	if t.status == 0 {
-		if len(p) > 0 {
-			t.w.Header().Set("Content-Type", "application/xml")
-		}
-		t.WriteHeader(http.StatusOK)
-	}
-	if t.status >= 400 {
-		t.body = append(t.body, p...)
-		return len(p), nil
-	}
-	return t.w.Write(p)
-}
-
-// finish returns the error that gofakes3 answered with.
-func (t *translator) finish() error {
-	if t.status == 0 {
-		t.WriteHeader(http.StatusOK)
-	}
-	if t.status < 400 {
+	raw, err := io.ReadAll(io.LimitReader(body, maxDocument+1))
+	switch {
+	case err != nil:
+		return err
+	case len(raw) > maxDocument:
+		return s3err.MalformedXML
+	case len(raw) == 0:
 		return nil
 	}
-	var doc struct{ Code, Message string }
-	if err := xml.Unmarshal(t.body, &doc); err != nil || doc.Code == "" {
-		doc.Code, doc.Message = "InternalError", http.StatusText(t.status)
-		if t.r.Method == http.MethodHead { // it has no body to tell
-			return &s3err.Error{Code: http.StatusText(t.status), Status: t.status, Message: doc.Message}
-		}
+	if err := s3xml.UnmarshalStrict(raw, root, v); err != nil {
+		return s3err.MalformedXML
 	}
-	return translate(doc.Code, doc.Message, t.status)
+	return nil
 }
 
-func translate(code, message string, status int) *s3err.Error {
-	switch code {
-	case "EntityTooSmall", "InvalidArgument":
-		status = http.StatusBadRequest
-	case "MethodNotAllowed":
-		status = http.StatusMethodNotAllowed
-	case "NoSuchUpload":
-		message = "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+// unknown collects the elements of a document that a type does not name.
+type unknown []struct{ XMLName xml.Name }
+
+// refuse returns the error for a document with elements that would be ignored.
+func (u unknown) refuse() error {
+	if len(u) == 0 {
+		return nil
 	}
-	return &s3err.Error{Code: code, Status: status, Message: message}
+	return refused("the element " + u[0].XMLName.Local)
 }
+
+// contentTime is a time as S3 writes it in documents.
+func contentTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

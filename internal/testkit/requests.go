@@ -79,6 +79,7 @@ type memoryUpload struct {
 	key    akigw.Key
 	header http.Header
 	parts  map[int][]byte
+	sums   map[int]string // of the parts, as elements of ListParts
 }
 
 // upload finds the upload that a request names, nil if there is none. It needs mu.
@@ -104,7 +105,12 @@ func (m *Memory) part(r *cold.Request, body []byte) (*http.Response, error) {
 	if err != nil || u == nil {
 		return refuse(http.StatusNotFound, "NoSuchUpload"), nil
 	}
-	u.parts[n] = body
+	u.parts[n], u.sums[n] = body, ""
+	for name, values := range r.Header {
+		if algorithm, ok := strings.CutPrefix(name, "X-Amz-Checksum-"); ok {
+			u.sums[n] = fmt.Sprintf("<Checksum%[1]s>%[2]s</Checksum%[1]s>", strings.ToUpper(algorithm), values[0])
+		}
+	}
 	return Response(http.StatusOK, http.Header{"Etag": {m.etagOf(body)}}, nil), nil
 }
 
@@ -138,7 +144,7 @@ func (m *Memory) listParts(r *cold.Request) (*http.Response, error) {
 			fmt.Fprintf(&b, "<NextPartNumberMarker>%d</NextPartNumberMarker><IsTruncated>true</IsTruncated>", marker)
 			break
 		}
-		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size></Part>", n, m.etagOf(u.parts[n]), len(u.parts[n]))
+		fmt.Fprintf(&b, "<Part><PartNumber>%d</PartNumber><ETag>%s</ETag><Size>%d</Size>%s</Part>", n, m.etagOf(u.parts[n]), len(u.parts[n]), u.sums[n])
 		listed, marker = listed+1, n
 	}
 	b.WriteString("</ListPartsResult>")
@@ -187,7 +193,7 @@ func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 		defer m.mu.Unlock()
 		id := fmt.Sprintf("upload-%03d", m.counts["uploads"])
 		m.counts["uploads"]++
-		m.uploads[id] = &memoryUpload{r.Key, metadata(r.Header), map[int][]byte{}}
+		m.uploads[id] = &memoryUpload{r.Key, metadata(r.Header), map[int][]byte{}, map[int]string{}}
 		return Response(http.StatusOK, nil, []byte("<InitiateMultipartUploadResult><UploadId>"+id+"</UploadId></InitiateMultipartUploadResult>")), nil
 	}
 	u := m.upload(r)

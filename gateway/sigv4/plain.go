@@ -1,0 +1,37 @@
+package sigv4
+
+import (
+	"io"
+	"net/http"
+)
+
+// Plain makes a verified request one without aws-chunked framing, as a server
+// that knows nothing of signatures wants it: p, which Verify returned for r,
+// becomes the body, Request.ContentLength is its length, and no header speaks of
+// the framing or of the payload's digest any more. x-amz-trailer stays, and the
+// body has a method Trailer() http.Header with what came as trailing headers.
+func (p *Payload) Plain(r *http.Request) {
+	r.ContentLength = p.Length
+	r.Body = plainBody{p, r.Body}
+	r.Header.Del("X-Amz-Content-Sha256")
+	r.Header.Del("X-Amz-Decoded-Content-Length")
+	encoding := WithoutChunked(r.Header["Content-Encoding"])
+	if r.Header.Del("Content-Encoding"); encoding != "" {
+		r.Header.Set("Content-Encoding", encoding)
+	}
+}
+
+// plainBody is a payload as the body of a request.
+type plainBody struct {
+	*Payload
+	body io.Closer
+}
+
+// Close implements io.Closer.
+func (p plainBody) Close() error {
+	p.Payload.Close()
+	if p.body == nil {
+		return nil
+	}
+	return p.body.Close()
+}

@@ -1,0 +1,92 @@
+package embedded
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/johannesboyne/gofakes3"
+
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// TestWhatGofakes3Answers: gofakes3 answers the operations of which the table says so, and no
+// other one.
+func TestWhatGofakes3Answers(t *testing.T) {
+	for _, op := range operations {
+		w := newWalk(t, op)
+		asked := 0
+		w.server.newFake = func(b gofakes3.Backend) http.Handler {
+			asked++
+			return newFake(b)
+		}
+		if w.send("", "", nil); asked > 0 != op.fake {
+			t.Errorf("%s asked gofakes3 %d times, and the table says %t", op.name, asked, op.fake)
+		}
+	}
+}
+
+// TestAnswersOfGofakes3: errors have S3's documents and details, and nothing that S3 does not
+// send gets through.
+func TestAnswersOfGofakes3(t *testing.T) {
+	s, do := open(t, testkit.MemoryDir(t))
+	defer s.Close()
+	ok(t, do("PUT", "/bucket", nil, nil))
+	ok(t, do("PUT", "/bucket/k", nil, []byte("k")))
+	id := between(ok(t, do("POST", "/bucket/k?uploads", nil, nil)).Body.String(), "<UploadId>", "</UploadId>")
+	for _, c := range []struct {
+		name, method, target string
+		header               http.Header
+		body                 string
+		status               int
+		says                 string
+	}{
+		{"a bucket of short labels", "PUT", "/a.b.c", nil, "", 200, ""},
+		{"an object of no bucket", "PUT", "/none/k", nil, "x", 404, "<BucketName>none</BucketName>"},
+		{"a delete in no bucket", "DELETE", "/none/k", nil, "", 404, "<BucketName>none</BucketName>"},
+		{"a bucket that is not empty", "DELETE", "/bucket", nil, "", 409, "<BucketName>bucket</BucketName>"},
+		{"no bucket to delete by force", "DELETE", "/bucket", http.Header{"X-Minio-Force-Delete": {"true"}}, "", 409, "BucketNotEmpty"},
+		{"a condition", "PUT", "/bucket/k", http.Header{"If-None-Match": {"*"}}, "x", 412, "<Condition>If-None-Match</Condition>"},
+		{"no id to abort", "DELETE", "/bucket/k?uploadId=", nil, "", 404, "NoSuchUpload"},
+		{"an unknown id", "DELETE", "/bucket/k?uploadId=x", nil, "", 404, "<UploadId>x</UploadId>"},
+		{"no id of a part", "PUT", "/bucket/k?partNumber=1&uploadId=", nil, "x", 404, "NoSuchUpload"},
+		{"an empty part", "PUT", "/bucket/k?partNumber=1&uploadId=" + id, nil, "", 200, ""},
+		{"a semicolon", "PUT", "/bucket/k?partNumber=2&uploadId=" + id + "&X-Amz-Signature=a;b", nil, "x", 200, ""},
+	} {
+		w := do(c.method, c.target, c.header, []byte(c.body))
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s: %d %s", c.name, w.Code, w.Body)
+		}
+		h := w.Header()
+		if h.Get("Access-Control-Allow-Origin") != "" || h.Get("Server") != "" || h.Get("X-Amz-Delete-Marker") != "" || h.Get("X-Amz-Id-2") != "akigw-embedded" {
+			t.Errorf("%s: %v", c.name, h)
+		}
+	}
+	if w := do("GET", "/bucket/k", nil, nil); w.Body.String() != "k" {
+		t.Errorf("the object is %d %q now", w.Code, w.Body)
+	}
+	if w := do("HEAD", "/a.b.c", nil, nil); w.Code != 200 {
+		t.Errorf("the bucket of short labels: %d", w.Code)
+	}
+}
+
+// TestConditionsOfConcurrentPuts: of several PUTs that want no object to be there one succeeds.
+func TestConditionsOfConcurrentPuts(t *testing.T) {
+	s, do := open(t, testkit.MemoryDir(t))
+	defer s.Close()
+	ok(t, do("PUT", "/bucket", nil, nil))
+	codes := make(chan int)
+	for i := range 8 {
+		go func() {
+			codes <- do("PUT", "/bucket/k", http.Header{"If-None-Match": {"*"}}, fmt.Append(nil, i)).Code
+		}()
+	}
+	count := map[int]int{}
+	for range 8 {
+		count[<-codes]++
+	}
+	if count[200] != 1 || count[412] != 7 {
+		t.Errorf("the answers are %v", count)
+	}
+}
