@@ -27,8 +27,9 @@ What keeps working while the upstream is down, how soon everything else is refus
 - **Cached objects that need no validation are served as always**: freshness ` + "`immutable` and `exclusive`" + `, and ` + "`events`" + ` until a restart.
 - **Cached objects with freshness ` + "`ttl` and `max_stale_secs`" + ` are served stale.** At the start of an outage that hangs, a reader waits for the
   deadline at most; once the upstream is suspect, nobody waits.
-- **Everything else is refused with 503**, by its deadline at the latest. An upstream that answers nothing becomes suspect after a few seconds;
-  from then on such requests are refused at once, with Retry-After, until a probe is answered.
+- **Everything else is refused with 503**, by its deadline at the latest. An upstream that answers nothing becomes suspect when several requests
+  have waited for ` + "`suspect_after_ms`" + ` and a probe for ` + "`probe_timeout_ms`" + `, 13 seconds in all by default; from then on such requests are refused at once,
+  with Retry-After, until a probe is answered.
 - **A slow upstream is not a broken one.** As long as it answers within the deadlines, every answer is its own: nothing is refused and nothing is stale.
 - **When the upstream is back, so is everything else, within 5 seconds**: misses are answered and the journal is flushed.
 
@@ -38,18 +39,19 @@ What keeps working while the upstream is down, how soon everything else is refus
 |---|---|
 | ` + "`upstream.request_deadline_secs`" + ` | how long a GET, HEAD, LIST or DELETE waits for the upstream, all retries included |
 | ` + "`upstream.write_deadline_secs`" + ` | the same for a PUT or UploadPart, after the last byte of its body |
-| ` + "`upstream.long_deadline_secs`" + ` | the same for what may take long: CompleteMultipartUpload, copies, the body of a large object, forwarded requests |
-| ` + "`upstream.suspect_after_ms`, `upstream.probe_timeout_ms`" + ` | how soon an upstream that answers nothing is suspect |
+| ` + "`upstream.long_deadline_secs`" + ` | the same for what may take long: CompleteMultipartUpload, copies, DeleteObjects, forwarded changes |
+| ` + "`upstream.suspect_after_ms`, `upstream.probe_timeout_ms`" + ` | how soon an upstream that answers nothing is suspect. The probe has to wait longer than the upstream takes when it is slow |
 | ` + "`cache.freshness`, `cache.max_stale_secs`" + `, and the same in rules | which cached objects are served without the upstream, and for how long |
+| ` + "`stale_after_ms`" + ` in a rule | how long a reader waits for a validation before it is served stale, whether the upstream is suspect or not |
 | ` + "`write = \"back\"`" + ` in a rule | which writes are acknowledged without the upstream |
 
 An outage that you expect (maintenance of the upstream) needs no setting of its own: have enough room in the journal.
 
 ## Where to look
 
-- ` + "`akigw status`" + ` says what is pending, what is refused and why.
+- ` + "`akigw status`" + ` says what is pending, what is refused and why, and which upstream is suspect. The log says when that began and ended.
 - ` + "`akigw doctor`" + ` asks the upstream itself.
-- [Metrics](metrics.md): ` + "`akigw_cold_*`" + ` for requests to the upstream, ` + "`akigw_journal_*` and `akigw_uploadpool_*`" + ` for what is pending. Answers carry
+- [Metrics](metrics.md): ` + "`akigw_cold_suspect`" + ` and the other ` + "`akigw_cold_*`" + ` for requests to the upstream, ` + "`akigw_journal_*` and `akigw_uploadpool_*`" + ` for what is pending. Answers carry
   ` + "`x-akigw-cache: stale`" + ` when they are stale.
 - [troubleshooting.md](troubleshooting.md) starts from symptoms, [faults.md](faults.md) rehearses an outage on purpose.
 `
