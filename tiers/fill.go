@@ -50,7 +50,7 @@ var ErrUncacheable = errors.New("object cannot be cached")
 // answer; the others fetch missing blocks of a known object.
 type fill struct {
 	key    akigw.Key
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	repeat bool // it takes the place of one that failed
 	// wantedLater says that what it brings is going to be read by another
 	// request.
@@ -79,7 +79,7 @@ type fill struct {
 
 // newFill makes a fill on behalf of whoever from is of.
 func (s *Store) newFill(from context.Context, key akigw.Key) (*fill, context.Context) {
-	ctx, cancel := context.WithCancel(&cold.FlowContext{Context: s.ctx, Flow: cold.FlowOf(from)})
+	ctx, cancel := context.WithCancelCause(&cold.FlowContext{Context: s.ctx, Flow: cold.FlowOf(from)})
 	return &fill{key: key, cancel: cancel, window: window, finish: finishBlocks, ready: make(chan struct{}), readers: 1, wanted: -1,
 		recent: make(map[int64][]byte, window+1), moved: make(chan struct{})}, ctx
 }
@@ -100,14 +100,18 @@ func (f *fill) notify() {
 
 // detach takes a reader away. A fill without readers ends, unless little is
 // missing.
-func (f *fill) detach() {
+func (f *fill) detach() { f.leave(nil) }
+
+// leave is detach of a reader that has a reason. If it is that the reader met its deadline,
+// the upstream did not answer in time; a client that left says nothing of the upstream.
+func (f *fill) leave(cause error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readers--
 	if f.readers == 0 {
 		if f.entry == nil || f.end-f.next > f.finish {
 			f.given = true
-			f.cancel()
+			f.cancel(cause)
 		}
 		f.free()
 		f.notify()
@@ -196,7 +200,7 @@ func (f *fill) open(e *entry, first, end int64) {
 
 // close ends the fill for all readers.
 func (f *fill) close(err error) {
-	f.cancel()
+	f.cancel(nil)
 	f.mu.Lock()
 	f.ended, f.err = true, err
 	if errors.Is(err, errYielded) && f.release != nil { // its readers have what they need fetched again

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -358,4 +359,56 @@ func TestTiersOfARule(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDeadlinesReachTheUpstream: when the last reader of a fill met its deadline, the
+// request to the upstream ends for that reason, so that its silence counts; when the
+// client left, it does not.
+func TestDeadlinesReachTheUpstream(t *testing.T) {
+	for name, c := range map[string]struct{ cause, want error }{
+		"deadline":           {cold.ErrDeadline, cold.ErrDeadline},
+		"client that leaves": {nil, context.Canceled},
+	} {
+		for _, known := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, known %t", name, known), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					up := &listening{Memory: testkit.NewMemory()}
+					s := inMemory(t, rules.Settings{Freshness: rules.Immutable}, up)
+					up.Put(key("k"), testkit.Bytes(1, 3*finishBlocks*block))
+					if known { // but the block that is read now
+						if _, _, err := readAll(s, key("k"), "bytes=0-1"); err != nil {
+							t.Fatal(err)
+						}
+					}
+					up.hangs.Store(true)
+					ctx, cancel := context.WithCancelCause(t.Context())
+					time.AfterFunc(time.Second, func() { cancel(c.cause) })
+					if _, err := s.Get(ctx, key("k"), akigw.ParseRange(fmt.Sprintf("bytes=%d-", 2*block)), akigw.Conditions{}); err == nil {
+						t.Fatal("an answer")
+					}
+					synctest.Wait()
+					if got := up.ended.Load(); got == nil || !errors.Is(*got, c.want) {
+						t.Errorf("the request ended by %v, want %v", got, c.want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// listening is an upstream that can hang, and notes why its requests end.
+type listening struct {
+	*testkit.Memory
+	hangs atomic.Bool
+	ended atomic.Pointer[error]
+}
+
+func (l *listening) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
+	if !l.hangs.Load() {
+		return l.Memory.Do(ctx, r)
+	}
+	<-ctx.Done()
+	cause := context.Cause(ctx)
+	l.ended.Store(&cause)
+	return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, cause)
 }

@@ -267,7 +267,7 @@ func (s *Store) load(ctx context.Context, key akigw.Key, settings *rules.Setting
 		select {
 		case <-f.ready:
 		case <-ctx.Done():
-			f.detach()
+			f.leave(context.Cause(ctx))
 			return nil, ctx.Err()
 		}
 		if f.entry == nil {
@@ -411,10 +411,11 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 				return data, nil
 			}
 			if err != nil && !r.survives(ctx, err) {
+				r.leaveFill(context.Cause(ctx))
 				return nil, err
 			}
 			if err != nil {
-				r.leaveFill()
+				r.leaveFill(nil)
 				failed = !errors.Is(err, errYielded)
 			}
 		}
@@ -430,7 +431,7 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 			}
 			return data, nil
 		}
-		r.leaveFill()
+		r.leaveFill(nil)
 		if r.fill = r.ahead.take(n); r.fill == nil {
 			r.fill = r.store.fetch(ctx, r.entry, n, r.runEnd(n), failed, missing)
 			missing = r.fill == nil // then it is looked for once more
@@ -449,9 +450,11 @@ func (r *Reader) survives(ctx context.Context, err error) bool {
 	return r.left > 0 && ctx.Err() == nil && !final
 }
 
-func (r *Reader) leaveFill() {
+// leaveFill leaves the fill that the reader follows. cause is why the reader's own context
+// ended, nil if it did not.
+func (r *Reader) leaveFill(cause error) {
 	if r.fill != nil {
-		r.fill.detach()
+		r.fill.leave(cause)
 		r.fill = nil
 	}
 }
@@ -462,7 +465,7 @@ func (r *Reader) Close() error {
 	if r.pending != nil {
 		return r.pending.Close()
 	}
-	r.leaveFill()
+	r.leaveFill(nil)
 	r.ahead.leave()
 	if r.release != nil {
 		r.release()
