@@ -65,8 +65,13 @@ func (d *digest) mismatch(want, got []byte) error {
 
 const contentMD5 = "Content-MD5"
 
-// newBody prepares the verification that the headers of a call ask for.
+// newBody prepares the verification that the headers of a call ask for. What check has
+// prepared is used once.
 func newBody(c *Call) (*body, error) {
+	if b := c.body; b != nil {
+		c.body = nil
+		return b, nil
+	}
 	b := &body{payload: c.payload, clock: &c.deadline}
 	if c.payload.Length > akigw.MaxObjectBytes {
 		return nil, s3err.EntityTooLarge

@@ -26,6 +26,7 @@ type Call struct {
 	identity  sigv4.Identity
 	rights    *policy.Policy
 	payload   *sigv4.Payload
+	body      *body   // that check has prepared, until it is used
 	source    *source // of a copy
 	route     *Route
 	touched   []akigw.Key  // other keys that the request concerns
@@ -155,7 +156,14 @@ func (c *Call) check(route *Route) error {
 			return s3err.InvalidRequest.With("Cannot specify both Range header and partNumber query parameter")
 		}
 	}
-	return nil
+	if route.Body != Content {
+		return nil
+	}
+	var err error
+	if c.body, err = newBody(c); err == nil && c.payload.Length < 0 {
+		err = s3err.MissingContentLength
+	}
+	return err
 }
 
 // maxParts is the largest part number (S3: 10,000).

@@ -36,6 +36,7 @@ func TestControlCharactersInMergedListings(t *testing.T) {
 	for _, encoding := range []string{"", "url"} {
 		for _, version := range []string{"1", "2"} {
 			b := backBench(t)
+			b.teach(t, "x\x01y")
 			for i, key := range controlKeys {
 				if i%2 == 0 {
 					b.up.Put(backKey(key), []byte("x"))
@@ -88,6 +89,7 @@ func TestControlCharactersInMergedListings(t *testing.T) {
 // or the characters themselves.
 func TestControlCharactersFromAnUpstream(t *testing.T) {
 	b := backBench(t)
+	b.teach(t, "x\x01y")
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		switch r.Op {
 		case "ListObjectsV2":
@@ -118,6 +120,7 @@ func TestControlCharactersFromAnUpstream(t *testing.T) {
 // key.
 func TestControlCharactersInMultipartUploads(t *testing.T) {
 	b := backBench(t)
+	b.teach(t, "x\x01y")
 	for _, key := range controlKeys {
 		path := "/back/" + key
 		var begun struct{ Key, UploadId string }
@@ -146,6 +149,7 @@ func TestControlCharactersInMultipartUploads(t *testing.T) {
 func TestControlCharactersInDeleteObjects(t *testing.T) {
 	for _, bucket := range []string{"back", "strict"} {
 		b := backBench(t)
+		b.teach(t, "x\x01y")
 		document := "<Delete>"
 		for _, key := range controlKeys {
 			b.up.Put(keyOf(bucket, key), []byte("x"))
@@ -186,6 +190,7 @@ func TestControlCharactersInDeleteObjects(t *testing.T) {
 // TestControlCharactersInErrors: an error names the key or the argument that it is about.
 func TestControlCharactersInErrors(t *testing.T) {
 	b := backBench(t)
+	b.teach(t, "x\x01y")
 	if w := b.ask("root", "DELETE", "/back/a\x01b", "", nil, ""); w.Code != 204 {
 		t.Fatal(w.Code)
 	}

@@ -607,3 +607,21 @@ func md5Of(body string) string {
 	sum := md5.Sum([]byte(body))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
+
+// TestBadHeadersAreRefusedDuringAnOutage: what is wrong with a write by its headers alone is
+// said before the upstream is asked about the bucket.
+func TestBadHeadersAreRefusedDuringAnOutage(t *testing.T) {
+	r := newRestartable(t)
+	r.up.stopped.Store(true)
+	for name, header := range map[string]http.Header{
+		"InvalidDigest":  {"Content-Md5": {"nonsense"}},
+		"InvalidRequest": {"X-Amz-Checksum-Crc32": {"nonsense"}},
+	} {
+		if w := r.ask("root", "PUT", "/back/k", "", header, "x"); !strings.Contains(w.Body.String(), "<Code>"+name+"</Code>") {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+	if n := r.up.asked.Load(); n > 0 {
+		t.Errorf("the upstream was asked %d times", n)
+	}
+}
