@@ -166,19 +166,21 @@ func (d *deadline) Deadline() (time.Time, bool) {
 	return d.due, !d.due.IsZero()
 }
 
-// unknown reports whether a request that failed with err may have been carried out, or
-// may still be.
-func unknown(err error) bool {
-	return errors.Is(err, akigw.ErrUpstreamUnavailable) && !errors.Is(err, cold.ErrNotSent)
+// unfinished reports whether a request that failed with err may still be carried out: the
+// upstream has it, and this gateway stopped waiting, by its deadline or because the client
+// left. An upstream that broke the connection has done with it, one way or the other.
+func unfinished(err error) bool {
+	return errors.Is(err, akigw.ErrUpstreamUnavailable) && !errors.Is(err, cold.ErrNotSent) &&
+		(errors.Is(err, cold.ErrDeadline) || errors.Is(err, context.Canceled))
 }
 
-// during does what changes keys at the upstream, and ends their changes. If nobody
-// knows whether the upstream has carried it out, they stay fenced.
+// during does what changes keys at the upstream, and ends their changes. If the upstream
+// may carry it out later, they stay fenced.
 func during(do func() error, changes ...*tiers.Write) (err error) {
-	known := false
+	finished := true
 	defer func() {
 		for _, change := range changes {
-			if known {
+			if finished {
 				change.End()
 			} else {
 				change.Unsettled()
@@ -186,6 +188,6 @@ func during(do func() error, changes ...*tiers.Write) (err error) {
 		}
 	}()
 	err = do()
-	known = !unknown(err)
+	finished = !unfinished(err)
 	return err
 }
