@@ -179,3 +179,23 @@ func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestC2_SecondDirectory_NoRoomToRebuild: a second directory that was away is not rebuilt on a full disk,
+// and the start says so; with room it is, and has everything.
+func TestC2_SecondDirectory_NoRoomToRebuild(t *testing.T) {
+	base, want := staleSample(t, testkit.Seed(t))
+	for _, failure := range []error{syscall.ENOSPC, syscall.EROFS} {
+		disk := memory{newMem()}
+		base.load(t, disk)
+		j, err := openTwin(unwritable(disk, "/k", failure, false))
+		if err == nil {
+			_ = j.Close()
+		}
+		if !errors.Is(err, failure) || !strings.Contains(err.Error(), "/k cannot be rebuilt from /j") {
+			t.Errorf("%v", err)
+		}
+		if err := survives(t, dump(t, disk), want); err != nil {
+			t.Errorf("%v, with room again: %v", failure, err)
+		}
+	}
+}
