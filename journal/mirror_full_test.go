@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -196,6 +197,53 @@ func TestC2_SecondDirectory_NoRoomToRebuild(t *testing.T) {
 		}
 		if err := survives(t, dump(t, disk), want); err != nil {
 			t.Errorf("%v, with room again: %v", failure, err)
+		}
+	}
+}
+
+// TestC2_SecondDirectory_SmallDisk: the disk of either directory fills up while the journal runs. The
+// flush goes on, across a restart, and old segments are removed though there is no room but what
+// that makes.
+func TestC2_SecondDirectory_SmallDisk(t *testing.T) {
+	for kind, mount := range smallDisks {
+		for _, full := range []string{"first", "second"} {
+			t.Run(kind+", "+full, func(t *testing.T) {
+				disk := mount(t)
+				c := onSmallDisk(disk)
+				c.SegmentBytes = 16 << 10
+				c.SecondDir = filepath.Join(t.TempDir(), "second")
+				if full == "second" {
+					c.Dir, c.SecondDir = c.SecondDir, c.Dir
+				}
+				j := open(t, c)
+				names := putMany(t, j, 0, 50)
+				disk.Fill(0)
+				names = append(names, putMany(t, j, 50, 200)...)
+				if err := j.Accepting(); !errors.Is(err, ErrFull) {
+					t.Errorf("%v", err)
+				}
+				j = reopen(t, j)
+				for _, name := range names {
+					read(t, j, key(name))
+				}
+				before := j.Stats().Segments
+				disk.Fill(0) // what a restart removes
+				if n := flush(t, j); n != len(names) {
+					t.Errorf("%d flushed of %d", n, len(names))
+				}
+				dropped(t, j, 2)
+				if s := j.Stats(); s.Repaired != 0 || before < 3 {
+					t.Errorf("%d segments, %+v", before, s)
+				}
+				disk.Empty()
+				accepting(t, j)
+				mustPut(t, j, "after", []byte("x"))
+				j = reopen(t, j)
+				if j.Len() != 1 || j.Accepting() != nil {
+					t.Errorf("%+v", j.Stats())
+				}
+				j.Close()
+			})
 		}
 	}
 }
