@@ -247,3 +247,39 @@ func TestC2_SecondDirectory_SmallDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestC2_SecondDirectory_SegmentsGo: on a disk without a byte of room old segments are removed, which is
+// what makes some when all bodies are in them. What a write without room left in one directory alone
+// is not taken for damage.
+func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
+	for _, under := range []string{"", "/j", "/k"} {
+		disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+		disk.under = under
+		c := reserving(disk, "/j")
+		c.SecondDir = "/k"
+		j := open(t, c)
+		for i := range 40 {
+			mustPut(t, j, fmt.Sprint(i), random(400, uint64(i)))
+		}
+		disk.set(100, 1000) // a part of a record
+		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
+			t.Errorf("%q: %v", under, err)
+		}
+		disk.set(1<<20, 1000)
+		accepting(t, j)
+		j = reopen(t, j)
+		if s := j.Stats(); s.Repaired != 0 || s.Pending != 40 || s.Segments < 4 {
+			t.Errorf("%q: %+v", under, s)
+		}
+		disk.set(0, 1000)
+		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
+			t.Errorf("%q: %v", under, err)
+		}
+		disk.set(0, 1000)
+		flush(t, j)
+		dropped(t, j, 2)
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
