@@ -52,7 +52,7 @@ func (j *Journal) checkSpool() error {
 		top = max(top, n)
 		b := wanted[n]
 		if errors.Is(b.err, errRepair) {
-			if !j.mirror.current || !unwritten(b.err) {
+			if !j.mirror.current || !durable.Unwritable(b.err) {
 				return b.err
 			}
 			j.config.Log.Warn("a body in the journal could not be repaired for want of room; it is read from the other directory", "key", b.named, "error", b.err)

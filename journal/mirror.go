@@ -29,8 +29,9 @@ type mirror struct {
 	repairs [2]repairs // records and bodies that were written again from the other directory
 
 	// What a start could not put right for want of room; it is not changed any more either.
-	merged  map[uint64][]byte // what the copies of a segment hold together
-	ignored map[uint64]bool   // segments that do not count and are still there
+	merged    map[uint64][]byte // what the copies of a segment hold together
+	misplaced bool              // some of them are in files with other names
+	ignored   map[uint64]bool   // segments that do not count and are still there
 }
 
 func newMirror(c Config) *mirror {

@@ -70,9 +70,10 @@ func (j *Journal) reconcile() error {
 	live := m.live(sides, j.side.floor)
 	m.ignore(sides, live)
 	replaced, err := m.repairSegments(live)
-	if m.current && unwritten(err) {
-		m.log.Warn("the journal could not be repaired for want of room: it is read from both directories, and its segments stay until the gateway is started again with room", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
-		j.keep = true
+	if m.current && durable.Unwritable(err) {
+		m.log.Warn("the journal could not be repaired for want of room: it is read from both directories", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
+		m.misplaced = m.isMisplaced(live)
+		j.keep = m.misplaced
 		return nil
 	}
 	if err != nil {
@@ -143,6 +144,17 @@ func (m *mirror) unrepaired(id uint64) []byte {
 	return m.merged[id]
 }
 
+// isMisplaced reports whether a segment is found in a file that has not its name: then removing or
+// repairing any by its name may destroy another one.
+func (m *mirror) isMisplaced(live map[uint64][]source) bool {
+	for id, sources := range live {
+		if slices.ContainsFunc(sources, func(src source) bool { return src.path != m.segment(src.side, id) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // openMerged opens what there is of the copies of a segment that could not be repaired.
 func (m *mirror) openMerged(name string, raw []byte) File {
 	merged := &mirrorFile{merged: raw}
@@ -184,7 +196,8 @@ func (m *mirror) readSide(i int) (*side, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		id, ok := segmentID(strings.TrimSuffix(name, draftSuffix)) // a draft is one of an earlier reconcile
+		base, _, _ := strings.Cut(name, draftSuffix) // a draft is one of an earlier reconcile
+		id, ok := segmentID(base)
 		if !ok {
 			continue
 		}
@@ -436,23 +449,25 @@ func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, er
 			path := m.segment(i, id)
 			if full == nil {
 				err := m.draft(path, better)
-				if full = err; err != nil && !unwritten(err) {
+				if full = err; err != nil && !durable.Unwritable(err) {
 					return nil, err
 				}
 			}
 			all = append(all, replacement{i, path, n, tail && id == newest})
 		}
 	}
+	if full == nil && len(all) > 0 {
+		full = m.SyncDir(filepath.Join(m.dirs[0], segmentDir))
+	}
 	if full != nil {
 		for _, r := range all {
-			_ = m.FS.Remove(r.path + draftSuffix) // one that stays is a source for the next start
+			if draft := r.path + draftSuffix; !isSource(live, draft) {
+				_ = m.FS.Remove(draft) // one that stays is a source for the next start
+			}
 		}
 		return nil, full
 	}
-	if len(all) == 0 {
-		return nil, nil
-	}
-	return all, unsynced(m.SyncDir(filepath.Join(m.dirs[0], segmentDir)))
+	return all, nil
 }
 
 // draft writes a draft, unless an earlier start has left just that one.
@@ -463,8 +478,22 @@ func (m *mirror) draft(path string, data []byte) error {
 			return err
 		}
 		return errors.Join(f.Sync(), f.Close())
+	} else if err == nil { // it may be all that there is of some record
+		if err := m.FS.Rename(path+draftSuffix, path+draftSuffix+draftSuffix); err != nil {
+			return err
+		}
 	}
 	return writeDraft(m.FS, path+draftSuffix, data)
+}
+
+// isSource reports whether a file was there when the start began, and may be needed.
+func isSource(live map[uint64][]source, path string) bool {
+	for _, sources := range live {
+		if slices.ContainsFunc(sources, func(src source) bool { return src.path == path }) {
+			return true
+		}
+	}
+	return false
 }
 
 // alike reports whether the files of a segment are one in each directory, with the same bytes.

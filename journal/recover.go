@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/failpoint"
 )
 
@@ -58,15 +59,25 @@ func (j *Journal) start() error {
 		}
 	}
 	if j.mirror != nil {
-		if err := j.reconcile(); err != nil {
-			return err
-		}
-	} else if _, err := fs.Size(filepath.Join(dir, unfinishedFile)); err == nil {
-		return fmt.Errorf("it is an unfinished copy of another directory: start with that one as dir, or, if it is lost, remove the file %s to go on with what was copied", unfinishedFile)
-	} else {
-		j.side = readSide(fs, dir)
+		return j.startBoth()
 	}
+	if _, err := fs.Size(filepath.Join(dir, unfinishedFile)); err == nil {
+		return fmt.Errorf("it is an unfinished copy of another directory: start with that one as dir, or, if it is lost, remove the file %s to go on with what was copied", unfinishedFile)
+	}
+	j.side = readSide(fs, dir)
 	return j.recover()
+}
+
+// startBoth is start of two directories that are locked.
+func (j *Journal) startBoth() error {
+	err := j.reconcile()
+	if err == nil {
+		err = j.recover()
+	}
+	if m := j.mirror; j.side != nil && !m.current && durable.Unwritable(err) {
+		return fmt.Errorf("%s cannot be rebuilt from %s: make room there, or start with an empty second_dir: %w", m.dirs[1], m.dirs[0], err)
+	}
+	return err
 }
 
 // recover rebuilds the state from the disk and starts a new segment.

@@ -375,10 +375,13 @@ func (j *Journal) looked() {
 // some.
 func (j *Journal) look() {
 	j.mu.Lock()
-	failed, full := j.failed, j.full
+	failed, full, shut := j.failed, j.full, j.shut
 	j.mu.Unlock()
 	if failed != nil {
 		return
+	}
+	if j.postponed && !shut {
+		j.compact()
 	}
 	if err := j.displaced(); err != nil {
 		j.mu.Lock()
@@ -396,9 +399,6 @@ func (j *Journal) regain() {
 	j.mu.Lock()
 	shut := j.shut
 	j.mu.Unlock()
-	if j.postponed && !shut {
-		j.compact()
-	}
 	kept := j.keepReserve() && j.joined()
 	if kept && (j.sealed || j.reserved) {
 		kept = j.renew()
@@ -521,13 +521,14 @@ func allocated(info os.FileInfo, size int64) bool {
 }
 
 // allocateSpared is allocate that leaves others as much as it takes: who writes to a memory
-// map dies when there is no room even for a moment.
+// map dies when there is no room even for a moment. The room of a side file has just been let go
+// of.
 func allocateSpared(f *os.File, size int64) error {
 	var st syscall.Statfs_t
 	if err := syscall.Fstatfs(int(f.Fd()), &st); err != nil {
 		return os.NewSyscallError("fstatfs", err)
 	}
-	if int64(st.Bavail)*int64(st.Bsize) < 2*size {
+	if size > spareBytes && int64(st.Bavail)*int64(st.Bsize) < 2*size {
 		return os.NewSyscallError("fallocate", syscall.ENOSPC)
 	}
 	return allocate(f, size)

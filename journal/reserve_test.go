@@ -20,9 +20,10 @@ import (
 	"github.com/akidb/akigw/internal/testkit"
 )
 
-// limitedFS is a file system with so much room.
+// limitedFS is a file system with so much room in a directory.
 type limitedFS struct {
 	FS
+	under string // what paths in that directory begin with
 	mu    sync.Mutex
 	free  int64            // bytes; guarded by mu
 	files int              // that can still be made; guarded by mu
@@ -43,6 +44,9 @@ func (l *limitedFS) set(free int64, files int) {
 	l.free, l.files = free, files
 }
 
+// elsewhere reports whether a file is not in the directory: there room is not counted.
+func (l *limitedFS) elsewhere(name string) bool { return !strings.HasPrefix(name, l.under) }
+
 // node makes the node of a new name, or empties that of an old one. It needs mu.
 func (l *limitedFS) node(name string) (*node, error) {
 	if n := l.nodes[name]; n != nil {
@@ -57,6 +61,9 @@ func (l *limitedFS) node(name string) (*node, error) {
 }
 
 func (l *limitedFS) Create(name string) (File, error) {
+	if l.elsewhere(name) {
+		return l.FS.Create(name)
+	}
 	l.mu.Lock()
 	n, err := l.node(name)
 	l.mu.Unlock()
@@ -68,6 +75,9 @@ func (l *limitedFS) Create(name string) (File, error) {
 }
 
 func (l *limitedFS) Reserve(name string, size int64) (File, error) {
+	if l.elsewhere(name) {
+		return l.FS.Reserve(name, size)
+	}
 	l.mu.Lock()
 	n := l.nodes[name]
 	if n == nil || n.spare < size {
@@ -92,6 +102,9 @@ func (l *limitedFS) Reserve(name string, size int64) (File, error) {
 func (l *limitedFS) Rename(from, to string) error {
 	if err := l.FS.Rename(from, to); err != nil {
 		return err
+	}
+	if l.elsewhere(to) {
+		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,6 +195,16 @@ func flush(t *testing.T, j *Journal) (n int) {
 	return n
 }
 
+// dropped waits until so many segments are left.
+func dropped(t *testing.T, j *Journal, left int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); j.Stats().Segments > left; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("segments stay: %+v, postponed %t, keep %t, failed %v", j.Stats(), j.postponed, j.keep, j.failed)
+		}
+	}
+}
+
 // accepting waits until the journal has looked whether there is room, and found some.
 func accepting(t *testing.T, j *Journal) {
 	t.Helper()
@@ -196,13 +219,12 @@ func accepting(t *testing.T, j *Journal) {
 // what was refused does not come back, and the flush goes on from the reserve. With room again
 // writes are acknowledged again.
 func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
-	for _, twice := range []bool{false, true} {
+	for _, test := range []struct{ second, full string }{{"", ""}, {"/k", ""}, {"/k", "/j"}, {"/k", "/k"}} {
 		for free := int64(0); free < 6000; free += 97 {
 			disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+			disk.under = test.full
 			c := reserving(disk, "/j")
-			if twice {
-				c.SecondDir = "/k"
-			}
+			c.SecondDir = test.second
 			j := open(t, c)
 			names := putMany(t, j, 0, 12)
 			disk.set(free, 1000)
@@ -233,6 +255,10 @@ func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
 			}
 			if n := flush(t, j); n != len(names) {
 				t.Errorf("%d bytes free: %d flushed of %d", free, n, len(names))
+			}
+			dropped(t, j, 1) // the room that it took is there again, on the full disk
+			if n := j.Stats().Repaired; n > 0 {
+				t.Errorf("%+v, %d bytes free: %d records were repaired, and nothing was damaged", test, free, n)
 			}
 			disk.set(1<<20, 1000)
 			accepting(t, j)
@@ -290,10 +316,12 @@ func TestC2_DoubtWithoutAReserve(t *testing.T) {
 func TestC2_CrashWithoutRoom(t *testing.T) {
 	seed := testkit.Seed(t)
 	var trials atomic.Int64
-	for free := int64(0); free < 4000; free += 331 {
+	for free := int64(0); free < 12_000; free += 331 {
+		full := []string{"", "/j", "/k"}[free/4000] // the disk of the only directory, or of one of two
+		free := free % 4000
 		disk := vfs.NewCrashableMem()
 		x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
-		c := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, uint64(free))), mutate: unchanged, trials: &trials}
+		c := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, uint64(free))), mutate: unchanged, trials: &trials, twice: full != ""}
 		steps := stepping(memory{disk})
 		var lost error
 		steps.step = func(_ int, what string) error {
@@ -303,7 +331,11 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 			return nil
 		}
 		room := limited(steps, 1<<20)
+		room.under = full
 		config := c.config(room, "/j")
+		if c.twice {
+			config.SecondDir = "/k"
+		}
 		config.ReserveBytes = 2 << 10
 		j := open(t, config)
 		version := 0
@@ -311,7 +343,12 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 			version++
 			old, had := x.acked[k]
 			x.begin(k, state(fmt.Sprint(version)))
-			err := put(t, j, key(k), bodyOf(k, version))
+			body := bodyOf(k, version)
+			d := j.Receive(int64(len(body)))
+			_, err := d.Write(body)
+			if err == nil {
+				err = j.Commit(t.Context(), d, Entry{Key: key(k), ETag: etag(body), Modified: time.Unix(int64(len(body)), 0)})
+			}
 			switch {
 			case err == nil:
 				x.end(k)
@@ -334,8 +371,8 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 		}
 		for _, k := range j.Keys() {
 			e := j.Take(k)
-			x.begin(k.Name, "")
-			if err := j.Done(t.Context(), e); err != nil {
+			x.begin(k.Name, state("dated "+e.ETag))
+			if err := j.Flushed(t.Context(), e, Stored{Modified: e.Modified.Add(time.Second)}); err != nil {
 				t.Fatalf("%d bytes free: %v, %+v", free, err, j.Stats())
 			}
 			x.end(k.Name)

@@ -197,7 +197,7 @@ func (j *Journal) refers(p piece) bool {
 func (j *Journal) fixing(s *segment) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if s.gone || s.fixing || s == j.segments[len(j.segments)-1] || j.mirror.unrepaired(s.id) != nil {
+	if s.gone || s.fixing || s == j.segments[len(j.segments)-1] || j.mirror.misplaced {
 		return false
 	}
 	s.fixing = true

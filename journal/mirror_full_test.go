@@ -1,0 +1,285 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+)
+
+// unwritable is a file system where all that changes something in a directory, or in any, fails.
+// syncs says whether they do as well.
+func unwritable(fs FS, under string, failure error, syncs bool) FS {
+	return Watched(fs, func(op akigw.DiskOp, name string, size int) (int, error) {
+		switch op {
+		case akigw.DiskOpen, akigw.DiskRead, akigw.DiskList, akigw.DiskMkdir: // the directories are there
+			return size, nil
+		case akigw.DiskSync, akigw.DiskSyncDir:
+			if !syncs {
+				return size, nil
+			}
+		}
+		if !strings.HasPrefix(name, under) {
+			return size, nil
+		}
+		return 0, failure
+	})
+}
+
+// legible reports what cannot be read as it was acknowledged.
+func legible(j *Journal, want allowed) error {
+	for k, states := range want {
+		found, err := observe(j, k)
+		if err != nil {
+			return fmt.Errorf("key %s: %w", k, err)
+		}
+		if found != states[0] {
+			return fmt.Errorf("key %s is %q and should be %q", k, found, states[0])
+		}
+	}
+	return nil
+}
+
+// TestC2_SecondDirectory_NoRoomForRepair: a start with damage in both directories, while one disk or
+// both take nothing, has all that is intact in either. It acknowledges nothing, and changes nothing
+// that the next start needs, which finds room and repairs both.
+func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
+	seed := testkit.Seed(t)
+	base, want := mirroredSample(t, seed, 2)
+	trials := 0
+	for n := range 60 {
+		rng := rand.New(rand.NewPCG(seed, uint64(n)))
+		damaged := base.clone()
+		var blots [2][]blot
+		if n%3 == 0 { // two segments in each other's place, and what of one of them the other side has is damaged
+			names := slices.DeleteFunc(base.precious(0, false), func(name string) bool { return !strings.HasSuffix(name, ".seg") })
+			i := rng.IntN(len(names) - 1)
+			one, other := names[i], names[i+1]
+			damaged[one], damaged[other] = damaged[other], damaged[one]
+			hit := "1" + names[i+rng.IntN(2)][1:]
+			damaged[hit][rng.IntN(len(damaged[hit]))] ^= 1
+		} else {
+			for range 1 + rng.IntN(4) {
+				side := rng.IntN(2)
+				names := damaged.precious(side, false)
+				blots[side] = append(blots[side], hurt(rng, damaged, names[rng.IntN(len(names))]))
+			}
+		}
+		if !intactSomewhere(base, blots) {
+			continue
+		}
+		trials++
+		under := []string{"/j", "/k", ""}[rng.IntN(3)]
+		failure := []error{syscall.ENOSPC, syscall.EROFS}[rng.IntN(2)]
+		syncs := failure == syscall.EROFS && rng.IntN(2) == 0
+		what := fmt.Sprintf("seed %d/%d, %q: %v, syncs %t, %v", seed, n, under, failure, syncs, blots)
+		disk := memory{newMem()}
+		damaged.load(t, disk)
+		for range 2 {
+			j, err := openTwin(unwritable(disk, under, failure, syncs))
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if err := legible(j, want); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if err := put1(j, "new"); err == nil || errors.Is(err, ErrDamaged) {
+				t.Errorf("%s: a write: %v", what, err)
+			}
+			_ = j.Close() // it may say that it could not write
+		}
+		if err := survives(t, dump(t, disk), want); err != nil {
+			t.Fatalf("%s, with room again: %v", what, err)
+		}
+	}
+	if trials < 20 {
+		t.Errorf("only %d trials", trials)
+	}
+}
+
+// TestC2_SecondDirectory_GoesOn: a start while one disk takes nothing goes on by itself when it does,
+// and the side files say that this run was one of both directories.
+func TestC2_SecondDirectory_GoesOn(t *testing.T) {
+	for _, under := range []string{"/j", "/k"} {
+		disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+		disk.under = under
+		c := reserving(disk, "/j")
+		c.SecondDir = "/k"
+		j := open(t, c)
+		names := putMany(t, j, 0, 12)
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"reserve1", "reserve2", "reserve3", "reserve4", sideFile + draftSuffix} { // nothing was kept
+			if err := disk.Remove(under + "/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		disk.set(0, 1000)
+		j = open(t, c)
+		for _, name := range names {
+			read(t, j, key(name))
+		}
+		if err := put(t, j, key("new"), []byte("x")); !errors.Is(err, ErrFull) {
+			t.Errorf("%s: %v", under, err)
+		}
+		disk.set(1<<20, 1000)
+		accepting(t, j)
+		for _, dir := range []string{"/j", "/k"} {
+			if s := readSide(disk, dir); s == nil || !slices.Contains(s.runs, j.run) {
+				t.Errorf("%s is full: the side file of %s does not have the run", under, dir)
+			}
+		}
+		if n := flush(t, j); n != len(names) {
+			t.Errorf("%s: %d flushed", under, n)
+		}
+		mustPut(t, j, "after", []byte("x"))
+		dropped(t, j, 2)
+		j = reopen(t, j)
+		if s := j.Stats(); s.Pending != 1 || s.Problem != nil || s.Repaired != 0 {
+			t.Errorf("%s: %+v", under, s)
+		}
+		j.Close()
+	}
+}
+
+// TestC2_SecondDirectory_SegmentsWait: without room for a side file segments stay, for as long as
+// that is so.
+func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
+	disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+	disk.under = "/k"
+	c := reserving(disk, "/j")
+	c.SecondDir = "/k"
+	j := open(t, c)
+	putMany(t, j, 0, 20)
+	if err := disk.Remove("/k/" + sideFile + draftSuffix); err != nil {
+		t.Fatal(err)
+	}
+	disk.set(-(1 << 20), 1000) // what the removal of bodies frees is not enough
+	flush(t, j)
+	if n := j.Stats().Segments; n < 2 {
+		t.Fatalf("%d segments", n)
+	}
+	if err := j.Stats().Stopped; err != nil {
+		t.Error(err)
+	}
+	disk.set(1<<20, 1000)
+	accepting(t, j)
+	mustPut(t, j, "k", []byte("x"))
+	dropped(t, j, 2)
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestC2_SecondDirectory_NoRoomToRebuild: a second directory that was away is not rebuilt on a full disk,
+// and the start says so; with room it is, and has everything.
+func TestC2_SecondDirectory_NoRoomToRebuild(t *testing.T) {
+	base, want := staleSample(t, testkit.Seed(t))
+	for _, failure := range []error{syscall.ENOSPC, syscall.EROFS} {
+		disk := memory{newMem()}
+		base.load(t, disk)
+		j, err := openTwin(unwritable(disk, "/k", failure, false))
+		if err == nil {
+			_ = j.Close()
+		}
+		if !errors.Is(err, failure) || !strings.Contains(err.Error(), "/k cannot be rebuilt from /j") {
+			t.Errorf("%v", err)
+		}
+		if err := survives(t, dump(t, disk), want); err != nil {
+			t.Errorf("%v, with room again: %v", failure, err)
+		}
+	}
+}
+
+// TestC2_SecondDirectory_SmallDisk: the disk of either directory fills up while the journal runs. The
+// flush goes on, across a restart, and old segments are removed though there is no room but what
+// that makes.
+func TestC2_SecondDirectory_SmallDisk(t *testing.T) {
+	for kind, mount := range smallDisks {
+		for _, full := range []string{"first", "second"} {
+			t.Run(kind+", "+full, func(t *testing.T) {
+				disk := mount(t)
+				c := onSmallDisk(disk)
+				c.SegmentBytes = 16 << 10
+				c.SecondDir = filepath.Join(t.TempDir(), "second")
+				if full == "second" {
+					c.Dir, c.SecondDir = c.SecondDir, c.Dir
+				}
+				j := open(t, c)
+				names := putMany(t, j, 0, 50)
+				disk.Fill(0)
+				names = append(names, putMany(t, j, 50, 200)...)
+				if err := j.Accepting(); !errors.Is(err, ErrFull) {
+					t.Errorf("%v", err)
+				}
+				j = reopen(t, j)
+				for _, name := range names {
+					read(t, j, key(name))
+				}
+				before := j.Stats().Segments
+				disk.Fill(0) // what a restart removes
+				if n := flush(t, j); n != len(names) {
+					t.Errorf("%d flushed of %d", n, len(names))
+				}
+				dropped(t, j, 2)
+				if s := j.Stats(); s.Repaired != 0 || before < 3 {
+					t.Errorf("%d segments, %+v", before, s)
+				}
+				disk.Empty()
+				accepting(t, j)
+				mustPut(t, j, "after", []byte("x"))
+				j = reopen(t, j)
+				if j.Len() != 1 || j.Accepting() != nil {
+					t.Errorf("%+v", j.Stats())
+				}
+				j.Close()
+			})
+		}
+	}
+}
+
+// TestC2_SecondDirectory_SegmentsGo: on a disk without a byte of room old segments are removed, which is
+// what makes some when all bodies are in them. What a write without room left in one directory alone
+// is not taken for damage.
+func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
+	for _, under := range []string{"", "/j", "/k"} {
+		disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+		disk.under = under
+		c := reserving(disk, "/j")
+		c.SecondDir = "/k"
+		j := open(t, c)
+		for i := range 40 {
+			mustPut(t, j, fmt.Sprint(i), random(400, uint64(i)))
+		}
+		disk.set(100, 1000) // a part of a record
+		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
+			t.Errorf("%q: %v", under, err)
+		}
+		disk.set(1<<20, 1000)
+		accepting(t, j)
+		j = reopen(t, j)
+		if s := j.Stats(); s.Repaired != 0 || s.Pending != 40 || s.Segments < 4 {
+			t.Errorf("%q: %+v", under, s)
+		}
+		disk.set(0, 1000)
+		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
+			t.Errorf("%q: %v", under, err)
+		}
+		disk.set(0, 1000)
+		flush(t, j)
+		dropped(t, j, 2)
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
