@@ -8,7 +8,9 @@ import (
 // Plain makes a verified request one without aws-chunked framing, as a server
 // that knows nothing of signatures wants it: p, which Verify returned for r,
 // becomes the body, Request.ContentLength is its length, and no header speaks of
-// the framing or of the payload's digest any more. x-amz-trailer stays, and the
+// the framing or of the payload's digest any more. r has to be a copy of what
+// net/http gave to the handler, which looks at the length after the handler has
+// returned. x-amz-trailer stays, and the
 // body has a method Trailer() http.Header with what came as trailing headers.
 func (p *Payload) Plain(r *http.Request) {
 	r.ContentLength = p.Length

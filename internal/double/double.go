@@ -144,6 +144,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	seen := &watcher{ResponseWriter: w, call: Call{Time: time.Now(), Query: r.URL.RawQuery}}
 	seen.call.Op, seen.call.Bucket, seen.call.Key = faults.Identify(r)
 	counted := &counter{ReadCloser: r.Body}
+	r = r.WithContext(r.Context()) // check changes it
 	r.Body = counted
 	defer func() {
 		seen.call.In, seen.call.Seconds = counted.n, time.Since(seen.call.Time).Seconds()
@@ -203,17 +204,13 @@ func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 		err = odd(r, op, key, id, payload)
 	}
 	if err != nil {
-		var refused *s3err.Error
-		if !errors.As(err, &refused) {
-			refused = s3err.InternalError.With(err.Error())
-		}
-		return refused
+		return coded(err)
 	}
 	if payload.Length < 0 {
 		return s3err.MissingContentLength
 	}
 	r.URL.RawQuery = sigv4.EscapeSemicolons(r.URL.RawQuery) // the proxy would drop the parameters
-	body := &verified{Payload: payload, body: r.Body}
+	body := &verified{Payload: payload, body: r.Body, left: payload.Length}
 	for _, a := range checksum.Algorithms {
 		if value := r.Header.Get(a.Header); value != "" || slices.Contains(payload.TrailerNames, strings.ToLower(a.Header)) {
 			body.sums = append(body.sums, sum{a, a.New(), value})
@@ -224,11 +221,22 @@ func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 	}
 	payload.Plain(r)
 	r.Body = body
-	if payload.Length == 0 {
+	if payload.Length == 0 { // the proxy would not read it, so that nothing would verify it
+		if _, err := io.Copy(io.Discard, body); err != nil {
+			return coded(err)
+		}
 		r.Body = http.NoBody
 	}
 	r.Header.Del("Authorization")
 	return nil
+}
+
+func coded(err error) *s3err.Error {
+	var e *s3err.Error
+	if !errors.As(err, &e) {
+		e = s3err.InternalError.With(err.Error())
+	}
+	return e
 }
 
 // parameters and headers are those that S3's operations on objects and buckets have.
@@ -291,15 +299,34 @@ type sum struct {
 	want string
 }
 
-// verified is a body whose checksums have been found right when its end is read.
+// verified is a body that was found right before its last byte is read: the service behind the
+// proxy takes a body for whole when it has all bytes of it, and would store one that is refused.
 type verified struct {
 	*sigv4.Payload
 	body io.Closer
 	sums []sum
+	left int64 // bytes
 }
 
 // Read implements io.Reader.
 func (v *verified) Read(p []byte) (int, error) {
+	n, err := v.read(p)
+	if v.left -= int64(n); err == nil && v.left <= 0 {
+		_, err = io.Copy(io.Discard, readerFunc(v.read))
+	}
+	if err != nil && err != io.EOF {
+		return 0, err
+	}
+	return n, err
+}
+
+type readerFunc func([]byte) (int, error)
+
+// Read implements io.Reader.
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// read reads on, and verifies the body at its end.
+func (v *verified) read(p []byte) (int, error) {
 	n, err := v.Payload.Read(p)
 	for _, s := range v.sums {
 		_, _ = s.hash.Write(p[:n]) // a hash does not fail

@@ -3,6 +3,7 @@ package double
 import (
 	"bytes"
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/internal/embedded"
 	"github.com/akidb/akigw/internal/testkit"
 )
 
@@ -118,6 +120,47 @@ func TestTrailingChecksum(t *testing.T) {
 	a := c.Must(t, "GET", "/bucket/trailed", "", http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}, nil)
 	if a.Status != 200 || !bytes.Equal(a.Body, body) || a.Header.Get("X-Amz-Checksum-Crc32") != good || a.Header.Get("Content-Encoding") != "" {
 		t.Errorf("%d, %d bytes, %v", a.Status, len(a.Body), a.Header)
+	}
+}
+
+// TestRefusedBodies: what is refused for its body is not stored behind the double, not even after
+// the answer.
+func TestRefusedBodies(t *testing.T) {
+	log, dir := slog.New(slog.DiscardHandler), filepath.Join(testkit.MemoryDir(t), "double")
+	s, err := Open(Config{AccessKey: testkit.AccessKey, SecretKey: testkit.SecretKey, Dir: dir, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(s)
+	c := &testkit.Client{Endpoint: front.URL, HTTP: front.Client()}
+	c.Must(t, "PUT", "/bucket", "", nil, nil)
+	other := fmt.Sprintf("%x", sha256.Sum256([]byte("other")))
+	for i, size := range []int{0, 1, 100, 100_000, 1, 100, 1, 100} {
+		body := testkit.Bytes(1, size)
+		if a := c.Must(t, "PUT", fmt.Sprintf("/bucket/digest-%d", i), "", http.Header{"X-Amz-Content-Sha256": {other}}, body); a.Status != 400 {
+			t.Errorf("%d bytes with the digest of others: %d %s", size, a.Status, a.Body)
+		}
+		r, err := http.NewRequest("PUT", fmt.Sprintf("%s/bucket/trailer-%d", c.Endpoint, i), bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+		if a, err := c.Do(signer.SignV4Trailer(*r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", http.Header{"X-Amz-Checksum-Crc32": {"AAAAAQ=="}})); err != nil || a.Status != 400 {
+			t.Errorf("%d bytes with a wrong trailer: %+v %v", size, a, err)
+		}
+	}
+	front.Close()
+	if err := s.Close(); err != nil { // which waits for what is under way
+		t.Fatal(err)
+	}
+	inner, err := embedded.Open(dir, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	list := httptest.NewRecorder()
+	if inner.ServeHTTP(list, httptest.NewRequest("GET", "/bucket", nil)); list.Code != 200 || strings.Contains(list.Body.String(), "<Key>") {
+		t.Errorf("stored all the same: %d %s", list.Code, list.Body)
 	}
 }
 

@@ -2,7 +2,11 @@ package embedded
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 
@@ -68,6 +72,40 @@ func TestAnswersOfGofakes3(t *testing.T) {
 	}
 	if w := do("HEAD", "/a.b.c", nil, nil); w.Code != 200 {
 		t.Errorf("the bucket of short labels: %d", w.Code)
+	}
+}
+
+// TestChangedLength: an authenticator may say that a body is shorter than what is on the
+// connection, and the connection goes on after an answer that did not read it.
+func TestChangedLength(t *testing.T) {
+	s, err := Open(testkit.MemoryDir(t), func(r *http.Request) error {
+		r.ContentLength = 0
+		return nil
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	front := httptest.NewUnstartedServer(s)
+	front.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	front.Start()
+	defer front.Close()
+	for i := range 5 {
+		r, err := http.NewRequest("PUT", front.URL+"/none/k", io.NopCloser(strings.NewReader("framing"))) // which cannot be sent twice
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = 7
+		reused := false
+		r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}))
+		resp, err := front.Client().Do(r)
+		if err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		if resp.Body.Close(); resp.StatusCode != 404 || reused != (i > 0) {
+			t.Fatalf("request %d: %d, on a connection that was there: %t", i, resp.StatusCode, reused)
+		}
 	}
 }
 

@@ -149,6 +149,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	if s.authenticate != nil {
+		r = r.WithContext(r.Context()) // authenticate may change it
 		if err := s.authenticate(r); err != nil {
 			return err
 		}
