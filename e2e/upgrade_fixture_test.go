@@ -94,7 +94,8 @@ type promises struct {
 	Packed   int
 	Warm     []string // bucket/key of objects on disk
 	Operator pair
-	Reader   pair // may read back/*
+	Reader   pair     // may read back/*
+	Pins     []string // "s3://BUCKET/PREFIX"
 	Upstream testkit.MemoryState
 }
 
@@ -315,9 +316,7 @@ func makeFull(t *testing.T, release, dir string, up *slowMemory, behind upstream
 	}
 	g.operator()
 	p.Operator = g.key
-	policy := writeFile(t, filepath.Join(t.TempDir(), "policy"), []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::back/*"}]}`))
-	g.mustAkigw("users", "set", "reader", "--policy", policy)
-	p.Reader = g.newKey("--user", "reader")
+	c.addReader(g, "reader")
 	up.KMS.Store(true)
 	c.put("backkms/translated", 100)
 	waitDrained(t, g, 10*time.Second)
@@ -332,8 +331,8 @@ func makeFull(t *testing.T, release, dir string, up *slowMemory, behind upstream
 	waitDrained(t, g, 10*time.Second)
 	c.flushed()
 	c.warm(up, g)
-	g.mustAkigw("tier", "pin", "--exactly", "s3://still/small")
-	g.mustAkigw("tier", "pin", "s3://back/")
+	c.pin(g, "s3://still/small")
+	c.pin(g, "s3://back/")
 	c.begin("back/moved", true)
 	if out := g.mustAkigw("snapshot", "create"); !strings.Contains(out, "made snapshot") {
 		t.Fatal(out)
@@ -355,11 +354,31 @@ func makeFull(t *testing.T, release, dir string, up *slowMemory, behind upstream
 	}
 }
 
-// flushed says that everything that was written is upstream now.
+// flushed says that everything that was written is upstream now, with the upstream's dates. Only objects in packs,
+// and those with translated ETags, keep theirs in every release.
 func (c *upgradeClient) flushed() {
 	for path, o := range c.Objects {
-		o.Upstream = !o.Dead && !strings.HasPrefix(path, "still/")
+		bucket, _, _ := strings.Cut(path, "/")
+		o.Upstream = !o.Dead && bucket != "still"
+		if o.Upstream && bucket != "packs" && bucket != "backkms" {
+			o.Modified = ""
+		}
 	}
+}
+
+// pin pins a prefix.
+func (c *upgradeClient) pin(g *gateway, what string) {
+	c.t.Helper()
+	g.mustAkigw("tier", "pin", what)
+	c.Pins = append(c.Pins, what)
+}
+
+// addReader adds a user, the Reader from now on.
+func (c *upgradeClient) addReader(g *gateway, name string) {
+	c.t.Helper()
+	policy := writeFile(c.t, filepath.Join(c.t.TempDir(), "policy"), []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::back/*"}]}`))
+	g.mustAkigw("users", "set", name, "--policy", policy)
+	c.Reader = g.newKey("--user", name)
 }
 
 // makePacks writes objects that go upstream many in one.
@@ -478,15 +497,16 @@ func unpackFile(path string, head *tar.Header, in io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// among are the promises of some buckets, a copy of them.
+// among are the promises of some buckets. The objects are shared with p.
 func (p *promises) among(buckets ...string) *promises {
 	some := *p
-	in := func(path string) bool {
+	other := func(path string) bool {
 		bucket, _, _ := strings.Cut(path, "/")
 		return !slices.Contains(buckets, bucket)
 	}
 	some.Objects, some.Uploads = maps.Clone(p.Objects), maps.Clone(p.Uploads)
-	maps.DeleteFunc(some.Objects, func(path string, _ *promisedObject) bool { return in(path) })
-	maps.DeleteFunc(some.Uploads, func(path string, _ *promisedUpload) bool { return in(path) })
+	maps.DeleteFunc(some.Objects, func(path string, _ *promisedObject) bool { return other(path) })
+	maps.DeleteFunc(some.Uploads, func(path string, _ *promisedUpload) bool { return other(path) })
+	some.Warm = slices.DeleteFunc(slices.Clone(p.Warm), other)
 	return &some
 }

@@ -184,8 +184,11 @@ func (c *upgradeClient) holdsLocally() {
 func (c *upgradeClient) operates(g *gateway) {
 	c.t.Helper()
 	g.key = c.Operator
-	if out := g.mustAkigw("tier", "pins"); !strings.Contains(out, "s3://still/small") || !strings.Contains(out, "s3://back/") {
-		c.t.Errorf("pins: %s", out)
+	out := g.mustAkigw("tier", "pins")
+	for _, pin := range c.Pins {
+		if !strings.Contains(out, pin) {
+			c.t.Errorf("%s is not pinned: %s", pin, out)
+		}
 	}
 	if out := g.mustAkigw("dead-letters", "list"); !strings.Contains(out, "EntityTooLarge") || !strings.Contains(out, `back/"refused"`) {
 		c.t.Errorf("dead letters: %s", out)
@@ -202,8 +205,12 @@ func (c *upgradeClient) operates(g *gateway) {
 		_, err := g.sdk(c.Reader).HeadObject(c.t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
 		return err
 	}
-	if err := read("back", "inline"); err != nil {
-		c.t.Errorf("a user: %v", err)
+	for path, o := range c.Objects {
+		if key, ok := strings.CutPrefix(path, "back/"); ok && !o.Upstream && o.ETag != "" {
+			if err := read("back", key); err != nil {
+				c.t.Errorf("a user: %s: %v", path, err)
+			}
+		}
 	}
 	if err := read("still", "small"); codeIn(err) != "Forbidden" {
 		c.t.Errorf("a user, beyond the policy: %v", err)
@@ -332,19 +339,17 @@ func sameJournals(t *testing.T, dir string) {
 func TestLongUpgrade_GoingBack(t *testing.T) {
 	long(t)
 	previous := buildRelease(t, previousRelease)
-	ends := map[string]func(*gateway){"stopped": (*gateway).stopWithPending, "killed": (*gateway).kill}
-	for name, end := range ends {
+	for name, end := range map[string]func(*gateway){"stopped": (*gateway).stopWithPending, "killed": (*gateway).kill} {
+		crashes := name == "killed"
 		t.Run(name, func(t *testing.T) {
 			dir, p := unpackFixture(t)
 			up, behind := startUpgradeUpstream(t, p.Upstream)
 			t.Run("full", func(t *testing.T) {
-				r := &goingBack{t, up, p.among("back", "backkms", "packs", "still", "strict"), end, "back",
-					options{plain: true, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}}
+				r := &goingBack{t, up, p.among("back", "backkms", "packs", "still", "strict"), end, crashes, "back", options{plain: true, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}}
 				r.run(previous)
 			})
 			t.Run("two directories", func(t *testing.T) {
-				r := &goingBack{t, up, p.among("backmirrored"), end, "backmirrored",
-					options{plain: true, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}}
+				r := &goingBack{t, up, p.among("backmirrored"), end, crashes, "backmirrored", options{plain: true, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}}
 				r.run(previous)
 				sameJournals(t, dir)
 			})
@@ -373,25 +378,25 @@ func TestLongUpgrade_GoingBack(t *testing.T) {
 
 // goingBack runs the two releases in turn on one data directory.
 type goingBack struct {
-	t      *testing.T
-	up     *slowMemory
-	p      *promises
-	end    func(*gateway) // of each run
-	bucket string         // that is written
-	o      options
+	t       *testing.T
+	up      *slowMemory
+	p       *promises
+	end     func(*gateway) // of each run
+	crashes bool           // it is no clean stop
+	bucket  string         // that is written
+	o       options
 }
 
 func (r *goingBack) run(previous string) {
-	r.turn("new", "", false)
-	r.turn("previous", previous, true)
-	r.turn("again", "", false)
-	r.turn("last", previous, true)
+	r.turn("new", "")
+	r.turn("previous", previous)
+	r.turn("again", "")
+	r.turn("last", previous)
 	r.up.down.Store(false)
 	r.o.release = ""
 	g := startGateway(r.t, r.o)
 	waitDrained(r.t, g, 20*time.Second)
 	c := newUpgradeClient(r.t, g, r.p)
-	c.undated = true // of some, the dates were in the hands of the previous release
 	g.recovered(r.bucket + "/none")
 	c.finishUploads()
 	waitDrained(r.t, g, 20*time.Second)
@@ -403,15 +408,15 @@ func (r *goingBack) run(previous string) {
 
 // turn starts a release without the upstream on what the one before left, has everything go upstream, and leaves
 // something pending.
-func (r *goingBack) turn(name, release string, undated bool) {
+func (r *goingBack) turn(name, release string) {
 	r.t.Helper()
 	refuseKey(r.up, "refused")
 	r.up.down.Store(true)
 	r.o.release = release
 	g := startGateway(r.t, r.o)
 	c := newUpgradeClient(r.t, g, r.p)
-	c.undated = undated || name == "again"
 	c.holdsLocally()
+	c.undated = release != "" // the previous one does not keep the dates of what it flushes
 	if r.bucket == "back" {
 		c.operates(g)
 	}
@@ -422,13 +427,18 @@ func (r *goingBack) turn(name, release string, undated bool) {
 	waitDrained(r.t, g, 20*time.Second)
 	c.holds()
 	c.isUpstream(r.up)
-	c.flushed()
 	for _, what := range []string{"deleted", "overwritten"} {
 		c.put(fmt.Sprintf("%s/%s-%s", r.bucket, name, what), 200)
+	}
+	if r.bucket == "back" {
+		c.put(fmt.Sprintf("packs/%s-packed", name), 100) // a bucket of which nothing is known is not written back without the upstream
+		c.pin(g, "s3://packs/"+name)
+		c.addReader(g, name)
 	}
 	c.begin(fmt.Sprintf("%s/%s-moved", r.bucket, name), true)
 	waitDrained(r.t, g, 20*time.Second)
 	time.Sleep(1500 * time.Millisecond) // what is known of buckets is written down a second later
+	c.flushed()
 	r.up.down.Store(true)
 	for what, size := range map[string]int{"inline": 300, "spooled": 5000, "overwritten": 250, "empty": 0} {
 		c.put(fmt.Sprintf("%s/%s-%s", r.bucket, name, what), size)
@@ -439,5 +449,9 @@ func (r *goingBack) turn(name, release string, undated bool) {
 	if r.bucket == "back" {
 		c.put(fmt.Sprintf("packs/%s-pending", name), 500)
 	}
-	r.end(g)
+	if r.end(g); r.crashes { // then what is on disk is validated before it is used
+		for _, path := range r.p.Warm {
+			r.p.Objects[path].Upstream = true
+		}
+	}
 }
