@@ -192,11 +192,11 @@ func (c *upgradeClient) complete(path string) {
 }
 
 // startUpgradeUpstream starts the upstream of the fixture. Another test run on this machine may have
-// its address for some seconds.
+// its address for a while.
 func startUpgradeUpstream(t testing.TB, state testkit.MemoryState) (*slowMemory, upstream) {
 	t.Helper()
 	var l net.Listener
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		var err error
 		if l, err = net.Listen("tcp", upgradeUpstream); err == nil {
 			break

@@ -449,9 +449,24 @@ func (r *goingBack) turn(name, release string) {
 	if r.bucket == "back" {
 		c.put(fmt.Sprintf("packs/%s-pending", name), 500)
 	}
-	if r.end(g); r.crashes { // then what is on disk is validated before it is used
+	r.end(g)
+	if release == "" && r.bucket == "backmirrored" {
+		r.doctor(g)
+	}
+	if r.crashes { // then what is on disk is validated before it is used
 		for _, path := range r.p.Warm {
 			r.p.Objects[path].Upstream = true
 		}
+	}
+}
+
+// doctor sees what docs/upgrading.md asks of the two directories before going back.
+func (r *goingBack) doctor(g *gateway) {
+	r.t.Helper()
+	cmd := g.command("doctor")
+	cmd.Env = append(cmd.Env, r.o.env...)
+	out, _ := cmd.CombinedOutput() // it has more to say of an upstream that is down
+	if !strings.Contains(string(out), "neither had to be repaired from the other") {
+		r.t.Errorf("doctor: %s", out)
 	}
 }
