@@ -36,7 +36,11 @@ func (g *gateway) akigw(args ...string) (string, error) {
 // command is akigw with the environment of the gateway's operator. It is without the race
 // detector, which makes the sealing of keys very slow.
 func (g *gateway) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(build(g.t, plain), args...)
+	binary := g.release
+	if binary == "" {
+		binary = build(g.t, plain)
+	}
+	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+g.dir,
 		"AKIGW_LISTEN="+strings.TrimPrefix(g.endpoint, "http://"), "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
 	if g.key.AccessKeyId != "" {

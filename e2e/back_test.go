@@ -51,12 +51,17 @@ type slowMemory struct {
 
 // startMemory starts one that answers a number of requests at a time.
 func startMemory(t testing.TB, delay time.Duration, atOnce int) (*slowMemory, upstream) {
-	m := &slowMemory{Memory: testkit.NewMemory(), slots: make(chan struct{}, atOnce)}
-	m.delay.Store(int64(delay))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveMemory(t, l, delay, atOnce)
+}
+
+// serveMemory is startMemory with the listener, which it closes.
+func serveMemory(t testing.TB, l net.Listener, delay time.Duration, atOnce int) (*slowMemory, upstream) {
+	m := &slowMemory{Memory: testkit.NewMemory(), slots: make(chan struct{}, atOnce)}
+	m.delay.Store(int64(delay))
 	server := &http.Server{Handler: m}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })

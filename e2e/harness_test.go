@@ -119,6 +119,7 @@ type gateway struct {
 	admin    string
 	stderr   *bytes.Buffer
 	binary   string
+	release  string // path of the binary of another release, which its commands are run by as well
 	env      []string
 	key      pair // of its operator, if it has one
 }
@@ -128,6 +129,7 @@ type options struct {
 	dir      string
 	plain    bool   // without the race detector
 	kind     string // of binary, if it is another one
+	release  string // path of the binary of another release
 	config   string // a configuration file
 	under    string // a command that the binary is run by: "strace -D"
 	env      []string
@@ -149,7 +151,10 @@ func newGateway(t testing.TB, o options) *gateway {
 	if o.kind == "" && !o.plain {
 		o.kind = race
 	}
-	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: build(t, o.kind), env: o.env}
+	g := &gateway{t: t, dir: o.dir, upstream: o.upstream, binary: o.release, release: o.release, env: o.env}
+	if o.release == "" {
+		g.binary = build(t, o.kind)
+	}
 	if o.config != "" {
 		g.env = append(g.env, "AKIGW_CONFIG="+writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), []byte(o.config)))
 	}

@@ -488,6 +488,7 @@ func (g *gateway) status() (st struct {
 	Pending int   `json:"pending"`
 	Bytes   int64 `json:"pending_bytes"`
 	Dead    int   `json:"dead_letters"`
+	Packed  int   `json:"packed"`
 	Problem string
 }) {
 	g.t.Helper()

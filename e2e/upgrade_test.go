@@ -1,0 +1,472 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/akidb/akigw/cost"
+)
+
+// TestUpgrade: a gateway takes over data directories of the previous release. Everything pending is readable
+// at once and goes upstream as it was promised, open uploads go on, packs are read, pins and users hold,
+// and what is on disk is used.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	dir, p := unpackFixture(t)
+	up, behind := startUpgradeUpstream(t, p.Upstream)
+	t.Run("full", func(t *testing.T) {
+		g := newGateway(t, options{plain: true, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig})
+		takeOverFull(t, g, up, p.among("back", "backkms", "packs", "still", "strict"))
+		g.stop()
+	})
+	t.Run("two directories", func(t *testing.T) {
+		g := newGateway(t, options{plain: true, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)})
+		takeOverMirrored(t, g, up, p.among("backmirrored"))
+		g.stop()
+		sameJournals(t, dir)
+	})
+	t.Run("embedded", func(t *testing.T) {
+		g := startGateway(t, options{plain: true, dir: filepath.Join(dir, embeddedData), config: upgradeConfig})
+		c := newUpgradeClient(t, g, p.among("trial"))
+		c.holds()
+		c.finishUploads()
+		c.holds()
+		c.lists("trial")
+		g.stop()
+	})
+}
+
+func secondIn(dir string) []string {
+	return []string{"AKIGW_WRITE_BACK_SECOND_DIR=" + filepath.Join(dir, secondDir)}
+}
+
+// takeOverFull starts a gateway on what was left of everything, without an upstream at first.
+func takeOverFull(t *testing.T, g *gateway, up *slowMemory, p *promises) {
+	refuseKey(up, "refused")
+	up.down.Store(true)
+	g.start()
+	c := newUpgradeClient(t, g, p)
+	if st := g.status(); st.Pending != p.Pending || st.Dead != p.Dead || st.Packed != p.Packed || st.Problem != "" {
+		t.Errorf("%+v, promised %d pending, %d dead, %d packed", st, p.Pending, p.Dead, p.Packed)
+	}
+	c.holdsLocally()
+	c.operates(g)
+	up.down.Store(false)
+	g.recovered(p.Warm...)
+	gets := g.objectGets()
+	for _, path := range p.Warm {
+		c.hold(path)
+	}
+	if n := g.objectGets() - gets; n != 0 {
+		t.Errorf("%d GETs upstream for what is on disk", n)
+	}
+	waitDrained(t, g, 20*time.Second)
+	c.holds()
+	c.finishUploads()
+	waitDrained(t, g, 20*time.Second)
+	c.holds()
+	for _, bucket := range []string{"back", "backkms", "packs"} {
+		c.lists(bucket)
+	}
+	c.isUpstream(up)
+	up.Before = nil
+	g.mustAkigw("dead-letters", "retry", "--all")
+	p.Objects["back/refused"].Dead = false
+	waitDrained(t, g, 20*time.Second)
+	c.holds()
+	c.isUpstream(up)
+}
+
+// takeOverMirrored starts a gateway on two directories of a journal.
+func takeOverMirrored(t *testing.T, g *gateway, up *slowMemory, p *promises) {
+	up.down.Store(true)
+	g.start()
+	c := newUpgradeClient(t, g, p)
+	c.holdsLocally()
+	if out := g.says("status"); strings.Contains(out, "repaired") && !strings.Contains(out, "0 repaired") {
+		t.Errorf("intact copies were repaired: %s", out)
+	}
+	up.down.Store(false)
+	g.recovered("backmirrored/none")
+	c.finishUploads()
+	waitDrained(t, g, 20*time.Second)
+	c.holds()
+	c.lists("backmirrored")
+	c.isUpstream(up)
+}
+
+// recovered waits until reads of some keys find the upstream again.
+func (g *gateway) recovered(paths ...string) {
+	g.t.Helper()
+	c := newUpgradeClient(g.t, g, nil)
+	for _, path := range paths {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			if a := c.client.Must(g.t, "HEAD", "/"+path, "", nil, nil); a.Status < 500 {
+				break
+			} else if time.Now().After(deadline) {
+				g.t.Fatalf("HEAD %s: %d", path, a.Status)
+			}
+		}
+	}
+}
+
+// hold sees that a key holds what was promised.
+func (c *upgradeClient) hold(path string) {
+	c.t.Helper()
+	o := c.Objects[path]
+	for _, method := range []string{"GET", "HEAD"} {
+		a := c.client.Must(c.t, method, "/"+path, "", nil, nil)
+		if o.ETag == "" {
+			if a.Status != 404 {
+				c.t.Errorf("%s %s: %d, it was deleted", method, path, a.Status)
+			}
+			continue
+		}
+		body, length := upgradeBody(path, o.Size), a.Header.Get("Content-Length")
+		if o.whole != nil {
+			body = o.whole
+		}
+		if a.Status != 200 || a.Header.Get("Etag") != o.ETag || method == "GET" && !bytes.Equal(a.Body, body) || length != fmt.Sprint(len(body)) {
+			c.t.Errorf("%s %s: %d, %d bytes of %d, ETag %s, promised %s", method, path, a.Status, len(a.Body), len(body), a.Header.Get("Etag"), o.ETag)
+		}
+		if o.Modified != "" && !c.undated && a.Header.Get("Last-Modified") != o.Modified {
+			c.t.Errorf("%s %s: Last-Modified %s, promised %s", method, path, a.Header.Get("Last-Modified"), o.Modified)
+		}
+		for name, want := range o.Header {
+			if a.Header.Get(name) != want[0] {
+				c.t.Errorf("%s %s: %s %q, promised %q", method, path, name, a.Header.Get(name), want[0])
+			}
+		}
+	}
+}
+
+// holds is hold of all keys.
+func (c *upgradeClient) holds() {
+	c.t.Helper()
+	for _, path := range slices.Sorted(maps.Keys(c.Objects)) {
+		c.hold(path)
+	}
+}
+
+// holdsLocally sees what a gateway has without an upstream.
+func (c *upgradeClient) holdsLocally() {
+	c.t.Helper()
+	for _, path := range slices.Sorted(maps.Keys(c.Objects)) {
+		if !c.Objects[path].Upstream {
+			c.hold(path)
+		}
+	}
+	for path, u := range c.Uploads {
+		if !u.Moved {
+			c.hasPart(path)
+		}
+	}
+}
+
+// operates sees that the operator and a user are who they were, and finds pins, dead letters, snapshots and
+// costs.
+func (c *upgradeClient) operates(g *gateway) {
+	c.t.Helper()
+	g.key = c.Operator
+	out := g.mustAkigw("tier", "pins")
+	for _, pin := range c.Pins {
+		if !strings.Contains(out, pin) {
+			c.t.Errorf("%s is not pinned: %s", pin, out)
+		}
+	}
+	if out := g.mustAkigw("dead-letters", "list"); !strings.Contains(out, "EntityTooLarge") || !strings.Contains(out, `back/"refused"`) {
+		c.t.Errorf("dead letters: %s", out)
+	}
+	var snapshots []struct{ ID string }
+	if raw := fetchJSON(c.t, g, "/api/v1/snapshots", &snapshots); len(snapshots) != 1 {
+		c.t.Errorf("snapshots: %s", raw)
+	}
+	var costs cost.Report
+	if raw := fetchJSON(c.t, g, "/api/v1/cost", &costs); costs.Since.After(c.Made.Add(time.Minute)) || costs.Total.Clients.Writes < 10 {
+		c.t.Errorf("costs: %s", raw)
+	}
+	read := func(bucket, key string) error {
+		_, err := g.sdk(c.Reader).HeadObject(c.t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
+		return err
+	}
+	for path, o := range c.Objects {
+		if key, ok := strings.CutPrefix(path, "back/"); ok && !o.Upstream && o.ETag != "" {
+			if err := read("back", key); err != nil {
+				c.t.Errorf("a user: %s: %v", path, err)
+			}
+		}
+	}
+	if err := read("still", "small"); codeIn(err) != "Forbidden" {
+		c.t.Errorf("a user, beyond the policy: %v", err)
+	}
+}
+
+func fetchJSON(t testing.TB, g *gateway, path string, into any) (raw []byte) {
+	t.Helper()
+	resp, err := http.Get(g.admin + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = readAll(t, resp.Body)
+	if err := json.Unmarshal(raw, into); err != nil {
+		t.Fatalf("%v: %s", err, raw)
+	}
+	return raw
+}
+
+// hasPart sees that an upload is open with the part that was acknowledged.
+func (c *upgradeClient) hasPart(path string) {
+	c.t.Helper()
+	u := c.Uploads[path]
+	a := c.client.Must(c.t, "GET", "/"+path, "uploadId="+u.ID, nil, nil)
+	var list struct {
+		Part []struct {
+			PartNumber int
+			ETag       string
+		}
+	}
+	if err := xml.Unmarshal(a.Body, &list); err != nil || a.Status != 200 || len(list.Part) != 1 || list.Part[0].PartNumber != 2 || list.Part[0].ETag != u.ETag {
+		c.t.Errorf("upload of %s: %d %v %s", path, a.Status, err, a.Body)
+	}
+}
+
+// finishUploads gives open uploads their first parts, and completes them.
+func (c *upgradeClient) finishUploads() {
+	c.t.Helper()
+	for _, path := range slices.Sorted(maps.Keys(c.Uploads)) {
+		c.hasPart(path)
+		u := c.Uploads[path]
+		first := upgradeBody("first of "+path, 5<<20)
+		etag := c.must("", "PUT", path, "partNumber=1&uploadId="+u.ID, nil, first).Header.Get("Etag")
+		document := fmt.Sprintf("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>%s</ETag></Part><Part><PartNumber>2</PartNumber><ETag>%s</ETag></Part></CompleteMultipartUpload>", etag, u.ETag)
+		c.must("", "POST", path, "uploadId="+u.ID, nil, []byte(document))
+		sums, _ := hex.DecodeString(strings.Trim(etag, `"`) + strings.Trim(u.ETag, `"`)) // wrong ones make a wrong ETag
+		whole := append(first, upgradeBody(path, 2000)...)
+		c.Objects[path] = &promisedObject{Size: len(whole), ETag: fmt.Sprintf("\"%x-2\"", md5.Sum(sums)), whole: whole}
+		delete(c.Uploads, path)
+	}
+}
+
+// lists sees that the listing of a bucket shows what was promised.
+func (c *upgradeClient) lists(bucket string) {
+	c.t.Helper()
+	var l struct {
+		Contents []struct{ Key, ETag string }
+	}
+	a := c.must("", "GET", bucket, "list-type=2", nil, nil)
+	if err := xml.Unmarshal(a.Body, &l); err != nil {
+		c.t.Fatalf("%v: %s", err, a.Body)
+	}
+	got, want := map[string]string{}, map[string]string{}
+	for _, o := range l.Contents {
+		got[bucket+"/"+o.Key] = o.ETag
+	}
+	for path, o := range c.Objects {
+		if strings.HasPrefix(path, bucket+"/") && o.ETag != "" {
+			want[path] = o.ETag
+		}
+	}
+	if !maps.Equal(got, want) {
+		c.t.Errorf("LIST %s: %v, promised %v", bucket, got, want)
+	}
+}
+
+// isUpstream sees that what was written back is upstream as it was promised. Packs have other names there,
+// and one bucket has other ETags.
+func (c *upgradeClient) isUpstream(up *slowMemory) {
+	c.t.Helper()
+	for path, o := range c.Objects {
+		bucket, key, _ := strings.Cut(path, "/")
+		if bucket == "packs" || bucket == "backkms" || o.Dead {
+			continue
+		}
+		body := upgradeBody(path, o.Size)
+		if o.whole != nil {
+			body = o.whole
+		}
+		there, ok := up.Get(keyIn(bucket, key))
+		if ok != (o.ETag != "") || ok && (there.ETag != o.ETag || !bytes.Equal(there.Body, body)) {
+			c.t.Errorf("upstream %s: %t, %s, promised %q", path, ok, there.ETag, o.ETag)
+		}
+		if meta := o.Header.Get("X-Amz-Meta-Path"); ok && meta != "" && there.Header.Get("X-Amz-Meta-Path") != meta {
+			c.t.Errorf("upstream %s: %v", path, there.Header)
+		}
+	}
+}
+
+// sameJournals sees that both directories of a journal hold the same.
+func sameJournals(t *testing.T, dir string) {
+	t.Helper()
+	read := func(side string) map[string]string {
+		all := map[string]string{}
+		err := filepath.WalkDir(filepath.Join(dir, side), func(path string, d fs.DirEntry, err error) error {
+			if ext := filepath.Ext(path); err != nil || ext != ".seg" && ext != ".body" {
+				return err
+			}
+			raw, err := os.ReadFile(path)
+			all[filepath.Base(path)] = string(raw)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	first, second := read(filepath.Join(mirroredData, "journal")), read(secondDir)
+	if len(first) == 0 || !maps.Equal(first, second) {
+		t.Errorf("the directories have %v and %v", slices.Collect(maps.Keys(first)), slices.Collect(maps.Keys(second)))
+	}
+}
+
+// TestLongUpgrade_GoingBack: the previous release goes on with what this one leaves, as docs/upgrading.md says,
+// and this one after that: everything pending is there each time, and in the end all of it is upstream.
+func TestLongUpgrade_GoingBack(t *testing.T) {
+	long(t)
+	previous := buildRelease(t, previousRelease)
+	for name, end := range map[string]func(*gateway){"stopped": (*gateway).stopWithPending, "killed": (*gateway).kill} {
+		crashes := name == "killed"
+		t.Run(name, func(t *testing.T) {
+			dir, p := unpackFixture(t)
+			up, behind := startUpgradeUpstream(t, p.Upstream)
+			t.Run("full", func(t *testing.T) {
+				r := &goingBack{t, up, p.among("back", "backkms", "packs", "still", "strict"), end, crashes, "back", options{plain: true, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}}
+				r.run(previous)
+			})
+			t.Run("two directories", func(t *testing.T) {
+				r := &goingBack{t, up, p.among("backmirrored"), end, crashes, "backmirrored", options{plain: true, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}}
+				r.run(previous)
+				sameJournals(t, dir)
+			})
+			t.Run("embedded", func(t *testing.T) {
+				o := options{plain: true, dir: filepath.Join(dir, embeddedData), config: upgradeConfig}
+				c := &upgradeClient{promises: p.among("trial")}
+				for i, release := range []string{"", previous, ""} {
+					o.release = release
+					g := startGateway(t, o)
+					c.t, c.client = t, newUpgradeClient(t, g, nil).client
+					c.holds()
+					path := fmt.Sprintf("trial/new-%d", i)
+					a := c.must("", "PUT", path, "", nil, upgradeBody(path, 100))
+					c.Objects[path] = &promisedObject{Size: 100, ETag: a.Header.Get("Etag")}
+					c.begin(path+"-upload", false)
+					if i > 0 {
+						c.finishUploads()
+					}
+					c.lists("trial")
+					g.stop()
+				}
+			})
+		})
+	}
+}
+
+// goingBack runs the two releases in turn on one data directory.
+type goingBack struct {
+	t       *testing.T
+	up      *slowMemory
+	p       *promises
+	end     func(*gateway) // of each run
+	crashes bool           // it is no clean stop
+	bucket  string         // that is written
+	o       options
+}
+
+func (r *goingBack) run(previous string) {
+	r.turn("new", "")
+	r.turn("previous", previous)
+	r.turn("again", "")
+	r.turn("last", previous)
+	r.up.down.Store(false)
+	r.o.release = ""
+	g := startGateway(r.t, r.o)
+	waitDrained(r.t, g, 20*time.Second)
+	c := newUpgradeClient(r.t, g, r.p)
+	g.recovered(r.bucket + "/none")
+	c.finishUploads()
+	waitDrained(r.t, g, 20*time.Second)
+	c.holds()
+	c.lists(r.bucket)
+	c.isUpstream(r.up)
+	g.stop()
+}
+
+// turn starts a release without the upstream on what the one before left, has everything go upstream, and leaves
+// something pending.
+func (r *goingBack) turn(name, release string) {
+	r.t.Helper()
+	refuseKey(r.up, "refused")
+	r.up.down.Store(true)
+	r.o.release = release
+	g := startGateway(r.t, r.o)
+	c := newUpgradeClient(r.t, g, r.p)
+	c.holdsLocally()
+	c.undated = release != "" // the previous one does not keep the dates of what it flushes
+	if r.bucket == "back" {
+		c.operates(g)
+	}
+	r.up.down.Store(false)
+	g.recovered(r.bucket+"/none", "strict/small", "packs/none")
+	waitDrained(r.t, g, 20*time.Second)
+	c.finishUploads()
+	waitDrained(r.t, g, 20*time.Second)
+	c.holds()
+	c.isUpstream(r.up)
+	for _, what := range []string{"deleted", "overwritten"} {
+		c.put(fmt.Sprintf("%s/%s-%s", r.bucket, name, what), 200)
+	}
+	if r.bucket == "back" {
+		c.put(fmt.Sprintf("packs/%s-packed", name), 100) // a bucket of which nothing is known is not written back without the upstream
+		c.pin(g, "s3://packs/"+name)
+		c.addReader(g, name)
+	}
+	c.begin(fmt.Sprintf("%s/%s-moved", r.bucket, name), true)
+	waitDrained(r.t, g, 20*time.Second)
+	time.Sleep(1500 * time.Millisecond) // what is known of buckets is written down a second later
+	c.flushed()
+	r.up.down.Store(true)
+	for what, size := range map[string]int{"inline": 300, "spooled": 5000, "overwritten": 250, "empty": 0} {
+		c.put(fmt.Sprintf("%s/%s-%s", r.bucket, name, what), size)
+	}
+	c.remove(fmt.Sprintf("%s/%s-deleted", r.bucket, name))
+	c.complete(fmt.Sprintf("%s/%s-completed", r.bucket, name))
+	c.begin(fmt.Sprintf("%s/%s-upload", r.bucket, name), false)
+	if r.bucket == "back" {
+		c.put(fmt.Sprintf("packs/%s-pending", name), 500)
+	}
+	r.end(g)
+	if release == "" && r.bucket == "backmirrored" {
+		r.doctor(g)
+	}
+	if r.crashes { // then what is on disk is validated before it is used
+		for _, path := range r.p.Warm {
+			r.p.Objects[path].Upstream = true
+		}
+	}
+}
+
+// doctor sees what docs/upgrading.md asks of the two directories before going back.
+func (r *goingBack) doctor(g *gateway) {
+	r.t.Helper()
+	cmd := g.command("doctor")
+	cmd.Env = append(cmd.Env, r.o.env...)
+	out, _ := cmd.CombinedOutput() // it has more to say of an upstream that is down
+	if !strings.Contains(string(out), "neither had to be repaired from the other") {
+		r.t.Errorf("doctor: %s", out)
+	}
+}
