@@ -316,7 +316,7 @@ func TestC2_DoubtWithoutAReserve(t *testing.T) {
 func TestC2_CrashWithoutRoom(t *testing.T) {
 	seed := testkit.Seed(t)
 	var trials atomic.Int64
-	for free := int64(0); free < 12_000; free += 331 {
+	for free := int64(0); free < 12_000; free += 613 {
 		full := []string{"", "/j", "/k"}[free/4000] // the disk of the only directory, or of one of two
 		free := free % 4000
 		disk := vfs.NewCrashableMem()
