@@ -314,9 +314,10 @@ func TestC2_DoubtWithoutAReserve(t *testing.T) {
 // TestC2_CrashWithoutRoom: a crash at any call while the room ends, the reserve is used and
 // room comes back loses nothing and brings nothing back.
 func TestC2_CrashWithoutRoom(t *testing.T) {
-	seed := testkit.Seed(t)
+	p := testkit.Prove(t, "without-room")
+	seed := p.Seed
 	var trials atomic.Int64
-	for free := int64(0); free < 12_000; free += 613 {
+	for free := int64(0); free < 12_000; free += int64(p.Amount(2011, 613, 97)) {
 		full := []string{"", "/j", "/k"}[free/4000] // the disk of the only directory, or of one of two
 		free := free % 4000
 		disk := vfs.NewCrashableMem()
