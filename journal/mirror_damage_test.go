@@ -393,3 +393,46 @@ func TestT10_SecondDirectory_Damage(t *testing.T) {
 		t.Errorf("%d damages of %d left each record somewhere, %d were reported", whole, trials, refused)
 	}
 }
+
+// TestLastSegmentLost: the newest segment is missed by what the close wrote down, when it
+// is gone from the only directory or from both.
+func TestLastSegmentLost(t *testing.T) {
+	for _, second := range []bool{false, true} {
+		for _, keep := range []int{1, 0} { // segments that are left
+			t.Run(fmt.Sprintf("second directory %t, %d left", second, keep), func(t *testing.T) {
+				c := testConfig(Disk{}, filepath.Join(t.TempDir(), "a"))
+				dirs := []string{c.Dir}
+				if second {
+					c.SecondDir = filepath.Join(t.TempDir(), "b")
+					dirs = append(dirs, c.SecondDir)
+				}
+				for _, k := range []string{"older", "newer"} { // a segment for each run
+					j := open(t, c)
+					mustPut(t, j, k, []byte(k))
+					if err := j.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, dir := range dirs {
+					names, err := filepath.Glob(filepath.Join(dir, segmentDir, "*"))
+					if err != nil || len(names) < 2 {
+						t.Fatal(names, err)
+					}
+					for _, name := range names[keep:] {
+						if err := os.Remove(name); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				j, err := Open(c)
+				if err != nil {
+					return // it is told at once
+				}
+				defer j.Close()
+				if j.Accepting() == nil {
+					t.Errorf("nobody was told: %+v", j.Stats())
+				}
+			})
+		}
+	}
+}

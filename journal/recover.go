@@ -332,7 +332,8 @@ func (j *Journal) missing(ids []uint64, scans []*scan) error {
 		found[s.segment.id] = true
 	}
 	var claims []hole
-	if end := j.readEnd(); slices.Contains(ids, end.segment) {
+	// The end may name a segment that was compacted away since, but none behind the last one.
+	if end := j.readEnd(); slices.Contains(ids, end.segment) || len(ids) == 0 || end.segment > ids[len(ids)-1] {
 		claims = append(claims, end)
 	}
 	oldest, lost := j.side.lost(found, scans)
