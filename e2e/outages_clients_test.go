@@ -20,7 +20,8 @@ import boto3, json, os, sys, threading, time
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 
-client = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=float(os.environ["PATIENCE"]),
+patience = float(os.environ["PATIENCE"]) # a write that stands still ends by the timeout of the connect, too
+client = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}, connect_timeout=patience, read_timeout=patience,
     max_pool_connections=32, s3={"addressing_style": "path"}))
 ops = {
     "GET hit": ("read", lambda: client.get_object(Bucket="through", Key="hit")["Body"].read()),
