@@ -125,7 +125,7 @@ func (r *restartable) must(method, path, query, body string, status int) string 
 // acknowledges PUT, DELETE and multipart uploads of a bucket that it knew, without asking
 // anybody; when the upstream is back it has all of it, with the promised ETags.
 func TestRestartDuringAnOutage(t *testing.T) {
-	writes := 10_000
+	writes := 2_000
 	if testing.Short() {
 		writes = 1000
 	}

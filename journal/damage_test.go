@@ -28,7 +28,7 @@ func TestT9_EachCall(t *testing.T) {
 	for name, failure := range map[string]error{"C2 ENOSPC": syscall.ENOSPC, "C5 EROFS": syscall.EROFS, "C6 EIO": syscall.EIO} {
 		t.Run(name, func(t *testing.T) {
 			p.Figure("calls that failed, "+name, failAtEachCall(t, failure, p.Amount(3, 1, 1), false))
-			p.Figure("calls that failed, of two directories, "+name, failAtEachCall(t, failure, p.Amount(5, 2, 1), true))
+			p.Figure("calls that failed, of two directories, "+name, failAtEachCall(t, failure, p.Amount(11, 2, 1), true))
 		})
 	}
 }

@@ -70,7 +70,7 @@ func (r *repairRun) alone(disk *vfs.MemFS) error {
 // nothing.
 func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 	p := testkit.Prove(t, "T3-mirror")
-	trials, damages := 0, p.Amount(12, 60, 1500)
+	trials, damages := 0, p.Amount(6, 60, 1500)
 	base, all := mirroredSample(t, p.Seed, 2)
 	stale, later := staleSample(t, p.Seed)
 	for n := range damages {

@@ -209,7 +209,7 @@ func survives(t testing.TB, damaged tree, want allowed) error {
 func TestT10_SecondDirectory_EveryByte(t *testing.T) {
 	p := testkit.Prove(t, "T10-mirror-bytes")
 	base, want := mirroredSample(t, 5, 1)
-	step, flips := p.Amount(97, 41, 1), 0
+	step, flips := p.Amount(193, 41, 1), 0
 	for side := range 2 {
 		for _, name := range base.precious(side, true) {
 			for at := flips % step; at < len(base[name]); at += step {
