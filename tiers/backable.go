@@ -268,8 +268,8 @@ func (b *buckets) over(bucket string, asked *bucketQuestion) {
 	b.mu.Unlock()
 	close(asked.done)
 	b.report(bucket, was, now)
-	if asked.err == nil && now == facts.None && (!wasSure || was != facts.None) {
-		b.ready(bucket)
+	if asked.err != nil || now == facts.None && (!wasSure || was != facts.None) {
+		b.ready(bucket) // without an answer it is told when to ask again, which is sooner than it knows
 	}
 }
 

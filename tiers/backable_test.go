@@ -528,3 +528,19 @@ func TestKinds(t *testing.T) {
 		t.Errorf("%v allocations for an ordinary key", n)
 	}
 }
+
+// TestRefusedQuestionIsAskedAgainSoon: a flush that waits for an answer hears of a question
+// that failed at once, and asks again within the back-off, not after the longest wait.
+func TestRefusedQuestionIsAskedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, refuses)
+		a.mayFlush("bucket") // asks
+		synctest.Wait()
+		if a.ready.Load() != 1 {
+			t.Fatalf("the flush was told %d times", a.ready.Load())
+		}
+		if wait := a.mayFlush("bucket"); wait > soonFlushWait {
+			t.Errorf("the flush waits for %v", wait)
+		}
+	})
+}
