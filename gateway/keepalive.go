@@ -74,9 +74,10 @@ func relayLate(w *answer, r *http.Request, resp *http.Response) {
 	if resp.StatusCode >= http.StatusMultipleChoices {
 		w.status = resp.StatusCode // for the records: the client has seen another one
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld+1))
+	tooLong := len(body) > maxHeld // no result of these operations is: it would be cut
 	switch body = withoutDeclaration(body); {
-	case err != nil && r.Context().Err() == nil:
+	case tooLong, err != nil && r.Context().Err() == nil:
 		panic(http.ErrAbortHandler)
 	case len(body) == 0 && resp.StatusCode >= http.StatusMultipleChoices: // an error without a document
 		body = withoutDeclaration(s3err.Document(s3err.InternalError, r, w.call.requestID, ""))

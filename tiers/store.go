@@ -120,7 +120,7 @@ type Store struct {
 	buffers   buffers        // for the same
 	crowd     Crowd          // nil if nobody has to wait for the upstream
 	silence   Silence        // nil if nobody notices that the upstream hangs
-	unsettled unsettled      // writes whose outcome nobody knows
+	unsettled unsettled      // writes that the upstream may still carry out
 	owners    Owners         // nil if there is one upstream
 	sequences sequences
 

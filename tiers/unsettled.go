@@ -17,7 +17,7 @@ const maxUnsettled = 100_000
 
 var unsettledWrites = metrics.NewCounter("akigw_tiers_unsettled_writes_total")
 
-// unsettled holds changes whose outcome nobody knows, until the upstream cannot carry
+// unsettled holds changes that the upstream may still carry out, until it cannot carry
 // them out any more. The zero value is ready.
 type unsettled struct {
 	mu      sync.Mutex
@@ -31,7 +31,7 @@ type unsettledWrite struct {
 }
 
 // Unsettled ends a change for its caller who does not know whether the upstream has
-// carried it out, or still will: its deadline was met, or the connection broke. The
+// carried it out, or still will: its deadline was met, or its client left. The
 // key stays fenced until that cannot happen any more, so that nothing is trusted that
 // the upstream said before. After Written or End it does nothing.
 func (w *Write) Unsettled() {
