@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -146,13 +147,16 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	gauge("akigw_journal_pending_bytes", func(st journal.Stats) float64 { return float64(st.Bytes) })
 	gauge("akigw_journal_segment_bytes", func(st journal.Stats) float64 { return float64(st.SegmentBytes) })
 	gauge("akigw_journal_oldest_seconds", func(st journal.Stats) float64 { return sinceOldest(st).Seconds() })
-	gauge("akigw_journal_repaired_total", func(st journal.Stats) float64 { return float64(st.Repaired) })
-	gauge("akigw_journal_lost_bodies_total", func(st journal.Stats) float64 { return float64(st.Lost) })
 	gauge("akigw_journal_failed", func(st journal.Stats) float64 {
 		if st.Problem != nil {
 			return 1
 		}
 		return 0
+	})
+	b.metrics.RegisterMetricsWriter(func(w io.Writer) {
+		st := j.Stats()
+		metrics.WriteCounterUint64(w, "akigw_journal_repaired_total", uint64(st.Repaired))
+		metrics.WriteCounterUint64(w, "akigw_journal_lost_bodies_total", uint64(st.Lost))
 	})
 	b.metrics.NewGauge("akigw_uploadpool_active", func() float64 { return float64(b.pool.Progress().Active) })
 	b.metrics.NewGauge("akigw_uploadpool_limit", func() float64 { return b.pool.Progress().Limit })
