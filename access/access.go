@@ -20,8 +20,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw/access/policy"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/watch"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // Names that no user can have: root is the configured key pair, and Anonymous

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // SetUser adds a user or replaces its rights. Its keys stay.

@@ -22,9 +22,9 @@ import (
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 )

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // door decides who gets in. A request that brings credentials is judged by

@@ -12,9 +12,9 @@ import (
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 )
 

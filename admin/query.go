@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // readable makes the query of r one that URL.Query reads whole, or returns why it cannot be read.

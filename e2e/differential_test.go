@@ -15,8 +15,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go/logging"
 
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // canonicalOf catches the canonical string that the SDK's signer logs.

@@ -5,8 +5,8 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // Policies says what somebody may do.

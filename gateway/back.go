@@ -11,10 +11,10 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 )
 

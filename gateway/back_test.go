@@ -22,8 +22,8 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"

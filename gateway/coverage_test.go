@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw/access/policy"
-	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/sigv4"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/s3-coverage.md")

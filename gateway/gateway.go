@@ -23,10 +23,10 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/cost"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )

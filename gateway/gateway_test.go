@@ -22,11 +22,11 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/sigv4"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // listObjects answers ListObjects and ListObjectsV2: the upstream's own pages,

@@ -18,9 +18,9 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 )
 

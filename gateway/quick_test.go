@@ -18,10 +18,10 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // shown is an answer without what differs from one to the next.

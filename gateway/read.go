@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 )
 

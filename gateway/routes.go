@@ -10,8 +10,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/gorilla/mux"
 
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // Level is what a path addresses.

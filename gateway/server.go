@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/gateway/wire"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // Config is the S3 listener and who may use it: the top level of the

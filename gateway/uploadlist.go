@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3xml"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 )
 

@@ -14,8 +14,8 @@ import (
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )

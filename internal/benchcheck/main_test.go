@@ -71,7 +71,7 @@ func TestLongPlantedSlowdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(tree)
-	const file, pkg, head = "gateway/sigv4/verify.go", "./gateway/sigv4", "(Identity, *Payload, error) {\n\tcred, err := "
+	const file, pkg, head = "sigv4/verify.go", "./sigv4", "(Identity, *Payload, error) {\n\tcred, err := "
 	clean, err := os.ReadFile(file)
 	if err != nil || strings.Count(string(clean), head) != 1 {
 		t.Fatalf("%v: where is the verification?", err)

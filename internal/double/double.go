@@ -21,10 +21,10 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/faults"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/internal/embedded"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // Config says what a double is like. AccessKey and SecretKey have to be there.

@@ -17,9 +17,9 @@ import (
 	"github.com/johannesboyne/gofakes3"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // Server is the trial upstream.
