@@ -28,7 +28,7 @@ bench: ## micro-benchmarks and the server's CPU per hot GET, as ratios
 
 BASE ?=
 bench-check: ## the micro-benchmarks against those of the merge base, or of BASE: fails when one is more than 10% slower, or a hot GET allocates more
-	$(GO) run ./internal/benchcheck -base '$(BASE)'
+	$(GO) run ./tools/benchcheck -base '$(BASE)'
 
 lint: ## formatting and vet, in both modules
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || (echo 'run gofmt -w on the files above' >&2; exit 1)

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 var (

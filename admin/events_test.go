@@ -12,7 +12,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"

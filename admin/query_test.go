@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestQueriesAreReadWhole: a parameter with a bare semicolon counts, and a query that cannot be

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/embedded"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestMain doubles as the servers that the gateway is compared with.

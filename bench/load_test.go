@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/double"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // startDouble starts an S3 service in memory.

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw/internal/s3xml"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // botoControls lists, deletes and uploads keys that XML 1.0 cannot hold.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/versity/versitygw/tests/integration"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // conformance is one run of versitygw's public test suite, which speaks to any

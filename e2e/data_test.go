@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestRealData is TestLongRealData on a part of the tree and a smaller file.

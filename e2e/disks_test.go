@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // smallConfig is for a disk of some MiB.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // embeddedRound is what the embedded upstream promises, through the gateway and over TLS, where

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestE36_S51_FaultsAreOff: without the flag nothing can be broken, and beyond loopback the flag

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // startSink is an upstream that has one bucket, and forgets what it is given.

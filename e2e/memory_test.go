@@ -17,7 +17,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestMemory is TestLongMemory with smaller objects.

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/faults"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // mixes are what an upstream does that has a bad day.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestOperatorCommands: what an operator asks a running gateway on the command line.

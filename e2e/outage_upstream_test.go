@@ -24,7 +24,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // ailment is what is wrong with an upstream.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // impatientBoto asks by boto3 without retries, one request of each kind side by side, and again when it is

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // deadlineKeys says that the gateway has the keys request_deadline_secs, write_deadline_secs,

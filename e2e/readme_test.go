@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestQuickStartOfTheReadme runs the lines of the README's first minute as they are written, in a

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // hiccups are what an upstream does that is well: one request in a hundred or so fails.

@@ -19,7 +19,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )

@@ -13,7 +13,7 @@ import (
 
 	"github.com/minio/crc64nvme"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // step is one request of the comparison. {names} in it are filled in with what

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // zipfLoad reads objects at a fixed rate, popular ones more often, and counts hits.

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw/internal/s3xml"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
 

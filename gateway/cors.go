@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/akidb/akigw/gateway/wire"
+	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -67,7 +67,7 @@ func checkPreflight(header http.Header) error {
 		return bad("Invalid Access-Control-Request-Method: " + method)
 	}
 	for name := range strings.SplitSeq(header.Get("Access-Control-Request-Headers"), ",") {
-		if trimmed := strings.Trim(name, " "); trimmed != "" && !wire.Token(trimmed) {
+		if trimmed := strings.Trim(name, " "); trimmed != "" && !httpguard.Token(trimmed) {
 			return bad(`Access-Control-Request-Headers "` + name + `" contains invalid character.`)
 		}
 	}

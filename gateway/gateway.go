@@ -23,7 +23,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/cost"
-	"github.com/akidb/akigw/gateway/wire"
+	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/sigv4"
@@ -105,7 +105,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		g.account(r, sent, op, accessKey, requestID, started)
 	}()
-	if r.Method == http.MethodOptions && wire.Refusal(r) == nil {
+	if r.Method == http.MethodOptions && httpguard.Refusal(r) == nil {
 		op = preflightOp
 		g.identify(w.Header(), requestID)
 		if err := g.preflight(sent, r); err != nil {
@@ -189,7 +189,7 @@ func continueEmpty(w http.ResponseWriter, r *http.Request) {
 // authorise, check. The call that it returns along with an error is as far as
 // it got. unverified says what an error of the verification becomes.
 func (g *Gateway) admit(r *http.Request, unverified func(error) error) (*Call, error) {
-	if refusal := wire.Refusal(r); refusal != nil {
+	if refusal := httpguard.Refusal(r); refusal != nil {
 		return nil, refusal
 	}
 	c, err := parse(r, g.Domains)

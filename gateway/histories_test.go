@@ -24,7 +24,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/faults"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 )

@@ -9,7 +9,7 @@ import (
 )
 
 // Quick answers a GetObject of what is in memory or on disk, verified and authorised as
-// any other, on the goroutine that read it (wire.Quick). It returns false, and has done
+// any other, on the goroutine that read it (httpguard.Quick). It returns false, and has done
 // nothing, for whatever else: errors and conditions that hold among it. ServeHTTP looks
 // at those from the start.
 func (g *Gateway) Quick(w http.ResponseWriter, r *http.Request) (answered bool) {

@@ -18,8 +18,8 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
-	"github.com/akidb/akigw/gateway/wire"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/gateway/httpguard"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 )
@@ -67,14 +67,14 @@ func TestQuickAnswersAreTheSame(t *testing.T) {
 	var answered, offered atomic.Int64
 	quick := answered.Load
 	clients := map[string]*testkit.Client{}
-	for name, answer := range map[string]wire.Quick{"net/http": nil, "quick": func(w http.ResponseWriter, r *http.Request) bool {
+	for name, answer := range map[string]httpguard.Quick{"net/http": nil, "quick": func(w http.ResponseWriter, r *http.Request) bool {
 		offered.Add(1)
 		return front.Quick(&noted{w, &answered}, r)
 	}} {
 		server := httptest.NewUnstartedServer(nil)
 		server.Config = Server(front, nil, log)
-		server.Config.ConnContext = wire.Quickly(answer, idleTimeout)
-		server.Listener = wire.Strict(server.Listener, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
+		server.Config.ConnContext = httpguard.Quickly(answer, idleTimeout)
+		server.Listener = httpguard.Strict(server.Listener, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
 		server.Start()
 		t.Cleanup(server.Close)
 		clients[name] = &testkit.Client{Endpoint: server.URL, HTTP: &http.Client{Transport: &http.Transport{DisableCompression: true}}}

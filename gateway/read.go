@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/wire"
+	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
@@ -66,8 +66,8 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 // sendObject answers with what a reader brings.
 func (g *Gateway) sendObject(w *answer, c *Call, reader *tiers.Reader, spec akigw.RangeSpec) error {
 	ctx := c.Context()
-	together := reader.Outcome != akigw.Cold && len(c.pace) == 0 && wire.Hold(c.Request)
-	defer wire.Release(c.Request)
+	together := reader.Outcome != akigw.Cold && len(c.pace) == 0 && httpguard.Hold(c.Request)
+	defer httpguard.Release(c.Request)
 	describe(w, c, reader, spec)
 	reader.Borrow = true
 	for held := 0; ; {
@@ -89,7 +89,7 @@ func (g *Gateway) sendObject(w *answer, c *Call, reader *tiers.Reader, spec akig
 			continue
 		}
 		if together {
-			err = wire.Release(c.Request)
+			err = httpguard.Release(c.Request)
 		} else {
 			w.flush()
 		}
@@ -97,7 +97,7 @@ func (g *Gateway) sendObject(w *answer, c *Call, reader *tiers.Reader, spec akig
 			return nil
 		}
 		reader.Sent()
-		held, together = 0, together && wire.Hold(c.Request)
+		held, together = 0, together && httpguard.Hold(c.Request)
 	}
 }
 

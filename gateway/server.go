@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/akidb/akigw/gateway/wire"
+	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/size"
@@ -124,7 +124,7 @@ func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       idleTimeout,
-		ConnContext:       wire.Quickly(quick, idleTimeout),
+		ConnContext:       httpguard.Quickly(quick, idleTimeout),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
@@ -142,13 +142,13 @@ func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("S3 listener: %w; is another process using the port? (--listen)", err)
 	}
-	caps := wire.Caps{Connections: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress}
+	caps := httpguard.Caps{Connections: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress}
 	if secure == nil {
 		caps.Greeting = s3err.Raw(s3err.SlowDown.With("Too many connections."))
 	}
-	l = wire.Capped(l, caps)
+	l = httpguard.Capped(l, caps)
 	if secure != nil {
 		l = listen.Secure(l, secure)
 	}
-	return wire.Strict(l, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: int64(c.MinRate), Window: rateWindow}), nil
+	return httpguard.Strict(l, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: int64(c.MinRate), Window: rateWindow}), nil
 }

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/gateway/wire"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/gateway/httpguard"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -33,10 +33,10 @@ func newTargetRig(t *testing.T) *targetRig {
 	front := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: r.store, Upstream: r.up, Log: log})
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = Server(front, nil, log)
-	server.Config.ConnContext = wire.Quickly(func(w http.ResponseWriter, q *http.Request) bool {
+	server.Config.ConnContext = httpguard.Quickly(func(w http.ResponseWriter, q *http.Request) bool {
 		return front.Quick(&noted{w, &r.quick}, q)
 	}, idleTimeout)
-	server.Listener = wire.Strict(server.Listener, wire.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
+	server.Listener = httpguard.Strict(server.Listener, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
 	server.Start()
 	t.Cleanup(server.Close)
 	r.addr = server.Listener.Addr().String()

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // hasty is a disk without syncs, for journals that are only made to be read again.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // atExampleTime signs a GET of a time that is the same in every process: the

@@ -15,7 +15,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"github.com/akidb/akigw/internal/s3err"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // The key pair, time and requests of the examples in the S3 API reference.

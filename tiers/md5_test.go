@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestMD5: the sums are right, shared or not, and some are shared.

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // record writes down what do does, as the admin listener does it.

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/doctor"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/facts"
 )
 

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestTraces: with a collector, each request is a span with its operation, part of the client's

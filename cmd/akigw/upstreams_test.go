@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // silentServer accepts connections, reads what comes and never answers.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestOfParts: the checksum of the whole is what the bytes have, that of the parts

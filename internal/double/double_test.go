@@ -21,7 +21,7 @@ import (
 
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/embedded"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 func TestMain(m *testing.M) {

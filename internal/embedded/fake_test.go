@@ -12,7 +12,7 @@ import (
 
 	"github.com/johannesboyne/gofakes3"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestWhatGofakes3Answers: gofakes3 answers the operations of which the table says so, and no

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // s3Headers are the request headers of S3's API beyond those of any HTTP client, and one that

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestReads: ranges, parts, conditions and overrides of GET and HEAD.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestC3_FullDisk: a start without room is an error, not the end of the process.

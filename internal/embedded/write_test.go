@@ -18,7 +18,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/akidb/akigw/internal/checksum"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 type doer func(method, target string, header http.Header, body []byte) *httptest.ResponseRecorder

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestTLSReload: a renewed certificate is taken over, and one that does not

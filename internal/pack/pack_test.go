@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 func sample(t testing.TB) (whole []byte, objects []Object, bodies [][]byte) {

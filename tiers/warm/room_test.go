@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 var roomKey = akigw.Key{Bucket: "bucket", Name: "k"}

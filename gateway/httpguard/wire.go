@@ -1,4 +1,4 @@
-// Package wire stands between the network and net/http. It reads the head of
+// Package httpguard stands between the network and net/http. It reads the head of
 // every request before net/http does, and refuses what that library accepts,
 // joins or hides: both lengths at once, bare line feeds, folded lines, odd
 // hosts, targets for another host than the Host header's. It counts connections, in all and by
@@ -7,7 +7,7 @@
 // It does not interpret requests: a head that it passes is net/http's to parse,
 // byte for byte. A head that it refuses never gets there; in its place goes a
 // request of its own, whose context has the Refusal that is to be answered.
-package wire
+package httpguard
 
 import (
 	"bytes"

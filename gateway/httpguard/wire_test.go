@@ -1,4 +1,4 @@
-package wire
+package httpguard
 
 import (
 	"bufio"

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"flag"
@@ -19,12 +20,27 @@ import (
 	"strings"
 )
 
-// bench says by a regular expression which benchmarks of a package are run.
-type bench struct{ pkg, run string }
+// bench says by a regular expression which benchmarks of a package are run, and where an earlier
+// revision has that package, if it was moved since.
+type bench struct{ pkg, run, was string }
+
+// of returns where a tree has the package.
+func (b bench) of(tree string) string {
+	if _, err := os.Stat(filepath.Join(tree, b.pkg)); err != nil && b.was != "" {
+		return b.was
+	}
+	return b.pkg
+}
 
 // watched are the benchmarks of hot paths.
 var watched = []bench{
-	{"gateway", "HotGet"}, {"gateway/wire", "Inspect|Offer"}, {"sigv4", "Verify"}, {"access/policy", "Decide"}, {"rules", "For"}, {"tiers", "CountAccess"}, {"tiers/warm", "Block"},
+	{pkg: "gateway", run: "HotGet"},
+	{pkg: "gateway/httpguard", run: "Inspect|Offer", was: "gateway/wire"},
+	{pkg: "sigv4", run: "Verify", was: "gateway/sigv4"},
+	{pkg: "access/policy", run: "Decide"},
+	{pkg: "rules", run: "For"},
+	{pkg: "tiers", run: "CountAccess"},
+	{pkg: "tiers/warm", run: "Block"},
 }
 
 // benchstat is the version of the program that judges.
@@ -105,7 +121,7 @@ type side struct {
 
 func (s *side) build() error {
 	for i, w := range watched {
-		cmd := exec.Command("go", "test", "-c", "-o", s.binary(i), "./"+w.pkg)
+		cmd := exec.Command("go", "test", "-c", "-o", s.binary(i), "./"+w.of(s.tree))
 		cmd.Dir = s.tree
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s of %s: %w: %s", w.pkg, s.tree, err, out)
@@ -119,11 +135,12 @@ func (s *side) binary(i int) string { return filepath.Join(s.dir, strconv.Itoa(i
 func (s *side) run(i int) error {
 	w := watched[i]
 	cmd := exec.Command(s.binary(i), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=2", "-test.benchmem")
-	cmd.Dir = filepath.Join(s.tree, w.pkg)
+	cmd.Dir = filepath.Join(s.tree, w.of(s.tree))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s of %s: %w: %s", w.pkg, s.tree, err, out)
 	}
+	out = bytes.ReplaceAll(out, []byte(w.of(s.tree)+"\n"), []byte(w.pkg+"\n")) // benchstat compares what has one name
 	s.results = append(s.results, fastest(out)...)
 	return nil
 }

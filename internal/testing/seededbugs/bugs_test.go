@@ -15,7 +15,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // edit replaces a text that a file has once.

@@ -1,4 +1,4 @@
-package wire
+package httpguard
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestHold: what is written while it holds goes out at Release, all of it and
