@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
 )
 
@@ -20,7 +21,7 @@ func (m *Machine) secondJournal(r *Report) {
 	}
 	worn := false
 	for _, dir := range []string{m.Journal, m.SecondJournal} {
-		n, last, unfinished := journal.Repairs(journal.Disk{}, dir)
+		n, last, unfinished := journal.Repairs(vfs.Disk{}, dir)
 		if unfinished {
 			worn = true
 			r.Add(Warning, check, "start the gateway: it goes on with the copy", "%s is a copy that is not complete yet", dir)

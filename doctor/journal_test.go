@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
 )
 
@@ -17,7 +18,7 @@ func TestSecondJournal(t *testing.T) {
 	dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	open := func() {
 		t.Helper()
-		j, err := journal.Open(journal.Config{Dir: dir, SecondDir: second, FS: journal.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 1 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Minute})
+		j, err := journal.Open(journal.Config{Dir: dir, SecondDir: second, FS: vfs.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 1 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Minute})
 		if err == nil {
 			err = j.Close()
 		}

@@ -15,7 +15,7 @@ import (
 	"sync"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/durable"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // body is a spool file that a live record needs.
@@ -26,7 +26,7 @@ type body struct {
 }
 
 // dirs are the journal's directories, and fs the file system that they are in.
-func (j *Journal) dirs() (fs FS, dirs []string) {
+func (j *Journal) dirs() (fs vfs.FS, dirs []string) {
 	if j.mirror != nil {
 		return j.mirror.FS, j.mirror.dirs[:]
 	}
@@ -52,7 +52,7 @@ func (j *Journal) checkSpool() error {
 		top = max(top, n)
 		b := wanted[n]
 		if errors.Is(b.err, errRepair) {
-			if !j.mirror.current || !durable.Unwritable(b.err) {
+			if !j.mirror.current || !vfs.Unwritable(b.err) {
 				return b.err
 			}
 			j.config.Log.Warn("a body in the journal could not be repaired for want of room; it is read from the other directory", "key", b.named, "error", b.err)
@@ -100,7 +100,7 @@ func (j *Journal) removeUnwanted(wanted map[uint64]*body) (top uint64, err error
 			if _, ok := wanted[n]; ok && err == nil {
 				continue
 			}
-			if err := fs.Remove(filepath.Join(dir, name)); err != nil && !durable.Unwritable(err) {
+			if err := fs.Remove(filepath.Join(dir, name)); err != nil && !vfs.Unwritable(err) {
 				return top, err // what stays on a read-only disk is removed by a later start
 			}
 		}
@@ -143,7 +143,7 @@ func (j *Journal) checkBody(b *body) (err error) {
 
 // checkCopy looks at one of them: at its length, and at what it is if its directory was away, and
 // may have another body of that number.
-func (j *Journal) checkCopy(fs FS, name string, b *body, side int) error {
+func (j *Journal) checkCopy(fs vfs.FS, name string, b *body, side int) error {
 	size, err := fs.Size(name)
 	if err != nil {
 		return fmt.Errorf("body of %s: %w", b.named, err)
@@ -192,7 +192,7 @@ func (j *Journal) repairBody(p piece, named string) (err error) {
 	}
 	defer j.endMending(p.spool)
 	m := j.mirror
-	var files [2]File
+	var files [2]vfs.File
 	for i := range files {
 		f, err := m.FS.Open(m.on(i, j.spoolName(p.spool)))
 		if err == nil {
@@ -251,7 +251,7 @@ func (r *bodyRepair) replace(m *mirror, names []string) error {
 // bodyRepair is the copies of a body and what is wrong with them.
 type bodyRepair struct {
 	piece
-	files   [2]File // nil: missing
+	files   [2]vfs.File // nil: missing
 	lead    int
 	trusted bool // the copy that is not the lead's is of the same body, if it is one at all
 	sums    []byte
@@ -359,7 +359,7 @@ func (r *bodyRepair) blockOf(i int64, sums []byte, each func(copy int, intact bo
 }
 
 // write writes and syncs a whole copy.
-func (r *bodyRepair) write(fs FS, name string) error {
+func (r *bodyRepair) write(fs vfs.FS, name string) error {
 	f, err := fs.Create(name)
 	if err != nil {
 		return err

@@ -17,10 +17,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // A crash trial runs a random workload on a file system in memory, and at every
@@ -91,7 +92,7 @@ type crashRun struct {
 	seed   uint64
 	rng    *rand.Rand // of the workload
 	dice   *rand.Rand // of the crashes, one at a time
-	mutate func(FS) FS
+	mutate func(vfs.FS) vfs.FS
 	trials *atomic.Int64
 	every  int  // a crash at each so manieth call
 	twice  bool // with a second directory
@@ -99,13 +100,13 @@ type crashRun struct {
 	workload func(*Journal, *expectation) error // nil: work
 }
 
-func (c *crashRun) config(fs FS, dir string) Config {
+func (c *crashRun) config(fs vfs.FS, dir string) Config {
 	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 2 << 10, ReserveBytes: 4 << 10, SyncTimeout: time.Minute, MaxDates: 1000}
 }
 
 // run runs the workload; the error says what a crash would have lost.
 func (c *crashRun) run() (err error) {
-	disk := vfs.NewCrashableMem()
+	disk := pebblevfs.NewCrashableMem()
 	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
 	fs := stepping(memory{disk})
 	fs.step = func(n int, what string) error {
@@ -132,7 +133,7 @@ func (c *crashRun) run() (err error) {
 
 // open opens the journal: from both of its directories, if it has two, or from the one
 // that is left.
-func (c *crashRun) open(fs FS, left string) (*Journal, error) {
+func (c *crashRun) open(fs vfs.FS, left string) (*Journal, error) {
 	fs = c.mutate(fs)
 	if !c.twice || left != "" {
 		return Open(c.config(fs, cmp.Or(left, "/j")))
@@ -143,11 +144,11 @@ func (c *crashRun) open(fs FS, left string) (*Journal, error) {
 }
 
 // crash looks at what a crash would leave.
-func (c *crashRun) crash(disk *vfs.MemFS, x *expectation, depth int, what string) error {
-	var clone *vfs.MemFS
+func (c *crashRun) crash(disk *pebblevfs.MemFS, x *expectation, depth int, what string) error {
+	var clone *pebblevfs.MemFS
 	percent := []int{0, 0, 30, 70, 100}[c.dice.IntN(5)]
 	a := x.around(func() {
-		clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
+		clone = disk.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
 	})
 	left := "" // both
 	if c.twice {
@@ -160,7 +161,7 @@ func (c *crashRun) crash(disk *vfs.MemFS, x *expectation, depth int, what string
 }
 
 // check recovers from a disk and compares. On the way it crashes again.
-func (c *crashRun) check(disk *vfs.MemFS, a allowed, depth int, left string) (err error) {
+func (c *crashRun) check(disk *pebblevfs.MemFS, a allowed, depth int, left string) (err error) {
 	c.trials.Add(1)
 	fs := stepping(memory{disk})
 	again := c.dice.IntN(12) + 1
@@ -168,8 +169,8 @@ func (c *crashRun) check(disk *vfs.MemFS, a allowed, depth int, left string) (er
 		if n != again || depth >= 3 || err != nil {
 			return nil
 		}
-		var clone *vfs.MemFS
-		clone = disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[c.dice.IntN(3)], RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
+		var clone *pebblevfs.MemFS
+		clone = disk.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[c.dice.IntN(3)], RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
 		if e := c.check(clone, a, depth+1, left); e != nil {
 			err = fmt.Errorf("crash of the recovery before %q: %w", what, e)
 		}
@@ -521,13 +522,13 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 
 // crashRuns runs workloads until there were so many trials, and returns the first
 // thing that went wrong.
-func crashRuns(seed uint64, trials int, mutate func(FS) FS) (done int64, err error) {
+func crashRuns(seed uint64, trials int, mutate func(vfs.FS) vfs.FS) (done int64, err error) {
 	return crashRunsOf(seed, trials, mutate, 1, false)
 }
 
 // crashRunsOf is crashRuns with a crash at every so manieth call only, of a journal with a
 // second directory, or without: two at a time.
-func crashRunsOf(seed uint64, trials int, mutate func(FS) FS, every int, twice bool) (done int64, err error) {
+func crashRunsOf(seed uint64, trials int, mutate func(vfs.FS) vfs.FS, every int, twice bool) (done int64, err error) {
 	var count, next atomic.Int64
 	var failed atomic.Pointer[error]
 	var workers sync.WaitGroup
@@ -550,7 +551,7 @@ func crashRunsOf(seed uint64, trials int, mutate func(FS) FS, every int, twice b
 	return count.Load(), err
 }
 
-func unchanged(fs FS) FS { return fs }
+func unchanged(fs vfs.FS) vfs.FS { return fs }
 
 // TestT3_B22_PowerCut: no acknowledged write is lost, no deletion undone, whatever the moment
 // of the crash, and of crashes of the recovery. Some journals have a second directory, and
@@ -575,13 +576,13 @@ func TestT3_B22_PowerCut(t *testing.T) {
 
 // lazy is a file system that does not do what it is asked to: a bug, seeded.
 type lazy struct {
-	FS
+	vfs.FS
 	files, dirs bool
 	names       bool          // of bodies are not made durable
 	rotations   *atomic.Int64 // directory syncs so far
 }
 
-func (l lazy) Create(name string) (File, error) {
+func (l lazy) Create(name string) (vfs.File, error) {
 	f, err := l.FS.Create(name)
 	if err != nil || !l.files || !strings.HasSuffix(name, ".seg") {
 		return f, err
@@ -601,16 +602,16 @@ func (l lazy) SyncDir(dir string) error {
 	return l.FS.SyncDir(dir)
 }
 
-type lazyFile struct{ File }
+type lazyFile struct{ vfs.File }
 
 func (lazyFile) Sync() error { return nil }
 
 // TestB3_B17_C18_SeededBugs: the trials find what they are for.
 func TestB3_B17_C18_SeededBugs(t *testing.T) {
-	for name, mutate := range map[string]func(FS) FS{
-		"B3 no sync before the acknowledgement":  func(fs FS) FS { return lazy{FS: fs, files: true} },
-		"C18 no directory sync after a rename":   func(fs FS) FS { return lazy{FS: fs, names: true} },
-		"B17 no directory sync when one rotates": func(fs FS) FS { return lazy{FS: fs, dirs: true, rotations: new(atomic.Int64)} },
+	for name, mutate := range map[string]func(vfs.FS) vfs.FS{
+		"B3 no sync before the acknowledgement":  func(fs vfs.FS) vfs.FS { return lazy{FS: fs, files: true} },
+		"C18 no directory sync after a rename":   func(fs vfs.FS) vfs.FS { return lazy{FS: fs, names: true} },
+		"B17 no directory sync when one rotates": func(fs vfs.FS) vfs.FS { return lazy{FS: fs, dirs: true, rotations: new(atomic.Int64)} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, err := crashRuns(testkit.Seed(t), 1000, mutate)

@@ -15,10 +15,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // TestT9_EachCall: whichever call fails, once or from then on, nothing is acknowledged that the
@@ -38,7 +39,7 @@ func TestT9_EachCall(t *testing.T) {
 func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed int) {
 	for _, forever := range []bool{false, true} {
 		for n := 1; n < 150; n += every {
-			disk := vfs.NewCrashableMem()
+			disk := pebblevfs.NewCrashableMem()
 			x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
 			faulty := stepping(memory{disk})
 			what := ""
@@ -86,7 +87,7 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 				after := disk
 				a := x.around(func() {
 					if crashed {
-						after = disk.CrashClone(vfs.CrashCloneCfg{})
+						after = disk.CrashClone(pebblevfs.CrashCloneCfg{})
 					}
 				})
 				if err := c.check(after, a, 3, ""); err != nil {
@@ -104,7 +105,7 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 // TestC7_SyncHangs: a disk that does not answer stops acknowledgements after a
 // bounded wait.
 func TestC7_SyncHangs(t *testing.T) {
-	disk := stepping(memory{vfs.NewCrashableMem()})
+	disk := stepping(memory{pebblevfs.NewCrashableMem()})
 	hang := make(chan struct{})
 	var armed atomic.Bool
 	disk.step = func(_ int, what string) error {
@@ -136,7 +137,7 @@ func TestC7_SyncHangs(t *testing.T) {
 
 // sample is a journal on disk, closed, and what it holds.
 func sample(t *testing.T, seed uint64) (Config, allowed) {
-	c := smallConfig(Disk{}, t.TempDir())
+	c := smallConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
 	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
 	run := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 4))}
@@ -264,7 +265,7 @@ func TestB23_TornTailAndMiddleDamage(t *testing.T) {
 		"last":    {func(raw []byte) []byte { raw[len(raw)-frameHead-1-3] ^= 1; return raw }, true}, // the record before the mark
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := testConfig(Disk{}, t.TempDir())
+			c := testConfig(vfs.Disk{}, t.TempDir())
 			j := open(t, c)
 			for i := range 10 {
 				mustPut(t, j, fmt.Sprint(i), random(100, uint64(i)))

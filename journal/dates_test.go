@@ -11,21 +11,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // dating is a journal that keeps so many dates, on a file system in memory.
 type dating struct {
 	*Journal
 	t  *testing.T
-	fs FS
+	fs vfs.FS
 }
 
-func openDating(t *testing.T, fs FS, limit int) *dating {
+func openDating(t *testing.T, fs vfs.FS, limit int) *dating {
 	t.Helper()
 	j, err := Open(Config{Dir: "/j", FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 512, SegmentBytes: 4 << 10, SyncTimeout: time.Minute, MaxDates: limit})
 	if err != nil {
@@ -85,7 +86,7 @@ func (d *dating) expect(when, name string, n int) {
 // TestDatesLast: the dates of a flushed object are there until its key gets another one,
 // over restarts.
 func TestDatesLast(t *testing.T) {
-	d := openDating(t, memory{vfs.NewCrashableMem()}, 100)
+	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, 100)
 	d.flush("stays", 1)
 	d.flush("deleted", 2)
 	d.flush("replaced", 3)
@@ -128,7 +129,7 @@ func TestDatesLast(t *testing.T) {
 
 // TestDatesOfTranslations: an object that has another ETag upstream keeps its date as well.
 func TestDatesOfTranslations(t *testing.T) {
-	d := openDating(t, memory{vfs.NewCrashableMem()}, 100)
+	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, 100)
 	d.flush("k", 1)
 	d.put("k", 2)
 	if err := d.Flushed(t.Context(), d.Take(key("k")), Stored{ETag: `"other"`, Modified: at(3), Version: "v"}); err != nil {
@@ -158,7 +159,7 @@ func TestDatesOfTranslations(t *testing.T) {
 // not come back with a restart, nor with a larger bound.
 func TestDatesAreBounded(t *testing.T) {
 	const limit = 20
-	d := openDating(t, memory{vfs.NewCrashableMem()}, limit)
+	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, limit)
 	check := func(when string, from, to int) {
 		t.Helper()
 		for n := range to {
@@ -199,7 +200,7 @@ func TestDatesAreBounded(t *testing.T) {
 
 // TestLateFlushIsNew: what counts is when an object was flushed, not when it was acknowledged.
 func TestLateFlushIsNew(t *testing.T) {
-	d := openDating(t, memory{vfs.NewCrashableMem()}, 5)
+	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, 5)
 	d.put("late", 0)
 	for n := 1; n < 10; n++ {
 		d.flush(strconv.Itoa(n), n)
@@ -220,7 +221,7 @@ func TestLateFlushIsNew(t *testing.T) {
 // than the records of its dates, however many writes and starts there were.
 func TestDatesDoNotKeepSegments(t *testing.T) {
 	const limit, writes = 30, 1000
-	d := openDating(t, memory{vfs.NewCrashableMem()}, limit)
+	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, limit)
 	for n := range writes {
 		d.flush(fmt.Sprint("k", n), n)
 		if n%20 == 0 {

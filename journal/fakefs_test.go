@@ -8,24 +8,25 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // countingFS counts syncs.
 type countingFS struct {
-	FS
+	vfs.FS
 	syncs atomic.Int64
 }
 
-func (c *countingFS) Create(name string) (File, error) {
+func (c *countingFS) Create(name string) (vfs.File, error) {
 	f, err := c.FS.Create(name)
 	return countingFile{f, c}, err
 }
 
 type countingFile struct {
-	File
+	vfs.File
 	fs *countingFS
 }
 
@@ -36,7 +37,7 @@ func (f countingFile) Sync() error {
 
 // memory is Pebble's file system in memory, which can be cloned as a crash would
 // leave it.
-type memory struct{ fs *vfs.MemFS }
+type memory struct{ fs *pebblevfs.MemFS }
 
 func (m memory) MkdirAll(dir string) error         { return m.fs.MkdirAll(dir, 0o700) }
 func (m memory) Rename(from, to string) error      { return m.fs.Rename(from, to) }
@@ -60,14 +61,14 @@ func (m memory) ID(name string) (string, error) {
 }
 
 // Reserve makes a file anew: nothing is ever in a reserve, and room is not counted here.
-func (m memory) Reserve(name string, _ int64) (File, error) {
+func (m memory) Reserve(name string, _ int64) (vfs.File, error) {
 	if err := m.fs.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	return m.Create(name)
 }
 
-func (m memory) Create(name string) (File, error) {
+func (m memory) Create(name string) (vfs.File, error) {
 	f, err := m.fs.Create(name, "")
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (m memory) Create(name string) (File, error) {
 	return memoryFile{f}, nil
 }
 
-func (m memory) Open(name string) (File, error) {
+func (m memory) Open(name string) (vfs.File, error) {
 	f, err := m.fs.Open(name)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func (m memory) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-type memoryFile struct{ vfs.File }
+type memoryFile struct{ pebblevfs.File }
 
 // Write passes a copy on: with the race detector Pebble's file system overwrites
 // what it was given.
@@ -108,16 +109,16 @@ func (f memoryFile) Size() (int64, error) {
 // stepFS counts the calls that change something, and does something before each:
 // fail, or say that the machine dies now.
 type stepFS struct {
-	FS
+	vfs.FS
 	mu   sync.Mutex
 	n    int                            // guarded by mu
 	step func(n int, what string) error // called with mu
 }
 
 // stepping is a stepFS over fs.
-func stepping(fs FS) *stepFS {
+func stepping(fs vfs.FS) *stepFS {
 	s := &stepFS{}
-	s.FS = Watched(fs, s.before)
+	s.FS = vfs.Watched(fs, s.before)
 	return s
 }
 
@@ -135,4 +136,4 @@ func (s *stepFS) before(op akigw.DiskOp, name string, size int) (int, error) {
 	return size / 2, s.step(s.n, string(op)+" "+name)
 }
 
-func newMem() *vfs.MemFS { return vfs.NewCrashableMem() }
+func newMem() *pebblevfs.MemFS { return pebblevfs.NewCrashableMem() }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // briefly is how long a test waits for what is not to happen.
@@ -13,7 +15,7 @@ const briefly = 20 * time.Millisecond
 // TestD5_WaitForWhatReplacedIt: a write that was replaced before it was taken to the upstream
 // is waited for until what replaced it is there: nothing less shows it.
 func TestD5_WaitForWhatReplacedIt(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	mustPut(t, j, "k", []byte("one"))
 	waited := make(chan error, 1)
@@ -52,7 +54,7 @@ func replacedOnItsWay(t *testing.T, j *Journal, name string) uint64 {
 // TestD4_HoldAfterATry: what was tried and may have been carried out is tried again before
 // somebody else writes: else its repetition would undo that.
 func TestD4_HoldAfterATry(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	name := index("bucket", "k")
 	until := replacedOnItsWay(t, j, name)
@@ -73,7 +75,7 @@ func TestD4_HoldAfterATry(t *testing.T) {
 
 // TestD3_Hold: while a key is held nothing of it is on its way to the upstream, or gets there.
 func TestD3_Hold(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	mustPut(t, j, "k", []byte("one"))
 	taken := j.Take(key("k"))
@@ -113,7 +115,7 @@ func TestD3_Hold(t *testing.T) {
 
 // TestD4_HoldBesideAPack: what was looked at, and what is in a pack, holds nobody up.
 func TestD4_HoldBesideAPack(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	name := index("bucket", "k")
 	until := replacedOnItsWay(t, j, name)

@@ -27,8 +27,8 @@ import (
 	"github.com/tidwall/btree"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // Errors that callers decide on.
@@ -56,7 +56,7 @@ var (
 type Config struct {
 	// Dir is a directory for the journal alone. It is made if need be.
 	Dir string
-	FS  FS
+	FS  vfs.FS
 	Log *slog.Logger
 	// InlineBytes is the largest body that is kept in its record, not in a file
 	// of its own; at most 1 MiB.
@@ -150,12 +150,12 @@ type Journal struct {
 	keep    bool       // segments stay, because removing one failed
 	side    *sideState // nil: the directory is and was the only one
 
-	timer       *time.Timer         // of looks
-	reserve     [reservePieces]File // nil for a piece that is not there
-	reserveless bool                // there can be none on this disk
-	reserved    bool                // the last segment was a piece of it
-	sealed      bool                // nothing more comes into the last segment
-	following   succession          // of the one behind it then
+	timer       *time.Timer             // of looks
+	reserve     [reservePieces]vfs.File // nil for a piece that is not there
+	reserveless bool                    // there can be none on this disk
+	reserved    bool                    // the last segment was a piece of it
+	sealed      bool                    // nothing more comes into the last segment
+	following   succession              // of the one behind it then
 	spoolID     string
 	uncopied    []string // damage that is not in the quarantine, for want of room
 	unjoined    bool     // the side files do not say that this run is one, for want of room
@@ -205,7 +205,7 @@ type Orphan struct {
 // segment is one file of records.
 type segment struct {
 	id     uint64
-	file   File
+	file   vfs.File
 	size   int64
 	items  map[*item]struct{}
 	spoils map[*orphan]struct{}
@@ -519,7 +519,7 @@ func (j *Journal) append(b []byte) error {
 	j.mu.Unlock()
 	_, err := file.Write(b)
 	failpoint.Here("journal.afterAppend")
-	full := durable.NoRoom(err)
+	full := vfs.NoRoom(err)
 	if err == nil {
 		err = file.Sync()
 	}
@@ -568,7 +568,7 @@ func (j *Journal) mark() {
 	b := appendFrame(nil, j.next, j.durable, (&op{kind: kindMark}).encode(nil))
 	j.next++
 	_, err := last.file.Write(b)
-	if durable.NoRoom(err) {
+	if vfs.NoRoom(err) {
 		_ = j.seal(err)
 		return
 	}
@@ -592,7 +592,7 @@ func (j *Journal) rotate() error {
 	if err == nil {
 		err = j.create(last.id+1, last.id, j.length)
 	}
-	if unwritten(err) && durable.NoRoom(err) {
+	if unwritten(err) && vfs.NoRoom(err) {
 		return j.seal(err)
 	}
 	if err != nil {
@@ -620,7 +620,7 @@ func (j *Journal) create(id, before uint64, length int64) error {
 // head writes the head of a new segment, which is the one that is written from then on. What
 // writes without room left behind in the one before it does not count any more, and nothing
 // is doubtful for that. The error of a sync is errUnsynced.
-func (j *Journal) head(f File, s succession) error {
+func (j *Journal) head(f vfs.File, s succession) error {
 	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: j.epoch, before: s.before, length: s.length, holes: j.holes, nonce: j.run.nonce}}
 	b := appendFrame(nil, j.next, 0, head.encode(nil))
 	j.next++
@@ -651,7 +651,7 @@ func (j *Journal) head(f File, s succession) error {
 	return nil
 }
 
-func newSegment(id uint64, f File, size int64) *segment {
+func newSegment(id uint64, f vfs.File, size int64) *segment {
 	return &segment{id: id, file: f, size: size, items: map[*item]struct{}{}, spoils: map[*orphan]struct{}{}, dates: map[*dated]struct{}{}}
 }
 
@@ -676,7 +676,7 @@ func (j *Journal) Close() error {
 		if err == nil && j.mirror != nil {
 			err = j.writeSide()
 		}
-		if durable.Unwritable(err) { // it tells damage, and nothing else needs it
+		if vfs.Unwritable(err) { // it tells damage, and nothing else needs it
 			j.config.Log.Warn("the end of the journal could not be written down", "dir", j.config.Dir, "error", err)
 			err = nil
 		}

@@ -20,13 +20,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name} }
 
-func testConfig(fs FS, dir string) Config {
+func testConfig(fs vfs.FS, dir string) Config {
 	return Config{Dir: dir, FS: fs, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 64 << 10, SyncTimeout: 10 * time.Second}
 }
 
@@ -106,7 +107,7 @@ func reopen(t testing.TB, j *Journal) *Journal {
 
 // Bodies of all sizes come back, before and after a restart, whole and by ranges.
 func TestB5_AcknowledgedIsThereAfterRestart(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	sizes := []int{0, 1, 4 << 10, 4<<10 + 1, spoolBlock, spoolBlock + 1, 1 << 20, 3<<20 + 17}
 	for _, n := range sizes {
 		mustPut(t, j, fmt.Sprint(n), random(n, uint64(n)))
@@ -144,7 +145,7 @@ func TestB5_AcknowledgedIsThereAfterRestart(t *testing.T) {
 
 // The newest change of a key is what counts; Done ends it and all before it.
 func TestD5_LaterChangesReplaceEarlierOnes(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "k", []byte("a"))
 	first := j.Take(key("k"))
 	mustPut(t, j, "k", []byte("b"))
@@ -181,7 +182,7 @@ func TestD5_LaterChangesReplaceEarlierOnes(t *testing.T) {
 }
 
 func TestB10_DeletionSurvives(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "k", []byte("a"))
 	if err := j.Delete(t.Context(), []akigw.Key{key("k"), key("l")}, time.Now()); err != nil {
 		t.Fatal(err)
@@ -196,7 +197,7 @@ func TestB10_DeletionSurvives(t *testing.T) {
 }
 
 func TestDeadLettersSurvive(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "k", []byte("a"))
 	mustPut(t, j, "l", []byte("b"))
 	if err := j.Bury(t.Context(), j.Last(key("k")), "no such bucket", time.Now()); err != nil {
@@ -226,7 +227,7 @@ func TestDeadLettersSurvive(t *testing.T) {
 
 // An upload id outlives a crash, and the entry that it was for.
 func TestB6_UploadIDIsKept(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "k", []byte("a"))
 	e := j.Last(key("k"))
 	if err := j.Uploading(t.Context(), e.ID, e.Key, "up1"); err != nil {
@@ -258,7 +259,7 @@ func TestB6_UploadIDIsKept(t *testing.T) {
 
 // Old segments go, however long one entry stays: it is written once more.
 func TestB18_SegmentsAreCompacted(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "stays", random(3000, 7))
 	mustPut(t, j, "dead", []byte("dead"))
 	mustPut(t, j, "large", random(100_000, 8))
@@ -292,7 +293,7 @@ func TestB18_SegmentsAreCompacted(t *testing.T) {
 
 // However much of it is live, giving up old segments comes to an end.
 func TestB18_ManySmallLiveEntries(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	var keys []akigw.Key
 	for i := range 5000 {
 		keys = append(keys, key(fmt.Sprintf("a/rather/long/name/of/a/key/%06d", i)))
@@ -311,7 +312,7 @@ func TestB18_ManySmallLiveEntries(t *testing.T) {
 
 // Writers share syncs.
 func TestGroupCommit(t *testing.T) {
-	fs := &countingFS{FS: Disk{}}
+	fs := &countingFS{FS: vfs.Disk{}}
 	j := open(t, testConfig(fs, t.TempDir()))
 	before := fs.syncs.Load()
 	const writers, each = 64, 20
@@ -336,7 +337,7 @@ func TestGroupCommit(t *testing.T) {
 }
 
 func TestB24_SecondGatewayRefusesToStart(t *testing.T) {
-	c := testConfig(Disk{}, t.TempDir())
+	c := testConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
 	if _, err := Open(c); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("%v", err)
@@ -347,7 +348,7 @@ func TestB24_SecondGatewayRefusesToStart(t *testing.T) {
 
 // What a crash left half written goes with the next start.
 func TestB1_OrphansOfTheSpoolAreRemoved(t *testing.T) {
-	c := testConfig(Disk{}, t.TempDir())
+	c := testConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
 	mustPut(t, j, "k", random(10_000, 1))
 	d := j.Receive(-1)
@@ -372,7 +373,7 @@ func TestB1_OrphansOfTheSpoolAreRemoved(t *testing.T) {
 }
 
 func TestAscend(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	for _, name := range []string{"b", "a/2", "a/1", "c", "a"} {
 		mustPut(t, j, name, nil)
 	}

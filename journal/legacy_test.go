@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // legacy rewrites the segments of a closed journal as a gateway wrote them that knew neither
@@ -116,7 +118,7 @@ func TestOlderGatewayAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	j := open(t, smallConfig(Disk{}, dir))
+	j := open(t, smallConfig(vfs.Disk{}, dir))
 	if err := complete(j, want); err != nil {
 		t.Error(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
 	"github.com/akidb/akigw"
@@ -29,7 +29,7 @@ func (r *register) idle() bool { return r.newest == nil && r.leased == nil }
 
 // machine drives a journal and a model of it.
 type machine struct {
-	disk *vfs.MemFS
+	disk *pebblevfs.MemFS
 	j    *Journal
 	keys [4]register
 }
@@ -175,7 +175,7 @@ func (m *machine) Restart(t *rapid.T) {
 
 // Crash loses what was not synced.
 func (m *machine) Crash(t *rapid.T) {
-	after := m.disk.CrashClone(vfs.CrashCloneCfg{})
+	after := m.disk.CrashClone(pebblevfs.CrashCloneCfg{})
 	must(t, m.j.Close())
 	m.disk = after
 	m.open(t)
@@ -243,7 +243,7 @@ func (m *machine) Check(t *rapid.T) {
 // what fails short. -rapid.checks=N takes more of them, -rapid.seed replays one.
 func TestStateMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &machine{disk: vfs.NewCrashableMem()}
+		m := &machine{disk: pebblevfs.NewCrashableMem()}
 		m.open(t)
 		defer func() { m.j.Close() }()
 		t.Repeat(rapid.StateMachineActions(m))

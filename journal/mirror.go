@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // mirror is a file system that keeps the journal's directory twice: each change is made in both
@@ -18,7 +19,7 @@ import (
 // the first directory that can deliver it. Whoever can tell good bytes from bad ones reads with
 // readIntact, which tries both copies.
 type mirror struct {
-	FS
+	vfs.FS
 	dirs [2]string
 	log  *slog.Logger
 
@@ -58,7 +59,7 @@ func (m *mirror) MkdirAll(dir string) error {
 }
 
 // Create implements FS.
-func (m *mirror) Create(name string) (File, error) {
+func (m *mirror) Create(name string) (vfs.File, error) {
 	a, err := m.FS.Create(name)
 	if err != nil {
 		return nil, err
@@ -67,12 +68,12 @@ func (m *mirror) Create(name string) (File, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
-	return &mirrorFile{files: [2]File{a, b}}, nil
+	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
 }
 
 // Open implements FS. It opens what is there: the error is that of the first directory if the
 // file is in neither.
-func (m *mirror) Open(name string) (File, error) {
+func (m *mirror) Open(name string) (vfs.File, error) {
 	a, err := m.FS.Open(name)
 	b, second := m.FS.Open(m.twin(name))
 	f := &mirrorFile{}
@@ -168,16 +169,16 @@ func both(a, b func() error) error {
 // mirrorFile is a file with its second copy.
 type mirrorFile struct {
 	mu      sync.Mutex
-	files   [2]File // nil: it could not be opened; guarded by mu
-	retired []File  // were replaced, and may still be read; guarded by mu
-	merged  []byte  // what both copies hold together, if neither could be repaired; else nil
+	files   [2]vfs.File // nil: it could not be opened; guarded by mu
+	retired []vfs.File  // were replaced, and may still be read; guarded by mu
+	merged  []byte      // what both copies hold together, if neither could be repaired; else nil
 }
 
 // copies are the copies that there are, the first directory's first.
-func (f *mirrorFile) copies() []File {
+func (f *mirrorFile) copies() []vfs.File {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	all := make([]File, 0, 2)
+	all := make([]vfs.File, 0, 2)
 	for _, one := range f.files {
 		if one != nil {
 			all = append(all, one)
@@ -187,7 +188,7 @@ func (f *mirrorFile) copies() []File {
 }
 
 // replace has a copy read from another file from now on.
-func (f *mirrorFile) replace(side int, by File) {
+func (f *mirrorFile) replace(side int, by vfs.File) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if old := f.files[side]; old != nil {
@@ -258,15 +259,15 @@ func (f *mirrorFile) Close() (err error) {
 }
 
 // copies are the copies of an open file: one, unless it is mirrored.
-func copies(f File) []File {
+func copies(f vfs.File) []vfs.File {
 	if m, ok := f.(*mirrorFile); ok {
 		return m.copies()
 	}
-	return []File{f}
+	return []vfs.File{f}
 }
 
 // isWhole reports whether all copies of a file that should be there could be opened.
-func isWhole(f File) bool {
+func isWhole(f vfs.File) bool {
 	m, ok := f.(*mirrorFile)
 	return !ok || len(m.copies()) == len(m.files)
 }
@@ -274,7 +275,7 @@ func isWhole(f File) bool {
 // readIntact fills p with the bytes from offset at on, from the first copy of f whose bytes are
 // intact. worn says that a copy is damaged or missing. The error is that of the first copy if
 // none is intact, and wraps akigw.ErrChecksum if it could be read.
-func readIntact(f File, p []byte, at int64, intact func([]byte) bool) (worn bool, err error) {
+func readIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (worn bool, err error) {
 	for i, one := range copies(f) {
 		n, readErr := one.ReadAt(p, at)
 		switch {
@@ -298,7 +299,7 @@ func readIntact(f File, p []byte, at int64, intact func([]byte) bool) (worn bool
 }
 
 // writeFile makes data the durable content of a file; a crash leaves the old one or the new one.
-func writeFile(fs FS, name string, data []byte) error {
+func writeFile(fs vfs.FS, name string, data []byte) error {
 	draft := name + draftSuffix
 	if err := writeDraft(fs, draft, data); err != nil {
 		return err
@@ -310,7 +311,7 @@ func writeFile(fs FS, name string, data []byte) error {
 }
 
 // writeDraft writes and syncs a file that is going to be renamed.
-func writeDraft(fs FS, name string, data []byte) error {
+func writeDraft(fs vfs.FS, name string, data []byte) error {
 	f, err := fs.Create(name)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
@@ -318,7 +319,7 @@ func writeDraft(fs FS, name string, data []byte) error {
 	return finishDraft(f, data)
 }
 
-func finishDraft(f File, data []byte) error {
+func finishDraft(f vfs.File, data []byte) error {
 	_, err := f.Write(data)
 	if err == nil {
 		err = unsynced(f.Sync())
@@ -327,7 +328,7 @@ func finishDraft(f File, data []byte) error {
 }
 
 // readFile reads a whole file.
-func readFile(fs FS, name string) ([]byte, error) {
+func readFile(fs vfs.FS, name string) ([]byte, error) {
 	f, err := fs.Open(name)
 	if err != nil {
 		return nil, err

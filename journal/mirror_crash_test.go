@@ -15,11 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // repairRun crashes starts that repair or rebuild a directory, and the starts after the crash.
@@ -32,7 +33,7 @@ type repairRun struct {
 
 // start opens both directories, after crashes of this start if depth is not 0, and sees that all
 // is there.
-func (r *repairRun) start(disk *vfs.MemFS, depth int) (err error) {
+func (r *repairRun) start(disk *pebblevfs.MemFS, depth int) (err error) {
 	r.trials++
 	fs := stepping(memory{disk})
 	at := 1 + r.dice.IntN(40)
@@ -40,7 +41,7 @@ func (r *repairRun) start(disk *vfs.MemFS, depth int) (err error) {
 		if err != nil || depth == 0 || depth == 1 && n != at {
 			return nil
 		}
-		clone := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 40, 100}[r.dice.IntN(3)], RNG: rand.New(rand.NewPCG(r.seed, r.dice.Uint64()))})
+		clone := disk.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 40, 100}[r.dice.IntN(3)], RNG: rand.New(rand.NewPCG(r.seed, r.dice.Uint64()))})
 		if e := errors.Join(r.start(clone, depth-1), r.alone(clone)); e != nil {
 			err = fmt.Errorf("crash before %q (call %d, depth %d): %w", what, n, depth, e)
 		}
@@ -57,7 +58,7 @@ func (r *repairRun) start(disk *vfs.MemFS, depth int) (err error) {
 
 // alone sees that the second directory, which has been started with the first after a crash, can
 // take its place.
-func (r *repairRun) alone(disk *vfs.MemFS) error {
+func (r *repairRun) alone(disk *pebblevfs.MemFS) error {
 	j, err := Open(smallConfig(memory{disk}, "/k"))
 	if err != nil {
 		return fmt.Errorf("the second alone: %w", err)
@@ -315,7 +316,7 @@ func TestSecondDirectory_WrittenApart(t *testing.T) {
 func TestSecondDirectory_Unfinished(t *testing.T) {
 	dir, second := twoDirs(t)
 	restart(t, dir, "", func(j *Journal) { mustPut(t, j, "k", random(100_000, 1)) })
-	disk := &failSecond{FS: Disk{}, dir: filepath.Join(second, spoolDir)}
+	disk := &failSecond{FS: vfs.Disk{}, dir: filepath.Join(second, spoolDir)}
 	disk.write.Store(true)
 	c := testConfig(disk, dir)
 	c.SecondDir = second

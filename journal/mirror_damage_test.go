@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // tree is the content of a journal's directories: by "0/segments/..." and "1/...".
@@ -110,7 +111,7 @@ func staleSample(t *testing.T, seed uint64) (tree, allowed) {
 func sampleOf(t *testing.T, seed uint64, together, alone int) (tree, allowed) {
 	t.Helper()
 	dir, second := twoDirs(t)
-	c := smallConfig(Disk{}, dir)
+	c := smallConfig(vfs.Disk{}, dir)
 	c.SecondDir = second
 	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
 	run := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 4))}
@@ -147,14 +148,14 @@ func flushDated(j *Journal, x *expectation, name string) error {
 }
 
 // smallConfig is a journal with all kinds of records in short segments, and a reserve.
-func smallConfig(fs FS, dir string) Config {
+func smallConfig(fs vfs.FS, dir string) Config {
 	c := testConfig(fs, dir)
 	c.InlineBytes, c.SegmentBytes, c.ReserveBytes, c.MaxDates = 512, 2<<10, 4<<10, 1000
 	return c
 }
 
 // openTwin opens the journal of both directories in memory.
-func openTwin(m FS) (*Journal, error) {
+func openTwin(m vfs.FS) (*Journal, error) {
 	c := smallConfig(m, "/j")
 	c.SecondDir = "/k"
 	return Open(c)
@@ -400,7 +401,7 @@ func TestLastSegmentLost(t *testing.T) {
 	for _, second := range []bool{false, true} {
 		for _, keep := range []int{1, 0} { // segments that are left
 			t.Run(fmt.Sprintf("second directory %t, %d left", second, keep), func(t *testing.T) {
-				c := testConfig(Disk{}, filepath.Join(t.TempDir(), "a"))
+				c := testConfig(vfs.Disk{}, filepath.Join(t.TempDir(), "a"))
 				dirs := []string{c.Dir}
 				if second {
 					c.SecondDir = filepath.Join(t.TempDir(), "b")

@@ -10,16 +10,17 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // unwritable is a file system where all that changes something in a directory, or in any, fails.
 // syncs says whether they do as well.
-func unwritable(fs FS, under string, failure error, syncs bool) FS {
-	return Watched(fs, func(op akigw.DiskOp, name string, size int) (int, error) {
+func unwritable(fs vfs.FS, under string, failure error, syncs bool) vfs.FS {
+	return vfs.Watched(fs, func(op akigw.DiskOp, name string, size int) (int, error) {
 		switch op {
 		case akigw.DiskOpen, akigw.DiskRead, akigw.DiskList, akigw.DiskMkdir: // the directories are there
 			return size, nil
@@ -110,7 +111,7 @@ func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
 // and the side files say that this run was one of both directories.
 func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 	for _, under := range []string{"/j", "/k"} {
-		disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+		disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
 		disk.under = under
 		c := reserving(disk, "/j")
 		c.SecondDir = "/k"
@@ -155,7 +156,7 @@ func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 // TestC2_SecondDirectory_SegmentsWait: without room for a side file segments stay, for as long as
 // that is so.
 func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
-	disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+	disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
 	disk.under = "/k"
 	c := reserving(disk, "/j")
 	c.SecondDir = "/k"
@@ -253,7 +254,7 @@ func TestC2_SecondDirectory_SmallDisk(t *testing.T) {
 // is not taken for damage.
 func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
 	for _, under := range []string{"", "/j", "/k"} {
-		disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+		disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
 		disk.under = under
 		c := reserving(disk, "/j")
 		c.SecondDir = "/k"

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 func openMirrored(t *testing.T, dir, second string) (*Journal, error) {
 	t.Helper()
-	c := testConfig(Disk{}, dir)
+	c := testConfig(vfs.Disk{}, dir)
 	c.SecondDir = second
 	return Open(c)
 }
@@ -36,7 +38,7 @@ func TestSecondDirectory(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	alone := open(t, testConfig(Disk{}, second))
+	alone := open(t, testConfig(vfs.Disk{}, second))
 	if !bytes.Equal(read(t, alone, key("small")), []byte("small")) || !bytes.Equal(read(t, alone, key("large")), random(200_000, 1)) || alone.Upload("id") == nil || alone.Accepting() != nil {
 		t.Errorf("the copy: %+v", alone.Stats())
 	}
@@ -55,7 +57,7 @@ func TestSecondDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.Close()
-	alone = open(t, testConfig(Disk{}, fresh))
+	alone = open(t, testConfig(vfs.Disk{}, fresh))
 	defer alone.Close()
 	if !bytes.Equal(read(t, alone, key("large")), random(200_000, 1)) || alone.Last(key("later")) == nil {
 		t.Errorf("the new copy: %+v", alone.Stats())
@@ -64,17 +66,17 @@ func TestSecondDirectory(t *testing.T) {
 
 // failSecond fails writes or syncs below a directory.
 type failSecond struct {
-	FS
+	vfs.FS
 	dir         string
 	write, sync atomic.Bool
 }
 
 type failSecondFile struct {
-	File
+	vfs.File
 	fs *failSecond
 }
 
-func (f *failSecond) Create(name string) (File, error) {
+func (f *failSecond) Create(name string) (vfs.File, error) {
 	file, err := f.FS.Create(name)
 	if err != nil || !strings.HasPrefix(name, f.dir) {
 		return file, err
@@ -100,7 +102,7 @@ func (f *failSecondFile) Sync() error {
 func TestC6_SecondDiskFails(t *testing.T) {
 	for _, write := range []bool{true, false} {
 		dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
-		disk := &failSecond{FS: Disk{}, dir: second}
+		disk := &failSecond{FS: vfs.Disk{}, dir: second}
 		c := testConfig(disk, dir)
 		c.SecondDir = second
 		j := open(t, c)

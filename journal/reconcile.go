@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/akidb/akigw/internal/durable"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // unfinishedFile marks a second directory while it is rebuilt from the first: until it is gone
@@ -70,7 +70,7 @@ func (j *Journal) reconcile() error {
 	live := m.live(sides, j.side.floor)
 	m.ignore(sides, live)
 	replaced, err := m.repairSegments(live)
-	if m.current && durable.Unwritable(err) {
+	if m.current && vfs.Unwritable(err) {
 		m.log.Warn("the journal could not be repaired for want of room: it is read from both directories", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
 		m.misplaced = m.isMisplaced(live)
 		j.keep = m.misplaced
@@ -90,7 +90,7 @@ func (j *Journal) reconcile() error {
 	if err == nil {
 		err = errors.Join(m.reconcileEnd(), m.reconcileQuarantine())
 	}
-	if m.current && len(replaced) == 0 && durable.Unwritable(err) {
+	if m.current && len(replaced) == 0 && vfs.Unwritable(err) {
 		m.log.Warn("what does not count any more could not be removed from the journal's directories; a later start does it", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
 		return nil // and what cannot be synced either is found by recover
 	}
@@ -156,7 +156,7 @@ func (m *mirror) isMisplaced(live map[uint64][]source) bool {
 }
 
 // openMerged opens what there is of the copies of a segment that could not be repaired.
-func (m *mirror) openMerged(name string, raw []byte) File {
+func (m *mirror) openMerged(name string, raw []byte) vfs.File {
 	merged := &mirrorFile{merged: raw}
 	for i := range merged.files {
 		if f, err := m.FS.Open(m.on(i, name)); err == nil {
@@ -449,7 +449,7 @@ func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, er
 			path := m.segment(i, id)
 			if full == nil {
 				err := m.draft(path, better)
-				if full = err; err != nil && !durable.Unwritable(err) {
+				if full = err; err != nil && !vfs.Unwritable(err) {
 					return nil, err
 				}
 			}
@@ -501,7 +501,7 @@ func (m *mirror) alike(sources []source, id uint64) (bool, error) {
 	if len(sources) != 2 || sources[0].side == sources[1].side {
 		return false, nil
 	}
-	var files [2]File
+	var files [2]vfs.File
 	for _, src := range sources {
 		if src.path != m.segment(src.side, id) {
 			return false, nil
@@ -517,7 +517,7 @@ func (m *mirror) alike(sources []source, id uint64) (bool, error) {
 }
 
 // sameBytes compares two files.
-func sameBytes(a, b File) (bool, error) {
+func sameBytes(a, b vfs.File) (bool, error) {
 	n, err := a.Size()
 	k, secondErr := b.Size()
 	if err = errors.Join(err, secondErr); err != nil || n != k {

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // Open opens a journal: its entries are live when it returns. It finds out what
@@ -74,7 +74,7 @@ func (j *Journal) startBoth() error {
 	if err == nil {
 		err = j.recover()
 	}
-	if m := j.mirror; j.side != nil && !m.current && durable.Unwritable(err) {
+	if m := j.mirror; j.side != nil && !m.current && vfs.Unwritable(err) {
 		return fmt.Errorf("%s cannot be rebuilt from %s: make room there, or start with an empty second_dir: %w", m.dirs[1], m.dirs[0], err)
 	}
 	return err
@@ -214,7 +214,7 @@ func (j *Journal) scan(id uint64) (*scan, error) {
 }
 
 // openSegment opens a segment and reads it.
-func (j *Journal) openSegment(id uint64) (f File, raw []byte, err error) {
+func (j *Journal) openSegment(id uint64) (f vfs.File, raw []byte, err error) {
 	if raw := j.mirror.unrepaired(id); raw != nil {
 		return j.mirror.openMerged(j.segmentName(id), raw), raw, nil
 	}

@@ -9,8 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/durable"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // A disk that is full stops acknowledgements, not the flush, which is what makes room. For
@@ -150,11 +149,11 @@ func unsynced(err error) error {
 
 // unwritten reports whether an error says that something could not be written, because the
 // disk takes nothing, and that nothing is unknown for that.
-func unwritten(err error) bool { return durable.Unwritable(err) && !errors.Is(err, errUnsynced) }
+func unwritten(err error) bool { return vfs.Unwritable(err) && !errors.Is(err, errUnsynced) }
 
 // beginReserved makes a piece of the reserve the next segment.
 func (j *Journal) beginReserved() error {
-	i := slices.IndexFunc(j.reserve[:], func(f File) bool { return f != nil })
+	i := slices.IndexFunc(j.reserve[:], func(f vfs.File) bool { return f != nil })
 	if i < 0 {
 		return errNoReserve
 	}
@@ -187,7 +186,7 @@ func (j *Journal) keepReserve() bool {
 	switch err := j.makeReserve(); {
 	case err == nil:
 		return true
-	case durable.Unwritable(err):
+	case vfs.Unwritable(err):
 		_ = j.noRoom(fmt.Errorf("no room for its reserve of %d bytes: %w", j.config.ReserveBytes, err), false)
 		return false
 	default:
@@ -214,7 +213,7 @@ func (j *Journal) makeReserve() error {
 		switch {
 		case err == nil:
 			j.reserve[i], made = f, true
-		case durable.Unwritable(err):
+		case vfs.Unwritable(err):
 			full = err // others may be there
 		default:
 			return err
@@ -266,7 +265,7 @@ func (j *Journal) firstSegment(next succession) error {
 }
 
 func (j *Journal) hasReserve() bool {
-	return slices.ContainsFunc(j.reserve[:], func(f File) bool { return f != nil })
+	return slices.ContainsFunc(j.reserve[:], func(f vfs.File) bool { return f != nil })
 }
 
 // dropDead removes the oldest segments that nothing live is in, the last one apart: it says
@@ -491,64 +490,7 @@ func Empty(dir string) bool {
 }
 
 // Reserve implements FS.
-func (Disk) Reserve(name string, size int64) (File, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() > 0 { // a crash left a segment its old name
-		if err = errors.Join(f.Close(), os.Remove(name)); err != nil {
-			return nil, err
-		}
-		if f, err = os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err != nil {
-			return nil, err
-		}
-	}
-	if err == nil && !allocated(info, size) {
-		err = allocateSpared(f, size)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(name))
-	}
-	return diskFile{f}, nil
-}
-
-// allocated reports whether an empty file has size bytes of the disk.
-func allocated(info os.FileInfo, size int64) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && info.Size() == 0 && st.Blocks*512 >= size
-}
-
-// allocateSpared is allocate that leaves others as much as it takes: who writes to a memory
-// map dies when there is no room even for a moment. The room of a side file has just been let go
-// of.
-func allocateSpared(f *os.File, size int64) error {
-	var st syscall.Statfs_t
-	if err := syscall.Fstatfs(int(f.Fd()), &st); err != nil {
-		return os.NewSyscallError("fstatfs", err)
-	}
-	if size > spareBytes && int64(st.Bavail)*int64(st.Bsize) < 2*size {
-		return os.NewSyscallError("fallocate", syscall.ENOSPC)
-	}
-	return allocate(f, size)
-}
-
-// ID implements FS.
-func (Disk) ID(name string) (string, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return "", err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return "", errors.ErrUnsupported
-	}
-	return fmt.Sprintf("%d:%d", st.Dev, st.Ino), nil
-}
-
-// Reserve implements FS.
-func (m *mirror) Reserve(name string, size int64) (File, error) {
+func (m *mirror) Reserve(name string, size int64) (vfs.File, error) {
 	a, err := m.FS.Reserve(name, size)
 	if err != nil {
 		return nil, err
@@ -557,7 +499,7 @@ func (m *mirror) Reserve(name string, size int64) (File, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
-	return &mirrorFile{files: [2]File{a, b}}, nil
+	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
 }
 
 // ID implements FS.
@@ -568,9 +510,4 @@ func (m *mirror) ID(name string) (string, error) {
 	}
 	b, err := m.FS.ID(m.twin(name))
 	return a + " " + b, err
-}
-
-// Reserve implements FS.
-func (w *watched) Reserve(name string, size int64) (File, error) {
-	return w.file(akigw.DiskCreate, name, func(name string) (File, error) { return w.FS.Reserve(name, size) })
 }

@@ -14,15 +14,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // limitedFS is a file system with so much room in a directory.
 type limitedFS struct {
-	FS
+	vfs.FS
 	under string // what paths in that directory begin with
 	mu    sync.Mutex
 	free  int64            // bytes; guarded by mu
@@ -33,7 +34,7 @@ type limitedFS struct {
 // node is a file: what it takes, and how much of that nothing was written to yet.
 type node struct{ taken, spare int64 }
 
-func limited(fs FS, free int64) *limitedFS {
+func limited(fs vfs.FS, free int64) *limitedFS {
 	return &limitedFS{FS: fs, free: free, files: 1000, nodes: map[string]*node{}}
 }
 
@@ -60,7 +61,7 @@ func (l *limitedFS) node(name string) (*node, error) {
 	return l.nodes[name], nil
 }
 
-func (l *limitedFS) Create(name string) (File, error) {
+func (l *limitedFS) Create(name string) (vfs.File, error) {
 	if l.elsewhere(name) {
 		return l.FS.Create(name)
 	}
@@ -74,7 +75,7 @@ func (l *limitedFS) Create(name string) (File, error) {
 	return &limitedFile{f, l, n}, err
 }
 
-func (l *limitedFS) Reserve(name string, size int64) (File, error) {
+func (l *limitedFS) Reserve(name string, size int64) (vfs.File, error) {
 	if l.elsewhere(name) {
 		return l.FS.Reserve(name, size)
 	}
@@ -132,7 +133,7 @@ func (l *limitedFS) Remove(name string) error {
 }
 
 type limitedFile struct {
-	File
+	vfs.File
 	fs   *limitedFS
 	node *node
 }
@@ -153,7 +154,7 @@ func (f *limitedFile) Write(p []byte) (int, error) {
 	return done, err
 }
 
-func reserving(fs FS, dir string) Config {
+func reserving(fs vfs.FS, dir string) Config {
 	c := testConfig(fs, dir)
 	c.InlineBytes, c.SegmentBytes, c.ReserveBytes = 512, 4<<10, 4<<10
 	return c
@@ -221,7 +222,7 @@ func accepting(t *testing.T, j *Journal) {
 func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
 	for _, test := range []struct{ second, full string }{{"", ""}, {"/k", ""}, {"/k", "/j"}, {"/k", "/k"}} {
 		for free := int64(0); free < 6000; free += 97 {
-			disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+			disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
 			disk.under = test.full
 			c := reserving(disk, "/j")
 			c.SecondDir = test.second
@@ -275,7 +276,7 @@ func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
 // TestC2_DoubtWithoutAReserve: a write that found no room may be on the disk in part or as a whole.
 // While nothing can be written that says that it does not count, nobody goes past it.
 func TestC2_DoubtWithoutAReserve(t *testing.T) {
-	disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+	disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
 	c := reserving(disk, "/j")
 	c.ReserveBytes = 0
 	j := open(t, c)
@@ -320,7 +321,7 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 	for free := int64(0); free < 12_000; free += int64(p.Amount(2011, 613, 97)) {
 		full := []string{"", "/j", "/k"}[free/4000] // the disk of the only directory, or of one of two
 		free := free % 4000
-		disk := vfs.NewCrashableMem()
+		disk := pebblevfs.NewCrashableMem()
 		x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
 		c := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, uint64(free))), mutate: unchanged, trials: &trials, twice: full != ""}
 		steps := stepping(memory{disk})
@@ -413,7 +414,7 @@ func TestC2_StartWithoutRoom(t *testing.T) {
 		{"room for records, not for a reserve", false, 1000, 2000},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+			disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
 			c := reserving(disk, "/j")
 			if !test.reserve {
 				c.ReserveBytes = 0
@@ -469,7 +470,7 @@ var smallDisks = map[string]func(testing.TB) *testkit.SmallDisk{
 
 // onSmallDisk opens a journal with a reserve on a small disk.
 func onSmallDisk(disk *testkit.SmallDisk) Config {
-	c := testConfig(Disk{}, filepath.Join(disk.Dir, "journal"))
+	c := testConfig(vfs.Disk{}, filepath.Join(disk.Dir, "journal"))
 	c.ReserveBytes = 256 << 10
 	return c
 }
@@ -508,7 +509,7 @@ func TestC2_SmallDisk(t *testing.T) {
 					disk.Empty()
 					accepting(t, j)
 					for i := range reservePieces {
-						if info, err := os.Stat(j.reserveName(i)); err != nil || !allocated(info, j.pieceBytes()) {
+						if info, err := os.Stat(j.reserveName(i)); err != nil || !vfs.Allocated(info, j.pieceBytes()) {
 							t.Errorf("piece %d of the reserve is gone: %v", i, err)
 						}
 					}
@@ -599,7 +600,7 @@ func TestC5_DamageOnAReadOnlyDisk(t *testing.T) {
 // is writable again the journal goes on.
 func TestC5_StartReadOnly(t *testing.T) {
 	disk := testkit.NewSmallDisk(t, 4<<20, 0)
-	c := testConfig(Disk{}, filepath.Join(disk.Dir, "journal"))
+	c := testConfig(vfs.Disk{}, filepath.Join(disk.Dir, "journal"))
 	c.ReserveBytes = 256 << 10
 	j := open(t, c)
 	names := putMany(t, j, 0, 20)
@@ -635,7 +636,7 @@ func TestC5_StartReadOnly(t *testing.T) {
 func TestMovedAway(t *testing.T) {
 	for name, part := range map[string]string{"all": "", "segments": segmentDir, "bodies": spoolDir} {
 		t.Run(name, func(t *testing.T) {
-			c := testConfig(Disk{}, filepath.Join(t.TempDir(), "journal"))
+			c := testConfig(vfs.Disk{}, filepath.Join(t.TempDir(), "journal"))
 			j := open(t, c)
 			names := putMany(t, j, 0, 10)
 			from, away := filepath.Join(c.Dir, part), filepath.Join(t.TempDir(), "away")

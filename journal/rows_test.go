@@ -9,12 +9,14 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // TestB2_BodyWithoutARecord: a body that was synced and has no record was not
 // acknowledged; the next start removes it.
 func TestB2_BodyWithoutARecord(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	d := j.Receive(200_000)
 	if _, err := d.Write(random(200_000, 1)); err != nil {
@@ -35,7 +37,7 @@ func TestB2_BodyWithoutARecord(t *testing.T) {
 // TestB4_RepeatedAfterALostAnswer: a client that did not get its answer does it again,
 // and there is one object.
 func TestB4_RepeatedAfterALostAnswer(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	for range 2 {
 		mustPut(t, j, "k", random(100_000, 1))
@@ -49,7 +51,7 @@ func TestB4_RepeatedAfterALostAnswer(t *testing.T) {
 // TestB9_BodyOfWhatIsDone: a crash before the body of what is upstream was removed
 // leaves it to the next start.
 func TestB9_BodyOfWhatIsDone(t *testing.T) {
-	c := testConfig(Disk{}, t.TempDir())
+	c := testConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
 	defer func() { j.Close() }()
 	mustPut(t, j, "k", random(100_000, 1))
@@ -75,7 +77,7 @@ func TestB9_BodyOfWhatIsDone(t *testing.T) {
 // finds the same.
 func TestB21_CrashLoop(t *testing.T) {
 	dir := t.TempDir()
-	c := testConfig(Disk{}, dir)
+	c := testConfig(vfs.Disk{}, dir)
 	c.SegmentBytes = 2 << 10
 	j := open(t, c)
 	for i := range 30 {
@@ -84,7 +86,7 @@ func TestB21_CrashLoop(t *testing.T) {
 	j.Close()
 	died := 0
 	for n := 1; n < 60; n++ {
-		fs := stepping(Disk{})
+		fs := stepping(vfs.Disk{})
 		fs.step = func(i int, _ string) error {
 			if i >= n {
 				return syscall.EIO
@@ -114,7 +116,7 @@ func TestB21_CrashLoop(t *testing.T) {
 // TestC1_NoSpaceForABody: a body that does not fit is not acknowledged, leaves nothing
 // behind, and does not end the journal.
 func TestC1_NoSpaceForABody(t *testing.T) {
-	fs := stepping(Disk{})
+	fs := stepping(vfs.Disk{})
 	full := false
 	fs.step = func(_ int, what string) error {
 		if full && strings.HasPrefix(what, "write") && strings.Contains(what, spoolDir) {
@@ -140,7 +142,7 @@ func TestC1_NoSpaceForABody(t *testing.T) {
 // TestD18_SpoolStays: the directory of the bodies is never taken away, whatever comes
 // and goes in it at the same time.
 func TestD18_SpoolStays(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	var writers sync.WaitGroup
 	for w := range 4 {
@@ -164,7 +166,7 @@ func TestD18_SpoolStays(t *testing.T) {
 
 // TestNewest: what comes first after a start is none of an earlier run's.
 func TestNewest(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	for range 3 {
 		if err := j.Begin(t.Context(), Upload{ID: "u", Key: key("k")}); err != nil {

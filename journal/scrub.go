@@ -10,6 +10,8 @@ import (
 
 	"github.com/tidwall/btree"
 	"golang.org/x/time/rate"
+
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // scrub is what reads and verifies both directories of a journal in the background, and repairs
@@ -311,7 +313,7 @@ func (j *Journal) isIntact(ctx context.Context, limit *rate.Limiter, b body) boo
 }
 
 // isIntact reads a copy of the body. pace is called before so many bytes are read.
-func (p piece) isIntact(f File, pace func(int) error) bool {
+func (p piece) isIntact(f vfs.File, pace func(int) error) bool {
 	sums, err := p.readTable(f)
 	if err != nil {
 		return false
@@ -341,7 +343,7 @@ func (j *Journal) scrubSegment(ctx context.Context, limit *rate.Limiter, s *segm
 // sameSegments compares the files of a segment by their names: a file that was removed can still
 // be read by those who have it open. pace is called before so many bytes are read.
 func (m *mirror) sameSegments(s *segment, pace func(int64) error) bool {
-	var files [2]File
+	var files [2]vfs.File
 	for i := range files {
 		f, err := m.FS.Open(m.segment(i, s.id))
 		if err != nil {
@@ -362,7 +364,7 @@ func (m *mirror) sameSegments(s *segment, pace func(int64) error) bool {
 	return true
 }
 
-func sameStretch(a, b File, at, n int64) bool {
+func sameStretch(a, b vfs.File, at, n int64) bool {
 	x, y := make([]byte, n), make([]byte, n)
 	i, _ := a.ReadAt(x, at)
 	k, _ := b.ReadAt(y, at)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // flip changes a bit of a file in memory.
@@ -78,12 +80,12 @@ func TestScrub(t *testing.T) {
 
 // full is a disk that takes no new files below a directory while it is full.
 type full struct {
-	FS
+	vfs.FS
 	dir string
 	on  bool // set before the journal is open, and changed while nothing runs
 }
 
-func (f *full) Create(name string) (File, error) {
+func (f *full) Create(name string) (vfs.File, error) {
 	if rel, err := filepath.Rel(f.dir, name); f.on && err == nil && filepath.IsLocal(rel) {
 		return nil, syscall.ENOSPC
 	}

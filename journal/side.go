@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/codec"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // A run is one start of a journal with all that it wrote. Two directories that were started
@@ -96,7 +97,7 @@ func (s *sideState) lost(found map[uint64]bool, scans []*scan) (segment uint64, 
 }
 
 // readSide reads the side file of a directory, nil for none that can be read.
-func readSide(fs FS, dir string) *sideState {
+func readSide(fs vfs.FS, dir string) *sideState {
 	raw, err := readFile(fs, filepath.Join(dir, sideFile))
 	if err != nil {
 		return nil
@@ -176,7 +177,7 @@ const spareBytes = 4 << 10
 
 // writeSpared is writeFile of a small file that has to be written on a full disk as well: removing
 // a segment, which makes room, takes a side file. The room for it was kept by the last one.
-func writeSpared(fs FS, name string, data []byte) error {
+func writeSpared(fs vfs.FS, name string, data []byte) error {
 	draft := name + draftSuffix
 	f, err := fs.Reserve(draft, spareBytes)
 	if err != nil { // it may do without
@@ -231,7 +232,7 @@ func (r *repairs) total() (n int64, last time.Time) {
 // Repairs says what a directory of a journal had to take from the other one, ever: how many
 // records and bodies were damaged or missing, and when the last of them was repaired. unfinished
 // says that the directory is a copy that is still to be completed. The journal may be open.
-func Repairs(fs FS, dir string) (n int64, last time.Time, unfinished bool) {
+func Repairs(fs vfs.FS, dir string) (n int64, last time.Time, unfinished bool) {
 	_, err := fs.Size(filepath.Join(dir, unfinishedFile))
 	if s := readSide(fs, dir); s != nil {
 		n, last = s.repaired, s.last

@@ -13,6 +13,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // A spool file is a body that is too large for a record: its bytes, a CRC32C of
@@ -37,8 +38,8 @@ type Draft struct {
 	spooled bool   // it may not be
 	size    int64
 
-	number uint64 // of the spool file
-	file   File   // nil while it may be inline
+	number uint64   // of the spool file
+	file   vfs.File // nil while it may be inline
 	sums   []byte
 	check  uint32 // CRC32C of sums, when it is finished
 	block  uint32 // CRC of the block that is being written
@@ -162,7 +163,7 @@ func appendFoot(sums []byte, size int64) []byte {
 // spoolFile is an open spool file.
 type spoolFile struct {
 	piece
-	file  File
+	file  vfs.File
 	sums  []byte
 	named string // what it belongs to, for errors
 	mend  func() // called for a copy of it that is damaged or missing
@@ -204,7 +205,7 @@ func (j *Journal) openTable(p piece, named string) (*spoolFile, error) {
 
 // readTable reads the checksums of the blocks from a copy of the file. The error wraps
 // akigw.ErrChecksum if they are damaged, or another file's.
-func (p piece) readTable(f File) ([]byte, error) {
+func (p piece) readTable(f vfs.File) ([]byte, error) {
 	length, err := f.Size()
 	if err != nil {
 		return nil, err

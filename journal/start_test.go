@@ -14,25 +14,26 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // hasty is a disk without syncs, for journals that are only made to be read again.
-type hasty struct{ Disk }
+type hasty struct{ vfs.Disk }
 
-type hastyFile struct{ File }
+type hastyFile struct{ vfs.File }
 
 func (hastyFile) Sync() error { return nil }
 
 func (hasty) SyncDir(string) error { return nil }
 
-func (h hasty) Create(name string) (File, error) {
+func (h hasty) Create(name string) (vfs.File, error) {
 	f, err := h.Disk.Create(name)
 	return hastyFile{f}, err
 }
 
 // looking counts how bodies are looked at.
 type looking struct {
-	FS
+	vfs.FS
 	sizes, opens atomic.Int64
 }
 
@@ -43,7 +44,7 @@ func (l *looking) Size(name string) (int64, error) {
 	return l.FS.Size(name)
 }
 
-func (l *looking) Open(name string) (File, error) {
+func (l *looking) Open(name string) (vfs.File, error) {
 	if strings.HasSuffix(name, ".body") {
 		l.opens.Add(1)
 	}
@@ -68,7 +69,7 @@ func TestStart_ManyBodies(t *testing.T) {
 			for _, dir := range dirs {
 				dropCache(t, dir)
 			}
-			disk := &looking{FS: Disk{}}
+			disk := &looking{FS: vfs.Disk{}}
 			c.FS = disk
 			began := time.Now()
 			j := open(t, c)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // begin begins an upload and returns it.
@@ -65,7 +67,7 @@ func settled(t testing.TB, j *Journal, want int) {
 // TestB13_B14_UploadAndPartsAreThereAfterRestart: an upload that is open is open
 // afterwards, with each part as it was acknowledged last.
 func TestB13_B14_UploadAndPartsAreThereAfterRestart(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	u := begin(t, j, "k", "id")
 	first, second := random(70_000, 1), random(10, 2)
@@ -96,7 +98,7 @@ func TestB13_B14_UploadAndPartsAreThereAfterRestart(t *testing.T) {
 // TestB15_CompletedIsWhole: the parts that were named are the body, in their order;
 // the others are gone, and the upload too. It is so after a restart.
 func TestB15_CompletedIsWhole(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	u := begin(t, j, "k", "id")
 	a, b, c := random(70_000, 1), random(66_000, 2), random(10, 3)
@@ -154,7 +156,7 @@ func TestB15_CompletedIsWhole(t *testing.T) {
 
 // TestB16_AbortedIsGone: with all its parts, for good.
 func TestB16_AbortedIsGone(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	u := begin(t, j, "k", "id")
 	p := mustAddPart(t, j, u, 1, random(70_000, 1))
@@ -181,7 +183,7 @@ func TestB16_AbortedIsGone(t *testing.T) {
 // refused.
 func TestD17_CompleteAbortAndPartAreInOrder(t *testing.T) {
 	completed, aborted := 0, 0
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	for round := range 60 {
 		name := fmt.Sprint(round)
@@ -231,7 +233,7 @@ func TestD17_CompleteAbortAndPartAreInOrder(t *testing.T) {
 // TestOpenUploadsSurviveCompaction: an upload and its parts move out of old segments,
 // in any order, and are whole after a restart.
 func TestOpenUploadsSurviveCompaction(t *testing.T) {
-	c := testConfig(Disk{}, t.TempDir())
+	c := testConfig(vfs.Disk{}, t.TempDir())
 	c.SegmentBytes = 2 << 10
 	j := open(t, c)
 	defer func() { j.Close() }()
@@ -276,7 +278,7 @@ func TestOpenUploadsSurviveCompaction(t *testing.T) {
 // TestUploadIDOfARewrittenEntry: at a start the record that says the upstream's upload
 // id of an entry can come before the entry's own, which was written once more.
 func TestUploadIDOfARewrittenEntry(t *testing.T) {
-	j := open(t, testConfig(Disk{}, t.TempDir()))
+	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	old, later := newSegment(7, nil, 0), newSegment(8, nil, 0)
 	j.mu.Lock()

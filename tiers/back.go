@@ -15,8 +15,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/facts"
 	"github.com/akidb/akigw/uploadpool"
@@ -114,15 +114,15 @@ var backWrites = map[string]*metrics.Counter{
 // must be called before anything else is done with the store.
 func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.ParallelConfig, batch uploadpool.BatchConfig, upstream uploadpool.Upstream) error {
 	c.Dir = dir
-	var fs journal.FS = journal.Disk{}
+	var fs vfs.FS = vfs.Disk{}
 	if s.config.JournalFault != nil {
-		fs = journal.Watched(fs, s.config.JournalFault)
+		fs = vfs.Watched(fs, s.config.JournalFault)
 	}
 	j, err := journal.Open(journal.Config{
 		Dir: dir, FS: fs, Log: s.log, InlineBytes: int(c.InlineBytes), SegmentBytes: int64(c.SegmentBytes), ReserveBytes: int64(c.ReserveBytes), SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second, MaxDates: c.MaxDates,
 		SecondDir: c.SecondDir, ScrubRate: int64(c.ScrubBytesPerSec),
 	})
-	if durable.Unwritable(err) && journal.Empty(dir) && (c.SecondDir == "" || journal.Empty(c.SecondDir)) {
+	if vfs.Unwritable(err) && journal.Empty(dir) && (c.SecondDir == "" || journal.Empty(c.SecondDir)) {
 		s.backOff = fmt.Sprintf("it cannot be made, so writes go through until a restart: %v", err)
 		s.log.Error("the journal cannot be made; nothing was acknowledged from it, and writes go through: make room or mend the disk, and restart the gateway", "dir", dir, "error", err)
 		return nil

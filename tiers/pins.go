@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/durable"
+	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/rules"
 )
 
@@ -184,7 +184,7 @@ func (b *pinBook) change(f func([]Pin) ([]Pin, error)) error {
 	}
 	file, err := json.Marshal(pinFile{Version: pinVersion, Sum: crc32.Checksum(raw, castagnoli), Pins: raw})
 	if err == nil {
-		err = durable.Replace(b.path, file)
+		err = vfs.Replace(b.path, file)
 	}
 	if err != nil {
 		return fmt.Errorf("pins: %w", err)

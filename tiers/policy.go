@@ -16,8 +16,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/warm"
 )
@@ -160,7 +160,7 @@ func (w *worker) load() (c checkpoint) {
 func (w *worker) save(c *checkpoint) error {
 	raw, err := c.encode()
 	if err == nil {
-		err = durable.Replace(w.path, raw)
+		err = vfs.Replace(w.path, raw)
 	}
 	if err != nil {
 		return fmt.Errorf("checkpoint of the tier worker: %w", err)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -112,7 +113,7 @@ func (r *rig) asked(text string) (n int) {
 }
 
 func (r *rig) open() {
-	j, err := journal.Open(journal.Config{Dir: r.dir, FS: journal.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Hour})
+	j, err := journal.Open(journal.Config{Dir: r.dir, FS: vfs.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Hour})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -734,7 +735,7 @@ func TestHurriedKeysAreCountedOnce(t *testing.T) {
 
 // BenchmarkHurry: to put a key before 50,000 others.
 func BenchmarkHurry(b *testing.B) {
-	j, err := journal.Open(journal.Config{Dir: b.TempDir(), FS: journal.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Hour})
+	j, err := journal.Open(journal.Config{Dir: b.TempDir(), FS: vfs.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Hour})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -49,7 +50,7 @@ func (*throttled) Owner(string) string { return "default" }
 // uploads takes n small objects from a journal to the upstream, and returns how many
 // that were in a second.
 func uploads(b *testing.B, n int, parallel, batch bool) (perSecond float64, u *throttled) {
-	j, err := journal.Open(journal.Config{Dir: b.TempDir(), FS: journal.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 64 << 10, SegmentBytes: 64 << 20, SyncTimeout: time.Minute})
+	j, err := journal.Open(journal.Config{Dir: b.TempDir(), FS: vfs.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 64 << 10, SegmentBytes: 64 << 20, SyncTimeout: time.Minute})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -23,11 +23,11 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
-	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/embedded"
 	"github.com/akidb/akigw/internal/logtail"
 	"github.com/akidb/akigw/internal/memlimit"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
@@ -362,7 +362,7 @@ func lockData(dir string) (release func() error, err error) {
 	if err := makeData(dir); err != nil {
 		return nil, err
 	}
-	f, err := durable.Lock(filepath.Join(dir, "lock"))
+	f, err := vfs.Lock(filepath.Join(dir, "lock"))
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		return nil, fmt.Errorf("data directory %s is in use by another akigw; stop it, or give this one another --data", dir)
@@ -388,7 +388,7 @@ func rootKeys(c *config) (trial bool, err error) {
 	case errors.Is(err, os.ErrNotExist):
 		p = pair{"TRIAL" + rand.Text()[:15], rand.Text() + rand.Text()[:14]}
 		if raw, err = json.Marshal(p); err == nil {
-			err = durable.Replace(path, raw)
+			err = vfs.Replace(path, raw)
 		}
 	case err == nil:
 		if err = json.Unmarshal(raw, &p); err == nil && (p.AccessKey == "" || p.SecretKey == "") {

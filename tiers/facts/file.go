@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/codec"
-	"github.com/akidb/akigw/internal/durable"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // The file is a magic, its version, the numbers of the book, its records, and a CRC32C of
@@ -134,7 +134,7 @@ func (b *Book) Save() error {
 	if !due {
 		return nil
 	}
-	err := durable.Replace(b.path, encode(c))
+	err := vfs.Replace(b.path, encode(c))
 	b.mu.Lock()
 	first := err != nil && !b.failing
 	b.failing = err != nil

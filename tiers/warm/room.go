@@ -8,8 +8,8 @@ import (
 	"runtime"
 	"syscall"
 
-	"github.com/akidb/akigw/internal/durable"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // Badger writes through memory maps of files that are longer than the blocks they have. On a
@@ -65,7 +65,7 @@ func roomFor(dir string, bytes int64) error {
 
 // noRoom makes an error ErrNoRoom if it says that the disk takes nothing.
 func noRoom(err error) error {
-	if durable.Unwritable(err) {
+	if vfs.Unwritable(err) {
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	return err
@@ -97,7 +97,7 @@ func Distrust(dir string) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, durable.SyncDir(dir))
+	return errors.Join(err, vfs.SyncDir(dir))
 }
 
 // switchOff ends all use of the tier until the next start, which finds it as after a crash.

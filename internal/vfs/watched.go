@@ -1,4 +1,4 @@
-package journal
+package vfs
 
 import "github.com/akidb/akigw"
 
@@ -118,4 +118,9 @@ func (f *watchedFile) Sync() error {
 		return err
 	}
 	return f.File.Sync()
+}
+
+// Reserve implements FS.
+func (w *watched) Reserve(name string, size int64) (File, error) {
+	return w.file(akigw.DiskCreate, name, func(name string) (File, error) { return w.FS.Reserve(name, size) })
 }

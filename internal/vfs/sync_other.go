@@ -1,8 +1,8 @@
 //go:build !linux
 
-package journal
+package vfs
 
 import "os"
 
-// datasync makes a file's bytes and length durable.
+// datasync makes a file's bytes and length
 func datasync(f *os.File) error { return f.Sync() }

@@ -1,4 +1,7 @@
-package journal
+// Package vfs is the seam between akigw and the file system: the operations that precious files
+// need, the disk that does them, fault points in front of it, and the replacement of a file that
+// survives a power cut or did not happen.
+package vfs
 
 import (
 	"errors"
@@ -7,11 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-
-	"github.com/akidb/akigw/internal/durable"
 )
 
-// FS is what the journal asks of a file system. Tests pass one that forgets what
+// FS is what akigw asks of a file system for files that it must not lose. Tests pass one that forgets what
 // was not synced, or fails any call. Names are paths.
 type FS interface {
 	MkdirAll(dir string) error
@@ -46,7 +47,7 @@ type File interface {
 	io.Writer
 	io.ReaderAt
 	io.Closer
-	// Sync makes the file's bytes and its length durable.
+	// Sync makes the file's bytes and its length
 	Sync() error
 	// Size is the length of the file in bytes.
 	Size() (int64, error)
@@ -112,7 +113,7 @@ func (Disk) SyncDir(dir string) error {
 
 // Lock implements FS.
 func (Disk) Lock(name string) (io.Closer, error) {
-	f, err := durable.Lock(name)
+	f, err := Lock(name)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, fmt.Errorf("%s is in use by another process: %w", filepath.Dir(name), err)
 	}

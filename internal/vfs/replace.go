@@ -1,5 +1,4 @@
-// Package durable makes changes of files that survive a power cut, or did not happen.
-package durable
+package vfs
 
 import (
 	"errors"
@@ -42,7 +41,7 @@ func Remove(path string) error {
 	return nil
 }
 
-// SyncDir makes the names in a directory durable.
+// SyncDir makes the names in a directory
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
