@@ -403,7 +403,7 @@ func (j *Journal) regain() {
 	if kept && (j.sealed || j.reserved) {
 		kept = j.renew()
 	}
-	if !kept && j.sealed {
+	if !kept && shut { // else the first record that needs it begins the next piece of the reserve
 		_ = j.begin() // a little room is enough to let go of something
 	}
 	j.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -459,6 +460,37 @@ func TestC2_StartWithoutRoom(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestC2_RestartsKeepTheReserve: starts on a full disk while the upstream is away, so that there is
+// nothing to write, leave the reserve as it is, however many there are and however long they run.
+func TestC2_RestartsKeepTheReserve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, second := range []string{"", "/k"} {
+			disk := limited(memory{vfs.NewCrashableMem()}, 1<<20)
+			c := reserving(disk, "/j")
+			c.SecondDir = second
+			j := open(t, c)
+			names := putMany(t, j, 0, 12)
+			for range reservePieces + 2 {
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+				disk.set(0, 1000)
+				j = open(t, c)
+				time.Sleep(3 * lookEvery)
+				synctest.Wait()
+			}
+			if err := j.Stats().Stopped; err != nil {
+				t.Errorf("second %q: %v", second, err)
+			} else if n := flush(t, j); n != len(names) {
+				t.Errorf("second %q: %d flushed of %d", second, n, len(names))
+			}
+			if err := j.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 // smallDisks are real file systems of some MiB.
