@@ -146,6 +146,7 @@ func (d *Draft) finish() error {
 	}
 	failpoint.Here("spool.afterDirSync")
 	if err != nil {
+		_ = fs.Remove(name) // it may have been renamed; what stays is removed by the next start
 		return d.journal.spoolFailed(err)
 	}
 	return nil
