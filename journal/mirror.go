@@ -65,7 +65,7 @@ func (m *mirror) Create(name string) (File, error) {
 	}
 	b, err := m.FS.Create(m.twin(name))
 	if err != nil {
-		return nil, errors.Join(err, a.Close())
+		return nil, errors.Join(err, a.Close(), m.FS.Remove(name)) // nobody else does: it was not created
 	}
 	return &mirrorFile{files: [2]File{a, b}}, nil
 }
