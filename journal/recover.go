@@ -152,7 +152,7 @@ func (j *Journal) recover() error {
 		j.mirror.current = true
 	}
 	for _, id := range ids {
-		if !slices.ContainsFunc(scans, func(s *scan) bool { return s.segment.id == id }) {
+		if !j.keep && !slices.ContainsFunc(scans, func(s *scan) bool { return s.segment.id == id }) {
 			_ = j.config.FS.Remove(j.segmentName(id)) // what stays is looked at by the next start again
 		}
 	}
@@ -408,6 +408,7 @@ func (s *scan) cut(length int64) {
 	s.holes = slices.DeleteFunc(s.holes, func(h hole) bool { return h.from >= length })
 	s.end = min(s.end, length)
 	s.size = min(s.size, length)
+	s.segment.size = s.size // the rest is not repaired either
 }
 
 // quarantine copies a damaged stretch to where an operator finds it.
