@@ -309,7 +309,7 @@ func writeFile(fs FS, name string, data []byte) error {
 	return unsynced(fs.SyncDir(filepath.Dir(name)))
 }
 
-// writeDraft writes and syncs a file that is going to be renamed.
+// writeDraft writes and syncs a file that is going to be renamed, or that a crash may leave in part.
 func writeDraft(fs FS, name string, data []byte) error {
 	f, err := fs.Create(name)
 	if err != nil {

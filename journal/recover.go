@@ -370,15 +370,8 @@ const endFile = "end"
 // writeEnd says that all of the last segment is durable.
 func (j *Journal) writeEnd(last *segment) error {
 	o := op{kind: kindSegment, seg: segmentHead{id: last.id, length: last.size}}
-	f, err := j.config.FS.Create(filepath.Join(j.config.Dir, endFile))
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(appendFrame(nil, 1, 0, o.encode(nil)))
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close(), j.config.FS.SyncDir(j.config.Dir))
+	err := writeDraft(j.config.FS, filepath.Join(j.config.Dir, endFile), appendFrame(nil, 1, 0, o.encode(nil)))
+	return errors.Join(err, j.config.FS.SyncDir(j.config.Dir))
 }
 
 // readEnd returns what writeEnd wrote last, the zero hole if there is none: then
@@ -438,7 +431,7 @@ func (j *Journal) quarantine(s *scan, h hole) error {
 // the damage is remembered for this run.
 func (j *Journal) aside(name string, data []byte) error {
 	path := filepath.Join(j.config.Dir, quarantineDir, name)
-	err := j.writeFile(path, data)
+	err := writeDraft(j.config.FS, path, data)
 	if unwritten(err) {
 		j.config.Log.Warn("damage could not be copied to the quarantine; the next start does it", "file", path, "error", err)
 		_ = j.config.FS.Remove(path) // what there is of it
