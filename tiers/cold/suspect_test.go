@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
 	"github.com/akidb/akigw"
 )
 
@@ -406,4 +408,48 @@ func TestDeadlinesByKind(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoKeysWhileSuspect: when the keys end while the upstream is suspect, and their source hangs as
+// well, probes that cannot be signed follow each other at intervals. When both are back, so are the
+// requests.
+func TestNoKeysWhileSuspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &moody{delay: -1}
+		us, told := suspectable(t, m)
+		defer us.Close()
+		var back atomic.Bool
+		u := us.of("bucket").Upstream
+		u.keyring = newKeyringOf(&source{hand: func(ctx context.Context, n int) (credentials.Value, error) {
+			if n > 1 && !back.Load() {
+				return hang(ctx)
+			}
+			return lasting("key", time.Minute), nil
+		}}, false, nil)
+		var asked atomic.Int64
+		probe := u.suspicion.probe
+		const most = 10 * 60 // one a second
+		u.suspicion.probe = func(ctx context.Context) error {
+			if asked.Add(1) > most {
+				<-ctx.Done() // time stands still while a goroutine is busy
+			}
+			return probe(ctx)
+		}
+		for range 2 {
+			go func() { _ = get(t.Context(), us, "GetObject") }()
+		}
+		time.Sleep(10 * time.Minute)
+		if got, want := told(), "default true at 13s"; got != want {
+			t.Fatalf("told %q, want %q", got, want)
+		}
+		if n := asked.Load(); n > most {
+			t.Errorf("more than %d probes in ten minutes", most)
+		}
+		back.Store(true)
+		m.answerAfter(0)
+		time.Sleep(keysBackoffMost + restBetweenProbes)
+		if err := get(t.Context(), us, "GetObject"); err != nil {
+			t.Error(err)
+		}
+	})
 }
