@@ -286,6 +286,7 @@ func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.Roun
 	}
 	watch.end(errors.Is(context.Cause(ctx), ErrDeadline) || ctx.Err() == nil && timedOut(err))
 	if err != nil {
+		watch.close()
 		cause := context.Cause(ctx)
 		cancel(nil)
 		metrics.GetOrCreateCounter(`akigw_cold_errors_total{op="` + r.Op + `"}`).Inc()
@@ -441,7 +442,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 
 func (b *answerBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.watch.stop()
+	b.watch.close()
 	b.watch.cancel(nil)
 	return err
 }

@@ -453,3 +453,42 @@ func TestNoKeysWhileSuspect(t *testing.T) {
 		}
 	})
 }
+
+// steps is a body of which one byte is there after each step.
+type steps chan struct{}
+
+func (s steps) Read(p []byte) (int, error) {
+	<-s
+	return copy(p, "x"), nil
+}
+
+// TestBodyReadAfterTheEnd: net/http may still read the body of a request that has failed or was
+// answered. That does not make the request a silent one, which it would be for ever.
+func TestBodyReadAfterTheEnd(t *testing.T) {
+	for name, answer := range map[string]script{
+		"failed":   func(*http.Request) (*http.Response, error) { return nil, errors.New("connection reset") },
+		"answered": func(*http.Request) (*http.Response, error) { return status(403) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body := make(steps)
+				u := scripted(t, func(r *http.Request) (*http.Response, error) {
+					go func() { _, _ = r.Body.Read(make([]byte, 1)) }()
+					synctest.Wait()
+					return answer(r)
+				}, nil)
+				resp, err := u.Do(t.Context(), &Request{Op: "PutObject", Method: "PUT", Key: read, Body: body, Length: 10})
+				if err == nil {
+					resp.Body.Close()
+				}
+				body <- struct{}{}
+				time.Sleep(10 * time.Minute)
+				u.suspicion.mu.Lock()
+				defer u.suspicion.mu.Unlock()
+				if u.suspicion.silent != 0 {
+					t.Errorf("%d requests count as silent", u.suspicion.silent)
+				}
+			})
+		})
+	}
+}
