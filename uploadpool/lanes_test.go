@@ -2,6 +2,7 @@ package uploadpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -130,6 +131,37 @@ func TestForwardPastAHangingUpstream(t *testing.T) {
 		began := time.Now()
 		if id, err := u.pool.Forward(t.Context(), works, nil); err != nil || id == "" || time.Since(began) > time.Second {
 			t.Errorf("%q %v after %v", id, err, time.Since(began))
+		}
+		time.Sleep(hangTime)
+	})
+}
+
+// TestForwardWaitsNoLongerThanItsClient: who waits for another request to take the same upload to
+// an upstream that hangs waits until his own deadline, and who takes another upload there does not
+// wait for it.
+func TestForwardWaitsNoLongerThanItsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTwoUpstreams(t)
+		defer u.close()
+		var uploads []*journal.Upload
+		for _, id := range []string{"first", "second"} {
+			if err := u.j.Begin(t.Context(), journal.Upload{ID: id, Key: akigw.Key{Bucket: "hangs", Name: id}, Begun: time.Now(), Header: http.Header{}}); err != nil {
+				t.Fatal(err)
+			}
+			uploads = append(uploads, u.j.Upload(id))
+		}
+		go u.pool.Forward(t.Context(), uploads[0], nil)
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cold.ErrDeadline)
+		defer cancel()
+		if _, err := u.pool.Forward(ctx, uploads[0], nil); time.Since(began) != time.Second || !errors.Is(err, cold.ErrDeadline) || !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+			t.Errorf("the same upload: %v after %v", err, time.Since(began))
+		}
+		go u.pool.Forward(t.Context(), uploads[1], nil)
+		synctest.Wait()
+		if n := u.held.Load(); n != 2 {
+			t.Errorf("%d uploads are being opened", n)
 		}
 		time.Sleep(hangTime)
 	})

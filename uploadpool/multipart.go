@@ -211,15 +211,44 @@ func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.P
 	m := &multipart{pool: p, number: u.Number, key: u.Key, header: u.Header, parts: parts, gone: func() bool { return false }}
 	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.PartBody(parts[i]) }
 	if id = p.Journal.UploadID(u.Number); id == "" || len(parts) > 0 {
-		l := p.laneOf(u.Key.Bucket)
-		l.opening.Lock() // each upload is begun once
+		leave, err := p.enter(ctx, u.Number)
+		if err != nil {
+			return "", err
+		}
 		r := m.open(ctx, false)
-		l.opening.Unlock()
+		leave()
 		if r.err != nil {
 			return "", r.failure()
 		}
 	}
 	return cmp.Or(m.id, id), m.sendAll(ctx).failure()
+}
+
+// enter waits until nobody else opens an upload upstream, and keeps others from it until
+// leave: each is begun once.
+func (p *Pool) enter(ctx context.Context, number uint64) (leave func(), err error) {
+	mine := make(chan struct{})
+	for {
+		p.mu.Lock()
+		other := p.opening[number]
+		if other == nil {
+			p.opening[number] = mine
+		}
+		p.mu.Unlock()
+		if other == nil {
+			return func() {
+				p.mu.Lock()
+				delete(p.opening, number)
+				p.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: another request is taking the upload to the upstream: %w", akigw.ErrUpstreamUnavailable, context.Cause(ctx))
+		}
+	}
 }
 
 // sameETag compares ETags of parts: not every upstream puts quotes around them.

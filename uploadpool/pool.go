@@ -143,6 +143,8 @@ type Pool struct {
 	sweeping bool                  // orphans are being aborted; guarded by mu
 	swept    time.Time             // when that was tried last; guarded by mu
 	wake     chan struct{}
+
+	opening map[uint64]chan struct{} // by number, of uploads that a Forward opens, closed when it has; guarded by mu
 }
 
 // trying is what is known of a key whose last try failed.
@@ -181,7 +183,7 @@ func (d *delays) Pop() any {
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, wake: make(chan struct{}, 1)}
+	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1)}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}
