@@ -130,7 +130,9 @@ func (p *Pool) succeeded(e *journal.Entry) {
 		if p.Succeeded != nil {
 			p.Succeeded(e.Key.Bucket)
 		}
-		p.hasten(func(bucket string) bool { return p.lane(bucket) == l })
+		if time.Since(l.since) >= outage {
+			p.hasten(func(bucket string) bool { return p.lane(bucket) == l })
+		}
 	}
 	p.mu.Unlock()
 	if more {
@@ -192,6 +194,10 @@ const (
 	// cutEvery is how often the number of uploads is halved at the most: answers to
 	// requests that were under way say nothing new.
 	cutEvery = time.Second
+	// outage is how long nothing goes well before that counts as an outage, after which all
+	// that waits is tried at once. Else one write that fails again and again would be tried
+	// each time that another one succeeds.
+	outage = time.Second
 )
 
 // again plans the next try of an entry.
@@ -215,7 +221,9 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 		t.n++
 	}
 	l := p.lane(e.Key.Bucket)
-	l.down = l.down || r.unsent || r.unknown
+	if !l.down && (r.unsent || r.unknown) {
+		l.down, l.since = true, now
+	}
 	if p.Unanswered != nil && errors.Is(err, akigw.ErrUpstreamUnavailable) {
 		p.Unanswered(e.Key.Bucket)
 	}

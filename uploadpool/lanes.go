@@ -14,6 +14,7 @@ type lane struct {
 	throttled time.Time // when limit was cut last
 	slower    error     // why it was
 	down      bool      // tries failed, and none has gone well since
+	since     time.Time // when the first of them did
 }
 
 // lane returns the lane of the upstream that has a bucket. It needs mu.
