@@ -347,11 +347,12 @@ func (m *multipart) part(ctx context.Context, i int, repeat bool) result {
 		maps.Copy(header, part.Header)
 	}
 	addMD5(header, part.ETag)
-	seen := &tee{ReadSeeker: body, change: nothing{}}
-	resp, err := m.do(ctx, cold.Request{Op: "UploadPart", Method: http.MethodPut, Query: url.Values{"partNumber": {strconv.Itoa(part.Number)}}, Header: header, Body: seen, Length: part.Size, Repeat: repeat})
+	sent := &tee{ReadSeeker: body, change: nothing{}}
+	resp, err := m.do(ctx, cold.Request{Op: "UploadPart", Method: http.MethodPut, Query: url.Values{"partNumber": {strconv.Itoa(part.Number)}}, Header: header, Body: sent, Length: part.Size, Repeat: repeat})
+	_, failed := sent.end()
 	failpoint.Here("flush.afterPart")
-	if seen.err != nil {
-		return bodyFailed(seen.err)
+	if failed != nil {
+		return bodyFailed(failed)
 	}
 	r := m.pool.judge(err, resp, false)
 	r.unknown = false // it can be sent again
