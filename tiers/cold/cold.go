@@ -279,7 +279,9 @@ func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.Roun
 		return nil, unavailable(r, err)
 	}
 	metrics.GetOrCreateCounter(`akigw_cold_requests_total{op="` + r.Op + `"}`).Inc()
-	watch.start(sending.wait)
+	if r.Op != probeOp { // who sends a probe bounds it
+		watch.start(sending.wait)
+	}
 	resp, err := transport.RoundTrip(req)
 	if err == nil {
 		watch.progress()

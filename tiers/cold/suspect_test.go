@@ -492,3 +492,21 @@ func TestBodyReadAfterTheEnd(t *testing.T) {
 		})
 	}
 }
+
+// TestProbeOutlastsRequests: a probe waits for probe_timeout_ms, also where requests get less time.
+func TestProbeOutlastsRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		us, told := suspectable(t, &moody{delay: 8 * time.Second})
+		defer us.Close()
+		us.of("bucket").deadlines.Read = 5 * time.Second
+		for range 4 {
+			for range 2 {
+				go func() { _ = get(t.Context(), us, "GetObject") }()
+			}
+			time.Sleep(20 * time.Second)
+		}
+		if told() != "" {
+			t.Errorf("told %q", told())
+		}
+	})
+}
