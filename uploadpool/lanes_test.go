@@ -167,6 +167,39 @@ func TestForwardWaitsNoLongerThanItsClient(t *testing.T) {
 	})
 }
 
+// TestSweepBesideAHangingUpstream: however long it takes to abort uploads at one upstream, those of
+// another are aborted soon, those as well that nobody needs any more since.
+func TestSweepBesideAHangingUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTwoUpstreams(t)
+		defer u.close()
+		orphan := func(bucket string, n int) {
+			t.Helper()
+			up := journal.Upload{ID: fmt.Sprint(bucket, n), Key: akigw.Key{Bucket: bucket, Name: fmt.Sprint(n)}, Begun: time.Now(), Header: http.Header{}}
+			if err := u.j.Begin(t.Context(), up); err != nil {
+				t.Fatal(err)
+			}
+			begun := u.j.Upload(up.ID)
+			if err := errors.Join(u.j.Uploading(t.Context(), begun.Number, up.Key, "there"), u.j.AbortUpload(t.Context(), begun)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range 20 {
+			orphan("hangs", n)
+		}
+		u.run()
+		time.Sleep(3 * sweepEvery)
+		orphan("bucket", 0)
+		time.Sleep(3 * sweepEvery)
+		if n := u.asked("AbortMultipartUpload"); n != 1 {
+			t.Errorf("the other upstream was asked %d times", n)
+		}
+		if n := u.held.Load(); n > 1 {
+			t.Errorf("%d at a time where none is answered", n)
+		}
+	})
+}
+
 // TestRoom: half of the pool is kept for the upstreams in equal shares.
 func TestRoom(t *testing.T) {
 	for _, c := range []struct {

@@ -457,44 +457,69 @@ func (p *Pool) aborted(ctx context.Context, key akigw.Key, id string) bool {
 // sweepEvery is how often it is tried at the most.
 const sweepEvery = 10 * time.Second
 
-// sweep aborts uploads that nobody is going to finish, and deletes packs that nothing
-// is in, in the background. The
-// context is the pool's, not that of who began them.
+// garbage is what nobody needs any more of one upstream.
+type garbage struct {
+	orphans []journal.Orphan
+	packs   []journal.Pack
+}
+
+// sweep aborts uploads that nobody is going to finish, and deletes packs that nothing is in, in the
+// background and for each upstream by itself. The context is the pool's, not that of who began them.
 func (p *Pool) sweep(ctx context.Context) {
 	if !p.Journal.Garbage() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sweeping || time.Since(p.swept) < sweepEvery {
+	if time.Since(p.swept) < sweepEvery {
 		return
 	}
-	p.sweeping, p.swept = true, time.Now()
-	p.work.Go(func() {
-		var lanes sync.WaitGroup // an upstream that hangs does not keep what others have
-		for _, orphans := range p.byUpstream(p.Journal.Orphans()) {
-			lanes.Go(func() {
-				for _, o := range orphans {
-					if ctx.Err() == nil && p.aborted(ctx, o.Key, o.UploadID) {
-						_ = p.Journal.Aborted(ctx, o) // else it is aborted again, and nothing found
-					}
-				}
-			})
+	p.swept = time.Now()
+	for l, g := range p.garbage() {
+		if l.sweeping {
+			continue
 		}
-		p.DropPacks(ctx, "")
-		lanes.Wait()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.sweeping = false
-	})
+		l.sweeping = true
+		p.work.Go(func() {
+			p.clear(ctx, g)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			l.sweeping = false
+		})
+	}
 }
 
-// byUpstream sorts orphans by the upstreams that have them.
-func (p *Pool) byUpstream(all []journal.Orphan) map[string][]journal.Orphan {
-	sorted := map[string][]journal.Orphan{}
-	for _, o := range all {
-		name := p.Upstream.Owner(o.Key.Bucket)
-		sorted[name] = append(sorted[name], o)
+// garbage returns what can be cleared, by the lanes of the upstreams that have it. It needs mu.
+func (p *Pool) garbage() map[*lane]*garbage {
+	all := map[*lane]*garbage{}
+	of := func(bucket string) *garbage {
+		l := p.lane(bucket)
+		if all[l] == nil {
+			all[l] = &garbage{}
+		}
+		return all[l]
 	}
-	return sorted
+	for _, o := range p.Journal.Orphans() {
+		g := of(o.Key.Bucket)
+		g.orphans = append(g.orphans, o)
+	}
+	for _, k := range p.Journal.EmptyPacks() {
+		g := of(k.Key.Bucket)
+		g.packs = append(g.packs, k)
+	}
+	return all
+}
+
+// clear clears garbage, until ctx ends.
+func (p *Pool) clear(ctx context.Context, g *garbage) {
+	for _, o := range g.orphans {
+		if ctx.Err() == nil && p.aborted(ctx, o.Key, o.UploadID) {
+			_ = p.Journal.Aborted(ctx, o) // else it is aborted again, and nothing found
+		}
+	}
+	for _, k := range g.packs {
+		if ctx.Err() == nil {
+			p.dropPack(ctx, k)
+		}
+	}
 }

@@ -129,20 +129,19 @@ type Pool struct {
 	rate  meter  // writes that came to the upstream
 	work  sync.WaitGroup
 
-	mu       sync.Mutex
-	lanes    []*lane               // by upstream; guarded by mu, and so is what is in them
-	after    int                   // the lane whose turn it is; guarded by mu
-	later    delays                // those that wait for their time; guarded by mu
-	turns    map[akigw.Key]*turn   // of these, and of keys in packing, the one that counts; guarded by mu
-	tries    map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
-	paused   map[string]pause      // upstreams that refuse us, by name; guarded by mu
-	packing  map[string]*packing   // by bucket; guarded by mu
-	parked   map[string]*parked    // of buckets that are not admitted; guarded by mu
-	wanted   map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
-	eager    bool                  // see Eager; guarded by mu
-	sweeping bool                  // orphans are being aborted; guarded by mu
-	swept    time.Time             // when that was tried last; guarded by mu
-	wake     chan struct{}
+	mu      sync.Mutex
+	lanes   []*lane               // by upstream; guarded by mu, and so is what is in them
+	after   int                   // the lane whose turn it is; guarded by mu
+	later   delays                // those that wait for their time; guarded by mu
+	turns   map[akigw.Key]*turn   // of these, and of keys in packing, the one that counts; guarded by mu
+	tries   map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
+	paused  map[string]pause      // upstreams that refuse us, by name; guarded by mu
+	packing map[string]*packing   // by bucket; guarded by mu
+	parked  map[string]*parked    // of buckets that are not admitted; guarded by mu
+	wanted  map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
+	eager   bool                  // see Eager; guarded by mu
+	swept   time.Time             // when sweep looked for garbage last; guarded by mu
+	wake    chan struct{}
 
 	opening map[uint64]chan struct{} // by number, of uploads that a Forward opens, closed when it has; guarded by mu
 }
