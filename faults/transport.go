@@ -209,15 +209,23 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// unheard has a request done, and drops its answer.
+func unheard(send trip, r *http.Request) error {
+	resp, err := send(r)
+	if err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, resp.Body) // nobody sees it
+	_ = resp.Body.Close()
+	return nil
+}
+
 // lost has a request done, and its answer lost.
 func lost(send trip, failure error) trip {
 	return func(r *http.Request) (*http.Response, error) {
-		resp, err := send(r)
-		if err != nil {
+		if err := unheard(send, r); err != nil {
 			return nil, err
 		}
-		_, _ = io.Copy(io.Discard, resp.Body) // nobody sees it
-		_ = resp.Body.Close()
 		return nil, fault(failure)
 	}
 }
@@ -242,12 +250,9 @@ func (f *line) hanging(r *http.Request) (*http.Response, error) {
 // hangingAfter has a request done, and never answers.
 func (f *line) hangingAfter(send trip) trip {
 	return func(r *http.Request) (*http.Response, error) {
-		resp, err := send(r)
-		if err != nil {
+		if err := unheard(send, r); err != nil {
 			return nil, err
 		}
-		_, _ = io.Copy(io.Discard, resp.Body) // nobody sees it
-		_ = resp.Body.Close()
 		return nil, f.hang(r.Context())
 	}
 }

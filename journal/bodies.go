@@ -38,11 +38,12 @@ func (j *Journal) dirs() (fs vfs.FS, dirs []string) {
 // is one, or kept note of. What is in them is compared with its checksums when it is read.
 func (j *Journal) checkSpool() error {
 	wanted := j.wantedBodies()
-	top, err := j.removeUnwanted(wanted)
+	accepted, err := j.config.FS.List(filepath.Join(j.config.Dir, quarantineDir))
 	if err != nil {
 		return err
 	}
-	accepted, err := j.config.FS.List(filepath.Join(j.config.Dir, quarantineDir))
+	damaged := len(j.uncopied) > 0 || slices.ContainsFunc(accepted, func(name string) bool { return !strings.HasPrefix(name, acceptedMark) })
+	top, err := j.removeUnwanted(wanted, damaged)
 	if err != nil {
 		return err
 	}
@@ -82,9 +83,9 @@ func (j *Journal) wantedBodies() map[uint64]*body {
 	return wanted
 }
 
-// removeUnwanted removes drafts, and bodies that no record refers to. It returns the highest
-// number of a body that was there.
-func (j *Journal) removeUnwanted(wanted map[uint64]*body) (top uint64, err error) {
+// removeUnwanted removes drafts, and bodies that no record refers to, unless records are damaged,
+// which may be those of these bodies. It returns the highest number of a body that was there.
+func (j *Journal) removeUnwanted(wanted map[uint64]*body, damaged bool) (top uint64, err error) {
 	fs, dirs := j.dirs()
 	for _, dir := range dirs {
 		dir = filepath.Join(dir, spoolDir)
@@ -97,7 +98,7 @@ func (j *Journal) removeUnwanted(wanted map[uint64]*body) (top uint64, err error
 			if err == nil {
 				top = max(top, n)
 			}
-			if _, ok := wanted[n]; ok && err == nil {
+			if _, ok := wanted[n]; err == nil && (ok || damaged) {
 				continue
 			}
 			if err := fs.Remove(filepath.Join(dir, name)); err != nil && !vfs.Unwritable(err) {

@@ -233,9 +233,11 @@ func put1(j *Journal, name string) error {
 	return j.Commit(context.Background(), d, Entry{Key: key(name), ETag: etag([]byte("body")), Modified: time.Unix(4, 0)})
 }
 
-// late is what the upstream calls an object whose key has got another entry meanwhile: nobody
-// sees it, unless the record of that one is damaged.
+// late is what the upstream calls an object whose key has got another entry meanwhile, and lateDate
+// what it says of its date: nobody sees either, unless the record of that entry is damaged.
 const late = "late"
+
+var lateDate = time.Unix(1, 0)
 
 // observe is the state of a key, with its body read and compared.
 func observe(j *Journal, name string) (state, error) {
@@ -245,6 +247,9 @@ func observe(j *Journal, name string) (state, error) {
 	e := j.Last(key(name))
 	t, ok := j.Translation(key(name))
 	if ok && t.Promised == t.Upstream && e == nil { // else nobody asks for its dates
+		if t.UpstreamModified.Equal(lateDate) { // what came after it is damaged
+			return state("late"), nil
+		}
 		if t.PromisedModified.Unix() != t.Size || t.UpstreamModified.Unix() != t.Size+1 {
 			return "", fmt.Errorf("key %s has wrong dates: %+v", name, t)
 		}
@@ -509,7 +514,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				break
 			}
 			if err = put(k); err == nil {
-				err = []func() error{func() error { return nil }, func() error { return j.Done(ctx, e) }, func() error { return j.Translate(ctx, e, late) }, func() error { return j.Flushed(ctx, e, Stored{Modified: time.Unix(1, 0)}) }}[c.rng.IntN(4)]()
+				err = []func() error{func() error { return nil }, func() error { return j.Done(ctx, e) }, func() error { return j.Translate(ctx, e, late) }, func() error { return j.Flushed(ctx, e, Stored{Modified: lateDate}) }}[c.rng.IntN(4)]()
 			}
 			j.Return(e, false)
 		}

@@ -270,11 +270,7 @@ func (j *Journal) commitBody(ctx context.Context, d *Draft, o *op) error {
 		}
 		o.spool, o.checks = d.number, []uint32{d.check}
 	}
-	err := j.commit(ctx, o)
-	if o.spool != 0 && errors.Is(err, ErrNoUpload) { // it was not written
-		_ = j.config.FS.Remove(j.spoolName(o.spool)) // what stays is removed by the next start
-	}
-	return err
+	return j.commit(ctx, o)
 }
 
 // Delete makes the deletion of keys acknowledged, all or none of them visible by
@@ -322,7 +318,11 @@ func (j *Journal) commit(ctx context.Context, ops ...*op) error {
 	w := &writing{ops: ops, done: make(chan error, 1)}
 	j.mu.Lock()
 	if err := j.takes(w); err != nil {
+		for _, o := range ops {
+			j.abandon(o)
+		}
 		j.mu.Unlock()
+		j.clear()
 		return err
 	}
 	j.queue = append(j.queue, w)
@@ -454,6 +454,8 @@ func (j *Journal) settle(batch []*writing, places []place, err error, doubtful b
 		for _, o := range w.ops {
 			if err == nil {
 				j.apply(o, places[i], j.segments[len(j.segments)-1])
+			} else if !doubtful {
+				j.abandon(o)
 			}
 			j.written(o, doubtful)
 			i++
@@ -468,6 +470,14 @@ func (j *Journal) settle(batch []*writing, places []place, err error, doubtful b
 				changed(o.key)
 			}
 		}
+	}
+}
+
+// abandon lets go of the body of a new record that was not written: on a full disk it would
+// take room until the next start. It needs mu.
+func (j *Journal) abandon(o *op) {
+	if o.entry == 0 && o.spool != 0 {
+		j.spent = append(j.spent, o.spool)
 	}
 }
 

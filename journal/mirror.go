@@ -66,7 +66,7 @@ func (m *mirror) Create(name string) (vfs.File, error) {
 	}
 	b, err := m.FS.Create(m.twin(name))
 	if err != nil {
-		return nil, errors.Join(err, a.Close())
+		return nil, errors.Join(err, a.Close(), m.FS.Remove(name)) // nobody else does: it was not created
 	}
 	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
 }
@@ -310,7 +310,7 @@ func writeFile(fs vfs.FS, name string, data []byte) error {
 	return unsynced(fs.SyncDir(filepath.Dir(name)))
 }
 
-// writeDraft writes and syncs a file that is going to be renamed.
+// writeDraft writes and syncs a file that is going to be renamed, or that a crash may leave in part.
 func writeDraft(fs vfs.FS, name string, data []byte) error {
 	f, err := fs.Create(name)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
@@ -61,8 +62,8 @@ func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		damaged := base.clone()
 		var blots [2][]blot
-		if n%3 == 0 { // two segments in each other's place, and what of one of them the other side has is damaged
-			names := slices.DeleteFunc(base.precious(0, false), func(name string) bool { return !strings.HasSuffix(name, ".seg") })
+		names := slices.DeleteFunc(base.precious(0, false), func(name string) bool { return !strings.HasSuffix(name, ".seg") })
+		if n%3 == 0 && len(names) > 1 { // two segments in each other's place, and what of one of them the other side has is damaged
 			i := rng.IntN(len(names) - 1)
 			one, other := names[i], names[i+1]
 			damaged[one], damaged[other] = damaged[other], damaged[one]
@@ -281,6 +282,70 @@ func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
 		dropped(t, j, 2)
 		if err := j.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestC2_SecondDirectory_SealedTail: a record that was refused, because the other disk had no room for
+// it, is no damage of that one, not even to a scrub after a restart.
+func TestC2_SecondDirectory_SealedTail(t *testing.T) {
+	for _, under := range []string{"/j", "/k"} {
+		disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
+		disk.under = under
+		c := reserving(disk, "/j")
+		c.SecondDir = "/k"
+		j := open(t, c)
+		mustPut(t, j, "a", random(400, 1))
+		disk.set(100, 1000) // a part of a record
+		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
+			t.Errorf("%q: %v", under, err)
+		}
+		disk.set(1<<20, 1000)
+		accepting(t, j)
+		for _, when := range []string{"before", "after"} {
+			err := j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk))
+			if s := j.Stats(); err != nil || s.Repaired != 0 {
+				t.Errorf("%q, %s a restart: %v, %+v", under, when, err, s)
+			}
+			j = reopen(t, j)
+		}
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestC2_SecondDirectory_OnlyCopyMisplaced: on a full disk, where files can be removed and not made,
+// the only copy of a segment stays, though its file has a name that does not count.
+func TestC2_SecondDirectory_OnlyCopyMisplaced(t *testing.T) {
+	base, want := mirroredSample(t, 3, 2)
+	for _, name := range base.precious(0, false) {
+		if !strings.HasSuffix(name, ".seg") {
+			continue
+		}
+		damaged := base.clone()
+		damaged["0/segments/000000000000ffff.seg"] = damaged[name]
+		delete(damaged, name)
+		delete(damaged, "1"+name[1:])
+		disk := memory{newMem()}
+		damaged.load(t, disk)
+		for range 2 {
+			j, err := openTwin(vfs.Watched(disk, func(op akigw.DiskOp, _ string, size int) (int, error) {
+				if op == akigw.DiskCreate || op == akigw.DiskWrite {
+					return 0, syscall.ENOSPC
+				}
+				return size, nil
+			}))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if err := legible(j, want); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			_ = j.Close() // it may say that it could not write
+		}
+		if err := survives(t, dump(t, disk), want); err != nil {
+			t.Errorf("%s, with room again: %v", name, err)
 		}
 	}
 }

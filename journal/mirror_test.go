@@ -3,10 +3,12 @@ package journal
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/akidb/akigw/internal/vfs"
@@ -116,5 +118,55 @@ func TestC6_SecondDiskFails(t *testing.T) {
 			t.Errorf("write %t, afterwards: %v", write, err)
 		}
 		j.Close()
+	}
+}
+
+// TestSecondDirectory_RebuildKeepsNothing: a second directory is rebuilt without the segments being kept
+// in memory, whose number nothing bounds.
+func TestSecondDirectory_RebuildKeepsNothing(t *testing.T) {
+	disk := memory{newMem()}
+	c := testConfig(disk, "/j")
+	j := open(t, c)
+	for n := range 200 {
+		mustPut(t, j, fmt.Sprint(n), random(4000, uint64(n)))
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.SecondDir = "/k"
+	m := newMirror(c)
+	var sides [2]*side
+	err := errors.Join(m.MkdirAll("/j/"+segmentDir), m.MkdirAll("/j/"+spoolDir))
+	for i := range sides {
+		if err == nil {
+			sides[i], err = m.readSide(i)
+		}
+	}
+	if err == nil {
+		err = m.decide(sides)
+	}
+	if err != nil || m.current {
+		t.Fatalf("%v, current %t", err, m.current)
+	}
+	all, err := m.repairSegments(m.live(sides, 0))
+	if err != nil || len(all) < 10 || len(m.merged) > 0 {
+		t.Errorf("%v: %d segments are written, %d are in memory", err, len(all), len(m.merged))
+	}
+}
+
+// TestSecondDirectory_NoFilesLeft: a body that the second disk has no room for leaves nothing on the first.
+func TestSecondDirectory_NoFilesLeft(t *testing.T) {
+	disk := memory{newMem()}
+	c := testConfig(unwritable(disk, "/k/"+spoolDir, syscall.ENOSPC, false), "/j")
+	c.SecondDir = "/k"
+	j := open(t, c)
+	if err := put(t, j, key("k"), random(10_000, 1)); !errors.Is(err, ErrSpool) {
+		t.Errorf("%v", err)
+	}
+	if names, err := disk.List("/j/" + spoolDir); err != nil || len(names) > 0 {
+		t.Errorf("%v, %v", names, err)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -445,7 +445,9 @@ func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, er
 			if n == 0 {
 				continue
 			}
-			m.merged[id] = better
+			if m.current { // a start that rebuilds the other directory needs room, not memory for all of it
+				m.merged[id] = better
+			}
 			path := m.segment(i, id)
 			if full == nil {
 				err := m.draft(path, better)

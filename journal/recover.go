@@ -152,7 +152,7 @@ func (j *Journal) recover() error {
 		j.mirror.current = true
 	}
 	for _, id := range ids {
-		if !slices.ContainsFunc(scans, func(s *scan) bool { return s.segment.id == id }) {
+		if !j.keep && !slices.ContainsFunc(scans, func(s *scan) bool { return s.segment.id == id }) {
 			_ = j.config.FS.Remove(j.segmentName(id)) // what stays is looked at by the next start again
 		}
 	}
@@ -370,15 +370,8 @@ const endFile = "end"
 // writeEnd says that all of the last segment is durable.
 func (j *Journal) writeEnd(last *segment) error {
 	o := op{kind: kindSegment, seg: segmentHead{id: last.id, length: last.size}}
-	f, err := j.config.FS.Create(filepath.Join(j.config.Dir, endFile))
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(appendFrame(nil, 1, 0, o.encode(nil)))
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close(), j.config.FS.SyncDir(j.config.Dir))
+	err := writeDraft(j.config.FS, filepath.Join(j.config.Dir, endFile), appendFrame(nil, 1, 0, o.encode(nil)))
+	return errors.Join(err, j.config.FS.SyncDir(j.config.Dir))
 }
 
 // readEnd returns what writeEnd wrote last, the zero hole if there is none: then
@@ -408,6 +401,7 @@ func (s *scan) cut(length int64) {
 	s.holes = slices.DeleteFunc(s.holes, func(h hole) bool { return h.from >= length })
 	s.end = min(s.end, length)
 	s.size = min(s.size, length)
+	s.segment.size = s.size // the rest is not repaired either
 }
 
 // quarantine copies a damaged stretch to where an operator finds it.
@@ -437,7 +431,7 @@ func (j *Journal) quarantine(s *scan, h hole) error {
 // the damage is remembered for this run.
 func (j *Journal) aside(name string, data []byte) error {
 	path := filepath.Join(j.config.Dir, quarantineDir, name)
-	err := j.writeFile(path, data)
+	err := writeDraft(j.config.FS, path, data)
 	if unwritten(err) {
 		j.config.Log.Warn("damage could not be copied to the quarantine; the next start does it", "file", path, "error", err)
 		_ = j.config.FS.Remove(path) // what there is of it

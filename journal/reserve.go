@@ -286,18 +286,6 @@ func (j *Journal) dropDead() (dropped bool) {
 	}
 }
 
-// writeFile makes a small file, and syncs it.
-func (j *Journal) writeFile(path string, data []byte) error {
-	f, err := j.config.FS.Create(path)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(data); err == nil {
-		err = unsynced(f.Sync())
-	}
-	return errors.Join(err, f.Close())
-}
-
 // spoolFailed is ErrSpool for what a body could not be written for. A disk that became
 // read-only is the end of the journal: what it has of the last writes nobody knows.
 func (j *Journal) spoolFailed(err error) error {
@@ -402,7 +390,7 @@ func (j *Journal) regain() {
 	if kept && (j.sealed || j.reserved) {
 		kept = j.renew()
 	}
-	if !kept && j.sealed {
+	if !kept && shut { // else the first record that needs it begins the next piece of the reserve
 		_ = j.begin() // a little room is enough to let go of something
 	}
 	j.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
@@ -458,6 +459,84 @@ func TestC2_StartWithoutRoom(t *testing.T) {
 			if j.Len() != 1 || j.Accepting() != nil {
 				t.Errorf("%+v", j.Stats())
 			}
+		})
+	}
+}
+
+// TestC2_RestartsKeepTheReserve: starts on a full disk while the upstream is away, so that there is
+// nothing to write, leave the reserve as it is, however many there are and however long they run.
+func TestC2_RestartsKeepTheReserve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, second := range []string{"", "/k"} {
+			disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
+			c := reserving(disk, "/j")
+			c.SecondDir = second
+			j := open(t, c)
+			names := putMany(t, j, 0, 12)
+			for range reservePieces + 2 {
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+				disk.set(0, 1000)
+				j = open(t, c)
+				time.Sleep(3 * lookEvery)
+				synctest.Wait()
+			}
+			if err := j.Stats().Stopped; err != nil {
+				t.Errorf("second %q: %v", second, err)
+			} else if n := flush(t, j); n != len(names) {
+				t.Errorf("second %q: %d flushed of %d", second, n, len(names))
+			}
+			if err := j.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestC2_RefusedBodiesGo: a body that was received while the disk became full does not stay on it when
+// its write is refused, whichever call finds no room.
+func TestC2_RefusedBodiesGo(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		sync func(t *testing.T, disk *limitedFS, j *Journal) error // instead of the sync of the body's directory
+		want error
+	}{
+		{"its record", func(_ *testing.T, disk *limitedFS, _ *Journal) error {
+			disk.set(10, 1000)
+			return nil
+		}, ErrFull},
+		{"the record of another write before it", func(t *testing.T, disk *limitedFS, j *Journal) error {
+			disk.set(10, 1000)
+			if err := put(t, j, key("other"), []byte("x")); !errors.Is(err, ErrFull) {
+				t.Errorf("the other one: %v", err)
+			}
+			return nil
+		}, ErrFull},
+		{"the sync of its directory", func(*testing.T, *limitedFS, *Journal) error { return syscall.ENOSPC }, ErrSpool},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
+				var j *Journal
+				c := reserving(vfs.Watched(disk, func(op akigw.DiskOp, name string, size int) (int, error) {
+					if op == akigw.DiskSyncDir && name == "/j/"+spoolDir && j != nil {
+						return size, test.sync(t, disk, j)
+					}
+					return size, nil
+				}), "/j")
+				j = open(t, c)
+				if err := put(t, j, key("k"), random(5000, 1)); !errors.Is(err, test.want) {
+					t.Errorf("%v", err)
+				}
+				synctest.Wait()
+				if names, err := disk.List("/j/" + spoolDir); err != nil || len(names) > 0 {
+					t.Errorf("%v, %v", names, err)
+				}
+				if err := j.Close(); err != nil {
+					t.Error(err)
+				}
+			})
 		})
 	}
 }

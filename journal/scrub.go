@@ -22,14 +22,14 @@ type scrub struct {
 	wake   chan struct{}
 
 	// What follows is guarded by the journal's mu.
-	bodies   map[uint64]body       // to be repaired
-	segments map[*segment]struct{} // likewise
-	mending  map[uint64]bool       // bodies that are being repaired
-	lost     map[uint64]bool       // bodies that are damaged in both directories
+	bodies   map[uint64]body          // to be repaired
+	segments map[*segment]struct{}    // likewise
+	mending  map[uint64]chan struct{} // bodies that are being repaired; closed when that is over
+	lost     map[uint64]bool          // bodies that are damaged in both directories
 }
 
 func newScrub() scrub {
-	return scrub{wake: make(chan struct{}, 1), bodies: map[uint64]body{}, segments: map[*segment]struct{}{}, mending: map[uint64]bool{}, lost: map[uint64]bool{}}
+	return scrub{wake: make(chan struct{}, 1), bodies: map[uint64]body{}, segments: map[*segment]struct{}{}, mending: map[uint64]chan struct{}{}, lost: map[uint64]bool{}}
 }
 
 const (
@@ -49,7 +49,10 @@ func (j *Journal) startScrub() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	j.scrub.cancel = cancel
-	j.scrub.done.Go(func() { j.runScrub(ctx) })
+	j.scrub.done.Go(func() { j.runMending(ctx) })
+	if j.config.ScrubRate > 0 {
+		j.scrub.done.Go(func() { j.runScrub(ctx) })
+	}
 }
 
 // stopScrub returns when nothing is read or repaired in the background any more.
@@ -60,13 +63,26 @@ func (j *Journal) stopScrub() {
 	}
 }
 
+// runScrub verifies everything again and again.
 func (j *Journal) runScrub(ctx context.Context) {
 	limit := rate.NewLimiter(rate.Limit(j.config.ScrubRate), scrubChunk)
 	next := time.NewTimer(0)
 	defer next.Stop()
-	if j.config.ScrubRate <= 0 {
-		next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+			if err := j.scrubAll(ctx, limit); err != nil {
+				j.config.Log.Error("the journal could not be repaired; the next scrub tries again", "after", scrubPause, "error", err)
+			}
+			next.Reset(scrubPause)
+		}
 	}
+}
+
+// runMending repairs what readers have found. It does not wait for the scrub, which may take hours.
+func (j *Journal) runMending(ctx context.Context) {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	wake := j.scrub.wake
@@ -82,11 +98,6 @@ func (j *Journal) runScrub(ctx context.Context) {
 			}
 		case <-retry.C:
 			wake = j.scrub.wake
-		case <-next.C:
-			if err := j.scrubAll(ctx, limit); err != nil {
-				j.config.Log.Error("the journal could not be repaired; the next scrub tries again", "after", scrubPause, "error", err)
-			}
-			next.Reset(scrubPause)
 		}
 	}
 }
@@ -125,10 +136,10 @@ func (j *Journal) wakeScrub() {
 func (j *Journal) beginMending(p piece) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.scrub.mending[p.spool] || j.scrub.lost[p.spool] || !j.refers(p) {
+	if j.scrub.mending[p.spool] != nil || j.scrub.lost[p.spool] || !j.refers(p) {
 		return false
 	}
-	j.scrub.mending[p.spool] = true
+	j.scrub.mending[p.spool] = make(chan struct{})
 	j.readers[p.spool]++ // it is not removed meanwhile
 	return true
 }
@@ -142,9 +153,20 @@ func (j *Journal) giveUp(spool uint64) {
 
 func (j *Journal) endMending(spool uint64) {
 	j.mu.Lock()
+	close(j.scrub.mending[spool])
 	delete(j.scrub.mending, spool)
 	j.mu.Unlock()
 	j.unread(spool)
+}
+
+// awaitMending returns when a repair of a body that is under way is over.
+func (j *Journal) awaitMending(spool uint64) {
+	j.mu.Lock()
+	over := j.scrub.mending[spool]
+	j.mu.Unlock()
+	if over != nil {
+		<-over
+	}
 }
 
 // mendAll repairs what readers have found, up to the first repair that fails. What is left is found

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -148,4 +151,66 @@ func TestScrub_DamagedInBoth(t *testing.T) {
 	if s := j.Stats(); s.Lost != 1 || s.Repaired != 0 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// TestScrub_DoesNotDelayRepairs: what a reader finds damaged is repaired while a scrub, which may take
+// days, is under way.
+func TestScrub_DoesNotDelayRepairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := memory{newMem()}
+		c := testConfig(disk, "/j")
+		c.SecondDir, c.ScrubRate = "/k", 1 // a byte a second
+		j := open(t, c)
+		mustPut(t, j, "k", random(3<<20, 1))
+		j = reopen(t, j)
+		synctest.Wait() // it waits in the middle of the body
+		flip(t, disk, j.spoolName(1), 5)
+		read(t, j, key("k"))
+		synctest.Wait()
+		if s := j.Stats(); s.Repaired != 1 {
+			t.Errorf("%+v", s)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestScrub_ReaderWaitsForARepair: a reader of a body whose table is damaged in both directories, at
+// different places, does not take it for lost while somebody else is repairing it.
+func TestScrub_ReaderWaitsForARepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk, goOn := memory{newMem()}, make(chan struct{})
+		draft := "/j/" + spoolDir + "/" + spoolBase(1) + draftSuffix
+		var creates atomic.Int64
+		c := testConfig(vfs.Watched(disk, func(op akigw.DiskOp, name string, size int) (int, error) {
+			if op == akigw.DiskCreate && name == draft && creates.Add(1) == 2 { // the first is the writer's
+				<-goOn
+			}
+			return size, nil
+		}), "/j")
+		c.SecondDir = "/k"
+		j := open(t, c)
+		body := random(200_000, 1)
+		mustPut(t, j, "k", body)
+		flip(t, disk, j.spoolName(1), len(body)+1)
+		flip(t, disk, j.mirror.on(1, j.spoolName(1)), len(body)+9)
+		var readers sync.WaitGroup
+		for range 2 {
+			readers.Go(func() {
+				if got, err := stretch(j, j.Last(key("k")), 0, int64(len(body))); err != nil || !bytes.Equal(got, body) {
+					t.Errorf("%d bytes: %v", len(got), err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(goOn)
+		readers.Wait()
+		if s := j.Stats(); s.Repaired != 2 || s.Lost != 0 {
+			t.Errorf("%+v", s)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -156,7 +156,9 @@ func (j *Journal) raiseFloor(segment uint64) error {
 	return j.writeSide()
 }
 
-// writeSide writes the side file of each directory.
+// writeSide writes the side file of each directory. A directory whose disk takes nothing keeps the
+// others from being written as well: with an epoch in one of them alone, a segment whose head is
+// damaged could be of that epoch, and the next start would take the other directory for detached.
 func (j *Journal) writeSide() error {
 	fs, dirs := j.dirs()
 	for i, dir := range dirs {
@@ -164,7 +166,12 @@ func (j *Journal) writeSide() error {
 		if j.mirror != nil {
 			s.repaired, s.last = j.mirror.repairs[i].total()
 		}
-		if err := writeSpared(fs, filepath.Join(dir, sideFile), s.encode()); err != nil {
+		if err := draftSpared(fs, filepath.Join(dir, sideFile), s.encode()); err != nil {
+			return err
+		}
+	}
+	for _, dir := range dirs {
+		if err := placeSpared(fs, filepath.Join(dir, sideFile)); err != nil {
 			return err
 		}
 	}
@@ -175,9 +182,9 @@ func (j *Journal) writeSide() error {
 // spareBytes is how much of the disk is kept for the next side file.
 const spareBytes = 4 << 10
 
-// writeSpared is writeFile of a small file that has to be written on a full disk as well: removing
-// a segment, which makes room, takes a side file. The room for it was kept by the last one.
-func writeSpared(fs vfs.FS, name string, data []byte) error {
+// draftSpared is writeDraft of a small file that has to be written on a full disk as well: removing
+// a segment, which makes room, takes a side file. The room for it was kept by the last placeSpared.
+func draftSpared(fs vfs.FS, name string, data []byte) error {
 	draft := name + draftSuffix
 	f, err := fs.Reserve(draft, spareBytes)
 	if err != nil { // it may do without
@@ -186,9 +193,12 @@ func writeSpared(fs vfs.FS, name string, data []byte) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	if err := finishDraft(f, data); err != nil {
-		return err
-	}
+	return finishDraft(f, data)
+}
+
+// placeSpared puts a draft in the place of its file, and keeps room for the next one.
+func placeSpared(fs vfs.FS, name string) error {
+	draft := name + draftSuffix
 	if err := fs.Rename(draft, name); err != nil {
 		return err
 	}

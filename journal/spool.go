@@ -147,6 +147,7 @@ func (d *Draft) finish() error {
 	}
 	failpoint.Here("spool.afterDirSync")
 	if err != nil {
+		_ = fs.Remove(name) // it may have been renamed; what stays is removed by the next start
 		return d.journal.spoolFailed(err)
 	}
 	return nil
@@ -173,10 +174,16 @@ type spoolFile struct {
 // says.
 func (j *Journal) openSpool(p piece, named string) (*spoolFile, error) {
 	s, err := j.openTable(p, named)
-	if err != nil && j.mirror != nil && j.repairBody(p, named) == nil { // no copy had a whole one
-		return j.openTable(p, named)
+	if err == nil || j.mirror == nil {
+		return s, err
 	}
-	return s, err
+	switch repair := j.repairBody(p, named); { // no copy had a whole one
+	case errors.Is(repair, errMending): // then somebody else may have it whole in a moment
+		j.awaitMending(p.spool)
+	case repair != nil:
+		return nil, err
+	}
+	return j.openTable(p, named)
 }
 
 func (j *Journal) openTable(p piece, named string) (*spoolFile, error) {

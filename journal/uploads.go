@@ -190,6 +190,7 @@ func (j *Journal) check(batch []*writing) (good []*writing) {
 			continue
 		}
 		bad, errs = append(bad, w), append(errs, err)
+		j.abandon(w.ops[0])
 		j.written(w.ops[0], false)
 	}
 	if len(bad) > 0 {

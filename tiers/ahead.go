@@ -46,14 +46,15 @@ func (s *Store) segmentEnd(e *entry, n int64) int64 { return (n/s.segment(e) + 1
 // endBlock is the first block behind what r reads.
 func (r *Reader) endBlock() int64 { return r.entry.blocksUpTo(r.Range.End()) }
 
-// parallel reports whether an object of size bytes is fetched by parallel
-// requests from the start.
-func (s *Store) parallel(size int64) bool {
-	return size > wholeBytes && s.inParts()
+// parallel reports whether an object is fetched by parallel requests from the start.
+func (s *Store) parallel(e *entry) bool {
+	return e.Size > wholeBytes && s.inParts(e)
 }
 
-// inParts reports whether large objects are fetched by several requests.
-func (s *Store) inParts() bool { return s.config.ParallelFetches > 1 && !s.noRanges.Load() }
+// inParts reports whether an object, if it is large, is fetched by several requests.
+func (s *Store) inParts(e *entry) bool {
+	return s.config.ParallelFetches > 1 && !s.noRanges.has(e.origin)
+}
 
 // adapt widens the read-ahead when the upstream keeps the reader waiting, and
 // narrows it when all that was read ahead was there before it was asked for.
@@ -78,11 +79,11 @@ func (r *Reader) adapt(waited bool) {
 func (r *Reader) runEnd(n int64) int64 {
 	s := r.store
 	switch {
-	case s.noRanges.Load():
+	case s.noRanges.has(r.entry.origin):
 		return r.endBlock()
 	case r.Range.Length <= partBytes: // the client does the parallel part itself
 		return r.endBlock()
-	case s.inParts() && (r.ahead.planned == 0 || r.ahead.planned > n):
+	case s.inParts(r.entry) && (r.ahead.planned == 0 || r.ahead.planned > n):
 		return min(r.endBlock(), s.segmentEnd(r.entry, n))
 	}
 	return min(r.endBlock(), n+runBlocks)
@@ -92,7 +93,7 @@ func (r *Reader) runEnd(n int64) int64 {
 // is followed does not bring them.
 func (r *Reader) plan(ctx context.Context, n int64) {
 	a, s := &r.ahead, r.store
-	if !s.inParts() {
+	if !s.inParts(r.entry) {
 		return
 	}
 	end := min(r.endBlock(), s.segmentEnd(r.entry, n)+a.width*s.segment(r.entry))

@@ -464,5 +464,8 @@ func TestA9_UpstreamWithoutRanges(t *testing.T) {
 		if err := up.read(r, nil); err != nil || up.sent-before > up.size {
 			t.Errorf("%d bytes for a read, %v", up.sent-before, err)
 		}
+		if s.inParts(r.entry) || !s.inParts(&entry{origin: r.entry.origin + 1}) {
+			t.Error("it is not held against this upstream, or is against another one")
+		}
 	})
 }

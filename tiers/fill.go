@@ -287,7 +287,7 @@ func (s *Store) runOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) e
 		return ErrUncacheable
 	}
 	first, end := wholeBlocks(got, size, block)
-	large := s.parallel(size)
+	large := s.parallel(e)
 	if large { // the rest comes by parallel requests
 		end = min(end, s.segmentEnd(e, first))
 	}
@@ -386,7 +386,7 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode == http.StatusOK && want.Length < e.Size && !s.noRanges.Swap(true) {
+	if resp.StatusCode == http.StatusOK && want.Length < e.Size && s.noRanges.add(e.origin) {
 		s.log.Warn("the upstream answers ranges with whole objects: large objects are fetched by one request from now on", "key", f.key.String())
 	}
 	if size != e.Size || resp.Header.Get("Etag") != e.ETag {

@@ -318,7 +318,7 @@ func (r *Reader) start(ctx context.Context) error {
 	if err := r.store.unanswered(r.entry.Key); err != nil && r.fill == nil {
 		return err
 	}
-	if s := r.store; s.parallel(r.entry.Size) && r.Range.Length == r.entry.Size {
+	if s := r.store; s.parallel(r.entry) && r.Range.Length == r.entry.Size {
 		r.digest = checksum.OfObject(r.entry.Header, s.config.MD5ETags)
 	}
 	_, err := r.block(ctx, min(n, r.endBlock()-1))
@@ -517,7 +517,7 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 	generation := s.fence.enter(key)
 	defer s.fence.leave(key)
 	header := http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}
-	if known != nil && known.known() && known.strong && key.Version == "" && !s.bare304.Load() {
+	if known != nil && known.known() && known.strong && key.Version == "" && !s.bare304.has(known.origin) {
 		header.Set("If-None-Match", known.ETag)
 	}
 	asked := time.Now()
@@ -530,7 +530,7 @@ func (s *Store) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, e
 	case resp.StatusCode == http.StatusNotModified && header.Get("If-None-Match") != "":
 		modified, err := http.ParseTime(resp.Header.Get("Last-Modified"))
 		if err != nil {
-			s.bare304.Store(true) // it cannot tell a re-put of the same bytes
+			s.bare304.add(known.origin) // it cannot tell a re-put of the same bytes
 		}
 		if err != nil || !modified.Equal(known.LastModified) {
 			unconditional := *known

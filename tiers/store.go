@@ -124,8 +124,8 @@ type Store struct {
 	owners    Owners         // nil if there is one upstream
 	sequences sequences
 
-	bare304  atomic.Bool // the upstream's 304 has no Last-Modified: ask without a condition
-	noRanges atomic.Bool // the upstream ignores Range: parts cost as much as the whole
+	bare304  origins // whose 304 has no Last-Modified: ask without a condition
+	noRanges origins // that ignore Range: parts cost as much as the whole
 }
 
 // New opens the tiers. dir is the directory of the warm tier.

@@ -194,6 +194,46 @@ func TestE26_SameBytesPutAgainWithOtherMetadata(t *testing.T) {
 	}
 }
 
+// twoOrigins is two upstreams, of which the one with the bucket "bare" answers 304 without a date.
+type twoOrigins struct {
+	*testkit.Memory
+	asked map[string]int // conditional HEADs by bucket
+}
+
+func (u *twoOrigins) Origin(bucket string) uint64 { return uint64(len(bucket)) }
+
+func (u *twoOrigins) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
+	if r.Method == http.MethodHead && r.Header.Get("If-None-Match") != "" {
+		u.asked[r.Key.Bucket]++
+	}
+	resp, err := u.Memory.Do(ctx, r)
+	if err == nil && resp.StatusCode == http.StatusNotModified && r.Key.Bucket == "bare" {
+		resp.Header.Del("Last-Modified")
+	}
+	return resp, err
+}
+
+// TestBare304OfOneUpstream: an upstream whose 304 has no date is asked without a condition from
+// then on, and no other is.
+func TestBare304OfOneUpstream(t *testing.T) {
+	up := &twoOrigins{testkit.NewMemory(), map[string]int{}}
+	longAgo(up.Memory)
+	s := newStore(t, testConfig(rules.Strict), up)
+	body := testkit.Bytes(1, 100)
+	both := []akigw.Key{{Bucket: "bare", Name: "k"}, {Bucket: "bucket", Name: "k"}}
+	for _, k := range both {
+		up.Put(k, body)
+	}
+	for range 3 {
+		for _, k := range both {
+			wantRead(t, s, k, "", body, "")
+		}
+	}
+	if up.asked["bare"] != 1 || up.asked["bucket"] != 2 {
+		t.Errorf("conditional HEADs: %v", up.asked)
+	}
+}
+
 func TestRestartServesFromDisk(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		t.Run(fmt.Sprintf("clean=%t", clean), func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/akidb/akigw"
@@ -130,7 +131,9 @@ func (p *Pool) succeeded(e *journal.Entry) {
 		if p.Succeeded != nil {
 			p.Succeeded(e.Key.Bucket)
 		}
-		p.hasten(func(bucket string) bool { return p.lane(bucket) == l })
+		if time.Since(l.since) >= outage {
+			p.hasten(func(bucket string) bool { return p.lane(bucket) == l })
+		}
 	}
 	p.mu.Unlock()
 	if more {
@@ -192,6 +195,10 @@ const (
 	// cutEvery is how often the number of uploads is halved at the most: answers to
 	// requests that were under way say nothing new.
 	cutEvery = time.Second
+	// outage is how long nothing goes well before that counts as an outage, after which all
+	// that waits is tried at once. Else one write that fails again and again would be tried
+	// each time that another one succeeds.
+	outage = time.Second
 )
 
 // again plans the next try of an entry.
@@ -215,7 +222,9 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 		t.n++
 	}
 	l := p.lane(e.Key.Bucket)
-	l.down = l.down || r.unsent || r.unknown
+	if !l.down && (r.unsent || r.unknown) {
+		l.down, l.since = true, now
+	}
 	if p.Unanswered != nil && errors.Is(err, akigw.ErrUpstreamUnavailable) {
 		p.Unanswered(e.Key.Bucket)
 	}
@@ -380,16 +389,17 @@ func (p *Pool) sendWhole(ctx context.Context, e *journal.Entry, change Change, r
 	}
 	addMD5(header, e.ETag)
 	failpoint.Here("flush.beforePut")
-	seen := &tee{ReadSeeker: body, change: change}
-	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: seen, Length: e.Size, Repeat: repeat})
+	sent := &tee{ReadSeeker: body, change: change}
+	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: sent, Length: e.Size, Repeat: repeat})
+	seen, failed := sent.end()
 	failpoint.Here("flush.afterPut")
-	if seen.err != nil { // the journal's own trouble
-		return bodyFailed(seen.err), false
+	if failed != nil { // the journal's own trouble
+		return bodyFailed(failed), false
 	}
 	if r = p.judge(err, resp, false); r.err == nil {
 		r.answer = resp.Header
 	}
-	return r, seen.whole(e.Size)
+	return r, seen == e.Size
 }
 
 // addMD5 adds the Content-MD5 of a body that has this ETag.
@@ -414,16 +424,27 @@ func bodyFailed(err error) result {
 	return result{err: err}
 }
 
-// tee shows a body to the cache, once and in order.
+// tee shows a body to the cache, once and in order, until end.
 type tee struct {
 	io.ReadSeeker
 	change Change
-	at     int64 // next offset of the body
-	seen   int64 // how far the cache has it
-	err    error
+
+	mu   sync.Mutex // held during a Read, so that end waits for it
+	over bool       // guarded by mu
+	at   int64      // next offset of the body; guarded by mu
+	seen int64      // how far the cache has it; guarded by mu
+	err  error      // of the body; guarded by mu
 }
 
+// errOver is the error of a body whose request is over.
+var errOver = errors.New("the request is over")
+
 func (t *tee) Read(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return 0, errOver
+	}
 	n, err := t.ReadSeeker.Read(b)
 	if err != nil && err != io.EOF {
 		t.err = err
@@ -437,12 +458,25 @@ func (t *tee) Read(b []byte) (int, error) {
 }
 
 func (t *tee) Seek(offset int64, whence int) (int64, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return 0, errOver
+	}
 	at, err := t.ReadSeeker.Seek(offset, whence)
 	t.at = at
 	return at, err
 }
 
-func (t *tee) whole(size int64) bool { return t.seen == size }
+// end keeps everybody from the body. When an answer comes before the end of a body, or none
+// at all, net/http may still be reading it. It returns how much of it the cache has seen,
+// and why it could not be read, nil if it could.
+func (t *tee) end() (seen int64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	return t.seen, t.err
+}
 
 // storedAs reads from an answer how the upstream describes an object.
 func storedAs(h http.Header) (s journal.Stored) {

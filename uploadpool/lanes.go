@@ -1,9 +1,6 @@
 package uploadpool
 
-import (
-	"sync"
-	"time"
-)
+import "time"
 
 // lane is what the pool has and does for one upstream: what waits for it, and how many uploads
 // it bears. Part of the pool is kept for each lane, so that an upstream that hangs cannot hold
@@ -17,8 +14,8 @@ type lane struct {
 	throttled time.Time // when limit was cut last
 	slower    error     // why it was
 	down      bool      // tries failed, and none has gone well since
-
-	opening sync.Mutex // for Forward; not guarded by mu, and held while the upstream is asked
+	since     time.Time // when the first of them did
+	sweeping  bool      // what nobody needs any more is being cleared
 }
 
 // lane returns the lane of the upstream that has a bucket. It needs mu.

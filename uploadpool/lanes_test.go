@@ -2,6 +2,7 @@ package uploadpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -132,6 +133,70 @@ func TestForwardPastAHangingUpstream(t *testing.T) {
 			t.Errorf("%q %v after %v", id, err, time.Since(began))
 		}
 		time.Sleep(hangTime)
+	})
+}
+
+// TestForwardWaitsNoLongerThanItsClient: who waits for another request to take the same upload to
+// an upstream that hangs waits until his own deadline, and who takes another upload there does not
+// wait for it.
+func TestForwardWaitsNoLongerThanItsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTwoUpstreams(t)
+		defer u.close()
+		var uploads []*journal.Upload
+		for _, id := range []string{"first", "second"} {
+			if err := u.j.Begin(t.Context(), journal.Upload{ID: id, Key: akigw.Key{Bucket: "hangs", Name: id}, Begun: time.Now(), Header: http.Header{}}); err != nil {
+				t.Fatal(err)
+			}
+			uploads = append(uploads, u.j.Upload(id))
+		}
+		go u.pool.Forward(t.Context(), uploads[0], nil)
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cold.ErrDeadline)
+		defer cancel()
+		if _, err := u.pool.Forward(ctx, uploads[0], nil); time.Since(began) != time.Second || !errors.Is(err, cold.ErrDeadline) || !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+			t.Errorf("the same upload: %v after %v", err, time.Since(began))
+		}
+		go u.pool.Forward(t.Context(), uploads[1], nil)
+		synctest.Wait()
+		if n := u.held.Load(); n != 2 {
+			t.Errorf("%d uploads are being opened", n)
+		}
+		time.Sleep(hangTime)
+	})
+}
+
+// TestSweepBesideAHangingUpstream: however long it takes to abort uploads at one upstream, those of
+// another are aborted soon, those as well that nobody needs any more since.
+func TestSweepBesideAHangingUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTwoUpstreams(t)
+		defer u.close()
+		orphan := func(bucket string, n int) {
+			t.Helper()
+			up := journal.Upload{ID: fmt.Sprint(bucket, n), Key: akigw.Key{Bucket: bucket, Name: fmt.Sprint(n)}, Begun: time.Now(), Header: http.Header{}}
+			if err := u.j.Begin(t.Context(), up); err != nil {
+				t.Fatal(err)
+			}
+			begun := u.j.Upload(up.ID)
+			if err := errors.Join(u.j.Uploading(t.Context(), begun.Number, up.Key, "there"), u.j.AbortUpload(t.Context(), begun)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range 20 {
+			orphan("hangs", n)
+		}
+		u.run()
+		time.Sleep(3 * sweepEvery)
+		orphan("bucket", 0)
+		time.Sleep(3 * sweepEvery)
+		if n := u.asked("AbortMultipartUpload"); n != 1 {
+			t.Errorf("the other upstream was asked %d times", n)
+		}
+		if n := u.held.Load(); n > 1 {
+			t.Errorf("%d at a time where none is answered", n)
+		}
 	})
 }
 

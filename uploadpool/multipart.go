@@ -211,15 +211,44 @@ func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.P
 	m := &multipart{pool: p, number: u.Number, key: u.Key, header: u.Header, parts: parts, gone: func() bool { return false }}
 	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.PartBody(parts[i]) }
 	if id = p.Journal.UploadID(u.Number); id == "" || len(parts) > 0 {
-		l := p.laneOf(u.Key.Bucket)
-		l.opening.Lock() // each upload is begun once
+		leave, err := p.enter(ctx, u.Number)
+		if err != nil {
+			return "", err
+		}
 		r := m.open(ctx, false)
-		l.opening.Unlock()
+		leave()
 		if r.err != nil {
 			return "", r.failure()
 		}
 	}
 	return cmp.Or(m.id, id), m.sendAll(ctx).failure()
+}
+
+// enter waits until nobody else opens an upload upstream, and keeps others from it until
+// leave: each is begun once.
+func (p *Pool) enter(ctx context.Context, number uint64) (leave func(), err error) {
+	mine := make(chan struct{})
+	for {
+		p.mu.Lock()
+		other := p.opening[number]
+		if other == nil {
+			p.opening[number] = mine
+		}
+		p.mu.Unlock()
+		if other == nil {
+			return func() {
+				p.mu.Lock()
+				delete(p.opening, number)
+				p.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: another request is taking the upload to the upstream: %w", akigw.ErrUpstreamUnavailable, context.Cause(ctx))
+		}
+	}
 }
 
 // sameETag compares ETags of parts: not every upstream puts quotes around them.
@@ -318,11 +347,12 @@ func (m *multipart) part(ctx context.Context, i int, repeat bool) result {
 		maps.Copy(header, part.Header)
 	}
 	addMD5(header, part.ETag)
-	seen := &tee{ReadSeeker: body, change: nothing{}}
-	resp, err := m.do(ctx, cold.Request{Op: "UploadPart", Method: http.MethodPut, Query: url.Values{"partNumber": {strconv.Itoa(part.Number)}}, Header: header, Body: seen, Length: part.Size, Repeat: repeat})
+	sent := &tee{ReadSeeker: body, change: nothing{}}
+	resp, err := m.do(ctx, cold.Request{Op: "UploadPart", Method: http.MethodPut, Query: url.Values{"partNumber": {strconv.Itoa(part.Number)}}, Header: header, Body: sent, Length: part.Size, Repeat: repeat})
+	_, failed := sent.end()
 	failpoint.Here("flush.afterPart")
-	if seen.err != nil {
-		return bodyFailed(seen.err)
+	if failed != nil {
+		return bodyFailed(failed)
 	}
 	r := m.pool.judge(err, resp, false)
 	r.unknown = false // it can be sent again
@@ -427,44 +457,69 @@ func (p *Pool) aborted(ctx context.Context, key akigw.Key, id string) bool {
 // sweepEvery is how often it is tried at the most.
 const sweepEvery = 10 * time.Second
 
-// sweep aborts uploads that nobody is going to finish, and deletes packs that nothing
-// is in, in the background. The
-// context is the pool's, not that of who began them.
+// garbage is what nobody needs any more of one upstream.
+type garbage struct {
+	orphans []journal.Orphan
+	packs   []journal.Pack
+}
+
+// sweep aborts uploads that nobody is going to finish, and deletes packs that nothing is in, in the
+// background and for each upstream by itself. The context is the pool's, not that of who began them.
 func (p *Pool) sweep(ctx context.Context) {
 	if !p.Journal.Garbage() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sweeping || time.Since(p.swept) < sweepEvery {
+	if time.Since(p.swept) < sweepEvery {
 		return
 	}
-	p.sweeping, p.swept = true, time.Now()
-	p.work.Go(func() {
-		var lanes sync.WaitGroup // an upstream that hangs does not keep what others have
-		for _, orphans := range p.byUpstream(p.Journal.Orphans()) {
-			lanes.Go(func() {
-				for _, o := range orphans {
-					if ctx.Err() == nil && p.aborted(ctx, o.Key, o.UploadID) {
-						_ = p.Journal.Aborted(ctx, o) // else it is aborted again, and nothing found
-					}
-				}
-			})
+	p.swept = time.Now()
+	for l, g := range p.garbage() {
+		if l.sweeping {
+			continue
 		}
-		p.DropPacks(ctx, "")
-		lanes.Wait()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.sweeping = false
-	})
+		l.sweeping = true
+		p.work.Go(func() {
+			p.clear(ctx, g)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			l.sweeping = false
+		})
+	}
 }
 
-// byUpstream sorts orphans by the upstreams that have them.
-func (p *Pool) byUpstream(all []journal.Orphan) map[string][]journal.Orphan {
-	sorted := map[string][]journal.Orphan{}
-	for _, o := range all {
-		name := p.Upstream.Owner(o.Key.Bucket)
-		sorted[name] = append(sorted[name], o)
+// garbage returns what can be cleared, by the lanes of the upstreams that have it. It needs mu.
+func (p *Pool) garbage() map[*lane]*garbage {
+	all := map[*lane]*garbage{}
+	of := func(bucket string) *garbage {
+		l := p.lane(bucket)
+		if all[l] == nil {
+			all[l] = &garbage{}
+		}
+		return all[l]
 	}
-	return sorted
+	for _, o := range p.Journal.Orphans() {
+		g := of(o.Key.Bucket)
+		g.orphans = append(g.orphans, o)
+	}
+	for _, k := range p.Journal.EmptyPacks() {
+		g := of(k.Key.Bucket)
+		g.packs = append(g.packs, k)
+	}
+	return all
+}
+
+// clear clears garbage, until ctx ends.
+func (p *Pool) clear(ctx context.Context, g *garbage) {
+	for _, o := range g.orphans {
+		if ctx.Err() == nil && p.aborted(ctx, o.Key, o.UploadID) {
+			_ = p.Journal.Aborted(ctx, o) // else it is aborted again, and nothing found
+		}
+	}
+	for _, k := range g.packs {
+		if ctx.Err() == nil {
+			p.dropPack(ctx, k)
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -231,27 +230,13 @@ func (p *Pool) fromPack(ctx context.Context, key akigw.Key, at int64, e *journal
 	return data, nil
 }
 
-// DropPacks deletes the packs of a bucket that nothing is in, those of all buckets
-// for "". Those of several upstreams are deleted side by side.
+// DropPacks deletes the packs of a bucket that nothing is in.
 func (p *Pool) DropPacks(ctx context.Context, bucket string) {
-	lanes := map[string][]journal.Pack{}
 	for _, k := range p.Journal.EmptyPacks() {
-		if bucket == "" || k.Key.Bucket == bucket {
-			name := p.Upstream.Owner(k.Key.Bucket)
-			lanes[name] = append(lanes[name], k)
+		if k.Key.Bucket == bucket && ctx.Err() == nil {
+			p.dropPack(ctx, k)
 		}
 	}
-	var wait sync.WaitGroup
-	for _, packs := range lanes {
-		wait.Go(func() {
-			for _, k := range packs {
-				if ctx.Err() == nil {
-					p.dropPack(ctx, k)
-				}
-			}
-		})
-	}
-	wait.Wait()
 }
 
 // dropPack deletes a pack.

@@ -129,20 +129,21 @@ type Pool struct {
 	rate  meter  // writes that came to the upstream
 	work  sync.WaitGroup
 
-	mu       sync.Mutex
-	lanes    []*lane               // by upstream; guarded by mu, and so is what is in them
-	after    int                   // the lane whose turn it is; guarded by mu
-	later    delays                // those that wait for their time; guarded by mu
-	turns    map[akigw.Key]*turn   // of these, and of keys in packing, the one that counts; guarded by mu
-	tries    map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
-	paused   map[string]pause      // upstreams that refuse us, by name; guarded by mu
-	packing  map[string]*packing   // by bucket; guarded by mu
-	parked   map[string]*parked    // of buckets that are not admitted; guarded by mu
-	wanted   map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
-	eager    bool                  // see Eager; guarded by mu
-	sweeping bool                  // orphans are being aborted; guarded by mu
-	swept    time.Time             // when that was tried last; guarded by mu
-	wake     chan struct{}
+	mu      sync.Mutex
+	lanes   []*lane               // by upstream; guarded by mu, and so is what is in them
+	after   int                   // the lane whose turn it is; guarded by mu
+	later   delays                // those that wait for their time; guarded by mu
+	turns   map[akigw.Key]*turn   // of these, and of keys in packing, the one that counts; guarded by mu
+	tries   map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
+	paused  map[string]pause      // upstreams that refuse us, by name; guarded by mu
+	packing map[string]*packing   // by bucket; guarded by mu
+	parked  map[string]*parked    // of buckets that are not admitted; guarded by mu
+	wanted  map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
+	eager   bool                  // see Eager; guarded by mu
+	swept   time.Time             // when sweep looked for garbage last; guarded by mu
+	wake    chan struct{}
+
+	opening map[uint64]chan struct{} // by number, of uploads that a Forward opens, closed when it has; guarded by mu
 }
 
 // trying is what is known of a key whose last try failed.
@@ -181,7 +182,7 @@ func (d *delays) Pop() any {
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, wake: make(chan struct{}, 1)}
+	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1)}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}

@@ -552,6 +552,30 @@ func TestUpstreamAway(t *testing.T) {
 	})
 }
 
+// TestLoneFailureBacksOff: a write that never gets an answer is tried less and less often, however
+// many others succeed meanwhile.
+func TestLoneFailureBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op == "PutObject" && q.Key.Name == "lone" {
+				return nil, fmt.Errorf("%w: connection reset", akigw.ErrUpstreamUnavailable)
+			}
+			return nil, nil
+		})
+		r.put("lone", "body")
+		r.run()
+		for i := range 600 {
+			r.put(fmt.Sprint(i), "body")
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := r.asked("PutObject lone"); n > 60 {
+			t.Errorf("%d tries in a minute", n)
+		}
+		r.close()
+	})
+}
+
 // What an earlier run may have sent is looked for first.
 func TestB8_CrashAfterTheUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

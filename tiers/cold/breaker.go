@@ -18,7 +18,7 @@ import (
 
 const (
 	// breakerWindow is how far back a breaker looks, and breakerLeast how many
-	// requests it has to have seen there: it opens on the share that failed, not
+	// requests it has to have seen end there: it opens on the share that failed, not
 	// on their number.
 	breakerWindow = 10 * time.Second
 	breakerLeast  = 20
@@ -60,7 +60,8 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 	breaker := gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{
 		MaxRequests: breakerProbes, Interval: breakerWindow, BucketPeriod: time.Second, Timeout: breakerRest,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
-			return c.Requests >= breakerLeast && float64(c.TotalFailures) >= b.share*float64(c.TotalFailures+c.TotalSuccesses)
+			ended := c.TotalFailures + c.TotalSuccesses // c.Requests has those, too, that are under way or were given up
+			return ended >= breakerLeast && float64(c.TotalFailures) >= b.share*float64(ended)
 		},
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {

@@ -279,13 +279,16 @@ func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.Roun
 		return nil, unavailable(r, err)
 	}
 	metrics.GetOrCreateCounter(`akigw_cold_requests_total{op="` + r.Op + `"}`).Inc()
-	watch.start(sending.wait)
+	if r.Op != probeOp { // who sends a probe bounds it
+		watch.start(sending.wait)
+	}
 	resp, err := transport.RoundTrip(req)
 	if err == nil {
 		watch.progress()
 	}
 	watch.end(errors.Is(context.Cause(ctx), ErrDeadline) || ctx.Err() == nil && timedOut(err))
 	if err != nil {
+		watch.close()
 		cause := context.Cause(ctx)
 		cancel(nil)
 		metrics.GetOrCreateCounter(`akigw_cold_errors_total{op="` + r.Op + `"}`).Inc()
@@ -441,7 +444,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 
 func (b *answerBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.watch.stop()
+	b.watch.close()
 	b.watch.cancel(nil)
 	return err
 }

@@ -82,7 +82,7 @@ var ErrDeadline = errors.New("no answer within the deadline")
 // bounded sends a request within its deadline, which all of its attempts and the
 // waits between them share. It ends with the head of the answer: the body is
 // watched by its progress. Only short operations are bounded here. The deadline of
-// the others begins with the end of their body, see send.
+// the others begins with the end of their body, see exchange.
 func (u *Upstream) bounded(ctx context.Context, r *Request) (*http.Response, error) {
 	if KindOf(r.Op) != Short {
 		return u.retry(ctx, r)

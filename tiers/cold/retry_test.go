@@ -293,6 +293,46 @@ func TestBreakerCountsSharesAndNotClients(t *testing.T) {
 	})
 }
 
+// TestOneFailureBesideSlowAnswers: requests that have no answer yet, and those that clients gave up,
+// are not taken for requests that were judged: one failure beside them opens no breaker.
+func TestOneFailureBesideSlowAnswers(t *testing.T) {
+	for name, patience := range map[string]time.Duration{"under way": time.Minute, "given up": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := scripted(t, func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == "/bucket/k" {
+						return status(500)
+					}
+					select {
+					case <-time.After(8 * time.Second):
+						return status(200)
+					case <-r.Context().Done():
+						return nil, r.Context().Err()
+					}
+				}, func(c *Config) { c.Retries = 0 })
+				defer u.Close()
+				ask := func(name string) {
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					if resp, err := u.Do(ctx, &Request{Op: "GetObject", Method: "GET", Key: akigw.Key{Bucket: "bucket", Name: name}}); err == nil {
+						resp.Body.Close()
+					}
+				}
+				var slow sync.WaitGroup
+				for range 2 * breakerLeast {
+					slow.Go(func() { ask("slow") })
+				}
+				time.Sleep(2 * time.Second)
+				ask("k")
+				if u.breakers.open() != 0 {
+					t.Error("it opened the breaker")
+				}
+				slow.Wait()
+			})
+		})
+	}
+}
+
 // TestHedgedRead: the second request is sent when the first is slow, the first
 // good answer counts, and the other is cancelled.
 func TestHedgedRead(t *testing.T) {

@@ -181,11 +181,11 @@ func (s *suspicion) ask(patience time.Duration) error {
 	return err
 }
 
-// timedOut reports whether an error says that nothing came, rather than that
-// something went wrong.
+// timedOut reports whether an error says that nothing came from the upstream, rather
+// than that something went wrong. A source of keys that timed out is not the upstream.
 func timedOut(err error) bool {
 	var timeout net.Error
-	return err != nil && (errors.Is(err, ErrDeadline) || errors.As(err, &timeout) && timeout.Timeout())
+	return !errors.Is(err, ErrNoKeys) && (errors.Is(err, ErrDeadline) || errors.As(err, &timeout) && timeout.Timeout())
 }
 
 // probe asks for the head of the service, on a connection of its own: those in the

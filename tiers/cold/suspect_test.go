@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
 	"github.com/akidb/akigw"
 )
 
@@ -406,4 +408,105 @@ func TestDeadlinesByKind(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoKeysWhileSuspect: when the keys end while the upstream is suspect, and their source hangs as
+// well, probes that cannot be signed follow each other at intervals. When both are back, so are the
+// requests.
+func TestNoKeysWhileSuspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &moody{delay: -1}
+		us, told := suspectable(t, m)
+		defer us.Close()
+		var back atomic.Bool
+		u := us.of("bucket").Upstream
+		u.keyring = newKeyringOf(&source{hand: func(ctx context.Context, n int) (credentials.Value, error) {
+			if n > 1 && !back.Load() {
+				return hang(ctx)
+			}
+			return lasting("key", time.Minute), nil
+		}}, false, nil)
+		var asked atomic.Int64
+		probe := u.suspicion.probe
+		const most = 10 * 60 // one a second
+		u.suspicion.probe = func(ctx context.Context) error {
+			if asked.Add(1) > most {
+				<-ctx.Done() // time stands still while a goroutine is busy
+			}
+			return probe(ctx)
+		}
+		for range 2 {
+			go func() { _ = get(t.Context(), us, "GetObject") }()
+		}
+		time.Sleep(10 * time.Minute)
+		if got, want := told(), "default true at 13s"; got != want {
+			t.Fatalf("told %q, want %q", got, want)
+		}
+		if n := asked.Load(); n > most {
+			t.Errorf("more than %d probes in ten minutes", most)
+		}
+		back.Store(true)
+		m.answerAfter(0)
+		time.Sleep(keysBackoffMost + restBetweenProbes)
+		if err := get(t.Context(), us, "GetObject"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// steps is a body of which one byte is there after each step.
+type steps chan struct{}
+
+func (s steps) Read(p []byte) (int, error) {
+	<-s
+	return copy(p, "x"), nil
+}
+
+// TestBodyReadAfterTheEnd: net/http may still read the body of a request that has failed or was
+// answered. That does not make the request a silent one, which it would be for ever.
+func TestBodyReadAfterTheEnd(t *testing.T) {
+	for name, answer := range map[string]script{
+		"failed":   func(*http.Request) (*http.Response, error) { return nil, errors.New("connection reset") },
+		"answered": func(*http.Request) (*http.Response, error) { return status(403) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body := make(steps)
+				u := scripted(t, func(r *http.Request) (*http.Response, error) {
+					go func() { _, _ = r.Body.Read(make([]byte, 1)) }()
+					synctest.Wait()
+					return answer(r)
+				}, nil)
+				resp, err := u.Do(t.Context(), &Request{Op: "PutObject", Method: "PUT", Key: read, Body: body, Length: 10})
+				if err == nil {
+					resp.Body.Close()
+				}
+				body <- struct{}{}
+				time.Sleep(10 * time.Minute)
+				u.suspicion.mu.Lock()
+				defer u.suspicion.mu.Unlock()
+				if u.suspicion.silent != 0 {
+					t.Errorf("%d requests count as silent", u.suspicion.silent)
+				}
+			})
+		})
+	}
+}
+
+// TestProbeOutlastsRequests: a probe waits for probe_timeout_ms, also where requests get less time.
+func TestProbeOutlastsRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		us, told := suspectable(t, &moody{delay: 8 * time.Second})
+		defer us.Close()
+		us.of("bucket").deadlines.Read = 5 * time.Second
+		for range 4 {
+			for range 2 {
+				go func() { _ = get(t.Context(), us, "GetObject") }()
+			}
+			time.Sleep(20 * time.Second)
+		}
+		if told() != "" {
+			t.Errorf("told %q", told())
+		}
+	})
 }

@@ -20,6 +20,7 @@ type watchdog struct {
 	left   time.Duration // what follows then of the wait; guarded by mu
 	wait   time.Duration // the whole of it; guarded by mu
 	silent bool          // this request is counted as silent; guarded by mu
+	closed bool          // the request is over; guarded by mu
 }
 
 // stalled is the error of a request that stood still for so long.
@@ -36,6 +37,9 @@ func (s stalled) Is(target error) bool { return target == ErrDeadline }
 func (w *watchdog) start(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.closed {
+		return
+	}
 	w.speak(false)
 	first := d
 	if w.suspicion != nil {
@@ -86,6 +90,15 @@ func (w *watchdog) end(byDeadline bool) {
 	}
 	w.due = time.Time{}
 	w.speak(byDeadline)
+}
+
+// close disarms the watchdog for good. net/http may still read the body of a request
+// that is over, and a watchdog that was armed by that would never be disarmed.
+func (w *watchdog) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.stop()
 }
 
 // progress notes that a byte arrived.
