@@ -1,0 +1,114 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *oneConn) Close() error   { close(l.done); return nil }
+func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{} }
+
+// exchangeOver sends r to handler over a connection, and returns all that comes back.
+func exchangeOver(t *testing.T, handler http.Handler, r *http.Request) (*http.Response, []byte, error) {
+	t.Helper()
+	client, server := net.Pipe()
+	l := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+	l.conns <- server
+	s := &http.Server{Handler: handler}
+	var served sync.WaitGroup
+	served.Go(func() { _ = s.Serve(l) })
+	defer func() {
+		client.Close()
+		s.Close()
+		served.Wait()
+	}()
+	if err := r.Write(client); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(client), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp, body, err
+}
+
+// TestLateDocumentTooLongIsCutOff: a document that is too long to be held is cut off with its
+// connection if its client was kept waiting. Its status has been sent, so that nothing else could
+// tell the client that it is not whole.
+func TestLateDocumentTooLongIsCutOff(t *testing.T) {
+	const begin, end = "<CopyObjectResult><ETag>", "</ETag></CopyObjectResult>"
+	for _, c := range []struct {
+		size, status int
+		whole        bool
+	}{
+		{maxHeld, 200, true},
+		{maxHeld + 1, 200, false},
+		{4 * maxHeld, 200, false},
+		{maxHeld + 1, 500, false},
+	} {
+		for _, known := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%d bytes, status %d, length known: %t", c.size, c.status, known), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
+					up.hang("CopyObject")
+					up.delay = 2*keepAliveEvery + time.Second
+					document := []byte(begin + strings.Repeat("e", c.size-len(begin+end)) + end)
+					up.Before = func(r *cold.Request) (*http.Response, error) {
+						resp := testkit.Response(c.status, http.Header{"Content-Type": {"application/xml"}}, document)
+						if !known {
+							resp.ContentLength = -1
+						}
+						return resp, nil
+					}
+					r, err := http.NewRequest("PUT", "http://s3.example.com/bucket/k", nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.Header.Set("X-Amz-Copy-Source", "/bucket/source")
+					testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+					resp, body, err := exchangeOver(t, b.g, r)
+					if resp.StatusCode != 200 || !bytes.HasPrefix(body, []byte("<?xml")) {
+						t.Fatalf("the client was not kept waiting: %d %.100q", resp.StatusCode, body)
+					}
+					switch {
+					case c.whole && (err != nil || !bytes.HasSuffix(body, document)):
+						t.Errorf("%v, %d bytes", err, len(body))
+					case !c.whole && !errors.Is(err, io.ErrUnexpectedEOF):
+						t.Errorf("the answer ended as if it were whole: %v, %d bytes", err, len(body))
+					}
+				})
+			})
+		}
+	}
+}
