@@ -304,7 +304,7 @@ func (f flusher) Write(p []byte) (int, error) {
 // relayError sends an upstream error on that has been read already.
 func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
 	if w.kept {
-		_, _ = w.Write(withoutDeclaration(e.Body))
+		w.late(r, e.Status, e.Body)
 		return
 	}
 	h := w.Header()

@@ -301,8 +301,7 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 	}
 	w.code = coded.Code
 	if w.kept {
-		w.status = coded.Status                                                              // for the records: the client has seen another one
-		_, _ = w.Write(withoutDeclaration(s3err.Document(coded, r, requestID, g.hostID[0]))) // a client that has gone does not read its error
+		w.late(r, coded.Status, s3err.Document(coded, r, requestID, g.hostID[0]))
 		return
 	}
 	s3err.Write(w, r, coded, requestID, g.hostID[0])

@@ -3,17 +3,20 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -109,6 +112,26 @@ func TestLateDocumentTooLongIsCutOff(t *testing.T) {
 					}
 				})
 			})
+		}
+	}
+}
+
+// TestLateErrorsAreRecorded: whichever way an error comes for which the client was kept waiting,
+// there is a document in the answer, and the records have the error's status.
+func TestLateErrorsAreRecorded(t *testing.T) {
+	for name, err := range map[string]error{
+		"the gateway's own":         s3err.NoSuchKey,
+		"the upstream's":            &cold.ResponseError{Status: 404, Body: []byte("<Error><Code>NoSuchKey</Code></Error>")},
+		"the upstream's, no reason": &cold.ResponseError{Status: 404},
+	} {
+		b, _ := hangBench(t, rules.Settings{})
+		recorder := httptest.NewRecorder()
+		w := &answer{ResponseWriter: recorder, call: &Call{requestID: "id"}}
+		w.keep()
+		b.g.fail(w, httptest.NewRequest("PUT", "/bucket/k", nil), "id", err)
+		var document struct{ XMLName xml.Name }
+		if err := xml.Unmarshal(recorder.Body.Bytes(), &document); err != nil || document.XMLName.Local != "Error" || w.status != 404 || recorder.Code != 200 {
+			t.Errorf("%s: status %d in the records, %d sent, %v: %s", name, w.status, recorder.Code, err, recorder.Body)
 		}
 	}
 }
