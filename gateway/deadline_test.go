@@ -464,3 +464,20 @@ func TestDeadlineIsAContext(t *testing.T) {
 		d.release()
 	})
 }
+
+// TestDeadlineIsReleasedWhileSomebodyWaits: a request that goes on in the background when its call
+// has been answered may be the first to wait for the deadline.
+func TestDeadlineIsReleasedWhileSomebodyWaits(t *testing.T) {
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		d := &deadline{Context: ctx}
+		d.begin(time.Hour)
+		var all sync.WaitGroup
+		all.Go(d.release)
+		all.Go(func() {
+			cancel()
+			<-d.Done()
+		})
+		all.Wait()
+	}
+}
