@@ -481,3 +481,31 @@ func TestDeadlineIsReleasedWhileSomebodyWaits(t *testing.T) {
 		all.Wait()
 	}
 }
+
+// TestPacedErrorAtTheDeadline: the answer of a call that met its deadline is whole, also where
+// answers go no faster than a limit allows.
+func TestPacedErrorAtTheDeadline(t *testing.T) {
+	for op, c := range map[string]struct {
+		method string
+		header http.Header
+		code   int
+	}{
+		"GetObject":  {"GET", nil, 503},
+		"CopyObject": {"PUT", http.Header{"X-Amz-Copy-Source": {"/bucket/source"}}, 200}, // kept waiting
+	} {
+		t.Run(op, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
+				var err error
+				if b.g.QoS, err = NewQoS([]QoSConfig{{Name: "bucket", IdentityBytes: 64 << 10}}, byBucket{}); err != nil {
+					t.Fatal(err)
+				}
+				up.hang(op)
+				w := b.ask("root", c.method, "/bucket/k", "", c.header, "")
+				if w.Code != c.code || !strings.Contains(w.Body.String(), "<Code>ServiceUnavailable</Code>") {
+					t.Errorf("%d %q", w.Code, w.Body)
+				}
+			})
+		})
+	}
+}

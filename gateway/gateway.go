@@ -385,7 +385,7 @@ func (a *answer) Write(p []byte) (int, error) {
 func (a *answer) paced(p []byte) (written int, err error) {
 	for len(p) > 0 && err == nil {
 		step := p[:min(len(p), paceStep)]
-		if err = a.call.pace.wait(a.call.Context(), len(step)); err != nil {
+		if err = a.call.pace.wait(a.call.Request.Context(), len(step)); err != nil { // not the call's, whose deadline ends with the head
 			return written, err
 		}
 		var n int
