@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -508,4 +509,30 @@ func TestPacedErrorAtTheDeadline(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestUnknownAnswersAreNotHeldBack: nobody knows what an operation that is not in the table is
+// answered with. MinIO's events of a bucket, for one, come as they happen, and never end.
+func TestUnknownAnswersAreNotHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
+		up.stall = func(ctx context.Context) *http.Response {
+			resp := testkit.Response(200, nil, []byte(`{"Records":[]}`))
+			resp.ContentLength, resp.Body = -1, io.NopCloser(io.MultiReader(resp.Body, stuck{ctx}))
+			return resp
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		r := httptest.NewRequest("GET", "http://s3.example.com/bucket?events=s3:ObjectCreated:*", nil).WithContext(ctx)
+		testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+		w := httptest.NewRecorder()
+		var served sync.WaitGroup
+		served.Go(func() { b.g.ServeHTTP(w, r) })
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if w.Code != 200 || w.Body.String() != `{"Records":[]}` || !w.Flushed {
+			t.Errorf("%d %q, flushed: %t", w.Code, w.Body, w.Flushed)
+		}
+		leave()
+		served.Wait()
+	})
 }

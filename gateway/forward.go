@@ -115,9 +115,9 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// streamed are the operations whose answers have no bound, and go to the client as they
-// come. All others are answered with a document.
-var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true}
+// streamed are the operations whose answers have no bound, or may have none, and go to the
+// client as they come. All others are answered with a document.
+var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true, "Other": true}
 
 // maxHeld is how much of a document is waited for before its head is sent on, in bytes. A
 // page of a listing fits.
