@@ -19,9 +19,9 @@ var keptAlive = map[string]bool{"CompleteMultipartUpload": true, "CopyObject": t
 // and clients give up after 30 s and more.
 const keepAliveEvery = 10 * time.Second
 
-// keepAlive sends a request by ask. If its answer takes long, and the operation is one
-// for which S3 does so, the client's connection is kept alive meanwhile: the answer has
-// begun then, and w.kept says so.
+// keepAlive sends a request by ask, or does what has to be done before. If that takes long, and
+// the operation is one for which S3 does so, the client's connection is kept alive meanwhile: the
+// answer has begun then, and w.kept says so.
 func (g *Gateway) keepAlive(w *answer, c *Call, ask func() (*http.Response, error)) (*http.Response, error) {
 	if !keptAlive[c.route.Op] {
 		return ask()

@@ -135,3 +135,40 @@ func TestLateErrorsAreRecorded(t *testing.T) {
 		}
 	}
 }
+
+// TestKeptAliveWhileAnUploadMoves: what an upload in the journal has is taken upstream before the
+// upstream is asked to complete it or to copy into it. That can take longer than anything else, and
+// the client is kept waiting meanwhile as well.
+func TestKeptAliveWhileAnUploadMoves(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ask  func(u *client) *httptest.ResponseRecorder
+	}{
+		{"CompleteMultipartUpload", func(u *client) *httptest.ResponseRecorder {
+			return u.complete(http.Header{"If-None-Match": {"*"}})
+		}},
+		{"UploadPartCopy", func(u *client) *httptest.ResponseRecorder {
+			return u.part(2, "", http.Header{"X-Amz-Copy-Source": {"/back/upstream"}})
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := backBench(t)
+				b.up.Put(backKey("upstream"), []byte("source"))
+				u := b.upload(t, "/back/k", nil)
+				u.mustPart(1, "part", nil)
+				b.up.Before = func(r *cold.Request) (*http.Response, error) {
+					if r.Op == "CreateMultipartUpload" {
+						time.Sleep(6*keepAliveEvery + time.Second)
+					}
+					return nil, nil
+				}
+				w := c.ask(u)
+				var document struct{ XMLName xml.Name }
+				if err := xml.Unmarshal(w.Body.Bytes(), &document); w.Code != 200 || err != nil || !strings.HasSuffix(document.XMLName.Local, "Result") || !strings.Contains(w.Body.String(), "\n     <") {
+					t.Errorf("%d %v %q", w.Code, err, w.Body)
+				}
+			})
+		})
+	}
+}
