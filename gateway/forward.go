@@ -136,10 +136,7 @@ func (c *Call) readWhole(resp *http.Response) error {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld+1))
 	if err == nil && len(body) > maxHeld {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
+		unread(resp, body)
 		return nil
 	}
 	resp.Body.Close()
@@ -148,6 +145,14 @@ func (c *Call) readWhole(resp *http.Response) error {
 	}
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return nil
+}
+
+// unread makes what was read of an answer's body the beginning of it again.
+func unread(resp *http.Response, read []byte) {
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(read), resp.Body), resp.Body}
 }
 
 // pass forwards a call and its answer, streaming both ways.
