@@ -105,6 +105,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		g.account(r, sent, op, accessKey, requestID, started)
 	}()
+	if len(r.TransferEncoding) > 0 { // what follows a chunked body has not been looked at
+		w.Header()["Connection"] = []string{"close"}
+	}
 	if r.Method == http.MethodOptions && wire.Refusal(r) == nil {
 		op = preflightOp
 		g.identify(w.Header(), requestID)
@@ -133,9 +136,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		continueEmpty(w, r)
-	}
-	if len(r.TransferEncoding) > 0 { // what follows a chunked body has not been looked at
-		w.Header()["Connection"] = []string{"close"}
 	}
 	g.identify(w.Header(), requestID)
 	if err == nil {
