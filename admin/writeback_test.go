@@ -16,6 +16,7 @@ import (
 	"github.com/akidb/akigw/gateway/sigv4"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
@@ -103,6 +104,13 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "pending writes of 1 buckets are not uploaded") || strings.Contains(w.Body.String(), "bucket ") {
 		t.Errorf("health: %d %s", w.Code, w.Body)
 	}
+	broken := &snapshot.Store{Dir: "/dev/null/snapshots", Log: log}
+	broken.Open()
+	s.snapshots = broken
+	if w := ask("GET", "/healthz"); !strings.Contains(w.Body.String(), "are not uploaded") || !strings.Contains(w.Body.String(), "snapshots: ") {
+		t.Errorf("health with another warning: %s", w.Body)
+	}
+	s.snapshots = nil
 	if w := ask("GET", "/metrics"); !strings.Contains(w.Body.String(), "akigw_uploadpool_paused_buckets 1\n") {
 		t.Error("it is not in the metrics")
 	}
