@@ -1,0 +1,42 @@
+package tiers
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/rules"
+)
+
+// TestUnsettledWrites: while the upstream may still carry a write out, no read trusts what
+// another one was told, in any mode, nor that the key holds nothing.
+func TestUnsettledWrites(t *testing.T) {
+	for _, freshness := range []rules.Freshness{rules.Strict, rules.TTL, rules.Immutable, rules.Exclusive} {
+		for name, before := range map[string][]byte{"replaces": []byte("old"), "creates": nil} {
+			t.Run(string(freshness)+" "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					up := testkit.NewMemory()
+					s := inMemory(t, rules.Settings{Freshness: freshness, TTL: time.Hour}, up)
+					if before != nil {
+						up.Put(key("k"), before)
+					}
+					s.Begin(key("k")).Unsettled()
+					if got, _, err := readAll(s, key("k"), ""); string(got) != string(before) || (err == nil) != (before != nil) {
+						t.Errorf("before the upstream carries it out: %q, %v", got, err)
+					}
+					up.Put(key("k"), []byte("new"))
+					if got, _, err := readAll(s, key("k"), ""); err != nil || string(got) != "new" {
+						t.Errorf("after it: %q, %v", got, err)
+					}
+					time.Sleep(unsettledFor)
+					synctest.Wait()
+					wantRead(t, s, key("k"), "", []byte("new"), "")
+					if s.fence.writing(key("k")) || len(s.unsettled.writes) > 0 {
+						t.Error("the fence does not end")
+					}
+				})
+			})
+		}
+	}
+}
