@@ -1,10 +1,13 @@
 package tiers
 
 import (
+	"errors"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testkit"
 	"github.com/akidb/akigw/rules"
 )
@@ -38,5 +41,25 @@ func TestUnsettledWrites(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestUnsettledWritesAtAStop: what was read while a write was unsettled is not trusted by the
+// next run either.
+func TestUnsettledWritesAtAStop(t *testing.T) {
+	up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
+	config := testConfig(rules.Exclusive)
+	up.Put(key("k"), []byte("old"))
+	s := openStore(t, config, dir, up)
+	s.Begin(key("k")).Unsettled()
+	wantRead(t, s, key("k"), "", []byte("old"), akigw.Cold)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	up.Put(key("k"), []byte("new"))
+	s = openStore(t, config, dir, up)
+	got, _, err := readAll(s, key("k"), "")
+	if err := errors.Join(err, s.Close()); err != nil || string(got) != "new" {
+		t.Errorf("after a restart: %q, %v", got, err)
 	}
 }
