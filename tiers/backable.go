@@ -194,6 +194,9 @@ func (b *buckets) wait(ctx context.Context, bucket string, now time.Time) (throu
 		select {
 		case <-asked.done: // both: it has an answer, or an error of its own
 		default:
+			if errors.Is(asked.ctx.Err(), context.Canceled) { // the upstream answers again, see revive
+				return throughUnanswered, nil
+			}
 			return throughUnanswered, errUnanswered
 		}
 	case <-ctx.Done():

@@ -544,3 +544,21 @@ func TestRefusedQuestionIsAskedAgainSoon(t *testing.T) {
 		}
 	})
 }
+
+// TestReturnDoesNotRefuseWriters: a write that waits for an answer when the upstream answers again
+// is not refused: it goes through.
+func TestReturnDoesNotRefuseWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, hangs)
+		var why through
+		err := errors.New("no answer")
+		var work sync.WaitGroup
+		work.Go(func() { why, err = a.know(t.Context(), "bucket") })
+		synctest.Wait()
+		a.revive(func(string) bool { return true })
+		work.Wait()
+		if why != throughUnanswered || err != nil {
+			t.Errorf("%q, %v", why, err)
+		}
+	})
+}
