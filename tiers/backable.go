@@ -479,6 +479,9 @@ func (b *buckets) change(bucket string) (end func(bucketOutcome)) {
 			b.book.Reset(id)
 			b.book.Answer(id, b.book.Epoch(), facts.Absent, time.Now())
 		}
+		if o != bucketUnchanged {
+			_ = b.book.Save() // before the client hears of the change; an error was logged
+		}
 		b.mu.Lock()
 		q := b.at(bucket)
 		q.changing--
