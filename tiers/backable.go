@@ -467,9 +467,9 @@ const (
 // before do not count, and writes go through until end.
 func (b *buckets) change(bucket string) (end func(bucketOutcome)) {
 	id := b.id(bucket)
-	b.book.Raise(id)
 	b.mu.Lock()
 	b.at(bucket).changing++
+	b.book.Raise(id) // at once: a write that was accepted has an older epoch, see still
 	b.mu.Unlock()
 	return func(o bucketOutcome) {
 		switch o {

@@ -562,3 +562,35 @@ func TestReturnDoesNotRefuseWriters(t *testing.T) {
 		}
 	})
 }
+
+// TestNoWriteSlipsIntoAChange: a write that is accepted when a change begins does not have the
+// epoch of that change, so that it is asked about again before it is acknowledged.
+func TestNoWriteSlipsIntoAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, says(facts.None))
+		if _, err := a.know(t.Context(), "bucket"); err != nil {
+			t.Fatal(err)
+		}
+		var over atomic.Bool
+		var work sync.WaitGroup
+		for range 4 {
+			work.Go(func() {
+				for !over.Load() {
+					epoch := a.book.Get(a.id("bucket")).Epoch
+					why, _ := a.know(t.Context(), "bucket")
+					a.buckets.mu.Lock()
+					if why == throughNone && a.inquiries["bucket"].changing > 0 && a.book.Get(a.id("bucket")).Epoch == epoch {
+						t.Error("a write would be acknowledged during a change")
+						over.Store(true)
+					}
+					a.buckets.mu.Unlock()
+				}
+			})
+		}
+		for range 20_000 {
+			a.change("bucket")(bucketUnchanged)
+		}
+		over.Store(true)
+		work.Wait()
+	})
+}
