@@ -492,6 +492,9 @@ func acknowledged(err error) error {
 // Remove acknowledges the deletion of keys, at least one, of one bucket by the journal. It returns
 // false if it has to go through, for one of the reasons of Accept.
 func (s *Store) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
+	if s.back == nil {
+		return false, nil
+	}
 	for _, key := range keys {
 		if !s.settings(key).Back {
 			return false, nil
