@@ -361,12 +361,8 @@ func (s *Store) accepts(ctx context.Context, key akigw.Key, size int64, header h
 	if b == nil || !s.settings(key).Back {
 		return false, nil
 	}
-	if kinds := KindsOf(key.Name, header); len(kinds) > 0 {
-		f := b.buckets.book.Get(b.buckets.id(key.Bucket))
-		if missing := unaccepted(&f, kinds); len(missing) > 0 {
-			s.goesThrough(key.Bucket, throughKind, missing...)
-			return false, nil
-		}
+	if s.unusual(key, header) {
+		return false, nil
 	}
 	why, err := b.buckets.know(ctx, key.Bucket)
 	if err == nil && why == throughNone {
@@ -501,9 +497,7 @@ func (s *Store) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
 		}
 	}
 	for _, key := range keys[1:] { // they are of one bucket: the first one stands for it
-		f := s.back.buckets.book.Get(s.back.buckets.id(key.Bucket))
-		if missing := unaccepted(&f, KindsOf(key.Name, nil)); len(missing) > 0 {
-			s.goesThrough(key.Bucket, throughKind, missing...)
+		if s.unusual(key, nil) {
 			return false, nil
 		}
 	}

@@ -352,6 +352,21 @@ func unaccepted(f *facts.Fact, kinds []string) (missing []string) {
 	return missing
 }
 
+// unusual reports whether a write has to go through because the upstream has not accepted one
+// of its kind yet, and takes that down if so. There has to be a journal.
+func (s *Store) unusual(key akigw.Key, header http.Header) bool {
+	kinds := KindsOf(key.Name, header)
+	if len(kinds) == 0 {
+		return false
+	}
+	f := s.back.buckets.book.Get(s.back.buckets.id(key.Bucket))
+	missing := unaccepted(&f, kinds)
+	if len(missing) > 0 {
+		s.goesThrough(key.Bucket, throughKind, missing...)
+	}
+	return len(missing) > 0
+}
+
 // Accepted says that the upstream accepted a write that went through: the next one of its kinds
 // can be acknowledged by the journal.
 func (s *Store) Accepted(key akigw.Key, header http.Header) {
