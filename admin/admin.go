@@ -157,9 +157,9 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	}
 	if n := s.store.PausedBuckets(); n > 0 { // no restart mends that
 		fmt.Fprintf(w, "ok, but pending writes of %d buckets are not uploaded; see akigw status\n", n)
-		return
+	} else {
+		fmt.Fprintln(w, "ok")
 	}
-	fmt.Fprintln(w, "ok")
 	if warnings != "" {
 		fmt.Fprintln(w, warnings)
 	}
