@@ -123,7 +123,7 @@ func (s *Store) goesThrough(bucket string, why through, kinds ...string) {
 		if why == throughKind { // it is the client's doing, and ends with the first that is accepted
 			level = slog.LevelInfo
 		}
-		s.log.Log(context.Background(), level, `a rule says write = "back", and writes to the bucket go through to the upstream`, "bucket", bucket, "reason", string(why), "meaning", meanings[why], "kinds", kinds)
+		s.log.Log(context.Background(), level, `a rule says write = "back", and the journal does not take writes to the bucket`, "bucket", bucket, "reason", string(why), "meaning", meanings[why], "kinds", kinds)
 	}
 }
 
