@@ -342,9 +342,10 @@ func backOff(n int, err error) time.Duration {
 // is asked about first.
 func (b *buckets) mayFlush(bucket string) time.Duration {
 	now := time.Now()
-	f := b.book.Get(b.id(bucket))
+	id := b.id(bucket)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	f := b.book.Get(id) // not before: the bucket may be resumed meanwhile
 	q := b.at(bucket)
 	if f.Asked.IsZero() { // it was changed
 		q.sure, q.doubted = false, time.Time{}
@@ -438,17 +439,20 @@ func (b *buckets) paused() (all []string) {
 
 // resume has pending writes of a bucket uploaded in spite of what was found out.
 func (b *buckets) resume(bucket string) bool {
+	id := b.id(bucket)
 	b.mu.Lock()
 	q := b.inquiries[bucket]
 	was := facts.None
 	if q != nil {
 		was, q.paused = q.paused, facts.None
 	}
+	if was != facts.None {
+		b.book.Resume(id, was)
+	}
 	b.mu.Unlock()
 	if was == facts.None {
 		return false
 	}
-	b.book.Resume(b.id(bucket), was)
 	b.report(bucket, was, facts.None)
 	b.ready(bucket)
 	return true

@@ -594,3 +594,31 @@ func TestNoWriteSlipsIntoAChange(t *testing.T) {
 		work.Wait()
 	})
 }
+
+// TestResumeIsFinal: a flush that looks at its bucket just when an operator resumes it does not
+// hold it back again.
+func TestResumeIsFinal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, says(facts.Versioned))
+		if _, err := a.know(t.Context(), "bucket"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2000 {
+			a.book.Resume(a.id("bucket"), facts.None)
+			if a.mayFlush("bucket"); a.pausedBy("bucket") != facts.Versioned {
+				t.Fatal("it is not held back")
+			}
+			var work sync.WaitGroup
+			for range 4 {
+				work.Go(func() { a.mayFlush("bucket") })
+			}
+			if !a.resume("bucket") {
+				t.Fatal("it is not resumed")
+			}
+			work.Wait()
+			if why := a.pausedBy("bucket"); why != facts.None {
+				t.Fatalf("held back again: %s", why)
+			}
+		}
+	})
+}
