@@ -301,6 +301,7 @@ func (s *Store) flushAccesses(ctx context.Context) {
 func (s *Store) Close() error {
 	s.cancel()
 	s.work.Wait()
+	s.dropUnsettled()
 	err := errors.Join(s.hot.Close(), s.hotGhost.close(), s.warmGhost.close())
 	if s.back != nil {
 		err = errors.Join(err, s.back.close())
