@@ -155,11 +155,11 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "the journal takes no writes; see /api/v1/status\n"+warnings, http.StatusServiceUnavailable)
 		return
 	}
-	if n := s.store.PausedBuckets(); n > 0 { // no restart mends that
+	if n := s.store.PausedBuckets(); n > 0 {
 		fmt.Fprintf(w, "ok, but pending writes of %d buckets are not uploaded; see akigw status\n", n)
-		return
+	} else {
+		fmt.Fprintln(w, "ok")
 	}
-	fmt.Fprintln(w, "ok")
 	if warnings != "" {
 		fmt.Fprintln(w, warnings)
 	}

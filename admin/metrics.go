@@ -39,7 +39,7 @@ var families = []family{
 	{"akigw_tiers_moves_total", "action, by", "objects moved or pinned; by is worker, or who else did"},
 	{"akigw_tiers_worker_cycle_seconds", "", "time that a cycle of the worker took"},
 	{"akigw_tiers_back_writes_total", "commit", "writes that a rule wants written back: acknowledged by the journal, or by the upstream because the journal could not take them"},
-	{"akigw_tiers_back_through_total", "reason", "writes that a rule wants written back and that go to the upstream, by reason: absent, forbidden, versioned, encrypted, etags or unreadable say what the bucket is; unanswered, changing, full, journal, request and kind what kept the write out of the journal (docs/contract.md)"},
+	{"akigw_tiers_back_through_total", "reason", "writes that a rule wants written back and that the journal did not take (they went to the upstream, or got 503 if it did not answer), by reason: absent, forbidden, versioned, encrypted, etags or unreadable say what the bucket is; unanswered, changing, full, journal, request and kind what kept the write out of the journal (docs/contract.md)"},
 	{"akigw_tiers_events_total", "", "changes that the upstream told of"},
 	{"akigw_tiers_event_gaps_total", "", "times when events may have been missed: everything is validated then"},
 	{"akigw_tiers_fill_memory_waits_total", "", "fills that waited for memory (cache.fill_bytes)"},

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
+	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
@@ -103,6 +106,12 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "pending writes of 1 buckets are not uploaded") || strings.Contains(w.Body.String(), "bucket ") {
 		t.Errorf("health: %d %s", w.Code, w.Body)
 	}
+	s.snapshots = &snapshot.Store{Dir: filepath.Join(os.DevNull, "snapshots"), Log: log} // something else does not work either
+	s.snapshots.Open()
+	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "are not uploaded") || !strings.Contains(w.Body.String(), "\nsnapshots: ") {
+		t.Errorf("health: %d %s", w.Code, w.Body)
+	}
+	s.snapshots = nil
 	if w := ask("GET", "/metrics"); !strings.Contains(w.Body.String(), "akigw_uploadpool_paused_buckets 1\n") {
 		t.Error("it is not in the metrics")
 	}

@@ -50,7 +50,7 @@ func (l *AccessLog) Close() error { return l.to.Close() }
 func (l *AccessLog) write(r *http.Request, w *answer, op, accessKey, requestID, hostID string, started time.Time, took time.Duration) {
 	bucket, key, version, auth := "-", "-", "-", "-"
 	if w.call != nil {
-		bucket, key, version = orDash(w.call.key.Bucket), orDash(escaped(w.call.key.Name)), orDash(w.call.query.Get("versionId"))
+		bucket, key, version = orDash(w.call.key.Bucket), orDash(escaped(w.call.key.Name)), orDash(escaped(w.call.query.Get("versionId")))
 		switch {
 		case accessKey == "":
 		case w.call.query.Has("X-Amz-Signature"):
@@ -97,7 +97,7 @@ func sizeField(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// escaped is a key as it is in a URL.
+// escaped is a key or a version id as it is in a URL: it cannot end its field.
 func escaped(key string) string { return (&url.URL{Path: key}).EscapedPath() }
 
 // plain is text of a client that cannot end the line or its field.

@@ -40,6 +40,11 @@ func TestAccessLogIsS3s(t *testing.T) {
 			w.Header().Set("Content-Range", "bytes 0-9/5000")
 			w.bytes, w.status = 10, 206
 		}, map[int]string{9: `"GET /bucket/k?X-Amz-Signature=-&X-Amz-Security-Token=-&versionId=v1 HTTP/1.1"`, 12: "10", 13: "5000", 18: "v1", 22: "QueryString"}},
+		{"GET", "/bucket/k?versionId=v%0A-%20forged%20line", "GetObject", func(_ *http.Request, w *answer) {
+			w.call.key = akigw.Key{Bucket: "bucket", Name: "k"}
+			w.call.query = map[string][]string{"versionId": {"v\n- forged line"}}
+			w.status = 400
+		}, map[int]string{18: "v%0A-%20forged%20line"}},
 		{"PUT", "/bucket/k?partNumber=1&uploadId=2", "UploadPart", func(r *http.Request, w *answer) {
 			w.call.key, r.ContentLength = akigw.Key{Bucket: "bucket", Name: "k"}, 77
 			w.status = 200

@@ -197,6 +197,10 @@ func TestBucketLimitPastAHangingUpstream(t *testing.T) {
 			if err, _ := create("other-new"); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
 				t.Errorf("%s, on an upstream that is down: %v", c.name, err)
 			}
+			time.Sleep(2 * othersRest)
+			if err, _ := create("logs-new"); (err == nil) != (c.most > 4) || err != nil && !errors.Is(err, s3err.TooManyBuckets) { // the two buckets of the one that is down still count
+				t.Errorf("%s, on the other one after that: %v", c.name, err)
+			}
 		})
 	}
 }

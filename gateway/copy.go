@@ -154,7 +154,7 @@ func (g *Gateway) uploadPartCopy(w *answer, c *Call, id sigv4.Identity) error {
 	if done, err := g.copyPart(w, c, u); done || err != nil {
 		return err
 	}
-	if err := g.moveUpload(c, u, nil); err != nil {
+	if err := g.moveUpload(w, c, u, nil); err != nil {
 		return err
 	}
 	return g.pass(w, c, id)

@@ -116,6 +116,8 @@ func (d *deadline) answered() {
 // release frees what belongs to the context.
 func (d *deadline) release() {
 	d.answered()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.cancel != nil {
 		d.cancel(nil)
 	}

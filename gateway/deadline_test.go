@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -462,5 +463,76 @@ func TestDeadlineIsAContext(t *testing.T) {
 			t.Errorf("%v %v", context.Cause(child), child.Err())
 		}
 		d.release()
+	})
+}
+
+// TestDeadlineIsReleasedWhileSomebodyWaits: a request that goes on in the background when its call
+// has been answered may be the first to wait for the deadline.
+func TestDeadlineIsReleasedWhileSomebodyWaits(t *testing.T) {
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		d := &deadline{Context: ctx}
+		d.begin(time.Hour)
+		var all sync.WaitGroup
+		all.Go(d.release)
+		all.Go(func() {
+			cancel()
+			<-d.Done()
+		})
+		all.Wait()
+	}
+}
+
+// TestPacedErrorAtTheDeadline: the answer of a call that met its deadline is whole, also where
+// answers go no faster than a limit allows.
+func TestPacedErrorAtTheDeadline(t *testing.T) {
+	for op, c := range map[string]struct {
+		method string
+		header http.Header
+		code   int
+	}{
+		"GetObject":  {"GET", nil, 503},
+		"CopyObject": {"PUT", http.Header{"X-Amz-Copy-Source": {"/bucket/source"}}, 200}, // kept waiting
+	} {
+		t.Run(op, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
+				var err error
+				if b.g.QoS, err = NewQoS([]QoSConfig{{Name: "bucket", IdentityBytes: 64 << 10}}, byBucket{}); err != nil {
+					t.Fatal(err)
+				}
+				up.hang(op)
+				w := b.ask("root", c.method, "/bucket/k", "", c.header, "")
+				if w.Code != c.code || !strings.Contains(w.Body.String(), "<Code>ServiceUnavailable</Code>") {
+					t.Errorf("%d %q", w.Code, w.Body)
+				}
+			})
+		})
+	}
+}
+
+// TestUnknownAnswersAreNotHeldBack: nobody knows what an operation that is not in the table is
+// answered with. MinIO's events of a bucket, for one, come as they happen, and never end.
+func TestUnknownAnswersAreNotHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
+		up.stall = func(ctx context.Context) *http.Response {
+			resp := testkit.Response(200, nil, []byte(`{"Records":[]}`))
+			resp.ContentLength, resp.Body = -1, io.NopCloser(io.MultiReader(resp.Body, stuck{ctx}))
+			return resp
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		r := httptest.NewRequest("GET", "http://s3.example.com/bucket?events=s3:ObjectCreated:*", nil).WithContext(ctx)
+		testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+		w := httptest.NewRecorder()
+		var served sync.WaitGroup
+		served.Go(func() { b.g.ServeHTTP(w, r) })
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if w.Code != 200 || w.Body.String() != `{"Records":[]}` || !w.Flushed {
+			t.Errorf("%d %q, flushed: %t", w.Code, w.Body, w.Flushed)
+		}
+		leave()
+		served.Wait()
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/tiers/facts"
 )
 
 // stoppable is an upstream that accepts requests and, while it is stopped, answers none, as a
@@ -623,5 +624,20 @@ func TestBadHeadersAreRefusedDuringAnOutage(t *testing.T) {
 	}
 	if n := r.up.asked.Load(); n > 0 {
 		t.Errorf("the upstream was asked %d times", n)
+	}
+}
+
+// TestBucketChangeIsOnDisk: what was known of a bucket is not back after a crash once the client
+// has the answer to its change.
+func TestBucketChangeIsOnDisk(t *testing.T) {
+	r := newRestartable(t)
+	r.must("PUT", "/back/k", "", "x", 200)
+	r.drained()
+	if w := r.ask("root", "PUT", "/back", "policy", nil, "{}"); w.Code >= 300 {
+		t.Fatal(w.Code, w.Body)
+	}
+	records, err := facts.Read(filepath.Join(r.dir, "bucket-facts"))
+	if err != nil || len(records) != 1 || records[0].Epoch == 0 {
+		t.Errorf("%+v, %v", records, err)
 	}
 }

@@ -115,9 +115,9 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// streamed are the operations whose answers have no bound, and go to the client as they
-// come. All others are answered with a document.
-var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true}
+// streamed are the operations whose answers have no bound, or may have none, and go to the
+// client as they come. All others are answered with a document.
+var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true, "Other": true}
 
 // maxHeld is how much of a document is waited for before its head is sent on, in bytes. A
 // page of a listing fits.
@@ -136,10 +136,7 @@ func (c *Call) readWhole(resp *http.Response) error {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld+1))
 	if err == nil && len(body) > maxHeld {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(body), resp.Body), resp.Body}
+		unread(resp, body)
 		return nil
 	}
 	resp.Body.Close()
@@ -148,6 +145,14 @@ func (c *Call) readWhole(resp *http.Response) error {
 	}
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return nil
+}
+
+// unread makes what was read of an answer's body the beginning of it again.
+func unread(resp *http.Response, read []byte) {
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(read), resp.Body), resp.Body}
 }
 
 // pass forwards a call and its answer, streaming both ways.
@@ -304,7 +309,7 @@ func (f flusher) Write(p []byte) (int, error) {
 // relayError sends an upstream error on that has been read already.
 func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
 	if w.kept {
-		_, _ = w.Write(withoutDeclaration(e.Body))
+		w.late(r, e.Status, e.Body)
 		return
 	}
 	h := w.Header()

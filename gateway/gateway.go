@@ -105,6 +105,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		g.account(r, sent, op, accessKey, requestID, started)
 	}()
+	if len(r.TransferEncoding) > 0 { // what follows a chunked body has not been looked at
+		w.Header()["Connection"] = []string{"close"}
+	}
 	if r.Method == http.MethodOptions && httpguard.Refusal(r) == nil {
 		op = preflightOp
 		g.identify(w.Header(), requestID)
@@ -133,9 +136,6 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		continueEmpty(w, r)
-	}
-	if len(r.TransferEncoding) > 0 { // what follows a chunked body has not been looked at
-		w.Header()["Connection"] = []string{"close"}
 	}
 	g.identify(w.Header(), requestID)
 	if err == nil {
@@ -301,8 +301,7 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 	}
 	w.code = coded.Code
 	if w.kept {
-		w.status = coded.Status                                                              // for the records: the client has seen another one
-		_, _ = w.Write(withoutDeclaration(s3err.Document(coded, r, requestID, g.hostID[0]))) // a client that has gone does not read its error
+		w.late(r, coded.Status, s3err.Document(coded, r, requestID, g.hostID[0]))
 		return
 	}
 	s3err.Write(w, r, coded, requestID, g.hostID[0])
@@ -386,7 +385,7 @@ func (a *answer) Write(p []byte) (int, error) {
 func (a *answer) paced(p []byte) (written int, err error) {
 	for len(p) > 0 && err == nil {
 		step := p[:min(len(p), paceStep)]
-		if err = a.call.pace.wait(a.call.Context(), len(step)); err != nil {
+		if err = a.call.pace.wait(a.call.Request.Context(), len(step)); err != nil { // not the call's, whose deadline ends with the head
 			return written, err
 		}
 		var n int

@@ -19,9 +19,9 @@ var keptAlive = map[string]bool{"CompleteMultipartUpload": true, "CopyObject": t
 // and clients give up after 30 s and more.
 const keepAliveEvery = 10 * time.Second
 
-// keepAlive sends a request by ask. If its answer takes long, and the operation is one
-// for which S3 does so, the client's connection is kept alive meanwhile: the answer has
-// begun then, and w.kept says so.
+// keepAlive sends a request by ask, or does what has to be done before. If that takes long, and
+// the operation is one for which S3 does so, the client's connection is kept alive meanwhile: the
+// answer has begun then, and w.kept says so.
 func (g *Gateway) keepAlive(w *answer, c *Call, ask func() (*http.Response, error)) (*http.Response, error) {
 	if !keptAlive[c.route.Op] {
 		return ask()
@@ -71,18 +71,24 @@ func (a *answer) keep() {
 
 // relayLate sends the document of an answer for which the client was kept waiting.
 func relayLate(w *answer, r *http.Request, resp *http.Response) {
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		w.status = resp.StatusCode // for the records: the client has seen another one
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld+1))
-	tooLong := len(body) > maxHeld // no result of these operations is: it would be cut
-	switch body = withoutDeclaration(body); {
-	case tooLong, err != nil && r.Context().Err() == nil:
+	document, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld+1))
+	if tooLong := len(document) > maxHeld; tooLong || err != nil && r.Context().Err() == nil { // no result of these operations is too long
 		panic(http.ErrAbortHandler)
-	case len(body) == 0 && resp.StatusCode >= http.StatusMultipleChoices: // an error without a document
-		body = withoutDeclaration(s3err.Document(s3err.InternalError, r, w.call.requestID, ""))
 	}
-	_, _ = w.Write(body) // a client that has gone does not read its answer
+	w.late(r, resp.StatusCode, document)
+}
+
+// late ends an answer for which the client was kept waiting with the document that its outcome
+// came with. An error that came without one gets one.
+func (a *answer) late(r *http.Request, status int, document []byte) {
+	document = withoutDeclaration(document)
+	if status >= http.StatusMultipleChoices {
+		a.status = status // for the records: the client has seen another one
+		if len(document) == 0 {
+			document = withoutDeclaration(s3err.Document(s3err.InternalError, r, a.call.requestID, ""))
+		}
+	}
+	_, _ = a.Write(document) // a client that has gone does not read its answer
 }
 
 // withoutDeclaration is an XML document without the declaration that begins it.

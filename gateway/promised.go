@@ -146,10 +146,7 @@ func (g *Gateway) promiseVersions(c *Call, resp *http.Response) error {
 		return akigw.ErrUpstreamUnavailable
 	}
 	if len(document) > maxList {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(bytes.NewReader(document), resp.Body), resp.Body}
+		unread(resp, document)
 		return nil
 	}
 	resp.Body.Close()

@@ -252,8 +252,11 @@ func (q *Quotas) countBuckets(ctx context.Context, bucket string) (n int, there 
 		}
 		switch {
 		case name == owner:
-			group.Go(func() (err error) {
-				count.n, there, err = g.ownBuckets(ctx, name, bucket)
+			group.Go(func() error {
+				n, found, err := g.ownBuckets(ctx, name, bucket)
+				if err == nil {
+					count.n, there = n, found
+				}
 				return err
 			})
 		case time.Now().After(count.again):

@@ -209,3 +209,31 @@ func TestAbsoluteTargets(t *testing.T) {
 		}
 	}
 }
+
+// TestChunkedPreflightIsTheLast: nobody has looked at what follows a chunked body, so that its
+// connection ends with the answer, whatever the request was.
+func TestChunkedPreflightIsTheLast(t *testing.T) {
+	r := newTargetRig(t)
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	const body, hidden = "0\r\n\r\n", "GET /bucket/k HTTP/1.1\nHost: other\n\n" // which is refused where it is seen
+	if _, err := io.WriteString(c, "OPTIONS /bucket/k HTTP/1.1\r\nHost: "+r.addr+"\r\nOrigin: http://page\r\nTransfer-Encoding: chunked\r\n\r\n"+body+hidden); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(c)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != 400 || !resp.Close {
+		t.Errorf("%d, the connection ends: %t", resp.StatusCode, resp.Close)
+	}
+	if next, err := http.ReadResponse(in, nil); err == nil {
+		t.Errorf("what follows was answered: %d", next.StatusCode)
+	}
+}

@@ -96,11 +96,14 @@ func (g *Gateway) upload(c *Call) (*tiers.Upload, error) {
 
 // moveUpload has a call go to the upstream, with the upload that it is about and
 // some of its parts.
-func (g *Gateway) moveUpload(c *Call, u *tiers.Upload, parts []tiers.UploadPart) error {
-	id, err := g.Store.MoveUpload(c.Context(), u, parts)
-	if err == nil {
-		c.query.Set("uploadId", id)
-	}
+func (g *Gateway) moveUpload(w *answer, c *Call, u *tiers.Upload, parts []tiers.UploadPart) error {
+	_, err := g.keepAlive(w, c, func() (*http.Response, error) {
+		id, err := g.Store.MoveUpload(c.Context(), u, parts)
+		if err == nil {
+			c.query.Set("uploadId", id)
+		}
+		return nil, err
+	})
 	return err
 }
 
@@ -118,7 +121,7 @@ func (g *Gateway) uploadPart(w *answer, c *Call, id sigv4.Identity) error {
 		back = g.Store.AcceptPart(u, c.payload.Length)
 	}
 	if back == nil {
-		if err := g.moveUpload(c, u, nil); err != nil {
+		if err := g.moveUpload(w, c, u, nil); err != nil {
 			return err
 		}
 		return g.pass(w, c, id)
@@ -504,7 +507,7 @@ func answerCompleted(w *answer, c *Call, etag string, h http.Header) {
 func (g *Gateway) completeMoved(w *answer, c *Call, u *tiers.Upload, document []byte, wanted []tiers.UploadPart) error {
 	parts, err := g.Store.LocalParts(u, wanted)
 	if err == nil {
-		err = g.moveUpload(c, u, parts)
+		err = g.moveUpload(w, c, u, parts)
 	}
 	if err != nil {
 		return err

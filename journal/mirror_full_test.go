@@ -73,6 +73,9 @@ func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
 			for range 1 + rng.IntN(4) {
 				side := rng.IntN(2)
 				names := damaged.precious(side, false)
+				if len(names) == 0 { // the damage before removed all there was
+					continue
+				}
 				blots[side] = append(blots[side], hurt(rng, damaged, names[rng.IntN(len(names))]))
 			}
 		}

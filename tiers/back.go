@@ -36,9 +36,9 @@ type BackConfig struct {
 	ReserveBytes     size.Bytes `toml:"reserve_bytes" help:"space on the journal's disk that is kept for the journal: when the disk is full, what was acknowledged is still taken to the upstream with it; 0: none"`
 	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
-	MaxDates         int        `toml:"max_dates" help:"of how many objects that are upstream by now the Last-Modified is kept that their writers were promised; the one that was flushed first leaves first. Each takes about 0.3 KiB of memory and 0.1 to 0.4 KiB of disk, plus its key in both. 0: an object gets the upstream's date when it is flushed"`
+	MaxDates         int        `toml:"max_dates" help:"number of flushed objects that keep the Last-Modified that their writers were promised; beyond it the objects that were flushed first get the upstream's. Each takes about 0.3 KiB of memory and 0.1 to 0.4 KiB of disk, plus its key in both. 0: an object gets the upstream's date when it is flushed"`
 	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a stop waits for what is pending; what is left then is flushed by the next start"`
-	MaxFactSecs      int        `toml:"bucket_facts_max_age_secs" help:"seconds for which writes to a bucket are acknowledged by what the upstream last said of it (versioned? encrypted?) while it does not answer, also after a restart. While it answers it is asked about once a minute"`
+	MaxFactSecs      int        `toml:"bucket_facts_max_age_secs" help:"how old, in seconds, the upstream's last answer about a bucket (versioned? encrypted?) may be for writes to be acknowledged by it while the upstream does not answer, also after a restart. While it answers, it is asked once a minute"`
 
 	// FactsFile is where what is known of buckets is kept, "" for memory only.
 	FactsFile string
@@ -361,12 +361,8 @@ func (s *Store) accepts(ctx context.Context, key akigw.Key, size int64, header h
 	if b == nil || !s.settings(key).Back {
 		return false, nil
 	}
-	if kinds := KindsOf(key.Name, header); len(kinds) > 0 {
-		f := b.buckets.book.Get(b.buckets.id(key.Bucket))
-		if missing := unaccepted(&f, kinds); len(missing) > 0 {
-			s.goesThrough(key.Bucket, throughKind, missing...)
-			return false, nil
-		}
+	if s.unusual(key, header) {
+		return false, nil
 	}
 	why, err := b.buckets.know(ctx, key.Bucket)
 	if err == nil && why == throughNone {
@@ -492,15 +488,16 @@ func acknowledged(err error) error {
 // Remove acknowledges the deletion of keys, at least one, of one bucket by the journal. It returns
 // false if it has to go through, for one of the reasons of Accept.
 func (s *Store) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
+	if s.back == nil {
+		return false, nil
+	}
 	for _, key := range keys {
 		if !s.settings(key).Back {
 			return false, nil
 		}
 	}
 	for _, key := range keys[1:] { // they are of one bucket: the first one stands for it
-		f := s.back.buckets.book.Get(s.back.buckets.id(key.Bucket))
-		if missing := unaccepted(&f, KindsOf(key.Name, nil)); len(missing) > 0 {
-			s.goesThrough(key.Bucket, throughKind, missing...)
+		if s.unusual(key, nil) {
 			return false, nil
 		}
 	}

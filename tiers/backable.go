@@ -194,6 +194,9 @@ func (b *buckets) wait(ctx context.Context, bucket string, now time.Time) (throu
 		select {
 		case <-asked.done: // both: it has an answer, or an error of its own
 		default:
+			if errors.Is(asked.ctx.Err(), context.Canceled) { // the upstream answers again, see revive
+				return throughUnanswered, nil
+			}
 			return throughUnanswered, errUnanswered
 		}
 	case <-ctx.Done():
@@ -339,9 +342,10 @@ func backOff(n int, err error) time.Duration {
 // is asked about first.
 func (b *buckets) mayFlush(bucket string) time.Duration {
 	now := time.Now()
-	f := b.book.Get(b.id(bucket))
+	id := b.id(bucket)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	f := b.book.Get(id) // not before: the bucket may be resumed meanwhile
 	q := b.at(bucket)
 	if f.Asked.IsZero() { // it was changed
 		q.sure, q.doubted = false, time.Time{}
@@ -435,17 +439,20 @@ func (b *buckets) paused() (all []string) {
 
 // resume has pending writes of a bucket uploaded in spite of what was found out.
 func (b *buckets) resume(bucket string) bool {
+	id := b.id(bucket)
 	b.mu.Lock()
 	q := b.inquiries[bucket]
 	was := facts.None
 	if q != nil {
 		was, q.paused = q.paused, facts.None
 	}
+	if was != facts.None {
+		b.book.Resume(id, was)
+	}
 	b.mu.Unlock()
 	if was == facts.None {
 		return false
 	}
-	b.book.Resume(b.id(bucket), was)
 	b.report(bucket, was, facts.None)
 	b.ready(bucket)
 	return true
@@ -464,9 +471,9 @@ const (
 // before do not count, and writes go through until end.
 func (b *buckets) change(bucket string) (end func(bucketOutcome)) {
 	id := b.id(bucket)
-	b.book.Raise(id)
 	b.mu.Lock()
 	b.at(bucket).changing++
+	b.book.Raise(id) // at once: a write that was accepted has an older epoch, see still
 	b.mu.Unlock()
 	return func(o bucketOutcome) {
 		switch o {
@@ -475,6 +482,9 @@ func (b *buckets) change(bucket string) (end func(bucketOutcome)) {
 		case bucketRemoved:
 			b.book.Reset(id)
 			b.book.Answer(id, b.book.Epoch(), facts.Absent, time.Now())
+		}
+		if o != bucketUnchanged {
+			_ = b.book.Save() // before the client hears of the change; an error was logged
 		}
 		b.mu.Lock()
 		q := b.at(bucket)

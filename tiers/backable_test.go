@@ -544,3 +544,81 @@ func TestRefusedQuestionIsAskedAgainSoon(t *testing.T) {
 		}
 	})
 }
+
+// TestReturnDoesNotRefuseWriters: a write that waits for an answer when the upstream answers again
+// is not refused: it goes through.
+func TestReturnDoesNotRefuseWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, hangs)
+		var why through
+		err := errors.New("no answer")
+		var work sync.WaitGroup
+		work.Go(func() { why, err = a.know(t.Context(), "bucket") })
+		synctest.Wait()
+		a.revive(func(string) bool { return true })
+		work.Wait()
+		if why != throughUnanswered || err != nil {
+			t.Errorf("%q, %v", why, err)
+		}
+	})
+}
+
+// TestNoWriteSlipsIntoAChange: a write that is accepted when a change begins does not have the
+// epoch of that change, so that it is asked about again before it is acknowledged.
+func TestNoWriteSlipsIntoAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, says(facts.None))
+		if _, err := a.know(t.Context(), "bucket"); err != nil {
+			t.Fatal(err)
+		}
+		var over atomic.Bool
+		var work sync.WaitGroup
+		for range 4 {
+			work.Go(func() {
+				for !over.Load() {
+					epoch := a.book.Get(a.id("bucket")).Epoch
+					why, _ := a.know(t.Context(), "bucket")
+					a.buckets.mu.Lock()
+					if why == throughNone && a.inquiries["bucket"].changing > 0 && a.book.Get(a.id("bucket")).Epoch == epoch {
+						t.Error("a write would be acknowledged during a change")
+						over.Store(true)
+					}
+					a.buckets.mu.Unlock()
+				}
+			})
+		}
+		for range 20_000 {
+			a.change("bucket")(bucketUnchanged)
+		}
+		over.Store(true)
+		work.Wait()
+	})
+}
+
+// TestResumeIsFinal: a flush that looks at its bucket just when an operator resumes it does not
+// hold it back again.
+func TestResumeIsFinal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := askOf(t, says(facts.Versioned))
+		if _, err := a.know(t.Context(), "bucket"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2000 {
+			a.book.Resume(a.id("bucket"), facts.None)
+			if a.mayFlush("bucket"); a.pausedBy("bucket") != facts.Versioned {
+				t.Fatal("it is not held back")
+			}
+			var work sync.WaitGroup
+			for range 4 {
+				work.Go(func() { a.mayFlush("bucket") })
+			}
+			if !a.resume("bucket") {
+				t.Fatal("it is not resumed")
+			}
+			work.Wait()
+			if why := a.pausedBy("bucket"); why != facts.None {
+				t.Fatalf("held back again: %s", why)
+			}
+		}
+	})
+}

@@ -445,7 +445,7 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 			small.body = data
 			e = &small
 		} else {
-			s.putBlock(settings, e.warmRun(), n, data, f.wantedLater)
+			s.putBlock(e.Key, settings, e.warmRun(), n, data, f.wantedLater)
 		}
 		if n == f.end-1 {
 			publish(e)

@@ -17,10 +17,11 @@ import (
 // fresh reports whether e may be served to a request without asking the
 // upstream. In mode Exclusive a version never is: its bytes stay what they are,
 // but its tags and its retention can be changed by requests that do not name
-// it, and it can be deleted. While a write is under way the upstream may have it or not:
-// who has seen it must not see what was filled a moment before.
+// it, and it can be deleted. While a write is under way, or its outcome is unknown, the
+// upstream may have it or not: a reader who has seen it must not see what was filled a
+// moment before.
 func (s *Store) fresh(e *entry, settings *rules.Settings, c akigw.Conditions) bool {
-	if !e.known() || e.run < s.trusted || c.NoCache || c.MaxAge > 0 && !within(e, c.MaxAge) {
+	if !e.known() || e.run < s.trusted || c.NoCache || c.MaxAge > 0 && !within(e, c.MaxAge) || s.fence.writing(e.Key) {
 		return false
 	}
 	switch settings.Freshness {
@@ -29,9 +30,9 @@ func (s *Store) fresh(e *entry, settings *rules.Settings, c akigw.Conditions) bo
 	case rules.Immutable:
 		return true
 	case rules.Exclusive:
-		return e.Key.Version == "" && !s.fence.writing(e.Key)
+		return e.Key.Version == ""
 	case rules.Events:
-		return s.unchanged(e, settings) && !s.fence.writing(e.Key)
+		return s.unchanged(e, settings)
 	}
 	return false
 }
@@ -168,7 +169,7 @@ func (s *Store) rememberAbsence(key akigw.Key, generation uint64, asked time.Tim
 // absent returns the upstream's word that a key holds nothing, nil if it is not
 // known or may not be used.
 func (s *Store) absent(key akigw.Key, settings *rules.Settings, c akigw.Conditions, head bool) error {
-	if settings.Freshness != rules.TTL || c.NoCache || c.MaxAge > 0 {
+	if settings.Freshness != rules.TTL || c.NoCache || c.MaxAge > 0 || s.fence.writing(key) {
 		return nil
 	}
 	v, ok := s.hot.Get(hotKey{key: key})

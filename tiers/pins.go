@@ -72,9 +72,9 @@ const pinVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// openPins reads the pins. A file that is damaged is set aside: what it pinned is only
-// cached, and an operator is told. So is he of one that cannot be read: it stays as it is,
-// and no pin can be changed.
+// openPins reads the pins. A damaged file is set aside, and what it pinned is only cached.
+// A file that cannot be read stays as it is, and no pin can be changed. damaged tells an
+// operator of either.
 func openPins(path string, damaged func(error)) *pinBook {
 	b := &pinBook{path: path}
 	b.state.Store(newPinState(nil))

@@ -221,7 +221,7 @@ func (s *Store) toHot(ctx context.Context, key akigw.Key) (did bool, bytes int64
 		}
 	} else {
 		err = r.bring(ctx, func(n int64, data []byte) error {
-			s.keepInMemory(settings, e.blocks, hotKey{blocks: e.blocks, n: n}, hotValue{block: data})
+			s.keepInMemory(key, settings, e.blocks, hotKey{blocks: e.blocks, n: n}, hotValue{block: data})
 			return nil
 		})
 	}
@@ -234,12 +234,15 @@ func (s *Store) toHot(ctx context.Context, key akigw.Key) (did bool, bytes int64
 	return err == nil, e.Size, err
 }
 
-// keepInMemory keeps a value of a run of blocks in memory, pinned if its settings say so.
-func (s *Store) keepInMemory(settings *rules.Settings, run uint64, key hotKey, value hotValue) {
-	if settings.PinHot && s.hot.Pin(run, key, value) {
+// keepInMemory keeps a value of an object's run of blocks in memory, pinned if its settings say so.
+func (s *Store) keepInMemory(object akigw.Key, settings *rules.Settings, run uint64, key hotKey, value hotValue) {
+	if !settings.PinHot || !s.hot.Pin(run, key, value) {
+		s.hot.Keep(key, value)
 		return
 	}
-	s.hot.Keep(key, value)
+	if !s.settings(object).PinHot { // it was unpinned meanwhile, which released what was pinned by then
+		s.hot.Release(run, true)
+	}
 }
 
 // takeBack undoes a promotion.

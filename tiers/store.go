@@ -301,6 +301,7 @@ func (s *Store) flushAccesses(ctx context.Context) {
 func (s *Store) Close() error {
 	s.cancel()
 	s.work.Wait()
+	s.dropUnsettled()
 	err := errors.Join(s.hot.Close(), s.hotGhost.close(), s.warmGhost.close())
 	if s.back != nil {
 		err = errors.Join(err, s.back.close())
@@ -467,7 +468,7 @@ func (s *Store) rememberAs(e *entry, wanted bool) bool {
 		if v, ok := s.hot.Get(key); ok && v.entry.blocks != e.blocks {
 			s.hot.Release(v.entry.blocks, false)
 		}
-		s.keepInMemory(settings, e.blocks, key, value)
+		s.keepInMemory(e.Key, settings, e.blocks, key, value)
 	case wanted:
 		s.hot.Keep(key, value)
 	default:
@@ -567,7 +568,7 @@ func (s *Store) block(e *entry, n int64, borrow bool) (data []byte, tier akigw.O
 	}
 	switch settings := s.settings(e.Key); {
 	case settings.PinHot:
-		s.keepInMemory(settings, e.blocks, key, hotValue{block: data})
+		s.keepInMemory(e.Key, settings, e.blocks, key, hotValue{block: data})
 		lent = false
 	case settings.Memory && s.hot.Put(key, hotValue{block: data}):
 		lent = false
@@ -588,9 +589,9 @@ func (s *Store) locate(e *entry, n int64) akigw.Outcome {
 
 // putBlock keeps block n of a run of blocks, where the settings of its key let
 // it; wanted says that it is going to be read soon, however often it was.
-func (s *Store) putBlock(settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
+func (s *Store) putBlock(object akigw.Key, settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
 	if key := (hotKey{blocks: run.ID, n: n}); settings.Memory && (wanted || settings.PinHot) {
-		s.keepInMemory(settings, run.ID, key, hotValue{block: data})
+		s.keepInMemory(object, settings, run.ID, key, hotValue{block: data})
 	} else if settings.Memory {
 		s.hot.Put(key, hotValue{block: data})
 	}

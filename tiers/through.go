@@ -123,7 +123,7 @@ func (s *Store) goesThrough(bucket string, why through, kinds ...string) {
 		if why == throughKind { // it is the client's doing, and ends with the first that is accepted
 			level = slog.LevelInfo
 		}
-		s.log.Log(context.Background(), level, `a rule says write = "back", and writes to the bucket go through to the upstream`, "bucket", bucket, "reason", string(why), "meaning", meanings[why], "kinds", kinds)
+		s.log.Log(context.Background(), level, `a rule says write = "back", and the journal does not take writes to the bucket`, "bucket", bucket, "reason", string(why), "meaning", meanings[why], "kinds", kinds)
 	}
 }
 
@@ -350,6 +350,21 @@ func unaccepted(f *facts.Fact, kinds []string) (missing []string) {
 		}
 	}
 	return missing
+}
+
+// unusual reports whether a write has to go through because the upstream has not accepted one
+// of its kind yet, and takes that down if so. There has to be a journal.
+func (s *Store) unusual(key akigw.Key, header http.Header) bool {
+	kinds := KindsOf(key.Name, header)
+	if len(kinds) == 0 {
+		return false
+	}
+	f := s.back.buckets.book.Get(s.back.buckets.id(key.Bucket))
+	missing := unaccepted(&f, kinds)
+	if len(missing) > 0 {
+		s.goesThrough(key.Bucket, throughKind, missing...)
+	}
+	return len(missing) > 0
 }
 
 // Accepted says that the upstream accepted a write that went through: the next one of its kinds

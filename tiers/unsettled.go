@@ -82,6 +82,17 @@ func (u *unsettled) due() (w *Write, wait time.Duration, more bool) {
 	return w, 0, true
 }
 
+// dropUnsettled drops what was read while changes were held: the next run does not know of
+// them. No work may be under way.
+func (s *Store) dropUnsettled() {
+	s.unsettled.mu.Lock()
+	writes := s.unsettled.writes
+	s.unsettled.mu.Unlock()
+	for _, u := range writes {
+		s.dropEntry(u.write.key)
+	}
+}
+
 // settle ends the fence of a change that was held.
 func (w *Write) settle() {
 	w.end()

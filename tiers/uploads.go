@@ -121,12 +121,7 @@ func (s *Store) AcceptComplete(ctx context.Context, u *Upload) (bool, error) {
 	}
 	why, err := s.back.buckets.know(ctx, u.Key.Bucket)
 	if err == nil && why == throughNone {
-		f := s.back.buckets.book.Get(s.back.buckets.id(u.Key.Bucket))
-		if missing := unaccepted(&f, KindsOf(u.Key.Name, u.Header)); len(missing) > 0 {
-			s.goesThrough(u.Key.Bucket, throughKind, missing...)
-			return false, nil
-		}
-		return true, nil
+		return !s.unusual(u.Key, u.Header), nil
 	}
 	s.goesThrough(u.Key.Bucket, why)
 	return false, err

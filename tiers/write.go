@@ -43,7 +43,7 @@ func (w *Write) Body(p []byte) {
 	size := int(w.settings.Block)
 	for len(p) > 0 {
 		if len(w.block) == size {
-			w.store.putBlock(w.settings, w.run, w.n, w.block, false)
+			w.store.putBlock(w.key, w.settings, w.run, w.n, w.block, false)
 			w.block = nil
 			w.n++
 		}
@@ -72,7 +72,7 @@ func (w *Write) Written(header http.Header) {
 	if e.inline(int64(w.store.config.SmallBytes)) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
-		w.store.putBlock(w.settings, w.run, w.n, w.block, false)
+		w.store.putBlock(w.key, w.settings, w.run, w.n, w.block, false)
 	}
 	w.store.publish(e)
 	w.store.accesses.count(w.key, w.settings, 0)

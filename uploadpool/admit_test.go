@@ -154,3 +154,26 @@ func TestRefusalIsTold(t *testing.T) {
 		})
 	}
 }
+
+// TestAgeIsNoRefusal: a write that is buried because it is too old was not refused for what it is,
+// whatever the upstream answered last.
+func TestAgeIsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.pool.Parallel.MaxAgeSecs = 5
+		r.pool.Refused = func(_ akigw.Key, _ http.Header, code string) { t.Errorf("told of %q", code) }
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op == "PutObject" {
+				return respond(500, "InternalError")
+			}
+			return nil, nil
+		})
+		r.put("k", "body")
+		r.run()
+		time.Sleep(10 * time.Minute)
+		if dead := len(r.j.DeadLetters()); dead != 1 {
+			t.Errorf("%d dead letters", dead)
+		}
+		r.close()
+	})
+}

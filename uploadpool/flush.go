@@ -75,11 +75,12 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 	if r.code == noSuchBucket && r.final != "" && p.Gone != nil && p.Gone(e.Key.Bucket) {
 		r.final = ""
 	}
+	refused := r.final != "" && r.code != ""
 	if r.final == "" && time.Since(e.Modified) > time.Duration(p.Parallel.MaxAgeSecs)*time.Second {
 		r.final = fmt.Sprintf("not taken to the upstream in %s: %v", time.Since(e.Modified).Round(time.Second), err)
 	}
 	if r.final != "" && ctx.Err() == nil {
-		if r.code != "" && p.Refused != nil {
+		if refused && p.Refused != nil {
 			p.Refused(e.Key, e.Header, r.code)
 		}
 		p.abort(ctx, e)
