@@ -231,7 +231,7 @@ func TestA1_PartsGetThrough(t *testing.T) {
 		r.run()
 		took := r.drained(50 * time.Minute) // a try that only completes has a chance of a third, and a minute between
 		t.Logf("%d requests, %d refused, %s", len(r.history), refused, took)
-		if ideal, sent := 103, len(r.history); refused < 30 || sent > 5*ideal/2 {
+		if ideal, sent := 103, len(r.history); refused < 30 || sent > 4*ideal { // with bad luck it is 3.2; a try that begins anew sends hundreds
 			t.Errorf("%d requests, %d refused, in %s", sent, refused, took)
 		}
 		r.uploaded("k", etag, bodies)
