@@ -58,7 +58,8 @@ var rooms = map[string][]string{
 	"internal/testing/seededbugs": {},
 	"tools/benchcheck":            {},
 	"internal/testing/testkit":    {"faults", "tiers/cold", "internal/s3xml"},
-	"cmd/akigw":                   {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/vfs", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/pack", "internal/s3err", "internal/size", "tiers/facts"},
+	"server":                      {"access", "admin", "bench", "cost", "faults", "gateway", "internal/config", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/s3err", "internal/vfs", "rules", "sigv4", "snapshot", "tiers", "tiers/cold", "uploadpool"},
+	"cmd/akigw":                   {"access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "internal/config", "internal/double", "internal/listen", "internal/pack", "internal/size", "rules", "server", "snapshot", "tiers", "tiers/cold", "tiers/facts"},
 	"internal/zipf":               {},
 	"bench":                       {"internal/size", "internal/zipf"},
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw/sigv4"
 )
 
@@ -31,6 +33,7 @@ type door struct {
 	audit     *Audit   // nil: changes are in the log only
 	refused   *sampler // refusals that are logged
 	attempts  attempts
+	throttled *metrics.Counter
 }
 
 var (
@@ -83,7 +86,7 @@ func (d *door) try(r *http.Request, presented bool, check func() (string, error)
 	}
 	from := origin(r.RemoteAddr)
 	if d.attempts.blocked(from, time.Now()) > 0 {
-		throttledCredentials.Inc()
+		d.throttled.Inc()
 		return "", errTooMany
 	}
 	who, err = check()

@@ -9,12 +9,11 @@ import (
 	"github.com/akidb/akigw/faults"
 )
 
-// EnableFaults lets faults be set. It must be called before the server serves.
-func (s *Server) EnableFaults(layer *faults.Layer) {
-	s.faults = layer
+// countFaults has the metrics show whether faults can be set, and are.
+func (s *Server) countFaults() {
 	s.metrics.NewGauge("akigw_faults_enabled", func() float64 { return 1 })
 	s.metrics.NewGauge("akigw_faults_set", func() float64 {
-		if layer.Report() == nil {
+		if s.Faults.Report() == nil {
 			return 0
 		}
 		return 1
@@ -24,7 +23,7 @@ func (s *Server) EnableFaults(layer *faults.Layer) {
 // withFaults refuses what is about faults, unless they are enabled.
 func (s *Server) withFaults(handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if s.faults == nil {
+		if s.Faults == nil {
 			http.Error(w, "faults are not enabled: start the gateway with --enable-faults, and not in production", http.StatusNotFound)
 			return
 		}
@@ -34,7 +33,7 @@ func (s *Server) withFaults(handle http.HandlerFunc) http.HandlerFunc {
 
 // reportFaults says what is set, null for nothing.
 func (s *Server) reportFaults(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, s.faults.Report())
+	writeJSON(w, s.Faults.Report())
 }
 
 // faultPresets names the plans that are there.
@@ -62,17 +61,17 @@ func (s *Server) setFaults(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if err := s.faults.Set(plan); err != nil {
+	if err := s.Faults.Set(plan); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	s.log.Warn("faults are set", "seed", plan.Seed, "lines", len(plan.Faults), "preset", r.URL.Query().Get("preset"))
-	writeJSON(w, s.faults.Report())
+	writeJSON(w, s.Faults.Report())
 }
 
 // clearFaults ends the plan that is set.
 func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
-	s.faults.Clear()
+	s.Faults.Clear()
 	s.log.Warn("faults are cleared")
 	answer(w, nil)
 }

@@ -15,10 +15,10 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/server"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -58,15 +58,15 @@ func (r *remote) reach(private bool) (*adminListener, error) {
 
 // load reads the configuration of the gateway that is meant. settings, by key, count more than
 // the file, if they are not empty.
-func (r *remote) load(settings map[string]string) (*config, error) {
+func (r *remote) load(settings map[string]string) (*server.Config, error) {
 	flags := map[string]string{"data": r.Data, "admin_listen": r.Admin}
 	maps.Copy(flags, settings)
 	maps.DeleteFunc(flags, func(_, value string) bool { return value == "" })
-	return load(r.Config, os.Environ(), flags)
+	return server.Load(r.Config, os.Environ(), flags)
 }
 
 // listener is the gateway's admin listener; with a key if one is given, or needed.
-func (r *remote) listener(c *config, needed bool) (*adminListener, error) {
+func (r *remote) listener(c *server.Config, needed bool) (*adminListener, error) {
 	l := &adminListener{c.Admin.Listen, r.AccessKey, r.SecretKey}
 	if l.access == "" && needed {
 		var err error
@@ -109,7 +109,7 @@ func (r *remote) adminKey() (access, secret string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if k := adminKeyIn(state); k != nil {
+	if k := server.AdminKey(state); k != nil {
 		return k.AccessKey, k.SecretKey, nil
 	}
 	return "", "", errors.New("an admin key is needed for this: " + makeAdminKey)
@@ -117,18 +117,6 @@ func (r *remote) adminKey() (access, secret string, err error) {
 
 // makeAdminKey is how to get an admin key.
 const makeAdminKey = "akigw users set operator --admin && akigw keys create --user operator"
-
-// adminKeyIn finds an admin key, nil if there is none.
-func adminKeyIn(state *access.State) *access.Key {
-	for _, u := range state.Users {
-		for i, k := range state.Keys {
-			if u.Admin && k.User == u.Name && !k.Temporary() {
-				return &state.Keys[i]
-			}
-		}
-	}
-	return nil
-}
 
 // into asks and decodes the answer.
 func (r *remote) into(v any, method, path string, query url.Values) error {
@@ -528,25 +516,4 @@ func (j *journalUnpack) Run() error {
 	}
 	fmt.Printf("%d objects of %s are out of their packs\n", done.Unpacked, j.Bucket)
 	return nil
-}
-
-// showDrain tells a person at a terminal how far the drain is.
-func showDrain(store *tiers.Store, w io.Writer, stop <-chan struct{}) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return
-	}
-	if !terminal(f) {
-		return
-	}
-	for {
-		st := store.BackStatus()
-		fmt.Fprintf(w, "\r\x1b[Ktaking acknowledged writes to the upstream: %d left (%s)", st.Pending, size.Human(st.Bytes))
-		select {
-		case <-stop:
-			fmt.Fprintln(w)
-			return
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
 }

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/akidb/akigw/bench"
+	"github.com/akidb/akigw/server"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -45,7 +46,7 @@ type target struct {
 }
 
 // open finds the endpoint. own reports whether it is the configured gateway.
-func (t *target) open() (e *bench.Endpoint, c *config, own bool, err error) {
+func (t *target) open() (e *bench.Endpoint, c *server.Config, own bool, err error) {
 	if c, err = t.load(t.settings); err != nil {
 		return nil, nil, false, err
 	}
@@ -66,7 +67,7 @@ func (t *target) open() (e *bench.Endpoint, c *config, own bool, err error) {
 		if _, err := os.Stat(c.Process.Data); err != nil && c.Gateway.AccessKey == "" {
 			return nil, nil, false, fmt.Errorf("no gateway has run here (%w); --data names its directory, or --s3-access-key and --s3-secret-key its key pair", err)
 		}
-		if _, err := rootKeys(c); err != nil {
+		if _, err := c.EnsureRootKeys(); err != nil {
 			return nil, nil, false, err
 		}
 		e.AccessKey, e.SecretKey = c.Gateway.AccessKey, c.Gateway.SecretKey
@@ -75,7 +76,7 @@ func (t *target) open() (e *bench.Endpoint, c *config, own bool, err error) {
 }
 
 // server is the process to look at, nil if there is none.
-func (t *target) server(c *config, own bool) bench.Watched {
+func (t *target) server(c *server.Config, own bool) bench.Watched {
 	switch {
 	case t.PID > 0:
 		return bench.PID(t.PID)

@@ -17,6 +17,7 @@ import (
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/server"
 )
 
 // costCommand is "akigw cost".
@@ -101,7 +102,7 @@ func (l *logsCommand) Run() error {
 	}
 	defer body.Close()
 	defer context.AfterFunc(ctx, func() { body.Close() })()
-	least, err := logLevel(l.Level)
+	least, err := server.ParseLogLevel(l.Level)
 	if err != nil {
 		return err
 	}
@@ -116,7 +117,7 @@ func (l *logsCommand) Run() error {
 		if err := json.Unmarshal([]byte(raw), &record); err != nil {
 			return err
 		}
-		if level, err := logLevel(fmt.Sprint(record["level"])); err == nil && level < least {
+		if level, err := server.ParseLogLevel(fmt.Sprint(record["level"])); err == nil && level < least {
 			continue
 		}
 		if l.JSON {

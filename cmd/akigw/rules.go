@@ -12,7 +12,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
-	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/server"
 )
 
 // rulesCommand is "akigw rules".
@@ -38,11 +38,11 @@ func (r *rulesExplainCommand) Run() error {
 	if r.Running {
 		return r.askRunning(bucket, key)
 	}
-	c, err := load(r.Config, os.Environ(), nil)
+	c, err := server.Load(r.Config, os.Environ(), nil)
 	if err != nil {
 		return err
 	}
-	book, err := rules.Open(r.Config, c.settings(), c.classes(), slog.New(slog.DiscardHandler))
+	book, err := c.OpenRules(slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}

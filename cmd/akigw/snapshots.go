@@ -1,98 +1,18 @@
 package main
 
 import (
-	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
-	"time"
 
-	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/snapshot"
-	"github.com/akidb/akigw/tiers"
 )
-
-// catalog is the catalog of the tiers as snapshots want it.
-type catalog struct{ *tiers.Store }
-
-// Entries implements snapshot.Catalog.
-func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error {
-	return c.Catalog(ctx, tiers.Pattern{}, yield)
-}
-
-// openSnapshots makes the snapshots of a gateway.
-func openSnapshots(c *config, store *tiers.Store, log *slog.Logger) (*snapshot.Store, error) {
-	s := &snapshot.Store{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: gatewayID(filepath.Join(c.Process.Data, "gateway-id"), log), Catalog: catalog{store}, Log: log}
-	if s.Dir == "" {
-		s.Dir = filepath.Join(c.Process.Data, "snapshots")
-	}
-	if c.Snapshot.Upload != "" {
-		bucket, prefix, err := snapshot.Place(c.Snapshot.Upload)
-		if err != nil {
-			return nil, fmt.Errorf("snapshot.upload: %w", err)
-		}
-		if prefix != "" && !strings.HasSuffix(prefix, "/") {
-			prefix += "/"
-		}
-		s.Remote = store.Own(bucket, prefix, "application/vnd.apache.parquet")
-	}
-	s.Open()
-	return s, nil
-}
-
-// gatewayID is what snapshots know this gateway by: made once, and kept. One that cannot be kept
-// is for this run alone.
-func gatewayID(path string, log *slog.Logger) string {
-	raw, err := os.ReadFile(path)
-	if id := strings.TrimSpace(string(raw)); err == nil && id != "" {
-		return id
-	}
-	id := "gw-" + strings.ToLower(rand.Text()[:12])
-	if err == nil || errors.Is(err, os.ErrNotExist) {
-		err = vfs.Replace(path, []byte(id))
-	}
-	if err != nil {
-		log.Warn("the id by which snapshots know this gateway could not be kept: it has another one after a restart", "file", path, "error", err)
-	}
-	return id
-}
-
-// restore brings the catalog back from a snapshot, and returns what brings the hottest
-// objects back while the gateway serves.
-func restore(ctx context.Context, id string, snapshots *snapshot.Store, store *tiers.Store, rate int64, log *slog.Logger) (func(context.Context) error, error) {
-	started := time.Now()
-	i, err := snapshots.Find(id)
-	if errors.Is(err, snapshot.ErrNone) && snapshots.Remote != nil {
-		i, err = snapshots.Fetch(ctx, id)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--restore %s: %w", id, err)
-	}
-	restored, err := store.Restore(ctx, func(yield func(akigw.CatalogEntry) bool) error { return snapshots.Read(ctx, i, yield) })
-	if err != nil {
-		return nil, fmt.Errorf("--restore %s: %w", id, err)
-	}
-	log.Info("restored the catalog from a snapshot; each object is validated before it is served", "id", i.ID, "objects", restored.Objects, "known", restored.Known, "seconds", time.Since(started).Seconds())
-	return func(ctx context.Context) error {
-		var last tiers.PrefetchProgress
-		err := store.Refetch(ctx, restored, rate, func(p tiers.PrefetchProgress) { last = p })
-		if ctx.Err() == nil {
-			log.Info("fetched what was used most before the snapshot", "objects", last.Fetched, "bytes", last.Bytes, "already", last.Already, "failed", last.Failed, "error", err)
-		}
-		return nil
-	}, nil
-}
 
 // snapshotCommand is "akigw snapshot".
 type snapshotCommand struct {
