@@ -8,7 +8,6 @@ import (
 var (
 	errStarting = errors.New("the gateway is starting")
 	errStopping = errors.New("the gateway is stopping")
-	errJournal  = errors.New("the journal takes no writes")
 )
 
 // readiness says whether requests should be sent to this gateway. Any goroutine may use it.

@@ -69,7 +69,13 @@ func runPlan(t *testing.T, c *Config, change func(*Server, *plan)) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Server: s, log: log, stop: cancel, done: make(chan error, 1), endpoint: "http://" + s.Addr().String(), admin: "http://" + s.AdminAddr().String()}
+	ended := make(chan struct{})
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
 	go func() {
+		defer close(ended)
 		if change == nil {
 			r.done <- s.Run(ctx)
 			return
@@ -85,7 +91,6 @@ func runPlan(t *testing.T, c *Config, change func(*Server, *plan)) *running {
 	case <-time.After(20 * time.Second):
 		t.Fatal("not ready")
 	}
-	t.Cleanup(cancel)
 	return r
 }
 

@@ -2,7 +2,7 @@ package server
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/rules"
@@ -89,7 +89,7 @@ func (s *storage) reportSuspect(i *instruments) func(name string, suspect bool) 
 // can.
 func (s *storage) journalProblem() error {
 	if b := s.store.BackStatus(); b != nil && b.Stopped != nil {
-		return errors.Join(errJournal, b.Stopped)
+		return fmt.Errorf("the journal takes no writes: %w", b.Stopped)
 	}
 	return nil
 }
