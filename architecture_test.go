@@ -38,6 +38,7 @@ var rooms = map[string][]string{
 	"internal/logtail":            {},
 	"internal/memlimit":           {},
 	"admin":                       {"access", "access/policy", "cost", "rules", "faults", "sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
+	"admin/client":                {"admin", "cost", "faults", "snapshot", "tiers"},
 	"doctor":                      {"internal/size", "internal/vfs", "journal", "tiers/cold"},
 	"snapshot":                    {"internal/vfs", "internal/failpoint", "internal/size"},
 	"internal/s3err":              {"internal/s3xml"},
@@ -59,7 +60,7 @@ var rooms = map[string][]string{
 	"tools/benchcheck":            {},
 	"internal/testing/testkit":    {"faults", "tiers/cold", "internal/s3xml"},
 	"server":                      {"access", "admin", "bench", "cost", "faults", "gateway", "internal/config", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/s3err", "internal/vfs", "rules", "sigv4", "snapshot", "tiers", "tiers/cold", "uploadpool"},
-	"cmd/akigw":                   {"access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "internal/config", "internal/double", "internal/listen", "internal/pack", "internal/size", "rules", "server", "snapshot", "tiers", "tiers/cold", "tiers/facts"},
+	"cmd/akigw":                   {"access", "access/policy", "admin", "admin/client", "bench", "cost", "doctor", "faults", "internal/config", "internal/double", "internal/listen", "internal/pack", "internal/size", "rules", "server", "snapshot", "tiers", "tiers/cold", "tiers/facts"},
 	"internal/zipf":               {},
 	"bench":                       {"internal/size", "internal/zipf"},
 }

@@ -1,10 +1,7 @@
 package admin
 
 import (
-	"bufio"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/akidb/akigw/snapshot"
@@ -72,19 +69,4 @@ func (s *Server) diffSnapshots(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // it must not look whole
 	}
 	_, _ = w.Write([]byte("{}\n")) // a client that has gone does not read its answer
-}
-
-// ReadChanges reads the answer of GET /api/v1/snapshots-diff.
-func ReadChanges(body io.Reader, yield func(snapshot.Change)) error {
-	for lines := bufio.NewScanner(body); lines.Scan(); {
-		var c snapshot.Change
-		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
-			return err
-		}
-		if c == (snapshot.Change{}) {
-			return nil
-		}
-		yield(c)
-	}
-	return fmt.Errorf("the answer was cut off: %w", io.ErrUnexpectedEOF)
 }

@@ -1,15 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/snapshot"
 )
@@ -28,8 +27,8 @@ type snapshotCreate struct{ remote }
 
 // Run makes a snapshot.
 func (s *snapshotCreate) Run() error {
-	var i snapshot.Info
-	if err := s.into(&i, http.MethodPost, "/api/v1/snapshots", nil); err != nil {
+	i, err := ask(&s.remote, (*client.Client).CreateSnapshot)
+	if err != nil {
 		return err
 	}
 	if s.JSON {
@@ -43,7 +42,7 @@ type snapshotList struct{ remote }
 
 // Run lists the snapshots.
 func (s *snapshotList) Run() error {
-	all, err := s.snapshots()
+	all, err := ask(&s.remote, (*client.Client).Snapshots)
 	if err != nil {
 		return err
 	}
@@ -55,15 +54,9 @@ func (s *snapshotList) Run() error {
 	})
 }
 
-func (r *remote) snapshots() (all []snapshot.Info, err error) {
-	err = r.into(&all, http.MethodGet, "/api/v1/snapshots", nil)
-	return all, err
-}
-
 // details asks for what a snapshot says of itself.
-func (r *remote) details(id string) (d snapshot.Details, err error) {
-	err = r.into(&d, http.MethodGet, "/api/v1/snapshots/"+url.PathEscape(id), nil)
-	return d, err
+func (r *remote) details(id string) (snapshot.Details, error) {
+	return ask(r, func(c *client.Client, ctx context.Context) (snapshot.Details, error) { return c.Snapshot(ctx, id) })
 }
 
 type snapshotShow struct {
@@ -94,7 +87,7 @@ type snapshotVerify struct {
 func (s *snapshotVerify) Run() error {
 	ids := []string{s.ID}
 	if s.ID == "" {
-		all, err := s.snapshots()
+		all, err := ask(&s.remote, (*client.Client).Snapshots)
 		if err != nil {
 			return err
 		}
@@ -127,7 +120,9 @@ type snapshotDiff struct {
 
 // Run prints the differences, a line of JSON each, or for people.
 func (s *snapshotDiff) Run() error {
-	body, err := s.ask(http.MethodGet, "/api/v1/snapshots-diff", url.Values{"from": {s.From}, "to": {s.To}})
+	body, err := ask(&s.remote, func(c *client.Client, ctx context.Context) (io.ReadCloser, error) {
+		return c.DiffSnapshots(ctx, s.From, s.To)
+	})
 	if err != nil {
 		return err
 	}
@@ -137,7 +132,7 @@ func (s *snapshotDiff) Run() error {
 		return err
 	}
 	changes := 0
-	err = admin.ReadChanges(body, func(c snapshot.Change) {
+	err = client.ReadChanges(body, func(c snapshot.Change) {
 		changes++
 		fmt.Printf("%-8s %s/%q", c.What, c.Bucket, c.Key)
 		if c.From != "" && c.To != "" {
@@ -159,14 +154,10 @@ type snapshotDelete struct {
 
 // Run removes a snapshot.
 func (s *snapshotDelete) Run() error {
-	query := url.Values{}
-	if s.Force {
-		query.Set("force", "true")
-	}
-	body, err := s.ask(http.MethodDelete, "/api/v1/snapshots/"+url.PathEscape(s.ID), query)
+	err := do(&s.remote, func(c *client.Client, ctx context.Context) error { return c.DeleteSnapshot(ctx, s.ID, s.Force) })
 	if err != nil {
 		return err
 	}
 	fmt.Printf("removed snapshot %s\n", s.ID)
-	return body.Close()
+	return nil
 }
