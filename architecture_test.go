@@ -19,7 +19,7 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                            {},
-	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/size"},
+	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/rotate", "internal/size"},
 	"sigv4":                       {"internal/s3err"},
 	"gateway/httpguard":           {"internal/s3err"},
 	"access":                      {"access/policy", "sigv4", "internal/vfs", "internal/watch"},
@@ -37,7 +37,7 @@ var rooms = map[string][]string{
 	"cost":                        {"internal/vfs"},
 	"internal/logtail":            {},
 	"internal/memlimit":           {},
-	"admin":                       {"access", "access/policy", "cost", "rules", "faults", "sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
+	"admin":                       {"access", "access/policy", "cost", "rules", "faults", "sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen", "internal/rotate"},
 	"admin/client":                {"admin", "cost", "faults", "snapshot", "tiers"},
 	"doctor":                      {"internal/size", "internal/vfs", "journal", "tiers/cold"},
 	"snapshot":                    {"internal/vfs", "internal/failpoint", "internal/size"},
@@ -48,6 +48,7 @@ var rooms = map[string][]string{
 	"internal/listen":             {},
 	"internal/config":             {},
 	"internal/budget":             {},
+	"internal/rotate":             {},
 	"internal/vfs":                {},
 	"internal/glob":               {},
 	"internal/popular":            {},
