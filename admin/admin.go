@@ -58,10 +58,11 @@ func (c *Config) Check(report func(key, problem string)) {
 // Server is the admin listener's handler.
 type Server struct {
 	Parts
-	door
+	authenticator
 	mux     *http.ServeMux
 	paths   map[string]bool // of routes
 	metrics *metrics.Set
+	apis    []interface{ routes() []route } // that need no more of the server
 
 	eventsToken string
 	profiling   sync.Mutex // who profiles contention
@@ -99,7 +100,7 @@ func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Par
 	parts.store, parts.snapshots = store, snapshots
 	metrics.ExposeMetadata(true) // the types of metrics
 	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: cmp.Or(config.Metrics, metrics.NewSet()), eventsToken: config.EventsToken, version: version}
-	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler(), throttled: s.metrics.NewCounter("akigw_admin_throttled_credentials_total")}
+	s.authenticator = authenticator{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler(), throttled: s.metrics.NewCounter("akigw_admin_throttled_credentials_total")}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
 	}
@@ -109,9 +110,7 @@ func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Par
 	s.metrics.NewGauge("akigw_warm_used_bytes", usage(func(u tiers.Usage) int64 { return u.WarmBytes }))
 	s.metrics.NewGauge("akigw_warm_quota_bytes", usage(func(u tiers.Usage) int64 { return u.WarmQuota }))
 	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", version), func() float64 { return 1 })
-	if s.Faults != nil {
-		s.countFaults()
-	}
+	s.apis = []interface{ routes() []route }{snapshotAPI{snapshots}, accessAPI{parts.Access}, newFaultAPI(parts.Faults, log, s.metrics)}
 	for _, r := range s.routes() {
 		s.paths[r.path] = true
 		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))
