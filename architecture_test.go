@@ -19,7 +19,7 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                            {},
-	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/size"},
+	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/rotate", "internal/size"},
 	"sigv4":                       {"internal/s3err"},
 	"gateway/httpguard":           {"internal/s3err"},
 	"access":                      {"access/policy", "sigv4", "internal/vfs", "internal/watch"},
@@ -37,7 +37,8 @@ var rooms = map[string][]string{
 	"cost":                        {"internal/vfs"},
 	"internal/logtail":            {},
 	"internal/memlimit":           {},
-	"admin":                       {"access", "access/policy", "cost", "rules", "faults", "sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen"},
+	"admin":                       {"access", "access/policy", "cost", "rules", "faults", "sigv4", "snapshot", "tiers", "tiers/cold", "internal/listen", "internal/rotate"},
+	"admin/client":                {"admin", "cost", "faults", "snapshot", "tiers"},
 	"doctor":                      {"internal/size", "internal/vfs", "journal", "tiers/cold"},
 	"snapshot":                    {"internal/vfs", "internal/failpoint", "internal/size"},
 	"internal/s3err":              {"internal/s3xml"},
@@ -47,6 +48,7 @@ var rooms = map[string][]string{
 	"internal/listen":             {},
 	"internal/config":             {},
 	"internal/budget":             {},
+	"internal/rotate":             {},
 	"internal/vfs":                {},
 	"internal/glob":               {},
 	"internal/popular":            {},
@@ -58,7 +60,8 @@ var rooms = map[string][]string{
 	"internal/testing/seededbugs": {},
 	"tools/benchcheck":            {},
 	"internal/testing/testkit":    {"faults", "tiers/cold", "internal/s3xml"},
-	"cmd/akigw":                   {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/vfs", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/pack", "internal/s3err", "internal/size", "tiers/facts"},
+	"server":                      {"access", "admin", "bench", "cost", "faults", "gateway", "internal/config", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/s3err", "internal/vfs", "rules", "sigv4", "snapshot", "tiers", "tiers/cold", "uploadpool"},
+	"cmd/akigw":                   {"access", "access/policy", "admin", "admin/client", "bench", "cost", "doctor", "faults", "internal/config", "internal/double", "internal/listen", "internal/pack", "internal/size", "rules", "server", "snapshot", "tiers", "tiers/cold", "tiers/facts"},
 	"internal/zipf":               {},
 	"bench":                       {"internal/size", "internal/zipf"},
 }

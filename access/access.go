@@ -9,6 +9,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,6 +75,8 @@ type RootKey struct {
 type Store struct {
 	Dir  string // need not exist
 	Root RootKey
+	// Metrics receives the metrics of a Keyring; nil counts for nobody.
+	Metrics *metrics.Set
 
 	iterations int // of the key derivation; 0 means iterations
 }
@@ -92,6 +95,7 @@ type Keyring struct {
 	file     *file
 	root     RootKey
 	log      *slog.Logger
+	counters counters
 	snapshot atomic.Pointer[snapshot]
 }
 
@@ -109,14 +113,17 @@ type loadedKey struct {
 
 // Open reads the users and keys.
 func (s Store) Open(log *slog.Logger) (*Keyring, error) {
-	k := &Keyring{file: s.file(), root: s.Root, log: log}
+	k := &Keyring{file: s.file(), root: s.Root, log: log, counters: newCounters(s.Metrics)}
 	return k, k.reload()
 }
 
-var (
-	reloads      = metrics.NewCounter(`akigw_access_reloads_total{result="ok"}`)
-	reloadErrors = metrics.NewCounter(`akigw_access_reloads_total{result="error"}`)
-)
+// counters count how often the users and keys were reloaded.
+type counters struct{ reloads, errors *metrics.Counter }
+
+func newCounters(set *metrics.Set) counters {
+	set = cmp.Or(set, metrics.NewSet())
+	return counters{set.NewCounter(`akigw_access_reloads_total{result="ok"}`), set.NewCounter(`akigw_access_reloads_total{result="error"}`)}
+}
 
 // Run reloads the file when it changes, until ctx ends. A file that cannot be
 // used is reported, and what was known before stays in force.
@@ -126,11 +133,11 @@ func (k *Keyring) Run(ctx context.Context) error {
 			return
 		}
 		if err := k.reload(); err != nil {
-			reloadErrors.Inc()
+			k.counters.errors.Inc()
 			k.log.Error("users and keys could not be reloaded; the previous ones stay in force", "error", err)
 			return
 		}
-		reloads.Inc()
+		k.counters.reloads.Inc()
 		k.log.Info("reloaded users and keys", "keys", len(k.snapshot.Load().keys)-1)
 	})
 	return nil

@@ -54,14 +54,28 @@ type KeyPair struct {
 // maxAccess is the largest body of a change of users or keys in bytes.
 const maxAccess = policy.MaxBytes + 4<<10
 
-// withAccess hands the users and keys to a handler.
-func (s *Server) withAccess(handle func(w http.ResponseWriter, r *http.Request, store access.Store)) http.HandlerFunc {
+// accessAPI is what the listener answers about users and keys.
+type accessAPI struct{ store *access.Store } // nil: they are not kept here
+
+func (a accessAPI) routes() []route {
+	return []route{
+		{path: "/api/v1/users", private: true, handle: a.with(a.listUsers), summary: "Users and their policies", answer: []User{}},
+		{path: "/api/v1/users", method: http.MethodPost, handle: a.with(a.setUser), summary: "Add a user, or replace its policy", body: NewUser{}},
+		{path: "/api/v1/users/{name}", method: http.MethodDelete, handle: a.with(a.deleteUser), summary: "Delete a user and all of its keys"},
+		{path: "/api/v1/keys", private: true, handle: a.with(a.listKeys), summary: "Keys, without secrets", answer: []Key{}},
+		{path: "/api/v1/keys", method: http.MethodPost, handle: a.with(a.createKey), summary: "Make a key pair", body: NewKey{}, answer: KeyPair{}},
+		{path: "/api/v1/keys/{id}", method: http.MethodDelete, handle: a.with(a.deleteKey), summary: "Delete a key"},
+	}
+}
+
+// with hands the users and keys to a handler.
+func (a accessAPI) with(handle func(w http.ResponseWriter, r *http.Request, store access.Store)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if s.Access == nil {
+		if a.store == nil {
 			http.Error(w, "users and keys are not kept here", http.StatusNotFound)
 			return
 		}
-		handle(w, r, *s.Access)
+		handle(w, r, *a.store)
 	}
 }
 
@@ -89,7 +103,7 @@ func given(document json.RawMessage) (json.RawMessage, error) {
 	return document, err
 }
 
-func (s *Server) users(w http.ResponseWriter, _ *http.Request, store access.Store) {
+func (a accessAPI) listUsers(w http.ResponseWriter, _ *http.Request, store access.Store) {
 	state, err := store.Read()
 	if err != nil {
 		answer(w, err)
@@ -108,7 +122,7 @@ func (s *Server) users(w http.ResponseWriter, _ *http.Request, store access.Stor
 	writeJSON(w, all)
 }
 
-func (s *Server) setUser(w http.ResponseWriter, r *http.Request, store access.Store) {
+func (a accessAPI) setUser(w http.ResponseWriter, r *http.Request, store access.Store) {
 	var n NewUser
 	if !body(w, r, maxAccess, &n) {
 		return
@@ -122,7 +136,7 @@ func (s *Server) setUser(w http.ResponseWriter, r *http.Request, store access.St
 	changed(w, err)
 }
 
-func (s *Server) deleteUser(w http.ResponseWriter, r *http.Request, store access.Store) {
+func (a accessAPI) deleteUser(w http.ResponseWriter, r *http.Request, store access.Store) {
 	changed(w, store.Edit(func(state *access.State) error { return state.DeleteUser(r.PathValue("name")) }))
 }
 
@@ -135,7 +149,7 @@ func changed(w http.ResponseWriter, err error) {
 	answer(w, nil)
 }
 
-func (s *Server) listKeys(w http.ResponseWriter, _ *http.Request, store access.Store) {
+func (a accessAPI) listKeys(w http.ResponseWriter, _ *http.Request, store access.Store) {
 	state, err := store.Read()
 	if err != nil {
 		answer(w, err)
@@ -156,7 +170,7 @@ func end(k *access.Key) *time.Time {
 	return &k.Expires
 }
 
-func (s *Server) createKey(w http.ResponseWriter, r *http.Request, store access.Store) {
+func (a accessAPI) createKey(w http.ResponseWriter, r *http.Request, store access.Store) {
 	var n NewKey
 	if !body(w, r, maxAccess, &n) {
 		return
@@ -180,7 +194,7 @@ func (s *Server) createKey(w http.ResponseWriter, r *http.Request, store access.
 	writeJSON(w, KeyPair{key.AccessKey, key.SecretKey, key.SessionToken, end(&key)})
 }
 
-func (s *Server) deleteKey(w http.ResponseWriter, r *http.Request, store access.Store) {
+func (a accessAPI) deleteKey(w http.ResponseWriter, r *http.Request, store access.Store) {
 	changed(w, store.Edit(func(state *access.State) error { return state.DeleteKey(r.PathValue("id")) }))
 }
 

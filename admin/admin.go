@@ -14,7 +14,6 @@ import (
 	"net/http/pprof"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -36,6 +35,10 @@ type Config struct {
 	EventsToken string `toml:"events_token" secret:"true" help:"bearer token with which S3 event notifications may be posted to /events of the admin listener, besides admin keys"`
 	Plaintext   bool   `toml:"admin_allow_plaintext" help:"take the secrets of admin keys (the console's login, HTTP basic authentication) over plain HTTP from other machines, too: only where something in front encrypts"`
 	AllowOpen   bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: whoever reaches it can read metrics and memory profiles"`
+
+	// Metrics is what /metrics shows, besides the metrics of the process, and receives those of
+	// this package; nil makes a set.
+	Metrics *metrics.Set
 }
 
 // Check reports every impossible value by its key.
@@ -55,12 +58,11 @@ func (c *Config) Check(report func(key, problem string)) {
 // Server is the admin listener's handler.
 type Server struct {
 	Parts
-	door
+	authenticator
 	mux     *http.ServeMux
 	paths   map[string]bool // of routes
 	metrics *metrics.Set
-	ready   atomic.Bool
-	faults  *faults.Layer // nil: they are not enabled
+	apis    []interface{ routes() []route } // that need no more of the server
 
 	eventsToken string
 	profiling   sync.Mutex // who profiles contention
@@ -85,6 +87,11 @@ type Parts struct {
 	}
 	// Audit is where changes are taken down, nil for nowhere.
 	Audit *Audit
+	// Faults is the layer in which an operator may set faults; nil: they are not enabled.
+	Faults *faults.Layer
+	// Ready says why requests should not be sent to this gateway, nil if they should; without
+	// it, the gateway is always ready.
+	Ready func() error
 }
 
 // New makes the handler that reports on a store. keys are the admin keys,
@@ -92,8 +99,8 @@ type Parts struct {
 func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Parts, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
 	parts.store, parts.snapshots = store, snapshots
 	metrics.ExposeMetadata(true) // the types of metrics
-	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
-	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler()}
+	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: cmp.Or(config.Metrics, metrics.NewSet()), eventsToken: config.EventsToken, version: version}
+	s.authenticator = authenticator{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler(), throttled: s.metrics.NewCounter("akigw_admin_throttled_credentials_total")}
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(store.Usage())) }
 	}
@@ -103,6 +110,7 @@ func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Par
 	s.metrics.NewGauge("akigw_warm_used_bytes", usage(func(u tiers.Usage) int64 { return u.WarmBytes }))
 	s.metrics.NewGauge("akigw_warm_quota_bytes", usage(func(u tiers.Usage) int64 { return u.WarmQuota }))
 	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", version), func() float64 { return 1 })
+	s.apis = []interface{ routes() []route }{snapshotAPI{snapshots}, accessAPI{parts.Access}, newFaultAPI(parts.Faults, log, s.metrics)}
 	for _, r := range s.routes() {
 		s.paths[r.path] = true
 		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))
@@ -142,10 +150,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// SetReady says whether /readyz answers 200: from when requests are accepted
-// until shutdown begins.
-func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
-
 // health is red when acknowledged writes may be in danger: an orchestrator that
 // restarts the gateway for it may mend a disk that failed for a moment. What a restart
 // does not mend, a full disk above all, is said behind "ok".
@@ -176,10 +180,13 @@ func (s *Server) warnings() []string {
 	return all
 }
 
+// readiness is red while requests should go to another gateway, and says why.
 func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
-	if !s.ready.Load() {
-		http.Error(w, "not ready", http.StatusServiceUnavailable)
-		return
+	if s.Ready != nil {
+		if err := s.Ready(); err != nil {
+			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		}
 	}
 	fmt.Fprintln(w, "ready")
 }

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
 const (
@@ -22,8 +20,6 @@ const (
 	// maxAttempts bounds the memory: so many addresses are known.
 	maxAttempts = 4096
 )
-
-var throttledCredentials = metrics.NewCounter("akigw_admin_throttled_credentials_total")
 
 // attempts counts wrong credentials by the address that they come from, however they are
 // presented. Each address has a counter of its own, so that nobody is held up for what

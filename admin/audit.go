@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"gopkg.in/natefinch/lumberjack.v2"
+	"github.com/akidb/akigw/internal/rotate"
 )
 
 // Audited is one change that somebody made, or tried to, on the admin listener: a line of the
@@ -61,7 +61,7 @@ const maxAuditLine = 8 << 20
 
 // OpenAudit begins the log, or goes on with it.
 func OpenAudit(file string) *Audit {
-	return &Audit{file: file, rejected: newSampler(), to: &lumberjack.Logger{Filename: file, MaxSize: auditMiB, MaxBackups: auditKeep, Compress: true}}
+	return &Audit{file: file, rejected: newSampler(), to: rotate.New(rotate.Options{Path: file, MaxBytes: auditMiB << 20, Keep: auditKeep})}
 }
 
 // Close closes the file.

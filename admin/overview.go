@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw/cost"
 )
 
@@ -59,16 +57,16 @@ func saved(r cost.Report) Saved {
 	}
 }
 
-// counted is the counters of the process at some moment, by name with labels.
+// counted is the counters of the gateway at some moment, by name with labels.
 type counted struct {
 	at     time.Time
 	values map[string]float64
 }
 
 // countedNow reads the counters that an Overview needs.
-func countedNow() counted {
+func (s *Server) countedNow() counted {
 	var text bytes.Buffer
-	metrics.WritePrometheus(&text, false)
+	s.counters(&text)
 	c := counted{time.Now(), map[string]float64{}}
 	for line := range strings.Lines(text.String()) {
 		line = strings.TrimSpace(line)
@@ -194,7 +192,7 @@ const (
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	ticker := time.NewTicker(streamEvery)
 	defer ticker.Stop()
-	past := []counted{countedNow()}
+	past := []counted{s.countedNow()}
 	events := newEvents(w)
 	for {
 		select {
@@ -202,7 +200,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
-		now := countedNow()
+		now := s.countedNow()
 		if !events.send(s.overview(now, past[len(past)-1], past[0])) {
 			return
 		}

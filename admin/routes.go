@@ -6,8 +6,6 @@ import (
 	"runtime"
 
 	"github.com/akidb/akigw/cost"
-	"github.com/akidb/akigw/faults"
-	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -53,9 +51,21 @@ var (
 	ofSeconds = []param{{"seconds", "how long it is measured", true}}
 )
 
+// lines is the media type of an answer that is a JSON document on each line.
+const lines = "application/x-ndjson"
+
 // routes is everything that this listener answers.
 func (s *Server) routes() []route {
-	const post, del, lines = http.MethodPost, http.MethodDelete, "application/x-ndjson"
+	all := s.ownRoutes()
+	for _, api := range s.apis {
+		all = append(all, api.routes()...)
+	}
+	return all
+}
+
+// ownRoutes are those about the gateway as a whole, the tiers and what is pending.
+func (s *Server) ownRoutes() []route {
+	const post = http.MethodPost
 	return []route{
 		{path: "/{$}", open: true, handle: page("index.html", "text/html; charset=utf-8")},
 		{path: "/app.js", open: true, handle: page("app.js", "text/javascript; charset=utf-8")},
@@ -88,12 +98,6 @@ func (s *Server) routes() []route {
 		}{}},
 		{path: "/api/v1/trace", private: true, handle: s.recordTrace, summary: "What the tiers are asked for, as it happens: tiers.Access between headers", query: append([]param{{"nameless", "true: no names and no ETags", false}}, ofSeconds...), answer: tiers.Access{}, stream: lines},
 
-		{path: "/api/v1/snapshots", handle: s.listSnapshots, summary: "Snapshots of the catalog", answer: []snapshot.Info{}},
-		{path: "/api/v1/snapshots", method: post, handle: s.createSnapshot, summary: "Make a snapshot", answer: snapshot.Info{}},
-		{path: "/api/v1/snapshots/{id}", handle: s.showSnapshot, summary: "Read all of a snapshot, and say what it says of itself", answer: snapshot.Details{}},
-		{path: "/api/v1/snapshots/{id}", method: del, handle: s.deleteSnapshot, summary: "Delete a snapshot", query: []param{{"force", "true: the last one, too", false}}},
-		{path: "/api/v1/snapshots-diff", handle: s.diffSnapshots, summary: "What happened between two snapshots; the last line is {}", query: []param{{"from", "id", true}, {"to", "id", true}}, answer: snapshot.Change{}, stream: lines},
-
 		{path: "/api/v1/dead-letters", handle: s.deadLetters, summary: "Writes that could not be taken upstream", answer: []tiers.DeadLetter{}},
 		{path: "/api/v1/dead-letters/retry", method: post, query: ofLetter, summary: "Try it again", handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.RetryDeadLetter(r.Context(), id) })},
 		{path: "/api/v1/dead-letters/drop", method: post, query: ofLetter, summary: "Drop it for good", handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.DropDeadLetter(r.Context(), id) })},
@@ -108,17 +112,6 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/journal/accept", method: post, summary: "Go on with a journal that was found damaged", handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.store.AcceptDamage()) }},
 
 		{path: "/api/v1/rules/explain", handle: s.explain, summary: "Which settings hold for an object, and where they come from", query: []param{ofBucket, {"key", "the object's", true}}, answer: []Setting{}},
-		{path: "/api/v1/users", private: true, handle: s.withAccess(s.users), summary: "Users and their policies", answer: []User{}},
-		{path: "/api/v1/users", method: post, handle: s.withAccess(s.setUser), summary: "Add a user, or replace its policy", body: NewUser{}},
-		{path: "/api/v1/users/{name}", method: del, handle: s.withAccess(s.deleteUser), summary: "Delete a user and all of its keys"},
-		{path: "/api/v1/keys", private: true, handle: s.withAccess(s.listKeys), summary: "Keys, without secrets", answer: []Key{}},
-		{path: "/api/v1/keys", method: post, handle: s.withAccess(s.createKey), summary: "Make a key pair", body: NewKey{}, answer: KeyPair{}},
-		{path: "/api/v1/keys/{id}", method: del, handle: s.withAccess(s.deleteKey), summary: "Delete a key"},
-
-		{path: "/api/v1/faults", handle: s.withFaults(s.reportFaults), summary: "Which faults are set, null for none", answer: faults.Report{}},
-		{path: "/api/v1/faults", method: post, handle: s.withFaults(s.setFaults), summary: "Set faults: a plan as in docs/faults.md, or a preset", query: []param{{"preset", "name of a preset", false}}, text: "application/toml", answer: faults.Report{}},
-		{path: "/api/v1/faults", method: del, handle: s.withFaults(s.clearFaults), summary: "End all faults"},
-		{path: "/api/v1/faults/presets", handle: s.withFaults(s.faultPresets), summary: "Names of presets", answer: []string{}},
 
 		{path: "/debug/pprof/", handle: pprof.Index},
 		{path: "/debug/pprof/cmdline", handle: pprof.Cmdline},

@@ -135,7 +135,7 @@ func (s *Server) sessionNow(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, Session{})
 		return
 	}
-	writeJSON(w, Session{who, s.version, s.faults != nil})
+	writeJSON(w, Session{who, s.version, s.Faults != nil})
 }
 
 // page serves a file of the console.

@@ -1,18 +1,28 @@
 package admin
 
 import (
-	"bufio"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/akidb/akigw/snapshot"
 )
 
-// listSnapshots lists them.
-func (s *Server) listSnapshots(w http.ResponseWriter, _ *http.Request) {
-	all, err := s.snapshots.List()
+// snapshotAPI is what the listener answers about snapshots.
+type snapshotAPI struct{ store *snapshot.Store }
+
+func (a snapshotAPI) routes() []route {
+	return []route{
+		{path: "/api/v1/snapshots", handle: a.list, summary: "Snapshots of the catalog", answer: []snapshot.Info{}},
+		{path: "/api/v1/snapshots", method: http.MethodPost, handle: a.create, summary: "Make a snapshot", answer: snapshot.Info{}},
+		{path: "/api/v1/snapshots/{id}", handle: a.show, summary: "Read all of a snapshot, and say what it says of itself", answer: snapshot.Details{}},
+		{path: "/api/v1/snapshots/{id}", method: http.MethodDelete, handle: a.remove, summary: "Delete a snapshot", query: []param{{"force", "true: the last one, too", false}}},
+		{path: "/api/v1/snapshots-diff", handle: a.diff, summary: "What happened between two snapshots; the last line is {}", query: []param{{"from", "id", true}, {"to", "id", true}}, answer: snapshot.Change{}, stream: lines},
+	}
+}
+
+// list lists them.
+func (a snapshotAPI) list(w http.ResponseWriter, _ *http.Request) {
+	all, err := a.store.List()
 	if err != nil {
 		answer(w, err)
 		return
@@ -20,9 +30,9 @@ func (s *Server) listSnapshots(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, all)
 }
 
-// createSnapshot makes one.
-func (s *Server) createSnapshot(w http.ResponseWriter, r *http.Request) {
-	i, err := s.snapshots.Create(r.Context())
+// create makes one.
+func (a snapshotAPI) create(w http.ResponseWriter, r *http.Request) {
+	i, err := a.store.Create(r.Context())
 	if err != nil {
 		answer(w, err)
 		return
@@ -30,12 +40,12 @@ func (s *Server) createSnapshot(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, i)
 }
 
-// showSnapshot reads all of one, and says what it says of itself.
-func (s *Server) showSnapshot(w http.ResponseWriter, r *http.Request) {
-	i, err := s.snapshots.Find(r.PathValue("id"))
+// show reads all of one, and says what it says of itself.
+func (a snapshotAPI) show(w http.ResponseWriter, r *http.Request) {
+	i, err := a.store.Find(r.PathValue("id"))
 	var d snapshot.Details
 	if err == nil {
-		d, err = s.snapshots.Verify(i)
+		d, err = a.store.Verify(i)
 	}
 	if err != nil {
 		answer(w, err)
@@ -44,23 +54,23 @@ func (s *Server) showSnapshot(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, d)
 }
 
-// deleteSnapshot removes one.
-func (s *Server) deleteSnapshot(w http.ResponseWriter, r *http.Request) {
-	i, err := s.snapshots.Find(r.PathValue("id"))
+// remove removes one.
+func (a snapshotAPI) remove(w http.ResponseWriter, r *http.Request) {
+	i, err := a.store.Find(r.PathValue("id"))
 	if err == nil {
-		err = s.snapshots.Delete(i, r.URL.Query().Get("force") == "true")
+		err = a.store.Delete(i, r.URL.Query().Get("force") == "true")
 	}
 	answer(w, err)
 }
 
-// diffSnapshots sends what happened between two, a line of JSON each, and at the end an empty
+// diff sends what happened between two, a line of JSON each, and at the end an empty
 // object: without it the answer is not whole.
-func (s *Server) diffSnapshots(w http.ResponseWriter, r *http.Request) {
+func (a snapshotAPI) diff(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	from, err := s.snapshots.Find(q.Get("from"))
+	from, err := a.store.Find(q.Get("from"))
 	var to snapshot.Info
 	if err == nil {
-		to, err = s.snapshots.Find(q.Get("to"))
+		to, err = a.store.Find(q.Get("to"))
 	}
 	if err != nil {
 		answer(w, err)
@@ -68,23 +78,8 @@ func (s *Server) diffSnapshots(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	encoder := json.NewEncoder(w)
-	if err := s.snapshots.Diff(r.Context(), from, to, func(c snapshot.Change) bool { return encoder.Encode(c) == nil }); err != nil {
+	if err := a.store.Diff(r.Context(), from, to, func(c snapshot.Change) bool { return encoder.Encode(c) == nil }); err != nil {
 		panic(http.ErrAbortHandler) // it must not look whole
 	}
 	_, _ = w.Write([]byte("{}\n")) // a client that has gone does not read its answer
-}
-
-// ReadChanges reads the answer of GET /api/v1/snapshots-diff.
-func ReadChanges(body io.Reader, yield func(snapshot.Change)) error {
-	for lines := bufio.NewScanner(body); lines.Scan(); {
-		var c snapshot.Change
-		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
-			return err
-		}
-		if c == (snapshot.Change{}) {
-			return nil
-		}
-		yield(c)
-	}
-	return fmt.Errorf("the answer was cut off: %w", io.ErrUnexpectedEOF)
 }

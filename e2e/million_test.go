@@ -55,8 +55,7 @@ func TestLongMillion(t *testing.T) {
 
 func million(t *testing.T, objects int) {
 	dir := t.TempDir()
-	made := &snapshot.Store{Config: snapshot.Config{MaxBytes: 1 << 30}, Dir: filepath.Join(dir, "snapshots"), Gateway: "gw-made", Catalog: catalogOf(objects), Log: slog.New(slog.DiscardHandler)}
-	made.Open()
+	made := snapshot.Open(snapshot.Options{Config: snapshot.Config{MaxBytes: 1 << 30}, Dir: filepath.Join(dir, "snapshots"), Gateway: "gw-made", Catalog: catalogOf(objects), Log: slog.New(slog.DiscardHandler)})
 	if _, err := made.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}

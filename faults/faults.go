@@ -9,6 +9,7 @@
 package faults
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -198,6 +199,9 @@ var Modes = map[string]Plan{
 // Layer holds the plan that is set, for any number of transports. The zero value breaks
 // nothing. All methods may be called from any goroutine.
 type Layer struct {
+	// Metrics receives the metrics; nil counts for nobody. It must not change after the first use.
+	Metrics *metrics.Set
+
 	state atomic.Pointer[state]
 }
 
@@ -228,11 +232,12 @@ func (l *Layer) Set(p Plan) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
+	set := cmp.Or(l.Metrics, metrics.NewSet())
 	st := &state{plan: p, since: time.Now(), over: make(chan struct{})}
 	for i, f := range p.Faults {
 		st.lines = append(st.lines, &line{
 			Fault: f, ops: strings.Split(f.Op, ","), disk: slices.Contains(DiskEffects, f.Effect), over: st.over, rng: rand.New(rand.NewPCG(p.Seed, uint64(i))),
-			hits: metrics.GetOrCreateCounter(fmt.Sprintf("akigw_faults_hits_total{effect=%q}", f.Effect)),
+			hits: set.GetOrCreateCounter(fmt.Sprintf("akigw_faults_hits_total{effect=%q}", f.Effect)),
 		})
 	}
 	l.replace(st)

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"gopkg.in/natefinch/lumberjack.v2"
+	"github.com/akidb/akigw/internal/rotate"
 )
 
 // AccessLogConfig is the access log: [access_log].
@@ -39,7 +39,7 @@ func OpenAccessLog(c AccessLogConfig) *AccessLog {
 	if c.File == "" {
 		return nil
 	}
-	return &AccessLog{&lumberjack.Logger{Filename: c.File, MaxSize: c.MaxMiB, MaxBackups: c.Keep, Compress: true}}
+	return &AccessLog{rotate.New(rotate.Options{Path: c.File, MaxBytes: int64(c.MaxMiB) << 20, Keep: c.Keep})}
 }
 
 // Close closes the file.

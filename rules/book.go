@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,17 +22,37 @@ type Book struct {
 	defaults Settings
 	classes  []string
 	log      *slog.Logger
+	counters counters
 	set      atomic.Pointer[Set]
 	version  atomic.Uint64 // counts the sets
 	seen     os.FileInfo   // of the file as it was read last; Run's
 }
 
-// Open reads the rules of a configuration file. With no path there are none,
-// and the defaults hold for every key. classes are the classes of service that
-// there are.
-func Open(path string, defaults Settings, classes []string, log *slog.Logger) (*Book, error) {
-	b := &Book{path: path, defaults: defaults, classes: classes, log: log}
+// Options are what a Book is made of.
+type Options struct {
+	// Path is the configuration file. If it is "", there are no rules.
+	Path string
+	// Defaults are the settings where no rule says anything else.
+	Defaults Settings
+	// Classes are the names of the classes of service that rules may refer to.
+	Classes []string
+	Log     *slog.Logger
+	// Metrics receives the metrics; nil counts for nobody.
+	Metrics *metrics.Set
+}
+
+// Open reads the rules of a configuration file.
+func Open(o Options) (*Book, error) {
+	b := &Book{path: o.Path, defaults: o.Defaults, classes: o.Classes, log: o.Log, counters: newCounters(o.Metrics)}
 	return b, b.load()
+}
+
+// counters count how often the rules were reloaded.
+type counters struct{ reloads, errors *metrics.Counter }
+
+func newCounters(set *metrics.Set) counters {
+	set = cmp.Or(set, metrics.NewSet())
+	return counters{set.NewCounter(`akigw_rules_reloads_total{result="ok"}`), set.NewCounter(`akigw_rules_reloads_total{result="error"}`)}
 }
 
 // For returns the settings of a key. They are shared and must not be changed.
@@ -54,11 +75,6 @@ func (b *Book) BacksAny() bool { return b.set.Load().BacksAny() }
 // Explain says where the settings of a key come from.
 func (b *Book) Explain(bucket, key string) []Explained { return b.set.Load().Explain(bucket, key) }
 
-var (
-	reloads      = metrics.NewCounter(`akigw_rules_reloads_total{result="ok"}`)
-	reloadErrors = metrics.NewCounter(`akigw_rules_reloads_total{result="error"}`)
-)
-
 // Run takes the rules over when the file changes, until ctx ends. Rules with
 // mistakes are reported, and those before stay in force; so they do for what
 // else is in the file, which is read at the start alone.
@@ -72,11 +88,11 @@ func (b *Book) Run(ctx context.Context) error {
 			return
 		}
 		if err := b.load(); err != nil {
-			reloadErrors.Inc()
+			b.counters.errors.Inc()
 			b.log.Error("the rules could not be reloaded; the previous ones stay in force", "file", b.path, "error", err)
 			return
 		}
-		reloads.Inc()
+		b.counters.reloads.Inc()
 		b.log.Info("reloaded the rules; other settings of the file need a restart", "file", b.path, "rules", len(b.set.Load().rules))
 	})
 	return nil

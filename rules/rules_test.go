@@ -171,7 +171,7 @@ func TestD19_Reload(t *testing.T) {
 	}
 	write("")
 	var log bytes.Buffer
-	b, err := Open(path, defaults, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	b, err := Open(Options{Path: path, Defaults: defaults, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestD19_Reload(t *testing.T) {
 	if !strings.Contains(log.String(), "line 3: rule.ttl_secs") {
 		t.Errorf("the log says %s", &log)
 	}
-	if _, err := Open(path+".none", defaults, nil, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := Open(Options{Path: path + ".none", Defaults: defaults, Log: slog.New(slog.DiscardHandler)}); err == nil {
 		t.Error("opened a file that is not there")
 	}
 }

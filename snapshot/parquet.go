@@ -174,7 +174,8 @@ type Details struct {
 
 // Verify reads all of a snapshot and compares it with its digest. The error is ErrDamaged if
 // it is not what was written.
-func (s *Store) Verify(i Info) (Details, error) {
+func (s *Store) Verify(i Info) (_ Details, err error) {
+	defer s.countDamaged(&err)
 	f, err := os.Open(filepath.Join(s.Dir, i.File))
 	if err != nil {
 		return Details{}, err
@@ -187,6 +188,13 @@ func (s *Store) Verify(i Info) (Details, error) {
 	return details(i, file)
 }
 
+// countDamaged counts a snapshot that was found damaged.
+func (s *Store) countDamaged(err *error) {
+	if errors.Is(*err, ErrDamaged) {
+		s.counters.damaged.Inc()
+	}
+}
+
 // open compares a file with its digest, and opens it.
 func open(f *os.File, i Info) (*parquet.File, error) {
 	sum := sha256.New()
@@ -195,7 +203,6 @@ func open(f *os.File, i Info) (*parquet.File, error) {
 		return nil, err
 	}
 	if shortDigest(sum.Sum(nil)) != i.Digest {
-		rotten.Inc()
 		return nil, fmt.Errorf("%w: its SHA-256 is not the one in its name", ErrDamaged)
 	}
 	return parse(f, n)
@@ -217,7 +224,6 @@ func parse(r io.ReaderAt, n int64) (file *parquet.File, err error) {
 // sound makes an error of a panic.
 func sound(err *error) {
 	if p := recover(); p != nil {
-		rotten.Inc()
 		*err = fmt.Errorf("%w: %v", ErrDamaged, p)
 	}
 }
@@ -244,7 +250,8 @@ func details(i Info, file *parquet.File) (d Details, err error) {
 
 // Read calls yield with each object of a snapshot, in order, until it returns false. What
 // yield gets is its own.
-func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) error {
+func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) (err error) {
+	defer s.countDamaged(&err)
 	f, err := os.Open(filepath.Join(s.Dir, i.File))
 	if err != nil {
 		return err

@@ -111,22 +111,39 @@ var (
 	ErrUnordered = errors.New("a snapshot would hold the names of objects in the clear, and cache.encryption_key_file hides them: no snapshots are made")
 )
 
-var (
-	created = metrics.NewCounter("akigw_snapshot_created_total")
-	failed  = metrics.NewCounter("akigw_snapshot_failed_total")
-	rotten  = metrics.NewCounter("akigw_snapshot_damaged_total")
-	seconds = metrics.NewPrometheusHistogram("akigw_snapshot_seconds")
-)
+// counters count what happened to snapshots.
+type counters struct {
+	created, failed, damaged *metrics.Counter
+	seconds                  *metrics.PrometheusHistogram
+}
+
+func newCounters(set *metrics.Set) counters {
+	set = cmp.Or(set, metrics.NewSet())
+	return counters{
+		created: set.NewCounter("akigw_snapshot_created_total"),
+		failed:  set.NewCounter("akigw_snapshot_failed_total"),
+		damaged: set.NewCounter("akigw_snapshot_damaged_total"),
+		seconds: set.NewPrometheusHistogram("akigw_snapshot_seconds"),
+	}
+}
+
+// Options are what a Store is made of.
+type Options struct {
+	Config  Config
+	Dir     string // it need not exist
+	Gateway string // ID of this gateway
+	Catalog Catalog
+	Remote  Remote // nil for none
+	Log     *slog.Logger
+	// Metrics receives the metrics; nil counts for nobody.
+	Metrics *metrics.Set
+}
 
 // Store is the snapshots of a gateway. All methods may be called from any goroutine; Run is
 // called once.
 type Store struct {
-	Config  Config
-	Dir     string
-	Gateway string // id of this gateway
-	Catalog Catalog
-	Remote  Remote // nil for none
-	Log     *slog.Logger
+	Options
+	counters counters
 
 	making  sync.Mutex // one at a time
 	problem atomic.Pointer[error]
@@ -150,16 +167,19 @@ func parseName(name string) (i Info, ok bool) {
 // temporary is what the names of files begin with that are being written.
 const temporary = ".new-"
 
-// Open makes the directory, and removes what an earlier run left unfinished. Where that cannot
-// be done there are no snapshots (Problem), and nothing else depends on them.
-func (s *Store) Open() {
-	if err := s.open(); err != nil {
-		s.Log.Error("no snapshot of the catalog can be made; mend the disk, and the next one is", "dir", s.Dir, "error", err)
+// Open opens a directory of snapshots: it makes the directory, and removes what an earlier epoch
+// left unfinished. If that fails, the log and Problem say why, and the Store makes no snapshots
+// until the disk is repaired; nothing else depends on them.
+func Open(o Options) *Store {
+	s := &Store{Options: o, counters: newCounters(o.Metrics)}
+	if err := s.prepare(); err != nil {
+		s.Log.Error("no snapshot of the catalog can be made until the disk is repaired", "dir", s.Dir, "error", err)
 		s.note(err)
 	}
+	return s
 }
 
-func (s *Store) open() error {
+func (s *Store) prepare() error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return fmt.Errorf("snapshots: %w", err)
 	}
@@ -282,11 +302,11 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 			s.note(err)
 		}
 		if err != nil {
-			failed.Inc()
+			s.counters.failed.Inc()
 			return
 		}
-		created.Inc()
-		seconds.UpdateDuration(started)
+		s.counters.created.Inc()
+		s.counters.seconds.UpdateDuration(started)
 	}()
 	at := started.UTC()
 	if all, err := s.List(); err == nil && len(all) > 0 && !at.Truncate(time.Millisecond).After(all[0].Created) {

@@ -16,10 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testing/testkit"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -102,8 +103,7 @@ func (m *memory) Delete(_ context.Context, name string) error {
 
 func open1(t testing.TB, n int) *Store {
 	t.Helper()
-	s := &Store{Config: Config{MaxBytes: 1 << 30}, Dir: t.TempDir(), Gateway: "gw-test", Catalog: &made{n: n}, Log: slog.New(slog.DiscardHandler)}
-	s.Open()
+	s := Open(Options{Config: Config{MaxBytes: 1 << 30}, Dir: t.TempDir(), Gateway: "gw-test", Catalog: &made{n: n}, Log: slog.New(slog.DiscardHandler)})
 	if err := s.Problem(); err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func FuzzRead(f *testing.F) {
 	debug.SetMemoryLimit(512 << 20)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		sum := sha256.Sum256(raw)
-		own := &Store{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+		own := Open(Options{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
 		i := Info{ID: i.ID, Digest: shortDigest(sum[:])}
 		i.File = i.ID + "-" + i.Digest + ".parquet"
 		if err := os.WriteFile(filepath.Join(own.Dir, i.File), raw, 0o600); err != nil {
@@ -336,8 +336,7 @@ func TestB19_CutOff(t *testing.T) {
 	if err != nil || len(left) != 1 {
 		t.Fatalf("%v, %v: the crash left nothing", left, err)
 	}
-	again := &Store{Config: s.Config, Dir: s.Dir, Catalog: &made{}, Log: s.Log}
-	again.Open()
+	again := Open(Options{Config: s.Config, Dir: s.Dir, Catalog: &made{}, Log: s.Log})
 	if err := again.Problem(); err != nil {
 		t.Fatal(err)
 	}

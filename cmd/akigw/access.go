@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/server"
 )
 
 // common are the flags of commands that work on the data directory. A gateway
@@ -29,17 +29,11 @@ func (f *common) store() (access.Store, error) {
 	if f.Data != "" {
 		flags["data"] = f.Data
 	}
-	c, err := load(f.Config, os.Environ(), flags)
+	c, err := server.Load(f.Config, os.Environ(), flags)
 	if err != nil {
 		return access.Store{}, err
 	}
-	if err := makeData(c.Process.Data); err != nil {
-		return access.Store{}, err
-	}
-	if _, err := rootKeys(c); err != nil {
-		return access.Store{}, err
-	}
-	return accessStore(c), nil
+	return c.OpenUsers()
 }
 
 // read returns the users and keys.
@@ -58,11 +52,6 @@ func (f *common) edit(change func(*access.State) error) error {
 		return err
 	}
 	return store.Edit(change)
-}
-
-// accessStore is where users and keys are kept.
-func accessStore(c *config) access.Store {
-	return access.Store{Dir: filepath.Join(c.Process.Data, "access"), Root: access.RootKey{AccessKey: c.Gateway.AccessKey, SecretKey: c.Gateway.SecretKey}}
 }
 
 // usersCommand is "akigw users".

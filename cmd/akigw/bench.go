@@ -8,15 +8,15 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 
+	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/bench"
+	"github.com/akidb/akigw/server"
 	"github.com/akidb/akigw/tiers"
 )
 
@@ -45,7 +45,7 @@ type target struct {
 }
 
 // open finds the endpoint. own reports whether it is the configured gateway.
-func (t *target) open() (e *bench.Endpoint, c *config, own bool, err error) {
+func (t *target) open() (e *bench.Endpoint, c *server.Config, own bool, err error) {
 	if c, err = t.load(t.settings); err != nil {
 		return nil, nil, false, err
 	}
@@ -66,7 +66,7 @@ func (t *target) open() (e *bench.Endpoint, c *config, own bool, err error) {
 		if _, err := os.Stat(c.Process.Data); err != nil && c.Gateway.AccessKey == "" {
 			return nil, nil, false, fmt.Errorf("no gateway has run here (%w); --data names its directory, or --s3-access-key and --s3-secret-key its key pair", err)
 		}
-		if _, err := rootKeys(c); err != nil {
+		if _, err := c.EnsureRootKeys(); err != nil {
 			return nil, nil, false, err
 		}
 		e.AccessKey, e.SecretKey = c.Gateway.AccessKey, c.Gateway.SecretKey
@@ -75,7 +75,7 @@ func (t *target) open() (e *bench.Endpoint, c *config, own bool, err error) {
 }
 
 // server is the process to look at, nil if there is none.
-func (t *target) server(c *config, own bool) bench.Watched {
+func (t *target) server(c *server.Config, own bool) bench.Watched {
 	switch {
 	case t.PID > 0:
 		return bench.PID(t.PID)
@@ -168,9 +168,8 @@ func (b *benchLoad) Run() error {
 	}
 	l := &bench.Load{Config: c.LoadTest, Endpoint: endpoint, Server: b.server(c, own), Seed: b.Seed, Progress: progress()}
 	if own || b.Admin != "" {
-		listener, err := b.listener(c, true)
-		if err == nil {
-			l.Control = control{listener}
+		if _, err := b.adminKey(); err == nil {
+			l.Control = control{b.client(c, true)}
 		} else {
 			fmt.Fprintln(os.Stderr, "no moves between tiers, their share reads:", err)
 		}
@@ -229,11 +228,10 @@ func (b *closed) run(kind string, reads float64, class string) error {
 	one := &bench.Closed{Endpoint: endpoint, Server: b.server(c, own), Seed: b.Seed, Progress: progress(),
 		Config: bench.ClosedConfig{Kind: kind, DurationSecs: b.Duration, Clients: b.Clients, Objects: b.Objects, ItemBytes: sizes, ReadShare: reads, Class: class, Bucket: b.Bucket}}
 	if class != "" && (own || b.Admin != "") {
-		listener, err := b.listener(c, true)
-		if err != nil {
+		if _, err := b.adminKey(); err != nil {
 			return err
 		}
-		one.Control = control{listener}
+		one.Control = control{b.client(c, true)}
 	}
 	ctx, stop := until()
 	defer stop()
@@ -323,16 +321,12 @@ func progress() func(what string, done, of float64, last *bench.Sample) {
 	}
 }
 
-// control moves objects by a gateway's admin listener.
-type control struct{ *adminListener }
+// control moves objects by a gateway's admin API.
+type control struct{ *client.Client }
 
 // Move implements bench.Control.
 func (c control) Move(ctx context.Context, action, bucket, prefix string) error {
-	body, err := json.Marshal(map[string]string{"action": action, "bucket": bucket, "prefix": prefix})
-	if err != nil {
-		return err
-	}
-	err = c.done(c.send(ctx, http.MethodPost, "/api/v1/tier", nil, strings.NewReader(string(body))))
+	_, err := c.Client.Move(ctx, tiers.Action(action), client.Objects{Bucket: bucket, Prefix: prefix}, "")
 	for _, no := range []error{tiers.ErrMoving, tiers.ErrPinned, tiers.ErrNotPinned} { // which is an answer
 		if err != nil && strings.Contains(err.Error(), no.Error()) {
 			return nil
@@ -343,14 +337,6 @@ func (c control) Move(ctx context.Context, action, bucket, prefix string) error 
 
 // State implements bench.Control.
 func (c control) State(ctx context.Context, bucket, prefix string) error {
-	return c.done(c.send(ctx, http.MethodGet, "/api/v1/tier", url.Values{"bucket": {bucket}, "prefix": {prefix}}, nil))
-}
-
-// done reads an answer to its end.
-func (control) done(body io.ReadCloser, err error) error {
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, body)
-	return errors.Join(err, body.Close())
+	_, err := c.Client.State(ctx, client.Objects{Bucket: bucket, Prefix: prefix})
+	return err
 }

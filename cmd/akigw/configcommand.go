@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	appconfig "github.com/akidb/akigw/internal/config"
-	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/server"
 )
 
 // configCommand is "akigw config".
@@ -29,14 +29,14 @@ type configCheck struct{ configFile }
 
 // Run checks the configuration.
 func (k *configCheck) Run() error {
-	c, err := load(k.Config, os.Environ(), nil)
+	c, err := server.Load(k.Config, os.Environ(), nil)
 	if err != nil {
 		return err
 	}
-	if _, err := rules.Open(k.Config, c.settings(), c.classes(), slog.New(slog.DiscardHandler)); err != nil {
+	if _, err := c.OpenRules(slog.New(slog.DiscardHandler), nil); err != nil {
 		return err
 	}
-	fmt.Printf("the configuration is sound; %d settings are given\n", len(c.origins))
+	fmt.Printf("the configuration is sound; %d settings are given\n", len(c.Origins))
 	return nil
 }
 
@@ -50,7 +50,7 @@ func printDefaults(to io.Writer) error {
 	w := bufio.NewWriter(to)
 	fmt.Fprintln(w, "# Every setting with its default. What is switched off by a # has none.")
 	table := ""
-	for _, s := range appconfig.Settings(defaults()) {
+	for _, s := range appconfig.Settings(server.Defaults()) {
 		name := s.Key
 		if dot := strings.LastIndexByte(s.Key, '.'); dot >= 0 {
 			if s.Key[:dot] != table {
@@ -86,12 +86,12 @@ type explained struct {
 
 // Run explains a setting, or those of a table.
 func (k *configExplain) Run() error {
-	c, err := load(k.Config, os.Environ(), nil)
+	c, err := server.Load(k.Config, os.Environ(), nil)
 	if err != nil {
 		return err
 	}
 	standard := map[string]string{}
-	for _, s := range appconfig.Settings(defaults()) {
+	for _, s := range appconfig.Settings(server.Defaults()) {
 		standard[s.Key] = s.TOML()
 	}
 	var all []explained
@@ -99,14 +99,14 @@ func (k *configExplain) Run() error {
 		if s.Key != k.Key && k.Key != "" && !strings.HasPrefix(s.Key, k.Key+".") {
 			continue
 		}
-		e := explained{s.Key, s.TOML(), s.Help, cmp.Or(c.origins[s.Key], "the default"), s.Env, standard[s.Key]}
+		e := explained{s.Key, s.TOML(), s.Help, cmp.Or(c.Origins[s.Key], "the default"), s.Env, standard[s.Key]}
 		if s.Secret && s.Text() != "" {
 			e.Value = "(a secret)"
 		}
 		all = append(all, e)
 	}
 	if len(all) == 0 {
-		return fmt.Errorf("there is no setting %q%s; akigw config explain names all", k.Key, appconfig.Suggestion(defaults(), k.Key))
+		return fmt.Errorf("there is no setting %q%s; akigw config explain names all", k.Key, appconfig.Suggestion(server.Defaults(), k.Key))
 	}
 	if k.JSON {
 		return printJSON(all)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	appconfig "github.com/akidb/akigw/internal/config"
+	"github.com/akidb/akigw/server"
 )
 
 // TestDefaultsAreAFile: what "akigw config print-default" prints says the defaults when it is
@@ -20,20 +21,20 @@ func TestDefaultsAreAFile(t *testing.T) {
 	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := load(path, []string{"AKIGW_LOG_LEVEL=warn"}, map[string]string{"listen": "127.0.0.1:1"})
+	c, err := server.Load(path, []string{"AKIGW_LOG_LEVEL=warn"}, map[string]string{"listen": "127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{"log_level": "warn", "listen": "127.0.0.1:1", "cache.freshness": "exclusive"}
-	standard := appconfig.Settings(defaults())
+	standard := appconfig.Settings(server.Defaults())
 	for i, s := range appconfig.Settings(c) {
 		if value, changed := want[s.Key]; changed && s.Text() != value || !changed && s.Text() != standard[i].Text() {
 			t.Errorf("%s is %q, its default %q", s.Key, s.Text(), standard[i].Text())
 		}
 	}
 	for key, from := range map[string]string{"log_level": "AKIGW_LOG_LEVEL in the environment", "listen": "--listen", "cache.hot_bytes": path, "upstream.url": ""} {
-		if c.origins[key] != from {
-			t.Errorf("%s comes from %q, want %q", key, c.origins[key], from)
+		if c.Origins[key] != from {
+			t.Errorf("%s comes from %q, want %q", key, c.Origins[key], from)
 		}
 	}
 }

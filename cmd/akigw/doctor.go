@@ -12,6 +12,7 @@ import (
 	"github.com/akidb/akigw/doctor"
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/server"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/facts"
@@ -55,10 +56,10 @@ func (d *doctorCommand) Run() error {
 
 // examine looks at everything.
 func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map[string]string) {
-	c, err := load(d.Config, os.Environ(), flags)
+	c, err := server.Load(d.Config, os.Environ(), flags)
 	var book *rules.Book
 	if err == nil {
-		book, err = rules.Open(d.Config, c.settings(), c.classes(), slog.New(slog.DiscardHandler))
+		book, err = c.OpenRules(slog.New(slog.DiscardHandler), nil)
 	}
 	var mistakes appconfig.Mistakes
 	switch {
@@ -71,14 +72,14 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 		r.Add(doctor.Problem, "config", "akigw config print-default shows what a file looks like; the rest is checked when this is mended", "%v", err)
 		return
 	}
-	r.Add(doctor.OK, "config", "", "%d settings are given, and sound", len(c.origins))
-	if !hasAdmin(c) {
+	r.Add(doctor.OK, "config", "", "%d settings are given, and sound", len(c.Origins))
+	if !c.HasAdminKey() {
 		r.Add(doctor.Note, "admin key", makeAdminKey, "there is none: what changes something on the admin listener needs one")
 	}
 	(&doctor.Machine{
 		Data:        c.Process.Data,
 		DiskBytes:   int64(c.Cache.WarmBytes + c.Back.MaxPendingBytes + c.Snapshot.MaxBytes),
-		MemoryBytes: c.mostMemory(),
+		MemoryBytes: c.MostMemory(),
 		Files:       c.Gateway.MaxConnections + c.Storage.Pool.PoolSize,
 		Listen:      c.Gateway.Listen, AdminListen: c.Admin.Listen,
 		TLSCert: c.Gateway.TLSCert, TLSKey: c.Gateway.TLSKey,
@@ -100,14 +101,14 @@ const maxDoctorNotes = 20
 
 // writeBack says of which buckets the gateway found out that a rule write = "back" cannot be
 // honoured. It reads what a gateway has kept, and asks nobody.
-func writeBack(r *doctor.Report, c *config, book *rules.Book) {
+func writeBack(r *doctor.Report, c *server.Config, book *rules.Book) {
 	const check = "write-back"
 	if !book.BacksAny() {
 		return
 	}
-	kept, err := facts.Read(c.factsFile())
+	kept, err := facts.Read(c.FactsFile())
 	if err != nil {
-		r.Add(doctor.Note, check, "nothing: the next start sets it aside and asks the upstream anew", "%s: %v", c.factsFile(), err)
+		r.Add(doctor.Note, check, "nothing: the next start sets it aside and asks the upstream anew", "%s: %v", c.FactsFile(), err)
 		return
 	}
 	said := 0
@@ -138,20 +139,8 @@ func writeBack(r *doctor.Report, c *config, book *rules.Book) {
 	}
 }
 
-// hasAdmin reports whether there is an admin key. It makes nothing.
-func hasAdmin(c *config) bool {
-	if _, err := os.Stat(accessStore(c).Dir); err != nil {
-		return false
-	}
-	if _, err := rootKeys(c); err != nil {
-		return false
-	}
-	state, err := accessStore(c).Read()
-	return err == nil && adminKeyIn(state) != nil
-}
-
 // upstream looks at one upstream.
-func (d *doctorCommand) upstream(ctx context.Context, r *doctor.Report, c *config, name string, one cold.Config) {
+func (d *doctorCommand) upstream(ctx context.Context, r *doctor.Report, c *server.Config, name string, one cold.Config) {
 	one.Retries = 0 // the first answer says most
 	client, err := cold.New(one, c.Storage.Pool, nil)
 	if err != nil {

@@ -1,13 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 
+	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/faults"
 )
 
@@ -30,23 +30,26 @@ func (f *faultsSet) Run() error {
 	if (f.Preset == "") == (f.File == "") {
 		return errors.New("name a preset, or a plan with --file")
 	}
-	var report faults.Report
-	var err error
-	if f.File != "" {
-		raw, failed := os.ReadFile(f.File)
-		if failed != nil {
-			return failed
-		}
-		err = f.sendInto(&report, http.MethodPost, "/api/v1/faults", nil, raw)
-	} else if _, known := faults.Presets[f.Preset]; !known {
-		return fmt.Errorf("%q is no preset: see akigw faults presets", f.Preset)
-	} else {
-		err = f.into(&report, http.MethodPost, "/api/v1/faults", url.Values{"preset": {f.Preset}})
-	}
+	report, err := ask(&f.remote, f.set)
 	if err != nil {
 		return err
 	}
-	return f.show(&report)
+	return f.show(report)
+}
+
+// set sets the plan of the flags.
+func (f *faultsSet) set(c *client.Client, ctx context.Context) (*faults.Report, error) {
+	if f.File != "" {
+		raw, err := os.ReadFile(f.File)
+		if err != nil {
+			return nil, err
+		}
+		return c.SetFaults(ctx, raw)
+	}
+	if _, known := faults.Presets[f.Preset]; !known {
+		return nil, fmt.Errorf("%q is no preset: see akigw faults presets", f.Preset)
+	}
+	return c.SetFaultPreset(ctx, f.Preset)
 }
 
 // show prints what is in force.
@@ -90,8 +93,8 @@ type faultsList struct{ remote }
 
 // Run prints what is in force.
 func (f *faultsList) Run() error {
-	var report *faults.Report
-	if err := f.into(&report, http.MethodGet, "/api/v1/faults", nil); err != nil {
+	report, err := ask(&f.remote, (*client.Client).Faults)
+	if err != nil {
 		return err
 	}
 	return f.show(report)
@@ -101,12 +104,11 @@ type faultsClear struct{ remote }
 
 // Run ends it.
 func (f *faultsClear) Run() error {
-	body, err := f.ask(http.MethodDelete, "/api/v1/faults", nil)
-	if err != nil {
+	if err := do(&f.remote, (*client.Client).ClearFaults); err != nil {
 		return err
 	}
 	fmt.Println("no faults are set any more")
-	return body.Close()
+	return nil
 }
 
 type faultsPresets struct {

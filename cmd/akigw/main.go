@@ -1,5 +1,5 @@
-// Command akigw runs the gateway. It parses and wires; what S3 means is
-// decided in the rooms.
+// Command akigw is the command line of the gateway: it parses arguments, calls packages server and
+// admin/client, and prints.
 package main
 
 import (
@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/akidb/akigw/server"
 )
 
 // version is set by the linker (see Makefile).
@@ -60,22 +62,13 @@ func main() {
 		kong.UsageOnError(),
 	)
 	if err := parsed.Run(); err != nil {
-		var code exitCode
 		fmt.Fprintln(os.Stderr, "akigw:", err)
-		if errors.As(err, &code) {
-			os.Exit(int(code))
+		if errors.Is(err, server.ErrPending) {
+			os.Exit(exitPending)
 		}
 		os.Exit(1)
 	}
 }
 
-// exitCode is an error with a process exit code of its own.
-type exitCode int
-
-// Error implements error.
-func (e exitCode) Error() string {
-	if e == exitPending {
-		return "acknowledged writes are not upstream yet; the next start takes them there"
-	}
-	return fmt.Sprintf("exit code %d", int(e))
-}
+// exitPending is the exit code of a gateway that ended with writes that are not upstream yet.
+const exitPending = 75

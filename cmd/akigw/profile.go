@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
+	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/bench"
 	"github.com/akidb/akigw/internal/size"
 )
@@ -27,7 +25,7 @@ type profileCommand struct {
 
 // Run fetches a profile from the admin listener.
 func (p *profileCommand) Run() error {
-	listener, err := p.reach(false)
+	gateway, err := p.gateway()
 	if err != nil {
 		return err
 	}
@@ -37,9 +35,9 @@ func (p *profileCommand) Run() error {
 		return err
 	}
 	if p.Kind == "leaks" {
-		return p.leaks(ctx, listener)
+		return p.leaks(ctx, gateway)
 	}
-	raw, err := fetchProfile(ctx, listener, p.Kind, p.Seconds)
+	raw, err := gateway.Profile(ctx, p.Kind, p.Seconds)
 	if err != nil {
 		return err
 	}
@@ -69,33 +67,13 @@ func (p *profileCommand) Run() error {
 	return nil
 }
 
-// fetchProfile asks for a profile.
-func fetchProfile(ctx context.Context, l *adminListener, kind string, seconds float64) ([]byte, error) {
-	name, query := kind, url.Values{}
-	switch kind {
-	case "cpu":
-		name = "profile"
-	case "heap":
-		query.Set("gc", "1")
-	}
-	if kind != "heap" && kind != "goroutine" {
-		query.Set("seconds", strconv.Itoa(max(1, int(seconds))))
-	}
-	body, err := l.send(ctx, http.MethodGet, "/debug/pprof/"+name, query, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	return io.ReadAll(body)
-}
-
 // leaks compares what is in use, and which goroutines there are, at the beginning and the end.
-func (p *profileCommand) leaks(ctx context.Context, l *adminListener) error {
+func (p *profileCommand) leaks(ctx context.Context, gateway *client.Client) error {
 	kinds := []string{"heap", "goroutine"}
 	before := map[string][]byte{}
 	for _, kind := range kinds {
 		var err error
-		if before[kind], err = fetchProfile(ctx, l, kind, 0); err != nil {
+		if before[kind], err = gateway.Profile(ctx, kind, 0); err != nil {
 			return err
 		}
 	}
@@ -105,7 +83,7 @@ func (p *profileCommand) leaks(ctx context.Context, l *adminListener) error {
 	case <-time.After(time.Duration(p.Seconds * float64(time.Second))):
 	}
 	for _, kind := range kinds {
-		after, err := fetchProfile(ctx, l, kind, 0)
+		after, err := gateway.Profile(ctx, kind, 0)
 		if err != nil {
 			return err
 		}

@@ -46,3 +46,9 @@ func tell(to io.Writer, every time.Duration, line func(since time.Duration) stri
 		ended.Wait()
 	}
 }
+
+// terminal reports whether a person looks at f.
+func terminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

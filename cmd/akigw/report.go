@@ -1,22 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/server"
 )
 
 // costCommand is "akigw cost".
@@ -24,8 +20,8 @@ type costCommand struct{ remote }
 
 // Run prints what was saved.
 func (c *costCommand) Run() error {
-	var r cost.Report
-	if err := c.into(&r, http.MethodGet, "/api/v1/cost", nil); err != nil {
+	r, err := ask(&c.remote, (*client.Client).Cost)
+	if err != nil {
 		return err
 	}
 	if c.JSON {
@@ -52,13 +48,8 @@ type auditCommand struct {
 
 // Run prints who changed what. It needs an admin key.
 func (a *auditCommand) Run() error {
-	body, err := a.private("/api/v1/audit", url.Values{"limit": {strconv.Itoa(a.Limit)}})
+	all, err := ask(&a.remote, func(c *client.Client, ctx context.Context) ([]admin.Audited, error) { return c.Audit(ctx, a.Limit) })
 	if err != nil {
-		return err
-	}
-	defer body.Close()
-	var all []admin.Audited
-	if err := json.NewDecoder(body).Decode(&all); err != nil {
 		return err
 	}
 	if a.JSON {
@@ -76,15 +67,6 @@ func (a *auditCommand) Run() error {
 	})
 }
 
-// private asks for what needs an admin key though it changes nothing.
-func (r *remote) private(path string, query url.Values) (io.ReadCloser, error) {
-	listener, err := r.reach(true)
-	if err != nil {
-		return nil, err
-	}
-	return listener.send(context.Background(), http.MethodGet, path, query, nil)
-}
-
 // logsCommand is "akigw logs".
 type logsCommand struct {
 	remote
@@ -93,42 +75,31 @@ type logsCommand struct {
 
 // Run prints the log's end, and follows it until it is interrupted. It needs an admin key.
 func (l *logsCommand) Run() error {
+	gateway, err := l.gateway()
+	if err != nil {
+		return err
+	}
+	least, err := server.ParseLogLevel(l.Level)
+	if err != nil {
+		return err
+	}
 	ctx, stop := until()
 	defer stop()
-	body, err := l.private("/api/v1/logs", nil)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	defer context.AfterFunc(ctx, func() { body.Close() })()
-	least, err := logLevel(l.Level)
-	if err != nil {
-		return err
-	}
-	lines := bufio.NewScanner(body)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		raw, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok {
-			continue
-		}
+	return gateway.Logs(ctx, func(raw []byte) error {
 		var record map[string]any
-		if err := json.Unmarshal([]byte(raw), &record); err != nil {
+		if err := json.Unmarshal(raw, &record); err != nil {
 			return err
 		}
-		if level, err := logLevel(fmt.Sprint(record["level"])); err == nil && level < least {
-			continue
+		if level, err := server.ParseLogLevel(fmt.Sprint(record["level"])); err == nil && level < least {
+			return nil
 		}
 		if l.JSON {
-			fmt.Println(raw)
-			continue
+			_, err := fmt.Printf("%s\n", raw)
+			return err
 		}
 		printRecord(os.Stdout, record)
-	}
-	if ctx.Err() != nil {
 		return nil
-	}
-	return errors.Join(lines.Err(), errors.New("the gateway has gone"))
+	})
 }
 
 // printRecord prints a record of the log on a line.
@@ -152,17 +123,17 @@ type tierTop struct {
 
 // Run prints sums of what the catalog knows, the largest first.
 func (t *tierTop) Run() error {
-	query := url.Values{}
+	bucket, prefix := "", ""
 	if t.What != "" {
-		bucket, prefix, err := s3URL(t.What)
-		if err != nil {
+		var err error
+		if bucket, prefix, err = s3URL(t.What); err != nil {
 			return err
 		}
-		query.Set("bucket", bucket)
-		query.Set("prefix", prefix)
 	}
-	var all []admin.Prefix
-	if err := t.into(&all, http.MethodGet, "/api/v1/tier/prefixes", query); err != nil {
+	all, err := ask(&t.remote, func(c *client.Client, ctx context.Context) ([]admin.Prefix, error) {
+		return c.Prefixes(ctx, bucket, prefix)
+	})
+	if err != nil {
 		return err
 	}
 	if t.JSON {

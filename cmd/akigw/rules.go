@@ -1,18 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
-	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/admin/client"
+	"github.com/akidb/akigw/server"
 )
 
 // rulesCommand is "akigw rules".
@@ -38,11 +38,11 @@ func (r *rulesExplainCommand) Run() error {
 	if r.Running {
 		return r.askRunning(bucket, key)
 	}
-	c, err := load(r.Config, os.Environ(), nil)
+	c, err := server.Load(r.Config, os.Environ(), nil)
 	if err != nil {
 		return err
 	}
-	book, err := rules.Open(r.Config, c.settings(), c.classes(), slog.New(slog.DiscardHandler))
+	book, err := c.OpenRules(slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}
@@ -62,8 +62,10 @@ func (r *rulesExplainCommand) Run() error {
 
 // askRunning prints the settings of a key as a running gateway has them.
 func (r *rulesExplainCommand) askRunning(bucket, key string) error {
-	var settings []admin.Setting
-	if err := r.into(&settings, http.MethodGet, "/api/v1/rules/explain", url.Values{"bucket": {bucket}, "key": {key}}); err != nil {
+	settings, err := ask(&r.remote, func(c *client.Client, ctx context.Context) ([]admin.Setting, error) {
+		return c.Explain(ctx, bucket, key)
+	})
+	if err != nil {
 		return err
 	}
 	if r.JSON {

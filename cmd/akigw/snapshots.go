@@ -2,97 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/http"
-	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
-	"time"
 
-	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/snapshot"
-	"github.com/akidb/akigw/tiers"
 )
-
-// catalog is the catalog of the tiers as snapshots want it.
-type catalog struct{ *tiers.Store }
-
-// Entries implements snapshot.Catalog.
-func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error {
-	return c.Catalog(ctx, tiers.Pattern{}, yield)
-}
-
-// openSnapshots makes the snapshots of a gateway.
-func openSnapshots(c *config, store *tiers.Store, log *slog.Logger) (*snapshot.Store, error) {
-	s := &snapshot.Store{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: gatewayID(filepath.Join(c.Process.Data, "gateway-id"), log), Catalog: catalog{store}, Log: log}
-	if s.Dir == "" {
-		s.Dir = filepath.Join(c.Process.Data, "snapshots")
-	}
-	if c.Snapshot.Upload != "" {
-		bucket, prefix, err := snapshot.Place(c.Snapshot.Upload)
-		if err != nil {
-			return nil, fmt.Errorf("snapshot.upload: %w", err)
-		}
-		if prefix != "" && !strings.HasSuffix(prefix, "/") {
-			prefix += "/"
-		}
-		s.Remote = store.Own(bucket, prefix, "application/vnd.apache.parquet")
-	}
-	s.Open()
-	return s, nil
-}
-
-// gatewayID is what snapshots know this gateway by: made once, and kept. One that cannot be kept
-// is for this run alone.
-func gatewayID(path string, log *slog.Logger) string {
-	raw, err := os.ReadFile(path)
-	if id := strings.TrimSpace(string(raw)); err == nil && id != "" {
-		return id
-	}
-	id := "gw-" + strings.ToLower(rand.Text()[:12])
-	if err == nil || errors.Is(err, os.ErrNotExist) {
-		err = vfs.Replace(path, []byte(id))
-	}
-	if err != nil {
-		log.Warn("the id by which snapshots know this gateway could not be kept: it has another one after a restart", "file", path, "error", err)
-	}
-	return id
-}
-
-// restore brings the catalog back from a snapshot, and returns what brings the hottest
-// objects back while the gateway serves.
-func restore(ctx context.Context, id string, snapshots *snapshot.Store, store *tiers.Store, rate int64, log *slog.Logger) (func(context.Context) error, error) {
-	started := time.Now()
-	i, err := snapshots.Find(id)
-	if errors.Is(err, snapshot.ErrNone) && snapshots.Remote != nil {
-		i, err = snapshots.Fetch(ctx, id)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--restore %s: %w", id, err)
-	}
-	restored, err := store.Restore(ctx, func(yield func(akigw.CatalogEntry) bool) error { return snapshots.Read(ctx, i, yield) })
-	if err != nil {
-		return nil, fmt.Errorf("--restore %s: %w", id, err)
-	}
-	log.Info("restored the catalog from a snapshot; each object is validated before it is served", "id", i.ID, "objects", restored.Objects, "known", restored.Known, "seconds", time.Since(started).Seconds())
-	return func(ctx context.Context) error {
-		var last tiers.PrefetchProgress
-		err := store.Refetch(ctx, restored, rate, func(p tiers.PrefetchProgress) { last = p })
-		if ctx.Err() == nil {
-			log.Info("fetched what was used most before the snapshot", "objects", last.Fetched, "bytes", last.Bytes, "already", last.Already, "failed", last.Failed, "error", err)
-		}
-		return nil
-	}, nil
-}
 
 // snapshotCommand is "akigw snapshot".
 type snapshotCommand struct {
@@ -108,8 +27,8 @@ type snapshotCreate struct{ remote }
 
 // Run makes a snapshot.
 func (s *snapshotCreate) Run() error {
-	var i snapshot.Info
-	if err := s.into(&i, http.MethodPost, "/api/v1/snapshots", nil); err != nil {
+	i, err := ask(&s.remote, (*client.Client).CreateSnapshot)
+	if err != nil {
 		return err
 	}
 	if s.JSON {
@@ -123,7 +42,7 @@ type snapshotList struct{ remote }
 
 // Run lists the snapshots.
 func (s *snapshotList) Run() error {
-	all, err := s.snapshots()
+	all, err := ask(&s.remote, (*client.Client).Snapshots)
 	if err != nil {
 		return err
 	}
@@ -135,15 +54,9 @@ func (s *snapshotList) Run() error {
 	})
 }
 
-func (r *remote) snapshots() (all []snapshot.Info, err error) {
-	err = r.into(&all, http.MethodGet, "/api/v1/snapshots", nil)
-	return all, err
-}
-
 // details asks for what a snapshot says of itself.
-func (r *remote) details(id string) (d snapshot.Details, err error) {
-	err = r.into(&d, http.MethodGet, "/api/v1/snapshots/"+url.PathEscape(id), nil)
-	return d, err
+func (r *remote) details(id string) (snapshot.Details, error) {
+	return ask(r, func(c *client.Client, ctx context.Context) (snapshot.Details, error) { return c.Snapshot(ctx, id) })
 }
 
 type snapshotShow struct {
@@ -174,7 +87,7 @@ type snapshotVerify struct {
 func (s *snapshotVerify) Run() error {
 	ids := []string{s.ID}
 	if s.ID == "" {
-		all, err := s.snapshots()
+		all, err := ask(&s.remote, (*client.Client).Snapshots)
 		if err != nil {
 			return err
 		}
@@ -207,7 +120,9 @@ type snapshotDiff struct {
 
 // Run prints the differences, a line of JSON each, or for people.
 func (s *snapshotDiff) Run() error {
-	body, err := s.ask(http.MethodGet, "/api/v1/snapshots-diff", url.Values{"from": {s.From}, "to": {s.To}})
+	body, err := ask(&s.remote, func(c *client.Client, ctx context.Context) (io.ReadCloser, error) {
+		return c.DiffSnapshots(ctx, s.From, s.To)
+	})
 	if err != nil {
 		return err
 	}
@@ -217,7 +132,7 @@ func (s *snapshotDiff) Run() error {
 		return err
 	}
 	changes := 0
-	err = admin.ReadChanges(body, func(c snapshot.Change) {
+	err = client.ReadChanges(body, func(c snapshot.Change) {
 		changes++
 		fmt.Printf("%-8s %s/%q", c.What, c.Bucket, c.Key)
 		if c.From != "" && c.To != "" {
@@ -239,14 +154,10 @@ type snapshotDelete struct {
 
 // Run removes a snapshot.
 func (s *snapshotDelete) Run() error {
-	query := url.Values{}
-	if s.Force {
-		query.Set("force", "true")
-	}
-	body, err := s.ask(http.MethodDelete, "/api/v1/snapshots/"+url.PathEscape(s.ID), query)
+	err := do(&s.remote, func(c *client.Client, ctx context.Context) error { return c.DeleteSnapshot(ctx, s.ID, s.Force) })
 	if err != nil {
 		return err
 	}
 	fmt.Printf("removed snapshot %s\n", s.ID)
-	return body.Close()
+	return nil
 }

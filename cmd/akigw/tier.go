@@ -1,19 +1,15 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
-	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/tiers"
 )
@@ -36,19 +32,26 @@ type objects struct {
 	Exactly bool   `help:"Only the key that is named."`
 }
 
-// query names them to the admin listener.
-func (o *objects) query() (url.Values, error) {
-	bucket, prefix, err := s3URL(o.What)
-	if err != nil {
-		return nil, err
+// parse takes the name apart.
+func (o *objects) parse() (what client.Objects, err error) {
+	what.Exactly = o.Exactly
+	if what.Bucket, what.Prefix, err = s3URL(o.What); err != nil {
+		return what, err
 	}
-	if !o.Exactly {
-		return url.Values{"bucket": {bucket}, "prefix": {prefix}}, nil
+	if o.Exactly && what.Prefix == "" {
+		return what, fmt.Errorf("%s names no key", o.What)
 	}
-	if prefix == "" {
-		return nil, fmt.Errorf("%s names no key", o.What)
+	return what, nil
+}
+
+// s3URL parses s3://BUCKET and s3://BUCKET/KEY.
+func s3URL(text string) (bucket, key string, err error) {
+	rest, ok := strings.CutPrefix(text, "s3://")
+	bucket, key, _ = strings.Cut(rest, "/")
+	if !ok || bucket == "" {
+		return "", "", fmt.Errorf("%s names no bucket: s3://BUCKET, s3://BUCKET/PREFIX", text)
 	}
-	return url.Values{"bucket": {bucket}, "key": {prefix}}, nil
+	return bucket, key, nil
 }
 
 type tierStatus struct {
@@ -62,19 +65,21 @@ func (t *tierStatus) Run() error {
 	if t.What == "" {
 		return t.all()
 	}
-	query, err := (&objects{t.What, t.Exactly}).query()
+	what, err := (&objects{t.What, t.Exactly}).parse()
 	if err != nil {
 		return err
 	}
 	if t.Exactly {
-		var o admin.Object
-		if err := t.into(&o, http.MethodGet, "/api/v1/tier", query); err != nil {
+		o, err := ask(&t.remote, func(c *client.Client, ctx context.Context) (admin.Object, error) {
+			return c.Object(ctx, what.Bucket, what.Prefix)
+		})
+		if err != nil {
 			return err
 		}
 		return printJSON(o)
 	}
-	var st tiers.State
-	if err := t.into(&st, http.MethodGet, "/api/v1/tier", query); err != nil {
+	st, err := ask(&t.remote, func(c *client.Client, ctx context.Context) (tiers.State, error) { return c.State(ctx, what) })
+	if err != nil {
 		return err
 	}
 	if t.JSON {
@@ -92,8 +97,8 @@ func (t *tierStatus) Run() error {
 
 // all prints how full the tiers are.
 func (t *tierStatus) all() error {
-	var m admin.TierMetrics
-	if err := t.into(&m, http.MethodGet, "/api/v1/metrics/tiers", nil); err != nil {
+	m, err := ask(&t.remote, (*client.Client).TierMetrics)
+	if err != nil {
 		return err
 	}
 	if t.JSON {
@@ -134,22 +139,13 @@ type tierList struct {
 
 // Run lists objects.
 func (t *tierList) Run() error {
-	query, err := t.query()
+	what, err := t.parse()
 	if err != nil {
 		return err
 	}
-	all := []admin.Object{}
-	for len(all) < t.Limit {
-		var page admin.Page
-		query.Set("limit", strconv.Itoa(min(t.Limit-len(all), 1000)))
-		if err := t.into(&page, http.MethodGet, "/api/v1/tier/objects", query); err != nil {
-			return err
-		}
-		all = append(all, page.Objects...)
-		if page.Next == "" {
-			break
-		}
-		query.Set("after", page.Next)
+	all, err := ask(&t.remote, func(c *client.Client, ctx context.Context) ([]admin.Object, error) { return c.List(ctx, what, t.Limit) })
+	if err != nil {
+		return err
 	}
 	if t.JSON {
 		return printJSON(all)
@@ -165,23 +161,14 @@ func (t *tierList) Run() error {
 
 // act has something done with objects, and says what came of it.
 func (o *objects) act(r *remote, action tiers.Action, tier, done string) error {
-	query, err := o.query()
+	what, err := o.parse()
 	if err != nil {
 		return err
 	}
-	m := map[string]string{"action": string(action)}
-	for name := range query {
-		m[name] = query.Get(name)
-	}
-	if tier != "" {
-		m["tier"] = tier
-	}
-	body, err := json.Marshal(m)
+	result, err := ask(r, func(c *client.Client, ctx context.Context) (tiers.MoveResult, error) {
+		return c.Move(ctx, action, what, tier)
+	})
 	if err != nil {
-		return err
-	}
-	var result tiers.MoveResult
-	if err := r.sendInto(&result, http.MethodPost, "/api/v1/tier", nil, body); err != nil {
 		return err
 	}
 	if r.JSON {
@@ -246,8 +233,8 @@ type tierPins struct{ remote }
 
 // Run lists the pins.
 func (t *tierPins) Run() error {
-	var pins []tiers.Pin
-	if err := t.into(&pins, http.MethodGet, "/api/v1/tier/pins", nil); err != nil {
+	pins, err := ask(&t.remote, (*client.Client).Pins)
+	if err != nil {
 		return err
 	}
 	if t.JSON {
@@ -265,74 +252,25 @@ func (t *tierPins) Run() error {
 	})
 }
 
-// warmCommand is "akigw warm".
-type warmCommand struct {
+// purgeCommand is "akigw purge".
+type purgeCommand struct {
 	remote
-	What  string     `arg:"" help:"What to bring in: s3://BUCKET/PREFIX is every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
-	To    string     `help:"warm (disk) or hot (memory)." enum:"warm,hot" default:"warm"`
-	Rate  size.Bytes `help:"Most bytes a second, such as 50MiB (default: no bound)." placeholder:"SIZE"`
-	After string     `help:"Begin behind this key: where an earlier one ended." placeholder:"KEY"`
+	objects
 }
 
-// Run brings objects in, and tells how far it is.
-func (w *warmCommand) Run() error {
-	bucket, prefix, err := s3URL(w.What)
+// Run purges.
+func (p *purgeCommand) Run() error {
+	what, err := p.parse()
 	if err != nil {
 		return err
 	}
-	query := url.Values{"bucket": {bucket}, "prefix": {prefix}, "tier": {w.To}}
-	if w.Rate > 0 {
-		query.Set("rate", strconv.FormatInt(int64(w.Rate), 10))
-	}
-	if w.After != "" {
-		query.Set("after", w.After)
-	}
-	body, err := w.ask(http.MethodPost, "/api/v1/warm", query)
+	purged, err := ask(&p.remote, func(c *client.Client, ctx context.Context) (int, error) { return c.Purge(ctx, what) })
 	if err != nil {
 		return err
 	}
-	defer body.Close()
-	started, shown := time.Now(), terminal(os.Stderr)
-	var p tiers.PrefetchProgress
-	for lines := bufio.NewScanner(body); lines.Scan(); {
-		if err := json.Unmarshal(lines.Bytes(), &p); err != nil {
-			return err
-		}
-		if shown {
-			fmt.Fprintf(os.Stderr, "\r\x1b[K%d fetched (%s, %s/s), %d were there, %d failed", p.Fetched, size.Human(p.Bytes), size.Human(int64(float64(p.Bytes)/time.Since(started).Seconds())), p.Already, p.Failed)
-		}
+	if p.JSON {
+		return printJSON(map[string]int{"purged": purged})
 	}
-	if shown {
-		fmt.Fprintln(os.Stderr)
-	}
-	if w.JSON {
-		err = printJSON(p)
-	} else {
-		fmt.Printf("%d objects (%s) brought in, %d were there, %d failed\n", p.Fetched, size.Human(p.Bytes), p.Already, p.Failed)
-	}
-	switch {
-	case !p.Done && p.Failure != "":
-		return fmt.Errorf("%s; what came is kept, and --after %q goes on from there", p.Failure, p.After)
-	case !p.Done:
-		return fmt.Errorf("the gateway went away; what came is kept, and --after %q goes on from there", p.After)
-	case p.Failed > 0:
-		return errors.Join(err, fmt.Errorf("the last failure: %s", p.Failure))
-	}
-	return err
-}
-
-// terminal reports whether a person looks at f.
-func terminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// sendInto sends a body and decodes the answer.
-func (r *remote) sendInto(v any, method, path string, query url.Values, body []byte) error {
-	answer, err := r.send(method, path, query, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	defer answer.Close()
-	return json.NewDecoder(answer).Decode(v)
+	fmt.Printf("forgot what was cached of %d objects\n", purged)
+	return nil
 }

@@ -4,14 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,74 +33,104 @@ type traceRecord struct {
 
 // Run records until the time is over, or the user has enough.
 func (t *traceRecord) Run() (err error) {
-	listener, err := t.reach(true)
+	gateway, err := t.gateway()
 	if err != nil {
 		return err
 	}
 	ctx, stop := until()
 	defer stop()
-	body, err := listener.send(ctx, http.MethodGet, "/api/v1/trace", url.Values{"seconds": {strconv.FormatFloat(t.Seconds, 'f', -1, 64)}, "nameless": {strconv.FormatBool(t.Hash)}}, nil)
+	body, err := gateway.Trace(ctx, t.Seconds, t.Hash)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	file, err := os.OpenFile(t.File, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	out, err := t.create()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	var out io.Writer = file
-	if strings.HasSuffix(t.File, ".gz") {
-		zip := gzip.NewWriter(file)
-		defer func() { err = errors.Join(err, zip.Close()) }()
-		out = zip
-	}
-	var accesses atomic.Int64
+	defer func() { err = errors.Join(err, out.Close()) }()
+	c := traceCopy{to: out}
 	if terminal(os.Stderr) {
 		defer tell(os.Stderr, patience, func(since time.Duration) string {
-			return fmt.Sprintf("%d accesses in %.0f of %.0f s", accesses.Load(), since.Seconds(), t.Seconds)
+			return fmt.Sprintf("%d accesses in %.0f of %.0f s", c.accesses.Load(), since.Seconds(), t.Seconds)
 		})()
 	}
-	lost, whole := int64(0), false
-	lines := bufio.NewReader(body)
-	for {
+	if err := c.copy(ctx, body); err != nil {
+		return err
+	}
+	fmt.Printf("%d accesses in %s", c.accesses.Load(), t.File)
+	if c.lost > 0 {
+		fmt.Printf("; %d are missing, because this machine was too busy", c.lost)
+	}
+	fmt.Println()
+	return nil
+}
+
+// create makes the file, which is compressed if its name says so.
+func (t *traceRecord) create() (io.WriteCloser, error) {
+	file, err := os.OpenFile(t.File, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil || !strings.HasSuffix(t.File, ".gz") {
+		return file, err
+	}
+	return zipped{gzip.NewWriter(file), file}, nil
+}
+
+// zipped is a compressed file.
+type zipped struct {
+	*gzip.Writer
+	file *os.File
+}
+
+// Close implements io.Closer.
+func (z zipped) Close() error { return errors.Join(z.Writer.Close(), z.file.Close()) }
+
+// traceCopy copies a trace and counts what is in it.
+type traceCopy struct {
+	to       io.Writer
+	accesses atomic.Int64
+	lost     int64 // accesses that the gateway could not record
+	whole    bool  // the last line was a header that ends a trace
+}
+
+// copy copies a trace to its end, or until ctx is done: then it adds the header that ends the trace.
+func (c *traceCopy) copy(ctx context.Context, body io.Reader) error {
+	for lines := bufio.NewReader(body); ; {
 		line, err := lines.ReadBytes('\n')
 		if err == io.EOF || err != nil && ctx.Err() != nil {
 			break
 		}
+		if err == nil {
+			err = c.line(line)
+		}
 		if err != nil {
-			return err
-		}
-		var header tiers.TraceHeader
-		if bytes.HasPrefix(line, []byte(`{"akigw_trace"`)) {
-			if err := json.Unmarshal(line, &header); err != nil {
-				return err
-			}
-		}
-		switch whole = header.Lost != nil; {
-		case whole:
-			lost = *header.Lost
-		case header.Version == 0:
-			accesses.Add(1)
-		}
-		if _, err := out.Write(line); err != nil {
 			return err
 		}
 	}
 	switch {
-	case !whole && ctx.Err() == nil:
-		return fmt.Errorf("the gateway has gone after %d accesses: the trace is cut off", accesses.Load())
-	case !whole:
-		if err := json.NewEncoder(out).Encode(tiers.TraceHeader{Version: tiers.TraceVersion, Lost: &lost}); err != nil {
+	case c.whole:
+		return nil
+	case ctx.Err() == nil:
+		return fmt.Errorf("the gateway has gone after %d accesses: the trace is cut off", c.accesses.Load())
+	}
+	return json.NewEncoder(c.to).Encode(tiers.TraceHeader{Version: tiers.TraceVersion, Lost: &c.lost})
+}
+
+// line copies a line.
+func (c *traceCopy) line(line []byte) error {
+	var header tiers.TraceHeader
+	if bytes.HasPrefix(line, []byte(`{"akigw_trace"`)) {
+		if err := json.Unmarshal(line, &header); err != nil {
 			return err
 		}
 	}
-	fmt.Printf("%d accesses in %s", accesses.Load(), t.File)
-	if lost > 0 {
-		fmt.Printf("; %d are missing, because this machine was too busy", lost)
+	switch c.whole = header.Lost != nil; {
+	case c.whole:
+		c.lost = *header.Lost
+	case header.Version == 0:
+		c.accesses.Add(1)
 	}
-	fmt.Println()
-	return nil
+	_, err := c.to.Write(line)
+	return err
 }
 
 type traceReplay struct {

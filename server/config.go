@@ -1,9 +1,14 @@
-package main
+package server
 
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
+	"path/filepath"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/bench"
@@ -19,12 +24,13 @@ import (
 	"github.com/akidb/akigw/uploadpool"
 )
 
-// config is the whole configuration: each room's part, declared in the room.
-type config struct {
+// Config is everything that a gateway is built from: its settings, each part declared by the
+// package that it configures, and Runtime. Load fills the settings.
+type Config struct {
 	Gateway  gateway.Config
 	Admin    admin.Config
-	Process  process
-	Faults   faultsConfig
+	Process  ProcessConfig
+	Faults   FaultsConfig
 	Upstream cold.Config             `toml:"upstream"`
 	Further  []cold.FurtherConfig    `toml:"upstreams"`
 	QoS      []gateway.QoSConfig     `toml:"qos"`
@@ -34,7 +40,7 @@ type config struct {
 	Snapshot snapshot.Config         `toml:"snapshot"`
 	Cost     cost.Config             `toml:"cost"`
 	Access   gateway.AccessLogConfig `toml:"access_log"`
-	Tracing  tracingConfig           `toml:"tracing"`
+	Tracing  TracingConfig           `toml:"tracing"`
 	LoadTest bench.LoadConfig        `toml:"load_test"`
 	Tiering  struct {
 		Policy tiers.PolicyConfig `toml:"policy"`
@@ -45,19 +51,41 @@ type config struct {
 		Batch    uploadpool.BatchConfig    `toml:"batch_upload"`
 	} `toml:"storage"`
 
-	origins  map[string]string // where the values come from that are no defaults
-	restore  string            // snapshot to start from, "" for none
-	file     string            // it was read from, may be empty
-	embedded bool              // the trial upstream is used
+	Runtime
 }
 
-// load reads the whole configuration. The rules are in the same file and are
-// read where they are needed.
-func load(file string, env []string, flags map[string]string) (*config, error) {
-	c := defaults()
-	c.file = file
-	c.origins = map[string]string{}
-	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Elsewhere: []string{rules.Table}, Origins: c.origins})
+// Runtime is what a gateway is told by the program that runs it. Nothing of it is a setting.
+// The zero value is that of a gateway in a test.
+type Runtime struct {
+	// File is the configuration file, "" for none. Load sets it. The rules in it are reloaded
+	// when it changes.
+	File string
+	// Origins says where each setting comes from that is not the default, by key. Load sets it.
+	Origins map[string]string
+	// Version is the version of the program, as /metrics and traces show it.
+	Version string
+	// Restore is the ID of the snapshot to start from, or "latest"; "" for none.
+	Restore string
+	// Log receives the log, one JSON object per line; nil discards it.
+	Log io.Writer
+	// Metrics receives the metrics of this gateway, which /metrics shows; nil makes a set.
+	Metrics *metrics.Set
+	// LimitMemory has the server manage the memory limit of the Go runtime. The limit concerns
+	// the whole process, so at most one server in a process may have it.
+	LimitMemory bool
+	// OnDrain, if not nil, runs on a goroutine of its own while pending writes are uploaded at
+	// shutdown. It returns soon after done is closed.
+	OnDrain func(pending func() (writes int, bytes int64), done <-chan struct{})
+}
+
+// Load reads the configuration: the defaults, the file (path, may be empty), the environment
+// (as from os.Environ) and the flags (by key), each overriding the one before. It reports all
+// mistakes at once. The rules in the file are checked by OpenRules.
+func Load(file string, env []string, flags map[string]string) (*Config, error) {
+	c := Defaults()
+	c.File = file
+	c.Origins = map[string]string{}
+	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Elsewhere: []string{rules.Table}, Origins: c.Origins})
 	if c.Cache.Freshness == "" {
 		c.Cache.Freshness = rules.Strict
 		if c.Upstream.URL == "" { // nobody else writes to the embedded one
@@ -67,30 +95,28 @@ func load(file string, env []string, flags map[string]string) (*config, error) {
 	return c, err
 }
 
-// settings are what holds behind all rules.
-func (c *config) settings() rules.Settings {
-	s := c.Cache.Settings()
-	c.Tiering.Policy.Apply(&s)
-	return s
-}
-
-// classes are the names of the classes of service.
-func (c *config) classes() (names []string) {
+// OpenRules reads the rules of the configuration file. set receives their metrics; nil counts for
+// nobody.
+func (c *Config) OpenRules(log *slog.Logger, set *metrics.Set) (*rules.Book, error) {
+	defaults := c.Cache.Settings()
+	c.Tiering.Policy.Apply(&defaults)
+	var classes []string
 	for i := range c.QoS {
-		names = append(names, c.QoS[i].Name)
+		classes = append(classes, c.QoS[i].Name)
 	}
-	return names
+	return rules.Open(rules.Options{Path: c.File, Defaults: defaults, Classes: classes, Log: log, Metrics: set})
 }
 
-// faultsConfig breaks the upstream on purpose.
-type faultsConfig struct {
+// FaultsConfig breaks the upstream and the disks on purpose.
+type FaultsConfig struct {
 	Enable    bool   `toml:"enable_faults" help:"let an operator break the way to the upstream, and the disk, on purpose (akigw faults): to rehearse outages, not in production"`
 	Plan      string `toml:"fault_plan" help:"file with a plan of faults that is in force from the start; needs enable_faults"`
 	AllowOpen bool   `toml:"allow_open_faults" help:"enable faults though a listener is open beyond loopback"`
 }
 
-// open reads the plan, and returns the layer that keeps it; nil if faults are not enabled.
-func (f *faultsConfig) open(listeners ...string) (*faults.Layer, error) {
+// open reads the plan and returns the fault layer, nil if faults are not enabled. It refuses to
+// enable faults when one of the listeners is open beyond loopback, unless that is allowed.
+func (f *FaultsConfig) open(set *metrics.Set, listeners ...string) (*faults.Layer, error) {
 	if !f.Enable {
 		if f.Plan != "" {
 			return nil, errors.New("fault_plan: faults are not enabled; add --enable-faults")
@@ -102,7 +128,7 @@ func (f *faultsConfig) open(listeners ...string) (*faults.Layer, error) {
 			return nil, fmt.Errorf("faults are enabled and %s is open beyond loopback: is this production? --allow-open-faults says that it is not", address)
 		}
 	}
-	layer := &faults.Layer{}
+	layer := &faults.Layer{Metrics: set}
 	if f.Plan == "" {
 		return layer, nil
 	}
@@ -120,27 +146,40 @@ func (f *faultsConfig) open(listeners ...string) (*faults.Layer, error) {
 	return layer, nil
 }
 
-// process is what concerns the process as a whole.
-type process struct {
+// ProcessConfig is what concerns the process as a whole.
+type ProcessConfig struct {
 	Data     string `toml:"data" help:"directory for everything that the gateway keeps"`
 	LogLevel string `toml:"log_level" help:"debug, info, warn or error"`
 }
 
 // Check reports every impossible value by its key.
-func (p *process) Check(report func(key, problem string)) {
+func (p *ProcessConfig) Check(report func(key, problem string)) {
 	if p.Data == "" {
 		report("data", "must not be empty")
 	}
-	if _, err := logLevel(p.LogLevel); err != nil {
+	if _, err := ParseLogLevel(p.LogLevel); err != nil {
 		report("log_level", "must be debug, info, warn or error")
 	}
 }
 
-func defaults() *config {
-	c := &config{
+// ParseLogLevel returns the log level of a name: debug, info, warn or error, in any case.
+func ParseLogLevel(name string) (level slog.Level, err error) {
+	err = level.UnmarshalText([]byte(name))
+	return level, err
+}
+
+// path is where a file or directory of the data directory is.
+func (c *Config) path(name string) string { return filepath.Join(c.Process.Data, name) }
+
+// FactsFile is the file that keeps what is known about the buckets of the upstreams.
+func (c *Config) FactsFile() string { return c.path("bucket-facts") }
+
+// Defaults is the configuration without a file, environment or flags.
+func Defaults() *Config {
+	c := &Config{
 		Gateway: gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", MaxConnections: 10000, MaxBuckets: 1000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
 		Admin:   admin.Config{Listen: "127.0.0.1:9001"},
-		Process: process{Data: "./data", LogLevel: "info"},
+		Process: ProcessConfig{Data: "./data", LogLevel: "info"},
 		Cache:   tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60, FetchBytes: 2 << 20, ParallelFetches: 12, ReadAheadBytes: 32 << 20, SequentialBytes: 4 << 20, FillBytes: 128 << 20},
 	}
 	c.Upstream.SetDefaults()
@@ -150,7 +189,7 @@ func defaults() *config {
 	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, ScrubBytesPerSec: 16 << 20, MinFreeBytes: 1 << 30, ReserveBytes: 16 << 20, MaxUploadSecs: 7 * 24 * 3600, MaxDates: 100_000, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60, MaxFactSecs: 7 * 24 * 3600}
 	c.Snapshot = snapshot.Config{IntervalSecs: 24 * 3600, MaxBytes: 1 << 30, RestoreRate: 64 << 20}
 	c.Tiering.Policy = tiers.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
-	c.Cost, c.Access, c.Tracing = cost.Default(), gateway.AccessLogConfig{MaxMiB: 100, Keep: 10}, tracingConfig{Share: 1}
+	c.Cost, c.Access, c.Tracing = cost.Default(), gateway.AccessLogConfig{MaxMiB: 100, Keep: 10}, TracingConfig{Share: 1}
 	c.LoadTest = bench.LoadConfig{DurationSecs: 600, QPS: 100, SearchPct: 0.7, InsertPct: 0.2, TierControlPct: 0.1, Collections: 100, Items: 100_000, ItemBytes: bench.Sizes{Least: 2 << 10, Most: 2 << 10}, Skew: 0.9, Bucket: "akigw-bench"}
 	return c
 }

@@ -13,24 +13,26 @@ import (
 	"strings"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw/sigv4"
 )
 
-// door decides who gets in. A request that brings credentials is judged by
-// them, wherever it comes from; one that brings none may read, unless keys are
-// asked for.
-type door struct {
+// authenticator decides who may do what on the admin listener. A request with credentials is
+// judged by them, wherever it comes from; one without may read, unless keys are required.
+type authenticator struct {
 	verifier *sigv4.Verifier
 	keys     sigv4.Keys
 	keysOnly bool
 	loopback bool
-	// plaintext takes secrets over plain HTTP from afar.
+	// plaintext accepts secrets over plain HTTP from other machines.
 	plaintext bool
 	log       *slog.Logger
 	sessions  sessions
 	audit     *Audit   // nil: changes are in the log only
 	refused   *sampler // refusals that are logged
 	attempts  attempts
+	throttled *metrics.Counter
 }
 
 var (
@@ -41,22 +43,22 @@ var (
 	errHost      = errors.New("the Host header names neither localhost nor an address; a web page must not read this through your browser")
 )
 
-// guard puts the door in front of a route. What gets through it and changes something is
-// audited, and so is what tried to.
-func (d *door) guard(r route) http.Handler {
+// guard puts the authenticator in front of a route. Requests that change something are audited, and
+// so are those that were refused.
+func (a *authenticator) guard(r route) http.Handler {
 	if r.open {
 		return r.handle
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		who, err := d.try(req, presents(req), func() (string, error) {
+		who, err := a.try(req, presents(req), func() (string, error) {
 			if r.token != "" && bearer(req, r.token) {
 				return "events_token", nil
 			}
-			return d.enter(req, r.private)
+			return a.authenticate(req, r.private)
 		})
 		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		if req.Method != http.MethodGet {
-			defer func() { d.changed(req, who, seen.status, err != nil) }()
+			defer func() { a.changed(req, who, seen.status, err != nil) }()
 		}
 		switch {
 		case errors.Is(err, errTooMany):
@@ -67,7 +69,7 @@ func (d *door) guard(r route) http.Handler {
 			}
 			http.Error(seen, err.Error(), http.StatusUnauthorized)
 		case err != nil:
-			d.warn("refused an admin request", "path", shortened(req.URL.Path, maxRejectedField), "remote", req.RemoteAddr, "error", err)
+			a.warn("refused an admin request", "path", shortened(req.URL.Path, maxRejectedField), "remote", req.RemoteAddr, "error", err)
 			http.Error(seen, err.Error(), http.StatusForbidden)
 		default:
 			r.handle(seen, req)
@@ -77,18 +79,18 @@ func (d *door) guard(r route) http.Handler {
 
 // try checks credentials, unless too many from where they come were wrong. Wrong ones wait
 // for their answer. What presents none is checked at once.
-func (d *door) try(r *http.Request, presented bool, check func() (string, error)) (who string, err error) {
+func (a *authenticator) try(r *http.Request, presented bool, check func() (string, error)) (who string, err error) {
 	if !presented {
 		return check()
 	}
 	from := origin(r.RemoteAddr)
-	if d.attempts.blocked(from, time.Now()) > 0 {
-		throttledCredentials.Inc()
+	if a.attempts.blocked(from, time.Now()) > 0 {
+		a.throttled.Inc()
 		return "", errTooMany
 	}
 	who, err = check()
 	if errors.Is(err, errWrongKeys) {
-		d.attempts.failed(from, time.Now())
+		a.attempts.failed(from, time.Now())
 		pause(r.Context())
 	}
 	return who, err
@@ -101,31 +103,31 @@ func tooMany(w http.ResponseWriter) {
 }
 
 // warn logs a refusal, unless there are too many: a later line says how many were left out.
-func (d *door) warn(text string, args ...any) {
-	if !d.refused.allow(time.Now()) {
+func (a *authenticator) warn(text string, args ...any) {
+	if !a.refused.allow(time.Now()) {
 		return
 	}
-	if n := d.refused.take(); n > 0 {
+	if n := a.refused.take(); n > 0 {
 		args = append(args, "left_out_before", n)
 	}
-	d.log.Warn(text, args...)
+	a.log.Warn(text, args...)
 }
 
 // changed takes down that somebody changed something, or tried to and was rejected.
-func (d *door) changed(r *http.Request, who string, status int, rejected bool) {
+func (a *authenticator) changed(r *http.Request, who string, status int, rejected bool) {
 	one := Audited{Time: time.Now().UTC(), AccessKey: who, Remote: r.RemoteAddr, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Status: status}
 	var err error
 	switch {
-	case rejected && d.audit != nil:
-		err = d.audit.noteRejected(one)
+	case rejected && a.audit != nil:
+		err = a.audit.noteRejected(one)
 	case !rejected:
-		d.log.Info("admin request", "method", r.Method, "path", shortened(r.URL.Path, maxAuditField), "access_key", who, "remote", r.RemoteAddr, "status", status)
-		if d.audit != nil {
-			err = d.audit.note(one)
+		a.log.Info("admin request", "method", r.Method, "path", shortened(r.URL.Path, maxAuditField), "access_key", who, "remote", r.RemoteAddr, "status", status)
+		if a.audit != nil {
+			err = a.audit.note(one)
 		}
 	}
 	if err != nil {
-		d.log.Error("the audit log could not be written", "error", err)
+		a.log.Error("the audit log could not be written", "error", err)
 	}
 }
 
@@ -144,13 +146,13 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// enter returns the access key that a request came with, "" for none. Without
-// one, reading is all that can be done, and of what is private not even that.
-func (d *door) enter(r *http.Request, private bool) (accessKey string, err error) {
+// authenticate returns the access key of a request, "" for none. Without a key a request can only
+// read, and nothing that is private.
+func (a *authenticator) authenticate(r *http.Request, private bool) (accessKey string, err error) {
 	if user, password, ok := r.BasicAuth(); ok {
-		return user, d.basic(r, user, password)
+		return user, a.basic(r, user, password)
 	}
-	id, payload, err := d.verifier.Verify(r, r.URL.Path, r.URL.Query())
+	id, payload, err := a.verifier.Verify(r, r.URL.Path, r.URL.Query())
 	switch {
 	case err != nil:
 		return "", errWrongKeys
@@ -158,8 +160,8 @@ func (d *door) enter(r *http.Request, private bool) (accessKey string, err error
 		r.Body = io.NopCloser(payload) // which has to be what was signed
 		return id.AccessKey(), nil
 	}
-	if who := d.sessions.of(r, time.Now()); who != "" {
-		if _, known := d.keys.Lookup(who); known {
+	if who := a.sessions.of(r, time.Now()); who != "" {
+		if _, known := a.keys.Lookup(who); known {
 			if r.Method != http.MethodGet && r.Header.Get(consoleHeader) == "" {
 				return "", errConsole
 			}
@@ -167,9 +169,9 @@ func (d *door) enter(r *http.Request, private bool) (accessKey string, err error
 		}
 	}
 	switch {
-	case r.Method != http.MethodGet || private || d.keysOnly:
+	case r.Method != http.MethodGet || private || a.keysOnly:
 		return "", errNoKeys
-	case d.loopback && !localName(r.Host):
+	case a.loopback && !localName(r.Host):
 		return "", errHost
 	}
 	return "", nil
@@ -184,12 +186,12 @@ func bearer(r *http.Request, token string) bool {
 
 // basic checks a password. It came in the clear, so it has to have stayed on
 // this machine, unless an operator knows better.
-func (d *door) basic(r *http.Request, user, password string) error {
+func (a *authenticator) basic(r *http.Request, user, password string) error {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if !d.plaintext && r.TLS == nil && (err != nil || !from.Addr().Unmap().IsLoopback()) {
+	if !a.plaintext && r.TLS == nil && (err != nil || !from.Addr().Unmap().IsLoopback()) {
 		return errWrongKeys
 	}
-	key, known := d.keys.Lookup(user)
+	key, known := a.keys.Lookup(user)
 	if !known {
 		key.Secret = "no such key, and the same work as for one that exists"
 	}

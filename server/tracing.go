@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -15,14 +15,14 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// tracingConfig is where traces go: [tracing].
-type tracingConfig struct {
+// TracingConfig says where traces go: [tracing].
+type TracingConfig struct {
 	Endpoint string  `toml:"endpoint" help:"address of an OpenTelemetry collector, OTLP over HTTP, such as http://127.0.0.1:4318; empty: no traces"`
 	Share    float64 `toml:"share" help:"share of requests that are traced, 0 to 1, of those whose client has not decided"`
 }
 
 // Check reports every impossible value by its key.
-func (c *tracingConfig) Check(report func(key, problem string)) {
+func (c *TracingConfig) Check(report func(key, problem string)) {
 	if c.Endpoint != "" {
 		if u, err := url.Parse(c.Endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			report("endpoint", "must be http://HOST[:PORT] or https://HOST[:PORT]")
@@ -33,19 +33,19 @@ func (c *tracingConfig) Check(report func(key, problem string)) {
 	}
 }
 
-// tracing makes spans of requests and of what the upstream is asked for them. Nothing of it is
-// on the way of a request when it is off: nil.
+// tracing makes spans of requests, and of the requests to the upstream that they cause. It is nil
+// when tracing is off, and costs nothing then.
 type tracing struct{ provider *sdktrace.TracerProvider }
 
-// finishTraces is how long the last spans may take to be sent.
+// finishTraces is how long sending the remaining spans may take at shutdown.
 const finishTraces = 5 * time.Second
 
-// open begins to trace, if that is configured.
-func (c *tracingConfig) open(ctx context.Context) (*tracing, error) {
+// open starts tracing. It returns nil if no collector is configured.
+func (c *TracingConfig) open(version string) (*tracing, error) {
 	if c.Endpoint == "" {
 		return nil, nil
 	}
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(c.Endpoint+"/v1/traces"))
+	exporter, err := otlptracehttp.New(context.Background(), otlptracehttp.WithEndpointURL(c.Endpoint+"/v1/traces"))
 	if err != nil {
 		return nil, fmt.Errorf("tracing.endpoint: %w", err)
 	}
@@ -57,17 +57,17 @@ func (c *tracingConfig) open(ctx context.Context) (*tracing, error) {
 	return &tracing{provider}, nil
 }
 
-// client puts spans around what the upstream is asked. No header of ours reaches it.
+// client puts spans around requests to the upstream. The upstream sees no header of the trace.
 func (t *tracing) client(next http.RoundTripper) http.RoundTripper {
 	return otelhttp.NewTransport(next, otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()), otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return "upstream " + r.Method }))
 }
 
-// server puts a span around each request. What the client sends of a trace of its own is taken up.
+// server puts a span around each request, as part of the trace that the client sent, if it did.
 func (t *tracing) server(next http.Handler) http.Handler {
 	return otelhttp.NewHandler(next, "S3", otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.TraceContext{}))
 }
 
-// close sends what is left.
+// close sends the remaining spans.
 func (t *tracing) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), finishTraces)
 	defer cancel()

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -107,17 +107,14 @@ write = "back"
 			want("GET", path, "")
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(r.metrics(t), "akigw_journal_pending 0\n"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(r.shown(t), "akigw_journal_pending 0\n"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("what is pending does not go upstream")
 		}
 	}
 	cancel()
 	held.Wait()
-	r.stop()
-	if err := <-r.done; err != nil {
-		t.Error(err)
-	}
+	r.end(t)
 	silent.Close()
 	silent.work.Wait()
 }

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bytes"
@@ -39,9 +39,7 @@ func TestTraces(t *testing.T) {
 	defer collector.Close()
 	const trace = "0af7651916cd43dd8448eb211c80319c"
 	r := run(t, t.TempDir(), "AKIGW_ACCESS_KEY="+testkit.AccessKey, "AKIGW_SECRET_KEY="+testkit.SecretKey, "AKIGW_TRACING_ENDPOINT="+collector.URL)
-	out := r.out.String()
-	endpoint := out[strings.Index(out, "http://"):]
-	client := &testkit.Client{Endpoint: endpoint[:strings.Index(endpoint, " ")]}
+	client := &testkit.Client{Endpoint: r.endpoint}
 	client.Must(t, "PUT", "/traced", "", nil, nil)
 	for _, body := range [][]byte{[]byte("body"), nil} {
 		method := map[bool]string{true: "PUT", false: "GET"}[body != nil]
@@ -49,10 +47,7 @@ func TestTraces(t *testing.T) {
 			t.Fatalf("%s: %d %s", method, a.Status, a.Body)
 		}
 	}
-	r.stop()
-	if err := <-r.done; err != nil {
-		t.Error(err)
-	}
+	r.end(t)
 	mu.Lock()
 	defer mu.Unlock()
 	for _, want := range []string{"PutObject", "GetObject", "upstream PUT", "some-key", "akigw.outcome", "akigw"} {
@@ -63,7 +58,7 @@ func TestTraces(t *testing.T) {
 	if id := []byte("\x0a\xf7\x65\x19\x16\xcd\x43\xdd\x84\x48\xeb\x21\x1c\x80\x31\x9c"); bytes.Count(got.Bytes(), id) < 3 {
 		t.Errorf("%d spans are of the client's trace", bytes.Count(got.Bytes(), id))
 	}
-	if _, err := load("", []string{"AKIGW_TRACING_ENDPOINT=collector:4318", "AKIGW_TRACING_SHARE=2"}, nil); err == nil || !strings.Contains(err.Error(), "tracing.endpoint: must be http://") || !strings.Contains(err.Error(), "tracing.share") {
+	if _, err := Load("", []string{"AKIGW_TRACING_ENDPOINT=collector:4318", "AKIGW_TRACING_SHARE=2"}, nil); err == nil || !strings.Contains(err.Error(), "tracing.endpoint: must be http://") || !strings.Contains(err.Error(), "tracing.share") {
 		t.Error(err)
 	}
 }

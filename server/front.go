@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/akidb/akigw/access"
+	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/gateway"
+	"github.com/akidb/akigw/sigv4"
+)
+
+// finishTimeout is how long requests under way may take at shutdown.
+const finishTimeout = 30 * time.Second
+
+// listener is an HTTP server and the socket that it is bound to.
+type listener struct {
+	name   string
+	socket net.Listener
+	http   *http.Server
+	finish func() error // waits for answers that http does not know of; nil for none
+	log    *slog.Logger
+}
+
+// newListener makes a listener whose socket is closed with opened.
+func newListener(name string, socket net.Listener, server *http.Server, log *slog.Logger, opened *closers) *listener {
+	opened.add(func() error {
+		if err := socket.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return &listener{name: name, socket: socket, http: server, log: log}
+}
+
+// serve answers requests until shutdown is called or the socket fails.
+func (l *listener) serve(context.Context) error {
+	if err := l.http.Serve(l.socket); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("the %s on %s ended: %w", l.name, l.socket.Addr(), err)
+	}
+	return nil
+}
+
+// shutdown takes no more requests and waits for those under way. It cuts them off after
+// finishTimeout.
+func (l *listener) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
+	defer cancel()
+	err := l.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		l.log.Warn("cut off requests that did not finish in time", "seconds", finishTimeout.Seconds())
+		err = l.http.Close()
+	}
+	if l.finish != nil {
+		err = errors.Join(err, l.finish())
+	}
+	return err
+}
+
+// front is the S3 side of a gateway.
+type front struct {
+	*listener
+	users  *access.Keyring
+	quotas *gateway.Quotas
+}
+
+// openFront builds the S3 handler over a storage and binds the S3 listener.
+func openFront(c *Config, s *storage, i *instruments, opened *closers) (*front, error) {
+	users := c.users()
+	users.Metrics = i.metrics
+	keyring, err := users.Open(i.log)
+	if err != nil {
+		return nil, err
+	}
+	qos, err := gateway.NewQoS(c.QoS, s.rules)
+	if err != nil {
+		return nil, err
+	}
+	accessLog := gateway.OpenAccessLog(c.Access)
+	if accessLog != nil {
+		opened.add(accessLog.Close)
+	}
+	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), s.upstream.Names()...)
+	handler := gateway.New(gateway.Front{
+		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
+		Faulty: i.faults != nil, Policies: keyring, QoS: qos, Store: s.store, Upstream: s.upstream, Log: i.log, Costs: &i.costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+	})
+	quotas := gateway.NewQuotas(c.Gateway.MaxBuckets, c.Quota, i.log)
+	handler.Limit(quotas)
+	socket, err := gateway.Bind(&c.Gateway, i.log)
+	if err != nil {
+		return nil, err
+	}
+	l := newListener("S3 listener", socket, gateway.Server(handler, i.handler(), i.log), i.log, opened)
+	l.finish = handler.Finish
+	return &front{listener: l, users: keyring, quotas: quotas}, nil
+}
+
+// openOperator builds the handler of the admin listener and binds it. ready is what /readyz says.
+func openOperator(c *Config, s *storage, keyring *access.Keyring, i *instruments, ready func() error, opened *closers) (*listener, error) {
+	audit := admin.OpenAudit(c.path("audit.jsonl"))
+	opened.add(audit.Close)
+	users := c.users()
+	c.Admin.Metrics = i.metrics
+	handler := admin.New(c.Admin, s.store, s.snapshots, admin.Parts{Rules: s.rules, Access: &users, Costs: i.costs, Logs: i.tail, Audit: audit, Faults: i.faults, Ready: ready}, access.Admins{Keyring: keyring}, c.Gateway.Region, c.Version, i.log)
+	socket, err := net.Listen("tcp", c.Admin.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("admin listener: %w; is another process using the port? (--admin-listen)", err)
+	}
+	return newListener("admin listener", socket, admin.HTTP(handler, i.log), i.log, opened), nil
+}

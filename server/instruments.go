@@ -1,0 +1,71 @@
+package server
+
+import (
+	"cmp"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw/cost"
+	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/internal/logtail"
+)
+
+// instruments are what a gateway is observed with, and what breaks it on purpose.
+type instruments struct {
+	log     *slog.Logger
+	tail    *logtail.Tail // the end of log
+	metrics *metrics.Set
+	costs   *cost.Book
+	faults  *faults.Layer // nil: faults are not enabled
+	tracing *tracing      // nil: off
+}
+
+// openInstruments opens the log first, so that everything after it can use the log.
+func openInstruments(c *Config, opened *closers) (*instruments, error) {
+	level, err := ParseLogLevel(c.Process.LogLevel)
+	if err != nil {
+		return nil, err
+	}
+	var to io.Writer = io.Discard
+	if c.Log != nil {
+		to = c.Log
+	}
+	i := &instruments{tail: logtail.New(to), metrics: c.Metrics}
+	i.metrics = cmp.Or(i.metrics, metrics.NewSet())
+	i.log = slog.New(slog.NewJSONHandler(i.tail, &slog.HandlerOptions{Level: level}))
+	if i.faults, err = c.Faults.open(i.metrics, c.Gateway.Listen, c.Admin.Listen); err != nil {
+		return nil, err
+	}
+	if i.tracing, err = c.Tracing.open(c.Version); err != nil {
+		return nil, err
+	}
+	if i.tracing != nil {
+		opened.add(i.tracing.close)
+	}
+	i.costs = cost.Open(c.Cost, c.path("cost.json"), i.log)
+	return i, nil
+}
+
+// transport puts the instruments around a transport to an upstream: faults innermost, so that
+// what they break is counted and traced.
+func (i *instruments) transport(t http.RoundTripper) http.RoundTripper {
+	if i.faults != nil {
+		t = i.faults.Wrap(t)
+	}
+	t = i.costs.Upstream.Wrap(t)
+	if i.tracing != nil {
+		t = i.tracing.client(t)
+	}
+	return t
+}
+
+// handler is what goes around the S3 handler, nil for nothing.
+func (i *instruments) handler() func(http.Handler) http.Handler {
+	if i.tracing == nil {
+		return nil
+	}
+	return i.tracing.server
+}

@@ -1,0 +1,182 @@
+// Package server builds a whole gateway from a Config and runs it. It is the one place where the
+// packages of the product are wired together.
+//
+//	config, err := server.Load("akigw.toml", os.Environ(), nil)
+//	...
+//	s, err := server.New(*config)
+//	...
+//	err = s.Run(ctx)
+//
+// A gateway keeps nothing outside its Config's data directory, and no state of the process except
+// what Runtime.LimitMemory allows it: a process can run several. Package server decides nothing
+// about S3 and prints nothing; cmd/akigw does the printing.
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync/atomic"
+)
+
+// Server is a whole gateway with its listeners bound. Either Run or Close has to be called, once.
+type Server struct {
+	config Config
+	trial  *Trial
+	*instruments
+	storage  *storage
+	front    *front
+	operator *listener
+	opened   *closers
+
+	state readiness
+	ready chan struct{}
+	used  atomic.Bool
+}
+
+// New opens the data directory, the upstreams, the tiers and the journal, and binds both
+// listeners. It generates the credentials of a trial if none are configured. Nothing is served
+// before Run. If New fails it has closed what it opened.
+func New(c Config) (_ *Server, err error) {
+	c.Further = slices.Clone(c.Further)
+	opened := &closers{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, opened.close())
+		}
+	}()
+	release, err := lockData(c.Process.Data)
+	if err != nil {
+		return nil, err
+	}
+	opened.add(release)
+	s := &Server{opened: opened, ready: make(chan struct{})}
+	s.state.enter(errStarting)
+	if s.instruments, err = openInstruments(&c, opened); err != nil {
+		return nil, err
+	}
+	if s.trial, err = bootstrap(&c); err != nil {
+		return nil, err
+	}
+	if err := startTrialUpstream(&c, s.log, opened); err != nil {
+		return nil, err
+	}
+	if s.storage, err = openStorage(&c, s.instruments, opened); err != nil {
+		return nil, err
+	}
+	if s.front, err = openFront(&c, s.storage, s.instruments, opened); err != nil {
+		return nil, err
+	}
+	if s.operator, err = openOperator(&c, s.storage, s.front.users, s.instruments, s.notReady, opened); err != nil {
+		return nil, err
+	}
+	s.config = c
+	return s, nil
+}
+
+// Addr is the address that the S3 listener is bound to.
+func (s *Server) Addr() net.Addr { return s.front.socket.Addr() }
+
+// AdminAddr is the address that the admin listener is bound to.
+func (s *Server) AdminAddr() net.Addr { return s.operator.socket.Addr() }
+
+// Trial is the generated credentials, nil if a root key pair is configured.
+func (s *Server) Trial() *Trial { return s.trial }
+
+// Ready is closed when both listeners are served.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// notReady says why /readyz is not 200, nil if it is.
+func (s *Server) notReady() error { return errors.Join(s.state.check(), s.storage.journalProblem()) }
+
+var errUsed = errors.New("a server.Server runs once")
+
+// Close closes a Server that is not going to run. After Run it does nothing.
+func (s *Server) Close() error {
+	if s.used.Swap(true) {
+		return nil
+	}
+	return s.opened.close()
+}
+
+// Run serves until ctx is done, finishes the requests under way, uploads pending writes and closes
+// everything. The error is ErrPending, among others, if writes are left. If a task that the gateway
+// cannot do without fails, Run logs that, shuts down at once without uploading, and returns the
+// error. Run can be called once.
+func (s *Server) Run(ctx context.Context) (err error) {
+	if s.used.Swap(true) {
+		return errUsed
+	}
+	defer func() { err = errors.Join(err, s.opened.close()) }()
+	p := s.plan()
+	if id := s.config.Restore; id != "" {
+		refetch, err := s.storage.restore(ctx, id, int64(s.config.Snapshot.RestoreRate), s.log)
+		if err != nil {
+			return err
+		}
+		p.workers = append(p.workers, task{"refetch", endReadiness, refetch})
+	}
+	return s.serve(ctx, p)
+}
+
+// serve runs the tasks of a plan until ctx is done or a task ends the server.
+func (s *Server) serve(ctx context.Context, p plan) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	var fatal atomic.Bool
+	failed := func(t task, err error) error {
+		if t.on == endReadiness {
+			s.log.Error("a background task failed: the gateway goes on without it, and is not ready until it is restarted", "task", t.name, "error", err)
+			s.state.fail(err)
+			return nil
+		}
+		s.log.Error("a background task failed that the gateway cannot do without: it ends", "task", t.name, "error", err)
+		fatal.Store(true)
+		end()
+		return err
+	}
+	accounts, work, listeners := start(p.accounts, failed), start(p.workers, failed), start(p.listeners, failed)
+	s.begun()
+	<-ctx.Done()
+	s.state.enter(errStopping)
+	s.log.Info("stopping: finishing requests under way")
+	err := errors.Join(s.front.shutdown(), s.operator.shutdown(), listeners.stop())
+	if !fatal.Load() {
+		err = errors.Join(err, drain(s.storage.store, s.config.Back.DrainTimeout(), s.config.OnDrain, s.log))
+	}
+	return errors.Join(err, work.stop(), accounts.stop())
+}
+
+// begun says that requests are accepted.
+func (s *Server) begun() {
+	s.log.Info("serving", "version", s.config.Version, "listen", s.Addr().String(), "admin_listen", s.AdminAddr().String(), "freshness", s.config.Cache.Freshness)
+	s.state.enter(nil)
+	close(s.ready)
+}
+
+// plan is the tasks of a server in the order in which they are stopped: listeners first, so that
+// what requests need is there until they have ended; then, when nothing is pending any more, what
+// works on objects; then what keeps accounts of that.
+type plan struct{ listeners, workers, accounts []task }
+
+func (s *Server) plan() plan {
+	p := plan{
+		listeners: []task{
+			{"admin listener", endServer, s.operator.serve},
+			{"S3 listener", endServer, s.front.serve},
+		},
+		workers: []task{
+			{"tiers", endServer, s.storage.store.Run}, // room on disk, the policy worker, the upload pool
+			{"users and keys", endServer, s.front.users.Run},
+			{"rules", endReadiness, s.storage.rules.Run},
+			{"quotas", endReadiness, s.front.quotas.Run},
+			{"snapshots", endReadiness, s.storage.snapshots.Run},
+		},
+		accounts: []task{{"cost", endReadiness, s.costs.Run}},
+	}
+	if s.config.LimitMemory {
+		p.accounts = append(p.accounts, task{"memory limit", endReadiness, s.config.limitMemory})
+	}
+	return p
+}
