@@ -55,6 +55,7 @@ var rooms = map[string][]string{
 	"internal/failpoint":          {},
 	"internal/double":             {"faults", "sigv4", "internal/checksum", "internal/embedded", "internal/s3err"},
 	"internal/embedded":           {"sigv4", "internal/checksum", "internal/s3err", "internal/s3xml"},
+	"internal/testing/crashfs":    {"internal/vfs"},
 	"internal/testing/seededbugs": {},
 	"tools/benchcheck":            {},
 	"internal/testing/testkit":    {"faults", "tiers/cold", "internal/s3xml"},

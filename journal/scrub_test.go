@@ -10,11 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
 // flip changes a bit of a file in memory.
-func flip(t *testing.T, m memory, name string, at int) {
+func flip(t *testing.T, m *crashfs.FS, name string, at int) {
 	t.Helper()
 	raw, err := readFile(m, name)
 	if err == nil {
@@ -30,7 +31,7 @@ func flip(t *testing.T, m memory, name string, at int) {
 // an hour after it was done; what is damaged is repaired.
 func TestScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := memory{newMem()}
+		disk := crashfs.New()
 		c := testConfig(disk, "/j")
 		c.SecondDir, c.ScrubRate = "/k", spoolBlock // a block a second
 		j := open(t, c)
@@ -96,7 +97,7 @@ func (f *full) Create(name string) (vfs.File, error) {
 // one, is not tried for each of them, and is repaired when there is room.
 func TestScrub_FullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := &full{FS: memory{newMem()}, dir: "/k/" + spoolDir}
+		disk := &full{FS: crashfs.New(), dir: "/k/" + spoolDir}
 		c := testConfig(disk, "/j")
 		c.SecondDir = "/k"
 		j := open(t, c)
