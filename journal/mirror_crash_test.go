@@ -679,7 +679,7 @@ func dump(t *testing.T, m *crashfs.FS) tree {
 				continue // it was not made yet
 			}
 			for _, name := range names {
-				if raw, err := readFile(m, filepath.Join(dir, sub, name)); err == nil && name != lockFile && !slices.Contains([]string{segmentDir, spoolDir, quarantineDir}, name) {
+				if raw, err := vfs.ReadFile(m, filepath.Join(dir, sub, name)); err == nil && name != lockFile && !slices.Contains([]string{segmentDir, spoolDir, quarantineDir}, name) {
 					all[filepath.Join(fmt.Sprint(i), sub, name)] = raw
 				}
 			}

@@ -17,7 +17,7 @@ import (
 // flip changes a bit of a file in memory.
 func flip(t *testing.T, m *crashfs.FS, name string, at int) {
 	t.Helper()
-	raw, err := readFile(m, name)
+	raw, err := vfs.ReadFile(m, name)
 	if err == nil {
 		raw[at] ^= 1
 		err = writeFile(m, name, raw)
@@ -37,7 +37,7 @@ func TestScrub(t *testing.T) {
 		j := open(t, c)
 		body := random(3<<20, 1)
 		mustPut(t, j, "k", body)
-		good, err := readFile(disk, j.spoolName(1))
+		good, err := vfs.ReadFile(disk, j.spoolName(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestScrub(t *testing.T) {
 		repaired := func() bool {
 			t.Helper()
 			synctest.Wait()
-			raw, err := readFile(disk, second)
+			raw, err := vfs.ReadFile(disk, second)
 			if err != nil {
 				t.Fatal(err)
 			}

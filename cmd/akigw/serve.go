@@ -388,7 +388,7 @@ func rootKeys(c *config) (trial bool, err error) {
 	case errors.Is(err, os.ErrNotExist):
 		p = pair{"TRIAL" + rand.Text()[:15], rand.Text() + rand.Text()[:14]}
 		if raw, err = json.Marshal(p); err == nil {
-			err = vfs.Replace(path, raw)
+			err = vfs.Replace(vfs.Disk{}, path, raw)
 		}
 	case err == nil:
 		if err = json.Unmarshal(raw, &p); err == nil && (p.AccessKey == "" || p.SecretKey == "") {

@@ -60,7 +60,7 @@ func gatewayID(path string, log *slog.Logger) string {
 	}
 	id := "gw-" + strings.ToLower(rand.Text()[:12])
 	if err == nil || errors.Is(err, os.ErrNotExist) {
-		err = vfs.Replace(path, []byte(id))
+		err = vfs.Replace(vfs.Disk{}, path, []byte(id))
 	}
 	if err != nil {
 		log.Warn("the id by which snapshots know this gateway could not be kept: it has another one after a restart", "file", path, "error", err)

@@ -50,7 +50,7 @@ func (d *diary) write(n int) error {
 // lost returns the error of what a crash lost of the numbers up to last.
 func lost(left vfs.FS, last int) error {
 	for n := 1; n <= last; n++ {
-		raw, err := ReadFile(left, path.Join("/diary", fmt.Sprint(n)))
+		raw, err := vfs.ReadFile(left, path.Join("/diary", fmt.Sprint(n)))
 		if err != nil {
 			return err
 		}

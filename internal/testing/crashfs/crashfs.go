@@ -19,7 +19,6 @@
 package crashfs
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -415,22 +414,4 @@ func (f *file) Close() error {
 		return &os.PathError{Op: "close", Path: f.name, Err: os.ErrClosed}
 	}
 	return nil
-}
-
-// ReadFile returns the bytes of a file of any file system, for the assertions of a test.
-func ReadFile(fs vfs.FS, name string) (data []byte, err error) {
-	f, err := fs.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	data = make([]byte, size)
-	if _, err = f.ReadAt(data, 0); errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return data, err
 }

@@ -60,7 +60,7 @@ func tree(t *testing.T, fs vfs.FS, dir string) string {
 		}
 		for _, name := range names {
 			name = path.Join(dir, name)
-			raw, err := ReadFile(fs, name)
+			raw, err := vfs.ReadFile(fs, name)
 			if errors.Is(err, syscall.EISDIR) {
 				all = append(all, name[1:]+"/")
 				visit(name)
@@ -143,7 +143,7 @@ func TestCrash_Pieces(t *testing.T) {
 	_, _ = f.Write(bytes.Repeat([]byte("u"), 20_000))
 	var holes, tears, zeroTails, whole, nothing int
 	for seed := range uint64(1000) {
-		raw, err := ReadFile(fs.Crash(Loss{KeepPercent: 50, Seed: seed}), "a")
+		raw, err := vfs.ReadFile(fs.Crash(Loss{KeepPercent: 50, Seed: seed}), "a")
 		if err != nil || !bytes.HasPrefix(raw, durable) {
 			t.Fatalf("seed %d: what was synced is lost: %v", seed, err)
 		}
@@ -246,7 +246,7 @@ func TestCrash_Concurrent(t *testing.T) {
 	for range 100 {
 		left := fs.Crash(Loss{})
 		for _, name := range []string{"a", "b"} {
-			raw, err := ReadFile(left, name)
+			raw, err := vfs.ReadFile(left, name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -363,7 +363,7 @@ func TestContract(t *testing.T) {
 				t.Errorf("two files have the ID %q", other)
 			}
 			wants("renaming over another", fs.Rename(at("b"), at("c")), nil)
-			if raw, err := ReadFile(fs, at("c")); err != nil || string(raw) != "onetwo" {
+			if raw, err := vfs.ReadFile(fs, at("c")); err != nil || string(raw) != "onetwo" {
 				t.Errorf("%q, %v", raw, err)
 			}
 			names, err := fs.List(dir)
