@@ -76,7 +76,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // openPins reads the pins. A file that is damaged is set aside: what it pinned is only
 // cached, and an operator is told. So is he of one that cannot be read: it stays as it is,
 // and no pin can be changed.
-func openPins(path string, damaged func(error)) *pinBook { return openPinsOn(vfs.Disk{}, path, damaged) }
+func openPins(path string, damaged func(error)) *pinBook {
+	return openPinsOn(vfs.Disk{}, path, damaged)
+}
 
 // openPinsOn is openPins of a file on another file system than this machine's disk.
 func openPinsOn(fs vfs.FS, path string, damaged func(error)) *pinBook {
