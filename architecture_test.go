@@ -135,8 +135,8 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-// memoryMaps are the uses of memory maps in product code, each as a file, its function and what it uses. Badger, whose directory is
-// this process's alone, maps its files in code that is not ours.
+// memoryMaps are the uses of memory maps in product code, each as a file, its function and what it
+// uses. Badger, whose directory is this process's alone, maps its files in code that is not ours.
 var memoryMaps = []string{
 	"tiers/warm/verify.go: verifyBlocks: OpenMmapFile", // reads a table as Badger will, and recovers from faults
 }
@@ -165,8 +165,8 @@ func TestC12_NoMemoryMaps(t *testing.T) {
 	}
 }
 
-// mapsMemory returns the uses of memory maps in a file: names and imports with "mmap" in them, whatever package they are of, and
-// numbers of system calls.
+// mapsMemory returns the uses of memory maps in a file: names and imports with "mmap" in them,
+// whatever package they are of; SYS_MMAP is one as well.
 func mapsMemory(path string, source []byte) (uses []string, err error) {
 	file, err := parser.ParseFile(token.NewFileSet(), path, source, parser.SkipObjectResolution)
 	if err != nil {

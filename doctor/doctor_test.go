@@ -6,15 +6,16 @@ import (
 	"testing"
 )
 
-// wants says what a check has to find: a finding of that check and level, with words in its text and in what mends it.
+// wants says what a check has to find: a finding of that check and level, with words in its text and
+// in what mends it.
 type wants struct {
 	check      string
 	level      Level
 	text, mend string
 }
 
-// judge reports whether the findings have what is wanted, and nothing worse than a note besides it. A finding that is
-// not good says what to do.
+// judge fails the test unless the findings have what is wanted, and nothing worse than a note
+// besides it.
 func judge(t *testing.T, r *Report, want wants) {
 	t.Helper()
 	found := false

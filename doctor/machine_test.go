@@ -25,8 +25,8 @@ func healthy(t *testing.T) *Machine {
 	return &Machine{Data: data, DiskBytes: 1 << 20, MemoryBytes: 1 << 20, Files: 10, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0", Journal: filepath.Join(data, "journal")}
 }
 
-// TestMachine: a machine on which all is well has nothing to be done, and a check for each thing that is asked of it. Nothing is
-// left in the data directory.
+// TestMachine: a machine on which all is well has nothing to be done, and a check for each thing that
+// is asked of it. Nothing is left in the data directory.
 func TestMachine(t *testing.T) {
 	m := healthy(t)
 	m.TLSCert, m.TLSKey = filepath.Join(t.TempDir(), "cert"), filepath.Join(t.TempDir(), "key")
@@ -49,7 +49,8 @@ func TestMachine(t *testing.T) {
 	}
 }
 
-// TestMachine_Directory: a directory that cannot be the data directory is a problem, one that is to be made is a note.
+// TestMachine_Directory: a directory that cannot be the data directory is a problem, one that is to be
+// made is a note.
 func TestMachine_Directory(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -121,7 +122,8 @@ func chmod(t *testing.T, name string, mode os.FileMode) {
 	}
 }
 
-// TestMachine_Room: a disk has to have the room that is configured, and one that takes no files, or forgets them, is a problem.
+// TestMachine_Room: a disk has to have the room that is configured, and one that takes no files, or
+// forgets them, is a problem.
 func TestMachine_Room(t *testing.T) {
 	small := func(t *testing.T, m *Machine, size int64, files int) {
 		m.Data = testkit.NewSmallDisk(t, size, files).Dir
@@ -215,7 +217,8 @@ func taken(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestMachine_Ports: a port in use is a problem, unless it is a gateway that uses it; then its health is looked at.
+// TestMachine_Ports: a port in use is a problem, unless it is a gateway that uses it; then its health
+// is looked at.
 func TestMachine_Ports(t *testing.T) {
 	admin := func(status int, health string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

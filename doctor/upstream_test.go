@@ -171,8 +171,8 @@ func TestUpstream_Clock(t *testing.T) {
 	})
 }
 
-// TestUpstream_Faults: what is wrong with a service is found, at its level, with what to do, and nothing else is; no object
-// stays behind, unless it cannot be deleted.
+// TestUpstream_Faults: what is wrong with a service is found, at its level, with what to do, and
+// nothing else is; no object stays behind, unless it cannot be deleted.
 func TestUpstream_Faults(t *testing.T) {
 	trailing := func(answer func(r *cold.Request) *http.Response) func(*cold.Request) (*http.Response, error) {
 		return func(r *cold.Request) (*http.Response, error) {

@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 )
 
-// Replace makes data the content of a file, for this user alone, or leaves the file as it was: a crash at any
-// moment leaves the old content or the new one, whole. The new content is written under another name, with ".new" added, and
-// synced; then it takes the name, and the directory is synced. When Replace returns nil, the new content is
-// durable. If the sync of the directory fails, the file has the new content, and a crash may undo that.
+// Replace makes data the content of a file, for this user alone, or leaves the file as it was: a crash
+// at any moment leaves the old content or the new one, whole. The new content is written under another
+// name, with ".new" added, and synced; then it takes the name, and the directory is synced. When
+// Replace returns nil, the new content is durable. If the sync of the directory fails, the file has
+// the new content, and a crash may undo that.
 func Replace(fs FS, path string, data []byte) error {
 	temporary := path + ".new"
 	f, err := fs.Create(temporary)

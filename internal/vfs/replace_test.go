@@ -93,8 +93,8 @@ func TestReplace_Crash(t *testing.T) {
 	}
 }
 
-// TestReplace_Fails: if any of its calls fails, Replace says so, and the file has the old content and no other file
-// is left; only if the directory's sync fails, it has the new one.
+// TestReplace_Fails: if any of its calls fails, Replace says so, and the file has the old content and
+// no other file is left; only if the directory's sync fails, it has the new one.
 func TestReplace_Fails(t *testing.T) {
 	for _, failure := range []error{syscall.EIO, syscall.ENOSPC} {
 		for _, test := range contents {

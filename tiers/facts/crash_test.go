@@ -11,8 +11,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// TestSave_Crash: a crash at any step of a save leaves the facts of the last save or of this one, all of them.
-// Nothing is ever set aside as damaged.
+// TestSave_Crash: a crash at any step of a save leaves the facts of the last save or of this one, all
+// of them. Nothing is ever set aside as damaged.
 func TestSave_Crash(t *testing.T) {
 	disk := crashfs.New()
 	if err := errors.Join(disk.MkdirAll("/data"), disk.SyncDir("/")); err != nil {

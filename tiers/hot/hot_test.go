@@ -97,8 +97,8 @@ func TestNoMemory(t *testing.T) {
 	}
 }
 
-// TestAdmission: while there is room every value is taken. After that one that is offered for the first time is not, and
-// what is there stays; the second time it is.
+// TestAdmission: while there is room every value is taken. After that one that is offered for the
+// first time is not, and what is there stays; the second time it is.
 func TestAdmission(t *testing.T) {
 	const n = 1000
 	c := filled(t, n)
@@ -182,8 +182,8 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestEviction: a large value takes the place of as many small ones as it weighs, one that is larger than the bound is
-// not held, and what is used often outlives what is not.
+// TestEviction: a large value takes the place of as many small ones as it weighs, one that is larger
+// than the bound is not held, and what is used often outlives what is not.
 func TestEviction(t *testing.T) {
 	c := filled(t, 100)
 	before := c.Len()
@@ -309,8 +309,8 @@ func TestPins(t *testing.T) {
 	}
 }
 
-// TestPins_Bound: at most three quarters of the bound can be pinned, and a pin that does not fit changes nothing but
-// that the value it was to replace is gone.
+// TestPins_Bound: at most three quarters of the bound can be pinned, and a pin that does not fit
+// changes nothing but that the value it was to replace is gone.
 func TestPins_Bound(t *testing.T) {
 	c := newCache(t, 1000)
 	if c.MostPinned() != 750 {
@@ -336,8 +336,8 @@ func TestPins_Bound(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse: many goroutines at once see values of the key that they asked for, never one that was dropped before
-// they asked, and the bound holds when they are done.
+// TestConcurrentUse: many goroutines at once see values of the key that they asked for, never one that
+// was dropped before they asked, and the bound holds when they are done.
 func TestConcurrentUse(t *testing.T) {
 	const bound, keys = 50_000, 400
 	c := newCache(t, bound)

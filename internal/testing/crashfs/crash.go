@@ -7,9 +7,9 @@ import (
 
 // Loss says what a crash loses of what is not durable.
 type Loss struct {
-	// KeepPercent is the probability, from 0 to 100, that a piece that is not durable is kept: a piece of a file's
-	// bytes, or a change of a name. With 0, the zero value, exactly what is durable is left; with 100 everything is,
-	// as after the end of the process alone.
+	// KeepPercent is the probability, from 0 to 100, that a piece that is not durable is kept: a piece
+	// of a file's bytes, or a change of a name. With 0, the zero value, exactly what is durable is
+	// left; with 100 everything is, as after the end of the process alone.
 	KeepPercent int
 	// Seed decides which pieces are kept. The same calls and the same Loss leave the same files.
 	Seed uint64
@@ -44,7 +44,8 @@ type crash struct {
 	left    map[*node]*node     // what is left of the nodes that were visited
 }
 
-// dice is the randomness for what happens to a node: the order of nodes does not matter. Names have that of node 0.
+// dice is the randomness for what happens to a node: the order of nodes does not matter. Names have
+// that of node 0.
 func (c *crash) dice(id uint64) *rand.Rand { return rand.New(rand.NewPCG(c.loss.Seed, id)) }
 
 func (c *crash) keeps(dice *rand.Rand) bool {

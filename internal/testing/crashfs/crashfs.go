@@ -1,21 +1,23 @@
-// Package crashfs is a file system in memory that loses what was not made durable. It implements vfs.FS, and
-// [FS.Crash] returns the file system that a crash at this moment could leave behind: a copy on which the
-// program under test starts again. It is for tests; product code never imports it.
+// Package crashfs is a file system in memory that loses what was not made durable. It implements
+// vfs.FS, and [FS.Crash] returns the file system that a crash at this moment could leave behind: a
+// copy on which the program under test starts again. It is for tests; product code never imports it.
 //
-// What is durable, and what a crash may do to the rest:
+// The rules:
 //
-//   - The bytes of a file are durable once File.Sync returned. What was written after that comes in pieces of a sector or
-//     a page. Each is kept or lost on its own: the file may be shorter, have zeros in the middle, or end
-//     in a torn piece.
-//   - A name is durable once SyncDir of its own directory returned, the name of a directory as well: what is in
-//     a directory whose name is lost is lost with it. Creations, renames and removals after that are kept or lost, each on its
-//     own. Kept ones take effect in their order.
-//   - A rename that is kept may leave the old name as well. The old name never goes without the new one, unless
-//     the old name's directory was synced and the new one's was not.
-//   - A name is no sync of the file's bytes: a durable name may lead to an empty file.
+//   - The bytes of a file are durable once File.Sync has returned. What was written after that is
+//     kept or lost in pieces of a sector or a page, each on its own: the file may be shorter, have
+//     zeros in the middle, or end in a torn piece.
+//   - A name is durable once SyncDir of its directory has returned. What was created, renamed and
+//     removed there after that is kept or lost, each change on its own; the changes that are kept
+//     take effect in their order. This holds for the names of directories as well: if one is lost,
+//     so is everything in it.
+//   - A rename that is kept may leave the old name in place, too. The old name never goes without
+//     the new one, unless the directory of the old name was synced and that of the new one was not.
+//   - SyncDir says nothing about bytes, and Sync nothing about names: a durable name may lead to an
+//     empty file.
 //
-// Real file systems promise more than that, each something else. Faults are not here: vfs.Watched injects
-// them, and [Steps] and [Limited] of this package.
+// Each real file system promises more than that, but not the same. Errors are not injected here:
+// [Steps], [Limited] and vfs.Watched do that.
 package crashfs
 
 import (

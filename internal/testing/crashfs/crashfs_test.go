@@ -131,8 +131,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrash_Pieces: pieces of what was written after the last sync are kept or lost each on its own. What was
-// synced is never touched.
+// TestCrash_Pieces: pieces of what was written after the last sync are kept or lost each on its own.
+// What was synced is never touched.
 func TestCrash_Pieces(t *testing.T) {
 	fs := New()
 	f, _ := fs.Create("a")
@@ -196,8 +196,8 @@ func TestCrash_Deterministic(t *testing.T) {
 	}
 }
 
-// TestCrash_Apart: neither of a file system and what a crash left of it sees what happens to the other, and what
-// is left is durable.
+// TestCrash_Apart: neither of a file system and what a crash left of it sees what happens to the
+// other, and what is left is durable.
 func TestCrash_Apart(t *testing.T) {
 	for _, keep := range []int{0, 60, 100} {
 		fs := New()

@@ -10,8 +10,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Steps numbers the calls that change something in a file system, and has a function called before each: to make a
-// crash of the moment, or to have the call fail.
+// Steps numbers the calls that change something in a file system, and has a function called before
+// each: to make a crash of the moment, or to have the call fail.
 type Steps struct {
 	vfs.FS
 	mu   sync.Mutex
@@ -26,9 +26,10 @@ func NewSteps(fs vfs.FS) *Steps {
 	return s
 }
 
-// Before has step called before each call that changes something, one at a time: n counts them, from 1 on, and
-// call is an akigw.DiskOp and a name, such as "write /dir/file". If it returns an error, the call fails with it; half of
-// a write is done, as on a full disk. With nil nothing is called any more. Before waits for a step under way.
+// Before has step called before each call that changes something, one at a time: n counts them, from 1
+// on, and call is an akigw.DiskOp and a name, such as "write /dir/file". If it returns an error, the
+// call fails with it; half of a write is done, as on a full disk. With nil nothing is called any more.
+// Before waits for a step under way.
 func (s *Steps) Before(step func(n int, call string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,8 +44,8 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-// TestLimited: bytes and files are counted in the directory that is limited; reserved room is there when all else is
-// taken, and what is removed or replaced gives its room back.
+// TestLimited: bytes and files are counted in the directory that is limited; reserved room is there
+// when all else is taken, and what is removed or replaced gives its room back.
 func TestLimited(t *testing.T) {
 	disk := New()
 	_ = disk.MkdirAll("/in")
