@@ -152,7 +152,7 @@ func (f *file) write(state *State, secret string) error {
 	if len(sealed) > maxFile {
 		return errors.New("users and keys: there are too many; delete some")
 	}
-	if err := vfs.Replace(f.path(), sealed); err != nil {
+	if err := vfs.Replace(vfs.Disk{}, f.path(), sealed); err != nil {
 		return fmt.Errorf("users and keys: %w", err)
 	}
 	return nil

@@ -106,8 +106,7 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "pending writes of 1 buckets are not uploaded") || strings.Contains(w.Body.String(), "bucket ") {
 		t.Errorf("health: %d %s", w.Code, w.Body)
 	}
-	s.snapshots = &snapshot.Store{Dir: filepath.Join(os.DevNull, "snapshots"), Log: log} // something else does not work either
-	s.snapshots.Open()
+	s.snapshots = snapshot.Open(snapshot.Options{Dir: filepath.Join(os.DevNull, "snapshots"), Log: log}) // something else does not work either
 	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "are not uploaded") || !strings.Contains(w.Body.String(), "\nsnapshots: ") {
 		t.Errorf("health: %d %s", w.Code, w.Body)
 	}

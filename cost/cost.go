@@ -285,7 +285,7 @@ func (b *Book) Run(ctx context.Context) error {
 func (b *Book) save() {
 	raw, err := json.Marshal(stored{storedVersion, b.since, b.Clients.Counts(), b.Upstream.Counts()})
 	if err == nil {
-		err = vfs.Replace(b.path, raw)
+		err = vfs.Replace(vfs.Disk{}, b.path, raw)
 	}
 	if err != nil {
 		b.log.Warn("what was counted for the cost report could not be written down", "file", b.path, "error", err)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/akidb/akigw/internal/testing/testkit"
@@ -422,22 +423,24 @@ func TestE16_UploadsAreListed(t *testing.T) {
 // TestUploadsExpire: one that nobody goes on with is aborted; one with a fresh part
 // stays.
 func TestUploadsExpire(t *testing.T) {
-	config := testBack
-	config.MaxUploadSecs = 1
-	b := backBenchWith(t, config)
-	old, fresh := b.upload(t, "/back/old", nil), b.upload(t, "/back/fresh", nil)
-	old.mustPart(1, partBodies[0], nil)
-	time.Sleep(1500 * time.Millisecond)
-	fresh.mustPart(1, partBodies[0], nil)
-	b.runPool(t)
-	for end := time.Now().Add(5 * time.Second); b.store.BackStatus().Uploads != 1 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-	}
-	if w := old.part(2, "x", nil); w.Code != 404 {
-		t.Errorf("the old one: %d", w.Code)
-	}
-	if w := fresh.complete(nil); w.Code != 200 {
-		t.Errorf("the fresh one: %d %s", w.Code, w.Body)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		config := testBack
+		config.MaxUploadSecs = 1
+		b := backBenchWith(t, config)
+		old, fresh := b.upload(t, "/back/old", nil), b.upload(t, "/back/fresh", nil)
+		old.mustPart(1, partBodies[0], nil)
+		time.Sleep(1500 * time.Millisecond)
+		fresh.mustPart(1, partBodies[0], nil)
+		b.runPool(t)
+		for end := time.Now().Add(5 * time.Second); b.store.BackStatus().Uploads != 1 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
+		if w := old.part(2, "x", nil); w.Code != 404 {
+			t.Errorf("the old one: %d", w.Code)
+		}
+		if w := fresh.complete(nil); w.Code != 200 {
+			t.Errorf("the fresh one: %d %s", w.Code, w.Body)
+		}
+	})
 }
 
 // TestUploadPartCopyInWriteBack: the upstream copies what is there, and the rest of

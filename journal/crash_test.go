@@ -17,9 +17,8 @@ import (
 	"testing"
 	"time"
 
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -106,16 +105,16 @@ func (c *crashRun) config(fs vfs.FS, dir string) Config {
 
 // run runs the workload; the error says what a crash would have lost.
 func (c *crashRun) run() (err error) {
-	disk := pebblevfs.NewCrashableMem()
+	disk := crashfs.New()
 	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
-	fs := stepping(memory{disk})
-	fs.step = func(n int, what string) error {
+	fs := crashfs.NewSteps(disk)
+	fs.Before(func(n int, what string) error {
 		if n%c.every != 0 || err != nil {
 			return nil
 		}
 		err = c.crash(disk, x, 0, what)
 		return nil
-	}
+	})
 	j, openErr := c.open(fs, "")
 	if openErr != nil {
 		return openErr
@@ -126,8 +125,7 @@ func (c *crashRun) run() (err error) {
 	}
 	workErr := work(j, x)
 	workErr = errors.Join(workErr, j.Close())
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
+	fs.Before(nil)
 	return errors.Join(err, workErr)
 }
 
@@ -144,11 +142,11 @@ func (c *crashRun) open(fs vfs.FS, left string) (*Journal, error) {
 }
 
 // crash looks at what a crash would leave.
-func (c *crashRun) crash(disk *pebblevfs.MemFS, x *expectation, depth int, what string) error {
-	var clone *pebblevfs.MemFS
+func (c *crashRun) crash(disk *crashfs.FS, x *expectation, depth int, what string) error {
+	var clone *crashfs.FS
 	percent := []int{0, 0, 30, 70, 100}[c.dice.IntN(5)]
 	a := x.around(func() {
-		clone = disk.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
+		clone = disk.Crash(crashfs.Loss{KeepPercent: percent, Seed: c.dice.Uint64()})
 	})
 	left := "" // both
 	if c.twice {
@@ -161,21 +159,20 @@ func (c *crashRun) crash(disk *pebblevfs.MemFS, x *expectation, depth int, what 
 }
 
 // check recovers from a disk and compares. On the way it crashes again.
-func (c *crashRun) check(disk *pebblevfs.MemFS, a allowed, depth int, left string) (err error) {
+func (c *crashRun) check(disk *crashfs.FS, a allowed, depth int, left string) (err error) {
 	c.trials.Add(1)
-	fs := stepping(memory{disk})
+	fs := crashfs.NewSteps(disk)
 	again := c.dice.IntN(12) + 1
-	fs.step = func(n int, what string) error {
+	fs.Before(func(n int, what string) error {
 		if n != again || depth >= 3 || err != nil {
 			return nil
 		}
-		var clone *pebblevfs.MemFS
-		clone = disk.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[c.dice.IntN(3)], RNG: rand.New(rand.NewPCG(c.seed, c.dice.Uint64()))})
+		clone := disk.Crash(crashfs.Loss{KeepPercent: []int{0, 50, 100}[c.dice.IntN(3)], Seed: c.dice.Uint64()})
 		if e := c.check(clone, a, depth+1, left); e != nil {
 			err = fmt.Errorf("crash of the recovery before %q: %w", what, e)
 		}
 		return nil
-	}
+	})
 	j, openErr := c.open(fs, left)
 	if openErr != nil {
 		return openErr

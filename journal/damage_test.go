@@ -15,9 +15,8 @@ import (
 	"testing"
 	"time"
 
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -39,11 +38,11 @@ func TestT9_EachCall(t *testing.T) {
 func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed int) {
 	for _, forever := range []bool{false, true} {
 		for n := 1; n < 150; n += every {
-			disk := pebblevfs.NewCrashableMem()
+			disk := crashfs.New()
 			x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
-			faulty := stepping(memory{disk})
+			faulty := crashfs.NewSteps(disk)
 			what := ""
-			faulty.step = func(i int, call string) error {
+			faulty.Before(func(i int, call string) error {
 				if i == n || forever && i > n {
 					if what == "" {
 						what = call
@@ -51,7 +50,7 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 					return failure
 				}
 				return nil
-			}
+			})
 			c := &crashRun{seed: uint64(n), rng: rand.New(rand.NewPCG(uint64(n), 2)), dice: rand.New(rand.NewPCG(uint64(n), 3)), mutate: unchanged, trials: &atomic.Int64{}, twice: twice}
 			j, err := c.open(faulty, "")
 			if err == nil {
@@ -91,7 +90,7 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 				after := disk
 				a := x.around(func() {
 					if crashed {
-						after = disk.CrashClone(pebblevfs.CrashCloneCfg{})
+						after = disk.Crash(crashfs.Loss{})
 					}
 				})
 				if err := c.check(after, a, 3, ""); err != nil {
@@ -109,15 +108,15 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 // TestC7_SyncHangs: a disk that does not answer stops acknowledgements after a
 // bounded wait.
 func TestC7_SyncHangs(t *testing.T) {
-	disk := stepping(memory{pebblevfs.NewCrashableMem()})
+	disk := crashfs.NewSteps(crashfs.New())
 	hang := make(chan struct{})
 	var armed atomic.Bool
-	disk.step = func(_ int, what string) error {
+	disk.Before(func(_ int, what string) error {
 		if armed.Load() && strings.HasPrefix(what, "sync ") {
 			<-hang
 		}
 		return nil
-	}
+	})
 	c := testConfig(disk, "/j")
 	c.SyncTimeout = 20 * time.Millisecond
 	j := open(t, c)
@@ -302,13 +301,13 @@ func TestB23_TornTailAndMiddleDamage(t *testing.T) {
 // accepted that: with the segment from a backup it is an acknowledged write again.
 func TestDamagedRecordKeepsItsBody(t *testing.T) {
 	for _, back := range []bool{true, false} {
-		disk := memory{newMem()}
+		disk := crashfs.New()
 		j := open(t, testConfig(disk, "/j"))
 		for n := range 3 {
 			mustPut(t, j, fmt.Sprint(n), random(10_000, uint64(n)))
 		}
 		damaged, at := j.segmentName(1), 0
-		raw, err := readFile(disk, damaged)
+		raw, err := vfs.ReadFile(disk, damaged)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,10 +11,9 @@ import (
 	"testing"
 	"time"
 
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -86,7 +85,7 @@ func (d *dating) expect(when, name string, n int) {
 // TestDatesLast: the dates of a flushed object are there until its key gets another one,
 // over restarts.
 func TestDatesLast(t *testing.T) {
-	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, 100)
+	d := openDating(t, crashfs.New(), 100)
 	d.flush("stays", 1)
 	d.flush("deleted", 2)
 	d.flush("replaced", 3)
@@ -129,7 +128,7 @@ func TestDatesLast(t *testing.T) {
 
 // TestDatesOfTranslations: an object that has another ETag upstream keeps its date as well.
 func TestDatesOfTranslations(t *testing.T) {
-	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, 100)
+	d := openDating(t, crashfs.New(), 100)
 	d.flush("k", 1)
 	d.put("k", 2)
 	if err := d.Flushed(t.Context(), d.Take(key("k")), Stored{ETag: `"other"`, Modified: at(3), Version: "v"}); err != nil {
@@ -159,7 +158,7 @@ func TestDatesOfTranslations(t *testing.T) {
 // not come back with a restart, nor with a larger bound.
 func TestDatesAreBounded(t *testing.T) {
 	const limit = 20
-	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, limit)
+	d := openDating(t, crashfs.New(), limit)
 	check := func(when string, from, to int) {
 		t.Helper()
 		for n := range to {
@@ -200,7 +199,7 @@ func TestDatesAreBounded(t *testing.T) {
 
 // TestLateFlushIsNew: what counts is when an object was flushed, not when it was acknowledged.
 func TestLateFlushIsNew(t *testing.T) {
-	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, 5)
+	d := openDating(t, crashfs.New(), 5)
 	d.put("late", 0)
 	for n := 1; n < 10; n++ {
 		d.flush(strconv.Itoa(n), n)
@@ -221,7 +220,7 @@ func TestLateFlushIsNew(t *testing.T) {
 // than the records of its dates, however many writes and starts there were.
 func TestDatesDoNotKeepSegments(t *testing.T) {
 	const limit, writes = 30, 1000
-	d := openDating(t, memory{pebblevfs.NewCrashableMem()}, limit)
+	d := openDating(t, crashfs.New(), limit)
 	for n := range writes {
 		d.flush(fmt.Sprint("k", n), n)
 		if n%20 == 0 {

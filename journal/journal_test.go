@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -312,9 +313,9 @@ func TestB18_ManySmallLiveEntries(t *testing.T) {
 
 // Writers share syncs.
 func TestGroupCommit(t *testing.T) {
-	fs := &countingFS{FS: vfs.Disk{}}
+	fs := &crashfs.Counting{FS: vfs.Disk{}}
 	j := open(t, testConfig(fs, t.TempDir()))
-	before := fs.syncs.Load()
+	before := fs.Syncs.Load()
 	const writers, each = 64, 20
 	var wait sync.WaitGroup
 	for w := range writers {
@@ -327,7 +328,7 @@ func TestGroupCommit(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if n := fs.syncs.Load() - before; n == 0 || n > writers*each/4 {
+	if n := fs.Syncs.Load() - before; n == 0 || n > writers*each/4 {
 		t.Errorf("%d syncs for %d writes", n, writers*each)
 	}
 	if j.Len() != writers*each {

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/crashfs"
 )
 
 // register is what a journal knows of a key, by the model.
@@ -29,7 +29,7 @@ func (r *register) idle() bool { return r.newest == nil && r.leased == nil }
 
 // machine drives a journal and a model of it.
 type machine struct {
-	disk *pebblevfs.MemFS
+	disk *crashfs.FS
 	j    *Journal
 	keys [4]register
 }
@@ -40,7 +40,7 @@ func (m *machine) pick(t *rapid.T) (akigw.Key, *register) {
 }
 
 func (m *machine) open(t *rapid.T) {
-	j, err := Open(testConfig(memory{m.disk}, "/j"))
+	j, err := Open(testConfig(m.disk, "/j"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func (m *machine) Restart(t *rapid.T) {
 
 // Crash loses what was not synced.
 func (m *machine) Crash(t *rapid.T) {
-	after := m.disk.CrashClone(pebblevfs.CrashCloneCfg{})
+	after := m.disk.Crash(crashfs.Loss{})
 	must(t, m.j.Close())
 	m.disk = after
 	m.open(t)
@@ -243,7 +243,7 @@ func (m *machine) Check(t *rapid.T) {
 // what fails short. -rapid.checks=N takes more of them, -rapid.seed replays one.
 func TestStateMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &machine{disk: pebblevfs.NewCrashableMem()}
+		m := &machine{disk: crashfs.New()}
 		m.open(t)
 		defer func() { m.j.Close() }()
 		t.Repeat(rapid.StateMachineActions(m))

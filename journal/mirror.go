@@ -326,24 +326,3 @@ func finishDraft(f vfs.File, data []byte) error {
 	}
 	return errors.Join(err, f.Close())
 }
-
-// readFile reads a whole file.
-func readFile(fs vfs.FS, name string) ([]byte, error) {
-	f, err := fs.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	raw := make([]byte, size)
-	if n, err := f.ReadAt(raw, 0); n < len(raw) {
-		if err == nil {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return raw, nil
-}

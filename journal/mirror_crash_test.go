@@ -13,12 +13,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
+	"testing/synctest"
 
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -33,21 +33,21 @@ type repairRun struct {
 
 // start opens both directories, after crashes of this start if depth is not 0, and sees that all
 // is there.
-func (r *repairRun) start(disk *pebblevfs.MemFS, depth int) (err error) {
+func (r *repairRun) start(disk *crashfs.FS, depth int) (err error) {
 	r.trials++
-	fs := stepping(memory{disk})
+	fs := crashfs.NewSteps(disk)
 	at := 1 + r.dice.IntN(40)
 	crash := func(n int, what string) error {
 		if err != nil || depth == 0 || depth == 1 && n != at {
 			return nil
 		}
-		clone := disk.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 40, 100}[r.dice.IntN(3)], RNG: rand.New(rand.NewPCG(r.seed, r.dice.Uint64()))})
+		clone := disk.Crash(crashfs.Loss{KeepPercent: []int{0, 40, 100}[r.dice.IntN(3)], Seed: r.dice.Uint64()})
 		if e := errors.Join(r.start(clone, depth-1), r.alone(clone)); e != nil {
 			err = fmt.Errorf("crash before %q (call %d, depth %d): %w", what, n, depth, e)
 		}
 		return nil
 	}
-	fs.step = crash
+	fs.Before(crash)
 	j, openErr := openTwin(fs)
 	if openErr != nil {
 		return openErr
@@ -58,8 +58,8 @@ func (r *repairRun) start(disk *pebblevfs.MemFS, depth int) (err error) {
 
 // alone sees that the second directory, which has been started with the first after a crash, can
 // take its place.
-func (r *repairRun) alone(disk *pebblevfs.MemFS) error {
-	j, err := Open(smallConfig(memory{disk}, "/k"))
+func (r *repairRun) alone(disk *crashfs.FS) error {
+	j, err := Open(smallConfig(disk, "/k"))
 	if err != nil {
 		return fmt.Errorf("the second alone: %w", err)
 	}
@@ -112,8 +112,8 @@ func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 		if !intactSomewhere(base, blots) {
 			continue
 		}
-		disk := newMem()
-		damaged.load(t, memory{disk})
+		disk := crashfs.New()
+		damaged.load(t, disk)
 		r := &repairRun{seed: p.Seed, dice: rng, want: want}
 		if err := r.start(disk, 2); err != nil {
 			t.Fatalf("seed %d/%d, %v, after %d trials: %v", p.Seed, n, blots, trials+r.trials, err)
@@ -132,45 +132,38 @@ func twoDirs(t *testing.T) (dir, second string) {
 // TestB24_SecondDirectory_TwoProcesses: a second process started by mistake changes nothing in a
 // live journal, whichever of its directories comes first.
 func TestB24_SecondDirectory_TwoProcesses(t *testing.T) {
-	dir, second := twoDirs(t)
-	j, err := openMirrored(t, dir, second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer j.Close()
-	mustPut(t, j, "small", []byte("small"))
-	mustPut(t, j, "large", random(100_000, 1))
-	before := readTree(t, dir, second)
-	for { // until the mark behind the last record is written, which nobody waits for
-		time.Sleep(20 * time.Millisecond)
-		now := readTree(t, dir, second)
-		if sameTree(before, now) {
-			break
+	synctest.Test(t, func(t *testing.T) {
+		dir, second := twoDirs(t)
+		j, err := openMirrored(t, dir, second)
+		if err != nil {
+			t.Fatal(err)
 		}
-		before = now
-	}
-	empty := filepath.Join(t.TempDir(), "c")
-	for name, dirs := range map[string][2]string{
-		"the same":          {dir, second},
-		"exchanged":         {second, dir},
-		"the first alone":   {dir, ""},
-		"the second alone":  {second, ""},
-		"as a second one":   {empty, dir},
-		"with an empty one": {second, empty},
-	} {
-		t.Run(name, func(t *testing.T) {
+		defer j.Close()
+		mustPut(t, j, "small", []byte("small"))
+		mustPut(t, j, "large", random(100_000, 1))
+		synctest.Wait() // for the mark behind the last record, which no write waits for
+		before := readTree(t, dir, second)
+		empty := filepath.Join(t.TempDir(), "c")
+		for name, dirs := range map[string][2]string{
+			"the same":          {dir, second},
+			"exchanged":         {second, dir},
+			"the first alone":   {dir, ""},
+			"the second alone":  {second, ""},
+			"as a second one":   {empty, dir},
+			"with an empty one": {second, empty},
+		} {
 			if other, err := openMirrored(t, dirs[0], dirs[1]); err == nil || !strings.Contains(err.Error(), "in use by another process") {
 				if err == nil {
 					_ = other.Close()
 				}
-				t.Errorf("%v", err)
+				t.Errorf("%s: %v", name, err)
 			}
 			if after := readTree(t, dir, second); !sameTree(before, after) {
-				t.Errorf("the directories were changed")
+				t.Errorf("%s: the directories were changed", name)
 			}
-		})
-	}
-	mustPut(t, j, "later", nil)
+		}
+		mustPut(t, j, "later", nil)
+	})
 }
 
 func sameTree(a, b tree) bool {
@@ -320,12 +313,12 @@ func TestSecondDirectory_Unfinished(t *testing.T) {
 	disk.write.Store(true)
 	c := testConfig(disk, dir)
 	c.SecondDir = second
-	if _, err := Open(c); err == nil {
-		j, err := openMirrored(t, second, "")
-		if err == nil {
+	if _, err := Open(c); !errors.Is(err, os.ErrInvalid) {
+		j, alone := openMirrored(t, second, "")
+		if alone == nil {
 			_ = j.Close()
 		}
-		t.Fatalf("the body could not be copied, and the journal is open; the second alone: %v", err)
+		t.Fatalf("the body could not be copied, and the start says %v; the second alone: %v", err, alone)
 	}
 	for _, dirs := range [][2]string{{second, ""}, {second, dir}} {
 		if _, err := openMirrored(t, dirs[0], dirs[1]); err == nil || !strings.Contains(err.Error(), "unfinished copy") {
@@ -647,20 +640,20 @@ func TestSecondDirectory_KilledInRepair(t *testing.T) {
 		u := units(base, hit)[1] // the record behind the head
 		damaged["1"+hit[1:]][u.from+frameHead] ^= 1
 		for n, whole := 1, false; !whole; n++ {
-			disk := memory{newMem()}
+			disk := crashfs.New()
 			damaged.load(t, disk)
-			fs := stepping(disk)
-			fs.step = func(i int, _ string) error {
+			fs := crashfs.NewSteps(disk)
+			fs.Before(func(i int, _ string) error {
 				if i >= n {
 					return os.ErrInvalid
 				}
 				return nil
-			}
+			})
 			j, err := openTwin(fs)
 			if whole = err == nil; whole {
 				_ = j.Close() // it fails like everything else
 			}
-			fs.step = nil
+			fs.Before(nil)
 			if err := survives(t, dump(t, disk), want); err != nil {
 				t.Fatalf("%s damaged, killed at call %d: %v", hit, n, err)
 			}
@@ -669,7 +662,7 @@ func TestSecondDirectory_KilledInRepair(t *testing.T) {
 }
 
 // dump is the tree of a file system in memory.
-func dump(t *testing.T, m memory) tree {
+func dump(t *testing.T, m *crashfs.FS) tree {
 	t.Helper()
 	all := tree{}
 	for i, dir := range []string{"/j", "/k"} {
@@ -679,7 +672,7 @@ func dump(t *testing.T, m memory) tree {
 				continue // it was not made yet
 			}
 			for _, name := range names {
-				if raw, err := readFile(m, filepath.Join(dir, sub, name)); err == nil && name != lockFile && !slices.Contains([]string{segmentDir, spoolDir, quarantineDir}, name) {
+				if raw, err := vfs.ReadFile(m, filepath.Join(dir, sub, name)); err == nil && name != lockFile && !slices.Contains([]string{segmentDir, spoolDir, quarantineDir}, name) {
 					all[filepath.Join(fmt.Sprint(i), sub, name)] = raw
 				}
 			}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -56,7 +57,7 @@ func (tr tree) clone() tree {
 }
 
 // load puts the files into a file system in memory, as /j and /k.
-func (tr tree) load(t testing.TB, m memory) {
+func (tr tree) load(t testing.TB, m *crashfs.FS) {
 	t.Helper()
 	for _, dir := range []string{"/j", "/k"} {
 		for _, sub := range []string{segmentDir, spoolDir, quarantineDir} {
@@ -182,7 +183,7 @@ func complete(j *Journal, want allowed) error {
 // after a scrub, by either one alone, since each has been repaired.
 func survives(t testing.TB, damaged tree, want allowed) error {
 	t.Helper()
-	disk := memory{newMem()}
+	disk := crashfs.New()
 	damaged.load(t, disk)
 	j, err := openTwin(disk)
 	if err != nil {
@@ -368,7 +369,7 @@ func TestT10_SecondDirectory_Damage(t *testing.T) {
 			}
 			continue
 		}
-		disk := memory{newMem()}
+		disk := crashfs.New()
 		damaged.load(t, disk)
 		j, err := openTwin(disk)
 		if err != nil {

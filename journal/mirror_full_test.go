@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"testing"
 
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -87,7 +87,7 @@ func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
 		failure := []error{syscall.ENOSPC, syscall.EROFS}[rng.IntN(2)]
 		syncs := failure == syscall.EROFS && rng.IntN(2) == 0
 		what := fmt.Sprintf("seed %d/%d, %q: %v, syncs %t, %v", seed, n, under, failure, syncs, blots)
-		disk := memory{newMem()}
+		disk := crashfs.New()
 		damaged.load(t, disk)
 		for range 2 {
 			j, err := openTwin(unwritable(disk, under, failure, syncs))
@@ -115,8 +115,7 @@ func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
 // and the side files say that this run was one of both directories.
 func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 	for _, under := range []string{"/j", "/k"} {
-		disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
-		disk.under = under
+		disk := crashfs.NewLimited(crashfs.New(), under, 1<<20)
 		c := reserving(disk, "/j")
 		c.SecondDir = "/k"
 		j := open(t, c)
@@ -129,7 +128,7 @@ func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		disk.set(0, 1000)
+		disk.Set(0, 1000)
 		j = open(t, c)
 		for _, name := range names {
 			read(t, j, key(name))
@@ -137,7 +136,7 @@ func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 		if err := put(t, j, key("new"), []byte("x")); !errors.Is(err, ErrFull) {
 			t.Errorf("%s: %v", under, err)
 		}
-		disk.set(1<<20, 1000)
+		disk.Set(1<<20, 1000)
 		accepting(t, j)
 		for _, dir := range []string{"/j", "/k"} {
 			if s := readSide(disk, dir); s == nil || !slices.Contains(s.runs, j.run) {
@@ -160,8 +159,7 @@ func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 // TestC2_SecondDirectory_SegmentsWait: without room for a side file segments stay, for as long as
 // that is so.
 func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
-	disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
-	disk.under = "/k"
+	disk := crashfs.NewLimited(crashfs.New(), "/k", 1<<20)
 	c := reserving(disk, "/j")
 	c.SecondDir = "/k"
 	j := open(t, c)
@@ -169,7 +167,7 @@ func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
 	if err := disk.Remove("/k/" + sideFile + draftSuffix); err != nil {
 		t.Fatal(err)
 	}
-	disk.set(-(1 << 20), 1000) // what the removal of bodies frees is not enough
+	disk.Set(-(1 << 20), 1000) // what the removal of bodies frees is not enough
 	flush(t, j)
 	if n := j.Stats().Segments; n < 2 {
 		t.Fatalf("%d segments", n)
@@ -177,7 +175,7 @@ func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
 	if err := j.Stats().Stopped; err != nil {
 		t.Error(err)
 	}
-	disk.set(1<<20, 1000)
+	disk.Set(1<<20, 1000)
 	accepting(t, j)
 	mustPut(t, j, "k", []byte("x"))
 	dropped(t, j, 2)
@@ -191,7 +189,7 @@ func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
 func TestC2_SecondDirectory_NoRoomToRebuild(t *testing.T) {
 	base, want := staleSample(t, testkit.Seed(t))
 	for _, failure := range []error{syscall.ENOSPC, syscall.EROFS} {
-		disk := memory{newMem()}
+		disk := crashfs.New()
 		base.load(t, disk)
 		j, err := openTwin(unwritable(disk, "/k", failure, false))
 		if err == nil {
@@ -258,29 +256,28 @@ func TestC2_SecondDirectory_SmallDisk(t *testing.T) {
 // is not taken for damage.
 func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
 	for _, under := range []string{"", "/j", "/k"} {
-		disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
-		disk.under = under
+		disk := crashfs.NewLimited(crashfs.New(), under, 1<<20)
 		c := reserving(disk, "/j")
 		c.SecondDir = "/k"
 		j := open(t, c)
 		for i := range 40 {
 			mustPut(t, j, fmt.Sprint(i), random(400, uint64(i)))
 		}
-		disk.set(100, 1000) // a part of a record
+		disk.Set(100, 1000) // a part of a record
 		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
 			t.Errorf("%q: %v", under, err)
 		}
-		disk.set(1<<20, 1000)
+		disk.Set(1<<20, 1000)
 		accepting(t, j)
 		j = reopen(t, j)
 		if s := j.Stats(); s.Repaired != 0 || s.Pending != 40 || s.Segments < 4 {
 			t.Errorf("%q: %+v", under, s)
 		}
-		disk.set(0, 1000)
+		disk.Set(0, 1000)
 		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
 			t.Errorf("%q: %v", under, err)
 		}
-		disk.set(0, 1000)
+		disk.Set(0, 1000)
 		flush(t, j)
 		dropped(t, j, 2)
 		if err := j.Close(); err != nil {
@@ -293,17 +290,16 @@ func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
 // it, is no damage of that one, not even to a scrub after a restart.
 func TestC2_SecondDirectory_SealedTail(t *testing.T) {
 	for _, under := range []string{"/j", "/k"} {
-		disk := limited(memory{pebblevfs.NewCrashableMem()}, 1<<20)
-		disk.under = under
+		disk := crashfs.NewLimited(crashfs.New(), under, 1<<20)
 		c := reserving(disk, "/j")
 		c.SecondDir = "/k"
 		j := open(t, c)
 		mustPut(t, j, "a", random(400, 1))
-		disk.set(100, 1000) // a part of a record
+		disk.Set(100, 1000) // a part of a record
 		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
 			t.Errorf("%q: %v", under, err)
 		}
-		disk.set(1<<20, 1000)
+		disk.Set(1<<20, 1000)
 		accepting(t, j)
 		for _, when := range []string{"before", "after"} {
 			err := j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk))
@@ -330,7 +326,7 @@ func TestC2_SecondDirectory_OnlyCopyMisplaced(t *testing.T) {
 		damaged["0/segments/000000000000ffff.seg"] = damaged[name]
 		delete(damaged, name)
 		delete(damaged, "1"+name[1:])
-		disk := memory{newMem()}
+		disk := crashfs.New()
 		damaged.load(t, disk)
 		for range 2 {
 			j, err := openTwin(vfs.Watched(disk, func(op akigw.DiskOp, _ string, size int) (int, error) {

@@ -202,7 +202,7 @@ func (m *mirror) readSide(i int) (*side, error) {
 			continue
 		}
 		path := filepath.Join(dir, name)
-		raw, err := readFile(m.FS, path)
+		raw, err := vfs.ReadFile(m.FS, path)
 		if err != nil {
 			m.log.Error("a segment of the journal cannot be read", "segment", path, "error", err)
 			continue
@@ -430,7 +430,7 @@ func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, er
 		var raws [][]byte
 		var own [2][]byte
 		for _, src := range live[id] {
-			raw, err := readFile(m.FS, src.path)
+			raw, err := vfs.ReadFile(m.FS, src.path)
 			if err != nil {
 				return nil, err
 			}
@@ -474,7 +474,7 @@ func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, er
 
 // draft writes a draft, unless an earlier start has left just that one.
 func (m *mirror) draft(path string, data []byte) error {
-	if raw, err := readFile(m.FS, path+draftSuffix); err == nil && bytes.Equal(raw, data) {
+	if raw, err := vfs.ReadFile(m.FS, path+draftSuffix); err == nil && bytes.Equal(raw, data) {
 		f, err := m.FS.Open(path + draftSuffix)
 		if err != nil {
 			return err
@@ -580,7 +580,7 @@ func (m *mirror) reconcileEnd() error {
 	var ends [2]hole
 	best := m.lead
 	for i := range raws {
-		raws[i], _ = readFile(m.FS, filepath.Join(m.dirs[i], endFile)) // one that cannot be read is replaced
+		raws[i], _ = vfs.ReadFile(m.FS, filepath.Join(m.dirs[i], endFile)) // one that cannot be read is replaced
 		ends[i] = decodeEnd(raws[i])
 	}
 	if other := 1 - m.lead; m.current && (ends[other].segment > ends[best].segment || ends[other].segment == ends[best].segment && ends[other].to > ends[best].to) {
@@ -632,7 +632,7 @@ func (m *mirror) copyQuarantine(i int, dir string, have []string, want map[strin
 		if slices.Contains(have, name) {
 			continue
 		}
-		raw, err := readFile(m.FS, m.on(want[name], filepath.Join(dir, name)))
+		raw, err := vfs.ReadFile(m.FS, m.on(want[name], filepath.Join(dir, name)))
 		if err != nil {
 			return err
 		}
@@ -733,7 +733,7 @@ func (m *mirror) repairSegment(s *segment) error {
 	var raws [][]byte
 	var own [2][]byte
 	for i := range own {
-		raw, err := readFile(m.FS, m.segment(i, s.id))
+		raw, err := vfs.ReadFile(m.FS, m.segment(i, s.id))
 		if err != nil {
 			m.log.Error("a segment of the journal cannot be read", "segment", m.segment(i, s.id), "error", err)
 			continue

@@ -377,7 +377,7 @@ func (j *Journal) writeEnd(last *segment) error {
 // readEnd returns what writeEnd wrote last, the zero hole if there is none: then
 // there was no such end, or it is damaged itself.
 func (j *Journal) readEnd() (end hole) {
-	raw, err := readFile(j.config.FS, filepath.Join(j.config.Dir, endFile))
+	raw, err := vfs.ReadFile(j.config.FS, filepath.Join(j.config.Dir, endFile))
 	if err != nil {
 		return end
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -86,13 +87,13 @@ func TestB21_CrashLoop(t *testing.T) {
 	j.Close()
 	died := 0
 	for n := 1; n < 60; n++ {
-		fs := stepping(vfs.Disk{})
-		fs.step = func(i int, _ string) error {
+		fs := crashfs.NewSteps(vfs.Disk{})
+		fs.Before(func(i int, _ string) error {
 			if i >= n {
 				return syscall.EIO
 			}
 			return nil
-		}
+		})
 		broken := c
 		broken.FS = fs
 		if j, err := Open(broken); err != nil {
@@ -116,14 +117,14 @@ func TestB21_CrashLoop(t *testing.T) {
 // TestC1_NoSpaceForABody: a body that does not fit is not acknowledged, leaves nothing
 // behind, and does not end the journal.
 func TestC1_NoSpaceForABody(t *testing.T) {
-	fs := stepping(vfs.Disk{})
+	fs := crashfs.NewSteps(vfs.Disk{})
 	full := false
-	fs.step = func(_ int, what string) error {
+	fs.Before(func(_ int, what string) error {
 		if full && strings.HasPrefix(what, "write") && strings.Contains(what, spoolDir) {
 			return syscall.ENOSPC
 		}
 		return nil
-	}
+	})
 	j := open(t, testConfig(fs, t.TempDir()))
 	defer j.Close()
 	full = true

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
 // flip changes a bit of a file in memory.
-func flip(t *testing.T, m memory, name string, at int) {
+func flip(t *testing.T, m *crashfs.FS, name string, at int) {
 	t.Helper()
-	raw, err := readFile(m, name)
+	raw, err := vfs.ReadFile(m, name)
 	if err == nil {
 		raw[at] ^= 1
 		err = writeFile(m, name, raw)
@@ -33,13 +34,13 @@ func flip(t *testing.T, m memory, name string, at int) {
 // an hour after it was done; what is damaged is repaired.
 func TestScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := memory{newMem()}
+		disk := crashfs.New()
 		c := testConfig(disk, "/j")
 		c.SecondDir, c.ScrubRate = "/k", spoolBlock // a block a second
 		j := open(t, c)
 		body := random(3<<20, 1)
 		mustPut(t, j, "k", body)
-		good, err := readFile(disk, j.spoolName(1))
+		good, err := vfs.ReadFile(disk, j.spoolName(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +52,7 @@ func TestScrub(t *testing.T) {
 		repaired := func() bool {
 			t.Helper()
 			synctest.Wait()
-			raw, err := readFile(disk, second)
+			raw, err := vfs.ReadFile(disk, second)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +100,7 @@ func (f *full) Create(name string) (vfs.File, error) {
 // one, is not tried for each of them, and is repaired when there is room.
 func TestScrub_FullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := &full{FS: memory{newMem()}, dir: "/k/" + spoolDir}
+		disk := &full{FS: crashfs.New(), dir: "/k/" + spoolDir}
 		c := testConfig(disk, "/j")
 		c.SecondDir = "/k"
 		j := open(t, c)
@@ -157,7 +158,7 @@ func TestScrub_DamagedInBoth(t *testing.T) {
 // days, is under way.
 func TestScrub_DoesNotDelayRepairs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := memory{newMem()}
+		disk := crashfs.New()
 		c := testConfig(disk, "/j")
 		c.SecondDir, c.ScrubRate = "/k", 1 // a byte a second
 		j := open(t, c)
@@ -180,7 +181,7 @@ func TestScrub_DoesNotDelayRepairs(t *testing.T) {
 // different places, does not take it for lost while somebody else is repairing it.
 func TestScrub_ReaderWaitsForARepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk, goOn := memory{newMem()}, make(chan struct{})
+		disk, goOn := crashfs.New(), make(chan struct{})
 		draft := "/j/" + spoolDir + "/" + spoolBase(1) + draftSuffix
 		var creates atomic.Int64
 		c := testConfig(vfs.Watched(disk, func(op akigw.DiskOp, name string, size int) (int, error) {

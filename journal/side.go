@@ -98,7 +98,7 @@ func (s *sideState) lost(found map[uint64]bool, scans []*scan) (segment uint64, 
 
 // readSide reads the side file of a directory, nil for none that can be read.
 func readSide(fs vfs.FS, dir string) *sideState {
-	raw, err := readFile(fs, filepath.Join(dir, sideFile))
+	raw, err := vfs.ReadFile(fs, filepath.Join(dir, sideFile))
 	if err != nil {
 		return nil
 	}

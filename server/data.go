@@ -59,7 +59,7 @@ func gatewayID(path string, log *slog.Logger) string {
 	}
 	id := "gw-" + strings.ToLower(rand.Text()[:12])
 	if err == nil || errors.Is(err, os.ErrNotExist) {
-		err = vfs.Replace(path, []byte(id))
+		err = vfs.Replace(vfs.Disk{}, path, []byte(id))
 	}
 	if err != nil {
 		log.Warn("the gateway's ID for snapshots could not be written; the gateway will have another ID after a restart", "file", path, "error", err)

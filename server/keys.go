@@ -76,7 +76,7 @@ func trialKeys(path string) (p access.RootKey, err error) {
 	if errors.Is(err, os.ErrNotExist) {
 		p = access.RootKey{AccessKey: "TRIAL" + rand.Text()[:15], SecretKey: rand.Text() + rand.Text()[:14]}
 		if raw, err = json.Marshal(p); err == nil {
-			err = vfs.Replace(path, raw)
+			err = vfs.Replace(vfs.Disk{}, path, raw)
 		}
 		return p, err
 	}

@@ -318,12 +318,12 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	}
 	path := filepath.Join(s.Dir, temporary+i.ID)
 	if i.Digest, i.Bytes, err = s.write(ctx, path, i); err != nil {
-		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), vfs.Remove(path))
+		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), vfs.Remove(vfs.Disk{}, path))
 	}
 	i.File = i.ID + "-" + i.Digest + ".parquet"
 	failpoint.Here("snapshot.beforeRename")
-	if err := vfs.Rename(path, filepath.Join(s.Dir, i.File)); err != nil {
-		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), vfs.Remove(path))
+	if err := vfs.Rename(vfs.Disk{}, path, filepath.Join(s.Dir, i.File)); err != nil {
+		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), vfs.Remove(vfs.Disk{}, path))
 	}
 	s.Log.Info("made a snapshot of the catalog", "id", i.ID, "bytes", i.Bytes, "seconds", time.Since(started).Seconds())
 	if err := s.makeRoom(i); err != nil {
@@ -367,7 +367,7 @@ func (s *Store) Delete(i Info, force bool) error {
 			return ErrLast
 		}
 	}
-	return errors.Join(os.Remove(filepath.Join(s.Dir, i.File)), vfs.SyncDir(s.Dir))
+	return errors.Join(os.Remove(filepath.Join(s.Dir, i.File)), vfs.Disk{}.SyncDir(s.Dir))
 }
 
 // lastGood reports whether i is whole and no other is.
@@ -401,7 +401,7 @@ func (s *Store) makeRoom(newest Info) error {
 		}
 		s.Log.Info("removed an old snapshot to stay within snapshot.max_bytes", "id", i.ID)
 	}
-	return vfs.SyncDir(s.Dir)
+	return vfs.Disk{}.SyncDir(s.Dir)
 }
 
 // excess is the oldest of some snapshots that take too much together, but for the newest.
@@ -492,10 +492,10 @@ func (s *Store) fetch(ctx context.Context, i Info) error {
 		err = ErrDamaged
 	}
 	if err == nil {
-		err = vfs.Rename(path, filepath.Join(s.Dir, i.File))
+		err = vfs.Rename(vfs.Disk{}, path, filepath.Join(s.Dir, i.File))
 	}
 	if err != nil {
-		return errors.Join(err, vfs.Remove(path))
+		return errors.Join(err, vfs.Remove(vfs.Disk{}, path))
 	}
 	return nil
 }

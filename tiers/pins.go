@@ -40,6 +40,7 @@ const (
 // pinBook are the pins of operators, in a file of their own: they outlive what is cached.
 // A nil one has none.
 type pinBook struct {
+	fs     vfs.FS
 	path   string
 	unread error      // why the file could not be read: then it stays as it is
 	mu     sync.Mutex // one change at a time
@@ -76,9 +77,14 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // A file that cannot be read stays as it is, and no pin can be changed. damaged tells an
 // operator of either.
 func openPins(path string, damaged func(error)) *pinBook {
-	b := &pinBook{path: path}
+	return openPinsOn(vfs.Disk{}, path, damaged)
+}
+
+// openPinsOn is openPins of a file on another file system than this machine's disk.
+func openPinsOn(fs vfs.FS, path string, damaged func(error)) *pinBook {
+	b := &pinBook{fs: fs, path: path}
 	b.state.Store(newPinState(nil))
-	raw, err := os.ReadFile(path)
+	raw, err := vfs.ReadFile(fs, path)
 	if errors.Is(err, os.ErrNotExist) {
 		return b
 	}
@@ -90,7 +96,7 @@ func openPins(path string, damaged func(error)) *pinBook {
 	pins, err := decodePins(raw)
 	if err != nil {
 		aside := path + ".broken"
-		if moved := os.Rename(path, aside); moved != nil {
+		if moved := fs.Rename(path, aside); moved != nil {
 			b.unread = errors.Join(fmt.Errorf("%s: %w", path, err), moved)
 			damaged(b.unread)
 			return b
@@ -184,7 +190,7 @@ func (b *pinBook) change(f func([]Pin) ([]Pin, error)) error {
 	}
 	file, err := json.Marshal(pinFile{Version: pinVersion, Sum: crc32.Checksum(raw, castagnoli), Pins: raw})
 	if err == nil {
-		err = vfs.Replace(b.path, file)
+		err = vfs.Replace(b.fs, b.path, file)
 	}
 	if err != nil {
 		return fmt.Errorf("pins: %w", err)

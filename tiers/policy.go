@@ -160,7 +160,7 @@ func (w *worker) load() (c checkpoint) {
 func (w *worker) save(c *checkpoint) error {
 	raw, err := c.encode()
 	if err == nil {
-		err = vfs.Replace(w.path, raw)
+		err = vfs.Replace(vfs.Disk{}, w.path, raw)
 	}
 	if err != nil {
 		return fmt.Errorf("checkpoint of the tier worker: %w", err)

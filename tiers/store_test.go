@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -1093,45 +1094,48 @@ func TestD6_ReadsDuringAWrite(t *testing.T) {
 // TestE25_AbsenceThatWasAskedForBefore: in strict mode a reader is not told what was asked before
 // it came: that there is nothing.
 func TestE25_AbsenceThatWasAskedForBefore(t *testing.T) {
-	up := testkit.NewMemory()
-	s := newStore(t, testConfig(rules.Strict), up)
-	asked, answer := make(chan struct{}, 10), make(chan struct{})
-	var once sync.Once
-	up.After = func(r *cold.Request, _ *http.Response) { // the answer is made, and on its way
-		once.Do(func() {
-			asked <- struct{}{}
-			<-answer
-		})
-	}
-	first := make(chan error, 1)
-	go func() {
-		_, _, err := readAll(s, key("k"), "")
-		first <- err
-	}()
-	<-asked
-	body := testkit.Bytes(1, 100)
-	up.Put(key("k"), body)
-	second := make(chan error, 20)
-	for range 20 {
-		go func() {
-			got, _, err := readAll(s, key("k"), "")
-			if err == nil && !bytes.Equal(got, body) {
-				err = errors.New("other bytes")
-			}
-			second <- err
-		}()
-	}
-	time.Sleep(20 * time.Millisecond) // so that they wait for the first one
-	close(answer)
-	if err := <-first; err == nil {
-		t.Error("the first one saw what was not there")
-	}
-	for range 20 {
-		if err := <-second; err != nil {
-			t.Errorf("one that came after the write: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		up := testkit.NewMemory()
+		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
+		asked, answer := make(chan struct{}, 10), make(chan struct{})
+		var once sync.Once
+		up.After = func(r *cold.Request, _ *http.Response) { // the answer is made, and on its way
+			once.Do(func() {
+				asked <- struct{}{}
+				<-answer
+			})
+			time.Sleep(100 * time.Millisecond)
 		}
-	}
-	if n := up.Count("GET"); n > 5 {
-		t.Errorf("%d GETs for them", n)
-	}
+		first := make(chan error, 1)
+		go func() {
+			_, _, err := readAll(s, key("k"), "")
+			first <- err
+		}()
+		<-asked
+		body := testkit.Bytes(1, 100)
+		up.Put(key("k"), body)
+		second := make(chan error, 20)
+		for range 20 {
+			go func() {
+				got, _, err := readAll(s, key("k"), "")
+				if err == nil && !bytes.Equal(got, body) {
+					err = errors.New("other bytes")
+				}
+				second <- err
+			}()
+		}
+		synctest.Wait() // they wait for the first one
+		close(answer)
+		if err := <-first; err == nil {
+			t.Error("the first one saw what was not there")
+		}
+		for range 20 {
+			if err := <-second; err != nil {
+				t.Errorf("one that came after the write: %v", err)
+			}
+		}
+		if n := up.Count("GET"); n != 2 { // the first one's, and one for all others
+			t.Errorf("%d GETs for them", n)
+		}
+	})
 }

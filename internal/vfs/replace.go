@@ -2,50 +2,69 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 )
 
-// Replace makes a file, for this user alone, what it is to be, or leaves it as it was: it is
-// written beside, synced, renamed, and its directory synced.
-func Replace(path string, data []byte) error {
+// Replace makes data the content of a file, for this user alone, or leaves the file as it was: a crash
+// at any moment leaves the old content or the new one, whole. The new content is written under another
+// name, with ".new" added, and synced; then it takes the name, and the directory is synced. When
+// Replace returns nil, the new content is durable. If the sync of the directory fails, the file has
+// the new content, and a crash may undo that.
+func Replace(fs FS, path string, data []byte) error {
 	temporary := path + ".new"
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := fs.Create(temporary)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = Rename(temporary, path)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = Rename(fs, temporary, path)
 	}
 	if err != nil {
-		return errors.Join(err, Remove(temporary))
+		return errors.Join(err, Remove(fs, temporary))
 	}
 	return nil
 }
 
-// Rename gives a file of a directory another name in it.
-func Rename(from, to string) error {
-	if err := os.Rename(from, to); err != nil {
+// Rename gives a file another name and makes that durable. It syncs the directory of the new name only.
+func Rename(fs FS, from, to string) error {
+	if err := fs.Rename(from, to); err != nil {
 		return err
 	}
-	return SyncDir(filepath.Dir(to))
+	return fs.SyncDir(filepath.Dir(to))
 }
 
-// Remove removes a file, if it is there.
-func Remove(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+// Remove removes a file, if it is there. A crash may bring it back until its directory is synced.
+func Remove(fsys FS, path string) error {
+	if err := fsys.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// SyncDir makes the names in a directory
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
+// ReadFile reads a whole file. The error of one that is not there is os.ErrNotExist.
+func ReadFile(fs FS, name string) (data []byte, err error) {
+	f, err := fs.Open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	data = make([]byte, size)
+	if n, err := f.ReadAt(data, 0); n < len(data) {
+		if err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return data, nil
 }

@@ -14,6 +14,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/akidb/akigw/internal/vfs"
 )
 
 // ID names a bucket as one account sees it at one endpoint.
@@ -103,6 +105,7 @@ const (
 
 // Book is what is known of all buckets. All methods may be called from any goroutine.
 type Book struct {
+	fs   vfs.FS
 	path string // "" keeps nothing
 	log  *slog.Logger
 
@@ -122,7 +125,7 @@ type Book struct {
 
 // New makes a book that is kept in memory only.
 func New() *Book {
-	return &Book{soon: make(chan struct{}, 1), records: map[ID]*list.Element{}, present: list.New(), absent: list.New()}
+	return &Book{fs: vfs.Disk{}, soon: make(chan struct{}, 1), records: map[ID]*list.Element{}, present: list.New(), absent: list.New()}
 }
 
 // Get returns what is known of a bucket, and counts as a use of it. The zero Fact knows

@@ -33,13 +33,16 @@ const damagedSuffix = ".damaged"
 
 // Open reads the book that is kept in a file; "" keeps it in memory only. A file that cannot
 // be used is set aside, logged, and everything is asked anew.
-func Open(path string, log *slog.Logger) *Book {
+func Open(path string, log *slog.Logger) *Book { return OpenOn(vfs.Disk{}, path, log) }
+
+// OpenOn is Open of a file on another file system than this machine's disk.
+func OpenOn(fsys vfs.FS, path string, log *slog.Logger) *Book {
 	b := New()
-	b.path, b.log = path, log
+	b.fs, b.path, b.log = fsys, path, log
 	if path == "" {
 		return b
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := vfs.ReadFile(fsys, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b
 	}
@@ -48,7 +51,7 @@ func Open(path string, log *slog.Logger) *Book {
 		kept, err = decode(raw)
 	}
 	if err != nil {
-		aside := os.Rename(path, path+damagedSuffix)
+		aside := fsys.Rename(path, path+damagedSuffix)
 		log.Error("what is known of buckets could not be read; the upstream is asked anew", "file", path, "error", err, "set_aside", path+damagedSuffix, "rename_error", aside)
 		return b
 	}
@@ -134,7 +137,7 @@ func (b *Book) Save() error {
 	if !due {
 		return nil
 	}
-	err := vfs.Replace(b.path, encode(c))
+	err := vfs.Replace(b.fs, b.path, encode(c))
 	b.mu.Lock()
 	first := err != nil && !b.failing
 	b.failing = err != nil

@@ -97,7 +97,7 @@ func Distrust(dir string) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, vfs.SyncDir(dir))
+	return errors.Join(err, vfs.Disk{}.SyncDir(dir))
 }
 
 // switchOff ends all use of the tier until the next start, which finds it as after a crash.

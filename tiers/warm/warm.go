@@ -169,7 +169,7 @@ func Open(config Config) (*Tier, error) {
 		return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
 	}
 	if got, _ := t.get([]byte("mformat")); string(got) != config.Format {
-		if err := errors.Join(db.DropAll(), t.write([]byte("mformat"), []byte(config.Format)), vfs.Remove(t.crashMark())); err != nil {
+		if err := errors.Join(db.DropAll(), t.write([]byte("mformat"), []byte(config.Format)), vfs.Remove(vfs.Disk{}, t.crashMark())); err != nil {
 			return nil, errors.Join(fmt.Errorf("warm tier: %w", err), db.Close())
 		}
 	}
@@ -247,7 +247,7 @@ func (t *Tier) crashed() (bool, error) {
 	if err != nil || len(logs) == 0 {
 		return false, err
 	}
-	return true, vfs.Replace(t.crashMark(), nil)
+	return true, vfs.Replace(vfs.Disk{}, t.crashMark(), nil)
 }
 
 func setAside(config Config, cause error) error {
@@ -273,7 +273,7 @@ func (t *Tier) cleanMark() string { return filepath.Join(t.config.Dir, cleanFile
 const cleanFile = "CLEAN"
 
 func (t *Tier) takeCleanMark() error {
-	if err := vfs.Remove(missedMark(t.config.Dir)); err != nil {
+	if err := vfs.Remove(vfs.Disk{}, missedMark(t.config.Dir)); err != nil {
 		return err
 	}
 	err := os.Remove(t.cleanMark())
@@ -281,7 +281,7 @@ func (t *Tier) takeCleanMark() error {
 		return nil
 	}
 	t.clean = err == nil
-	return errors.Join(err, vfs.SyncDir(t.config.Dir))
+	return errors.Join(err, vfs.Disk{}.SyncDir(t.config.Dir))
 }
 
 // Clean reports whether the last run closed the tier in order. If not,
@@ -324,7 +324,7 @@ func (t *Tier) Close() error {
 	if err != nil {
 		return fmt.Errorf("warm tier: %w", err)
 	}
-	return errors.Join(f.Sync(), f.Close(), vfs.SyncDir(t.config.Dir))
+	return errors.Join(f.Sync(), f.Close(), vfs.Disk{}.SyncDir(t.config.Dir))
 }
 
 // Counter returns the number stored under name, 0 if there is none.

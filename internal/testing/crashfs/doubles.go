@@ -1,0 +1,227 @@
+package crashfs
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/vfs"
+)
+
+// Steps numbers the calls that change something in a file system, and has a function called before
+// each: to make a crash of the moment, or to have the call fail.
+type Steps struct {
+	vfs.FS
+	mu   sync.Mutex
+	n    int                            // guarded by mu
+	step func(n int, call string) error // called with mu
+}
+
+// NewSteps returns a file system that does what fs does, and counts.
+func NewSteps(fs vfs.FS) *Steps {
+	s := &Steps{}
+	s.FS = vfs.Watched(fs, s.before)
+	return s
+}
+
+// Before has step called before each call that changes something, one at a time: n counts them, from 1
+// on, and call is an akigw.DiskOp and a name, such as "write /dir/file". If it returns an error, the
+// call fails with it; half of a write is done, as on a full disk. With nil nothing is called any more.
+// Before waits for a step under way.
+func (s *Steps) Before(step func(n int, call string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.step = step
+}
+
+func (s *Steps) before(op akigw.DiskOp, name string, size int) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if op == akigw.DiskOpen || op == akigw.DiskRead || op == akigw.DiskList {
+		return size, nil
+	}
+	s.n++
+	if s.step == nil {
+		return size, nil
+	}
+	return size / 2, s.step(s.n, string(op)+" "+name)
+}
+
+// Counting counts the syncs of files that were created.
+type Counting struct {
+	vfs.FS
+	Syncs atomic.Int64
+}
+
+// Create implements vfs.FS.
+func (c *Counting) Create(name string) (vfs.File, error) {
+	f, err := c.FS.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return countingFile{f, c}, nil
+}
+
+type countingFile struct {
+	vfs.File
+	fs *Counting
+}
+
+// Sync implements vfs.File.
+func (f countingFile) Sync() error {
+	f.fs.Syncs.Add(1)
+	return f.File.Sync()
+}
+
+// Limited is a file system with so much room, in all of it or in a directory. It counts the bytes that are
+// written, not the blocks that a disk would use, and what files take that are reserved.
+type Limited struct {
+	vfs.FS
+	under string // what paths in the directory begin with
+
+	mu    sync.Mutex
+	free  int64            // bytes; guarded by mu
+	files int              // that can still be made; guarded by mu
+	taken map[string]*room // by name; guarded by mu
+}
+
+// room is what a file takes, and how much of that nothing was written to yet. It is guarded by Limited.mu.
+type room struct{ bytes, spare int64 }
+
+// NewLimited returns a file system that has free bytes of room for files whose paths begin with under, and
+// room for a thousand of them. What is elsewhere is not counted.
+func NewLimited(fs vfs.FS, under string, free int64) *Limited {
+	return &Limited{FS: fs, under: under, free: free, files: 1000, taken: map[string]*room{}}
+}
+
+// Set says how many bytes there are from now on, and for how many more files.
+func (l *Limited) Set(free int64, files int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free, l.files = free, files
+}
+
+// counts reports whether a file takes room that is counted.
+func (l *Limited) counts(name string) bool { return strings.HasPrefix(name, l.under) }
+
+// newRoomLocked returns the room of a new file, or of one that is emptied.
+func (l *Limited) newRoomLocked(name string) (*room, error) {
+	if r := l.taken[name]; r != nil {
+		l.free += r.bytes
+	} else if l.files == 0 {
+		return nil, syscall.ENOSPC
+	} else {
+		l.files--
+	}
+	l.taken[name] = &room{}
+	return l.taken[name], nil
+}
+
+// Create implements vfs.FS.
+func (l *Limited) Create(name string) (vfs.File, error) {
+	if !l.counts(name) {
+		return l.FS.Create(name)
+	}
+	l.mu.Lock()
+	r, err := l.newRoomLocked(name)
+	l.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.FS.Create(name)
+	return &limitedFile{f, l, r}, err
+}
+
+// Reserve implements vfs.FS.
+func (l *Limited) Reserve(name string, size int64) (vfs.File, error) {
+	if !l.counts(name) {
+		return l.FS.Reserve(name, size)
+	}
+	l.mu.Lock()
+	r, err := l.reserveLocked(name, size)
+	l.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.FS.Reserve(name, size)
+	return &limitedFile{f, l, r}, err
+}
+
+// reserveLocked takes room for a file, unless it has it already.
+func (l *Limited) reserveLocked(name string, size int64) (*room, error) {
+	if r := l.taken[name]; r != nil && r.spare >= size {
+		return r, nil
+	}
+	r, err := l.newRoomLocked(name)
+	if err != nil {
+		return nil, err
+	}
+	if l.free < size {
+		l.files++
+		delete(l.taken, name)
+		return nil, syscall.ENOSPC
+	}
+	l.free -= size
+	*r = room{size, size}
+	return r, nil
+}
+
+// Rename implements vfs.FS.
+func (l *Limited) Rename(from, to string) error {
+	if err := l.FS.Rename(from, to); err != nil {
+		return err
+	}
+	if !l.counts(to) {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.freeLocked(to)
+	l.taken[to] = l.taken[from]
+	delete(l.taken, from)
+	return nil
+}
+
+// Remove implements vfs.FS.
+func (l *Limited) Remove(name string) error {
+	if err := l.FS.Remove(name); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.freeLocked(name)
+	return nil
+}
+
+// freeLocked gives back what a file took.
+func (l *Limited) freeLocked(name string) {
+	if r := l.taken[name]; r != nil {
+		l.free += r.bytes
+		l.files++
+		delete(l.taken, name)
+	}
+}
+
+type limitedFile struct {
+	vfs.File
+	fs   *Limited
+	room *room
+}
+
+// Write writes what there is room for.
+func (f *limitedFile) Write(p []byte) (int, error) {
+	f.fs.mu.Lock()
+	n := min(int64(len(p)), f.room.spare+max(0, f.fs.free))
+	spare := min(n, f.room.spare)
+	f.room.spare -= spare
+	f.fs.free -= n - spare
+	f.room.bytes += n - spare
+	f.fs.mu.Unlock()
+	done, err := f.File.Write(p[:n])
+	if err == nil && n < int64(len(p)) {
+		err = syscall.ENOSPC
+	}
+	return done, err
+}
