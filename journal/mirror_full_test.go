@@ -60,8 +60,8 @@ func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, uint64(n)))
 		damaged := base.clone()
 		var blots [2][]blot
-		if n%3 == 0 { // two segments in each other's place, and what of one of them the other side has is damaged
-			names := slices.DeleteFunc(base.precious(0, false), func(name string) bool { return !strings.HasSuffix(name, ".seg") })
+		if names := slices.DeleteFunc(base.precious(0, false), func(name string) bool { return !strings.HasSuffix(name, ".seg") }); n%3 == 0 && len(names) > 1 {
+			// Two segments in each other's place, and what of one of them the other side has is damaged.
 			i := rng.IntN(len(names) - 1)
 			one, other := names[i], names[i+1]
 			damaged[one], damaged[other] = damaged[other], damaged[one]
