@@ -416,9 +416,7 @@ func (p *Pool) gather(l *lane, e *journal.Entry) (more []*journal.Entry) {
 		if t.gone {
 			continue
 		}
-		last := p.Journal.Last(t.key)
-		_, unconfirmed := p.unconfirmed(t.key)
-		if t.key.Bucket != e.Key.Bucket || last == nil || !last.Deleted || unconfirmed || !s3xml.Holds(t.key.Name) {
+		if t.key.Bucket != e.Key.Bucket || !p.batchable(t.key) {
 			kept = append(kept, t)
 			continue
 		}
@@ -429,6 +427,17 @@ func (p *Pool) gather(l *lane, e *journal.Entry) (more []*journal.Entry) {
 	}
 	l.queue = kept
 	return more
+}
+
+// batchable reports whether the newest entry of a key is a deletion that can go with others. One
+// that is upstream and only has to be confirmed would delete what came after it.
+func (p *Pool) batchable(key akigw.Key) bool {
+	last := p.Journal.Last(key)
+	if last == nil || !last.Deleted || !s3xml.Holds(key.Name) {
+		return false
+	}
+	_, unconfirmed := p.unconfirmed(key)
+	return !unconfirmed
 }
 
 // flush takes entries of one bucket to the upstream, one or several deletions.
