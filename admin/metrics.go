@@ -81,6 +81,8 @@ var families = []family{
 	{"akigw_uploadpool_throttled_total", "", "times that the upstream told uploads to slow down"},
 	{"akigw_uploadpool_dead_letters_total", "", "writes that became dead letters"},
 	{"akigw_uploadpool_translated_etags_total", "", "uploads that got another ETag than was promised"},
+	{"akigw_uploadpool_unconfirmed", "", "writes that are upstream and stay pending for some seconds, because the upstream may still carry out an older request for their keys"},
+	{"akigw_uploadpool_late_requests_total", "", "writes that were uploaded again, because the upstream carried out an older request after them"},
 	{"akigw_uploadpool_packs_total", "", "packs written upstream"},
 	{"akigw_uploadpool_packed_total", "", "objects written in packs"},
 	{"akigw_cold_requests_total", "op", "requests sent to the upstream"},

@@ -31,7 +31,9 @@ What keeps working while the upstream is down, how soon everything else is refus
   have waited for ` + "`suspect_after_ms`" + ` and a probe for ` + "`probe_timeout_ms`" + `, 13 seconds in all by default; from then on such requests are refused at once,
   with Retry-After, until a probe is answered.
 - **A slow upstream is not a broken one.** As long as it answers within the deadlines, every answer is its own: nothing is refused and nothing is stale.
-- **When the upstream is back, so is everything else, within 5 seconds**: misses are answered and the journal is flushed.
+- **When the upstream is back, so is everything else, within 5 seconds**: misses are answered and the journal is flushed. A key that was
+  written again after an upload of it had met its deadline stays pending for 5 seconds more, or as many as it takes to undo what the upstream does late
+  ([contract](contract.md)).
 
 ## Settings
 

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -168,14 +167,6 @@ func (d *deadline) Deadline() (time.Time, bool) {
 	return d.due, !d.due.IsZero()
 }
 
-// unfinished reports whether a request that failed with err may still be carried out: the
-// upstream has it, and this gateway stopped waiting, by its deadline or because the client
-// left. An upstream that broke the connection has done with it, one way or the other.
-func unfinished(err error) bool {
-	return errors.Is(err, akigw.ErrUpstreamUnavailable) && !errors.Is(err, cold.ErrNotSent) &&
-		(errors.Is(err, cold.ErrDeadline) || errors.Is(err, context.Canceled))
-}
-
 // during does what changes keys at the upstream, and ends their changes. If the upstream
 // may carry it out later, they stay fenced.
 func during(do func() error, changes ...*tiers.Write) (err error) {
@@ -190,6 +181,6 @@ func during(do func() error, changes ...*tiers.Write) (err error) {
 		}
 	}()
 	err = do()
-	finished = !unfinished(err)
+	finished = !cold.Unfinished(err)
 	return err
 }

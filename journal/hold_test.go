@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,5 +136,40 @@ func TestD4_HoldBesideAPack(t *testing.T) {
 	j.Return(packed, false)
 	if wait, err := j.waiting(name, until, true); wait != nil || err != nil || j.held[name] != 1 {
 		t.Errorf("not held, %v", err)
+	}
+}
+
+// TestCovers: an entry stands for those that it replaced before they were upstream, also after a
+// restart, and for none that were there.
+func TestCovers(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, testConfig(Disk{}, dir))
+	mustPut(t, j, "k", []byte("one"))
+	first := j.Last(key("k"))
+	mustPut(t, j, "k", []byte("two"))
+	failed := j.Take(key("k"))
+	mustPut(t, j, "k", []byte("three"))
+	j.Return(failed, true)
+	mustPut(t, j, "l", []byte("another"))
+	for range 2 {
+		k, l := j.Last(key("k")), j.Last(key("l"))
+		if j.Covers(k) != first.ID || j.Covers(l) != l.ID {
+			t.Errorf("%d covers %d, want %d; %d covers %d", k.ID, j.Covers(k), first.ID, l.ID, j.Covers(l))
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		j = open(t, testConfig(Disk{}, dir))
+	}
+	sent := j.Take(key("k"))
+	mustPut(t, j, "k", []byte("four"))
+	if err := j.Done(t.Context(), sent); err != nil {
+		t.Fatal(err)
+	}
+	if e := j.Last(key("k")); j.Covers(e) != e.ID || j.Covers(sent) != math.MaxUint64 {
+		t.Errorf("%d covers %d, and what is gone %d", e.ID, j.Covers(e), j.Covers(sent))
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

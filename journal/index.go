@@ -271,6 +271,17 @@ func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
 	})
 }
 
+// Covers returns the number of the first entry that e stands for: its own, or one of its key that
+// it replaced before that was upstream. It is above every other number if e has left the journal.
+func (j *Journal) Covers(e *Entry) uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if it := j.ids[e.ID]; it != nil {
+		return it.covers
+	}
+	return math.MaxUint64
+}
+
 // Take leases the next entry of a key that has to go to the upstream: the newest
 // one, because nobody needs those before it. It returns nil if there is none,
 // another is leased, it is a dead letter, or the key is held. The lease ends with Return, or

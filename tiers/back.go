@@ -159,6 +159,7 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 		metrics.WriteCounterUint64(w, "akigw_journal_lost_bodies_total", uint64(st.Lost))
 	})
 	b.metrics.NewGauge("akigw_uploadpool_active", func() float64 { return float64(b.pool.Progress().Active) })
+	b.metrics.NewGauge("akigw_uploadpool_unconfirmed", func() float64 { return float64(b.pool.Progress().Unconfirmed) })
 	b.metrics.NewGauge("akigw_uploadpool_limit", func() float64 { return b.pool.Progress().Limit })
 	b.metrics.NewGauge("akigw_uploadpool_paused_buckets", func() float64 { return float64(s.PausedBuckets()) })
 	b.metrics.NewGauge("akigw_uploadpool_paused", func() float64 { return float64(len(b.pool.Progress().Paused)) })
@@ -294,8 +295,9 @@ func (s *Store) Drain(ctx context.Context, key akigw.Key) error {
 }
 
 // Hold is Drain for a request that changes the key: until release what is acknowledged of it
-// stays in the journal, so that the two are not mixed up at the upstream. Keys that are held
-// together are to be held in order.
+// stays in the journal, so that the two are not mixed up at the upstream. It waits, some seconds
+// at the most, for requests of earlier flushes that the upstream may still carry out. Keys that
+// are held together are to be held in order.
 func (s *Store) Hold(ctx context.Context, key akigw.Key) (release func(), err error) {
 	if s.back == nil {
 		return func() {}, nil
@@ -303,7 +305,12 @@ func (s *Store) Hold(ctx context.Context, key akigw.Key) (release func(), err er
 	if err := s.drain(ctx, key, s.back.journal.Hold); err != nil {
 		return nil, err
 	}
-	return func() { s.back.pool.Release(key.Current()) }, nil
+	key = key.Current()
+	if err := s.back.pool.Clear(ctx, key); err != nil {
+		s.back.pool.Release(key)
+		return nil, fmt.Errorf("%w: %s has a write that the upstream may still carry out: %w", ErrPending, key, err)
+	}
+	return func() { s.back.pool.Release(key) }, nil
 }
 
 func (s *Store) drain(ctx context.Context, key akigw.Key, wait func(context.Context, akigw.Key) error) error {

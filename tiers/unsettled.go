@@ -33,7 +33,8 @@ type unsettledWrite struct {
 // Unsettled ends a change for its caller who does not know whether the upstream has
 // carried it out, or still will: its deadline was met, or its client left. The
 // key stays fenced until that cannot happen any more, so that nothing is trusted that
-// the upstream said before. After Written or End it does nothing.
+// the upstream said before, and what is written back of the key next is confirmed upstream.
+// After Written or End it does nothing.
 func (w *Write) Unsettled() {
 	if w.ended {
 		return
@@ -42,6 +43,9 @@ func (w *Write) Unsettled() {
 	w.ended, w.block = true, nil
 	w.drop()
 	s := w.store
+	if s.back != nil && w.key.Version == "" {
+		s.back.pool.Doubt(w.key)
+	}
 	oldest, first := s.unsettled.add(w)
 	if oldest != nil {
 		oldest.settle()

@@ -29,17 +29,19 @@ import (
 
 // result is how a try ended.
 type result struct {
-	err      error          // nil: it is upstream, and verified
-	answer   http.Header    // of the upstream, to a body
-	wait     time.Duration  // before the next try, at least
-	unknown  bool           // it may have been carried out
-	unsent   bool           // it was no try at all
-	refused  bool           // the upstream refuses us: every other try would fail as well
-	final    string         // no repetition helps, for this reason
-	code     string         // of S3's error, "" for none
-	progress bool           // some of it got there
-	stored   journal.Stored // how the upstream describes it
-	change   Change         // to be ended before the journal lets go
+	err       error          // nil: it is upstream, and verified
+	answer    http.Header    // of the upstream, to a body
+	wait      time.Duration  // before the next try, at least
+	unknown   bool           // it may have been carried out
+	unsent    bool           // it was no try at all
+	refused   bool           // the upstream refuses us: every other try would fail as well
+	final     string         // no repetition helps, for this reason
+	code      string         // of S3's error, "" for none
+	progress  bool           // some of it got there
+	stored    journal.Stored // how the upstream describes it
+	seen      http.Header    // the same, all of it; nil for nothing
+	confirmed bool           // no older request can take its place any more
+	change    Change         // to be ended before the journal lets go
 }
 
 // settle makes of a result what has to be made of it.
@@ -52,6 +54,10 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 	if err == errReplaced { // that is no failure, and the later one need not wait
 		p.Journal.Return(e, true)
 		p.push(e.Key)
+		return
+	}
+	if err == nil && p.stays(e, r) {
+		p.awaitConfirmation(e)
 		return
 	}
 	if err == nil {
@@ -119,26 +125,34 @@ func (p *Pool) done(ctx context.Context, e *journal.Entry, s journal.Stored) err
 func (p *Pool) succeeded(e *journal.Entry) {
 	last := p.Journal.Last(e.Key)
 	p.mu.Lock()
-	delete(p.tries, e.Key)
 	more := last != nil && (last != e || p.hurries(e.Key)) // a later one, or it is in a pack and should not be
 	if last == nil || last != e && e.ID >= p.wanted[e.Key] {
 		delete(p.wanted, e.Key) // else it is the later one that is waited for
 	}
-	l := p.lane(e.Key.Bucket)
+	p.delivered(e.Key)
+	p.mu.Unlock()
+	if more {
+		p.push(e.Key)
+	}
+}
+
+// delivered notes that something of a key is upstream: its lane bears more. It needs mu.
+func (p *Pool) delivered(key akigw.Key) {
+	delete(p.tries, key)
+	l := p.lane(key.Bucket)
 	delete(p.paused, l.name)
 	l.limit = min(l.limit+1/l.limit, float64(p.Parallel.Concurrency))
+	if l.heard.IsZero() {
+		l.heard = time.Now()
+	}
 	if l.down { // it is back
 		l.down = false
 		if p.Succeeded != nil {
-			p.Succeeded(e.Key.Bucket)
+			p.Succeeded(key.Bucket)
 		}
 		if time.Since(l.since) >= outage {
 			p.hasten(func(bucket string) bool { return p.lane(bucket) == l })
 		}
-	}
-	p.mu.Unlock()
-	if more {
-		p.push(e.Key)
 	}
 }
 
@@ -294,10 +308,10 @@ func (p *Pool) attempt(e *journal.Entry) (n int, unknown bool) {
 func (p *Pool) put(ctx context.Context, e *journal.Entry) (r result) {
 	n, unknown := p.attempt(e)
 	if unknown {
-		stored, there, err := p.there(ctx, e, described)
+		seen, there, err := p.there(ctx, e, described)
 		if err != nil || there {
 			r = p.judge(err, nil, true)
-			r.stored = stored
+			r.stored, r.seen = storedAs(seen), seen
 			return r
 		}
 	}
@@ -324,14 +338,14 @@ func (p *Pool) verify(ctx context.Context, e *journal.Entry, r result) result {
 	if got := r.answer.Get("Etag"); got != "" && !sameETag(got, e.ETag) {
 		return p.readBack(ctx, e, got, r)
 	}
-	stored, there, err := p.there(ctx, e, nil)
+	seen, there, err := p.there(ctx, e, nil)
 	if err != nil {
 		return p.judge(err, nil, true)
 	}
 	if !there {
 		return result{err: errOther, unknown: true}
 	}
-	r.stored = stored
+	r.stored, r.seen = storedAs(seen), seen
 	return r
 }
 
@@ -350,7 +364,7 @@ func (p *Pool) readBack(ctx context.Context, e *journal.Entry, etag string, r re
 	case sum != e.ETag:
 		return otherETag(etag, e.ETag)
 	}
-	r.stored = storedAs(resp.Header)
+	r.stored, r.seen = storedAs(resp.Header), resp.Header
 	r.stored.ETag = etag
 	return r
 }
@@ -397,7 +411,9 @@ func (p *Pool) sendWhole(ctx context.Context, e *journal.Entry, change Change, r
 	if failed != nil { // the journal's own trouble
 		return bodyFailed(failed), false
 	}
-	if r = p.judge(err, resp, false); r.err == nil {
+	r = p.judge(err, resp, false)
+	p.attempted(e, r.err)
+	if r.err == nil {
 		r.answer = resp.Header
 	}
 	return r, seen == e.Size
@@ -489,27 +505,23 @@ func storedAs(h http.Header) (s journal.Stored) {
 // there asks whether the upstream has what e says: its size, its ETag, and those of its
 // headers that same names. An upstream may keep headers in a form of its own, so they
 // only matter where nobody has heard that it took this upload: then what is there may
-// be the same bytes with other metadata. stored is how the upstream describes it.
-func (p *Pool) there(ctx context.Context, e *journal.Entry, same func(header string) bool) (stored journal.Stored, there bool, err error) {
-	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: e.Key, Header: http.Header{}})
-	if err != nil {
-		return stored, false, err
-	}
-	resp.Body.Close()
+// be the same bytes with other metadata. seen is how the upstream describes it.
+func (p *Pool) there(ctx context.Context, e *journal.Entry, same func(header string) bool) (seen http.Header, there bool, err error) {
+	seen, size, found, err := p.head(ctx, e.Key)
 	switch {
-	case resp.StatusCode == http.StatusNotFound:
-		return stored, e.Deleted, nil
-	case resp.StatusCode != http.StatusOK:
-		return stored, false, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
-	case e.Deleted || resp.ContentLength != e.Size || !sameETag(resp.Header.Get("Etag"), e.ETag):
-		return stored, false, nil
+	case err != nil:
+		return nil, false, err
+	case !found:
+		return nil, e.Deleted, nil
+	case e.Deleted || size != e.Size || !sameETag(seen.Get("Etag"), e.ETag):
+		return nil, false, nil
 	}
 	for name, values := range e.Header {
-		if got := resp.Header[name]; same != nil && same(name) && strings.Join(got, ",") != strings.Join(values, ",") {
-			return stored, false, nil
+		if got := seen[name]; same != nil && same(name) && strings.Join(got, ",") != strings.Join(values, ",") {
+			return nil, false, nil
 		}
 	}
-	return storedAs(resp.Header), true, nil
+	return seen, true, nil
 }
 
 // described reports whether a header is one that an object is known by.
@@ -532,6 +544,7 @@ func (p *Pool) delete(ctx context.Context, e *journal.Entry) result {
 		return result{change: change}
 	}
 	r := p.judge(err, resp, false)
+	p.attempted(e, r.err)
 	if r.err == nil {
 		_, there, err := p.there(ctx, e, nil)
 		if err == nil && !there {
@@ -583,6 +596,7 @@ func (p *Pool) deleteBatch(ctx context.Context, batch []*journal.Entry) []result
 		said[o.Key] = result{err: err, refused: o.Code == "AccessDenied"}
 	}
 	for i, e := range batch {
+		p.attempted(e, all.err)
 		r, ok := said[s3xml.Text(e.Key.Name)]
 		switch {
 		case all.err != nil:

@@ -15,6 +15,7 @@ type lane struct {
 	slower    error     // why it was
 	down      bool      // tries failed, and none has gone well since
 	since     time.Time // when the first of them did
+	heard     time.Time // when something of it was upstream for the first time
 	sweeping  bool      // what nobody needs any more is being cleared
 }
 

@@ -68,6 +68,7 @@ func (p *Pool) sendParts(ctx context.Context, e *journal.Entry, repeat bool) res
 	}
 	if r.err == nil {
 		r = m.complete(ctx)
+		p.attempted(e, r.err)
 	}
 	if r.code == noSuchUpload { // it is over: completed by an earlier try, or aborted by somebody
 		r.final, r.unknown = "", true

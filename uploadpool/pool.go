@@ -125,9 +125,10 @@ type Config struct {
 // Pool is the upload pool. All methods may be called from any goroutine.
 type Pool struct {
 	Config
-	known uint64 // entries up to this one may be upstream already: an earlier run tried
-	rate  meter  // writes that came to the upstream
-	work  sync.WaitGroup
+	known  uint64 // entries up to this one may be upstream already: an earlier run tried
+	rate   meter  // writes that came to the upstream
+	work   sync.WaitGroup
+	doubts *doubts
 
 	mu      sync.Mutex
 	lanes   []*lane               // by upstream; guarded by mu, and so is what is in them
@@ -182,7 +183,7 @@ func (d *delays) Pop() any {
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1)}
+	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1), doubts: newDoubts()}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}
@@ -313,6 +314,12 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 		if p.park(t, now) {
 			continue
 		}
+		due, unconfirmed := p.unconfirmed(key)
+		if due.After(now) && unconfirmed {
+			t.due = due
+			heap.Push(&p.later, t)
+			continue
+		}
 		if p.collect(key, now) {
 			continue
 		}
@@ -328,7 +335,10 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			p.Journal.Return(e, false)
 			continue
 		}
-		batch := append([]*journal.Entry{e}, p.gather(l, e)...)
+		batch := []*journal.Entry{e}
+		if !unconfirmed {
+			batch = append(batch, p.gather(l, e)...)
+		}
 		l.active++
 		p.work.Go(func() { p.flush(ctx, batch) })
 	}
@@ -406,8 +416,7 @@ func (p *Pool) gather(l *lane, e *journal.Entry) (more []*journal.Entry) {
 		if t.gone {
 			continue
 		}
-		last := p.Journal.Last(t.key)
-		if t.key.Bucket != e.Key.Bucket || last == nil || !last.Deleted || !s3xml.Holds(t.key.Name) {
+		if t.key.Bucket != e.Key.Bucket || !p.batchable(t.key) {
 			kept = append(kept, t)
 			continue
 		}
@@ -420,21 +429,40 @@ func (p *Pool) gather(l *lane, e *journal.Entry) (more []*journal.Entry) {
 	return more
 }
 
+// batchable reports whether the newest entry of a key is a deletion that can go with others. One
+// that is upstream and only has to be confirmed would delete what came after it.
+func (p *Pool) batchable(key akigw.Key) bool {
+	last := p.Journal.Last(key)
+	if last == nil || !last.Deleted || !s3xml.Holds(key.Name) {
+		return false
+	}
+	_, unconfirmed := p.unconfirmed(key)
+	return !unconfirmed
+}
+
 // flush takes entries of one bucket to the upstream, one or several deletions.
 func (p *Pool) flush(ctx context.Context, batch []*journal.Entry) {
 	var results []result
-	switch {
-	case len(batch) > 1:
+	if len(batch) > 1 {
 		results = p.deleteBatch(ctx, batch)
-	case batch[0].Deleted:
-		results = []result{p.delete(ctx, batch[0])}
-	default:
-		results = []result{p.put(ctx, batch[0])}
+	} else {
+		results = []result{p.flushOne(ctx, batch[0])}
 	}
 	for i, e := range batch {
 		p.settle(ctx, e, results[i])
 	}
 	p.giveBack(p.laneOf(batch[0].Key.Bucket))
+}
+
+// flushOne takes one entry to the upstream, or confirms that it is there.
+func (p *Pool) flushOne(ctx context.Context, e *journal.Entry) result {
+	if r, ok := p.confirm(ctx, e); ok {
+		return r
+	}
+	if e.Deleted {
+		return p.delete(ctx, e)
+	}
+	return p.put(ctx, e)
 }
 
 var (
@@ -452,6 +480,9 @@ type Progress struct {
 	Limit  float64 // how many may be, as the upstream bears it
 	Queued int     // keys that may go
 	Later  int     // keys that wait to be tried again
+	// Unconfirmed are the writes that are upstream and stay in the journal for some seconds,
+	// because the upstream may still carry out an older request for their keys.
+	Unconfirmed int
 	// Rate and ByteRate are the writes a second that came to the upstream in the last
 	// minute, and their bytes.
 	Rate, ByteRate float64
@@ -467,7 +498,7 @@ func (p *Pool) Progress() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	count, bytes := p.rate.rates()
-	s := Progress{Rate: count, ByteRate: bytes, Active: p.active(), Limit: p.limit(), Queued: p.queued(), Paused: map[string]string{}}
+	s := Progress{Unconfirmed: p.doubts.waiting(), Rate: count, ByteRate: bytes, Active: p.active(), Limit: p.limit(), Queued: p.queued(), Paused: map[string]string{}}
 	for _, t := range p.later {
 		if !t.gone {
 			s.Later++

@@ -15,6 +15,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 // What the gateway writes upstream for itself goes as one multipart upload, its parts in
@@ -77,7 +78,9 @@ func (p *Pool) send(ctx context.Context, u *journal.Upload, parts []journal.Part
 	}
 	if r.err == nil {
 		failpoint.Here("own.beforeComplete")
-		r = m.complete(ctx)
+		if r = m.complete(ctx); cold.Unfinished(r.err) {
+			p.Doubt(u.Key)
+		}
 	}
 	if r.err != nil {
 		return r

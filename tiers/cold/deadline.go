@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/akidb/akigw"
 )
 
 // Deadlines bound how long a request may go without the head of its answer. The
@@ -78,6 +80,14 @@ func (d Deadlines) stall(op string) time.Duration {
 // ErrDeadline is the cause of a context that ends because a deadline was met. It
 // says something of the upstream; a client that leaves does not.
 var ErrDeadline = errors.New("no answer within the deadline")
+
+// Unfinished reports whether a request that failed with err may still be carried out: the
+// upstream has it, and the gateway stopped waiting, by a deadline or because the client left. An
+// upstream that broke the connection has done with it, one way or the other.
+func Unfinished(err error) bool {
+	return errors.Is(err, akigw.ErrUpstreamUnavailable) && !errors.Is(err, ErrNotSent) &&
+		(errors.Is(err, ErrDeadline) || errors.Is(err, context.Canceled))
+}
 
 // bounded sends a request within its deadline, which all of its attempts and the
 // waits between them share. It ends with the head of the answer: the body is

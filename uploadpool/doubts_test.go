@@ -1,0 +1,612 @@
+package uploadpool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// stopped is an upstream that was stopped (SIGSTOP): requests lie in its socket buffers, whole,
+// and their senders meet their deadlines.
+type stopped struct {
+	r *rig
+
+	mu   sync.Mutex
+	held []*cold.Request // guarded by mu
+}
+
+// stopAt has the next requests of some operations hang, as many as there are in ops, and calls
+// hung, if not nil, with the number of each.
+func (r *rig) stopAt(hung func(n int), ops ...string) *stopped {
+	s := &stopped{r: r}
+	r.answers(func(q *cold.Request) (*http.Response, error) {
+		n := s.count()
+		if q.Op == "AbortMultipartUpload" { // else the late request finds nothing to complete
+			return unavailable()
+		}
+		if n == len(ops) || !strings.HasPrefix(q.Op, ops[n]) {
+			return nil, nil
+		}
+		s.hold(q)
+		if hung != nil {
+			hung(n)
+		}
+		return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, cold.ErrDeadline)
+	})
+	return s
+}
+
+func (s *stopped) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.held)
+}
+
+func (s *stopped) hold(q *cold.Request) {
+	late := *q
+	if q.Body != nil {
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			s.r.t.Error(err)
+		}
+		late.Body = bytes.NewReader(body)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = append(s.held, &late)
+}
+
+// name is the key of the n-th request that hung.
+func (s *stopped) name(n int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held[n].Key.Name
+}
+
+// carryOut has the upstream carry out the n-th request that hung.
+func (s *stopped) carryOut(n int) {
+	s.r.t.Helper()
+	s.mu.Lock()
+	q := s.held[n]
+	s.mu.Unlock()
+	resp, err := s.r.up.Do(context.Background(), q)
+	if err != nil || resp.StatusCode >= 300 {
+		s.r.t.Fatalf("the late %s: %v, %v", q.Op, resp, err)
+	}
+	resp.Body.Close()
+}
+
+// untilUnconfirmed waits until an entry is upstream and waits for its confirmation.
+func (r *rig) untilUnconfirmed() {
+	r.t.Helper()
+	for began := time.Now(); r.pool.Progress().Unconfirmed == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 10*time.Minute {
+			r.t.Fatalf("nothing waits for its confirmation: %+v", r.pool.Progress())
+		}
+	}
+}
+
+func (r *rig) putWith(name, body, meta string) {
+	r.t.Helper()
+	d := r.j.Receive(int64(len(body)))
+	_, err := d.Write([]byte(body))
+	if err := errors.Join(err, r.j.Commit(context.Background(), d, journal.Entry{Key: key(name), ETag: etag(body), Modified: time.Now(), Header: http.Header{"X-Amz-Meta-M": {meta}}})); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestLateRequest: the upstream carries out a request that had met its deadline, after it has
+// stored a newer write of the same key, which was verified. The newer one is there in the end, and
+// a drain waits no more than some seconds for it.
+func TestLateRequest(t *testing.T) {
+	old := strings.Repeat("old", 10)
+	for name, c := range map[string]struct {
+		op            string
+		before, after func(r *rig)
+		want          string // "": nothing
+	}{
+		"put over put":                {"PutObject", func(r *rig) { r.put("k", old) }, func(r *rig) { r.put("k", "new") }, "new"},
+		"the same bytes, other meta":  {"PutObject", func(r *rig) { r.putWith("k", "new", "old") }, func(r *rig) { r.put("k", "new") }, "new"},
+		"delete after put":            {"PutObject", func(r *rig) { r.put("k", old) }, func(r *rig) { r.delete("k") }, ""},
+		"put after delete":            {"DeleteObject", func(r *rig) { r.delete("k") }, func(r *rig) { r.put("k", "new") }, "new"},
+		"put after deletions at once": {"DeleteObjects", func(r *rig) { r.delete("k", "l", "m") }, func(r *rig) { r.put("k", "new") }, "new"},
+		"deletions at once after put": {"PutObject", func(r *rig) { r.put("k", old) }, func(r *rig) { r.delete("k", "l", "m") }, ""},
+		"put over parts":              {"CompleteMultipartUpload", func(r *rig) { r.putParts("k", manyParts(2)...) }, func(r *rig) { r.put("k", "new") }, "new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				before := lateRequests.Get()
+				s := r.stopAt(func(int) { c.after(r) }, c.op)
+				c.before(r)
+				synctest.Wait() // several deletions go in one request
+				r.run()
+				r.untilUnconfirmed()
+				r.upstream("k", c.want)
+				if r.j.Last(key("k")) == nil {
+					t.Error("the journal let go of it before it was confirmed")
+				}
+				time.Sleep(time.Second)
+				if s.carryOut(0); r.upstreamHas("k", c.want) {
+					t.Fatal("the late request did nothing")
+				}
+				if took := r.drained(time.Minute); took > 2*confirmAfter+time.Second {
+					t.Errorf("drained in %v", took)
+				}
+				r.upstream("k", c.want)
+				if n := lateRequests.Get() - before; n != 1 {
+					t.Errorf("%d late requests were counted", n)
+				}
+				if d := r.j.DeadLetters(); len(d) > 0 {
+					t.Errorf("%+v", d)
+				}
+				r.close()
+			})
+		})
+	}
+}
+
+func (r *rig) upstreamHas(name, want string) bool {
+	o, ok := r.up.Get(key(name))
+	return ok == (want != "") && string(o.Body) == want && (!ok || o.Header.Get("X-Amz-Meta-M") == "v")
+}
+
+// TestPartsAfterLateRequest: a multipart upload is uploaded again like any other one.
+func TestPartsAfterLateRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		bodies, etag := manyParts(3), ""
+		s := r.stopAt(func(int) { etag = r.putParts("k", bodies...) }, "PutObject")
+		r.put("k", "old")
+		r.run()
+		r.untilUnconfirmed()
+		s.carryOut(0)
+		r.drained(time.Minute)
+		r.uploaded("k", etag, bodies)
+		r.close()
+	})
+}
+
+// TestRepeatedHangs: several requests of one key hang, more than are remembered, and each is
+// carried out at its own time, in any order.
+func TestRepeatedHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		ops := make([]string, maxAttempts+2)
+		for i := range ops {
+			ops[i] = "PutObject"
+		}
+		s := r.stopAt(func(n int) { r.put("k", fmt.Sprint("body ", n+1)) }, ops...)
+		r.put("k", "body 0")
+		r.run()
+		for i := range ops {
+			r.untilUnconfirmed()
+			time.Sleep(confirmAfter / 2)
+			s.carryOut((i + 3) % len(ops))
+			time.Sleep(confirmAfter/2 + 100*time.Millisecond) // it is uploaded again
+		}
+		r.drained(time.Minute)
+		r.upstream("k", fmt.Sprint("body ", len(ops)))
+		r.close()
+	})
+}
+
+// TestOwnLateRequest: a write whose own first request hung is not held up by that, but the next
+// one of its key is.
+func TestOwnLateRequest(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart %t", restart), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var away atomic.Bool
+				s := r.stopAt(func(int) { away.Store(restart) }, "PutObject")
+				hang := r.answer
+				r.answers(func(q *cold.Request) (*http.Response, error) {
+					if away.Load() {
+						return unavailable()
+					}
+					return hang(q)
+				})
+				r.put("k", "old")
+				r.run()
+				if restart {
+					time.Sleep(time.Second)
+					r.close()
+					away.Store(false)
+					r.open()
+					r.run()
+				}
+				if took := r.drained(time.Minute); took > time.Second {
+					t.Errorf("the retry took %v", took)
+				}
+				r.put("k", "new")
+				r.untilUnconfirmed()
+				s.carryOut(0)
+				r.upstream("k", "old")
+				r.drained(time.Minute)
+				r.upstream("k", "new")
+				time.Sleep(confirmAfter)
+				n := r.asked("")
+				r.put("k", "newer")
+				if took := r.drained(time.Minute); took > time.Second || r.asked("") != n+2 {
+					t.Errorf("the doubt has no end: %v, %q", took, r.history)
+				}
+				r.close()
+			})
+		})
+	}
+}
+
+// TestLateRequestOfEarlierRun: a gateway that starts with a write that took the place of another
+// one in the journal knows nothing of that one's requests, and confirms it.
+func TestLateRequestOfEarlierRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var away atomic.Bool
+		s := r.stopAt(func(int) { away.Store(true) }, "PutObject")
+		hang := r.answer
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if away.Load() {
+				return unavailable()
+			}
+			return hang(q)
+		})
+		r.put("k", "old")
+		r.put("other", "body")
+		r.run()
+		time.Sleep(time.Second)
+		name := s.name(0)
+		r.put(name, "new")
+		time.Sleep(time.Second)
+		r.close()
+		away.Store(false)
+		r.open()
+		r.run()
+		r.untilUnconfirmed()
+		r.upstream(name, "new")
+		s.carryOut(0)
+		r.drained(time.Minute)
+		r.upstream(name, "new")
+		r.close()
+	})
+}
+
+// TestRequestPastTheJournal: a request that was forwarded and met its deadline is carried out
+// after a write that the journal acknowledged.
+func TestRequestPastTheJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.run()
+		r.pool.Doubt(key("k"))
+		time.Sleep(doubtFor / 2)
+		r.put("k", "new")
+		r.untilUnconfirmed()
+		r.up.Put(key("k"), []byte("of the late request"))
+		r.drained(time.Minute)
+		r.upstream("k", "new")
+
+		r.pool.Doubt(key("k"))
+		time.Sleep(doubtFor)
+		r.put("k", "newer")
+		if took := r.drained(time.Minute); took > time.Second {
+			t.Errorf("%v after the doubt has ended", took)
+		}
+		r.close()
+	})
+}
+
+// TestForeignWriteDuringConfirmation: what somebody else writes after an upload is newer, and
+// stays.
+func TestForeignWriteDuringConfirmation(t *testing.T) {
+	for name, foreign := range map[string]func(r *rig){
+		"put":    func(r *rig) { r.up.Put(key("k"), []byte("foreign")) },
+		"delete": func(r *rig) { r.up.Delete(key("k")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
+				r.put("k", "old")
+				r.run()
+				r.untilUnconfirmed()
+				foreign(r)
+				r.drained(time.Minute)
+				if o, _ := r.up.Get(key("k")); r.asked("PutObject") != 2 || string(o.Body) == "new" {
+					t.Errorf("%q, %q", o.Body, r.history)
+				}
+				r.close()
+			})
+		})
+	}
+}
+
+// TestConfirmationFails: an upstream that is away when an entry is to be confirmed is asked again,
+// and the entry is not uploaded for that, nor over what somebody else wrote.
+func TestConfirmationFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
+		r.put("k", "old")
+		r.run()
+		r.untilUnconfirmed()
+		r.answers(func(*cold.Request) (*http.Response, error) { return unavailable() })
+		time.Sleep(time.Minute)
+		if st := r.j.Stats(); st.Pending != 1 {
+			t.Errorf("%+v", st)
+		}
+		r.up.Put(key("k"), []byte("foreign"))
+		r.answers(nil)
+		r.drained(2 * time.Minute)
+		if o, _ := r.up.Get(key("k")); r.asked("PutObject") != 2 || string(o.Body) != "foreign" {
+			t.Errorf("%q, %d uploads", o.Body, r.asked("PutObject"))
+		}
+		r.close()
+	})
+}
+
+// TestKeyThatIsWrittenAllTheTime: who waits for a key that is in doubt is not held up by the
+// writes that come after.
+func TestKeyThatIsWrittenAllTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
+		r.put("k", "old")
+		r.run()
+		r.untilUnconfirmed()
+		ctx, cancel := context.WithCancel(t.Context())
+		var writer sync.WaitGroup
+		writer.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				r.put("k", fmt.Sprint("body ", i))
+				r.pool.Hurry(key("k")) // somebody else
+				time.Sleep(100 * time.Millisecond)
+			}
+		})
+		began := time.Now()
+		r.pool.Hurry(key("k"))
+		if err := r.j.Wait(t.Context(), key("k")); err != nil || time.Since(began) > confirmAfter+time.Second {
+			t.Errorf("%v, %v", time.Since(began), err)
+		}
+		cancel()
+		writer.Wait()
+		r.drained(time.Minute)
+		r.close()
+	})
+}
+
+// TestClear: a change that is forwarded waits until an older request of the pool's for that key
+// cannot come any more.
+func TestClear(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.stopAt(nil, "PutObject")
+		r.put("k", "old")
+		r.run()
+		r.drained(time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.pool.Clear(ctx, key("k")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after a second: %v", err)
+		}
+		began := time.Now()
+		if err := r.pool.Clear(t.Context(), key("k")); err != nil || time.Since(began) > confirmAfter || time.Since(began) < confirmAfter/2 {
+			t.Errorf("%v, %v", time.Since(began), err)
+		}
+		began = time.Now()
+		if err := errors.Join(r.pool.Clear(t.Context(), key("k")), r.pool.Clear(t.Context(), key("l"))); err != nil || time.Since(began) > 0 {
+			t.Errorf("nothing is in doubt: %v, %v", time.Since(began), err)
+		}
+		r.close()
+	})
+}
+
+// TestTranslatedAfterLateRequest: an upstream with ETags of its own, where nothing says whose the
+// content is.
+func TestTranslatedAfterLateRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.up.KMS.Store(true)
+		s := r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
+		r.put("k", "old")
+		r.run()
+		r.untilUnconfirmed()
+		s.carryOut(0)
+		r.drained(time.Minute)
+		o, _ := r.up.Get(key("k"))
+		if tr, ok := r.j.Translation(key("k")); !ok || string(o.Body) != "new" || tr.Promised != etag("new") || tr.Upstream != o.ETag || o.ETag == etag("new") {
+			t.Errorf("%q %s, %+v", o.Body, o.ETag, tr)
+		}
+		r.close()
+	})
+}
+
+// TestPackedAfterLateRequest: what is in a pack does not mind a late request, and what is taken
+// out of it is confirmed.
+func TestPackedAfterLateRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t).packing()
+		s := r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
+		r.put("k", strings.Repeat("old", 50))
+		r.run()
+		r.drained(time.Minute)
+		if st := r.j.Stats(); st.Packed != 1 || r.pool.Progress().Unconfirmed != 0 {
+			t.Fatalf("%+v", st)
+		}
+		r.pool.Hurry(key("k"))
+		r.untilUnconfirmed()
+		s.carryOut(0)
+		if err := r.j.Wait(t.Context(), key("k")); err != nil {
+			t.Fatal(err)
+		}
+		r.upstream("k", "new")
+		r.close()
+	})
+}
+
+// TestConfirmationIsAdmitted: a bucket whose uploads have to wait is not asked for a confirmation
+// either.
+func TestConfirmationIsAdmitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var shut atomic.Bool
+		r.pool.Admit = func(string) time.Duration {
+			if shut.Load() {
+				return time.Hour
+			}
+			return 0
+		}
+		r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
+		r.put("k", "old")
+		r.run()
+		r.untilUnconfirmed()
+		shut.Store(true)
+		n := r.asked("")
+		time.Sleep(time.Minute)
+		if more := r.asked("") - n; more != 0 || r.j.Stats().Pending != 1 {
+			t.Errorf("%d requests, %+v", more, r.j.Stats())
+		}
+		shut.Store(false)
+		r.pool.Ready("bucket")
+		if took := r.drained(time.Minute); took > time.Second {
+			t.Errorf("drained in %v", took)
+		}
+		r.close()
+	})
+}
+
+// TestConfirmationIsNotBatched: a deletion that only has to be confirmed does not go in one request
+// with others, before or behind it: it would delete what somebody else has written since.
+func TestConfirmationIsNotBatched(t *testing.T) {
+	for name, before := range map[string]bool{"before it": true, "behind it": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var open atomic.Bool
+				open.Store(true)
+				r.pool.Admit = func(string) time.Duration {
+					if open.Load() {
+						return 0
+					}
+					return time.Hour
+				}
+				r.stopAt(func(int) { r.delete("k") }, "PutObject")
+				r.put("k", "old")
+				r.run()
+				r.untilUnconfirmed()
+				open.Store(false)
+				r.up.Put(key("k"), []byte("foreign"))
+				if before {
+					r.delete("l")
+				}
+				time.Sleep(2 * confirmAfter)
+				if !before {
+					r.delete("l")
+				}
+				synctest.Wait()
+				open.Store(true)
+				r.pool.Ready("bucket")
+				r.drained(time.Minute)
+				if o, ok := r.up.Get(key("k")); !ok || string(o.Body) != "foreign" {
+					t.Errorf("%q, %q", o.Body, r.history)
+				}
+				r.close()
+			})
+		})
+	}
+}
+
+// TestTooManyDoubts: beyond the bound other doubts end early, and what waited for its confirmation
+// is taken to be there, if it is.
+func TestTooManyDoubts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.pool.doubts.limit = 3
+		const n = 10
+		ops := make([]string, n)
+		for i := range ops {
+			ops[i] = "PutObject"
+		}
+		r.stopAt(func(int) {}, ops...)
+		for i := range n {
+			r.put(fmt.Sprint(i), "old")
+		}
+		r.run()
+		for r.asked("PutObject") < n {
+			time.Sleep(time.Millisecond)
+		}
+		for i := range n {
+			r.put(fmt.Sprint(i), "new")
+		}
+		for r.j.Stats().Pending > 0 {
+			r.pool.doubts.mu.Lock()
+			n := len(r.pool.doubts.keys)
+			r.pool.doubts.mu.Unlock()
+			if n > 3 {
+				t.Fatalf("%d keys are in doubt", n)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		for i := range n {
+			r.upstream(fmt.Sprint(i), "new")
+		}
+		r.close()
+	})
+}
+
+// TestDoubtsAreForgotten: those that are over take no memory for long.
+func TestDoubtsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newDoubts()
+		for i := range 1000 {
+			s.begin(key(fmt.Sprint(i)), nil)
+			s.verified(key(fmt.Sprint(i)), check{entry: 1})
+		}
+		time.Sleep(doubtFor)
+		if s.begin(key("another"), nil); len(s.keys) != 1 {
+			t.Errorf("%d are left", len(s.keys))
+		}
+	})
+}
+
+// TestFingerprint: objects of one key that differ in what a client put are told apart, and what
+// the upstream says of each answer makes no difference.
+func TestFingerprint(t *testing.T) {
+	of := func(pairs ...string) http.Header {
+		h := http.Header{"Etag": {etag("body")}, "Date": {testkit.Text(testkit.Random(t), 8)}}
+		for i := 0; i < len(pairs); i += 2 {
+			h.Set(pairs[i], pairs[i+1])
+		}
+		return h
+	}
+	base := fingerprint(of("X-Amz-Meta-A", "1"))
+	for name, c := range map[string]struct {
+		h    http.Header
+		same bool
+	}{
+		"the same":         {of("X-Amz-Meta-A", "1"), true},
+		"another date":     {of("X-Amz-Meta-A", "1", "Last-Modified", "now"), true},
+		"other metadata":   {of("X-Amz-Meta-A", "2"), false},
+		"another name":     {of("X-Amz-Meta-B", "1"), false},
+		"a type":           {of("X-Amz-Meta-A", "1", "Content-Type", "text/plain"), false},
+		"another ETag":     {of("X-Amz-Meta-A", "1", "Etag", etag("other")), false},
+		"nothing is there": {nil, false},
+	} {
+		if (fingerprint(c.h) == base) != c.same {
+			t.Errorf("%s: same is %t", name, !c.same)
+		}
+	}
+}
