@@ -143,7 +143,7 @@ func TestD4_HoldBesideAPack(t *testing.T) {
 // restart, and for none that were there.
 func TestCovers(t *testing.T) {
 	dir := t.TempDir()
-	j := open(t, testConfig(Disk{}, dir))
+	j := open(t, testConfig(vfs.Disk{}, dir))
 	mustPut(t, j, "k", []byte("one"))
 	first := j.Last(key("k"))
 	mustPut(t, j, "k", []byte("two"))
@@ -159,7 +159,7 @@ func TestCovers(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
-		j = open(t, testConfig(Disk{}, dir))
+		j = open(t, testConfig(vfs.Disk{}, dir))
 	}
 	sent := j.Take(key("k"))
 	mustPut(t, j, "k", []byte("four"))

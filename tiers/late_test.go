@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testkit"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
