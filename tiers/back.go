@@ -18,8 +18,8 @@ import (
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
-	"github.com/akidb/akigw/tiers/facts"
 	"github.com/akidb/akigw/uploadpool"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 // BackConfig bounds and places what is written back: [write_back].

@@ -11,7 +11,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers/cold"
-	"github.com/akidb/akigw/tiers/facts"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 const (

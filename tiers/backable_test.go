@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/tiers/facts"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 // inquirer is an upstream that is asked about buckets, and who asks.

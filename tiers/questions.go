@@ -12,7 +12,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers/cold"
-	"github.com/akidb/akigw/tiers/facts"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 // What an upstream is asked about a bucket before writes to it are acknowledged. Upstreams

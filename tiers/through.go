@@ -13,7 +13,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/tiers/facts"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 // A rule `write = "back"` is not honoured for every write. through is why one goes to the

@@ -14,7 +14,7 @@ import (
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
-	"github.com/akidb/akigw/tiers/facts"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 // doctorCommand is "akigw doctor". Its flags are those of serve.
