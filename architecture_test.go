@@ -28,7 +28,7 @@ var rooms = map[string][]string{
 	"tiers":                       {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "journal", "uploadpool", "internal/budget", "internal/checksum", "internal/codec", "internal/vfs", "internal/failpoint", "internal/pack", "internal/s3xml", "internal/size", "internal/watch", "writeback/facts"},
 	"tiers/hot":                   {"internal/popular"},
 	"tiers/warm":                  {"internal/vfs", "internal/popular", "internal/size"},
-	"tiers/cold":                  {"internal/glob"},
+	"tiers/cold":                  {"internal/glob", "internal/s3xml"},
 	"writeback/facts":                 {"internal/codec", "internal/vfs"},
 	"journal":                     {"internal/codec", "internal/vfs", "internal/failpoint"},
 	"uploadpool":                  {"journal", "tiers/cold", "internal/failpoint", "internal/pack", "internal/s3xml"},
