@@ -27,6 +27,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // Config is the admin listener.
@@ -70,6 +71,7 @@ type Server struct {
 // Parts is what the listener reports on, and changes.
 type Parts struct {
 	store     *tiers.Store
+	writes    *writeback.WriteBack
 	snapshots *snapshot.Store
 	// Rules explain which settings hold; nil explains nothing.
 	Rules interface {
@@ -87,10 +89,14 @@ type Parts struct {
 	Audit *Audit
 }
 
-// New makes the handler that reports on a store. keys are the admin keys,
+// New makes the handler that reports on a store, and on its write-back; nil: nothing is written
+// back. keys are the admin keys,
 // region what they sign for.
-func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Parts, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
-	parts.store, parts.snapshots = store, snapshots
+func New(config Config, store *tiers.Store, writes *writeback.WriteBack, snapshots *snapshot.Store, parts Parts, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
+	if writes == nil {
+		writes = writeback.New(writeback.Options{})
+	}
+	parts.store, parts.writes, parts.snapshots = store, writes, snapshots
 	metrics.ExposeMetadata(true) // the types of metrics
 	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
 	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler()}
@@ -151,11 +157,11 @@ func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 // does not mend, a full disk above all, is said behind "ok".
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	warnings := strings.Join(s.warnings(), "\n")
-	if b := s.store.BackStatus(); b != nil && b.Stopped != nil {
+	if s.writes.Status().Stopped != nil {
 		http.Error(w, "the journal takes no writes; see /api/v1/status\n"+warnings, http.StatusServiceUnavailable)
 		return
 	}
-	if n := s.store.PausedBuckets(); n > 0 { // no restart mends that
+	if n := s.writes.PausedBuckets(); n > 0 { // no restart mends that
 		fmt.Fprintf(w, "ok, but pending writes of %d buckets are not uploaded; see akigw status\n", n)
 		return
 	}
@@ -167,7 +173,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 
 // warnings say what does not work, though the gateway does.
 func (s *Server) warnings() []string {
-	all := s.store.Warnings()
+	all := append(s.store.Warnings(), s.writes.Warnings()...)
 	if s.snapshots != nil {
 		if err := s.snapshots.Problem(); err != nil {
 			all = append(all, err.Error())

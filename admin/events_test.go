@@ -22,12 +22,12 @@ import (
 func testServer(t *testing.T) (*Server, *tiers.Store, *testkit.Memory) {
 	up := testkit.NewMemory()
 	config := tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}
-	store, err := tiers.New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10}), "", up, slog.New(slog.DiscardHandler))
+	store, err := tiers.New(tiers.Options{Config: config, Rules: rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10}), Upstream: up})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	return New(Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, store, nil, Parts{}, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", slog.New(slog.DiscardHandler)), store, up
+	return New(Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, store, nil, nil, Parts{}, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", slog.New(slog.DiscardHandler)), store, up
 }
 
 // notification is an event message as S3 and MinIO send it.

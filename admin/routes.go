@@ -9,6 +9,7 @@ import (
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // route is something that this listener answers.
@@ -94,9 +95,9 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/snapshots/{id}", method: del, handle: s.deleteSnapshot, summary: "Delete a snapshot", query: []param{{"force", "true: the last one, too", false}}},
 		{path: "/api/v1/snapshots-diff", handle: s.diffSnapshots, summary: "What happened between two snapshots; the last line is {}", query: []param{{"from", "id", true}, {"to", "id", true}}, answer: snapshot.Change{}, stream: lines},
 
-		{path: "/api/v1/dead-letters", handle: s.deadLetters, summary: "Writes that could not be taken upstream", answer: []tiers.DeadLetter{}},
-		{path: "/api/v1/dead-letters/retry", method: post, query: ofLetter, summary: "Try it again", handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.RetryDeadLetter(r.Context(), id) })},
-		{path: "/api/v1/dead-letters/drop", method: post, query: ofLetter, summary: "Drop it for good", handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.store.DropDeadLetter(r.Context(), id) })},
+		{path: "/api/v1/dead-letters", handle: s.deadLetters, summary: "Writes that could not be taken upstream", answer: []writeback.DeadLetter{}},
+		{path: "/api/v1/dead-letters/retry", method: post, query: ofLetter, summary: "Try it again", handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.writes.DeadLetters.Retry(r.Context(), id) })},
+		{path: "/api/v1/dead-letters/drop", method: post, query: ofLetter, summary: "Drop it for good", handle: s.onDeadLetter(func(r *http.Request, id uint64) error { return s.writes.DeadLetters.Drop(r.Context(), id) })},
 		{path: "/api/v1/dead-letters/archive", method: post, handle: s.archiveDeadLetters, summary: "Write all of them into one object upstream", query: []param{ofBucket, {"key", "of the object", true}}, answer: struct {
 			Archived int `json:"archived"`
 		}{}},
@@ -105,7 +106,7 @@ func (s *Server) routes() []route {
 			Unpacked int `json:"unpacked"`
 		}{}},
 		{path: "/api/v1/journal/resume", method: post, handle: s.resume, summary: "Upload the pending writes of a bucket that is versioned, encrypted or gone by now", query: []param{ofBucket, {"forget", "true: forget all else that is known of the bucket, too", false}}},
-		{path: "/api/v1/journal/accept", method: post, summary: "Go on with a journal that was found damaged", handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.store.AcceptDamage()) }},
+		{path: "/api/v1/journal/accept", method: post, summary: "Go on with a journal that was found damaged", handle: func(w http.ResponseWriter, _ *http.Request) { answer(w, s.writes.AcceptDamage()) }},
 
 		{path: "/api/v1/rules/explain", handle: s.explain, summary: "Which settings hold for an object, and where they come from", query: []param{ofBucket, {"key", "the object's", true}}, answer: []Setting{}},
 		{path: "/api/v1/users", private: true, handle: s.withAccess(s.users), summary: "Users and their policies", answer: []User{}},

@@ -13,6 +13,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // Object is what is known of one object: an element of GET /api/v1/tier/objects, and the
@@ -225,9 +226,9 @@ var statuses = []struct {
 	err    error
 	status int
 }{
-	{tiers.ErrNoDeadLetter, http.StatusNotFound},
+	{writeback.ErrNoDeadLetter, http.StatusNotFound},
 	{tiers.ErrNotPinned, http.StatusNotFound},
-	{tiers.ErrNotPaused, http.StatusConflict},
+	{writeback.ErrNotPaused, http.StatusConflict},
 	{akigw.ErrNoSuchKey, http.StatusNotFound},
 	{snapshot.ErrNone, http.StatusNotFound},
 	{snapshot.ErrLast, http.StatusConflict},

@@ -277,8 +277,8 @@ func record(t *testing.T, b *bench, up *testkit.Faulty, n int, bucket string, op
 	up.Clear()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	b.store.DrainAll(ctx)
-	if st := b.store.BackStatus(); st.Pending+st.Dead > 0 {
+	b.writes.DrainAll(ctx)
+	if st := b.writes.Status(); st.Pending+st.Dead > 0 {
 		t.Errorf("not everything came to the upstream: %+v", st)
 	}
 	time.Sleep(map[bool]time.Duration{true: historyTTL + historyStale}[bucket == string(rules.TTL)])

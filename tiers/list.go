@@ -49,29 +49,11 @@ func (s *Store) epoch(bucket string) *atomic.Uint64 {
 	return &s.listEpochs[xxhash.Sum64String(bucket)%epochs]
 }
 
-// ChangeBucket says that a bucket is being made, removed or set up in another way: until end no
-// write to it is acknowledged by the journal. end is told whether the bucket was changed, or
-// may have been, and whether it is gone.
-func (s *Store) ChangeBucket(bucket string) (end func(changed, gone bool)) {
+// ChangeBucket says that a bucket is being created, deleted or configured: listings of it from
+// before end are not used any more.
+func (s *Store) ChangeBucket(bucket string) (end func()) {
 	s.epoch(bucket).Add(1)
-	if s.back == nil {
-		return func(bool, bool) { s.epoch(bucket).Add(1) }
-	}
-	over := s.back.buckets.change(bucket)
-	return func(changed, gone bool) {
-		s.epoch(bucket).Add(1)
-		switch {
-		case gone:
-			over(bucketRemoved)
-		case changed:
-			over(bucketChanged)
-			if s.rules.Backs(bucket) {
-				s.back.buckets.refresh(bucket, time.Now())
-			}
-		default:
-			over(bucketUnchanged)
-		}
-	}
+	return func() { s.epoch(bucket).Add(1) }
 }
 
 // List answers a listing of a bucket: query is all that was asked, and ask sends

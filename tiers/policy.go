@@ -344,7 +344,7 @@ func (w *worker) move(ctx context.Context, d decision) (did bool, err error) {
 			did, _, err = s.outOfHot(ctx, d.Key)
 		}
 	case DemoteToCold:
-		if s.back != nil && s.back.journal.Last(d.Key.Current()) != nil {
+		if s.overlay.Pending(d.Key.Current()) != nil {
 			return false, nil // it has just been written
 		}
 		if s.accesses.of(d.Key).idle(time.Now()) >= settings.WarmIdle && !settings.Pin {

@@ -4,32 +4,20 @@ import (
 	"context"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/journal"
 )
 
-// BytesOf is how many bytes the objects of a bucket have, upstream and pending.
+// BytesOf is how many bytes the objects of a bucket have upstream. It lists the bucket.
 func (s *Store) BytesOf(ctx context.Context, bucket string) (sum int64, err error) {
 	err = s.list(ctx, bucket, "", "", func(o listed) error {
 		sum += o.Size
 		return nil
 	})
-	if s.back != nil {
-		s.back.journal.Ascend(bucket, "", func(e *journal.Entry) bool {
-			sum += e.Size
-			return true
-		})
-	}
 	return sum, err
 }
 
-// SizeOf is how many bytes the object has that a key holds, as far as that is known: 0 if it
-// is not.
+// SizeOf is how many bytes the object has that a key holds upstream, as far as the cache knows:
+// 0 if it does not.
 func (s *Store) SizeOf(key akigw.Key) int64 {
-	if s.back != nil {
-		if e := s.back.journal.Last(key.Current()); e != nil {
-			return e.Size // 0 for a deletion
-		}
-	}
 	if e := s.peekHot(key); e != nil {
 		return e.Size
 	}

@@ -10,6 +10,7 @@
 package tiers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,9 +24,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/budget"
-	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/internal/watch"
-	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/hot"
@@ -47,8 +46,6 @@ type Rules interface {
 	// Pinning returns the version of the rules, another one after each change,
 	// and whether any of them pins objects.
 	Pinning() (version uint64, any bool)
-	// Backs reports whether writes to some key of a bucket may be written back.
-	Backs(bucket string) bool
 }
 
 // hotKey names a value of the hot tier: the entry of a key, or one block.
@@ -103,8 +100,8 @@ type Store struct {
 	notifier    Notifier // nil if the upstream tells nothing
 	feeds       feeds
 
-	back    *back  // nil if nothing is written back
-	backOff string // why, if there should be a journal
+	overlay Overlay
+	drain   func(ctx context.Context, key akigw.Key) error // see DrainWith
 
 	accesses  *accesses
 	tracer    atomic.Pointer[tracer] // nil while nobody records
@@ -128,8 +125,23 @@ type Store struct {
 	noRanges atomic.Bool // the upstream ignores Range: parts cost as much as the whole
 }
 
-// New opens the tiers. dir is the directory of the warm tier.
-func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Logger) (*Store, error) {
+// Options is what a Store is made of.
+type Options struct {
+	Config   Config
+	Rules    Rules
+	Upstream Upstream
+	// Overlay has what is pending above the tiers; nil: nothing is.
+	Overlay Overlay
+	// Dir is the directory of the warm tier.
+	Dir string
+	Log *slog.Logger // nil: none
+	// Metrics is where the store counts; nil: in a set that nobody shows.
+	Metrics *metrics.Set
+}
+
+// New opens the tiers.
+func New(o Options) (*Store, error) {
+	config, upstream := o.Config, o.Upstream
 	owners, _ := upstream.(Owners)
 	var names []string
 	if owners != nil {
@@ -137,9 +149,10 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 	}
 	s := &Store{
 		config:    config,
-		rules:     rules,
-		log:       log,
+		rules:     o.Rules,
+		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		upstream:  upstream,
+		overlay:   o.Overlay,
 		windows:   newWindows(int64(config.FillBytes)).divided(owners),
 		copies:    newWindows(int64(config.FillBytes)),
 		owners:    owners,
@@ -167,6 +180,9 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 			return mix(k.blocks<<20 ^ uint64(k.n))
 		}),
 	}
+	if s.overlay == nil {
+		s.overlay = noOverlay{}
+	}
 	s.notifier, _ = upstream.(Notifier)
 	s.crowd, _ = upstream.(Crowd)
 	s.silence, _ = upstream.(Silence)
@@ -183,11 +199,11 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		if err != nil {
 			return nil, err
 		}
-		if first, err = s.openWarm(dir, secret); err != nil {
-			s.withoutWarm(dir, err)
+		if first, err = s.openWarm(o.Dir, secret); err != nil {
+			s.withoutWarm(o.Dir, err)
 		}
 	} else {
-		s.withoutWarm(dir, nil)
+		s.withoutWarm(o.Dir, nil)
 	}
 	s.fence = newFence(first)
 	s.accesses = newAccesses(s.warm)
@@ -247,13 +263,6 @@ func (s *Store) startRun() (firstGeneration uint64, err error) {
 
 // Run works in the background until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
-	if s.back != nil {
-		var pool sync.WaitGroup
-		defer pool.Wait()
-		pool.Go(func() { _ = s.back.pool.Run(ctx) }) // it ends with ctx, without an error
-		pool.Go(func() { s.runExpiry(ctx) })
-		pool.Go(func() { s.back.buckets.book.Run(ctx) })
-	}
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	if s.worker != nil {
@@ -302,9 +311,6 @@ func (s *Store) Close() error {
 	s.cancel()
 	s.work.Wait()
 	err := errors.Join(s.hot.Close(), s.hotGhost.close(), s.warmGhost.close())
-	if s.back != nil {
-		err = errors.Join(err, s.back.close())
-	}
 	err = errors.Join(err, s.accesses.flush())
 	if s.warm != nil {
 		err = errors.Join(err, s.warm.Close())
@@ -340,38 +346,12 @@ func (s *Store) WarmProblem() string {
 	return s.warm.Problem()
 }
 
-// BackProblem says why there is no journal, "" if there is one, or is to be none.
-func (s *Store) BackProblem() string { return s.backOff }
-
 // Warnings say what does not work, though the gateway does, and what to do about it.
 func (s *Store) Warnings() (all []string) {
 	if problem := s.WarmProblem(); problem != "" && (s.warm == nil || !s.warm.Full()) {
 		all = append(all, "warm tier: "+problem)
 	}
-	if s.backOff != "" {
-		all = append(all, "journal: "+s.backOff)
-	}
-	if b := s.back; b != nil {
-		if err := b.journal.Accepting(); err != nil {
-			all = append(all, "journal: "+err.Error()+mend(err))
-		}
-	}
 	return all
-}
-
-// mend is what to do about a journal that takes no writes, behind what is wrong with it.
-func mend(err error) string {
-	switch {
-	case errors.Is(err, journal.ErrMoved):
-		return "; bring the directory back, and restart the gateway"
-	case errors.Is(err, journal.ErrFailed):
-		return "; mend the disk, and restart the gateway"
-	case errors.Is(err, journal.ErrDamaged):
-		return "; look at it, then: akigw journal accept"
-	case errors.Is(err, journal.ErrFull):
-		return "; make room, or mount it to be written to, and it goes on by itself"
-	}
-	return ""
 }
 
 // lookup finds the live entry of a key and the tier that had it.
@@ -603,7 +583,7 @@ func (s *Store) putBlock(settings *rules.Settings, run warm.Run, n int64, data [
 
 func (s *Store) settings(key akigw.Key) *rules.Settings {
 	settings := s.rules.For(key.Bucket, key.Name)
-	if s.back != nil && pack.IsName(key.Name) { // nobody gives it other bytes
+	if s.overlay.Own(key) {
 		own := *settings
 		own.Freshness = rules.Immutable
 		return &own

@@ -19,7 +19,8 @@ import (
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
+	"github.com/akidb/akigw/writeback/buckets"
 )
 
 // remote are the flags of commands that ask a running gateway.
@@ -201,7 +202,7 @@ func (s *statusCommand) Run() error {
 }
 
 // printNote prints what keeps a bucket's writes from being acknowledged by the journal.
-func printNote(table io.Writer, n *tiers.WriteBackNote) {
+func printNote(table io.Writer, n *buckets.Note) {
 	switch {
 	case n.Paused:
 		fmt.Fprintf(table, "not uploaded\tpending writes of bucket %q: %s. %s\n", n.Bucket, n.Meaning, n.Remedy)
@@ -258,7 +259,7 @@ type deadCommand struct {
 	Drop    deadDrop    `cmd:"" help:"Give them up for good: their keys hold from then on what the upstream has."`
 }
 
-func (r *remote) dead() (all []tiers.DeadLetter, err error) {
+func (r *remote) dead() (all []writeback.DeadLetter, err error) {
 	err = r.into(&all, http.MethodGet, "/api/v1/dead-letters", nil)
 	return all, err
 }
@@ -274,7 +275,7 @@ func (d *deadList) Run() error {
 	if d.JSON {
 		return printJSON(all)
 	}
-	return table([]string{"ID", "OBJECT", "SIZE", "SINCE", "REASON"}, all, func(l tiers.DeadLetter) []any {
+	return table([]string{"ID", "OBJECT", "SIZE", "SINCE", "REASON"}, all, func(l writeback.DeadLetter) []any {
 		what := size.Human(l.Size)
 		if l.Deleted {
 			what = "deletion"
@@ -299,7 +300,7 @@ func (d *deadShow) Run() error {
 			return printJSON(l)
 		}
 	}
-	return tiers.ErrNoDeadLetter
+	return writeback.ErrNoDeadLetter
 }
 
 // chosen are dead letters that a command is for.
@@ -531,7 +532,7 @@ func (j *journalUnpack) Run() error {
 }
 
 // showDrain tells a person at a terminal how far the drain is.
-func showDrain(store *tiers.Store, w io.Writer, stop <-chan struct{}) {
+func showDrain(writes *writeback.WriteBack, w io.Writer, stop <-chan struct{}) {
 	f, ok := w.(*os.File)
 	if !ok {
 		return
@@ -540,7 +541,7 @@ func showDrain(store *tiers.Store, w io.Writer, stop <-chan struct{}) {
 		return
 	}
 	for {
-		st := store.BackStatus()
+		st := writes.Status()
 		fmt.Fprintf(w, "\r\x1b[Ktaking acknowledged writes to the upstream: %d left (%s)", st.Pending, size.Human(st.Bytes))
 		select {
 		case <-stop:

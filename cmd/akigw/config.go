@@ -17,6 +17,7 @@ import (
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
+	"github.com/akidb/akigw/writeback"
 )
 
 // config is the whole configuration: each room's part, declared in the room.
@@ -30,7 +31,7 @@ type config struct {
 	QoS      []gateway.QoSConfig     `toml:"qos"`
 	Quota    []gateway.QuotaConfig   `toml:"quota"`
 	Cache    tiers.Config            `toml:"cache"`
-	Back     tiers.BackConfig        `toml:"write_back"`
+	Back     writeback.Config        `toml:"write_back"`
 	Snapshot snapshot.Config         `toml:"snapshot"`
 	Cost     cost.Config             `toml:"cost"`
 	Access   gateway.AccessLogConfig `toml:"access_log"`
@@ -147,7 +148,7 @@ func defaults() *config {
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}
 	c.Storage.Parallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 7 * 24 * 3600}
 	c.Storage.Batch = uploadpool.BatchConfig{Enabled: true, BatchSize: 10, FlushIntervalSecs: 5, MaxPacked: 1_000_000}
-	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, ScrubBytesPerSec: 16 << 20, MinFreeBytes: 1 << 30, ReserveBytes: 16 << 20, MaxUploadSecs: 7 * 24 * 3600, MaxDates: 100_000, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60, MaxFactSecs: 7 * 24 * 3600}
+	c.Back = writeback.Config{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, ScrubBytesPerSec: 16 << 20, MinFreeBytes: 1 << 30, ReserveBytes: 16 << 20, MaxUploadSecs: 7 * 24 * 3600, MaxDates: 100_000, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60, MaxFactSecs: 7 * 24 * 3600}
 	c.Snapshot = snapshot.Config{IntervalSecs: 24 * 3600, MaxBytes: 1 << 30, RestoreRate: 64 << 20}
 	c.Tiering.Policy = tiers.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
 	c.Cost, c.Access, c.Tracing = cost.Default(), gateway.AccessLogConfig{MaxMiB: 100, Keep: 10}, tracingConfig{Share: 1}

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/cost"
@@ -32,6 +34,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback"
 )
 
 // serveCommand is "akigw serve". Its flags are the settings that people change
@@ -136,7 +139,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	wrap := costs.Upstream.Wrap
 	if layer != nil {
 		wrap = func(t http.RoundTripper) http.RoundTripper { return costs.Upstream.Wrap(layer.Wrap(t)) }
-		c.Cache.WarmFault, c.Cache.JournalFault = layer.Disk(faults.Warm), layer.Disk(faults.Journal)
+		c.Cache.WarmFault, c.Back.Fault = layer.Disk(faults.Warm), layer.Disk(faults.Journal)
 	}
 	var around func(http.Handler) http.Handler
 	spans, err := c.Tracing.open(ctx)
@@ -163,20 +166,25 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.background(book.Run)
-	store, err := tiers.New(c.Cache, book, filepath.Join(c.Process.Data, "warm"), upstream, log)
+	c.Back.Dir, c.Back.FactsFile = c.Back.Place(c.Process.Data), c.factsFile()
+	pending, err := writeback.Open(c.Back, upstream, log)
+	if err != nil {
+		return err
+	}
+	d.add(pending.Close)
+	store, err := tiers.New(tiers.Options{Config: c.Cache, Rules: book, Upstream: upstream, Overlay: pending, Dir: filepath.Join(c.Process.Data, "warm"), Log: log, Metrics: metrics.GetDefaultSet()})
 	if err != nil {
 		return err
 	}
 	d.add(store.Close)
-	c.Back.FactsFile = c.factsFile()
-	if err := store.WriteBack(c.Back, c.Back.Place(c.Process.Data), c.Storage.Parallel, c.Storage.Batch, upstream); err != nil {
-		return err
-	}
-	reportSuspicion(upstream, store, log)
+	writes := writeback.New(writeback.Options{Config: c.Back, Parallel: c.Storage.Parallel, Batch: c.Storage.Batch, Overlay: pending, Cache: store, Upstream: upstream, Rules: book, Log: log, Metrics: metrics.GetDefaultSet()})
+	d.add(writes.Close)
+	store.DrainWith(writes.Drain)
+	reportSuspicion(upstream, writes, log)
 	if err := store.Control(c.Tiering.Policy, filepath.Join(c.Process.Data, "tiers")); err != nil {
 		return err
 	}
-	snapshots, err := openSnapshots(c, store, log)
+	snapshots, err := openSnapshots(c, store, upstream, writes, log)
 	if err != nil {
 		return err
 	}
@@ -191,9 +199,10 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	}
 	d.background(costs.Run)
 	d.background(store.Run)
+	d.background(writes.Run)
 	d.background(refetch)
 	d.background(snapshots.Run)
-	d.add(func() error { return drain(store, c.Back.DrainTimeout(), stderr, log) })
+	d.add(func() error { return drain(writes, c.Back.DrainTimeout(), stderr, log) })
 
 	keyring, err := accessStore(c).Open(log)
 	if err != nil {
@@ -213,7 +222,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), upstream.Names()...)
 	front := gateway.New(gateway.Front{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
-		Faulty: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Costs: &costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+		Faulty: layer != nil, Policies: keyring, QoS: qos, Store: store, Writes: writes, Upstream: upstream, Log: log, Costs: &costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
 	quotas := gateway.NewQuotas(c.Gateway.MaxBuckets, c.Quota, log)
 	front.Limit(quotas)
@@ -225,7 +234,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 			return err
 		}
 	}
-	operator := admin.New(c.Admin, store, snapshots, admin.Parts{Rules: book, Access: &users, Costs: costs, Logs: tail, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
+	operator := admin.New(c.Admin, store, writes, snapshots, admin.Parts{Rules: book, Access: &users, Costs: costs, Logs: tail, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	if layer != nil {
 		operator.EnableFaults(layer)
 	}
@@ -252,14 +261,14 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 
 // reportSuspicion has the log tell when an upstream stops answering and when it is
 // back, and what is pending for it taken there at once.
-func reportSuspicion(upstream *cold.Upstreams, store *tiers.Store, log *slog.Logger) {
+func reportSuspicion(upstream *cold.Upstreams, writes *writeback.WriteBack, log *slog.Logger) {
 	upstream.OnSuspect(func(name string, suspect bool) {
 		if suspect {
 			log.Error("the upstream has stopped answering: requests that need it are refused with 503 until it answers a probe; check the service, and the network between here and there", "upstream", name)
 			return
 		}
 		log.Info("the upstream answers again", "upstream", name)
-		store.Resume(name)
+		writes.Resume(name)
 	})
 }
 
@@ -268,8 +277,8 @@ func (c *config) factsFile() string { return filepath.Join(c.Process.Data, "buck
 
 // drain takes what is pending to the upstream before the process ends, and says how
 // far it is. What is left is no error, but has an exit code of its own.
-func drain(store *tiers.Store, timeout time.Duration, stderr io.Writer, log *slog.Logger) error {
-	st := store.BackStatus()
+func drain(writes *writeback.WriteBack, timeout time.Duration, stderr io.Writer, log *slog.Logger) error {
+	st := writes.Status()
 	if st.Pending == 0 {
 		return nil
 	}
@@ -278,11 +287,11 @@ func drain(store *tiers.Store, timeout time.Duration, stderr io.Writer, log *slo
 	log.Info("taking acknowledged writes to the upstream", "pending", st.Pending, "bytes", st.Bytes)
 	stop := make(chan struct{})
 	var shown sync.WaitGroup
-	shown.Go(func() { showDrain(store, stderr, stop) })
-	store.DrainAll(ctx)
+	shown.Go(func() { showDrain(writes, stderr, stop) })
+	writes.DrainAll(ctx)
 	close(stop)
 	shown.Wait()
-	if st = store.BackStatus(); st.Pending > 0 {
+	if st = writes.Status(); st.Pending > 0 {
 		log.Warn("acknowledged writes are not upstream yet; they are kept, and taken there by the next start", "pending", st.Pending, "bytes", st.Bytes)
 		return exitPending
 	}

@@ -20,7 +20,10 @@ import (
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/snapshot"
+	"github.com/akidb/akigw/snapshot/s3"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback"
 )
 
 // catalog is the catalog of the tiers as snapshots want it.
@@ -32,7 +35,7 @@ func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bo
 }
 
 // openSnapshots makes the snapshots of a gateway.
-func openSnapshots(c *config, store *tiers.Store, log *slog.Logger) (*snapshot.Store, error) {
+func openSnapshots(c *config, store *tiers.Store, upstream cold.Doer, writes *writeback.WriteBack, log *slog.Logger) (*snapshot.Store, error) {
 	s := &snapshot.Store{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: gatewayID(filepath.Join(c.Process.Data, "gateway-id"), log), Catalog: catalog{store}, Log: log}
 	if s.Dir == "" {
 		s.Dir = filepath.Join(c.Process.Data, "snapshots")
@@ -45,7 +48,8 @@ func openSnapshots(c *config, store *tiers.Store, log *slog.Logger) (*snapshot.S
 		if prefix != "" && !strings.HasSuffix(prefix, "/") {
 			prefix += "/"
 		}
-		s.Remote = store.Own(bucket, prefix, "application/vnd.apache.parquet")
+		begin := func(key akigw.Key) func() { return store.Begin(key).End }
+		s.Remote = &s3.Remote{Bucket: bucket, Prefix: prefix, Upstream: upstream, Sender: writes, Begin: begin}
 	}
 	s.Open()
 	return s, nil

@@ -61,7 +61,7 @@ var bugs = []bug{
 	// The verification behind it would notice: it is taken away too.
 	{12, "the error document in a 200 is not looked at", []edit{{"uploadpool/flush.go", "if status < 300 && code == \"\" {", "if status < 300 {"}, {"uploadpool/flush.go", "	if !there {\n		return result{err: errOther, unknown: true}\n	}\n	r.stored = stored\n	return r\n}\n\n// readBack", "	_ = there\n	r.stored = stored\n	return r\n}\n\n// readBack"}}, "uploadpool", "TestA4_|TestA6_|TestA5_", false},
 	{13, "done before it was verified", one("uploadpool/flush.go", "if r = p.verify(ctx, e, r); !whole {", "if !whole {"), "uploadpool", "TestA|TestC9_|TestVerif", false},
-	{14, "a deletion is not in the journal", one("tiers/back.go", "return true, acknowledged(s.back.journal.Delete(ctx, keys, now()))", "return true, nil"), "gateway", "TestB10_|TestT2_", true},
+	{14, "a deletion is not in the journal", one("writeback/accept.go", "return true, w.acceptor.acknowledged(w.journal.Delete(ctx, keys, now()))", "return true, nil"), "gateway", "TestB10_|TestT2_", true},
 	{15, "two flushes of a key at a time", one(indexFile, "if j.held[name] > 0 || slices.ContainsFunc(items, func(it *item) bool { return it.leased }) {", "if j.held[name] > 0 {"), "uploadpool", "TestD3_", false},
 	{16, "a write that was replaced comes after its successor", []edit{
 		{indexFile, "if it.entry.ID <= entry {", "if it.entry.ID == entry {"},

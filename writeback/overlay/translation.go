@@ -1,4 +1,4 @@
-package tiers
+package overlay
 
 import (
 	"context"
@@ -10,29 +10,36 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers"
 )
 
-// Translation is between the ETag and the Last-Modified that a client was promised of an
-// object and those that the upstream gave it. The methods of nil translate nothing.
+// Translation maps between the ETag and the Last-Modified that clients were promised of an
+// object and those that the upstream gave it. The methods of a nil Translation change nothing.
 type Translation journal.Translation
 
-// Translation returns what is remembered of a key, nil if nothing is.
-func (s *Store) Translation(key akigw.Key) *Translation {
-	t, ok := s.translation(key)
+// Translation returns what is remembered of the current version of a key, nil if nothing is.
+func (o *Overlay) Translation(key akigw.Key) *Translation {
+	known, ok := o.translation(key)
 	if !ok {
 		return nil
 	}
-	found := t // of its own, so that nothing is allocated where there is none
-	return &found
+	t := known // a variable of its own, so that nothing is allocated where there is none
+	return &t
 }
 
-// translation is Translation for who need not allocate it.
-func (s *Store) translation(key akigw.Key) (t Translation, ok bool) {
-	if s.back == nil || key.Version != "" {
+// translation is Translation without an allocation.
+func (o *Overlay) translation(key akigw.Key) (t Translation, ok bool) {
+	if o.journal == nil || key.Version != "" {
 		return t, false
 	}
-	known, ok := s.back.journal.Translation(key)
+	known, ok := o.journal.Translation(key)
 	return Translation(known), ok
+}
+
+// Translates reports whether any object of a bucket has another ETag or date upstream than
+// clients were promised.
+func (o *Overlay) Translates(bucket string) bool {
+	return o.journal != nil && o.journal.Translates(bucket)
 }
 
 // ToUpstream puts the upstream's ETag into a list of those that a client names
@@ -113,18 +120,18 @@ func (t *Translation) Date(etag, version string, modified time.Time, size int64)
 // nullVersion is the version id of what was written before a bucket had versions.
 const nullVersion = "null"
 
-// Answer has the upstream's answer to an operation on a key show what was promised. t is
+// Answer makes the upstream's response to an operation on a key show what was promised. t is
 // what was remembered of the key before the upstream was asked.
-func (s *Store) Answer(key akigw.Key, t *Translation, op string, resp *http.Response) {
+func (o *Overlay) Answer(key akigw.Key, t *Translation, op string, resp *http.Response) {
 	h := resp.Header
 	if etag := h.Get("Etag"); t != nil && etag != "" {
-		defer func() { h.Set("Etag", t.ToClient(etag)) }() // its date is told by the upstream's
+		defer func() { h.Set("Etag", t.ToClient(etag)) }() // after the date, which is recognised by the upstream's ETag
 	}
 	modified, err := http.ParseTime(h.Get("Last-Modified"))
 	if err != nil {
 		return
 	}
-	for _, t := range []*Translation{t, s.Translation(key)} { // it may have been flushed meanwhile
+	for _, t := range []*Translation{t, o.Translation(key)} { // the object may have been flushed meanwhile
 		if date, ok := t.Date(h.Get("Etag"), h.Get("X-Amz-Version-Id"), modified, wholeSize(op, resp)); ok {
 			h.Set("Last-Modified", date.UTC().Format(http.TimeFormat))
 			return
@@ -149,13 +156,6 @@ func wholeSize(op string, resp *http.Response) int64 {
 	return -1
 }
 
-// conditions are those of a client as they are for the upstream.
-func (t *Translation) conditions(c akigw.Conditions) akigw.Conditions {
-	c.IfMatch, c.IfNoneMatch = t.ToUpstream(c.IfMatch), t.ToUpstream(c.IfNoneMatch)
-	c.IfModifiedSince, c.IfUnmodifiedSince = t.DateToUpstream(c.IfModifiedSince), t.DateToUpstream(c.IfUnmodifiedSince)
-	return c
-}
-
 // speaksOf reports whether t is about an object: not about one that its key had before.
 func (t *Translation) speaksOf(o *akigw.Object) bool {
 	if bare(o.ETag) != bare(t.Upstream) {
@@ -165,29 +165,9 @@ func (t *Translation) speaksOf(o *akigw.Object) bool {
 	return same || !t.dated() || t.Promised != t.Upstream
 }
 
-// translate has a reader show what was promised; t is what was remembered of the key before
-// it was looked for. If the key has another object by now, the translation is forgotten.
-func (s *Store) translate(key akigw.Key, t *Translation, r *Reader) {
-	if s.back == nil || r == nil {
-		return
-	}
-	if t == nil || !t.speaksOf(r.Object) {
-		now := s.Translation(key)
-		if t != nil && now != nil && *now == *t && r.Outcome != akigw.Stale {
-			s.forgetTranslation(t)
-		}
-		if now == nil || !now.speaksOf(r.Object) {
-			return
-		}
-		t = now // it was flushed meanwhile
-	}
-	r.Object = t.shown(r.Object)
-}
-
-// shown is an object that t speaks of as clients see it.
-func (t *Translation) shown(o *akigw.Object) *akigw.Object {
-	object := *o
-	object.Header = maps.Clone(o.Header) // its values are replaced, not changed
+// show makes an object that t speaks of the one that clients see. Its header is replaced.
+func (t *Translation) show(object *akigw.Object) {
+	object.Header = maps.Clone(object.Header) // its values are replaced, not changed
 	if date, ok := t.Date(object.ETag, object.VersionID(), object.LastModified, object.Size); ok {
 		object.LastModified = date
 		object.Header["Last-Modified"] = []string{date.UTC().Format(http.TimeFormat)}
@@ -196,28 +176,66 @@ func (t *Translation) shown(o *akigw.Object) *akigw.Object {
 		object.ETag = t.Promised
 		object.Header["Etag"] = []string{t.Promised}
 	}
-	return &object
 }
 
 // Replaced says that an object that t may speak of was replaced or deleted through this
-// gateway. One of the same bytes and the same second could not be told from it.
-func (s *Store) Replaced(t *Translation) {
+// gateway. One with the same bytes and the same second could not be told from it. t may be nil.
+func (o *Overlay) Replaced(t *Translation) {
 	if t != nil {
-		s.forgetTranslation(t)
+		o.forget(t)
 	}
 }
 
-// forgetTranslation drops a translation in the background. One that stays does no harm:
-// it speaks of an object that nobody has any more.
-func (s *Store) forgetTranslation(t *Translation) {
+// forget drops a translation in the background. One that stays does no harm: it speaks of an
+// object that does not exist any more.
+func (o *Overlay) forget(t *Translation) {
 	forgotten := journal.Translation(*t)
-	s.back.journal.HideDates(forgotten)
-	s.work.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, forgetPatience)
+	o.journal.HideDates(forgotten)
+	o.work.Go(func() {
+		ctx, cancel := context.WithTimeout(o.ctx, forgetTimeout)
 		defer cancel()
-		_ = s.back.journal.Forget(ctx, forgotten)
+		_ = o.journal.Forget(ctx, forgotten) // best effort, see above
 	})
 }
 
-// forgetPatience is how long the journal may take for it.
-const forgetPatience = 10 * time.Second
+// forgetTimeout is how long the journal may take to forget a translation.
+const forgetTimeout = 10 * time.Second
+
+// Promise implements tiers.Overlay.
+func (o *Overlay) Promise(key akigw.Key) tiers.Promise {
+	if t, ok := o.translation(key); ok {
+		return &promise{overlay: o, t: t}
+	}
+	return nil
+}
+
+// promise is a translation as the cache uses it. It implements tiers.Promise.
+type promise struct {
+	overlay *Overlay
+	t       Translation
+	object  akigw.Object // what Object returned: one allocation for both
+}
+
+// Conditions implements tiers.Promise.
+func (p *promise) Conditions(c akigw.Conditions) akigw.Conditions {
+	c.IfMatch, c.IfNoneMatch = p.t.ToUpstream(c.IfMatch), p.t.ToUpstream(c.IfNoneMatch)
+	c.IfModifiedSince, c.IfUnmodifiedSince = p.t.DateToUpstream(c.IfModifiedSince), p.t.DateToUpstream(c.IfUnmodifiedSince)
+	return c
+}
+
+// Object implements tiers.Promise.
+func (p *promise) Object(o *akigw.Object) (*akigw.Object, bool) {
+	if !p.t.speaksOf(o) {
+		return nil, false
+	}
+	p.object = *o
+	p.t.show(&p.object)
+	return &p.object, true
+}
+
+// Forget implements tiers.Promise: it drops the translation, unless another one took its place.
+func (p *promise) Forget() {
+	if now, ok := p.overlay.translation(p.t.Key); ok && now == p.t {
+		p.overlay.forget(&p.t)
+	}
+}

@@ -1,4 +1,4 @@
-package tiers
+package writeback
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
 // DeadLetter is a write that could not be taken to the upstream.
@@ -26,79 +27,79 @@ type DeadLetter struct {
 	Since    time.Time `json:"since"`
 }
 
-// DeadLetters are all of them, the oldest first.
-func (s *Store) DeadLetters() []DeadLetter {
+// ErrNoDeadLetter: there is no dead letter of that number.
+var ErrNoDeadLetter = errors.New("no such dead letter: see akigw dead-letters list")
+
+// DeadLetters are the writes that could not be taken to the upstream, and what an operator can do
+// about them.
+type DeadLetters struct {
+	journal *journal.Journal // nil: nothing is written back
+	bodies  *overlay.Overlay
+	cache   Cache
+	send    func(ctx context.Context, to akigw.Key, contentType string, body io.ReaderAt, size int64) error
+}
+
+// List returns all of them, the oldest first.
+func (l *DeadLetters) List() []DeadLetter {
 	all := []DeadLetter{}
-	if s.back == nil {
-		return all
-	}
-	for _, d := range s.back.journal.DeadLetters() {
+	for _, d := range l.entries() {
 		all = append(all, DeadLetter{d.ID, d.Key.Bucket, d.Key.Name, d.Deleted, d.Size, d.ETag, d.Modified, d.Reason, d.Since})
 	}
 	return all
 }
 
-// ErrNoDeadLetter: there is no dead letter of that number.
-var ErrNoDeadLetter = errors.New("no such dead letter: see akigw dead-letters list")
+// entries are those of the journal.
+func (l *DeadLetters) entries() []journal.DeadLetter {
+	if l.journal == nil {
+		return nil
+	}
+	return l.journal.DeadLetters()
+}
 
-// dead finds a dead letter by its number.
-func (s *Store) dead(id uint64) (*journal.Entry, error) {
-	if s.back != nil {
-		for _, d := range s.back.journal.DeadLetters() {
-			if d.ID == id {
-				return d.Entry, nil
-			}
+// find finds a dead letter by its number.
+func (l *DeadLetters) find(id uint64) (*journal.Entry, error) {
+	for _, d := range l.entries() {
+		if d.ID == id {
+			return d.Entry, nil
 		}
 	}
 	return nil, ErrNoDeadLetter
 }
 
-// RetryDeadLetter has a dead letter tried again.
-func (s *Store) RetryDeadLetter(ctx context.Context, id uint64) error {
-	e, err := s.dead(id)
+// Retry has a dead letter uploaded again.
+func (l *DeadLetters) Retry(ctx context.Context, id uint64) error {
+	e, err := l.find(id)
 	if err != nil {
 		return err
 	}
-	return s.back.journal.Revive(ctx, e)
+	return l.journal.Revive(ctx, e)
 }
 
-// DropDeadLetter gives a dead letter up: its key holds from then on what the
-// upstream has.
-func (s *Store) DropDeadLetter(ctx context.Context, id uint64) error {
-	e, err := s.dead(id)
+// Drop gives a dead letter up: from then on its key holds what the upstream has.
+func (l *DeadLetters) Drop(ctx context.Context, id uint64) error {
+	e, err := l.find(id)
 	if err != nil {
 		return err
 	}
-	defer s.Begin(e.Key).End()
-	return s.back.journal.Done(ctx, e)
+	defer l.cache.Begin(e.Key).End()
+	return l.journal.Done(ctx, e)
 }
 
-// DeadLetterBody opens the body of a dead letter, for an operator to keep.
-func (s *Store) DeadLetterBody(ctx context.Context, id uint64) (body io.ReadSeeker, closer io.Closer, err error) {
-	e, err := s.dead(id)
+// Body opens the body of a dead letter, for an operator to keep. The caller closes it.
+func (l *DeadLetters) Body(ctx context.Context, id uint64) (io.ReadSeekCloser, error) {
+	e, err := l.find(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if key, at, packed := s.back.journal.Location(e); packed {
-		data, _, err := s.fromPack(ctx, e, key, at)
-		return bytes.NewReader(data), io.NopCloser(nil), err
-	}
-	b, err := s.back.journal.Body(e, 0, e.Size)
-	if err != nil {
-		return nil, nil, err
-	}
-	return b, b, nil
+	return l.bodies.File(ctx, l.cache, e)
 }
 
-// ArchiveDeadLetters writes the bodies of all dead letters into one object upstream: a
+// Archive writes the bodies of all dead letters into one object upstream: a
 // pack, whose index names each by bucket, slash and key. They stay dead letters. It
-// returns how many there are in it; deletions have no body, and are left out.
-func (s *Store) ArchiveDeadLetters(ctx context.Context, to akigw.Key) (n int, err error) {
-	if s.back == nil {
-		return 0, ErrNoDeadLetter
-	}
-	bodies := &deadBodies{ctx: ctx, store: s}
-	for _, d := range s.back.journal.DeadLetters() {
+// returns how many are in it; deletions have no body, and are left out.
+func (l *DeadLetters) Archive(ctx context.Context, to akigw.Key) (n int, err error) {
+	bodies := &deadBodies{ctx: ctx, letters: l}
+	for _, d := range l.entries() {
 		if !d.Deleted {
 			bodies.entries = append(bodies.entries, d.Entry)
 			bodies.objects = append(bodies.objects, pack.Object{Name: d.Key.Bucket + "/" + d.Key.Name, Size: d.Size, ETag: d.ETag, Modified: d.Modified, Header: d.Header})
@@ -110,15 +111,14 @@ func (s *Store) ArchiveDeadLetters(ctx context.Context, to akigw.Key) (n int, er
 	bodies.tail = pack.Layout(bodies.objects)
 	last := bodies.objects[len(bodies.objects)-1]
 	bodies.end = last.Offset + last.Size
-	defer s.Begin(to).End()
-	return len(bodies.entries), s.back.pool.Send(ctx, to, pack.ContentType, bodies, bodies.end+int64(len(bodies.tail)))
+	return len(bodies.entries), l.send(ctx, to, pack.ContentType, bodies, bodies.end+int64(len(bodies.tail)))
 }
 
 // deadBodies are the bodies of dead letters one after the other, and the index of the
 // pack that they make. It may be read by several at a time.
 type deadBodies struct {
 	ctx     context.Context // of the archiving; an io.ReaderAt has no other way to it
-	store   *Store
+	letters *DeadLetters
 	entries []*journal.Entry
 	objects []pack.Object // theirs
 	end     int64         // of the last body
@@ -146,7 +146,7 @@ func (d *deadBodies) ReadAt(p []byte, at int64) (n int, err error) {
 
 // read reads a stretch of the body of an entry.
 func (d *deadBodies) read(e *journal.Entry, p []byte, from int64) error {
-	body, _, err := d.store.pendingBody(d.ctx, e, akigw.Range{Start: from, Length: int64(len(p))})
+	body, _, err := d.letters.bodies.Body(d.ctx, d.letters.cache, e, akigw.Range{Start: from, Length: int64(len(p))})
 	if err != nil {
 		return err
 	}

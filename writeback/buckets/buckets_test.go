@@ -1,4 +1,4 @@
-package tiers
+package buckets
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 
 // inquirer is an upstream that is asked about buckets, and who asks.
 type inquirer struct {
-	*buckets
+	*Buckets
 	asked  atomic.Int64
 	ready  atomic.Int64
 	logged strings.Builder
@@ -30,24 +30,16 @@ type inquirer struct {
 // which ends its questions.
 func askOf(t *testing.T, say func(ctx context.Context) (facts.Reason, error)) *inquirer {
 	a := &inquirer{say: say}
-	ctx, cancel := context.WithCancel(context.Background())
-	var work sync.WaitGroup
-	a.buckets = &buckets{
-		book: facts.New(), maxAge: time.Hour, id: func(bucket string) facts.ID { return facts.ID{Bucket: bucket} },
-		ask: func(ctx context.Context, _ string) (facts.Reason, error) {
-			a.asked.Add(1)
-			a.mu.Lock()
-			say := a.say
-			a.mu.Unlock()
-			return say(ctx)
-		},
-		ctx: ctx, work: &work, slots: make(chan struct{}, maxQuestions), inquiries: map[string]*inquiry{},
-		ready: func(string) { a.ready.Add(1) }, log: slog.New(slog.NewTextHandler(&a.logged, nil)),
+	a.Buckets = New(Options{MaxAge: time.Hour, Ready: func(string) { a.ready.Add(1) }, Log: slog.New(slog.NewTextHandler(&a.logged, nil))})
+	a.id = func(bucket string) facts.ID { return facts.ID{Bucket: bucket} }
+	a.ask = func(ctx context.Context, _ string) (facts.Reason, error) {
+		a.asked.Add(1)
+		a.mu.Lock()
+		say := a.say
+		a.mu.Unlock()
+		return say(ctx)
 	}
-	t.Cleanup(func() {
-		cancel()
-		work.Wait()
-	})
+	t.Cleanup(a.Close)
 	return a
 }
 
@@ -80,12 +72,12 @@ func TestOneQuestionAtATime(t *testing.T) {
 		var work sync.WaitGroup
 		for i := range 20 {
 			work.Go(func() {
-				patience := time.Duration(i+1) * factPatience / 10
+				patience := time.Duration(i+1) * questionTimeout / 10
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
-				_, err := a.know(ctx, "bucket")
+				_, err := a.Know(ctx, "bucket")
 				took := time.Since(begun)
-				if took > min(patience, factPatience) || !errors.Is(err, akigw.ErrUpstreamUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
+				if took > min(patience, questionTimeout) || !errors.Is(err, akigw.ErrUpstreamUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("the writer with %v left after %v: %v", patience, took, err)
 				}
 			})
@@ -95,12 +87,12 @@ func TestOneQuestionAtATime(t *testing.T) {
 			t.Errorf("%d questions", n)
 		}
 		now := time.Now()
-		if _, err := a.know(t.Context(), "bucket"); !errors.Is(err, akigw.ErrUpstreamUnavailable) || time.Since(now) > 0 {
+		if _, err := a.Know(t.Context(), "bucket"); !errors.Is(err, akigw.ErrUpstreamUnavailable) || time.Since(now) > 0 {
 			t.Errorf("the next writer: %v after %v", err, time.Since(now))
 		}
-		time.Sleep(factPause + maxFlushWait)
+		time.Sleep(minBackOff + maxBackOff)
 		a.becomes(says(facts.None))
-		if why, err := a.know(t.Context(), "bucket"); why != throughNone || err != nil {
+		if why, err := a.Know(t.Context(), "bucket"); why != NoCause || err != nil {
 			t.Errorf("the upstream is back: %q, %v", why, err)
 		}
 	})
@@ -118,7 +110,7 @@ func TestSlowQuestion(t *testing.T) {
 				return facts.None, ctx.Err()
 			}
 		})
-		if why, err := a.know(t.Context(), "bucket"); why != throughNone || err != nil {
+		if why, err := a.Know(t.Context(), "bucket"); why != NoCause || err != nil {
 			t.Errorf("%q, %v", why, err)
 		}
 	})
@@ -130,18 +122,18 @@ func TestReturnEndsOldQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, hangs)
 		for range 3 { // so that there is a wait before the next question
-			_, _ = a.know(t.Context(), "bucket")
-			time.Sleep(factPause)
+			_, _ = a.Know(t.Context(), "bucket")
+			time.Sleep(minBackOff)
 		}
-		go func() { _, _ = a.know(t.Context(), "bucket") }()
+		go func() { _, _ = a.Know(t.Context(), "bucket") }()
 		synctest.Wait()
 		a.becomes(says(facts.None))
 		back := time.Now()
-		a.revive(func(string) bool { return true })
+		a.Revive(func(string) bool { return true })
 		synctest.Wait()
-		a.mayFlush("bucket") // asks
+		a.MayFlush("bucket") // asks
 		synctest.Wait()
-		if wait := a.mayFlush("bucket"); wait != 0 || time.Since(back) > 0 {
+		if wait := a.MayFlush("bucket"); wait != 0 || time.Since(back) > 0 {
 			t.Errorf("the flush waits for %v, %v after the return", wait, time.Since(back))
 		}
 	})
@@ -157,7 +149,7 @@ func TestDeafQuestion(t *testing.T) {
 		})
 		for range 3 {
 			begun := time.Now()
-			if _, err := a.know(t.Context(), "bucket"); !errors.Is(err, akigw.ErrUpstreamUnavailable) || time.Since(begun) > factPatience {
+			if _, err := a.Know(t.Context(), "bucket"); !errors.Is(err, akigw.ErrUpstreamUnavailable) || time.Since(begun) > questionTimeout {
 				t.Errorf("%v after %v", err, time.Since(begun))
 			}
 		}
@@ -170,13 +162,13 @@ func TestDeafQuestion(t *testing.T) {
 func TestKnownFactsDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
-		write := func() (through, error, time.Duration) {
+		write := func() (Cause, error, time.Duration) {
 			begun := time.Now()
-			why, err := a.know(t.Context(), "bucket")
+			why, err := a.Know(t.Context(), "bucket")
 			return why, err, time.Since(begun)
 		}
 		for range 100 { // ten minutes of a write each six seconds
-			if why, err, took := write(); why != throughNone || err != nil || took > 0 {
+			if why, err, took := write(); why != NoCause || err != nil || took > 0 {
 				t.Fatalf("%q %v after %v", why, err, took)
 			}
 			time.Sleep(6 * time.Second)
@@ -187,7 +179,7 @@ func TestKnownFactsDoNotWait(t *testing.T) {
 		a.becomes(hangs)
 		last := a.book.Get(a.id("bucket")).Asked
 		for time.Since(last) < time.Hour {
-			if why, err, took := write(); why != throughNone || err != nil || took > 0 {
+			if why, err, took := write(); why != NoCause || err != nil || took > 0 {
 				t.Fatalf("the upstream hangs since %v: %q %v after %v", time.Since(last), why, err, took)
 			}
 			time.Sleep(10 * time.Second)
@@ -208,15 +200,15 @@ func TestChangeOvertakesAnswer(t *testing.T) {
 			<-slow
 			return facts.None, nil
 		})
-		var got through
+		var got Cause
 		var work sync.WaitGroup
-		work.Go(func() { got, _ = a.know(t.Context(), "bucket") })
+		work.Go(func() { got, _ = a.Know(t.Context(), "bucket") })
 		synctest.Wait()
-		end := a.change("bucket")
-		if why, err := a.know(t.Context(), "bucket"); why != throughChanging || err != nil {
+		end := a.Change("bucket")
+		if why, err := a.Know(t.Context(), "bucket"); why != Changing || err != nil {
 			t.Errorf("during the change: %q %v", why, err)
 		}
-		end(bucketChanged)
+		end(Changed)
 		a.becomes(says(facts.Versioned))
 		close(slow) // the answer of before
 		work.Wait()
@@ -234,16 +226,16 @@ func TestChangeOvertakesAnswer(t *testing.T) {
 func TestFailedChangeKeepsFacts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
-		if _, err := a.know(t.Context(), "bucket"); err != nil {
+		if _, err := a.Know(t.Context(), "bucket"); err != nil {
 			t.Fatal(err)
 		}
 		a.becomes(hangs)
-		a.change("bucket")(bucketUnchanged)
-		if why, err := a.know(t.Context(), "bucket"); why != throughNone || err != nil {
+		a.Change("bucket")(Unchanged)
+		if why, err := a.Know(t.Context(), "bucket"); why != NoCause || err != nil {
 			t.Errorf("%q %v", why, err)
 		}
-		a.change("bucket")(bucketRemoved)
-		if why, err := a.know(t.Context(), "bucket"); why != because(facts.Absent) || err != nil {
+		a.Change("bucket")(Removed)
+		if why, err := a.Know(t.Context(), "bucket"); why != because(facts.Absent) || err != nil {
 			t.Errorf("removed: %q %v", why, err)
 		}
 	})
@@ -256,10 +248,10 @@ func TestOtherETagsAreRemembered(t *testing.T) {
 		a := askOf(t, says(facts.None))
 		a.book.SetOtherETags(a.id("bucket"))
 		for range 3 {
-			if why, err := a.know(t.Context(), "bucket"); why != because(facts.OtherETags) || err != nil {
+			if why, err := a.Know(t.Context(), "bucket"); why != because(facts.OtherETags) || err != nil {
 				t.Errorf("%q %v", why, err)
 			}
-			a.change("bucket")(bucketChanged)
+			a.Change("bucket")(Changed)
 			a.refresh("bucket", time.Now())
 			synctest.Wait()
 		}
@@ -273,7 +265,7 @@ func TestFlushAsksFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
 		a.book.Answer(a.id("bucket"), a.book.Epoch(), facts.None, time.Now()) // of an earlier run
-		flush := func() bool { return a.mayFlush("bucket") == 0 }
+		flush := func() bool { return a.MayFlush("bucket") == 0 }
 		if flush() {
 			t.Error("the first flush did not ask")
 		}
@@ -282,8 +274,8 @@ func TestFlushAsksFirst(t *testing.T) {
 			t.Errorf("asked %d times, ready %d times", a.asked.Load(), a.ready.Load())
 		}
 		a.becomes(refuses)
-		a.doubt("bucket") // an upload got no answer
-		for range 200 {   // an outage of 20 s
+		a.Unanswered("bucket") // an upload got no answer
+		for range 200 {        // an outage of 20 s
 			if flush() {
 				t.Fatal("it was flushed during the outage")
 			}
@@ -300,14 +292,14 @@ func TestFlushAsksFirst(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		synctest.Wait() // for the log
-		if got := a.pausedBy("bucket"); got != facts.Versioned || strings.Count(a.logged.String(), "are not uploaded") != 1 || !strings.Contains(a.logged.String(), "akigw journal resume bucket") {
+		if got := a.PausedBy("bucket"); got != facts.Versioned || strings.Count(a.logged.String(), "are not uploaded") != 1 || !strings.Contains(a.logged.String(), "akigw journal resume bucket") {
 			t.Errorf("paused by %q: %s", got, a.logged.String())
 		}
 		before := a.ready.Load()
-		if !a.resume("bucket") || !flush() || a.ready.Load() != before+1 {
+		if !a.Resume("bucket") || !flush() || a.ready.Load() != before+1 {
 			t.Error("it was not resumed")
 		}
-		a.doubt("bucket")
+		a.Unanswered("bucket")
 		for range 30 {
 			flush()
 			time.Sleep(100 * time.Millisecond)
@@ -316,19 +308,19 @@ func TestFlushAsksFirst(t *testing.T) {
 			t.Error("what the operator has agreed to is asked again")
 		}
 		a.becomes(says(facts.Absent))
-		a.doubt("bucket")
+		a.Unanswered("bucket")
 		for range 30 {
 			flush()
 			time.Sleep(100 * time.Millisecond)
 		}
-		if got := a.pausedBy("bucket"); got != facts.Absent {
+		if got := a.PausedBy("bucket"); got != facts.Absent {
 			t.Errorf("the bucket is gone, which nobody has agreed to: paused by %q", got)
 		}
 		a.becomes(says(facts.None)) // somebody made it again
 		for end := time.Now().Add(2 * pausedEvery); !flush() && time.Now().Before(end); {
 			time.Sleep(time.Second)
 		}
-		if !flush() || a.pausedBy("bucket") != facts.None {
+		if !flush() || a.PausedBy("bucket") != facts.None {
 			t.Error("the bucket is there again, and still held back")
 		}
 	})
@@ -340,7 +332,7 @@ func TestAnOutageIsOfAllBuckets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
 		flush := func(bucket string) bool {
-			if a.mayFlush(bucket) == 0 {
+			if a.MayFlush(bucket) == 0 {
 				return true
 			}
 			synctest.Wait()
@@ -356,7 +348,7 @@ func TestAnOutageIsOfAllBuckets(t *testing.T) {
 			t.Error("new was not asked about once")
 		}
 		a.becomes(refuses)
-		a.doubt("one")
+		a.Unanswered("one")
 		for bucket, want := range map[string]bool{"one": false, "old": false, "new": true} {
 			if got := flush(bucket); got != want {
 				t.Errorf("%s is uploaded to: %t", bucket, got)
@@ -371,25 +363,25 @@ func TestALostAnswerIsNoOutage(t *testing.T) {
 	for after, want := range map[time.Duration]bool{10 * time.Millisecond: true, time.Minute: false} {
 		synctest.Test(t, func(t *testing.T) {
 			a := askOf(t, says(facts.None))
-			a.mayFlush("bucket")
+			a.MayFlush("bucket")
 			synctest.Wait()
 			a.becomes(hangs)
-			a.doubt("bucket")
-			if a.mayFlush("bucket") == 0 {
+			a.Unanswered("bucket")
+			if a.MayFlush("bucket") == 0 {
 				t.Error("it was uploaded to after a failure")
 			}
 			time.Sleep(after)
-			a.alive("bucket")
-			if got := a.mayFlush("bucket") == 0; got != want {
+			a.Succeeded("bucket")
+			if got := a.MayFlush("bucket") == 0; got != want {
 				t.Errorf("after %v: uploaded to %t", after, got)
 			}
 		})
 	}
 	synctest.Test(t, func(t *testing.T) { // that another one succeeds does not answer a question that was never asked
 		a := askOf(t, hangs)
-		a.mayFlush("bucket")
-		a.alive("bucket")
-		if a.mayFlush("bucket") == 0 {
+		a.MayFlush("bucket")
+		a.Succeeded("bucket")
+		if a.MayFlush("bucket") == 0 {
 			t.Error("it was never asked about")
 		}
 	})
@@ -401,21 +393,21 @@ func TestBucketChangesWhileABodyComes(t *testing.T) {
 	for _, reason := range []facts.Reason{facts.None, facts.Versioned} {
 		synctest.Test(t, func(t *testing.T) {
 			a := askOf(t, says(facts.None))
-			if _, err := a.know(t.Context(), "bucket"); err != nil {
+			if _, err := a.Know(t.Context(), "bucket"); err != nil {
 				t.Fatal(err)
 			}
 			epoch := a.book.Get(a.id("bucket")).Epoch
-			if err := a.still(t.Context(), "bucket", epoch); err != nil {
-				t.Errorf("nothing changed: %v", err)
+			if why, err := a.Still(t.Context(), "bucket", epoch); why != NoCause || err != nil {
+				t.Errorf("nothing changed: %q, %v", why, err)
 			}
 			a.becomes(says(reason))
-			end := a.change("bucket")
-			if err := a.still(t.Context(), "bucket", epoch); !errors.Is(err, ErrPending) {
-				t.Errorf("during the change: %v", err)
+			end := a.Change("bucket")
+			if why, err := a.Still(t.Context(), "bucket", epoch); why != Changing || err != nil {
+				t.Errorf("during the change: %q, %v", why, err)
 			}
-			end(bucketChanged)
-			if err := a.still(t.Context(), "bucket", epoch); errors.Is(err, ErrPending) != (reason != facts.None) {
-				t.Errorf("%q after the change: %v", reason, err)
+			end(Changed)
+			if why, err := a.Still(t.Context(), "bucket", epoch); why != because(reason) || err != nil {
+				t.Errorf("%q after the change: %q, %v", reason, why, err)
 			}
 		})
 	}
@@ -427,7 +419,7 @@ func TestQuestionsBeforeFlushesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, hangs)
 		for i := range 100 {
-			a.mayFlush(fmt.Sprint("bucket-", i))
+			a.MayFlush(fmt.Sprint("bucket-", i))
 		}
 		synctest.Wait()
 		if n := a.asked.Load(); n != maxQuestions {
@@ -441,7 +433,7 @@ func TestInquiriesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.Absent))
 		for i := range maxInquiries + 100 {
-			if _, err := a.know(t.Context(), fmt.Sprint("bucket-", i)); err != nil {
+			if _, err := a.Know(t.Context(), fmt.Sprint("bucket-", i)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -534,12 +526,12 @@ func TestKinds(t *testing.T) {
 func TestRefusedQuestionIsAskedAgainSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, refuses)
-		a.mayFlush("bucket") // asks
+		a.MayFlush("bucket") // asks
 		synctest.Wait()
 		if a.ready.Load() != 1 {
 			t.Fatalf("the flush was told %d times", a.ready.Load())
 		}
-		if wait := a.mayFlush("bucket"); wait > soonFlushWait {
+		if wait := a.MayFlush("bucket"); wait > maxEarlyBackOff {
 			t.Errorf("the flush waits for %v", wait)
 		}
 	})

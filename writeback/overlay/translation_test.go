@@ -1,4 +1,4 @@
-package tiers
+package overlay
 
 import (
 	"net/http"

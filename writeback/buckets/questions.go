@@ -1,4 +1,4 @@
-package tiers
+package buckets
 
 import (
 	"bytes"
@@ -15,30 +15,48 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// What an upstream is asked about a bucket before writes to it are acknowledged. Upstreams
+// Upstream is what is asked about buckets.
+type Upstream interface {
+	// Do sends a signed request and returns the response, whatever its status.
+	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+	// Origin is a number for the endpoint that a bucket's objects come from.
+	Origin(bucket string) uint64
+}
+
+// prober asks the upstream about a bucket before writes to it are acknowledged. Upstreams
 // disagree about the root elements of their answers and about namespaces, so an answer is
 // understood by its children.
+type prober struct{ upstream Upstream }
+
+// id names a bucket as the upstream's account sees it.
+func (p prober) id(bucket string) facts.ID {
+	id := facts.ID{Endpoint: p.upstream.Origin(bucket), Bucket: bucket}
+	if u, ok := p.upstream.(interface{ Account(bucket string) string }); ok {
+		id.Account = u.Account(bucket)
+	}
+	return id
+}
 
 // maxFactAnswer bounds an answer about a bucket, in bytes.
 const maxFactAnswer = 64 << 10
 
-// askBucket asks the upstream whether writes to a bucket can be acknowledged before it has
+// ask asks the upstream whether writes to a bucket can be acknowledged before it has
 // them. An error says that there was no answer.
-func (s *Store) askBucket(ctx context.Context, bucket string) (facts.Reason, error) {
-	reason, err := s.askVersioning(ctx, bucket)
+func (p prober) ask(ctx context.Context, bucket string) (facts.Reason, error) {
+	reason, err := p.versioning(ctx, bucket)
 	if err != nil || reason != facts.None {
 		return reason, err
 	}
-	return s.askEncryption(ctx, bucket)
+	return p.encryption(ctx, bucket)
 }
 
-// askAbout sends a question about a bucket, and reads the answer.
-func (s *Store) askAbout(ctx context.Context, op, method, bucket, parameter string) (status int, body []byte, err error) {
+// send sends a question about a bucket, and reads the answer.
+func (p prober) send(ctx context.Context, op, method, bucket, parameter string) (status int, body []byte, err error) {
 	r := &cold.Request{Op: op, Method: method, Key: akigw.Key{Bucket: bucket}, Header: http.Header{}}
 	if parameter != "" {
 		r.Query = url.Values{parameter: {""}}
 	}
-	resp, err := s.upstream.Do(ctx, r)
+	resp, err := p.upstream.Do(ctx, r)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -60,10 +78,10 @@ type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
 
-// askVersioning asks whether a bucket is there and keeps no versions (GetBucketVersioning).
-func (s *Store) askVersioning(ctx context.Context, bucket string) (facts.Reason, error) {
+// versioning asks whether a bucket is there and keeps no versions (GetBucketVersioning).
+func (p prober) versioning(ctx context.Context, bucket string) (facts.Reason, error) {
 	const op = "GetBucketVersioning"
-	status, body, err := s.askAbout(ctx, op, http.MethodGet, bucket, "versioning")
+	status, body, err := p.send(ctx, op, http.MethodGet, bucket, "versioning")
 	if err != nil {
 		return facts.None, err
 	}
@@ -71,7 +89,7 @@ func (s *Store) askVersioning(ctx context.Context, bucket string) (facts.Reason,
 	case http.StatusOK:
 		return versioningOf(body), nil
 	case http.StatusNotImplemented, http.StatusMethodNotAllowed: // the upstream knows no versions
-		return s.askPresence(ctx, bucket)
+		return p.presence(ctx, bucket)
 	case http.StatusNotFound:
 		return facts.Absent, nil
 	case http.StatusForbidden:
@@ -80,10 +98,10 @@ func (s *Store) askVersioning(ctx context.Context, bucket string) (facts.Reason,
 	return facts.None, noAnswer(op, bucket, status)
 }
 
-// askPresence asks whether a bucket is there (HeadBucket).
-func (s *Store) askPresence(ctx context.Context, bucket string) (facts.Reason, error) {
+// presence asks whether a bucket is there (HeadBucket).
+func (p prober) presence(ctx context.Context, bucket string) (facts.Reason, error) {
 	const op = "HeadBucket"
-	status, _, err := s.askAbout(ctx, op, http.MethodHead, bucket, "")
+	status, _, err := p.send(ctx, op, http.MethodHead, bucket, "")
 	switch {
 	case err != nil:
 		return facts.None, err
@@ -133,12 +151,12 @@ func decodeLenient(body []byte, v any) error {
 	return d.Decode(v)
 }
 
-// askEncryption asks whether the ETags of new objects of a bucket are MD5 sums, as the journal
+// encryption asks whether the ETags of new objects of a bucket are MD5 sums, as the journal
 // promises (GetBucketEncryption): with KMS keys they are not. An upstream that does not say is
 // taken to give MD5 sums; the first object that gets another ETag proves it wrong.
-func (s *Store) askEncryption(ctx context.Context, bucket string) (facts.Reason, error) {
+func (p prober) encryption(ctx context.Context, bucket string) (facts.Reason, error) {
 	const op = "GetBucketEncryption"
-	status, body, err := s.askAbout(ctx, op, http.MethodGet, bucket, "encryption")
+	status, body, err := p.send(ctx, op, http.MethodGet, bucket, "encryption")
 	switch {
 	case err != nil:
 		return facts.None, err

@@ -1,4 +1,4 @@
-package tiers
+package writeback
 
 import (
 	"syscall"
