@@ -157,11 +157,12 @@ func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
 // does not mend, a full disk above all, is said behind "ok".
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	warnings := strings.Join(s.warnings(), "\n")
-	if s.writes.Status().Stopped != nil {
+	st := s.writes.Status()
+	if st.Stopped != nil {
 		http.Error(w, "the journal takes no writes; see /api/v1/status\n"+warnings, http.StatusServiceUnavailable)
 		return
 	}
-	if n := s.writes.PausedBuckets(); n > 0 { // no restart mends that
+	if n := st.PausedBuckets; n > 0 { // no restart mends that
 		fmt.Fprintf(w, "ok, but pending writes of %d buckets are not uploaded; see akigw status\n", n)
 		return
 	}

@@ -75,7 +75,7 @@ func (s *Server) statusNow() Status {
 	st.WarmProblem, st.Warnings = s.store.WarmProblem(), s.warnings()
 	b := s.writes.Status()
 	st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
-	st.WriteBack, st.PausedBuckets = s.writes.Notes(), s.writes.PausedBuckets()
+	st.WriteBack, st.PausedBuckets = s.writes.Notes(), b.PausedBuckets
 	st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
 	st.Translated, st.Dates = b.Translations, b.Dates
 	st.Rate, st.ByteRate, st.Broken, st.Suspects = b.Rate, b.ByteRate, b.Broken, b.Suspects

@@ -246,7 +246,7 @@ func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 				if note.Bucket != back || note.Reason != reason || !note.Paused || note.Meaning == "" || !strings.Contains(note.Remedy, "akigw journal resume back") {
 					t.Errorf("%+v", note)
 				}
-				if n := r.writes.PausedBuckets(); n != 1 {
+				if n := r.writes.Status().PausedBuckets; n != 1 {
 					t.Errorf("%d buckets are paused", n)
 				}
 				if why := r.writes.ExplainWrite(backKey("k")); !strings.Contains(why, note.Remedy) {
@@ -282,7 +282,7 @@ func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 				if o, ok := r.up.Get(backKey("k")); !ok || string(o.Body) != "body" {
 					t.Errorf("it is not upstream: %t %q", ok, o.Body)
 				}
-				if n := r.writes.PausedBuckets(); n != 0 {
+				if n := r.writes.Status().PausedBuckets; n != 0 {
 					t.Errorf("%d buckets are paused", n)
 				}
 				if err := r.writes.ResumeFlush(back, false); err == nil {

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/tiers/cold"
@@ -149,8 +151,8 @@ func (f *fill) block(ctx context.Context, n int64) (data []byte, ok, waited bool
 
 // room waits until block n is not too far ahead of the readers. Without
 // readers there is nobody to wait for. While others wait for what f holds,
-// which contended tells, it does not wait long.
-func (f *fill) room(ctx context.Context, n int64, contended func(akigw.Key) bool) error {
+// which contended tells, it does not wait long: yields counts that.
+func (f *fill) room(ctx context.Context, n int64, contended func(akigw.Key) bool, yields *metrics.Counter) error {
 	var slow <-chan time.Time
 	for {
 		f.mu.Lock()
@@ -422,7 +424,7 @@ func (s *Store) runRange(ctx context.Context, f *fill, e *entry, first, end int6
 func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *checksum.Digest, publish func(*entry)) error {
 	e, settings := f.entry, s.settings(f.key)
 	for n := f.next; n < f.end; n++ {
-		if err := f.room(ctx, n, s.contended); err != nil {
+		if err := f.room(ctx, n, s.contended, s.counters.fillYields); err != nil {
 			return err
 		}
 		data := make([]byte, e.blockLen(n))

@@ -22,9 +22,9 @@ type ghost struct {
 // sampled is one out of how many keys a ghost looks at.
 const sampled = 32
 
-func newGhost(tier string, quota int64) *ghost {
+func newGhost(set *metrics.Set, tier string, quota int64) *ghost {
 	counter := func(name string) *metrics.Counter {
-		return metrics.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_lookups%s_total{tier=%q}", name, tier))
+		return set.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_lookups%s_total{tier=%q}", name, tier))
 	}
 	return &ghost{
 		keys:  hot.New(2*quota/sampled, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id }),

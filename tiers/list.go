@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/akidb/akigw"
@@ -38,11 +37,6 @@ const maxListing = 4 << 20
 // Buckets can share a counter.
 const epochs = 1024
 
-var listings = map[bool]*metrics.Counter{
-	true:  metrics.NewCounter(`akigw_tiers_listings_total{outcome="hot"}`),
-	false: metrics.NewCounter(`akigw_tiers_listings_total{outcome="cold"}`),
-}
-
 // epoch counts the changes of a bucket through this gateway, and those that it
 // heard of.
 func (s *Store) epoch(bucket string) *atomic.Uint64 {
@@ -69,7 +63,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix, query string, c akigw.
 	if v, ok := s.hot.Get(key); ok && !c.NoCache {
 		age := time.Since(v.listing.asked)
 		if age >= 0 && age < settings.ListTTL && (c.MaxAge == 0 || age < c.MaxAge) && v.listing.epoch == s.epoch(bucket).Load() {
-			listings[true].Inc()
+			s.counters.listings[true].Inc()
 			answer := *v.listing
 			answer.Outcome, answer.Age = akigw.Hot, age
 			return &answer, nil, nil
@@ -80,7 +74,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix, query string, c akigw.
 	if err != nil || resp.StatusCode != http.StatusOK || resp.ContentLength > maxListing {
 		return nil, resp, err
 	}
-	listings[false].Inc()
+	s.counters.listings[false].Inc()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxListing+1))
 	switch {
 	case err == nil && len(body) > maxListing: // on it goes

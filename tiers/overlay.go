@@ -92,7 +92,7 @@ func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.Ran
 func (s *Store) openPending(ctx context.Context, p Pending, spec akigw.RangeSpec, conditions akigw.Conditions, read bool) (*Reader, error) {
 	object := p.Object()
 	if object == nil {
-		outcomes[akigw.Overlay].Inc()
+		s.counters.reads[akigw.Overlay].Inc()
 		return nil, akigw.ErrNoSuchKey
 	}
 	r := &Reader{Object: object, Outcome: akigw.Overlay, Hold: mostHeld, store: s}
@@ -119,7 +119,7 @@ func (s *Store) openPending(ctx context.Context, p Pending, spec akigw.RangeSpec
 			return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, err)
 		}
 	}
-	outcomes[r.Outcome].Inc()
+	s.counters.reads[r.Outcome].Inc()
 	return r, nil
 }
 

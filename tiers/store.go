@@ -100,8 +100,9 @@ type Store struct {
 	notifier    Notifier // nil if the upstream tells nothing
 	feeds       feeds
 
-	overlay Overlay
-	drain   func(ctx context.Context, key akigw.Key) error // see DrainWith
+	overlay  Overlay
+	counters *counters
+	drain    func(ctx context.Context, key akigw.Key) error // see DrainWith
 
 	accesses  *accesses
 	tracer    atomic.Pointer[tracer] // nil while nobody records
@@ -141,7 +142,7 @@ type Options struct {
 
 // New opens the tiers.
 func New(o Options) (*Store, error) {
-	config, upstream := o.Config, o.Upstream
+	config, upstream, counters := o.Config, o.Upstream, newCounters(o.Metrics)
 	owners, _ := upstream.(Owners)
 	var names []string
 	if owners != nil {
@@ -153,10 +154,11 @@ func New(o Options) (*Store, error) {
 		log:       cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		upstream:  upstream,
 		overlay:   o.Overlay,
-		windows:   newWindows(int64(config.FillBytes)).divided(owners),
-		copies:    newWindows(int64(config.FillBytes)),
+		counters:  counters,
+		windows:   newWindows(int64(config.FillBytes), counters.set).divided(owners),
+		copies:    newWindows(int64(config.FillBytes), counters.set),
 		owners:    owners,
-		readAhead: budget.New(int64(config.ReadAheadBytes), readAheadRefused, names...),
+		readAhead: budget.New(int64(config.ReadAheadBytes), counters.readAheadRefused, names...),
 		openings:  make(map[akigw.Key]*fill),
 		fills:     make(map[uint64][]*fill),
 		hot: hot.New(int64(config.HotBytes), func(_ hotKey, v hotValue) uint32 {
@@ -188,10 +190,10 @@ func New(o Options) (*Store, error) {
 	s.silence, _ = upstream.(Silence)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if config.HotBytes > 0 {
-		s.hotGhost = newGhost("hot", int64(config.HotBytes))
+		s.hotGhost = newGhost(counters.set, "hot", int64(config.HotBytes))
 	}
 	if config.WarmBytes > 0 {
-		s.warmGhost = newGhost("warm", int64(config.WarmBytes))
+		s.warmGhost = newGhost(counters.set, "warm", int64(config.WarmBytes))
 	}
 	first := uint64(1)
 	if config.WarmBytes > 0 {
@@ -590,11 +592,3 @@ func (s *Store) settings(key akigw.Key) *rules.Settings {
 	}
 	return s.pins.apply(key, settings)
 }
-
-var outcomes = func() map[akigw.Outcome]*metrics.Counter {
-	m := make(map[akigw.Outcome]*metrics.Counter)
-	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Overlay, akigw.Stale} {
-		m[o] = metrics.NewCounter(fmt.Sprintf("akigw_tiers_reads_total{outcome=%q}", string(o)))
-	}
-	return m
-}()

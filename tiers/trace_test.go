@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/zipf"
@@ -186,7 +188,7 @@ func TestGhostKnowsTheDouble(t *testing.T) {
 	const capacity, keys, reads, bytes = 5_000, 50_000, 200_000, 1000
 	asked := zipfTrace(random, reads, keys)
 	single, double := asked.through(newWeighted, capacity), asked.through(newWeighted, 2*capacity)
-	g := newGhost("test", capacity*bytes)
+	g := newGhost(metrics.NewSet(), "test", capacity*bytes)
 	missed, doubled := g.misses.Get(), g.doubled.Get()
 	s := &Store{hotGhost: g}
 	hits := 0

@@ -26,8 +26,9 @@ var ErrBusy = errors.New("too much is being fetched from the upstream at once")
 // the others: fills that an upstream holds up, and reads that wait for it, hold up no others.
 type windows struct {
 	supply
-	parts map[string]*supply         // by upstream; nil: there is one
-	owner func(bucket string) string // the upstream that has a bucket
+	parts   map[string]*supply         // by upstream; nil: there is one
+	owner   func(bucket string) string // the upstream that has a bucket
+	refused *metrics.Counter
 }
 
 // supply is a number of bytes that can be taken and waited for.
@@ -35,6 +36,7 @@ type supply struct {
 	limit   int64
 	free    *semaphore.Weighted
 	waiting atomic.Int64 // bytes
+	waits   *metrics.Counter
 }
 
 // acquire takes n bytes, and waits for them until ctx ends. It reports whether it got them.
@@ -42,7 +44,7 @@ func (s *supply) acquire(ctx context.Context, n int64) bool {
 	if s.free.TryAcquire(n) {
 		return true
 	}
-	windowWaits.Inc()
+	s.waits.Inc()
 	s.waiting.Add(n)
 	defer s.waiting.Add(-n)
 	return s.free.Acquire(ctx, n) == nil
@@ -60,17 +62,13 @@ const (
 	yieldAfter = 2 * time.Second
 )
 
-var (
-	windowWaits   = metrics.NewCounter("akigw_tiers_fill_memory_waits_total")
-	windowRefused = metrics.NewCounter("akigw_tiers_fill_memory_refused_total")
-	yields        = metrics.NewCounter("akigw_tiers_fills_yielded_total")
-)
-
-func newWindows(limit int64) *windows {
+func newWindows(limit int64, set *metrics.Set) *windows {
 	if limit == 0 {
 		return nil
 	}
-	return &windows{supply: supply{limit: limit, free: semaphore.NewWeighted(limit)}}
+	w := &windows{refused: set.GetOrCreateCounter("akigw_tiers_fill_memory_refused_total")}
+	w.supply = supply{limit: limit, free: semaphore.NewWeighted(limit), waits: set.GetOrCreateCounter("akigw_tiers_fill_memory_waits_total")}
+	return w
 }
 
 // Owners is several upstreams, each of which has some of the buckets.
@@ -91,7 +89,7 @@ func (w *windows) divided(o Owners) *windows {
 	kept := w.limit / int64(2*len(names))
 	for _, name := range names {
 		most := w.limit - kept*int64(len(names)-1)
-		w.parts[name] = &supply{limit: most, free: semaphore.NewWeighted(most)}
+		w.parts[name] = &supply{limit: most, free: semaphore.NewWeighted(most), waits: w.waits}
 	}
 	return w
 }
@@ -119,7 +117,7 @@ func (w *windows) take(ctx context.Context, key akigw.Key, n int64) (release fun
 	for i, s := range supplies {
 		if !s.acquire(wait, n) {
 			releaseAll(supplies[:i], n)
-			windowRefused.Inc()
+			w.refused.Inc()
 			return nil, fmt.Errorf("%w: %s", ErrBusy, key)
 		}
 	}
@@ -157,7 +155,7 @@ func (w *windows) admit(key akigw.Key) error {
 	}
 	for _, s := range w.of(key) {
 		if s.waiting.Load() > s.limit {
-			windowRefused.Inc()
+			w.refused.Inc()
 			return fmt.Errorf("%w: %s", ErrBusy, key)
 		}
 	}

@@ -61,7 +61,7 @@ func newGauges(set *metrics.Set, w *WriteBack) *gauges {
 		}),
 		"akigw_uploadpool_active":         func() float64 { return float64(w.pool.Progress().Active) },
 		"akigw_uploadpool_limit":          func() float64 { return w.pool.Progress().Limit },
-		"akigw_uploadpool_paused_buckets": func() float64 { return float64(w.PausedBuckets()) },
+		"akigw_uploadpool_paused_buckets": func() float64 { return float64(w.pausedBuckets()) },
 		"akigw_uploadpool_paused":         func() float64 { return float64(len(w.pool.Progress().Paused)) },
 	} {
 		set.NewGauge(name, value)

@@ -35,7 +35,7 @@ var ErrNoDeadLetter = errors.New("no such dead letter: see akigw dead-letters li
 type DeadLetters struct {
 	journal *journal.Journal // nil: nothing is written back
 	bodies  *overlay.Overlay
-	cache   Cache
+	cache   overlay.Cache
 	send    func(ctx context.Context, to akigw.Key, contentType string, body io.ReaderAt, size int64) error
 }
 

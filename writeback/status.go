@@ -19,6 +19,9 @@ type Status struct {
 	Broken []string // buckets whose breakers are open
 	// Suspects are the upstreams that have stopped answering, by name.
 	Suspects []string
+	// PausedBuckets is the number of buckets whose pending writes are held back until an operator
+	// has decided.
+	PausedBuckets int
 }
 
 // Status returns the present state: the zero Status if nothing is written back.
@@ -29,7 +32,7 @@ func (w *WriteBack) Status() (st Status) {
 		}
 		return st
 	}
-	st = Status{Stats: w.journal.Stats(), Progress: w.pool.Progress(), Damage: w.journal.Damage()}
+	st = Status{Stats: w.journal.Stats(), Progress: w.pool.Progress(), Damage: w.journal.Damage(), PausedBuckets: w.pausedBuckets()}
 	if b, ok := w.upstream.(interface{ Broken() []string }); ok {
 		st.Broken = b.Broken()
 	}
@@ -93,9 +96,8 @@ func (w *WriteBack) Notes() []buckets.Note {
 	return all[:min(len(all), maxNotes)]
 }
 
-// PausedBuckets is the number of buckets whose pending writes are held back until an operator
-// has decided.
-func (w *WriteBack) PausedBuckets() (n int) {
+// pausedBuckets is Status.PausedBuckets.
+func (w *WriteBack) pausedBuckets() (n int) {
 	for _, bucket := range w.buckets.Paused() {
 		if w.Overlay.Any(bucket) {
 			n++

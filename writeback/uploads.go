@@ -16,6 +16,7 @@ import (
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/uploadpool"
 	"github.com/akidb/akigw/writeback/buckets"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
 // Upload is an open multipart upload in the journal. It is shared and must not be
@@ -40,7 +41,7 @@ var (
 type Uploads struct {
 	journal  *journal.Journal // nil: nothing is written back
 	pool     *uploadpool.Pool
-	cache    Cache
+	cache    overlay.Cache
 	acceptor *acceptor
 	hashers  *hashers
 	maxAge   time.Duration // 0: none expires

@@ -9,13 +9,14 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
 // Write is a body that is going to be acknowledged by the journal: an object's, or a part's. It is
 // for one goroutine, which must call Discard at the end.
 type Write struct {
 	acceptor *acceptor
-	cache    Cache
+	cache    overlay.Cache
 	hashers  *hashers
 	key      akigw.Key
 	draft    *journal.Draft

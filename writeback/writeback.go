@@ -49,9 +49,6 @@ type Upstream interface {
 	Origin(bucket string) uint64
 }
 
-// Cache is the read cache. *tiers.Store implements it.
-type Cache = overlay.Cache
-
 // Rules say which writes are written back.
 type Rules interface {
 	// For returns the settings of a key; they are shared.
@@ -93,7 +90,7 @@ type Options struct {
 	// Overlay is what Open returned. nil: nothing is written back, and all other fields may be
 	// zero.
 	Overlay  *overlay.Overlay
-	Cache    Cache
+	Cache    overlay.Cache
 	Upstream Upstream
 	Rules    Rules
 	Log      *slog.Logger // nil: none
@@ -122,7 +119,7 @@ type WriteBack struct {
 	counters *counters
 	gauges   *gauges
 	rules    Rules
-	cache    Cache
+	cache    overlay.Cache
 	upstream Upstream
 }
 
