@@ -1,12 +1,14 @@
-// Package tiers is one object store over three tiers: memory, local disk and
+// Package tiers is the read cache over three tiers: memory, local disk and
 // the upstream. It knows which object each key holds and which generation of
-// knowledge that is, fills what is missing once for everybody who waits for
+// knowledge that is, fills what is missing once for all readers that wait for
 // it, and keeps old bytes from coming back.
 //
-// It promises that the bytes of one answer are the bytes of one version that
+// It promises that the bytes of one response are the bytes of one version that
 // the freshness mode allows, and that a body which cannot be served to its end
-// ends in an error. It knows nothing of HTTP routing, signatures or S3's error
-// documents: those are the gateway's.
+// ends in an error. Writes tell it before and after the upstream changes (Begin).
+// It knows no journal: writes that are pending are shown to it by an Overlay. It
+// knows nothing of HTTP routing, signatures or S3's error documents either:
+// those are the gateway's.
 package tiers
 
 import (
@@ -67,6 +69,30 @@ type hotValue struct {
 	block   []byte
 	listing *Listing
 	part    *Part
+}
+
+// hotWeight is the memory that a value of the hot tier takes, roughly.
+func hotWeight(_ hotKey, v hotValue) uint32 {
+	switch {
+	case v.entry != nil:
+		return uint32(v.entry.weight())
+	case v.listing != nil:
+		return uint32(v.listing.weight())
+	case v.part != nil:
+		return uint32(v.part.weight())
+	}
+	return uint32(cap(v.block) + 128)
+}
+
+// hotNumber is the number by which the hot tier counts how often a value is asked for.
+func hotNumber(k hotKey, v hotValue) uint64 {
+	switch {
+	case v.entry != nil:
+		return mix(v.entry.object)
+	case v.listing != nil:
+		return mix(objectNumber(k.key))
+	}
+	return mix(k.blocks<<20 ^ uint64(k.n))
 }
 
 // Store is the object store. All methods but Run and Close may be called from
@@ -161,26 +187,7 @@ func New(o Options) (*Store, error) {
 		readAhead: budget.New(int64(config.ReadAheadBytes), counters.readAheadRefused, names...),
 		openings:  make(map[akigw.Key]*fill),
 		fills:     make(map[uint64][]*fill),
-		hot: hot.New(int64(config.HotBytes), func(_ hotKey, v hotValue) uint32 {
-			if v.entry != nil {
-				return uint32(v.entry.weight())
-			}
-			if v.listing != nil {
-				return uint32(v.listing.weight())
-			}
-			if v.part != nil {
-				return uint32(v.part.weight())
-			}
-			return uint32(cap(v.block) + 128)
-		}, func(k hotKey, v hotValue) uint64 {
-			if v.entry != nil {
-				return mix(v.entry.object)
-			}
-			if v.listing != nil {
-				return mix(objectNumber(k.key))
-			}
-			return mix(k.blocks<<20 ^ uint64(k.n))
-		}),
+		hot:       hot.New(int64(config.HotBytes), hotWeight, hotNumber),
 	}
 	if s.overlay == nil {
 		s.overlay = noOverlay{}
