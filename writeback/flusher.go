@@ -2,7 +2,6 @@ package writeback
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,10 +11,6 @@ import (
 	"github.com/akidb/akigw/writeback/buckets"
 	"github.com/akidb/akigw/writeback/facts"
 )
-
-// ErrPending: a request cannot be forwarded, because something that was
-// acknowledged before has to be upstream first, and is not.
-var ErrPending = errors.New("an acknowledged write has to be upstream first")
 
 const (
 	// drainTimeout is how long a request waits for what has to be upstream before it.

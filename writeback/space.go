@@ -48,3 +48,11 @@ func (s *space) free() int64 {
 	}
 	return min(free(s.config.Dir), free(s.config.SecondDir))
 }
+
+// sinceOldest is the age of the oldest pending write.
+func sinceOldest(st journal.Stats) time.Duration {
+	if st.Oldest.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(st.Oldest))
+}

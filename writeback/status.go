@@ -96,16 +96,6 @@ func (w *WriteBack) Notes() []buckets.Note {
 	return all[:min(len(all), maxNotes)]
 }
 
-// pausedBuckets is Status.PausedBuckets.
-func (w *WriteBack) pausedBuckets() (n int) {
-	for _, bucket := range w.buckets.Paused() {
-		if w.Overlay.Any(bucket) {
-			n++
-		}
-	}
-	return n
-}
-
 // ExplainWrite says why a rule `write = "back"` is not honoured for a key at present, as far as
 // that is known without asking; "" if it is, or no rule says so.
 func (w *WriteBack) ExplainWrite(key akigw.Key) string {

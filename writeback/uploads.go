@@ -19,13 +19,6 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// Upload is an open multipart upload in the journal. It is shared and must not be
-// changed.
-type Upload = journal.Upload
-
-// Part is a part of one.
-type Part = journal.Part
-
 // Errors of uploads.
 var (
 	// ErrNoUpload: the upload is over, or never was.

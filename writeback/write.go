@@ -67,6 +67,13 @@ func (w *Write) Commit(ctx context.Context, etag string, header http.Header) (mo
 	return e.Modified, w.acceptor.acknowledged(w.acceptor.journal.Commit(ctx, w.draft, e))
 }
 
+// Upload is an open multipart upload in the journal. It is shared and must not be
+// changed.
+type Upload = journal.Upload
+
+// Part is a part of one.
+type Part = journal.Part
+
 // CommitPart acknowledges the body as a part of an upload; p has its Number, ETag
 // and Header. It returns the part's Modified.
 func (w *Write) CommitPart(ctx context.Context, u *Upload, p Part) (modified time.Time, err error) {

@@ -32,7 +32,6 @@ import (
 	"github.com/akidb/akigw/internal/pack"
 	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
-	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
 	"github.com/akidb/akigw/writeback/buckets"
@@ -47,14 +46,6 @@ type Upstream interface {
 	Owner(bucket string) string
 	// Origin is a number for the endpoint that a bucket's objects come from.
 	Origin(bucket string) uint64
-}
-
-// Rules say which writes are written back.
-type Rules interface {
-	// For returns the settings of a key; they are shared.
-	For(bucket, key string) *rules.Settings
-	// Backs reports whether writes to some key of a bucket may be written back.
-	Backs(bucket string) bool
 }
 
 // Open opens the journal in config.Dir, and returns the overlay of what it holds. If there is no
@@ -138,12 +129,23 @@ func New(o Options) *WriteBack {
 			Begin: func(key akigw.Key) uploadpool.Change { return o.Cache.Begin(key) }, Packs: w.packs,
 			Admit: w.buckets.MayFlush, Unanswered: w.buckets.Unanswered, Succeeded: w.buckets.Succeeded, Gone: w.buckets.Gone, Refused: w.buckets.Refused, Unlike: w.buckets.OtherETag,
 		})
-		w.gauges = newGauges(o.Metrics, w)
+		w.gauges = newGauges(o.Metrics, w.journal, w.pool, w.pausedBuckets)
 	}
 	w.Flusher = &Flusher{journal: w.journal, pool: w.pool, buckets: w.buckets, unanswered: unanswered(o.Upstream)}
 	w.Uploads = &Uploads{journal: w.journal, pool: w.pool, cache: o.Cache, acceptor: w.acceptor, hashers: w.hashers, maxAge: time.Duration(o.Config.MaxUploadSecs) * time.Second, log: o.Log}
 	w.DeadLetters = &DeadLetters{journal: w.journal, bodies: o.Overlay, cache: o.Cache, send: w.Send}
 	return w
+}
+
+// pausedBuckets is the number of buckets whose pending writes are held back until an operator
+// has decided.
+func (w *WriteBack) pausedBuckets() (n int) {
+	for _, bucket := range w.buckets.Paused() {
+		if w.Overlay.Any(bucket) {
+			n++
+		}
+	}
+	return n
 }
 
 // Run uploads what is pending until ctx ends.

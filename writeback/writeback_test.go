@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 
 	"github.com/akidb/akigw"
@@ -132,9 +133,9 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("disk", func(t *testing.T) {
 		c := testConfig
-		full := false
+		var full atomic.Bool
 		c.Fault = func(op akigw.DiskOp, _ string, size int) (int, error) {
-			if full && op == akigw.DiskFree {
+			if full.Load() && op == akigw.DiskFree {
 				return 0, errors.New("no space")
 			}
 			return size, nil
@@ -142,7 +143,7 @@ func TestLimits(t *testing.T) {
 		c.MinFreeBytes = 1
 		w := open(t, c)
 		put(t, w, key("a"))
-		full = true
+		full.Store(true)
 		if more, err := w.Accept(t.Context(), key("b"), 1, nil); more != nil || err != nil {
 			t.Errorf("a write to a full disk is accepted: %v", err)
 		}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/journal"
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -77,14 +76,6 @@ func (o *Overlay) last(key akigw.Key) *journal.Entry {
 		return nil
 	}
 	return o.journal.Last(key)
-}
-
-// Pending implements tiers.Overlay.
-func (o *Overlay) Pending(key akigw.Key) tiers.Pending {
-	if e := o.last(key); e != nil {
-		return &pending{o, e}
-	}
-	return nil
 }
 
 // Size returns how many bytes a key holds while a change of it is pending, 0 for a deletion;

@@ -18,6 +18,14 @@ type pending struct {
 	entry   *journal.Entry
 }
 
+// Pending implements tiers.Overlay.
+func (o *Overlay) Pending(key akigw.Key) tiers.Pending {
+	if e := o.last(key); e != nil {
+		return &pending{o, e}
+	}
+	return nil
+}
+
 // Object implements tiers.Pending: it describes the object as the upstream is going to.
 func (p *pending) Object() *akigw.Object {
 	e := p.entry
