@@ -116,7 +116,10 @@ type WriteBack struct {
 
 // New makes a WriteBack over a journal that was just opened. It uploads nothing until Run.
 func New(o Options) *WriteBack {
-	o.Overlay, o.Log, o.Metrics = cmp.Or(o.Overlay, overlay.Off("")), cmp.Or(o.Log, slog.New(slog.DiscardHandler)), cmp.Or(o.Metrics, metrics.NewSet())
+	if o.Overlay == nil {
+		o.Overlay = overlay.Off("")
+	}
+	o.Log, o.Metrics = cmp.Or(o.Log, slog.New(slog.DiscardHandler)), cmp.Or(o.Metrics, metrics.NewSet())
 	w := &WriteBack{Overlay: o.Overlay, journal: o.Overlay.Journal(), hashers: &hashers{}, counters: newCounters(o.Metrics), rules: o.Rules, cache: o.Cache, upstream: o.Upstream}
 	w.buckets = buckets.New(buckets.Options{
 		FactsFile: o.Config.FactsFile, MaxAge: time.Duration(o.Config.MaxFactSecs) * time.Second, Upstream: o.Upstream, Log: o.Log,
