@@ -53,8 +53,8 @@ type TierMetrics struct {
 }
 
 // pattern reads which objects a request is about. If it is not clear, it has been answered.
-func pattern(w http.ResponseWriter, q url.Values) (what tiers.Pattern, ok bool) {
-	what = tiers.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
+func pattern(w http.ResponseWriter, q url.Values) (what akigw.Pattern, ok bool) {
+	what = akigw.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
 	if q.Has("key") {
 		what.Prefix, what.Exactly = q.Get("key"), true
 	}

@@ -18,9 +18,9 @@ var refusals = []error{tiers.ErrMoving, tiers.ErrPinned, tiers.ErrNotPinned, tie
 
 // move has an operator move a key, or all of its bucket that is known.
 func (m *machine) move(action tiers.Action, key akigw.Key) {
-	what := tiers.Pattern{Bucket: key.Bucket, Prefix: key.Name, Exactly: true}
+	what := akigw.Pattern{Bucket: key.Bucket, Prefix: key.Name, Exactly: true}
 	if m.random.IntN(4) == 0 {
-		what = tiers.Pattern{Bucket: key.Bucket, Prefix: "a b/1"}
+		what = akigw.Pattern{Bucket: key.Bucket, Prefix: "a b/1"}
 	}
 	result, err := m.store.Move(m.t.Context(), action, what, m.random.IntN(2) == 0)
 	if err == nil {
@@ -48,7 +48,7 @@ func (m *machine) pin(key akigw.Key) { m.move(tiers.PinObjects, key) }
 func (m *machine) unpin(key akigw.Key) { m.move(tiers.UnpinObjects, key) }
 
 func (m *machine) purge(key akigw.Key) {
-	if _, err := m.store.Purge(m.t.Context(), tiers.Pattern{Bucket: key.Bucket, Prefix: key.Name, Exactly: true}); err != nil {
+	if _, err := m.store.Purge(m.t.Context(), akigw.Pattern{Bucket: key.Bucket, Prefix: key.Name, Exactly: true}); err != nil {
 		m.t.Errorf("purge of %s: %v", key, err)
 	}
 }

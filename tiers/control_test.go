@@ -58,7 +58,7 @@ func tierOfKey(t *testing.T, s *Store, name string) akigw.Outcome {
 	}
 	// The catalog says the same.
 	found := false
-	if err := s.Catalog(t.Context(), exactly(key(name)), func(e *akigw.CatalogEntry) bool {
+	if err := s.Catalog(t.Context(), akigw.Exactly(key(name)), func(e *akigw.CatalogEntry) bool {
 		found = true
 		if e.Tier != c.Tier || e.HotBytes != c.HotBytes || e.WarmBytes != c.WarmBytes || e.Size != c.Size || e.ETag != c.ETag || e.Pinned != c.Pinned || e.Accesses != c.Accesses {
 			t.Errorf("%s: the catalog says %+v, the object's state is %+v", name, *e, c)
@@ -97,7 +97,7 @@ func TestStateWithoutDisk(t *testing.T) {
 			t.Errorf("%s is %s", name, tier)
 		}
 	}
-	all, _, err := s.Objects(t.Context(), Pattern{Bucket: key("").Bucket}, "", 10)
+	all, _, err := s.Objects(t.Context(), akigw.Pattern{Bucket: key("").Bucket}, "", 10)
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%d objects, %v", len(all), err)
 	}
@@ -135,7 +135,7 @@ func TestMoves(t *testing.T) {
 			{DemoteToCold, akigw.Cold, 1},
 			{PromoteToWarm, akigw.Warm, 1},
 		} {
-			got, err := s.Move(t.Context(), c.action, exactly(key(name)), false)
+			got, err := s.Move(t.Context(), c.action, akigw.Exactly(key(name)), false)
 			if err != nil || got.Moved != c.moved || got.Moved+got.Already != 1 || c.moved == 1 && got.Bytes != int64(n) {
 				t.Errorf("%s, step %d, %s: %+v, %v", name, i, c.action, got, err)
 			}
@@ -151,13 +151,13 @@ func TestMoves(t *testing.T) {
 		if up.Count("GET") != gets {
 			t.Errorf("%s was asked for again", name)
 		}
-		if _, err := s.Move(t.Context(), DemoteToCold, exactly(key(name)), false); err != nil {
+		if _, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key(name)), false); err != nil {
 			t.Error(err)
 		}
 		wantRead(t, s, key(name), "", body, akigw.Cold)
 	}
 	for action, want := range map[Action]error{"squash": ErrAction, PromoteToHot: akigw.ErrNoSuchKey, PromoteToWarm: akigw.ErrNoSuchKey, DemoteToCold: akigw.ErrNoSuchKey, PinObjects: akigw.ErrNoSuchKey, UnpinObjects: ErrNotPinned} {
-		if _, err := s.Move(t.Context(), action, exactly(key("absent")), false); !errors.Is(err, want) {
+		if _, err := s.Move(t.Context(), action, akigw.Exactly(key("absent")), false); !errors.Is(err, want) {
 			t.Errorf("%s of what is not there: %v", action, err)
 		}
 	}
@@ -180,7 +180,7 @@ func TestMovesOfAPrefix(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	what := Pattern{Bucket: "bucket", Prefix: "a/"}
+	what := akigw.Pattern{Bucket: "bucket", Prefix: "a/"}
 	wantState := func(hot, warm, cold int) {
 		t.Helper()
 		st, err := s.State(t.Context(), what)
@@ -238,9 +238,9 @@ func TestTierDemotionRollback(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all := Pattern{Bucket: "bucket", Prefix: "a/"}
+	all := akigw.Pattern{Bucket: "bucket", Prefix: "a/"}
 	up.Before = func(*cold.Request) (*http.Response, error) { return nil, akigw.ErrUpstreamUnavailable }
-	for _, what := range []Pattern{exactly(key("a/3")), all} {
+	for _, what := range []akigw.Pattern{akigw.Exactly(key("a/3")), all} {
 		if got, err := s.Move(t.Context(), DemoteToCold, what, false); !errors.Is(err, akigw.ErrUpstreamUnavailable) || got.Moved != 0 {
 			t.Errorf("%+v: %+v, %v", what, got, err)
 		}
@@ -294,7 +294,7 @@ func TestConcurrentMoves(t *testing.T) {
 		for range 10 {
 			all.Go(func() {
 				<-start
-				got, err := s.Move(context.Background(), action, Pattern{Bucket: "bucket", Prefix: "a/"}, false)
+				got, err := s.Move(context.Background(), action, akigw.Pattern{Bucket: "bucket", Prefix: "a/"}, false)
 				switch {
 				case errors.Is(err, ErrMoving):
 					busy.Add(1)
@@ -357,7 +357,7 @@ func TestD8_MovesWritesAndReads(t *testing.T) {
 		work.Go(func() {
 			for n := i; ctx.Err() == nil; n++ {
 				action := Pick(n, PromoteToHot, DemoteToWarm, PromoteToWarm, DemoteToCold)
-				_, err := s.Move(ctx, action, Pick(n/4, exactly(key(fmt.Sprint(n%3))), Pattern{Bucket: "bucket"}), false)
+				_, err := s.Move(ctx, action, Pick(n/4, akigw.Exactly(key(fmt.Sprint(n%3))), akigw.Pattern{Bucket: "bucket"}), false)
 				if err != nil && !errors.Is(err, ErrMoving) && !errors.Is(err, akigw.ErrChanged) && !errors.Is(err, ErrNoRoom) && ctx.Err() == nil {
 					t.Errorf("%s: %v", action, err)
 				}
@@ -425,7 +425,7 @@ func TestPolicyWorker(t *testing.T) {
 				}
 			}
 			if c.name == "pinned for 8 days" {
-				if _, err := s.Move(t.Context(), PinObjects, exactly(key(name)), false); err != nil {
+				if _, err := s.Move(t.Context(), PinObjects, akigw.Exactly(key(name)), false); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -546,7 +546,7 @@ func TestB20_D22_WorkerIsCutOff(t *testing.T) {
 	if cuts == 0 {
 		t.Error("the cycle was never cut off")
 	}
-	if st, err := s.State(t.Context(), Pattern{}); err != nil || st.Cold != objects || total != objects {
+	if st, err := s.State(t.Context(), akigw.Pattern{}); err != nil || st.Cold != objects || total != objects {
 		t.Errorf("%+v, %v; %d demotions of %d objects, %d cuts", st, err, total, objects, cuts)
 	}
 }
@@ -590,10 +590,10 @@ func TestPins(t *testing.T) {
 		bodies[name] = testkit.Bytes(uint64(i), Pick(i, 3000, 3*block))
 		up.Put(key(name), bodies[name])
 	}
-	if got, err := s.Move(t.Context(), PinObjects, exactly(key("p/0")), true); err != nil || got.Moved != 1 {
+	if got, err := s.Move(t.Context(), PinObjects, akigw.Exactly(key("p/0")), true); err != nil || got.Moved != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := s.Move(t.Context(), PinObjects, Pattern{Bucket: "bucket", Prefix: "p/"}, true); err != nil {
+	if _, err := s.Move(t.Context(), PinObjects, akigw.Pattern{Bucket: "bucket", Prefix: "p/"}, true); err != nil {
 		t.Error(err)
 	}
 	for name, body := range bodies { // now that it is pinned it stays
@@ -630,10 +630,10 @@ func TestPins(t *testing.T) {
 		if tier := tierOfKey(t, s, name); tier != akigw.Hot {
 			t.Errorf("%s is %s", name, tier)
 		}
-		if _, err := s.Move(t.Context(), DemoteToWarm, exactly(key(name)), false); !errors.Is(err, ErrPinned) {
+		if _, err := s.Move(t.Context(), DemoteToWarm, akigw.Exactly(key(name)), false); !errors.Is(err, ErrPinned) {
 			t.Errorf("demoted though pinned: %v", err)
 		}
-		if _, err := s.Move(t.Context(), DemoteToCold, exactly(key(name)), false); !errors.Is(err, ErrPinned) {
+		if _, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key(name)), false); !errors.Is(err, ErrPinned) {
 			t.Errorf("demoted though pinned: %v", err)
 		}
 	}
@@ -642,16 +642,16 @@ func TestPins(t *testing.T) {
 	}
 	wantRead(t, s, key("p/1"), "", testkit.Bytes(77, 2*block), akigw.Hot)
 	pinned := s.hot.Pinned()
-	if _, err := s.Move(t.Context(), UnpinObjects, exactly(key("p/3")), false); !errors.Is(err, ErrPinned) {
+	if _, err := s.Move(t.Context(), UnpinObjects, akigw.Exactly(key("p/3")), false); !errors.Is(err, ErrPinned) {
 		t.Errorf("one of a pinned prefix: %v", err)
 	}
-	if got, err := s.Move(t.Context(), UnpinObjects, Pattern{Bucket: "bucket", Prefix: "p/"}, false); err != nil || got.Moved != 2 {
+	if got, err := s.Move(t.Context(), UnpinObjects, akigw.Pattern{Bucket: "bucket", Prefix: "p/"}, false); err != nil || got.Moved != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if s.hot.Pinned() != 0 || s.warm.Pinned() != 0 || pinned == 0 {
 		t.Errorf("%d, then %d bytes are pinned in memory, %d on disk", pinned, s.hot.Pinned(), s.warm.Pinned())
 	}
-	if _, err := s.Move(t.Context(), DemoteToCold, exactly(key("p/3")), false); err != nil {
+	if _, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key("p/3")), false); err != nil {
 		t.Error(err)
 	}
 	cancel()
@@ -669,7 +669,7 @@ func TestPinThatFails(t *testing.T) {
 	defer closeStore(t, s)
 	move := func(action Action, name string, hot bool) {
 		t.Helper()
-		if _, err := s.Move(t.Context(), action, exactly(key(name)), hot); err != nil {
+		if _, err := s.Move(t.Context(), action, akigw.Exactly(key(name)), hot); err != nil {
 			t.Errorf("%s %s: %v", action, name, err)
 		}
 	}
@@ -681,7 +681,7 @@ func TestPinThatFails(t *testing.T) {
 		if former {
 			move(PinObjects, "fails", false)
 		}
-		if _, err := s.Purge(t.Context(), exactly(key("fails"))); err != nil {
+		if _, err := s.Purge(t.Context(), akigw.Exactly(key("fails"))); err != nil {
 			t.Error(err)
 		}
 		asked := 0
@@ -696,7 +696,7 @@ func TestPinThatFails(t *testing.T) {
 			}
 			return nil, akigw.ErrUpstreamUnavailable
 		}
-		if _, err := s.Move(t.Context(), PinObjects, exactly(key("fails")), true); !errors.Is(err, akigw.ErrUpstreamUnavailable) || asked == 0 {
+		if _, err := s.Move(t.Context(), PinObjects, akigw.Exactly(key("fails")), true); !errors.Is(err, akigw.ErrUpstreamUnavailable) || asked == 0 {
 			t.Errorf("%v after %d requests", err, asked)
 		}
 		up.Before = nil
@@ -821,7 +821,7 @@ func TestPrefetch(t *testing.T) {
 	up.Put(key("b"), []byte("x"))
 	run := func(p Prefetch) (last PrefetchProgress, err error) {
 		tells := 0
-		err = s.Prefetch(t.Context(), Pattern{Bucket: "bucket", Prefix: "a/"}, p, func(now PrefetchProgress) {
+		err = s.Prefetch(t.Context(), akigw.Pattern{Bucket: "bucket", Prefix: "a/"}, p, func(now PrefetchProgress) {
 			last = now
 			tells++
 		})
@@ -841,7 +841,7 @@ func TestPrefetch(t *testing.T) {
 		t.Errorf("%d requests for what is there", n-gets)
 	}
 	up.Put(key("a/0500"), []byte("changed behind it"))
-	if _, err := s.Purge(t.Context(), exactly(key("a/0700"))); err != nil {
+	if _, err := s.Purge(t.Context(), akigw.Exactly(key("a/0700"))); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := run(Prefetch{After: "a/0600"}); err != nil || p.Fetched != 1 || p.Listed != 499 {
@@ -859,10 +859,10 @@ func TestPrefetch(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	var last PrefetchProgress
-	if _, err := s.Purge(t.Context(), Pattern{Bucket: "bucket"}); err != nil {
+	if _, err := s.Purge(t.Context(), akigw.Pattern{Bucket: "bucket"}); err != nil {
 		t.Fatal(err)
 	}
-	err := s.Prefetch(ctx, Pattern{Bucket: "bucket"}, Prefetch{Rate: 100_000}, func(now PrefetchProgress) { last = now })
+	err := s.Prefetch(ctx, akigw.Pattern{Bucket: "bucket"}, Prefetch{Rate: 100_000}, func(now PrefetchProgress) { last = now })
 	if err == nil || last.Bytes > 200_000 || last.Done {
 		t.Errorf("%+v, %v", last, err)
 	}
@@ -901,7 +901,7 @@ func FuzzControlRecords(f *testing.F) {
 func BenchmarkPin(b *testing.B) {
 	manyObjects(b, func(b *testing.B, s *Store) {
 		for _, action := range []Action{PinObjects, UnpinObjects} {
-			if _, err := s.Move(b.Context(), action, Pattern{Bucket: key("").Bucket, Prefix: "000500"}, false); err != nil {
+			if _, err := s.Move(b.Context(), action, akigw.Pattern{Bucket: key("").Bucket, Prefix: "000500"}, false); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -911,7 +911,7 @@ func BenchmarkPin(b *testing.B) {
 // BenchmarkState: what it takes to sum up a hundred objects of many.
 func BenchmarkState(b *testing.B) {
 	manyObjects(b, func(b *testing.B, s *Store) {
-		if st, err := s.State(b.Context(), Pattern{Bucket: key("").Bucket, Prefix: "0005"}); err != nil || st.Objects != 100 {
+		if st, err := s.State(b.Context(), akigw.Pattern{Bucket: key("").Bucket, Prefix: "0005"}); err != nil || st.Objects != 100 {
 			b.Fatal(st, err)
 		}
 	})
@@ -924,7 +924,7 @@ func BenchmarkLook(b *testing.B) {
 		w, where, seen := &worker{store: s}, s.whereabouts(), 0
 		var report WorkerReport
 		var moves []decision
-		if err := s.catalog(Pattern{}, "", func(k known) bool {
+		if err := s.catalog(akigw.Pattern{}, "", func(k known) bool {
 			w.look(k, where, &report, &moves)
 			seen++
 			return true
@@ -994,7 +994,7 @@ func TestNoRoomIsNoChange(t *testing.T) {
 	s := controlled(t, config, t.TempDir(), up)
 	defer closeStore(t, s)
 	up.Put(key("k"), testkit.Bytes(1, 100))
-	if _, err := s.Move(t.Context(), PromoteToWarm, exactly(key("k")), false); !errors.Is(err, ErrNoRoom) {
+	if _, err := s.Move(t.Context(), PromoteToWarm, akigw.Exactly(key("k")), false); !errors.Is(err, ErrNoRoom) {
 		t.Errorf("%v", err)
 	}
 }

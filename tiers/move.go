@@ -59,13 +59,13 @@ type moves struct {
 }
 
 type moving struct {
-	what Pattern
+	what akigw.Pattern
 	done chan struct{} // closed at the end of a move of the worker, which is short; else nil
 }
 
 // begin takes objects for a move. A move of the worker, which takes one object for a
 // moment, is waited for, and gives way to any other.
-func (m *moves) begin(ctx context.Context, what Pattern, worker bool) (end func(), err error) {
+func (m *moves) begin(ctx context.Context, what akigw.Pattern, worker bool) (end func(), err error) {
 	mine := &moving{what: what}
 	if worker {
 		mine.done = make(chan struct{})
@@ -92,7 +92,7 @@ func (m *moves) add(mine *moving) *moving {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for other := range m.all {
-		if other.what.holds(mine.what) || mine.what.holds(other.what) {
+		if other.what.Holds(mine.what) || mine.what.Holds(other.what) {
 			return other
 		}
 	}
@@ -119,7 +119,7 @@ func (m *moves) remove(mine *moving) {
 // ErrMoving, ErrAction, ErrPinned, ErrNotPinned, ErrNoRoom, ErrTierOff, ErrUncacheable,
 // those of Get, and those of the upstream, which has to answer before anything leaves the
 // disk.
-func (s *Store) Move(ctx context.Context, action Action, what Pattern, hot bool) (MoveResult, error) {
+func (s *Store) Move(ctx context.Context, action Action, what akigw.Pattern, hot bool) (MoveResult, error) {
 	if s.pins == nil {
 		return MoveResult{}, fmt.Errorf("%w: nothing is under control", ErrTierOff)
 	}
@@ -144,7 +144,7 @@ func (s *Store) Move(ctx context.Context, action Action, what Pattern, hot bool)
 type step func(ctx context.Context, key akigw.Key) (did bool, bytes int64, err error)
 
 // moveAll moves what a pattern names.
-func (s *Store) moveAll(ctx context.Context, action Action, what Pattern) (result MoveResult, err error) {
+func (s *Store) moveAll(ctx context.Context, action Action, what akigw.Pattern) (result MoveResult, err error) {
 	var prepare func(ctx context.Context, key akigw.Key) error
 	var do step
 	undo := false
@@ -208,9 +208,9 @@ func (s *Store) moveAll(ctx context.Context, action Action, what Pattern) (resul
 
 // eachKey calls f with each key that a pattern names and that is known, until it returns an
 // error; for a pattern of one key, with that one, known or not.
-func (s *Store) eachKey(ctx context.Context, what Pattern, f func(key akigw.Key) error) error {
+func (s *Store) eachKey(ctx context.Context, what akigw.Pattern, f func(key akigw.Key) error) error {
 	if what.Exactly {
-		return f(what.key())
+		return f(what.Key())
 	}
 	const batch = 256
 	for after, more := warm.Place(""), true; more; {
@@ -233,7 +233,7 @@ func (s *Store) eachKey(ctx context.Context, what Pattern, f func(key akigw.Key)
 }
 
 // fits refuses to promote more than a tier could hold.
-func (s *Store) fits(ctx context.Context, action Action, what Pattern) error {
+func (s *Store) fits(ctx context.Context, action Action, what akigw.Pattern) error {
 	var size, missing int64
 	err := s.catalog(what, "", func(k known) bool {
 		size += k.Size

@@ -29,7 +29,7 @@ type Pin struct {
 	Since time.Time `json:"since"`
 }
 
-func (p *Pin) pattern() Pattern { return Pattern{p.Bucket, p.Prefix, p.Exactly} }
+func (p *Pin) pattern() akigw.Pattern { return akigw.Pattern{Bucket: p.Bucket, Prefix: p.Prefix, Exactly: p.Exactly} }
 
 // maxPins bounds what an operator pins by name. Prefixes are looked at one by one.
 const (
@@ -212,7 +212,7 @@ func (s *Store) Pins() []Pin {
 
 // pin makes a pin and brings in what it names. What is cached of it by now has to fit, and
 // an object that is named exactly is fetched.
-func (s *Store) pin(ctx context.Context, what Pattern, hot bool) (MoveResult, error) {
+func (s *Store) pin(ctx context.Context, what akigw.Pattern, hot bool) (MoveResult, error) {
 	if err := s.pinFits(ctx, what, hot); err != nil {
 		return MoveResult{}, err
 	}
@@ -254,13 +254,13 @@ func (s *Store) pin(ctx context.Context, what Pattern, hot bool) (MoveResult, er
 }
 
 // unpin ends a pin, and those of what it names.
-func (s *Store) unpin(ctx context.Context, what Pattern) (MoveResult, error) {
+func (s *Store) unpin(ctx context.Context, what akigw.Pattern) (MoveResult, error) {
 	n := 0
 	err := s.pins.change(func(pins []Pin) ([]Pin, error) {
-		left := slices.DeleteFunc(slices.Clone(pins), func(p Pin) bool { return p.pattern() == what || !what.Exactly && what.holds(p.pattern()) })
+		left := slices.DeleteFunc(slices.Clone(pins), func(p Pin) bool { return p.pattern() == what || !what.Exactly && what.Holds(p.pattern()) })
 		n = len(pins) - len(left)
 		for _, p := range left {
-			if n == 0 && p.pattern().holds(what) {
+			if n == 0 && p.pattern().Holds(what) {
 				return nil, fmt.Errorf("%w by a pin of s3://%s/%s: end that one", ErrPinned, p.Bucket, p.Prefix)
 			}
 		}
@@ -279,7 +279,7 @@ func (s *Store) unpin(ctx context.Context, what Pattern) (MoveResult, error) {
 }
 
 // pinFits refuses pins that would leave too little room.
-func (s *Store) pinFits(ctx context.Context, what Pattern, hot bool) error {
+func (s *Store) pinFits(ctx context.Context, what akigw.Pattern, hot bool) error {
 	if s.warm == nil {
 		return fmt.Errorf("%w: pins keep objects on disk, and the warm tier is switched off (cache.warm_bytes)", ErrTierOff)
 	}
@@ -294,7 +294,7 @@ func (s *Store) pinFits(ctx context.Context, what Pattern, hot bool) error {
 		}
 	}
 	if what.Exactly {
-		e, err := s.learn(ctx, what.key())
+		e, err := s.learn(ctx, what.Key())
 		if err != nil {
 			return err
 		}
@@ -333,7 +333,7 @@ func (s *Store) repin(ctx context.Context) {
 		if !any {
 			return
 		}
-		if err := s.catalog(Pattern{}, "", func(k known) bool {
+		if err := s.catalog(akigw.Pattern{}, "", func(k known) bool {
 			settings := s.settings(k.Key)
 			if settings.Pin {
 				s.pinOnDisk(k.Key, k.blocks, k.Size)
@@ -354,7 +354,7 @@ func (s *Store) repin(ctx context.Context) {
 }
 
 // repinOf does as repin with the objects that a pattern names, and looks at no others.
-func (s *Store) repinOf(ctx context.Context, what Pattern) {
+func (s *Store) repinOf(ctx context.Context, what akigw.Pattern) {
 	if s.warm == nil {
 		return
 	}

@@ -225,7 +225,7 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 		var moves []decision
 		soFar, next, seen := c.SoFar, after, 0
 		more = false
-		if err := s.catalog(Pattern{}, after, func(k known) bool {
+		if err := s.catalog(akigw.Pattern{}, after, func(k known) bool {
 			w.look(k, where, &soFar, &moves)
 			if seen++; seen%pauseEvery == 0 {
 				time.Sleep(pause)
@@ -327,7 +327,7 @@ func (w *worker) do(ctx context.Context, c *checkpoint) {
 // move moves one object.
 func (w *worker) move(ctx context.Context, d decision) (did bool, err error) {
 	s := w.store
-	end, err := s.moves.begin(ctx, exactly(d.Key), true)
+	end, err := s.moves.begin(ctx, akigw.Exactly(d.Key), true)
 	if err != nil {
 		return false, err
 	}

@@ -47,7 +47,7 @@ const (
 // Prefetch brings in the objects of a bucket whose keys begin with a prefix, in the order of
 // their keys. What is there is left alone, so that it can be done again. tell is called now
 // and then, and at the end. A tier that cannot hold more ends it with ErrNoRoom.
-func (s *Store) Prefetch(ctx context.Context, what Pattern, p Prefetch, tell func(PrefetchProgress)) error {
+func (s *Store) Prefetch(ctx context.Context, what akigw.Pattern, p Prefetch, tell func(PrefetchProgress)) error {
 	if !p.Hot && s.warm == nil || p.Hot && s.config.HotBytes == 0 {
 		return ErrTierOff
 	}

@@ -31,7 +31,7 @@ func (s *Store) Restore(ctx context.Context, rows func(yield func(akigw.CatalogE
 		return r, fmt.Errorf("%w: the catalog is on disk, and the warm tier is switched off (cache.warm_bytes)", ErrTierOff)
 	}
 	empty := true
-	if err := s.catalog(Pattern{}, "", func(known) bool { empty = false; return false }); err != nil {
+	if err := s.catalog(akigw.Pattern{}, "", func(known) bool { empty = false; return false }); err != nil {
 		return r, err
 	}
 	queue := make(chan warm.Imported, 1024)

@@ -60,7 +60,7 @@ func (t *State) add(c *akigw.CatalogEntry) {
 
 // State sums up what the tiers hold of what a pattern names; of everything for one without
 // a bucket.
-func (s *Store) State(ctx context.Context, what Pattern) (total State, err error) {
+func (s *Store) State(ctx context.Context, what akigw.Pattern) (total State, err error) {
 	err = s.Catalog(ctx, what, func(c *akigw.CatalogEntry) bool {
 		total.add(c)
 		return true
@@ -71,7 +71,7 @@ func (s *Store) State(ctx context.Context, what Pattern) (total State, err error
 // Catalog calls yield with each object that is known and that a pattern names, of all for one
 // without a bucket, until it returns false. They come in the order of bucket and key, if
 // Ordered. What yield gets is valid while it runs.
-func (s *Store) Catalog(ctx context.Context, what Pattern, yield func(*akigw.CatalogEntry) bool) error {
+func (s *Store) Catalog(ctx context.Context, what akigw.Pattern, yield func(*akigw.CatalogEntry) bool) error {
 	var where *whereabouts // for many; a few are looked at one by one
 	var c akigw.CatalogEntry
 	seen := 0
@@ -127,7 +127,7 @@ func (s *Store) describeOne(c *akigw.CatalogEntry, k known) {
 // Objects are some of those that are known and that a pattern names, at most limit, in the
 // order of the catalog, from behind a token of an earlier call on. next is the token for
 // those that follow, "" if there are none.
-func (s *Store) Objects(ctx context.Context, what Pattern, after string, limit int) (all []akigw.CatalogEntry, next string, err error) {
+func (s *Store) Objects(ctx context.Context, what akigw.Pattern, after string, limit int) (all []akigw.CatalogEntry, next string, err error) {
 	all = []akigw.CatalogEntry{}
 	err = s.catalog(what, warm.Place(after), func(k known) bool {
 		if len(all) == limit {

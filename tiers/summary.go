@@ -77,7 +77,7 @@ type known struct {
 // for a pattern without a bucket, from behind a place on, until yield returns false. They
 // come in the order of bucket and key, unless the tier hides names, or there is no warm
 // tier: then they are those in memory.
-func (s *Store) catalog(what Pattern, after warm.Place, yield func(known) bool) error {
+func (s *Store) catalog(what akigw.Pattern, after warm.Place, yield func(known) bool) error {
 	if s.warm == nil {
 		return s.hotCatalog(what, yield)
 	}
@@ -87,7 +87,7 @@ func (s *Store) catalog(what Pattern, after warm.Place, yield func(known) bool) 
 			return true
 		}
 		sum, err := decodeSummary(w.Summary)
-		if err != nil || what.Bucket != "" && !what.names(sum.Key) {
+		if err != nil || what.Bucket != "" && !what.Names(sum.Key) {
 			return true
 		}
 		return yield(known{summary: sum, place: w.Place, usage: s.accesses.usage(sum.Key, decodeUsage(w.Accesses))})
@@ -95,9 +95,9 @@ func (s *Store) catalog(what Pattern, after warm.Place, yield func(known) bool) 
 }
 
 // hotCatalog is the catalog of what is in memory.
-func (s *Store) hotCatalog(what Pattern, yield func(known) bool) error {
+func (s *Store) hotCatalog(what akigw.Pattern, yield func(known) bool) error {
 	for k, v := range s.hot.All() {
-		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.names(k.key)) {
+		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.Names(k.key)) {
 			sum := summaryOf(e)
 			sum.held = false // there is no disk
 			if !yield(known{summary: sum, usage: s.accesses.usage(e.Key, usage{})}) {

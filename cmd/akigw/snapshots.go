@@ -28,7 +28,7 @@ type catalog struct{ *tiers.Store }
 
 // Entries implements snapshot.Catalog.
 func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error {
-	return c.Catalog(ctx, tiers.Pattern{}, yield)
+	return c.Catalog(ctx, akigw.Pattern{}, yield)
 }
 
 // openSnapshots makes the snapshots of a gateway.
