@@ -27,6 +27,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/trace"
 )
 
 // Config is the admin listener.
@@ -83,6 +84,8 @@ type Parts struct {
 	Logs interface {
 		Follow(ctx context.Context, yield func(line []byte) bool)
 	}
+	// Traces records accesses, as an observer of the store; nil records none.
+	Traces *trace.Recorder
 	// Audit is where changes are taken down, nil for nowhere.
 	Audit *Audit
 }
@@ -91,6 +94,9 @@ type Parts struct {
 // region what they sign for.
 func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Parts, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
 	parts.store, parts.snapshots = store, snapshots
+	if parts.Traces == nil {
+		parts.Traces = new(trace.Recorder)
+	}
 	metrics.ExposeMetadata(true) // the types of metrics
 	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
 	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler()}

@@ -22,7 +22,7 @@ import (
 func testServer(t *testing.T) (*Server, *tiers.Store, *testkit.Memory) {
 	up := testkit.NewMemory()
 	config := tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}
-	store, err := tiers.New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10}), "", up, slog.New(slog.DiscardHandler))
+	store, err := tiers.New(tiers.Options{Config: config, Rules: rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10}), Upstream: up})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/trace"
 )
 
 // route is something that this listener answers.
@@ -86,7 +87,7 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/purge", method: post, handle: s.purge, summary: "Forget what is cached", query: []param{ofBucket, ofPrefix, ofKey}, answer: struct {
 			Purged int `json:"purged"`
 		}{}},
-		{path: "/api/v1/trace", private: true, handle: s.recordTrace, summary: "What the tiers are asked for, as it happens: tiers.Access between headers", query: append([]param{{"nameless", "true: no names and no ETags", false}}, ofSeconds...), answer: tiers.Access{}, stream: lines},
+		{path: "/api/v1/trace", private: true, handle: s.recordTrace, summary: "What the tiers are asked for, as it happens: trace.Access between headers", query: append([]param{{"nameless", "true: no names and no ETags", false}}, ofSeconds...), answer: trace.Access{}, stream: lines},
 
 		{path: "/api/v1/snapshots", handle: s.listSnapshots, summary: "Snapshots of the catalog", answer: []snapshot.Info{}},
 		{path: "/api/v1/snapshots", method: post, handle: s.createSnapshot, summary: "Make a snapshot", answer: snapshot.Info{}},

@@ -13,6 +13,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/trace"
 )
 
 // Object is what is known of one object: an element of GET /api/v1/tier/objects, and the
@@ -233,7 +234,7 @@ var statuses = []struct {
 	{snapshot.ErrLast, http.StatusConflict},
 	{snapshot.ErrUnordered, http.StatusConflict},
 	{tiers.ErrMoving, http.StatusConflict},
-	{tiers.ErrTracing, http.StatusConflict},
+	{trace.ErrRecording, http.StatusConflict},
 	{tiers.ErrPinned, http.StatusConflict},
 	{tiers.ErrTierOff, http.StatusConflict},
 	{tiers.ErrUncacheable, http.StatusConflict},

@@ -37,7 +37,7 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	}
 	log := slog.New(slog.DiscardHandler)
 	book := rules.NewSet(nil, rules.Settings{Freshness: rules.Exclusive, Memory: true, Back: true, Block: 64 << 10})
-	store, err := tiers.New(tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}, book, "", up, log)
+	store, err := tiers.New(tiers.Options{Config: tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}, Rules: book, Upstream: up, Log: log})
 	if err == nil {
 		err = store.WriteBack(tiers.BackConfig{MaxPendingBytes: 1 << 30, MaxPending: 1000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10}, t.TempDir(),
 			uploadpool.ParallelConfig{Enabled: true, Concurrency: 2, MaxRetries: 1, BackoffBaseMs: 1, MaxAgeSecs: 3600}, uploadpool.BatchConfig{BatchSize: 1}, up)

@@ -42,7 +42,7 @@ func answeringBench(t *testing.T, up *testkit.Memory, hot size.Bytes, back bool,
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: hot, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, rules.NewSet(nil, rules.Settings{Freshness: freshness, TTL: time.Hour, Back: back, Memory: true, Disk: true, Block: 64 << 10}), filepath.Join(t.TempDir(), "warm"), up, log)
+	store, err := tiers.New(tiers.Options{Config: config, Rules: rules.NewSet(nil, rules.Settings{Freshness: freshness, TTL: time.Hour, Back: back, Memory: true, Disk: true, Block: 64 << 10}), Dir: filepath.Join(t.TempDir(), "warm"), Upstream: up, Log: log})
 	if err == nil && back {
 		err = store.WriteBack(testBack, t.TempDir(), testParallel, testBatch, up)
 	}

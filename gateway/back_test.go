@@ -49,7 +49,7 @@ func backBenchOf(t *testing.T, book tiers.Rules, c tiers.BackConfig) *bench {
 func backBenchLogging(t *testing.T, book tiers.Rules, c tiers.BackConfig, log *slog.Logger) *bench {
 	up := testkit.NewMemory()
 	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, book, t.TempDir(), up, log)
+	store, err := tiers.New(tiers.Options{Config: config, Rules: book, Dir: t.TempDir(), Upstream: up, Log: log})
 	if err == nil {
 		err = store.WriteBack(c, cmp.Or(c.Dir, t.TempDir()), testParallel, testBatch, up)
 	}

@@ -80,7 +80,7 @@ func (r *restartable) start() {
 	log := slog.New(slog.DiscardHandler)
 	c := testBack
 	c.FactsFile = filepath.Join(r.dir, "bucket-facts")
-	store, err := tiers.New(tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}, byMode{}, filepath.Join(r.dir, "warm"), r.up, log)
+	store, err := tiers.New(tiers.Options{Config: tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}, Rules: byMode{}, Dir: filepath.Join(r.dir, "warm"), Upstream: r.up, Log: log})
 	if err == nil {
 		err = store.WriteBack(c, filepath.Join(r.dir, "journal"), testParallel, testBatch, r.up)
 	}

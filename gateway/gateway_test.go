@@ -57,7 +57,7 @@ func (rootOnly) PolicyOf(id sigv4.Identity) *policy.Policy {
 
 // newStore opens tiers without rules.
 func newStore(config tiers.Config, dir string, up tiers.Upstream, log *slog.Logger) (*tiers.Store, error) {
-	return tiers.New(config, rules.NewSet(nil, config.Settings()), dir, up, log)
+	return tiers.New(tiers.Options{Config: config, Rules: rules.NewSet(nil, config.Settings()), Dir: dir, Upstream: up, Log: log})
 }
 
 func newRig(t testing.TB, freshness rules.Freshness) *rig { return newRigOf(t, freshness, 16<<20) }

@@ -81,7 +81,7 @@ func diskBench(t testing.TB, dir string, memory *testkit.Memory, config tiers.Co
 	config.BlockBytes, config.SmallBytes, config.MD5ETags = 64<<10, 4<<10, true
 	settings.Memory, settings.Block = true, 64<<10
 	var err error
-	if b.store, err = tiers.New(config, rules.NewSet(nil, settings), dir, memory, log); err != nil {
+	if b.store, err = tiers.New(tiers.Options{Config: config, Rules: rules.NewSet(nil, settings), Dir: dir, Upstream: memory, Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	if up == nil {

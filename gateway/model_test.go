@@ -309,7 +309,7 @@ func openBench(t *testing.T, dir string, up upstream, rules tiers.Rules, journal
 	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 32 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true, JournalFault: journalFault}
 	batch := testBatch
 	batch.FlushIntervalSecs = 0 // what is there goes
-	store, err := tiers.New(config, rules, filepath.Join(dir, "warm"), up, log)
+	store, err := tiers.New(tiers.Options{Config: config, Rules: rules, Dir: filepath.Join(dir, "warm"), Upstream: up, Log: log})
 	if err == nil {
 		err = store.WriteBack(testBack, filepath.Join(dir, "journal"), testParallel, batch, up)
 	}

@@ -54,7 +54,7 @@ func (d *dating) start(c tiers.BackConfig) {
 	d.t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: 8 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, d.book, d.dirs[0], d.up, log)
+	store, err := tiers.New(tiers.Options{Config: config, Rules: d.book, Dir: d.dirs[0], Upstream: d.up, Log: log})
 	if err == nil {
 		err = store.WriteBack(c, d.dirs[1], testParallel, testBatch, d.up)
 	}

@@ -30,7 +30,7 @@ func controlled(t *testing.T, config Config, dir string, up Upstream) *Store {
 	t.Helper()
 	settings := config.Settings()
 	testPolicy.Apply(&settings)
-	s, err := New(config, rules.NewSet(nil, settings), filepath.Join(dir, "warm"), up, slog.New(slog.DiscardHandler))
+	s, err := New(Options{Config: config, Rules: rules.NewSet(nil, settings), Dir: filepath.Join(dir, "warm"), Upstream: up})
 	if err == nil {
 		policy := testPolicy
 		policy.WorkerIntervalSecs = 1
@@ -939,7 +939,7 @@ func manyObjects(b *testing.B, do func(b *testing.B, s *Store)) {
 	for _, objects := range []int{1000, 20_000} {
 		b.Run(fmt.Sprint(objects, " objects"), func(b *testing.B) {
 			config, up := testConfig(rules.Exclusive), testkit.NewMemory()
-			s, err := New(config, rules.NewSet(nil, config.Settings()), filepath.Join(b.TempDir(), "warm"), up, slog.New(slog.DiscardHandler))
+			s, err := New(Options{Config: config, Rules: rules.NewSet(nil, config.Settings()), Dir: filepath.Join(b.TempDir(), "warm"), Upstream: up})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -29,7 +29,9 @@ type Pin struct {
 	Since time.Time `json:"since"`
 }
 
-func (p *Pin) pattern() akigw.Pattern { return akigw.Pattern{Bucket: p.Bucket, Prefix: p.Prefix, Exactly: p.Exactly} }
+func (p *Pin) pattern() akigw.Pattern {
+	return akigw.Pattern{Bucket: p.Bucket, Prefix: p.Prefix, Exactly: p.Exactly}
+}
 
 // maxPins bounds what an operator pins by name. Prefixes are looked at one by one.
 const (

@@ -169,7 +169,7 @@ func (r *Reader) open(ctx context.Context, settings *rules.Settings) error {
 	}
 	outcomes[r.Outcome].Inc()
 	r.store.accesses.count(r.entry.Key, settings, 1)
-	r.store.trace(r.entry, settings, r.Range, r.Outcome)
+	r.store.accessed(r.entry, settings, r.Range, r.Outcome)
 	r.readOn(ctx, settings.ReadAhead)
 	return nil
 }

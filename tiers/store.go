@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,29 +26,9 @@ import (
 	"github.com/akidb/akigw/internal/watch"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/rules"
-	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/hot"
 	"github.com/akidb/akigw/tiers/warm"
 )
-
-// Upstream is what the store needs of the cold tier.
-type Upstream interface {
-	// Do sends a signed request and returns the answer, whatever its status.
-	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
-	// Origin is a number for the endpoint that a bucket's objects come from.
-	Origin(bucket string) uint64
-}
-
-// Rules say how each object is to be treated.
-type Rules interface {
-	// For returns the settings of a key; they are shared.
-	For(bucket, key string) *rules.Settings
-	// Pinning returns the version of the rules, another one after each change,
-	// and whether any of them pins objects.
-	Pinning() (version uint64, any bool)
-	// Backs reports whether writes to some key of a bucket may be written back.
-	Backs(bucket string) bool
-}
 
 // hotKey names a value of the hot tier: the entry of a key, or one block.
 type hotKey struct {
@@ -107,9 +86,9 @@ type Store struct {
 	backOff string // why, if there should be a journal
 
 	accesses  *accesses
-	tracer    atomic.Pointer[tracer] // nil while nobody records
-	pins      *pinBook               // nil until Control
-	worker    *worker                // nil: objects are not moved by a policy
+	observers []Observer
+	pins      *pinBook // nil until Control
+	worker    *worker  // nil: objects are not moved by a policy
 	moves     moves
 	repinning sync.Mutex // one Repin at a time
 
@@ -128,8 +107,13 @@ type Store struct {
 	noRanges atomic.Bool // the upstream ignores Range: parts cost as much as the whole
 }
 
-// New opens the tiers. dir is the directory of the warm tier.
-func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Logger) (*Store, error) {
+// New opens the tiers.
+func New(o Options) (*Store, error) {
+	config, upstream := o.Config, o.Upstream
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	owners, _ := upstream.(Owners)
 	var names []string
 	if owners != nil {
@@ -137,8 +121,9 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 	}
 	s := &Store{
 		config:    config,
-		rules:     rules,
+		rules:     o.Rules,
 		log:       log,
+		observers: o.Observers,
 		upstream:  upstream,
 		windows:   newWindows(int64(config.FillBytes)).divided(owners),
 		copies:    newWindows(int64(config.FillBytes)),
@@ -183,11 +168,11 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 		if err != nil {
 			return nil, err
 		}
-		if first, err = s.openWarm(dir, secret); err != nil {
-			s.withoutWarm(dir, err)
+		if first, err = s.openWarm(o.Dir, secret); err != nil {
+			s.withoutWarm(o.Dir, err)
 		}
 	} else {
-		s.withoutWarm(dir, nil)
+		s.withoutWarm(o.Dir, nil)
 	}
 	s.fence = newFence(first)
 	s.accesses = newAccesses(s.warm)

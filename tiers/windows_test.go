@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -172,7 +171,7 @@ func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
 		config.WarmBytes, config.HotBytes = 0, 64<<20
 		config.FillBytes = 8 * (window + 2) * block
 		config.ReadAheadBytes = 16 * block
-		s, err := New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), "", up, slog.New(slog.DiscardHandler))
+		s, err := New(Options{Config: config, Rules: rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), Upstream: up})
 		if err != nil {
 			t.Fatal(err)
 		}

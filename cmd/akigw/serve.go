@@ -32,6 +32,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/trace"
 )
 
 // serveCommand is "akigw serve". Its flags are the settings that people change
@@ -163,7 +164,8 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.background(book.Run)
-	store, err := tiers.New(c.Cache, book, filepath.Join(c.Process.Data, "warm"), upstream, log)
+	traces := new(trace.Recorder)
+	store, err := tiers.New(tiers.Options{Observers: []tiers.Observer{traces}, Config: c.Cache, Rules: book, Dir: filepath.Join(c.Process.Data, "warm"), Upstream: upstream, Log: log})
 	if err != nil {
 		return err
 	}
@@ -225,7 +227,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 			return err
 		}
 	}
-	operator := admin.New(c.Admin, store, snapshots, admin.Parts{Rules: book, Access: &users, Costs: costs, Logs: tail, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
+	operator := admin.New(c.Admin, store, snapshots, admin.Parts{Rules: book, Access: &users, Costs: costs, Logs: tail, Traces: traces, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	if layer != nil {
 		operator.EnableFaults(layer)
 	}
