@@ -23,6 +23,7 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/listen"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
@@ -84,6 +85,8 @@ type Parts struct {
 	Logs interface {
 		Follow(ctx context.Context, yield func(line []byte) bool)
 	}
+	// Placement says where objects are, and moves them.
+	Placement *placement.Placement
 	// Traces records accesses, as an observer of the store; nil records none.
 	Traces *trace.Recorder
 	// Audit is where changes are taken down, nil for nowhere.

@@ -38,7 +38,7 @@ func (s *Server) prefixes(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sums, until := map[[2]string]*Prefix{}, time.Now().Add(lookAtMost)
-	err := s.store.Catalog(r.Context(), what, func(c *akigw.CatalogEntry) bool {
+	err := s.Placement.Each(r.Context(), what, func(c *akigw.CatalogEntry) bool {
 		at := [2]string{c.Key.Bucket, ""}
 		if what.Bucket != "" {
 			at[1] = c.Key.Name

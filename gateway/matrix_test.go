@@ -19,6 +19,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
@@ -42,6 +43,7 @@ type bench struct {
 	g     *Gateway
 	up    *testkit.Memory
 	store *tiers.Store
+	place *placement.Placement // nil for most
 	// outcome, if set, is told of each answer's x-akigw-cache.
 	outcome func(string)
 }

@@ -26,6 +26,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
@@ -309,24 +310,24 @@ func openBench(t *testing.T, dir string, up upstream, rules tiers.Rules, journal
 	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 32 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true, JournalFault: journalFault}
 	batch := testBatch
 	batch.FlushIntervalSecs = 0 // what is there goes
-	store, err := tiers.New(tiers.Options{Config: config, Rules: rules, Dir: filepath.Join(dir, "warm"), Upstream: up, Log: log})
+	accesses, pins := placement.NewAccesses(), placement.OpenPins(filepath.Join(dir, "tiers"), log)
+	store, err := tiers.New(tiers.Options{Config: config, Rules: rules, Dir: filepath.Join(dir, "warm"), Upstream: up, Pins: pins, Observers: []tiers.Observer{accesses}})
 	if err == nil {
 		err = store.WriteBack(testBack, filepath.Join(dir, "journal"), testParallel, batch, up)
-	}
-	if err == nil {
-		err = store.Control(tiers.PolicyConfig{WorkerIntervalSecs: 1}, filepath.Join(dir, "tiers"))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	place := placement.New(placement.Options{Policy: placement.PolicyConfig{WorkerIntervalSecs: 1}, Dir: filepath.Join(dir, "tiers"), Store: store, Pins: pins, Accesses: accesses, Rules: rules, Upstream: up, Writes: store})
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
 	go func() { done <- store.Run(ctx) }()
-	b = &bench{store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+	go func() { done <- place.Run(ctx) }()
+	b = &bench{store: store, place: place, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
 	b.g.minPart = 0 // parts are small here
 	return b, func() {
 		cancel()
-		if err := errors.Join(<-done, store.Close()); err != nil {
+		if err := errors.Join(<-done, <-done, store.Close()); err != nil {
 			t.Error(err)
 		}
 	}

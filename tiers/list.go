@@ -3,11 +3,9 @@ package tiers
 import (
 	"bytes"
 	"context"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -129,57 +126,9 @@ const listingVersion = "\x00list"
 func (l *Listing) weight() int { return len(l.Body) + 2048 }
 
 // listed is one object of a listing.
-type listed struct {
-	Key  string
-	Size int64
-	ETag string
-}
+type listed = cold.Listed
 
-// list calls yield with the objects of a bucket whose keys begin with prefix, in order, from
-// behind a key on, until it returns an error (ListObjectsV2).
+// list calls yield with the objects of a bucket, see cold.List.
 func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield func(listed) error) error {
-	query := url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {prefix}}
-	for {
-		if after != "" {
-			query.Set("start-after", after)
-		}
-		var page struct {
-			XMLName      xml.Name
-			EncodingType string
-			IsTruncated  *bool // every listing says so, whatever its root is
-			Contents     []listed
-		}
-		resp, err := s.upstream.Do(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
-		if err != nil {
-			return err
-		}
-		if resp.StatusCode != http.StatusOK {
-			return cold.NewResponseError(resp)
-		}
-		document, err := io.ReadAll(io.LimitReader(resp.Body, 4*maxListing))
-		resp.Body.Close()
-		if err == nil {
-			err = s3xml.Unmarshal(document, &page)
-		}
-		if root := page.XMLName.Local; err == nil && (root == "Error" || root != "ListBucketResult" && page.IsTruncated == nil) {
-			err = fmt.Errorf("a %s", root)
-		}
-		if err != nil {
-			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
-		}
-		for _, o := range page.Contents {
-			if page.EncodingType == "url" {
-				if o.Key, err = url.QueryUnescape(o.Key); err != nil {
-					return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
-				}
-			}
-			if err := yield(o); err != nil {
-				return err
-			}
-			after = o.Key
-		}
-		if page.IsTruncated == nil || !*page.IsTruncated || len(page.Contents) == 0 {
-			return nil
-		}
-	}
+	return cold.List(ctx, s.upstream, bucket, prefix, after, yield)
 }

@@ -18,6 +18,8 @@ type Options struct {
 	// Dir is the directory of the warm tier; it is not used if Config.WarmBytes is 0.
 	Dir      string
 	Upstream Upstream
+	// Pins keep objects besides those that the rules pin; nil: none.
+	Pins Pins
 	// Observers are told of each access, in this order.
 	Observers []Observer
 	// Log is where the store reports what an operator has to know; nil: nowhere.
@@ -41,6 +43,16 @@ type Rules interface {
 	Pinning() (version uint64, any bool)
 	// Backs reports whether writes to some key of a bucket may be written back.
 	Backs(bucket string) bool
+}
+
+// Pins keep objects that are named one by one, besides those that the rules pin. Whoever changes
+// them calls Store.Repin.
+type Pins interface {
+	// Apply returns what the settings of a key become under its pins: settings itself if it has
+	// none. What it returns is shared.
+	Apply(key akigw.Key, settings *rules.Settings) *rules.Settings
+	// Any reports whether there are pins.
+	Any() bool
 }
 
 // Observer is told of accesses. It is called by the goroutine of the request, so that it must

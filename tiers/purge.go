@@ -37,7 +37,7 @@ func (s *Store) Purge(ctx context.Context, what akigw.Pattern) (n int, err error
 		}
 	}
 	if s.warm != nil {
-		err = s.catalog(what, "", func(k known) bool { return forget(k.Key, k.blocks) })
+		err = s.walkObjects(what, func(k Known) bool { return forget(k.Key, k.blocks) })
 	}
 	return len(seen), errors.Join(err, ctx.Err())
 }

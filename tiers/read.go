@@ -168,7 +168,6 @@ func (r *Reader) open(ctx context.Context, settings *rules.Settings) error {
 		return err
 	}
 	outcomes[r.Outcome].Inc()
-	r.store.accesses.count(r.entry.Key, settings, 1)
 	r.store.accessed(r.entry, settings, r.Range, r.Outcome)
 	r.readOn(ctx, settings.ReadAhead)
 	return nil

@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -85,11 +84,8 @@ type Store struct {
 	back    *back  // nil if nothing is written back
 	backOff string // why, if there should be a journal
 
-	accesses  *accesses
 	observers []Observer
-	pins      *pinBook // nil until Control
-	worker    *worker  // nil: objects are not moved by a policy
-	moves     moves
+	pins      Pins
 	repinning sync.Mutex // one Repin at a time
 
 	suspects  suspects
@@ -124,6 +120,7 @@ func New(o Options) (*Store, error) {
 		rules:     o.Rules,
 		log:       log,
 		observers: o.Observers,
+		pins:      o.Pins,
 		upstream:  upstream,
 		windows:   newWindows(int64(config.FillBytes)).divided(owners),
 		copies:    newWindows(int64(config.FillBytes)),
@@ -152,6 +149,9 @@ func New(o Options) (*Store, error) {
 			return mix(k.blocks<<20 ^ uint64(k.n))
 		}),
 	}
+	if s.pins == nil {
+		s.pins = noPins{}
+	}
 	s.notifier, _ = upstream.(Notifier)
 	s.crowd, _ = upstream.(Crowd)
 	s.silence, _ = upstream.(Silence)
@@ -175,7 +175,6 @@ func New(o Options) (*Store, error) {
 		s.withoutWarm(o.Dir, nil)
 	}
 	s.fence = newFence(first)
-	s.accesses = newAccesses(s.warm)
 	return s, nil
 }
 
@@ -241,45 +240,21 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	var wait sync.WaitGroup
 	defer wait.Wait()
-	if s.worker != nil {
-		wait.Go(func() { s.worker.run(ctx) })
-	}
 	if s.warm == nil {
 		<-ctx.Done()
 		return nil
 	}
-	wait.Go(func() { s.flushAccesses(ctx) })
 	version, _ := s.rules.Pinning()
-	s.repin(ctx) // before anything is evicted
+	s.repinAll(ctx) // before anything is evicted
 	wait.Go(func() {
 		watch.Poll(ctx, func() {
 			if now, _ := s.rules.Pinning(); now != version {
 				version = now
-				s.repin(ctx)
+				s.repinAll(ctx)
 			}
 		})
 	})
 	return s.warm.Run(ctx)
-}
-
-// accessesEvery is how often what was counted is written down, at the least.
-const accessesEvery = time.Minute
-
-// flushAccesses writes down how objects are used until ctx ends.
-func (s *Store) flushAccesses(ctx context.Context) {
-	timer := time.NewTicker(accessesEvery)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-s.accesses.full:
-		case <-ctx.Done():
-			return // Close does it
-		}
-		if err := s.accesses.flush(); err != nil {
-			s.log.Warn("could not write down how objects are used", "error", err)
-		}
-	}
 }
 
 // Close ends all fills and closes the tiers. No other method may be running.
@@ -290,7 +265,6 @@ func (s *Store) Close() error {
 	if s.back != nil {
 		err = errors.Join(err, s.back.close())
 	}
-	err = errors.Join(err, s.accesses.flush())
 	if s.warm != nil {
 		err = errors.Join(err, s.warm.Close())
 	}
@@ -586,6 +560,9 @@ func (s *Store) putBlock(settings *rules.Settings, run warm.Run, n int64, data [
 	}
 }
 
+// Settings returns how a key is treated under the rules and the pins. They are shared.
+func (s *Store) Settings(key akigw.Key) *rules.Settings { return s.settings(key) }
+
 func (s *Store) settings(key akigw.Key) *rules.Settings {
 	settings := s.rules.For(key.Bucket, key.Name)
 	if s.back != nil && pack.IsName(key.Name) { // nobody gives it other bytes
@@ -593,7 +570,7 @@ func (s *Store) settings(key akigw.Key) *rules.Settings {
 		own.Freshness = rules.Immutable
 		return &own
 	}
-	return s.pins.apply(key, settings)
+	return s.pins.Apply(key, settings)
 }
 
 var outcomes = func() map[akigw.Outcome]*metrics.Counter {

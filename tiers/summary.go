@@ -6,14 +6,13 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
-	"github.com/akidb/akigw/tiers/warm"
 )
 
 // summary is what of an entry lies beside it on disk, so that the catalog can be gone
 // through without reading bodies.
 type summary struct {
 	akigw.Object               // without its Header
-	contentType         string // "" where it is not known
+	ContentType         string // "" where it is not known
 	blocks, run, origin uint64
 	block               int64
 	held                bool // the record has the body in it
@@ -44,7 +43,7 @@ func (s *summary) append(b []byte) []byte {
 	}
 	b = codec.AppendTime(b, s.LastModified)
 	b = codec.AppendString(b, s.ETag)
-	b = codec.AppendString(b, s.contentType[:min(len(s.contentType), maxContentType)])
+	b = codec.AppendString(b, s.ContentType[:min(len(s.ContentType), maxContentType)])
 	return codec.AppendFlag(b, s.held)
 }
 
@@ -58,54 +57,12 @@ func decodeSummary(b []byte) (*summary, error) {
 	s := &summary{}
 	s.Key = akigw.Key{Bucket: d.String(), Name: d.String(), Version: d.String()}
 	s.Generation, s.blocks, s.run, s.Size, s.block, s.origin = d.Uvarint(), d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
-	s.LastModified, s.ETag, s.contentType = d.Time(), d.String(), d.String()
+	s.LastModified, s.ETag, s.ContentType = d.Time(), d.String(), d.String()
 	s.held = d.Flag()
 	if d.Bad() || s.Size < 0 || s.block <= 0 {
 		return nil, errSummary
 	}
 	return s, nil
-}
-
-// known is one object of the catalog, and how it is used.
-type known struct {
-	*summary
-	place warm.Place // in the order of the catalog
-	usage usage
-}
-
-// catalog calls yield with the objects that are known of keys that what names, of all keys
-// for a pattern without a bucket, from behind a place on, until yield returns false. They
-// come in the order of bucket and key, unless the tier hides names, or there is no warm
-// tier: then they are those in memory.
-func (s *Store) catalog(what akigw.Pattern, after warm.Place, yield func(known) bool) error {
-	if s.warm == nil {
-		return s.hotCatalog(what, yield)
-	}
-	return s.warm.Summaries(what.Bucket, what.Prefix, after, func(w warm.Known) bool {
-		if w.Summary == nil {
-			s.accesses.orphaned(w)
-			return true
-		}
-		sum, err := decodeSummary(w.Summary)
-		if err != nil || what.Bucket != "" && !what.Names(sum.Key) {
-			return true
-		}
-		return yield(known{summary: sum, place: w.Place, usage: s.accesses.usage(sum.Key, decodeUsage(w.Accesses))})
-	})
-}
-
-// hotCatalog is the catalog of what is in memory.
-func (s *Store) hotCatalog(what akigw.Pattern, yield func(known) bool) error {
-	for k, v := range s.hot.All() {
-		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.Names(k.key)) {
-			sum := summaryOf(e)
-			sum.held = false // there is no disk
-			if !yield(known{summary: sum, usage: s.accesses.usage(e.Key, usage{})}) {
-				return nil
-			}
-		}
-	}
-	return nil
 }
 
 // peekSummary is peek without the bytes that a record can have in it; held is what the disk
@@ -140,5 +97,5 @@ func (s *Store) summaryOnDisk(key akigw.Key) *summary {
 }
 
 func summaryOf(e *entry) *summary {
-	return &summary{Object: e.Object, contentType: e.Header.Get("Content-Type"), blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
+	return &summary{Object: e.Object, ContentType: e.Header.Get("Content-Type"), blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
 }

@@ -75,7 +75,6 @@ func (w *Write) Written(header http.Header) {
 		w.store.putBlock(w.settings, w.run, w.n, w.block, false)
 	}
 	w.store.publish(e)
-	w.store.accesses.count(w.key, w.settings, 0)
 	w.store.accessed(e, w.settings, akigw.Range{Length: w.size}, "")
 }
 

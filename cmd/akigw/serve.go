@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/cost"
@@ -28,6 +30,7 @@ import (
 	"github.com/akidb/akigw/internal/memlimit"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/vfs"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
@@ -164,8 +167,9 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.background(book.Run)
-	traces := new(trace.Recorder)
-	store, err := tiers.New(tiers.Options{Observers: []tiers.Observer{traces}, Config: c.Cache, Rules: book, Dir: filepath.Join(c.Process.Data, "warm"), Upstream: upstream, Log: log})
+	placed := filepath.Join(c.Process.Data, "tiers")
+	accesses, pins, traces := placement.NewAccesses(), placement.OpenPins(placed, log), new(trace.Recorder)
+	store, err := tiers.New(tiers.Options{Pins: pins, Observers: []tiers.Observer{accesses, traces}, Config: c.Cache, Rules: book, Dir: filepath.Join(c.Process.Data, "warm"), Upstream: upstream, Log: log})
 	if err != nil {
 		return err
 	}
@@ -175,16 +179,14 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	reportSuspicion(upstream, store, log)
-	if err := store.Control(c.Tiering.Policy, filepath.Join(c.Process.Data, "tiers")); err != nil {
-		return err
-	}
-	snapshots, err := openSnapshots(c, store, log)
+	place := placement.New(placement.Options{Policy: c.Tiering.Policy, Dir: placed, Store: store, Pins: pins, Accesses: accesses, Rules: book, Upstream: upstream, Writes: store, Log: log, Metrics: metrics.GetDefaultSet()})
+	snapshots, err := openSnapshots(c, store, place, log)
 	if err != nil {
 		return err
 	}
 	refetch := func(context.Context) error { return nil }
 	if c.restore != "" {
-		if refetch, err = restore(ctx, c.restore, snapshots, store, int64(c.Snapshot.RestoreRate), log); err != nil {
+		if refetch, err = restore(ctx, c.restore, snapshots, place, int64(c.Snapshot.RestoreRate), log); err != nil {
 			return err
 		}
 	}
@@ -192,6 +194,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.background(costs.Run)
+	d.background(place.Run) // it ends after the writes of the journal, which it counts
 	d.background(store.Run)
 	d.background(refetch)
 	d.background(snapshots.Run)
@@ -227,7 +230,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 			return err
 		}
 	}
-	operator := admin.New(c.Admin, store, snapshots, admin.Parts{Rules: book, Access: &users, Costs: costs, Logs: tail, Traces: traces, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
+	operator := admin.New(c.Admin, store, snapshots, admin.Parts{Placement: place, Rules: book, Access: &users, Costs: costs, Logs: tail, Traces: traces, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	if layer != nil {
 		operator.EnableFaults(layer)
 	}

@@ -1,4 +1,4 @@
-package tiers
+package placement
 
 import (
 	"bytes"
@@ -16,49 +16,67 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
 // testPolicy is the contract's, without a worker of its own.
 var testPolicy = PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1}
 
-// controlled opens a store under control. The worker runs when a test has it run.
-func controlled(t *testing.T, config Config, dir string, up Upstream) *Store {
-	t.Helper()
-	settings := config.Settings()
-	testPolicy.Apply(&settings)
-	s, err := New(Options{Config: config, Rules: rules.NewSet(nil, settings), Dir: filepath.Join(dir, "warm"), Upstream: up})
-	if err == nil {
-		policy := testPolicy
-		policy.WorkerIntervalSecs = 1
-		err = s.Control(policy, filepath.Join(dir, "tiers"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+const block = tiertest.Block
+
+func key(name string) akigw.Key { return tiertest.Key(name) }
+
+// rig is a store and its placement.
+type rig struct {
+	*Placement
+	store *tiers.Store
 }
 
-func closeStore(t *testing.T, s *Store) {
+// controlled opens a store with a placement. The worker runs when a test has it run.
+func controlled(t testing.TB, config tiers.Config, dir string, up tiers.Upstream) *rig {
 	t.Helper()
-	if err := s.Close(); err != nil {
+	settings, policy := config.Settings(), testPolicy
+	policy.Apply(&settings)
+	policy.WorkerIntervalSecs = 1
+	book, log := rules.NewSet(nil, settings), slog.New(slog.DiscardHandler)
+	state := filepath.Join(dir, "tiers")
+	accesses, pins := NewAccesses(), OpenPins(state, log)
+	s := tiertest.Open(t, tiers.Options{Config: config, Rules: book, Dir: filepath.Join(dir, "warm"), Upstream: up, Pins: pins, Observers: []tiers.Observer{accesses}})
+	return &rig{New(Options{Policy: policy, Dir: state, Store: s, Pins: pins, Accesses: accesses, Rules: book, Upstream: up, Log: log}), s}
+}
+
+// Run runs all that there is in the background.
+func (r *rig) Run(ctx context.Context) error {
+	var work errgroup.Group
+	work.Go(func() error { return r.Placement.Run(ctx) })
+	work.Go(func() error { return r.store.Run(ctx) })
+	return work.Wait()
+}
+
+func closeStore(t testing.TB, r *rig) {
+	t.Helper()
+	if err := errors.Join(r.usage.flush(), r.store.Close()); err != nil {
 		t.Error(err)
 	}
 }
 
 // tierOfKey is the tier of a key, "" if nothing is known of it.
-func tierOfKey(t *testing.T, s *Store, name string) akigw.Outcome {
+func tierOfKey(t *testing.T, s *rig, name string) akigw.Outcome {
 	t.Helper()
-	c, err := s.ObjectState(key(name))
+	c, err := s.Object(key(name))
 	if err != nil {
 		return ""
 	}
 	// The catalog says the same.
 	found := false
-	if err := s.Catalog(t.Context(), akigw.Exactly(key(name)), func(e *akigw.CatalogEntry) bool {
+	if err := s.Each(t.Context(), akigw.Exactly(key(name)), func(e *akigw.CatalogEntry) bool {
 		found = true
 		if e.Tier != c.Tier || e.HotBytes != c.HotBytes || e.WarmBytes != c.WarmBytes || e.Size != c.Size || e.ETag != c.ETag || e.Pinned != c.Pinned || e.Accesses != c.Accesses {
 			t.Errorf("%s: the catalog says %+v, the object's state is %+v", name, *e, c)
@@ -71,14 +89,14 @@ func tierOfKey(t *testing.T, s *Store, name string) akigw.Outcome {
 }
 
 // aged makes the last use of a key that much older.
-func aged(t *testing.T, s *Store, name string, by time.Duration) {
+func aged(t *testing.T, s *rig, name string, by time.Duration) {
 	t.Helper()
-	if err := s.accesses.flush(); err != nil {
+	if err := s.usage.flush(); err != nil {
 		t.Fatal(err)
 	}
-	u := s.accesses.of(key(name))
+	u := s.usage.of(key(name))
 	u.last -= int64(by.Seconds())
-	if err := s.warm.PutAccesses([]akigw.Key{key(name)}, [][]byte{appendUsage(nil, u)}); err != nil {
+	if err := s.store.PutAccesses([]akigw.Key{key(name)}, [][]byte{appendUsage(nil, u)}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -86,13 +104,13 @@ func aged(t *testing.T, s *Store, name string, by time.Duration) {
 // TestStateWithoutDisk: without a warm tier nothing is on disk, whoever is asked.
 func TestStateWithoutDisk(t *testing.T) {
 	up := testkit.NewMemory()
-	config := testConfig(rules.Exclusive)
+	config := tiertest.Config(rules.Exclusive)
 	config.WarmBytes = 0
 	s := controlled(t, config, t.TempDir(), up)
 	defer closeStore(t, s)
 	for name, n := range map[string]int{"small": 2000, "large": 3 * block} {
 		up.Put(key(name), testkit.Bytes(1, n))
-		wantRead(t, s, key(name), "", testkit.Bytes(1, n), "")
+		tiertest.WantRead(t, s.store, key(name), testkit.Bytes(1, n), "")
 		if tier := tierOfKey(t, s, name); tier != akigw.Hot {
 			t.Errorf("%s is %s", name, tier)
 		}
@@ -112,7 +130,7 @@ func TestStateWithoutDisk(t *testing.T) {
 // of one entry and of blocks, cached or not.
 func TestMoves(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for name, n := range map[string]int{"small": 2000, "large": 5*block + 7} {
 		body := testkit.Bytes(1, n)
@@ -140,21 +158,21 @@ func TestMoves(t *testing.T) {
 				t.Errorf("%s, step %d, %s: %+v, %v", name, i, c.action, got, err)
 			}
 			if c.action == PromoteToWarm { // what was read lately is in memory besides
-				s.leaveHot(key(name))
+				s.store.LeaveMemory(key(name))
 			}
 			if tier := tierOfKey(t, s, name); tier != c.want {
 				t.Errorf("%s, step %d, %s: it is %s", name, i, c.action, tier)
 			}
 		}
 		gets := up.Count("GET")
-		wantRead(t, s, key(name), "", body, "")
+		tiertest.WantRead(t, s.store, key(name), body, "")
 		if up.Count("GET") != gets {
 			t.Errorf("%s was asked for again", name)
 		}
 		if _, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key(name)), false); err != nil {
 			t.Error(err)
 		}
-		wantRead(t, s, key(name), "", body, akigw.Cold)
+		tiertest.WantRead(t, s.store, key(name), body, akigw.Cold)
 	}
 	for action, want := range map[Action]error{"squash": ErrAction, PromoteToHot: akigw.ErrNoSuchKey, PromoteToWarm: akigw.ErrNoSuchKey, DemoteToCold: akigw.ErrNoSuchKey, PinObjects: akigw.ErrNoSuchKey, UnpinObjects: ErrNotPinned} {
 		if _, err := s.Move(t.Context(), action, akigw.Exactly(key("absent")), false); !errors.Is(err, want) {
@@ -167,7 +185,7 @@ func TestMoves(t *testing.T) {
 // changes nothing.
 func TestMovesOfAPrefix(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for i := range 600 {
 		up.Put(key(fmt.Sprintf("a/%03d", i)), testkit.Bytes(uint64(i), 5000))
@@ -176,7 +194,7 @@ func TestMovesOfAPrefix(t *testing.T) {
 		up.Put(key(name), testkit.Bytes(9, 5000))
 	}
 	for _, name := range up.KeysOf("bucket") {
-		if _, _, err := readAll(s, key(name), ""); err != nil {
+		if _, _, err := tiertest.Read(s.store, key(name), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -197,7 +215,7 @@ func TestMovesOfAPrefix(t *testing.T) {
 		}
 		if c.action == PromoteToWarm {
 			for i := range 600 {
-				s.leaveHot(key(fmt.Sprintf("a/%03d", i)))
+				s.store.LeaveMemory(key(fmt.Sprintf("a/%03d", i)))
 			}
 		}
 		wantState(c.hot, c.warm, c.cold)
@@ -207,7 +225,7 @@ func TestMovesOfAPrefix(t *testing.T) {
 	}
 	for i := range 40 {
 		up.Put(key(fmt.Sprintf("a/big%02d", i)), testkit.Bytes(1, 4*block))
-		if _, _, err := readAll(s, key(fmt.Sprintf("a/big%02d", i)), ""); err != nil {
+		if _, _, err := tiertest.Read(s.store, key(fmt.Sprintf("a/big%02d", i)), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -216,7 +234,7 @@ func TestMovesOfAPrefix(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, action := range []Action{PromoteToHot, PinObjects} {
-		if _, err := s.Move(t.Context(), action, what, true); !errors.Is(err, ErrNoRoom) {
+		if _, err := s.Move(t.Context(), action, what, true); !errors.Is(err, tiers.ErrNoRoom) {
 			t.Errorf("%s of more than there is room for: %v", action, err)
 		}
 	}
@@ -230,11 +248,11 @@ func TestMovesOfAPrefix(t *testing.T) {
 // a promotion that fails half-way leaves what it had brought.
 func TestTierDemotionRollback(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for i := range 10 {
 		up.Put(key(fmt.Sprintf("a/%d", i)), testkit.Bytes(uint64(i), 3*block))
-		if _, _, err := readAll(s, key(fmt.Sprintf("a/%d", i)), ""); err != nil {
+		if _, _, err := tiertest.Read(s.store, key(fmt.Sprintf("a/%d", i)), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -274,14 +292,14 @@ func TestTierDemotionRollback(t *testing.T) {
 // are told.
 func TestConcurrentMoves(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	const objects = 200
 	for i := range objects {
 		up.Put(key(fmt.Sprintf("a/%d", i)), testkit.Bytes(uint64(i), 6000))
 	}
 	for _, name := range up.KeysOf("bucket") {
-		if _, _, err := readAll(s, key(name), ""); err != nil {
+		if _, _, err := tiertest.Read(s.store, key(name), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -325,12 +343,12 @@ func Pick[T any](n int, from ...T) T { return from[n%len(from)] }
 // sees a whole version that was the key's at some time, and the last one stays.
 func TestD8_MovesWritesAndReads(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	body := func(version int) []byte { return testkit.Bytes(uint64(version), 1000+version%3*2*block) }
 	var written atomic.Int64
 	for _, name := range []string{"0", "1", "2"} {
-		if err := put(s, up, key(name), body(0)); err != nil {
+		if err := tiertest.Put(s.store, up, key(name), body(0)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -340,12 +358,12 @@ func TestD8_MovesWritesAndReads(t *testing.T) {
 	enough := func() bool { return moves.Load() >= 50 && reads.Load() >= 50 && written.Load() >= 5 }
 	began := time.Now()
 	var work sync.WaitGroup
-	work.Go(func() { _ = s.warm.Run(ctx) })
+	work.Go(func() { _ = s.store.Run(ctx) })
 	work.Go(func() {
 		defer cancel() // for as long as it takes on this disk
 		for v := 1; time.Since(began) < 2*time.Second || !enough() && time.Since(began) < time.Minute; v++ {
 			for _, name := range []string{"0", "1", "2"} {
-				if err := put(s, up, key(name), body(v)); err != nil {
+				if err := tiertest.Put(s.store, up, key(name), body(v)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -358,7 +376,7 @@ func TestD8_MovesWritesAndReads(t *testing.T) {
 			for n := i; ctx.Err() == nil; n++ {
 				action := Pick(n, PromoteToHot, DemoteToWarm, PromoteToWarm, DemoteToCold)
 				_, err := s.Move(ctx, action, Pick(n/4, akigw.Exactly(key(fmt.Sprint(n%3))), akigw.Pattern{Bucket: "bucket"}), false)
-				if err != nil && !errors.Is(err, ErrMoving) && !errors.Is(err, akigw.ErrChanged) && !errors.Is(err, ErrNoRoom) && ctx.Err() == nil {
+				if err != nil && !errors.Is(err, ErrMoving) && !errors.Is(err, akigw.ErrChanged) && !errors.Is(err, tiers.ErrNoRoom) && ctx.Err() == nil {
 					t.Errorf("%s: %v", action, err)
 				}
 				if err == nil {
@@ -371,7 +389,7 @@ func TestD8_MovesWritesAndReads(t *testing.T) {
 		work.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				from := written.Load()
-				got, _, err := readAll(s, key(fmt.Sprint(n%3)), "")
+				got, _, err := tiertest.Read(s.store, key(fmt.Sprint(n%3)), "")
 				to := written.Load() + 1
 				ok := err != nil // the object changed under it more often than it begins again
 				for v := from; v <= to && !ok; v++ {
@@ -390,7 +408,7 @@ func TestD8_MovesWritesAndReads(t *testing.T) {
 	}
 	for _, name := range []string{"0", "1", "2"} {
 		o, _ := up.Get(key(name))
-		wantRead(t, s, key(name), "", o.Body, "")
+		tiertest.WantRead(t, s.store, key(name), o.Body, "")
 	}
 }
 
@@ -398,7 +416,7 @@ func TestD8_MovesWritesAndReads(t *testing.T) {
 // nothing else.
 func TestPolicyWorker(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for _, c := range []struct {
 		name          string
@@ -420,7 +438,7 @@ func TestPolicyWorker(t *testing.T) {
 			name := c.name + ", " + size
 			up.Put(key(name), testkit.Bytes(1, n))
 			for range c.reads {
-				if _, _, err := readAll(s, key(name), ""); err != nil {
+				if _, _, err := tiertest.Read(s.store, key(name), ""); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -430,7 +448,7 @@ func TestPolicyWorker(t *testing.T) {
 				}
 			}
 			if c.outOfMemory {
-				s.leaveHot(key(name))
+				s.store.LeaveMemory(key(name))
 			}
 			aged(t, s, name, c.idle)
 			if got := tierOfKey(t, s, name); got != c.before {
@@ -461,13 +479,13 @@ func TestPolicyWorker(t *testing.T) {
 // Whoever asks meanwhile is told of the last whole cycle.
 func TestWorkerWaitsForTheUpstream(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	up.Put(key("k"), testkit.Bytes(1, 3*block))
-	if _, _, err := readAll(s, key("k"), ""); err != nil {
+	if _, _, err := tiertest.Read(s.store, key("k"), ""); err != nil {
 		t.Fatal(err)
 	}
-	s.leaveHot(key("k"))
+	s.store.LeaveMemory(key("k"))
 	aged(t, s, "k", 8*24*time.Hour)
 	down := true
 	var told []WorkerReport
@@ -499,17 +517,17 @@ func TestWorkerWaitsForTheUpstream(t *testing.T) {
 // ended.
 func TestB20_D22_WorkerIsCutOff(t *testing.T) {
 	up, dir := testkit.NewMemory(), t.TempDir()
-	s := controlled(t, testConfig(rules.Exclusive), dir, up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	const objects = 3000
 	for i := range objects {
 		name := fmt.Sprintf("%04d", i)
 		up.Put(key(name), testkit.Bytes(uint64(i), 500))
-		if _, _, err := readAll(s, key(name), ""); err != nil {
+		if _, _, err := tiertest.Read(s.store, key(name), ""); err != nil {
 			t.Fatal(err)
 		}
-		s.leaveHot(key(name))
+		s.store.LeaveMemory(key(name))
 	}
-	if err := s.accesses.flush(); err != nil {
+	if err := s.usage.flush(); err != nil {
 		t.Fatal(err)
 	}
 	for i := range objects {
@@ -518,6 +536,7 @@ func TestB20_D22_WorkerIsCutOff(t *testing.T) {
 	random := testkit.Random(t)
 	total, cuts := 0, 0
 	for limit := 30; ; limit += 10 { // it gets further each time, however slow the machine is
+		demoted := s.mover.counters.moved(DemoteToCold, byWorker)
 		before := demoted.Get()
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Duration(random.IntN(limit))*time.Millisecond, cancel)
@@ -540,7 +559,7 @@ func TestB20_D22_WorkerIsCutOff(t *testing.T) {
 			break
 		}
 		closeStore(t, s)
-		s = controlled(t, testConfig(rules.Exclusive), dir, up)
+		s = controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	}
 	defer closeStore(t, s)
 	if cuts == 0 {
@@ -551,13 +570,11 @@ func TestB20_D22_WorkerIsCutOff(t *testing.T) {
 	}
 }
 
-var demoted = moved(DemoteToCold, "worker")
-
 // TestCheckpointThatIsDamaged begins a new cycle.
 func TestCheckpointThatIsDamaged(t *testing.T) {
-	w := &worker{store: &Store{log: slog.New(slog.DiscardHandler)}, path: filepath.Join(t.TempDir(), "worker.json")}
+	w := &worker{log: slog.New(slog.DiscardHandler), path: filepath.Join(t.TempDir(), "worker.json")}
 	c := checkpoint{Cycle: 7, Running: true, Begun: time.Now().Round(0), Place: "Yg==", Moves: []decision{{key("k"), DemoteToCold}}}
-	if err := w.save(&c); err != nil {
+	if err := c.save(w.path); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.load(); got.Cycle != 7 || got.Place != c.Place || len(got.Moves) != 1 || got.Moves[0] != c.Moves[0] {
@@ -583,7 +600,7 @@ func TestCheckpointThatIsDamaged(t *testing.T) {
 // nothing that is read meanwhile drives out what is pinned.
 func TestPins(t *testing.T) {
 	up, dir := testkit.NewMemory(), t.TempDir()
-	s := controlled(t, testConfig(rules.Exclusive), dir, up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	bodies := map[string][]byte{}
 	for i := range 8 {
 		name := fmt.Sprintf("p/%d", i)
@@ -597,18 +614,18 @@ func TestPins(t *testing.T) {
 		t.Error(err)
 	}
 	for name, body := range bodies { // now that it is pinned it stays
-		wantRead(t, s, key(name), "", body, "")
+		tiertest.WantRead(t, s.store, key(name), body, "")
 	}
 	closeStore(t, s)
-	s = controlled(t, testConfig(rules.Exclusive), dir, up)
+	s = controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	if len(s.Pins()) != 2 {
 		t.Fatalf("%+v", s.Pins())
 	}
-	s.repin(t.Context())
+	s.store.Repin(akigw.Pattern{})
 	for name, body := range bodies {
-		wantRead(t, s, key(name), "", body, akigw.Warm) // into memory
+		tiertest.WantRead(t, s.store, key(name), body, akigw.Warm) // into memory
 	}
-	if n := s.hot.Pinned(); n < 4*3*block {
+	if n := s.store.Usage().HotPinned; n < 4*3*block {
 		t.Errorf("%d bytes are pinned in memory after a restart", n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -619,14 +636,14 @@ func TestPins(t *testing.T) {
 		name := fmt.Sprintf("other/%d", i)
 		up.Put(key(name), testkit.Bytes(1, 1<<20))
 		for range 2 {
-			if _, _, err := readAll(s, key(name), ""); err != nil {
+			if _, _, err := tiertest.Read(s.store, key(name), ""); err != nil {
 				t.Fatal(err)
 			}
 		}
 		up.Delete(key(name))
 	}
 	for name, body := range bodies {
-		wantRead(t, s, key(name), "", body, akigw.Hot)
+		tiertest.WantRead(t, s.store, key(name), body, akigw.Hot)
 		if tier := tierOfKey(t, s, name); tier != akigw.Hot {
 			t.Errorf("%s is %s", name, tier)
 		}
@@ -637,19 +654,19 @@ func TestPins(t *testing.T) {
 			t.Errorf("demoted though pinned: %v", err)
 		}
 	}
-	if err := put(s, up, key("p/1"), testkit.Bytes(77, 2*block)); err != nil {
+	if err := tiertest.Put(s.store, up, key("p/1"), testkit.Bytes(77, 2*block)); err != nil {
 		t.Error(err)
 	}
-	wantRead(t, s, key("p/1"), "", testkit.Bytes(77, 2*block), akigw.Hot)
-	pinned := s.hot.Pinned()
+	tiertest.WantRead(t, s.store, key("p/1"), testkit.Bytes(77, 2*block), akigw.Hot)
+	pinned := s.store.Usage().HotPinned
 	if _, err := s.Move(t.Context(), UnpinObjects, akigw.Exactly(key("p/3")), false); !errors.Is(err, ErrPinned) {
 		t.Errorf("one of a pinned prefix: %v", err)
 	}
 	if got, err := s.Move(t.Context(), UnpinObjects, akigw.Pattern{Bucket: "bucket", Prefix: "p/"}, false); err != nil || got.Moved != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if s.hot.Pinned() != 0 || s.warm.Pinned() != 0 || pinned == 0 {
-		t.Errorf("%d, then %d bytes are pinned in memory, %d on disk", pinned, s.hot.Pinned(), s.warm.Pinned())
+	if s.store.Usage().HotPinned != 0 || s.store.Usage().WarmPinned != 0 || pinned == 0 {
+		t.Errorf("%d, then %d bytes are pinned in memory, %d on disk", pinned, s.store.Usage().HotPinned, s.store.Usage().WarmPinned)
 	}
 	if _, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key("p/3")), false); err != nil {
 		t.Error(err)
@@ -665,7 +682,7 @@ func TestPins(t *testing.T) {
 // meanwhile.
 func TestPinThatFails(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	move := func(action Action, name string, hot bool) {
 		t.Helper()
@@ -681,7 +698,7 @@ func TestPinThatFails(t *testing.T) {
 		if former {
 			move(PinObjects, "fails", false)
 		}
-		if _, err := s.Purge(t.Context(), akigw.Exactly(key("fails"))); err != nil {
+		if _, err := s.store.Purge(t.Context(), akigw.Exactly(key("fails"))); err != nil {
 			t.Error(err)
 		}
 		asked := 0
@@ -718,7 +735,10 @@ func TestPinThatFails(t *testing.T) {
 // TestPinsThatAreDamaged are set aside, whichever byte it is.
 func TestPinsThatAreDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.json")
-	b := openPins(path, func(err error) { t.Error(err) })
+	b, err := openPins(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := b.change(func([]Pin) ([]Pin, error) { return []Pin{{Bucket: "bucket", Prefix: "p", Hot: true}}, nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -733,13 +753,29 @@ func TestPinsThatAreDamaged(t *testing.T) {
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		b := openPins(path, func(error) { aside++ })
+		b, err := openPins(path)
+		if err != nil {
+			aside++
+		}
 		if all := b.state.Load().all; len(all) > 0 && (all[0].Bucket != "bucket" || all[0].Prefix != "p" || !all[0].Hot) {
 			t.Errorf("byte %d: %+v", i, all)
 		}
 	}
 	if aside < len(raw)/2 {
 		t.Errorf("%d of %d damaged files were noticed", aside, len(raw))
+	}
+}
+
+// TestPinsThatCannotBeRead: the file stays as it is, and nothing can be pinned over it.
+func TestPinsThatCannotBeRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pins.json")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b, problem := openPins(path)
+	err := b.change(func([]Pin) ([]Pin, error) { return []Pin{{Bucket: "bucket"}}, nil })
+	if problem == nil || err == nil || b.Any() {
+		t.Errorf("%v, %v", problem, err)
 	}
 }
 
@@ -784,27 +820,27 @@ func TestUsage(t *testing.T) {
 // over keeps it.
 func TestAccessesAreKept(t *testing.T) {
 	up, dir := testkit.NewMemory(), t.TempDir()
-	s := controlled(t, testConfig(rules.Exclusive), dir, up)
-	if err := put(s, up, key("k"), testkit.Bytes(1, 2*block)); err != nil {
+	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
+	if err := tiertest.Put(s.store, up, key("k"), testkit.Bytes(1, 2*block)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 7 {
-		if _, _, err := readAll(s, key("k"), ""); err != nil {
+		if _, _, err := tiertest.Read(s.store, key("k"), ""); err != nil {
 			t.Fatal(err)
 		}
 		if i%3 == 0 {
-			if err := s.accesses.flush(); err != nil {
+			if err := s.usage.flush(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	closeStore(t, s)
-	s = controlled(t, testConfig(rules.Exclusive), dir, up)
+	s = controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	defer closeStore(t, s)
-	if err := put(s, up, key("k"), testkit.Bytes(2, 100)); err != nil {
+	if err := tiertest.Put(s.store, up, key("k"), testkit.Bytes(2, 100)); err != nil {
 		t.Fatal(err)
 	}
-	c, err := s.ObjectState(key("k"))
+	c, err := s.Object(key("k"))
 	if err != nil || c.Accesses != 7 || c.Recent < 6 || time.Since(c.LastAccess) > time.Minute {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -813,7 +849,7 @@ func TestAccessesAreKept(t *testing.T) {
 // TestPrefetch brings everything in once, and again only what is missing.
 func TestPrefetch(t *testing.T) {
 	up := testkit.NewMemory()
-	s := controlled(t, testConfig(rules.Exclusive), t.TempDir(), up)
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for i := range 1100 { // more than a page
 		up.Put(key(fmt.Sprintf("a/%04d", i)), testkit.Bytes(uint64(i), Pick(i, 100, 5000)))
@@ -841,25 +877,25 @@ func TestPrefetch(t *testing.T) {
 		t.Errorf("%d requests for what is there", n-gets)
 	}
 	up.Put(key("a/0500"), []byte("changed behind it"))
-	if _, err := s.Purge(t.Context(), akigw.Exactly(key("a/0700"))); err != nil {
+	if _, err := s.store.Purge(t.Context(), akigw.Exactly(key("a/0700"))); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := run(Prefetch{After: "a/0600"}); err != nil || p.Fetched != 1 || p.Listed != 499 {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if _, err := s.lookup(key("b")); err != akigw.Cold {
+	if _, known := s.store.Find(key("b")); known {
 		t.Error("it brought what was not named")
 	}
 	for i := range 70 {
 		up.Put(key(fmt.Sprintf("a/big%02d", i)), testkit.Bytes(1, 1<<20))
 	}
-	if p, err := run(Prefetch{Hot: true, After: "a/1099"}); p.Fetched == 0 && !errors.Is(err, ErrNoRoom) {
+	if p, err := run(Prefetch{Hot: true, After: "a/1099"}); p.Fetched == 0 && !errors.Is(err, tiers.ErrNoRoom) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	var last PrefetchProgress
-	if _, err := s.Purge(t.Context(), akigw.Pattern{Bucket: "bucket"}); err != nil {
+	if _, err := s.store.Purge(t.Context(), akigw.Pattern{Bucket: "bucket"}); err != nil {
 		t.Fatal(err)
 	}
 	err := s.Prefetch(ctx, akigw.Pattern{Bucket: "bucket"}, Prefetch{Rate: 100_000}, func(now PrefetchProgress) { last = now })
@@ -871,19 +907,12 @@ func TestPrefetch(t *testing.T) {
 // FuzzControlRecords: whatever lies on the disk, reading it neither panics nor hangs, and what
 // is read can be written.
 func FuzzControlRecords(f *testing.F) {
-	e := &entry{Object: akigw.Object{Key: key("k"), Size: 5, ETag: `"x"`, Header: http.Header{"Content-Type": {"a/b"}}}, block: block}
-	f.Add(appendSummary(nil, e))
 	f.Add(appendUsage(nil, usage{last: 5, window: 1, now: 2, before: 3, total: 4}))
 	if raw, err := (checkpoint{Cycle: 1, Running: true}).encode(); err == nil {
 		f.Add(raw)
 	}
 	f.Add([]byte(`{"version":1,"crc32c":0,"pins":[]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if s, err := decodeSummary(raw); err == nil {
-			if back, err := decodeSummary(s.append(nil)); err != nil || back.Key != s.Key || back.Size != s.Size || back.held != s.held || back.ETag != s.ETag {
-				t.Errorf("%+v came back as %+v, %v", s, back, err)
-			}
-		}
 		u := decodeUsage(raw)
 		if decodeUsage(appendUsage(nil, u)) != u {
 			t.Errorf("%+v", u)
@@ -899,7 +928,7 @@ func FuzzControlRecords(f *testing.F) {
 
 // BenchmarkPin: what it takes to pin and unpin one object of many.
 func BenchmarkPin(b *testing.B) {
-	manyObjects(b, func(b *testing.B, s *Store) {
+	manyObjects(b, func(b *testing.B, s *rig) {
 		for _, action := range []Action{PinObjects, UnpinObjects} {
 			if _, err := s.Move(b.Context(), action, akigw.Pattern{Bucket: key("").Bucket, Prefix: "000500"}, false); err != nil {
 				b.Fatal(err)
@@ -910,7 +939,7 @@ func BenchmarkPin(b *testing.B) {
 
 // BenchmarkState: what it takes to sum up a hundred objects of many.
 func BenchmarkState(b *testing.B) {
-	manyObjects(b, func(b *testing.B, s *Store) {
+	manyObjects(b, func(b *testing.B, s *rig) {
 		if st, err := s.State(b.Context(), akigw.Pattern{Bucket: key("").Bucket, Prefix: "0005"}); err != nil || st.Objects != 100 {
 			b.Fatal(st, err)
 		}
@@ -919,40 +948,31 @@ func BenchmarkState(b *testing.B) {
 
 // BenchmarkLook: what the worker pays to look at each of many objects.
 func BenchmarkLook(b *testing.B) {
-	manyObjects(b, func(b *testing.B, s *Store) {
+	manyObjects(b, func(b *testing.B, s *rig) {
 		b.ReportAllocs()
-		w, where, seen := &worker{store: s}, s.whereabouts(), 0
-		var report WorkerReport
-		var moves []decision
-		if err := s.catalog(akigw.Pattern{}, "", func(k known) bool {
-			w.look(k, where, &report, &moves)
+		held, seen := s.store.Held(), 0
+		var found findings
+		if err := s.walk(akigw.Pattern{}, "", func(k known) bool {
+			s.worker.look(&found, k, held)
 			seen++
 			return true
-		}); err != nil || seen < 1000 || len(moves) > 0 {
-			b.Fatal(seen, moves, err)
+		}); err != nil || seen < 1000 || len(found.moves) > 0 {
+			b.Fatal(seen, found.moves, err)
 		}
 	})
 }
 
 // manyObjects measures what is done to a store that knows so many objects.
-func manyObjects(b *testing.B, do func(b *testing.B, s *Store)) {
+func manyObjects(b *testing.B, do func(b *testing.B, s *rig)) {
 	for _, objects := range []int{1000, 20_000} {
 		b.Run(fmt.Sprint(objects, " objects"), func(b *testing.B) {
-			config, up := testConfig(rules.Exclusive), testkit.NewMemory()
-			s, err := New(Options{Config: config, Rules: rules.NewSet(nil, config.Settings()), Dir: filepath.Join(b.TempDir(), "warm"), Upstream: up})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer s.Close()
-			if err := s.Control(testPolicy, filepath.Join(b.TempDir(), "tiers")); err != nil {
-				b.Fatal(err)
-			}
+			up := testkit.NewMemory()
+			s := controlled(b, tiertest.Config(rules.Exclusive), b.TempDir(), up)
+			defer closeStore(b, s)
 			for n := range objects {
 				k := key(fmt.Sprintf("%06d", n))
 				up.Put(k, []byte("abc"))
-				if _, _, err := readAll(s, k, ""); err != nil {
-					b.Fatal(err)
-				}
+				tiertest.MustRead(b, s.store, k)
 			}
 			for b.Loop() {
 				do(b, s)
@@ -963,7 +983,7 @@ func manyObjects(b *testing.B, do func(b *testing.B, s *Store)) {
 
 // BenchmarkCountAccess: what a read pays for being counted.
 func BenchmarkCountAccess(b *testing.B) {
-	a, settings := newAccesses(nil), &rules.Settings{AccessWindow: time.Hour}
+	a, settings := NewAccesses(), &rules.Settings{AccessWindow: time.Hour}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for n := 0; pb.Next(); n++ {
@@ -983,7 +1003,7 @@ var names = func() (all []string) {
 // have been changed by somebody.
 func TestNoRoomIsNoChange(t *testing.T) {
 	up := testkit.NewMemory()
-	config := testConfig(rules.Exclusive)
+	config := tiertest.Config(rules.Exclusive)
 	config.HotBytes = 0
 	config.WarmFault = func(op akigw.DiskOp, _ string, size int) (int, error) {
 		if op == akigw.DiskWrite {
@@ -994,7 +1014,7 @@ func TestNoRoomIsNoChange(t *testing.T) {
 	s := controlled(t, config, t.TempDir(), up)
 	defer closeStore(t, s)
 	up.Put(key("k"), testkit.Bytes(1, 100))
-	if _, err := s.Move(t.Context(), PromoteToWarm, akigw.Exactly(key("k")), false); !errors.Is(err, ErrNoRoom) {
+	if _, err := s.Move(t.Context(), PromoteToWarm, akigw.Exactly(key("k")), false); !errors.Is(err, tiers.ErrNoRoom) {
 		t.Errorf("%v", err)
 	}
 }
