@@ -163,7 +163,7 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	b.metrics.NewGauge("akigw_uploadpool_paused_buckets", func() float64 { return float64(s.PausedBuckets()) })
 	b.metrics.NewGauge("akigw_uploadpool_paused", func() float64 { return float64(len(b.pool.Progress().Paused)) })
 	metrics.RegisterSet(b.metrics)
-	s.back = b
+	s.back, s.packed = b, true
 	if st := j.Stats(); st.Pending+st.Dead > 0 {
 		s.log.Info("the journal holds writes that are not upstream yet", "pending", st.Pending, "bytes", st.Bytes, "dead_letters", st.Dead)
 	}

@@ -1,107 +1,219 @@
 package tiers
 
 import (
+	"fmt"
+
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/pack"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// Known is what the catalog knows of one object: its akigw.Object without the Header, its
-// ContentType ("" where it is not known), and the following.
-type Known struct {
-	*summary
-	// Place is where the object is in the order of the catalog, for Walk to go on behind; ""
-	// without a warm tier.
-	Place string
-	// Accesses is what PutAccesses keeps beside the object, nil for nothing.
-	Accesses []byte
-	// Orphan says that nothing is known of the object any more, not even its key: only Place and
-	// Accesses are set.
-	Orphan bool
+// catalog is which object each key holds, as far as that is known, and where its bytes are: entries
+// and blocks in memory and on disk, under the fence. It reads and writes no upstream.
+type catalog struct {
+	*storage
+	fence   *fence
+	rules   Rules
+	pins    Pins
+	origins origins
+	// packed says that objects may lie in packs, which have names of their own (package pack).
+	packed bool
 }
 
-// Walk calls yield with what the catalog knows of the keys that what names, of all keys for a
-// pattern without a bucket, from behind a place on ("": from the first), until yield returns
-// false. Objects come in the order of bucket and key if Ordered. Without a warm tier they are
-// those in memory, in no order, and without places. What yield gets is valid while it runs.
-//
-// Every object comes from one moment or another while Walk runs: there is no snapshot.
-func (s *Store) Walk(what akigw.Pattern, after string, yield func(Known) bool) error {
-	if s.warm == nil {
-		s.walkHot(what, yield)
+// origins says where objects come from, as Upstream does.
+type origins interface{ Origin(bucket string) uint64 }
+
+// Settings returns how a key is treated under the rules and the pins. They are shared.
+func (c *catalog) Settings(key akigw.Key) *rules.Settings { return c.settings(key) }
+
+func (c *catalog) settings(key akigw.Key) *rules.Settings {
+	settings := c.rules.For(key.Bucket, key.Name)
+	if c.packed && pack.IsName(key.Name) { // nobody gives it other bytes
+		own := *settings
+		own.Freshness = rules.Immutable
+		return &own
+	}
+	return c.pins.Apply(key, settings)
+}
+
+// lookup finds the live entry of a key and the tier that had it.
+func (c *catalog) lookup(key akigw.Key) (*entry, akigw.Outcome) {
+	if v, ok := c.hot.Get(hotKey{key: key}); ok && v.entry.absent == nil && c.fence.alive(key, v.entry.Generation) {
+		return v.entry, akigw.Hot
+	}
+	if c.warm == nil {
+		return c.lookupCurrent(key)
+	}
+	c.fence.enter(key)
+	defer c.fence.leave(key)
+	record, ok := c.warm.Entry(key)
+	if !ok {
+		return c.lookupCurrent(key)
+	}
+	e, err := decodeEntry(record)
+	if err != nil || e.Key != key {
+		c.log.Warn("dropped a malformed catalog entry", "key", key.String())
+		c.dropEntry(key)
+		return nil, akigw.Cold
+	}
+	if e.origin != c.origins.Origin(key.Bucket) {
+		c.dropEntry(key) // the bucket is another upstream's by now
+		c.freeBlocks(e.blocks)
+		return nil, akigw.Cold
+	}
+	if !c.remember(e) {
+		return nil, akigw.Cold
+	}
+	return e, akigw.Warm
+}
+
+// peek is lookup that leaves everything where it is, and counts no access.
+func (c *catalog) peek(key akigw.Key) *entry {
+	if e := c.peekHot(key); e != nil {
+		return e
+	}
+	if c.warm == nil {
 		return nil
 	}
-	return s.warm.Summaries(what.Bucket, what.Prefix, warm.Place(after), func(w warm.Known) bool {
-		if w.Summary == nil {
-			return yield(Known{Place: string(w.Place), Accesses: w.Accesses, Orphan: true})
+	record, ok := c.warm.PeekEntry(key)
+	if !ok {
+		return nil
+	}
+	e, err := decodeEntry(record)
+	if err != nil || e.Key != key || e.origin != c.origins.Origin(key.Bucket) || !c.fence.alive(key, e.Generation) {
+		return nil
+	}
+	return e
+}
+
+// peekHot is peek of what memory has.
+func (c *catalog) peekHot(key akigw.Key) *entry {
+	if v, ok := c.hot.Peek(hotKey{key: key}); ok && v.entry.absent == nil && c.fence.alive(key, v.entry.Generation) {
+		return v.entry
+	}
+	return nil
+}
+
+// lookupCurrent finds the version that key asks for in what is known of the
+// current one. It shares its bytes from then on.
+func (c *catalog) lookupCurrent(key akigw.Key) (*entry, akigw.Outcome) {
+	if key.Version == "" {
+		return nil, akigw.Cold
+	}
+	current, outcome := c.lookup(key.Current())
+	if current == nil || current.VersionID() != key.Version {
+		return nil, akigw.Cold
+	}
+	e := *current
+	e.Key = key
+	return &e, outcome
+}
+
+// remember puts an entry into memory, unless a write has overtaken it. The
+// caller has entered the key's fence, so that a write which comes in between
+// is seen by one of the two checks.
+func (c *catalog) remember(e *entry) bool { return c.rememberAs(e, false) }
+
+// rememberAs is remember of what is wanted there, or not.
+func (c *catalog) rememberAs(e *entry, wanted bool) bool {
+	if !c.fence.alive(e.Key, e.Generation) {
+		return false
+	}
+	settings := c.settings(e.Key)
+	if e.body != nil && !settings.Memory {
+		return true
+	}
+	key, value := hotKey{key: e.Key}, hotValue{entry: e}
+	switch {
+	case settings.PinHot:
+		if v, ok := c.hot.Get(key); ok && v.entry.blocks != e.blocks {
+			c.hot.Release(v.entry.blocks, false)
 		}
-		sum, err := decodeSummary(w.Summary)
-		if err != nil || what.Bucket != "" && !what.Names(sum.Key) {
-			return true
+		c.keepInMemory(settings, e.blocks, key, value)
+	case wanted:
+		c.hot.Keep(key, value)
+	default:
+		c.hot.Put(key, value)
+	}
+	if c.fence.alive(e.Key, e.Generation) {
+		return true
+	}
+	c.hot.Drop(key)
+	return false
+}
+
+// publish makes an entry the catalog's, in memory and on disk, under the same
+// condition as remember, and unless something newer is known.
+func (c *catalog) publish(e *entry) { c.publishAs(e, handling(c.settings(e.Key))) }
+
+// publishAs is publish of what is to be handled so on disk.
+func (c *catalog) publishAs(e *entry, how warm.Handling) {
+	if v, ok := c.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
+		return
+	}
+	settings := c.settings(e.Key)
+	if !c.rememberAs(e, how.Wanted) || c.warm == nil || !settings.Disk {
+		return
+	}
+	if !c.warm.PutEntry(e.Key, appendEntry(nil, e), appendSummary(nil, e), how) {
+		c.dropOlder(e)
+	}
+	if settings.Pin {
+		c.pinOnDisk(e.Key, e.blocks, e.Size)
+	}
+	if !c.fence.alive(e.Key, e.Generation) {
+		c.dropEntry(e.Key)
+	}
+}
+
+// publishWanted publishes an entry however seldom it was asked for. The caller has entered
+// the fence before it learned of it. The error is ErrChanged if a write has overtaken it.
+func (c *catalog) publishWanted(e *entry) error {
+	own, how := *e, handling(c.settings(e.Key))
+	if now := c.peek(e.Key); now != nil {
+		if now.blocks != e.blocks {
+			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
 		}
-		return yield(Known{summary: sum, Place: string(w.Place), Accesses: w.Accesses})
-	})
+		own.Generation = max(own.Generation, now.Generation)
+	}
+	how.Wanted = true
+	c.publishAs(&own, how)
+	if !c.fence.alive(e.Key, own.Generation) {
+		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
+	}
+	return nil
 }
 
-// walkHot is Walk over what is in memory.
-func (s *Store) walkHot(what akigw.Pattern, yield func(Known) bool) {
-	for k, v := range s.hot.All() {
-		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.Names(k.key)) {
-			sum := summaryOf(e)
-			sum.held = false // there is no disk
-			if !yield(Known{summary: sum}) {
-				return
-			}
-		}
+// dropOlder removes the entry on disk of another version than e, which found no room there:
+// it would be back when e has left memory.
+func (c *catalog) dropOlder(e *entry) {
+	if !c.warm.HasEntry(e.Key) {
+		return
+	}
+	if old := c.summaryOnDisk(e.Key); old == nil || old.blocks != e.blocks {
+		c.dropOnDisk(e.Key)
 	}
 }
 
-// walkObjects is Walk from the beginning, and without orphans.
-func (s *Store) walkObjects(what akigw.Pattern, yield func(Known) bool) error {
-	return s.Walk(what, "", func(k Known) bool { return k.Orphan || yield(k) })
+// dropEntry removes the entry of a key from both tiers, and ends a pin of its blocks in
+// memory.
+func (c *catalog) dropEntry(key akigw.Key) {
+	if v, ok := c.hot.Get(hotKey{key: key}); ok {
+		c.hot.Release(v.entry.blocks, false)
+	}
+	c.hot.Drop(hotKey{key: key})
+	if c.warm != nil && c.warm.HasEntry(key) {
+		c.dropOnDisk(key)
+	}
 }
 
-// Find returns what the catalog knows of one key, without Place and Accesses. It asks nobody
-// and counts no access.
-func (s *Store) Find(key akigw.Key) (k Known, ok bool) {
-	sum := s.peekSummary(key)
-	return Known{summary: sum}, sum != nil
-}
-
-// Ordered reports whether Walk goes in the order of bucket and key. It does unless there is no
-// warm tier, or one that is encrypted, which hides names.
-func (s *Store) Ordered() bool { return s.warm != nil && !s.warm.HidesNames() }
-
-// HasDisk reports whether there is a warm tier.
-func (s *Store) HasDisk() bool { return s.warm != nil }
-
-// Accesses returns what PutAccesses stored for a key, nil if there is nothing. The bytes are the
-// caller's.
-func (s *Store) Accesses(key akigw.Key) []byte {
-	if s.warm == nil {
-		return nil
+// pinOnDisk keeps an object on disk.
+func (c *catalog) pinOnDisk(key akigw.Key, extent uint64, size int64) {
+	if !c.warm.Pin(key, extent, size) {
+		c.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make it larger, or pin less", "key", key.String(), "bytes", size)
 	}
-	record, _ := s.warm.Accesses(key)
-	return record
-}
-
-// PutAccesses keeps records[i] beside the catalog's entry of keys[i]: how the object is used, in
-// the caller's encoding. It outlives the object. Nothing is kept without a warm tier, or without
-// room in it.
-func (s *Store) PutAccesses(keys []akigw.Key, records [][]byte) error {
-	if s.warm == nil || len(keys) == 0 {
-		return nil
+	if !c.warm.HasEntry(key) { // dropped meanwhile
+		c.warm.Unpin(key)
 	}
-	return s.warm.PutAccesses(keys, records)
-}
-
-// DropAccesses removes what PutAccesses stored at places that Walk has yielded.
-func (s *Store) DropAccesses(places []string) error {
-	if s.warm == nil || len(places) == 0 {
-		return nil
-	}
-	all := make([]warm.Place, len(places))
-	for i, p := range places {
-		all[i] = warm.Place(p)
-	}
-	return s.warm.DropAccesses(all...)
 }

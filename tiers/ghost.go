@@ -32,17 +32,6 @@ func newGhost(tier string, quota int64) *ghost {
 	}
 }
 
-// saw tells the ghosts of a read of block n of e, or of all of a small one, that
-// tier answered.
-func (s *Store) saw(e *entry, n int64, tier akigw.Outcome) {
-	id := e.object + uint64(n)*0x9e3779b97f4a7c15
-	bytes := e.blockLen(n) + 512
-	s.hotGhost.saw(id, bytes, tier == akigw.Hot)
-	if tier != akigw.Hot {
-		s.warmGhost.saw(id, bytes, tier == akigw.Warm)
-	}
-}
-
 // saw takes a read of so many bytes, which the tier hit or did not.
 func (g *ghost) saw(id uint64, bytes int64, hit bool) {
 	if g == nil {
@@ -67,4 +56,15 @@ func (g *ghost) close() error {
 		return nil
 	}
 	return g.keys.Close()
+}
+
+// saw tells the ghosts of a read of block n of e, or of all of a small one, that
+// tier answered.
+func (s *storage) saw(e *entry, n int64, tier akigw.Outcome) {
+	id := e.object + uint64(n)*0x9e3779b97f4a7c15
+	bytes := e.blockLen(n) + 512
+	s.hotGhost.saw(id, bytes, tier == akigw.Hot)
+	if tier != akigw.Hot {
+		s.warmGhost.saw(id, bytes, tier == akigw.Warm)
+	}
 }

@@ -32,7 +32,7 @@ func TestGhostKnowsTheDouble(t *testing.T) {
 	}
 	g := newGhost("test", capacity*bytes)
 	missed, doubled := g.misses.Get(), g.doubled.Get()
-	s := &Store{hotGhost: g}
+	s := &storage{hotGhost: g}
 	hits := 0
 	z := zipf.New(keys, 0.9)
 	for range reads {

@@ -15,31 +15,31 @@ import (
 //
 // Import must be called before Run, reads and writes. The error is ErrTierOff without a warm
 // tier.
-func (s *Store) Import(ctx context.Context, fill func(put func(c *akigw.CatalogEntry, accesses []byte) (added bool, err error)) error) error {
-	if s.warm == nil {
+func (c *catalog) Import(ctx context.Context, fill func(put func(o *akigw.CatalogEntry, accesses []byte) (added bool, err error)) error) error {
+	if c.warm == nil {
 		return fmt.Errorf("%w: the catalog is on disk, and the warm tier is switched off (cache.warm_bytes)", ErrTierOff)
 	}
 	empty := true
-	if err := s.walkObjects(akigw.Pattern{}, func(Known) bool { empty = false; return false }); err != nil {
+	if err := c.walkObjects(akigw.Pattern{}, func(Known) bool { empty = false; return false }); err != nil {
 		return err
 	}
 	queue, done := make(chan warm.Imported, 1024), make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		err := s.warm.Import(func() (warm.Imported, bool) {
+		err := c.warm.Import(func() (warm.Imported, bool) {
 			i, ok := <-queue
 			return i, ok
 		})
 		cancel() // of put, if it could not go on
 		done <- err
 	}()
-	err := fill(func(c *akigw.CatalogEntry, accesses []byte) (bool, error) {
-		if !empty && s.warm.HasEntry(c.Key) {
+	err := fill(func(o *akigw.CatalogEntry, accesses []byte) (bool, error) {
+		if !empty && c.warm.HasEntry(o.Key) {
 			return false, ctx.Err()
 		}
 		select {
-		case queue <- s.imported(c, accesses):
+		case queue <- c.imported(o, accesses):
 			return true, nil
 		case <-ctx.Done():
 			return false, ctx.Err()
@@ -54,11 +54,11 @@ func (s *Store) Import(ctx context.Context, fill func(put func(c *akigw.CatalogE
 
 // imported makes the records of an object of another gateway, or of another time. Its epoch is
 // not this one, so that nothing of it is trusted.
-func (s *Store) imported(c *akigw.CatalogEntry, accesses []byte) warm.Imported {
-	e := &entry{Object: c.Object, object: objectNumber(c.Key), block: s.settings(c.Key).Block, origin: s.upstream.Origin(c.Key.Bucket)}
-	e.Generation = s.fence.generation()
+func (c *catalog) imported(o *akigw.CatalogEntry, accesses []byte) warm.Imported {
+	e := &entry{Object: o.Object, object: objectNumber(o.Key), block: c.settings(o.Key).Block, origin: c.origins.Origin(o.Key.Bucket)}
+	e.Generation = c.fence.generation()
 	e.blocks = e.Generation
 	sum := summaryOf(e)
-	sum.ContentType = c.ContentType
-	return warm.Imported{Key: c.Key, Record: appendEntry(nil, e), Summary: sum.append(nil), Accesses: accesses}
+	sum.ContentType = o.ContentType
+	return warm.Imported{Key: o.Key, Record: appendEntry(nil, e), Summary: sum.append(nil), Accesses: accesses}
 }

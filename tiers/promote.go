@@ -11,29 +11,6 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-var (
-	// ErrNoRoom: a tier has no room for what is asked of it.
-	ErrNoRoom = errors.New("no room")
-	// ErrTierOff: the tier does not exist, or may not hold the object.
-	ErrTierOff = errors.New("the tier does not take it")
-)
-
-// admits returns ErrTierOff unless an object with these settings can be in a tier, Hot or Warm.
-func (s *Store) admits(tier akigw.Outcome, key akigw.Key, settings *rules.Settings) error {
-	switch {
-	case tier == akigw.Hot && (s.config.HotBytes == 0 || !settings.Memory):
-		return fmt.Errorf("%w: %s cannot be in memory (cache.hot_bytes, and tiers in its rules)", ErrTierOff, key)
-	case tier == akigw.Warm && (s.warm == nil || !settings.Disk):
-		return fmt.Errorf("%w: %s cannot be on disk (cache.warm_bytes, and tiers in its rules)", ErrTierOff, key)
-	}
-	return nil
-}
-
-// Admits returns ErrTierOff unless the object of a key can be in a tier, Hot or Warm.
-func (s *Store) Admits(tier akigw.Outcome, key akigw.Key) error {
-	return s.admits(tier, key, s.settings(key))
-}
-
 // Learn finds out what a key holds, from the catalog or from the upstream, and counts no access.
 // Errors: akigw.ErrNoSuchKey, ErrTierOff for an object that a rule keeps out of the cache, and
 // those of Get.
@@ -142,17 +119,6 @@ func (s *Store) ToDisk(ctx context.Context, key akigw.Key) (moved bool, bytes in
 	return err == nil, e.Size, err
 }
 
-// notKept says why an object that was brought in is not there.
-func (s *Store) notKept(e *entry, where string) error {
-	if now := s.peek(e.Key); now != nil && now.blocks != e.blocks || !s.fence.alive(e.Key, e.Generation) {
-		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-	}
-	return fmt.Errorf("%w %s for %s", ErrNoRoom, where, e.Key)
-}
-
-// small reports whether an object is one entry, with its bytes.
-func (s *Store) small(e *entry) bool { return e.inline(int64(s.config.SmallBytes)) }
-
 // whole is the entry of a small object with its bytes.
 func (r *Reader) whole(ctx context.Context) (*entry, error) {
 	if r.entry.body != nil {
@@ -165,69 +131,6 @@ func (r *Reader) whole(ctx context.Context) (*entry, error) {
 		return nil
 	})
 	return &e, err
-}
-
-// putOnDisk keeps a block on disk, however seldom it was asked for.
-func (s *Store) putOnDisk(settings *rules.Settings, e *entry, n int64, data []byte) error {
-	run := e.warmRun()
-	run.Handling = handling(settings)
-	run.Wanted = true
-	if !s.warm.HasBlock(run, n) {
-		s.warm.PutBlock(run, n, data)
-	}
-	if !s.warm.HasBlock(run, n) {
-		return fmt.Errorf("%w on disk for %s", ErrNoRoom, e.Key)
-	}
-	return nil
-}
-
-// publishWanted publishes an entry however seldom it was asked for. The caller has entered
-// the fence before it learned of it. The error is ErrChanged if a write has overtaken it.
-func (s *Store) publishWanted(e *entry) error {
-	own, how := *e, handling(s.settings(e.Key))
-	if now := s.peek(e.Key); now != nil {
-		if now.blocks != e.blocks {
-			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-		}
-		own.Generation = max(own.Generation, now.Generation)
-	}
-	how.Wanted = true
-	s.publishAs(&own, how)
-	if !s.fence.alive(e.Key, own.Generation) {
-		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-	}
-	return nil
-}
-
-// onDisk reports whether all of an object is on disk.
-func (s *Store) onDisk(e *entry) bool {
-	if !s.warm.HasEntry(e.Key) {
-		return false
-	}
-	if s.small(e) {
-		on := s.summaryOnDisk(e.Key)
-		return on != nil && on.blocks == e.blocks && (on.held || e.Size == 0)
-	}
-	for n := range e.blocksUpTo(e.Size) {
-		if !s.warm.HasBlock(e.warmRun(), n) {
-			return false
-		}
-	}
-	return true
-}
-
-// inMemory reports whether all of an object is in memory.
-func (s *Store) inMemory(e *entry) bool {
-	if s.small(e) {
-		v, ok := s.hot.Peek(hotKey{key: e.Key})
-		return ok && v.entry.blocks == e.blocks && v.entry.body != nil
-	}
-	for n := range e.blocksUpTo(e.Size) {
-		if !s.hot.Has(hotKey{blocks: e.blocks, n: n}) {
-			return false
-		}
-	}
-	return true
 }
 
 // ToMemory brings all of an object into memory. Otherwise it is like ToDisk. If it fails, nothing

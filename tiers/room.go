@@ -1,7 +1,5 @@
 package tiers
 
-import "github.com/akidb/akigw"
-
 // Room is what the tiers can be made to hold, in bytes. A tier that is switched off has none.
 type Room struct {
 	// Memory and Disk are the largest objects that ToMemory and ToDisk can bring in.
@@ -13,7 +11,7 @@ type Room struct {
 }
 
 // Room returns what the tiers can be made to hold at present.
-func (s *Store) Room() Room {
+func (s *storage) Room() Room {
 	pinned := s.hot.Pinned()
 	r := Room{Memory: int64(s.config.HotBytes)/16*15 - pinned, MemoryPins: s.hot.MostPinned() - pinned}
 	if s.warm != nil {
@@ -22,15 +20,37 @@ func (s *Store) Room() Room {
 	return r
 }
 
-// Whole reports whether all of an object is in a tier, Hot or Warm, and returns its ETag, "" if
-// nothing is known of it. It asks nobody and counts no access.
-func (s *Store) Whole(key akigw.Key, tier akigw.Outcome) (etag string, whole bool) {
-	e := s.peek(key)
-	if e == nil {
-		return "", false
-	}
-	if tier == akigw.Hot {
-		return e.ETag, s.inMemory(e)
-	}
-	return e.ETag, s.warm != nil && s.onDisk(e)
+// Usage is what the tiers hold.
+type Usage struct {
+	HotBytes   int64 `json:"hot_bytes"` // of memory
+	HotQuota   int64 `json:"hot_quota_bytes"`
+	HotPinned  int64 `json:"hot_pinned_bytes"`
+	HotValues  int   `json:"hot_values"` // entries and blocks in memory
+	WarmBytes  int64 `json:"warm_bytes"` // of disk, as occupied
+	WarmQuota  int64 `json:"warm_quota_bytes"`
+	WarmPinned int64 `json:"warm_pinned_bytes"`
 }
+
+// Usage returns the present fill of the tiers.
+func (s *storage) Usage() Usage {
+	u := Usage{HotBytes: s.hot.Bytes(), HotQuota: int64(s.config.HotBytes), HotPinned: s.hot.Pinned(), HotValues: s.hot.Len(), WarmQuota: int64(s.config.WarmBytes)}
+	if s.warm != nil {
+		u.WarmBytes, u.WarmPinned = s.warm.Used(), s.warm.Pinned()
+	}
+	return u
+}
+
+// WarmProblem says why nothing more is cached on disk, "" if it is.
+func (s *storage) WarmProblem() string {
+	if s.warm == nil {
+		return s.warmOff
+	}
+	return s.warm.Problem()
+}
+
+// HasDisk reports whether there is a warm tier.
+func (s *storage) HasDisk() bool { return s.warm != nil }
+
+// Ordered reports whether Walk goes in the order of bucket and key. It does unless there is no
+// warm tier, or one that is encrypted, which hides names.
+func (s *storage) Ordered() bool { return s.warm != nil && !s.warm.HidesNames() }

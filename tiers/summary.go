@@ -65,27 +65,31 @@ func decodeSummary(b []byte) (*summary, error) {
 	return s, nil
 }
 
+func summaryOf(e *entry) *summary {
+	return &summary{Object: e.Object, ContentType: e.Header.Get("Content-Type"), blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
+}
+
 // peekSummary is peek without the bytes that a record can have in it; held is what the disk
 // has of them.
-func (s *Store) peekSummary(key akigw.Key) *summary {
-	onDisk := s.summaryOnDisk(key)
-	if e := s.peekHot(key); e != nil {
+func (c *catalog) peekSummary(key akigw.Key) *summary {
+	onDisk := c.summaryOnDisk(key)
+	if e := c.peekHot(key); e != nil {
 		sum := summaryOf(e)
 		sum.held = onDisk != nil && onDisk.blocks == sum.blocks && onDisk.held
 		return sum
 	}
-	if onDisk == nil || onDisk.origin != s.upstream.Origin(key.Bucket) || !s.fence.alive(key, onDisk.Generation) {
+	if onDisk == nil || onDisk.origin != c.origins.Origin(key.Bucket) || !c.fence.alive(key, onDisk.Generation) {
 		return nil
 	}
 	return onDisk
 }
 
 // summaryOnDisk is the summary that lies on disk; nil for none.
-func (s *Store) summaryOnDisk(key akigw.Key) *summary {
-	if s.warm == nil || !s.warm.HasEntry(key) {
+func (c *catalog) summaryOnDisk(key akigw.Key) *summary {
+	if c.warm == nil || !c.warm.HasEntry(key) {
 		return nil
 	}
-	record, ok := s.warm.Summary(key)
+	record, ok := c.warm.Summary(key)
 	if !ok {
 		return nil
 	}
@@ -94,8 +98,4 @@ func (s *Store) summaryOnDisk(key akigw.Key) *summary {
 		return nil
 	}
 	return sum
-}
-
-func summaryOf(e *entry) *summary {
-	return &summary{Object: e.Object, ContentType: e.Header.Get("Content-Type"), blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
 }
