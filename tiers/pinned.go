@@ -96,4 +96,13 @@ func (p *pinner) Repin(what akigw.Pattern) {
 	}); err != nil {
 		p.log.Warn("not everything was pinned", "error", err)
 	}
+	if p.hot.Pinned() == 0 {
+		return
+	}
+	p.walkHot(what, func(k Known) bool { // the disk may have had no room for its entry
+		if !p.settings(k.Key).PinHot {
+			p.hot.Release(k.blocks, true)
+		}
+		return true
+	})
 }
