@@ -224,7 +224,7 @@ func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.Ran
 		case e == nil:
 			return nil, nil
 		case e.Deleted:
-			outcomes[akigw.Overlay].Inc()
+			s.counters.reads[akigw.Overlay].Inc()
 			return nil, akigw.ErrNoSuchKey
 		case spec.Part() > 0 && len(e.Parts) == 0:
 			return nil, s.Drain(ctx, key)
@@ -252,7 +252,7 @@ func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.Ran
 				return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, err)
 			}
 		}
-		outcomes[r.Outcome].Inc()
+		s.counters.reads[r.Outcome].Inc()
 		return r, nil
 	}
 }

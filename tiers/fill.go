@@ -169,7 +169,6 @@ func (f *fill) room(ctx context.Context, n int64, contended func(akigw.Key) bool
 		case <-moved:
 		case <-slow:
 			if contended(f.key) {
-				yields.Inc()
 				return errYielded
 			}
 			slow = nil
@@ -423,6 +422,9 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 	e, settings := f.entry, s.settings(f.key)
 	for n := f.next; n < f.end; n++ {
 		if err := f.room(ctx, n, s.contended); err != nil {
+			if errors.Is(err, errYielded) {
+				s.counters.yields.Inc()
+			}
 			return err
 		}
 		data := make([]byte, e.blockLen(n))

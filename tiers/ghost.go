@@ -1,10 +1,6 @@
 package tiers
 
 import (
-	"fmt"
-
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers/hot"
 )
@@ -15,20 +11,17 @@ import (
 // the warm tier's is like it. It counts misses and not hits, because a key that
 // is asked for all the time may be in the sample or not, and misses once.
 type ghost struct {
-	keys                   *hot.Cache[uint64, uint32]
-	reads, misses, doubled *metrics.Counter
+	keys  *hot.Cache[uint64, uint32]
+	count lookups
 }
 
 // sampled is one out of how many keys a ghost looks at.
 const sampled = 32
 
-func newGhost(tier string, quota int64) *ghost {
-	counter := func(name string) *metrics.Counter {
-		return metrics.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_lookups%s_total{tier=%q}", name, tier))
-	}
+func newGhost(count lookups, quota int64) *ghost {
 	return &ghost{
 		keys:  hot.New(2*quota/sampled, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id }),
-		reads: counter(""), misses: counter("_missed"), doubled: counter("_missed_at_double_size"),
+		count: count,
 	}
 }
 
@@ -37,15 +30,15 @@ func (g *ghost) saw(id uint64, bytes int64, hit bool) {
 	if g == nil {
 		return
 	}
-	g.reads.Inc()
+	g.count.all.Inc()
 	if !hit {
-		g.misses.Inc()
+		g.count.missed.Inc()
 	}
 	if (id^id>>29)%sampled != 0 {
 		return
 	}
 	if _, ok := g.keys.Get(id); !ok {
-		g.doubled.Add(sampled)
+		g.count.missedAtDoubleSize.Add(sampled)
 		g.keys.Put(id, uint32(bytes))
 	}
 }

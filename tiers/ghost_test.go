@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/zipf"
@@ -30,8 +32,7 @@ func TestGhostKnowsTheDouble(t *testing.T) {
 		}
 		return hit
 	}
-	g := newGhost("test", capacity*bytes)
-	missed, doubled := g.misses.Get(), g.doubled.Get()
+	g := newGhost(newLookups(metrics.NewSet(), "test"), capacity*bytes)
 	s := &storage{hotGhost: g}
 	hits := 0
 	z := zipf.New(keys, 0.9)
@@ -46,7 +47,7 @@ func TestGhostKnowsTheDouble(t *testing.T) {
 		}
 		s.saw(&entry{Object: akigw.Object{Size: bytes - 512}, block: block, object: key}, 0, tier)
 	}
-	ratio, estimate, real := 1-float64(g.misses.Get()-missed)/reads, 1-float64(g.doubled.Get()-doubled)/reads, float64(hits)/reads
+	ratio, estimate, real := 1-float64(g.count.missed.Get())/reads, 1-float64(g.count.missedAtDoubleSize.Get())/reads, float64(hits)/reads
 	t.Logf("hit ratio %.3f; at twice the size %.3f, estimated %.3f", ratio, real, estimate)
 	if math.Abs(estimate-real) > 0.03 || estimate <= ratio {
 		t.Errorf("at twice the size %.3f, estimated %.3f; at this size %.3f", real, estimate, ratio)

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/akidb/akigw"
@@ -37,11 +36,6 @@ const maxListing = 4 << 20
 // epochs count the changes of each bucket, those that begin and those that end.
 // Buckets can share a counter.
 const epochs = 1024
-
-var listings = map[bool]*metrics.Counter{
-	true:  metrics.NewCounter(`akigw_tiers_listings_total{outcome="hot"}`),
-	false: metrics.NewCounter(`akigw_tiers_listings_total{outcome="cold"}`),
-}
 
 // epoch counts the changes of a bucket through this gateway, and those that it
 // heard of.
@@ -87,7 +81,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix, query string, c akigw.
 	if v, ok := s.hot.Get(key); ok && !c.NoCache {
 		age := time.Since(v.listing.asked)
 		if age >= 0 && age < settings.ListTTL && (c.MaxAge == 0 || age < c.MaxAge) && v.listing.epoch == s.epoch(bucket).Load() {
-			listings[true].Inc()
+			s.counters.listingsHot.Inc()
 			answer := *v.listing
 			answer.Outcome, answer.Age = akigw.Hot, age
 			return &answer, nil, nil
@@ -98,7 +92,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix, query string, c akigw.
 	if err != nil || resp.StatusCode != http.StatusOK || resp.ContentLength > maxListing {
 		return nil, resp, err
 	}
-	listings[false].Inc()
+	s.counters.listingsCold.Inc()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxListing+1))
 	switch {
 	case err == nil && len(body) > maxListing: // on it goes

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -24,6 +26,8 @@ type Options struct {
 	Observers []Observer
 	// Log is where the store reports what an operator has to know; nil: nowhere.
 	Log *slog.Logger
+	// Metrics is the set that the store's metrics are in; nil: one of its own.
+	Metrics *metrics.Set
 }
 
 // Upstream is what the store needs of the cold tier.

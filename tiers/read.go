@@ -167,7 +167,7 @@ func (r *Reader) open(ctx context.Context, settings *rules.Settings) error {
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	outcomes[r.Outcome].Inc()
+	r.store.counters.reads[r.Outcome].Inc()
 	r.store.accessed(r.entry, settings, r.Range, r.Outcome)
 	r.readOn(ctx, settings.ReadAhead)
 	return nil
@@ -502,7 +502,7 @@ func (s *Store) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	if err != nil {
 		return nil, err
 	}
-	outcomes[outcome].Inc()
+	s.counters.reads[outcome].Inc()
 	r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), store: s, entry: e}
 	if err := conditions.Check(&e.Object); err != nil {
 		return r, err

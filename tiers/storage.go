@@ -61,12 +61,13 @@ func mix(n uint64) uint64 {
 // storage is memory and disk: what lies there, and how much. What it means, and whether it may
 // still be used, is the catalog's business.
 type storage struct {
-	config  Config
-	log     *slog.Logger
-	hot     *hot.Cache[hotKey, hotValue]
-	warm    *warm.Tier // nil when switched off
-	warmOff string     // why, if that is not what was configured
-	buffers buffers    // for blocks from disk that are lent to readers
+	config   Config
+	log      *slog.Logger
+	counters *counters
+	hot      *hot.Cache[hotKey, hotValue]
+	warm     *warm.Tier // nil when switched off
+	warmOff  string     // why, if that is not what was configured
+	buffers  buffers    // for blocks from disk that are lent to readers
 
 	// What tiers of twice the size would have hit; nil where there is no tier.
 	hotGhost, warmGhost *ghost
@@ -79,7 +80,8 @@ type storage struct {
 
 // openStorage opens both tiers, and returns the first generation of this epoch. It goes on without
 // the warm tier if that cannot be opened. The error is for an impossible configuration.
-func openStorage(config Config, dir string, log *slog.Logger) (s *storage, first uint64, err error) {
+func openStorage(o *Options) (s *storage, first uint64, err error) {
+	config, dir := o.Config, o.Dir
 	var secret []byte
 	if config.WarmBytes > 0 {
 		if secret, err = config.secret(); err != nil {
@@ -87,17 +89,17 @@ func openStorage(config Config, dir string, log *slog.Logger) (s *storage, first
 		}
 	}
 	s = &storage{
-		config: config, log: log,
+		config: config, log: o.Log, counters: newCounters(o.Metrics),
 		hot: hot.New(int64(config.HotBytes), func(_ hotKey, v hotValue) uint32 { return v.weight() }, popularity),
 	}
 	if config.HotBytes > 0 {
-		s.hotGhost = newGhost("hot", int64(config.HotBytes))
+		s.hotGhost = newGhost(s.counters.hotLookups, int64(config.HotBytes))
 	}
 	if config.WarmBytes == 0 {
 		s.withoutWarm(dir, nil)
 		return s, 1, nil
 	}
-	s.warmGhost = newGhost("warm", int64(config.WarmBytes))
+	s.warmGhost = newGhost(s.counters.warmLookups, int64(config.WarmBytes))
 	if first, err = s.openWarm(dir, secret); err != nil {
 		s.withoutWarm(dir, err)
 		first = 1

@@ -12,7 +12,6 @@ package tiers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -66,24 +65,26 @@ type Store struct {
 
 // New opens the tiers.
 func New(o Options) (*Store, error) {
-	log := o.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	storage, first, err := openStorage(o.Config, o.Dir, log)
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	if o.Pins == nil {
+		o.Pins = noPins{}
+	}
+	storage, first, err := openStorage(&o)
 	if err != nil {
 		return nil, err
 	}
 	c := &catalog{storage: storage, fence: newFence(first), rules: o.Rules, pins: o.Pins, origins: o.Upstream}
-	if c.pins == nil {
-		c.pins = noPins{}
-	}
 	s := &Store{
 		catalog:   c,
 		pinner:    pinner{catalog: c},
 		upstream:  o.Upstream,
 		observers: o.Observers,
-		copies:    newWindows(int64(o.Config.FillBytes)),
+		copies:    newWindows(int64(o.Config.FillBytes), c.counters),
 		openings:  make(map[akigw.Key]*fill),
 		fills:     make(map[uint64][]*fill),
 	}
@@ -91,8 +92,8 @@ func New(o Options) (*Store, error) {
 	if s.owners, _ = o.Upstream.(Owners); s.owners != nil {
 		names = s.owners.Names()
 	}
-	s.windows = newWindows(int64(o.Config.FillBytes)).divided(s.owners)
-	s.readAhead = budget.New(int64(o.Config.ReadAheadBytes), readAheadRefused, names...)
+	s.windows = newWindows(int64(o.Config.FillBytes), c.counters).divided(s.owners)
+	s.readAhead = budget.New(int64(o.Config.ReadAheadBytes), c.counters.readAheadRefused, names...)
 	s.notifier, _ = o.Upstream.(Notifier)
 	s.crowd, _ = o.Upstream.(Crowd)
 	s.silence, _ = o.Upstream.(Silence)
@@ -165,11 +166,3 @@ func mend(err error) string {
 	}
 	return ""
 }
-
-var outcomes = func() map[akigw.Outcome]*metrics.Counter {
-	m := make(map[akigw.Outcome]*metrics.Counter)
-	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Overlay, akigw.Stale} {
-		m[o] = metrics.NewCounter(fmt.Sprintf("akigw_tiers_reads_total{outcome=%q}", string(o)))
-	}
-	return m
-}()

@@ -3,8 +3,6 @@ package tiers
 import (
 	"sync"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
 // unsettledFor is how long an upstream may still carry out a request that it has not
@@ -14,8 +12,6 @@ const unsettledFor = 16 * time.Minute
 // maxUnsettled bounds the memory, about 300 bytes each. Beyond it the oldest change
 // ends early.
 const maxUnsettled = 100_000
-
-var unsettledWrites = metrics.NewCounter("akigw_tiers_unsettled_writes_total")
 
 // unsettled holds changes that the upstream may still carry out, until it cannot carry
 // them out any more. The zero value is ready.
@@ -38,7 +34,7 @@ func (w *Write) Unsettled() {
 	if w.ended {
 		return
 	}
-	unsettledWrites.Inc()
+	w.store.counters.unsettledWrites.Inc()
 	w.ended, w.block = true, nil
 	w.drop()
 	s := w.store

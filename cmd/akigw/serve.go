@@ -169,7 +169,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	d.background(book.Run)
 	placed := filepath.Join(c.Process.Data, "tiers")
 	accesses, pins, traces := placement.NewAccesses(), placement.OpenPins(placed, log), new(trace.Recorder)
-	store, err := tiers.New(tiers.Options{Pins: pins, Observers: []tiers.Observer{accesses, traces}, Config: c.Cache, Rules: book, Dir: filepath.Join(c.Process.Data, "warm"), Upstream: upstream, Log: log})
+	store, err := tiers.New(tiers.Options{Pins: pins, Observers: []tiers.Observer{accesses, traces}, Metrics: metrics.GetDefaultSet(), Config: c.Cache, Rules: book, Dir: filepath.Join(c.Process.Data, "warm"), Upstream: upstream, Log: log})
 	if err != nil {
 		return err
 	}
