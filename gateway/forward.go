@@ -104,7 +104,7 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tiers.NoBytes(resp) {
+	if cold.NoBytes(resp) {
 		resp.StatusCode = http.StatusOK
 		resp.Header.Del("Content-Range")
 	}

@@ -9,60 +9,6 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// Action is what an operator can have done with objects.
-type Action string
-
-// The actions.
-const (
-	PromoteToHot  Action = "promote_to_hot"  // into memory, as a whole
-	PromoteToWarm Action = "promote_to_warm" // onto disk, as a whole
-	DemoteToWarm  Action = "demote_to_warm"  // out of memory; they are on disk then
-	DemoteToCold  Action = "demote_to_cold"  // out of memory and off the disk; the upstream has them
-	PinObjects    Action = "pin"             // keep them on disk, and in memory if wanted
-	UnpinObjects  Action = "unpin"
-)
-
-// Actions are all of them.
-var Actions = []Action{PromoteToHot, PromoteToWarm, DemoteToWarm, DemoteToCold, PinObjects, UnpinObjects}
-
-// ErrAction says that there is no such action.
-var ErrAction = fmt.Errorf("action must be one of %q", Actions)
-
-// MoveResult says what an action has done.
-type MoveResult struct {
-	// Moved is how many objects have arrived where they were not before; for UnpinObjects, how
-	// many pins have ended.
-	Moved int `json:"moved"`
-	// Already is how many were there.
-	Already int   `json:"already"`
-	Bytes   int64 `json:"bytes"` // of those that moved
-}
-
-// Move does what an operator wants done with objects: with one key, whether it is known or not,
-// or with all known keys that begin with a prefix. hot is for PinObjects: the pin keeps objects
-// in memory, too.
-//
-// Either all of it is done, or nothing that matters: a promotion that fails half-way is taken
-// back. Errors: ErrMoving, ErrAction, ErrPinned, ErrNotPinned, tiers.ErrNoRoom, tiers.ErrTierOff,
-// tiers.ErrUncacheable, those of tiers.Store.Get, and those of the upstream, which has to answer
-// before anything leaves the disk.
-func (p *Placement) Move(ctx context.Context, action Action, what akigw.Pattern, hot bool) (MoveResult, error) {
-	end, err := p.mover.underway.begin(ctx, what)
-	if err != nil {
-		return MoveResult{}, err
-	}
-	defer end()
-	switch action {
-	case PinObjects:
-		return p.pin(ctx, what, hot)
-	case UnpinObjects:
-		return p.unpin(what)
-	case PromoteToHot, PromoteToWarm, DemoteToWarm, DemoteToCold:
-		return p.moveAll(ctx, action, what)
-	}
-	return MoveResult{}, ErrAction
-}
-
 // prepare makes sure that an object can be moved. All objects of a move are prepared before the
 // first of them moves.
 type prepare func(ctx context.Context, key akigw.Key) error

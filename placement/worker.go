@@ -46,20 +46,6 @@ func newWorker(o *Options, catalog *Catalog, mover *mover) *worker {
 	}
 }
 
-// WorkerReport says what the worker is doing, and what its last whole cycle found.
-type WorkerReport struct {
-	Cycle   uint64 `json:"cycle"` // number of the present one, or of the last
-	Running bool   `json:"running"`
-	// Ended is when the last whole cycle ended, zero for never, and Seconds is how long it took.
-	// The rest is what it found.
-	Ended   time.Time `json:"ended,omitzero"`
-	Seconds float64   `json:"seconds"`
-	Counts
-	Promoted int `json:"promoted"`
-	Demoted  int `json:"demoted"`
-	Failed   int `json:"failed"` // moves that were not possible
-}
-
 // current is what the worker is doing.
 func (w *worker) current() *WorkerReport {
 	w.mu.Lock()
