@@ -41,7 +41,7 @@ func (c *catalog) block(e *entry, n int64, borrow bool) (data []byte, tier akigw
 	return data, akigw.Warm, lent
 }
 
-// putBlock keeps block n of a run of blocks, where the settings of its key let
+// putBlock keeps block n of an extent, where the settings of its key let
 // it; wanted says that it is going to be read soon, however often it was.
 func (c *catalog) putBlock(settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
 	if key := (hotKey{blocks: run.ID, n: n}); settings.Memory && (wanted || settings.PinHot) {

@@ -5,11 +5,11 @@ import (
 	"github.com/akidb/akigw/tiers/hot"
 )
 
-// ghost answers what a tier of twice the size would have hit: a cache of keys
-// without their values, for a sample of all keys, and so with a sample's share
-// of the size (a scaled-down simulation). It goes by the policy of the hot tier;
-// the warm tier's is like it. It counts misses and not hits, because a key that
-// is asked for all the time may be in the sample or not, and misses once.
+// ghost is a ghost cache: it tells what a tier of twice the size would have hit. It keeps keys
+// without their values, of a sample of all keys, and so has the sample's share of the size (a
+// scaled-down simulation). It follows the policy of the hot tier; the warm tier's is similar. It
+// counts misses and not hits, because a key that is asked for all the time may be in the sample or
+// not, and misses once.
 type ghost struct {
 	keys  *hot.Cache[uint64, uint32]
 	count lookups
@@ -25,7 +25,7 @@ func newGhost(count lookups, quota int64) *ghost {
 	}
 }
 
-// saw takes a read of so many bytes, which the tier hit or did not.
+// saw counts a read of so many bytes, which the tier hit or missed.
 func (g *ghost) saw(id uint64, bytes int64, hit bool) {
 	if g == nil {
 		return
@@ -43,7 +43,7 @@ func (g *ghost) saw(id uint64, bytes int64, hit bool) {
 	}
 }
 
-// close ends what the ghost runs.
+// close stops the goroutines of the ghost.
 func (g *ghost) close() error {
 	if g == nil {
 		return nil
@@ -51,8 +51,8 @@ func (g *ghost) close() error {
 	return g.keys.Close()
 }
 
-// saw tells the ghosts of a read of block n of e, or of all of a small one, that
-// tier answered.
+// saw tells the ghosts of a read of block n of e, or of all of a small object, that a tier
+// answered.
 func (s *storage) saw(e *entry, n int64, tier akigw.Outcome) {
 	id := e.object + uint64(n)*0x9e3779b97f4a7c15
 	bytes := e.blockLen(n) + 512

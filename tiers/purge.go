@@ -7,10 +7,10 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Purge forgets at once what is cached, in memory and on disk, of the keys of a bucket
-// that a pattern names, all their versions, what is kept of listings and of absences, and
-// what is on its way into the cache. What is pending stays: it is no copy. It returns how
-// many objects were known; ctx can end it half-way, and it can be done again.
+// Purge forgets what is cached of the keys that a pattern names: all their versions, in memory and
+// on disk, kept listings and absences, and what is being filled. Pending writes stay: they are no
+// copy. It returns how many objects were known. If ctx ends, Purge stops half-way; it can be
+// repeated.
 func (s *Store) Purge(ctx context.Context, what akigw.Pattern) (n int, err error) {
 	s.epoch(what.Bucket).Add(1)
 	seen := map[akigw.Key]bool{}
@@ -42,7 +42,7 @@ func (s *Store) Purge(ctx context.Context, what akigw.Pattern) (n int, err error
 	return len(seen), errors.Join(err, ctx.Err())
 }
 
-// underway are the keys that something is being fetched of.
+// underway are the keys that a pattern names and that a fill is under way for.
 func (s *Store) underway(what akigw.Pattern) map[akigw.Key]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/akidb/akigw/journal"
 )
 
-// BytesOf is how many bytes the objects of a bucket have, upstream and pending.
+// BytesOf returns the size in bytes of all objects of a bucket together, upstream and pending.
 func (s *Store) BytesOf(ctx context.Context, bucket string) (sum int64, err error) {
 	err = s.list(ctx, bucket, "", "", func(o listed) error {
 		sum += o.Size
@@ -22,8 +22,7 @@ func (s *Store) BytesOf(ctx context.Context, bucket string) (sum int64, err erro
 	return sum, err
 }
 
-// SizeOf is how many bytes the object has that a key holds, as far as that is known: 0 if it
-// is not.
+// SizeOf returns the size in bytes of the object that a key holds, 0 if that is not known.
 func (s *Store) SizeOf(key akigw.Key) int64 {
 	if s.back != nil {
 		if e := s.back.journal.Last(key.Current()); e != nil {

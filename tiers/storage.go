@@ -58,8 +58,8 @@ func mix(n uint64) uint64 {
 	return n ^ n>>32
 }
 
-// storage is memory and disk: what lies there, and how much. What it means, and whether it may
-// still be used, is the catalog's business.
+// storage is memory and disk: what lies there, and how much. Whether it may still be used is the
+// catalog's business.
 type storage struct {
 	config   Config
 	log      *slog.Logger
@@ -138,8 +138,8 @@ func (s *storage) withoutWarm(dir string, err error) {
 	if err == nil {
 		return
 	}
-	s.warmOff = fmt.Sprintf("off until restart: %v; make room or mend the disk first", err)
-	s.log.Error("the gateway starts without its warm tier: nothing is cached on disk, and what is there is not used; make room or mend the disk, and restart it", "dir", dir, "error", err)
+	s.warmOff = fmt.Sprintf("off until restart: %v; make room or repair the disk first", err)
+	s.log.Error("the gateway starts without its warm tier: nothing is cached on disk, and what is there is not used; make room or repair the disk, and restart it", "dir", dir, "error", err)
 }
 
 // generationsPerEpoch is how many generations an epoch can give out before it would meet the

@@ -1,12 +1,16 @@
-// Package tiers is one object store over three tiers: memory, local disk and
-// the upstream. It knows which object each key holds and which generation of
-// knowledge that is, fills what is missing once for everybody who waits for
-// it, and keeps old bytes from coming back.
+// Package tiers is a read cache over three tiers: memory, local disk and the upstream. It knows
+// which object each key holds and which generation of knowledge that is, fills what is missing
+// once for everybody who waits for it, and keeps old bytes from coming back.
 //
-// It promises that the bytes of one answer are the bytes of one version that
-// the freshness mode allows, and that a body which cannot be served to its end
-// ends in an error. It knows nothing of HTTP routing, signatures or S3's error
-// documents: those are the gateway's.
+// It promises that the bytes of one answer are the bytes of one version that the freshness mode
+// allows, and that a body which cannot be served to its end ends in an error.
+//
+// It knows nothing of HTTP routing, signatures or S3's error documents: those are the gateway's.
+// It moves objects between the tiers when it is told to, and keeps what it is told to keep; who
+// says so, and why, is package placement. Those who want to know of accesses are Observers.
+//
+// Its layers, from below: storage is memory and disk; catalog is what lies there and may be used;
+// Store asks the upstream for the rest.
 package tiers
 
 import (
@@ -23,8 +27,7 @@ import (
 	"github.com/akidb/akigw/journal"
 )
 
-// Store is the object store. All methods but Run and Close may be called from
-// any goroutine.
+// Store is the cache. All methods but Import, Run and Close may be called from any goroutine.
 type Store struct {
 	*catalog
 	pinner

@@ -8,8 +8,7 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 )
 
-// summary is what of an entry lies beside it on disk, so that the catalog can be gone
-// through without reading bodies.
+// summary is a part of an entry that lies beside it on disk, so that Walk reads no bodies.
 type summary struct {
 	akigw.Object               // without its Header
 	ContentType         string // "" where it is not known
