@@ -23,10 +23,12 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/listen"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/trace"
 	"github.com/akidb/akigw/writeback"
 )
 
@@ -85,6 +87,10 @@ type Parts struct {
 	Logs interface {
 		Follow(ctx context.Context, yield func(line []byte) bool)
 	}
+	// Placement says where objects are, and moves them.
+	Placement *placement.Placement
+	// Traces records accesses, as an observer of the store; nil records none.
+	Traces *trace.Recorder
 	// Audit is where changes are taken down, nil for nowhere.
 	Audit *Audit
 }
@@ -97,6 +103,9 @@ func New(config Config, store *tiers.Store, writes *writeback.WriteBack, snapsho
 		writes = writeback.New(writeback.Options{})
 	}
 	parts.store, parts.writes, parts.snapshots = store, writes, snapshots
+	if parts.Traces == nil {
+		parts.Traces = new(trace.Recorder)
+	}
 	metrics.ExposeMetadata(true) // the types of metrics
 	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: metrics.NewSet(), eventsToken: config.EventsToken, version: version}
 	s.door = door{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler()}

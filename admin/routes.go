@@ -7,8 +7,9 @@ import (
 
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/snapshot"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/trace"
 	"github.com/akidb/akigw/writeback"
 )
 
@@ -77,17 +78,17 @@ func (s *Server) routes() []route {
 		{path: "/api/v1/status", handle: s.status, summary: "What is held, and what is not upstream yet", answer: Status{}},
 		{path: "/api/v1/cost", handle: s.costs, summary: "What was asked for by bucket, what it cost upstream, and what was saved", answer: cost.Report{}},
 
-		{path: "/api/v1/tier", handle: s.tier, summary: "Where an object is (with key: an Object), or the sums of a prefix or bucket", query: []param{ofBucket, ofPrefix, ofKey}, answer: tiers.State{}},
-		{path: "/api/v1/tier", method: post, handle: s.moveTier, summary: "Promote, demote, pin or unpin a key, a prefix or a bucket", body: move{}, answer: tiers.MoveResult{}},
+		{path: "/api/v1/tier", handle: s.tier, summary: "Where an object is (with key: an Object), or the sums of a prefix or bucket", query: []param{ofBucket, ofPrefix, ofKey}, answer: placement.State{}},
+		{path: "/api/v1/tier", method: post, handle: s.moveTier, summary: "Promote, demote, pin or unpin a key, a prefix or a bucket", body: move{}, answer: placement.MoveResult{}},
 		{path: "/api/v1/tier/objects", handle: s.tierObjects, summary: "Objects, a page at a time", query: []param{ofBucket, ofPrefix, ofKey, {"limit", "1 to 10000", false}, {"after", "what the page before called next", false}}, answer: Page{}},
 		{path: "/api/v1/tier/prefixes", handle: s.prefixes, summary: "Sums by bucket, or of a bucket by the next part of its keys; the largest first", query: []param{{"bucket", "name of a bucket; without it, all are summed up", false}, {"prefix", "beginning of keys", false}}, answer: []Prefix{}},
-		{path: "/api/v1/tier/pins", handle: s.pins, summary: "Pins by name", answer: []tiers.Pin{}},
+		{path: "/api/v1/tier/pins", handle: s.pins, summary: "Pins by name", answer: []placement.Pin{}},
 		{path: "/api/v1/metrics/tiers", handle: s.tierMetrics, summary: "How full the tiers are, and what the worker does", answer: TierMetrics{}},
-		{path: "/api/v1/warm", method: post, handle: s.warm, summary: "Bring objects in before anybody asks for them", query: []param{ofBucket, ofPrefix, ofKey, {"tier", "hot or warm", false}, {"rate", "bytes a second", false}, {"after", "key to go on behind", false}}, answer: tiers.PrefetchProgress{}, stream: lines},
+		{path: "/api/v1/warm", method: post, handle: s.warm, summary: "Bring objects in before anybody asks for them", query: []param{ofBucket, ofPrefix, ofKey, {"tier", "hot or warm", false}, {"rate", "bytes a second", false}, {"after", "key to go on behind", false}}, answer: placement.PrefetchProgress{}, stream: lines},
 		{path: "/api/v1/purge", method: post, handle: s.purge, summary: "Forget what is cached", query: []param{ofBucket, ofPrefix, ofKey}, answer: struct {
 			Purged int `json:"purged"`
 		}{}},
-		{path: "/api/v1/trace", private: true, handle: s.recordTrace, summary: "What the tiers are asked for, as it happens: tiers.Access between headers", query: append([]param{{"nameless", "true: no names and no ETags", false}}, ofSeconds...), answer: tiers.Access{}, stream: lines},
+		{path: "/api/v1/trace", private: true, handle: s.recordTrace, summary: "What the tiers are asked for, as it happens: trace.Access between headers", query: append([]param{{"nameless", "true: no names and no ETags", false}}, ofSeconds...), answer: trace.Access{}, stream: lines},
 
 		{path: "/api/v1/snapshots", handle: s.listSnapshots, summary: "Snapshots of the catalog", answer: []snapshot.Info{}},
 		{path: "/api/v1/snapshots", method: post, handle: s.createSnapshot, summary: "Make a snapshot", answer: snapshot.Info{}},

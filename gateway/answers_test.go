@@ -351,7 +351,7 @@ func TestAnswersDoNotDependOnTheTier(t *testing.T) {
 			get := func(b *bench) func(string) { return func(path string) { whole(b, path) } }
 			purged := func(b *bench) func(string) {
 				return func(path string) {
-					if _, err := b.store.Purge(t.Context(), tiers.Pattern{Bucket: back}); err != nil {
+					if _, err := b.store.Purge(t.Context(), akigw.Pattern{Bucket: back}); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -452,7 +452,7 @@ func TestC4_D9_PendingIsNotEvicted(t *testing.T) {
 			t.Errorf("%d: %d, %d bytes, %s", i, w.Code, w.Body.Len(), sentHeader(w, "x-akigw-cache"))
 		}
 	}
-	if _, err := b.store.Purge(t.Context(), tiers.Pattern{Bucket: back}); err != nil {
+	if _, err := b.store.Purge(t.Context(), akigw.Pattern{Bucket: back}); err != nil {
 		t.Error(err)
 	}
 	if w := b.ask("root", "GET", "/back/7", "", nil, ""); w.Body.String() != body(7) {

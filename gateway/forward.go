@@ -13,7 +13,6 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/sigv4"
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/writeback"
 )
@@ -105,7 +104,7 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tiers.NoBytes(resp) {
+	if cold.NoBytes(resp) {
 		resp.StatusCode = http.StatusOK
 		resp.Header.Del("Content-Range")
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
@@ -46,6 +47,7 @@ type bench struct {
 	store  *tiers.Store
 	kit    *storekit.Kit        // nil without write-back
 	writes *writeback.WriteBack // likewise
+	place  *placement.Placement // nil for most
 	// outcome, if set, is told of each answer's x-akigw-cache.
 	outcome func(string)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -311,18 +312,19 @@ func openBench(t *testing.T, dir string, up upstream, rules storekit.Rules, jour
 	batch.FlushIntervalSecs = 0 // what is there goes
 	c := testBack
 	c.Dir, c.Fault = filepath.Join(dir, "journal"), journalFault
-	kit := openKit(t, storekit.Options{Cache: config, WarmDir: filepath.Join(dir, "warm"), Back: c, Batch: batch, Rules: rules, Upstream: up, Log: log})
-	if err := kit.Store.Control(tiers.PolicyConfig{WorkerIntervalSecs: 1}, filepath.Join(dir, "tiers")); err != nil {
-		t.Fatal(err)
-	}
+	accesses, pins := placement.NewAccesses(), placement.OpenPins(filepath.Join(dir, "tiers"), log)
+	kit := openKit(t, storekit.Options{Cache: config, WarmDir: filepath.Join(dir, "warm"), Back: c, Batch: batch, Rules: rules, Upstream: up, Pins: pins, Observers: []tiers.Observer{accesses}, Log: log})
+	place := placement.New(placement.Options{Policy: placement.PolicyConfig{WorkerIntervalSecs: 1}, Dir: filepath.Join(dir, "tiers"), Store: kit.Store, Pins: pins, Accesses: accesses, Rules: rules, Upstream: up, Writes: kit.Writes})
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
 	go func() { done <- kit.Run(ctx) }()
+	go func() { done <- place.Run(ctx) }()
 	b = kitBench(kit, nil, up, log)
+	b.place = place
 	b.g.minPart = 0 // parts are small here
 	return b, func() {
 		cancel()
-		if err := errors.Join(<-done, kit.Close()); err != nil {
+		if err := errors.Join(<-done, <-done, kit.Close()); err != nil {
 			t.Error(err)
 		}
 	}

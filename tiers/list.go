@@ -63,7 +63,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix, query string, c akigw.
 	if v, ok := s.hot.Get(key); ok && !c.NoCache {
 		age := time.Since(v.listing.asked)
 		if age >= 0 && age < settings.ListTTL && (c.MaxAge == 0 || age < c.MaxAge) && v.listing.epoch == s.epoch(bucket).Load() {
-			s.counters.listings[true].Inc()
+			s.counters.listingsHot.Inc()
 			answer := *v.listing
 			answer.Outcome, answer.Age = akigw.Hot, age
 			return &answer, nil, nil
@@ -74,7 +74,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix, query string, c akigw.
 	if err != nil || resp.StatusCode != http.StatusOK || resp.ContentLength > maxListing {
 		return nil, resp, err
 	}
-	s.counters.listings[false].Inc()
+	s.counters.listingsCold.Inc()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxListing+1))
 	switch {
 	case err == nil && len(body) > maxListing: // on it goes
@@ -104,7 +104,7 @@ func (l *Listing) weight() int { return len(l.Body) + 2048 }
 // listed is one object of a listing.
 type listed = cold.Listed
 
-// list calls yield with the objects of a bucket whose keys begin with prefix: see cold.List.
+// list calls yield with the objects of a bucket, see cold.List.
 func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield func(listed) error) error {
 	return cold.List(ctx, s.upstream, bucket, prefix, after, yield)
 }

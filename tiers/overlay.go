@@ -161,3 +161,8 @@ func (s *Store) promised(key akigw.Key, p Promise, r *Reader) {
 		}
 	}
 }
+
+// hasPending reports whether a write of a key is acknowledged and not upstream yet.
+func (s *Store) hasPending(key akigw.Key) bool {
+	return s.overlay.Pending(key.Current()) != nil
+}

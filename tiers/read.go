@@ -107,7 +107,7 @@ func (s *Store) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 // Local is Get of what is in memory or on disk and needs no question to the upstream. It
 // returns nil if anything else is to be said.
 func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
-	if spec.Part() > 0 || s.overlay.Pending(key.Current()) != nil {
+	if spec.Part() > 0 || s.hasPending(key) {
 		return nil
 	}
 	p := s.overlay.Promise(key)
@@ -165,8 +165,7 @@ func (r *Reader) open(ctx context.Context, settings *rules.Settings) error {
 		return err
 	}
 	r.store.counters.reads[r.Outcome].Inc()
-	r.store.accesses.count(r.entry.Key, settings, 1)
-	r.store.trace(r.entry, settings, r.Range, r.Outcome)
+	r.store.accessed(r.entry, settings, r.Range, r.Outcome)
 	r.readOn(ctx, settings.ReadAhead)
 	return nil
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// BytesOf is how many bytes the objects of a bucket have upstream. It lists the bucket.
+// BytesOf returns the size in bytes of all objects that a bucket has upstream.
 func (s *Store) BytesOf(ctx context.Context, bucket string) (sum int64, err error) {
 	err = s.list(ctx, bucket, "", "", func(o listed) error {
 		sum += o.Size
@@ -15,8 +15,8 @@ func (s *Store) BytesOf(ctx context.Context, bucket string) (sum int64, err erro
 	return sum, err
 }
 
-// SizeOf is how many bytes the object has that a key holds upstream, as far as the cache knows:
-// 0 if it does not.
+// SizeOf returns the size in bytes of the object that a key holds upstream, 0 if the cache does
+// not know it.
 func (s *Store) SizeOf(key akigw.Key) int64 {
 	if e := s.peekHot(key); e != nil {
 		return e.Size

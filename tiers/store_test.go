@@ -1027,7 +1027,7 @@ func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Close()
-		s.leaveHot(k)
+		s.LeaveMemory(k)
 		s.hot.Drop(hotKey{key: k})
 		wantRead(t, s, k, "", newer, akigw.Cold)
 	}

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/akidb/akigw"
@@ -26,9 +25,8 @@ var ErrBusy = errors.New("too much is being fetched from the upstream at once")
 // the others: fills that an upstream holds up, and reads that wait for it, hold up no others.
 type windows struct {
 	supply
-	parts   map[string]*supply         // by upstream; nil: there is one
-	owner   func(bucket string) string // the upstream that has a bucket
-	refused *metrics.Counter
+	parts map[string]*supply         // by upstream; nil: there is one
+	owner func(bucket string) string // the upstream that has a bucket
 }
 
 // supply is a number of bytes that can be taken and waited for.
@@ -36,7 +34,8 @@ type supply struct {
 	limit   int64
 	free    *semaphore.Weighted
 	waiting atomic.Int64 // bytes
-	waits   *metrics.Counter
+
+	counters *counters
 }
 
 // acquire takes n bytes, and waits for them until ctx ends. It reports whether it got them.
@@ -44,7 +43,7 @@ func (s *supply) acquire(ctx context.Context, n int64) bool {
 	if s.free.TryAcquire(n) {
 		return true
 	}
-	s.waits.Inc()
+	s.counters.windowWaits.Inc()
 	s.waiting.Add(n)
 	defer s.waiting.Add(-n)
 	return s.free.Acquire(ctx, n) == nil
@@ -62,13 +61,11 @@ const (
 	yieldAfter = 2 * time.Second
 )
 
-func newWindows(limit int64, set *metrics.Set) *windows {
+func newWindows(limit int64, c *counters) *windows {
 	if limit == 0 {
 		return nil
 	}
-	w := &windows{refused: set.GetOrCreateCounter("akigw_tiers_fill_memory_refused_total")}
-	w.supply = supply{limit: limit, free: semaphore.NewWeighted(limit), waits: set.GetOrCreateCounter("akigw_tiers_fill_memory_waits_total")}
-	return w
+	return &windows{supply: supply{limit: limit, free: semaphore.NewWeighted(limit), counters: c}}
 }
 
 // Owners is several upstreams, each of which has some of the buckets.
@@ -89,7 +86,7 @@ func (w *windows) divided(o Owners) *windows {
 	kept := w.limit / int64(2*len(names))
 	for _, name := range names {
 		most := w.limit - kept*int64(len(names)-1)
-		w.parts[name] = &supply{limit: most, free: semaphore.NewWeighted(most), waits: w.waits}
+		w.parts[name] = &supply{limit: most, free: semaphore.NewWeighted(most), counters: w.counters}
 	}
 	return w
 }
@@ -117,7 +114,7 @@ func (w *windows) take(ctx context.Context, key akigw.Key, n int64) (release fun
 	for i, s := range supplies {
 		if !s.acquire(wait, n) {
 			releaseAll(supplies[:i], n)
-			w.refused.Inc()
+			w.counters.windowRefused.Inc()
 			return nil, fmt.Errorf("%w: %s", ErrBusy, key)
 		}
 	}
@@ -155,7 +152,7 @@ func (w *windows) admit(key akigw.Key) error {
 	}
 	for _, s := range w.of(key) {
 		if s.waiting.Load() > s.limit {
-			w.refused.Inc()
+			w.counters.windowRefused.Inc()
 			return fmt.Errorf("%w: %s", ErrBusy, key)
 		}
 	}

@@ -75,8 +75,7 @@ func (w *Write) Written(header http.Header) {
 		w.store.putBlock(w.settings, w.run, w.n, w.block, false)
 	}
 	w.store.publish(e)
-	w.store.accesses.count(w.key, w.settings, 0)
-	w.store.trace(e, w.settings, akigw.Range{Length: w.size}, "")
+	w.store.accessed(e, w.settings, akigw.Range{Length: w.size}, "")
 }
 
 // End ends a change that is not in the cache: because it failed, its outcome

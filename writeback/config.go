@@ -2,7 +2,6 @@ package writeback
 
 import (
 	"path/filepath"
-	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
@@ -64,11 +63,6 @@ func (c *Config) Check(report func(key, problem string)) {
 
 // within reports whether least <= n <= most.
 func within[N int | size.Bytes](n, least, most N) bool { return n >= least && n <= most }
-
-// DrainTimeout is how long a stop waits for what is pending.
-func (c *Config) DrainTimeout() time.Duration {
-	return time.Duration(c.DrainTimeoutSecs) * time.Second
-}
 
 // Place is the directory of the journal of a gateway with this data directory.
 func (c *Config) Place(data string) string {

@@ -30,6 +30,11 @@ type Flusher struct {
 	unanswered func(akigw.Key) error // the error of a key whose upstream has stopped answering
 }
 
+// HasPending reports whether a write of a key is acknowledged and not upstream yet.
+func (f *Flusher) HasPending(key akigw.Key) bool {
+	return f.journal != nil && f.journal.Last(key.Current()) != nil
+}
+
 // Drain returns when what was acknowledged of a key is upstream: then a request
 // can be forwarded that reads it. An error says that nothing may be.
 func (f *Flusher) Drain(ctx context.Context, key akigw.Key) error {

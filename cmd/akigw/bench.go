@@ -17,7 +17,7 @@ import (
 	"syscall"
 
 	"github.com/akidb/akigw/bench"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/placement"
 )
 
 // benchCommand is "akigw bench".
@@ -333,7 +333,7 @@ func (c control) Move(ctx context.Context, action, bucket, prefix string) error 
 		return err
 	}
 	err = c.done(c.send(ctx, http.MethodPost, "/api/v1/tier", nil, strings.NewReader(string(body))))
-	for _, no := range []error{tiers.ErrMoving, tiers.ErrPinned, tiers.ErrNotPinned} { // which is an answer
+	for _, no := range []error{placement.ErrMoving, placement.ErrPinned, placement.ErrNotPinned} { // which is an answer
 		if err != nil && strings.Contains(err.Error(), no.Error()) {
 			return nil
 		}

@@ -30,10 +30,12 @@ import (
 	"github.com/akidb/akigw/internal/memlimit"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/vfs"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/trace"
 	"github.com/akidb/akigw/writeback"
 )
 
@@ -172,25 +174,24 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.add(pending.Close)
-	store, err := tiers.New(tiers.Options{Config: c.Cache, Rules: book, Upstream: upstream, Overlay: pending, Dir: filepath.Join(c.Process.Data, "warm"), Log: log, Metrics: metrics.GetDefaultSet()})
+	placed := filepath.Join(c.Process.Data, "tiers")
+	accesses, pins, traces := placement.NewAccesses(), placement.OpenPins(placed, log), new(trace.Recorder)
+	store, err := tiers.New(tiers.Options{Pins: pins, Observers: []tiers.Observer{accesses, traces}, Metrics: metrics.GetDefaultSet(), Config: c.Cache, Rules: book, Dir: filepath.Join(c.Process.Data, "warm"), Upstream: upstream, Overlay: pending, Log: log})
 	if err != nil {
 		return err
 	}
 	d.add(store.Close)
 	writes := writeback.New(writeback.Options{Config: c.Back, Parallel: c.Storage.Parallel, Batch: c.Storage.Batch, Overlay: pending, Cache: store, Upstream: upstream, Rules: book, Log: log, Metrics: metrics.GetDefaultSet()})
 	d.add(writes.Close)
-	store.DrainWith(writes.Drain)
 	reportSuspicion(upstream, writes, log)
-	if err := store.Control(c.Tiering.Policy, filepath.Join(c.Process.Data, "tiers")); err != nil {
-		return err
-	}
-	snapshots, err := openSnapshots(c, store, upstream, writes, log)
+	place := placement.New(placement.Options{Policy: c.Tiering.Policy, Dir: placed, Store: store, Pins: pins, Accesses: accesses, Rules: book, Upstream: upstream, Writes: writes, Log: log, Metrics: metrics.GetDefaultSet()})
+	snapshots, err := openSnapshots(c, store, upstream, writes, place, log)
 	if err != nil {
 		return err
 	}
 	refetch := func(context.Context) error { return nil }
 	if c.restore != "" {
-		if refetch, err = restore(ctx, c.restore, snapshots, store, int64(c.Snapshot.RestoreRate), log); err != nil {
+		if refetch, err = restore(ctx, c.restore, snapshots, place, int64(c.Snapshot.RestoreRate), log); err != nil {
 			return err
 		}
 	}
@@ -198,11 +199,12 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.background(costs.Run)
+	d.background(place.Run) // it ends after the writes of the journal, which it counts
 	d.background(store.Run)
 	d.background(writes.Run)
 	d.background(refetch)
 	d.background(snapshots.Run)
-	d.add(func() error { return drain(writes, c.Back.DrainTimeout(), stderr, log) })
+	d.add(func() error { return drain(writes, time.Duration(c.Back.DrainTimeoutSecs)*time.Second, stderr, log) })
 
 	keyring, err := accessStore(c).Open(log)
 	if err != nil {
@@ -234,7 +236,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 			return err
 		}
 	}
-	operator := admin.New(c.Admin, store, writes, snapshots, admin.Parts{Rules: book, Access: &users, Costs: costs, Logs: tail, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
+	operator := admin.New(c.Admin, store, writes, snapshots, admin.Parts{Placement: place, Rules: book, Access: &users, Costs: costs, Logs: tail, Traces: traces, Audit: audit}, access.Admins{Keyring: keyring}, c.Gateway.Region, version, log)
 	if layer != nil {
 		operator.EnableFaults(layer)
 	}

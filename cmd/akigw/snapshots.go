@@ -19,6 +19,7 @@ import (
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/vfs"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/snapshot/s3"
 	"github.com/akidb/akigw/tiers"
@@ -26,17 +27,17 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// catalog is the catalog of the tiers as snapshots want it.
-type catalog struct{ *tiers.Store }
+// catalog is the catalog of a gateway as snapshots want it.
+type catalog struct{ *placement.Catalog }
 
 // Entries implements snapshot.Catalog.
 func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error {
-	return c.Catalog(ctx, tiers.Pattern{}, yield)
+	return c.Each(ctx, akigw.Pattern{}, yield)
 }
 
 // openSnapshots makes the snapshots of a gateway.
-func openSnapshots(c *config, store *tiers.Store, upstream cold.Doer, writes *writeback.WriteBack, log *slog.Logger) (*snapshot.Store, error) {
-	s := &snapshot.Store{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: gatewayID(filepath.Join(c.Process.Data, "gateway-id"), log), Catalog: catalog{store}, Log: log}
+func openSnapshots(c *config, store *tiers.Store, upstream cold.Doer, writes *writeback.WriteBack, place *placement.Placement, log *slog.Logger) (*snapshot.Store, error) {
+	s := &snapshot.Store{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: gatewayID(filepath.Join(c.Process.Data, "gateway-id"), log), Catalog: catalog{place.Catalog}, Log: log}
 	if s.Dir == "" {
 		s.Dir = filepath.Join(c.Process.Data, "snapshots")
 	}
@@ -74,7 +75,7 @@ func gatewayID(path string, log *slog.Logger) string {
 
 // restore brings the catalog back from a snapshot, and returns what brings the hottest
 // objects back while the gateway serves.
-func restore(ctx context.Context, id string, snapshots *snapshot.Store, store *tiers.Store, rate int64, log *slog.Logger) (func(context.Context) error, error) {
+func restore(ctx context.Context, id string, snapshots *snapshot.Store, place *placement.Placement, rate int64, log *slog.Logger) (func(context.Context) error, error) {
 	started := time.Now()
 	i, err := snapshots.Find(id)
 	if errors.Is(err, snapshot.ErrNone) && snapshots.Remote != nil {
@@ -83,14 +84,14 @@ func restore(ctx context.Context, id string, snapshots *snapshot.Store, store *t
 	if err != nil {
 		return nil, fmt.Errorf("--restore %s: %w", id, err)
 	}
-	restored, err := store.Restore(ctx, func(yield func(akigw.CatalogEntry) bool) error { return snapshots.Read(ctx, i, yield) })
+	restored, err := place.Restore(ctx, func(yield func(akigw.CatalogEntry) bool) error { return snapshots.Read(ctx, i, yield) })
 	if err != nil {
 		return nil, fmt.Errorf("--restore %s: %w", id, err)
 	}
 	log.Info("restored the catalog from a snapshot; each object is validated before it is served", "id", i.ID, "objects", restored.Objects, "known", restored.Known, "seconds", time.Since(started).Seconds())
 	return func(ctx context.Context) error {
-		var last tiers.PrefetchProgress
-		err := store.Refetch(ctx, restored, rate, func(p tiers.PrefetchProgress) { last = p })
+		var last placement.PrefetchProgress
+		err := place.Refetch(ctx, restored, rate, func(p placement.PrefetchProgress) { last = p })
 		if ctx.Err() == nil {
 			log.Info("fetched what was used most before the snapshot", "objects", last.Fetched, "bytes", last.Bytes, "already", last.Already, "failed", last.Failed, "error", err)
 		}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/placement"
 )
 
 // tierCommand is "akigw tier".
@@ -73,7 +73,7 @@ func (t *tierStatus) Run() error {
 		}
 		return printJSON(o)
 	}
-	var st tiers.State
+	var st placement.State
 	if err := t.into(&st, http.MethodGet, "/api/v1/tier", query); err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (t *tierList) Run() error {
 }
 
 // act has something done with objects, and says what came of it.
-func (o *objects) act(r *remote, action tiers.Action, tier, done string) error {
+func (o *objects) act(r *remote, action placement.Action, tier, done string) error {
 	query, err := o.query()
 	if err != nil {
 		return err
@@ -180,14 +180,14 @@ func (o *objects) act(r *remote, action tiers.Action, tier, done string) error {
 	if err != nil {
 		return err
 	}
-	var result tiers.MoveResult
+	var result placement.MoveResult
 	if err := r.sendInto(&result, http.MethodPost, "/api/v1/tier", nil, body); err != nil {
 		return err
 	}
 	if r.JSON {
 		return printJSON(result)
 	}
-	if action == tiers.UnpinObjects {
+	if action == placement.UnpinObjects {
 		fmt.Printf("%d pins ended\n", result.Moved)
 		return nil
 	}
@@ -204,9 +204,9 @@ type tierPromote struct {
 // Run promotes.
 func (t *tierPromote) Run() error {
 	if t.To == "warm" {
-		return t.act(&t.remote, tiers.PromoteToWarm, "", "on disk now")
+		return t.act(&t.remote, placement.PromoteToWarm, "", "on disk now")
 	}
-	return t.act(&t.remote, tiers.PromoteToHot, "", "in memory now")
+	return t.act(&t.remote, placement.PromoteToHot, "", "in memory now")
 }
 
 type tierDemote struct {
@@ -218,9 +218,9 @@ type tierDemote struct {
 // Run demotes.
 func (t *tierDemote) Run() error {
 	if t.To == "cold" {
-		return t.act(&t.remote, tiers.DemoteToCold, "", "upstream alone now")
+		return t.act(&t.remote, placement.DemoteToCold, "", "upstream alone now")
 	}
-	return t.act(&t.remote, tiers.DemoteToWarm, "", "out of memory now")
+	return t.act(&t.remote, placement.DemoteToWarm, "", "out of memory now")
 }
 
 type tierPin struct {
@@ -231,7 +231,7 @@ type tierPin struct {
 
 // Run pins.
 func (t *tierPin) Run() error {
-	return t.act(&t.remote, tiers.PinObjects, t.In, "pinned; brought in for it")
+	return t.act(&t.remote, placement.PinObjects, t.In, "pinned; brought in for it")
 }
 
 type tierUnpin struct {
@@ -240,20 +240,20 @@ type tierUnpin struct {
 }
 
 // Run ends a pin.
-func (t *tierUnpin) Run() error { return t.act(&t.remote, tiers.UnpinObjects, "", "") }
+func (t *tierUnpin) Run() error { return t.act(&t.remote, placement.UnpinObjects, "", "") }
 
 type tierPins struct{ remote }
 
 // Run lists the pins.
 func (t *tierPins) Run() error {
-	var pins []tiers.Pin
+	var pins []placement.Pin
 	if err := t.into(&pins, http.MethodGet, "/api/v1/tier/pins", nil); err != nil {
 		return err
 	}
 	if t.JSON {
 		return printJSON(pins)
 	}
-	return table([]string{"IN", "SINCE", "WHAT"}, pins, func(p tiers.Pin) []any {
+	return table([]string{"IN", "SINCE", "WHAT"}, pins, func(p placement.Pin) []any {
 		in, what := "warm", fmt.Sprintf("s3://%s/%s", p.Bucket, p.Prefix)
 		if p.Hot {
 			in = "hot"
@@ -293,7 +293,7 @@ func (w *warmCommand) Run() error {
 	}
 	defer body.Close()
 	started, shown := time.Now(), terminal(os.Stderr)
-	var p tiers.PrefetchProgress
+	var p placement.PrefetchProgress
 	for lines := bufio.NewScanner(body); lines.Scan(); {
 		if err := json.Unmarshal(lines.Bytes(), &p); err != nil {
 			return err

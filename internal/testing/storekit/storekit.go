@@ -30,15 +30,17 @@ type Upstream interface {
 // Options is what a Kit is made of. Back.Dir is the directory of the journal, WarmDir that of the
 // warm tier.
 type Options struct {
-	Cache    tiers.Config
-	WarmDir  string
-	Back     writeback.Config
-	Parallel uploadpool.ParallelConfig
-	Batch    uploadpool.BatchConfig
-	Rules    Rules
-	Upstream Upstream
-	Log      *slog.Logger // nil: none
-	Metrics  *metrics.Set // nil: a set of the kit's own
+	Cache     tiers.Config
+	WarmDir   string
+	Back      writeback.Config
+	Parallel  uploadpool.ParallelConfig
+	Batch     uploadpool.BatchConfig
+	Rules     Rules
+	Upstream  Upstream
+	Pins      tiers.Pins // nil: none
+	Observers []tiers.Observer
+	Log       *slog.Logger // nil: none
+	Metrics   *metrics.Set // nil: a set of the kit's own
 }
 
 // Kit is a cache and its write-back.
@@ -61,12 +63,11 @@ func Open(o Options) (*Kit, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := tiers.New(tiers.Options{Config: o.Cache, Rules: o.Rules, Upstream: o.Upstream, Overlay: pending, Dir: o.WarmDir, Log: o.Log, Metrics: o.Metrics})
+	store, err := tiers.New(tiers.Options{Config: o.Cache, Rules: o.Rules, Upstream: o.Upstream, Overlay: pending, Pins: o.Pins, Observers: o.Observers, Dir: o.WarmDir, Log: o.Log, Metrics: o.Metrics})
 	if err != nil {
 		return nil, errors.Join(err, pending.Close())
 	}
 	writes := writeback.New(writeback.Options{Config: o.Back, Parallel: o.Parallel, Batch: o.Batch, Overlay: pending, Cache: store, Upstream: o.Upstream, Rules: o.Rules, Log: o.Log, Metrics: o.Metrics})
-	store.DrainWith(writes.Drain)
 	return &Kit{store, writes, o.Metrics, pending}, nil
 }
 

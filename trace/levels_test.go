@@ -1,32 +1,28 @@
-package tiers
+package trace
 
 import (
 	"context"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
-	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/zipf"
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// trace is a sequence of keys that are asked for. Keys from scanned on belong to
+// keys is a sequence of keys that are asked for. Keys from scanned on belong to
 // a scan.
-type trace []uint64
+type keys []uint64
 
 const scanned = 1 << 40
 
 // The traces: keys of a working set, the same with a looping scan of so many
 // keys between, and a working set that moves on.
-func zipfTrace(random *rand.Rand, n, keys int) (t trace) {
+func zipfTrace(random *rand.Rand, n, keys int) (t keys) {
 	z := zipf.New(keys, 0.9)
 	for range n {
 		t = append(t, uint64(z.Draw(random)))
@@ -34,14 +30,14 @@ func zipfTrace(random *rand.Rand, n, keys int) (t trace) {
 	return t
 }
 
-func scanTrace(set trace, loop int) (t trace) {
+func scanTrace(set keys, loop int) (t keys) {
 	for i, key := range set {
 		t = append(t, key, scanned+uint64(i%loop))
 	}
 	return t
 }
 
-func movingTrace(random *rand.Rand, n, keys int) (t trace) {
+func movingTrace(random *rand.Rand, n, keys int) (t keys) {
 	for i, key := range zipfTrace(random, n, keys) {
 		t = append(t, key+uint64(i/(n/4)*keys/4))
 	}
@@ -52,7 +48,7 @@ func movingTrace(random *rand.Rand, n, keys int) (t trace) {
 // which caches fill.
 type score struct{ hits, reads int }
 
-func (t trace) play(get func(key uint64) bool) (s score) {
+func (t keys) play(get func(key uint64) bool) (s score) {
 	for i, key := range t {
 		hit := get(key)
 		if key < scanned && i >= len(t)/4 {
@@ -68,10 +64,10 @@ func (t trace) play(get func(key uint64) bool) (s score) {
 func (s score) percent() float64 { return 100 * float64(s.hits) / float64(s.reads) }
 
 // through asks a simulated tier of so many values for one after the other.
-func (t trace) through(tier func([]blockUse, int64) level, capacity int) func(key uint64) bool {
-	steps := make([]blockUse, len(t))
+func (t keys) through(tier func([]step, int64) level, capacity int) func(key uint64) bool {
+	steps := make([]step, len(t))
 	for i, key := range t {
-		steps[i] = blockUse{block: mix(key), bytes: warmValue - overhead}
+		steps[i] = step{block: key, bytes: warmValue - overhead}
 	}
 	l, n := tier(steps, int64(capacity)*warmValue), -1
 	return func(uint64) bool {
@@ -127,7 +123,7 @@ func (w *warmTier) get(pace int) func(key uint64) bool {
 }
 
 // held counts which keys of a trace are there.
-func (w *warmTier) held(t trace) int {
+func (w *warmTier) held(t keys) int {
 	seen := map[uint64]bool{}
 	for _, key := range t {
 		if !seen[key] && w.HasBlock(warm.Run{ID: key, Object: key}, 0) {
@@ -146,25 +142,25 @@ func TestScanResistance(t *testing.T) {
 	}
 	t.Parallel()
 	random := testkit.Random(t)
-	quota, keys, reads, pace := int64(32<<20), 10_000, 24_000, 50
+	quota, objects, reads, pace := int64(32<<20), 10_000, 24_000, 50
 	if os.Getenv("AKIGW_LONG") != "" {
-		quota, keys, reads, pace = 64<<20, 20_000, 60_000, 30
+		quota, objects, reads, pace = 64<<20, 20_000, 60_000, 30
 	}
 	capacity := int(quota * 7 / 8 * 8 / 10 / warmValue)
-	set := zipfTrace(random, reads, keys)
+	set := zipfTrace(random, reads, objects)
 	traces := []struct {
 		name string
-		trace
+		keys
 	}{
 		{"Zipf 0.9", set},
 		{"Zipf 0.9 and a looping scan", scanTrace(set, 10*capacity)},
-		{"moving Zipf 0.9", movingTrace(random, reads, keys)},
+		{"moving Zipf 0.9", movingTrace(random, reads, objects)},
 	}
 	percent := map[string][]float64{}
 	for _, c := range traces {
 		w := newWarm(t, quota)
 		warmScore := c.play(w.get(pace))
-		size := w.held(c.trace)
+		size := w.held(c.keys)
 		w.stop()
 		row := []float64{c.play(c.through(newWeighted, capacity)).percent(), warmScore.percent(), c.play(c.through(newLRU, capacity)).percent(), c.play(c.through(newOptimum, capacity)).percent()}
 		t.Logf("%-28s hot %5.1f%%  warm %5.1f%% (holds %d)  LRU %5.1f%%  optimum %5.1f%%  of %d values", c.name, row[0], row[1], size, row[2], row[3], capacity)
@@ -178,33 +174,5 @@ func TestScanResistance(t *testing.T) {
 		if scan[i] < scan[2] {
 			t.Errorf("under a scan the %s tier hits less (%.1f%%) than LRU (%.1f%%)", tier, scan[i], scan[2])
 		}
-	}
-}
-
-// TestGhostKnowsTheDouble: what a ghost says of a tier of twice the size is what
-// a tier of twice the size does.
-func TestGhostKnowsTheDouble(t *testing.T) {
-	random := testkit.Random(t)
-	const capacity, keys, reads, bytes = 5_000, 50_000, 200_000, 1000
-	asked := zipfTrace(random, reads, keys)
-	single, double := asked.through(newWeighted, capacity), asked.through(newWeighted, 2*capacity)
-	g := newGhost(metrics.NewSet(), "test", capacity*bytes)
-	missed, doubled := g.misses.Get(), g.doubled.Get()
-	s := &Store{hotGhost: g}
-	hits := 0
-	for _, key := range asked {
-		tier := akigw.Cold
-		if single(key) {
-			tier = akigw.Hot
-		}
-		if double(key) {
-			hits++
-		}
-		s.saw(&entry{Object: akigw.Object{Size: bytes - 512}, block: block, object: mix(key)}, 0, tier)
-	}
-	ratio, estimate, real := 1-float64(g.misses.Get()-missed)/reads, 1-float64(g.doubled.Get()-doubled)/reads, float64(hits)/reads
-	t.Logf("hit ratio %.3f; at twice the size %.3f, estimated %.3f", ratio, real, estimate)
-	if math.Abs(estimate-real) > 0.03 || estimate <= ratio {
-		t.Errorf("at twice the size %.3f, estimated %.3f; at this size %.3f", real, estimate, ratio)
 	}
 }

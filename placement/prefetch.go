@@ -1,4 +1,4 @@
-package tiers
+package placement
 
 import (
 	"context"
@@ -11,15 +11,17 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 // Prefetch says how objects are brought in before anybody asks for them.
 type Prefetch struct {
-	// Hot brings them into memory, else onto disk.
+	// Hot brings them into memory, otherwise onto disk.
 	Hot bool
 	// Rate bounds the bytes a second, 0 for no bound.
 	Rate int64
-	// After is a key behind which to begin, "" for the first.
+	// After is the key behind which to begin, "" for the first.
 	After string
 }
 
@@ -27,12 +29,12 @@ type Prefetch struct {
 type PrefetchProgress struct {
 	Listed  int   `json:"listed"`
 	Fetched int   `json:"fetched"`
-	Bytes   int64 `json:"bytes"`   // of those
+	Bytes   int64 `json:"bytes"`   // of those that were fetched
 	Already int   `json:"already"` // were there
 	Failed  int   `json:"failed"`
 	// Failure is why the last of those failed.
 	Failure string `json:"failure,omitempty"`
-	// After is a key up to which everything is done: where another prefetch could go on.
+	// After is the key up to which everything is done: where another prefetch could go on.
 	After string `json:"after"`
 	Done  bool   `json:"done"`
 }
@@ -40,27 +42,32 @@ type PrefetchProgress struct {
 const (
 	// prefetchers is how many objects a prefetch brings in at a time.
 	prefetchers = 4
-	// progressEvery is how often it tells how far it is.
+	// progressEvery is how often it reports how far it is.
 	progressEvery = 200 * time.Millisecond
 )
 
 // Prefetch brings in the objects of a bucket whose keys begin with a prefix, in the order of
-// their keys. What is there is left alone, so that it can be done again. tell is called now
-// and then, and at the end. A tier that cannot hold more ends it with ErrNoRoom.
-func (s *Store) Prefetch(ctx context.Context, what Pattern, p Prefetch, tell func(PrefetchProgress)) error {
-	if !p.Hot && s.warm == nil || p.Hot && s.config.HotBytes == 0 {
-		return ErrTierOff
+// their keys. What is there is left alone, so that a prefetch can be repeated. tell is called now
+// and then, and at the end. The prefetch ends with tiers.ErrNoRoom when the tier cannot hold
+// more; tiers.ErrTierOff if there is no such tier.
+func (p *Placement) Prefetch(ctx context.Context, what akigw.Pattern, how Prefetch, tell func(PrefetchProgress)) error {
+	if !how.Hot && !p.store.HasDisk() || how.Hot && p.store.Usage().HotQuota == 0 {
+		return tiers.ErrTierOff
 	}
-	f := newPrefetching(ctx, s, p, tell)
-	err := s.list(f.ctx, what.Bucket, what.Prefix, p.After, func(o listed) error {
-		return f.add(akigw.Key{Bucket: what.Bucket, Name: o.Key}, o.Size, o.ETag, p.Hot)
+	f := newPrefetching(ctx, p.mover, how, tell)
+	tier := akigw.Warm
+	if how.Hot {
+		tier = akigw.Hot
+	}
+	err := cold.List(f.ctx, p.mover.upstream, what.Bucket, what.Prefix, how.After, func(o cold.Listed) error {
+		return f.add(akigw.Key{Bucket: what.Bucket, Name: o.Key}, o.Size, o.ETag, tier)
 	})
 	return f.end(err)
 }
 
 // prefetching is a prefetch under way.
 type prefetching struct {
-	store *Store
+	mover *mover
 	tell  func(PrefetchProgress)
 	rate  *rate.Limiter // nil: no bound
 	ctx   context.Context
@@ -73,10 +80,10 @@ type prefetching struct {
 	told     time.Time        // guarded by mu
 }
 
-func newPrefetching(ctx context.Context, s *Store, how Prefetch, tell func(PrefetchProgress)) *prefetching {
+func newPrefetching(ctx context.Context, m *mover, how Prefetch, tell func(PrefetchProgress)) *prefetching {
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(prefetchers)
-	p := &prefetching{store: s, tell: tell, ctx: ctx, work: work, told: time.Now()}
+	p := &prefetching{mover: m, tell: tell, ctx: ctx, work: work, told: time.Now()}
 	p.progress.After = how.After
 	if how.Rate > 0 {
 		p.rate = rate.NewLimiter(rate.Limit(how.Rate), int(min(how.Rate, 1<<30)))
@@ -84,13 +91,13 @@ func newPrefetching(ctx context.Context, s *Store, how Prefetch, tell func(Prefe
 	return p
 }
 
-// add brings an object in, when it is its turn; hot into memory.
-func (p *prefetching) add(key akigw.Key, size int64, etag string, hot bool) error {
+// add brings an object into a tier, when it is its turn.
+func (p *prefetching) add(key akigw.Key, size int64, etag string, tier akigw.Outcome) error {
 	p.mu.Lock()
 	p.progress.Listed++
 	p.open, p.last = append(p.open, key.Name), key.Name
 	p.mu.Unlock()
-	if e := p.store.peek(key); e != nil && strings.Trim(e.ETag, `"`) == strings.Trim(etag, `"`) && p.store.there(e, hot) {
+	if known, whole := p.mover.store.Whole(key, tier); whole && strings.Trim(known, `"`) == strings.Trim(etag, `"`) {
 		p.done(key, false, 0, nil)
 		return p.ctx.Err()
 	}
@@ -100,16 +107,12 @@ func (p *prefetching) add(key akigw.Key, size int64, etag string, hot bool) erro
 		}
 	}
 	p.work.Go(func() error {
-		do := p.store.toWarm
-		if hot {
-			do = p.store.toHot
-		}
-		did, bytes, err := do(p.ctx, key)
+		moved, bytes, err := p.mover.promote(p.ctx, key, tier)
 		if p.ctx.Err() != nil {
 			return p.ctx.Err()
 		}
-		p.done(key, did, bytes, err)
-		if errors.Is(err, ErrNoRoom) {
+		p.done(key, moved, bytes, err)
+		if errors.Is(err, tiers.ErrNoRoom) {
 			return err
 		}
 		return nil
@@ -117,23 +120,15 @@ func (p *prefetching) add(key akigw.Key, size int64, etag string, hot bool) erro
 	return p.ctx.Err()
 }
 
-// there reports whether all of an object is in memory, or on disk.
-func (s *Store) there(e *entry, hot bool) bool {
-	if hot {
-		return s.inMemory(e)
-	}
-	return s.onDisk(e)
-}
-
-// done takes note of an object, and tells how far it all is.
-func (p *prefetching) done(key akigw.Key, did bool, bytes int64, err error) {
+// done counts an object, and tells how far the prefetch is.
+func (p *prefetching) done(key akigw.Key, moved bool, bytes int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case err != nil:
 		p.progress.Failed++
 		p.progress.Failure = err.Error()
-	case did:
+	case moved:
 		p.progress.Fetched++
 		p.progress.Bytes += bytes
 	default:
@@ -142,7 +137,7 @@ func (p *prefetching) done(key akigw.Key, did bool, bytes int64, err error) {
 	for i, name := range p.open {
 		if name == key.Name {
 			p.open = append(p.open[:i], p.open[i+1:]...)
-			if i == 0 && !errors.Is(err, ErrNoRoom) {
+			if i == 0 && !errors.Is(err, tiers.ErrNoRoom) {
 				p.progress.After = key.Name
 			}
 			if len(p.open) == 0 && err == nil {
