@@ -222,7 +222,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	all := Settings(s.Rules.Explain(bucket, key))
 	for i := range all {
 		if all[i].Field == "write" {
-			all[i].Note = s.store.ExplainWrite(akigw.Key{Bucket: bucket, Name: key})
+			all[i].Note = s.Writes.ExplainWrite(akigw.Key{Bucket: bucket, Name: key})
 		}
 	}
 	writeJSON(w, all)

@@ -22,10 +22,13 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/listen"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/trace"
+	"github.com/akidb/akigw/writeback"
 )
 
 // Config is the admin listener.
@@ -57,22 +60,25 @@ func (c *Config) Check(report func(key, problem string)) {
 
 // Server is the admin listener's handler.
 type Server struct {
-	Parts
+	Options
 	authenticator
 	mux     *http.ServeMux
 	paths   map[string]bool // of routes
 	metrics *metrics.Set
 	apis    []interface{ routes() []route } // that need no more of the server
 
-	eventsToken string
-	profiling   sync.Mutex // who profiles contention
-	version     string
+	profiling sync.Mutex // who profiles contention
 }
 
-// Parts is what the listener reports on, and changes.
-type Parts struct {
-	store     *tiers.Store
-	snapshots *snapshot.Store
+// Options is what a Server is made of: what it reports on, and changes, and who may do so.
+type Options struct {
+	Config Config
+	Store  *tiers.Store
+	// Writes is the write-back over Store; nil: nothing is written back.
+	Writes *writeback.WriteBack
+	// Placement says where objects are, and moves them.
+	Placement *placement.Placement
+	Snapshots *snapshot.Store
 	// Rules explain which settings hold; nil explains nothing.
 	Rules interface {
 		Explain(bucket, key string) []rules.Explained
@@ -85,6 +91,8 @@ type Parts struct {
 	Logs interface {
 		Follow(ctx context.Context, yield func(line []byte) bool)
 	}
+	// Traces records accesses, as an observer of the store; nil records none.
+	Traces *trace.Recorder
 	// Audit is where changes are taken down, nil for nowhere.
 	Audit *Audit
 	// Faults is the layer in which an operator may set faults; nil: they are not enabled.
@@ -92,30 +100,49 @@ type Parts struct {
 	// Ready says why requests should not be sent to this gateway, nil if they should; without
 	// it, the gateway is always ready.
 	Ready func() error
+	// Keys are the admin keys.
+	Keys sigv4.Keys
+	// Region is what requests are signed for.
+	Region string
+	// Version is the version of the gateway.
+	Version string
+	Log     *slog.Logger
 }
 
-// New makes the handler that reports on a store. keys are the admin keys,
-// region what they sign for.
-func New(config Config, store *tiers.Store, snapshots *snapshot.Store, parts Parts, keys sigv4.Keys, region, version string, log *slog.Logger) *Server {
-	parts.store, parts.snapshots = store, snapshots
+// New makes the handler of the admin listener.
+func New(o Options) *Server {
+	if o.Writes == nil {
+		o.Writes = writeback.New(writeback.Options{})
+	}
+	if o.Traces == nil {
+		o.Traces = new(trace.Recorder)
+	}
 	metrics.ExposeMetadata(true) // the types of metrics
-	s := &Server{Parts: parts, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: cmp.Or(config.Metrics, metrics.NewSet()), eventsToken: config.EventsToken, version: version}
-	s.authenticator = authenticator{verifier: &sigv4.Verifier{Region: region, Keys: keys}, keys: keys, keysOnly: config.KeysOnly, plaintext: config.Plaintext, loopback: listen.Loopback(config.Listen), log: log, audit: parts.Audit, refused: newSampler(), throttled: s.metrics.NewCounter("akigw_admin_throttled_credentials_total")}
+	s := &Server{Options: o, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: cmp.Or(o.Config.Metrics, metrics.NewSet())}
+	s.authenticator = authenticator{
+		verifier: &sigv4.Verifier{Region: o.Region, Keys: o.Keys}, keys: o.Keys, keysOnly: o.Config.KeysOnly, plaintext: o.Config.Plaintext, loopback: listen.Loopback(o.Config.Listen),
+		log: o.Log, audit: o.Audit, refused: newSampler(), throttled: s.metrics.NewCounter("akigw_admin_throttled_credentials_total"),
+	}
+	s.gauges()
+	s.apis = []interface{ routes() []route }{snapshotAPI{o.Snapshots}, accessAPI{o.Access}, newFaultAPI(o.Faults, o.Log, s.metrics)}
+	for _, r := range s.routes() {
+		s.paths[r.path] = true
+		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))
+	}
+	return s
+}
+
+// gauges shows what the tiers hold.
+func (s *Server) gauges() {
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
-		return func() float64 { return float64(pick(store.Usage())) }
+		return func() float64 { return float64(pick(s.Store.Usage())) }
 	}
 	s.metrics.NewGauge("akigw_hot_used_bytes", usage(func(u tiers.Usage) int64 { return u.HotBytes }))
 	s.metrics.NewGauge("akigw_hot_quota_bytes", usage(func(u tiers.Usage) int64 { return u.HotQuota }))
 	s.metrics.NewGauge("akigw_hot_values", usage(func(u tiers.Usage) int64 { return int64(u.HotValues) }))
 	s.metrics.NewGauge("akigw_warm_used_bytes", usage(func(u tiers.Usage) int64 { return u.WarmBytes }))
 	s.metrics.NewGauge("akigw_warm_quota_bytes", usage(func(u tiers.Usage) int64 { return u.WarmQuota }))
-	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", version), func() float64 { return 1 })
-	s.apis = []interface{ routes() []route }{snapshotAPI{snapshots}, accessAPI{parts.Access}, newFaultAPI(parts.Faults, log, s.metrics)}
-	for _, r := range s.routes() {
-		s.paths[r.path] = true
-		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))
-	}
-	return s
+	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", s.Version), func() float64 { return 1 })
 }
 
 // contended is a profile of what goroutines wait for. It costs something: so it is made while
@@ -155,11 +182,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // does not mend, a full disk above all, is said behind "ok".
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	warnings := strings.Join(s.warnings(), "\n")
-	if b := s.store.BackStatus(); b != nil && b.Stopped != nil {
+	st := s.Writes.Status()
+	if st.Stopped != nil {
 		http.Error(w, "the journal takes no writes; see /api/v1/status\n"+warnings, http.StatusServiceUnavailable)
 		return
 	}
-	if n := s.store.PausedBuckets(); n > 0 {
+	if n := st.PausedBuckets; n > 0 { // no restart mends that
 		fmt.Fprintf(w, "ok, but pending writes of %d buckets are not uploaded; see akigw status\n", n)
 	} else {
 		fmt.Fprintln(w, "ok")
@@ -171,9 +199,9 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 
 // warnings say what does not work, though the gateway does.
 func (s *Server) warnings() []string {
-	all := s.store.Warnings()
-	if s.snapshots != nil {
-		if err := s.snapshots.Problem(); err != nil {
+	all := append(s.Store.Warnings(), s.Writes.Warnings()...)
+	if s.Snapshots != nil {
+		if err := s.Snapshots.Problem(); err != nil {
 			all = append(all, err.Error())
 		}
 	}

@@ -25,7 +25,7 @@ func TestS43_S44_EveryRoute(t *testing.T) {
 func everyRoute(t *testing.T) {
 	keys := sigv4.StaticKeys{"operator": "secret-of-the-operator"}
 	for _, keysOnly := range []bool{true, false} {
-		s := New(Config{Listen: "127.0.0.1:9001", KeysOnly: keysOnly, EventsToken: "the-token-of-events"}, nil, nil, Parts{}, keys, "us-east-1", "test", slog.New(slog.DiscardHandler))
+		s := New(Options{Config: Config{Listen: "127.0.0.1:9001", KeysOnly: keysOnly, EventsToken: "the-token-of-events"}, Keys: keys, Region: "us-east-1", Version: "test", Log: slog.New(slog.DiscardHandler)})
 		for _, r := range s.routes() {
 			reached := false
 			r.handle = func(http.ResponseWriter, *http.Request) { reached = true }

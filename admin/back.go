@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback/buckets"
 )
 
 // Status is the answer of GET /api/v1/status.
@@ -48,7 +48,7 @@ type Status struct {
 	Failing string `json:"failing,omitempty"`
 	// WriteBack are buckets whose rule write = "back" is not honoured, or whose pending writes are
 	// not uploaded: those first. At most 100.
-	WriteBack []tiers.WriteBackNote `json:"write_back,omitempty"`
+	WriteBack []buckets.Note `json:"write_back,omitempty"`
 	// PausedBuckets is how many buckets have pending writes that are not uploaded until somebody
 	// decides.
 	PausedBuckets int `json:"paused_buckets,omitempty"`
@@ -70,27 +70,24 @@ type Status struct {
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.statusNow()) }
 
 func (s *Server) statusNow() Status {
-	u := s.store.Usage()
-	st := Status{Version: s.version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
-	st.WarmProblem, st.Warnings = s.store.WarmProblem(), s.warnings()
-	if b := s.store.BackStatus(); b != nil {
-		st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
-		st.WriteBack, st.PausedBuckets = s.store.WriteBackNotes(), s.store.PausedBuckets()
-		st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
-		st.Translated, st.Dates = b.Translations, b.Dates
-		st.Rate, st.ByteRate, st.Broken, st.Suspects = b.Rate, b.ByteRate, b.Broken, b.Suspects
-		st.Repaired, st.LostBodies = b.Repaired, b.Lost
-		if !b.Oldest.IsZero() {
-			st.OldestSecs = int64(time.Since(b.Oldest).Seconds())
-		}
-		if b.Failing != nil {
-			st.Failing = b.Failing.Error()
-		}
-		if b.Problem != nil {
-			st.Problem = b.Problem.Error()
-		}
-	} else {
-		st.Problem = s.store.BackProblem()
+	u := s.Store.Usage()
+	st := Status{Version: s.Version, HotBytes: u.HotBytes, HotQuota: u.HotQuota, WarmBytes: u.WarmBytes, WarmQuota: u.WarmQuota}
+	st.WarmProblem, st.Warnings = s.Store.WarmProblem(), s.warnings()
+	b := s.Writes.Status()
+	st.Pending, st.Bytes, st.Dead, st.Uploading, st.Limit, st.Waiting, st.Paused, st.Damage = b.Pending, b.Bytes, b.Dead, b.Active, int(b.Limit), b.Later, b.Paused, b.Damage
+	st.WriteBack, st.PausedBuckets = s.Writes.Notes(), b.PausedBuckets
+	st.Uploads, st.Packed, st.Packs = b.Uploads, b.Packed, b.Packs
+	st.Translated, st.Dates = b.Translations, b.Dates
+	st.Rate, st.ByteRate, st.Broken, st.Suspects = b.Rate, b.ByteRate, b.Broken, b.Suspects
+	st.Repaired, st.LostBodies = b.Repaired, b.Lost
+	if !b.Oldest.IsZero() {
+		st.OldestSecs = int64(time.Since(b.Oldest).Seconds())
+	}
+	if b.Failing != nil {
+		st.Failing = b.Failing.Error()
+	}
+	if b.Problem != nil {
+		st.Problem = b.Problem.Error()
 	}
 	return st
 }
@@ -103,7 +100,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 }
 
 func (s *Server) deadLetters(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, s.store.DeadLetters())
+	writeJSON(w, s.Writes.DeadLetters.List())
 }
 
 // deadLetterID is the dead letter that a request names. If it names none, it has
@@ -140,7 +137,7 @@ func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	n, err := s.store.Purge(r.Context(), what)
+	n, err := s.Store.Purge(r.Context(), what)
 	if err != nil {
 		answer(w, err)
 		return
@@ -155,7 +152,7 @@ func (s *Server) unpack(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bucket must be the name of a bucket", http.StatusBadRequest)
 		return
 	}
-	n, err := s.store.Unpack(r.Context(), bucket)
+	n, err := s.Writes.Unpack(r.Context(), bucket)
 	if err != nil {
 		answer(w, err)
 		return
@@ -171,7 +168,7 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bucket must be the name of a bucket", http.StatusBadRequest)
 		return
 	}
-	answer(w, s.store.ResumeFlush(bucket, r.URL.Query().Get("forget") == "true"))
+	answer(w, s.Writes.ResumeFlush(bucket, r.URL.Query().Get("forget") == "true"))
 }
 
 // archiveDeadLetters writes all dead letters into one object upstream.
@@ -181,7 +178,7 @@ func (s *Server) archiveDeadLetters(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "bucket and key must name an object", http.StatusBadRequest)
 		return
 	}
-	n, err := s.store.ArchiveDeadLetters(r.Context(), to)
+	n, err := s.Writes.DeadLetters.Archive(r.Context(), to)
 	if err != nil {
 		answer(w, err)
 		return
@@ -196,12 +193,12 @@ func (s *Server) exportDeadLetter(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	body, closer, err := s.store.DeadLetterBody(r.Context(), id)
+	body, err := s.Writes.DeadLetters.Body(r.Context(), id)
 	if err != nil {
 		answer(w, err)
 		return
 	}
-	defer closer.Close()
+	defer body.Close()
 	size, err := body.Seek(0, io.SeekEnd)
 	if err == nil {
 		_, err = body.Seek(0, io.SeekStart)

@@ -25,7 +25,7 @@ func (s *Server) takeEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, c := range changes {
-		s.store.Changed(c)
+		s.Store.Changed(c)
 	}
 	fmt.Fprintf(w, "%d changes\n", len(changes))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
@@ -22,12 +23,16 @@ import (
 func testServer(t *testing.T) (*Server, *tiers.Store, *testkit.Memory) {
 	up := testkit.NewMemory()
 	config := tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}
-	store, err := tiers.New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10}), "", up, slog.New(slog.DiscardHandler))
+	log, dir := slog.New(slog.DiscardHandler), t.TempDir()
+	book := rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10})
+	accesses, pins := placement.NewAccesses(), placement.OpenPins(dir, log)
+	store, err := tiers.New(tiers.Options{Config: config, Rules: book, Upstream: up, Pins: pins, Observers: []tiers.Observer{accesses}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	return New(Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, store, nil, Parts{}, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", slog.New(slog.DiscardHandler)), store, up
+	place := placement.New(placement.Options{Dir: dir, Store: store, Pins: pins, Accesses: accesses, Rules: book, Upstream: up})
+	return New(Options{Config: Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, Store: store, Placement: place, Keys: sigv4.StaticKeys{"operator": "secret-of-the-operator"}, Region: "us-east-1", Version: "test", Log: log}), store, up
 }
 
 // notification is an event message as S3 and MinIO send it.

@@ -31,7 +31,7 @@ func (s *Server) document() object {
 	}
 	return object{
 		"openapi": "3.0.3",
-		"info": object{"title": "akigw admin API", "version": s.version, "description": "Reading needs no key on loopback unless admin_keys_only is set or the route says so; all else needs an admin key: " +
+		"info": object{"title": "akigw admin API", "version": s.Version, "description": "Reading needs no key on loopback unless admin_keys_only is set or the route says so; all else needs an admin key: " +
 			"a request signed with signature version 4 (service s3), HTTP basic authentication over loopback, or a session of the console."},
 		"paths": paths,
 		"components": object{"schemas": schemas, "securitySchemes": object{

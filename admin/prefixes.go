@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/tiers"
 )
 
 // Prefix sums up the objects of a bucket, or of those of them below a prefix.
@@ -33,13 +32,13 @@ const (
 // prefix up to the next slash. The largest come first.
 func (s *Server) prefixes(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	what := tiers.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
+	what := akigw.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
 	if what.Bucket != "" && akigw.CheckBucketName(what.Bucket) != nil || what.Bucket == "" && what.Prefix != "" {
 		http.Error(w, "bucket must be the name of a bucket; with it may come a prefix", http.StatusBadRequest)
 		return
 	}
 	sums, until := map[[2]string]*Prefix{}, time.Now().Add(lookAtMost)
-	err := s.store.Catalog(r.Context(), what, func(c *akigw.CatalogEntry) bool {
+	err := s.Placement.Each(r.Context(), what, func(c *akigw.CatalogEntry) bool {
 		at := [2]string{c.Key.Bucket, ""}
 		if what.Bucket != "" {
 			at[1] = c.Key.Name

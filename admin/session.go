@@ -135,7 +135,7 @@ func (s *Server) sessionNow(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, Session{})
 		return
 	}
-	writeJSON(w, Session{who, s.version, s.Faults != nil})
+	writeJSON(w, Session{who, s.Version, s.Faults != nil})
 }
 
 // page serves a file of the console.

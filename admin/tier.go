@@ -11,8 +11,11 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/trace"
+	"github.com/akidb/akigw/writeback"
 )
 
 // Object is what is known of one object: an element of GET /api/v1/tier/objects, and the
@@ -48,13 +51,13 @@ type Page struct {
 // TierMetrics is the answer of GET /api/v1/metrics/tiers.
 type TierMetrics struct {
 	tiers.Usage
-	Worker *tiers.WorkerReport `json:"worker,omitempty"`
-	Pins   int                 `json:"pins"`
+	Worker *placement.WorkerReport `json:"worker,omitempty"`
+	Pins   int                     `json:"pins"`
 }
 
 // pattern reads which objects a request is about. If it is not clear, it has been answered.
-func pattern(w http.ResponseWriter, q url.Values) (what tiers.Pattern, ok bool) {
-	what = tiers.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
+func pattern(w http.ResponseWriter, q url.Values) (what akigw.Pattern, ok bool) {
+	what = akigw.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
 	if q.Has("key") {
 		what.Prefix, what.Exactly = q.Get("key"), true
 	}
@@ -72,7 +75,7 @@ func (s *Server) tier(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if what.Exactly {
-		c, err := s.store.ObjectState(akigw.Key{Bucket: what.Bucket, Name: what.Prefix})
+		c, err := s.Placement.Object(what.Key())
 		if err != nil {
 			answer(w, err)
 			return
@@ -80,7 +83,7 @@ func (s *Server) tier(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, objectOf(&c))
 		return
 	}
-	state, err := s.store.State(r.Context(), what)
+	state, err := s.Placement.State(r.Context(), what)
 	if err != nil {
 		answer(w, err)
 		return
@@ -115,7 +118,7 @@ func (s *Server) tierObjects(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "after must be what an earlier answer called next", http.StatusBadRequest)
 		return
 	}
-	all, next, err := s.store.Objects(r.Context(), what, string(after), limit)
+	all, next, err := s.Placement.Objects(r.Context(), what, string(after), limit)
 	if err != nil {
 		answer(w, err)
 		return
@@ -130,11 +133,11 @@ func (s *Server) tierObjects(w http.ResponseWriter, r *http.Request) {
 // move is the body of POST /api/v1/tier. Key and Prefix exclude each other; with neither the
 // action is for the whole bucket. Tier is for pins: "hot" or "warm", which is the default.
 type move struct {
-	Action tiers.Action `json:"action"`
-	Bucket string       `json:"bucket"`
-	Prefix *string      `json:"prefix"`
-	Key    *string      `json:"key"`
-	Tier   string       `json:"tier"`
+	Action placement.Action `json:"action"`
+	Bucket string           `json:"bucket"`
+	Prefix *string          `json:"prefix"`
+	Key    *string          `json:"key"`
+	Tier   string           `json:"tier"`
 }
 
 // maxMove is the largest body of a move in bytes.
@@ -149,11 +152,11 @@ func (s *Server) moveTier(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body must be JSON such as {\"action\": \"promote_to_hot\", \"bucket\": \"b\", \"prefix\": \"p/\"}: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	if !slices.Contains(tiers.Actions, m.Action) {
-		http.Error(w, tiers.ErrAction.Error(), http.StatusBadRequest)
+	if !slices.Contains(placement.Actions, m.Action) {
+		http.Error(w, placement.ErrAction.Error(), http.StatusBadRequest)
 		return
 	}
-	if m.Tier != "" && (m.Tier != "hot" && m.Tier != "warm" || m.Action != tiers.PinObjects) {
+	if m.Tier != "" && (m.Tier != "hot" && m.Tier != "warm" || m.Action != placement.PinObjects) {
 		http.Error(w, `tier must be "hot" or "warm", and is for the action pin`, http.StatusBadRequest)
 		return
 	}
@@ -168,7 +171,7 @@ func (s *Server) moveTier(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	result, err := s.store.Move(r.Context(), m.Action, what, m.Tier == "hot")
+	result, err := s.Placement.Move(r.Context(), m.Action, what, m.Tier == "hot")
 	if err != nil {
 		answer(w, err)
 		return
@@ -178,13 +181,13 @@ func (s *Server) moveTier(w http.ResponseWriter, r *http.Request) {
 
 // tierMetrics says how full the tiers are and what the worker does.
 func (s *Server) tierMetrics(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, TierMetrics{Usage: s.store.Usage(), Worker: s.store.Worker(), Pins: len(s.store.Pins())})
+	writeJSON(w, TierMetrics{Usage: s.Store.Usage(), Worker: s.Placement.Worker(), Pins: len(s.Placement.Pins())})
 }
 
 func (s *Server) pins(w http.ResponseWriter, _ *http.Request) {
-	pins := s.store.Pins()
+	pins := s.Placement.Pins()
 	if pins == nil {
-		pins = []tiers.Pin{}
+		pins = []placement.Pin{}
 	}
 	writeJSON(w, pins)
 }
@@ -197,7 +200,7 @@ func (s *Server) warm(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	p := tiers.Prefetch{Hot: q.Get("tier") == "hot", After: q.Get("after")}
+	p := placement.Prefetch{Hot: q.Get("tier") == "hot", After: q.Get("after")}
 	if text := q.Get("rate"); text != "" {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 1 {
@@ -207,14 +210,14 @@ func (s *Server) warm(w http.ResponseWriter, r *http.Request) {
 		p.Rate = n
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	encoder, last := json.NewEncoder(w), tiers.PrefetchProgress{}
-	tell := func(now tiers.PrefetchProgress) {
+	encoder, last := json.NewEncoder(w), placement.PrefetchProgress{}
+	tell := func(now placement.PrefetchProgress) {
 		last = now
 		if encoder.Encode(now) == nil { // a client that has gone ends the request's context
 			_ = http.NewResponseController(w).Flush()
 		}
 	}
-	if err := s.store.Prefetch(r.Context(), what, p, tell); err != nil {
+	if err := s.Placement.Prefetch(r.Context(), what, p, tell); err != nil {
 		last.Failure = err.Error()
 		tell(last)
 	}
@@ -225,16 +228,16 @@ var statuses = []struct {
 	err    error
 	status int
 }{
-	{tiers.ErrNoDeadLetter, http.StatusNotFound},
-	{tiers.ErrNotPinned, http.StatusNotFound},
-	{tiers.ErrNotPaused, http.StatusConflict},
+	{writeback.ErrNoDeadLetter, http.StatusNotFound},
+	{placement.ErrNotPinned, http.StatusNotFound},
+	{writeback.ErrNotPaused, http.StatusConflict},
 	{akigw.ErrNoSuchKey, http.StatusNotFound},
 	{snapshot.ErrNone, http.StatusNotFound},
 	{snapshot.ErrLast, http.StatusConflict},
 	{snapshot.ErrUnordered, http.StatusConflict},
-	{tiers.ErrMoving, http.StatusConflict},
-	{tiers.ErrTracing, http.StatusConflict},
-	{tiers.ErrPinned, http.StatusConflict},
+	{placement.ErrMoving, http.StatusConflict},
+	{trace.ErrRecording, http.StatusConflict},
+	{placement.ErrPinned, http.StatusConflict},
 	{tiers.ErrTierOff, http.StatusConflict},
 	{tiers.ErrUncacheable, http.StatusConflict},
 	{tiers.ErrNoRoom, http.StatusInsufficientStorage},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
@@ -22,6 +23,7 @@ import (
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
+	"github.com/akidb/akigw/writeback"
 )
 
 // TestHeldBackWritesAreReported: pending writes of a bucket that was changed are in the status, in
@@ -40,11 +42,11 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	}
 	log := slog.New(slog.DiscardHandler)
 	book := rules.NewSet(nil, rules.Settings{Freshness: rules.Exclusive, Memory: true, Back: true, Block: 64 << 10})
-	store, err := tiers.New(tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}, book, "", up, log)
-	if err == nil {
-		err = store.WriteBack(tiers.BackConfig{MaxPendingBytes: 1 << 30, MaxPending: 1000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10}, t.TempDir(),
-			uploadpool.ParallelConfig{Enabled: true, Concurrency: 2, MaxRetries: 1, BackoffBaseMs: 1, MaxAgeSecs: 3600}, uploadpool.BatchConfig{BatchSize: 1}, up)
-	}
+	kit, err := storekit.Open(storekit.Options{
+		Cache: tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}, Rules: book, Upstream: up, Log: log,
+		Back:     writeback.Config{Dir: t.TempDir(), MaxPendingBytes: 1 << 30, MaxPending: 1000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10},
+		Parallel: uploadpool.ParallelConfig{Enabled: true, Concurrency: 2, MaxRetries: 1, BackoffBaseMs: 1, MaxAgeSecs: 3600}, Batch: uploadpool.BatchConfig{BatchSize: 1},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,10 +55,10 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	defer func() {
 		cancel()
 		<-done
-		store.Close()
+		kit.Close()
 	}()
 	key := akigw.Key{Bucket: "bucket", Name: "k"}
-	w, err := store.Accept(ctx, key, 4, nil)
+	w, err := kit.Writes.Accept(ctx, key, 4, nil)
 	if err != nil || w == nil {
 		t.Fatalf("%v %v", w, err)
 	}
@@ -70,9 +72,9 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	versioned.Store(true)
 	go func() {
 		defer close(done)
-		_ = store.Run(ctx)
+		_ = kit.Run(ctx)
 	}()
-	s := New(Config{Listen: "127.0.0.1:9001"}, store, nil, Parts{Rules: book}, sigv4.StaticKeys{"operator": "secret-of-the-operator"}, "us-east-1", "test", log)
+	s := New(Options{Config: Config{Listen: "127.0.0.1:9001", Metrics: kit.Metrics}, Store: kit.Store, Writes: kit.Writes, Rules: book, Keys: sigv4.StaticKeys{"operator": "secret-of-the-operator"}, Region: "us-east-1", Version: "test", Log: log})
 	ask := func(method, path string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, "http://127.0.0.1:9001"+path, nil)
 		r.RemoteAddr = "127.0.0.1:1"
@@ -106,11 +108,11 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "pending writes of 1 buckets are not uploaded") || strings.Contains(w.Body.String(), "bucket ") {
 		t.Errorf("health: %d %s", w.Code, w.Body)
 	}
-	s.snapshots = snapshot.Open(snapshot.Options{Dir: filepath.Join(os.DevNull, "snapshots"), Log: log}) // something else does not work either
+	s.Snapshots = snapshot.Open(snapshot.Options{Dir: filepath.Join(os.DevNull, "snapshots"), Log: log}) // something else does not work either
 	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "are not uploaded") || !strings.Contains(w.Body.String(), "\nsnapshots: ") {
 		t.Errorf("health: %d %s", w.Code, w.Body)
 	}
-	s.snapshots = nil
+	s.Snapshots = nil
 	if w := ask("GET", "/metrics"); !strings.Contains(w.Body.String(), "akigw_uploadpool_paused_buckets 1\n") {
 		t.Error("it is not in the metrics")
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/snapshot"
-	"github.com/akidb/akigw/tiers"
 )
 
 // catalogOf is a catalog of so many objects that nobody has.
@@ -114,7 +114,7 @@ func million(t *testing.T, objects int) {
 	g.env = append(g.env, "AKIGW_CONFIG="+writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), fmt.Appendf(nil, config, 3)))
 	g.start()
 	b.get("k", body)
-	worker := func() tiers.WorkerReport {
+	worker := func() placement.WorkerReport {
 		resp, err := http.Get(g.admin + "/api/v1/metrics/tiers")
 		if err != nil {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/testing/testkit"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -93,7 +93,7 @@ func (g *gateway) tier(bucket, key string) (o admin.Object) {
 }
 
 // tiersOf sums up a prefix.
-func (g *gateway) tiersOf(bucket, prefix string) (st tiers.State) {
+func (g *gateway) tiersOf(bucket, prefix string) (st placement.State) {
 	g.t.Helper()
 	if out := g.says("tier", "status", "--json", "s3://"+bucket+"/"+prefix); json.Unmarshal([]byte(out), &st) != nil {
 		g.t.Fatal(out)
@@ -121,7 +121,7 @@ func concurrentDemotions(t *testing.T, w weather) {
 	for range 10 {
 		wait.Go(func() {
 			out := g.says("tier", "demote", "--to", "cold", "--json", "s3://collection/c/")
-			var r tiers.MoveResult
+			var r placement.MoveResult
 			switch {
 			case strings.Contains(out, "another move"):
 				told.Add(1)

@@ -21,9 +21,9 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
-	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -42,15 +42,12 @@ func answeringBench(t *testing.T, up *testkit.Memory, hot size.Bytes, back bool,
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: hot, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, rules.NewSet(nil, rules.Settings{Freshness: freshness, TTL: time.Hour, Back: back, Memory: true, Disk: true, Block: 64 << 10}), filepath.Join(t.TempDir(), "warm"), up, log)
-	if err == nil && back {
-		err = store.WriteBack(testBack, t.TempDir(), testParallel, testBatch, up)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	b := &bench{up: up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+	c := testBack
+	c.Dir = t.TempDir()
+	book := rules.NewSet(nil, rules.Settings{Freshness: freshness, TTL: time.Hour, Back: back, Memory: true, Disk: true, Block: 64 << 10})
+	kit := openKit(t, storekit.Options{Cache: config, WarmDir: filepath.Join(t.TempDir(), "warm"), Back: c, Batch: testBatch, Rules: book, Upstream: up, Log: log})
+	t.Cleanup(func() { kit.Close() })
+	b := kitBench(kit, up, up, log)
 	b.g.minPart = 1
 	return b
 }
@@ -354,7 +351,7 @@ func TestAnswersDoNotDependOnTheTier(t *testing.T) {
 			get := func(b *bench) func(string) { return func(path string) { whole(b, path) } }
 			purged := func(b *bench) func(string) {
 				return func(path string) {
-					if _, err := b.store.Purge(t.Context(), tiers.Pattern{Bucket: back}); err != nil {
+					if _, err := b.store.Purge(t.Context(), akigw.Pattern{Bucket: back}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -392,7 +389,7 @@ func TestAnswersDoNotDependOnTheTier(t *testing.T) {
 			compare(answering{"pending", writer, nothing, "overlay"})
 			all := paths
 			writer.runPool(t)
-			if err := writer.store.DrainBucket(t.Context(), back); err != nil {
+			if err := writer.writes.DrainBucket(t.Context(), back); err != nil {
 				t.Fatal(err)
 			}
 			if len(up.KeysOf(back)) < len(paths) {
@@ -404,7 +401,7 @@ func TestAnswersDoNotDependOnTheTier(t *testing.T) {
 			})
 			compare(answering{"just flushed", writer, func(path string) {
 				rewrite[path](writer)
-				if err := writer.store.Drain(t.Context(), keyOf(back, path[len("/back/"):])); err != nil {
+				if err := writer.writes.Drain(t.Context(), keyOf(back, path[len("/back/"):])); err != nil {
 					t.Fatal(err)
 				}
 			}, ""})

@@ -42,7 +42,7 @@ func TestDeadLettersAreArchived(t *testing.T) {
 		return nil, nil
 	}
 	to := akigw.Key{Bucket: "exclusive", Name: "archive"}
-	if _, err := b.store.ArchiveDeadLetters(t.Context(), to); err == nil {
+	if _, err := b.writes.DeadLetters.Archive(t.Context(), to); err == nil {
 		t.Error("nothing was archived")
 	}
 	want := map[string]string{"back/parts": strings.Join(partBodies, "")}
@@ -57,8 +57,8 @@ func TestDeadLettersAreArchived(t *testing.T) {
 	}
 	u.complete(nil)
 	b.drain(t)
-	n, err := b.store.ArchiveDeadLetters(t.Context(), to)
-	if err != nil || n != len(want) || len(b.store.DeadLetters()) != len(want) {
+	n, err := b.writes.DeadLetters.Archive(t.Context(), to)
+	if err != nil || n != len(want) || len(b.writes.DeadLetters.List()) != len(want) {
 		t.Fatalf("%d of %d: %v", n, len(want), err)
 	}
 	w := b.ask("root", "HEAD", "/exclusive/archive", "", nil, "")

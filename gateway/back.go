@@ -15,7 +15,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // pendingHeaders are the x-amz-* headers, besides those of user metadata and of
@@ -55,12 +55,12 @@ var whole = map[string]bool{"DeleteBucket": true, "ListObjectVersions": true, "P
 func (g *Gateway) settle(c *Call) error {
 	ctx := c.Context()
 	if c.source != nil {
-		if err := g.Store.Drain(ctx, c.source.key); err != nil {
+		if err := g.Writes.Drain(ctx, c.source.key); err != nil {
 			return err
 		}
 	}
 	if whole[c.route.Op] {
-		return g.Store.DrainBucket(ctx, c.key.Bucket)
+		return g.Writes.DrainBucket(ctx, c.key.Bucket)
 	}
 	keys := slices.Clone(c.touched)
 	if c.level() == ObjectLevel && !apart[c.route.Op] {
@@ -70,12 +70,12 @@ func (g *Gateway) settle(c *Call) error {
 	slices.SortFunc(keys, func(a, b akigw.Key) int { return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Name, b.Name)) })
 	for _, key := range slices.Compact(keys) {
 		if !changes {
-			if err := g.Store.Drain(ctx, key); err != nil {
+			if err := g.Writes.Drain(ctx, key); err != nil {
 				return err
 			}
 			continue
 		}
-		release, err := g.Store.Hold(ctx, key)
+		release, err := g.Writes.Hold(ctx, key)
 		if err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (g *Gateway) settle(c *Call) error {
 }
 
 // putBack answers a PutObject that the journal acknowledges.
-func (g *Gateway) putBack(w *answer, c *Call, back *tiers.BackWrite) error {
+func (g *Gateway) putBack(w *answer, c *Call, back *writeback.Write) error {
 	defer back.Discard()
 	etag, header, err := g.receive(c, back)
 	if err != nil {
@@ -109,7 +109,7 @@ func (g *Gateway) putBack(w *answer, c *Call, back *tiers.BackWrite) error {
 
 // receive takes the body of a call into the journal, and returns its ETag and the
 // headers that go upstream with it. also are sums that are made of it besides.
-func (g *Gateway) receive(c *Call, back *tiers.BackWrite, also ...io.Writer) (etag string, header http.Header, err error) {
+func (g *Gateway) receive(c *Call, back *writeback.Write, also ...io.Writer) (etag string, header http.Header, err error) {
 	b, err := newBody(c)
 	if err != nil {
 		return "", nil, err
@@ -170,10 +170,10 @@ func acknowledgeBack(w *answer, status int) {
 // deleteObject answers DeleteObject: by the journal, or write-through.
 func (g *Gateway) deleteObject(w *answer, c *Call, id sigv4.Identity) error {
 	if !c.plain() {
-		g.Store.Through(c.key)
+		g.Writes.Through(c.key)
 		return g.change(w, c, id)
 	}
-	if done, err := g.Store.Remove(c.Context(), []akigw.Key{c.key}); err != nil {
+	if done, err := g.Writes.Remove(c.Context(), []akigw.Key{c.key}); err != nil {
 		return err
 	} else if !done {
 		return g.change(w, c, id)
@@ -207,7 +207,7 @@ func (g *Gateway) deleteObjectsBack(w *answer, c *Call, request *deleteRequest, 
 	if len(request.Objects) == 0 {
 		return false, nil
 	}
-	if done, err := g.Store.Remove(c.Context(), request.keys(c.key.Bucket)); err != nil || !done {
+	if done, err := g.Writes.Remove(c.Context(), request.keys(c.key.Bucket)); err != nil || !done {
 		return false, err
 	}
 	var b bytes.Buffer

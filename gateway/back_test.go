@@ -22,16 +22,18 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
+	"github.com/akidb/akigw/writeback"
 )
 
 // testBack, testParallel and testBatch are settings for tests: nothing waits long.
 var (
-	testBack     = tiers.BackConfig{MaxPendingBytes: 1 << 30, MaxPending: 100_000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10, MaxDates: 100_000, DrainTimeoutSecs: 10}
+	testBack     = writeback.Config{MaxPendingBytes: 1 << 30, MaxPending: 100_000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10, MaxDates: 100_000, DrainTimeoutSecs: 10}
 	testParallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 8, MaxRetries: 5, BackoffBaseMs: 2, MaxAgeSecs: 3600}
 	testBatch    = uploadpool.BatchConfig{Enabled: true, BatchSize: 10, FlushIntervalSecs: 1, MaxPacked: 1000}
 )
@@ -40,31 +42,42 @@ var (
 // nothing until it is run.
 func backBench(t *testing.T) *bench { return backBenchWith(t, testBack) }
 
-func backBenchWith(t *testing.T, c tiers.BackConfig) *bench { return backBenchOf(t, byMode{}, c) }
+func backBenchWith(t *testing.T, c writeback.Config) *bench { return backBenchOf(t, byMode{}, c) }
 
-func backBenchOf(t *testing.T, book tiers.Rules, c tiers.BackConfig) *bench {
+func backBenchOf(t *testing.T, book storekit.Rules, c writeback.Config) *bench {
 	return backBenchLogging(t, book, c, slog.New(slog.DiscardHandler))
 }
 
-func backBenchLogging(t *testing.T, book tiers.Rules, c tiers.BackConfig, log *slog.Logger) *bench {
+func backBenchLogging(t *testing.T, book storekit.Rules, c writeback.Config, log *slog.Logger) *bench {
 	up := testkit.NewMemory()
 	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, book, t.TempDir(), up, log)
-	if err == nil {
-		err = store.WriteBack(c, cmp.Or(c.Dir, t.TempDir()), testParallel, testBatch, up)
-	}
+	c.Dir = cmp.Or(c.Dir, t.TempDir())
+	kit := openKit(t, storekit.Options{Cache: config, WarmDir: t.TempDir(), Back: c, Batch: testBatch, Rules: book, Upstream: up, Log: log})
+	t.Cleanup(func() { kit.Close() })
+	return kitBench(kit, up, up, log)
+}
+
+// openKit opens a cache with write-back.
+func openKit(t *testing.T, o storekit.Options) *storekit.Kit {
+	t.Helper()
+	o.Parallel = testParallel
+	kit, err := storekit.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { store.Close() })
-	return &bench{up: up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+	return kit
+}
+
+// kitBench is a gateway over a kit, whose upstream is memory, perhaps by way of up.
+func kitBench(kit *storekit.Kit, memory *testkit.Memory, up Upstream, log *slog.Logger) *bench {
+	return &bench{up: memory, store: kit.Store, writes: kit.Writes, kit: kit, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: kit.Store, Writes: kit.Writes, Upstream: up, Log: log})}
 }
 
 // runPool runs the upload pool until the test ends.
 func (b *bench) runPool(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- b.store.Run(ctx) }()
+	go func() { done <- b.kit.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		<-done
@@ -139,7 +152,7 @@ func TestE20_BadDigestInWriteBack(t *testing.T) {
 		if w.Code != 400 {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
 		}
-		if st := b.store.BackStatus(); st.Pending != 0 || b.up.Len() != 0 {
+		if st := b.writes.Status(); st.Pending != 0 || b.up.Len() != 0 {
 			t.Errorf("%s: something was kept", name)
 		}
 	}
@@ -307,7 +320,7 @@ func TestE21_ConcurrentPutsAtTheLimit(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if st := b.store.BackStatus(); st.Bytes > 1<<20 || journal.Load() < 5 {
+	if st := b.writes.Status(); st.Bytes > 1<<20 || journal.Load() < 5 {
 		t.Errorf("%d bytes pending, %d acknowledged by the journal", st.Bytes, journal.Load())
 	}
 }
@@ -331,7 +344,7 @@ func TestDeleteObjectsBack(t *testing.T) {
 	b.runPool(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	b.store.DrainAll(ctx)
+	b.writes.DrainAll(ctx)
 	if b.up.Len() != 0 {
 		t.Errorf("%d objects upstream", b.up.Len())
 	}
@@ -366,7 +379,7 @@ func TestD13_DisconnectInWriteBack(t *testing.T) {
 	if w.Code == 200 {
 		t.Errorf("%d", w.Code)
 	}
-	if st := b.store.BackStatus(); st.Pending != 0 {
+	if st := b.writes.Status(); st.Pending != 0 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -408,7 +421,7 @@ func TestKMSBucketIsWrittenThrough(t *testing.T) {
 			t.Errorf("says %t: the first one is committed by %s", says, got)
 		}
 		b.drain(t)
-		if st := b.store.BackStatus(); st.Dead > 0 || st.Translations != map[bool]int{false: 1}[says] {
+		if st := b.writes.Status(); st.Dead > 0 || st.Translations != map[bool]int{false: 1}[says] {
 			t.Errorf("says %t: %+v", says, st.Stats)
 		}
 		if got := commit("second"); got != "upstream" {
@@ -439,13 +452,13 @@ func TestC4_D9_PendingIsNotEvicted(t *testing.T) {
 			t.Errorf("%d: %d, %d bytes, %s", i, w.Code, w.Body.Len(), sentHeader(w, "x-akigw-cache"))
 		}
 	}
-	if _, err := b.store.Purge(t.Context(), tiers.Pattern{Bucket: back}); err != nil {
+	if _, err := b.store.Purge(t.Context(), akigw.Pattern{Bucket: back}); err != nil {
 		t.Error(err)
 	}
 	if w := b.ask("root", "GET", "/back/7", "", nil, ""); w.Body.String() != body(7) {
 		t.Errorf("after a purge: %d", w.Code)
 	}
-	if st := b.store.BackStatus(); st.Pending != 20 || st.Bytes != 2_000_000 {
+	if st := b.writes.Status(); st.Pending != 20 || st.Bytes != 2_000_000 {
 		t.Errorf("%+v", st.Stats)
 	}
 }
@@ -536,7 +549,7 @@ func TestC9_SecondDirectory(t *testing.T) {
 			if w := b.ask("root", "GET", "/back/k", "", nil, ""); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), body) {
 				t.Errorf("GET: %d, %d bytes", w.Code, w.Body.Len())
 			}
-			for end := time.Now().Add(10 * time.Second); b.store.BackStatus().Repaired == 0; time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(10 * time.Second); b.writes.Status().Repaired == 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatal("it is not repaired")
 				}
@@ -545,11 +558,11 @@ func TestC9_SecondDirectory(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.runPool(t)
-			if err := b.store.Drain(t.Context(), backKey("k")); err != nil {
+			if err := b.writes.Drain(t.Context(), backKey("k")); err != nil {
 				t.Fatal(err)
 			}
-			if got, _ := b.up.Get(backKey("k")); !bytes.Equal(got.Body, body) || b.store.BackStatus().Dead > 0 {
-				t.Errorf("upstream has %d bytes; %d dead letters", len(got.Body), b.store.BackStatus().Dead)
+			if got, _ := b.up.Get(backKey("k")); !bytes.Equal(got.Body, body) || b.writes.Status().Dead > 0 {
+				t.Errorf("upstream has %d bytes; %d dead letters", len(got.Body), b.writes.Status().Dead)
 			}
 		})
 	}

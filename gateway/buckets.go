@@ -19,8 +19,8 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
 // bucketList is the result of ListBuckets.
@@ -152,7 +152,7 @@ func (g *Gateway) bucketsOf(ctx context.Context, upstream string) (*bucketList, 
 // checkUpstreams refuses a copy from one upstream to another: neither could do
 // it.
 func (g *Gateway) checkUpstreams(c *Call) error {
-	if g.Store.Reserved(c.key) || c.source != nil && g.Store.Reserved(c.source.key) {
+	if g.Writes.Reserved(c.key) || c.source != nil && g.Writes.Reserved(c.source.key) {
 		return errReserved
 	}
 	if c.source == nil || g.Upstream.Owner(c.source.key.Bucket) == g.Upstream.Owner(c.key.Bucket) {
@@ -162,4 +162,4 @@ func (g *Gateway) checkUpstreams(c *Call) error {
 }
 
 // errReserved is the answer to who names a key of the gateway's own.
-var errReserved = s3err.AccessDenied.With("Keys that begin with " + tiers.ReservedPrefix + " are the gateway's own in this bucket.")
+var errReserved = s3err.AccessDenied.With("Keys that begin with " + overlay.ReservedPrefix + " are the gateway's own in this bucket.")

@@ -172,7 +172,7 @@ func TestControlCharactersInDeleteObjects(t *testing.T) {
 		}
 		if bucket == "back" {
 			b.runPool(t)
-			if err := b.store.DrainBucket(t.Context(), "back"); err != nil {
+			if err := b.writes.DrainBucket(t.Context(), "back"); err != nil {
 				t.Error(err)
 			}
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // A copy of what is pending is a pending write of its own, with bytes of its own, if
@@ -56,7 +57,7 @@ func (g *Gateway) copyObject(w *answer, c *Call, id sigv4.Identity) error {
 		return g.change(w, c, id)
 	}
 	defer source.Close()
-	back, err := g.Store.Accept(c.Context(), c.key, source.Object.Size, c.Header)
+	back, err := g.Writes.Accept(c.Context(), c.key, source.Object.Size, c.Header)
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (g *Gateway) copyObject(w *answer, c *Call, id sigv4.Identity) error {
 
 // copyBody takes a pending body into the journal once more, and returns the ETag of
 // the copy. also are sums that are made of it besides.
-func copyBody(ctx context.Context, source *tiers.Reader, back *tiers.BackWrite, also ...io.Writer) (etag string, err error) {
+func copyBody(ctx context.Context, source *tiers.Reader, back *writeback.Write, also ...io.Writer) (etag string, err error) {
 	sum := back.MD5()
 	to := io.MultiWriter(append([]io.Writer{back, sum}, also...)...)
 	for {
@@ -162,7 +163,7 @@ func (g *Gateway) uploadPartCopy(w *answer, c *Call, id sigv4.Identity) error {
 
 // copyPart copies a part of what is pending into an upload that is in the journal. It
 // returns false if that is for the upstream to do.
-func (g *Gateway) copyPart(w *answer, c *Call, u *tiers.Upload) (done bool, err error) {
+func (g *Gateway) copyPart(w *answer, c *Call, u *writeback.Upload) (done bool, err error) {
 	spec, _ := copyRange(c.Header.Get(copyRangeHeader)) // check has looked at it
 	source, err := g.pendingSource(c, spec, copyRangeHeader)
 	if source == nil {
@@ -172,7 +173,7 @@ func (g *Gateway) copyPart(w *answer, c *Call, u *tiers.Upload) (done bool, err 
 	if _, last := spec.Bounds(); err != nil || !spec.Whole() && last >= source.Object.Size {
 		return false, s3err.InvalidRange.About("RangeRequested", c.Header.Get(copyRangeHeader)).About("ActualObjectSize", strconv.FormatInt(source.Object.Size, 10))
 	}
-	back := g.Store.AcceptPart(u, source.Range.Length)
+	back := g.Writes.Uploads.AcceptPart(u, source.Range.Length)
 	if back == nil {
 		return false, nil
 	}
@@ -193,7 +194,7 @@ func (g *Gateway) copyPart(w *answer, c *Call, u *tiers.Upload) (done bool, err 
 		header.Set(a.Header, base64.StdEncoding.EncodeToString(sum.Sum(nil)))
 	}
 	number, _ := strconv.Atoi(c.query.Get("partNumber")) // check has seen that it is a number
-	modified, err := back.CommitPart(c.Context(), u, tiers.UploadPart{Number: number, ETag: etag, Header: header})
+	modified, err := back.CommitPart(c.Context(), u, writeback.Part{Number: number, ETag: etag, Header: header})
 	if err != nil {
 		return false, err
 	}

@@ -181,7 +181,7 @@ func TestUploadPartCopyOfAPendingSource(t *testing.T) {
 		w := u.ask("PUT", "partNumber=1&", http.Header{"X-Amz-Copy-Source": {"back/source"}, "X-Amz-Copy-Source-Range": {bad}}, "")
 		if !strings.Contains(w.Body.String(), "<Code>"+code+"</Code>") || b.up.Uploads() != uploads {
 			t.Errorf("%s: %d %s", bad, w.Code, w.Body)
-		} else if st := b.store.BackStatus(); st.Uploads == 0 {
+		} else if st := b.writes.Status(); st.Uploads == 0 {
 			t.Errorf("%s: the upload has left the journal", bad)
 		}
 	}

@@ -167,15 +167,17 @@ func (d *deadline) Deadline() (time.Time, bool) {
 	return d.due, !d.due.IsZero()
 }
 
-// during does what changes keys at the upstream, and ends their changes. If the upstream
-// may carry it out later, they stay fenced.
-func during(do func() error, changes ...*tiers.Write) (err error) {
+// during does what changes keys at the upstream, and ends their changes. If the upstream may
+// carry it out later, the keys stay fenced, and what is written back of them next is confirmed
+// upstream.
+func (g *Gateway) during(do func() error, changes ...*tiers.Write) (err error) {
 	finished := true
 	defer func() {
 		for _, change := range changes {
 			if finished {
 				change.End()
 			} else {
+				g.Writes.Doubt(change.Key())
 				change.Unsettled()
 			}
 		}

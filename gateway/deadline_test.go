@@ -99,7 +99,7 @@ func hangBench(t *testing.T, settings rules.Settings) (*bench, *hanging) {
 	log := slog.New(slog.DiscardHandler)
 	settings.Memory, settings.Block = true, 64<<10
 	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, rules.NewSet(nil, settings), "", up, log)
+	store, err := tiers.New(tiers.Options{Config: config, Rules: rules.NewSet(nil, settings), Upstream: up, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,14 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
-	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
-	"github.com/akidb/akigw/tiers/facts"
+	"github.com/akidb/akigw/writeback"
+	"github.com/akidb/akigw/writeback/buckets"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 // stoppable is an upstream that accepts requests and, while it is stopped, answers none, as a
@@ -81,24 +81,20 @@ func (r *restartable) start() {
 	log := slog.New(slog.DiscardHandler)
 	c := testBack
 	c.FactsFile = filepath.Join(r.dir, "bucket-facts")
-	store, err := tiers.New(tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}, byMode{}, filepath.Join(r.dir, "warm"), r.up, log)
-	if err == nil {
-		err = store.WriteBack(c, filepath.Join(r.dir, "journal"), testParallel, testBatch, r.up)
-	}
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	c.Dir = filepath.Join(r.dir, "journal")
+	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
+	kit := openKit(r.t, storekit.Options{Cache: config, WarmDir: filepath.Join(r.dir, "warm"), Back: c, Batch: testBatch, Rules: byMode{}, Upstream: r.up, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- store.Run(ctx) }()
+	go func() { done <- kit.Run(ctx) }()
 	r.stop = func() {
 		cancel()
 		<-done
-		if err := store.Close(); err != nil {
+		if err := kit.Close(); err != nil {
 			r.t.Error(err)
 		}
 	}
-	r.bench = &bench{up: r.up.Memory, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: r.up, Log: log})}
+	r.bench = kitBench(kit, r.up.Memory, r.up, log)
 }
 
 // drained waits until all that is pending is upstream.
@@ -106,8 +102,8 @@ func (r *restartable) drained() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
-	r.store.DrainAll(ctx)
-	if st := r.store.BackStatus(); st.Pending+st.Dead > 0 {
+	r.writes.DrainAll(ctx)
+	if st := r.writes.Status(); st.Pending+st.Dead > 0 {
 		r.t.Fatalf("not drained: %+v", st)
 	}
 }
@@ -247,14 +243,14 @@ func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 				now.Store(&answer)
 				r.start()
 				r.up.refuses.Store(false)
-				note := awaitNote(t, r.store)
+				note := awaitNote(t, r.writes)
 				if note.Bucket != back || note.Reason != reason || !note.Paused || note.Meaning == "" || !strings.Contains(note.Remedy, "akigw journal resume back") {
 					t.Errorf("%+v", note)
 				}
-				if n := r.store.PausedBuckets(); n != 1 {
+				if n := r.writes.Status().PausedBuckets; n != 1 {
 					t.Errorf("%d buckets are paused", n)
 				}
-				if why := r.store.ExplainWrite(backKey("k")); !strings.Contains(why, note.Remedy) {
+				if why := r.writes.ExplainWrite(backKey("k")); !strings.Contains(why, note.Remedy) {
 					t.Errorf("explained by %q", why)
 				}
 				if w := r.ask("root", "GET", "/back/k", "", nil, ""); w.Body.String() != "body" || sentHeader(w, "x-akigw-cache") != "overlay" {
@@ -271,12 +267,12 @@ func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 					t.Error("it was uploaded")
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-				if r.store.DrainAll(ctx); ctx.Err() != nil {
+				if r.writes.DrainAll(ctx); ctx.Err() != nil {
 					t.Error("a stop waits for what is held back")
 				}
 				cancel()
 				if operator {
-					if err := r.store.ResumeFlush(back, false); err != nil {
+					if err := r.writes.ResumeFlush(back, false); err != nil {
 						t.Error(err)
 					}
 				} else {
@@ -287,10 +283,10 @@ func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 				if o, ok := r.up.Get(backKey("k")); !ok || string(o.Body) != "body" {
 					t.Errorf("it is not upstream: %t %q", ok, o.Body)
 				}
-				if n := r.store.PausedBuckets(); n != 0 {
+				if n := r.writes.Status().PausedBuckets; n != 0 {
 					t.Errorf("%d buckets are paused", n)
 				}
-				if err := r.store.ResumeFlush(back, false); err == nil {
+				if err := r.writes.ResumeFlush(back, false); err == nil {
 					t.Error("what is not paused was resumed")
 				}
 			})
@@ -299,15 +295,15 @@ func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 }
 
 // awaitNote waits until a bucket's pending writes are held back.
-func awaitNote(t *testing.T, store *tiers.Store) tiers.WriteBackNote {
+func awaitNote(t *testing.T, writes *writeback.WriteBack) buckets.Note {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if notes := store.WriteBackNotes(); len(notes) == 1 && notes[0].Paused {
+		if notes := writes.Notes(); len(notes) == 1 && notes[0].Paused {
 			return notes[0]
 		}
 	}
-	t.Fatalf("nothing is paused: %+v", store.WriteBackNotes())
-	return tiers.WriteBackNote{}
+	t.Fatalf("nothing is paused: %+v", writes.Notes())
+	return buckets.Note{}
 }
 
 // TestUnlikeOutlivesAPolicyChange: that a bucket's ETags are others than promised is not forgotten
@@ -385,7 +381,7 @@ func TestUnusualWritesGoThroughFirst(t *testing.T) {
 			r := newRestartable(t)
 			var refuses atomic.Bool
 			r.up.Before = func(q *cold.Request) (*http.Response, error) {
-				if refuses.Load() && q.Op == "PutObject" && len(tiers.KindsOf(q.Key.Name, q.Header)) > 0 {
+				if refuses.Load() && q.Op == "PutObject" && len(buckets.KindsOf(q.Key.Name, q.Header)) > 0 {
 					return testkit.Response(400, nil, []byte("<Error><Code>InvalidStorageClass</Code></Error>")), nil
 				}
 				return nil, nil
@@ -434,7 +430,7 @@ func TestUnusualCopiesAndUploads(t *testing.T) {
 	}
 	for i, want := range []bool{false, true} {
 		u := r.upload(t, fmt.Sprint("/back/u", i), class)
-		if tiers.Local(u.id) != want {
+		if writeback.Local(u.id) != want {
 			t.Errorf("upload %d is the journal's: %t", i, !want)
 		}
 	}
@@ -497,7 +493,7 @@ func TestRefusedFlushTeaches(t *testing.T) {
 	if got := commit("refused", class); got != "200 journal" {
 		t.Fatal(got)
 	}
-	for end := time.Now().Add(10 * time.Second); r.store.BackStatus().Dead == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); r.writes.Status().Dead == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("no dead letter")
 		}
@@ -514,7 +510,7 @@ func TestRefusedFlushTeaches(t *testing.T) {
 	if got := commit("plain", nil); got != "200 journal" {
 		t.Errorf("an ordinary write: %s", got)
 	}
-	notes := r.store.WriteBackNotes()
+	notes := r.writes.Notes()
 	if len(notes) != 1 || notes[0].Bucket != back || strings.Join(notes[0].RefusedKinds, ",") != "storage-class STANDARD_IA" {
 		t.Errorf("%+v", notes)
 	}
@@ -536,7 +532,7 @@ func TestRuleThatIsNotHonoured(t *testing.T) {
 				}
 				return nil, nil
 			}
-			before := counted(`akigw_tiers_back_through_total{reason="` + c.reason + `"}`)
+			counted := b.kit.Metrics.GetOrCreateCounter(`akigw_tiers_back_through_total{reason="` + c.reason + `"}`)
 			for range 3 {
 				if w := b.ask("root", "PUT", "/back/k", "", nil, "x"); sentHeader(w, "x-akigw-commit") != "upstream" {
 					t.Errorf("%d %v", w.Code, w.Header())
@@ -545,20 +541,20 @@ func TestRuleThatIsNotHonoured(t *testing.T) {
 			if n := logged.count("reason=" + c.reason); n != 1 {
 				t.Errorf("logged %d times: %s", n, logged.String())
 			}
-			if n := counted(`akigw_tiers_back_through_total{reason="`+c.reason+`"}`) - before; n != 3 {
+			if n := counted.Get(); n != 3 {
 				t.Errorf("%d were counted", n)
 			}
-			if why := b.store.ExplainWrite(backKey("k")); why == "" {
+			if why := b.writes.ExplainWrite(backKey("k")); why == "" {
 				t.Error("it is not explained")
 			}
-			if notes := b.store.WriteBackNotes(); len(notes) != 1 || notes[0].Reason != c.reason || notes[0].Paused || notes[0].Meaning == "" {
+			if notes := b.writes.Notes(); len(notes) != 1 || notes[0].Reason != c.reason || notes[0].Paused || notes[0].Meaning == "" {
 				t.Errorf("%+v", notes)
 			}
 		})
 	}
 	b := backBench(t)
 	b.ask("root", "PUT", "/back/k", "", nil, "x")
-	if why := b.store.ExplainWrite(backKey("k")); why != "" || len(b.store.WriteBackNotes()) != 0 {
+	if why := b.writes.ExplainWrite(backKey("k")); why != "" || len(b.writes.Notes()) != 0 {
 		t.Errorf("a rule that is honoured is explained by %q", why)
 	}
 }
@@ -599,9 +595,6 @@ func (l *lines) String() string {
 }
 
 func (l *lines) count(text string) int { return strings.Count(l.String(), text) }
-
-// counted is the value of a counter.
-func counted(name string) uint64 { return metrics.GetOrCreateCounter(name).Get() }
 
 // md5Of is the Content-MD5 of a body.
 func md5Of(body string) string {

@@ -13,8 +13,8 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/sigv4"
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback"
 )
 
 // upstreamRequest builds the request for the upstream from what was parsed and
@@ -92,10 +92,10 @@ func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
 // do sends a call that is settled. If the upstream has the object under another ETag
 // than was promised, or with another date, conditions and answer are translated.
 func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
-	t := g.Store.Translation(c.key)
+	t := g.Writes.Overlay.Translation(c.key)
 	r.Header = onObject.translated(r.Header, t)
 	if c.source != nil {
-		r.Header = onSource.translated(r.Header, g.Store.Translation(c.source.key))
+		r.Header = onSource.translated(r.Header, g.Writes.Overlay.Translation(c.source.key))
 	}
 	resp, err := g.Upstream.Do(c.Context(), r)
 	if err == nil && !streamed[c.route.Op] {
@@ -104,13 +104,13 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if tiers.NoBytes(resp) {
+	if cold.NoBytes(resp) {
 		resp.StatusCode = http.StatusOK
 		resp.Header.Del("Content-Range")
 	}
-	g.Store.Answer(c.key, t, c.route.Op, resp)
+	g.Writes.Overlay.Answer(c.key, t, c.route.Op, resp)
 	if c.replacedBy(resp) {
-		g.Store.Replaced(t)
+		g.Writes.Overlay.Replaced(t)
 	}
 	return resp, nil
 }
@@ -172,7 +172,7 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 		return err
 	}
 	if c.route.Op == "CreateMultipartUpload" && resp.StatusCode == http.StatusOK && c.plainHeaders() {
-		g.Store.Accepted(c.key, c.Header)
+		g.Writes.Accepted(c.key, c.Header)
 	}
 	relay(w, c.Request, resp)
 	return nil
@@ -186,7 +186,7 @@ func (g *Gateway) changeBucket(w *answer, c *Call, out *outgoing) error {
 		return err
 	}
 	if gone {
-		g.Store.AbortUploads(c.Context(), c.key.Bucket)
+		g.Writes.Uploads.AbortAll(c.Context(), c.key.Bucket)
 	}
 	relay(w, c.Request, resp)
 	return nil
@@ -194,7 +194,8 @@ func (g *Gateway) changeBucket(w *answer, c *Call, out *outgoing) error {
 
 func (g *Gateway) exchangeBucket(c *Call, out *outgoing) (resp *http.Response, gone bool, err error) {
 	changed := true // as far as anybody knows
-	end := g.Store.ChangeBucket(c.key.Bucket)
+	defer g.Store.ChangeBucket(c.key.Bucket)()
+	end := g.Writes.ChangeBucket(c.key.Bucket)
 	defer func() { end(changed, gone) }()
 	if resp, _, err = g.exchange(c, out, nil); err != nil {
 		changed = !unsent(err)
@@ -207,7 +208,7 @@ func (g *Gateway) exchangeBucket(c *Call, out *outgoing) (resp *http.Response, g
 // unsent reports whether a call that failed changed nothing: it did not reach the upstream.
 func unsent(err error) bool {
 	var coded *s3err.Error // the client's mistake
-	return errors.Is(err, cold.ErrNotSent) || errors.Is(err, tiers.ErrPending) || errors.As(err, &coded)
+	return errors.Is(err, cold.ErrNotSent) || errors.Is(err, writeback.ErrPending) || errors.As(err, &coded)
 }
 
 // bypass forwards a read of an object past the cache.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -44,8 +43,8 @@ func TestCacheDirectives(t *testing.T) {
 // old Warning header, which S3 clients and people still read).
 func TestStaleIsSaid(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
-	store, err := tiers.New(tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10},
-		rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: 1, MaxStale: time.Hour, Memory: true, Block: 64 << 10}), "", b.up, slog.New(slog.DiscardHandler))
+	store, err := tiers.New(tiers.Options{Config: tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10}, Upstream: b.up,
+		Rules: rules.NewSet(nil, rules.Settings{Freshness: rules.TTL, TTL: 1, MaxStale: time.Hour, Memory: true, Block: 64 << 10})})
 	if err != nil {
 		t.Fatal(err)
 	}

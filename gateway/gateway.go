@@ -29,6 +29,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback"
 )
 
 // Upstream sends what is not answered from the store.
@@ -64,6 +65,8 @@ type Front struct {
 	Verifier *sigv4.Verifier
 	Policies Policies
 	Store    *tiers.Store
+	// Writes acknowledges writes before the upstream has them; nil: all go through.
+	Writes   *writeback.WriteBack
 	Upstream Upstream // the store's own
 	Log      *slog.Logger
 	// Memory bounds what request bodies take; the Verifier's should be the same.
@@ -86,6 +89,9 @@ type Front struct {
 // New makes a gateway.
 func New(front Front) *Gateway {
 	g := &Gateway{Front: front, hostID: []string{rand.Text()}, failures: newThrottle(front.FailuresPerMinute), minPart: minPart}
+	if g.Writes == nil {
+		g.Writes = writeback.New(writeback.Options{})
+	}
 	g.deadlines, _ = front.Upstream.(deadliner)
 	g.buildRouter()
 	return g
@@ -274,14 +280,14 @@ func (g *Gateway) fail(w *answer, r *http.Request, requestID string, err error) 
 		coded = s3err.ServiceUnavailable
 	case errors.Is(err, cold.ErrSuspect): // which has been logged
 		coded = s3err.ServiceUnavailable
-	case errors.Is(err, tiers.ErrNoUpload):
+	case errors.Is(err, writeback.ErrNoUpload):
 		coded = s3err.NoSuchUpload
 		if w.call != nil {
 			coded = coded.About("UploadId", w.call.query.Get("uploadId"))
 		}
-	case errors.Is(err, tiers.ErrNoPart):
+	case errors.Is(err, writeback.ErrNoPart):
 		coded = s3err.InvalidPart
-	case errors.Is(err, tiers.ErrPending), errors.Is(err, tiers.ErrJournal):
+	case errors.Is(err, writeback.ErrPending), errors.Is(err, writeback.ErrJournal):
 		g.Log.Warn("a write was not taken", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 		coded = s3err.ServiceUnavailable
 	case errors.Is(err, tiers.ErrBusy):

@@ -24,6 +24,7 @@ import (
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
@@ -38,6 +39,7 @@ type rig struct {
 	*testkit.Client
 	up    *testkit.Memory
 	store *tiers.Store
+	kit   *storekit.Kit // nil without write-back
 	addr  string
 }
 
@@ -57,7 +59,7 @@ func (rootOnly) PolicyOf(id sigv4.Identity) *policy.Policy {
 
 // newStore opens tiers without rules.
 func newStore(config tiers.Config, dir string, up tiers.Upstream, log *slog.Logger) (*tiers.Store, error) {
-	return tiers.New(config, rules.NewSet(nil, config.Settings()), dir, up, log)
+	return tiers.New(tiers.Options{Config: config, Rules: rules.NewSet(nil, config.Settings()), Dir: dir, Upstream: up, Log: log})
 }
 
 func newRig(t testing.TB, freshness rules.Freshness) *rig { return newRigOf(t, freshness, 16<<20) }

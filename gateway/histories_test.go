@@ -26,7 +26,6 @@ import (
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
-	"github.com/akidb/akigw/tiers"
 )
 
 // What clients do in a history.
@@ -254,7 +253,7 @@ func record(t *testing.T, b *bench, up *testkit.Faulty, n int, bucket string, op
 	for k := range h.keys {
 		up.Delete(akigw.Key{Bucket: bucket, Name: strconv.Itoa(k)})
 	}
-	if _, err := b.store.Purge(t.Context(), tiers.Pattern{Bucket: bucket}); err != nil {
+	if _, err := b.store.Purge(t.Context(), akigw.Pattern{Bucket: bucket}); err != nil {
 		t.Fatal(err)
 	}
 	plan := testkit.RandomPlan(random, random.IntN(5))
@@ -277,8 +276,8 @@ func record(t *testing.T, b *bench, up *testkit.Faulty, n int, bucket string, op
 	up.Clear()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	b.store.DrainAll(ctx)
-	if st := b.store.BackStatus(); st.Pending+st.Dead > 0 {
+	b.writes.DrainAll(ctx)
+	if st := b.writes.Status(); st.Pending+st.Dead > 0 {
 		t.Errorf("not everything came to the upstream: %+v", st)
 	}
 	time.Sleep(map[bool]time.Duration{true: historyTTL + historyStale}[bucket == string(rules.TTL)])

@@ -13,7 +13,7 @@ import (
 // listObjects answers ListObjects and ListObjectsV2: the upstream's own pages,
 // from memory where a rule lets them be kept.
 func (g *Gateway) listObjects(w *answer, c *Call, id sigv4.Identity) error {
-	if g.Store.WritesBack(c.key.Bucket) {
+	if g.Writes.WritesBack(c.key.Bucket) {
 		return g.listMerged(w, c)
 	}
 	request := c.upstreamRequest()

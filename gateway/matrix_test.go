@@ -18,10 +18,13 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // people are the keys of the matrix: one of each kind, and what they may do.
@@ -39,9 +42,12 @@ func (p people) PolicyOf(id sigv4.Identity) *policy.Policy { return p[id.AccessK
 
 // bench is a gateway that is called directly, over an upstream in memory.
 type bench struct {
-	g     *Gateway
-	up    *testkit.Memory
-	store *tiers.Store
+	g      *Gateway
+	up     *testkit.Memory
+	store  *tiers.Store
+	kit    *storekit.Kit        // nil without write-back
+	writes *writeback.WriteBack // likewise
+	place  *placement.Placement // nil for most
 	// outcome, if set, is told of each answer's x-akigw-cache.
 	outcome func(string)
 }
@@ -81,7 +87,7 @@ func diskBench(t testing.TB, dir string, memory *testkit.Memory, config tiers.Co
 	config.BlockBytes, config.SmallBytes, config.MD5ETags = 64<<10, 4<<10, true
 	settings.Memory, settings.Block = true, 64<<10
 	var err error
-	if b.store, err = tiers.New(config, rules.NewSet(nil, settings), dir, memory, log); err != nil {
+	if b.store, err = tiers.New(tiers.Options{Config: config, Rules: rules.NewSet(nil, settings), Dir: dir, Upstream: memory, Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	if up == nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
 // A listing of a bucket that is written back is one sorted stream: what the upstream
@@ -175,7 +175,7 @@ func beyond(prefix string) string { return prefix + "\xff" }
 // The journal is looked at first: what was acknowledged before is either there or
 // upstream by the time that the upstream is asked.
 func (g *Gateway) mergedPage(q *listRequest, max int) (items []listItem, more bool, err error) {
-	pending, beyondPending := g.Store.Overlay(q.call.key.Bucket, q.prefix, q.from(), maxOverlay)
+	pending, beyondPending := g.Writes.Overlay.Changes(q.call.key.Bucket, q.prefix, q.from(), maxOverlay)
 	upstream, truncated, err := g.upstreamPage(q, max)
 	if err != nil {
 		return nil, false, err
@@ -252,7 +252,7 @@ const maxOverlay = 4000
 // when what is pending is deleted.
 func (g *Gateway) alive(q *listRequest, prefix string) (bool, error) {
 	gone := map[string]bool{}
-	pending, _ := g.Store.Overlay(q.call.key.Bucket, prefix, "", math.MaxInt)
+	pending, _ := g.Writes.Overlay.Changes(q.call.key.Bucket, prefix, "", math.MaxInt)
 	for _, p := range pending {
 		if p.Deleted {
 			gone[p.Name] = true
@@ -297,9 +297,9 @@ type upstreamList struct {
 // besides those that were sent.
 func (g *Gateway) upstreamPage(q *listRequest, max int) (items []listItem, truncated bool, err error) {
 	items, truncated, last, err := g.pageOf(q, q.after, max)
-	if err == nil && truncated && strings.HasPrefix(last, tiers.ReservedPrefix) { // the gateway's own keys are passed over
+	if err == nil && truncated && strings.HasPrefix(last, overlay.ReservedPrefix) { // the gateway's own keys are passed over
 		var more []listItem
-		more, truncated, _, err = g.pageOf(q, beyond(tiers.ReservedPrefix), max)
+		more, truncated, _, err = g.pageOf(q, beyond(overlay.ReservedPrefix), max)
 		items = append(items, more...)
 	}
 	if err == nil && truncated && len(items) == 0 {
@@ -341,7 +341,7 @@ func (g *Gateway) pageOf(q *listRequest, after string, max int) (items []listIte
 		var item listItem
 		if k == len(list.CommonPrefixes) || i < len(list.Contents) && name(list.Contents[i].Key) < name(list.CommonPrefixes[k].Prefix) {
 			item = listItem{name: name(list.Contents[i].Key), raw: withoutKey(list.Contents[i].Raw)}
-			if t := g.Store.Translation(akigw.Key{Bucket: q.call.key.Bucket, Name: item.name}); t != nil {
+			if t := g.Writes.Overlay.Translation(akigw.Key{Bucket: q.call.key.Bucket, Name: item.name}); t != nil {
 				item.raw = promised(item.raw, t)
 			}
 			i++
@@ -359,7 +359,7 @@ func (g *Gateway) pageOf(q *listRequest, after string, max int) (items []listIte
 
 // hidden reports whether a line is the gateway's own, or has nothing else below it.
 func hidden(item listItem) bool {
-	return strings.HasPrefix(item.name, tiers.ReservedPrefix) || item.prefix && item.name == strings.SplitAfter(tiers.ReservedPrefix, "/")[0]
+	return strings.HasPrefix(item.name, overlay.ReservedPrefix) || item.prefix && item.name == strings.SplitAfter(overlay.ReservedPrefix, "/")[0]
 }
 
 // ask asks the upstream for a listing, whose root has this name at S3.
@@ -413,7 +413,7 @@ func withoutKey(raw []byte) []byte {
 }
 
 // pendingContents are the elements of a pending key.
-func pendingContents(p tiers.Pending) []byte {
+func pendingContents(p overlay.Change) []byte {
 	var b bytes.Buffer
 	element(&b, "LastModified", p.Modified.UTC().Format(listTime))
 	element(&b, "ETag", p.ETag)

@@ -10,19 +10,20 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/tiers"
 )
 
 // refusals are what a move may be answered with.
-var refusals = []error{tiers.ErrMoving, tiers.ErrPinned, tiers.ErrNotPinned, tiers.ErrNoRoom, tiers.ErrUncacheable, akigw.ErrNoSuchKey}
+var refusals = []error{placement.ErrMoving, placement.ErrPinned, placement.ErrNotPinned, tiers.ErrNoRoom, tiers.ErrUncacheable, akigw.ErrNoSuchKey}
 
 // move has an operator move a key, or all of its bucket that is known.
-func (m *machine) move(action tiers.Action, key akigw.Key) {
-	what := tiers.Pattern{Bucket: key.Bucket, Prefix: key.Name, Exactly: true}
+func (m *machine) move(action placement.Action, key akigw.Key) {
+	what := akigw.Pattern{Bucket: key.Bucket, Prefix: key.Name, Exactly: true}
 	if m.random.IntN(4) == 0 {
-		what = tiers.Pattern{Bucket: key.Bucket, Prefix: "a b/1"}
+		what = akigw.Pattern{Bucket: key.Bucket, Prefix: "a b/1"}
 	}
-	result, err := m.store.Move(m.t.Context(), action, what, m.random.IntN(2) == 0)
+	result, err := m.b.place.Move(m.t.Context(), action, what, m.random.IntN(2) == 0)
 	if err == nil {
 		m.moves += result.Moved
 		return
@@ -36,19 +37,19 @@ func (m *machine) move(action tiers.Action, key akigw.Key) {
 }
 
 func (m *machine) promote(key akigw.Key) {
-	m.move([]tiers.Action{tiers.PromoteToHot, tiers.PromoteToWarm}[m.random.IntN(2)], key)
+	m.move([]placement.Action{placement.PromoteToHot, placement.PromoteToWarm}[m.random.IntN(2)], key)
 }
 
 func (m *machine) demote(key akigw.Key) {
-	m.move([]tiers.Action{tiers.DemoteToWarm, tiers.DemoteToCold}[m.random.IntN(2)], key)
+	m.move([]placement.Action{placement.DemoteToWarm, placement.DemoteToCold}[m.random.IntN(2)], key)
 }
 
-func (m *machine) pin(key akigw.Key) { m.move(tiers.PinObjects, key) }
+func (m *machine) pin(key akigw.Key) { m.move(placement.PinObjects, key) }
 
-func (m *machine) unpin(key akigw.Key) { m.move(tiers.UnpinObjects, key) }
+func (m *machine) unpin(key akigw.Key) { m.move(placement.UnpinObjects, key) }
 
 func (m *machine) purge(key akigw.Key) {
-	if _, err := m.store.Purge(m.t.Context(), tiers.Pattern{Bucket: key.Bucket, Prefix: key.Name, Exactly: true}); err != nil {
+	if _, err := m.store.Purge(m.t.Context(), akigw.Pattern{Bucket: key.Bucket, Prefix: key.Name, Exactly: true}); err != nil {
 		m.t.Errorf("purge of %s: %v", key, err)
 	}
 }

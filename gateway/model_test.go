@@ -25,12 +25,13 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
-	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
-	"github.com/akidb/akigw/uploadpool"
+	"github.com/akidb/akigw/writeback"
 )
 
 // byMode gives each bucket the freshness that it is named after.
@@ -57,6 +58,7 @@ type machine struct {
 	up      *testkit.Memory
 	dir     string
 	store   *tiers.Store
+	writes  *writeback.WriteBack
 	stop    func()
 	b       *bench
 	number  int // of the operation
@@ -251,7 +253,7 @@ func runModel(t *testing.T, p *testkit.Proof, n, ops int) *tally {
 		m.note(key, operations[next].name)
 		operations[next].do(m, key)
 		if t.Failed() {
-			t.Fatalf("seed %d, machine %d, at operation %d, %s of %s; %+v, dead letters %+v\nbefore that:\n%s", p.Seed, n, m.number, operations[next].name, key, m.store.BackStatus(), m.store.DeadLetters(), strings.Join(m.past(key), "\n"))
+			t.Fatalf("seed %d, machine %d, at operation %d, %s of %s; %+v, dead letters %+v\nbefore that:\n%s", p.Seed, n, m.number, operations[next].name, key, m.writes.Status(), m.writes.DeadLetters.List(), strings.Join(m.past(key), "\n"))
 		}
 	}
 	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Bypass, akigw.Overlay} {
@@ -265,12 +267,12 @@ func runModel(t *testing.T, p *testkit.Proof, n, ops int) *tally {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	m.putValue(akigw.Key{Bucket: back, Name: "a b/0"}, m.sized(100)) // so that a pack is in use, whatever came last
-	m.store.DrainAll(ctx)
-	unpacked, err := m.store.Unpack(ctx, back)
+	m.writes.DrainAll(ctx)
+	unpacked, err := m.writes.Unpack(ctx, back)
 	if err != nil || unpacked == 0 {
 		t.Errorf("%d objects came out of packs: %v", unpacked, err)
 	}
-	if st := m.store.BackStatus(); st.Pending+st.Dead > 0 {
+	if st := m.writes.Status(); st.Pending+st.Dead > 0 {
 		t.Errorf("not everything came to the upstream: %+v", st)
 	}
 	m.model.Keys(func(key akigw.Key, v testkit.Value) {
@@ -293,40 +295,36 @@ func (m *machine) open() {
 			m.outcomes[o]++
 		}
 	}
-	m.store = m.b.store
+	m.store, m.writes = m.b.store, m.b.writes
 }
 
 // upstream is one as all rooms want it.
 type upstream interface {
-	tiers.Upstream
-	uploadpool.Upstream
+	storekit.Upstream
 	Upstream
 }
 
 // openBench starts a gateway in a directory, with small tiers. It ends with stop.
-func openBench(t *testing.T, dir string, up upstream, rules tiers.Rules, journalFault akigw.DiskFault) (b *bench, stop func()) {
+func openBench(t *testing.T, dir string, up upstream, rules storekit.Rules, journalFault akigw.DiskFault) (b *bench, stop func()) {
 	log := slog.New(slog.DiscardHandler)
-	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 32 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true, JournalFault: journalFault}
+	config := tiers.Config{HotBytes: 1 << 20, WarmBytes: 32 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, ReadAheadBytes: 1 << 20, FillBytes: 8 << 20, MD5ETags: true}
 	batch := testBatch
 	batch.FlushIntervalSecs = 0 // what is there goes
-	store, err := tiers.New(config, rules, filepath.Join(dir, "warm"), up, log)
-	if err == nil {
-		err = store.WriteBack(testBack, filepath.Join(dir, "journal"), testParallel, batch, up)
-	}
-	if err == nil {
-		err = store.Control(tiers.PolicyConfig{WorkerIntervalSecs: 1}, filepath.Join(dir, "tiers"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testBack
+	c.Dir, c.Fault = filepath.Join(dir, "journal"), journalFault
+	accesses, pins := placement.NewAccesses(), placement.OpenPins(filepath.Join(dir, "tiers"), log)
+	kit := openKit(t, storekit.Options{Cache: config, WarmDir: filepath.Join(dir, "warm"), Back: c, Batch: batch, Rules: rules, Upstream: up, Pins: pins, Observers: []tiers.Observer{accesses}, Log: log})
+	place := placement.New(placement.Options{Policy: placement.PolicyConfig{WorkerIntervalSecs: 1}, Dir: filepath.Join(dir, "tiers"), Store: kit.Store, Pins: pins, Accesses: accesses, Rules: rules, Upstream: up, Writes: kit.Writes})
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- store.Run(ctx) }()
-	b = &bench{store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+	done := make(chan error, 2)
+	go func() { done <- kit.Run(ctx) }()
+	go func() { done <- place.Run(ctx) }()
+	b = kitBench(kit, nil, up, log)
+	b.place = place
 	b.g.minPart = 0 // parts are small here
 	return b, func() {
 		cancel()
-		if err := errors.Join(<-done, store.Close()); err != nil {
+		if err := errors.Join(<-done, <-done, kit.Close()); err != nil {
 			t.Error(err)
 		}
 	}

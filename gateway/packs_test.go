@@ -49,7 +49,7 @@ func packBench(t *testing.T) *bench {
 func (b *bench) settlePacks(t *testing.T, want int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		st := b.store.BackStatus()
+		st := b.writes.Status()
 		if st.Packed == want && st.Pending == 0 {
 			return
 		}
@@ -129,12 +129,12 @@ func TestPackedIsTakenOut(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if n, err := b.store.Unpack(ctx, back); err != nil || n != 10 {
+	if n, err := b.writes.Unpack(ctx, back); err != nil || n != 10 {
 		t.Errorf("%d out of packs, %v", n, err)
 	}
 	for end := time.Now().Add(5 * time.Second); b.up.Len() != 11 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 	}
-	if st := b.store.BackStatus(); b.up.Len() != 11 || st.Packs != 0 || st.Packed != 0 { // ten and the copy
+	if st := b.writes.Status(); b.up.Len() != 11 || st.Packs != 0 || st.Packed != 0 { // ten and the copy
 		t.Errorf("%d objects upstream, %+v", b.up.Len(), st.Stats)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
 // What was promised of an object when its write was acknowledged, its ETag and its
@@ -41,7 +41,7 @@ var (
 
 // translated are headers of a request with the upstream's ETag and Last-Modified in its
 // conditions.
-func (c *conditional) translated(h http.Header, t *tiers.Translation) http.Header {
+func (c *conditional) translated(h http.Header, t *overlay.Translation) http.Header {
 	if t == nil {
 		return h
 	}
@@ -71,7 +71,7 @@ func (c *Call) replacedBy(resp *http.Response) bool {
 
 // promised puts what was promised in the place of what the upstream says in the elements of
 // an object in a listing.
-func promised(raw []byte, t *tiers.Translation) []byte {
+func promised(raw []byte, t *overlay.Translation) []byte {
 	etag, modified := elementOf(raw, "ETag"), elementOf(raw, "LastModified")
 	size, err := strconv.ParseInt(elementOf(raw, "Size").text, 10, 64)
 	if err != nil {
@@ -128,7 +128,7 @@ func (g *Gateway) listObjectVersions(w *answer, c *Call, _ sigv4.Identity) error
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode == http.StatusOK && g.Store.Translates(c.key.Bucket) {
+	if resp.StatusCode == http.StatusOK && g.Writes.Overlay.Translates(c.key.Bucket) {
 		if err := g.promiseVersions(c, resp); err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (g *Gateway) promiseVersions(c *Call, resp *http.Response) error {
 	encoding := elementOf(document, "EncodingType").text
 	document = eachVersion(document, func(raw []byte) []byte {
 		key := akigw.Key{Bucket: c.key.Bucket, Name: decodedName(elementOf(raw, "Key").text, encoding)}
-		if t := g.Store.Translation(key); t != nil && elementOf(raw, "IsLatest").text == "true" {
+		if t := g.Writes.Overlay.Translation(key); t != nil && elementOf(raw, "IsLatest").text == "true" {
 			return promised(raw, t)
 		}
 		return raw
@@ -187,7 +187,7 @@ func (r *deleteRequest) conditional() bool {
 func (g *Gateway) translateDeletions(c *Call, request *deleteRequest) {
 	for i := range request.Objects {
 		o := &request.Objects[i]
-		t := g.Store.Translation(akigw.Key{Bucket: c.key.Bucket, Name: o.name})
+		t := g.Writes.Overlay.Translation(akigw.Key{Bucket: c.key.Bucket, Name: o.name})
 		if t == nil || o.version != "" {
 			continue
 		}

@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
-	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback"
 )
 
 // dating is a gateway with directories that outlive it, before an upstream whose clock is
@@ -24,13 +25,13 @@ type dating struct {
 	*bench
 	t    *testing.T
 	dirs [2]string // of the cache and of the journal
-	book tiers.Rules
+	book storekit.Rules
 	stop func()
 }
 
 // backAs is the bucket "back" in a freshness mode.
 type backAs struct {
-	tiers.Rules
+	storekit.Rules
 	freshness rules.Freshness
 }
 
@@ -42,7 +43,7 @@ func (b backAs) For(bucket, key string) *rules.Settings {
 	return &s
 }
 
-func newDating(t *testing.T, book tiers.Rules, ahead time.Duration) *dating {
+func newDating(t *testing.T, book storekit.Rules, ahead time.Duration) *dating {
 	d := &dating{bench: &bench{up: testkit.NewMemory()}, t: t, dirs: [2]string{t.TempDir(), t.TempDir()}, book: book}
 	d.up.Clock = func() time.Time { return time.Now().Truncate(time.Second).Add(ahead + 523*time.Millisecond) }
 	d.start(testBack)
@@ -50,27 +51,22 @@ func newDating(t *testing.T, book tiers.Rules, ahead time.Duration) *dating {
 	return d
 }
 
-func (d *dating) start(c tiers.BackConfig) {
+func (d *dating) start(c writeback.Config) {
 	d.t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: 8 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
-	store, err := tiers.New(config, d.book, d.dirs[0], d.up, log)
-	if err == nil {
-		err = store.WriteBack(c, d.dirs[1], testParallel, testBatch, d.up)
-	}
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.store, d.g = store, New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: d.up, Log: log})
+	c.Dir = d.dirs[1]
+	kit := openKit(d.t, storekit.Options{Cache: config, WarmDir: d.dirs[0], Back: c, Batch: testBatch, Rules: d.book, Upstream: d.up, Log: log})
+	d.bench = kitBench(kit, d.up, d.up, log)
 	d.stop = func() {
-		if err := store.Close(); err != nil {
+		if err := kit.Close(); err != nil {
 			d.t.Error(err)
 		}
 	}
 }
 
 // again stops the gateway and starts it anew.
-func (d *dating) again(c tiers.BackConfig) {
+func (d *dating) again(c writeback.Config) {
 	d.t.Helper()
 	d.stop()
 	d.start(c)
@@ -253,7 +249,7 @@ func TestPromisedDateOfPackedObjects(t *testing.T) {
 		if at := d.promised("/back/k"); !at.Equal(want) {
 			t.Errorf("packed: %s, want %s", at, want)
 		}
-		if n, err := d.store.Unpack(t.Context(), back); n != 1 || err != nil {
+		if n, err := d.writes.Unpack(t.Context(), back); n != 1 || err != nil {
 			t.Errorf("%d %v", n, err)
 		}
 	})
@@ -306,7 +302,7 @@ func TestPromisedDateEnds(t *testing.T) {
 				d.flush()
 				d.again(testBack)
 			}
-			if st := d.store.BackStatus(); st.Dates > 1 { // that of the copy may be left
+			if st := d.writes.Status(); st.Dates > 1 { // that of the copy may be left
 				t.Errorf("%d dates stay", st.Dates)
 			}
 		})

@@ -33,7 +33,7 @@ func limitedBench(t *testing.T, classes ...QoSConfig) *bench {
 	b := &bench{up: testkit.NewMemory()}
 	log := slog.New(slog.DiscardHandler)
 	var err error
-	b.store, err = tiers.New(tiers.Config{HotBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10}, byBucket{}, "", b.up, log)
+	b.store, err = tiers.New(tiers.Options{Config: tiers.Config{HotBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10}, Rules: byBucket{}, Upstream: b.up, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

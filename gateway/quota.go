@@ -150,7 +150,7 @@ func (q *Quotas) reconcile(ctx context.Context, one *quota) error {
 		if err != nil && (!errors.As(err, &refused) || refused.Status != http.StatusNotFound) { // a bucket that is not there holds nothing
 			return err
 		}
-		sum += n
+		sum += n + q.gateway.Writes.Overlay.Bytes(b)
 	}
 	one.mu.Lock()
 	defer one.mu.Unlock()
@@ -320,11 +320,11 @@ func (q *Quotas) sizes(c *Call) (add int64, change func() int64, err error) {
 	same := func() int64 { return 0 }
 	switch c.route.Op {
 	case "PutObject":
-		held := q.gateway.Store.SizeOf(c.key)
+		held := q.held(c.key)
 		add = max(0, c.payload.Length)
 		return add, func() int64 { return add - held }, nil
 	case "CopyObject":
-		held := q.gateway.Store.SizeOf(c.key)
+		held := q.held(c.key)
 		add, err = q.sourceSize(c)
 		return add, func() int64 { return add - held }, err
 	case "UploadPart", "UploadPartCopy":
@@ -342,7 +342,7 @@ func (q *Quotas) sizes(c *Call) (add int64, change func() int64, err error) {
 			return add
 		}, nil
 	case "CompleteMultipartUpload":
-		held := q.gateway.Store.SizeOf(c.key)
+		held := q.held(c.key)
 		return 0, func() int64 { q.forget(c); return -held }, nil
 	case "AbortMultipartUpload":
 		return 0, func() int64 { return -q.forget(c) }, nil
@@ -350,10 +350,19 @@ func (q *Quotas) sizes(c *Call) (add int64, change func() int64, err error) {
 		if c.query.Get("versionId") != "" {
 			return 0, same, nil
 		}
-		held := q.gateway.Store.SizeOf(c.key)
+		held := q.held(c.key)
 		return 0, func() int64 { return -held }, nil
 	}
 	return 0, same, nil
+}
+
+// held is how many bytes the object has that a key holds, as far as that is known: 0 if it is
+// not.
+func (q *Quotas) held(key akigw.Key) int64 {
+	if n, pending := q.gateway.Writes.Overlay.Size(key); pending {
+		return n
+	}
+	return q.gateway.Store.SizeOf(key)
 }
 
 // forget returns the bytes of the parts of an upload that is over.

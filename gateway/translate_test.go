@@ -39,7 +39,7 @@ func TestPromisedETagIsKept(t *testing.T) {
 		}
 		b.drain(t)
 		o, ok := b.up.Get(backKey("k"))
-		if st := b.store.BackStatus(); !ok || o.ETag == promised || st.Translations != 1 || st.Dead+st.Pending > 0 {
+		if st := b.writes.Status(); !ok || o.ETag == promised || st.Translations != 1 || st.Dead+st.Pending > 0 {
 			t.Fatalf("%t: upstream %s, promised %s, %+v", parts, o.ETag, promised, st.Stats)
 		}
 		check := func(when string) {
@@ -86,7 +86,7 @@ func TestPromisedETagIsKept(t *testing.T) {
 				t.Errorf("written over: %q %s", w.Body, tagOf(w))
 			}
 		}
-		for end := time.Now().Add(5 * time.Second); b.store.BackStatus().Translations > 0; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(5 * time.Second); b.writes.Status().Translations > 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal("the translation stays")
 			}
@@ -108,7 +108,7 @@ func TestOtherBytesAreADeadLetter(t *testing.T) {
 	}
 	b.ask("root", "PUT", "/back/k", "", nil, "body")
 	b.drain(t)
-	if dead := b.store.DeadLetters(); len(dead) != 1 || !strings.Contains(dead[0].Reason, "others than were sent") {
+	if dead := b.writes.DeadLetters.List(); len(dead) != 1 || !strings.Contains(dead[0].Reason, "others than were sent") {
 		t.Errorf("%+v", dead)
 	}
 	if w := b.ask("root", "GET", "/back/k", "", nil, ""); w.Body.String() != "body" {
@@ -135,7 +135,7 @@ func TestPacksOfAnEncryptedBucket(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if n, err := b.store.Unpack(ctx, back); n != 10 || err != nil {
+	if n, err := b.writes.Unpack(ctx, back); n != 10 || err != nil {
 		t.Errorf("%d %v", n, err)
 	}
 	w := b.ask("root", "GET", "/back", "list-type=2", nil, "")
@@ -144,7 +144,7 @@ func TestPacksOfAnEncryptedBucket(t *testing.T) {
 			t.Errorf("%d: %s, want %s", i, m[0], want)
 		}
 	}
-	if st := b.store.BackStatus(); st.Translations != 10 {
+	if st := b.writes.Status(); st.Translations != 10 {
 		t.Errorf("%+v", st.Stats)
 	}
 }

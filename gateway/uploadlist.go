@@ -9,14 +9,14 @@ import (
 
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // listMultipartUploads answers ListMultipartUploads: what the upstream has, and what
 // is in the journal. Uploads of one key are the upstream's first.
 func (g *Gateway) listMultipartUploads(w *answer, c *Call, id sigv4.Identity) error {
-	local := g.Store.Uploads(c.key.Bucket)
-	if len(local) == 0 && !tiers.Local(c.query.Get("upload-id-marker")) {
+	local := g.Writes.Uploads.Of(c.key.Bucket)
+	if len(local) == 0 && !writeback.Local(c.query.Get("upload-id-marker")) {
 		return g.pass(w, c, id)
 	}
 	q, err := parseList(c)
@@ -33,7 +33,7 @@ func (g *Gateway) listMultipartUploads(w *answer, c *Call, id sigv4.Identity) er
 		end = items[len(items)-1].name
 	}
 	key, marker := c.query.Get("key-marker"), c.query.Get("upload-id-marker")
-	passed := !tiers.Local(marker) // the marker's upload, if it is one of ours
+	passed := !writeback.Local(marker) // the marker's upload, if it is one of ours
 	for _, u := range local {
 		name := u.Key.Name
 		if !strings.HasPrefix(name, q.prefix) || name < key || name == key && key != "" && (marker == "" || !passed) {
@@ -64,8 +64,8 @@ type uploadItem struct {
 	name   string
 	prefix bool
 	id     string
-	raw    []byte        // of the upstream's: the elements of its Upload, but the key
-	upload *tiers.Upload // of ours
+	raw    []byte            // of the upstream's: the elements of its Upload, but the key
+	upload *writeback.Upload // of ours
 }
 
 // upstreamUploads asks the upstream for its uploads behind the markers of a call.
@@ -73,7 +73,7 @@ func (g *Gateway) upstreamUploads(c *Call, q *listRequest) (items []uploadItem, 
 	request := c.upstreamRequest()
 	request.Query = maps.Clone(c.query)
 	request.Query.Set("encoding-type", "url")
-	if tiers.Local(c.query.Get("upload-id-marker")) {
+	if writeback.Local(c.query.Get("upload-id-marker")) {
 		request.Query.Del("upload-id-marker") // those of its key have been listed
 	}
 	var list struct {

@@ -22,17 +22,17 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // createMultipartUpload answers CreateMultipartUpload: by the journal, or through.
 func (g *Gateway) createMultipartUpload(w *answer, c *Call, id sigv4.Identity) error {
 	header := c.pendingHeader()
 	if !c.plainHeaders() || !uploadChecksum(header) {
-		g.Store.Through(c.key)
+		g.Writes.Through(c.key)
 		return g.pass(w, c, id)
 	}
-	uploadID, err := g.Store.BeginUpload(c.Context(), c.key, header)
+	uploadID, err := g.Writes.Uploads.Begin(c.Context(), c.key, header)
 	if err != nil {
 		return err
 	}
@@ -81,24 +81,24 @@ func uploadChecksum(h http.Header) bool {
 }
 
 // algorithm is the checksum algorithm of an upload.
-func algorithm(u *tiers.Upload) (a checksum.Algorithm, ok bool) {
+func algorithm(u *writeback.Upload) (a checksum.Algorithm, ok bool) {
 	return checksum.ByHeader("X-Amz-Checksum-" + u.Header.Get("X-Amz-Checksum-Algorithm"))
 }
 
 // upload finds the upload that a call is about, nil if it is the upstream's.
-func (g *Gateway) upload(c *Call) (*tiers.Upload, error) {
+func (g *Gateway) upload(c *Call) (*writeback.Upload, error) {
 	id := c.query.Get("uploadId")
-	if !tiers.Local(id) {
+	if !writeback.Local(id) {
 		return nil, nil
 	}
-	return g.Store.Upload(c.key, id)
+	return g.Writes.Uploads.Find(c.key, id)
 }
 
 // moveUpload has a call go to the upstream, with the upload that it is about and
 // some of its parts.
-func (g *Gateway) moveUpload(w *answer, c *Call, u *tiers.Upload, parts []tiers.UploadPart) error {
+func (g *Gateway) moveUpload(w *answer, c *Call, u *writeback.Upload, parts []writeback.Part) error {
 	_, err := g.keepAlive(w, c, func() (*http.Response, error) {
-		id, err := g.Store.MoveUpload(c.Context(), u, parts)
+		id, err := g.Writes.Uploads.Move(c.Context(), u, parts)
 		if err == nil {
 			c.query.Set("uploadId", id)
 		}
@@ -116,9 +116,9 @@ func (g *Gateway) uploadPart(w *answer, c *Call, id sigv4.Identity) error {
 	if u == nil {
 		return g.pass(w, c, id)
 	}
-	var back *tiers.BackWrite
+	var back *writeback.Write
 	if c.plainHeaders() {
-		back = g.Store.AcceptPart(u, c.payload.Length)
+		back = g.Writes.Uploads.AcceptPart(u, c.payload.Length)
 	}
 	if back == nil {
 		if err := g.moveUpload(w, c, u, nil); err != nil {
@@ -133,7 +133,7 @@ func (g *Gateway) uploadPart(w *answer, c *Call, id sigv4.Identity) error {
 const maxPart = 5 << 30
 
 // partBack answers an UploadPart that the journal acknowledges.
-func (g *Gateway) partBack(w *answer, c *Call, u *tiers.Upload, back *tiers.BackWrite) error {
+func (g *Gateway) partBack(w *answer, c *Call, u *writeback.Upload, back *writeback.Write) error {
 	defer back.Discard()
 	if c.payload.Length > maxPart {
 		return s3err.EntityTooLarge
@@ -165,7 +165,7 @@ func (g *Gateway) partBack(w *answer, c *Call, u *tiers.Upload, back *tiers.Back
 	}
 	number, _ := strconv.Atoi(c.query.Get("partNumber")) // check has seen that it is a number
 	failpoint.Here("part.beforeCommit")
-	if _, err := back.CommitPart(c.Context(), u, tiers.UploadPart{Number: number, ETag: etag, Header: header}); err != nil {
+	if _, err := back.CommitPart(c.Context(), u, writeback.Part{Number: number, ETag: etag, Header: header}); err != nil {
 		return err
 	}
 	w.Header()["ETag"] = []string{etag}
@@ -202,7 +202,7 @@ func (g *Gateway) abortMultipartUpload(w *answer, c *Call, id sigv4.Identity) er
 			return s3err.PreconditionFailed.About("Condition", "If-Match-Initiated-Time")
 		}
 	}
-	if err := g.Store.AbortUpload(c.Context(), u); err != nil {
+	if err := g.Writes.Uploads.Abort(c.Context(), u); err != nil {
 		return err
 	}
 	acknowledgeBack(w, http.StatusNoContent)
@@ -218,7 +218,7 @@ func (g *Gateway) listParts(w *answer, c *Call, id sigv4.Identity) error {
 	if u == nil {
 		return g.pass(w, c, id)
 	}
-	parts, err := g.Store.Parts(c.Context(), u)
+	parts, err := g.Writes.Uploads.Parts(c.Context(), u)
 	if err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (g *Gateway) listParts(w *answer, c *Call, id sigv4.Identity) error {
 	if n, err := strconv.Atoi(c.query.Get("part-number-marker")); err == nil {
 		marker = n
 	}
-	parts = slices.DeleteFunc(parts, func(p tiers.UploadPart) bool { return p.Number <= marker })
+	parts = slices.DeleteFunc(parts, func(p writeback.Part) bool { return p.Number <= marker })
 	truncated := len(parts) > most
 	parts = parts[:min(len(parts), most)]
 	next := marker
@@ -298,19 +298,19 @@ func encodedName(c *Call, name string) string {
 }
 
 // completeBack completes an upload that is in the journal.
-func (g *Gateway) completeBack(w *answer, c *Call, document []byte, wanted []tiers.UploadPart) error {
+func (g *Gateway) completeBack(w *answer, c *Call, document []byte, wanted []writeback.Part) error {
 	u, err := g.upload(c)
 	here := false
 	if err == nil && c.plainHeaders("X-Amz-Mp-Object-Size") {
-		here, err = g.Store.AcceptComplete(c.Context(), u)
+		here, err = g.Writes.Uploads.AcceptComplete(c.Context(), u)
 	}
 	if err == nil && here {
 		err = g.completeInJournal(w, c, u, wanted)
 	} else if err == nil {
 		return g.completeMoved(w, c, u, document, wanted)
 	}
-	if errors.Is(err, tiers.ErrNoUpload) { // asked once more, or at the same time
-		if etag, header, ok := g.Store.Completed(c.key, c.query.Get("uploadId")); ok {
+	if errors.Is(err, writeback.ErrNoUpload) { // asked once more, or at the same time
+		if etag, header, ok := g.Writes.Uploads.Completed(c.key, c.query.Get("uploadId")); ok {
 			answerCompleted(w, c, etag, header)
 			return nil
 		}
@@ -319,8 +319,8 @@ func (g *Gateway) completeBack(w *answer, c *Call, document []byte, wanted []tie
 }
 
 // completeInJournal has the journal acknowledge the completion of an upload.
-func (g *Gateway) completeInJournal(w *answer, c *Call, u *tiers.Upload, wanted []tiers.UploadPart) error {
-	have, err := g.Store.Parts(c.Context(), u)
+func (g *Gateway) completeInJournal(w *answer, c *Call, u *writeback.Upload, wanted []writeback.Part) error {
+	have, err := g.Writes.Uploads.Parts(c.Context(), u)
 	if err != nil {
 		return err
 	}
@@ -346,7 +346,7 @@ func (g *Gateway) completeInJournal(w *answer, c *Call, u *tiers.Upload, wanted 
 	}
 	etag := fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(parts))
 	failpoint.Here("complete.beforeCommit")
-	if err := g.Store.CompleteUpload(c.Context(), u, etag, header, parts); err != nil {
+	if err := g.Writes.Uploads.Complete(c.Context(), u, etag, header, parts); err != nil {
 		return err
 	}
 	failpoint.Here("ack.beforeSend")
@@ -356,11 +356,11 @@ func (g *Gateway) completeInJournal(w *answer, c *Call, u *tiers.Upload, wanted 
 }
 
 // chosen are the parts that a CompleteMultipartUpload names.
-func (g *Gateway) chosen(have, wanted []tiers.UploadPart) ([]tiers.UploadPart, error) {
-	var parts []tiers.UploadPart
+func (g *Gateway) chosen(have, wanted []writeback.Part) ([]writeback.Part, error) {
+	var parts []writeback.Part
 	size := int64(0)
 	for i, p := range wanted {
-		k, ok := slices.BinarySearchFunc(have, p.Number, func(h tiers.UploadPart, n int) int { return h.Number - n })
+		k, ok := slices.BinarySearchFunc(have, p.Number, func(h writeback.Part, n int) int { return h.Number - n })
 		if !ok || have[k].ETag != p.ETag {
 			return nil, s3err.InvalidPart
 		}
@@ -384,7 +384,7 @@ func (g *Gateway) chosen(have, wanted []tiers.UploadPart) ([]tiers.UploadPart, e
 // checkPartSums checks what a CompleteMultipartUpload says of the checksums of parts:
 // at most one each, of the upload's algorithm, and of each part if that of the object
 // is made of them.
-func checkPartSums(u *tiers.Upload, wanted []tiers.UploadPart) error {
+func checkPartSums(u *writeback.Upload, wanted []writeback.Part) error {
 	a, checked := algorithm(u)
 	invalid := s3err.InvalidArgument.With("The checksum of a part in the request is not valid.").About("ArgumentName", "Checksum")
 	for i, p := range wanted {
@@ -412,7 +412,7 @@ func checkPartSums(u *tiers.Upload, wanted []tiers.UploadPart) error {
 
 // objectSum is what a CompleteMultipartUpload says is the checksum of the object, ""
 // if nothing.
-func (c *Call) objectSum(u *tiers.Upload) (value string, err error) {
+func (c *Call) objectSum(u *writeback.Upload) (value string, err error) {
 	a, checked := algorithm(u)
 	count := 0
 	for _, given := range checksum.Algorithms {
@@ -441,7 +441,7 @@ const minPart = 5 << 20
 
 // completeHeader are the headers of an upload with the checksum of the whole object,
 // which has to be what the client says that it is.
-func (c *Call) completeHeader(u *tiers.Upload, parts []tiers.UploadPart, said string) (http.Header, error) {
+func (c *Call) completeHeader(u *writeback.Upload, parts []writeback.Part, said string) (http.Header, error) {
 	size := int64(0)
 	for _, p := range parts {
 		size += p.Size
@@ -504,8 +504,8 @@ func answerCompleted(w *answer, c *Call, etag string, h http.Header) {
 }
 
 // completeMoved completes an upload at the upstream, with what is left of it here.
-func (g *Gateway) completeMoved(w *answer, c *Call, u *tiers.Upload, document []byte, wanted []tiers.UploadPart) error {
-	parts, err := g.Store.LocalParts(u, wanted)
+func (g *Gateway) completeMoved(w *answer, c *Call, u *writeback.Upload, document []byte, wanted []writeback.Part) error {
+	parts, err := g.Writes.Uploads.LocalParts(u, wanted)
 	if err == nil {
 		err = g.moveUpload(w, c, u, parts)
 	}
@@ -518,7 +518,7 @@ func (g *Gateway) completeMoved(w *answer, c *Call, u *tiers.Upload, document []
 		return err
 	}
 	// The client may have gone: the upload is over nevertheless.
-	if err := g.Store.AbortUpload(context.WithoutCancel(c.Context()), u); err != nil {
+	if err := g.Writes.Uploads.Abort(context.WithoutCancel(c.Context()), u); err != nil {
 		g.Log.Warn("a completed upload stays in the journal until it expires", "key", u.Key.String(), "error", err)
 	}
 	return err

@@ -90,8 +90,8 @@ func (b *bench) drain(t *testing.T) {
 	b.runPool(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	b.store.DrainAll(ctx)
-	if st := b.store.BackStatus(); st.Pending > 0 {
+	b.writes.DrainAll(ctx)
+	if st := b.writes.Status(); st.Pending > 0 {
 		t.Fatalf("not drained: %+v", st)
 	}
 }
@@ -269,7 +269,7 @@ func TestB16_AbortInWriteBack(t *testing.T) {
 	b := backBench(t)
 	u := b.upload(t, "/back/k", nil)
 	u.mustPart(1, partBodies[0], nil)
-	if st := b.store.BackStatus(); st.Uploads != 1 || st.Bytes != 70_000 {
+	if st := b.writes.Status(); st.Uploads != 1 || st.Bytes != 70_000 {
 		t.Errorf("%+v", st.Stats)
 	}
 	if w := u.ask("DELETE", "", http.Header{"X-Amz-If-Match-Initiated-Time": {"Mon, 02 Jan 2006 15:04:05 GMT"}}, ""); w.Code != 412 {
@@ -283,7 +283,7 @@ func TestB16_AbortInWriteBack(t *testing.T) {
 			t.Errorf("%s: %d %s", what, w.Code, w.Body)
 		}
 	}
-	if st := b.store.BackStatus(); st.Uploads != 0 || st.Bytes != 0 || b.up.Uploads() != 0 {
+	if st := b.writes.Status(); st.Uploads != 0 || st.Bytes != 0 || b.up.Uploads() != 0 {
 		t.Errorf("%+v", st.Stats)
 	}
 }
@@ -323,7 +323,7 @@ func TestE22_UploadOutgrowsTheJournal(t *testing.T) {
 	for i, body := range bodies {
 		u.mustPart(i+1, body, nil)
 	}
-	if st := b.store.BackStatus(); st.Bytes != 800_000 || b.up.Uploads() != 1 || b.up.Count("PUT") != 3 {
+	if st := b.writes.Status(); st.Bytes != 800_000 || b.up.Uploads() != 1 || b.up.Count("PUT") != 3 {
 		t.Fatalf("%d bytes in the journal, %d uploads upstream with %d parts", st.Bytes, b.up.Uploads(), b.up.Count("PUT"))
 	}
 	if w := u.ask("GET", "", nil, ""); strings.Count(w.Body.String(), "<Part>") != 5 || !strings.Contains(w.Body.String(), "<UploadId>"+u.id+"<") {
@@ -338,7 +338,7 @@ func TestE22_UploadOutgrowsTheJournal(t *testing.T) {
 		t.Errorf("upstream: %t %s", ok, o.ETag)
 	}
 	b.drain(t)
-	if st := b.store.BackStatus(); st.Uploads != 0 || st.Bytes != 0 || b.up.Uploads() != 0 {
+	if st := b.writes.Status(); st.Uploads != 0 || st.Bytes != 0 || b.up.Uploads() != 0 {
 		t.Errorf("%+v, %d uploads upstream", st.Stats, b.up.Uploads())
 	}
 }
@@ -432,7 +432,7 @@ func TestUploadsExpire(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		fresh.mustPart(1, partBodies[0], nil)
 		b.runPool(t)
-		for end := time.Now().Add(5 * time.Second); b.store.BackStatus().Uploads != 1 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(5 * time.Second); b.writes.Status().Uploads != 1 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		}
 		if w := old.part(2, "x", nil); w.Code != 404 {
 			t.Errorf("the old one: %d", w.Code)
@@ -481,7 +481,7 @@ func TestUploadsOfADeletedBucket(t *testing.T) {
 	if w := b.ask("root", "DELETE", "/back", "", nil, ""); w.Code != 204 {
 		t.Fatalf("%d", w.Code)
 	}
-	if st := b.store.BackStatus(); st.Uploads != 0 || st.Bytes != 0 {
+	if st := b.writes.Status(); st.Uploads != 0 || st.Bytes != 0 {
 		t.Errorf("%+v", st.Stats)
 	}
 }

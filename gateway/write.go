@@ -18,6 +18,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback"
 )
 
 // acknowledge passes the answer to a write on, and says where the write is.
@@ -33,8 +34,8 @@ func acknowledge(w *answer, c *Call, resp *http.Response) {
 // answer is the upstream's.
 func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
 	if !c.plain() {
-		g.Store.Through(c.key)
-	} else if back, err := g.Store.Accept(c.Context(), c.key, c.payload.Length, c.Header); err != nil {
+		g.Writes.Through(c.key)
+	} else if back, err := g.Writes.Accept(c.Context(), c.key, c.payload.Length, c.Header); err != nil {
 		return err
 	} else if back != nil {
 		return g.putBack(w, c, back)
@@ -44,7 +45,7 @@ func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
 		return err
 	}
 	change := g.Store.Begin(c.key)
-	return during(func() error {
+	return g.during(func() error {
 		seen := change.Body
 		if !c.keepable() {
 			seen = nil
@@ -59,7 +60,7 @@ func (g *Gateway) putObject(w *answer, c *Call, _ sigv4.Identity) error {
 			change.End()
 		}
 		if resp.StatusCode == http.StatusOK && c.plain() {
-			g.Store.Accepted(c.key, c.Header)
+			g.Writes.Accepted(c.key, c.Header)
 		}
 		acknowledge(w, c, resp)
 		return nil
@@ -73,7 +74,7 @@ func (g *Gateway) change(w *answer, c *Call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	return during(func() error {
+	return g.during(func() error {
 		resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
 			resp, _, err := g.exchange(c, out, nil)
 			return resp, err
@@ -178,7 +179,7 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 		return err
 	}
 	denied := request.split(func(o deletion) bool {
-		return c.allowedDelete(o) && !g.Store.Reserved(akigw.Key{Bucket: c.key.Bucket, Name: o.name})
+		return c.allowedDelete(o) && !g.Writes.Reserved(akigw.Key{Bucket: c.key.Bucket, Name: o.name})
 	})
 	if done, err := g.deleteObjectsBack(w, c, request, denied); done || err != nil {
 		return err
@@ -188,8 +189,8 @@ func (g *Gateway) deleteObjects(w *answer, c *Call, _ sigv4.Identity) error {
 	for _, o := range request.Objects {
 		changes = append(changes, g.fence(akigw.Key{Bucket: c.key.Bucket, Name: o.name}, o.version)...)
 	}
-	return during(func() error {
-		if len(denied) > 0 || request.conditional() && g.Store.WritesBack(c.key.Bucket) {
+	return g.during(func() error {
+		if len(denied) > 0 || request.conditional() && g.Writes.WritesBack(c.key.Bucket) {
 			return g.deleteSome(w, c, request, denied)
 		}
 		resp, err := g.send(c, document)
@@ -281,7 +282,7 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 	if err != nil {
 		return err
 	}
-	if tiers.Local(c.query.Get("uploadId")) {
+	if writeback.Local(c.query.Get("uploadId")) {
 		return g.completeBack(w, c, document, parts)
 	}
 	return g.completeUpstream(w, c, document, nil)
@@ -290,7 +291,7 @@ func (g *Gateway) completeMultipartUpload(w *answer, c *Call, _ sigv4.Identity) 
 // completeUpstream has the upstream complete an upload. seen, if not nil, gets the
 // document of a 200 as well.
 func (g *Gateway) completeUpstream(w *answer, c *Call, document []byte, seen io.Writer) error {
-	return during(func() error {
+	return g.during(func() error {
 		resp, err := g.keepAlive(w, c, func() (*http.Response, error) { return g.send(c, document) })
 		if err != nil {
 			return err

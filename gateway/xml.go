@@ -12,7 +12,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // parseXML decodes a control document strictly: one root of this name, no
@@ -146,7 +146,7 @@ func appendDenied(result []byte, denied []deletion) ([]byte, error) {
 
 // parseComplete reads a CompleteMultipartUpload document: 1 to 10,000 parts in
 // ascending order, each with an ETag, and a checksum if there is one.
-func parseComplete(document []byte) ([]tiers.UploadPart, error) {
+func parseComplete(document []byte) ([]writeback.Part, error) {
 	var doc struct {
 		Parts []struct {
 			PartNumber []int
@@ -164,7 +164,7 @@ func parseComplete(document []byte) ([]tiers.UploadPart, error) {
 		return nil, s3err.MalformedXML
 	}
 	last := 0
-	parts := make([]tiers.UploadPart, len(doc.Parts))
+	parts := make([]writeback.Part, len(doc.Parts))
 	for i, p := range doc.Parts {
 		switch {
 		case len(p.PartNumber) != 1 || len(p.ETag) != 1:
@@ -177,7 +177,7 @@ func parseComplete(document []byte) ([]tiers.UploadPart, error) {
 			return nil, s3err.InvalidPartOrder
 		}
 		last = p.PartNumber[0]
-		parts[i] = tiers.UploadPart{Number: last, ETag: `"` + strings.Trim(strings.TrimSpace(p.ETag[0]), `"`) + `"`}
+		parts[i] = writeback.Part{Number: last, ETag: `"` + strings.Trim(strings.TrimSpace(p.ETag[0]), `"`) + `"`}
 		for _, o := range p.Others {
 			if name, ok := strings.CutPrefix(o.XMLName.Local, "Checksum"); ok {
 				if parts[i].Header == nil {

@@ -17,11 +17,13 @@ import (
 	"github.com/akidb/akigw/gateway"
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/internal/listen"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
+	"github.com/akidb/akigw/writeback"
 )
 
 // Config is everything that a gateway is built from: its settings, each part declared by the
@@ -36,14 +38,14 @@ type Config struct {
 	QoS      []gateway.QoSConfig     `toml:"qos"`
 	Quota    []gateway.QuotaConfig   `toml:"quota"`
 	Cache    tiers.Config            `toml:"cache"`
-	Back     tiers.BackConfig        `toml:"write_back"`
+	Back     writeback.Config        `toml:"write_back"`
 	Snapshot snapshot.Config         `toml:"snapshot"`
 	Cost     cost.Config             `toml:"cost"`
 	Access   gateway.AccessLogConfig `toml:"access_log"`
 	Tracing  TracingConfig           `toml:"tracing"`
 	LoadTest bench.LoadConfig        `toml:"load_test"`
 	Tiering  struct {
-		Policy tiers.PolicyConfig `toml:"policy"`
+		Policy placement.PolicyConfig `toml:"policy"`
 	} `toml:"tiering"`
 	Storage struct {
 		Pool     cold.PoolConfig           `toml:"connection_pool"`
@@ -186,9 +188,9 @@ func Defaults() *Config {
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}
 	c.Storage.Parallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 7 * 24 * 3600}
 	c.Storage.Batch = uploadpool.BatchConfig{Enabled: true, BatchSize: 10, FlushIntervalSecs: 5, MaxPacked: 1_000_000}
-	c.Back = tiers.BackConfig{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, ScrubBytesPerSec: 16 << 20, MinFreeBytes: 1 << 30, ReserveBytes: 16 << 20, MaxUploadSecs: 7 * 24 * 3600, MaxDates: 100_000, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60, MaxFactSecs: 7 * 24 * 3600}
+	c.Back = writeback.Config{MaxPendingBytes: 10 << 30, MaxPending: 100_000, MaxPendingSecs: 24 * 3600, InlineBytes: 64 << 10, SegmentBytes: 64 << 20, ScrubBytesPerSec: 16 << 20, MinFreeBytes: 1 << 30, ReserveBytes: 16 << 20, MaxUploadSecs: 7 * 24 * 3600, MaxDates: 100_000, SyncTimeoutSecs: 30, DrainTimeoutSecs: 60, MaxFactSecs: 7 * 24 * 3600}
 	c.Snapshot = snapshot.Config{IntervalSecs: 24 * 3600, MaxBytes: 1 << 30, RestoreRate: 64 << 20}
-	c.Tiering.Policy = tiers.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
+	c.Tiering.Policy = placement.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
 	c.Cost, c.Access, c.Tracing = cost.Default(), gateway.AccessLogConfig{MaxMiB: 100, Keep: 10}, TracingConfig{Share: 1}
 	c.LoadTest = bench.LoadConfig{DurationSecs: 600, QPS: 100, SearchPct: 0.7, InsertPct: 0.2, TierControlPct: 0.1, Collections: 100, Items: 100_000, ItemBytes: bench.Sizes{Least: 2 << 10, Most: 2 << 10}, Skew: 0.9, Bucket: "akigw-bench"}
 	return c

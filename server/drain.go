@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // ErrPending is returned by Run if acknowledged writes were not uploaded in time. The data
@@ -16,28 +16,28 @@ var ErrPending = errors.New("acknowledged writes are not upstream yet; the next 
 
 // drain uploads pending writes before the process ends, for timeout at most. It returns
 // ErrPending if some are left.
-func drain(store *tiers.Store, timeout time.Duration, show func(pending func() (int, int64), done <-chan struct{}), log *slog.Logger) error {
+func drain(writes *writeback.WriteBack, timeout time.Duration, show func(pending func() (int, int64), done <-chan struct{}), log *slog.Logger) error {
 	pending := func() (int, int64) {
-		st := store.BackStatus()
+		st := writes.Status()
 		return st.Pending, st.Bytes
 	}
-	writes, bytes := pending()
-	if writes == 0 {
+	n, bytes := pending()
+	if n == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	log.Info("taking acknowledged writes to the upstream", "pending", writes, "bytes", bytes)
+	log.Info("taking acknowledged writes to the upstream", "pending", n, "bytes", bytes)
 	done := make(chan struct{})
 	var shown sync.WaitGroup
 	if show != nil {
 		shown.Go(func() { show(pending, done) })
 	}
-	store.DrainAll(ctx)
+	writes.DrainAll(ctx)
 	close(done)
 	shown.Wait()
-	if writes, bytes = pending(); writes > 0 {
-		log.Warn("acknowledged writes are not upstream yet; they are kept, and taken there by the next start", "pending", writes, "bytes", bytes)
+	if n, bytes = pending(); n > 0 {
+		log.Warn("acknowledged writes are not upstream yet; they are kept, and taken there by the next start", "pending", n, "bytes", bytes)
 		return ErrPending
 	}
 	return nil

@@ -79,7 +79,7 @@ func (r *running) logged(t *testing.T, name string) {
 func TestFailedTasks(t *testing.T) {
 	breaks, change := breakable(endReadiness)
 	r := runPlan(t, config(t, "", t.TempDir()), change)
-	if status, _ := r.get(t, "/readyz"); status != http.StatusOK || len(breaks) != 6 {
+	if status, _ := r.get(t, "/readyz"); status != http.StatusOK || len(breaks) != 7 {
 		t.Errorf("before: %d, %d tasks", status, len(breaks))
 	}
 	for name, now := range breaks {
@@ -101,10 +101,10 @@ func TestFailedTasks(t *testing.T) {
 	}
 	r.end(t)
 
-	for _, name := range []string{"tiers", "users and keys"} {
+	for _, name := range []string{"tiers", "write-back", "users and keys"} {
 		breaks, change := breakable(endServer)
 		r := runPlan(t, config(t, "", t.TempDir()), change)
-		if len(breaks) != 2 {
+		if len(breaks) != 3 {
 			t.Errorf("%d tasks end the gateway", len(breaks))
 		}
 		close(breaks[name])

@@ -88,7 +88,7 @@ func openFront(c *Config, s *storage, i *instruments, opened *closers) (*front, 
 	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), s.upstream.Names()...)
 	handler := gateway.New(gateway.Front{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
-		Faulty: i.faults != nil, Policies: keyring, QoS: qos, Store: s.store, Upstream: s.upstream, Log: i.log, Costs: &i.costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+		Faulty: i.faults != nil, Policies: keyring, QoS: qos, Store: s.store, Writes: s.writes, Upstream: s.upstream, Log: i.log, Costs: &i.costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 	})
 	quotas := gateway.NewQuotas(c.Gateway.MaxBuckets, c.Quota, i.log)
 	handler.Limit(quotas)
@@ -107,7 +107,11 @@ func openOperator(c *Config, s *storage, keyring *access.Keyring, i *instruments
 	opened.add(audit.Close)
 	users := c.users()
 	c.Admin.Metrics = i.metrics
-	handler := admin.New(c.Admin, s.store, s.snapshots, admin.Parts{Rules: s.rules, Access: &users, Costs: i.costs, Logs: i.tail, Audit: audit, Faults: i.faults, Ready: ready}, access.Admins{Keyring: keyring}, c.Gateway.Region, c.Version, i.log)
+	handler := admin.New(admin.Options{
+		Config: c.Admin, Store: s.store, Writes: s.writes, Placement: s.placement, Snapshots: s.snapshots, Rules: s.rules, Traces: s.traces,
+		Access: &users, Costs: i.costs, Logs: i.tail, Audit: audit, Faults: i.faults, Ready: ready,
+		Keys: access.Admins{Keyring: keyring}, Region: c.Gateway.Region, Version: c.Version, Log: i.log,
+	})
 	socket, err := net.Listen("tcp", c.Admin.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("admin listener: %w; is another process using the port? (--admin-listen)", err)

@@ -143,7 +143,7 @@ func (s *Server) serve(ctx context.Context, p plan) error {
 	s.log.Info("stopping: finishing requests under way")
 	err := errors.Join(s.front.shutdown(), s.operator.shutdown(), listeners.stop())
 	if !fatal.Load() {
-		err = errors.Join(err, drain(s.storage.store, s.config.Back.DrainTimeout(), s.config.OnDrain, s.log))
+		err = errors.Join(err, drain(s.storage.writes, s.config.Back.DrainTimeout(), s.config.OnDrain, s.log))
 	}
 	return errors.Join(err, work.stop(), accounts.stop())
 }
@@ -167,13 +167,17 @@ func (s *Server) plan() plan {
 			{"S3 listener", endServer, s.front.serve},
 		},
 		workers: []task{
-			{"tiers", endServer, s.storage.store.Run}, // room on disk, the policy worker, the upload pool
+			{"tiers", endServer, s.storage.store.Run}, // room on disk
+			{"write-back", endServer, s.storage.writes.Run},
 			{"users and keys", endServer, s.front.users.Run},
 			{"rules", endReadiness, s.storage.rules.Run},
 			{"quotas", endReadiness, s.front.quotas.Run},
 			{"snapshots", endReadiness, s.storage.snapshots.Run},
 		},
-		accounts: []task{{"cost", endReadiness, s.costs.Run}},
+		accounts: []task{
+			{"placement", endReadiness, s.storage.placement.Run}, // of how objects are used; and the policy worker
+			{"cost", endReadiness, s.costs.Run},
+		},
 	}
 	if s.config.LimitMemory {
 		p.accounts = append(p.accounts, task{"memory limit", endReadiness, s.config.limitMemory})

@@ -9,21 +9,22 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/snapshot"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/snapshot/s3"
 )
 
-// catalog is the catalog of the tiers as package snapshot reads it.
-type catalog struct{ *tiers.Store }
+// catalog is the catalog of a gateway as package snapshot reads it.
+type catalog struct{ *placement.Catalog }
 
 // Entries implements snapshot.Catalog.
 func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error {
-	return c.Catalog(ctx, tiers.Pattern{}, yield)
+	return c.Each(ctx, akigw.Pattern{}, yield)
 }
 
 // openSnapshots opens the snapshots of a gateway.
-func openSnapshots(c *Config, store *tiers.Store, i *instruments) (*snapshot.Store, error) {
-	o := snapshot.Options{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: gatewayID(c.path("gateway-id"), i.log), Catalog: catalog{store}, Log: i.log, Metrics: i.metrics}
+func openSnapshots(c *Config, s *storage, i *instruments) (*snapshot.Store, error) {
+	o := snapshot.Options{Config: c.Snapshot, Dir: c.Snapshot.Dir, Gateway: gatewayID(c.path("gateway-id"), i.log), Catalog: catalog{s.placement.Catalog}, Log: i.log, Metrics: i.metrics}
 	if o.Dir == "" {
 		o.Dir = c.path("snapshots")
 	}
@@ -35,7 +36,8 @@ func openSnapshots(c *Config, store *tiers.Store, i *instruments) (*snapshot.Sto
 		if prefix != "" && !strings.HasSuffix(prefix, "/") {
 			prefix += "/"
 		}
-		o.Remote = store.Own(bucket, prefix, "application/vnd.apache.parquet")
+		begin := func(key akigw.Key) func() { return s.store.Begin(key).End }
+		o.Remote = &s3.Remote{Bucket: bucket, Prefix: prefix, Upstream: s.upstream, Sender: s.writes, Begin: begin}
 	}
 	return snapshot.Open(o), nil
 }
@@ -51,14 +53,14 @@ func (s *storage) restore(ctx context.Context, id string, rate int64, log *slog.
 	if err != nil {
 		return nil, fmt.Errorf("--restore %s: %w", id, err)
 	}
-	restored, err := s.store.Restore(ctx, func(yield func(akigw.CatalogEntry) bool) error { return s.snapshots.Read(ctx, i, yield) })
+	restored, err := s.placement.Restore(ctx, func(yield func(akigw.CatalogEntry) bool) error { return s.snapshots.Read(ctx, i, yield) })
 	if err != nil {
 		return nil, fmt.Errorf("--restore %s: %w", id, err)
 	}
 	log.Info("restored the catalog from a snapshot; each object is validated before it is served", "id", i.ID, "objects", restored.Objects, "known", restored.Known, "seconds", time.Since(started).Seconds())
 	return func(ctx context.Context) error {
-		var last tiers.PrefetchProgress
-		err := s.store.Refetch(ctx, restored, rate, func(p tiers.PrefetchProgress) { last = p })
+		var last placement.PrefetchProgress
+		err := s.placement.Refetch(ctx, restored, rate, func(p placement.PrefetchProgress) { last = p })
 		if ctx.Err() == nil {
 			log.Info("fetched what was used most before the snapshot", "objects", last.Fetched, "bytes", last.Bytes, "already", last.Already, "failed", last.Failed, "error", err)
 		}

@@ -5,18 +5,24 @@ import (
 	"fmt"
 
 	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/trace"
+	"github.com/akidb/akigw/writeback"
 )
 
-// storage is what serves objects: the upstreams, the tiers over them, and what is kept beside
-// the tiers.
+// storage is what serves objects: the upstreams, the tiers over them, the write-back over both,
+// and what is kept beside the tiers.
 type storage struct {
 	upstream  *cold.Upstreams
 	rules     *rules.Book
 	store     *tiers.Store
+	writes    *writeback.WriteBack
+	placement *placement.Placement
+	traces    *trace.Recorder
 	snapshots *snapshot.Store
 }
 
@@ -31,10 +37,10 @@ func openStorage(c *Config, i *instruments, opened *closers) (_ *storage, err er
 	if s.rules, err = c.OpenRules(i.log, i.metrics); err != nil {
 		return nil, err
 	}
-	if s.store, err = openTiers(c, s.rules, s.upstream, i, opened); err != nil {
+	if err := s.openTiers(c, i, opened); err != nil {
 		return nil, err
 	}
-	if s.snapshots, err = openSnapshots(c, s.store, i); err != nil {
+	if s.snapshots, err = openSnapshots(c, s, i); err != nil {
 		return nil, err
 	}
 	s.upstream.OnSuspect(s.reportSuspect(i))
@@ -55,21 +61,38 @@ func openUpstreams(c *Config, i *instruments, opened *closers) (*cold.Upstreams,
 	return upstream, nil
 }
 
-// openTiers opens the tiers, the journal of acknowledged writes, and the policy worker.
-func openTiers(c *Config, book *rules.Book, upstream *cold.Upstreams, i *instruments, opened *closers) (*tiers.Store, error) {
+// openTiers opens the journal of acknowledged writes, the tiers below it, and what moves objects
+// between the tiers.
+func (s *storage) openTiers(c *Config, i *instruments, opened *closers) error {
 	if i.faults != nil {
-		c.Cache.WarmFault, c.Cache.JournalFault = i.faults.Disk(faults.Warm), i.faults.Disk(faults.Journal)
+		c.Cache.WarmFault, c.Back.Fault = i.faults.Disk(faults.Warm), i.faults.Disk(faults.Journal)
 	}
-	store, err := tiers.New(c.Cache, book, c.path("warm"), upstream, i.log)
+	c.Back.Dir, c.Back.FactsFile = c.Back.Place(c.Process.Data), c.FactsFile()
+	pending, err := writeback.Open(c.Back, s.upstream, i.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	opened.add(store.Close)
-	c.Back.FactsFile = c.FactsFile()
-	if err := store.WriteBack(c.Back, c.Back.Place(c.Process.Data), c.Storage.Parallel, c.Storage.Batch, upstream); err != nil {
-		return nil, err
+	opened.add(pending.Close)
+	accesses, pins := placement.NewAccesses(), placement.OpenPins(c.path("tiers"), i.log)
+	s.traces = new(trace.Recorder)
+	s.store, err = tiers.New(tiers.Options{
+		Config: c.Cache, Rules: s.rules, Dir: c.path("warm"), Upstream: s.upstream, Overlay: pending, Pins: pins,
+		Observers: []tiers.Observer{accesses, s.traces}, Log: i.log, Metrics: i.metrics,
+	})
+	if err != nil {
+		return err
 	}
-	return store, store.Control(c.Tiering.Policy, c.path("tiers"))
+	opened.add(s.store.Close)
+	s.writes = writeback.New(writeback.Options{
+		Config: c.Back, Parallel: c.Storage.Parallel, Batch: c.Storage.Batch, Overlay: pending, Cache: s.store,
+		Upstream: s.upstream, Rules: s.rules, Log: i.log, Metrics: i.metrics,
+	})
+	opened.add(s.writes.Close)
+	s.placement = placement.New(placement.Options{
+		Policy: c.Tiering.Policy, Dir: c.path("tiers"), Store: s.store, Pins: pins, Accesses: accesses, Rules: s.rules,
+		Upstream: s.upstream, Writes: s.writes, Log: i.log, Metrics: i.metrics,
+	})
+	return nil
 }
 
 // reportSuspect logs when an upstream stops answering and when it answers again, and has its
@@ -81,15 +104,15 @@ func (s *storage) reportSuspect(i *instruments) func(name string, suspect bool) 
 			return
 		}
 		i.log.Info("the upstream answers again", "upstream", name)
-		s.store.Resume(name)
+		s.writes.Resume(name)
 	}
 }
 
 // journalProblem says why the journal can neither acknowledge writes nor release them, nil if it
 // can.
 func (s *storage) journalProblem() error {
-	if b := s.store.BackStatus(); b != nil && b.Stopped != nil {
-		return fmt.Errorf("the journal takes no writes: %w", b.Stopped)
+	if stopped := s.writes.Status().Stopped; stopped != nil {
+		return fmt.Errorf("the journal takes no writes: %w", stopped)
 	}
 	return nil
 }

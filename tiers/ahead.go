@@ -4,8 +4,6 @@ import (
 	"context"
 	"math"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/budget"
 )
@@ -33,8 +31,6 @@ type ahead struct {
 
 // growAfter is the number of waits after which one more segment is read ahead.
 const growAfter = 2
-
-var readAheadRefused = metrics.NewCounter("akigw_tiers_read_ahead_refused_total")
 
 // segment is the number of blocks of e that one of several parallel requests
 // fetches.

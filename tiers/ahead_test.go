@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"sync"
 	"testing"
@@ -167,7 +166,7 @@ func (p *pattern) read(r *Reader, pause func(at int64)) error {
 func parallelStore(t *testing.T, up Upstream, memory size.Bytes) *Store {
 	t.Helper()
 	config := Config{HotBytes: 128 << 20, BlockBytes: block, SmallBytes: 4 << 10, FetchBytes: 1 << 20, ParallelFetches: 8, ReadAheadBytes: memory}
-	s, err := New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), "", up, slog.New(slog.DiscardHandler))
+	s, err := New(Options{Config: config, Rules: rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), Upstream: up})
 	if err != nil {
 		t.Fatal(err)
 	}

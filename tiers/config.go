@@ -33,9 +33,8 @@ type Config struct {
 	TTLSecs      int64           `toml:"ttl_secs" help:"how long a validation is trusted, with freshness ttl"`
 	MaxStaleSecs int64           `toml:"max_stale_secs" help:"how much longer it is while the upstream gives no answer, with freshness ttl"`
 
-	// WarmFault and JournalFault, if set, are asked before the disks of the tier and of the
-	// journal are used.
-	WarmFault, JournalFault akigw.DiskFault
+	// WarmFault, if set, is asked before the disk of the warm tier is used.
+	WarmFault akigw.DiskFault
 }
 
 // Settings are what holds where no rule says otherwise.

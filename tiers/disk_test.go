@@ -63,17 +63,3 @@ func TestC3_RunsWithoutTheTier(t *testing.T) {
 		})
 	}
 }
-
-// TestPinsThatCannotBeRead: the file stays as it is, and nothing can be pinned over it.
-func TestPinsThatCannotBeRead(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pins.json")
-	if err := os.Mkdir(path, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	told := 0
-	b := openPins(path, func(error) { told++ })
-	err := b.change(func([]Pin) ([]Pin, error) { return []Pin{{Bucket: "bucket"}}, nil })
-	if told != 1 || err == nil || b.any() {
-		t.Errorf("told %d times, %v", told, err)
-	}
-}

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -31,11 +29,6 @@ const (
 	reopenMost  = 30 * time.Second
 	// maxFeeds bounds the streams. The buckets beyond are treated as strict.
 	maxFeeds = 256
-)
-
-var (
-	eventsHeard = metrics.NewCounter("akigw_tiers_events_total")
-	eventGaps   = metrics.NewCounter("akigw_tiers_event_gaps_total")
 )
 
 // feeds are the streams of changes, one for each bucket that was read in mode
@@ -124,7 +117,7 @@ func (s *Store) follow(bucket string, f *feed) {
 		err := s.listen(bucket, f)
 		if began := f.close(); began {
 			wait = reopenLeast
-			eventGaps.Inc()
+			s.counters.eventGaps.Inc()
 		}
 		if s.ctx.Err() != nil {
 			return
@@ -163,7 +156,7 @@ func (s *Store) listen(bucket string, f *feed) error {
 // of is the one that is known, its bytes stay, and have to be confirmed before
 // they are served: the headers can be others.
 func (s *Store) Changed(c cold.Change) {
-	eventsHeard.Inc()
+	s.counters.events.Inc()
 	s.epoch(c.Key.Bucket).Add(1)
 	if c.Key.Version != "" {
 		s.changed(c)

@@ -116,12 +116,12 @@ func TestSilentStreamIsAGap(t *testing.T) {
 			wantRead(t, s, key("k"), "", []byte("old"), "")
 			synctest.Wait()
 		}
-		before := eventGaps.Get()
+		before := s.counters.eventGaps.Get()
 		up.Put(key("k"), []byte("new"))
 		time.Sleep(silence)
 		wantRead(t, s, key("k"), "", []byte("new"), "")
 		time.Sleep(silence)
-		if eventGaps.Get() == before {
+		if s.counters.eventGaps.Get() == before {
 			t.Error("no gap was counted")
 		}
 	})

@@ -169,7 +169,6 @@ func (f *fill) room(ctx context.Context, n int64, contended func(akigw.Key) bool
 		case <-moved:
 		case <-slow:
 			if contended(f.key) {
-				yields.Inc()
 				return errYielded
 			}
 			slow = nil
@@ -423,6 +422,9 @@ func (s *Store) receive(ctx context.Context, f *fill, body io.Reader, digest *ch
 	e, settings := f.entry, s.settings(f.key)
 	for n := f.next; n < f.end; n++ {
 		if err := f.room(ctx, n, s.contended); err != nil {
+			if errors.Is(err, errYielded) {
+				s.counters.yields.Inc()
+			}
 			return err
 		}
 		data := make([]byte, e.blockLen(n))
@@ -583,12 +585,6 @@ func wholeBlocks(got akigw.Range, size, block int64) (first, end int64) {
 	return first, max(first, end)
 }
 
-// NoBytes reports whether an answer is a 206 with the last bytes of an empty object. Some services
-// send one, for which RFC 9110 has no form ("bytes 0--1/0"): it means what a 200 does.
-func NoBytes(resp *http.Response) bool {
-	return resp.StatusCode == http.StatusPartialContent && resp.ContentLength <= 0 && resp.Header.Get("Content-Range") == "bytes 0--1/0"
-}
-
 // answeredRange reads which bytes of how many a 200 or 206 carries.
 func answeredRange(resp *http.Response) (akigw.Range, int64, error) {
 	if resp.ContentLength < 0 {
@@ -597,7 +593,7 @@ func answeredRange(resp *http.Response) (akigw.Range, int64, error) {
 	if resp.StatusCode == http.StatusOK {
 		return akigw.Range{Length: resp.ContentLength}, resp.ContentLength, nil
 	}
-	if NoBytes(resp) {
+	if cold.NoBytes(resp) {
 		return akigw.Range{}, 0, nil
 	}
 	var first, last, size int64

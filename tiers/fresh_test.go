@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -30,7 +29,7 @@ func inMemory(t *testing.T, settings rules.Settings, up Upstream) *Store {
 func inMemoryWith(t *testing.T, config Config, settings rules.Settings, up Upstream) *Store {
 	t.Helper()
 	settings.Memory, settings.Block = true, block
-	s, err := New(config, rules.NewSet(nil, settings), "", up, slog.New(slog.DiscardHandler))
+	s, err := New(Options{Config: config, Rules: rules.NewSet(nil, settings), Upstream: up})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +320,7 @@ func TestTiersOfARule(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.settings.Freshness = rules.Exclusive
 			up := testkit.NewMemory()
-			s, err := New(testConfig(rules.Exclusive), rules.NewSet(nil, c.settings), t.TempDir()+"/warm", up, slog.New(slog.DiscardHandler))
+			s, err := New(Options{Config: testConfig(rules.Exclusive), Rules: rules.NewSet(nil, c.settings), Dir: t.TempDir() + "/warm", Upstream: up})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,70 +1,63 @@
 package tiers
 
 import (
-	"fmt"
-
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers/hot"
 )
 
-// ghost answers what a tier of twice the size would have hit: a cache of keys
-// without their values, for a sample of all keys, and so with a sample's share
-// of the size (a scaled-down simulation). It goes by the policy of the hot tier;
-// the warm tier's is like it. It counts misses and not hits, because a key that
-// is asked for all the time may be in the sample or not, and misses once.
+// ghost is a ghost cache: it tells what a tier of twice the size would have hit. It keeps keys
+// without their values, of a sample of all keys, and so has the sample's share of the size (a
+// scaled-down simulation). It follows the policy of the hot tier; the warm tier's is similar. It
+// counts misses and not hits, because a key that is asked for all the time may be in the sample or
+// not, and misses once.
 type ghost struct {
-	keys                   *hot.Cache[uint64, uint32]
-	reads, misses, doubled *metrics.Counter
+	keys  *hot.Cache[uint64, uint32]
+	count lookups
 }
 
 // sampled is one out of how many keys a ghost looks at.
 const sampled = 32
 
-func newGhost(tier string, quota int64) *ghost {
-	counter := func(name string) *metrics.Counter {
-		return metrics.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_lookups%s_total{tier=%q}", name, tier))
-	}
+func newGhost(count lookups, quota int64) *ghost {
 	return &ghost{
 		keys:  hot.New(2*quota/sampled, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id }),
-		reads: counter(""), misses: counter("_missed"), doubled: counter("_missed_at_double_size"),
+		count: count,
 	}
 }
 
-// saw tells the ghosts of a read of block n of e, or of all of a small one, that
-// tier answered.
-func (s *Store) saw(e *entry, n int64, tier akigw.Outcome) {
+// saw counts a read of so many bytes, which the tier hit or missed.
+func (g *ghost) saw(id uint64, bytes int64, hit bool) {
+	if g == nil {
+		return
+	}
+	g.count.all.Inc()
+	if !hit {
+		g.count.missed.Inc()
+	}
+	if (id^id>>29)%sampled != 0 {
+		return
+	}
+	if _, ok := g.keys.Get(id); !ok {
+		g.count.missedAtDoubleSize.Add(sampled)
+		g.keys.Put(id, uint32(bytes))
+	}
+}
+
+// close stops the goroutines of the ghost.
+func (g *ghost) close() error {
+	if g == nil {
+		return nil
+	}
+	return g.keys.Close()
+}
+
+// saw tells the ghosts of a read of block n of e, or of all of a small object, that a tier
+// answered.
+func (s *storage) saw(e *entry, n int64, tier akigw.Outcome) {
 	id := e.object + uint64(n)*0x9e3779b97f4a7c15
 	bytes := e.blockLen(n) + 512
 	s.hotGhost.saw(id, bytes, tier == akigw.Hot)
 	if tier != akigw.Hot {
 		s.warmGhost.saw(id, bytes, tier == akigw.Warm)
 	}
-}
-
-// saw takes a read of so many bytes, which the tier hit or did not.
-func (g *ghost) saw(id uint64, bytes int64, hit bool) {
-	if g == nil {
-		return
-	}
-	g.reads.Inc()
-	if !hit {
-		g.misses.Inc()
-	}
-	if (id^id>>29)%sampled != 0 {
-		return
-	}
-	if _, ok := g.keys.Get(id); !ok {
-		g.doubled.Add(sampled)
-		g.keys.Put(id, uint32(bytes))
-	}
-}
-
-// close ends what the ghost runs.
-func (g *ghost) close() error {
-	if g == nil {
-		return nil
-	}
-	return g.keys.Close()
 }

@@ -14,9 +14,9 @@ var representation = map[string]bool{
 	"Content-Language": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true,
 }
 
-// objectHeader keeps what describes the object and leaves what describes the
-// exchange.
-func objectHeader(h http.Header) http.Header {
+// ObjectHeader returns a new header with the fields of h that describe the object, without
+// those that describe the exchange. The values are shared with h.
+func ObjectHeader(h http.Header) http.Header {
 	kept := make(http.Header, len(h))
 	for name, values := range h {
 		amz := strings.HasPrefix(name, "X-Amz-") && name != "X-Amz-Request-Id" && name != "X-Amz-Id-2"
@@ -35,5 +35,5 @@ func strongETag(etag string) bool { return etag != "" && !strings.HasPrefix(etag
 // the whole object.
 func objectOf(key akigw.Key, h http.Header, size int64) akigw.Object {
 	modified, _ := http.ParseTime(h.Get("Last-Modified")) // absent stays zero
-	return akigw.Object{Key: key, Size: size, ETag: h.Get("Etag"), LastModified: modified, Header: objectHeader(h)}
+	return akigw.Object{Key: key, Size: size, ETag: h.Get("Etag"), LastModified: modified, Header: ObjectHeader(h)}
 }

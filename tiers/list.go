@@ -3,21 +3,16 @@ package tiers
 import (
 	"bytes"
 	"context"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"sync/atomic"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/rules"
-	"github.com/akidb/akigw/tiers/cold"
 )
 
 // Listing is the upstream's answer to a listing. It is shared and must not be
@@ -41,40 +36,17 @@ const maxListing = 4 << 20
 // Buckets can share a counter.
 const epochs = 1024
 
-var listings = map[bool]*metrics.Counter{
-	true:  metrics.NewCounter(`akigw_tiers_listings_total{outcome="hot"}`),
-	false: metrics.NewCounter(`akigw_tiers_listings_total{outcome="cold"}`),
-}
-
 // epoch counts the changes of a bucket through this gateway, and those that it
 // heard of.
 func (s *Store) epoch(bucket string) *atomic.Uint64 {
 	return &s.listEpochs[xxhash.Sum64String(bucket)%epochs]
 }
 
-// ChangeBucket says that a bucket is being made, removed or set up in another way: until end no
-// write to it is acknowledged by the journal. end is told whether the bucket was changed, or
-// may have been, and whether it is gone.
-func (s *Store) ChangeBucket(bucket string) (end func(changed, gone bool)) {
+// ChangeBucket says that a bucket is being created, deleted or configured: listings of it from
+// before end are not used any more.
+func (s *Store) ChangeBucket(bucket string) (end func()) {
 	s.epoch(bucket).Add(1)
-	if s.back == nil {
-		return func(bool, bool) { s.epoch(bucket).Add(1) }
-	}
-	over := s.back.buckets.change(bucket)
-	return func(changed, gone bool) {
-		s.epoch(bucket).Add(1)
-		switch {
-		case gone:
-			over(bucketRemoved)
-		case changed:
-			over(bucketChanged)
-			if s.rules.Backs(bucket) {
-				s.back.buckets.refresh(bucket, time.Now())
-			}
-		default:
-			over(bucketUnchanged)
-		}
-	}
+	return func() { s.epoch(bucket).Add(1) }
 }
 
 // List answers a listing of a bucket: query is all that was asked, and ask sends
@@ -90,7 +62,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix, query string, c akigw.
 	if v, ok := s.hot.Get(key); ok && !c.NoCache {
 		age := time.Since(v.listing.asked)
 		if age >= 0 && age < settings.ListTTL && (c.MaxAge == 0 || age < c.MaxAge) && v.listing.epoch == s.epoch(bucket).Load() {
-			listings[true].Inc()
+			s.counters.listingsHot.Inc()
 			answer := *v.listing
 			answer.Outcome, answer.Age = akigw.Hot, age
 			return &answer, nil, nil
@@ -101,7 +73,7 @@ func (s *Store) List(ctx context.Context, bucket, prefix, query string, c akigw.
 	if err != nil || resp.StatusCode != http.StatusOK || resp.ContentLength > maxListing {
 		return nil, resp, err
 	}
-	listings[false].Inc()
+	s.counters.listingsCold.Inc()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxListing+1))
 	switch {
 	case err == nil && len(body) > maxListing: // on it goes
@@ -127,59 +99,3 @@ const listingVersion = "\x00list"
 
 // weight is the memory that a listing takes, roughly.
 func (l *Listing) weight() int { return len(l.Body) + 2048 }
-
-// listed is one object of a listing.
-type listed struct {
-	Key  string
-	Size int64
-	ETag string
-}
-
-// list calls yield with the objects of a bucket whose keys begin with prefix, in order, from
-// behind a key on, until it returns an error (ListObjectsV2).
-func (s *Store) list(ctx context.Context, bucket, prefix, after string, yield func(listed) error) error {
-	query := url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {prefix}}
-	for {
-		if after != "" {
-			query.Set("start-after", after)
-		}
-		var page struct {
-			XMLName      xml.Name
-			EncodingType string
-			IsTruncated  *bool // every listing says so, whatever its root is
-			Contents     []listed
-		}
-		resp, err := s.upstream.Do(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
-		if err != nil {
-			return err
-		}
-		if resp.StatusCode != http.StatusOK {
-			return cold.NewResponseError(resp)
-		}
-		document, err := io.ReadAll(io.LimitReader(resp.Body, 4*maxListing))
-		resp.Body.Close()
-		if err == nil {
-			err = s3xml.Unmarshal(document, &page)
-		}
-		if root := page.XMLName.Local; err == nil && (root == "Error" || root != "ListBucketResult" && page.IsTruncated == nil) {
-			err = fmt.Errorf("a %s", root)
-		}
-		if err != nil {
-			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
-		}
-		for _, o := range page.Contents {
-			if page.EncodingType == "url" {
-				if o.Key, err = url.QueryUnescape(o.Key); err != nil {
-					return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
-				}
-			}
-			if err := yield(o); err != nil {
-				return err
-			}
-			after = o.Key
-		}
-		if page.IsTruncated == nil || !*page.IsTruncated || len(page.Contents) == 0 {
-			return nil
-		}
-	}
-}

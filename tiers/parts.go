@@ -39,7 +39,7 @@ func (s *Store) part(ctx context.Context, e *entry, number int) (*Part, error) {
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent || resp.Header.Get("Etag") != e.ETag {
 		return nil, ErrUncacheable // no such part, another version, or a service with its own idea of parts: its answer says
 	}
-	p := &Part{Number: number, Status: resp.StatusCode, Header: objectHeader(resp.Header)}
+	p := &Part{Number: number, Status: resp.StatusCode, Header: ObjectHeader(resp.Header)}
 	var size int64
 	if p.Range, size, err = answeredRange(resp); err != nil {
 		return nil, err

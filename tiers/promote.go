@@ -11,8 +11,28 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// hotRoom is how many bytes the memory tier can hold that are not pinned.
-func (s *Store) hotRoom() int64 { return int64(s.config.HotBytes)/16*15 - s.hot.Pinned() }
+// Learn finds out what a key holds, from the catalog or from the upstream, and counts no access.
+// Errors: akigw.ErrNoSuchKey, ErrTierOff for an object that a rule keeps out of the cache, and
+// those of Get.
+func (s *Store) Learn(ctx context.Context, key akigw.Key) (*akigw.Object, error) {
+	e, err := s.learn(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return &e.Object, nil
+}
+
+// Confirm asks the upstream for the object of a key, so that it is known to answer. Errors are
+// those of Learn.
+func (s *Store) Confirm(ctx context.Context, key akigw.Key) error {
+	e, _ := s.lookup(key)
+	if e == nil {
+		_, err := s.learn(ctx, key)
+		return err
+	}
+	_, err := s.validate(ctx, e)
+	return err
+}
 
 // learn finds out what a key holds, without an access being counted.
 func (s *Store) learn(ctx context.Context, key akigw.Key) (*entry, error) {
@@ -63,13 +83,12 @@ func (r *Reader) bring(ctx context.Context, keep func(n int64, data []byte) erro
 	return nil
 }
 
-// toWarm has all of an object on disk.
-func (s *Store) toWarm(ctx context.Context, key akigw.Key) (did bool, bytes int64, err error) {
+// ToDisk brings all of an object onto disk, from memory or from the upstream. What is pending of
+// the key has to be upstream: the store knows nothing of it. moved is false if all of it was there
+// already; bytes is its size. Errors: ErrTierOff, ErrNoRoom, akigw.ErrChanged, those of Get.
+func (s *Store) ToDisk(ctx context.Context, key akigw.Key) (moved bool, bytes int64, err error) {
 	settings := s.settings(key)
-	if s.warm == nil || !settings.Disk {
-		return false, 0, fmt.Errorf("%w: %s cannot be on disk (cache.warm_bytes, and tiers in its rules)", ErrTierOff, key)
-	}
-	if err := s.Drain(ctx, key); err != nil {
+	if err := s.admits(akigw.Warm, key, settings); err != nil {
 		return false, 0, err
 	}
 	s.fence.enter(key)
@@ -100,17 +119,6 @@ func (s *Store) toWarm(ctx context.Context, key akigw.Key) (did bool, bytes int6
 	return err == nil, e.Size, err
 }
 
-// notKept says why an object that was brought in is not there.
-func (s *Store) notKept(e *entry, where string) error {
-	if now := s.peek(e.Key); now != nil && now.blocks != e.blocks || !s.fence.alive(e.Key, e.Generation) {
-		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-	}
-	return fmt.Errorf("%w %s for %s", ErrNoRoom, where, e.Key)
-}
-
-// small reports whether an object is one entry, with its bytes.
-func (s *Store) small(e *entry) bool { return e.inline(int64(s.config.SmallBytes)) }
-
 // whole is the entry of a small object with its bytes.
 func (r *Reader) whole(ctx context.Context) (*entry, error) {
 	if r.entry.body != nil {
@@ -125,81 +133,16 @@ func (r *Reader) whole(ctx context.Context) (*entry, error) {
 	return &e, err
 }
 
-// putOnDisk keeps a block on disk, however seldom it was asked for.
-func (s *Store) putOnDisk(settings *rules.Settings, e *entry, n int64, data []byte) error {
-	run := e.warmRun()
-	run.Handling = handling(settings)
-	run.Wanted = true
-	if !s.warm.HasBlock(run, n) {
-		s.warm.PutBlock(run, n, data)
-	}
-	if !s.warm.HasBlock(run, n) {
-		return fmt.Errorf("%w on disk for %s", ErrNoRoom, e.Key)
-	}
-	return nil
-}
-
-// publishWanted publishes an entry however seldom it was asked for. The caller has entered
-// the fence before it learned of it. The error is ErrChanged if a write has overtaken it.
-func (s *Store) publishWanted(e *entry) error {
-	own, how := *e, handling(s.settings(e.Key))
-	if now := s.peek(e.Key); now != nil {
-		if now.blocks != e.blocks {
-			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-		}
-		own.Generation = max(own.Generation, now.Generation)
-	}
-	how.Wanted = true
-	s.publishAs(&own, how)
-	if !s.fence.alive(e.Key, own.Generation) {
-		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-	}
-	return nil
-}
-
-// onDisk reports whether all of an object is on disk.
-func (s *Store) onDisk(e *entry) bool {
-	if !s.warm.HasEntry(e.Key) {
-		return false
-	}
-	if s.small(e) {
-		on := s.summaryOnDisk(e.Key)
-		return on != nil && on.blocks == e.blocks && (on.held || e.Size == 0)
-	}
-	for n := range e.blocksUpTo(e.Size) {
-		if !s.warm.HasBlock(e.warmRun(), n) {
-			return false
-		}
-	}
-	return true
-}
-
-// inMemory reports whether all of an object is in memory.
-func (s *Store) inMemory(e *entry) bool {
-	if s.small(e) {
-		v, ok := s.hot.Peek(hotKey{key: e.Key})
-		return ok && v.entry.blocks == e.blocks && v.entry.body != nil
-	}
-	for n := range e.blocksUpTo(e.Size) {
-		if !s.hot.Has(hotKey{blocks: e.blocks, n: n}) {
-			return false
-		}
-	}
-	return true
-}
-
-// toHot has all of an object in memory.
-func (s *Store) toHot(ctx context.Context, key akigw.Key) (did bool, bytes int64, err error) {
+// ToMemory brings all of an object into memory. Otherwise it is like ToDisk. If it fails, nothing
+// of the object stays in memory.
+func (s *Store) ToMemory(ctx context.Context, key akigw.Key) (moved bool, bytes int64, err error) {
 	settings := s.settings(key)
-	if s.config.HotBytes == 0 || !settings.Memory {
-		return false, 0, fmt.Errorf("%w: %s cannot be in memory (cache.hot_bytes, and tiers in its rules)", ErrTierOff, key)
-	}
-	if err := s.Drain(ctx, key); err != nil {
+	if err := s.admits(akigw.Hot, key, settings); err != nil {
 		return false, 0, err
 	}
 	s.fence.enter(key)
 	defer s.fence.leave(key)
-	var before uint64 // the run that was in memory
+	var before uint64 // the extent that was in memory
 	if e := s.peek(key); e != nil && s.inMemory(e) {
 		before = e.blocks
 	}
@@ -212,8 +155,8 @@ func (s *Store) toHot(ctx context.Context, key akigw.Key) (did bool, bytes int64
 	if e.blocks == before && !settings.PinHot {
 		return false, e.Size, nil
 	}
-	if e.Size > s.hotRoom() {
-		return false, 0, fmt.Errorf("%w: %s has %d bytes, and memory can hold %d", ErrNoRoom, key, e.Size, s.hotRoom())
+	if room := s.Room().Memory; e.Size > room {
+		return false, 0, fmt.Errorf("%w: %s has %d bytes, and memory can hold %d", ErrNoRoom, key, e.Size, room)
 	}
 	if s.small(e) {
 		if e, err = r.whole(ctx); err == nil {
@@ -229,26 +172,7 @@ func (s *Store) toHot(ctx context.Context, key akigw.Key) (did bool, bytes int64
 		err = s.notKept(e, "in memory")
 	}
 	if err != nil {
-		s.leaveHot(key)
+		s.LeaveMemory(key)
 	}
 	return err == nil, e.Size, err
-}
-
-// keepInMemory keeps a value of an object's run of blocks in memory, pinned if its settings say so.
-func (s *Store) keepInMemory(object akigw.Key, settings *rules.Settings, run uint64, key hotKey, value hotValue) {
-	if !settings.PinHot || !s.hot.Pin(run, key, value) {
-		s.hot.Keep(key, value)
-		return
-	}
-	if !s.settings(object).PinHot { // it was unpinned meanwhile, which released what was pinned by then
-		s.hot.Release(run, true)
-	}
-}
-
-// takeBack undoes a promotion.
-func (s *Store) takeBack(key akigw.Key, wasOnDisk bool) {
-	s.leaveHot(key)
-	if !wasOnDisk {
-		_, _, _ = s.outOfBoth(context.Background(), key) // it has no error
-	}
 }

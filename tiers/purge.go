@@ -7,11 +7,11 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Purge forgets at once what is cached, in memory and on disk, of the keys of a bucket
-// that a pattern names, all their versions, what is kept of listings and of absences, and
-// what is on its way into the cache. What is pending stays: it is no copy. It returns how
-// many objects were known; ctx can end it half-way, and it can be done again.
-func (s *Store) Purge(ctx context.Context, what Pattern) (n int, err error) {
+// Purge forgets what is cached of the keys that a pattern names: all their versions, in memory and
+// on disk, kept listings and absences, and what is being filled. Pending writes stay: they are no
+// copy. It returns how many objects were known. If ctx ends, Purge stops half-way; it can be
+// repeated.
+func (s *Store) Purge(ctx context.Context, what akigw.Pattern) (n int, err error) {
 	s.epoch(what.Bucket).Add(1)
 	seen := map[akigw.Key]bool{}
 	for key := range s.underway(what) {
@@ -29,7 +29,7 @@ func (s *Store) Purge(ctx context.Context, what Pattern) (n int, err error) {
 		return ctx.Err() == nil
 	}
 	for k, v := range s.hot.All() {
-		if v.entry == nil || !what.names(k.key) {
+		if v.entry == nil || !what.Names(k.key) {
 			continue
 		}
 		if !forget(k.key, v.entry.blocks) {
@@ -37,24 +37,24 @@ func (s *Store) Purge(ctx context.Context, what Pattern) (n int, err error) {
 		}
 	}
 	if s.warm != nil {
-		err = s.catalog(what, "", func(k known) bool { return forget(k.Key, k.blocks) })
+		err = s.walkObjects(what, func(k Known) bool { return forget(k.Key, k.blocks) })
 	}
 	return len(seen), errors.Join(err, ctx.Err())
 }
 
-// underway are the keys that something is being fetched of.
-func (s *Store) underway(what Pattern) map[akigw.Key]bool {
+// underway are the keys that a pattern names and that a fill is under way for.
+func (s *Store) underway(what akigw.Pattern) map[akigw.Key]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keys := map[akigw.Key]bool{}
 	for key := range s.openings {
-		if what.names(key) {
+		if what.Names(key) {
 			keys[key] = true
 		}
 	}
 	for _, fills := range s.fills {
 		for _, f := range fills {
-			if what.names(f.key) {
+			if what.Names(f.key) {
 				keys[f.key] = true
 			}
 		}

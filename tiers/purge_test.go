@@ -18,15 +18,15 @@ import (
 func TestPurge(t *testing.T) {
 	for _, hot := range []bool{true, false} {
 		for _, c := range []struct {
-			what   Pattern
+			what   akigw.Pattern
 			purged []string
 		}{
-			{Pattern{"bucket", "a/", false}, []string{"a/1", "a/2", "a/22"}},
-			{Pattern{"bucket", "a/2", false}, []string{"a/2", "a/22"}},
-			{Pattern{"bucket", "a/2", true}, []string{"a/2"}},
-			{Pattern{"bucket", "", false}, []string{"a/1", "a/2", "a/22", "b"}},
-			{Pattern{"bucket", "", true}, nil},
-			{Pattern{"buck", "", false}, nil},
+			{akigw.Pattern{Bucket: "bucket", Prefix: "a/"}, []string{"a/1", "a/2", "a/22"}},
+			{akigw.Pattern{Bucket: "bucket", Prefix: "a/2"}, []string{"a/2", "a/22"}},
+			{akigw.Pattern{Bucket: "bucket", Prefix: "a/2", Exactly: true}, []string{"a/2"}},
+			{akigw.Pattern{Bucket: "bucket", Prefix: ""}, []string{"a/1", "a/2", "a/22", "b"}},
+			{akigw.Pattern{Bucket: "bucket", Prefix: "", Exactly: true}, nil},
+			{akigw.Pattern{Bucket: "buck", Prefix: ""}, nil},
 		} {
 			up := testkit.NewMemory()
 			config := testConfig(rules.Exclusive)
@@ -78,7 +78,7 @@ func TestPurgeDuringAFill(t *testing.T) {
 		done <- err
 	}()
 	<-asked
-	if _, err := s.Purge(t.Context(), Pattern{Bucket: "bucket"}); err != nil {
+	if _, err := s.Purge(t.Context(), akigw.Pattern{Bucket: "bucket"}); err != nil {
 		t.Error(err)
 	}
 	close(goOn)
@@ -103,7 +103,7 @@ func TestPurgeIsCancelled(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n, err := s.Purge(ctx, Pattern{Bucket: "bucket"}); !errors.Is(err, context.Canceled) || n == 5 {
+	if n, err := s.Purge(ctx, akigw.Pattern{Bucket: "bucket"}); !errors.Is(err, context.Canceled) || n == 5 {
 		t.Errorf("%d, %v", n, err)
 	}
 	if _, err := s.Head(t.Context(), akigw.Key{Bucket: "bucket", Name: "1"}, akigw.RangeSpec{}, akigw.Conditions{}); err != nil {

@@ -49,7 +49,7 @@ type Reader struct {
 	digest *checksum.Digest
 	// pending is the body of an object that is not upstream yet; then there is
 	// neither entry nor fill.
-	pending pendingBody
+	pending Body
 }
 
 // maxChanges is how often a read starts over because the object was replaced
@@ -66,9 +66,9 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 	if r, err := s.pendingReader(ctx, key, spec, conditions, true); r != nil || err != nil {
 		return r, err
 	}
-	t := s.Translation(key)
-	r, err := s.get(ctx, key, spec, t.conditions(conditions))
-	s.translate(key, t, r)
+	p := s.overlay.Promise(key)
+	r, err := s.get(ctx, key, spec, upstreamConditions(p, conditions))
+	s.promised(key, p, r)
 	return r, err
 }
 
@@ -107,14 +107,11 @@ func (s *Store) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 // Local is Get of what is in memory or on disk and needs no question to the upstream. It
 // returns nil if anything else is to be said.
 func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
-	if spec.Part() > 0 || s.back != nil && s.back.journal.Last(key.Current()) != nil {
+	if spec.Part() > 0 || s.hasPending(key) {
 		return nil
 	}
-	var t *Translation
-	if known, ok := s.translation(key); ok {
-		t = &known
-	}
-	conditions = t.conditions(conditions)
+	p := s.overlay.Promise(key)
+	conditions = upstreamConditions(p, conditions)
 	settings := s.settings(key)
 	if !settings.Cached() {
 		return nil
@@ -131,7 +128,7 @@ func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 		r.Close()
 		return nil
 	}
-	s.translate(key, t, r)
+	s.promised(key, p, r)
 	return r
 }
 
@@ -167,9 +164,8 @@ func (r *Reader) open(ctx context.Context, settings *rules.Settings) error {
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	outcomes[r.Outcome].Inc()
-	r.store.accesses.count(r.entry.Key, settings, 1)
-	r.store.trace(r.entry, settings, r.Range, r.Outcome)
+	r.store.counters.reads[r.Outcome].Inc()
+	r.store.accessed(r.entry, settings, r.Range, r.Outcome)
 	r.readOn(ctx, settings.ReadAhead)
 	return nil
 }
@@ -481,9 +477,9 @@ func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	if r, err := s.pendingReader(ctx, key, spec, conditions, false); r != nil || err != nil {
 		return r, err
 	}
-	t := s.Translation(key)
-	r, err := s.head(ctx, key, spec, t.conditions(conditions))
-	s.translate(key, t, r)
+	p := s.overlay.Promise(key)
+	r, err := s.head(ctx, key, spec, upstreamConditions(p, conditions))
+	s.promised(key, p, r)
 	return r, err
 }
 
@@ -503,7 +499,7 @@ func (s *Store) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	if err != nil {
 		return nil, err
 	}
-	outcomes[outcome].Inc()
+	s.counters.reads[outcome].Inc()
 	r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), store: s, entry: e}
 	if err := conditions.Check(&e.Object); err != nil {
 		return r, err

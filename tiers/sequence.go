@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
 )
 
@@ -34,8 +32,6 @@ const (
 	// maxSequences bounds the memory; beyond it any one starts anew for each new one.
 	maxSequences = 4096
 )
-
-var sequentialBytes = metrics.NewCounter("akigw_tiers_sequential_read_ahead_bytes_total")
 
 // follow takes a range that is read of e and returns the blocks to fetch ahead,
 // none if first is end.
@@ -86,7 +82,7 @@ func (r *Reader) readOn(ctx context.Context, most int64) {
 			return // no memory for it now
 		}
 		if f != nil {
-			sequentialBytes.Add(int((last - first) * r.entry.block))
+			r.store.counters.sequentialBytes.Add(int((last - first) * r.entry.block))
 			f.detach()
 		}
 		first = last

@@ -4,32 +4,21 @@ import (
 	"context"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
-// BytesOf is how many bytes the objects of a bucket have, upstream and pending.
+// BytesOf returns the size in bytes of all objects that a bucket has upstream.
 func (s *Store) BytesOf(ctx context.Context, bucket string) (sum int64, err error) {
-	err = s.list(ctx, bucket, "", "", func(o listed) error {
+	err = cold.List(ctx, s.upstream, bucket, "", "", func(o cold.Listed) error {
 		sum += o.Size
 		return nil
 	})
-	if s.back != nil {
-		s.back.journal.Ascend(bucket, "", func(e *journal.Entry) bool {
-			sum += e.Size
-			return true
-		})
-	}
 	return sum, err
 }
 
-// SizeOf is how many bytes the object has that a key holds, as far as that is known: 0 if it
-// is not.
+// SizeOf returns the size in bytes of the object that a key holds upstream, 0 if the cache does
+// not know it.
 func (s *Store) SizeOf(key akigw.Key) int64 {
-	if s.back != nil {
-		if e := s.back.journal.Last(key.Current()); e != nil {
-			return e.Size // 0 for a deletion
-		}
-	}
 	if e := s.peekHot(key); e != nil {
 		return e.Size
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -39,7 +38,7 @@ func testConfig(freshness rules.Freshness) Config {
 
 func openStore(t *testing.T, config Config, dir string, up Upstream) *Store {
 	t.Helper()
-	s, err := New(config, rules.NewSet(nil, config.Settings()), dir, up, slog.New(slog.DiscardHandler))
+	s, err := New(Options{Config: config, Rules: rules.NewSet(nil, config.Settings()), Dir: dir, Upstream: up})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1069,7 +1068,7 @@ func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Close()
-		s.leaveHot(k)
+		s.LeaveMemory(k)
 		s.hot.Drop(hotKey{key: k})
 		wantRead(t, s, k, "", newer, akigw.Cold)
 	}

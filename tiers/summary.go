@@ -6,14 +6,12 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
-	"github.com/akidb/akigw/tiers/warm"
 )
 
-// summary is what of an entry lies beside it on disk, so that the catalog can be gone
-// through without reading bodies.
+// summary is a part of an entry that lies beside it on disk, so that Walk reads no bodies.
 type summary struct {
 	akigw.Object               // without its Header
-	contentType         string // "" where it is not known
+	ContentType         string // "" where it is not known
 	blocks, run, origin uint64
 	block               int64
 	held                bool // the record has the body in it
@@ -44,7 +42,7 @@ func (s *summary) append(b []byte) []byte {
 	}
 	b = codec.AppendTime(b, s.LastModified)
 	b = codec.AppendString(b, s.ETag)
-	b = codec.AppendString(b, s.contentType[:min(len(s.contentType), maxContentType)])
+	b = codec.AppendString(b, s.ContentType[:min(len(s.ContentType), maxContentType)])
 	return codec.AppendFlag(b, s.held)
 }
 
@@ -58,7 +56,7 @@ func decodeSummary(b []byte) (*summary, error) {
 	s := &summary{}
 	s.Key = akigw.Key{Bucket: d.String(), Name: d.String(), Version: d.String()}
 	s.Generation, s.blocks, s.run, s.Size, s.block, s.origin = d.Uvarint(), d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
-	s.LastModified, s.ETag, s.contentType = d.Time(), d.String(), d.String()
+	s.LastModified, s.ETag, s.ContentType = d.Time(), d.String(), d.String()
 	s.held = d.Flag()
 	if d.Bad() || s.Size < 0 || s.block <= 0 {
 		return nil, errSummary
@@ -66,69 +64,31 @@ func decodeSummary(b []byte) (*summary, error) {
 	return s, nil
 }
 
-// known is one object of the catalog, and how it is used.
-type known struct {
-	*summary
-	place warm.Place // in the order of the catalog
-	usage usage
-}
-
-// catalog calls yield with the objects that are known of keys that what names, of all keys
-// for a pattern without a bucket, from behind a place on, until yield returns false. They
-// come in the order of bucket and key, unless the tier hides names, or there is no warm
-// tier: then they are those in memory.
-func (s *Store) catalog(what Pattern, after warm.Place, yield func(known) bool) error {
-	if s.warm == nil {
-		return s.hotCatalog(what, yield)
-	}
-	return s.warm.Summaries(what.Bucket, what.Prefix, after, func(w warm.Known) bool {
-		if w.Summary == nil {
-			s.accesses.orphaned(w)
-			return true
-		}
-		sum, err := decodeSummary(w.Summary)
-		if err != nil || what.Bucket != "" && !what.names(sum.Key) {
-			return true
-		}
-		return yield(known{summary: sum, place: w.Place, usage: s.accesses.usage(sum.Key, decodeUsage(w.Accesses))})
-	})
-}
-
-// hotCatalog is the catalog of what is in memory.
-func (s *Store) hotCatalog(what Pattern, yield func(known) bool) error {
-	for k, v := range s.hot.All() {
-		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.names(k.key)) {
-			sum := summaryOf(e)
-			sum.held = false // there is no disk
-			if !yield(known{summary: sum, usage: s.accesses.usage(e.Key, usage{})}) {
-				return nil
-			}
-		}
-	}
-	return nil
+func summaryOf(e *entry) *summary {
+	return &summary{Object: e.Object, ContentType: e.Header.Get("Content-Type"), blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
 }
 
 // peekSummary is peek without the bytes that a record can have in it; held is what the disk
 // has of them.
-func (s *Store) peekSummary(key akigw.Key) *summary {
-	onDisk := s.summaryOnDisk(key)
-	if e := s.peekHot(key); e != nil {
+func (c *catalog) peekSummary(key akigw.Key) *summary {
+	onDisk := c.summaryOnDisk(key)
+	if e := c.peekHot(key); e != nil {
 		sum := summaryOf(e)
 		sum.held = onDisk != nil && onDisk.blocks == sum.blocks && onDisk.held
 		return sum
 	}
-	if onDisk == nil || onDisk.origin != s.upstream.Origin(key.Bucket) || !s.fence.alive(key, onDisk.Generation) {
+	if onDisk == nil || onDisk.origin != c.origins.Origin(key.Bucket) || !c.fence.alive(key, onDisk.Generation) {
 		return nil
 	}
 	return onDisk
 }
 
 // summaryOnDisk is the summary that lies on disk; nil for none.
-func (s *Store) summaryOnDisk(key akigw.Key) *summary {
-	if s.warm == nil || !s.warm.HasEntry(key) {
+func (c *catalog) summaryOnDisk(key akigw.Key) *summary {
+	if c.warm == nil || !c.warm.HasEntry(key) {
 		return nil
 	}
-	record, ok := s.warm.Summary(key)
+	record, ok := c.warm.Summary(key)
 	if !ok {
 		return nil
 	}
@@ -137,8 +97,4 @@ func (s *Store) summaryOnDisk(key akigw.Key) *summary {
 		return nil
 	}
 	return sum
-}
-
-func summaryOf(e *entry) *summary {
-	return &summary{Object: e.Object, contentType: e.Header.Get("Content-Type"), blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
 }

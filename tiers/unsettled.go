@@ -3,8 +3,6 @@ package tiers
 import (
 	"sync"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
 // unsettledFor is how long an upstream may still carry out a request that it has not
@@ -14,8 +12,6 @@ const unsettledFor = 16 * time.Minute
 // maxUnsettled bounds the memory, about 300 bytes each. Beyond it the oldest change
 // ends early.
 const maxUnsettled = 100_000
-
-var unsettledWrites = metrics.NewCounter("akigw_tiers_unsettled_writes_total")
 
 // unsettled holds changes that the upstream may still carry out, until it cannot carry
 // them out any more. The zero value is ready.
@@ -33,19 +29,15 @@ type unsettledWrite struct {
 // Unsettled ends a change for its caller who does not know whether the upstream has
 // carried it out, or still will: its deadline was met, or its client left. The
 // key stays fenced until that cannot happen any more, so that nothing is trusted that
-// the upstream said before, and what is written back of the key next is confirmed upstream.
-// After Written or End it does nothing.
+// the upstream said before. After Written or End it does nothing.
 func (w *Write) Unsettled() {
 	if w.ended {
 		return
 	}
-	unsettledWrites.Inc()
+	w.store.counters.unsettledWrites.Inc()
 	w.ended, w.block = true, nil
 	w.drop()
 	s := w.store
-	if s.back != nil && w.key.Version == "" {
-		s.back.pool.Doubt(w.key)
-	}
 	oldest, first := s.unsettled.add(w)
 	if oldest != nil {
 		oldest.settle()
@@ -86,7 +78,7 @@ func (u *unsettled) due() (w *Write, wait time.Duration, more bool) {
 	return w, 0, true
 }
 
-// dropUnsettled drops what was read while changes were held: the next run does not know of
+// dropUnsettled drops what was read while changes were held: the next epoch does not know of
 // them. No work may be under way.
 func (s *Store) dropUnsettled() {
 	s.unsettled.mu.Lock()

@@ -159,9 +159,9 @@ func TestRestoredEntriesAreAskedPlainly(t *testing.T) {
 	etag := up.Put(key("k"), body)
 	recolor(up, key("k"), "blue")
 	o, _ := up.Get(key("k"))
-	_, err := s.Restore(t.Context(), func(yield func(akigw.CatalogEntry) bool) error {
-		yield(akigw.CatalogEntry{Object: akigw.Object{Key: key("k"), Size: int64(len(body)), ETag: etag, LastModified: o.Modified}})
-		return nil
+	err := s.Import(t.Context(), func(put func(*akigw.CatalogEntry, []byte) (bool, error)) error {
+		_, err := put(&akigw.CatalogEntry{Object: akigw.Object{Key: key("k"), Size: int64(len(body)), ETag: etag, LastModified: o.Modified}}, nil)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/akidb/akigw"
@@ -35,6 +34,8 @@ type supply struct {
 	limit   int64
 	free    *semaphore.Weighted
 	waiting atomic.Int64 // bytes
+
+	counters *counters
 }
 
 // acquire takes n bytes, and waits for them until ctx ends. It reports whether it got them.
@@ -42,7 +43,7 @@ func (s *supply) acquire(ctx context.Context, n int64) bool {
 	if s.free.TryAcquire(n) {
 		return true
 	}
-	windowWaits.Inc()
+	s.counters.windowWaits.Inc()
 	s.waiting.Add(n)
 	defer s.waiting.Add(-n)
 	return s.free.Acquire(ctx, n) == nil
@@ -60,17 +61,11 @@ const (
 	yieldAfter = 2 * time.Second
 )
 
-var (
-	windowWaits   = metrics.NewCounter("akigw_tiers_fill_memory_waits_total")
-	windowRefused = metrics.NewCounter("akigw_tiers_fill_memory_refused_total")
-	yields        = metrics.NewCounter("akigw_tiers_fills_yielded_total")
-)
-
-func newWindows(limit int64) *windows {
+func newWindows(limit int64, c *counters) *windows {
 	if limit == 0 {
 		return nil
 	}
-	return &windows{supply: supply{limit: limit, free: semaphore.NewWeighted(limit)}}
+	return &windows{supply: supply{limit: limit, free: semaphore.NewWeighted(limit), counters: c}}
 }
 
 // Owners is several upstreams, each of which has some of the buckets.
@@ -91,7 +86,7 @@ func (w *windows) divided(o Owners) *windows {
 	kept := w.limit / int64(2*len(names))
 	for _, name := range names {
 		most := w.limit - kept*int64(len(names)-1)
-		w.parts[name] = &supply{limit: most, free: semaphore.NewWeighted(most)}
+		w.parts[name] = &supply{limit: most, free: semaphore.NewWeighted(most), counters: w.counters}
 	}
 	return w
 }
@@ -119,7 +114,7 @@ func (w *windows) take(ctx context.Context, key akigw.Key, n int64) (release fun
 	for i, s := range supplies {
 		if !s.acquire(wait, n) {
 			releaseAll(supplies[:i], n)
-			windowRefused.Inc()
+			w.counters.windowRefused.Inc()
 			return nil, fmt.Errorf("%w: %s", ErrBusy, key)
 		}
 	}
@@ -157,7 +152,7 @@ func (w *windows) admit(key akigw.Key) error {
 	}
 	for _, s := range w.of(key) {
 		if s.waiting.Load() > s.limit {
-			windowRefused.Inc()
+			w.counters.windowRefused.Inc()
 			return fmt.Errorf("%w: %s", ErrBusy, key)
 		}
 	}

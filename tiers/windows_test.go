@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -35,7 +34,7 @@ func TestE7_FillMemoryIsBounded(t *testing.T) {
 			up.Put(key(fmt.Sprint(n)), body)
 		}
 		ctx := context.Background()
-		before := yields.Get()
+		before := s.counters.yields.Get()
 		var slow []*Reader
 		for n := range 4 {
 			r, err := s.Get(ctx, key(fmt.Sprint(n)), akigw.RangeSpec{}, akigw.Conditions{})
@@ -53,7 +52,7 @@ func TestE7_FillMemoryIsBounded(t *testing.T) {
 		if waited := time.Since(started); waited < yieldAfter || waited > 2*yieldAfter+time.Second {
 			t.Errorf("a quick reader waited %v for slow ones", waited)
 		}
-		if yields.Get() == before {
+		if s.counters.yields.Get() == before {
 			t.Error("no fill yielded: the path was not exercised")
 		}
 		for n, r := range slow {
@@ -172,7 +171,7 @@ func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
 		config.WarmBytes, config.HotBytes = 0, 64<<20
 		config.FillBytes = 8 * (window + 2) * block
 		config.ReadAheadBytes = 16 * block
-		s, err := New(config, rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), "", up, slog.New(slog.DiscardHandler))
+		s, err := New(Options{Config: config, Rules: rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: block}), Upstream: up})
 		if err != nil {
 			t.Fatal(err)
 		}

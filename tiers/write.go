@@ -33,6 +33,9 @@ func (s *Store) Begin(key akigw.Key) *Write {
 	return w
 }
 
+// Key is the key that is changed.
+func (w *Write) Key() akigw.Key { return w.key }
+
 // Body takes the next bytes of the new object on their way to the upstream.
 // It does not keep p.
 func (w *Write) Body(p []byte) {
@@ -75,8 +78,7 @@ func (w *Write) Written(header http.Header) {
 		w.store.putBlock(w.key, w.settings, w.run, w.n, w.block, false)
 	}
 	w.store.publish(e)
-	w.store.accesses.count(w.key, w.settings, 0)
-	w.store.trace(e, w.settings, akigw.Range{Length: w.size}, "")
+	w.store.accessed(e, w.settings, akigw.Range{Length: w.size}, "")
 }
 
 // End ends a change that is not in the cache: because it failed, its outcome

@@ -19,21 +19,24 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/logtail"
+	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/uploadpool"
+	"github.com/akidb/akigw/writeback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.BadgerLeaks()...) }
 
-// catalog is the catalog of a store as package snapshot reads it.
-type catalog struct{ *tiers.Store }
+// catalog is the catalog of a gateway as package snapshot reads it.
+type catalog struct{ *placement.Catalog }
 
 func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error {
-	return c.Catalog(ctx, tiers.Pattern{}, yield)
+	return c.Each(ctx, akigw.Pattern{}, yield)
 }
 
 var key = Key{"operator", "secret-of-the-operator"}
@@ -49,24 +52,27 @@ func gateway(t *testing.T, change func(*Options)) *Client {
 	up.Put(akigw.Key{Bucket: "bucket", Name: "dir/key"}, []byte("body"))
 	book := rules.NewSet(nil, rules.Settings{Freshness: rules.Exclusive, Memory: true, Disk: true, Block: 64 << 10})
 	dir := t.TempDir()
-	store, err := tiers.New(tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, FillBytes: 16 << 20}, book, filepath.Join(dir, "warm"), up, log)
-	if err == nil {
-		t.Cleanup(func() { store.Close() })
-		err = store.WriteBack(tiers.BackConfig{MaxPendingBytes: 1 << 30, MaxPending: 1000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10}, filepath.Join(dir, "journal"),
-			uploadpool.ParallelConfig{Enabled: true, Concurrency: 2, MaxRetries: 1, BackoffBaseMs: 1, MaxAgeSecs: 3600}, uploadpool.BatchConfig{BatchSize: 1}, up)
-	}
-	if err == nil {
-		err = store.Control(tiers.PolicyConfig{}, filepath.Join(dir, "tiers"))
-	}
+	accesses, pins := placement.NewAccesses(), placement.OpenPins(filepath.Join(dir, "tiers"), log)
+	kit, err := storekit.Open(storekit.Options{
+		Cache:    tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, FillBytes: 16 << 20},
+		Back:     writeback.Config{Dir: filepath.Join(dir, "journal"), MaxPendingBytes: 1 << 30, MaxPending: 1000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10},
+		Parallel: uploadpool.ParallelConfig{Enabled: true, Concurrency: 2, MaxRetries: 1, BackoffBaseMs: 1, MaxAgeSecs: 3600},
+		Batch:    uploadpool.BatchConfig{BatchSize: 1},
+		WarmDir:  filepath.Join(dir, "warm"), Rules: book, Upstream: up, Pins: pins, Observers: []tiers.Observer{accesses}, Log: log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshots := snapshot.Open(snapshot.Options{Config: snapshot.Config{MaxBytes: 1 << 30}, Dir: filepath.Join(dir, "snapshots"), Gateway: "gw-test", Catalog: catalog{store}, Log: log})
+	t.Cleanup(func() { kit.Close() })
+	place := placement.New(placement.Options{Dir: filepath.Join(dir, "tiers"), Store: kit.Store, Pins: pins, Accesses: accesses, Rules: book, Upstream: up, Writes: kit.Writes, Log: log})
+	snapshots := snapshot.Open(snapshot.Options{Config: snapshot.Config{MaxBytes: 1 << 30}, Dir: filepath.Join(dir, "snapshots"), Gateway: "gw-test", Catalog: catalog{place.Catalog}, Log: log})
 	audit := admin.OpenAudit(filepath.Join(dir, "audit.jsonl"))
 	t.Cleanup(func() { audit.Close() })
-	handler := admin.New(admin.Config{Listen: "127.0.0.1:9001"}, store, snapshots, admin.Parts{
-		Rules: book, Costs: cost.Open(cost.Default(), filepath.Join(dir, "cost.json"), log), Logs: tail, Audit: audit, Faults: &faults.Layer{},
-	}, sigv4.StaticKeys{key.AccessKey: key.SecretKey}, "us-east-1", "test", log)
+	handler := admin.New(admin.Options{
+		Config: admin.Config{Listen: "127.0.0.1:9001"}, Store: kit.Store, Writes: kit.Writes, Placement: place, Snapshots: snapshots, Rules: book,
+		Costs: cost.Open(cost.Default(), filepath.Join(dir, "cost.json"), log), Logs: tail, Audit: audit, Faults: &faults.Layer{},
+		Keys: sigv4.StaticKeys{key.AccessKey: key.SecretKey}, Region: "us-east-1", Version: "test", Log: log,
+	})
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = admin.HTTP(handler, log)
 	server.Start()
@@ -88,8 +94,8 @@ func TestMethods(t *testing.T) {
 			t.Errorf("%s: %t, %v", what, ok, err)
 		}
 	}
-	var progress tiers.PrefetchProgress
-	err := c.Warm(ctx, Prefetch{Objects: all, Tier: "hot", Rate: 1 << 20}, func(p tiers.PrefetchProgress) { progress = p })
+	var progress placement.PrefetchProgress
+	err := c.Warm(ctx, Prefetch{Objects: all, Tier: "hot", Rate: 1 << 20}, func(p placement.PrefetchProgress) { progress = p })
 	check("Warm", progress.Done && progress.Fetched == 1, err)
 	status, err := c.Status(ctx)
 	check("Status", status.Version == "test" && status.HotBytes > 0, err)
@@ -103,7 +109,7 @@ func TestMethods(t *testing.T) {
 	check("Prefixes", len(prefixes) == 1 && prefixes[0].Prefix == "dir/", err)
 	prefixes, err = c.Prefixes(ctx, "", "")
 	check("Prefixes of all", len(prefixes) == 1 && prefixes[0].Bucket == "bucket", err)
-	moved, err := c.Move(ctx, tiers.PinObjects, one, "warm")
+	moved, err := c.Move(ctx, placement.PinObjects, one, "warm")
 	check("Move", moved.Moved+moved.Already == 1, err)
 	pins, err := c.Pins(ctx)
 	check("Pins", len(pins) == 1 && pins[0].Exactly && pins[0].Prefix == "dir/key", err)
@@ -116,7 +122,7 @@ func TestMethods(t *testing.T) {
 
 	first, err := c.CreateSnapshot(ctx)
 	check("CreateSnapshot", first.ID != "", err)
-	moved, err = c.Move(ctx, tiers.UnpinObjects, one, "")
+	moved, err = c.Move(ctx, placement.UnpinObjects, one, "")
 	check("Move, unpin", moved.Moved == 1, err)
 	purged, err := c.Purge(ctx, all)
 	check("Purge", purged == 1, err)
@@ -148,7 +154,7 @@ func TestMethods(t *testing.T) {
 	check("DeadLetters", len(letters) == 0, err)
 	for what, do := range map[string]func(context.Context, uint64) error{"retry": c.RetryDeadLetter, "drop": c.DropDeadLetter, "export": func(ctx context.Context, id uint64) error { _, err := c.ExportDeadLetter(ctx, id); return err }} {
 		err := do(ctx, 7)
-		check(what, err != nil && err.Error() == tiers.ErrNoDeadLetter.Error(), nil)
+		check(what, err != nil && err.Error() == writeback.ErrNoDeadLetter.Error(), nil)
 	}
 	_, err = c.ArchiveDeadLetters(ctx, "bucket", "archive")
 	check("ArchiveDeadLetters", true, ignore(err, "no such dead letter"))

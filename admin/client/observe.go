@@ -65,8 +65,8 @@ func (c *Client) Logs(ctx context.Context, yield func(record []byte) error) erro
 	return errors.Join(lines.Err(), ErrGone)
 }
 
-// Trace records what the tiers are asked for, for so many seconds: lines of JSON, tiers.Access
-// between tiers.TraceHeader. nameless leaves out names and ETags. The caller reads the trace as it
+// Trace records what the tiers are asked for, for so many seconds: lines of JSON, trace.Access
+// between trace.Header. nameless leaves out names and ETags. The caller reads the trace as it
 // is made, and closes it. It needs a key.
 func (c *Client) Trace(ctx context.Context, seconds float64, nameless bool) (io.ReadCloser, error) {
 	query := url.Values{"seconds": {strconv.FormatFloat(seconds, 'f', -1, 64)}, "nameless": {strconv.FormatBool(nameless)}}

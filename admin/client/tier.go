@@ -9,12 +9,12 @@ import (
 	"strconv"
 
 	"github.com/akidb/akigw/admin"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/placement"
 )
 
 // State is the sums of what is known about objects.
-func (c *Client) State(ctx context.Context, what Objects) (tiers.State, error) {
-	return get[tiers.State](ctx, c, request{path: "/api/v1/tier", query: what.query()})
+func (c *Client) State(ctx context.Context, what Objects) (placement.State, error) {
+	return get[placement.State](ctx, c, request{path: "/api/v1/tier", query: what.query()})
 }
 
 // Object is what is known about one object.
@@ -59,13 +59,13 @@ func (c *Client) TierMetrics(ctx context.Context) (admin.TierMetrics, error) {
 }
 
 // Pins is the pins that operators have set.
-func (c *Client) Pins(ctx context.Context) ([]tiers.Pin, error) {
-	return get[[]tiers.Pin](ctx, c, request{path: "/api/v1/tier/pins"})
+func (c *Client) Pins(ctx context.Context) ([]placement.Pin, error) {
+	return get[[]placement.Pin](ctx, c, request{path: "/api/v1/tier/pins"})
 }
 
 // Move promotes, demotes, pins or unpins objects. tier is where a pin keeps them, warm or hot; the
 // other actions have none. It needs a key.
-func (c *Client) Move(ctx context.Context, action tiers.Action, what Objects, tier string) (tiers.MoveResult, error) {
+func (c *Client) Move(ctx context.Context, action placement.Action, what Objects, tier string) (placement.MoveResult, error) {
 	fields := map[string]string{"action": string(action)}
 	for name, values := range what.query() {
 		fields[name] = values[0]
@@ -75,9 +75,9 @@ func (c *Client) Move(ctx context.Context, action tiers.Action, what Objects, ti
 	}
 	body, err := json.Marshal(fields)
 	if err != nil {
-		return tiers.MoveResult{}, err
+		return placement.MoveResult{}, err
 	}
-	return get[tiers.MoveResult](ctx, c, request{method: http.MethodPost, path: "/api/v1/tier", body: body})
+	return get[placement.MoveResult](ctx, c, request{method: http.MethodPost, path: "/api/v1/tier", body: body})
 }
 
 // Prefetch is what Warm fetches.
@@ -91,7 +91,7 @@ type Prefetch struct {
 // Warm fetches objects before anybody asks for them, and calls yield each time that it has come
 // further. The last progress says whether it is done: if it is not, the gateway failed, or has gone.
 // It needs a key.
-func (c *Client) Warm(ctx context.Context, p Prefetch, yield func(tiers.PrefetchProgress)) error {
+func (c *Client) Warm(ctx context.Context, p Prefetch, yield func(placement.PrefetchProgress)) error {
 	query := p.query()
 	query.Set("tier", p.Tier)
 	if p.Rate > 0 {
@@ -105,7 +105,7 @@ func (c *Client) Warm(ctx context.Context, p Prefetch, yield func(tiers.Prefetch
 		return err
 	}
 	defer body.Close()
-	var progress tiers.PrefetchProgress
+	var progress placement.PrefetchProgress
 	for lines := bufio.NewScanner(body); lines.Scan(); yield(progress) {
 		if err := json.Unmarshal(lines.Bytes(), &progress); err != nil {
 			return err

@@ -7,12 +7,12 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // DeadLetters is the pending writes that cannot be uploaded without an operator.
-func (c *Client) DeadLetters(ctx context.Context) ([]tiers.DeadLetter, error) {
-	return get[[]tiers.DeadLetter](ctx, c, request{path: "/api/v1/dead-letters"})
+func (c *Client) DeadLetters(ctx context.Context) ([]writeback.DeadLetter, error) {
+	return get[[]writeback.DeadLetter](ctx, c, request{path: "/api/v1/dead-letters"})
 }
 
 // onDeadLetter is a request about one dead letter.

@@ -16,8 +16,8 @@ import (
 
 	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/bench"
+	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/server"
-	"github.com/akidb/akigw/tiers"
 )
 
 // benchCommand is "akigw bench".
@@ -326,8 +326,8 @@ type control struct{ *client.Client }
 
 // Move implements bench.Control.
 func (c control) Move(ctx context.Context, action, bucket, prefix string) error {
-	_, err := c.Client.Move(ctx, tiers.Action(action), client.Objects{Bucket: bucket, Prefix: prefix}, "")
-	for _, no := range []error{tiers.ErrMoving, tiers.ErrPinned, tiers.ErrNotPinned} { // which is an answer
+	_, err := c.Client.Move(ctx, placement.Action(action), client.Objects{Bucket: bucket, Prefix: prefix}, "")
+	for _, no := range []error{placement.ErrMoving, placement.ErrPinned, placement.ErrNotPinned} { // which is an answer
 		if err != nil && strings.Contains(err.Error(), no.Error()) {
 			return nil
 		}

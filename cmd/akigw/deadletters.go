@@ -9,7 +9,7 @@ import (
 
 	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
 // deadCommand is "akigw dead-letters".
@@ -33,7 +33,7 @@ func (d *deadList) Run() error {
 	if d.JSON {
 		return printJSON(all)
 	}
-	return table([]string{"ID", "OBJECT", "SIZE", "SINCE", "REASON"}, all, func(l tiers.DeadLetter) []any {
+	return table([]string{"ID", "OBJECT", "SIZE", "SINCE", "REASON"}, all, func(l writeback.DeadLetter) []any {
 		what := size.Human(l.Size)
 		if l.Deleted {
 			what = "deletion"
@@ -58,7 +58,7 @@ func (d *deadShow) Run() error {
 			return printJSON(l)
 		}
 	}
-	return tiers.ErrNoDeadLetter
+	return writeback.ErrNoDeadLetter
 }
 
 // chosen are dead letters that a command is for.

@@ -13,9 +13,9 @@ import (
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/server"
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
-	"github.com/akidb/akigw/tiers/facts"
+	"github.com/akidb/akigw/writeback/buckets"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 // doctorCommand is "akigw doctor". Its flags are those of serve.
@@ -113,7 +113,7 @@ func writeBack(r *doctor.Report, c *server.Config, book *rules.Book) {
 	}
 	said := 0
 	for i := range kept {
-		n := tiers.NoteOf(&kept[i])
+		n := buckets.NoteOf(&kept[i])
 		if n == nil || !book.Backs(n.Bucket) {
 			continue
 		}
@@ -121,7 +121,7 @@ func writeBack(r *doctor.Report, c *server.Config, book *rules.Book) {
 			continue
 		}
 		mend := "if that is as it should be, say write = \"through\" in its rule"
-		if remedy := tiers.Remedy(n.Bucket, kept[i].Why()); remedy != "" {
+		if remedy := buckets.Remedy(n.Bucket, kept[i].Why()); remedy != "" {
 			mend = "akigw status says whether acknowledged writes of it are held back. If so: " + remedy
 		}
 		if n.Reason != "" {

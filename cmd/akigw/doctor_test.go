@@ -19,7 +19,7 @@ import (
 
 	"github.com/akidb/akigw/doctor"
 	"github.com/akidb/akigw/internal/testing/testkit"
-	"github.com/akidb/akigw/tiers/facts"
+	"github.com/akidb/akigw/writeback/facts"
 )
 
 // ailing is an S3 service with something wrong with it.

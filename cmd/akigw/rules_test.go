@@ -9,7 +9,7 @@ import (
 	"testing"
 	"text/tabwriter"
 
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback/buckets"
 )
 
 // printed is what a command prints.
@@ -61,7 +61,7 @@ func TestRulesExplainRunning(t *testing.T) {
 func TestStatusSaysWhatIsNotWrittenBack(t *testing.T) {
 	var out strings.Builder
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	for _, n := range []tiers.WriteBackNote{
+	for _, n := range []buckets.Note{
 		{Bucket: "one", Reason: "versioned", Meaning: "it keeps versions", Paused: true, Remedy: "akigw journal resume one"},
 		{Bucket: "two", Reason: "etags", Meaning: "it has other ETags"},
 		{Bucket: "three", RefusedKinds: []string{"key backslash"}},

@@ -10,7 +10,7 @@ import (
 
 	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback/buckets"
 )
 
 // statusCommand is "akigw status".
@@ -74,7 +74,7 @@ func (s *statusCommand) Run() error {
 }
 
 // printNote prints what keeps a bucket's writes from being acknowledged by the journal.
-func printNote(table io.Writer, n *tiers.WriteBackNote) {
+func printNote(table io.Writer, n *buckets.Note) {
 	switch {
 	case n.Paused:
 		fmt.Fprintf(table, "not uploaded\tpending writes of bucket %q: %s. %s\n", n.Bucket, n.Meaning, n.Remedy)

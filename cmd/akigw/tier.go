@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/placement"
 )
 
 // tierCommand is "akigw tier".
@@ -78,7 +78,7 @@ func (t *tierStatus) Run() error {
 		}
 		return printJSON(o)
 	}
-	st, err := ask(&t.remote, func(c *client.Client, ctx context.Context) (tiers.State, error) { return c.State(ctx, what) })
+	st, err := ask(&t.remote, func(c *client.Client, ctx context.Context) (placement.State, error) { return c.State(ctx, what) })
 	if err != nil {
 		return err
 	}
@@ -160,12 +160,12 @@ func (t *tierList) Run() error {
 }
 
 // act has something done with objects, and says what came of it.
-func (o *objects) act(r *remote, action tiers.Action, tier, done string) error {
+func (o *objects) act(r *remote, action placement.Action, tier, done string) error {
 	what, err := o.parse()
 	if err != nil {
 		return err
 	}
-	result, err := ask(r, func(c *client.Client, ctx context.Context) (tiers.MoveResult, error) {
+	result, err := ask(r, func(c *client.Client, ctx context.Context) (placement.MoveResult, error) {
 		return c.Move(ctx, action, what, tier)
 	})
 	if err != nil {
@@ -174,7 +174,7 @@ func (o *objects) act(r *remote, action tiers.Action, tier, done string) error {
 	if r.JSON {
 		return printJSON(result)
 	}
-	if action == tiers.UnpinObjects {
+	if action == placement.UnpinObjects {
 		fmt.Printf("%d pins ended\n", result.Moved)
 		return nil
 	}
@@ -191,9 +191,9 @@ type tierPromote struct {
 // Run promotes.
 func (t *tierPromote) Run() error {
 	if t.To == "warm" {
-		return t.act(&t.remote, tiers.PromoteToWarm, "", "on disk now")
+		return t.act(&t.remote, placement.PromoteToWarm, "", "on disk now")
 	}
-	return t.act(&t.remote, tiers.PromoteToHot, "", "in memory now")
+	return t.act(&t.remote, placement.PromoteToHot, "", "in memory now")
 }
 
 type tierDemote struct {
@@ -205,9 +205,9 @@ type tierDemote struct {
 // Run demotes.
 func (t *tierDemote) Run() error {
 	if t.To == "cold" {
-		return t.act(&t.remote, tiers.DemoteToCold, "", "upstream alone now")
+		return t.act(&t.remote, placement.DemoteToCold, "", "upstream alone now")
 	}
-	return t.act(&t.remote, tiers.DemoteToWarm, "", "out of memory now")
+	return t.act(&t.remote, placement.DemoteToWarm, "", "out of memory now")
 }
 
 type tierPin struct {
@@ -218,7 +218,7 @@ type tierPin struct {
 
 // Run pins.
 func (t *tierPin) Run() error {
-	return t.act(&t.remote, tiers.PinObjects, t.In, "pinned; brought in for it")
+	return t.act(&t.remote, placement.PinObjects, t.In, "pinned; brought in for it")
 }
 
 type tierUnpin struct {
@@ -227,7 +227,7 @@ type tierUnpin struct {
 }
 
 // Run ends a pin.
-func (t *tierUnpin) Run() error { return t.act(&t.remote, tiers.UnpinObjects, "", "") }
+func (t *tierUnpin) Run() error { return t.act(&t.remote, placement.UnpinObjects, "", "") }
 
 type tierPins struct{ remote }
 
@@ -240,7 +240,7 @@ func (t *tierPins) Run() error {
 	if t.JSON {
 		return printJSON(pins)
 	}
-	return table([]string{"IN", "SINCE", "WHAT"}, pins, func(p tiers.Pin) []any {
+	return table([]string{"IN", "SINCE", "WHAT"}, pins, func(p placement.Pin) []any {
 		in, what := "warm", fmt.Sprintf("s3://%s/%s", p.Bucket, p.Prefix)
 		if p.Hot {
 			in = "hot"

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/trace"
 )
 
 // traceCommand is "akigw trace".
@@ -112,12 +112,12 @@ func (c *traceCopy) copy(ctx context.Context, body io.Reader) error {
 	case ctx.Err() == nil:
 		return fmt.Errorf("the gateway has gone after %d accesses: the trace is cut off", c.accesses.Load())
 	}
-	return json.NewEncoder(c.to).Encode(tiers.TraceHeader{Version: tiers.TraceVersion, Lost: &c.lost})
+	return json.NewEncoder(c.to).Encode(trace.Header{Version: trace.Version, Lost: &c.lost})
 }
 
 // line copies a line.
 func (c *traceCopy) line(line []byte) error {
-	var header tiers.TraceHeader
+	var header trace.Header
 	if bytes.HasPrefix(line, []byte(`{"akigw_trace"`)) {
 		if err := json.Unmarshal(line, &header); err != nil {
 			return err
@@ -147,7 +147,7 @@ type replayed struct {
 	Policy string     `json:"policy"`
 	Hot    size.Bytes `json:"hot_bytes"`
 	Warm   size.Bytes `json:"warm_bytes"`
-	tiers.Played
+	trace.Result
 }
 
 // Run plays the trace with each of the sizes.
@@ -156,41 +156,41 @@ func (t *traceReplay) Run() error {
 		return errors.New("--warm-up must be 0 or more, and less than 1")
 	}
 	done := busy("reading the trace")
-	trace, err := t.read()
+	recorded, err := t.read()
 	done()
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.File, err)
 	}
-	all, err := t.play(trace)
+	all, err := t.play(recorded)
 	if err != nil {
 		return err
 	}
 	if t.JSON {
-		return printJSON(map[string]any{"recorded": trace.Recorded, "objects": trace.Objects, "bytes": trace.Bytes, "seconds": trace.Took.Seconds(), "lost": trace.Lost, "played": all})
+		return printJSON(map[string]any{"recorded": recorded.Recorded, "objects": recorded.Objects, "bytes": recorded.Bytes, "seconds": recorded.Took.Seconds(), "lost": recorded.Lost, "played": all})
 	}
-	fmt.Printf("%d reads of %s in %s, of %d objects of which %s were asked for\n", trace.Recorded.Reads, size.Human(trace.Recorded.Bytes), trace.Took.Round(time.Second), trace.Objects, size.Human(trace.Bytes))
-	if trace.Lost > 0 {
-		fmt.Printf("%d accesses are missing in the trace\n", trace.Lost)
+	fmt.Printf("%d reads of %s in %s, of %d objects of which %s were asked for\n", recorded.Recorded.Reads, size.Human(recorded.Recorded.Bytes), recorded.Took.Round(time.Second), recorded.Objects, size.Human(recorded.Bytes))
+	if recorded.Lost > 0 {
+		fmt.Printf("%d accesses are missing in the trace\n", recorded.Lost)
 	}
 	fmt.Println()
 	share := func(n, of int) string { return fmt.Sprintf("%.1f%%", 100*float64(n)/float64(max(of, 1))) }
-	row := func(what []any, p tiers.Played, upstream ...any) []any {
+	row := func(what []any, p trace.Result, upstream ...any) []any {
 		return append(append(what, share(p.Hot, p.Reads), share(p.Warm, p.Reads), share(p.Cold, p.Reads)), upstream...)
 	}
-	rows := [][]any{row([]any{"as recorded", "", ""}, trace.Recorded, "", "", "")}
+	rows := [][]any{row([]any{"as recorded", "", ""}, recorded.Recorded, "", "", "")}
 	for _, r := range all {
-		rows = append(rows, row([]any{r.Policy, size.Human(int64(r.Hot)), size.Human(int64(r.Warm))}, r.Played, size.Human(r.UpstreamBytes), fmt.Sprintf("%.2f", float64(r.UpstreamBytes)/float64(max(r.Bytes, 1))), r.UpstreamReads))
+		rows = append(rows, row([]any{r.Policy, size.Human(int64(r.Hot)), size.Human(int64(r.Warm))}, r.Result, size.Human(r.UpstreamBytes), fmt.Sprintf("%.2f", float64(r.UpstreamBytes)/float64(max(r.Bytes, 1))), r.UpstreamReads))
 	}
 	return table([]string{"policy", "memory", "disk", "hot", "warm", "cold", "from upstream", "per byte asked", "upstream reads"}, rows, func(r []any) []any { return r })
 }
 
 // play plays the trace with each of the sizes and policies.
-func (t *traceReplay) play(trace *tiers.Replay) (all []replayed, err error) {
+func (t *traceReplay) play(recorded *trace.Trace) (all []replayed, err error) {
 	defer busy("playing it")()
 	for _, hot := range t.Hot {
 		for _, warm := range t.Warm {
 			for _, policy := range t.Policy {
-				played, err := trace.Play(policy, int64(hot), int64(warm), t.WarmUp)
+				played, err := recorded.Replay(policy, int64(hot), int64(warm), t.WarmUp)
 				if err != nil {
 					return nil, err
 				}
@@ -202,7 +202,7 @@ func (t *traceReplay) play(trace *tiers.Replay) (all []replayed, err error) {
 }
 
 // read reads the trace.
-func (t *traceReplay) read() (*tiers.Replay, error) {
+func (t *traceReplay) read() (*trace.Trace, error) {
 	file, err := os.Open(t.File)
 	if err != nil {
 		return nil, err
@@ -210,11 +210,11 @@ func (t *traceReplay) read() (*tiers.Replay, error) {
 	defer file.Close()
 	in := bufio.NewReader(file)
 	if magic, _ := in.Peek(2); string(magic) != "\x1f\x8b" {
-		return tiers.ReadTrace(in)
+		return trace.Read(in)
 	}
 	zip, err := gzip.NewReader(in)
 	if err != nil {
 		return nil, err
 	}
-	return tiers.ReadTrace(zip)
+	return trace.Read(zip)
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/akidb/akigw/admin/client"
 	"github.com/akidb/akigw/internal/size"
-	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/placement"
 )
 
 // warmCommand is "akigw warm".
@@ -32,8 +32,8 @@ func (w *warmCommand) Run() error {
 		return err
 	}
 	began, shown := time.Now(), terminal(os.Stderr)
-	var p tiers.PrefetchProgress
-	err = gateway.Warm(context.Background(), client.Prefetch{Objects: client.Objects{Bucket: bucket, Prefix: prefix}, Tier: w.To, Rate: int64(w.Rate), After: w.After}, func(now tiers.PrefetchProgress) {
+	var p placement.PrefetchProgress
+	err = gateway.Warm(context.Background(), client.Prefetch{Objects: client.Objects{Bucket: bucket, Prefix: prefix}, Tier: w.To, Rate: int64(w.Rate), After: w.After}, func(now placement.PrefetchProgress) {
 		p = now
 		if shown {
 			fmt.Fprintf(os.Stderr, "\r\x1b[K%d fetched (%s, %s/s), %d were there, %d failed", p.Fetched, size.Human(p.Bytes), size.Human(int64(float64(p.Bytes)/time.Since(began).Seconds())), p.Already, p.Failed)
@@ -49,7 +49,7 @@ func (w *warmCommand) Run() error {
 }
 
 // report prints what was fetched. It fails if something was not.
-func (w *warmCommand) report(p *tiers.PrefetchProgress) (err error) {
+func (w *warmCommand) report(p *placement.PrefetchProgress) (err error) {
 	if w.JSON {
 		err = printJSON(p)
 	} else {

@@ -39,7 +39,7 @@ var watched = []bench{
 	{pkg: "sigv4", run: "Verify", was: "gateway/sigv4"},
 	{pkg: "access/policy", run: "Decide"},
 	{pkg: "rules", run: "For"},
-	{pkg: "tiers", run: "CountAccess"},
+	{pkg: "placement", run: "CountAccess", was: "tiers"},
 	{pkg: "tiers/warm", run: "Block"},
 }
 

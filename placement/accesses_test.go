@@ -1,0 +1,97 @@
+package placement
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/tiertest"
+	"github.com/akidb/akigw/rules"
+)
+
+// TestUsage counts accesses in windows.
+func TestUsage(t *testing.T) {
+	const hour = 3600
+	at := func(seconds int64) time.Time { return time.Unix(1000*hour+seconds, 0) }
+	var u usage
+	read := func(seconds int64) {
+		u.roll(at(seconds).Unix() / hour)
+		u.now++
+		u.last = at(seconds).Unix()
+	}
+	for range 6 {
+		read(3000)
+	}
+	for range 4 {
+		read(3700)
+	}
+	for _, c := range []struct {
+		seconds int64
+		want    uint32
+	}{{3700, 10}, {3600 + 1800, 4 + 3}, {7199, 4}, {7200, 4}, {9000, 2}, {3 * hour, 0}, {100 * hour, 0}} {
+		if got := u.within(time.Hour, at(c.seconds)); got != c.want {
+			t.Errorf("%d accesses at %d, want %d", got, c.seconds, c.want)
+		}
+	}
+	if u.within(0, at(0)) != 0 || u.idle(at(3800)) != 100*time.Second || u.idle(at(0)) != 0 {
+		t.Error("no window, or an idle time that is wrong")
+	}
+	if got := decodeUsage(appendUsage(nil, u)); got != u {
+		t.Errorf("%+v came back as %+v", u, got)
+	}
+	other := usage{last: 5, window: u.window - 1, now: 3, total: 9}
+	u.add(other)
+	if u.before != 9 || u.now != 4 || u.total != 9 {
+		t.Errorf("%+v", u)
+	}
+}
+
+// TestAccessesAreKept: what was counted is there after a restart, and a key that is written
+// over keeps it.
+func TestAccessesAreKept(t *testing.T) {
+	up, dir := testkit.NewMemory(), t.TempDir()
+	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
+	if err := tiertest.Put(s.store, up, key("k"), testkit.Bytes(1, 2*block)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 7 {
+		if _, _, err := tiertest.Read(s.store, key("k"), ""); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 0 {
+			if err := s.usage.flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	closeStore(t, s)
+	s = controlled(t, tiertest.Config(rules.Exclusive), dir, up)
+	defer closeStore(t, s)
+	if err := tiertest.Put(s.store, up, key("k"), testkit.Bytes(2, 100)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Object(key("k"))
+	if err != nil || c.Accesses != 7 || c.Recent < 6 || time.Since(c.LastAccess) > time.Minute {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// BenchmarkCountAccess: what a read pays for being counted.
+func BenchmarkCountAccess(b *testing.B) {
+	a, settings := NewAccesses(), &rules.Settings{AccessWindow: time.Hour}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for n := 0; pb.Next(); n++ {
+			a.count(akigw.Key{Bucket: "bucket", Name: names[n%len(names)]}, settings, 1)
+		}
+	})
+}
+
+var names = func() (all []string) {
+	for i := range 1000 {
+		all = append(all, fmt.Sprintf("some/longer/prefix/%06d", i))
+	}
+	return all
+}()

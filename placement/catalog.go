@@ -1,0 +1,145 @@
+package placement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers"
+)
+
+// Catalog says which objects are known, where they are and how they are used.
+type Catalog struct {
+	store *tiers.Store
+	usage *records
+}
+
+// known is an object of the catalog, and how it is used.
+type known struct {
+	tiers.Known
+	usage usage
+}
+
+// walk is tiers.Store.Walk with the usage of each object, and without orphans.
+func (c *Catalog) walk(what akigw.Pattern, after string, yield func(known) bool) error {
+	return c.store.Walk(what, after, func(k tiers.Known) bool {
+		if k.Orphan {
+			c.usage.orphaned(k)
+			return true
+		}
+		return yield(known{k, c.usage.accesses.with(k.Key, decodeUsage(k.Accesses))})
+	})
+}
+
+// slice calls look with the next n objects from behind a place on. It returns the place of the
+// last one, and whether there may be more. Without a warm tier there are no places, and all
+// objects are one slice.
+func (c *Catalog) slice(what akigw.Pattern, after string, n int, look func(known)) (next string, more bool, err error) {
+	paged, seen := c.store.HasDisk(), 0
+	next = after
+	err = c.walk(what, after, func(k known) bool {
+		look(k)
+		seen++
+		next, more = k.Place, paged && seen == n
+		return !more
+	})
+	return next, more, err
+}
+
+// State sums up where the objects are that a pattern names; all objects for one without a
+// bucket.
+func (c *Catalog) State(ctx context.Context, what akigw.Pattern) (total State, err error) {
+	err = c.Each(ctx, what, func(o *akigw.CatalogEntry) bool {
+		total.add(o)
+		return true
+	})
+	return total, err
+}
+
+// fewObjects is how many objects are looked at one by one before it is cheaper to look at all
+// that is held at once.
+const fewObjects = 2000
+
+// Each calls yield with each object that is known and that a pattern names, of all for one
+// without a bucket, until it returns false. They come in the order of bucket and key, if
+// Ordered. What yield gets is valid while it runs.
+func (c *Catalog) Each(ctx context.Context, what akigw.Pattern, yield func(*akigw.CatalogEntry) bool) error {
+	var held *tiers.Held // for many; a few are looked at one by one
+	var o akigw.CatalogEntry
+	seen := 0
+	err := c.walk(what, "", func(k known) bool {
+		if seen++; held == nil && (what.Prefix == "" || seen > fewObjects) {
+			held = c.store.Held()
+		}
+		if held == nil {
+			c.describeOne(&o, k)
+		} else {
+			memory, disk := held.Bytes(k.Known)
+			c.describe(&o, k, memory, disk)
+		}
+		return ctx.Err() == nil && yield(&o)
+	})
+	return errors.Join(err, ctx.Err())
+}
+
+// Ordered reports whether Each and Objects go in the order of bucket and key.
+func (c *Catalog) Ordered() bool { return c.store.Ordered() }
+
+// Object returns what is known of one key. It asks nobody. The error is akigw.ErrNoSuchKey if
+// nothing is known.
+func (c *Catalog) Object(key akigw.Key) (o akigw.CatalogEntry, err error) {
+	k, ok := c.store.Find(key)
+	if !ok {
+		return o, fmt.Errorf("%w: nothing is known of %s", akigw.ErrNoSuchKey, key)
+	}
+	c.describeOne(&o, known{k, c.usage.of(key)})
+	return o, nil
+}
+
+// Objects returns up to limit objects that are known and that a pattern names, in the order of
+// the catalog, from behind the token of an earlier call on ("": from the first). next is the
+// token for those that follow, "" if there are none.
+func (c *Catalog) Objects(ctx context.Context, what akigw.Pattern, after string, limit int) (all []akigw.CatalogEntry, next string, err error) {
+	all = []akigw.CatalogEntry{}
+	err = c.walk(what, after, func(k known) bool {
+		if len(all) == limit {
+			next = after
+			return false
+		}
+		var o akigw.CatalogEntry
+		c.describeOne(&o, k)
+		all, after = append(all, o), k.Place
+		return ctx.Err() == nil
+	})
+	return all, next, errors.Join(err, ctx.Err())
+}
+
+// describe makes the catalog entry of an object with so many bytes in memory and on disk.
+func (c *Catalog) describe(o *akigw.CatalogEntry, k known, memory, disk int64) {
+	settings := c.store.Settings(k.Key)
+	*o = akigw.CatalogEntry{Object: k.Object, ContentType: k.ContentType, Pinned: settings.Pin, LastAccess: k.usage.lastAccess(), Accesses: k.usage.total}
+	o.Header = nil
+	o.Recent = k.usage.within(settings.AccessWindow, time.Now())
+	o.HotBytes, o.WarmBytes, o.Tier = memory, disk, tierOf(o.Size, memory, disk)
+}
+
+// describeOne is describe of an object that is looked for alone.
+func (c *Catalog) describeOne(o *akigw.CatalogEntry, k known) {
+	memory, disk := c.store.HeldOf(k.Known)
+	c.describe(o, k, memory, disk)
+}
+
+// tierOf is the fastest tier that has all of an object.
+func tierOf(size, memory, disk int64) akigw.Outcome {
+	switch {
+	case size == 0: // there is nothing to fetch
+		return akigw.Warm
+	case memory == size:
+		return akigw.Hot
+	case disk == size:
+		return akigw.Warm
+	}
+	return akigw.Cold
+}

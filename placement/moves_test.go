@@ -1,0 +1,327 @@
+package placement
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/tiertest"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// TestMoves: each action leaves an object where it says, and says what it did, for objects
+// of one entry and of blocks, cached or not.
+func TestMoves(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for name, n := range map[string]int{"small": 2000, "large": 5*block + 7} {
+		body := testkit.Bytes(1, n)
+		up.Put(key(name), body)
+		for i, c := range []struct {
+			action Action
+			want   akigw.Outcome
+			moved  int
+		}{
+			{PromoteToWarm, akigw.Warm, 1},
+			{PromoteToWarm, akigw.Warm, 0},
+			{PromoteToHot, akigw.Hot, 1},
+			{PromoteToHot, akigw.Hot, 0},
+			{DemoteToWarm, akigw.Warm, 1},
+			{DemoteToWarm, akigw.Warm, 0},
+			{PromoteToHot, akigw.Hot, 1},
+			{DemoteToCold, akigw.Cold, 1},
+			{DemoteToCold, akigw.Cold, 0},
+			{PromoteToHot, akigw.Hot, 1},
+			{DemoteToCold, akigw.Cold, 1},
+			{PromoteToWarm, akigw.Warm, 1},
+		} {
+			got, err := s.Move(t.Context(), c.action, akigw.Exactly(key(name)), false)
+			if err != nil || got.Moved != c.moved || got.Moved+got.Already != 1 || c.moved == 1 && got.Bytes != int64(n) {
+				t.Errorf("%s, step %d, %s: %+v, %v", name, i, c.action, got, err)
+			}
+			if c.action == PromoteToWarm { // what was read lately is in memory besides
+				s.store.LeaveMemory(key(name))
+			}
+			if tier := tierOfKey(t, s, name); tier != c.want {
+				t.Errorf("%s, step %d, %s: it is %s", name, i, c.action, tier)
+			}
+		}
+		gets := up.Count("GET")
+		tiertest.WantRead(t, s.store, key(name), body, "")
+		if up.Count("GET") != gets {
+			t.Errorf("%s was asked for again", name)
+		}
+		if _, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key(name)), false); err != nil {
+			t.Error(err)
+		}
+		tiertest.WantRead(t, s.store, key(name), body, akigw.Cold)
+	}
+	for action, want := range map[Action]error{"squash": ErrAction, PromoteToHot: akigw.ErrNoSuchKey, PromoteToWarm: akigw.ErrNoSuchKey, DemoteToCold: akigw.ErrNoSuchKey, PinObjects: akigw.ErrNoSuchKey, UnpinObjects: ErrNotPinned} {
+		if _, err := s.Move(t.Context(), action, akigw.Exactly(key("absent")), false); !errors.Is(err, want) {
+			t.Errorf("%s of what is not there: %v", action, err)
+		}
+	}
+}
+
+// TestMovesOfAPrefix: they concern what they name and nothing else, and what does not fit
+// changes nothing.
+func TestMovesOfAPrefix(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for i := range 600 {
+		up.Put(key(fmt.Sprintf("a/%03d", i)), testkit.Bytes(uint64(i), 5000))
+	}
+	for _, name := range []string{"b/1", "a"} {
+		up.Put(key(name), testkit.Bytes(9, 5000))
+	}
+	for _, name := range up.KeysOf("bucket") {
+		if _, _, err := tiertest.Read(s.store, key(name), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	what := akigw.Pattern{Bucket: "bucket", Prefix: "a/"}
+	wantState := func(hot, warm, cold int) {
+		t.Helper()
+		st, err := s.State(t.Context(), what)
+		if err != nil || st.Objects != 600 || st.Hot != hot || st.Warm != warm || st.Cold != cold {
+			t.Errorf("%+v, %v", st, err)
+		}
+	}
+	for _, c := range []struct {
+		action          Action
+		hot, warm, cold int
+	}{{DemoteToWarm, 0, 600, 0}, {DemoteToCold, 0, 0, 600}, {PromoteToWarm, 0, 600, 0}, {PromoteToHot, 600, 0, 0}, {DemoteToCold, 0, 0, 600}} {
+		if got, err := s.Move(t.Context(), c.action, what, false); err != nil || got.Moved != 600 {
+			t.Errorf("%s: %+v, %v", c.action, got, err)
+		}
+		if c.action == PromoteToWarm {
+			for i := range 600 {
+				s.store.LeaveMemory(key(fmt.Sprintf("a/%03d", i)))
+			}
+		}
+		wantState(c.hot, c.warm, c.cold)
+	}
+	if tierOfKey(t, s, "b/1") != akigw.Hot || tierOfKey(t, s, "a") != akigw.Hot {
+		t.Error("what was not named has moved")
+	}
+	for i := range 40 {
+		up.Put(key(fmt.Sprintf("a/big%02d", i)), testkit.Bytes(1, 4*block))
+		if _, _, err := tiertest.Read(s.store, key(fmt.Sprintf("a/big%02d", i)), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := s.State(t.Context(), what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, action := range []Action{PromoteToHot, PinObjects} {
+		if _, err := s.Move(t.Context(), action, what, true); !errors.Is(err, tiers.ErrNoRoom) {
+			t.Errorf("%s of more than there is room for: %v", action, err)
+		}
+	}
+	after, err := s.State(t.Context(), what)
+	if err != nil || before.Hot != after.Hot || before.Cold != after.Cold || after.Pinned != 0 || len(s.Pins()) != 0 {
+		t.Errorf("a refused move changed something: %+v, %+v, %v", before, after, err)
+	}
+}
+
+// TestTierDemotionRollback: nothing leaves the disk while the upstream does not answer, and
+// a promotion that fails half-way leaves what it had brought.
+func TestTierDemotionRollback(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for i := range 10 {
+		up.Put(key(fmt.Sprintf("a/%d", i)), testkit.Bytes(uint64(i), 3*block))
+		if _, _, err := tiertest.Read(s.store, key(fmt.Sprintf("a/%d", i)), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := akigw.Pattern{Bucket: "bucket", Prefix: "a/"}
+	up.Before = func(*cold.Request) (*http.Response, error) { return nil, akigw.ErrUpstreamUnavailable }
+	for _, what := range []akigw.Pattern{akigw.Exactly(key("a/3")), all} {
+		if got, err := s.Move(t.Context(), DemoteToCold, what, false); !errors.Is(err, akigw.ErrUpstreamUnavailable) || got.Moved != 0 {
+			t.Errorf("%+v: %+v, %v", what, got, err)
+		}
+	}
+	if st, err := s.State(t.Context(), all); err != nil || st.Hot != 10 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	up.Before = nil
+	if _, err := s.Move(t.Context(), DemoteToCold, all, false); err != nil {
+		t.Fatal(err)
+	}
+	var gets atomic.Int64
+	up.Before = func(r *cold.Request) (*http.Response, error) {
+		if r.Op == "GetObject" && gets.Add(1) > 5 {
+			return nil, akigw.ErrUpstreamUnavailable
+		}
+		return nil, nil
+	}
+	for _, action := range []Action{PromoteToHot, PromoteToWarm} {
+		gets.Store(0)
+		if _, err := s.Move(t.Context(), action, all, false); !errors.Is(err, akigw.ErrUpstreamUnavailable) || gets.Load() < 6 {
+			t.Errorf("%s: %v after %d", action, err, gets.Load())
+		}
+		if st, err := s.State(t.Context(), all); err != nil || action == PromoteToHot && st.Hot != 0 || action == PromoteToWarm && st.Warm+st.Hot != 0 {
+			t.Errorf("%s that failed left %+v, %v", action, st, err)
+		}
+	}
+}
+
+// TestConcurrentMoves: of many that want the same objects moved one does it, and the others
+// are told.
+func TestConcurrentMoves(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	const objects = 200
+	for i := range objects {
+		up.Put(key(fmt.Sprintf("a/%d", i)), testkit.Bytes(uint64(i), 6000))
+	}
+	for _, name := range up.KeysOf("bucket") {
+		if _, _, err := tiertest.Read(s.store, key(name), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := 0
+	for round := range 20 {
+		action := Pick(round, DemoteToCold, PromoteToWarm)
+		var winners, moved, busy atomic.Int64
+		var all sync.WaitGroup
+		start := make(chan struct{})
+		for range 10 {
+			all.Go(func() {
+				<-start
+				got, err := s.Move(context.Background(), action, akigw.Pattern{Bucket: "bucket", Prefix: "a/"}, false)
+				switch {
+				case errors.Is(err, ErrMoving):
+					busy.Add(1)
+				case err != nil:
+					t.Error(err)
+				case got.Moved > 0:
+					winners.Add(1)
+					moved.Add(int64(got.Moved))
+				}
+			})
+		}
+		close(start)
+		all.Wait()
+		if winners.Load() != 1 || moved.Load() != objects {
+			t.Errorf("round %d: %d moved something, %d objects in all", round, winners.Load(), moved.Load())
+		}
+		told += int(busy.Load())
+	}
+	if told == 0 {
+		t.Error("nobody came in another's way: the path was not exercised")
+	}
+}
+
+// Pick is the n-th of some values, over and over.
+func Pick[T any](n int, from ...T) T { return from[n%len(from)] }
+
+// TestD8_MovesWritesAndReads: whatever is moved while it is written and read, each read
+// sees a whole version that was the key's at some time, and the last one stays.
+func TestD8_MovesWritesAndReads(t *testing.T) {
+	up := testkit.NewMemory()
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	body := func(version int) []byte { return testkit.Bytes(uint64(version), 1000+version%3*2*block) }
+	var written atomic.Int64
+	for _, name := range []string{"0", "1", "2"} {
+		if err := tiertest.Put(s.store, up, key(name), body(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var moves, reads atomic.Int64
+	enough := func() bool { return moves.Load() >= 50 && reads.Load() >= 50 && written.Load() >= 5 }
+	began := time.Now()
+	var work sync.WaitGroup
+	work.Go(func() { _ = s.store.Run(ctx) })
+	work.Go(func() {
+		defer cancel() // for as long as it takes on this disk
+		for v := 1; time.Since(began) < 2*time.Second || !enough() && time.Since(began) < time.Minute; v++ {
+			for _, name := range []string{"0", "1", "2"} {
+				if err := tiertest.Put(s.store, up, key(name), body(v)); err != nil {
+					t.Error(err)
+				}
+			}
+			written.Store(int64(v))
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	for i := range 4 {
+		work.Go(func() {
+			for n := i; ctx.Err() == nil; n++ {
+				action := Pick(n, PromoteToHot, DemoteToWarm, PromoteToWarm, DemoteToCold)
+				_, err := s.Move(ctx, action, Pick(n/4, akigw.Exactly(key(fmt.Sprint(n%3))), akigw.Pattern{Bucket: "bucket"}), false)
+				if err != nil && !errors.Is(err, ErrMoving) && !errors.Is(err, akigw.ErrChanged) && !errors.Is(err, tiers.ErrNoRoom) && ctx.Err() == nil {
+					t.Errorf("%s: %v", action, err)
+				}
+				if err == nil {
+					moves.Add(1)
+				}
+			}
+		})
+	}
+	for range 2 {
+		work.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				from := written.Load()
+				got, _, err := tiertest.Read(s.store, key(fmt.Sprint(n%3)), "")
+				to := written.Load() + 1
+				ok := err != nil // the object changed under it more often than it begins again
+				for v := from; v <= to && !ok; v++ {
+					ok = bytes.Equal(got, body(int(v)))
+				}
+				if err != nil && !errors.Is(err, akigw.ErrChanged) || !ok {
+					t.Errorf("versions %d to %d: %d bytes, %v", from, to, len(got), err)
+				}
+				reads.Add(1)
+			}
+		})
+	}
+	work.Wait()
+	if !enough() {
+		t.Errorf("%d moves, %d reads, %d versions: too few", moves.Load(), reads.Load(), written.Load())
+	}
+	for _, name := range []string{"0", "1", "2"} {
+		o, _ := up.Get(key(name))
+		tiertest.WantRead(t, s.store, key(name), o.Body, "")
+	}
+}
+
+// TestNoRoomIsNoChange: an object that a tier does not keep has found no room; it is not said to
+// have been changed by somebody.
+func TestNoRoomIsNoChange(t *testing.T) {
+	up := testkit.NewMemory()
+	config := tiertest.Config(rules.Exclusive)
+	config.HotBytes = 0
+	config.WarmFault = func(op akigw.DiskOp, _ string, size int) (int, error) {
+		if op == akigw.DiskWrite {
+			return 0, syscall.ENOSPC
+		}
+		return size, nil
+	}
+	s := controlled(t, config, t.TempDir(), up)
+	defer closeStore(t, s)
+	up.Put(key("k"), testkit.Bytes(1, 100))
+	if _, err := s.Move(t.Context(), PromoteToWarm, akigw.Exactly(key("k")), false); !errors.Is(err, tiers.ErrNoRoom) {
+		t.Errorf("%v", err)
+	}
+}

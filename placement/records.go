@@ -1,0 +1,101 @@
+package placement
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers"
+)
+
+const (
+	// flushEvery is how often counts are written to disk, at least.
+	flushEvery = time.Minute
+	// orphanAge is for how long the accesses of a key that holds nothing are kept: an object may be
+	// on its way there.
+	orphanAge = 24 * time.Hour
+)
+
+// records are how objects are used: what Accesses has counted, on top of what is on disk beside
+// the catalog. Without a warm tier they are what Accesses has counted.
+type records struct {
+	accesses *Accesses
+	store    *tiers.Store
+	log      *slog.Logger
+
+	flushing sync.Mutex // one flush at a time; guards orphans
+	orphans  []string   // places of records that the next flush removes
+}
+
+func newRecords(accesses *Accesses, store *tiers.Store, log *slog.Logger) *records {
+	if store.HasDisk() {
+		accesses.most.Store(4 * maxCounted)
+	}
+	return &records{accesses: accesses, store: store, log: log}
+}
+
+// of is how an object is used.
+func (r *records) of(key akigw.Key) usage {
+	return r.accesses.with(key, decodeUsage(r.store.Accesses(key.Current())))
+}
+
+// run flushes until ctx ends.
+func (r *records) run(ctx context.Context) {
+	timer := time.NewTicker(flushEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-r.accesses.full:
+		case <-ctx.Done():
+			return
+		}
+		if err := r.flush(); err != nil {
+			r.log.Warn("could not write down how objects are used", "error", err)
+		}
+	}
+}
+
+// flush writes what was counted to disk, and removes orphans.
+func (r *records) flush() error {
+	if !r.store.HasDisk() {
+		return nil
+	}
+	r.flushing.Lock()
+	defer r.flushing.Unlock()
+	for i := range r.accesses.shards {
+		if err := r.flushShard(&r.accesses.shards[i]); err != nil {
+			return err
+		}
+	}
+	orphans := r.orphans
+	r.orphans = nil
+	return r.store.DropAccesses(orphans)
+}
+
+// flushShard writes what a shard has counted. If that fails, it is lost: it is statistics.
+func (r *records) flushShard(s *accessShard) error {
+	counted := s.beginFlush()
+	defer s.endFlush()
+	keys, values := make([]akigw.Key, 0, len(counted)), make([][]byte, 0, len(counted))
+	for key, u := range counted {
+		all := decodeUsage(r.store.Accesses(key))
+		all.add(*u)
+		keys, values = append(keys, key), append(values, appendUsage(nil, all))
+	}
+	return r.store.PutAccesses(keys, values)
+}
+
+// orphaned has the record of a key that holds nothing removed, once it is old.
+func (r *records) orphaned(k tiers.Known) {
+	if decodeUsage(k.Accesses).idle(time.Now()) < orphanAge {
+		return
+	}
+	r.flushing.Lock()
+	defer r.flushing.Unlock()
+	if len(r.orphans) < maxCounted {
+		r.orphans = append(r.orphans, k.Place)
+	}
+}

@@ -1,0 +1,105 @@
+package tiers
+
+import (
+	"fmt"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/warm"
+)
+
+// block returns block n of e from memory or disk, and the tier that had it; nil
+// if none has. The bytes are shared and must not be changed. With borrow they may be
+// lent: then nobody else sees them, and they are to be given back to c.buffers.
+func (c *catalog) block(e *entry, n int64, borrow bool) (data []byte, tier akigw.Outcome, lent bool) {
+	key := hotKey{blocks: e.blocks, n: n}
+	if v, ok := c.hot.Get(key); ok {
+		return v.block, akigw.Hot, false
+	}
+	if c.warm == nil {
+		return nil, akigw.Cold, false
+	}
+	var buffer []byte
+	if borrow {
+		buffer = c.buffers.get(e.block)
+	}
+	data, ok := c.warm.Block(e.warmRun(), n, buffer)
+	lent = len(data) > 0 && cap(buffer) > 0 && &data[0] == &buffer[:1][0]
+	if !lent {
+		c.buffers.put(buffer)
+	}
+	if !ok || int64(len(data)) != e.blockLen(n) {
+		return nil, akigw.Cold, false
+	}
+	switch settings := c.settings(e.Key); {
+	case settings.PinHot:
+		c.keepInMemory(e.Key, settings, e.blocks, key, hotValue{block: data})
+		lent = false
+	case settings.Memory && c.hot.Put(key, hotValue{block: data}):
+		lent = false
+	}
+	return data, akigw.Warm, lent
+}
+
+// putBlock keeps block n of an extent of an object, where the settings of its key let
+// it; wanted says that it is going to be read soon, however often it was.
+func (c *catalog) putBlock(object akigw.Key, settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
+	if key := (hotKey{blocks: run.ID, n: n}); settings.Memory && (wanted || settings.PinHot) {
+		c.keepInMemory(object, settings, run.ID, key, hotValue{block: data})
+	} else if settings.Memory {
+		c.hot.Put(key, hotValue{block: data})
+	}
+	if c.warm != nil && settings.Disk {
+		run.Handling = handling(settings)
+		run.Wanted = run.Wanted || wanted
+		c.warm.PutBlock(run, n, data)
+	}
+}
+
+// putOnDisk keeps a block on disk, however seldom it was asked for.
+func (c *catalog) putOnDisk(settings *rules.Settings, e *entry, n int64, data []byte) error {
+	run := e.warmRun()
+	run.Handling = handling(settings)
+	run.Wanted = true
+	if !c.warm.HasBlock(run, n) {
+		c.warm.PutBlock(run, n, data)
+	}
+	if !c.warm.HasBlock(run, n) {
+		return fmt.Errorf("%w on disk for %s", ErrNoRoom, e.Key)
+	}
+	return nil
+}
+
+// onDisk reports whether all of an object is on disk.
+func (c *catalog) onDisk(e *entry) bool {
+	if !c.warm.HasEntry(e.Key) {
+		return false
+	}
+	if c.small(e) {
+		on := c.summaryOnDisk(e.Key)
+		return on != nil && on.blocks == e.blocks && (on.held || e.Size == 0)
+	}
+	for n := range e.blocksUpTo(e.Size) {
+		if !c.warm.HasBlock(e.warmRun(), n) {
+			return false
+		}
+	}
+	return true
+}
+
+// inMemory reports whether all of an object is in memory.
+func (c *catalog) inMemory(e *entry) bool {
+	if c.small(e) {
+		v, ok := c.hot.Peek(hotKey{key: e.Key})
+		return ok && v.entry.blocks == e.blocks && v.entry.body != nil
+	}
+	for n := range e.blocksUpTo(e.Size) {
+		if !c.hot.Has(hotKey{blocks: e.blocks, n: n}) {
+			return false
+		}
+	}
+	return true
+}
+
+// small reports whether an object is one entry, with its bytes.
+func (c *catalog) small(e *entry) bool { return e.inline(int64(c.config.SmallBytes)) }

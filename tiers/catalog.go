@@ -1,0 +1,228 @@
+package tiers
+
+import (
+	"fmt"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/warm"
+)
+
+// catalog is which object each key holds, as far as that is known, and where its bytes are: entries
+// and blocks in memory and on disk, under the fence. It reads and writes no upstream.
+type catalog struct {
+	*storage
+	fence   *fence
+	rules   Rules
+	pins    Pins
+	origins origins
+	own     func(akigw.Key) bool // see Overlay.Own
+}
+
+// origins says where objects come from, as Upstream does.
+type origins interface{ Origin(bucket string) uint64 }
+
+// Settings returns how a key is treated under the rules and the pins. They are shared.
+func (c *catalog) Settings(key akigw.Key) *rules.Settings { return c.settings(key) }
+
+func (c *catalog) settings(key akigw.Key) *rules.Settings {
+	settings := c.rules.For(key.Bucket, key.Name)
+	if c.own(key) { // nobody gives it other bytes
+		own := *settings
+		own.Freshness = rules.Immutable
+		return &own
+	}
+	return c.pins.Apply(key, settings)
+}
+
+// lookup finds the live entry of a key and the tier that had it.
+func (c *catalog) lookup(key akigw.Key) (*entry, akigw.Outcome) {
+	if v, ok := c.hot.Get(hotKey{key: key}); ok && v.entry.absent == nil && c.fence.alive(key, v.entry.Generation) {
+		return v.entry, akigw.Hot
+	}
+	if c.warm == nil {
+		return c.lookupCurrent(key)
+	}
+	c.fence.enter(key)
+	defer c.fence.leave(key)
+	record, ok := c.warm.Entry(key)
+	if !ok {
+		return c.lookupCurrent(key)
+	}
+	e, err := decodeEntry(record)
+	if err != nil || e.Key != key {
+		c.log.Warn("dropped a malformed catalog entry", "key", key.String())
+		c.dropEntry(key)
+		return nil, akigw.Cold
+	}
+	if e.origin != c.origins.Origin(key.Bucket) {
+		c.dropEntry(key) // the bucket is another upstream's by now
+		c.freeBlocks(e.blocks)
+		return nil, akigw.Cold
+	}
+	if !c.remember(e) {
+		return nil, akigw.Cold
+	}
+	return e, akigw.Warm
+}
+
+// peek is lookup that leaves everything where it is, and counts no access.
+func (c *catalog) peek(key akigw.Key) *entry {
+	if e := c.peekHot(key); e != nil {
+		return e
+	}
+	if c.warm == nil {
+		return nil
+	}
+	record, ok := c.warm.PeekEntry(key)
+	if !ok {
+		return nil
+	}
+	e, err := decodeEntry(record)
+	if err != nil || e.Key != key || e.origin != c.origins.Origin(key.Bucket) || !c.fence.alive(key, e.Generation) {
+		return nil
+	}
+	return e
+}
+
+// peekHot is peek of what memory has.
+func (c *catalog) peekHot(key akigw.Key) *entry {
+	if v, ok := c.hot.Peek(hotKey{key: key}); ok && v.entry.absent == nil && c.fence.alive(key, v.entry.Generation) {
+		return v.entry
+	}
+	return nil
+}
+
+// lookupCurrent finds the version that key asks for in what is known of the
+// current one. It shares its bytes from then on.
+func (c *catalog) lookupCurrent(key akigw.Key) (*entry, akigw.Outcome) {
+	if key.Version == "" {
+		return nil, akigw.Cold
+	}
+	current, outcome := c.lookup(key.Current())
+	if current == nil || current.VersionID() != key.Version {
+		return nil, akigw.Cold
+	}
+	e := *current
+	e.Key = key
+	return &e, outcome
+}
+
+// remember puts an entry into memory, unless a write has overtaken it. The
+// caller has entered the key's fence, so that a write which comes in between
+// is seen by one of the two checks.
+func (c *catalog) remember(e *entry) bool { return c.rememberAs(e, false) }
+
+// rememberAs is remember of what is wanted there, or not.
+func (c *catalog) rememberAs(e *entry, wanted bool) bool {
+	if !c.fence.alive(e.Key, e.Generation) {
+		return false
+	}
+	settings := c.settings(e.Key)
+	if e.body != nil && !settings.Memory {
+		return true
+	}
+	key, value := hotKey{key: e.Key}, hotValue{entry: e}
+	switch {
+	case settings.PinHot:
+		if v, ok := c.hot.Get(key); ok && v.entry.blocks != e.blocks {
+			c.hot.Release(v.entry.blocks, false)
+		}
+		c.keepInMemory(e.Key, settings, e.blocks, key, value)
+	case wanted:
+		c.hot.Keep(key, value)
+	default:
+		c.hot.Put(key, value)
+	}
+	if c.fence.alive(e.Key, e.Generation) {
+		return true
+	}
+	c.hot.Drop(key)
+	return false
+}
+
+// keepInMemory keeps a value of an object's extent in memory, pinned if its settings say so.
+func (c *catalog) keepInMemory(object akigw.Key, settings *rules.Settings, extent uint64, key hotKey, value hotValue) {
+	if !settings.PinHot || !c.hot.Pin(extent, key, value) {
+		c.hot.Keep(key, value)
+		return
+	}
+	if !c.settings(object).PinHot { // it was unpinned meanwhile, which released what was pinned by then
+		c.hot.Release(extent, true)
+	}
+}
+
+// publish makes an entry the catalog's, in memory and on disk, under the same
+// condition as remember, and unless something newer is known.
+func (c *catalog) publish(e *entry) { c.publishAs(e, handling(c.settings(e.Key))) }
+
+// publishAs is publish of what is to be handled so on disk.
+func (c *catalog) publishAs(e *entry, how warm.Handling) {
+	if v, ok := c.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
+		return
+	}
+	settings := c.settings(e.Key)
+	if !c.rememberAs(e, how.Wanted) || c.warm == nil || !settings.Disk {
+		return
+	}
+	if !c.warm.PutEntry(e.Key, appendEntry(nil, e), appendSummary(nil, e), how) {
+		c.dropOlder(e)
+	}
+	if settings.Pin {
+		c.pinOnDisk(e.Key, e.blocks, e.Size)
+	}
+	if !c.fence.alive(e.Key, e.Generation) {
+		c.dropEntry(e.Key)
+	}
+}
+
+// publishWanted publishes an entry however seldom it was asked for. The caller has entered
+// the fence before it learned of it. The error is ErrChanged if a write has overtaken it.
+func (c *catalog) publishWanted(e *entry) error {
+	own, how := *e, handling(c.settings(e.Key))
+	if now := c.peek(e.Key); now != nil {
+		if now.blocks != e.blocks {
+			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
+		}
+		own.Generation = max(own.Generation, now.Generation)
+	}
+	how.Wanted = true
+	c.publishAs(&own, how)
+	if !c.fence.alive(e.Key, own.Generation) {
+		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
+	}
+	return nil
+}
+
+// dropOlder removes the entry on disk of another version than e, which found no room there:
+// it would be back when e has left memory.
+func (c *catalog) dropOlder(e *entry) {
+	if !c.warm.HasEntry(e.Key) {
+		return
+	}
+	if old := c.summaryOnDisk(e.Key); old == nil || old.blocks != e.blocks {
+		c.dropOnDisk(e.Key)
+	}
+}
+
+// dropEntry removes the entry of a key from both tiers, and ends a pin of its blocks in
+// memory.
+func (c *catalog) dropEntry(key akigw.Key) {
+	if v, ok := c.hot.Get(hotKey{key: key}); ok {
+		c.hot.Release(v.entry.blocks, false)
+	}
+	c.hot.Drop(hotKey{key: key})
+	if c.warm != nil && c.warm.HasEntry(key) {
+		c.dropOnDisk(key)
+	}
+}
+
+// pinOnDisk keeps an object on disk.
+func (c *catalog) pinOnDisk(key akigw.Key, extent uint64, size int64) {
+	if !c.warm.Pin(key, extent, size) {
+		c.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make it larger, or pin less", "key", key.String(), "bytes", size)
+	}
+	if !c.warm.HasEntry(key) { // dropped meanwhile
+		c.warm.Unpin(key)
+	}
+}

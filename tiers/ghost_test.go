@@ -1,0 +1,55 @@
+package tiers
+
+import (
+	"math"
+	"testing"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/zipf"
+	"github.com/akidb/akigw/tiers/hot"
+)
+
+// cacheOf is a memory tier of so many bytes, without the bytes.
+func cacheOf(bytes int64) *hot.Cache[uint64, uint32] {
+	return hot.New(bytes, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id })
+}
+
+// TestGhostKnowsTheDouble: what a ghost says of a tier of twice the size is what
+// a tier of twice the size does.
+func TestGhostKnowsTheDouble(t *testing.T) {
+	random := testkit.Random(t)
+	const capacity, keys, reads, bytes = 5_000, 50_000, 200_000, 1000
+	single, double := cacheOf(capacity*bytes), cacheOf(2*capacity*bytes)
+	defer single.Close()
+	defer double.Close()
+	get := func(c *hot.Cache[uint64, uint32], key uint64) bool {
+		_, hit := c.Get(key)
+		if !hit {
+			c.Put(key, bytes)
+		}
+		return hit
+	}
+	g := newGhost(newLookups(metrics.NewSet(), "test"), capacity*bytes)
+	s := &storage{hotGhost: g}
+	hits := 0
+	z := zipf.New(keys, 0.9)
+	for range reads {
+		key := mix(uint64(z.Draw(random)))
+		tier := akigw.Cold
+		if get(single, key) {
+			tier = akigw.Hot
+		}
+		if get(double, key) {
+			hits++
+		}
+		s.saw(&entry{Object: akigw.Object{Size: bytes - 512}, block: block, object: key}, 0, tier)
+	}
+	ratio, estimate, real := 1-float64(g.count.missed.Get())/reads, 1-float64(g.count.missedAtDoubleSize.Get())/reads, float64(hits)/reads
+	t.Logf("hit ratio %.3f; at twice the size %.3f, estimated %.3f", ratio, real, estimate)
+	if math.Abs(estimate-real) > 0.03 || estimate <= ratio {
+		t.Errorf("at twice the size %.3f, estimated %.3f; at this size %.3f", real, estimate, ratio)
+	}
+}

@@ -1,0 +1,81 @@
+package tiers
+
+import (
+	"slices"
+
+	"github.com/akidb/akigw"
+)
+
+// Held is how many blocks of each object are in memory and on disk, as of one moment.
+type Held struct {
+	blocks  map[uint64]int64 // blocks in memory, by extent
+	bodies  map[uint64]bool  // extents of small objects that are in memory
+	extents []uint64         // on disk, rising
+	numbers []int64          // how many blocks each of them has
+}
+
+// Bytes returns how many bytes of an object were in memory and on disk.
+func (h *Held) Bytes(k Known) (memory, disk int64) {
+	var blocks int64
+	if i, ok := slices.BinarySearch(h.extents, k.blocks); ok {
+		blocks = h.numbers[i]
+	}
+	return k.bytes(h.bodies[k.blocks], h.blocks[k.blocks]), k.bytes(k.held, blocks)
+}
+
+// bytes is how many bytes of an object a tier has that holds so many blocks of it, or its body
+// with its record.
+func (s *summary) bytes(body bool, blocks int64) int64 {
+	if body {
+		return s.Size
+	}
+	return min(s.Size, blocks*s.block)
+}
+
+// Held looks at all that is held. It costs less than HeldOf for each of thousands of objects.
+func (c *catalog) Held() *Held {
+	h := &Held{blocks: map[uint64]int64{}, bodies: map[uint64]bool{}}
+	for k, v := range c.hot.All() {
+		switch {
+		case v.block != nil:
+			h.blocks[k.blocks]++
+		case v.entry != nil && v.entry.body != nil:
+			h.bodies[v.entry.blocks] = true
+		}
+	}
+	if c.warm != nil {
+		c.warm.Runs(func(extent uint64, blocks int64) bool {
+			h.extents, h.numbers = append(h.extents, extent), append(h.numbers, blocks)
+			return true
+		})
+	}
+	return h
+}
+
+// HeldOf returns how many bytes of one object are in memory and on disk.
+func (c *catalog) HeldOf(k Known) (memory, disk int64) {
+	var inMemory, onDisk int64
+	for n := range (k.Size + k.block - 1) / k.block {
+		if c.hot.Has(hotKey{blocks: k.blocks, n: n}) {
+			inMemory++
+		}
+	}
+	if c.warm != nil && !k.held {
+		onDisk = c.warm.Blocks(k.blocks)
+	}
+	e := c.peekHot(k.Key)
+	return k.bytes(e != nil && e.blocks == k.blocks && e.body != nil, inMemory), k.bytes(k.held, onDisk)
+}
+
+// Whole reports whether all of an object is in a tier, Hot or Warm, and returns its ETag, "" if
+// nothing is known of it. It asks nobody and counts no access.
+func (c *catalog) Whole(key akigw.Key, tier akigw.Outcome) (etag string, whole bool) {
+	e := c.peek(key)
+	if e == nil {
+		return "", false
+	}
+	if tier == akigw.Hot {
+		return e.ETag, c.inMemory(e)
+	}
+	return e.ETag, c.warm != nil && c.onDisk(e)
+}

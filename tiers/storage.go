@@ -1,0 +1,195 @@
+package tiers
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/hot"
+	"github.com/akidb/akigw/tiers/warm"
+)
+
+// hotKey names a value of the hot tier: the entry of a key, or one block.
+type hotKey struct {
+	key    akigw.Key
+	blocks uint64
+	n      int64
+}
+
+// hotValue is an entry, the bytes of a block, a listing, or where a part is.
+type hotValue struct {
+	entry   *entry
+	block   []byte
+	listing *Listing
+	part    *Part
+}
+
+// weight is the memory that a value takes, roughly.
+func (v hotValue) weight() uint32 {
+	switch {
+	case v.entry != nil:
+		return uint32(v.entry.weight())
+	case v.listing != nil:
+		return uint32(v.listing.weight())
+	case v.part != nil:
+		return uint32(v.part.weight())
+	}
+	return uint32(cap(v.block) + 128)
+}
+
+// popularity is the number by which the hot tier counts how often a value is asked for: an object
+// keeps its own when it changes.
+func popularity(k hotKey, v hotValue) uint64 {
+	switch {
+	case v.entry != nil:
+		return mix(v.entry.object)
+	case v.listing != nil:
+		return mix(objectNumber(k.key))
+	}
+	return mix(k.blocks<<20 ^ uint64(k.n))
+}
+
+// mix spreads a number over all bits.
+func mix(n uint64) uint64 {
+	n *= 0x9e3779b97f4a7c15
+	return n ^ n>>32
+}
+
+// storage is memory and disk: what lies there, and how much. Whether it may still be used is the
+// catalog's business.
+type storage struct {
+	config   Config
+	log      *slog.Logger
+	counters *counters
+	hot      *hot.Cache[hotKey, hotValue]
+	warm     *warm.Tier // nil when switched off
+	warmOff  string     // why, if that is not what was configured
+	buffers  buffers    // for blocks from disk that are lent to readers
+
+	// What tiers of twice the size would have hit; nil where there is no tier.
+	hotGhost, warmGhost *ghost
+
+	run     uint64 // number of this epoch
+	trusted uint64 // entries of earlier epochs need validation before use
+
+	removals sync.WaitGroup // of blocks, under way
+}
+
+// openStorage opens both tiers, and returns the first generation of this epoch. It goes on without
+// the warm tier if that cannot be opened. The error is for an impossible configuration.
+func openStorage(o *Options) (s *storage, first uint64, err error) {
+	config, dir := o.Config, o.Dir
+	var secret []byte
+	if config.WarmBytes > 0 {
+		if secret, err = config.secret(); err != nil {
+			return nil, 0, err
+		}
+	}
+	s = &storage{
+		config: config, log: o.Log, counters: newCounters(o.Metrics),
+		hot: hot.New(int64(config.HotBytes), func(_ hotKey, v hotValue) uint32 { return v.weight() }, popularity),
+	}
+	if config.HotBytes > 0 {
+		s.hotGhost = newGhost(s.counters.hotLookups, int64(config.HotBytes))
+	}
+	if config.WarmBytes == 0 {
+		s.withoutWarm(dir, nil)
+		return s, 1, nil
+	}
+	s.warmGhost = newGhost(s.counters.warmLookups, int64(config.WarmBytes))
+	if first, err = s.openWarm(dir, secret); err != nil {
+		s.withoutWarm(dir, err)
+		first = 1
+	}
+	return s, first, nil
+}
+
+// openWarm opens the warm tier, and returns the first generation of this epoch.
+func (s *storage) openWarm(dir string, secret []byte) (first uint64, err error) {
+	s.warm, err = warm.Open(warm.Config{
+		Dir:    dir,
+		Quota:  int64(s.config.WarmBytes),
+		Format: fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
+		Secret: secret,
+		Fault:  s.config.WarmFault,
+		Log:    s.log,
+	})
+	if err != nil {
+		return 0, err
+	}
+	if first, err = s.startEpoch(); err != nil {
+		return 0, errors.Join(err, s.warm.Close())
+	}
+	return first, nil
+}
+
+// withoutWarm goes on without the warm tier, because of err, or because it is switched off. It is only
+// a cache: its failure does not keep the gateway from starting. What it holds misses the changes
+// of this epoch.
+func (s *storage) withoutWarm(dir string, err error) {
+	s.warm = nil
+	missed := warm.Distrust(dir)
+	if missed != nil {
+		s.log.Error("the warm tier holds what may be out of date after this epoch: delete its directory before it is used again", "dir", dir, "error", missed)
+	}
+	if err == nil {
+		return
+	}
+	s.warmOff = fmt.Sprintf("off until restart: %v; make room or repair the disk first", err)
+	s.log.Error("the gateway starts without its warm tier: nothing is cached on disk, and what is there is not used; make room or repair the disk, and restart it", "dir", dir, "error", err)
+}
+
+// generationsPerEpoch is how many generations an epoch can give out before it would meet the
+// numbers of the next one. Each epoch starts its own stretch, so that no number is ever used twice
+// even if the last ones were never written down.
+const generationsPerEpoch = 1 << 40
+
+// startEpoch counts the epoch, and returns its first generation.
+func (s *storage) startEpoch() (firstGeneration uint64, err error) {
+	s.run = s.warm.Counter("run") + 1
+	if s.warm.Clean() {
+		s.trusted = s.warm.Counter("trusted")
+	} else {
+		s.trusted = s.run
+	}
+	err = errors.Join(s.warm.SetCounter("run", s.run), s.warm.SetCounter("trusted", s.trusted))
+	return s.run * generationsPerEpoch, err
+}
+
+// close closes both tiers, after what is under way in them.
+func (s *storage) close() error {
+	s.removals.Wait()
+	err := errors.Join(s.hot.Close(), s.hotGhost.close(), s.warmGhost.close())
+	if s.warm != nil {
+		err = errors.Join(err, s.warm.Close())
+	}
+	return err
+}
+
+// locate says which tier would serve block n of e, without reading it.
+func (s *storage) locate(e *entry, n int64) akigw.Outcome {
+	switch {
+	case s.hot.Has(hotKey{blocks: e.blocks, n: n}):
+		return akigw.Hot
+	case s.warm != nil && s.warm.HasBlock(e.warmRun(), n):
+		return akigw.Warm
+	}
+	return akigw.Cold
+}
+
+// freeBlocks removes unreachable blocks in the background.
+func (s *storage) freeBlocks(blocks uint64) {
+	s.hot.Release(blocks, false)
+	if s.warm != nil {
+		s.removals.Go(func() { s.warm.DropBlocks(blocks) })
+	}
+}
+
+// dropOnDisk removes the entry of a key from the warm tier.
+func (s *storage) dropOnDisk(key akigw.Key) {
+	if err := s.warm.DropEntry(key); err != nil {
+		s.log.Error("could not remove a catalog entry from the warm tier", "key", key.String(), "error", err)
+	}
+}

@@ -1,0 +1,68 @@
+package tiers
+
+import (
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/warm"
+)
+
+// Known is what the catalog knows of one object: its akigw.Object without the Header, its
+// ContentType ("" where it is not known), and the following.
+type Known struct {
+	*summary
+	// Place is where the object is in the order of the catalog, for Walk to go on behind; ""
+	// without a warm tier.
+	Place string
+	// Accesses is what PutAccesses keeps beside the object, nil for nothing.
+	Accesses []byte
+	// Orphan says that nothing is known of the object any more, not even its key: only Place and
+	// Accesses are set.
+	Orphan bool
+}
+
+// Walk calls yield with what the catalog knows of the keys that what names, of all keys for a
+// pattern without a bucket, from behind a place on ("": from the first), until yield returns
+// false. Objects come in the order of bucket and key if Ordered. Without a warm tier they are
+// those in memory, in no order, and without places. What yield gets is valid while it runs.
+//
+// Every object comes from one moment or another while Walk runs: there is no snapshot.
+func (c *catalog) Walk(what akigw.Pattern, after string, yield func(Known) bool) error {
+	if c.warm == nil {
+		c.walkHot(what, yield)
+		return nil
+	}
+	return c.warm.Summaries(what.Bucket, what.Prefix, warm.Place(after), func(w warm.Known) bool {
+		if w.Summary == nil {
+			return yield(Known{Place: string(w.Place), Accesses: w.Accesses, Orphan: true})
+		}
+		sum, err := decodeSummary(w.Summary)
+		if err != nil || what.Bucket != "" && !what.Names(sum.Key) {
+			return true
+		}
+		return yield(Known{summary: sum, Place: string(w.Place), Accesses: w.Accesses})
+	})
+}
+
+// walkHot is Walk over what is in memory.
+func (c *catalog) walkHot(what akigw.Pattern, yield func(Known) bool) {
+	for k, v := range c.hot.All() {
+		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.Names(k.key)) {
+			sum := summaryOf(e)
+			sum.held = false // there is no disk
+			if !yield(Known{summary: sum}) {
+				return
+			}
+		}
+	}
+}
+
+// walkObjects is Walk from the beginning, and without orphans.
+func (c *catalog) walkObjects(what akigw.Pattern, yield func(Known) bool) error {
+	return c.Walk(what, "", func(k Known) bool { return k.Orphan || yield(k) })
+}
+
+// Find returns what the catalog knows of one key, without Place and Accesses. It asks nobody
+// and counts no access.
+func (c *catalog) Find(key akigw.Key) (k Known, ok bool) {
+	sum := c.peekSummary(key)
+	return Known{summary: sum}, sum != nil
+}

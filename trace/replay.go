@@ -1,0 +1,98 @@
+package trace
+
+import (
+	"fmt"
+
+	"github.com/akidb/akigw"
+)
+
+// Policies are the names that Replay takes. "akigw" admits and evicts as the tiers of this
+// program do, "lru" keeps what was used last, and "optimum" knows the future: no policy can do
+// better with blocks of one size.
+var Policies = []string{"akigw", "lru", "optimum"}
+
+// simulation is one replay under way.
+type simulation struct {
+	steps        []step
+	memory, disk level
+	// omniscient says that the disk sees reads from memory, too: a policy that knows the future
+	// is not bound to what a disk notices.
+	omniscient bool
+}
+
+func newSimulation(policy string, steps []step, hotBytes, warmBytes int64) (*simulation, error) {
+	s := &simulation{steps: steps}
+	switch policy {
+	case "akigw":
+		s.memory, s.disk = newWeighted(steps, hotBytes), newWeighted(steps, warmBytes)
+	case "lru":
+		s.memory, s.disk = newLRU(steps, hotBytes), newLRU(steps, warmBytes)
+	case "optimum":
+		// What is in memory is not needed on disk as well.
+		s.memory, s.disk = newOptimum(steps, hotBytes), newOptimum(steps, hotBytes+warmBytes)
+		s.omniscient = true
+	default:
+		return nil, fmt.Errorf("there is no policy %q; there are %v", policy, Policies)
+	}
+	return s, nil
+}
+
+func (s *simulation) close() {
+	s.memory.close()
+	s.disk.close()
+}
+
+// Replay returns how the reads would have ended under a policy (see Policies) with tiers of
+// hotBytes and warmBytes that are empty at the beginning. The first warmUp of the accesses, 0 to
+// 1, fill the tiers and are not counted.
+func (t *Trace) Replay(policy string, hotBytes, warmBytes int64, warmUp float64) (result Result, err error) {
+	s, err := newSimulation(policy, t.steps, hotBytes, warmBytes)
+	if err != nil {
+		return result, err
+	}
+	defer s.close()
+	skip := int(warmUp * float64(len(t.accesses)))
+	for i, a := range t.accesses {
+		end := len(t.steps)
+		if i+1 < len(t.accesses) {
+			end = t.accesses[i+1].step
+		}
+		outcome, bytes, requests := s.access(a.step, end)
+		if !a.write && i >= skip {
+			result.count(outcome, a.length)
+			result.UpstreamBytes += bytes
+			result.UpstreamReads += requests
+		}
+	}
+	return result, nil
+}
+
+// access plays the steps from first up to end. It returns the slowest tier that they needed, and
+// what was fetched from the upstream, by how many requests.
+func (s *simulation) access(first, end int) (outcome akigw.Outcome, bytes int64, requests int) {
+	outcome = akigw.Hot
+	fetching := false
+	for n := first; n < end; n++ {
+		step := s.steps[n]
+		if step.replaced { // before the next access
+			s.memory.drop(step.block)
+			s.disk.drop(step.block)
+			continue
+		}
+		inMemory := !step.noMemory && s.memory.see(n)
+		onDisk := (!inMemory || s.omniscient) && !step.noDisk && s.disk.see(n)
+		switch {
+		case inMemory:
+		case onDisk && outcome == akigw.Hot:
+			outcome = akigw.Warm
+		case !onDisk:
+			outcome = akigw.Cold
+			bytes += step.bytes
+			if !fetching {
+				requests++
+			}
+		}
+		fetching = !inMemory && !onDisk
+	}
+	return outcome, bytes, requests
+}

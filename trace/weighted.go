@@ -1,0 +1,30 @@
+package trace
+
+import (
+	"math"
+
+	"github.com/akidb/akigw/tiers/hot"
+)
+
+// weighted is the memory tier without the bytes. The disk tier evicts by other means and hits
+// about as often.
+type weighted struct {
+	*hot.Cache[uint64, uint32]
+	steps []step
+}
+
+func newWeighted(steps []step, bytes int64) level {
+	return weighted{hot.New(bytes, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id }), steps}
+}
+
+func (w weighted) see(n int) bool {
+	s := w.steps[n]
+	_, hit := w.Get(s.block)
+	if !hit {
+		w.Put(s.block, uint32(min(s.bytes+overhead, math.MaxUint32)))
+	}
+	return hit
+}
+
+func (w weighted) drop(block uint64) { w.Drop(block) }
+func (w weighted) close()            { _ = w.Close() } // of memory

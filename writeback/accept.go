@@ -1,0 +1,63 @@
+package writeback
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/writeback/buckets"
+)
+
+// Accept starts a PUT of size bytes, with these headers, that is acknowledged by the journal. It
+// returns nil if it has to be written through: no rule says otherwise, the bucket is
+// versioned, the upstream has not accepted a write of such an unusual kind yet, or the
+// journal takes no more. With an error it cannot be written through either.
+func (w *WriteBack) Accept(ctx context.Context, key akigw.Key, size int64, header http.Header) (*Write, error) {
+	if !w.acceptor.wanted(key) {
+		return nil, nil
+	}
+	size = max(size, 0)
+	epoch := w.buckets.Epoch(key.Bucket) // before the bucket is asked about
+	if ok, err := w.acceptor.accepts(ctx, key, size, header); !ok {
+		return nil, err
+	}
+	return &Write{acceptor: w.acceptor, cache: w.cache, hashers: w.hashers, key: key, draft: w.journal.Receive(size), size: size, epoch: epoch}, nil
+}
+
+// Remove acknowledges the deletion of keys, at least one, of one bucket by the journal. It returns
+// false if it has to go through, for one of the reasons of Accept.
+func (w *WriteBack) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
+	for _, key := range keys {
+		if !w.acceptor.wanted(key) {
+			return false, nil
+		}
+	}
+	for _, key := range keys[1:] { // accepts looks at the first one, which stands for the bucket
+		if w.acceptor.unusual(key, nil) {
+			return false, nil
+		}
+	}
+	if ok, err := w.acceptor.accepts(ctx, keys[0], 0, nil); !ok {
+		return false, err
+	}
+	for _, key := range keys {
+		defer w.cache.Begin(key).End()
+	}
+	return true, w.acceptor.acknowledged(w.journal.Delete(ctx, keys, now()))
+}
+
+// Through counts a write that asks for more than the journal can promise, if a rule wants it
+// written back. Writes that go through for other reasons are counted where that is decided.
+func (w *WriteBack) Through(key akigw.Key) {
+	if w.acceptor.wanted(key) {
+		w.counters.through[buckets.Request].Inc()
+	}
+}
+
+// Accepted says that the upstream accepted a write that went through: the next one of its kinds
+// can be acknowledged by the journal.
+func (w *WriteBack) Accepted(key akigw.Key, header http.Header) {
+	if w.acceptor.wanted(key) {
+		w.buckets.Accepted(key, header)
+	}
+}

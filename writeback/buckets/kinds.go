@@ -1,0 +1,131 @@
+package buckets
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/writeback/facts"
+)
+
+// KindsOf are the unusual kinds of a write to a key: whether they are accepted depends on the
+// upstream. header has canonical names and may be nil, for a deletion. There are few kinds, so
+// that what was learned of one write holds for others.
+func KindsOf(name string, header http.Header) (kinds []string) {
+	kinds = keyKinds(name)
+	if class := header.Get("X-Amz-Storage-Class"); class != "" && class != "STANDARD" {
+		kinds = append(kinds, "storage-class "+clipKind(class))
+	}
+	if header.Get("X-Amz-Website-Redirect-Location") != "" {
+		kinds = append(kinds, "website-redirect")
+	}
+	for name := range header {
+		if sum, ok := strings.CutPrefix(name, "X-Amz-Checksum-"); ok && !usualSums[sum] {
+			kinds = append(kinds, "checksum "+clipKind(sum))
+		}
+	}
+	if sum := header.Get("X-Amz-Checksum-Algorithm"); sum != "" && !usualAlgorithms[sum] {
+		kinds = append(kinds, "checksum "+clipKind(sum))
+	}
+	return kinds
+}
+
+// usualSums end the checksum headers that S3 has had for years, usualAlgorithms are the values
+// of x-amz-checksum-algorithm.
+var (
+	usualSums       = map[string]bool{"Crc32": true, "Crc32c": true, "Crc64nvme": true, "Sha1": true, "Sha256": true, "Algorithm": true, "Type": true, "Mode": true}
+	usualAlgorithms = map[string]bool{"CRC32": true, "CRC32C": true, "CRC64NVME": true, "SHA1": true, "SHA256": true}
+)
+
+// clipKind bounds what a client says.
+func clipKind(s string) string { return strings.ToUpper(s[:min(len(s), 32)]) }
+
+// maxSegment is the longest segment of a key that an upstream on a file system can store.
+const maxSegment = 255
+
+// keyKinds are the unusual kinds of a key: some upstreams refuse them, or store them under
+// another name. It goes over the bytes once; most keys have no kind, and allocate nothing.
+func keyKinds(name string) (kinds []string) {
+	begun := 0 // where the present segment began
+	for i := 0; i <= len(name); i++ {
+		if i < len(name) && name[i] != '/' {
+			switch c := name[i]; {
+			case c == '\\':
+				kinds = addKind(kinds, "key backslash")
+			case c < ' ' || c == 0x7f:
+				kinds = addKind(kinds, "key control-character")
+			}
+			continue
+		}
+		switch segment := name[begun:i]; {
+		case segment == "" && i == 0 && i < len(name):
+			kinds = addKind(kinds, "key leading-slash")
+		case segment == "" && i < len(name):
+			kinds = addKind(kinds, "key empty-segment")
+		case segment == "." || segment == "..":
+			kinds = addKind(kinds, "key dot-segment")
+		case len(segment) > maxSegment:
+			kinds = addKind(kinds, "key long-segment")
+		}
+		begun = i + 1
+	}
+	return kinds
+}
+
+func addKind(kinds []string, kind string) []string {
+	if slices.Contains(kinds, kind) {
+		return kinds
+	}
+	return append(kinds, kind)
+}
+
+// Missing are the unusual kinds of a write that the upstream is not known to accept.
+func (b *Buckets) Missing(key akigw.Key, header http.Header) (missing []string) {
+	kinds := KindsOf(key.Name, header)
+	if len(kinds) == 0 {
+		return nil
+	}
+	f := b.book.Get(b.id(key.Bucket))
+	return unaccepted(&f, kinds)
+}
+
+// unaccepted are those of some kinds that the upstream is not known to accept.
+func unaccepted(f *facts.Fact, kinds []string) (missing []string) {
+	for _, kind := range kinds {
+		if !f.Kinds[kind] {
+			missing = append(missing, kind)
+		}
+	}
+	return missing
+}
+
+// Accepted says that the upstream accepted a write that went through: from now on writes of its
+// kinds can be acknowledged by the journal.
+func (b *Buckets) Accepted(key akigw.Key, header http.Header) {
+	for _, kind := range KindsOf(key.Name, header) {
+		b.book.SetKind(b.id(key.Bucket), kind, true)
+	}
+}
+
+// otherRefusals are error codes that have nothing to do with the kind of a write.
+var otherRefusals = map[string]bool{
+	"NoSuchBucket": true, "NoSuchUpload": true, "NoSuchKey": true, "EntityTooLarge": true, "EntityTooSmall": true, "InvalidPart": true, "InvalidPartOrder": true,
+	"QuotaExceeded": true, "XMinioStorageFull": true, "InvalidBucketState": true, "PreconditionFailed": true,
+}
+
+// Refused implements uploadpool.Config.Refused: after a flush that was refused for good, writes
+// of its kinds go through.
+func (b *Buckets) Refused(key akigw.Key, header http.Header, code string) {
+	if otherRefusals[code] {
+		return
+	}
+	kinds := KindsOf(key.Name, header)
+	if code == "InvalidStorageClass" {
+		kinds = slices.DeleteFunc(kinds, func(kind string) bool { return !strings.HasPrefix(kind, "storage-class ") })
+	}
+	for _, kind := range kinds {
+		b.book.SetKind(b.id(key.Bucket), kind, false)
+		b.log.Warn("the upstream refused an acknowledged write of an unusual kind; writes of that kind go through from now on", "bucket", key.Bucket, "kind", kind, "code", code)
+	}
+}

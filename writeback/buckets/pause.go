@@ -1,0 +1,27 @@
+package buckets
+
+import "github.com/akidb/akigw/writeback/facts"
+
+// pauses are the reasons for which pending writes are held back until an operator has decided:
+// they were acknowledged for another bucket than there is now. A refusal is none of them: the
+// flush finds it out and waits.
+var pauses = map[facts.Reason]bool{facts.Absent: true, facts.Versioned: true, facts.Encrypted: true}
+
+// pauseOf is why pending writes of a bucket are to be held back, None if they are not.
+func pauseOf(f *facts.Fact) facts.Reason {
+	if pauses[f.Reason] && f.Resumed != f.Reason {
+		return f.Reason
+	}
+	return facts.None
+}
+
+// report logs that the flush of a bucket is paused, or goes on.
+func (b *Buckets) report(bucket string, was, now facts.Reason) {
+	switch {
+	case was == now:
+	case now == facts.None:
+		b.log.Info("pending writes of a bucket are uploaded again", "bucket", bucket)
+	default:
+		b.log.Error("pending writes of a bucket are not uploaded; they are kept and can be read", "bucket", bucket, "reason", now.String(), "what_to_do", Remedy(bucket, now))
+	}
+}

@@ -1,0 +1,241 @@
+package overlay
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers"
+)
+
+// Translation maps between the ETag and the Last-Modified that clients were promised of an
+// object and those that the upstream gave it. The methods of a nil Translation change nothing.
+type Translation journal.Translation
+
+// Translation returns what is remembered of the current version of a key, nil if nothing is.
+func (o *Overlay) Translation(key akigw.Key) *Translation {
+	known, ok := o.translation(key)
+	if !ok {
+		return nil
+	}
+	t := known // a variable of its own, so that nothing is allocated where there is none
+	return &t
+}
+
+// translation is Translation without an allocation.
+func (o *Overlay) translation(key akigw.Key) (t Translation, ok bool) {
+	if o.journal == nil || key.Version != "" {
+		return t, false
+	}
+	known, ok := o.journal.Translation(key)
+	return Translation(known), ok
+}
+
+// Translates reports whether any object of a bucket has another ETag or date upstream than
+// clients were promised.
+func (o *Overlay) Translates(bucket string) bool {
+	return o.journal != nil && o.journal.Translates(bucket)
+}
+
+// ToUpstream puts the upstream's ETag into a list of those that a client names
+// (If-Match and the like).
+func (t *Translation) ToUpstream(list string) string {
+	if t == nil || list == "" || t.Promised == t.Upstream {
+		return list
+	}
+	tags := strings.Split(list, ",")
+	for i, tag := range tags {
+		if bare(strings.TrimSpace(tag)) == bare(t.Promised) {
+			tags[i] = t.Upstream
+		}
+	}
+	return strings.Join(tags, ",")
+}
+
+// ToClient is the promised ETag in the place of the upstream's, and any other as it is.
+func (t *Translation) ToClient(etag string) string {
+	if t != nil && bare(etag) == bare(t.Upstream) {
+		return t.Promised
+	}
+	return etag
+}
+
+// bare is an ETag without the quotes that not everybody puts around it.
+func bare(etag string) string { return strings.Trim(etag, `"`) }
+
+// dated reports whether the upstream's date is known.
+func (t *Translation) dated() bool { return t != nil && !t.UpstreamModified.IsZero() }
+
+// DateToUpstream makes of the date of a condition (If-Modified-Since and the like) one that
+// the upstream decides on as the promised Last-Modified would: its own object is not newer
+// than that date exactly if the promised one is not newer than date. An object that took
+// its place is judged by date itself, as far as the order of the two dates lets it. What
+// is no HTTP date stays as it is.
+func (t *Translation) DateToUpstream(date string) string {
+	if !t.dated() || date == "" {
+		return date
+	}
+	asked, err := http.ParseTime(date)
+	if err != nil {
+		return date
+	}
+	newer := t.PromisedModified.Truncate(time.Second).After(asked)
+	switch before := t.UpstreamModified.Add(-time.Second); {
+	case newer && asked.After(before):
+		asked = before
+	case !newer && asked.Before(t.UpstreamModified):
+		asked = t.UpstreamModified
+	}
+	return asked.UTC().Format(http.TimeFormat)
+}
+
+// ExactDateToUpstream is the upstream's Last-Modified in the place of the promised one
+// (If-Range and the like), and any other as it is. layout is that of the date.
+func (t *Translation) ExactDateToUpstream(date, layout string) string {
+	asked, err := time.Parse(layout, date)
+	if !t.dated() || err != nil || !asked.Equal(t.PromisedModified.Truncate(time.Second)) {
+		return date
+	}
+	return t.UpstreamModified.UTC().Format(layout)
+}
+
+// Date returns the Last-Modified that was promised of an object that the upstream
+// describes so; false if that is another one than was promised anything of. size is -1
+// where it is not said, etag and version are "".
+func (t *Translation) Date(etag, version string, modified time.Time, size int64) (time.Time, bool) {
+	if !t.dated() || !modified.Truncate(time.Second).Equal(t.UpstreamModified) {
+		return time.Time{}, false
+	}
+	if etag != "" && bare(etag) != bare(t.Upstream) || size >= 0 && size != t.Size || version != t.Version && version != "" && version != nullVersion {
+		return time.Time{}, false
+	}
+	return t.PromisedModified, true
+}
+
+// nullVersion is the version id of what was written before a bucket had versions.
+const nullVersion = "null"
+
+// Answer makes the upstream's response to an operation on a key show what was promised. t is
+// what was remembered of the key before the upstream was asked.
+func (o *Overlay) Answer(key akigw.Key, t *Translation, op string, resp *http.Response) {
+	h := resp.Header
+	if etag := h.Get("Etag"); t != nil && etag != "" {
+		defer func() { h.Set("Etag", t.ToClient(etag)) }() // after the date, which is recognised by the upstream's ETag
+	}
+	modified, err := http.ParseTime(h.Get("Last-Modified"))
+	if err != nil {
+		return
+	}
+	for _, t := range []*Translation{t, o.Translation(key)} { // the object may have been flushed meanwhile
+		if date, ok := t.Date(h.Get("Etag"), h.Get("X-Amz-Version-Id"), modified, wholeSize(op, resp)); ok {
+			h.Set("Last-Modified", date.UTC().Format(http.TimeFormat))
+			return
+		}
+	}
+}
+
+// wholeSize is the size of the object that an answer is about, -1 if it does not say.
+func wholeSize(op string, resp *http.Response) int64 {
+	if op != "GetObject" && op != "HeadObject" {
+		return -1
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return resp.ContentLength
+	case http.StatusPartialContent:
+		_, after, _ := strings.Cut(resp.Header.Get("Content-Range"), "/")
+		if n, err := strconv.ParseInt(after, 10, 64); err == nil {
+			return n
+		}
+	}
+	return -1
+}
+
+// speaksOf reports whether t is about an object: not about one that its key had before.
+func (t *Translation) speaksOf(o *akigw.Object) bool {
+	if bare(o.ETag) != bare(t.Upstream) {
+		return false
+	}
+	_, same := t.Date(o.ETag, o.VersionID(), o.LastModified, o.Size)
+	return same || !t.dated() || t.Promised != t.Upstream
+}
+
+// show makes an object that t speaks of the one that clients see. Its header is replaced.
+func (t *Translation) show(object *akigw.Object) {
+	object.Header = maps.Clone(object.Header) // its values are replaced, not changed
+	if date, ok := t.Date(object.ETag, object.VersionID(), object.LastModified, object.Size); ok {
+		object.LastModified = date
+		object.Header["Last-Modified"] = []string{date.UTC().Format(http.TimeFormat)}
+	}
+	if t.Promised != t.Upstream {
+		object.ETag = t.Promised
+		object.Header["Etag"] = []string{t.Promised}
+	}
+}
+
+// Replaced says that an object that t may speak of was replaced or deleted through this
+// gateway. One with the same bytes and the same second could not be told from it. t may be nil.
+func (o *Overlay) Replaced(t *Translation) {
+	if t != nil {
+		o.forget(t)
+	}
+}
+
+// forget drops a translation in the background. One that stays does no harm: it speaks of an
+// object that does not exist any more.
+func (o *Overlay) forget(t *Translation) {
+	forgotten := journal.Translation(*t)
+	o.journal.HideDates(forgotten)
+	o.work.Go(func() {
+		ctx, cancel := context.WithTimeout(o.ctx, forgetTimeout)
+		defer cancel()
+		_ = o.journal.Forget(ctx, forgotten) // best effort, see above
+	})
+}
+
+// forgetTimeout is how long the journal may take to forget a translation.
+const forgetTimeout = 10 * time.Second
+
+// Promise implements tiers.Overlay.
+func (o *Overlay) Promise(key akigw.Key) tiers.Promise {
+	if t, ok := o.translation(key); ok {
+		return &promise{overlay: o, t: t}
+	}
+	return nil
+}
+
+// promise is a translation as the cache uses it. It implements tiers.Promise.
+type promise struct {
+	overlay *Overlay
+	t       Translation
+	object  akigw.Object // what Object returned: one allocation for both
+}
+
+// Conditions implements tiers.Promise.
+func (p *promise) Conditions(c akigw.Conditions) akigw.Conditions {
+	c.IfMatch, c.IfNoneMatch = p.t.ToUpstream(c.IfMatch), p.t.ToUpstream(c.IfNoneMatch)
+	c.IfModifiedSince, c.IfUnmodifiedSince = p.t.DateToUpstream(c.IfModifiedSince), p.t.DateToUpstream(c.IfUnmodifiedSince)
+	return c
+}
+
+// Object implements tiers.Promise.
+func (p *promise) Object(o *akigw.Object) (*akigw.Object, bool) {
+	if !p.t.speaksOf(o) {
+		return nil, false
+	}
+	p.object = *o
+	p.t.show(&p.object)
+	return &p.object, true
+}
+
+// Forget implements tiers.Promise: it drops the translation, unless another one took its place.
+func (p *promise) Forget() {
+	if now, ok := p.overlay.translation(p.t.Key); ok && now == p.t {
+		p.overlay.forget(&p.t)
+	}
+}

@@ -1,0 +1,84 @@
+package overlay
+
+import (
+	"net/http"
+	"testing"
+	"time"
+)
+
+// TestDateToUpstream: the upstream decides on the translated date as the promised one would,
+// of the object that was promised; and of another one as the client's date would, where one
+// date can say both.
+func TestDateToUpstream(t *testing.T) {
+	at := func(second int) time.Time { return time.Unix(1_700_000_000+int64(second), 0).UTC() }
+	for name, c := range map[string]struct{ promised, upstream int }{
+		"upstream later": {0, 100}, "upstream earlier": {100, 0}, "the same second": {50, 50}, "a second later": {50, 51},
+	} {
+		tr := &Translation{Promised: `"e"`, Upstream: `"e"`, PromisedModified: at(c.promised), UpstreamModified: at(c.upstream)}
+		for asked := -10; asked <= 160; asked++ {
+			sent, err := http.ParseTime(tr.DateToUpstream(at(asked).Format(http.TimeFormat)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want, got := c.promised > asked, at(c.upstream).After(sent); got != want {
+				t.Errorf("%s: asked about %d: newer is %t upstream, want %t", name, asked, got, want)
+			}
+			for other := max(c.promised, c.upstream) + 1; other <= 160; other++ { // of an object that came later
+				if want, got := other > asked, at(other).After(sent); got != want {
+					t.Errorf("%s: asked about %d of an object of %d: newer is %t upstream, want %t", name, asked, other, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestDateToUpstreamLeavesTheRest: no date, no known date, no translation.
+func TestDateToUpstreamLeavesTheRest(t *testing.T) {
+	dated := &Translation{PromisedModified: time.Unix(1, 0), UpstreamModified: time.Unix(2, 0)}
+	date := time.Unix(1, 0).UTC().Format(http.TimeFormat)
+	for name, c := range map[string]struct {
+		t    *Translation
+		date string
+	}{"nothing": {dated, ""}, "no date": {dated, "yesterday"}, "no translation": {nil, date}, "of an older release": {&Translation{Promised: `"a"`, Upstream: `"b"`}, date}} {
+		if got := c.t.DateToUpstream(c.date); got != c.date {
+			t.Errorf("%s: %q", name, got)
+		}
+		if got := c.t.ExactDateToUpstream(c.date, http.TimeFormat); got != c.date {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// TestDateIsOfOneVersion: everything that an answer says has to agree.
+func TestDateIsOfOneVersion(t *testing.T) {
+	promised, upstream := time.Unix(1, 0), time.Unix(100, 0)
+	tr := &Translation{Promised: `"e"`, Upstream: `"e"`, PromisedModified: promised, UpstreamModified: upstream, Size: 5}
+	versioned := *tr
+	versioned.Version = "v1"
+	for name, c := range map[string]struct {
+		t             *Translation
+		etag, version string
+		modified      time.Time
+		size          int64
+		want          bool
+	}{
+		"all":                    {tr, `"e"`, "", upstream, 5, true},
+		"a part of a second":     {tr, `"e"`, "", upstream.Add(999 * time.Millisecond), 5, true},
+		"no quotes":              {tr, `e`, "", upstream, 5, true},
+		"no ETag and no size":    {tr, "", "", upstream, -1, true},
+		"the null version":       {tr, `"e"`, "null", upstream, 5, true},
+		"another ETag":           {tr, `"f"`, "", upstream, 5, false},
+		"another size":           {tr, `"e"`, "", upstream, 6, false},
+		"another date":           {tr, `"e"`, "", upstream.Add(time.Second), 5, false},
+		"the promised date":      {tr, `"e"`, "", promised, 5, false},
+		"a version":              {tr, `"e"`, "v1", upstream, 5, false},
+		"its version":            {&versioned, `"e"`, "v1", upstream, 5, true},
+		"another version":        {&versioned, `"e"`, "v2", upstream, 5, false},
+		"nothing known":          {nil, `"e"`, "", upstream, 5, false},
+		"without a date of both": {&Translation{Promised: `"e"`, Upstream: `"f"`}, `"f"`, "", time.Time{}, 0, false},
+	} {
+		if got, ok := c.t.Date(c.etag, c.version, c.modified, c.size); ok != c.want || ok && !got.Equal(promised) {
+			t.Errorf("%s: %s %t", name, got, ok)
+		}
+	}
+}
