@@ -19,9 +19,10 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                            {},
-	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/size"},
+	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "gateway/limits", "tiers", "tiers/cold", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/listen", "internal/size"},
 	"sigv4":                       {"internal/s3err"},
 	"gateway/httpguard":           {"internal/s3err"},
+	"gateway/limits":              {"rules", "internal/glob", "internal/s3err", "internal/size"},
 	"access":                      {"access/policy", "sigv4", "internal/vfs", "internal/watch"},
 	"access/policy":               {"internal/glob"},
 	"rules":                       {"internal/glob", "internal/size", "internal/watch"},
@@ -58,7 +59,7 @@ var rooms = map[string][]string{
 	"internal/testing/seededbugs": {},
 	"tools/benchcheck":            {},
 	"internal/testing/testkit":    {"faults", "tiers/cold", "internal/s3xml"},
-	"cmd/akigw":                   {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/vfs", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/pack", "internal/s3err", "internal/size", "tiers/facts"},
+	"cmd/akigw":                   {"uploadpool", "access", "access/policy", "admin", "bench", "cost", "doctor", "faults", "gateway", "gateway/limits", "sigv4", "rules", "snapshot", "tiers", "tiers/cold", "internal/config", "internal/double", "internal/vfs", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/pack", "internal/s3err", "internal/size", "tiers/facts"},
 	"internal/zipf":               {},
 	"bench":                       {"internal/size", "internal/zipf"},
 }

@@ -62,10 +62,11 @@ func TestAccessLogIsS3s(t *testing.T) {
 	} {
 		r := httptest.NewRequest(c.method, "/", nil)
 		r.RequestURI, r.RemoteAddr = c.target, "192.0.2.9:1234"
-		w := &answer{ResponseWriter: httptest.NewRecorder(), call: &Call{Request: r}}
-		c.change(r, w)
+		x := newExchange(httptest.NewRecorder(), r, false, true)
+		x.answer.call, x.op, x.accessKey, x.id = &call{Request: r}, c.op, "ACCESSKEY", "REQUESTID"
+		c.change(r, &x.answer)
 		out.Reset()
-		l.write(r, w, c.op, "ACCESSKEY", "REQUESTID", "HOSTID", time.Now().Add(-time.Second), time.Second)
+		l.write(x, "HOSTID", time.Second)
 		fields := format.FindStringSubmatch(strings.TrimSuffix(out.String(), "\n"))
 		if strings.Count(out.String(), "\n") != 1 || fields == nil {
 			t.Errorf("%s: %q", c.target, out.String())

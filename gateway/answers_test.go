@@ -50,8 +50,8 @@ func answeringBench(t *testing.T, up *testkit.Memory, hot size.Bytes, back bool,
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	b := &bench{up: up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
-	b.g.minPart = 1
+	b := &bench{up: up, store: store, g: New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+	b.g.handlers.uploads.minPart = 1
 	return b
 }
 

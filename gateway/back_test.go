@@ -57,7 +57,7 @@ func backBenchLogging(t *testing.T, book tiers.Rules, c tiers.BackConfig, log *s
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	return &bench{up: up, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+	return &bench{up: up, store: store, g: New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
 }
 
 // runPool runs the upload pool until the test ends.

@@ -67,7 +67,7 @@ const contentMD5 = "Content-MD5"
 
 // newBody prepares the verification that the headers of a call ask for. What check has
 // prepared is used once.
-func newBody(c *Call) (*body, error) {
+func newBody(c *call) (*body, error) {
 	if b := c.body; b != nil {
 		c.body = nil
 		return b, nil
@@ -248,7 +248,7 @@ func (b *body) stop() (ended bool, err error) {
 }
 
 // readDocument reads and verifies a whole control document.
-func (g *Gateway) readDocument(c *Call, limit int64) ([]byte, error) {
+func (c *call) readDocument(limit int64) ([]byte, error) {
 	b, err := newBody(c)
 	if err != nil {
 		return nil, err

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -166,30 +164,4 @@ func (d *deadline) Deadline() (time.Time, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.due, !d.due.IsZero()
-}
-
-// unfinished reports whether a request that failed with err may still be carried out: the
-// upstream has it, and this gateway stopped waiting, by its deadline or because the client
-// left. An upstream that broke the connection has done with it, one way or the other.
-func unfinished(err error) bool {
-	return errors.Is(err, akigw.ErrUpstreamUnavailable) && !errors.Is(err, cold.ErrNotSent) &&
-		(errors.Is(err, cold.ErrDeadline) || errors.Is(err, context.Canceled))
-}
-
-// during does what changes keys at the upstream, and ends their changes. If the upstream
-// may carry it out later, they stay fenced.
-func during(do func() error, changes ...*tiers.Write) (err error) {
-	finished := true
-	defer func() {
-		for _, change := range changes {
-			if finished {
-				change.End()
-			} else {
-				change.Unsettled()
-			}
-		}
-	}()
-	err = do()
-	finished = !unfinished(err)
-	return err
 }

@@ -98,7 +98,7 @@ func (r *restartable) start() {
 			r.t.Error(err)
 		}
 	}
-	r.bench = &bench{up: r.up.Memory, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: r.up, Log: log})}
+	r.bench = &bench{up: r.up.Memory, store: store, g: New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: r.up, Log: log})}
 }
 
 // drained waits until all that is pending is upstream.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -19,7 +20,7 @@ import (
 
 // upstreamRequest builds the request for the upstream from what was parsed and
 // verified: allowed headers, the query without the signature, no body yet.
-func (c *Call) upstreamRequest() *cold.Request {
+func (c *call) upstreamRequest() *cold.Request {
 	header := make(http.Header, len(c.Header))
 	for name, values := range c.Header {
 		if sentHeaders[name] || strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].own {
@@ -35,6 +36,13 @@ func (c *Call) upstreamRequest() *cold.Request {
 	return &cold.Request{Op: c.route.Op, Method: c.Method, Key: c.key, Query: c.query, Header: header, Relayed: true}
 }
 
+// forwarder has the upstream carry out calls, as new requests signed by the gateway. Pending writes
+// of the keys that a call concerns are flushed before, and keys that it changes are fenced.
+type forwarder struct {
+	Store    *tiers.Store
+	Upstream Upstream
+}
+
 // outgoing is a call on its way to the upstream, with its body verified as far
 // as that can be done before it is sent.
 type outgoing struct {
@@ -44,7 +52,7 @@ type outgoing struct {
 
 // prepare makes a call ready to be sent. Nothing has changed anywhere if it
 // fails.
-func (g *Gateway) prepare(c *Call) (*outgoing, error) {
+func (g *forwarder) prepare(c *call) (*outgoing, error) {
 	body, err := newBody(c)
 	if err != nil {
 		return nil, err
@@ -56,10 +64,10 @@ func (g *Gateway) prepare(c *Call) (*outgoing, error) {
 	return out, body.attach(out.request)
 }
 
-// exchange sends a call and returns the upstream's answer. seen, if not nil,
-// gets the body's bytes on their way; whole tells whether it got all of them.
-func (g *Gateway) exchange(c *Call, out *outgoing, seen func([]byte)) (resp *http.Response, whole bool, err error) {
-	if err := g.settle(c); err != nil {
+// roundTrip sends a call and returns the upstream's response. seen, if not nil, gets the bytes of
+// the body on their way; whole reports whether it got all of them.
+func (g *forwarder) roundTrip(c *call, out *outgoing, seen func([]byte)) (resp *http.Response, whole bool, err error) {
+	if err := g.flushPending(c); err != nil {
 		out.body.stop()
 		return nil, false, err
 	}
@@ -80,8 +88,8 @@ func (g *Gateway) exchange(c *Call, out *outgoing, seen func([]byte)) (resp *htt
 }
 
 // send sends a call with a control document that has been read already.
-func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
-	if err := g.settle(c); err != nil {
+func (g *forwarder) send(c *call, document []byte) (*http.Response, error) {
+	if err := g.flushPending(c); err != nil {
 		return nil, err
 	}
 	r := c.upstreamRequest()
@@ -89,9 +97,9 @@ func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
 	return g.do(c, r)
 }
 
-// do sends a call that is settled. If the upstream has the object under another ETag
+// do sends a call whose keys have no pending writes. If the upstream has the object under another ETag
 // than was promised, or with another date, conditions and answer are translated.
-func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
+func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 	t := g.Store.Translation(c.key)
 	r.Header = onObject.translated(r.Header, t)
 	if c.source != nil {
@@ -126,7 +134,7 @@ const maxHeld = 1 << 20
 // readWhole reads the document of an answer, so that one which breaks off or does not come
 // within the call's deadline can still be answered as an error. One that is too large, or
 // for which there is no memory, goes to the client as it comes.
-func (c *Call) readWhole(resp *http.Response) error {
+func (c *call) readWhole(resp *http.Response) error {
 	size := resp.ContentLength
 	if size < 0 {
 		size = maxHeld
@@ -147,7 +155,7 @@ func (c *Call) readWhole(resp *http.Response) error {
 	return nil
 }
 
-// unread makes what was read of an answer's body the beginning of it again.
+// unread puts bytes that were read back in front of the rest of a response's body.
 func unread(resp *http.Response, read []byte) {
 	resp.Body = struct {
 		io.Reader
@@ -156,7 +164,7 @@ func unread(resp *http.Response, read []byte) {
 }
 
 // pass forwards a call and its answer, streaming both ways.
-func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
+func (g *forwarder) pass(w *answer, c *call, _ sigv4.Identity) error {
 	out, err := g.prepare(c)
 	if err != nil {
 		return err
@@ -165,7 +173,7 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 		return g.changeBucket(w, c, out)
 	}
 	resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
-		resp, _, err := g.exchange(c, out, nil)
+		resp, _, err := g.roundTrip(c, out, nil)
 		return resp, err
 	})
 	if err != nil {
@@ -178,10 +186,33 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 	return nil
 }
 
-// changeBucket forwards a request that makes, removes or sets up a bucket. What was known of the
-// bucket ends before the client hears of it.
-func (g *Gateway) changeBucket(w *answer, c *Call, out *outgoing) error {
-	resp, gone, err := g.exchangeBucket(c, out)
+// ask sends a request for a listing, whose XML root has this name, and decodes the answer.
+func (g *forwarder) ask(c *call, request *cold.Request, root string, into any) error {
+	resp, err := g.Upstream.Do(c.Context(), request)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return cold.NewResponseError(resp)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxList))
+	if err == nil {
+		err = s3xml.Unmarshal(body, into)
+	}
+	if err == nil && !s3xml.IsAnswer(body, root, "IsTruncated") {
+		err = fmt.Errorf("no %s", root)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, c.key.Bucket, err)
+	}
+	return nil
+}
+
+// changeBucket forwards a request that creates, deletes or configures a bucket. What is cached of
+// the bucket is dropped before the client gets the response.
+func (g *forwarder) changeBucket(w *answer, c *call, out *outgoing) error {
+	resp, gone, err := g.sendBucketChange(c, out)
 	if err != nil {
 		return err
 	}
@@ -192,11 +223,12 @@ func (g *Gateway) changeBucket(w *answer, c *Call, out *outgoing) error {
 	return nil
 }
 
-func (g *Gateway) exchangeBucket(c *Call, out *outgoing) (resp *http.Response, gone bool, err error) {
-	changed := true // as far as anybody knows
+// sendBucketChange sends such a request, and reports whether it deleted the bucket.
+func (g *forwarder) sendBucketChange(c *call, out *outgoing) (resp *http.Response, gone bool, err error) {
+	changed := true // unless the upstream or the error says otherwise
 	end := g.Store.ChangeBucket(c.key.Bucket)
 	defer func() { end(changed, gone) }()
-	if resp, _, err = g.exchange(c, out, nil); err != nil {
+	if resp, _, err = g.roundTrip(c, out, nil); err != nil {
 		changed = !unsent(err)
 		return nil, false, err
 	}
@@ -211,21 +243,21 @@ func unsent(err error) bool {
 }
 
 // bypass forwards a read of an object past the cache.
-func (g *Gateway) bypass(w *answer, c *Call, id sigv4.Identity) error {
+func (g *forwarder) bypass(w *answer, c *call, id sigv4.Identity) error {
 	w.Header().Set("X-Akigw-Cache", string(akigw.Bypass))
 	return g.pass(w, c, id)
 }
 
 // other forwards what is not accelerated. What may change a key fences it.
-func (g *Gateway) other(w *answer, c *Call, id sigv4.Identity) error {
+func (g *forwarder) other(w *answer, c *call, id sigv4.Identity) error {
 	if c.Method == http.MethodGet || c.Method == http.MethodHead {
 		return g.pass(w, c, id)
 	}
 	return g.change(w, c, id)
 }
 
-// refused answers an operation that this gateway does not do.
-func (g *Gateway) refused(_ *answer, c *Call, _ sigv4.Identity) error {
+// refused answers an operation that the gateway does not support.
+func refused(_ *answer, c *call, _ sigv4.Identity) error {
 	return s3err.NotImplemented.With(c.route.Op + " is not implemented: " + c.route.Note + ".")
 }
 
@@ -309,7 +341,7 @@ func (f flusher) Write(p []byte) (int, error) {
 // relayError sends an upstream error on that has been read already.
 func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
 	if w.kept {
-		w.late(r, e.Status, e.Body)
+		w.finishLate(r, e.Status, e.Body)
 		return
 	}
 	h := w.Header()
@@ -319,6 +351,14 @@ func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
 	}
 	w.WriteHeader(e.Status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(e.Body) // a client that has gone does not read its error
+		_, _ = w.Write(e.Body) // a client that has disconnected does not read it
 	}
+}
+
+// acknowledge passes the answer to a write on, and says where the write is.
+func acknowledge(w *answer, c *call, resp *http.Response) {
+	if resp.StatusCode < 300 {
+		w.Header().Set("X-Akigw-Commit", "upstream")
+	}
+	relay(w, c.Request, resp)
 }

@@ -95,7 +95,7 @@ const (
 
 // checkHeaders refuses x-amz-* headers that nobody here knows. Those that came
 // in several lines become one (RFC 9110 §5.3).
-func (c *Call) checkHeaders() error {
+func (c *call) checkHeaders() error {
 	for name, values := range c.Header {
 		if len(values) > 1 {
 			c.Header[name] = []string{strings.Join(values, ",")}
@@ -111,7 +111,7 @@ func (c *Call) checkHeaders() error {
 
 // hoist makes headers of the x-amz-* query parameters that SDKs move there
 // when they presign a request. They were signed with the query.
-func (c *Call) hoist() error {
+func (c *call) hoist() error {
 	for name, values := range c.query {
 		if !hoisted(name) {
 			continue
@@ -158,7 +158,7 @@ var authentication = map[string]bool{
 // cacheable reports whether a read can be answered from the cache: nothing in
 // its headers asks for what only the upstream can give, such as its answer to
 // the origin of a browser's page, or that nothing of it is kept.
-func (c *Call) cacheable() bool {
+func (c *call) cacheable() bool {
 	for name := range c.Header {
 		if strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].cached || name == "If-Range" || name == "Origin" ||
 			name == "Cache-Control" && akigw.NoStore(c.Header) {
@@ -169,7 +169,7 @@ func (c *Call) cacheable() bool {
 }
 
 // keepable reports whether the body of a write is what later readers get.
-func (c *Call) keepable() bool {
+func (c *call) keepable() bool {
 	for name := range c.Header {
 		if strings.HasPrefix(name, amzPrefix) && amzHeaders[name].uncached {
 			return false

@@ -22,7 +22,7 @@ const keepAliveEvery = 10 * time.Second
 // keepAlive sends a request by ask, or does what has to be done before. If that takes long, and
 // the operation is one for which S3 does so, the client's connection is kept alive meanwhile: the
 // answer has begun then, and w.kept says so.
-func (g *Gateway) keepAlive(w *answer, c *Call, ask func() (*http.Response, error)) (*http.Response, error) {
+func (g *forwarder) keepAlive(w *answer, c *call, ask func() (*http.Response, error)) (*http.Response, error) {
 	if !keptAlive[c.route.Op] {
 		return ask()
 	}
@@ -62,7 +62,7 @@ func (a *answer) keep() {
 		a.kept = true
 		a.Header().Set("Content-Type", "application/xml")
 		a.begin(http.StatusOK)
-		_, _ = io.WriteString(a, xml.Header) // a client that has gone ends the call's context
+		_, _ = io.WriteString(a, xml.Header) // a client that has disconnected ends the call's context
 	} else {
 		_, _ = io.WriteString(a, " ")
 	}
@@ -75,12 +75,12 @@ func relayLate(w *answer, r *http.Request, resp *http.Response) {
 	if tooLong := len(document) > maxHeld; tooLong || err != nil && r.Context().Err() == nil { // no result of these operations is too long
 		panic(http.ErrAbortHandler)
 	}
-	w.late(r, resp.StatusCode, document)
+	w.finishLate(r, resp.StatusCode, document)
 }
 
-// late ends an answer for which the client was kept waiting with the document that its outcome
-// came with. An error that came without one gets one.
-func (a *answer) late(r *http.Request, status int, document []byte) {
+// finishLate ends a response that began before its outcome was known, with the document of the
+// outcome. An error without a document gets one.
+func (a *answer) finishLate(r *http.Request, status int, document []byte) {
 	document = withoutDeclaration(document)
 	if status >= http.StatusMultipleChoices {
 		a.status = status // for the records: the client has seen another one
@@ -88,7 +88,7 @@ func (a *answer) late(r *http.Request, status int, document []byte) {
 			document = withoutDeclaration(s3err.Document(s3err.InternalError, r, a.call.requestID, ""))
 		}
 	}
-	_, _ = a.Write(document) // a client that has gone does not read its answer
+	_, _ = a.Write(document) // a client that has disconnected does not read its answer
 }
 
 // withoutDeclaration is an XML document without the declaration that begins it.

@@ -12,7 +12,7 @@ import (
 )
 
 // address is where the client of a call finds what the call names.
-func (c *Call) address() string {
+func (c *call) address() string {
 	scheme := "http"
 	if c.TLS != nil {
 		scheme = "https"

@@ -322,8 +322,8 @@ func openBench(t *testing.T, dir string, up upstream, rules tiers.Rules, journal
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- store.Run(ctx) }()
-	b = &bench{store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
-	b.g.minPart = 0 // parts are small here
+	b = &bench{store: store, g: New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}
+	b.g.handlers.uploads.minPart = 0 // parts are small here
 	return b, func() {
 		cancel()
 		if err := errors.Join(<-done, store.Close()); err != nil {

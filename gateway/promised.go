@@ -65,7 +65,7 @@ func (c *conditional) translated(h http.Header, t *tiers.Translation) http.Heade
 var replaces = map[string]bool{"PutObject": true, "DeleteObject": true}
 
 // replacedBy reports whether an answer says that a call has replaced or deleted the object.
-func (c *Call) replacedBy(resp *http.Response) bool {
+func (c *call) replacedBy(resp *http.Response) bool {
 	return replaces[c.route.Op] && resp.StatusCode/100 == 2 && !c.query.Has("versionId")
 }
 
@@ -119,12 +119,12 @@ func (f found) replaced(raw []byte, text string) []byte {
 
 // listObjectVersions forwards ListObjectVersions. Where the current version of a key is the
 // one that something was promised of, the document says so.
-func (g *Gateway) listObjectVersions(w *answer, c *Call, _ sigv4.Identity) error {
-	out, err := g.prepare(c)
+func (g *listings) listObjectVersions(w *answer, c *call, _ sigv4.Identity) error {
+	out, err := g.forward.prepare(c)
 	if err != nil {
 		return err
 	}
-	resp, _, err := g.exchange(c, out, nil)
+	resp, _, err := g.forward.roundTrip(c, out, nil)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (g *Gateway) listObjectVersions(w *answer, c *Call, _ sigv4.Identity) error
 
 // promiseVersions replaces the document of an answer to ListObjectVersions. One that is
 // larger than any that S3 sends stays as it is.
-func (g *Gateway) promiseVersions(c *Call, resp *http.Response) error {
+func (g *listings) promiseVersions(c *call, resp *http.Response) error {
 	document, err := io.ReadAll(io.LimitReader(resp.Body, maxList+1))
 	if err != nil {
 		resp.Body.Close()
@@ -184,7 +184,7 @@ func (r *deleteRequest) conditional() bool {
 }
 
 // translateDeletions translates the conditions of deletions.
-func (g *Gateway) translateDeletions(c *Call, request *deleteRequest) {
+func (g *objectWrites) translateDeletions(c *call, request *deleteRequest) {
 	for i := range request.Objects {
 		o := &request.Objects[i]
 		t := g.Store.Translation(akigw.Key{Bucket: c.key.Bucket, Name: o.name})

@@ -61,7 +61,7 @@ func (d *dating) start(c tiers.BackConfig) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.store, d.g = store, New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: d.up, Log: log})
+	d.store, d.g = store, New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: d.up, Log: log})
 	d.stop = func() {
 		if err := store.Close(); err != nil {
 			d.t.Error(err)
@@ -106,7 +106,7 @@ func (d *dating) quick(path string, header http.Header) (*httptest.ResponseRecor
 	}
 	testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
 	w := httptest.NewRecorder()
-	return w, d.g.Quick(w, r.WithContext(d.t.Context()))
+	return w, d.g.ServeLocal(w, r.WithContext(d.t.Context()))
 }
 
 // expect sees that everything that shows the date of an object, or decides on it, goes by

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/internal/s3err"
@@ -105,16 +107,16 @@ const (
 	rateWindow    = 30 * time.Second
 )
 
-// Server makes the HTTP server for the S3 listener. S3 is HTTP/1.1. Requests that g
-// answers quickly do not reach net/http's part of it. With around, which is put around g, all
-// requests take the long way.
+// Server returns the HTTP server of the S3 listener. S3 is HTTP/1.1. Requests that g answers from
+// memory or local disk bypass net/http (httpguard.FastPath). With around, which wraps g, or with
+// limits of QoS, which pace responses, all requests are net/http's.
 func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger) *http.Server {
-	quick, handler := g.Quick, http.Handler(g)
-	if g.QoS != nil { // limits are paid once, and pace answers
-		quick = nil
+	fast, handler := g.ServeLocal, http.Handler(g)
+	if g.options.QoS != nil {
+		fast = nil
 	}
 	if around != nil {
-		quick, handler = nil, around(g)
+		fast, handler = nil, around(g)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -124,13 +126,14 @@ func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       idleTimeout,
-		ConnContext:       httpguard.Quickly(quick, idleTimeout),
+		ConnContext:       httpguard.WithFastPath(fast, idleTimeout),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
-// Bind opens the S3 listener, with TLS if there is a certificate.
-func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
+// Bind opens the S3 listener, with TLS if there is a certificate. A nil set keeps the metrics of its
+// connections private.
+func Bind(c *Config, set *metrics.Set, log *slog.Logger) (net.Listener, error) {
 	var secure *tls.Config
 	if c.TLSCert != "" {
 		var err error
@@ -142,7 +145,7 @@ func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("S3 listener: %w; is another process using the port? (--listen)", err)
 	}
-	caps := httpguard.Caps{Connections: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress}
+	caps := httpguard.Caps{Connections: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress, Metrics: set}
 	if secure == nil {
 		caps.Greeting = s3err.Raw(s3err.SlowDown.With("Too many connections."))
 	}
@@ -150,5 +153,5 @@ func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
 	if secure != nil {
 		l = listen.Secure(l, secure)
 	}
-	return httpguard.Strict(l, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: int64(c.MinRate), Window: rateWindow}), nil
+	return httpguard.Strict(l, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: int64(c.MinRate), Window: rateWindow, Metrics: set}), nil
 }

@@ -14,10 +14,10 @@ import (
 
 // listMultipartUploads answers ListMultipartUploads: what the upstream has, and what
 // is in the journal. Uploads of one key are the upstream's first.
-func (g *Gateway) listMultipartUploads(w *answer, c *Call, id sigv4.Identity) error {
+func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) error {
 	local := g.Store.Uploads(c.key.Bucket)
 	if len(local) == 0 && !tiers.Local(c.query.Get("upload-id-marker")) {
-		return g.pass(w, c, id)
+		return g.forward.pass(w, c, id)
 	}
 	q, err := parseList(c)
 	if err != nil {
@@ -69,7 +69,7 @@ type uploadItem struct {
 }
 
 // upstreamUploads asks the upstream for its uploads behind the markers of a call.
-func (g *Gateway) upstreamUploads(c *Call, q *listRequest) (items []uploadItem, truncated bool, err error) {
+func (g *listings) upstreamUploads(c *call, q *listRequest) (items []uploadItem, truncated bool, err error) {
 	request := c.upstreamRequest()
 	request.Query = maps.Clone(c.query)
 	request.Query.Set("encoding-type", "url")
@@ -86,7 +86,7 @@ func (g *Gateway) upstreamUploads(c *Call, q *listRequest) (items []uploadItem, 
 		}
 		CommonPrefixes []struct{ Prefix string }
 	}
-	if err := g.ask(c, request, "ListMultipartUploadsResult", &list); err != nil {
+	if err := g.forward.ask(c, request, "ListMultipartUploadsResult", &list); err != nil {
 		return nil, false, err
 	}
 	name := func(s string) string { return decodedName(s, list.EncodingType) }

@@ -18,11 +18,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
+	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/embedded"
 	"github.com/akidb/akigw/internal/logtail"
 	"github.com/akidb/akigw/internal/memlimit"
@@ -200,7 +203,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return err
 	}
 	d.background(keyring.Run)
-	qos, err := gateway.NewQoS(c.QoS, book)
+	qos, err := limits.NewQoS(c.QoS, book, metrics.GetDefaultSet())
 	if err != nil {
 		return err
 	}
@@ -210,14 +213,13 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	}
 	audit := admin.OpenAudit(filepath.Join(c.Process.Data, "audit.jsonl"))
 	d.add(audit.Close)
-	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), upstream.Names()...)
-	front := gateway.New(gateway.Front{
+	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), metrics.GetDefaultSet(), upstream.Names()...)
+	front := gateway.New(gateway.Options{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
-		Faulty: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Costs: &costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+		FaultsEnabled: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Costs: &costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+		MaxBuckets: c.Gateway.MaxBuckets, Quotas: c.Quota, Metrics: metrics.GetDefaultSet(),
 	})
-	quotas := gateway.NewQuotas(c.Gateway.MaxBuckets, c.Quota, log)
-	front.Limit(quotas)
-	d.background(quotas.Run)
+	d.background(front.Run)
 	users := accessStore(c)
 	var trialAdmin *access.Key
 	if trial && c.embedded {
@@ -234,7 +236,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 		return fmt.Errorf("admin listener: %w; is another process using the port? (--admin-listen)", err)
 	}
 	d.serve(admin.HTTP(operator, log), adminListener, log)
-	listener, err := gateway.Bind(&c.Gateway, log)
+	listener, err := gateway.Bind(&c.Gateway, metrics.GetDefaultSet(), log)
 	if err != nil {
 		return err
 	}

@@ -1,82 +1,105 @@
 package httpguard
 
 import (
+	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
-// ownBuffer is the largest write that net/http makes from a buffer of its own;
-// larger ones are the handler's slices.
-const ownBuffer = 4 << 10
+// copyLimit is the largest write that net/http makes from a buffer of its own; larger ones are the
+// handler's slices.
+const copyLimit = 4 << 10
 
-// copies is memory for what net/http writes from its own buffers: the headers
-// of an answer and the beginning of its body.
-var copies = sync.Pool{New: func() any { b := make([]byte, 0, 2*ownBuffer); return &b }}
+// copies is the pool of memory for what net/http writes from its own buffers: the headers of a
+// response and the beginning of its body.
+var copies = sync.Pool{New: func() any { b := make([]byte, 0, 2*copyLimit); return &b }}
 
-// Hold has what is written to r's connection from now on wait for Release, so
-// that headers and body go out by one system call. Slices of more than 4 KiB
-// are not copied: until then they must not change. It reports whether it can:
-// if not, writes go out as ever, and Release does nothing.
+// Hold has what is written to r's connection from now on wait for Release, so that headers and body
+// go out by one system call. Slices of more than 4 KiB are not copied: until Release they must not
+// change. It returns false if the connection cannot hold; then writes go out at once, and Release
+// does nothing. It is for the goroutine of the handler.
 func Hold(r *http.Request) bool {
-	c, ok := r.Context().Value(connKey{}).(*conn)
-	if ok {
-		c.holding = true
+	c := connOf(r)
+	if c != nil {
+		c.out.holding = true
 	}
-	return ok
+	return c != nil
 }
 
 // Release sends what Hold kept. It is for the goroutine of the handler.
 func Release(r *http.Request) error {
-	c, ok := r.Context().Value(connKey{}).(*conn)
-	if !ok || !c.holding {
+	c := connOf(r)
+	if c == nil || !c.out.holding {
 		return nil
 	}
-	c.holding = false
-	return c.release()
+	c.out.holding = false
+	return c.sendHeld()
 }
 
-// release sends what is held.
-func (c *conn) release() error {
-	if c.waiting == 0 {
+// sendHeld sends what is held.
+func (c *conn) sendHeld() error {
+	if c.out.size == 0 {
 		return nil
 	}
-	all := c.pending
-	defer c.drop()
-	if err := c.renewDeadline(c.waiting); err != nil {
+	all := c.out.buffers // WriteTo consumes its receiver
+	defer c.out.drop()
+	if err := c.renewWriteDeadline(c.out.size); err != nil {
 		return err
 	}
 	to := c.Conn
-	if counted, ok := to.(*counted); ok {
-		to = counted.Conn // which takes them all at once
+	if counted, ok := to.(*countedConn); ok {
+		to = counted.Conn // which sends all of them by one system call
 	}
 	_, err := all.WriteTo(to)
 	return err
 }
 
-// drop forgets what is held.
-func (c *conn) drop() {
-	clear(c.pending)
-	c.pending, c.waiting = c.pending[:0], 0
-	if c.copied != nil {
-		b := c.copied[:0]
-		copies.Put(&b)
-		c.copied = nil
-	}
+// heldWrites are the writes of a connection that wait to be sent together.
+type heldWrites struct {
+	holding  bool // writes of net/http are held
+	buffers  net.Buffers
+	size     int       // bytes of buffers
+	copied   []byte    // the memory of those buffers that had to be copied
+	deadline time.Time // of writes, held or not
 }
 
-func (c *conn) hold(p []byte) {
+// add holds p. A p of more than copyLimit bytes must not change until it was sent.
+func (h *heldWrites) add(p []byte) {
 	if len(p) == 0 {
 		return
 	}
-	c.waiting += len(p)
-	if len(p) > ownBuffer {
-		c.pending = append(c.pending, p)
+	if len(p) > copyLimit {
+		h.lend(p)
 		return
 	}
-	if c.copied == nil {
-		c.copied = *copies.Get().(*[]byte)
+	b := h.memory()
+	at := len(b)
+	h.copied = append(b, p...) // if this moves, earlier buffers keep the old memory
+	h.lend(h.copied[at:])
+}
+
+// lend holds p, which must not change until it was sent.
+func (h *heldWrites) lend(p []byte) {
+	h.buffers = append(h.buffers, p)
+	h.size += len(p)
+}
+
+// memory returns the memory for copies.
+func (h *heldWrites) memory() []byte {
+	if h.copied == nil {
+		h.copied = *copies.Get().(*[]byte)
 	}
-	at := len(c.copied)
-	c.copied = append(c.copied, p...) // if this moves, what is pending keeps the old bytes
-	c.pending = append(c.pending, c.copied[at:])
+	return h.copied
+}
+
+// drop forgets what is held.
+func (h *heldWrites) drop() {
+	clear(h.buffers)
+	h.buffers, h.size = h.buffers[:0], 0
+	if h.copied != nil {
+		b := h.copied[:0]
+		copies.Put(&b)
+		h.copied = nil
+	}
 }

@@ -4,10 +4,8 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 
-	"github.com/VictoriaMetrics/metrics"
 	"github.com/gorilla/mux"
 
 	"github.com/akidb/akigw/internal/s3err"
@@ -25,7 +23,7 @@ const (
 	AnyLevel
 )
 
-func (c *Call) level() Level {
+func (c *call) level() Level {
 	switch {
 	case c.key.Bucket == "":
 		return ServiceLevel
@@ -58,12 +56,12 @@ const (
 	Content              // an object's bytes; the only kind that comes aws-chunked
 )
 
-// handler answers a verified and authorised call. An error that it returns is
-// answered by the gateway. The Identity can only have come from the verifier.
-type handler func(g *Gateway, w *answer, c *Call, id sigv4.Identity) error
+// handler answers a verified and authorised call. The pipeline answers the error that it returns.
+// Only the verifier can make the Identity, so no handler is reached without a verified signature.
+type handler func(w *answer, c *call, id sigv4.Identity) error
 
-// Route is one row of the routing table: an operation, how to recognise it,
-// what it needs, and what becomes of it.
+// Route is one row of the table of operations: an operation, how to recognise it, what it needs, and
+// what answers it.
 type Route struct {
 	// Op is the S3 API name of the operation; Also are older names of the
 	// same request.
@@ -95,9 +93,9 @@ type Route struct {
 // methods are all that S3 uses.
 var methods = []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete}
 
-// verdicts says in which payload modes an operation may come, by the kind of
-// its body and the place of its credentials. What is not listed is refused.
-var verdicts = map[Body]map[sigv4.Place][]sigv4.Mode{
+// payloadModes are those in which an operation may be sent, by the kind of its body and the place of
+// its credentials. What is not listed is refused.
+var payloadModes = map[Body]map[sigv4.Place][]sigv4.Mode{
 	NoBody: {
 		sigv4.Header:  {sigv4.Digest, sigv4.Unsigned},
 		sigv4.Query:   {sigv4.Digest, sigv4.Unsigned},
@@ -113,36 +111,47 @@ var verdicts = map[Body]map[sigv4.Place][]sigv4.Mode{
 	},
 }
 
-// admits reports whether the operation may come in this mode from this place.
+// admits reports whether the operation may be sent in this payload mode, with credentials in this
+// place.
 func (row *Route) admits(place sigv4.Place, mode sigv4.Mode) bool {
-	return slices.Contains(verdicts[row.Body][place], mode)
+	return slices.Contains(payloadModes[row.Body][place], mode)
 }
 
 type callKey struct{}
 
-// buildRouter puts the table into the router. The path is matched as it was
-// sent: no cleaning, no decoding.
-func (g *Gateway) buildRouter() {
-	g.router = mux.NewRouter().SkipClean(true).UseEncodedPath()
-	g.routes = make(map[*mux.Route]*Route, len(Routes))
-	for i := range Routes {
-		row := &Routes[i]
-		r := g.router.NewRoute().MatcherFunc(func(r *http.Request, _ *mux.RouteMatch) bool {
-			return row.matches(r.Context().Value(callKey{}).(*Call))
+// router finds the operation of a call. Any goroutine may use it.
+type router struct {
+	mux  *mux.Router
+	rows map[*mux.Route]*Route
+	// headers are those that rows of the table ask for.
+	headers []string
+	// plain caches the row of requests with neither a query nor one of headers.
+	plain sync.Map // plainKey -> *Route
+}
+
+// newRouter builds a router of a table. The path is matched as it was sent, neither cleaned nor
+// decoded.
+func newRouter(table []Route) *router {
+	rt := &router{mux: mux.NewRouter().SkipClean(true).UseEncodedPath(), rows: make(map[*mux.Route]*Route, len(table))}
+	for i := range table {
+		row := &table[i]
+		r := rt.mux.NewRoute().MatcherFunc(func(r *http.Request, _ *mux.RouteMatch) bool {
+			return row.matches(r.Context().Value(callKey{}).(*call))
 		})
 		if row.Method != "" {
 			r.Methods(row.Method)
 		} else {
 			r.Methods(slices.Clone(methods)...) // which writes to them
 		}
-		g.routes[r] = row
-		if row.Header != "" && !slices.Contains(g.routingHeaders, row.Header) {
-			g.routingHeaders = append(g.routingHeaders, row.Header)
+		rt.rows[r] = row
+		if row.Header != "" && !slices.Contains(rt.headers, row.Header) {
+			rt.headers = append(rt.headers, row.Header)
 		}
 	}
+	return rt
 }
 
-func (row *Route) matches(c *Call) bool {
+func (row *Route) matches(c *call) bool {
 	if row.Level != AnyLevel && row.Level != c.level() || row.Header != "" && len(c.Header[row.Header]) == 0 {
 		return false
 	}
@@ -162,42 +171,41 @@ func (row *Route) matches(c *Call) bool {
 	return true
 }
 
-// plainest is what tells requests apart that have neither a query nor a header
-// that routes.
-type plainest struct {
+// plainKey is all that tells requests apart that have neither a query nor a header of the table.
+type plainKey struct {
 	method string
 	level  Level
 }
 
-// route finds the row of a call. What the router said of the plainest requests
-// is remembered: it looks at nothing else of them.
-func (g *Gateway) route(c *Call) (*Route, error) {
+// route finds the row of a call, an error if S3 refuses its shape. The row of a request without
+// query and without the headers of the table is cached: nothing else of it matters.
+func (rt *router) route(c *call) (*Route, error) {
 	plain := len(c.query) == 0
-	for _, name := range g.routingHeaders {
+	for _, name := range rt.headers {
 		plain = plain && len(c.Header[name]) == 0
 	}
 	if !plain {
-		return g.match(c)
+		return rt.match(c)
 	}
-	id := plainest{c.Method, c.level()}
-	if row, ok := g.plain.Load(id); ok {
+	id := plainKey{c.Method, c.level()}
+	if row, ok := rt.plain.Load(id); ok {
 		return row.(*Route), nil
 	}
-	row, err := g.match(c)
+	row, err := rt.match(c)
 	if err == nil {
-		g.plain.Store(id, row)
+		rt.plain.Store(id, row)
 	}
 	return row, err
 }
 
-// match asks the router.
-func (g *Gateway) match(c *Call) (*Route, error) {
+// match goes through the table.
+func (rt *router) match(c *call) (*Route, error) {
 	var match mux.RouteMatch
 	r := c.Request.WithContext(context.WithValue(c.Request.Context(), callKey{}, c))
-	if !g.router.Match(r, &match) {
+	if !rt.mux.Match(r, &match) {
 		return nil, notAllowed(c.Method, [...]string{"SERVICE", "BUCKET", "OBJECT"}[c.level()])
 	}
-	row := g.routes[match.Route]
+	row := rt.rows[match.Route]
 	if row.Any {
 		for i := range misshapen {
 			if m := &misshapen[i]; m.Method == c.Method && m.matches(c) {
@@ -212,8 +220,8 @@ func notAllowed(method, resource string) *s3err.Error {
 	return s3err.MethodNotAllowed.About("Method", method).About("ResourceType", resource)
 }
 
-// misshapen are requests that are none of S3's operations and that S3 refuses
-// by their shape alone, whoever sends them. The first row that matches decides.
+// misshapen are requests that are no operation of S3 and that S3 refuses for their shape alone,
+// whoever sends them. The first row that matches decides.
 var misshapen = []struct {
 	Route
 	err error
@@ -224,22 +232,4 @@ var misshapen = []struct {
 	{Route{Method: "PUT", Level: ObjectLevel, Query: []string{"partNumber"}}, s3err.InvalidArgument.With("This operation does not accept partNumber without uploadId").About("ArgumentName", "partNumber").About("ArgumentValue", "partNumber")},
 	{Route{Method: "POST", Level: ObjectLevel}, notAllowed("POST", "SERVICE")},
 	{Route{Method: "POST", Level: ServiceLevel}, notAllowed("POST", "SERVICE")},
-}
-
-// requestCounters avoids formatting a metric's name on every request.
-var requestCounters sync.Map // of requestLabels to *metrics.Counter
-
-type requestLabels struct {
-	op     string
-	status int
-}
-
-func requestCounter(op string, status int) *metrics.Counter {
-	labels := requestLabels{op, status}
-	if c, ok := requestCounters.Load(labels); ok {
-		return c.(*metrics.Counter)
-	}
-	c := metrics.GetOrCreateCounter(`akigw_gateway_requests_total{op="` + op + `",status="` + strconv.Itoa(status) + `"}`)
-	requestCounters.Store(labels, c)
-	return c
 }

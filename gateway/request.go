@@ -9,15 +9,16 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Call is one parsed and verified request. What is in it is what was signed:
-// handlers do not look at the URL again.
-type Call struct {
+// call is one parsed and verified request. It has what was signed: handlers do not read the URL
+// again.
+type call struct {
 	*http.Request
 	requestID string
 	path      string // decoded once
@@ -33,21 +34,36 @@ type Call struct {
 	memory    budget.Taker // of request bodies; nil before it is known whose they are
 	reserved  int64        // bytes of it
 	held      []func()     // ends of holds of keys
-	pace      pace         // of its bodies
+	pace      limits.Pace  // bandwidth limits of its bodies
 	flow      cold.FlowContext
 	deadline  deadline
+	localOnly bool // fast path: it is given up if it cannot be answered locally
+}
+
+// close gives back what the call holds.
+func (c *call) close() {
+	c.deadline.release()
+	if c.payload != nil {
+		c.payload.Close()
+	}
+	if c.memory != nil {
+		c.memory.Release(c.reserved)
+	}
+	for _, release := range c.held {
+		release()
+	}
 }
 
 // Context is the request's context. It says on whose behalf the upstream is asked, and
 // ends when the call meets its deadline.
-func (c *Call) Context() context.Context { return &c.flow }
+func (c *call) Context() context.Context { return &c.flow }
 
 // maxParameters bounds the query (no S3 operation has a tenth of it).
 const maxParameters = 100
 
 // parse splits the target into bucket, key and query: the one place that does.
-func parse(r *http.Request, domains []string) (*Call, error) {
-	c := &Call{Request: r, path: r.URL.Path}
+func parse(r *http.Request, domains []string) (*call, error) {
+	c := &call{Request: r, path: r.URL.Path}
 	c.deadline.Context = r.Context()
 	c.flow.Context = &c.deadline
 	if r.URL.Host != "" { // an absolute-form target, which wire has compared with the Host header
@@ -116,7 +132,7 @@ func virtualBucket(host string, domains []string) (bucket string, ok bool) {
 const maxMetadata = 2 << 10
 
 // check refuses what S3 refuses before it looks at the body.
-func (c *Call) check(route *Route) error {
+func (c *call) check(route *Route) error {
 	if !route.admits(c.identity.Place(), c.payload.Mode) {
 		return s3err.InvalidRequest.With("The value of x-amz-content-sha256 header is invalid.").
 			About("ArgumentName", "x-amz-content-sha256").About("ArgumentValue", c.Header.Get("X-Amz-Content-Sha256"))
@@ -172,7 +188,7 @@ const maxParts = 10000
 var countParameters = [...]string{"max-keys", "max-uploads", "max-parts", "max-buckets"}
 
 // checkCounts refuses page sizes that are no such numbers.
-func (c *Call) checkCounts() error {
+func (c *call) checkCounts() error {
 	for _, name := range countParameters {
 		v := c.query.Get(name)
 		if v == "" {

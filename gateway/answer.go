@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/akidb/akigw/gateway/limits"
+)
+
+// answer is the response to a request. It remembers what was sent, and sends it no faster than the
+// limits of the call allow.
+type answer struct {
+	http.ResponseWriter
+	call   *call // nil before the request was verified
+	status int
+	bytes  int64
+	code   string    // S3 error code, "" for none
+	kept   bool      // the response began before its outcome was known (see keepAlive)
+	timed  bool      // began is wanted
+	began  time.Time // when the head was sent
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if status >= http.StatusOK && a.call != nil {
+		a.call.deadline.answered()
+	}
+	a.begin(status)
+}
+
+// begin is WriteHeader, but leaves the call's deadline running.
+func (a *answer) begin(status int) {
+	if status >= http.StatusOK {
+		a.status = status
+		if a.timed {
+			a.began = time.Now()
+		}
+		wireNames(a.Header())
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// wireNames changes header names to the case in which S3 sends them, because clients read the names
+// of user metadata from there.
+func wireNames(h http.Header) {
+	for name, values := range h {
+		if wire := wireName(name); wire != name {
+			delete(h, name)
+			h[wire] = values
+		}
+	}
+}
+
+// commonNames are the wire names of headers that almost every response has, to save allocations.
+var commonNames = map[string]string{
+	"Etag": "ETag", "X-Amz-Request-Id": "x-amz-request-id", "X-Amz-Id-2": "x-amz-id-2", "X-Akigw-Cache": "x-akigw-cache",
+	"X-Akigw-Commit": "x-akigw-commit", "X-Akigw-Upstream-Request-Id": "x-akigw-upstream-request-id", "X-Amz-Version-Id": "x-amz-version-id",
+	"X-Amz-Storage-Class": "x-amz-storage-class", "X-Amz-Server-Side-Encryption": "x-amz-server-side-encryption",
+	"X-Amz-Checksum-Crc32": "x-amz-checksum-crc32", "X-Amz-Checksum-Crc64nvme": "x-amz-checksum-crc64nvme", "X-Amz-Checksum-Type": "x-amz-checksum-type",
+}
+
+func wireName(name string) string {
+	if wire, ok := commonNames[name]; ok {
+		return wire
+	}
+	if strings.HasPrefix(name, "X-") {
+		return strings.ToLower(name)
+	}
+	return name
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.WriteHeader(http.StatusOK)
+	}
+	if a.call != nil && len(a.call.pace) > 0 {
+		return a.paced(p)
+	}
+	n, err := a.ResponseWriter.Write(p)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// paced writes p in steps, no faster than the bandwidth limits of the call allow.
+func (a *answer) paced(p []byte) (written int, err error) {
+	for len(p) > 0 && err == nil {
+		step := p[:min(len(p), limits.PaceStep)]
+		if err = a.call.pace.Wait(a.call.Request.Context(), len(step)); err != nil { // not the call's context: its deadline is for the head only
+			return written, err
+		}
+		var n int
+		n, err = a.ResponseWriter.Write(step)
+		a.bytes += int64(n)
+		written += n
+		p = p[n:]
+	}
+	return written, err
+}
+
+// flush sends what net/http or the fast path buffers.
+func (a *answer) flush() {
+	if f, ok := a.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// sendDocument sends an XML document as the whole response.
+func sendDocument(w *answer, document []byte) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(document)))
+	_, _ = w.Write(document) // a client that has disconnected does not read it
+}
+
+// pacedBody is a request body that is read no faster than the bandwidth limits of its call allow.
+type pacedBody struct {
+	io.ReadCloser
+	call *call
+}
+
+// Read implements io.Reader.
+func (b *pacedBody) Read(p []byte) (int, error) {
+	if len(b.call.pace) == 0 {
+		return b.ReadCloser.Read(p)
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), limits.PaceStep)])
+	if waitErr := b.call.pace.Wait(b.call.Context(), n); err == nil {
+		err = waitErr
+	}
+	return n, err
+}
