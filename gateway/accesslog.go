@@ -77,7 +77,7 @@ func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
 		cipher, tlsVersion = tls.CipherSuiteName(r.TLS.CipherSuite), strings.Replace(tls.VersionName(r.TLS.Version), "TLS 1.", "TLSv1.", 1)
 	}
 	line := fmt.Appendf(make([]byte, 0, 512), "- %s [%s] %s %s %s %s %s \"%s\" %d %s %s %s %d %s \"%s\" \"%s\" %s %s %s %s %s %s %s - -\n",
-		bucket, x.started.UTC().Format("02/Jan/2006:15:04:05 -0700"), address, orDash(printable(accessKey)), x.id, loggedOperation(r, w, x.op), key,
+		bucket, x.started.UTC().Format("02/Jan/2006:15:04:05 -0700"), address, orDash(printable(accessKey)), x.id(), loggedOperation(r, w, x.op), key,
 		r.Method+" "+redacted(r)+" "+r.Proto, w.status, orDash(w.code), sizeField(w.bytes), sizeField(objectSize(r, w)), took.Milliseconds(), turnAround,
 		orDash(printable(r.Referer())), orDash(printable(r.UserAgent())), version, hostID, signature, cipher, auth, orDash(printable(r.Host)), tlsVersion)
 	_, _ = l.to.Write(line) // a request does not fail because of its log line; a full disk shows elsewhere

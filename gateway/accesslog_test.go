@@ -63,7 +63,7 @@ func TestAccessLogIsS3s(t *testing.T) {
 		r := httptest.NewRequest(c.method, "/", nil)
 		r.RequestURI, r.RemoteAddr = c.target, "192.0.2.9:1234"
 		x := newExchange(httptest.NewRecorder(), r, false, true)
-		x.answer.call, x.op, x.accessKey, x.id = &call{Request: r}, c.op, "ACCESSKEY", "REQUESTID"
+		x.answer.call, x.op, x.accessKey, x.answer.requestID[0] = &call{Request: r}, c.op, "ACCESSKEY", "REQUESTID"
 		c.change(r, &x.answer)
 		out.Reset()
 		l.write(x, "HOSTID", time.Second)

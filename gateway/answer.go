@@ -14,13 +14,15 @@ import (
 // limits of the call allow.
 type answer struct {
 	http.ResponseWriter
-	call   *call // nil before the request was verified
-	status int
-	bytes  int64
-	code   string    // S3 error code, "" for none
-	kept   bool      // the response began before its outcome was known (see keepAlive)
-	timed  bool      // began is wanted
-	began  time.Time // when the head was sent
+	call *call // nil before the request was verified
+	// requestID is x-amz-request-id as the value of a header, "" before identify.
+	requestID [1]string
+	status    int
+	bytes     int64
+	code      string    // S3 error code, "" for none
+	kept      bool      // the response began before its outcome was known (see keepAlive)
+	timed     bool      // began is wanted
+	began     time.Time // when the head was sent
 }
 
 // WriteHeader implements http.ResponseWriter.

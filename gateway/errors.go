@@ -28,11 +28,11 @@ func (e *errorWriter) recovered(x *exchange, failure any) {
 		panic(failure)
 	}
 	e.panics.Inc()
-	e.log.Error("a request handler panicked", "request_id", x.id, "method", x.request.Method, "panic", failure, "stack", string(debug.Stack()))
+	e.log.Error("a request handler panicked", "request_id", x.id(), "method", x.request.Method, "panic", failure, "stack", string(debug.Stack()))
 	if x.answer.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
-	e.answer(&x.answer, x.request, x.id, s3err.InternalError)
+	e.answer(&x.answer, x.request, x.id(), s3err.InternalError)
 }
 
 // answer answers a request with an error. An error of the upstream is passed on as it came.

@@ -85,7 +85,7 @@ func (a *answer) finishLate(r *http.Request, status int, document []byte) {
 	if status >= http.StatusMultipleChoices {
 		a.status = status // for the records: the client has seen another one
 		if len(document) == 0 {
-			document = withoutDeclaration(s3err.Document(s3err.InternalError, r, a.call.requestID, ""))
+			document = withoutDeclaration(s3err.Document(s3err.InternalError, r, a.requestID[0], ""))
 		}
 	}
 	_, _ = a.Write(document) // a client that has disconnected does not read its answer

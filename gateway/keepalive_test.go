@@ -126,7 +126,7 @@ func TestLateErrorsAreRecorded(t *testing.T) {
 	} {
 		b, _ := hangBench(t, rules.Settings{})
 		recorder := httptest.NewRecorder()
-		w := &answer{ResponseWriter: recorder, call: &call{requestID: "id"}}
+		w := &answer{ResponseWriter: recorder, call: &call{}, requestID: [1]string{"id"}}
 		w.keep()
 		b.g.pipeline.errors.answer(w, httptest.NewRequest("PUT", "/bucket/k", nil), "id", err)
 		var document struct{ XMLName xml.Name }

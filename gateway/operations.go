@@ -1,6 +1,10 @@
 package gateway
 
-import "github.com/akidb/akigw/access/policy"
+import (
+	"slices"
+
+	"github.com/akidb/akigw/access/policy"
+)
 
 // Query parameters that several operations share.
 var (
@@ -18,8 +22,11 @@ const copySourceHeader = "X-Amz-Copy-Source"
 // A row does not match a request with a parameter that the row does not name, so that nobody gets
 // a second operation done under the rights of a first one.
 func routes(h *handlers) []Route {
+	return slices.Concat(objectRoutes(h), bucketRoutes(h), bucketDeleteRoutes(h), bucketGetRoutes(h), bucketPutRoutes(h), serviceRoutes(h), otherRoutes(h))
+}
+
+func objectRoutes(h *handlers) []Route {
 	return []Route{
-		// Objects.
 		{Op: "GetObject", Class: Accelerated, Method: "GET", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: h.reads.getObject},
 		{Op: "HeadObject", Class: Accelerated, Method: "HEAD", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: h.reads.headObject},
 		{Op: "CopyObject", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Header: copySourceHeader, Action: "s3:PutObject", Note: "s3:GetObject on the source as well", handle: h.copies.copyObject},
@@ -50,8 +57,11 @@ func routes(h *handlers) []Route {
 		{Op: "PutObjectAnnotation", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version, Action: "s3:PutObjectAnnotation", Body: Content, handle: h.forward.change},
 		{Op: "DeleteObjectAnnotation", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version, Action: "s3:DeleteObjectAnnotation", handle: h.forward.change},
 		{Op: "RenameObject", Class: Refused, Method: "PUT", Level: ObjectLevel, Query: []string{"renameObject"}, Note: "for directory buckets only", handle: refused},
+	}
+}
 
-		// Buckets.
+func bucketRoutes(h *handlers) []Route {
+	return []Route{
 		{Op: "ListObjectsV2", Class: Forwarded, Note: "from memory where a rule has list_ttl_secs", Method: "GET", Level: BucketLevel, Query: []string{"list-type"}, Options: []string{"delimiter", "encoding-type", "max-keys", "prefix", "continuation-token", "fetch-owner", "start-after"}, Action: "s3:ListBucket", handle: h.lists.listObjects},
 		{Op: "ListObjects", Class: Forwarded, Note: "from memory where a rule has list_ttl_secs", Method: "GET", Level: BucketLevel, Options: []string{"delimiter", "encoding-type", "marker", "max-keys", "prefix"}, Action: "s3:ListBucket", handle: h.lists.listObjects},
 		{Op: "HeadBucket", Class: Forwarded, Method: "HEAD", Level: BucketLevel, Action: "s3:ListBucket", handle: h.forward.pass},
@@ -64,6 +74,12 @@ func routes(h *handlers) []Route {
 		{Op: "CreateSession", Class: Refused, Method: "GET", Level: BucketLevel, Query: []string{"session"}, Note: "its answer is credentials of the upstream's; for directory buckets only", handle: refused},
 		{Op: "CreateBucketMetadataConfiguration", Class: Forwarded, Method: "POST", Level: BucketLevel, Query: []string{"metadataConfiguration"}, Action: "s3:CreateBucketMetadataTableConfiguration", Body: Document, handle: h.forward.pass},
 		{Op: "CreateBucketMetadataTableConfiguration", Class: Forwarded, Method: "POST", Level: BucketLevel, Query: []string{"metadataTable"}, Action: "s3:CreateBucketMetadataTableConfiguration", Body: Document, handle: h.forward.pass},
+	}
+}
+
+// bucketDeleteRoutes are the operations that remove configuration of a bucket.
+func bucketDeleteRoutes(h *handlers) []Route {
+	return []Route{
 		{Op: "DeleteBucketAnalyticsConfiguration", Class: Forwarded, Method: "DELETE", Level: BucketLevel, Query: []string{"analytics", "id"}, Action: "s3:PutAnalyticsConfiguration", handle: h.forward.pass},
 		{Op: "DeleteBucketCors", Class: Forwarded, Method: "DELETE", Level: BucketLevel, Query: []string{"cors"}, Action: "s3:PutBucketCORS", handle: h.forward.pass},
 		{Op: "DeleteBucketEncryption", Class: Forwarded, Method: "DELETE", Level: BucketLevel, Query: []string{"encryption"}, Action: "s3:PutEncryptionConfiguration", handle: h.forward.pass},
@@ -79,6 +95,12 @@ func routes(h *handlers) []Route {
 		{Op: "DeleteBucketTagging", Class: Forwarded, Method: "DELETE", Level: BucketLevel, Query: []string{"tagging"}, Action: "s3:PutBucketTagging", handle: h.forward.pass},
 		{Op: "DeleteBucketWebsite", Class: Forwarded, Method: "DELETE", Level: BucketLevel, Query: []string{"website"}, Action: "s3:DeleteBucketWebsite", handle: h.forward.pass},
 		{Op: "DeletePublicAccessBlock", Class: Forwarded, Method: "DELETE", Level: BucketLevel, Query: []string{"publicAccessBlock"}, Action: "s3:PutBucketPublicAccessBlock", handle: h.forward.pass},
+	}
+}
+
+// bucketGetRoutes are the operations that read the configuration of a bucket.
+func bucketGetRoutes(h *handlers) []Route {
+	return []Route{
 		{Op: "GetBucketAbac", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"abac"}, Action: "s3:GetBucketAbac", handle: h.forward.pass},
 		{Op: "GetBucketAccelerateConfiguration", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"accelerate"}, Action: "s3:GetAccelerateConfiguration", handle: h.forward.pass},
 		{Op: "GetBucketAcl", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"acl"}, Action: "s3:GetBucketAcl", handle: h.forward.pass},
@@ -108,6 +130,12 @@ func routes(h *handlers) []Route {
 		{Op: "ListBucketIntelligentTieringConfigurations", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"intelligent-tiering"}, Options: []string{"continuation-token"}, Action: "s3:GetIntelligentTieringConfiguration", handle: h.forward.pass},
 		{Op: "ListBucketInventoryConfigurations", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"inventory"}, Options: []string{"continuation-token"}, Action: "s3:GetInventoryConfiguration", handle: h.forward.pass},
 		{Op: "ListBucketMetricsConfigurations", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"metrics"}, Options: []string{"continuation-token"}, Action: "s3:GetMetricsConfiguration", handle: h.forward.pass},
+	}
+}
+
+// bucketPutRoutes are the operations that set the configuration of a bucket.
+func bucketPutRoutes(h *handlers) []Route {
+	return []Route{
 		{Op: "PutBucketAbac", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"abac"}, Action: "s3:PutBucketAbac", Body: Document, handle: h.forward.pass},
 		{Op: "PutBucketAccelerateConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"accelerate"}, Action: "s3:PutAccelerateConfiguration", Body: Document, handle: h.forward.pass},
 		{Op: "PutBucketAcl", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"acl"}, Action: "s3:PutBucketAcl", Body: Document, handle: h.forward.pass},
@@ -132,13 +160,20 @@ func routes(h *handlers) []Route {
 		{Op: "UpdateBucketMetadataAnnotationTableConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"metadataAnnotationTable"}, Action: "s3:UpdateBucketMetadataAnnotationTableConfiguration", Body: Document, handle: h.forward.pass},
 		{Op: "UpdateBucketMetadataInventoryTableConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"metadataInventoryTable"}, Action: "s3:UpdateBucketMetadataInventoryTableConfiguration", Body: Document, handle: h.forward.pass},
 		{Op: "UpdateBucketMetadataJournalTableConfiguration", Class: Forwarded, Method: "PUT", Level: BucketLevel, Query: []string{"metadataJournalTable"}, Action: "s3:UpdateBucketMetadataJournalTableConfiguration", Body: Document, handle: h.forward.pass},
+	}
+}
 
-		// The service.
+func serviceRoutes(h *handlers) []Route {
+	return []Route{
 		{Op: "ListBuckets", Class: Forwarded, Note: "one list of all upstreams", Method: "GET", Level: ServiceLevel, Options: []string{"max-buckets", "continuation-token", "prefix", "bucket-region"}, Action: "s3:ListAllMyBuckets", handle: h.buckets.listBuckets},
 		{Op: "ListDirectoryBuckets", Class: Refused, Method: "GET", Level: ServiceLevel, Query: []string{"max-directory-buckets"}, Options: []string{"continuation-token"}, Note: "for directory buckets only", handle: refused},
 		{Op: "WriteGetObjectResponse", Class: Refused, Method: "POST", Level: ServiceLevel, Header: "X-Amz-Request-Route", Note: "belongs to Object Lambda's own endpoint", handle: refused},
+	}
+}
 
-		// Anything that is no operation of S3 needs the right to everything.
+// otherRoutes match anything that is no operation of S3. They need the right to everything.
+func otherRoutes(h *handlers) []Route {
+	return []Route{
 		{Op: "Other", Class: Forwarded, Level: ObjectLevel, Any: true, Action: policy.Unlisted, Body: Content, Note: "any other request that names an object: only for who may do everything", handle: h.forward.other},
 		{Op: "Other", Class: Forwarded, Level: AnyLevel, Any: true, Action: policy.Unlisted, Body: Document, Note: "any other request: only for who may do everything", handle: h.forward.pass},
 	}

@@ -17,9 +17,8 @@ import (
 type exchange struct {
 	request   *http.Request
 	answer    answer
-	call      *call  // nil before the request was verified
+	parsed    call   // answer.call, once the request was verified
 	accessKey string // that signed the request, "" for none
-	id        string // x-amz-request-id, "" before identify
 	op        string // S3 API name, "" before the request was routed
 	started   time.Time
 	local     bool // fast path: the request is given up if it cannot be answered locally
@@ -31,11 +30,14 @@ func newExchange(w http.ResponseWriter, r *http.Request, local, timed bool) *exc
 	return &exchange{request: r, local: local, started: time.Now(), answer: answer{ResponseWriter: w, timed: timed}}
 }
 
+// id returns x-amz-request-id, "" before identify.
+func (x *exchange) id() string { return x.answer.requestID[0] }
+
 // close gives back what the request holds.
 func (x *exchange) close() {
 	x.quota.End(x.answer.status)
-	if x.call != nil {
-		x.call.close()
+	if x.answer.call != nil {
+		x.answer.call.close()
 	}
 }
 
@@ -86,7 +88,7 @@ func (p *pipeline) run(x *exchange) (answered bool) {
 		return false
 	default:
 		p.identify(x)
-		p.errors.answer(&x.answer, x.request, x.id, err)
+		p.errors.answer(&x.answer, x.request, x.id(), err)
 	}
 	return true
 }
@@ -124,8 +126,8 @@ func (p *pipeline) admit(x *exchange) (*call, error) {
 	if refusal := httpguard.Refusal(x.request); refusal != nil {
 		return nil, refusal
 	}
-	c, err := parse(x.request, p.domains)
-	if err != nil {
+	c := &x.parsed
+	if err := c.parse(x.request, p.domains); err != nil {
 		return nil, err
 	}
 	c.localOnly = x.local
@@ -154,7 +156,7 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 		}
 		return p.throttle.Judge(x.request.RemoteAddr, err, time.Now())
 	}
-	x.call, x.answer.call, x.accessKey = c, c, c.identity.AccessKey()
+	x.answer.call, x.accessKey = c, c.identity.AccessKey()
 	c.memory = p.memory.Of(p.upstream.Owner(c.key.Bucket))
 	c.payload.Draw(c.memory)
 	return nil
@@ -216,15 +218,12 @@ func (p *pipeline) reserve(x *exchange, c *call) (err error) {
 
 // identify makes the request's id, and sets the headers that tell who answers it.
 func (p *pipeline) identify(x *exchange) {
-	if x.id != "" {
+	if x.id() != "" {
 		return
 	}
-	x.id = rand.Text()[:16]
-	if x.call != nil {
-		x.call.requestID = x.id
-	}
+	x.answer.requestID[0] = rand.Text()[:16]
 	h := x.answer.Header()
-	h["x-amz-request-id"] = []string{x.id}
+	h["x-amz-request-id"] = x.answer.requestID[:1:1]
 	h["x-amz-id-2"] = p.hostID
 	if p.faults {
 		h["x-akigw-faults"] = faultsEnabled

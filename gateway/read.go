@@ -103,7 +103,7 @@ func (g *objectReads) sendObject(w *answer, c *call, reader *tiers.Reader, spec 
 			return nil
 		}
 		if err != nil {
-			g.log.Warn("aborted a response that could not be completed", "request_id", c.requestID, "key", c.key.String(), "error", err)
+			g.log.Warn("aborted a response that could not be completed", "request_id", w.requestID[0], "key", c.key.String(), "error", err)
 			panic(http.ErrAbortHandler)
 		}
 		if out.write(data) != nil {

@@ -90,7 +90,7 @@ func (l *recorder) record(x *exchange) {
 	l.counters.seconds[kindOf(x.op)].Update(took.Seconds())
 	l.counters.sent.AddInt64(w.bytes)
 	l.counters.received.AddInt64(max(0, x.request.ContentLength))
-	if c := x.call; l.costs != nil && c != nil {
+	if c := x.answer.call; l.costs != nil && c != nil {
 		l.costs.Count(l.costs.Named(c.key.Bucket, w.status), cost.KindOf(c.Method, c.key.Name != "", c.query), c.ContentLength, w.bytes)
 	}
 	if l.accessLog != nil {
@@ -107,9 +107,9 @@ func (l *recorder) trace(x *exchange) {
 		return
 	}
 	span.SetName(x.op)
-	span.SetAttributes(attribute.String("aws.request_id", x.id), attribute.String("akigw.outcome", x.answer.Header().Get("X-Akigw-Cache")))
-	if x.call != nil {
-		span.SetAttributes(attribute.String("aws.s3.bucket", x.call.key.Bucket), attribute.String("aws.s3.key", x.call.key.Name))
+	span.SetAttributes(attribute.String("aws.request_id", x.id()), attribute.String("akigw.outcome", x.answer.Header().Get("X-Akigw-Cache")))
+	if x.answer.call != nil {
+		span.SetAttributes(attribute.String("aws.s3.bucket", x.answer.call.key.Bucket), attribute.String("aws.s3.key", x.answer.call.key.Name))
 	}
 }
 
@@ -123,7 +123,7 @@ func (l *recorder) logRequest(x *exchange, took time.Duration) {
 	if !l.log.Enabled(r.Context(), level) {
 		return
 	}
-	l.log.LogAttrs(r.Context(), level, "request", slog.String("request_id", x.id), slog.String("op", x.op),
+	l.log.LogAttrs(r.Context(), level, "request", slog.String("request_id", x.id()), slog.String("op", x.op),
 		slog.String("method", r.Method), slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", x.answer.status),
 		slog.Int64("bytes", x.answer.bytes), slog.Duration("took", took), slog.String("access_key", clip(x.accessKey)),
 		slog.String("remote", r.RemoteAddr))

@@ -20,20 +20,19 @@ import (
 // again.
 type call struct {
 	*http.Request
-	requestID string
 	path      string // decoded once
 	key       akigw.Key
 	query     url.Values
 	identity  sigv4.Identity
 	rights    *policy.Policy
 	payload   *sigv4.Payload
-	body      *body   // that check has prepared, until it is used
+	body      *body   // prepared by check, until it is used
 	source    *source // of a copy
 	route     *Route
 	touched   []akigw.Key  // other keys that the request concerns
-	memory    budget.Taker // of request bodies; nil before it is known whose they are
-	reserved  int64        // bytes of it
-	held      []func()     // ends of holds of keys
+	memory    budget.Taker // of its bodies; nil before the request was verified
+	reserved  int64        // bytes of memory
+	held      []func()     // release keys that accept no pending write meanwhile
 	pace      limits.Pace  // bandwidth limits of its bodies
 	flow      cold.FlowContext
 	deadline  deadline
@@ -54,43 +53,37 @@ func (c *call) close() {
 	}
 }
 
-// Context is the request's context. It says on whose behalf the upstream is asked, and
-// ends when the call meets its deadline.
+// Context returns the request's context. It carries on whose behalf the upstream is asked, and ends
+// when the call exceeds its deadline.
 func (c *call) Context() context.Context { return &c.flow }
 
-// maxParameters bounds the query (no S3 operation has a tenth of it).
+// maxParameters is more than ten times as many parameters as any S3 operation has.
 const maxParameters = 100
 
-// parse splits the target into bucket, key and query: the one place that does.
+// parse makes a call of a request: the one place that splits the target into bucket, key and query.
 func parse(r *http.Request, domains []string) (*call, error) {
-	c := &call{Request: r, path: r.URL.Path}
+	c := &call{}
+	return c, c.parse(r, domains)
+}
+
+// parse is the function parse for a call in memory that is there already.
+func (c *call) parse(r *http.Request, domains []string) error {
+	c.Request, c.path = r, r.URL.Path
 	c.deadline.Context = r.Context()
 	c.flow.Context = &c.deadline
-	if r.URL.Host != "" { // an absolute-form target, which wire has compared with the Host header
+	if r.URL.Host != "" { // an absolute-form target, which httpguard has compared with the Host header
 		if r.URL.Host != r.Host || r.URL.User != nil {
-			return nil, s3err.InvalidURI
+			return s3err.InvalidURI
 		}
 		if c.path == "" {
 			c.path = "/" // RFC 9110 §4.2.3
 		}
 	}
 	if r.URL.Opaque != "" || !strings.HasPrefix(c.path, "/") {
-		return nil, s3err.InvalidURI
+		return s3err.InvalidURI
 	}
-	if r.URL.RawQuery != "" {
-		if strings.Count(r.URL.RawQuery, "&") >= maxParameters {
-			return nil, s3err.InvalidURI.With("The request has too many query parameters.")
-		}
-		query, err := sigv4.ParseQuery(r.URL.RawQuery)
-		if err != nil {
-			return nil, s3err.InvalidURI
-		}
-		for name, values := range query {
-			if len(values) > 1 {
-				return nil, s3err.InvalidArgument.With("The query parameter "+name+" was sent more than once.").About("ArgumentName", name)
-			}
-		}
-		c.query = query
+	if err := c.parseQuery(r.URL.RawQuery); err != nil {
+		return err
 	}
 	bucket, name, _ := strings.Cut(c.path[1:], "/")
 	if host, ok := virtualBucket(r.Host, domains); ok {
@@ -98,20 +91,38 @@ func parse(r *http.Request, domains []string) (*call, error) {
 	}
 	if bucket == "" {
 		if name != "" {
-			return nil, s3err.InvalidBucketName
+			return s3err.InvalidBucketName
 		}
-		return c, nil
+		return nil
 	}
 	if err := akigw.CheckBucketName(bucket); err != nil {
-		return nil, s3err.InvalidBucketName.About("BucketName", bucket)
+		return s3err.InvalidBucketName.About("BucketName", bucket)
 	}
 	c.key = akigw.Key{Bucket: bucket, Name: name}
-	return c, akigw.CheckKeyName(name)
+	return akigw.CheckKeyName(name)
 }
 
-// virtualBucket finds the bucket in the host name of a virtual-hosted-style
-// request ("Virtual hosting of general purpose buckets"): what stands before
-// one of our domains.
+// parseQuery parses a raw query. No parameter may be sent twice.
+func (c *call) parseQuery(raw string) (err error) {
+	if raw == "" {
+		return nil
+	}
+	if strings.Count(raw, "&") >= maxParameters {
+		return s3err.InvalidURI.With("The request has too many query parameters.")
+	}
+	if c.query, err = sigv4.ParseQuery(raw); err != nil {
+		return s3err.InvalidURI
+	}
+	for name, values := range c.query {
+		if len(values) > 1 {
+			return s3err.InvalidArgument.With("The query parameter "+name+" was sent more than once.").About("ArgumentName", name)
+		}
+	}
+	return nil
+}
+
+// virtualBucket returns the bucket of a virtual-hosted-style request ("Virtual hosting of general
+// purpose buckets"): the part of the host name before one of the gateway's domains.
 func virtualBucket(host string, domains []string) (bucket string, ok bool) {
 	if len(domains) == 0 {
 		return "", false
@@ -131,7 +142,7 @@ func virtualBucket(host string, domains []string) (bucket string, ok bool) {
 // bytes of names and values).
 const maxMetadata = 2 << 10
 
-// check refuses what S3 refuses before it looks at the body.
+// check refuses what S3 refuses before it looks at the body, and prepares the body.
 func (c *call) check(route *Route) error {
 	if !route.admits(c.identity.Place(), c.payload.Mode) {
 		return s3err.InvalidRequest.With("The value of x-amz-content-sha256 header is invalid.").
@@ -140,36 +151,9 @@ func (c *call) check(route *Route) error {
 	if route.Body == Document && c.ContentLength > maxDocument {
 		return errTooBig
 	}
-	if err := c.checkOverrides(); err != nil {
-		return err
-	}
-	size := 0
-	for name, values := range c.Header {
-		if meta, ok := strings.CutPrefix(name, metadataPrefix); ok {
-			size += len(meta)
-			for _, v := range values {
-				size += len(v)
-			}
-		}
-	}
-	if size > maxMetadata {
-		return s3err.MetadataTooLarge.About("Size", strconv.Itoa(size)).About("MaxSizeAllowed", strconv.Itoa(maxMetadata))
-	}
-	if err := c.checkCounts(); err != nil {
-		return err
-	}
-	if c.route.Op == "UploadPartCopy" {
-		if _, ok := copyRange(c.Header.Get(copyRangeHeader)); !ok {
-			return s3err.InvalidArgument.With("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy").
-				About("ArgumentName", "x-amz-copy-source-range").About("ArgumentValue", c.Header.Get(copyRangeHeader))
-		}
-	}
-	if c.query.Has("partNumber") {
-		if n, err := strconv.Atoi(c.query.Get("partNumber")); err != nil || n < 1 || n > maxParts {
-			return s3err.InvalidArgument.With("Part number must be an integer between 1 and 10000, inclusive.").About("ArgumentName", "partNumber").About("ArgumentValue", c.query.Get("partNumber"))
-		}
-		if c.Header.Get("Range") != "" && (c.Method == http.MethodGet || c.Method == http.MethodHead) {
-			return s3err.InvalidRequest.With("Cannot specify both Range header and partNumber query parameter")
+	for _, check := range [...]func(*call) error{(*call).checkOverrides, (*call).checkMetadata, (*call).checkCounts, (*call).checkCopyRange, (*call).checkPartNumber} {
+		if err := check(c); err != nil {
+			return err
 		}
 	}
 	if route.Body != Content {
@@ -182,12 +166,55 @@ func (c *call) check(route *Route) error {
 	return err
 }
 
+// checkMetadata bounds user-defined metadata.
+func (c *call) checkMetadata() error {
+	size := 0
+	for name, values := range c.Header {
+		if meta, ok := strings.CutPrefix(name, metadataPrefix); ok {
+			size += len(meta)
+			for _, v := range values {
+				size += len(v)
+			}
+		}
+	}
+	if size > maxMetadata {
+		return s3err.MetadataTooLarge.About("Size", strconv.Itoa(size)).About("MaxSizeAllowed", strconv.Itoa(maxMetadata))
+	}
+	return nil
+}
+
+// checkCopyRange refuses a malformed range of an UploadPartCopy.
+func (c *call) checkCopyRange() error {
+	if c.route.Op != "UploadPartCopy" {
+		return nil
+	}
+	if _, ok := copyRange(c.Header.Get(copyRangeHeader)); !ok {
+		return s3err.InvalidArgument.With("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy").
+			About("ArgumentName", "x-amz-copy-source-range").About("ArgumentValue", c.Header.Get(copyRangeHeader))
+	}
+	return nil
+}
+
+// checkPartNumber refuses part numbers that S3 does not have, and one with a range.
+func (c *call) checkPartNumber() error {
+	if !c.query.Has("partNumber") {
+		return nil
+	}
+	if n, err := strconv.Atoi(c.query.Get("partNumber")); err != nil || n < 1 || n > maxParts {
+		return s3err.InvalidArgument.With("Part number must be an integer between 1 and 10000, inclusive.").About("ArgumentName", "partNumber").About("ArgumentValue", c.query.Get("partNumber"))
+	}
+	if c.Header.Get("Range") != "" && (c.Method == http.MethodGet || c.Method == http.MethodHead) {
+		return s3err.InvalidRequest.With("Cannot specify both Range header and partNumber query parameter")
+	}
+	return nil
+}
+
 // maxParts is the largest part number (S3: 10,000).
 const maxParts = 10000
 
 var countParameters = [...]string{"max-keys", "max-uploads", "max-parts", "max-buckets"}
 
-// checkCounts refuses page sizes that are no such numbers.
+// checkCounts refuses invalid page sizes.
 func (c *call) checkCounts() error {
 	for _, name := range countParameters {
 		v := c.query.Get(name)
