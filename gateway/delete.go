@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
@@ -153,4 +154,26 @@ func answerDelete(w *answer, result []byte, denied []deletion) error {
 	}
 	sendDocument(w, result)
 	return nil
+}
+
+// withoutDigests removes the headers that describe a body which is not sent.
+func withoutDigests(h http.Header) {
+	for name := range h {
+		if name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-") || name == "X-Amz-Sdk-Checksum-Algorithm" {
+			delete(h, name)
+		}
+	}
+}
+
+// covered reports whether the signature or a digest covers the body of a call.
+func covered(c *call) bool {
+	if c.payload.SHA256 != "" || c.Header.Get("Content-Md5") != "" {
+		return true
+	}
+	for name := range c.Header {
+		if strings.HasPrefix(name, "X-Amz-Checksum-") {
+			return true
+		}
+	}
+	return false
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// upstreamRequest builds the request for the upstream from what was parsed and
-// verified: allowed headers, the query without the signature, no body yet.
+// upstreamRequest builds the request for the upstream from the parsed and verified call: allowed
+// headers, the query without the signature, no body yet.
 func (c *call) upstreamRequest() *cold.Request {
 	header := make(http.Header, len(c.Header))
 	for name, values := range c.Header {
@@ -50,8 +50,7 @@ type outgoing struct {
 	body    *body
 }
 
-// prepare makes a call ready to be sent. Nothing has changed anywhere if it
-// fails.
+// prepare makes a call ready to be sent. It changes nothing.
 func (g *forwarder) prepare(c *call) (*outgoing, error) {
 	body, err := newBody(c)
 	if err != nil {
@@ -97,8 +96,8 @@ func (g *forwarder) send(c *call, document []byte) (*http.Response, error) {
 	return g.do(c, r)
 }
 
-// do sends a call whose keys have no pending writes. If the upstream has the object under another ETag
-// than was promised, or with another date, conditions and answer are translated.
+// do sends a call whose keys have no pending writes. If the upstream has another ETag or date for
+// the object than was promised, conditions and response are translated.
 func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 	t := g.Store.Translation(c.key)
 	r.Header = onObject.translated(r.Header, t)
@@ -123,17 +122,17 @@ func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// streamed are the operations whose answers have no bound, or may have none, and go to the
-// client as they come. All others are answered with a document.
+// streamed are the operations whose responses may be large, and are passed on as they arrive. All
+// others are answered with a document.
 var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true, "Other": true}
 
-// maxHeld is how much of a document is waited for before its head is sent on, in bytes. A
-// page of a listing fits.
+// maxHeld is how many bytes of a document are read before its head is passed on. A page of a
+// listing fits.
 const maxHeld = 1 << 20
 
-// readWhole reads the document of an answer, so that one which breaks off or does not come
-// within the call's deadline can still be answered as an error. One that is too large, or
-// for which there is no memory, goes to the client as it comes.
+// readWhole reads the document of a response, so that one which breaks off or does not arrive
+// within the call's deadline can still be answered with an error. One that is too large, or for
+// which there is no memory, is passed on as it arrives.
 func (c *call) readWhole(resp *http.Response) error {
 	size := resp.ContentLength
 	if size < 0 {
@@ -236,7 +235,7 @@ func (g *forwarder) sendBucketChange(c *call, out *outgoing) (resp *http.Respons
 	return resp, c.route.Op == "DeleteBucket" && resp.StatusCode == http.StatusNoContent, nil
 }
 
-// unsent reports whether a call that failed changed nothing: it did not reach the upstream.
+// unsent reports whether a call failed before it reached the upstream, and so changed nothing.
 func unsent(err error) bool {
 	var coded *s3err.Error // the client's mistake
 	return errors.Is(err, cold.ErrNotSent) || errors.Is(err, tiers.ErrPending) || errors.As(err, &coded)
@@ -248,7 +247,8 @@ func (g *forwarder) bypass(w *answer, c *call, id sigv4.Identity) error {
 	return g.pass(w, c, id)
 }
 
-// other forwards what is not accelerated. What may change a key fences it.
+// other forwards a request that is no operation of S3. It fences the key, unless the method only
+// reads.
 func (g *forwarder) other(w *answer, c *call, id sigv4.Identity) error {
 	if c.Method == http.MethodGet || c.Method == http.MethodHead {
 		return g.pass(w, c, id)
@@ -261,8 +261,8 @@ func refused(_ *answer, c *call, _ sigv4.Identity) error {
 	return s3err.NotImplemented.With(c.route.Op + " is not implemented: " + c.route.Note + ".")
 }
 
-// returnedHeaders are the response headers, besides x-amz-*, that are passed
-// on.
+// returnedHeaders are the response headers of the upstream, besides those of returnedPrefixes, that
+// are passed on.
 var returnedHeaders = map[string]bool{
 	"Accept-Ranges": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true,
 	"Content-Range": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true, "Retry-After": true, "Vary": true,
@@ -270,8 +270,8 @@ var returnedHeaders = map[string]bool{
 
 var returnedPrefixes = [...]string{"X-Amz-", "X-Rgw-", "X-Minio-", "Access-Control-"}
 
-// relayHeader copies the headers of an upstream answer that are meant for the
-// client. The upstream's request id is kept under another name.
+// relayHeader copies the headers of an upstream response that are meant for the client. The
+// upstream's request id gets another name.
 func relayHeader(h, upstream http.Header, status int) {
 	for name, values := range upstream {
 		switch {
@@ -280,7 +280,7 @@ func relayHeader(h, upstream http.Header, status int) {
 		case name == "X-Amz-Id-2":
 		case returnedHeaders[name], hasAnyPrefix(name, returnedPrefixes[:]):
 			h[name] = values
-		case name == "Location" && status < 300: // CreateBucket's; a redirect would lead past the gateway
+		case name == "Location" && status < 300: // of CreateBucket; a redirect would bypass the gateway
 			h[name] = values
 		}
 	}
@@ -297,7 +297,8 @@ func hasAnyPrefix(s string, prefixes []string) bool {
 
 var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
-// relay sends an upstream answer on. If its body breaks off, so does ours.
+// relay passes an upstream response on. If its body breaks off, the response to the client is
+// aborted.
 func relay(w *answer, r *http.Request, resp *http.Response) {
 	defer resp.Body.Close()
 	if w.kept {
@@ -314,7 +315,7 @@ func relay(w *answer, r *http.Request, resp *http.Response) {
 		return
 	}
 	out := io.Writer(w)
-	if resp.ContentLength < 0 { // it may trickle to keep the connection alive
+	if resp.ContentLength < 0 { // white space may keep the connection alive
 		out = flusher{w, http.NewResponseController(w)}
 	}
 	buf := relayBuffers.Get().(*[]byte)
@@ -324,7 +325,7 @@ func relay(w *answer, r *http.Request, resp *http.Response) {
 	}
 }
 
-// flusher sends every piece at once.
+// flusher flushes every write.
 type flusher struct {
 	io.Writer
 	control *http.ResponseController
@@ -338,7 +339,7 @@ func (f flusher) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// relayError sends an upstream error on that has been read already.
+// relayError passes an upstream error on that has been read.
 func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
 	if w.kept {
 		w.finishLate(r, e.Status, e.Body)
@@ -355,7 +356,7 @@ func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
 	}
 }
 
-// acknowledge passes the answer to a write on, and says where the write is.
+// acknowledge passes the response to a write on, and tells that the write is upstream.
 func acknowledge(w *answer, c *call, resp *http.Response) {
 	if resp.StatusCode < 300 {
 		w.Header().Set("X-Akigw-Commit", "upstream")

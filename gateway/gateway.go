@@ -45,8 +45,7 @@ type Options struct {
 	Log      *slog.Logger
 	// Metrics has the metrics of the gateway; nil keeps them private.
 	Metrics *metrics.Set
-	// Memory bounds the memory of request bodies; the Verifier should use the same budget. Nil
-	// means no bound.
+	// Memory bounds the memory of request bodies; nil means no bound.
 	Memory *budget.Budget
 	// FailuresPerMinute is how many authentication failures of one address are explained in a
 	// minute; 0 means all of them.

@@ -21,10 +21,10 @@ type listRequest struct {
 	prefix, delimiter string
 	max               int
 	after             string // items up to this one have been sent
-	afterPrefix       bool   // it is a common prefix: what begins with it has been
+	afterPrefix       bool   // after is a common prefix: all keys that begin with it have been sent
 }
 
-// listItem is one line of a listing: a key or a common prefix.
+// listItem is one item of a listing: a key or a common prefix.
 type listItem struct {
 	name   string
 	prefix bool

@@ -38,7 +38,7 @@ func TestHangingUpstreamLeavesRequestMemory(t *testing.T) {
 			defer b.store.Close()
 			up := &oneHangs{two: two{Memory: b.up}, release: make(chan struct{})}
 			memory := NewMemory(32*streamMemory, nil, up.Names()...)
-			b.reconfigure(func(o *Options) { o.Upstream, o.Memory, o.Verifier.Memory = up, memory, memory })
+			b.reconfigure(func(o *Options) { o.Upstream, o.Memory = up, memory })
 			put := func(bucket string, n int) int {
 				r, _ := requestFor(&allRoutes[3]) // PutObject
 				r.URL.Path = fmt.Sprintf("/%s/%d", bucket, n)

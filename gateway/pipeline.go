@@ -149,7 +149,8 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 		paced = &pacedBody{ReadCloser: x.request.Body, call: c}
 		x.request.Body = paced
 	}
-	c.identity, c.payload, err = p.verifier.Verify(x.request, c.path, c.query)
+	memory := p.memory.Of(p.upstream.Owner(c.key.Bucket))
+	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.path, c.query)
 	if err != nil {
 		if x.local { // ServeHTTP will verify it again, and count the failure
 			return err
@@ -157,8 +158,7 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 		return p.throttle.Judge(x.request.RemoteAddr, err, time.Now())
 	}
 	x.answer.call, x.accessKey = c, c.identity.AccessKey()
-	c.memory = p.memory.Of(p.upstream.Owner(c.key.Bucket))
-	c.payload.Draw(c.memory)
+	c.memory = memory
 	return nil
 }
 

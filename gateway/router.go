@@ -12,7 +12,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// Level is what a path addresses.
+// Level is what a path names.
 type Level int
 
 // The levels.
@@ -40,20 +40,20 @@ type Class string
 const (
 	// Accelerated operations are answered from the cache, or kept in it.
 	Accelerated Class = "accelerated"
-	// Forwarded operations are the upstream's; what they change is fenced.
+	// Forwarded operations are carried out by the upstream; the keys that they change are fenced.
 	Forwarded Class = "forwarded"
 	// Refused operations are answered with 501, and Note says why.
 	Refused Class = "refused"
 )
 
-// Body is what an operation takes as its body.
+// Body is the kind of body that an operation has.
 type Body int
 
 // The kinds of bodies.
 const (
-	NoBody   Body = iota // none that means anything
+	NoBody   Body = iota // none that has a meaning
 	Document             // XML or JSON of bounded size
-	Content              // an object's bytes; the only kind that comes aws-chunked
+	Content              // bytes of an object; the only kind that may be aws-chunked
 )
 
 // handler answers a verified and authorised call. The pipeline answers the error that it returns.
@@ -72,17 +72,16 @@ type Route struct {
 
 	Method string // empty: any of methods
 	Level  Level
-	// Query are the parameters that must be there, Options those that may
-	// besides. A request with any other parameter is another operation.
+	// Query are the required parameters, Options the optional ones. A request with any other
+	// parameter is another operation.
 	Query, Options []string
-	// Header is a header that must be there.
+	// Header is a required header.
 	Header string
-	// Any accepts every query: the last resort.
+	// Any accepts every query.
 	Any bool
 
-	// Action is what the policy is asked for on the resource that the path
-	// names, VersionAction in its place if a version id is given, and Besides
-	// what is asked for as well.
+	// Action is what a policy has to allow on the resource that the path names, VersionAction takes
+	// its place if the request names a version, and Besides has to be allowed as well.
 	Action, VersionAction string
 	Besides               string
 	Body                  Body

@@ -347,7 +347,6 @@ func TestE7_RequestMemory(t *testing.T) {
 		t.Errorf("%d bytes are not given back", used-(1<<20-1000))
 	}
 	memory.Release(1<<20 - 1000)
-	b.g.options.Verifier.Memory = memory
 	r, _ := requestFor(&allRoutes[3]) // PutObject
 	testkit.Signing{AccessKey: "root", Secret: tenantSecret, Payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", Body: make([]byte, 2<<20)}.Sign(r)
 	if w := b.answer(r); w.Code != 503 {

@@ -18,8 +18,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// Config is the S3 listener and who may use it: the top level of the
-// configuration file.
+// Config configures the S3 listener and its root key pair: the top level of the configuration file.
 type Config struct {
 	Listen    string `toml:"listen" help:"address of the S3 listener"`
 	AccessKey string `toml:"access_key" help:"access key id of the gateway's root key pair; empty makes a trial pair"`
@@ -40,7 +39,7 @@ type Config struct {
 	AllowTrialKeys bool `toml:"allow_trial_keys" help:"listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access"`
 }
 
-// Check reports every impossible value by its key.
+// Check reports every invalid value by its key.
 func (c *Config) Check(report func(key, problem string)) {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		report("listen", "must be HOST:PORT")
@@ -70,11 +69,11 @@ func (c *Config) Check(report func(key, problem string)) {
 	c.checkExposure(report)
 }
 
-// minRequestMemory is room for a few of the largest things that are held: a
-// signed chunk, or a list of 10,000 parts.
+// minRequestMemory has room for a few of the largest bodies that are held: a signed chunk, or a
+// list of 10,000 parts.
 const minRequestMemory = 32 << 20
 
-// DomainList is Domains as a list.
+// DomainList returns Domains as a list.
 func (c *Config) DomainList() (domains []string) {
 	for name := range strings.SplitSeq(c.Domains, ",") {
 		if name = strings.Trim(strings.TrimSpace(name), "."); name != "" {
@@ -84,8 +83,8 @@ func (c *Config) DomainList() (domains []string) {
 	return domains
 }
 
-// checkExposure refuses to listen beyond loopback in ways that give the data
-// away, unless the operator has said so.
+// checkExposure refuses to listen beyond loopback without TLS or with the trial key pair, unless
+// the operator allows it.
 func (c *Config) checkExposure(report func(key, problem string)) {
 	if listen.Loopback(c.Listen) {
 		return
@@ -98,8 +97,8 @@ func (c *Config) checkExposure(report func(key, problem string)) {
 	}
 }
 
-// Limits of a connection: how long the headers may take, how large they may
-// be, how long it may be idle, and how slowly a client may send or take a body.
+// Limits of a connection: how long the headers may take, how large they may be, how long it may be
+// idle, and the window of Config.MinRate.
 const (
 	headerTimeout = 10 * time.Second
 	headerBytes   = 16 << 10

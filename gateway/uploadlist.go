@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// listMultipartUploads answers ListMultipartUploads: what the upstream has, and what
-// is in the journal. Uploads of one key are the upstream's first.
+// listMultipartUploads answers ListMultipartUploads with the uploads of the upstream and of the
+// journal. Of one key, those of the upstream come first.
 func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) error {
 	local := g.Store.Uploads(c.key.Bucket)
 	if len(local) == 0 && !tiers.Local(c.query.Get("upload-id-marker")) {
@@ -28,12 +28,12 @@ func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) e
 	if err != nil {
 		return err
 	}
-	end := "" // behind it nothing is known of the upstream's
+	end := "" // the uploads of the upstream behind it are not known; "": all are
 	if truncated && len(items) > 0 {
 		end = items[len(items)-1].name
 	}
 	key, marker := c.query.Get("key-marker"), c.query.Get("upload-id-marker")
-	passed := !tiers.Local(marker) // the marker's upload, if it is one of ours
+	passed := !tiers.Local(marker) // the upload of the marker has been passed, or is not in the journal
 	for _, u := range local {
 		name := u.Key.Name
 		if !strings.HasPrefix(name, q.prefix) || name < key || name == key && key != "" && (marker == "" || !passed) {
@@ -59,13 +59,13 @@ func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) e
 	return nil
 }
 
-// uploadItem is a line of a listing of uploads: an upload or a common prefix.
+// uploadItem is an item of a listing of uploads: an upload or a common prefix.
 type uploadItem struct {
 	name   string
 	prefix bool
 	id     string
-	raw    []byte        // of the upstream's: the elements of its Upload, but the key
-	upload *tiers.Upload // of ours
+	raw    []byte        // upstream: the elements of Upload without Key
+	upload *tiers.Upload // in the journal; nil: upstream
 }
 
 // upstreamUploads asks the upstream for its uploads behind the markers of a call.
@@ -74,7 +74,7 @@ func (g *listings) upstreamUploads(c *call, q *listRequest) (items []uploadItem,
 	request.Query = maps.Clone(c.query)
 	request.Query.Set("encoding-type", "url")
 	if tiers.Local(c.query.Get("upload-id-marker")) {
-		request.Query.Del("upload-id-marker") // those of its key have been listed
+		request.Query.Del("upload-id-marker") // the upstream's uploads of that key have been listed
 	}
 	var list struct {
 		IsTruncated  bool

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
@@ -15,9 +14,8 @@ type objectWrites struct {
 	forward  *forwarder
 }
 
-// putObject answers PutObject. Unless the journal accepts it, it is written through:
-// the body is verified while it streams to the upstream and into the cache, and the
-// answer is the upstream's.
+// putObject answers PutObject. Unless the journal accepts it, it is written through: the body is
+// verified while it streams to the upstream and into the cache, and the response is the upstream's.
 func (g *objectWrites) putObject(w *answer, c *call, _ sigv4.Identity) error {
 	if !c.plain() {
 		g.Store.Through(c.key)
@@ -51,37 +49,4 @@ func (g *objectWrites) putObject(w *answer, c *call, _ sigv4.Identity) error {
 		acknowledge(w, c, resp)
 		return nil
 	}, change)
-}
-
-// Limits of control documents in bytes: 1,000 keys or 10,000 parts with their
-// checksums fit.
-const (
-	maxDelete       = 2 << 20
-	maxDeleteResult = 8 << 20
-	maxComplete     = 4 << 20
-	// maxDocument is the limit of those that are only forwarded.
-	maxDocument = 4 << 20
-)
-
-// withoutDigests removes what speaks of a body that is not sent.
-func withoutDigests(h http.Header) {
-	for name := range h {
-		if name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-") || name == "X-Amz-Sdk-Checksum-Algorithm" {
-			delete(h, name)
-		}
-	}
-}
-
-// covered reports whether the body of a call is bound to its signature or to a
-// digest.
-func covered(c *call) bool {
-	if c.payload.SHA256 != "" || c.Header.Get("Content-Md5") != "" {
-		return true
-	}
-	for name := range c.Header {
-		if strings.HasPrefix(name, "X-Amz-Checksum-") {
-			return true
-		}
-	}
-	return false
 }

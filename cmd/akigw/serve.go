@@ -215,7 +215,7 @@ func serve(ctx context.Context, c *config, stdout, stderr io.Writer) (err error)
 	d.add(audit.Close)
 	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), metrics.GetDefaultSet(), upstream.Names()...)
 	front := gateway.New(gateway.Options{
-		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
+		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring}, Memory: memory,
 		FaultsEnabled: layer != nil, Policies: keyring, QoS: qos, Store: store, Upstream: upstream, Log: log, Costs: &costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 		MaxBuckets: c.Gateway.MaxBuckets, Quotas: c.Quota, Metrics: metrics.GetDefaultSet(),
 	})

@@ -189,3 +189,13 @@ func parseComplete(document []byte) ([]tiers.UploadPart, error) {
 	}
 	return parts, nil
 }
+
+// Limits of control documents in bytes: there is room for 1,000 keys or 10,000 parts with their
+// checksums.
+const (
+	maxDelete       = 2 << 20
+	maxDeleteResult = 8 << 20
+	maxComplete     = 4 << 20
+	// maxDocument is the limit of those that are only forwarded.
+	maxDocument = 4 << 20
+)
