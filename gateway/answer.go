@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bytes"
+	"encoding/xml"
 	"io"
 	"net/http"
 	"strconv"
@@ -8,6 +10,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/gateway/limits"
+	"github.com/akidb/akigw/internal/s3err"
 )
 
 // answer is the response to a request. It remembers what was sent, and sends it no faster than the
@@ -137,3 +140,43 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// keep sends a byte of white space, or the beginning of the response if it has not been sent.
+func (a *answer) keep() {
+	if !a.kept {
+		a.kept = true
+		a.Header().Set("Content-Type", "application/xml")
+		a.begin(http.StatusOK)
+		_, _ = io.WriteString(a, xml.Header) // a client that has disconnected ends the call's context
+	} else {
+		_, _ = io.WriteString(a, " ")
+	}
+	a.flush()
+}
+
+// finishLate ends a response that began before its outcome was known, with the document of the
+// outcome. An error without a document gets one.
+func (a *answer) finishLate(r *http.Request, status int, document []byte) {
+	document = withoutDeclaration(document)
+	if status >= http.StatusMultipleChoices {
+		a.status = status // for the log and the metrics: the client has got a 200
+		if len(document) == 0 {
+			document = withoutDeclaration(s3err.Document(s3err.InternalError, r, a.requestID[0], ""))
+		}
+	}
+	_, _ = a.Write(document) // a client that has disconnected does not read its answer
+}
+
+// withoutDeclaration returns an XML document without its declaration.
+func withoutDeclaration(document []byte) []byte {
+	document = bytes.TrimLeft(document, " \t\r\n\ufeff")
+	if bytes.HasPrefix(document, []byte("<?xml")) {
+		if _, rest, ok := bytes.Cut(document, []byte("?>")); ok {
+			return bytes.TrimLeft(rest, " \t\r\n")
+		}
+	}
+	return document
+}
+
+// clip bounds a client's text in log lines.
+func clip(s string) string { return s[:min(len(s), 256)] }

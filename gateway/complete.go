@@ -205,7 +205,7 @@ const minPart = 5 << 20
 
 // completeHeader returns the headers of an upload with the checksum of the whole object. It fails
 // unless size and checksum are what the client says.
-func (c *call) completeHeader(u *tiers.Upload, parts []tiers.UploadPart, said string) (http.Header, error) {
+func (c *call) completeHeader(u *tiers.Upload, parts []tiers.UploadPart, claimed string) (http.Header, error) {
 	size := int64(0)
 	for _, p := range parts {
 		size += p.Size
@@ -241,7 +241,7 @@ func (c *call) completeHeader(u *tiers.Upload, parts []tiers.UploadPart, said st
 	if err != nil {
 		return nil, err
 	}
-	if said != "" && said != value && (how != checksum.Composite || said+"-"+strconv.Itoa(len(parts)) != value) {
+	if claimed != "" && claimed != value && (how != checksum.Composite || claimed+"-"+strconv.Itoa(len(parts)) != value) {
 		return nil, s3err.BadDigest.With("The " + a.Name + " you specified did not match the calculated checksum.")
 	}
 	header.Set(a.Header, value)

@@ -199,3 +199,9 @@ const (
 	// maxDocument is the limit of those that are only forwarded.
 	maxDocument = 4 << 20
 )
+
+// listTime is the format of times in S3's documents.
+const listTime = "2006-01-02T15:04:05.000Z"
+
+// namespace is the XML namespace of S3's documents.
+const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"

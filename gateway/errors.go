@@ -119,6 +119,3 @@ func (e *errorWriter) serverError(w *answer, r *http.Request, requestID string, 
 	e.log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
 	return s3err.InternalError
 }
-
-// clip bounds a client's text in log lines.
-func clip(s string) string { return s[:min(len(s), 256)] }

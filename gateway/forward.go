@@ -2,13 +2,12 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
@@ -126,10 +125,6 @@ func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 // others are answered with a document.
 var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true, "Other": true}
 
-// maxHeld is how many bytes of a document are read before its head is passed on. A page of a
-// listing fits.
-const maxHeld = 1 << 20
-
 // readWhole reads the document of a response, so that one which breaks off or does not arrive
 // within the call's deadline can still be answered with an error. One that is too large, or for
 // which there is no memory, is passed on as it arrives.
@@ -152,14 +147,6 @@ func (c *call) readWhole(resp *http.Response) error {
 	}
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return nil
-}
-
-// unread puts bytes that were read back in front of the rest of a response's body.
-func unread(resp *http.Response, read []byte) {
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(read), resp.Body), resp.Body}
 }
 
 // pass forwards a call and its answer, streaming both ways.
@@ -211,11 +198,11 @@ func (g *forwarder) ask(c *call, request *cold.Request, root string, into any) e
 // changeBucket forwards a request that creates, deletes or configures a bucket. What is cached of
 // the bucket is dropped before the client gets the response.
 func (g *forwarder) changeBucket(w *answer, c *call, out *outgoing) error {
-	resp, gone, err := g.sendBucketChange(c, out)
+	resp, deleted, err := g.sendBucketChange(c, out)
 	if err != nil {
 		return err
 	}
-	if gone {
+	if deleted {
 		g.Store.AbortUploads(c.Context(), c.key.Bucket)
 	}
 	relay(w, c.Request, resp)
@@ -223,10 +210,10 @@ func (g *forwarder) changeBucket(w *answer, c *call, out *outgoing) error {
 }
 
 // sendBucketChange sends such a request, and reports whether it deleted the bucket.
-func (g *forwarder) sendBucketChange(c *call, out *outgoing) (resp *http.Response, gone bool, err error) {
+func (g *forwarder) sendBucketChange(c *call, out *outgoing) (resp *http.Response, deleted bool, err error) {
 	changed := true // unless the upstream or the error says otherwise
 	end := g.Store.ChangeBucket(c.key.Bucket)
-	defer func() { end(changed, gone) }()
+	defer func() { end(changed, deleted) }()
 	if resp, _, err = g.roundTrip(c, out, nil); err != nil {
 		changed = !unsent(err)
 		return nil, false, err
@@ -261,101 +248,6 @@ func refused(_ *answer, c *call, _ sigv4.Identity) error {
 	return s3err.NotImplemented.With(c.route.Op + " is not implemented: " + c.route.Note + ".")
 }
 
-// returnedHeaders are the response headers of the upstream, besides those of returnedPrefixes, that
-// are passed on.
-var returnedHeaders = map[string]bool{
-	"Accept-Ranges": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true,
-	"Content-Range": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true, "Retry-After": true, "Vary": true,
-}
-
-var returnedPrefixes = [...]string{"X-Amz-", "X-Rgw-", "X-Minio-", "Access-Control-"}
-
-// relayHeader copies the headers of an upstream response that are meant for the client. The
-// upstream's request id gets another name.
-func relayHeader(h, upstream http.Header, status int) {
-	for name, values := range upstream {
-		switch {
-		case name == "X-Amz-Request-Id":
-			h["X-Akigw-Upstream-Request-Id"] = values
-		case name == "X-Amz-Id-2":
-		case returnedHeaders[name], hasAnyPrefix(name, returnedPrefixes[:]):
-			h[name] = values
-		case name == "Location" && status < 300: // of CreateBucket; a redirect would bypass the gateway
-			h[name] = values
-		}
-	}
-}
-
-func hasAnyPrefix(s string, prefixes []string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
-			return true
-		}
-	}
-	return false
-}
-
-var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
-
-// relay passes an upstream response on. If its body breaks off, the response to the client is
-// aborted.
-func relay(w *answer, r *http.Request, resp *http.Response) {
-	defer resp.Body.Close()
-	if w.kept {
-		relayLate(w, r, resp)
-		return
-	}
-	h := w.Header()
-	relayHeader(h, resp.Header, resp.StatusCode)
-	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified {
-		h.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
-	}
-	w.WriteHeader(resp.StatusCode)
-	if r.Method == http.MethodHead {
-		return
-	}
-	out := io.Writer(w)
-	if resp.ContentLength < 0 { // white space may keep the connection alive
-		out = flusher{w, http.NewResponseController(w)}
-	}
-	buf := relayBuffers.Get().(*[]byte)
-	defer relayBuffers.Put(buf)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, resp.Body, *buf); err != nil && r.Context().Err() == nil {
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// flusher flushes every write.
-type flusher struct {
-	io.Writer
-	control *http.ResponseController
-}
-
-func (f flusher) Write(p []byte) (int, error) {
-	n, err := f.Writer.Write(p)
-	if err == nil {
-		err = f.control.Flush()
-	}
-	return n, err
-}
-
-// relayError passes an upstream error on that has been read.
-func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
-	if w.kept {
-		w.finishLate(r, e.Status, e.Body)
-		return
-	}
-	h := w.Header()
-	relayHeader(h, e.Header, e.Status)
-	if r.Method != http.MethodHead {
-		h.Set("Content-Length", strconv.Itoa(len(e.Body)))
-	}
-	w.WriteHeader(e.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(e.Body) // a client that has disconnected does not read it
-	}
-}
-
 // acknowledge passes the response to a write on, and tells that the write is upstream.
 func acknowledge(w *answer, c *call, resp *http.Response) {
 	if resp.StatusCode < 300 {
@@ -363,3 +255,16 @@ func acknowledge(w *answer, c *call, resp *http.Response) {
 	}
 	relay(w, c.Request, resp)
 }
+
+// Upstream sends requests to the S3 services behind the gateway.
+type Upstream interface {
+	// Do sends a signed request and returns the response, whatever its status.
+	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+	// Owner returns the name of the upstream that a bucket belongs to.
+	Owner(bucket string) string
+	// Names returns the names of all upstreams.
+	Names() []string
+}
+
+// maxList is the largest page that is read, in bytes.
+const maxList = 16 << 20

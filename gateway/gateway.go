@@ -23,18 +23,7 @@ import (
 	"github.com/akidb/akigw/internal/budget"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
-	"github.com/akidb/akigw/tiers/cold"
 )
-
-// Upstream sends requests to the S3 services behind the gateway.
-type Upstream interface {
-	// Do sends a signed request and returns the response, whatever its status.
-	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
-	// Owner returns the name of the upstream that a bucket belongs to.
-	Owner(bucket string) string
-	// Names returns the names of all upstreams.
-	Names() []string
-}
 
 // Options are what a Gateway is made of.
 type Options struct {

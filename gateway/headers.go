@@ -173,3 +173,5 @@ func (c *call) keepable() bool {
 	}
 	return true
 }
+
+const copySourceHeader = "X-Amz-Copy-Source"

@@ -89,9 +89,6 @@ func hidden(item listItem) bool {
 	return strings.HasPrefix(item.name, tiers.ReservedPrefix) || item.prefix && item.name == strings.SplitAfter(tiers.ReservedPrefix, "/")[0]
 }
 
-// maxList is the largest page that is read, in bytes.
-const maxList = 16 << 20
-
 // withoutKey returns the elements of Contents without Key.
 func withoutKey(raw []byte) []byte {
 	from, to := bytes.Index(raw, []byte("<Key>")), bytes.Index(raw, []byte("</Key>"))

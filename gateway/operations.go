@@ -14,8 +14,6 @@ var (
 	part    = []string{"uploadId", "partNumber"}
 )
 
-const copySourceHeader = "X-Amz-Copy-Source"
-
 // routes returns the table of operations, with a row for every operation of S3's API and its
 // handler; the first row that matches decides. docs/s3-coverage.md is made from it.
 //

@@ -239,3 +239,13 @@ func (c *call) checkCounts() error {
 
 // maxBuckets is the largest page of buckets (ListBuckets).
 const maxBuckets = 10000
+
+func (c *call) level() Level {
+	switch {
+	case c.key.Bucket == "":
+		return ServiceLevel
+	case c.key.Name == "":
+		return BucketLevel
+	}
+	return ObjectLevel
+}

@@ -24,19 +24,19 @@ type Config struct {
 	AccessKey string `toml:"access_key" help:"access key id of the gateway's root key pair; empty makes a trial pair"`
 	SecretKey string `toml:"secret_key" secret:"true" help:"secret access key of the gateway's root key pair"`
 	Region    string `toml:"region" help:"region that clients sign for"`
-	Domains   string `toml:"domains" help:"names, separated by commas, below which the first label of a host name is a bucket (virtual-hosted style): s3.example.com serves BUCKET.s3.example.com"`
+	Domains   string `toml:"domains" help:"comma-separated names below which the first label of a host name is a bucket (virtual-hosted style): s3.example.com serves BUCKET.s3.example.com"`
 	TLSCert   string `toml:"tls_cert" help:"PEM file with the S3 listener's certificate chain"`
 	TLSKey    string `toml:"tls_key" help:"PEM file with its private key"`
 
-	MaxConnections           int        `toml:"max_connections" help:"connections to the S3 listener in all; more are closed. 0: no limit"`
-	MaxBuckets               int        `toml:"max_buckets" help:"how many buckets there may be in all; one more is refused with TooManyBuckets. 0: as many as the upstream lets"`
+	MaxConnections           int        `toml:"max_connections" help:"connections to the S3 listener in all; further ones are closed at once. 0: no limit"`
+	MaxBuckets               int        `toml:"max_buckets" help:"how many buckets there may be in all; creating another one fails with TooManyBuckets. 0: as many as the upstream allows"`
 	MaxConnectionsPerAddress int        `toml:"max_connections_per_address" help:"the same from one IPv4 address or IPv6 /64; keep 0, no limit, behind a load balancer"`
-	MinRate                  size.Bytes `toml:"min_rate" help:"bytes per second that a client has to send of a body, or take of an answer, over 30 seconds; slower ones are cut off. 0: no limit"`
-	FailuresPerMinute        int        `toml:"auth_failures_per_minute" help:"wrong signatures from one address after which more are answered with 503 SlowDown; requests that are signed well are never held up. 0: no limit"`
-	RequestMemory            size.Bytes `toml:"request_memory" help:"memory for request bodies under way; above it, requests with a body are answered with 503 SlowDown"`
+	MinRate                  size.Bytes `toml:"min_rate" help:"bytes per second that a client has to send of a body, or accept of a response, over 30 seconds; slower connections are closed. 0: no limit"`
+	FailuresPerMinute        int        `toml:"auth_failures_per_minute" help:"wrong signatures from one address in a minute, after which further ones are answered with 503 SlowDown; correctly signed requests are never delayed. 0: no limit"`
+	RequestMemory            size.Bytes `toml:"request_memory" help:"memory for the bodies of requests in progress; above it, requests with a body are answered with 503 SlowDown"`
 
-	AllowPlaintext bool `toml:"allow_plaintext" help:"listen beyond loopback without TLS: everybody on the path can read and change what is transferred"`
-	AllowTrialKeys bool `toml:"allow_trial_keys" help:"listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access"`
+	AllowPlaintext bool `toml:"allow_plaintext" help:"listen beyond loopback without TLS: anyone on the network path can read and change what is transferred"`
+	AllowTrialKeys bool `toml:"allow_trial_keys" help:"listen beyond loopback with the generated trial key pair: anyone who has seen the console output or can read the data directory has full access"`
 }
 
 // Check reports every invalid value by its key.

@@ -263,9 +263,6 @@ func partsDocument(c *call, u *tiers.Upload, parts []tiers.UploadPart, marker, n
 	return b.Bytes()
 }
 
-// listTime is the format of times in S3's documents.
-const listTime = "2006-01-02T15:04:05.000Z"
-
 func storageClass(h http.Header) string {
 	if v := h.Get("X-Amz-Storage-Class"); v != "" {
 		return v

@@ -119,6 +119,3 @@ func acknowledgeJournaled(w *answer, status int) {
 	w.WriteHeader(status)
 	failpoint.Here("ack.afterSend")
 }
-
-// namespace is the XML namespace of S3's documents.
-const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"

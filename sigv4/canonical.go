@@ -160,3 +160,18 @@ func appendEncoded(b []byte, s string, path bool) []byte {
 	}
 	return b
 }
+
+// cut is strings.Cut at a byte, which is faster.
+func cut(s string, at byte) (before, after string, found bool) {
+	if i := strings.IndexByte(s, at); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}

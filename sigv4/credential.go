@@ -179,21 +179,6 @@ func fromQuery(h http.Header, query url.Values, region string) (credential, erro
 	return c, c.parseScope(query.Get("X-Amz-Credential"), region)
 }
 
-// cut is strings.Cut at a byte, which is faster.
-func cut(s string, at byte) (before, after string, found bool) {
-	if i := strings.IndexByte(s, at); i >= 0 {
-		return s[:i], s[i+1:], true
-	}
-	return s, "", false
-}
-
-func first(values []string) string {
-	if len(values) == 0 {
-		return ""
-	}
-	return values[0]
-}
-
 func (c *credential) parseScope(scope, region string) error {
 	accessKey, rest, _ := cut(scope, '/')
 	day, rest, _ := cut(rest, '/')

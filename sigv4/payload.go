@@ -180,23 +180,6 @@ func bodyOf(r *http.Request) io.Reader {
 	return r.Body
 }
 
-func (v *Verifier) newPayload(memory Memory, r *http.Request, mode Mode, declared string, c *credential, key *signingKey) (*Payload, error) {
-	p := &Payload{Mode: mode, Length: r.ContentLength, body: bodyOf(r)}
-	if mode.Streaming() {
-		return p, p.decodeChunks(r.Header, mode, &chunkChain{key: key, time: c.time, day: c.day, region: v.Region, previous: c.signature}, memory)
-	}
-	if len(r.Header["X-Amz-Trailer"]) > 0 {
-		return nil, s3err.InvalidRequest.With("x-amz-trailer needs one of the STREAMING values of x-amz-content-sha256.")
-	}
-	if mode == Digest {
-		p.SHA256 = declared
-		if p.Length != 0 || declared != emptySHA256 {
-			p.body = &digestReader{body: p.body, hash: sha256.New(), want: declared}
-		}
-	}
-	return p, nil
-}
-
 // digestReader compares the SHA-256 of the body with what was signed.
 type digestReader struct {
 	body io.Reader

@@ -1,83 +1,23 @@
-// Package sigv4 verifies AWS Signature Version 4 for S3. It is the one place
-// that does so, and the only constructor of Identity: a handler that asks for
-// an Identity cannot be reached without a verified signature.
+// Package sigv4 verifies AWS Signature Version 4 for S3. It is the one place that does so, and the
+// only constructor of Identity: a handler that asks for an Identity cannot be reached without a
+// verified signature.
 //
-// It covers header authentication, presigned URLs, session tokens and the
-// aws-chunked payload modes, and it hands out the request body only through a
-// Payload, which refuses to end cleanly before everything that was signed about
-// the body has been checked. A request that carries no credentials at all gets
-// the anonymous Identity, which nobody but a policy gives any rights to. It
-// does not authorise, does not look at the object, and never copies a header
-// to anywhere.
+// It covers header authentication, presigned URLs, session tokens and the aws-chunked payload modes.
+// It hands out the request body only as a Payload, which does not end cleanly before everything that
+// was signed about the body has been verified. A request without any credentials gets the anonymous
+// Identity, which has only the rights that a policy gives it. The package does not authorise, does
+// not look at the object, and copies no header anywhere.
 package sigv4
 
 import (
 	"crypto/hmac"
+	"crypto/sha256"
 	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/akidb/akigw/internal/s3err"
 )
-
-const (
-	algorithm  = "AWS4-HMAC-SHA256"
-	service    = "s3"
-	terminator = "aws4_request"
-	timeFormat = "20060102T150405Z"
-
-	// maxSkew is how far a request's time may lie from ours, both ways.
-	maxSkew = 15 * time.Minute
-	// maxExpires is the longest validity of a presigned URL (S3: 7 days).
-	maxExpires = 604800
-)
-
-// Place is where a request has its credentials.
-type Place int
-
-// The places.
-const (
-	Nowhere Place = iota // no credentials: anonymous
-	Header               // the Authorization header
-	Query                // a presigned URL
-)
-
-// Identity is who sent a request. Only a Verifier makes one; the zero value is nobody, and has no
-// rights.
-type Identity struct {
-	accessKey string
-	place     Place
-	verified  bool
-}
-
-// AccessKey is the access key id that signed the request, "" for an anonymous
-// one.
-func (id Identity) AccessKey() string { return id.accessKey }
-
-// Anonymous reports whether the request came without credentials.
-func (id Identity) Anonymous() bool { return id.verified && id.place == Nowhere }
-
-// Verified reports whether a Verifier made this identity.
-func (id Identity) Verified() bool { return id.verified }
-
-// Place returns where the credentials were.
-func (id Identity) Place() Place { return id.place }
-
-// Credential is what a Verifier has to know about an access key.
-type Credential struct {
-	Secret string
-	// Token is the session token of a temporary key, "" for any other.
-	Token string
-	// Expires is when a temporary key ends; zero means never.
-	Expires time.Time
-}
-
-// Keys finds access keys. Its methods may be called from any goroutine.
-type Keys interface {
-	// Lookup returns the credential of an access key id, or false if there is
-	// no such key.
-	Lookup(accessKey string) (Credential, bool)
-}
 
 // Verifier checks requests against a set of keys. Its methods may be called
 // from any goroutine; its fields must not change after the first call.
@@ -89,14 +29,6 @@ type Verifier struct {
 	Now func() time.Time
 
 	signing signingKeys
-}
-
-// Memory is a budget of bytes.
-type Memory interface {
-	// Acquire takes n bytes, or reports that there are not enough.
-	Acquire(n int64) bool
-	// Release gives n bytes back.
-	Release(n int64)
 }
 
 // Verify authenticates r. query must be the parsed r.URL.RawQuery (see ParseQuery) and path the
@@ -180,4 +112,21 @@ func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values
 		return nil, s3err.ExpiredToken
 	}
 	return key, nil
+}
+
+func (v *Verifier) newPayload(memory Memory, r *http.Request, mode Mode, declared string, c *credential, key *signingKey) (*Payload, error) {
+	p := &Payload{Mode: mode, Length: r.ContentLength, body: bodyOf(r)}
+	if mode.Streaming() {
+		return p, p.decodeChunks(r.Header, mode, &chunkChain{key: key, time: c.time, day: c.day, region: v.Region, previous: c.signature}, memory)
+	}
+	if len(r.Header["X-Amz-Trailer"]) > 0 {
+		return nil, s3err.InvalidRequest.With("x-amz-trailer needs one of the STREAMING values of x-amz-content-sha256.")
+	}
+	if mode == Digest {
+		p.SHA256 = declared
+		if p.Length != 0 || declared != emptySHA256 {
+			p.body = &digestReader{body: p.body, hash: sha256.New(), want: declared}
+		}
+	}
+	return p, nil
 }

@@ -13,16 +13,6 @@ import (
 	"time"
 )
 
-// FastPath answers a GET request by writing to w, or returns false and has sent nothing: then
-// net/http handles the request. It gets requests that have no body and are not the first of their
-// connection. What is written is not copied, and must not change until Flush or until FastPath
-// returns. A panic closes the connection.
-//
-// It is for responses that need no more of a server than to read a head and to write a response. For
-// these net/http's background read of the connection, its timers and its buffers cost more than the
-// response does.
-type FastPath func(w http.ResponseWriter, r *http.Request) bool
-
 // WithFastPath returns an http.Server.ConnContext with a fast path; nil means none. idle is how long
 // a connection may be idle, the server's IdleTimeout.
 func WithFastPath(answer FastPath, idle time.Duration) func(context.Context, net.Conn) context.Context {
@@ -32,35 +22,6 @@ func WithFastPath(answer FastPath, idle time.Duration) func(context.Context, net
 		}
 		return ConnContext(ctx, c)
 	}
-}
-
-// fastPath is the fast path of one connection.
-type fastPath struct {
-	answer FastPath // nil: none
-	idle   time.Duration
-	remote string // address of the client
-	used   bool   // net/http has had a request
-	misses int    // requests in a row that were not answered
-}
-
-// After missLimit misses in a row only one of missInterval requests is tried, because a miss costs
-// that its head is parsed twice.
-const (
-	missLimit    = 4
-	missInterval = 16
-)
-
-// wants reports whether a request is to be tried.
-func (f *fastPath) wants(head []byte) bool {
-	if !f.used { // at a shutdown net/http waits five seconds for a connection without any request
-		f.used = true
-		return false
-	}
-	if f.answer == nil || !bytes.HasPrefix(head, []byte("GET ")) {
-		return false
-	}
-	f.misses++
-	return f.misses <= missLimit || f.misses%missInterval == 0
 }
 
 // tryFast has the fast path answer the request with this head, if it can. After an error the
