@@ -35,10 +35,9 @@ func (g *forwarder) flushPending(c *call) error {
 	if c.level() == ObjectLevel && !withoutObject[c.route.Op] {
 		keys = append(keys, c.key.Current())
 	}
-	changes := c.Method != http.MethodGet && c.Method != http.MethodHead
 	slices.SortFunc(keys, func(a, b akigw.Key) int { return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Name, b.Name)) })
 	for _, key := range slices.Compact(keys) {
-		if !changes {
+		if c.reads() {
 			if err := g.Store.Drain(ctx, key); err != nil {
 				return err
 			}

@@ -155,7 +155,7 @@ func (g *forwarder) pass(w *answer, c *call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	if c.level() == BucketLevel && c.Method != http.MethodGet && c.Method != http.MethodHead {
+	if c.level() == BucketLevel && !c.reads() {
 		return g.changeBucket(w, c, out)
 	}
 	resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
@@ -237,7 +237,7 @@ func (g *forwarder) bypass(w *answer, c *call, id sigv4.Identity) error {
 // other forwards a request that is no operation of S3. It fences the key, unless the method only
 // reads.
 func (g *forwarder) other(w *answer, c *call, id sigv4.Identity) error {
-	if c.Method == http.MethodGet || c.Method == http.MethodHead {
+	if c.reads() {
 		return g.pass(w, c, id)
 	}
 	return g.change(w, c, id)

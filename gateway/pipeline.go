@@ -113,10 +113,8 @@ func (p *pipeline) admit(x *exchange) (*call, error) {
 
 // verify authenticates a call. From here on the exchange has it.
 func (p *pipeline) verify(x *exchange, c *call) (err error) {
-	var paced *pacedBody
 	if p.qos != nil && x.request.Body != nil {
-		paced = &pacedBody{ReadCloser: x.request.Body, call: c}
-		x.request.Body = paced
+		x.request.Body = &pacedBody{ReadCloser: x.request.Body, call: c}
 	}
 	memory := p.memory.Of(p.upstream.Owner(c.key.Bucket))
 	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.path, c.query)
@@ -174,7 +172,7 @@ func (p *pipeline) check(_ *exchange, c *call) error {
 
 // reserve takes room for what a call writes, until the exchange ends.
 func (p *pipeline) reserve(x *exchange, c *call) (err error) {
-	if p.quotas == nil {
+	if p.quotas == nil || c.reads() {
 		return nil
 	}
 	w := limits.Write{Op: c.route.Op, AccessKey: c.identity.AccessKey(), Key: c.key, Version: c.query.Get("versionId"), Upload: c.query.Get("uploadId"), Length: c.payload.Length}

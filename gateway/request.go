@@ -203,7 +203,7 @@ func (c *call) checkPartNumber() error {
 	if n, err := strconv.Atoi(c.query.Get("partNumber")); err != nil || n < 1 || n > maxParts {
 		return s3err.InvalidArgument.With("Part number must be an integer between 1 and 10000, inclusive.").About("ArgumentName", "partNumber").About("ArgumentValue", c.query.Get("partNumber"))
 	}
-	if c.Header.Get("Range") != "" && (c.Method == http.MethodGet || c.Method == http.MethodHead) {
+	if c.Header.Get("Range") != "" && c.reads() {
 		return s3err.InvalidRequest.With("Cannot specify both Range header and partNumber query parameter")
 	}
 	return nil
@@ -249,3 +249,6 @@ func (c *call) level() Level {
 	}
 	return ObjectLevel
 }
+
+// reads reports whether the method of a call changes nothing.
+func (c *call) reads() bool { return c.Method == http.MethodGet || c.Method == http.MethodHead }

@@ -32,7 +32,18 @@ func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) e
 	if truncated && len(items) > 0 {
 		end = items[len(items)-1].name
 	}
-	key, marker := c.query.Get("key-marker"), c.query.Get("upload-id-marker")
+	items = append(items, q.localUploads(local, end)...)
+	slices.SortStableFunc(items, func(a, b uploadItem) int { return strings.Compare(a.name, b.name) })
+	items = slices.CompactFunc(items, func(a, b uploadItem) bool { return a.prefix && b.prefix && a.name == b.name })
+	truncated = truncated || len(items) > q.max
+	sendDocument(w, q.uploadsDocument(items[:min(len(items), q.max)], truncated))
+	return nil
+}
+
+// localUploads returns the items of uploads in the journal, sorted by key, that lie behind the markers
+// of a request, up to the key end; "" means all of them.
+func (q *listRequest) localUploads(local []*tiers.Upload, end string) (items []uploadItem) {
+	key, marker := q.call.query.Get("key-marker"), q.call.query.Get("upload-id-marker")
 	passed := !tiers.Local(marker) // the upload of the marker has been passed, or is not in the journal
 	for _, u := range local {
 		name := u.Key.Name
@@ -52,11 +63,7 @@ func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) e
 		}
 		items = append(items, item)
 	}
-	slices.SortStableFunc(items, func(a, b uploadItem) int { return strings.Compare(a.name, b.name) })
-	items = slices.CompactFunc(items, func(a, b uploadItem) bool { return a.prefix && b.prefix && a.name == b.name })
-	truncated = truncated || len(items) > q.max
-	sendDocument(w, q.uploadsDocument(items[:min(len(items), q.max)], truncated))
-	return nil
+	return items
 }
 
 // uploadItem is an item of a listing of uploads: an upload or a common prefix.
