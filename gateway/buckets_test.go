@@ -2,9 +2,7 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"regexp"
 	"slices"
@@ -14,8 +12,6 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/gateway/limits"
-	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -151,56 +147,6 @@ func TestBucketsAreListedAtOnce(t *testing.T) {
 			all, err := (&bucketLists{Upstream: up}).allBuckets(t.Context())
 			if took := time.Since(began); took != c.want || (err == nil) != (c.down == "none") {
 				t.Errorf("%s: %v %v after %v, want %v", c.name, all, err, took, c.want)
-			}
-		})
-	}
-}
-
-// otherPatience and otherRetry are how long a CreateBucket waits for upstreams that will not own the
-// bucket, and how long one that failed is not asked again.
-const otherPatience, otherRetry = 2 * time.Second, 30 * time.Second
-
-// TestBucketLimitPastAHangingUpstream: a bucket can be made while another upstream hangs; what
-// that had counts, and it is not asked each time.
-func TestBucketLimitPastAHangingUpstream(t *testing.T) {
-	const list = `<ListAllMyBucketsResult><Buckets><Bucket><Name>%s-1</Name></Bucket><Bucket><Name>%[1]s-2</Name></Bucket></Buckets></ListAllMyBucketsResult>`
-	for _, c := range []struct {
-		name  string
-		known bool // what the other one has
-		most  int
-		want  error
-		took  time.Duration // of the first
-	}{
-		{"known, and there is room", true, 5, nil, otherPatience},
-		{"known, and there is none", true, 4, s3err.TooManyBuckets, otherPatience},
-		{"not known", false, 4, nil, otherPatience},
-		{"not known, and there is no room without it", false, 2, s3err.TooManyBuckets, otherPatience},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			up := &slowLists{two: two{lists: map[string]string{"logs": fmt.Sprintf(list, "logs"), cold.DefaultName: fmt.Sprintf(list, "other")}, down: "none"}, takes: map[string]time.Duration{}}
-			q := limits.NewQuotas(limits.QuotaOptions{MaxBuckets: c.most, Buckets: &bucketLists{Upstream: up}, Log: slog.New(slog.DiscardHandler)})
-			create := func(bucket string) (error, time.Duration) {
-				began := time.Now()
-				made, err := q.Begin(t.Context(), limits.Write{Op: "CreateBucket", Key: keyOf(bucket, "")})
-				made.End(200)
-				return err, time.Since(began)
-			}
-			if c.known {
-				create("other-1")
-			}
-			up.takes["logs"] = time.Hour
-			for n, took := range []time.Duration{c.took, 0, 0} {
-				if err, got := create("other-new"); !errors.Is(err, c.want) || got != took {
-					t.Errorf("%s, bucket %d: %v after %v, want %v after %v", c.name, n+1, err, got, c.want, took)
-				}
-			}
-			up.takes["logs"], up.down = 0, cold.DefaultName
-			if err, _ := create("other-new"); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
-				t.Errorf("%s, on an upstream that is down: %v", c.name, err)
-			}
-			time.Sleep(2 * otherRetry)
-			if err, _ := create("logs-new"); (err == nil) != (c.most > 4) || err != nil && !errors.Is(err, s3err.TooManyBuckets) { // the two buckets of the one that is down still count
-				t.Errorf("%s, on the other one after that: %v", c.name, err)
 			}
 		})
 	}

@@ -17,6 +17,23 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
+// Upstream sends requests to the S3 services behind the gateway.
+type Upstream interface {
+	// Do sends a signed request and returns the response, whatever its status.
+	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+	// Owner returns the name of the upstream that a bucket belongs to.
+	Owner(bucket string) string
+	// Names returns the names of all upstreams.
+	Names() []string
+}
+
+// forwarder has the upstream carry out calls, as new requests signed by the gateway. Pending writes
+// of the keys that a call concerns are flushed before, and keys that it changes are fenced.
+type forwarder struct {
+	Store    *tiers.Store
+	Upstream Upstream
+}
+
 // upstreamRequest builds the request for the upstream from the parsed and verified call: allowed
 // headers, the query without the signature, no body yet.
 func (c *call) upstreamRequest() *cold.Request {
@@ -33,13 +50,6 @@ func (c *call) upstreamRequest() *cold.Request {
 		header.Set(copySourceHeader, c.source.encoded())
 	}
 	return &cold.Request{Op: c.route.Op, Method: c.Method, Key: c.key, Query: c.query, Header: header, Relayed: true}
-}
-
-// forwarder has the upstream carry out calls, as new requests signed by the gateway. Pending writes
-// of the keys that a call concerns are flushed before, and keys that it changes are fenced.
-type forwarder struct {
-	Store    *tiers.Store
-	Upstream Upstream
 }
 
 // outgoing is a call on its way to the upstream, with its body verified as far
@@ -254,16 +264,6 @@ func acknowledge(w *answer, c *call, resp *http.Response) {
 		w.Header().Set("X-Akigw-Commit", "upstream")
 	}
 	relay(w, c.Request, resp)
-}
-
-// Upstream sends requests to the S3 services behind the gateway.
-type Upstream interface {
-	// Do sends a signed request and returns the response, whatever its status.
-	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
-	// Owner returns the name of the upstream that a bucket belongs to.
-	Owner(bucket string) string
-	// Names returns the names of all upstreams.
-	Names() []string
 }
 
 // maxList is the largest page that is read, in bytes.
