@@ -48,7 +48,7 @@ func (l *AccessLog) Close() error { return l.to.Close() }
 // write writes the line of an exchange that has ended. The fields are those of "Amazon S3 server
 // access log format"; what the gateway does not know is "-".
 func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
-	r, w, accessKey := x.request, &x.answer, x.accessKey
+	r, w, accessKey := x.request, &x.answer, x.accessKey()
 	bucket, key, version, auth := "-", "-", "-", "-"
 	if w.call != nil {
 		bucket, key, version = orDash(w.call.key.Bucket), orDash(escaped(w.call.key.Name)), orDash(escaped(w.call.query.Get("versionId")))
@@ -69,15 +69,15 @@ func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
 		signature = "SigV4"
 	}
 	turnAround := "-"
-	if !w.began.IsZero() {
-		turnAround = strconv.FormatInt(w.began.Sub(x.started).Milliseconds(), 10)
+	if w.head > 0 {
+		turnAround = strconv.FormatInt(w.head.Milliseconds(), 10)
 	}
 	cipher, tlsVersion := "-", "-"
 	if r.TLS != nil {
 		cipher, tlsVersion = tls.CipherSuiteName(r.TLS.CipherSuite), strings.Replace(tls.VersionName(r.TLS.Version), "TLS 1.", "TLSv1.", 1)
 	}
 	line := fmt.Appendf(make([]byte, 0, 512), "- %s [%s] %s %s %s %s %s \"%s\" %d %s %s %s %d %s \"%s\" \"%s\" %s %s %s %s %s %s %s - -\n",
-		bucket, x.started.UTC().Format("02/Jan/2006:15:04:05 -0700"), address, orDash(printable(accessKey)), x.id(), loggedOperation(r, w, x.op), key,
+		bucket, w.started.UTC().Format("02/Jan/2006:15:04:05 -0700"), address, orDash(printable(accessKey)), x.id(), loggedOperation(r, w, x.op), key,
 		r.Method+" "+redacted(r)+" "+r.Proto, w.status, orDash(w.code), sizeField(w.bytes), sizeField(objectSize(r, w)), took.Milliseconds(), turnAround,
 		orDash(printable(r.Referer())), orDash(printable(r.UserAgent())), version, hostID, signature, cipher, auth, orDash(printable(r.Host)), tlsVersion)
 	_, _ = l.to.Write(line) // a request does not fail because of its log line; a full disk shows elsewhere

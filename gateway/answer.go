@@ -22,10 +22,10 @@ type answer struct {
 	requestID [1]string
 	status    int
 	bytes     int64
-	code      string    // S3 error code, "" for none
-	kept      bool      // the response began before its outcome was known (see keepAlive)
-	timed     bool      // began is wanted
-	began     time.Time // when the head was sent
+	code      string // S3 error code, "" for none
+	kept      bool   // the response began before its outcome was known (see keepAlive)
+	started   time.Time
+	head      time.Duration // from started until the head was sent, 0 before
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -40,9 +40,7 @@ func (a *answer) WriteHeader(status int) {
 func (a *answer) begin(status int) {
 	if status >= http.StatusOK {
 		a.status = status
-		if a.timed {
-			a.began = time.Now()
-		}
+		a.head = time.Since(a.started)
 		wireNames(a.Header())
 	}
 	a.ResponseWriter.WriteHeader(status)

@@ -10,19 +10,25 @@ import (
 
 // exchange is one request on its way through the pipeline, with its response.
 type exchange struct {
-	request   *http.Request
-	answer    answer
-	parsed    call   // answer.call, once the request was verified
-	accessKey string // that signed the request, "" for none
-	op        string // S3 API name, "" before the request was routed
-	started   time.Time
-	local     bool // fast path: the request is given up if it cannot be answered locally
-	quota     limits.Reservation
+	request *http.Request
+	answer  answer
+	parsed  call   // answer.call, once the request was verified
+	op      string // S3 API name, "" before the request was routed
+	quota   limits.Reservation
 }
 
-// newExchange begins an exchange; timed says that the answer remembers when it began.
-func newExchange(w http.ResponseWriter, r *http.Request, local, timed bool) *exchange {
-	return &exchange{request: r, local: local, started: time.Now(), answer: answer{ResponseWriter: w, timed: timed}}
+// newExchange begins an exchange. With localOnly, the fast path, it is given up if it cannot be
+// answered locally.
+func newExchange(w http.ResponseWriter, r *http.Request, localOnly bool) *exchange {
+	return &exchange{request: r, answer: answer{ResponseWriter: w, started: time.Now()}, parsed: call{localOnly: localOnly}}
+}
+
+// accessKey returns the access key id that signed the request, "" for none.
+func (x *exchange) accessKey() string {
+	if x.answer.call == nil {
+		return ""
+	}
+	return x.answer.call.identity.AccessKey()
 }
 
 // id returns x-amz-request-id, "" before identify.

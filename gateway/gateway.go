@@ -98,7 +98,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if len(r.TransferEncoding) > 0 { // httpguard has not inspected what follows a chunked body
 		w.Header()["Connection"] = []string{"close"}
 	}
-	x := newExchange(w, r, false, g.options.AccessLog != nil)
+	x := newExchange(w, r, false)
 	g.pipeline.run(x)
 }
 
@@ -109,7 +109,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) ServeLocal(w http.ResponseWriter, r *http.Request) (answered bool) {
 	g.fast.Add(1)
 	defer g.fast.Add(-1)
-	x := newExchange(w, r, true, g.options.AccessLog != nil)
+	x := newExchange(w, r, true)
 	return g.pipeline.run(x)
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/rand"
+	"encoding/base32"
 	"errors"
 	"net/http"
 	"time"
@@ -53,7 +54,7 @@ func (p *pipeline) run(x *exchange) (answered bool) {
 	err := p.serve(x)
 	switch {
 	case err == nil:
-	case x.local:
+	case x.parsed.localOnly:
 		return false
 	default:
 		p.identify(x)
@@ -73,7 +74,7 @@ func (p *pipeline) serve(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if x.local && c.route.Op != localOp {
+	if x.parsed.localOnly && c.route.Op != localOp {
 		return errGivenUp
 	}
 	continueEmpty(x.answer.ResponseWriter, x.request)
@@ -99,7 +100,6 @@ func (p *pipeline) admit(x *exchange) (*call, error) {
 	if err := c.parse(x.request, p.domains); err != nil {
 		return nil, err
 	}
-	c.localOnly = x.local
 	if err := p.verify(x, c); err != nil {
 		return nil, err
 	}
@@ -119,12 +119,12 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 	memory := p.memory.Of(p.upstream.Owner(c.key.Bucket))
 	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.path, c.query)
 	if err != nil {
-		if x.local { // ServeHTTP will verify it again, and count the failure
+		if x.parsed.localOnly { // ServeHTTP will verify it again, and count the failure
 			return err
 		}
 		return p.throttle.Judge(x.request.RemoteAddr, err, time.Now())
 	}
-	x.answer.call, x.accessKey = c, c.identity.AccessKey()
+	x.answer.call = c
 	c.memory = memory
 	return nil
 }
@@ -188,13 +188,22 @@ func (p *pipeline) identify(x *exchange) {
 	if x.id() != "" {
 		return
 	}
-	x.answer.requestID[0] = rand.Text()[:16]
+	x.answer.requestID[0] = newRequestID()
 	h := x.answer.Header()
 	h["x-amz-request-id"] = x.answer.requestID[:1:1]
 	h["x-amz-id-2"] = p.hostID
 	if p.faults {
 		h["x-akigw-faults"] = faultsEnabled
 	}
+}
+
+// newRequestID returns 16 random characters.
+func newRequestID() string {
+	var raw [10]byte
+	rand.Read(raw[:]) // it does not fail
+	var text [16]byte
+	base32.StdEncoding.Encode(text[:], raw[:])
+	return string(text[:])
 }
 
 // faultsEnabled is the header of a gateway into which faults can be injected.

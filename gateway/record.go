@@ -85,7 +85,7 @@ func (l *recorder) record(x *exchange) {
 	if x.op == "" {
 		x.op = "none"
 	}
-	w, took := &x.answer, time.Since(x.started)
+	w, took := &x.answer, time.Since(x.answer.started)
 	l.counters.request(x.op, w.status).Inc()
 	l.counters.seconds[kindOf(x.op)].Update(took.Seconds())
 	l.counters.sent.AddInt64(w.bytes)
@@ -125,6 +125,6 @@ func (l *recorder) logRequest(x *exchange, took time.Duration) {
 	}
 	l.log.LogAttrs(r.Context(), level, "request", slog.String("request_id", x.id()), slog.String("op", x.op),
 		slog.String("method", r.Method), slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", x.answer.status),
-		slog.Int64("bytes", x.answer.bytes), slog.Duration("took", took), slog.String("access_key", clip(x.accessKey)),
+		slog.Int64("bytes", x.answer.bytes), slog.Duration("took", took), slog.String("access_key", clip(x.accessKey())),
 		slog.String("remote", r.RemoteAddr))
 }
