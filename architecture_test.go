@@ -23,9 +23,10 @@ const module = "github.com/akidb/akigw"
 // lies below itself. A room that is not listed may not exist.
 var rooms = map[string][]string{
 	"":                            {},
-	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "tiers", "tiers/cold", "writeback", "writeback/overlay", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/rotate", "internal/size"},
+	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "gateway/limits", "tiers", "tiers/cold", "writeback", "writeback/overlay", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/rotate", "internal/size"},
 	"sigv4":                       {"internal/s3err"},
 	"gateway/httpguard":           {"internal/s3err"},
+	"gateway/limits":              {"rules", "internal/glob", "internal/s3err", "internal/size"},
 	"access":                      {"access/policy", "sigv4", "internal/vfs", "internal/watch"},
 	"access/policy":               {"internal/glob"},
 	"rules":                       {"internal/glob", "internal/size", "internal/watch"},
@@ -73,7 +74,7 @@ var rooms = map[string][]string{
 	"internal/testing/storekit":   {"tiers", "uploadpool", "writeback", "writeback/overlay"},
 	"internal/testing/tiertest":   {"internal/testing/testkit", "rules", "tiers", "tiers/cold"},
 	"internal/testing/testkit":    {"faults", "tiers/cold", "internal/s3xml"},
-	"server":                      {"access", "admin", "bench", "cost", "faults", "gateway", "placement", "internal/config", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/s3err", "internal/vfs", "rules", "sigv4", "snapshot", "snapshot/s3", "tiers", "tiers/cold", "trace", "uploadpool", "writeback"},
+	"server":                      {"access", "admin", "bench", "cost", "faults", "gateway", "gateway/limits", "placement", "internal/config", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/s3err", "internal/vfs", "rules", "sigv4", "snapshot", "snapshot/s3", "tiers", "tiers/cold", "trace", "uploadpool", "writeback"},
 	"cmd/akigw":                   {"access", "access/policy", "admin", "admin/client", "bench", "cost", "doctor", "faults", "internal/config", "internal/double", "internal/listen", "internal/pack", "internal/size", "placement", "rules", "server", "snapshot", "tiers/cold", "trace", "writeback", "writeback/buckets", "writeback/facts"},
 	"internal/zipf":               {},
 	"bench":                       {"internal/size", "internal/zipf"},

@@ -17,8 +17,8 @@ import (
 // AccessLogConfig is the access log: [access_log].
 type AccessLogConfig struct {
 	File   string `toml:"file" help:"file with a line for each request, in the format of S3's server access logs; empty: none"`
-	MaxMiB int    `toml:"max_mib" help:"size in MiB at which the file is put aside, with the time in its name, and a new one begun"`
-	Keep   int    `toml:"keep" help:"how many files that were put aside are kept; they are compressed"`
+	MaxMiB int    `toml:"max_mib" help:"size in MiB at which the file is rotated: it gets the time in its name, and a new one is started"`
+	Keep   int    `toml:"keep" help:"how many rotated files are kept, compressed"`
 }
 
 // Check reports every impossible value by its key.
@@ -34,7 +34,7 @@ func (c *AccessLogConfig) Check(report func(key, problem string)) {
 // AccessLog writes lines of S3's server access log format. Any goroutine may use it.
 type AccessLog struct{ to io.WriteCloser }
 
-// OpenAccessLog begins, or goes on with, the file that is configured; nil if none is.
+// OpenAccessLog opens the configured file for appending. It returns nil if none is configured.
 func OpenAccessLog(c AccessLogConfig) *AccessLog {
 	if c.File == "" {
 		return nil
@@ -45,9 +45,10 @@ func OpenAccessLog(c AccessLogConfig) *AccessLog {
 // Close closes the file.
 func (l *AccessLog) Close() error { return l.to.Close() }
 
-// write writes the line of a request that is over. The fields are those of "Amazon S3 server
+// write writes the line of an exchange that has ended. The fields are those of "Amazon S3 server
 // access log format"; what the gateway does not know is "-".
-func (l *AccessLog) write(r *http.Request, w *answer, op, accessKey, requestID, hostID string, started time.Time, took time.Duration) {
+func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
+	r, w, accessKey := x.request, &x.answer, x.accessKey()
 	bucket, key, version, auth := "-", "-", "-", "-"
 	if w.call != nil {
 		bucket, key, version = orDash(w.call.key.Bucket), orDash(escaped(w.call.key.Name)), orDash(escaped(w.call.query.Get("versionId")))
@@ -68,21 +69,21 @@ func (l *AccessLog) write(r *http.Request, w *answer, op, accessKey, requestID, 
 		signature = "SigV4"
 	}
 	turnAround := "-"
-	if !w.began.IsZero() {
-		turnAround = strconv.FormatInt(w.began.Sub(started).Milliseconds(), 10)
+	if w.head > 0 {
+		turnAround = strconv.FormatInt(w.head.Milliseconds(), 10)
 	}
-	cipher, version2 := "-", "-"
+	cipher, tlsVersion := "-", "-"
 	if r.TLS != nil {
-		cipher, version2 = tls.CipherSuiteName(r.TLS.CipherSuite), strings.Replace(tls.VersionName(r.TLS.Version), "TLS 1.", "TLSv1.", 1)
+		cipher, tlsVersion = tls.CipherSuiteName(r.TLS.CipherSuite), strings.Replace(tls.VersionName(r.TLS.Version), "TLS 1.", "TLSv1.", 1)
 	}
 	line := fmt.Appendf(make([]byte, 0, 512), "- %s [%s] %s %s %s %s %s \"%s\" %d %s %s %s %d %s \"%s\" \"%s\" %s %s %s %s %s %s %s - -\n",
-		bucket, started.UTC().Format("02/Jan/2006:15:04:05 -0700"), address, orDash(plain(accessKey)), requestID, loggedOperation(r, w, op), key,
+		bucket, w.started.UTC().Format("02/Jan/2006:15:04:05 -0700"), address, orDash(printable(accessKey)), x.id(), loggedOperation(r, w, x.op), key,
 		r.Method+" "+redacted(r)+" "+r.Proto, w.status, orDash(w.code), sizeField(w.bytes), sizeField(objectSize(r, w)), took.Milliseconds(), turnAround,
-		orDash(plain(r.Referer())), orDash(plain(r.UserAgent())), version, hostID, signature, cipher, auth, orDash(plain(r.Host)), version2)
-	_, _ = l.to.Write(line) // a request does not fail for its line; a full disk is seen elsewhere
+		orDash(printable(r.Referer())), orDash(printable(r.UserAgent())), version, hostID, signature, cipher, auth, orDash(printable(r.Host)), tlsVersion)
+	_, _ = l.to.Write(line) // a request does not fail because of its log line; a full disk shows elsewhere
 }
 
-// orDash is S3's sign for nothing.
+// orDash returns "-" for an empty field.
 func orDash(s string) string {
 	if s == "" {
 		return "-"
@@ -97,11 +98,11 @@ func sizeField(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// escaped is a key or a version id as it is in a URL: it cannot end its field.
+// escaped returns a key or a version id as in a URL: it cannot end its field.
 func escaped(key string) string { return (&url.URL{Path: key}).EscapedPath() }
 
-// plain is text of a client that cannot end the line or its field.
-func plain(s string) string {
+// printable returns a client's text in a form that cannot end the line or its field.
+func printable(s string) string {
 	return clip(strings.Map(func(c rune) rune {
 		if c < ' ' || c == 0x7f || c == '"' {
 			return '_'
@@ -110,14 +111,14 @@ func plain(s string) string {
 	}, s))
 }
 
-// secrets are parameters that would let a reader of the log use a presigned URL.
+// secrets are the parameters that would let a reader of the log use a presigned URL.
 var secrets = []string{"X-Amz-Signature", "X-Amz-Security-Token", "Signature"}
 
-// redacted is the target of a request without what signs it.
+// redacted returns the target of a request without its signature.
 func redacted(r *http.Request) string {
 	path, query, ok := strings.Cut(r.RequestURI, "?")
 	if !ok {
-		return plain(path)
+		return printable(path)
 	}
 	fields := strings.Split(query, "&")
 	for i, f := range fields {
@@ -128,10 +129,10 @@ func redacted(r *http.Request) string {
 			}
 		}
 	}
-	return plain(path + "?" + strings.Join(fields, "&"))
+	return printable(path + "?" + strings.Join(fields, "&"))
 }
 
-// objectSize is how large the object is, as far as the answer says.
+// objectSize returns the size of the object as far as the response tells it, else 0.
 func objectSize(r *http.Request, w *answer) int64 {
 	text := w.Header().Get("Content-Length")
 	switch {
@@ -149,7 +150,7 @@ func objectSize(r *http.Request, w *answer) int64 {
 	return n
 }
 
-// loggedOperation is S3's name for an operation in its logs: REST.METHOD.RESOURCE.
+// loggedOperation returns S3's name of an operation in its logs: REST.METHOD.RESOURCE.
 func loggedOperation(r *http.Request, w *answer, op string) string {
 	method, resource := r.Method, "OBJECT"
 	switch {

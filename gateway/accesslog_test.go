@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // nothing closes what need not be.
@@ -22,6 +24,12 @@ func (*nothing) Close() error { return nil }
 func TestAccessLogIsS3s(t *testing.T) {
 	var out nothing
 	l := &AccessLog{&out}
+	signed := httptest.NewRequest("GET", "/bucket/k", nil)
+	testkit.Signing{AccessKey: "ACCESSKEY", Secret: tenantSecret}.Sign(signed)
+	who, _, err := (&sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{"ACCESSKEY": tenantSecret}}).Verify(signed, "/bucket/k", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	// The fields as Athena's documentation of the format takes them apart.
 	format := regexp.MustCompile(`^([^ ]*) ([^ ]*) \[(.*?)\] ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ("[^"]*"|-) (-|[0-9]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ("[^"]*"|-) ("[^"]*"|-) ([^ ]*)(?: ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*))?.*$`)
 	for _, c := range []struct {
@@ -32,7 +40,7 @@ func TestAccessLogIsS3s(t *testing.T) {
 		{"GET", "/bucket/a%20key", "GetObject", func(_ *http.Request, w *answer) {
 			w.call.key = akigw.Key{Bucket: "bucket", Name: "a key"}
 			w.Header().Set("Content-Length", "1234")
-			w.bytes, w.status, w.began = 1234, 200, time.Now()
+			w.bytes, w.status, w.head = 1234, 200, time.Second
 		}, map[int]string{2: "bucket", 4: "192.0.2.9", 5: "ACCESSKEY", 6: "REQUESTID", 7: "REST.GET.OBJECT", 8: "a%20key", 9: `"GET /bucket/a%20key HTTP/1.1"`, 10: "200", 11: "-", 12: "1234", 13: "1234", 19: "HOSTID", 20: "SigV4", 22: "AuthHeader"}},
 		{"GET", "/bucket/k?X-Amz-Signature=abcdef&X-Amz-Security-Token=token&versionId=v1", "GetObject", func(_ *http.Request, w *answer) {
 			w.call.key = akigw.Key{Bucket: "bucket", Name: "k"}
@@ -58,14 +66,15 @@ func TestAccessLogIsS3s(t *testing.T) {
 			r.Header.Set("Referer", "http://example.com/\r\n")
 			w.status = 200
 		}, map[int]string{2: "-", 7: "REST.GET.SERVICE", 16: `"http://example.com/__"`, 17: `"evil_ 200_- forged line"`}},
-		{"GET", "/%zz", "none", func(_ *http.Request, w *answer) { w.call, w.status, w.code = nil, 400, "InvalidURI" }, map[int]string{2: "-", 5: "ACCESSKEY", 7: "REST.GET.SERVICE", 10: "400", 11: "InvalidURI"}},
+		{"GET", "/%zz", "none", func(_ *http.Request, w *answer) { w.call, w.status, w.code = nil, 400, "InvalidURI" }, map[int]string{2: "-", 5: "-", 7: "REST.GET.SERVICE", 10: "400", 11: "InvalidURI"}},
 	} {
 		r := httptest.NewRequest(c.method, "/", nil)
 		r.RequestURI, r.RemoteAddr = c.target, "192.0.2.9:1234"
-		w := &answer{ResponseWriter: httptest.NewRecorder(), call: &Call{Request: r}}
-		c.change(r, w)
+		x := newExchange(httptest.NewRecorder(), r, false)
+		x.answer.call, x.op, x.answer.requestID[0] = &call{Request: r, identity: who}, c.op, "REQUESTID"
+		c.change(r, &x.answer)
 		out.Reset()
-		l.write(r, w, c.op, "ACCESSKEY", "REQUESTID", "HOSTID", time.Now().Add(-time.Second), time.Second)
+		l.write(x, "HOSTID", time.Second)
 		fields := format.FindStringSubmatch(strings.TrimSuffix(out.String(), "\n"))
 		if strings.Count(out.String(), "\n") != 1 || fields == nil {
 			t.Errorf("%s: %q", c.target, out.String())

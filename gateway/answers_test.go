@@ -48,7 +48,7 @@ func answeringBench(t *testing.T, up *testkit.Memory, hot size.Bytes, back bool,
 	kit := openKit(t, storekit.Options{Cache: config, WarmDir: filepath.Join(t.TempDir(), "warm"), Back: c, Batch: testBatch, Rules: book, Upstream: up, Log: log})
 	t.Cleanup(func() { kit.Close() })
 	b := kitBench(kit, up, up, log)
-	b.g.minPart = 1
+	b.g.handlers.uploads.minPart = 1
 	return b
 }
 

@@ -7,22 +7,32 @@ import (
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/sigv4"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// Policies says what somebody may do.
+// Policies tells what an identity may do.
 type Policies interface {
-	// PolicyOf returns the rights of an identity, nil for none. It is asked
-	// once for each request.
+	// PolicyOf returns the rights of an identity, nil for none. It is called once for each request.
 	PolicyOf(id sigv4.Identity) *policy.Policy
 }
 
-// authorise decides whether a call may be done, before the cache, the object or
-// a condition is looked at. What it needs, all of it, has to be allowed. The
-// keys of DeleteObjects are decided one by one where they are read.
-func (g *Gateway) authorise(c *Call, route *Route) error {
-	c.rights = g.Policies.PolicyOf(c.identity)
+// authoriser decides whether a call may be done.
+type authoriser struct {
+	policies Policies
+	Store    *tiers.Store
+	Writes   *writeback.WriteBack
+	Upstream Upstream
+}
+
+// authorise decides whether a call may be done, before the cache, the object or a condition is
+// looked at. Everything that it needs has to be allowed. The keys of DeleteObjects are decided one
+// by one, after its document was read.
+func (g *authoriser) authorise(c *call, route *Route) error {
+	c.rights = g.policies.PolicyOf(c.identity)
 	if route.Class == Refused {
-		return nil // the same answer for everybody
+		return nil // everybody gets the same answer
 	}
 	action := route.Action
 	if route.VersionAction != "" && c.query.Has("versionId") {
@@ -41,13 +51,13 @@ func (g *Gateway) authorise(c *Call, route *Route) error {
 		return s3err.AccessDenied
 	}
 	if c.identity.Anonymous() && (c.ContentLength != 0 || !route.admits(sigv4.Nowhere, sigv4.Undeclared)) {
-		return s3err.AccessDenied // to read what is there is all that can be done without credentials
+		return s3err.AccessDenied // without credentials one can only read
 	}
 	return nil
 }
 
-// checkAnonymous refuses response-* parameters that nobody signed (GetObject).
-func (c *Call) checkAnonymous() error {
+// checkAnonymous refuses unsigned response-* parameters (GetObject).
+func (c *call) checkAnonymous() error {
 	if !c.identity.Anonymous() {
 		return nil
 	}
@@ -59,7 +69,7 @@ func (c *Call) checkAnonymous() error {
 	return nil
 }
 
-func (c *Call) allowed(action string, key akigw.Key) bool {
+func (c *call) allowed(action string, key akigw.Key) bool {
 	r := policy.Request{Action: action, Bucket: key.Bucket, Key: key.Name}
 	if c.level() == BucketLevel && key.Name == "" {
 		r.Listing, r.Prefix, r.Delimiter = true, c.query.Get("prefix"), c.query.Get("delimiter")
@@ -68,7 +78,7 @@ func (c *Call) allowed(action string, key akigw.Key) bool {
 }
 
 // allowedHeaders decides about the headers that need a right of their own.
-func (c *Call) allowedHeaders(key akigw.Key) bool {
+func (c *call) allowedHeaders(key akigw.Key) bool {
 	for name := range c.Header {
 		if !strings.HasPrefix(name, amzPrefix) {
 			continue
@@ -85,7 +95,7 @@ func (c *Call) allowedHeaders(key akigw.Key) bool {
 }
 
 // allowedSource decides about the source of a copy.
-func (c *Call) allowedSource() bool {
+func (c *call) allowedSource() bool {
 	action := "s3:GetObject"
 	if c.source.version != "" {
 		action = "s3:GetObjectVersion"
@@ -94,7 +104,7 @@ func (c *Call) allowedSource() bool {
 }
 
 // allowedDelete decides about one key of a DeleteObjects.
-func (c *Call) allowedDelete(o deletion) bool {
+func (c *call) allowedDelete(o deletion) bool {
 	action := "s3:DeleteObject"
 	if o.version != "" {
 		action = "s3:DeleteObjectVersion"
@@ -102,3 +112,18 @@ func (c *Call) allowedDelete(o deletion) bool {
 	key := akigw.Key{Bucket: c.key.Bucket, Name: o.name}
 	return c.allowed(action, key) && c.allowedHeaders(key)
 }
+
+// checkKeys refuses the gateway's own keys, and a copy from one upstream to another, which neither of
+// them could carry out.
+func (g *authoriser) checkKeys(c *call) error {
+	if g.Writes.Reserved(c.key) || c.source != nil && g.Writes.Reserved(c.source.key) {
+		return errReserved
+	}
+	if c.source == nil || g.Upstream.Owner(c.source.key.Bucket) == g.Upstream.Owner(c.key.Bucket) {
+		return nil
+	}
+	return s3err.NotImplemented.With("The source and the destination of this copy are on different upstreams: get the object and put it.")
+}
+
+// errReserved refuses a request that names one of the gateway's own keys.
+var errReserved = s3err.AccessDenied.With("Keys that begin with " + overlay.ReservedPrefix + " are the gateway's own in this bucket.")

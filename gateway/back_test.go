@@ -70,7 +70,7 @@ func openKit(t *testing.T, o storekit.Options) *storekit.Kit {
 
 // kitBench is a gateway over a kit, whose upstream is memory, perhaps by way of up.
 func kitBench(kit *storekit.Kit, memory *testkit.Memory, up Upstream, log *slog.Logger) *bench {
-	return &bench{up: memory, store: kit.Store, writes: kit.Writes, kit: kit, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: kit.Store, Writes: kit.Writes, Upstream: up, Log: log})}
+	return &bench{up: memory, store: kit.Store, writes: kit.Writes, kit: kit, g: New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: kit.Store, Writes: kit.Writes, Upstream: up, Log: log})}
 }
 
 // runPool runs the upload pool until the test ends.

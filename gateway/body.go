@@ -18,23 +18,22 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// inMemory is the largest body that is read before the upstream is asked:
-// then everything about it has been verified, and it can be sent again if the
+// inMemory is the size in bytes of the largest body that is read whole before it is sent upstream.
+// Such a body is verified before the upstream gets any of it, and it can be sent again if the
 // pooled connection turns out to be dead.
 const inMemory = 64 << 10
 
-// body is a request body on its way to the upstream. What the client claimed
-// about it (length, Content-MD5, x-amz-checksum-*, and in the payload below it
-// the signed digest and chunk signatures) is verified while it streams. The
-// last byte is withheld until all of it was found right: with a known length
-// an upstream stores nothing before it has the last byte.
+// body is a request body on its way to the upstream. The claims of the client about it (length,
+// Content-MD5, x-amz-checksum-*, and in the payload below it the signed digest and chunk
+// signatures) are verified while it streams. The last byte is withheld until all claims have been
+// verified: an upstream that knows the length stores nothing before it has the last byte.
 type body struct {
 	payload *sigv4.Payload
 	digests []digest
 	trailer *checksum.Algorithm // checksum that comes as a trailer
 	sum     http.Header         // its value, set at the end
 
-	clock *deadline // stands still while the body comes in
+	clock *deadline // of the call; it stops while the body is read
 
 	held    byte
 	holding bool
@@ -43,8 +42,8 @@ type body struct {
 	mu      sync.Mutex
 	tee     func([]byte) // guarded by mu
 	stopped bool         // guarded by mu
-	ended   bool         // the body ended well; guarded by mu
-	err     error        // what was wrong with it; guarded by mu
+	ended   bool         // all of it was read and verified; guarded by mu
+	err     error        // of reading it; guarded by mu
 }
 
 // digest is one claim about the body.
@@ -54,7 +53,7 @@ type digest struct {
 	want func() ([]byte, bool) // known at the end for a trailer
 }
 
-// mismatch is what S3 says about a digest that does not fit.
+// mismatch returns the S3 error of a digest that does not match.
 func (d *digest) mismatch(want, got []byte) error {
 	if d.name == contentMD5 {
 		return s3err.BadDigest.With("The Content-MD5 you specified did not match what we received.").
@@ -65,9 +64,9 @@ func (d *digest) mismatch(want, got []byte) error {
 
 const contentMD5 = "Content-MD5"
 
-// newBody prepares the verification that the headers of a call ask for. What check has
-// prepared is used once.
-func newBody(c *Call) (*body, error) {
+// newBody prepares the verification that the headers of a call ask for. It returns the body that
+// check has prepared, the first time.
+func newBody(c *call) (*body, error) {
 	if b := c.body; b != nil {
 		c.body = nil
 		return b, nil
@@ -83,7 +82,7 @@ func newBody(c *Call) (*body, error) {
 		}
 		b.expect(contentMD5, md5.New(), want)
 	}
-	if c.route.Op == "CompleteMultipartUpload" { // its checksum headers speak of the object
+	if c.route.Op == "CompleteMultipartUpload" { // its checksum headers describe the object
 		return b, nil
 	}
 	return b, b.expectChecksum(c.Header)
@@ -130,7 +129,7 @@ func (b *body) expectChecksum(h http.Header) error {
 	return nil
 }
 
-// Read implements io.Reader: verified bytes, the last one only at the very end.
+// Read implements io.Reader. It returns the last byte only after everything has been verified.
 func (b *body) Read(p []byte) (int, error) {
 	b.clock.pause()
 	n, err := b.verified(p)
@@ -159,7 +158,7 @@ func (b *body) verified(p []byte) (int, error) {
 	}
 	var one [1]byte
 	fresh := p
-	if b.holding { // one byte late
+	if b.holding { // bytes are returned one byte late
 		p[0] = b.held
 		if fresh = p[1:]; len(fresh) == 0 {
 			fresh = one[:]
@@ -190,8 +189,8 @@ func (b *body) verified(p []byte) (int, error) {
 	return n, nil
 }
 
-// finish compares the claims with what came, and keeps a trailing checksum for
-// the upstream.
+// finish compares the claims with the bytes that were read, and keeps a trailing checksum for the
+// upstream.
 func (b *body) finish() error {
 	for _, d := range b.digests {
 		want, ok := d.want()
@@ -208,7 +207,7 @@ func (b *body) finish() error {
 	return nil
 }
 
-// attach makes the body r's. A small one is read and verified here and now.
+// attach makes it the body of r. A small one is read and verified at once.
 func (b *body) attach(r *cold.Request) error {
 	switch {
 	case b.payload.Length < 0 && r.Method == http.MethodPut:
@@ -225,8 +224,7 @@ func (b *body) attach(r *cold.Request) error {
 		r.Body, r.Length = bytes.NewReader(data), int64(len(data))
 	default:
 		r.Body, r.Length = b, b.payload.Length
-		// The client that waits for a go-ahead gets it from the upstream, if
-		// there is something to decide.
+		// With a condition, the upstream decides whether the client sends the body (100-continue).
 		r.Expect = r.Header.Get("If-Match") != "" || r.Header.Get("If-None-Match") != ""
 		if b.trailer != nil {
 			b.sum = http.Header{b.trailer.Header: {strings.Repeat("A", b.trailer.EncodedLen())}}
@@ -237,9 +235,8 @@ func (b *body) attach(r *cold.Request) error {
 	return nil
 }
 
-// stop ends the body's use by the upstream's connection, which may go on for a
-// moment after an early answer. It reports whether all of it was read, and
-// what was wrong with it.
+// stop ends the use of the body by the upstream's connection, which may still read it for a moment
+// after an early response. It reports whether all of it was read, and the error of reading it.
 func (b *body) stop() (ended bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -248,7 +245,7 @@ func (b *body) stop() (ended bool, err error) {
 }
 
 // readDocument reads and verifies a whole control document.
-func (g *Gateway) readDocument(c *Call, limit int64) ([]byte, error) {
+func (c *call) readDocument(limit int64) ([]byte, error) {
 	b, err := newBody(c)
 	if err != nil {
 		return nil, err

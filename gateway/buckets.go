@@ -20,7 +20,6 @@ import (
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers/cold"
-	"github.com/akidb/akigw/writeback/overlay"
 )
 
 // bucketList is the result of ListBuckets.
@@ -44,15 +43,21 @@ type bucketEntry struct {
 	BucketArn    string `xml:",omitempty"`
 }
 
+// bucketLists answers ListBuckets, and tells quotas which buckets there are.
+type bucketLists struct {
+	forward  *forwarder
+	Upstream Upstream
+}
+
 // maxBucketList bounds one upstream's answer in bytes: 10,000 buckets fit.
 const maxBucketList = 4 << 20
 
-// listBuckets answers ListBuckets. With several upstreams, it is one list of
-// what each of them has and is asked for; if one does not answer, there is no
-// list, because a part of it would look like all.
-func (g *Gateway) listBuckets(w *answer, c *Call, id sigv4.Identity) error {
+// listBuckets answers ListBuckets. With several upstreams the answer is one list of the buckets that
+// belong to each. If one of them fails there is no list, because a client would take part of it for
+// all of it.
+func (g *bucketLists) listBuckets(w *answer, c *call, id sigv4.Identity) error {
 	if len(g.Upstream.Names()) == 1 {
-		return g.pass(w, c, id)
+		return g.forward.pass(w, c, id)
 	}
 	after, err := base64.RawURLEncoding.DecodeString(c.query.Get("continuation-token"))
 	if err != nil {
@@ -76,9 +81,7 @@ func (g *Gateway) listBuckets(w *answer, c *Call, id sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/xml")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // a client that has gone does not read its answer
+	sendDocument(w, body)
 	return nil
 }
 
@@ -86,9 +89,9 @@ func inRegion(b bucketEntry, region string) bool {
 	return region == "" || b.BucketRegion == "" || b.BucketRegion == region
 }
 
-// allBuckets are the buckets of all upstreams: of each those that it is asked for. All of them
-// are asked at once, and the first error ends it.
-func (g *Gateway) allBuckets(ctx context.Context) (*bucketList, error) {
+// allBuckets asks all upstreams at once for the buckets that belong to them. The first error ends
+// it.
+func (g *bucketLists) allBuckets(ctx context.Context) (*bucketList, error) {
 	names := g.Upstream.Names()
 	parts := make([]*bucketList, len(names))
 	group, ctx := errgroup.WithContext(ctx)
@@ -102,64 +105,79 @@ func (g *Gateway) allBuckets(ctx context.Context) (*bucketList, error) {
 		return nil, err
 	}
 	all := &bucketList{}
-	for i, part := range parts {
+	for _, part := range parts {
 		all.Owner = cmp.Or(all.Owner, part.Owner)
-		for _, b := range part.Buckets {
-			if g.Upstream.Owner(b.Name) == names[i] {
-				all.Buckets = append(all.Buckets, b)
-			}
-		}
+		all.Buckets = append(all.Buckets, part.Buckets...)
 	}
 	return all, nil
 }
 
-// bucketsOf asks one upstream for all its buckets.
-func (g *Gateway) bucketsOf(ctx context.Context, upstream string) (*bucketList, error) {
+// Upstreams, OwnerOf and BucketsOf implement limits.Buckets.
+func (g *bucketLists) Upstreams() []string { return g.Upstream.Names() }
+
+// OwnerOf returns the name of the upstream that a bucket belongs to.
+func (g *bucketLists) OwnerOf(bucket string) string { return g.Upstream.Owner(bucket) }
+
+// BucketsOf returns the names of the buckets that belong to an upstream.
+func (g *bucketLists) BucketsOf(ctx context.Context, upstream string) (names []string, err error) {
+	list, err := g.bucketsOf(ctx, upstream)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range list.Buckets {
+		names = append(names, b.Name)
+	}
+	return names, nil
+}
+
+// bucketsOf asks an upstream, page by page, for the buckets that belong to it.
+func (g *bucketLists) bucketsOf(ctx context.Context, upstream string) (*bucketList, error) {
 	all := &bucketList{}
-	for {
-		r := &cold.Request{Op: "ListBuckets", Method: http.MethodGet, Upstream: upstream}
-		if all.ContinuationToken != "" {
-			r.Query = url.Values{"continuation-token": {all.ContinuationToken}}
-		}
-		resp, err := g.Upstream.Do(ctx, r)
+	for token := ""; ; {
+		page, err := g.bucketPage(ctx, upstream, token)
 		if err != nil {
 			return nil, err
 		}
-		if resp.StatusCode != http.StatusOK {
-			return nil, cold.NewResponseError(resp)
+		all.Owner = page.Owner
+		for _, b := range page.Buckets {
+			if g.Upstream.Owner(b.Name) == upstream {
+				all.Buckets = append(all.Buckets, b)
+			}
 		}
-		raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBucketList))
-		resp.Body.Close()
-		var page struct { // whatever its namespace is
-			Owner             *bucketOwner
-			Buckets           []bucketEntry `xml:"Buckets>Bucket"`
-			ContinuationToken string
-		}
-		if err == nil {
-			err = s3xml.Unmarshal(raw, &page)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: list of buckets of upstream %s: %w", akigw.ErrUpstreamUnavailable, upstream, err)
-		}
-		all.Owner, all.Buckets = page.Owner, append(all.Buckets, page.Buckets...)
-		if page.ContinuationToken == "" || page.ContinuationToken == all.ContinuationToken {
+		if page.ContinuationToken == "" || page.ContinuationToken == token {
 			return all, nil
 		}
-		all.ContinuationToken = page.ContinuationToken
+		token = page.ContinuationToken
 	}
 }
 
-// checkUpstreams refuses a copy from one upstream to another: neither could do
-// it.
-func (g *Gateway) checkUpstreams(c *Call) error {
-	if g.Writes.Reserved(c.key) || c.source != nil && g.Writes.Reserved(c.source.key) {
-		return errReserved
-	}
-	if c.source == nil || g.Upstream.Owner(c.source.key.Bucket) == g.Upstream.Owner(c.key.Bucket) {
-		return nil
-	}
-	return s3err.NotImplemented.With("The source and the destination of this copy are on different upstreams: get the object and put it.")
+// bucketPage is a page of ListBuckets, in whatever XML namespace.
+type bucketPage struct {
+	Owner             *bucketOwner
+	Buckets           []bucketEntry `xml:"Buckets>Bucket"`
+	ContinuationToken string
 }
 
-// errReserved is the answer to who names a key of the gateway's own.
-var errReserved = s3err.AccessDenied.With("Keys that begin with " + overlay.ReservedPrefix + " are the gateway's own in this bucket.")
+func (g *bucketLists) bucketPage(ctx context.Context, upstream, token string) (*bucketPage, error) {
+	r := &cold.Request{Op: "ListBuckets", Method: http.MethodGet, Upstream: upstream}
+	if token != "" {
+		r.Query = url.Values{"continuation-token": {token}}
+	}
+	resp, err := g.Upstream.Do(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, cold.NewResponseError(resp)
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxBucketList))
+	resp.Body.Close()
+	page := &bucketPage{}
+	if err == nil {
+		err = s3xml.Unmarshal(raw, page)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: list of buckets of upstream %s: %w", akigw.ErrUpstreamUnavailable, upstream, err)
+	}
+	return page, nil
+}

@@ -2,11 +2,8 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,7 +12,6 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -61,7 +57,7 @@ func TestListBucketsOfSeveralUpstreams(t *testing.T) {
 		"logs":           bucket("logs-b", "foreign", "logs-a"),
 		cold.DefaultName: bucket("alpha", "logs-shadowed", "zeta"),
 	}}
-	b.g.Upstream = up
+	b.reconfigure(func(o *Options) { o.Upstream = up })
 	names := func(query string) []string {
 		w := b.ask("root", "GET", "/", query, nil, "")
 		if w.Code != 200 {
@@ -105,7 +101,7 @@ func TestListBucketsOfSeveralUpstreams(t *testing.T) {
 // TestCopyBetweenUpstreams: neither upstream could do it, so it is refused.
 func TestCopyBetweenUpstreams(t *testing.T) {
 	b := newBench(t, tenants(t), tenants(t))
-	b.g.Upstream = &two{Memory: b.up}
+	b.reconfigure(func(o *Options) { o.Upstream = &two{Memory: b.up} })
 	for _, query := range []string{"", "partNumber=1&uploadId=u"} {
 		w := b.ask("root", "PUT", "/bucket/k", query, http.Header{"X-Amz-Copy-Source": {"/logs/source"}}, "")
 		if w.Code != 501 || !strings.Contains(w.Body.String(), "different upstreams") {
@@ -148,58 +144,9 @@ func TestBucketsAreListedAtOnce(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			up := &slowLists{two: two{lists: map[string]string{"logs": list, cold.DefaultName: list}, down: c.down}, takes: map[string]time.Duration{"logs": c.logs, cold.DefaultName: c.standard}}
 			began := time.Now()
-			all, err := (&Gateway{Front: Front{Upstream: up}}).allBuckets(t.Context())
+			all, err := (&bucketLists{Upstream: up}).allBuckets(t.Context())
 			if took := time.Since(began); took != c.want || (err == nil) != (c.down == "none") {
 				t.Errorf("%s: %v %v after %v, want %v", c.name, all, err, took, c.want)
-			}
-		})
-	}
-}
-
-// TestBucketLimitPastAHangingUpstream: a bucket can be made while another upstream hangs; what
-// that had counts, and it is not asked each time.
-func TestBucketLimitPastAHangingUpstream(t *testing.T) {
-	const list = `<ListAllMyBucketsResult><Buckets><Bucket><Name>%s-1</Name></Bucket><Bucket><Name>%[1]s-2</Name></Bucket></Buckets></ListAllMyBucketsResult>`
-	for _, c := range []struct {
-		name  string
-		known bool // what the other one has
-		most  int
-		want  error
-		took  time.Duration // of the first
-	}{
-		{"known, and there is room", true, 5, nil, othersPatience},
-		{"known, and there is none", true, 4, s3err.TooManyBuckets, othersPatience},
-		{"not known", false, 4, nil, othersPatience},
-		{"not known, and there is no room without it", false, 2, s3err.TooManyBuckets, othersPatience},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			up := &slowLists{two: two{lists: map[string]string{"logs": fmt.Sprintf(list, "logs"), cold.DefaultName: fmt.Sprintf(list, "other")}, down: "none"}, takes: map[string]time.Duration{}}
-			q := NewQuotas(c.most, nil, slog.New(slog.DiscardHandler))
-			q.gateway = &Gateway{Front: Front{Upstream: up}}
-			create := func(bucket string) (error, time.Duration) {
-				began := time.Now()
-				done, err := q.createBucket(&Call{Request: httptest.NewRequest("PUT", "/"+bucket, nil), key: keyOf(bucket, ""), flow: cold.FlowContext{Context: t.Context()}})
-				if err == nil {
-					done(200)
-				}
-				return err, time.Since(began)
-			}
-			if c.known {
-				create("other-1")
-			}
-			up.takes["logs"] = time.Hour
-			for n, took := range []time.Duration{c.took, 0, 0} {
-				if err, got := create("other-new"); !errors.Is(err, c.want) || got != took {
-					t.Errorf("%s, bucket %d: %v after %v, want %v after %v", c.name, n+1, err, got, c.want, took)
-				}
-			}
-			up.takes["logs"], up.down = 0, cold.DefaultName
-			if err, _ := create("other-new"); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
-				t.Errorf("%s, on an upstream that is down: %v", c.name, err)
-			}
-			time.Sleep(2 * othersRest)
-			if err, _ := create("logs-new"); (err == nil) != (c.most > 4) || err != nil && !errors.Is(err, s3err.TooManyBuckets) { // the two buckets of the one that is down still count
-				t.Errorf("%s, on the other one after that: %v", c.name, err)
 			}
 		})
 	}

@@ -23,15 +23,21 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// A copy of what is pending is a pending write of its own, with bytes of its own, if
-// the journal takes it: source and copy come and go without looking at each other.
-// Every other copy is the upstream's to make.
+// copies answers CopyObject and UploadPartCopy. If the journal accepts it, the copy of a pending
+// object is a pending write with its own bytes, so that source and copy are independent. The
+// upstream makes every other copy.
+type copies struct {
+	Store   *tiers.Store
+	Writes  *writeback.WriteBack
+	forward *forwarder
+	uploads *multipartUploads
+}
 
 const directiveHeader, taggingDirectiveHeader, copyRangeHeader = "X-Amz-Metadata-Directive", "X-Amz-Tagging-Directive", "X-Amz-Copy-Source-Range"
 
-// pendingSource opens what a copy copies, if it is pending and the copy asks for
-// nothing more than the bytes. It returns nil if the copy is the upstream's.
-func (g *Gateway) pendingSource(c *Call, spec akigw.RangeSpec, also ...string) (*tiers.Reader, error) {
+// pendingSource opens the source of a copy if it is pending and the copy asks for nothing but its
+// bytes. It returns nil if the upstream has to make the copy.
+func (g *copies) pendingSource(c *call, spec akigw.RangeSpec, also ...string) (*tiers.Reader, error) {
 	if c.source.version != "" || c.Header.Get("X-Amz-Checksum-Algorithm") != "" || !c.plainHeaders(append(also, copySourceHeader)...) {
 		return nil, nil
 	}
@@ -42,19 +48,19 @@ func (g *Gateway) pendingSource(c *Call, spec akigw.RangeSpec, also ...string) (
 	return source, err
 }
 
-// copyObject answers CopyObject: by the journal, or through.
-func (g *Gateway) copyObject(w *answer, c *Call, id sigv4.Identity) error {
+// copyObject answers CopyObject: from the journal, or written through.
+func (g *copies) copyObject(w *answer, c *call, id sigv4.Identity) error {
 	replace := c.Header.Get(directiveHeader) == "REPLACE"
 	tags := c.Header.Get(taggingDirectiveHeader)
-	if c.source.key == c.key && !replace || tags != "" && tags != "COPY" { // what is pending has no tags
-		return g.change(w, c, id)
+	if c.source.key == c.key && !replace || tags != "" && tags != "COPY" { // a pending object has no tags
+		return g.forward.change(w, c, id)
 	}
 	source, err := g.pendingSource(c, akigw.RangeSpec{}, directiveHeader, taggingDirectiveHeader)
 	if err != nil {
 		return err
 	}
 	if source == nil {
-		return g.change(w, c, id)
+		return g.forward.change(w, c, id)
 	}
 	defer source.Close()
 	back, err := g.Writes.Accept(c.Context(), c.key, source.Object.Size, c.Header)
@@ -62,7 +68,7 @@ func (g *Gateway) copyObject(w *answer, c *Call, id sigv4.Identity) error {
 		return err
 	}
 	if back == nil {
-		return g.change(w, c, id)
+		return g.forward.change(w, c, id)
 	}
 	defer back.Discard()
 	etag, err := copyBody(c.Context(), source, back)
@@ -79,8 +85,8 @@ func (g *Gateway) copyObject(w *answer, c *Call, id sigv4.Identity) error {
 	return nil
 }
 
-// copyBody takes a pending body into the journal once more, and returns the ETag of
-// the copy. also are sums that are made of it besides.
+// copyBody writes a pending body to the journal again, and to the hashes in also. It returns the ETag
+// of the copy.
 func copyBody(ctx context.Context, source *tiers.Reader, back *writeback.Write, also ...io.Writer) (etag string, err error) {
 	sum := back.MD5()
 	to := io.MultiWriter(append([]io.Writer{back, sum}, also...)...)
@@ -98,10 +104,10 @@ func copyBody(ctx context.Context, source *tiers.Reader, back *writeback.Write, 
 	}
 }
 
-// copyHeader is what goes upstream with a copy: the source's metadata, or those of the
-// call, and checksums of the whole body. A checksum that was made of the source's parts
-// is none of the copy's, which has no parts.
-func (c *Call) copyHeader(source http.Header, replace bool) http.Header {
+// copyHeader returns the headers that go upstream with a copy: the metadata of the source or of the
+// call, and checksums of the whole body. A checksum of the source's parts does not fit the copy,
+// which has no parts.
+func (c *call) copyHeader(source http.Header, replace bool) http.Header {
 	header := c.pendingHeader()
 	for name := range header {
 		own := strings.HasPrefix(name, metadataPrefix) || described[name]
@@ -119,13 +125,13 @@ func (c *Call) copyHeader(source http.Header, replace bool) http.Header {
 	return header
 }
 
-// described are the headers of an object, besides user metadata, that a copy has as
-// well (CopyObject, x-amz-metadata-directive).
+// described are the headers of an object, besides user metadata, that a copy takes over (CopyObject,
+// x-amz-metadata-directive).
 var described = map[string]bool{
 	"Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true, "Content-Type": true, "Expires": true,
 }
 
-// answerCopy answers a copy that is in the journal. header has its checksums.
+// answerCopy answers a copy that is in the journal, with the checksums in header.
 func answerCopy(w *answer, result, etag string, modified time.Time, header http.Header) {
 	var b bytes.Buffer
 	b.WriteString(s3xml.Header + `<` + result + ` xmlns="` + namespace + `">`)
@@ -141,30 +147,29 @@ func answerCopy(w *answer, result, etag string, modified time.Time, header http.
 	sendDocument(w, b.Bytes())
 }
 
-// uploadPartCopy answers UploadPartCopy: by the journal, if the upload is there and the
-// source is pending. Otherwise it is the upstream that copies, so an upload in the
-// journal moves there.
-func (g *Gateway) uploadPartCopy(w *answer, c *Call, id sigv4.Identity) error {
-	u, err := g.upload(c)
+// uploadPartCopy answers UploadPartCopy: from the journal, if it has the upload and the source is
+// pending. Otherwise the upstream copies, and an upload in the journal is moved there.
+func (g *copies) uploadPartCopy(w *answer, c *call, id sigv4.Identity) error {
+	u, err := g.uploads.upload(c)
 	if err != nil {
 		return err
 	}
 	if u == nil {
-		return g.pass(w, c, id)
+		return g.forward.pass(w, c, id)
 	}
 	if done, err := g.copyPart(w, c, u); done || err != nil {
 		return err
 	}
-	if err := g.moveUpload(w, c, u, nil); err != nil {
+	if err := g.uploads.moveUpload(w, c, u, nil); err != nil {
 		return err
 	}
-	return g.pass(w, c, id)
+	return g.forward.pass(w, c, id)
 }
 
-// copyPart copies a part of what is pending into an upload that is in the journal. It
-// returns false if that is for the upstream to do.
-func (g *Gateway) copyPart(w *answer, c *Call, u *writeback.Upload) (done bool, err error) {
-	spec, _ := copyRange(c.Header.Get(copyRangeHeader)) // check has looked at it
+// copyPart copies part of a pending object into an upload in the journal. It returns false if the
+// upstream has to do that.
+func (g *copies) copyPart(w *answer, c *call, u *writeback.Upload) (done bool, err error) {
+	spec, _ := copyRange(c.Header.Get(copyRangeHeader)) // check has parsed it
 	source, err := g.pendingSource(c, spec, copyRangeHeader)
 	if source == nil {
 		return false, err
@@ -193,7 +198,7 @@ func (g *Gateway) copyPart(w *answer, c *Call, u *writeback.Upload) (done bool, 
 	if checked {
 		header.Set(a.Header, base64.StdEncoding.EncodeToString(sum.Sum(nil)))
 	}
-	number, _ := strconv.Atoi(c.query.Get("partNumber")) // check has seen that it is a number
+	number, _ := strconv.Atoi(c.query.Get("partNumber")) // check has parsed it
 	modified, err := back.CommitPart(c.Context(), u, writeback.Part{Number: number, ETag: etag, Header: header})
 	if err != nil {
 		return false, err
@@ -202,8 +207,7 @@ func (g *Gateway) copyPart(w *answer, c *Call, u *writeback.Upload) (done bool, 
 	return true, nil
 }
 
-// copyRange reads x-amz-copy-source-range, which has to name both ends. It returns
-// false if it does not.
+// copyRange parses x-amz-copy-source-range. It returns false unless the range has both ends.
 func copyRange(value string) (spec akigw.RangeSpec, ok bool) {
 	if value == "" {
 		return spec, true

@@ -10,8 +10,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// preflightHeaders are all that a preflight says (Fetch standard, "CORS-preflight
-// request").
+// preflightHeaders are the headers of a preflight (Fetch standard, "CORS-preflight request").
 var preflightHeaders = [...]string{"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"}
 
 var (
@@ -19,13 +18,18 @@ var (
 	errNoOrigin        = &s3err.Error{Code: "BadRequest", Status: http.StatusBadRequest, Message: "Insufficient information. Origin request header needed."}
 )
 
-// preflight asks the upstream whether it lets a browser's origin in ("OPTIONS
-// object"). Browsers send no credentials with it, so it is the one request that
-// is not verified; nothing but the names of the bucket and key and what the
-// browser asks goes upstream, and nothing but the upstream's yes comes back: a
-// no does not say whether there is such a bucket.
-func (g *Gateway) preflight(w *answer, r *http.Request) error {
-	c, err := parse(r, g.Domains)
+// preflights answers CORS preflights ("OPTIONS object").
+type preflights struct {
+	Upstream Upstream
+	domains  []string
+}
+
+// answer asks the upstream whether it allows a browser's origin. Browsers send no credentials with
+// a preflight, so it is the one request that is not verified. Only the bucket, the key and the
+// browser's question go upstream, and only consent comes back: a refusal does not tell whether the
+// bucket exists.
+func (g *preflights) answer(w *answer, r *http.Request) error {
+	c, err := parse(r, g.domains)
 	if err != nil {
 		return err
 	}

@@ -6,34 +6,32 @@ import (
 	"sync"
 	"time"
 
-	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// deadliner is an upstream that says how long its requests may take. One that does
-// not has no deadlines.
+// deadliner is an upstream that bounds how long its requests may take.
 type deadliner interface {
 	Deadlines(bucket string) cold.Deadlines
 }
 
-// deadline is the context of a call. It ends with the client's request, or with the
-// cause cold.ErrDeadline when the call has had no answer in time: everything that the
-// call waits for shares the one deadline. Its clock stands still while a body comes
-// in, and stops with the head of the answer.
+// deadline is the context of a call. It ends with the client's request, or with the cause
+// cold.ErrDeadline when the call has not been answered in time: everything that the call waits for
+// shares this deadline. Its clock is paused while a body is read, and stops with the head of the
+// response.
 //
-// It costs nothing until somebody waits for it, so that hits do not pay.
+// It starts neither a timer nor a context before something waits for it, so hits do not pay for it.
 type deadline struct {
 	context.Context // the request's
 
 	mu     sync.Mutex
-	limit  time.Duration           // guarded by mu, as all that follows
-	due    time.Time               // zero while the clock stands still
-	left   time.Duration           // when the clock stopped for a body
-	paused time.Time               // when it did, zero if it did not
-	over   bool                    // there is an answer
-	inner  context.Context         // nil until somebody waits
+	limit  time.Duration           // guarded by mu, like all fields below
+	due    time.Time               // zero while the clock does not run
+	left   time.Duration           // the time that was left at paused
+	paused time.Time               // when the clock stopped for the body, zero if it did not
+	over   bool                    // the response has begun
+	inner  context.Context         // nil until something waits
 	cancel context.CancelCauseFunc // of inner
-	timer  *time.Timer             // nil until somebody waits
+	timer  *time.Timer             // nil until something waits
 }
 
 // begin starts the clock. A limit of zero never ends.
@@ -44,11 +42,11 @@ func (d *deadline) begin(limit time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.limit = limit
-	d.run(limit)
+	d.runLocked(limit)
 }
 
-// run lets the clock run for d more. It needs mu.
-func (d *deadline) run(left time.Duration) {
+// runLocked lets the clock run until left has passed.
+func (d *deadline) runLocked(left time.Duration) {
 	d.due = time.Now().Add(left)
 	switch {
 	case d.timer != nil:
@@ -58,8 +56,8 @@ func (d *deadline) run(left time.Duration) {
 	}
 }
 
-// halt stops the clock. It needs mu.
-func (d *deadline) halt() {
+// haltLocked stops the clock.
+func (d *deadline) haltLocked() {
 	d.due = time.Time{}
 	if d.timer != nil {
 		d.timer.Stop()
@@ -69,15 +67,15 @@ func (d *deadline) halt() {
 func (d *deadline) expire() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.due.IsZero() && !time.Now().Before(d.due) { // else it was halted at the same moment
+	if !d.due.IsZero() && !time.Now().Before(d.due) { // unless it was stopped at the same moment
 		d.cancel(cold.ErrDeadline)
 	}
 }
 
-// atOnce is how long a body may take that counts as having been there from the start.
+// atOnce is how long a body may take to be read and still count as sent with the head.
 const atOnce = time.Second
 
-// pause stops the clock, because the call waits for the client's body.
+// pause stops the clock while the call waits for the client's body.
 func (d *deadline) pause() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,12 +83,11 @@ func (d *deadline) pause() {
 		return
 	}
 	d.paused, d.left = time.Now(), time.Until(d.due)
-	d.halt()
+	d.haltLocked()
 }
 
-// resume starts the clock again when the body has ended. One that took its time has
-// the whole limit from its last byte on. Of one that was there at once the client sent
-// the last byte when the call began.
+// resume starts the clock again when the body has ended. After a body that was not sent at once,
+// the call has the whole limit again, as the client counts from its last byte.
 func (d *deadline) resume() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -101,7 +98,7 @@ func (d *deadline) resume() {
 	if time.Since(d.paused) > atOnce {
 		left = d.limit
 	}
-	d.run(left)
+	d.runLocked(left)
 }
 
 // answered stops the clock for good.
@@ -109,10 +106,10 @@ func (d *deadline) answered() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.over = true
-	d.halt()
+	d.haltLocked()
 }
 
-// release frees what belongs to the context.
+// release frees the resources of the context.
 func (d *deadline) release() {
 	d.answered()
 	d.mu.Lock()
@@ -122,7 +119,7 @@ func (d *deadline) release() {
 	}
 }
 
-// met reports whether the call has met its deadline.
+// met reports whether the call has exceeded its deadline.
 func (d *deadline) met() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,7 +135,7 @@ func (d *deadline) opened() context.Context {
 	if d.inner == nil {
 		d.inner, d.cancel = context.WithCancelCause(d.Context)
 		if !d.due.IsZero() {
-			d.run(time.Until(d.due))
+			d.runLocked(time.Until(d.due))
 		}
 	}
 	return d.inner
@@ -150,7 +147,7 @@ func (d *deadline) Err() error { return d.base().Err() }
 // Value implements context.Context.
 func (d *deadline) Value(key any) any { return d.base().Value(key) }
 
-// base is the context that knows most.
+// base returns the inner context if there is one, else that of the request.
 func (d *deadline) base() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -160,29 +157,9 @@ func (d *deadline) base() context.Context {
 	return d.Context
 }
 
-// Deadline implements context.Context. It is known while the clock runs.
+// Deadline implements context.Context. There is a deadline while the clock runs.
 func (d *deadline) Deadline() (time.Time, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.due, !d.due.IsZero()
-}
-
-// during does what changes keys at the upstream, and ends their changes. If the upstream may
-// carry it out later, the keys stay fenced, and what is written back of them next is confirmed
-// upstream.
-func (g *Gateway) during(do func() error, changes ...*tiers.Write) (err error) {
-	finished := true
-	defer func() {
-		for _, change := range changes {
-			if finished {
-				change.End()
-			} else {
-				g.Writes.Doubt(change.Key())
-				change.Unsettled()
-			}
-		}
-	}()
-	err = do()
-	finished = !cold.Unfinished(err)
-	return err
 }

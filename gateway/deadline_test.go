@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
@@ -104,7 +105,7 @@ func hangBench(t *testing.T, settings rules.Settings) (*bench, *hanging) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	return &bench{up: up.Memory, store: store, g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}, up
+	return &bench{up: up.Memory, store: store, g: New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: log})}, up
 }
 
 // TestOneDeadlineForACall: whatever it is that waits for the upstream, the answer comes
@@ -497,10 +498,11 @@ func TestPacedErrorAtTheDeadline(t *testing.T) {
 		t.Run(op, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
-				var err error
-				if b.g.QoS, err = NewQoS([]QoSConfig{{Name: "bucket", IdentityBytes: 64 << 10}}, byBucket{}); err != nil {
+				qos, err := limits.NewQoS([]limits.QoSConfig{{Name: "bucket", IdentityBytes: 64 << 10}}, byBucket{}, nil)
+				if err != nil {
 					t.Fatal(err)
 				}
+				b.reconfigure(func(o *Options) { o.QoS = qos })
 				up.hang(op)
 				w := b.ask("root", c.method, "/bucket/k", "", c.header, "")
 				if w.Code != c.code || !strings.Contains(w.Body.String(), "<Code>ServiceUnavailable</Code>") {

@@ -2,24 +2,43 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
+	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/writeback"
 )
 
-// upstreamRequest builds the request for the upstream from what was parsed and
-// verified: allowed headers, the query without the signature, no body yet.
-func (c *Call) upstreamRequest() *cold.Request {
+// Upstream sends requests to the S3 services behind the gateway.
+type Upstream interface {
+	// Do sends a signed request and returns the response, whatever its status.
+	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
+	// Owner returns the name of the upstream that a bucket belongs to.
+	Owner(bucket string) string
+	// Names returns the names of all upstreams.
+	Names() []string
+}
+
+// forwarder has the upstream carry out calls, as new requests signed by the gateway. Pending writes
+// of the keys that a call concerns are flushed before, and keys that it changes are fenced.
+type forwarder struct {
+	Store    *tiers.Store
+	Writes   *writeback.WriteBack
+	Upstream Upstream
+}
+
+// upstreamRequest builds the request for the upstream from the parsed and verified call: allowed
+// headers, the query without the signature, no body yet.
+func (c *call) upstreamRequest() *cold.Request {
 	header := make(http.Header, len(c.Header))
 	for name, values := range c.Header {
 		if sentHeaders[name] || strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].own {
@@ -42,9 +61,8 @@ type outgoing struct {
 	body    *body
 }
 
-// prepare makes a call ready to be sent. Nothing has changed anywhere if it
-// fails.
-func (g *Gateway) prepare(c *Call) (*outgoing, error) {
+// prepare makes a call ready to be sent. It changes nothing.
+func (g *forwarder) prepare(c *call) (*outgoing, error) {
 	body, err := newBody(c)
 	if err != nil {
 		return nil, err
@@ -56,10 +74,10 @@ func (g *Gateway) prepare(c *Call) (*outgoing, error) {
 	return out, body.attach(out.request)
 }
 
-// exchange sends a call and returns the upstream's answer. seen, if not nil,
-// gets the body's bytes on their way; whole tells whether it got all of them.
-func (g *Gateway) exchange(c *Call, out *outgoing, seen func([]byte)) (resp *http.Response, whole bool, err error) {
-	if err := g.settle(c); err != nil {
+// roundTrip sends a call and returns the upstream's response. seen, if not nil, gets the bytes of
+// the body on their way; whole reports whether it got all of them.
+func (g *forwarder) roundTrip(c *call, out *outgoing, seen func([]byte)) (resp *http.Response, whole bool, err error) {
+	if err := g.flushPending(c); err != nil {
 		out.body.stop()
 		return nil, false, err
 	}
@@ -80,8 +98,8 @@ func (g *Gateway) exchange(c *Call, out *outgoing, seen func([]byte)) (resp *htt
 }
 
 // send sends a call with a control document that has been read already.
-func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
-	if err := g.settle(c); err != nil {
+func (g *forwarder) send(c *call, document []byte) (*http.Response, error) {
+	if err := g.flushPending(c); err != nil {
 		return nil, err
 	}
 	r := c.upstreamRequest()
@@ -89,9 +107,9 @@ func (g *Gateway) send(c *Call, document []byte) (*http.Response, error) {
 	return g.do(c, r)
 }
 
-// do sends a call that is settled. If the upstream has the object under another ETag
-// than was promised, or with another date, conditions and answer are translated.
-func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
+// do sends a call whose keys have no pending writes. If the upstream has another ETag or date for
+// the object than was promised, conditions and response are translated.
+func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 	t := g.Writes.Overlay.Translation(c.key)
 	r.Header = onObject.translated(r.Header, t)
 	if c.source != nil {
@@ -115,18 +133,14 @@ func (g *Gateway) do(c *Call, r *cold.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// streamed are the operations whose answers have no bound, or may have none, and go to the
-// client as they come. All others are answered with a document.
+// streamed are the operations whose responses may be large, and are passed on as they arrive. All
+// others are answered with a document.
 var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true, "Other": true}
 
-// maxHeld is how much of a document is waited for before its head is sent on, in bytes. A
-// page of a listing fits.
-const maxHeld = 1 << 20
-
-// readWhole reads the document of an answer, so that one which breaks off or does not come
-// within the call's deadline can still be answered as an error. One that is too large, or
-// for which there is no memory, goes to the client as it comes.
-func (c *Call) readWhole(resp *http.Response) error {
+// readWhole reads the document of a response, so that one which breaks off or does not arrive
+// within the call's deadline can still be answered with an error. One that is too large, or for
+// which there is no memory, is passed on as it arrives.
+func (c *call) readWhole(resp *http.Response) error {
 	size := resp.ContentLength
 	if size < 0 {
 		size = maxHeld
@@ -147,25 +161,17 @@ func (c *Call) readWhole(resp *http.Response) error {
 	return nil
 }
 
-// unread makes what was read of an answer's body the beginning of it again.
-func unread(resp *http.Response, read []byte) {
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(read), resp.Body), resp.Body}
-}
-
 // pass forwards a call and its answer, streaming both ways.
-func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
+func (g *forwarder) pass(w *answer, c *call, _ sigv4.Identity) error {
 	out, err := g.prepare(c)
 	if err != nil {
 		return err
 	}
-	if c.level() == BucketLevel && c.Method != http.MethodGet && c.Method != http.MethodHead {
+	if c.level() == BucketLevel && !c.reads() {
 		return g.changeBucket(w, c, out)
 	}
 	resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
-		resp, _, err := g.exchange(c, out, nil)
+		resp, _, err := g.roundTrip(c, out, nil)
 		return resp, err
 	})
 	if err != nil {
@@ -178,26 +184,50 @@ func (g *Gateway) pass(w *answer, c *Call, _ sigv4.Identity) error {
 	return nil
 }
 
-// changeBucket forwards a request that makes, removes or sets up a bucket. What was known of the
-// bucket ends before the client hears of it.
-func (g *Gateway) changeBucket(w *answer, c *Call, out *outgoing) error {
-	resp, gone, err := g.exchangeBucket(c, out)
+// ask sends a request for a listing, whose XML root has this name, and decodes the answer.
+func (g *forwarder) ask(c *call, request *cold.Request, root string, into any) error {
+	resp, err := g.Upstream.Do(c.Context(), request)
 	if err != nil {
 		return err
 	}
-	if gone {
+	if resp.StatusCode != http.StatusOK {
+		return cold.NewResponseError(resp)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxList))
+	if err == nil {
+		err = s3xml.Unmarshal(body, into)
+	}
+	if err == nil && !s3xml.IsAnswer(body, root, "IsTruncated") {
+		err = fmt.Errorf("no %s", root)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, c.key.Bucket, err)
+	}
+	return nil
+}
+
+// changeBucket forwards a request that creates, deletes or configures a bucket. What is cached of
+// the bucket is dropped before the client gets the response.
+func (g *forwarder) changeBucket(w *answer, c *call, out *outgoing) error {
+	resp, deleted, err := g.sendBucketChange(c, out)
+	if err != nil {
+		return err
+	}
+	if deleted {
 		g.Writes.Uploads.AbortAll(c.Context(), c.key.Bucket)
 	}
 	relay(w, c.Request, resp)
 	return nil
 }
 
-func (g *Gateway) exchangeBucket(c *Call, out *outgoing) (resp *http.Response, gone bool, err error) {
-	changed := true // as far as anybody knows
+// sendBucketChange sends such a request, and reports whether it deleted the bucket.
+func (g *forwarder) sendBucketChange(c *call, out *outgoing) (resp *http.Response, deleted bool, err error) {
+	changed := true // unless the upstream or the error says otherwise
 	defer g.Store.ChangeBucket(c.key.Bucket)()
 	end := g.Writes.ChangeBucket(c.key.Bucket)
-	defer func() { end(changed, gone) }()
-	if resp, _, err = g.exchange(c, out, nil); err != nil {
+	defer func() { end(changed, deleted) }()
+	if resp, _, err = g.roundTrip(c, out, nil); err != nil {
 		changed = !unsent(err)
 		return nil, false, err
 	}
@@ -205,121 +235,39 @@ func (g *Gateway) exchangeBucket(c *Call, out *outgoing) (resp *http.Response, g
 	return resp, c.route.Op == "DeleteBucket" && resp.StatusCode == http.StatusNoContent, nil
 }
 
-// unsent reports whether a call that failed changed nothing: it did not reach the upstream.
+// unsent reports whether a call failed before it reached the upstream, and so changed nothing.
 func unsent(err error) bool {
 	var coded *s3err.Error // the client's mistake
 	return errors.Is(err, cold.ErrNotSent) || errors.Is(err, writeback.ErrPending) || errors.As(err, &coded)
 }
 
 // bypass forwards a read of an object past the cache.
-func (g *Gateway) bypass(w *answer, c *Call, id sigv4.Identity) error {
+func (g *forwarder) bypass(w *answer, c *call, id sigv4.Identity) error {
 	w.Header().Set("X-Akigw-Cache", string(akigw.Bypass))
 	return g.pass(w, c, id)
 }
 
-// other forwards what is not accelerated. What may change a key fences it.
-func (g *Gateway) other(w *answer, c *Call, id sigv4.Identity) error {
-	if c.Method == http.MethodGet || c.Method == http.MethodHead {
+// other forwards a request that is no operation of S3. It fences the key, unless the method only
+// reads.
+func (g *forwarder) other(w *answer, c *call, id sigv4.Identity) error {
+	if c.reads() {
 		return g.pass(w, c, id)
 	}
 	return g.change(w, c, id)
 }
 
-// refused answers an operation that this gateway does not do.
-func (g *Gateway) refused(_ *answer, c *Call, _ sigv4.Identity) error {
+// refused answers an operation that the gateway does not support.
+func refused(_ *answer, c *call, _ sigv4.Identity) error {
 	return s3err.NotImplemented.With(c.route.Op + " is not implemented: " + c.route.Note + ".")
 }
 
-// returnedHeaders are the response headers, besides x-amz-*, that are passed
-// on.
-var returnedHeaders = map[string]bool{
-	"Accept-Ranges": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true,
-	"Content-Range": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true, "Retry-After": true, "Vary": true,
+// acknowledge passes the response to a write on, and tells that the write is upstream.
+func acknowledge(w *answer, c *call, resp *http.Response) {
+	if resp.StatusCode < 300 {
+		w.Header().Set("X-Akigw-Commit", "upstream")
+	}
+	relay(w, c.Request, resp)
 }
 
-var returnedPrefixes = [...]string{"X-Amz-", "X-Rgw-", "X-Minio-", "Access-Control-"}
-
-// relayHeader copies the headers of an upstream answer that are meant for the
-// client. The upstream's request id is kept under another name.
-func relayHeader(h, upstream http.Header, status int) {
-	for name, values := range upstream {
-		switch {
-		case name == "X-Amz-Request-Id":
-			h["X-Akigw-Upstream-Request-Id"] = values
-		case name == "X-Amz-Id-2":
-		case returnedHeaders[name], hasAnyPrefix(name, returnedPrefixes[:]):
-			h[name] = values
-		case name == "Location" && status < 300: // CreateBucket's; a redirect would lead past the gateway
-			h[name] = values
-		}
-	}
-}
-
-func hasAnyPrefix(s string, prefixes []string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
-			return true
-		}
-	}
-	return false
-}
-
-var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
-
-// relay sends an upstream answer on. If its body breaks off, so does ours.
-func relay(w *answer, r *http.Request, resp *http.Response) {
-	defer resp.Body.Close()
-	if w.kept {
-		relayLate(w, r, resp)
-		return
-	}
-	h := w.Header()
-	relayHeader(h, resp.Header, resp.StatusCode)
-	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified {
-		h.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
-	}
-	w.WriteHeader(resp.StatusCode)
-	if r.Method == http.MethodHead {
-		return
-	}
-	out := io.Writer(w)
-	if resp.ContentLength < 0 { // it may trickle to keep the connection alive
-		out = flusher{w, http.NewResponseController(w)}
-	}
-	buf := relayBuffers.Get().(*[]byte)
-	defer relayBuffers.Put(buf)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, resp.Body, *buf); err != nil && r.Context().Err() == nil {
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// flusher sends every piece at once.
-type flusher struct {
-	io.Writer
-	control *http.ResponseController
-}
-
-func (f flusher) Write(p []byte) (int, error) {
-	n, err := f.Writer.Write(p)
-	if err == nil {
-		err = f.control.Flush()
-	}
-	return n, err
-}
-
-// relayError sends an upstream error on that has been read already.
-func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
-	if w.kept {
-		w.late(r, e.Status, e.Body)
-		return
-	}
-	h := w.Header()
-	relayHeader(h, e.Header, e.Status)
-	if r.Method != http.MethodHead {
-		h.Set("Content-Length", strconv.Itoa(len(e.Body)))
-	}
-	w.WriteHeader(e.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(e.Body) // a client that has gone does not read its error
-	}
-}
+// maxList is the largest page that is read, in bytes.
+const maxList = 16 << 20

@@ -49,7 +49,7 @@ func TestStaleIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	b.g.Store = store
+	b.reconfigure(func(o *Options) { o.Store = store })
 	b.up.Put(akigw.Key{Bucket: "bucket", Name: "k"}, []byte("x"))
 	b.ask("root", "GET", "/bucket/k", "", nil, "")
 	b.up.Before = func(*cold.Request) (*http.Response, error) {

@@ -95,8 +95,8 @@ func FuzzContinuationToken(f *testing.F) {
 		if err := c.hoist(); err != nil {
 			t.Fatal(err)
 		}
-		row := slices.IndexFunc(Routes, func(r Route) bool { return r.Method == "GET" && r.matches(c) })
-		c.route = &Routes[row]
+		row := slices.IndexFunc(allRoutes, func(r Route) bool { return r.Method == "GET" && r.matches(c) })
+		c.route = &allRoutes[row]
 		if got := c.upstreamRequest(); c.route.Op != "ListObjectsV2" || got.Query.Encode() != query.Encode() {
 			t.Fatalf("%s %v, want %v", c.route.Op, got.Query, query)
 		}

@@ -73,7 +73,7 @@ func newRigOf(t testing.TB, freshness rules.Freshness, hotBytes size.Bytes) *rig
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: store, Upstream: up, Log: log, Domains: []string{"s3.example.com"}})
+	g := New(Options{Verifier: verifier(), Policies: rootOnly{}, Store: store, Upstream: up, Log: log, Domains: []string{"s3.example.com"}})
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = Server(g, nil, log)
 	server.Listener = httpguard.Strict(server.Listener, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
@@ -506,7 +506,7 @@ func TestI4_EveryRouteNeedsASignature(t *testing.T) {
 	g.up.Put(akigw.Key{Bucket: "bucket", Name: "k"}, []byte("x"))
 	g.Must(t, "GET", "/bucket/k", "", nil, nil) // cached: must make no difference
 	g.up.Reset()
-	for _, row := range Routes {
+	for _, row := range allRoutes {
 		for _, name := range []string{"k", "none"} {
 			path := map[Level]string{ServiceLevel: "/", BucketLevel: "/bucket", ObjectLevel: "/bucket/" + name, AnyLevel: "/bucket"}[row.Level]
 			status, code := 403, "AccessDenied"
@@ -542,7 +542,7 @@ func TestI4_EveryRouteNeedsASignature(t *testing.T) {
 func hotGet(t testing.TB, g *rig, size int, quick bool) (get func()) {
 	name := fmt.Sprint("k", size)
 	g.up.Put(akigw.Key{Bucket: "bucket", Name: name}, testkit.Bytes(1, size))
-	handler := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
+	handler := New(Options{Verifier: verifier(), Policies: rootOnly{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
 	r, err := g.Request("GET", "/bucket/"+name, "", nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -555,7 +555,7 @@ func hotGet(t testing.TB, g *rig, size int, quick bool) (get func()) {
 		w := nullWriter{h: http.Header{}}
 		if !quick {
 			handler.ServeHTTP(&w, r)
-		} else if !handler.Quick(&w, r) {
+		} else if !handler.ServeLocal(&w, r) {
 			t.Fatal("it is not answered quickly")
 		}
 		if w.status != 200 || w.n != size {

@@ -8,8 +8,8 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// sentHeaders are the request headers, besides x-amz-*, that S3 gives a
-// meaning to. Only these and the known x-amz-* ones ever reach the upstream.
+// sentHeaders are the request headers, besides x-amz-*, that have a meaning in S3. Only these and
+// the known x-amz-* ones are sent to the upstream.
 var sentHeaders = map[string]bool{
 	"Cache-Control": true, "Content-Disposition": true, "Content-Language": true, "Content-Md5": true, "Content-Type": true, "Expires": true,
 	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true,
@@ -18,25 +18,22 @@ var sentHeaders = map[string]bool{
 
 // amzHeader is what the gateway does with an x-amz-* request header.
 type amzHeader struct {
-	// own: it speaks about this connection, and the upstream gets the
-	// gateway's own.
+	// own: it is about this connection, and the upstream gets the gateway's own one.
 	own bool
 	// cached: a read with it can be answered from the cache.
 	cached bool
-	// object and bucket are actions that it needs besides the operation's, on
-	// a path of that level.
+	// object and bucket are the actions that it needs in addition to the operation's, on a path of
+	// that level.
 	object, bucket string
-	// uncached: a body that comes with it is not what the object will hold, or
-	// not for everybody.
+	// uncached: the object will not have the body that is sent with it, or not for every reader.
 	uncached bool
 }
 
-// acl is what every header that sets an access control list needs.
+// acl is every header that sets an access control list.
 var acl = amzHeader{object: "s3:PutObjectAcl", bucket: "s3:PutBucketAcl"}
 
-// amzHeaders are the x-amz-* request headers of S3's API, besides
-// x-amz-meta-*. One that is not here asks for something that nobody here
-// knows: it is refused, never ignored.
+// amzHeaders are the x-amz-* request headers of S3's API, besides x-amz-meta-*. Any other one asks
+// for something that the gateway does not know: it is refused, never ignored.
 var amzHeaders = map[string]amzHeader{
 	"X-Amz-Content-Sha256":         {own: true, cached: true},
 	"X-Amz-Date":                   {own: true, cached: true},
@@ -44,7 +41,7 @@ var amzHeaders = map[string]amzHeader{
 	"X-Amz-Security-Token":         {own: true, cached: true},
 	"X-Amz-Trailer":                {own: true},
 	"X-Amz-User-Agent":             {own: true, cached: true},
-	"X-Amz-Te":                     {own: true, cached: true}, // the AWS SDK for Java offers to read an MD5 behind the body
+	"X-Amz-Te":                     {own: true, cached: true}, // the AWS SDK for Java offers to read an MD5 after the body
 	"X-Amz-Cf-Id":                  {own: true, cached: true}, // CloudFront's request id
 	"X-Amz-Copy-Source":            {own: true},               // sent on in the gateway's own encoding
 	"X-Amz-Checksum-Mode":          {cached: true},
@@ -93,9 +90,9 @@ const (
 	metadataPrefix = "X-Amz-Meta-"
 )
 
-// checkHeaders refuses x-amz-* headers that nobody here knows. Those that came
-// in several lines become one (RFC 9110 §5.3).
-func (c *Call) checkHeaders() error {
+// checkHeaders refuses unknown x-amz-* headers. A header that was sent in several lines becomes one
+// (RFC 9110 §5.3).
+func (c *call) checkHeaders() error {
 	for name, values := range c.Header {
 		if len(values) > 1 {
 			c.Header[name] = []string{strings.Join(values, ",")}
@@ -109,9 +106,9 @@ func (c *Call) checkHeaders() error {
 	return nil
 }
 
-// hoist makes headers of the x-amz-* query parameters that SDKs move there
-// when they presign a request. They were signed with the query.
-func (c *Call) hoist() error {
+// hoist turns x-amz-* query parameters into headers: SDKs move headers into the query, which is
+// signed, when they presign a request.
+func (c *call) hoist() error {
 	for name, values := range c.query {
 		if !hoisted(name) {
 			continue
@@ -120,7 +117,7 @@ func (c *Call) hoist() error {
 		if _, twice := c.Header[header]; twice {
 			return s3err.InvalidArgument.With("The header " + strings.ToLower(name) + " was sent as a query parameter, too.")
 		}
-		if hasControl(values[0]) { // as a header it could not have come
+		if hasControl(values[0]) { // httpguard would have refused it as a header
 			return s3err.InvalidArgument.With("The value of "+strings.ToLower(name)+" has control characters.").About("ArgumentName", name)
 		}
 		c.Header[header] = values
@@ -155,10 +152,9 @@ var authentication = map[string]bool{
 	"X-Amz-SignedHeaders": true, "X-Amz-Signature": true, "X-Amz-Security-Token": true, "X-Amz-Content-Sha256": true,
 }
 
-// cacheable reports whether a read can be answered from the cache: nothing in
-// its headers asks for what only the upstream can give, such as its answer to
-// the origin of a browser's page, or that nothing of it is kept.
-func (c *Call) cacheable() bool {
+// cacheable reports whether a read can be answered from the cache: no header asks for what only the
+// upstream can give, such as a CORS response, or for nothing to be stored.
+func (c *call) cacheable() bool {
 	for name := range c.Header {
 		if strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].cached || name == "If-Range" || name == "Origin" ||
 			name == "Cache-Control" && akigw.NoStore(c.Header) {
@@ -168,8 +164,8 @@ func (c *Call) cacheable() bool {
 	return true
 }
 
-// keepable reports whether the body of a write is what later readers get.
-func (c *Call) keepable() bool {
+// keepable reports whether later readers get the body of a write as it was sent.
+func (c *call) keepable() bool {
 	for name := range c.Header {
 		if strings.HasPrefix(name, amzPrefix) && amzHeaders[name].uncached {
 			return false
@@ -177,3 +173,5 @@ func (c *Call) keepable() bool {
 	}
 	return true
 }
+
+const copySourceHeader = "X-Amz-Copy-Source"

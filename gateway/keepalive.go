@@ -1,28 +1,22 @@
 package gateway
 
 import (
-	"bytes"
-	"encoding/xml"
-	"io"
 	"net/http"
 	"time"
-
-	"github.com/akidb/akigw/internal/s3err"
 )
 
-// keptAlive are the operations that may take minutes, whose clients S3 keeps waiting
-// with white space: CompleteMultipartUpload, CopyObject and UploadPartCopy. Their
-// status is sent before their outcome is known, so an error comes in the body of a 200.
+// keptAlive are the operations that may take minutes, during which S3 sends white space. Their
+// status is sent before their outcome is known, so an error is sent in the body of a 200.
 var keptAlive = map[string]bool{"CompleteMultipartUpload": true, "CopyObject": true, "UploadPartCopy": true}
 
-// keepAliveEvery is how long a client of such an operation waits for a byte. Proxies
-// and clients give up after 30 s and more.
+// keepAliveEvery is how often such an operation sends a byte. Proxies and clients give up after 30
+// s or more.
 const keepAliveEvery = 10 * time.Second
 
-// keepAlive sends a request by ask, or does what has to be done before. If that takes long, and
-// the operation is one for which S3 does so, the client's connection is kept alive meanwhile: the
-// answer has begun then, and w.kept says so.
-func (g *Gateway) keepAlive(w *answer, c *Call, ask func() (*http.Response, error)) (*http.Response, error) {
+// keepAlive calls ask, which sends a request or prepares it. If ask takes long, and the operation
+// is one of keptAlive, the client's connection is kept alive meanwhile: the response has begun
+// then, which w.kept tells.
+func (g *forwarder) keepAlive(w *answer, c *call, ask func() (*http.Response, error)) (*http.Response, error) {
 	if !keptAlive[c.route.Op] {
 		return ask()
 	}
@@ -35,7 +29,7 @@ func (g *Gateway) keepAlive(w *answer, c *Call, ask func() (*http.Response, erro
 	go func() {
 		var o outcome
 		defer func() {
-			o.panicked = recover() // it is the handler's, which knows what to do about it
+			o.panicked = recover() // it goes on in the goroutine of the handler
 			done <- o
 		}()
 		o.resp, o.err = ask()
@@ -53,51 +47,4 @@ func (g *Gateway) keepAlive(w *answer, c *Call, ask func() (*http.Response, erro
 			w.keep()
 		}
 	}
-}
-
-// keep sends a byte that means nothing, after the beginning of the answer if that has
-// not been sent.
-func (a *answer) keep() {
-	if !a.kept {
-		a.kept = true
-		a.Header().Set("Content-Type", "application/xml")
-		a.begin(http.StatusOK)
-		_, _ = io.WriteString(a, xml.Header) // a client that has gone ends the call's context
-	} else {
-		_, _ = io.WriteString(a, " ")
-	}
-	a.flush()
-}
-
-// relayLate sends the document of an answer for which the client was kept waiting.
-func relayLate(w *answer, r *http.Request, resp *http.Response) {
-	document, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld+1))
-	if tooLong := len(document) > maxHeld; tooLong || err != nil && r.Context().Err() == nil { // no result of these operations is too long
-		panic(http.ErrAbortHandler)
-	}
-	w.late(r, resp.StatusCode, document)
-}
-
-// late ends an answer for which the client was kept waiting with the document that its outcome
-// came with. An error that came without one gets one.
-func (a *answer) late(r *http.Request, status int, document []byte) {
-	document = withoutDeclaration(document)
-	if status >= http.StatusMultipleChoices {
-		a.status = status // for the records: the client has seen another one
-		if len(document) == 0 {
-			document = withoutDeclaration(s3err.Document(s3err.InternalError, r, a.call.requestID, ""))
-		}
-	}
-	_, _ = a.Write(document) // a client that has gone does not read its answer
-}
-
-// withoutDeclaration is an XML document without the declaration that begins it.
-func withoutDeclaration(document []byte) []byte {
-	document = bytes.TrimLeft(document, " \t\r\n\ufeff")
-	if bytes.HasPrefix(document, []byte("<?xml")) {
-		if _, rest, ok := bytes.Cut(document, []byte("?>")); ok {
-			return bytes.TrimLeft(rest, " \t\r\n")
-		}
-	}
-	return document
 }

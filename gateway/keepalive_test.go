@@ -126,9 +126,9 @@ func TestLateErrorsAreRecorded(t *testing.T) {
 	} {
 		b, _ := hangBench(t, rules.Settings{})
 		recorder := httptest.NewRecorder()
-		w := &answer{ResponseWriter: recorder, call: &Call{requestID: "id"}}
+		w := &answer{ResponseWriter: recorder, call: &call{}, requestID: [1]string{"id"}}
 		w.keep()
-		b.g.fail(w, httptest.NewRequest("PUT", "/bucket/k", nil), "id", err)
+		b.g.pipeline.errors.answer(w, httptest.NewRequest("PUT", "/bucket/k", nil), "id", err)
 		var document struct{ XMLName xml.Name }
 		if err := xml.Unmarshal(recorder.Body.Bytes(), &document); err != nil || document.XMLName.Local != "Error" || w.status != 404 || recorder.Code != 200 {
 			t.Errorf("%s: status %d in the records, %d sent, %v: %s", name, w.status, recorder.Code, err, recorder.Body)

@@ -8,22 +8,32 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/sigv4"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
 )
 
-// listObjects answers ListObjects and ListObjectsV2: the upstream's own pages,
-// from memory where a rule lets them be kept.
-func (g *Gateway) listObjects(w *answer, c *Call, id sigv4.Identity) error {
+// listings answers the listings of objects, versions and multipart uploads.
+type listings struct {
+	Store    *tiers.Store
+	Writes   *writeback.WriteBack
+	Upstream Upstream
+	forward  *forwarder
+}
+
+// listObjects answers ListObjects and ListObjectsV2 with the upstream's own pages, from memory where
+// a rule allows that, or merged with pending writes.
+func (g *listings) listObjects(w *answer, c *call, id sigv4.Identity) error {
 	if g.Writes.WritesBack(c.key.Bucket) {
 		return g.listMerged(w, c)
 	}
 	request := c.upstreamRequest()
 	for name := range request.Header {
-		if strings.HasPrefix(name, amzPrefix) { // it can ask for another answer
-			return g.pass(w, c, id)
+		if strings.HasPrefix(name, amzPrefix) { // it may change the response
+			return g.forward.pass(w, c, id)
 		}
 	}
 	if akigw.NoStore(c.Header) {
-		return g.pass(w, c, id)
+		return g.forward.pass(w, c, id)
 	}
 	listing, resp, err := g.Store.List(c.Context(), c.key.Bucket, c.query.Get("prefix"), c.query.Encode(), akigw.ConditionsOf(c.Header),
 		func(ctx context.Context) (*http.Response, error) { return g.Upstream.Do(ctx, request) })
@@ -34,7 +44,7 @@ func (g *Gateway) listObjects(w *answer, c *Call, id sigv4.Identity) error {
 		relay(w, c.Request, resp)
 		return nil
 	case listing == nil:
-		return g.pass(w, c, id)
+		return g.forward.pass(w, c, id)
 	}
 	h := w.Header()
 	relayHeader(h, listing.Header, http.StatusOK)
@@ -44,6 +54,6 @@ func (g *Gateway) listObjects(w *answer, c *Call, id sigv4.Identity) error {
 	h["X-Akigw-Cache"] = []string{string(listing.Outcome)}
 	h["Age"] = []string{strconv.Itoa(int(listing.Age.Seconds()))}
 	h.Set("Content-Length", strconv.Itoa(len(listing.Body)))
-	_, _ = w.Write(listing.Body) // a client that has gone does not read its answer
+	_, _ = w.Write(listing.Body) // a client that has disconnected does not read it
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/akidb/akigw/internal/s3xml"
 )
 
-// address is where the client of a call finds what the call names.
-func (c *Call) address() string {
+// address returns the URL under which the client reaches the object of a call.
+func (c *call) address() string {
 	scheme := "http"
 	if c.TLS != nil {
 		scheme = "https"
@@ -20,9 +20,9 @@ func (c *Call) address() string {
 	return scheme + "://" + c.Host + c.URL.EscapedPath()
 }
 
-// relocate replaces the Location in an upstream's document, which leads past
-// the gateway, by the address that the client knows. A document of known
-// length keeps a length; any other is passed on as it comes.
+// relocate replaces the Location in a document of the upstream, which bypasses the gateway, by the
+// address that the client knows. A document of known length gets its new length; any other is
+// passed on as it arrives.
 func relocate(resp *http.Response, address string) error {
 	document := &relocated{in: bufio.NewReaderSize(resp.Body, maxElement), close: resp.Body, address: address}
 	if resp.ContentLength < 0 {
@@ -38,11 +38,11 @@ func relocate(resp *http.Response, address string) error {
 	return nil
 }
 
-// maxElement is more than a tag or a Location takes: a key has 1,024 bytes.
+// maxElement is more bytes than a tag or a Location has: a key has up to 1,024 bytes.
 const maxElement = 8 << 10
 
-// relocated passes a document on as it comes: white space that keeps a
-// connection alive has to reach the client at once.
+// relocated passes a document on as it arrives: white space that keeps a connection alive has to
+// reach the client at once.
 type relocated struct {
 	in      *bufio.Reader
 	close   io.Closer
@@ -67,7 +67,7 @@ func (r *relocated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next fills out with the text up to a tag, or with a tag.
+// next fills out with the text up to the next tag, or with a tag.
 func (r *relocated) next() error {
 	if _, err := r.in.Peek(1); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (r *relocated) next() error {
 	tag, err := r.in.ReadSlice('>')
 	r.out = bytes.Clone(tag)
 	switch {
-	case err == bufio.ErrBufferFull: // not the tag that is looked for
+	case err == bufio.ErrBufferFull: // too long for <Location>
 		return nil
 	case err != nil || string(tag) != "<Location>":
 		return err

@@ -37,11 +37,10 @@ func TestHangingUpstreamLeavesRequestMemory(t *testing.T) {
 			b := limitedBench(t)
 			defer b.store.Close()
 			up := &oneHangs{two: two{Memory: b.up}, release: make(chan struct{})}
-			b.g.Upstream = up
-			b.g.Memory = NewMemory(32*streamMemory, up.Names()...)
-			b.g.Verifier.Memory = b.g.Memory
+			memory := NewMemory(32*streamMemory, nil, up.Names()...)
+			b.reconfigure(func(o *Options) { o.Upstream, o.Memory = up, memory })
 			put := func(bucket string, n int) int {
-				r, _ := requestFor(&Routes[3]) // PutObject
+				r, _ := requestFor(&allRoutes[3]) // PutObject
 				r.URL.Path = fmt.Sprintf("/%s/%d", bucket, n)
 				testkit.Signing{AccessKey: "root", Secret: tenantSecret, Payload: payload, Body: []byte(strings.Repeat("x", 200<<10))}.Sign(r)
 				return b.answer(r).Code
@@ -55,8 +54,8 @@ func TestHangingUpstreamLeavesRequestMemory(t *testing.T) {
 				})
 			}
 			synctest.Wait()
-			if b.g.Memory.Used() < 16*streamMemory || refused.Load() == 0 {
-				t.Fatalf("%d bytes are held, %d requests were refused: the memory was not exhausted", b.g.Memory.Used(), refused.Load())
+			if memory.Used() < 16*streamMemory || refused.Load() == 0 {
+				t.Fatalf("%d bytes are held, %d requests were refused: the memory was not exhausted", memory.Used(), refused.Load())
 			}
 			for n := range 20 {
 				if code := put("bucket", n); code != 200 {
@@ -65,7 +64,7 @@ func TestHangingUpstreamLeavesRequestMemory(t *testing.T) {
 			}
 			close(up.release)
 			wait.Wait()
-			if used := b.g.Memory.Used(); used != 0 {
+			if used := memory.Used(); used != 0 {
 				t.Errorf("%d bytes are not given back", used)
 			}
 		})

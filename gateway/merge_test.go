@@ -13,6 +13,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
+	"github.com/akidb/akigw/writeback/overlay"
 )
 
 type listing struct {
@@ -179,5 +180,31 @@ func TestA22_TruncatedMergedListing(t *testing.T) {
 	}
 	if w := b.ask("root", "GET", "/back", "list-type=2", nil, ""); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestMergerPassesDeletions: a page whose known part is nothing but pending deletions ends behind
+// them, so that the next page begins there.
+func TestMergerPassesDeletions(t *testing.T) {
+	q := &listRequest{}
+	pending := []overlay.Change{{Name: "a", Deleted: true}, {Name: "b", Deleted: true}}
+	m := newMerger(q, []listItem{{name: "z"}}, false, pending, true) // there are more behind b
+	if item, _, ok := m.next(); ok || !m.more() || m.last.name != "b" {
+		t.Errorf("%q, %t, more %t, the known part ends at %q", item.name, ok, m.more(), m.last.name)
+	}
+	m = newMerger(q, []listItem{{name: "a"}, {name: "c"}}, true, []overlay.Change{{Name: "b"}, {Name: "d"}}, false)
+	var names []string
+	for {
+		item, isPending, ok := m.next()
+		if !ok {
+			break
+		}
+		if isPending != (item.name == "b") {
+			t.Errorf("%s: pending %t", item.name, isPending)
+		}
+		names = append(names, item.name)
+	}
+	if !slices.Equal(names, []string{"a", "b", "c"}) || !m.more() { // d lies behind the end of the upstream's page
+		t.Errorf("%v, more %t", names, m.more())
 	}
 }

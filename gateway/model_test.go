@@ -321,7 +321,7 @@ func openBench(t *testing.T, dir string, up upstream, rules storekit.Rules, jour
 	go func() { done <- place.Run(ctx) }()
 	b = kitBench(kit, nil, up, log)
 	b.place = place
-	b.g.minPart = 0 // parts are small here
+	b.g.handlers.uploads.minPart = 0 // parts are small here
 	return b, func() {
 		cancel()
 		if err := errors.Join(<-done, <-done, kit.Close()); err != nil {

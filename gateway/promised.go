@@ -15,12 +15,11 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// What was promised of an object when its write was acknowledged, its ETag and its
-// Last-Modified, is shown for as long as the upstream holds that object, whatever the
-// upstream says. Reads from the cache are tiers' business; here are requests and answers
-// that are forwarded, and documents with many objects.
+// An acknowledged write promises an ETag and a Last-Modified. Clients see them for as long as the
+// upstream has that object, even if the upstream tells others. The cache does that for reads; this
+// file does it for forwarded requests and responses, and for listings.
 
-// conditional are the headers of a request that hold conditions on one object.
+// conditional names the request headers with conditions on one object.
 type conditional struct {
 	tags  []string // ETags
 	dates []string // dates to compare with
@@ -39,8 +38,8 @@ var (
 	}
 )
 
-// translated are headers of a request with the upstream's ETag and Last-Modified in its
-// conditions.
+// translated returns the headers of a request, with the ETag and Last-Modified in its conditions as
+// the upstream knows them.
 func (c *conditional) translated(h http.Header, t *overlay.Translation) http.Header {
 	if t == nil {
 		return h
@@ -59,18 +58,18 @@ func (c *conditional) translated(h http.Header, t *overlay.Translation) http.Hea
 	return h
 }
 
-// replaces are the operations whose success leaves another object, or none, in the place of
-// the one that there was. Those whose success can be an error, CopyObject and
-// CompleteMultipartUpload, are not among them: the date of what they leave tells.
+// replaces are the operations that, if they succeed, replace or delete the object. CopyObject and
+// CompleteMultipartUpload are not among them, because their 200 may carry an error: the date of the
+// object tells afterwards.
 var replaces = map[string]bool{"PutObject": true, "DeleteObject": true}
 
-// replacedBy reports whether an answer says that a call has replaced or deleted the object.
-func (c *Call) replacedBy(resp *http.Response) bool {
+// replacedBy reports whether a response says that a call has replaced or deleted the object.
+func (c *call) replacedBy(resp *http.Response) bool {
 	return replaces[c.route.Op] && resp.StatusCode/100 == 2 && !c.query.Has("versionId")
 }
 
-// promised puts what was promised in the place of what the upstream says in the elements of
-// an object in a listing.
+// promised replaces the ETag and the date in the elements of an object in a listing by the promised
+// ones.
 func promised(raw []byte, t *overlay.Translation) []byte {
 	etag, modified := elementOf(raw, "ETag"), elementOf(raw, "LastModified")
 	size, err := strconv.ParseInt(elementOf(raw, "Size").text, 10, 64)
@@ -88,14 +87,14 @@ func promised(raw []byte, t *overlay.Translation) []byte {
 	return raw
 }
 
-// found is the text of an element, and where it is: from and to are equal for none.
+// found is the text of an XML element and its position; from equals to if there is none.
 type found struct {
 	text     string
 	from, to int
 }
 
-// elementOf finds the first element of a name that has no attributes, as those of a
-// listing have none.
+// elementOf finds the first element of a name. It has no attributes, like all elements of a
+// listing.
 func elementOf(raw []byte, name string) found {
 	from := bytes.Index(raw, []byte("<"+name+">"))
 	if from < 0 {
@@ -109,7 +108,7 @@ func elementOf(raw []byte, name string) found {
 	return found{html.UnescapeString(string(raw[from : from+n])), from, from + n}
 }
 
-// replaced is raw with another text in the element.
+// replaced returns raw with another text in the element.
 func (f found) replaced(raw []byte, text string) []byte {
 	if f.from == f.to {
 		return raw
@@ -117,14 +116,14 @@ func (f found) replaced(raw []byte, text string) []byte {
 	return append(s3xml.AppendEscaped(bytes.Clone(raw[:f.from]), text), raw[f.to:]...)
 }
 
-// listObjectVersions forwards ListObjectVersions. Where the current version of a key is the
-// one that something was promised of, the document says so.
-func (g *Gateway) listObjectVersions(w *answer, c *Call, _ sigv4.Identity) error {
-	out, err := g.prepare(c)
+// listObjectVersions forwards ListObjectVersions. In its document, the current version of a key has
+// the promised ETag and date.
+func (g *listings) listObjectVersions(w *answer, c *call, _ sigv4.Identity) error {
+	out, err := g.forward.prepare(c)
 	if err != nil {
 		return err
 	}
-	resp, _, err := g.exchange(c, out, nil)
+	resp, _, err := g.forward.roundTrip(c, out, nil)
 	if err != nil {
 		return err
 	}
@@ -137,9 +136,9 @@ func (g *Gateway) listObjectVersions(w *answer, c *Call, _ sigv4.Identity) error
 	return nil
 }
 
-// promiseVersions replaces the document of an answer to ListObjectVersions. One that is
-// larger than any that S3 sends stays as it is.
-func (g *Gateway) promiseVersions(c *Call, resp *http.Response) error {
+// promiseVersions replaces the document of ListObjectVersions. One that is larger than any of S3
+// stays as it is.
+func (g *listings) promiseVersions(c *call, resp *http.Response) error {
 	document, err := io.ReadAll(io.LimitReader(resp.Body, maxList+1))
 	if err != nil {
 		resp.Body.Close()
@@ -162,8 +161,8 @@ func (g *Gateway) promiseVersions(c *Call, resp *http.Response) error {
 	return nil
 }
 
-// eachVersion is a document with the elements of each Version replaced. No text in it has a
-// < that would be taken for one.
+// eachVersion returns a document with the elements of each Version replaced. Text in XML has no
+// bare <, so no text is taken for an element.
 func eachVersion(document []byte, replace func(raw []byte) []byte) []byte {
 	var b bytes.Buffer
 	for {
@@ -184,7 +183,7 @@ func (r *deleteRequest) conditional() bool {
 }
 
 // translateDeletions translates the conditions of deletions.
-func (g *Gateway) translateDeletions(c *Call, request *deleteRequest) {
+func (g *objectWrites) translateDeletions(c *call, request *deleteRequest) {
 	for i := range request.Objects {
 		o := &request.Objects[i]
 		t := g.Writes.Overlay.Translation(akigw.Key{Bucket: c.key.Bucket, Name: o.name})

@@ -102,7 +102,7 @@ func (d *dating) quick(path string, header http.Header) (*httptest.ResponseRecor
 	}
 	testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
 	w := httptest.NewRecorder()
-	return w, d.g.Quick(w, r.WithContext(d.t.Context()))
+	return w, d.g.ServeLocal(w, r.WithContext(d.t.Context()))
 }
 
 // expect sees that everything that shows the date of an object, or decides on it, goes by

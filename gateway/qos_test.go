@@ -2,13 +2,13 @@ package gateway
 
 import (
 	"bytes"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
@@ -28,7 +28,7 @@ func (byBucket) For(bucket, _ string) *rules.Settings {
 func (byBucket) Pinning() (uint64, bool) { return 0, false }
 func (byBucket) Backs(string) bool       { return false }
 
-func limitedBench(t *testing.T, classes ...QoSConfig) *bench {
+func limitedBench(t *testing.T, classes ...limits.QoSConfig) *bench {
 	t.Helper()
 	b := &bench{up: testkit.NewMemory()}
 	log := slog.New(slog.DiscardHandler)
@@ -40,9 +40,11 @@ func limitedBench(t *testing.T, classes ...QoSConfig) *bench {
 	who := tenants(t)
 	who["carol"] = who["root"]
 	b.g = newBenchGateway(b, b.up, who, log)
-	if b.g.QoS, err = NewQoS(classes, byBucket{}); err != nil {
+	qos, err := limits.NewQoS(classes, byBucket{}, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
+	b.reconfigure(func(o *Options) { o.QoS = qos })
 	return b
 }
 
@@ -50,7 +52,7 @@ func limitedBench(t *testing.T, classes ...QoSConfig) *bench {
 // more are told to slow down, and others do not suffer.
 func TestRequestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := limitedBench(t, QoSConfig{Name: "slow", IdentityRequests: 5, Weight: 1}, QoSConfig{Name: "busy", BucketRequests: 8, Weight: 1})
+		b := limitedBench(t, limits.QoSConfig{Name: "slow", IdentityRequests: 5, Weight: 1}, limits.QoSConfig{Name: "busy", BucketRequests: 8, Weight: 1})
 		defer b.store.Close()
 		count := func(who, path string, n int) (served int) {
 			for range n {
@@ -93,7 +95,7 @@ func TestRequestLimits(t *testing.T) {
 func TestByteLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pace = 100 << 10
-		b := limitedBench(t, QoSConfig{Name: "slow", IdentityBytes: pace, Weight: 1}, QoSConfig{Name: DefaultClass, BucketBytes: pace, Weight: 1})
+		b := limitedBench(t, limits.QoSConfig{Name: "slow", IdentityBytes: pace, Weight: 1}, limits.QoSConfig{Name: limits.DefaultClass, BucketBytes: pace, Weight: 1})
 		defer b.store.Close()
 		body := testkit.Bytes(1, 10*pace)
 		for _, bucket := range []string{"slow", "plain"} {
@@ -125,65 +127,3 @@ func TestByteLimits(t *testing.T) {
 		}
 	})
 }
-
-// TestLimitsAreBounded: whoever comes, the memory for limits is bounded, and no name that a
-// client invents resets the limit of another.
-func TestLimitsAreBounded(t *testing.T) {
-	q, err := NewQoS([]QoSConfig{{Name: "c", IdentityRequests: 1}}, byBucket{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name  string
-		every time.Duration // between two inventions
-	}{
-		{"faster than limits recover", 10 * time.Microsecond},
-		{"slower than limits recover", time.Millisecond},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			now := time.Now()
-			began, taken := now, 0
-			bucket := limitKey{"c", "bucket", "real"}
-			for n := range 3 * maxLimits {
-				now = now.Add(c.every)
-				if q.limit(bucket, 1, 0, now).requests.AllowN(now, 1) {
-					taken++
-				}
-				q.limit(limitKey{"c", "bucket", fmt.Sprintf("%s-%d", c.name, n)}, 1, 0, now).requests.AllowN(now, 1)
-			}
-			if most := 1 + int(now.Sub(began)/time.Second); taken > most {
-				t.Errorf("the real bucket got %d requests in %v, want at most %d", taken, now.Sub(began), most)
-			}
-			if n := len(q.limits) + len(q.shared); n > maxLimits+2 {
-				t.Errorf("%d limits", n)
-			}
-			if !q.limit(limitKey{"c", "bucket", "another"}, 1, 0, now.Add(time.Minute)).requests.AllowN(now.Add(time.Minute), 1) {
-				t.Error("when the flood is over a new bucket has no limit of its own")
-			}
-		})
-	}
-	if _, err := NewQoS([]QoSConfig{{Name: "c"}, {Name: "c"}}, byBucket{}); err == nil {
-		t.Error("two classes of one name were taken")
-	}
-}
-
-// TestRefusedIdentitiesMakeNoLimits: who is over his own limit leaves no trace of the buckets
-// that he names.
-func TestRefusedIdentitiesMakeNoLimits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := limitedBench(t, QoSConfig{Name: "slow", IdentityRequests: 5, BucketRequests: 100, Weight: 1})
-		defer b.store.Close()
-		b.g.QoS.rules = oneClass{}
-		for n := range 50 {
-			b.ask("root", "GET", fmt.Sprintf("/invented-%d/k", n), "", nil, "")
-		}
-		if n := len(b.g.QoS.limits); n != 6 { // the identity, and five buckets
-			t.Errorf("%d limits, want 6", n)
-		}
-	})
-}
-
-// oneClass gives every bucket the class slow.
-type oneClass struct{ byBucket }
-
-func (oneClass) For(string, string) *rules.Settings { return &rules.Settings{Class: "slow"} }

@@ -62,18 +62,18 @@ func (w *noted) HoldAtMost(n int64) { w.ResponseWriter.(interface{ HoldAtMost(in
 func TestQuickAnswersAreTheSame(t *testing.T) {
 	g := newRig(t, rules.Exclusive)
 	log := slog.New(slog.DiscardHandler)
-	front := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: g.store, Upstream: g.up, Log: log})
-	front.hostID = []string{"host"}
+	front := New(Options{Verifier: verifier(), Policies: rootOnly{}, Store: g.store, Upstream: g.up, Log: log})
+	front.pipeline.hostID, front.pipeline.errors.hostID = []string{"host"}, "host"
 	var answered, offered atomic.Int64
 	quick := answered.Load
 	clients := map[string]*testkit.Client{}
-	for name, answer := range map[string]httpguard.Quick{"net/http": nil, "quick": func(w http.ResponseWriter, r *http.Request) bool {
+	for name, answer := range map[string]httpguard.FastPath{"net/http": nil, "quick": func(w http.ResponseWriter, r *http.Request) bool {
 		offered.Add(1)
-		return front.Quick(&noted{w, &answered}, r)
+		return front.ServeLocal(&noted{w, &answered}, r)
 	}} {
 		server := httptest.NewUnstartedServer(nil)
 		server.Config = Server(front, nil, log)
-		server.Config.ConnContext = httpguard.Quickly(answer, idleTimeout)
+		server.Config.ConnContext = httpguard.WithFastPath(answer, idleTimeout)
 		server.Listener = httpguard.Strict(server.Listener, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
 		server.Start()
 		t.Cleanup(server.Close)
@@ -166,7 +166,7 @@ func (panicky) PolicyOf(sigv4.Identity) *policy.Policy { panic("a bug") }
 // counted, wherever it is answered.
 func TestE33_QuickPanicIsIsolated(t *testing.T) {
 	g := newRig(t, rules.Exclusive)
-	front := New(Front{Verifier: verifier(), Policies: panicky{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
+	front := New(Options{Verifier: verifier(), Policies: panicky{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
 	r, err := g.Request("GET", "/bucket/k", "", nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -175,9 +175,9 @@ func TestE33_QuickPanicIsIsolated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := panics.Get()
+	before := front.pipeline.errors.panics.Get()
 	w := httptest.NewRecorder()
-	if !front.Quick(w, r) || w.Code != 500 || !strings.Contains(w.Body.String(), "InternalError") || panics.Get() != before+1 {
+	if !front.ServeLocal(w, r) || w.Code != 500 || !strings.Contains(w.Body.String(), "InternalError") || front.pipeline.errors.panics.Get() != before+1 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,12 +12,13 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
 // bucketsBench is a gateway in front of an upstream that has buckets.
-func bucketsBench(t *testing.T, maxBuckets int, quotas ...QuotaConfig) (b *bench, buckets *sync.Map) {
+func bucketsBench(t *testing.T, maxBuckets int, quotas ...limits.QuotaConfig) (b *bench, buckets *sync.Map) {
 	b, buckets = backBench(t), &sync.Map{}
 	buckets.Store("back", true)
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
@@ -37,10 +36,20 @@ func bucketsBench(t *testing.T, maxBuckets int, quotas ...QuotaConfig) (b *bench
 		}
 		return nil, nil
 	}
-	q := NewQuotas(maxBuckets, quotas, slog.New(slog.DiscardHandler))
-	b.g.Limit(q)
+	b.reconfigure(func(o *Options) { o.MaxBuckets, o.Quotas = maxBuckets, quotas })
 	return b, buckets
 }
+
+// count has the gateway list the buckets of its quotas.
+func (b *bench) count(t *testing.T) {
+	t.Helper()
+	if !b.g.quotas.Count(t.Context()) {
+		t.Fatal("a quota could not be counted")
+	}
+}
+
+// usage is the state of the first quota.
+func (b *bench) usage() limits.Usage { return b.g.quotas.Usage()[0] }
 
 // TestE23_BucketLimit: however many are asked for at once, there are never more buckets than
 // may be; one that is there may be asked for again.
@@ -76,12 +85,10 @@ func TestE23_BucketLimit(t *testing.T) {
 // are read, by whichever way they come; what ends gives its room back.
 func TestE21_Quota(t *testing.T) {
 	for _, bucket := range []string{"exclusive", "back"} {
-		b, buckets := bucketsBench(t, 0, QuotaConfig{Bucket: bucket + "*", AccessKey: "*", MaxBytes: 100_000})
+		b, buckets := bucketsBench(t, 0, limits.QuotaConfig{Bucket: bucket + "*", AccessKey: "*", MaxBytes: 100_000})
 		buckets.Store(bucket, true)
 		b.up.Put(keyOf(bucket, "there"), make([]byte, 10_000))
-		if err := b.g.quotas.reconcile(t.Context(), b.g.quotas.all[0]); err != nil {
-			t.Fatal(err)
-		}
+		b.count(t)
 		body := strings.Repeat("x", 20_000)
 		var stored, refused atomic.Int64
 		var all sync.WaitGroup
@@ -101,9 +108,8 @@ func TestE21_Quota(t *testing.T) {
 		if stored.Load() != 4 || refused.Load() != 8 {
 			t.Errorf("%s: %d stored, %d refused", bucket, stored.Load(), refused.Load())
 		}
-		one := b.g.quotas.all[0]
-		if one.used != 90_000 || one.reserved != 0 {
-			t.Errorf("%s: %d used, %d reserved", bucket, one.used, one.reserved)
+		if b.usage().Used != 90_000 || b.usage().Reserved != 0 {
+			t.Errorf("%s: %d used, %d reserved", bucket, b.usage().Used, b.usage().Reserved)
 		}
 		for i := range 12 { // over what is there: the same size
 			if w := b.ask("root", "HEAD", fmt.Sprintf("/%s/%d", bucket, i), "", nil, ""); w.Code != 200 {
@@ -113,24 +119,24 @@ func TestE21_Quota(t *testing.T) {
 				t.Errorf("%s: written over: %d", bucket, w.Code)
 			}
 		}
-		if one.used != 50_000 {
-			t.Errorf("%s: %d used", bucket, one.used)
+		if b.usage().Used != 50_000 {
+			t.Errorf("%s: %d used", bucket, b.usage().Used)
 		}
-		if w := b.ask("root", "PUT", "/"+bucket+"/bad", "", http.Header{"Content-Md5": {"AAAAAAAAAAAAAAAAAAAAAA=="}}, body); w.Code != 400 || one.used != 50_000 || one.reserved != 0 {
-			t.Errorf("%s: %d, then %d used, %d reserved", bucket, w.Code, one.used, one.reserved)
+		if w := b.ask("root", "PUT", "/"+bucket+"/bad", "", http.Header{"Content-Md5": {"AAAAAAAAAAAAAAAAAAAAAA=="}}, body); w.Code != 400 || b.usage().Used != 50_000 || b.usage().Reserved != 0 {
+			t.Errorf("%s: %d, then %d used, %d reserved", bucket, w.Code, b.usage().Used, b.usage().Reserved)
 		}
-		if w := b.ask("root", "PUT", "/"+bucket+"/copy", "", http.Header{"X-Amz-Copy-Source": {"/" + bucket + "/there"}}, ""); w.Code != 200 || one.used != 60_000 {
-			t.Errorf("%s: copy %d, %d used", bucket, w.Code, one.used)
+		if w := b.ask("root", "PUT", "/"+bucket+"/copy", "", http.Header{"X-Amz-Copy-Source": {"/" + bucket + "/there"}}, ""); w.Code != 200 || b.usage().Used != 60_000 {
+			t.Errorf("%s: copy %d, %d used", bucket, w.Code, b.usage().Used)
 		}
-		if w := b.ask("root", "DELETE", "/"+bucket+"/copy", "", nil, ""); w.Code != 204 || one.used > 60_000 {
-			t.Errorf("%s: %d, %d used", bucket, w.Code, one.used)
+		if w := b.ask("root", "DELETE", "/"+bucket+"/copy", "", nil, ""); w.Code != 204 || b.usage().Used > 60_000 {
+			t.Errorf("%s: %d, %d used", bucket, w.Code, b.usage().Used)
 		}
 		if w := b.ask("root", "PUT", "/other/k", "", nil, strings.Repeat("x", 200_000)); w.Code != 200 {
 			t.Errorf("another bucket: %d", w.Code)
 		}
 		b.drain(t)
-		if err := b.g.quotas.reconcile(t.Context(), one); err != nil || one.used != b.stored(bucket) {
-			t.Errorf("%s: %d after a listing, the upstream has %d, %v", bucket, one.used, b.stored(bucket), err)
+		if b.count(t); b.usage().Used != b.stored(bucket) {
+			t.Errorf("%s: %d after a listing, the upstream has %d", bucket, b.usage().Used, b.stored(bucket))
 		}
 	}
 }
@@ -138,11 +144,8 @@ func TestE21_Quota(t *testing.T) {
 // TestE22_PartsCount: parts of uploads count, and those of an upload that is aborted do not
 // any more.
 func TestE22_PartsCount(t *testing.T) {
-	b, _ := bucketsBench(t, 0, QuotaConfig{Bucket: "exclusive", AccessKey: "*", MaxBytes: 100_000})
-	one := b.g.quotas.all[0]
-	if err := b.g.quotas.reconcile(t.Context(), one); err != nil {
-		t.Fatal(err)
-	}
+	b, _ := bucketsBench(t, 0, limits.QuotaConfig{Bucket: "exclusive", AccessKey: "*", MaxBytes: 100_000})
+	b.count(t)
 	begun := b.ask("root", "POST", "/exclusive/k", "uploads", nil, "")
 	id := between(begun.Body.String(), "<UploadId>", "</UploadId>")
 	if id == "" {
@@ -154,11 +157,11 @@ func TestE22_PartsCount(t *testing.T) {
 			t.Errorf("part %d: %d %s", n, w.Code, w.Body)
 		}
 	}
-	if one.used != 80_000 {
-		t.Errorf("%d used", one.used)
+	if b.usage().Used != 80_000 {
+		t.Errorf("%d used", b.usage().Used)
 	}
-	if w := b.ask("root", "DELETE", "/exclusive/k", "uploadId="+id, nil, ""); w.Code != 204 || one.used != 0 {
-		t.Errorf("abort: %d, %d used", w.Code, one.used)
+	if w := b.ask("root", "DELETE", "/exclusive/k", "uploadId="+id, nil, ""); w.Code != 204 || b.usage().Used != 0 {
+		t.Errorf("abort: %d, %d used", w.Code, b.usage().Used)
 	}
 	if w := b.ask("root", "PUT", "/exclusive/k", "", nil, part); w.Code != 200 {
 		t.Errorf("%d", w.Code)
@@ -167,12 +170,10 @@ func TestE22_PartsCount(t *testing.T) {
 
 // TestQuotaOfAnAccessKey: a quota refuses the writes of those that it names.
 func TestQuotaOfAnAccessKey(t *testing.T) {
-	b, _ := bucketsBench(t, 0, QuotaConfig{Bucket: "exclusive", AccessKey: "somebody else", MaxBytes: 1000})
-	if err := b.g.quotas.reconcile(t.Context(), b.g.quotas.all[0]); err != nil {
-		t.Fatal(err)
-	}
-	if w := b.ask("root", "PUT", "/exclusive/k", "", nil, strings.Repeat("x", 5000)); w.Code != 200 || b.g.quotas.all[0].used != 5000 {
-		t.Errorf("%d, %d used", w.Code, b.g.quotas.all[0].used)
+	b, _ := bucketsBench(t, 0, limits.QuotaConfig{Bucket: "exclusive", AccessKey: "somebody else", MaxBytes: 1000})
+	b.count(t)
+	if w := b.ask("root", "PUT", "/exclusive/k", "", nil, strings.Repeat("x", 5000)); w.Code != 200 || b.usage().Used != 5000 {
+		t.Errorf("%d, %d used", w.Code, b.usage().Used)
 	}
 }
 
@@ -194,25 +195,26 @@ func (b *bench) stored(bucket string) (sum int64) {
 // TestQuotasPastAHangingUpstream: a CreateBucket that an upstream holds up keeps others waiting
 // no longer than their clients do, and a quota of one bucket needs no answer of other upstreams.
 func TestQuotasPastAHangingUpstream(t *testing.T) {
-	b, _ := bucketsBench(t, 10, QuotaConfig{Bucket: "exclusive", AccessKey: "*", MaxBytes: 100_000}, QuotaConfig{Bucket: "absent", AccessKey: "*", MaxBytes: 100_000})
+	b, _ := bucketsBench(t, 10, limits.QuotaConfig{Bucket: "exclusive", AccessKey: "*", MaxBytes: 100_000}, limits.QuotaConfig{Bucket: "absent", AccessKey: "*", MaxBytes: 100_000})
 	q := b.g.quotas
-	create := func(ctx context.Context, bucket string) *Call {
-		return &Call{Request: httptest.NewRequest("PUT", "/"+bucket, nil), key: keyOf(bucket, ""), flow: cold.FlowContext{Context: ctx}}
+	create := func(ctx context.Context, bucket string) (limits.Reservation, error) {
+		return q.Begin(ctx, limits.Write{Op: "CreateBucket", Key: keyOf(bucket, "")})
 	}
-	done, err := q.createBucket(create(t.Context(), "one"))
+	first, err := create(t.Context(), "one")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := q.createBucket(create(ctx, "two")); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := create(ctx, "two"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("while another one is made: %v", err)
 	}
-	done(200)
-	if done, err = q.createBucket(create(t.Context(), "two")); err != nil {
+	first.End(200)
+	second, err := create(t.Context(), "two")
+	if err != nil {
 		t.Fatal(err)
 	}
-	done(200)
+	second.End(200)
 
 	b.up.Put(keyOf("exclusive", "there"), make([]byte, 10_000))
 	before := b.up.Before
@@ -225,9 +227,10 @@ func TestQuotasPastAHangingUpstream(t *testing.T) {
 		}
 		return before(r)
 	}
+	b.count(t)
 	for i, want := range []int64{10_000, 0} {
-		if err := q.reconcile(t.Context(), q.all[i]); err != nil || q.all[i].used != want || !q.all[i].counted {
-			t.Errorf("%s: %v, %d bytes, want %d", q.all[i].Bucket, err, q.all[i].used, want)
+		if u := q.Usage()[i]; u.Used != want || !u.Counted {
+			t.Errorf("%s: %d bytes, want %d, counted %t", u.Bucket, u.Used, want, u.Counted)
 		}
 	}
 }

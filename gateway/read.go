@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -15,9 +16,9 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// cachedKey returns what a read looks up, or false if the cache has no say: the
-// null version can be replaced.
-func (c *Call) cachedKey() (key akigw.Key, ok bool) {
+// cachedKey returns the key under which the cache has what a read asks for, or false if the cache
+// cannot answer it. The null version can be replaced, so it is not cached.
+func (c *call) cachedKey() (key akigw.Key, ok bool) {
 	key = c.key
 	if c.query.Has("versionId") {
 		key.Version = c.query.Get("versionId")
@@ -28,11 +29,11 @@ func (c *Call) cachedKey() (key akigw.Key, ok bool) {
 	return key, c.cacheable()
 }
 
-// spec is what of the object a read asks for; check has seen that it is one
-// thing.
-func (c *Call) spec() akigw.RangeSpec {
+// spec returns which part of the object a read asks for: a range or a part number, not both (see
+// check).
+func (c *call) spec() akigw.RangeSpec {
 	if c.query.Has("partNumber") {
-		n, _ := strconv.Atoi(c.query.Get("partNumber")) // check has seen that it is a number
+		n, _ := strconv.Atoi(c.query.Get("partNumber")) // check has parsed it
 		return akigw.PartSpec(n)
 	}
 	return akigw.ParseRange(c.Header.Get("Range"))
@@ -41,16 +42,22 @@ func (c *Call) spec() akigw.RangeSpec {
 // maxVersion is the longest version id (S3: 1,024 bytes).
 const maxVersion = 1024
 
-// getObject answers GetObject from the store: the conditions, the range, the
-// headers and then the bytes as they come.
-func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
+// objectReads answers GetObject and HeadObject from the cache.
+type objectReads struct {
+	Store   *tiers.Store
+	forward *forwarder
+	log     *slog.Logger
+}
+
+// getObject answers GetObject: the conditions, the range, the headers and then the bytes as they
+// come.
+func (g *objectReads) getObject(w *answer, c *call, id sigv4.Identity) error {
 	key, ok := c.cachedKey()
 	if !ok {
 		return g.bypass(w, c, id)
 	}
-	ctx := c.Context()
 	spec := c.spec()
-	reader, err := g.Store.Get(ctx, key, spec, akigw.ConditionsOf(c.Header))
+	reader, err := g.open(c, key, spec)
 	if reader != nil {
 		defer reader.Close()
 	}
@@ -63,55 +70,114 @@ func (g *Gateway) getObject(w *answer, c *Call, id sigv4.Identity) error {
 	return g.sendObject(w, c, reader, spec)
 }
 
-// sendObject answers with what a reader brings.
-func (g *Gateway) sendObject(w *answer, c *Call, reader *tiers.Reader, spec akigw.RangeSpec) error {
+// open starts a read of the object: on the fast path only of what is in memory or on local disk.
+func (g *objectReads) open(c *call, key akigw.Key, spec akigw.RangeSpec) (*tiers.Reader, error) {
+	if !c.localOnly {
+		return g.Store.Get(c.Context(), key, spec, akigw.ConditionsOf(c.Header))
+	}
+	if reader := g.Store.Local(c.Context(), key, spec, akigw.ConditionsOf(c.Header)); reader != nil {
+		return reader, nil
+	}
+	return nil, errGivenUp
+}
+
+// bypass forwards a read past the cache; the fast path gives it up.
+func (g *objectReads) bypass(w *answer, c *call, id sigv4.Identity) error {
+	if c.localOnly {
+		return errGivenUp
+	}
+	return g.forward.bypass(w, c, id)
+}
+
+// sendObject sends what a reader brings. What the reader lends is sent before the reader closes.
+func (g *objectReads) sendObject(w *answer, c *call, reader *tiers.Reader, spec akigw.RangeSpec) error {
 	ctx := c.Context()
-	together := reader.Outcome != akigw.Cold && len(c.pace) == 0 && httpguard.Hold(c.Request)
-	defer httpguard.Release(c.Request)
+	out := newObjectWriter(w, c, reader)
+	defer out.close()
 	describe(w, c, reader, spec)
 	reader.Borrow = true
-	for held := 0; ; {
+	for {
 		data, err := reader.Next(ctx)
 		if err == io.EOF {
-			if together {
-				w.flush() // into what is held
-			}
+			out.end()
 			return nil
 		}
 		if err != nil {
-			g.Log.Warn("cut off an answer that could not be completed", "request_id", c.requestID, "key", c.key.String(), "error", err)
+			g.log.Warn("aborted a response that could not be completed", "request_id", w.requestID[0], "key", c.key.String(), "error", err)
 			panic(http.ErrAbortHandler)
 		}
-		if _, err := w.Write(data); err != nil {
-			return nil // the client has gone
+		if out.write(data) != nil {
+			return nil // the client has disconnected
 		}
-		if held += len(data); int64(held) < reader.Hold {
-			continue
-		}
-		if together {
-			err = httpguard.Release(c.Request)
-		} else {
-			w.flush()
-		}
-		if err != nil {
-			return nil
-		}
-		reader.Sent()
-		held, together = 0, together && httpguard.Hold(c.Request)
 	}
+}
+
+// objectWriter sends the bytes that a reader lends. Headers and bytes that are there at once go out
+// by one system call, and never more than reader.Hold bytes wait.
+type objectWriter struct {
+	w       *answer
+	r       *http.Request
+	reader  *tiers.Reader
+	local   bool // fast path: it holds what is written by itself
+	holding bool // the connection holds what net/http writes
+	held    int  // bytes written since the last flush
+}
+
+func newObjectWriter(w *answer, c *call, reader *tiers.Reader) objectWriter {
+	if c.localOnly {
+		if holds, ok := w.ResponseWriter.(interface{ HoldAtMost(bytes int64) }); ok {
+			holds.HoldAtMost(reader.Hold)
+		}
+	}
+	return objectWriter{w: w, r: c.Request, reader: reader, local: c.localOnly,
+		holding: reader.Outcome != akigw.Cold && len(c.pace) == 0 && httpguard.Hold(c.Request)}
+}
+
+// write sends data. An error says that the client has disconnected.
+func (o *objectWriter) write(data []byte) error {
+	if _, err := o.w.Write(data); err != nil {
+		return err
+	}
+	if o.held += len(data); int64(o.held) < o.reader.Hold {
+		return nil
+	}
+	var err error
+	if o.holding {
+		err = httpguard.Release(o.r)
+	} else {
+		o.w.flush()
+	}
+	if err != nil {
+		return err
+	}
+	o.reader.Sent()
+	o.held, o.holding = 0, o.holding && httpguard.Hold(o.r)
+	return nil
+}
+
+// end completes the response.
+func (o *objectWriter) end() {
+	if o.holding || o.local {
+		o.w.flush()
+	}
+}
+
+// close sends what the connection still holds.
+func (o *objectWriter) close() {
+	_ = httpguard.Release(o.r) // a broken connection shows at the next read
 }
 
 // headObject answers HeadObject from the entry that a GET would be served
 // from.
-func (g *Gateway) headObject(w *answer, c *Call, id sigv4.Identity) error {
+func (g *objectReads) headObject(w *answer, c *call, id sigv4.Identity) error {
 	key, ok := c.cachedKey()
 	if !ok {
-		return g.bypass(w, c, id)
+		return g.forward.bypass(w, c, id)
 	}
 	spec := c.spec()
 	reader, err := g.Store.Head(c.Context(), key, spec, akigw.ConditionsOf(c.Header))
 	if errors.Is(err, tiers.ErrUncacheable) {
-		return g.bypass(w, c, id)
+		return g.forward.bypass(w, c, id)
 	}
 	if err != nil {
 		return refuse(w, c, reader, err)
@@ -120,8 +186,8 @@ func (g *Gateway) headObject(w *answer, c *Call, id sigv4.Identity) error {
 	return nil
 }
 
-// refuse answers a read that its own conditions or range end.
-func refuse(w *answer, c *Call, reader *tiers.Reader, err error) error {
+// refuse returns the error of a read that fails its own conditions or range.
+func refuse(w *answer, c *call, reader *tiers.Reader, err error) error {
 	if reader == nil {
 		return err
 	}
@@ -149,8 +215,8 @@ func refuse(w *answer, c *Call, reader *tiers.Reader, err error) error {
 	return err
 }
 
-// describe sends status and headers of an object.
-func describe(w *answer, c *Call, reader *tiers.Reader, spec akigw.RangeSpec) {
+// describe sends the status and the headers of an object.
+func describe(w *answer, c *call, reader *tiers.Reader, spec akigw.RangeSpec) {
 	checksums := spec.Whole() && strings.EqualFold(c.Header.Get("X-Amz-Checksum-Mode"), "ENABLED")
 	h := w.Header()
 	for name, values := range reader.Object.Header {
@@ -175,8 +241,7 @@ func describe(w *answer, c *Call, reader *tiers.Reader, spec akigw.RangeSpec) {
 	w.WriteHeader(status)
 }
 
-// describePart adds what the upstream says of a part to what it says of the
-// object.
+// describePart adds the headers of a part to those of the object.
 func describePart(h http.Header, p *tiers.Part, size int64, checksums bool) {
 	for name, values := range p.Header {
 		if _, known := h[wireName(name)]; !known && (checksums || !strings.HasPrefix(name, "X-Amz-Checksum-")) {
@@ -193,9 +258,8 @@ var overridable = map[string]bool{
 	"Content-Type": true, "Content-Language": true, "Expires": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true,
 }
 
-// override applies response-* parameters to this answer only. They are signed,
-// like the whole query.
-func override(h http.Header, c *Call) {
+// override applies response-* parameters to this response. They are signed, like the whole query.
+func override(h http.Header, c *call) {
 	for parameter, values := range c.query {
 		if name, ok := strings.CutPrefix(parameter, "response-"); ok {
 			h[textproto.CanonicalMIMEHeaderKey(name)] = values[:1:1]
@@ -203,9 +267,8 @@ func override(h http.Header, c *Call) {
 	}
 }
 
-// checkOverrides refuses an override of any other header, or one that would
-// end its line.
-func (c *Call) checkOverrides() error {
+// checkOverrides refuses the override of any other header, and one that would end its line.
+func (c *call) checkOverrides() error {
 	for parameter, values := range c.query {
 		name, ok := strings.CutPrefix(parameter, "response-")
 		if ok && (!overridable[textproto.CanonicalMIMEHeaderKey(name)] || hasControl(values[0])) {

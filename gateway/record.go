@@ -2,8 +2,9 @@ package gateway
 
 import (
 	"log/slog"
-	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -13,25 +14,50 @@ import (
 	"github.com/akidb/akigw/cost"
 )
 
-// seconds is how long requests take, from their head to the last byte of their answer, by what
-// they are: "read" are objects and their heads, "write" what stores objects, "list" listings.
-var seconds = map[string]*metrics.PrometheusHistogram{
-	"read": newSeconds("read"), "write": newSeconds("write"), "list": newSeconds("list"), "other": newSeconds("other"),
+// counters are the metrics of a gateway.
+type counters struct {
+	set            *metrics.Set
+	panics         *metrics.Counter
+	sent, received *metrics.Counter // bytes of bodies
+	// seconds is how long requests take, from their head to the last byte of the response, by kind.
+	seconds map[string]*metrics.PrometheusHistogram
+	// requests are the counters by operation and status; formatting their names on every request
+	// would be expensive.
+	requests sync.Map // requestLabels -> *metrics.Counter
 }
 
-// secondsBounds are from less than what memory needs to more than a client waits.
+type requestLabels struct {
+	op     string
+	status int
+}
+
+// secondsBounds reach from less than a hit in memory takes to more than a client waits.
 var secondsBounds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
-func newSeconds(kind string) *metrics.PrometheusHistogram {
-	return metrics.NewPrometheusHistogramExt(`akigw_gateway_request_seconds{kind="`+kind+`"}`, secondsBounds)
+func newCounters(set *metrics.Set) *counters {
+	c := &counters{set: set, seconds: map[string]*metrics.PrometheusHistogram{},
+		panics:   set.GetOrCreateCounter("akigw_gateway_panics_total"),
+		sent:     set.GetOrCreateCounter("akigw_gateway_sent_bytes_total"),
+		received: set.GetOrCreateCounter("akigw_gateway_received_bytes_total"),
+	}
+	for _, kind := range []string{"read", "write", "list", "other"} {
+		c.seconds[kind] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_request_seconds{kind="`+kind+`"}`, secondsBounds)
+	}
+	return c
 }
 
-var (
-	sentBytes     = metrics.NewCounter("akigw_gateway_sent_bytes_total")
-	receivedBytes = metrics.NewCounter("akigw_gateway_received_bytes_total")
-)
+// request returns the counter of an operation and a status.
+func (c *counters) request(op string, status int) *metrics.Counter {
+	labels := requestLabels{op, status}
+	if n, ok := c.requests.Load(labels); ok {
+		return n.(*metrics.Counter)
+	}
+	n := c.set.GetOrCreateCounter(`akigw_gateway_requests_total{op="` + op + `",status="` + strconv.Itoa(status) + `"}`)
+	c.requests.Store(labels, n)
+	return n
+}
 
-// kindOf is what an operation is, for seconds.
+// kindOf returns the kind of an operation in akigw_gateway_request_seconds.
 func kindOf(op string) string {
 	switch op {
 	case "GetObject", "HeadObject":
@@ -45,38 +71,60 @@ func kindOf(op string) string {
 	return "other"
 }
 
-// account counts and logs a request that is over. Failures of this side are warnings.
-func (g *Gateway) account(r *http.Request, w *answer, op, accessKey, requestID string, started time.Time) {
-	if op == "" {
-		op = "none"
+// recorder counts and logs requests that have ended.
+type recorder struct {
+	log       *slog.Logger
+	counters  *counters
+	costs     *cost.Ledger // nil: none
+	accessLog *AccessLog   // nil: none
+	hostID    string       // x-amz-id-2
+}
+
+// record counts and logs an exchange that has ended.
+func (l *recorder) record(x *exchange) {
+	if x.op == "" {
+		x.op = "none"
 	}
-	took := time.Since(started)
-	requestCounter(op, w.status).Inc()
-	seconds[kindOf(op)].Update(took.Seconds())
-	sentBytes.AddInt64(w.bytes)
-	receivedBytes.AddInt64(max(0, r.ContentLength))
-	if g.Costs != nil && w.call != nil {
-		g.Costs.Count(g.Costs.Named(w.call.key.Bucket, w.status), cost.KindOf(r.Method, w.call.key.Name != "", w.call.query), r.ContentLength, w.bytes)
+	w, took := &x.answer, time.Since(x.answer.started)
+	l.counters.request(x.op, w.status).Inc()
+	l.counters.seconds[kindOf(x.op)].Update(took.Seconds())
+	l.counters.sent.AddInt64(w.bytes)
+	l.counters.received.AddInt64(max(0, x.request.ContentLength))
+	if c := x.answer.call; l.costs != nil && c != nil {
+		l.costs.Count(l.costs.Named(c.key.Bucket, w.status), cost.KindOf(c.Method, c.key.Name != "", c.query), c.ContentLength, w.bytes)
 	}
-	if g.AccessLog != nil {
-		g.AccessLog.write(r, w, op, accessKey, requestID, g.hostID[0], started, took)
+	if l.accessLog != nil {
+		l.accessLog.write(x, l.hostID, took)
 	}
-	if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
-		span.SetName(op)
-		span.SetAttributes(attribute.String("aws.request_id", requestID), attribute.String("akigw.outcome", w.Header().Get("X-Akigw-Cache")))
-		if w.call != nil {
-			span.SetAttributes(attribute.String("aws.s3.bucket", w.call.key.Bucket), attribute.String("aws.s3.key", w.call.key.Name))
-		}
-	}
-	level := slog.LevelDebug
-	if w.status >= 500 {
-		level = slog.LevelWarn
-	}
-	if !g.Log.Enabled(r.Context(), level) {
+	l.trace(x)
+	l.logRequest(x, took)
+}
+
+// trace describes the exchange in the request's span, if there is one.
+func (l *recorder) trace(x *exchange) {
+	span := trace.SpanFromContext(x.request.Context())
+	if !span.IsRecording() {
 		return
 	}
-	g.Log.LogAttrs(r.Context(), level, "request", slog.String("request_id", requestID), slog.String("op", op),
-		slog.String("method", r.Method), slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", w.status),
-		slog.Int64("bytes", w.bytes), slog.Duration("took", took), slog.String("access_key", clip(accessKey)),
+	span.SetName(x.op)
+	span.SetAttributes(attribute.String("aws.request_id", x.id()), attribute.String("akigw.outcome", x.answer.Header().Get("X-Akigw-Cache")))
+	if x.answer.call != nil {
+		span.SetAttributes(attribute.String("aws.s3.bucket", x.answer.call.key.Bucket), attribute.String("aws.s3.key", x.answer.call.key.Name))
+	}
+}
+
+// logRequest logs the exchange. A failure of this side is a warning.
+func (l *recorder) logRequest(x *exchange, took time.Duration) {
+	level := slog.LevelDebug
+	if x.answer.status >= 500 {
+		level = slog.LevelWarn
+	}
+	r := x.request
+	if !l.log.Enabled(r.Context(), level) {
+		return
+	}
+	l.log.LogAttrs(r.Context(), level, "request", slog.String("request_id", x.id()), slog.String("op", x.op),
+		slog.String("method", r.Method), slog.String("path", clip(r.URL.EscapedPath())), slog.Int("status", x.answer.status),
+		slog.Int64("bytes", x.answer.bytes), slog.Duration("took", took), slog.String("access_key", clip(x.accessKey())),
 		slog.String("remote", r.RemoteAddr))
 }

@@ -30,7 +30,7 @@ import (
 
 var rootAlone = people{"root": {sigv4.Credential{Secret: tenantSecret}, policy.Everything}}
 
-// TestS14_ConstantTime: nothing in the rooms that verify compares a signature,
+// TestS14_ConstantTime: nothing in the packages that verify compares a signature,
 // a token or a password with == or !=.
 func TestS14_ConstantTime(t *testing.T) {
 	secretive := regexp.MustCompile(`(?i)^(signature|sig|token|password|mac)$`)
@@ -126,7 +126,7 @@ func TestS32_UpstreamRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBench(t, rootAlone, rootAlone)
-	b.g.Upstream = upstream
+	b.reconfigure(func(o *Options) { o.Upstream = upstream })
 	own := &sigv4.Verifier{Region: "eu-north-1", Keys: sigv4.StaticKeys{"upstream-key": "upstream-secret"}}
 	names := []string{"X-Forwarded-For", "X-Forwarded-Host", "Connection", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Upgrade", "Cookie",
 		"Forwarded", "X-Real-Ip", "X-Http-Method-Override", "X-Original-Url", "Referer", "Origin", "User-Agent", "Accept", "Accept-Encoding", "Content-Type", "Content-Md5",
@@ -225,13 +225,13 @@ func TestS34_Errors(t *testing.T) {
 	if w.Code != 403 || w.Body.String() != want || w.Header().Get("Content-Type") != "application/xml" || w.Header()["x-content-type-options"][0] != "nosniff" {
 		t.Errorf("%d %v\n%s\nwant\n%s", w.Code, w.Header(), w.Body, want)
 	}
-	r, _ := requestFor(&Routes[0])
+	r, _ := requestFor(&allRoutes[0])
 	testkit.Signing{AccessKey: "root", Secret: "wrong-secret"}.Sign(r)
 	w = b.answer(r)
 	if w.Code != 403 || strings.Contains(w.Body.String(), "StringToSign") || strings.Contains(w.Body.String(), "CanonicalRequest") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	r, _ = requestFor(&Routes[1])
+	r, _ = requestFor(&allRoutes[1])
 	if w := b.answer(r); w.Code != 403 || w.Body.Len() != 0 { // HEAD
 		t.Errorf("HEAD: %d with %d bytes", w.Code, w.Body.Len())
 	}
@@ -245,7 +245,7 @@ func TestS36_FileNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{g: New(Front{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: slog.New(slog.DiscardHandler)}), up: up, store: store}
+	b := &bench{g: New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: store, Upstream: up, Log: slog.New(slog.DiscardHandler)}), up: up, store: store}
 	for i, name := range append(oddKeys, "CANARY", "../CANARY", "/CANARY/CANARY") {
 		if w := b.ask("root", "PUT", "/canary-bucket/"+name, "", nil, strings.Repeat("x", i*3000)); w.Code != 200 {
 			t.Fatalf("%q: %d %s", name, w.Code, w.Body)
@@ -304,7 +304,9 @@ func TestS41_Numbers(t *testing.T) {
 func TestS46_Logs(t *testing.T) {
 	var lines bytes.Buffer
 	b := newBench(t, rootAlone, rootAlone)
-	b.g.Log = slog.New(slog.NewJSONHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	b.reconfigure(func(o *Options) {
+		o.Log = slog.New(slog.NewJSONHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
 	names := append(oddKeys, "\n{\"level\":\"ERROR\"}", strings.Repeat("\r\n", 500))
 	for _, name := range names {
 		b.ask("root", "GET", "/bucket/"+name, "response-content-type=canary", nil, "")
@@ -313,7 +315,7 @@ func TestS46_Logs(t *testing.T) {
 	for line := range strings.Lines(lines.String()) {
 		n++
 		var entry map[string]any
-		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry["msg"] != "request" && entry["msg"] != "cut off an answer that could not be completed" || len(line) > 2000 {
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry["msg"] != "request" && entry["msg"] != "aborted a response that could not be completed" || len(line) > 2000 {
 			t.Errorf("%.200q: %v", line, err)
 		}
 	}
@@ -327,8 +329,9 @@ func TestS46_Logs(t *testing.T) {
 // back.
 func TestE7_RequestMemory(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
-	b.g.Memory = NewMemory(1 << 20)
-	if !b.g.Memory.Acquire(1<<20 - 1000) {
+	memory := NewMemory(1<<20, nil)
+	b.reconfigure(func(o *Options) { o.Memory = memory })
+	if !memory.Acquire(1<<20 - 1000) {
 		t.Fatal("the budget is smaller than said")
 	}
 	if w := b.ask("root", "PUT", "/bucket/k", "", nil, strings.Repeat("x", 2000)); w.Code != 503 || codeOf(w) != "SlowDown" || w.Header().Get("Retry-After") == "" {
@@ -340,17 +343,16 @@ func TestE7_RequestMemory(t *testing.T) {
 	if w := b.ask("root", "GET", "/bucket/k", "", nil, ""); w.Code != 200 {
 		t.Errorf("GET: %d", w.Code)
 	}
-	if used := b.g.Memory.Used(); used != 1<<20-1000 {
+	if used := memory.Used(); used != 1<<20-1000 {
 		t.Errorf("%d bytes are not given back", used-(1<<20-1000))
 	}
-	b.g.Memory.Release(1<<20 - 1000)
-	b.g.Verifier.Memory = b.g.Memory
-	r, _ := requestFor(&Routes[3]) // PutObject
+	memory.Release(1<<20 - 1000)
+	r, _ := requestFor(&allRoutes[3]) // PutObject
 	testkit.Signing{AccessKey: "root", Secret: tenantSecret, Payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", Body: make([]byte, 2<<20)}.Sign(r)
 	if w := b.answer(r); w.Code != 503 {
 		t.Errorf("a signed chunk over the budget: %d %s", w.Code, codeOf(w))
 	}
-	if used := b.g.Memory.Used(); used != 0 {
+	if used := memory.Used(); used != 0 {
 		t.Errorf("%d bytes are not given back", used)
 	}
 }
@@ -359,7 +361,7 @@ func TestE7_RequestMemory(t *testing.T) {
 // no others, and the key keeps its bytes.
 func TestVirtualHosts(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
-	b.g.Domains = []string{"s3.example.com", "localhost"}
+	b.reconfigure(func(o *Options) { o.Domains = []string{"s3.example.com", "localhost"} })
 	for _, c := range []struct {
 		host, path string
 		key        akigw.Key

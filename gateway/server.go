@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/internal/s3err"
@@ -16,29 +18,28 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// Config is the S3 listener and who may use it: the top level of the
-// configuration file.
+// Config configures the S3 listener and its root key pair: the top level of the configuration file.
 type Config struct {
 	Listen    string `toml:"listen" help:"address of the S3 listener"`
 	AccessKey string `toml:"access_key" help:"access key id of the gateway's root key pair; empty makes a trial pair"`
 	SecretKey string `toml:"secret_key" secret:"true" help:"secret access key of the gateway's root key pair"`
 	Region    string `toml:"region" help:"region that clients sign for"`
-	Domains   string `toml:"domains" help:"names, separated by commas, below which the first label of a host name is a bucket (virtual-hosted style): s3.example.com serves BUCKET.s3.example.com"`
+	Domains   string `toml:"domains" help:"comma-separated names below which the first label of a host name is a bucket (virtual-hosted style): s3.example.com serves BUCKET.s3.example.com"`
 	TLSCert   string `toml:"tls_cert" help:"PEM file with the S3 listener's certificate chain"`
 	TLSKey    string `toml:"tls_key" help:"PEM file with its private key"`
 
-	MaxConnections           int        `toml:"max_connections" help:"connections to the S3 listener in all; more are closed. 0: no limit"`
-	MaxBuckets               int        `toml:"max_buckets" help:"how many buckets there may be in all; one more is refused with TooManyBuckets. 0: as many as the upstream lets"`
+	MaxConnections           int        `toml:"max_connections" help:"connections to the S3 listener in all; further ones are closed at once. 0: no limit"`
+	MaxBuckets               int        `toml:"max_buckets" help:"how many buckets there may be in all; creating another one fails with TooManyBuckets. 0: as many as the upstream allows"`
 	MaxConnectionsPerAddress int        `toml:"max_connections_per_address" help:"the same from one IPv4 address or IPv6 /64; keep 0, no limit, behind a load balancer"`
-	MinRate                  size.Bytes `toml:"min_rate" help:"bytes per second that a client has to send of a body, or take of an answer, over 30 seconds; slower ones are cut off. 0: no limit"`
-	FailuresPerMinute        int        `toml:"auth_failures_per_minute" help:"wrong signatures from one address after which more are answered with 503 SlowDown; requests that are signed well are never held up. 0: no limit"`
-	RequestMemory            size.Bytes `toml:"request_memory" help:"memory for request bodies under way; above it, requests with a body are answered with 503 SlowDown"`
+	MinRate                  size.Bytes `toml:"min_rate" help:"bytes per second that a client has to send of a body, or accept of a response, over 30 seconds; slower connections are closed. 0: no limit"`
+	FailuresPerMinute        int        `toml:"auth_failures_per_minute" help:"wrong signatures from one address in a minute, after which further ones are answered with 503 SlowDown; correctly signed requests are never delayed. 0: no limit"`
+	RequestMemory            size.Bytes `toml:"request_memory" help:"memory for the bodies of requests in progress; above it, requests with a body are answered with 503 SlowDown"`
 
-	AllowPlaintext bool `toml:"allow_plaintext" help:"listen beyond loopback without TLS: everybody on the path can read and change what is transferred"`
-	AllowTrialKeys bool `toml:"allow_trial_keys" help:"listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access"`
+	AllowPlaintext bool `toml:"allow_plaintext" help:"listen beyond loopback without TLS: anyone on the network path can read and change what is transferred"`
+	AllowTrialKeys bool `toml:"allow_trial_keys" help:"listen beyond loopback with the generated trial key pair: anyone who has seen the console output or can read the data directory has full access"`
 }
 
-// Check reports every impossible value by its key.
+// Check reports every invalid value by its key.
 func (c *Config) Check(report func(key, problem string)) {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		report("listen", "must be HOST:PORT")
@@ -68,11 +69,11 @@ func (c *Config) Check(report func(key, problem string)) {
 	c.checkExposure(report)
 }
 
-// minRequestMemory is room for a few of the largest things that are held: a
-// signed chunk, or a list of 10,000 parts.
+// minRequestMemory has room for a few of the largest bodies that are held: a signed chunk, or a
+// list of 10,000 parts.
 const minRequestMemory = 32 << 20
 
-// DomainList is Domains as a list.
+// DomainList returns Domains as a list.
 func (c *Config) DomainList() (domains []string) {
 	for name := range strings.SplitSeq(c.Domains, ",") {
 		if name = strings.Trim(strings.TrimSpace(name), "."); name != "" {
@@ -82,8 +83,8 @@ func (c *Config) DomainList() (domains []string) {
 	return domains
 }
 
-// checkExposure refuses to listen beyond loopback in ways that give the data
-// away, unless the operator has said so.
+// checkExposure refuses to listen beyond loopback without TLS or with the trial key pair, unless
+// the operator allows it.
 func (c *Config) checkExposure(report func(key, problem string)) {
 	if listen.Loopback(c.Listen) {
 		return
@@ -96,8 +97,8 @@ func (c *Config) checkExposure(report func(key, problem string)) {
 	}
 }
 
-// Limits of a connection: how long the headers may take, how large they may
-// be, how long it may be idle, and how slowly a client may send or take a body.
+// Limits of a connection: how long the headers may take, how large they may be, how long it may be
+// idle, and the window of Config.MinRate.
 const (
 	headerTimeout = 10 * time.Second
 	headerBytes   = 16 << 10
@@ -105,16 +106,16 @@ const (
 	rateWindow    = 30 * time.Second
 )
 
-// Server makes the HTTP server for the S3 listener. S3 is HTTP/1.1. Requests that g
-// answers quickly do not reach net/http's part of it. With around, which is put around g, all
-// requests take the long way.
+// Server returns the HTTP server of the S3 listener. S3 is HTTP/1.1. Requests that g answers from
+// memory or local disk bypass net/http (httpguard.FastPath). With around, which wraps g, or with
+// limits of QoS, which pace responses, all requests are net/http's.
 func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger) *http.Server {
-	quick, handler := g.Quick, http.Handler(g)
-	if g.QoS != nil { // limits are paid once, and pace answers
-		quick = nil
+	fast, handler := g.ServeLocal, http.Handler(g)
+	if g.options.QoS != nil {
+		fast = nil
 	}
 	if around != nil {
-		quick, handler = nil, around(g)
+		fast, handler = nil, around(g)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -124,13 +125,14 @@ func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       idleTimeout,
-		ConnContext:       httpguard.Quickly(quick, idleTimeout),
+		ConnContext:       httpguard.WithFastPath(fast, idleTimeout),
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
 
-// Bind opens the S3 listener, with TLS if there is a certificate.
-func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
+// Bind opens the S3 listener, with TLS if there is a certificate. A nil set keeps the metrics of its
+// connections private.
+func Bind(c *Config, set *metrics.Set, log *slog.Logger) (net.Listener, error) {
 	var secure *tls.Config
 	if c.TLSCert != "" {
 		var err error
@@ -142,7 +144,7 @@ func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("S3 listener: %w; is another process using the port? (--listen)", err)
 	}
-	caps := httpguard.Caps{Connections: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress}
+	caps := httpguard.Caps{Connections: c.MaxConnections, PerAddress: c.MaxConnectionsPerAddress, Metrics: set}
 	if secure == nil {
 		caps.Greeting = s3err.Raw(s3err.SlowDown.With("Too many connections."))
 	}
@@ -150,5 +152,5 @@ func Bind(c *Config, log *slog.Logger) (net.Listener, error) {
 	if secure != nil {
 		l = listen.Secure(l, secure)
 	}
-	return httpguard.Strict(l, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: int64(c.MinRate), Window: rateWindow}), nil
+	return httpguard.Strict(l, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: int64(c.MinRate), Window: rateWindow, Metrics: set}), nil
 }

@@ -30,11 +30,11 @@ type targetRig struct {
 func newTargetRig(t *testing.T) *targetRig {
 	r := &targetRig{rig: newRig(t, rules.Exclusive)}
 	log := slog.New(slog.DiscardHandler)
-	front := New(Front{Verifier: verifier(), Policies: rootOnly{}, Store: r.store, Upstream: r.up, Log: log})
+	front := New(Options{Verifier: verifier(), Policies: rootOnly{}, Store: r.store, Upstream: r.up, Log: log})
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = Server(front, nil, log)
-	server.Config.ConnContext = httpguard.Quickly(func(w http.ResponseWriter, q *http.Request) bool {
-		return front.Quick(&noted{w, &r.quick}, q)
+	server.Config.ConnContext = httpguard.WithFastPath(func(w http.ResponseWriter, q *http.Request) bool {
+		return front.ServeLocal(&noted{w, &r.quick}, q)
 	}, idleTimeout)
 	server.Listener = httpguard.Strict(server.Listener, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
 	server.Start()

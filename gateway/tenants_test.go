@@ -130,8 +130,8 @@ func TestS23_S24_TwoTenants(t *testing.T) {
 	conditions := []http.Header{nil, {"If-Match": {"*"}}, {"If-None-Match": {"*"}}, {"If-Match": {`"x"`}}, {"If-Modified-Since": {time.Now().UTC().Format(http.TimeFormat)}},
 		{"If-Unmodified-Since": {"Mon, 02 Jan 2006 15:04:05 GMT"}}, {"Range": {"bytes=0-0"}}, {"Range": {"bytes=99-"}}, {"X-Amz-Checksum-Mode": {"ENABLED"}},
 		{"X-Amz-Server-Side-Encryption-Customer-Algorithm": {"AES256"}}, {"X-Amz-Expected-Bucket-Owner": {"1"}}}
-	for i := range Routes {
-		row := &Routes[i]
+	for i := range allRoutes {
+		row := &allRoutes[i]
 		if row.Level != ObjectLevel {
 			continue
 		}
@@ -174,8 +174,8 @@ func TestS23_S24_TwoTenants(t *testing.T) {
 		}
 	}
 	for _, bucket := range []string{"bob-bucket", "no-such-bucket"} {
-		for i := range Routes {
-			if row := &Routes[i]; row.Level == BucketLevel && row.Class != Refused && row.Op != "DeleteObjects" {
+		for i := range allRoutes {
+			if row := &allRoutes[i]; row.Level == BucketLevel && row.Class != Refused && row.Op != "DeleteObjects" {
 				r, body := requestFor(row)
 				if w := b.ask("alice", r.Method, "/"+bucket, r.URL.RawQuery, r.Header, string(body)); w.Code != 403 {
 					t.Errorf("%s of %s: %d", row.Op, bucket, w.Code)

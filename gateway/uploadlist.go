@@ -12,12 +12,12 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// listMultipartUploads answers ListMultipartUploads: what the upstream has, and what
-// is in the journal. Uploads of one key are the upstream's first.
-func (g *Gateway) listMultipartUploads(w *answer, c *Call, id sigv4.Identity) error {
+// listMultipartUploads answers ListMultipartUploads with the uploads of the upstream and of the
+// journal. Of one key, those of the upstream come first.
+func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) error {
 	local := g.Writes.Uploads.Of(c.key.Bucket)
 	if len(local) == 0 && !writeback.Local(c.query.Get("upload-id-marker")) {
-		return g.pass(w, c, id)
+		return g.forward.pass(w, c, id)
 	}
 	q, err := parseList(c)
 	if err != nil {
@@ -28,12 +28,23 @@ func (g *Gateway) listMultipartUploads(w *answer, c *Call, id sigv4.Identity) er
 	if err != nil {
 		return err
 	}
-	end := "" // behind it nothing is known of the upstream's
+	end := "" // the uploads of the upstream behind it are not known; "": all are
 	if truncated && len(items) > 0 {
 		end = items[len(items)-1].name
 	}
-	key, marker := c.query.Get("key-marker"), c.query.Get("upload-id-marker")
-	passed := !writeback.Local(marker) // the marker's upload, if it is one of ours
+	items = append(items, q.localUploads(local, end)...)
+	slices.SortStableFunc(items, func(a, b uploadItem) int { return strings.Compare(a.name, b.name) })
+	items = slices.CompactFunc(items, func(a, b uploadItem) bool { return a.prefix && b.prefix && a.name == b.name })
+	truncated = truncated || len(items) > q.max
+	sendDocument(w, q.uploadsDocument(items[:min(len(items), q.max)], truncated))
+	return nil
+}
+
+// localUploads returns the items of uploads in the journal, sorted by key, that lie behind the markers
+// of a request, up to the key end; "" means all of them.
+func (q *listRequest) localUploads(local []*writeback.Upload, end string) (items []uploadItem) {
+	key, marker := q.call.query.Get("key-marker"), q.call.query.Get("upload-id-marker")
+	passed := !writeback.Local(marker) // the upload of the marker has been passed, or is not in the journal
 	for _, u := range local {
 		name := u.Key.Name
 		if !strings.HasPrefix(name, q.prefix) || name < key || name == key && key != "" && (marker == "" || !passed) {
@@ -52,29 +63,25 @@ func (g *Gateway) listMultipartUploads(w *answer, c *Call, id sigv4.Identity) er
 		}
 		items = append(items, item)
 	}
-	slices.SortStableFunc(items, func(a, b uploadItem) int { return strings.Compare(a.name, b.name) })
-	items = slices.CompactFunc(items, func(a, b uploadItem) bool { return a.prefix && b.prefix && a.name == b.name })
-	truncated = truncated || len(items) > q.max
-	sendDocument(w, q.uploadsDocument(items[:min(len(items), q.max)], truncated))
-	return nil
+	return items
 }
 
-// uploadItem is a line of a listing of uploads: an upload or a common prefix.
+// uploadItem is an item of a listing of uploads: an upload or a common prefix.
 type uploadItem struct {
 	name   string
 	prefix bool
 	id     string
-	raw    []byte            // of the upstream's: the elements of its Upload, but the key
-	upload *writeback.Upload // of ours
+	raw    []byte            // upstream: the elements of Upload without Key
+	upload *writeback.Upload // in the journal; nil: upstream
 }
 
 // upstreamUploads asks the upstream for its uploads behind the markers of a call.
-func (g *Gateway) upstreamUploads(c *Call, q *listRequest) (items []uploadItem, truncated bool, err error) {
+func (g *listings) upstreamUploads(c *call, q *listRequest) (items []uploadItem, truncated bool, err error) {
 	request := c.upstreamRequest()
 	request.Query = maps.Clone(c.query)
 	request.Query.Set("encoding-type", "url")
 	if writeback.Local(c.query.Get("upload-id-marker")) {
-		request.Query.Del("upload-id-marker") // those of its key have been listed
+		request.Query.Del("upload-id-marker") // the upstream's uploads of that key have been listed
 	}
 	var list struct {
 		IsTruncated  bool
@@ -86,7 +93,7 @@ func (g *Gateway) upstreamUploads(c *Call, q *listRequest) (items []uploadItem, 
 		}
 		CommonPrefixes []struct{ Prefix string }
 	}
-	if err := g.ask(c, request, "ListMultipartUploadsResult", &list); err != nil {
+	if err := g.forward.ask(c, request, "ListMultipartUploadsResult", &list); err != nil {
 		return nil, false, err
 	}
 	name := func(s string) string { return decodedName(s, list.EncodingType) }

@@ -33,7 +33,7 @@ type client struct {
 // upload begins a multipart upload.
 func (b *bench) upload(t *testing.T, path string, header http.Header) *client {
 	t.Helper()
-	b.g.minPart = 10
+	b.g.handlers.uploads.minPart = 10
 	w := b.ask("root", "POST", path, "uploads=", header, "")
 	var answer struct {
 		UploadID string `xml:"UploadId"`

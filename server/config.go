@@ -15,6 +15,7 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
+	"github.com/akidb/akigw/gateway/limits"
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/placement"
@@ -35,8 +36,8 @@ type Config struct {
 	Faults   FaultsConfig
 	Upstream cold.Config             `toml:"upstream"`
 	Further  []cold.FurtherConfig    `toml:"upstreams"`
-	QoS      []gateway.QoSConfig     `toml:"qos"`
-	Quota    []gateway.QuotaConfig   `toml:"quota"`
+	QoS      []limits.QoSConfig      `toml:"qos"`
+	Quota    []limits.QuotaConfig    `toml:"quota"`
 	Cache    tiers.Config            `toml:"cache"`
 	Back     writeback.Config        `toml:"write_back"`
 	Snapshot snapshot.Config         `toml:"snapshot"`

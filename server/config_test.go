@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/akidb/akigw/gateway"
+	"github.com/akidb/akigw/gateway/limits"
 	appconfig "github.com/akidb/akigw/internal/config"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -95,8 +95,8 @@ This page is generated from the code and checked by a test.
 	b.WriteString("\nObjects cannot be copied from one upstream to another by CopyObject (501). ListBuckets is one list of all upstreams.\n")
 	b.WriteString("\n## Classes of service\n\nEach `[[qos]]` table of the file is a class; [rules](rules.md) say which objects belong to it.\n\n| key | default | meaning |\n|---|---|---|\n")
 	classes := &struct {
-		QoS []gateway.QoSConfig `toml:"qos"`
-	}{make([]gateway.QoSConfig, 1)}
+		QoS []limits.QoSConfig `toml:"qos"`
+	}{make([]limits.QoSConfig, 1)}
 	classes.QoS[0].SetDefaults()
 	for _, s := range appconfig.Settings(classes) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", strings.TrimPrefix(s.Key, "qos[1]."), defaultOf(s), s.Help)

@@ -12,6 +12,7 @@ import (
 	"github.com/akidb/akigw/access"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/gateway"
+	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/sigv4"
 )
 
@@ -65,8 +66,8 @@ func (l *listener) shutdown() error {
 // front is the S3 side of a gateway.
 type front struct {
 	*listener
-	users  *access.Keyring
-	quotas *gateway.Quotas
+	users   *access.Keyring
+	gateway *gateway.Gateway
 }
 
 // openFront builds the S3 handler over a storage and binds the S3 listener.
@@ -77,7 +78,7 @@ func openFront(c *Config, s *storage, i *instruments, opened *closers) (*front, 
 	if err != nil {
 		return nil, err
 	}
-	qos, err := gateway.NewQoS(c.QoS, s.rules)
+	qos, err := limits.NewQoS(c.QoS, s.rules, i.metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -85,20 +86,19 @@ func openFront(c *Config, s *storage, i *instruments, opened *closers) (*front, 
 	if accessLog != nil {
 		opened.add(accessLog.Close)
 	}
-	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), s.upstream.Names()...)
-	handler := gateway.New(gateway.Front{
-		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, Memory: memory}, Memory: memory,
-		Faulty: i.faults != nil, Policies: keyring, QoS: qos, Store: s.store, Writes: s.writes, Upstream: s.upstream, Log: i.log, Costs: &i.costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), i.metrics, s.upstream.Names()...)
+	handler := gateway.New(gateway.Options{
+		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring}, Memory: memory,
+		FaultsEnabled: i.faults != nil, Policies: keyring, QoS: qos, Store: s.store, Writes: s.writes, Upstream: s.upstream, Log: i.log, Costs: &i.costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
+		MaxBuckets: c.Gateway.MaxBuckets, Quotas: c.Quota, Metrics: i.metrics,
 	})
-	quotas := gateway.NewQuotas(c.Gateway.MaxBuckets, c.Quota, i.log)
-	handler.Limit(quotas)
-	socket, err := gateway.Bind(&c.Gateway, i.log)
+	socket, err := gateway.Bind(&c.Gateway, i.metrics, i.log)
 	if err != nil {
 		return nil, err
 	}
 	l := newListener("S3 listener", socket, gateway.Server(handler, i.handler(), i.log), i.log, opened)
 	l.finish = handler.Finish
-	return &front{listener: l, users: keyring, quotas: quotas}, nil
+	return &front{listener: l, users: keyring, gateway: handler}, nil
 }
 
 // openOperator builds the handler of the admin listener and binds it. ready is what /readyz says.

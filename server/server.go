@@ -171,7 +171,7 @@ func (s *Server) plan() plan {
 			{"write-back", endServer, s.storage.writes.Run},
 			{"users and keys", endServer, s.front.users.Run},
 			{"rules", endReadiness, s.storage.rules.Run},
-			{"quotas", endReadiness, s.front.quotas.Run},
+			{"quotas", endReadiness, s.front.gateway.Run},
 			{"snapshots", endReadiness, s.storage.snapshots.Run},
 		},
 		accounts: []task{

@@ -11,10 +11,9 @@ import (
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
 
-// CanonicalRequest is the text whose digest a signature covers ("Create a
-// canonical request" in the IAM user guide; for S3 the path is encoded exactly
-// once). path is decoded, signedHeaders are as in the credential, declared is
-// the value of x-amz-content-sha256.
+// CanonicalRequest returns the text whose digest a signature covers ("Create a canonical request"
+// in the IAM user guide; for S3 the path is encoded exactly once). path is decoded, signedHeaders
+// are as in the credential, declared is the value of x-amz-content-sha256.
 func CanonicalRequest(r *http.Request, path string, query url.Values, signedHeaders []string, declared string) []byte {
 	return appendCanonical(nil, r, path, query, strings.Join(signedHeaders, ";"), declared)
 }
@@ -41,7 +40,7 @@ func appendCanonical(b []byte, r *http.Request, path string, query url.Values, s
 	return append(b, declared...)
 }
 
-// canonicalNames saves making the names that almost every request signs.
+// canonicalNames are the names of headers that almost every request signs, to save allocations.
 var canonicalNames = map[string]string{
 	"accept": "Accept", "accept-encoding": "Accept-Encoding", "amz-sdk-invocation-id": "Amz-Sdk-Invocation-Id", "amz-sdk-request": "Amz-Sdk-Request",
 	"cache-control": "Cache-Control", "content-encoding": "Content-Encoding", "content-md5": "Content-Md5", "content-type": "Content-Type", "date": "Date",
@@ -75,7 +74,7 @@ func appendHeader(b []byte, r *http.Request, name string) []byte {
 	return b
 }
 
-// appendTrimmed drops spaces at both ends and folds runs of them inside.
+// appendTrimmed appends a value without spaces at its ends, and with one space in place of several.
 func appendTrimmed(b []byte, value string) []byte {
 	for value != "" && blank(value[0]) {
 		value = value[1:]
@@ -96,8 +95,8 @@ func appendTrimmed(b []byte, value string) []byte {
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
 
-// appendQuery writes the canonical query string: every parameter but the
-// signature, encoded, sorted by encoded name and then encoded value.
+// appendQuery appends the canonical query string: every parameter but the signature, encoded,
+// sorted by encoded name and then by encoded value.
 func appendQuery(b []byte, query url.Values) []byte {
 	if len(query) == 0 {
 		return b
@@ -141,7 +140,7 @@ func EscapeSemicolons(raw string) string { return strings.ReplaceAll(raw, ";", "
 
 const upperHex = "0123456789ABCDEF"
 
-// unreserved are the characters that need no encoding (RFC 3986 §2.3).
+// unreserved are the characters that are not encoded (RFC 3986 §2.3).
 var unreserved = func() (set [256]bool) {
 	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~") {
 		set[c] = true
@@ -160,4 +159,19 @@ func appendEncoded(b []byte, s string, path bool) []byte {
 		}
 	}
 	return b
+}
+
+// cut is strings.Cut at a byte, which is faster.
+func cut(s string, at byte) (before, after string, found bool) {
+	if i := strings.IndexByte(s, at); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
 }

@@ -20,12 +20,11 @@ func (k StaticKeys) Lookup(accessKey string) (Credential, bool) {
 	return Credential{Secret: secret}, ok
 }
 
-// signingKeys remembers derived signing keys: deriving one takes four HMACs,
-// and it only changes with the day. The zero value is ready.
+// signingKeys caches derived signing keys: deriving one takes four HMACs, and it changes once a
+// day. The zero value is ready to use.
 //
-// Only keys that verified a request are remembered. So a client without a secret can
-// neither fill the cache with access keys and days of its own making, nor learn by
-// the time of an answer which keys are in it.
+// Only keys that verified a request are cached. So a client without a secret can neither fill the
+// cache with invented access keys and days, nor tell from response times which keys are in it.
 type signingKeys struct {
 	mu      sync.RWMutex
 	keys    map[signingID]*signingKey // guarded by mu
@@ -37,7 +36,7 @@ type signingID struct{ accessKey, day string }
 // maxSigningKeys bounds the memory of the cache.
 const maxSigningKeys = 1024
 
-// cached returns a remembered key, nil if there is none.
+// cached returns a cached key, nil if there is none.
 func (s *signingKeys) cached(accessKey, secret, day string) *signingKey {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -52,11 +51,11 @@ func (s *signingKeys) cached(accessKey, secret, day string) *signingKey {
 func (s *signingKeys) derive(secret, day, region string) *signingKey {
 	s.derived.Add(1)
 	key := &signingKey{secret: secret, raw: sign(sign(sign(sign([]byte("AWS4"+secret), day), region), service), terminator)}
-	key.macs.Put(hmac.New(sha256.New, key.raw)) // now, so that the first signature is as much work as any other
+	key.macs.Put(hmac.New(sha256.New, key.raw)) // at once, so that the first signature takes no more work than any other
 	return key
 }
 
-// remember keeps a key that verified a request.
+// remember caches a key that verified a request.
 func (s *signingKeys) remember(accessKey, day string, key *signingKey) {
 	id := signingID{accessKey, day}
 	s.mu.Lock()
@@ -66,15 +65,14 @@ func (s *signingKeys) remember(accessKey, day string, key *signingKey) {
 	}
 	if s.keys[id] == nil && len(s.keys) >= maxSigningKeys {
 		for old := range s.keys {
-			delete(s.keys, old) // any one: it is derived again when it is used
+			delete(s.keys, old) // any of them: it is derived again when it is needed
 			break
 		}
 	}
 	s.keys[id] = key
 }
 
-// signingKey makes signatures. It keeps hashes that have the key in them
-// already.
+// signingKey makes signatures. It pools hashes that are initialised with the key.
 type signingKey struct {
 	secret string
 	raw    []byte
@@ -109,8 +107,7 @@ func (k *signingKey) signedRequest(r *http.Request, path string, query url.Value
 	return equal
 }
 
-// appendStringToSign starts a string to sign; what it ends with depends on
-// what is signed.
+// appendStringToSign appends the beginning of a string to sign. The end depends on what is signed.
 func appendStringToSign(b []byte, kind, at, day, region string) []byte {
 	b = append(b, kind...)
 	b = append(b, '\n')

@@ -14,10 +14,10 @@ const (
 	maxAccessKey = 128 // IAM's
 )
 
-// wellKnown are credentials that everybody tries first.
+// wellKnown are default credentials, which attackers try first.
 var wellKnown = map[string]bool{"minioadmin": true, "minio123": true, "rustfsadmin": true, "password": true, "accesskey": true, "secretkey": true, "admin123": true, "12345678": true}
 
-// CheckPair returns what is wrong with a key pair that somebody chose.
+// CheckPair returns what is wrong with a key pair that an operator chose, nil if nothing is.
 func CheckPair(accessKey, secret string) error {
 	switch {
 	case len(accessKey) < minAccessKey || len(accessKey) > maxAccessKey:
@@ -27,7 +27,7 @@ func CheckPair(accessKey, secret string) error {
 	case len(secret) < minSecret || len(secret) > maxSecret:
 		return fmt.Errorf("a secret access key must have at least %d characters and at most %d", minSecret, maxSecret)
 	case wellKnown[strings.ToLower(accessKey)] || wellKnown[strings.ToLower(secret)] || accessKey == secret:
-		return errors.New("the key pair is a well-known one, which everybody tries first; choose another")
+		return errors.New("the key pair is a well-known default, which attackers try first; choose another")
 	}
 	return nil
 }

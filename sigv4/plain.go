@@ -5,13 +5,12 @@ import (
 	"net/http"
 )
 
-// Plain makes a verified request one without aws-chunked framing, as a server
-// that knows nothing of signatures wants it: p, which Verify returned for r,
-// becomes the body, Request.ContentLength is its length, and no header speaks of
-// the framing or of the payload's digest any more. r has to be a copy of what
-// net/http gave to the handler, which looks at the length after the handler has
-// returned. x-amz-trailer stays, and the
-// body has a method Trailer() http.Header with what came as trailing headers.
+// Plain removes aws-chunked framing from a verified request, for a server that knows nothing of
+// signatures: p, which Verify returned for r, becomes the body, Request.ContentLength is its
+// length, and no header describes the framing or the digest of the payload any more. r has to be a
+// copy of the request that net/http gave to the handler, because net/http reads the length after
+// the handler has returned. x-amz-trailer stays, and the body has a method Trailer() http.Header
+// with the trailing headers.
 func (p *Payload) Plain(r *http.Request) {
 	r.ContentLength = p.Length
 	r.Body = plainBody{p, r.Body}
@@ -23,7 +22,7 @@ func (p *Payload) Plain(r *http.Request) {
 	}
 }
 
-// plainBody is a payload as the body of a request.
+// plainBody is a Payload as the body of a request.
 type plainBody struct {
 	*Payload
 	body io.Closer

@@ -189,3 +189,19 @@ func parseComplete(document []byte) ([]writeback.Part, error) {
 	}
 	return parts, nil
 }
+
+// Limits of control documents in bytes: there is room for 1,000 keys or 10,000 parts with their
+// checksums.
+const (
+	maxDelete       = 2 << 20
+	maxDeleteResult = 8 << 20
+	maxComplete     = 4 << 20
+	// maxDocument is the limit of those that are only forwarded.
+	maxDocument = 4 << 20
+)
+
+// listTime is the format of times in S3's documents.
+const listTime = "2006-01-02T15:04:05.000Z"
+
+// namespace is the XML namespace of S3's documents.
+const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"

@@ -1,4 +1,4 @@
-package gateway
+package limits
 
 import (
 	"errors"
@@ -12,10 +12,10 @@ import (
 // TestS40_Throttle: the address that fails too often learns no more, others and
 // other errors are not touched, and the next minute starts anew.
 func TestS40_Throttle(t *testing.T) {
-	th := newThrottle(10)
+	th := NewThrottle(10, nil)
 	now := time.Unix(6000, 0)
 	slowed := func(remote string, err error, now time.Time) bool {
-		return errors.Is(th.judge(remote, err, now), s3err.SlowDown)
+		return errors.Is(th.Judge(remote, err, now), s3err.SlowDown)
 	}
 	for i := range 12 {
 		if got := slowed("192.0.2.1:1000", s3err.SignatureDoesNotMatch, now); got != (i >= 10) {

@@ -71,7 +71,7 @@ func newQuickRig(idle time.Duration) *quickRig {
 	}
 	r.server = &http.Server{ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idle,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { answer(w, q, "slow") }),
-		ConnContext: Quickly(func(w http.ResponseWriter, q *http.Request) bool {
+		ConnContext: WithFastPath(func(w http.ResponseWriter, q *http.Request) bool {
 			if !strings.HasPrefix(q.URL.Path, "/quick") {
 				return false
 			}
@@ -211,7 +211,7 @@ func TestQuickAndShutdown(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			r.served.Wait()
 			for r.busy() {
-				if time.Sleep(time.Second); time.Since(started) > 2*finishing {
+				if time.Sleep(time.Second); time.Since(started) > 2*finishTimeout {
 					t.Fatal("the connection is still there")
 				}
 			}
@@ -233,12 +233,13 @@ func TestLucklessConnection(t *testing.T) {
 		client, server := net.Pipe()
 		defer client.Close()
 		offered := 0
-		c := &conn{Conn: server, limits: limits, known: true, quick: func(http.ResponseWriter, *http.Request) bool {
+		c := newConn(server, limits, nil)
+		c.fast = fastPath{used: true, answer: func(http.ResponseWriter, *http.Request) bool {
 			offered++
 			return false
 		}}
 		for range 160 {
-			if answered, err := c.offer([]byte("GET /k HTTP/1.1\r\nHost: h\r\n\r\n")); answered || err != nil {
+			if answered, err := c.tryFast([]byte("GET /k HTTP/1.1\r\nHost: h\r\n\r\n")); answered || err != nil {
 				t.Fatal(answered, err)
 			}
 		}
@@ -246,8 +247,8 @@ func TestLucklessConnection(t *testing.T) {
 			t.Errorf("%d of 160 were offered", offered)
 		}
 		for _, head := range []string{"PUT /k HTTP/1.1", "GET /k HTTP/1.0", "GET /k HTTP/1.1\r\nConnection: close", "GET /k HTTP/1.1\r\nExpect: 100-continue", "GET /k HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c"} {
-			c.unlucky, offered = 0, 0
-			if answered, err := c.offer([]byte(head + "\r\nHost: h\r\n\r\n")); answered || err != nil || offered > 0 {
+			c.fast.misses, offered = 0, 0
+			if answered, err := c.tryFast([]byte(head + "\r\nHost: h\r\n\r\n")); answered || err != nil || offered > 0 {
 				t.Errorf("%q was offered", head)
 			}
 		}
@@ -260,7 +261,8 @@ func TestLucklessConnection(t *testing.T) {
 func BenchmarkOffer(b *testing.B) {
 	head := []byte("GET /bucket/some/key HTTP/1.1\r\nHost: 127.0.0.1:9000\r\nUser-Agent: Go-http-client/1.1\r\nAuthorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature=x\r\nX-Amz-Content-Sha256: UNSIGNED-PAYLOAD\r\nX-Amz-Date: 20260101T000000Z\r\n\r\n")
 	values, body := []string{"value"}, make([]byte, 4<<10)
-	c := &conn{Conn: discard{}, known: true, quick: func(w http.ResponseWriter, _ *http.Request) bool {
+	c := newConn(discard{}, Limits{}, nil)
+	c.fast = fastPath{used: true, answer: func(w http.ResponseWriter, _ *http.Request) bool {
 		for _, name := range [...]string{"A", "B", "C", "D", "E", "F", "G", "H", "I", "J"} {
 			w.Header()[name] = values
 		}
@@ -269,7 +271,7 @@ func BenchmarkOffer(b *testing.B) {
 	}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if answered, err := c.offer(head); !answered || err != nil {
+		if answered, err := c.tryFast(head); !answered || err != nil {
 			b.Fatal(answered, err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"go.uber.org/goleak"
 )
 
@@ -246,7 +247,7 @@ func TestE1_SlowHead(t *testing.T) {
 // pair is both ends of a connection in memory, the server's a strict one.
 func pair(l Limits) (client net.Conn, server *conn) {
 	a, b := net.Pipe()
-	return a, &conn{Conn: b, limits: l}
+	return a, newConn(b, l, new(metrics.Counter))
 }
 
 // TestE2_SlowBody: a body that brings less than the rate over the window is
@@ -407,7 +408,7 @@ func TestRefusalsLeaveBuffersAlone(t *testing.T) {
 			defer client.Close()
 			_, _ = io.WriteString(client, "GET / HTTP/1.1\nHost: h\n\n\r\n\r\n") // a refused head; the other side may have closed
 		}()
-		c := &conn{Conn: server, limits: limits}
+		c := newConn(server, limits, new(metrics.Counter))
 		got, err := io.ReadAll(struct{ io.Reader }{c})
 		if err != nil || string(got) != substitute {
 			t.Fatalf("%q, %v", got, err)

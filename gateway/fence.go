@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/sigv4"
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// withoutObject are the operations on a key that neither read nor change its object.
+var withoutObject = map[string]bool{"CreateMultipartUpload": true, "UploadPart": true, "UploadPartCopy": true, "AbortMultipartUpload": true, "ListParts": true}
+
+// needsBucketFlushed are the operations on a bucket before which all its pending writes are flushed.
+var needsBucketFlushed = map[string]bool{"DeleteBucket": true, "ListObjectVersions": true, "PutBucketVersioning": true, "PutObjectLockConfiguration": true, "PutBucketReplication": true, "PutBucketEncryption": true}
+
+// flushPending waits until the pending writes of the keys that a call concerns are upstream: then
+// it can be forwarded. Keys that the call changes accept no new pending write until it has ended.
+func (g *forwarder) flushPending(c *call) error {
+	ctx := c.Context()
+	if c.source != nil {
+		if err := g.Writes.Drain(ctx, c.source.key); err != nil {
+			return err
+		}
+	}
+	if needsBucketFlushed[c.route.Op] {
+		return g.Writes.DrainBucket(ctx, c.key.Bucket)
+	}
+	keys := slices.Clone(c.touched)
+	if c.level() == ObjectLevel && !withoutObject[c.route.Op] {
+		keys = append(keys, c.key.Current())
+	}
+	slices.SortFunc(keys, func(a, b akigw.Key) int { return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Name, b.Name)) })
+	for _, key := range slices.Compact(keys) {
+		if c.reads() {
+			if err := g.Writes.Drain(ctx, key); err != nil {
+				return err
+			}
+			continue
+		}
+		release, err := g.Writes.Hold(ctx, key)
+		if err != nil {
+			return err
+		}
+		c.held = append(c.held, release)
+	}
+	return nil
+}
+
+// change forwards a call that changes one key, and caches nothing of it: even a 200 may carry an
+// error document.
+func (g *forwarder) change(w *answer, c *call, _ sigv4.Identity) error {
+	out, err := g.prepare(c)
+	if err != nil {
+		return err
+	}
+	return g.whileFenced(func() error {
+		resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
+			resp, _, err := g.roundTrip(c, out, nil)
+			return resp, err
+		})
+		if err != nil {
+			return err
+		}
+		acknowledge(w, c, resp)
+		return nil
+	}, g.fence(c.key, c.query.Get("versionId"))...)
+}
+
+// fence fences a key, and one of its versions if one is named.
+func (g *forwarder) fence(key akigw.Key, version string) []*tiers.Write {
+	changes := []*tiers.Write{g.Store.Begin(key)}
+	if version != "" {
+		key.Version = version
+		changes = append(changes, g.Store.Begin(key))
+	}
+	return changes
+}
+
+// whileFenced does what changes keys at the upstream, and then lifts their fences. If the upstream
+// may still carry it out later, the keys stay fenced, and their next write-back is confirmed upstream.
+func (g *forwarder) whileFenced(do func() error, changes ...*tiers.Write) (err error) {
+	finished := true
+	defer func() {
+		for _, change := range changes {
+			if finished {
+				change.End()
+			} else {
+				g.Writes.Doubt(change.Key())
+				change.Unsettled()
+			}
+		}
+	}()
+	err = do()
+	finished = !cold.Unfinished(err)
+	return err
+}

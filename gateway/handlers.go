@@ -1,0 +1,34 @@
+package gateway
+
+import (
+	"log/slog"
+
+	"github.com/akidb/akigw/tiers"
+	"github.com/akidb/akigw/writeback"
+)
+
+// handlers answer calls. Each part has the operations of one kind, and the table of operations
+// (operations.go) names the part and the method of each.
+type handlers struct {
+	forward *forwarder        // operations that the upstream carries out
+	reads   *objectReads      // GetObject, HeadObject
+	writes  *objectWrites     // PutObject, DeleteObject, DeleteObjects
+	copies  *copies           // CopyObject, UploadPartCopy
+	uploads *multipartUploads // multipart uploads and their parts
+	lists   *listings         // listings of objects, versions and uploads
+	buckets *bucketLists      // ListBuckets
+}
+
+func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstream, log *slog.Logger) *handlers {
+	f := &forwarder{Store: store, Writes: writes, Upstream: upstream}
+	uploads := &multipartUploads{Store: store, Writes: writes, forward: f, log: log, minPart: minPart}
+	return &handlers{
+		forward: f,
+		reads:   &objectReads{Store: store, forward: f, log: log},
+		writes:  &objectWrites{Store: store, Writes: writes, forward: f, Upstream: upstream},
+		copies:  &copies{Store: store, Writes: writes, forward: f, uploads: uploads},
+		uploads: uploads,
+		lists:   &listings{Store: store, Writes: writes, forward: f, Upstream: upstream},
+		buckets: &bucketLists{forward: f, Upstream: upstream},
+	}
+}

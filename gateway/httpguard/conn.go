@@ -1,0 +1,158 @@
+// Package httpguard stands between the network and net/http. It reads the head of every request
+// before net/http does, and refuses what that library accepts, joins or hides: two lengths at once,
+// bare line feeds, folded lines, invalid hosts, targets for another host than the Host header's. It
+// bounds the number of connections, in all and by address, and closes connections that transfer too
+// slowly. It also has the fast path, which answers a request without net/http.
+//
+// It does not interpret requests: net/http parses a head that passes, byte for byte. A refused head
+// never gets there. net/http gets a substitute instead, whose context has the Refusal to answer
+// with.
+package httpguard
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw/internal/s3err"
+)
+
+// Limits bound the connections of a listener.
+type Limits struct {
+	// HeadBytes is the longest request line with headers, in bytes, and HeadTime the longest time
+	// from its first byte to its last.
+	HeadBytes int
+	HeadTime  time.Duration
+	// Rate is how many bytes per second a client must at least send of a body, or accept of a
+	// response, over any Window of waiting for it. 0 means no limit.
+	Rate   int64
+	Window time.Duration
+	// Metrics counts refused requests; nil keeps the metric private.
+	Metrics *metrics.Set
+}
+
+// conn is a strict connection. One goroutine at a time may read, and one may write; deadlines may be
+// set and Close may be called at any time, as net/http does.
+type conn struct {
+	net.Conn
+	limits  Limits
+	refused *metrics.Counter
+	refusal atomic.Pointer[s3err.Error] // set before the substitute is passed on
+
+	in   readAhead // what was read and not passed on
+	pass int       // how many bytes of it may be passed on
+	body int64     // bytes of the current body still to be read; -1: all that follow
+	err  error     // sticky error of reads
+
+	chunked bool      // the current body is chunked; it is the last one
+	headBy  time.Time // when the current head has to be complete, zero if none has begun
+	pace    pace      // of the current body
+
+	deadline readDeadline
+	out      heldWrites
+	fast     fastPath
+	closing  closing
+}
+
+func newConn(c net.Conn, limits Limits, refused *metrics.Counter) *conn {
+	return &conn{Conn: c, limits: limits, refused: refused, deadline: readDeadline{conn: c}}
+}
+
+type connKey struct{}
+
+// ConnContext is for http.Server.ConnContext: Refusal, Hold and Release need it.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if c, ok := c.(*conn); ok {
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	return ctx
+}
+
+// connOf returns the connection of a request, nil if it is not a strict one.
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
+}
+
+// closing postpones the closing of a connection while the fast path answers on it.
+type closing struct {
+	mu        sync.Mutex
+	answering bool // guarded by mu
+	closed    bool // guarded by mu
+}
+
+// begin says that the fast path answers: until end, close is postponed. It returns false if the
+// connection is closed.
+func (s *closing) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answering = !s.closed
+	return s.answering
+}
+
+// end says that the response was sent, and reports whether the connection is to be closed.
+func (s *closing) end() (closed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answering = false
+	return s.closed
+}
+
+// close marks the connection as closed, and reports whether that is postponed.
+func (s *closing) close() (postponed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return s.answering
+}
+
+// FastPath answers a GET request by writing to w, or returns false and has sent nothing: then
+// net/http handles the request. It gets requests that have no body and are not the first of their
+// connection. What is written is not copied, and must not change until Flush or until FastPath
+// returns. A panic closes the connection.
+//
+// It is for responses that need no more of a server than to read a head and to write a response. For
+// these net/http's background read of the connection, its timers and its buffers cost more than the
+// response does.
+type FastPath func(w http.ResponseWriter, r *http.Request) bool
+
+// fastPath is the fast path of one connection.
+type fastPath struct {
+	answer FastPath // nil: none
+	idle   time.Duration
+	remote string // address of the client
+	used   bool   // net/http has had a request
+	misses int    // requests in a row that were not answered
+}
+
+// After missLimit misses in a row only one of missInterval requests is tried, because a miss costs
+// that its head is parsed twice.
+const (
+	missLimit    = 4
+	missInterval = 16
+)
+
+// wants reports whether a request is to be tried.
+func (f *fastPath) wants(head []byte) bool {
+	if !f.used { // at a shutdown net/http waits five seconds for a connection without any request
+		f.used = true
+		return false
+	}
+	if f.answer == nil || !bytes.HasPrefix(head, []byte("GET ")) {
+		return false
+	}
+	f.misses++
+	return f.misses <= missLimit || f.misses%missInterval == 0
+}
+
+// pace is how fast the client sends a body, over the current window.
+type pace struct {
+	waited time.Duration // for the client
+	got    int64         // bytes
+}

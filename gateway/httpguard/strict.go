@@ -1,0 +1,114 @@
+package httpguard
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// Strict makes the connections of a listener strict ones.
+func Strict(l net.Listener, limits Limits) net.Listener {
+	return &strict{l, limits, cmp.Or(limits.Metrics, metrics.NewSet()).GetOrCreateCounter("akigw_wire_refused_requests_total")}
+}
+
+type strict struct {
+	net.Listener
+	limits  Limits
+	refused *metrics.Counter
+}
+
+// Accept implements net.Listener.
+func (s *strict) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c, s.limits, s.refused), nil
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	for len(p) > 0 {
+		switch {
+		case c.pass > 0:
+			n := c.in.take(p, c.pass)
+			c.pass -= n
+			return n, nil
+		case c.err != nil:
+			return 0, c.err
+		case c.body != 0:
+			return c.readBody(p)
+		}
+		if err := c.readHead(p); err != nil {
+			return 0, err
+		}
+		// A read with a short buffer is net/http's look at the connection while a handler runs.
+		if c.pass == 0 || c.body != 0 || len(p) < minRead || c.refusal.Load() != nil {
+			continue
+		}
+		answered, err := c.tryFast(c.in.held()[:c.pass])
+		if err != nil {
+			c.pass, c.err = 0, err
+			return 0, err
+		}
+		if answered {
+			c.in.drop(c.pass)
+			c.pass = 0
+		}
+	}
+	return 0, nil
+}
+
+// Write implements net.Conn. It fails if the client accepts a response too slowly.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.out.holding {
+		c.out.add(p)
+		return len(p), nil
+	}
+	if err := c.renewWriteDeadline(len(p)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// SetReadDeadline implements net.Conn. An earlier deadline of the connection's own has precedence.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.deadline.set(t) }
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.Conn.SetWriteDeadline(t))
+}
+
+// CloseWrite closes the sending direction, if the connection can do that.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+const (
+	// lingerBytes and lingerTime bound what is read behind the last request that was inspected, so
+	// that its client gets the response before the connection is reset.
+	lingerBytes = 256 << 10
+	lingerTime  = time.Second
+	// finishTimeout is how long a response on the fast path may still take when the connection is to
+	// be closed.
+	finishTimeout = 10 * time.Second
+)
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	if c.closing.close() {
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(finishTimeout)) // a broken connection ends by itself
+		return nil                                                 // the next read fails, and net/http closes it again
+	}
+	if (c.refusal.Load() != nil || c.chunked) && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // best effort: the response has been sent
+	}
+	return c.Conn.Close()
+}

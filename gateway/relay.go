@@ -1,0 +1,128 @@
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// returnedHeaders are the response headers of the upstream, besides those of returnedPrefixes, that
+// are passed on.
+var returnedHeaders = map[string]bool{
+	"Accept-Ranges": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true,
+	"Content-Range": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true, "Retry-After": true, "Vary": true,
+}
+
+var returnedPrefixes = [...]string{"X-Amz-", "X-Rgw-", "X-Minio-", "Access-Control-"}
+
+// relayHeader copies the headers of an upstream response that are meant for the client. The
+// upstream's request id gets another name.
+func relayHeader(h, upstream http.Header, status int) {
+	for name, values := range upstream {
+		switch {
+		case name == "X-Amz-Request-Id":
+			h["X-Akigw-Upstream-Request-Id"] = values
+		case name == "X-Amz-Id-2":
+		case returnedHeaders[name], hasAnyPrefix(name, returnedPrefixes[:]):
+			h[name] = values
+		case name == "Location" && status < 300: // of CreateBucket; a redirect would bypass the gateway
+			h[name] = values
+		}
+	}
+}
+
+func hasAnyPrefix(s string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+// relay passes an upstream response on. If its body breaks off, the response to the client is
+// aborted.
+func relay(w *answer, r *http.Request, resp *http.Response) {
+	defer resp.Body.Close()
+	if w.kept {
+		relayLate(w, r, resp)
+		return
+	}
+	h := w.Header()
+	relayHeader(h, resp.Header, resp.StatusCode)
+	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified {
+		h.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+	}
+	w.WriteHeader(resp.StatusCode)
+	if r.Method == http.MethodHead {
+		return
+	}
+	out := io.Writer(w)
+	if resp.ContentLength < 0 { // white space may keep the connection alive
+		out = flusher{w, http.NewResponseController(w)}
+	}
+	buf := relayBuffers.Get().(*[]byte)
+	defer relayBuffers.Put(buf)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, resp.Body, *buf); err != nil && r.Context().Err() == nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// flusher flushes every write.
+type flusher struct {
+	io.Writer
+	control *http.ResponseController
+}
+
+func (f flusher) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err == nil {
+		err = f.control.Flush()
+	}
+	return n, err
+}
+
+// relayError passes an upstream error on that has been read.
+func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
+	if w.kept {
+		w.finishLate(r, e.Status, e.Body)
+		return
+	}
+	h := w.Header()
+	relayHeader(h, e.Header, e.Status)
+	if r.Method != http.MethodHead {
+		h.Set("Content-Length", strconv.Itoa(len(e.Body)))
+	}
+	w.WriteHeader(e.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(e.Body) // a client that has disconnected does not read it
+	}
+}
+
+// relayLate sends the document of an upstream response after the response to the client has begun.
+func relayLate(w *answer, r *http.Request, resp *http.Response) {
+	document, err := io.ReadAll(io.LimitReader(resp.Body, maxHeld+1))
+	if tooLong := len(document) > maxHeld; tooLong || err != nil && r.Context().Err() == nil { // no result of these operations is that long
+		panic(http.ErrAbortHandler)
+	}
+	w.finishLate(r, resp.StatusCode, document)
+}
+
+// maxHeld is how many bytes of a document are read before its head is passed on. A page of a
+// listing fits.
+const maxHeld = 1 << 20
+
+// unread puts bytes that were read back in front of the rest of a response's body.
+func unread(resp *http.Response, read []byte) {
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(read), resp.Body), resp.Body}
+}
