@@ -45,7 +45,7 @@ func TestUnsettledWrites(t *testing.T) {
 }
 
 // TestUnsettledWritesAtAStop: what was read while a write was unsettled is not trusted by the
-// next run either.
+// next epoch either.
 func TestUnsettledWritesAtAStop(t *testing.T) {
 	up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
 	config := testConfig(rules.Exclusive)
