@@ -14,32 +14,32 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/scenarios.md")
 
-// scenarios are the ways to fail that the gateway is built against, by area: rows A1, A2 and so on.
+// scenarios are the failures that the gateway is built to survive, by area: rows A1, A2 and so on.
 var scenarios = []struct {
 	area, title string
 	rows        []string
 }{
 	{"A", "The upstream", []string{
-		"throttles a part of the requests", "a breaker that is half open lets few through", "no answer, and it was done or not", "200 with an error document to Complete", "Complete without an answer, then NoSuchUpload",
-		"200 with an error document to a copy", "a body that ends early as if whole", "a body with wrong bytes", "another range than asked for", "an object replaced between two ranges", "HEAD and GET disagree",
-		"no ETag", "an ETag that is no MD5", "a request that waits longer than its signature lasts", "clocks that differ", "a body that has to be sent again", "no trailing checksums", "refused for new keys or lost rights",
-		"refused for good", "redirects", "compression on the way", "a listing that breaks off", "no answer about what is cached", "a body that never ends"}},
+		"it throttles some requests", "a half-open breaker lets few requests through", "no answer, whether the request was carried out or not", "200 with an error document to Complete", "Complete without an answer, then NoSuchUpload",
+		"200 with an error document to a copy", "a body that ends early as if it were whole", "a body with wrong bytes", "a range other than the requested one", "an object replaced between two ranges", "HEAD and GET disagree",
+		"no ETag", "an ETag that is not an MD5", "a request that waits longer than its signature is valid", "clocks that differ", "a body that must be sent again", "no support for trailing checksums", "refusals because of rotated keys or lost rights",
+		"permanent refusals", "redirects", "compression in transit", "a listing that is cut off", "no answer to a validation", "a body that never ends"}},
 	{"B", "A crash", []string{
-		"while a body comes in", "after the body, before the record", "after the record, before its sync", "after the sync, before the answer", "after the answer, before the upload", "between parts", "after all parts, before Complete",
-		"after Complete, before it is noted", "after that, before the body goes", "in a deletion", "in a deletion that goes through", "in a copy of what is pending", "in CreateMultipartUpload", "in UploadPart", "in Complete", "in Abort",
-		"when a segment is begun", "in a compaction", "in a snapshot", "in a cycle of moves", "in the recovery, again and again", "of the power: what was not synced is gone", "a torn end, damage in the middle", "two gateways on one directory"}},
+		"while a body is received", "after the body, before the record", "after the record, before its sync", "after the sync, before the answer", "after the answer, before the upload", "between parts", "after all parts, before Complete",
+		"after Complete, before the journal records it", "after that, before the body is removed", "in a deletion", "in a deletion that is written through", "in a copy of a pending object", "in CreateMultipartUpload", "in UploadPart", "in Complete", "in Abort",
+		"when a segment is begun", "in a compaction", "in a snapshot", "in a cycle of moves", "in the recovery, again and again", "a power cut: unsynced data is lost", "a torn tail, damage in the middle", "two gateways on one directory"}},
 	{"C", "A disk", []string{
-		"full, for a body", "full, for a record", "full, under Badger", "full of what is pending", "read-only", "a sync that fails", "a sync that hangs", "a wrong bit in a cached block", "a wrong bit in a pending body", "a wrong bit in the catalog",
-		"a damaged snapshot", "a file that shrinks under a map", "a tier that does not open", "accounting that drifts", "space that does not come back", "dropped entries that come back", "no inodes", "a rename without a sync of its directory"}},
-	{"D", "Together", []string{
-		"a fill and a PUT", "a fill and a DELETE", "PUTs of one key", "an old try after a newer write", "changes that replace each other", "reads during writes", "listings during writes", "moves and writes", "eviction and what is pending",
-		"pins and quotas", "a fill whose first reader leaves", "many readers of one failure", "a client that leaves its upload", "a client that leaves its download", "a slow reader", "Complete twice", "Complete, Abort and parts",
-		"clean-up and creation", "a reload under requests", "a dead letter and a new write", "one entry and two workers", "a checkpoint and the end"}},
+		"full, for a body", "full, for a record", "full, under Badger", "full of pending writes", "read-only", "a sync that fails", "a sync that hangs", "a wrong bit in a cached block", "a wrong bit in a pending body", "a wrong bit in the catalog",
+		"a damaged snapshot", "a memory-mapped file that shrinks", "a tier that does not open", "accounting that drifts", "space that is not reclaimed", "dropped entries that reappear", "no inodes", "a rename without a sync of its directory"}},
+	{"D", "Concurrency", []string{
+		"a fill and a PUT", "a fill and a DELETE", "PUTs of one key", "an old attempt after a newer write", "changes that replace each other", "reads during writes", "listings during writes", "moves between tiers and writes", "eviction and pending writes",
+		"pins and quotas", "a fill whose first reader leaves", "many readers of one failure", "a client that disconnects during its upload", "a client that disconnects during its download", "a slow reader", "Complete twice", "Complete, Abort and parts",
+		"clean-up and creation", "a reload under requests", "a dead letter and a new write", "one entry and two workers", "a checkpoint and the end of the process"}},
 	{"E", "Clients and limits", []string{
 		"slow headers", "slow bodies", "idle connections", "large headers", "large documents", "nested documents", "memory", "many large uploads", "ranges of all kinds", "a range and a part number", "keys as bytes", "paths that a router would clean",
-		"control characters in listings", "pages and delimiters", "tokens of merged listings", "uploads that nobody ends", "an abort after its request", "aws-chunked that is stored", "an empty digest", "a wrong digest", "quotas and writes side by side",
-		"quotas and open uploads", "bucket limits side by side", "repetitions of what changes something", "changes behind the cache", "the same ETag, another object", "HEAD and GET from one entry", "a copy onto itself", "versions and markers",
-		"keys of the client", "100-continue", "an absence after a restart", "a panic", "a stop with much pending", "a clock that is set back", "faults in production"}},
+		"control characters in listings", "pages and delimiters", "tokens of merged listings", "abandoned uploads", "an abort after its request", "aws-chunked stored as a content encoding", "an empty digest", "a wrong digest", "quotas and concurrent writes",
+		"quotas and open uploads", "bucket limits and concurrent requests", "retries of requests that change something", "changes behind the cache", "the same ETag, another object", "HEAD and GET from one entry", "a copy onto itself", "versions and markers",
+		"encryption keys of the client (SSE-C)", "100-continue", "a cached absence after a restart", "a panic", "a stop with many pending writes", "a clock that is set back", "faults in production"}},
 }
 
 var (
@@ -86,7 +86,7 @@ func TestT16_Scenarios(t *testing.T) {
 		t.Fatal(err)
 	}
 	var page strings.Builder
-	page.WriteString("# Scenarios\n\nThe ways to fail that the gateway is built against, and the tests that are named after them (or have a case that is). This page is written\nand checked by a test: `go test . -run T16 -update`.\n")
+	page.WriteString("# Scenarios\n\nThis page lists the failures that the gateway is built to survive, and the tests for each. A test, or a case of it, is named after its row. The\npage is written and checked by a test: `go test . -run T16 -update`.\n")
 	rows := 0
 	for _, s := range scenarios {
 		fmt.Fprintf(&page, "\n## %s\n\n| row | what | tests |\n|---|---|---|\n", s.title)

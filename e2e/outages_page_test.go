@@ -17,57 +17,57 @@ const (
 // outagesHead is what docs/outages.md says before its tables.
 const outagesHead = `# Outages
 
-What keeps working while the upstream is down, how soon everything else is refused, and what to do about it.
+This page says what keeps working while the upstream is down, how soon everything else is refused, and what you can do about it.
 
 ## What it means for you
 
-- **Writes with ` + "`write = \"back\"`" + ` go on.** PUT, DELETE, multipart uploads and copies of pending objects are acknowledged by the journal as always, and
-  are read and listed from it. This holds after a restart, for buckets that the gateway knew before. It ends when the journal is
+- **Writes with ` + "`write = \"back\"`" + ` go on.** The journal acknowledges PUT, DELETE, multipart uploads and copies of pending objects as always, and
+  they are read and listed from it. This also holds after a restart, for buckets that the gateway knew before. It ends when the journal is
   full: ` + "`write_back.max_pending_bytes`, `max_pending` and `max_pending_secs`" + ` say when.
-- **Cached objects that need no validation are served as always**: freshness ` + "`immutable` and `exclusive`" + `, and ` + "`events`" + ` until a restart.
-- **Cached objects with freshness ` + "`ttl` and `max_stale_secs`" + ` are served stale.** At the start of an outage that hangs, a reader waits for the
-  deadline at most; once the upstream is suspect, nobody waits.
+- **Cached objects that need no validation are served as always**: those with freshness ` + "`immutable` and `exclusive`" + `, and ` + "`events`" + ` until a restart.
+- **Cached objects with freshness ` + "`ttl` and `max_stale_secs`" + ` are served stale.** At the start of an outage in which the upstream hangs, a reader waits
+  until its deadline at most; once the upstream is suspect, no reader waits.
 - **Everything else is refused with 503**, by its deadline at the latest. An upstream that answers nothing becomes suspect when several requests
-  have waited for ` + "`suspect_after_ms`" + ` and a probe for ` + "`probe_timeout_ms`" + `, 13 seconds in all by default; from then on such requests are refused at once,
-  with Retry-After, until a probe is answered.
-- **A slow upstream is not a broken one.** As long as it answers within the deadlines, every answer is its own: nothing is refused and nothing is stale.
-- **When the upstream is back, so is everything else, within 5 seconds**: misses are answered and the journal is flushed. A key that was
-  written again after an upload of it had met its deadline stays pending for 5 seconds more, or as many as it takes to undo what the upstream does late
+  have waited for ` + "`suspect_after_ms`" + ` and a probe has waited for ` + "`probe_timeout_ms`" + `, 13 seconds in all by default. From then on such requests are refused at
+  once, with Retry-After, until the upstream answers a probe.
+- **A slow upstream is not a broken one.** As long as it answers within the deadlines, clients get its answers: nothing is refused and nothing is stale.
+- **Everything works again within 5 seconds after the upstream is back**: misses are answered and the journal is flushed. If an upload of a key met its
+  deadline and the key was written again, that write stays pending for 5 seconds more, or for as long as it takes to undo what the upstream does late
   ([contract](contract.md)).
 
 ## Settings
 
-| key | what it decides here |
+| key | what it decides in an outage |
 |---|---|
 | ` + "`upstream.request_deadline_secs`" + ` | how long a GET, HEAD, LIST or DELETE waits for the upstream, all retries included |
 | ` + "`upstream.write_deadline_secs`" + ` | the same for a PUT or UploadPart, after the last byte of its body |
-| ` + "`upstream.long_deadline_secs`" + ` | the same for what may take long: CompleteMultipartUpload, copies, DeleteObjects, forwarded changes |
-| ` + "`upstream.suspect_after_ms`, `upstream.probe_timeout_ms`" + ` | how soon an upstream that answers nothing is suspect. The probe has to wait longer than the upstream takes when it is slow |
+| ` + "`upstream.long_deadline_secs`" + ` | the same for operations that may take long: CompleteMultipartUpload, copies, DeleteObjects, forwarded changes |
+| ` + "`upstream.suspect_after_ms`, `upstream.probe_timeout_ms`" + ` | how soon an upstream that answers nothing becomes suspect. The probe must wait longer than the upstream takes when it is slow |
 | ` + "`cache.freshness`, `cache.max_stale_secs`" + `, and the same in rules | which cached objects are served without the upstream, and for how long |
 | ` + "`stale_after_ms`" + ` in a rule | how long a reader waits for a validation before it is served stale, whether the upstream is suspect or not |
 | ` + "`write = \"back\"`" + ` in a rule | which writes are acknowledged without the upstream |
 
-An outage that you expect (maintenance of the upstream) needs no setting of its own: have enough room in the journal.
+An outage that you expect, such as maintenance of the upstream, needs no setting of its own. Make sure that the journal has enough room.
 
 ## Where to look
 
-- ` + "`akigw status`" + ` says what is pending, what is refused and why, and which upstream is suspect. The log says when that began and ended.
-- ` + "`akigw doctor`" + ` asks the upstream itself.
-- [Metrics](metrics.md): ` + "`akigw_cold_suspect`" + ` and the other ` + "`akigw_cold_*`" + ` for requests to the upstream, ` + "`akigw_journal_*` and `akigw_uploadpool_*`" + ` for what is pending. Answers carry
-  ` + "`x-akigw-cache: stale`" + ` when they are stale.
-- [troubleshooting.md](troubleshooting.md) starts from symptoms, [faults.md](faults.md) rehearses an outage on purpose.
+- ` + "`akigw status`" + ` shows what is pending, what is refused and why, and which upstream is suspect. The log says when each of these began and ended.
+- ` + "`akigw doctor`" + ` sends requests to the upstream itself.
+- [Metrics](metrics.md): ` + "`akigw_cold_suspect`" + ` and the other ` + "`akigw_cold_*`" + ` for requests to the upstream, ` + "`akigw_journal_*` and `akigw_uploadpool_*`" + ` for pending writes. Stale responses carry
+  ` + "`x-akigw-cache: stale`" + `.
+- [troubleshooting.md](troubleshooting.md) starts from symptoms. [faults.md](faults.md) says how to rehearse an outage.
 `
 
 // outagesHow says how to read the tables.
 const outagesHow = `
 ## Once the outage is noticed
 
-Each row is an upstream that fails in one way, each column what a request needs of it: how it is answered, and the slowest time, some seconds
-into the outage, with and without a restart in it. Details follow.
+Each row is one way in which the upstream fails. Each column is what a request needs from it. A cell says how such requests are answered, and the slowest time, some seconds
+into the outage, with and without a restart during the outage. Details follow.
 
-Times: *at once* is up to 100 ms, and up to 50 ms for what needs no upstream (the 99th percentile of 100 requests); *1 s* is up to 1.2 s; *5 s* and
-*8 s* are what they say, with 0.5 s, and so are *deadline*, *write deadline* and *long deadline*, which are those of the settings. The run has the default deadlines, but 60 s for long operations. It breaks a real upstream, over TLS, in a process of its own:
-` + "`make long TEST=Outages`" + `. This page is generated from its figures and checked by a test.
+Times: *at once* is up to 100 ms, and up to 50 ms for requests that need no upstream (the 99th percentile of 100 requests); *1 s* is up to 1.2 s; *5 s*, *8 s*, *deadline*,
+*write deadline* and *long deadline* are these times with a tolerance of 0.5 s, and the deadlines are those of the settings. The test run has the default deadlines, except 60 s for long operations.
+It breaks a real upstream, over TLS, in a process of its own: ` + "`make long TEST=Outages`" + `. This page is generated from the figures of that run and checked by a test.
 
 `
 

@@ -115,17 +115,17 @@ var ailments = []struct {
 	title   string // of its section
 	how     string // it is made
 }{
-	{refuses, false, "Refuses connections", "Nobody listens on its port: it is not running, or a firewall rejects."},
-	{stopped, true, "Accepts connections and never answers", "Its process is stopped (`SIGSTOP`); the kernel goes on to accept connections."},
-	{drops, true, "Drops packets", "No packet comes back: a firewall that drops, a cable, a dead machine."},
+	{refuses, false, "Refuses connections", "No process listens on its port: it is not running, or a firewall rejects the connections."},
+	{stopped, true, "Accepts connections and never answers", "Its process is stopped (`SIGSTOP`), but the kernel still accepts connections."},
+	{drops, true, "Drops packets", "No packet comes back: a firewall drops them, a cable is unplugged, or the machine is dead."},
 	{stallsTLS, true, "Stalls in the TLS handshake", "It accepts connections and never answers the client's first message."},
-	{stallsHead, true, "Stalls in the head of an answer", "It takes a request, sends a status line and half of a header, and then nothing."},
-	{stallsBody, false, "Stalls in the middle of a body", "Bodies stop half-way, in both directions. What has no body is answered."},
-	{trickles, false, "Sends and takes 1 byte a second", "Bodies crawl, in both directions. What has no body is answered."},
-	{late, false, "Answers after 8 seconds", "It is slow and healthy: every answer is right."},
-	{answers503, false, "Answers 503 to everything", "It is overloaded, or its load balancer has nobody behind it."},
-	{noName, false, "Its name does not resolve", "The resolver says that there is no such name."},
-	{resolverHangs, true, "The resolver does not answer", "Questions for its name get no answer."},
+	{stallsHead, true, "Stalls in the head of an answer", "It accepts a request, sends a status line and half of a header, and then nothing."},
+	{stallsBody, false, "Stalls in the middle of a body", "Bodies stop half-way, in both directions. Requests without a body are answered."},
+	{trickles, false, "Sends and takes 1 byte a second", "Bodies crawl, in both directions. Requests without a body are answered."},
+	{late, false, "Answers after 8 seconds", "It is slow but healthy: every answer is right."},
+	{answers503, false, "Answers 503 to everything", "It is overloaded, or its load balancer has no healthy server behind it."},
+	{noName, false, "Its name does not resolve", "The resolver says that the name does not exist."},
+	{resolverHangs, true, "The resolver does not answer", "Queries for its name get no answer."},
 }
 
 // needs is what an operation needs of the upstream, and so how soon it is answered.

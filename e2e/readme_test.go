@@ -16,14 +16,14 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestQuickStartOfTheReadme runs the lines of the README's first minute as they are written, in a
+// TestQuickStartOfTheReadme runs the lines of the README's quick start as they are written, in a
 // copy of the checkout, but for the address of the clone and the ports; and then the command
 // that the gateway prints.
 func TestQuickStartOfTheReadme(t *testing.T) {
 	need(t, "git", "make", "bash")
 	t.Parallel()
 	readme := string(readFile(t, "../README.md"))
-	_, section, ok := strings.Cut(readme, "## Try it\n")
+	_, section, ok := strings.Cut(readme, "## Quick start\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	lines := regexp.MustCompile(`(?m)^    (git clone .*|make run)$`).FindAllStringSubmatch(section, -1)
 	if !ok || len(lines) != 2 {

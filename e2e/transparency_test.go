@@ -23,20 +23,20 @@ var updateDocs = flag.Bool("update", false, "rewrite docs/differences.md")
 
 // hopHeaders differ because the gateway is a hop of its own, on any answer.
 var hopHeaders = map[string]string{
-	"X-Amz-Request-Id":            "each hop has its own; the upstream's is in x-akigw-upstream-request-id where the request was forwarded",
+	"X-Amz-Request-Id":            "each hop has its own id; the upstream's is in x-akigw-upstream-request-id where the request was forwarded",
 	"X-Amz-Id-2":                  "the gateway names itself",
 	"X-Akigw-Cache":               "added: where the bytes came from",
 	"X-Akigw-Commit":              "added: where an acknowledged write is",
 	"X-Akigw-Upstream-Request-Id": "added: the upstream's request id",
 	"Age":                         "added: seconds since the upstream confirmed the object (RFC 9111 §5.1)",
 	"X-Content-Type-Options":      "added to the gateway's own error documents",
-	"Server":                      "names the software; the gateway does not pass another's name on",
-	"Date":                        "each hop dates its own answer",
-	"Connection":                  "belongs to one hop (RFC 9110 §7.6.1)",
-	"Transfer-Encoding":           "belongs to one hop (RFC 9112 §6.1)",
-	"Vary":                        "speaks of browsers; cached answers do not depend on request headers",
-	"X-Amzn-Requestid":            "a second name of the upstream's request id",
-	"Access-Control-Allow-Origin": "speaks of browsers", "Access-Control-Allow-Methods": "speaks of browsers", "Access-Control-Expose-Headers": "speaks of browsers",
+	"Server":                      "names the software; the gateway does not forward the upstream's name",
+	"Date":                        "each hop dates its own response",
+	"Connection":                  "applies to one hop (RFC 9110 §7.6.1)",
+	"Transfer-Encoding":           "applies to one hop (RFC 9112 §6.1)",
+	"Vary":                        "concerns browsers; cached responses do not depend on request headers",
+	"X-Amzn-Requestid":            "another header with the upstream's request id",
+	"Access-Control-Allow-Origin": "concerns browsers", "Access-Control-Allow-Methods": "concerns browsers", "Access-Control-Expose-Headers": "concerns browsers",
 }
 
 // anything stands for a whole other answer.
@@ -64,11 +64,11 @@ func TestTransparency(t *testing.T) {
 	var page strings.Builder
 	fmt.Fprintf(&page, `# Differences
 
-What a client sees through the gateway and not from the upstream itself, or the other way round, for %d requests in a row, to
-versitygw (posix backend) and to moto. Both sequences start from nothing; dates, ids and addresses are normalised. This page is
-written and checked by a test of `+"`e2e/`"+`: a difference that is not here fails it, and so does an explanation that explains nothing.
+This page lists every difference between what a client sees through the gateway and what it sees from the upstream itself, for a sequence of %d requests to
+versitygw (posix backend) and to moto. Both sequences start with empty services; dates, ids and addresses are normalised. This page is
+written and checked by a test in `+"`e2e/`"+`. The test fails if a difference is missing here, and if an explanation applies to no difference.
 
-## On any answer
+## On any response
 
 | header | why |
 |---|---|
@@ -82,7 +82,7 @@ written and checked by a test of `+"`e2e/`"+`: a difference that is not here fai
 	}) {
 		fmt.Fprintf(&page, "| %s | %s |\n", strings.ToLower(name), hopHeaders[name])
 	}
-	fmt.Fprintf(&page, "\n## On some\n\n| upstream | requests | differs in | why |\n|---|---|---|---|\n")
+	fmt.Fprintf(&page, "\n## On some responses\n\n| upstream | requests | differs in | why |\n|---|---|---|---|\n")
 	rules := explanations()
 	var ran atomic.Int32
 	t.Run("upstreams", func(t *testing.T) {

@@ -64,23 +64,23 @@ func coverage() string {
 	}
 	return fmt.Sprintf(`# S3 coverage
 
-Every operation of S3's API, and what akigw does with it. *Accelerated* ones are answered from the cache or kept in it. *Forwarded*
-ones are authenticated, authorised, signed anew and done by the upstream; what they change is fenced from the cache. *Refused* ones
-are answered with 501. The action is what a policy has to allow; [access.md](access.md) says more.
+This page lists every operation of the S3 API and what akigw does with it. *Accelerated* operations are answered from the cache or fill it. *Forwarded*
+operations are authenticated, authorised, signed anew and carried out by the upstream; the cache entries that they change are fenced. *Refused* operations
+are answered with 501. The action is the one that a policy must allow; [access.md](access.md) says more.
 
-%d rows: %d accelerated, %d forwarded, %d refused. This page is generated from the routing table and checked by a test; another one
+The table has %d rows: %d accelerated, %d forwarded, %d refused. This page is generated from the routing table and checked by a test; another test
 checks that no operation of the AWS SDK is missing.
 
-CORS preflights ("OPTIONS object") are forwarded without a signature, as browsers send them, and say nothing but yes or no; requests
-with an Origin go past the cache.
+CORS preflights ("OPTIONS object") are forwarded without a signature, as browsers send them, and their answers reveal nothing but yes or no. Requests
+with an Origin bypass the cache.
 
-Ranges (GetObject, HeadObject): one byte range (RFC 9110 §14.1.2) is answered with 206; several, malformed ones and other units are
-ignored. A range that begins behind the last byte is answered with 416 InvalidRange, and so is every range of an empty object but
-the last bytes of it: %s is answered with 200 and no bytes, as S3 does, whatever tier the object is in and whatever the upstream
-makes of it.
+Ranges (GetObject, HeadObject): a single byte range (RFC 9110 §14.1.2) is answered with 206. Several ranges, malformed ranges and other units are
+ignored. A range that begins after the last byte is answered with 416 InvalidRange, and so is every range of an empty object except a suffix
+range: %s is answered with 200 and no bytes, as S3 does, whichever tier the object is in and however the upstream
+answers it.
 
-XML: a key may have characters that XML 1.0 cannot hold. They are written as references (%s), as S3 does, unless the
-client asks for encoding-type=url, and accepted as references; bare ones are answered with 400 MalformedXML.
+XML: a key may contain characters that XML 1.0 cannot represent. The gateway writes them as references (%s), as S3 does, unless the
+client asks for encoding-type=url. It accepts them as references; unescaped ones are answered with 400 MalformedXML.
 
 | operation | request | here | action | notes |
 |---|---|---|---|---|

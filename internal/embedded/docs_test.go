@@ -15,28 +15,28 @@ var update = flag.Bool("update", false, "rewrite docs/embedded.md")
 
 const pageHead = `# The embedded upstream
 
-Without ` + "`upstream.url`" + ` the gateway starts an S3 service of its own, for trials: it keeps buckets and objects in ` + "`embedded/`" + ` of the data directory and listens
-on loopback only, for this gateway only. ` + "`akigw fakes3`" + ` is the same service in memory, for tests ([faults.md](faults.md)). It is no storage for data
-that matters: one directory on one disk, no versions, no ACLs, no tags, no encryption, no locks.
+Without ` + "`upstream.url`" + ` the gateway starts an S3 service of its own, for trials. It keeps buckets and objects in ` + "`embedded/`" + ` of the data directory and listens
+on loopback only, for this gateway only. ` + "`akigw fakes3`" + ` is the same service in memory, for tests ([faults.md](faults.md)). Do not store data that matters in it: it is
+one directory on one disk, without versions, ACLs, tags, encryption or locks.
 
 It is [gofakes3](https://github.com/johannesboyne/gofakes3), a library for tests, over that directory, behind a table of what is honoured. gofakes3 answers
-the operations that it does as S3 does; akigw's own code answers the others, and three requests that gofakes3 cannot: a ListBuckets with parameters, an
+the operations that it implements as S3 does. akigw's own code answers the others, and three requests that gofakes3 cannot handle: a ListBuckets with parameters, an
 empty part, and a bucket name with fewer than three characters between two dots.
 
-What it cannot do it refuses. The table has every operation that there is, and the query parameters and headers that each of them honours. A request
-with another parameter, or with another header that S3 gives a meaning to, gets 501 NotImplemented and changes nothing; so does an unknown element of
-a document.
+It refuses what it cannot do. The table lists every operation that it supports, and the query parameters and headers that each of them honours. A request
+with another parameter, or with another header that has a meaning in S3, gets 501 NotImplemented and changes nothing. So does a request with an unknown element in
+its document.
 
-- Objects and uploads survive a restart and a crash of the process, in the middle of a write too: a key holds the object before or the one after.
-- Any key of S3's is taken: up to 1,024 bytes of UTF-8 without NUL. Keys are no file names, so ` + "`..`, `//`, `\\`" + `, ` + "`a`" + ` beside ` + "`a/b`" + ` and long segments mean nothing special.
-- A checksum is kept if the client sends one, in a header or behind the body, or asks for one. For an upload in parts it is of the type that the
-  upload was created with, COMPOSITE or FULL_OBJECT. None is made if nobody asks.
-- Some headers have only values that describe what is there anyway: ` + "`x-amz-acl`" + ` is private or bucket-owner-full-control, ` + "`x-amz-storage-class`" + ` is
+- Objects and uploads survive a restart and a crash of the process, also in the middle of a write: the key then holds either the old object or the new one.
+- Every key that S3 allows is accepted: up to 1,024 bytes of UTF-8 without NUL. Keys are not used as file names, so ` + "`..`, `//`, `\\`" + `, ` + "`a`" + ` beside ` + "`a/b`" + ` and long segments have no special meaning.
+- A checksum is kept if the client sends one, in a header or as a trailer, or asks for one. For an upload in parts it has the type that the
+  upload was created with, COMPOSITE or FULL_OBJECT. No checksum is computed if the client does not ask for one.
+- Some headers are accepted only with the values that hold anyway: ` + "`x-amz-acl`" + ` is private or bucket-owner-full-control, ` + "`x-amz-storage-class`" + ` is
   STANDARD (another one gets 400 InvalidStorageClass), ` + "`x-amz-object-ownership`" + ` is BucketOwnerEnforced, ` + "`versionId`" + ` is null.
-- GetObjectTagging answers that there are no tags, GetBucketVersioning that there never were versions.
+- GetObjectTagging answers that there are no tags, and GetBucketVersioning that versioning was never enabled.
 
-%d operations. This page is generated from the table in the code and checked by a test. "digests" stands for Content-MD5, x-amz-trailer,
-x-amz-sdk-checksum-algorithm and the x-amz-checksum-* headers of %s; "description" for Cache-Control, Content-Disposition,
+There are %d operations. This page is generated from the table in the code and checked by a test. In the table, "digests" stands for Content-MD5, x-amz-trailer,
+x-amz-sdk-checksum-algorithm and the x-amz-checksum-* headers of %s; "description" stands for Cache-Control, Content-Disposition,
 Content-Encoding, Content-Language, Content-Type, Expires, x-amz-meta-*, x-amz-acl, x-amz-storage-class and x-amz-website-redirect-location.
 
 | operation | request | by | parameters | headers |
