@@ -37,7 +37,7 @@ func newLateRig(t *testing.T, hang bool) (r *lateRig, stop func()) {
 	dir := t.TempDir() // it outlives the store
 	r.Store = inMemory(t, rules.Settings{Freshness: rules.Strict, Back: true}, r.up)
 	err := r.WriteBack(BackConfig{MaxPendingBytes: 1 << 30, MaxPending: 1000, MaxPendingSecs: 3600, InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 3600, MaxDates: 1000}, dir,
-		uploadpool.ParallelConfig{Enabled: true, Concurrency: 4, MaxRetries: 5, BackoffBaseMs: 100, MaxAgeSecs: 3600}, uploadpool.BatchConfig{Enabled: true, BatchSize: 10}, r.up)
+		uploadpool.ParallelConfig{Enabled: true, Concurrency: 4, MaxRetries: 5, BackoffBaseMs: 100, MaxAgeSecs: 3600, ConfirmAfterMs: 5000}, uploadpool.BatchConfig{Enabled: true, BatchSize: 10}, r.up)
 	if err != nil {
 		t.Fatal(err)
 	}
