@@ -34,7 +34,7 @@ import (
 // testBack, testParallel and testBatch are settings for tests: nothing waits long.
 var (
 	testBack     = writeback.Config{MaxPendingBytes: 1 << 30, MaxPending: 100_000, MaxPendingSecs: 3600, InlineBytes: 16 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 10, MaxDates: 100_000, DrainTimeoutSecs: 10}
-	testParallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 8, MaxRetries: 5, BackoffBaseMs: 2, MaxAgeSecs: 3600}
+	testParallel = uploadpool.ParallelConfig{Enabled: true, Concurrency: 8, MaxRetries: 5, BackoffBaseMs: 2, MaxAgeSecs: 3600, ConfirmAfterMs: 5}
 	testBatch    = uploadpool.BatchConfig{Enabled: true, BatchSize: 10, FlushIntervalSecs: 1, MaxPacked: 1000}
 )
 

@@ -33,10 +33,6 @@ const (
 	// doubtFor is how long an upstream may carry out a request that it has not answered:
 	// S3 refuses signatures that are older than 15 minutes.
 	doubtFor = 16 * time.Minute
-	// confirmAfter is how long after its answer to a newer change of the same key an upstream
-	// may still carry out an older one: what waits in its socket buffers takes milliseconds,
-	// unless it has many of them.
-	confirmAfter = 5 * time.Second
 	// maxDoubts bounds the memory, about 300 bytes each and the key. Beyond it the doubts about
 	// other keys end early.
 	maxDoubts = 100_000
@@ -52,6 +48,10 @@ var lateRequests = metrics.NewCounter("akigw_uploadpool_late_requests_total")
 // any more. A bucket belongs to one upstream as long as the gateway runs, so a key says which.
 type doubts struct {
 	limit int
+	// wait is how long after its answer to a newer change of the same key an upstream may still
+	// carry out an older one: what waits in its socket buffers takes milliseconds, unless it has
+	// many of them.
+	wait time.Duration
 
 	mu    sync.Mutex
 	keys  map[akigw.Key]*doubt // guarded by mu, and so is what is in it
@@ -82,7 +82,9 @@ type check struct {
 	etag  string            // the upstream's, if another one was promised, else ""
 }
 
-func newDoubts() *doubts { return &doubts{limit: maxDoubts, keys: map[akigw.Key]*doubt{}} }
+func newDoubts(wait time.Duration) *doubts {
+	return &doubts{limit: maxDoubts, wait: wait, keys: map[akigw.Key]*doubt{}}
+}
 
 // over reports whether nothing can be carried out any more.
 func (d *doubt) over(now time.Time) bool {
@@ -160,7 +162,7 @@ func (s *doubts) verified(key akigw.Key, c check) bool {
 		return false
 	}
 	if d.clear.IsZero() {
-		d.clear = now.Add(confirmAfter)
+		d.clear = now.Add(s.wait)
 	}
 	d.check = nil
 	if !d.about(c.entry) {
@@ -230,7 +232,7 @@ func (p *Pool) Doubt(key akigw.Key) { p.doubts.begin(key, nil) }
 
 // Clear returns when what the upstream may still carry out of the entries that were flushed of a
 // key cannot come any more: then a request that changes the key can be forwarded. It waits for
-// confirmAfter at the most. The error is that of ctx.
+// confirm_after_ms at the most. The error is that of ctx.
 func (p *Pool) Clear(ctx context.Context, key akigw.Key) error {
 	wait := time.Until(p.doubts.clears(key))
 	if wait <= 0 {
@@ -275,7 +277,7 @@ func (p *Pool) supposeEarlier(e *journal.Entry) {
 	if l.heard.IsZero() {
 		l.heard = time.Now()
 	}
-	clear := l.heard.Add(confirmAfter)
+	clear := l.heard.Add(p.doubts.wait)
 	p.mu.Unlock()
 	if !time.Now().Before(clear) {
 		return

@@ -20,6 +20,9 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
+// confirmAfter is the default of confirm_after_ms.
+const confirmAfter = 5 * time.Second
+
 // stopped is an upstream that was stopped (SIGSTOP): requests lie in its socket buffers, whole,
 // and their senders meet their deadlines.
 type stopped struct {
@@ -570,7 +573,7 @@ func TestTooManyDoubts(t *testing.T) {
 // TestDoubtsAreForgotten: those that are over take no memory for long.
 func TestDoubtsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newDoubts()
+		s := newDoubts(confirmAfter)
 		for i := range 1000 {
 			s.begin(key(fmt.Sprint(i)), nil)
 			s.verified(key(fmt.Sprint(i)), check{entry: 1})

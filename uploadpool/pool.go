@@ -32,6 +32,8 @@ type ParallelConfig struct {
 	MaxRetries    int  `toml:"max_retries" help:"how often an upload is repeated soon; after that it goes to the back of the queue and waits longer each time, a minute at the most"`
 	BackoffBaseMs int  `toml:"backoff_base_ms" help:"milliseconds, the upper bound of the wait before the first repetition; it doubles with each, and the wait is anywhere below"`
 	MaxAgeSecs    int  `toml:"max_age_secs" help:"seconds after which a write that could not be taken to the upstream becomes a dead letter"`
+
+	ConfirmAfterMs int `toml:"confirm_after_ms" help:"milliseconds for which a write stays pending after it was uploaded, and the upstream answers again, if an older request for its key was never answered: then it is confirmed once more, and uploaded again if the older request was carried out after it. More helps behind a proxy that holds requests longer"`
 }
 
 // Check reports every impossible value by its key.
@@ -48,6 +50,14 @@ func (c *ParallelConfig) Check(report func(key, problem string)) {
 	if c.MaxAgeSecs < 60 || c.MaxAgeSecs > 365*24*3600 {
 		report("max_age_secs", "must be 60 to 31536000")
 	}
+	if c.ConfirmAfterMs < 0 || time.Duration(c.ConfirmAfterMs)*time.Millisecond > doubtFor {
+		report("confirm_after_ms", "must be 0 to 960000")
+	}
+}
+
+// confirmAfter is ConfirmAfterMs as a duration.
+func (c *ParallelConfig) confirmAfter() time.Duration {
+	return time.Duration(c.ConfirmAfterMs) * time.Millisecond
 }
 
 // BatchConfig is what goes to the upstream in one request: [storage.batch_upload].
@@ -183,7 +193,7 @@ func (d *delays) Pop() any {
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1), doubts: newDoubts()}
+	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1), doubts: newDoubts(c.Parallel.confirmAfter())}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}

@@ -119,7 +119,7 @@ func (r *rig) open() {
 	}
 	r.j = j
 	r.pool = New(Config{
-		Parallel: ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 3600},
+		Parallel: ParallelConfig{Enabled: true, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 3600, ConfirmAfterMs: 5000},
 		Batch:    BatchConfig{Enabled: true, BatchSize: 10},
 		Journal:  j, Upstream: r, Log: slog.New(slog.DiscardHandler), Begin: func(akigw.Key) Change { return noChange{} },
 	})

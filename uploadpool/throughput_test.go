@@ -74,7 +74,7 @@ func uploads(b *testing.B, n int, parallel, batch bool) (perSecond float64, u *t
 	writers.Wait()
 	u = &throttled{Memory: testkit.NewMemory(), limit: rate.NewLimiter(throttleAt, throttleAt/10)}
 	p := New(Config{
-		Parallel: ParallelConfig{Enabled: parallel, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 3600},
+		Parallel: ParallelConfig{Enabled: parallel, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 3600, ConfirmAfterMs: 5000},
 		Batch:    BatchConfig{Enabled: batch, BatchSize: 10, FlushIntervalSecs: 1, MaxPacked: 1_000_000},
 		Journal:  j, Upstream: u, Log: slog.New(slog.DiscardHandler), Begin: func(akigw.Key) Change { return noChange{} },
 		Packs: func(akigw.Key, int64) bool { return true },

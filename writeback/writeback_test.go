@@ -41,7 +41,7 @@ func openOver(t *testing.T, c Config, freshness rules.Freshness, up *testkit.Mem
 	if err != nil {
 		t.Fatal(errors.Join(err, pending.Close()))
 	}
-	w := New(Options{Config: c, Parallel: uploadpool.ParallelConfig{Enabled: true, Concurrency: 4, MaxRetries: 5, BackoffBaseMs: 100, MaxAgeSecs: 3600}, Batch: uploadpool.BatchConfig{Enabled: true, BatchSize: 10}, Overlay: pending, Cache: store, Upstream: up, Rules: book, Log: log})
+	w := New(Options{Config: c, Parallel: uploadpool.ParallelConfig{Enabled: true, Concurrency: 4, MaxRetries: 5, BackoffBaseMs: 100, MaxAgeSecs: 3600, ConfirmAfterMs: 5000}, Batch: uploadpool.BatchConfig{Enabled: true, BatchSize: 10}, Overlay: pending, Cache: store, Upstream: up, Rules: book, Log: log})
 	t.Cleanup(func() {
 		if err := errors.Join(w.Close(), store.Close(), pending.Close()); err != nil {
 			t.Error(err)
