@@ -40,10 +40,10 @@ func TestD5_WaitForWhatReplacedIt(t *testing.T) {
 
 // replacedOnItsWay has k written, and written again while the first of the two goes upstream, where
 // it is by now. It returns what somebody waits for who came before the second.
-func replacedOnItsWay(t *testing.T, j *Journal, name string) uint64 {
+func replacedOnItsWay(t *testing.T, j *Journal) uint64 {
 	t.Helper()
 	mustPut(t, j, "k", []byte("one"))
-	first, until := j.Take(key("k")), j.until(name)
+	first, until := j.Take(key("k")), j.Until(key("k"))
 	mustPut(t, j, "k", []byte("two"))
 	if err := j.Done(t.Context(), first); err != nil {
 		t.Fatal(err)
@@ -56,19 +56,18 @@ func replacedOnItsWay(t *testing.T, j *Journal, name string) uint64 {
 func TestD4_HoldAfterATry(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
-	name := index("bucket", "k")
-	until := replacedOnItsWay(t, j, name)
+	until := replacedOnItsWay(t, j)
 	j.Return(j.Take(key("k")), true) // nobody knows what became of it
-	if wait, err := j.waiting(name, until, true); wait == nil || err != nil || j.held[name] > 0 {
+	if wait, err := j.table.waiting(key("k"), until, true); wait == nil || err != nil || j.table.held[key("k")] > 0 {
 		t.Errorf("held, %v", err)
 	}
-	if wait, err := j.waiting(name, until, false); wait != nil || err != nil {
+	if wait, err := j.table.waiting(key("k"), until, false); wait != nil || err != nil {
 		t.Errorf("who only waits need not wait for a later one: %v", err)
 	}
 	if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
 		t.Fatal(err)
 	}
-	if wait, err := j.waiting(name, until, true); wait != nil || err != nil || j.held[name] != 1 {
+	if wait, err := j.table.waiting(key("k"), until, true); wait != nil || err != nil || j.table.held[key("k")] != 1 {
 		t.Errorf("not held, %v", err)
 	}
 }
@@ -117,19 +116,18 @@ func TestD3_Hold(t *testing.T) {
 func TestD4_HoldBesideAPack(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
-	name := index("bucket", "k")
-	until := replacedOnItsWay(t, j, name)
+	until := replacedOnItsWay(t, j)
 	packed := j.Take(key("k"))
-	p, err := j.BeginPack(t.Context(), key("pack"))
+	p, err := j.Packs.Begin(t.Context(), key("pack"))
 	if err == nil {
-		err = j.Packed(t.Context(), p, []*Entry{packed}, []int64{0})
+		err = j.Packs.Add(t.Context(), p, []*Entry{packed}, []int64{0})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.EndPack(p)
+	j.Packs.End(p)
 	j.Return(packed, false)
-	if wait, err := j.waiting(name, until, true); wait != nil || err != nil || j.held[name] != 1 {
+	if wait, err := j.table.waiting(key("k"), until, true); wait != nil || err != nil || j.table.held[key("k")] != 1 {
 		t.Errorf("not held, %v", err)
 	}
 }

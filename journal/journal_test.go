@@ -210,7 +210,7 @@ func TestDeadLettersSurvive(t *testing.T) {
 		if j.Take(key("k")) != nil || string(read(t, j, key("k"))) != "a" {
 			t.Error("a dead letter is read and not taken")
 		}
-		if err := j.Wait(t.Context(), key("k")); !errors.Is(err, ErrDeadLetter) {
+		if err := j.Wait(t.Context(), key("k")); !errors.Is(err, errDeadLetter) {
 			t.Errorf("%v", err)
 		}
 		j = reopen(t, j)
@@ -304,8 +304,8 @@ func TestB18_ManySmallLiveEntries(t *testing.T) {
 		}
 	}
 	mustPut(t, j, "last", nil)
-	if s := j.Stats(); s.Pending != len(keys)+1 || s.SegmentBytes > 2*j.records+(maxSealed+2)*64<<10 {
-		t.Errorf("%+v, %d bytes live", s, j.records)
+	if s := j.Stats(); s.Pending != len(keys)+1 || s.SegmentBytes > 2*j.table.state.records+(maxSealed+2)*64<<10 {
+		t.Errorf("%+v, %d bytes live", s, j.table.state.records)
 	}
 	j.Close()
 }

@@ -25,7 +25,7 @@ type mirror struct {
 
 	// How the two directories were found; not changed any more when the start is over.
 	lead    int  // the directory that decides which segments count
-	current bool // both were written by the last run that acknowledged anything, or are whole again
+	current bool // both were written in the last epoch that acknowledged anything, or are whole again
 
 	repairs [2]repairs // records and bodies that were written again from the other directory
 
@@ -144,6 +144,29 @@ func (m *mirror) Lock(name string) (io.Closer, error) {
 		return nil, errors.Join(err, a.Close())
 	}
 	return closers{a, b}, nil
+}
+
+// Reserve implements FS.
+func (m *mirror) Reserve(name string, size int64) (vfs.File, error) {
+	a, err := m.FS.Reserve(name, size)
+	if err != nil {
+		return nil, err
+	}
+	b, err := m.FS.Reserve(m.twin(name), size)
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
+}
+
+// ID implements FS.
+func (m *mirror) ID(name string) (string, error) {
+	a, err := m.FS.ID(name)
+	if err != nil {
+		return "", err
+	}
+	b, err := m.FS.ID(m.twin(name))
+	return a + " " + b, err
 }
 
 type closers []io.Closer
@@ -273,9 +296,9 @@ func isWhole(f vfs.File) bool {
 }
 
 // readIntact fills p with the bytes from offset at on, from the first copy of f whose bytes are
-// intact. worn says that a copy is damaged or missing. The error is that of the first copy if
+// intact. damaged says that a copy is damaged or missing. The error is that of the first copy if
 // none is intact, and wraps akigw.ErrChecksum if it could be read.
-func readIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (worn bool, err error) {
+func readIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (damaged bool, err error) {
 	for i, one := range copies(f) {
 		n, readErr := one.ReadAt(p, at)
 		switch {

@@ -52,7 +52,7 @@ func (r *repairRun) start(disk *pebblevfs.MemFS, depth int) (err error) {
 	if openErr != nil {
 		return openErr
 	}
-	wrong := errors.Join(complete(j, r.want), j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
+	wrong := errors.Join(complete(j, r.want), j.scrubber.all(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
 	return errors.Join(wrong, j.Close(), err)
 }
 
@@ -363,7 +363,7 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 					mustPut(t, j, fmt.Sprint(n), random(4000, uint64(n)))
 				}
 				mustPut(t, j, "large", random(200_000, 1))
-				for _, path := range []string{j.segmentName(1), j.spoolName(j.spools.Load())} {
+				for _, path := range []string{j.log.segmentName(1), j.spool.name(j.spool.last.Load())} {
 					path = j.mirror.on(side, path)
 					raw, err := os.ReadFile(path)
 					if err != nil {
@@ -391,8 +391,8 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 				if !bytes.Equal(read(t, j, key("large")), random(200_000, 1)) {
 					t.Error("large")
 				}
-				j.stopScrub()
-				if err := errors.Join(j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)), j.mendAll()); err != nil {
+				j.scrubber.stop()
+				if err := errors.Join(j.scrubber.all(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)), j.bodies.repair.all()); err != nil {
 					t.Error(err)
 				}
 				for n := range 30 {
@@ -487,7 +487,7 @@ func TestSecondDirectory_ReadersWhileItRepairs(t *testing.T) {
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		for !over.Load() {
-			if err := j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)); err != nil {
+			if err := j.scrubber.all(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -561,7 +561,7 @@ func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
 	mustPut(t, j, "k", body)
 	table := len(body)
 	for side, places := range [][]int{{table + 1, 3 * spoolBlock}, {table + 9, spoolBlock + 7}} {
-		name := j.mirror.on(side, j.spoolName(1))
+		name := j.mirror.on(side, j.spool.name(1))
 		raw, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -579,7 +579,7 @@ func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
 	if s := j.Stats(); s.Repaired != 2 || s.Lost != 0 {
 		t.Errorf("%+v", s)
 	}
-	if !sameFile(t, j.spoolName(1), j.mirror.on(1, j.spoolName(1))) {
+	if !sameFile(t, j.spool.name(1), j.mirror.on(1, j.spool.name(1))) {
 		t.Error("the copies differ")
 	}
 }
@@ -605,7 +605,7 @@ func TestC9_BodiesExchanged(t *testing.T) {
 		defer j.Close()
 		mustPut(t, j, "k1", random(70_000, 1))
 		mustPut(t, j, "k2", random(70_000, 2))
-		one, other := j.spoolName(1), j.spoolName(2)
+		one, other := j.spool.name(1), j.spool.name(2)
 		if err := errors.Join(os.Rename(one, one+".test"), os.Rename(other, one), os.Rename(one+".test", other)); err != nil {
 			t.Fatal(err)
 		}

@@ -39,7 +39,7 @@ func TestScrub(t *testing.T) {
 		j := open(t, c)
 		body := random(3<<20, 1)
 		mustPut(t, j, "k", body)
-		good, err := readFile(disk, j.spoolName(1))
+		good, err := readFile(disk, j.spool.name(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestScrub(t *testing.T) {
 			t.Fatal(err)
 		}
 		j = open(t, c)
-		second := j.mirror.on(1, j.spoolName(1))
+		second := j.mirror.on(1, j.spool.name(1))
 		repaired := func() bool {
 			t.Helper()
 			synctest.Wait()
@@ -117,7 +117,7 @@ func TestScrub_FullDisk(t *testing.T) {
 		if synctest.Wait(); j.Stats().Repaired > 0 {
 			t.Error("it is tried again at once")
 		}
-		time.Sleep(mendPause)
+		time.Sleep(repairPause)
 		synctest.Wait()
 		if _, err := disk.Size("/k/" + spoolDir + "/1.body"); err != nil || j.Stats().Repaired != 1 {
 			t.Errorf("%v, %+v", err, j.Stats())
@@ -138,7 +138,7 @@ func TestScrub_DamagedInBoth(t *testing.T) {
 	}
 	defer j.Close()
 	mustPut(t, j, "k", random(100_000, 1))
-	for _, name := range []string{j.spoolName(1), j.mirror.on(1, j.spoolName(1))} {
+	for _, name := range []string{j.spool.name(1), j.mirror.on(1, j.spool.name(1))} {
 		if err := os.Truncate(name, 10); err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +164,7 @@ func TestScrub_DoesNotDelayRepairs(t *testing.T) {
 		mustPut(t, j, "k", random(3<<20, 1))
 		j = reopen(t, j)
 		synctest.Wait() // it waits in the middle of the body
-		flip(t, disk, j.spoolName(1), 5)
+		flip(t, disk, j.spool.name(1), 5)
 		read(t, j, key("k"))
 		synctest.Wait()
 		if s := j.Stats(); s.Repaired != 1 {
@@ -193,8 +193,8 @@ func TestScrub_ReaderWaitsForARepair(t *testing.T) {
 		j := open(t, c)
 		body := random(200_000, 1)
 		mustPut(t, j, "k", body)
-		flip(t, disk, j.spoolName(1), len(body)+1)
-		flip(t, disk, j.mirror.on(1, j.spoolName(1)), len(body)+9)
+		flip(t, disk, j.spool.name(1), len(body)+1)
+		flip(t, disk, j.mirror.on(1, j.spool.name(1)), len(body)+9)
 		var readers sync.WaitGroup
 		for range 2 {
 			readers.Go(func() {

@@ -347,7 +347,7 @@ func (s *Store) DrainBucket(ctx context.Context, bucket string) error {
 			return err
 		}
 	}
-	if s.back.pool.DropPacks(ctx, bucket); s.back.journal.Packs(bucket) > 0 {
+	if s.back.pool.DropPacks(ctx, bucket); s.back.journal.Packs.Count(bucket) > 0 {
 		return fmt.Errorf("%w: %s has packs that could not be deleted", ErrPending, bucket)
 	}
 	return nil
@@ -603,7 +603,8 @@ func (s *Store) BackStatus() *BackStatus {
 	if s.back == nil {
 		return nil
 	}
-	st := &BackStatus{Stats: s.back.journal.Stats(), Progress: s.back.pool.Progress(), Damage: s.back.journal.Damage()}
+	stats := s.back.journal.Stats()
+	st := &BackStatus{Stats: stats, Progress: s.back.pool.Progress(), Damage: stats.Damage}
 	if b, ok := s.upstream.(interface{ Broken() []string }); ok {
 		st.Broken = b.Broken()
 	}

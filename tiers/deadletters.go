@@ -70,7 +70,7 @@ func (s *Store) DropDeadLetter(ctx context.Context, id uint64) error {
 		return err
 	}
 	defer s.Begin(e.Key).End()
-	return s.back.journal.Done(ctx, e)
+	return s.back.journal.Flushed(ctx, e, journal.Stored{})
 }
 
 // DeadLetterBody opens the body of a dead letter, for an operator to keep.
@@ -79,7 +79,7 @@ func (s *Store) DeadLetterBody(ctx context.Context, id uint64) (body io.ReadSeek
 	if err != nil {
 		return nil, nil, err
 	}
-	if key, at, packed := s.back.journal.Location(e); packed {
+	if key, at, packed := s.back.journal.Packs.Find(e); packed {
 		data, _, err := s.fromPack(ctx, e, key, at)
 		return bytes.NewReader(data), io.NopCloser(nil), err
 	}

@@ -42,7 +42,7 @@ type pendingBody interface {
 // pack that it is in, like any other object. The outcome says from where.
 func (s *Store) pendingBody(ctx context.Context, e *journal.Entry, stretch akigw.Range) (pendingBody, akigw.Outcome, error) {
 	for {
-		key, at, ok := s.back.journal.Location(e)
+		key, at, ok := s.back.journal.Packs.Find(e)
 		if !ok {
 			b, err := s.back.journal.Body(e, stretch.Start, stretch.Length)
 			if errors.Is(err, journal.ErrPacked) {
@@ -162,7 +162,7 @@ func (s *Store) Unpack(ctx context.Context, bucket string) (n int, err error) {
 		return true
 	})
 	for _, e := range all {
-		if _, _, packed := j.Location(e); !packed {
+		if _, _, packed := j.Packs.Find(e); !packed {
 			continue
 		}
 		s.back.pool.Hurry(e.Key)
@@ -173,7 +173,7 @@ func (s *Store) Unpack(ctx context.Context, bucket string) (n int, err error) {
 		}
 	}
 	for _, e := range all {
-		if _, _, packed := j.Location(e); packed {
+		if _, _, packed := j.Packs.Find(e); packed {
 			if err := s.wait(ctx, e.Key); err != nil {
 				return n, err
 			}

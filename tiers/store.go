@@ -353,7 +353,7 @@ func (s *Store) Warnings() (all []string) {
 		all = append(all, "journal: "+s.backOff)
 	}
 	if b := s.back; b != nil {
-		if err := b.journal.Accepting(); err != nil {
+		if err := b.journal.Stats().Problem; err != nil {
 			all = append(all, "journal: "+err.Error()+mend(err))
 		}
 	}

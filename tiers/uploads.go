@@ -52,7 +52,7 @@ func (s *Store) BeginUpload(ctx context.Context, key akigw.Key, header http.Head
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // it does not fail
 	id = uploadIDPrefix + hex.EncodeToString(random[:])
-	return id, acknowledged(s.back.journal.Begin(ctx, Upload{ID: id, Key: key, Begun: now(), Header: header}))
+	return id, acknowledged(s.back.journal.Uploads.Begin(ctx, Upload{ID: id, Key: key, Begun: now(), Header: header}))
 }
 
 // now is the present as S3 tells it.
@@ -62,7 +62,7 @@ func now() time.Time { return time.Now().Truncate(time.Second) }
 // none of this key.
 func (s *Store) Upload(key akigw.Key, id string) (*Upload, error) {
 	if s.back != nil {
-		if u := s.back.journal.Upload(id); u != nil && u.Key == key {
+		if u := s.back.journal.Uploads.Find(id); u != nil && u.Key == key {
 			return u, nil
 		}
 	}
@@ -74,7 +74,7 @@ func (s *Store) Uploads(bucket string) []*Upload {
 	if s.back == nil {
 		return nil
 	}
-	return slices.DeleteFunc(s.back.journal.Uploads(bucket), uploadpool.Own)
+	return slices.DeleteFunc(s.back.journal.Uploads.List(bucket), uploadpool.Own)
 }
 
 // AcceptPart starts a part of size bytes. It returns nil if it has to go to the
@@ -88,20 +88,20 @@ func (s *Store) AcceptPart(u *Upload, size int64) *BackWrite {
 		s.goesThrough(u.Key.Bucket, why)
 		return nil
 	}
-	return &BackWrite{store: s, key: u.Key, draft: s.back.journal.ReceivePart(), size: size}
+	return &BackWrite{store: s, key: u.Key, draft: s.back.journal.Uploads.Receive(), size: size}
 }
 
 // CommitPart acknowledges the body as a part of an upload; p says its Number, ETag
 // and Header. It returns the part's Modified.
 func (w *BackWrite) CommitPart(ctx context.Context, u *Upload, p UploadPart) (modified time.Time, err error) {
 	p.Modified = now()
-	return p.Modified, acknowledged(w.store.back.journal.AddPart(ctx, u, w.draft, p))
+	return p.Modified, acknowledged(w.store.back.journal.Uploads.AddPart(ctx, u, w.draft, p))
 }
 
 // Parts are the parts of an upload, by number: those in the journal, and if it was
 // moved those at the upstream.
 func (s *Store) Parts(ctx context.Context, u *Upload) ([]UploadPart, error) {
-	parts, err := s.back.journal.Parts(u)
+	parts, err := s.back.journal.Uploads.Parts(u)
 	if err != nil || !s.Moved(u) {
 		return parts, err
 	}
@@ -133,7 +133,7 @@ func (s *Store) AcceptComplete(ctx context.Context, u *Upload) (bool, error) {
 func (s *Store) CompleteUpload(ctx context.Context, u *Upload, etag string, header http.Header, parts []UploadPart) error {
 	change := s.Begin(u.Key)
 	defer change.End()
-	return acknowledged(s.back.journal.Complete(ctx, u, journal.Entry{Key: u.Key, ETag: etag, Modified: now(), Header: header, Parts: parts}))
+	return acknowledged(s.back.journal.Uploads.Complete(ctx, u, journal.Entry{Key: u.Key, ETag: etag, Modified: now(), Header: header, Parts: parts}))
 }
 
 // Completed returns the ETag and the headers of the object that an upload of a key was
@@ -142,7 +142,7 @@ func (s *Store) Completed(key akigw.Key, id string) (etag string, header http.He
 	if s.back == nil {
 		return "", nil, false
 	}
-	if e := s.back.journal.Completed(id); e != nil && e.Key == key {
+	if e := s.back.journal.Uploads.Completed(id); e != nil && e.Key == key {
 		return e.ETag, e.Header, true
 	}
 	return "", nil, false
@@ -151,7 +151,7 @@ func (s *Store) Completed(key akigw.Key, id string) (etag string, header http.He
 // AbortUpload acknowledges the abort of an upload, also of one that was moved: then
 // the one at the upstream is aborted soon.
 func (s *Store) AbortUpload(ctx context.Context, u *Upload) error {
-	return acknowledged(s.back.journal.AbortUpload(ctx, u))
+	return acknowledged(s.back.journal.Uploads.Abort(ctx, u))
 }
 
 // Moved reports whether an upload goes on at the upstream.
@@ -166,7 +166,7 @@ func (s *Store) MoveUpload(ctx context.Context, u *Upload, parts []UploadPart) (
 
 // LocalParts are those of the wanted parts that are in the journal.
 func (s *Store) LocalParts(u *Upload, wanted []UploadPart) ([]UploadPart, error) {
-	have, err := s.back.journal.Parts(u)
+	have, err := s.back.journal.Uploads.Parts(u)
 	return slices.DeleteFunc(have, func(p UploadPart) bool {
 		return !slices.ContainsFunc(wanted, func(w UploadPart) bool { return w.Number == p.Number && w.ETag == p.ETag })
 	}), err
@@ -175,9 +175,9 @@ func (s *Store) LocalParts(u *Upload, wanted []UploadPart) ([]UploadPart, error)
 // expireUploads aborts uploads that nobody has sent a part of for long.
 func (s *Store) expireUploads(ctx context.Context) {
 	limit := time.Duration(s.back.config.MaxUploadSecs) * time.Second
-	for _, u := range s.back.journal.Uploads("") {
+	for _, u := range s.back.journal.Uploads.List("") {
 		last := u.Begun
-		parts, err := s.back.journal.Parts(u)
+		parts, err := s.back.journal.Uploads.Parts(u)
 		for _, p := range parts {
 			if p.Modified.After(last) {
 				last = p.Modified
@@ -186,7 +186,7 @@ func (s *Store) expireUploads(ctx context.Context) {
 		if err != nil || time.Since(last) < limit {
 			continue
 		}
-		if err := s.back.journal.AbortUpload(ctx, u); err != nil && !errors.Is(err, ErrNoUpload) {
+		if err := s.back.journal.Uploads.Abort(ctx, u); err != nil && !errors.Is(err, ErrNoUpload) {
 			s.log.Warn("a multipart upload that nobody goes on with could not be aborted", "key", u.Key.String(), "error", err)
 			continue
 		}
@@ -197,7 +197,7 @@ func (s *Store) expireUploads(ctx context.Context) {
 // AbortUploads ends the uploads to a bucket that is gone.
 func (s *Store) AbortUploads(ctx context.Context, bucket string) {
 	for _, u := range s.Uploads(bucket) {
-		if err := s.back.journal.AbortUpload(ctx, u); err != nil && !errors.Is(err, ErrNoUpload) {
+		if err := s.back.journal.Uploads.Abort(ctx, u); err != nil && !errors.Is(err, ErrNoUpload) {
 			s.log.Warn("a multipart upload to a bucket that is gone could not be aborted; it is when it expires", "key", u.Key.String(), "error", err)
 		}
 	}
