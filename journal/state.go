@@ -176,13 +176,16 @@ func (s *state) applyEntry(o *op, p place) {
 	}
 	s.untranslate(o.key, it.entry.ID)
 	it.covers = it.entry.ID
+	kept := make([]*item, 0, 1)
 	for _, older := range items {
 		if !older.leased { // nobody needs it any more
 			it.covers = min(it.covers, older.covers)
-			s.remove(older)
+			s.drop(older)
+		} else {
+			kept = append(kept, older)
 		}
 	}
-	s.entries.set(o.key, append(slices.Clone(s.entries.get(o.key)), it))
+	s.entries.set(o.key, append(kept, it))
 	s.live++
 	s.hold(it)
 	s.enlist(it)
@@ -371,7 +374,7 @@ func (s *state) deletionsOf(bucket string) *btree.Map[uint64, *item] {
 	return l
 }
 
-// remove drops an entry.
+// remove takes an entry out.
 func (s *state) remove(it *item) {
 	key := it.entry.Key
 	items := slices.DeleteFunc(slices.Clone(s.entries.get(key)), func(other *item) bool { return other == it })
@@ -380,11 +383,16 @@ func (s *state) remove(it *item) {
 	} else {
 		s.entries.set(key, items)
 	}
+	s.drop(it)
+}
+
+// drop lets go of an entry that is not, or is not going to be, in the list of its key.
+func (s *state) drop(it *item) {
 	s.live--
 	s.delist(it)
 	s.free(it)
 	if it.remote != "" {
-		s.addOrphan(Orphan{it.entry.ID, key, it.remote}, it.segment)
+		s.addOrphan(Orphan{it.entry.ID, it.entry.Key, it.remote}, it.segment)
 	}
 	s.end(it)
 }
