@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw/internal/failpoint"
 )
 
@@ -16,7 +18,7 @@ type compactor struct {
 	health       *health
 	log          *wal
 	table        *table
-	spool        *spool
+	spool        *spool.Spool
 	side         *sideFiles
 	committer    *committer
 	bodies       *bodyOpener
@@ -74,7 +76,7 @@ func (c *compactor) run() {
 }
 
 func (c *compactor) clean() {
-	c.spool.clear()
+	c.spool.Clear()
 	if c.side.join() {
 		c.committer.poke() // that may be what it waits for
 	}

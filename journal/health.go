@@ -1,10 +1,12 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -99,6 +101,15 @@ func (h *health) fail(err error) error {
 		h.log.Error("the journal has failed: it acknowledges no write and flushes none any more; repair the disk and restart the gateway", "dir", h.dir, "error", err)
 	}
 	return h.failed
+}
+
+// spoolFailed makes the error of a body that could not be written. A disk that became read-only is
+// the end of the journal: what it has of the last writes nobody knows.
+func (h *health) spoolFailed(err error) error {
+	if errors.Is(err, syscall.EROFS) {
+		_ = h.fail(err)
+	}
+	return fmt.Errorf("%w: %w", errSpool, err)
 }
 
 // noRoom stops acknowledgements; shut says that nothing else can be written either. It returns

@@ -29,8 +29,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/akidb/akigw/journal/internal/spool"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/vfs"
@@ -106,9 +107,13 @@ const (
 	spoolDir      = "spool"
 	quarantineDir = "quarantine"
 	lockFile      = "lock"
-	draftSuffix   = ".draft"
+	draftSuffix   = spool.DraftSuffix
 	acceptedMark  = "accepted-"
 )
+
+// Draft is a body on its way into the journal. It is for one goroutine, which must end it with
+// Commit, AddPart or Discard.
+type Draft = spool.Draft
 
 // Journal is an open journal. All methods may be called from any goroutine.
 type Journal struct {
@@ -117,14 +122,15 @@ type Journal struct {
 	// Packs are the packs at the upstream.
 	Packs *Packs
 
-	config Config
-	lock   io.Closer
-	newest uint64  // see Newest
-	mirror *mirror // nil without a second directory
+	config  Config
+	lock    io.Closer
+	newest  uint64  // see Notify
+	spoolID string  // of the spool's directory, see FS.ID
+	mirror  *mirror // nil without a second directory
 
 	health     *health
 	log        *wal
-	spool      *spool
+	spool      *spool.Spool
 	table      *table
 	committer  *committer
 	compactor  *compactor
@@ -152,7 +158,7 @@ func Open(c Config) (*Journal, error) {
 	if err := j.recovery().run(); err != nil {
 		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), j.closeFiles())
 	}
-	if j.spool.id, err = fs.ID(j.spool.dir); err != nil {
+	if j.spoolID, err = fs.ID(j.spool.Dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("journal: %w", err), j.closeFiles())
 	}
 	j.newest = j.log.next - 1
@@ -173,28 +179,22 @@ func assemble(c Config) *Journal {
 	}
 	h := &health{dir: c.Dir, log: c.Log, syncTimeout: c.SyncTimeout}
 	t := newTable(h)
-	s := newSpool(fs, filepath.Join(c.Dir, spoolDir), c.InlineBytes)
 	w := &wal{fs: fs, dir: c.Dir, segmentBytes: c.SegmentBytes, health: h, begun: t.clearDoubt, next: 1,
 		reserve: &reserve{fs: fs, dir: c.Dir, bytes: c.ReserveBytes, log: c.Log, health: h}}
 	side := &sideFiles{fs: c.FS, dirs: dirs, health: h}
+	cp := &compactor{health: h, log: w, table: t, side: side, segmentBytes: c.SegmentBytes, logger: c.Log, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	s := spool.New(spool.Options{FS: fs, Dir: filepath.Join(c.Dir, spoolDir), Inline: c.InlineBytes, Failed: h.spoolFailed, Poke: cp.poke})
 	b := &bodyOpener{table: t, log: w, spool: s}
 	if m != nil {
 		side.repairs = []*repairs{&m.repairs[0], &m.repairs[1]}
 		b.repair = newRepairer(m, s, t, w, c.Log)
 	}
-	co := &committer{health: h, log: w, table: t, maxDates: c.MaxDates, discard: s.discard, joined: side.joined,
-		displaced: func() error { return cmp.Or(w.displaced(), s.displaced()) }}
-	cp := &compactor{health: h, log: w, table: t, spool: s, side: side, committer: co, bodies: b, segmentBytes: c.SegmentBytes, logger: c.Log, wake: make(chan struct{}, 1), stop: make(chan struct{})}
-	co.after, co.retry, s.poke = cp.poke, cp.retry, cp.poke
-	s.failed = func(err error) error {
-		if errors.Is(err, syscall.EROFS) { // the end of the journal: what the disk has of the last writes nobody knows
-			_ = h.fail(err)
-		}
-		return fmt.Errorf("%w: %w", errSpool, err)
-	}
-	j := &Journal{config: c, mirror: m, health: h, log: w, spool: s, table: t, committer: co, compactor: cp, bodies: b, side: side,
+	j := &Journal{config: c, mirror: m, health: h, log: w, spool: s, table: t, compactor: cp, bodies: b, side: side,
 		scrubber:   &scrubber{mirror: m, repair: b.repair, table: t, log: w, spool: s, logger: c.Log, rate: c.ScrubRate},
 		quarantine: &quarantine{fs: fs, dir: c.Dir, logger: c.Log}}
+	j.committer = &committer{health: h, log: w, table: t, maxDates: c.MaxDates, discard: s.Discard, joined: side.joined,
+		displaced: func() error { return cmp.Or(w.displaced(), checkID(fs, s.Dir, j.spoolID)) }, after: cp.poke, retry: cp.retry}
+	cp.spool, cp.bodies, cp.committer = s, b, j.committer
 	j.Uploads, j.Packs = &Uploads{j}, &Packs{j}
 	return j
 }
@@ -232,14 +232,14 @@ func (j *Journal) Notify(changed func(akigw.Key)) (newest uint64) {
 }
 
 // Receive starts a body of about size bytes, -1 if nobody knows.
-func (j *Journal) Receive(size int64) *Draft { return j.spool.receive(size) }
+func (j *Journal) Receive(size int64) *Draft { return j.spool.Receive(size) }
 
 // Commit makes d an acknowledged write: with e's Key, ETag, Modified and Header.
 // When it returns nil the write is on disk and visible. Any other outcome leaves
 // open whether it is kept, unless the body could not be written. d is ended either way.
 func (j *Journal) Commit(ctx context.Context, d *Draft, e Entry) error {
-	e.Size = d.size
-	return j.commitBody(ctx, d, &op{kind: kindPut, put: &e, key: e.Key, data: d.small})
+	e.Size = d.Size()
+	return j.commitBody(ctx, d, &op{kind: kindPut, put: &e, key: e.Key})
 }
 
 // commitBody commits a record with a body.
@@ -248,11 +248,12 @@ func (j *Journal) commitBody(ctx context.Context, d *Draft, o *op) error {
 	if err := j.health.accepting(); err != nil {
 		return err
 	}
-	if d.file != nil {
-		if err := d.finish(); err != nil {
-			return err
-		}
-		o.spool, o.checks = d.number, []uint32{d.check}
+	f, err := d.Finish()
+	if err != nil {
+		return err
+	}
+	if o.data = f.Inline; f.Number != 0 {
+		o.spool, o.checks = f.Number, []uint32{f.Check}
 	}
 	return j.committer.commit(ctx, o)
 }
@@ -320,7 +321,7 @@ func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
 // Body opens length bytes of the body of an entry from an offset on. The error is
 // ErrGone if it has left the journal, ErrPacked if it is in a pack, and wraps
 // akigw.ErrChecksum if it is damaged.
-func (j *Journal) Body(e *Entry, from, length int64) (*Body, error) {
+func (j *Journal) Body(e *Entry, from, length int64) (*spool.Body, error) {
 	return j.bodies.open(e, from, length)
 }
 
@@ -347,7 +348,7 @@ func (j *Journal) TakeDeletions(bucket string, limit int, wanted func(akigw.Key)
 // Return ends the lease of an entry. tried says that the upstream may have it, and it is tried
 // again.
 func (j *Journal) Return(e *Entry, tried bool) {
-	j.spool.discard(j.table.update(func(s *state) { s.giveBack(e, tried) }))
+	j.spool.Discard(j.table.update(func(s *state) { s.giveBack(e, tried) }))
 }
 
 // Wait returns when all entries that a key has now are upstream, or later ones that replaced

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
@@ -108,7 +110,7 @@ func reopen(t testing.TB, j *Journal) *Journal {
 // Bodies of all sizes come back, before and after a restart, whole and by ranges.
 func TestB5_AcknowledgedIsThereAfterRestart(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
-	sizes := []int{0, 1, 4 << 10, 4<<10 + 1, spoolBlock, spoolBlock + 1, 1 << 20, 3<<20 + 17}
+	sizes := []int{0, 1, 4 << 10, 4<<10 + 1, spool.Block, spool.Block + 1, 1 << 20, 3<<20 + 17}
 	for _, n := range sizes {
 		mustPut(t, j, fmt.Sprint(n), random(n, uint64(n)))
 	}
@@ -355,8 +357,8 @@ func TestB1_OrphansOfTheSpoolAreRemoved(t *testing.T) {
 	if _, err := d.Write(random(10_000, 2)); err != nil {
 		t.Fatal(err)
 	}
-	j.Close() // as if it were a crash: d is not ended
-	d.file.Close()
+	j.Close()         // as if it were a crash: d is not ended
+	defer d.Discard() // the file is closed
 	if err := os.WriteFile(filepath.Join(c.Dir, spoolDir, "77.body"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}

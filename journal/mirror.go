@@ -10,14 +10,15 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw/internal/vfs"
 )
 
 // mirror is a file system that keeps the journal's directory twice: each change is made in both
 // directories, a sync is one of both, and what fails in either has failed. A file is read from
 // the first directory that can deliver it. Whoever can tell good bytes from bad ones reads with
-// readIntact, which tries both copies.
+// spool.ReadIntact, which tries both copies.
 type mirror struct {
 	vfs.FS
 	dirs [2]string
@@ -197,8 +198,8 @@ type mirrorFile struct {
 	merged  []byte      // what both copies hold together, if neither could be repaired; else nil
 }
 
-// copies are the copies that there are, the first directory's first.
-func (f *mirrorFile) copies() []vfs.File {
+// Copies are the copies that there are, the first directory's first.
+func (f *mirrorFile) Copies() []vfs.File {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all := make([]vfs.File, 0, 2)
@@ -209,6 +210,12 @@ func (f *mirrorFile) copies() []vfs.File {
 	}
 	return all
 }
+
+// Whole reports whether both copies could be opened.
+func (f *mirrorFile) Whole() bool { return len(f.Copies()) == len(f.files) }
+
+// Merged is what both copies hold together, if neither could be repaired; else nil.
+func (f *mirrorFile) Merged() []byte { return f.merged }
 
 // replace has a copy read from another file from now on.
 func (f *mirrorFile) replace(side int, by vfs.File) {
@@ -231,7 +238,7 @@ func (f *mirrorFile) Write(p []byte) (int, error) {
 
 // ReadAt implements io.ReaderAt.
 func (f *mirrorFile) ReadAt(p []byte, at int64) (n int, err error) {
-	for i, one := range f.copies() {
+	for i, one := range f.Copies() {
 		k, e := one.ReadAt(p, at)
 		if i == 0 || k > n {
 			n, err = k, e
@@ -245,7 +252,7 @@ func (f *mirrorFile) ReadAt(p []byte, at int64) (n int, err error) {
 
 // Sync implements File.
 func (f *mirrorFile) Sync() error {
-	switch all := f.copies(); len(all) {
+	switch all := f.Copies(); len(all) {
 	case 0:
 		return nil
 	case 1:
@@ -258,7 +265,7 @@ func (f *mirrorFile) Sync() error {
 // Size implements File.
 func (f *mirrorFile) Size() (int64, error) {
 	var size int64
-	for _, one := range f.copies() {
+	for _, one := range f.Copies() {
 		n, err := one.Size()
 		if err != nil {
 			return 0, err
@@ -281,46 +288,6 @@ func (f *mirrorFile) Close() (err error) {
 	return err
 }
 
-// copies are the copies of an open file: one, unless it is mirrored.
-func copies(f vfs.File) []vfs.File {
-	if m, ok := f.(*mirrorFile); ok {
-		return m.copies()
-	}
-	return []vfs.File{f}
-}
-
-// isWhole reports whether all copies of a file that should be there could be opened.
-func isWhole(f vfs.File) bool {
-	m, ok := f.(*mirrorFile)
-	return !ok || len(m.copies()) == len(m.files)
-}
-
-// readIntact fills p with the bytes from offset at on, from the first copy of f whose bytes are
-// intact. damaged says that a copy is damaged or missing. The error is that of the first copy if
-// none is intact, and wraps akigw.ErrChecksum if it could be read.
-func readIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (damaged bool, err error) {
-	for i, one := range copies(f) {
-		n, readErr := one.ReadAt(p, at)
-		switch {
-		case n == len(p) && intact(p):
-			return i > 0 || !isWhole(f), nil
-		case n == len(p):
-			readErr = akigw.ErrChecksum
-		case readErr == nil:
-			readErr = io.ErrUnexpectedEOF
-		}
-		if err == nil {
-			err = readErr
-		}
-	}
-	if m, ok := f.(*mirrorFile); ok && at+int64(len(p)) <= int64(len(m.merged)) {
-		if copy(p, m.merged[at:]); intact(p) {
-			return true, nil
-		}
-	}
-	return true, err
-}
-
 // writeFile makes data the durable content of a file; a crash leaves the old one or the new one.
 func writeFile(fs vfs.FS, name string, data []byte) error {
 	draft := name + draftSuffix
@@ -330,7 +297,7 @@ func writeFile(fs vfs.FS, name string, data []byte) error {
 	if err := fs.Rename(draft, name); err != nil {
 		return err
 	}
-	return unsynced(fs.SyncDir(filepath.Dir(name)))
+	return spool.Unsynced(fs.SyncDir(filepath.Dir(name)))
 }
 
 // writeDraft writes and syncs a file that is going to be renamed, or that a crash may leave in part.
@@ -345,7 +312,7 @@ func writeDraft(fs vfs.FS, name string, data []byte) error {
 func finishDraft(f vfs.File, data []byte) error {
 	_, err := f.Write(data)
 	if err == nil {
-		err = unsynced(f.Sync())
+		err = spool.Unsynced(f.Sync())
 	}
 	return errors.Join(err, f.Close())
 }

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
@@ -89,9 +91,9 @@ func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 			damaged, want = stale.clone(), later
 		case 2: // each body is damaged on both sides, in other blocks
 			for _, name := range base.precious(0, false) {
-				if raw := damaged[name]; strings.HasSuffix(name, ".body") && len(raw) > spoolBlock+100 {
-					raw[rng.IntN(spoolBlock)] ^= 1
-					damaged["1"+name[1:]] = damaged["1"+name[1:]][:spoolBlock+rng.IntN(100)]
+				if raw := damaged[name]; strings.HasSuffix(name, ".body") && len(raw) > spool.Block+100 {
+					raw[rng.IntN(spool.Block)] ^= 1
+					damaged["1"+name[1:]] = damaged["1"+name[1:]][:spool.Block+rng.IntN(100)]
 				}
 			}
 		case 3: // two segments are in each other's place, and the other copy of one is damaged
@@ -348,7 +350,7 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 	for _, side := range []int{0, 1} {
 		for name, damage := range map[string]func(raw []byte) []byte{
 			"bit":     func(raw []byte) []byte { raw[len(raw)/3] ^= 4; return raw },
-			"table":   func(raw []byte) []byte { raw[len(raw)-spoolFoot-2] ^= 4; return raw },
+			"table":   func(raw []byte) []byte { raw[len(raw)-18] ^= 4; return raw },
 			"cut":     func(raw []byte) []byte { return raw[:len(raw)/2] },
 			"missing": nil,
 		} {
@@ -363,7 +365,7 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 					mustPut(t, j, fmt.Sprint(n), random(4000, uint64(n)))
 				}
 				mustPut(t, j, "large", random(200_000, 1))
-				for _, path := range []string{j.log.segmentName(1), j.spool.name(j.spool.last.Load())} {
+				for _, path := range []string{j.log.segmentName(1), j.spool.Name(j.spool.Last())} {
 					path = j.mirror.on(side, path)
 					raw, err := os.ReadFile(path)
 					if err != nil {
@@ -560,8 +562,8 @@ func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
 	body := random(200_000, 1) // four blocks
 	mustPut(t, j, "k", body)
 	table := len(body)
-	for side, places := range [][]int{{table + 1, 3 * spoolBlock}, {table + 9, spoolBlock + 7}} {
-		name := j.mirror.on(side, j.spool.name(1))
+	for side, places := range [][]int{{table + 1, 3 * spool.Block}, {table + 9, spool.Block + 7}} {
+		name := j.mirror.on(side, j.spool.Name(1))
 		raw, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -579,7 +581,7 @@ func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
 	if s := j.Stats(); s.Repaired != 2 || s.Lost != 0 {
 		t.Errorf("%+v", s)
 	}
-	if !sameFile(t, j.spool.name(1), j.mirror.on(1, j.spool.name(1))) {
+	if !sameFile(t, j.spool.Name(1), j.mirror.on(1, j.spool.Name(1))) {
 		t.Error("the copies differ")
 	}
 }
@@ -605,7 +607,7 @@ func TestC9_BodiesExchanged(t *testing.T) {
 		defer j.Close()
 		mustPut(t, j, "k1", random(70_000, 1))
 		mustPut(t, j, "k2", random(70_000, 2))
-		one, other := j.spool.name(1), j.spool.name(2)
+		one, other := j.spool.Name(1), j.spool.Name(2)
 		if err := errors.Join(os.Rename(one, one+".test"), os.Rename(other, one), os.Rename(one+".test", other)); err != nil {
 			t.Fatal(err)
 		}

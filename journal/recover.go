@@ -11,6 +11,8 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -27,7 +29,7 @@ type recovery struct {
 	health     *health
 	log        *wal
 	table      *table
-	spool      *spool
+	spool      *spool.Spool
 	repair     *repairer
 	side       *sideFiles
 	compactor  *compactor
@@ -355,7 +357,7 @@ func (r *recovery) damaged(s *scan, h hole) error {
 	if s.segment == nil {
 		return r.quarantine.add(name, nil)
 	}
-	for i, one := range copies(s.segment.file) {
+	for i, one := range spool.Copies(s.segment.file) {
 		data := make([]byte, h.to-h.from)
 		n, err := one.ReadAt(data, h.from)
 		if err != nil && err != io.EOF {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -34,7 +36,7 @@ func (r *recovery) checkSpool() error {
 			return err
 		}
 	}
-	r.spool.last.Store(top)
+	r.spool.SetLast(top)
 	return nil
 }
 
@@ -48,11 +50,11 @@ func (r *recovery) judgeBody(b *body, accepted []string) error {
 		r.logger.Warn("a body in the journal could not be repaired for want of room; it is read from the other directory", "key", b.named, "error", b.err)
 		return nil
 	}
-	if b.err == nil || slices.Contains(accepted, acceptedMark+damagedBody(b.spool)) {
+	if b.err == nil || slices.Contains(accepted, acceptedMark+damagedBody(b.Number)) {
 		return nil
 	}
 	r.logger.Error("the body of an acknowledged write is damaged", "key", b.named, "error", b.err)
-	return r.quarantine.add(damagedBody(b.spool), fmt.Append(nil, b.err))
+	return r.quarantine.add(damagedBody(b.Number), fmt.Append(nil, b.err))
 }
 
 func damagedBody(n uint64) string { return fmt.Sprintf("%x.body.damaged", n) }
@@ -62,7 +64,7 @@ func (r *recovery) wantedBodies() map[uint64]*body {
 	r.table.read(func(s *state) {
 		for _, it := range s.items {
 			for _, b := range it.bodies() {
-				wanted[b.spool] = &b
+				wanted[b.Number] = &b
 			}
 		}
 	})
@@ -120,12 +122,12 @@ func (r *recovery) checkBodies(wanted map[uint64]*body) {
 func (r *recovery) checkBody(b *body) (err error) {
 	fs, dirs := r.side.fs, r.side.dirs
 	for i, dir := range dirs {
-		err = errors.Join(err, r.checkCopy(fs, filepath.Join(dir, spoolDir, spoolBase(b.spool)), b, i))
+		err = errors.Join(err, r.checkCopy(fs, filepath.Join(dir, spoolDir, spool.Base(b.Number)), b, i))
 	}
 	if err == nil || r.mirror == nil {
 		return err
 	}
-	return r.repair.body(b.piece, b.named)
+	return r.repair.body(b.Piece, b.named)
 }
 
 // checkCopy looks at one of them: at its length, and at what it is if its directory was detached, and
@@ -135,8 +137,8 @@ func (r *recovery) checkCopy(fs vfs.FS, name string, b *body, side int) error {
 	if err != nil {
 		return fmt.Errorf("body of %s: %w", b.named, err)
 	}
-	if size != b.length() {
-		return damaged(b.named, "its file has %d bytes and not %d", size, b.length())
+	if size != b.Length() {
+		return spool.Damaged(b.named, "its file has %d bytes and not %d", size, b.Length())
 	}
 	if m := r.mirror; m == nil || m.current || side == m.lead {
 		return nil
@@ -149,17 +151,17 @@ func (r *recovery) checkCopy(fs vfs.FS, name string, b *body, side int) error {
 func (r *recovery) sameAsLead(b *body, side int) error {
 	var tables [2][]byte
 	for i := range tables {
-		f, err := r.mirror.FS.Open(r.mirror.on(i, r.spool.name(b.spool)))
+		f, err := r.mirror.FS.Open(r.mirror.on(i, r.spool.Name(b.Number)))
 		if err == nil {
-			tables[i], err = b.readTable(f)
+			tables[i], err = b.ReadTable(f)
 			err = errors.Join(err, f.Close())
 		}
 		if err != nil && i == side {
 			return err
 		}
 	}
-	if !b.known && !slices.Equal(tables[0], tables[1]) {
-		return damaged(b.named, "it is another one in the two directories")
+	if !b.Known && !slices.Equal(tables[0], tables[1]) {
+		return spool.Damaged(b.named, "it is another one in the two directories")
 	}
 	return nil
 }

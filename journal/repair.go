@@ -2,20 +2,16 @@ package journal
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -23,7 +19,7 @@ import (
 // one, in the background or at once.
 type repairer struct {
 	mirror *mirror
-	spool  *spool
+	spool  *spool.Spool
 	table  *table
 	log    *wal
 	logger *slog.Logger
@@ -36,7 +32,7 @@ type repairer struct {
 	lost     map[uint64]bool          // bodies that are damaged in both directories; guarded by mu
 }
 
-func newRepairer(m *mirror, s *spool, t *table, log *wal, logger *slog.Logger) *repairer {
+func newRepairer(m *mirror, s *spool.Spool, t *table, log *wal, logger *slog.Logger) *repairer {
 	return &repairer{mirror: m, spool: s, table: t, log: log, logger: logger, wake: make(chan struct{}, 1), bodies: map[uint64]body{}, segments: map[*segment]struct{}{}, busy: map[uint64]chan struct{}{}, lost: map[uint64]bool{}}
 }
 
@@ -67,12 +63,12 @@ func (r *repairer) run(ctx context.Context) {
 
 // queueBody has a body repaired in the background: a copy of it was found damaged. Without a
 // second directory, which makes a nil repairer, it does nothing.
-func (r *repairer) queueBody(p piece, named string) {
+func (r *repairer) queueBody(p spool.Piece, named string) {
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
-	r.bodies[p.spool] = body{piece: p, named: named}
+	r.bodies[p.Number] = body{Piece: p, named: named}
 	r.mu.Unlock()
 	r.poke()
 }
@@ -97,16 +93,16 @@ func (r *repairer) poke() {
 
 // begin takes a body for a repair. It returns false if another goroutine has it, nobody can
 // repair it, or its entry has left.
-func (r *repairer) begin(p piece) bool {
-	r.spool.acquire(p) // it is not removed meanwhile
+func (r *repairer) begin(p spool.Piece) bool {
+	r.spool.Acquire(p) // it is not removed meanwhile
 	r.mu.Lock()
-	free := r.busy[p.spool] == nil && !r.lost[p.spool]
+	free := r.busy[p.Number] == nil && !r.lost[p.Number]
 	if free {
-		r.busy[p.spool] = make(chan struct{})
+		r.busy[p.Number] = make(chan struct{})
 	}
 	r.mu.Unlock()
 	if !free {
-		r.spool.release(p)
+		r.spool.Release(p)
 		return false
 	}
 	if !r.table.needs(p) {
@@ -116,19 +112,19 @@ func (r *repairer) begin(p piece) bool {
 	return true
 }
 
-func (r *repairer) end(p piece) {
+func (r *repairer) end(p spool.Piece) {
 	r.mu.Lock()
-	close(r.busy[p.spool])
-	delete(r.busy, p.spool)
+	close(r.busy[p.Number])
+	delete(r.busy, p.Number)
 	r.mu.Unlock()
-	r.spool.release(p)
+	r.spool.Release(p)
 }
 
 // giveUp notes that a body is intact in neither directory.
-func (r *repairer) giveUp(spool uint64) {
+func (r *repairer) giveUp(file uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lost[spool] = true
+	r.lost[file] = true
 }
 
 // losses is how many bodies are intact in neither directory.
@@ -139,9 +135,9 @@ func (r *repairer) losses() int {
 }
 
 // await returns when a repair of a body that is under way is over.
-func (r *repairer) await(spool uint64) {
+func (r *repairer) await(file uint64) {
 	r.mu.Lock()
-	over := r.busy[spool]
+	over := r.busy[file]
 	r.mu.Unlock()
 	if over != nil {
 		<-over
@@ -172,11 +168,11 @@ func (r *repairer) all() error {
 // one repairs a body unless its entry has left. The error says that a copy of it could not be
 // written.
 func (r *repairer) one(b body) error {
-	err := r.body(b.piece, b.named)
+	err := r.body(b.Piece, b.named)
 	if errors.Is(err, errRepair) {
 		return err
 	}
-	if err != nil && !errors.Is(err, errNotRepaired) && r.table.needs(b.piece) {
+	if err != nil && !errors.Is(err, errNotRepaired) && r.table.needs(b.Piece) {
 		r.logger.Error("a body in the journal is damaged in both directories", "key", b.named, "error", err)
 	}
 	return nil
@@ -200,7 +196,7 @@ var (
 
 // body is a spool file that a live record needs.
 type body struct {
-	piece
+	spool.Piece
 	named string // the key
 	err   error  // what is wrong with it and could not be repaired
 }
@@ -211,7 +207,7 @@ func (it *item) bodies() (all []body) {
 		return nil
 	}
 	for _, p := range it.pieces() {
-		all = append(all, body{piece: p, named: it.entry.Key.String()})
+		all = append(all, body{Piece: p, named: it.entry.Key.String()})
 	}
 	return all
 }
@@ -219,7 +215,7 @@ func (it *item) bodies() (all []body) {
 // body writes the copies of a body again that are damaged or missing, from what is intact
 // in any copy, block by block. The error wraps akigw.ErrChecksum if a block is intact in none;
 // then nothing is changed. Both copies are synced before one takes a damaged one's place.
-func (r *repairer) body(p piece, named string) (err error) {
+func (r *repairer) body(p spool.Piece, named string) (err error) {
 	if !r.begin(p) {
 		return errNotRepaired
 	}
@@ -227,31 +223,31 @@ func (r *repairer) body(p piece, named string) (err error) {
 	m := r.mirror
 	var files [2]vfs.File
 	for i := range files {
-		f, err := m.FS.Open(m.on(i, r.spool.name(p.spool)))
+		f, err := m.FS.Open(m.on(i, r.spool.Name(p.Number)))
 		if err == nil {
 			files[i] = f
 			defer f.Close()
 		}
 	}
-	b := bodyRepair{piece: p, files: files, lead: m.lead, trusted: m.current || p.known}
-	if err := b.look(); err != nil {
-		r.giveUp(p.spool)
+	b := spool.Repair{Piece: p, Files: files, Lead: m.lead, Trusted: m.current || p.Known}
+	if err := b.Look(); err != nil {
+		r.giveUp(p.Number)
 		return fmt.Errorf("body of %s: %w", named, err)
 	}
 	var bad []string
 	var sides []int
-	for i, good := range b.good {
+	for i, good := range b.Good {
 		if !good {
-			bad, sides = append(bad, m.on(i, r.spool.name(p.spool))), append(sides, i)
+			bad, sides = append(bad, m.on(i, r.spool.Name(p.Number))), append(sides, i)
 		}
 	}
 	if len(bad) == 0 {
 		return nil
 	}
-	if err := b.replace(m, bad); err != nil {
+	if err := b.Replace(m.FS, bad); err != nil {
 		return fmt.Errorf("%w: %w", errRepair, err)
 	}
-	if !m.current && len(bad) == 1 && !b.good[1-m.lead] { // the copy is being built
+	if !m.current && len(bad) == 1 && !b.Good[1-m.lead] { // the copy is being built
 		return nil
 	}
 	for _, i := range sides {
@@ -259,156 +255,4 @@ func (r *repairer) body(p piece, named string) (err error) {
 	}
 	m.log.Warn("a body in the journal was damaged or missing, and is repaired from the other directory", "key", named, "files", bad)
 	return nil
-}
-
-// replace puts whole copies in the place of others: all are synced before the first of them is
-// renamed.
-func (r *bodyRepair) replace(m *mirror, names []string) error {
-	for _, name := range names {
-		if err := r.write(m.FS, name+draftSuffix); err != nil {
-			_ = m.FS.Remove(name + draftSuffix) // what there is of it takes room
-			return err
-		}
-	}
-	for _, name := range names {
-		if err := m.FS.Rename(name+draftSuffix, name); err != nil {
-			return err
-		}
-		if err := m.FS.SyncDir(filepath.Dir(name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// bodyRepair is the copies of a body and what is wrong with them.
-type bodyRepair struct {
-	piece
-	files   [2]vfs.File // nil: missing
-	lead    int
-	trusted bool // the copy that is not the lead's is of the same body, if it is one at all
-	sums    []byte
-	good    [2]bool
-}
-
-// look finds the table, and which copies are intact. The error says that the body is not to be
-// had.
-func (r *bodyRepair) look() error {
-	if err := r.findTable(); err != nil {
-		return err
-	}
-	for i, f := range r.files {
-		if f == nil {
-			continue
-		}
-		sums, err := r.readTable(f)
-		r.good[i] = err == nil && slices.Equal(sums, r.sums)
-	}
-	for i := range r.blocks() {
-		if _, err := r.block(i, func(copy int, intact bool) { r.good[copy] = r.good[copy] && intact }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// findTable finds the checksums of the blocks: whole in one copy, or with what is intact in each.
-func (r *bodyRepair) findTable() error {
-	err := error(os.ErrNotExist)
-	for _, i := range []int{r.lead, 1 - r.lead} {
-		if f := r.files[i]; f != nil && (i == r.lead || r.trusted) {
-			if r.sums, err = r.readTable(f); err == nil {
-				return nil
-			}
-		}
-	}
-	if r.files[0] == nil || r.files[1] == nil || !r.trusted {
-		return err
-	}
-	if sums := r.mergeTables(); sums != nil {
-		r.sums = sums
-		return nil
-	}
-	return err
-}
-
-// mergeTables takes each checksum from the table whose one a copy of its block fits. It returns
-// nil if the result is not what the record says, or the foot of either copy.
-func (r *bodyRepair) mergeTables() []byte {
-	var tables [2][]byte
-	want := map[uint32]bool{r.check: r.known}
-	for i, f := range r.files {
-		tables[i] = make([]byte, 4*r.blocks()+spoolFoot)
-		n, err := f.ReadAt(tables[i], r.size)
-		if n < len(tables[i]) && err != io.EOF {
-			return nil
-		}
-		if !r.known {
-			want[binary.LittleEndian.Uint32(tables[i][4*r.blocks()+4:])] = true
-		}
-	}
-	var merged []byte
-	for i := range r.blocks() {
-		found := false
-		for _, table := range tables {
-			if _, err := r.blockOf(i, table, nil); err == nil && !found {
-				merged, found = append(merged, table[4*i:4*i+4]...), true
-			}
-		}
-		if !found {
-			return nil
-		}
-	}
-	if !want[crc32.Checksum(merged, castagnoli)] {
-		return nil
-	}
-	return merged
-}
-
-// block returns a block from the first copy where it is intact. each is told of every copy that
-// is there, if it is not nil.
-func (r *bodyRepair) block(i int64, each func(copy int, intact bool)) ([]byte, error) {
-	return r.blockOf(i, r.sums, each)
-}
-
-func (r *bodyRepair) blockOf(i int64, sums []byte, each func(copy int, intact bool)) (good []byte, err error) {
-	from, to := r.piece.block(i)
-	err = fmt.Errorf("%w: bytes %d to %d", akigw.ErrChecksum, from, to)
-	for c, f := range r.files {
-		if f == nil || good != nil && each == nil {
-			continue
-		}
-		block := make([]byte, to-from)
-		n, _ := f.ReadAt(block, from) // what cannot be read is damaged
-		intact := n == len(block) && fits(block, sums, i)
-		if intact {
-			good, err = block, nil
-		}
-		if each != nil {
-			each(c, intact)
-		}
-	}
-	return good, err
-}
-
-// write writes and syncs a whole copy.
-func (r *bodyRepair) write(fs vfs.FS, name string) error {
-	f, err := fs.Create(name)
-	if err != nil {
-		return err
-	}
-	for i := range r.blocks() {
-		block, err := r.block(i, nil)
-		if err == nil {
-			_, err = f.Write(block)
-		}
-		if err != nil {
-			return errors.Join(err, f.Close())
-		}
-	}
-	_, err = f.Write(appendFoot(slices.Clone(r.sums), r.size))
-	if err == nil {
-		err = unsynced(f.Sync())
-	}
-	return errors.Join(err, f.Close())
 }

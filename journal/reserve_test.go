@@ -644,7 +644,7 @@ func TestC5_DamageOnAReadOnlyDisk(t *testing.T) {
 	j := open(t, c)
 	mustPut(t, j, "a", random(100, 1))
 	mustPut(t, j, "b", random(100_000, 2))
-	name, body := j.log.segmentName(1), j.spool.name(1)
+	name, body := j.log.segmentName(1), j.spool.Name(1)
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}

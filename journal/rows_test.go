@@ -22,7 +22,7 @@ func TestB2_BodyWithoutARecord(t *testing.T) {
 	if _, err := d.Write(random(200_000, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.finish(); err != nil {
+	if _, err := d.Finish(); err != nil {
 		t.Fatal(err)
 	}
 	if n := bodies(t, j); n != 1 {
@@ -55,7 +55,7 @@ func TestB9_BodyOfWhatIsDone(t *testing.T) {
 	j := open(t, c)
 	defer func() { j.Close() }()
 	mustPut(t, j, "k", random(100_000, 1))
-	name := j.spool.name(1)
+	name := j.spool.Name(1)
 	body, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)

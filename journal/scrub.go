@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/tidwall/btree"
 	"golang.org/x/time/rate"
 
@@ -20,7 +22,7 @@ type scrubber struct {
 	repair *repairer
 	table  *table
 	log    *wal
-	spool  *spool
+	spool  *spool.Spool
 	logger *slog.Logger
 	rate   int64 // bytes of each directory in a second; 0: nothing is read
 
@@ -128,7 +130,7 @@ func (s *scrubber) bodies(ctx context.Context, limit *rate.Limiter, all []body) 
 		if ctx.Err() != nil {
 			return nil
 		}
-		if s.isIntact(ctx, limit, b) || ctx.Err() != nil || !s.table.needs(b.piece) {
+		if s.isIntact(ctx, limit, b) || ctx.Err() != nil || !s.table.needs(b.Piece) {
 			continue
 		}
 		if err := s.repair.one(b); err != nil {
@@ -143,11 +145,11 @@ func (s *scrubber) bodies(ctx context.Context, limit *rate.Limiter, all []body) 
 func (s *scrubber) isIntact(ctx context.Context, limit *rate.Limiter, b body) bool {
 	m := s.mirror
 	for i := range m.dirs {
-		f, err := m.FS.Open(m.on(i, s.spool.name(b.spool)))
+		f, err := m.FS.Open(m.on(i, s.spool.Name(b.Number)))
 		if err != nil {
 			return false
 		}
-		intact := b.isIntact(f, func(n int) error { return limit.WaitN(ctx, n) })
+		intact := b.IsIntact(f, func(n int) error { return limit.WaitN(ctx, n) })
 		if err := f.Close(); err != nil || !intact {
 			return false
 		}

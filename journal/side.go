@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -197,7 +199,7 @@ func placeSpared(fs vfs.FS, name string) error {
 	if err := fs.Rename(draft, name); err != nil {
 		return err
 	}
-	if err := unsynced(fs.SyncDir(filepath.Dir(name))); err != nil {
+	if err := spool.Unsynced(fs.SyncDir(filepath.Dir(name))); err != nil {
 		return err
 	}
 	if spare, err := fs.Reserve(draft, spareBytes); err == nil { // without one the next may find no room, and says so

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/tidwall/btree"
 
 	"github.com/akidb/akigw"
@@ -453,16 +455,16 @@ func (s *state) removeOrphan(entry uint64) {
 }
 
 // pieces are the files of an item's body.
-func (it *item) pieces() []piece {
-	all, at := make([]piece, len(it.spools)), int64(0)
+func (it *item) pieces() []spool.Piece {
+	all, at := make([]spool.Piece, len(it.spools)), int64(0)
 	for i, n := range it.spools {
 		size := it.entry.Size
 		if len(it.entry.Parts) > 0 {
 			size = it.entry.Parts[i].Size
 		}
-		all[i] = piece{spool: n, entry: it.entry.ID, from: at, size: size}
+		all[i] = spool.Piece{Number: n, Entry: it.entry.ID, From: at, Size: size}
 		if i < len(it.checks) {
-			all[i].check, all[i].known = it.checks[i], true
+			all[i].Check, all[i].Known = it.checks[i], true
 		}
 		at += size
 	}

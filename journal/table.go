@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw"
 )
 
@@ -189,10 +191,10 @@ func (t *table) item(e *Entry) (it *item) {
 }
 
 // needs reports whether the entry of a body is still here, with that body.
-func (t *table) needs(p piece) (needed bool) {
+func (t *table) needs(p spool.Piece) (needed bool) {
 	t.read(func(s *state) {
-		it := s.items[p.entry]
-		needed = it != nil && slices.Contains(it.spools, p.spool)
+		it := s.items[p.Entry]
+		needed = it != nil && slices.Contains(it.spools, p.Number)
 	})
 	return needed
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/journal/internal/spool"
 )
 
 // A multipart upload of a client is a record when it begins and one of each of its
@@ -38,19 +39,13 @@ func (s *Uploads) Begin(ctx context.Context, u Upload) error {
 }
 
 // Receive starts the body of a part.
-func (s *Uploads) Receive() *Draft { return &Draft{spool: s.journal.spool, spooled: true} }
+func (s *Uploads) Receive() *Draft { return s.journal.spool.ReceiveSpooled() }
 
 // AddPart makes d an acknowledged part of an upload (UploadPart), with p's Number, ETag, Header
 // and Modified; one of that number is replaced. The error is ErrNoUpload if the
 // upload is over. Like Commit, it ends d.
 func (s *Uploads) AddPart(ctx context.Context, u *Upload, d *Draft, p Part) error {
-	defer d.Discard()
-	if d.file == nil {
-		if err := d.spill(); err != nil {
-			return err
-		}
-	}
-	e := &Entry{Key: u.Key, Size: d.size, ETag: p.ETag, Header: p.Header, Modified: p.Modified}
+	e := &Entry{Key: u.Key, Size: d.Size(), ETag: p.ETag, Header: p.Header, Modified: p.Modified}
 	return s.journal.commitBody(ctx, d, &op{kind: kindPart, put: e, key: u.Key, upload: u.Number, part: p.Number})
 }
 
@@ -116,7 +111,7 @@ func (s *Uploads) Parts(u *Upload) (all []Part, err error) {
 
 // Body opens the body of a part that Parts returned. The error is ErrGone if it
 // has been replaced, or its upload is over.
-func (s *Uploads) Body(p Part) (*Body, error) { return s.journal.Body(p.entry, 0, p.Size) }
+func (s *Uploads) Body(p Part) (*spool.Body, error) { return s.journal.Body(p.entry, 0, p.Size) }
 
 // Completed returns what an upload was completed to not long ago, without its Parts; nil
 // if that is not known. It may have left the journal.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -169,7 +171,7 @@ func (w *wal) mark() {
 // rotate starts a new segment.
 func (w *wal) rotate() error {
 	last := w.last()
-	err := unsynced(last.file.Sync()) // of the mark
+	err := spool.Unsynced(last.file.Sync()) // of the mark
 	if err == nil {
 		err = w.create(succession{last.id + 1, last.id, w.length})
 	}
@@ -194,17 +196,17 @@ func (w *wal) create(s succession) error {
 
 // head writes the head of a new segment, which is the one that is written from then on. What
 // writes without room left behind in the one before it does not count any more, and nothing
-// is doubtful for that. The error of a sync is errUnsynced.
+// is doubtful for that. The error of a sync is spool.ErrUnsynced.
 func (w *wal) head(f vfs.File, s succession) error {
 	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: w.epoch.number, before: s.before, length: s.length, holes: w.knownHoles(), nonce: w.epoch.nonce}}
 	b := appendFrame(nil, w.next, 0, head.encode(nil))
 	w.next++
 	_, err := f.Write(b)
 	if err == nil {
-		err = unsynced(f.Sync())
+		err = spool.Unsynced(f.Sync())
 	}
 	if err == nil {
-		err = unsynced(w.fs.SyncDir(filepath.Join(w.dir, segmentDir)))
+		err = spool.Unsynced(w.fs.SyncDir(filepath.Join(w.dir, segmentDir)))
 	}
 	failpoint.Here("rotate.afterDirSync")
 	fileID := ""
@@ -266,7 +268,7 @@ func (w *wal) beginReserved() error {
 		return err
 	}
 	// With its old name as well it would be taken for a piece that is not empty.
-	if err := unsynced(w.fs.SyncDir(w.dir)); err != nil {
+	if err := spool.Unsynced(w.fs.SyncDir(w.dir)); err != nil {
 		return err
 	}
 	w.reserved = true
@@ -466,22 +468,9 @@ func (w *wal) close() (err error) {
 	return errors.Join(err, w.reserve.close())
 }
 
-var (
-	// errNoReserve: there is no reserve, or it was used.
-	errNoReserve = errors.New("there is no reserve")
-	// errUnsynced: a sync failed. Whatever the reason, it is no matter of room: nobody
-	// knows what is on the disk.
-	errUnsynced = errors.New("sync")
-)
-
-// unsynced makes the error of a sync errUnsynced as well.
-func unsynced(err error) error {
-	if err == nil {
-		return nil
-	}
-	return errors.Join(errUnsynced, err)
-}
+// errNoReserve: there is no reserve, or it was used.
+var errNoReserve = errors.New("there is no reserve")
 
 // unwritten reports whether an error says that something could not be written, because the
 // disk takes nothing, and that nothing is unknown for that.
-func unwritten(err error) bool { return vfs.Unwritable(err) && !errors.Is(err, errUnsynced) }
+func unwritten(err error) bool { return vfs.Unwritable(err) && !errors.Is(err, spool.ErrUnsynced) }

@@ -44,8 +44,8 @@ func one(file, old, new string) []edit { return []edit{{file, old, new}} }
 
 var bugs = []bug{
 	{1, "acknowledged before the journal is synced", one(walFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestT3_", true},
-	{2, "acknowledged before the body is synced", one("journal/draft.go", "		err = d.file.Sync()\n", ""), "journal", "TestT3_", false},
-	{3, "no directory sync when a segment is begun", one(walFile, "		err = unsynced(w.fs.SyncDir(filepath.Join(w.dir, segmentDir)))\n	}\n	failpoint.Here(\"rotate.afterDirSync\")", "	}\n	failpoint.Here(\"rotate.afterDirSync\")"), "journal", "TestT3_", true},
+	{2, "acknowledged before the body is synced", one("journal/internal/spool/draft.go", "		err = d.file.Sync()\n", ""), "journal", "TestT3_", false},
+	{3, "no directory sync when a segment is begun", one(walFile, "		err = spool.Unsynced(w.fs.SyncDir(filepath.Join(w.dir, segmentDir)))\n	}\n	failpoint.Here(\"rotate.afterDirSync\")", "	}\n	failpoint.Here(\"rotate.afterDirSync\")"), "journal", "TestT3_", true},
 	{4, "the error of a sync is ignored", one(walFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "		_ = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestT9_", false},
 	{5, "a sync is tried again after EIO", one(walFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "		if err = file.Sync(); err != nil {\n			err = file.Sync()\n		}\n	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestT9_", false},
 	{6, "damage in the middle of the log is cut off", one("journal/recover.go", "			case h.from < durable:", "			case false:"), "journal", "TestB23_|TestT10_", false},

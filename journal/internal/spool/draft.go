@@ -1,4 +1,4 @@
-package journal
+package spool
 
 import (
 	"encoding/binary"
@@ -10,10 +10,13 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
+// DraftSuffix is what the name of a file ends with until it is complete.
+const DraftSuffix = ".draft"
+
 // Draft is a body on its way into the journal. It is for one goroutine, which
 // must end it with Commit or Discard.
 type Draft struct {
-	spool   *spool
+	spool   *Spool
 	small   []byte // while it may be inline
 	spooled bool   // it must not be
 	size    int64
@@ -26,21 +29,24 @@ type Draft struct {
 	filled int    // bytes of it so far
 }
 
-// receive starts a body of about size bytes, -1 if nobody knows.
-func (s *spool) receive(size int64) *Draft {
+// Receive starts a body of about size bytes, -1 if nobody knows.
+func (s *Spool) Receive(size int64) *Draft {
 	d := &Draft{spool: s}
-	if size >= 0 && size <= int64(s.inline) {
+	if size >= 0 && size <= int64(s.Inline) {
 		d.small = make([]byte, 0, size)
 	}
 	return d
 }
+
+// ReceiveSpooled starts a body that is going to be a file, however small it is.
+func (s *Spool) ReceiveSpooled() *Draft { return &Draft{spool: s, spooled: true} }
 
 // Size is how many bytes were written so far.
 func (d *Draft) Size() int64 { return d.size }
 
 // Write implements io.Writer. It does not keep p.
 func (d *Draft) Write(p []byte) (int, error) {
-	if d.file == nil && !d.spooled && d.size+int64(len(p)) <= int64(d.spool.inline) {
+	if d.file == nil && !d.spooled && d.size+int64(len(p)) <= int64(d.spool.Inline) {
 		d.small = append(d.small, p...)
 		d.size += int64(len(p))
 		return len(p), nil
@@ -58,8 +64,8 @@ func (d *Draft) Write(p []byte) (int, error) {
 // spill moves a body that turned out to be large to a spool file.
 func (d *Draft) spill() (err error) {
 	d.number = d.spool.last.Add(1)
-	if d.file, err = d.spool.fs.Create(d.draftName()); err != nil {
-		return d.spool.failed(err)
+	if d.file, err = d.spool.FS.Create(d.draftName()); err != nil {
+		return d.spool.Failed(err)
 	}
 	failpoint.Here("spool.afterCreate")
 	_, err = d.append(d.small)
@@ -67,21 +73,21 @@ func (d *Draft) spill() (err error) {
 	return err
 }
 
-func (d *Draft) draftName() string { return d.spool.name(d.number) + draftSuffix }
+func (d *Draft) draftName() string { return d.spool.Name(d.number) + DraftSuffix }
 
 func (d *Draft) append(p []byte) (int, error) {
 	n, err := d.file.Write(p)
 	for rest := p[:n]; len(rest) > 0; {
-		k := min(len(rest), spoolBlock-d.filled)
+		k := min(len(rest), Block-d.filled)
 		d.block = crc32.Update(d.block, castagnoli, rest[:k])
 		d.filled += k
-		if d.filled == spoolBlock {
+		if d.filled == Block {
 			d.closeBlock()
 		}
 		rest = rest[k:]
 	}
 	if err != nil {
-		return n, d.spool.failed(err)
+		return n, d.spool.Failed(err)
 	}
 	failpoint.Here("spool.midWrite")
 	return n, nil
@@ -98,17 +104,34 @@ func (d *Draft) Discard() {
 	if d.file != nil {
 		d.file.Close()
 		d.file = nil
-		_ = d.spool.fs.Remove(d.draftName()) // what stays is removed by the next start
+		_ = d.spool.FS.Remove(d.draftName()) // what stays is removed by the next start
 	}
 }
 
-// finish makes a spooled body durable under its name.
+// Finished is a body that is complete.
+type Finished struct {
+	Inline []byte // the body itself, if it is small enough for its record
+	Number uint64 // else that of its file, which is durable
+	Check  uint32 // CRC32C of the table of the file
+}
+
+// Finish makes a body that is not inline durable under its name.
+func (d *Draft) Finish() (f Finished, err error) {
+	if d.file == nil && d.spooled {
+		err = d.spill()
+	}
+	if err == nil && d.file != nil {
+		err = d.finish()
+	}
+	return Finished{d.small, d.number, d.check}, err
+}
+
 func (d *Draft) finish() error {
 	if d.filled > 0 {
 		d.closeBlock()
 	}
 	d.check = crc32.Checksum(d.sums, castagnoli)
-	fs, name := d.spool.fs, d.spool.name(d.number)
+	fs, name := d.spool.FS, d.spool.Name(d.number)
 	_, err := d.file.Write(appendFoot(d.sums, d.size))
 	failpoint.Here("spool.afterWrite")
 	if err == nil {
@@ -126,7 +149,7 @@ func (d *Draft) finish() error {
 	failpoint.Here("spool.afterDirSync")
 	if err != nil {
 		_ = fs.Remove(name) // it may have been renamed; what stays is removed by the next start
-		return d.spool.failed(err)
+		return d.spool.Failed(err)
 	}
 	return nil
 }
