@@ -188,12 +188,12 @@ func (c *committer) write(batch []*writing) {
 	c.makeRoom(ops)
 	places, err := c.log.append(ops)
 	if errors.Is(err, ErrFull) {
-		doubtful := c.log.begin() != nil
-		if batch = c.refuse(batch, err, doubtful, doubtful); len(batch) > 0 {
+		inDoubt := c.log.begin() != nil
+		if batch = c.refuse(batch, err, inDoubt, inDoubt); len(batch) > 0 {
 			places, err = c.log.append(opsOf(batch))
 		}
 	}
-	c.settle(batch, outcome{places, err, err != nil})
+	c.finish(batch, outcome{places, err, err != nil})
 }
 
 func opsOf(batch []*writing) (ops []*op) {
@@ -244,8 +244,8 @@ func (c *committer) admit(batch []*writing) []*writing {
 }
 
 // refuse tells those who wait for an acknowledgement, or all, that there is no room, and returns
-// the others. doubtful says that some of it may be on the disk and count.
-func (c *committer) refuse(batch []*writing, err error, all, doubtful bool) (rest []*writing) {
+// the others. inDoubt says that some of it may be on the disk and count.
+func (c *committer) refuse(batch []*writing, err error, all, inDoubt bool) (rest []*writing) {
 	var refused []*writing
 	for _, w := range batch {
 		if all || !w.releases() {
@@ -254,18 +254,18 @@ func (c *committer) refuse(batch []*writing, err error, all, doubtful bool) (res
 			rest = append(rest, w)
 		}
 	}
-	c.settle(refused, outcome{nil, err, doubtful})
+	c.finish(refused, outcome{nil, err, inDoubt})
 	return rest
 }
 
-// settle applies the records of a batch, unless they were not written, and tells those who wait:
+// finish applies the records of a batch, unless they were not written, and tells those who wait:
 // all of them first, before anybody hears of the keys.
-func (c *committer) settle(batch []*writing, out outcome) {
+func (c *committer) finish(batch []*writing, out outcome) {
 	if len(batch) == 0 {
 		return
 	}
 	ops := opsOf(batch)
-	c.discard(c.table.settle(ops, out))
+	c.discard(c.table.finish(ops, out))
 	for _, w := range batch {
 		w.done <- out.err
 	}

@@ -412,14 +412,14 @@ func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func
 // pack is what the pool does that takes an entry to the upstream in a pack.
 func (c *crashRun) pack(j *Journal, e *Entry) error {
 	ctx := context.Background()
-	p, err := j.Packs.Begin(ctx, key("pack of "+e.Key.Name))
+	p, end, err := j.Packs.Begin(ctx, key("pack of "+e.Key.Name))
 	if err != nil {
 		return err
 	}
 	if _, _, ok := j.Packs.Find(e); !ok && c.rng.IntN(4) > 0 {
 		err = j.Packs.Add(ctx, p, []*Entry{e}, []int64{7})
 	}
-	j.Packs.End(p)
+	end()
 	j.Return(e, false)
 	return err
 }

@@ -118,14 +118,14 @@ func TestD4_HoldBesideAPack(t *testing.T) {
 	defer j.Close()
 	until := replacedOnItsWay(t, j)
 	packed := j.Take(key("k"))
-	p, err := j.Packs.Begin(t.Context(), key("pack"))
+	p, end, err := j.Packs.Begin(t.Context(), key("pack"))
 	if err == nil {
 		err = j.Packs.Add(t.Context(), p, []*Entry{packed}, []int64{0})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.Packs.End(p)
+	end()
 	j.Return(packed, false)
 	if wait, err := j.table.waiting(key("k"), until, true); wait != nil || err != nil || j.table.held[key("k")] != 1 {
 		t.Errorf("not held, %v", err)

@@ -48,7 +48,7 @@ func TestLookupsTakeNoLock(t *testing.T) {
 	mustPut(t, j, "inline", []byte("abc"))
 	mustPut(t, j, "large", random(100_000, 1))
 	mustPut(t, j, "packed", []byte("p"))
-	p, err := j.Packs.Begin(t.Context(), key("pack"))
+	p, _, err := j.Packs.Begin(t.Context(), key("pack"))
 	if err == nil {
 		err = j.Packs.Add(t.Context(), p, []*Entry{j.Last(key("packed"))}, []int64{7})
 	}

@@ -22,19 +22,17 @@ type Pack struct {
 // Packs are the packs that a journal knows.
 type Packs struct{ journal *Journal }
 
-// Begin says that there is going to be a pack: until End it is not taken for
-// an empty one.
-func (s *Packs) Begin(ctx context.Context, key akigw.Key) (Pack, error) {
+// Begin says that there is going to be a pack. It is not taken for an empty one until end is
+// called: nothing more comes into it then.
+func (s *Packs) Begin(ctx context.Context, key akigw.Key) (p Pack, end func(), err error) {
 	o := &op{kind: kindPack, put: &Entry{Key: key}, key: key, busy: true}
 	if err := s.journal.committer.commit(ctx, o); err != nil { // it may be written yet
-		return Pack{}, err
+		return Pack{}, nil, err
 	}
-	return Pack{o.put.ID, key}, nil
-}
-
-// End says that nothing more comes into a pack.
-func (s *Packs) End(p Pack) {
-	s.journal.table.read(func(st *state) { st.packs.setBusy(p.Number, false) })
+	end = func() {
+		s.journal.table.read(func(st *state) { st.packs.setBusy(o.put.ID, false) })
+	}
+	return Pack{o.put.ID, key}, end, nil
 }
 
 // Add says that the bodies of entries are in a pack, each at its offset, and

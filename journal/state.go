@@ -388,7 +388,7 @@ func (s *state) remove(it *item) {
 	s.drop(it)
 }
 
-// drop lets go of an entry that is not, or is not going to be, in the list of its key.
+// drop frees an entry that is not, or is not going to be, in the list of its key.
 func (s *state) drop(it *item) {
 	s.live--
 	s.delist(it)

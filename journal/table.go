@@ -21,12 +21,12 @@ type table struct {
 	health *health
 
 	view      atomic.Pointer[view]
-	unsettled atomic.Bool // there are keys in queued or doubtful
+	inFlight atomic.Bool // there are keys in queued or inDoubt
 
 	mu       sync.Mutex
 	state    *state                   // guarded by mu
 	queued   map[akigw.Key]int        // keys of records that wait for a sync; guarded by mu
-	doubtful map[akigw.Key]bool       // keys of records that may or may not be on disk, because their write failed; guarded by mu
+	inDoubt map[akigw.Key]bool       // keys of records that may or may not be on disk, because their write failed; guarded by mu
 	held     map[akigw.Key]int        // keys whose entries are not given out; guarded by mu
 	waiters  map[uint64]chan struct{} // by entry, closed when something becomes of it; guarded by mu
 	round    chan struct{}            // closed when records that wait now have been written; guarded by mu
@@ -41,7 +41,7 @@ type view struct {
 }
 
 func newTable(h *health) *table {
-	t := &table{health: h, state: newState(), queued: map[akigw.Key]int{}, doubtful: map[akigw.Key]bool{}, held: map[akigw.Key]int{}, waiters: map[uint64]chan struct{}{}, round: make(chan struct{})}
+	t := &table{health: h, state: newState(), queued: map[akigw.Key]int{}, inDoubt: map[akigw.Key]bool{}, held: map[akigw.Key]int{}, waiters: map[uint64]chan struct{}{}, round: make(chan struct{})}
 	t.view.Store(&view{})
 	return t
 }
@@ -93,20 +93,20 @@ func republish[V any](frozen, m *keyMap[V]) {
 type outcome struct {
 	places   []place // of each
 	err      error   // why they were not written
-	doubtful bool    // they may be on the disk all the same
+	inDoubt bool    // they may be on the disk all the same
 }
 
-// settle applies records, unless they were not written, and wakes those who wait for that. It
+// finish applies records, unless they were not written, and wakes those who wait for that. It
 // returns the spool files that nothing needs any more.
-func (t *table) settle(ops []*op, out outcome) (released []uint64) {
+func (t *table) finish(ops []*op, out outcome) (released []uint64) {
 	return t.update(func(s *state) {
 		for i, o := range ops {
 			if out.err == nil {
 				s.apply(o, out.places[i])
-			} else if !out.doubtful {
+			} else if !out.inDoubt {
 				s.released = append(s.released, o.own()...)
 			}
-			t.writtenLocked(o, out.doubtful)
+			t.writtenLocked(o, out.inDoubt)
 		}
 		t.endRoundLocked()
 	})
@@ -132,22 +132,22 @@ func (t *table) announceLocked(ops []*op) {
 	for _, o := range ops {
 		if o.kind.changes() {
 			t.queued[o.key]++
-			t.unsettled.Store(true)
+			t.inFlight.Store(true)
 		}
 	}
 }
 
-// writtenLocked takes a record off those that wait. doubtful says that it may be on the disk,
+// writtenLocked takes a record off those that wait. inDoubt says that it may be on the disk,
 // though nobody was told so.
-func (t *table) writtenLocked(o *op, doubtful bool) {
+func (t *table) writtenLocked(o *op, inDoubt bool) {
 	if !o.kind.changes() {
 		return
 	}
 	if t.queued[o.key]--; t.queued[o.key] == 0 {
 		delete(t.queued, o.key)
 	}
-	if doubtful {
-		t.doubtful[o.key] = true
+	if inDoubt {
+		t.inDoubt[o.key] = true
 	}
 }
 
@@ -155,14 +155,14 @@ func (t *table) writtenLocked(o *op, doubtful bool) {
 func (t *table) endRoundLocked() {
 	close(t.round)
 	t.round = make(chan struct{})
-	t.unsettled.Store(len(t.queued)+len(t.doubtful) > 0)
+	t.inFlight.Store(len(t.queued)+len(t.inDoubt) > 0)
 }
 
-// clearDoubt notes that no record is doubtful any more: a new segment says what counts.
+// clearDoubt notes that no record is in doubt any more: a new segment says what counts.
 func (t *table) clearDoubt() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	clear(t.doubtful)
+	clear(t.inDoubt)
 }
 
 // check says whether a new record fits what there is, see state.fits. One that does not is not
@@ -200,7 +200,7 @@ func (t *table) needs(p spool.Piece) (needed bool) {
 }
 
 // idle reports whether there is no entry, and none is going to be.
-func (t *table) idle() bool { return t.view.Load().live == 0 && !t.unsettled.Load() }
+func (t *table) idle() bool { return t.view.Load().live == 0 && !t.inFlight.Load() }
 
 // take leases the newest entry of a key, unless the key is held.
 func (t *table) take(key akigw.Key) *Entry {
@@ -269,7 +269,7 @@ func (t *table) until(key akigw.Key) uint64 {
 func (t *table) waiting(key akigw.Key, until uint64, hold bool) (<-chan struct{}, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.doubtful[key] {
+	if t.inDoubt[key] {
 		return nil, t.health.why()
 	}
 	items := t.state.entries.get(key)

@@ -196,7 +196,7 @@ func (w *wal) create(s succession) error {
 
 // head writes the head of a new segment, which is the one that is written from then on. What
 // writes without room left behind in the one before it does not count any more, and nothing
-// is doubtful for that. The error of a sync is spool.ErrUnsynced.
+// is in doubt for that. The error of a sync is spool.ErrUnsynced.
 func (w *wal) head(f vfs.File, s succession) error {
 	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: w.epoch.number, before: s.before, length: s.length, holes: w.knownHoles(), nonce: w.epoch.nonce}}
 	b := appendFrame(nil, w.next, 0, head.encode(nil))

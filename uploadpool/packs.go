@@ -123,10 +123,10 @@ func (p *Pool) flushPack(ctx context.Context, entries []*journal.Entry) {
 		return
 	}
 	key := akigw.Key{Bucket: kept[0].Key.Bucket, Name: pack.NewName(time.Now())}
-	number, err := p.Journal.Packs.Begin(ctx, key)
+	number, end, err := p.Journal.Packs.Begin(ctx, key)
 	r := result{err: err}
 	if err == nil {
-		defer p.Journal.Packs.End(number)
+		defer end()
 		r = p.putPack(ctx, key, w.Finish())
 	}
 	if r.err == nil {
