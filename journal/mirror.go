@@ -2,15 +2,12 @@ package journal
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-
-	"github.com/akidb/akigw/journal/internal/spool"
 
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -36,8 +33,8 @@ type mirror struct {
 	ignored   map[uint64]bool   // segments that do not count and are still there
 }
 
-func newMirror(c Config) *mirror {
-	return &mirror{FS: c.FS, dirs: [2]string{filepath.Clean(c.Dir), filepath.Clean(c.SecondDir)}, log: c.Log}
+func newMirror(fs vfs.FS, first, second string, log *slog.Logger) *mirror {
+	return &mirror{FS: fs, dirs: [2]string{filepath.Clean(first), filepath.Clean(second)}, log: log}
 }
 
 // on is the path of a file in one of the two directories. Names are those of the first.
@@ -286,54 +283,4 @@ func (f *mirrorFile) Close() (err error) {
 		}
 	}
 	return err
-}
-
-// writeFile makes data the durable content of a file; a crash leaves the old one or the new one.
-func writeFile(fs vfs.FS, name string, data []byte) error {
-	draft := name + draftSuffix
-	if err := writeDraft(fs, draft, data); err != nil {
-		return err
-	}
-	if err := fs.Rename(draft, name); err != nil {
-		return err
-	}
-	return spool.Unsynced(fs.SyncDir(filepath.Dir(name)))
-}
-
-// writeDraft writes and syncs a file that is going to be renamed, or that a crash may leave in part.
-func writeDraft(fs vfs.FS, name string, data []byte) error {
-	f, err := fs.Create(name)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return finishDraft(f, data)
-}
-
-func finishDraft(f vfs.File, data []byte) error {
-	_, err := f.Write(data)
-	if err == nil {
-		err = spool.Unsynced(f.Sync())
-	}
-	return errors.Join(err, f.Close())
-}
-
-// readFile reads a whole file.
-func readFile(fs vfs.FS, name string) ([]byte, error) {
-	f, err := fs.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	raw := make([]byte, size)
-	if n, err := f.ReadAt(raw, 0); n < len(raw) {
-		if err == nil {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return raw, nil
 }

@@ -134,7 +134,7 @@ func TestSecondDirectory_RebuildKeepsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.SecondDir = "/k"
-	m := newMirror(c)
+	m := newMirror(c.FS, c.Dir, c.SecondDir, c.Log)
 	r := reconciler{mirror: m}
 	var sides [2]*side
 	err := errors.Join(m.MkdirAll("/j/"+segmentDir), m.MkdirAll("/j/"+spoolDir))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/akidb/akigw/internal/vfs"
@@ -183,15 +182,6 @@ func (m *mirror) openMerged(name string, raw []byte) vfs.File {
 // segment is the path of a segment in one of the two directories.
 func (m *mirror) segment(i int, id uint64) string {
 	return filepath.Join(m.dirs[i], segmentDir, segmentBase(id))
-}
-
-func segmentBase(id uint64) string { return fmt.Sprintf("%016x.seg", id) }
-
-// segmentID is the id that a name says, false if it is not that of a segment.
-func segmentID(name string) (uint64, bool) {
-	base, ok := strings.CutSuffix(name, ".seg")
-	id, err := strconv.ParseUint(base, 16, 64)
-	return id, ok && err == nil
 }
 
 // readSide looks at a directory. A file that cannot be read counts as one that is not there.

@@ -470,3 +470,12 @@ func (it *item) pieces() []spool.Piece {
 	}
 	return all
 }
+
+// inline reports whether the body of an item is in its record.
+func (it *item) inline() bool {
+	switch it.kind {
+	case kindComplete, kindPacked, kindTranslate:
+		return false
+	}
+	return len(it.spools) == 0 && it.entry.Size > 0
+}

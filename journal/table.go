@@ -20,16 +20,16 @@ import (
 type table struct {
 	health *health
 
-	view      atomic.Pointer[view]
+	view     atomic.Pointer[view]
 	inFlight atomic.Bool // there are keys in queued or inDoubt
 
-	mu       sync.Mutex
-	state    *state                   // guarded by mu
-	queued   map[akigw.Key]int        // keys of records that wait for a sync; guarded by mu
+	mu      sync.Mutex
+	state   *state                   // guarded by mu
+	queued  map[akigw.Key]int        // keys of records that wait for a sync; guarded by mu
 	inDoubt map[akigw.Key]bool       // keys of records that may or may not be on disk, because their write failed; guarded by mu
-	held     map[akigw.Key]int        // keys whose entries are not given out; guarded by mu
-	waiters  map[uint64]chan struct{} // by entry, closed when something becomes of it; guarded by mu
-	round    chan struct{}            // closed when records that wait now have been written; guarded by mu
+	held    map[akigw.Key]int        // keys whose entries are not given out; guarded by mu
+	waiters map[uint64]chan struct{} // by entry, closed when something becomes of it; guarded by mu
+	round   chan struct{}            // closed when records that wait now have been written; guarded by mu
 }
 
 // view is what readers see of a state. It never changes.
@@ -91,8 +91,8 @@ func republish[V any](frozen, m *keyMap[V]) {
 
 // outcome is what became of records that were to be written.
 type outcome struct {
-	places   []place // of each
-	err      error   // why they were not written
+	places  []place // of each
+	err     error   // why they were not written
 	inDoubt bool    // they may be on the disk all the same
 }
 

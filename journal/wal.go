@@ -3,7 +3,6 @@ package journal
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -337,17 +336,6 @@ func (w *wal) displaced() error {
 	return checkID(w.fs, w.segmentName(last.id), last.fileID)
 }
 
-// checkID returns ErrMoved if a name is not that of a file any more.
-func checkID(fs vfs.FS, name, id string) error {
-	switch now, err := fs.ID(name); {
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrMoved, err)
-	case now != id:
-		return fmt.Errorf("%w: %s is another file now", ErrMoved, name)
-	}
-	return nil
-}
-
 // acquire keeps a segment readable until release. It returns nil if it was removed.
 func (w *wal) acquire(id uint64) *segment {
 	w.mu.Lock()
@@ -467,10 +455,3 @@ func (w *wal) close() (err error) {
 	}
 	return errors.Join(err, w.reserve.close())
 }
-
-// errNoReserve: there is no reserve, or it was used.
-var errNoReserve = errors.New("there is no reserve")
-
-// unwritten reports whether an error says that something could not be written, because the
-// disk takes nothing, and that nothing is unknown for that.
-func unwritten(err error) bool { return vfs.Unwritable(err) && !errors.Is(err, spool.ErrUnsynced) }
