@@ -351,8 +351,8 @@ func (c *committer) regain() {
 // pendingKeys are the keys with pending entries, those of the oldest first.
 func (t *table) pendingKeys() (all []akigw.Key) {
 	t.read(func(s *state) {
-		all = make([]akigw.Key, 0, s.pending.Len())
-		s.pending.Scan(func(_ uint64, it *item) bool {
+		all = make([]akigw.Key, 0, s.lists.pending.Len())
+		s.lists.pending.Scan(func(_ uint64, it *item) bool {
 			all = append(all, it.entry.Key)
 			return true
 		})

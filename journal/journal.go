@@ -358,7 +358,7 @@ type DeadLetter struct {
 func (j *Journal) DeadLetters() []DeadLetter {
 	all := []DeadLetter{}
 	j.table.read(func(s *state) {
-		s.dead.Scan(func(_ uint64, it *item) bool {
+		s.lists.dead.Scan(func(_ uint64, it *item) bool {
 			all = append(all, DeadLetter{it.entry, it.reason, it.since})
 			return true
 		})
@@ -396,11 +396,11 @@ func (j *Journal) Stats() Stats {
 		st.Mirrored, st.Repaired, st.Lost = true, m.repairs[0].since()+m.repairs[1].since(), int64(j.bodies.repair.losses())
 	}
 	j.table.read(func(s *state) {
-		st.Pending, st.Dead, st.Bytes = s.pending.Len(), s.dead.Len(), s.bytes
+		st.Pending, st.Dead, st.Bytes = s.lists.pending.Len(), s.lists.dead.Len(), s.bytes
 		st.Packed, st.Packs = s.packs.entries, len(s.packs.all)
 		st.Uploads, st.Orphans = len(s.uploads.named), len(s.orphans)
 		st.Translations, st.Dates = s.translations.len(), s.dates.orders.Len()
-		if _, oldest, ok := s.pending.Min(); ok {
+		if _, oldest, ok := s.lists.pending.Min(); ok {
 			st.Oldest = oldest.entry.Modified
 		}
 	})

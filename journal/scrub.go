@@ -84,7 +84,7 @@ func (s *scrubber) all(ctx context.Context, limit *rate.Limiter) error {
 			return err
 		}
 	}
-	for _, list := range []*btree.Map[uint64, *item]{&s.table.state.pending, &s.table.state.dead} {
+	for _, list := range []*btree.Map[uint64, *item]{&s.table.state.lists.pending, &s.table.state.lists.dead} {
 		for from, more := uint64(0), true; more && ctx.Err() == nil; {
 			var page []body
 			page, from, more = s.table.bodiesFrom(list, from)

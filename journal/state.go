@@ -21,10 +21,7 @@ type state struct {
 	live    int              // entries in all
 	items   map[uint64]*item // live entries, uploads, parts, packs and translations, by number
 
-	pending   btree.Map[uint64, *item]             // entries that have to go to the upstream, by number
-	dead      btree.Map[uint64, *item]             // dead letters, by number
-	deletions map[string]*btree.Map[uint64, *item] // those of pending that are deletions, by bucket
-
+	lists        lists // of entries
 	uploads      uploadIndex
 	packs        packIndex
 	orphans      map[uint64]*orphan
@@ -92,7 +89,7 @@ type contents struct {
 }
 
 func newState() *state {
-	return &state{items: map[uint64]*item{}, deletions: map[string]*btree.Map[uint64, *item]{}, uploads: newUploadIndex(), packs: newPackIndex(), orphans: map[uint64]*orphan{}, segments: map[uint64]*contents{}}
+	return &state{items: map[uint64]*item{}, lists: lists{deletions: map[string]*btree.Map[uint64, *item]{}}, uploads: newUploadIndex(), packs: newPackIndex(), orphans: map[uint64]*orphan{}, segments: map[uint64]*contents{}}
 }
 
 // apply makes a durable record count: at once after its sync, and again in the recovery.
@@ -145,7 +142,7 @@ func (s *state) applyDead(o *op) {
 		return
 	}
 	it.reason, it.since = o.text, o.when
-	s.enlist(it)
+	s.lists.add(it)
 	if it.reason != "" {
 		s.end(it)
 	}
@@ -190,7 +187,7 @@ func (s *state) applyEntry(o *op, p place) {
 	s.entries.set(o.key, append(kept, it))
 	s.live++
 	s.hold(it)
-	s.enlist(it)
+	s.lists.add(it)
 }
 
 // applyTranslate remembers what the upstream calls an object that is there.
@@ -300,7 +297,7 @@ func (s *state) modify(it *item) *item {
 		items := slices.Clone(s.entries.get(it.entry.Key))
 		items[slices.Index(items, it)] = n
 		s.entries.set(it.entry.Key, items)
-		s.enlist(n)
+		s.lists.add(n)
 	}
 	return n
 }
@@ -339,43 +336,6 @@ func (it *item) stored() int64 {
 	return it.entry.Size
 }
 
-// enlist puts an entry into the lists that it belongs to, by number.
-func (s *state) enlist(it *item) {
-	s.delist(it)
-	switch {
-	case it.reason != "":
-		s.dead.Set(it.entry.ID, it)
-	case it.pack != 0: // nothing has to become of it
-	default:
-		s.pending.Set(it.entry.ID, it)
-		if it.entry.Deleted {
-			s.deletionsOf(it.entry.Key.Bucket).Set(it.entry.ID, it)
-		}
-	}
-}
-
-func (s *state) delist(it *item) {
-	s.pending.Delete(it.entry.ID)
-	s.dead.Delete(it.entry.ID)
-	if !it.entry.Deleted {
-		return
-	}
-	l := s.deletionsOf(it.entry.Key.Bucket)
-	if l.Delete(it.entry.ID); l.Len() == 0 {
-		delete(s.deletions, it.entry.Key.Bucket)
-	}
-}
-
-// deletionsOf returns the list of the pending deletions of a bucket.
-func (s *state) deletionsOf(bucket string) *btree.Map[uint64, *item] {
-	l := s.deletions[bucket]
-	if l == nil {
-		l = &btree.Map[uint64, *item]{}
-		s.deletions[bucket] = l
-	}
-	return l
-}
-
 // remove takes an entry out.
 func (s *state) remove(it *item) {
 	key := it.entry.Key
@@ -391,7 +351,7 @@ func (s *state) remove(it *item) {
 // drop frees an entry that is not, or is not going to be, in the list of its key.
 func (s *state) drop(it *item) {
 	s.live--
-	s.delist(it)
+	s.lists.remove(it)
 	s.free(it)
 	if it.remote != "" {
 		s.addOrphan(Orphan{it.entry.ID, it.entry.Key, it.remote}, it.segment)

@@ -89,7 +89,7 @@ func (s *state) applyPacked(o *op, p place) {
 	it.kind, it.spools, it.checks, it.pack, it.packKey, it.offset = kindPacked, nil, nil, o.pack, o.packKey(), o.offset
 	it.segment, it.at, it.size = p.segment, p.at, p.size
 	s.hold(it)
-	s.enlist(it)
+	s.lists.add(it)
 }
 
 func (s *state) applyUnpacked(o *op) {

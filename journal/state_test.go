@@ -298,7 +298,7 @@ func digest(s *state) []string {
 		return true
 	})
 	slices.Sort(all)
-	return append(all, fmt.Sprint(s.live, s.pending.Len(), s.dead.Len(), s.packs.entries, s.bytes, s.records))
+	return append(all, fmt.Sprint(s.live, s.lists.pending.Len(), s.lists.dead.Len(), s.packs.entries, s.bytes, s.records))
 }
 
 // Check compares the state with the model, and its sums with what they are sums of.
@@ -324,8 +324,8 @@ func (m *stateMachine) Check(t *rapid.T) {
 			}
 		}
 	}
-	if s.live != live || s.dead.Len() != dead || s.pending.Len() != pending {
-		t.Fatalf("%d entries, %d dead, %d pending, not %d, %d, %d", s.live, s.dead.Len(), s.pending.Len(), live, dead, pending)
+	if s.live != live || s.lists.dead.Len() != dead || s.lists.pending.Len() != pending {
+		t.Fatalf("%d entries, %d dead, %d pending, not %d, %d, %d", s.live, s.lists.dead.Len(), s.lists.pending.Len(), live, dead, pending)
 	}
 	m.checkSums(t)
 }
@@ -339,13 +339,13 @@ func (m *stateMachine) checkSums(t *rapid.T) {
 		records += it.size
 		contained[it.segment] += it.size
 	}
-	s.pending.Scan(func(n uint64, it *item) bool {
+	s.lists.pending.Scan(func(n uint64, it *item) bool {
 		if it.entry.Deleted {
 			deletions++
 		}
 		return s.items[n] == it
 	})
-	for _, l := range s.deletions {
+	for _, l := range s.lists.deletions {
 		deletions -= int64(l.Len())
 	}
 	for n, c := range s.segments {

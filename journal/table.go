@@ -217,7 +217,7 @@ func (t *table) take(key akigw.Key) *Entry {
 func (t *table) takeDeletions(bucket string, limit int, wanted func(akigw.Key) bool) (all []*Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	l := t.state.deletions[bucket]
+	l := t.state.lists.deletions[bucket]
 	if l == nil || limit <= 0 {
 		return nil
 	}
