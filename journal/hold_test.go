@@ -4,38 +4,42 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// briefly is how long a test waits for what is not to happen.
-const briefly = 20 * time.Millisecond
+// pendingOn reports whether nothing has come from a channel when all goroutines of the bubble wait.
+func pendingOn(c <-chan error) bool {
+	synctest.Wait()
+	return len(c) == 0
+}
 
 // TestD5_WaitForWhatReplacedIt: a write that was replaced before it was taken to the upstream
 // is waited for until what replaced it is there: nothing less shows it.
 func TestD5_WaitForWhatReplacedIt(t *testing.T) {
-	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
-	defer j.Close()
-	mustPut(t, j, "k", []byte("one"))
-	waited := make(chan error, 1)
-	go func() { waited <- j.Wait(t.Context(), key("k")) }()
-	time.Sleep(briefly)
-	mustPut(t, j, "k", []byte("two"))
-	e := j.Take(key("k"))
-	mustPut(t, j, "k", []byte("three")) // while two is on its way, which fails
-	j.Return(e, true)
-	select {
-	case err := <-waited:
-		t.Fatalf("the upstream has nothing of it: %v", err)
-	case <-time.After(briefly):
-	}
-	if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-waited; err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		j := open(t, testConfig(memory{newMem()}, "/j"))
+		defer j.Close()
+		mustPut(t, j, "k", []byte("one"))
+		waited := make(chan error, 1)
+		go func() { waited <- j.Wait(t.Context(), key("k")) }()
+		synctest.Wait()
+		mustPut(t, j, "k", []byte("two"))
+		e := j.Take(key("k"))
+		mustPut(t, j, "k", []byte("three")) // while two is on its way, which fails
+		j.Return(e, true)
+		if !pendingOn(waited) {
+			t.Fatal("the upstream has nothing of it")
+		}
+		if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-waited; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // replacedOnItsWay has k written, and written again while the first of the two goes upstream, where
@@ -74,42 +78,42 @@ func TestD4_HoldAfterATry(t *testing.T) {
 
 // TestD3_Hold: while a key is held nothing of it is on its way to the upstream, or gets there.
 func TestD3_Hold(t *testing.T) {
-	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
-	defer j.Close()
-	mustPut(t, j, "k", []byte("one"))
-	taken := j.Take(key("k"))
-	mustPut(t, j, "k", []byte("two"))
-	held := make(chan error, 1)
-	go func() { held <- j.Hold(t.Context(), key("k")) }()
-	select {
-	case err := <-held:
-		t.Fatalf("held while it was on its way: %v", err)
-	case <-time.After(briefly):
-	}
-	if err := j.Done(t.Context(), taken); err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-held; err != nil {
-		t.Fatal(err)
-	}
-	mustPut(t, j, "k", []byte("three"))
-	if j.Take(key("k")) != nil {
-		t.Error("taken though it is held")
-	}
-	if err := j.Hold(t.Context(), key("other")); err != nil || j.Release(key("other")) {
-		t.Errorf("another key: %v", err)
-	}
-	if !j.Release(key("k")) || j.Take(key("k")) == nil {
-		t.Error("released, and not to be had")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), briefly)
-	defer cancel()
-	if err := j.Hold(ctx, key("k")); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("held though it is on its way: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		j := open(t, testConfig(memory{newMem()}, "/j"))
+		defer j.Close()
+		mustPut(t, j, "k", []byte("one"))
+		taken := j.Take(key("k"))
+		mustPut(t, j, "k", []byte("two"))
+		held := make(chan error, 1)
+		go func() { held <- j.Hold(t.Context(), key("k")) }()
+		if !pendingOn(held) {
+			t.Fatal("held while it was on its way")
+		}
+		if err := j.Done(t.Context(), taken); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-held; err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, j, "k", []byte("three"))
+		if j.Take(key("k")) != nil {
+			t.Error("taken though it is held")
+		}
+		if err := j.Hold(t.Context(), key("other")); err != nil || j.Release(key("other")) {
+			t.Errorf("another key: %v", err)
+		}
+		if !j.Release(key("k")) || j.Take(key("k")) == nil {
+			t.Error("released, and not to be had")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := j.Hold(ctx, key("k")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("held though it is on its way: %v", err)
+		}
+	})
 }
 
 // TestD4_HoldBesideAPack: what was looked at, and what is in a pack, holds nobody up.
