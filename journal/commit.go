@@ -272,11 +272,13 @@ func (c *committer) finish(batch []*writing, out outcome) {
 	if out.err != nil {
 		return
 	}
+	var keys []akigw.Key
 	for _, o := range ops {
 		if o.kind.changes() {
-			c.tell(o.key)
+			keys = append(keys, o.key)
 		}
 	}
+	c.tell(keys...)
 }
 
 // tell tells who wants to know it that a key got or lost an entry.
