@@ -58,7 +58,7 @@ func (c *committer) stop() {
 	c.done.Wait()
 }
 
-// notify sets who is told of each key that got or lost an entry.
+// notify sets the subscriber: it is called for each key that got or lost an entry.
 func (c *committer) notify(changed func(akigw.Key)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -259,7 +259,7 @@ func (c *committer) refuse(batch []*writing, err error, all, inDoubt bool) (rest
 }
 
 // finish applies the records of a batch, unless they were not written, and tells those who wait:
-// all of them first, before anybody hears of the keys.
+// all of them first, before the subscriber is called for any key.
 func (c *committer) finish(batch []*writing, out outcome) {
 	if len(batch) == 0 {
 		return
@@ -281,7 +281,7 @@ func (c *committer) finish(batch []*writing, out outcome) {
 	c.tell(keys...)
 }
 
-// tell tells who wants to know it that a key got or lost an entry.
+// tell calls the subscriber for keys that got or lost an entry.
 func (c *committer) tell(keys ...akigw.Key) {
 	c.mu.Lock()
 	changed := c.changed

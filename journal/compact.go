@@ -10,8 +10,8 @@ import (
 	"github.com/akidb/akigw/internal/failpoint"
 )
 
-// compactor removes what nobody needs, in the background: spool files, and the oldest segments
-// without live records. Segments go strictly in order, each removal durable before the next: a
+// compactor removes garbage in the background: spool files that are not needed any more, and the
+// oldest segments without live records. Segments go strictly in order, each removal durable before the next: a
 // record that ends an entry never goes before the entry's own. Nothing is removed before what
 // replaces it is durable, because only durable records are applied.
 type compactor struct {
@@ -37,8 +37,8 @@ type compactor struct {
 
 func (c *compactor) start() { c.done.Go(c.run) }
 
-// close returns when nothing is removed in the background any more. What can go without a
-// record being written has gone then.
+// close ends the background goroutine. What can be removed without writing a record has been
+// removed when it returns.
 func (c *compactor) close() {
 	close(c.stop)
 	c.done.Wait()
@@ -120,7 +120,7 @@ func (c *compactor) drop(s *segment, next uint64) bool {
 		err = c.log.remove(s)
 	}
 	if err != nil {
-		c.keep = true // nobody knows whether it comes back: those after it have to stay
+		c.keep = true // it may come back after a crash: those after it have to stay
 		c.logger.Warn("could not remove an old journal segment; segments stay until the gateway is restarted", "segment", c.log.segmentName(s.id), "error", err)
 		return false
 	}

@@ -47,5 +47,5 @@ var (
 var errNoReserve = errors.New("there is no reserve")
 
 // unwritten reports whether an error says that something could not be written, because the
-// disk takes nothing, and that nothing is unknown for that.
+// disk accepts no data, and that this leaves no outcome unknown.
 func unwritten(err error) bool { return vfs.Unwritable(err) && !errors.Is(err, spool.ErrUnsynced) }

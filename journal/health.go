@@ -82,7 +82,7 @@ func (h *health) failure() error {
 	return h.failed
 }
 
-// why is why nobody knows what became of a record: the journal has failed, or is full.
+// why is the reason for which the outcome of a write is unknown: the journal has failed, or is full.
 func (h *health) why() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -104,7 +104,7 @@ func (h *health) fail(err error) error {
 }
 
 // spoolFailed makes the error of a body that could not be written. A disk that became read-only is
-// the end of the journal: what it has of the last writes nobody knows.
+// a failure of the journal: how much of the last writes is on it is unknown.
 func (h *health) spoolFailed(err error) error {
 	if errors.Is(err, syscall.EROFS) {
 		_ = h.fail(err)

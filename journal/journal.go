@@ -15,9 +15,9 @@
 // for a record. The state is what all records together say; state.apply is pure,
 // and the only way in which a record changes it, live and in a recovery. Around
 // them, the committer writes records, the table shows the state to readers
-// without their taking a lock that a commit holds, and the compactor removes in
-// the background what nobody needs. A second directory, if there is one, is the
-// business of mirror, reconciler, repairer and scrubber.
+// without their taking a lock that a commit holds, and the compactor removes
+// garbage in the background. A second directory, if there is one, is the business
+// of mirror, reconciler, repairer and scrubber.
 package journal
 
 import (
@@ -177,15 +177,15 @@ func (j *Journal) Close() error {
 
 func (j *Journal) closeFiles() error { return errors.Join(j.log.close(), j.lock.Close()) }
 
-// Notify sets who is told of each key that got or lost an entry, from now on. It is called from
-// the goroutine that commits, and must not wait for the journal. Notify returns a number that no
-// entry which was in the journal when it was opened is above, and each later one is.
+// Notify sets the subscriber: changed is called for each key that gets or loses an entry from now
+// on, by the goroutine that commits. It must not wait for the journal. newest is the highest number
+// that an entry had when the journal was opened; later entries have higher ones.
 func (j *Journal) Notify(changed func(akigw.Key)) (newest uint64) {
 	j.committer.notify(changed)
 	return j.newest
 }
 
-// Receive starts a body of about size bytes, -1 if nobody knows.
+// Receive starts a body of about size bytes, -1 if the size is unknown.
 func (j *Journal) Receive(size int64) *Draft { return j.spool.Receive(size) }
 
 // Commit makes d an acknowledged write: with e's Key, ETag, Modified and Header.
@@ -280,7 +280,7 @@ func (j *Journal) Body(e *Entry, from, length int64) (*spool.Body, error) {
 }
 
 // Take leases the next entry of a key that has to go to the upstream: the newest
-// one, because nobody needs those before it. It returns nil if there is none,
+// one, because it replaces those before it. It returns nil if there is none,
 // another is leased, it is a dead letter, or the key is held. The lease ends with Return, or
 // when the entry leaves the journal.
 func (j *Journal) Take(key akigw.Key) *Entry {
@@ -306,9 +306,9 @@ func (j *Journal) Return(e *Entry, tried bool) {
 }
 
 // Wait returns when all entries that a key has now are upstream, or later ones that replaced
-// them. There is an error if one of them is a dead letter, or none of them will be flushed, or
-// nobody knows whether there is one: then nothing may go past the journal,
-// because the next start would put what it finds over it.
+// them. There is an error if one of them is a dead letter, if the journal has stopped, or if the
+// outcome of a write of the key is unknown: then nothing may be written to the upstream past the
+// journal, because the next start would overwrite it with what it finds.
 func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
 	if j.Idle() {
 		return nil
@@ -317,7 +317,7 @@ func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
 }
 
 // Hold is Wait, after which nothing of the key is taken to the upstream until Release: what
-// somebody else writes there meanwhile is not mixed up with it. What was tried before and may
+// another writer puts there meanwhile is not overwritten by it. What was tried before and may
 // be tried again has to be there first. Several may hold a key.
 func (j *Journal) Hold(ctx context.Context, key akigw.Key) error {
 	return j.table.wait(ctx, key, true)
@@ -326,15 +326,16 @@ func (j *Journal) Hold(ctx context.Context, key akigw.Key) error {
 // Release ends a Hold, and reports whether the key has entries that can go now.
 func (j *Journal) Release(key akigw.Key) bool { return j.table.unhold(key) }
 
-// Until is the number of the last entry that a key can have got by now, one that waits for its
-// sync included, whose number nobody knows: then it is the highest that there is. 0: it has none.
+// Until is the number of the last entry that a key can have by now, 0 if it has none. If a write
+// of the key waits for its sync, its number is not known yet, and Until is the highest number
+// there is.
 func (j *Journal) Until(key akigw.Key) uint64 { return j.table.until(key) }
 
 // Keys are the keys with pending entries, those of the oldest first.
 func (j *Journal) Keys() []akigw.Key { return j.table.pendingKeys() }
 
-// Garbage is what is upstream that nobody needs: uploads that have to be aborted, and packs that
-// nothing is in.
+// Garbage is what has to be removed from the upstream: uploads that have to be aborted, and empty
+// packs.
 func (j *Journal) Garbage() (orphans []Orphan, packs []Pack) {
 	j.table.read(func(s *state) {
 		for _, o := range s.orphans {

@@ -64,7 +64,7 @@ func (m *mirror) Create(name string) (vfs.File, error) {
 	}
 	b, err := m.FS.Create(m.twin(name))
 	if err != nil {
-		return nil, errors.Join(err, a.Close(), m.FS.Remove(name)) // nobody else does: it was not created
+		return nil, errors.Join(err, a.Close(), m.FS.Remove(name)) // the caller sees no file, so it cannot remove it
 	}
 	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
 }

@@ -24,7 +24,7 @@ func (q *quarantine) path() string { return filepath.Join(q.dir, quarantineDir) 
 // list returns the names of all files.
 func (q *quarantine) list() ([]string, error) { return q.fs.List(q.path()) }
 
-// add writes a file. On a disk that takes nothing the damage stays where it is, and is
+// add writes a file. On a disk that accepts no data the damage stays where it is, and is
 // remembered for this epoch.
 func (q *quarantine) add(name string, data []byte) error {
 	path := filepath.Join(q.path(), name)

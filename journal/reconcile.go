@@ -744,7 +744,7 @@ func patch(own []byte, copies [][]byte, records []intact) (better []byte, n int,
 }
 
 // repairSegment does for an open segment that is not written any more what reconcile does at a
-// start. Who reads it goes on with the better copy.
+// start. Readers of the segment continue with the better copy.
 func (m *mirror) repairSegment(s *segment) error {
 	var raws [][]byte
 	var own [2][]byte

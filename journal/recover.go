@@ -171,8 +171,8 @@ func (r *recovery) beginEpoch() error {
 	return nil
 }
 
-// firstSegment makes the first segment of this epoch. A disk that takes nothing is no error: then
-// what the journal holds can be read.
+// firstSegment makes the first segment of this epoch. A disk that accepts no data is not an
+// error: what the journal holds can be read.
 func (r *recovery) firstSegment(next succession) error {
 	w := r.log
 	w.following, w.sealed = next, true
@@ -336,7 +336,7 @@ func (r *recovery) missing(ids []uint64, scans []*scan) error {
 		}
 	}
 	if lost && !slices.ContainsFunc(claims, func(h hole) bool { return h.segment == oldest }) {
-		claims = append(claims, hole{oldest, 0, 1}) // nobody says how long it was
+		claims = append(claims, hole{oldest, 0, 1}) // its length is unknown
 	}
 	for _, lost := range claims {
 		if lost.segment == 0 || found[lost.segment] {

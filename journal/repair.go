@@ -37,7 +37,7 @@ func newRepairer(m *mirror, s *spool.Spool, t *table, log *wal, logger *slog.Log
 }
 
 // repairPause is how long nothing is repaired after a repair that failed: the disk of the
-// directory is full, or has gone.
+// directory is full or missing.
 const repairPause = time.Minute
 
 // run repairs what readers have found. It does not wait for the scrub, which may take hours.
@@ -91,8 +91,8 @@ func (r *repairer) poke() {
 	}
 }
 
-// begin takes a body for a repair. It returns false if another goroutine has it, nobody can
-// repair it, or its entry has left.
+// begin takes a body for a repair. It returns false if another goroutine repairs it, it
+// cannot be repaired, or its entry has left.
 func (r *repairer) begin(p spool.Piece) bool {
 	r.spool.Acquire(p) // it is not removed meanwhile
 	r.mu.Lock()
@@ -190,7 +190,8 @@ func (r *repairer) segment(s *segment) error {
 var (
 	// errRepair: a body is intact in one directory and could not be written to the other.
 	errRepair = errors.New("a body could not be written again")
-	// errNotRepaired: another goroutine is repairing the body, nobody can, or its entry has left.
+	// errNotRepaired: another goroutine is repairing the body, it cannot be repaired, or its entry
+	// has left.
 	errNotRepaired = errors.New("the body is not to be repaired")
 )
 

@@ -25,7 +25,7 @@ import (
 // because the disk was full already, or if it is used up, nothing can be written at all: what
 // the journal holds is read, and stays.
 //
-// All of that is about room alone. After a sync that failed nobody knows what is on the disk,
+// All of that is about room alone. After a sync that failed the content of the disk is unknown,
 // and the journal fails for good.
 
 const (

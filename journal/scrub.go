@@ -140,8 +140,8 @@ func (s *scrubber) bodies(ctx context.Context, limit *rate.Limiter, all []body) 
 	return nil
 }
 
-// isIntact reads the copies of a body. It is true if they are as they should be, or nobody wants
-// to know any more.
+// isIntact reads the copies of a body. It returns true if they are intact, or if the scrub is
+// being stopped.
 func (s *scrubber) isIntact(ctx context.Context, limit *rate.Limiter, b body) bool {
 	m := s.mirror
 	for i := range m.dirs {
@@ -181,7 +181,7 @@ func (m *mirror) sameSegments(s *segment, pace func(int64) error) bool {
 	for at := int64(0); at < s.size; at += scrubChunk {
 		n := min(scrubChunk, s.size-at)
 		if pace(n) != nil || pace(n) != nil { // both are read
-			return true // nobody wants to know any more
+			return true // the scrub is being stopped
 		}
 		if !sameStretch(files[0], files[1], at, n) {
 			return false

@@ -70,7 +70,7 @@ func recordAt(raw []byte, at int64, behind uint64) (o *op, f frame, n int) {
 }
 
 // cut ignores what lies behind the part of a segment that counts: its successor
-// was begun when no more of it was there, or nothing that anybody was told of.
+// was begun when it was that long, or the rest had not been acknowledged.
 func (s *scan) cut(length int64) {
 	s.records = slices.DeleteFunc(s.records, func(r scanned) bool { return r.from >= length })
 	s.holes = slices.DeleteFunc(s.holes, func(h hole) bool { return h.from >= length })

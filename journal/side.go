@@ -154,8 +154,8 @@ func (s *sideFiles) raiseFloor(segment uint64) error {
 	return s.write()
 }
 
-// write writes the side file of each directory. A directory whose disk takes nothing keeps the
-// others from being written as well: with an epoch in one of them alone, a segment whose head is
+// write writes the side file of each directory. If the disk of one accepts no data, the
+// others are not written either: with an epoch in one of them alone, a segment whose head is
 // damaged could be of that epoch, and the next start would take the other directory for detached.
 func (s *sideFiles) write() error {
 	for i, dir := range s.dirs {

@@ -39,7 +39,7 @@ type state struct {
 // item is what is live of a record: an entry, an upload, a part, a pack or a translation.
 //
 // Frozen copies of the maps share items, so that the fields of the first group must not be
-// changed in place: modify makes a copy. Nobody reads those of the second group through a
+// changed in place: modify makes a copy. Those of the second group are not read through a
 // frozen copy.
 type item struct {
 	kind    kind // of the record
@@ -71,7 +71,8 @@ type orphan struct {
 	segment uint64
 }
 
-// Orphan is a multipart upload at the upstream that nobody is going to finish.
+// Orphan is a multipart upload at the upstream whose entry or upload has left the journal: it has
+// to be aborted.
 type Orphan struct {
 	Entry    uint64
 	Key      akigw.Key

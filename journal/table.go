@@ -138,7 +138,7 @@ func (t *table) announceLocked(ops []*op) {
 }
 
 // writtenLocked takes a record off those that wait. inDoubt says that it may be on the disk,
-// though nobody was told so.
+// though its write was not acknowledged.
 func (t *table) writtenLocked(o *op, inDoubt bool) {
 	if !o.kind.changes() {
 		return

@@ -109,8 +109,8 @@ func (w *wal) ready() error {
 }
 
 // write writes bytes to the last segment and syncs them. A write without room seals the
-// segment. Any other failure is final: what a file holds after one, and what a later sync
-// would say, nobody knows.
+// segment. Any other failure is final: the content of the file after one, and the meaning
+// of a later sync, are unknown.
 func (w *wal) write(b []byte) error {
 	last := w.last()
 	file := last.file
@@ -146,8 +146,8 @@ func (w *wal) grow(last *segment, n int) {
 }
 
 // mark says in the segment that all of it is durable, so that damage to its last records can
-// be told from a write that was cut short. It is not synced: nobody was promised anything of
-// it.
+// be told from a write that was cut short. It is not synced: nothing depends
+// on it.
 func (w *wal) mark() {
 	if full, _ := w.health.room(); full != nil || w.marked || w.health.failure() != nil {
 		return

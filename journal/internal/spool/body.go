@@ -8,7 +8,7 @@ import (
 
 // Body is a stretch of the body of an entry. Each byte that it returns was compared
 // with its checksum. It can be read again from any place, stays readable after the
-// entry has gone, and is for one goroutine, which must close it.
+// entry has left, and is for one goroutine, which must close it.
 type Body struct {
 	spool     *Spool
 	openFile  func(p Piece, named string) (*File, error)

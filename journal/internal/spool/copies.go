@@ -58,8 +58,8 @@ func ReadIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (damag
 	return true, err
 }
 
-// ErrUnsynced: a sync failed. Whatever the reason, it is no matter of room: nobody knows what is
-// on the disk.
+// ErrUnsynced: a sync failed. Whatever the reason, it is not for want of room: the content of the
+// disk is unknown.
 var ErrUnsynced = errors.New("sync")
 
 // Unsynced makes the error of a sync ErrUnsynced as well.

@@ -29,7 +29,7 @@ type Draft struct {
 	filled int    // bytes of it so far
 }
 
-// Receive starts a body of about size bytes, -1 if nobody knows.
+// Receive starts a body of about size bytes, -1 if the size is unknown.
 func (s *Spool) Receive(size int64) *Draft {
 	d := &Draft{spool: s}
 	if size >= 0 && size <= int64(s.Inline) {

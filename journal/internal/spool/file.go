@@ -90,7 +90,7 @@ func (p Piece) IsIntact(f vfs.File, pace func(int) error) bool {
 	for i := range p.Blocks() {
 		from, to := p.block(i)
 		if pace(int(to-from)) != nil {
-			return true // nobody wants to know any more
+			return true // the caller is stopping
 		}
 		if n, _ := f.ReadAt(block[:to-from], from); int64(n) < to-from || !fits(block[:n], sums, i) {
 			return false
