@@ -215,7 +215,7 @@ func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
 
 // copyTree copies the module's sources.
 func copyTree(t *testing.T) string {
-	to, from := testkit.MemoryDir(t), "../.."
+	to, from := testkit.MemoryDir(t), "../../.."
 	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -246,7 +246,7 @@ func copyTree(t *testing.T) string {
 func TestEditsApply(t *testing.T) {
 	for _, b := range bugs {
 		for _, e := range b.edits {
-			source, err := os.ReadFile(filepath.Join("../..", e.file))
+			source, err := os.ReadFile(filepath.Join("../../..", e.file))
 			if n := bytes.Count(source, []byte(e.old)); err != nil || n != 1 {
 				t.Errorf("bug %d: %s has %d times what it replaces: %s, %v", b.number, e.file, n, e.old, err)
 			}
