@@ -17,6 +17,10 @@ type keyMap[V any] struct {
 	changed bool   // since freeze was called last
 }
 
+// degree is that of the trees: a write behind a freeze copies a node of each level, so that small
+// nodes make writes cheaper.
+const degree = 8
+
 // bucketMap holds the keys of one bucket.
 type bucketMap[V any] struct {
 	names   *btree.Map[string, V]
@@ -75,7 +79,7 @@ func (m *keyMap[V]) own(bucket string) *bucketMap[V] {
 	b, ok := m.buckets.Get(bucket)
 	switch {
 	case !ok:
-		b = &bucketMap[V]{names: &btree.Map[string, V]{}, version: m.version}
+		b = &bucketMap[V]{names: btree.NewMap[string, V](degree), version: m.version}
 	case b.version != m.version:
 		b = &bucketMap[V]{names: b.names.Copy(), version: m.version}
 	default:
