@@ -28,19 +28,19 @@ import (
 // what was not synced lost, what would the next start find? Recovery is asked the
 // same, three levels deep.
 
-// state is what a key looks like to a client: "" for nothing in the journal, the
+// seen is what a key looks like to a client: "" for nothing in the journal, the
 // number of a version, or "-" and a number for a deletion.
-type state string
+type seen string
 
 // expectation is what may be found of each key: what was acknowledged last, or
 // what an operation under way would make of it.
 type expectation struct {
 	mu      sync.Mutex
-	acked   map[string]state // guarded by mu
-	pending map[string]state // guarded by mu
+	acked   map[string]seen // guarded by mu
+	pending map[string]seen // guarded by mu
 }
 
-func (x *expectation) begin(key string, s state) {
+func (x *expectation) begin(key string, s seen) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.pending[key] = s
@@ -55,7 +55,7 @@ func (x *expectation) end(key string) {
 
 // allowed are the states of each key as they may be on a disk that is copied
 // between the two snapshots that it is made of.
-type allowed map[string][]state
+type allowed map[string][]seen
 
 func (x *expectation) around(copyDisk func()) allowed {
 	a, before := allowed{}, map[string]bool{}
@@ -67,7 +67,7 @@ func (x *expectation) around(copyDisk func()) allowed {
 	copyDisk()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, m := range []map[string]state{x.acked, x.pending} {
+	for _, m := range []map[string]seen{x.acked, x.pending} {
 		for k, s := range m {
 			a[k] = append(a[k], s)
 		}
@@ -106,7 +106,7 @@ func (c *crashRun) config(fs vfs.FS, dir string) Config {
 // run runs the workload; the error says what a crash would have lost.
 func (c *crashRun) run() (err error) {
 	disk := crashfs.New()
-	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+	x := &expectation{acked: map[string]seen{}, pending: map[string]seen{}}
 	fs := crashfs.NewSteps(disk)
 	fs.Before(func(n int, what string) error {
 		if n%c.every != 0 || err != nil {
@@ -194,18 +194,18 @@ func (c *crashRun) check(disk *crashfs.FS, a allowed, depth int, left string) (e
 			return fmt.Errorf("key %s is %q, may be %q", k, found, states)
 		}
 	}
-	j.mu.Lock()
-	for id, s := range j.packs {
-		if s.item == nil || j.ids[id] != s.item {
-			err = fmt.Errorf("pack %d has entries and no record", id)
+	j.table.read(func(s *state) {
+		for id, k := range s.packs.all {
+			if k.item == nil || s.items[id] != k.item {
+				err = fmt.Errorf("pack %d has entries and no record", id)
+			}
 		}
-	}
-	for id := range j.orphans {
-		if j.ids[id] != nil {
-			err = fmt.Errorf("the upload of entry %d is to be aborted, but the entry is there", id)
+		for id := range s.orphans {
+			if s.items[id] != nil {
+				err = fmt.Errorf("the upload of entry %d is to be aborted, but the entry is there", id)
+			}
 		}
-	}
-	j.mu.Unlock()
+	})
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ const late = "late"
 var lateDate = time.Unix(1, 0)
 
 // observe is the state of a key, with its body read and compared.
-func observe(j *Journal, name string) (state, error) {
+func observe(j *Journal, name string) (seen, error) {
 	if id, ok := strings.CutPrefix(name, "upload "); ok {
 		return observeUpload(j, id)
 	}
@@ -245,34 +245,34 @@ func observe(j *Journal, name string) (state, error) {
 	t, ok := j.Translation(key(name))
 	if ok && t.Promised == t.Upstream && e == nil { // else nobody asks for its dates
 		if t.UpstreamModified.Equal(lateDate) { // what came after it is damaged
-			return state("late"), nil
+			return seen("late"), nil
 		}
 		if t.PromisedModified.Unix() != t.Size || t.UpstreamModified.Unix() != t.Size+1 {
 			return "", fmt.Errorf("key %s has wrong dates: %+v", name, t)
 		}
-		return state("dated " + t.Promised), nil
+		return seen("dated " + t.Promised), nil
 	}
 	if ok && t.Promised != t.Upstream {
 		if t.Upstream == late { // what came after it is damaged
-			return state("late"), nil
+			return seen("late"), nil
 		}
 		if e != nil || !strings.HasPrefix(t.Upstream, "upstream of ") || t.Promised != strings.TrimPrefix(t.Upstream, "upstream of ") {
 			return "", fmt.Errorf("key %s has an entry and a translation, or a wrong one: %+v, %+v", name, e, t)
 		}
-		return state("as " + t.Promised), nil
+		return seen("as " + t.Promised), nil
 	}
 	if e == nil {
 		return "", nil
 	}
 	if e.Deleted {
-		return state("-" + e.Header.Get("Version")), nil
+		return seen("-" + e.Header.Get("Version")), nil
 	}
-	if pack, at, ok := j.Location(e); ok {
+	if pack, at, ok := j.Packs.Find(e); ok {
 		version, _ := strconv.Atoi(e.Header.Get("Version"))
 		if body := bodyOf(name, version); pack != key("pack of "+name) || at != 7 || e.ETag != etag(body) || e.Size != int64(len(body)) {
 			return "", fmt.Errorf("key %s is at %d in %s", name, at, pack)
 		}
-		return state(strconv.Itoa(version)), nil
+		return seen(strconv.Itoa(version)), nil
 	}
 	if len(e.Parts) > 0 {
 		return observeParts(j, e)
@@ -286,7 +286,7 @@ func observe(j *Journal, name string) (state, error) {
 	if i < 0 || !bytes.Equal(data, bodyOf(name, version)) || e.ETag != etag(data) {
 		return "", fmt.Errorf("key %s has a body that nobody wrote (%d bytes)", name, len(data))
 	}
-	return state(strconv.Itoa(version)), nil
+	return seen(strconv.Itoa(version)), nil
 }
 
 func stretch(j *Journal, e *Entry, from, length int64) ([]byte, error) {
@@ -300,26 +300,26 @@ func stretch(j *Journal, e *Entry, from, length int64) ([]byte, error) {
 
 // observeUpload is the state of an upload: "" for none, else its parts with their
 // versions.
-func observeUpload(j *Journal, id string) (state, error) {
-	u := j.Upload(id)
+func observeUpload(j *Journal, id string) (seen, error) {
+	u := j.Uploads.Find(id)
 	if u == nil {
 		return "", nil
 	}
 	if e := j.Last(u.Key); e != nil && e.UploadID == id {
 		return "", fmt.Errorf("upload %s is open and completed", id)
 	}
-	parts, err := j.Parts(u)
+	parts, err := j.Uploads.Parts(u)
 	text := "open"
 	for _, p := range parts {
 		text += partState(p)
 	}
-	return state(text), err
+	return seen(text), err
 }
 
 func partState(p Part) string { return fmt.Sprintf(" %d:%s", p.Number, p.Header.Get("Version")) }
 
 // observeParts is the state of a key whose body was uploaded in parts.
-func observeParts(j *Journal, e *Entry) (state, error) {
+func observeParts(j *Journal, e *Entry) (seen, error) {
 	text, at := "", int64(0)
 	for _, p := range e.Parts {
 		data, err := stretch(j, e, at, p.Size)
@@ -336,7 +336,7 @@ func observeParts(j *Journal, e *Entry) (state, error) {
 	if at != e.Size {
 		return "", fmt.Errorf("%s has %d bytes and parts of %d", e.Key, e.Size, at)
 	}
-	return state(text), nil
+	return seen(text), nil
 }
 
 // multipart is what a client does that uploads in parts, sometimes until it is
@@ -345,11 +345,11 @@ func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func
 	ctx := context.Background()
 	name := "upload " + id
 	x.begin(name, "open")
-	if err := j.Begin(ctx, Upload{ID: id, Key: key(k)}); err != nil {
+	if err := j.Uploads.Begin(ctx, Upload{ID: id, Key: key(k)}); err != nil {
 		return err
 	}
 	x.end(name)
-	u := j.Upload(id)
+	u := j.Uploads.Find(id)
 	parts := map[int]Part{}
 	now := func() string {
 		text := ""
@@ -363,13 +363,13 @@ func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func
 	for range c.rng.IntN(5) {
 		n, v := 1+c.rng.IntN(3), next()
 		body := bodyOf("p", v)
-		d := j.ReceivePart()
+		d := j.Uploads.Receive()
 		if _, err := d.Write(body); err != nil {
 			return err
 		}
 		parts[n] = Part{Number: n, ETag: etag(body), Header: http.Header{"Version": {strconv.Itoa(v)}}}
-		x.begin(name, state("open"+now()))
-		if err := j.AddPart(ctx, u, d, parts[n]); err != nil {
+		x.begin(name, seen("open"+now()))
+		if err := j.Uploads.AddPart(ctx, u, d, parts[n]); err != nil {
 			return err
 		}
 		x.end(name)
@@ -379,7 +379,7 @@ func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func
 		return nil // it stays open
 	case what == 1 || len(parts) == 0:
 		x.begin(name, "")
-		if err := j.AbortUpload(ctx, u); err != nil {
+		if err := j.Uploads.Abort(ctx, u); err != nil {
 			return err
 		}
 	default:
@@ -396,8 +396,8 @@ func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func
 			}
 		}
 		x.begin(name, "")
-		x.begin(k, state(now()))
-		if err := j.Complete(ctx, u, e); err != nil {
+		x.begin(k, seen(now()))
+		if err := j.Uploads.Complete(ctx, u, e); err != nil {
 			return err
 		}
 		x.end(k)
@@ -409,14 +409,14 @@ func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func
 // pack is what the pool does that takes an entry to the upstream in a pack.
 func (c *crashRun) pack(j *Journal, e *Entry) error {
 	ctx := context.Background()
-	p, err := j.BeginPack(ctx, key("pack of "+e.Key.Name))
+	p, end, err := j.Packs.Begin(ctx, key("pack of "+e.Key.Name))
 	if err != nil {
 		return err
 	}
-	if _, _, ok := j.Location(e); !ok && c.rng.IntN(4) > 0 {
-		err = j.Packed(ctx, p, []*Entry{e}, []int64{7})
+	if _, _, ok := j.Packs.Find(e); !ok && c.rng.IntN(4) > 0 {
+		err = j.Packs.Add(ctx, p, []*Entry{e}, []int64{7})
 	}
-	j.EndPack(p)
+	end()
 	j.Return(e, false)
 	return err
 }
@@ -427,7 +427,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 	var version atomic.Int64
 	put := func(k string) error {
 		v := int(version.Add(1))
-		x.begin(k, state(strconv.Itoa(v)))
+		x.begin(k, seen(strconv.Itoa(v)))
 		body := bodyOf(k, v)
 		d := j.Receive(int64(len(body)))
 		if _, err := d.Write(body); err != nil {
@@ -478,14 +478,14 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				break
 			}
 			if c.rng.IntN(3) == 0 && !e.Deleted { // another ETag, of a key that has it for good or gets another object
-				x.begin(k, state("as "+e.ETag))
+				x.begin(k, seen("as "+e.ETag))
 				if err = errors.Join(err, j.Translate(ctx, e, "upstream of "+e.ETag)); err == nil {
 					x.end(k)
 				}
 				break
 			}
 			if c.rng.IntN(2) == 0 && !e.Modified.IsZero() { // its date is kept for good, or until the key gets another object
-				x.begin(k, state("dated "+e.ETag))
+				x.begin(k, seen("dated "+e.ETag))
 				if err = errors.Join(err, j.Flushed(ctx, e, Stored{Modified: e.Modified.Add(time.Second)})); err == nil {
 					x.end(k)
 				}
@@ -496,7 +496,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				x.end(k)
 			}
 			for _, p := range j.EmptyPacks() {
-				err = errors.Join(err, j.Unpacked(ctx, p))
+				err = errors.Join(err, j.Packs.Removed(ctx, p))
 			}
 		default: // replaced while it is flushed, or forgotten
 			if t, ok := j.Translation(key(k)); ok && j.Last(key(k)) == nil {

@@ -39,7 +39,7 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 	for _, forever := range []bool{false, true} {
 		for n := 1; n < 150; n += every {
 			disk := crashfs.New()
-			x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+			x := &expectation{acked: map[string]seen{}, pending: map[string]seen{}}
 			faulty := crashfs.NewSteps(disk)
 			what := ""
 			faulty.Before(func(i int, call string) error {
@@ -121,10 +121,10 @@ func TestC7_SyncHangs(t *testing.T) {
 	c.SyncTimeout = 20 * time.Millisecond
 	j := open(t, c)
 	armed.Store(true)
-	if err := put1(j, "k"); !errors.Is(err, ErrStuck) {
+	if err := put1(j, "k"); !errors.Is(err, errStuck) {
 		t.Errorf("%v", err)
 	}
-	if err := put1(j, "l"); !errors.Is(err, ErrStuck) {
+	if err := put1(j, "l"); !errors.Is(err, errStuck) {
 		t.Errorf("%v", err)
 	}
 	armed.Store(false)
@@ -142,7 +142,7 @@ func TestC7_SyncHangs(t *testing.T) {
 func sample(t *testing.T, seed uint64) (Config, allowed) {
 	c := smallConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
-	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+	x := &expectation{acked: map[string]seen{}, pending: map[string]seen{}}
 	run := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 4))}
 	if err := errors.Join(run.work(j, x), run.work(j, x)); err != nil {
 		t.Fatal(err)
@@ -273,7 +273,7 @@ func TestB23_TornTailAndMiddleDamage(t *testing.T) {
 			for i := range 10 {
 				mustPut(t, j, fmt.Sprint(i), random(100, uint64(i)))
 			}
-			file := j.segmentName(1)
+			file := j.log.segmentName(1)
 			j.Close()
 			raw, err := os.ReadFile(file)
 			if err != nil {
@@ -306,7 +306,7 @@ func TestDamagedRecordKeepsItsBody(t *testing.T) {
 		for n := range 3 {
 			mustPut(t, j, fmt.Sprint(n), random(10_000, uint64(n)))
 		}
-		damaged, at := j.segmentName(1), 0
+		damaged, at := j.log.segmentName(1), 0
 		raw, err := vfs.ReadFile(disk, damaged)
 		if err != nil {
 			t.Fatal(err)

@@ -1,15 +1,10 @@
 package journal
 
 import (
-	"context"
 	"encoding/binary"
 	"net/http"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/tidwall/btree"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
@@ -34,19 +29,18 @@ type Stored struct {
 	Version string
 }
 
-// Flushed says, like Done, that e is in the upstream, where it is stored as s. The ETag
-// and the Last-Modified that were promised are remembered where the upstream has others,
-// unless the key has a later entry.
-func (j *Journal) Flushed(ctx context.Context, e *Entry, s Stored) error {
+// record is the record that an entry is in the upstream, where it is stored as s. dates says that
+// its dates are to be remembered.
+func (s Stored) record(e *Entry, dates bool) *op {
 	if s.ETag != "" {
 		small := &Entry{Key: e.Key, ETag: e.ETag, Modified: e.Modified, Header: s.header(e.Size)}
-		return j.commit(ctx, &op{kind: kindTranslate, entry: e.ID, put: small, key: e.Key, text: s.ETag})
+		return &op{kind: kindTranslate, entry: e.ID, put: small, key: e.Key, text: s.ETag}
 	}
 	o := &op{kind: kindDone, entry: e.ID, key: e.Key}
-	if !s.Modified.IsZero() && !e.Modified.IsZero() && !e.Deleted && j.config.MaxDates > 0 {
+	if dates && !s.Modified.IsZero() && !e.Modified.IsZero() && !e.Deleted {
 		o.when, o.dated = e.Modified, &dated{stored: s.Modified.Unix(), size: e.Size, etag: e.ETag, version: s.Version}
 	}
-	return j.commit(ctx, o)
+	return o
 }
 
 // dated is the pair of dates of an object in the upstream, and what it is known by.
@@ -60,18 +54,8 @@ type dated struct {
 	entry    uint64
 	order    uint64 // number of the record that first said so
 	promised int64  // Last-Modified as it was promised, in nanoseconds since 1970
-	segment  *segment
+	segment  uint64
 	record   int64 // bytes in the segment
-}
-
-// dates are all pairs. They change under the journal's mutex and their own, so either is
-// enough to read them; readers of objects take only their own.
-type dates struct {
-	mu      sync.RWMutex
-	buckets map[string]map[string]*dated // by bucket and key
-	orders  btree.Map[uint64, *dated]    // by order
-	floor   uint64                       // pairs up to this order have left to keep the bound
-	count   atomic.Int64                 // nobody takes a mutex while there are none
 }
 
 // datedVersion is the first byte of what a done record says of dates.
@@ -127,167 +111,7 @@ func (t *Translation) dates(h http.Header) {
 	}
 }
 
-// find returns what is known of a key.
-func (d *dates) find(key akigw.Key) (t Translation, ok bool) {
-	if d.count.Load() == 0 {
-		return t, false
-	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	p := d.buckets[key.Bucket][key.Name]
-	if p == nil {
-		return t, false
-	}
-	return Translation{Key: p.key, Promised: p.etag, Upstream: p.etag, PromisedModified: time.Unix(0, p.promised), UpstreamModified: time.Unix(p.stored, 0), Size: p.size, Version: p.version, number: p.entry}, true
-}
-
-// among reports whether something is known of a key of a bucket.
-func (d *dates) among(bucket string) bool {
-	if d.count.Load() == 0 {
-		return false
-	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return len(d.buckets[bucket]) > 0
-}
-
-// makeRoom drops pairs until those that are about to be written fit the bound, so that
-// their records can say which have left. It is the syncer's.
-func (j *Journal) makeRoom(batch []*writing) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	var ops []*op
-	added := 0
-	for _, w := range batch {
-		for _, o := range w.ops {
-			if o.dated != nil {
-				ops = append(ops, o)
-			}
-		}
-	}
-	for _, o := range ops {
-		if j.dates.buckets[o.key.Bucket][o.key.Name] == nil {
-			added++
-		}
-	}
-	if len(ops) == 0 {
-		return
-	}
-	j.trimDates(j.config.MaxDates - added)
-	for i, o := range ops {
-		o.floor = j.dates.floor
-		if i < added-j.config.MaxDates {
-			o.dated = nil // it would leave at once
-		}
-	}
-}
-
-// applyDone keeps the pair of a done record, or drops what is known up to an entry. It,
-// like the functions after it, needs mu.
-func (j *Journal) applyDone(o *op, p place, in *segment) {
-	older := j.dates.buckets[o.key.Bucket][o.key.Name]
-	if older != nil && older.entry > o.entry {
-		return
-	}
-	if older != nil {
-		j.dropDate(older)
-	}
-	if o.dated == nil {
-		return
-	}
-	d := *o.dated
-	d.key, d.entry, d.order, d.promised, d.segment, d.record = o.key, o.entry, o.order, o.when.UnixNano(), in, p.size
-	if d.order == 0 {
-		d.order = p.number
-	}
-	if o.floor > j.dates.floor { // at a start: records of those that left may be here yet
-		j.forgetDates(o.floor)
-	}
-	if d.order > j.dates.floor {
-		j.addDate(&d)
-	}
-}
-
-// HideDates drops the dates of a translation at once. It is Forget that keeps them from
-// being back after a restart.
-func (j *Journal) HideDates(t Translation) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if d := j.dates.buckets[t.Key.Bucket][t.Key.Name]; d != nil && d.entry == t.number {
-		j.dropDate(d)
-	}
-}
-
-func (j *Journal) addDate(d *dated) {
-	j.dates.mu.Lock()
-	defer j.dates.mu.Unlock()
-	names := j.dates.buckets[d.key.Bucket]
-	if names == nil {
-		names = map[string]*dated{}
-		if j.dates.buckets == nil {
-			j.dates.buckets = map[string]map[string]*dated{}
-		}
-		j.dates.buckets[d.key.Bucket] = names
-	}
-	names[d.key.Name] = d
-	j.dates.orders.Set(d.order, d)
-	j.dates.count.Add(1)
-	d.segment.dates[d] = struct{}{}
-	d.segment.datedBytes += d.record
-	j.records += d.record
-}
-
-func (j *Journal) dropDate(d *dated) {
-	j.dates.mu.Lock()
-	defer j.dates.mu.Unlock()
-	names := j.dates.buckets[d.key.Bucket]
-	if delete(names, d.key.Name); len(names) == 0 {
-		delete(j.dates.buckets, d.key.Bucket)
-	}
-	j.dates.orders.Delete(d.order)
-	j.dates.count.Add(-1)
-	delete(d.segment.dates, d)
-	d.segment.datedBytes -= d.record
-	j.records -= d.record
-}
-
-// trimDates drops the oldest pairs until limit are left.
-func (j *Journal) trimDates(limit int) {
-	for j.dates.orders.Len() > max(limit, 0) {
-		order, d, _ := j.dates.orders.Min()
-		j.dropDate(d)
-		j.dates.floor = max(j.dates.floor, order)
-	}
-}
-
-// forgetDates drops the pairs up to an order: they had left when a record was written.
-func (j *Journal) forgetDates(floor uint64) {
-	j.dates.floor = floor
-	for {
-		order, d, ok := j.dates.orders.Min()
-		if !ok || order > floor {
-			return
-		}
-		j.dropDate(d)
-	}
-}
-
-// datesOf are the records of the pairs of a segment, or of some of them.
-func (j *Journal) datesOf(s *segment) (ops []*op) {
-	size := int64(0)
-	for d := range s.dates {
-		ops = append(ops, &op{kind: kindDone, entry: d.entry, key: d.key, when: time.Unix(0, d.promised), dated: d, order: d.order})
-		if size += d.record; size > maxBatch {
-			break
-		}
-	}
-	return ops
-}
-
-// onlyDates reports whether a segment holds nothing but dates, and so few or so small a
-// number of bytes that writing them once more is cheaper than keeping the segment. Without
-// this a journal whose writes are all upstream would not give up its segments.
-func (j *Journal) onlyDates(s *segment) bool {
-	few := s.datedBytes <= s.size/4 || s.size < j.config.SegmentBytes/4
-	return len(s.dates) > 0 && len(s.items)+len(s.spoils) == 0 && few
+// done is the record that says once more what is known of a pair.
+func (d *dated) done() *op {
+	return &op{kind: kindDone, entry: d.entry, key: d.key, when: time.Unix(0, d.promised), dated: d, order: d.order}
 }

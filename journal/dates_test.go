@@ -284,8 +284,8 @@ func flushAll(rng *rand.Rand) func(*Journal, *expectation) error {
 		for n := range 40 {
 			k := "k" + strconv.Itoa(rng.IntN(8))
 			body := bodyOf(k, 6*n-len(k)+6) // small: there is little but records
-			s := state("dated " + etag(body))
-			x.begin(k, state(strconv.Itoa(6*n-len(k)+6)))
+			s := seen("dated " + etag(body))
+			x.begin(k, seen(strconv.Itoa(6*n-len(k)+6)))
 			var err error
 			if rng.IntN(5) == 0 {
 				x.begin(k, "-")

@@ -8,14 +8,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/vfs"
 )
+
+// pendingOn reports whether nothing has come from a channel when all goroutines of the bubble wait.
+func pendingOn(c <-chan error) bool {
+	synctest.Wait()
+	return len(c) == 0
+}
 
 // TestD5_WaitForWhatReplacedIt: a write that was replaced before it was taken to the upstream
 // is waited for until what replaced it is there: nothing less shows it.
 func TestD5_WaitForWhatReplacedIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
+		j := open(t, testConfig(crashfs.New(), "/j"))
 		defer j.Close()
 		mustPut(t, j, "k", []byte("one"))
 		waited := make(chan error, 1)
@@ -25,11 +32,8 @@ func TestD5_WaitForWhatReplacedIt(t *testing.T) {
 		e := j.Take(key("k"))
 		mustPut(t, j, "k", []byte("three")) // while two is on its way, which fails
 		j.Return(e, true)
-		synctest.Wait()
-		select {
-		case err := <-waited:
-			t.Fatalf("the upstream has nothing of it: %v", err)
-		default:
+		if !pendingOn(waited) {
+			t.Fatal("the upstream has nothing of it")
 		}
 		if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
 			t.Fatal(err)
@@ -42,10 +46,10 @@ func TestD5_WaitForWhatReplacedIt(t *testing.T) {
 
 // replacedOnItsWay has k written, and written again while the first of the two goes upstream, where
 // it is by now. It returns what somebody waits for who came before the second.
-func replacedOnItsWay(t *testing.T, j *Journal, name string) uint64 {
+func replacedOnItsWay(t *testing.T, j *Journal) uint64 {
 	t.Helper()
 	mustPut(t, j, "k", []byte("one"))
-	first, until := j.Take(key("k")), j.until(name)
+	first, until := j.Take(key("k")), j.Until(key("k"))
 	mustPut(t, j, "k", []byte("two"))
 	if err := j.Done(t.Context(), first); err != nil {
 		t.Fatal(err)
@@ -58,19 +62,18 @@ func replacedOnItsWay(t *testing.T, j *Journal, name string) uint64 {
 func TestD4_HoldAfterATry(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
-	name := index("bucket", "k")
-	until := replacedOnItsWay(t, j, name)
+	until := replacedOnItsWay(t, j)
 	j.Return(j.Take(key("k")), true) // nobody knows what became of it
-	if wait, err := j.waiting(name, until, true); wait == nil || err != nil || j.held[name] > 0 {
+	if wait, err := j.table.waiting(key("k"), until, true); wait == nil || err != nil || j.table.held[key("k")] > 0 {
 		t.Errorf("held, %v", err)
 	}
-	if wait, err := j.waiting(name, until, false); wait != nil || err != nil {
+	if wait, err := j.table.waiting(key("k"), until, false); wait != nil || err != nil {
 		t.Errorf("who only waits need not wait for a later one: %v", err)
 	}
 	if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
 		t.Fatal(err)
 	}
-	if wait, err := j.waiting(name, until, true); wait != nil || err != nil || j.held[name] != 1 {
+	if wait, err := j.table.waiting(key("k"), until, true); wait != nil || err != nil || j.table.held[key("k")] != 1 {
 		t.Errorf("not held, %v", err)
 	}
 }
@@ -78,18 +81,15 @@ func TestD4_HoldAfterATry(t *testing.T) {
 // TestD3_Hold: while a key is held nothing of it is on its way to the upstream, or gets there.
 func TestD3_Hold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
+		j := open(t, testConfig(crashfs.New(), "/j"))
 		defer j.Close()
 		mustPut(t, j, "k", []byte("one"))
 		taken := j.Take(key("k"))
 		mustPut(t, j, "k", []byte("two"))
 		held := make(chan error, 1)
 		go func() { held <- j.Hold(t.Context(), key("k")) }()
-		synctest.Wait()
-		select {
-		case err := <-held:
-			t.Fatalf("held while it was on its way: %v", err)
-		default:
+		if !pendingOn(held) {
+			t.Fatal("held while it was on its way")
 		}
 		if err := j.Done(t.Context(), taken); err != nil {
 			t.Fatal(err)
@@ -110,7 +110,7 @@ func TestD3_Hold(t *testing.T) {
 		if !j.Release(key("k")) || j.Take(key("k")) == nil {
 			t.Error("released, and not to be had")
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := j.Hold(ctx, key("k")); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("held though it is on its way: %v", err)
@@ -122,19 +122,18 @@ func TestD3_Hold(t *testing.T) {
 func TestD4_HoldBesideAPack(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
-	name := index("bucket", "k")
-	until := replacedOnItsWay(t, j, name)
+	until := replacedOnItsWay(t, j)
 	packed := j.Take(key("k"))
-	p, err := j.BeginPack(t.Context(), key("pack"))
+	p, end, err := j.Packs.Begin(t.Context(), key("pack"))
 	if err == nil {
-		err = j.Packed(t.Context(), p, []*Entry{packed}, []int64{0})
+		err = j.Packs.Add(t.Context(), p, []*Entry{packed}, []int64{0})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.EndPack(p)
+	end()
 	j.Return(packed, false)
-	if wait, err := j.waiting(name, until, true); wait != nil || err != nil || j.held[name] != 1 {
+	if wait, err := j.table.waiting(key("k"), until, true); wait != nil || err != nil || j.table.held[key("k")] != 1 {
 		t.Errorf("not held, %v", err)
 	}
 }

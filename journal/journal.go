@@ -2,13 +2,22 @@
 // What Commit and Delete have returned from is on disk, synced, and survives any
 // crash: the body, what the client was promised of it, and its place in the
 // order of its key's changes. It stays until it is known to be in the upstream
-// (Done), has been replaced by a later change of its key, or was dropped by an
+// (Flushed), has been replaced by a later change of its key, or was dropped by an
 // operator.
 //
 // The journal is precious. Any doubt ends in "stop acknowledging": after a write
 // or a sync that failed nothing more is taken, and damage that was found at the
 // start keeps everything as it is until an operator has looked at it. It knows
 // nothing of HTTP or of the upstream, and does not decide when to flush.
+//
+// It has three parts. The log (wal) is segment files of records, synced before
+// anything is acknowledged. The spool is a directory of bodies that are too large
+// for a record. The state is what all records together say; state.apply is pure,
+// and the only way in which a record changes it, live and in a recovery. Around
+// them, the committer writes records, the table shows the state to readers
+// without their taking a lock that a commit holds, and the compactor removes
+// garbage in the background. A second directory, if there is one, is the business
+// of mirror, reconciler, repairer and scrubber.
 package journal
 
 import (
@@ -18,38 +27,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"os"
 	"path/filepath"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/tidwall/btree"
+	"github.com/akidb/akigw/journal/internal/spool"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/vfs"
-)
-
-// Errors that callers decide on.
-var (
-	// ErrFailed: a write or a sync failed; nothing is acknowledged until the
-	// gateway is started again.
-	ErrFailed = errors.New("the journal has failed")
-	// ErrDamaged: records or bodies that were acknowledged are damaged; nothing is
-	// acknowledged or flushed until an operator accepts it.
-	ErrDamaged = errors.New("the journal is damaged")
-	// ErrStuck: the disk has not finished a sync for too long. A write that was
-	// waiting may or may not be kept.
-	ErrStuck = errors.New("the journal's disk does not answer")
-	// ErrSpool: a body could not be written. The journal is as it was.
-	ErrSpool = errors.New("the body could not be written to the journal's disk")
-	// ErrGone: the entry is not in the journal any more.
-	ErrGone = errors.New("not in the journal any more")
-	// ErrClosed: the journal was closed.
-	ErrClosed = errors.New("the journal is closed")
-	// ErrDeadLetter: a key's last change is a dead letter.
-	ErrDeadLetter = errors.New("a write of this key could not be taken to the upstream and is a dead letter")
 )
 
 // Config places and bounds a journal.
@@ -63,12 +49,12 @@ type Config struct {
 	InlineBytes int
 	// SegmentBytes is about how long a segment file gets.
 	SegmentBytes int64
-	// MaxDates is of how many objects that are upstream the Last-Modified is remembered
-	// that was promised, see Flushed. Each takes about 0.3 KiB of memory and 0.1 KiB on
-	// disk, plus its key, until it is compacted up to four times as much.
+	// MaxDates is the number of objects at the upstream whose promised Last-Modified is
+	// remembered, see Flushed. Each takes about 0.3 KiB of memory and 0.1 KiB on disk, plus its
+	// key, until it is compacted up to four times as much.
 	MaxDates int
-	// ReserveBytes is how much of the disk is kept for letting go of entries when there is no
-	// other room; 0: nothing.
+	// ReserveBytes is how much of the disk is kept for flushing entries when there is no other
+	// room; 0: nothing.
 	ReserveBytes int64
 	// SyncTimeout is how long a sync may take before writes are refused.
 	SyncTimeout time.Duration
@@ -80,197 +66,151 @@ type Config struct {
 	ScrubRate int64
 }
 
-// Directories and names in Config.Dir.
-const (
-	segmentDir    = "segments"
-	spoolDir      = "spool"
-	quarantineDir = "quarantine"
-	lockFile      = "lock"
-	draftSuffix   = ".draft"
-	acceptedMark  = "accepted-"
-)
+// Draft is a body on its way into the journal. It is for one goroutine, which must end it with
+// Commit, AddPart or Discard.
+type Draft = spool.Draft
 
 // Journal is an open journal. All methods may be called from any goroutine.
 type Journal struct {
-	config Config
-	lock   io.Closer
-	spools atomic.Uint64 // the last number given to a spool file
-	syncer sync.WaitGroup
-	newest uint64  // see Newest
-	mirror *mirror // nil without a second directory; it is config.FS as well
-	run    run     // the present one
-	scrub  scrub
+	// Uploads are the multipart uploads of clients.
+	Uploads *Uploads
+	// Packs are the packs at the upstream.
+	Packs *Packs
 
-	mu           sync.Mutex
-	wake         sync.Cond                  // the syncer; with mu
-	queue        []*writing                 // guarded by mu
-	closing      bool                       // guarded by mu
-	failed       error                      // guarded by mu
-	damage       []string                   // guarded by mu
-	syncing      time.Time                  // when the sync under way began, zero for none; guarded by mu
-	keys         btree.Map[string, []*item] // the live entries of each key, oldest first; guarded by mu
-	ids          map[uint64]*item           // of entries, uploads and their parts; guarded by mu
-	uploads      map[uint64]*upload         // that are open, by number; guarded by mu
-	named        map[string]*upload         // the same by id; guarded by mu
-	over         completions                // guarded by mu
-	packs        map[uint64]*packed         // guarded by mu
-	pending      btree.Map[uint64, *item]   // by number; guarded by mu
-	dead         btree.Map[uint64, *item]   // likewise; guarded by mu
-	hollow       int                        // packs that nothing is in; guarded by mu
-	away         int                        // entries whose bodies are in packs; guarded by mu
-	orphans      map[uint64]*orphan         // guarded by mu
-	translations map[string]*item           // by key, of those without entries; guarded by mu
-	dates        dates                      // of objects without translations; see there
-	bytes        int64                      // of live bodies and parts; guarded by mu
-	spent        []uint64                   // spool files that nobody needs but readers; guarded by mu
-	readers      map[uint64]int             // of spool files; guarded by mu
-	records      int64                      // bytes of the records of live entries; guarded by mu
-	segments     []*segment                 // oldest first, the last one is written; guarded by mu
-	changed      func(akigw.Key)            // guarded by mu
-	full         error                      // ErrFull and why, while there is no room; guarded by mu
-	shut         bool                       // nor for letting go of anything; guarded by mu
-	due          bool                       // the syncer is to look; guarded by mu
+	config  Config
+	lock    io.Closer
+	newest  uint64  // see Notify
+	spoolID string  // of the spool's directory, see FS.ID
+	mirror  *mirror // nil without a second directory
 
-	writing  map[string]int  // keys of records that wait for a sync; guarded by mu
-	held     map[string]int  // keys that nothing is taken of; guarded by mu
-	doubtful map[string]bool // keys of records that may or may not be on disk: their sync failed; guarded by mu
-	round    chan struct{}   // closed when the records that wait now have been written; guarded by mu
-
-	live       atomic.Int64 // number of live entries: nobody takes mu while there is none
-	translated atomic.Int64 // likewise, of translations
-	unsettled  atomic.Bool  // there are keys in writing or doubtful
-
-	// What follows is the syncer's.
-	next    uint64 // number of the next record
-	epoch   uint64
-	length  int64 // of the last segment
-	durable int64 // how much of it is
-	marked  bool  // the last segment ends with a mark
-	holes   []hole
-	keep    bool       // segments stay, because removing one failed
-	side    *sideState // nil: the directory is and was the only one
-
-	timer       *time.Timer             // of looks
-	reserve     [reservePieces]vfs.File // nil for a piece that is not there
-	reserveless bool                    // there can be none on this disk
-	reserved    bool                    // the last segment was a piece of it
-	sealed      bool                    // nothing more comes into the last segment
-	following   succession              // of the one behind it then
-	spoolID     string
-	uncopied    []string // damage that is not in the quarantine, for want of room
-	unjoined    bool     // the side files do not say that this run is one, for want of room
-	postponed   bool     // the oldest segment can go when there is room for the side files
+	health     *health
+	log        *wal
+	spool      *spool.Spool
+	table      *table
+	committer  *committer
+	compactor  *compactor
+	bodies     *bodyOpener
+	scrubber   *scrubber
+	side       *sideFiles
+	quarantine *quarantine
 }
 
-// item is what is live of a record: an entry, an upload or a part of one.
-type item struct {
-	kind    kind // of the record
-	entry   *Entry
-	upload  uint64 // of a part
-	part    int
-	spools  []uint64 // files of its body, one of each part of a completed upload; none for an inline one
-	checks  []uint32 // what the tables of spools add up to; nil if its record does not say
-	segment *segment
-	size    int64 // of its record
-	at      int64 // of an inline body in it
-	sum     uint32
-	pack    uint64 // that has the body, 0 for none
-	offset  int64  // of the body in it
-	etag    string // what the upstream calls it, of a translation
-
-	// What follows is of entries.
-	leased   bool
-	tried    bool   // the upstream may have it, and it is tried again
-	covers   uint64 // the first entry that it stands for: its own, or one that it replaced
-	reason   string // why it is a dead letter, "" if it is none
-	since    time.Time
-	remote   string                    // the upstream's id of the upload that brings it there
-	listed   *btree.Map[uint64, *item] // pending or dead, whichever it is in; nil for neither
-	finished chan struct{}             // closed when it is gone, dead or returned; nil while nobody waits
-}
-
-// orphan is an upload at the upstream whose entry has gone.
-type orphan struct {
-	Orphan
-	segment *segment
-}
-
-// Orphan is a multipart upload at the upstream that nobody is going to finish.
-type Orphan struct {
-	Entry    uint64
-	Key      akigw.Key
-	UploadID string
-}
-
-// segment is one file of records.
-type segment struct {
-	id     uint64
-	file   vfs.File
-	size   int64
-	items  map[*item]struct{}
-	spoils map[*orphan]struct{}
-	refs   int  // readers
-	fixing bool // it is being repaired, and must not be removed meanwhile
-	gone   bool
-	fileID string // see FS.ID; "" while it is only read
-
-	dates      map[*dated]struct{}
-	datedBytes int64 // of their records
-}
-
-// writing is some records that wait for a sync together.
-type writing struct {
-	ops  []*op
-	done chan error
-}
-
-// index is the place of a key in the order of keys: bucket names hold no NUL.
-func index(bucket, name string) string { return bucket + "\x00" + name }
-
-// Notify sets who is told of each key that got or lost an entry. It is called
-// from the journal's goroutine, and must not wait for the journal.
-func (j *Journal) Notify(changed func(akigw.Key)) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.changed = changed
-}
-
-// Accepting returns nil if writes are taken, else ErrFailed, ErrDamaged, ErrStuck,
-// ErrFull or ErrClosed and what is the matter.
-func (j *Journal) Accepting() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.accepting()
-}
-
-func (j *Journal) accepting() error {
-	if err := j.flushing(); err != nil {
-		return err
+// Open opens a journal: its entries are live when it returns. It finds out what
+// was written and never became durable, and drops it; what was durable and is
+// damaged it keeps aside, and says so (Stats.Problem). A crash at any point of it
+// changes nothing for the next one.
+func Open(c Config) (*Journal, error) {
+	j := assemble(c)
+	fs := j.log.fs
+	if err := fs.MkdirAll(c.Dir); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
 	}
-	return j.full
+	lock, err := fs.Lock(filepath.Join(c.Dir, lockFile)) // nothing is read or changed before it is held, in both directories
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j.lock = lock
+	if err := j.recovery().run(); err != nil {
+		return nil, errors.Join(fmt.Errorf("journal %s: %w", c.Dir, err), j.closeFiles())
+	}
+	if j.spoolID, err = fs.ID(j.spool.Dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("journal: %w", err), j.closeFiles())
+	}
+	j.newest = j.log.next - 1
+	j.table.update(func(s *state) { s.trimDates(c.MaxDates) }) // it may be a smaller bound than that of the last start
+	j.committer.start()
+	j.compactor.start()
+	j.scrubber.start()
+	return j, nil
 }
+
+// assemble puts the parts of a journal together. Nothing is read or started yet.
+func assemble(c Config) *Journal {
+	fs, dirs := c.FS, []string{c.Dir}
+	var m *mirror
+	if c.SecondDir != "" {
+		m = newMirror(c.FS, c.Dir, c.SecondDir, c.Log)
+		fs, dirs = m, m.dirs[:]
+	}
+	h := &health{dir: c.Dir, log: c.Log, syncTimeout: c.SyncTimeout}
+	t := newTable(h)
+	w := &wal{fs: fs, dir: c.Dir, segmentBytes: c.SegmentBytes, health: h, begun: t.clearDoubt, next: 1,
+		reserve: &reserve{fs: fs, dir: c.Dir, bytes: c.ReserveBytes, log: c.Log, health: h}}
+	side := &sideFiles{fs: c.FS, dirs: dirs, health: h}
+	cp := &compactor{health: h, log: w, table: t, side: side, segmentBytes: c.SegmentBytes, logger: c.Log, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	s := spool.New(spool.Options{FS: fs, Dir: filepath.Join(c.Dir, spoolDir), Inline: c.InlineBytes, Failed: h.spoolFailed, Poke: cp.poke})
+	b := &bodyOpener{table: t, log: w, spool: s}
+	if m != nil {
+		side.repairs = []*repairs{&m.repairs[0], &m.repairs[1]}
+		b.repair = newRepairer(m, s, t, w, c.Log)
+	}
+	j := &Journal{config: c, mirror: m, health: h, log: w, spool: s, table: t, compactor: cp, bodies: b, side: side,
+		scrubber:   &scrubber{mirror: m, repair: b.repair, table: t, log: w, spool: s, logger: c.Log, rate: c.ScrubRate},
+		quarantine: &quarantine{fs: fs, dir: c.Dir, logger: c.Log}}
+	j.committer = &committer{health: h, log: w, table: t, maxDates: c.MaxDates, discard: s.Discard, joined: side.joined,
+		displaced: func() error { return cmp.Or(w.displaced(), checkID(fs, s.Dir, j.spoolID)) }, after: cp.poke, retry: cp.retry}
+	cp.spool, cp.bodies, cp.committer = s, b, j.committer
+	j.Uploads, j.Packs = &Uploads{j}, &Packs{j}
+	return j
+}
+
+func (j *Journal) recovery() *recovery {
+	return &recovery{fs: j.log.fs, dir: j.config.Dir, logger: j.config.Log, mirror: j.mirror, health: j.health, log: j.log, table: j.table, spool: j.spool, repair: j.bodies.repair, side: j.side, compactor: j.compactor, quarantine: j.quarantine}
+}
+
+// Close syncs and closes the journal. Entries stay for the next start.
+func (j *Journal) Close() error {
+	j.scrubber.stop()
+	j.health.close()
+	j.committer.stop()
+	j.compactor.close()
+	j.log.mark()
+	ended, err := j.log.end()
+	if ended && err == nil && j.mirror != nil {
+		err = j.side.write()
+	}
+	if vfs.Unwritable(err) { // it tells damage, and nothing else needs it
+		j.config.Log.Warn("the end of the journal could not be written down", "dir", j.config.Dir, "error", err)
+		err = nil
+	}
+	return errors.Join(err, j.closeFiles())
+}
+
+func (j *Journal) closeFiles() error { return errors.Join(j.log.close(), j.lock.Close()) }
+
+// Notify sets the subscriber: changed is called for each key that gets or loses an entry from now
+// on, by the goroutine that commits. It must not wait for the journal. newest is the highest number
+// that an entry had when the journal was opened; later entries have higher ones.
+func (j *Journal) Notify(changed func(akigw.Key)) (newest uint64) {
+	j.committer.notify(changed)
+	return j.newest
+}
+
+// Receive starts a body of about size bytes, -1 if the size is unknown.
+func (j *Journal) Receive(size int64) *Draft { return j.spool.Receive(size) }
 
 // Commit makes d an acknowledged write: with e's Key, ETag, Modified and Header.
-// When it returns nil the write is on disk and visible. Any other outcome but
-// ErrSpool leaves open whether it is kept. d is ended either way.
+// When it returns nil the write is on disk and visible. Any other outcome leaves
+// open whether it is kept, unless the body could not be written. d is ended either way.
 func (j *Journal) Commit(ctx context.Context, d *Draft, e Entry) error {
-	e.Size = d.size
-	return j.commitBody(ctx, d, &op{kind: kindPut, put: &e, key: e.Key, data: d.small})
+	e.Size = d.Size()
+	return j.commitBody(ctx, d, &op{kind: kindPut, put: &e, key: e.Key})
 }
 
 // commitBody commits a record with a body.
 func (j *Journal) commitBody(ctx context.Context, d *Draft, o *op) error {
 	defer d.Discard()
-	if err := j.Accepting(); err != nil {
+	if err := j.health.accepting(); err != nil {
 		return err
 	}
-	if d.file != nil {
-		if err := d.finish(); err != nil {
-			return err
-		}
-		o.spool, o.checks = d.number, []uint32{d.check}
+	f, err := d.Finish()
+	if err != nil {
+		return err
 	}
-	return j.commit(ctx, o)
+	if o.data = f.Inline; f.Number != 0 {
+		o.spool, o.checks = f.Number, []uint32{f.Check}
+	}
+	return j.committer.commit(ctx, o)
 }
 
 // Delete makes the deletion of keys acknowledged, all or none of them visible by
@@ -280,429 +220,221 @@ func (j *Journal) Delete(ctx context.Context, keys []akigw.Key, at time.Time) er
 	for i, key := range keys {
 		ops[i] = &op{kind: kindDelete, put: &Entry{Key: key, Deleted: true, Modified: at}, key: key}
 	}
-	return j.commit(ctx, ops...)
+	return j.committer.commit(ctx, ops...)
 }
 
-// Done says that e is in the upstream, or need not be there any more: it and all
-// that came before it for its key leave the journal.
-func (j *Journal) Done(ctx context.Context, e *Entry) error {
-	return j.commit(ctx, &op{kind: kindDone, entry: e.ID, key: e.Key})
+// Flushed says that e is in the upstream, where it is stored as s, or, with the zero Stored, need
+// not be there any more: it and all that came before it for its key leave the journal. The ETag
+// and the Last-Modified that were promised are remembered where the upstream has others, unless
+// the key has a later entry.
+func (j *Journal) Flushed(ctx context.Context, e *Entry, s Stored) error {
+	return j.committer.commit(ctx, s.record(e, j.config.MaxDates > 0))
 }
 
 // Bury makes e a dead letter, for a reason that an operator understands.
 func (j *Journal) Bury(ctx context.Context, e *Entry, reason string, at time.Time) error {
-	return j.commit(ctx, &op{kind: kindDead, entry: e.ID, key: e.Key, text: cmp.Or(reason, "unknown"), when: at})
+	return j.committer.commit(ctx, &op{kind: kindDead, entry: e.ID, key: e.Key, text: cmp.Or(reason, "unknown"), when: at})
 }
 
 // Revive makes a dead letter pending again.
 func (j *Journal) Revive(ctx context.Context, e *Entry) error {
-	return j.commit(ctx, &op{kind: kindAlive, entry: e.ID, key: e.Key})
+	return j.committer.commit(ctx, &op{kind: kindAlive, entry: e.ID, key: e.Key})
 }
 
 // Uploading says that the entry or the upload of a number is on its way to the
-// upstream as the multipart upload id, "" that it is not any more.
+// upstream as the multipart upload id, "" that it is not any more. For an Orphan, "" says
+// that it was aborted.
 func (j *Journal) Uploading(ctx context.Context, number uint64, key akigw.Key, id string) error {
-	return j.commit(ctx, &op{kind: kindUpload, entry: number, key: key, text: id})
+	return j.committer.commit(ctx, &op{kind: kindUpload, entry: number, key: key, text: id})
 }
 
-// Aborted says that an orphan is gone from the upstream.
-func (j *Journal) Aborted(ctx context.Context, o Orphan) error {
-	return j.commit(ctx, &op{kind: kindUpload, entry: o.Entry, key: o.Key})
+// UploadID is the multipart upload that was begun upstream for the entry or the
+// upload of a number, "" for none.
+func (j *Journal) UploadID(number uint64) (id string) {
+	j.table.read(func(s *state) {
+		if it := s.items[number]; it != nil {
+			id = it.remote
+		}
+	})
+	return id
 }
 
-// commit appends records and waits for the sync that makes them durable.
-func (j *Journal) commit(ctx context.Context, ops ...*op) error {
-	if len(ops) == 0 {
+// Idle reports whether the journal holds nothing and writes nothing. It takes no lock.
+func (j *Journal) Idle() bool { return j.table.idle() }
+
+// Last returns the newest entry of a key: what the key holds for clients. It returns nil if the
+// journal has none. It takes no lock.
+func (j *Journal) Last(key akigw.Key) *Entry { return j.table.view.Load().newest(key) }
+
+// Ascend calls yield with the newest entry of each key of a bucket, from the key from on, in the
+// order of their bytes, until it returns false. It shows the journal as it is when it is called,
+// and takes no lock.
+func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
+	j.table.view.Load().entries.ascend(bucket, from, func(_ string, items []*item) bool { return yield(newest(items).entry) })
+}
+
+// Body opens length bytes of the body of an entry from an offset on. The error is
+// ErrGone if it has left the journal, ErrPacked if it is in a pack, and wraps
+// akigw.ErrChecksum if it is damaged.
+func (j *Journal) Body(e *Entry, from, length int64) (*spool.Body, error) {
+	return j.bodies.open(e, from, length)
+}
+
+// Covers returns the number of the first entry that e stands for: its own, or one of its key that
+// it replaced before that was upstream. It is above every other number if e has left the journal.
+func (j *Journal) Covers(e *Entry) uint64 {
+	first := uint64(math.MaxUint64)
+	j.table.read(func(s *state) {
+		if it := s.items[e.ID]; it != nil {
+			first = it.covers
+		}
+	})
+	return first
+}
+
+// Take leases the next entry of a key that has to go to the upstream: the newest
+// one, because it replaces those before it. It returns nil if there is none,
+// another is leased, it is a dead letter, or the key is held. The lease ends with Return, or
+// when the entry leaves the journal.
+func (j *Journal) Take(key akigw.Key) *Entry {
+	if !j.health.leasing() {
 		return nil
 	}
-	w := &writing{ops: ops, done: make(chan error, 1)}
-	j.mu.Lock()
-	if err := j.takes(w); err != nil {
-		for _, o := range ops {
-			j.abandon(o)
+	return j.table.take(key)
+}
+
+// TakeDeletions takes, like Take, up to limit pending deletions of a bucket, the oldest first,
+// that wanted returns true for. Each that wanted is asked about is the newest entry of its key.
+// wanted must not call the journal.
+func (j *Journal) TakeDeletions(bucket string, limit int, wanted func(*Entry) bool) []*Entry {
+	if !j.health.leasing() {
+		return nil
+	}
+	return j.table.takeDeletions(bucket, limit, wanted)
+}
+
+// Return ends the lease of an entry. tried says that the upstream may have it, and it is tried
+// again.
+func (j *Journal) Return(e *Entry, tried bool) {
+	j.spool.Discard(j.table.update(func(s *state) { s.giveBack(e, tried) }))
+}
+
+// Wait returns when all entries that a key has now are upstream, or later ones that replaced
+// them. There is an error if one of them is a dead letter, if the journal has stopped, or if the
+// outcome of a write of the key is unknown: then nothing may be written to the upstream past the
+// journal, because the next start would overwrite it with what it finds.
+func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
+	if j.Idle() {
+		return nil
+	}
+	return j.table.wait(ctx, key, false)
+}
+
+// Hold is Wait, after which nothing of the key is taken to the upstream until Release: what
+// another writer puts there meanwhile is not overwritten by it. What was tried before and may
+// be tried again has to be there first. Several may hold a key.
+func (j *Journal) Hold(ctx context.Context, key akigw.Key) error {
+	return j.table.wait(ctx, key, true)
+}
+
+// Release ends a Hold, and reports whether the key has entries that can go now.
+func (j *Journal) Release(key akigw.Key) bool { return j.table.unhold(key) }
+
+// Until is the number of the last entry that a key can have by now, 0 if it has none. If a write
+// of the key waits for its sync, its number is not known yet, and Until is the highest number
+// there is.
+func (j *Journal) Until(key akigw.Key) uint64 { return j.table.until(key) }
+
+// Keys are the keys with pending entries, those of the oldest first.
+func (j *Journal) Keys() []akigw.Key { return j.table.pendingKeys() }
+
+// Garbage is what has to be removed from the upstream: uploads that have to be aborted, and empty
+// packs.
+func (j *Journal) Garbage() (orphans []Orphan, packs []Pack) {
+	j.table.read(func(s *state) {
+		for _, o := range s.orphans {
+			orphans = append(orphans, o.Orphan)
 		}
-		j.mu.Unlock()
-		j.clear()
+		for number, k := range s.packs.empty {
+			packs = append(packs, Pack{number, k.key})
+		}
+	})
+	return orphans, packs
+}
+
+// DeadLetter is an entry that could not be flushed.
+type DeadLetter struct {
+	*Entry
+	Reason string
+	Since  time.Time
+}
+
+// DeadLetters are all of them, the oldest first.
+func (j *Journal) DeadLetters() []DeadLetter {
+	all := []DeadLetter{}
+	j.table.read(func(s *state) {
+		s.lists.dead.Scan(func(_ uint64, it *item) bool {
+			all = append(all, DeadLetter{it.entry, it.reason, it.since})
+			return true
+		})
+	})
+	return all
+}
+
+// Stats is what a journal holds.
+type Stats struct {
+	Pending      int       // entries that are no dead letters
+	Dead         int       // dead letters
+	Packed       int       // entries whose bodies are in packs
+	Packs        int       // packs at the upstream
+	Bytes        int64     // of the bodies of both
+	Oldest       time.Time // when the oldest pending entry was acknowledged, zero for none
+	Segments     int
+	SegmentBytes int64
+	Uploads      int      // multipart uploads of clients that are open; their parts count as bytes
+	Orphans      int      // uploads that have to be aborted
+	Translations int      // objects that the upstream gave another ETag than was promised
+	Dates        int      // other objects whose Last-Modified is another one upstream than was promised
+	Problem      error    // why writes are not taken, nil if they are
+	Stopped      error    // why nothing is flushed either, nil if it is
+	Damage       []string // files with what was found damaged and not accepted yet
+	Mirrored     bool     // there is a second directory
+	Repaired     int64    // records and bodies that were damaged in one directory and repaired from the other since the start
+	Lost         int64    // bodies that were found damaged in both directories since the start
+}
+
+// Stats returns the present state.
+func (j *Journal) Stats() Stats {
+	st := Stats{Problem: j.health.accepting(), Stopped: j.health.releasing(), Damage: j.health.damaged()}
+	st.Segments, st.SegmentBytes, _ = j.log.sizes()
+	if m := j.mirror; m != nil {
+		st.Mirrored, st.Repaired, st.Lost = true, m.repairs[0].since()+m.repairs[1].since(), int64(j.bodies.repair.losses())
+	}
+	j.table.read(func(s *state) {
+		st.Pending, st.Dead, st.Bytes = s.lists.pending.Len(), s.lists.dead.Len(), s.bytes
+		st.Packed, st.Packs = s.packs.entries, len(s.packs.all)
+		st.Uploads, st.Orphans = len(s.uploads.named), len(s.orphans)
+		st.Translations, st.Dates = s.translations.len(), s.dates.orders.Len()
+		if _, oldest, ok := s.lists.pending.Min(); ok {
+			st.Oldest = oldest.entry.Modified
+		}
+	})
+	return st
+}
+
+// Accept goes on in spite of the damage that was found: an operator has looked at
+// it. What it was is kept.
+func (j *Journal) Accept() error {
+	if err := j.quarantine.accept(j.health.damaged()); err != nil {
 		return err
 	}
-	j.queue = append(j.queue, w)
-	j.announce(ops)
-	j.wake.Signal()
-	j.mu.Unlock()
-	timeout := time.NewTimer(2 * j.config.SyncTimeout)
-	defer timeout.Stop()
-	select {
-	case err := <-w.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timeout.C:
-		return ErrStuck
-	}
-}
-
-// maxBatch is about how many bytes one write takes.
-const maxBatch = 8 << 20
-
-// sync is the syncer: it writes what waits, all at once, syncs once, and wakes
-// who waited.
-func (j *Journal) sync() {
-	var buf []byte
-	for {
-		batch, open := j.take()
-		if len(batch) > 0 {
-			buf = j.write(buf[:0], batch)
-		}
-		if !open {
-			return
-		}
-		j.looked()
-		if len(batch) > 0 {
-			j.mark()
-			j.compact()
-		}
-	}
-}
-
-// take waits for records and takes them.
-func (j *Journal) take() (batch []*writing, open bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for len(j.queue) == 0 && !j.closing && !j.due {
-		j.wake.Wait()
-	}
-	size := 0
-	for len(batch) < len(j.queue) && size < maxBatch {
-		w := j.queue[len(batch)]
-		if w.alone() && len(batch) > 0 {
-			break
-		}
-		batch = append(batch, w)
-		if w.alone() {
-			break
-		}
-		for _, o := range w.ops {
-			size += len(o.data) + 512
-		}
-	}
-	j.queue = slices.Delete(j.queue, 0, len(batch))
-	return batch, len(j.queue) > 0 || !j.closing
-}
-
-// write makes a batch durable, applies it and tells who waits. It returns buf for
-// the next one.
-func (j *Journal) write(buf []byte, batch []*writing) []byte {
-	if batch = j.admit(j.check(batch)); len(batch) == 0 {
-		return buf
-	}
-	j.makeRoom(batch)
-	buf, places, err := j.record(buf, batch)
-	if errors.Is(err, ErrFull) {
-		doubtful := j.begin() != nil
-		if batch = j.refuse(batch, err, doubtful, doubtful); len(batch) > 0 {
-			buf, places, err = j.record(buf[:0], batch)
-		}
-	}
-	j.settle(batch, places, err, err != nil)
-	return buf
-}
-
-// record writes the records of a batch and syncs them. It returns buf for the next one, and
-// where each record is.
-func (j *Journal) record(buf []byte, batch []*writing) ([]byte, []place, error) {
-	err := j.failure()
-	if err == nil {
-		err = j.ready()
-	}
-	var places []place
-	var payload []byte
-	for _, w := range batch {
-		for _, o := range w.ops {
-			payload = o.encode(payload[:0])
-			places = append(places, frame{number: j.next, at: j.length + int64(len(buf)) + frameHead, payload: payload}.place(o))
-			buf = appendFrame(buf, j.next, j.durable, payload)
-			j.next++
-		}
-	}
-	if err == nil {
-		err = j.append(buf)
-	}
-	return buf, places, err
-}
-
-// ready begins the next segment if the last one takes no more.
-func (j *Journal) ready() error {
-	switch {
-	case j.sealed:
-		return j.begin()
-	case j.length > j.config.SegmentBytes && !j.reserved:
-		return j.rotate()
-	}
+	j.health.setDamage(nil)
 	return nil
 }
 
-// settle applies the records of a batch, unless there was an error, and tells who waits.
-// doubtful says that they may be on the disk all the same.
-func (j *Journal) settle(batch []*writing, places []place, err error, doubtful bool) {
-	if len(batch) == 0 {
-		return
-	}
-	j.mu.Lock()
-	changed := j.changed
-	i := 0
-	for _, w := range batch {
-		for _, o := range w.ops {
-			if err == nil {
-				j.apply(o, places[i], j.segments[len(j.segments)-1])
-			} else if !doubtful {
-				j.abandon(o)
-			}
-			j.written(o, doubtful)
-			i++
-		}
-	}
-	j.endRound()
-	j.mu.Unlock()
-	for _, w := range batch {
-		w.done <- err
-		for _, o := range w.ops {
-			if err == nil && changed != nil && o.kind.changes() {
-				changed(o.key)
-			}
-		}
-	}
-}
-
-// abandon lets go of the body of a new record that was not written: on a full disk it would
-// take room until the next start. It needs mu.
-func (j *Journal) abandon(o *op) {
-	if o.entry == 0 && o.spool != 0 {
-		j.spent = append(j.spent, o.spool)
-	}
-}
-
-// announce says that records are going to be written. It needs mu.
-func (j *Journal) announce(ops []*op) {
-	for _, o := range ops {
-		if o.kind.changes() {
-			j.writing[index(o.key.Bucket, o.key.Name)]++
-			j.unsettled.Store(true)
-		}
-	}
-}
-
-// written takes a record off those that wait. doubtful says that it may be on the disk, though
-// nobody was told so. It needs mu.
-func (j *Journal) written(o *op, doubtful bool) {
-	if !o.kind.changes() {
-		return
-	}
-	name := index(o.key.Bucket, o.key.Name)
-	if j.writing[name]--; j.writing[name] == 0 {
-		delete(j.writing, name)
-	}
-	if doubtful {
-		j.doubtful[name] = true
-	}
-}
-
-// endRound wakes who waits for records that waited. It needs mu.
-func (j *Journal) endRound() {
-	close(j.round)
-	j.round = make(chan struct{})
-	j.unsettled.Store(len(j.writing)+len(j.doubtful) > 0)
-}
-
-func (j *Journal) failure() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.failed
-}
-
-// append writes bytes to the last segment and syncs them. A write without room seals the
-// segment. Any other failure is final: what a file holds after one, and what a later sync
-// would say, nobody knows.
-func (j *Journal) append(b []byte) error {
-	j.mu.Lock()
-	file := j.segments[len(j.segments)-1].file
-	j.syncing = time.Now()
-	j.mu.Unlock()
-	_, err := file.Write(b)
-	failpoint.Here("journal.afterAppend")
-	full := vfs.NoRoom(err)
-	if err == nil {
-		err = file.Sync()
-	}
-	failpoint.Here("journal.afterSync")
-	if err == nil {
-		err = j.segmentDisplaced()
-	}
-	j.mu.Lock()
-	j.syncing = time.Time{}
-	if full {
-		j.mu.Unlock()
-		return j.seal(err)
-	}
-	defer j.mu.Unlock()
-	if err != nil {
-		return j.fail(err)
-	}
-	j.length += int64(len(b))
-	j.durable = j.length
-	j.segments[len(j.segments)-1].size = j.length
-	j.marked = false
-	return nil
-}
-
-// fail ends the journal's taking of writes. It needs mu.
-func (j *Journal) fail(err error) error {
-	if j.failed == nil {
-		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
-		j.config.Log.Error("the journal has failed: nothing is acknowledged from it any more and nothing flushed; mend the disk and start the gateway again", "dir", j.config.Dir, "error", err)
-	}
-	return j.failed
-}
-
-// mark says in the segment that all of it is durable, so that damage to its last
-// records can be told from a write that was cut short. It is not synced: nobody
-// was promised anything of it.
-func (j *Journal) mark() {
-	j.mu.Lock()
-	idle := len(j.queue) == 0 && j.failed == nil && j.full == nil && !j.marked
-	if !idle {
-		j.mu.Unlock()
-		return
-	}
-	last := j.segments[len(j.segments)-1]
-	j.mu.Unlock()
-	b := appendFrame(nil, j.next, j.durable, (&op{kind: kindMark}).encode(nil))
-	j.next++
-	_, err := last.file.Write(b)
-	if vfs.NoRoom(err) {
-		_ = j.seal(err)
-		return
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if err != nil {
-		_ = j.fail(err) // the next write says it
-		return
-	}
-	j.length += int64(len(b))
-	last.size = j.length
-	j.marked = true
-}
-
-// rotate starts a new segment.
-func (j *Journal) rotate() error {
-	j.mu.Lock()
-	last := j.segments[len(j.segments)-1]
-	j.mu.Unlock()
-	err := unsynced(last.file.Sync()) // of the mark
-	if err == nil {
-		err = j.create(last.id+1, last.id, j.length)
-	}
-	if unwritten(err) && vfs.NoRoom(err) {
-		return j.seal(err)
-	}
-	if err != nil {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		return j.fail(err)
-	}
-	return nil
-}
-
-func (j *Journal) segmentName(id uint64) string {
-	return filepath.Join(j.config.Dir, segmentDir, segmentBase(id))
-}
-
-// create makes a segment and the one that is written.
-func (j *Journal) create(id, before uint64, length int64) error {
-	f, err := j.config.FS.Create(j.segmentName(id))
-	if err != nil {
-		return err
-	}
-	failpoint.Here("rotate.afterCreate")
-	return j.head(f, succession{id, before, length})
-}
-
-// head writes the head of a new segment, which is the one that is written from then on. What
-// writes without room left behind in the one before it does not count any more, and nothing
-// is doubtful for that. The error of a sync is errUnsynced.
-func (j *Journal) head(f vfs.File, s succession) error {
-	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: j.epoch, before: s.before, length: s.length, holes: j.holes, nonce: j.run.nonce}}
-	b := appendFrame(nil, j.next, 0, head.encode(nil))
-	j.next++
-	fs := j.config.FS
-	_, err := f.Write(b)
-	if err == nil {
-		err = unsynced(f.Sync())
-	}
-	if err == nil {
-		err = unsynced(fs.SyncDir(filepath.Join(j.config.Dir, segmentDir)))
-	}
-	failpoint.Here("rotate.afterDirSync")
-	fileID := ""
-	if err == nil {
-		fileID, err = fs.ID(j.segmentName(s.id))
-	}
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	j.length, j.durable, j.marked = int64(len(b)), int64(len(b)), false
-	j.sealed, j.reserved = false, false
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	next := newSegment(s.id, f, j.durable)
-	next.fileID = fileID
-	j.segments = append(j.segments, next)
-	clear(j.doubtful)
-	return nil
-}
-
-func newSegment(id uint64, f vfs.File, size int64) *segment {
-	return &segment{id: id, file: f, size: size, items: map[*item]struct{}{}, spoils: map[*orphan]struct{}{}, dates: map[*dated]struct{}{}}
-}
-
-// Close syncs and closes the journal. Entries stay for the next start.
-func (j *Journal) Close() error {
-	j.stopScrub()
-	j.mu.Lock()
-	j.closing = true
-	j.wake.Broadcast()
-	j.mu.Unlock()
-	j.timer.Stop()
-	j.syncer.Wait()
-	j.mark()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	var err error
-	if j.failed == nil && !j.sealed {
-		last := j.segments[len(j.segments)-1]
-		if err = last.file.Sync(); err == nil {
-			err = j.writeEnd(last)
-		}
-		if err == nil && j.mirror != nil {
-			err = j.writeSide()
-		}
-		if vfs.Unwritable(err) { // it tells damage, and nothing else needs it
-			j.config.Log.Warn("the end of the journal could not be written down", "dir", j.config.Dir, "error", err)
-			err = nil
-		}
-	}
-	return errors.Join(err, j.close())
-}
-
-// close closes the files.
-func (j *Journal) close() (err error) {
-	for _, f := range j.reserve {
-		if f != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}
-	for _, s := range j.segments {
-		err = errors.Join(err, s.file.Close())
-	}
-	return errors.Join(err, j.lock.Close())
+// Empty reports whether a directory holds no journal: nothing was ever acknowledged from it. One
+// that cannot be looked into may hold one.
+func Empty(dir string) bool {
+	names, err := os.ReadDir(filepath.Join(dir, segmentDir))
+	return errors.Is(err, os.ErrNotExist) || err == nil && len(names) == 0
 }

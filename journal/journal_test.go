@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
@@ -109,7 +111,7 @@ func reopen(t testing.TB, j *Journal) *Journal {
 // Bodies of all sizes come back, before and after a restart, whole and by ranges.
 func TestB5_AcknowledgedIsThereAfterRestart(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
-	sizes := []int{0, 1, 4 << 10, 4<<10 + 1, spoolBlock, spoolBlock + 1, 1 << 20, 3<<20 + 17}
+	sizes := []int{0, 1, 4 << 10, 4<<10 + 1, spool.Block, spool.Block + 1, 1 << 20, 3<<20 + 17}
 	for _, n := range sizes {
 		mustPut(t, j, fmt.Sprint(n), random(n, uint64(n)))
 	}
@@ -211,7 +213,7 @@ func TestDeadLettersSurvive(t *testing.T) {
 		if j.Take(key("k")) != nil || string(read(t, j, key("k"))) != "a" {
 			t.Error("a dead letter is read and not taken")
 		}
-		if err := j.Wait(t.Context(), key("k")); !errors.Is(err, ErrDeadLetter) {
+		if err := j.Wait(t.Context(), key("k")); !errors.Is(err, errDeadLetter) {
 			t.Errorf("%v", err)
 		}
 		j = reopen(t, j)
@@ -305,8 +307,8 @@ func TestB18_ManySmallLiveEntries(t *testing.T) {
 		}
 	}
 	mustPut(t, j, "last", nil)
-	if s := j.Stats(); s.Pending != len(keys)+1 || s.SegmentBytes > 2*j.records+(maxSealed+2)*64<<10 {
-		t.Errorf("%+v, %d bytes live", s, j.records)
+	if s := j.Stats(); s.Pending != len(keys)+1 || s.SegmentBytes > 2*j.table.state.records+(maxSealed+2)*64<<10 {
+		t.Errorf("%+v, %d bytes live", s, j.table.state.records)
 	}
 	j.Close()
 }
@@ -356,8 +358,8 @@ func TestB1_OrphansOfTheSpoolAreRemoved(t *testing.T) {
 	if _, err := d.Write(random(10_000, 2)); err != nil {
 		t.Fatal(err)
 	}
-	j.Close() // as if it were a crash: d is not ended
-	d.file.Close()
+	j.Close()         // as if it were a crash: d is not ended
+	defer d.Discard() // the file is closed
 	if err := os.WriteFile(filepath.Join(c.Dir, spoolDir, "77.body"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}

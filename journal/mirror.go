@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -10,14 +9,13 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
 // mirror is a file system that keeps the journal's directory twice: each change is made in both
 // directories, a sync is one of both, and what fails in either has failed. A file is read from
 // the first directory that can deliver it. Whoever can tell good bytes from bad ones reads with
-// readIntact, which tries both copies.
+// spool.ReadIntact, which tries both copies.
 type mirror struct {
 	vfs.FS
 	dirs [2]string
@@ -25,7 +23,7 @@ type mirror struct {
 
 	// How the two directories were found; not changed any more when the start is over.
 	lead    int  // the directory that decides which segments count
-	current bool // both were written by the last run that acknowledged anything, or are whole again
+	current bool // both were written in the last epoch that acknowledged anything, or are whole again
 
 	repairs [2]repairs // records and bodies that were written again from the other directory
 
@@ -35,8 +33,8 @@ type mirror struct {
 	ignored   map[uint64]bool   // segments that do not count and are still there
 }
 
-func newMirror(c Config) *mirror {
-	return &mirror{FS: c.FS, dirs: [2]string{filepath.Clean(c.Dir), filepath.Clean(c.SecondDir)}, log: c.Log}
+func newMirror(fs vfs.FS, first, second string, log *slog.Logger) *mirror {
+	return &mirror{FS: fs, dirs: [2]string{filepath.Clean(first), filepath.Clean(second)}, log: log}
 }
 
 // on is the path of a file in one of the two directories. Names are those of the first.
@@ -66,7 +64,7 @@ func (m *mirror) Create(name string) (vfs.File, error) {
 	}
 	b, err := m.FS.Create(m.twin(name))
 	if err != nil {
-		return nil, errors.Join(err, a.Close(), m.FS.Remove(name)) // nobody else does: it was not created
+		return nil, errors.Join(err, a.Close(), m.FS.Remove(name)) // the caller sees no file, so it cannot remove it
 	}
 	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
 }
@@ -146,6 +144,29 @@ func (m *mirror) Lock(name string) (io.Closer, error) {
 	return closers{a, b}, nil
 }
 
+// Reserve implements FS.
+func (m *mirror) Reserve(name string, size int64) (vfs.File, error) {
+	a, err := m.FS.Reserve(name, size)
+	if err != nil {
+		return nil, err
+	}
+	b, err := m.FS.Reserve(m.twin(name), size)
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
+}
+
+// ID implements FS.
+func (m *mirror) ID(name string) (string, error) {
+	a, err := m.FS.ID(name)
+	if err != nil {
+		return "", err
+	}
+	b, err := m.FS.ID(m.twin(name))
+	return a + " " + b, err
+}
+
 type closers []io.Closer
 
 // Close implements io.Closer.
@@ -174,8 +195,8 @@ type mirrorFile struct {
 	merged  []byte      // what both copies hold together, if neither could be repaired; else nil
 }
 
-// copies are the copies that there are, the first directory's first.
-func (f *mirrorFile) copies() []vfs.File {
+// Copies are the copies that there are, the first directory's first.
+func (f *mirrorFile) Copies() []vfs.File {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all := make([]vfs.File, 0, 2)
@@ -186,6 +207,12 @@ func (f *mirrorFile) copies() []vfs.File {
 	}
 	return all
 }
+
+// Whole reports whether both copies could be opened.
+func (f *mirrorFile) Whole() bool { return len(f.Copies()) == len(f.files) }
+
+// Merged is what both copies hold together, if neither could be repaired; else nil.
+func (f *mirrorFile) Merged() []byte { return f.merged }
 
 // replace has a copy read from another file from now on.
 func (f *mirrorFile) replace(side int, by vfs.File) {
@@ -208,7 +235,7 @@ func (f *mirrorFile) Write(p []byte) (int, error) {
 
 // ReadAt implements io.ReaderAt.
 func (f *mirrorFile) ReadAt(p []byte, at int64) (n int, err error) {
-	for i, one := range f.copies() {
+	for i, one := range f.Copies() {
 		k, e := one.ReadAt(p, at)
 		if i == 0 || k > n {
 			n, err = k, e
@@ -222,7 +249,7 @@ func (f *mirrorFile) ReadAt(p []byte, at int64) (n int, err error) {
 
 // Sync implements File.
 func (f *mirrorFile) Sync() error {
-	switch all := f.copies(); len(all) {
+	switch all := f.Copies(); len(all) {
 	case 0:
 		return nil
 	case 1:
@@ -235,7 +262,7 @@ func (f *mirrorFile) Sync() error {
 // Size implements File.
 func (f *mirrorFile) Size() (int64, error) {
 	var size int64
-	for _, one := range f.copies() {
+	for _, one := range f.Copies() {
 		n, err := one.Size()
 		if err != nil {
 			return 0, err
@@ -256,73 +283,4 @@ func (f *mirrorFile) Close() (err error) {
 		}
 	}
 	return err
-}
-
-// copies are the copies of an open file: one, unless it is mirrored.
-func copies(f vfs.File) []vfs.File {
-	if m, ok := f.(*mirrorFile); ok {
-		return m.copies()
-	}
-	return []vfs.File{f}
-}
-
-// isWhole reports whether all copies of a file that should be there could be opened.
-func isWhole(f vfs.File) bool {
-	m, ok := f.(*mirrorFile)
-	return !ok || len(m.copies()) == len(m.files)
-}
-
-// readIntact fills p with the bytes from offset at on, from the first copy of f whose bytes are
-// intact. worn says that a copy is damaged or missing. The error is that of the first copy if
-// none is intact, and wraps akigw.ErrChecksum if it could be read.
-func readIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (worn bool, err error) {
-	for i, one := range copies(f) {
-		n, readErr := one.ReadAt(p, at)
-		switch {
-		case n == len(p) && intact(p):
-			return i > 0 || !isWhole(f), nil
-		case n == len(p):
-			readErr = akigw.ErrChecksum
-		case readErr == nil:
-			readErr = io.ErrUnexpectedEOF
-		}
-		if err == nil {
-			err = readErr
-		}
-	}
-	if m, ok := f.(*mirrorFile); ok && at+int64(len(p)) <= int64(len(m.merged)) {
-		if copy(p, m.merged[at:]); intact(p) {
-			return true, nil
-		}
-	}
-	return true, err
-}
-
-// writeFile makes data the durable content of a file; a crash leaves the old one or the new one.
-func writeFile(fs vfs.FS, name string, data []byte) error {
-	draft := name + draftSuffix
-	if err := writeDraft(fs, draft, data); err != nil {
-		return err
-	}
-	if err := fs.Rename(draft, name); err != nil {
-		return err
-	}
-	return unsynced(fs.SyncDir(filepath.Dir(name)))
-}
-
-// writeDraft writes and syncs a file that is going to be renamed, or that a crash may leave in part.
-func writeDraft(fs vfs.FS, name string, data []byte) error {
-	f, err := fs.Create(name)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return finishDraft(f, data)
-}
-
-func finishDraft(f vfs.File, data []byte) error {
-	_, err := f.Write(data)
-	if err == nil {
-		err = unsynced(f.Sync())
-	}
-	return errors.Join(err, f.Close())
 }

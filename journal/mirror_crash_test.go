@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
@@ -52,7 +54,7 @@ func (r *repairRun) start(disk *crashfs.FS, depth int) (err error) {
 	if openErr != nil {
 		return openErr
 	}
-	wrong := errors.Join(complete(j, r.want), j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
+	wrong := errors.Join(complete(j, r.want), j.scrubber.all(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
 	return errors.Join(wrong, j.Close(), err)
 }
 
@@ -89,9 +91,9 @@ func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 			damaged, want = stale.clone(), later
 		case 2: // each body is damaged on both sides, in other blocks
 			for _, name := range base.precious(0, false) {
-				if raw := damaged[name]; strings.HasSuffix(name, ".body") && len(raw) > spoolBlock+100 {
-					raw[rng.IntN(spoolBlock)] ^= 1
-					damaged["1"+name[1:]] = damaged["1"+name[1:]][:spoolBlock+rng.IntN(100)]
+				if raw := damaged[name]; strings.HasSuffix(name, ".body") && len(raw) > spool.Block+100 {
+					raw[rng.IntN(spool.Block)] ^= 1
+					damaged["1"+name[1:]] = damaged["1"+name[1:]][:spool.Block+rng.IntN(100)]
 				}
 			}
 		case 3: // two segments are in each other's place, and the other copy of one is damaged
@@ -344,7 +346,7 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 	for _, side := range []int{0, 1} {
 		for name, damage := range map[string]func(raw []byte) []byte{
 			"bit":     func(raw []byte) []byte { raw[len(raw)/3] ^= 4; return raw },
-			"table":   func(raw []byte) []byte { raw[len(raw)-spoolFoot-2] ^= 4; return raw },
+			"table":   func(raw []byte) []byte { raw[len(raw)-18] ^= 4; return raw },
 			"cut":     func(raw []byte) []byte { return raw[:len(raw)/2] },
 			"missing": nil,
 		} {
@@ -359,7 +361,7 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 					mustPut(t, j, fmt.Sprint(n), random(4000, uint64(n)))
 				}
 				mustPut(t, j, "large", random(200_000, 1))
-				for _, path := range []string{j.segmentName(1), j.spoolName(j.spools.Load())} {
+				for _, path := range []string{j.log.segmentName(1), j.spool.Name(j.spool.Last())} {
 					path = j.mirror.on(side, path)
 					raw, err := os.ReadFile(path)
 					if err != nil {
@@ -387,8 +389,8 @@ func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
 				if !bytes.Equal(read(t, j, key("large")), random(200_000, 1)) {
 					t.Error("large")
 				}
-				j.stopScrub()
-				if err := errors.Join(j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)), j.mendAll()); err != nil {
+				j.scrubber.stop()
+				if err := errors.Join(j.scrubber.all(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)), j.bodies.repair.all()); err != nil {
 					t.Error(err)
 				}
 				for n := range 30 {
@@ -483,7 +485,7 @@ func TestSecondDirectory_ReadersWhileItRepairs(t *testing.T) {
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		for !over.Load() {
-			if err := j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)); err != nil {
+			if err := j.scrubber.all(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -556,8 +558,8 @@ func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
 	body := random(200_000, 1) // four blocks
 	mustPut(t, j, "k", body)
 	table := len(body)
-	for side, places := range [][]int{{table + 1, 3 * spoolBlock}, {table + 9, spoolBlock + 7}} {
-		name := j.mirror.on(side, j.spoolName(1))
+	for side, places := range [][]int{{table + 1, 3 * spool.Block}, {table + 9, spool.Block + 7}} {
+		name := j.mirror.on(side, j.spool.Name(1))
 		raw, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -575,7 +577,7 @@ func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
 	if s := j.Stats(); s.Repaired != 2 || s.Lost != 0 {
 		t.Errorf("%+v", s)
 	}
-	if !sameFile(t, j.spoolName(1), j.mirror.on(1, j.spoolName(1))) {
+	if !sameFile(t, j.spool.Name(1), j.mirror.on(1, j.spool.Name(1))) {
 		t.Error("the copies differ")
 	}
 }
@@ -601,7 +603,7 @@ func TestC9_BodiesExchanged(t *testing.T) {
 		defer j.Close()
 		mustPut(t, j, "k1", random(70_000, 1))
 		mustPut(t, j, "k2", random(70_000, 2))
-		one, other := j.spoolName(1), j.spoolName(2)
+		one, other := j.spool.Name(1), j.spool.Name(2)
 		if err := errors.Join(os.Rename(one, one+".test"), os.Rename(other, one), os.Rename(one+".test", other)); err != nil {
 			t.Fatal(err)
 		}

@@ -114,7 +114,7 @@ func sampleOf(t *testing.T, seed uint64, together, alone int) (tree, allowed) {
 	dir, second := twoDirs(t)
 	c := smallConfig(vfs.Disk{}, dir)
 	c.SecondDir = second
-	x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+	x := &expectation{acked: map[string]seen{}, pending: map[string]seen{}}
 	run := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 4))}
 	for _, rounds := range []int{together, alone} {
 		if rounds == 0 {
@@ -143,7 +143,7 @@ func flushDated(j *Journal, x *expectation, name string) error {
 		return err
 	}
 	e := j.Take(key(name))
-	x.begin(name, state("dated "+e.ETag))
+	x.begin(name, seen("dated "+e.ETag))
 	defer x.end(name)
 	return j.Flushed(context.Background(), e, Stored{Modified: time.Unix(e.Size+1, 0)})
 }
@@ -190,7 +190,7 @@ func survives(t testing.TB, damaged tree, want allowed) error {
 		return err
 	}
 	err = complete(j, want)
-	err = errors.Join(err, j.scrubAll(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
+	err = errors.Join(err, j.scrubber.all(context.Background(), rate.NewLimiter(rate.Inf, scrubChunk)))
 	if err := errors.Join(err, j.Close()); err != nil {
 		return err
 	}

@@ -139,7 +139,7 @@ func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 		disk.Set(1<<20, 1000)
 		accepting(t, j)
 		for _, dir := range []string{"/j", "/k"} {
-			if s := readSide(disk, dir); s == nil || !slices.Contains(s.runs, j.run) {
+			if s := readSide(disk, dir); s == nil || !slices.Contains(s.epochs, j.log.epoch) {
 				t.Errorf("%s is full: the side file of %s does not have the run", under, dir)
 			}
 		}
@@ -302,7 +302,7 @@ func TestC2_SecondDirectory_SealedTail(t *testing.T) {
 		disk.Set(1<<20, 1000)
 		accepting(t, j)
 		for _, when := range []string{"before", "after"} {
-			err := j.scrubAll(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk))
+			err := j.scrubber.all(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk))
 			if s := j.Stats(); err != nil || s.Repaired != 0 {
 				t.Errorf("%q, %s a restart: %v, %+v", under, when, err, s)
 			}

@@ -42,7 +42,7 @@ func TestSecondDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	alone := open(t, testConfig(vfs.Disk{}, second))
-	if !bytes.Equal(read(t, alone, key("small")), []byte("small")) || !bytes.Equal(read(t, alone, key("large")), random(200_000, 1)) || alone.Upload("id") == nil || alone.Accepting() != nil {
+	if !bytes.Equal(read(t, alone, key("small")), []byte("small")) || !bytes.Equal(read(t, alone, key("large")), random(200_000, 1)) || alone.Uploads.Find("id") == nil || alone.Accepting() != nil {
 		t.Errorf("the copy: %+v", alone.Stats())
 	}
 	mustPut(t, alone, "later", nil)
@@ -135,21 +135,22 @@ func TestSecondDirectory_RebuildKeepsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.SecondDir = "/k"
-	m := newMirror(c)
+	m := newMirror(c.FS, c.Dir, c.SecondDir, c.Log)
+	r := reconciler{mirror: m}
 	var sides [2]*side
 	err := errors.Join(m.MkdirAll("/j/"+segmentDir), m.MkdirAll("/j/"+spoolDir))
 	for i := range sides {
 		if err == nil {
-			sides[i], err = m.readSide(i)
+			sides[i], err = r.readSide(i)
 		}
 	}
 	if err == nil {
-		err = m.decide(sides)
+		err = r.decide(sides)
 	}
 	if err != nil || m.current {
 		t.Fatalf("%v, current %t", err, m.current)
 	}
-	all, err := m.repairSegments(m.live(sides, 0))
+	all, err := r.repairSegments(r.live(sides, 0))
 	if err != nil || len(all) < 10 || len(m.merged) > 0 {
 		t.Errorf("%v: %d segments are written, %d are in memory", err, len(all), len(m.merged))
 	}
@@ -161,7 +162,7 @@ func TestSecondDirectory_NoFilesLeft(t *testing.T) {
 	c := testConfig(unwritable(disk, "/k/"+spoolDir, syscall.ENOSPC, false), "/j")
 	c.SecondDir = "/k"
 	j := open(t, c)
-	if err := put(t, j, key("k"), random(10_000, 1)); !errors.Is(err, ErrSpool) {
+	if err := put(t, j, key("k"), random(10_000, 1)); !errors.Is(err, errSpool) {
 		t.Errorf("%v", err)
 	}
 	if names, err := disk.List("/j/" + spoolDir); err != nil || len(names) > 0 {

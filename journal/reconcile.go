@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/akidb/akigw/internal/vfs"
@@ -31,73 +30,85 @@ type source struct {
 	real bool         // it has, or had, records besides its head
 }
 
-func (s *source) run() run { return run{s.head.epoch, s.head.nonce} }
+func (s *source) epoch() epoch { return epoch{s.head.epoch, s.head.nonce} }
 
 // side is one of two directories, as a start finds it.
 type side struct {
 	state      *sideState // nil: none, or damaged
 	unfinished bool
 	sources    []source
-	runs       []run // that it took part in, as far as is known
+	epochs     []epoch // that it took part in, as far as is known
 }
 
-// reconcile makes the segments of both directories the same: what is damaged, short or missing
-// in one is taken from the other, record by record. Both directories have to be locked.
+// reconciler makes the segments of both directories of a journal the same: what is damaged, short
+// or missing in one is taken from the other, record by record. Both directories have to be locked.
 //
 // It changes nothing before all that it is going to put in place is synced in both directories,
 // and no record that can be read is overwritten with anything but itself: a crash at any point
 // leaves to the next start at least what this one has found.
-func (j *Journal) reconcile() error {
-	m := j.mirror
+type reconciler struct {
+	mirror *mirror
+	side   *sideState // what the side files are going to say
+}
+
+// reconcile does it.
+func (r *reconciler) reconcile() error {
+	m := r.mirror
 	var sides [2]*side
 	for i := range sides {
-		s, err := m.readSide(i)
+		s, err := r.readSide(i)
 		if err != nil {
 			return err
 		}
 		sides[i] = s
 	}
-	if err := m.decide(sides); err != nil {
+	if err := r.decide(sides); err != nil {
 		return err
 	}
-	j.side = m.state(sides)
+	r.side = r.state(sides)
 	if !m.current {
-		m.log.Warn("the second directory of the journal did not take part in the last run, and is rebuilt from the first", "dir", m.dirs[0], "second_dir", m.dirs[1])
+		m.log.Warn("the second directory of the journal did not take part in the last epoch, and is rebuilt from the first", "dir", m.dirs[0], "second_dir", m.dirs[1])
 		if err := m.mark(1); err != nil {
 			return err
 		}
 	}
-	live := m.live(sides, j.side.floor)
-	m.ignore(sides, live)
-	replaced, err := m.repairSegments(live)
+	live := r.live(sides, r.side.floor)
+	r.ignore(sides, live)
+	replaced, err := r.repairSegments(live)
 	if m.current && vfs.Unwritable(err) {
 		m.log.Warn("the journal could not be repaired for want of room: it is read from both directories", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
-		m.misplaced = m.isMisplaced(live)
-		j.keep = m.misplaced
+		m.misplaced = r.isMisplaced(live)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	m.merged = nil
-	if err := m.putInPlace(replaced); err != nil {
+	if err := r.putInPlace(replaced); err != nil {
 		return err
 	}
-	err = m.SyncDir(filepath.Join(m.dirs[0], segmentDir))
-	if err == nil {
-		err = m.removeDead(sides, live)
-	}
-	if err == nil {
-		err = errors.Join(m.reconcileEnd(), m.reconcileQuarantine())
-	}
+	err = r.finish(sides, live)
 	if m.current && len(replaced) == 0 && vfs.Unwritable(err) {
 		m.log.Warn("what does not count any more could not be removed from the journal's directories; a later start does it", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
-		return nil // and what cannot be synced either is found by recover
+		return nil // and what cannot be synced either is found by the recovery
 	}
 	return err
 }
 
-func (m *mirror) putInPlace(all []replacement) error {
+// finish makes the replacements durable, and removes what does not count any more.
+func (r *reconciler) finish(sides [2]*side, live map[uint64][]source) error {
+	err := r.mirror.SyncDir(filepath.Join(r.mirror.dirs[0], segmentDir))
+	if err == nil {
+		err = r.removeDead(sides, live)
+	}
+	if err == nil {
+		err = errors.Join(r.reconcileEnd(), r.reconcileQuarantine())
+	}
+	return err
+}
+
+func (r *reconciler) putInPlace(all []replacement) error {
+	m := r.mirror
 	for _, r := range all {
 		if err := m.FS.Rename(r.path+draftSuffix, r.path); err != nil {
 			return err
@@ -118,7 +129,8 @@ func (m *mirror) repaired(r replacement) {
 }
 
 // ignore notes the segments that do not count, though there are files named after them.
-func (m *mirror) ignore(sides [2]*side, live map[uint64][]source) {
+func (r *reconciler) ignore(sides [2]*side, live map[uint64][]source) {
+	m := r.mirror
 	m.ignored = map[uint64]bool{}
 	for _, s := range sides {
 		for _, src := range s.sources {
@@ -146,7 +158,8 @@ func (m *mirror) unrepaired(id uint64) []byte {
 
 // isMisplaced reports whether a segment is found in a file that has not its name: then removing or
 // repairing any by its name may destroy another one.
-func (m *mirror) isMisplaced(live map[uint64][]source) bool {
+func (r *reconciler) isMisplaced(live map[uint64][]source) bool {
+	m := r.mirror
 	for id, sources := range live {
 		if slices.ContainsFunc(sources, func(src source) bool { return src.path != m.segment(src.side, id) }) {
 			return true
@@ -171,20 +184,12 @@ func (m *mirror) segment(i int, id uint64) string {
 	return filepath.Join(m.dirs[i], segmentDir, segmentBase(id))
 }
 
-func segmentBase(id uint64) string { return fmt.Sprintf("%016x.seg", id) }
-
-// segmentID is the id that a name says, false if it is not that of a segment.
-func segmentID(name string) (uint64, bool) {
-	base, ok := strings.CutSuffix(name, ".seg")
-	id, err := strconv.ParseUint(base, 16, 64)
-	return id, ok && err == nil
-}
-
 // readSide looks at a directory. A file that cannot be read counts as one that is not there.
-func (m *mirror) readSide(i int) (*side, error) {
+func (r *reconciler) readSide(i int) (*side, error) {
+	m := r.mirror
 	s := &side{state: readSide(m.FS, m.dirs[i])}
 	if s.state != nil {
-		s.runs = slices.Clone(s.state.runs)
+		s.epochs = slices.Clone(s.state.epochs)
 		m.repairs[i].ever, m.repairs[i].last = s.state.repaired, s.state.last
 	}
 	_, err := m.FS.Size(filepath.Join(m.dirs[i], unfinishedFile))
@@ -209,8 +214,8 @@ func (m *mirror) readSide(i int) (*side, error) {
 		}
 		src := newSource(i, path, id, raw)
 		s.sources = append(s.sources, src)
-		if src.head != nil && !slices.Contains(s.runs, src.run()) {
-			s.runs = append(s.runs, src.run())
+		if src.head != nil && !slices.Contains(s.epochs, src.epoch()) {
+			s.epochs = append(s.epochs, src.epoch())
 		}
 	}
 	return s, nil
@@ -239,41 +244,42 @@ func (s *side) top() (n uint64) {
 	return n
 }
 
-// last is the last run that a directory took part in.
-func (s *side) last() (last run) {
-	for _, r := range s.runs {
-		if r.epoch > last.epoch {
-			last = r
+// last is the last epoch that a directory took part in.
+func (s *side) last() (last epoch) {
+	for _, e := range s.epochs {
+		if e.number > last.number {
+			last = e
 		}
 	}
 	return last
 }
 
-// strange reports whether a run is one that a directory cannot have taken part in: a later one,
-// or another one in its place.
-func (s *side) strange(r run) bool {
-	if slices.Contains(s.runs, r) {
+// strange reports whether an epoch is one that a directory cannot have taken part in: a later
+// one, or another one in its place.
+func (s *side) strange(e epoch) bool {
+	if slices.Contains(s.epochs, e) {
 		return false
 	}
-	return r.epoch > s.last().epoch || slices.ContainsFunc(s.runs, func(known run) bool {
-		return known.epoch == r.epoch && known.nonce != 0 && r.nonce != 0
+	return e.number > s.last().number || slices.ContainsFunc(s.epochs, func(known epoch) bool {
+		return known.number == e.number && known.nonce != 0 && e.nonce != 0
 	})
 }
 
-// missed reports whether anything was written to the other directory while this one was away.
+// missed reports whether anything was written to the other directory while this one was detached.
 func (s *side) missed(other *side) bool {
 	top := s.top()
 	return slices.ContainsFunc(other.sources, func(src source) bool {
-		if src.head == nil { // then it is of the last run, if it has records that are not here
+		if src.head == nil { // then it is of the last epoch, if it has records that are not here
 			return src.top > top && s.strange(other.last())
 		}
-		return src.real && s.strange(src.run())
+		return src.real && s.strange(src.epoch())
 	})
 }
 
 // decide finds which directory says what counts, and whether the other one took part in the last
-// run.
-func (m *mirror) decide(sides [2]*side) error {
+// epoch.
+func (r *reconciler) decide(sides [2]*side) error {
+	m := r.mirror
 	firstMissed, secondMissed := sides[0].missed(sides[1]), sides[1].missed(sides[0])
 	switch {
 	case sides[0].unfinished:
@@ -294,18 +300,19 @@ func (m *mirror) decide(sides [2]*side) error {
 }
 
 // state is what the side files are going to say.
-func (m *mirror) state(sides [2]*side) *sideState {
+func (r *reconciler) state(sides [2]*side) *sideState {
+	m := r.mirror
 	s := &sideState{}
 	for i, one := range sides {
 		if i != m.lead && !m.current {
 			continue
 		}
-		for _, r := range one.runs {
-			s.join(r)
+		for _, e := range one.epochs {
+			s.join(e)
 		}
 		if one.state != nil {
 			s.floor = max(s.floor, one.state.floor)
-			if one.state.written.epoch > s.written.epoch {
+			if one.state.written.number > s.written.number {
 				s.written = one.state.written
 			}
 		}
@@ -315,7 +322,8 @@ func (m *mirror) state(sides [2]*side) *sideState {
 
 // live finds the files with each segment that counts. The lead decides which do: of the other
 // directory those are added that the lead must have had.
-func (m *mirror) live(sides [2]*side, floor uint64) map[uint64][]source {
+func (r *reconciler) live(sides [2]*side, floor uint64) map[uint64][]source {
+	m := r.mirror
 	lead, other := sides[m.lead], sides[1-m.lead]
 	all := map[uint64][]source{}
 	for _, src := range lead.sources {
@@ -330,16 +338,16 @@ func (m *mirror) live(sides [2]*side, floor uint64) map[uint64][]source {
 		case src.id < floor:
 		case all[src.id] != nil:
 			all[src.id] = append(all[src.id], src)
-		case m.current && (src.id > oldest || floor > 0), src.id > oldest && src.id < newest && src.head != nil && !lead.strange(src.run()):
+		case m.current && (src.id > oldest || floor > 0), src.id > oldest && src.id < newest && src.head != nil && !lead.strange(src.epoch()):
 			missing[src.id] = append(missing[src.id], src)
 		}
 	}
 	maps.Copy(all, missing)
 	if m.current && floor == 0 {
-		m.reach(all, other)
+		r.reach(all, other)
 	}
 	for id, sources := range all {
-		all[id] = m.sameSegment(sources)
+		all[id] = r.sameSegment(sources)
 	}
 	return all
 }
@@ -355,7 +363,7 @@ func extent(all map[uint64][]source) (oldest, newest uint64) {
 // reach adds older segments that the lead does not have, if nothing says where segments begin to
 // count: those that lead up to its oldest one without a gap. What a record in one of them
 // ended, another one of them ends again.
-func (m *mirror) reach(all map[uint64][]source, other *side) {
+func (r *reconciler) reach(all map[uint64][]source, other *side) {
 	for oldest, _ := extent(all); ; {
 		i := slices.IndexFunc(all[oldest], func(src source) bool { return src.head != nil })
 		if i < 0 {
@@ -377,7 +385,8 @@ func (m *mirror) reach(all map[uint64][]source, other *side) {
 }
 
 // sameSegment leaves out files whose segment is another one with the same id.
-func (m *mirror) sameSegment(sources []source) []source {
+func (r *reconciler) sameSegment(sources []source) []source {
+	m := r.mirror
 	var head *segmentHead
 	for _, want := range []bool{true, false} { // the lead's head first
 		for _, src := range sources {
@@ -390,7 +399,7 @@ func (m *mirror) sameSegment(sources []source) []source {
 		if src.head == nil {
 			return !m.current && src.side != m.lead // nothing says where it is from
 		}
-		return src.run() != (run{head.epoch, head.nonce}) || src.head.before != head.before || src.head.length != head.length
+		return src.epoch() != (epoch{head.epoch, head.nonce}) || src.head.before != head.before || src.head.length != head.length
 	})
 }
 
@@ -417,12 +426,13 @@ func counting(live map[uint64][]source, id uint64) int64 {
 // repairSegments writes a synced draft beside each segment that can be better than it is. If a disk
 // takes none, what the copies of each segment hold together is kept in memory, all drafts of this
 // start are removed, and the error says why: a draft alone in its place may destroy what others need.
-func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, err error) {
+func (r *reconciler) repairSegments(live map[uint64][]source) (all []replacement, err error) {
+	m := r.mirror
 	_, newest := extent(live)
 	m.merged = map[uint64][]byte{}
 	var full error
 	for _, id := range slices.Sorted(maps.Keys(live)) {
-		if same, err := m.alike(live[id], id); err != nil {
+		if same, err := r.alike(live[id], id); err != nil {
 			return nil, err
 		} else if same {
 			continue
@@ -450,7 +460,7 @@ func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, er
 			}
 			path := m.segment(i, id)
 			if full == nil {
-				err := m.draft(path, better)
+				err := r.draft(path, better)
 				if full = err; err != nil && !vfs.Unwritable(err) {
 					return nil, err
 				}
@@ -473,7 +483,8 @@ func (m *mirror) repairSegments(live map[uint64][]source) (all []replacement, er
 }
 
 // draft writes a draft, unless an earlier start has left just that one.
-func (m *mirror) draft(path string, data []byte) error {
+func (r *reconciler) draft(path string, data []byte) error {
+	m := r.mirror
 	if raw, err := vfs.ReadFile(m.FS, path+draftSuffix); err == nil && bytes.Equal(raw, data) {
 		f, err := m.FS.Open(path + draftSuffix)
 		if err != nil {
@@ -499,7 +510,8 @@ func isSource(live map[uint64][]source, path string) bool {
 }
 
 // alike reports whether the files of a segment are one in each directory, with the same bytes.
-func (m *mirror) alike(sources []source, id uint64) (bool, error) {
+func (r *reconciler) alike(sources []source, id uint64) (bool, error) {
+	m := r.mirror
 	if len(sources) != 2 || sources[0].side == sources[1].side {
 		return false, nil
 	}
@@ -540,7 +552,8 @@ func sameBytes(a, b vfs.File) (bool, error) {
 }
 
 // removeDead removes segments that do not count, the oldest first, and drafts.
-func (m *mirror) removeDead(sides [2]*side, live map[uint64][]source) error {
+func (r *reconciler) removeDead(sides [2]*side, live map[uint64][]source) error {
+	m := r.mirror
 	for i, s := range sides {
 		for _, src := range s.sources {
 			id, named := segmentID(filepath.Base(src.path))
@@ -575,7 +588,8 @@ func (m *mirror) unmark(i int) error {
 }
 
 // reconcileEnd makes the end files the same: the one that says more counts.
-func (m *mirror) reconcileEnd() error {
+func (r *reconciler) reconcileEnd() error {
+	m := r.mirror
 	var raws [2][]byte
 	var ends [2]hole
 	best := m.lead
@@ -593,7 +607,8 @@ func (m *mirror) reconcileEnd() error {
 }
 
 // reconcileQuarantine makes the quarantines the same. What was accepted in one is in both.
-func (m *mirror) reconcileQuarantine() error {
+func (r *reconciler) reconcileQuarantine() error {
+	m := r.mirror
 	dir := filepath.Join(m.dirs[0], quarantineDir)
 	var names [2][]string
 	for i := range names {
@@ -620,14 +635,15 @@ func (m *mirror) reconcileQuarantine() error {
 		}
 	}
 	for i := range names {
-		if err := m.copyQuarantine(i, dir, names[i], want); err != nil {
+		if err := r.copyQuarantine(i, dir, names[i], want); err != nil {
 			return err
 		}
 	}
 	return m.SyncDir(dir)
 }
 
-func (m *mirror) copyQuarantine(i int, dir string, have []string, want map[string]int) error {
+func (r *reconciler) copyQuarantine(i int, dir string, have []string, want map[string]int) error {
+	m := r.mirror
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if slices.Contains(have, name) {
 			continue
@@ -728,7 +744,7 @@ func patch(own []byte, copies [][]byte, records []intact) (better []byte, n int,
 }
 
 // repairSegment does for an open segment that is not written any more what reconcile does at a
-// start. Who reads it goes on with the better copy.
+// start. Readers of the segment continue with the better copy.
 func (m *mirror) repairSegment(s *segment) error {
 	var raws [][]byte
 	var own [2][]byte

@@ -70,7 +70,7 @@ type segmentHead struct {
 	before    uint64 // the segment before this one, 0 for none
 	length    int64  // how much of that one counts
 	holes     []hole // what is known to be damaged in segments before this one
-	nonce     uint64 // of the run that wrote it, 0 if an older gateway did
+	nonce     uint64 // of the epoch that wrote it, 0 if an older gateway did
 }
 
 // hole is a damaged stretch of a segment.
@@ -279,17 +279,19 @@ type frame struct {
 	payload []byte
 }
 
-// place is what is remembered of a record: its number, how long it is, and where its
-// inline body is.
+// place is where a record is: its number, its segment, how long it is, and where its inline
+// body is.
 type place struct {
-	number uint64
-	size   int64 // of the frame
-	at     int64
-	sum    uint32 // CRC32C of the body
+	number  uint64
+	segment uint64
+	size    int64  // of the frame
+	at      int64  // of the body in the segment
+	sum     uint32 // CRC32C of the body
 }
 
-func (f frame) place(o *op) place {
-	return place{f.number, frameHead + int64(len(f.payload)), f.at + int64(len(f.payload)-len(o.data)), crc32.Checksum(o.data, castagnoli)}
+// place is where the record of a frame is, in a segment.
+func (f frame) place(o *op, segment uint64) place {
+	return place{f.number, segment, frameHead + int64(len(f.payload)), f.at + int64(len(f.payload)-len(o.data)), crc32.Checksum(o.data, castagnoli)}
 }
 
 // parseFrame reads the frame at the start of b, which is at offset at; size is

@@ -89,7 +89,7 @@ func FuzzRecover(f *testing.F) {
 	f.Add(raw)
 	f.Add(raw[:40])
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		s := &scan{segment: newSegment(1, nil, int64(len(raw))), size: int64(len(raw))}
+		s := &scan{segment: &segment{id: 1, size: int64(len(raw))}, size: int64(len(raw))}
 		s.read(raw)
 		end := int64(0)
 		for _, r := range s.records {
@@ -107,12 +107,12 @@ func FuzzRecover(f *testing.F) {
 // FuzzSide: a side file is read as it was written, or not at all.
 func FuzzSide(f *testing.F) {
 	f.Add(uint64(3), uint64(7), uint64(1)<<63, []byte(nil))
-	f.Fuzz(func(t *testing.T, floor, epoch, nonce uint64, raw []byte) {
+	f.Fuzz(func(t *testing.T, floor, number, nonce uint64, raw []byte) {
 		decodeSide(raw)
-		if framed := decodeSide(appendFrame(nil, 1, 0, raw)); framed != nil && len(framed.runs) > len(raw) {
-			t.Errorf("%d runs from %d bytes", len(framed.runs), len(raw))
+		if framed := decodeSide(appendFrame(nil, 1, 0, raw)); framed != nil && len(framed.epochs) > len(raw) {
+			t.Errorf("%d epochs from %d bytes", len(framed.epochs), len(raw))
 		}
-		s := &sideState{floor: floor, runs: []run{{1, 0}, {epoch, nonce}}, written: run{epoch, nonce}, repaired: 5, last: time.Unix(7, 0)}
+		s := &sideState{floor: floor, epochs: []epoch{{1, 0}, {number, nonce}}, written: epoch{number, nonce}, repaired: 5, last: time.Unix(7, 0)}
 		whole := s.encode()
 		if got := decodeSide(whole); !reflect.DeepEqual(got, s) {
 			t.Errorf("%+v, not %+v", got, s)

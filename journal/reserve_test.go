@@ -33,7 +33,7 @@ func putMany(t *testing.T, j *Journal, from, n int) (names []string) {
 	for i := from; i < from+n; i++ {
 		name := fmt.Sprint("k", i)
 		if err := put(t, j, key(name), bodyOf(name, i)); err != nil {
-			if !errors.Is(err, ErrFull) && !errors.Is(err, ErrSpool) {
+			if !errors.Is(err, ErrFull) && !errors.Is(err, errSpool) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			continue
@@ -67,7 +67,7 @@ func dropped(t *testing.T, j *Journal, left int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); j.Stats().Segments > left; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("segments stay: %+v, postponed %t, keep %t, failed %v", j.Stats(), j.postponed, j.keep, j.failed)
+			t.Fatalf("segments stay: %+v, postponed %t, keep %t, failed %v", j.Stats(), j.compactor.postponed.Load(), j.compactor.keep, j.health.failure())
 		}
 	}
 }
@@ -76,7 +76,7 @@ func dropped(t *testing.T, j *Journal, left int) {
 func accepting(t *testing.T, j *Journal) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); j.Accepting() != nil; time.Sleep(time.Millisecond) {
-		if j.poke(); time.Now().After(end) {
+		if j.committer.poke(); time.Now().After(end) {
 			t.Fatalf("it does not go on: %v", j.Accepting())
 		}
 	}
@@ -187,7 +187,7 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 		full := []string{"", "/j", "/k"}[free/4000] // the disk of the only directory, or of one of two
 		free := free % 4000
 		disk := crashfs.New()
-		x := &expectation{acked: map[string]state{}, pending: map[string]state{}}
+		x := &expectation{acked: map[string]seen{}, pending: map[string]seen{}}
 		c := &crashRun{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), dice: rand.New(rand.NewPCG(seed, uint64(free))), mutate: unchanged, trials: &trials, twice: full != ""}
 		steps := crashfs.NewSteps(disk)
 		var lost error
@@ -208,7 +208,7 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 		write := func(k string) {
 			version++
 			old, had := x.acked[k]
-			x.begin(k, state(fmt.Sprint(version)))
+			x.begin(k, seen(fmt.Sprint(version)))
 			body := bodyOf(k, version)
 			d := j.Receive(int64(len(body)))
 			_, err := d.Write(body)
@@ -218,7 +218,7 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 			switch {
 			case err == nil:
 				x.end(k)
-			case errors.Is(err, ErrFull) || errors.Is(err, ErrSpool):
+			case errors.Is(err, ErrFull) || errors.Is(err, errSpool):
 				x.mu.Lock()
 				delete(x.pending, k) // it is refused, and must not come back
 				if x.acked[k] = old; !had {
@@ -237,7 +237,7 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 		}
 		for _, k := range j.Keys() {
 			e := j.Take(k)
-			x.begin(k.Name, state("dated "+e.ETag))
+			x.begin(k.Name, seen("dated "+e.ETag))
 			if err := j.Flushed(t.Context(), e, Stored{Modified: e.Modified.Add(time.Second)}); err != nil {
 				t.Fatalf("%d bytes free: %v, %+v", free, err, j.Stats())
 			}
@@ -375,7 +375,7 @@ func TestC2_RefusedBodiesGo(t *testing.T) {
 			}
 			return nil
 		}, ErrFull},
-		{"the sync of its directory", func(*testing.T, *crashfs.Limited, *Journal) error { return syscall.ENOSPC }, ErrSpool},
+		{"the sync of its directory", func(*testing.T, *crashfs.Limited, *Journal) error { return syscall.ENOSPC }, errSpool},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -450,7 +450,7 @@ func TestC2_SmallDisk(t *testing.T) {
 					disk.Empty()
 					accepting(t, j)
 					for i := range reservePieces {
-						if info, err := os.Stat(j.reserveName(i)); err != nil || !vfs.Allocated(info, j.pieceBytes()) {
+						if info, err := os.Stat(j.log.reserve.name(i)); err != nil || !vfs.Allocated(info, j.log.reserve.pieceBytes()) {
 							t.Errorf("piece %d of the reserve is gone: %v", i, err)
 						}
 					}
@@ -506,7 +506,7 @@ func TestC5_DamageOnAReadOnlyDisk(t *testing.T) {
 	j := open(t, c)
 	mustPut(t, j, "a", random(100, 1))
 	mustPut(t, j, "b", random(100_000, 2))
-	name, body := j.segmentName(1), j.spoolName(1)
+	name, body := j.log.segmentName(1), j.spool.Name(1)
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -589,14 +589,14 @@ func TestMovedAway(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			j.poke()
+			j.committer.poke()
 			for end := time.Now().Add(10 * time.Second); j.Accepting() == nil && time.Now().Before(end); {
 				time.Sleep(time.Millisecond)
 			}
 			if part != spoolDir {
-				j.mu.Lock()
-				j.failed = nil // it was seen by itself; now by a write
-				j.mu.Unlock()
+				j.health.mu.Lock()
+				j.health.failed = nil // it was seen by itself; now by a write
+				j.health.mu.Unlock()
 			}
 			if err := put(t, j, key("k"), []byte("x")); !errors.Is(err, ErrFailed) || !errors.Is(err, ErrMoved) {
 				t.Errorf("a write was answered with %v", err)

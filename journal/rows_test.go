@@ -23,7 +23,7 @@ func TestB2_BodyWithoutARecord(t *testing.T) {
 	if _, err := d.Write(random(200_000, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.finish(); err != nil {
+	if _, err := d.Finish(); err != nil {
 		t.Fatal(err)
 	}
 	if n := bodies(t, j); n != 1 {
@@ -56,7 +56,7 @@ func TestB9_BodyOfWhatIsDone(t *testing.T) {
 	j := open(t, c)
 	defer func() { j.Close() }()
 	mustPut(t, j, "k", random(100_000, 1))
-	name := j.spoolName(1)
+	name := j.spool.Name(1)
 	body, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func TestC1_NoSpaceForABody(t *testing.T) {
 	d := j.Receive(200_000)
 	_, err := d.Write(random(200_000, 1))
 	d.Discard()
-	if !errors.Is(err, ErrSpool) || !errors.Is(err, syscall.ENOSPC) {
+	if !errors.Is(err, errSpool) || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("%v", err)
 	}
 	if names, _ := filepath.Glob(filepath.Join(j.config.Dir, spoolDir, "*")); len(names) > 0 {
@@ -170,18 +170,18 @@ func TestNewest(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	for range 3 {
-		if err := j.Begin(t.Context(), Upload{ID: "u", Key: key("k")}); err != nil {
+		if err := j.Uploads.Begin(t.Context(), Upload{ID: "u", Key: key("k")}); err != nil {
 			t.Fatal(err)
 		}
-		if n := j.Upload("u").Number; n <= j.Newest() {
+		if n := j.Uploads.Find("u").Number; n <= j.Newest() {
 			t.Errorf("the first record has number %d, and the newest before it %d", n, j.Newest())
 		}
 		j = reopen(t, j)
-		u := j.Upload("u")
+		u := j.Uploads.Find("u")
 		if u.Number > j.Newest() {
 			t.Errorf("an upload of an earlier run has number %d, and the newest of it %d", u.Number, j.Newest())
 		}
-		if err := j.AbortUpload(t.Context(), u); err != nil {
+		if err := j.Uploads.Abort(t.Context(), u); err != nil {
 			t.Fatal(err)
 		}
 		j = reopen(t, j)

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/akidb/akigw/journal/internal/spool"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/crashfs"
 	"github.com/akidb/akigw/internal/vfs"
@@ -36,11 +38,11 @@ func TestScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := crashfs.New()
 		c := testConfig(disk, "/j")
-		c.SecondDir, c.ScrubRate = "/k", spoolBlock // a block a second
+		c.SecondDir, c.ScrubRate = "/k", spool.Block // a block a second
 		j := open(t, c)
 		body := random(3<<20, 1)
 		mustPut(t, j, "k", body)
-		good, err := vfs.ReadFile(disk, j.spoolName(1))
+		good, err := vfs.ReadFile(disk, j.spool.Name(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +50,7 @@ func TestScrub(t *testing.T) {
 			t.Fatal(err)
 		}
 		j = open(t, c)
-		second := j.mirror.on(1, j.spoolName(1))
+		second := j.mirror.on(1, j.spool.Name(1))
 		repaired := func() bool {
 			t.Helper()
 			synctest.Wait()
@@ -118,7 +120,7 @@ func TestScrub_FullDisk(t *testing.T) {
 		if synctest.Wait(); j.Stats().Repaired > 0 {
 			t.Error("it is tried again at once")
 		}
-		time.Sleep(mendPause)
+		time.Sleep(repairPause)
 		synctest.Wait()
 		if _, err := disk.Size("/k/" + spoolDir + "/1.body"); err != nil || j.Stats().Repaired != 1 {
 			t.Errorf("%v, %+v", err, j.Stats())
@@ -139,7 +141,7 @@ func TestScrub_DamagedInBoth(t *testing.T) {
 	}
 	defer j.Close()
 	mustPut(t, j, "k", random(100_000, 1))
-	for _, name := range []string{j.spoolName(1), j.mirror.on(1, j.spoolName(1))} {
+	for _, name := range []string{j.spool.Name(1), j.mirror.on(1, j.spool.Name(1))} {
 		if err := os.Truncate(name, 10); err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +167,7 @@ func TestScrub_DoesNotDelayRepairs(t *testing.T) {
 		mustPut(t, j, "k", random(3<<20, 1))
 		j = reopen(t, j)
 		synctest.Wait() // it waits in the middle of the body
-		flip(t, disk, j.spoolName(1), 5)
+		flip(t, disk, j.spool.Name(1), 5)
 		read(t, j, key("k"))
 		synctest.Wait()
 		if s := j.Stats(); s.Repaired != 1 {
@@ -182,7 +184,7 @@ func TestScrub_DoesNotDelayRepairs(t *testing.T) {
 func TestScrub_ReaderWaitsForARepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, goOn := crashfs.New(), make(chan struct{})
-		draft := "/j/" + spoolDir + "/" + spoolBase(1) + draftSuffix
+		draft := "/j/" + spoolDir + "/" + spool.Base(1) + draftSuffix
 		var creates atomic.Int64
 		c := testConfig(vfs.Watched(disk, func(op akigw.DiskOp, name string, size int) (int, error) {
 			if op == akigw.DiskCreate && name == draft && creates.Add(1) == 2 { // the first is the writer's
@@ -194,8 +196,8 @@ func TestScrub_ReaderWaitsForARepair(t *testing.T) {
 		j := open(t, c)
 		body := random(200_000, 1)
 		mustPut(t, j, "k", body)
-		flip(t, disk, j.spoolName(1), len(body)+1)
-		flip(t, disk, j.mirror.on(1, j.spoolName(1)), len(body)+9)
+		flip(t, disk, j.spool.Name(1), len(body)+1)
+		flip(t, disk, j.mirror.on(1, j.spool.Name(1)), len(body)+9)
 		var readers sync.WaitGroup
 		for range 2 {
 			readers.Go(func() {

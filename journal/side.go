@@ -7,53 +7,49 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/akidb/akigw/journal/internal/spool"
 
 	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// A run is one start of a journal with all that it wrote. Two directories that were started
-// apart from each other may have runs of the same epoch; the nonce tells them apart.
-type run struct {
-	epoch uint64
-	nonce uint64 // 0: a gateway before nonces wrote it
-}
-
-// sideFile is in each directory of a journal that has, or had, two. It says which runs the
-// directory took part in, and which segments still count, so that a directory that was away is
+// sideFile is in each directory of a journal that has, or had, two. It says which epochs the
+// directory took part in, and which segments still count, so that a directory that was detached is
 // told from one that has lost something.
 const sideFile = "side"
 
 // sideState is the content of a side file.
 type sideState struct {
-	floor uint64 // the oldest segment that counts: those below it do not, whatever is found of them
-	runs  []run  // the last maxRuns, oldest first
+	floor  uint64  // the oldest segment that counts: those below it do not, whatever is found of them
+	epochs []epoch // the last maxEpochs, oldest first
 
 	repaired int64     // records and bodies of this directory that were repaired from the other, ever
 	last     time.Time // when the last of them was
 
-	written run // the last one when the file was written; not in the file
+	written epoch // the last one when the file was written; not in the file
 }
 
 const (
 	sideVersion = 1
-	maxRuns     = 64
+	maxEpochs   = 64
 )
 
-// join adds a run. The last one is that of the highest epoch.
-func (s *sideState) join(r run) {
-	s.runs = append(slices.DeleteFunc(s.runs, func(known run) bool { return known == r }), r)
-	slices.SortStableFunc(s.runs, func(a, b run) int { return cmp.Compare(a.epoch, b.epoch) })
-	s.runs = s.runs[max(0, len(s.runs)-maxRuns):]
+// join adds an epoch. The last one is that of the highest number.
+func (s *sideState) join(e epoch) {
+	s.epochs = append(slices.DeleteFunc(s.epochs, func(known epoch) bool { return known == e }), e)
+	slices.SortStableFunc(s.epochs, func(a, b epoch) int { return cmp.Compare(a.number, b.number) })
+	s.epochs = s.epochs[max(0, len(s.epochs)-maxEpochs):]
 }
 
 func (s *sideState) encode() []byte {
 	b := binary.AppendUvarint([]byte{sideVersion}, s.floor)
-	b = binary.AppendUvarint(b, uint64(len(s.runs)))
-	for _, r := range s.runs {
-		b = binary.AppendUvarint(b, r.epoch)
-		b = binary.LittleEndian.AppendUint64(b, r.nonce)
+	b = binary.AppendUvarint(b, uint64(len(s.epochs)))
+	for _, e := range s.epochs {
+		b = binary.AppendUvarint(b, e.number)
+		b = binary.LittleEndian.AppendUint64(b, e.nonce)
 	}
 	b = codec.AppendTime(binary.AppendUvarint(b, uint64(s.repaired)), s.last)
 	return appendFrame(nil, 1, 0, b)
@@ -71,18 +67,18 @@ func decodeSide(raw []byte) *sideState {
 	}
 	s := &sideState{floor: d.Uvarint()}
 	for n := d.Uvarint(); n > 0 && !d.Bad(); n-- {
-		r := run{epoch: d.Uvarint()}
+		e := epoch{number: d.Uvarint()}
 		for shift := range 8 {
-			r.nonce |= uint64(d.Byte()) << (8 * shift)
+			e.nonce |= uint64(d.Byte()) << (8 * shift)
 		}
-		s.runs = append(s.runs, r)
+		s.epochs = append(s.epochs, e)
 	}
 	s.repaired, s.last = int64(d.Uvarint()), d.Time()
 	if d.Bad() {
 		return nil
 	}
-	if len(s.runs) > 0 {
-		s.written = s.runs[len(s.runs)-1]
+	if len(s.epochs) > 0 {
+		s.written = s.epochs[len(s.epochs)-1]
 	}
 	return s
 }
@@ -90,7 +86,7 @@ func decodeSide(raw []byte) *sideState {
 // lost returns the oldest segment that counts if it is not among those that were found, which
 // an older gateway has not removed since the file was written.
 func (s *sideState) lost(found map[uint64]bool, scans []*scan) (segment uint64, ok bool) {
-	if s == nil || s.floor == 0 || found[s.floor] || slices.ContainsFunc(scans, func(one *scan) bool { return one.head != nil && one.head.epoch > s.written.epoch }) {
+	if s == nil || s.floor == 0 || found[s.floor] || slices.ContainsFunc(scans, func(one *scan) bool { return one.head != nil && one.head.epoch > s.written.number }) {
 		return 0, false
 	}
 	return s.floor, true
@@ -105,77 +101,78 @@ func readSide(fs vfs.FS, dir string) *sideState {
 	return decodeSide(raw)
 }
 
-// joinRun writes to the side file, if there is one or has to be, that the directory takes part
-// in this run. Nothing is acknowledged before.
-func (j *Journal) joinRun() error {
-	if j.side == nil {
+// sideFiles are the side files of the directories of a journal. After the start they are
+// written by the compactor, and at the very end.
+type sideFiles struct {
+	fs      vfs.FS
+	dirs    []string
+	repairs []*repairs // of each directory, if there are two
+	health  *health
+
+	state    *sideState // nil: the directory is and was the only one
+	unjoined atomic.Bool
+}
+
+// enter writes, if there is a side file or has to be one, that the directories take part in an
+// epoch whose oldest segment is oldest. Nothing is acknowledged before.
+func (s *sideFiles) enter(e epoch, oldest uint64) error {
+	if s.state == nil || s.health.failure() != nil { // then nothing is written in this epoch
 		return nil
 	}
-	if j.failure() != nil {
-		return nil // nothing is written in this run
-	}
-	j.side.join(j.run)
-	j.mu.Lock()
-	oldest := uint64(0)
-	if len(j.segments) > 0 {
-		oldest = j.segments[0].id
-	}
-	j.mu.Unlock()
-	err := j.raiseFloor(oldest)
+	s.state.join(e)
+	err := s.raiseFloor(oldest)
 	if unwritten(err) { // the heads of its segments say it until one of them is removed, which takes a side file
-		j.unjoined = true
-		_ = j.noRoom(err, false)
+		s.unjoined.Store(true)
+		_ = s.health.noRoom(err, false)
 		return nil
 	}
 	return err
 }
 
-// joined reports whether the side files say that this run is one, and writes them if they do not
-// yet.
-func (j *Journal) joined() bool {
-	if !j.unjoined {
-		return true
+// joined reports whether the side files say that this epoch is one.
+func (s *sideFiles) joined() bool { return !s.unjoined.Load() }
+
+// join writes them if they do not say so. It reports whether that was done.
+func (s *sideFiles) join() bool {
+	if s.joined() {
+		return false
 	}
-	err := j.writeSide()
-	j.unjoined = err != nil
+	err := s.write()
 	if err != nil && !unwritten(err) {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		_ = j.fail(err)
+		_ = s.health.fail(err)
 	}
 	return err == nil
 }
 
 // raiseFloor writes that segments before one do not count any more: durable before the first of
 // them is removed.
-func (j *Journal) raiseFloor(segment uint64) error {
-	if j.side == nil {
+func (s *sideFiles) raiseFloor(segment uint64) error {
+	if s.state == nil {
 		return nil
 	}
-	j.side.floor = max(j.side.floor, segment)
-	return j.writeSide()
+	s.state.floor = max(s.state.floor, segment)
+	return s.write()
 }
 
-// writeSide writes the side file of each directory. A directory whose disk takes nothing keeps the
-// others from being written as well: with an epoch in one of them alone, a segment whose head is
+// write writes the side file of each directory. If the disk of one accepts no data, the
+// others are not written either: with an epoch in one of them alone, a segment whose head is
 // damaged could be of that epoch, and the next start would take the other directory for detached.
-func (j *Journal) writeSide() error {
-	fs, dirs := j.dirs()
-	for i, dir := range dirs {
-		s := *j.side
-		if j.mirror != nil {
-			s.repaired, s.last = j.mirror.repairs[i].total()
+func (s *sideFiles) write() error {
+	for i, dir := range s.dirs {
+		content := *s.state
+		if s.repairs != nil {
+			content.repaired, content.last = s.repairs[i].total()
 		}
-		if err := draftSpared(fs, filepath.Join(dir, sideFile), s.encode()); err != nil {
+		if err := draftSpared(s.fs, filepath.Join(dir, sideFile), content.encode()); err != nil {
 			return err
 		}
 	}
-	for _, dir := range dirs {
-		if err := placeSpared(fs, filepath.Join(dir, sideFile)); err != nil {
+	for _, dir := range s.dirs {
+		if err := placeSpared(s.fs, filepath.Join(dir, sideFile)); err != nil {
 			return err
 		}
 	}
-	j.unjoined = false
+	s.unjoined.Store(false)
 	return nil
 }
 
@@ -202,7 +199,7 @@ func placeSpared(fs vfs.FS, name string) error {
 	if err := fs.Rename(draft, name); err != nil {
 		return err
 	}
-	if err := unsynced(fs.SyncDir(filepath.Dir(name))); err != nil {
+	if err := spool.Unsynced(fs.SyncDir(filepath.Dir(name))); err != nil {
 		return err
 	}
 	if spare, err := fs.Reserve(draft, spareBytes); err == nil { // without one the next may find no room, and says so

@@ -26,76 +26,25 @@ type Translation struct {
 	number uint64
 }
 
-// Translate says, like Done, that e is in the upstream, but with the ETag upstream.
-// Both are remembered, unless the key has a later entry.
-func (j *Journal) Translate(ctx context.Context, e *Entry, upstream string) error {
-	return j.Flushed(ctx, e, Stored{ETag: upstream})
-}
-
 // Translation returns what is remembered of the ETags and dates of a key; false if
-// nothing is.
+// nothing is. It takes no lock.
 func (j *Journal) Translation(key akigw.Key) (t Translation, ok bool) {
-	if j.translated.Load() == 0 {
-		return j.dates.find(key)
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	it := j.translations[index(key.Bucket, key.Name)]
-	if it == nil {
-		return j.dates.find(key)
-	}
-	t = Translation{Key: it.entry.Key, Promised: it.entry.ETag, Upstream: it.etag, PromisedModified: it.entry.Modified, number: it.entry.ID}
-	t.dates(it.entry.Header)
-	return t, true
+	return j.table.view.Load().translation(key)
 }
 
-// Translates reports whether ETags or dates of a bucket's keys are remembered.
+// Translates reports whether ETags or dates of a bucket's keys are remembered. It takes no lock.
 func (j *Journal) Translates(bucket string) bool {
-	if j.dates.among(bucket) {
-		return true
-	}
-	if j.translated.Load() == 0 {
-		return false
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, it := range j.translations {
-		if it.entry.Key.Bucket == bucket {
-			return true
-		}
-	}
-	return false
+	v := j.table.view.Load()
+	return v.dates.has(bucket) || v.translations.has(bucket)
 }
 
 // Forget drops a translation: the key has another object.
 func (j *Journal) Forget(ctx context.Context, t Translation) error {
-	return j.commit(ctx, &op{kind: kindDone, entry: t.number, key: t.Key})
+	return j.committer.commit(ctx, &op{kind: kindDone, entry: t.number, key: t.Key})
 }
 
-// applyTranslate, like the function after it, needs mu.
-func (j *Journal) applyTranslate(o *op, p place, in *segment) {
-	name := index(o.key.Bucket, o.key.Name)
-	if it := j.ids[o.entry]; it == nil || it.kind != kindTranslate {
-		j.settled(name, o.entry)
-	}
-	it := j.place(o, p, in)
-	if it == nil {
-		return
-	}
-	if items, _ := j.keys.Get(name); len(items) > 0 {
-		return // a later one is going to take its place
-	}
-	it.etag = o.text
-	j.translations[name] = it
-	j.translated.Add(1)
-	j.hold(it)
-}
-
-// untranslate drops what is remembered of a key up to an entry.
-func (j *Journal) untranslate(name string, entry uint64) {
-	if it := j.translations[name]; it != nil && it.entry.ID <= entry {
-		delete(j.translations, name)
-		j.translated.Add(-1)
-		j.free(it)
-	}
+// HideDates drops the dates of a translation at once. It is Forget that keeps them from
+// being back after a restart.
+func (j *Journal) HideDates(t Translation) {
+	j.table.update(func(s *state) { s.hideDates(t) })
 }

@@ -18,21 +18,21 @@ import (
 // begin begins an upload and returns it.
 func begin(t testing.TB, j *Journal, name, id string) *Upload {
 	t.Helper()
-	err := j.Begin(t.Context(), Upload{ID: id, Key: key(name), Begun: time.Unix(1700000000, 0), Header: http.Header{"Content-Type": {"a/b"}}})
+	err := j.Uploads.Begin(t.Context(), Upload{ID: id, Key: key(name), Begun: time.Unix(1700000000, 0), Header: http.Header{"Content-Type": {"a/b"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return j.Upload(id)
+	return j.Uploads.Find(id)
 }
 
 func addPart(t testing.TB, j *Journal, u *Upload, n int, body []byte) (Part, error) {
 	t.Helper()
-	d := j.ReceivePart()
+	d := j.Uploads.Receive()
 	if _, err := d.Write(body); err != nil {
 		t.Fatal(err)
 	}
 	p := Part{Number: n, Size: int64(len(body)), ETag: etag(body), Header: http.Header{"X-Amz-Checksum-Crc32": {fmt.Sprint(n)}}}
-	return p, j.AddPart(t.Context(), u, d, p)
+	return p, j.Uploads.AddPart(t.Context(), u, d, p)
 }
 
 func mustAddPart(t testing.TB, j *Journal, u *Upload, n int, body []byte) Part {
@@ -78,11 +78,11 @@ func TestB13_B14_UploadAndPartsAreThereAfterRestart(t *testing.T) {
 	settled(t, j, 3)
 	for range 2 {
 		j = reopen(t, j)
-		u := j.Upload("id")
+		u := j.Uploads.Find("id")
 		if u == nil || u.Key != key("k") || u.Header.Get("Content-Type") != "a/b" || !u.Begun.Equal(time.Unix(1700000000, 0)) {
 			t.Fatalf("%+v", u)
 		}
-		parts, err := j.Parts(u)
+		parts, err := j.Uploads.Parts(u)
 		if err != nil || len(parts) != 3 || parts[0].ETag != etag(first) || parts[0].Size != 70_000 || parts[1].Number != 3 || parts[2].Number != 7 || parts[2].Header.Get("X-Amz-Checksum-Crc32") != "7" {
 			t.Errorf("%+v %v", parts, err)
 		}
@@ -105,10 +105,10 @@ func TestB15_CompletedIsWhole(t *testing.T) {
 	pa := mustAddPart(t, j, u, 2, a)
 	mustAddPart(t, j, u, 4, random(20, 4))
 	pb, pc := mustAddPart(t, j, u, 5, b), mustAddPart(t, j, u, 9, c)
-	if err := j.Complete(t.Context(), u, Entry{Key: key("k"), Parts: []Part{pa, {Number: 5, ETag: `"other"`}}}); !errors.Is(err, ErrNoPart) {
+	if err := j.Uploads.Complete(t.Context(), u, Entry{Key: key("k"), Parts: []Part{pa, {Number: 5, ETag: `"other"`}}}); !errors.Is(err, ErrNoPart) {
 		t.Errorf("with a part that is not there: %v", err)
 	}
-	if err := j.Complete(t.Context(), u, Entry{Key: key("k"), ETag: `"x-3"`, Header: u.Header, Parts: []Part{pa, pb, pc}}); err != nil {
+	if err := j.Uploads.Complete(t.Context(), u, Entry{Key: key("k"), ETag: `"x-3"`, Header: u.Header, Parts: []Part{pa, pb, pc}}); err != nil {
 		t.Fatal(err)
 	}
 	want := append(append(bytes.Clone(a), b...), c...)
@@ -117,7 +117,7 @@ func TestB15_CompletedIsWhole(t *testing.T) {
 		if e == nil || e.Size != int64(len(want)) || len(e.Parts) != 3 || e.Parts[2].Number != 9 || e.UploadID != "id" || e.ETag != `"x-3"` {
 			t.Fatalf("%+v", e)
 		}
-		if j.Upload("id") != nil || j.Completed("id") == nil || bodies(t, j) != 3 && func() bool { settled(t, j, 3); return false }() {
+		if j.Uploads.Find("id") != nil || j.Uploads.Completed("id") == nil || bodies(t, j) != 3 && func() bool { settled(t, j, 3); return false }() {
 			t.Error("the upload is not over")
 		}
 		for range 50 {
@@ -131,7 +131,7 @@ func TestB15_CompletedIsWhole(t *testing.T) {
 		if _, err := addPart(t, j, u, 1, a); !errors.Is(err, ErrNoUpload) {
 			t.Errorf("a part afterwards: %v", err)
 		}
-		if err := j.AbortUpload(t.Context(), u); !errors.Is(err, ErrNoUpload) {
+		if err := j.Uploads.Abort(t.Context(), u); !errors.Is(err, ErrNoUpload) {
 			t.Errorf("aborted afterwards: %v", err)
 		}
 		j = reopen(t, j)
@@ -160,20 +160,20 @@ func TestB16_AbortedIsGone(t *testing.T) {
 	defer func() { j.Close() }()
 	u := begin(t, j, "k", "id")
 	p := mustAddPart(t, j, u, 1, random(70_000, 1))
-	if err := j.AbortUpload(t.Context(), u); err != nil {
+	if err := j.Uploads.Abort(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
 	settled(t, j, 0)
 	j = reopen(t, j)
 	_, partErr := addPart(t, j, u, 2, nil)
-	_, listErr := j.Parts(u)
-	for what, err := range map[string]error{"part": partErr, "list": listErr, "complete": j.Complete(t.Context(), u, Entry{Key: key("k"), Parts: []Part{p}})} {
+	_, listErr := j.Uploads.Parts(u)
+	for what, err := range map[string]error{"part": partErr, "list": listErr, "complete": j.Uploads.Complete(t.Context(), u, Entry{Key: key("k"), Parts: []Part{p}})} {
 		if !errors.Is(err, ErrNoUpload) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	settled(t, j, 0)
-	if s := j.Stats(); s.Bytes != 0 || s.Uploads != 0 || len(j.Uploads("")) != 0 || !j.Idle() {
+	if s := j.Stats(); s.Bytes != 0 || s.Uploads != 0 || len(j.Uploads.List("")) != 0 || !j.Idle() {
 		t.Errorf("%+v", s)
 	}
 }
@@ -193,9 +193,9 @@ func TestD17_CompleteAbortAndPartAreInOrder(t *testing.T) {
 		var wait sync.WaitGroup
 		var completeErr, abortErr, partErr error
 		complete := func() {
-			completeErr = j.Complete(context.Background(), u, Entry{Key: key(name), Parts: []Part{p}})
+			completeErr = j.Uploads.Complete(context.Background(), u, Entry{Key: key(name), Parts: []Part{p}})
 		}
-		abort := func() { abortErr = j.AbortUpload(context.Background(), u) }
+		abort := func() { abortErr = j.Uploads.Abort(context.Background(), u) }
 		if round%2 == 0 {
 			complete, abort = abort, complete
 		}
@@ -221,7 +221,7 @@ func TestD17_CompleteAbortAndPartAreInOrder(t *testing.T) {
 		default:
 			t.Errorf("complete: %v, abort: %v, part: %v", completeErr, abortErr, partErr)
 		}
-		if j.Upload(name) != nil {
+		if j.Uploads.Find(name) != nil {
 			t.Error("the upload is open")
 		}
 	}
@@ -248,18 +248,17 @@ func TestOpenUploadsSurviveCompaction(t *testing.T) {
 	for i := range 200 {
 		mustPut(t, j, "other", random(50, uint64(i)))
 	}
-	j.mu.Lock()
-	first := j.segments[0].id
-	j.mu.Unlock()
-	if first < 3 {
-		t.Fatalf("segment %d is still there: nothing moved", first)
+	for end := time.Now().Add(5 * time.Second); j.log.firstID() < 3; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("segment %d is still there: nothing moved", j.log.firstID())
+		}
 	}
 	j = reopen(t, j)
-	got, err := j.Parts(j.Upload("id"))
+	got, err := j.Uploads.Parts(j.Uploads.Find("id"))
 	if err != nil || len(got) != 5 {
 		t.Fatalf("%+v %v", got, err)
 	}
-	if err := j.Complete(t.Context(), u, Entry{Key: key("k"), Parts: parts}); err != nil {
+	if err := j.Uploads.Complete(t.Context(), u, Entry{Key: key("k"), Parts: parts}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 400 {
@@ -278,14 +277,10 @@ func TestOpenUploadsSurviveCompaction(t *testing.T) {
 // TestUploadIDOfARewrittenEntry: at a start the record that says the upstream's upload
 // id of an entry can come before the entry's own, which was written once more.
 func TestUploadIDOfARewrittenEntry(t *testing.T) {
-	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
-	defer func() { j.Close() }()
-	old, later := newSegment(7, nil, 0), newSegment(8, nil, 0)
-	j.mu.Lock()
-	j.apply(&op{kind: kindUpload, entry: 900, key: key("k"), text: "up"}, place{number: 901}, old)
-	j.apply(&op{kind: kindPut, entry: 900, key: key("k"), put: &Entry{Key: key("k")}}, place{number: 902}, later)
-	j.mu.Unlock()
-	if o := j.Orphans(); len(o) > 0 || j.UploadID(900) != "up" || len(old.spoils) > 0 {
-		t.Errorf("upload id %q, orphans %v", j.UploadID(900), o)
+	s := newState()
+	s.apply(&op{kind: kindUpload, entry: 900, key: key("k"), text: "up"}, place{number: 901, segment: 7})
+	s.apply(&op{kind: kindPut, entry: 900, key: key("k"), put: &Entry{Key: key("k")}}, place{number: 902, segment: 8})
+	if it := s.items[900]; it == nil || it.remote != "up" || len(s.orphans) > 0 || s.left(7) > 0 {
+		t.Errorf("%+v, orphans %v", it, s.orphans)
 	}
 }

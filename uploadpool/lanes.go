@@ -9,6 +9,7 @@ type lane struct {
 	name      string
 	urgent    []*turn   // that somebody waits for: they go before all others, in order
 	queue     []*turn   // the others that may go now, in order
+	left      int       // turns in queue that are gone
 	active    int       // uploads under way
 	limit     float64   // how many may be, as the upstream bears it
 	throttled time.Time // when limit was cut last
@@ -94,15 +95,26 @@ func (l *lane) pop(urgent bool) *turn {
 		t := (*q)[0]
 		(*q)[0] = nil
 		if *q = (*q)[1:]; !t.gone {
-			t.urgent = false
+			t.urgent, t.queued = false, false
 			return t
+		}
+		if t.queued {
+			l.left--
 		}
 	}
 	return nil
 }
 
+// leave takes a turn out of whatever it is in: its place there is skipped.
+func (l *lane) leave(t *turn) {
+	t.gone = true
+	if t.queued {
+		l.left++
+	}
+}
+
 // queued is how many may go now in a lane, or a few more.
-func (l *lane) queued() int { return len(l.urgent) + len(l.queue) }
+func (l *lane) queued() int { return len(l.urgent) + len(l.queue) - l.left }
 
 // queued is how many may go now, or a few more. It needs mu.
 func (p *Pool) queued() (n int) {

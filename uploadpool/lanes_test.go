@@ -120,10 +120,10 @@ func TestForwardPastAHangingUpstream(t *testing.T) {
 		u := newTwoUpstreams(t)
 		defer u.close()
 		begin := func(bucket string) *journal.Upload {
-			if err := u.j.Begin(t.Context(), journal.Upload{ID: bucket, Key: akigw.Key{Bucket: bucket, Name: "k"}, Begun: time.Now(), Header: http.Header{}}); err != nil {
+			if err := u.j.Uploads.Begin(t.Context(), journal.Upload{ID: bucket, Key: akigw.Key{Bucket: bucket, Name: "k"}, Begun: time.Now(), Header: http.Header{}}); err != nil {
 				t.Fatal(err)
 			}
-			return u.j.Upload(bucket)
+			return u.j.Uploads.Find(bucket)
 		}
 		hangs, works := begin("hangs"), begin("bucket")
 		go u.pool.Forward(t.Context(), hangs, nil)
@@ -145,10 +145,10 @@ func TestForwardWaitsNoLongerThanItsClient(t *testing.T) {
 		defer u.close()
 		var uploads []*journal.Upload
 		for _, id := range []string{"first", "second"} {
-			if err := u.j.Begin(t.Context(), journal.Upload{ID: id, Key: akigw.Key{Bucket: "hangs", Name: id}, Begun: time.Now(), Header: http.Header{}}); err != nil {
+			if err := u.j.Uploads.Begin(t.Context(), journal.Upload{ID: id, Key: akigw.Key{Bucket: "hangs", Name: id}, Begun: time.Now(), Header: http.Header{}}); err != nil {
 				t.Fatal(err)
 			}
-			uploads = append(uploads, u.j.Upload(id))
+			uploads = append(uploads, u.j.Uploads.Find(id))
 		}
 		go u.pool.Forward(t.Context(), uploads[0], nil)
 		synctest.Wait()
@@ -176,11 +176,11 @@ func TestSweepBesideAHangingUpstream(t *testing.T) {
 		orphan := func(bucket string, n int) {
 			t.Helper()
 			up := journal.Upload{ID: fmt.Sprint(bucket, n), Key: akigw.Key{Bucket: bucket, Name: fmt.Sprint(n)}, Begun: time.Now(), Header: http.Header{}}
-			if err := u.j.Begin(t.Context(), up); err != nil {
+			if err := u.j.Uploads.Begin(t.Context(), up); err != nil {
 				t.Fatal(err)
 			}
-			begun := u.j.Upload(up.ID)
-			if err := errors.Join(u.j.Uploading(t.Context(), begun.Number, up.Key, "there"), u.j.AbortUpload(t.Context(), begun)); err != nil {
+			begun := u.j.Uploads.Find(up.ID)
+			if err := errors.Join(u.j.Uploading(t.Context(), begun.Number, up.Key, "there"), u.j.Uploads.Abort(t.Context(), begun)); err != nil {
 				t.Fatal(err)
 			}
 		}

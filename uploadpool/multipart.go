@@ -210,7 +210,7 @@ func (r result) failure() error {
 // the rest of it goes past the journal. It returns the upstream's upload id.
 func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.Part) (id string, err error) {
 	m := &multipart{pool: p, number: u.Number, key: u.Key, header: u.Header, parts: parts, gone: func() bool { return false }}
-	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.PartBody(parts[i]) }
+	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.Uploads.Body(parts[i]) }
 	if id = p.Journal.UploadID(u.Number); id == "" || len(parts) > 0 {
 		leave, err := p.enter(ctx, u.Number)
 		if err != nil {
@@ -466,17 +466,19 @@ type garbage struct {
 
 // sweep aborts uploads that nobody is going to finish, and deletes packs that nothing is in, in the
 // background and for each upstream by itself. The context is the pool's, not that of who began them.
-func (p *Pool) sweep(ctx context.Context) {
-	if !p.Journal.Garbage() {
-		return
+// It reports whether there are any.
+func (p *Pool) sweep(ctx context.Context) bool {
+	orphans, packs := p.Journal.Garbage()
+	if len(orphans)+len(packs) == 0 {
+		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if time.Since(p.swept) < sweepEvery {
-		return
+		return true
 	}
 	p.swept = time.Now()
-	for l, g := range p.garbage() {
+	for l, g := range p.garbage(orphans, packs) {
 		if l.sweeping {
 			continue
 		}
@@ -488,10 +490,11 @@ func (p *Pool) sweep(ctx context.Context) {
 			l.sweeping = false
 		})
 	}
+	return true
 }
 
-// garbage returns what can be cleared, by the lanes of the upstreams that have it. It needs mu.
-func (p *Pool) garbage() map[*lane]*garbage {
+// garbage sorts what can be cleared by the lanes of the upstreams that have it. It needs mu.
+func (p *Pool) garbage(orphans []journal.Orphan, packs []journal.Pack) map[*lane]*garbage {
 	all := map[*lane]*garbage{}
 	of := func(bucket string) *garbage {
 		l := p.lane(bucket)
@@ -500,11 +503,11 @@ func (p *Pool) garbage() map[*lane]*garbage {
 		}
 		return all[l]
 	}
-	for _, o := range p.Journal.Orphans() {
+	for _, o := range orphans {
 		g := of(o.Key.Bucket)
 		g.orphans = append(g.orphans, o)
 	}
-	for _, k := range p.Journal.EmptyPacks() {
+	for _, k := range packs {
 		g := of(k.Key.Bucket)
 		g.packs = append(g.packs, k)
 	}
@@ -515,7 +518,7 @@ func (p *Pool) garbage() map[*lane]*garbage {
 func (p *Pool) clear(ctx context.Context, g *garbage) {
 	for _, o := range g.orphans {
 		if ctx.Err() == nil && p.aborted(ctx, o.Key, o.UploadID) {
-			_ = p.Journal.Aborted(ctx, o) // else it is aborted again, and nothing found
+			_ = p.Journal.Uploading(ctx, o.Entry, o.Key, "") // else it is aborted again, and nothing found
 		}
 	}
 	for _, k := range g.packs {

@@ -21,18 +21,18 @@ func (r *rig) putParts(name string, bodies ...string) string {
 	r.t.Helper()
 	ctx := context.Background()
 	id := fmt.Sprint("id of ", name, len(bodies), time.Now().UnixNano())
-	err := r.j.Begin(ctx, journal.Upload{ID: id, Key: key(name), Begun: time.Now()})
-	u := r.j.Upload(id)
+	err := r.j.Uploads.Begin(ctx, journal.Upload{ID: id, Key: key(name), Begun: time.Now()})
+	u := r.j.Uploads.Find(id)
 	e := journal.Entry{Key: key(name), Modified: time.Now(), Header: http.Header{"X-Amz-Meta-M": {"v"}}}
 	all := md5.New()
 	for i, body := range bodies {
-		d := r.j.ReceivePart()
+		d := r.j.Uploads.Receive()
 		if _, werr := d.Write([]byte(body)); err == nil {
 			err = werr
 		}
 		p := journal.Part{Number: 2*i + 1, ETag: etag(body)}
 		if err == nil {
-			err = r.j.AddPart(ctx, u, d, p)
+			err = r.j.Uploads.AddPart(ctx, u, d, p)
 		}
 		e.Parts = append(e.Parts, p)
 		sum := md5.Sum([]byte(body))
@@ -40,7 +40,7 @@ func (r *rig) putParts(name string, bodies ...string) string {
 	}
 	e.ETag = fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(bodies))
 	if err == nil {
-		err = r.j.Complete(ctx, u, e)
+		err = r.j.Uploads.Complete(ctx, u, e)
 	}
 	if err != nil {
 		r.t.Fatal(err)
@@ -63,8 +63,8 @@ func (r *rig) uploaded(name, etag string, bodies []string) {
 		r.t.Errorf("%s upstream: %t, %d bytes, ETag %s, want %s", name, ok, len(o.Body), o.ETag, etag)
 	}
 	synctest.Wait()
-	if n := r.up.Uploads(); n != 0 || len(r.j.Orphans()) != 0 {
-		r.t.Errorf("%d uploads are open upstream, %v are to be aborted", n, r.j.Orphans())
+	if n := r.up.Uploads(); n != 0 || r.j.Stats().Orphans != 0 {
+		r.t.Errorf("%d uploads are open upstream, %d are to be aborted", n, r.j.Stats().Orphans)
 	}
 }
 
@@ -293,8 +293,8 @@ func TestE16_ReplacedWhileInParts(t *testing.T) {
 			r.drained(time.Minute)
 			time.Sleep(20 * time.Second)
 			r.upstream("k", "new")
-			if r.up.Uploads() != 0 || len(r.j.Orphans()) != 0 || r.asked("AbortMultipartUpload") != 1 || r.asked("CompleteMultipartUpload") != 0 {
-				t.Errorf("%d uploads are open, %v to be aborted: %q", r.up.Uploads(), r.j.Orphans(), r.history)
+			if r.up.Uploads() != 0 || r.j.Stats().Orphans != 0 || r.asked("AbortMultipartUpload") != 1 || r.asked("CompleteMultipartUpload") != 0 {
+				t.Errorf("%d uploads are open, %v to be aborted: %q", r.up.Uploads(), r.j.Stats().Orphans, r.history)
 			}
 			r.close()
 		})
@@ -344,17 +344,17 @@ func TestChecksumsGoAlong(t *testing.T) {
 		})
 		ctx := t.Context()
 		h := http.Header{"X-Amz-Checksum-Algorithm": {"CRC32"}, "X-Amz-Checksum-Type": {"FULL_OBJECT"}, "X-Amz-Checksum-Crc32": {"AAAAAA=="}, "X-Amz-Meta-M": {"v"}}
-		if err := r.j.Begin(ctx, journal.Upload{ID: "id", Key: key("k"), Header: h}); err != nil {
+		if err := r.j.Uploads.Begin(ctx, journal.Upload{ID: "id", Key: key("k"), Header: h}); err != nil {
 			t.Fatal(err)
 		}
-		u := r.j.Upload("id")
+		u := r.j.Uploads.Find("id")
 		p := journal.Part{Number: 1, ETag: etag(""), Header: http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}}
-		if err := r.j.AddPart(ctx, u, r.j.ReceivePart(), p); err != nil {
+		if err := r.j.Uploads.AddPart(ctx, u, r.j.Uploads.Receive(), p); err != nil {
 			t.Fatal(err)
 		}
 		whole := md5.Sum([]byte(""))
 		all := md5.Sum(whole[:])
-		if err := r.j.Complete(ctx, u, journal.Entry{Key: key("k"), ETag: fmt.Sprintf("\"%x-1\"", all), Header: h, Parts: []journal.Part{p}, Modified: time.Now()}); err != nil {
+		if err := r.j.Uploads.Complete(ctx, u, journal.Entry{Key: key("k"), ETag: fmt.Sprintf("\"%x-1\"", all), Header: h, Parts: []journal.Part{p}, Modified: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		r.run()

@@ -54,7 +54,7 @@ func (p *Pool) collect(key akigw.Key, now time.Time) bool {
 
 // packable reports whether an entry is to go into a pack.
 func (p *Pool) packable(e *journal.Entry) bool {
-	_, _, packed := p.Journal.Location(e)
+	_, _, packed := p.Journal.Packs.Find(e)
 	return p.Batch.Enabled && !e.Deleted && len(e.Parts) == 0 && !packed && p.Packs(e.Key, e.Size)
 }
 
@@ -123,15 +123,15 @@ func (p *Pool) flushPack(ctx context.Context, entries []*journal.Entry) {
 		return
 	}
 	key := akigw.Key{Bucket: kept[0].Key.Bucket, Name: pack.NewName(time.Now())}
-	number, err := p.Journal.BeginPack(ctx, key)
+	number, end, err := p.Journal.Packs.Begin(ctx, key)
 	r := result{err: err}
 	if err == nil {
-		defer p.Journal.EndPack(number)
+		defer end()
 		r = p.putPack(ctx, key, w.Finish())
 	}
 	if r.err == nil {
 		failpoint.Here("pack.afterPut")
-		r.err = p.Journal.Packed(ctx, number, kept, offsets)
+		r.err = p.Journal.Packs.Add(ctx, number, kept, offsets)
 	}
 	if r.err == nil {
 		failpoint.Here("pack.afterPacked")
@@ -191,7 +191,7 @@ func (p *Pool) putPack(ctx context.Context, key akigw.Key, data []byte) result {
 // body opens the body of an entry, where it is.
 func (p *Pool) body(ctx context.Context, e *journal.Entry) (io.ReadSeekCloser, error) {
 	for {
-		key, at, ok := p.Journal.Location(e)
+		key, at, ok := p.Journal.Packs.Find(e)
 		if !ok {
 			b, err := p.Journal.Body(e, 0, e.Size)
 			if err == journal.ErrPacked {
@@ -232,7 +232,8 @@ func (p *Pool) fromPack(ctx context.Context, key akigw.Key, at int64, e *journal
 
 // DropPacks deletes the packs of a bucket that nothing is in.
 func (p *Pool) DropPacks(ctx context.Context, bucket string) {
-	for _, k := range p.Journal.EmptyPacks() {
+	_, packs := p.Journal.Garbage()
+	for _, k := range packs {
 		if k.Key.Bucket == bucket && ctx.Err() == nil {
 			p.dropPack(ctx, k)
 		}
@@ -246,6 +247,6 @@ func (p *Pool) dropPack(ctx context.Context, k journal.Pack) {
 	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "DeleteObject", Method: http.MethodDelete, Key: k.Key, Header: http.Header{}})
 	gone := err == nil && resp.StatusCode == http.StatusNotFound
 	if r := p.judge(err, resp, false); r.err == nil || gone {
-		_ = p.Journal.Unpacked(ctx, k) // else it is deleted again, and not found
+		_ = p.Journal.Packs.Removed(ctx, k) // else it is deleted again, and not found
 	}
 }

@@ -98,7 +98,7 @@ func TestSmallObjectsArePacked(t *testing.T) {
 		if st := r.j.Stats(); st.Packed != 23 || st.Packs != 3 || st.Pending != 0 || len(r.history) != before {
 			t.Errorf("after a restart: %+v, %q", st, r.history[before:])
 		}
-		if k, at, ok := r.j.Location(r.j.Last(key("22"))); !ok || !pack.IsName(k.Name) || at == 0 {
+		if k, at, ok := r.j.Packs.Find(r.j.Last(key("22"))); !ok || !pack.IsName(k.Name) || at == 0 {
 			t.Errorf("%s %d %t", k, at, ok)
 		}
 		r.close()
@@ -261,7 +261,7 @@ func TestB8_PackWhoseAnswerIsLost(t *testing.T) {
 			r.drained(time.Minute)
 			time.Sleep(2 * time.Minute)
 			found, packs := r.packed()
-			if packs == 0 || len(found) != 10 || r.j.Stats().Packs != packs || len(r.j.EmptyPacks()) != 0 || lost != 1 {
+			if packs == 0 || len(found) != 10 || r.j.Stats().Packs != packs || emptyPacks(r.j) != 0 || lost != 1 {
 				t.Errorf("%d packs with %d objects, %+v", packs, len(found), r.j.Stats())
 			}
 			r.close()
@@ -288,4 +288,10 @@ func TestDeadLettersOfAPack(t *testing.T) {
 		}
 		r.close()
 	})
+}
+
+// emptyPacks is how many packs nothing is in.
+func emptyPacks(j *journal.Journal) int {
+	_, packs := j.Garbage()
+	return len(packs)
 }

@@ -175,6 +175,7 @@ type turn struct {
 	key    akigw.Key
 	due    time.Time // if it waits for its time
 	urgent bool      // it is in urgent
+	queued bool      // it is in queue
 	gone   bool      // the key has got another one
 }
 
@@ -202,9 +203,8 @@ func New(c Config) *Pool {
 			p.addLane(name)
 		}
 	}
-	p.known = c.Journal.Newest()
+	p.known = c.Journal.Notify(p.push)
 	p.Again()
-	c.Journal.Notify(p.push)
 	return p
 }
 
@@ -232,6 +232,7 @@ func (p *Pool) line(t *turn) {
 	if t.urgent = p.hurries(t.key); t.urgent {
 		l.urgent = append(l.urgent, t)
 	} else {
+		t.queued = true
 		l.queue = append(l.queue, t)
 	}
 }
@@ -258,7 +259,7 @@ func (p *Pool) Hurry(key akigw.Key) {
 	p.wanted[key] = max(p.wanted[key], until)
 	if t := p.turns[key]; t == nil || !t.urgent {
 		if t != nil {
-			t.gone = true
+			p.lane(key.Bucket).leave(t)
 		}
 		p.line(&turn{key: key})
 	}
@@ -281,9 +282,9 @@ func (p *Pool) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		p.sweep(ctx)
+		garbage := p.sweep(ctx)
 		next := p.start(ctx)
-		if p.Journal.Garbage() {
+		if garbage {
 			next = min(next, sweepEvery)
 		}
 		timer.Reset(next)
@@ -341,7 +342,7 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 			}
 			continue
 		}
-		if _, _, packed := p.Journal.Location(e); packed && !p.hurries(key) {
+		if _, _, packed := p.Journal.Packs.Find(e); packed && !p.hurries(key) {
 			p.Journal.Return(e, false)
 			continue
 		}
@@ -410,44 +411,30 @@ func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// gather takes more deletions of the bucket of e from the queue of its lane. It needs mu. A key that
-// XML 1.0 cannot hold is deleted by a request of its own: a service that reads XML strictly
-// would refuse the whole batch because of it.
-func (p *Pool) gather(l *lane, e *journal.Entry) (more []*journal.Entry) {
+// gather takes more deletions of the bucket of e whose turn may come now, with one look at the
+// journal, whatever else is in the queue. It needs mu. A key that XML 1.0 cannot hold is deleted by
+// a request of its own: a service that reads XML strictly would refuse the whole batch because of
+// it.
+func (p *Pool) gather(l *lane, e *journal.Entry) []*journal.Entry {
 	if !e.Deleted || !p.Batch.Enabled || !s3xml.Holds(e.Key.Name) {
 		return nil
 	}
-	kept := l.queue[:0:0]
-	for i, t := range l.queue {
-		if len(more) == p.Batch.BatchSize-1 {
-			kept = append(kept, l.queue[i:]...)
-			break
-		}
-		if t.gone {
-			continue
-		}
-		if t.key.Bucket != e.Key.Bucket || !p.batchable(t.key) {
-			kept = append(kept, t)
-			continue
-		}
-		delete(p.turns, t.key)
-		if taken := p.Journal.Take(t.key); taken != nil {
-			more = append(more, taken)
-		}
+	more := p.Journal.TakeDeletions(e.Key.Bucket, p.Batch.BatchSize-1, func(d *journal.Entry) bool {
+		t := p.turns[d.Key]
+		return t != nil && t.queued && p.batchable(d)
+	})
+	for _, e := range more {
+		l.leave(p.turns[e.Key])
+		delete(p.turns, e.Key)
 	}
-	l.queue = kept
 	return more
 }
 
-// batchable reports whether the newest entry of a key is a deletion that can go with others. One
-// that is upstream and only has to be confirmed would delete what came after it.
-func (p *Pool) batchable(key akigw.Key) bool {
-	last := p.Journal.Last(key)
-	if last == nil || !last.Deleted || !s3xml.Holds(key.Name) {
-		return false
-	}
-	_, unconfirmed := p.unconfirmed(key)
-	return !unconfirmed
+// batchable reports whether a deletion, the newest entry of its key, can go with others. One that
+// is upstream and only has to be confirmed would delete what came after it.
+func (p *Pool) batchable(e *journal.Entry) bool {
+	entry, _ := p.doubts.waits(e.Key)
+	return entry != e.ID && s3xml.Holds(e.Key.Name)
 }
 
 // flush takes entries of one bucket to the upstream, one or several deletions.

@@ -651,7 +651,7 @@ func TestE16_E17_OrphanIsAborted(t *testing.T) {
 		r.run()
 		r.drained(time.Minute)
 		synctest.Wait()
-		if r.asked("AbortMultipartUpload") != 1 || len(r.j.Orphans()) != 0 {
+		if r.asked("AbortMultipartUpload") != 1 || r.j.Stats().Orphans != 0 {
 			t.Errorf("%q", r.history)
 		}
 		r.close()

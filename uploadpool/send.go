@@ -43,17 +43,17 @@ func (p *Pool) Send(ctx context.Context, key akigw.Key, contentType string, body
 		return err
 	}
 	id := ownPrefix + rand.Text()
-	if err := p.Journal.Begin(ctx, journal.Upload{ID: id, Key: key, Begun: time.Now(), Header: http.Header{"Content-Type": {contentType}}}); err != nil {
+	if err := p.Journal.Uploads.Begin(ctx, journal.Upload{ID: id, Key: key, Begun: time.Now(), Header: http.Header{"Content-Type": {contentType}}}); err != nil {
 		return err
 	}
-	u := p.Journal.Upload(id)
+	u := p.Journal.Uploads.Find(id)
 	r := p.send(ctx, u, parts, body, size)
 	ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownPatience)
 	defer cancel()
 	if r.err == nil {
 		err = p.Journal.Uploading(ended, u.Number, key, "") // nothing is left to abort
 	}
-	err = errors.Join(err, p.Journal.AbortUpload(ended, u))
+	err = errors.Join(err, p.Journal.Uploads.Abort(ended, u))
 	p.stir()
 	if r.err != nil {
 		return fmt.Errorf("upload of %s: %w", key, r.failure())
@@ -108,9 +108,9 @@ func partsOf(body io.ReaderAt, size int64) (parts []journal.Part, err error) {
 
 // endOwn ends the gateway's own uploads of an earlier run.
 func (p *Pool) endOwn(ctx context.Context) {
-	for _, u := range p.Journal.Uploads("") {
+	for _, u := range p.Journal.Uploads.List("") {
 		if Own(u) && u.Number <= p.known {
-			_ = p.Journal.AbortUpload(ctx, u) // else the next start does it
+			_ = p.Journal.Uploads.Abort(ctx, u) // else the next start does it
 		}
 	}
 }

@@ -83,7 +83,7 @@ func TestSendIsCutOff(t *testing.T) {
 		}
 		r.answers(nil)
 		r.open()
-		if open := r.j.Uploads(""); len(open) != 1 || !Own(open[0]) || !strings.HasPrefix(open[0].ID, ownPrefix) || r.up.Uploads() != 1 {
+		if open := r.j.Uploads.List(""); len(open) != 1 || !Own(open[0]) || !strings.HasPrefix(open[0].ID, ownPrefix) || r.up.Uploads() != 1 {
 			t.Fatalf("%+v, %d uploads upstream", open, r.up.Uploads())
 		}
 		r.run()

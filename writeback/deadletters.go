@@ -82,7 +82,7 @@ func (l *DeadLetters) Drop(ctx context.Context, id uint64) error {
 		return err
 	}
 	defer l.cache.Begin(e.Key).End()
-	return l.journal.Done(ctx, e)
+	return l.journal.Flushed(ctx, e, journal.Stored{})
 }
 
 // Body opens the body of a dead letter, for an operator to keep. The caller closes it.

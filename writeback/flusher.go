@@ -111,7 +111,7 @@ func (f *Flusher) DrainBucket(ctx context.Context, bucket string) error {
 			return err
 		}
 	}
-	if f.pool.DropPacks(ctx, bucket); f.journal.Packs(bucket) > 0 {
+	if f.pool.DropPacks(ctx, bucket); f.journal.Packs.Count(bucket) > 0 {
 		return fmt.Errorf("%w: %s has packs that could not be deleted", ErrPending, bucket)
 	}
 	return nil
@@ -156,7 +156,7 @@ func (f *Flusher) Unpack(ctx context.Context, bucket string) (n int, err error) 
 	}
 	all := f.entries(bucket)
 	for _, e := range all {
-		if _, _, packed := f.journal.Location(e); !packed {
+		if _, _, packed := f.journal.Packs.Find(e); !packed {
 			continue
 		}
 		f.pool.Hurry(e.Key)
@@ -167,7 +167,7 @@ func (f *Flusher) Unpack(ctx context.Context, bucket string) (n int, err error) 
 		}
 	}
 	for _, e := range all {
-		if _, _, packed := f.journal.Location(e); packed {
+		if _, _, packed := f.journal.Packs.Find(e); packed {
 			if err := f.waitUnpacked(ctx, e.Key); err != nil {
 				return n, err
 			}

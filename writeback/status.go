@@ -15,7 +15,6 @@ type Status struct {
 	// be one.
 	journal.Stats
 	uploadpool.Progress
-	Damage []string // files with what was found damaged, for an operator to look at
 	Broken []string // buckets whose breakers are open
 	// Suspects are the upstreams that have stopped answering, by name.
 	Suspects []string
@@ -32,7 +31,7 @@ func (w *WriteBack) Status() (st Status) {
 		}
 		return st
 	}
-	st = Status{Stats: w.journal.Stats(), Progress: w.pool.Progress(), Damage: w.journal.Damage(), PausedBuckets: w.pausedBuckets()}
+	st = Status{Stats: w.journal.Stats(), Progress: w.pool.Progress(), PausedBuckets: w.pausedBuckets()}
 	if b, ok := w.upstream.(interface{ Broken() []string }); ok {
 		st.Broken = b.Broken()
 	}
@@ -48,7 +47,7 @@ func (w *WriteBack) Warnings() (all []string) {
 		all = append(all, "journal: "+problem)
 	}
 	if w.journal != nil {
-		if err := w.journal.Accepting(); err != nil {
+		if err := w.journal.Stats().Problem; err != nil {
 			all = append(all, "journal: "+err.Error()+remedy(err))
 		}
 	}

@@ -56,13 +56,13 @@ func (u *Uploads) Begin(ctx context.Context, key akigw.Key, header http.Header) 
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // it does not fail
 	id = uploadIDPrefix + hex.EncodeToString(random[:])
-	return id, u.acceptor.acknowledged(u.journal.Begin(ctx, Upload{ID: id, Key: key, Begun: now(), Header: header}))
+	return id, u.acceptor.acknowledged(u.journal.Uploads.Begin(ctx, Upload{ID: id, Key: key, Begun: now(), Header: header}))
 }
 
 // Find finds an open upload. The error is ErrNoUpload if there is none of this key.
 func (u *Uploads) Find(key akigw.Key, id string) (*Upload, error) {
 	if u.journal != nil {
-		if up := u.journal.Upload(id); up != nil && up.Key == key {
+		if up := u.journal.Uploads.Find(id); up != nil && up.Key == key {
 			return up, nil
 		}
 	}
@@ -74,7 +74,7 @@ func (u *Uploads) Of(bucket string) []*Upload {
 	if u.journal == nil {
 		return nil
 	}
-	return slices.DeleteFunc(u.journal.Uploads(bucket), uploadpool.Own)
+	return slices.DeleteFunc(u.journal.Uploads.List(bucket), uploadpool.Own)
 }
 
 // AcceptPart starts a part of size bytes. It returns nil if it has to go to the
@@ -88,13 +88,13 @@ func (u *Uploads) AcceptPart(up *Upload, size int64) *Write {
 		u.acceptor.goesThrough(up.Key.Bucket, why)
 		return nil
 	}
-	return &Write{acceptor: u.acceptor, cache: u.cache, hashers: u.hashers, key: up.Key, draft: u.journal.ReceivePart(), size: size}
+	return &Write{acceptor: u.acceptor, cache: u.cache, hashers: u.hashers, key: up.Key, draft: u.journal.Uploads.Receive(), size: size}
 }
 
 // Parts are the parts of an upload, by number: those in the journal, and if it was
 // moved those at the upstream.
 func (u *Uploads) Parts(ctx context.Context, up *Upload) ([]Part, error) {
-	parts, err := u.journal.Parts(up)
+	parts, err := u.journal.Uploads.Parts(up)
 	if err != nil || !u.Moved(up) {
 		return parts, err
 	}
@@ -127,7 +127,7 @@ func (u *Uploads) AcceptComplete(ctx context.Context, up *Upload) (bool, error) 
 func (u *Uploads) Complete(ctx context.Context, up *Upload, etag string, header http.Header, parts []Part) error {
 	change := u.cache.Begin(up.Key)
 	defer change.End()
-	return u.acceptor.acknowledged(u.journal.Complete(ctx, up, journal.Entry{Key: up.Key, ETag: etag, Modified: now(), Header: header, Parts: parts}))
+	return u.acceptor.acknowledged(u.journal.Uploads.Complete(ctx, up, journal.Entry{Key: up.Key, ETag: etag, Modified: now(), Header: header, Parts: parts}))
 }
 
 // Completed returns the ETag and the headers of the object that an upload of a key was
@@ -136,7 +136,7 @@ func (u *Uploads) Completed(key akigw.Key, id string) (etag string, header http.
 	if u.journal == nil {
 		return "", nil, false
 	}
-	if e := u.journal.Completed(id); e != nil && e.Key == key {
+	if e := u.journal.Uploads.Completed(id); e != nil && e.Key == key {
 		return e.ETag, e.Header, true
 	}
 	return "", nil, false
@@ -145,13 +145,13 @@ func (u *Uploads) Completed(key akigw.Key, id string) (etag string, header http.
 // Abort acknowledges the abort of an upload, also of one that was moved: then
 // the one at the upstream is aborted soon.
 func (u *Uploads) Abort(ctx context.Context, up *Upload) error {
-	return u.acceptor.acknowledged(u.journal.AbortUpload(ctx, up))
+	return u.acceptor.acknowledged(u.journal.Uploads.Abort(ctx, up))
 }
 
 // AbortAll ends the uploads to a bucket that was deleted.
 func (u *Uploads) AbortAll(ctx context.Context, bucket string) {
 	for _, up := range u.Of(bucket) {
-		if err := u.journal.AbortUpload(ctx, up); err != nil && !errors.Is(err, ErrNoUpload) {
+		if err := u.journal.Uploads.Abort(ctx, up); err != nil && !errors.Is(err, ErrNoUpload) {
 			u.log.Warn("a multipart upload to a bucket that is gone could not be aborted; it is when it expires", "key", up.Key.String(), "error", err)
 		}
 	}
@@ -169,7 +169,7 @@ func (u *Uploads) Move(ctx context.Context, up *Upload, parts []Part) (string, e
 
 // LocalParts are those of the wanted parts that are in the journal.
 func (u *Uploads) LocalParts(up *Upload, wanted []Part) ([]Part, error) {
-	have, err := u.journal.Parts(up)
+	have, err := u.journal.Uploads.Parts(up)
 	return slices.DeleteFunc(have, func(p Part) bool {
 		return !slices.ContainsFunc(wanted, func(w Part) bool { return w.Number == p.Number && w.ETag == p.ETag })
 	}), err
@@ -186,7 +186,7 @@ func (u *Uploads) runExpiry(ctx context.Context) {
 	tick := time.NewTicker(expireEvery)
 	defer tick.Stop()
 	for {
-		for _, up := range u.journal.Uploads("") {
+		for _, up := range u.journal.Uploads.List("") {
 			u.expire(ctx, up)
 		}
 		select {
@@ -200,7 +200,7 @@ func (u *Uploads) runExpiry(ctx context.Context) {
 // expire aborts an upload if no part of it came for long.
 func (u *Uploads) expire(ctx context.Context, up *Upload) {
 	last := up.Begun
-	parts, err := u.journal.Parts(up)
+	parts, err := u.journal.Uploads.Parts(up)
 	for _, p := range parts {
 		if p.Modified.After(last) {
 			last = p.Modified
@@ -209,7 +209,7 @@ func (u *Uploads) expire(ctx context.Context, up *Upload) {
 	if err != nil || time.Since(last) < u.maxAge {
 		return
 	}
-	if err := u.journal.AbortUpload(ctx, up); err != nil && !errors.Is(err, ErrNoUpload) {
+	if err := u.journal.Uploads.Abort(ctx, up); err != nil && !errors.Is(err, ErrNoUpload) {
 		u.log.Warn("a multipart upload that got no part for long could not be aborted", "key", up.Key.String(), "error", err)
 		return
 	}

@@ -78,5 +78,5 @@ type Part = journal.Part
 // and Header. It returns the part's Modified.
 func (w *Write) CommitPart(ctx context.Context, u *Upload, p Part) (modified time.Time, err error) {
 	p.Modified = now()
-	return p.Modified, w.acceptor.acknowledged(w.acceptor.journal.AddPart(ctx, u, w.draft, p))
+	return p.Modified, w.acceptor.acknowledged(w.acceptor.journal.Uploads.AddPart(ctx, u, w.draft, p))
 }

@@ -34,7 +34,7 @@ type Cache interface {
 // meanwhile.
 func (o *Overlay) Body(ctx context.Context, cache Cache, e *journal.Entry, r akigw.Range) (tiers.Body, akigw.Outcome, error) {
 	for {
-		key, at, packed := o.journal.Location(e)
+		key, at, packed := o.journal.Packs.Find(e)
 		if !packed {
 			b, err := o.journal.Body(e, r.Start, r.Length)
 			switch {
@@ -60,7 +60,7 @@ func (o *Overlay) Body(ctx context.Context, cache Cache, e *journal.Entry, r aki
 
 // File opens the whole body of an entry for reading in any order.
 func (o *Overlay) File(ctx context.Context, cache Cache, e *journal.Entry) (io.ReadSeekCloser, error) {
-	key, at, packed := o.journal.Location(e)
+	key, at, packed := o.journal.Packs.Find(e)
 	if !packed {
 		return o.journal.Body(e, 0, e.Size)
 	}

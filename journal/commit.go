@@ -1,0 +1,363 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/akidb/akigw"
+)
+
+// committer makes records durable and has them applied, many with one sync. A single goroutine
+// writes: it takes what waits, all at once, syncs once, and wakes those who wait.
+type committer struct {
+	health    *health
+	log       *wal
+	table     *table
+	maxDates  int
+	displaced func() error // returns ErrMoved if the journal's files are not where they were
+	joined    func() bool  // the side files say what they have to say in this epoch
+	discard   func(spools []uint64)
+	after     func() // called after each batch
+	retry     func() // called once a second
+
+	mu      sync.Mutex
+	wake    sync.Cond       // with mu
+	queue   []*writing      // guarded by mu
+	closing bool            // guarded by mu
+	due     bool            // it is time to look; guarded by mu
+	changed func(akigw.Key) // guarded by mu
+
+	timer *time.Timer // of looks
+	done  sync.WaitGroup
+}
+
+// writing is some records that wait for a sync together.
+type writing struct {
+	ops     []*op
+	rewrite *rewrite // says what ops are when their turn comes; nil for none
+	done    chan error
+}
+
+// start starts the goroutine.
+func (c *committer) start() {
+	c.wake.L = &c.mu
+	c.timer = time.AfterFunc(lookEvery, c.poke)
+	c.done.Go(c.run)
+}
+
+// stop writes what waits, takes nothing more, and returns when the goroutine has ended.
+func (c *committer) stop() {
+	c.mu.Lock()
+	c.closing = true
+	c.wake.Broadcast()
+	c.mu.Unlock()
+	c.timer.Stop()
+	c.done.Wait()
+}
+
+// notify sets the subscriber: it is called for each key that got or lost an entry.
+func (c *committer) notify(changed func(akigw.Key)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changed = changed
+}
+
+// commit appends records and waits for the sync that makes them durable.
+func (c *committer) commit(ctx context.Context, ops ...*op) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	w, err := c.enqueue(&writing{ops: ops})
+	if err != nil {
+		for _, o := range ops {
+			c.discard(o.own())
+		}
+		return err
+	}
+	timeout := time.NewTimer(2 * c.health.syncTimeout)
+	defer timeout.Stop()
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timeout.C:
+		return errStuck
+	}
+}
+
+// enqueue puts records into the queue, unless they are not taken.
+func (c *committer) enqueue(w *writing) (*writing, error) {
+	w.done = make(chan error, 1)
+	takes := c.health.accepting
+	if w.releases() {
+		takes = c.health.releasing
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := takes(); err != nil {
+		return nil, err
+	}
+	if c.closing {
+		return nil, errClosed
+	}
+	c.table.announce(w.ops)
+	c.queue = append(c.queue, w)
+	c.wake.Signal()
+	return w, nil
+}
+
+// releases reports whether a record releases something that the journal holds, or says the same
+// once more: those may be written to the reserve. Every other one is the acknowledgement of
+// something new.
+func (o *op) releases() bool { return o.entry != 0 || o.kind == kindPack }
+
+func (w *writing) releases() bool {
+	return !slices.ContainsFunc(w.ops, func(o *op) bool { return !o.releases() })
+}
+
+// alone reports whether records have to be written by themselves, because what they say depends
+// on what was written before.
+func (w *writing) alone() bool {
+	return w.rewrite != nil || len(w.ops) == 1 && (w.ops[0].kind == kindComplete && w.ops[0].entry == 0 || w.ops[0].kind == kindAbort)
+}
+
+// maxBatch is about how many bytes one write takes.
+const maxBatch = 8 << 20
+
+// run writes batch after batch until the committer is stopped.
+func (c *committer) run() {
+	for {
+		batch, open := c.take()
+		if len(batch) > 0 {
+			c.write(batch)
+		}
+		if !open {
+			return
+		}
+		c.lookIfDue()
+		if len(batch) > 0 {
+			if c.empty() {
+				c.log.mark()
+			}
+			c.after()
+		}
+	}
+}
+
+// take waits for records and takes them.
+func (c *committer) take() (batch []*writing, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.queue) == 0 && !c.closing && !c.due {
+		c.wake.Wait()
+	}
+	size := 0
+	for len(batch) < len(c.queue) && size < maxBatch {
+		w := c.queue[len(batch)]
+		if w.alone() && len(batch) > 0 {
+			break
+		}
+		batch = append(batch, w)
+		if w.alone() {
+			break
+		}
+		for _, o := range w.ops {
+			size += len(o.data) + 512
+		}
+	}
+	c.queue = slices.Delete(c.queue, 0, len(batch))
+	return batch, len(c.queue) > 0 || !c.closing
+}
+
+func (c *committer) empty() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue) == 0
+}
+
+// write makes a batch durable, applies it and tells those who wait.
+func (c *committer) write(batch []*writing) {
+	if batch = c.admit(c.check(batch)); len(batch) == 0 {
+		return
+	}
+	ops := opsOf(batch)
+	c.makeRoom(ops)
+	places, err := c.log.append(ops)
+	if errors.Is(err, ErrFull) {
+		inDoubt := c.log.begin() != nil
+		if batch = c.refuse(batch, err, inDoubt, inDoubt); len(batch) > 0 {
+			places, err = c.log.append(opsOf(batch))
+		}
+	}
+	c.finish(batch, outcome{places, err, err != nil})
+}
+
+func opsOf(batch []*writing) (ops []*op) {
+	for _, w := range batch {
+		ops = append(ops, w.ops...)
+	}
+	return ops
+}
+
+// check takes records off a batch that do not fit what there is by now: of uploads that are
+// over. Those of an upload that is not come before any that ends it. What a rewrite is made of
+// is found out here: nothing changes any more before it is written.
+func (c *committer) check(batch []*writing) (good []*writing) {
+	for _, w := range batch {
+		if w.rewrite != nil {
+			if w.ops = c.table.rewritten(w.rewrite); len(w.ops) == 0 {
+				w.done <- nil
+				continue
+			}
+		}
+		released, err := c.table.check(w.ops[0]) // several at once are of no upload
+		if err != nil {
+			c.discard(released)
+			w.done <- err
+			continue
+		}
+		good = append(good, w)
+	}
+	return good
+}
+
+// makeRoom drops dates until those that are about to be written fit the bound, so that their
+// records can say which have left.
+func (c *committer) makeRoom(ops []*op) {
+	dated := slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return o.dated == nil })
+	if len(dated) > 0 {
+		c.table.update(func(s *state) { s.makeRoom(dated, c.maxDates) })
+	}
+}
+
+// admit refuses what is not taken while there is no room, and returns the rest.
+func (c *committer) admit(batch []*writing) []*writing {
+	full, shut := c.health.room()
+	if full == nil || len(batch) == 0 {
+		return batch
+	}
+	return c.refuse(batch, full, shut, false)
+}
+
+// refuse tells those who wait for an acknowledgement, or all, that there is no room, and returns
+// the others. inDoubt says that some of it may be on the disk and count.
+func (c *committer) refuse(batch []*writing, err error, all, inDoubt bool) (rest []*writing) {
+	var refused []*writing
+	for _, w := range batch {
+		if all || !w.releases() {
+			refused = append(refused, w)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	c.finish(refused, outcome{nil, err, inDoubt})
+	return rest
+}
+
+// finish applies the records of a batch, unless they were not written, and tells those who wait:
+// all of them first, before the subscriber is called for any key.
+func (c *committer) finish(batch []*writing, out outcome) {
+	if len(batch) == 0 {
+		return
+	}
+	ops := opsOf(batch)
+	c.discard(c.table.finish(ops, out))
+	for _, w := range batch {
+		w.done <- out.err
+	}
+	if out.err != nil {
+		return
+	}
+	var keys []akigw.Key
+	for _, o := range ops {
+		if o.kind.changes() {
+			keys = append(keys, o.key)
+		}
+	}
+	c.tell(keys...)
+}
+
+// tell calls the subscriber for keys that got or lost an entry.
+func (c *committer) tell(keys ...akigw.Key) {
+	c.mu.Lock()
+	changed := c.changed
+	c.mu.Unlock()
+	if changed == nil {
+		return
+	}
+	for _, key := range keys {
+		changed(key)
+	}
+}
+
+// poke has the committer look.
+func (c *committer) poke() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.due = true
+	c.wake.Signal()
+}
+
+// lookIfDue looks if that is due.
+func (c *committer) lookIfDue() {
+	c.mu.Lock()
+	due, closing := c.due, c.closing
+	c.due = false
+	c.mu.Unlock()
+	if !due || closing {
+		return
+	}
+	c.look()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.timer.Reset(lookEvery)
+	}
+}
+
+// look sees whether the journal is where it was and, while there is no room, whether there is
+// some.
+func (c *committer) look() {
+	if c.health.failure() != nil {
+		return
+	}
+	if err := c.displaced(); err != nil {
+		_ = c.health.fail(err)
+		return
+	}
+	if full, _ := c.health.room(); full != nil {
+		c.regain()
+	}
+	c.retry()
+}
+
+// regain goes on if there is room again.
+func (c *committer) regain() {
+	_, shut := c.health.room()
+	kept := c.log.reserve.keep() && c.joined() && c.log.renew()
+	if !kept && shut { // else the first record that needs it begins the next piece of the reserve
+		_ = c.log.begin() // a little room is enough to release something
+	}
+	if kept {
+		c.health.regain()
+	}
+	if _, still := c.health.room(); shut && !still && c.health.failure() == nil {
+		c.tell(c.table.pendingKeys()...)
+	}
+}
+
+// pendingKeys are the keys with pending entries, those of the oldest first.
+func (t *table) pendingKeys() (all []akigw.Key) {
+	t.read(func(s *state) {
+		all = make([]akigw.Key, 0, s.lists.pending.Len())
+		s.lists.pending.Scan(func(_ uint64, it *item) bool {
+			all = append(all, it.entry.Key)
+			return true
+		})
+	})
+	return all
+}
