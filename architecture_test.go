@@ -1,12 +1,12 @@
 package akigw_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -19,107 +19,215 @@ import (
 // module is this module's import path.
 const module = "github.com/akidb/akigw"
 
-// rooms says whom each room may import, besides the root vocabulary and what
-// lies below itself. A room that is not listed may not exist.
-var rooms = map[string][]string{
-	"":                            {},
-	"gateway":                     {"cost", "rules", "access/policy", "sigv4", "gateway/httpguard", "gateway/limits", "tiers", "tiers/cold", "writeback", "writeback/overlay", "internal/budget", "internal/s3err", "internal/s3xml", "internal/checksum", "internal/codec", "internal/failpoint", "internal/glob", "internal/listen", "internal/rotate", "internal/size"},
-	"sigv4":                       {"internal/s3err"},
-	"gateway/httpguard":           {"internal/s3err"},
-	"gateway/limits":              {"rules", "internal/glob", "internal/s3err", "internal/size"},
-	"access":                      {"access/policy", "sigv4", "internal/vfs", "internal/watch"},
-	"access/policy":               {"internal/glob"},
-	"rules":                       {"internal/glob", "internal/size", "internal/watch"},
-	"tiers":                       {"rules", "tiers/hot", "tiers/warm", "tiers/cold", "internal/budget", "internal/checksum", "internal/codec", "internal/vfs", "internal/failpoint", "internal/size", "internal/watch"},
-	"placement":                   {"internal/codec", "internal/failpoint", "internal/vfs", "rules", "tiers", "tiers/cold"},
-	"trace":                       {"tiers", "tiers/hot"},
-	"tiers/hot":                   {"internal/popular"},
-	"tiers/warm":                  {"internal/vfs", "internal/popular", "internal/size"},
-	"tiers/cold":                  {"internal/glob", "internal/s3xml"},
-	"writeback":                   {"rules", "tiers/cold", "journal", "uploadpool", "writeback/overlay", "writeback/buckets", "writeback/facts", "internal/pack", "internal/size", "internal/vfs"},
-	"writeback/overlay":           {"tiers", "tiers/cold", "journal", "internal/checksum", "internal/pack"},
-	"writeback/buckets":           {"tiers/cold", "writeback/facts"},
-	"writeback/facts":             {"internal/codec", "internal/vfs"},
-	"journal":                     {"internal/codec", "internal/vfs", "internal/failpoint", "journal/internal/spool"},
-	"journal/internal/spool":      {"internal/vfs", "internal/failpoint"},
-	"uploadpool":                  {"journal", "tiers/cold", "internal/failpoint", "internal/pack", "internal/s3xml"},
-	"internal/pack":               {"internal/codec"},
-	"faults":                      {"internal/glob"},
-	"cost":                        {"internal/vfs"},
-	"internal/logtail":            {},
-	"internal/memlimit":           {},
-	"admin":                       {"access", "access/policy", "cost", "rules", "faults", "placement", "sigv4", "snapshot", "tiers", "tiers/cold", "trace", "writeback", "writeback/buckets", "internal/listen", "internal/rotate"},
-	"admin/client":                {"admin", "cost", "faults", "placement", "snapshot", "writeback"},
-	"doctor":                      {"internal/size", "internal/vfs", "journal", "tiers/cold"},
-	"snapshot/s3":                 {"tiers/cold"},
-	"snapshot":                    {"internal/vfs", "internal/failpoint", "internal/size"},
-	"internal/s3err":              {"internal/s3xml"},
-	"internal/s3xml":              {},
-	"internal/checksum":           {},
-	"internal/codec":              {},
-	"internal/listen":             {},
-	"internal/config":             {},
-	"internal/budget":             {},
-	"internal/rotate":             {},
-	"internal/vfs":                {},
-	"internal/glob":               {},
-	"internal/popular":            {},
-	"internal/size":               {},
-	"internal/watch":              {},
-	"internal/failpoint":          {},
-	"internal/double":             {"faults", "sigv4", "internal/checksum", "internal/embedded", "internal/s3err"},
-	"internal/embedded":           {"sigv4", "internal/checksum", "internal/s3err", "internal/s3xml"},
-	"internal/testing/crashfs":    {"internal/vfs"},
-	"internal/testing/seededbugs": {},
-	"tools/benchcheck":            {},
-	"internal/testing/storekit":   {"tiers", "uploadpool", "writeback", "writeback/overlay"},
-	"internal/testing/tiertest":   {"internal/testing/testkit", "rules", "tiers", "tiers/cold"},
-	"internal/testing/testkit":    {"faults", "tiers/cold", "internal/s3xml"},
-	"server":                      {"access", "admin", "bench", "cost", "faults", "gateway", "gateway/limits", "placement", "internal/config", "internal/embedded", "internal/listen", "internal/logtail", "internal/memlimit", "internal/s3err", "internal/vfs", "rules", "sigv4", "snapshot", "snapshot/s3", "tiers", "tiers/cold", "trace", "uploadpool", "writeback"},
-	"cmd/akigw":                   {"access", "access/policy", "admin", "admin/client", "bench", "cost", "doctor", "faults", "internal/config", "internal/double", "internal/listen", "internal/pack", "internal/size", "placement", "rules", "server", "snapshot", "tiers/cold", "trace", "writeback", "writeback/buckets", "writeback/facts"},
-	"internal/zipf":               {},
-	"bench":                       {"internal/size", "internal/zipf"},
+// importsFile has the import graph of the module: a line for what each package imports of it, and one
+// for what its tests import besides.
+const importsFile = "testdata/imports.txt"
+
+// forbidden are imports that would turn the layout round, whatever importsFile says: from a package
+// and those below it to a package and those below it.
+var forbidden = []struct{ from, to, why string }{
+	{"tiers", "journal", "the read cache knows nothing of pending writes but tiers.Overlay"},
+	{"tiers", "uploadpool", "the read cache uploads nothing"},
+	{"tiers", "writeback", "the read cache is below write-back"},
+	{"tiers", "placement", "the read cache does not decide what moves"},
+	{"tiers", "trace", "the read cache has observers"},
+	{"tiers", "access", "who may read is decided before the cache is asked"},
+	{"journal", "tiers", "the journal knows nothing of the upstream or the cache"},
+	{"journal", "writeback", "the journal is below write-back"},
+	{"uploadpool", "writeback", "the pool is below write-back"},
+	{"placement", "writeback", "placement asks for what it needs of write-back by an interface"},
+	{"gateway", "admin", "the S3 front and the operator's API do not know each other"},
+	{"admin", "gateway", "the S3 front and the operator's API do not know each other"},
+	{"cmd", "gateway", "the command line builds no gateway: package server does"},
+	{"cmd", "journal", "the command line asks the admin API"},
+	{"internal", "gateway", "shared packages are below all others"},
+	{"internal", "writeback", "shared packages are below all others"},
 }
 
-// TestImportDirections keeps the rooms apart: imports go downwards only.
+// TestImportDirections: the import graph of product and tests is the one in importsFile, so that each
+// new import is seen in a review, and none of it turns the layout round.
 func TestImportDirections(t *testing.T) {
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	packages := listPackages(t)
+	var graph strings.Builder
+	for _, p := range packages {
+		fmt.Fprintf(&graph, "%s: %s\n", p.name(), strings.Join(ours(p.Imports), " "))
+		tests := slices.DeleteFunc(ours(append(p.TestImports, p.XTestImports...)), func(path string) bool {
+			return slices.Contains(ours(p.Imports), path) || path == p.name()
+		})
+		if len(tests) > 0 {
+			fmt.Fprintf(&graph, "%s, tests: %s\n", p.name(), strings.Join(tests, " "))
+		}
+		for _, path := range p.Imports {
+			if p.name() == "." && strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
+				t.Errorf("the root vocabulary imports %s; it may import the standard library only", path)
+			}
+		}
+		checkImports(t, p.name(), ours(p.Imports))
+	}
+	if len(packages) < 30 {
+		t.Fatalf("saw only %d packages", len(packages))
+	}
+	if *update {
+		if err := os.WriteFile(importsFile, []byte(graph.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(importsFile)
+	if err != nil || string(want) != graph.String() {
+		t.Errorf("%s is not the import graph (%v): if the new one is meant, go test . -run ImportDirections -update\n%s", importsFile, err, difference(string(want), graph.String()))
+	}
+}
+
+// checkImports reports the imports of a package's product code that turn the layout round.
+func checkImports(t *testing.T, name string, imports []string) {
+	if below(name, "internal/testing") { // what tests share may know everything
+		return
+	}
+	for _, path := range imports {
+		if below(path, "internal/testing") {
+			t.Errorf("%s imports %s, which is for tests", name, path)
+		}
+		for _, f := range forbidden {
+			if below(name, f.from) && below(path, f.to) {
+				t.Errorf("%s imports %s: %s", name, path, f.why)
+			}
+		}
+	}
+}
+
+// below reports whether a package is another one or below it.
+func below(name, parent string) bool { return name == parent || strings.HasPrefix(name, parent+"/") }
+
+// goPackage is what go list says of a package.
+type goPackage struct {
+	ImportPath, Dir                    string
+	GoFiles                            []string
+	Imports, TestImports, XTestImports []string
+}
+
+// name is the path of a package in the module, "." for its root.
+func (p goPackage) name() string {
+	if p.ImportPath == module {
+		return "."
+	}
+	return strings.TrimPrefix(p.ImportPath, module+"/")
+}
+
+func listPackages(t *testing.T) (all []goPackage) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,TestImports,XTestImports", "./...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := 0
-	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var p struct {
-			ImportPath string
-			Imports    []string
-		}
-		if err := d.Decode(&p); err == io.EOF {
-			break
-		} else if err != nil {
+	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
+		var p goPackage
+		if err := d.Decode(&p); err != nil {
 			t.Fatal(err)
 		}
-		seen++
-		room := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
-		allowed, known := rooms[room]
-		if !known {
-			t.Errorf("room %q is not in the table of this test nor in docs/architecture.md", room)
+		all = append(all, p)
+	}
+	return all
+}
+
+// ours are the packages of the module among some imports, by their paths in it, sorted, once each.
+func ours(imports []string) (names []string) {
+	for _, path := range imports {
+		if path == module || strings.HasPrefix(path, module+"/") {
+			names = append(names, goPackage{ImportPath: path}.name())
 		}
-		for _, path := range p.Imports {
-			if room == "" && strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
-				t.Errorf("the root vocabulary imports %s; it may import the standard library only", path)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// difference has the lines that only one of two texts has.
+func difference(before, after string) string {
+	var b strings.Builder
+	for line := range strings.Lines(before) {
+		if !strings.Contains(after, line) {
+			b.WriteString("- " + line)
+		}
+	}
+	for line := range strings.Lines(after) {
+		if !strings.Contains(before, line) {
+			b.WriteString("+ " + line)
+		}
+	}
+	return b.String()
+}
+
+// TestShape: no type has more than 45 methods, and no struct with state, which is one with a lock, an
+// atomic or a channel in it, more than 22 fields. Records, such as configurations and documents, may
+// have more.
+func TestShape(t *testing.T) {
+	const maxMethods, maxFields = 45, 22
+	seen := 0
+	for _, p := range listPackages(t) {
+		methods := map[string]int{}
+		for _, name := range p.GoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
 			}
-			other, ours := strings.CutPrefix(path, module+"/")
-			if !ours {
-				continue
+			for _, decl := range file.Decls {
+				if f, ok := decl.(*ast.FuncDecl); ok && f.Recv != nil {
+					methods[receiverOf(f)]++
+				}
 			}
-			if !contains(allowed, other) {
-				t.Errorf("%s imports %s, which is not below it", room, other)
+			ast.Inspect(file, func(n ast.Node) bool {
+				spec, ok := n.(*ast.TypeSpec)
+				if !ok {
+					return true
+				}
+				s, ok := spec.Type.(*ast.StructType)
+				if !ok {
+					return true
+				}
+				seen++
+				if n := s.Fields.NumFields(); n > maxFields && hasState(s) {
+					t.Errorf("%s.%s has state and %d fields: cut it into types with one job each", p.name(), spec.Name, n)
+				}
+				return true
+			})
+		}
+		for name, n := range methods {
+			if n > maxMethods {
+				t.Errorf("%s.%s has %d methods: cut it into types with one job each", p.name(), name, n)
 			}
 		}
 	}
-	if seen < 10 {
-		t.Fatalf("saw only %d packages", seen)
+	if seen < 300 {
+		t.Errorf("saw only %d structs", seen)
 	}
+}
+
+// receiverOf is the name of the type that a method belongs to.
+func receiverOf(f *ast.FuncDecl) (name string) {
+	ast.Inspect(f.Recv.List[0].Type, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok && name == "" {
+			name = id.Name
+		}
+		return name == ""
+	})
+	return name
+}
+
+// hasState reports whether a struct has a lock, an atomic or a channel in it.
+func hasState(s *ast.StructType) (state bool) {
+	for _, field := range s.Fields.List {
+		ast.Inspect(field.Type, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ChanType:
+				state = true
+			case *ast.SelectorExpr:
+				id, ok := n.X.(*ast.Ident)
+				state = state || ok && (id.Name == "sync" || id.Name == "atomic")
+			case *ast.FuncType:
+				return false // what a function takes is not in the struct
+			}
+			return true
+		})
+	}
+	return state
 }
 
 // TestS50_GoVersion: both modules ask for a Go that has the fixes of net/http,
@@ -137,15 +245,6 @@ func TestS50_GoVersion(t *testing.T) {
 			t.Errorf("%s: go %s, want 1.26.8 or newer", file, version)
 		}
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 // memoryMaps are the uses of memory maps in product code, each as a file, its function and what it

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite docs/scenarios.md")
+var update = flag.Bool("update", false, "rewrite docs/scenarios.md and testdata/imports.txt")
 
 // scenarios are the failures that the gateway is built to survive, by area: rows A1, A2 and so on.
 var scenarios = []struct {
