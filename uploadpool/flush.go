@@ -151,7 +151,7 @@ func (p *Pool) delivered(key akigw.Key) {
 			p.Succeeded(key.Bucket)
 		}
 		if time.Since(l.since) >= outage {
-			p.hasten(func(bucket string) bool { return p.lane(bucket) == l })
+			p.anew(func(bucket string) bool { return p.lane(bucket) == l })
 		}
 	}
 }
@@ -160,15 +160,20 @@ func (p *Pool) delivered(key akigw.Key) {
 // and counts its tries anew.
 func (p *Pool) Resume(upstream string) {
 	p.mu.Lock()
-	theirs := func(bucket string) bool { return p.Upstream.Owner(bucket) == upstream }
+	p.anew(func(bucket string) bool { return p.Upstream.Owner(bucket) == upstream })
+	p.mu.Unlock()
+	p.stir()
+}
+
+// anew is hasten after an outage. Tries are counted anew: one that was under way as the outage ended,
+// and failed all the same, does not wait for long. It needs mu.
+func (p *Pool) anew(which func(bucket string) bool) {
 	for key, t := range p.tries {
-		if theirs(key.Bucket) {
+		if which(key.Bucket) {
 			t.n = 0
 		}
 	}
-	p.hasten(theirs)
-	p.mu.Unlock()
-	p.stir()
+	p.hasten(which)
 }
 
 // hasten has what waits for its time in some buckets go now. It needs mu.
@@ -237,7 +242,7 @@ func (p *Pool) again(e *journal.Entry, r result, err error) {
 		t.n++
 	}
 	l := p.lane(e.Key.Bucket)
-	if !l.down && (r.unsent || r.unknown) {
+	if !l.down && (r.unsent || r.unknown || r.wait > 0) {
 		l.down, l.since = true, now
 	}
 	if p.Unanswered != nil && errors.Is(err, akigw.ErrUpstreamUnavailable) {

@@ -552,6 +552,45 @@ func TestUpstreamAway(t *testing.T) {
 	})
 }
 
+// TestUnderWayAsAnOutageEnds: an upload that was under way when the upstream came back, and failed all
+// the same, does not wait as long as its many tries before would have it.
+func TestUnderWayAsAnOutageEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var down, underWay atomic.Bool
+		down.Store(true)
+		r.answers(func(q *cold.Request) (*http.Response, error) {
+			if q.Op != "PutObject" || !down.Load() {
+				return nil, nil
+			}
+			if q.Key.Name == "slow" {
+				underWay.Store(true)
+				r.answering.Unlock() // others are answered meanwhile
+				time.Sleep(5 * time.Second)
+				r.answering.Lock()
+				underWay.Store(false)
+			}
+			return nil, fmt.Errorf("%w: connection reset", akigw.ErrUpstreamUnavailable)
+		})
+		r.put("slow", "body")
+		r.run()
+		time.Sleep(10 * time.Minute)
+		for !underWay.Load() {
+			time.Sleep(100 * time.Millisecond)
+		}
+		down.Store(false)
+		r.put("other", "body")
+		time.Sleep(time.Second)
+		if !underWay.Load() {
+			t.Error("nothing was under way as the upstream came back")
+		}
+		if took := r.drained(time.Minute); took > 6*time.Second {
+			t.Errorf("drained after %s", took)
+		}
+		r.close()
+	})
+}
+
 // TestLoneFailureBacksOff: a write that never gets an answer is tried less and less often, however
 // many others succeed meanwhile.
 func TestLoneFailureBacksOff(t *testing.T) {
