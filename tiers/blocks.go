@@ -1,8 +1,6 @@
 package tiers
 
 import (
-	"fmt"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/warm"
@@ -54,20 +52,6 @@ func (c *catalog) putBlock(object akigw.Key, settings *rules.Settings, run warm.
 		run.Wanted = run.Wanted || wanted
 		c.warm.PutBlock(run, n, data)
 	}
-}
-
-// putOnDisk keeps a block on disk, however seldom it was asked for.
-func (c *catalog) putOnDisk(settings *rules.Settings, e *entry, n int64, data []byte) error {
-	run := e.warmRun()
-	run.Handling = handling(settings)
-	run.Wanted = true
-	if !c.warm.HasBlock(run, n) {
-		c.warm.PutBlock(run, n, data)
-	}
-	if !c.warm.HasBlock(run, n) {
-		return fmt.Errorf("%w on disk for %s", ErrNoRoom, e.Key)
-	}
-	return nil
 }
 
 // onDisk reports whether all of an object is on disk.

@@ -1,7 +1,7 @@
 package tiers
 
 import (
-	"fmt"
+	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
@@ -176,24 +176,6 @@ func (c *catalog) publishAs(e *entry, how warm.Handling) {
 	}
 }
 
-// publishWanted publishes an entry however seldom it was asked for. The caller has entered
-// the fence before it learned of it. The error is ErrChanged if a write has overtaken it.
-func (c *catalog) publishWanted(e *entry) error {
-	own, how := *e, handling(c.settings(e.Key))
-	if now := c.peek(e.Key); now != nil {
-		if now.blocks != e.blocks {
-			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-		}
-		own.Generation = max(own.Generation, now.Generation)
-	}
-	how.Wanted = true
-	c.publishAs(&own, how)
-	if !c.fence.alive(e.Key, own.Generation) {
-		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-	}
-	return nil
-}
-
 // dropOlder removes the entry on disk of another version than e, which found no room there:
 // it would be back when e has left memory.
 func (c *catalog) dropOlder(e *entry) {
@@ -225,4 +207,11 @@ func (c *catalog) pinOnDisk(key akigw.Key, extent uint64, size int64) {
 	if !c.warm.HasEntry(key) { // dropped meanwhile
 		c.warm.Unpin(key)
 	}
+}
+
+// newEntry makes the entry of an object that was learned by a request to the
+// upstream that began at asked.
+func (c *catalog) newEntry(o akigw.Object, generation uint64, asked time.Time) *entry {
+	o.Generation = generation
+	return &entry{Object: o, blocks: generation, object: objectNumber(o.Key), block: c.settings(o.Key).Block, origin: c.origins.Origin(o.Key.Bucket), validated: asked, run: c.run}
 }

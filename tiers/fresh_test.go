@@ -299,7 +299,7 @@ func TestE35_ClockSetBack(t *testing.T) {
 	s := newStore(t, testConfig(rules.TTL), up)
 	e := s.newEntry(akigw.Object{Key: key("k"), ETag: `"x"`, Header: http.Header{}}, 1, time.Now().Add(time.Hour))
 	settings := &rules.Settings{Freshness: rules.TTL, TTL: 1000 * time.Hour, MaxStale: time.Hour}
-	if s.fresh(e, settings, akigw.Conditions{}) || s.usable(e, settings, akigw.Conditions{}) || s.fresh(e, &rules.Settings{Freshness: rules.Immutable}, akigw.Conditions{MaxAge: time.Hour}) {
+	if s.source.validator.fresh(e, settings, akigw.Conditions{}) || s.source.validator.usable(e, settings, akigw.Conditions{}) || s.source.validator.fresh(e, &rules.Settings{Freshness: rules.Immutable}, akigw.Conditions{MaxAge: time.Hour}) {
 		t.Error("trusted")
 	}
 }

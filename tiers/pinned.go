@@ -20,7 +20,7 @@ func (noPins) Any() bool { return false }
 
 // pinner pins objects in memory and on disk, as rules and Pins say.
 type pinner struct {
-	*catalog
+	directory
 	mu sync.Mutex // one change of pins at a time
 }
 

@@ -74,15 +74,15 @@ func (r *Reader) readOn(ctx context.Context, most int64) {
 	if r.Range.Length > most/4 || r.Range.Length == 0 || r.Range.Length == r.entry.Size || r.entry.body != nil {
 		return
 	}
-	first, end := r.store.sequences.follow(r.entry, r.Range, most)
+	first, end := r.source.sequences.follow(r.entry, r.Range, most)
 	for first < end {
-		last := min(r.store.segmentEnd(r.entry, first), end)
-		f, ok := r.store.prefetch(ctx, r.entry, first, last, true)
+		last := min(r.source.fetcher.segmentEnd(r.entry, first), end)
+		f, ok := r.source.fetcher.prefetch(ctx, r.entry, first, last, true)
 		if !ok {
 			return // no memory for it now
 		}
 		if f != nil {
-			r.store.counters.sequentialBytes.Add(int((last - first) * r.entry.block))
+			r.source.counters.sequentialBytes.Add(int((last - first) * r.entry.block))
 			f.detach()
 		}
 		first = last
