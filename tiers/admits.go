@@ -39,7 +39,7 @@ func (m *mover) Admits(tier akigw.Outcome, key akigw.Key) error {
 
 // notKept says why an object that was brought in is not there.
 func (m *mover) notKept(e *entry, where string) error {
-	if now := m.peek(e.Key); now != nil && now.blocks != e.blocks || !m.fence.alive(e.Key, e.Generation) {
+	if now := m.peek(e.Key); now != nil && now.extent != e.extent || !m.fence.alive(e.Key, e.Generation) {
 		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
 	}
 	return fmt.Errorf("%w %s for %s", ErrNoRoom, where, e.Key)

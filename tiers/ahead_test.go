@@ -433,7 +433,7 @@ func TestA8_ParallelBodyWithAWrongChecksum(t *testing.T) {
 		if err := up.read(r, func(at int64) { last = at }); !errors.Is(err, akigw.ErrChecksum) || last != up.size-block {
 			t.Errorf("%v behind %d of %d bytes", err, last, up.size)
 		}
-		if e, _ := s.lookup(key("k")); e != nil || s.hot.Has(hotKey{blocks: r.entry.blocks, n: 1}) {
+		if e, _ := s.lookup(key("k")); e != nil || s.hot.Has(hotKey{extent: r.entry.extent, n: 1}) {
 			t.Error("it is still cached")
 		}
 	})

@@ -75,7 +75,7 @@ func (v *validator) merge(e, known *entry) *entry {
 		return v.confirm(&confirmed, known)
 	}
 	if known != nil && (known.same(&e.Object) || !known.known() && known.ETag == e.ETag && known.Size == e.Size) {
-		e.blocks, e.block, e.body = known.blocks, known.block, known.body
+		e.extent, e.block, e.body = known.extent, known.block, known.body
 	}
 	v.publish(e)
 	return e
@@ -91,8 +91,8 @@ func gone(status int) bool {
 // if it is there: after a restart it is validated again or trusted anyway.
 func (v *validator) confirm(confirmed, known *entry) *entry {
 	switch inMemory := v.hot.Has(hotKey{key: known.Key}); {
-	case known.run != v.run:
-		confirmed.run = v.run
+	case known.epoch != v.epoch:
+		confirmed.epoch = v.epoch
 		v.publish(confirmed)
 	case confirmed.strong != known.strong: // once in the life of an entry
 		v.publish(confirmed)

@@ -57,7 +57,7 @@ func (c *catalog) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	}
 	if e.origin != c.origins.Origin(key.Bucket) {
 		c.dropEntry(key) // the bucket is another upstream's by now
-		c.freeBlocks(e.blocks)
+		c.freeBlocks(e.extent)
 		return nil, akigw.Cold
 	}
 	if !c.remember(e) {
@@ -125,10 +125,10 @@ func (c *catalog) rememberAs(e *entry, wanted bool) bool {
 	key, value := hotKey{key: e.Key}, hotValue{entry: e}
 	switch {
 	case settings.PinHot:
-		if v, ok := c.hot.Get(key); ok && v.entry.blocks != e.blocks {
-			c.hot.Release(v.entry.blocks, false)
+		if v, ok := c.hot.Get(key); ok && v.entry.extent != e.extent {
+			c.hot.Release(v.entry.extent, false)
 		}
-		c.keepInMemory(e.Key, settings, e.blocks, key, value)
+		c.keepInMemory(e.Key, settings, e.extent, key, value)
 	case wanted:
 		c.hot.Keep(key, value)
 	default:
@@ -169,7 +169,7 @@ func (c *catalog) publishAs(e *entry, how warm.Handling) {
 		c.dropOlder(e)
 	}
 	if settings.Pin {
-		c.pinOnDisk(e.Key, e.blocks, e.Size)
+		c.pinOnDisk(e.Key, e.extent, e.Size)
 	}
 	if !c.fence.alive(e.Key, e.Generation) {
 		c.dropEntry(e.Key)
@@ -182,7 +182,7 @@ func (c *catalog) dropOlder(e *entry) {
 	if !c.warm.HasEntry(e.Key) {
 		return
 	}
-	if old := c.summaryOnDisk(e.Key); old == nil || old.blocks != e.blocks {
+	if old := c.summaryOnDisk(e.Key); old == nil || old.extent != e.extent {
 		c.dropOnDisk(e.Key)
 	}
 }
@@ -191,7 +191,7 @@ func (c *catalog) dropOlder(e *entry) {
 // memory.
 func (c *catalog) dropEntry(key akigw.Key) {
 	if v, ok := c.hot.Get(hotKey{key: key}); ok {
-		c.hot.Release(v.entry.blocks, false)
+		c.hot.Release(v.entry.extent, false)
 	}
 	c.hot.Drop(hotKey{key: key})
 	if c.warm != nil && c.warm.HasEntry(key) {
@@ -213,5 +213,5 @@ func (c *catalog) pinOnDisk(key akigw.Key, extent uint64, size int64) {
 // upstream that began at asked.
 func (c *catalog) newEntry(o akigw.Object, generation uint64, asked time.Time) *entry {
 	o.Generation = generation
-	return &entry{Object: o, blocks: generation, object: objectNumber(o.Key), block: c.settings(o.Key).Block, origin: c.origins.Origin(o.Key.Bucket), validated: asked, run: c.run}
+	return &entry{Object: o, extent: generation, object: objectNumber(o.Key), block: c.settings(o.Key).Block, origin: c.origins.Origin(o.Key.Bucket), validated: asked, epoch: c.epoch}
 }

@@ -91,12 +91,12 @@ func (c *changes) Purge(ctx context.Context, what akigw.Pattern) (n int, err err
 		if v.entry == nil || !what.Names(k.key) {
 			continue
 		}
-		if !forget(k.key, v.entry.blocks) {
+		if !forget(k.key, v.entry.extent) {
 			return len(seen), ctx.Err()
 		}
 	}
 	if c.warm != nil {
-		err = c.walkObjects(what, func(k Known) bool { return forget(k.Key, k.blocks) })
+		err = c.walkObjects(what, func(k Known) bool { return forget(k.Key, k.extent) })
 	}
 	return len(seen), errors.Join(err, ctx.Err())
 }

@@ -28,7 +28,7 @@ func (m *mover) KeepOnDisk(key akigw.Key) error {
 		return err
 	}
 	for n := range e.blocksUpTo(e.Size) {
-		v, ok := m.hot.Peek(hotKey{blocks: e.blocks, n: n})
+		v, ok := m.hot.Peek(hotKey{extent: e.extent, n: n})
 		if !ok {
 			continue
 		}
@@ -61,7 +61,7 @@ func (m *mover) dropFromHot(e *entry) (bytes int64) {
 		return bytes
 	}
 	for n := range e.blocksUpTo(e.Size) {
-		if key := (hotKey{blocks: e.blocks, n: n}); m.hot.Has(key) {
+		if key := (hotKey{extent: e.extent, n: n}); m.hot.Has(key) {
 			m.hot.Drop(key)
 			bytes += e.blockLen(n)
 		}
@@ -82,7 +82,7 @@ func (m *mover) Leave(key akigw.Key) (bytes int64) {
 	if m.warm == nil {
 		return bytes
 	}
-	held := m.warm.DropBlocks(e.blocks) > 0
+	held := m.warm.DropBlocks(e.extent) > 0
 	if record, ok := m.warm.PeekEntry(key); ok {
 		if on, err := decodeEntry(record); err == nil && on.body != nil && e.Size > 0 {
 			held = true

@@ -166,7 +166,7 @@ func (ft *fetcher) missingUntil(e *entry, n, end int64) int64 {
 // attachLocked attaches to a fill that brings block n of e and is no more than reach blocks away
 // from it, nil if there is none.
 func (ft *fetcher) attachLocked(e *entry, n, reach int64) *fill {
-	for _, f := range ft.fills[e.blocks] {
+	for _, f := range ft.fills[e.extent] {
 		if f.covers(n, reach) && f.attach() {
 			return f
 		}
@@ -177,7 +177,7 @@ func (ft *fetcher) attachLocked(e *entry, n, reach int64) *fill {
 // beginLocked starts f on blocks first to end of e.
 func (ft *fetcher) beginLocked(ctx context.Context, f *fill, e *entry, first, end int64) {
 	f.open(e, first, end)
-	ft.fills[e.blocks] = append(ft.fills[e.blocks], f)
+	ft.fills[e.extent] = append(ft.fills[e.extent], f)
 	ft.tasks.start(func() {
 		err := errPresent
 		if !f.lookFirst || ft.look(e, first) == akigw.Cold {
@@ -192,7 +192,7 @@ func (ft *fetcher) beginLocked(ctx context.Context, f *fill, e *entry, first, en
 func (ft *fetcher) register(f *fill) {
 	ft.mu.Lock()
 	defer ft.mu.Unlock()
-	ft.fills[f.entry.blocks] = append(ft.fills[f.entry.blocks], f)
+	ft.fills[f.entry.extent] = append(ft.fills[f.entry.extent], f)
 }
 
 // forget takes f out of the fills that bring blocks of an object.
@@ -200,7 +200,7 @@ func (ft *fetcher) forget(f *fill) {
 	if f.entry == nil {
 		return // it never learned which
 	}
-	extent := f.entry.blocks
+	extent := f.entry.extent
 	ft.mu.Lock()
 	defer ft.mu.Unlock()
 	ft.fills[extent] = slices.DeleteFunc(ft.fills[extent], func(other *fill) bool { return other == f })
@@ -249,7 +249,7 @@ func (ft *fetcher) judge(e *entry, digest *checksum.Digest, transfer uint64) err
 func (ft *fetcher) discard(e *entry, first, end int64) {
 	ft.dropEntry(e.Key)
 	for n := first; n < end; n++ {
-		ft.hot.Drop(hotKey{blocks: e.blocks, n: n})
+		ft.hot.Drop(hotKey{extent: e.extent, n: n})
 	}
-	ft.freeBlocks(e.blocks)
+	ft.freeBlocks(e.extent)
 }

@@ -61,6 +61,7 @@ func TestASlowLookDelaysNoOtherFill(t *testing.T) {
 			synctest.Wait() // the first one looks, the others wait for it
 			if n == 0 && !s.fetcher.mu.TryLock() {
 				release()
+				wait.Wait()
 				t.Fatal("the mutex is held while a fill looks")
 			}
 			if n == 0 {
@@ -75,7 +76,7 @@ func TestASlowLookDelaysNoOtherFill(t *testing.T) {
 		}
 		wantCount(t, up, "GET", 2)
 		s.fetcher.mu.Lock()
-		fills := s.fetcher.fills[e.blocks]
+		fills := s.fetcher.fills[e.extent]
 		s.fetcher.mu.Unlock()
 		if len(fills) != 1 || fills[0].readers != readers {
 			t.Errorf("%d fills of one block, want 1 that has all %d readers", len(fills), readers)
@@ -101,7 +102,7 @@ func TestABlockThatComesMeanwhileIsNotFetched(t *testing.T) {
 			wait.Go(func() { wantRead(t, s, key("stuck"), "", body, "") })
 		}
 		synctest.Wait()
-		s.hot.Keep(hotKey{blocks: e.blocks, n: 0}, hotValue{block: body})
+		s.hot.Keep(hotKey{extent: e.extent, n: 0}, hotValue{block: body})
 		release()
 		wait.Wait()
 		wantCount(t, up, "GET", 0)

@@ -88,7 +88,7 @@ func (s *source) load(ctx context.Context, key akigw.Key, settings *rules.Settin
 			return f, nil
 		}
 		e, err := s.validator.validate(ctx, f.entry)
-		if err == nil && e != nil && e.blocks == f.entry.blocks {
+		if err == nil && e != nil && e.extent == f.entry.extent {
 			return f, nil
 		}
 		f.detach()

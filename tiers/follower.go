@@ -47,7 +47,7 @@ type follower struct {
 }
 
 func newFollower(c *catalog, upstream Upstream, background *tasks, changed func(cold.Change)) *follower {
-	w := &follower{changed: changed, tasks: background, epoch: c.run, counters: c.counters, log: c.log, feeds: make(map[string]*feed)}
+	w := &follower{changed: changed, tasks: background, epoch: c.epoch, counters: c.counters, log: c.log, feeds: make(map[string]*feed)}
 	w.notifier, _ = upstream.(Notifier)
 	return w
 }
@@ -99,7 +99,7 @@ var errSilent = errors.New("the stream of events is silent")
 // read. A service may drop events without a word, as MinIO does when they pile
 // up, so a confirmation holds no longer than in mode TTL.
 func (w *follower) unchanged(e *entry, settings *rules.Settings) bool {
-	if w.notifier == nil || e.run != w.epoch || e.Key.Version != "" || !within(e, settings.TTL) {
+	if w.notifier == nil || e.epoch != w.epoch || e.Key.Version != "" || !within(e, settings.TTL) {
 		return false
 	}
 	if w.notifier.Events(e.Key.Bucket) == cold.Webhook {

@@ -14,7 +14,7 @@ import (
 // upstream may have it or not: a reader who has seen it must not see what was filled a
 // moment before.
 func (v *validator) fresh(e *entry, settings *rules.Settings, c akigw.Conditions) bool {
-	if !e.known() || e.run < v.trusted || c.NoCache || c.MaxAge > 0 && !within(e, c.MaxAge) || v.fence.writing(e.Key) {
+	if !e.known() || e.epoch < v.trusted || c.NoCache || c.MaxAge > 0 && !within(e, c.MaxAge) || v.fence.writing(e.Key) {
 		return false
 	}
 	switch settings.Freshness {
@@ -34,7 +34,7 @@ func (v *validator) fresh(e *entry, settings *rules.Settings, c akigw.Conditions
 // asked. It may not be once a write through this gateway has replaced it, or may
 // have.
 func (v *validator) usable(e *entry, settings *rules.Settings, c akigw.Conditions) bool {
-	return settings.Freshness == rules.TTL && e.known() && e.run >= v.trusted && !c.NoCache && c.MaxAge == 0 &&
+	return settings.Freshness == rules.TTL && e.known() && e.epoch >= v.trusted && !c.NoCache && c.MaxAge == 0 &&
 		within(e, settings.TTL+settings.MaxStale) && v.fence.alive(e.Key, e.Generation) && !v.fence.writing(e.Key)
 }
 

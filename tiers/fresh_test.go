@@ -346,7 +346,7 @@ func TestTiersOfARule(t *testing.T) {
 					e, _ := s.lookup(k)
 					hot, disk := s.hot.Has(hotKey{key: k}) && e.body != nil, s.warm.HasEntry(k)
 					if size > 100 {
-						hot, disk = s.hot.Has(hotKey{blocks: e.blocks, n: 1}), s.warm.HasBlock(e.warmRun(), 1)
+						hot, disk = s.hot.Has(hotKey{extent: e.extent, n: 1}), s.warm.HasBlock(e.warmRun(), 1)
 					}
 					if hot != c.hot || disk != c.all {
 						t.Errorf("%s: in memory %t, on disk %t", k, hot, disk)

@@ -17,10 +17,10 @@ type Held struct {
 // Bytes returns how many bytes of an object were in memory and on disk.
 func (h *Held) Bytes(k Known) (memory, disk int64) {
 	var blocks int64
-	if i, ok := slices.BinarySearch(h.extents, k.blocks); ok {
+	if i, ok := slices.BinarySearch(h.extents, k.extent); ok {
 		blocks = h.numbers[i]
 	}
-	return k.bytes(h.bodies[k.blocks], h.blocks[k.blocks]), k.bytes(k.held, blocks)
+	return k.bytes(h.bodies[k.extent], h.blocks[k.extent]), k.bytes(k.held, blocks)
 }
 
 // bytes is how many bytes of an object a tier has that holds so many blocks of it, or its body
@@ -38,9 +38,9 @@ func (d directory) Held() *Held {
 	for k, v := range d.hot.All() {
 		switch {
 		case v.block != nil:
-			h.blocks[k.blocks]++
+			h.blocks[k.extent]++
 		case v.entry != nil && v.entry.body != nil:
-			h.bodies[v.entry.blocks] = true
+			h.bodies[v.entry.extent] = true
 		}
 	}
 	if d.warm != nil {
@@ -56,15 +56,15 @@ func (d directory) Held() *Held {
 func (d directory) HeldOf(k Known) (memory, disk int64) {
 	var inMemory, onDisk int64
 	for n := range (k.Size + k.block - 1) / k.block {
-		if d.hot.Has(hotKey{blocks: k.blocks, n: n}) {
+		if d.hot.Has(hotKey{extent: k.extent, n: n}) {
 			inMemory++
 		}
 	}
 	if d.warm != nil && !k.held {
-		onDisk = d.warm.Blocks(k.blocks)
+		onDisk = d.warm.Blocks(k.extent)
 	}
 	e := d.peekHot(k.Key)
-	return k.bytes(e != nil && e.blocks == k.blocks && e.body != nil, inMemory), k.bytes(k.held, onDisk)
+	return k.bytes(e != nil && e.extent == k.extent && e.body != nil, inMemory), k.bytes(k.held, onDisk)
 }
 
 // Whole reports whether all of an object is in a tier, Hot or Warm, and returns its ETag, "" if

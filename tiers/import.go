@@ -57,7 +57,7 @@ func (d directory) Import(ctx context.Context, fill func(put func(o *akigw.Catal
 func (d directory) imported(o *akigw.CatalogEntry, accesses []byte) warm.Imported {
 	e := &entry{Object: o.Object, object: objectNumber(o.Key), block: d.settings(o.Key).Block, origin: d.origins.Origin(o.Key.Bucket)}
 	e.Generation = d.fence.generation()
-	e.blocks = e.Generation
+	e.extent = e.Generation
 	sum := summaryOf(e)
 	sum.ContentType = o.ContentType
 	return warm.Imported{Key: o.Key, Record: appendEntry(nil, e), Summary: sum.append(nil), Accesses: accesses}

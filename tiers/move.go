@@ -12,7 +12,7 @@ import (
 func (m *mover) publishWanted(e *entry) error {
 	own, how := *e, handling(m.settings(e.Key))
 	if now := m.peek(e.Key); now != nil {
-		if now.blocks != e.blocks {
+		if now.extent != e.extent {
 			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
 		}
 		own.Generation = max(own.Generation, now.Generation)

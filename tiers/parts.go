@@ -30,7 +30,7 @@ func (p *Part) weight() int { return 1024 + 64*len(p.Header) }
 // each part of a version, and the bytes come from blocks like any others. If it
 // does not say it of this version, the read is its own to answer.
 func (s *source) part(ctx context.Context, e *entry, number int) (*Part, error) {
-	key := hotKey{blocks: e.blocks, n: -int64(number)}
+	key := hotKey{extent: e.extent, n: -int64(number)}
 	if v, ok := s.hot.Get(key); ok {
 		return v.part, nil
 	}

@@ -82,7 +82,7 @@ func (m *mover) ToMemory(ctx context.Context, key akigw.Key) (moved bool, bytes 
 	defer m.fence.leave(key)
 	var before uint64 // the extent that was in memory
 	if e := m.peek(key); e != nil && m.inMemory(e) {
-		before = e.blocks
+		before = e.extent
 	}
 	r, err := m.source.opened(ctx, key, settings)
 	if err != nil {
@@ -90,7 +90,7 @@ func (m *mover) ToMemory(ctx context.Context, key akigw.Key) (moved bool, bytes 
 	}
 	defer r.Close()
 	e := r.entry
-	if e.blocks == before && !settings.PinHot {
+	if e.extent == before && !settings.PinHot {
 		return false, e.Size, nil
 	}
 	if room := m.Room().Memory; e.Size > room {
@@ -102,7 +102,7 @@ func (m *mover) ToMemory(ctx context.Context, key akigw.Key) (moved bool, bytes 
 		}
 	} else {
 		err = r.bring(ctx, func(n int64, data []byte) error {
-			m.keepInMemory(key, settings, e.blocks, hotKey{blocks: e.blocks, n: n}, hotValue{block: data})
+			m.keepInMemory(key, settings, e.extent, hotKey{extent: e.extent, n: n}, hotValue{block: data})
 			return nil
 		})
 	}

@@ -191,7 +191,7 @@ func (r *Reader) verify(data []byte) error {
 	if r.at+int64(len(data)) < r.Range.End() {
 		return nil
 	}
-	err := r.source.fetcher.judge(r.entry, r.digest, r.entry.blocks)
+	err := r.source.fetcher.judge(r.entry, r.digest, r.entry.extent)
 	if err != nil {
 		r.source.fetcher.discard(r.entry, 0, r.endBlock())
 	}

@@ -54,7 +54,7 @@ func (v *validator) current(ctx context.Context, key akigw.Key, settings *rules.
 	switch {
 	case errors.Is(err, akigw.ErrUpstreamUnavailable) && v.usable(known, settings, conditions):
 		return known, akigw.Stale, nil
-	case e == nil || e.blocks != known.blocks: // gone, or another version
+	case e == nil || e.extent != known.extent: // gone, or another version
 		outcome = akigw.Cold
 	}
 	return e, outcome, err

@@ -62,7 +62,7 @@ func (w *Write) Written(header http.Header) {
 		return
 	}
 	e := w.changes.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
-	e.blocks, e.block = w.extent.ID, w.settings.Block
+	e.extent, e.block = w.extent.ID, w.settings.Block
 	if e.inline(int64(w.changes.config.SmallBytes)) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
