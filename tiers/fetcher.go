@@ -59,7 +59,7 @@ func newFetcher(c *catalog, upstream Upstream, background *tasks) *fetcher {
 func (ft *fetcher) newFill(from context.Context, key akigw.Key) (*fill, context.Context) {
 	ctx, cancel := context.WithCancelCause(&cold.FlowContext{Context: ft.tasks.ctx, Flow: cold.FlowOf(from)})
 	return &fill{
-		key: key, cancel: cancel, window: window, finish: finishBlocks, ready: make(chan struct{}), readers: 1, wanted: -1,
+		key: key, cancel: cancel, fillPlan: fillPlan{window: window, finish: finishBlocks}, ready: make(chan struct{}), readers: 1, wanted: -1,
 		recent: make(map[int64][]byte, window+1), moved: make(chan struct{}),
 	}, ctx
 }

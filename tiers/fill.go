@@ -38,13 +38,8 @@ var (
 // that the object can only be passed through.
 var ErrUncacheable = errors.New("object cannot be cached")
 
-// fill is one upstream GET that brings blocks in, for all readers that wait for
-// them. It runs on its own goroutine under its own context; its readers come
-// and go. An opening fill does not know the object yet and learns it from the
-// answer; the others fetch missing blocks of a known object.
-type fill struct {
-	key    akigw.Key
-	cancel context.CancelCauseFunc
+// fillPlan is how a fill runs. It does not change once the fill has begun.
+type fillPlan struct {
 	repeat bool // it takes the place of one that failed
 	// lookFirst says that the first block may be in memory or on disk by now: then nothing is
 	// fetched, and the fill ends with errPresent.
@@ -55,6 +50,16 @@ type fill struct {
 	// window is how many blocks it runs ahead of its fastest reader; finish
 	// how many may be missing for it to go on when its last reader has left.
 	window, finish int64
+}
+
+// fill is one upstream GET that brings blocks in, for all readers that wait for
+// them. It runs on its own goroutine under its own context; its readers come
+// and go. An opening fill does not know the object yet and learns it from the
+// answer; the others fetch missing blocks of a known object.
+type fill struct {
+	key    akigw.Key
+	cancel context.CancelCauseFunc
+	fillPlan
 	// ready is closed when entry is known or the fill has failed.
 	ready chan struct{}
 
