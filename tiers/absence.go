@@ -10,12 +10,6 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// absence is the upstream's word that a key holds nothing.
-type absence struct {
-	answer *cold.ResponseError
-	head   bool // to a HEAD: it has no body
-}
-
 // maxAbsence is how long an absence is believed, whatever the TTL.
 const maxAbsence = time.Second
 

@@ -215,3 +215,34 @@ func (c *catalog) newEntry(o akigw.Object, generation uint64, asked time.Time) *
 	o.Generation = generation
 	return &entry{Object: o, extent: generation, object: objectNumber(o.Key), block: c.settings(o.Key).Block, origin: c.origins.Origin(o.Key.Bucket), validated: asked, epoch: c.epoch}
 }
+
+// peekSummary is peek without the bytes that a record can have in it; held is what the disk
+// has of them.
+func (c *catalog) peekSummary(key akigw.Key) *summary {
+	onDisk := c.summaryOnDisk(key)
+	if e := c.peekHot(key); e != nil {
+		sum := summaryOf(e)
+		sum.held = onDisk != nil && onDisk.extent == sum.extent && onDisk.held
+		return sum
+	}
+	if onDisk == nil || onDisk.origin != c.origins.Origin(key.Bucket) || !c.fence.alive(key, onDisk.Generation) {
+		return nil
+	}
+	return onDisk
+}
+
+// summaryOnDisk is the summary that lies on disk; nil for none.
+func (c *catalog) summaryOnDisk(key akigw.Key) *summary {
+	if c.warm == nil || !c.warm.HasEntry(key) {
+		return nil
+	}
+	record, ok := c.warm.Summary(key)
+	if !ok {
+		return nil
+	}
+	sum, err := decodeSummary(record)
+	if err != nil || sum.Key != key {
+		return nil
+	}
+	return sum
+}

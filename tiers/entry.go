@@ -10,6 +10,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/warm"
 )
 
@@ -161,4 +162,10 @@ func decodeEntry(b []byte) (*entry, error) {
 		return nil, errEntry
 	}
 	return e, nil
+}
+
+// absence is the upstream's word that a key holds nothing.
+type absence struct {
+	answer *cold.ResponseError
+	head   bool // to a HEAD: it has no body
 }

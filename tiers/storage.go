@@ -193,3 +193,14 @@ func (s *storage) dropOnDisk(key akigw.Key) {
 		s.log.Error("could not remove a catalog entry from the warm tier", "key", key.String(), "error", err)
 	}
 }
+
+// saw tells the ghosts of a read of block n of e, or of all of a small object, that a tier
+// answered.
+func (s *storage) saw(e *entry, n int64, tier akigw.Outcome) {
+	id := e.object + uint64(n)*0x9e3779b97f4a7c15
+	bytes := e.blockLen(n) + 512
+	s.hotGhost.saw(id, bytes, tier == akigw.Hot)
+	if tier != akigw.Hot {
+		s.warmGhost.saw(id, bytes, tier == akigw.Warm)
+	}
+}
