@@ -15,25 +15,31 @@ var (
 	ErrTierOff = errors.New("the tier does not take it")
 )
 
+// mover moves objects between the tiers when it is told to.
+type mover struct {
+	*catalog
+	source *source
+}
+
 // admits returns ErrTierOff unless an object with these settings can be in a tier, Hot or Warm.
-func (c *catalog) admits(tier akigw.Outcome, key akigw.Key, settings *rules.Settings) error {
+func (m *mover) admits(tier akigw.Outcome, key akigw.Key, settings *rules.Settings) error {
 	switch {
-	case tier == akigw.Hot && (c.config.HotBytes == 0 || !settings.Memory):
+	case tier == akigw.Hot && (m.config.HotBytes == 0 || !settings.Memory):
 		return fmt.Errorf("%w: %s cannot be in memory (cache.hot_bytes, and tiers in its rules)", ErrTierOff, key)
-	case tier == akigw.Warm && (c.warm == nil || !settings.Disk):
+	case tier == akigw.Warm && (m.warm == nil || !settings.Disk):
 		return fmt.Errorf("%w: %s cannot be on disk (cache.warm_bytes, and tiers in its rules)", ErrTierOff, key)
 	}
 	return nil
 }
 
 // Admits returns ErrTierOff unless the object of a key can be in a tier, Hot or Warm.
-func (c *catalog) Admits(tier akigw.Outcome, key akigw.Key) error {
-	return c.admits(tier, key, c.settings(key))
+func (m *mover) Admits(tier akigw.Outcome, key akigw.Key) error {
+	return m.admits(tier, key, m.settings(key))
 }
 
 // notKept says why an object that was brought in is not there.
-func (c *catalog) notKept(e *entry, where string) error {
-	if now := c.peek(e.Key); now != nil && now.blocks != e.blocks || !c.fence.alive(e.Key, e.Generation) {
+func (m *mover) notKept(e *entry, where string) error {
+	if now := m.peek(e.Key); now != nil && now.extent != e.extent || !m.fence.alive(e.Key, e.Generation) {
 		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
 	}
 	return fmt.Errorf("%w %s for %s", ErrNoRoom, where, e.Key)

@@ -174,7 +174,7 @@ func parallelStore(t *testing.T, up Upstream, memory size.Bytes) *Store {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if used := s.readAhead.Used(); used != 0 {
+		if used := s.fetcher.readAhead.Used(); used != 0 {
 			t.Errorf("%d bytes of memory were not given back", used)
 		}
 	})
@@ -218,7 +218,7 @@ func TestParallelFetch(t *testing.T) {
 				}
 				r := s.mustGet(t, c.spec)
 				var most int64
-				if err := up.read(r, func(int64) { most = max(most, s.readAhead.Used()) }); err != nil {
+				if err := up.read(r, func(int64) { most = max(most, s.fetcher.readAhead.Used()) }); err != nil {
 					t.Fatal(err)
 				}
 				r.Close()
@@ -433,7 +433,7 @@ func TestA8_ParallelBodyWithAWrongChecksum(t *testing.T) {
 		if err := up.read(r, func(at int64) { last = at }); !errors.Is(err, akigw.ErrChecksum) || last != up.size-block {
 			t.Errorf("%v behind %d of %d bytes", err, last, up.size)
 		}
-		if e, _ := s.lookup(key("k")); e != nil || s.hot.Has(hotKey{blocks: r.entry.blocks, n: 1}) {
+		if e, _ := s.lookup(key("k")); e != nil || s.hot.Has(hotKey{extent: r.entry.extent, n: 1}) {
 			t.Error("it is still cached")
 		}
 	})
@@ -464,7 +464,7 @@ func TestA9_UpstreamWithoutRanges(t *testing.T) {
 		if err := up.read(r, nil); err != nil || up.sent-before > up.size {
 			t.Errorf("%d bytes for a read, %v", up.sent-before, err)
 		}
-		if s.inParts(r.entry) || !s.inParts(&entry{origin: r.entry.origin + 1}) {
+		if s.fetcher.inParts(r.entry) || !s.fetcher.inParts(&entry{origin: r.entry.origin + 1}) {
 			t.Error("it is not held against this upstream, or is against another one")
 		}
 	})

@@ -1,8 +1,6 @@
 package tiers
 
 import (
-	"fmt"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/warm"
@@ -12,7 +10,7 @@ import (
 // if none has. The bytes are shared and must not be changed. With borrow they may be
 // lent: then nobody else sees them, and they are to be given back to c.buffers.
 func (c *catalog) block(e *entry, n int64, borrow bool) (data []byte, tier akigw.Outcome, lent bool) {
-	key := hotKey{blocks: e.blocks, n: n}
+	key := hotKey{extent: e.extent, n: n}
 	if v, ok := c.hot.Get(key); ok {
 		return v.block, akigw.Hot, false
 	}
@@ -33,7 +31,7 @@ func (c *catalog) block(e *entry, n int64, borrow bool) (data []byte, tier akigw
 	}
 	switch settings := c.settings(e.Key); {
 	case settings.PinHot:
-		c.keepInMemory(e.Key, settings, e.blocks, key, hotValue{block: data})
+		c.keepInMemory(e.Key, settings, e.extent, key, hotValue{block: data})
 		lent = false
 	case settings.Memory && c.hot.Put(key, hotValue{block: data}):
 		lent = false
@@ -44,7 +42,7 @@ func (c *catalog) block(e *entry, n int64, borrow bool) (data []byte, tier akigw
 // putBlock keeps block n of an extent of an object, where the settings of its key let
 // it; wanted says that it is going to be read soon, however often it was.
 func (c *catalog) putBlock(object akigw.Key, settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
-	if key := (hotKey{blocks: run.ID, n: n}); settings.Memory && (wanted || settings.PinHot) {
+	if key := (hotKey{extent: run.ID, n: n}); settings.Memory && (wanted || settings.PinHot) {
 		c.keepInMemory(object, settings, run.ID, key, hotValue{block: data})
 	} else if settings.Memory {
 		c.hot.Put(key, hotValue{block: data})
@@ -56,20 +54,6 @@ func (c *catalog) putBlock(object akigw.Key, settings *rules.Settings, run warm.
 	}
 }
 
-// putOnDisk keeps a block on disk, however seldom it was asked for.
-func (c *catalog) putOnDisk(settings *rules.Settings, e *entry, n int64, data []byte) error {
-	run := e.warmRun()
-	run.Handling = handling(settings)
-	run.Wanted = true
-	if !c.warm.HasBlock(run, n) {
-		c.warm.PutBlock(run, n, data)
-	}
-	if !c.warm.HasBlock(run, n) {
-		return fmt.Errorf("%w on disk for %s", ErrNoRoom, e.Key)
-	}
-	return nil
-}
-
 // onDisk reports whether all of an object is on disk.
 func (c *catalog) onDisk(e *entry) bool {
 	if !c.warm.HasEntry(e.Key) {
@@ -77,7 +61,7 @@ func (c *catalog) onDisk(e *entry) bool {
 	}
 	if c.small(e) {
 		on := c.summaryOnDisk(e.Key)
-		return on != nil && on.blocks == e.blocks && (on.held || e.Size == 0)
+		return on != nil && on.extent == e.extent && (on.held || e.Size == 0)
 	}
 	for n := range e.blocksUpTo(e.Size) {
 		if !c.warm.HasBlock(e.warmRun(), n) {
@@ -91,10 +75,10 @@ func (c *catalog) onDisk(e *entry) bool {
 func (c *catalog) inMemory(e *entry) bool {
 	if c.small(e) {
 		v, ok := c.hot.Peek(hotKey{key: e.Key})
-		return ok && v.entry.blocks == e.blocks && v.entry.body != nil
+		return ok && v.entry.extent == e.extent && v.entry.body != nil
 	}
 	for n := range e.blocksUpTo(e.Size) {
-		if !c.hot.Has(hotKey{blocks: e.blocks, n: n}) {
+		if !c.hot.Has(hotKey{extent: e.extent, n: n}) {
 			return false
 		}
 	}

@@ -13,9 +13,9 @@ func TestFullMapsForgetOneAtATime(t *testing.T) {
 	var q sequences
 	var s suspects
 	for n := range maxSequences + 10 {
-		q.follow(&entry{blocks: uint64(n), block: block}, akigw.Range{Start: 0, Length: 1}, 1<<20)
+		q.follow(&entry{extent: uint64(n), block: block}, akigw.Range{Start: 0, Length: 1}, 1<<20)
 	}
-	if got := len(q.byRun); got != maxSequences {
+	if got := len(q.byExtent); got != maxSequences {
 		t.Errorf("%d readers are known, want %d", got, maxSequences)
 	}
 	for n := range maxSuspects + 10 {

@@ -1,7 +1,7 @@
 package tiers
 
 import (
-	"fmt"
+	"time"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
@@ -57,7 +57,7 @@ func (c *catalog) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	}
 	if e.origin != c.origins.Origin(key.Bucket) {
 		c.dropEntry(key) // the bucket is another upstream's by now
-		c.freeBlocks(e.blocks)
+		c.freeBlocks(e.extent)
 		return nil, akigw.Cold
 	}
 	if !c.remember(e) {
@@ -125,10 +125,10 @@ func (c *catalog) rememberAs(e *entry, wanted bool) bool {
 	key, value := hotKey{key: e.Key}, hotValue{entry: e}
 	switch {
 	case settings.PinHot:
-		if v, ok := c.hot.Get(key); ok && v.entry.blocks != e.blocks {
-			c.hot.Release(v.entry.blocks, false)
+		if v, ok := c.hot.Get(key); ok && v.entry.extent != e.extent {
+			c.hot.Release(v.entry.extent, false)
 		}
-		c.keepInMemory(e.Key, settings, e.blocks, key, value)
+		c.keepInMemory(e.Key, settings, e.extent, key, value)
 	case wanted:
 		c.hot.Keep(key, value)
 	default:
@@ -169,29 +169,11 @@ func (c *catalog) publishAs(e *entry, how warm.Handling) {
 		c.dropOlder(e)
 	}
 	if settings.Pin {
-		c.pinOnDisk(e.Key, e.blocks, e.Size)
+		c.pinOnDisk(e.Key, e.extent, e.Size)
 	}
 	if !c.fence.alive(e.Key, e.Generation) {
 		c.dropEntry(e.Key)
 	}
-}
-
-// publishWanted publishes an entry however seldom it was asked for. The caller has entered
-// the fence before it learned of it. The error is ErrChanged if a write has overtaken it.
-func (c *catalog) publishWanted(e *entry) error {
-	own, how := *e, handling(c.settings(e.Key))
-	if now := c.peek(e.Key); now != nil {
-		if now.blocks != e.blocks {
-			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-		}
-		own.Generation = max(own.Generation, now.Generation)
-	}
-	how.Wanted = true
-	c.publishAs(&own, how)
-	if !c.fence.alive(e.Key, own.Generation) {
-		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
-	}
-	return nil
 }
 
 // dropOlder removes the entry on disk of another version than e, which found no room there:
@@ -200,7 +182,7 @@ func (c *catalog) dropOlder(e *entry) {
 	if !c.warm.HasEntry(e.Key) {
 		return
 	}
-	if old := c.summaryOnDisk(e.Key); old == nil || old.blocks != e.blocks {
+	if old := c.summaryOnDisk(e.Key); old == nil || old.extent != e.extent {
 		c.dropOnDisk(e.Key)
 	}
 }
@@ -209,7 +191,7 @@ func (c *catalog) dropOlder(e *entry) {
 // memory.
 func (c *catalog) dropEntry(key akigw.Key) {
 	if v, ok := c.hot.Get(hotKey{key: key}); ok {
-		c.hot.Release(v.entry.blocks, false)
+		c.hot.Release(v.entry.extent, false)
 	}
 	c.hot.Drop(hotKey{key: key})
 	if c.warm != nil && c.warm.HasEntry(key) {
@@ -225,4 +207,42 @@ func (c *catalog) pinOnDisk(key akigw.Key, extent uint64, size int64) {
 	if !c.warm.HasEntry(key) { // dropped meanwhile
 		c.warm.Unpin(key)
 	}
+}
+
+// newEntry makes the entry of an object that was learned by a request to the
+// upstream that began at asked.
+func (c *catalog) newEntry(o akigw.Object, generation uint64, asked time.Time) *entry {
+	o.Generation = generation
+	return &entry{Object: o, extent: generation, object: objectNumber(o.Key), block: c.settings(o.Key).Block, origin: c.origins.Origin(o.Key.Bucket), validated: asked, epoch: c.epoch}
+}
+
+// peekSummary is peek without the bytes that a record can have in it; held is what the disk
+// has of them.
+func (c *catalog) peekSummary(key akigw.Key) *summary {
+	onDisk := c.summaryOnDisk(key)
+	if e := c.peekHot(key); e != nil {
+		sum := summaryOf(e)
+		sum.held = onDisk != nil && onDisk.extent == sum.extent && onDisk.held
+		return sum
+	}
+	if onDisk == nil || onDisk.origin != c.origins.Origin(key.Bucket) || !c.fence.alive(key, onDisk.Generation) {
+		return nil
+	}
+	return onDisk
+}
+
+// summaryOnDisk is the summary that lies on disk; nil for none.
+func (c *catalog) summaryOnDisk(key akigw.Key) *summary {
+	if c.warm == nil || !c.warm.HasEntry(key) {
+		return nil
+	}
+	record, ok := c.warm.Summary(key)
+	if !ok {
+		return nil
+	}
+	sum, err := decodeSummary(record)
+	if err != nil || sum.Key != key {
+		return nil
+	}
+	return sum
 }

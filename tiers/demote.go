@@ -6,63 +6,63 @@ import (
 
 // KeepOnDisk makes sure that what memory has of an object is on disk, too. It asks nobody. Errors:
 // ErrTierOff, ErrNoRoom, akigw.ErrChanged.
-func (c *catalog) KeepOnDisk(key akigw.Key) error {
-	settings := c.settings(key)
-	if err := c.admits(akigw.Warm, key, settings); err != nil {
+func (m *mover) KeepOnDisk(key akigw.Key) error {
+	settings := m.settings(key)
+	if err := m.admits(akigw.Warm, key, settings); err != nil {
 		return err
 	}
-	c.fence.enter(key)
-	defer c.fence.leave(key)
-	e := c.peek(key)
+	m.fence.enter(key)
+	defer m.fence.leave(key)
+	e := m.peek(key)
 	if e == nil {
 		return nil
 	}
-	if c.small(e) {
-		if e.body == nil || c.onDisk(e) {
+	if m.small(e) {
+		if e.body == nil || m.onDisk(e) {
 			return nil
 		}
-		err := c.publishWanted(e)
-		if err == nil && !c.onDisk(e) {
-			err = c.notKept(e, "on disk")
+		err := m.publishWanted(e)
+		if err == nil && !m.onDisk(e) {
+			err = m.notKept(e, "on disk")
 		}
 		return err
 	}
 	for n := range e.blocksUpTo(e.Size) {
-		v, ok := c.hot.Peek(hotKey{blocks: e.blocks, n: n})
+		v, ok := m.hot.Peek(hotKey{extent: e.extent, n: n})
 		if !ok {
 			continue
 		}
-		if err := c.putOnDisk(settings, e, n, v.block); err != nil {
+		if err := m.putOnDisk(settings, e, n, v.block); err != nil {
 			return err
 		}
 	}
-	if !c.warm.HasEntry(key) {
-		return c.publishWanted(e)
+	if !m.warm.HasEntry(key) {
+		return m.publishWanted(e)
 	}
 	return nil
 }
 
 // LeaveMemory takes an object out of memory, and returns how many bytes of it there were.
-func (c *catalog) LeaveMemory(key akigw.Key) (bytes int64) {
-	e := c.peek(key)
+func (m *mover) LeaveMemory(key akigw.Key) (bytes int64) {
+	e := m.peek(key)
 	if e == nil {
 		return 0
 	}
-	return c.dropFromHot(e)
+	return m.dropFromHot(e)
 }
 
 // dropFromHot returns how many bytes there were.
-func (c *catalog) dropFromHot(e *entry) (bytes int64) {
-	if v, ok := c.hot.Peek(hotKey{key: e.Key}); ok && v.entry.body != nil {
+func (m *mover) dropFromHot(e *entry) (bytes int64) {
+	if v, ok := m.hot.Peek(hotKey{key: e.Key}); ok && v.entry.body != nil {
 		bytes += e.Size
 	}
-	c.hot.Drop(hotKey{key: e.Key})
-	if c.small(e) {
+	m.hot.Drop(hotKey{key: e.Key})
+	if m.small(e) {
 		return bytes
 	}
 	for n := range e.blocksUpTo(e.Size) {
-		if key := (hotKey{blocks: e.blocks, n: n}); c.hot.Has(key) {
-			c.hot.Drop(key)
+		if key := (hotKey{extent: e.extent, n: n}); m.hot.Has(key) {
+			m.hot.Drop(key)
 			bytes += e.blockLen(n)
 		}
 	}
@@ -71,23 +71,23 @@ func (c *catalog) dropFromHot(e *entry) (bytes int64) {
 
 // Leave takes the bytes of an object out of memory and off the disk, and returns how many there
 // were. What is known of the object stays.
-func (c *catalog) Leave(key akigw.Key) (bytes int64) {
-	c.fence.enter(key)
-	defer c.fence.leave(key)
-	e := c.peek(key)
+func (m *mover) Leave(key akigw.Key) (bytes int64) {
+	m.fence.enter(key)
+	defer m.fence.leave(key)
+	e := m.peek(key)
 	if e == nil {
 		return 0
 	}
-	bytes = c.dropFromHot(e)
-	if c.warm == nil {
+	bytes = m.dropFromHot(e)
+	if m.warm == nil {
 		return bytes
 	}
-	held := c.warm.DropBlocks(e.blocks) > 0
-	if record, ok := c.warm.PeekEntry(key); ok {
+	held := m.warm.DropBlocks(e.extent) > 0
+	if record, ok := m.warm.PeekEntry(key); ok {
 		if on, err := decodeEntry(record); err == nil && on.body != nil && e.Size > 0 {
 			held = true
 			on.body = nil
-			c.publish(on)
+			m.publish(on)
 		}
 	}
 	if held {

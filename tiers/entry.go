@@ -10,6 +10,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/tiers/warm"
 )
 
@@ -17,10 +18,9 @@ import (
 // bytes when they are few. It is immutable once it has been published.
 type entry struct {
 	akigw.Object
-	// blocks names the run of blocks that holds the bytes. It differs from
-	// the generation, because a new generation can be new knowledge of the
-	// same bytes.
-	blocks uint64
+	// extent names the blocks that hold the bytes. It differs from the generation, because a new
+	// generation can be new knowledge of the same bytes.
+	extent uint64
 	// block is the size in bytes of a block of it.
 	block int64
 	// object is a number of the key, whatever version it holds.
@@ -36,8 +36,8 @@ type entry struct {
 	// strong says that the upstream's 304 proves that the headers are still
 	// those of the object, see strongValidator. If not, only a plain HEAD does.
 	strong bool
-	// run is the run of the gateway that published the entry.
-	run uint64
+	// epoch is the epoch of the gateway that published the entry.
+	epoch uint64
 	// absent is set if the key holds nothing; such an entry lives in memory
 	// alone.
 	absent *absence
@@ -60,7 +60,7 @@ func (e *entry) asked() bool { return e.Key.Version == "" || e.Key.Version == e.
 func (e *entry) inline(smallBytes int64) bool { return e.Size <= min(smallBytes, e.block) }
 
 // warmRun is how the blocks of e are named on disk.
-func (e *entry) warmRun() warm.Run { return warm.Run{ID: e.blocks, Object: e.object} }
+func (e *entry) warmRun() warm.Run { return warm.Run{ID: e.extent, Object: e.object} }
 
 // handling is how objects with these settings are stored on disk.
 func handling(s *rules.Settings) warm.Handling {
@@ -94,8 +94,7 @@ const entryVersion = 3
 
 var errEntry = errors.New("malformed catalog entry")
 
-// objectNumber is a number for a key without its version: the same in each run
-// of the gateway. Two keys may share one.
+// objectNumber is a number for a key without its version: the same in each epoch. Two keys may share one.
 func objectNumber(key akigw.Key) uint64 {
 	return xxhash.Sum64String(key.Bucket)*31 + xxhash.Sum64String(key.Name)
 }
@@ -124,8 +123,8 @@ func appendEntry(b []byte, e *entry) []byte {
 	b = codec.AppendString(b, e.Key.Name)
 	b = codec.AppendString(b, e.Key.Version)
 	b = binary.AppendUvarint(b, e.Generation)
-	b = binary.AppendUvarint(b, e.blocks)
-	b = binary.AppendUvarint(b, e.run)
+	b = binary.AppendUvarint(b, e.extent)
+	b = binary.AppendUvarint(b, e.epoch)
 	b = binary.AppendUvarint(b, uint64(e.Size))
 	b = binary.AppendUvarint(b, uint64(e.block))
 	b = binary.AppendUvarint(b, e.origin)
@@ -145,7 +144,7 @@ func decodeEntry(b []byte) (*entry, error) {
 	}
 	e := &entry{Object: akigw.Object{Key: akigw.Key{Bucket: d.String(), Name: d.String(), Version: d.String()}, Generation: d.Uvarint()}}
 	e.object = objectNumber(e.Key)
-	e.blocks, e.run, e.Size, e.block, e.origin = d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
+	e.extent, e.epoch, e.Size, e.block, e.origin = d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
 	e.validated, e.LastModified = d.Time(), d.Time()
 	e.ETag = d.String()
 	known := d.Flag()
@@ -163,4 +162,10 @@ func decodeEntry(b []byte) (*entry, error) {
 		return nil, errEntry
 	}
 	return e, nil
+}
+
+// absence is the upstream's word that a key holds nothing.
+type absence struct {
+	answer *cold.ResponseError
+	head   bool // to a HEAD: it has no body
 }

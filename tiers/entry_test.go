@@ -13,8 +13,8 @@ import (
 func sampleEntries() []*entry {
 	entries := []*entry{
 		{Object: akigw.Object{Key: key("k"), Generation: 1 << 45, Size: 5, ETag: `"e"`, LastModified: time.Unix(1700000000, 0),
-			Header: http.Header{"Content-Type": {"a"}, "X-Amz-Meta-B": {"c", ""}}}, blocks: 7, block: 65536, origin: 1 << 63, body: []byte("hello"), validated: time.Unix(1700000001, 5), run: 3, strong: true},
-		{Object: akigw.Object{Key: key("k"), Generation: 2, Size: 1 << 40, ETag: `"f"`}, blocks: 9, block: 1 << 20, run: 1, strong: true},
+			Header: http.Header{"Content-Type": {"a"}, "X-Amz-Meta-B": {"c", ""}}}, extent: 7, block: 65536, origin: 1 << 63, body: []byte("hello"), validated: time.Unix(1700000001, 5), epoch: 3, strong: true},
+		{Object: akigw.Object{Key: key("k"), Generation: 2, Size: 1 << 40, ETag: `"f"`}, extent: 9, block: 1 << 20, epoch: 1, strong: true},
 		{Object: akigw.Object{Key: key("k"), Header: http.Header{}}, block: 1, body: []byte{}},
 	}
 	for _, e := range entries {

@@ -8,7 +8,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// fence keeps old knowledge from coming back. Every fill takes its generation
+// fence keeps a slow fill from publishing what a write has overtaken. Every fill takes its generation
 // before it asks the upstream; every write raises the key's floor before its
 // upstream call and again after. An entry at or below the floor is dead: it is
 // not published, and not read if it was published a moment too early.
@@ -52,7 +52,7 @@ func (f *fence) enter(key akigw.Key) uint64 {
 	s := f.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.get(key).users++
+	s.getLocked(key).users++
 	return f.generation()
 }
 
@@ -60,7 +60,7 @@ func (f *fence) leave(key akigw.Key) {
 	s := f.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.release(key)
+	s.releaseLocked(key)
 }
 
 // alive reports whether an entry of this generation may be used.
@@ -95,7 +95,7 @@ func (f *fence) beginWrite(key akigw.Key) *write {
 	s := f.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.get(key)
+	k := s.getLocked(key)
 	k.users++
 	k.starts++
 	w := &write{fence: f, key: key, alone: k.writes == 0, start: k.starts}
@@ -105,10 +105,10 @@ func (f *fence) beginWrite(key akigw.Key) *write {
 }
 
 // done raises the floor again, after the upstream answered. The generation
-// that it returns is above the floor; settled tells whether no other write
+// that it returns is above the floor; alone tells whether no other write
 // overlapped this one, so that what was written is known to be what the key
 // holds. The caller then publishes or drops, and calls leave.
-func (w *write) done() (generation uint64, settled bool) {
+func (w *write) done() (generation uint64, alone bool) {
 	s := w.fence.shard(w.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +125,7 @@ func (f *fence) raise(key akigw.Key) (generation uint64) {
 	s := f.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.get(key)
+	k := s.getLocked(key)
 	k.users++
 	k.floor = f.generation()
 	return f.generation()
@@ -133,8 +133,8 @@ func (f *fence) raise(key akigw.Key) (generation uint64) {
 
 func (w *write) leave() { w.fence.leave(w.key) }
 
-// get and release need mu.
-func (s *fenceShard) get(key akigw.Key) *fencedKey {
+// getLocked returns what is remembered of a key, and remembers it from then on.
+func (s *fenceShard) getLocked(key akigw.Key) *fencedKey {
 	k := s.keys[key]
 	if k == nil {
 		k = &fencedKey{}
@@ -143,7 +143,8 @@ func (s *fenceShard) get(key akigw.Key) *fencedKey {
 	return k
 }
 
-func (s *fenceShard) release(key akigw.Key) {
+// releaseLocked says that one fill or write of a key less is under way.
+func (s *fenceShard) releaseLocked(key akigw.Key) {
 	k := s.keys[key]
 	k.users--
 	if k.users == 0 {

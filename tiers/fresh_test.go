@@ -299,7 +299,7 @@ func TestE35_ClockSetBack(t *testing.T) {
 	s := newStore(t, testConfig(rules.TTL), up)
 	e := s.newEntry(akigw.Object{Key: key("k"), ETag: `"x"`, Header: http.Header{}}, 1, time.Now().Add(time.Hour))
 	settings := &rules.Settings{Freshness: rules.TTL, TTL: 1000 * time.Hour, MaxStale: time.Hour}
-	if s.fresh(e, settings, akigw.Conditions{}) || s.usable(e, settings, akigw.Conditions{}) || s.fresh(e, &rules.Settings{Freshness: rules.Immutable}, akigw.Conditions{MaxAge: time.Hour}) {
+	if s.source.validator.fresh(e, settings, akigw.Conditions{}) || s.source.validator.usable(e, settings, akigw.Conditions{}) || s.source.validator.fresh(e, &rules.Settings{Freshness: rules.Immutable}, akigw.Conditions{MaxAge: time.Hour}) {
 		t.Error("trusted")
 	}
 }
@@ -346,7 +346,7 @@ func TestTiersOfARule(t *testing.T) {
 					e, _ := s.lookup(k)
 					hot, disk := s.hot.Has(hotKey{key: k}) && e.body != nil, s.warm.HasEntry(k)
 					if size > 100 {
-						hot, disk = s.hot.Has(hotKey{blocks: e.blocks, n: 1}), s.warm.HasBlock(e.warmRun(), 1)
+						hot, disk = s.hot.Has(hotKey{extent: e.extent, n: 1}), s.warm.HasBlock(e.warmRun(), 1)
 					}
 					if hot != c.hot || disk != c.all {
 						t.Errorf("%s: in memory %t, on disk %t", k, hot, disk)

@@ -1,7 +1,6 @@
 package tiers
 
 import (
-	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers/hot"
 )
 
@@ -49,15 +48,4 @@ func (g *ghost) close() error {
 		return nil
 	}
 	return g.keys.Close()
-}
-
-// saw tells the ghosts of a read of block n of e, or of all of a small object, that a tier
-// answered.
-func (s *storage) saw(e *entry, n int64, tier akigw.Outcome) {
-	id := e.object + uint64(n)*0x9e3779b97f4a7c15
-	bytes := e.blockLen(n) + 512
-	s.hotGhost.saw(id, bytes, tier == akigw.Hot)
-	if tier != akigw.Hot {
-		s.warmGhost.saw(id, bytes, tier == akigw.Warm)
-	}
 }

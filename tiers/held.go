@@ -17,10 +17,10 @@ type Held struct {
 // Bytes returns how many bytes of an object were in memory and on disk.
 func (h *Held) Bytes(k Known) (memory, disk int64) {
 	var blocks int64
-	if i, ok := slices.BinarySearch(h.extents, k.blocks); ok {
+	if i, ok := slices.BinarySearch(h.extents, k.extent); ok {
 		blocks = h.numbers[i]
 	}
-	return k.bytes(h.bodies[k.blocks], h.blocks[k.blocks]), k.bytes(k.held, blocks)
+	return k.bytes(h.bodies[k.extent], h.blocks[k.extent]), k.bytes(k.held, blocks)
 }
 
 // bytes is how many bytes of an object a tier has that holds so many blocks of it, or its body
@@ -33,18 +33,18 @@ func (s *summary) bytes(body bool, blocks int64) int64 {
 }
 
 // Held looks at all that is held. It costs less than HeldOf for each of thousands of objects.
-func (c *catalog) Held() *Held {
+func (d directory) Held() *Held {
 	h := &Held{blocks: map[uint64]int64{}, bodies: map[uint64]bool{}}
-	for k, v := range c.hot.All() {
+	for k, v := range d.hot.All() {
 		switch {
 		case v.block != nil:
-			h.blocks[k.blocks]++
+			h.blocks[k.extent]++
 		case v.entry != nil && v.entry.body != nil:
-			h.bodies[v.entry.blocks] = true
+			h.bodies[v.entry.extent] = true
 		}
 	}
-	if c.warm != nil {
-		c.warm.Runs(func(extent uint64, blocks int64) bool {
+	if d.warm != nil {
+		d.warm.Runs(func(extent uint64, blocks int64) bool {
 			h.extents, h.numbers = append(h.extents, extent), append(h.numbers, blocks)
 			return true
 		})
@@ -53,29 +53,29 @@ func (c *catalog) Held() *Held {
 }
 
 // HeldOf returns how many bytes of one object are in memory and on disk.
-func (c *catalog) HeldOf(k Known) (memory, disk int64) {
+func (d directory) HeldOf(k Known) (memory, disk int64) {
 	var inMemory, onDisk int64
 	for n := range (k.Size + k.block - 1) / k.block {
-		if c.hot.Has(hotKey{blocks: k.blocks, n: n}) {
+		if d.hot.Has(hotKey{extent: k.extent, n: n}) {
 			inMemory++
 		}
 	}
-	if c.warm != nil && !k.held {
-		onDisk = c.warm.Blocks(k.blocks)
+	if d.warm != nil && !k.held {
+		onDisk = d.warm.Blocks(k.extent)
 	}
-	e := c.peekHot(k.Key)
-	return k.bytes(e != nil && e.blocks == k.blocks && e.body != nil, inMemory), k.bytes(k.held, onDisk)
+	e := d.peekHot(k.Key)
+	return k.bytes(e != nil && e.extent == k.extent && e.body != nil, inMemory), k.bytes(k.held, onDisk)
 }
 
 // Whole reports whether all of an object is in a tier, Hot or Warm, and returns its ETag, "" if
 // nothing is known of it. It asks nobody and counts no access.
-func (c *catalog) Whole(key akigw.Key, tier akigw.Outcome) (etag string, whole bool) {
-	e := c.peek(key)
+func (d directory) Whole(key akigw.Key, tier akigw.Outcome) (etag string, whole bool) {
+	e := d.peek(key)
 	if e == nil {
 		return "", false
 	}
 	if tier == akigw.Hot {
-		return e.ETag, c.inMemory(e)
+		return e.ETag, d.inMemory(e)
 	}
-	return e.ETag, c.warm != nil && c.onDisk(e)
+	return e.ETag, d.warm != nil && d.onDisk(e)
 }

@@ -15,19 +15,19 @@ import (
 //
 // Import must be called before Run, reads and writes. The error is ErrTierOff without a warm
 // tier.
-func (c *catalog) Import(ctx context.Context, fill func(put func(o *akigw.CatalogEntry, accesses []byte) (added bool, err error)) error) error {
-	if c.warm == nil {
+func (d directory) Import(ctx context.Context, fill func(put func(o *akigw.CatalogEntry, accesses []byte) (added bool, err error)) error) error {
+	if d.warm == nil {
 		return fmt.Errorf("%w: the catalog is on disk, and the warm tier is switched off (cache.warm_bytes)", ErrTierOff)
 	}
 	empty := true
-	if err := c.walkObjects(akigw.Pattern{}, func(Known) bool { empty = false; return false }); err != nil {
+	if err := d.walkObjects(akigw.Pattern{}, func(Known) bool { empty = false; return false }); err != nil {
 		return err
 	}
 	queue, done := make(chan warm.Imported, 1024), make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		err := c.warm.Import(func() (warm.Imported, bool) {
+		err := d.warm.Import(func() (warm.Imported, bool) {
 			i, ok := <-queue
 			return i, ok
 		})
@@ -35,11 +35,11 @@ func (c *catalog) Import(ctx context.Context, fill func(put func(o *akigw.Catalo
 		done <- err
 	}()
 	err := fill(func(o *akigw.CatalogEntry, accesses []byte) (bool, error) {
-		if !empty && c.warm.HasEntry(o.Key) {
+		if !empty && d.warm.HasEntry(o.Key) {
 			return false, ctx.Err()
 		}
 		select {
-		case queue <- c.imported(o, accesses):
+		case queue <- d.imported(o, accesses):
 			return true, nil
 		case <-ctx.Done():
 			return false, ctx.Err()
@@ -54,10 +54,10 @@ func (c *catalog) Import(ctx context.Context, fill func(put func(o *akigw.Catalo
 
 // imported makes the records of an object of another gateway, or of another time. Its epoch is
 // not this one, so that nothing of it is trusted.
-func (c *catalog) imported(o *akigw.CatalogEntry, accesses []byte) warm.Imported {
-	e := &entry{Object: o.Object, object: objectNumber(o.Key), block: c.settings(o.Key).Block, origin: c.origins.Origin(o.Key.Bucket)}
-	e.Generation = c.fence.generation()
-	e.blocks = e.Generation
+func (d directory) imported(o *akigw.CatalogEntry, accesses []byte) warm.Imported {
+	e := &entry{Object: o.Object, object: objectNumber(o.Key), block: d.settings(o.Key).Block, origin: d.origins.Origin(o.Key.Bucket)}
+	e.Generation = d.fence.generation()
+	e.extent = e.Generation
 	sum := summaryOf(e)
 	sum.ContentType = o.ContentType
 	return warm.Imported{Key: o.Key, Record: appendEntry(nil, e), Summary: sum.append(nil), Accesses: accesses}

@@ -83,9 +83,12 @@ type Access struct {
 // Write reports whether a is a write.
 func (a *Access) Write() bool { return a.Outcome == "" }
 
-// accessed tells the observers of an access.
-func (s *Store) accessed(e *entry, settings *rules.Settings, r akigw.Range, outcome akigw.Outcome) {
-	for _, o := range s.observers {
+// observers are told of each access, in this order.
+type observers []Observer
+
+// accessed tells of an access.
+func (all observers) accessed(e *entry, settings *rules.Settings, r akigw.Range, outcome akigw.Outcome) {
+	for _, o := range all {
 		o.Accessed(Access{&e.Object, settings, e.block, r, outcome})
 	}
 }

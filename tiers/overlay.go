@@ -95,7 +95,7 @@ func (s *Store) openPending(ctx context.Context, p Pending, spec akigw.RangeSpec
 		s.counters.reads[akigw.Overlay].Inc()
 		return nil, akigw.ErrNoSuchKey
 	}
-	r := &Reader{Object: object, Outcome: akigw.Overlay, Hold: mostHeld, store: s}
+	r := &Reader{Object: object, Outcome: akigw.Overlay, Hold: mostHeld, source: s.source}
 	if n := spec.Part(); n > 0 {
 		if r.Part = p.Part(n); r.Part == nil {
 			return nil, ErrUncacheable

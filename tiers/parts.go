@@ -23,15 +23,18 @@ type Part struct {
 	Range akigw.Range
 }
 
+// weight is the memory that a part takes, roughly.
+func (p *Part) weight() int { return 1024 + 64*len(p.Header) }
+
 // part says where a part of e is. Only the upstream knows; it is asked once for
 // each part of a version, and the bytes come from blocks like any others. If it
 // does not say it of this version, the read is its own to answer.
-func (s *Store) part(ctx context.Context, e *entry, number int) (*Part, error) {
-	key := hotKey{blocks: e.blocks, n: -int64(number)}
+func (s *source) part(ctx context.Context, e *entry, number int) (*Part, error) {
+	key := hotKey{extent: e.extent, n: -int64(number)}
 	if v, ok := s.hot.Get(key); ok {
 		return v.part, nil
 	}
-	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: e.Key, Query: url.Values{"partNumber": {strconv.Itoa(number)}}, Header: s.readHeader("", e.ETag)})
+	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: e.Key, Query: url.Values{"partNumber": {strconv.Itoa(number)}}, Header: readHeader("", e.ETag)})
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +56,3 @@ func (s *Store) part(ctx context.Context, e *entry, number int) (*Part, error) {
 	s.hot.Keep(key, hotValue{part: p})
 	return p, nil
 }
-
-// weight is the memory that a part takes, roughly.
-func (p *Part) weight() int { return 1024 + 64*len(p.Header) }

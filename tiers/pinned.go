@@ -20,7 +20,7 @@ func (noPins) Any() bool { return false }
 
 // pinner pins objects in memory and on disk, as rules and Pins say.
 type pinner struct {
-	*catalog
+	directory
 	mu sync.Mutex // one change of pins at a time
 }
 
@@ -56,10 +56,10 @@ func (p *pinner) repinAll(ctx context.Context) {
 		if err := p.walkObjects(akigw.Pattern{}, func(k Known) bool {
 			settings := p.settings(k.Key)
 			if settings.Pin {
-				p.pinOnDisk(k.Key, k.blocks, k.Size)
+				p.pinOnDisk(k.Key, k.extent, k.Size)
 			}
 			if settings.PinHot {
-				pinned[k.blocks] = true
+				pinned[k.extent] = true
 			}
 			return ctx.Err() == nil
 		}); err != nil {
@@ -85,12 +85,12 @@ func (p *pinner) Repin(what akigw.Pattern) {
 	if err := p.walkObjects(what, func(k Known) bool {
 		settings := p.settings(k.Key)
 		if settings.Pin {
-			p.pinOnDisk(k.Key, k.blocks, k.Size)
+			p.pinOnDisk(k.Key, k.extent, k.Size)
 		} else {
 			p.warm.Unpin(k.Key)
 		}
 		if !settings.PinHot {
-			p.hot.Release(k.blocks, true)
+			p.hot.Release(k.extent, true)
 		}
 		return true
 	}); err != nil {
@@ -101,7 +101,7 @@ func (p *pinner) Repin(what akigw.Pattern) {
 	}
 	p.walkHot(what, func(k Known) bool { // the disk may have had no room for its entry
 		if !p.settings(k.Key).PinHot {
-			p.hot.Release(k.blocks, true)
+			p.hot.Release(k.extent, true)
 		}
 		return true
 	})

@@ -13,8 +13,8 @@ import (
 // to a bound; nothing more is fetched when the reader stops or jumps. The zero
 // value is ready.
 type sequences struct {
-	mu    sync.Mutex
-	byRun map[uint64]*sequence // by run of blocks; guarded by mu
+	mu       sync.Mutex
+	byExtent map[uint64]*sequence // guarded by mu
 }
 
 // sequence is one reader's way through an object.
@@ -38,19 +38,19 @@ const (
 func (q *sequences) follow(e *entry, r akigw.Range, most int64) (first, end int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := q.byRun[e.blocks]
+	s := q.byExtent[e.extent]
 	if s == nil {
-		if q.byRun == nil {
-			q.byRun = make(map[uint64]*sequence)
+		if q.byExtent == nil {
+			q.byExtent = make(map[uint64]*sequence)
 		}
-		if len(q.byRun) >= maxSequences {
-			for run := range q.byRun {
-				delete(q.byRun, run)
+		if len(q.byExtent) >= maxSequences {
+			for extent := range q.byExtent {
+				delete(q.byExtent, extent)
 				break
 			}
 		}
 		s = &sequence{next: -1}
-		q.byRun[e.blocks] = s
+		q.byExtent[e.extent] = s
 	}
 	if r.Start != s.next {
 		*s = sequence{next: r.End()}
@@ -74,15 +74,15 @@ func (r *Reader) readOn(ctx context.Context, most int64) {
 	if r.Range.Length > most/4 || r.Range.Length == 0 || r.Range.Length == r.entry.Size || r.entry.body != nil {
 		return
 	}
-	first, end := r.store.sequences.follow(r.entry, r.Range, most)
+	first, end := r.source.sequences.follow(r.entry, r.Range, most)
 	for first < end {
-		last := min(r.store.segmentEnd(r.entry, first), end)
-		f, ok := r.store.prefetch(ctx, r.entry, first, last, true)
+		last := min(r.source.fetcher.segmentEnd(r.entry, first), end)
+		f, ok := r.source.fetcher.prefetch(ctx, r.entry, first, last, true)
 		if !ok {
 			return // no memory for it now
 		}
 		if f != nil {
-			r.store.counters.sequentialBytes.Add(int((last - first) * r.entry.block))
+			r.source.counters.sequentialBytes.Add(int((last - first) * r.entry.block))
 			f.detach()
 		}
 		first = last

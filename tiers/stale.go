@@ -17,53 +17,6 @@ type Silence interface {
 	Suspect(bucket string) (suspect bool, begins <-chan struct{})
 }
 
-// unanswered is the error of a request for a key whose upstream has stopped answering,
-// nil if it has not. Such a request is refused before it joins another one that waits
-// for the upstream already.
-func (s *Store) unanswered(key akigw.Key) error {
-	if s.silence == nil {
-		return nil
-	}
-	if suspect, _ := s.silence.Suspect(key.Bucket); !suspect {
-		return nil
-	}
-	return fmt.Errorf("%w: %s: %w", akigw.ErrUpstreamUnavailable, key, cold.ErrSuspect)
-}
-
-// validateSoon is validate for an entry that a reader found. If the entry may be
-// served stale, the reader waits no longer than it has to: not at all while the
-// upstream is suspect, and else until that begins, until stale_after_ms have passed,
-// or until the request is about to meet its deadline. The validation goes on without
-// the reader, so that a later one finds the entry fresh.
-func (s *Store) validateSoon(ctx context.Context, known *entry, settings *rules.Settings, conditions akigw.Conditions) (*entry, error) {
-	if !s.usable(known, settings, conditions) {
-		return s.validate(ctx, known)
-	}
-	if err := s.unanswered(known.Key); err != nil {
-		return nil, err
-	}
-	var begins <-chan struct{}
-	if s.silence != nil {
-		_, begins = s.silence.Suspect(known.Key.Bucket)
-	}
-	q := s.question(cold.FlowOf(ctx), known)
-	var enough <-chan time.Time
-	if patience := stalePatience(ctx, settings); patience > 0 {
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		enough = timer.C
-	}
-	select {
-	case <-q.done:
-		return q.entry, q.err
-	case <-begins:
-	case <-enough:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	return nil, fmt.Errorf("%w: validation of %s: %w", akigw.ErrUpstreamUnavailable, known.Key, errImpatient)
-}
-
 // errImpatient ends a wait for an answer that may still come.
 var errImpatient = fmt.Errorf("no answer yet: %w", cold.ErrDeadline)
 
@@ -82,4 +35,51 @@ func stalePatience(ctx context.Context, settings *rules.Settings) time.Duration 
 		}
 	}
 	return patience
+}
+
+// unanswered is the error of a request for a key whose upstream has stopped answering,
+// nil if it has not. Such a request is refused before it joins another one that waits
+// for the upstream already.
+func (v *validator) unanswered(key akigw.Key) error {
+	if v.silence == nil {
+		return nil
+	}
+	if suspect, _ := v.silence.Suspect(key.Bucket); !suspect {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: %w", akigw.ErrUpstreamUnavailable, key, cold.ErrSuspect)
+}
+
+// validateSoon is validate for an entry that a reader found. If the entry may be
+// served stale, the reader waits no longer than it has to: not at all while the
+// upstream is suspect, and else until that begins, until stale_after_ms have passed,
+// or until the request is about to meet its deadline. The validation goes on without
+// the reader, so that a later one finds the entry fresh.
+func (v *validator) validateSoon(ctx context.Context, known *entry, settings *rules.Settings, conditions akigw.Conditions) (*entry, error) {
+	if !v.usable(known, settings, conditions) {
+		return v.validate(ctx, known)
+	}
+	if err := v.unanswered(known.Key); err != nil {
+		return nil, err
+	}
+	var begins <-chan struct{}
+	if v.silence != nil {
+		_, begins = v.silence.Suspect(known.Key.Bucket)
+	}
+	q := v.upcoming(cold.FlowOf(ctx), known)
+	var enough <-chan time.Time
+	if patience := stalePatience(ctx, settings); patience > 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		enough = timer.C
+	}
+	select {
+	case <-q.done:
+		return q.entry, q.err
+	case <-begins:
+	case <-enough:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return nil, fmt.Errorf("%w: validation of %s: %w", akigw.ErrUpstreamUnavailable, known.Key, errImpatient)
 }

@@ -14,7 +14,7 @@ import (
 // hotKey names a value of the hot tier: the entry of a key, or one block.
 type hotKey struct {
 	key    akigw.Key
-	blocks uint64
+	extent uint64
 	n      int64
 }
 
@@ -48,7 +48,7 @@ func popularity(k hotKey, v hotValue) uint64 {
 	case v.listing != nil:
 		return mix(objectNumber(k.key))
 	}
-	return mix(k.blocks<<20 ^ uint64(k.n))
+	return mix(k.extent<<20 ^ uint64(k.n))
 }
 
 // mix spreads a number over all bits.
@@ -71,7 +71,7 @@ type storage struct {
 	// What tiers of twice the size would have hit; nil where there is no tier.
 	hotGhost, warmGhost *ghost
 
-	run     uint64 // number of this epoch
+	epoch   uint64 // number of this epoch
 	trusted uint64 // entries of earlier epochs need validation before use
 
 	removals sync.WaitGroup // of blocks, under way
@@ -148,14 +148,14 @@ const generationsPerEpoch = 1 << 40
 
 // startEpoch counts the epoch, and returns its first generation.
 func (s *storage) startEpoch() (firstGeneration uint64, err error) {
-	s.run = s.warm.Counter("run") + 1
+	s.epoch = s.warm.Counter("run") + 1
 	if s.warm.Clean() {
 		s.trusted = s.warm.Counter("trusted")
 	} else {
-		s.trusted = s.run
+		s.trusted = s.epoch
 	}
-	err = errors.Join(s.warm.SetCounter("run", s.run), s.warm.SetCounter("trusted", s.trusted))
-	return s.run * generationsPerEpoch, err
+	err = errors.Join(s.warm.SetCounter("run", s.epoch), s.warm.SetCounter("trusted", s.trusted))
+	return s.epoch * generationsPerEpoch, err
 }
 
 // close closes both tiers, after what is under way in them.
@@ -171,7 +171,7 @@ func (s *storage) close() error {
 // locate says which tier would serve block n of e, without reading it.
 func (s *storage) locate(e *entry, n int64) akigw.Outcome {
 	switch {
-	case s.hot.Has(hotKey{blocks: e.blocks, n: n}):
+	case s.hot.Has(hotKey{extent: e.extent, n: n}):
 		return akigw.Hot
 	case s.warm != nil && s.warm.HasBlock(e.warmRun(), n):
 		return akigw.Warm
@@ -191,5 +191,16 @@ func (s *storage) freeBlocks(blocks uint64) {
 func (s *storage) dropOnDisk(key akigw.Key) {
 	if err := s.warm.DropEntry(key); err != nil {
 		s.log.Error("could not remove a catalog entry from the warm tier", "key", key.String(), "error", err)
+	}
+}
+
+// saw tells the ghosts of a read of block n of e, or of all of a small object, that a tier
+// answered.
+func (s *storage) saw(e *entry, n int64, tier akigw.Outcome) {
+	id := e.object + uint64(n)*0x9e3779b97f4a7c15
+	bytes := e.blockLen(n) + 512
+	s.hotGhost.saw(id, bytes, tier == akigw.Hot)
+	if tier != akigw.Hot {
+		s.warmGhost.saw(id, bytes, tier == akigw.Warm)
 	}
 }

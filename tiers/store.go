@@ -1,71 +1,54 @@
 // Package tiers is a read cache over three tiers: memory, local disk and the upstream. It knows
 // which object each key holds and which generation of knowledge that is, fills what is missing
-// once for everybody who waits for it, and keeps old bytes from coming back.
+// once for all readers that wait for it, and keeps old bytes from coming back.
 //
 // It promises that the bytes of one answer are the bytes of one version that the freshness mode
 // allows, and that a body which cannot be served to its end ends in an error. Writes tell it before
 // and after the upstream changes (Begin).
 //
-// It knows no journal: pending writes are shown to it by an Overlay. It knows nothing of HTTP routing, signatures or S3's error documents: those are the gateway's.
-// It moves objects between the tiers when it is told to, and keeps what it is told to keep; who
-// says so, and why, is package placement. Those who want to know of accesses are Observers.
+// It knows no journal: an Overlay shows it the pending writes. It knows nothing of HTTP routing,
+// signatures or S3's error documents: those belong to package gateway. It moves objects between
+// the tiers when it is told to, and keeps what it is told to keep; package placement decides. An
+// Observer is told of each access.
 //
-// Its layers, from below: storage is memory and disk; catalog is what lies there and may be used;
-// Store asks the upstream for the rest.
+// Its types form layers, from below:
+//   - storage is memory and disk;
+//   - catalog is what lies there and may be used, under the fence;
+//   - directory lists the catalog, pinner pins what is in it;
+//   - fetcher fills missing blocks from the upstream, once for all readers;
+//   - changes are writes and events, which end what was known;
+//   - validator decides what may be served, and asks the upstream where it has to;
+//   - source finds objects and opens Readers; mover moves objects between the tiers;
+//   - Store is all of them, below the overlay.
 package tiers
 
 import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/budget"
 )
 
 // Store is the cache. All methods but Import, Run and Close may be called from any goroutine.
 type Store struct {
 	*catalog
-	pinner
-	upstream Upstream
+	directory
+	*pinner
+	*mover
+	*changes
+	*listings
 
-	// fills outlive the requests that started them.
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   sync.WaitGroup
-
-	mu       sync.Mutex
-	openings map[akigw.Key]*fill // fills that will learn what a key holds; guarded by mu
-	fills    map[uint64][]*fill  // fills of a known object, by run of blocks; guarded by mu
-
-	listEpochs  [epochs]atomic.Uint64 // changes of buckets
-	validations validations
-	notifier    Notifier // nil if the upstream tells nothing
-	feeds       feeds
-
+	tasks   *tasks
+	fetcher *fetcher
+	source  *source
 	overlay Overlay
-
-	observers []Observer
-
-	suspects  suspects
-	readAhead *budget.Budget // memory for what is fetched ahead
-	windows   *windows       // memory for what fills bring in
-	copies    *windows       // memory for what readers have from disk
-	crowd     Crowd          // nil if nobody has to wait for the upstream
-	silence   Silence        // nil if nobody notices that the upstream hangs
-	unsettled unsettled      // writes that the upstream may still carry out
-	owners    Owners         // nil if there is one upstream
-	sequences sequences
-
-	bare304  originSet // whose 304 has no Last-Modified: ask without a condition
-	noRanges originSet // that ignore Range: parts cost as much as the whole
 }
 
-// New opens the tiers.
-func New(o Options) (*Store, error) {
+// withDefaults returns the options with something in the place of each that may be nil.
+func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -78,32 +61,30 @@ func New(o Options) (*Store, error) {
 	if o.Overlay == nil {
 		o.Overlay = noOverlay{}
 	}
+	return o
+}
+
+// New opens the tiers. Errors are those of the encryption key file.
+func New(o Options) (*Store, error) {
+	o = o.withDefaults()
 	storage, first, err := openStorage(&o)
 	if err != nil {
 		return nil, err
 	}
 	c := &catalog{storage: storage, fence: newFence(first), rules: o.Rules, pins: o.Pins, origins: o.Upstream, own: o.Overlay.Own}
-	s := &Store{
-		catalog:   c,
-		pinner:    pinner{catalog: c},
-		upstream:  o.Upstream,
-		overlay:   o.Overlay,
-		observers: o.Observers,
-		copies:    newWindows(int64(o.Config.FillBytes), c.counters),
-		openings:  make(map[akigw.Key]*fill),
-		fills:     make(map[uint64][]*fill),
+	d, background, revised := directory{c}, newTasks(), &revisions{}
+	fetcher := newFetcher(c, o.Upstream, background)
+	changes := &changes{directory: d, openings: fetcher, revisions: revised, tasks: background, observers: o.Observers}
+	validator := newValidator(c, o.Upstream, background, newFollower(c, o.Upstream, background, changes.Changed))
+	source := &source{
+		catalog: c, fetcher: fetcher, validator: validator, upstream: o.Upstream, observers: o.Observers,
+		copies: newWindows(int64(o.Config.FillBytes), c.counters),
 	}
-	var names []string
-	if s.owners, _ = o.Upstream.(Owners); s.owners != nil {
-		names = s.owners.Names()
-	}
-	s.windows = newWindows(int64(o.Config.FillBytes), c.counters).divided(s.owners)
-	s.readAhead = budget.New(int64(o.Config.ReadAheadBytes), c.counters.readAheadRefused, names...)
-	s.notifier, _ = o.Upstream.(Notifier)
-	s.crowd, _ = o.Upstream.(Crowd)
-	s.silence, _ = o.Upstream.(Silence)
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	return s, nil
+	return &Store{
+		catalog: c, directory: d, pinner: &pinner{directory: d}, mover: &mover{catalog: c, source: source}, changes: changes,
+		listings: &listings{catalog: c, upstream: o.Upstream, revisions: revised},
+		tasks:    background, fetcher: fetcher, source: source, overlay: o.Overlay,
+	}, nil
 }
 
 // Run works in the background until ctx ends.
@@ -122,8 +103,7 @@ func (s *Store) Run(ctx context.Context) error {
 
 // Close ends all fills and closes the tiers. No other method may be running.
 func (s *Store) Close() error {
-	s.cancel()
-	s.work.Wait()
+	s.tasks.stop()
 	s.dropUnsettled()
 	return s.storage.close()
 }
@@ -134,4 +114,44 @@ func (s *Store) Warnings() (all []string) {
 		all = append(all, "warm tier: "+problem)
 	}
 	return all
+}
+
+// Get opens an object for reading. Errors that it returns besides those of the
+// context: akigw.ErrNotModified and akigw.ErrPreconditionFailed (with a Reader
+// that describes the object and has no bytes), akigw.ErrRangeNotSatisfiable
+// (likewise), *cold.ResponseError with the upstream's own answer,
+// akigw.ErrNoSuchKey for a deletion that is pending, akigw.ErrUpstreamUnavailable and
+// ErrUncacheable.
+func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
+	if r, err := s.pendingReader(ctx, key, spec, conditions, true); r != nil || err != nil {
+		return r, err
+	}
+	p := s.overlay.Promise(key)
+	r, err := s.source.get(ctx, key, spec, upstreamConditions(p, conditions))
+	s.promised(key, p, r)
+	return r, err
+}
+
+// Local is Get of what is in memory or on disk and needs no request to the upstream. It
+// returns nil if Get has to be called: for anything else, and for each error.
+func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
+	if spec.Part() > 0 || s.hasPending(key) {
+		return nil
+	}
+	p := s.overlay.Promise(key)
+	r := s.source.local(ctx, key, spec, upstreamConditions(p, conditions))
+	s.promised(key, p, r)
+	return r
+}
+
+// Head describes an object, or a part of it: from the entry that a GET would be served from.
+// Errors are those of Get.
+func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
+	if r, err := s.pendingReader(ctx, key, spec, conditions, false); r != nil || err != nil {
+		return r, err
+	}
+	p := s.overlay.Promise(key)
+	r, err := s.source.head(ctx, key, spec, upstreamConditions(p, conditions))
+	s.promised(key, p, r)
+	return r, err
 }

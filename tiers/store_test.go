@@ -458,7 +458,7 @@ func TestD14_ClientLeavesMidDownload(t *testing.T) {
 		}
 	}
 	r.Close()
-	s.work.Wait()
+	s.tasks.work.Wait()
 	if sent := up.Count("GET"); sent != 1 {
 		t.Fatalf("%d GETs", sent)
 	}

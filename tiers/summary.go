@@ -10,11 +10,11 @@ import (
 
 // summary is a part of an entry that lies beside it on disk, so that Walk reads no bodies.
 type summary struct {
-	akigw.Object               // without its Header
-	ContentType         string // "" where it is not known
-	blocks, run, origin uint64
-	block               int64
-	held                bool // the record has the body in it
+	akigw.Object                 // without its Header
+	ContentType           string // "" where it is not known
+	extent, epoch, origin uint64
+	block                 int64
+	held                  bool // the record has the body in it
 }
 
 // summaryVersion is the first byte of an encoded summary; docs/architecture.md describes
@@ -37,7 +37,7 @@ func (s *summary) append(b []byte) []byte {
 	b = codec.AppendString(b, s.Key.Bucket)
 	b = codec.AppendString(b, s.Key.Name)
 	b = codec.AppendString(b, s.Key.Version)
-	for _, n := range [...]uint64{s.Generation, s.blocks, s.run, uint64(s.Size), uint64(s.block), s.origin} {
+	for _, n := range [...]uint64{s.Generation, s.extent, s.epoch, uint64(s.Size), uint64(s.block), s.origin} {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = codec.AppendTime(b, s.LastModified)
@@ -55,7 +55,7 @@ func decodeSummary(b []byte) (*summary, error) {
 	d.OneCopy()
 	s := &summary{}
 	s.Key = akigw.Key{Bucket: d.String(), Name: d.String(), Version: d.String()}
-	s.Generation, s.blocks, s.run, s.Size, s.block, s.origin = d.Uvarint(), d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
+	s.Generation, s.extent, s.epoch, s.Size, s.block, s.origin = d.Uvarint(), d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
 	s.LastModified, s.ETag, s.ContentType = d.Time(), d.String(), d.String()
 	s.held = d.Flag()
 	if d.Bad() || s.Size < 0 || s.block <= 0 {
@@ -65,36 +65,5 @@ func decodeSummary(b []byte) (*summary, error) {
 }
 
 func summaryOf(e *entry) *summary {
-	return &summary{Object: e.Object, ContentType: e.Header.Get("Content-Type"), blocks: e.blocks, run: e.run, origin: e.origin, block: e.block, held: e.body != nil}
-}
-
-// peekSummary is peek without the bytes that a record can have in it; held is what the disk
-// has of them.
-func (c *catalog) peekSummary(key akigw.Key) *summary {
-	onDisk := c.summaryOnDisk(key)
-	if e := c.peekHot(key); e != nil {
-		sum := summaryOf(e)
-		sum.held = onDisk != nil && onDisk.blocks == sum.blocks && onDisk.held
-		return sum
-	}
-	if onDisk == nil || onDisk.origin != c.origins.Origin(key.Bucket) || !c.fence.alive(key, onDisk.Generation) {
-		return nil
-	}
-	return onDisk
-}
-
-// summaryOnDisk is the summary that lies on disk; nil for none.
-func (c *catalog) summaryOnDisk(key akigw.Key) *summary {
-	if c.warm == nil || !c.warm.HasEntry(key) {
-		return nil
-	}
-	record, ok := c.warm.Summary(key)
-	if !ok {
-		return nil
-	}
-	sum, err := decodeSummary(record)
-	if err != nil || sum.Key != key {
-		return nil
-	}
-	return sum
+	return &summary{Object: e.Object, ContentType: e.Header.Get("Content-Type"), extent: e.extent, epoch: e.epoch, origin: e.origin, block: e.block, held: e.body != nil}
 }

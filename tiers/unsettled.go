@@ -26,28 +26,28 @@ type unsettledWrite struct {
 	until time.Time
 }
 
-// Unsettled ends a change for its caller who does not know whether the upstream has
-// carried it out, or still will: its deadline was met, or its client left. The
+// Unsettled ends a change of which the caller does not know whether the upstream has
+// carried it out, or still will: its deadline was met, or its client disconnected. The
 // key stays fenced until that cannot happen any more, so that nothing is trusted that
 // the upstream said before. After Written or End it does nothing.
 func (w *Write) Unsettled() {
 	if w.ended {
 		return
 	}
-	w.store.counters.unsettledWrites.Inc()
+	c := w.changes
+	c.counters.unsettledWrites.Inc()
 	w.ended, w.block = true, nil
 	w.drop()
-	s := w.store
-	oldest, first := s.unsettled.add(w)
+	oldest, first := c.unsettled.add(w)
 	if oldest != nil {
-		oldest.settle()
+		oldest.release()
 	}
-	if first && s.ctx.Err() == nil {
-		s.work.Go(s.endUnsettled)
+	if first && !c.tasks.closing() {
+		c.tasks.start(c.endUnsettled)
 	}
 }
 
-// add returns the change that has to make room, nil for none, and whether nobody ends
+// add returns the change that has to make room, nil for none, and whether no goroutine ends
 // changes so far.
 func (u *unsettled) add(w *Write) (oldest *Write, first bool) {
 	u.mu.Lock()
@@ -62,7 +62,7 @@ func (u *unsettled) add(w *Write) (oldest *Write, first bool) {
 }
 
 // due takes the first change whose time has come. Without one it returns how long that
-// takes, and false if none is left and nobody ends changes any more.
+// takes, and false if none is left and the goroutine that ends changes has to stop.
 func (u *unsettled) due() (w *Write, wait time.Duration, more bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -78,38 +78,38 @@ func (u *unsettled) due() (w *Write, wait time.Duration, more bool) {
 	return w, 0, true
 }
 
-// dropUnsettled drops what was read while changes were held: the next epoch does not know of
-// them. No work may be under way.
-func (s *Store) dropUnsettled() {
-	s.unsettled.mu.Lock()
-	writes := s.unsettled.writes
-	s.unsettled.mu.Unlock()
-	for _, u := range writes {
-		s.dropEntry(u.write.key)
-	}
-}
-
-// settle ends the fence of a change that was held.
-func (w *Write) settle() {
+// release ends the fence of a change that was unsettled.
+func (w *Write) release() {
 	w.end()
 	w.drop()
 	w.write.leave()
 }
 
+// dropUnsettled drops what was read while changes were held: the next epoch does not know of
+// them. No work may be under way.
+func (c *changes) dropUnsettled() {
+	c.unsettled.mu.Lock()
+	writes := c.unsettled.writes
+	c.unsettled.mu.Unlock()
+	for _, u := range writes {
+		c.dropEntry(u.write.key)
+	}
+}
+
 // endUnsettled ends changes as their time comes, until there is none.
-func (s *Store) endUnsettled() {
+func (c *changes) endUnsettled() {
 	for {
-		w, wait, more := s.unsettled.due()
+		w, wait, more := c.unsettled.due()
 		if !more {
 			return
 		}
 		if w != nil {
-			w.settle()
+			w.release()
 			continue
 		}
 		select {
 		case <-time.After(wait):
-		case <-s.ctx.Done():
+		case <-c.tasks.ctx.Done():
 			return
 		}
 	}

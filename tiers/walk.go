@@ -19,18 +19,21 @@ type Known struct {
 	Orphan bool
 }
 
+// directory lists what the catalog knows.
+type directory struct{ *catalog }
+
 // Walk calls yield with what the catalog knows of the keys that what names, of all keys for a
 // pattern without a bucket, from behind a place on ("": from the first), until yield returns
 // false. Objects come in the order of bucket and key if Ordered. Without a warm tier they are
 // those in memory, in no order, and without places. What yield gets is valid while it runs.
 //
 // Every object comes from one moment or another while Walk runs: there is no snapshot.
-func (c *catalog) Walk(what akigw.Pattern, after string, yield func(Known) bool) error {
-	if c.warm == nil {
-		c.walkHot(what, yield)
+func (d directory) Walk(what akigw.Pattern, after string, yield func(Known) bool) error {
+	if d.warm == nil {
+		d.walkHot(what, yield)
 		return nil
 	}
-	return c.warm.Summaries(what.Bucket, what.Prefix, warm.Place(after), func(w warm.Known) bool {
+	return d.warm.Summaries(what.Bucket, what.Prefix, warm.Place(after), func(w warm.Known) bool {
 		if w.Summary == nil {
 			return yield(Known{Place: string(w.Place), Accesses: w.Accesses, Orphan: true})
 		}
@@ -43,8 +46,8 @@ func (c *catalog) Walk(what akigw.Pattern, after string, yield func(Known) bool)
 }
 
 // walkHot is Walk over what is in memory.
-func (c *catalog) walkHot(what akigw.Pattern, yield func(Known) bool) {
-	for k, v := range c.hot.All() {
+func (d directory) walkHot(what akigw.Pattern, yield func(Known) bool) {
+	for k, v := range d.hot.All() {
 		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.Names(k.key)) {
 			sum := summaryOf(e)
 			sum.held = false // there is no disk
@@ -56,13 +59,25 @@ func (c *catalog) walkHot(what akigw.Pattern, yield func(Known) bool) {
 }
 
 // walkObjects is Walk from the beginning, and without orphans.
-func (c *catalog) walkObjects(what akigw.Pattern, yield func(Known) bool) error {
-	return c.Walk(what, "", func(k Known) bool { return k.Orphan || yield(k) })
+func (d directory) walkObjects(what akigw.Pattern, yield func(Known) bool) error {
+	return d.Walk(what, "", func(k Known) bool { return k.Orphan || yield(k) })
 }
 
 // Find returns what the catalog knows of one key, without Place and Accesses. It asks nobody
 // and counts no access.
-func (c *catalog) Find(key akigw.Key) (k Known, ok bool) {
-	sum := c.peekSummary(key)
+func (d directory) Find(key akigw.Key) (k Known, ok bool) {
+	sum := d.peekSummary(key)
 	return Known{summary: sum}, sum != nil
+}
+
+// SizeOf returns the size in bytes of the object that a key holds upstream, 0 if the cache does
+// not know it.
+func (d directory) SizeOf(key akigw.Key) int64 {
+	if e := d.peekHot(key); e != nil {
+		return e.Size
+	}
+	if known := d.peekSummary(key); known != nil {
+		return known.Size
+	}
+	return 0
 }

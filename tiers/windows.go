@@ -49,8 +49,8 @@ func (s *supply) acquire(ctx context.Context, n int64) bool {
 	return s.free.Acquire(ctx, n) == nil
 }
 
-// crowded reports whether somebody waits.
-func (s *supply) crowded() bool { return s.waiting.Load() > 0 }
+// contended reports whether somebody waits.
+func (s *supply) contended() bool { return s.waiting.Load() > 0 }
 
 const (
 	// windowPatience is how long a fill waits for memory.
@@ -127,9 +127,9 @@ func releaseAll(supplies []*supply, n int64) {
 	}
 }
 
-// some reserves want bytes, or else waits for least. It is for what comes from disk, which is
-// nobody's part.
-func (w *windows) some(ctx context.Context, key akigw.Key, want, least int64) (n int64, release func(), err error) {
+// takeUpTo reserves want bytes if they are free, else it waits for least. It is for what comes from
+// disk, which comes out of no upstream's part first.
+func (w *windows) takeUpTo(ctx context.Context, key akigw.Key, want, least int64) (n int64, release func(), err error) {
 	if w == nil {
 		return want, func() {}, nil
 	}
@@ -140,9 +140,9 @@ func (w *windows) some(ctx context.Context, key akigw.Key, want, least int64) (n
 	return least, release, err
 }
 
-// crowded reports whether somebody waits for memory that a fill of a key holds.
-func (w *windows) crowded(key akigw.Key) bool {
-	return w != nil && slices.ContainsFunc(w.of(key), (*supply).crowded)
+// contended reports whether somebody waits for memory that a fill of a key holds.
+func (w *windows) contended(key akigw.Key) bool {
+	return w != nil && slices.ContainsFunc(w.of(key), (*supply).contended)
 }
 
 // admit refuses a new read while more waits than there is memory.
@@ -163,15 +163,4 @@ func (w *windows) admit(key akigw.Key) error {
 // most.
 func windowBytes(e *entry, first, end int64) int64 {
 	return min(end-first, window+2) * e.block
-}
-
-// contended reports whether others wait for what a fill of key holds.
-func (s *Store) contended(key akigw.Key) bool {
-	return s.windows.crowded(key) || s.crowd != nil && s.crowd.Crowded(key.Bucket)
-}
-
-// Crowd is an upstream that knows whether requests wait for it.
-type Crowd interface {
-	// Crowded reports whether requests wait for the upstream that has a bucket.
-	Crowded(bucket string) bool
 }

@@ -61,10 +61,10 @@ func TestE7_FillMemoryIsBounded(t *testing.T) {
 			}
 			r.Close()
 		}
-		if used := s.windows.waiting.Load(); used != 0 {
+		if used := s.fetcher.windows.waiting.Load(); used != 0 {
 			t.Errorf("%d bytes wait", used)
 		}
-		if !s.windows.free.TryAcquire(s.windows.limit) {
+		if !s.fetcher.windows.free.TryAcquire(s.fetcher.windows.limit) {
 			t.Fatal("not all memory came back")
 		}
 		var refused, served atomic.Int64 // nobody gives anything back now
@@ -86,7 +86,7 @@ func TestE7_FillMemoryIsBounded(t *testing.T) {
 		if n := refused.Load(); n < 40 {
 			t.Errorf("%d reads were refused at once", n)
 		}
-		s.windows.free.Release(s.windows.limit)
+		s.fetcher.windows.free.Release(s.fetcher.windows.limit)
 		wait.Wait()
 		if served.Load() < 4 {
 			t.Errorf("%d of those that waited were served", served.Load())
@@ -130,10 +130,10 @@ func TestE7_CopiesFromDiskAreBounded(t *testing.T) {
 		}
 		r.Close()
 	}
-	if !s.copies.free.TryAcquire(s.copies.limit) {
+	if !s.source.copies.free.TryAcquire(s.source.copies.limit) {
 		t.Error("not all memory came back")
 	}
-	s.copies.free.Release(s.copies.limit)
+	s.source.copies.free.Release(s.source.copies.limit)
 	wantRead(t, s, key("k"), "", body, akigw.Warm)
 }
 
@@ -196,7 +196,7 @@ func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if s.windows.parts["of stalls"].waiting.Load() == 0 {
+		if s.fetcher.windows.parts["of stalls"].waiting.Load() == 0 {
 			t.Fatal("no reader waits for memory: it was not exhausted")
 		}
 		for n := range 20 {
@@ -206,11 +206,11 @@ func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
 				t.Fatalf("a read from the other upstream took %v", took)
 			}
 		}
-		ahead := s.readAheadFor("stalls")
+		ahead := s.fetcher.readAheadFor("stalls")
 		for ahead.Acquire(block) {
 			defer ahead.Release(block)
 		}
-		if other := s.readAheadFor("bucket"); !other.Acquire(4 * block) {
+		if other := s.fetcher.readAheadFor("bucket"); !other.Acquire(4 * block) {
 			t.Error("nothing is left to read ahead with")
 		} else {
 			other.Release(4 * block)

@@ -13,24 +13,15 @@ import (
 // until after it. While it lasts nothing older can enter the cache. It is for
 // one goroutine, which must call End; Written and the body are optional.
 type Write struct {
-	store    *Store
+	changes  *changes
 	settings *rules.Settings
 	size     int64 // bytes that went through Body
 	write    *write
 	key      akigw.Key
-	run      warm.Run
+	extent   warm.Run
 	block    []byte // the block that is being collected
 	n        int64  // its number
 	ended    bool
-}
-
-// Begin starts a change of key: what is cached becomes unreachable at once.
-func (s *Store) Begin(key akigw.Key) *Write {
-	w := &Write{store: s, settings: s.settings(key), key: key, write: s.fence.beginWrite(key), run: warm.Run{ID: s.fence.generation(), Object: objectNumber(key)}}
-	s.forgetOpening(key, nil)
-	s.dropEntry(key)
-	s.epoch(key.Bucket).Add(1)
-	return w
 }
 
 // Key is the key that is changed.
@@ -46,7 +37,7 @@ func (w *Write) Body(p []byte) {
 	size := int(w.settings.Block)
 	for len(p) > 0 {
 		if len(w.block) == size {
-			w.store.putBlock(w.key, w.settings, w.run, w.n, w.block, false)
+			w.changes.putBlock(w.key, w.settings, w.extent, w.n, w.block, false)
 			w.block = nil
 			w.n++
 		}
@@ -64,21 +55,21 @@ func (w *Write) Body(p []byte) {
 // overlapped this one. Its headers stay unknown until the first read.
 func (w *Write) Written(header http.Header) {
 	etag := header.Get("Etag")
-	generation, settled := w.end()
+	generation, alone := w.end()
 	defer w.write.leave()
-	if held := w.n*w.settings.Block + int64(len(w.block)); !settled || !strongETag(etag) || held != w.size {
+	if held := w.n*w.settings.Block + int64(len(w.block)); !alone || !strongETag(etag) || held != w.size {
 		w.drop()
 		return
 	}
-	e := w.store.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
-	e.blocks, e.block = w.run.ID, w.settings.Block
-	if e.inline(int64(w.store.config.SmallBytes)) {
+	e := w.changes.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
+	e.extent, e.block = w.extent.ID, w.settings.Block
+	if e.inline(int64(w.changes.config.SmallBytes)) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
-		w.store.putBlock(w.key, w.settings, w.run, w.n, w.block, false)
+		w.changes.putBlock(w.key, w.settings, w.extent, w.n, w.block, false)
 	}
-	w.store.publish(e)
-	w.store.accessed(e, w.settings, akigw.Range{Length: w.size}, "")
+	w.changes.publish(e)
+	w.changes.observers.accessed(e, w.settings, akigw.Range{Length: w.size}, "")
 }
 
 // End ends a change that is not in the cache: because it failed, its outcome
@@ -92,28 +83,19 @@ func (w *Write) End() {
 	w.write.leave()
 }
 
-func (w *Write) end() (uint64, bool) {
+// end ends the write in the fence: see write.done.
+func (w *Write) end() (generation uint64, alone bool) {
 	w.ended = true
-	generation, settled := w.write.done()
-	w.store.epoch(w.key.Bucket).Add(1)
-	w.store.forgetOpening(w.key, nil)
-	return generation, settled
+	generation, alone = w.write.done()
+	w.changes.revisions.advance(w.key.Bucket)
+	w.changes.openings.forgetOpening(w.key, nil)
+	return generation, alone
 }
 
-// forgetOpening keeps later readers from joining an opening fill, f or whichever
-// there is, because it may have asked the upstream before this write. Those who
-// follow it already are older than the write, or overlap it.
-func (s *Store) forgetOpening(key akigw.Key, f *fill) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f == nil || s.openings[key] == f {
-		delete(s.openings, key)
-	}
-}
-
+// drop removes what the cache has of the key, and what this write put there.
 func (w *Write) drop() {
-	w.store.dropEntry(w.key)
+	w.changes.dropEntry(w.key)
 	if w.n > 0 {
-		w.store.freeBlocks(w.run.ID)
+		w.changes.freeBlocks(w.extent.ID)
 	}
 }

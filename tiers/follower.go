@@ -3,6 +3,7 @@ package tiers
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -31,11 +32,24 @@ const (
 	maxFeeds = 256
 )
 
-// feeds are the streams of changes, one for each bucket that was read in mode
-// Events. The zero value is ready.
-type feeds struct {
-	mu       sync.Mutex
-	byBucket map[string]*feed // guarded by mu
+// follower follows the changes of the buckets that are read in mode Events: it keeps a stream of
+// events open for each.
+type follower struct {
+	notifier Notifier // nil if the upstream tells nothing
+	changed  func(cold.Change)
+	tasks    *tasks
+	epoch    uint64
+	counters *counters
+	log      *slog.Logger
+
+	mu    sync.Mutex
+	feeds map[string]*feed // by bucket; guarded by mu
+}
+
+func newFollower(c *catalog, upstream Upstream, background *tasks, changed func(cold.Change)) *follower {
+	w := &follower{changed: changed, tasks: background, epoch: c.epoch, counters: c.counters, log: c.log, feeds: make(map[string]*feed)}
+	w.notifier, _ = upstream.(Notifier)
+	return w
 }
 
 // feed is one bucket's stream. What was confirmed since it began holds until it
@@ -78,66 +92,63 @@ func (f *feed) covers(t time.Time) bool {
 	return !f.since.IsZero() && !t.Before(f.since) && time.Since(f.last) < silence
 }
 
+var errSilent = errors.New("the stream of events is silent")
+
 // unchanged reports whether a change of e since it was confirmed would have been
 // heard of, in mode Events. A bucket's stream is opened when the bucket is first
 // read. A service may drop events without a word, as MinIO does when they pile
 // up, so a confirmation holds no longer than in mode TTL.
-func (s *Store) unchanged(e *entry, settings *rules.Settings) bool {
-	if s.notifier == nil || e.run != s.run || e.Key.Version != "" || !within(e, settings.TTL) {
+func (w *follower) unchanged(e *entry, settings *rules.Settings) bool {
+	if w.notifier == nil || e.epoch != w.epoch || e.Key.Version != "" || !within(e, settings.TTL) {
 		return false
 	}
-	if s.notifier.Events(e.Key.Bucket) == cold.Webhook {
+	if w.notifier.Events(e.Key.Bucket) == cold.Webhook {
 		return true
 	}
-	f := s.feed(e.Key.Bucket)
+	f := w.feed(e.Key.Bucket)
 	return f != nil && f.covers(e.validated)
 }
 
 // feed returns the stream of a bucket, nil if there are too many.
-func (s *Store) feed(bucket string) *feed {
-	s.feeds.mu.Lock()
-	defer s.feeds.mu.Unlock()
-	f := s.feeds.byBucket[bucket]
-	if f != nil || len(s.feeds.byBucket) >= maxFeeds || s.ctx.Err() != nil {
+func (w *follower) feed(bucket string) *feed {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.feeds[bucket]
+	if f != nil || len(w.feeds) >= maxFeeds || w.tasks.closing() {
 		return f
 	}
-	if s.feeds.byBucket == nil {
-		s.feeds.byBucket = make(map[string]*feed)
-	}
 	f = &feed{}
-	s.feeds.byBucket[bucket] = f
-	s.work.Go(func() { s.follow(bucket, f) })
+	w.feeds[bucket] = f
+	w.tasks.start(func() { w.follow(bucket, f) })
 	return f
 }
 
 // follow keeps a bucket's stream open until the store closes.
-func (s *Store) follow(bucket string, f *feed) {
+func (w *follower) follow(bucket string, f *feed) {
 	wait := reopenLeast
-	for s.ctx.Err() == nil {
-		err := s.listen(bucket, f)
+	for !w.tasks.closing() {
+		err := w.listen(bucket, f)
 		if began := f.close(); began {
 			wait = reopenLeast
-			s.counters.eventGaps.Inc()
+			w.counters.eventGaps.Inc()
 		}
-		if s.ctx.Err() != nil {
+		if w.tasks.closing() {
 			return
 		}
-		s.log.Warn("no events of a bucket at the moment: its objects are validated at each read until there are", "bucket", bucket, "error", err)
+		w.log.Warn("no events of a bucket at the moment: its objects are validated at each read until there are", "bucket", bucket, "error", err)
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2)):
-		case <-s.ctx.Done():
+		case <-w.tasks.ctx.Done():
 		}
 		wait = min(2*wait, reopenMost)
 	}
 }
 
-var errSilent = errors.New("the stream of events is silent")
-
 // listen follows one stream to its end.
-func (s *Store) listen(bucket string, f *feed) error {
-	ctx, cancel := context.WithCancelCause(s.ctx)
+func (w *follower) listen(bucket string, f *feed) error {
+	ctx, cancel := context.WithCancelCause(w.tasks.ctx)
 	defer cancel(nil)
-	s.work.Go(func() {
+	w.tasks.start(func() {
 		tick := time.NewTicker(silence / 5)
 		defer tick.Stop()
 		for !f.silent() {
@@ -149,32 +160,5 @@ func (s *Store) listen(bucket string, f *feed) error {
 		}
 		cancel(errSilent)
 	})
-	return s.notifier.Listen(ctx, bucket, f.alive, s.Changed)
-}
-
-// Changed takes what an event says of an object. If the version that it speaks
-// of is the one that is known, its bytes stay, and have to be confirmed before
-// they are served: the headers can be others.
-func (s *Store) Changed(c cold.Change) {
-	s.counters.events.Inc()
-	s.epoch(c.Key.Bucket).Add(1)
-	if c.Key.Version != "" {
-		s.changed(c)
-	}
-	c.Key = c.Key.Current()
-	s.changed(c)
-}
-
-func (s *Store) changed(c cold.Change) {
-	known, _ := s.lookup(c.Key)
-	generation := s.fence.raise(c.Key)
-	defer s.fence.leave(c.Key)
-	s.forgetOpening(c.Key, nil)
-	if known == nil || c.Removed || known.ETag != c.ETag || known.Size != c.Size {
-		s.dropEntry(c.Key)
-		return
-	}
-	marked := *known
-	marked.Generation, marked.validated = generation, time.Time{}
-	s.publish(&marked)
+	return w.notifier.Listen(ctx, bucket, f.alive, w.changed)
 }

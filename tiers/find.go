@@ -1,0 +1,106 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// find says what a key holds: look it up and, if need be, validate it, else
+// load it once for all that ask. The fill, if any, is the caller's to
+// detach from.
+func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
+	e, outcome, err := s.validator.current(ctx, key, settings, conditions)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if e == nil {
+		if err := s.absent(key, settings, conditions, false); err != nil {
+			return nil, "", nil, err
+		}
+	}
+	if e == nil && (conditions.Any() || spec.Part() > 0) {
+		// Do not start a download that a condition may forbid, or of what may be
+		// elsewhere.
+		var refused *cold.ResponseError
+		if e, err = s.validator.ask(ctx, key, nil); err != nil && !errors.As(err, &refused) {
+			return nil, "", nil, err
+		}
+	}
+	if e != nil && !settings.CachedSize(e.Size) {
+		return nil, "", nil, ErrUncacheable
+	}
+	if e != nil {
+		return e, outcome, nil, nil
+	}
+	if err := s.fetcher.windows.admit(key); err != nil {
+		return nil, "", nil, err
+	}
+	f, err := s.load(ctx, key, settings, spec, conditions)
+	if unsatisfiable(err) {
+		// The upstream refused the range. Which ranges an object has is decided here, by its size,
+		// as it is for objects that are known (akigw.RangeSpec.Resolve).
+		if e, err = s.validator.ask(ctx, key, nil); err == nil && !settings.CachedSize(e.Size) {
+			err = ErrUncacheable
+		}
+		return e, akigw.Cold, nil, err
+	}
+	if err != nil {
+		return nil, "", nil, err
+	}
+	return f.entry, akigw.Cold, f, nil
+}
+
+// load waits for an opening fill. A reader that came after the fill had asked the upstream has to
+// ask once more in strict mode; such readers share the next fill.
+func (s *source) load(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*fill, error) {
+	if err := s.validator.unanswered(key); err != nil {
+		return nil, err
+	}
+	arrived := s.fence.generation()
+	for {
+		f, leader := s.fetcher.join(ctx, key, spec)
+		asked := leader || f.begun > arrived // after this reader came
+		select {
+		case <-f.ready:
+		case <-ctx.Done():
+			f.leave(context.Cause(ctx))
+			return nil, ctx.Err()
+		}
+		if f.entry == nil {
+			f.detach()
+			if unsatisfiable(f.err) && !leader {
+				continue // it was the leader's range, not ours
+			}
+			var refused *cold.ResponseError
+			errors.As(f.err, &refused)
+			if refused != nil && !asked && (settings.Freshness == rules.Strict || settings.Freshness == rules.Events) {
+				s.fetcher.forgetOpening(key, f)
+				continue
+			}
+			return nil, f.err
+		}
+		if asked || s.validator.fresh(f.entry, settings, conditions) {
+			return f, nil
+		}
+		e, err := s.validator.validate(ctx, f.entry)
+		if err == nil && e != nil && e.extent == f.entry.extent {
+			return f, nil
+		}
+		f.detach()
+		if err != nil {
+			return nil, err
+		}
+		s.fetcher.forgetOpening(key, f) // it brings a version that is gone
+	}
+}
+
+// unsatisfiable reports whether the upstream answered that an object has no such range.
+func unsatisfiable(err error) bool {
+	var refused *cold.ResponseError
+	return errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable
+}

@@ -1,0 +1,59 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// Learn finds out what a key holds, from the catalog or from the upstream, and counts no access.
+// Errors: akigw.ErrNoSuchKey, ErrTierOff for an object that a rule keeps out of the cache, and
+// those of Get.
+func (m *mover) Learn(ctx context.Context, key akigw.Key) (*akigw.Object, error) {
+	e, err := m.learn(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return &e.Object, nil
+}
+
+// Confirm asks the upstream for the object of a key, so that it is known to answer. Errors are
+// those of Learn.
+func (m *mover) Confirm(ctx context.Context, key akigw.Key) error {
+	e, _ := m.lookup(key)
+	if e == nil {
+		_, err := m.learn(ctx, key)
+		return err
+	}
+	_, err := m.source.validator.validate(ctx, e)
+	return err
+}
+
+// learn finds out what a key holds, without an access being counted.
+func (m *mover) learn(ctx context.Context, key akigw.Key) (*entry, error) {
+	settings := m.settings(key)
+	if !settings.Cached() {
+		return nil, fmt.Errorf("%w: a rule says that it is never cached", ErrTierOff)
+	}
+	e, _, err := m.source.validator.current(ctx, key, settings, akigw.Conditions{})
+	if e == nil && err == nil {
+		e, err = m.source.validator.ask(ctx, key, nil)
+	}
+	if err == nil && !settings.CachedSize(e.Size) {
+		err = fmt.Errorf("%w: a rule says that objects of its size are not cached", ErrTierOff)
+	}
+	return e, absentOr(key, err)
+}
+
+// absentOr is ErrNoSuchKey for an upstream that has no such object, else err.
+func absentOr(key akigw.Key, err error) error {
+	var refused *cold.ResponseError
+	if errors.As(err, &refused) && refused.Status == http.StatusNotFound {
+		return fmt.Errorf("%w: %s", akigw.ErrNoSuchKey, key)
+	}
+	return err
+}

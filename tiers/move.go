@@ -1,0 +1,40 @@
+package tiers
+
+import (
+	"fmt"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
+)
+
+// publishWanted publishes an entry however seldom it was asked for. The caller has entered
+// the fence before it learned of it. The error is ErrChanged if a write has overtaken it.
+func (m *mover) publishWanted(e *entry) error {
+	own, how := *e, handling(m.settings(e.Key))
+	if now := m.peek(e.Key); now != nil {
+		if now.extent != e.extent {
+			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
+		}
+		own.Generation = max(own.Generation, now.Generation)
+	}
+	how.Wanted = true
+	m.publishAs(&own, how)
+	if !m.fence.alive(e.Key, own.Generation) {
+		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
+	}
+	return nil
+}
+
+// putOnDisk keeps a block on disk, however seldom it was asked for.
+func (m *mover) putOnDisk(settings *rules.Settings, e *entry, n int64, data []byte) error {
+	run := e.warmRun()
+	run.Handling = handling(settings)
+	run.Wanted = true
+	if !m.warm.HasBlock(run, n) {
+		m.warm.PutBlock(run, n, data)
+	}
+	if !m.warm.HasBlock(run, n) {
+		return fmt.Errorf("%w on disk for %s", ErrNoRoom, e.Key)
+	}
+	return nil
+}

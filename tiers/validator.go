@@ -1,0 +1,134 @@
+package tiers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// validator decides whether what is known of a key may be served, and asks the upstream where it
+// has to. For each key at most one validation is under way. Requests that come meanwhile share the
+// next one, so that no answer is older than a request that it serves.
+type validator struct {
+	*catalog
+	upstream Upstream
+	tasks    *tasks
+	follower *follower
+	silence  Silence   // nil if the upstream does not notice that it has stopped answering
+	bare304  originSet // whose 304 has no Last-Modified: ask without a condition
+
+	mu   sync.Mutex
+	next map[akigw.Key]*validation // by key that has a validation under way, nil if none is to follow; guarded by mu
+}
+
+func newValidator(c *catalog, upstream Upstream, background *tasks, f *follower) *validator {
+	v := &validator{catalog: c, upstream: upstream, tasks: background, follower: f, next: make(map[akigw.Key]*validation)}
+	v.silence, _ = upstream.(Silence)
+	return v
+}
+
+// validation asks the upstream whether what is known of a key still holds. Its result is set when
+// done is closed.
+type validation struct {
+	known *entry // what the first request knew
+	flow  cold.Flow
+	done  chan struct{}
+	entry *entry
+	err   error
+}
+
+// current returns what is known of a key and may be used: looked up and, if need
+// be, validated. It returns nil and Cold if nothing is.
+func (v *validator) current(ctx context.Context, key akigw.Key, settings *rules.Settings, conditions akigw.Conditions) (*entry, akigw.Outcome, error) {
+	known, outcome := v.lookup(key)
+	if known == nil || v.fresh(known, settings, conditions) {
+		return known, outcome, nil
+	}
+	e, err := v.validateSoon(ctx, known, settings, conditions)
+	switch {
+	case errors.Is(err, akigw.ErrUpstreamUnavailable) && v.usable(known, settings, conditions):
+		return known, akigw.Stale, nil
+	case e == nil || e.extent != known.extent: // gone, or another version
+		outcome = akigw.Cold
+	}
+	return e, outcome, err
+}
+
+// validate asks the upstream whether known is still what its key holds. It
+// returns known or its successor, or nil when the upstream has no such object
+// or refuses to say: then the caller's own request has to find out why.
+func (v *validator) validate(ctx context.Context, known *entry) (*entry, error) {
+	if err := v.unanswered(known.Key); err != nil {
+		return nil, err
+	}
+	q := v.upcoming(cold.FlowOf(ctx), known)
+	select {
+	case <-q.done:
+		return q.entry, q.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// upcoming returns a validation that has not begun yet.
+func (v *validator) upcoming(flow cold.Flow, known *entry) *validation {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	next, running := v.next[known.Key]
+	if next != nil {
+		return next
+	}
+	q := &validation{known: known, flow: flow, done: make(chan struct{})}
+	if running {
+		v.next[known.Key] = q
+		return q
+	}
+	v.next[known.Key] = nil
+	v.tasks.start(func() { v.carryOut(q) })
+	return q
+}
+
+// carryOut carries out q, and then the validations of its key that are requested meanwhile.
+func (v *validator) carryOut(q *validation) {
+	for key := q.known.Key; q != nil; {
+		if newest, _ := v.lookup(key); newest != nil {
+			q.known = newest
+		}
+		q.entry, q.err = v.confirmed(&cold.FlowContext{Context: v.tasks.ctx, Flow: q.flow}, q.known)
+		next := v.following(key)
+		close(q.done)
+		q = next
+	}
+}
+
+// following returns the validation of a key that begins now that one has ended, nil for none.
+func (v *validator) following(key akigw.Key) *validation {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	next := v.next[key]
+	if next == nil {
+		delete(v.next, key)
+	} else {
+		v.next[key] = nil
+	}
+	return next
+}
+
+// confirmed is what validate returns, from one request to the upstream.
+func (v *validator) confirmed(ctx context.Context, e *entry) (*entry, error) {
+	current, err := v.ask(ctx, e.Key, e)
+	var refused *cold.ResponseError
+	if errors.As(err, &refused) && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
+		return nil, nil
+	}
+	if errors.As(err, &refused) {
+		return nil, fmt.Errorf("%w: validation of %s: %w", akigw.ErrUpstreamUnavailable, e.Key, err)
+	}
+	return current, err
+}
