@@ -197,12 +197,13 @@ func New(config Config, rules Rules, dir string, upstream Upstream, log *slog.Lo
 // openWarm opens the warm tier, and returns the first generation of this run.
 func (s *Store) openWarm(dir string, secret []byte) (first uint64, err error) {
 	s.warm, err = warm.Open(warm.Config{
-		Dir:    dir,
-		Quota:  int64(s.config.WarmBytes),
-		Format: fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
-		Secret: secret,
-		Fault:  s.config.WarmFault,
-		Log:    s.log,
+		Dir:     dir,
+		Quota:   int64(s.config.WarmBytes),
+		Format:  fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
+		Secret:  secret,
+		Fault:   s.config.WarmFault,
+		Log:     s.log,
+		Metrics: metrics.GetDefaultSet(),
 	})
 	if err != nil {
 		return 0, err

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
@@ -44,9 +42,6 @@ const (
 	// any content that is not the newest entry's is taken for that of one of them.
 	maxAttempts = 4
 )
-
-// lateRequests counts what had to be uploaded again because of a late request.
-var lateRequests = metrics.NewCounter("akigw_uploadpool_late_requests_total")
 
 // doubts are the keys for which the upstream may still carry out a request that nobody waits for
 // any more. A bucket belongs to one upstream as long as the gateway runs, so a key says which.
@@ -325,7 +320,7 @@ func (p *Pool) confirm(ctx context.Context, e *journal.Entry) (r result, ok bool
 		r.stored = storedAs(h)
 		r.stored.ETag = d.check.etag
 	case d.late(there, h.Get("Etag"), size):
-		lateRequests.Inc()
+		p.counters.lateRequests.Inc()
 		p.Log.Warn("the upstream carried out a request that had met its deadline, after a newer write of the same key; the newer one is uploaded again", "key", e.Key.String())
 		d.clear, d.check = time.Time{}, nil // there may be more of them
 		p.doubts.restore(e.Key, d)

@@ -130,7 +130,7 @@ func TestLateRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				before := lateRequests.Get()
+				before := r.pool.counters.lateRequests.Get()
 				s := r.stopAt(func(int) { c.after(r) }, c.op)
 				c.before(r)
 				synctest.Wait() // several deletions go in one request
@@ -148,7 +148,7 @@ func TestLateRequest(t *testing.T) {
 					t.Errorf("drained in %v", took)
 				}
 				r.upstream("k", c.want)
-				if n := lateRequests.Get() - before; n != 1 {
+				if n := r.pool.counters.lateRequests.Get() - before; n != 1 {
 					t.Errorf("%d late requests were counted", n)
 				}
 				if d := r.j.DeadLetters(); len(d) > 0 {

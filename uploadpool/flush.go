@@ -70,8 +70,8 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 		}
 		if err = p.done(ctx, e, r.stored); err == nil {
 			failpoint.Here("journal.afterDone")
-			flushed.Inc()
-			flushedBytes.Add(int(e.Size))
+			p.counters.flushed.Inc()
+			p.counters.flushedBytes.Add(int(e.Size))
 			p.rate.add(e.Size)
 			p.succeeded(e)
 			return
@@ -91,7 +91,7 @@ func (p *Pool) settle(ctx context.Context, e *journal.Entry, r result) {
 		}
 		p.abort(ctx, e)
 		if p.Journal.Bury(ctx, e, r.final, time.Now()) == nil {
-			buried.Inc()
+			p.counters.deadLetters.Inc()
 			p.Log.Error("a write could not be taken to the upstream and is a dead letter now: it is kept and can be read; see akigw dead-letters", "key", e.Key.String(), "reason", r.final)
 			p.forget(e.Key)
 			p.Journal.Return(e, true)
@@ -116,7 +116,7 @@ func (p *Pool) done(ctx context.Context, e *journal.Entry, s journal.Stored) err
 	if p.Unlike != nil {
 		p.Unlike(e.Key.Bucket)
 	}
-	translated.Inc()
+	p.counters.translated.Inc()
 	p.Log.Warn("the upstream gave an object another ETag than was promised (encryption with KMS?): both are remembered, and its bucket is written through from now on", "key", e.Key.String(), "promised", e.ETag, "upstream", s.ETag)
 	return p.Journal.Flushed(ctx, e, s)
 }
@@ -298,7 +298,7 @@ func (p *Pool) attempt(e *journal.Entry) (n int, unknown bool) {
 		n, unknown = t.n, unknown || t.unknown
 	}
 	if n > 0 {
-		retries.Inc()
+		p.counters.retries.Inc()
 	}
 	return n, unknown
 }
@@ -661,7 +661,7 @@ func (p *Pool) judgeBody(err error, resp *http.Response, v any) result {
 	r := result{err: fmt.Errorf("the upstream answered %d %s", status, cmp.Or(code, http.StatusText(status))), code: code} // a HEAD's answer has no code
 	switch {
 	case status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests || code == "SlowDown":
-		throttles.Inc()
+		p.counters.throttled.Inc()
 		r.wait = rand.N(throttledBase) + retryAfter(header)
 	case status == http.StatusForbidden || status == http.StatusUnauthorized || status/100 == 3:
 		r.refused = true

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/pack"
@@ -100,11 +98,6 @@ func (p *Pool) Eager() {
 	p.stir()
 }
 
-var (
-	packs         = metrics.NewCounter("akigw_uploadpool_packs_total")
-	packedObjects = metrics.NewCounter("akigw_uploadpool_packed_total")
-)
-
 // flushPack takes entries of one bucket to the upstream as one object.
 func (p *Pool) flushPack(ctx context.Context, entries []*journal.Entry) {
 	var w pack.Writer
@@ -135,16 +128,16 @@ func (p *Pool) flushPack(ctx context.Context, entries []*journal.Entry) {
 	}
 	if r.err == nil {
 		failpoint.Here("pack.afterPacked")
-		packs.Inc()
-		packedObjects.Add(len(kept))
+		p.counters.packs.Inc()
+		p.counters.packed.Add(len(kept))
 	}
 	for _, e := range kept {
 		if r.err != nil {
 			p.settle(ctx, e, r)
 			continue
 		}
-		flushed.Inc()
-		flushedBytes.Add(int(e.Size))
+		p.counters.flushed.Inc()
+		p.counters.flushedBytes.Add(int(e.Size))
 		p.rate.add(e.Size)
 		p.Journal.Return(e, false)
 		p.succeeded(e)

@@ -120,15 +120,18 @@ type Config struct {
 	// none does.
 	Packs func(key akigw.Key, size int64) bool
 	Log   *slog.Logger
+	// Metrics is the set that the metrics of the pool are registered in, nil for none.
+	Metrics *metrics.Set
 }
 
 // Pool is the upload pool. All methods may be called from any goroutine.
 type Pool struct {
 	Config
-	known  uint64 // entries up to this one may be upstream already: an earlier run tried
-	rate   meter  // writes that came to the upstream
-	work   sync.WaitGroup
-	doubts *doubts
+	counters counters
+	known    uint64 // entries up to this one may be upstream already: an earlier run tried
+	rate     meter  // writes that came to the upstream
+	work     sync.WaitGroup
+	doubts   *doubts
 
 	mu      sync.Mutex
 	lanes   []*lane               // by upstream; guarded by mu, and so is what is in them
@@ -183,7 +186,7 @@ func (d *delays) Pop() any {
 
 // New makes a pool over a journal that was just opened.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1), doubts: newDoubts()}
+	p := &Pool{Config: c, counters: newCounters(c.Metrics), turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1), doubts: newDoubts()}
 	if !c.Parallel.Enabled {
 		p.Parallel.Concurrency = 1
 	}
@@ -464,15 +467,6 @@ func (p *Pool) flushOne(ctx context.Context, e *journal.Entry) result {
 	}
 	return p.put(ctx, e)
 }
-
-var (
-	flushed      = metrics.NewCounter("akigw_uploadpool_flushed_total")
-	flushedBytes = metrics.NewCounter("akigw_uploadpool_flushed_bytes_total")
-	retries      = metrics.NewCounter("akigw_uploadpool_retries_total")
-	buried       = metrics.NewCounter("akigw_uploadpool_dead_letters_total")
-	translated   = metrics.NewCounter("akigw_uploadpool_translated_etags_total")
-	throttles    = metrics.NewCounter("akigw_uploadpool_throttled_total")
-)
 
 // Progress is what the pool is doing.
 type Progress struct {

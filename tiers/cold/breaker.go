@@ -31,15 +31,11 @@ const (
 	maxBreakers = 4096
 )
 
-var (
-	breakerOpened  = metrics.NewCounter("akigw_cold_breaker_opened_total")
-	breakerRefused = metrics.NewCounter("akigw_cold_breaker_refused_total")
-)
-
 // breakers keep requests from an upstream that fails, bucket by bucket: so that
 // it can recover, and so that nobody waits for what is not going to come.
 type breakers struct {
-	share float64 // of failed requests that opens one; 0 switches them off
+	share  float64 // of failed requests that opens one; 0 switches them off
+	opened *metrics.Counter
 
 	mu   sync.Mutex
 	byID map[string]*gobreaker.CircuitBreaker[*http.Response] // by bucket; guarded by mu
@@ -65,7 +61,7 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 		},
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
-				breakerOpened.Inc()
+				b.opened.Inc()
 			}
 		},
 		IsSuccessful: func(err error) bool { return err == nil },
@@ -157,7 +153,7 @@ func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, err
 		return resp, nil
 	})
 	if isOpen(refused) {
-		breakerRefused.Inc()
+		u.counters.breakerRefused.Inc()
 		return nil, unavailable(r, fmt.Errorf("%w: %w", ErrNotSent, refused))
 	}
 	return resp, err

@@ -64,6 +64,8 @@ type Config struct {
 
 	// Log is told of keys that cannot be fetched; nil: nobody is.
 	Log *slog.Logger
+	// Metrics is the set that the metrics are registered in, nil for none.
+	Metrics *metrics.Set
 	// Identity stands for the URL in the identity of cached objects, "" for the
 	// URL itself.
 	Identity string
@@ -137,6 +139,7 @@ func (c *PoolConfig) Check(report func(key, problem string)) {
 // from any goroutine.
 type Upstream struct {
 	config    Config
+	counters  *counters
 	base      url.URL
 	transport http.RoundTripper
 	closeIdle func()
@@ -164,8 +167,9 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 		return nil, fmt.Errorf("upstream.url: %w", err)
 	}
 	t := newConnectionPool(newDialer(base), pool)
-	u := &Upstream{config: config, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.close,
-		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config), repeats: newAllowance(), link: newLink(config.MaxRequests), breakers: breakers{share: float64(config.BreakerPercent) / 100}}
+	counters := newCounters(config.Metrics)
+	u := &Upstream{config: config, counters: counters, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.close,
+		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config, counters), repeats: newAllowance(), link: newLink(config.MaxRequests, counters.linkWaits), breakers: breakers{share: float64(config.BreakerPercent) / 100, opened: counters.breakerOpened}}
 	u.deadlines = config.deadlines()
 	fresh := t.make()
 	fresh.DisableKeepAlives = true
@@ -175,7 +179,7 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 	}
 	var ctx context.Context
 	ctx, u.end = context.WithCancel(context.Background())
-	u.suspicion = newSuspicion(ctx, &config, &u.work, u.probe)
+	u.suspicion = newSuspicion(ctx, &config, counters, &u.work, u.probe)
 	u.suspicion.changed = u.suspicionChanged
 	return u, nil
 }
@@ -244,12 +248,12 @@ func NewResponseError(resp *http.Response) *ResponseError {
 // ErrSuspect when it was not asked because it answers nobody.
 func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
 	if suspect, _ := u.suspicion.now(); suspect {
-		suspectRefused.Inc()
+		u.counters.suspectRefused.Inc()
 		return nil, unavailable(r, ErrSuspect)
 	}
 	u.repeats.earn()
 	if r.Repeat && !u.repeats.spend() {
-		retriesRefused.Inc()
+		u.counters.retriesRefused.Inc()
 		return nil, unavailable(r, errNoAllowance)
 	}
 	return u.bounded(ctx, r)
@@ -267,18 +271,18 @@ func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error)
 
 // exchange is send by way of a transport of the upstream's.
 func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.RoundTripper) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(httptrace.WithClientTrace(ctx, countConnections))
+	ctx, cancel := context.WithCancelCause(httptrace.WithClientTrace(ctx, u.counters.connections))
 	watch := &watchdog{cancel: cancel, hears: u.suspicion.hears}
 	if KindOf(r.Op) != Long && r.Op != probeOp {
 		watch.suspicion = u.suspicion
 	}
-	sending := &requestBody{body: r.Body, watch: watch, stall: u.deadlines.Write, wait: u.deadlines.Of(r.Op), over: ctx.Done()}
+	sending := &requestBody{body: r.Body, sent: u.counters.sentBytes, watch: watch, stall: u.deadlines.Write, wait: u.deadlines.Of(r.Op), over: ctx.Done()}
 	req, err := u.build(ctx, r, sending)
 	if err != nil {
 		cancel(nil)
 		return nil, unavailable(r, err)
 	}
-	metrics.GetOrCreateCounter(`akigw_cold_requests_total{op="` + r.Op + `"}`).Inc()
+	u.counters.request(r.Op).Inc()
 	if r.Op != probeOp { // who sends a probe bounds it
 		watch.start(sending.wait)
 	}
@@ -291,7 +295,7 @@ func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.Roun
 		watch.close()
 		cause := context.Cause(ctx)
 		cancel(nil)
-		metrics.GetOrCreateCounter(`akigw_cold_errors_total{op="` + r.Op + `"}`).Inc()
+		u.counters.failure(r.Op).Inc()
 		if sending.failed.Load() {
 			err = fmt.Errorf("%w: %w", errGivenUp, err)
 		}
@@ -302,24 +306,11 @@ func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.Roun
 	}
 	u.noteDate(resp.Header)
 	u.keyring.refused(resp.StatusCode)
-	metrics.GetOrCreateCounter(`akigw_cold_responses_total{op="` + r.Op + `",status="` + strconv.Itoa(resp.StatusCode) + `"}`).Inc()
+	u.counters.response(r.Op, resp.StatusCode).Inc()
 	sending.answered.Store(true)
-	resp.Body = &answerBody{ReadCloser: resp.Body, watch: watch, stall: u.deadlines.stall(r.Op)}
+	resp.Body = &answerBody{ReadCloser: resp.Body, received: u.counters.receivedBytes, watch: watch, stall: u.deadlines.stall(r.Op)}
 	return resp, nil
 }
-
-var (
-	bytesSent     = metrics.NewCounter("akigw_cold_sent_bytes_total")
-	bytesReceived = metrics.NewCounter("akigw_cold_received_bytes_total")
-)
-
-// connections counts what requests went out on: connections of the pool, or new ones.
-var connections = map[bool]*metrics.Counter{
-	true:  metrics.NewCounter(`akigw_cold_connections_total{from="pool"}`),
-	false: metrics.NewCounter(`akigw_cold_connections_total{from="dial"}`),
-}
-
-var countConnections = &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { connections[i.Reused].Inc() }}
 
 // build makes the HTTP request. Nothing of the client's request is in it that
 // is not a field of r.
@@ -397,6 +388,7 @@ const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b785
 // bytes is the client's time: the watchdog sleeps meanwhile.
 type requestBody struct {
 	body     io.Reader
+	sent     *metrics.Counter
 	watch    *watchdog
 	stall    time.Duration   // for which the body may stand still
 	wait     time.Duration   // for an answer, when the body has ended
@@ -408,7 +400,7 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.watch.stop()
 	n, err := b.body.Read(p)
-	bytesSent.Add(n)
+	b.sent.Add(n)
 	switch {
 	case err == nil:
 		b.watch.start(b.stall)
@@ -427,8 +419,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // context when it is closed.
 type answerBody struct {
 	io.ReadCloser
-	watch *watchdog
-	stall time.Duration // for which the body may stand still
+	received *metrics.Counter
+	watch    *watchdog
+	stall    time.Duration // for which the body may stand still
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -438,7 +431,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 		b.watch.progress()
 	}
 	b.watch.stop()
-	bytesReceived.Add(n)
+	b.received.Add(n)
 	return n, err
 }
 

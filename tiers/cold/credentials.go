@@ -20,7 +20,7 @@ const (
 var keySources = []string{staticKeys, environmentKeys, fileKeys, instanceKeys, webIdentityKeys, chainKeys}
 
 // newKeyring makes the keyring that a configuration asks for.
-func newKeyring(c *Config) *keyring {
+func newKeyring(c *Config, counters *counters) *keyring {
 	file := &credentials.FileAWSCredentials{Filename: c.CredentialsFile, Profile: c.CredentialsProfile}
 	role := func() *credentials.IAM { return &credentials.IAM{Endpoint: c.CredentialsEndpoint, Region: c.Region} }
 	webIdentity := role()
@@ -38,9 +38,9 @@ func newKeyring(c *Config) *keyring {
 	case chainKeys:
 		source = chain{&credentials.EnvAWS{}, file, webIdentity}
 	default:
-		return newKeyringOf(&credentials.Static{Value: credentials.Value{AccessKeyID: c.AccessKey, SecretAccessKey: c.SecretKey, SignerType: credentials.SignatureV4}}, true, c.Log)
+		return newKeyringOf(&credentials.Static{Value: credentials.Value{AccessKeyID: c.AccessKey, SecretAccessKey: c.SecretKey, SignerType: credentials.SignatureV4}}, true, c.Log, counters)
 	}
-	return newKeyringOf(source, false, c.Log)
+	return newKeyringOf(source, false, c.Log, counters)
 }
 
 // checkCredentials reports what is missing for the source of the keys.

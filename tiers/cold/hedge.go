@@ -5,13 +5,6 @@ import (
 	"io"
 	"net/http"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
-)
-
-var (
-	hedges    = metrics.NewCounter("akigw_cold_hedges_total")
-	hedgesWon = metrics.NewCounter("akigw_cold_hedges_won_total")
 )
 
 // attempt is one of two requests of which the first good answer counts. Its
@@ -80,7 +73,7 @@ func (u *Upstream) hedged(ctx context.Context, r *Request) (*http.Response, erro
 	if !u.repeats.spend() {
 		return (<-answers).answer()
 	}
-	hedges.Inc()
+	u.counters.hedges.Inc()
 	second := u.launch(ctx, r, answers)
 	winner := <-answers
 	if !winner.good() {
@@ -91,7 +84,7 @@ func (u *Upstream) hedged(ctx context.Context, r *Request) (*http.Response, erro
 	if winner == first {
 		loser = second
 	} else {
-		hedgesWon.Inc()
+		u.counters.hedgesWon.Inc()
 	}
 	loser.cancel()
 	u.work.Go(func() { (<-answers).drop() })

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
@@ -34,23 +33,18 @@ const (
 	keysBackoffMost = time.Minute
 )
 
-// keyFetches counts fetches of keys by how they ended.
-var keyFetches = map[bool]*metrics.Counter{
-	true:  metrics.NewCounter(`akigw_cold_credential_fetches_total{result="ok"}`),
-	false: metrics.NewCounter(`akigw_cold_credential_fetches_total{result="error"}`),
-}
-
 // keyring has the keys that requests to an upstream are signed with. It fetches them from
 // their source in the background, one fetch at a time, ahead of their end and when the
 // upstream has refused them. As long as keys are valid nothing waits for the source, which
 // may hang, or hand out keys that have ended: it is asked again, less and less often.
 type keyring struct {
-	source credentials.Provider // asked by one goroutine at a time
-	static bool                 // the keys never change, and source has them at once
-	client *http.Client
-	log    *slog.Logger
-	ctx    context.Context // ends fetches
-	stop   context.CancelFunc
+	counters *counters
+	source   credentials.Provider // asked by one goroutine at a time
+	static   bool                 // the keys never change, and source has them at once
+	client   *http.Client
+	log      *slog.Logger
+	ctx      context.Context // ends fetches
+	stop     context.CancelFunc
 
 	mu       sync.Mutex
 	value    credentials.Value // the keys, none if AccessKeyID is empty; guarded by mu
@@ -70,11 +64,11 @@ type keyFetch struct {
 }
 
 // newKeyringOf makes a keyring of a source. log may be nil.
-func newKeyringOf(source credentials.Provider, static bool, log *slog.Logger) *keyring {
+func newKeyringOf(source credentials.Provider, static bool, log *slog.Logger, counters *counters) *keyring {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	k := &keyring{source: source, static: static, log: log}
+	k := &keyring{counters: counters, source: source, static: static, log: log}
 	k.client = &http.Client{Timeout: fetchKeys, Transport: &http.Transport{DisableKeepAlives: true}}
 	k.ctx, k.stop = context.WithCancel(context.Background())
 	return k
@@ -219,10 +213,10 @@ func (k *keyring) done(v credentials.Value, err error) {
 	switch {
 	case k.ctx.Err() != nil: // the gateway ends
 	case err != nil:
-		keyFetches[false].Inc()
+		k.counters.keysNotFetched.Inc()
 		k.log.Error("the keys for an upstream could not be fetched; those that are held are used until they end", "again_in", wait.Round(time.Millisecond).String(), "failures", before+1, "error", err)
 	default:
-		keyFetches[true].Inc()
+		k.counters.keysFetched.Inc()
 		if before > 0 {
 			k.log.Info("the keys for an upstream could be fetched again", "failures", before)
 		}

@@ -51,7 +51,7 @@ func keyed(t *testing.T, s *source, answer func(key string) int) *Upstream {
 		key, _, _ := strings.Cut(rest, "/")
 		return status(answer(key))
 	}, nil)
-	u.keyring = newKeyringOf(s, false, nil)
+	u.keyring = newKeyringOf(s, false, nil, newCounters(nil))
 	return u
 }
 

@@ -51,6 +51,8 @@ func FlowOf(ctx context.Context) Flow {
 // A flow is charged for a request when the request gets its slot, not when it
 // begins to wait: a request that is cancelled while it waits costs its flow nothing.
 type link struct {
+	waits *metrics.Counter // requests that had to wait
+
 	mu      sync.Mutex
 	free    int              // slots; guarded by mu
 	virtual float64          // time; guarded by mu
@@ -80,13 +82,11 @@ const costUnit = 256 << 10
 // maxIdleFlows is how many flows a link knows before it drops those without a debt.
 const maxIdleFlows = 1024
 
-var linkWaits = metrics.NewCounter("akigw_cold_link_waits_total")
-
-func newLink(slots int) *link {
+func newLink(slots int, waits *metrics.Counter) *link {
 	if slots == 0 {
 		return nil
 	}
-	return &link{free: slots, flows: make(map[string]*lane)}
+	return &link{waits: waits, free: slots, flows: make(map[string]*lane)}
 }
 
 // acquire waits for a slot. The nil link has one for everybody.
@@ -106,7 +106,7 @@ func (l *link) acquire(ctx context.Context, r *Request) error {
 	}
 	l.enqueue(f, t)
 	l.mu.Unlock()
-	linkWaits.Inc()
+	l.waits.Inc()
 	select {
 	case <-t.ready:
 		return nil

@@ -160,7 +160,7 @@ func TestCancelledWaitersOweNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := newLink(1)
+				l := newLink(1, newCounters(nil).linkWaits)
 				if err := l.acquire(&FlowContext{context.Background(), Flow{ID: "holder"}}, &Request{}); err != nil {
 					t.Fatal(err)
 				}
@@ -209,7 +209,7 @@ func TestCancelledWaitersOweNothing(t *testing.T) {
 // TestSlotThatIsNotUsedIsRefunded: a request that is cancelled at the moment when it gets
 // its slot hands the slot on and owes nothing.
 func TestSlotThatIsNotUsedIsRefunded(t *testing.T) {
-	l := newLink(1)
+	l := newLink(1, newCounters(nil).linkWaits)
 	l.free = 0
 	f := l.lane("flow")
 	first, second := &ticket{cost: 8}, &ticket{cost: 1}

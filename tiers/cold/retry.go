@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
 // allowance bounds what repeats requests, retries and hedges together, to a
@@ -82,11 +80,6 @@ func (r *Request) repeatable() bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Length == 0
 }
 
-var (
-	retried        = metrics.NewCounter("akigw_cold_retries_total")
-	retriesRefused = metrics.NewCounter("akigw_cold_retries_refused_total")
-)
-
 // retry sends a request, and again while it may be, it pays and there is an
 // allowance for it. What cannot be retried any more is returned as it is.
 func (u *Upstream) retry(ctx context.Context, r *Request) (*http.Response, error) {
@@ -105,13 +98,13 @@ func (u *Upstream) retry(ctx context.Context, r *Request) (*http.Response, error
 			return resp, err
 		}
 		if !u.repeats.spend() {
-			retriesRefused.Inc()
+			u.counters.retriesRefused.Inc()
 			return resp, err
 		}
 		if resp != nil {
 			resp.Body.Close()
 		}
-		retried.Inc()
+		u.counters.retries.Inc()
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
 // An upstream that hangs accepts connections and answers nothing: its process was
@@ -47,15 +45,10 @@ const (
 // ErrSuspect: the request was refused because the upstream does not answer anybody.
 var ErrSuspect = fmt.Errorf("%w: the upstream has stopped answering and is probed until it does", ErrNotSent)
 
-var (
-	suspected      = metrics.NewCounter("akigw_cold_suspected_total")
-	suspectRefused = metrics.NewCounter("akigw_cold_suspect_refused_total")
-	probes         = metrics.NewCounter("akigw_cold_probes_total")
-)
-
 // suspicion judges one upstream by its silence. Its methods may be called from any
 // goroutine.
 type suspicion struct {
+	counters *counters
 	after    time.Duration                   // without a byte, after which a request is silent
 	patience time.Duration                   // of a probe
 	probe    func(ctx context.Context) error // asks the upstream; nil is any answer
@@ -75,10 +68,10 @@ type suspicion struct {
 	begins  chan struct{} // closed when a suspicion begins, replaced when it ends; guarded by mu
 }
 
-func newSuspicion(ctx context.Context, c *Config, work *sync.WaitGroup, probe func(context.Context) error) *suspicion {
+func newSuspicion(ctx context.Context, c *Config, counters *counters, work *sync.WaitGroup, probe func(context.Context) error) *suspicion {
 	ms := func(n, standard int) time.Duration { return time.Duration(cmp.Or(n, standard)) * time.Millisecond }
 	return &suspicion{after: ms(c.SuspectAfterMs, defaultSuspectAfter), patience: ms(c.ProbeTimeoutMs, defaultProbeTimeout),
-		probe: probe, changed: func(bool) {}, work: work, stop: ctx, begins: make(chan struct{})}
+		counters: counters, probe: probe, changed: func(bool) {}, work: work, stop: ctx, begins: make(chan struct{})}
 }
 
 // now reports whether the upstream is suspect, and returns a channel that is closed
@@ -146,7 +139,7 @@ func (s *suspicion) investigate() {
 	s.since = time.Now()
 	close(s.begins)
 	s.mu.Unlock()
-	suspected.Inc()
+	s.counters.suspected.Inc()
 	s.changed(true)
 	s.await()
 }
@@ -168,7 +161,7 @@ func (s *suspicion) await() {
 
 // ask sends one probe. An upstream that refuses at once is not asked again at once.
 func (s *suspicion) ask(patience time.Duration) error {
-	probes.Inc()
+	s.counters.probes.Inc()
 	ctx, cancel := context.WithTimeoutCause(s.stop, patience, ErrDeadline)
 	defer cancel()
 	err := s.probe(ctx)

@@ -1,6 +1,7 @@
 package cold
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ func (c *FurtherConfig) patterns() (patterns []string) {
 type Upstreams struct {
 	all     []named // the default one is last, and has every bucket
 	metrics *metrics.Set
+	gauges  []string // names in metrics, removed by Close
 
 	probes    sync.WaitGroup // of clocks
 	endProbes context.CancelFunc
@@ -67,9 +69,10 @@ type named struct {
 	patterns []string
 }
 
-// NewUpstreams builds the upstreams. wrap is that of New.
+// NewUpstreams builds the upstreams. wrap is that of New. The metrics of all of them are in the set
+// of the standard one.
 func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wrap func(http.RoundTripper) http.RoundTripper) (*Upstreams, error) {
-	us := &Upstreams{metrics: metrics.NewSet(), endProbes: func() {}}
+	us := &Upstreams{metrics: cmp.Or(standard.Metrics, metrics.NewSet()), endProbes: func() {}}
 	add := func(name string, patterns []string, c Config) error {
 		for _, other := range us.all {
 			if other.name == name {
@@ -79,25 +82,13 @@ func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wra
 		if c.Log != nil {
 			c.Log = c.Log.With("upstream", name)
 		}
+		c.Metrics = us.metrics
 		u, err := New(c, pool, wrap)
 		if err != nil {
 			return err
 		}
 		us.all = append(us.all, named{u, name, patterns})
-		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_clock_skew_seconds{upstream=%q}", name), func() float64 { return u.Skew().Seconds() })
-		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_credentials_failing{upstream=%q}", name), func() float64 {
-			if u.keyring.failing() {
-				return 1
-			}
-			return 0
-		})
-		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_breakers_open{upstream=%q}", name), func() float64 { return float64(u.breakers.open()) })
-		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_suspect{upstream=%q}", name), func() float64 {
-			if suspect, _ := u.suspicion.now(); suspect {
-				return 1
-			}
-			return 0
-		})
+		us.showGauges(name, u)
 		return nil
 	}
 	for i := range further {
@@ -108,13 +99,37 @@ func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wra
 	if err := add(DefaultName, []string{"*"}, standard); err != nil {
 		return nil, errors.Join(err, us.Close())
 	}
-	metrics.RegisterSet(us.metrics)
 	return us, nil
+}
+
+// showGauges registers the metrics of one upstream.
+func (us *Upstreams) showGauges(name string, u *Upstream) {
+	indicator := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	for metric, value := range map[string]func() float64{
+		"clock_skew_seconds":  func() float64 { return u.Skew().Seconds() },
+		"credentials_failing": func() float64 { return indicator(u.keyring.failing()) },
+		"breakers_open":       func() float64 { return float64(u.breakers.open()) },
+		"suspect": func() float64 {
+			suspect, _ := u.suspicion.now()
+			return indicator(suspect)
+		},
+	} {
+		full := fmt.Sprintf("akigw_cold_%s{upstream=%q}", metric, name)
+		us.metrics.NewGauge(full, value)
+		us.gauges = append(us.gauges, full)
+	}
 }
 
 // Close closes all upstreams.
 func (us *Upstreams) Close() (err error) {
-	metrics.UnregisterSet(us.metrics, true)
+	for _, name := range us.gauges {
+		us.metrics.UnregisterMetric(name)
+	}
 	us.endProbes()
 	us.probes.Wait()
 	for _, u := range us.all {

@@ -27,7 +27,7 @@ func (t *Tier) PutAccesses(keys []akigw.Key, values [][]byte) error {
 		size += int64(len(key.Bucket) + len(key.Name) + len(values[i]) + 64)
 	}
 	if t.off.Load() || !t.space.reserve(size) {
-		refused.Inc()
+		t.counters.refused.Inc()
 		return nil
 	}
 	return t.gate.write(func() error {

@@ -238,15 +238,15 @@ func TestD10_PinnedIsNeverEvicted(t *testing.T) {
 	if tier.Pin(key(99), 99, quota) {
 		t.Error("a pin that does not fit was taken")
 	}
-	before := evicted.Get()
+	before := tier.counters.evicted.Get()
 	total, deadline := 10*quota/len(block), time.Now().Add(time.Minute)
-	for n := 0; n < total || evicted.Get() == before && time.Now().Before(deadline); n++ {
+	for n := 0; n < total || tier.counters.evicted.Get() == before && time.Now().Before(deadline); n++ {
 		tier.PutBlock(Run{ID: uint64(1000 + n), Object: uint64(1000 + n), Handling: Handling{Wanted: true}}, 0, block)
 		if n%64 == 0 {
 			time.Sleep(20 * time.Millisecond) // evictions are Run's, and of real files
 		}
 	}
-	if evicted.Get() == before {
+	if tier.counters.evicted.Get() == before {
 		t.Error("nothing was evicted: the path was not exercised")
 	}
 	for n := range 32 {

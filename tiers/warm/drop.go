@@ -1,8 +1,9 @@
 package warm
 
 import (
-	"github.com/akidb/akigw"
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/akidb/akigw"
 )
 
 // DropEntry removes the record of a key, and its pin. An error means that the

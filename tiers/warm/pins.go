@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"sync"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
 )
 
@@ -25,8 +23,6 @@ type pin struct {
 	round uint64
 }
 
-var pinsRefused = metrics.NewCounter("akigw_warm_pins_refused_total")
-
 // Pin keeps the record of a key and its run of blocks, of so many bytes, from
 // being evicted. It is false if pins would leave too little room for the rest:
 // three quarters of the quota can be pinned.
@@ -36,7 +32,7 @@ func (t *Tier) Pin(key akigw.Key, run uint64, bytes int64) bool {
 	defer p.mu.Unlock()
 	old, again := p.entries[string(id)]
 	if p.bytes-old.bytes+bytes > t.space.limit()/4*3 {
-		pinsRefused.Inc()
+		t.counters.pinsRefused.Inc()
 		return false
 	}
 	if p.entries == nil {

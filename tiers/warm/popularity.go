@@ -19,8 +19,8 @@ type popularity struct {
 }
 
 const (
-	// counters is the size of the sketch: 4 MiB.
-	counters = 1 << 20
+	// sketchCounters is the size of the sketch: 4 MiB.
+	sketchCounters = 1 << 20
 	// mostBar bounds the bar, in hundredths: those that leave may have been very
 	// popular once.
 	mostBar = 100

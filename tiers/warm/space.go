@@ -308,7 +308,7 @@ func (t *Tier) sweep(h *hand, want int64) (bytes int64) {
 			if err := t.remove(gone...); err != nil {
 				return bytes
 			}
-			evicted.Inc()
+			t.counters.evicted.Inc()
 		}
 		if h.next == nil { // all were seen: what is live is known
 			t.live.Store(h.seen)

@@ -46,6 +46,8 @@ type Config struct {
 	// Fault, if set, is asked before values are read and written, and how much room there is.
 	Fault akigw.DiskFault
 	Log   *slog.Logger
+	// Metrics is the set that the metrics of the tier are registered in, nil for none.
+	Metrics *metrics.Set
 }
 
 // fault asks before something is done to what is stored under key.
@@ -80,8 +82,9 @@ const MinQuota = 32 << 20
 // Tier is the disk tier. All methods but Run and Close may be called from any
 // goroutine; Run is called once, and Close by the owner after Run returned.
 type Tier struct {
-	config Config
-	db     *badger.DB
+	config   Config
+	counters counters
+	db       *badger.DB
 	// clean: the last run closed this directory in order, so that nothing
 	// that it removed can have come back.
 	clean bool
@@ -124,15 +127,6 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-var (
-	damaged = metrics.NewCounter("akigw_warm_corrupt_values_total")
-	refused = metrics.NewCounter("akigw_warm_refused_writes_total")
-	evicted = metrics.NewCounter("akigw_warm_evicted_values_total")
-	failed  = metrics.NewCounter("akigw_warm_failed_writes_total")
-	// unpopular counts values that were not worth the room of others.
-	unpopular = metrics.NewCounter("akigw_warm_unpopular_writes_total")
-)
-
 // Open opens or creates the tier. A directory that cannot be opened is renamed
 // to "<dir>.broken-<time>", replacing an earlier one, and an empty tier is
 // returned; an error means that even that failed. ErrNoRoom means that nothing was
@@ -143,9 +137,9 @@ func Open(config Config) (*Tier, error) {
 		return nil, fmt.Errorf("warm tier: %w", err)
 	}
 	config.Format += values.format()
-	t := &Tier{config: config, values: values}
+	t := &Tier{config: config, counters: newCounters(config.Metrics), values: values}
 	t.heat.warmUp()
-	t.popular.Sketch = popular.New(counters)
+	t.popular.Sketch = popular.New(sketchCounters)
 	if err := roomToOpen(config.Dir); err != nil {
 		return nil, fmt.Errorf("warm tier: %w", err)
 	}
@@ -472,7 +466,7 @@ func (t *Tier) read(key, buffer []byte) (value []byte, ok bool) {
 }
 
 func (t *Tier) dropDamaged(key []byte, cause error) {
-	damaged.Inc()
+	t.counters.corrupt.Inc()
 	n := t.corrupt.Add(1)
 	t.config.Log.Warn("dropped a damaged value of the warm tier; it is fetched again from the upstream", "key", fmt.Sprintf("%q", key), "error", cause)
 	if err := t.remove(key); err != nil || n >= maxCorrupt {
@@ -534,7 +528,7 @@ type pair struct{ key, value []byte }
 func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 	count := t.popular.count(popularityKey(main.key))
 	if len(main.value) >= valueThreshold && t.crowded.Load() && !t.popular.admits(count) && !how.Wanted {
-		unpopular.Inc()
+		t.counters.unpopular.Inc()
 		return false
 	}
 	first, err := t.seal(main.key, main.value, how.Compress)
@@ -545,7 +539,7 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 		records, all, err = append(records, r), all+int64(len(r.key)+len(r.stored)), errors.Join(err, more)
 	}
 	if err != nil || t.off.Load() || !t.space.reserve(all) {
-		refused.Inc()
+		t.counters.refused.Inc()
 		return false
 	}
 	if len(main.value) >= valueThreshold {
@@ -555,7 +549,7 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 		err = t.store(records...)
 	}
 	if err != nil {
-		failed.Inc()
+		t.counters.failed.Inc()
 		t.config.Log.Warn("could not write to the warm tier", "error", err)
 		return false
 	}

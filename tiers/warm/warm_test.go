@@ -261,9 +261,9 @@ func TestI7_C15_DiskStaysWithinTheQuota(t *testing.T) {
 	written, peak := 0, int64(0)
 	deadline := time.Now().Add(60 * time.Second)
 	for n := 0; written < 6*quota && time.Now().Before(deadline); n++ {
-		before := refused.Get()
+		before := tier.counters.refused.Get()
 		tier.PutBlock(Run{ID: uint64(n / 16)}, int64(n%16), data)
-		if refused.Get() == before {
+		if tier.counters.refused.Get() == before {
 			written += len(data)
 		} else {
 			time.Sleep(10 * time.Millisecond)
