@@ -133,7 +133,7 @@ func (s *Store) WriteBack(c BackConfig, dir string, parallel uploadpool.Parallel
 	b := &back{config: c, fault: s.config.JournalFault, journal: j, metrics: metrics.NewSet()}
 	s.openBuckets(b)
 	b.pool = uploadpool.New(uploadpool.Config{Parallel: parallel, Batch: batch, Journal: j, Upstream: upstream, Log: s.log, Metrics: metrics.GetDefaultSet(),
-		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }, Packs: s.packs, Unlike: b.unlike, Admit: b.buckets.mayFlush, Unanswered: b.buckets.doubt, Succeeded: b.buckets.alive, Gone: b.buckets.gone, Refused: s.refusedKind})
+		Begin: func(key akigw.Key) uploadpool.Change { return s.Begin(key) }, Packs: s.packs, OnETagMismatch: b.unlike, Admit: b.buckets.mayFlush, OnNoResponse: b.buckets.doubt, OnRecovery: b.buckets.alive, OnNoSuchBucket: b.buckets.gone, OnRejected: s.refusedKind})
 	gauge := func(name string, value func(journal.Stats) float64) {
 		b.metrics.NewGauge(name, func() float64 { return value(j.Stats()) })
 	}

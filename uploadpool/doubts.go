@@ -1,7 +1,6 @@
 package uploadpool
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -141,6 +140,14 @@ func (s *doubts) put(key akigw.Key, d *doubt, now time.Time) {
 	s.keys[key] = d
 }
 
+// failed puts the key of an entry in doubt if the request that should take the entry to the upstream,
+// and failed with err, may still be carried out.
+func (s *doubts) failed(e *journal.Entry, err error) {
+	if cold.Unfinished(err) {
+		s.begin(e.Key, &attempt{e.ID, e.Deleted, e.ETag, e.Size})
+	}
+}
+
 // verified says that an entry is upstream, as c says. It reports whether the entry has to be
 // confirmed: the upstream may still carry out a request for other content.
 func (s *doubts) verified(key akigw.Key, c check) bool {
@@ -219,117 +226,6 @@ func (s *doubts) waiting() (n int) {
 	return n
 }
 
-// Doubt says that the upstream may still carry out a request that would change a key: one that
-// went past the journal, and that nobody waits for any more.
-func (p *Pool) Doubt(key akigw.Key) { p.doubts.begin(key, nil) }
-
-// Clear returns when what the upstream may still carry out of the entries that were flushed of a
-// key cannot come any more: then a request that changes the key can be forwarded. It waits for
-// confirmAfter at the most. The error is that of ctx.
-func (p *Pool) Clear(ctx context.Context, key akigw.Key) error {
-	wait := time.Until(p.doubts.clears(key))
-	if wait <= 0 {
-		return nil
-	}
-	select {
-	case <-time.After(wait):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// attempted puts the key of an entry in doubt if the request that should take it to the
-// upstream, and failed with err, may be carried out later.
-func (p *Pool) attempted(e *journal.Entry, err error) {
-	if cold.Unfinished(err) {
-		p.doubts.begin(e.Key, &attempt{e.ID, e.Deleted, e.ETag, e.Size})
-	}
-}
-
-// stays reports whether an entry that is upstream, by r, has to be confirmed before the journal
-// lets go of it.
-func (p *Pool) stays(e *journal.Entry, r result) bool {
-	if r.confirmed {
-		return false
-	}
-	p.supposeEarlier(e)
-	return p.doubts.verified(e.Key, check{e.ID, fingerprint(r.seen), r.stored.ETag})
-}
-
-// supposeEarlier puts the key of an entry in doubt if an earlier run of the gateway may have left
-// a request for it. Of that nothing is known but that the journal held the entry, or one that it
-// replaced. The upstream carries it out within seconds of its first answer to this run.
-func (p *Pool) supposeEarlier(e *journal.Entry) {
-	first := p.Journal.Covers(e)
-	if first > p.known {
-		return
-	}
-	p.mu.Lock()
-	l := p.lane(e.Key.Bucket)
-	if l.heard.IsZero() {
-		l.heard = time.Now()
-	}
-	clear := l.heard.Add(confirmAfter)
-	p.mu.Unlock()
-	if !time.Now().Before(clear) {
-		return
-	}
-	var a *attempt
-	if first == e.ID {
-		a = &attempt{e.ID, e.Deleted, e.ETag, e.Size}
-	}
-	p.doubts.suppose(e.Key, a, clear)
-}
-
-// awaitConfirmation ends the lease of an entry that is upstream and has to be confirmed, and
-// plans that. An entry that has come meanwhile takes its place, and does not wait.
-func (p *Pool) awaitConfirmation(e *journal.Entry) {
-	p.Journal.Return(e, true)
-	p.mu.Lock()
-	p.delivered(e.Key)
-	p.mu.Unlock()
-	p.push(e.Key) // start has it wait for its time
-}
-
-// unconfirmed returns when the newest entry of a key can be confirmed; false if it does not wait
-// for that.
-func (p *Pool) unconfirmed(key akigw.Key) (due time.Time, waits bool) {
-	entry, due := p.doubts.waits(key)
-	if entry == 0 {
-		return due, false
-	}
-	last := p.Journal.Last(key)
-	return due, last != nil && last.ID == entry
-}
-
-// confirm looks at an entry that was uploaded while its key was in doubt. It returns false if the
-// entry has to be uploaded, because it does not wait for that, or a late request took its place.
-// What anybody else has written since the upload stays: that is newer.
-func (p *Pool) confirm(ctx context.Context, e *journal.Entry) (r result, ok bool) {
-	d := p.doubts.take(e.Key, e.ID)
-	if d == nil {
-		return r, false
-	}
-	h, size, there, err := p.head(ctx, e.Key)
-	switch {
-	case err != nil:
-		p.doubts.restore(e.Key, d)
-		return p.judge(err, nil, true), true
-	case there != e.Deleted && fingerprint(h) == d.check.seen:
-		r.stored = storedAs(h)
-		r.stored.ETag = d.check.etag
-	case d.late(there, h.Get("Etag"), size):
-		p.counters.lateRequests.Inc()
-		p.Log.Warn("the upstream carried out a request that had met its deadline, after a newer write of the same key; the newer one is uploaded again", "key", e.Key.String())
-		d.clear, d.check = time.Time{}, nil // there may be more of them
-		p.doubts.restore(e.Key, d)
-		return r, false
-	}
-	r.confirmed = true
-	return r, true
-}
-
 // late reports whether what is upstream in place of the entry that is to be confirmed may be what
 // a late request left there. Where the upstream gives ETags of its own nobody can tell.
 func (d *doubt) late(there bool, etag string, size int64) bool {
@@ -351,20 +247,4 @@ func fingerprint(h http.Header) [sha256.Size]byte {
 		}
 	}
 	return [sha256.Size]byte(sum.Sum(nil))
-}
-
-// head asks what the upstream has of a key. h is nil if that is nothing.
-func (p *Pool) head(ctx context.Context, key akigw.Key) (h http.Header, size int64, there bool, err error) {
-	resp, err := p.Upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: key, Header: http.Header{}})
-	if err != nil {
-		return nil, 0, false, err
-	}
-	resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusNotFound:
-		return nil, 0, false, nil
-	case http.StatusOK:
-		return resp.Header, resp.ContentLength, true, nil
-	}
-	return nil, 0, false, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
 }

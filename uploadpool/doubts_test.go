@@ -463,12 +463,14 @@ func TestConfirmationIsAdmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		var shut atomic.Bool
-		r.pool.Admit = func(string) time.Duration {
-			if shut.Load() {
-				return time.Hour
+		r.configure(func(c *Config) {
+			c.Admit = func(string) time.Duration {
+				if shut.Load() {
+					return time.Hour
+				}
+				return 0
 			}
-			return 0
-		}
+		})
 		r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
 		r.put("k", "old")
 		r.run()
@@ -497,12 +499,14 @@ func TestConfirmationIsNotBatched(t *testing.T) {
 				r := newRig(t)
 				var open atomic.Bool
 				open.Store(true)
-				r.pool.Admit = func(string) time.Duration {
-					if open.Load() {
-						return 0
+				r.configure(func(c *Config) {
+					c.Admit = func(string) time.Duration {
+						if open.Load() {
+							return 0
+						}
+						return time.Hour
 					}
-					return time.Hour
-				}
+				})
 				r.stopAt(func(int) { r.delete("k") }, "PutObject")
 				r.put("k", "old")
 				r.run()
