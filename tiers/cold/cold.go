@@ -1,16 +1,16 @@
-// Package cold is the coldest tier: the upstream S3 service. It owns the one
-// pooled transport, builds every upstream request anew from parsed fields,
-// signs it at the moment it is sent, and watches that answers arrive and keep
-// flowing.
+// Package cold is the coldest tier: the upstream S3 service. It owns the pooled transport, builds every
+// upstream request anew from parsed fields, signs it when it is sent, and watches that the response
+// arrives and makes progress.
 //
-// Reads that fail are sent again within an allowance that all requests to one
-// upstream share; a breaker for each bucket keeps requests from an upstream
-// that fails; slow reads can be sent twice.
+// A request passes these layers, each in a file of its own: its deadline (deadline.go), retries within
+// an allowance that all requests to one upstream share (retry.go), a second request for a slow read
+// (hedge.go), the circuit breaker of its bucket (breaker.go), fair queueing for a slot (fairqueue.go),
+// and the exchange itself (cold.go). Beside them, suspect.go detects an upstream that has stopped
+// responding, and keyring.go keeps the credentials.
 //
-// It never follows redirects, never dials another host than the configured
-// one, and never repeats a request that may change something, unless it is sure
-// that the upstream did not see it. It does not interpret answers: status,
-// headers and body are the caller's to read.
+// The package never follows redirects, never dials another host than the configured one, and never
+// repeats a request that may change something, unless it is sure that the upstream did not see it. It
+// does not interpret responses: status, headers and body are the caller's to read.
 package cold
 
 import (
@@ -38,7 +38,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Config names the upstream. Keys of the configuration file: [upstream].
+// Config names the upstream: [upstream] of the configuration file.
 type Config struct {
 	URL       string `toml:"url" env:"AKIGW_UPSTREAM" help:"endpoint of the S3 service behind the gateway; empty starts the embedded trial upstream"`
 	AccessKey string `toml:"access_key" help:"access key id for the upstream"`
@@ -62,7 +62,7 @@ type Config struct {
 
 	Events string `toml:"events" help:"how changes of the upstream's objects are heard of, for freshness events. stream: MinIO's bucket notifications. webhook: S3 event notifications that somebody posts to /events of the admin listener"`
 
-	// Log is told of keys that cannot be fetched; nil: nobody is.
+	// Log receives the failures to fetch credentials; nil: they are not logged.
 	Log *slog.Logger
 	// Metrics is the set that the metrics are registered in, nil for none.
 	Metrics *metrics.Set
@@ -79,7 +79,7 @@ type Config struct {
 	ProbeTimeoutMs      int `toml:"probe_timeout_ms" help:"milliseconds that such a probe waits for an answer; more than the upstream takes when it is slow"`
 }
 
-// SetDefaults sets the values behind all others.
+// SetDefaults sets the values that apply where the configuration sets none.
 func (c *Config) SetDefaults() {
 	c.Region, c.TrailingChecksums, c.Credentials, c.Events, c.Retries, c.BreakerPercent, c.MaxRequests = "us-east-1", true, staticKeys, string(Stream), 2, 50, 256
 	c.RequestDeadlineSecs, c.WriteDeadlineSecs, c.LongDeadlineSecs = defaultRead, defaultWrite, defaultLong
@@ -135,8 +135,7 @@ func (c *PoolConfig) Check(report func(key, problem string)) {
 	}
 }
 
-// Upstream sends signed requests to one S3 endpoint. All methods may be called
-// from any goroutine.
+// Upstream sends signed requests to one S3 endpoint. All methods may be called from any goroutine.
 type Upstream struct {
 	config    Config
 	counters  *counters
@@ -147,7 +146,7 @@ type Upstream struct {
 	keyring   *keyring
 	repeats   *allowance
 	breakers  breakers
-	link      *link
+	slots     *fairQueue
 	deadlines Deadlines
 	suspicion *suspicion
 	probes    http.RoundTripper // opens a connection for each request
@@ -159,8 +158,7 @@ type Upstream struct {
 	observers []func(suspect bool) // see OnSuspect; guarded by mu
 }
 
-// New builds an Upstream. wrap, if not nil, is put around the transport; it is
-// where tests and the fault layer stand.
+// New builds an Upstream. wrap, if not nil, wraps the transport: tests and the fault layer use it.
 func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.RoundTripper) (*Upstream, error) {
 	base, err := url.Parse(config.URL)
 	if err != nil {
@@ -169,7 +167,7 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 	t := newConnectionPool(newDialer(base), pool)
 	counters := newCounters(config.Metrics)
 	u := &Upstream{config: config, counters: counters, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: t, closeIdle: t.close,
-		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config, counters), repeats: newAllowance(), link: newLink(config.MaxRequests, counters.linkWaits), breakers: breakers{share: float64(config.BreakerPercent) / 100, opened: counters.breakerOpened}}
+		origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), keyring: newKeyring(&config, counters), repeats: newAllowance(), slots: newFairQueue(config.MaxRequests, counters.slotWaits), breakers: breakers{share: float64(config.BreakerPercent) / 100, opened: counters.breakerOpened}}
 	u.deadlines = config.deadlines()
 	fresh := t.make()
 	fresh.DisableKeepAlives = true
@@ -184,8 +182,8 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 	return u, nil
 }
 
-// Close ends probes and closes idle connections. Requests under way go on, but for
-// those that another has won against.
+// Close ends probes and closes idle connections. Requests under way go on, except hedged ones that have
+// lost.
 func (u *Upstream) Close() error {
 	u.end()
 	u.work.Wait()
@@ -200,10 +198,10 @@ type Request struct {
 	Op     string
 	Method string
 	Key    akigw.Key // an empty Bucket addresses the service, an empty Name the bucket; a Version becomes versionId
-	// Upstream names the upstream, "" for the one that the bucket belongs to.
+	// Upstream names the upstream; "" is the one that has the bucket.
 	Upstream string
 	Query    url.Values
-	// Header is sent as it is, plus what signing adds.
+	// Header is sent unchanged, with the headers that signing adds.
 	Header http.Header
 	// Body is sent once; Length is its exact length. A nil Body is empty.
 	Body   io.Reader
@@ -215,17 +213,16 @@ type Request struct {
 	Trailer http.Header
 	// Expect asks the upstream to judge the head before the body is read.
 	Expect bool
-	// Bytes is about how long the answer is going to be, 0 if nobody knows.
+	// Bytes is the approximate length of the response, 0 if it is not known.
 	Bytes int64
-	// Relayed says that the answer goes to a client, at the client's pace.
+	// Relayed says that the response is sent to a client, at the client's pace.
 	Relayed bool
-	// Repeat says that the request does once more what failed before, and needs
-	// an allowance like a retry.
+	// Repeat says that the request repeats one that failed, and draws on the allowance like a retry.
 	Repeat bool
 }
 
-// ResponseError is an upstream answer that is not a success. Its body has been
-// read (up to 64 KiB) so that it can be passed on.
+// ResponseError is an upstream response that is not a success. Its body has been read, up to 64 KiB, so
+// that it can be passed on.
 type ResponseError struct {
 	Status int
 	Header http.Header
@@ -242,10 +239,10 @@ func NewResponseError(resp *http.Response) *ResponseError {
 	return &ResponseError{Status: resp.StatusCode, Header: resp.Header, Body: body}
 }
 
-// Do sends a request and returns the answer, whatever its status; the caller
-// closes the body. The error wraps akigw.ErrUpstreamUnavailable when there was
-// no answer, unless ctx ended it; ErrDeadline when there was none in time, and
-// ErrSuspect when it was not asked because it answers nobody.
+// Do sends a request and returns the response, whatever its status; the caller closes the body. The
+// error wraps akigw.ErrUpstreamUnavailable if there was no response, unless ctx ended the request;
+// ErrDeadline as well if there was none in time; and ErrSuspect if nothing was sent because the upstream
+// has stopped responding.
 func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
 	if suspect, _ := u.suspicion.now(); suspect {
 		u.counters.suspectRefused.Inc()
@@ -259,9 +256,9 @@ func (u *Upstream) Do(ctx context.Context, r *Request) (*http.Response, error) {
 	return u.bounded(ctx, r)
 }
 
-var errNoAllowance = fmt.Errorf("%w: too many requests are being repeated already", ErrNotSent)
+var errNoAllowance = fmt.Errorf("%w: the allowance for repeated requests is spent", ErrNotSent)
 
-// ErrNotSent marks a request that was not sent: the upstream knows nothing of it.
+// ErrNotSent marks a request that was not sent: the upstream does not know of it.
 var ErrNotSent = errors.New("not sent")
 
 // send sends a request once.
@@ -269,7 +266,7 @@ func (u *Upstream) send(ctx context.Context, r *Request) (*http.Response, error)
 	return u.exchange(ctx, r, u.transport)
 }
 
-// exchange is send by way of a transport of the upstream's.
+// exchange sends a request once through one of the upstream's transports.
 func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.RoundTripper) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(httptrace.WithClientTrace(ctx, u.counters.connections))
 	watch := &watchdog{cancel: cancel, hears: u.suspicion.hears}
@@ -283,7 +280,7 @@ func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.Roun
 		return nil, unavailable(r, err)
 	}
 	u.counters.request(r.Op).Inc()
-	if r.Op != probeOp { // who sends a probe bounds it
+	if r.Op != probeOp { // the sender of a probe bounds it
 		watch.start(sending.wait)
 	}
 	resp, err := transport.RoundTrip(req)
@@ -308,12 +305,11 @@ func (u *Upstream) exchange(ctx context.Context, r *Request, transport http.Roun
 	u.keyring.refused(resp.StatusCode)
 	u.counters.response(r.Op, resp.StatusCode).Inc()
 	sending.answered.Store(true)
-	resp.Body = &answerBody{ReadCloser: resp.Body, received: u.counters.receivedBytes, watch: watch, stall: u.deadlines.stall(r.Op)}
+	resp.Body = &responseBody{ReadCloser: resp.Body, received: u.counters.receivedBytes, watch: watch, stall: u.deadlines.stall(r.Op)}
 	return resp, nil
 }
 
-// build makes the HTTP request. Nothing of the client's request is in it that
-// is not a field of r.
+// build makes the HTTP request. Nothing of a client's request is in it that is not a field of r.
 func (u *Upstream) build(ctx context.Context, r *Request, sending *requestBody) (*http.Request, error) {
 	target := u.base
 	target.Path = "/" + r.Key.Bucket
@@ -356,9 +352,8 @@ func (r *Request) query() string {
 	return query.Encode()
 }
 
-// sign signs at send time. A body with trailers goes out aws-chunked without
-// chunk signatures, over plain HTTP as well: services differ in what they take
-// for the end of a signed trailer.
+// sign signs the request. A body with trailers is sent aws-chunked without chunk signatures, over plain
+// HTTP as well, because services differ in where they see the end of a signed trailer.
 func (u *Upstream) sign(req *http.Request, r *Request) (*http.Request, error) {
 	c := u.config
 	keys, err := u.keyring.keys(req.Context())
@@ -384,8 +379,8 @@ func (u *Upstream) sign(req *http.Request, r *Request) (*http.Request, error) {
 
 const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// requestBody counts and watches what is sent. Waiting for the client's next
-// bytes is the client's time: the watchdog sleeps meanwhile.
+// requestBody counts and watches what is sent. While it waits for the client's next bytes the watchdog is
+// stopped: that time is the client's.
 type requestBody struct {
 	body     io.Reader
 	sent     *metrics.Counter
@@ -408,23 +403,22 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.failed.Store(true)
 		b.watch.start(b.wait)
 	case err != io.EOF:
-		<-b.over // net/http drops what has not been read of the answer when it hears of an error
+		<-b.over // net/http drops what has not been read of the response when the body fails
 	default:
 		b.watch.start(b.wait)
 	}
 	return n, err
 }
 
-// answerBody counts and watches what is received, and releases the request's
-// context when it is closed.
-type answerBody struct {
+// responseBody counts and watches what is received, and ends the request's context when it is closed.
+type responseBody struct {
 	io.ReadCloser
 	received *metrics.Counter
 	watch    *watchdog
 	stall    time.Duration // for which the body may stand still
 }
 
-func (b *answerBody) Read(p []byte) (int, error) {
+func (b *responseBody) Read(p []byte) (int, error) {
 	b.watch.start(b.stall)
 	n, err := b.ReadCloser.Read(p)
 	if n > 0 {
@@ -435,7 +429,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *answerBody) Close() error {
+func (b *responseBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.watch.close()
 	b.watch.cancel(nil)

@@ -18,7 +18,7 @@ type counters struct {
 	breakerRefused              *metrics.Counter // requests
 	hedges, hedgesWon           *metrics.Counter
 	retries, retriesRefused     *metrics.Counter
-	linkWaits                   *metrics.Counter // requests that waited for a slot
+	slotWaits                   *metrics.Counter // requests that waited for a slot
 	suspected, suspectRefused   *metrics.Counter
 	probes                      *metrics.Counter
 	keysFetched, keysNotFetched *metrics.Counter
@@ -38,7 +38,7 @@ func newCounters(set *metrics.Set) *counters {
 		hedgesWon:      set.GetOrCreateCounter("akigw_cold_hedges_won_total"),
 		retries:        set.GetOrCreateCounter("akigw_cold_retries_total"),
 		retriesRefused: set.GetOrCreateCounter("akigw_cold_retries_refused_total"),
-		linkWaits:      set.GetOrCreateCounter("akigw_cold_link_waits_total"),
+		slotWaits:      set.GetOrCreateCounter("akigw_cold_link_waits_total"),
 		suspected:      set.GetOrCreateCounter("akigw_cold_suspected_total"),
 		suspectRefused: set.GetOrCreateCounter("akigw_cold_suspect_refused_total"),
 		probes:         set.GetOrCreateCounter("akigw_cold_probes_total"),

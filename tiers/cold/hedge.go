@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// attempt is one of two requests of which the first good answer counts. Its
-// answer is set when it comes out of the channel that it was launched with.
+// attempt is one of two requests of which the first good response counts. resp and err are set when the
+// attempt comes out of the channel that it was launched with.
 type attempt struct {
 	resp   *http.Response
 	err    error
 	cancel context.CancelFunc
 }
 
+// launch sends a request in the background, with a context of its own.
 func (u *Upstream) launch(ctx context.Context, r *Request, answers chan<- *attempt) *attempt {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &attempt{cancel: cancel}
@@ -25,9 +26,10 @@ func (u *Upstream) launch(ctx context.Context, r *Request, answers chan<- *attem
 	return a
 }
 
+// good reports whether an attempt got a response that is worth returning.
 func (a *attempt) good() bool { return a.err == nil && !transient(a.resp.StatusCode) }
 
-// answer hands the answer on. Its context ends with its body.
+// answer returns the response. The context of the attempt ends with its body.
 func (a *attempt) answer() (*http.Response, error) {
 	if a.err != nil {
 		a.cancel()
@@ -37,7 +39,7 @@ func (a *attempt) answer() (*http.Response, error) {
 	return a.resp, nil
 }
 
-// drop gives an answer up.
+// drop cancels an attempt that has ended, and closes its response.
 func (a *attempt) drop() {
 	a.cancel()
 	if a.resp != nil {
@@ -45,6 +47,7 @@ func (a *attempt) drop() {
 	}
 }
 
+// cancelledBody ends the context of a request when its body is closed.
 type cancelledBody struct {
 	io.ReadCloser
 	cancel context.CancelFunc
@@ -55,8 +58,8 @@ func (b *cancelledBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// hedged sends a read, and a second time if the answer does not come soon. The
-// first good answer counts, and ends the other request.
+// hedged sends a read, and sends it a second time if the response does not come soon. The first good
+// response counts, and cancels the other request.
 func (u *Upstream) hedged(ctx context.Context, r *Request) (*http.Response, error) {
 	if u.config.HedgeAfterMs == 0 || !r.repeatable() {
 		return u.guarded(ctx, r)

@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// allowance bounds what repeats requests, retries and hedges together, to a
-// share of the requests: each one earns a part of a repetition. So an upstream
-// that fails gets a fifth more requests, and not several times as many.
+// allowance bounds retries and hedges together to a share of the requests: each request earns a part of
+// a repetition. So an upstream that fails gets a fifth more requests, and not several times as many.
 type allowance struct {
 	mu     sync.Mutex
 	credit int // in parts of a repetition; guarded by mu
@@ -26,12 +25,14 @@ const (
 
 func newAllowance() *allowance { return &allowance{credit: savedRepeats * partsPerRepeat} }
 
+// earn counts a request.
 func (a *allowance) earn() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.credit = min(a.credit+1, savedRepeats*partsPerRepeat)
 }
 
+// spend takes one repetition, and reports whether there was one.
 func (a *allowance) spend() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -43,9 +44,9 @@ func (a *allowance) spend() bool {
 }
 
 const (
-	// backoffBase and throttledBase are the first upper bounds of a wait before
-	// a retry; they double with each, up to backoffCap. The wait is anywhere
-	// below ("full jitter"). An upstream that says to slow down gets more time.
+	// backoffBase and throttledBase are the upper bounds of the wait before the first retry; they double
+	// with each, up to backoffCap. The wait is a random time below the bound ("full jitter"). An
+	// upstream that throttles gets more time.
 	backoffBase   = 100 * time.Millisecond
 	throttledBase = time.Second
 	backoffCap    = 5 * time.Second
@@ -56,7 +57,7 @@ func throttled(status int) bool {
 	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 }
 
-// transient reports whether a status may be another one in a moment.
+// transient reports whether a request that got a status may succeed soon.
 func transient(status int) bool {
 	return throttled(status) || status == http.StatusInternalServerError || status == http.StatusBadGateway || status == http.StatusGatewayTimeout
 }
@@ -73,15 +74,14 @@ func backoff(n int, resp *http.Response) time.Duration {
 	return rand.N(min(base<<n, backoffCap)) + 1
 }
 
-// repeatable reports whether a request may be sent twice: a read without a
-// body. What changes something is repeated by who asked for it, who knows what
-// a second time means.
+// repeatable reports whether a request may be sent twice: a read without a body. A change is repeated by
+// the caller, who knows what a second time means.
 func (r *Request) repeatable() bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Length == 0
 }
 
-// retry sends a request, and again while it may be, it pays and there is an
-// allowance for it. What cannot be retried any more is returned as it is.
+// retry sends a request, and repeats it while it is repeatable, may succeed, and the allowance lasts. It
+// returns the last response or error.
 func (u *Upstream) retry(ctx context.Context, r *Request) (*http.Response, error) {
 	started := time.Now()
 	for n := 0; ; n++ {

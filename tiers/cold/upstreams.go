@@ -15,15 +15,14 @@ import (
 	"github.com/akidb/akigw/internal/glob"
 )
 
-// FurtherConfig is one more upstream: [[upstreams]].
+// FurtherConfig is a further upstream: [[upstreams]] of the configuration file.
 type FurtherConfig struct {
 	Name    string `toml:"name" help:"what the upstream is called in metrics and messages"`
 	Buckets string `toml:"buckets" help:"patterns, separated by commas, of the buckets that it has: \"*\" stands for any characters, \"?\" for any one. The first of the upstreams counts that has a bucket; [upstream] has all others"`
 	Config
 }
 
-// DefaultName is the name of the upstream that has all buckets that no other
-// has.
+// DefaultName is the name of the upstream that has the buckets that no other upstream has.
 const DefaultName = "default"
 
 // Check reports every impossible value by its key.
@@ -52,8 +51,8 @@ func (c *FurtherConfig) patterns() (patterns []string) {
 	return patterns
 }
 
-// Upstreams is several upstreams, each with some of the buckets. All methods
-// may be called from any goroutine.
+// Upstreams are the upstreams of a gateway, each with some of the buckets. All methods may be called from
+// any goroutine.
 type Upstreams struct {
 	all     []named // the default one is last, and has every bucket
 	metrics *metrics.Set
@@ -138,8 +137,7 @@ func (us *Upstreams) Close() (err error) {
 	return err
 }
 
-// of finds the upstream that has a bucket. What concerns no bucket is the
-// default one's.
+// of finds the upstream that has a bucket. Requests that name no bucket go to the default one.
 func (us *Upstreams) of(bucket string) *named {
 	last := len(us.all) - 1
 	for i := range us.all[:last] {
@@ -179,8 +177,8 @@ func (us *Upstreams) Names() []string {
 }
 
 // Crowded reports whether requests wait for the upstream that has a bucket.
-func (us *Upstreams) Crowded(bucket string) bool { return us.of(bucket).link.crowded() }
+func (us *Upstreams) Crowded(bucket string) bool { return us.of(bucket).slots.crowded() }
 
-// Origin is a number for the endpoint that a bucket's objects come from: what
-// is cached from one is not what another has.
+// Origin is a number for the endpoint that a bucket's objects come from, so that what was cached from one
+// endpoint is not served as another's.
 func (us *Upstreams) Origin(bucket string) uint64 { return us.of(bucket).origin }

@@ -164,7 +164,7 @@ func TestS48_EncryptionAtRest(t *testing.T) {
 func swap(t *testing.T, tier *Tier, a, b []byte) {
 	t.Helper()
 	raw := func(key []byte) (stored []byte) {
-		err := tier.db.View(func(txn *badger.Txn) error {
+		err := tier.data.db.View(func(txn *badger.Txn) error {
 			item, err := txn.Get(key)
 			if err == nil {
 				stored, err = item.ValueCopy(nil)
@@ -179,7 +179,7 @@ func swap(t *testing.T, tier *Tier, a, b []byte) {
 	x, y := raw(a), raw(b)
 	for _, r := range []record{{a, y}, {b, x}} {
 		binary.BigEndian.PutUint32(r.stored, checksum(r.key, r.stored[4:]))
-		if err := tier.store(r); err != nil {
+		if err := tier.data.store(r); err != nil {
 			t.Fatal(err)
 		}
 	}

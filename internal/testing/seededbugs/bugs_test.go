@@ -49,7 +49,7 @@ var bugs = []bug{
 	{4, "the error of a sync is ignored", one(journalFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "		_ = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestT9_", false},
 	{5, "a sync is tried again after EIO", one(journalFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "		if err = file.Sync(); err != nil {\n			err = file.Sync()\n		}\n	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestT9_", false},
 	{6, "damage in the middle of the log is cut off", one("journal/recover.go", "			case h.from < durable:", "			case false:"), "journal", "TestB23_|TestT10_", false},
-	{7, "values of the warm tier are not checked", []edit{{"tiers/warm/warm.go", "if sum != binary.BigEndian.Uint32(stored) {", "if false {"}, {"tiers/warm/warm.go", "if checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {", "if false {"}}, "tiers/warm", "TestC8_|TestC10_|TestT10_", true},
+	{7, "values of the warm tier are not checked", []edit{{"tiers/warm/database.go", "if sum != binary.BigEndian.Uint32(stored) {", "if false {"}, {"tiers/warm/database.go", "if checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {", "if false {"}}, "tiers/warm", "TestC8_|TestC10_|TestT10_", true},
 	{8, "no generation fence", one("tiers/fence.go", "return k == nil || generation > k.floor", "return true || k == nil"), "tiers", "TestD1_|TestD2_|TestD6_", true},
 	{9, "the fence is looked at before the fetch only", []edit{
 		{storeFile, "	if !s.fence.alive(e.Key, e.Generation) {\n		return false\n	}\n	settings := s.settings(e.Key)\n	if e.body", "	settings := s.settings(e.Key)\n	if e.body"},
