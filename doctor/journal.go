@@ -9,8 +9,8 @@ import (
 	"github.com/akidb/akigw/journal"
 )
 
-// secondJournal checks the two directories of a journal that is kept twice: that they are on two
-// disks, and whether one of them had to be repaired from the other.
+// secondJournal checks the two directories of a mirrored journal: that they are on two disks, and
+// whether one of them had to be repaired from the other.
 func (m *Machine) secondJournal(r *Report) {
 	const check = "journal's copies"
 	if m.SecondJournal == "" {
@@ -36,7 +36,7 @@ func (m *Machine) secondJournal(r *Report) {
 	}
 }
 
-// sameDisk reports whether two directories that are there are on one disk.
+// sameDisk reports whether two directories exist and are on one disk.
 func sameDisk(a, b string) bool {
 	first, err := os.Stat(a)
 	second, secondErr := os.Stat(b)

@@ -20,7 +20,7 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// Machine is what a gateway asks of the machine it runs on.
+// Machine is what a gateway needs of its machine.
 type Machine struct {
 	Data        string // directory
 	DiskBytes   int64  // what caches, the journal and snapshots may take of its disk
@@ -31,15 +31,15 @@ type Machine struct {
 	TLSCert     string // files, "" for none
 	TLSKey      string
 	Journal     string // directory of the journal
-	// SecondJournal is the directory of its copy, "" for none.
+	// SecondJournal is the directory of the journal's mirror, "" for none.
 	SecondJournal string
-	// MinFree is how many bytes are left free on its disk.
+	// MinFree is how many bytes the journal leaves free on its disk.
 	MinFree int64
-	// Acknowledges says that writes are acknowledged when they are in the journal.
+	// Acknowledges says that some writes are acknowledged by the journal.
 	Acknowledges bool
 }
 
-// Check looks at the machine.
+// Check checks the machine.
 func (m *Machine) Check(r *Report) {
 	dir := m.directory(r)
 	if dir != "" {
@@ -63,8 +63,8 @@ func (m *Machine) Check(r *Report) {
 	m.certificate(r)
 }
 
-// directory checks the data directory, and returns it, or the one in which it would be made;
-// "" if it cannot be used.
+// directory checks the data directory, and returns it, or the one in which it would be created; ""
+// if it cannot be used.
 func (m *Machine) directory(r *Report) string {
 	const check = "directory"
 	info, err := os.Stat(m.Data)
@@ -114,7 +114,7 @@ func (m *Machine) directory(r *Report) string {
 	return m.Data
 }
 
-// userName is what this user is called, or its number.
+// userName is the name of this user, or its number.
 func userName() string {
 	if name := os.Getenv("USER"); name != "" {
 		return name
@@ -122,13 +122,13 @@ func userName() string {
 	return strconv.Itoa(os.Getuid())
 }
 
-// slow are file systems that are no local disks, by their magic numbers.
+// slow are file systems that are not on local disks, by their magic numbers.
 var slow = map[int64]string{0x6969: "NFS", 0xff534d42: "CIFS", 0xfe534d42: "SMB", 0x65735546: "FUSE", 0x00c36400: "Ceph"}
 
-// memoryFS is the magic number of file systems that lose everything with the machine.
+// memoryFS is the magic number of tmpfs, which loses everything at a restart of the machine.
 const memoryFS = 0x01021994
 
-// room checks the disk's size and kind.
+// room checks the free space and the type of the disk.
 func (m *Machine) room(r *Report, dir string) {
 	const check = "disk space"
 	var st syscall.Statfs_t
@@ -157,13 +157,13 @@ func (m *Machine) room(r *Report, dir string) {
 	}
 }
 
-// fewFiles is how many more files a disk has to have room for.
+// fewFiles is the number of inodes that have to be free.
 const fewFiles = 1000
 
 // readOnly is ST_RDONLY of statfs(2).
 const readOnly = 1
 
-// takes reports whether the disk of a directory takes files at all.
+// takes reports whether a file can be created in a directory.
 func (m *Machine) takes(r *Report, dir string, st *syscall.Statfs_t) bool {
 	const check = "disk space"
 	switch {
@@ -177,7 +177,7 @@ func (m *Machine) takes(r *Report, dir string, st *syscall.Statfs_t) bool {
 	return false
 }
 
-// writable checks a disk of the journal's that is not the data directory's.
+// writable checks a disk of the journal that is not the disk of the data directory.
 func (m *Machine) writable(r *Report, dir string) {
 	const check = "disk space"
 	var st syscall.Statfs_t
@@ -196,12 +196,13 @@ func (m *Machine) writable(r *Report, dir string) {
 }
 
 const (
-	// syncs is how many durable writes of 4 KiB are timed, and slowSync what half of them may take.
+	// syncs is how many durable writes of 4 KiB are timed, and slowSync the median from which on
+	// they are slow.
 	syncs    = 30
 	slowSync = 10 * time.Millisecond
 )
 
-// speed times durable writes: each acknowledged write waits for one.
+// speed times durable writes: each write that the journal acknowledges waits for one.
 func (m *Machine) speed(r *Report, dir string) {
 	const check = "disk speed"
 	f, err := os.CreateTemp(dir, ".akigw-doctor-*")
@@ -231,7 +232,7 @@ func (m *Machine) speed(r *Report, dir string) {
 	}
 }
 
-// memory checks that the process's budgets fit into the machine's memory.
+// memory checks that the memory budgets of the process fit into the machine's memory.
 func (m *Machine) memory(r *Report) {
 	const check = "memory"
 	limit, what := physical(), "this machine has"
@@ -253,10 +254,10 @@ func (m *Machine) memory(r *Report) {
 	}
 }
 
-// sizeOf is a size for the configuration.
+// sizeOf formats a size as in the configuration.
 func sizeOf(n int64) string { return fmt.Sprintf("%dMiB", n>>20) }
 
-// physical is the machine's memory in bytes, 0 if nobody knows.
+// physical is the machine's memory in bytes, 0 if it is unknown.
 func physical() int64 {
 	raw, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -288,7 +289,7 @@ func (m *Machine) files(r *Report) {
 	r.ok(check, "this user may open %d", limit.Max)
 }
 
-// ports checks that the listeners can be opened, or that a gateway has them.
+// ports checks that the listeners can be opened, or that a gateway has opened them.
 func (m *Machine) ports(r *Report) {
 	running := false
 	client := &http.Client{Timeout: 2 * time.Second}
@@ -320,7 +321,7 @@ func (m *Machine) ports(r *Report) {
 	}
 }
 
-// health passes on what a running gateway says of itself.
+// health reports what a running gateway says about its own health.
 func (m *Machine) health(r *Report, status int, body string) {
 	const check = "health"
 	level := Warning
@@ -344,7 +345,7 @@ func port(address string) string {
 	return port
 }
 
-// soon is how long before its end a certificate is worth a warning.
+// soon is how long before it expires a certificate gets a warning.
 const soon = 14 * 24 * time.Hour
 
 // certificate checks the S3 listener's certificate.

@@ -26,7 +26,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Client sends requests to an upstream: tiers/cold's, as the gateway does.
+// Client sends requests to an upstream. It is tiers/cold's, so that requests are sent as the
+// gateway sends them.
 type Client interface {
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
 }
@@ -36,23 +37,24 @@ type Upstream struct {
 	Client Client
 	Config cold.Config
 	Name   string // of the table in the configuration: "upstream"
-	// Bucket is one in which an object may be written and deleted, "" for none.
+	// Bucket is a bucket in which an object may be written and deleted, "" for none.
 	Bucket string
-	// MD5ETags and Trailing are what the configuration says of the service.
+	// MD5ETags and Trailing are the settings of the same names.
 	MD5ETags, Trailing bool
 }
 
 const (
-	// patience is how long all checks of an upstream may take.
+	// patience bounds all checks of an upstream together.
 	patience = 30 * time.Second
-	// skewed and badlySkewed are differences of clocks: S3 refuses signatures at 15 minutes.
+	// skewed and badlySkewed are clock skews that get a warning and a problem: S3 refuses
+	// signatures at 15 minutes.
 	skewed      = 30 * time.Second
 	badlySkewed = 5 * time.Minute
-	// probePrefix begins the names of objects that are made and deleted.
+	// probePrefix is the prefix of the objects that are created and deleted.
 	probePrefix = ".akigw-doctor-"
 )
 
-// answer is an answer of the upstream, read to its end.
+// answer is a response of the upstream with its whole body.
 type answer struct {
 	status int
 	header http.Header
@@ -89,7 +91,7 @@ func (u *Upstream) ask(ctx context.Context, r *cold.Request) (*answer, error) {
 	return a, nil
 }
 
-// said is what an answer says, for people.
+// said describes a response for people.
 func (a *answer) said() string {
 	if a.code != "" {
 		return fmt.Sprintf("%d %s", a.status, a.code)
@@ -97,7 +99,7 @@ func (a *answer) said() string {
 	return fmt.Sprint(a.status)
 }
 
-// Check looks at the upstream.
+// Check checks the upstream.
 func (u *Upstream) Check(ctx context.Context, r *Report) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -120,10 +122,10 @@ func (u *Upstream) Check(ctx context.Context, r *Report) {
 	}
 }
 
-// setting is a key of the upstream's table.
+// setting is the full name of a setting of the upstream.
 func (u *Upstream) setting(key string) string { return u.Name + "." + key }
 
-// unreachable says why there was no answer.
+// unreachable reports why there was no response.
 func (u *Upstream) unreachable(r *Report, err error) {
 	const check = "upstream"
 	target, _ := url.Parse(u.Config.URL)
@@ -181,7 +183,7 @@ func (u *Upstream) clock(r *Report, a *answer, begun time.Time) {
 	}
 }
 
-// reached judges the answer to ListBuckets.
+// reached judges the response to ListBuckets.
 func (u *Upstream) reached(r *Report, a *answer) bool {
 	const check = "upstream"
 	text := string(a.body)
@@ -228,7 +230,7 @@ func (u *Upstream) reached(r *Report, a *answer) bool {
 	return false
 }
 
-// wrongRegion says which region it is.
+// wrongRegion reports the region that the upstream expects.
 func (r *Report) wrongRegion(u *Upstream, a *answer) {
 	mend := fmt.Sprintf("the region of the service in %s (AKIGW_UPSTREAM_REGION)", u.setting("region"))
 	if a.region != "" {
@@ -237,7 +239,7 @@ func (r *Report) wrongRegion(u *Upstream, a *answer) {
 	r.Add(Problem, "region", mend, "the upstream is not in region %q: %s", u.Config.Region, a.said())
 }
 
-// bucket checks that the bucket is there.
+// bucket checks that the bucket exists.
 func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 	const check = "bucket"
 	a, err := u.ask(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: u.Bucket}, Query: url.Values{"list-type": {"2"}, "max-keys": {"1"}}})
@@ -272,13 +274,12 @@ func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 	return true
 }
 
-// denied says which right is missing.
+// denied reports which permission is missing.
 func (r *Report) denied(what, right string, a *answer) {
 	r.Add(Problem, "permissions", right+", for the upstream's credentials", "they may not %s: %s", what, a.said())
 }
 
-// permissions writes an object, reads it in all the ways that the gateway counts on, and
-// deletes it.
+// permissions writes an object, reads it in all the ways that the gateway uses, and deletes it.
 func (u *Upstream) permissions(ctx context.Context, r *Report) {
 	key := akigw.Key{Bucket: u.Bucket, Name: probePrefix + rand.Text()}
 	body := []byte("akigw doctor was here and is going to delete this object")
@@ -316,7 +317,7 @@ func (u *Upstream) permissions(ctx context.Context, r *Report) {
 	u.trailing(ctx, r, key, body)
 }
 
-// reads checks that an object can be read, and that conditions and ranges are understood.
+// reads checks that an object can be read, and that the upstream evaluates conditions and ranges.
 func (u *Upstream) reads(ctx context.Context, r *Report, key akigw.Key, body []byte, etag string) {
 	get := func(h http.Header) *answer {
 		a, err := u.ask(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: key, Header: h})
@@ -350,7 +351,7 @@ func (u *Upstream) reads(ctx context.Context, r *Report, key akigw.Key, body []b
 	r.ok("conditions", "If-Match, If-None-Match and ranges are understood")
 }
 
-// multipart checks that uploads can be begun and given up.
+// multipart checks that multipart uploads can be created and aborted.
 func (u *Upstream) multipart(ctx context.Context, r *Report, key akigw.Key) {
 	a, err := u.ask(ctx, &cold.Request{Op: "CreateMultipartUpload", Method: http.MethodPost, Key: key, Query: url.Values{"uploads": {""}}})
 	if err != nil || a.status != http.StatusOK {
@@ -369,7 +370,7 @@ func (u *Upstream) multipart(ctx context.Context, r *Report, key akigw.Key) {
 	}
 }
 
-// trailing checks what the configuration says of trailing checksums.
+// trailing checks the setting of trailing checksums.
 func (u *Upstream) trailing(ctx context.Context, r *Report, key akigw.Key, body []byte) {
 	if !u.Trailing {
 		return

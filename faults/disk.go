@@ -9,29 +9,29 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// The effects on disks. But for SlowSync what they happen to is not done.
+// The effects on disks. With all but SlowSync the operation is not carried out.
 const (
 	EIO        Effect = "eio"         // input/output error
-	ENOSPC     Effect = "enospc"      // no space left: of what takes up room, and of asking how much there is
-	ShortWrite Effect = "short_write" // half of a write is done, and fails with EIO
-	SlowSync   Effect = "slow_sync"   // a sync takes LatencyMS, and up to JitterMS more
+	ENOSPC     Effect = "enospc"      // no space left, for operations that take space or ask how much is free
+	ShortWrite Effect = "short_write" // half of a write is done, and it fails with EIO
+	SlowSync   Effect = "slow_sync"   // a sync takes LatencyMS, and up to JitterMS, longer
 	FailedSync Effect = "failed_sync" // a sync fails with EIO
 )
 
-// DiskEffects are all of those.
+// DiskEffects are all effects on disks.
 var DiskEffects = []Effect{EIO, ENOSPC, ShortWrite, SlowSync, FailedSync}
 
-// Where faults happen, and to what.
+// The values of Fault.Tier and Fault.Direction.
 const (
-	Cold    = "cold"    // on the way to an upstream
-	Warm    = "warm"    // on the disk tier
-	Journal = "journal" // on the journal's disk
+	Cold    = "cold"    // requests to an upstream
+	Warm    = "warm"    // the disk of the warm tier
+	Journal = "journal" // the disk of the journal
 
 	Read  = "read"
 	Write = "write"
 )
 
-// diskOps are the operations that an effect on disks can happen to.
+// diskOps are the operations to which each effect on disks applies.
 var diskOps = map[Effect][]akigw.DiskOp{
 	EIO: {akigw.DiskMkdir, akigw.DiskCreate, akigw.DiskOpen, akigw.DiskRead, akigw.DiskWrite, akigw.DiskSync, akigw.DiskSyncDir,
 		akigw.DiskRename, akigw.DiskRemove, akigw.DiskList},
@@ -44,7 +44,7 @@ var diskOps = map[Effect][]akigw.DiskOp{
 // reads are the operations that change nothing.
 var reads = []akigw.DiskOp{akigw.DiskOpen, akigw.DiskRead, akigw.DiskList}
 
-// Disk is the plan that is set, for the disk of a tier: Warm or Journal.
+// Disk applies the plan in force to the disk of a tier, Warm or Journal.
 func (l *Layer) Disk(tier string) akigw.DiskFault {
 	return func(op akigw.DiskOp, name string, size int) (int, error) {
 		st := l.state.Load()
@@ -62,7 +62,7 @@ func (l *Layer) Disk(tier string) akigw.DiskFault {
 			}
 			switch f.Effect {
 			case SlowSync:
-				time.Sleep(f.wait(how)) // a sync cannot be called off
+				time.Sleep(f.wait(how)) // a sync cannot be cancelled
 			case ENOSPC:
 				return 0, fault(syscall.ENOSPC)
 			case ShortWrite:

@@ -12,10 +12,9 @@ import (
 	"time"
 )
 
-// TLS makes the configuration of a server whose certificate is in two PEM
-// files. The files are looked at again as connections come in, and a new
-// certificate is taken over as soon as both fit together; until then the
-// previous one is used.
+// TLS returns the configuration of a server whose certificate and key are in two PEM files. Changed
+// files are reloaded when connections come in, as soon as certificate and key match; until then the
+// previous ones are used.
 func TLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
 	if err := c.load(); err != nil {
@@ -28,7 +27,7 @@ func TLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	}, nil
 }
 
-// lookAgain is how often the files are looked at.
+// lookAgain is the least time between two looks at the files.
 const lookAgain = time.Second
 
 type certificate struct {
@@ -78,7 +77,7 @@ func (c *certificate) load() error { // needs mu, but at the start
 	return nil
 }
 
-// Secure is a listener with TLS. A client that speaks plain HTTP to it is told so.
+// Secure is a listener with TLS. A client that sends plain HTTP gets an error response.
 func Secure(l net.Listener, config *tls.Config) net.Listener {
 	return &secure{tls.NewListener(l, config)}
 }
@@ -96,7 +95,7 @@ func (s *secure) Accept() (net.Conn, error) {
 
 type secureConn struct{ net.Conn }
 
-// notHTTPS is what a client gets that speaks plain HTTP.
+// notHTTPS is the response to a client that sends plain HTTP.
 const notHTTPS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nThis server speaks HTTPS: use https:// in the endpoint.\n"
 
 // Read implements net.Conn.
