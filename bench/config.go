@@ -8,8 +8,7 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// LoadConfig is the section [load_test] of the configuration: the load that "akigw bench load"
-// puts on an endpoint.
+// LoadConfig is the load of "akigw bench load": [load_test] of the configuration file.
 type LoadConfig struct {
 	DurationSecs   int     `toml:"duration_secs" json:"duration_secs" help:"seconds that akigw bench load lasts"`
 	QPS            float64 `toml:"qps" json:"qps" help:"requests a second that it sends, whether those before were answered or not"`
@@ -84,7 +83,7 @@ func (s Sizes) MarshalText() ([]byte, error) {
 	return append(append(text, '-'), most...), err
 }
 
-// of is the size of an object, always the same one.
+// of is the size of an object, which depends on its number alone.
 func (s Sizes) of(item uint64) int64 {
 	if s.Most <= s.Least {
 		return s.Least
@@ -93,7 +92,7 @@ func (s Sizes) of(item uint64) int64 {
 	return int64(float64(s.Least) * math.Pow(float64(s.Most)/float64(s.Least), share))
 }
 
-// mix is a number that looks like none of its neighbours' (SplitMix64).
+// mix scrambles a number (SplitMix64).
 func mix(n uint64) uint64 {
 	n += 0x9e3779b97f4a7c15
 	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9

@@ -48,28 +48,6 @@ type pause struct {
 	err   error
 }
 
-// turn is a key's place in a queue.
-type turn struct {
-	key    akigw.Key
-	due    time.Time // if it waits for its time
-	urgent bool      // it is in lane.urgent
-	gone   bool      // another turn of the key counts
-}
-
-// delays is a heap of turns by their time.
-type delays []*turn
-
-func (d delays) Len() int           { return len(d) }
-func (d delays) Less(i, k int) bool { return d[i].due.Before(d[k].due) }
-func (d delays) Swap(i, k int)      { d[i], d[k] = d[k], d[i] }
-func (d *delays) Push(x any)        { *d = append(*d, x.(*turn)) }
-func (d *delays) Pop() any {
-	last := (*d)[len(*d)-1]
-	(*d)[len(*d)-1] = nil
-	*d = (*d)[:len(*d)-1]
-	return last
-}
-
 func newQueue(c *Config, counters counters) *queue {
 	q := &queue{
 		config: c.Parallel, counters: counters, log: c.Log, noResponse: c.OnNoResponse, recovered: c.OnRecovery,
@@ -309,7 +287,6 @@ func (q *queue) forget(key akigw.Key) {
 const (
 	// slowBase is the upper bound of the first wait of an entry that has had its quick retries.
 	slowBase = 5 * time.Second
-	maxWait  = time.Minute
 	// refusedWait is how long nothing is sent to an upstream that refuses the gateway.
 	refusedWait = 30 * time.Second
 	// outage is how long nothing has to succeed before that counts as an outage, after which all that

@@ -56,8 +56,12 @@ func (r result) failure() error {
 	return r.err
 }
 
-// throttledBase is the upper bound of the wait after a response that asks for fewer requests.
-const throttledBase = time.Second
+const (
+	// throttledBase is the upper bound of the wait after a response that asks for fewer requests.
+	throttledBase = time.Second
+	// maxWait is the upper bound of all waits.
+	maxWait = time.Minute
+)
 
 const (
 	noSuchBucket = "NoSuchBucket"

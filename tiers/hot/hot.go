@@ -1,11 +1,11 @@
-// Package hot is the memory tier: a map bounded by the weight of its values in
-// bytes, which keeps what is used often and recently (W-TinyLFU, by otter).
+// Package hot is the memory tier: a map bounded by the weight of its values in bytes, which keeps
+// what is used often and recently (W-TinyLFU, of otter).
 //
-// When it is full, a value is taken only when it is offered for the second time
-// lately: what is read once, as by a scan, does not come near it.
+// When it is full, it admits a value only when the value is offered for the second time lately. So
+// what is read once, as by a scan, is not admitted.
 //
-// It promises only that it stays within its bound and never changes a value.
-// It may refuse or drop any value at any time, except pinned ones.
+// It promises only to stay within its bound and never to change a value. It may refuse or evict any
+// value at any time, except pinned ones.
 package hot
 
 import (
@@ -30,10 +30,9 @@ type Cache[K comparable, V any] struct {
 // counters is the size of the sketch of what was offered: 1 MiB.
 const counters = 1 << 18
 
-// New makes a cache of at most maxBytes, as counted by weigh (bytes of one
-// entry, with its overhead). id is a hash of a key and its value, by which it is
-// known again when it is offered again. maxBytes 0 makes a cache that keeps
-// nothing.
+// New makes a cache of at most maxBytes, as counted by weigh (bytes of one entry, with its
+// overhead). id is a hash of a key and its value, by which a repeated offer is recognised. With
+// maxBytes 0 the cache keeps nothing.
 func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32, id func(K, V) uint64) *Cache[K, V] {
 	if maxBytes <= 0 {
 		return &Cache[K, V]{}
@@ -78,8 +77,8 @@ func (c *Cache[K, V]) Has(key K) bool {
 	return ok
 }
 
-// Put offers a value. It may be gone at once, or shared by others from then on; it is not
-// if Put returns false.
+// Put offers a value, and reports whether it was admitted. An admitted value is shared with readers
+// from then on, and may be evicted at once.
 func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
 	if c.values == nil {
 		return false
@@ -95,15 +94,15 @@ func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
 	return true
 }
 
-// Keep offers a value that is going to be asked for, however seldom it was. It
-// may be gone at once all the same.
+// Keep admits a value however seldom it was requested, because it is going to be. It may be evicted
+// at once all the same.
 func (c *Cache[K, V]) Keep(key K, value V) {
 	if c.values != nil {
 		c.values.Set(key, value)
 	}
 }
 
-// Drop forgets a value.
+// Drop removes a value.
 func (c *Cache[K, V]) Drop(key K) {
 	if c.values != nil {
 		c.pins.unpin(c, key)
@@ -111,8 +110,8 @@ func (c *Cache[K, V]) Drop(key K) {
 	}
 }
 
-// All are the values that are held. Those that come or go meanwhile may be among them or
-// not; it counts no accesses.
+// All iterates over the values. Those that are added or removed meanwhile may be among them or not.
+// It counts no accesses.
 func (c *Cache[K, V]) All() iter.Seq2[K, V] {
 	if c.values == nil {
 		return func(func(K, V) bool) {}
@@ -127,7 +126,7 @@ func (c *Cache[K, V]) All() iter.Seq2[K, V] {
 	}
 }
 
-// Bytes is the weight of what is held.
+// Bytes is the weight of all values.
 func (c *Cache[K, V]) Bytes() int64 {
 	if c.values == nil {
 		return 0
@@ -135,7 +134,7 @@ func (c *Cache[K, V]) Bytes() int64 {
 	return int64(c.values.WeightedSize()) + c.Pinned()
 }
 
-// Len is the number of values held, roughly.
+// Len is the approximate number of values.
 func (c *Cache[K, V]) Len() int {
 	if c.values == nil {
 		return 0
@@ -143,7 +142,7 @@ func (c *Cache[K, V]) Len() int {
 	return c.values.EstimatedSize() + int(c.pins.count.Load())
 }
 
-// Close stops what the cache runs in the background.
+// Close stops the background goroutines of the cache.
 func (c *Cache[K, V]) Close() error {
 	if c.values != nil {
 		c.values.StopAllGoroutines()

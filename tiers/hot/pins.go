@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 )
 
-// pins are values that stay, whatever else comes. They lie beside the others and take of
-// the same bound. The zero value is ready.
+// pins are values that are not evicted. They are kept apart from the others and count towards the
+// same bound. The zero value is ready.
 type pins[K comparable, V any] struct {
-	count  atomic.Int64 // so that Get need not look when there are none
+	count  atomic.Int64 // so that Get is fast when there are none
 	values sync.Map     // of K to V
 	mu     sync.Mutex
 	bytes  atomic.Int64       // changed with mu
@@ -27,8 +27,8 @@ func (p *pins[K, V]) get(key K) (value V, ok bool) {
 	return value, ok
 }
 
-// remove forgets a value, if it is there. It needs mu.
-func (p *pins[K, V]) remove(c *Cache[K, V], key K) {
+// removeLocked removes a value, if it is there.
+func (p *pins[K, V]) removeLocked(c *Cache[K, V], key K) {
 	group, ok := p.where[key]
 	if !ok {
 		return
@@ -43,14 +43,16 @@ func (p *pins[K, V]) remove(c *Cache[K, V], key K) {
 	p.count.Add(-1)
 }
 
-// resize gives the other values what pins leave. It needs mu.
-func (p *pins[K, V]) resize(c *Cache[K, V]) { c.values.SetMaximum(uint64(c.max - p.bytes.Load())) }
+// resizeLocked gives the other values the space that pins leave.
+func (p *pins[K, V]) resizeLocked(c *Cache[K, V]) {
+	c.values.SetMaximum(uint64(c.max - p.bytes.Load()))
+}
 
 // MostPinned is how many bytes can be pinned: three quarters of the bound.
 func (c *Cache[K, V]) MostPinned() int64 { return c.max / 4 * 3 }
 
-// Pin keeps a value, one of a group, until it is dropped or its group released. It is
-// false if there is no room for it.
+// Pin keeps a value, one of a group, until it is dropped or its group is released. It returns false
+// if there is no space for it.
 func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
 	if c.values == nil {
 		return false
@@ -58,9 +60,9 @@ func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
 	p, bytes := &c.pins, int64(c.weigh(key, value))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remove(c, key)
+	p.removeLocked(c, key)
 	if p.bytes.Load()+bytes > c.MostPinned() {
-		p.resize(c)
+		p.resizeLocked(c)
 		return false
 	}
 	if p.groups == nil {
@@ -73,13 +75,13 @@ func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
 	p.values.Store(key, value)
 	p.bytes.Add(bytes)
 	p.count.Add(1)
-	p.resize(c)
+	p.resizeLocked(c)
 	c.values.Invalidate(key)
 	return true
 }
 
-// Release ends the pins of a group. With keep its values stay for as long as any others
-// do; without they are gone.
+// Release ends the pins of a group. With keep its values stay as others do; without it they are
+// removed.
 func (c *Cache[K, V]) Release(group uint64, keep bool) {
 	p := &c.pins
 	if p.count.Load() == 0 {
@@ -90,10 +92,10 @@ func (c *Cache[K, V]) Release(group uint64, keep bool) {
 	released := make(map[K]V, len(values))
 	for key, value := range values {
 		released[key] = value
-		p.remove(c, key)
+		p.removeLocked(c, key)
 	}
 	if len(released) > 0 {
-		p.resize(c)
+		p.resizeLocked(c)
 	}
 	p.mu.Unlock()
 	for key, value := range released {
@@ -103,7 +105,7 @@ func (c *Cache[K, V]) Release(group uint64, keep bool) {
 	}
 }
 
-// unpin forgets one pinned value.
+// unpin removes one pinned value.
 func (p *pins[K, V]) unpin(c *Cache[K, V], key K) {
 	if p.count.Load() == 0 {
 		return
@@ -111,15 +113,15 @@ func (p *pins[K, V]) unpin(c *Cache[K, V], key K) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.where[key]; ok {
-		p.remove(c, key)
-		p.resize(c)
+		p.removeLocked(c, key)
+		p.resizeLocked(c)
 	}
 }
 
-// Pinned is the weight of what is pinned.
+// Pinned is the weight of the pinned values.
 func (c *Cache[K, V]) Pinned() int64 { return c.pins.bytes.Load() }
 
-// Groups are the groups that something is pinned of.
+// Groups are the groups that have pinned values.
 func (c *Cache[K, V]) Groups() []uint64 {
 	c.pins.mu.Lock()
 	defer c.pins.mu.Unlock()

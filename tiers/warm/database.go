@@ -39,12 +39,6 @@ const (
 	// memTableSize is the size of a memtable.
 	valueThreshold = 1 << 10
 	memTableSize   = 256 << 10
-
-	entryPrefix   = 'c'
-	blockPrefix   = 'b'
-	metaPrefix    = 'm'
-	summaryPrefix = 's'
-	accessPrefix  = 'a'
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -16,16 +16,15 @@ type Imported struct {
 	Record, Summary, Accesses []byte // Accesses may be nil
 }
 
-// Import puts many records at once, those that next gives until it returns false, in the order
-// of their keys. Records that are there are replaced. It must be called before Run and anything
-// that writes.
+// Import stores many records: those that next returns until it returns false, in the order of their
+// keys. It replaces existing records. It must be called before Run and before any write.
 func (t *Tier) Import(next func() (Imported, bool)) (err error) {
 	var w interface {
 		put(stream uint32, key, stored []byte) error
 		flush() error
 		cancel()
 	} = &batchWriter{t.data.db.NewWriteBatch()}
-	if t.data.values.secret == nil && t.data.empty() { // then they come sorted, into tables as they will be
+	if t.data.values.secret == nil && t.data.empty() { // then whole tables can be written
 		if w, err = newTableWriter(t.data); err != nil {
 			return err
 		}
@@ -54,7 +53,7 @@ func (d *database) empty() bool {
 
 var errRoom = errors.New("no room in the warm tier")
 
-// putImported puts a record and what lies beside it, each in a stream of its own.
+// putImported stores a record and what belongs to it, each in a stream of its own.
 func (t *Tier) putImported(put func(stream uint32, key, stored []byte) error, i Imported) error {
 	id := t.data.values.entryKey(i.Key)
 	if !t.space.claim(int64(3*len(id) + len(i.Record) + len(i.Summary) + len(i.Accesses) + 192)) {
@@ -82,8 +81,8 @@ func (b *batchWriter) put(_ uint32, key, stored []byte) error { return b.batch.S
 func (b *batchWriter) flush() error                           { return b.batch.Flush() }
 func (b *batchWriter) cancel()                                { b.batch.Cancel() }
 
-// tableWriter writes whole tables into an empty database, keys in order: some ten times
-// faster.
+// tableWriter writes whole tables into an empty database, with keys in order. That is about ten
+// times faster.
 type tableWriter struct {
 	data   *database
 	stream *badger.StreamWriter

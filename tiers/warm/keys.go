@@ -6,6 +6,32 @@ import (
 	"github.com/akidb/akigw"
 )
 
+// The first byte of a key of the database says what is stored under it.
+const (
+	entryPrefix   = 'c'
+	blockPrefix   = 'b'
+	metaPrefix    = 'm'
+	summaryPrefix = 's'
+	accessPrefix  = 'a'
+)
+
+// Run names an extent: the blocks of one version of an object.
+type Run struct {
+	ID uint64
+	// Object is a number of the object, the same for all its versions: its
+	// popularity outlives an extent.
+	Object uint64
+	Handling
+}
+
+// Handling says how values of an object are stored.
+type Handling struct {
+	// Compress asks that they are compressed where it pays.
+	Compress bool
+	// Wanted admits them however seldom they were read.
+	Wanted bool
+}
+
 // entryKey is the key of the database for the record of an object. Names are hidden if values are.
 func (c *codec) entryKey(key akigw.Key) []byte {
 	b := make([]byte, 0, 3+len(key.Bucket)+len(key.Name)+len(key.Version))

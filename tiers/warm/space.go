@@ -11,9 +11,9 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// space decides whether a write still fits: into the quota, measured by what
-// the files really occupy, and onto the disk, which must never run full under
-// Badger's memory maps (that would be a SIGBUS).
+// space decides whether a write still fits: into the quota, measured by what the files really take,
+// and onto the disk, which must never run full under Badger's memory maps, because that is a
+// SIGBUS.
 type space struct {
 	dir      string
 	quota    int64
@@ -22,7 +22,7 @@ type space struct {
 	since    atomic.Int64 // bytes written since then
 	free     atomic.Int64 // bytes free on the disk at the last measurement
 	ballast  ballast
-	fault    func() error // asked before how much is free
+	fault    func() error // called before free space is measured
 }
 
 // init takes the first measurement. fileSize is the size of a value log file:
@@ -59,12 +59,12 @@ func (s *space) claim(n int64) bool {
 	return true
 }
 
-// look is how many bytes are free right now: others may have filled the disk since it was
-// measured.
+// look measures how many bytes are free: others may have filled the disk since the last
+// measurement.
 func (s *space) look() int64 {
 	var stat syscall.Statfs_t
 	if err := errors.Join(s.fault(), syscall.Statfs(s.dir, &stat)); err != nil || stat.Flags&readOnly != 0 {
-		return 0 // not knowing is no room
+		return 0 // unknown counts as none
 	}
 	total := int64(stat.Blocks) * int64(stat.Bsize)
 	free := int64(stat.Bavail)*int64(stat.Bsize) - min(total/20, 1<<30)
@@ -77,9 +77,8 @@ func (s *space) look() int64 {
 
 const ballastFile = "BALLAST"
 
-// ballast is a file that takes up room for no other reason than to give it back when others
-// fill the disk: what Badger has still to write by itself then finds a place, and its memory
-// maps do not break.
+// ballast is a file that reserves space, to be released when others fill the disk: then Badger can
+// still write what it has to write by itself, and its memory maps do not break.
 type ballast struct {
 	path string
 	size int64
@@ -90,7 +89,7 @@ type ballast struct {
 // file rewritten: memtables and tables.
 const mostBallast = 16 << 20
 
-// hold takes the room. It is best effort.
+// hold reserves the space. It is best effort.
 func (b *ballast) hold() {
 	if b.held.Load() {
 		return
@@ -111,14 +110,14 @@ func (b *ballast) taken() int64 {
 	return 0
 }
 
-// release gives the room back.
+// release frees the space.
 func (b *ballast) release() {
 	if b.held.Swap(false) {
-		_ = os.Truncate(b.path, 0) // if it fails, the room is taken as before
+		_ = os.Truncate(b.path, 0) // if it fails, the space stays reserved
 	}
 }
 
-// problem says what keeps writes out, "" if nothing does.
+// problem says why writes do not fit, "" if they do.
 func (s *space) problem() string {
 	used := s.used.Load() + s.since.Load()
 	switch free := s.free.Load() - s.since.Load(); {
@@ -133,7 +132,7 @@ func (s *space) problem() string {
 // measure counts allocated blocks, not file sizes: Badger's files are sparse.
 func (s *space) measure() {
 	before := s.since.Load()
-	s.used.Store(size.OnDisk(s.dir) - s.ballast.taken()) // which is not for values
+	s.used.Store(size.OnDisk(s.dir) - s.ballast.taken()) // which does not hold values
 	s.since.Add(-before)
 	free := s.look()
 	s.free.Store(free)
@@ -145,7 +144,7 @@ func (s *space) measure() {
 // total is the disk space that the tier takes, in bytes: as measured, plus what was written since.
 func (s *space) total() int64 { return s.used.Load() + s.since.Load() }
 
-// full reports that more than so many tenths of the limit are taken.
+// full reports whether more than a number of tenths of the limit are taken.
 func (s *space) full(tenths int64) bool {
 	return s.total() > s.limit()/10*tenths || s.free.Load() < 2*s.headroom
 }

@@ -54,23 +54,6 @@ func (c *Config) fault(op akigw.DiskOp, key []byte, size int) error {
 	return err
 }
 
-// Run names an extent: the blocks of one version of an object.
-type Run struct {
-	ID uint64
-	// Object is a number of the object, the same for all its versions: its
-	// popularity outlives an extent.
-	Object uint64
-	Handling
-}
-
-// Handling says how values of an object are stored.
-type Handling struct {
-	// Compress asks that they are compressed where it pays.
-	Compress bool
-	// Wanted admits them however seldom they were read.
-	Wanted bool
-}
-
 // MinQuota is the smallest quota that leaves room for Badger's own files.
 const MinQuota = 32 << 20
 

@@ -307,7 +307,7 @@ func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
 				tier.Block(Run{ID: 1}, n, nil)
 			}
 		}
-		e.sweep(100*10_000)
+		e.sweep(100 * 10_000)
 	}
 	kept, others := 0, 0
 	for n := range int64(200) {
