@@ -10,16 +10,16 @@ import (
 
 // LoadConfig is the load of "akigw bench load": [load_test] of the configuration file.
 type LoadConfig struct {
-	DurationSecs   int     `toml:"duration_secs" json:"duration_secs" help:"seconds that akigw bench load lasts"`
-	QPS            float64 `toml:"qps" json:"qps" help:"requests a second that it sends, whether those before were answered or not"`
-	SearchPct      float64 `toml:"search_pct" json:"search_pct" help:"share of them that read (GET, ranges, HEAD, listings)"`
-	InsertPct      float64 `toml:"insert_pct" json:"insert_pct" help:"share of them that write, half of them over what is there"`
-	TierControlPct float64 `toml:"tier_control_pct" json:"tier_control_pct" help:"share of them that promote, demote, pin and unpin ten objects, or ask where a collection is; needs an admin key"`
-	Collections    int     `toml:"collections" json:"collections" help:"prefixes that the objects are in: a fifth begins in memory, half on disk, the others upstream alone"`
-	Items          int     `toml:"items" json:"items" help:"objects in all"`
+	DurationSecs   int     `toml:"duration_secs" json:"duration_secs" help:"duration of akigw bench load, in seconds"`
+	QPS            float64 `toml:"qps" json:"qps" help:"requests per second, whether or not earlier ones have finished"`
+	SearchPct      float64 `toml:"search_pct" json:"search_pct" help:"share of reads (GET, ranges, HEAD, listings)"`
+	InsertPct      float64 `toml:"insert_pct" json:"insert_pct" help:"share of writes, half of which overwrite"`
+	TierControlPct float64 `toml:"tier_control_pct" json:"tier_control_pct" help:"share of operations that promote, demote, pin or unpin ten objects, or ask in which tiers a collection is; they need an admin key"`
+	Collections    int     `toml:"collections" json:"collections" help:"prefixes of the objects: a fifth begins in memory, half on disk, the others upstream only"`
+	Items          int     `toml:"items" json:"items" help:"number of objects"`
 	ItemBytes      Sizes   `toml:"item_bytes" json:"item_bytes" help:"size of an object, or the smallest and the largest: 1KiB-64KiB, small ones more often"`
-	Skew           float64 `toml:"skew" json:"skew" help:"of the Zipf distribution that reads follow: 0 asks for all objects as often"`
-	Bucket         string  `toml:"bucket" json:"bucket" help:"bucket of the objects; they stay there, and are used again by the next run"`
+	Skew           float64 `toml:"skew" json:"skew" help:"skew of the Zipf distribution of reads; 0 reads all objects equally often"`
+	Bucket         string  `toml:"bucket" json:"bucket" help:"bucket of the objects; they stay there and are reused by the next run"`
 }
 
 // Check reports every impossible value by its key.

@@ -25,9 +25,9 @@ import (
 // Config is the price list: [cost].
 type Config struct {
 	Currency  string  `toml:"currency" json:"currency" help:"currency of the upstream's prices"`
-	Thousands float64 `toml:"per_1000_writes" json:"per_1000_writes" help:"what 1,000 PUT, COPY, POST and LIST requests cost upstream"`
-	Reads     float64 `toml:"per_1000_reads" json:"per_1000_reads" help:"what 1,000 GET, HEAD and other requests cost upstream"`
-	GiBOut    float64 `toml:"per_gib_out" json:"per_gib_out" help:"what a GiB that is read from the upstream costs; 0 if both are in one region"`
+	Thousands float64 `toml:"per_1000_writes" json:"per_1000_writes" help:"price of 1,000 PUT, COPY, POST and LIST requests"`
+	Reads     float64 `toml:"per_1000_reads" json:"per_1000_reads" help:"price of 1,000 GET, HEAD and other requests"`
+	GiBOut    float64 `toml:"per_gib_out" json:"per_gib_out" help:"price of a GiB read from the upstream; 0 if the gateway is in the same region"`
 }
 
 // Default is the price list of AWS S3 Standard in us-east-1, with reads from outside AWS. For

@@ -37,10 +37,10 @@ import (
 // Config says when snapshots are made and where they are kept: [snapshot].
 type Config struct {
 	Dir          string     `toml:"dir" help:"directory of snapshots of the catalog; empty: snapshots in the data directory"`
-	IntervalSecs int64      `toml:"interval_secs" help:"how often a snapshot is made; 0: when somebody asks for one"`
-	MaxBytes     size.Bytes `toml:"max_bytes" help:"disk space for snapshots: the oldest leave, never the last good one"`
-	Upload       string     `toml:"upload" help:"s3://BUCKET/PREFIX where each is kept upstream as well, within max_bytes; empty: nowhere"`
-	RestoreRate  size.Bytes `toml:"restore_rate" help:"most bytes a second that are fetched of the objects which were used most, after a start with --restore"`
+	IntervalSecs int64      `toml:"interval_secs" help:"seconds between snapshots; 0: only on request"`
+	MaxBytes     size.Bytes `toml:"max_bytes" help:"disk space for snapshots: the oldest are removed, never the last good one"`
+	Upload       string     `toml:"upload" help:"s3://BUCKET/PREFIX to which each snapshot is uploaded as well, within max_bytes; empty: none is uploaded"`
+	RestoreRate  size.Bytes `toml:"restore_rate" help:"bytes per second at which the most used objects are fetched after a start with --restore"`
 }
 
 // Check reports every impossible value by its key.

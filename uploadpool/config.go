@@ -13,13 +13,14 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// ParallelConfig says how many uploads run in parallel, and what happens to one that fails: [storage.parallel_upload].
+// ParallelConfig says how many uploads run in parallel, and what happens to one that fails:
+// [storage.parallel_upload] of the configuration file.
 type ParallelConfig struct {
-	Enabled       bool `toml:"enabled" help:"upload several objects at a time"`
-	Concurrency   int  `toml:"concurrency" help:"how many uploads run at a time at the most; fewer while the upstream says to slow down. With several upstreams half of them are kept for each in equal shares, at least one, so that one that hangs does not hold up the others"`
-	MaxRetries    int  `toml:"max_retries" help:"how often an upload is repeated soon; after that it goes to the back of the queue and waits longer each time, a minute at the most"`
-	BackoffBaseMs int  `toml:"backoff_base_ms" help:"milliseconds, the upper bound of the wait before the first repetition; it doubles with each, and the wait is anywhere below"`
-	MaxAgeSecs    int  `toml:"max_age_secs" help:"seconds after which a write that could not be taken to the upstream becomes a dead letter"`
+	Enabled       bool `toml:"enabled" help:"upload several objects in parallel"`
+	Concurrency   int  `toml:"concurrency" help:"most uploads that run in parallel; fewer while the upstream throttles. With several upstreams half of them are reserved in equal shares, at least one for each, so that an upstream that hangs does not hold up the others"`
+	MaxRetries    int  `toml:"max_retries" help:"how many times a failed upload is retried quickly; after that it goes to the end of the queue, and waits longer each time, up to a minute"`
+	BackoffBaseMs int  `toml:"backoff_base_ms" help:"milliseconds: the upper bound of the wait before the first retry. It doubles with each retry; the wait is a random time below it"`
+	MaxAgeSecs    int  `toml:"max_age_secs" help:"seconds after which a write that could not be uploaded becomes a dead letter"`
 }
 
 // Check reports every impossible value by its key.
@@ -38,12 +39,13 @@ func (c *ParallelConfig) Check(report func(key, problem string)) {
 	}
 }
 
-// BatchConfig says what is combined into one request: [storage.batch_upload].
+// BatchConfig says what is combined into one request: [storage.batch_upload] of the configuration
+// file.
 type BatchConfig struct {
-	Enabled           bool `toml:"enabled" help:"deletions that wait for the same bucket go upstream in one DeleteObjects, and small objects in one pack where a rule says so (pack_bytes)"`
-	BatchSize         int  `toml:"batch_size" help:"how many deletions, or objects of a pack, go in one request at the most"`
-	FlushIntervalSecs int  `toml:"flush_interval_secs" help:"seconds that an object waits for others to be packed with"`
-	MaxPacked         int  `toml:"max_packed" help:"how many objects may be in packs; each takes about 1 KiB of memory. Beyond that they go up by themselves"`
+	Enabled           bool `toml:"enabled" help:"send pending deletions of a bucket in one DeleteObjects, and small objects in one pack where a rule says so (pack_bytes)"`
+	BatchSize         int  `toml:"batch_size" help:"most deletions, or objects of a pack, in one request"`
+	FlushIntervalSecs int  `toml:"flush_interval_secs" help:"seconds that an object waits for others that go into the same pack"`
+	MaxPacked         int  `toml:"max_packed" help:"most objects in packs; each takes about 1 KiB of memory. Beyond that, objects are uploaded one by one"`
 }
 
 // Check reports every impossible value by its key.
@@ -67,12 +69,12 @@ type Upstream interface {
 	Owner(bucket string) string
 }
 
-// Change is a change of a key as the cache sees it. It is for one goroutine, which
-// must call End.
+// Change is a change of a key as the cache sees it. It is used by one goroutine, which must call
+// End.
 type Change interface {
 	// Body takes the next bytes of the new object.
 	Body(p []byte)
-	// Written says that the upstream has that object, with this answer.
+	// Written says that the upstream has that object, and has responded with a header.
 	Written(answer http.Header)
 	// End ends the change. After Written it does nothing.
 	End()

@@ -15,35 +15,36 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// A request that met its deadline at an upstream that hangs lies in that upstream's socket
-// buffer, whole. Closing the connection does not take it back: the upstream may carry it out
-// when it runs again, after it has stored a newer write of the same key. So a key with such a
-// request is in doubt. A newer entry of it stays in the journal after its upload, and is
-// confirmed by a second look some seconds after the upstream has answered a change of that key.
-// If the late request has taken its place by then, the entry is uploaded again.
+// A request that met its deadline at an upstream that hangs may be complete in the socket buffer of
+// the upstream. Closing the connection does not take it back: the upstream may carry it out when it
+// runs again, after it has stored a newer write of the same key. So a key with such a request is in
+// doubt. A newer entry of the key stays in the journal after its upload, and is confirmed by a
+// second look some seconds after the upstream has responded to a change of that key. If the late
+// request has replaced it by then, the entry is uploaded again.
 //
 // For example: the PUT of "old" meets its deadline, "new" takes its place in the journal and is
 // uploaded and verified, then the upstream carries out the PUT of "old". The second look finds
 // "old", and "new" is uploaded again.
 
 const (
-	// doubtFor is how long an upstream may carry out a request that it has not answered:
+	// doubtFor is how long an upstream may still carry out a request to which it has not responded:
 	// S3 refuses signatures that are older than 15 minutes.
 	doubtFor = 16 * time.Minute
-	// confirmAfter is how long after its answer to a newer change of the same key an upstream
-	// may still carry out an older one: what waits in its socket buffers takes milliseconds,
+	// confirmAfter is how long after its response to a newer change of the same key an upstream may
+	// still carry out an older one: it reads what is in its socket buffers within milliseconds,
 	// unless it has many of them.
 	confirmAfter = 5 * time.Second
 	// maxDoubts bounds the memory, about 300 bytes each and the key. Beyond it the doubts about
 	// other keys end early.
 	maxDoubts = 100_000
-	// maxAttempts is of how many requests for one key the content is remembered. With more,
-	// any content that is not the newest entry's is taken for that of one of them.
+	// maxAttempts is how many requests for one key are remembered with their content. With more,
+	// any content that is not the newest entry's counts as that of a late request.
 	maxAttempts = 4
 )
 
 // doubts are the keys for which the upstream may still carry out a request that nobody waits for
-// any more. A bucket belongs to one upstream as long as the gateway runs, so a key says which.
+// any more. A bucket belongs to one upstream throughout an epoch, so that a key identifies the
+// upstream.
 type doubts struct {
 	limit int
 
@@ -78,12 +79,12 @@ type check struct {
 
 func newDoubts() *doubts { return &doubts{limit: maxDoubts, keys: map[akigw.Key]*doubt{}} }
 
-// over reports whether nothing can be carried out any more.
+// over reports whether no request of the key can be carried out any more.
 func (d *doubt) over(now time.Time) bool {
 	return !now.Before(d.until) || !d.clear.IsZero() && !now.Before(d.clear)
 }
 
-// about reports whether anything but the content of one entry may come.
+// about reports whether a request may store anything but the content of one entry.
 func (d *doubt) about(entry uint64) bool {
 	return d.unknown || slices.ContainsFunc(d.attempts, func(a attempt) bool { return a.entry != entry })
 }
@@ -106,13 +107,13 @@ func (s *doubts) begin(key akigw.Key, a *attempt) {
 	d := s.keys[key]
 	if d == nil || d.over(now) {
 		d = &doubt{}
-		s.put(key, d, now)
+		s.putLocked(key, d, now)
 	}
 	d.add(a)
 	d.until, d.clear, d.check = now.Add(doubtFor), time.Time{}, nil
 }
 
-// suppose puts a key in doubt until clear, unless it is.
+// suppose puts a key in doubt until clear, unless it already is in doubt.
 func (s *doubts) suppose(key akigw.Key, a *attempt, clear time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,12 +121,12 @@ func (s *doubts) suppose(key akigw.Key, a *attempt, clear time.Time) {
 		now := time.Now()
 		d := &doubt{until: now.Add(doubtFor), clear: clear}
 		d.add(a)
-		s.put(key, d, now)
+		s.putLocked(key, d, now)
 	}
 }
 
-// put needs mu. It makes room for a key, if it has to at the cost of any other one.
-func (s *doubts) put(key akigw.Key, d *doubt, now time.Time) {
+// putLocked stores the doubt about a key. If there are too many doubts it drops others.
+func (s *doubts) putLocked(key akigw.Key, d *doubt, now time.Time) {
 	delete(s.keys, key)
 	if now.Sub(s.swept) > time.Minute {
 		s.swept = now
@@ -172,7 +173,8 @@ func (s *doubts) verified(key akigw.Key, c check) bool {
 	return true
 }
 
-// waits returns when an entry of a key can be confirmed, and which, zero if none waits for that.
+// waits returns which entry of a key waits for its confirmation, and when it can be confirmed; 0 if
+// none does.
 func (s *doubts) waits(key akigw.Key) (entry uint64, due time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,11 +202,12 @@ func (s *doubts) restore(key akigw.Key, d *doubt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys[key] == nil {
-		s.put(key, d, time.Now())
+		s.putLocked(key, d, time.Now())
 	}
 }
 
-// clears returns when a key is not in doubt any more, zero if nobody knows, or it is not.
+// clears returns when a key is not in doubt any more; zero if that is unknown, or the key is not in
+// doubt.
 func (s *doubts) clears(key akigw.Key) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,8 +229,8 @@ func (s *doubts) waiting() (n int) {
 	return n
 }
 
-// late reports whether what is upstream in place of the entry that is to be confirmed may be what
-// a late request left there. Where the upstream gives ETags of its own nobody can tell.
+// late reports whether what is upstream in place of the entry that is to be confirmed may be the
+// content of a late request. Where the upstream's ETags are not the promised ones it assumes so.
 func (d *doubt) late(there bool, etag string, size int64) bool {
 	if d.unknown || d.check.etag != "" {
 		return true
@@ -237,8 +240,9 @@ func (d *doubt) late(there bool, etag string, size int64) bool {
 	})
 }
 
-// fingerprint tells an object that the upstream describes by h from any other one of its key,
-// those with the same bytes and other metadata included. h is nil if there is none.
+// fingerprint identifies the object of a key that the upstream describes by h: another object, also
+// one with the same bytes and other metadata, has another fingerprint. h is nil if there is no
+// object.
 func fingerprint(h http.Header) [sha256.Size]byte {
 	sum := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(h)) {

@@ -120,8 +120,8 @@ func (m *multipart) open(ctx context.Context, repeat bool) result {
 	return result{}
 }
 
-// objectChecksum reports whether a header is about the checksum of the whole object,
-// which is said when it is completed.
+// objectChecksum reports whether a header is about the checksum of the whole object, which is sent
+// with CompleteMultipartUpload.
 func objectChecksum(name string) bool {
 	return strings.HasPrefix(name, "X-Amz-Checksum-") && name != "X-Amz-Checksum-Algorithm"
 }

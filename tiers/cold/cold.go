@@ -47,20 +47,20 @@ type Config struct {
 	// TrailingChecksums sends a client's trailing checksum on as a trailer.
 	// Off for an upstream that rejects aws-chunked bodies: then the gateway
 	// alone verifies it.
-	TrailingChecksums bool `toml:"trailing_checksums" help:"pass trailing checksums of large uploads on to the upstream; switch off for a service that rejects them"`
+	TrailingChecksums bool `toml:"trailing_checksums" help:"pass the trailing checksums of large uploads on to the upstream; switch it off for a service that rejects them"`
 	// Credentials says where the keys come from.
 	Credentials          string `toml:"credentials" help:"where the upstream's keys come from. static: access_key and secret_key. environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. file: a shared credentials file. instance: the role of the EC2 instance, ECS task or EKS pod. web-identity: a token file, exchanged at STS. chain: the first of environment, file and the two roles that has any"`
 	CredentialsFile      string `toml:"credentials_file" help:"the shared credentials file; empty: AWS_SHARED_CREDENTIALS_FILE or ~/.aws/credentials"`
-	CredentialsProfile   string `toml:"credentials_profile" help:"the profile in it; empty: AWS_PROFILE or default"`
-	CredentialsEndpoint  string `toml:"credentials_endpoint" help:"where roles are asked for, instead of AWS's instance metadata service or STS"`
+	CredentialsProfile   string `toml:"credentials_profile" help:"the profile in that file; empty: AWS_PROFILE or default"`
+	CredentialsEndpoint  string `toml:"credentials_endpoint" help:"the endpoint for roles, instead of AWS's instance metadata service or STS"`
 	RoleARN              string `toml:"role_arn" help:"the role for web-identity; empty: AWS_ROLE_ARN"`
 	WebIdentityTokenFile string `toml:"web_identity_token_file" help:"the token file for web-identity; empty: AWS_WEB_IDENTITY_TOKEN_FILE"`
 
-	Retries      int `toml:"retries" help:"how often a read that got no answer, or 429, 500, 502, 503 or 504, is sent again. All retries and hedges together add at most a fifth to the requests"`
-	HedgeAfterMs int `toml:"hedge_after_ms" help:"milliseconds after which a read that has no answer yet is sent a second time, and the first answer taken; 0: never"`
-	MaxRequests  int `toml:"max_requests" help:"requests to the upstream that may be under way; those that wait are served in fair shares by identity and the weight of their class. 0: no limit"`
+	Retries      int `toml:"retries" help:"how many times a read is retried that got no response, or 429, 500, 502, 503 or 504. Retries and hedges together add at most a fifth to the requests"`
+	HedgeAfterMs int `toml:"hedge_after_ms" help:"milliseconds after which a read without a response is sent a second time; the first response is used. 0: never"`
+	MaxRequests  int `toml:"max_requests" help:"most requests to the upstream that are under way; those that wait get fair shares by identity and the weight of their class. 0: no limit"`
 
-	Events string `toml:"events" help:"how changes of the upstream's objects are heard of, for freshness events. stream: MinIO's bucket notifications. webhook: S3 event notifications that somebody posts to /events of the admin listener"`
+	Events string `toml:"events" help:"how the upstream reports changes of objects, for freshness events. stream: MinIO's bucket notifications. webhook: S3 event notifications that are posted to /events of the admin listener"`
 
 	// Log receives the failures to fetch credentials; nil: they are not logged.
 	Log *slog.Logger
@@ -72,11 +72,11 @@ type Config struct {
 
 	BreakerPercent int `toml:"breaker_percent" help:"share of failed requests in ten seconds, of 20 or more to one bucket, after which requests to it are refused for four seconds; 0: never"`
 
-	RequestDeadlineSecs int `toml:"request_deadline_secs" help:"seconds within which GET, HEAD, listings and DELETE are answered, with all retries and waits: 503 after that. The body of an answer may take longer, as long as it makes progress"`
-	WriteDeadlineSecs   int `toml:"write_deadline_secs" help:"seconds within which PUT and UploadPart are answered, from the last byte of the body on; a body that stands still for so long ends its request, too"`
-	LongDeadlineSecs    int `toml:"long_deadline_secs" help:"the same for what may take long: CompleteMultipartUpload, copies, DeleteObjects and whatever is only forwarded"`
-	SuspectAfterMs      int `toml:"suspect_after_ms" help:"milliseconds without a byte in either direction, of two or more requests, after which a probe finds out whether the upstream still answers. If it does not, the upstream is suspect: requests that need it are refused with 503 at once until a probe is answered"`
-	ProbeTimeoutMs      int `toml:"probe_timeout_ms" help:"milliseconds that such a probe waits for an answer; more than the upstream takes when it is slow"`
+	RequestDeadlineSecs int `toml:"request_deadline_secs" help:"seconds within which GET, HEAD, listings and DELETE get a response, with all retries and waits; after that the client gets 503. The body of a response may take longer, as long as it makes progress"`
+	WriteDeadlineSecs   int `toml:"write_deadline_secs" help:"seconds within which PUT and UploadPart get a response, from the last byte of the body on; a body that makes no progress for so long ends its request as well"`
+	LongDeadlineSecs    int `toml:"long_deadline_secs" help:"the same for operations that may take long: CompleteMultipartUpload, copies, DeleteObjects and everything that is only forwarded"`
+	SuspectAfterMs      int `toml:"suspect_after_ms" help:"milliseconds without a byte in either direction, on two or more requests, after which a probe finds out whether the upstream still responds. If it does not, the upstream is suspect: requests that need it get 503 at once until a probe gets a response"`
+	ProbeTimeoutMs      int `toml:"probe_timeout_ms" help:"milliseconds that such a probe waits for a response; more than a slow upstream takes"`
 }
 
 // SetDefaults sets the values that apply where the configuration sets none.

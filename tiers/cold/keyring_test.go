@@ -176,7 +176,7 @@ func TestExpiredKeysFromTheSource(t *testing.T) {
 			switch valid := time.Now().Before(ended); {
 			case valid && code != 200:
 				t.Fatalf("with valid keys: %v", err)
-			case !valid && (code != 0 || took > 2*time.Second || !strings.Contains(err.Error(), "keys that ended at")):
+			case !valid && (code != 0 || took > 2*time.Second || !strings.Contains(err.Error(), "keys that expired at")):
 				t.Fatalf("without valid keys: %d %v after %v", code, err, took)
 			}
 			time.Sleep(time.Second)
