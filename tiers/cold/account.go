@@ -28,7 +28,3 @@ func (c *Config) account() string {
 	sum := sha256.Sum256([]byte(strings.Join(from, "\x00")))
 	return hex.EncodeToString(sum[:8])
 }
-
-// Account identifies the credentials that are used for the upstream of a bucket. It is a hash, and stays
-// the same when temporary keys are replaced.
-func (us *Upstreams) Account(bucket string) string { return us.of(bucket).config.account() }

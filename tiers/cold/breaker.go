@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/sony/gobreaker/v2"
-
-	"github.com/akidb/akigw"
 )
 
 const (
@@ -32,8 +29,8 @@ const (
 // breakers keep requests from an upstream that fails, bucket by bucket, so that it can recover, and so
 // that nobody waits for a response that is not going to come.
 type breakers struct {
-	share  float64 // of failed requests that opens one; 0 switches them off
-	opened *metrics.Counter
+	share           float64 // of failed requests that opens one; 0 switches them off
+	opened, refused *metrics.Counter
 
 	mu   sync.Mutex
 	byID map[string]*gobreaker.CircuitBreaker[*http.Response] // by bucket; guarded by mu
@@ -112,34 +109,20 @@ func (b *breakers) broken() (buckets []string) {
 	return buckets
 }
 
-// Broken are the buckets whose breakers are open or half-open because too many of their requests failed,
-// sorted; "" stands for requests that name no bucket.
-func (u *Upstreams) Broken() (buckets []string) {
-	for _, one := range u.all {
-		buckets = append(buckets, one.breakers.broken()...)
-	}
-	slices.Sort(buckets)
-	return buckets
-}
-
-// errGivenUp marks a request that its sender cancelled, or whose body its sender did not finish: it says
-// nothing about the upstream.
-var errGivenUp = errors.New("abandoned by its sender")
-
 // failing is a response that counts as a failure.
 type failing struct{ status int }
 
 func (f failing) Error() string { return fmt.Sprintf("status %d", f.status) }
 
-// guarded sends a request, unless its breaker is open.
-func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, error) {
-	if u.breakers.share == 0 {
-		return u.queued(ctx, r)
+// send sends a request, unless its breaker is open.
+func (b *breakers) send(ctx context.Context, r *Request, next sender) (*http.Response, error) {
+	if b.share == 0 {
+		return next(ctx, r)
 	}
 	var resp *http.Response
 	var err error
-	_, refused := u.breakers.of(r.Key.Bucket).Execute(func() (*http.Response, error) {
-		resp, err = u.queued(ctx, r)
+	_, refused := b.of(r.Key.Bucket).Execute(func() (*http.Response, error) {
+		resp, err = next(ctx, r)
 		switch {
 		case err != nil && (ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrDeadline) || errors.Is(err, errGivenUp)):
 			return nil, errGivenUp
@@ -151,7 +134,7 @@ func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, err
 		return resp, nil
 	})
 	if isOpen(refused) {
-		u.counters.breakerRefused.Inc()
+		b.refused.Inc()
 		return nil, unavailable(r, fmt.Errorf("%w: %w", ErrNotSent, refused))
 	}
 	return resp, err
@@ -160,9 +143,4 @@ func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, err
 // isOpen reports whether an error is the refusal of a breaker.
 func isOpen(err error) bool {
 	return errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests)
-}
-
-// unavailable wraps the reason why a request got no response.
-func unavailable(r *Request, cause error) error {
-	return fmt.Errorf("%w: %s %s: %w", akigw.ErrUpstreamUnavailable, r.Op, r.Key, cause)
 }

@@ -11,17 +11,6 @@ import (
 // refuses signatures that are 15 minutes off; clients are judged by this clock.
 const MaxSkew = 5 * time.Minute
 
-// noteDate reads the upstream's clock from the Date of a response.
-func (u *Upstream) noteDate(h http.Header) {
-	if date, err := http.ParseTime(h.Get("Date")); err == nil {
-		u.skew.Store(int64(time.Since(date)))
-	}
-}
-
-// Skew is how far this clock is ahead of the upstream's, by the Date of its last response: accurate to
-// about a second.
-func (u *Upstream) Skew() time.Duration { return time.Duration(u.skew.Load()) }
-
 const (
 	// clockPatience is how long a start waits for the upstreams' time, and probeTime how long they are
 	// asked in the background.

@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/akidb/akigw"
 )
 
 // Deadlines bound how long a request may go without the head of its response. The gateway applies them
@@ -24,13 +21,6 @@ type Deadlines struct {
 	// DeleteObjects, and changes that are only forwarded.
 	Long time.Duration
 }
-
-// The defaults of request_deadline_secs, write_deadline_secs and long_deadline_secs.
-const (
-	defaultRead  = 15
-	defaultWrite = 30
-	defaultLong  = 600
-)
 
 func (c *Config) deadlines() Deadlines {
 	seconds := func(n, standard int) time.Duration { return time.Duration(cmp.Or(n, standard)) * time.Second }
@@ -76,28 +66,16 @@ func (d Deadlines) stall(op string) time.Duration {
 	return d.Write
 }
 
-// ErrDeadline is the cause of a context that ended because a deadline expired. It says something about
-// the upstream; a client that leaves does not.
-var ErrDeadline = errors.New("no answer within the deadline")
-
-// Unfinished reports whether a request that failed with err may still be carried out: the upstream has
-// it, and the gateway stopped waiting because of a deadline or because the client left. An upstream that
-// broke the connection has finished with the request, in one way or the other.
-func Unfinished(err error) bool {
-	return errors.Is(err, akigw.ErrUpstreamUnavailable) && !errors.Is(err, ErrNotSent) &&
-		(errors.Is(err, ErrDeadline) || errors.Is(err, context.Canceled))
-}
-
-// bounded sends a request within its deadline, which all attempts and the waits between them share. The
+// bound sends a request within its deadline, which all attempts and the waits between them share. The
 // deadline ends with the head of the response; its body is watched for progress. Only short operations
 // are bounded here. The deadline of others begins with the end of their body: see exchange.
-func (u *Upstream) bounded(ctx context.Context, r *Request) (*http.Response, error) {
+func (d Deadlines) bound(ctx context.Context, r *Request, next sender) (*http.Response, error) {
 	if KindOf(r.Op) != Short {
-		return u.retry(ctx, r)
+		return next(ctx, r)
 	}
 	within, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(u.deadlines.Read, func() { cancel(ErrDeadline) })
-	resp, err := u.retry(within, r)
+	timer := time.AfterFunc(d.Read, func() { cancel(ErrDeadline) })
+	resp, err := next(within, r)
 	switch {
 	case err == nil && !timer.Stop(): // its body is being cut off already
 		resp.Body.Close()
@@ -112,25 +90,3 @@ func (u *Upstream) bounded(ctx context.Context, r *Request) (*http.Response, err
 	cancel(nil)
 	return nil, err
 }
-
-// checkDeadlines reports impossible deadlines by their keys.
-func (c *Config) checkDeadlines(report func(key, problem string)) {
-	for _, k := range []struct {
-		key         string
-		value, most int
-	}{
-		{"request_deadline_secs", c.RequestDeadlineSecs, 3600},
-		{"write_deadline_secs", c.WriteDeadlineSecs, 3600},
-		{"long_deadline_secs", c.LongDeadlineSecs, 24 * 3600},
-		{"suspect_after_ms", c.SuspectAfterMs, 3_600_000},
-		{"probe_timeout_ms", c.ProbeTimeoutMs, 3_600_000},
-	} {
-		if k.value < 1 || k.value > k.most {
-			report(k.key, fmt.Sprintf("must be 1 to %d", k.most))
-		}
-	}
-}
-
-// probeOp names the probe of whether an upstream responds: a HEAD of the service, which is not an S3
-// operation.
-const probeOp = "Probe"

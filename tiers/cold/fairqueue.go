@@ -222,18 +222,22 @@ func (q *fairQueue) crowded() bool {
 type flowHeap []*flowQueue
 
 func (q flowHeap) Len() int { return len(q) }
+
 func (q flowHeap) Less(i, j int) bool {
 	return q[i].start < q[j].start || q[i].start == q[j].start && q[i].tickets[0].order < q[j].tickets[0].order
 }
+
 func (q flowHeap) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].place, q[j].place = i, j
 }
+
 func (q *flowHeap) Push(x any) {
 	f := x.(*flowQueue)
 	f.place = len(*q)
 	*q = append(*q, f)
 }
+
 func (q *flowHeap) Pop() any {
 	last := len(*q) - 1
 	f := (*q)[last]
@@ -246,21 +250,21 @@ func (q *flowHeap) Pop() any {
 // streamed is the size in bytes above which a body is sent at its sender's pace.
 const streamed = 64 << 10
 
-// queued sends a request when it has a slot. Slow clients hold no slots: a large upload takes none, and
-// a response that goes straight to a client holds its own only until it begins.
-func (u *Upstream) queued(ctx context.Context, r *Request) (*http.Response, error) {
-	if u.slots == nil || r.Length > streamed {
-		return u.send(ctx, r)
+// send sends a request when it has a slot. Slow clients hold no slots: a large upload takes none, and a
+// response that goes straight to a client holds its own only until it begins.
+func (q *fairQueue) send(ctx context.Context, r *Request, next sender) (*http.Response, error) {
+	if q == nil || r.Length > streamed {
+		return next(ctx, r)
 	}
-	if err := u.slots.acquire(ctx, r); err != nil {
+	if err := q.acquire(ctx, r); err != nil {
 		return nil, unavailable(r, fmt.Errorf("%w: %w", ErrNotSent, err))
 	}
-	resp, err := u.send(ctx, r)
+	resp, err := next(ctx, r)
 	if err != nil || r.Method == http.MethodHead || resp.ContentLength == 0 || r.Relayed {
-		u.slots.release() // there is no body to wait for, or the client reads it
+		q.release() // there is no body to wait for, or the client reads it
 		return resp, err
 	}
-	resp.Body = &slotBody{ReadCloser: resp.Body, release: sync.OnceFunc(u.slots.release)}
+	resp.Body = &slotBody{ReadCloser: resp.Body, release: sync.OnceFunc(q.release)}
 	return resp, nil
 }
 

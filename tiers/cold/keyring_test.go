@@ -125,7 +125,7 @@ func TestNoKeysYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{hand: func(ctx context.Context, _ int) (credentials.Value, error) { return hang(ctx) }}
 		u := keyed(t, s, always(200))
-		u.config.Retries = 0
+		u.retrier.retries = 0
 		defer u.Close()
 		var wait sync.WaitGroup
 		ask := func(deadline, want time.Duration) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,9 +26,6 @@ const (
 	several = 2
 	// memory is how long a request counts that met its deadline without a byte.
 	memory = time.Minute
-	// The defaults of suspect_after_ms and probe_timeout_ms.
-	defaultSuspectAfter = 3000
-	defaultProbeTimeout = 10000
 	// firstProbe is how long the first probes of a suspect upstream wait, as a share of probe_timeout_ms;
 	// the longer the suspicion lasts the longer they wait, up to all of it. Short probes notice a return
 	// soon even if one of them is lost. Long ones let a slow upstream return.
@@ -175,57 +171,3 @@ func timedOut(err error) bool {
 	var timeout net.Error
 	return !errors.Is(err, ErrNoKeys) && (errors.Is(err, ErrDeadline) || errors.As(err, &timeout) && timeout.Timeout())
 }
-
-// probe asks for the head of the service, on a new connection: those in the pool may be dead unnoticed.
-// Any response is a success.
-func (u *Upstream) probe(ctx context.Context) error {
-	resp, err := u.exchange(ctx, &Request{Op: probeOp, Method: http.MethodHead}, u.probes)
-	if err == nil {
-		resp.Body.Close()
-	}
-	return err
-}
-
-// suspicionChanged is called when the upstream becomes suspect, and when it is back.
-func (u *Upstream) suspicionChanged(suspect bool) {
-	u.closeIdle() // what was opened before may be dead
-	if !suspect {
-		u.breakers.reset() // they saw failures of an upstream that is back
-	}
-	u.mu.Lock()
-	observers := u.observers
-	u.mu.Unlock()
-	for _, observe := range observers {
-		observe(suspect)
-	}
-}
-
-// OnSuspect registers a function that is called when an upstream becomes suspect, and when it responds
-// again. f must not block.
-func (us *Upstreams) OnSuspect(f func(upstream string, suspect bool)) {
-	for i := range us.all {
-		u := &us.all[i]
-		u.mu.Lock()
-		u.observers = append(u.observers, func(suspect bool) { f(u.name, suspect) })
-		u.mu.Unlock()
-	}
-}
-
-// Suspect reports whether the upstream that has a bucket has stopped responding, and returns a channel
-// that is closed when it does.
-func (us *Upstreams) Suspect(bucket string) (suspect bool, begins <-chan struct{}) {
-	return us.of(bucket).suspicion.now()
-}
-
-// Suspects are the names of the upstreams that have stopped responding.
-func (us *Upstreams) Suspects() (names []string) {
-	for i := range us.all {
-		if suspect, _ := us.all[i].suspicion.now(); suspect {
-			names = append(names, us.all[i].name)
-		}
-	}
-	return names
-}
-
-// Deadlines are those of the upstream that has a bucket.
-func (us *Upstreams) Deadlines(bucket string) Deadlines { return us.of(bucket).deadlines }

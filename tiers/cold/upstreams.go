@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
+	"slices"
 	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -14,42 +14,6 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/glob"
 )
-
-// FurtherConfig is a further upstream: [[upstreams]] of the configuration file.
-type FurtherConfig struct {
-	Name    string `toml:"name" help:"what the upstream is called in metrics and messages"`
-	Buckets string `toml:"buckets" help:"patterns, separated by commas, of the buckets that it has: \"*\" stands for any characters, \"?\" for any one. The first of the upstreams counts that has a bucket; [upstream] has all others"`
-	Config
-}
-
-// DefaultName is the name of the upstream that has the buckets that no other upstream has.
-const DefaultName = "default"
-
-// Check reports every impossible value by its key.
-func (c *FurtherConfig) Check(report func(key, problem string)) {
-	switch {
-	case c.Name == "" || strings.ContainsAny(c.Name, "\"\\\n"):
-		report("name", "must be a name")
-	case c.Name == DefaultName:
-		report("name", DefaultName+" is the name of [upstream]")
-	}
-	if len(c.patterns()) == 0 {
-		report("buckets", "must be patterns, separated by commas")
-	}
-	if c.URL == "" {
-		report("url", "must be http://HOST[:PORT] or https://HOST[:PORT]")
-	}
-	c.Config.Check(report)
-}
-
-func (c *FurtherConfig) patterns() (patterns []string) {
-	for p := range strings.SplitSeq(c.Buckets, ",") {
-		if p = strings.TrimSpace(p); p != "" {
-			patterns = append(patterns, p)
-		}
-	}
-	return patterns
-}
 
 // Upstreams are the upstreams of a gateway, each with some of the buckets. All methods may be called from
 // any goroutine.
@@ -182,3 +146,47 @@ func (us *Upstreams) Crowded(bucket string) bool { return us.of(bucket).slots.cr
 // Origin is a number for the endpoint that a bucket's objects come from, so that what was cached from one
 // endpoint is not served as another's.
 func (us *Upstreams) Origin(bucket string) uint64 { return us.of(bucket).origin }
+
+// Broken are the buckets whose breakers are open or half-open because too many of their requests failed,
+// sorted; "" stands for requests that name no bucket.
+func (u *Upstreams) Broken() (buckets []string) {
+	for _, one := range u.all {
+		buckets = append(buckets, one.breakers.broken()...)
+	}
+	slices.Sort(buckets)
+	return buckets
+}
+
+// OnSuspect registers a function that is called when an upstream becomes suspect, and when it responds
+// again. f must not block.
+func (us *Upstreams) OnSuspect(f func(upstream string, suspect bool)) {
+	for i := range us.all {
+		u := &us.all[i]
+		u.mu.Lock()
+		u.observers = append(u.observers, func(suspect bool) { f(u.name, suspect) })
+		u.mu.Unlock()
+	}
+}
+
+// Suspect reports whether the upstream that has a bucket has stopped responding, and returns a channel
+// that is closed when it does.
+func (us *Upstreams) Suspect(bucket string) (suspect bool, begins <-chan struct{}) {
+	return us.of(bucket).suspicion.now()
+}
+
+// Suspects are the names of the upstreams that have stopped responding.
+func (us *Upstreams) Suspects() (names []string) {
+	for i := range us.all {
+		if suspect, _ := us.all[i].suspicion.now(); suspect {
+			names = append(names, us.all[i].name)
+		}
+	}
+	return names
+}
+
+// Deadlines are those of the upstream that has a bucket.
+func (us *Upstreams) Deadlines(bucket string) Deadlines { return us.of(bucket).deadlines }
+
+// Account identifies the credentials that are used for the upstream of a bucket. It is a hash, and stays
+// the same when temporary keys are replaced.
+func (us *Upstreams) Account(bucket string) string { return us.of(bucket).config.account() }
