@@ -9,12 +9,10 @@ package access
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -22,47 +20,6 @@ import (
 	"github.com/akidb/akigw/internal/watch"
 	"github.com/akidb/akigw/sigv4"
 )
-
-// Reserved user names: Root is the configured key pair, and Anonymous stands for requests without
-// credentials.
-const (
-	Root      = "root"
-	Anonymous = "anonymous"
-)
-
-// AnonymousActions are the only actions that can be allowed without credentials.
-var AnonymousActions = []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
-
-// User has a policy and any number of keys.
-type User struct {
-	Name string
-	// Admin users have keys for the admin listener, and no policy.
-	Admin  bool            `json:",omitempty"`
-	Policy json.RawMessage `json:",omitempty"`
-}
-
-// Key is a key pair.
-type Key struct {
-	AccessKey, SecretKey string
-	User                 string
-	Created              time.Time
-	// SessionToken and Expires make a key temporary.
-	SessionToken string    `json:",omitempty"`
-	Expires      time.Time `json:",omitzero"`
-	// Policy restricts the user's policy.
-	Policy json.RawMessage `json:",omitempty"`
-}
-
-// Temporary reports whether k expires.
-func (k *Key) Temporary() bool { return !k.Expires.IsZero() }
-
-// State is the content of the file.
-type State struct {
-	Users []User
-	Keys  []Key
-	// Retired are ids of deleted keys. They never come back.
-	Retired []string
-}
 
 // RootKey is the configured key pair of the gateway. Its secret seals the file.
 type RootKey struct {
@@ -187,21 +144,6 @@ func load(state *State, root RootKey) (*snapshot, error) {
 		s.keys[key.AccessKey] = l
 	}
 	return s, nil
-}
-
-// parse returns the policy of a user, nil for an admin.
-func (u *User) parse() (*policy.Policy, error) {
-	if u.Admin {
-		if len(u.Policy) > 0 {
-			return nil, errors.New("an admin cannot have a policy: admin keys are not for S3")
-		}
-		return nil, nil
-	}
-	p, err := policy.Parse(u.Policy)
-	if err == nil && u.Name == Anonymous {
-		err = p.CheckOnly(AnonymousActions...)
-	}
-	return p, err
 }
 
 // Lookup implements sigv4.Keys for the S3 listener.

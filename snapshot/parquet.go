@@ -9,7 +9,6 @@ import (
 	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -111,11 +110,6 @@ func (s *summed) Write(p []byte) (int, error) {
 
 func (s *summed) digest() string { return shortDigest(s.hash.Sum(nil)) }
 
-// metadata is the metadata of a snapshot, in the footer.
-func (s *Store) metadata(i Info) map[string]string {
-	return map[string]string{metaSchema: strconv.Itoa(Schema), metaGateway: s.Gateway, metaCreated: i.Created.Format(time.RFC3339Nano)}
-}
-
 // writeRows writes a Parquet file of all entries.
 func writeRows(w *summed, metadata map[string]string, entries func(yield func(*akigw.CatalogEntry) bool) error) error {
 	out := parquet.NewGenericWriter[Row](w,
@@ -172,29 +166,6 @@ type Details struct {
 	RowGroups int       `json:"row_groups"`
 }
 
-// Verify reads a whole snapshot and compares it with its digest. The error is ErrDamaged if they
-// differ.
-func (s *Store) Verify(i Info) (_ Details, err error) {
-	defer s.countDamaged(&err)
-	f, err := os.Open(filepath.Join(s.Dir, i.File))
-	if err != nil {
-		return Details{}, err
-	}
-	defer f.Close()
-	file, err := open(f, i)
-	if err != nil {
-		return Details{}, err
-	}
-	return details(i, file)
-}
-
-// countDamaged counts a damaged snapshot, by the error of reading it.
-func (s *Store) countDamaged(err *error) {
-	if errors.Is(*err, ErrDamaged) {
-		s.counters.damaged.Inc()
-	}
-}
-
 // open verifies the digest of a file, and opens it.
 func open(f *os.File, i Info) (*parquet.File, error) {
 	sum := sha256.New()
@@ -246,25 +217,6 @@ func details(i Info, file *parquet.File) (d Details, err error) {
 		return d, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return d, nil
-}
-
-// Read calls yield with each object of a snapshot, in order, until yield returns false. yield owns
-// what it gets.
-func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) (err error) {
-	defer s.countDamaged(&err)
-	f, err := os.Open(filepath.Join(s.Dir, i.File))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	file, err := open(f, i)
-	if err == nil {
-		_, err = details(i, file)
-	}
-	if err != nil {
-		return err
-	}
-	return readRows(ctx, file, yield)
 }
 
 func readRows(ctx context.Context, file *parquet.File, yield func(akigw.CatalogEntry) bool) (err error) {

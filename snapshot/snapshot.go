@@ -13,7 +13,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,27 +90,6 @@ type Remote interface {
 	Delete(ctx context.Context, name string) error
 }
 
-// Info is what the name and size of a snapshot's file say.
-type Info struct {
-	ID      string    `json:"id"`
-	Created time.Time `json:"created"`
-	Bytes   int64     `json:"bytes"`
-	// Digest is the SHA-256 of the file, its first 16 bytes.
-	Digest string `json:"digest"`
-	File   string `json:"file"`
-}
-
-var (
-	// ErrNone: there is no such snapshot.
-	ErrNone = errors.New("no such snapshot: see akigw snapshot list")
-	// ErrDamaged: the file is not what was written.
-	ErrDamaged = errors.New("the snapshot is damaged")
-	// ErrLast: the snapshot is the last good one, and stays.
-	ErrLast = errors.New("it is the last good snapshot")
-	// ErrUnordered: no snapshot can be made, because the catalog hides the names of objects.
-	ErrUnordered = errors.New("a snapshot would hold the names of objects in the clear, and cache.encryption_key_file hides them: no snapshots are made")
-)
-
 // counters are the metrics of a Store.
 type counters struct {
 	created, failed, damaged *metrics.Counter
@@ -147,21 +126,6 @@ type Store struct {
 
 	making  sync.Mutex // one at a time
 	problem atomic.Pointer[error]
-}
-
-// idLayout is the format of an id: the time of the snapshot.
-const idLayout = "20060102T150405.000Z"
-
-var namePattern = regexp.MustCompile(`^(\d{8}T\d{6}\.\d{3}Z)-([0-9a-f]{32})\.parquet$`)
-
-// parseName parses the name of a file. It returns false if the file is not a snapshot.
-func parseName(name string) (i Info, ok bool) {
-	m := namePattern.FindStringSubmatch(name)
-	if m == nil {
-		return i, false
-	}
-	at, err := time.Parse(idLayout, m[1])
-	return Info{ID: m[1], Created: at, Digest: m[2], File: name}, err == nil
 }
 
 // temporary is the prefix of the names of files that are being written.
@@ -349,11 +313,6 @@ func (s *Store) write(ctx context.Context, path string, i Info) (digest string, 
 	return sum.digest(), sum.bytes, err
 }
 
-// digestBytes is how much of the SHA-256 of a file is in its name.
-const digestBytes = 16
-
-func shortDigest(sum []byte) string { return hex.EncodeToString(sum[:digestBytes]) }
-
 // Delete removes a snapshot. It removes the last good one only with force.
 func (s *Store) Delete(i Info, force bool) error {
 	s.making.Lock()
@@ -499,4 +458,51 @@ func (s *Store) fetch(ctx context.Context, i Info) error {
 		return errors.Join(err, vfs.Remove(vfs.Disk{}, path))
 	}
 	return nil
+}
+
+// metadata is the metadata of a snapshot, in the footer.
+func (s *Store) metadata(i Info) map[string]string {
+	return map[string]string{metaSchema: strconv.Itoa(Schema), metaGateway: s.Gateway, metaCreated: i.Created.Format(time.RFC3339Nano)}
+}
+
+// Verify reads a whole snapshot and compares it with its digest. The error is ErrDamaged if they
+// differ.
+func (s *Store) Verify(i Info) (_ Details, err error) {
+	defer s.countDamaged(&err)
+	f, err := os.Open(filepath.Join(s.Dir, i.File))
+	if err != nil {
+		return Details{}, err
+	}
+	defer f.Close()
+	file, err := open(f, i)
+	if err != nil {
+		return Details{}, err
+	}
+	return details(i, file)
+}
+
+// countDamaged counts a damaged snapshot, by the error of reading it.
+func (s *Store) countDamaged(err *error) {
+	if errors.Is(*err, ErrDamaged) {
+		s.counters.damaged.Inc()
+	}
+}
+
+// Read calls yield with each object of a snapshot, in order, until yield returns false. yield owns
+// what it gets.
+func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) (err error) {
+	defer s.countDamaged(&err)
+	f, err := os.Open(filepath.Join(s.Dir, i.File))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	file, err := open(f, i)
+	if err == nil {
+		_, err = details(i, file)
+	}
+	if err != nil {
+		return err
+	}
+	return readRows(ctx, file, yield)
 }

@@ -21,7 +21,6 @@ import (
 type Cache[K comparable, V any] struct {
 	values  *otter.Cache[K, V]
 	max     int64 // bytes
-	weigh   func(K, V) uint32
 	id      func(K, V) uint64
 	offered *popular.Sketch
 	pins    pins[K, V]
@@ -37,7 +36,7 @@ func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32, id func(K
 	if maxBytes <= 0 {
 		return &Cache[K, V]{}
 	}
-	return &Cache[K, V]{max: maxBytes, weigh: weigh, id: id, offered: popular.New(counters), values: otter.Must(&otter.Options[K, V]{
+	return &Cache[K, V]{max: maxBytes, id: id, pins: pins[K, V]{most: maxBytes / 4 * 3, weigh: weigh}, offered: popular.New(counters), values: otter.Must(&otter.Options[K, V]{
 		MaximumWeight: uint64(maxBytes),
 		Weigher:       weigh,
 		// Eviction on the writer's own goroutine: the bound holds when Put
@@ -105,7 +104,7 @@ func (c *Cache[K, V]) Keep(key K, value V) {
 // Drop removes a value.
 func (c *Cache[K, V]) Drop(key K) {
 	if c.values != nil {
-		c.pins.unpin(c, key)
+		c.pins.remove(key, c.resize)
 		c.values.Invalidate(key)
 	}
 }
@@ -149,3 +148,34 @@ func (c *Cache[K, V]) Close() error {
 	}
 	return nil
 }
+
+// MostPinned is how many bytes can be pinned: three quarters of the bound.
+func (c *Cache[K, V]) MostPinned() int64 { return c.pins.most }
+
+// Pin keeps a value, one of a group, until it is dropped or its group is released. It returns false if
+// there is no space for it.
+func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
+	if c.values == nil || !c.pins.add(group, key, value, c.resize) {
+		return false
+	}
+	c.values.Invalidate(key)
+	return true
+}
+
+// Release ends the pins of a group. With keep its values stay as others do; without it they are removed.
+func (c *Cache[K, V]) Release(group uint64, keep bool) {
+	for key, value := range c.pins.release(group, c.resize) {
+		if keep {
+			c.values.Set(key, value)
+		}
+	}
+}
+
+// resize gives the other values the space that pins leave.
+func (c *Cache[K, V]) resize(pinned int64) { c.values.SetMaximum(uint64(c.max - pinned)) }
+
+// Pinned is the weight of the pinned values.
+func (c *Cache[K, V]) Pinned() int64 { return c.pins.bytes.Load() }
+
+// Groups are the groups that have pinned values.
+func (c *Cache[K, V]) Groups() []uint64 { return c.pins.all() }
