@@ -147,11 +147,11 @@ func (t *Tier) Clean() bool { return t.clean }
 
 // Run measures the disk, evicts and reclaims space until ctx ends. The error is nil.
 func (t *Tier) Run(ctx context.Context) error {
-	t.newEvictor().run(ctx)
+	newEvictor(t).run(ctx)
 	return nil
 }
 
-func (t *Tier) newEvictor() *evictor {
+func newEvictor(t *Tier) *evictor {
 	return &evictor{database: t.data, quota: t.config.Quota, space: &t.space, heat: &t.heat, popular: &t.popular, pins: &t.pins, live: &t.live, average: &t.average, crowded: &t.crowded}
 }
 
@@ -284,9 +284,6 @@ func (t *Tier) peek(key []byte) ([]byte, bool) {
 // has reports whether there is a value, without reading it.
 func (t *Tier) has(key []byte) bool { return !t.health.off.Load() && t.data.has(key) }
 
-// pair is a value and what it is stored under.
-type pair struct{ key, value []byte }
-
 // put stores a value, with small ones beside it, if there is space and the value is worth it. It reports
 // whether it did.
 func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
@@ -294,7 +291,7 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 		t.counters.unpopular.Inc()
 		return false
 	}
-	records, size, err := t.sealAll(how, main, beside)
+	records, size, err := t.data.sealAll(how, main, beside)
 	all := size
 	for _, r := range records[1:] {
 		all += int64(len(r.key) + len(r.stored))
@@ -322,19 +319,6 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 // admits reports whether a value that was read or written count times lately is worth its space.
 func (t *Tier) admits(main pair, how Handling, count uint32) bool {
 	return len(main.value) < valueThreshold || !t.crowded.Load() || how.Wanted || t.popular.admits(count)
-}
-
-// sealAll makes the records of a value and of those beside it. size is about what the first one takes,
-// in bytes.
-func (t *Tier) sealAll(how Handling, main pair, beside []pair) (records []record, size int64, err error) {
-	first, err := t.data.seal(main.key, main.value, how.Compress)
-	size = int64(len(first.key) + len(first.stored) + 64)
-	records = append(make([]record, 0, 2), first)
-	for _, p := range beside {
-		r, failed := t.data.seal(p.key, p.value, false)
-		records, err = append(records, r), errors.Join(err, failed)
-	}
-	return records, size, err
 }
 
 // Pin keeps the record of a key and an extent, of so many bytes, from being evicted. It returns false if

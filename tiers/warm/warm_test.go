@@ -300,7 +300,7 @@ func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
 	for n := range int64(200) {
 		tier.PutBlock(Run{ID: 1}, n, value)
 	}
-	e := tier.newEvictor()
+	e := newEvictor(tier)
 	for range 3 {
 		for n := range int64(20) {
 			for range 3 {
