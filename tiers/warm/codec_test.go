@@ -2,7 +2,6 @@ package warm
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -222,9 +220,7 @@ func TestD10_PinnedIsNeverEvicted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- tier.Run(ctx) }()
+	e := newEvictor(tier)
 	key := func(n int) akigw.Key { return akigw.Key{Bucket: "bucket", Name: fmt.Sprint(n)} }
 	block := random(1, 64<<10)
 	for n := range 32 { // 2 MiB
@@ -239,11 +235,10 @@ func TestD10_PinnedIsNeverEvicted(t *testing.T) {
 		t.Error("a pin that does not fit was taken")
 	}
 	before := tier.counters.evicted.Get()
-	total, deadline := 10*quota/len(block), time.Now().Add(time.Minute)
-	for n := 0; n < total || tier.counters.evicted.Get() == before && time.Now().Before(deadline); n++ {
+	for n := range 10 * quota / len(block) {
 		tier.PutBlock(Run{ID: uint64(1000 + n), Object: uint64(1000 + n), Handling: Handling{Wanted: true}}, 0, block)
 		if n%64 == 0 {
-			time.Sleep(20 * time.Millisecond) // evictions are Run's, and of real files
+			e.step() // as Run does
 		}
 	}
 	if tier.counters.evicted.Get() == before {
@@ -261,10 +256,6 @@ func TestD10_PinnedIsNeverEvicted(t *testing.T) {
 	tier.Repin(func() { tier.Pin(key(0), 0, int64(len(block))) })
 	if err := tier.DropEntry(key(0)); err != nil || tier.Pinned() != 0 {
 		t.Errorf("%d bytes pinned after all pins ended (%v)", tier.Pinned(), err)
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
 	}
 	closeTier(t, tier)
 }

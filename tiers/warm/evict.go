@@ -66,14 +66,18 @@ func (e *evictor) run(ctx context.Context) {
 		if !e.health.intact() {
 			return
 		}
-		e.space.measure()
-		e.makeRoom()
-		if e.busy {
-			timer.Reset(fastTick)
-		} else {
-			timer.Reset(tick)
-		}
+		timer.Reset(e.step())
 	}
+}
+
+// step measures the disk and frees space if it has to. It returns how long to wait before the next one.
+func (e *evictor) step() time.Duration {
+	e.space.measure()
+	e.makeRoom()
+	if e.busy {
+		return fastTick
+	}
+	return tick
 }
 
 // makeRoom evicts when the disk is nearly full of live data, and lets Badger rewrite value log files.
