@@ -225,12 +225,12 @@ func (d *database) seal(key, value []byte, compress bool) (record, error) {
 // pair is a value and what it is stored under.
 type pair struct{ key, value []byte }
 
-// sealAll makes the records of a value and of those beside it. size is about what the first one takes,
-// in bytes.
-func (d *database) sealAll(how Handling, main pair, beside []pair) (records []record, size int64, err error) {
+// sealAll appends the records of a value and of those beside it to buffer. size is about what the first
+// one takes, in bytes.
+func (d *database) sealAll(buffer []record, how Handling, main pair, beside []pair) (records []record, size int64, err error) {
 	first, err := d.seal(main.key, main.value, how.Compress)
 	size = int64(len(first.key) + len(first.stored) + 64)
-	records = append(make([]record, 0, 2), first)
+	records = append(buffer, first)
 	for _, p := range beside {
 		r, failed := d.seal(p.key, p.value, false)
 		records, err = append(records, r), errors.Join(err, failed)

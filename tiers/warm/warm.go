@@ -291,7 +291,7 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 		t.counters.unpopular.Inc()
 		return false
 	}
-	records, size, err := t.data.sealAll(how, main, beside)
+	records, size, err := t.data.sealAll(make([]record, 0, 2), how, main, beside)
 	all := size
 	for _, r := range records[1:] {
 		all += int64(len(r.key) + len(r.stored))
