@@ -1,22 +1,18 @@
-// Package access knows who may use the gateway: users with policies, their key
-// pairs, temporary credentials, and what may be read without any. It keeps them
-// in one sealed file, notices when that file changes, and answers every
-// question from one immutable snapshot.
+// Package access keeps the users of the gateway: their policies, key pairs and temporary
+// credentials, and what may be read without credentials. It stores them in one sealed file, reloads
+// that file when it changes, and decides from one immutable snapshot.
 //
-// It verifies no signature and serves no request: the verifier asks it for
-// secrets, the gateway for policies. Admin keys and S3 keys are two sets that
-// share no member; the root key pair is an S3 key.
+// It does not verify signatures or serve requests: the verifier gets secrets from it, and the
+// gateway policies. Admin keys and S3 keys are disjoint; the root key pair is an S3 key.
 package access
 
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -25,53 +21,12 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// Names that no user can have: root is the configured key pair, and Anonymous
-// stands for requests without credentials.
-const (
-	Root      = "root"
-	Anonymous = "anonymous"
-)
-
-// AnonymousActions are all that can be allowed without credentials.
-var AnonymousActions = []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
-
-// User is somebody with rights and any number of keys.
-type User struct {
-	Name string
-	// Admin users have keys for the admin listener, and no policy.
-	Admin  bool            `json:",omitempty"`
-	Policy json.RawMessage `json:",omitempty"`
-}
-
-// Key is a key pair.
-type Key struct {
-	AccessKey, SecretKey string
-	User                 string
-	Created              time.Time
-	// SessionToken and Expires make a key temporary.
-	SessionToken string    `json:",omitempty"`
-	Expires      time.Time `json:",omitzero"`
-	// Policy narrows the user's.
-	Policy json.RawMessage `json:",omitempty"`
-}
-
-// Temporary reports whether k ends by itself.
-func (k *Key) Temporary() bool { return !k.Expires.IsZero() }
-
-// State is everything that the file holds.
-type State struct {
-	Users []User
-	Keys  []Key
-	// Retired are ids of deleted keys. They never come back.
-	Retired []string
-}
-
-// RootKey is the gateway's own key pair. Its secret seals the file.
+// RootKey is the configured key pair of the gateway. Its secret seals the file.
 type RootKey struct {
 	AccessKey, SecretKey string
 }
 
-// Store is where users and keys are kept, and what seals them.
+// Store is the file of the users and keys, and the key that seals it.
 type Store struct {
 	Dir  string // need not exist
 	Root RootKey
@@ -89,8 +44,7 @@ func (s Store) file() *file {
 	return &file{dir: s.Dir, iterations: n}
 }
 
-// Keyring answers who may do what. All methods but Run may be called from any
-// goroutine.
+// Keyring holds the users and keys in force. All methods but Run may be called from any goroutine.
 type Keyring struct {
 	file     *file
 	root     RootKey
@@ -99,7 +53,7 @@ type Keyring struct {
 	snapshot atomic.Pointer[snapshot]
 }
 
-// snapshot is one state in the form in which it is asked. It is immutable.
+// snapshot is a State with indexes for look-ups. It is immutable.
 type snapshot struct {
 	keys      map[string]*loadedKey
 	anonymous *policy.Policy
@@ -111,7 +65,7 @@ type loadedKey struct {
 	rights     *policy.Policy
 }
 
-// Open reads the users and keys.
+// Open loads the users and keys.
 func (s Store) Open(log *slog.Logger) (*Keyring, error) {
 	k := &Keyring{file: s.file(), root: s.Root, log: log, counters: newCounters(s.Metrics)}
 	return k, k.reload()
@@ -125,8 +79,8 @@ func newCounters(set *metrics.Set) counters {
 	return counters{set.NewCounter(`akigw_access_reloads_total{result="ok"}`), set.NewCounter(`akigw_access_reloads_total{result="error"}`)}
 }
 
-// Run reloads the file when it changes, until ctx ends. A file that cannot be
-// used is reported, and what was known before stays in force.
+// Run reloads the file when it changes, until ctx ends. If the file cannot be used that is logged,
+// and the previous users and keys stay in force.
 func (k *Keyring) Run(ctx context.Context) error {
 	watch.Poll(ctx, func() {
 		if !k.file.changed() {
@@ -156,7 +110,7 @@ func (k *Keyring) reload() error {
 	return nil
 }
 
-// load checks a state as a whole and gives it the form of a snapshot.
+// load checks a state as a whole and makes a snapshot of it.
 func load(state *State, root RootKey) (*snapshot, error) {
 	s := &snapshot{keys: map[string]*loadedKey{
 		root.AccessKey: {credential: sigv4.Credential{Secret: root.SecretKey}, rights: policy.Everything},
@@ -174,7 +128,7 @@ func load(state *State, root RootKey) (*snapshot, error) {
 	for _, key := range state.Keys {
 		outer, known := rights[key.User]
 		if !known {
-			return nil, fmt.Errorf("key %s belongs to %s, who is no user", key.AccessKey, key.User)
+			return nil, fmt.Errorf("key %s belongs to %s, which is not a user", key.AccessKey, key.User)
 		}
 		if s.keys[key.AccessKey] != nil {
 			return nil, fmt.Errorf("key %s of user %s: the id is taken; delete it (akigw keys delete %s), or give the root key pair another", key.AccessKey, key.User, key.AccessKey)
@@ -192,21 +146,6 @@ func load(state *State, root RootKey) (*snapshot, error) {
 	return s, nil
 }
 
-// parse returns the policy of a user, nil for an admin.
-func (u *User) parse() (*policy.Policy, error) {
-	if u.Admin {
-		if len(u.Policy) > 0 {
-			return nil, errors.New("an admin has no policy: admin keys do no S3")
-		}
-		return nil, nil
-	}
-	p, err := policy.Parse(u.Policy)
-	if err == nil && u.Name == Anonymous {
-		err = p.CheckOnly(AnonymousActions...)
-	}
-	return p, err
-}
-
 // Lookup implements sigv4.Keys for the S3 listener.
 func (k *Keyring) Lookup(accessKey string) (sigv4.Credential, bool) {
 	return k.lookup(accessKey, false)
@@ -220,14 +159,14 @@ func (k *Keyring) lookup(accessKey string, admin bool) (sigv4.Credential, bool) 
 	return found.credential, true
 }
 
-// Admins are the keys of the admin listener, as sigv4.Keys.
+// Admins returns the keys of the admin listener.
 type Admins struct{ *Keyring }
 
 // Lookup implements sigv4.Keys.
 func (a Admins) Lookup(accessKey string) (sigv4.Credential, bool) { return a.lookup(accessKey, true) }
 
-// PolicyOf returns the rights of who sent a request, nil for none. A key that
-// was deleted after its signature was verified has none.
+// PolicyOf returns the policy that applies to the sender of a request; nil allows nothing. A key
+// that was deleted after its signature was verified has none.
 func (k *Keyring) PolicyOf(id sigv4.Identity) *policy.Policy {
 	s := k.snapshot.Load()
 	switch {
@@ -242,9 +181,9 @@ func (k *Keyring) PolicyOf(id sigv4.Identity) *policy.Policy {
 	return nil
 }
 
-// Edit changes the state: it reads it, has change alter it, checks the result
-// as a whole, and replaces the file in one step. Others who edit wait. If
-// change fails, nothing happens.
+// Edit changes the state: it reads the file, has change alter the state, checks the result as a
+// whole, and replaces the file atomically. Concurrent edits wait. If change fails the file stays as
+// it is.
 func (s Store) Edit(change func(*State) error) error {
 	return s.replace(s.Root.SecretKey, func(f *file, state *State) error {
 		if err := change(state); err != nil {
@@ -255,10 +194,10 @@ func (s Store) Edit(change func(*State) error) error {
 	})
 }
 
-// Read returns the state.
+// Read returns the content of the file.
 func (s Store) Read() (*State, error) { return s.file().read(s.Root.SecretKey) }
 
-// Reseal takes over a file that was sealed with a previous root secret.
+// Reseal seals the file with the root secret; it was sealed with a previous one.
 func (s Store) Reseal(previous string) error {
 	return s.replace(previous, func(f *file, _ *State) error {
 		if f.seen == nil {
@@ -269,7 +208,7 @@ func (s Store) Reseal(previous string) error {
 	})
 }
 
-// replace reads the file with a secret and writes it with the root's.
+// replace reads the file with one secret and writes it with the root secret.
 func (s Store) replace(secret string, change func(*file, *State) error) error {
 	f := s.file()
 	unlock, err := f.lock()

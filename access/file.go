@@ -20,39 +20,39 @@ import (
 	"github.com/akidb/akigw/internal/watch"
 )
 
-// The file: magic, salt, nonce, and the state as JSON under AES-256-GCM with
-// the magic and the salt authenticated along. The key is PBKDF2-HMAC-SHA256 of
-// the root secret. docs/access.md describes it for people.
+// The file: magic, salt, nonce, and the state as JSON under AES-256-GCM with the magic and the salt
+// as additional data. The key is PBKDF2-HMAC-SHA256 of the root secret. docs/access.md describes
+// the format.
 const (
 	magic      = "AKIGWAC\x01" // the last byte is the version
 	saltBytes  = 16
 	nonceBytes = 12
 	keyBytes   = 32
-	// iterations makes guessing a root secret that a person chose slow.
+	// iterations slows down guessing of a weak root secret.
 	iterations = 600_000
-	// maxFile bounds what is read: some 20,000 keys.
+	// maxFile bounds the file: some 20,000 keys.
 	maxFile = 16 << 20
 )
 
-// file is the sealed file on disk. It is for one goroutine.
+// file is the sealed file on disk. It is not safe for concurrent use.
 type file struct {
 	dir        string
 	iterations int
 
-	// The key that was derived last, and for what.
+	// The last derived key, and what it was derived from.
 	salt   []byte
 	secret string
 	aead   cipher.AEAD
 
-	seen os.FileInfo // when it was read last, nil for absent
+	seen os.FileInfo // of the file as it was read last, nil if there was none
 }
 
 func (f *file) path() string { return filepath.Join(f.dir, "keyring") }
 
-// changed reports whether the file is another than the one that was read.
+// changed reports whether the file has changed since it was read.
 func (f *file) changed() bool { return watch.Changed(f.path(), f.seen) }
 
-// read returns the state, an empty one if there is no file.
+// read returns the state; it is empty if there is no file.
 func (f *file) read(secret string) (*State, error) {
 	in, err := os.Open(f.path())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -84,7 +84,7 @@ func (f *file) open(raw []byte, secret string) (*State, error) {
 	case len(raw) > maxFile:
 		return nil, errors.New("the file is too large")
 	case len(raw) < header+nonceBytes || !bytes.HasPrefix(raw, []byte(magic[:len(magic)-1])):
-		return nil, errors.New("this is not a file of akigw's")
+		return nil, errors.New("this is not a file of akigw")
 	case raw[len(magic)-1] != magic[len(magic)-1]:
 		return nil, fmt.Errorf("the file has version %d and this akigw knows %d; use the akigw that wrote it", raw[len(magic)-1], magic[len(magic)-1])
 	}
@@ -104,7 +104,7 @@ func (f *file) open(raw []byte, secret string) (*State, error) {
 	return &state, nil
 }
 
-// derive makes the key for a salt, unless it is the one that is there.
+// derive derives the key for a salt, unless that is the last one that was derived.
 func (f *file) derive(salt []byte, secret string) error {
 	if f.aead != nil && f.secret == secret && bytes.Equal(f.salt, salt) {
 		return nil
@@ -122,7 +122,7 @@ func (f *file) derive(salt []byte, secret string) error {
 	return err
 }
 
-// seal is the inverse of open. Each call takes a new nonce.
+// seal is the inverse of open. Each call uses a new nonce.
 func (f *file) seal(state *State, secret string) ([]byte, error) {
 	salt := f.salt
 	if salt == nil {
@@ -142,8 +142,7 @@ func (f *file) seal(state *State, secret string) ([]byte, error) {
 	return f.aead.Seal(append(bytes.Clone(header), nonce...), nonce, plain, header), nil
 }
 
-// write replaces the file in one step: written, synced, renamed, directory
-// synced.
+// write replaces the file atomically.
 func (f *file) write(state *State, secret string) error {
 	sealed, err := f.seal(state, secret)
 	if err != nil {

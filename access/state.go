@@ -2,22 +2,80 @@ package access
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/sigv4"
 )
 
-// SetUser adds a user or replaces its rights. Its keys stay.
+// Reserved user names: Root is the configured key pair, and Anonymous stands for requests without
+// credentials.
+const (
+	Root      = "root"
+	Anonymous = "anonymous"
+)
+
+// AnonymousActions are the only actions that can be allowed without credentials.
+var AnonymousActions = []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+
+// User has a policy and any number of keys.
+type User struct {
+	Name string
+	// Admin users have keys for the admin listener, and no policy.
+	Admin  bool            `json:",omitempty"`
+	Policy json.RawMessage `json:",omitempty"`
+}
+
+// Key is a key pair.
+type Key struct {
+	AccessKey, SecretKey string
+	User                 string
+	Created              time.Time
+	// SessionToken and Expires make a key temporary.
+	SessionToken string    `json:",omitempty"`
+	Expires      time.Time `json:",omitzero"`
+	// Policy restricts the user's policy.
+	Policy json.RawMessage `json:",omitempty"`
+}
+
+// Temporary reports whether k expires.
+func (k *Key) Temporary() bool { return !k.Expires.IsZero() }
+
+// State is the content of the file.
+type State struct {
+	Users []User
+	Keys  []Key
+	// Retired are ids of deleted keys. They never come back.
+	Retired []string
+}
+
+// parse returns the policy of a user, nil for an admin.
+func (u *User) parse() (*policy.Policy, error) {
+	if u.Admin {
+		if len(u.Policy) > 0 {
+			return nil, errors.New("an admin cannot have a policy: admin keys are not for S3")
+		}
+		return nil, nil
+	}
+	p, err := policy.Parse(u.Policy)
+	if err == nil && u.Name == Anonymous {
+		err = p.CheckOnly(AnonymousActions...)
+	}
+	return p, err
+}
+
+// SetUser adds a user, or replaces its policy. Its keys stay.
 func (s *State) SetUser(u User) error {
 	if u.Name == Root {
-		return errors.New("root is the configured key pair; it has every right on S3, and no other")
+		return errors.New("root is the configured key pair; it may do everything on S3, and nothing else")
 	}
 	if u.Name == Anonymous && u.Admin {
-		return errors.New("nobody is an admin without credentials")
+		return errors.New("anonymous cannot be an admin")
 	}
 	if !validName(u.Name) {
 		return fmt.Errorf("%q is not a user name: 1 to 64 letters, digits or characters of _+=,.@-", u.Name)
@@ -30,7 +88,7 @@ func (s *State) SetUser(u User) error {
 	case i < 0:
 		s.Users = append(s.Users, u)
 	case s.Users[i].Admin != u.Admin && slices.ContainsFunc(s.Keys, func(k Key) bool { return k.User == u.Name }):
-		return fmt.Errorf("user %s has keys, and admin keys do no S3; delete the user first", u.Name)
+		return fmt.Errorf("user %s has keys, and admin keys are not for S3; delete the user first", u.Name)
 	default:
 		s.Users[i] = u
 	}
@@ -63,17 +121,17 @@ const (
 	MaxLife = 36 * time.Hour
 )
 
-// AddKey adds a key to its user. Empty fields are filled in: a new id, a new
-// secret and, if k expires, a session token. Expired keys are cleared away.
+// AddKey adds a key to its user. It fills in empty fields: a new id, a new secret and, if k
+// expires, a session token. It removes expired keys.
 func (s *State) AddKey(k Key, now time.Time) (Key, error) {
 	s.dropKeys(func(old Key) bool { return old.Temporary() && old.Expires.Before(now) })
 	switch {
 	case k.User == Anonymous:
-		return k, errors.New("anonymous has no keys")
+		return k, errors.New("anonymous cannot have keys")
 	case k.User == Root && !k.Temporary() && len(k.Policy) == 0:
-		return k, errors.New("a lasting key with every right would be a second root; give it a user, a policy or an expiry")
+		return k, errors.New("a permanent key that may do everything would be a second root key; give it a user, a policy or an expiry")
 	case k.User != Root && !s.hasUser(k.User):
-		return k, fmt.Errorf("there is no user %q; akigw users set makes one", k.User)
+		return k, fmt.Errorf("there is no user %q; akigw users set adds one", k.User)
 	case k.Temporary() && (k.Expires.Sub(now) < MinLife || k.Expires.Sub(now) > MaxLife):
 		return k, fmt.Errorf("a temporary key lives from %v to %v", MinLife, MaxLife)
 	}
@@ -87,7 +145,7 @@ func (s *State) AddKey(k Key, now time.Time) (Key, error) {
 	}
 	switch {
 	case slices.Contains(s.Retired, k.AccessKey):
-		return k, fmt.Errorf("the key id %s was used before and is not used again", k.AccessKey)
+		return k, fmt.Errorf("the key id %s was used before and cannot be used again", k.AccessKey)
 	case slices.ContainsFunc(s.Keys, func(old Key) bool { return old.AccessKey == k.AccessKey }):
 		return k, fmt.Errorf("there is a key %s already", k.AccessKey)
 	}
@@ -106,7 +164,7 @@ func (s *State) DeleteKey(accessKey string) error {
 	return nil
 }
 
-// dropKeys removes keys for good.
+// dropKeys removes keys, and retires their ids.
 func (s *State) dropKeys(which func(Key) bool) (any bool) {
 	s.Keys = slices.DeleteFunc(s.Keys, func(k Key) bool {
 		if !which(k) {

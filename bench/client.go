@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Endpoint is an S3 service, and how to get in.
+// Endpoint is an S3 service, with credentials.
 type Endpoint struct {
 	URL                  string // "http://127.0.0.1:9000"
 	AccessKey, SecretKey string
@@ -27,11 +27,11 @@ type Endpoint struct {
 	HTTP *http.Client
 }
 
-// open sees that the endpoint is usable.
+// open checks the endpoint.
 func (e *Endpoint) open() error {
 	u, err := url.Parse(e.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("%q is no address of an S3 service, such as http://127.0.0.1:9000", e.URL)
+		return fmt.Errorf("%q is not the address of an S3 service, such as http://127.0.0.1:9000", e.URL)
 	}
 	e.URL = strings.TrimSuffix(e.URL, "/")
 	if e.HTTP == nil {
@@ -40,10 +40,10 @@ func (e *Endpoint) open() error {
 	return nil
 }
 
-// unsigned says that the body is no part of the signature, as over TLS.
+// unsigned says that the signature does not cover the body, as over TLS.
 const unsigned = "UNSIGNED-PAYLOAD"
 
-// do sends a signed request. The answer's body is the caller's to close.
+// do sends a signed request. The caller closes the body of the response.
 func (e *Endpoint) do(ctx context.Context, method, bucket, key string, query url.Values, header http.Header, content *body) (*http.Response, error) {
 	path := "/" + bucket
 	if key != "" {
@@ -73,7 +73,7 @@ func (e *Endpoint) do(ctx context.Context, method, bucket, key string, query url
 	return e.HTTP.Do(signer.SignV4(*r, e.AccessKey, e.SecretKey, "", e.Region))
 }
 
-// statusError is an answer that is none of success.
+// statusError is a response that is not a success.
 type statusError struct {
 	op, code string
 	status   int
@@ -82,7 +82,7 @@ type statusError struct {
 // Error implements error.
 func (e *statusError) Error() string { return fmt.Sprintf("%s: %d %s", e.op, e.status, e.code) }
 
-// failed makes an error of an answer, and closes it.
+// failed turns a response into an error, and closes it.
 func failed(op string, resp *http.Response) error {
 	defer resp.Body.Close()
 	var document struct{ Code string }
@@ -94,14 +94,14 @@ func failed(op string, resp *http.Response) error {
 // buffers are for reading bodies.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
-// tierOf is where an answer came from, "" if the endpoint does not say.
+// tierOf is the tier that a response came from, "" if the endpoint does not say.
 func tierOf(resp *http.Response) string { return resp.Header.Get("X-Akigw-Cache") }
 
-// versionHeader says which version of an object an answer is of.
+// versionHeader carries the version of an object.
 const versionHeader = "X-Amz-Meta-Version"
 
-// get reads an object, or length bytes of it from an offset if length is positive, and compares
-// it with the version that it is of, which versions judges if it is not nil.
+// get reads an object, or length bytes of it from an offset if length is positive, and verifies the
+// content. versions, if not nil, judges the version of the object.
 func (e *Endpoint) get(ctx context.Context, bucket, key string, item uint64, size, from, length int64, versions func(version uint64) error) (tier string, err error) {
 	header, want := http.Header{}, http.StatusOK
 	if length > 0 {
@@ -120,7 +120,7 @@ func (e *Endpoint) get(ctx context.Context, bucket, key string, item uint64, siz
 	var version uint64
 	if length > 0 {
 		if version, err = strconv.ParseUint(resp.Header.Get(versionHeader), 10, 64); err != nil {
-			return "", fmt.Errorf("%w: no %s in the answer", errWrong, versionHeader)
+			return "", fmt.Errorf("%w: no %s in the response", errWrong, versionHeader)
 		}
 		err = compare(resp.Body, newBody(item, version, size), from, from+length, *buffer)
 	} else {
@@ -145,8 +145,8 @@ func (e *Endpoint) put(ctx context.Context, bucket, key string, b *body) error {
 	return resp.Body.Close()
 }
 
-// putAll stores the first version of objects 0 to n-1, so many at a time. stored, if it is not nil, is
-// called now and then with how many were begun.
+// putAll stores the first version of objects 0 to n-1, several in parallel. stored, if not nil, is
+// called regularly with how many were begun.
 func (e *Endpoint) putAll(ctx context.Context, bucket string, n, atOnce int, key func(n int) string, sizes Sizes, stored func(n int)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
@@ -162,7 +162,7 @@ func (e *Endpoint) putAll(ctx context.Context, bucket string, n, atOnce int, key
 	return group.Wait()
 }
 
-// head asks for an object's headers, and looks at its size.
+// head requests the headers of an object, and checks its size.
 func (e *Endpoint) head(ctx context.Context, bucket, key string, size int64) (tier string, err error) {
 	resp, err := e.do(ctx, http.MethodHead, bucket, key, nil, nil, nil)
 	if err != nil {
@@ -178,7 +178,7 @@ func (e *Endpoint) head(ctx context.Context, bucket, key string, size int64) (ti
 	return tierOf(resp), nil
 }
 
-// list lists the first keys of a prefix, and sees that they are of it, and in order.
+// list lists the first keys of a prefix, and checks that they have the prefix and are in order.
 func (e *Endpoint) list(ctx context.Context, bucket, prefix string, least int) error {
 	resp, err := e.do(ctx, http.MethodGet, bucket, "", url.Values{"list-type": {"2"}, "prefix": {prefix}, "max-keys": {"100"}}, nil, nil)
 	if err != nil {
@@ -205,7 +205,7 @@ func (e *Endpoint) list(ctx context.Context, bucket, prefix string, least int) e
 	return nil
 }
 
-// makeBucket makes a bucket if it is not there.
+// makeBucket creates a bucket unless it exists.
 func (e *Endpoint) makeBucket(ctx context.Context, bucket string) error {
 	resp, err := e.do(ctx, http.MethodPut, bucket, "", nil, nil, nil)
 	if err != nil {

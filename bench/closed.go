@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// ClosedConfig is a closed-loop run: so many clients, each of which sends its next request when
-// the last one was answered.
+// ClosedConfig configures a closed-loop run: a number of clients, each of which sends its next
+// request when the previous one has its response.
 type ClosedConfig struct {
 	Kind         string  `json:"kind"` // get, put or mixed
 	DurationSecs float64 `json:"duration_secs"`
@@ -24,13 +24,13 @@ type ClosedConfig struct {
 	Objects      int     `json:"objects"`
 	ItemBytes    Sizes   `json:"item_bytes"`
 	ReadShare    float64 `json:"read_share"` // of mixed
-	// Class is the tier that objects are in before they are read: hot, warm, cold, or "" for
-	// wherever they are.
+	// Class is the tier that objects are put into before they are read: hot, warm, cold, or "" to
+	// leave them where they are.
 	Class  string `json:"class"`
 	Bucket string `json:"bucket"`
 }
 
-// Check says what is wrong with it.
+// Check returns the first mistake in the configuration.
 func (c *ClosedConfig) Check() error {
 	switch {
 	case !slices.Contains([]string{"get", "put", "mixed"}, c.Kind):
@@ -62,20 +62,20 @@ type Closed struct {
 	Progress func(what string, done, of float64, last *Sample)
 }
 
-// prefix is that of the objects.
+// prefix is the prefix of the objects.
 func (c *Closed) prefix() string { return c.Config.Kind + "/" }
 
 func (c *Closed) key(n int) string { return fmt.Sprintf("%s%06d", c.prefix(), n) }
 
 func (c *Closed) size(n int) int64 { return c.Config.ItemBytes.of(uint64(n)) }
 
-// Prepare stores the objects, and has them where they are to be.
+// Prepare stores the objects, and puts them into the configured tier.
 func (c *Closed) Prepare(ctx context.Context) error {
 	if err := c.Config.Check(); err != nil {
 		return err
 	}
 	if c.Config.Class != "" && c.Control == nil {
-		return fmt.Errorf("objects that are %s: only a gateway has them, and an admin key is needed", c.Config.Class)
+		return fmt.Errorf("objects that are %s: this needs a gateway and an admin key", c.Config.Class)
 	}
 	if err := c.Endpoint.open(); err != nil {
 		return err
@@ -89,12 +89,12 @@ func (c *Closed) Prepare(ctx context.Context) error {
 	return c.place(ctx)
 }
 
-// place has the objects in the tier that is asked for.
+// place puts the objects into the configured tier.
 func (c *Closed) place(ctx context.Context) error {
 	return placeIn(ctx, c.Control, c.Config.Class, c.Config.Bucket, c.prefix())
 }
 
-// Run sends requests for as long as is configured. Prepare has been called before.
+// Run sends requests for the configured time. Prepare has to be called first.
 func (c *Closed) Run(ctx context.Context) (*Report, error) {
 	m := newMeter()
 	lasts := time.Duration(c.Config.DurationSecs * float64(time.Second))
@@ -149,15 +149,15 @@ func (c *Closed) Run(ctx context.Context) (*Report, error) {
 	return report, err
 }
 
-// Comparison is two endpoints, measured in turn: A, B, A, B and so on, so that what changes on the
-// machine meanwhile meets both.
+// Comparison is two endpoints, measured in turn: A, B, A, B and so on, so that changes on the
+// machine affect both.
 type Comparison struct {
 	A      []*Report          `json:"a"`
 	B      []*Report          `json:"b"`
 	Ratios map[string]float64 `json:"ratios_a_to_b"` // of means over the rounds
 }
 
-// Compare runs both so many times.
+// Compare measures both, several times.
 func Compare(ctx context.Context, a, b *Closed, rounds int) (*Comparison, error) {
 	c := &Comparison{Ratios: map[string]float64{}}
 	for _, side := range []*Closed{a, b} {

@@ -8,19 +8,18 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// LoadConfig is the section [load_test] of the configuration: the load that "akigw bench load"
-// puts on an endpoint.
+// LoadConfig is the load of "akigw bench load": [load_test] of the configuration file.
 type LoadConfig struct {
-	DurationSecs   int     `toml:"duration_secs" json:"duration_secs" help:"seconds that akigw bench load lasts"`
-	QPS            float64 `toml:"qps" json:"qps" help:"requests a second that it sends, whether those before were answered or not"`
-	SearchPct      float64 `toml:"search_pct" json:"search_pct" help:"share of them that read (GET, ranges, HEAD, listings)"`
-	InsertPct      float64 `toml:"insert_pct" json:"insert_pct" help:"share of them that write, half of them over what is there"`
-	TierControlPct float64 `toml:"tier_control_pct" json:"tier_control_pct" help:"share of them that promote, demote, pin and unpin ten objects, or ask where a collection is; needs an admin key"`
-	Collections    int     `toml:"collections" json:"collections" help:"prefixes that the objects are in: a fifth begins in memory, half on disk, the others upstream alone"`
-	Items          int     `toml:"items" json:"items" help:"objects in all"`
+	DurationSecs   int     `toml:"duration_secs" json:"duration_secs" help:"duration of akigw bench load, in seconds"`
+	QPS            float64 `toml:"qps" json:"qps" help:"requests per second, whether or not earlier ones have finished"`
+	SearchPct      float64 `toml:"search_pct" json:"search_pct" help:"share of reads (GET, ranges, HEAD, listings)"`
+	InsertPct      float64 `toml:"insert_pct" json:"insert_pct" help:"share of writes, half of which overwrite"`
+	TierControlPct float64 `toml:"tier_control_pct" json:"tier_control_pct" help:"share of operations that promote, demote, pin or unpin ten objects, or ask in which tiers a collection is; they need an admin key"`
+	Collections    int     `toml:"collections" json:"collections" help:"prefixes of the objects: a fifth begins in memory, half on disk, the others upstream only"`
+	Items          int     `toml:"items" json:"items" help:"number of objects"`
 	ItemBytes      Sizes   `toml:"item_bytes" json:"item_bytes" help:"size of an object, or the smallest and the largest: 1KiB-64KiB, small ones more often"`
-	Skew           float64 `toml:"skew" json:"skew" help:"of the Zipf distribution that reads follow: 0 asks for all objects as often"`
-	Bucket         string  `toml:"bucket" json:"bucket" help:"bucket of the objects; they stay there, and are used again by the next run"`
+	Skew           float64 `toml:"skew" json:"skew" help:"skew of the Zipf distribution of reads; 0 reads all objects equally often"`
+	Bucket         string  `toml:"bucket" json:"bucket" help:"bucket of the objects; they stay there and are reused by the next run"`
 }
 
 // Check reports every impossible value by its key.
@@ -84,7 +83,7 @@ func (s Sizes) MarshalText() ([]byte, error) {
 	return append(append(text, '-'), most...), err
 }
 
-// of is the size of an object, always the same one.
+// of is the size of an object, which depends on its number alone.
 func (s Sizes) of(item uint64) int64 {
 	if s.Most <= s.Least {
 		return s.Least
@@ -93,7 +92,7 @@ func (s Sizes) of(item uint64) int64 {
 	return int64(float64(s.Least) * math.Pow(float64(s.Most)/float64(s.Least), share))
 }
 
-// mix is a number that looks like none of its neighbours' (SplitMix64).
+// mix scrambles a number (SplitMix64).
 func mix(n uint64) uint64 {
 	n += 0x9e3779b97f4a7c15
 	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9

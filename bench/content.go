@@ -9,14 +9,14 @@ import (
 	"math/rand/v2"
 )
 
-// An object's body says which object and which version of it it is, in its first headBytes, and
-// goes on with bytes that follow from that: whoever reads it knows whether they are right.
+// The first headBytes of a body name the object and its version. The rest follows from these, so
+// that a reader can verify all of it.
 const headBytes = 24
 
 const magic = 0x616b696277726b31
 
-// noise is what bodies are cut from. Its length is no power of two, so that blocks of one body
-// differ.
+// noise is what bodies are cut from. Its length is not a power of two, so that the blocks of one
+// body differ.
 var noise = func() []byte {
 	b := make([]byte, 1<<20+4099)
 	random := rand.NewChaCha8([32]byte{1})
@@ -40,7 +40,7 @@ func newBody(item, version uint64, size int64) *body {
 	return b
 }
 
-// peek are some of the bytes that come next. They must not be changed.
+// peek returns some of the next bytes. They must not be changed.
 func (b *body) peek() []byte {
 	if b.at < headBytes {
 		return b.head[b.at:min(headBytes, b.size)]
@@ -79,11 +79,10 @@ func (b *body) Seek(offset int64, whence int) (int64, error) {
 // Close implements io.Closer.
 func (b *body) Close() error { return nil }
 
-// errWrong is an answer that is not what was stored.
+// errWrong is a response with content that was not stored.
 var errWrong = errors.New("wrong content")
 
-// verify reads a body of an object of this size to its end, and returns the version that it is
-// of.
+// verify reads the body of an object of a size to its end, and returns its version.
 func verify(r io.Reader, item uint64, size int64, buffer []byte) (version uint64, err error) {
 	var head [headBytes]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -96,7 +95,7 @@ func verify(r io.Reader, item uint64, size int64, buffer []byte) (version uint64
 	return version, compare(r, newBody(item, version, size), headBytes, size, buffer)
 }
 
-// compare reads what are to be the bytes of b from one offset to another, and the end.
+// compare reads a body that has to be the bytes of b from one offset to another.
 func compare(r io.Reader, b *body, from, to int64, buffer []byte) error {
 	b.at = from
 	for {

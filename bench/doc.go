@@ -1,7 +1,7 @@
 // Package bench measures S3 endpoints: open-loop load, closed-loop reads and writes, uploads, and
-// what the server's process takes meanwhile. It speaks S3 to any of them, and checks what it is
-// given. Its reports are text, JSON, and one HTML file with plots.
+// the resources of the server's process meanwhile. It works with any S3 service, and verifies what
+// it reads. Its reports are text, JSON, and one HTML file with plots.
 //
-// The benchmarks beside it start servers as processes of their own, so that a server's CPU time
-// can be told from its clients'.
+// Its benchmarks start servers as separate processes, so that the CPU time of a server can be told
+// from that of its clients.
 package bench

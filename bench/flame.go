@@ -28,17 +28,17 @@ type Frame struct {
 	Children []*Frame `json:"c,omitempty"`
 }
 
-// Share is what a function takes of a profile.
+// Share is the share of a function in a profile.
 type Share struct {
 	Name  string `json:"name"`
 	Self  int64  `json:"self"`  // without what it calls
 	Total int64  `json:"total"` // with it
 }
 
-// values are the kinds of values of profiles that are shown, the first one that a profile has.
+// values are the sample types that can be shown; the first one that a profile has is.
 var values = []string{"cpu", "inuse_space", "delay", "goroutine", "alloc_space", "samples"}
 
-// valueOf is which of the values of a profile's samples is shown.
+// valueOf is the index of the sample type that is shown.
 func valueOf(p *profile.Profile, allocated bool) int {
 	for _, kind := range values {
 		if allocated && kind == "inuse_space" {
@@ -51,8 +51,8 @@ func valueOf(p *profile.Profile, allocated bool) int {
 	return len(p.SampleType) - 1
 }
 
-// NewFlame makes a tree of a profile in pprof's format. Of an "allocs" profile it shows what was
-// allocated, of a "heap" profile what is in use.
+// NewFlame makes a tree of a profile in pprof's format: of an "allocs" profile the allocated bytes,
+// of a "heap" profile the bytes in use.
 func NewFlame(title string, raw []byte, allocated bool) (*Flame, error) {
 	p, err := profile.Parse(bytes.NewReader(raw))
 	if err != nil {
@@ -129,11 +129,11 @@ var flamePage string
 
 var flameTemplate = template.Must(template.New("flame").Parse(flamePage))
 
-// WriteHTML writes the tree as a flame graph: one page, which needs nothing else.
+// WriteHTML writes the tree as a flame graph: one self-contained page.
 func (f *Flame) WriteHTML(w io.Writer) error { return flameTemplate.Execute(w, f) }
 
-// Grown is by how much the places of a heap or goroutine profile grew from one to a later one,
-// most first.
+// Grown returns by how much the places of a heap or goroutine profile grew from one profile to a
+// later one, largest first.
 func Grown(before, after []byte) ([]Share, string, error) {
 	a, err := profile.Parse(bytes.NewReader(before))
 	if err != nil {

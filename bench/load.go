@@ -13,16 +13,16 @@ import (
 	"github.com/akidb/akigw/internal/zipf"
 )
 
-// Control moves objects between tiers: what the admin listener of a gateway does.
+// Control moves objects between tiers, as the admin listener of a gateway does.
 type Control interface {
-	// Move has an action ("promote_to_hot", "demote_to_cold", "pin" and so on) done with all
-	// objects of a prefix. Another move of the same objects that is under way is no error.
+	// Move carries out an action ("promote_to_hot", "demote_to_cold", "pin" and so on) on all
+	// objects of a prefix. A concurrent move of the same objects is not an error.
 	Move(ctx context.Context, action, bucket, prefix string) error
-	// State asks where the objects of a prefix are.
+	// State returns in which tiers the objects of a prefix are.
 	State(ctx context.Context, bucket, prefix string) error
 }
 
-// placeIn has the objects of a prefix in a tier, and no higher. "" leaves them where they are.
+// placeIn puts the objects of a prefix into a tier. "" leaves them where they are.
 func placeIn(ctx context.Context, control Control, tier, bucket, prefix string) error {
 	actions := map[string][]string{"hot": {"promote_to_hot"}, "warm": {"promote_to_warm", "demote_to_warm"}, "cold": {"demote_to_cold"}}
 	for _, action := range actions[tier] {
@@ -33,32 +33,33 @@ func placeIn(ctx context.Context, control Control, tier, bucket, prefix string) 
 	return nil
 }
 
-// Load is open-loop load: requests begin at times that are fixed in advance, whatever became of
-// those before, and take from then on. A server that stalls does not stall who measures it.
+// Load is open-loop load: requests begin at times that are fixed in advance, whether or not earlier
+// ones have finished, and their latency counts from then. So a server that stalls does not stall
+// the measurement.
 type Load struct {
 	Config   LoadConfig
 	Endpoint *Endpoint
 	Control  Control // nil: its share of the requests reads
 	Server   Watched // nil: nothing is known of the process
 	Seed     uint64
-	// Progress is called with what is being done, and with how much of it is. It may be nil.
+	// Progress is called with what is being done and how much of it is done. It may be nil.
 	Progress func(what string, done, of float64, last *Sample)
 }
 
-// mostOutstanding is how many requests may be without an answer before more count as failed.
+// mostOutstanding is how many requests may be under way; further ones count as failed.
 const mostOutstanding = 20_000
 
 // errOverload is a request that was not sent.
-var errOverload = fmt.Errorf("not sent: %d requests have no answer", mostOutstanding)
+var errOverload = fmt.Errorf("not sent: %d requests are under way", mostOutstanding)
 
-// item is what is known of an object. Versions of one run are larger than those of the one before.
+// item is the state of an object. The versions of a run are larger than those of earlier runs.
 type item struct {
 	acked   uint64 // version that was acknowledged last; 0: some version of an earlier run
 	sent    uint64 // version that was sent last
 	writing bool
 }
 
-// run is a Load under way.
+// run is the state of a running Load.
 type run struct {
 	*Load
 	*meter
@@ -89,8 +90,8 @@ func (l *Load) key(item int) string {
 	return l.prefix(l.collection(item)) + fmt.Sprintf("%07d", item)
 }
 
-// Prepare stores the objects, if they are not there from an earlier run, and has each collection
-// where it is to begin.
+// Prepare stores the objects, unless they are there from an earlier run, and puts each collection
+// into the tier in which it begins.
 func (l *Load) Prepare(ctx context.Context) error {
 	if err := l.Endpoint.open(); err != nil {
 		return err
@@ -103,7 +104,7 @@ func (l *Load) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// It is stored last, and says that all others are.
+	// It is stored last, so that its presence says that all others are stored.
 	mark := fmt.Sprintf("complete-%d-%d-%s", c.Collections, c.Items, sizes)
 	_, err = l.Endpoint.head(ctx, c.Bucket, mark, headBytes)
 	var status *statusError
@@ -126,8 +127,8 @@ func (l *Load) store(ctx context.Context) error {
 	return l.Endpoint.putAll(ctx, l.Config.Bucket, l.Config.Items, 32, l.key, l.Config.ItemBytes, func(n int) { l.progress("storing objects", float64(n), float64(l.Config.Items), nil) })
 }
 
-// place has the first fifth of the collections in memory, the next half on disk, and the others
-// upstream alone.
+// place puts the first fifth of the collections into memory, the next half on disk, and leaves the
+// others upstream only.
 func (l *Load) place(ctx context.Context) error {
 	if l.Control == nil {
 		return nil
@@ -160,8 +161,8 @@ func (l *Load) unpin(ctx context.Context) error {
 	return nil
 }
 
-// Run puts the load on the endpoint, which Prepare has been called for. If ctx ends, so does it,
-// and the report is of what there was until then.
+// Run runs the load; Prepare has to be called first. It ends with ctx, and then reports on what was
+// done until then.
 func (l *Load) Run(ctx context.Context) (*Report, error) {
 	r := &run{Load: l, meter: newMeter(), first: uint64(time.Now().UnixMicro()), items: make([]item, l.Config.Items), zipf: zipf.New(l.Config.Items, l.Config.Skew)}
 	lasts := time.Duration(l.Config.DurationSecs) * time.Second
@@ -190,10 +191,11 @@ func (l *Load) Run(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// request is one operation: where its answer came from, and how many bytes of bodies there were.
+// request is one operation. It returns the tier that the response came from, and the bytes of
+// bodies.
 type request func(ctx context.Context) (tier string, bytes int64, err error)
 
-// arrive begins the request of a moment.
+// arrive begins the request of a point in time.
 func (r *run) arrive(ctx context.Context, at time.Time, random *rand.Rand) {
 	op, do := r.choose(random)
 	r.mu.Lock()
@@ -210,7 +212,7 @@ func (r *run) arrive(ctx context.Context, at time.Time, random *rand.Rand) {
 	})
 }
 
-// choose draws an operation, and what it is about.
+// choose draws an operation and its object.
 func (r *run) choose(random *rand.Rand) (op string, do request) {
 	n := r.zipf.Draw(random)
 	kind := random.Float64()
@@ -247,8 +249,8 @@ func (r *run) choose(random *rand.Rand) (op string, do request) {
 	}
 }
 
-// fresh judges the version that a read shows which begins now: it is not older than what has been
-// acknowledged by now, and not one that nobody has sent yet.
+// fresh returns a check of the version that a read returns which begins now: not older than what
+// has been acknowledged by now, and not one that has not been sent yet.
 func (r *run) fresh(n int) func(version uint64) error {
 	r.itemsMu.Lock()
 	defer r.itemsMu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Latency is how long requests took, in milliseconds, those that failed among them. Quantiles are
-// those of an HDR histogram: exact to three digits.
+// Latency is the distribution of the latencies of requests, failed ones included, in milliseconds.
+// Quantiles are from an HDR histogram: exact to three digits.
 type Latency struct {
 	Requests int64   `json:"requests"`
 	Errors   int64   `json:"errors"`
@@ -48,7 +48,7 @@ func (t *times) latency() Latency {
 	return Latency{t.hist.TotalCount(), t.errors, t.hist.Mean() / 1000, at(50), at(95), at(99), at(99.9), ms(t.hist.Max())}
 }
 
-// Sample is what happened within a span of time, and what the server took at its end.
+// Sample is what happened in an interval, and the resources of the server at its end.
 type Sample struct {
 	At          float64          `json:"at_secs"` // since the beginning
 	Requests    int64            `json:"requests"`
@@ -63,7 +63,7 @@ type Sample struct {
 	Server      *Process         `json:"server,omitempty"`
 }
 
-// meter counts requests. It is used by many goroutines.
+// meter counts requests. It is safe for concurrent use.
 type meter struct {
 	mu       sync.Mutex
 	began    time.Time
@@ -84,14 +84,14 @@ func newMeter() *meter {
 	return &meter{began: now, sampled: now, all: newTimes(), window: newTimes(), ops: map[string]*times{}, tiers: map[string]*times{}, shares: map[string]int64{}}
 }
 
-// begin says that a request is sent, or should be.
+// begin counts a request that is due.
 func (m *meter) begin() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.open++
 }
 
-// end says what came of it.
+// end counts the result of a request.
 func (m *meter) end(op, tier string, took time.Duration, bytes int64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -129,7 +129,7 @@ func (m *meter) since() time.Duration {
 	return time.Since(m.sampled)
 }
 
-// sample ends a span of time.
+// sample ends an interval.
 func (m *meter) sample() Sample {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -141,7 +141,7 @@ func (m *meter) sample() Sample {
 	return s
 }
 
-// latencies are those of each kind.
+// latencies are the distributions, by kind of request.
 func latencies(all map[string]*times) map[string]Latency {
 	named := make(map[string]Latency, len(all))
 	for name, t := range all {
@@ -150,7 +150,7 @@ func latencies(all map[string]*times) map[string]Latency {
 	return named
 }
 
-// problem is one line for an error, without what differs from one request to the next.
+// problem shortens an error to one line, without what differs between requests.
 func problem(err error) error {
 	if err == nil {
 		return nil

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Process is what a server's process takes. What its source does not know is 0.
+// Process is the resource usage of a server's process. What is not known is 0.
 type Process struct {
 	CPUSecs    float64 `json:"cpu_secs"`  // since its start
 	RSS        int64   `json:"rss_bytes"` // resident
@@ -22,18 +22,18 @@ type Process struct {
 	GCPause    float64 `json:"gc_pause_secs"` // in all, since its start
 	Heap       int64   `json:"heap_bytes"`    // in use
 	HotTier    int64   `json:"hot_tier_bytes,omitempty"`
-	// Of the upload pool: uploads at a time, and how many there may be.
+	// The upload pool: uploads under way, and how many there may be.
 	Uploading   float64 `json:"uploading"`
 	UploadLimit float64 `json:"upload_limit"`
 	Pending     float64 `json:"pending_writes"`
 }
 
-// Watched is a process that can be asked what it takes.
+// Watched is a process whose resource usage can be sampled.
 type Watched interface {
 	Sample(ctx context.Context) (*Process, error)
 }
 
-// Metrics is a gateway, by the address of its metrics: "http://127.0.0.1:9001/metrics".
+// Metrics is a gateway, by the URL of its metrics: "http://127.0.0.1:9001/metrics".
 type Metrics string
 
 // Sample implements Watched.
@@ -75,7 +75,7 @@ func parseMetrics(r io.Reader) (*Process, error) {
 // PID is a process of this machine.
 type PID int
 
-// ticks is how many make a second of CPU time in /proc: the same on every Linux of today.
+// ticks is how many make a second of CPU time in /proc, on every current Linux.
 const ticks = 100
 
 // Sample implements Watched.
@@ -98,7 +98,7 @@ func (p PID) Sample(context.Context) (*Process, error) {
 	// The name may have blanks in it, and ends with the last parenthesis.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 13 {
-		return nil, fmt.Errorf("/proc/%d/stat is none", p)
+		return nil, fmt.Errorf("/proc/%d/stat has another format", p)
 	}
 	user, _ := strconv.ParseFloat(fields[11], 64)
 	system, _ := strconv.ParseFloat(fields[12], 64)

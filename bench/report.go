@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Report is what a run measured. Its JSON form is what "akigw bench" writes.
+// Report is the result of a run. "akigw bench" writes its JSON form.
 type Report struct {
 	Kind     string    `json:"kind"` // load, get, put, mixed, upload
 	Endpoint string    `json:"endpoint"`
@@ -41,7 +41,7 @@ type Report struct {
 	Server    *ServerSummary     `json:"server,omitempty"`
 }
 
-// ServerSummary is what the server's process took over a run.
+// ServerSummary summarises the resource usage of the server's process over a run.
 type ServerSummary struct {
 	CPUPercent    float64 `json:"cpu_percent"`        // of one core
 	CPUMachine    float64 `json:"cpu_of_machine"`     // of all cores, percent
@@ -59,7 +59,7 @@ func newReport(kind, endpoint string, config any) *Report {
 	return &Report{Kind: kind, Endpoint: endpoint, Began: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Config: config}
 }
 
-// fill takes what was counted into the report.
+// fill adds the counts to the report.
 func (r *Report) fill(m *meter, samples []Sample) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -97,10 +97,10 @@ func (r *Report) summarize() {
 	r.Server = sum
 }
 
-// leastTrend is how many seconds a run has to last for its thirds to mean something.
+// leastTrend is how many seconds a run has to last for its thirds to be meaningful.
 const leastTrend = 120
 
-// average is what a process took on average, of what can go up and down. There is at least one sample.
+// average averages the gauges of samples, of which there is at least one.
 func average(samples []Sample) *Process {
 	var m Process
 	for _, s := range samples {
@@ -114,8 +114,8 @@ func average(samples []Sample) *Process {
 	return &m
 }
 
-// watch takes a sample at each interval, and hands it to seen. The function that it returns ends
-// that, and returns all of them.
+// watch takes a sample at each interval and passes it to seen. The function that it returns ends
+// that, and returns all samples.
 func watch(ctx context.Context, m *meter, server Watched, every time.Duration, seen func(*Sample)) func() []Sample {
 	ctx, cancel := context.WithCancel(ctx)
 	var all []Sample
@@ -202,7 +202,7 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 	},
 }).Parse(page))
 
-// WriteHTML writes the report as one page with plots, which needs nothing else.
+// WriteHTML writes the report as one self-contained page with plots.
 func (r *Report) WriteHTML(w io.Writer) error {
 	return pageTemplate.Execute(w, struct {
 		*Report
@@ -224,7 +224,7 @@ type line struct {
 	Values []float64 `json:"values"`
 }
 
-// charts are those that there is something to show in.
+// charts are the charts that have data.
 func (r *Report) charts() []chart {
 	of := func(value func(s *Sample) float64) []float64 {
 		all := make([]float64, len(r.Samples))

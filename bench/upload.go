@@ -17,17 +17,17 @@ import (
 	"time"
 )
 
-// UploadConfig is a measurement of how fast acknowledged writes go upstream, one after the other,
-// in packs, in parallel, and both.
+// UploadConfig configures a measurement of how fast acknowledged writes are uploaded: one after the
+// other, in packs, in parallel, and both.
 type UploadConfig struct {
 	// Binary is the akigw to measure: it runs as the gateway and as the upstream.
 	Binary string `json:"-"`
-	// Objects are written in the sequential run; the others write more of them, as they are
-	// faster.
+	// Objects is the number of objects of the sequential run; the other runs write more, because
+	// they are faster.
 	Objects   int   `json:"objects"`
 	ItemBytes Sizes `json:"item_bytes"`
-	// LatencyMS is what the upstream takes for each answer, in milliseconds, and Throttle the share
-	// of requests that it tells to slow down.
+	// LatencyMS is the latency of the upstream, in milliseconds, and Throttle the share of requests
+	// that it answers with SlowDown.
 	LatencyMS   int     `json:"latency_ms"`
 	Throttle    float64 `json:"throttle"`
 	Concurrency []int   `json:"concurrency"` // to sweep
@@ -51,8 +51,8 @@ type Uploads struct {
 	Uploads []Upload     `json:"uploads"`
 }
 
-// MeasureUploads runs every way in turn, each over a gateway and an upstream of its own. progress
-// may be nil.
+// MeasureUploads measures each way in turn, each with a gateway and an upstream of its own.
+// progress may be nil.
 func MeasureUploads(ctx context.Context, c UploadConfig, progress func(what string, done, of float64, last *Sample)) (*Uploads, error) {
 	ways := []Upload{
 		{Name: "sequential", Concurrency: 1, Objects: c.Objects},
@@ -81,6 +81,9 @@ func MeasureUploads(ctx context.Context, c UploadConfig, progress func(what stri
 	return report, nil
 }
 
+// uploadBucket is the bucket of a measurement.
+const uploadBucket = "uploads"
+
 // measure writes objects, which the journal acknowledges, and waits until all are upstream.
 func (c *UploadConfig) measure(ctx context.Context, way *Upload) (err error) {
 	dir, err := os.MkdirTemp("", "akigw-bench")
@@ -88,20 +91,8 @@ func (c *UploadConfig) measure(ctx context.Context, way *Upload) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	plan := fmt.Sprintf("seed = 1\n[[fault]]\neffect = \"latency\"\nlatency_ms = %d\n", c.LatencyMS)
-	if c.Throttle > 0 {
-		plan += fmt.Sprintf("[[fault]]\neffect = \"slow_down\"\nprobability = %g\n", c.Throttle)
-	}
-	const bucket = "uploads"
-	rule := "[[rule]]\nbucket = \"" + bucket + "\"\nwrite = \"back\"\n"
-	if way.Batch {
-		rule += "pack_bytes = \"64KiB\"\n"
-	}
-	config := fmt.Sprintf("%s[write_back]\nmin_free_bytes = 0\n[storage.parallel_upload]\nconcurrency = %d\n[storage.batch_upload]\nenabled = %t\n", rule, way.Concurrency, way.Batch)
-	for name, text := range map[string]string{"plan.toml": plan, "akigw.toml": config} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			return err
-		}
+	if err := c.writeFiles(dir, way); err != nil {
+		return err
 	}
 	addresses := make([]string, 3)
 	for i := range addresses {
@@ -109,44 +100,62 @@ func (c *UploadConfig) measure(ctx context.Context, way *Upload) (err error) {
 			return err
 		}
 	}
+	upstream, gateway, admin := addresses[0], addresses[1], addresses[2]
 	const access, secret = "benchupstream", "benchupstream-secret"
-	stop, err := c.start(dir, []string{"fakes3", "--listen", addresses[0], "--plan", filepath.Join(dir, "plan.toml"), "--access-key", access, "--secret-key", secret})
+	stopUpstream, err := c.start(dir, []string{"fakes3", "--listen", upstream, "--plan", filepath.Join(dir, "plan.toml"), "--access-key", access, "--secret-key", secret})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	stop2, err := c.start(dir, []string{"serve", "--config", filepath.Join(dir, "akigw.toml"), "--listen", addresses[1], "--admin-listen", addresses[2], "--data", filepath.Join(dir, "data"), "--upstream", "http://" + addresses[0]},
+	defer func() { err = errors.Join(err, stopUpstream()) }()
+	stopGateway, err := c.start(dir, []string{"serve", "--config", filepath.Join(dir, "akigw.toml"), "--listen", gateway, "--admin-listen", admin, "--data", filepath.Join(dir, "data"), "--upstream", "http://" + upstream},
 		"AKIGW_ACCESS_KEY="+access, "AKIGW_SECRET_KEY="+secret, "AKIGW_UPSTREAM_ACCESS_KEY="+access, "AKIGW_UPSTREAM_SECRET_KEY="+secret)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop2()) }()
-	e := &Endpoint{URL: "http://" + addresses[1], AccessKey: access, SecretKey: secret, Region: "us-east-1"}
+	defer func() { err = errors.Join(err, stopGateway()) }()
+	e := &Endpoint{URL: "http://" + gateway, AccessKey: access, SecretKey: secret, Region: "us-east-1"}
 	if err := e.open(); err != nil {
 		return err
 	}
-	if err := e.makeBucket(ctx, bucket); err != nil {
+	if err := e.makeBucket(ctx, uploadBucket); err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := e.putAll(ctx, bucket, way.Objects, 32, func(n int) string { return fmt.Sprintf("%06d", n) }, c.ItemBytes, nil); err != nil {
+	if err := e.putAll(ctx, uploadBucket, way.Objects, 32, func(n int) string { return fmt.Sprintf("%06d", n) }, c.ItemBytes, nil); err != nil {
 		return err
 	}
-	for {
-		pending, err := pendingWrites(ctx, addresses[2])
-		if err != nil {
-			return err
-		}
-		if pending == 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
+	if err := awaitUploads(ctx, admin); err != nil {
+		return err
 	}
 	way.PerSec = float64(way.Objects) / time.Since(began).Seconds()
 	return nil
 }
 
-// pendingWrites is what is not upstream yet.
+// writeFiles writes the fault plan of the upstream and the configuration of the gateway.
+func (c *UploadConfig) writeFiles(dir string, way *Upload) error {
+	plan := fmt.Sprintf("seed = 1\n[[fault]]\neffect = \"latency\"\nlatency_ms = %d\n", c.LatencyMS)
+	if c.Throttle > 0 {
+		plan += fmt.Sprintf("[[fault]]\neffect = \"slow_down\"\nprobability = %g\n", c.Throttle)
+	}
+	rule := "[[rule]]\nbucket = \"" + uploadBucket + "\"\nwrite = \"back\"\n"
+	if way.Batch {
+		rule += "pack_bytes = \"64KiB\"\n"
+	}
+	config := fmt.Sprintf("%s[write_back]\nmin_free_bytes = 0\n[storage.parallel_upload]\nconcurrency = %d\n[storage.batch_upload]\nenabled = %t\n", rule, way.Concurrency, way.Batch)
+	return errors.Join(os.WriteFile(filepath.Join(dir, "plan.toml"), []byte(plan), 0o600), os.WriteFile(filepath.Join(dir, "akigw.toml"), []byte(config), 0o600))
+}
+
+// awaitUploads waits until a gateway has no pending writes.
+func awaitUploads(ctx context.Context, admin string) error {
+	for {
+		if pending, err := pendingWrites(ctx, admin); err != nil || pending == 0 {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// pendingWrites is the number of writes that are not upstream yet.
 func pendingWrites(ctx context.Context, admin string) (int, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/api/v1/status", nil)
 	if err != nil {
@@ -170,7 +179,7 @@ func pendingWrites(ctx context.Context, admin string) (int, error) {
 	return st.Pending, nil
 }
 
-// freeAddress is one on loopback that nobody listens on at present.
+// freeAddress returns a loopback address on which nothing listens.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -179,7 +188,7 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// start runs the binary until it says that it is ready. stop ends it.
+// start starts the binary, and returns when it says that it is ready. stop ends it.
 func (c *UploadConfig) start(dir string, args []string, env ...string) (stop func() error, err error) {
 	cmd := exec.Command(c.Binary, args...)
 	cmd.Env, cmd.Dir = append(os.Environ(), env...), dir

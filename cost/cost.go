@@ -1,5 +1,5 @@
-// Package cost counts what clients ask for and what the upstream is asked for, by bucket, and
-// says what both cost by the upstream's price list, and so what the gateway saves.
+// Package cost counts the requests of clients and the requests to the upstream, by bucket, and
+// computes what both cost by the upstream's price list, and so what the gateway saves.
 package cost
 
 import (
@@ -25,13 +25,13 @@ import (
 // Config is the price list: [cost].
 type Config struct {
 	Currency  string  `toml:"currency" json:"currency" help:"currency of the upstream's prices"`
-	Thousands float64 `toml:"per_1000_writes" json:"per_1000_writes" help:"what 1,000 PUT, COPY, POST and LIST requests cost upstream"`
-	Reads     float64 `toml:"per_1000_reads" json:"per_1000_reads" help:"what 1,000 GET, HEAD and other requests cost upstream"`
-	GiBOut    float64 `toml:"per_gib_out" json:"per_gib_out" help:"what a GiB that is read from the upstream costs; 0 if both are in one region"`
+	Thousands float64 `toml:"per_1000_writes" json:"per_1000_writes" help:"price of 1,000 PUT, COPY, POST and LIST requests"`
+	Reads     float64 `toml:"per_1000_reads" json:"per_1000_reads" help:"price of 1,000 GET, HEAD and other requests"`
+	GiBOut    float64 `toml:"per_gib_out" json:"per_gib_out" help:"price of a GiB read from the upstream; 0 if the gateway is in the same region"`
 }
 
-// Default is AWS S3 Standard in us-east-1, read from another place: for another service, write
-// its own prices.
+// Default is the price list of AWS S3 Standard in us-east-1, with reads from outside AWS. For
+// another service, configure its prices.
 func Default() Config {
 	return Config{Currency: "USD", Thousands: 0.005, Reads: 0.0004, GiBOut: 0.09}
 }
@@ -48,18 +48,18 @@ func (c *Config) Check(report func(key, problem string)) {
 	}
 }
 
-// Kind is what a request is priced as.
+// Kind is the price class of a request.
 type Kind int
 
-// The kinds. S3 charges PUT, COPY, POST and LIST ten times as much as the rest, and deletions
-// nothing.
+// The kinds. S3 charges PUT, COPY, POST and LIST about ten times as much as the rest, and nothing
+// for deletions.
 const (
 	Read Kind = iota
 	Write
 	Free
 )
 
-// KindOf is the kind of an S3 request; key says that it is about an object.
+// KindOf is the kind of an S3 request; key says that it names an object.
 func KindOf(method string, key bool, query url.Values) Kind {
 	switch method {
 	case http.MethodGet:
@@ -81,17 +81,17 @@ func KindOf(method string, key bool, query url.Values) Kind {
 	return Write
 }
 
-// Counts is what was asked for.
+// Counts are numbers of requests and bytes.
 type Counts struct {
 	Reads  uint64 `json:"reads"`
 	Writes uint64 `json:"writes"`
 	Free   uint64 `json:"free"`
-	// In and Out are bytes of bodies, sent and received by whoever asks.
+	// In and Out are bytes of bodies that the client of a request sent and received.
 	In  uint64 `json:"in_bytes"`
 	Out uint64 `json:"out_bytes"`
 }
 
-// Requests is how many there were, of all kinds.
+// Requests is the number of requests of all kinds.
 func (c Counts) Requests() uint64 { return c.Reads + c.Writes + c.Free }
 
 func (c *Counts) add(o Counts) {
@@ -102,7 +102,7 @@ func (c *Counts) add(o Counts) {
 	c.Out += o.Out
 }
 
-// price is what all of it costs.
+// price is what the counts cost.
 func (c *Counts) price(p *Config) float64 {
 	return float64(c.Reads)/1000*p.Reads + float64(c.Writes)/1000*p.Thousands + float64(c.Out)/(1<<30)*p.GiBOut
 }
@@ -117,9 +117,10 @@ type Ledger struct {
 type counter struct{ kinds, bytes [3]atomic.Uint64 } // bytes: in, out
 
 const (
-	// mostBuckets is how many buckets are counted by name; Others is where the rest go.
+	// mostBuckets is how many buckets are counted by name.
 	mostBuckets = 10_000
-	// Others stands for what concerns no bucket, and for buckets beyond mostBuckets.
+	// Others is the name under which requests without a bucket are counted, and buckets beyond
+	// mostBuckets.
 	Others = ""
 )
 
@@ -137,9 +138,9 @@ func (l *Ledger) of(bucket string) *counter {
 	return c.(*counter)
 }
 
-// Named is the name under which a request of a bucket is counted: its own if the request
-// went well or one of the bucket did before, else Others. Anybody can invent names of
-// buckets, and they would take the place of real ones.
+// Named is the name under which a request of a bucket is counted: the bucket's if this request or
+// an earlier one of the bucket succeeded, else Others. Clients can invent names of buckets, which
+// would take the place of real ones.
 func (l *Ledger) Named(bucket string, status int) string {
 	if _, known := l.buckets.Load(bucket); known || status < http.StatusBadRequest {
 		return bucket
@@ -173,7 +174,7 @@ func (l *Ledger) Counts() map[string]Counts {
 	return all
 }
 
-// restore adds what was counted before.
+// restore adds the counts of earlier epochs.
 func (l *Ledger) restore(all map[string]Counts) {
 	for name, n := range all {
 		c := l.of(name)
@@ -185,7 +186,7 @@ func (l *Ledger) restore(all map[string]Counts) {
 	}
 }
 
-// Wrap counts what goes through a transport to an S3 service in path style.
+// Wrap counts the requests that pass a transport to an S3 service in path style.
 func (l *Ledger) Wrap(next http.RoundTripper) http.RoundTripper { return &transport{l, next} }
 
 type transport struct {
@@ -198,7 +199,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	resp, err := t.next.RoundTrip(r)
 	if err != nil {
-		return nil, err // nobody is charged for what did not arrive
+		return nil, err // what did not arrive is not charged
 	}
 	bucket = t.ledger.Named(bucket, resp.StatusCode)
 	t.ledger.Count(bucket, KindOf(r.Method, key != "", r.URL.Query()), r.ContentLength, 0)
@@ -206,7 +207,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// countedBody counts what is read of an answer.
+// countedBody counts what is read of a response.
 type countedBody struct {
 	io.ReadCloser
 	counter *counter
@@ -219,7 +220,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Book is both ledgers and the prices. It is kept over restarts.
+// Book is both ledgers and the prices. Its counts survive restarts.
 type Book struct {
 	Clients, Upstream Ledger
 
@@ -229,7 +230,7 @@ type Book struct {
 	log    *slog.Logger
 }
 
-// stored is the file.
+// stored is the content of the file.
 type stored struct {
 	Version  int               `json:"version"`
 	Since    time.Time         `json:"since"`
@@ -242,8 +243,7 @@ const (
 	saveEvery     = time.Minute
 )
 
-// Open goes on with the counts of a file. One that cannot be read is worth nothing: counting
-// begins anew.
+// Open continues with the counts of a file. If the file cannot be read, counting starts from zero.
 func Open(prices Config, path string, log *slog.Logger) *Book {
 	b := &Book{prices: prices, path: path, since: time.Now().UTC().Truncate(time.Second), log: log}
 	raw, err := os.ReadFile(path)
@@ -267,7 +267,7 @@ func Open(prices Config, path string, log *slog.Logger) *Book {
 	return b
 }
 
-// Run keeps the counts until ctx ends.
+// Run saves the counts regularly until ctx ends, and then once more.
 func (b *Book) Run(ctx context.Context) error {
 	ticker := time.NewTicker(saveEvery)
 	defer ticker.Stop()
@@ -292,21 +292,20 @@ func (b *Book) save() {
 	}
 }
 
-// Line is a bucket, or the total.
+// Line is the report on a bucket, or the total.
 type Line struct {
 	Bucket string `json:"bucket"`
-	// Clients is what clients asked the gateway for, Upstream what the gateway asked the
-	// upstream for.
+	// Clients counts the requests of clients, Upstream those of the gateway to the upstream.
 	Clients  Counts `json:"clients"`
 	Upstream Counts `json:"upstream"`
-	// Without is what the requests of the clients would have cost, With what was paid, and
-	// Saved the difference.
+	// Without is what the clients' requests would have cost at the upstream, With what the
+	// gateway's cost, and Saved the difference.
 	Without float64 `json:"without"`
 	With    float64 `json:"with"`
 	Saved   float64 `json:"saved"`
 }
 
-// Report says what was saved.
+// Report is what was asked for, what it cost, and what was saved.
 type Report struct {
 	Since   time.Time `json:"since"`
 	Prices  Config    `json:"prices"`
@@ -314,7 +313,7 @@ type Report struct {
 	Buckets []Line    `json:"buckets"` // the largest saving first
 }
 
-// Report adds up.
+// Report computes the report of all buckets.
 func (b *Book) Report() Report {
 	r := Report{Since: b.since, Prices: b.prices, Buckets: []Line{}}
 	lines := map[string]*Line{}

@@ -1,8 +1,8 @@
-// Package doctor looks for what keeps a gateway from working well, before it is started or while
-// it runs: the machine it is on, and the upstream behind it. Each finding says what to do.
+// Package doctor finds problems that keep a gateway from working well, before it is started or
+// while it runs: on the machine, and at the upstream. Each finding says what to do about it.
 //
-// It changes nothing but what it makes itself and takes away again: a file in the data
-// directory, and one object in a bucket that it is given.
+// It creates and removes a file in the data directory, and an object in a bucket that it is given.
+// It changes nothing else.
 package doctor
 
 import (
@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// Level is how bad a finding is.
+// Level is the severity of a finding.
 type Level string
 
-// The levels. A Problem keeps the gateway from starting, or from doing what it is for.
+// The levels. A Problem keeps the gateway from starting, or from serving.
 const (
 	OK      Level = "ok"
 	Note    Level = "note"
@@ -22,12 +22,12 @@ const (
 	Problem Level = "problem"
 )
 
-// Finding is what one check found.
+// Finding is the result of one check.
 type Finding struct {
 	Check string `json:"check"` // "clock"
 	Level Level  `json:"level"`
 	Text  string `json:"text"`
-	// Mend is what to do, "" if there is nothing to be done.
+	// Mend says what to do, "" for nothing.
 	Mend string `json:"mend,omitempty"`
 }
 
@@ -36,7 +36,7 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 }
 
-// ok adds a finding that is good.
+// ok adds the finding that a check passed.
 func (r *Report) ok(check, format string, args ...any) { r.Add(OK, check, "", format, args...) }
 
 // Add adds a finding; mend says what to do.
@@ -44,7 +44,7 @@ func (r *Report) Add(level Level, check, mend, format string, args ...any) {
 	r.Findings = append(r.Findings, Finding{check, level, fmt.Sprintf(format, args...), mend})
 }
 
-// Count is how many findings have a level.
+// Count is the number of findings of a level.
 func (r *Report) Count(level Level) (n int) {
 	for _, f := range r.Findings {
 		if f.Level == level {

@@ -9,26 +9,26 @@ import (
 	"github.com/akidb/akigw/journal"
 )
 
-// secondJournal checks the two directories of a journal that is kept twice: that they are on two
-// disks, and whether one of them had to be repaired from the other.
+// secondJournal checks the two directories of a mirrored journal: that they are on two disks, and
+// whether one of them had to be repaired from the other.
 func (m *Machine) secondJournal(r *Report) {
 	const check = "journal's copies"
 	if m.SecondJournal == "" {
 		return
 	}
 	if sameDisk(m.Journal, m.SecondJournal) {
-		r.Add(Warning, check, "write_back.second_dir on another disk", "%s and %s are on one disk: losing it loses both", m.Journal, m.SecondJournal)
+		r.Add(Warning, check, "write_back.second_dir on another disk", "%s and %s are on the same disk: if it fails both are lost", m.Journal, m.SecondJournal)
 	}
 	worn := false
 	for _, dir := range []string{m.Journal, m.SecondJournal} {
 		n, last, unfinished := journal.Repairs(vfs.Disk{}, dir)
 		if unfinished {
 			worn = true
-			r.Add(Warning, check, "start the gateway: it goes on with the copy", "%s is a copy that is not complete yet", dir)
+			r.Add(Warning, check, "start the gateway: it completes the copy", "%s is a copy that is not complete yet", dir)
 		}
 		if n > 0 {
 			worn = true
-			r.Add(Warning, check, "check that disk, with smartctl for example, and replace it if it goes on", "%d records and bodies in %s were damaged or missing and were repaired from the other directory, the last at %s", n, dir, last.UTC().Format(time.RFC3339))
+			r.Add(Warning, check, "check that disk, with smartctl for example, and replace it if that continues", "%d records and bodies in %s were damaged or missing and were repaired from the other directory, the last at %s", n, dir, last.UTC().Format(time.RFC3339))
 		}
 	}
 	if !worn {
@@ -36,7 +36,7 @@ func (m *Machine) secondJournal(r *Report) {
 	}
 }
 
-// sameDisk reports whether two directories that are there are on one disk.
+// sameDisk reports whether two directories exist and are on one disk.
 func sameDisk(a, b string) bool {
 	first, err := os.Stat(a)
 	second, secondErr := os.Stat(b)

@@ -13,7 +13,7 @@ import (
 )
 
 // TestSecondJournal: what was repaired in a directory of the journal is said of that one, as is a
-// copy that is not complete, and two directories on one disk.
+// copy that is not complete, and two directories on the same disk.
 func TestSecondJournal(t *testing.T) {
 	dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	open := func() {
@@ -36,7 +36,7 @@ func TestSecondJournal(t *testing.T) {
 		return b.String()
 	}
 	open()
-	if text := said(); !strings.Contains(text, "neither had to be repaired") || !strings.Contains(text, "are on one disk") {
+	if text := said(); !strings.Contains(text, "neither had to be repaired") || !strings.Contains(text, "are on the same disk") {
 		t.Errorf("%s", text)
 	}
 	segments, err := filepath.Glob(filepath.Join(second, "segments", "*.seg"))

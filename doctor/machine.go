@@ -20,7 +20,7 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// Machine is what a gateway asks of the machine it runs on.
+// Machine is what a gateway needs of its machine.
 type Machine struct {
 	Data        string // directory
 	DiskBytes   int64  // what caches, the journal and snapshots may take of its disk
@@ -31,15 +31,15 @@ type Machine struct {
 	TLSCert     string // files, "" for none
 	TLSKey      string
 	Journal     string // directory of the journal
-	// SecondJournal is the directory of its copy, "" for none.
+	// SecondJournal is the directory of the journal's mirror, "" for none.
 	SecondJournal string
-	// MinFree is how many bytes are left free on its disk.
+	// MinFree is how many bytes the journal leaves free on its disk.
 	MinFree int64
-	// Acknowledges says that writes are acknowledged when they are in the journal.
+	// Acknowledges says that some writes are acknowledged by the journal.
 	Acknowledges bool
 }
 
-// Check looks at the machine.
+// Check checks the machine.
 func (m *Machine) Check(r *Report) {
 	dir := m.directory(r)
 	if dir != "" {
@@ -63,8 +63,8 @@ func (m *Machine) Check(r *Report) {
 	m.certificate(r)
 }
 
-// directory checks the data directory, and returns it, or the one in which it would be made;
-// "" if it cannot be used.
+// directory checks the data directory, and returns it, or the one in which it would be created; ""
+// if it cannot be used.
 func (m *Machine) directory(r *Report) string {
 	const check = "directory"
 	info, err := os.Stat(m.Data)
@@ -81,16 +81,16 @@ func (m *Machine) directory(r *Report) string {
 			r.Add(Problem, check, fmt.Sprintf("sudo install -d -m 700 -o %s %s, or another directory with --data", userName(), m.Data), "%s does not exist, and %s cannot be written", m.Data, parent)
 			return ""
 		}
-		r.Add(Note, check, "", "%s does not exist yet; serve makes it", m.Data)
+		r.Add(Note, check, "", "%s does not exist yet; serve creates it", m.Data)
 		return parent
 	case err != nil:
 		r.Add(Problem, check, "give akigw a directory of its own with --data", "%v", err)
 		return ""
 	case !info.IsDir():
-		r.Add(Problem, check, "give akigw a directory with --data", "%s is no directory", m.Data)
+		r.Add(Problem, check, "give akigw a directory with --data", "%s is not a directory", m.Data)
 		return ""
 	case info.Mode()&(os.ModeSticky|0o002) != 0:
-		r.Add(Problem, check, fmt.Sprintf("chmod 700 %s if it is akigw's alone, or another directory with --data", m.Data), "%s can be written by others", m.Data)
+		r.Add(Problem, check, fmt.Sprintf("chmod 700 %s if only akigw uses it, or another directory with --data", m.Data), "%s can be written by others", m.Data)
 		return ""
 	case syscall.Access(m.Data, 2) != nil:
 		r.Add(Problem, check, fmt.Sprintf("sudo chown -R %s %s", userName(), m.Data), "%s cannot be written by this user", m.Data)
@@ -114,7 +114,7 @@ func (m *Machine) directory(r *Report) string {
 	return m.Data
 }
 
-// userName is what this user is called, or its number.
+// userName is the name of this user, or its number.
 func userName() string {
 	if name := os.Getenv("USER"); name != "" {
 		return name
@@ -122,13 +122,13 @@ func userName() string {
 	return strconv.Itoa(os.Getuid())
 }
 
-// slow are file systems that are no local disks, by their magic numbers.
+// slow are file systems that are not on local disks, by their magic numbers.
 var slow = map[int64]string{0x6969: "NFS", 0xff534d42: "CIFS", 0xfe534d42: "SMB", 0x65735546: "FUSE", 0x00c36400: "Ceph"}
 
-// memoryFS is the magic number of file systems that lose everything with the machine.
+// memoryFS is the magic number of tmpfs, which loses everything at a restart of the machine.
 const memoryFS = 0x01021994
 
-// room checks the disk's size and kind.
+// room checks the free space and the type of the disk.
 func (m *Machine) room(r *Report, dir string) {
 	const check = "disk space"
 	var st syscall.Statfs_t
@@ -137,10 +137,10 @@ func (m *Machine) room(r *Report, dir string) {
 		return
 	}
 	if name := slow[int64(st.Type)]; name != "" {
-		r.Add(Warning, check, "a local disk, with --data", "%s is on %s: slow, and memory maps and syncs may not do there what the cache and the journal count on", dir, name)
+		r.Add(Warning, check, "a local disk, with --data", "%s is on %s: it is slow, and memory maps and syncs may not work as the cache and the journal need", dir, name)
 	}
 	if int64(st.Type) == memoryFS && m.Acknowledges {
-		r.Add(Problem, check, "a disk, with --data", "%s is in memory, and writes are acknowledged when they are in its journal: a restart of the machine loses them", dir)
+		r.Add(Problem, check, "a disk, with --data", "%s is in memory, and its journal acknowledges writes: a restart of the machine loses them", dir)
 	}
 	if !m.takes(r, dir, &st) {
 		return
@@ -149,35 +149,35 @@ func (m *Machine) room(r *Report, dir string) {
 	used := size.OnDisk(m.Data)
 	switch {
 	case free+used < 1<<30:
-		r.Add(Problem, check, "make room, or another disk with --data", "%s are free on the disk of %s: nothing is cached there, and no write is journalled", size.Human(free), dir)
+		r.Add(Problem, check, "free space, or another disk with --data", "%s are free on the disk of %s: nothing is cached there, and no write is journalled", size.Human(free), dir)
 	case m.DiskBytes > free+used:
-		r.Add(Warning, check, fmt.Sprintf("cache.warm_bytes, write_back.max_pending_bytes and snapshot.max_bytes must fit together, with a tenth to spare; or a larger disk with --data (this one has %s)", size.Human(total)), "what may be kept comes to %s, and %s are free or ours already", size.Human(m.DiskBytes), size.Human(free+used))
+		r.Add(Warning, check, fmt.Sprintf("cache.warm_bytes, write_back.max_pending_bytes and snapshot.max_bytes must fit together, with a tenth to spare; or a larger disk with --data (this one has %s)", size.Human(total)), "the limits add up to %s, and %s are free or in use by akigw", size.Human(m.DiskBytes), size.Human(free+used))
 	default:
-		r.ok(check, "%s may be kept, and %s are free or ours already", size.Human(m.DiskBytes), size.Human(free+used))
+		r.ok(check, "the limits add up to %s, and %s are free or in use by akigw", size.Human(m.DiskBytes), size.Human(free+used))
 	}
 }
 
-// fewFiles is how many more files a disk has to have room for.
+// fewFiles is the number of inodes that have to be free.
 const fewFiles = 1000
 
 // readOnly is ST_RDONLY of statfs(2).
 const readOnly = 1
 
-// takes reports whether the disk of a directory takes files at all.
+// takes reports whether a file can be created in a directory.
 func (m *Machine) takes(r *Report, dir string, st *syscall.Statfs_t) bool {
 	const check = "disk space"
 	switch {
 	case st.Flags&readOnly != 0:
-		r.Add(Problem, check, "why is it (dmesg)? mount -o remount,rw, and restart the gateway", "the disk of %s is mounted read-only: what is pending is read and stays, and nothing is cached", dir)
+		r.Add(Problem, check, "find the reason (dmesg), mount -o remount,rw, and restart the gateway", "the disk of %s is mounted read-only: pending writes can be read and stay, and nothing is cached", dir)
 	case st.Files > 0 && st.Ffree < fewFiles:
-		r.Add(Problem, check, "delete files (df -i), or another disk", "the disk of %s has room for %d more files: nothing is cached there, and no write is journalled", dir, st.Ffree)
+		r.Add(Problem, check, "delete files (df -i), or another disk", "the disk of %s has inodes for %d more files: nothing is cached there, and no write is journalled", dir, st.Ffree)
 	default:
 		return true
 	}
 	return false
 }
 
-// writable checks a disk of the journal's that is not the data directory's.
+// writable checks a disk of the journal that is not the disk of the data directory.
 func (m *Machine) writable(r *Report, dir string) {
 	const check = "disk space"
 	var st syscall.Statfs_t
@@ -189,24 +189,25 @@ func (m *Machine) writable(r *Report, dir string) {
 		return
 	}
 	if free := int64(st.Bavail) * int64(st.Bsize); free < m.MinFree {
-		r.Add(Problem, check, "make room there, or less for write_back.min_free_bytes", "%s are free on the disk of %s: no write is journalled", size.Human(free), dir)
+		r.Add(Problem, check, "free space there, or lower write_back.min_free_bytes", "%s are free on the disk of %s: no write is journalled", size.Human(free), dir)
 		return
 	}
 	r.ok(check, "the journal's disk, %s, takes writes", dir)
 }
 
 const (
-	// syncs is how many durable writes of 4 KiB are timed, and slowSync what half of them may take.
+	// syncs is how many durable writes of 4 KiB are timed, and slowSync the median from which on
+	// they are slow.
 	syncs    = 30
 	slowSync = 10 * time.Millisecond
 )
 
-// speed times durable writes: each acknowledged write waits for one.
+// speed times durable writes: each write that the journal acknowledges waits for one.
 func (m *Machine) speed(r *Report, dir string) {
 	const check = "disk speed"
 	f, err := os.CreateTemp(dir, ".akigw-doctor-*")
 	if err != nil {
-		r.Add(Problem, check, "", "no file can be made: %v", err)
+		r.Add(Problem, check, "", "no file can be created: %v", err)
 		return
 	}
 	defer os.Remove(f.Name())
@@ -225,13 +226,13 @@ func (m *Machine) speed(r *Report, dir string) {
 	half, most := took[syncs/2], took[syncs-1]
 	switch {
 	case half > slowSync && m.Acknowledges:
-		r.Add(Warning, check, "an SSD for --data, or write_back.dir on one", "half of all durable writes of 4 KiB take more than %v: so long waits each client that writes, at the least", half.Round(100*time.Microsecond))
+		r.Add(Warning, check, "an SSD for --data, or write_back.dir on one", "half of all durable writes of 4 KiB take more than %v: each write waits at least that long", half.Round(100*time.Microsecond))
 	default:
-		r.ok(check, "durable writes of 4 KiB take %v (half of them), %v at the most", half.Round(10*time.Microsecond), most.Round(10*time.Microsecond))
+		r.ok(check, "durable writes of 4 KiB take %v (median), at most %v", half.Round(10*time.Microsecond), most.Round(10*time.Microsecond))
 	}
 }
 
-// memory checks that the process's budgets fit into the machine's memory.
+// memory checks that the memory budgets of the process fit into the machine's memory.
 func (m *Machine) memory(r *Report) {
 	const check = "memory"
 	limit, what := physical(), "this machine has"
@@ -247,16 +248,16 @@ func (m *Machine) memory(r *Report) {
 	case m.MemoryBytes > limit:
 		r.Add(Problem, check, fmt.Sprintf("cache.hot_bytes = %q or less", sizeOf(max(0, limit/2))), "the gateway may take %s, and %s %s: it would be killed", size.Human(m.MemoryBytes), what, size.Human(limit))
 	case m.MemoryBytes > limit/10*9:
-		r.Add(Warning, check, "less for cache.hot_bytes, or more memory", "the gateway may take %s, and %s %s: the page cache needs some, too", size.Human(m.MemoryBytes), what, size.Human(limit))
+		r.Add(Warning, check, "less for cache.hot_bytes, or more memory", "the gateway may take %s, and %s %s: the page cache needs some as well", size.Human(m.MemoryBytes), what, size.Human(limit))
 	default:
 		r.ok(check, "the gateway may take %s, and %s %s", size.Human(m.MemoryBytes), what, size.Human(limit))
 	}
 }
 
-// sizeOf is a size for the configuration.
+// sizeOf formats a size as in the configuration.
 func sizeOf(n int64) string { return fmt.Sprintf("%dMiB", n>>20) }
 
-// physical is the machine's memory in bytes, 0 if nobody knows.
+// physical is the machine's memory in bytes, 0 if it is unknown.
 func physical() int64 {
 	raw, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -288,7 +289,7 @@ func (m *Machine) files(r *Report) {
 	r.ok(check, "this user may open %d", limit.Max)
 }
 
-// ports checks that the listeners can be opened, or that a gateway has them.
+// ports checks that the listeners can be opened, or that a gateway has opened them.
 func (m *Machine) ports(r *Report) {
 	running := false
 	client := &http.Client{Timeout: 2 * time.Second}
@@ -313,14 +314,14 @@ func (m *Machine) ports(r *Report) {
 		case errors.Is(err, syscall.EACCES):
 			r.Add(Problem, l.check, fmt.Sprintf("a port above 1023 with %s, or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit", l.flag), "%s may not be opened by this user", l.address)
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
-			r.Add(Problem, l.check, fmt.Sprintf("an address of this machine (ip addr), or 0.0.0.0:%s, with %s", port(l.address), l.flag), "%s is no address of this machine", l.address)
+			r.Add(Problem, l.check, fmt.Sprintf("an address of this machine (ip addr), or 0.0.0.0:%s, with %s", port(l.address), l.flag), "%s is not an address of this machine", l.address)
 		default:
 			r.Add(Problem, l.check, "another address with "+l.flag, "%v", err)
 		}
 	}
 }
 
-// health passes on what a running gateway says of itself.
+// health reports what a running gateway says about its own health.
 func (m *Machine) health(r *Report, status int, body string) {
 	const check = "health"
 	level := Warning
@@ -330,12 +331,12 @@ func (m *Machine) health(r *Report, status int, body string) {
 	said := false
 	for line := range strings.Lines(body) {
 		if line = strings.TrimSpace(line); line != "" && line != "ok" {
-			r.Add(level, check, "docs/troubleshooting.md, The disk; akigw status", "the gateway that runs says: %s", line)
+			r.Add(level, check, "docs/troubleshooting.md, The disk; akigw status", "the running gateway reports: %s", line)
 			said = true
 		}
 	}
 	if !said && status == http.StatusOK {
-		r.ok(check, "the gateway that runs is well")
+		r.ok(check, "the running gateway is healthy")
 	}
 }
 
@@ -344,7 +345,7 @@ func port(address string) string {
 	return port
 }
 
-// soon is how long before its end a certificate is worth a warning.
+// soon is how long before it expires a certificate gets a warning.
 const soon = 14 * 24 * time.Hour
 
 // certificate checks the S3 listener's certificate.
@@ -363,9 +364,9 @@ func (m *Machine) certificate(r *Report) {
 	case err != nil:
 		r.Add(Problem, check, "another certificate in tls_cert", "%v", err)
 	case time.Now().After(leaf.NotAfter):
-		r.Add(Problem, check, "renew it; a running gateway takes the new files over by itself", "the certificate ended on %s", leaf.NotAfter.Format(time.DateOnly))
+		r.Add(Problem, check, "renew it; a running gateway loads the new files by itself", "the certificate expired on %s", leaf.NotAfter.Format(time.DateOnly))
 	case time.Until(leaf.NotAfter) < soon:
-		r.Add(Warning, check, "renew it; a running gateway takes the new files over by itself", "the certificate ends on %s", leaf.NotAfter.Format(time.DateOnly))
+		r.Add(Warning, check, "renew it; a running gateway loads the new files by itself", "the certificate expires on %s", leaf.NotAfter.Format(time.DateOnly))
 	default:
 		r.ok(check, "the certificate is for %s, until %s", strings.Join(leaf.DNSNames, ", "), leaf.NotAfter.Format(time.DateOnly))
 	}

@@ -64,7 +64,7 @@ func TestMachine_Directory(t *testing.T) {
 		{"a file", func(t *testing.T, m *Machine) {
 			m.Data = filepath.Join(m.Data, "file")
 			write(t, m.Data, 0o600)
-		}, false, wants{"directory", Problem, "is no directory", "--data"}},
+		}, false, wants{"directory", Problem, "is not a directory", "--data"}},
 		{"below a file", func(t *testing.T, m *Machine) {
 			write(t, filepath.Join(m.Data, "file"), 0o600)
 			m.Data = filepath.Join(m.Data, "file", "data")
@@ -133,14 +133,14 @@ func TestMachine_Room(t *testing.T) {
 		plant func(t *testing.T, m *Machine)
 		wants
 	}{
-		{"enough", func(*testing.T, *Machine) {}, wants{"disk space", OK, "1.0 MiB may be kept", ""}},
-		{"more is configured than there is", func(_ *testing.T, m *Machine) { m.DiskBytes = 1 << 60 }, wants{"disk space", Warning, "what may be kept comes to", "cache.warm_bytes"}},
-		{"hardly any", func(t *testing.T, m *Machine) { small(t, m, 1<<20, 0) }, wants{"disk space", Problem, "nothing is cached there", "make room"}},
+		{"enough", func(*testing.T, *Machine) {}, wants{"disk space", OK, "the limits add up to 1.0 MiB", ""}},
+		{"more is configured than there is", func(_ *testing.T, m *Machine) { m.DiskBytes = 1 << 60 }, wants{"disk space", Warning, "the limits add up to", "cache.warm_bytes"}},
+		{"hardly any", func(t *testing.T, m *Machine) { small(t, m, 1<<20, 0) }, wants{"disk space", Problem, "nothing is cached there", "free space"}},
 		{"no files", func(t *testing.T, m *Machine) { small(t, m, 4<<30, 100) }, wants{"disk space", Problem, "more files", "df -i"}},
 		{"read-only", func(t *testing.T, m *Machine) {
 			m.Data = readOnlyDisk(t)
 		}, wants{"disk space", Problem, "read-only", "remount,rw"}},
-		{"in memory, for a cache", func(t *testing.T, m *Machine) { small(t, m, 4<<30, 0) }, wants{"disk space", OK, "may be kept", ""}},
+		{"in memory, for a cache", func(t *testing.T, m *Machine) { small(t, m, 4<<30, 0) }, wants{"disk space", OK, "the limits add up to", ""}},
 		{"gone", func(_ *testing.T, m *Machine) { m.Data = "/none" }, wants{"disk space", Warning, "no such file", ""}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestMachine_JournalDisk(t *testing.T) {
 	judge(t, &r, wants{"disk space", Problem, "no such file", ""})
 	r = Report{}
 	m.speed(&r, "/none")
-	judge(t, &r, wants{"disk speed", Problem, "no file can be made", ""})
+	judge(t, &r, wants{"disk speed", Problem, "no file can be created", ""})
 }
 
 // TestMachine_Memory: what the gateway may take has to fit into the machine or its control group.
@@ -236,10 +236,10 @@ func TestMachine_Ports(t *testing.T) {
 	}{
 		{"free", "127.0.0.1:0", "127.0.0.1:0", wants{"S3 port", OK, "is free", ""}},
 		{"S3's is in use", busy, "127.0.0.1:0", wants{"S3 port", Problem, "in use by another program", "--listen"}},
-		{"of another machine", "192.0.2.1:9000", "127.0.0.1:0", wants{"S3 port", Problem, "no address of this machine", "0.0.0.0:9000"}},
+		{"of another machine", "192.0.2.1:9000", "127.0.0.1:0", wants{"S3 port", Problem, "not an address of this machine", "0.0.0.0:9000"}},
 		{"no address", "what", "127.0.0.1:0", wants{"S3 port", Problem, "missing port", "--listen"}},
 		{"a gateway runs", busy, admin(200, "ok"), wants{"S3 port", OK, "a gateway answers on", ""}},
-		{"a gateway runs well", "127.0.0.1:0", admin(200, "ok"), wants{"health", OK, "is well", ""}},
+		{"a gateway runs well", "127.0.0.1:0", admin(200, "ok"), wants{"health", OK, "is healthy", ""}},
 		{"a gateway complains", "127.0.0.1:0", admin(200, "ok\nthe disk is slow"), wants{"health", Warning, "the disk is slow", "akigw status"}},
 		{"a gateway is not ready", busy, admin(503, "the journal has failed"), wants{"health", Problem, "the journal has failed", "akigw status"}},
 		{"the admin port is another program's", "127.0.0.1:0", admin(404, "not found"), wants{"admin port", Problem, "in use by another program", "--admin-listen"}},
@@ -264,8 +264,8 @@ func TestMachine_Certificate(t *testing.T) {
 		wants
 	}{
 		{"good", 90 * day, false, wants{"TLS", OK, "s3.example.com", ""}},
-		{"over", -day, false, wants{"TLS", Problem, "ended on", "renew"}},
-		{"ends soon", 10 * day, false, wants{"TLS", Warning, "ends on", "renew"}},
+		{"over", -day, false, wants{"TLS", Problem, "expired on", "renew"}},
+		{"ends soon", 10 * day, false, wants{"TLS", Warning, "expires on", "renew"}},
 		{"another's key", 90 * day, true, wants{"TLS", Problem, "private key does not match", "tls_key"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -26,7 +26,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Client sends requests to an upstream: tiers/cold's, as the gateway does.
+// Client sends requests to an upstream. It is tiers/cold's, so that requests are sent as the
+// gateway sends them.
 type Client interface {
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
 }
@@ -36,23 +37,24 @@ type Upstream struct {
 	Client Client
 	Config cold.Config
 	Name   string // of the table in the configuration: "upstream"
-	// Bucket is one in which an object may be written and deleted, "" for none.
+	// Bucket is a bucket in which an object may be written and deleted, "" for none.
 	Bucket string
-	// MD5ETags and Trailing are what the configuration says of the service.
+	// MD5ETags and Trailing are the settings of the same names.
 	MD5ETags, Trailing bool
 }
 
 const (
-	// patience is how long all checks of an upstream may take.
+	// patience bounds all checks of an upstream together.
 	patience = 30 * time.Second
-	// skewed and badlySkewed are differences of clocks: S3 refuses signatures at 15 minutes.
+	// skewed and badlySkewed are clock skews that get a warning and a problem: S3 refuses
+	// signatures at 15 minutes.
 	skewed      = 30 * time.Second
 	badlySkewed = 5 * time.Minute
-	// probePrefix begins the names of objects that are made and deleted.
+	// probePrefix is the prefix of the objects that are created and deleted.
 	probePrefix = ".akigw-doctor-"
 )
 
-// answer is an answer of the upstream, read to its end.
+// answer is a response of the upstream with its whole body.
 type answer struct {
 	status int
 	header http.Header
@@ -89,7 +91,7 @@ func (u *Upstream) ask(ctx context.Context, r *cold.Request) (*answer, error) {
 	return a, nil
 }
 
-// said is what an answer says, for people.
+// said describes a response for people.
 func (a *answer) said() string {
 	if a.code != "" {
 		return fmt.Sprintf("%d %s", a.status, a.code)
@@ -97,7 +99,7 @@ func (a *answer) said() string {
 	return fmt.Sprint(a.status)
 }
 
-// Check looks at the upstream.
+// Check checks the upstream.
 func (u *Upstream) Check(ctx context.Context, r *Report) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -120,10 +122,10 @@ func (u *Upstream) Check(ctx context.Context, r *Report) {
 	}
 }
 
-// setting is a key of the upstream's table.
+// setting is the full name of a setting of the upstream.
 func (u *Upstream) setting(key string) string { return u.Name + "." + key }
 
-// unreachable says why there was no answer.
+// unreachable reports why there was no response.
 func (u *Upstream) unreachable(r *Report, err error) {
 	const check = "upstream"
 	target, _ := url.Parse(u.Config.URL)
@@ -136,21 +138,21 @@ func (u *Upstream) unreachable(r *Report, err error) {
 	case strings.Contains(text, "HTTP response to HTTPS client"), strings.Contains(text, "does not look like a TLS handshake"):
 		r.Add(Problem, check, fmt.Sprintf("%s = %q", u.setting("url"), other), "%s speaks plain HTTP", u.Config.URL)
 	case errors.As(err, &dns):
-		r.Add(Problem, check, fmt.Sprintf("look at the host name in %s, and at DNS (getent hosts %s)", u.setting("url"), target.Hostname()), "there is no host %q", target.Hostname())
+		r.Add(Problem, check, fmt.Sprintf("check the host name in %s, and at DNS (getent hosts %s)", u.setting("url"), target.Hostname()), "the host %q does not exist", target.Hostname())
 	case errors.As(err, &authority):
-		r.Add(Problem, check, "add its authority to the system's certificates (update-ca-certificates), or name it in SSL_CERT_FILE", "the certificate of %s is of an authority that this machine does not know", target.Host)
+		r.Add(Problem, check, "add its CA to the system's certificates (update-ca-certificates), or name it in SSL_CERT_FILE", "the certificate of %s is from a CA that this machine does not know", target.Host)
 	case errors.As(err, &host):
 		r.Add(Problem, check, fmt.Sprintf("use a name of the certificate in %s", u.setting("url")), "the certificate of %s is for other names: %v", target.Host, host)
 	case errors.As(err, &expired):
-		r.Add(Problem, check, "renew it there, or look at this machine's clock", "the certificate of %s is not valid: %v", target.Host, expired)
+		r.Add(Problem, check, "renew it there, or check this machine's clock", "the certificate of %s is not valid: %v", target.Host, expired)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		r.Add(Problem, check, fmt.Sprintf("is it running? is the port in %s right?", u.setting("url")), "nothing listens on %s", target.Host)
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		r.Add(Problem, check, "look at routes and firewalls on the way", "there is no way to %s", target.Host)
+		r.Add(Problem, check, "check routes and firewalls", "there is no route to %s", target.Host)
 	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "timeout"):
 		r.Add(Problem, check, "a firewall or a wrong address: try curl -v "+u.Config.URL, "%s does not answer", target.Host)
 	case strings.Contains(text, "credentials"):
-		r.Add(Problem, "credentials", fmt.Sprintf("look at %s and what it names", u.setting("credentials")), "%v", err)
+		r.Add(Problem, "credentials", fmt.Sprintf("check %s and what it refers to", u.setting("credentials")), "%v", err)
 	default:
 		r.Add(Problem, check, "try curl -v "+u.Config.URL, "%v", err)
 	}
@@ -161,7 +163,7 @@ func (u *Upstream) clock(r *Report, a *answer, begun time.Time) {
 	const check = "clock"
 	date, err := http.ParseTime(a.header.Get("Date"))
 	if err != nil {
-		r.Add(Note, check, "", "the upstream does not say what time it is")
+		r.Add(Note, check, "", "the upstream's responses have no Date")
 		return
 	}
 	skew := time.Duration(0)
@@ -181,7 +183,7 @@ func (u *Upstream) clock(r *Report, a *answer, begun time.Time) {
 	}
 }
 
-// reached judges the answer to ListBuckets.
+// reached judges the response to ListBuckets.
 func (u *Upstream) reached(r *Report, a *answer) bool {
 	const check = "upstream"
 	text := string(a.body)
@@ -190,7 +192,7 @@ func (u *Upstream) reached(r *Report, a *answer) bool {
 		r.Add(Problem, check, fmt.Sprintf("%s = %q", u.setting("url"), strings.Replace(u.Config.URL, "http://", "https://", 1)), "%s speaks HTTPS", u.Config.URL)
 		return false
 	case strings.Contains(a.header.Get("Content-Type"), "html") || strings.Contains(strings.ToLower(text[:min(len(text), 200)]), "<html"):
-		r.Add(Problem, check, fmt.Sprintf("the address of the S3 API in %s: MinIO's console has another port than its API, 9001 instead of 9000", u.setting("url")), "%s answers with a web page: it is no S3 service, or its console", u.Config.URL)
+		r.Add(Problem, check, fmt.Sprintf("the address of the S3 API in %s: MinIO's console has another port than its API, 9001 instead of 9000", u.setting("url")), "%s responds with a web page: it is not an S3 service, or it is its console", u.Config.URL)
 		return false
 	}
 	switch a.code {
@@ -198,10 +200,10 @@ func (u *Upstream) reached(r *Report, a *answer) bool {
 		r.Add(Problem, "credentials", fmt.Sprintf("the right key pair in %s and %s (AKIGW_UPSTREAM_ACCESS_KEY, AKIGW_UPSTREAM_SECRET_KEY)", u.setting("access_key"), u.setting("secret_key")), "the upstream does not know the access key %q", u.Config.AccessKey)
 		return false
 	case "SignatureDoesNotMatch":
-		r.Add(Problem, "credentials", fmt.Sprintf("the right secret in %s (AKIGW_UPSTREAM_SECRET_KEY); look for a cut off end, quotes and blanks", u.setting("secret_key")), "the upstream knows the access key %q, and its secret is another one", u.Config.AccessKey)
+		r.Add(Problem, "credentials", fmt.Sprintf("the right secret in %s (AKIGW_UPSTREAM_SECRET_KEY); look for a missing end, quotes and blanks", u.setting("secret_key")), "the upstream knows the access key %q, but its secret is another one", u.Config.AccessKey)
 		return false
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
-		r.Add(Problem, "credentials", fmt.Sprintf("new ones; %s can fetch them by itself", u.setting("credentials")), "the credentials are over: %s", a.said())
+		r.Add(Problem, "credentials", fmt.Sprintf("new ones; %s can fetch them by itself", u.setting("credentials")), "the credentials have expired: %s", a.said())
 		return false
 	case "RequestTimeTooSkewed":
 		return false // the clock was judged
@@ -221,14 +223,14 @@ func (u *Upstream) reached(r *Report, a *answer) bool {
 			r.wrongRegion(u, a)
 			return false
 		}
-		r.Add(Note, check, "s3:ListAllMyBuckets, if clients are to list buckets", "%s answers, and these credentials may not list buckets", u.Config.URL)
+		r.Add(Note, check, "s3:ListAllMyBuckets, if clients need to list buckets", "%s answers, and these credentials may not list buckets", u.Config.URL)
 		return true
 	}
 	r.Add(Problem, check, "is this the address of an S3 service?", "%s answers %s to ListBuckets", u.Config.URL, a.said())
 	return false
 }
 
-// wrongRegion says which region it is.
+// wrongRegion reports the region that the upstream expects.
 func (r *Report) wrongRegion(u *Upstream, a *answer) {
 	mend := fmt.Sprintf("the region of the service in %s (AKIGW_UPSTREAM_REGION)", u.setting("region"))
 	if a.region != "" {
@@ -237,7 +239,7 @@ func (r *Report) wrongRegion(u *Upstream, a *answer) {
 	r.Add(Problem, "region", mend, "the upstream is not in region %q: %s", u.Config.Region, a.said())
 }
 
-// bucket checks that the bucket is there.
+// bucket checks that the bucket exists.
 func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 	const check = "bucket"
 	a, err := u.ask(ctx, &cold.Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: u.Bucket}, Query: url.Values{"list-type": {"2"}, "max-keys": {"1"}}})
@@ -246,7 +248,7 @@ func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 		u.unreachable(r, err)
 		return false
 	case a.code == "NoSuchBucket" || a.status == http.StatusNotFound:
-		r.Add(Problem, check, fmt.Sprintf("make it (aws s3 mb s3://%s), or name another one", u.Bucket), "there is no bucket %q", u.Bucket)
+		r.Add(Problem, check, fmt.Sprintf("create it (aws s3 mb s3://%s), or name another one", u.Bucket), "the bucket %q does not exist", u.Bucket)
 		return false
 	case a.code == "AuthorizationHeaderMalformed" || a.status == http.StatusMovedPermanently:
 		r.wrongRegion(u, a)
@@ -257,12 +259,12 @@ func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 		r.Add(Problem, check, "", "listing %q: %s", u.Bucket, a.said())
 		return false
 	default:
-		r.ok(check, "%q is there and can be listed", u.Bucket)
+		r.ok(check, "%q exists and can be listed", u.Bucket)
 	}
 	if a, err = u.ask(ctx, &cold.Request{Op: "GetBucketVersioning", Method: http.MethodGet, Key: akigw.Key{Bucket: u.Bucket}, Query: url.Values{"versioning": {""}}}); err == nil && a.status == http.StatusOK {
 		switch {
 		case bytes.Contains(a.body, []byte("<Status>Enabled</Status>")):
-			r.Add(Note, "versioning", "a lifecycle rule for noncurrent versions", "%q keeps old versions: what is written over is paid for until it is removed", u.Bucket)
+			r.Add(Note, "versioning", "a lifecycle rule for noncurrent versions", "%q keeps old versions: overwritten objects cost money until they are removed", u.Bucket)
 		case bytes.Contains(a.body, []byte("<Status>Suspended</Status>")):
 			r.Add(Note, "versioning", "", "versioning of %q is suspended", u.Bucket)
 		default:
@@ -272,13 +274,12 @@ func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 	return true
 }
 
-// denied says which right is missing.
+// denied reports which permission is missing.
 func (r *Report) denied(what, right string, a *answer) {
 	r.Add(Problem, "permissions", right+", for the upstream's credentials", "they may not %s: %s", what, a.said())
 }
 
-// permissions writes an object, reads it in all the ways that the gateway counts on, and
-// deletes it.
+// permissions writes an object, reads it in all the ways that the gateway uses, and deletes it.
 func (u *Upstream) permissions(ctx context.Context, r *Report) {
 	key := akigw.Key{Bucket: u.Bucket, Name: probePrefix + rand.Text()}
 	body := []byte("akigw doctor was here and is going to delete this object")
@@ -297,7 +298,7 @@ func (u *Upstream) permissions(ctx context.Context, r *Report) {
 		ctx := context.WithoutCancel(ctx)
 		gone, err := u.ask(ctx, &cold.Request{Op: "DeleteObject", Method: http.MethodDelete, Key: key})
 		if err != nil || gone.status >= 300 {
-			r.Add(Problem, "permissions", fmt.Sprintf("s3:DeleteObject, for the upstream's credentials; delete s3://%s", key), "they may not delete objects, and %s stays behind", key)
+			r.Add(Problem, "permissions", fmt.Sprintf("s3:DeleteObject, for the upstream's credentials; delete s3://%s", key), "they may not delete objects, and %s remains", key)
 		} else if r.Count(Problem) == problems {
 			r.ok("permissions", "objects in %q can be written, read, uploaded in parts and deleted", u.Bucket)
 		}
@@ -308,7 +309,7 @@ func (u *Upstream) permissions(ctx context.Context, r *Report) {
 		if plain {
 			r.Add(Note, "ETags", "cache.md5_etags = true lets bodies be verified by them", "the upstream's plain ETags are MD5 digests")
 		} else {
-			r.Add(Problem, "ETags", "cache.md5_etags = false", "the upstream's ETags are no MD5 digests (encryption?), and the configuration says that they are: everything would look damaged")
+			r.Add(Problem, "ETags", "cache.md5_etags = false", "the upstream's ETags are not MD5 digests (encryption?), but the configuration says that they are: everything would look damaged")
 		}
 	}
 	u.reads(ctx, r, key, body, put.header.Get("Etag"))
@@ -316,7 +317,7 @@ func (u *Upstream) permissions(ctx context.Context, r *Report) {
 	u.trailing(ctx, r, key, body)
 }
 
-// reads checks that an object can be read, and that conditions and ranges are understood.
+// reads checks that an object can be read, and that the upstream evaluates conditions and ranges.
 func (u *Upstream) reads(ctx context.Context, r *Report, key akigw.Key, body []byte, etag string) {
 	get := func(h http.Header) *answer {
 		a, err := u.ask(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: key, Header: h})
@@ -330,7 +331,7 @@ func (u *Upstream) reads(ctx context.Context, r *Report, key akigw.Key, body []b
 		r.denied("read objects", "s3:GetObject", a)
 		return
 	case a.status != http.StatusOK || !bytes.Equal(a.body, body):
-		r.Add(Problem, "reads", "", "what was written is not what is read: %s, %d bytes instead of %d", a.said(), len(a.body), len(body))
+		r.Add(Problem, "reads", "", "the content read differs from the content written: %s, %d bytes instead of %d", a.said(), len(a.body), len(body))
 		return
 	}
 	var missing []string
@@ -344,13 +345,13 @@ func (u *Upstream) reads(ctx context.Context, r *Report, key akigw.Key, body []b
 		missing = append(missing, "Range")
 	}
 	if len(missing) > 0 {
-		r.Add(Problem, "conditions", "another service, or a proxy before it that passes these headers on", "the upstream does not heed %s: versions cannot be told apart while they are read", strings.Join(missing, ", "))
+		r.Add(Problem, "conditions", "another service, or a proxy before it that passes these headers on", "the upstream ignores %s: versions cannot be told apart while they are read", strings.Join(missing, ", "))
 		return
 	}
-	r.ok("conditions", "If-Match, If-None-Match and ranges are understood")
+	r.ok("conditions", "If-Match, If-None-Match and ranges work")
 }
 
-// multipart checks that uploads can be begun and given up.
+// multipart checks that multipart uploads can be created and aborted.
 func (u *Upstream) multipart(ctx context.Context, r *Report, key akigw.Key) {
 	a, err := u.ask(ctx, &cold.Request{Op: "CreateMultipartUpload", Method: http.MethodPost, Key: key, Query: url.Values{"uploads": {""}}})
 	if err != nil || a.status != http.StatusOK {
@@ -369,7 +370,7 @@ func (u *Upstream) multipart(ctx context.Context, r *Report, key akigw.Key) {
 	}
 }
 
-// trailing checks what the configuration says of trailing checksums.
+// trailing checks the setting of trailing checksums.
 func (u *Upstream) trailing(ctx context.Context, r *Report, key akigw.Key, body []byte) {
 	if !u.Trailing {
 		return
@@ -380,13 +381,13 @@ func (u *Upstream) trailing(ctx context.Context, r *Report, key akigw.Key, body 
 	case err != nil:
 		r.Add(Warning, "checksums", u.setting("trailing_checksums")+" = false", "an upload with a trailing checksum failed: %v", err)
 	case a.status >= 300:
-		r.Add(Problem, "checksums", u.setting("trailing_checksums")+" = false", "the upstream does not take trailing checksums, as new SDKs send them: %s", a.said())
+		r.Add(Problem, "checksums", u.setting("trailing_checksums")+" = false", "the upstream rejects trailing checksums, which new SDKs send: %s", a.said())
 	default:
 		back, err := u.ask(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: key})
 		if err == nil && back.status == http.StatusOK && !bytes.Equal(back.body, body) {
 			r.Add(Problem, "checksums", u.setting("trailing_checksums")+" = false", "the upstream stores the frame of trailing checksums (aws-chunked) as if it were data")
 			return
 		}
-		r.ok("checksums", "trailing checksums are taken")
+		r.ok("checksums", "trailing checksums work")
 	}
 }

@@ -127,12 +127,12 @@ func TestUpstream_Unreachable(t *testing.T) {
 		text, mend string
 	}{
 		"HTTP":              {errors.New("http: server gave HTTP response to HTTPS client"), "upstream", "speaks plain HTTP", `upstream.url = "http://s3.example.com:9000"`},
-		"no host":           {&net.DNSError{Err: "no such host"}, "upstream", `no host "s3.example.com"`, "getent hosts"},
+		"no host":           {&net.DNSError{Err: "no such host"}, "upstream", `"s3.example.com" does not exist`, "getent hosts"},
 		"unknown authority": {x509.UnknownAuthorityError{}, "upstream", "does not know", "update-ca-certificates"},
 		"other names":       {x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"other"}}, Host: "s3.example.com"}, "upstream", "for other names", "a name of the certificate"},
 		"expired":           {x509.CertificateInvalidError{Reason: x509.Expired}, "upstream", "is not valid", "renew"},
 		"refused":           {syscall.ECONNREFUSED, "upstream", "nothing listens on s3.example.com:9000", "is it running"},
-		"no route":          {syscall.EHOSTUNREACH, "upstream", "no way to", "firewalls"},
+		"no route":          {syscall.EHOSTUNREACH, "upstream", "no route to", "firewalls"},
 		"silent":            {context.DeadlineExceeded, "upstream", "does not answer", "curl"},
 		"no credentials":    {errors.New("no credentials were found"), "credentials", "no credentials", "upstream.credentials"},
 		"something else":    {errors.New("the cable is cut"), "upstream", "the cable is cut", "curl"},
@@ -167,12 +167,12 @@ func TestUpstream_Clock(t *testing.T) {
 		}
 		s := newService(nil)
 		s.mute = true
-		judge(t, examine(t, s, nil), wants{"clock", Note, "does not say what time it is", ""})
+		judge(t, examine(t, s, nil), wants{"clock", Note, "have no Date", ""})
 	})
 }
 
 // TestUpstream_Faults: what is wrong with a service is found, at its level, with what to do, and
-// nothing else is; no object stays behind, unless it cannot be deleted.
+// nothing else is; no object remains, unless it cannot be deleted.
 func TestUpstream_Faults(t *testing.T) {
 	trailing := func(answer func(r *cold.Request) *http.Response) func(*cold.Request) (*http.Response, error) {
 		return func(r *cold.Request) (*http.Response, error) {
@@ -205,7 +205,7 @@ func TestUpstream_Faults(t *testing.T) {
 			}
 			return testkit.Response(301, http.Header{"X-Amz-Bucket-Region": {"eu-west-3"}}, nil), nil
 		}, nil, 0, wants{"region", Problem, `"us-east-1"`, `upstream.region = "eu-west-3"`}},
-		{"no bucket", on("ListObjectsV2", 404, "NoSuchBucket"), nil, 0, wants{"bucket", Problem, `no bucket "bucket"`, "aws s3 mb s3://bucket"}},
+		{"no bucket", on("ListObjectsV2", 404, "NoSuchBucket"), nil, 0, wants{"bucket", Problem, `the bucket "bucket" does not exist`, "aws s3 mb s3://bucket"}},
 		{"a bucket that answers nonsense", on("ListObjectsV2", 500, "InternalError"), nil, 0, wants{"bucket", Problem, "500 InternalError", ""}},
 		{"a bucket that cannot be listed", on("ListObjectsV2", 403, "AccessDenied"), nil, 0, wants{"permissions", Problem, "may not list", "s3:ListBucket"}},
 		{"old versions are kept", func(r *cold.Request) (*http.Response, error) {
@@ -216,7 +216,7 @@ func TestUpstream_Faults(t *testing.T) {
 		}, nil, 0, wants{"versioning", Note, "suspended", ""}},
 		{"no writing", on("PutObject", 403, "AccessDenied"), nil, 0, wants{"permissions", Problem, "write objects", "s3:PutObject"}},
 		{"no reading", on("GetObject", 403, "AccessDenied"), nil, 0, wants{"permissions", Problem, "read objects", "s3:GetObject"}},
-		{"no deleting", on("DeleteObject", 403, "AccessDenied"), nil, 1, wants{"permissions", Problem, "stays behind", "s3:DeleteObject"}},
+		{"no deleting", on("DeleteObject", 403, "AccessDenied"), nil, 1, wants{"permissions", Problem, "remains", "s3:DeleteObject"}},
 		{"no uploads", on("CreateMultipartUpload", 403, "AccessDenied"), nil, 0, wants{"permissions", Problem, "begin multipart uploads", "s3:PutObject"}},
 		{"no aborting", on("AbortMultipartUpload", 403, "AccessDenied"), nil, 0, wants{"permissions", Problem, "abort multipart uploads", "s3:AbortMultipartUpload"}},
 		{"other bytes", func(r *cold.Request) (*http.Response, error) {
@@ -224,10 +224,10 @@ func TestUpstream_Faults(t *testing.T) {
 				return nil, nil
 			}
 			return testkit.Response(200, nil, []byte("other bytes")), nil
-		}, func(u *Upstream) { u.Trailing = false }, 0, wants{"reads", Problem, "not what is read", ""}},
-		{"no conditions", without("If-Match", "If-None-Match"), nil, 0, wants{"conditions", Problem, "heed If-None-Match, If-Match:", "another service"}},
-		{"no ranges", without("Range"), nil, 0, wants{"conditions", Problem, "heed Range:", "another service"}},
-		{"no trailing checksums", trailing(func(*cold.Request) *http.Response { return s3Error(501, "NotImplemented") }), nil, 0, wants{"checksums", Problem, "does not take trailing checksums", "upstream.trailing_checksums = false"}},
+		}, func(u *Upstream) { u.Trailing = false }, 0, wants{"reads", Problem, "differs from the content written", ""}},
+		{"no conditions", without("If-Match", "If-None-Match"), nil, 0, wants{"conditions", Problem, "ignores If-None-Match, If-Match:", "another service"}},
+		{"no ranges", without("Range"), nil, 0, wants{"conditions", Problem, "ignores Range:", "another service"}},
+		{"no trailing checksums", trailing(func(*cold.Request) *http.Response { return s3Error(501, "NotImplemented") }), nil, 0, wants{"checksums", Problem, "rejects trailing checksums", "upstream.trailing_checksums = false"}},
 		{"trailing checksums that are not asked for", trailing(func(*cold.Request) *http.Response { return s3Error(501, "NotImplemented") }), func(u *Upstream) { u.Trailing = false }, 0, wants{"permissions", OK, "can be written", ""}},
 		{"ETags that are digests after all", nil, func(u *Upstream) { u.MD5ETags = false }, 0, wants{"ETags", Note, "are MD5 digests", "cache.md5_etags = true"}},
 	} {

@@ -498,7 +498,7 @@ func TestPartialSnapshotUploadRecovery(t *testing.T) {
 		}
 		return nil, nil
 	}
-	if out := g.says("snapshot", "create"); !strings.Contains(out, "could not be taken upstream") {
+	if out := g.says("snapshot", "create"); !strings.Contains(out, "could not be uploaded") {
 		t.Error(out)
 	}
 	up.Before = nil

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"fmt"
 	"slices"
 	"syscall"
 	"time"
@@ -9,42 +8,10 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// The effects on disks. But for SlowSync what they happen to is not done.
-const (
-	EIO        Effect = "eio"         // input/output error
-	ENOSPC     Effect = "enospc"      // no space left: of what takes up room, and of asking how much there is
-	ShortWrite Effect = "short_write" // half of a write is done, and fails with EIO
-	SlowSync   Effect = "slow_sync"   // a sync takes LatencyMS, and up to JitterMS more
-	FailedSync Effect = "failed_sync" // a sync fails with EIO
-)
-
-// DiskEffects are all of those.
-var DiskEffects = []Effect{EIO, ENOSPC, ShortWrite, SlowSync, FailedSync}
-
-// Where faults happen, and to what.
-const (
-	Cold    = "cold"    // on the way to an upstream
-	Warm    = "warm"    // on the disk tier
-	Journal = "journal" // on the journal's disk
-
-	Read  = "read"
-	Write = "write"
-)
-
-// diskOps are the operations that an effect on disks can happen to.
-var diskOps = map[Effect][]akigw.DiskOp{
-	EIO: {akigw.DiskMkdir, akigw.DiskCreate, akigw.DiskOpen, akigw.DiskRead, akigw.DiskWrite, akigw.DiskSync, akigw.DiskSyncDir,
-		akigw.DiskRename, akigw.DiskRemove, akigw.DiskList},
-	ENOSPC:     {akigw.DiskMkdir, akigw.DiskCreate, akigw.DiskWrite, akigw.DiskFree},
-	ShortWrite: {akigw.DiskWrite},
-	SlowSync:   {akigw.DiskSync, akigw.DiskSyncDir},
-	FailedSync: {akigw.DiskSync, akigw.DiskSyncDir},
-}
-
 // reads are the operations that change nothing.
 var reads = []akigw.DiskOp{akigw.DiskOpen, akigw.DiskRead, akigw.DiskList}
 
-// Disk is the plan that is set, for the disk of a tier: Warm or Journal.
+// Disk applies the plan in force to the disk of a tier, Warm or Journal.
 func (l *Layer) Disk(tier string) akigw.DiskFault {
 	return func(op akigw.DiskOp, name string, size int) (int, error) {
 		st := l.state.Load()
@@ -62,7 +29,7 @@ func (l *Layer) Disk(tier string) akigw.DiskFault {
 			}
 			switch f.Effect {
 			case SlowSync:
-				time.Sleep(f.wait(how)) // a sync cannot be called off
+				time.Sleep(f.wait(how)) // a sync cannot be cancelled
 			case ENOSPC:
 				return 0, fault(syscall.ENOSPC)
 			case ShortWrite:
@@ -74,5 +41,3 @@ func (l *Layer) Disk(tier string) akigw.DiskFault {
 		return size, nil
 	}
 }
-
-func fault(err error) error { return fmt.Errorf("fault: %w", err) }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Wrap puts the plan that is set before a transport, at any time.
+// Wrap applies the plan that is in force at the time of each request to a transport.
 func (l *Layer) Wrap(next http.RoundTripper) http.RoundTripper { return &transport{l, next} }
 
 type transport struct {
@@ -23,12 +23,12 @@ type transport struct {
 	next  http.RoundTripper
 }
 
-// operations are S3 API names by method and by what else a request has, the most particular
+// operations are S3 API names by method and by what else identifies a request, the most specific
 // first.
 var operations = []struct {
 	method string
-	object bool     // a key is named
-	query  []string // that must be there
+	object bool     // the request names a key
+	query  []string // parameters that have to be present
 	header string
 	op     string
 }{
@@ -53,8 +53,8 @@ var operations = []struct {
 	{"DELETE", false, nil, "", "DeleteBucket"},
 }
 
-// Identify says what a request asks for. Parameters that make another operation of it (?acl and
-// the like) make it one without a name.
+// Identify returns the operation, bucket and key of a request. A subresource that has no name here,
+// such as ?acl, makes the operation "".
 func Identify(r *http.Request) (op, bucket, key string) {
 	bucket, key, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if bucket == "" {
@@ -108,7 +108,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 type trip func(*http.Request) (*http.Response, error)
 
-// around makes what happens to a request out of what would happen without the fault.
+// around wraps what would happen to a request without the fault in its effect.
 func (f *line) around(send trip, how uint64) trip {
 	switch f.Effect {
 	case SlowDown:
@@ -147,14 +147,14 @@ func (f *line) around(send trip, how uint64) trip {
 	return altered(send, f.Effect, how)
 }
 
-// discard closes the body of a request that is not sent: a RoundTripper has to.
+// discard closes the body of a request that is not sent, as a RoundTripper has to.
 func discard(r *http.Request) {
 	if r.Body != nil {
 		_ = r.Body.Close()
 	}
 }
 
-// answering answers with an error document, and does nothing.
+// answering responds with an error document, and does not send the request.
 func answering(status int, code string) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		discard(r)
@@ -174,10 +174,10 @@ func failing(err error) trip {
 	}
 }
 
-// late waits before it goes on.
+// late delays a request.
 func (f *line) late(send trip, how uint64) trip {
 	wait := f.wait(how)
-	if wait == 0 { // of a timeout
+	if wait == 0 { // the effect is a time-out
 		wait = 30 * time.Second
 	}
 	return func(r *http.Request) (*http.Response, error) {
@@ -189,7 +189,7 @@ func (f *line) late(send trip, how uint64) trip {
 	}
 }
 
-// wait is how long something takes longer.
+// wait is how long an operation is delayed.
 func (f *line) wait(how uint64) time.Duration {
 	wait := time.Duration(f.LatencyMS) * time.Millisecond
 	if f.JitterMS > 0 {
@@ -209,18 +209,18 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// unheard has a request done, and drops its answer.
+// unheard sends a request, and drops its response.
 func unheard(send trip, r *http.Request) error {
 	resp, err := send(r)
 	if err != nil {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, resp.Body) // nobody sees it
+	_, _ = io.Copy(io.Discard, resp.Body) // the response is dropped
 	_ = resp.Body.Close()
 	return nil
 }
 
-// lost has a request done, and its answer lost.
+// lost sends a request, and loses its response.
 func lost(send trip, failure error) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		if err := unheard(send, r); err != nil {
@@ -230,7 +230,7 @@ func lost(send trip, failure error) trip {
 	}
 }
 
-// hang returns when the request is given up, or when the plan is no longer in force, with an error.
+// hang returns an error when the request is cancelled, or when the plan is no longer in force.
 func (f *line) hang(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -240,14 +240,14 @@ func (f *line) hang(ctx context.Context) error {
 	}
 }
 
-// hanging never answers, and does nothing.
+// hanging never responds, and does not send the request.
 func (f *line) hanging(r *http.Request) (*http.Response, error) {
 	err := f.hang(r.Context())
 	discard(r)
 	return nil, err
 }
 
-// hangingAfter has a request done, and never answers.
+// hangingAfter sends a request, and never responds.
 func (f *line) hangingAfter(send trip) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		if err := unheard(send, r); err != nil {
@@ -257,7 +257,7 @@ func (f *line) hangingAfter(send trip) trip {
 	}
 }
 
-// hangingBody answers, and stops in the middle of the body. An answer without a body is whole.
+// hangingBody responds, and stops in the middle of the body. A response without a body is complete.
 func (f *line) hangingBody(send trip) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		resp, err := send(r)
@@ -282,10 +282,10 @@ func (s *stuck) Close() error {
 	return s.body.Close()
 }
 
-// mostTwice is the largest body in bytes that is delivered twice.
+// mostTwice is the largest body, in bytes, of a request that can be delivered twice.
 const mostTwice = 16 << 20
 
-// twice delivers a request two times, and answers with the second answer.
+// twice delivers a request two times, and returns the second response.
 func twice(send trip) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		if r.ContentLength > mostTwice || r.ContentLength < 0 {
@@ -315,7 +315,7 @@ func twice(send trip) trip {
 	}
 }
 
-// slowed bounds the rate of both bodies.
+// slowed limits the rate of both bodies.
 func (f *line) slowed(send trip) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		limit := rate.NewLimiter(rate.Limit(f.BytesPerSec), max(f.BytesPerSec/10, 1))
@@ -331,7 +331,7 @@ func (f *line) slowed(send trip) trip {
 	}
 }
 
-// altered changes an answer.
+// altered changes a response.
 func altered(send trip, effect Effect, how uint64) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		resp, err := send(r)
@@ -361,16 +361,16 @@ func altered(send trip, effect Effect, how uint64) trip {
 	}
 }
 
-// body is one that something happens to.
+// body is a body with an effect.
 type body struct {
 	io.ReadCloser
 	at      int64
-	corrupt int64 // offset of the byte with the wrong bit, -1 for none
+	corrupt int64 // offset of the byte with a flipped bit, -1 for none
 	bit     byte
-	end     int64        // where it ends, -1 for where it does
-	stall   func() error // what it does there, nil to end as if it were whole
+	end     int64        // where it ends early, -1 for nowhere
+	stall   func() error // what happens there, nil to end as if it were complete
 	limit   *rate.Limiter
-	ctx     context.Context // of the request whose body it is; an io.Reader has no other way to it
+	ctx     context.Context // of the request; an io.Reader gets no context
 }
 
 // Read implements io.Reader.

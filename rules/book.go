@@ -15,8 +15,8 @@ import (
 	"github.com/akidb/akigw/internal/watch"
 )
 
-// Book is the rules in force: those of the configuration file, taken over when
-// it changes. All methods but Run may be called from any goroutine.
+// Book holds the rules in force: those of the configuration file, reloaded when it changes. All
+// methods but Run may be called from any goroutine.
 type Book struct {
 	path     string
 	defaults Settings
@@ -58,10 +58,10 @@ func newCounters(set *metrics.Set) counters {
 // For returns the settings of a key. They are shared and must not be changed.
 func (b *Book) For(bucket, key string) *Settings { return b.set.Load().For(bucket, key) }
 
-// Pinning returns the version of the rules, another one after each change, and
-// whether any of them pins objects.
+// Pinning returns the version of the rules, which changes with each reload, and whether any rule
+// pins objects.
 func (b *Book) Pinning() (version uint64, any bool) {
-	version = b.version.Load() // first: a change in between is noticed later
+	version = b.version.Load() // first: a reload in between is noticed by its version later
 	_, any = b.set.Load().Pinning()
 	return version, any
 }
@@ -72,12 +72,11 @@ func (b *Book) Backs(bucket string) bool { return b.set.Load().Backs(bucket) }
 // BacksAny is Set.BacksAny.
 func (b *Book) BacksAny() bool { return b.set.Load().BacksAny() }
 
-// Explain says where the settings of a key come from.
+// Explain returns which rules the settings of a key come from.
 func (b *Book) Explain(bucket, key string) []Explained { return b.set.Load().Explain(bucket, key) }
 
-// Run takes the rules over when the file changes, until ctx ends. Rules with
-// mistakes are reported, and those before stay in force; so they do for what
-// else is in the file, which is read at the start alone.
+// Run reloads the rules when the file changes, until ctx ends. If there are mistakes in them they
+// are logged, and the previous rules stay in force. The rest of the file is read at the start only.
 func (b *Book) Run(ctx context.Context) error {
 	if b.path == "" {
 		<-ctx.Done()
@@ -98,7 +97,7 @@ func (b *Book) Run(ctx context.Context) error {
 	return nil
 }
 
-// checkClasses reports classes that there are not.
+// checkClasses reports classes that are not configured.
 func checkClasses(rules []Rule, classes []string) (err error) {
 	for i := range rules {
 		name, set := rules[i].value("qos").(string)
@@ -114,7 +113,7 @@ func (b *Book) load() error {
 		b.set.Store(NewSet(nil, b.defaults))
 		return nil
 	}
-	b.seen, _ = os.Stat(b.path) // none, if it cannot be looked at
+	b.seen, _ = os.Stat(b.path) // nil if the file cannot be read
 	file, err := os.ReadFile(b.path)
 	if err != nil {
 		return fmt.Errorf("rules: %w", err)

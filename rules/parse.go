@@ -11,11 +11,11 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// Table is the name of the tables that Parse reads.
+// Table is the name of the tables that Parse reads: [[rule]].
 const Table = "rule"
 
-// Parse reads the [[rule]] tables of a configuration file and ignores the rest
-// of it. The error names every mistake by its line.
+// Parse parses the [[rule]] tables of a configuration file, and ignores the rest of the file. The
+// error lists all mistakes by line.
 func Parse(file []byte) ([]Rule, error) {
 	var tree struct {
 		Rule any `toml:"rule"`
@@ -37,7 +37,7 @@ func Parse(file []byte) ([]Rule, error) {
 	var mistakes []error
 	rules := make([]Rule, len(tables))
 	for i, t := range tables {
-		table, _ := t.(map[string]any) // [[rule]] makes nothing else
+		table, _ := t.(map[string]any) // [[rule]] always is one
 		rules[i] = Rule{Bucket: "*", Key: "*", Line: lines[i][""]}
 		for _, name := range slices.Sorted(maps.Keys(table)) {
 			line := cmp.Or(lines[i][name], rules[i].Line)
@@ -52,7 +52,7 @@ func Parse(file []byte) ([]Rule, error) {
 	return rules, nil
 }
 
-// take sets one field.
+// take sets one field of a rule.
 func (r *Rule) take(name string, v any, line int) error {
 	switch name {
 	case "bucket":
@@ -78,8 +78,7 @@ func setPattern(pattern *string, v any) error {
 	return nil
 }
 
-// linesOf finds the line of each [[rule]] table, under the name "", and of its
-// fields.
+// linesOf finds the line of each [[rule]] table, under the name "", and those of its fields.
 func linesOf(file []byte) (tables []map[string]int) {
 	var p unstable.Parser
 	p.Reset(file)

@@ -1,10 +1,10 @@
-// Package rules says how each object is to be treated: how fresh a cached copy
-// must be, which tiers may hold it, and so on. Settings come from the [[rule]]
-// tables of the configuration file; for each field the first rule counts that
-// matches the key and has that field, and behind all rules the defaults.
+// Package rules says how each object is treated: how fresh a cached copy must be, which tiers may
+// hold it, and so on. Settings come from the [[rule]] tables of the configuration file. Each
+// setting has the value of the first rule that matches the key and has that setting, or else its
+// default.
 //
-// It promises that what it hands out is one consistent state, shared and never
-// changed, however often the file is edited meanwhile.
+// The settings that it returns are one consistent state, shared and immutable, however often the
+// file is edited meanwhile.
 package rules
 
 import (
@@ -25,73 +25,68 @@ type Freshness string
 
 // The freshness modes (docs/contract.md).
 const (
-	// Strict validates every hit with a conditional request that started after
-	// the hit's own request had arrived.
+	// Strict validates every hit with a conditional request that began after the client's request
+	// had arrived.
 	Strict Freshness = "strict"
 	// TTL trusts a validated object for some time.
 	TTL Freshness = "ttl"
-	// Immutable trusts what was once fetched: keys are never given other bytes.
+	// Immutable trusts an object that was fetched once: the bytes of a key never change.
 	Immutable Freshness = "immutable"
-	// Exclusive trusts what this gateway wrote or fetched: it is the only
-	// writer.
+	// Exclusive trusts what this gateway wrote or fetched, because it is the only writer.
 	Exclusive Freshness = "exclusive"
-	// Events trusts a validated object until the upstream says that it changed,
-	// while it is known that the upstream could have said so.
+	// Events trusts a validated object until the upstream reports a change, as long as the upstream
+	// is known to report changes.
 	Events Freshness = "events"
 )
 
-// Modes are the freshness modes.
+// Modes are all freshness modes.
 var Modes = []Freshness{Strict, TTL, Immutable, Exclusive, Events}
 
-// Settings are what holds for one key.
+// Settings are the settings of one key.
 type Settings struct {
 	Freshness Freshness
 	// TTL is how long a validated object is trusted in mode TTL.
 	TTL time.Duration
-	// MaxStale is how long after that it is still served while the upstream
-	// gives no answer.
+	// MaxStale is how long after that it is still served while the upstream does not respond.
 	MaxStale time.Duration
-	// StaleAfter is how long a read waits for a validation, in mode TTL, before it is
-	// served stale within MaxStale although the upstream may be about to answer. 0 is as
-	// long as the request may wait at all.
+	// StaleAfter is how long a read waits for a validation, in mode TTL, before it is served stale
+	// within MaxStale although the upstream may still respond. 0 is the deadline of the request.
 	StaleAfter time.Duration
-	// Memory and Disk tell which tiers may hold the object. With neither it
-	// is never cached.
+	// Memory and Disk say which tiers may hold the object. With neither it is never cached.
 	Memory, Disk bool
 	// MaxObject is the size in bytes above which an object is not cached, 0
 	// for no limit.
 	MaxObject int64
 	// Block is the size in bytes of the blocks that an object is cached in.
 	Block int64
-	// ReadAhead is how many bytes are fetched at the most ahead of a reader that
-	// asks for one range after the other, 0 for none.
+	// ReadAhead is how many bytes are fetched, at most, ahead of a reader that reads one range
+	// after the other; 0 for none.
 	ReadAhead int64
-	// Compress says that blocks on disk are compressed where it pays.
+	// Compress says that blocks on disk are compressed if that makes them smaller.
 	Compress bool
 	// Pin keeps the object on disk once it is there.
 	Pin bool
-	// PinHot keeps it in memory once it is there. No rule says so, but an operator.
+	// PinHot keeps the object in memory once it is there. It is set by operators, not by rules.
 	PinHot bool
-	// HotIdle and WarmIdle are how long an object stays in memory and on disk without
-	// being used, 0 for as long as there is room.
+	// HotIdle and WarmIdle are how long an object stays in memory and on disk without being read;
+	// 0: until it is evicted.
 	HotIdle, WarmIdle time.Duration
-	// PromoteAt is how many accesses within AccessWindow bring an object from disk into
-	// memory as a whole, 0 for never.
+	// PromoteAt is how many accesses within AccessWindow promote a whole object from disk into
+	// memory, 0 for never.
 	PromoteAt    uint32
 	AccessWindow time.Duration
-	// ListTTL is for how long a listing is answered from memory in mode TTL, 0
-	// for never.
+	// ListTTL is how long a listing is served from memory in mode TTL, 0 for never.
 	ListTTL time.Duration
 	// Back says that writes are acknowledged by the journal and flushed later.
 	Back bool
-	// Pack is the size in bytes up to which objects that are written back go into packs,
-	// 0 for none.
+	// Pack is the size, in bytes, up to which objects that are written back go into packs; 0 for
+	// none.
 	Pack int64
 	// Class names the class of service (QoS), "" for none.
 	Class string
 }
 
-// MaxPack is the size in bytes of the largest objects that can go into packs.
+// MaxPack is the largest size, in bytes, of an object that can go into a pack.
 const MaxPack = 1 << 20
 
 // Least and largest size of a block in bytes.
@@ -100,10 +95,10 @@ const (
 	maxBlock = 4 << 20
 )
 
-// BlockSizes says in words which block sizes there are.
+// BlockSizes describes the valid block sizes, for error messages.
 const BlockSizes = "must be a power of two from 64KiB to 4MiB"
 
-// BlockSize reports whether blocks can have n bytes.
+// BlockSize reports whether n is a valid size of a block.
 func BlockSize(n int64) bool { return n >= minBlock && n <= maxBlock && n&(n-1) == 0 }
 
 // Cached reports whether any tier may hold the object.
@@ -117,9 +112,9 @@ func (s *Settings) CachedSize(size int64) bool {
 // field is one setting of a rule.
 type field struct {
 	name string
-	// set takes a value of the file; the error says what is wrong with it.
+	// set sets the field to a value of the file; the error says what is wrong with the value.
 	set func(s *Settings, v any) error
-	// text is the value as the file would have it.
+	// text is the value as it is written in the file.
 	text func(s *Settings) string
 }
 
@@ -222,7 +217,7 @@ var fields = [...]field{
 	}, func(s *Settings) string { return fmt.Sprintf("%q", s.Class) }},
 }
 
-// bytesOf reads a size: a number, or a text such as "1MiB".
+// bytesOf parses a size: a number, or a text such as "1MiB".
 func bytesOf(v any) (int64, error) {
 	var b size.Bytes
 	err := b.UnmarshalText(fmt.Append(nil, v))
@@ -234,18 +229,17 @@ func bytesText(n int64) string {
 	return fmt.Sprintf("%q", text)
 }
 
-// MaxSeconds is the largest duration in seconds that a setting takes: a
-// hundred years.
+// MaxSeconds is the largest duration of a setting, in seconds: a hundred years.
 const MaxSeconds = 100 * 365 * 24 * 3600
 
 // Day is 24 hours.
 const Day = 24 * time.Hour
 
-// MaxPromoteAt is the largest number of accesses that a rule can ask for.
+// MaxPromoteAt is the largest value of PromoteAt.
 const MaxPromoteAt = 1_000_000
 
-// Units makes a duration of a number of units. It is false for what is negative, longer than
-// MaxSeconds, or so short that it is not zero and less than a second.
+// Units returns the duration of n units. It returns false for a negative duration, one longer than
+// MaxSeconds, and one between zero and a second.
 func Units(n float64, unit time.Duration) (time.Duration, bool) {
 	seconds := n * unit.Seconds()
 	if !(seconds >= 0 && seconds <= MaxSeconds) || n > 0 && seconds < 1 {
@@ -254,10 +248,10 @@ func Units(n float64, unit time.Duration) (time.Duration, bool) {
 	return time.Duration(seconds * float64(time.Second)).Round(time.Second), true
 }
 
-// DurationValues says in words which durations there are.
+// DurationValues describes the valid durations, for error messages.
 const DurationValues = "must be 0 or a number that makes at least a second"
 
-// setDuration reads a number of units.
+// setDuration sets a duration from a number of units.
 func setDuration(d *time.Duration, v any, unit time.Duration) error {
 	var n float64
 	switch v := v.(type) {
@@ -318,18 +312,18 @@ func setTiers(s *Settings, v any) error {
 	return nil
 }
 
-// Rule is one [[rule]] table.
+// Rule is one [[rule]] table: patterns, and the settings of the keys that match them.
 type Rule struct {
-	// Bucket and Key are patterns in which "*" stands for any characters,
-	// slashes too, and "?" for any one.
+	// Bucket and Key are patterns in which "*" matches any characters, slashes included, and "?"
+	// any one character.
 	Bucket, Key string
-	// Line is where the table begins.
+	// Line is the line of the file on which the table begins.
 	Line int
 
 	values [len(fields)]value
 }
 
-// value is what a rule says of one field.
+// value is the value of one field of a rule.
 type value struct {
 	set  bool
 	v    any
@@ -339,20 +333,19 @@ type value struct {
 // MaxRules is the largest number of rules.
 const MaxRules = 256
 
-// Set is the rules of one state of the file. All methods may be called from
-// any goroutine.
+// Set is an immutable set of rules: one state of the file. All methods may be called from any
+// goroutine.
 type Set struct {
 	defaults *Settings
 	rules    []Rule
-	// combined holds the settings of each set of rules that was seen to match
-	// a key; they are few.
+	// combined caches the settings of each combination of rules that matched a key; there are few.
 	combined atomic.Pointer[map[matched]*Settings]
 }
 
-// matched is a set of rules by their numbers.
+// matched is a combination of rules, by their numbers.
 type matched [MaxRules / 64]uint64
 
-// NewSet combines rules, as from Parse, with defaults.
+// NewSet combines the rules of Parse with defaults.
 func NewSet(rules []Rule, defaults Settings) *Set {
 	s := &Set{defaults: &defaults, rules: rules}
 	s.combined.Store(&map[matched]*Settings{{}: s.defaults})
@@ -382,7 +375,7 @@ func (s *Set) For(bucket, key string) *Settings {
 	}
 }
 
-// Pinning returns a version, always the same, and whether any rule pins objects.
+// Pinning returns a version, which is always the same, and whether any rule pins objects.
 func (s *Set) Pinning() (version uint64, any bool) {
 	for i := range s.rules {
 		if pin, _ := s.rules[i].value("pin").(bool); pin {
@@ -412,7 +405,7 @@ func (s *Set) BacksAny() bool {
 	return s.defaults.Back
 }
 
-// value is what a rule says of a field, nil if nothing.
+// value is the value of a field of a rule, nil if the rule does not have the field.
 func (r *Rule) value(name string) any {
 	for i := range fields {
 		if fields[i].name == name {
@@ -422,7 +415,7 @@ func (r *Rule) value(name string) any {
 	return nil
 }
 
-// maxCombined bounds what is kept; with more it starts over.
+// maxCombined bounds Set.combined: with more the cache is cleared.
 const maxCombined = 1024
 
 func (s *Set) match(bucket, key string) (m matched) {
@@ -448,13 +441,13 @@ func (s *Set) combine(m matched) *Settings {
 	settings := *s.defaults
 	for i, f := range fields {
 		if r := s.first(m, i); r != nil {
-			_ = f.set(&settings, r.values[i].v) // Parse has seen that it can be set
+			_ = f.set(&settings, r.values[i].v) // Parse has checked the value
 		}
 	}
 	return &settings
 }
 
-// Explained is one field of the settings of a key, and where it comes from.
+// Explained is one setting of a key, and where its value comes from.
 type Explained struct {
 	Field, Value string
 	// Line is the line of the file, 0 for the default.
@@ -463,7 +456,7 @@ type Explained struct {
 	Rule *Rule
 }
 
-// Explain says where the settings of a key come from.
+// Explain returns the settings of a key, and the rules that they come from.
 func (s *Set) Explain(bucket, key string) []Explained {
 	m := s.match(bucket, key)
 	settings := s.combine(m)

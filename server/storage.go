@@ -49,7 +49,7 @@ func openStorage(c *Config, i *instruments, opened *closers) (_ *storage, err er
 
 // openUpstreams opens the configured upstreams.
 func openUpstreams(c *Config, i *instruments, opened *closers) (*cold.Upstreams, error) {
-	c.Upstream.Log = i.log
+	c.Upstream.Log, c.Upstream.Metrics = i.log, i.metrics
 	for n := range c.Further {
 		c.Further[n].Log = i.log
 	}

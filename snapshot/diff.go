@@ -8,20 +8,20 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Change is what happened to an object between two snapshots.
+// Change is a difference between two snapshots in one object.
 type Change struct {
 	// What is "added", "removed", "changed" (another version) or "moved" (another tier).
 	What   string `json:"what"`
 	Bucket string `json:"bucket"`
 	Key    string `json:"key"`
-	// Version is the version id that the key asks for, "" for the current one.
+	// Version is the version id in the key, "" for the current version.
 	Version string `json:"version_id,omitempty"`
 	From    string `json:"from,omitempty"` // ETag, or tier
 	To      string `json:"to,omitempty"`
 }
 
-// Diff calls yield with what happened between two snapshots, in the order of bucket and key,
-// until it returns false.
+// Diff calls yield with each difference between two snapshots, in the order of bucket and key,
+// until yield returns false.
 func (s *Store) Diff(ctx context.Context, from, to Info, yield func(Change) bool) error {
 	var failure error
 	rows := func(i Info) (next func() (akigw.CatalogEntry, bool), stop func()) {
@@ -69,7 +69,7 @@ func change(what string, key akigw.Key, from, to string) Change {
 	return Change{what, key.Bucket, key.Name, key.Version, from, to}
 }
 
-// compare is the order of the rows.
+// compare orders rows by bucket, key and version.
 func compare(a, b akigw.Key) int {
 	return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
 }

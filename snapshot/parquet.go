@@ -9,7 +9,6 @@ import (
 	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -52,16 +51,16 @@ const (
 )
 
 const (
-	// rowGroup is how many rows are written together: what is in memory meanwhile, and what
-	// a reader can leave out by the least and the largest key.
+	// rowGroup is how many rows a row group has: so many are in memory at a time, and a reader can
+	// skip so many by their least and largest key.
 	rowGroup = 64 << 10
-	// batch is how many rows are handed over at a time.
+	// batch is how many rows are passed to the library at a time.
 	batch = 1024
-	// maxRows bounds the rows that are read of a file.
+	// maxRows bounds the rows of a file that is read.
 	maxRows = 1 << 31
 )
 
-// epoch stands for a time that is not known: Parquet has no zero time.
+// epoch stands for an unknown time: Parquet has no zero time.
 var epoch = time.UnixMilli(0).UTC()
 
 func known(t time.Time) time.Time {
@@ -94,7 +93,7 @@ func (r *Row) entry() akigw.CatalogEntry {
 	}
 }
 
-// summed writes on, and makes a digest of all that was written.
+// summed passes writes on, and computes a digest of them.
 type summed struct {
 	w     io.Writer
 	hash  hash.Hash
@@ -110,11 +109,6 @@ func (s *summed) Write(p []byte) (int, error) {
 }
 
 func (s *summed) digest() string { return shortDigest(s.hash.Sum(nil)) }
-
-// metadata is what the footer says of a snapshot.
-func (s *Store) metadata(i Info) map[string]string {
-	return map[string]string{metaSchema: strconv.Itoa(Schema), metaGateway: s.Gateway, metaCreated: i.Created.Format(time.RFC3339Nano)}
-}
 
 // writeRows writes a Parquet file of all entries.
 func writeRows(w *summed, metadata map[string]string, entries func(yield func(*akigw.CatalogEntry) bool) error) error {
@@ -162,7 +156,7 @@ func writeRows(w *summed, metadata map[string]string, entries func(yield func(*a
 	return out.Close()
 }
 
-// Details are what a snapshot says of itself.
+// Details are the metadata of a snapshot.
 type Details struct {
 	Info
 	Schema    int       `json:"schema"`
@@ -172,30 +166,7 @@ type Details struct {
 	RowGroups int       `json:"row_groups"`
 }
 
-// Verify reads all of a snapshot and compares it with its digest. The error is ErrDamaged if
-// it is not what was written.
-func (s *Store) Verify(i Info) (_ Details, err error) {
-	defer s.countDamaged(&err)
-	f, err := os.Open(filepath.Join(s.Dir, i.File))
-	if err != nil {
-		return Details{}, err
-	}
-	defer f.Close()
-	file, err := open(f, i)
-	if err != nil {
-		return Details{}, err
-	}
-	return details(i, file)
-}
-
-// countDamaged counts a snapshot that was found damaged.
-func (s *Store) countDamaged(err *error) {
-	if errors.Is(*err, ErrDamaged) {
-		s.counters.damaged.Inc()
-	}
-}
-
-// open compares a file with its digest, and opens it.
+// open verifies the digest of a file, and opens it.
 func open(f *os.File, i Info) (*parquet.File, error) {
 	sum := sha256.New()
 	n, err := io.Copy(sum, f)
@@ -208,7 +179,7 @@ func open(f *os.File, i Info) (*parquet.File, error) {
 	return parse(f, n)
 }
 
-// parse opens a Parquet file. What the library panics on is damaged.
+// parse opens a Parquet file. A panic of the library means that the file is damaged.
 func parse(r io.ReaderAt, n int64) (file *parquet.File, err error) {
 	defer sound(&err)
 	file, err = parquet.OpenFile(r, n, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
@@ -221,14 +192,14 @@ func parse(r io.ReaderAt, n int64) (file *parquet.File, err error) {
 	return file, nil
 }
 
-// sound makes an error of a panic.
+// sound turns a panic into an error.
 func sound(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%w: %v", ErrDamaged, p)
 	}
 }
 
-// details reads the metadata.
+// details returns the metadata of a file.
 func details(i Info, file *parquet.File) (d Details, err error) {
 	defer sound(&err)
 	d = Details{Info: i, Rows: file.NumRows(), RowGroups: len(file.RowGroups())}
@@ -246,25 +217,6 @@ func details(i Info, file *parquet.File) (d Details, err error) {
 		return d, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return d, nil
-}
-
-// Read calls yield with each object of a snapshot, in order, until it returns false. What
-// yield gets is its own.
-func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) (err error) {
-	defer s.countDamaged(&err)
-	f, err := os.Open(filepath.Join(s.Dir, i.File))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	file, err := open(f, i)
-	if err == nil {
-		_, err = details(i, file)
-	}
-	if err != nil {
-		return err
-	}
-	return readRows(ctx, file, yield)
 }
 
 func readRows(ctx context.Context, file *parquet.File, yield func(akigw.CatalogEntry) bool) (err error) {

@@ -1,19 +1,18 @@
 // Package snapshot writes the catalog of the tiers to Parquet files and reads it back: which
-// objects there are, where their bytes are, and how they are used. People ask questions of
-// such a file with their own tools, and a new gateway starts warm from it.
+// objects there are, in which tier their bytes are, and how they are used. Operators query such
+// files with their own tools, and a new gateway can start warm from one.
 //
-// It promises that a file which is there is whole: it gets its name, which has the digest of
-// all its bytes in it, when it is synced; that a damaged one is found out before anything of
-// it is used; and that making room never takes the last good one. Neither writing nor reading
-// takes memory in proportion to the number of objects. A snapshot is no backup: it has no
-// object's bytes.
+// It promises that a file is complete: it gets its name, which contains the digest of all its
+// bytes, after it is synced; that damage is detected before anything of a file is used; and that
+// freeing space never removes the last good one. Neither writing nor reading takes memory in
+// proportion to the number of objects. A snapshot is not a backup: it does not contain the bytes of
+// objects.
 package snapshot
 
 import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,13 +34,13 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Config says where snapshots are kept and when they are made: [snapshot].
+// Config says when snapshots are made and where they are kept: [snapshot].
 type Config struct {
 	Dir          string     `toml:"dir" help:"directory of snapshots of the catalog; empty: snapshots in the data directory"`
-	IntervalSecs int64      `toml:"interval_secs" help:"how often a snapshot is made; 0: when somebody asks for one"`
-	MaxBytes     size.Bytes `toml:"max_bytes" help:"disk space for snapshots: the oldest leave, never the last good one"`
-	Upload       string     `toml:"upload" help:"s3://BUCKET/PREFIX where each is kept upstream as well, within max_bytes; empty: nowhere"`
-	RestoreRate  size.Bytes `toml:"restore_rate" help:"most bytes a second that are fetched of the objects which were used most, after a start with --restore"`
+	IntervalSecs int64      `toml:"interval_secs" help:"seconds between snapshots; 0: only on request"`
+	MaxBytes     size.Bytes `toml:"max_bytes" help:"disk space for snapshots: the oldest are removed, never the last good one"`
+	Upload       string     `toml:"upload" help:"s3://BUCKET/PREFIX to which each snapshot is uploaded as well, within max_bytes; empty: none is uploaded"`
+	RestoreRate  size.Bytes `toml:"restore_rate" help:"bytes per second at which the most used objects are fetched after a start with --restore"`
 }
 
 // Check reports every impossible value by its key.
@@ -72,46 +72,25 @@ func Place(url string) (bucket, prefix string, err error) {
 	return m[1], m[2], nil
 }
 
-// Catalog is what a snapshot is made of.
+// Catalog is the source of a snapshot.
 type Catalog interface {
-	// Entries calls yield with each object until it returns false. What yield gets is valid
+	// Entries calls yield with each object until yield returns false. What yield gets is valid
 	// while it runs.
 	Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error
-	// Ordered reports whether they come in the order of bucket, key and version.
+	// Ordered reports whether Entries yields them in the order of bucket, key and version.
 	Ordered() bool
 }
 
-// Remote is where snapshots are kept besides the local directory.
+// Remote is a second place where snapshots are kept.
 type Remote interface {
 	Put(ctx context.Context, name string, body io.ReaderAt, size int64) error
-	// List calls yield with all that is there.
+	// List calls yield with the name and size of each file.
 	List(ctx context.Context, yield func(name string, size int64)) error
 	Get(ctx context.Context, name string) (io.ReadCloser, error)
 	Delete(ctx context.Context, name string) error
 }
 
-// Info is what the name of a snapshot says.
-type Info struct {
-	ID      string    `json:"id"`
-	Created time.Time `json:"created"`
-	Bytes   int64     `json:"bytes"`
-	// Digest is the SHA-256 of the file, its first 16 bytes.
-	Digest string `json:"digest"`
-	File   string `json:"file"`
-}
-
-var (
-	// ErrNone: there is no such snapshot.
-	ErrNone = errors.New("no such snapshot: see akigw snapshot list")
-	// ErrDamaged: the file is not what was written.
-	ErrDamaged = errors.New("the snapshot is damaged")
-	// ErrLast: it is the last good one.
-	ErrLast = errors.New("it is the last good snapshot")
-	// ErrUnordered: the catalog cannot be snapshot, because it hides the names of objects.
-	ErrUnordered = errors.New("a snapshot would hold the names of objects in the clear, and cache.encryption_key_file hides them: no snapshots are made")
-)
-
-// counters count what happened to snapshots.
+// counters are the metrics of a Store.
 type counters struct {
 	created, failed, damaged *metrics.Counter
 	seconds                  *metrics.PrometheusHistogram
@@ -127,10 +106,10 @@ func newCounters(set *metrics.Set) counters {
 	}
 }
 
-// Options are what a Store is made of.
+// Options configure a Store.
 type Options struct {
 	Config  Config
-	Dir     string // it need not exist
+	Dir     string // need not exist
 	Gateway string // ID of this gateway
 	Catalog Catalog
 	Remote  Remote // nil for none
@@ -139,7 +118,7 @@ type Options struct {
 	Metrics *metrics.Set
 }
 
-// Store is the snapshots of a gateway. All methods may be called from any goroutine; Run is
+// Store holds the snapshots of a gateway. All methods may be called from any goroutine; Run is
 // called once.
 type Store struct {
 	Options
@@ -149,22 +128,7 @@ type Store struct {
 	problem atomic.Pointer[error]
 }
 
-// idLayout is how the time of a snapshot is its id.
-const idLayout = "20060102T150405.000Z"
-
-var namePattern = regexp.MustCompile(`^(\d{8}T\d{6}\.\d{3}Z)-([0-9a-f]{32})\.parquet$`)
-
-// parseName reads the name of a file, false if it is none of a snapshot.
-func parseName(name string) (i Info, ok bool) {
-	m := namePattern.FindStringSubmatch(name)
-	if m == nil {
-		return i, false
-	}
-	at, err := time.Parse(idLayout, m[1])
-	return Info{ID: m[1], Created: at, Digest: m[2], File: name}, err == nil
-}
-
-// temporary is what the names of files begin with that are being written.
+// temporary is the prefix of the names of files that are being written.
 const temporary = ".new-"
 
 // Open opens a directory of snapshots: it makes the directory, and removes what an earlier epoch
@@ -195,10 +159,10 @@ func (s *Store) prepare() error {
 	return nil
 }
 
-// note remembers how the last thing ended that was done with the directory.
+// note remembers the result of the last use of the directory.
 func (s *Store) note(err error) { s.problem.Store(&err) }
 
-// Problem says why the last snapshot could not be made, nil if it was.
+// Problem is why the last snapshot could not be made, nil if it was made.
 func (s *Store) Problem() error {
 	if err := s.problem.Load(); err != nil {
 		return *err
@@ -206,7 +170,7 @@ func (s *Store) Problem() error {
 	return nil
 }
 
-// Run makes a snapshot now and then until ctx ends.
+// Run makes a snapshot at each interval until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	if s.Config.IntervalSecs == 0 || !s.Catalog.Ordered() {
 		return nil
@@ -229,7 +193,7 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 }
 
-// List is the snapshots in the directory, the newest first. They are not looked into.
+// List returns the snapshots in the directory, newest first. It does not read them.
 func (s *Store) List() ([]Info, error) {
 	files, err := os.ReadDir(s.Dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -241,7 +205,7 @@ func (s *Store) List() ([]Info, error) {
 		if !ok {
 			continue
 		}
-		if info, err := f.Info(); err == nil { // else it has just gone
+		if info, err := f.Info(); err == nil { // else it was just removed
 			i.Bytes = info.Size()
 			all = append(all, i)
 		}
@@ -250,7 +214,7 @@ func (s *Store) List() ([]Info, error) {
 	return all, nil
 }
 
-// Find is a snapshot by its id, or the newest good one for "latest".
+// Find returns a snapshot by its id, or the newest good one for "latest".
 func (s *Store) Find(id string) (Info, error) {
 	if id == Latest {
 		return s.latest()
@@ -270,7 +234,7 @@ func (s *Store) Find(id string) (Info, error) {
 // Latest stands for the newest good snapshot where an id is asked for.
 const Latest = "latest"
 
-// latest is the newest snapshot that is whole. Damaged ones are reported.
+// latest returns the newest good snapshot. Damaged ones are logged.
 func (s *Store) latest() (Info, error) {
 	all, err := s.List()
 	if err != nil {
@@ -288,8 +252,8 @@ func (s *Store) latest() (Info, error) {
 	return Info{}, ErrNone
 }
 
-// Create makes a snapshot of the catalog as it is now, or a moment before or after, object
-// by object.
+// Create makes a snapshot of the catalog. It is not one moment: each object is as it was at some
+// time while Create ran.
 func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	s.making.Lock()
 	defer s.making.Unlock()
@@ -310,10 +274,10 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	}()
 	at := started.UTC()
 	if all, err := s.List(); err == nil && len(all) > 0 && !at.Truncate(time.Millisecond).After(all[0].Created) {
-		at = all[0].Created.Add(time.Millisecond) // ids rise, whatever the clock does
+		at = all[0].Created.Add(time.Millisecond) // ids rise even if the clock is set back
 	}
 	i = Info{ID: at.Format(idLayout), Created: at.Truncate(time.Millisecond)}
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil { // it could not be made at the start, or went away
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil { // it could not be created at the start, or was removed
 		return Info{}, fmt.Errorf("snapshot: %w", err)
 	}
 	path := filepath.Join(s.Dir, temporary+i.ID)
@@ -331,7 +295,7 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	}
 	if s.Remote != nil {
 		if err := s.upload(ctx, i); err != nil {
-			return i, fmt.Errorf("the snapshot %s was made, and could not be taken upstream: %w", i.ID, err)
+			return i, fmt.Errorf("the snapshot %s was made, but could not be uploaded: %w", i.ID, err)
 		}
 	}
 	return i, nil
@@ -349,12 +313,7 @@ func (s *Store) write(ctx context.Context, path string, i Info) (digest string, 
 	return sum.digest(), sum.bytes, err
 }
 
-// digestBytes is how much of the SHA-256 of a file is in its name.
-const digestBytes = 16
-
-func shortDigest(sum []byte) string { return hex.EncodeToString(sum[:digestBytes]) }
-
-// Delete removes a snapshot. The last good one stays, unless force says otherwise.
+// Delete removes a snapshot. It removes the last good one only with force.
 func (s *Store) Delete(i Info, force bool) error {
 	s.making.Lock()
 	defer s.making.Unlock()
@@ -370,7 +329,7 @@ func (s *Store) Delete(i Info, force bool) error {
 	return errors.Join(os.Remove(filepath.Join(s.Dir, i.File)), vfs.Disk{}.SyncDir(s.Dir))
 }
 
-// lastGood reports whether i is whole and no other is.
+// lastGood reports whether i is good and no other is.
 func (s *Store) lastGood(i Info) (bool, error) {
 	all, err := s.List()
 	if err != nil {
@@ -388,7 +347,7 @@ func (s *Store) lastGood(i Info) (bool, error) {
 	return err == nil, nil
 }
 
-// makeRoom removes the oldest snapshots while all together take too much. newest, which was
+// makeRoom removes the oldest snapshots while all together take too much space. newest, which was
 // just made and is good, stays.
 func (s *Store) makeRoom(newest Info) error {
 	all, err := s.List()
@@ -404,7 +363,8 @@ func (s *Store) makeRoom(newest Info) error {
 	return vfs.Disk{}.SyncDir(s.Dir)
 }
 
-// excess is the oldest of some snapshots that take too much together, but for the newest.
+// excess returns the oldest snapshots, without which the rest take no more than the limit. The
+// newest is never among them.
 func (s *Store) excess(all []Info, newest Info) (old []Info) {
 	var sum int64
 	for _, i := range all {
@@ -419,7 +379,7 @@ func (s *Store) excess(all []Info, newest Info) (old []Info) {
 	return old
 }
 
-// upload takes a snapshot to the remote place, and makes room there.
+// upload uploads a snapshot to the remote place, and removes old ones there.
 func (s *Store) upload(ctx context.Context, i Info) error {
 	f, err := os.Open(filepath.Join(s.Dir, i.File))
 	if err != nil {
@@ -441,7 +401,7 @@ func (s *Store) upload(ctx context.Context, i Info) error {
 	return nil
 }
 
-// remote is the snapshots at the remote place, the newest first.
+// remote returns the snapshots at the remote place, newest first.
 func (s *Store) remote(ctx context.Context) (all []Info, err error) {
 	err = s.Remote.List(ctx, func(name string, size int64) {
 		if i, ok := parseName(name); ok {
@@ -453,8 +413,8 @@ func (s *Store) remote(ctx context.Context) (all []Info, err error) {
 	return all, err
 }
 
-// Fetch brings a snapshot from the remote place that is not in the directory, "latest" or
-// one by its id. What arrives damaged is not kept.
+// Fetch downloads a snapshot from the remote place into the directory, unless it is there: one by
+// its id, or "latest". A damaged download is not kept.
 func (s *Store) Fetch(ctx context.Context, id string) (Info, error) {
 	if s.Remote == nil {
 		return Info{}, ErrNone
@@ -498,4 +458,51 @@ func (s *Store) fetch(ctx context.Context, i Info) error {
 		return errors.Join(err, vfs.Remove(vfs.Disk{}, path))
 	}
 	return nil
+}
+
+// metadata is the metadata of a snapshot, in the footer.
+func (s *Store) metadata(i Info) map[string]string {
+	return map[string]string{metaSchema: strconv.Itoa(Schema), metaGateway: s.Gateway, metaCreated: i.Created.Format(time.RFC3339Nano)}
+}
+
+// Verify reads a whole snapshot and compares it with its digest. The error is ErrDamaged if they
+// differ.
+func (s *Store) Verify(i Info) (_ Details, err error) {
+	defer s.countDamaged(&err)
+	f, err := os.Open(filepath.Join(s.Dir, i.File))
+	if err != nil {
+		return Details{}, err
+	}
+	defer f.Close()
+	file, err := open(f, i)
+	if err != nil {
+		return Details{}, err
+	}
+	return details(i, file)
+}
+
+// countDamaged counts a damaged snapshot, by the error of reading it.
+func (s *Store) countDamaged(err *error) {
+	if errors.Is(*err, ErrDamaged) {
+		s.counters.damaged.Inc()
+	}
+}
+
+// Read calls yield with each object of a snapshot, in order, until yield returns false. yield owns
+// what it gets.
+func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) (err error) {
+	defer s.countDamaged(&err)
+	f, err := os.Open(filepath.Join(s.Dir, i.File))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	file, err := open(f, i)
+	if err == nil {
+		_, err = details(i, file)
+	}
+	if err != nil {
+		return err
+	}
+	return readRows(ctx, file, yield)
 }

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers/hot"
 	"github.com/akidb/akigw/tiers/warm"
@@ -99,7 +101,7 @@ func openStorage(o *Options) (s *storage, first uint64, err error) {
 		return s, 1, nil
 	}
 	s.warmGhost = newGhost(s.counters.warmLookups, int64(config.WarmBytes))
-	if first, err = s.openWarm(dir, secret); err != nil {
+	if first, err = s.openWarm(dir, secret, o.Metrics); err != nil {
 		s.withoutWarm(dir, err)
 		first = 1
 	}
@@ -107,14 +109,15 @@ func openStorage(o *Options) (s *storage, first uint64, err error) {
 }
 
 // openWarm opens the warm tier, and returns the first generation of this epoch.
-func (s *storage) openWarm(dir string, secret []byte) (first uint64, err error) {
+func (s *storage) openWarm(dir string, secret []byte, set *metrics.Set) (first uint64, err error) {
 	s.warm, err = warm.Open(warm.Config{
-		Dir:    dir,
-		Quota:  int64(s.config.WarmBytes),
-		Format: fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
-		Secret: secret,
-		Fault:  s.config.WarmFault,
-		Log:    s.log,
+		Dir:     dir,
+		Quota:   int64(s.config.WarmBytes),
+		Format:  fmt.Sprintf("entry %d, summary %d", entryVersion, summaryVersion),
+		Secret:  secret,
+		Fault:   s.config.WarmFault,
+		Log:     s.log,
+		Metrics: set,
 	})
 	if err != nil {
 		return 0, err

@@ -19,14 +19,16 @@ func TestBucketsAreAdmitted(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			var open atomic.Bool
-			r.pool.Admit = func(bucket string) time.Duration {
-				if bucket != "bucket" || open.Load() {
-					return 0
+			r.configure(func(config *Config) {
+				config.Admit = func(bucket string) time.Duration {
+					if bucket != "bucket" || open.Load() {
+						return 0
+					}
+					return time.Hour
 				}
-				return time.Hour
-			}
+			})
 			if packed {
-				r.pool.Packs = func(akigw.Key, int64) bool { return true }
+				r.configure(func(config *Config) { config.Packs = func(akigw.Key, int64) bool { return true } })
 			}
 			for i := range 20 {
 				r.put(fmt.Sprint(i), "body")
@@ -77,8 +79,8 @@ func TestNoAnswerIsTold(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				var told, back atomic.Int64
-				r.pool.Unanswered = func(string) { told.Add(1) }
-				r.pool.Succeeded = func(string) { back.Add(1) }
+				r.configure(func(config *Config) { config.OnNoResponse = func(string) { told.Add(1) } })
+				r.configure(func(config *Config) { config.OnRecovery = func(string) { back.Add(1) } })
 				var broken atomic.Bool
 				broken.Store(true)
 				r.answers(func(q *cold.Request) (*http.Response, error) {
@@ -124,13 +126,17 @@ func TestRefusalIsTold(t *testing.T) {
 			r := newRig(t)
 			var refused atomic.Value
 			refused.Store("")
-			r.pool.Refused = func(k akigw.Key, h http.Header, code string) {
-				if k != key("k") {
-					t.Errorf("of %s %v", k, h)
+			r.configure(func(config *Config) {
+				config.OnRejected = func(k akigw.Key, h http.Header, code string) {
+					if k != key("k") {
+						t.Errorf("of %s %v", k, h)
+					}
+					refused.Store(code)
 				}
-				refused.Store(code)
-			}
-			r.pool.Gone = func(bucket string) bool { return c.waits && bucket == "bucket" }
+			})
+			r.configure(func(config *Config) {
+				config.OnNoSuchBucket = func(bucket string) bool { return c.waits && bucket == "bucket" }
+			})
 			var broken atomic.Bool
 			broken.Store(true)
 			r.answers(func(q *cold.Request) (*http.Response, error) {
@@ -160,8 +166,10 @@ func TestRefusalIsTold(t *testing.T) {
 func TestAgeIsNoRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.pool.Parallel.MaxAgeSecs = 5
-		r.pool.Refused = func(_ akigw.Key, _ http.Header, code string) { t.Errorf("told of %q", code) }
+		r.configure(func(config *Config) { config.Parallel.MaxAgeSecs = 5 })
+		r.configure(func(config *Config) {
+			config.OnRejected = func(_ akigw.Key, _ http.Header, code string) { t.Errorf("told of %q", code) }
+		})
 		r.answers(func(q *cold.Request) (*http.Response, error) {
 			if q.Op == "PutObject" {
 				return respond(500, "InternalError")

@@ -133,7 +133,7 @@ func TestLateRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				before := lateRequests.Get()
+				before := r.pool.counters.lateRequests.Get()
 				s := r.stopAt(func(int) { c.after(r) }, c.op)
 				c.before(r)
 				synctest.Wait() // several deletions go in one request
@@ -151,7 +151,7 @@ func TestLateRequest(t *testing.T) {
 					t.Errorf("drained in %v", took)
 				}
 				r.upstream("k", c.want)
-				if n := lateRequests.Get() - before; n != 1 {
+				if n := r.pool.counters.lateRequests.Get() - before; n != 1 {
 					t.Errorf("%d late requests were counted", n)
 				}
 				if d := r.j.DeadLetters(); len(d) > 0 {
@@ -466,12 +466,14 @@ func TestConfirmationIsAdmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		var shut atomic.Bool
-		r.pool.Admit = func(string) time.Duration {
-			if shut.Load() {
-				return time.Hour
+		r.configure(func(c *Config) {
+			c.Admit = func(string) time.Duration {
+				if shut.Load() {
+					return time.Hour
+				}
+				return 0
 			}
-			return 0
-		}
+		})
 		r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
 		r.put("k", "old")
 		r.run()
@@ -500,12 +502,14 @@ func TestConfirmationIsNotBatched(t *testing.T) {
 				r := newRig(t)
 				var open atomic.Bool
 				open.Store(true)
-				r.pool.Admit = func(string) time.Duration {
-					if open.Load() {
-						return 0
+				r.configure(func(c *Config) {
+					c.Admit = func(string) time.Duration {
+						if open.Load() {
+							return 0
+						}
+						return time.Hour
 					}
-					return time.Hour
-				}
+				})
 				r.stopAt(func(int) { r.delete("k") }, "PutObject")
 				r.put("k", "old")
 				r.run()

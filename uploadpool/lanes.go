@@ -2,90 +2,24 @@ package uploadpool
 
 import "time"
 
-// lane is what the pool has and does for one upstream: what waits for it, and how many uploads
-// it bears. Part of the pool is kept for each lane, so that an upstream that hangs cannot hold
-// all of it. Its fields are guarded by the pool's mu.
+// lane is the queue and the concurrency limit of one upstream. Part of the pool is reserved for each
+// lane, so that an upstream that hangs cannot take all of it. Its fields are guarded by queue.mu.
 type lane struct {
 	name      string
-	urgent    []*turn   // that somebody waits for: they go before all others, in order
-	queue     []*turn   // the others that may go now, in order
-	left      int       // turns in queue that are gone
+	urgent    []*turn   // keys that somebody waits for: they go before all others, in order
+	queue     []*turn   // the other keys that may go now, in order
+	left      int       // turns in queue that are superseded
 	active    int       // uploads under way
-	limit     float64   // how many may be, as the upstream bears it
+	limit     float64   // how many may be under way: halved when the upstream throttles, raised by success
 	throttled time.Time // when limit was cut last
 	slower    error     // why it was
-	down      bool      // tries failed, and none has gone well since
+	down      bool      // attempts failed, and none has succeeded since
 	since     time.Time // when the first of them did
-	heard     time.Time // when something of it was upstream for the first time
-	sweeping  bool      // what nobody needs any more is being cleared
+	heard     time.Time // when an upload to it succeeded for the first time in this epoch
+	sweeping  bool      // its garbage is being removed
 }
 
-// lane returns the lane of the upstream that has a bucket. It needs mu.
-func (p *Pool) lane(bucket string) *lane {
-	name := p.Upstream.Owner(bucket)
-	for _, l := range p.lanes {
-		if l.name == name {
-			return l
-		}
-	}
-	return p.addLane(name)
-}
-
-// addLane needs mu.
-func (p *Pool) addLane(name string) *lane {
-	l := &lane{name: name, limit: float64(p.Parallel.Concurrency)}
-	p.lanes = append(p.lanes, l)
-	return l
-}
-
-// laneOf is lane, for who does not hold mu.
-func (p *Pool) laneOf(bucket string) *lane {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.lane(bucket)
-}
-
-// share is how many uploads at a time are kept for each lane: half of the pool is divided. It
-// needs mu.
-func (p *Pool) share() int { return max(1, p.Parallel.Concurrency/(2*len(p.lanes))) }
-
-// room reports whether one more upload may begin in a lane. An upstream that does not answer
-// gets no more than its share, any other what is not kept for the rest. It needs mu.
-func (p *Pool) room(l *lane) bool {
-	if l.active >= int(l.limit) {
-		return false
-	}
-	share, used := p.share(), l.active
-	if l.active < share {
-		return true
-	}
-	for _, other := range p.lanes {
-		if other != l {
-			used += max(share, other.active)
-		}
-	}
-	return used < p.Parallel.Concurrency && (!l.down || len(p.lanes) == 1)
-}
-
-// next takes the key whose turn it is, nil if there is none that has room in its lane. Lanes
-// take turns. It needs mu.
-func (p *Pool) next() (*lane, *turn) {
-	for _, urgent := range []bool{true, false} {
-		for i := range p.lanes {
-			l := p.lanes[(p.after+i)%len(p.lanes)]
-			if !p.room(l) {
-				continue
-			}
-			if t := l.pop(urgent); t != nil {
-				p.after = (p.after + i + 1) % len(p.lanes)
-				return l, t
-			}
-		}
-	}
-	return nil, nil
-}
-
-// pop takes the first turn of one of the queues of a lane, nil if there is none.
+// pop takes the first turn of one of the queues of a lane; nil if it is empty.
 func (l *lane) pop(urgent bool) *turn {
 	q := &l.queue
 	if urgent {
@@ -94,7 +28,8 @@ func (l *lane) pop(urgent bool) *turn {
 	for len(*q) > 0 {
 		t := (*q)[0]
 		(*q)[0] = nil
-		if *q = (*q)[1:]; !t.gone {
+		*q = (*q)[1:]
+		if !t.gone {
 			t.urgent, t.queued = false, false
 			return t
 		}
@@ -105,7 +40,7 @@ func (l *lane) pop(urgent bool) *turn {
 	return nil
 }
 
-// leave takes a turn out of whatever it is in: its place there is skipped.
+// leave supersedes a turn, whatever it is in: its place there is skipped.
 func (l *lane) leave(t *turn) {
 	t.gone = true
 	if t.queued {
@@ -113,42 +48,103 @@ func (l *lane) leave(t *turn) {
 	}
 }
 
-// queued is how many may go now in a lane, or a few more.
+// queued is how many turns may go now in a lane.
 func (l *lane) queued() int { return len(l.urgent) + len(l.queue) - l.left }
 
-// queued is how many may go now, or a few more. It needs mu.
-func (p *Pool) queued() (n int) {
-	for _, l := range p.lanes {
-		n += l.queued()
+// cutLocked halves the number of uploads that may be under way: the upstream throttles, by err.
+func (l *lane) cutLocked(now time.Time, err error) {
+	if now.Sub(l.throttled) > cutEvery {
+		l.throttled, l.slower = now, err
+		l.limit = max(1, l.limit/2)
 	}
-	return n
 }
 
-// wanting reports whether something waits that could go if a lane had one upload less. It needs
-// mu.
-func (p *Pool) wanting(l *lane) bool {
+// cutEvery is the least time between two cuts of a limit: responses to requests that were under way
+// at the first cut say nothing new.
+const cutEvery = time.Second
+
+// lanes are the lanes of all upstreams, and share the pool among them. They are guarded by queue.mu.
+type lanes struct {
+	concurrency int                        // of the whole pool
+	owner       func(bucket string) string // the name of the upstream that has a bucket
+	all         []*lane
+	after       int // the lane whose turn it is
+}
+
+// of returns the lane of the upstream that has a bucket.
+func (s *lanes) of(bucket string) *lane {
+	name := s.owner(bucket)
+	for _, l := range s.all {
+		if l.name == name {
+			return l
+		}
+	}
+	return s.add(name)
+}
+
+// add adds the lane of an upstream.
+func (s *lanes) add(name string) *lane {
+	l := &lane{name: name, limit: float64(s.concurrency)}
+	s.all = append(s.all, l)
+	return l
+}
+
+// share is how many uploads are reserved for each lane: half of the pool is divided among them.
+func (s *lanes) share() int { return max(1, s.concurrency/(2*len(s.all))) }
+
+// hasRoom reports whether one more upload may begin in a lane. An upstream that does not respond
+// gets no more than its share; any other one gets what is not reserved for the rest.
+func (s *lanes) hasRoom(l *lane) bool {
+	if l.active >= int(l.limit) {
+		return false
+	}
+	share, used := s.share(), l.active
+	if l.active < share {
+		return true
+	}
+	for _, other := range s.all {
+		if other != l {
+			used += max(share, other.active)
+		}
+	}
+	return used < s.concurrency && (!l.down || len(s.all) == 1)
+}
+
+// next takes the next turn of a lane that has room; nil if there is none. Lanes take turns.
+func (s *lanes) next() (*lane, *turn) {
+	for _, urgent := range []bool{true, false} {
+		for i := range s.all {
+			l := s.all[(s.after+i)%len(s.all)]
+			if !s.hasRoom(l) {
+				continue
+			}
+			if t := l.pop(urgent); t != nil {
+				s.after = (s.after + i + 1) % len(s.all)
+				return l, t
+			}
+		}
+	}
+	return nil, nil
+}
+
+// contended reports whether something is queued that could go if a lane had one upload less.
+func (s *lanes) contended(l *lane) bool {
 	l.active--
 	defer func() { l.active++ }()
-	for _, other := range p.lanes {
-		if other.queued() > 0 && p.room(other) {
+	for _, other := range s.all {
+		if other.queued() > 0 && s.hasRoom(other) {
 			return true
 		}
 	}
 	return false
 }
 
-// active is how many uploads are under way. It needs mu.
-func (p *Pool) active() (n int) {
-	for _, l := range p.lanes {
-		n += l.active
+// totals are the uploads under way, how many may be, and the turns that are queued.
+func (s *lanes) totals() (active int, limit float64, queued int) {
+	for _, l := range s.all {
+		active += l.active
+		limit += l.limit
+		queued += l.queued()
 	}
-	return n
-}
-
-// limit is how many uploads may be under way, as the upstreams bear them. It needs mu.
-func (p *Pool) limit() (sum float64) {
-	for _, l := range p.lanes {
-		sum += l.limit
-	}
-	return min(sum, float64(p.Parallel.Concurrency))
+	return active, min(limit, float64(s.concurrency)), queued
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -224,15 +223,15 @@ func TestRoom(t *testing.T) {
 		{"one at a time for each", 1, []int{0, 1, 1}, 0, false, true},
 		{"one at a time", 1, []int{1, 0, 0}, 0, false, false},
 	} {
-		p := &Pool{Config: Config{Parallel: ParallelConfig{Concurrency: c.concurrency}, Log: slog.New(slog.DiscardHandler)}}
+		p := &lanes{concurrency: c.concurrency}
 		for i, n := range c.active {
-			p.addLane(fmt.Sprint(i)).active = n
+			p.add(fmt.Sprint(i)).active = n
 		}
-		p.lanes[0].down = c.down
+		p.all[0].down = c.down
 		if c.limit > 0 {
-			p.lanes[0].limit = c.limit
+			p.all[0].limit = c.limit
 		}
-		if got := p.room(p.lanes[0]); got != c.want {
+		if got := p.hasRoom(p.all[0]); got != c.want {
 			t.Errorf("%s: room %t, want %t", c.name, got, c.want)
 		}
 	}

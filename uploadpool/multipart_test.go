@@ -112,7 +112,7 @@ func TestB6_B7_ResumedAfterCrash(t *testing.T) {
 	}{{"UploadPart", 1, 9}, {"UploadPart", 5, 9}, {"CompleteMultipartUpload", 1, 0}, {"HeadObject", 1, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
-			r.pool.Parallel.Concurrency = 1
+			r.configure(func(c *Config) { c.Parallel.Concurrency = 1 })
 			bodies := manyParts(9)
 			etag := r.putParts("k", bodies...)
 			n := 0

@@ -21,8 +21,8 @@ import (
 
 // packing makes a rig pack objects of up to 100 bytes, five seconds at the most.
 func (r *rig) packing() *rig {
-	r.pool.Packs = func(_ akigw.Key, size int64) bool { return size <= 100 }
-	r.pool.Batch.FlushIntervalSecs, r.pool.Batch.MaxPacked = 5, 1000
+	r.configure(func(c *Config) { c.Packs = func(_ akigw.Key, size int64) bool { return size <= 100 } })
+	r.configure(func(c *Config) { c.Batch.FlushIntervalSecs, c.Batch.MaxPacked = 5, 1000 })
 	return r
 }
 

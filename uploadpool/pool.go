@@ -1,209 +1,57 @@
-// Package uploadpool takes acknowledged writes from the journal to the upstream:
-// many at a time, each key's in order, as often as it takes, and verified there
-// before the journal lets go of them. It is gentle with an upstream that says to
-// slow down, waits for one that is down, and hands to the operator what no
-// repetition is going to bring there.
+// Package uploadpool takes acknowledged writes from the journal to the upstream: many in parallel, the
+// writes of each key in order, with as many retries as it takes, and verified upstream before the
+// journal releases them. It slows down when the upstream throttles, waits while the upstream is down,
+// and hands to the operator, as dead letters, the writes that no retry can take there.
 //
-// It decides when and how; what is pending the journal knows, and how a request is
-// signed and sent tiers/cold.
+// It decides when and how to upload. The journal knows what is pending, and tiers/cold how a request
+// is signed and sent.
+//
+// A Pool is made of a queue, which decides when a key goes; an uploader, which takes one entry to the
+// upstream; a packer, which takes several there as one object; and a sweeper, which removes what
+// nobody needs. doubts are the keys of which the upstream may still carry out an old request.
 package uploadpool
 
 import (
-	"container/heap"
+	"cmp"
 	"context"
-	"log/slog"
-	"net/http"
+	"fmt"
+	"io"
 	"sync"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// ParallelConfig is how many uploads run at a time, and what becomes of one that
-// fails: [storage.parallel_upload].
-type ParallelConfig struct {
-	Enabled       bool `toml:"enabled" help:"upload several objects at a time"`
-	Concurrency   int  `toml:"concurrency" help:"how many uploads run at a time at the most; fewer while the upstream says to slow down. With several upstreams half of them are kept for each in equal shares, at least one, so that one that hangs does not hold up the others"`
-	MaxRetries    int  `toml:"max_retries" help:"how often an upload is repeated soon; after that it goes to the back of the queue and waits longer each time, a minute at the most"`
-	BackoffBaseMs int  `toml:"backoff_base_ms" help:"milliseconds, the upper bound of the wait before the first repetition; it doubles with each, and the wait is anywhere below"`
-	MaxAgeSecs    int  `toml:"max_age_secs" help:"seconds after which a write that could not be taken to the upstream becomes a dead letter"`
-
-	ConfirmAfterMs int `toml:"confirm_after_ms" help:"milliseconds for which a write stays pending after it was uploaded, and the upstream answers again, if an older request for its key was never answered: then it is confirmed once more, and uploaded again if the older request was carried out after it. More helps behind a proxy that holds requests longer"`
-}
-
-// Check reports every impossible value by its key.
-func (c *ParallelConfig) Check(report func(key, problem string)) {
-	if c.Concurrency < 1 || c.Concurrency > 1000 {
-		report("concurrency", "must be 1 to 1000")
-	}
-	if c.MaxRetries < 0 || c.MaxRetries > 100 {
-		report("max_retries", "must be 0 to 100")
-	}
-	if c.BackoffBaseMs < 1 || c.BackoffBaseMs > 60_000 {
-		report("backoff_base_ms", "must be 1 to 60000")
-	}
-	if c.MaxAgeSecs < 60 || c.MaxAgeSecs > 365*24*3600 {
-		report("max_age_secs", "must be 60 to 31536000")
-	}
-	if c.ConfirmAfterMs < 0 || time.Duration(c.ConfirmAfterMs)*time.Millisecond > doubtFor {
-		report("confirm_after_ms", "must be 0 to 960000")
-	}
-}
-
-// confirmAfter is ConfirmAfterMs as a duration.
-func (c *ParallelConfig) confirmAfter() time.Duration {
-	return time.Duration(c.ConfirmAfterMs) * time.Millisecond
-}
-
-// BatchConfig is what goes to the upstream in one request: [storage.batch_upload].
-type BatchConfig struct {
-	Enabled           bool `toml:"enabled" help:"deletions that wait for the same bucket go upstream in one DeleteObjects, and small objects in one pack where a rule says so (pack_bytes)"`
-	BatchSize         int  `toml:"batch_size" help:"how many deletions, or objects of a pack, go in one request at the most"`
-	FlushIntervalSecs int  `toml:"flush_interval_secs" help:"seconds that an object waits for others to be packed with"`
-	MaxPacked         int  `toml:"max_packed" help:"how many objects may be in packs; each takes about 1 KiB of memory. Beyond that they go up by themselves"`
-}
-
-// Check reports every impossible value by its key.
-func (c *BatchConfig) Check(report func(key, problem string)) {
-	if c.BatchSize < 1 || c.BatchSize > 1000 {
-		report("batch_size", "must be 1 to 1000")
-	}
-	if c.FlushIntervalSecs < 0 || c.FlushIntervalSecs > 3600 {
-		report("flush_interval_secs", "must be 0 to 3600")
-	}
-	if c.MaxPacked < 0 || c.MaxPacked > 100_000_000 {
-		report("max_packed", "must be 0 to 100000000")
-	}
-}
-
-// Upstream sends requests.
-type Upstream interface {
-	// Do sends a signed request and returns the answer, whatever its status.
-	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
-	// Owner is the name of the upstream that has a bucket.
-	Owner(bucket string) string
-}
-
-// Change is a change of a key as the cache sees it. It is for one goroutine, which
-// must call End.
-type Change interface {
-	// Body takes the next bytes of the new object.
-	Body(p []byte)
-	// Written says that the upstream has that object, with this answer.
-	Written(answer http.Header)
-	// End ends the change. After Written it does nothing.
-	End()
-}
-
-// Config is what a Pool is made of.
-type Config struct {
-	Parallel ParallelConfig
-	Batch    BatchConfig
-	Journal  *journal.Journal
-	Upstream Upstream
-	// Begin tells the cache that a key is going to change upstream.
-	Begin func(key akigw.Key) Change
-	// Unlike is told of a bucket that gave an object another ETag than was promised:
-	// nothing more should be. nil: nobody.
-	Unlike func(bucket string)
-	// Admit returns how long the uploads of a bucket have to wait before they are tried, 0 if they
-	// may go on; Ready ends the wait. It must not block, nor call the pool. nil: none waits.
-	Admit func(bucket string) time.Duration
-	// Unanswered is told of a bucket when the upstream gave no answer to one of its uploads. It
-	// must not block, nor call the pool. nil: nobody.
-	Unanswered func(bucket string)
-	// Succeeded is told of a bucket when something of it is upstream, after uploads failed. It must
-	// not block, nor call the pool. nil: nobody.
-	Succeeded func(bucket string)
-	// Gone is told of a bucket that the upstream says is not there, and reports whether its uploads
-	// are to wait for Admit instead of becoming dead letters. It must not block. nil: none waits.
-	Gone func(bucket string) bool
-	// Refused is told of a write that the upstream refused for good, with the code of its error.
-	// nil: nobody.
-	Refused func(key akigw.Key, header http.Header, code string)
-	// Packs reports whether an object of size bytes goes into a pack with others. nil:
-	// none does.
-	Packs func(key akigw.Key, size int64) bool
-	Log   *slog.Logger
-}
-
 // Pool is the upload pool. All methods may be called from any goroutine.
 type Pool struct {
 	Config
-	known  uint64 // entries up to this one may be upstream already: an earlier run tried
-	rate   meter  // writes that came to the upstream
-	work   sync.WaitGroup
-	doubts *doubts
-
-	mu      sync.Mutex
-	lanes   []*lane               // by upstream; guarded by mu, and so is what is in them
-	after   int                   // the lane whose turn it is; guarded by mu
-	later   delays                // those that wait for their time; guarded by mu
-	turns   map[akigw.Key]*turn   // of these, and of keys in packing, the one that counts; guarded by mu
-	tries   map[akigw.Key]*trying // of keys whose last try failed; guarded by mu
-	paused  map[string]pause      // upstreams that refuse us, by name; guarded by mu
-	packing map[string]*packing   // by bucket; guarded by mu
-	parked  map[string]*parked    // of buckets that are not admitted; guarded by mu
-	wanted  map[akigw.Key]uint64  // that somebody waits for, as objects of their own, with the newest entry that he can mean; guarded by mu
-	eager   bool                  // see Eager; guarded by mu
-	swept   time.Time             // when sweep looked for garbage last; guarded by mu
-	wake    chan struct{}
-
-	opening map[uint64]chan struct{} // by number, of uploads that a Forward opens, closed when it has; guarded by mu
+	counters counters
+	rate     meter // writes that came to the upstream
+	work     sync.WaitGroup
+	doubts   *doubts
+	queue    *queue
+	uploader *uploader
+	packer   *packer
+	sweeper  *sweeper
+	opening  openings
 }
 
-// trying is what is known of a key whose last try failed.
-type trying struct {
-	entry   uint64
-	n       int  // tries so far
-	unknown bool // the last one may have been carried out
-	err     error
-}
-
-type pause struct {
-	until time.Time
-	err   error
-}
-
-// turn is a key's place in a queue.
-type turn struct {
-	key    akigw.Key
-	due    time.Time // if it waits for its time
-	urgent bool      // it is in urgent
-	queued bool      // it is in queue
-	gone   bool      // the key has got another one
-}
-
-type delays []*turn
-
-func (d delays) Len() int           { return len(d) }
-func (d delays) Less(i, k int) bool { return d[i].due.Before(d[k].due) }
-func (d delays) Swap(i, k int)      { d[i], d[k] = d[k], d[i] }
-func (d *delays) Push(x any)        { *d = append(*d, x.(*turn)) }
-func (d *delays) Pop() any {
-	last := (*d)[len(*d)-1]
-	(*d)[len(*d)-1] = nil
-	*d = (*d)[:len(*d)-1]
-	return last
-}
-
-// New makes a pool over a journal that was just opened.
+// New makes a pool over a journal that was just opened. Run starts its uploads.
 func New(c Config) *Pool {
-	p := &Pool{Config: c, turns: map[akigw.Key]*turn{}, tries: map[akigw.Key]*trying{}, paused: map[string]pause{}, packing: map[string]*packing{}, parked: map[string]*parked{}, wanted: map[akigw.Key]uint64{}, opening: map[uint64]chan struct{}{}, wake: make(chan struct{}, 1), doubts: newDoubts(c.Parallel.confirmAfter())}
 	if !c.Parallel.Enabled {
-		p.Parallel.Concurrency = 1
+		c.Parallel.Concurrency = 1
 	}
-	if several, ok := c.Upstream.(interface{ Names() []string }); ok {
-		for _, name := range several.Names() { // each has its share from the start
-			p.addLane(name)
-		}
-	}
-	p.known = c.Journal.Notify(p.push)
+	p := &Pool{Config: c, counters: newCounters(c.Metrics), doubts: newDoubts(c.Parallel.confirmAfter()), opening: openings{byNumber: map[uint64]chan struct{}{}}}
+	p.queue = newQueue(&c, p.counters)
+	upstream := &remote{upstream: c.Upstream, throttled: p.counters.throttled}
+	p.uploader = &uploader{remote: upstream, journal: c.Journal, queue: p.queue, doubts: p.doubts, begin: c.Begin, log: c.Log, late: p.counters.lateRequests}
+	p.packer = &packer{uploader: p.uploader, mismatch: c.OnETagMismatch}
+	p.sweeper = &sweeper{remote: upstream, journal: c.Journal, queue: p.queue, begin: c.Begin, work: &p.work}
+	p.queue.known = c.Journal.Notify(p.queue.push)
 	p.Again()
 	return p
 }
@@ -211,70 +59,113 @@ func New(c Config) *Pool {
 // Again queues all that is pending.
 func (p *Pool) Again() {
 	for _, key := range p.Journal.Keys() {
-		p.push(key)
+		p.queue.push(key)
 	}
 }
 
-// push queues a key, unless it is.
-func (p *Pool) push(key akigw.Key) {
-	p.mu.Lock()
-	if p.turns[key] == nil {
-		p.line(&turn{key: key})
-	}
-	p.mu.Unlock()
-	p.stir()
-}
-
-// line puts a turn at the end of its queue, as the one of its key. It needs mu.
-func (p *Pool) line(t *turn) {
-	p.turns[t.key] = t
-	l := p.lane(t.key.Bucket)
-	if t.urgent = p.hurries(t.key); t.urgent {
-		l.urgent = append(l.urgent, t)
-	} else {
-		t.queued = true
-		l.queue = append(l.queue, t)
-	}
-}
-
-func (p *Pool) stir() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Release ends a hold of a key in the journal: what it has goes on.
+// Release ends a hold of a key in the journal, and queues the key.
 func (p *Pool) Release(key akigw.Key) {
 	if p.Journal.Release(key) {
-		p.push(key)
+		p.queue.push(key)
 	}
 }
 
-// Hurry puts a key before all others but those that are in a hurry, too: somebody waits for what it
-// has now. What is in a pack becomes an object of its own.
-func (p *Pool) Hurry(key akigw.Key) {
-	until := p.Journal.Until(key)
-	p.mu.Lock()
-	p.wanted[key] = max(p.wanted[key], until)
-	if t := p.turns[key]; t == nil || !t.urgent {
-		if t != nil {
-			p.lane(key.Bucket).leave(t)
+// Hurry puts a key before all others but those that are urgent as well: somebody waits for what it has
+// now. What is in a pack becomes an object of its own.
+func (p *Pool) Hurry(key akigw.Key) { p.queue.hurry(key, p.Journal.Until(key)) }
+
+// Ready tries at once the uploads of a bucket that wait for their time, such as that of Config.Admit.
+func (p *Pool) Ready(bucket string) { p.queue.ready(bucket) }
+
+// Resume tries at once what waits for its next attempt at an upstream that responds again, and counts
+// its attempts from zero.
+func (p *Pool) Resume(upstream string) { p.queue.resume(upstream) }
+
+// Eager makes packs of what there is without waiting for more, because the process is going to end.
+func (p *Pool) Eager() { p.queue.packEarly() }
+
+// DropPacks deletes the packs of a bucket that hold no object.
+func (p *Pool) DropPacks(ctx context.Context, bucket string) { p.sweeper.dropPacks(ctx, bucket) }
+
+// Doubt says that the upstream may still carry out a request that would change a key: one that did
+// not go through the journal, and that nobody waits for any more.
+func (p *Pool) Doubt(key akigw.Key) { p.doubts.begin(key, nil) }
+
+// Clear waits until the upstream can no longer carry out an old request for a key whose entries were
+// flushed: then a request that changes the key can be forwarded. It waits for confirm_after_ms at most.
+// The error is that of ctx.
+func (p *Pool) Clear(ctx context.Context, key akigw.Key) error {
+	wait := time.Until(p.doubts.clears(key))
+	if wait <= 0 {
+		return nil
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Uploaded are the parts that the upstream has of a multipart upload, by number.
+func (p *Pool) Uploaded(ctx context.Context, key akigw.Key, id string) ([]journal.Part, error) {
+	all, r := p.uploader.uploadedParts(ctx, key, id, false)
+	return all, r.failure()
+}
+
+// Forward takes an open upload of a client to the upstream, with some of its parts: the rest of it
+// does not go through the journal. It returns the upstream's upload id.
+func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.Part) (id string, err error) {
+	m := &multipart{up: p.uploader, number: u.Number, key: u.Key, header: u.Header, parts: parts, obsolete: func() bool { return false }}
+	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.Uploads.Body(parts[i]) }
+	if id = p.Journal.UploadID(u.Number); id == "" || len(parts) > 0 {
+		leave, err := p.opening.enter(ctx, u.Number)
+		if err != nil {
+			return "", err
 		}
-		p.line(&turn{key: key})
+		r := m.open(ctx, false)
+		leave()
+		if r.err != nil {
+			return "", r.failure()
+		}
 	}
-	p.mu.Unlock()
-	p.stir()
+	return cmp.Or(m.id, id), m.sendAll(ctx).failure()
 }
 
-// hurries reports whether somebody waits for a key. It needs mu.
-func (p *Pool) hurries(key akigw.Key) bool {
-	_, wanted := p.wanted[key]
-	return wanted
+// openings are the uploads that a Forward opens upstream, each by one caller at a time.
+type openings struct {
+	mu       sync.Mutex
+	byNumber map[uint64]chan struct{} // closed when the caller has finished; guarded by mu
 }
 
-// Run uploads until ctx ends. What is under way then is cut off, and looked at by
-// the next run.
+// enter waits until no other caller opens the upload of that number, and keeps others from it until
+// leave: an upload is opened once.
+func (o *openings) enter(ctx context.Context, number uint64) (leave func(), err error) {
+	mine := make(chan struct{})
+	for {
+		o.mu.Lock()
+		other := o.byNumber[number]
+		if other == nil {
+			o.byNumber[number] = mine
+		}
+		o.mu.Unlock()
+		if other == nil {
+			return func() {
+				o.mu.Lock()
+				delete(o.byNumber, number)
+				o.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: another request is taking the upload to the upstream: %w", akigw.ErrUpstreamUnavailable, context.Cause(ctx))
+		}
+	}
+}
+
+// Run uploads until ctx ends. What is under way then is cut off; the next epoch looks at it.
 func (p *Pool) Run(ctx context.Context) error {
 	defer p.work.Wait()
 	p.endOwn(ctx)
@@ -282,14 +173,14 @@ func (p *Pool) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		garbage := p.sweep(ctx)
+		garbage := p.sweeper.sweep(ctx)
 		next := p.start(ctx)
 		if garbage {
 			next = min(next, sweepEvery)
 		}
 		timer.Reset(next)
 		select {
-		case <-p.wake:
+		case <-p.queue.wake:
 		case <-timer.C:
 		case <-ctx.Done():
 			return nil
@@ -300,110 +191,99 @@ func (p *Pool) Run(ctx context.Context) error {
 // idle is how long the pool sleeps if nothing is due.
 const idle = time.Minute
 
-// start starts what may start, and says when to look again.
+// start starts what can start now, and returns how long until it has to be called again.
 func (p *Pool) start(ctx context.Context) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
 	now := time.Now()
-	p.unpark(now)
-	for len(p.later) > 0 && !p.later[0].due.After(now) {
-		if t := heap.Pop(&p.later).(*turn); !t.gone {
-			p.line(t)
-		}
-	}
+	p.queue.advanceLocked(now)
 	for ctx.Err() == nil {
-		l, t := p.next()
+		l, t := p.queue.nextLocked(now)
 		if t == nil {
 			break
 		}
-		key := t.key
-		if until := p.paused[l.name].until; until.After(now) {
-			t.due = until
-			heap.Push(&p.later, t)
-			continue
-		}
-		if p.park(t, now) {
-			continue
-		}
-		due, unconfirmed := p.unconfirmed(key)
-		if due.After(now) && unconfirmed {
-			t.due = due
-			heap.Push(&p.later, t)
-			continue
-		}
-		if p.collect(key, now) {
-			continue
-		}
-		delete(p.turns, key)
-		e := p.Journal.Take(key)
-		if e == nil {
-			if p.Journal.Last(key) == nil {
-				delete(p.wanted, key)
-			}
-			continue
-		}
-		if _, _, packed := p.Journal.Packs.Find(e); packed && !p.hurries(key) {
-			p.Journal.Return(e, false)
-			continue
-		}
-		batch := []*journal.Entry{e}
-		if !unconfirmed {
-			batch = append(batch, p.gather(l, e)...)
-		}
-		l.active++
-		p.work.Go(func() { p.flush(ctx, batch) })
-	}
-	due := p.startPacks(ctx, now)
-	if len(p.later) > 0 && (due.IsZero() || p.later[0].due.Before(due)) {
-		due = p.later[0].due
-	}
-	for _, w := range p.parked {
-		if due.IsZero() || w.due.Before(due) {
-			due = w.due
+		if batch := p.takeLocked(l, t, now); len(batch) > 0 {
+			l.active++
+			p.work.Go(func() { p.flush(ctx, batch) })
 		}
 	}
+	due := earlier(p.startPacksLocked(ctx, now), p.queue.dueLocked())
 	if due.IsZero() {
 		return idle
 	}
 	return max(0, time.Until(due))
 }
 
-// Ready has the uploads of a bucket tried that wait for their time, such as that of Admit.
-func (p *Pool) Ready(bucket string) {
-	p.mu.Lock()
-	p.hasten(func(other string) bool { return other == bucket })
-	p.mu.Unlock()
-	p.stir()
+// takeLocked leases the newest entry of a key whose turn it is, with other deletions of its bucket if
+// it is one. It returns none if there is nothing to upload now.
+func (p *Pool) takeLocked(l *lane, t *turn, now time.Time) []*journal.Entry {
+	due, unconfirmed := p.unconfirmed(t.key)
+	if unconfirmed && due.After(now) {
+		p.queue.delayLocked(t, due)
+		return nil
+	}
+	if p.collectLocked(t.key, now) {
+		return nil
+	}
+	delete(p.queue.turns, t.key)
+	e := p.Journal.Take(t.key)
+	if e == nil {
+		if p.Journal.Last(t.key) == nil {
+			delete(p.queue.wanted, t.key)
+		}
+		return nil
+	}
+	if _, _, packed := p.Journal.Packs.Find(e); packed && !p.queue.wantedLocked(t.key) {
+		p.Journal.Return(e, false)
+		return nil
+	}
+	batch := []*journal.Entry{e}
+	if !unconfirmed {
+		batch = append(batch, p.gather(l, e)...)
+	}
+	return batch
 }
 
-// startPacks starts what packs may start, and says when to look again, zero for no
-// time. It needs mu.
-func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
+// unconfirmed returns when the newest entry of a key can be confirmed; false if it does not wait for
+// its confirmation.
+func (p *Pool) unconfirmed(key akigw.Key) (due time.Time, waits bool) {
+	entry, due := p.doubts.waits(key)
+	if entry == 0 {
+		return due, false
+	}
+	last := p.Journal.Last(key)
+	return due, last != nil && last.ID == entry
+}
+
+// collectLocked has an entry wait for others of its bucket, if it goes into a pack.
+func (p *Pool) collectLocked(key akigw.Key, now time.Time) bool {
+	e := p.Journal.Last(key)
+	if p.Packs == nil || e == nil || p.queue.wantedLocked(key) || !p.packable(e) || p.Journal.Stats().Packed >= p.Batch.MaxPacked {
+		return false
+	}
+	p.queue.packing.add(key, e.Size, now)
+	return true
+}
+
+// packable reports whether an entry goes into a pack.
+func (p *Pool) packable(e *journal.Entry) bool {
+	_, _, packed := p.Journal.Packs.Find(e)
+	return p.Batch.Enabled && !e.Deleted && len(e.Parts) == 0 && !packed && p.Packs(e.Key, e.Size)
+}
+
+// startPacksLocked starts the packs that can start now, and returns when to look again, zero for no
+// time.
+func (p *Pool) startPacksLocked(ctx context.Context, now time.Time) time.Time {
 	for ctx.Err() == nil {
-		keys, next := p.ready(now)
+		keys, next := p.queue.takePackLocked(now)
 		if len(keys) == 0 {
 			return next
 		}
-		var batch []*journal.Entry
-		for _, key := range keys {
-			if t := p.turns[key]; t != nil && t.urgent {
-				continue // somebody waits for it by now
-			}
-			delete(p.turns, key)
-			if e := p.Journal.Take(key); e != nil {
-				if !p.packable(e) { // another one by now
-					p.Journal.Return(e, false)
-					p.line(&turn{key: key})
-					continue
-				}
-				batch = append(batch, e)
-			}
-		}
-		if len(batch) > 0 {
-			l := p.lane(batch[0].Key.Bucket)
+		if batch := p.takeForPackLocked(keys); len(batch) > 0 {
+			l := p.queue.lanes.of(batch[0].Key.Bucket)
 			l.active++
 			p.work.Go(func() {
-				defer p.giveBack(l)
+				defer p.queue.giveBack(l)
 				p.flushPack(ctx, batch)
 			})
 		}
@@ -411,21 +291,43 @@ func (p *Pool) startPacks(ctx context.Context, now time.Time) time.Time {
 	return time.Time{}
 }
 
+// takeForPackLocked leases the newest entries of keys that have waited for a pack, if they still go
+// into one.
+func (p *Pool) takeForPackLocked(keys []akigw.Key) (batch []*journal.Entry) {
+	for _, key := range keys {
+		if t := p.queue.turns[key]; t != nil && t.urgent {
+			continue // somebody waits for it by now
+		}
+		delete(p.queue.turns, key)
+		e := p.Journal.Take(key)
+		if e == nil {
+			continue
+		}
+		if !p.packable(e) { // it is another entry by now
+			p.Journal.Return(e, false)
+			p.queue.enqueueLocked(&turn{key: key})
+			continue
+		}
+		batch = append(batch, e)
+	}
+	return batch
+}
+
 // gather takes more deletions of the bucket of e whose turn may come now, with one look at the
-// journal, whatever else is in the queue. It needs mu. A key that XML 1.0 cannot hold is deleted by
-// a request of its own: a service that reads XML strictly would refuse the whole batch because of
-// it.
+// journal, whatever else is in the queue. The caller holds queue.mu. A key that XML 1.0 cannot hold is
+// deleted by a request of its own: a service that reads XML strictly would refuse the whole batch
+// because of it.
 func (p *Pool) gather(l *lane, e *journal.Entry) []*journal.Entry {
 	if !e.Deleted || !p.Batch.Enabled || !s3xml.Holds(e.Key.Name) {
 		return nil
 	}
 	more := p.Journal.TakeDeletions(e.Key.Bucket, p.Batch.BatchSize-1, func(d *journal.Entry) bool {
-		t := p.turns[d.Key]
+		t := p.queue.turns[d.Key]
 		return t != nil && t.queued && p.batchable(d)
 	})
 	for _, e := range more {
-		l.leave(p.turns[e.Key])
-		delete(p.turns, e.Key)
+		l.leave(p.queue.turns[e.Key])
+		delete(p.queue.turns, e.Key)
 	}
 	return more
 }
@@ -439,44 +341,172 @@ func (p *Pool) batchable(e *journal.Entry) bool {
 
 // flush takes entries of one bucket to the upstream, one or several deletions.
 func (p *Pool) flush(ctx context.Context, batch []*journal.Entry) {
-	var results []result
-	if len(batch) > 1 {
-		results = p.deleteBatch(ctx, batch)
+	for i, r := range p.uploader.upload(ctx, batch) {
+		p.finish(ctx, batch[i], r)
+	}
+	p.queue.giveBack(p.queue.lane(batch[0].Key.Bucket))
+}
+
+// flushPack takes entries of one bucket to the upstream as one object.
+func (p *Pool) flushPack(ctx context.Context, entries []*journal.Entry) {
+	kept, r, failed := p.packer.pack(ctx, entries)
+	for e, err := range failed {
+		p.finish(ctx, e, bodyFailed(err))
+	}
+	if r.err == nil && len(kept) > 0 {
+		p.counters.packs.Inc()
+		p.counters.packed.Add(len(kept))
+	}
+	for _, e := range kept {
+		if r.err != nil {
+			p.finish(ctx, e, r)
+			continue
+		}
+		p.count(e)
+		p.Journal.Return(e, false)
+		p.succeeded(e)
+	}
+}
+
+// count counts an entry that is upstream.
+func (p *Pool) count(e *journal.Entry) {
+	p.counters.flushed.Inc()
+	p.counters.flushedBytes.Add(int(e.Size))
+	p.rate.add(e.Size)
+}
+
+// succeeded notes that an entry is upstream.
+func (p *Pool) succeeded(e *journal.Entry) {
+	if p.queue.succeeded(e, p.Journal.Last(e.Key)) {
+		p.queue.push(e.Key)
+	}
+}
+
+// finish ends the lease of an entry as the result of its upload says: the journal releases it, or keeps
+// it until it is confirmed or retried, or buries it as a dead letter.
+func (p *Pool) finish(ctx context.Context, e *journal.Entry, r result) {
+	if r.change == nil {
+		r.change = p.Begin(e.Key)
+	}
+	defer r.change.End()
+	err := r.err
+	switch {
+	case err == errReplaced: // that is no failure, and the later entry need not wait
+		p.Journal.Return(e, true)
+		p.queue.push(e.Key)
+		return
+	case err == nil && p.mustConfirm(e, r):
+		p.awaitConfirmation(e)
+		return
+	case err == nil:
+		if err = p.release(ctx, e, r); err == nil {
+			return
+		}
+		r.unknown = true // it is upstream, but the journal does not say so
+	}
+	if p.bury(ctx, e, r, err) {
+		return
+	}
+	p.Journal.Return(e, !r.unsent)
+	if ctx.Err() == nil {
+		p.queue.retryLater(e, r, err)
+	}
+}
+
+// release has the journal release an entry that is upstream. What was cached before the upstream had
+// it is invalidated first: from the release on the cache is asked.
+func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) error {
+	if r.answer != nil {
+		r.change.Written(r.answer)
 	} else {
-		results = []result{p.flushOne(ctx, batch[0])}
+		r.change.End()
 	}
-	for i, e := range batch {
-		p.settle(ctx, e, results[i])
+	if r.stored.ETag != "" { // the journal remembers the promised one, and its bucket is written through from now on
+		if p.OnETagMismatch != nil {
+			p.OnETagMismatch(e.Key.Bucket)
+		}
+		p.counters.translated.Inc()
+		p.Log.Warn("the upstream gave an object another ETag than was promised (encryption with KMS?): both are remembered, and its bucket is written through from now on", "key", e.Key.String(), "promised", e.ETag, "upstream", r.stored.ETag)
 	}
-	p.giveBack(p.laneOf(batch[0].Key.Bucket))
+	if err := p.Journal.Flushed(ctx, e, r.stored); err != nil {
+		return err
+	}
+	failpoint.Here("journal.afterDone")
+	p.count(e)
+	p.succeeded(e)
+	return nil
 }
 
-// flushOne takes one entry to the upstream, or confirms that it is there.
-func (p *Pool) flushOne(ctx context.Context, e *journal.Entry) result {
-	if r, ok := p.confirm(ctx, e); ok {
-		return r
+// bury makes a dead letter of an entry that no retry can take to the upstream, or that has failed for
+// too long, and reports whether it did. err is why the last attempt failed.
+func (p *Pool) bury(ctx context.Context, e *journal.Entry, r result, err error) bool {
+	if r.code == noSuchBucket && r.final != "" && p.OnNoSuchBucket != nil && p.OnNoSuchBucket(e.Key.Bucket) {
+		r.final = ""
 	}
-	if e.Deleted {
-		return p.delete(ctx, e)
+	rejected := r.final != "" && r.code != ""
+	if r.final == "" && time.Since(e.Modified) > time.Duration(p.Parallel.MaxAgeSecs)*time.Second {
+		r.final = fmt.Sprintf("not taken to the upstream in %s: %v", time.Since(e.Modified).Round(time.Second), err)
 	}
-	return p.put(ctx, e)
+	if r.final == "" || ctx.Err() != nil {
+		return false
+	}
+	if rejected && p.OnRejected != nil {
+		p.OnRejected(e.Key, e.Header, r.code)
+	}
+	p.sweeper.abandon(ctx, e)
+	if p.Journal.Bury(ctx, e, r.final, time.Now()) != nil {
+		return false
+	}
+	p.counters.deadLetters.Inc()
+	p.Log.Error("a write could not be taken to the upstream and is a dead letter now: it is kept and can be read; see akigw dead-letters", "key", e.Key.String(), "reason", r.final)
+	p.queue.forget(e.Key)
+	p.Journal.Return(e, true)
+	return true
 }
 
-var (
-	flushed      = metrics.NewCounter("akigw_uploadpool_flushed_total")
-	flushedBytes = metrics.NewCounter("akigw_uploadpool_flushed_bytes_total")
-	retries      = metrics.NewCounter("akigw_uploadpool_retries_total")
-	buried       = metrics.NewCounter("akigw_uploadpool_dead_letters_total")
-	translated   = metrics.NewCounter("akigw_uploadpool_translated_etags_total")
-	throttles    = metrics.NewCounter("akigw_uploadpool_throttled_total")
-)
+// mustConfirm reports whether an entry that is upstream, by r, has to be confirmed before the journal
+// releases it.
+func (p *Pool) mustConfirm(e *journal.Entry, r result) bool {
+	if r.confirmed {
+		return false
+	}
+	p.supposeEarlier(e)
+	return p.doubts.verified(e.Key, check{e.ID, fingerprint(r.seen), r.stored.ETag})
+}
+
+// supposeEarlier puts the key of an entry in doubt if an earlier epoch may have left a request for it.
+// All that is known of such a request is that the journal held the entry, or one that it replaced. The
+// upstream carries it out within seconds of its first response in this epoch.
+func (p *Pool) supposeEarlier(e *journal.Entry) {
+	first := p.Journal.Covers(e)
+	if first > p.queue.known {
+		return
+	}
+	clear := p.queue.heard(e.Key.Bucket).Add(p.doubts.wait)
+	if !time.Now().Before(clear) {
+		return
+	}
+	var a *attempt
+	if first == e.ID {
+		a = &attempt{e.ID, e.Deleted, e.ETag, e.Size}
+	}
+	p.doubts.suppose(e.Key, a, clear)
+}
+
+// awaitConfirmation ends the lease of an entry that is upstream and has to be confirmed, and queues
+// its key for that. An entry that has come meanwhile takes its place, and does not wait.
+func (p *Pool) awaitConfirmation(e *journal.Entry) {
+	p.Journal.Return(e, true)
+	p.queue.delivered(e.Key)
+	p.queue.push(e.Key) // takeLocked has it wait for its time
+}
 
 // Progress is what the pool is doing.
 type Progress struct {
 	Active int     // uploads under way
-	Limit  float64 // how many may be, as the upstream bears it
+	Limit  float64 // how many may be, adapted to what the upstreams bear
 	Queued int     // keys that may go
-	Later  int     // keys that wait to be tried again
+	Later  int     // keys that wait to be retried
 	// Unconfirmed are the writes that are upstream and stay in the journal for some seconds,
 	// because the upstream may still carry out an older request for their keys.
 	Unconfirmed int
@@ -492,35 +522,8 @@ type Progress struct {
 
 // Progress returns the present state.
 func (p *Pool) Progress() Progress {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	count, bytes := p.rate.rates()
-	s := Progress{Unconfirmed: p.doubts.waiting(), Rate: count, ByteRate: bytes, Active: p.active(), Limit: p.limit(), Queued: p.queued(), Paused: map[string]string{}}
-	for _, t := range p.later {
-		if !t.gone {
-			s.Later++
-		}
-	}
-	for _, w := range p.parked {
-		for _, t := range w.turns {
-			if !t.gone {
-				s.Later++
-			}
-		}
-	}
-	for name, pause := range p.paused {
-		if pause.until.After(time.Now()) {
-			s.Paused[name] = pause.err.Error()
-		}
-	}
-	for _, t := range p.tries {
-		s.Failing = t.err
-		break
-	}
-	for _, l := range p.lanes {
-		if s.Failing == nil && time.Since(l.throttled) < time.Minute {
-			s.Failing = l.slower
-		}
-	}
+	s := Progress{Unconfirmed: p.doubts.waiting(), Rate: count, ByteRate: bytes}
+	p.queue.progress(&s)
 	return s
 }

@@ -125,6 +125,14 @@ func (r *rig) open() {
 	})
 }
 
+// configure replaces the pool, which is not running, by one with another configuration.
+func (r *rig) configure(change func(c *Config)) {
+	c, known := r.pool.Config, r.pool.queue.known
+	change(&c)
+	r.pool = New(c)
+	r.pool.queue.known = known
+}
+
 func (r *rig) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -805,7 +813,7 @@ func BenchmarkHurry(b *testing.B) {
 	defer j.Close()
 	p := New(Config{Journal: j})
 	for i := range 50_000 {
-		p.push(key(fmt.Sprint(i)))
+		p.queue.push(key(fmt.Sprint(i)))
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
@@ -872,7 +880,7 @@ func TestFailureInWords(t *testing.T) {
 		"":                                     "the upstream answered 503 Service Unavailable",
 		"<Error><Code>SlowDown</Code></Error>": "the upstream answered 503 SlowDown",
 	} {
-		got := new(Pool).judge(&cold.ResponseError{Status: http.StatusServiceUnavailable, Body: []byte(body)}, nil, false)
+		got := (&remote{throttled: newCounters(nil).throttled}).judge(&cold.ResponseError{Status: http.StatusServiceUnavailable, Body: []byte(body)}, nil, false)
 		if got.err == nil || got.err.Error() != want {
 			t.Errorf("%q: %v, want %s", body, got.err, want)
 		}

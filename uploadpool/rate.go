@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// rateWindow is over how many seconds rates are taken.
+// rateWindow is the number of seconds over which rates are averaged.
 const rateWindow = 60
 
-// meter counts what was done, second by second. The zero value is ready.
+// meter counts events by the second. The zero value is ready.
 type meter struct {
 	mu      sync.Mutex
 	seconds [rateWindow]struct{ second, count, bytes int64 } // by the second; guarded by mu
 }
 
-// add counts one thing of so many bytes.
+// add counts one event and its bytes.
 func (m *meter) add(bytes int64) {
 	now := time.Now().Unix()
 	m.mu.Lock()
@@ -27,7 +27,7 @@ func (m *meter) add(bytes int64) {
 	s.bytes += bytes
 }
 
-// rates are how many things, and bytes, a second there were in the last minute.
+// rates are the events and bytes per second in the last minute.
 func (m *meter) rates() (count, bytes float64) {
 	oldest := time.Now().Unix() - rateWindow
 	m.mu.Lock()

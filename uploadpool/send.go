@@ -18,14 +18,14 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// What the gateway writes upstream for itself goes as one multipart upload, its parts in
-// parallel. The journal knows of the upload before it is begun there, so that a crash
-// leaves nothing behind: the next start ends it.
+// What the gateway writes upstream for itself goes as one multipart upload, its parts in parallel. The
+// journal knows of the upload before it is begun upstream, so that a crash leaves nothing behind: the
+// next epoch ends it.
 
 // ownPrefix is what the ids of the gateway's own uploads begin with in the journal.
 const ownPrefix = "own-"
 
-// Own reports whether an upload in the journal is none of a client.
+// Own reports whether an upload in the journal is not a client's.
 func Own(u *journal.Upload) bool { return strings.HasPrefix(u.ID, ownPrefix) }
 
 // Limits of parts: at least leastPart, and no more than maxParts of them (S3).
@@ -35,8 +35,8 @@ const (
 )
 
 // Send writes an object of the gateway's own, of size bytes: it is there when Send
-// returns nil. body must be what it is for so long, and may be read by several at a
-// time.
+// returns nil. body must not change meanwhile, and may be read
+// concurrently.
 func (p *Pool) Send(ctx context.Context, key akigw.Key, contentType string, body io.ReaderAt, size int64) error {
 	parts, err := partsOf(body, size)
 	if err != nil {
@@ -47,14 +47,14 @@ func (p *Pool) Send(ctx context.Context, key akigw.Key, contentType string, body
 		return err
 	}
 	u := p.Journal.Uploads.Find(id)
-	r := p.send(ctx, u, parts, body, size)
+	r := p.uploader.send(ctx, u, parts, body, size)
 	ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownPatience)
 	defer cancel()
 	if r.err == nil {
 		err = p.Journal.Uploading(ended, u.Number, key, "") // nothing is left to abort
 	}
 	err = errors.Join(err, p.Journal.Uploads.Abort(ended, u))
-	p.stir()
+	p.queue.stir()
 	if r.err != nil {
 		return fmt.Errorf("upload of %s: %w", key, r.failure())
 	}
@@ -64,8 +64,9 @@ func (p *Pool) Send(ctx context.Context, key akigw.Key, contentType string, body
 // ownPatience is how long the end of an upload may take to be recorded.
 const ownPatience = 10 * time.Second
 
-func (p *Pool) send(ctx context.Context, u *journal.Upload, parts []journal.Part, body io.ReaderAt, size int64) result {
-	m := &multipart{pool: p, number: u.Number, key: u.Key, header: u.Header, parts: parts, tags: map[int]string{}, gone: func() bool { return false }}
+// send uploads the parts of an object, and verifies it.
+func (up *uploader) send(ctx context.Context, u *journal.Upload, parts []journal.Part, body io.ReaderAt, size int64) result {
+	m := &multipart{up: up, number: u.Number, key: u.Key, header: u.Header, parts: parts, tags: map[int]string{}, obsolete: func() bool { return false }}
 	m.body = func(i int) (io.ReadSeekCloser, error) {
 		return struct {
 			io.ReadSeeker
@@ -79,20 +80,20 @@ func (p *Pool) send(ctx context.Context, u *journal.Upload, parts []journal.Part
 	if r.err == nil {
 		failpoint.Here("own.beforeComplete")
 		if r = m.complete(ctx); cold.Unfinished(r.err) {
-			p.Doubt(u.Key)
+			up.doubts.begin(u.Key, nil)
 		}
 	}
 	if r.err != nil {
 		return r
 	}
-	_, there, err := p.there(ctx, &journal.Entry{Key: u.Key, Size: size, ETag: r.answer.Get("Etag")}, nil)
+	_, there, err := up.has(ctx, &journal.Entry{Key: u.Key, Size: size, ETag: r.answer.Get("Etag")}, nil)
 	if err == nil && !there {
 		err = errOther
 	}
-	return p.judge(err, nil, true)
+	return up.judge(err, nil, true)
 }
 
-// partsOf cuts a body into parts, and makes their MD5s.
+// partsOf cuts a body into parts, and computes their ETags.
 func partsOf(body io.ReaderAt, size int64) (parts []journal.Part, err error) {
 	each := max(leastPart, (size+maxParts-1)/maxParts)
 	for at := int64(0); at < size || len(parts) == 0; at += each {
@@ -106,11 +107,11 @@ func partsOf(body io.ReaderAt, size int64) (parts []journal.Part, err error) {
 	return parts, nil
 }
 
-// endOwn ends the gateway's own uploads of an earlier run.
+// endOwn ends the gateway's own uploads of an earlier epoch.
 func (p *Pool) endOwn(ctx context.Context) {
 	for _, u := range p.Journal.Uploads.List("") {
-		if Own(u) && u.Number <= p.known {
-			_ = p.Journal.Uploads.Abort(ctx, u) // else the next start does it
+		if Own(u) && u.Number <= p.queue.known {
+			_ = p.Journal.Uploads.Abort(ctx, u) // if that fails the next epoch does it
 		}
 	}
 }

@@ -79,7 +79,7 @@ func uploads(b *testing.B, n int, parallel, batch bool) (perSecond float64, u *t
 		Journal:  j, Upstream: u, Log: slog.New(slog.DiscardHandler), Begin: func(akigw.Key) Change { return noChange{} },
 		Packs: func(akigw.Key, int64) bool { return true },
 	})
-	p.known = 0 // nothing of it was tried before
+	p.queue.known = 0 // nothing of it was tried before
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	started := time.Now()

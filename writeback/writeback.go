@@ -128,9 +128,9 @@ func New(o Options) *WriteBack {
 	w.acceptor = &acceptor{journal: w.journal, rules: o.Rules, buckets: w.buckets, space: &space{config: &o.Config, journal: w.journal}, counters: w.counters, log: o.Log}
 	if w.journal != nil {
 		w.pool = uploadpool.New(uploadpool.Config{
-			Parallel: o.Parallel, Batch: o.Batch, Journal: w.journal, Upstream: o.Upstream, Log: o.Log,
+			Parallel: o.Parallel, Batch: o.Batch, Journal: w.journal, Upstream: o.Upstream, Log: o.Log, Metrics: o.Metrics,
 			Begin: func(key akigw.Key) uploadpool.Change { return o.Cache.Begin(key) }, Packs: w.packs,
-			Admit: w.buckets.MayFlush, Unanswered: w.buckets.Unanswered, Succeeded: w.buckets.Succeeded, Gone: w.buckets.Gone, Refused: w.buckets.Refused, Unlike: w.buckets.OtherETag,
+			Admit: w.buckets.MayFlush, OnNoResponse: w.buckets.Unanswered, OnRecovery: w.buckets.Succeeded, OnNoSuchBucket: w.buckets.Gone, OnRejected: w.buckets.Refused, OnETagMismatch: w.buckets.OtherETag,
 		})
 		w.gauges = newGauges(o.Metrics, w.journal, w.pool, w.pausedBuckets)
 	}

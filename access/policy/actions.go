@@ -6,8 +6,8 @@ import (
 	"github.com/akidb/akigw/internal/glob"
 )
 
-// actionsLike spells a pattern out. Actions have no case (IAM); "*" alone means
-// Unlisted too.
+// actionsLike returns the actions that match a pattern. Actions are case-insensitive (IAM); "*"
+// matches Unlisted as well.
 func actionsLike(pattern string) map[string]bool {
 	named := map[string]bool{}
 	for _, a := range Actions {
@@ -21,12 +21,12 @@ func actionsLike(pattern string) map[string]bool {
 	return named
 }
 
-// Unlisted is the action of a request that is none of S3's operations. It is
-// no action of S3's, so that only who may do everything ("*") may do it.
+// Unlisted is the action of a request that is not a known S3 operation. It is not an S3 action, so
+// that only a policy that allows everything ("*") allows it.
 const Unlisted = "akigw:UnlistedOperation"
 
-// Actions are S3's actions that the gateway decides about ("Actions, resources,
-// and condition keys for Amazon S3" in the service authorization reference).
+// Actions are the S3 actions that the gateway authorises ("Actions, resources, and condition keys
+// for Amazon S3" in the service authorization reference).
 var Actions = []string{
 	"s3:AbortMultipartUpload",
 	"s3:BypassGovernanceRetention",

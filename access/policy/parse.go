@@ -65,8 +65,7 @@ func strictJSON(raw []byte, into any) error {
 	return d.Decode(into)
 }
 
-// Parse reads a policy document. The error says what is wrong with it, for who
-// wrote it.
+// Parse parses a policy document. The error tells its author what is wrong.
 func Parse(raw []byte) (*Policy, error) {
 	if len(raw) > MaxBytes {
 		return nil, fmt.Errorf("the policy has %d bytes; the limit is %d", len(raw), MaxBytes)
@@ -98,8 +97,7 @@ func Parse(raw []byte) (*Policy, error) {
 	return p, nil
 }
 
-// unsupported are parts of the full language that are known and refused by
-// name.
+// unsupported are parts of the full language that are refused, each with advice.
 var unsupported = map[string]string{
 	"notaction":    "list the actions in Action, or deny the others",
 	"notresource":  "list the resources in Resource, or deny the others",
@@ -107,8 +105,8 @@ var unsupported = map[string]string{
 	"notprincipal": "leave it out: a policy belongs to one user",
 }
 
-// checkNames walks the document and refuses a name that comes twice in one
-// object, in whatever case: JSON readers differ in which one they take.
+// checkNames refuses a document in which a name occurs twice in one object, in whatever case: JSON
+// parsers differ in which one they use.
 func checkNames(raw []byte) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	type object struct {
@@ -145,14 +143,14 @@ func checkNames(raw []byte) error {
 				open[len(open)-1].isName = true
 			}
 			if len(open) == 0 && d.More() {
-				return errors.New("the policy has something behind its end")
+				return errors.New("there is something after the end of the policy")
 			}
 			continue
 		case string:
 			if inside != nil && inside.isName {
 				name := strings.ToLower(t)
 				if inside.names[name] {
-					return fmt.Errorf("%q comes twice in one object", t)
+					return fmt.Errorf("%q occurs twice in one object", t)
 				}
 				if advice, ok := unsupported[name]; ok {
 					return fmt.Errorf("%s is not supported; %s", t, advice)
@@ -186,7 +184,7 @@ func (s *jsonStatement) parse() (parsed statement, err error) {
 	for _, a := range s.Action {
 		named := actionsLike(a)
 		if len(named) == 0 {
-			return parsed, fmt.Errorf("Action: %q names nothing that this gateway decides; docs/access.md lists the actions", a)
+			return parsed, fmt.Errorf("Action: %q matches no action that this gateway authorises; docs/access.md lists the actions", a)
 		}
 		maps.Copy(parsed.actions, named)
 	}
@@ -204,7 +202,7 @@ func (s *jsonStatement) parse() (parsed statement, err error) {
 	return parsed, err
 }
 
-// operators are the comparisons of strings, and whether they negate and take
+// operators are the string comparisons of conditions: whether they negate, and whether they take
 // wildcards.
 var operators = map[string]struct{ not, like bool }{
 	"StringEquals": {}, "StringNotEquals": {not: true}, "StringLike": {like: true}, "StringNotLike": {not: true, like: true},

@@ -1,11 +1,9 @@
-// Package policy is the language in which rights are written: the subset of
-// S3's bucket and IAM policies that has Effect, Action and Resource with
-// wildcards, and conditions on the prefix and delimiter of a listing. What a
-// document says beyond that is refused when it is parsed, never ignored.
+// Package policy is the policy language: the subset of S3's bucket and IAM policies that has
+// Effect, Action and Resource with wildcards, and conditions on the prefix and delimiter of a
+// listing. Anything else in a document is refused when it is parsed, never ignored.
 //
-// A policy decides about exactly the bytes of the key that goes to the cache
-// and to the upstream: it normalises nothing. An explicit Deny wins over any
-// Allow, and what nothing allows is denied.
+// A policy decides about exactly the bytes of the key that are used for the cache and the upstream:
+// it normalises nothing. An explicit Deny overrides any Allow, and what nothing allows is denied.
 package policy
 
 import (
@@ -14,18 +12,18 @@ import (
 	"github.com/akidb/akigw/internal/glob"
 )
 
-// Request is one question to a policy.
+// Request is what a policy decides about.
 type Request struct {
 	Action string // one of Actions, or Unlisted
-	Bucket string // "" when the whole service is asked about
-	Key    string // "" when the bucket itself is asked about
-	// Prefix and Delimiter are what a listing asks for; Listing tells that it
-	// is one, so that an absent prefix is an empty one.
+	Bucket string // "" for a request of the service
+	Key    string // "" for a request of the bucket itself
+	// Prefix and Delimiter are the parameters of a listing. Listing says that the request is one,
+	// so that an absent prefix counts as an empty one.
 	Prefix, Delimiter string
 	Listing           bool
 }
 
-// resource is what follows "arn:aws:s3:::".
+// resource is the part of the resource name after "arn:aws:s3:::".
 func (r *Request) resource() string {
 	if r.Key == "" {
 		return r.Bucket
@@ -33,7 +31,7 @@ func (r *Request) resource() string {
 	return r.Bucket + "/" + r.Key
 }
 
-// Decision is a policy's answer.
+// Decision is the result of a policy.
 type Decision int
 
 // The decisions.
@@ -51,16 +49,16 @@ type Policy struct {
 
 type statement struct {
 	deny       bool
-	actions    map[string]bool // spelled out, in S3's case
+	actions    map[string]bool // without wildcards, in S3's case
 	resources  []string        // without "arn:aws:s3:::", with wildcards
 	conditions []condition
 }
 
-// Everything allows every action on every resource: the root key pair's.
+// Everything allows every action on every resource. It is the policy of the root key pair.
 var Everything = &Policy{statements: []statement{{actions: actionsLike("*"), resources: []string{"*"}}}}
 
-// Within returns a policy that allows what both p and outer allow: how a
-// temporary key's own policy narrows that of its user.
+// Within returns a policy that allows what both p and outer allow. That is how the policy of a
+// temporary key restricts that of its user.
 func (p *Policy) Within(outer *Policy) *Policy {
 	return &Policy{statements: p.statements, within: outer}
 }
@@ -68,7 +66,7 @@ func (p *Policy) Within(outer *Policy) *Policy {
 // Allows reports whether r is allowed.
 func (p *Policy) Allows(r Request) bool { return p.Decide(r) == Allowed }
 
-// Decide answers r.
+// Decide returns the decision on r.
 func (p *Policy) Decide(r Request) Decision {
 	if p == nil {
 		return Silent
@@ -108,8 +106,8 @@ type condition struct {
 	values []string
 }
 
-// holds compares what a listing asks for. Anything that is not a listing has
-// no such value: then a positive comparison is false and a negative one true.
+// holds compares a parameter of a listing. A request that is not a listing has no such parameter:
+// then a positive comparison is false, and a negated one true.
 func (c *condition) holds(r *Request) bool {
 	if !r.Listing {
 		return c.not

@@ -1,4 +1,4 @@
-// Package budget bounds what many take from one supply, such as memory.
+// Package budget shares a limited number of bytes, such as memory, among many users.
 package budget
 
 import (
@@ -8,8 +8,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// Budget is a number of bytes that can be taken and given back. The nil Budget
-// has no bound. Its methods may be called from any goroutine.
+// Budget is a number of bytes that can be acquired and released. The nil Budget is unlimited. Its
+// methods may be called from any goroutine.
 type Budget struct {
 	limit   int64
 	used    atomic.Int64
@@ -19,8 +19,8 @@ type Budget struct {
 	mu sync.Mutex // guards what parts have used
 }
 
-// New makes a budget of limit bytes, which counts what it refuses. If there are several takers,
-// each has a part of it: see Of.
+// New makes a budget of limit bytes; refused counts refusals. If takers are named, each has a
+// reserved part: see Of.
 func New(limit int64, refused *metrics.Counter, takers ...string) *Budget {
 	b := &Budget{limit: limit, refused: refused}
 	if len(takers) > 1 {
@@ -32,7 +32,7 @@ func New(limit int64, refused *metrics.Counter, takers ...string) *Budget {
 	return b
 }
 
-// Acquire takes n bytes, or reports that there are not enough.
+// Acquire takes n bytes, and returns false if there are not enough.
 func (b *Budget) Acquire(n int64) bool {
 	if b == nil || b.used.Add(n) <= b.limit {
 		return true
@@ -42,12 +42,12 @@ func (b *Budget) Acquire(n int64) bool {
 	return false
 }
 
-// Release gives n bytes back.
+// Release returns n bytes.
 func (b *Budget) Release(n int64) {
 	if b != nil {
 		b.used.Add(-n)
 	}
 }
 
-// Used is the number of bytes that are taken.
+// Used is the number of bytes that are acquired.
 func (b *Budget) Used() int64 { return b.used.Load() }

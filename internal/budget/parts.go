@@ -1,22 +1,22 @@
 package budget
 
-// Taker is what takes memory and gives it back: a Budget, or a part of one.
+// Taker is a Budget, or a part of one.
 type Taker interface {
-	// Acquire takes n bytes, or reports that there are not enough.
+	// Acquire takes n bytes, and returns false if there are not enough.
 	Acquire(n int64) bool
-	// Release gives n bytes back.
+	// Release returns n bytes.
 	Release(n int64)
 }
 
-// part is what one of several takers draws on. Half of a budget is kept for them in equal
-// shares, so that one that gives nothing back for a while cannot keep the others from theirs.
+// part is the part of one of several takers. Half of a budget is reserved for them in equal shares,
+// so that a taker that releases nothing for a while cannot starve the others.
 type part struct {
 	all  *Budget
 	used int64 // bytes; guarded by all.mu
 }
 
-// Of returns what the taker with a name draws on: its part of b, or b itself if b was not made
-// for it. It is never nil.
+// Of returns the part of the taker with a name, or b itself if b has no part for it. It is never
+// nil.
 func (b *Budget) Of(name string) Taker {
 	if b != nil {
 		if p := b.parts[name]; p != nil {
@@ -26,7 +26,7 @@ func (b *Budget) Of(name string) Taker {
 	return b
 }
 
-// kept is how many bytes are kept for each taker.
+// kept is how many bytes are reserved for each taker.
 func (b *Budget) kept() int64 { return b.limit / int64(2*len(b.parts)) }
 
 // Acquire implements Taker.

@@ -1,5 +1,5 @@
-// Package checksum knows S3's checksum algorithms: their header names, their
-// sizes and their hashes ("Checking object integrity" in the S3 user guide).
+// Package checksum has the checksum algorithms of S3: their header names, sizes and hashes
+// ("Checking object integrity" in the S3 user guide).
 package checksum
 
 import (
@@ -31,8 +31,8 @@ type Algorithm struct {
 	Size int
 }
 
-// Algorithms are all of them, those that are used most first. A digest is sent
-// in base64 of its bytes, the most significant first.
+// Algorithms are all algorithms, the most common first. A digest is sent as the base64 of its
+// bytes, big-endian.
 var Algorithms = []Algorithm{
 	{"CRC64NVME", "X-Amz-Checksum-Crc64nvme", func() hash.Hash { return crc64nvme.New() }, 8},
 	{"CRC32C", "X-Amz-Checksum-Crc32c", func() hash.Hash { return crc32.New(castagnoli) }, 4},
@@ -48,7 +48,7 @@ var Algorithms = []Algorithm{
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ByHeader finds the algorithm of a header or trailer name in any case.
+// ByHeader returns the algorithm of the name of a header or trailer, in any case.
 func ByHeader(name string) (Algorithm, bool) {
 	for _, a := range Algorithms {
 		if strings.EqualFold(a.Header, name) {
@@ -67,21 +67,20 @@ func (a Algorithm) Parse(value string) ([]byte, bool) {
 // EncodedLen is the length of a value in a header, in bytes.
 func (a Algorithm) EncodedLen() int { return base64.StdEncoding.EncodedLen(a.Size) }
 
-// Digest is a running computation and the value it has to give.
+// Digest is a running computation and the expected digest.
 type Digest struct {
 	hash.Hash
 	Want []byte
 }
 
-// OK reports whether the bytes written so far have the wanted digest.
+// OK reports whether the bytes written so far have the expected digest.
 func (d *Digest) OK() bool { return string(d.Sum(nil)) == string(d.Want) }
 
-// OfObject picks what an object's whole body can be verified with: a checksum
-// among its headers that says it is of the full object or, if md5ETag says
-// that the upstream makes such ETags, the MD5 in its ETag. It returns nil if
-// there is nothing: a multipart ETag, a checksum that does not say what it is
-// of and the ETag of an object encrypted with a KMS or customer key are not
-// digests of the body for certain.
+// OfObject returns a digest with which the whole body of an object can be verified: a checksum in
+// its headers whose type is the full object, or, if md5ETag says that the upstream's ETags are
+// MD5s, the MD5 in its ETag. It returns nil if there is none: a multipart ETag, a checksum without
+// a type, and the ETag of an object encrypted with a KMS or customer key are not certain to be
+// digests of the body.
 func OfObject(h http.Header, md5ETag bool) *Digest {
 	if h.Get("X-Amz-Checksum-Type") == "FULL_OBJECT" {
 		for _, a := range Algorithms {

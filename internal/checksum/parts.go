@@ -14,8 +14,8 @@ const (
 	FullObject = "FULL_OBJECT" // the checksum of the bytes
 )
 
-// combinable says how the checksums of parts can become one, the default first, and
-// as what minio-go knows the algorithm ("Checking object integrity").
+// combinable are the ways in which the checksums of parts can be combined, the default first, and
+// the algorithm in minio-go ("Checking object integrity").
 var combinable = map[string]struct {
 	types []string
 	minio minio.ChecksumType
@@ -27,8 +27,8 @@ var combinable = map[string]struct {
 	"SHA256":    {[]string{Composite}, minio.ChecksumSHA256},
 }
 
-// Types are how the checksums of parts can become one of the object, the default
-// first; none for an algorithm that is not known to.
+// Types are the types of checksum that an object of several parts can have, the default first; none
+// for an algorithm whose checksums cannot be combined.
 func (a Algorithm) Types() []string { return combinable[a.Name].types }
 
 // Part is the checksum of a part, as in a header, and its size in bytes.
@@ -37,8 +37,7 @@ type Part struct {
 	Size  int64
 }
 
-// OfParts is the checksum of an object of some type from those of its parts, as in a
-// header.
+// OfParts combines the checksums of parts into that of the object, of some type, as in a header.
 func (a Algorithm) OfParts(how string, parts []Part) (string, error) {
 	if how == Composite {
 		h := a.New()

@@ -1,6 +1,6 @@
-// Package codec encodes the records that are kept on disk: numbers as varints,
-// strings and byte slices with their length before them. It knows of no record
-// in particular, and of no checksum: those are the rooms'.
+// Package codec encodes the records that are kept on disk: numbers as varints, strings and byte
+// slices with their length before them. Records and checksums are defined by the packages that use
+// it.
 package codec
 
 import (
@@ -23,8 +23,7 @@ func AppendFlag(b []byte, flag bool) []byte {
 	return append(b, 0)
 }
 
-// AppendTime appends a time, to the nanosecond and without its zone. The zero
-// time is kept.
+// AppendTime appends a time, to the nanosecond and without its zone. The zero time stays zero.
 func AppendTime(b []byte, t time.Time) []byte {
 	if t.IsZero() { // it has no UnixNano
 		return binary.AppendVarint(b, 0)
@@ -50,25 +49,25 @@ func AppendHeader(b []byte, h http.Header) []byte {
 	return b
 }
 
-// Decoder reads from its bytes. After the first mistake it is bad and reads
-// zeros. The zero value has nothing to read.
+// Decoder decodes a record. After the first mistake it is bad and returns zeros. The zero value is
+// at the end of its record.
 type Decoder struct {
 	b    []byte
 	text string // what b was, see OneCopy
 	bad  bool
 }
 
-// NewDecoder reads from b. It does not copy b, see Rest.
+// NewDecoder returns a decoder of b. It does not copy b: see Rest.
 func NewDecoder(b []byte) *Decoder { return &Decoder{b: b} }
 
-// OneCopy has all strings that are read from now on be parts of one copy of what has not
-// been read: one allocation instead of many, for records that are strings for the most part.
+// OneCopy copies what has not been read once, and makes all strings that are read from now on parts
+// of that copy: one allocation instead of many, for records that are mostly strings.
 func (d *Decoder) OneCopy() { d.text = string(d.b) }
 
 // Bad reports whether there was a mistake.
 func (d *Decoder) Bad() bool { return d.bad }
 
-// Rest is what has not been read; it is a part of what was given to NewDecoder.
+// Rest is what has not been read; it is a part of the slice that was passed to NewDecoder.
 func (d *Decoder) Rest() []byte { return d.b }
 
 // Fail makes d bad.

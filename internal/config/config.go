@@ -1,11 +1,10 @@
 // Package config fills a configuration struct from a TOML file, environment
 // variables and command-line flags, and reports every mistake at once, by key.
 //
-// The struct is composed of the rooms' own Config structs; this package knows
-// no setting by name. A field's tags say everything: toml (its key), env (its
-// variable, if not the one derived from the key), help, secret. A field without
-// a key is no setting. A slice of structs is a list of tables, [[key]], that
-// only a file can have.
+// The struct is composed of the Config structs of other packages; this package knows no setting by
+// name. The tags of a field describe it: toml (its key), env (its variable, if it is not derived
+// from the key), help, secret. A field without a key is not a setting. A slice of structs is a list
+// of tables, [[key]], which only a file can have.
 package config
 
 import (
@@ -22,13 +21,13 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Checker is a Config struct that can judge its values.
+// Checker is a Config struct that can check its values.
 type Checker interface {
 	// Check calls report for each impossible value with its own key.
 	Check(report func(key, problem string))
 }
 
-// Defaulter is an element of a list that starts with other values than zero.
+// Defaulter is an element of a list whose defaults are not zero.
 type Defaulter interface{ SetDefaults() }
 
 // Setting is one key of the configuration.
@@ -46,9 +45,9 @@ type Source struct {
 	File  string            // path of a TOML file, may be empty
 	Env   []string          // as from os.Environ
 	Flags map[string]string // by key
-	// Elsewhere are tables of the file that somebody else reads.
+	// Elsewhere are tables of the file that are read by another package.
 	Elsewhere []string
-	// Origins, if not nil, is told where each value comes from that is no default, by key.
+	// Origins, if not nil, receives by key where each value comes from that is not a default.
 	Origins map[string]string
 }
 
@@ -72,7 +71,7 @@ func (s *Setting) TOML() string {
 	return s.Text()
 }
 
-// Mistakes are all that was found wrong, one line each.
+// Mistakes are all mistakes, one line each.
 type Mistakes []string
 
 // Error implements error.
@@ -87,8 +86,8 @@ func Settings(target any) []Setting {
 	return all
 }
 
-// walk visits fields; a struct without a toml tag contributes its fields to
-// the level it stands at.
+// walk visits fields; the fields of a struct without a toml tag count as fields of the struct
+// around it.
 func walk(v reflect.Value, prefix string, leaf func(Setting), table func(prefix string, c Checker)) {
 	if c, ok := v.Addr().Interface().(Checker); ok && table != nil {
 		table(prefix, c)
@@ -202,7 +201,7 @@ type loader struct {
 	mistakes  Mistakes
 }
 
-// origin notes where a value comes from.
+// origin records where a value comes from.
 func (l *loader) origin(s Setting, from string) {
 	if l.origins != nil {
 		l.origins[s.Key] = from
@@ -249,7 +248,7 @@ func (l *loader) secretIn(prefix string, tree map[string]any) bool {
 	return false
 }
 
-// tables are the tables of a list, nil if it is none.
+// tables are the tables of a list, nil if it is not one.
 func tables(v any) []map[string]any {
 	items, ok := v.([]any)
 	if !ok {
@@ -322,8 +321,8 @@ func (l *loader) isTable(key string) bool {
 	return false
 }
 
-// suggestion finds a key with the same last word, for a setting in the wrong
-// table, or one that is a typing mistake away.
+// suggestion finds a key with the same last word, for a setting in the wrong table, or a key that
+// differs by a typing mistake.
 func (l *loader) suggestion(key string) string {
 	best, distance := "", 3
 	for k := range l.settings {
@@ -359,7 +358,7 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// value sets a value of the TOML file, whose type must fit.
+// value sets a field to a value of the TOML file, whose type must match.
 func (l *loader) value(s Setting, v any) {
 	_, textual := s.Value.Addr().Interface().(encoding.TextUnmarshaler)
 	kind := s.Value.Kind()
@@ -405,7 +404,7 @@ func typeName(v reflect.Value) string {
 	return "a " + v.Kind().String()
 }
 
-// text sets a value from its text, as in a variable or a flag.
+// text sets a field from the text of a variable or a flag.
 func (l *loader) text(s Setting, name, text string) {
 	var err error
 	if u, ok := s.Value.Addr().Interface().(encoding.TextUnmarshaler); ok {
@@ -433,8 +432,8 @@ func (l *loader) text(s Setting, name, text string) {
 	}
 }
 
-// Suggestion is "; did you mean KEY?" for a key that a struct does not have, "" if none is like
-// it.
+// Suggestion is "; did you mean KEY?" for a key that a struct does not have, "" if no key is
+// similar.
 func Suggestion(target any, key string) string {
 	l := loader{settings: map[string]Setting{}}
 	for _, s := range Settings(target) {

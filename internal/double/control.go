@@ -8,13 +8,13 @@ import (
 	"github.com/akidb/akigw/faults"
 )
 
-// controlPath is no bucket: their names have no underscores.
+// controlPath cannot be a bucket: names of buckets have no underscores.
 const controlPath = "/_fakes3/"
 
 // maxPlan is the largest plan in bytes.
 const maxPlan = 1 << 20
 
-// controls answers what tests ask beside S3.
+// controls handles the requests of tests that are not S3.
 func (s *Server) controls() *http.ServeMux {
 	mux := http.NewServeMux()
 	show := func(what func() any) http.HandlerFunc {

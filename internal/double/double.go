@@ -2,7 +2,7 @@
 // upstream behind a fault plan, with a history of its calls and counters. It verifies every
 // signature; in strict mode it also refuses whatever a careful client does not send.
 //
-// It is no storage: what it holds is gone when it ends.
+// It is not a storage service: its objects are lost when it ends.
 package double
 
 import (
@@ -27,19 +27,19 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// Config says what a double is like. AccessKey and SecretKey have to be there.
+// Config configures a double. AccessKey and SecretKey are required.
 type Config struct {
 	AccessKey, SecretKey string
 	Region               string // of the signatures; "" stands for us-east-1
-	// Strict refuses requests without a signature, with parameters or x-amz-* headers that S3
-	// does not have, and with bodies of which nothing says what they are.
+	// Strict refuses requests without a signature, with parameters or x-amz-* headers that S3 does
+	// not have, and with bodies without a checksum.
 	Strict bool
-	// Dir is an empty directory for what it holds.
+	// Dir is an empty directory for the objects.
 	Dir string
 	Log *slog.Logger
 }
 
-// Call is one request and its answer.
+// Call is one request and its response.
 type Call struct {
 	Time    time.Time `json:"time"`
 	Op      string    `json:"op"` // S3 API name, "" for one without
@@ -53,7 +53,7 @@ type Call struct {
 	Seconds float64   `json:"seconds"`
 }
 
-// Count is what there was of an operation.
+// Count has the counters of an operation.
 type Count struct {
 	Requests int   `json:"requests"`
 	Failed   int   `json:"failed"` // without an answer, or with a status from 400 on
@@ -61,7 +61,7 @@ type Count struct {
 	Out      int64 `json:"out"`
 }
 
-// mostCalls is how many calls the history has.
+// mostCalls bounds the history.
 const mostCalls = 10_000
 
 // Server is a double, as an http.Handler. Besides S3 it answers GET, POST and DELETE of
@@ -108,10 +108,10 @@ func Open(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Close ends it.
+// Close closes the double.
 func (s *Server) Close() error { return s.inner.Close() }
 
-// failed ends the connection: what the plan broke has no answer.
+// failed ends the connection: a request that the plan broke gets no response.
 func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *s3err.Error
 	if errors.As(err, &refused) { // by the verification of the body
@@ -157,7 +157,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.proxy.ServeHTTP(seen, r)
 }
 
-// note keeps a call.
+// note records a call.
 func (s *Server) note(c Call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,28 +172,28 @@ func (s *Server) note(c Call) {
 	s.counts[c.Op] = n
 }
 
-// History returns the last calls, up to 10,000, the oldest first.
+// History returns the last calls, up to 10,000, oldest first.
 func (s *Server) History() []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]Call{}, s.calls[max(0, len(s.calls)-mostCalls):]...) // none is a list, too, as JSON
 }
 
-// Counts returns what there was, by operation.
+// Counts returns the counters by operation.
 func (s *Server) Counts() map[string]Count {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.counts)
 }
 
-// Forget empties history and counts.
+// Forget clears the history and the counters.
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls, s.counts = nil, map[string]Count{}
 }
 
-// check verifies a request, and makes a plain one of it.
+// check verifies a request, and removes its signature and chunk encoding.
 func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 	query, err := sigv4.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -239,7 +239,7 @@ func coded(err error) *s3err.Error {
 	return e
 }
 
-// parameters and headers are those that S3's operations on objects and buckets have.
+// parameters and headers are those of S3's operations on objects and buckets.
 var (
 	parameters = []string{"list-type", "prefix", "delimiter", "max-keys", "marker", "start-after", "continuation-token", "encoding-type", "fetch-owner", "uploads", "uploadId", "partNumber",
 		"part-number-marker", "max-parts", "key-marker", "upload-id-marker", "max-uploads", "delete", "location", "versioning", "versions", "versionId", "x-id", "tagging", "acl", "policy",
@@ -251,7 +251,7 @@ var (
 		"X-Amz-Object-Attributes", "X-Amz-Request-Payer", "X-Amz-Expected-Bucket-Owner", "X-Amz-Mp-Object-Size", "X-Amz-Website-Redirect-Location", "X-Amz-Server-Side-Encryption"}
 )
 
-// odd refuses what a careful client does not send.
+// odd refuses requests that a careful client does not send.
 func odd(r *http.Request, op, key string, id sigv4.Identity, payload *sigv4.Payload) error {
 	strange := func(format string, args ...any) error {
 		return s3err.InvalidRequest.With("strict: " + fmt.Sprintf(format, args...))
@@ -289,7 +289,7 @@ func checksummed(h http.Header, payload *sigv4.Payload) bool {
 	})
 }
 
-// sum is a checksum that a body has to have; want is in a trailer if it is empty.
+// sum is the expected checksum of a body; if want is empty it comes in a trailer.
 type sum struct {
 	checksum.Algorithm
 	hash interface {
@@ -299,8 +299,8 @@ type sum struct {
 	want string
 }
 
-// verified is a body that was found right before its last byte is read: the service behind the
-// proxy takes a body for whole when it has all bytes of it, and would store one that is refused.
+// verified is a body that is verified before its last byte is returned: the embedded service stores
+// a body when it has all of its bytes, and would store one that is refused.
 type verified struct {
 	*sigv4.Payload
 	body io.Closer
@@ -325,7 +325,7 @@ type readerFunc func([]byte) (int, error)
 // Read implements io.Reader.
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// read reads on, and verifies the body at its end.
+// read reads the body, and verifies it at its end.
 func (v *verified) read(p []byte) (int, error) {
 	n, err := v.Payload.Read(p)
 	for _, s := range v.sums {
@@ -352,7 +352,7 @@ func (v *verified) Close() error {
 	return v.body.Close()
 }
 
-// counter counts what is read of a body.
+// counter counts the bytes that are read of a body.
 type counter struct {
 	io.ReadCloser
 	n int64
@@ -365,7 +365,7 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// watcher sees what an answer is.
+// watcher records the status and size of a response.
 type watcher struct {
 	http.ResponseWriter
 	call Call

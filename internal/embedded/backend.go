@@ -4,11 +4,10 @@
 // bodies stream to and from files. It is a test tool: no versioning, no ACLs, no
 // tagging, no lifecycle, one disk.
 //
-// What it cannot do it refuses. A table of operations, in front of gofakes3, names every header and
-// query parameter that each of them honours; a request with another one that
-// means something to S3 gets 501 NotImplemented and changes nothing. gofakes3
-// answers what it does as S3 does; the handlers of the other operations say what
-// it lacks.
+// It refuses what it cannot do. A table of operations, in front of gofakes3, has every header and
+// query parameter that each operation honours; a request with another one that has a meaning in S3
+// gets 501 NotImplemented and changes nothing. gofakes3 handles the operations that it implements
+// as S3 does; the handlers of the others say what it lacks.
 package embedded
 
 import (
@@ -39,8 +38,8 @@ type backend struct {
 	index *badger.DB
 	blobs string // directory
 
-	// change serialises changes of the index, so that conditions and the
-	// release of replaced files see a settled state.
+	// change serialises changes of the index, so that conditions and the release of replaced files
+	// see a consistent state.
 	change sync.Mutex
 
 	readers readers
@@ -107,7 +106,7 @@ func openBackend(dir string, log *slog.Logger) (*backend, error) {
 	return b, nil
 }
 
-// sweep removes files that a crash left without an owner.
+// sweep removes files that a crash left without an object.
 func (b *backend) sweep() error {
 	owned := map[string]bool{}
 	err := b.each(objectPrefix, func(_ []byte, r *record) bool {
@@ -133,7 +132,7 @@ func (b *backend) sweep() error {
 	})
 }
 
-// Index keys. Bucket names hold no NUL and object keys none either.
+// Index keys. Neither names of buckets nor keys of objects contain a NUL.
 const (
 	bucketPrefix = "b\x00"
 	objectPrefix = "o\x00"
@@ -203,7 +202,7 @@ func (b *backend) bucket(name string) (*bucket, error) {
 	return load[bucket](b.index, bucketKey(name))
 }
 
-// needBucket returns NoSuchBucket unless the bucket is there.
+// needBucket returns NoSuchBucket unless the bucket exists.
 func (b *backend) needBucket(name string) error {
 	v, err := b.bucket(name)
 	if err == nil && v == nil {
@@ -212,8 +211,7 @@ func (b *backend) needBucket(name string) error {
 	return err
 }
 
-// createBucket succeeds for a bucket that is there, as in S3's us-east-1: there
-// is one owner.
+// createBucket succeeds for a bucket that exists, as in S3's us-east-1: there is only one owner.
 func (b *backend) createBucket(name, location string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -254,7 +252,7 @@ func (b *backend) deleteBucket(name string) error {
 	})
 	for _, u := range uploads {
 		key, id, _ := strings.Cut(u, "\x00")
-		err = errors.Join(err, b.endUpload(name, key, id))
+		err = errors.Join(err, b.endUploadLocked(name, key, id))
 	}
 	if err != nil {
 		return err
@@ -283,7 +281,7 @@ func (b *backend) find(bkt, name string) (*record, error) {
 // conditions are those of a write.
 type conditions struct{ ifMatch, ifNoneMatch string }
 
-// check compares with the object that is there, nil for none.
+// check checks the conditions on the current object, nil for none.
 func (c conditions) check(name string, old *record) error {
 	switch {
 	case c.ifNoneMatch != "" && c.ifNoneMatch != "*":
@@ -298,7 +296,7 @@ func (c conditions) check(name string, old *record) error {
 	return nil
 }
 
-// check compares conditions with what is there now, before a body is read.
+// check checks conditions on the current object, before a body is read.
 func (b *backend) check(bkt, name string, c conditions) error {
 	if err := b.needBucket(bkt); err != nil {
 		return err
@@ -310,22 +308,20 @@ func (b *backend) check(bkt, name string, c conditions) error {
 	return c.check(name, old)
 }
 
-// storeNew stores an object whose files nobody else knows: if it cannot be
-// stored they are removed.
+// storeNew stores an object, or removes its files if that fails.
 func (b *backend) storeNew(bkt, name string, r *record, c conditions) error {
 	b.change.Lock()
 	defer b.change.Unlock()
-	old, err := b.store(bkt, name, r, c, nil)
+	old, err := b.storeLocked(bkt, name, r, c, nil)
 	if err != nil {
 		return errors.Join(err, b.release(r))
 	}
 	return b.release(old)
 }
 
-// store makes r the object of a key and returns the one before, whose files the
-// caller releases. more, if not nil, joins the same transaction. It needs
-// change.
-func (b *backend) store(bkt, name string, r *record, c conditions, more func(*badger.Txn) error) (old *record, err error) {
+// storeLocked makes r the object of a key and returns the previous one, whose files the caller
+// releases. more, if not nil, joins the same transaction. The caller holds change.
+func (b *backend) storeLocked(bkt, name string, r *record, c conditions, more func(*badger.Txn) error) (old *record, err error) {
 	err = b.needBucket(bkt) // it may have been deleted while the body came
 	if err == nil {
 		old, err = b.object(bkt, name)
@@ -346,8 +342,8 @@ func (b *backend) store(bkt, name string, r *record, c conditions, more func(*ba
 	return old, err
 }
 
-// deleteObject deletes an object that has an ETag, "*" for any, or that may have
-// any or not be there if ifMatch is empty (DeleteObject, If-Match).
+// deleteObject deletes an object. With ifMatch the object has to exist and have that ETag, "*" for
+// any (DeleteObject, If-Match).
 func (b *backend) deleteObject(bkt, name, ifMatch string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -373,7 +369,7 @@ func (b *backend) deleteObject(bkt, name, ifMatch string) error {
 
 func (b *backend) path(id string) string { return filepath.Join(b.blobs, id[:2], id) }
 
-// summer is a body that makes its MD5, as gofakes3's of a PutObject does.
+// summer is a body that computes its MD5, as gofakes3's body of a PutObject does.
 type summer interface{ Sum([]byte) []byte }
 
 // write streams a body of size bytes into a new file, synced, and returns its
@@ -406,9 +402,8 @@ func (b *backend) write(input io.Reader, size int64) (blob, string, error) {
 	return blob{ID: id, Size: n}, hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// release removes the files of an object that the index does not name any more.
-// They stay while somebody reads the object. A file that is missing already is no error:
-// the object was changed or deleted all the same.
+// release removes the files of an object that is not in the index any more. They stay while the
+// object is read. A missing file is not an error: the object was changed or deleted all the same.
 func (b *backend) release(r *record) (err error) {
 	if r == nil || b.readers.keep(r) {
 		return nil
@@ -421,7 +416,7 @@ func (b *backend) release(r *record) (err error) {
 	return err
 }
 
-// clone gives r's files second names, for an object that shares its bytes.
+// clone gives r's files second names, for an object that shares the bytes.
 func (b *backend) clone(r *record) (blobs []blob, err error) {
 	for _, f := range r.Blobs {
 		id := rand.Text()

@@ -13,8 +13,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// content is the body of a request. Its digests were found right when Read
-// returns io.EOF.
+// content is the body of a request. When Read returns io.EOF its digests have been verified.
 type content struct {
 	body    io.Reader
 	digests []*digest
@@ -22,21 +21,20 @@ type content struct {
 	sums    int     // how many there were
 }
 
-// digest is something that a request says of its body.
+// digest is a digest that a request declares for its body.
 type digest struct {
 	hash.Hash
 	algorithm checksum.Algorithm
-	// want returns the value, at the end of the body. It is nil if nothing is said and the
-	// digest is only made.
+	// want returns the expected value, at the end of the body. It is nil if the digest is only
+	// computed.
 	want func() string
 }
 
 // value is the digest as in a header.
 func (d *digest) value() string { return base64.StdEncoding.EncodeToString(d.Sum(nil)) }
 
-// content returns the body of a request, to be verified as it is read. An
-// x-amz-checksum-* header of CompleteMultipartUpload speaks of the object, so
-// that it is not looked at.
+// content returns the body of a request, which is verified as it is read. An x-amz-checksum-*
+// header of CompleteMultipartUpload is about the object, so that it is ignored here.
 func (c *call) content() (*content, error) {
 	b := &content{body: c.Body}
 	if values, ok := c.Header["Content-Md5"]; ok {
@@ -72,8 +70,8 @@ func (b *content) add(d *digest) {
 	b.sums++
 }
 
-// trailing returns how the value of a trailing header is known, nil if it is
-// not: then whoever took the trailer off has verified the body.
+// trailing returns a function that returns the value of a trailing header, nil if there is none:
+// then whoever removed the trailer has verified the body.
 func (c *call) trailing(name string) func() string {
 	body, ok := c.Body.(interface{ Trailer() http.Header })
 	if !ok {
@@ -82,8 +80,8 @@ func (c *call) trailing(name string) func() string {
 	return func() string { return body.Trailer().Get(name) }
 }
 
-// checkAlgorithm compares the headers that name an algorithm with the checksum
-// that there is. x-amz-checksum-algorithm without one asks for one to be made.
+// checkAlgorithm compares the headers that name an algorithm with the checksum of the request.
+// x-amz-checksum-algorithm without a checksum requests that one is computed.
 func (b *content) checkAlgorithm(c *call) error {
 	if b.sums > 1 {
 		return s3err.InvalidRequest.With("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
@@ -121,8 +119,8 @@ func algorithm(name string) (checksum.Algorithm, error) {
 	return a, nil
 }
 
-// checksum is the checksum of the body, nil if none was said or asked for. It
-// is complete at the end of the body.
+// checksum is the checksum of the body, nil if none was declared or requested. It is complete at
+// the end of the body.
 func (b *content) checksum() *sum {
 	if b.sum == nil {
 		return nil
@@ -150,7 +148,7 @@ func (b *content) Read(p []byte) (int, error) {
 	return n, io.EOF
 }
 
-// Close implements io.Closer. The body is closed by whoever opened it.
+// Close implements io.Closer. The body is closed by its owner.
 func (b *content) Close() error { return nil }
 
 func (d *digest) check() error {

@@ -25,7 +25,7 @@ const minPart = 5 << 20
 // maxParts is the largest part number.
 const maxParts = 10_000
 
-// createUpload keeps u as an upload in progress and returns its id.
+// createUpload stores u as an upload in progress and returns its id.
 func (b *backend) createUpload(bkt, name string, u upload) (id string, err error) {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -61,8 +61,8 @@ func (u *upload) adopt() {
 	}
 }
 
-// sumParts makes the checksums that parts do not have because an earlier
-// release stored them. It reads their files.
+// sumParts computes the checksums that parts lack because an earlier release stored them. It reads
+// their files.
 func (b *backend) sumParts(u *upload, parts []numbered) error {
 	if u.Algorithm == "" {
 		return nil
@@ -83,7 +83,7 @@ func (b *backend) sumParts(u *upload, parts []numbered) error {
 	return nil
 }
 
-// sum makes a checksum of an object's bytes.
+// sum computes a checksum of an object's bytes.
 func (b *backend) sum(a checksum.Algorithm, o *record) (*sum, error) {
 	d := &digest{Hash: a.New(), algorithm: a}
 	body := b.reader(o, 0, o.Size)
@@ -101,8 +101,8 @@ type part struct {
 	Modified time.Time
 }
 
-// storePart makes p part n of an upload, in place of the one before. p's file
-// is removed if that fails.
+// storePart makes p part n of an upload, and replaces an earlier one. If that fails it removes p's
+// file.
 func (b *backend) storePart(bkt, name, id string, n int, p part) error {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -139,7 +139,7 @@ func (b *backend) parts(id string, after int) (parts []numbered, err error) {
 	return parts, err
 }
 
-// completion is what a CompleteMultipartUpload asks for.
+// completion is the request of a CompleteMultipartUpload.
 type completion struct {
 	parts      []completedPart
 	conditions conditions
@@ -148,9 +148,8 @@ type completion struct {
 	sum        *sum   // of the object, nil if not said
 }
 
-// completeUpload makes an upload an object, in one step: parts that come and
-// Completes that go on meanwhile wait, and find it ended. If it fails, the
-// upload is as it was before.
+// completeUpload makes an object of an upload, atomically: concurrent parts and Completes wait, and
+// find the upload ended. If it fails, the upload is as it was before.
 func (b *backend) completeUpload(bkt, name, id string, want completion) (*record, error) {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -169,15 +168,14 @@ func (b *backend) completeUpload(bkt, name, id string, want completion) (*record
 	if err != nil {
 		return nil, err
 	}
-	old, err := b.store(bkt, name, r, want.conditions, func(txn *badger.Txn) error { return forgetUpload(txn, bkt, name, id) })
+	old, err := b.storeLocked(bkt, name, r, want.conditions, func(txn *badger.Txn) error { return forgetUpload(txn, bkt, name, id) })
 	if err != nil {
 		return nil, err
 	}
 	return r, errors.Join(b.release(old), b.release(&record{Blobs: unused}))
 }
 
-// assemble makes the object of an upload, and returns the files that are not in
-// it, too.
+// assemble makes the object of an upload, and also returns the files that are not in it.
 func assemble(u *upload, have []numbered, want completion) (r *record, unused []blob, err error) {
 	parts := map[int]part{}
 	for _, p := range have {
@@ -258,7 +256,7 @@ func (r *record) addPartSums(u *upload, want completion) error {
 	return nil
 }
 
-// checkSum compares what a Complete says of a part's checksum with what it has.
+// checkSum compares the checksum of a part in a Complete with the stored one.
 func (w completedPart) checkSum(u *upload, have *sum) error {
 	said := w.sum()
 	switch {
@@ -278,11 +276,11 @@ func (b *backend) abortUpload(bkt, name, id string) error {
 	if _, err := b.upload(bkt, name, id); err != nil {
 		return err
 	}
-	return b.endUpload(bkt, name, id)
+	return b.endUploadLocked(bkt, name, id)
 }
 
-// endUpload removes an upload and the files of its parts. It needs change.
-func (b *backend) endUpload(bkt, name, id string) error {
+// endUploadLocked removes an upload and the files of its parts. The caller holds change.
+func (b *backend) endUploadLocked(bkt, name, id string) error {
 	parts, err := b.parts(id, 0)
 	if err != nil {
 		return err

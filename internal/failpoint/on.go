@@ -1,7 +1,7 @@
 //go:build failpoints
 
-// Package failpoint ends the process at named points, so that tests can see what
-// a crash leaves behind exactly there.
+// Package failpoint ends the process at named points, so that tests can see what a crash leaves
+// behind at that point.
 package failpoint
 
 import (
@@ -30,8 +30,7 @@ func init() {
 	fmt.Fprintln(os.Stderr, "failpoints are built in: this process dies at", point)
 }
 
-// Here is the place called point: the process is killed there as by "kill -9",
-// if it is the one that was asked for.
+// Here marks a point: the process is killed there, as by "kill -9", if AKIGW_FAILPOINT names it.
 func Here(point string) {
 	if point == name && seen.Add(1) == after {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // it does not return

@@ -6,9 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Match compares s with a pattern in which "*" stands for any characters,
-// slashes too, and "?" for any one character. Its time is bounded by the
-// product of the lengths.
+// Match reports whether s matches a pattern in which "*" matches any characters, slashes included,
+// and "?" any one character. Its time is bounded by the product of the lengths.
 func Match(pattern, s string) bool {
 	star, from := -1, 0 // the last "*" seen, and where in s what it stands for ends
 	p, i := 0, 0

@@ -1,5 +1,4 @@
-// Package listen is what both listeners have to know of addresses and
-// certificates.
+// Package listen handles the addresses and certificates of the listeners.
 package listen
 
 import "net"

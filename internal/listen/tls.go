@@ -9,16 +9,16 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// TLS makes the configuration of a server whose certificate is in two PEM
-// files. The files are looked at again as connections come in, and a new
-// certificate is taken over as soon as both fit together; until then the
-// previous one is used.
+// TLS returns the configuration of a server whose certificate and key are in two PEM files. Changed
+// files are reloaded when connections come in, as soon as certificate and key match; until then the
+// previous ones are used.
 func TLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	if err := c.load(); err != nil {
+	if err := c.loadLocked(); err != nil { // nobody else has it yet
 		return nil, err
 	}
 	return &tls.Config{
@@ -28,37 +28,46 @@ func TLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	}, nil
 }
 
-// lookAgain is how often the files are looked at.
+// lookAgain is the least time between two looks at the files.
 const lookAgain = time.Second
 
+// certificate is a certificate that is loaded again when its files change.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
+	loaded            atomic.Pointer[tls.Certificate]
 
-	mu      sync.Mutex
-	loaded  *tls.Certificate // guarded by mu
-	stamp   string           // of the files that were tried last; guarded by mu
-	checked time.Time        // guarded by mu
+	reloading sync.Mutex // never waited for: others use the loaded certificate meanwhile
+	stamp     string     // of the files that were tried last; guarded by reloading
+	checked   time.Time  // guarded by reloading
 }
 
+// get returns the certificate, after a look at the files if it is time for one.
 func (c *certificate) get() *tls.Certificate {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if c.reloading.TryLock() {
+		defer c.reloading.Unlock()
+		c.refreshLocked()
+	}
+	return c.loaded.Load()
+}
+
+// refreshLocked loads the certificate if its files have changed.
+func (c *certificate) refreshLocked() {
 	if time.Since(c.checked) < lookAgain {
-		return c.loaded
+		return
 	}
 	c.checked = time.Now()
-	if stamp := c.stampNow(); stamp != c.stamp {
-		if err := c.load(); err != nil {
-			c.log.Error("the certificate files changed and cannot be used; the previous certificate stays in use", "error", err)
-		} else {
-			c.log.Info("loaded a new certificate", "file", c.certFile)
-		}
+	if c.stampNow() == c.stamp {
+		return
 	}
-	return c.loaded
+	if err := c.loadLocked(); err != nil {
+		c.log.Error("the certificate files changed and cannot be used; the previous certificate stays in use", "error", err)
+		return
+	}
+	c.log.Info("loaded a new certificate", "file", c.certFile)
 }
 
-// stampNow changes when one of the files does.
+// stampNow returns a text that changes when one of the files does.
 func (c *certificate) stampNow() (stamp string) {
 	for _, name := range []string{c.certFile, c.keyFile} {
 		if info, err := os.Stat(name); err == nil {
@@ -68,17 +77,19 @@ func (c *certificate) stampNow() (stamp string) {
 	return stamp
 }
 
-func (c *certificate) load() error { // needs mu, but at the start
+// loadLocked loads the certificate.
+func (c *certificate) loadLocked() error {
 	c.stamp = c.stampNow()
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return err
 	}
-	c.loaded, c.checked = &pair, time.Now()
+	c.checked = time.Now()
+	c.loaded.Store(&pair)
 	return nil
 }
 
-// Secure is a listener with TLS. A client that speaks plain HTTP to it is told so.
+// Secure is a listener with TLS. A client that sends plain HTTP gets an error response.
 func Secure(l net.Listener, config *tls.Config) net.Listener {
 	return &secure{tls.NewListener(l, config)}
 }
@@ -96,7 +107,7 @@ func (s *secure) Accept() (net.Conn, error) {
 
 type secureConn struct{ net.Conn }
 
-// notHTTPS is what a client gets that speaks plain HTTP.
+// notHTTPS is the response to a client that sends plain HTTP.
 const notHTTPS = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nThis server speaks HTTPS: use https:// in the endpoint.\n"
 
 // Read implements net.Conn.

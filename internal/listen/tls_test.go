@@ -21,7 +21,7 @@ func TestTLSReload(t *testing.T) {
 	}
 	testkit.Certify(t, certFile, keyFile, "first")
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: slog.New(slog.DiscardHandler)}
-	if err := c.load(); err != nil {
+	if err := c.loadLocked(); err != nil {
 		t.Fatal(err)
 	}
 	name := func() string {

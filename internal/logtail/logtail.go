@@ -1,4 +1,4 @@
-// Package logtail keeps the last lines of a log for whoever looks at it while it goes on.
+// Package logtail keeps the last lines of a log, and passes new ones to followers.
 package logtail
 
 import (
@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// kept is how many lines are kept, and mostLine how much of one, in bytes.
+	// kept is how many lines are kept, and mostLine the length, in bytes, to which each is cut.
 	kept     = 500
 	mostLine = 8 << 10
-	// waiting is how many lines may wait for a follower. What comes while they do is not sent.
+	// waiting is how many lines may wait for a follower. Further lines are dropped for it.
 	waiting = 1000
 )
 
-// Tail passes a log on, a line at a time, and keeps its end. All methods may be called from any
+// Tail is a writer of a log that keeps its last lines. All methods may be called from any
 // goroutine.
 type Tail struct {
 	to io.Writer
@@ -27,7 +27,7 @@ type Tail struct {
 	followers map[chan []byte]bool
 }
 
-// New makes a Tail of what is written to it, which it writes to another.
+// New makes a Tail that passes everything on to another writer.
 func New(to io.Writer) *Tail { return &Tail{to: to, followers: map[chan []byte]bool{}} }
 
 // Write implements io.Writer: p is one line.
@@ -52,7 +52,7 @@ func (t *Tail) Write(p []byte) (int, error) {
 	return t.to.Write(p)
 }
 
-// Follow calls yield with the lines that are kept and then with each new one, until ctx ends or
+// Follow calls yield with the lines that are kept and then with each new line, until ctx ends or
 // yield returns false. Lines are shared and must not be changed.
 func (t *Tail) Follow(ctx context.Context, yield func(line []byte) bool) {
 	follower := make(chan []byte, waiting)

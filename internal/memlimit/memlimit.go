@@ -1,5 +1,5 @@
-// Package memlimit keeps the garbage collector between two evils: a process that takes more
-// memory than it needs, and one that collects all the time because it may not have what it needs.
+// Package memlimit adapts the garbage collector's memory limit, so that the process neither takes
+// more memory than it needs nor collects all the time because it has too little.
 package memlimit
 
 import (
@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// every is how often the collector's share of the processor is looked at.
+	// every is how often the collector's share of the processor time is measured.
 	every = time.Second
-	// A share above busy raises the limit by a raise-th of it, up to a quarter more than the
-	// least, one above thrashing beyond that; one below idle lowers it by a lower-th.
+	// A share above busy raises the limit by 1/raise, up to a quarter above the least; a share
+	// above thrashing raises it beyond that; a share below idle lowers it by 1/lower.
 	busy, thrashing, idle = 0.10, 0.50, 0.02
 	raise, lower          = 8, 64
 )
 
-// Run sets the runtime's soft memory limit to least, in bytes, and raises it, up to most, while
-// the collector takes too much of the processor under it; and lowers it again when it does not.
-// It returns when ctx ends.
+// Run sets the runtime's soft memory limit to least, in bytes. It raises it, up to most, while the
+// collector takes too much processor time, and lowers it again when it does not. It returns when
+// ctx ends.
 func Run(ctx context.Context, least, most int64) error {
 	limit := least
 	debug.SetMemoryLimit(limit)
@@ -42,7 +42,8 @@ func Run(ctx context.Context, least, most int64) error {
 	}
 }
 
-// step is the limit that follows one under which the collector took a share of the processor.
+// step returns the next limit, by the collector's share of the processor time under the current
+// one.
 func step(limit, least, most int64, share float64) int64 {
 	switch {
 	case share > thrashing:
@@ -55,7 +56,7 @@ func step(limit, least, most int64, share float64) int64 {
 	return max(least, min(limit, most))
 }
 
-// used is processor time, in seconds: what the collector took, and what all of the process did.
+// used is processor time, in seconds: of the collector, and of the whole process.
 type used struct{ collector, all float64 }
 
 func read() used {
@@ -66,12 +67,12 @@ func read() used {
 			return used{} // another runtime: the limit stays where it is
 		}
 	}
-	// What the collector does while there is nothing else to do takes nothing from anybody.
+	// Collection on idle processors is not counted: it takes no time from the program.
 	collector := samples[0].Value.Float64() - samples[1].Value.Float64()
 	return used{collector, collector + samples[2].Value.Float64()}
 }
 
-// share is the collector's share of what was used since before.
+// share is the collector's share of the processor time since before.
 func (u used) share(before used) float64 {
 	if all := u.all - before.all; all > 0 {
 		return (u.collector - before.collector) / all

@@ -1,6 +1,6 @@
-// Package pack is the format of a pack: one object that holds many small ones. It
-// is their bodies one after the other, an index, and a foot that says where the index
-// is, so that a reader needs two ranges to find everything and one for each body.
+// Package pack is the format of a pack: one object that holds many small ones. A pack is their
+// bodies one after the other, an index, and a footer that says where the index is. A reader needs
+// two ranges to read the index, and one for each body.
 package pack
 
 import (
@@ -18,13 +18,13 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 )
 
-// Prefix is what the keys of packs begin with, in the bucket whose objects they hold.
+// Prefix is the prefix of the keys of packs, in the bucket whose objects they hold.
 const Prefix = ".akigw/packs/"
 
 // ContentType is that of packs.
 const ContentType = "application/vnd.akigw.pack"
 
-// NewName makes a key for a pack. Later ones are greater.
+// NewName makes a key for a pack. Later keys are greater.
 func NewName(now time.Time) string {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // it does not fail
@@ -44,8 +44,8 @@ type Object struct {
 	Header   http.Header
 }
 
-// Writer makes a pack in memory. The zero value is an empty one. It is for one
-// goroutine.
+// Writer builds a pack in memory. The zero value is an empty pack. It is not safe for concurrent
+// use.
 type Writer struct {
 	body    []byte
 	objects []Object
@@ -89,8 +89,8 @@ var (
 // Finish returns the pack. The Writer must not be used afterwards.
 func (w *Writer) Finish() []byte { return appendIndex(w.body, w.objects, int64(len(w.body))) }
 
-// Layout makes the pack of bodies that are elsewhere, one after the other: it sets the
-// objects' offsets, and returns what follows the last body.
+// Layout is for a pack whose bodies are written by the caller, one after the other: it sets the
+// offsets of the objects, and returns the index and the footer, which follow the last body.
 func Layout(objects []Object) (tail []byte) {
 	at := int64(0)
 	for i := range objects {
@@ -121,13 +121,13 @@ func appendIndex(b []byte, objects []Object, at int64) []byte {
 	return binary.LittleEndian.AppendUint64(b, uint64(n))
 }
 
-// ErrFormat: an object is no pack, or is damaged.
+// ErrFormat: the object is not a pack, or is damaged.
 var ErrFormat = errors.New("not a pack, or damaged")
 
 // maxIndex bounds an index, in bytes.
 const maxIndex = 64 << 20
 
-// ReadIndex reads what is in a pack of size bytes, in order, from two ranges of it.
+// ReadIndex returns the objects in a pack of size bytes, in order. It reads two ranges of it.
 func ReadIndex(r io.ReaderAt, size int64) ([]Object, error) {
 	foot := make([]byte, footBytes)
 	if size < footBytes {

@@ -1,13 +1,13 @@
-// Package popular counts how often keys were asked for lately, whether they are
-// held or not, in a sketch of constant size.
+// Package popular estimates how often keys were requested lately, whether they are cached or not,
+// in constant memory.
 package popular
 
 import "sync/atomic"
 
-// Sketch counts keys by their hashes. Each key has two small counters, which it
-// shares with others, and the smaller one counts (a count-min sketch). All are
-// halved now and then, so that what was popular once does not stay so. All
-// methods may be called from any goroutine.
+// Sketch is a count-min sketch: it counts keys by their hashes. Each key has two small counters,
+// which it shares with others, and its count is the smaller one. All counters are halved regularly,
+// so that what was popular once does not stay popular. All methods may be called from any
+// goroutine.
 type Sketch struct {
 	counts  []atomic.Uint32
 	samples atomic.Int64 // since the last halving
@@ -15,23 +15,23 @@ type Sketch struct {
 }
 
 const (
-	// mostCounted is where a counter stops.
+	// mostCounted is the largest value of a counter.
 	mostCounted = 15
-	// perValue is how many keys are counted between two halvings for each value
-	// that is held, and leastPeriod and mostPeriod its bounds.
+	// perValue is how many keys are counted between two halvings for each cached value; leastPeriod
+	// and mostPeriod bound the period.
 	perValue    = 16
 	leastPeriod = 1 << 14
 	mostPeriod  = 1 << 24
 )
 
-// New makes a sketch of so many counters of four bytes.
+// New makes a sketch with a number of counters of four bytes.
 func New(counters int) *Sketch {
 	s := &Sketch{counts: make([]atomic.Uint32, counters)}
 	s.Holds(0)
 	return s
 }
 
-// Holds says how many values are held by whoever uses the sketch.
+// Holds sets the number of cached values, which determines how often the counters are halved.
 func (s *Sketch) Holds(values int64) {
 	s.period.Store(min(max(perValue*values, leastPeriod), mostPeriod))
 }
@@ -42,8 +42,8 @@ func (s *Sketch) slots(hash uint64) (a, b *atomic.Uint32) {
 	return &s.counts[hash%n], &s.counts[(hash>>32^hash<<32)%n]
 }
 
-// Count counts a key once more and returns how often it was counted lately. It
-// is true besides if it was time to halve all counters.
+// Count counts a key and returns how often it was counted lately. halved says that all counters
+// were halved.
 func (s *Sketch) Count(hash uint64) (count uint32, halved bool) {
 	a, b := s.slots(hash)
 	least := min(a.Load(), b.Load())
@@ -63,7 +63,7 @@ func (s *Sketch) Count(hash uint64) (count uint32, halved bool) {
 	return least + 1, true
 }
 
-// Estimate is how often a key was counted lately, or more.
+// Estimate is an upper bound of how often a key was counted lately.
 func (s *Sketch) Estimate(hash uint64) uint32 {
 	a, b := s.slots(hash)
 	return min(a.Load(), b.Load())

@@ -1,6 +1,6 @@
-// Package s3err is the one place where S3's error codes, statuses and messages
-// are written down. The verifier returns these errors, the gateway maps every
-// other error to one of them, and only the gateway writes them to a client.
+// Package s3err defines the S3 errors of the gateway: their codes, statuses and messages. The
+// verifier returns them, the gateway maps every other error to one of them, and only the gateway
+// writes them to clients.
 package s3err
 
 import (
@@ -22,8 +22,7 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// Is makes errors.Is compare codes, so that a copy with another message is
-// still the same error.
+// Is compares codes, so that a copy with another message is still the same error to errors.Is.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
@@ -43,8 +42,8 @@ func (e *Error) About(name, value string) *Error {
 	return &c
 }
 
-// The errors that the gateway itself can answer. The upstream's own errors are
-// passed on as they came.
+// The errors with which the gateway itself responds. Errors of the upstream are passed on
+// unchanged.
 var (
 	AccessDenied                 = &Error{"AccessDenied", http.StatusForbidden, "Access Denied", nil}
 	AuthorizationHeaderMalformed = &Error{"AuthorizationHeaderMalformed", http.StatusBadRequest, "The authorization header that you provided is not valid.", nil}

@@ -9,9 +9,8 @@ import (
 	"github.com/akidb/akigw/internal/s3xml"
 )
 
-// Write answers a request with e as S3 does: an Error document with the
-// resource and the ids, and no body for HEAD and 304. Headers that are set on
-// w stay.
+// Write responds to a request with e as S3 does: with an Error document with the resource and the
+// ids, and without a body for HEAD and 304. Headers that are set on w are kept.
 func Write(w http.ResponseWriter, r *http.Request, e *Error, requestID, hostID string) {
 	if e.Status == http.StatusNotModified {
 		w.WriteHeader(e.Status)
@@ -33,13 +32,12 @@ func Write(w http.ResponseWriter, r *http.Request, e *Error, requestID, hostID s
 	_, _ = w.Write(body) // a client that has gone does not read its error
 }
 
-// Document is the Error document with which a request is answered.
+// Document is the Error document of a response.
 func Document(e *Error, r *http.Request, requestID, hostID string) []byte {
 	return document(e, r.URL.EscapedPath(), requestID, hostID)
 }
 
-// Raw is an error as a whole HTTP/1.1 answer, for a connection that nobody
-// serves.
+// Raw is a whole HTTP/1.1 response with an error, for a connection that is not served.
 func Raw(e *Error) []byte {
 	body := document(e, "/", "", "")
 	return append(fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/xml\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n",

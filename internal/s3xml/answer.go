@@ -5,10 +5,9 @@ import (
 	"encoding/xml"
 )
 
-// IsAnswer reports whether an upstream's document is the answer that is expected: by its
-// root or, because some upstreams give roots names of their own, by a child that only that
-// answer has. An error document is none, whatever its status was, nor is a document that
-// breaks off.
+// IsAnswer reports whether an upstream's document is the expected one: by its root or, because some
+// upstreams name roots differently, by a child that only the expected document has. An error
+// document is not, whatever its status was, nor is a truncated document.
 func IsAnswer(document []byte, root, child string) bool {
 	d := xml.NewDecoder(bytes.NewReader(guard(document, true).document))
 	found, depth := false, 0

@@ -12,17 +12,17 @@ import (
 	"unicode/utf8"
 )
 
-// encoding/xml refuses forbidden characters wherever it meets them. So a document that has any is
-// read with guards in their place: a guard is a mark, which is a character of the private use
-// area, and the character's number. Marks that the document has itself are guarded as well, so
-// that a guard cannot be confused with text. After decoding, guards become characters again. A
-// document without forbidden characters, which is nearly every one, is decoded as it is.
+// encoding/xml refuses forbidden characters everywhere. So a document that contains any is read
+// with guards in their place: a guard is a mark, which is a character of the private use area, and
+// the character's number. Marks that the document has itself are guarded as well, so that a guard
+// cannot be confused with text. After decoding, guards become characters again. A document without
+// forbidden characters, which is nearly every one, is decoded as it is.
 
 const (
 	// mark is the last private use character, U+10FFFD.
 	mark     = "\U0010FFFD"
 	markRune = 0x10fffd
-	// digits is how long the number behind a mark is, in bytes.
+	// digits is the length of the number after a mark, in bytes.
 	digits = 4
 	// markItself stands for the number of a mark that is text.
 	markItself = "self"
@@ -36,8 +36,8 @@ func guardOf(c rune) string {
 	return fmt.Sprintf(mark+"%0*x", digits, c)
 }
 
-// Unmarshal reads a document that an upstream sent, as xml.Unmarshal does, and accepts forbidden
-// characters as references and bare. Fields with the tag innerxml get references for them, so
+// Unmarshal parses a document of an upstream as xml.Unmarshal does, and accepts forbidden
+// characters, both as references and bare. Fields with the tag innerxml get references for them, so
 // that their text can be put into another document.
 func Unmarshal(document []byte, v any) error { return unmarshal(guard(document, true), v) }
 
@@ -54,9 +54,9 @@ const maxDepth = 16
 
 var errNotStrict = errors.New("the document has no single root of the expected name, a document type, or too many levels")
 
-// UnmarshalStrict reads a document that a client sent. It refuses any other root than one element
-// of this name, a document type, more than 16 levels, text outside the root and, as S3 does,
-// forbidden characters that are not references.
+// UnmarshalStrict parses a document of a client. It refuses any root but one element of this name,
+// a document type, more than 16 levels, text outside the root and, as S3 does, forbidden characters
+// that are not references.
 func UnmarshalStrict(document []byte, root string, v any) error {
 	g := guard(document, false)
 	if err := checkShape(g.document, root); err != nil {
@@ -65,7 +65,7 @@ func UnmarshalStrict(document []byte, root string, v any) error {
 	return unmarshal(g, v)
 }
 
-// checkShape goes through the tokens of a document.
+// checkShape checks the tokens of a document.
 func checkShape(document []byte, root string) error {
 	d := xml.NewDecoder(bytes.NewReader(document))
 	depth, roots := 0, 0
@@ -110,8 +110,8 @@ type guarded struct {
 	any      bool
 }
 
-// guard puts guards into a document. bare says whether forbidden characters that are not
-// references get guards, too. Otherwise they stay, and encoding/xml refuses them.
+// guard puts guards into a document. bare says whether forbidden characters that are not references
+// get guards as well. Otherwise they stay, and encoding/xml refuses them.
 func guard(document []byte, bare bool) guarded {
 	var out []byte
 	done := 0 // how much of the document is in out

@@ -1,4 +1,4 @@
-// Package size is the numbers of bytes of configuration files.
+// Package size parses and formats numbers of bytes, as in configuration files.
 package size
 
 import (
@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// Bytes is a number of bytes that a configuration file may write as "256MiB".
+// Bytes is a number of bytes that can be written as "256MiB".
 type Bytes int64
 
 var units = []struct {
@@ -18,8 +18,7 @@ var units = []struct {
 	bytes  int64
 }{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
 
-// UnmarshalText reads "512KiB", "256MiB", "10GiB", "1TiB" or a plain number of
-// bytes.
+// UnmarshalText parses "512KiB", "256MiB", "10GiB", "1TiB" or a plain number of bytes.
 func (s *Bytes) UnmarshalText(text []byte) error {
 	for _, unit := range units {
 		number, ok := strings.CutSuffix(string(text), unit.suffix)
@@ -36,7 +35,7 @@ func (s *Bytes) UnmarshalText(text []byte) error {
 	return fmt.Errorf(`%q is not a size such as "256MiB", "10GiB" or 1048576`, text)
 }
 
-// MarshalText writes the size with the largest unit that divides it.
+// MarshalText formats the size with the largest unit that divides it.
 func (s Bytes) MarshalText() ([]byte, error) {
 	for _, unit := range units {
 		if s != 0 && int64(s)%unit.bytes == 0 {
@@ -46,7 +45,7 @@ func (s Bytes) MarshalText() ([]byte, error) {
 	return []byte("0"), nil
 }
 
-// Human is a number of bytes for people: "12 B", "3.4 GiB".
+// Human formats a number of bytes for people: "12 B", "3.4 GiB".
 func Human(n int64) string {
 	if n < 1<<10 {
 		return fmt.Sprintf("%d B", n)

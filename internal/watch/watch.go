@@ -1,4 +1,4 @@
-// Package watch notices that a file was replaced or changed.
+// Package watch notices when a file is replaced or changed.
 package watch
 
 import (
@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Interval is how often Poll looks.
+// Interval is how often Poll polls.
 const Interval = time.Second
 
-// Poll calls look every Interval, until ctx ends.
+// Poll calls look every Interval until ctx ends.
 func Poll(ctx context.Context, look func()) {
 	tick := time.NewTicker(Interval)
 	defer tick.Stop()
@@ -24,8 +24,8 @@ func Poll(ctx context.Context, look func()) {
 	}
 }
 
-// Changed reports whether path is another file than it was when seen was taken
-// of it; nil says that there was none.
+// Changed reports whether the file at path has changed since seen was taken of it; seen is nil if
+// there was no file.
 func Changed(path string, seen os.FileInfo) bool {
 	info, err := os.Stat(path)
 	if err != nil || seen == nil {

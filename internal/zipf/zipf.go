@@ -1,5 +1,5 @@
-// Package zipf draws numbers of which small ones are more frequent, as those of popular objects
-// are. The standard library's needs a skew of more than 1.
+// Package zipf draws numbers with a Zipf distribution, as the popularity of objects has it. The
+// standard library's generator needs a skew above 1.
 package zipf
 
 import (
@@ -8,11 +8,11 @@ import (
 	"sort"
 )
 
-// Zipf draws numbers from 0 on. It may be used by several goroutines.
+// Zipf draws numbers from 0 on. It may be used concurrently.
 type Zipf struct{ sums []float64 }
 
-// New is one for numbers below n, which draws k with a probability of 1/(k+1)^skew. It takes 8
-// bytes for each.
+// New returns a Zipf for numbers below n, which draws k with a probability proportional to
+// 1/(k+1)^skew. It takes 8 bytes of memory for each number.
 func New(n int, skew float64) *Zipf {
 	z := &Zipf{make([]float64, n)}
 	sum := 0.0

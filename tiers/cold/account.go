@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// account stands for the credentials that an upstream is asked with: what one account may see
-// of a bucket says nothing of another. It is a hash of the access key id or, for keys that are
-// replaced all the time, of where they come from. It has no part of a secret.
+// account identifies the credentials that are used for an upstream: what one account may see of a bucket
+// says nothing about another account. It is a hash of the access key id or, for keys that are replaced
+// regularly, of their source. No part of a secret is in it.
 func (c *Config) account() string {
 	from := []string{c.Credentials}
 	if c.Identity != "" { // the embedded upstream has other keys each time
@@ -28,7 +28,3 @@ func (c *Config) account() string {
 	sum := sha256.Sum256([]byte(strings.Join(from, "\x00")))
 	return hex.EncodeToString(sum[:8])
 }
-
-// Account stands for the credentials that the upstream of a bucket is asked with. It is a hash,
-// and stays the same when temporary keys are replaced.
-func (us *Upstreams) Account(bucket string) string { return us.of(bucket).config.account() }

@@ -6,45 +6,37 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/sony/gobreaker/v2"
-
-	"github.com/akidb/akigw"
 )
 
 const (
-	// breakerWindow is how far back a breaker looks, and breakerLeast how many
-	// requests it has to have seen end there: it opens on the share that failed, not
-	// on their number.
+	// breakerWindow is how far back a breaker looks, and breakerLeast how many requests have to have
+	// ended in that time: it opens on the share that failed, not on their number.
 	breakerWindow = 10 * time.Second
 	breakerLeast  = 20
-	// breakerRest is how long an open breaker lets nothing through, and
-	// breakerProbes how many requests it lets through then, all of which have to
-	// go well.
+	// breakerRest is how long an open breaker refuses all requests, and breakerProbes how many it lets
+	// through after that, all of which have to succeed.
 	breakerRest   = 4 * time.Second
 	breakerProbes = 3
-	// maxBreakers bounds the memory: beyond it one starts anew for each that is added.
+	// maxBreakers bounds the memory: beyond it one is forgotten for each that is added.
 	maxBreakers = 4096
 )
 
-var (
-	breakerOpened  = metrics.NewCounter("akigw_cold_breaker_opened_total")
-	breakerRefused = metrics.NewCounter("akigw_cold_breaker_refused_total")
-)
-
-// breakers keep requests from an upstream that fails, bucket by bucket: so that
-// it can recover, and so that nobody waits for what is not going to come.
+// breakers keep requests from an upstream that fails, bucket by bucket, so that it can recover, and so
+// that nobody waits for a response that is not going to come.
 type breakers struct {
-	share float64 // of failed requests that opens one; 0 switches them off
+	share           float64 // of failed requests that opens one; 0 switches them off
+	opened, refused *metrics.Counter
 
 	mu   sync.Mutex
 	byID map[string]*gobreaker.CircuitBreaker[*http.Response] // by bucket; guarded by mu
 }
 
+// of returns the breaker of a bucket.
 func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -52,7 +44,7 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 		return breaker
 	}
 	if len(b.byID) >= maxBreakers {
-		b.makeRoom()
+		b.makeRoomLocked()
 	}
 	if b.byID == nil {
 		b.byID = make(map[string]*gobreaker.CircuitBreaker[*http.Response])
@@ -60,12 +52,12 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 	breaker := gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{
 		MaxRequests: breakerProbes, Interval: breakerWindow, BucketPeriod: time.Second, Timeout: breakerRest,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
-			ended := c.TotalFailures + c.TotalSuccesses // c.Requests has those, too, that are under way or were given up
+			ended := c.TotalFailures + c.TotalSuccesses // c.Requests also counts those that are under way or were abandoned
 			return ended >= breakerLeast && float64(c.TotalFailures) >= b.share*float64(ended)
 		},
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
-				breakerOpened.Inc()
+				b.opened.Inc()
 			}
 		},
 		IsSuccessful: func(err error) bool { return err == nil },
@@ -75,10 +67,9 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 	return breaker
 }
 
-// makeRoom forgets one breaker, of a few at random: one that has nothing to remember if
-// there is one, and an open one last. Clients can invent names of buckets, and must not
-// make the others start anew by it. It needs mu.
-func (b *breakers) makeRoom() {
+// makeRoomLocked forgets one breaker of a random few: one that has seen no failure if there is one, and
+// an open one last. Clients can invent names of buckets, and must not reset the other breakers by that.
+func (b *breakers) makeRoomLocked() {
 	const few = 64
 	victim, best, seen := "", -1, 0
 	for id, breaker := range b.byID {
@@ -103,10 +94,10 @@ func (b *breakers) reset() {
 	clear(b.byID)
 }
 
-// open is the number of breakers that let nothing or only probes through.
+// open is the number of breakers that are open or half-open.
 func (b *breakers) open() int { return len(b.broken()) }
 
-// broken are the buckets whose breakers let nothing or only probes through.
+// broken are the buckets whose breakers are open or half-open.
 func (b *breakers) broken() (buckets []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -118,34 +109,20 @@ func (b *breakers) broken() (buckets []string) {
 	return buckets
 }
 
-// Broken are the buckets whose requests are refused for a while, or tried out, because too
-// many of them failed; "" stands for requests that name none.
-func (u *Upstreams) Broken() (buckets []string) {
-	for _, one := range u.all {
-		buckets = append(buckets, one.breakers.broken()...)
-	}
-	slices.Sort(buckets)
-	return buckets
-}
-
-// errGivenUp marks a request that its sender ended, or whose body its sender did
-// not bring to an end: it says nothing of the upstream.
-var errGivenUp = errors.New("given up by who sent it")
-
-// failing is an answer that counts as a failure.
+// failing is a response that counts as a failure.
 type failing struct{ status int }
 
 func (f failing) Error() string { return fmt.Sprintf("status %d", f.status) }
 
-// guarded sends a request, unless its breaker is open.
-func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, error) {
-	if u.breakers.share == 0 {
-		return u.linked(ctx, r)
+// send sends a request, unless its breaker is open.
+func (b *breakers) send(ctx context.Context, r *Request, next sender) (*http.Response, error) {
+	if b.share == 0 {
+		return next(ctx, r)
 	}
 	var resp *http.Response
 	var err error
-	_, refused := u.breakers.of(r.Key.Bucket).Execute(func() (*http.Response, error) {
-		resp, err = u.linked(ctx, r)
+	_, refused := b.of(r.Key.Bucket).Execute(func() (*http.Response, error) {
+		resp, err = next(ctx, r)
 		switch {
 		case err != nil && (ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrDeadline) || errors.Is(err, errGivenUp)):
 			return nil, errGivenUp
@@ -157,16 +134,13 @@ func (u *Upstream) guarded(ctx context.Context, r *Request) (*http.Response, err
 		return resp, nil
 	})
 	if isOpen(refused) {
-		breakerRefused.Inc()
+		b.refused.Inc()
 		return nil, unavailable(r, fmt.Errorf("%w: %w", ErrNotSent, refused))
 	}
 	return resp, err
 }
 
+// isOpen reports whether an error is the refusal of a breaker.
 func isOpen(err error) bool {
 	return errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests)
-}
-
-func unavailable(r *Request, cause error) error {
-	return fmt.Errorf("%w: %s %s: %w", akigw.ErrUpstreamUnavailable, r.Op, r.Key, cause)
 }

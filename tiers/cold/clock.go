@@ -11,28 +11,17 @@ import (
 // refuses signatures that are 15 minutes off; clients are judged by this clock.
 const MaxSkew = 5 * time.Minute
 
-// noteDate learns the upstream's clock from an answer's Date.
-func (u *Upstream) noteDate(h http.Header) {
-	if date, err := http.ParseTime(h.Get("Date")); err == nil {
-		u.skew.Store(int64(time.Since(date)))
-	}
-}
-
-// Skew is how much this clock is ahead of the upstream's, as its last answer
-// said, in whole seconds or so.
-func (u *Upstream) Skew() time.Duration { return time.Duration(u.skew.Load()) }
-
 const (
-	// clockPatience is how long a start waits for the time of upstreams, and probeTime
-	// how long they are asked in the background.
+	// clockPatience is how long a start waits for the upstreams' time, and probeTime how long they are
+	// asked in the background.
 	clockPatience = time.Second
 	probeTime     = 10 * time.Second
 )
 
-// CheckClock asks each upstream for the time, all at once and in the background. The function
-// that it returns waits for the answers, but not longer than clockPatience after CheckClock was
-// called, and returns an error for an upstream whose clock is more than MaxSkew away. One that
-// does not answer says nothing; if it answers later, and is that far away, the log says so.
+// CheckClock asks each upstream for the time, all of them concurrently and in the background. The
+// function that it returns waits for the responses, but not longer than clockPatience after CheckClock
+// was called, and returns an error for an upstream whose clock is more than MaxSkew off. An upstream
+// that does not respond in time is no error; if it responds later and its clock is off, that is logged.
 func (us *Upstreams) CheckClock(ctx context.Context) (wait func() error) {
 	ctx, us.endProbes = context.WithTimeout(ctx, probeTime)
 	found := make(chan error, len(us.all))
@@ -67,7 +56,7 @@ func (us *Upstreams) CheckClock(ctx context.Context) (wait func() error) {
 func (n *named) checkClock(ctx context.Context) error {
 	resp, err := n.send(ctx, &Request{Op: probeOp, Method: http.MethodHead})
 	if err != nil {
-		return nil // it says nothing
+		return nil // no response says nothing about the clock
 	}
 	resp.Body.Close()
 	if skew := n.Skew(); skew.Abs() > MaxSkew {

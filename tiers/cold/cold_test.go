@@ -373,7 +373,7 @@ func TestConnectionsAreReused(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
 	u := upstream(t, server.URL, nil)
-	pool, dial := connections[true].Get(), connections[false].Get()
+	pool, dial := u.counters.connection("pool").Get(), u.counters.connection("dial").Get()
 	for range 5 {
 		resp, err := u.Do(context.Background(), &Request{Op: "HeadObject", Method: "HEAD", Key: akigw.Key{Bucket: "bucket", Name: "k"}})
 		if err != nil {
@@ -381,7 +381,7 @@ func TestConnectionsAreReused(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	if p, d := connections[true].Get()-pool, connections[false].Get()-dial; p != 4 || d != 1 {
+	if p, d := u.counters.connection("pool").Get()-pool, u.counters.connection("dial").Get()-dial; p != 4 || d != 1 {
 		t.Errorf("%d requests on pooled connections, %d on new ones", p, d)
 	}
 }

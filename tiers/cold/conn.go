@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// conn is a connection to an upstream that may answer and close before it has
-// read a body. net/http drops the answer that has arrived when it fails to
-// write, so a failing Write is held until there is nothing left to read.
+// conn is a connection to an upstream that may respond and close before it has read a body. net/http
+// drops a response that has arrived when writing the body fails, so a failing Write is delayed until
+// there is nothing left to read.
 type conn struct {
 	net.Conn
-	mute chan struct{} // closed when nothing more will be read
-	once sync.Once
+	drained chan struct{} // closed when nothing more will be read
+	once    sync.Once
 }
 
-func newConn(c net.Conn) *conn { return &conn{Conn: c, mute: make(chan struct{})} }
+func newConn(c net.Conn) *conn { return &conn{Conn: c, drained: make(chan struct{})} }
 
-// lastWords is how long a failed Write waits for the answer to be read.
-const lastWords = time.Second
+// drainTimeout is how long a failed Write waits for the response to be read.
+const drainTimeout = time.Second
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
-		c.silence()
+		c.markDrained()
 	}
 	return n, err
 }
@@ -34,8 +34,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if err != nil {
 		select {
-		case <-c.mute:
-		case <-time.After(lastWords):
+		case <-c.drained:
+		case <-time.After(drainTimeout):
 		}
 	}
 	return n, err
@@ -43,8 +43,8 @@ func (c *conn) Write(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (c *conn) Close() error {
-	c.silence()
+	c.markDrained()
 	return c.Conn.Close()
 }
 
-func (c *conn) silence() { c.once.Do(func() { close(c.mute) }) }
+func (c *conn) markDrained() { c.once.Do(func() { close(c.drained) }) }

@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	// resolveTimeout is how long the upstream's name may take to be resolved, and
-	// dialTimeout how long all of its addresses together may take to be connected to.
+	// resolveTimeout bounds the resolution of the upstream's name, and dialTimeout the attempts to
+	// connect to all of its addresses together.
 	resolveTimeout = 3 * time.Second
 	dialTimeout    = 5 * time.Second
-	// nextAddress is how long an address has before the next one is tried besides
-	// (RFC 8305 section 5, Connection Attempt Delay).
+	// nextAddress is how long an address has before the next one is tried concurrently (RFC 8305
+	// section 5, Connection Attempt Delay).
 	nextAddress = 250 * time.Millisecond
-	// connectionAge is for how long connections are used: then the upstream's name is
-	// resolved anew, and what it stood for before gets no more requests.
+	// connectionAge is how long connections are used. After that the upstream's name is resolved again,
+	// and its old addresses get no more requests.
 	connectionAge = 5 * time.Minute
-	// dropEvery is how often idle connections are dropped at the most because requests got
-	// no answer.
+	// dropEvery is the least time between two drops of idle connections because requests got no
+	// response.
 	dropEvery = time.Second
 )
 
@@ -118,8 +118,8 @@ type dialed struct {
 	err  error
 }
 
-// race connects to one address after the other, each as soon as the one before failed or was
-// slow, and returns the first connection. The error has those of all.
+// race connects to one address after the other, each as soon as the one before failed or was slow, and
+// returns the first connection. The error joins those of all attempts.
 func (d *dialer) race(ctx context.Context, addresses []netip.Addr) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -152,7 +152,7 @@ func (d *dialer) race(ctx context.Context, addresses []netip.Addr) (net.Conn, er
 	}
 }
 
-// closeRest closes the connections of n attempts that another one was faster than.
+// closeRest closes the connections of the n attempts that lost the race.
 func closeRest(results <-chan dialed, n int) {
 	for range n {
 		if r := <-results; r.err == nil {
@@ -161,10 +161,9 @@ func closeRest(results <-chan dialed, n int) {
 	}
 }
 
-// connectionPool is the pool of connections to an upstream: an http.RoundTripper over an
-// http.Transport that is replaced now and then. net/http uses a connection for as long as
-// requests come, so that after a change of the name's addresses they would go to an old one
-// for ever.
+// connectionPool is the pool of connections to an upstream: an http.RoundTripper over an http.Transport
+// that is replaced regularly. net/http uses a connection for as long as requests come, so that after a
+// change of the name's addresses they would go to an old one for ever.
 type connectionPool struct {
 	make  func() *http.Transport
 	fixed bool // the upstream is an address
@@ -203,13 +202,13 @@ func (c *connectionPool) RoundTrip(r *http.Request) (*http.Response, error) {
 	t := c.transport(time.Now())
 	resp, err := t.RoundTrip(r)
 	if cause := context.Cause(r.Context()); err != nil && cause != nil && cause != context.Canceled {
-		c.drop(time.Now()) // there was no answer, and other connections may be as dead
+		c.drop(time.Now()) // there was no response, and other connections may be dead as well
 	}
 	return resp, err
 }
 
-// transport returns the present transport. One that is too old is replaced: what is under way on
-// its connections goes on, and they are closed after it.
+// transport returns the current transport. One that is too old is replaced: requests under way on its
+// connections go on, and the connections are closed after them.
 func (c *connectionPool) transport(now time.Time) *http.Transport {
 	c.mu.Lock()
 	old := c.current
@@ -224,7 +223,7 @@ func (c *connectionPool) transport(now time.Time) *http.Transport {
 	return t
 }
 
-// drop closes idle connections, so that the next requests resolve and dial anew.
+// drop closes idle connections, so that the next requests resolve and dial again.
 func (c *connectionPool) drop(now time.Time) {
 	c.mu.Lock()
 	t, again := c.current, now.Sub(c.dropped) >= dropEvery

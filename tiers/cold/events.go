@@ -18,33 +18,30 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// EventSource says how changes of an upstream's objects are heard of.
+// EventSource is the way in which an upstream reports changes of its objects.
 type EventSource string
 
 // The event sources: Config.Events.
 const (
-	// Stream is MinIO's ListenBucketNotification: the gateway asks, and hears
-	// when the stream ends.
+	// Stream is MinIO's ListenBucketNotification: the gateway subscribes, and notices when the stream
+	// ends.
 	Stream EventSource = "stream"
-	// Webhook is what somebody posts to the admin listener. Nobody hears when
-	// an event does not arrive.
+	// Webhook is events that are posted to the admin listener. A lost event goes unnoticed.
 	Webhook EventSource = "webhook"
 )
 
-// Change is what one event says of an object: that it was made or removed.
+// Change is one event: an object was created or removed.
 type Change struct {
 	// Key has the version id, if there is one.
 	Key akigw.Key
-	// ETag is the entity tag with its quotes, and Size the size in bytes, of what
-	// was made.
+	// ETag is the entity tag with its quotes, and Size the size in bytes, of a created object.
 	ETag string
 	Size int64
-	// Removed says that the object is gone.
+	// Removed says that the object was removed.
 	Removed bool
 }
 
-// record is an event message ("Event message structure", S3 User Guide) as far
-// as it matters here.
+// record has the fields of an event message ("Event message structure", S3 User Guide) that are used.
 type record struct {
 	EventName string `json:"eventName"`
 	S3        struct {
@@ -60,8 +57,7 @@ type record struct {
 	} `json:"s3"`
 }
 
-// ParseEvents reads the event messages of a notification. A test notification
-// has none.
+// ParseEvents parses the event messages of a notification. A test notification has none.
 func ParseEvents(document []byte) ([]Change, error) {
 	var message struct {
 		Records []record `json:"Records"`
@@ -103,14 +99,14 @@ func (r *record) change() (Change, error) {
 // tags and of retention among ObjectCreated.
 var heard = []string{"s3:ObjectCreated:*", "s3:ObjectRemoved:*"}
 
-// Events says how changes of a bucket are heard of, "" for not at all.
+// Events is how changes of a bucket are reported, "" if they are not.
 func (us *Upstreams) Events(bucket string) EventSource {
 	return EventSource(us.of(bucket).config.Events)
 }
 
-// Listen follows the notifications of a bucket until the stream ends; the error
-// says why. alive is called when it has begun, and for each sign of life after
-// that, changed for each change: both on one goroutine at a time.
+// Listen follows the notifications of a bucket until the stream ends; the error says why. alive is called
+// when the stream has begun, and for each sign of life after that; changed is called for each change.
+// They are not called concurrently.
 func (us *Upstreams) Listen(ctx context.Context, bucket string, alive func(), changed func(Change)) error {
 	return us.of(bucket).listen(ctx, bucket, alive, changed)
 }
@@ -130,7 +126,7 @@ func (u *Upstream) listen(ctx context.Context, bucket string, alive func(), chan
 		return fmt.Errorf("events of %s: %w", bucket, err)
 	}
 	infos := client.ListenBucketNotification(ctx, bucket, "", "", heard)
-	defer u.work.Go(func() { // it sleeps before it notices that it is over
+	defer u.work.Go(func() { // it sleeps before it notices the end
 		for range infos {
 		}
 	})

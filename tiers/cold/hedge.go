@@ -2,39 +2,43 @@ package cold
 
 import (
 	"context"
-	"io"
 	"net/http"
+	"sync"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
-var (
-	hedges    = metrics.NewCounter("akigw_cold_hedges_total")
-	hedgesWon = metrics.NewCounter("akigw_cold_hedges_won_total")
-)
+// hedger sends slow reads a second time.
+type hedger struct {
+	after     time.Duration // 0: never
+	allowance *allowance
+	counters  *counters
+	work      *sync.WaitGroup // requests in the background
+	next      sender
+}
 
-// attempt is one of two requests of which the first good answer counts. Its
-// answer is set when it comes out of the channel that it was launched with.
+// attempt is one of two requests of which the first good response counts. resp and err are set when the
+// attempt comes out of the channel that it was launched with.
 type attempt struct {
 	resp   *http.Response
 	err    error
 	cancel context.CancelFunc
 }
 
-func (u *Upstream) launch(ctx context.Context, r *Request, answers chan<- *attempt) *attempt {
+// launch sends a request in the background, with a context of its own.
+func (h *hedger) launch(ctx context.Context, r *Request, answers chan<- *attempt) *attempt {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &attempt{cancel: cancel}
-	u.work.Go(func() {
-		a.resp, a.err = u.guarded(ctx, r)
+	h.work.Go(func() {
+		a.resp, a.err = h.next(ctx, r)
 		answers <- a
 	})
 	return a
 }
 
+// good reports whether an attempt got a response that is worth returning.
 func (a *attempt) good() bool { return a.err == nil && !transient(a.resp.StatusCode) }
 
-// answer hands the answer on. Its context ends with its body.
+// answer returns the response. The context of the attempt ends with its body.
 func (a *attempt) answer() (*http.Response, error) {
 	if a.err != nil {
 		a.cancel()
@@ -44,7 +48,7 @@ func (a *attempt) answer() (*http.Response, error) {
 	return a.resp, nil
 }
 
-// drop gives an answer up.
+// drop cancels an attempt that has ended, and closes its response.
 func (a *attempt) drop() {
 	a.cancel()
 	if a.resp != nil {
@@ -52,36 +56,26 @@ func (a *attempt) drop() {
 	}
 }
 
-type cancelledBody struct {
-	io.ReadCloser
-	cancel context.CancelFunc
-}
-
-func (b *cancelledBody) Close() error {
-	defer b.cancel()
-	return b.ReadCloser.Close()
-}
-
-// hedged sends a read, and a second time if the answer does not come soon. The
-// first good answer counts, and ends the other request.
-func (u *Upstream) hedged(ctx context.Context, r *Request) (*http.Response, error) {
-	if u.config.HedgeAfterMs == 0 || !r.repeatable() {
-		return u.guarded(ctx, r)
+// send sends a read, and sends it a second time if the response does not come soon. The first good
+// response counts, and cancels the other request.
+func (h *hedger) send(ctx context.Context, r *Request) (*http.Response, error) {
+	if h.after == 0 || !r.repeatable() {
+		return h.next(ctx, r)
 	}
 	answers := make(chan *attempt, 2)
-	first := u.launch(ctx, r, answers)
-	timer := time.NewTimer(time.Duration(u.config.HedgeAfterMs) * time.Millisecond)
+	first := h.launch(ctx, r, answers)
+	timer := time.NewTimer(h.after)
 	defer timer.Stop()
 	select {
 	case a := <-answers:
 		return a.answer()
 	case <-timer.C:
 	}
-	if !u.repeats.spend() {
+	if !h.allowance.spend() {
 		return (<-answers).answer()
 	}
-	hedges.Inc()
-	second := u.launch(ctx, r, answers)
+	h.counters.hedges.Inc()
+	second := h.launch(ctx, r, answers)
 	winner := <-answers
 	if !winner.good() {
 		winner.drop()
@@ -91,9 +85,9 @@ func (u *Upstream) hedged(ctx context.Context, r *Request) (*http.Response, erro
 	if winner == first {
 		loser = second
 	} else {
-		hedgesWon.Inc()
+		h.counters.hedgesWon.Inc()
 	}
 	loser.cancel()
-	u.work.Go(func() { (<-answers).drop() })
+	h.work.Go(func() { (<-answers).drop() })
 	return winner.answer()
 }

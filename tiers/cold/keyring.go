@@ -10,23 +10,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
 const (
 	// fetchKeys is how long a source of keys may take to hand them out.
 	fetchKeys = 10 * time.Second
-	// keysPatience is how long after the begin of a fetch requests that have no valid
-	// keys wait for it. Later ones are refused at once.
+	// keysPatience is how long after a fetch has begun requests without valid keys wait for it. Later
+	// ones are refused at once.
 	keysPatience = 3 * time.Second
-	// doubtPatience is how long the first request after a refusal waits for other keys,
-	// and doubtEvery how often keys are fetched because of refusals at the most: most
-	// refusals are about permissions.
+	// doubtPatience is how long the first request after a refusal waits for other keys, and doubtEvery
+	// the least time between two fetches because of refusals: most refusals are about permissions.
 	doubtPatience = 250 * time.Millisecond
 	doubtEvery    = 10 * time.Second
-	// keysAhead is how long before their end keys are fetched again, or a quarter of the
-	// time that they have left, if that is less.
+	// keysAhead is how long before they expire keys are fetched again, or a quarter of the time that
+	// they are valid, if that is less.
 	keysAhead = 15 * time.Minute
 	// keysBackoff and keysBackoffMost bound the wait after a fetch that failed; it doubles
 	// with each.
@@ -34,23 +32,18 @@ const (
 	keysBackoffMost = time.Minute
 )
 
-// keyFetches counts fetches of keys by how they ended.
-var keyFetches = map[bool]*metrics.Counter{
-	true:  metrics.NewCounter(`akigw_cold_credential_fetches_total{result="ok"}`),
-	false: metrics.NewCounter(`akigw_cold_credential_fetches_total{result="error"}`),
-}
-
-// keyring has the keys that requests to an upstream are signed with. It fetches them from
-// their source in the background, one fetch at a time, ahead of their end and when the
-// upstream has refused them. As long as keys are valid nothing waits for the source, which
-// may hang, or hand out keys that have ended: it is asked again, less and less often.
+// keyring holds the keys that requests to an upstream are signed with. It fetches them from their source
+// in the background, one fetch at a time, before they expire and when the upstream has refused them. As
+// long as keys are valid nothing waits for the source, which may hang, or return keys that have expired:
+// it is asked again, less and less often.
 type keyring struct {
-	source credentials.Provider // asked by one goroutine at a time
-	static bool                 // the keys never change, and source has them at once
-	client *http.Client
-	log    *slog.Logger
-	ctx    context.Context // ends fetches
-	stop   context.CancelFunc
+	counters *counters
+	source   credentials.Provider // asked by one goroutine at a time
+	static   bool                 // the keys never change, and source has them at once
+	client   *http.Client
+	log      *slog.Logger
+	ctx      context.Context // ends fetches
+	stop     context.CancelFunc
 
 	mu       sync.Mutex
 	value    credentials.Value // the keys, none if AccessKeyID is empty; guarded by mu
@@ -70,18 +63,18 @@ type keyFetch struct {
 }
 
 // newKeyringOf makes a keyring of a source. log may be nil.
-func newKeyringOf(source credentials.Provider, static bool, log *slog.Logger) *keyring {
+func newKeyringOf(source credentials.Provider, static bool, log *slog.Logger, counters *counters) *keyring {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	k := &keyring{source: source, static: static, log: log}
+	k := &keyring{counters: counters, source: source, static: static, log: log}
 	k.client = &http.Client{Timeout: fetchKeys, Transport: &http.Transport{DisableKeepAlives: true}}
 	k.ctx, k.stop = context.WithCancel(context.Background())
 	return k
 }
 
-// close ends a fetch. It waits for it only as long as a source may take to notice: one that
-// reads a file on a dead network drive notices nothing.
+// close ends a fetch. It waits for it only for a second: a source that reads a file on a dead network
+// drive never notices.
 func (k *keyring) close() {
 	k.stop()
 	k.mu.Lock()
@@ -99,14 +92,14 @@ func (k *keyring) close() {
 // ErrNoKeys marks a request that was not sent because there are no valid keys to sign it with.
 var ErrNoKeys = errors.New("no valid credentials for the upstream")
 
-// noKeys is the error of such a request. It is ErrNotSent, too, and says nothing of the upstream,
-// as errGivenUp does.
+// noKeys is the error of such a request. It is ErrNotSent as well, and errGivenUp, because it says nothing
+// about the upstream.
 type noKeys struct{ cause error }
 
 // Error implements error.
 func (e noKeys) Error() string { return ErrNoKeys.Error() + ": " + e.cause.Error() }
 
-// Unwrap makes it what it says of itself.
+// Unwrap implements the interface of errors.Is.
 func (e noKeys) Unwrap() []error { return []error{ErrNoKeys, ErrNotSent, errGivenUp, e.cause} }
 
 // keys returns the keys to sign with now. The error is noKeys, or that of ctx.
@@ -132,8 +125,8 @@ func (k *keyring) keys(ctx context.Context) (credentials.Value, error) {
 	return v, nil
 }
 
-// held returns the keys and whether they are valid, and begins a fetch if one is due. wait is
-// the fetch that the caller should wait for, nil for none.
+// held returns the keys and whether they are valid, and begins a fetch if one is due. wait is the fetch
+// that the caller has to wait for, nil for none.
 func (k *keyring) held(now time.Time) (v credentials.Value, valid bool, wait *keyFetch) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -144,10 +137,10 @@ func (k *keyring) held(now time.Time) (v credentials.Value, valid bool, wait *ke
 	if due && k.fetching == nil && rested {
 		if doubted {
 			k.doubted, k.doubts = false, now
-			wait = k.fetch(now)
+			wait = k.fetchLocked(now)
 			return k.value, valid, wait
 		}
-		k.fetch(now)
+		k.fetchLocked(now)
 	}
 	if !valid {
 		wait = k.fetching
@@ -155,8 +148,8 @@ func (k *keyring) held(now time.Time) (v credentials.Value, valid bool, wait *ke
 	return k.value, valid, wait
 }
 
-// until waits for a fetch, but not for long: who has valid keys does for doubtPatience, who
-// has none for keysPatience from its begin.
+// until waits for a fetch, but not for long: doubtPatience if the caller has valid keys, else
+// keysPatience; both count from the beginning of the fetch.
 func (f *keyFetch) until(ctx context.Context, valid bool) {
 	patience := keysPatience
 	if valid {
@@ -183,11 +176,11 @@ func (k *keyring) problem() error {
 	case k.failed != nil:
 		return k.failed
 	}
-	return errors.New("they have ended") // between two looks
+	return errors.New("they have expired") // between two looks
 }
 
-// fetch begins a fetch. It needs mu.
-func (k *keyring) fetch(now time.Time) *keyFetch {
+// fetchLocked begins a fetch.
+func (k *keyring) fetchLocked(now time.Time) *keyFetch {
 	f := &keyFetch{began: now, done: make(chan struct{})}
 	k.fetching = f
 	go func() { // ends with k.ctx, as far as its source heeds it
@@ -208,29 +201,29 @@ func (k *keyring) retrieve() (credentials.Value, error) {
 	case v.AccessKeyID == "" || v.SignerType == credentials.SignatureAnonymous:
 		return v, errors.New("no source of credentials has any")
 	case !v.Expiration.IsZero() && !time.Now().Before(v.Expiration):
-		return v, fmt.Errorf("their source hands out keys that ended at %s", v.Expiration.UTC().Format(time.RFC3339))
+		return v, fmt.Errorf("their source returns keys that expired at %s", v.Expiration.UTC().Format(time.RFC3339))
 	}
 	return v, nil
 }
 
-// done takes down how a fetch ended, and reports it.
+// done records how a fetch ended, and logs it.
 func (k *keyring) done(v credentials.Value, err error) {
 	before, wait := k.note(v, err, time.Now())
 	switch {
 	case k.ctx.Err() != nil: // the gateway ends
 	case err != nil:
-		keyFetches[false].Inc()
-		k.log.Error("the keys for an upstream could not be fetched; those that are held are used until they end", "again_in", wait.Round(time.Millisecond).String(), "failures", before+1, "error", err)
+		k.counters.keysNotFetched.Inc()
+		k.log.Error("the keys for an upstream could not be fetched; those that are held are used until they expire", "again_in", wait.Round(time.Millisecond).String(), "failures", before+1, "error", err)
 	default:
-		keyFetches[true].Inc()
+		k.counters.keysFetched.Inc()
 		if before > 0 {
 			k.log.Info("the keys for an upstream could be fetched again", "failures", before)
 		}
 	}
 }
 
-// note takes down how a fetch ended. Keys that are still valid are kept if it failed. It
-// returns how many fetches before it failed, and when the source is asked again if it did.
+// note records how a fetch ended. If it failed, keys that are still valid are kept. It returns how many
+// fetches before it failed, and, if it failed, how long until the source is asked again.
 func (k *keyring) note(v credentials.Value, err error, now time.Time) (before int, wait time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -245,7 +238,7 @@ func (k *keyring) note(v credentials.Value, err error, now time.Time) (before in
 	k.value, k.failures, k.again = v, 0, time.Time{}
 	if !v.Expiration.IsZero() {
 		k.again = v.Expiration.Add(-min(keysAhead, v.Expiration.Sub(now)/4))
-		k.rest = now.Add(keysBackoff) // keys that end all the time are not fetched all the time
+		k.rest = now.Add(keysBackoff) // short-lived keys are not fetched all the time
 	}
 	return before, 0
 }
@@ -257,9 +250,8 @@ func (k *keyring) failing() bool {
 	return k.failed != nil
 }
 
-// refused says that the upstream did not take the keys, with a status: they may have been
-// replaced, so they are fetched again soon. S3 answers 400 to temporary keys that have ended,
-// by its clock.
+// refused says that the upstream refused a request with a status: the keys may have been replaced, so
+// they are fetched again soon. S3 answers 400 to temporary keys that have expired by its clock.
 func (k *keyring) refused(status int) {
 	if k.static || status != http.StatusForbidden && status != http.StatusBadRequest {
 		return
@@ -271,7 +263,7 @@ func (k *keyring) refused(status int) {
 	}
 }
 
-// chain is several sources, of which the first counts that has keys.
+// chain is a list of sources, of which the first that has keys counts.
 type chain []credentials.Provider
 
 // RetrieveWithCredContext implements credentials.Provider.
@@ -293,7 +285,7 @@ func (c chain) Retrieve() (credentials.Value, error) { return c.RetrieveWithCred
 // IsExpired implements credentials.Provider: a keyring decides that.
 func (c chain) IsExpired() bool { return true }
 
-// provider hands a keyring's keys to code that wants a credentials.Provider.
+// provider makes a keyring a credentials.Provider.
 type provider struct{ *keyring }
 
 // RetrieveWithCredContext implements credentials.Provider.

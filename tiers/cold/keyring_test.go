@@ -51,7 +51,7 @@ func keyed(t *testing.T, s *source, answer func(key string) int) *Upstream {
 		key, _, _ := strings.Cut(rest, "/")
 		return status(answer(key))
 	}, nil)
-	u.keyring = newKeyringOf(s, false, nil)
+	u.keyring = newKeyringOf(s, false, nil, newCounters(nil))
 	return u
 }
 
@@ -125,7 +125,7 @@ func TestNoKeysYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{hand: func(ctx context.Context, _ int) (credentials.Value, error) { return hang(ctx) }}
 		u := keyed(t, s, always(200))
-		u.config.Retries = 0
+		u.retrier.retries = 0
 		defer u.Close()
 		var wait sync.WaitGroup
 		ask := func(deadline, want time.Duration) {
@@ -176,7 +176,7 @@ func TestExpiredKeysFromTheSource(t *testing.T) {
 			switch valid := time.Now().Before(ended); {
 			case valid && code != 200:
 				t.Fatalf("with valid keys: %v", err)
-			case !valid && (code != 0 || took > 2*time.Second || !strings.Contains(err.Error(), "keys that ended at")):
+			case !valid && (code != 0 || took > 2*time.Second || !strings.Contains(err.Error(), "keys that expired at")):
 				t.Fatalf("without valid keys: %d %v after %v", code, err, took)
 			}
 			time.Sleep(time.Second)

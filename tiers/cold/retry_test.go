@@ -434,7 +434,7 @@ func TestBreakerIgnoresBadBodies(t *testing.T) {
 // that have nothing to remember, not of a breaker that is open.
 func TestInventedBucketsCloseNoBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &breakers{share: 0.5}
+		b := &breakers{share: 0.5, opened: newCounters(nil).breakerOpened}
 		for range breakerLeast {
 			_, _ = b.of("failing").Execute(func() (*http.Response, error) { return nil, errors.New("failed") })
 		}

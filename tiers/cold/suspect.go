@@ -6,37 +6,29 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
-// An upstream that hangs accepts connections and answers nothing: its process was
-// stopped, or packets are dropped on the way. Each request would wait for its whole
-// deadline. So that only the first ones do, an upstream becomes suspect when several
-// requests saw no byte for a while and a probe of its own timed out as well. While it
-// is suspect, requests are refused at once, and probes ask, one at a time, whether it
-// is back.
+// An upstream that hangs accepts connections and does not respond: its process was stopped, or packets
+// are dropped on the way. Each request would wait for its whole deadline. So that only the first ones
+// do, an upstream becomes suspect when several requests saw no byte for a while and a probe timed out as
+// well. While it is suspect, requests are refused at once, and probes find out, one at a time, whether
+// it is back.
 //
-// Slowness is no reason for suspicion. A probe is a HEAD of the service, which costs
-// an upstream next to nothing, and it waits longer than slow upstreams take; any byte
-// that arrives meanwhile clears the upstream.
+// A slow upstream does not become suspect. A probe is a HEAD of the service, which costs an upstream
+// next to nothing, and it waits longer than slow upstreams take; any byte that arrives meanwhile clears
+// the upstream.
 
 const (
 	// several is how many requests have to be silent before a probe is sent.
 	several = 2
-	// memory is for how long a request that met its deadline in silence counts.
+	// memory is how long a request counts that met its deadline without a byte.
 	memory = time.Minute
-	// The defaults of suspect_after_ms and probe_timeout_ms.
-	defaultSuspectAfter = 3000
-	defaultProbeTimeout = 10000
-	// firstProbe is how long the first probes of a suspect upstream wait, as a share
-	// of probe_timeout_ms; the longer the suspicion lasts the longer they wait, up to
-	// all of it. Short ones notice a return soon even if they are lost themselves.
-	// Long ones let an upstream return that is slow.
+	// firstProbe is how long the first probes of a suspect upstream wait, as a share of probe_timeout_ms;
+	// the longer the suspicion lasts the longer they wait, up to all of it. Short probes notice a return
+	// soon even if one of them is lost. Long ones let a slow upstream return.
 	firstProbe = 0.3
 	// probeGrowth is the share of the suspicion's age by which a probe waits longer.
 	probeGrowth = 0.05
@@ -44,21 +36,16 @@ const (
 	restBetweenProbes = time.Second
 )
 
-// ErrSuspect: the request was refused because the upstream does not answer anybody.
+// ErrSuspect: the request was refused because the upstream has stopped responding.
 var ErrSuspect = fmt.Errorf("%w: the upstream has stopped answering and is probed until it does", ErrNotSent)
 
-var (
-	suspected      = metrics.NewCounter("akigw_cold_suspected_total")
-	suspectRefused = metrics.NewCounter("akigw_cold_suspect_refused_total")
-	probes         = metrics.NewCounter("akigw_cold_probes_total")
-)
-
-// suspicion judges one upstream by its silence. Its methods may be called from any
+// suspicion detects that one upstream has stopped responding. Its methods may be called from any
 // goroutine.
 type suspicion struct {
+	counters *counters
 	after    time.Duration                   // without a byte, after which a request is silent
 	patience time.Duration                   // of a probe
-	probe    func(ctx context.Context) error // asks the upstream; nil is any answer
+	probe    func(ctx context.Context) error // asks the upstream; nil: it responded
 	changed  func(suspect bool)              // is told of a beginning and an end, one at a time
 	work     *sync.WaitGroup
 	stop     context.Context // ends with the upstream
@@ -75,10 +62,10 @@ type suspicion struct {
 	begins  chan struct{} // closed when a suspicion begins, replaced when it ends; guarded by mu
 }
 
-func newSuspicion(ctx context.Context, c *Config, work *sync.WaitGroup, probe func(context.Context) error) *suspicion {
+func newSuspicion(ctx context.Context, c *Config, counters *counters, work *sync.WaitGroup, probe func(context.Context) error) *suspicion {
 	ms := func(n, standard int) time.Duration { return time.Duration(cmp.Or(n, standard)) * time.Millisecond }
 	return &suspicion{after: ms(c.SuspectAfterMs, defaultSuspectAfter), patience: ms(c.ProbeTimeoutMs, defaultProbeTimeout),
-		probe: probe, changed: func(bool) {}, work: work, stop: ctx, begins: make(chan struct{})}
+		counters: counters, probe: probe, changed: func(bool) {}, work: work, stop: ctx, begins: make(chan struct{})}
 }
 
 // now reports whether the upstream is suspect, and returns a channel that is closed
@@ -92,66 +79,63 @@ func (s *suspicion) now() (suspect bool, begins <-chan struct{}) {
 // hears notes that a byte arrived from the upstream.
 func (s *suspicion) hears() { s.heard.Store(time.Now().UnixNano()) }
 
-// becameSilent counts a request that has seen no byte for a while, until
-// silenceEnded.
+// becameSilent counts a request that has seen no byte for a while, until silenceEnded.
 func (s *suspicion) becameSilent() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.silent++
-	s.consider()
+	s.considerLocked()
 }
 
-// silenceEnded says how a silent request ended: by a byte, by its sender, or by a
-// deadline of the gateway.
+// silenceEnded ends the silence of a request: by a byte, by its sender, or by a deadline of the gateway.
 func (s *suspicion) silenceEnded(byDeadline bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.silent--
 	if byDeadline {
-		s.missed = s.remembered() + 1
+		s.missed = s.rememberedLocked() + 1
 		s.miss = time.Now()
-		s.consider()
+		s.considerLocked()
 	}
 }
 
-// remembered is how many requests met a deadline lately, none if a byte has arrived
-// since. It needs mu.
-func (s *suspicion) remembered() int {
+// rememberedLocked is how many requests met a deadline lately; 0 if a byte has arrived since.
+func (s *suspicion) rememberedLocked() int {
 	if s.miss.UnixNano() <= s.heard.Load() || time.Since(s.miss) > memory {
 		return 0
 	}
 	return s.missed
 }
 
-// consider starts a probe if there is a reason to. It needs mu.
-func (s *suspicion) consider() {
-	if s.probing || !s.since.IsZero() || s.silent+s.remembered() < several || time.Since(s.probed) < s.after || s.stop.Err() != nil {
+// considerLocked starts a probe if there is a reason for one.
+func (s *suspicion) considerLocked() {
+	if s.probing || !s.since.IsZero() || s.silent+s.rememberedLocked() < several || time.Since(s.probed) < s.after || s.stop.Err() != nil {
 		return
 	}
 	s.probing = true
 	s.work.Go(s.investigate)
 }
 
-// investigate sends a probe. If it times out while nothing else arrives, the upstream
-// is suspect until a probe is answered.
+// investigate sends a probe. If it times out and nothing else arrives meanwhile, the upstream is suspect
+// until it responds to a probe.
 func (s *suspicion) investigate() {
 	asked := time.Now()
 	err := s.ask(s.patience)
 	s.mu.Lock()
 	s.probing, s.probed = false, time.Now()
-	if !timedOut(err) || s.heard.Load() >= asked.UnixNano() || s.silent+s.remembered() < several || s.stop.Err() != nil {
+	if !timedOut(err) || s.heard.Load() >= asked.UnixNano() || s.silent+s.rememberedLocked() < several || s.stop.Err() != nil {
 		s.mu.Unlock()
 		return
 	}
 	s.since = time.Now()
 	close(s.begins)
 	s.mu.Unlock()
-	suspected.Inc()
+	s.counters.suspected.Inc()
 	s.changed(true)
 	s.await()
 }
 
-// await probes until there is an answer, which ends the suspicion.
+// await probes until there is a response, which ends the suspicion.
 func (s *suspicion) await() {
 	began := time.Now()
 	for s.ask(min(s.patience, time.Duration(firstProbe*float64(s.patience)+probeGrowth*float64(time.Since(began))))) != nil {
@@ -166,9 +150,9 @@ func (s *suspicion) await() {
 	s.changed(false)
 }
 
-// ask sends one probe. An upstream that refuses at once is not asked again at once.
+// ask sends one probe. If it was refused at once it waits before it returns.
 func (s *suspicion) ask(patience time.Duration) error {
-	probes.Inc()
+	s.counters.probes.Inc()
 	ctx, cancel := context.WithTimeoutCause(s.stop, patience, ErrDeadline)
 	defer cancel()
 	err := s.probe(ctx)
@@ -181,63 +165,9 @@ func (s *suspicion) ask(patience time.Duration) error {
 	return err
 }
 
-// timedOut reports whether an error says that nothing came from the upstream, rather
-// than that something went wrong. A source of keys that timed out is not the upstream.
+// timedOut reports whether an error says that nothing came from the upstream, rather than that something
+// went wrong. A time-out of the source of keys says nothing about the upstream.
 func timedOut(err error) bool {
 	var timeout net.Error
 	return !errors.Is(err, ErrNoKeys) && (errors.Is(err, ErrDeadline) || errors.As(err, &timeout) && timeout.Timeout())
 }
-
-// probe asks for the head of the service, on a connection of its own: those in the
-// pool may be dead without anybody having been told. Any answer will do.
-func (u *Upstream) probe(ctx context.Context) error {
-	resp, err := u.exchange(ctx, &Request{Op: probeOp, Method: http.MethodHead}, u.probes)
-	if err == nil {
-		resp.Body.Close()
-	}
-	return err
-}
-
-// suspicionChanged is told by the upstream's suspicion.
-func (u *Upstream) suspicionChanged(suspect bool) {
-	u.closeIdle() // what was opened before may be dead
-	if !suspect {
-		u.breakers.reset() // they saw failures of an upstream that is back
-	}
-	u.mu.Lock()
-	observers := u.observers
-	u.mu.Unlock()
-	for _, observe := range observers {
-		observe(suspect)
-	}
-}
-
-// OnSuspect has f told when an upstream becomes suspect, and when it has answered
-// again. f must not block.
-func (us *Upstreams) OnSuspect(f func(upstream string, suspect bool)) {
-	for i := range us.all {
-		u := &us.all[i]
-		u.mu.Lock()
-		u.observers = append(u.observers, func(suspect bool) { f(u.name, suspect) })
-		u.mu.Unlock()
-	}
-}
-
-// Suspect reports whether the upstream that has a bucket has stopped answering, and
-// returns a channel that is closed when it does.
-func (us *Upstreams) Suspect(bucket string) (suspect bool, begins <-chan struct{}) {
-	return us.of(bucket).suspicion.now()
-}
-
-// Suspects are the names of the upstreams that have stopped answering.
-func (us *Upstreams) Suspects() (names []string) {
-	for i := range us.all {
-		if suspect, _ := us.all[i].suspicion.now(); suspect {
-			names = append(names, us.all[i].name)
-		}
-	}
-	return names
-}
-
-// Deadlines are those of the upstream that has a bucket.
-func (us *Upstreams) Deadlines(bucket string) Deadlines { return us.of(bucket).deadlines }

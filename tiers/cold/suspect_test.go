@@ -425,7 +425,7 @@ func TestNoKeysWhileSuspect(t *testing.T) {
 				return hang(ctx)
 			}
 			return lasting("key", time.Minute), nil
-		}}, false, nil)
+		}}, false, nil, newCounters(nil))
 		var asked atomic.Int64
 		probe := u.suspicion.probe
 		const most = 10 * 60 // one a second

@@ -1,11 +1,12 @@
 package cold
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
+	"slices"
 	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -14,48 +15,12 @@ import (
 	"github.com/akidb/akigw/internal/glob"
 )
 
-// FurtherConfig is one more upstream: [[upstreams]].
-type FurtherConfig struct {
-	Name    string `toml:"name" help:"what the upstream is called in metrics and messages"`
-	Buckets string `toml:"buckets" help:"patterns, separated by commas, of the buckets that it has: \"*\" stands for any characters, \"?\" for any one. The first of the upstreams counts that has a bucket; [upstream] has all others"`
-	Config
-}
-
-// DefaultName is the name of the upstream that has all buckets that no other
-// has.
-const DefaultName = "default"
-
-// Check reports every impossible value by its key.
-func (c *FurtherConfig) Check(report func(key, problem string)) {
-	switch {
-	case c.Name == "" || strings.ContainsAny(c.Name, "\"\\\n"):
-		report("name", "must be a name")
-	case c.Name == DefaultName:
-		report("name", DefaultName+" is the name of [upstream]")
-	}
-	if len(c.patterns()) == 0 {
-		report("buckets", "must be patterns, separated by commas")
-	}
-	if c.URL == "" {
-		report("url", "must be http://HOST[:PORT] or https://HOST[:PORT]")
-	}
-	c.Config.Check(report)
-}
-
-func (c *FurtherConfig) patterns() (patterns []string) {
-	for p := range strings.SplitSeq(c.Buckets, ",") {
-		if p = strings.TrimSpace(p); p != "" {
-			patterns = append(patterns, p)
-		}
-	}
-	return patterns
-}
-
-// Upstreams is several upstreams, each with some of the buckets. All methods
-// may be called from any goroutine.
+// Upstreams are the upstreams of a gateway, each with some of the buckets. All methods may be called from
+// any goroutine.
 type Upstreams struct {
 	all     []named // the default one is last, and has every bucket
 	metrics *metrics.Set
+	gauges  []string // names in metrics, removed by Close
 
 	probes    sync.WaitGroup // of clocks
 	endProbes context.CancelFunc
@@ -67,9 +32,10 @@ type named struct {
 	patterns []string
 }
 
-// NewUpstreams builds the upstreams. wrap is that of New.
+// NewUpstreams builds the upstreams. wrap is that of New. The metrics of all of them are in the set
+// of the standard one.
 func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wrap func(http.RoundTripper) http.RoundTripper) (*Upstreams, error) {
-	us := &Upstreams{metrics: metrics.NewSet(), endProbes: func() {}}
+	us := &Upstreams{metrics: cmp.Or(standard.Metrics, metrics.NewSet()), endProbes: func() {}}
 	add := func(name string, patterns []string, c Config) error {
 		for _, other := range us.all {
 			if other.name == name {
@@ -79,25 +45,13 @@ func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wra
 		if c.Log != nil {
 			c.Log = c.Log.With("upstream", name)
 		}
+		c.Metrics = us.metrics
 		u, err := New(c, pool, wrap)
 		if err != nil {
 			return err
 		}
 		us.all = append(us.all, named{u, name, patterns})
-		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_clock_skew_seconds{upstream=%q}", name), func() float64 { return u.Skew().Seconds() })
-		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_credentials_failing{upstream=%q}", name), func() float64 {
-			if u.keyring.failing() {
-				return 1
-			}
-			return 0
-		})
-		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_breakers_open{upstream=%q}", name), func() float64 { return float64(u.breakers.open()) })
-		us.metrics.NewGauge(fmt.Sprintf("akigw_cold_suspect{upstream=%q}", name), func() float64 {
-			if suspect, _ := u.suspicion.now(); suspect {
-				return 1
-			}
-			return 0
-		})
+		us.showGauges(name, u)
 		return nil
 	}
 	for i := range further {
@@ -108,13 +62,37 @@ func NewUpstreams(standard Config, further []FurtherConfig, pool PoolConfig, wra
 	if err := add(DefaultName, []string{"*"}, standard); err != nil {
 		return nil, errors.Join(err, us.Close())
 	}
-	metrics.RegisterSet(us.metrics)
 	return us, nil
+}
+
+// showGauges registers the metrics of one upstream.
+func (us *Upstreams) showGauges(name string, u *Upstream) {
+	indicator := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	for metric, value := range map[string]func() float64{
+		"clock_skew_seconds":  func() float64 { return u.Skew().Seconds() },
+		"credentials_failing": func() float64 { return indicator(u.keyring.failing()) },
+		"breakers_open":       func() float64 { return float64(u.breakers.open()) },
+		"suspect": func() float64 {
+			suspect, _ := u.suspicion.now()
+			return indicator(suspect)
+		},
+	} {
+		full := fmt.Sprintf("akigw_cold_%s{upstream=%q}", metric, name)
+		us.metrics.NewGauge(full, value)
+		us.gauges = append(us.gauges, full)
+	}
 }
 
 // Close closes all upstreams.
 func (us *Upstreams) Close() (err error) {
-	metrics.UnregisterSet(us.metrics, true)
+	for _, name := range us.gauges {
+		us.metrics.UnregisterMetric(name)
+	}
 	us.endProbes()
 	us.probes.Wait()
 	for _, u := range us.all {
@@ -123,8 +101,7 @@ func (us *Upstreams) Close() (err error) {
 	return err
 }
 
-// of finds the upstream that has a bucket. What concerns no bucket is the
-// default one's.
+// of finds the upstream that has a bucket. Requests that name no bucket go to the default one.
 func (us *Upstreams) of(bucket string) *named {
 	last := len(us.all) - 1
 	for i := range us.all[:last] {
@@ -164,8 +141,52 @@ func (us *Upstreams) Names() []string {
 }
 
 // Crowded reports whether requests wait for the upstream that has a bucket.
-func (us *Upstreams) Crowded(bucket string) bool { return us.of(bucket).link.crowded() }
+func (us *Upstreams) Crowded(bucket string) bool { return us.of(bucket).slots.crowded() }
 
-// Origin is a number for the endpoint that a bucket's objects come from: what
-// is cached from one is not what another has.
+// Origin is a number for the endpoint that a bucket's objects come from, so that what was cached from one
+// endpoint is not served as another's.
 func (us *Upstreams) Origin(bucket string) uint64 { return us.of(bucket).origin }
+
+// Broken are the buckets whose breakers are open or half-open because too many of their requests failed,
+// sorted; "" stands for requests that name no bucket.
+func (u *Upstreams) Broken() (buckets []string) {
+	for _, one := range u.all {
+		buckets = append(buckets, one.breakers.broken()...)
+	}
+	slices.Sort(buckets)
+	return buckets
+}
+
+// OnSuspect registers a function that is called when an upstream becomes suspect, and when it responds
+// again. f must not block.
+func (us *Upstreams) OnSuspect(f func(upstream string, suspect bool)) {
+	for i := range us.all {
+		u := &us.all[i]
+		u.mu.Lock()
+		u.observers = append(u.observers, func(suspect bool) { f(u.name, suspect) })
+		u.mu.Unlock()
+	}
+}
+
+// Suspect reports whether the upstream that has a bucket has stopped responding, and returns a channel
+// that is closed when it does.
+func (us *Upstreams) Suspect(bucket string) (suspect bool, begins <-chan struct{}) {
+	return us.of(bucket).suspicion.now()
+}
+
+// Suspects are the names of the upstreams that have stopped responding.
+func (us *Upstreams) Suspects() (names []string) {
+	for i := range us.all {
+		if suspect, _ := us.all[i].suspicion.now(); suspect {
+			names = append(names, us.all[i].name)
+		}
+	}
+	return names
+}
+
+// Deadlines are those of the upstream that has a bucket.
+func (us *Upstreams) Deadlines(bucket string) Deadlines { return us.of(bucket).deadlines }
+
+// Account identifies the credentials that are used for the upstream of a bucket. It is a hash, and stays
+// the same when temporary keys are replaced.
+func (us *Upstreams) Account(bucket string) string { return us.of(bucket).config.account() }

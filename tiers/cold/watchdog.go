@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// watchdog cancels a request that stands still. It is armed by start, rearmed
-// by every piece of progress and disarmed by stop. Long before it cancels, it
-// reports silence.
+// watchdog cancels a request that makes no progress. It is armed by start, rearmed by each piece of
+// progress and disarmed by stop. Long before it cancels a request, it reports the silence.
 type watchdog struct {
 	cancel    context.CancelCauseFunc
 	suspicion *suspicion // is told of silence; nil for an operation that may take long
@@ -23,14 +22,14 @@ type watchdog struct {
 	closed bool          // the request is over; guarded by mu
 }
 
-// stalled is the error of a request that stood still for so long.
+// stalled is the error of a request that made no progress for so long.
 type stalled time.Duration
 
 func (s stalled) Error() string {
 	return "no progress for " + time.Duration(s).String()
 }
 
-// Is makes a stalled request one that met its deadline.
+// Is reports that a stalled request has met its deadline.
 func (s stalled) Is(target error) bool { return target == ErrDeadline }
 
 // start has the request cancelled after d without progress.
@@ -40,17 +39,17 @@ func (w *watchdog) start(d time.Duration) {
 	if w.closed {
 		return
 	}
-	w.speak(false)
+	w.endSilenceLocked(false)
 	first := d
 	if w.suspicion != nil {
 		first = min(d, w.suspicion.after)
 	}
 	w.wait, w.left = d, d-first
-	w.arm(first)
+	w.armLocked(first)
 }
 
-// arm needs mu.
-func (w *watchdog) arm(d time.Duration) {
+// armLocked sets the timer.
+func (w *watchdog) armLocked(d time.Duration) {
 	w.due = time.Now().Add(d)
 	if w.timer == nil {
 		w.timer = time.AfterFunc(d, w.fire)
@@ -73,15 +72,14 @@ func (w *watchdog) fire() {
 		w.cancel(stalled(w.wait))
 		return
 	}
-	w.arm(w.left)
+	w.armLocked(w.left)
 	w.left = 0
 }
 
-// stop disarms the watchdog: whatever is waited for now is not the upstream.
+// stop disarms the watchdog: the request does not wait for the upstream now.
 func (w *watchdog) stop() { w.end(false) }
 
-// end disarms the watchdog. byDeadline says that the request met a deadline of the
-// gateway's.
+// end disarms the watchdog. byDeadline says that the request met a deadline of the gateway.
 func (w *watchdog) end(byDeadline bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -89,11 +87,11 @@ func (w *watchdog) end(byDeadline bool) {
 		w.timer.Stop()
 	}
 	w.due = time.Time{}
-	w.speak(byDeadline)
+	w.endSilenceLocked(byDeadline)
 }
 
-// close disarms the watchdog for good. net/http may still read the body of a request
-// that is over, and a watchdog that was armed by that would never be disarmed.
+// close disarms the watchdog for good. net/http may still read the body of a request that has ended, and
+// would arm a watchdog that nothing disarms.
 func (w *watchdog) close() {
 	w.mu.Lock()
 	w.closed = true
@@ -104,8 +102,8 @@ func (w *watchdog) close() {
 // progress notes that a byte arrived.
 func (w *watchdog) progress() { w.hears() }
 
-// speak ends the silence of the request. It needs mu.
-func (w *watchdog) speak(byDeadline bool) {
+// endSilenceLocked ends the silence of the request.
+func (w *watchdog) endSilenceLocked(byDeadline bool) {
 	if w.silent {
 		w.silent = false
 		w.suspicion.silenceEnded(byDeadline)

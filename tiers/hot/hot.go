@@ -1,11 +1,11 @@
-// Package hot is the memory tier: a map bounded by the weight of its values in
-// bytes, which keeps what is used often and recently (W-TinyLFU, by otter).
+// Package hot is the memory tier: a map bounded by the weight of its values in bytes, which keeps
+// what is used often and recently (W-TinyLFU, of otter).
 //
-// When it is full, a value is taken only when it is offered for the second time
-// lately: what is read once, as by a scan, does not come near it.
+// When it is full, it admits a value only when the value is offered for the second time lately. So
+// what is read once, as by a scan, is not admitted.
 //
-// It promises only that it stays within its bound and never changes a value.
-// It may refuse or drop any value at any time, except pinned ones.
+// It promises only to stay within its bound and never to change a value. It may refuse or evict any
+// value at any time, except pinned ones.
 package hot
 
 import (
@@ -21,7 +21,6 @@ import (
 type Cache[K comparable, V any] struct {
 	values  *otter.Cache[K, V]
 	max     int64 // bytes
-	weigh   func(K, V) uint32
 	id      func(K, V) uint64
 	offered *popular.Sketch
 	pins    pins[K, V]
@@ -30,15 +29,14 @@ type Cache[K comparable, V any] struct {
 // counters is the size of the sketch of what was offered: 1 MiB.
 const counters = 1 << 18
 
-// New makes a cache of at most maxBytes, as counted by weigh (bytes of one
-// entry, with its overhead). id is a hash of a key and its value, by which it is
-// known again when it is offered again. maxBytes 0 makes a cache that keeps
-// nothing.
+// New makes a cache of at most maxBytes, as counted by weigh (bytes of one entry, with its
+// overhead). id is a hash of a key and its value, by which a repeated offer is recognised. With
+// maxBytes 0 the cache keeps nothing.
 func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32, id func(K, V) uint64) *Cache[K, V] {
 	if maxBytes <= 0 {
 		return &Cache[K, V]{}
 	}
-	return &Cache[K, V]{max: maxBytes, weigh: weigh, id: id, offered: popular.New(counters), values: otter.Must(&otter.Options[K, V]{
+	return &Cache[K, V]{max: maxBytes, id: id, pins: pins[K, V]{most: maxBytes / 4 * 3, weigh: weigh}, offered: popular.New(counters), values: otter.Must(&otter.Options[K, V]{
 		MaximumWeight: uint64(maxBytes),
 		Weigher:       weigh,
 		// Eviction on the writer's own goroutine: the bound holds when Put
@@ -78,8 +76,8 @@ func (c *Cache[K, V]) Has(key K) bool {
 	return ok
 }
 
-// Put offers a value. It may be gone at once, or shared by others from then on; it is not
-// if Put returns false.
+// Put offers a value, and reports whether it was admitted. An admitted value is shared with readers
+// from then on, and may be evicted at once.
 func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
 	if c.values == nil {
 		return false
@@ -95,24 +93,24 @@ func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
 	return true
 }
 
-// Keep offers a value that is going to be asked for, however seldom it was. It
-// may be gone at once all the same.
+// Keep admits a value however seldom it was requested, because it is going to be. It may be evicted
+// at once all the same.
 func (c *Cache[K, V]) Keep(key K, value V) {
 	if c.values != nil {
 		c.values.Set(key, value)
 	}
 }
 
-// Drop forgets a value.
+// Drop removes a value.
 func (c *Cache[K, V]) Drop(key K) {
 	if c.values != nil {
-		c.pins.unpin(c, key)
+		c.pins.remove(key, c.resize)
 		c.values.Invalidate(key)
 	}
 }
 
-// All are the values that are held. Those that come or go meanwhile may be among them or
-// not; it counts no accesses.
+// All iterates over the values. Those that are added or removed meanwhile may be among them or not.
+// It counts no accesses.
 func (c *Cache[K, V]) All() iter.Seq2[K, V] {
 	if c.values == nil {
 		return func(func(K, V) bool) {}
@@ -127,7 +125,7 @@ func (c *Cache[K, V]) All() iter.Seq2[K, V] {
 	}
 }
 
-// Bytes is the weight of what is held.
+// Bytes is the weight of all values.
 func (c *Cache[K, V]) Bytes() int64 {
 	if c.values == nil {
 		return 0
@@ -135,7 +133,7 @@ func (c *Cache[K, V]) Bytes() int64 {
 	return int64(c.values.WeightedSize()) + c.Pinned()
 }
 
-// Len is the number of values held, roughly.
+// Len is the approximate number of values.
 func (c *Cache[K, V]) Len() int {
 	if c.values == nil {
 		return 0
@@ -143,10 +141,41 @@ func (c *Cache[K, V]) Len() int {
 	return c.values.EstimatedSize() + int(c.pins.count.Load())
 }
 
-// Close stops what the cache runs in the background.
+// Close stops the background goroutines of the cache.
 func (c *Cache[K, V]) Close() error {
 	if c.values != nil {
 		c.values.StopAllGoroutines()
 	}
 	return nil
 }
+
+// MostPinned is how many bytes can be pinned: three quarters of the bound.
+func (c *Cache[K, V]) MostPinned() int64 { return c.pins.most }
+
+// Pin keeps a value, one of a group, until it is dropped or its group is released. It returns false if
+// there is no space for it.
+func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
+	if c.values == nil || !c.pins.add(group, key, value, c.resize) {
+		return false
+	}
+	c.values.Invalidate(key)
+	return true
+}
+
+// Release ends the pins of a group. With keep its values stay as others do; without it they are removed.
+func (c *Cache[K, V]) Release(group uint64, keep bool) {
+	for key, value := range c.pins.release(group, c.resize) {
+		if keep {
+			c.values.Set(key, value)
+		}
+	}
+}
+
+// resize gives the other values the space that pins leave.
+func (c *Cache[K, V]) resize(pinned int64) { c.values.SetMaximum(uint64(c.max - pinned)) }
+
+// Pinned is the weight of the pinned values.
+func (c *Cache[K, V]) Pinned() int64 { return c.pins.bytes.Load() }
+
+// Groups are the groups that have pinned values.
+func (c *Cache[K, V]) Groups() []uint64 { return c.pins.all() }

@@ -1,21 +1,27 @@
 package hot
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
 
-// pins are values that stay, whatever else comes. They lie beside the others and take of
-// the same bound. The zero value is ready.
+// pins are values that are not evicted. They are kept apart from the others and count towards the same
+// bound.
 type pins[K comparable, V any] struct {
-	count  atomic.Int64 // so that Get need not look when there are none
-	values sync.Map     // of K to V
+	most   int64             // bytes that can be pinned
+	weigh  func(K, V) uint32 // of one value, in bytes
+	count  atomic.Int64      // so that get is fast when there are none
+	bytes  atomic.Int64      // changed with mu
+	values sync.Map          // of K to V
+
 	mu     sync.Mutex
-	bytes  atomic.Int64       // changed with mu
 	groups map[uint64]map[K]V // guarded by mu
 	where  map[K]uint64       // group of each key; guarded by mu
 }
 
+// get returns a pinned value.
 func (p *pins[K, V]) get(key K) (value V, ok bool) {
 	if p.count.Load() == 0 {
 		return value, false
@@ -27,40 +33,16 @@ func (p *pins[K, V]) get(key K) (value V, ok bool) {
 	return value, ok
 }
 
-// remove forgets a value, if it is there. It needs mu.
-func (p *pins[K, V]) remove(c *Cache[K, V], key K) {
-	group, ok := p.where[key]
-	if !ok {
-		return
-	}
-	p.bytes.Add(-int64(c.weigh(key, p.groups[group][key])))
-	delete(p.where, key)
-	delete(p.groups[group], key)
-	if len(p.groups[group]) == 0 {
-		delete(p.groups, group)
-	}
-	p.values.Delete(key)
-	p.count.Add(-1)
-}
-
-// resize gives the other values what pins leave. It needs mu.
-func (p *pins[K, V]) resize(c *Cache[K, V]) { c.values.SetMaximum(uint64(c.max - p.bytes.Load())) }
-
-// MostPinned is how many bytes can be pinned: three quarters of the bound.
-func (c *Cache[K, V]) MostPinned() int64 { return c.max / 4 * 3 }
-
-// Pin keeps a value, one of a group, until it is dropped or its group released. It is
-// false if there is no room for it.
-func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
-	if c.values == nil {
-		return false
-	}
-	p, bytes := &c.pins, int64(c.weigh(key, value))
+// add pins a value, one of a group, in the place of an earlier one of its key. It returns false, and the
+// earlier one is not pinned any more, if there is no space for it. resize is called with the bytes that
+// are pinned then, while mu is held.
+func (p *pins[K, V]) add(group uint64, key K, value V, resize func(pinned int64)) bool {
+	bytes := int64(p.weigh(key, value))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remove(c, key)
-	if p.bytes.Load()+bytes > c.MostPinned() {
-		p.resize(c)
+	p.removeLocked(key)
+	if p.bytes.Load()+bytes > p.most {
+		resize(p.bytes.Load())
 		return false
 	}
 	if p.groups == nil {
@@ -73,59 +55,59 @@ func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
 	p.values.Store(key, value)
 	p.bytes.Add(bytes)
 	p.count.Add(1)
-	p.resize(c)
-	c.values.Invalidate(key)
+	resize(p.bytes.Load())
 	return true
 }
 
-// Release ends the pins of a group. With keep its values stay for as long as any others
-// do; without they are gone.
-func (c *Cache[K, V]) Release(group uint64, keep bool) {
-	p := &c.pins
+// release ends the pins of a group, and returns its values. resize is that of add.
+func (p *pins[K, V]) release(group uint64, resize func(pinned int64)) map[K]V {
 	if p.count.Load() == 0 {
-		return
+		return nil
 	}
 	p.mu.Lock()
-	values := p.groups[group]
-	released := make(map[K]V, len(values))
-	for key, value := range values {
-		released[key] = value
-		p.remove(c, key)
+	defer p.mu.Unlock()
+	released := maps.Clone(p.groups[group])
+	for key := range released {
+		p.removeLocked(key)
 	}
 	if len(released) > 0 {
-		p.resize(c)
+		resize(p.bytes.Load())
 	}
-	p.mu.Unlock()
-	for key, value := range released {
-		if keep {
-			c.values.Set(key, value)
-		}
-	}
+	return released
 }
 
-// unpin forgets one pinned value.
-func (p *pins[K, V]) unpin(c *Cache[K, V], key K) {
+// remove ends the pin of one value, if it is pinned. resize is that of add.
+func (p *pins[K, V]) remove(key K, resize func(pinned int64)) {
 	if p.count.Load() == 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.where[key]; ok {
-		p.remove(c, key)
-		p.resize(c)
+		p.removeLocked(key)
+		resize(p.bytes.Load())
 	}
 }
 
-// Pinned is the weight of what is pinned.
-func (c *Cache[K, V]) Pinned() int64 { return c.pins.bytes.Load() }
-
-// Groups are the groups that something is pinned of.
-func (c *Cache[K, V]) Groups() []uint64 {
-	c.pins.mu.Lock()
-	defer c.pins.mu.Unlock()
-	all := make([]uint64, 0, len(c.pins.groups))
-	for group := range c.pins.groups {
-		all = append(all, group)
+// removeLocked removes a value, if it is there.
+func (p *pins[K, V]) removeLocked(key K) {
+	group, ok := p.where[key]
+	if !ok {
+		return
 	}
-	return all
+	p.bytes.Add(-int64(p.weigh(key, p.groups[group][key])))
+	delete(p.where, key)
+	delete(p.groups[group], key)
+	if len(p.groups[group]) == 0 {
+		delete(p.groups, group)
+	}
+	p.values.Delete(key)
+	p.count.Add(-1)
+}
+
+// all are the groups that have pinned values.
+func (p *pins[K, V]) all() []uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.AppendSeq(make([]uint64, 0, len(p.groups)), maps.Keys(p.groups))
 }

@@ -157,9 +157,9 @@ func TestC10_BitFlipInTheCatalog(t *testing.T) {
 	if err := tier.PutAccesses([]akigw.Key{k}, [][]byte{[]byte("used")}); err != nil {
 		t.Fatal(err)
 	}
-	id := tier.entryKey(k)
+	id := tier.data.values.entryKey(k)
 	for _, where := range [][]byte{id, companion(summaryPrefix, id), companion(accessPrefix, id)} {
-		if err := tier.db.Update(func(txn *badger.Txn) error {
+		if err := tier.data.db.Update(func(txn *badger.Txn) error {
 			item, err := txn.Get(where)
 			if err != nil {
 				return err

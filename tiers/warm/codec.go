@@ -15,12 +15,11 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// codec is how values lie on the disk: 4 bytes for a checksum, which the tier
-// fills in, one byte that says what was done to the value, and the value. A
-// compressed one is a zstd frame. An encrypted one is a salt, and the value
-// under AES-256-GCM, bound to that byte and to its place, the key of the database; its data key
-// is its own, derived from the secret and the salt (HKDF-SHA256), so that no
-// number of values wears a key out.
+// codec is the format of values on disk: 4 bytes for a checksum, which the database fills in, one
+// byte of flags, and the value. A compressed value is a zstd frame. An encrypted value is a salt,
+// and the value under AES-256-GCM with the flags and the key of the database as additional data.
+// Each value has a data key of its own, derived from the secret and the salt (HKDF-SHA256), so that
+// no key is used too often.
 type codec struct {
 	secret []byte // nil: nothing is encrypted
 	names  []byte // the key that names are hashed with
@@ -28,7 +27,7 @@ type codec struct {
 	unzip  *zstd.Decoder
 }
 
-// What was done to a value.
+// The flags of a value.
 const (
 	zipped = 1 << iota
 	sealed
@@ -58,7 +57,7 @@ func newCodec(secret []byte) (*codec, error) {
 	return c, err
 }
 
-// format is what of the format depends on the secret.
+// format is the part of the format's name that depends on the secret.
 func (c *codec) format() string {
 	if c.secret == nil {
 		return ", plain"
@@ -68,7 +67,7 @@ func (c *codec) format() string {
 	return ", sealed 2 " + hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
-// name hides the name in a record's key of the database, if values are hidden.
+// name hides the name of an object in the key of its record, if values are encrypted.
 func (c *codec) name(key []byte) []byte {
 	if c.secret == nil {
 		return key
@@ -78,8 +77,8 @@ func (c *codec) name(key []byte) []byte {
 	return mac.Sum([]byte{entryPrefix})
 }
 
-// encode makes the stored form of a value, with room for the checksum. Counters
-// and the like are in the clear.
+// encode returns the stored form of a value, with space for the checksum. Counters and the like are
+// not encrypted.
 func (c *codec) encode(key, value []byte, compress bool) ([]byte, error) {
 	done := byte(0)
 	if compress && len(value) >= zipLeast {
@@ -102,11 +101,11 @@ func (c *codec) encode(key, value []byte, compress bool) ([]byte, error) {
 	return aead.Seal(stored, make([]byte, aead.NonceSize()), value, bound(key, stored[4])), nil
 }
 
-// bound is what a sealed value is bound to.
+// bound is the additional data of an encrypted value.
 func bound(key []byte, done byte) []byte { return append(key[:len(key):len(key)], done) }
 
-// decode makes a value of its stored form without the checksum. The value does
-// not share bytes with it.
+// decode returns the value of a stored form without the checksum. The value does not share bytes
+// with it.
 func (c *codec) decode(key, stored []byte) ([]byte, error) {
 	if len(stored) == 0 {
 		return nil, akigw.ErrChecksum
@@ -127,7 +126,7 @@ func (c *codec) decode(key, stored []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%w: %w", akigw.ErrChecksum, err)
 		}
 	} else if c.secret != nil && key[0] != metaPrefix {
-		return nil, akigw.ErrChecksum // it was put there by somebody else
+		return nil, akigw.ErrChecksum // it was not written by this tier
 	}
 	switch {
 	case done&zipped != 0:
@@ -138,8 +137,8 @@ func (c *codec) decode(key, stored []byte) ([]byte, error) {
 	return append([]byte(nil), value...), nil
 }
 
-// plain reports whether a stored value without the checksum is the value itself behind its
-// first byte.
+// plain reports whether a stored form without the checksum is one byte of flags and the value
+// unchanged.
 func (c *codec) plain(stored []byte) bool {
 	return c.secret == nil && len(stored) > 0 && stored[0] == 0
 }

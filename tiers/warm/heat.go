@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// heat remembers how often keys were used lately: small counters in a table of
-// fixed size, found by hash. Two keys may share one; then both look warmer
-// than they are, which costs a little disk and nothing else.
+// heat counts how often keys were used lately: small counters in a table of fixed size, found by
+// hash. Two keys may share one; then both look warmer than they are, which costs a little disk
+// space and nothing else.
 type heat struct {
 	seed   maphash.Seed
 	counts [1 << 20]atomic.Uint32
@@ -28,7 +28,7 @@ func (h *heat) touch(key []byte) {
 	}
 }
 
-// cool takes one use away and reports whether there was one.
+// cool removes one use, and reports whether there was one.
 func (h *heat) cool(key []byte) bool {
 	c := h.slot(key)
 	n := c.Load()

@@ -16,17 +16,16 @@ type Imported struct {
 	Record, Summary, Accesses []byte // Accesses may be nil
 }
 
-// Import puts many records at once, those that next gives until it returns false, in the order
-// of their keys. Records that are there are replaced. It must be called before Run and anything
-// that writes.
+// Import stores many records: those that next returns until it returns false, in the order of their
+// keys. It replaces existing records. It must be called before Run and before any write.
 func (t *Tier) Import(next func() (Imported, bool)) (err error) {
 	var w interface {
 		put(stream uint32, key, stored []byte) error
 		flush() error
 		cancel()
-	} = &batchWriter{t.db.NewWriteBatch()}
-	if t.values.secret == nil && t.empty() { // then they come sorted, into tables as they will be
-		if w, err = t.newTableWriter(); err != nil {
+	} = &batchWriter{t.data.db.NewWriteBatch()}
+	if t.data.values.secret == nil && t.data.empty() { // then whole tables can be written
+		if w, err = newTableWriter(t.data); err != nil {
 			return err
 		}
 	}
@@ -43,9 +42,9 @@ func (t *Tier) Import(next func() (Imported, bool)) (err error) {
 }
 
 // empty reports whether there is nothing but counters.
-func (t *Tier) empty() bool {
+func (d *database) empty() bool {
 	empty := true
-	t.keys(nil, func(key []byte) bool {
+	d.keys(nil, func(key []byte) bool {
 		empty = key[0] == metaPrefix
 		return empty
 	})
@@ -54,9 +53,9 @@ func (t *Tier) empty() bool {
 
 var errRoom = errors.New("no room in the warm tier")
 
-// putImported puts a record and what lies beside it, each in a stream of its own.
+// putImported stores a record and what belongs to it, each in a stream of its own.
 func (t *Tier) putImported(put func(stream uint32, key, stored []byte) error, i Imported) error {
-	id := t.entryKey(i.Key)
+	id := t.data.values.entryKey(i.Key)
 	if !t.space.claim(int64(3*len(id) + len(i.Record) + len(i.Summary) + len(i.Accesses) + 192)) {
 		return errRoom
 	}
@@ -64,7 +63,7 @@ func (t *Tier) putImported(put func(stream uint32, key, stored []byte) error, i 
 		if p.value == nil {
 			continue
 		}
-		r, err := t.seal(p.key, p.value, false)
+		r, err := t.data.seal(p.key, p.value, false)
 		if err == nil {
 			err = put(uint32(n+1), r.key, r.stored)
 		}
@@ -75,36 +74,36 @@ func (t *Tier) putImported(put func(stream uint32, key, stored []byte) error, i 
 	return nil
 }
 
-// batchWriter writes beside what is there.
+// batchWriter adds to what is there.
 type batchWriter struct{ batch *badger.WriteBatch }
 
 func (b *batchWriter) put(_ uint32, key, stored []byte) error { return b.batch.Set(key, stored) }
 func (b *batchWriter) flush() error                           { return b.batch.Flush() }
 func (b *batchWriter) cancel()                                { b.batch.Cancel() }
 
-// tableWriter writes whole tables into an empty database, keys in order: some ten times
-// faster.
+// tableWriter writes whole tables into an empty database, with keys in order. That is about ten
+// times faster.
 type tableWriter struct {
-	tier   *Tier
+	data   *database
 	stream *badger.StreamWriter
 	buffer *z.Buffer
-	meta   map[string][]byte // what there was
+	meta   map[string][]byte // the counters that were there
 	last   map[uint32]string // the last key of each stream
 }
 
-// tableBuffer is how many bytes are handed over at a time.
+// tableBuffer is how many bytes are handed to Badger at a time.
 const tableBuffer = 4 << 20
 
 var errOrder = errors.New("records to import are not in order")
 
-func (t *Tier) newTableWriter() (*tableWriter, error) {
-	w := &tableWriter{tier: t, stream: t.db.NewStreamWriter(), buffer: z.NewBuffer(tableBuffer, "import"), meta: map[string][]byte{}, last: map[uint32]string{}}
-	t.keys([]byte{metaPrefix}, func(key []byte) bool {
+func newTableWriter(d *database) (*tableWriter, error) {
+	w := &tableWriter{data: d, stream: d.db.NewStreamWriter(), buffer: z.NewBuffer(tableBuffer, "import"), meta: map[string][]byte{}, last: map[uint32]string{}}
+	d.keys([]byte{metaPrefix}, func(key []byte) bool {
 		w.meta[string(key)] = nil
 		return true
 	})
 	for key := range w.meta {
-		w.meta[key], _ = t.get([]byte(key))
+		w.meta[key], _ = d.get([]byte(key))
 	}
 	return w, w.stream.Prepare()
 }
@@ -145,7 +144,7 @@ func (w *tableWriter) cancel() {
 // restore puts back the counters that preparing has dropped.
 func (w *tableWriter) restore() (err error) {
 	for key, value := range w.meta {
-		err = errors.Join(err, w.tier.write([]byte(key), value))
+		err = errors.Join(err, w.data.write([]byte(key), value))
 	}
 	return err
 }

@@ -5,18 +5,18 @@ import (
 	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
-
-	"github.com/akidb/akigw"
 )
 
-// pins are the objects that are never evicted. They are kept in memory alone:
-// who opens the tier pins again what has to be.
+// pins are the objects that are never evicted. They are kept in memory alone: whoever opens the tier
+// pins again what has to be.
 type pins struct {
+	refused *metrics.Counter // pins that did not fit
+
 	mu      sync.RWMutex
 	entries map[string]pin  // by the database's key of the record; guarded by mu
 	runs    map[uint64]bool // guarded by mu
 	bytes   int64           // guarded by mu
-	round   uint64          // of Repin; guarded by mu
+	round   uint64          // of repin; guarded by mu
 }
 
 type pin struct {
@@ -25,18 +25,14 @@ type pin struct {
 	round uint64
 }
 
-var pinsRefused = metrics.NewCounter("akigw_warm_pins_refused_total")
-
-// Pin keeps the record of a key and its run of blocks, of so many bytes, from
-// being evicted. It is false if pins would leave too little room for the rest:
-// three quarters of the quota can be pinned.
-func (t *Tier) Pin(key akigw.Key, run uint64, bytes int64) bool {
-	id, p := t.entryKey(key), &t.pins
+// add pins a record and the blocks of an extent, of so many bytes. It reports whether all pins stay
+// within most bytes; if not, nothing changes.
+func (p *pins) add(id []byte, run uint64, bytes, most int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old, again := p.entries[string(id)]
-	if p.bytes-old.bytes+bytes > t.space.limit()/4*3 {
-		pinsRefused.Inc()
+	if p.bytes-old.bytes+bytes > most {
+		p.refused.Inc()
 		return false
 	}
 	if p.entries == nil {
@@ -50,9 +46,8 @@ func (t *Tier) Pin(key akigw.Key, run uint64, bytes int64) bool {
 	return true
 }
 
-// Repin ends all pins but those that are made while again runs.
-func (t *Tier) Repin(again func()) {
-	p := &t.pins
+// repin removes all pins but those that are added while again runs.
+func (p *pins) repin(again func()) {
 	p.mu.Lock()
 	p.round++
 	p.mu.Unlock()
@@ -61,34 +56,32 @@ func (t *Tier) Repin(again func()) {
 	defer p.mu.Unlock()
 	for id, old := range p.entries {
 		if old.round < p.round {
-			p.drop(id, old)
+			p.dropLocked(id, old)
 		}
 	}
 }
 
-// Unpin ends the pin of a key.
-func (t *Tier) Unpin(key akigw.Key) { t.pins.remove(t.entryKey(key)) }
-
-// drop needs mu.
-func (p *pins) drop(id string, old pin) {
+// dropLocked removes a pin.
+func (p *pins) dropLocked(id string, old pin) {
 	delete(p.entries, id)
 	delete(p.runs, old.run)
 	p.bytes -= old.bytes
 }
 
-// Pinned is the number of bytes that pins hold.
-func (t *Tier) Pinned() int64 {
-	t.pins.mu.RLock()
-	defer t.pins.mu.RUnlock()
-	return t.pins.bytes
-}
-
+// remove removes the pin of a record, if there is one.
 func (p *pins) remove(id []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old, ok := p.entries[string(id)]; ok {
-		p.drop(string(id), old)
+		p.dropLocked(string(id), old)
 	}
+}
+
+// total is the number of bytes that are pinned.
+func (p *pins) total() int64 {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.bytes
 }
 
 // has reports whether a key of the database is one of a pinned object.

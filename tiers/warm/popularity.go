@@ -8,21 +8,20 @@ import (
 	"github.com/akidb/akigw/internal/popular"
 )
 
-// popularity decides what comes in when the tier is full: a value that was asked
-// for more often lately than those that leave for it, or at least twice. So what
-// is read once, as by a scan, does not drive out what is read again and again
-// (TinyLFU).
+// popularity decides which values are admitted when the tier is full: those that were requested
+// more often lately than those that would be evicted for them, or at least twice. So values that
+// are read once, as by a scan, do not evict what is read again and again (TinyLFU).
 type popularity struct {
 	*popular.Sketch
-	bar    atomic.Int64 // hundredths: what the last ones that left had on the average
-	sum, n int64        // of those that leave now; of the goroutine that sweeps
+	bar    atomic.Int64 // hundredths: the average count of the values that were evicted last
+	sum, n int64        // of the values that are evicted now; used by the evictor only
 }
 
 const (
-	// counters is the size of the sketch: 4 MiB.
-	counters = 1 << 20
-	// mostBar bounds the bar, in hundredths: those that leave may have been very
-	// popular once.
+	// sketchCounters is the size of the sketch: 4 MiB.
+	sketchCounters = 1 << 20
+	// mostBar bounds the bar, in hundredths, because evicted values may have been very popular
+	// once.
 	mostBar = 100
 )
 
@@ -35,13 +34,13 @@ func (p *popularity) count(key []byte) uint32 {
 	return count
 }
 
-// evicted notes that a key leaves.
+// evicted counts an evicted key.
 func (p *popularity) evicted(key []byte) {
 	p.sum += 100 * int64(p.Estimate(xxhash.Sum64(key)))
 	p.n++
 }
 
-// learn sets the bar by what left since it was called last.
+// learn sets the bar by what was evicted since it was called last.
 func (p *popularity) learn() {
 	if p.n > 0 {
 		p.bar.Store(p.sum / p.n)
@@ -49,7 +48,7 @@ func (p *popularity) learn() {
 	}
 }
 
-// admits reports whether a value that was counted so often is worth the room.
+// admits reports whether a value with this count is worth its space.
 func (p *popularity) admits(count uint32) bool {
 	return 100*int64(count) > min(p.bar.Load(), mostBar)
 }

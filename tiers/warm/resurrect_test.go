@@ -29,8 +29,8 @@ func TestC16_DroppedStaysDropped(t *testing.T) {
 				return
 			default:
 			}
-			tier.stir()
-			if tier.gate.rewrite(func() error { return tier.db.RunValueLogGC(0.01) }) == nil {
+			tier.data.stir()
+			if tier.data.gate.rewrite(func() error { return tier.data.db.RunValueLogGC(0.01) }) == nil {
 				rewrites.Add(1)
 			}
 		}

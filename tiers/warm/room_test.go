@@ -69,7 +69,7 @@ func TestC3_Distrust(t *testing.T) {
 	if tier.Clean() || !tier.HasBlock(Run{ID: 1}, 0) {
 		t.Errorf("clean %t", tier.Clean())
 	}
-	if _, err := os.Stat(tier.crashMark()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(marks{tier.config.Dir}.path(crashFile)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it was taken for a crash: %v", err)
 	}
 	closeTier(t, tier)
@@ -103,7 +103,7 @@ func TestC3_RemoveWithoutRoom(t *testing.T) {
 	}
 	closeTier(t, tier)
 	disk.Empty()
-	if err := tier.db.Close(); err != nil { // as the end of the process does
+	if err := tier.data.db.Close(); err != nil { // as the end of the process does
 		t.Fatal(err)
 	}
 	tier = open(t, dir, 64<<20, "1")
@@ -131,7 +131,7 @@ func TestC3_DirectoryGone(t *testing.T) {
 		t.Errorf("it is used: %q", tier.Problem())
 	}
 	closeTier(t, tier)
-	if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir), tier.db.Close()); err != nil {
+	if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir), tier.data.db.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // Badger ends the whole process when a table file is damaged: it panics on a
 // goroutine of its own, which nothing can recover, or exits if it is the end of
 // the file. So the lengths there are checked here, and then the blocks by its own
-// code on a goroutine of ours, before it opens the directory.
+// code on a goroutine of this package, before Badger opens the directory.
 //
 // A table ends with its index, the index's length, a checksum and the
 // checksum's length, each length 4 bytes, big endian.
@@ -85,22 +85,4 @@ func verifyEnd(path string) (err error) {
 		end -= 4 + n
 	}
 	return nil
-}
-
-// openingMark is there while Badger opens the directory. If a start finds it,
-// the last one died in between; then the directory is set aside instead of
-// being tried again and again.
-func (t *Tier) openingMark() string { return filepath.Join(t.config.Dir, "OPENING") }
-
-var errDiedOpening = errors.New("an earlier start did not survive opening it")
-
-func (t *Tier) beginOpening() error {
-	f, err := os.OpenFile(t.openingMark(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return errDiedOpening
-	}
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }

@@ -71,11 +71,11 @@ func TestAnotherFormatStartsEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeTier(t, open(t, dir, 64<<20, "1"))
-	if _, err := os.Stat(tier.crashMark()); err != nil {
+	if _, err := os.Stat(marks{tier.config.Dir}.path(crashFile)); err != nil {
 		t.Errorf("after a crash and an orderly run: %v", err)
 	}
 	tier = open(t, dir, 64<<20, "2")
-	if _, err := os.Stat(tier.crashMark()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(marks{tier.config.Dir}.path(crashFile)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after a start with nothing: %v", err)
 	}
 	defer closeTier(t, tier)
@@ -261,9 +261,9 @@ func TestI7_C15_DiskStaysWithinTheQuota(t *testing.T) {
 	written, peak := 0, int64(0)
 	deadline := time.Now().Add(60 * time.Second)
 	for n := 0; written < 6*quota && time.Now().Before(deadline); n++ {
-		before := refused.Get()
+		before := tier.counters.refused.Get()
 		tier.PutBlock(Run{ID: uint64(n / 16)}, int64(n%16), data)
-		if refused.Get() == before {
+		if tier.counters.refused.Get() == before {
 			written += len(data)
 		} else {
 			time.Sleep(10 * time.Millisecond)
@@ -277,7 +277,7 @@ func TestI7_C15_DiskStaysWithinTheQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	live := 0
-	tier.scan(nil, nil, func([]byte, int64) bool { live++; return true })
+	tier.data.scan(nil, nil, func([]byte, int64) bool { live++; return true })
 	closeTier(t, tier)
 	peak = max(peak, size.OnDisk(dir))
 	t.Logf("wrote %d MiB, peak %d MiB of %d, %d values live at the end", written>>20, peak>>20, quota>>20, live)
@@ -300,14 +300,14 @@ func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
 	for n := range int64(200) {
 		tier.PutBlock(Run{ID: 1}, n, value)
 	}
-	var h hand
+	e := newEvictor(tier)
 	for range 3 {
 		for n := range int64(20) {
 			for range 3 {
 				tier.Block(Run{ID: 1}, n, nil)
 			}
 		}
-		tier.sweep(&h, 100*10_000)
+		e.sweep(100 * 10_000)
 	}
 	kept, others := 0, 0
 	for n := range int64(200) {
@@ -341,7 +341,7 @@ func TestRepeatedCorruptionSwitchesTheTierOff(t *testing.T) {
 	defer closeTier(t, tier)
 	tier.PutBlock(Run{ID: 1}, 0, []byte("good"))
 	for n := range maxCorrupt {
-		tier.dropDamaged(fmt.Appendf(nil, "b%d", n), akigw.ErrChecksum)
+		tier.data.dropDamaged(fmt.Appendf(nil, "b%d", n), akigw.ErrChecksum)
 	}
 	if _, ok := tier.Block(Run{ID: 1}, 0, nil); ok {
 		t.Error("still serving from a disk that returned damaged data again and again")

@@ -48,7 +48,7 @@ var bugs = []bug{
 	{4, "the error of a sync is ignored", one(walFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "		_ = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestT9_", false},
 	{5, "a sync is tried again after EIO", one(walFile, "		err = file.Sync()\n	}\n	failpoint.Here(\"journal.afterSync\")", "		if err = file.Sync(); err != nil {\n			err = file.Sync()\n		}\n	}\n	failpoint.Here(\"journal.afterSync\")"), "journal", "TestT9_", false},
 	{6, "damage in the middle of the log is cut off", one("journal/recover.go", "			case h.from < durable:", "			case false:"), "journal", "TestB23_|TestT10_", false},
-	{7, "values of the warm tier are not checked", []edit{{"tiers/warm/warm.go", "if sum != binary.BigEndian.Uint32(stored) {", "if false {"}, {"tiers/warm/warm.go", "if checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {", "if false {"}}, "tiers/warm", "TestC8_|TestC10_|TestT10_", true},
+	{7, "values of the warm tier are not checked", []edit{{"tiers/warm/database.go", "if sum != binary.BigEndian.Uint32(stored) {", "if false {"}, {"tiers/warm/database.go", "if checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {", "if false {"}}, "tiers/warm", "TestC8_|TestC10_|TestT10_", true},
 	{8, "no generation fence", one("tiers/fence.go", "return k == nil || generation > k.floor", "return true || k == nil"), "tiers", "TestD1_|TestD2_|TestD6_", true},
 	{9, "the fence is looked at before the fetch only", []edit{
 		{catalogFile, "	if !c.fence.alive(e.Key, e.Generation) {\n		return false\n	}\n	settings := c.settings(e.Key)\n	if e.body", "	settings := c.settings(e.Key)\n	if e.body"},
@@ -58,8 +58,8 @@ var bugs = []bug{
 	{10, "a 5xx is remembered as an absence", one("tiers/absence.go", "clean := answer.Status == http.StatusNotFound && (head || bytes.Contains(answer.Body, []byte(\"<Code>NoSuchKey</Code>\")))", "clean := head || !bytes.Contains(answer.Body, []byte(\"<Code>Other</Code>\"))"), "tiers", "TestD12_|TestD2_|TestE32_", false},
 	{11, "a short body is accepted", one("tiers/receive.go", "if _, err := io.ReadFull(body, data); err != nil {", "if _, err := io.ReadFull(body, data); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {"), "tiers", "TestA7_", true},
 	// The verification behind it would notice: it is taken away too.
-	{12, "the error document in a 200 is not looked at", []edit{{"uploadpool/flush.go", "if status < 300 && code == \"\" {", "if status < 300 {"}, {"uploadpool/flush.go", "	if !there {\n		return result{err: errOther, unknown: true}\n	}\n	r.stored, r.seen = storedAs(seen), seen", "	_ = there\n	r.stored, r.seen = storedAs(seen), seen"}}, "uploadpool", "TestA4_|TestA6_|TestA5_", false},
-	{13, "done before it was verified", one("uploadpool/flush.go", "if r = p.verify(ctx, e, r); !whole {", "if !whole {"), "uploadpool", "TestA|TestC9_|TestVerif", false},
+	{12, "the error document in a 200 is not looked at", []edit{{"uploadpool/remote.go", "if status < 300 && code == \"\" {", "if status < 300 {"}, {"uploadpool/upload.go", "	if !there {\n		return result{err: errOther, unknown: true}\n	}\n	r.stored, r.seen", "	_ = there\n	r.stored, r.seen"}}, "uploadpool", "TestA4_|TestA6_|TestA5_", false},
+	{13, "done before it was verified", one("uploadpool/upload.go", "if r = u.verify(ctx, e, r); !whole {", "if !whole {"), "uploadpool", "TestA|TestC9_|TestVerif", false},
 	{14, "a deletion is not in the journal", one("writeback/accept.go", "return true, w.acceptor.acknowledged(w.journal.Delete(ctx, keys, now()))", "return true, nil"), "gateway", "TestB10_|TestT2_", true},
 	{15, "two flushes of a key at a time", one(stateFile, "if slices.ContainsFunc(items, func(it *item) bool { return it.leased }) {", "if slices.ContainsFunc(items, func(it *item) bool { return false }) {"), "uploadpool", "TestD3_", false},
 	{16, "a write that was replaced comes after its successor", []edit{

@@ -63,8 +63,8 @@ func TestLinkIsSharedFairly(t *testing.T) {
 		if most != 4 {
 			t.Errorf("%d at a time", most)
 		}
-		if u.link.free != 4 || len(u.link.waiting) != 0 {
-			t.Errorf("%d slots free, %d wait", u.link.free, len(u.link.waiting))
+		if u.slots.free != 4 || len(u.slots.waiting) != 0 {
+			t.Errorf("%d slots free, %d wait", u.slots.free, len(u.slots.waiting))
 		}
 	})
 }
@@ -96,8 +96,8 @@ func TestLinkSlotsComeBack(t *testing.T) {
 			})
 		}
 		wait.Wait()
-		if u.link.free != 2 || len(u.link.waiting) != 0 {
-			t.Errorf("%d slots free, %d wait", u.link.free, len(u.link.waiting))
+		if u.slots.free != 2 || len(u.slots.waiting) != 0 {
+			t.Errorf("%d slots free, %d wait", u.slots.free, len(u.slots.waiting))
 		}
 	})
 }
@@ -136,8 +136,8 @@ func TestSlowClientsHoldNoSlots(t *testing.T) {
 		resp.Body.Close()
 		cancel()
 		wait.Wait()
-		if u.link.free != 2 {
-			t.Errorf("%d slots free", u.link.free)
+		if u.slots.free != 2 {
+			t.Errorf("%d slots free", u.slots.free)
 		}
 	})
 }
@@ -160,7 +160,7 @@ func TestCancelledWaitersOweNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := newLink(1)
+				l := newFairQueue(1, newCounters(nil).slotWaits)
 				if err := l.acquire(&FlowContext{context.Background(), Flow{ID: "holder"}}, &Request{}); err != nil {
 					t.Fatal(err)
 				}
@@ -209,14 +209,14 @@ func TestCancelledWaitersOweNothing(t *testing.T) {
 // TestSlotThatIsNotUsedIsRefunded: a request that is cancelled at the moment when it gets
 // its slot hands the slot on and owes nothing.
 func TestSlotThatIsNotUsedIsRefunded(t *testing.T) {
-	l := newLink(1)
+	l := newFairQueue(1, newCounters(nil).slotWaits)
 	l.free = 0
-	f := l.lane("flow")
+	f := l.flowLocked("flow")
 	first, second := &ticket{cost: 8}, &ticket{cost: 1}
-	l.enqueue(f, first)
-	l.enqueue(f, second)
-	l.pass()
-	l.cancel(f, first)
+	l.enqueueLocked(f, first)
+	l.enqueueLocked(f, second)
+	l.passLocked()
+	l.cancelLocked(f, first)
 	select {
 	case <-second.ready:
 	default:

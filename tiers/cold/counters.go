@@ -1,0 +1,77 @@
+package cold
+
+import (
+	"cmp"
+	"net/http/httptrace"
+	"strconv"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// counters are the metrics of an upstream. Those of all upstreams of a gateway are one: they have
+// no label that tells them apart.
+type counters struct {
+	set *metrics.Set // those that have labels are in it
+
+	sentBytes, receivedBytes    *metrics.Counter // of bodies
+	breakerOpened               *metrics.Counter
+	breakerRefused              *metrics.Counter // requests
+	hedges, hedgesWon           *metrics.Counter
+	retries, retriesRefused     *metrics.Counter
+	slotWaits                   *metrics.Counter // requests that waited for a slot
+	suspected, suspectRefused   *metrics.Counter
+	probes                      *metrics.Counter
+	keysFetched, keysNotFetched *metrics.Counter
+	connections                 *httptrace.ClientTrace // counts whether requests go out on connections of the pool
+}
+
+// newCounters registers the metrics in a set, or in one that nobody reads if it is nil.
+func newCounters(set *metrics.Set) *counters {
+	set = cmp.Or(set, metrics.NewSet())
+	c := &counters{
+		set:            set,
+		sentBytes:      set.GetOrCreateCounter("akigw_cold_sent_bytes_total"),
+		receivedBytes:  set.GetOrCreateCounter("akigw_cold_received_bytes_total"),
+		breakerOpened:  set.GetOrCreateCounter("akigw_cold_breaker_opened_total"),
+		breakerRefused: set.GetOrCreateCounter("akigw_cold_breaker_refused_total"),
+		hedges:         set.GetOrCreateCounter("akigw_cold_hedges_total"),
+		hedgesWon:      set.GetOrCreateCounter("akigw_cold_hedges_won_total"),
+		retries:        set.GetOrCreateCounter("akigw_cold_retries_total"),
+		retriesRefused: set.GetOrCreateCounter("akigw_cold_retries_refused_total"),
+		slotWaits:      set.GetOrCreateCounter("akigw_cold_link_waits_total"),
+		suspected:      set.GetOrCreateCounter("akigw_cold_suspected_total"),
+		suspectRefused: set.GetOrCreateCounter("akigw_cold_suspect_refused_total"),
+		probes:         set.GetOrCreateCounter("akigw_cold_probes_total"),
+		keysFetched:    set.GetOrCreateCounter(`akigw_cold_credential_fetches_total{result="ok"}`),
+		keysNotFetched: set.GetOrCreateCounter(`akigw_cold_credential_fetches_total{result="error"}`),
+	}
+	pooled, dialled := c.connection("pool"), c.connection("dial")
+	c.connections = &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		if i.Reused {
+			pooled.Inc()
+		} else {
+			dialled.Inc()
+		}
+	}}
+	return c
+}
+
+// connection counts requests by where their connection comes from: pool or dial.
+func (c *counters) connection(from string) *metrics.Counter {
+	return c.set.GetOrCreateCounter(`akigw_cold_connections_total{from="` + from + `"}`)
+}
+
+// request counts requests that were sent, by S3 API name.
+func (c *counters) request(op string) *metrics.Counter {
+	return c.set.GetOrCreateCounter(`akigw_cold_requests_total{op="` + op + `"}`)
+}
+
+// failure counts requests without a response.
+func (c *counters) failure(op string) *metrics.Counter {
+	return c.set.GetOrCreateCounter(`akigw_cold_errors_total{op="` + op + `"}`)
+}
+
+// response counts responses.
+func (c *counters) response(op string, status int) *metrics.Counter {
+	return c.set.GetOrCreateCounter(`akigw_cold_responses_total{op="` + op + `",status="` + strconv.Itoa(status) + `"}`)
+}

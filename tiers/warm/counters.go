@@ -1,0 +1,30 @@
+package warm
+
+import (
+	"cmp"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// counters are the metrics of a tier.
+type counters struct {
+	corrupt     *metrics.Counter // values whose checksum was wrong
+	refused     *metrics.Counter // values that did not fit
+	evicted     *metrics.Counter // values that left for others
+	failed      *metrics.Counter // values that could not be written
+	unpopular   *metrics.Counter // values that were not worth the space of others
+	pinsRefused *metrics.Counter // pins that did not fit
+}
+
+// newCounters registers the metrics in a set, or in one that nobody reads if it is nil.
+func newCounters(set *metrics.Set) counters {
+	set = cmp.Or(set, metrics.NewSet())
+	return counters{
+		corrupt:     set.GetOrCreateCounter("akigw_warm_corrupt_values_total"),
+		refused:     set.GetOrCreateCounter("akigw_warm_refused_writes_total"),
+		evicted:     set.GetOrCreateCounter("akigw_warm_evicted_values_total"),
+		failed:      set.GetOrCreateCounter("akigw_warm_failed_writes_total"),
+		unpopular:   set.GetOrCreateCounter("akigw_warm_unpopular_writes_total"),
+		pinsRefused: set.GetOrCreateCounter("akigw_warm_pins_refused_total"),
+	}
+}

@@ -1,0 +1,96 @@
+package warm
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/akidb/akigw/internal/vfs"
+)
+
+// Marks are files in the directory that say how its last use ended. They are no keys of Badger's,
+// which could come back after a power failure.
+const (
+	cleanFile   = "CLEAN"   // the last epoch closed the directory in order
+	crashFile   = "CRASHED" // an epoch did not, and the tier has not been emptied since
+	missedFile  = "MISSED"  // an epoch did not use the tier, and changed objects that may be in it
+	openingFile = "OPENING" // Badger is opening the directory
+)
+
+// marks are the marks of a directory.
+type marks struct{ dir string }
+
+func (m marks) path(file string) string { return filepath.Join(m.dir, file) }
+
+// crashed reports whether an epoch did not close the directory: the last one, or one before it. Then
+// keys may point to places in the value log that were lost, and have other values by now. Badger has
+// to verify checksums then: where it finds nonsense it keeps the file locked for good, and neither
+// removes it nor closes. An epoch that closes in order does not end that: what it did not read is as
+// it was.
+func (m marks) crashed() (bool, error) {
+	if _, err := os.Stat(m.path(crashFile)); !errors.Is(err, os.ErrNotExist) {
+		return err == nil, err
+	}
+	for _, mark := range []string{m.path(cleanFile), m.path(missedFile)} {
+		if _, err := os.Stat(mark); !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
+	}
+	logs, err := filepath.Glob(filepath.Join(m.dir, "*.vlog"))
+	if err != nil || len(logs) == 0 {
+		return false, err
+	}
+	return true, vfs.Replace(vfs.Disk{}, m.path(crashFile), nil)
+}
+
+// forgetCrash removes the mark of a crash: the tier is empty.
+func (m marks) forgetCrash() error { return vfs.Remove(vfs.Disk{}, m.path(crashFile)) }
+
+// takeClean removes the mark of a clean end, and reports whether it was there.
+func (m marks) takeClean() (clean bool, err error) {
+	if err := vfs.Remove(vfs.Disk{}, m.path(missedFile)); err != nil {
+		return false, err
+	}
+	err = os.Remove(m.path(cleanFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, errors.Join(err, vfs.Disk{}.SyncDir(m.dir))
+}
+
+// markClean says that this epoch has closed the directory in order.
+func (m marks) markClean() error {
+	f, err := os.OpenFile(m.path(cleanFile), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close(), vfs.Disk{}.SyncDir(m.dir))
+}
+
+var errDiedOpening = errors.New("an earlier start did not survive opening it")
+
+// beginOpening sets the mark of an opening until endOpening. If it is there, the last start died in
+// between: then the directory is set aside instead of being tried again and again.
+func (m marks) beginOpening() error {
+	f, err := os.OpenFile(m.path(openingFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return errDiedOpening
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (m marks) endOpening() error { return os.Remove(m.path(openingFile)) }
+
+// Distrust says that this epoch does not use the tier in a directory: whatever is in it has to be
+// validated before it is served again. An error says that this could not be recorded.
+func Distrust(dir string) error {
+	m := marks{dir}
+	err := os.Rename(m.path(cleanFile), m.path(missedFile)) // takes no space
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, vfs.Disk{}.SyncDir(dir))
+}

@@ -1,0 +1,36 @@
+package uploadpool
+
+import (
+	"cmp"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// counters are the metrics of a pool.
+type counters struct {
+	flushed      *metrics.Counter // writes that are upstream and verified
+	flushedBytes *metrics.Counter // bytes of their bodies
+	retries      *metrics.Counter // attempts that were not the first
+	deadLetters  *metrics.Counter // writes that became dead letters
+	translated   *metrics.Counter // objects whose ETag upstream is not the one that was promised
+	throttled    *metrics.Counter // responses that asked for fewer requests
+	packs        *metrics.Counter // packs that were written
+	packed       *metrics.Counter // objects in them
+	lateRequests *metrics.Counter // entries uploaded again because of a late request
+}
+
+// newCounters registers the metrics in a set, or in one that nobody reads if it is nil.
+func newCounters(set *metrics.Set) counters {
+	set = cmp.Or(set, metrics.NewSet())
+	return counters{
+		flushed:      set.GetOrCreateCounter("akigw_uploadpool_flushed_total"),
+		flushedBytes: set.GetOrCreateCounter("akigw_uploadpool_flushed_bytes_total"),
+		retries:      set.GetOrCreateCounter("akigw_uploadpool_retries_total"),
+		deadLetters:  set.GetOrCreateCounter("akigw_uploadpool_dead_letters_total"),
+		translated:   set.GetOrCreateCounter("akigw_uploadpool_translated_etags_total"),
+		throttled:    set.GetOrCreateCounter("akigw_uploadpool_throttled_total"),
+		packs:        set.GetOrCreateCounter("akigw_uploadpool_packs_total"),
+		packed:       set.GetOrCreateCounter("akigw_uploadpool_packed_total"),
+		lateRequests: set.GetOrCreateCounter("akigw_uploadpool_late_requests_total"),
+	}
+}

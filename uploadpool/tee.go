@@ -1,0 +1,69 @@
+package uploadpool
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// tee shows the body of a request to the cache, once and in order, until end.
+type tee struct {
+	io.ReadSeeker
+	change Change
+
+	mu   sync.Mutex // held during a Read, so that end waits for it
+	over bool       // guarded by mu
+	at   int64      // next offset of the body; guarded by mu
+	seen int64      // how far the cache has it; guarded by mu
+	err  error      // of the body; guarded by mu
+}
+
+// errOver is the error of reading a body whose request has ended.
+var errOver = errors.New("the request is over")
+
+func (t *tee) Read(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return 0, errOver
+	}
+	n, err := t.ReadSeeker.Read(b)
+	if err != nil && err != io.EOF {
+		t.err = err
+	}
+	if t.at == t.seen {
+		t.change.Body(b[:n])
+		t.seen += int64(n)
+	}
+	t.at += int64(n)
+	return n, err
+}
+
+func (t *tee) Seek(offset int64, whence int) (int64, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return 0, errOver
+	}
+	at, err := t.ReadSeeker.Seek(offset, whence)
+	t.at = at
+	return at, err
+}
+
+// end ends all reading. When a response comes before the end of a body, or none at all, net/http may
+// still be reading it. It returns how much of the body the cache has seen, and why it could not be
+// read, nil if it could.
+func (t *tee) end() (seen int64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	return t.seen, t.err
+}
+
+// nothing is a change that nobody sees.
+type nothing struct{}
+
+func (nothing) Body([]byte)         {}
+func (nothing) Written(http.Header) {}
+func (nothing) End()                {}

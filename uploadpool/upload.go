@@ -1,0 +1,346 @@
+package uploadpool
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/failpoint"
+	"github.com/akidb/akigw/internal/s3xml"
+	"github.com/akidb/akigw/journal"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// uploader takes one entry to the upstream, or several deletions, and verifies that it is there. It
+// sends each request once; when to try again is decided by the queue.
+type uploader struct {
+	*remote
+	journal *journal.Journal
+	queue   *queue // slots for the parts of one object
+	doubts  *doubts
+	begin   func(key akigw.Key) Change
+	log     *slog.Logger
+	late    *metrics.Counter // entries uploaded again because of a late request
+}
+
+// upload takes entries of one bucket to the upstream: one, or several deletions.
+func (u *uploader) upload(ctx context.Context, batch []*journal.Entry) []result {
+	if len(batch) > 1 {
+		return u.deleteBatch(ctx, batch)
+	}
+	e := batch[0]
+	if r, ok := u.confirm(ctx, e); ok {
+		return []result{r}
+	}
+	if e.Deleted {
+		return []result{u.delete(ctx, e)}
+	}
+	return []result{u.put(ctx, e)}
+}
+
+// confirm looks again at an entry that was uploaded while its key was in doubt. It returns false if the
+// entry has to be uploaded: it does not wait for its confirmation, or a late request took its place.
+// What anybody else has written since the upload stays, because it is newer.
+func (u *uploader) confirm(ctx context.Context, e *journal.Entry) (r result, ok bool) {
+	d := u.doubts.take(e.Key, e.ID)
+	if d == nil {
+		return r, false
+	}
+	h, size, there, err := u.head(ctx, e.Key)
+	switch {
+	case err != nil:
+		u.doubts.restore(e.Key, d)
+		return u.judge(err, nil, true), true
+	case there != e.Deleted && fingerprint(h) == d.check.seen:
+		r.stored = storedAs(h)
+		r.stored.ETag = d.check.etag
+	case d.late(there, h.Get("Etag"), size):
+		u.late.Inc()
+		u.log.Warn("the upstream carried out a request that had met its deadline, after a newer write of the same key; the newer one is uploaded again", "key", e.Key.String())
+		d.clear, d.check = time.Time{}, nil // there may be more of them
+		u.doubts.restore(e.Key, d)
+		return r, false
+	}
+	r.confirmed = true
+	return r, true
+}
+
+// put uploads a body in the parts in which the client did, so that its ETag is the promised one, and
+// verifies it.
+func (u *uploader) put(ctx context.Context, e *journal.Entry) (r result) {
+	n, unknown := u.queue.attempt(e)
+	if unknown {
+		seen, there, err := u.has(ctx, e, described)
+		if err != nil || there {
+			r = u.judge(err, nil, true)
+			r.stored, r.seen = storedAs(seen), seen
+			return r
+		}
+	}
+	change := u.begin(e.Key)
+	defer func() { r.change = change }()
+	whole := false
+	if len(e.Parts) > 0 {
+		r = u.sendParts(ctx, e, n > 0)
+	} else {
+		r, whole = u.sendWhole(ctx, e, change, n > 0)
+	}
+	if r.err != nil {
+		return r
+	}
+	if r = u.verify(ctx, e, r); !whole {
+		r.answer = nil
+	}
+	failpoint.Here("flush.afterVerify")
+	return r
+}
+
+// verify verifies that the upstream has what its response to an upload, in r, says.
+func (u *uploader) verify(ctx context.Context, e *journal.Entry, r result) result {
+	if got := r.answer.Get("Etag"); got != "" && !sameETag(got, e.ETag) {
+		return u.readBack(ctx, e, got, r)
+	}
+	seen, there, err := u.has(ctx, e, nil)
+	if err != nil {
+		return u.judge(err, nil, true)
+	}
+	if !there {
+		return result{err: errOther, unknown: true}
+	}
+	r.stored, r.seen = storedAs(seen), seen
+	return r
+}
+
+// readBack verifies an upload whose ETag is not the promised one by reading all of it back: nothing
+// else proves that it is what was sent.
+func (u *uploader) readBack(ctx context.Context, e *journal.Entry, etag string, r result) result {
+	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: e.Key, Header: http.Header{"If-Match": {etag}}, Bytes: e.Size})
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return u.judge(err, resp, true)
+	}
+	defer resp.Body.Close()
+	sum, err := etagOf(resp.Body, e)
+	switch {
+	case err != nil:
+		return u.judge(fmt.Errorf("%w: reading back: %w", akigw.ErrUpstreamUnavailable, err), nil, true)
+	case sum != e.ETag:
+		return otherETag(etag, e.ETag)
+	}
+	r.stored, r.seen = storedAs(resp.Header), resp.Header
+	r.stored.ETag = etag
+	return r
+}
+
+// etagOf is the ETag of a body in the parts of an entry.
+func etagOf(body io.Reader, e *journal.Entry) (string, error) {
+	if len(e.Parts) == 0 {
+		sum := md5.New()
+		_, err := io.Copy(sum, body)
+		return `"` + hex.EncodeToString(sum.Sum(nil)) + `"`, err
+	}
+	all := md5.New()
+	for _, part := range e.Parts {
+		sum := md5.New()
+		if _, err := io.CopyN(sum, body, part.Size); err != nil {
+			return "", err
+		}
+		all.Write(sum.Sum(nil))
+	}
+	if n, _ := io.ReadFull(body, make([]byte, 1)); n > 0 {
+		return "", nil // of no entry
+	}
+	return fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(e.Parts)), nil
+}
+
+// sendWhole uploads a body in one request. whole reports whether the cache has seen all of it.
+func (u *uploader) sendWhole(ctx context.Context, e *journal.Entry, change Change, repeat bool) (r result, whole bool) {
+	body, err := u.body(ctx, e)
+	if err != nil {
+		return bodyFailed(err), false
+	}
+	defer body.Close()
+	header := maps.Clone(e.Header)
+	if header == nil {
+		header = http.Header{}
+	}
+	addMD5(header, e.ETag)
+	failpoint.Here("flush.beforePut")
+	sent := &tee{ReadSeeker: body, change: change}
+	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: sent, Length: e.Size, Repeat: repeat})
+	seen, failed := sent.end()
+	failpoint.Here("flush.afterPut")
+	if failed != nil { // the journal's own trouble
+		return bodyFailed(failed), false
+	}
+	r = u.judge(err, resp, false)
+	u.doubts.failed(e, r.err)
+	if r.err == nil {
+		r.answer = resp.Header
+	}
+	return r, seen == e.Size
+}
+
+// addMD5 adds the Content-MD5 of a body that has this ETag.
+func addMD5(header http.Header, etag string) {
+	if sum, err := hex.DecodeString(strings.Trim(etag, `"`)); err == nil && len(sum) == md5.Size {
+		header.Set("Content-Md5", base64.StdEncoding.EncodeToString(sum))
+	}
+}
+
+// otherETag is the result of an upload that is not what was sent.
+func otherETag(got, promised string) result {
+	return result{err: errOther, final: fmt.Sprintf("the upstream gave it the ETag %s, and %s was promised, and its bytes are others than were sent: write this bucket through", got, promised)}
+}
+
+// bodyFailed is the result of a body that the journal cannot read.
+func bodyFailed(err error) result {
+	if errors.Is(err, akigw.ErrChecksum) {
+		return result{err: err, final: "its body in the journal is damaged: " + err.Error()}
+	}
+	return result{err: err}
+}
+
+// delete deletes an object.
+func (u *uploader) delete(ctx context.Context, e *journal.Entry) result {
+	n, _ := u.queue.attempt(e)
+	change := u.begin(e.Key)
+	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "DeleteObject", Method: http.MethodDelete, Key: e.Key, Header: http.Header{}, Repeat: n > 0})
+	failpoint.Here("delete.afterUpstream")
+	if err == nil && resp.StatusCode == http.StatusNotFound { // nothing is there, not even a bucket
+		resp.Body.Close()
+		return result{change: change}
+	}
+	r := u.judge(err, resp, false)
+	u.doubts.failed(e, r.err)
+	if r.err == nil {
+		_, there, err := u.has(ctx, e, nil)
+		if err == nil && !there {
+			err = errOther
+		}
+		r = u.judge(err, nil, true)
+	}
+	r.change = change
+	return r
+}
+
+// deleteRequest and deleteResponse are the documents of DeleteObjects.
+type (
+	deleteRequest struct {
+		XMLName xml.Name `xml:"Delete"`
+		Object  []deleteObject
+	}
+	deleteObject   struct{ Key s3xml.Text }
+	deleteResponse struct {
+		Deleted []deleteObject
+		Error   []struct {
+			Key           s3xml.Text
+			Code, Message string
+		}
+	}
+)
+
+// results are what the response says of each key.
+func (d *deleteResponse) results() map[s3xml.Text]result {
+	all := map[s3xml.Text]result{}
+	for _, o := range d.Deleted {
+		all[o.Key] = result{}
+	}
+	for _, o := range d.Error {
+		all[o.Key] = result{err: fmt.Errorf("%s: %s", o.Code, o.Message), refused: o.Code == "AccessDenied"}
+	}
+	return all
+}
+
+// deleteBatch deletes objects of one bucket in one request. The response names each.
+func (u *uploader) deleteBatch(ctx context.Context, batch []*journal.Entry) []result {
+	var request deleteRequest
+	results := make([]result, len(batch))
+	n := 0
+	for i, e := range batch {
+		tries, _ := u.queue.attempt(e)
+		n = max(n, tries)
+		request.Object = append(request.Object, deleteObject{s3xml.Text(e.Key.Name)})
+		results[i].change = u.begin(e.Key)
+	}
+	document, err := s3xml.Marshal(request)
+	var resp *http.Response
+	if err == nil {
+		sum := md5.Sum(document)
+		resp, err = u.upstream.Do(ctx, &cold.Request{Op: "DeleteObjects", Method: http.MethodPost, Key: akigw.Key{Bucket: batch[0].Key.Bucket}, Query: url.Values{"delete": {""}},
+			Header: http.Header{"Content-Md5": {base64.StdEncoding.EncodeToString(sum[:])}, "Content-Type": {"application/xml"}}, Body: bytes.NewReader(document), Length: int64(len(document)), Repeat: n > 0})
+	}
+	failpoint.Here("delete.afterUpstream")
+	var answer deleteResponse
+	all := u.judgeBody(err, resp, &answer)
+	said := answer.results()
+	for i, e := range batch {
+		u.doubts.failed(e, all.err)
+		r, ok := said[s3xml.Text(e.Key.Name)]
+		switch {
+		case all.err != nil:
+			r = all
+		case !ok:
+			r = result{err: errOther}
+		}
+		r.change = results[i].change
+		results[i] = r
+	}
+	return results
+}
+
+// body opens the body of an entry: in the journal, or in a pack.
+func (u *uploader) body(ctx context.Context, e *journal.Entry) (io.ReadSeekCloser, error) {
+	for {
+		key, at, ok := u.journal.Packs.Find(e)
+		if !ok {
+			b, err := u.journal.Body(e, 0, e.Size)
+			if err == journal.ErrPacked {
+				continue // meanwhile
+			}
+			return b, err
+		}
+		data, err := u.fromPack(ctx, key, at, e)
+		return struct {
+			io.ReadSeeker
+			io.Closer
+		}{bytes.NewReader(data), io.NopCloser(nil)}, err
+	}
+}
+
+// fromPack reads a body from a pack and compares it with its ETag.
+func (u *uploader) fromPack(ctx context.Context, key akigw.Key, at int64, e *journal.Entry) ([]byte, error) {
+	if e.Size == 0 {
+		return nil, nil
+	}
+	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: key, Header: http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", at, at+e.Size-1)}}})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusPartialContent {
+		return nil, fmt.Errorf("%w: pack %s: %d", akigw.ErrUpstreamUnavailable, key, resp.StatusCode)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, e.Size+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: pack %s: %w", akigw.ErrUpstreamUnavailable, key, err)
+	}
+	if sum := md5.Sum(data); `"`+hex.EncodeToString(sum[:])+`"` != e.ETag { // damaged on the way, perhaps: it is asked for again
+		return nil, fmt.Errorf("%w: pack %s: %s in it does not have its ETag", akigw.ErrUpstreamUnavailable, key, e.Key)
+	}
+	return data, nil
+}
