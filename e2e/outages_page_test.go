@@ -32,7 +32,7 @@ What keeps working while the upstream is down, how soon everything else is refus
   with Retry-After, until a probe is answered.
 - **A slow upstream is not a broken one.** As long as it answers within the deadlines, every answer is its own: nothing is refused and nothing is stale.
 - **When the upstream is back, so is everything else, within 5 seconds**: misses are answered and the journal is flushed. A key that was
-  written again after an upload of it had met its deadline stays pending for 3 seconds more, or as many as it takes to undo what the upstream does late
+  written again after an upload of it had met its deadline stays pending for 1.5 seconds more, or as many as it takes to undo what the upstream does late
   ([contract](contract.md)).
 
 ## Settings
