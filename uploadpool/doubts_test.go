@@ -295,7 +295,7 @@ func TestRequestPastTheJournal(t *testing.T) {
 		r := newRig(t)
 		r.run()
 		r.pool.Doubt(key("k"))
-		time.Sleep(doubtFor / 2)
+		time.Sleep(cold.UnfinishedFor / 2)
 		r.put("k", "new")
 		r.untilUnconfirmed()
 		r.up.Put(key("k"), []byte("of the late request"))
@@ -303,7 +303,7 @@ func TestRequestPastTheJournal(t *testing.T) {
 		r.upstream("k", "new")
 
 		r.pool.Doubt(key("k"))
-		time.Sleep(doubtFor)
+		time.Sleep(cold.UnfinishedFor)
 		r.put("k", "newer")
 		if took := r.drained(time.Minute); took > time.Second {
 			t.Errorf("%v after the doubt has ended", took)
@@ -578,7 +578,7 @@ func TestDoubtsAreForgotten(t *testing.T) {
 			s.begin(key(fmt.Sprint(i)), nil)
 			s.verified(key(fmt.Sprint(i)), check{entry: 1})
 		}
-		time.Sleep(doubtFor)
+		time.Sleep(cold.UnfinishedFor)
 		if s.begin(key("another"), nil); len(s.keys) != 1 {
 			t.Errorf("%d are left", len(s.keys))
 		}

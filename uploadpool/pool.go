@@ -50,7 +50,7 @@ func (c *ParallelConfig) Check(report func(key, problem string)) {
 	if c.MaxAgeSecs < 60 || c.MaxAgeSecs > 365*24*3600 {
 		report("max_age_secs", "must be 60 to 31536000")
 	}
-	if c.ConfirmAfterMs < 0 || time.Duration(c.ConfirmAfterMs)*time.Millisecond > doubtFor {
+	if c.ConfirmAfterMs < 0 || time.Duration(c.ConfirmAfterMs)*time.Millisecond > cold.UnfinishedFor {
 		report("confirm_after_ms", "must be 0 to 960000")
 	}
 }
@@ -446,8 +446,8 @@ func (p *Pool) batchable(key akigw.Key) bool {
 	if last == nil || !last.Deleted || !s3xml.Holds(key.Name) {
 		return false
 	}
-	_, unconfirmed := p.unconfirmed(key)
-	return !unconfirmed
+	waiting, _ := p.doubts.waits(key)
+	return waiting != last.ID
 }
 
 // flush takes entries of one bucket to the upstream, one or several deletions.

@@ -81,6 +81,10 @@ func (d Deadlines) stall(op string) time.Duration {
 // says something of the upstream; a client that leaves does not.
 var ErrDeadline = errors.New("no answer within the deadline")
 
+// UnfinishedFor is how long an upstream may still carry out a request that it has not answered: S3
+// refuses signatures that are older than 15 minutes.
+const UnfinishedFor = 16 * time.Minute
+
 // Unfinished reports whether a request that failed with err may still be carried out: the
 // upstream has it, and the gateway stopped waiting, by a deadline or because the client left. An
 // upstream that broke the connection has done with it, one way or the other.
