@@ -25,7 +25,7 @@ const (
 	// breakerRest is how long an open breaker lets nothing through, and
 	// breakerProbes how many requests it lets through then, all of which have to
 	// go well.
-	breakerRest   = 4 * time.Second
+	breakerRest   = 2 * time.Second
 	breakerProbes = 3
 	// maxBreakers bounds the memory: beyond it one starts anew for each that is added.
 	maxBreakers = 4096

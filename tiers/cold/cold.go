@@ -68,7 +68,7 @@ type Config struct {
 	// URL itself.
 	Identity string
 
-	BreakerPercent int `toml:"breaker_percent" help:"share of failed requests in ten seconds, of 20 or more to one bucket, after which requests to it are refused for four seconds; 0: never"`
+	BreakerPercent int `toml:"breaker_percent" help:"share of failed requests in ten seconds, of 20 or more to one bucket, after which requests to it are refused for two seconds; 0: never"`
 
 	RequestDeadlineSecs int `toml:"request_deadline_secs" help:"seconds within which GET, HEAD, listings and DELETE are answered, with all retries and waits: 503 after that. The body of an answer may take longer, as long as it makes progress"`
 	WriteDeadlineSecs   int `toml:"write_deadline_secs" help:"seconds within which PUT and UploadPart are answered, from the last byte of the body on; a body that stands still for so long ends its request, too"`
