@@ -32,7 +32,7 @@ This page says what keeps working while the upstream is down, how soon everythin
   once, with Retry-After, until the upstream answers a probe.
 - **A slow upstream is not a broken one.** As long as it answers within the deadlines, clients get its answers: nothing is refused and nothing is stale.
 - **Everything works again within 5 seconds after the upstream is back**: misses are answered and the journal is flushed. If an upload of a key met its
-  deadline and the key was written again, that write stays pending for 3 seconds more, or for as long as it takes to undo what the upstream does late
+  deadline and the key was written again, that write stays pending for 1.5 seconds more, or for as long as it takes to undo what the upstream does late
   ([contract](contract.md)).
 
 ## Settings

@@ -22,30 +22,11 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// oneConn is a listener with one connection.
-type oneConn struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *oneConn) Close() error   { close(l.done); return nil }
-func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{} }
-
 // exchangeOver sends r to handler over a connection, and returns all that comes back.
 func exchangeOver(t *testing.T, handler http.Handler, r *http.Request) (*http.Response, []byte, error) {
 	t.Helper()
 	client, server := net.Pipe()
-	l := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-	l.conns <- server
+	l := testkit.ListenerOf(server)
 	s := &http.Server{Handler: handler}
 	var served sync.WaitGroup
 	served.Go(func() { _ = s.Serve(l) })

@@ -51,6 +51,15 @@ func legible(j *Journal, want allowed) error {
 	return nil
 }
 
+// limitedTwin is the configuration of a journal in two directories, /j and /k, and its disk, which has
+// room for a mebibyte below a path, and any elsewhere.
+func limitedTwin(under string) (*crashfs.Limited, Config) {
+	disk := crashfs.NewLimited(crashfs.New(), under, 1<<20)
+	c := reserving(disk, "/j")
+	c.SecondDir = "/k"
+	return disk, c
+}
+
 // TestC2_SecondDirectory_NoRoomForRepair: a start with damage in both directories, while one disk or
 // both take nothing, has all that is intact in either. It acknowledges nothing, and changes nothing
 // that the next start needs, which finds room and repairs both.
@@ -115,9 +124,7 @@ func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
 // and the side files say that this run was one of both directories.
 func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 	for _, under := range []string{"/j", "/k"} {
-		disk := crashfs.NewLimited(crashfs.New(), under, 1<<20)
-		c := reserving(disk, "/j")
-		c.SecondDir = "/k"
+		disk, c := limitedTwin(under)
 		j := open(t, c)
 		names := putMany(t, j, 0, 12)
 		if err := j.Close(); err != nil {
@@ -159,9 +166,7 @@ func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 // TestC2_SecondDirectory_SegmentsWait: without room for a side file segments stay, for as long as
 // that is so.
 func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
-	disk := crashfs.NewLimited(crashfs.New(), "/k", 1<<20)
-	c := reserving(disk, "/j")
-	c.SecondDir = "/k"
+	disk, c := limitedTwin("/k")
 	j := open(t, c)
 	putMany(t, j, 0, 20)
 	if err := disk.Remove("/k/" + sideFile + draftSuffix); err != nil {
@@ -256,9 +261,7 @@ func TestC2_SecondDirectory_SmallDisk(t *testing.T) {
 // is not taken for damage.
 func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
 	for _, under := range []string{"", "/j", "/k"} {
-		disk := crashfs.NewLimited(crashfs.New(), under, 1<<20)
-		c := reserving(disk, "/j")
-		c.SecondDir = "/k"
+		disk, c := limitedTwin(under)
 		j := open(t, c)
 		for i := range 40 {
 			mustPut(t, j, fmt.Sprint(i), random(400, uint64(i)))
@@ -290,9 +293,7 @@ func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
 // it, is no damage of that one, not even to a scrub after a restart.
 func TestC2_SecondDirectory_SealedTail(t *testing.T) {
 	for _, under := range []string{"/j", "/k"} {
-		disk := crashfs.NewLimited(crashfs.New(), under, 1<<20)
-		c := reserving(disk, "/j")
-		c.SecondDir = "/k"
+		disk, c := limitedTwin(under)
 		j := open(t, c)
 		mustPut(t, j, "a", random(400, 1))
 		disk.Set(100, 1000) // a part of a record

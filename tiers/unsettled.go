@@ -3,11 +3,9 @@ package tiers
 import (
 	"sync"
 	"time"
-)
 
-// unsettledFor is how long an upstream may still carry out a request that it has not
-// answered: S3 refuses signatures that are older than 15 minutes.
-const unsettledFor = 16 * time.Minute
+	"github.com/akidb/akigw/tiers/cold"
+)
 
 // maxUnsettled bounds the memory, about 300 bytes each. Beyond it the oldest change
 // ends early.
@@ -56,7 +54,7 @@ func (u *unsettled) add(w *Write) (oldest *Write, first bool) {
 		oldest = u.writes[0].write
 		u.writes = u.writes[1:]
 	}
-	u.writes = append(u.writes, unsettledWrite{w, time.Now().Add(unsettledFor)})
+	u.writes = append(u.writes, unsettledWrite{w, time.Now().Add(cold.UnfinishedFor)})
 	first, u.running = !u.running, true
 	return oldest, first
 }

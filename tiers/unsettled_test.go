@@ -10,6 +10,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/tiers/cold"
 )
 
 // TestUnsettledWrites: while the upstream may still carry a write out, no read trusts what
@@ -32,7 +33,7 @@ func TestUnsettledWrites(t *testing.T) {
 					if got, _, err := readAll(s, key("k"), ""); err != nil || string(got) != "new" {
 						t.Errorf("after it: %q, %v", got, err)
 					}
-					time.Sleep(unsettledFor)
+					time.Sleep(cold.UnfinishedFor)
 					synctest.Wait()
 					wantRead(t, s, key("k"), "", []byte("new"), "")
 					if s.fence.writing(key("k")) || len(s.unsettled.writes) > 0 {

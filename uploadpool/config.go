@@ -39,7 +39,7 @@ func (c *ParallelConfig) Check(report func(key, problem string)) {
 	if c.MaxAgeSecs < 60 || c.MaxAgeSecs > 365*24*3600 {
 		report("max_age_secs", "must be 60 to 31536000")
 	}
-	if c.ConfirmAfterMs < 0 || time.Duration(c.ConfirmAfterMs)*time.Millisecond > doubtFor {
+	if c.ConfirmAfterMs < 0 || time.Duration(c.ConfirmAfterMs)*time.Millisecond > cold.UnfinishedFor {
 		report("confirm_after_ms", "must be 0 to 960000")
 	}
 }

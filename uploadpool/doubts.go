@@ -27,9 +27,6 @@ import (
 // "old", and "new" is uploaded again.
 
 const (
-	// doubtFor is how long an upstream may still carry out a request to which it has not responded:
-	// S3 refuses signatures that are older than 15 minutes.
-	doubtFor = 16 * time.Minute
 	// maxDoubts bounds the memory, about 300 bytes each and the key. Beyond it the doubts about
 	// other keys end early.
 	maxDoubts = 100_000
@@ -112,7 +109,7 @@ func (s *doubts) begin(key akigw.Key, a *attempt) {
 		s.putLocked(key, d, now)
 	}
 	d.add(a)
-	d.until, d.clear, d.check = now.Add(doubtFor), time.Time{}, nil
+	d.until, d.clear, d.check = now.Add(cold.UnfinishedFor), time.Time{}, nil
 }
 
 // suppose puts a key in doubt until clear, unless it already is in doubt.
@@ -121,7 +118,7 @@ func (s *doubts) suppose(key akigw.Key, a *attempt, clear time.Time) {
 	defer s.mu.Unlock()
 	if s.keys[key] == nil {
 		now := time.Now()
-		d := &doubt{until: now.Add(doubtFor), clear: clear}
+		d := &doubt{until: now.Add(cold.UnfinishedFor), clear: clear}
 		d.add(a)
 		s.putLocked(key, d, now)
 	}

@@ -93,6 +93,31 @@ func (s *stopped) carryOut(n int) {
 	resp.Body.Close()
 }
 
+// stopAndLeave has the next PUT hang. If the upstream leaves, it is away from then on, until away is
+// false.
+func (r *rig) stopAndLeave(leaves bool) (s *stopped, away *atomic.Bool) {
+	away = new(atomic.Bool)
+	s = r.stopAt(func(int) { away.Store(leaves) }, "PutObject")
+	hang := r.answer
+	r.answers(func(q *cold.Request) (*http.Response, error) {
+		if away.Load() {
+			return unavailable()
+		}
+		return hang(q)
+	})
+	return s, away
+}
+
+// leaveInDoubt leaves the key "k" waiting for its confirmation: the upload of "old" hangs, and "new" is
+// uploaded after it.
+func (r *rig) leaveInDoubt() *stopped {
+	s := r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
+	r.put("k", "old")
+	r.run()
+	r.untilUnconfirmed()
+	return s
+}
+
 // untilUnconfirmed waits until an entry is upstream and waits for its confirmation.
 func (r *rig) untilUnconfirmed() {
 	r.t.Helper()
@@ -215,15 +240,7 @@ func TestOwnLateRequest(t *testing.T) {
 		t.Run(fmt.Sprintf("restart %t", restart), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				var away atomic.Bool
-				s := r.stopAt(func(int) { away.Store(restart) }, "PutObject")
-				hang := r.answer
-				r.answers(func(q *cold.Request) (*http.Response, error) {
-					if away.Load() {
-						return unavailable()
-					}
-					return hang(q)
-				})
+				s, away := r.stopAndLeave(restart)
 				r.put("k", "old")
 				r.run()
 				if restart {
@@ -259,15 +276,7 @@ func TestOwnLateRequest(t *testing.T) {
 func TestLateRequestOfEarlierRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		var away atomic.Bool
-		s := r.stopAt(func(int) { away.Store(true) }, "PutObject")
-		hang := r.answer
-		r.answers(func(q *cold.Request) (*http.Response, error) {
-			if away.Load() {
-				return unavailable()
-			}
-			return hang(q)
-		})
+		s, away := r.stopAndLeave(true)
 		r.put("k", "old")
 		r.put("other", "body")
 		r.run()
@@ -295,7 +304,7 @@ func TestRequestPastTheJournal(t *testing.T) {
 		r := newRig(t)
 		r.run()
 		r.pool.Doubt(key("k"))
-		time.Sleep(doubtFor / 2)
+		time.Sleep(cold.UnfinishedFor / 2)
 		r.put("k", "new")
 		r.untilUnconfirmed()
 		r.up.Put(key("k"), []byte("of the late request"))
@@ -303,7 +312,7 @@ func TestRequestPastTheJournal(t *testing.T) {
 		r.upstream("k", "new")
 
 		r.pool.Doubt(key("k"))
-		time.Sleep(doubtFor)
+		time.Sleep(cold.UnfinishedFor)
 		r.put("k", "newer")
 		if took := r.drained(time.Minute); took > time.Second {
 			t.Errorf("%v after the doubt has ended", took)
@@ -322,10 +331,7 @@ func TestForeignWriteDuringConfirmation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
-				r.put("k", "old")
-				r.run()
-				r.untilUnconfirmed()
+				r.leaveInDoubt()
 				foreign(r)
 				r.drained(time.Minute)
 				if o, _ := r.up.Get(key("k")); r.asked("PutObject") != 2 || string(o.Body) == "new" {
@@ -342,10 +348,7 @@ func TestForeignWriteDuringConfirmation(t *testing.T) {
 func TestConfirmationFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
-		r.put("k", "old")
-		r.run()
-		r.untilUnconfirmed()
+		r.leaveInDoubt()
 		r.answers(func(*cold.Request) (*http.Response, error) { return unavailable() })
 		time.Sleep(time.Minute)
 		if st := r.j.Stats(); st.Pending != 1 {
@@ -366,10 +369,7 @@ func TestConfirmationFails(t *testing.T) {
 func TestKeyThatIsWrittenAllTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
-		r.put("k", "old")
-		r.run()
-		r.untilUnconfirmed()
+		r.leaveInDoubt()
 		ctx, cancel := context.WithCancel(t.Context())
 		var writer sync.WaitGroup
 		writer.Go(func() {
@@ -423,10 +423,7 @@ func TestTranslatedAfterLateRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.up.KMS.Store(true)
-		s := r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
-		r.put("k", "old")
-		r.run()
-		r.untilUnconfirmed()
+		s := r.leaveInDoubt()
 		s.carryOut(0)
 		r.drained(time.Minute)
 		o, _ := r.up.Get(key("k"))
@@ -474,10 +471,7 @@ func TestConfirmationIsAdmitted(t *testing.T) {
 				return 0
 			}
 		})
-		r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
-		r.put("k", "old")
-		r.run()
-		r.untilUnconfirmed()
+		r.leaveInDoubt()
 		shut.Store(true)
 		n := r.asked("")
 		time.Sleep(time.Minute)
@@ -582,7 +576,7 @@ func TestDoubtsAreForgotten(t *testing.T) {
 			s.begin(key(fmt.Sprint(i)), nil)
 			s.verified(key(fmt.Sprint(i)), check{entry: 1})
 		}
-		time.Sleep(doubtFor)
+		time.Sleep(cold.UnfinishedFor)
 		if s.begin(key("another"), nil); len(s.keys) != 1 {
 			t.Errorf("%d are left", len(s.keys))
 		}

@@ -13,30 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
-
-// oneConn is a listener of one connection.
-type oneConn struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *oneConn) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 // quickRig is a server behind a pipe that answers paths that begin with /quick quickly.
 type quickRig struct {
@@ -50,8 +29,7 @@ type quickRig struct {
 // newQuickRig starts one. In a path, "wait" waits for a second, "cut" breaks off.
 func newQuickRig(idle time.Duration) *quickRig {
 	client, server := net.Pipe()
-	l := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-	l.conns <- server
+	l := testkit.ListenerOf(server)
 	r := &quickRig{client: client, reader: bufio.NewReader(client)}
 	answer := func(w http.ResponseWriter, q *http.Request, by string) {
 		body := by + " " + q.URL.Path

@@ -43,8 +43,7 @@ func TestHold(t *testing.T) {
 			}
 		})}
 		client, conn := net.Pipe()
-		l := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-		l.conns <- conn
+		l := testkit.ListenerOf(conn)
 		var served sync.WaitGroup
 		served.Go(func() {
 			_ = server.Serve(Strict(Capped(l, Caps{Connections: 10}), Limits{HeadBytes: 16 << 10, HeadTime: time.Second, Rate: 1 << 10, Window: time.Hour}))

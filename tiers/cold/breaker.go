@@ -20,7 +20,7 @@ const (
 	breakerLeast  = 20
 	// breakerRest is how long an open breaker refuses all requests, and breakerProbes how many it lets
 	// through after that, all of which have to succeed.
-	breakerRest   = 4 * time.Second
+	breakerRest   = 2 * time.Second
 	breakerProbes = 3
 	// maxBreakers bounds the memory: beyond it one is forgotten for each that is added.
 	maxBreakers = 4096

@@ -42,7 +42,7 @@ type Config struct {
 	// URL itself.
 	Identity string
 
-	BreakerPercent int `toml:"breaker_percent" help:"share of failed requests in ten seconds, of 20 or more to one bucket, after which requests to it are refused for four seconds; 0: never"`
+	BreakerPercent int `toml:"breaker_percent" help:"share of failed requests in ten seconds, of 20 or more to one bucket, after which requests to it are refused for two seconds; 0: never"`
 
 	RequestDeadlineSecs int `toml:"request_deadline_secs" help:"seconds within which GET, HEAD, listings and DELETE get a response, with all retries and waits; after that the client gets 503. The body of a response may take longer, as long as it makes progress"`
 	WriteDeadlineSecs   int `toml:"write_deadline_secs" help:"seconds within which PUT and UploadPart get a response, from the last byte of the body on; a body that makes no progress for so long ends its request as well"`

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/akidb/akigw"
 )
@@ -94,6 +95,10 @@ var ErrDeadline = errors.New("no answer within the deadline")
 // errGivenUp marks a request that its sender cancelled, or whose body its sender did not finish: it says
 // nothing about the upstream.
 var errGivenUp = errors.New("abandoned by its sender")
+
+// UnfinishedFor is how long an upstream may still carry out a request to which it has not responded:
+// S3 refuses signatures that are older than 15 minutes.
+const UnfinishedFor = 16 * time.Minute
 
 // Unfinished reports whether a request that failed with err may still be carried out: the upstream has
 // it, and the gateway stopped waiting because of a deadline or because the client left. An upstream that
