@@ -37,9 +37,9 @@ func TestForwardedRequestIsLate(t *testing.T) {
 			o, ok := b.up.Get(backKey("k"))
 			return ok && string(o.Body) == body
 		}
-		for end := time.Now().Add(time.Minute); !has("new") && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !has("new") && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		}
-		time.Sleep(time.Second)
+		synctest.Wait() // a confirmation is due 5 ms later
 		if st := b.writes.Status(); st.Unconfirmed != 1 || st.Pending != 1 {
 			t.Fatalf("%d wait for their confirmation, %d are pending", st.Unconfirmed, st.Pending)
 		}
