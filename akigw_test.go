@@ -8,8 +8,10 @@ import (
 	"time"
 )
 
-// TestE9_Ranges: what counts as a range, and what it is of an object.
-func TestE9_Ranges(t *testing.T) {
+// TestRanges: what counts as a range, and what it is of an object.
+//
+// Scenarios: E9.
+func TestRanges(t *testing.T) {
 	for _, c := range []struct {
 		header        string
 		size          int64
@@ -101,7 +103,8 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-func TestS35_BucketNames(t *testing.T) {
+// Scenarios: S35.
+func TestBucketNames(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"abc": true, "a-b.c1": true, "1bucket": true, strings.Repeat("a", 63): true, "192.168.5": true, "my.bucket.1": true,
 		"ab": false, strings.Repeat("a", 64): false, "": false, "Abc": false, "a_b": false, "-abc": false, "abc-": false, ".abc": false, "abc.": false,

@@ -236,9 +236,11 @@ func hasState(s *ast.StructType) (state bool) {
 	return state
 }
 
-// TestS50_GoVersion: both modules ask for a Go that has the fixes of net/http,
+// TestGoVersion: both modules ask for a Go that has the fixes of net/http,
 // net/url and encoding/xml that the front relies on.
-func TestS50_GoVersion(t *testing.T) {
+//
+// Scenarios: S50.
+func TestGoVersion(t *testing.T) {
 	for _, file := range []string{"go.mod", "e2e/go.mod"} {
 		raw, err := os.ReadFile(file)
 		if err != nil {
@@ -259,9 +261,11 @@ var memoryMaps = []string{
 	"tiers/warm/verify.go: verifyBlocks: OpenMmapFile", // reads a table as Badger will, and recovers from faults
 }
 
-// TestC12_NoMemoryMaps: a file that shrinks under a map ends the process, so that no code but the
+// TestNoMemoryMaps: a file that shrinks under a map ends the process, so that no code but the
 // one that is listed maps any.
-func TestC12_NoMemoryMaps(t *testing.T) {
+//
+// Scenarios: C12.
+func TestNoMemoryMaps(t *testing.T) {
 	var found []string
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
@@ -312,8 +316,10 @@ func mapsMemory(path string, source []byte) (uses []string, err error) {
 	return uses, nil
 }
 
-// TestC12_MemoryMapsAreFound: each way to map memory is noticed, and what only speaks of it is not.
-func TestC12_MemoryMapsAreFound(t *testing.T) {
+// TestMemoryMapsAreFound: each way to map memory is noticed, and what only speaks of it is not.
+//
+// Scenarios: C12.
+func TestMemoryMapsAreFound(t *testing.T) {
 	for source, want := range map[string]string{
 		`import "syscall"; func f() { _, _ = syscall.Mmap(3, 0, 1, 0, 0) }`:                   "f: Mmap",
 		`import "golang.org/x/sys/unix"; func f() { b, err := unix.Mmap(3, 0, 1, 0, 0) }`:     "f: Mmap",

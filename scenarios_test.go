@@ -43,13 +43,14 @@ var scenarios = []struct {
 }
 
 var (
-	testName = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
-	rowName  = regexp.MustCompile(`^[A-E][0-9]+$`)
-	caseName = regexp.MustCompile(`"([A-E][0-9]+)[ :]`)
+	testFunc  = regexp.MustCompile(`(?m)((?:^//.*\n)*)^func (Test\w+)\(`)
+	rowInName = regexp.MustCompile(`^Test[A-EIS][0-9]+_`)
+	rowsLine  = regexp.MustCompile(`(?m)^// Scenarios: (.*)\.$`)
+	caseName  = regexp.MustCompile(`"([A-E][0-9]+)[ :]`)
 )
 
-// TestT16_Scenarios: each row has a test that is named after it, and docs/scenarios.md says
-// which. go test . -run T16 -update rewrites that.
+// TestT16_Scenarios checks that each row has a test whose comment, or one of whose cases, names it, and
+// that docs/scenarios.md says which. "go test . -run T16 -update" rewrites the page.
 func TestT16_Scenarios(t *testing.T) {
 	tests := map[string][]string{}
 	note := func(row, test string) {
@@ -65,18 +66,21 @@ func TestT16_Scenarios(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		at := testName.FindAllSubmatchIndex(source, -1)
+		at := testFunc.FindAllSubmatchIndex(source, -1)
 		for i, m := range at {
-			name, end := string(source[m[2]:m[3]]), len(source)
+			comment, name, end := source[m[2]:m[3]], string(source[m[4]:m[5]]), len(source)
 			if i+1 < len(at) {
 				end = at[i+1][0]
 			}
-			for _, part := range strings.Split(strings.TrimPrefix(name, "Test"), "_") {
-				if rowName.MatchString(part) {
-					note(part, filepath.Dir(path)+" "+name)
+			if rowInName.MatchString(name) {
+				t.Errorf("%s: %s: the rows of a test are in its comment, as \"// Scenarios: C4, D9.\"", path, name)
+			}
+			for _, line := range rowsLine.FindAllSubmatch(comment, -1) {
+				for _, row := range strings.Split(string(line[1]), ", ") {
+					note(row, filepath.Dir(path)+" "+name)
 				}
 			}
-			for _, row := range caseName.FindAllSubmatch(source[m[0]:end], -1) {
+			for _, row := range caseName.FindAllSubmatch(source[m[5]:end], -1) {
 				note(string(row[1]), filepath.Dir(path)+" "+name)
 			}
 		}
@@ -86,7 +90,7 @@ func TestT16_Scenarios(t *testing.T) {
 		t.Fatal(err)
 	}
 	var page strings.Builder
-	page.WriteString("# Scenarios\n\nThis page lists the failures that the gateway is built to survive, and the tests for each. A test, or a case of it, is named after its row. The\npage is written and checked by a test: `go test . -run T16 -update`.\n")
+	page.WriteString("# Scenarios\n\nThis page lists the failures that the gateway is built to survive, and the tests for each. The comment of a test\nnames its rows (\"Scenarios: C4, D9.\"), or a case of it begins with one. The page is written and checked by a test: `go test . -run T16 -update`.\n")
 	rows := 0
 	for _, s := range scenarios {
 		fmt.Fprintf(&page, "\n## %s\n\n| row | what | tests |\n|---|---|---|\n", s.title)

@@ -58,9 +58,11 @@ func open(t testing.TB, dir string) *Keyring {
 	return k
 }
 
-// TestS30_TwoSets: admin keys do no S3, S3 keys no admin, and the root key pair
+// TestTwoSets: admin keys do no S3, S3 keys no admin, and the root key pair
 // is an S3 key.
-func TestS30_TwoSets(t *testing.T) {
+//
+// Scenarios: S30.
+func TestTwoSets(t *testing.T) {
 	dir := t.TempDir()
 	reader := addKey(t, dir, User{Name: "reader", Policy: []byte(readData)}, Key{})
 	operator := addKey(t, dir, User{Name: "operator", Admin: true}, Key{})
@@ -80,8 +82,10 @@ func TestS30_TwoSets(t *testing.T) {
 	}
 }
 
-// TestS30_Refused: what may not be is refused, and changes nothing.
-func TestS30_Refused(t *testing.T) {
+// TestRefused: what may not be is refused, and changes nothing.
+//
+// Scenarios: S30.
+func TestRefused(t *testing.T) {
 	dir := t.TempDir()
 	reader := addKey(t, dir, User{Name: "reader", Policy: []byte(readData)}, Key{})
 	gone := addKey(t, dir, User{Name: "gone", Policy: []byte(readData)}, Key{AccessKey: "GONE-KEY", SecretKey: "a-secret-of-its-own"})
@@ -205,9 +209,11 @@ func TestSealed(t *testing.T) {
 	}
 }
 
-// TestD19_Reload: a running gateway takes changes over, keeps what it has if
+// TestReload: a running gateway takes changes over, keeps what it has if
 // the file is bad, and a deleted key has no rights from then on.
-func TestD19_Reload(t *testing.T) {
+//
+// Scenarios: D19.
+func TestReload(t *testing.T) {
 	dir := t.TempDir()
 	ring := open(t, dir)
 	if ring.file.changed() {

@@ -15,10 +15,12 @@ import (
 
 const noBody = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// TestS43_S44_EveryRoute walks the routes without credentials, with wrong
+// TestEveryRoute walks the routes without credentials, with wrong
 // ones, with S3's and with an admin's, in both settings. A new route cannot be
 // forgotten.
-func TestS43_S44_EveryRoute(t *testing.T) {
+//
+// Scenarios: S43, S44.
+func TestEveryRoute(t *testing.T) {
 	synctest.Test(t, everyRoute) // wrong credentials wait for their answer
 }
 

@@ -258,9 +258,11 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// TestS45_Canary runs clients at debug level with secrets that occur nowhere
+// TestCanary runs clients at debug level with secrets that occur nowhere
 // else, and looks for them in everything that the gateway writes or shows.
-func TestS45_S46_Canary(t *testing.T) {
+//
+// Scenarios: S45, S46.
+func TestCanary(t *testing.T) {
 	need(t, "aws")
 	t.Parallel()
 	g := startGateway(t, options{plain: true, upstream: versity(t), env: []string{"AKIGW_LOG_LEVEL=debug"}})

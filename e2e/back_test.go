@@ -251,9 +251,11 @@ func TestRestartWhileTheUpstreamHangs(t *testing.T) {
 	}
 }
 
-// TestE34_StopWithPendingWrites: a stop takes what is pending to the upstream and
+// TestStopWithPendingWrites: a stop takes what is pending to the upstream and
 // ends with 0; if it cannot, with 75, and the next start does.
-func TestE34_StopWithPendingWrites(t *testing.T) {
+//
+// Scenarios: E34.
+func TestStopWithPendingWrites(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 5*time.Millisecond, 8)
 	g := startGateway(t, options{upstream: behind, config: backConfig, env: []string{"AKIGW_WRITE_BACK_DRAIN_TIMEOUT_SECS=2"}})

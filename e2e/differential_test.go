@@ -32,10 +32,12 @@ func (c *canonicalOf) Logf(_ logging.Classification, format string, v ...any) {
 	c.text, _, _ = strings.Cut(rest, "\n---[ STRING TO SIGN")
 }
 
-// TestS13_AgainstTheSDK signs random requests with aws-sdk-go-v2, in headers
+// TestAgainstTheSDK signs random requests with aws-sdk-go-v2, in headers
 // and in URLs, compares the canonical strings, and has the verifier accept
 // each.
-func TestS13_AgainstTheSDK(t *testing.T) { differential(t, 20_000) }
+//
+// Scenarios: S13.
+func TestAgainstTheSDK(t *testing.T) { differential(t, 20_000) }
 
 // TestLongSigV4 is the same with a million requests.
 func TestLongSigV4(t *testing.T) {

@@ -155,10 +155,12 @@ func (r *diskRig) journals() {
 	}
 }
 
-// TestC3_StartOnAFullDisk: with no room, or no more files, on its disk the gateway starts in time,
+// TestStartOnAFullDisk: with no room, or no more files, on its disk the gateway starts in time,
 // serves what is pending, and takes it to the upstream; without its reserve it does that when
 // there is room again. Only the cache needs another start.
-func TestC3_StartOnAFullDisk(t *testing.T) {
+//
+// Scenarios: C3.
+func TestStartOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name    string
@@ -230,9 +232,11 @@ func TestC3_StartOnAFullDisk(t *testing.T) {
 	}
 }
 
-// TestC2_DiskBecomesFull: while it runs, others fill the disk. What was acknowledged is read and
+// TestDiskBecomesFull: while it runs, others fill the disk. What was acknowledged is read and
 // goes on to the upstream, writes go through, and when there is room they are journalled again.
-func TestC2_DiskBecomesFull(t *testing.T) {
+//
+// Scenarios: C2.
+func TestDiskBecomesFull(t *testing.T) {
 	t.Parallel()
 	for name, fill := range map[string]func(*testkit.SmallDisk){
 		"bytes": func(d *testkit.SmallDisk) { d.Fill(0) },
@@ -284,9 +288,11 @@ func TestC2_DiskBecomesFull(t *testing.T) {
 	}
 }
 
-// TestC5_StartOnAReadOnlyDisk: what is pending is read; when the disk is writable again it goes to
+// TestStartOnAReadOnlyDisk: what is pending is read; when the disk is writable again it goes to
 // the upstream, without a restart.
-func TestC5_StartOnAReadOnlyDisk(t *testing.T) {
+//
+// Scenarios: C5.
+func TestStartOnAReadOnlyDisk(t *testing.T) {
 	t.Parallel()
 	r := newDiskRig(t, smallConfig)
 	r.fill()
@@ -309,9 +315,11 @@ func TestC5_StartOnAReadOnlyDisk(t *testing.T) {
 	r.arrived()
 }
 
-// TestC5_DiskBecomesReadOnly: the file system finds itself damaged under the running gateway, and is
+// TestDiskBecomesReadOnly: the file system finds itself damaged under the running gateway, and is
 // read-only from then on. What is pending is read, and writes go through.
-func TestC5_DiskBecomesReadOnly(t *testing.T) {
+//
+// Scenarios: C5.
+func TestDiskBecomesReadOnly(t *testing.T) {
 	t.Parallel()
 	r := newDiskRigOn(t, testkit.NewSmallExt4(t, 128<<20, 2000), smallConfig)
 	r.fill()

@@ -16,9 +16,11 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestE36_S51_FaultsAreOff: without the flag nothing can be broken, and beyond loopback the flag
+// TestFaultsAreOff: without the flag nothing can be broken, and beyond loopback the flag
 // alone is refused. With it everybody is told.
-func TestE36_S51_FaultsAreOff(t *testing.T) {
+//
+// Scenarios: E36, S51.
+func TestFaultsAreOff(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{plain: true})
 	g.operator()

@@ -530,6 +530,8 @@ func runKills(t *testing.T, kills, sooner int, plan string) *killRig {
 
 // TestT4_B5_Killed kills the gateway at named points and at random moments, under load:
 // no acknowledged write is lost, no deletion undone.
+//
+// Scenarios: B5.
 func TestT4_B5_Killed(t *testing.T) {
 	t.Parallel()
 	p := testkit.Prove(t, "T4")

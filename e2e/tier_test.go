@@ -565,9 +565,11 @@ func TestBackgroundWorkerRestartMidCycle(t *testing.T) {
 	}
 }
 
-// TestB19_KilledInASnapshot: a snapshot that was written and has no name yet is none, and the
+// TestKilledInASnapshot: a snapshot that was written and has no name yet is none, and the
 // next start removes what is left of it.
-func TestB19_KilledInASnapshot(t *testing.T) {
+//
+// Scenarios: B19.
+func TestKilledInASnapshot(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{kind: failpoints})
 	g.operator()

@@ -82,9 +82,11 @@ func TestTLSAndVirtualHosts(t *testing.T) {
 	}
 }
 
-// TestE1_E3_Floods: slow heads are cut in time, connections over the cap are
+// TestFloods: slow heads are cut in time, connections over the cap are
 // refused, and a good client notices neither.
-func TestE1_E3_Floods(t *testing.T) {
+//
+// Scenarios: E1, E3.
+func TestFloods(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{env: []string{"AKIGW_MAX_CONNECTIONS=200"}})
 	good := g.sdk(pair{AccessKeyId: accessKey, SecretAccessKey: secretKey})

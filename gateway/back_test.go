@@ -139,9 +139,11 @@ func TestPendingObjectIsRead(t *testing.T) {
 	}
 }
 
-// TestE20_BadDigestInWriteBack: what a client says of a body is verified before it is
+// TestBadDigestInWriteBack: what a client says of a body is verified before it is
 // acknowledged, and nothing is kept of a lie.
-func TestE20_BadDigestInWriteBack(t *testing.T) {
+//
+// Scenarios: E20.
+func TestBadDigestInWriteBack(t *testing.T) {
 	b := backBench(t)
 	for name, h := range map[string]http.Header{
 		"Content-MD5": {"Content-Md5": {base64.StdEncoding.EncodeToString(make([]byte, 16))}},
@@ -158,9 +160,11 @@ func TestE20_BadDigestInWriteBack(t *testing.T) {
 	}
 }
 
-// TestB12_WhatGoesThrough: a write that asks for more than to be stored is the
+// TestWhatGoesThrough: a write that asks for more than to be stored is the
 // upstream's, after what was acknowledged before of its key.
-func TestB12_WhatGoesThrough(t *testing.T) {
+//
+// Scenarios: B12.
+func TestWhatGoesThrough(t *testing.T) {
 	b := backBench(t)
 	var mu sync.Mutex
 	var seen []byte
@@ -301,8 +305,10 @@ func TestLimitsFallBack(t *testing.T) {
 	}
 }
 
-// TestE21_ConcurrentPutsAtTheLimit: each fits, all together do not.
-func TestE21_ConcurrentPutsAtTheLimit(t *testing.T) {
+// TestConcurrentPutsAtTheLimit: each fits, all together do not.
+//
+// Scenarios: E21.
+func TestConcurrentPutsAtTheLimit(t *testing.T) {
 	c := testBack
 	c.MaxPendingBytes = 1 << 20
 	b := backBenchWith(t, c)
@@ -368,8 +374,10 @@ func TestDeleteBucketDrains(t *testing.T) {
 	}
 }
 
-// TestD13_DisconnectInWriteBack: a body that breaks off leaves nothing.
-func TestD13_DisconnectInWriteBack(t *testing.T) {
+// TestDisconnectInWriteBack: a body that breaks off leaves nothing.
+//
+// Scenarios: D13.
+func TestDisconnectInWriteBack(t *testing.T) {
 	b := backBench(t)
 	body := bytes.Repeat([]byte("x"), 200_000)
 	r := &http.Request{Method: "PUT", URL: &url.URL{Path: "/back/k"}, Host: "s3.example.com", Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1"}
@@ -430,9 +438,11 @@ func TestKMSBucketIsWrittenThrough(t *testing.T) {
 	}
 }
 
-// TestC4_D9_PendingIsNotEvicted: whatever the tiers let go of to make room, what is
+// TestPendingIsNotEvicted: whatever the tiers let go of to make room, what is
 // pending stays, and is not theirs to let go of.
-func TestC4_D9_PendingIsNotEvicted(t *testing.T) {
+//
+// Scenarios: C4, D9.
+func TestPendingIsNotEvicted(t *testing.T) {
 	b := backBench(t)
 	body := func(i int) string { return strings.Repeat(string(rune('a'+i)), 100_000) }
 	for i := range 20 {
@@ -463,9 +473,11 @@ func TestC4_D9_PendingIsNotEvicted(t *testing.T) {
 	}
 }
 
-// TestE8_UploadsAreNotBuffered: however large bodies are and however many come at a
+// TestUploadsAreNotBuffered: however large bodies are and however many come at a
 // time, they go to disk as they come.
-func TestE8_UploadsAreNotBuffered(t *testing.T) {
+//
+// Scenarios: E8.
+func TestUploadsAreNotBuffered(t *testing.T) {
 	const clients, size, most = 24, 12 << 20, 64 << 20
 	b := backBench(t)
 	b.ask("root", "PUT", "/back/first", "", nil, "")
@@ -520,9 +532,11 @@ func (p *pausing) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestC9_SecondDirectory: with second_dir a pending body whose first copy is damaged is read by
+// TestSecondDirectory: with second_dir a pending body whose first copy is damaged is read by
 // clients, and uploaded, from the second one, and the status says that it was repaired.
-func TestC9_SecondDirectory(t *testing.T) {
+//
+// Scenarios: C9.
+func TestSecondDirectory(t *testing.T) {
 	for what, damage := range map[string]func(raw []byte) []byte{
 		"a bit": func(raw []byte) []byte { raw[200_000] ^= 1; return raw },
 		"cut":   func(raw []byte) []byte { return raw[:1000] },

@@ -37,9 +37,11 @@ func (b *bench) copyOf(t *testing.T, path, source string, header http.Header) (e
 
 func plainTag(body string) string { return fmt.Sprintf("\"%x\"", md5.Sum([]byte(body))) }
 
-// TestB12_CopyOfAPendingSource: it is acknowledged while the upstream is away, has
+// TestCopyOfAPendingSource: it is acknowledged while the upstream is away, has
 // bytes of its own, and comes to the upstream whatever becomes of the source.
-func TestB12_CopyOfAPendingSource(t *testing.T) {
+//
+// Scenarios: B12.
+func TestCopyOfAPendingSource(t *testing.T) {
 	for _, n := range []int{0, 100, 300_000} {
 		b := backBench(t)
 		body := strings.Repeat("x", n)
@@ -187,9 +189,11 @@ func TestUploadPartCopyOfAPendingSource(t *testing.T) {
 	}
 }
 
-// TestA6_CopyWithErrorBody: a 200 of a copy can carry an error. The client is told what
+// TestCopyWithErrorBody: a 200 of a copy can carry an error. The client is told what
 // the upstream said, and nothing that was cached of the key before is served after it.
-func TestA6_CopyWithErrorBody(t *testing.T) {
+//
+// Scenarios: A6.
+func TestCopyWithErrorBody(t *testing.T) {
 	b := newBench(t, tenants(t), tenants(t))
 	b.up.Put(keyOf("bucket", "source"), []byte("new"))
 	b.up.Put(keyOf("bucket", "k"), []byte("old"))

@@ -96,8 +96,10 @@ var oddKeys = []string{
 	strings.Repeat("k", 1024), strings.Repeat("ü", 512),
 }
 
-// TestE11_KeysAreBytes puts, reads, lists by HEAD and deletes odd keys.
-func TestE11_KeysAreBytes(t *testing.T) {
+// TestKeysAreBytes puts, reads, lists by HEAD and deletes odd keys.
+//
+// Scenarios: E11.
+func TestKeysAreBytes(t *testing.T) {
 	g := newRig(t, rules.Strict)
 	for i, name := range oddKeys {
 		body := fmt.Appendf(nil, "body %d", i)
@@ -396,9 +398,11 @@ func TestReadAnswers(t *testing.T) {
 	}
 }
 
-// TestE30_SSECIsNeverCached and TestS32: the upstream gets what it needs and
+// TestSSECIsNeverCached and TestS32: the upstream gets what it needs and
 // nothing of the connection.
-func TestE30_SSECIsNeverCached(t *testing.T) {
+//
+// Scenarios: E30.
+func TestSSECIsNeverCached(t *testing.T) {
 	g := newRig(t, rules.Exclusive)
 	h := http.Header{"X-Amz-Server-Side-Encryption-Customer-Algorithm": {"AES256"}, "X-Amz-Server-Side-Encryption-Customer-Key": {"a2V5"}}
 	if a := g.Must(t, "PUT", "/bucket/k", "", h, []byte("secret")); a.Status != 200 {
@@ -414,7 +418,8 @@ func TestE30_SSECIsNeverCached(t *testing.T) {
 	}
 }
 
-func TestS32_UpstreamRequestIsBuiltNew(t *testing.T) {
+// Scenarios: S32.
+func TestUpstreamRequestIsBuiltNew(t *testing.T) {
 	g := newRig(t, rules.Strict)
 	var sent *cold.Request
 	g.up.Before = func(r *cold.Request) (*http.Response, error) {
@@ -465,8 +470,10 @@ func TestForwardedChangeFencesTheKey(t *testing.T) {
 	}
 }
 
-// TestE33_S42_PanicIsIsolated: one request fails, the next one is served.
-func TestE33_S42_PanicIsIsolated(t *testing.T) {
+// TestPanicIsIsolated: one request fails, the next one is served.
+//
+// Scenarios: E33, S42.
+func TestPanicIsIsolated(t *testing.T) {
 	g := newRig(t, rules.Strict)
 	g.up.Before = func(*cold.Request) (*http.Response, error) { panic("test") }
 	if a := g.Must(t, "GET", "/bucket", "", nil, nil); a.Status != 500 || !strings.Contains(string(a.Body), "InternalError") {
@@ -501,7 +508,9 @@ func TestEmptyBodyWithExpectGetsContinue(t *testing.T) {
 
 // TestMethodsOfAllRoutes: a request without a signature is refused on every
 // row of the table, and the upstream hears nothing of it.
-func TestI4_EveryRouteNeedsASignature(t *testing.T) {
+//
+// Scenarios: I4.
+func TestEveryRouteNeedsASignature(t *testing.T) {
 	g := newRig(t, rules.Exclusive)
 	g.up.Put(akigw.Key{Bucket: "bucket", Name: "k"}, []byte("x"))
 	g.Must(t, "GET", "/bucket/k", "", nil, nil) // cached: must make no difference
@@ -591,9 +600,11 @@ func (w *nullWriter) Header() http.Header         { return w.h }
 func (w *nullWriter) WriteHeader(s int)           { w.status = s }
 func (w *nullWriter) Write(p []byte) (int, error) { w.n += len(p); return len(p), nil }
 
-// TestA22_TruncatedListing: a listing that the upstream cuts off does not end
+// TestTruncatedListing: a listing that the upstream cuts off does not end
 // as if it were complete.
-func TestA22_TruncatedListing(t *testing.T) {
+//
+// Scenarios: A22.
+func TestTruncatedListing(t *testing.T) {
 	for _, length := range []int64{1000, -1} {
 		g := newRig(t, rules.Strict)
 		g.up.Before = func(*cold.Request) (*http.Response, error) {
@@ -617,9 +628,11 @@ type cutOff struct{}
 
 func (cutOff) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// TestD13_ClientDisconnectsMidUpload: nothing is stored, cached or left
+// TestClientDisconnectsMidUpload: nothing is stored, cached or left
 // running (goleak looks).
-func TestD13_ClientDisconnectsMidUpload(t *testing.T) {
+//
+// Scenarios: D13.
+func TestClientDisconnectsMidUpload(t *testing.T) {
 	g := newRig(t, rules.Exclusive)
 	for i := range 20 {
 		r, err := g.Request("PUT", "/bucket/k", "", http.Header{"X-Amz-Content-Sha256": {"UNSIGNED-PAYLOAD"}}, nil)
@@ -636,8 +649,10 @@ func TestD13_ClientDisconnectsMidUpload(t *testing.T) {
 	}
 }
 
-// TestE28_SelfCopyWithNewMetadata: data and metadata entries both end.
-func TestE28_SelfCopyWithNewMetadata(t *testing.T) {
+// TestSelfCopyWithNewMetadata: data and metadata entries both end.
+//
+// Scenarios: E28.
+func TestSelfCopyWithNewMetadata(t *testing.T) {
 	g := newRig(t, rules.Exclusive)
 	k := akigw.Key{Bucket: "bucket", Name: "k"}
 	etag := g.up.Put(k, []byte("same"))
@@ -663,8 +678,10 @@ func TestE28_SelfCopyWithNewMetadata(t *testing.T) {
 	}
 }
 
-// TestE18_AwsChunkedIsNotStored and the case of metadata names is S3's.
-func TestE18_AwsChunkedIsNotStored(t *testing.T) {
+// TestAwsChunkedIsNotStored and the case of metadata names is S3's.
+//
+// Scenarios: E18.
+func TestAwsChunkedIsNotStored(t *testing.T) {
 	for in, want := range map[string]string{"aws-chunked": "", "aws-chunked,gzip": "gzip", "gzip, AWS-Chunked": "gzip", "gzip": "gzip", "": ""} {
 		if got := sigv4.WithoutChunked([]string{in}); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)

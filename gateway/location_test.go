@@ -55,8 +55,10 @@ func TestRelocate(t *testing.T) {
 	}
 }
 
-// TestS31_LocationOfACompletedUpload is the address that the client used.
-func TestS31_LocationOfACompletedUpload(t *testing.T) {
+// TestLocationOfACompletedUpload is the address that the client used.
+//
+// Scenarios: S31.
+func TestLocationOfACompletedUpload(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	b.up.Before = func(*cold.Request) (*http.Response, error) {
 		return testkit.Response(200, nil, []byte("<CompleteMultipartUploadResult><Location>http://10.0.0.1:7000/bucket/k</Location></CompleteMultipartUploadResult>")), nil

@@ -362,6 +362,8 @@ var payloads = map[string]sigv4.Mode{
 // TestT7_S15_AuthMatrix walks operation x payload mode x place x defect. Every
 // defect is answered with its code and changes nothing anywhere; without a
 // defect the verdict of the table holds, and what it admits gets through.
+//
+// Scenarios: S15.
 func TestT7_S15_AuthMatrix(t *testing.T) {
 	p := testkit.Prove(t, "T7")
 	const secret = "secret-of-everybody"

@@ -64,10 +64,12 @@ func (b *bench) pages(t *testing.T, query url.Values) (items []string) {
 	}
 }
 
-// TestE14_E15_MergedListing compares listings of random buckets, partly upstream
+// TestMergedListing compares listings of random buckets, partly upstream
 // and partly in the journal, with what they have to be: sorted, each item once,
 // paged in any way.
-func TestE14_E15_MergedListing(t *testing.T) {
+//
+// Scenarios: E14, E15.
+func TestMergedListing(t *testing.T) {
 	random := testkit.Random(t)
 	for round := range 12 {
 		b := backBench(t)
@@ -144,8 +146,10 @@ func TestE14_E15_MergedListing(t *testing.T) {
 	}
 }
 
-// TestE15_TokenOfAnotherListing: a token is good for the listing that it came from.
-func TestE15_TokenOfAnotherListing(t *testing.T) {
+// TestTokenOfAnotherListing: a token is good for the listing that it came from.
+//
+// Scenarios: E15.
+func TestTokenOfAnotherListing(t *testing.T) {
 	b := backBench(t)
 	for i := range 5 {
 		b.up.Put(akigw.Key{Bucket: back, Name: fmt.Sprint(i)}, nil)
@@ -168,8 +172,10 @@ func TestE15_TokenOfAnotherListing(t *testing.T) {
 	}
 }
 
-// TestA22_TruncatedMergedListing: a page that is cut off is an error, not an end.
-func TestA22_TruncatedMergedListing(t *testing.T) {
+// TestTruncatedMergedListing: a page that is cut off is an error, not an end.
+//
+// Scenarios: A22.
+func TestTruncatedMergedListing(t *testing.T) {
 	b := backBench(t)
 	b.up.Put(akigw.Key{Bucket: back, Name: "k"}, nil)
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {

@@ -148,9 +148,11 @@ func (largePacking) For(bucket, key string) *rules.Settings {
 	return &s
 }
 
-// TestA8_CorruptedPack: what comes damaged out of a pack is read again, also if it was
+// TestCorruptedPack: what comes damaged out of a pack is read again, also if it was
 // brought along with a neighbour that was not damaged.
-func TestA8_CorruptedPack(t *testing.T) {
+//
+// Scenarios: A8.
+func TestCorruptedPack(t *testing.T) {
 	for _, size := range []int{100, 20_000} {
 		b := backBenchOf(t, largePacking{}, testBack)
 		b.runPool(t)

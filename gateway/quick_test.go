@@ -162,9 +162,11 @@ type panicky struct{ rootOnly }
 
 func (panicky) PolicyOf(sigv4.Identity) *policy.Policy { panic("a bug") }
 
-// TestE33_QuickPanicIsIsolated: a panic is a 500 of that request alone, logged and
+// TestQuickPanicIsIsolated: a panic is a 500 of that request alone, logged and
 // counted, wherever it is answered.
-func TestE33_QuickPanicIsIsolated(t *testing.T) {
+//
+// Scenarios: E33.
+func TestQuickPanicIsIsolated(t *testing.T) {
 	g := newRig(t, rules.Exclusive)
 	front := New(Options{Verifier: verifier(), Policies: panicky{}, Store: g.store, Upstream: g.up, Log: slog.New(slog.DiscardHandler)})
 	r, err := g.Request("GET", "/bucket/k", "", nil, nil)

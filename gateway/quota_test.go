@@ -51,9 +51,11 @@ func (b *bench) count(t *testing.T) {
 // usage is the state of the first quota.
 func (b *bench) usage() limits.Usage { return b.g.quotas.Usage()[0] }
 
-// TestE23_BucketLimit: however many are asked for at once, there are never more buckets than
+// TestBucketLimit: however many are asked for at once, there are never more buckets than
 // may be; one that is there may be asked for again.
-func TestE23_BucketLimit(t *testing.T) {
+//
+// Scenarios: E23.
+func TestBucketLimit(t *testing.T) {
 	const most = 20
 	b, buckets := bucketsBench(t, most)
 	var made, refused atomic.Int64
@@ -81,9 +83,11 @@ func TestE23_BucketLimit(t *testing.T) {
 	}
 }
 
-// TestE21_Quota: writes that fit one by one and not together are refused before their bodies
+// TestQuota: writes that fit one by one and not together are refused before their bodies
 // are read, by whichever way they come; what ends gives its room back.
-func TestE21_Quota(t *testing.T) {
+//
+// Scenarios: E21.
+func TestQuota(t *testing.T) {
 	for _, bucket := range []string{"exclusive", "back"} {
 		b, buckets := bucketsBench(t, 0, limits.QuotaConfig{Bucket: bucket + "*", AccessKey: "*", MaxBytes: 100_000})
 		buckets.Store(bucket, true)
@@ -141,9 +145,11 @@ func TestE21_Quota(t *testing.T) {
 	}
 }
 
-// TestE22_PartsCount: parts of uploads count, and those of an upload that is aborted do not
+// TestPartsCount: parts of uploads count, and those of an upload that is aborted do not
 // any more.
-func TestE22_PartsCount(t *testing.T) {
+//
+// Scenarios: E22.
+func TestPartsCount(t *testing.T) {
 	b, _ := bucketsBench(t, 0, limits.QuotaConfig{Bucket: "exclusive", AccessKey: "*", MaxBytes: 100_000})
 	b.count(t)
 	begun := b.ask("root", "POST", "/exclusive/k", "uploads", nil, "")

@@ -20,8 +20,10 @@ import (
 
 // Rows of the failure scenarios that speak of reads and have no other place.
 
-// TestE10_RangeAndPartNumber: the two together are refused (GetObject).
-func TestE10_RangeAndPartNumber(t *testing.T) {
+// TestRangeAndPartNumber: the two together are refused (GetObject).
+//
+// Scenarios: E10.
+func TestRangeAndPartNumber(t *testing.T) {
 	b := newBench(t, tenants(t), tenants(t))
 	b.up.Put(keyOf("bucket", "k"), []byte("hello"))
 	for _, method := range []string{"GET", "HEAD"} {
@@ -34,9 +36,11 @@ func TestE10_RangeAndPartNumber(t *testing.T) {
 	}
 }
 
-// TestE12_PathsAreNotCleaned: keys with // and .. are keys, over a connection
+// TestPathsAreNotCleaned: keys with // and .. are keys, over a connection
 // too; nobody is redirected.
-func TestE12_PathsAreNotCleaned(t *testing.T) {
+//
+// Scenarios: E12.
+func TestPathsAreNotCleaned(t *testing.T) {
 	r := newRig(t, rules.Exclusive)
 	for _, name := range []string{"/k", "a//b", "../k", "a/../b", "a/./b", "a/"} {
 		r.up.Put(keyOf("bucket", name), []byte(name))
@@ -47,9 +51,11 @@ func TestE12_PathsAreNotCleaned(t *testing.T) {
 	}
 }
 
-// TestE13_ControlCharactersInAListing: a listing goes through byte for byte, with
+// TestControlCharactersInAListing: a listing goes through byte for byte, with
 // encoding-type and without, and what it names can be read.
-func TestE13_ControlCharactersInAListing(t *testing.T) {
+//
+// Scenarios: E13.
+func TestControlCharactersInAListing(t *testing.T) {
 	b := newBench(t, tenants(t), tenants(t))
 	key := keyOf("bucket", "a\x01b\x1fc")
 	b.up.Put(key, []byte("hello"))
@@ -70,9 +76,11 @@ func TestE13_ControlCharactersInAListing(t *testing.T) {
 	}
 }
 
-// TestE27_HeadAndGetFromOneEntry: whatever happens behind the cache, a HEAD that
+// TestHeadAndGetFromOneEntry: whatever happens behind the cache, a HEAD that
 // follows a GET says the same of the object, in a mode that lets both lag.
-func TestE27_HeadAndGetFromOneEntry(t *testing.T) {
+//
+// Scenarios: E27.
+func TestHeadAndGetFromOneEntry(t *testing.T) {
 	b := memoryBench(t, tiers.Config{HotBytes: 16 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Hour}, nil)
 	defer b.store.Close()
 	for n := range 50 {
@@ -91,9 +99,11 @@ func TestE27_HeadAndGetFromOneEntry(t *testing.T) {
 	}
 }
 
-// TestE32_AbsenceIsNotKeptOnDisk: after a restart nobody remembers that a key
+// TestAbsenceIsNotKeptOnDisk: after a restart nobody remembers that a key
 // held nothing.
-func TestE32_AbsenceIsNotKeptOnDisk(t *testing.T) {
+//
+// Scenarios: E32.
+func TestAbsenceIsNotKeptOnDisk(t *testing.T) {
 	up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
 	open := func() *bench {
 		return diskBench(t, dir, up, tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, Disk: true}, nil)
@@ -118,9 +128,11 @@ func TestE32_AbsenceIsNotKeptOnDisk(t *testing.T) {
 	}
 }
 
-// TestD7_ListingsDuringWrites: with listings kept in memory, whoever lists after
+// TestListingsDuringWrites: with listings kept in memory, whoever lists after
 // a write was acknowledged sees it, and each key once.
-func TestD7_ListingsDuringWrites(t *testing.T) {
+//
+// Scenarios: D7.
+func TestListingsDuringWrites(t *testing.T) {
 	b := memoryBench(t, tiers.Config{HotBytes: 16 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, ListTTL: time.Hour}, nil)
 	defer b.store.Close()
 	var wait sync.WaitGroup
@@ -147,9 +159,11 @@ func TestD7_ListingsDuringWrites(t *testing.T) {
 	wait.Wait()
 }
 
-// TestE7_SheddingIsSlowDown: a read for which there is no memory is told to come
+// TestSheddingIsSlowDown: a read for which there is no memory is told to come
 // again later.
-func TestE7_SheddingIsSlowDown(t *testing.T) {
+//
+// Scenarios: E7.
+func TestSheddingIsSlowDown(t *testing.T) {
 	const block = 64 << 10
 	b := memoryBench(t, tiers.Config{HotBytes: 1 << 20, FillBytes: 6 * block}, rules.Settings{Freshness: rules.Immutable}, nil)
 	defer b.store.Close()

@@ -30,9 +30,11 @@ import (
 
 var rootAlone = people{"root": {sigv4.Credential{Secret: tenantSecret}, policy.Everything}}
 
-// TestS14_ConstantTime: nothing in the packages that verify compares a signature,
+// TestConstantTime: nothing in the packages that verify compares a signature,
 // a token or a password with == or !=.
-func TestS14_ConstantTime(t *testing.T) {
+//
+// Scenarios: S14.
+func TestConstantTime(t *testing.T) {
 	secretive := regexp.MustCompile(`(?i)^(signature|sig|token|password|mac)$`)
 	name := func(e ast.Expr) string {
 		switch e := e.(type) {
@@ -84,9 +86,11 @@ func TestS14_ConstantTime(t *testing.T) {
 	}
 }
 
-// TestS22_BrowserForms: a form upload is refused clearly, with credentials of
+// TestBrowserForms: a form upload is refused clearly, with credentials of
 // another kind or none.
-func TestS22_BrowserForms(t *testing.T) {
+//
+// Scenarios: S22.
+func TestBrowserForms(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	form := "--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--x--\r\n"
 	for _, who := range []string{"", "root"} {
@@ -100,9 +104,11 @@ func TestS22_BrowserForms(t *testing.T) {
 	}
 }
 
-// TestS32_UpstreamRequests sends 10,000 requests with headers and parameters
+// TestUpstreamRequests sends 10,000 requests with headers and parameters
 // of all kinds, and parses strictly what goes to the upstream.
-func TestS32_UpstreamRequests(t *testing.T) {
+//
+// Scenarios: S32.
+func TestUpstreamRequests(t *testing.T) {
 	random := testkit.Random(t)
 	pick := func(from ...string) string { return testkit.Pick(random, from...) }
 	text := func(n int) string { return testkit.Text(random, n) }
@@ -191,9 +197,11 @@ func strictly(own *sigv4.Verifier, r *http.Request) error {
 	return err
 }
 
-// TestS33_UpstreamAnswers: of an upstream's headers only those pass that S3
+// TestUpstreamAnswers: of an upstream's headers only those pass that S3
 // gives a meaning to.
-func TestS33_UpstreamAnswers(t *testing.T) {
+//
+// Scenarios: S33.
+func TestUpstreamAnswers(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	b.up.Before = func(*cold.Request) (*http.Response, error) {
 		return testkit.Response(200, http.Header{"Etag": {`"e"`}, "X-Amz-Meta-A": {"1"}, "Set-Cookie": {"a=b"}, "Server": {"evil"}, "Connection": {"x-evil"},
@@ -213,9 +221,11 @@ func TestS33_UpstreamAnswers(t *testing.T) {
 	}
 }
 
-// TestS34_Errors is an error as a client gets it: escaped, not to be sniffed,
+// TestErrors is an error as a client gets it: escaped, not to be sniffed,
 // and with nothing about anybody else's signature.
-func TestS34_Errors(t *testing.T) {
+//
+// Scenarios: S34.
+func TestErrors(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	path := "/bucket/<script>alert('&')</script>"
 	w := b.ask("", "GET", path, "", nil, "")
@@ -237,8 +247,10 @@ func TestS34_Errors(t *testing.T) {
 	}
 }
 
-// TestS36_FileNames: no key, not even a part of one, names a file.
-func TestS36_FileNames(t *testing.T) {
+// TestFileNames: no key, not even a part of one, names a file.
+//
+// Scenarios: S36.
+func TestFileNames(t *testing.T) {
 	dir := t.TempDir()
 	up := testkit.NewMemory()
 	store, err := newStore(tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, Freshness: rules.Exclusive}, filepath.Join(dir, "warm"), up, slog.New(slog.DiscardHandler))
@@ -270,9 +282,11 @@ func TestS36_FileNames(t *testing.T) {
 	}
 }
 
-// TestS39_NothingIsUnpacked: what says that it is compressed is bytes like any
+// TestNothingIsUnpacked: what says that it is compressed is bytes like any
 // other.
-func TestS39_NothingIsUnpacked(t *testing.T) {
+//
+// Scenarios: S39.
+func TestNothingIsUnpacked(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	bomb := "\x1f\x8b\x08\x00not really gzip"
 	if w := b.ask("root", "PUT", "/bucket/k", "", http.Header{"Content-Encoding": {"gzip"}}, bomb); w.Code != 200 {
@@ -285,8 +299,10 @@ func TestS39_NothingIsUnpacked(t *testing.T) {
 	}
 }
 
-// TestS41_Numbers: parameters are few, and numbers are in their bounds.
-func TestS41_Numbers(t *testing.T) {
+// TestNumbers: parameters are few, and numbers are in their bounds.
+//
+// Scenarios: S41.
+func TestNumbers(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	many := strings.Repeat("a=1&", 101) + "b=1"
 	for query, code := range map[string]string{
@@ -299,9 +315,11 @@ func TestS41_Numbers(t *testing.T) {
 	}
 }
 
-// TestS46_Logs: whatever is in a key, a request is one line of JSON, and it has
+// TestLogs: whatever is in a key, a request is one line of JSON, and it has
 // no query.
-func TestS46_Logs(t *testing.T) {
+//
+// Scenarios: S46.
+func TestLogs(t *testing.T) {
 	var lines bytes.Buffer
 	b := newBench(t, rootAlone, rootAlone)
 	b.reconfigure(func(o *Options) {
@@ -324,10 +342,12 @@ func TestS46_Logs(t *testing.T) {
 	}
 }
 
-// TestE7_RequestMemory: bodies draw on a budget; what does not fit is told to
+// TestRequestMemory: bodies draw on a budget; what does not fit is told to
 // come later, what is read from the cache is not touched, and all is given
 // back.
-func TestE7_RequestMemory(t *testing.T) {
+//
+// Scenarios: E7.
+func TestRequestMemory(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	memory := NewMemory(1<<20, nil)
 	b.reconfigure(func(o *Options) { o.Memory = memory })
@@ -422,8 +442,10 @@ func TestPresigned(t *testing.T) {
 	}
 }
 
-// TestS31_UpstreamIsNotNamed: an upstream that is away is a 503, and says nothing of the upstream.
-func TestS31_UpstreamIsNotNamed(t *testing.T) {
+// TestUpstreamIsNotNamed: an upstream that is away is a 503, and says nothing of the upstream.
+//
+// Scenarios: S31.
+func TestUpstreamIsNotNamed(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	b.up.Before = func(*cold.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("%w: dial tcp 10.1.2.3:443: %w", akigw.ErrUpstreamUnavailable, context.DeadlineExceeded)

@@ -87,10 +87,12 @@ func seen(w *httptest.ResponseRecorder, path string) string {
 	return fmt.Sprint(w.Code, lines, strings.ReplaceAll(body, (&url.URL{Path: path}).EscapedPath(), "PATH"))
 }
 
-// TestS23_S24_TwoTenants: on no path does one tenant see a difference between
+// TestTwoTenants: on no path does one tenant see a difference between
 // what another has in the cache, has upstream only, has deleted and never had;
 // and the upstream is not even asked.
-func TestS23_S24_TwoTenants(t *testing.T) {
+//
+// Scenarios: S23, S24.
+func TestTwoTenants(t *testing.T) {
 	everybody := tenants(t)
 	b := newBench(t, everybody, everybody)
 	for _, name := range []string{"bob/hot", "bob/cold", "bob/deleted"} {
@@ -210,9 +212,11 @@ func TestS23_S24_TwoTenants(t *testing.T) {
 	}
 }
 
-// TestS25_CopyNeedsBoth: a copy needs the right to read its source and to write
+// TestCopyNeedsBoth: a copy needs the right to read its source and to write
 // its destination, however the source is spelled.
-func TestS25_CopyNeedsBoth(t *testing.T) {
+//
+// Scenarios: S25.
+func TestCopyNeedsBoth(t *testing.T) {
 	everybody := tenants(t)
 	b := newBench(t, everybody, everybody)
 	for _, c := range []struct {
@@ -243,9 +247,11 @@ func TestS25_CopyNeedsBoth(t *testing.T) {
 	}
 }
 
-// TestS26_DeleteObjects: each key is decided by itself; those that may go, go,
+// TestDeleteObjects: each key is decided by itself; those that may go, go,
 // and the others are answered for.
-func TestS26_DeleteObjects(t *testing.T) {
+//
+// Scenarios: S26.
+func TestDeleteObjects(t *testing.T) {
 	everybody := tenants(t)
 	b := newBench(t, everybody, everybody)
 	for _, answer := range []string{
@@ -289,9 +295,11 @@ func crc32Of(s string) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(s))))
 }
 
-// TestS27_HeadersNeedRights: what a header does besides the operation needs a
+// TestHeadersNeedRights: what a header does besides the operation needs a
 // right of its own, and a header that nobody knows is refused.
-func TestS27_HeadersNeedRights(t *testing.T) {
+//
+// Scenarios: S27.
+func TestHeadersNeedRights(t *testing.T) {
 	everybody := people{"writer": {sigv4.Credential{Secret: tenantSecret}, mustPolicy(t, allow("s3:PutObject,s3:DeleteObject,s3:CreateBucket", "*"))},
 		"root": {sigv4.Credential{Secret: tenantSecret}, policy.Everything}}
 	b := newBench(t, everybody, everybody)
@@ -334,9 +342,11 @@ func TestS27_HeadersNeedRights(t *testing.T) {
 	}
 }
 
-// TestS29_Anonymous: without credentials, only what a rule allows, and only to
+// TestAnonymous: without credentials, only what a rule allows, and only to
 // read it.
-func TestS29_Anonymous(t *testing.T) {
+//
+// Scenarios: S29.
+func TestAnonymous(t *testing.T) {
 	everybody := tenants(t)
 	b := newBench(t, everybody, everybody)
 	for _, name := range []string{"public/k", "bob/k"} {

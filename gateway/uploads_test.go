@@ -96,9 +96,11 @@ func (b *bench) drain(t *testing.T) {
 	}
 }
 
-// TestB13_B14_B15_UploadInWriteBack: an upload is the journal's from beginning to end,
+// TestUploadInWriteBack: an upload is the journal's from beginning to end,
 // its object is there at once, and is the same when it is upstream.
-func TestB13_B14_B15_UploadInWriteBack(t *testing.T) {
+//
+// Scenarios: B13, B14, B15.
+func TestUploadInWriteBack(t *testing.T) {
 	b := backBench(t)
 	u := b.upload(t, "/back/k", http.Header{"Content-Type": {"a/b"}, "X-Amz-Meta-M": {"v"}})
 	for i, body := range partBodies {
@@ -264,8 +266,10 @@ func TestUploadChecksums(t *testing.T) {
 	}
 }
 
-// TestB16_AbortInWriteBack: an aborted upload is gone, with its bytes.
-func TestB16_AbortInWriteBack(t *testing.T) {
+// TestAbortInWriteBack: an aborted upload is gone, with its bytes.
+//
+// Scenarios: B16.
+func TestAbortInWriteBack(t *testing.T) {
 	b := backBench(t)
 	u := b.upload(t, "/back/k", nil)
 	u.mustPart(1, partBodies[0], nil)
@@ -288,8 +292,10 @@ func TestB16_AbortInWriteBack(t *testing.T) {
 	}
 }
 
-// TestD16_ConcurrentComplete: whoever asks gets the same answer.
-func TestD16_ConcurrentComplete(t *testing.T) {
+// TestConcurrentComplete: whoever asks gets the same answer.
+//
+// Scenarios: D16.
+func TestConcurrentComplete(t *testing.T) {
 	b := backBench(t)
 	u := b.upload(t, "/back/k", nil)
 	u.mustPart(1, partBodies[0], nil)
@@ -309,9 +315,11 @@ func TestD16_ConcurrentComplete(t *testing.T) {
 	}
 }
 
-// TestE22_UploadOutgrowsTheJournal: parts that the journal has no room for go to the
+// TestUploadOutgrowsTheJournal: parts that the journal has no room for go to the
 // upstream, those that it has follow when the upload is completed.
-func TestE22_UploadOutgrowsTheJournal(t *testing.T) {
+//
+// Scenarios: E22.
+func TestUploadOutgrowsTheJournal(t *testing.T) {
 	config := testBack
 	config.MaxPendingBytes = 1 << 20
 	b := backBenchWith(t, config)
@@ -367,9 +375,11 @@ func TestConditionalComplete(t *testing.T) {
 	}
 }
 
-// TestE16_UploadsAreListed: those in the journal and those upstream, in pages, each
+// TestUploadsAreListed: those in the journal and those upstream, in pages, each
 // once.
-func TestE16_UploadsAreListed(t *testing.T) {
+//
+// Scenarios: E16.
+func TestUploadsAreListed(t *testing.T) {
 	b := backBench(t)
 	want := map[string]bool{}
 	for i := range 12 {

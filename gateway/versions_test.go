@@ -25,10 +25,12 @@ func putVersion(up *testkit.Memory, name, version, body string) {
 
 func cacheOf(a *testkit.Answer) string { return a.Header.Get("X-Akigw-Cache") }
 
-// TestE29_Versions: a version is cached under its id, in every freshness mode
+// TestVersions: a version is cached under its id, in every freshness mode
 // validated by one HEAD, shares its bytes with the current version, and never
 // outlives its deletion.
-func TestE29_Versions(t *testing.T) {
+//
+// Scenarios: E29.
+func TestVersions(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		for _, size := range []int{10, 200_000} { // one entry, several blocks
 			g := newRig(t, freshness)
@@ -86,9 +88,11 @@ func TestE29_Versions(t *testing.T) {
 	}
 }
 
-// TestE29_DeleteMarkers: an upstream's answer about a delete marker is passed
+// TestDeleteMarkers: an upstream's answer about a delete marker is passed
 // on with its headers.
-func TestE29_DeleteMarkers(t *testing.T) {
+//
+// Scenarios: E29.
+func TestDeleteMarkers(t *testing.T) {
 	g := newRig(t, rules.Strict)
 	g.up.Before = func(r *cold.Request) (*http.Response, error) {
 		h := http.Header{"X-Amz-Delete-Marker": {"true"}, "X-Amz-Version-Id": {"m1"}, "Last-Modified": {time.Now().UTC().Format(http.TimeFormat)}}
@@ -105,9 +109,11 @@ func TestE29_DeleteMarkers(t *testing.T) {
 	}
 }
 
-// TestE29_AnotherVersionThanAsked: an upstream that ignores versionId is not
+// TestAnotherVersionThanAsked: an upstream that ignores versionId is not
 // believed.
-func TestE29_AnotherVersionThanAsked(t *testing.T) {
+//
+// Scenarios: E29.
+func TestAnotherVersionThanAsked(t *testing.T) {
 	g := newRig(t, rules.Strict)
 	g.up.PutStored(akigw.Key{Bucket: "bucket", Name: "k", Version: "v1"}, testkit.Stored{Body: []byte("x"), ETag: `"e"`, Modified: time.Now()})
 	for range 2 {

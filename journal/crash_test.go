@@ -558,6 +558,8 @@ func unchanged(fs vfs.FS) vfs.FS { return fs }
 // TestT3_B22_PowerCut: no acknowledged write is lost, no deletion undone, whatever the moment
 // of the crash, and of crashes of the recovery. Some journals have a second directory, and
 // either may be what is left.
+//
+// Scenarios: B22.
 func TestT3_B22_PowerCut(t *testing.T) {
 	p := testkit.Prove(t, "T3")
 	trials, every := p.Amount(500, 20_000, 500_000), 1
@@ -608,8 +610,10 @@ type lazyFile struct{ vfs.File }
 
 func (lazyFile) Sync() error { return nil }
 
-// TestB3_B17_C18_SeededBugs: the trials find what they are for.
-func TestB3_B17_C18_SeededBugs(t *testing.T) {
+// TestSeededBugs: the trials find what they are for.
+//
+// Scenarios: B3, B17, C18.
+func TestSeededBugs(t *testing.T) {
 	for name, mutate := range map[string]func(vfs.FS) vfs.FS{
 		"B3 no sync before the acknowledgement":  func(fs vfs.FS) vfs.FS { return lazy{FS: fs, files: true} },
 		"C18 no directory sync after a rename":   func(fs vfs.FS) vfs.FS { return lazy{FS: fs, names: true} },

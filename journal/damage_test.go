@@ -105,9 +105,11 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 	return failed
 }
 
-// TestC7_SyncHangs: a disk that does not answer stops acknowledgements after a
+// TestSyncHangs: a disk that does not answer stops acknowledgements after a
 // bounded wait.
-func TestC7_SyncHangs(t *testing.T) {
+//
+// Scenarios: C7.
+func TestSyncHangs(t *testing.T) {
 	disk := crashfs.NewSteps(crashfs.New())
 	hang := make(chan struct{})
 	var armed atomic.Bool
@@ -154,6 +156,8 @@ func sample(t *testing.T, seed uint64) (Config, allowed) {
 // TestT10_C9_JournalFlips: one damaged bit in any file, or a zeroed sector, is never served
 // and never forgotten: what was acknowledged is there, or the journal says that it
 // is damaged and takes nothing more.
+//
+// Scenarios: C9.
 func TestT10_C9_JournalFlips(t *testing.T) {
 	p := testkit.Prove(t, "T10-journal")
 	flips := p.Amount(100, 500, 20_000)
@@ -255,9 +259,11 @@ func damage(t *testing.T, rng *rand.Rand, dir string) (name, what string) {
 	return name, what
 }
 
-// TestB23_TornTail: what was not finished is dropped without a word to the client;
+// TestTornTailAndMiddleDamage: what was not finished is dropped without a word to the client;
 // damage before it is kept aside.
-func TestB23_TornTailAndMiddleDamage(t *testing.T) {
+//
+// Scenarios: B23.
+func TestTornTailAndMiddleDamage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(raw []byte) []byte
 		damage bool

@@ -18,9 +18,11 @@ func pendingOn(c <-chan error) bool {
 	return len(c) == 0
 }
 
-// TestD5_WaitForWhatReplacedIt: a write that was replaced before it was taken to the upstream
+// TestWaitForWhatReplacedIt: a write that was replaced before it was taken to the upstream
 // is waited for until what replaced it is there: nothing less shows it.
-func TestD5_WaitForWhatReplacedIt(t *testing.T) {
+//
+// Scenarios: D5.
+func TestWaitForWhatReplacedIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := open(t, testConfig(crashfs.New(), "/j"))
 		defer j.Close()
@@ -57,9 +59,11 @@ func replacedOnItsWay(t *testing.T, j *Journal) uint64 {
 	return until
 }
 
-// TestD4_HoldAfterATry: what was tried and may have been carried out is tried again before
+// TestHoldAfterATry: what was tried and may have been carried out is tried again before
 // somebody else writes: else its repetition would undo that.
-func TestD4_HoldAfterATry(t *testing.T) {
+//
+// Scenarios: D4.
+func TestHoldAfterATry(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	until := replacedOnItsWay(t, j)
@@ -78,8 +82,10 @@ func TestD4_HoldAfterATry(t *testing.T) {
 	}
 }
 
-// TestD3_Hold: while a key is held nothing of it is on its way to the upstream, or gets there.
-func TestD3_Hold(t *testing.T) {
+// TestHold: while a key is held nothing of it is on its way to the upstream, or gets there.
+//
+// Scenarios: D3.
+func TestHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := open(t, testConfig(crashfs.New(), "/j"))
 		defer j.Close()
@@ -118,8 +124,10 @@ func TestD3_Hold(t *testing.T) {
 	})
 }
 
-// TestD4_HoldBesideAPack: what was looked at, and what is in a pack, holds nobody up.
-func TestD4_HoldBesideAPack(t *testing.T) {
+// TestHoldBesideAPack: what was looked at, and what is in a pack, holds nobody up.
+//
+// Scenarios: D4.
+func TestHoldBesideAPack(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	until := replacedOnItsWay(t, j)

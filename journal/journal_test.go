@@ -109,7 +109,9 @@ func reopen(t testing.TB, j *Journal) *Journal {
 }
 
 // Bodies of all sizes come back, before and after a restart, whole and by ranges.
-func TestB5_AcknowledgedIsThereAfterRestart(t *testing.T) {
+//
+// Scenarios: B5.
+func TestAcknowledgedIsThereAfterRestart(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	sizes := []int{0, 1, 4 << 10, 4<<10 + 1, spool.Block, spool.Block + 1, 1 << 20, 3<<20 + 17}
 	for _, n := range sizes {
@@ -147,7 +149,9 @@ func TestB5_AcknowledgedIsThereAfterRestart(t *testing.T) {
 }
 
 // The newest change of a key is what counts; Done ends it and all before it.
-func TestD5_LaterChangesReplaceEarlierOnes(t *testing.T) {
+//
+// Scenarios: D5.
+func TestLaterChangesReplaceEarlierOnes(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "k", []byte("a"))
 	first := j.Take(key("k"))
@@ -184,7 +188,8 @@ func TestD5_LaterChangesReplaceEarlierOnes(t *testing.T) {
 	j.Close()
 }
 
-func TestB10_DeletionSurvives(t *testing.T) {
+// Scenarios: B10.
+func TestDeletionSurvives(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "k", []byte("a"))
 	if err := j.Delete(t.Context(), []akigw.Key{key("k"), key("l")}, time.Now()); err != nil {
@@ -229,7 +234,9 @@ func TestDeadLettersSurvive(t *testing.T) {
 }
 
 // An upload id outlives a crash, and the entry that it was for.
-func TestB6_UploadIDIsKept(t *testing.T) {
+//
+// Scenarios: B6.
+func TestUploadIDIsKept(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "k", []byte("a"))
 	e := j.Last(key("k"))
@@ -261,7 +268,9 @@ func TestB6_UploadIDIsKept(t *testing.T) {
 }
 
 // Old segments go, however long one entry stays: it is written once more.
-func TestB18_SegmentsAreCompacted(t *testing.T) {
+//
+// Scenarios: B18.
+func TestSegmentsAreCompacted(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	mustPut(t, j, "stays", random(3000, 7))
 	mustPut(t, j, "dead", []byte("dead"))
@@ -295,7 +304,9 @@ func TestB18_SegmentsAreCompacted(t *testing.T) {
 }
 
 // However much of it is live, giving up old segments comes to an end.
-func TestB18_ManySmallLiveEntries(t *testing.T) {
+//
+// Scenarios: B18.
+func TestManySmallLiveEntries(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	var keys []akigw.Key
 	for i := range 5000 {
@@ -339,7 +350,8 @@ func TestGroupCommit(t *testing.T) {
 	j.Close()
 }
 
-func TestB24_SecondGatewayRefusesToStart(t *testing.T) {
+// Scenarios: B24.
+func TestSecondGatewayRefusesToStart(t *testing.T) {
 	c := testConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
 	if _, err := Open(c); err == nil || !strings.Contains(err.Error(), "in use") {
@@ -350,7 +362,9 @@ func TestB24_SecondGatewayRefusesToStart(t *testing.T) {
 }
 
 // What a crash left half written goes with the next start.
-func TestB1_OrphansOfTheSpoolAreRemoved(t *testing.T) {
+//
+// Scenarios: B1.
+func TestOrphansOfTheSpoolAreRemoved(t *testing.T) {
 	c := testConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
 	mustPut(t, j, "k", random(10_000, 1))

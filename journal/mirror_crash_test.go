@@ -134,9 +134,11 @@ func twoDirs(t *testing.T) (dir, second string) {
 	return filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 }
 
-// TestB24_SecondDirectory_TwoProcesses: a second process started by mistake changes nothing in a
+// TestSecondDirectory_TwoProcesses: a second process started by mistake changes nothing in a
 // live journal, whichever of its directories comes first.
-func TestB24_SecondDirectory_TwoProcesses(t *testing.T) {
+//
+// Scenarios: B24.
+func TestSecondDirectory_TwoProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, second := twoDirs(t)
 		j, err := openMirrored(t, dir, second)
@@ -339,10 +341,12 @@ func TestSecondDirectory_Unfinished(t *testing.T) {
 	restart(t, second, "", want)
 }
 
-// TestC9_SecondDirectory_ReadsFallBack: damage that comes while the journal is open is not seen by
+// TestSecondDirectory_ReadsFallBack: damage that comes while the journal is open is not seen by
 // readers, and is repaired behind them: of bodies, of small ones in segments, and of files that
 // disappear.
-func TestC9_SecondDirectory_ReadsFallBack(t *testing.T) {
+//
+// Scenarios: C9.
+func TestSecondDirectory_ReadsFallBack(t *testing.T) {
 	for _, side := range []int{0, 1} {
 		for name, damage := range map[string]func(raw []byte) []byte{
 			"bit":     func(raw []byte) []byte { raw[len(raw)/3] ^= 4; return raw },
@@ -592,9 +596,11 @@ func sameFile(t *testing.T, a, b string) bool {
 	return bytes.Equal(x, y)
 }
 
-// TestC9_BodiesExchanged: a body of the same length in another one's place is not taken for it:
+// TestBodiesExchanged: a body of the same length in another one's place is not taken for it:
 // with a second directory it is repaired, without one it is refused.
-func TestC9_BodiesExchanged(t *testing.T) {
+//
+// Scenarios: C9.
+func TestBodiesExchanged(t *testing.T) {
 	for _, second := range []string{"", filepath.Join(t.TempDir(), "b")} {
 		j, err := openMirrored(t, filepath.Join(t.TempDir(), "a"), second)
 		if err != nil {

@@ -60,10 +60,12 @@ func limitedTwin(under string) (*crashfs.Limited, Config) {
 	return disk, c
 }
 
-// TestC2_SecondDirectory_NoRoomForRepair: a start with damage in both directories, while one disk or
+// TestSecondDirectory_NoRoomForRepair: a start with damage in both directories, while one disk or
 // both take nothing, has all that is intact in either. It acknowledges nothing, and changes nothing
 // that the next start needs, which finds room and repairs both.
-func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSecondDirectory_NoRoomForRepair(t *testing.T) {
 	seed := testkit.Seed(t)
 	base, want := mirroredSample(t, seed, 2)
 	trials := 0
@@ -120,9 +122,11 @@ func TestC2_SecondDirectory_NoRoomForRepair(t *testing.T) {
 	}
 }
 
-// TestC2_SecondDirectory_GoesOn: a start while one disk takes nothing goes on by itself when it does,
+// TestSecondDirectory_GoesOn: a start while one disk takes nothing goes on by itself when it does,
 // and the side files say that this run was one of both directories.
-func TestC2_SecondDirectory_GoesOn(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSecondDirectory_GoesOn(t *testing.T) {
 	for _, under := range []string{"/j", "/k"} {
 		disk, c := limitedTwin(under)
 		j := open(t, c)
@@ -163,9 +167,11 @@ func TestC2_SecondDirectory_GoesOn(t *testing.T) {
 	}
 }
 
-// TestC2_SecondDirectory_SegmentsWait: without room for a side file segments stay, for as long as
+// TestSecondDirectory_SegmentsWait: without room for a side file segments stay, for as long as
 // that is so.
-func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSecondDirectory_SegmentsWait(t *testing.T) {
 	disk, c := limitedTwin("/k")
 	j := open(t, c)
 	putMany(t, j, 0, 20)
@@ -189,9 +195,11 @@ func TestC2_SecondDirectory_SegmentsWait(t *testing.T) {
 	}
 }
 
-// TestC2_SecondDirectory_NoRoomToRebuild: a second directory that was away is not rebuilt on a full disk,
+// TestSecondDirectory_NoRoomToRebuild: a second directory that was away is not rebuilt on a full disk,
 // and the start says so; with room it is, and has everything.
-func TestC2_SecondDirectory_NoRoomToRebuild(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSecondDirectory_NoRoomToRebuild(t *testing.T) {
 	base, want := staleSample(t, testkit.Seed(t))
 	for _, failure := range []error{syscall.ENOSPC, syscall.EROFS} {
 		disk := crashfs.New()
@@ -209,10 +217,12 @@ func TestC2_SecondDirectory_NoRoomToRebuild(t *testing.T) {
 	}
 }
 
-// TestC2_SecondDirectory_SmallDisk: the disk of either directory fills up while the journal runs. The
+// TestSecondDirectory_SmallDisk: the disk of either directory fills up while the journal runs. The
 // flush goes on, across a restart, and old segments are removed though there is no room but what
 // that makes.
-func TestC2_SecondDirectory_SmallDisk(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSecondDirectory_SmallDisk(t *testing.T) {
 	for kind, mount := range smallDisks {
 		for _, full := range []string{"first", "second"} {
 			t.Run(kind+", "+full, func(t *testing.T) {
@@ -256,10 +266,12 @@ func TestC2_SecondDirectory_SmallDisk(t *testing.T) {
 	}
 }
 
-// TestC2_SecondDirectory_SegmentsGo: on a disk without a byte of room old segments are removed, which is
+// TestSecondDirectory_SegmentsGo: on a disk without a byte of room old segments are removed, which is
 // what makes some when all bodies are in them. What a write without room left in one directory alone
 // is not taken for damage.
-func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSecondDirectory_SegmentsGo(t *testing.T) {
 	for _, under := range []string{"", "/j", "/k"} {
 		disk, c := limitedTwin(under)
 		j := open(t, c)
@@ -289,9 +301,11 @@ func TestC2_SecondDirectory_SegmentsGo(t *testing.T) {
 	}
 }
 
-// TestC2_SecondDirectory_SealedTail: a record that was refused, because the other disk had no room for
+// TestSecondDirectory_SealedTail: a record that was refused, because the other disk had no room for
 // it, is no damage of that one, not even to a scrub after a restart.
-func TestC2_SecondDirectory_SealedTail(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSecondDirectory_SealedTail(t *testing.T) {
 	for _, under := range []string{"/j", "/k"} {
 		disk, c := limitedTwin(under)
 		j := open(t, c)
@@ -315,9 +329,11 @@ func TestC2_SecondDirectory_SealedTail(t *testing.T) {
 	}
 }
 
-// TestC2_SecondDirectory_OnlyCopyMisplaced: on a full disk, where files can be removed and not made,
+// TestSecondDirectory_OnlyCopyMisplaced: on a full disk, where files can be removed and not made,
 // the only copy of a segment stays, though its file has a name that does not count.
-func TestC2_SecondDirectory_OnlyCopyMisplaced(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSecondDirectory_OnlyCopyMisplaced(t *testing.T) {
 	base, want := mirroredSample(t, 3, 2)
 	for _, name := range base.precious(0, false) {
 		if !strings.HasSuffix(name, ".seg") {

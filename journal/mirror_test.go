@@ -101,8 +101,10 @@ func (f *failSecondFile) Sync() error {
 	return f.File.Sync()
 }
 
-// TestC6_SecondDiskFails: nothing is acknowledged that is not on both.
-func TestC6_SecondDiskFails(t *testing.T) {
+// TestSecondDiskFails: nothing is acknowledged that is not on both.
+//
+// Scenarios: C6.
+func TestSecondDiskFails(t *testing.T) {
 	for _, write := range []bool{true, false} {
 		dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 		disk := &failSecond{FS: vfs.Disk{}, dir: second}

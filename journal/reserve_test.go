@@ -82,10 +82,12 @@ func accepting(t *testing.T, j *Journal) {
 	}
 }
 
-// TestC2_FlushGoesOnWithoutRoom: wherever the room ends, nothing that was acknowledged is lost,
+// TestFlushGoesOnWithoutRoom: wherever the room ends, nothing that was acknowledged is lost,
 // what was refused does not come back, and the flush goes on from the reserve. With room again
 // writes are acknowledged again.
-func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
+//
+// Scenarios: C2.
+func TestFlushGoesOnWithoutRoom(t *testing.T) {
 	for _, test := range []struct{ second, full string }{{"", ""}, {"/k", ""}, {"/k", "/j"}, {"/k", "/k"}} {
 		for free := int64(0); free < 6000; free += 97 {
 			disk := crashfs.NewLimited(crashfs.New(), test.full, 1<<20)
@@ -138,9 +140,11 @@ func TestC2_FlushGoesOnWithoutRoom(t *testing.T) {
 	}
 }
 
-// TestC2_DoubtWithoutAReserve: a write that found no room may be on the disk in part or as a whole.
+// TestDoubtWithoutAReserve: a write that found no room may be on the disk in part or as a whole.
 // While nothing can be written that says that it does not count, nobody goes past it.
-func TestC2_DoubtWithoutAReserve(t *testing.T) {
+//
+// Scenarios: C2.
+func TestDoubtWithoutAReserve(t *testing.T) {
 	disk := crashfs.NewLimited(crashfs.New(), "", 1<<20)
 	c := reserving(disk, "/j")
 	c.ReserveBytes = 0
@@ -177,9 +181,11 @@ func TestC2_DoubtWithoutAReserve(t *testing.T) {
 	}
 }
 
-// TestC2_CrashWithoutRoom: a crash at any call while the room ends, the reserve is used and
+// TestCrashWithoutRoom: a crash at any call while the room ends, the reserve is used and
 // room comes back loses nothing and brings nothing back.
-func TestC2_CrashWithoutRoom(t *testing.T) {
+//
+// Scenarios: C2.
+func TestCrashWithoutRoom(t *testing.T) {
 	p := testkit.Prove(t, "without-room")
 	seed := p.Seed
 	var trials atomic.Int64
@@ -259,10 +265,12 @@ func TestC2_CrashWithoutRoom(t *testing.T) {
 	t.Logf("%d crashes", trials.Load())
 }
 
-// TestC2_StartWithoutRoom: a start on a full disk, or one that takes no more files, has all that
+// TestStartWithoutRoom: a start on a full disk, or one that takes no more files, has all that
 // was acknowledged, and flushes it from the reserve of the run before. Without one it is read,
 // and flushed when there is room.
-func TestC2_StartWithoutRoom(t *testing.T) {
+//
+// Scenarios: C2.
+func TestStartWithoutRoom(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		reserve bool
@@ -325,9 +333,11 @@ func TestC2_StartWithoutRoom(t *testing.T) {
 	}
 }
 
-// TestC2_RestartsKeepTheReserve: starts on a full disk while the upstream is away, so that there is
+// TestRestartsKeepTheReserve: starts on a full disk while the upstream is away, so that there is
 // nothing to write, leave the reserve as it is, however many there are and however long they run.
-func TestC2_RestartsKeepTheReserve(t *testing.T) {
+//
+// Scenarios: C2.
+func TestRestartsKeepTheReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, second := range []string{"", "/k"} {
 			disk := crashfs.NewLimited(crashfs.New(), "", 1<<20)
@@ -356,9 +366,11 @@ func TestC2_RestartsKeepTheReserve(t *testing.T) {
 	})
 }
 
-// TestC2_RefusedBodiesGo: a body that was received while the disk became full does not stay on it when
+// TestRefusedBodiesGo: a body that was received while the disk became full does not stay on it when
 // its write is refused, whichever call finds no room.
-func TestC2_RefusedBodiesGo(t *testing.T) {
+//
+// Scenarios: C2.
+func TestRefusedBodiesGo(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		sync func(t *testing.T, disk *crashfs.Limited, j *Journal) error // instead of the sync of the body's directory
@@ -416,9 +428,11 @@ func onSmallDisk(disk *testkit.SmallDisk) Config {
 	return c
 }
 
-// TestC2_SmallDisk: the disk fills up while the journal runs, or before it is started. The flush
+// TestSmallDisk: the disk fills up while the journal runs, or before it is started. The flush
 // goes on from the reserve.
-func TestC2_SmallDisk(t *testing.T) {
+//
+// Scenarios: C2.
+func TestSmallDisk(t *testing.T) {
 	for kind, mount := range smallDisks {
 		for name, fillUp := range map[string]func(*testkit.SmallDisk){
 			"no bytes":      func(d *testkit.SmallDisk) { d.Fill(0) },
@@ -466,9 +480,11 @@ func TestC2_SmallDisk(t *testing.T) {
 	}
 }
 
-// TestC5_BecomesReadOnly: nothing is acknowledged on a disk that has become read-only, by a small
+// TestBecomesReadOnly: nothing is acknowledged on a disk that has become read-only, by a small
 // record or a body in a file, and what was is found when it is writable again.
-func TestC5_BecomesReadOnly(t *testing.T) {
+//
+// Scenarios: C5.
+func TestBecomesReadOnly(t *testing.T) {
 	for _, size := range []int{10, 100_000} {
 		disk := testkit.NewSmallExt4(t, 16<<20, 100)
 		c := onSmallDisk(disk)
@@ -498,9 +514,11 @@ func TestC5_BecomesReadOnly(t *testing.T) {
 	}
 }
 
-// TestC5_DamageOnAReadOnlyDisk: damage that there is no room to copy is damage all the same, and
+// TestDamageOnAReadOnlyDisk: damage that there is no room to copy is damage all the same, and
 // cannot be accepted before it was copied.
-func TestC5_DamageOnAReadOnlyDisk(t *testing.T) {
+//
+// Scenarios: C5.
+func TestDamageOnAReadOnlyDisk(t *testing.T) {
 	disk := testkit.NewSmallDisk(t, 4<<20, 0)
 	c := onSmallDisk(disk)
 	j := open(t, c)
@@ -537,9 +555,11 @@ func TestC5_DamageOnAReadOnlyDisk(t *testing.T) {
 	}
 }
 
-// TestC5_StartReadOnly: on a disk that is read-only what was acknowledged is read, and when it
+// TestStartReadOnly: on a disk that is read-only what was acknowledged is read, and when it
 // is writable again the journal goes on.
-func TestC5_StartReadOnly(t *testing.T) {
+//
+// Scenarios: C5.
+func TestStartReadOnly(t *testing.T) {
 	disk := testkit.NewSmallDisk(t, 4<<20, 0)
 	c := testConfig(vfs.Disk{}, filepath.Join(disk.Dir, "journal"))
 	c.ReserveBytes = 256 << 10

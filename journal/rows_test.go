@@ -14,9 +14,11 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// TestB2_BodyWithoutARecord: a body that was synced and has no record was not
+// TestBodyWithoutARecord: a body that was synced and has no record was not
 // acknowledged; the next start removes it.
-func TestB2_BodyWithoutARecord(t *testing.T) {
+//
+// Scenarios: B2.
+func TestBodyWithoutARecord(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	d := j.Receive(200_000)
@@ -35,9 +37,11 @@ func TestB2_BodyWithoutARecord(t *testing.T) {
 	}
 }
 
-// TestB4_RepeatedAfterALostAnswer: a client that did not get its answer does it again,
+// TestRepeatedAfterALostAnswer: a client that did not get its answer does it again,
 // and there is one object.
-func TestB4_RepeatedAfterALostAnswer(t *testing.T) {
+//
+// Scenarios: B4.
+func TestRepeatedAfterALostAnswer(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	for range 2 {
@@ -49,9 +53,11 @@ func TestB4_RepeatedAfterALostAnswer(t *testing.T) {
 	}
 }
 
-// TestB9_BodyOfWhatIsDone: a crash before the body of what is upstream was removed
+// TestBodyOfWhatIsDone: a crash before the body of what is upstream was removed
 // leaves it to the next start.
-func TestB9_BodyOfWhatIsDone(t *testing.T) {
+//
+// Scenarios: B9.
+func TestBodyOfWhatIsDone(t *testing.T) {
 	c := testConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
 	defer func() { j.Close() }()
@@ -74,9 +80,11 @@ func TestB9_BodyOfWhatIsDone(t *testing.T) {
 	}
 }
 
-// TestB21_CrashLoop: however often and wherever the start itself ends, the next one
+// TestCrashLoop: however often and wherever the start itself ends, the next one
 // finds the same.
-func TestB21_CrashLoop(t *testing.T) {
+//
+// Scenarios: B21.
+func TestCrashLoop(t *testing.T) {
 	dir := t.TempDir()
 	c := testConfig(vfs.Disk{}, dir)
 	c.SegmentBytes = 2 << 10
@@ -114,9 +122,11 @@ func TestB21_CrashLoop(t *testing.T) {
 	}
 }
 
-// TestC1_NoSpaceForABody: a body that does not fit is not acknowledged, leaves nothing
+// TestNoSpaceForABody: a body that does not fit is not acknowledged, leaves nothing
 // behind, and does not end the journal.
-func TestC1_NoSpaceForABody(t *testing.T) {
+//
+// Scenarios: C1.
+func TestNoSpaceForABody(t *testing.T) {
 	fs := crashfs.NewSteps(vfs.Disk{})
 	full := false
 	fs.Before(func(_ int, what string) error {
@@ -140,9 +150,11 @@ func TestC1_NoSpaceForABody(t *testing.T) {
 	mustPut(t, j, "small", []byte("it goes on"))
 }
 
-// TestD18_SpoolStays: the directory of the bodies is never taken away, whatever comes
+// TestSpoolStays: the directory of the bodies is never taken away, whatever comes
 // and goes in it at the same time.
-func TestD18_SpoolStays(t *testing.T) {
+//
+// Scenarios: D18.
+func TestSpoolStays(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	var writers sync.WaitGroup

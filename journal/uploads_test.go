@@ -64,9 +64,11 @@ func settled(t testing.TB, j *Journal, want int) {
 	}
 }
 
-// TestB13_B14_UploadAndPartsAreThereAfterRestart: an upload that is open is open
+// TestUploadAndPartsAreThereAfterRestart: an upload that is open is open
 // afterwards, with each part as it was acknowledged last.
-func TestB13_B14_UploadAndPartsAreThereAfterRestart(t *testing.T) {
+//
+// Scenarios: B13, B14.
+func TestUploadAndPartsAreThereAfterRestart(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	u := begin(t, j, "k", "id")
@@ -95,9 +97,11 @@ func TestB13_B14_UploadAndPartsAreThereAfterRestart(t *testing.T) {
 	}
 }
 
-// TestB15_CompletedIsWhole: the parts that were named are the body, in their order;
+// TestCompletedIsWhole: the parts that were named are the body, in their order;
 // the others are gone, and the upload too. It is so after a restart.
-func TestB15_CompletedIsWhole(t *testing.T) {
+//
+// Scenarios: B15.
+func TestCompletedIsWhole(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	u := begin(t, j, "k", "id")
@@ -154,8 +158,10 @@ func TestB15_CompletedIsWhole(t *testing.T) {
 	}
 }
 
-// TestB16_AbortedIsGone: with all its parts, for good.
-func TestB16_AbortedIsGone(t *testing.T) {
+// TestAbortedIsGone: with all its parts, for good.
+//
+// Scenarios: B16.
+func TestAbortedIsGone(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
 	u := begin(t, j, "k", "id")
@@ -178,10 +184,12 @@ func TestB16_AbortedIsGone(t *testing.T) {
 	}
 }
 
-// TestD17_CompleteAbortAndPartAreInOrder: of what is done to an upload at the same
+// TestCompleteAbortAndPartAreInOrder: of what is done to an upload at the same
 // time one thing ends it; what was acknowledged before counts, what comes after is
 // refused.
-func TestD17_CompleteAbortAndPartAreInOrder(t *testing.T) {
+//
+// Scenarios: D17.
+func TestCompleteAbortAndPartAreInOrder(t *testing.T) {
 	completed, aborted := 0, 0
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()

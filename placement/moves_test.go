@@ -233,9 +233,11 @@ func TestConcurrentMoves(t *testing.T) {
 // Pick is the n-th of some values, over and over.
 func Pick[T any](n int, from ...T) T { return from[n%len(from)] }
 
-// TestD8_MovesWritesAndReads: whatever is moved while it is written and read, each read
+// TestMovesWritesAndReads: whatever is moved while it is written and read, each read
 // sees a whole version that was the key's at some time, and the last one stays.
-func TestD8_MovesWritesAndReads(t *testing.T) {
+//
+// Scenarios: D8.
+func TestMovesWritesAndReads(t *testing.T) {
 	up := testkit.NewMemory()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)

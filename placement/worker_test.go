@@ -118,10 +118,12 @@ func TestWorkerWaitsForTheUpstream(t *testing.T) {
 	}
 }
 
-// TestB20_WorkerIsCutOff: a worker that ends at any moment goes on where it was: at the end
-// everything was demoted, and nothing twice. TestD22: what it did last is on disk when it has
+// TestWorkerIsCutOff: a worker that ends at any moment goes on where it was: at the end
+// everything was demoted, and nothing twice. What it did last is on disk when it has
 // ended.
-func TestB20_D22_WorkerIsCutOff(t *testing.T) {
+//
+// Scenarios: B20, D22.
+func TestWorkerIsCutOff(t *testing.T) {
 	up, dir := testkit.NewMemory(), t.TempDir()
 	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	const objects = 3000

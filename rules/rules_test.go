@@ -156,9 +156,11 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// TestD19_Reload: changes of the file are taken over as a whole while keys are
+// TestReload: changes of the file are taken over as a whole while keys are
 // looked up; mistakes are reported, and nothing changes.
-func TestD19_Reload(t *testing.T) {
+//
+// Scenarios: D19.
+func TestReload(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "akigw.toml")
 	write := func(text string) {
 		t.Helper()

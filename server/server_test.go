@@ -126,9 +126,11 @@ func (r *running) shown(t *testing.T) string {
 	return body
 }
 
-// TestB24_SecondGatewayOnOneDirectoryRefuses, and the same keys come back with
+// TestSecondGatewayOnOneDirectoryRefuses, and the same keys come back with
 // the first one's next start.
-func TestB24_SecondGatewayOnOneDirectoryRefuses(t *testing.T) {
+//
+// Scenarios: B24.
+func TestSecondGatewayOnOneDirectoryRefuses(t *testing.T) {
 	dir := t.TempDir()
 	first := run(t, dir)
 	if _, err := New(*config(t, "", dir)); err == nil || !strings.Contains(err.Error(), "in use by another akigw") {
@@ -146,8 +148,10 @@ func TestB24_SecondGatewayOnOneDirectoryRefuses(t *testing.T) {
 	}
 }
 
-// TestS47_FilesArePrivate: directories 0700, files 0600, all of them.
-func TestS47_FilesArePrivate(t *testing.T) {
+// TestFilesArePrivate: directories 0700, files 0600, all of them.
+//
+// Scenarios: S47.
+func TestFilesArePrivate(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	dir := filepath.Join(t.TempDir(), "data")
@@ -183,9 +187,11 @@ func TestAdminListener(t *testing.T) {
 	}
 }
 
-// TestS44_NoAdminOnTheS3Listener: the S3 listener knows none of the admin's
+// TestNoAdminOnTheS3Listener: the S3 listener knows none of the admin's
 // paths.
-func TestS44_NoAdminOnTheS3Listener(t *testing.T) {
+//
+// Scenarios: S44.
+func TestNoAdminOnTheS3Listener(t *testing.T) {
 	r := run(t, t.TempDir())
 	defer r.end(t)
 	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/vars"} {
@@ -200,8 +206,10 @@ func TestS44_NoAdminOnTheS3Listener(t *testing.T) {
 	}
 }
 
-// TestS47_SharedDirectoryIsRefused, and left as it is: it may be /tmp.
-func TestS47_SharedDirectoryIsRefused(t *testing.T) {
+// TestSharedDirectoryIsRefused, and left as it is: it may be /tmp.
+//
+// Scenarios: S47.
+func TestSharedDirectoryIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	for _, mode := range []os.FileMode{0o777, 0o777 | os.ModeSticky} {
 		if err := os.Chmod(dir, mode); err != nil {

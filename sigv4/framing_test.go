@@ -8,9 +8,11 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// TestS18_Framing: what is wrong with aws-chunked framing is said the way S3
+// TestFraming: what is wrong with aws-chunked framing is said the way S3
 // says it, and nothing behind it is released.
-func TestS18_Framing(t *testing.T) {
+//
+// Scenarios: S18.
+func TestFraming(t *testing.T) {
 	const trailer, short = "x-amz-checksum-crc32:AAAAAA==\r\n", "The request body terminated unexpectedly"
 	for _, c := range []struct {
 		name, announced, body string

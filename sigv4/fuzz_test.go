@@ -177,9 +177,11 @@ func FuzzChunkReader(f *testing.F) {
 	})
 }
 
-// TestS17_CutAnywhere: a chunked body that is cut at any byte, or has any one
+// TestCutAndChanged: a chunked body that is cut at any byte, or has any one
 // byte changed where it is signed, does not end cleanly.
-func TestS17_S18_CutAndChanged(t *testing.T) {
+//
+// Scenarios: S17, S18.
+func TestCutAndChanged(t *testing.T) {
 	for _, mode := range chunkModes {
 		wire := chunked(mode, "he", "llo")
 		if got, err := io.ReadAll(openChunks(t, mode, wire, 5)); err != nil || string(got) != "hello" {

@@ -122,9 +122,11 @@ func TestQueryMessages(t *testing.T) {
 	}
 }
 
-// TestS5_RepeatedHeaders: lists and metadata may come in several lines, which
+// TestRepeatedHeaders: lists and metadata may come in several lines, which
 // are signed as one; what can mean only one thing may not.
-func TestS5_RepeatedHeaders(t *testing.T) {
+//
+// Scenarios: S5.
+func TestRepeatedHeaders(t *testing.T) {
 	for name, fine := range map[string]bool{
 		"X-Amz-Meta-Note": true, "X-Amz-Object-Attributes": true, "X-Amz-Optional-Object-Attributes": true,
 		"X-Amz-Acl": false, "X-Amz-Copy-Source": false, "Content-Type": false, "Range": false, "If-Range": false, "If-Modified-Since": false,
@@ -144,10 +146,12 @@ func TestS5_RepeatedHeaders(t *testing.T) {
 	}
 }
 
-// TestS11_UnsignedHeaders: what comes with a request and was not signed is
+// TestUnsignedHeaders: what comes with a request and was not signed is
 // refused if S3 gives it a meaning, but for a Content-Type, which clients leave
 // out; a signed one is held to.
-func TestS11_UnsignedHeaders(t *testing.T) {
+//
+// Scenarios: S11.
+func TestUnsignedHeaders(t *testing.T) {
 	for _, name := range []string{
 		"Content-Md5", "X-Amz-Acl", "X-Amz-Bypass-Governance-Retention", "X-Amz-Checksum-Crc32", "X-Amz-Copy-Source", "X-Amz-Copy-Source-Range",
 		"X-Amz-Expected-Bucket-Owner", "X-Amz-Grant-Full-Control", "X-Amz-Grant-Read", "X-Amz-Meta-Note", "X-Amz-Metadata-Directive", "X-Amz-Mfa",

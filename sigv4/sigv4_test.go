@@ -157,9 +157,11 @@ func TestAgainstAnotherSigner(t *testing.T) {
 	}
 }
 
-// TestS17_S18_StreamingModes: what minio-go sends in the streaming modes is
+// TestStreamingModes: what minio-go sends in the streaming modes is
 // decoded; whatever is changed or cut, the payload does not end cleanly.
-func TestS17_S18_StreamingModes(t *testing.T) {
+//
+// Scenarios: S17, S18.
+func TestStreamingModes(t *testing.T) {
 	body := bytes.Repeat([]byte("0123456789"), 15_000)
 	newRequest := func(mode string) *http.Request {
 		u, _ := url.Parse("http://127.0.0.1:9000/bucket/key")
@@ -287,9 +289,11 @@ func (c credentials) Lookup(accessKey string) (Credential, bool) {
 	return found, ok
 }
 
-// TestS19_SessionTokens: a temporary key needs its token, any other must not
+// TestSessionTokens: a temporary key needs its token, any other must not
 // have one, and the time decides; in both places of a credential.
-func TestS19_SessionTokens(t *testing.T) {
+//
+// Scenarios: S19.
+func TestSessionTokens(t *testing.T) {
 	keys := credentials{
 		"lasting":   {Secret: "secretsecret"},
 		"temporary": {Secret: "secretsecret", Token: "token", Expires: time.Now().Add(time.Hour)},
@@ -368,8 +372,10 @@ func replace(old, new string) func(*http.Request) {
 	}
 }
 
-// TestS9_Skew and S10: the clock decides to the second.
-func TestS9_S10_Clock(t *testing.T) {
+// TestClock: the clock decides to the second.
+//
+// Scenarios: S9, S10.
+func TestClock(t *testing.T) {
 	r := signed(t, "GET", "/bucket/key", "", nil, nil, emptySHA256)
 	at, _ := time.Parse(timeFormat, r.Header.Get("X-Amz-Date"))
 	for offset, ok := range map[time.Duration]bool{15 * time.Minute: true, -15 * time.Minute: true, 15*time.Minute + time.Second: false, -15*time.Minute - time.Second: false} {
@@ -400,8 +406,10 @@ func TestS9_S10_Clock(t *testing.T) {
 	}
 }
 
-// TestS16_BodyHash: the signed digest of the body is compared before the end.
-func TestS16_BodyHash(t *testing.T) {
+// TestBodyHash: the signed digest of the body is compared before the end.
+//
+// Scenarios: S16.
+func TestBodyHash(t *testing.T) {
 	r := signed(t, "PUT", "/bucket/key", "", nil, []byte("other"), emptySHA256)
 	_, p, err := verify(verifier(), r)
 	if err != nil {

@@ -145,9 +145,11 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestC11_EveryByte: whichever byte of a snapshot is damaged or missing, it is noticed, and
+// TestEveryByte: whichever byte of a snapshot is damaged or missing, it is noticed, and
 // the one before it is used.
-func TestC11_EveryByte(t *testing.T) {
+//
+// Scenarios: C11.
+func TestEveryByte(t *testing.T) {
 	s := open1(t, 20)
 	first := mustCreate(t, s)
 	second := mustCreate(t, s)
@@ -192,6 +194,8 @@ func TestC11_EveryByte(t *testing.T) {
 }
 
 // TestT10_C11_SnapshotFlips: bits that are flipped anywhere in a large one.
+//
+// Scenarios: C11.
 func TestT10_C11_SnapshotFlips(t *testing.T) {
 	p := testkit.Prove(t, "T10-snapshots")
 	flips := p.Amount(20, 200, 10_000)
@@ -317,9 +321,11 @@ func TestStorageQuota(t *testing.T) {
 	}
 }
 
-// TestB19_CutOff: what a crash leaves of a snapshot that was being written is removed, and the
+// TestCutOff: what a crash leaves of a snapshot that was being written is removed, and the
 // one before it is there.
-func TestB19_CutOff(t *testing.T) {
+//
+// Scenarios: B19.
+func TestCutOff(t *testing.T) {
 	s := open1(t, 100)
 	first := mustCreate(t, s)
 	s.Catalog = &made{n: 100, during: func(i int) {

@@ -345,8 +345,10 @@ func TestManyReadersOfOneColdObject(t *testing.T) {
 	}
 }
 
-// TestA10_ReplacedWhileParallel: bytes of two versions never meet.
-func TestA10_ReplacedWhileParallel(t *testing.T) {
+// TestReplacedWhileParallel: bytes of two versions never meet.
+//
+// Scenarios: A10.
+func TestReplacedWhileParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := newPattern(100 << 20)
 		up.rate = 20 << 20
@@ -366,8 +368,10 @@ func TestA10_ReplacedWhileParallel(t *testing.T) {
 	})
 }
 
-// TestA7_BodiesBreakOffWhileParallel: the rest is fetched again.
-func TestA7_BodiesBreakOffWhileParallel(t *testing.T) {
+// TestBodiesBreakOffWhileParallel: the rest is fetched again.
+//
+// Scenarios: A7.
+func TestBodiesBreakOffWhileParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := newPattern(100 << 20)
 		up.rate = 20 << 20
@@ -388,10 +392,12 @@ func TestA7_BodiesBreakOffWhileParallel(t *testing.T) {
 	})
 }
 
-// TestA8_ReadersOfOneTransfer: that a second reader finds the same wrong digest
+// TestReadersOfOneTransfer: that a second reader finds the same wrong digest
 // in the same bytes does not make them right. A second transfer does: then the
 // checksum is not one of the body.
-func TestA8_ReadersOfOneTransfer(t *testing.T) {
+//
+// Scenarios: A8.
+func TestReadersOfOneTransfer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := newPattern(70 << 20)
 		up.rate = 100 << 20
@@ -420,9 +426,11 @@ func TestA8_ReadersOfOneTransfer(t *testing.T) {
 	})
 }
 
-// TestA8_ParallelBodyWithAWrongChecksum: its last bytes are not handed out, and
+// TestParallelBodyWithAWrongChecksum: its last bytes are not handed out, and
 // nothing of it stays.
-func TestA8_ParallelBodyWithAWrongChecksum(t *testing.T) {
+//
+// Scenarios: A8.
+func TestParallelBodyWithAWrongChecksum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := newPattern(70 << 20)
 		up.header = http.Header{"X-Amz-Checksum-Type": {"FULL_OBJECT"}, "X-Amz-Checksum-Crc32c": {"AAAAAA=="}}
@@ -439,9 +447,11 @@ func TestA8_ParallelBodyWithAWrongChecksum(t *testing.T) {
 	})
 }
 
-// TestA9_UpstreamWithoutRanges: an upstream that answers ranges with whole
+// TestUpstreamWithoutRanges: an upstream that answers ranges with whole
 // objects is not asked for parts over and over.
-func TestA9_UpstreamWithoutRanges(t *testing.T) {
+//
+// Scenarios: A9.
+func TestUpstreamWithoutRanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := newPattern(100 << 20)
 		up.deaf = true

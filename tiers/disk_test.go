@@ -11,9 +11,11 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
-// TestC3_RunsWithoutTheTier: a run that does not use the warm tier, because there is no room for it
+// TestRunsWithoutTheTier: a run that does not use the warm tier, because there is no room for it
 // or nobody wants it, does not leave what it changed to be served by the next one.
-func TestC3_RunsWithoutTheTier(t *testing.T) {
+//
+// Scenarios: C3.
+func TestRunsWithoutTheTier(t *testing.T) {
 	for name, without := range map[string]func(*testkit.SmallDisk, *Config){
 		"no room":      func(d *testkit.SmallDisk, _ *Config) { d.Fill(0) },
 		"switched off": func(_ *testkit.SmallDisk, c *Config) { c.WarmBytes = 0 },

@@ -13,9 +13,11 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestE25_EventsInvalidate: in mode Events a hit asks nobody, and a change
+// TestEventsInvalidate: in mode Events a hit asks nobody, and a change
 // behind the cache is seen as soon as its event has come.
-func TestE25_EventsInvalidate(t *testing.T) {
+//
+// Scenarios: E25.
+func TestEventsInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := testkit.NewMemory()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, up)
@@ -171,9 +173,11 @@ func TestEventsOfOwnWrites(t *testing.T) {
 	wantCount(t, up, "HEAD", 1)
 }
 
-// TestD1_EventDuringAFill: an answer that was under way when the event of a
+// TestEventDuringAFill: an answer that was under way when the event of a
 // newer version came is not kept.
-func TestD1_EventDuringAFill(t *testing.T) {
+//
+// Scenarios: D1.
+func TestEventDuringAFill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := testkit.NewMemory()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, up)

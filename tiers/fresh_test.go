@@ -95,8 +95,10 @@ func TestSharedValidation(t *testing.T) {
 	})
 }
 
-// TestD11_ValidationOutlivesItsReader: who gives up does not take the others along.
-func TestD11_ValidationOutlivesItsReader(t *testing.T) {
+// TestValidationOutlivesItsReader: who gives up does not take the others along.
+//
+// Scenarios: D11.
+func TestValidationOutlivesItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := testkit.NewMemory()
 		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
@@ -183,9 +185,11 @@ func TestStaleIfError(t *testing.T) {
 	})
 }
 
-// TestA23_CannotKnowIsNotDeleted: in the other modes an upstream that cannot be
+// TestCannotKnowIsNotDeleted: in the other modes an upstream that cannot be
 // asked means an error, and what is known is kept.
-func TestA23_CannotKnowIsNotDeleted(t *testing.T) {
+//
+// Scenarios: A23.
+func TestCannotKnowIsNotDeleted(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), []byte("x"))
@@ -267,9 +271,11 @@ func TestAbsence(t *testing.T) {
 	})
 }
 
-// TestD2_AbsenceIsFenced: a 404 that was on its way while the key was written
+// TestAbsenceIsFenced: a 404 that was on its way while the key was written
 // is not believed afterwards.
-func TestD2_AbsenceIsFenced(t *testing.T) {
+//
+// Scenarios: D2.
+func TestAbsenceIsFenced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := testkit.NewMemory()
 		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: time.Minute}, up)
@@ -293,8 +299,10 @@ func TestD2_AbsenceIsFenced(t *testing.T) {
 	})
 }
 
-// TestE35_ClockSetBack: a confirmation that is still to come is none.
-func TestE35_ClockSetBack(t *testing.T) {
+// TestClockSetBack: a confirmation that is still to come is none.
+//
+// Scenarios: E35.
+func TestClockSetBack(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.TTL), up)
 	e := s.newEntry(akigw.Object{Key: key("k"), ETag: `"x"`, Header: http.Header{}}, 1, time.Now().Add(time.Hour))

@@ -150,7 +150,8 @@ func TestStrictHitIsOneConditionalRequest(t *testing.T) {
 	wantCount(t, up, "HEAD 304", 3)
 }
 
-func TestE25_OutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
+// Scenarios: E25.
+func TestOutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Strict), up)
 	for i, n := range []int{100, 3 * block, 10, 0, block} {
@@ -165,7 +166,8 @@ func TestE25_OutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
 	}
 }
 
-func TestE26_SameBytesPutAgainWithOtherMetadata(t *testing.T) {
+// Scenarios: E26.
+func TestSameBytesPutAgainWithOtherMetadata(t *testing.T) {
 	for _, bare := range []bool{false, true} {
 		t.Run(fmt.Sprintf("304 without Last-Modified=%t", bare), func(t *testing.T) {
 			up := testkit.NewMemory()
@@ -273,9 +275,11 @@ func TestRestartServesFromDisk(t *testing.T) {
 	}
 }
 
-// TestB11_C16_CrashDoesNotBringADeletedObjectBack: what the last run removed from
+// TestCrashDoesNotBringADeletedObjectBack: what the last run removed from
 // the disk tier may be back after a crash, and must not be served unasked.
-func TestB11_C16_CrashDoesNotBringADeletedObjectBack(t *testing.T) {
+//
+// Scenarios: B11, C16.
+func TestCrashDoesNotBringADeletedObjectBack(t *testing.T) {
 	up := testkit.NewMemory()
 	dir := filepath.Join(t.TempDir(), "warm")
 	s := openStore(t, testConfig(rules.Exclusive), dir, up)
@@ -346,8 +350,10 @@ func TestOnlyMissingBlocksAreFetched(t *testing.T) {
 	}
 }
 
-// TestE9_UnsatisfiableRanges: 416 with the size, from a cold and a warm cache.
-func TestE9_UnsatisfiableRanges(t *testing.T) {
+// TestUnsatisfiableRanges: 416 with the size, from a cold and a warm cache.
+//
+// Scenarios: E9.
+func TestUnsatisfiableRanges(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), testkit.Bytes(1, 100))
@@ -386,9 +392,11 @@ func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
 	}
 }
 
-// TestD11_LeaderLeaves: the client that started a fill goes away; those who
+// TestLeaderLeaves: the client that started a fill goes away; those who
 // wait for it get their bytes.
-func TestD11_LeaderLeaves(t *testing.T) {
+//
+// Scenarios: D11.
+func TestLeaderLeaves(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 100*block)
@@ -441,9 +449,11 @@ func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
 	wantCount(t, up, "GET", gets)
 }
 
-// TestD14_ClientLeavesMidDownload: the fill stops, and what it brought is
+// TestClientLeavesMidDownload: the fill stops, and what it brought is
 // still good for the next reader.
-func TestD14_ClientLeavesMidDownload(t *testing.T) {
+//
+// Scenarios: D14.
+func TestClientLeavesMidDownload(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 200*block)
@@ -467,9 +477,11 @@ func TestD14_ClientLeavesMidDownload(t *testing.T) {
 	wantRead(t, s, key("k"), "", body, akigw.Cold)
 }
 
-// TestD12_FailureIsNotRemembered: everybody who waited for a failed fill is
+// TestFailureIsNotRemembered: everybody who waited for a failed fill is
 // told, the next one tries again.
-func TestD12_FailureIsNotRemembered(t *testing.T) {
+//
+// Scenarios: D12.
+func TestFailureIsNotRemembered(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Exclusive, rules.TTL} {
 		for name, failure := range map[string]func() (*http.Response, error){
 			"no answer": func() (*http.Response, error) { return nil, fmt.Errorf("%w: test", akigw.ErrUpstreamUnavailable) },
@@ -507,10 +519,12 @@ type brokenBody struct{ io.Reader }
 
 func (brokenBody) Close() error { return nil }
 
-// TestA7_ShortBodyIsNotCachedAndIsResumed: a body that ends early is retried
+// TestShortBodyIsNotCachedAndIsResumed: a body that ends early is retried
 // from where it stopped, with If-Match; if it keeps ending early, the reader
 // is told.
-func TestA7_ShortBodyIsNotCachedAndIsResumed(t *testing.T) {
+//
+// Scenarios: A7.
+func TestShortBodyIsNotCachedAndIsResumed(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 20*block)
@@ -538,10 +552,12 @@ func TestA7_ShortBodyIsNotCachedAndIsResumed(t *testing.T) {
 	wantRead(t, s, k, "", body, akigw.Cold)
 }
 
-// TestA8_CorruptedBodyIsCutOffAndNotCached: a bit flipped on the way is found
+// TestCorruptedBodyIsCutOffAndNotCached: a bit flipped on the way is found
 // by the MD5 in the ETag; the last block is withheld, nothing is kept. The same
 // when a HEAD has made the object known before.
-func TestA8_CorruptedBodyIsCutOffAndNotCached(t *testing.T) {
+//
+// Scenarios: A8.
+func TestCorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 	for i, n := range []int{100, 3 * block, 100, 3 * block} {
 		up := testkit.NewMemory()
 		s := newStore(t, testConfig(rules.Exclusive), up)
@@ -570,8 +586,10 @@ func TestA8_CorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 	}
 }
 
-// TestA9_WrongRangeIsRefused: an upstream that ignores Range or shifts it.
-func TestA9_WrongRangeIsRefused(t *testing.T) {
+// TestWrongRangeIsRefused: an upstream that ignores Range or shifts it.
+//
+// Scenarios: A9.
+func TestWrongRangeIsRefused(t *testing.T) {
 	body := testkit.Bytes(5, 10*block)
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Exclusive), up)
@@ -594,9 +612,11 @@ func TestA9_WrongRangeIsRefused(t *testing.T) {
 	}
 }
 
-// TestA10_OverwriteBetweenTwoRanges: the second range of a read meets another
+// TestOverwriteBetweenTwoRanges: the second range of a read meets another
 // version; the answer must never hold bytes of both.
-func TestA10_OverwriteBetweenTwoRanges(t *testing.T) {
+//
+// Scenarios: A10.
+func TestOverwriteBetweenTwoRanges(t *testing.T) {
 	old, fresh := testkit.Bytes(1, 400*block), testkit.Bytes(2, 400*block)
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Strict), up)
@@ -618,8 +638,10 @@ func TestA10_OverwriteBetweenTwoRanges(t *testing.T) {
 	wantRead(t, s, key("k"), "", fresh, akigw.Cold)
 }
 
-// TestA12_NoETagIsNotCached: without a strong validator there is no identity.
-func TestA12_NoETagIsNotCached(t *testing.T) {
+// TestNoETagIsNotCached: without a strong validator there is no identity.
+//
+// Scenarios: A12.
+func TestNoETagIsNotCached(t *testing.T) {
 	for _, etag := range []string{"", `W/"x"`} {
 		up := testkit.NewMemory()
 		s := newStore(t, testConfig(rules.Exclusive), up)
@@ -633,8 +655,10 @@ func TestA12_NoETagIsNotCached(t *testing.T) {
 	}
 }
 
-// TestA23_UpstreamDown: strict cannot know and says so; exclusive serves.
-func TestA23_UpstreamDown(t *testing.T) {
+// TestUpstreamDown: strict cannot know and says so; exclusive serves.
+//
+// Scenarios: A23.
+func TestUpstreamDown(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		up := testkit.NewMemory()
 		s := newStore(t, testConfig(freshness), up)
@@ -658,8 +682,10 @@ func TestA23_UpstreamDown(t *testing.T) {
 	}
 }
 
-// TestC8_BitFlipInAWarmBlock: found by the CRC, dropped, fetched again.
-func TestC8_BitFlipInAWarmBlock(t *testing.T) {
+// TestBitFlipInAWarmBlock: found by the CRC, dropped, fetched again.
+//
+// Scenarios: C8.
+func TestBitFlipInAWarmBlock(t *testing.T) {
 	up := testkit.NewMemory()
 	config := testConfig(rules.Exclusive)
 	config.HotBytes = 0
@@ -684,6 +710,8 @@ func TestC8_BitFlipInAWarmBlock(t *testing.T) {
 
 // TestT10_C8_C10_WarmFlips: bits that are flipped, sectors that are zeroed and ends that are cut
 // off, anywhere in the files of a tier that was closed: what is read afterwards is right.
+//
+// Scenarios: C8, C10.
 func TestT10_C8_C10_WarmFlips(t *testing.T) {
 	p := testkit.Prove(t, "T10-warm")
 	up := testkit.NewMemory()
@@ -812,9 +840,11 @@ func TestWriteFillsTheCache(t *testing.T) {
 	}
 }
 
-// TestD1_FillRacesPut: a fill that asked the upstream before a PUT may not
+// TestFillRacesPut: a fill that asked the upstream before a PUT may not
 // publish what it got after it.
-func TestD1_FillRacesPut(t *testing.T) {
+//
+// Scenarios: D1.
+func TestFillRacesPut(t *testing.T) {
 	for _, deleted := range []bool{false, true} {
 		up := testkit.NewMemory()
 		s := newStore(t, testConfig(rules.Exclusive), up)
@@ -857,9 +887,11 @@ func TestD1_FillRacesPut(t *testing.T) {
 	}
 }
 
-// TestD3_OverlappingPuts: which of two overlapping PUTs the upstream kept is
+// TestOverlappingPuts: which of two overlapping PUTs the upstream kept is
 // not known, so neither is cached.
-func TestD3_OverlappingPuts(t *testing.T) {
+//
+// Scenarios: D3.
+func TestOverlappingPuts(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	a, b := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
@@ -873,9 +905,11 @@ func TestD3_OverlappingPuts(t *testing.T) {
 	wantRead(t, s, key("k"), "", a, akigw.Cold)
 }
 
-// TestD6_ReadersDuringOverwrites: whole objects, old or new, never mixed,
+// TestReadersDuringOverwrites: whole objects, old or new, never mixed,
 // never absent.
-func TestD6_ReadersDuringOverwrites(t *testing.T) {
+//
+// Scenarios: D6.
+func TestReadersDuringOverwrites(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		up := testkit.NewMemory()
 		s := newStore(t, testConfig(freshness), up)
@@ -972,8 +1006,10 @@ func TestHeadAndGetComeFromOneEntry(t *testing.T) {
 	}
 }
 
-// TestI7_MemoryIsBoundedWhileReadingMuch reads ten times the hot quota.
-func TestI7_HotTierStaysWithinItsQuota(t *testing.T) {
+// TestHotTierStaysWithinItsQuota reads ten times the hot quota.
+//
+// Scenarios: I7.
+func TestHotTierStaysWithinItsQuota(t *testing.T) {
 	up := testkit.NewMemory()
 	config := testConfig(rules.Exclusive)
 	config.WarmBytes = 0
@@ -989,9 +1025,11 @@ func TestI7_HotTierStaysWithinItsQuota(t *testing.T) {
 	}
 }
 
-// TestA11_HeadAndGetDisagree: a HEAD from a stale replica says A, the GET gives
+// TestHeadAndGetDisagree: a HEAD from a stale replica says A, the GET gives
 // B: B is served, and A forgotten.
-func TestA11_HeadAndGetDisagree(t *testing.T) {
+//
+// Scenarios: A11.
+func TestHeadAndGetDisagree(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), testkit.Bytes(1, 3*block))
@@ -1022,9 +1060,11 @@ func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
 	wantRead(t, s, key("k"), "", body, akigw.Hot)
 }
 
-// TestA10_ReplacedWhilePartlyCached: an object of which the end is missing is
+// TestReplacedWhilePartlyCached: an object of which the end is missing is
 // found to be replaced, or out of reach, before the first byte is handed out.
-func TestA10_ReplacedWhilePartlyCached(t *testing.T) {
+//
+// Scenarios: A10.
+func TestReplacedWhilePartlyCached(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Immutable), up)
 	old, changed := testkit.Bytes(1, 10*block), testkit.Bytes(2, 9*block)
@@ -1074,9 +1114,11 @@ func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// TestD6_ReadsDuringAWrite: once somebody has seen a write that is under way, nobody is served
+// TestReadsDuringAWrite: once somebody has seen a write that is under way, nobody is served
 // what was filled before it.
-func TestD6_ReadsDuringAWrite(t *testing.T) {
+//
+// Scenarios: D6.
+func TestReadsDuringAWrite(t *testing.T) {
 	up := testkit.NewMemory()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	older, newer := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
@@ -1090,9 +1132,11 @@ func TestD6_ReadsDuringAWrite(t *testing.T) {
 	wantRead(t, s, key("k"), "", newer, akigw.Hot)
 }
 
-// TestE25_AbsenceThatWasAskedForBefore: in strict mode a reader is not told what was asked before
+// TestAbsenceThatWasAskedForBefore: in strict mode a reader is not told what was asked before
 // it came: that there is nothing.
-func TestE25_AbsenceThatWasAskedForBefore(t *testing.T) {
+//
+// Scenarios: E25.
+func TestAbsenceThatWasAskedForBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := testkit.NewMemory()
 		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)

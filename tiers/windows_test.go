@@ -19,10 +19,12 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestE7_FillMemoryIsBounded: readers that do not read hold all the memory for
+// TestFillMemoryIsBounded: readers that do not read hold all the memory for
 // fills; others get theirs after a moment, and the slow ones still get every
 // byte. When more waits than there is, new reads are refused at once.
-func TestE7_FillMemoryIsBounded(t *testing.T) {
+//
+// Scenarios: E7.
+func TestFillMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := testkit.NewMemory()
 		config := testConfig(rules.Immutable)
@@ -94,9 +96,11 @@ func TestE7_FillMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// TestE7_CopiesFromDiskAreBounded: blocks that readers have from disk are their
+// TestCopiesFromDiskAreBounded: blocks that readers have from disk are their
 // own memory; who finds none is refused, and it comes back.
-func TestE7_CopiesFromDiskAreBounded(t *testing.T) {
+//
+// Scenarios: E7.
+func TestCopiesFromDiskAreBounded(t *testing.T) {
 	up := testkit.NewMemory()
 	config := testConfig(rules.Immutable)
 	config.HotBytes, config.FillBytes = 0, 6*block

@@ -13,10 +13,12 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestA1_ConcurrencyAdapts: while an upstream refuses half of all requests fewer are sent
+// TestConcurrencyAdapts: while an upstream refuses half of all requests fewer are sent
 // at a time, and when it is well again as many as before. AKIGW_PLOT names a file for a
 // picture of it (SVG).
-func TestA1_ConcurrencyAdapts(t *testing.T) {
+//
+// Scenarios: A1.
+func TestConcurrencyAdapts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		const from, to, end = 20 * time.Second, 80 * time.Second, 140 * time.Second

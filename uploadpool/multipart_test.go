@@ -103,9 +103,11 @@ func TestPartsInParallel(t *testing.T) {
 	})
 }
 
-// TestB6_B7_ResumedAfterCrash: whatever a run had done when it was cut off, the next
+// TestResumedAfterCrash: whatever a run had done when it was cut off, the next
 // one goes on: parts that are there are not sent again, and nothing is left open.
-func TestB6_B7_ResumedAfterCrash(t *testing.T) {
+//
+// Scenarios: B6, B7.
+func TestResumedAfterCrash(t *testing.T) {
 	for _, c := range []struct {
 		op    string // that the run is cut off at
 		n     int    // the n-th of them
@@ -154,9 +156,11 @@ func TestB6_B7_ResumedAfterCrash(t *testing.T) {
 	}
 }
 
-// TestA5_CompleteTimesOut: whether it was carried out or not, the object ends up
+// TestCompleteTimesOut: whether it was carried out or not, the object ends up
 // there once, and no upload stays open.
-func TestA5_CompleteTimesOut(t *testing.T) {
+//
+// Scenarios: A5.
+func TestCompleteTimesOut(t *testing.T) {
 	for _, applied := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
@@ -213,9 +217,11 @@ func TestUploadIsGoneUpstream(t *testing.T) {
 	})
 }
 
-// TestA1_PartsGetThrough: an upstream that refuses a third of all requests gets all
+// TestPartsGetThrough: an upstream that refuses a third of all requests gets all
 // parts in the end, because a try that got some of them there counts as none.
-func TestA1_PartsGetThrough(t *testing.T) {
+//
+// Scenarios: A1.
+func TestPartsGetThrough(t *testing.T) {
 	random := testkit.Random(t)
 	const uploads, ideal = 6, 103
 	sent, refused := 0, 0
@@ -283,7 +289,9 @@ func TestThrottledPartIsShown(t *testing.T) {
 
 // A write over one that is on its way in parts takes its place: the rest of the
 // parts is not sent, and the upload aborted.
-func TestE16_ReplacedWhileInParts(t *testing.T) {
+//
+// Scenarios: E16.
+func TestReplacedWhileInParts(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)

@@ -133,9 +133,11 @@ func TestUnpacked(t *testing.T) {
 	})
 }
 
-// TestA8_DamagedWayOutOfAPack: a body that comes short or damaged out of its pack is
+// TestDamagedWayOutOfAPack: a body that comes short or damaged out of its pack is
 // asked for again. It is no dead letter.
-func TestA8_DamagedWayOutOfAPack(t *testing.T) {
+//
+// Scenarios: A8.
+func TestDamagedWayOutOfAPack(t *testing.T) {
 	for _, bad := range []string{"bo", "b0dy", "body that is longer"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t).packing()
@@ -223,9 +225,11 @@ func TestReplacedInPack(t *testing.T) {
 	})
 }
 
-// TestB8_PackWhoseAnswerIsLost: its objects go into another one, and nothing stays of it,
+// TestPackWhoseAnswerIsLost: its objects go into another one, and nothing stays of it,
 // whether it is noticed at once or after a crash.
-func TestB8_PackWhoseAnswerIsLost(t *testing.T) {
+//
+// Scenarios: B8.
+func TestPackWhoseAnswerIsLost(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t).packing()

@@ -211,7 +211,9 @@ func unavailable() (*http.Response, error) {
 
 // Half of all requests are told to slow down: everything arrives, for few requests
 // more, and fewer are sent at a time.
-func TestA1_SlowDown(t *testing.T) {
+//
+// Scenarios: A1.
+func TestSlowDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		const n = 200
@@ -253,7 +255,9 @@ func TestA1_SlowDown(t *testing.T) {
 }
 
 // An upload whose answer was lost is looked for before it is sent again.
-func TestA3_UnknownOutcome(t *testing.T) {
+//
+// Scenarios: A3.
+func TestUnknownOutcome(t *testing.T) {
 	for _, applied := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
@@ -284,7 +288,9 @@ func TestA3_UnknownOutcome(t *testing.T) {
 }
 
 // The same bytes with other metadata are not what was promised.
-func TestE26_SameBytesOtherMetadata(t *testing.T) {
+//
+// Scenarios: E26.
+func TestSameBytesOtherMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.up.Put(key("k"), []byte("body")) // without metadata
@@ -305,7 +311,9 @@ func TestE26_SameBytesOtherMetadata(t *testing.T) {
 }
 
 // A success that carries an error is none, and one that is not there is none.
-func TestA4_SuccessWithErrorBody(t *testing.T) {
+//
+// Scenarios: A4.
+func TestSuccessWithErrorBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		n := 0
@@ -335,9 +343,11 @@ func TestA4_SuccessWithErrorBody(t *testing.T) {
 	})
 }
 
-// TestA16_BodiesAreSentAgainWhole: an upload that broke off half-way through its body
+// TestBodiesAreSentAgainWhole: an upload that broke off half-way through its body
 // starts again at the first byte, small ones from memory and large ones from the spool.
-func TestA16_BodiesAreSentAgainWhole(t *testing.T) {
+//
+// Scenarios: A16.
+func TestBodiesAreSentAgainWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		broken := map[string]int{}
@@ -368,7 +378,9 @@ func TestA16_BodiesAreSentAgainWhole(t *testing.T) {
 }
 
 // A refusal is nobody's fault among the clients: uploads pause, nothing is given up.
-func TestA18_Refused(t *testing.T) {
+//
+// Scenarios: A18.
+func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		var refuse atomic.Bool
@@ -401,7 +413,9 @@ func TestA18_Refused(t *testing.T) {
 
 // What no repetition brings there becomes a dead letter at once: kept, readable, and
 // tried again when an operator says so.
-func TestA19_DeadLetter(t *testing.T) {
+//
+// Scenarios: A19.
+func TestDeadLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		var gone atomic.Bool
@@ -440,7 +454,9 @@ func TestA19_DeadLetter(t *testing.T) {
 }
 
 // A later write of a key takes the place of its dead letter.
-func TestD20_WriteOverDeadLetter(t *testing.T) {
+//
+// Scenarios: D20.
+func TestWriteOverDeadLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.answers(func(q *cold.Request) (*http.Response, error) {
@@ -463,7 +479,9 @@ func TestD20_WriteOverDeadLetter(t *testing.T) {
 }
 
 // Writes of one key go up in order, one at a time, and the last one stays.
-func TestD3_D4_D21_OrderOfAKey(t *testing.T) {
+//
+// Scenarios: D3, D4, D21.
+func TestOrderOfAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		random, dice := rand.New(rand.NewPCG(3, 4)), rand.New(rand.NewPCG(5, 6))
@@ -624,7 +642,9 @@ func TestLoneFailureBacksOff(t *testing.T) {
 }
 
 // What an earlier run may have sent is looked for first.
-func TestB8_CrashAfterTheUpload(t *testing.T) {
+//
+// Scenarios: B8.
+func TestCrashAfterTheUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.put("k", "body")
@@ -644,7 +664,9 @@ func TestB8_CrashAfterTheUpload(t *testing.T) {
 }
 
 // Bytes that are damaged in the journal never go up.
-func TestC9_DamagedBody(t *testing.T) {
+//
+// Scenarios: C9.
+func TestDamagedBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.put("k", strings.Repeat("x", 200_000))
@@ -685,7 +707,9 @@ func TestTooOld(t *testing.T) {
 }
 
 // An upload that nobody is going to finish is aborted.
-func TestE16_E17_OrphanIsAborted(t *testing.T) {
+//
+// Scenarios: E16, E17.
+func TestOrphanIsAborted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.put("k", "a")
@@ -821,9 +845,11 @@ func BenchmarkHurry(b *testing.B) {
 	}
 }
 
-// TestA3_RefusedQuestion: an upload that was sent and cannot be looked at is tried again, whatever
+// TestRefusedQuestion: an upload that was sent and cannot be looked at is tried again, whatever
 // the answer to the question; it is no dead letter.
-func TestA3_RefusedQuestion(t *testing.T) {
+//
+// Scenarios: A3.
+func TestRefusedQuestion(t *testing.T) {
 	for _, op := range []string{"HeadObject", "GetObject", "ListParts"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)

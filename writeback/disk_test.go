@@ -5,8 +5,10 @@ import (
 	"testing"
 )
 
-// TestC17_NoInodes: a disk that can hold no more files is full, whatever bytes it has.
-func TestC17_NoInodes(t *testing.T) {
+// TestNoInodes: a disk that can hold no more files is full, whatever bytes it has.
+//
+// Scenarios: C17.
+func TestNoInodes(t *testing.T) {
 	for _, c := range []struct {
 		files, free uint64
 		want        int64

@@ -22,9 +22,11 @@ func statementOf(effect, action, resource string) string {
 	return fmt.Sprintf(`{"Statement":{"Effect":%q,"Action":%q,"Resource":%q}}`, effect, action, resource)
 }
 
-// TestS28_S29_Decide: wildcards, the precedence of Deny, and that exactly the
+// TestDecide: wildcards, the precedence of Deny, and that exactly the
 // key's bytes decide.
-func TestS28_S29_Decide(t *testing.T) {
+//
+// Scenarios: S28, S29.
+func TestDecide(t *testing.T) {
 	const tenant = `{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Action":["S3:getobject","s3:Put*"],"Resource":["arn:aws:s3:::data/a/*","arn:aws:s3:::logs-?/x"]},
 		{"Effect":"Deny","Action":"s3:PutObject","Resource":"arn:aws:s3:::data/a/locked/*"},
@@ -89,8 +91,10 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// TestS38_Refused: what this language does not have is refused by name.
-func TestS38_Refused(t *testing.T) {
+// TestRefused: what this language does not have is refused by name.
+//
+// Scenarios: S38.
+func TestRefused(t *testing.T) {
 	for name, c := range map[string]struct{ document, want string }{
 		"not JSON":             {`{"Statement"`, "not valid JSON"},
 		"empty":                {``, "no policy"},
@@ -136,9 +140,11 @@ func TestCheckOnly(t *testing.T) {
 	}
 }
 
-// TestS29_AgainstReference compares with an evaluator that is written from the
+// TestAgainstReference compares with an evaluator that is written from the
 // rules in the most simple-minded way.
-func TestS29_AgainstReference(t *testing.T) {
+//
+// Scenarios: S29.
+func TestAgainstReference(t *testing.T) {
 	random := testkit.Random(t)
 	pick := func(from ...string) string { return testkit.Pick(random, from...) }
 	text := func(alphabet string) string {

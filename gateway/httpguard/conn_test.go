@@ -73,8 +73,10 @@ func talk(t testing.TB, addr, raw string, n int) string {
 	return string(answer)
 }
 
-// TestS2_Heads is what net/http would accept, join or hide.
-func TestS2_Heads(t *testing.T) {
+// TestHeads is what net/http would accept, join or hide.
+//
+// Scenarios: S2.
+func TestHeads(t *testing.T) {
 	addr, handled := serve(t, limits, Caps{})
 	const host = "Host: h\r\n"
 	for _, c := range []struct{ name, raw, status string }{
@@ -152,9 +154,11 @@ func TestS2_Heads(t *testing.T) {
 	}
 }
 
-// TestS2_Smuggling: what follows a request on its connection is looked at as
+// TestSmuggling: what follows a request on its connection is looked at as
 // strictly, and what follows a refused or chunked one is not looked at at all.
-func TestS2_Smuggling(t *testing.T) {
+//
+// Scenarios: S2.
+func TestSmuggling(t *testing.T) {
 	addr, handled := serve(t, limits, Caps{})
 	const next = "GET /next HTTP/1.1\r\nHost: h\r\n\r\n"
 	const last = "GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -208,9 +212,11 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// TestE1_SlowHead: a head has to be complete in time, on a fresh connection and
+// TestSlowHead: a head has to be complete in time, on a fresh connection and
 // on one that was used.
-func TestE1_SlowHead(t *testing.T) {
+//
+// Scenarios: E1.
+func TestSlowHead(t *testing.T) {
 	short := limits
 	short.HeadTime = 300 * time.Millisecond
 	addr, _ := serve(t, short, Caps{})
@@ -250,9 +256,11 @@ func pair(l Limits) (client net.Conn, server *conn) {
 	return a, newConn(b, l, new(metrics.Counter))
 }
 
-// TestE2_SlowBody: a body that brings less than the rate over the window is
+// TestSlowBody: a body that brings less than the rate over the window is
 // ended; one that brings it, in whatever rhythm, is not.
-func TestE2_SlowBody(t *testing.T) {
+//
+// Scenarios: E2.
+func TestSlowBody(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		bytes int
@@ -304,8 +312,10 @@ func TestE2_SlowBody(t *testing.T) {
 	}
 }
 
-// TestD15_SlowTaker: an answer that is not taken is ended.
-func TestD15_SlowTaker(t *testing.T) {
+// TestSlowTaker: an answer that is not taken is ended.
+//
+// Scenarios: D15.
+func TestSlowTaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := pair(limits)
 		defer client.Close()
@@ -317,8 +327,10 @@ func TestD15_SlowTaker(t *testing.T) {
 	})
 }
 
-// TestE3_Caps: connections over a cap are closed, and places come back.
-func TestE3_Caps(t *testing.T) {
+// TestCaps: connections over a cap are closed, and places come back.
+//
+// Scenarios: E3.
+func TestCaps(t *testing.T) {
 	for _, c := range []Caps{{Connections: 3, Greeting: []byte("HTTP/1.1 503 full\r\n\r\n")}, {PerAddress: 3, Greeting: []byte("HTTP/1.1 503 full\r\n\r\n")}} {
 		addr, _ := serve(t, limits, c)
 		var open []net.Conn

@@ -9,9 +9,11 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// TestS40_Throttle: the address that fails too often learns no more, others and
+// TestThrottle: the address that fails too often learns no more, others and
 // other errors are not touched, and the next minute starts anew.
-func TestS40_Throttle(t *testing.T) {
+//
+// Scenarios: S40.
+func TestThrottle(t *testing.T) {
 	th := NewThrottle(10, nil)
 	now := time.Unix(6000, 0)
 	slowed := func(remote string, err error, now time.Time) bool {

@@ -7,8 +7,10 @@ import (
 	"testing"
 )
 
-// TestA13_WhatIsADigestOfTheBody: only what is one for certain.
-func TestA13_WhatIsADigestOfTheBody(t *testing.T) {
+// TestWhatIsADigestOfTheBody: only what is one for certain.
+//
+// Scenarios: A13.
+func TestWhatIsADigestOfTheBody(t *testing.T) {
 	const md5OfHello, crcOfHello = `"5d41402abc4b2a76b9719d911017c592"`, "NhCmhg=="
 	for _, c := range []struct {
 		name string

@@ -104,7 +104,8 @@ func TestUnreadableFiles(t *testing.T) {
 	}
 }
 
-func TestS47_SecretsNeedAPrivateFile(t *testing.T) {
+// Scenarios: S47.
+func TestSecretsNeedAPrivateFile(t *testing.T) {
 	text := "secret_key = \"s\"\n[storage.connection_pool]\npool_size = 1\n"
 	if err := Load(&sample{}, Source{File: write(t, text, 0o600)}); err != nil {
 		t.Error(err)

@@ -41,7 +41,9 @@ func open(t *testing.T, dir string) (*Server, func(method, target string, header
 
 // TestListing pages through odd keys with every page size, with and without a
 // delimiter: each key or common prefix once, in byte order.
-func TestE14_Listing(t *testing.T) {
+//
+// Scenarios: E14.
+func TestListing(t *testing.T) {
 	s, do := open(t, t.TempDir())
 	defer s.Close()
 	keys := []string{"a", "a/", "a//b", "a/b/c", "a/b/d", "a/c", "aa", "b+ c", "b/1", "b/2", "b/3", "ü/x", "z\x01"}
@@ -215,9 +217,11 @@ func TestMultipart(t *testing.T) {
 	}
 }
 
-// TestD16_ConcurrentComplete: one of several Completes of an upload wins, the
+// TestConcurrentComplete: one of several Completes of an upload wins, the
 // others are told, and the object is whole.
-func TestD16_ConcurrentComplete(t *testing.T) {
+//
+// Scenarios: D16.
+func TestConcurrentComplete(t *testing.T) {
 	s, do := open(t, t.TempDir())
 	defer s.Close()
 	do("PUT", "/bucket", nil, nil)

@@ -9,8 +9,10 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestC3_FullDisk: a start without room is an error, not the end of the process.
-func TestC3_FullDisk(t *testing.T) {
+// TestFullDisk: a start without room is an error, not the end of the process.
+//
+// Scenarios: C3.
+func TestFullDisk(t *testing.T) {
 	disk := testkit.NewSmallDisk(t, 64<<20, 0)
 	dir := filepath.Join(disk.Dir, "embedded")
 	disk.Fill(64 << 10)

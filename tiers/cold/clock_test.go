@@ -13,9 +13,11 @@ import (
 	"time"
 )
 
-// TestA15_ClockSkew: a gateway whose clock is far from the upstream's refuses to
+// TestClockSkew: a gateway whose clock is far from the upstream's refuses to
 // start, and says which way out there is; one that cannot know starts.
-func TestA15_ClockSkew(t *testing.T) {
+//
+// Scenarios: A15.
+func TestClockSkew(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		ahead time.Duration // of the upstream

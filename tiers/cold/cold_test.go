@@ -84,9 +84,11 @@ func sum(s string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// TestA17_TrailersAreLeftAway: for an upstream that rejects trailing checksums a body goes
+// TestTrailersAreLeftAway: for an upstream that rejects trailing checksums a body goes
 // as it is, without aws-chunked.
-func TestA17_TrailersAreLeftAway(t *testing.T) {
+//
+// Scenarios: A17.
+func TestTrailersAreLeftAway(t *testing.T) {
 	var got *http.Request
 	var body []byte
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -109,9 +111,11 @@ func TestA17_TrailersAreLeftAway(t *testing.T) {
 	}
 }
 
-// TestA20_RedirectsAreNotFollowed: the answer is the caller's to look at, and
+// TestRedirectsAreNotFollowed: the answer is the caller's to look at, and
 // no other host sees the signature.
-func TestA20_RedirectsAreNotFollowed(t *testing.T) {
+//
+// Scenarios: A20.
+func TestRedirectsAreNotFollowed(t *testing.T) {
 	reached := false
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
 	defer other.Close()
@@ -127,8 +131,10 @@ func TestA20_RedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// TestS31_OnlyTheUpstreamIsDialled, whatever asks the transport.
-func TestS31_OnlyTheUpstreamIsDialled(t *testing.T) {
+// TestOnlyTheUpstreamIsDialled, whatever asks the transport.
+//
+// Scenarios: S31.
+func TestOnlyTheUpstreamIsDialled(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -145,8 +151,10 @@ func TestS31_OnlyTheUpstreamIsDialled(t *testing.T) {
 	}
 }
 
-// TestA21_NoTransparentGzip: what the upstream sends is what is seen.
-func TestA21_NoTransparentGzip(t *testing.T) {
+// TestNoTransparentGzip: what the upstream sends is what is seen.
+//
+// Scenarios: A21.
+func TestNoTransparentGzip(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		io.WriteString(w, "not really gzip")
@@ -176,9 +184,11 @@ func (b slowBody) Read([]byte) (int, error) {
 }
 func (slowBody) Close() error { return nil }
 
-// TestA24_StalledUpstreams: no answer, and a body that stands still, end in
+// TestStalledUpstreams: no answer, and a body that stands still, end in
 // time. A client that is slow to send is not the upstream's fault.
-func TestA24_StalledUpstreams(t *testing.T) {
+//
+// Scenarios: A24.
+func TestStalledUpstreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		silent := upstream(t, "http://127.0.0.1:1", func(http.RoundTripper) http.RoundTripper {
 			return transport(func(r *http.Request) (*http.Response, error) {
@@ -237,9 +247,11 @@ func (s *slowSender) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// TestE31_ConditionsBeforeTheBody: an upstream that refuses a request by its
+// TestConditionsBeforeTheBody: an upstream that refuses a request by its
 // head is not sent the body, and one that does not is.
-func TestE31_ConditionsBeforeTheBody(t *testing.T) {
+//
+// Scenarios: E31.
+func TestConditionsBeforeTheBody(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("If-None-Match") != "" {
 			w.WriteHeader(http.StatusPreconditionFailed)

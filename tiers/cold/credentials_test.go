@@ -111,8 +111,10 @@ func TestCredentialSources(t *testing.T) {
 	})
 }
 
-// TestA18_RotatedKeysAreFetchedAgain: after a 403, the file is read again.
-func TestA18_RotatedKeysAreFetchedAgain(t *testing.T) {
+// TestRotatedKeysAreFetchedAgain: after a 403, the file is read again.
+//
+// Scenarios: A18.
+func TestRotatedKeysAreFetchedAgain(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "credentials")
 	write := func(key string) {
 		if err := os.WriteFile(file, fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = s\n", key), 0o600); err != nil {

@@ -43,9 +43,11 @@ func scripted(t *testing.T, s script, change func(c *Config)) *Upstream {
 
 var read = akigw.Key{Bucket: "bucket", Name: "k"}
 
-// TestA1_ReadsAreRetried: what may be another answer in a moment is asked for
+// TestReadsAreRetried: what may be another answer in a moment is asked for
 // again, after a wait; nothing else is, and no write.
-func TestA1_ReadsAreRetried(t *testing.T) {
+//
+// Scenarios: A1.
+func TestReadsAreRetried(t *testing.T) {
 	refused := errors.New("connection refused")
 	for _, c := range []struct {
 		name   string
@@ -101,9 +103,11 @@ func TestA1_ReadsAreRetried(t *testing.T) {
 	}
 }
 
-// TestA1_RetriesKeepToTheirShare: when everything fails, retries and hedges
+// TestRetriesKeepToTheirShare: when everything fails, retries and hedges
 // together add a fifth to the requests, and what was saved up.
-func TestA1_RetriesKeepToTheirShare(t *testing.T) {
+//
+// Scenarios: A1.
+func TestRetriesKeepToTheirShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := 0
 		u := scripted(t, func(*http.Request) (*http.Response, error) {
@@ -136,8 +140,10 @@ func TestA1_RetriesKeepToTheirShare(t *testing.T) {
 	})
 }
 
-// TestA1_RetryAfter: an upstream that says how long to wait is believed.
-func TestA1_RetryAfter(t *testing.T) {
+// TestRetryAfter: an upstream that says how long to wait is believed.
+//
+// Scenarios: A1.
+func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := 0
 		u := scripted(t, func(*http.Request) (*http.Response, error) {
@@ -158,8 +164,10 @@ func TestA1_RetryAfter(t *testing.T) {
 	})
 }
 
-// TestA14_EachAttemptIsSignedAnew: a retry has a date of its own.
-func TestA14_EachAttemptIsSignedAnew(t *testing.T) {
+// TestEachAttemptIsSignedAnew: a retry has a date of its own.
+//
+// Scenarios: A14.
+func TestEachAttemptIsSignedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dates []string
 		u := scripted(t, func(r *http.Request) (*http.Response, error) {
@@ -184,10 +192,12 @@ func TestA14_EachAttemptIsSignedAnew(t *testing.T) {
 	})
 }
 
-// TestA2_HalfOpenLetsAFewThrough: a breaker opens on the share of failures,
+// TestHalfOpenLetsAFewThrough: a breaker opens on the share of failures,
 // bucket by bucket; after its rest a few requests try, and their success closes
 // it.
-func TestA2_HalfOpenLetsAFewThrough(t *testing.T) {
+//
+// Scenarios: A2.
+func TestHalfOpenLetsAFewThrough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var healthy atomic.Bool
 		var sent atomic.Int64

@@ -147,9 +147,11 @@ func TestImportOutOfOrder(t *testing.T) {
 	}
 }
 
-// TestC10_BitFlipInTheCatalog: a damaged record, summary or count of accesses is dropped or
+// TestBitFlipInTheCatalog: a damaged record, summary or count of accesses is dropped or
 // passed over, and never used.
-func TestC10_BitFlipInTheCatalog(t *testing.T) {
+//
+// Scenarios: C10.
+func TestBitFlipInTheCatalog(t *testing.T) {
 	tier := openSealed(t, filepath.Join(t.TempDir(), "warm"), nil)
 	defer closeTier(t, tier)
 	k := keyOf("bucket", "k")
@@ -185,8 +187,10 @@ func TestC10_BitFlipInTheCatalog(t *testing.T) {
 	}
 }
 
-// TestC14_AccountingFollowsTheDisk: what is counted is what the disk says, whoever wrote it.
-func TestC14_AccountingFollowsTheDisk(t *testing.T) {
+// TestAccountingFollowsTheDisk: what is counted is what the disk says, whoever wrote it.
+//
+// Scenarios: C14.
+func TestAccountingFollowsTheDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, 64<<20, "1")
 	defer closeTier(t, tier)

@@ -107,10 +107,12 @@ func TestCompressionSavesDisk(t *testing.T) {
 	}
 }
 
-// TestS48_EncryptionAtRest looks at the bytes on disk: neither contents nor
+// TestEncryptionAtRest looks at the bytes on disk: neither contents nor
 // names are in the clear; a value in another's place, or another secret, opens
 // nothing.
-func TestS48_EncryptionAtRest(t *testing.T) {
+//
+// Scenarios: S48.
+func TestEncryptionAtRest(t *testing.T) {
 	const canary = "canary-in-the-coal-mine"
 	k := akigw.Key{Bucket: "bucket-of-the-canary", Name: "name-of-the-canary"}
 	run := Run{ID: 7, Object: 8}
@@ -212,9 +214,11 @@ func FuzzDecodeValue(f *testing.F) {
 	})
 }
 
-// TestD10_PinnedIsNeverEvicted: ten times the quota is written; what is pinned
+// TestPinnedIsNeverEvicted: ten times the quota is written; what is pinned
 // stays, what is not goes, and a pin that does not fit is refused.
-func TestD10_PinnedIsNeverEvicted(t *testing.T) {
+//
+// Scenarios: D10.
+func TestPinnedIsNeverEvicted(t *testing.T) {
 	const quota = 32 << 20
 	tier, err := Open(Config{Dir: filepath.Join(t.TempDir(), "warm"), Quota: quota, Format: "1", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -12,9 +12,11 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// TestC16_DroppedStaysDropped: what was dropped does not come back while value log files are
+// TestDroppedStaysDropped: what was dropped does not come back while value log files are
 // rewritten and tables compacted, however the three fall together.
-func TestC16_DroppedStaysDropped(t *testing.T) {
+//
+// Scenarios: C16.
+func TestDroppedStaysDropped(t *testing.T) {
 	tier := open(t, filepath.Join(t.TempDir(), "warm"), MinQuota, "1")
 	defer closeTier(t, tier)
 	body := bytes.Repeat([]byte("x"), 6000) // in the value log

@@ -13,8 +13,10 @@ import (
 
 var roomKey = akigw.Key{Bucket: "bucket", Name: "k"}
 
-// TestC3_NoRoomToOpen: where Badger would find no room nothing is opened, set aside or changed.
-func TestC3_NoRoomToOpen(t *testing.T) {
+// TestNoRoomToOpen: where Badger would find no room nothing is opened, set aside or changed.
+//
+// Scenarios: C3.
+func TestNoRoomToOpen(t *testing.T) {
 	for name, take := range map[string]func(*testkit.SmallDisk){
 		"no bytes":      func(d *testkit.SmallDisk) { d.Fill(0) },
 		"15 MiB":        func(d *testkit.SmallDisk) { d.Fill(15 << 20) },
@@ -50,9 +52,11 @@ func TestC3_NoRoomToOpen(t *testing.T) {
 	}
 }
 
-// TestC3_Distrust: what a run did not use is not taken for current by the next one, nor for the
+// TestDistrust: what a run did not use is not taken for current by the next one, nor for the
 // remains of a crash.
-func TestC3_Distrust(t *testing.T) {
+//
+// Scenarios: C3.
+func TestDistrust(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	if err := Distrust(dir); err != nil {
 		t.Errorf("of none: %v", err)
@@ -80,9 +84,11 @@ func TestC3_Distrust(t *testing.T) {
 	}
 }
 
-// TestC3_RemoveWithoutRoom: what has to be removed, and cannot be, is not served, neither in this
+// TestRemoveWithoutRoom: what has to be removed, and cannot be, is not served, neither in this
 // run nor, unvalidated, in the next.
-func TestC3_RemoveWithoutRoom(t *testing.T) {
+//
+// Scenarios: C3.
+func TestRemoveWithoutRoom(t *testing.T) {
 	disk := testkit.NewSmallDisk(t, 96<<20, 0)
 	dir := filepath.Join(disk.Dir, "warm")
 	tier := open(t, dir, 64<<20, "1")
@@ -113,8 +119,10 @@ func TestC3_RemoveWithoutRoom(t *testing.T) {
 	}
 }
 
-// TestC3_DirectoryGone: a tier whose directory is gone takes nothing, and neither waits nor fails.
-func TestC3_DirectoryGone(t *testing.T) {
+// TestDirectoryGone: a tier whose directory is gone takes nothing, and neither waits nor fails.
+//
+// Scenarios: C3.
+func TestDirectoryGone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, 64<<20, "1")
 	tier.PutEntry(roomKey, []byte("entry"), []byte("summary"), Handling{})

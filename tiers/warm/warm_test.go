@@ -84,10 +84,12 @@ func TestAnotherFormatStartsEmpty(t *testing.T) {
 	}
 }
 
-// TestB22_PlaceThatWasLost: after a crash a key may point to a place in the value log that has
+// TestPlaceThatWasLost: after a crash a key may point to a place in the value log that has
 // other bytes by now. It is read as nothing, and the tier closes: Badger by itself would keep the
 // file locked.
-func TestB22_PlaceThatWasLost(t *testing.T) {
+//
+// Scenarios: B22.
+func TestPlaceThatWasLost(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, 64<<20, "1")
 	value := bytes.Repeat([]byte("value"), 2000)
@@ -139,9 +141,11 @@ func TestB22_PlaceThatWasLost(t *testing.T) {
 	}
 }
 
-// TestC13_EveryByteOfATable: whichever is damaged, it is an error before Badger opens the
+// TestEveryByteOfATable: whichever is damaged, it is an error before Badger opens the
 // directory, which ends the process for some of them.
-func TestC13_EveryByteOfATable(t *testing.T) {
+//
+// Scenarios: C13.
+func TestEveryByteOfATable(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, 64<<20, "1")
 	for n := range 20 {
@@ -171,9 +175,11 @@ func TestC13_EveryByteOfATable(t *testing.T) {
 	}
 }
 
-// TestC13_DirectoryThatDoesNotOpenIsSetAside covers every file of the
+// TestDirectoryThatDoesNotOpenIsSetAside covers every file of the
 // directory: whatever is damaged, the tier opens, and serves nothing wrong.
-func TestC13_DirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
+//
+// Scenarios: C13.
+func TestDirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
 	source := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, source, 64<<20, "1")
 	values := map[int64][]byte{}
@@ -248,9 +254,11 @@ func damage(t *testing.T, random *rand.Rand, path, how string) {
 	}
 }
 
-// TestI7_C15_DiskStaysWithinTheQuota writes ten times the quota, with the real
+// TestDiskStaysWithinTheQuota writes ten times the quota, with the real
 // background work beside it, and looks at the directory all the time.
-func TestI7_C15_DiskStaysWithinTheQuota(t *testing.T) {
+//
+// Scenarios: I7, C15.
+func TestDiskStaysWithinTheQuota(t *testing.T) {
 	const quota = MinQuota
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, quota, "1")
@@ -324,9 +332,11 @@ func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
 	}
 }
 
-// TestC3_NoWritesWithoutHeadroom: a full disk must not be met under Badger's
+// TestNoWritesWithoutHeadroom: a full disk must not be met under Badger's
 // memory maps.
-func TestC3_NoWritesWithoutHeadroom(t *testing.T) {
+//
+// Scenarios: C3.
+func TestNoWritesWithoutHeadroom(t *testing.T) {
 	tier := open(t, filepath.Join(t.TempDir(), "warm"), 64<<20, "1")
 	defer closeTier(t, tier)
 	tier.space.free.Store(tier.space.headroom - 1)
