@@ -110,6 +110,10 @@ func (c *compactor) compact() {
 // drop removes the oldest segment; next is the one after it. It returns false if the segment stays.
 // A disk without room for the side file is no reason to keep it for good: it is tried again.
 func (c *compactor) drop(s *segment, next uint64) bool {
+	if !c.log.beginRemoval(s) {
+		return false
+	}
+	defer c.log.endRemoval(s)
 	failpoint.Here("compact.beforeUnlink")
 	err := c.side.raiseFloor(next)
 	c.postponed.Store(unwritten(err))

@@ -59,6 +59,7 @@ type segment struct {
 	size      int64
 	readers   int
 	repairing bool // it must not be removed meanwhile
+	removing  bool // it must not be repaired meanwhile
 	removed   bool
 }
 
@@ -369,7 +370,23 @@ func (w *wal) oldest() (s *segment, next uint64) {
 	return w.segments[0], w.segments[1].id
 }
 
-// remove removes the oldest segment: from the disk, durably, and then from the list.
+// beginRemoval keeps a segment from being repaired while it is removed. It returns false for one that
+// is being repaired: its repair would bring it back.
+func (w *wal) beginRemoval(s *segment) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.removing = !s.repairing
+	return s.removing
+}
+
+func (w *wal) endRemoval(s *segment) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.removing = false
+}
+
+// remove removes the oldest segment: from the disk, durably, and then from the list. It is between
+// beginRemoval and endRemoval.
 func (w *wal) remove(s *segment) error {
 	err := w.fs.Remove(w.segmentName(s.id))
 	if err == nil {
@@ -400,11 +417,11 @@ func holesSince(all []hole, segment uint64) (kept []hole) {
 }
 
 // beginRepair keeps a segment from being removed while it is repaired. It returns false for one
-// that was removed, is being repaired, or is still written.
+// that was or is being removed, is being repaired, or is still written.
 func (w *wal) beginRepair(s *segment) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s.removed || s.repairing || s == w.segments[len(w.segments)-1] {
+	if s.removed || s.removing || s.repairing || s == w.segments[len(w.segments)-1] {
 		return false
 	}
 	s.repairing = true

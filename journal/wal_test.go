@@ -78,9 +78,13 @@ func TestLog_RemovedWhileRead(t *testing.T) {
 	if oldest, next := w.oldest(); oldest != s || next != 2 {
 		t.Fatalf("segment %+v, then %d", oldest, next)
 	}
+	if !w.beginRemoval(s) || w.beginRepair(s) {
+		t.Error("a segment that is being removed may be repaired")
+	}
 	if err := w.remove(s); err != nil {
 		t.Fatal(err)
 	}
+	w.endRemoval(s)
 	if w.acquire(1) != nil || w.firstID() != 2 {
 		t.Error("it is still there")
 	}
@@ -89,7 +93,7 @@ func TestLog_RemovedWhileRead(t *testing.T) {
 	}
 	w.release(s)
 	w.beginRepair(w.acquire(2))
-	if oldest, _ := w.oldest(); oldest != nil {
+	if oldest, _ := w.oldest(); oldest != nil || w.beginRemoval(w.acquire(2)) {
 		t.Error("a segment that is repaired may be removed")
 	}
 }
