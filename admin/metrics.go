@@ -123,16 +123,10 @@ var families = []family{
 func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	var text bytes.Buffer
-	s.counters(&text)
+	s.metrics.WritePrometheus(&text)
 	metrics.WriteProcessMetrics(&text)
 	metrics.WriteFDMetrics(&text)
 	_ = explained(w, text.String()) // a client that has gone does not read its answer
-}
-
-// counters writes the metrics of this gateway.
-func (s *Server) counters(w io.Writer) {
-	s.metrics.WritePrometheus(w)
-	metrics.WritePrometheus(w, false) // of packages that do not have their metrics in a set yet
 }
 
 // explained writes metrics in order, and with the help of families.

@@ -66,7 +66,7 @@ type counted struct {
 // countedNow reads the counters that an Overview needs.
 func (s *Server) countedNow() counted {
 	var text bytes.Buffer
-	s.counters(&text)
+	s.metrics.WritePrometheus(&text)
 	c := counted{time.Now(), map[string]float64{}}
 	for line := range strings.Lines(text.String()) {
 		line = strings.TrimSpace(line)
