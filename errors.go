@@ -1,31 +1,35 @@
 package akigw
 
-import "errors"
+// Error is an error that callers decide on with errors.Is. It is a constant, so that no package can
+// replace the errors of another one. Two of the same text are the same error: each text exists once.
+type Error string
 
-// Errors that callers decide on with errors.Is. They are mapped to S3 codes in
-// the gateway room and nowhere else.
-var (
+// Error implements error.
+func (e Error) Error() string { return string(e) }
+
+// The errors of this package. Package gateway maps them to S3 codes, in one place.
+const (
 	// ErrInvalidBucketName: the name breaks S3's bucket naming rules.
-	ErrInvalidBucketName = errors.New("invalid bucket name")
+	ErrInvalidBucketName = Error("invalid bucket name")
 	// ErrInvalidKey: the key is not valid UTF-8 or contains a NUL.
-	ErrInvalidKey = errors.New("key is not valid UTF-8 or contains a NUL byte")
+	ErrInvalidKey = Error("key is not valid UTF-8 or contains a NUL byte")
 	// ErrKeyTooLong: the key is longer than MaxKeyBytes.
-	ErrKeyTooLong = errors.New("key is longer than 1024 bytes")
+	ErrKeyTooLong = Error("key is longer than 1024 bytes")
 	// ErrNoSuchKey: the key was deleted, and the upstream does not know it yet.
-	ErrNoSuchKey = errors.New("no such key")
+	ErrNoSuchKey = Error("no such key")
 	// ErrRangeNotSatisfiable: no byte of the object lies in the range.
-	ErrRangeNotSatisfiable = errors.New("range not satisfiable")
+	ErrRangeNotSatisfiable = Error("range not satisfiable")
 	// ErrNotModified: a condition of the request ends it with 304.
-	ErrNotModified = errors.New("not modified")
+	ErrNotModified = Error("not modified")
 	// ErrPreconditionFailed: a condition of the request ends it with 412.
-	ErrPreconditionFailed = errors.New("precondition failed")
+	ErrPreconditionFailed = Error("precondition failed")
 	// ErrUpstreamUnavailable: the upstream gave no answer (connection,
 	// timeout). What it did with the request is unknown.
-	ErrUpstreamUnavailable = errors.New("upstream unavailable")
+	ErrUpstreamUnavailable = Error("upstream unavailable")
 	// ErrShortBody: the upstream ended a body before its length.
-	ErrShortBody = errors.New("upstream body is shorter than announced")
+	ErrShortBody = Error("upstream body is shorter than announced")
 	// ErrChecksum: bytes do not have the checksum that belongs to them.
-	ErrChecksum = errors.New("checksum mismatch")
+	ErrChecksum = Error("checksum mismatch")
 	// ErrChanged: the object was replaced while it was being read.
-	ErrChanged = errors.New("object changed while it was read")
+	ErrChanged = Error("object changed while it was read")
 )

@@ -15,6 +15,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/sigv4"
 )
 
@@ -35,12 +36,12 @@ type authenticator struct {
 	throttled *metrics.Counter
 }
 
-var (
-	errNoKeys    = errors.New("an admin key is needed: sign with signature version 4, or use HTTP basic authentication over loopback")
-	errWrongKeys = errors.New("this is no admin key, or its signature is wrong; S3 keys are no admin keys")
-	errConsole   = errors.New("a change with a console's cookie has to come from the console")
-	errTooMany   = errors.New("too many wrong credentials came from your address; wait a minute")
-	errHost      = errors.New("the Host header names neither localhost nor an address; a web page must not read this through your browser")
+const (
+	errNoKeys    = akigw.Error("an admin key is needed: sign with signature version 4, or use HTTP basic authentication over loopback")
+	errWrongKeys = akigw.Error("this is no admin key, or its signature is wrong; S3 keys are no admin keys")
+	errConsole   = akigw.Error("a change with a console's cookie has to come from the console")
+	errTooMany   = akigw.Error("too many wrong credentials came from your address; wait a minute")
+	errHost      = akigw.Error("the Host header names neither localhost nor an address; a web page must not read this through your browser")
 )
 
 // guard puts the authenticator in front of a route. Requests that change something are audited, and

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+
+	"github.com/akidb/akigw"
 )
 
 // The first headBytes of a body name the object and its version. The rest follows from these, so
@@ -80,7 +82,7 @@ func (b *body) Seek(offset int64, whence int) (int64, error) {
 func (b *body) Close() error { return nil }
 
 // errWrong is a response with content that was not stored.
-var errWrong = errors.New("wrong content")
+const errWrong = akigw.Error("wrong content")
 
 // verify reads the body of an object of a size to its end, and returns its version.
 func verify(r io.Reader, item uint64, size int64, buffer []byte) (version uint64, err error) {

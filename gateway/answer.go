@@ -159,7 +159,7 @@ func (a *answer) finishLate(r *http.Request, status int, document []byte) {
 	if status >= http.StatusMultipleChoices {
 		a.status = status // for the log and the metrics: the client has got a 200
 		if len(document) == 0 {
-			document = withoutDeclaration(s3err.Document(s3err.InternalError, r, a.requestID[0], ""))
+			document = withoutDeclaration(s3err.Document(s3err.InternalError.Err(), r, a.requestID[0], ""))
 		}
 	}
 	_, _ = a.Write(document) // a client that has disconnected does not read its answer

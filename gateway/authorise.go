@@ -117,13 +117,10 @@ func (c *call) allowedDelete(o deletion) bool {
 // them could carry out.
 func (g *authoriser) checkKeys(c *call) error {
 	if g.Writes.Reserved(c.key) || c.source != nil && g.Writes.Reserved(c.source.key) {
-		return errReserved
+		return s3err.AccessDenied.With("Keys that begin with " + overlay.ReservedPrefix + " are the gateway's own in this bucket.")
 	}
 	if c.source == nil || g.Upstream.Owner(c.source.key.Bucket) == g.Upstream.Owner(c.key.Bucket) {
 		return nil
 	}
 	return s3err.NotImplemented.With("The source and the destination of this copy are on different upstreams: get the object and put it.")
 }
-
-// errReserved refuses a request that names one of the gateway's own keys.
-var errReserved = s3err.AccessDenied.With("Keys that begin with " + overlay.ReservedPrefix + " are the gateway's own in this bucket.")

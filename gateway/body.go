@@ -252,7 +252,7 @@ func (c *call) readDocument(limit int64) ([]byte, error) {
 	}
 	size := c.payload.Length
 	if size > limit {
-		return nil, errTooBig
+		return nil, s3err.MessageTooLong
 	}
 	if size < 0 {
 		size = limit
@@ -260,7 +260,7 @@ func (c *call) readDocument(limit int64) ([]byte, error) {
 	if err := c.reserve(parsedFactor * size); err != nil {
 		return nil, err
 	}
-	return b.readAll(limit, errTooBig)
+	return b.readAll(limit, s3err.MessageTooLong)
 }
 
 // readAll reads and verifies a body of at most limit bytes; a longer one gives
@@ -272,5 +272,3 @@ func (b *body) readAll(limit int64, tooLong error) ([]byte, error) {
 	}
 	return data, err
 }
-
-var errTooBig = &s3err.Error{Code: "MaxMessageLengthExceeded", Status: http.StatusBadRequest, Message: "Your request was too big."}

@@ -10,14 +10,6 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// preflightHeaders are the headers of a preflight (Fetch standard, "CORS-preflight request").
-var preflightHeaders = [...]string{"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"}
-
-var (
-	errForbiddenOrigin = &s3err.Error{Code: "AccessForbidden", Status: http.StatusForbidden, Message: "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted by the resource's CORS spec."}
-	errNoOrigin        = &s3err.Error{Code: "BadRequest", Status: http.StatusBadRequest, Message: "Insufficient information. Origin request header needed."}
-)
-
 // preflights answers CORS preflights ("OPTIONS object").
 type preflights struct {
 	Upstream Upstream
@@ -34,13 +26,13 @@ func (g *preflights) answer(w *answer, r *http.Request) error {
 		return err
 	}
 	header := http.Header{}
-	for _, name := range preflightHeaders {
+	for _, name := range [...]string{"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"} { // Fetch standard, "CORS-preflight request"
 		if values := r.Header[name]; len(values) > 0 {
 			header[name] = values[:1]
 		}
 	}
 	if c.level() == ServiceLevel || header.Get("Origin") == "" || r.ContentLength != 0 {
-		return errNoOrigin
+		return s3err.BadRequest
 	}
 	if err := checkPreflight(header); err != nil {
 		return err
@@ -51,7 +43,7 @@ func (g *preflights) answer(w *answer, r *http.Request) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 || resp.Header.Get("Access-Control-Allow-Origin") == "" {
-		return errForbiddenOrigin
+		return s3err.AccessForbidden
 	}
 	relayHeader(w.Header(), resp.Header, resp.StatusCode)
 	w.Header().Set("Content-Length", "0")
@@ -65,7 +57,7 @@ const preflightOp = "OptionsObject"
 // whatever the bucket.
 func checkPreflight(header http.Header) error {
 	bad := func(message string) error {
-		return &s3err.Error{Code: "BadRequest", Status: http.StatusBadRequest, Message: message}
+		return s3err.BadRequest.With(message)
 	}
 	if method := header.Get("Access-Control-Request-Method"); !slices.Contains(methods, method) {
 		return bad("Invalid Access-Control-Request-Method: " + method)

@@ -136,8 +136,8 @@ func appendDenied(result []byte, denied []deletion) ([]byte, error) {
 		if o.version != "" {
 			element(&b, "VersionId", o.version)
 		}
-		element(&b, "Code", s3err.AccessDenied.Code)
-		element(&b, "Message", s3err.AccessDenied.Message)
+		element(&b, "Code", string(s3err.AccessDenied))
+		element(&b, "Message", s3err.AccessDenied.Err().Message)
 		b.WriteString("</Error>")
 	}
 	b.WriteString("</DeleteResult>")

@@ -69,15 +69,15 @@ func clientError(w *answer, err error) *s3err.Error {
 	case errors.As(err, &refused):
 		return nil
 	case errors.Is(err, akigw.ErrInvalidBucketName):
-		return s3err.InvalidBucketName
+		return s3err.InvalidBucketName.Err()
 	case errors.Is(err, akigw.ErrKeyTooLong):
 		return s3err.KeyTooLong.About("MaxSizeAllowed", "1024")
 	case errors.Is(err, akigw.ErrInvalidKey):
-		return s3err.InvalidURI
+		return s3err.InvalidURI.Err()
 	case errors.Is(err, akigw.ErrNoSuchKey):
 		w.Header()["X-Akigw-Cache"] = []string{string(akigw.Overlay)}
 		if w.call == nil {
-			return s3err.NoSuchKey
+			return s3err.NoSuchKey.Err()
 		}
 		return s3err.NoSuchKey.About("Key", w.call.key.Name)
 	}
@@ -92,31 +92,31 @@ func (e *errorWriter) serverError(w *answer, r *http.Request, requestID string, 
 	}
 	switch {
 	case r.Context().Err() != nil: // the client has disconnected
-		return s3err.ServiceUnavailable
+		return s3err.ServiceUnavailable.Err()
 	case errors.Is(err, cold.ErrSuspect): // it has been logged
-		return s3err.ServiceUnavailable
+		return s3err.ServiceUnavailable.Err()
 	case errors.Is(err, writeback.ErrNoUpload):
 		if w.call == nil {
-			return s3err.NoSuchUpload
+			return s3err.NoSuchUpload.Err()
 		}
 		return s3err.NoSuchUpload.About("UploadId", w.call.query.Get("uploadId"))
 	case errors.Is(err, writeback.ErrNoPart):
-		return s3err.InvalidPart
+		return s3err.InvalidPart.Err()
 	case errors.Is(err, writeback.ErrPending), errors.Is(err, writeback.ErrJournal):
 		log("a write was not accepted")
-		return s3err.ServiceUnavailable
+		return s3err.ServiceUnavailable.Err()
 	case errors.Is(err, tiers.ErrBusy):
-		return s3err.SlowDown
+		return s3err.SlowDown.Err()
 	case errors.Is(err, akigw.ErrUpstreamUnavailable), errors.Is(err, akigw.ErrShortBody), errors.Is(err, akigw.ErrChanged), errors.Is(err, akigw.ErrChecksum):
 		log("the upstream did not give a usable answer")
 		if errors.Is(err, cold.ErrNoKeys) {
 			return s3err.ServiceUnavailable.With("The gateway has no valid credentials for the upstream at present.")
 		}
-		return s3err.ServiceUnavailable
+		return s3err.ServiceUnavailable.Err()
 	case w.call != nil && w.call.deadline.met():
 		e.log.Warn("a request exceeded its deadline", "request_id", requestID, "op", w.call.route.Op, "path", clip(r.URL.EscapedPath()), "error", err)
-		return s3err.ServiceUnavailable
+		return s3err.ServiceUnavailable.Err()
 	}
 	e.log.Error("internal error", "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
-	return s3err.InternalError
+	return s3err.InternalError.Err()
 }

@@ -1,10 +1,10 @@
 package gateway
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/limits"
 )
 
@@ -43,4 +43,4 @@ func (x *exchange) close() {
 }
 
 // errGivenUp ends an exchange on the fast path without a response.
-var errGivenUp = errors.New("the request cannot be answered locally")
+const errGivenUp = akigw.Error("the request cannot be answered locally")

@@ -149,7 +149,7 @@ func (c *call) check(route *Route) error {
 			About("ArgumentName", "x-amz-content-sha256").About("ArgumentValue", c.Header.Get("X-Amz-Content-Sha256"))
 	}
 	if route.Body == Document && c.ContentLength > maxDocument {
-		return errTooBig
+		return s3err.MessageTooLong
 	}
 	for _, check := range [...]func(*call) error{(*call).checkOverrides, (*call).checkMetadata, (*call).checkCounts, (*call).checkCopyRange, (*call).checkPartNumber} {
 		if err := check(c); err != nil {

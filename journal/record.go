@@ -3,7 +3,6 @@ package journal
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 	"net/http"
 	"time"
@@ -83,7 +82,7 @@ type hole struct {
 // neither uploads, nor packs, nor translations.
 const formatVersion = 2
 
-var errRecord = errors.New("malformed journal record")
+const errRecord = akigw.Error("malformed journal record")
 
 // encode appends the payload of a record.
 func (o *op) encode(b []byte) []byte {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/journal/internal/spool"
 
 	"github.com/akidb/akigw/internal/vfs"
@@ -187,12 +188,12 @@ func (r *repairer) segment(s *segment) error {
 	return r.mirror.repairSegment(s)
 }
 
-var (
+const (
 	// errRepair: a body is intact in one directory and could not be written to the other.
-	errRepair = errors.New("a body could not be written again")
+	errRepair = akigw.Error("a body could not be written again")
 	// errNotRepaired: another goroutine is repairing the body, it cannot be repaired, or its entry
 	// has left.
-	errNotRepaired = errors.New("the body is not to be repaired")
+	errNotRepaired = akigw.Error("the body is not to be repaired")
 )
 
 // body is a spool file that a live record needs.

@@ -2,14 +2,13 @@ package placement
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/akidb/akigw"
 )
 
 // ErrMoving says that another move of the same objects, or of some of them, is under way.
-var ErrMoving = errors.New("another move of these objects is under way; nothing was done")
+const ErrMoving = akigw.Error("another move of these objects is under way; nothing was done")
 
 // moves are those under way: no object is in two of them. The zero value is ready.
 type moves struct {

@@ -19,11 +19,11 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
-var (
+const (
 	// ErrPinned says that a pin keeps objects where they are.
-	ErrPinned = errors.New("pinned")
+	ErrPinned = akigw.Error("pinned")
 	// ErrNotPinned says that there is no such pin.
-	ErrNotPinned = errors.New("there is no such pin: see akigw tier pins")
+	ErrNotPinned = akigw.Error("there is no such pin: see akigw tier pins")
 )
 
 // Pin says that an operator wants objects kept: those whose keys it names, now and later.

@@ -2,17 +2,17 @@ package server
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/writeback"
 )
 
 // ErrPending is returned by Run if acknowledged writes were not uploaded in time. The data
 // directory keeps them.
-var ErrPending = errors.New("acknowledged writes are not upstream yet; the next start takes them there")
+const ErrPending = akigw.Error("acknowledged writes are not upstream yet; the next start takes them there")
 
 // drain uploads pending writes before the process ends, for timeout at most. It returns
 // ErrPending if some are left.

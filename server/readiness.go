@@ -3,11 +3,13 @@ package server
 import (
 	"errors"
 	"sync"
+
+	"github.com/akidb/akigw"
 )
 
-var (
-	errStarting = errors.New("the gateway is starting")
-	errStopping = errors.New("the gateway is stopping")
+const (
+	errStarting = akigw.Error("the gateway is starting")
+	errStopping = akigw.Error("the gateway is stopping")
 )
 
 // readiness says whether requests should be sent to this gateway. Any goroutine may use it.

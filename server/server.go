@@ -18,6 +18,8 @@ import (
 	"net"
 	"slices"
 	"sync/atomic"
+
+	"github.com/akidb/akigw"
 )
 
 // Server is a whole gateway with its listeners bound. Either Run or Close has to be called, once.
@@ -90,7 +92,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // notReady says why /readyz is not 200, nil if it is.
 func (s *Server) notReady() error { return errors.Join(s.state.check(), s.storage.journalProblem()) }
 
-var errUsed = errors.New("a server.Server runs once")
+const errUsed = akigw.Error("a server.Server runs once")
 
 // Close closes a Server that is not going to run. After Run it does nothing.
 func (s *Server) Close() error {

@@ -100,8 +100,6 @@ func badFraming(reason string) *s3err.Error {
 	return s3err.IncompleteBody.About("Reason", reason)
 }
 
-var errChunkHeader = badFraming("malformed chunk header")
-
 // reserve takes memory for a chunk of size bytes.
 func (c *chunkReader) reserve(size int64) error {
 	if c.memory == nil || size <= c.held {
@@ -156,7 +154,7 @@ func (c *chunkReader) nextChunk() error {
 	sizeText, extension, _ := strings.Cut(line, ";")
 	size, err := strconv.ParseUint(sizeText, 16, 62)
 	if err != nil {
-		return errChunkHeader
+		return badFraming("malformed chunk header")
 	}
 	signature, signed := strings.CutPrefix(extension, "chunk-signature=")
 	if signed != (c.chain != nil) || signed && len(signature) != 2*sha256.Size {
@@ -282,14 +280,14 @@ func (c *chunkReader) announced(name string) bool {
 func (c *chunkReader) line() (string, error) {
 	raw, err := c.in.ReadSlice('\n')
 	if err == bufio.ErrBufferFull || len(raw) > maxChunkLine {
-		return "", errChunkHeader
+		return "", badFraming("malformed chunk header")
 	}
 	if err != nil {
 		return "", io.ErrUnexpectedEOF
 	}
 	text, ok := strings.CutSuffix(string(raw), "\r\n")
 	if !ok {
-		return "", errChunkHeader
+		return "", badFraming("malformed chunk header")
 	}
 	return text, nil
 }

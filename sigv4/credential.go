@@ -27,8 +27,6 @@ var queryAuthentication = map[string]bool{
 	"X-Amz-SignedHeaders": true, "X-Amz-Signature": true, "X-Amz-Security-Token": true,
 }
 
-var errTwoMechanisms = s3err.InvalidArgument.With("Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified")
-
 // parseCredential returns the one credential of a request, with place Nowhere if it has none.
 func parseCredential(h http.Header, query url.Values, region string) (credential, error) {
 	inQuery := false
@@ -46,9 +44,9 @@ func parseCredential(h http.Header, query url.Values, region string) (credential
 	case len(auth) > 1:
 		return credential{}, sentTwice("Authorization")
 	case len(auth) > 0 && (inQuery || old), inQuery && old:
-		return credential{}, errTwoMechanisms
+		return credential{}, s3err.InvalidArgument.With("Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified")
 	case old:
-		return credential{}, errSignatureVersion
+		return credential{}, s3err.InvalidRequest.With(badMechanism)
 	case len(auth) > 0:
 		return fromHeader(auth[0], h, region)
 	case inQuery:
@@ -63,7 +61,7 @@ func sentTwice(header string) error {
 	return s3err.InvalidArgument.With("The header " + strings.ToLower(header) + " was sent more than once.")
 }
 
-var errSignatureVersion = s3err.InvalidRequest.With("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+const badMechanism = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
 
 // fromHeader parses "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=...,
 // Signature=..." ("Authenticating Requests: Using the Authorization Header").
@@ -73,7 +71,7 @@ func fromHeader(auth string, h http.Header, region string) (credential, error) {
 	case !ok:
 		return credential{}, notAuthorization("Authorization header is invalid -- one and only one ' ' (space) required.", kind)
 	case kind == "AWS" || kind == asymmetric:
-		return credential{}, errSignatureVersion
+		return credential{}, s3err.InvalidRequest.With(badMechanism)
 	case kind != algorithm:
 		return credential{}, notAuthorization("Unsupported Authorization Type", kind)
 	}
@@ -91,11 +89,11 @@ func fromHeader(auth string, h http.Header, region string) (credential, error) {
 	case len(h["Date"]) > 0:
 		t, err := http.ParseTime(h["Date"][0])
 		if err != nil {
-			return c, errNoDate
+			return c, s3err.AccessDenied.With(noDate)
 		}
 		c.time = t.UTC().Format(timeFormat)
 	default:
-		return c, errNoDate
+		return c, s3err.AccessDenied.With(noDate)
 	}
 	return c, nil
 }
@@ -144,7 +142,7 @@ func headerMalformed(message string) *s3err.Error {
 	return s3err.AuthorizationHeaderMalformed.With("The authorization header is malformed; " + message)
 }
 
-var errNoDate = s3err.AccessDenied.With("AWS authentication requires a valid Date or x-amz-date header.")
+const noDate = "AWS authentication requires a valid Date or x-amz-date header."
 
 // presignParameters are the required query parameters of a presigned URL ("Authenticating Requests:
 // Using Query Parameters").

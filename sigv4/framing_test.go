@@ -48,7 +48,7 @@ func TestFraming(t *testing.T) {
 			case c.code == "" && (err != nil || string(got) != "hello"):
 				t.Errorf("%q, %v", got, err)
 			case c.code != "" && c.message == "":
-				c.message = s3err.MalformedTrailer.Message
+				c.message = s3err.MalformedTrailer.Err().Message
 				fallthrough
 			case c.code != "":
 				expectMessage(t, err, c.code, c.message)
@@ -57,6 +57,6 @@ func TestFraming(t *testing.T) {
 	}
 	t.Run("signed, no trailer announced", func(t *testing.T) {
 		_, _, err := verify(verifier(), signed(t, "PUT", "/bucket/key", "", http.Header{"X-Amz-Decoded-Content-Length": {"5"}}, nil, streamingTrailer))
-		expectMessage(t, err, "MalformedTrailerError", s3err.MalformedTrailer.Message)
+		expectMessage(t, err, "MalformedTrailerError", s3err.MalformedTrailer.Err().Message)
 	})
 }

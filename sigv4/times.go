@@ -16,7 +16,7 @@ func (c *credential) checkTime(now time.Time, query url.Values) error {
 		if c.place == Query {
 			return s3err.AuthorizationQueryParameters.With("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
 		}
-		return errNoDate
+		return s3err.AccessDenied.With(noDate)
 	}
 	if c.day != c.time[:8] {
 		message := "Invalid credential date \"" + c.day + "\". This date is not the same as X-Amz-Date: \"" + c.time[:8] + "\"."

@@ -2,9 +2,10 @@ package snapshot
 
 import (
 	"encoding/hex"
-	"errors"
 	"regexp"
 	"time"
+
+	"github.com/akidb/akigw"
 )
 
 // Info is what the name and size of a snapshot's file say.
@@ -17,15 +18,15 @@ type Info struct {
 	File   string `json:"file"`
 }
 
-var (
+const (
 	// ErrNone: there is no such snapshot.
-	ErrNone = errors.New("no such snapshot: see akigw snapshot list")
+	ErrNone = akigw.Error("no such snapshot: see akigw snapshot list")
 	// ErrDamaged: the file is not what was written.
-	ErrDamaged = errors.New("the snapshot is damaged")
+	ErrDamaged = akigw.Error("the snapshot is damaged")
 	// ErrLast: the snapshot is the last good one, and stays.
-	ErrLast = errors.New("it is the last good snapshot")
+	ErrLast = akigw.Error("it is the last good snapshot")
 	// ErrUnordered: no snapshot can be made, because the catalog hides the names of objects.
-	ErrUnordered = errors.New("a snapshot would hold the names of objects in the clear, and cache.encryption_key_file hides them: no snapshots are made")
+	ErrUnordered = akigw.Error("a snapshot would hold the names of objects in the clear, and cache.encryption_key_file hides them: no snapshots are made")
 )
 
 // idLayout is the format of an id: the time of the snapshot.

@@ -1,18 +1,17 @@
 package tiers
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
 )
 
-var (
+const (
 	// ErrNoRoom: a tier has no room for what is asked of it.
-	ErrNoRoom = errors.New("no room")
+	ErrNoRoom = akigw.Error("no room")
 	// ErrTierOff: the tier does not exist, or may not hold the object.
-	ErrTierOff = errors.New("the tier does not take it")
+	ErrTierOff = akigw.Error("the tier does not take it")
 )
 
 // mover moves objects between the tiers when it is told to.

@@ -2,7 +2,6 @@ package tiers
 
 import (
 	"encoding/binary"
-	"errors"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -92,7 +91,7 @@ func (e *entry) weight() int {
 // describes the format.
 const entryVersion = 3
 
-var errEntry = errors.New("malformed catalog entry")
+const errEntry = akigw.Error("malformed catalog entry")
 
 // objectNumber is a number for a key without its version: the same in each epoch. Two keys may share one.
 func objectNumber(key akigw.Key) uint64 {

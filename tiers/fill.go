@@ -24,19 +24,19 @@ const (
 	reachBlocks = 64
 )
 
-var (
+const (
 	// errAbandoned ends a fill whose last reader left.
-	errAbandoned = errors.New("no reader left")
+	errAbandoned = akigw.Error("no reader left")
 	// errYielded ends a fill whose readers are slow, while others wait for what
 	// it holds.
-	errYielded = errors.New("others wait")
+	errYielded = akigw.Error("others wait")
 	// errPresent ends a fill whose first block was in memory or on disk when it began.
-	errPresent = errors.New("the block is there")
+	errPresent = akigw.Error("the block is there")
 )
 
 // ErrUncacheable: the upstream's answer has no strong ETag or no length, so
 // that the object can only be passed through.
-var ErrUncacheable = errors.New("object cannot be cached")
+const ErrUncacheable = akigw.Error("object cannot be cached")
 
 // fillPlan is how a fill runs. It does not change once the fill has begun.
 type fillPlan struct {

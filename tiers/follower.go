@@ -2,12 +2,12 @@ package tiers
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -92,7 +92,7 @@ func (f *feed) covers(t time.Time) bool {
 	return !f.since.IsZero() && !t.Before(f.since) && time.Since(f.last) < silence
 }
 
-var errSilent = errors.New("the stream of events is silent")
+const errSilent = akigw.Error("the stream of events is silent")
 
 // unchanged reports whether a change of e since it was confirmed would have been
 // heard of, in mode Events. A bucket's stream is opened when the bucket is first

@@ -58,7 +58,7 @@ type Promise interface {
 }
 
 // ErrNotPending: a change that was pending has reached the upstream, or is superseded.
-var ErrNotPending = errors.New("the write is not pending any more")
+const ErrNotPending = akigw.Error("the write is not pending any more")
 
 // noOverlay is the Overlay of a store above which nothing is pending.
 type noOverlay struct{}

@@ -2,7 +2,6 @@ package tiers
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
@@ -24,7 +23,7 @@ const summaryVersion = 1
 // maxContentType is how much of a Content-Type a summary keeps.
 const maxContentType = 255
 
-var errSummary = errors.New("malformed summary of a catalog entry")
+const errSummary = akigw.Error("malformed summary of a catalog entry")
 
 // appendSummary encodes the summary of e.
 func appendSummary(b []byte, e *entry) []byte {

@@ -2,7 +2,6 @@ package tiers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -15,7 +14,7 @@ import (
 
 // ErrBusy: there is no memory for what the read would bring in. The client
 // should come again later.
-var ErrBusy = errors.New("too much is being fetched from the upstream at once")
+const ErrBusy = akigw.Error("too much is being fetched from the upstream at once")
 
 // windows is the memory for what was brought in, by fills or from disk, and
 // readers have not taken yet. Readers that find none wait until some is released; if more waits

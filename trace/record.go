@@ -1,17 +1,17 @@
 package trace
 
 import (
-	"errors"
 	"hash/maphash"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/tiers"
 )
 
 // ErrRecording says that another recording is under way.
-var ErrRecording = errors.New("a trace is being recorded already")
+const ErrRecording = akigw.Error("a trace is being recorded already")
 
 // Recorder observes the tiers for one recording at a time. The zero value is ready.
 type Recorder struct {

@@ -69,9 +69,9 @@ const (
 	noSuchUpload = "NoSuchUpload"
 )
 
-var (
-	errOther    = errors.New("the upstream does not have what it acknowledged")
-	errReplaced = errors.New("a later write has taken its place")
+const (
+	errOther    = akigw.Error("the upstream does not have what it acknowledged")
+	errReplaced = akigw.Error("a later write has taken its place")
 )
 
 // maxAnswer bounds what is read of a response, in bytes: a thousand long keys fit.

@@ -1,10 +1,11 @@
 package uploadpool
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"sync"
+
+	"github.com/akidb/akigw"
 )
 
 // tee shows the body of a request to the cache, once and in order, until end.
@@ -20,7 +21,7 @@ type tee struct {
 }
 
 // errOver is the error of reading a body whose request has ended.
-var errOver = errors.New("the request is over")
+const errOver = akigw.Error("the request is over")
 
 func (t *tee) Read(b []byte) (int, error) {
 	t.mu.Lock()

@@ -2,7 +2,6 @@ package writeback
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,12 +14,12 @@ import (
 	"github.com/akidb/akigw/writeback/buckets"
 )
 
-var (
+const (
 	// ErrJournal: the journal could not acknowledge a write. It may be kept or not.
-	ErrJournal = errors.New("the journal did not acknowledge the write")
+	ErrJournal = akigw.Error("the journal did not acknowledge the write")
 	// ErrPending: a request cannot be forwarded, because something that was
 	// acknowledged before has to be upstream first, and is not.
-	ErrPending = errors.New("an acknowledged write has to be upstream first")
+	ErrPending = akigw.Error("an acknowledged write has to be upstream first")
 )
 
 // Rules say which writes are written back.

@@ -3,7 +3,6 @@ package writeback
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"sort"
 	"time"
@@ -28,7 +27,7 @@ type DeadLetter struct {
 }
 
 // ErrNoDeadLetter: there is no dead letter of that number.
-var ErrNoDeadLetter = errors.New("no such dead letter: see akigw dead-letters list")
+const ErrNoDeadLetter = akigw.Error("no such dead letter: see akigw dead-letters list")
 
 // DeadLetters are the writes that could not be taken to the upstream, and what an operator can do
 // about them.

@@ -108,7 +108,7 @@ func (w *WriteBack) ExplainWrite(key akigw.Key) string {
 }
 
 // ErrNotPaused: the pending writes of a bucket are not held back.
-var ErrNotPaused = errors.New("pending writes of this bucket are not held back: see akigw status")
+const ErrNotPaused = akigw.Error("pending writes of this bucket are not held back: see akigw status")
 
 // ResumeFlush has the pending writes of a bucket uploaded in spite of what was found out about
 // it. forget drops what else is known of the bucket, too: which unusual writes it refused, and

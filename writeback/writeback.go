@@ -18,7 +18,6 @@ package writeback
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -244,7 +243,7 @@ func (w *WriteBack) Resume(upstream string) {
 }
 
 // errOff: the parts of an upload have to be noted in the journal.
-var errOff = errors.New("the journal is not open")
+const errOff = akigw.Error("the journal is not open")
 
 // Send writes an object as one multipart upload that leaves nothing behind, even if the process
 // ends meanwhile. body may be read by several goroutines at a time.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/cost"
 )
@@ -36,7 +37,7 @@ func (c *Client) Explain(ctx context.Context, bucket, key string) ([]admin.Setti
 }
 
 // ErrGone is how a stream ends that has no end of its own when the gateway ends.
-var ErrGone = errors.New("the gateway has gone")
+const ErrGone = akigw.Error("the gateway has gone")
 
 // maxLogLine is the longest line of the log in bytes.
 const maxLogLine = 1 << 20

@@ -2,7 +2,6 @@ package httpguard
 
 import (
 	"bytes"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -16,22 +15,20 @@ func tooLarge(limit int) *s3err.Error {
 
 func malformed(message string) *s3err.Error { return s3err.InvalidRequest.With(message) }
 
-var (
-	errLineFeed = malformed("A line of the request head ends with a bare line feed.")
-	errReturn   = malformed("The request head has a carriage return inside a line.")
-	errFold     = malformed("A header of the request is folded over several lines.")
-	errLine     = malformed("The request line is malformed.")
-	errTarget   = s3err.InvalidURI.With("The request target must start with a slash, or with http:// or https:// and the host.")
-	// errAuthority: the client and a proxy in front of the gateway may mean different hosts.
-	errAuthority = malformed("The host in the request target must be that of the Host header.")
-	errVersion   = &s3err.Error{Code: "HttpVersionNotSupported", Status: http.StatusHTTPVersionNotSupported, Message: "The HTTP version specified is not supported."}
-	errField     = malformed("A header of the request is malformed.")
-	errHost      = malformed("The request must have exactly one valid Host header.")
-	errLength    = malformed("The Content-Length header is malformed or was sent more than once.")
-	errEncoding  = malformed("The only Transfer-Encoding is chunked, and only in HTTP/1.1.")
-	errLengths   = malformed("The request has both Content-Length and Transfer-Encoding.")
-	errExpect    = &s3err.Error{Code: "ExpectationFailed", Status: http.StatusExpectationFailed, Message: "The only expectation that can be met is 100-continue."}
-	errFields    = malformed("The request has too many headers.")
+// What makes a head malformed, as the client is told.
+const (
+	badLineFeed = "A line of the request head ends with a bare line feed."
+	badReturn   = "The request head has a carriage return inside a line."
+	badFold     = "A header of the request is folded over several lines."
+	badLine     = "The request line is malformed."
+	// badAuthority: the client and a proxy in front of the gateway may mean different hosts.
+	badAuthority = "The host in the request target must be that of the Host header."
+	badField     = "A header of the request is malformed."
+	badHost      = "The request must have exactly one valid Host header."
+	badLength    = "The Content-Length header is malformed or was sent more than once."
+	badEncoding  = "The only Transfer-Encoding is chunked, and only in HTTP/1.1."
+	badLengths   = "The request has both Content-Length and Transfer-Encoding."
+	badFields    = "The request has too many headers."
 )
 
 // maxFields is the largest number of header lines.
@@ -42,7 +39,7 @@ const maxFields = 128
 func malformedSoFar(b []byte) *s3err.Error {
 	for i, c := range b {
 		if c == '\n' && (i == 0 || b[i-1] != '\r') {
-			return errLineFeed
+			return malformed(badLineFeed)
 		}
 	}
 	return nil
@@ -61,7 +58,7 @@ func inspect(head []byte) (body int64, refusal *s3err.Error) {
 	for count := 0; len(rest) > 0; count++ {
 		line, rest = cutLine(rest)
 		if count >= maxFields {
-			return 0, errFields
+			return 0, malformed(badFields)
 		}
 		if refusal := f.add(line); refusal != nil {
 			return 0, refusal
@@ -69,13 +66,13 @@ func inspect(head []byte) (body int64, refusal *s3err.Error) {
 	}
 	switch {
 	case f.hosts != 1:
-		return 0, errHost
+		return 0, malformed(badHost)
 	case authority != "" && authority != string(f.host):
-		return 0, errAuthority
+		return 0, malformed(badAuthority)
 	case f.chunked && f.length >= 0:
-		return 0, errLengths
+		return 0, malformed(badLengths)
 	case f.chunked && oldVersion:
-		return 0, errEncoding
+		return 0, malformed(badEncoding)
 	case f.chunked:
 		return -1, nil
 	}
@@ -100,17 +97,17 @@ func inspectRequestLine(line []byte) (oldVersion bool, authority string, refusal
 	target, version, ok2 := bytes.Cut(rest, []byte(" "))
 	switch {
 	case !ok1 || !ok2 || !Token(method):
-		return false, "", errLine
+		return false, "", malformed(badLine)
 	case string(version) == "HTTP/1.0":
 		oldVersion = true
 	case string(version) != "HTTP/1.1" && bytes.HasPrefix(version, []byte("HTTP/")) && bytes.IndexByte(version, ' ') < 0:
-		return false, "", errVersion
+		return false, "", s3err.VersionNotSupported.Err()
 	case string(version) != "HTTP/1.1":
-		return false, "", errLine
+		return false, "", malformed(badLine)
 	}
 	for _, c := range target {
 		if c <= ' ' || c >= 0x7f {
-			return false, "", errLine
+			return false, "", malformed(badLine)
 		}
 	}
 	if len(target) == 0 || target[0] != '/' {
@@ -125,7 +122,7 @@ func inspectRequestLine(line []byte) (oldVersion bool, authority string, refusal
 func absolute(target []byte) (authority string, refusal *s3err.Error) {
 	u, err := url.ParseRequestURI(string(target))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return "", errTarget
+		return "", s3err.InvalidURI.With("The request target must start with a slash, or with http:// or https:// and the host.")
 	}
 	return u.Host, nil
 }
@@ -147,11 +144,11 @@ func plain(line []byte) *s3err.Error {
 	case i < 0:
 		return nil
 	case line[i] == '\n':
-		return errLineFeed
+		return malformed(badLineFeed)
 	case line[i] == '\r':
-		return errReturn
+		return malformed(badReturn)
 	}
-	return errField
+	return malformed(badField)
 }
 
 // fields collects what the headers tell about the framing of the request.
@@ -168,11 +165,11 @@ func (f *fields) add(line []byte) *s3err.Error {
 		return refusal
 	}
 	if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
-		return errFold
+		return malformed(badFold)
 	}
 	colon := bytes.IndexByte(line, ':')
 	if colon < 0 || !Token(line[:colon]) {
-		return errField
+		return malformed(badField)
 	}
 	name, value := line[:colon], bytes.Trim(line[colon+1:], " \t")
 	switch len(name) {
@@ -181,25 +178,25 @@ func (f *fields) add(line []byte) *s3err.Error {
 			f.hosts++
 			f.host = value
 			if !host(value) {
-				return errHost
+				return malformed(badHost)
 			}
 		}
 	case len("Expect"):
 		if bytes.EqualFold(name, []byte("Expect")) && !bytes.EqualFold(value, []byte("100-continue")) {
-			return errExpect
+			return s3err.ExpectationFailed.Err()
 		}
 	case len("Content-Length"):
 		if bytes.EqualFold(name, []byte("Content-Length")) {
 			n, ok := length(value)
 			if !ok || f.length >= 0 {
-				return errLength
+				return malformed(badLength)
 			}
 			f.length = n
 		}
 	case len("Transfer-Encoding"):
 		if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
 			if f.chunked || !bytes.EqualFold(value, []byte("chunked")) {
-				return errEncoding
+				return malformed(badEncoding)
 			}
 			f.chunked = true
 		}

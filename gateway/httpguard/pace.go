@@ -24,7 +24,7 @@ func (c *conn) readBody(p []byte) (int, error) {
 	c.pace.got += int64(n)
 	if c.pace.waited >= c.limits.Window {
 		if c.pace.got < c.limits.Rate*int64(c.limits.Window.Seconds()) {
-			c.err = errTooSlow
+			c.err = tooSlow{}
 			return n, c.err
 		}
 		c.pace = pace{}
@@ -44,8 +44,6 @@ func (c *conn) countBody(n int) {
 		c.body -= int64(n)
 	}
 }
-
-var errTooSlow = tooSlow{}
 
 // tooSlow implements net.Error with Timeout() == true.
 type tooSlow struct{}

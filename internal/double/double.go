@@ -197,7 +197,7 @@ func (s *Server) Forget() {
 func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 	query, err := sigv4.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return s3err.InvalidURI
+		return s3err.InvalidURI.Err()
 	}
 	id, payload, err := s.verifier.Verify(r, r.URL.Path, query)
 	if err == nil && s.config.Strict {
@@ -207,7 +207,7 @@ func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 		return coded(err)
 	}
 	if payload.Length < 0 {
-		return s3err.MissingContentLength
+		return s3err.MissingContentLength.Err()
 	}
 	r.URL.RawQuery = sigv4.EscapeSemicolons(r.URL.RawQuery) // the proxy would drop the parameters
 	body := &verified{Payload: payload, body: r.Body, left: payload.Length}

@@ -206,7 +206,7 @@ func (b *backend) bucket(name string) (*bucket, error) {
 func (b *backend) needBucket(name string) error {
 	v, err := b.bucket(name)
 	if err == nil && v == nil {
-		err = noSuchBucket.About("BucketName", name)
+		err = s3err.NoSuchBucket.About("BucketName", name)
 	}
 	return err
 }
@@ -220,7 +220,7 @@ func (b *backend) createBucket(name, location string) error {
 	case err != nil:
 		return err
 	case old != nil && old.Location != location:
-		return bucketAlreadyOwned.About("BucketName", name)
+		return s3err.BucketAlreadyOwned.About("BucketName", name)
 	case old != nil:
 		return nil
 	}
@@ -243,7 +243,7 @@ func (b *backend) deleteBucket(name string) error {
 		return err
 	}
 	if !empty {
-		return bucketNotEmpty.About("BucketName", name)
+		return s3err.BucketNotEmpty.About("BucketName", name)
 	}
 	var uploads []string // keys and ids, with a NUL between
 	err = eachValue(b.index, []byte(uploadPrefix+name+"\x00"), nil, func(key []byte, _ *upload) bool {

@@ -14,12 +14,6 @@ import (
 	"github.com/akidb/akigw/internal/s3xml"
 )
 
-var (
-	noSuchBucket       = &s3err.Error{Code: "NoSuchBucket", Status: http.StatusNotFound, Message: "The specified bucket does not exist"}
-	bucketNotEmpty     = &s3err.Error{Code: "BucketNotEmpty", Status: http.StatusConflict, Message: "The bucket you tried to delete is not empty"}
-	bucketAlreadyOwned = &s3err.Error{Code: "BucketAlreadyOwnedByYou", Status: http.StatusConflict, Message: "Your previous request to create the named bucket succeeded and you already own it."}
-)
-
 // owner is the owner of everything.
 type owner struct {
 	ID          string
@@ -132,7 +126,7 @@ func (s *Server) deleteBucket(w http.ResponseWriter, c *call) error { return s.f
 func (s *Server) bucketLocation(w http.ResponseWriter, c *call) error {
 	b, err := s.backend.bucket(c.bucket)
 	if err == nil && b == nil {
-		err = noSuchBucket.About("BucketName", c.bucket)
+		err = s3err.NoSuchBucket.About("BucketName", c.bucket)
 	}
 	if err != nil {
 		return err

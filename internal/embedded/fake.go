@@ -106,7 +106,7 @@ func (a *adapter) ListBuckets() (all []gofakes3.BucketInfo, err error) {
 func (a *adapter) BucketExists(name string) (bool, error) {
 	v, err := a.backend.bucket(name)
 	if err == nil && v == nil {
-		a.err = noSuchBucket.About("BucketName", name) // which gofakes3 answers with
+		a.err = s3err.NoSuchBucket.About("BucketName", name) // which gofakes3 answers with
 	}
 	if err != nil {
 		return false, a.fail(err)

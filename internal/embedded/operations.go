@@ -113,13 +113,13 @@ var meaningful = map[string]bool{
 // with the error that another value gets.
 var accepted = map[string]struct {
 	values []string
-	err    *s3err.Error
+	err    s3err.Code
 }{
 	// Every object is private and the bucket's owner has full control of it.
 	"X-Amz-Acl":                        {[]string{"private", "bucket-owner-full-control"}, s3err.NotImplemented},
 	"X-Amz-Object-Ownership":           {[]string{"BucketOwnerEnforced"}, s3err.NotImplemented},
 	"X-Amz-Bucket-Object-Lock-Enabled": {[]string{"false", "False"}, s3err.NotImplemented},
-	"X-Amz-Storage-Class":              {[]string{"STANDARD"}, invalidStorageClass},
+	"X-Amz-Storage-Class":              {[]string{"STANDARD"}, s3err.InvalidStorageClass},
 	"X-Amz-Request-Payer":              {[]string{"requester"}, s3err.InvalidArgument},
 	"X-Amz-Checksum-Mode":              {[]string{"ENABLED", "enabled"}, s3err.InvalidArgument},
 	"X-Amz-Checksum-Type":              {[]string{checksum.Composite, checksum.FullObject}, s3err.InvalidRequest},
@@ -129,8 +129,6 @@ var accepted = map[string]struct {
 	"list-type":                        {[]string{"2"}, s3err.InvalidArgument},
 	"encoding-type":                    {[]string{"url"}, s3err.InvalidArgument},
 }
-
-var invalidStorageClass = &s3err.Error{Code: "InvalidStorageClass", Status: http.StatusBadRequest}
 
 // operationOf finds the operation of a request. It refuses a request with a parameter or a
 // header that the operation does not honour.

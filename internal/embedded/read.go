@@ -112,12 +112,10 @@ func (o *record) requested(c *call, h http.Header) (want selection, err error) {
 	return want, nil
 }
 
-var invalidPartNumber = &s3err.Error{Code: "InvalidPartNumber", Status: http.StatusRequestedRangeNotSatisfiable, Message: "The requested partnumber is not satisfiable"}
-
 // part returns the range of a part by number.
 func (o *record) part(n int) (akigw.Range, error) {
 	if n > len(o.Blobs) {
-		return akigw.Range{}, invalidPartNumber
+		return akigw.Range{}, s3err.InvalidPartNumber
 	}
 	r := akigw.Range{Length: o.Blobs[n-1].Size}
 	for _, f := range o.Blobs[:n-1] {

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
 )
 
@@ -122,7 +122,7 @@ func appendIndex(b []byte, objects []Object, at int64) []byte {
 }
 
 // ErrFormat: the object is not a pack, or is damaged.
-var ErrFormat = errors.New("not a pack, or damaged")
+const ErrFormat = akigw.Error("not a pack, or damaged")
 
 // maxIndex bounds an index, in bytes.
 const maxIndex = 64 << 20

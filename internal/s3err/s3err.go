@@ -22,10 +22,17 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// Is compares codes, so that a copy with another message is still the same error to errors.Is.
+// Is compares codes, so that an error with another message is still the same to errors.Is. The target
+// is a Code or an *Error.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error)
-	return ok && t.Code == e.Code
+	switch t := target.(type) {
+	case Code:
+		return string(t) == e.Code
+	case *Error:
+		return t.Code == e.Code
+	default:
+		return false
+	}
 }
 
 // With returns a copy with another message.
@@ -42,48 +49,138 @@ func (e *Error) About(name, value string) *Error {
 	return &c
 }
 
-// The errors with which the gateway itself responds. Errors of the upstream are passed on
-// unchanged.
-var (
-	AccessDenied                 = &Error{"AccessDenied", http.StatusForbidden, "Access Denied", nil}
-	AuthorizationHeaderMalformed = &Error{"AuthorizationHeaderMalformed", http.StatusBadRequest, "The authorization header that you provided is not valid.", nil}
-	AuthorizationQueryParameters = &Error{"AuthorizationQueryParametersError", http.StatusBadRequest, "The authorization query parameters that you provided are not valid.", nil}
-	BadDigest                    = &Error{"BadDigest", http.StatusBadRequest, "The Content-MD5 or checksum value that you specified did not match what the server received.", nil}
-	EntityTooLarge               = &Error{"EntityTooLarge", http.StatusBadRequest, "Your proposed upload exceeds the maximum allowed object size.", nil}
-	EntityTooSmall               = &Error{"EntityTooSmall", http.StatusBadRequest, "Your proposed upload is smaller than the minimum allowed size", nil}
-	ExpiredToken                 = &Error{"ExpiredToken", http.StatusBadRequest, "The provided token has expired.", nil}
-	IncompleteBody               = &Error{"IncompleteBody", http.StatusBadRequest, "The request body terminated unexpectedly", nil}
-	InternalError                = &Error{"InternalError", http.StatusInternalServerError, "We encountered an internal error. Please try again.", nil}
-	InvalidArgument              = &Error{"InvalidArgument", http.StatusBadRequest, "Invalid Argument", nil}
-	InvalidBucketName            = &Error{"InvalidBucketName", http.StatusBadRequest, "The specified bucket is not valid.", nil}
-	InvalidDigest                = &Error{"InvalidDigest", http.StatusBadRequest, "The Content-Md5 you specified is not valid.", nil}
-	InvalidPart                  = &Error{"InvalidPart", http.StatusBadRequest, "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.", nil}
-	InvalidPartOrder             = &Error{"InvalidPartOrder", http.StatusBadRequest, "The list of parts was not in ascending order. Parts must be ordered by part number.", nil}
-	InvalidRange                 = &Error{"InvalidRange", http.StatusRequestedRangeNotSatisfiable, "The requested range is not satisfiable", nil}
-	InvalidRequest               = &Error{"InvalidRequest", http.StatusBadRequest, "The request is not valid.", nil}
-	InvalidToken                 = &Error{"InvalidToken", http.StatusBadRequest, "The provided token is malformed or otherwise invalid.", nil}
-	InvalidURI                   = &Error{"InvalidURI", http.StatusBadRequest, "Couldn't parse the specified URI.", nil}
-	KeyTooLong                   = &Error{"KeyTooLongError", http.StatusBadRequest, "Your key is too long", nil}
-	MalformedTrailer             = &Error{"MalformedTrailerError", http.StatusBadRequest, "The request contained trailing data that was not well-formed or did not conform to our published schema.", nil}
-	MalformedXML                 = &Error{"MalformedXML", http.StatusBadRequest, "The XML you provided was not well-formed or did not validate against our published schema.", nil}
-	MetadataTooLarge             = &Error{"MetadataTooLarge", http.StatusBadRequest, "Your metadata headers exceed the maximum allowed metadata size", nil}
-	MethodNotAllowed             = &Error{"MethodNotAllowed", http.StatusMethodNotAllowed, "The specified method is not allowed against this resource.", nil}
-	MissingContentLength         = &Error{"MissingContentLength", http.StatusLengthRequired, "You must provide the Content-Length HTTP header.", nil}
-	NoSuchKey                    = &Error{"NoSuchKey", http.StatusNotFound, "The specified key does not exist.", nil}
-	NoSuchUpload                 = &Error{"NoSuchUpload", http.StatusNotFound, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.", nil}
-	NotImplemented               = &Error{"NotImplemented", http.StatusNotImplemented, "A header or query you provided implies functionality that is not implemented.", nil}
-	NotModified                  = &Error{"NotModified", http.StatusNotModified, "Not Modified", nil}
-	PreconditionFailed           = &Error{"PreconditionFailed", http.StatusPreconditionFailed, "At least one of the pre-conditions you specified did not hold.", nil}
-	RequestHeaderSectionTooLarge = &Error{"RequestHeaderSectionTooLarge", http.StatusRequestHeaderFieldsTooLarge, "Your request header section exceeds the maximum allowed request header section size.", nil}
-	RequestTimeout               = &Error{"RequestTimeout", http.StatusBadRequest, "Your socket connection to the server was not read from or written to within the timeout period.", nil}
-	RequestTimeTooSkewed         = &Error{"RequestTimeTooSkewed", http.StatusForbidden, "The difference between the request time and the current time is too large.", nil}
-	ServiceUnavailable           = &Error{"ServiceUnavailable", http.StatusServiceUnavailable, "Service is unable to handle request.", nil}
-	QuotaExceeded                = &Error{"QuotaExceeded", http.StatusForbidden, "The quota is used up.", nil}
-	SlowDown                     = &Error{"SlowDown", http.StatusServiceUnavailable, "Please reduce your request rate.", nil}
-	TooManyBuckets               = &Error{"TooManyBuckets", http.StatusBadRequest, "You have attempted to create more buckets than allowed", nil}
-	SignatureDoesNotMatch        = &Error{"SignatureDoesNotMatch", http.StatusForbidden, "The request signature we calculated does not match the signature you provided. Check your key and signing method.", nil}
-	ContentSHA256Mismatch        = &Error{"XAmzContentSHA256Mismatch", http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil}
+// Code is the code of an error that the gateway itself, or the embedded upstream, responds with. It
+// is an error with the status and the message that S3 has for that code: errors.As makes an *Error of
+// it. Errors of the upstream are passed on unchanged.
+type Code string
+
+// The codes.
+const (
+	AccessDenied                 Code = "AccessDenied"
+	AccessForbidden              Code = "AccessForbidden"
+	AuthorizationHeaderMalformed Code = "AuthorizationHeaderMalformed"
+	AuthorizationQueryParameters Code = "AuthorizationQueryParametersError"
+	BadDigest                    Code = "BadDigest"
+	BadRequest                   Code = "BadRequest"
+	BucketAlreadyOwned           Code = "BucketAlreadyOwnedByYou"
+	BucketNotEmpty               Code = "BucketNotEmpty"
+	ContentSHA256Mismatch        Code = "XAmzContentSHA256Mismatch"
+	EntityTooLarge               Code = "EntityTooLarge"
+	EntityTooSmall               Code = "EntityTooSmall"
+	ExpectationFailed            Code = "ExpectationFailed"
+	ExpiredToken                 Code = "ExpiredToken"
+	IncompleteBody               Code = "IncompleteBody"
+	InternalError                Code = "InternalError"
+	InvalidArgument              Code = "InvalidArgument"
+	InvalidBucketName            Code = "InvalidBucketName"
+	InvalidDigest                Code = "InvalidDigest"
+	InvalidPart                  Code = "InvalidPart"
+	InvalidPartNumber            Code = "InvalidPartNumber"
+	InvalidPartOrder             Code = "InvalidPartOrder"
+	InvalidRange                 Code = "InvalidRange"
+	InvalidRequest               Code = "InvalidRequest"
+	InvalidStorageClass          Code = "InvalidStorageClass"
+	InvalidToken                 Code = "InvalidToken"
+	InvalidURI                   Code = "InvalidURI"
+	KeyTooLong                   Code = "KeyTooLongError"
+	MalformedTrailer             Code = "MalformedTrailerError"
+	MalformedXML                 Code = "MalformedXML"
+	MessageTooLong               Code = "MaxMessageLengthExceeded"
+	MetadataTooLarge             Code = "MetadataTooLarge"
+	MethodNotAllowed             Code = "MethodNotAllowed"
+	MissingContentLength         Code = "MissingContentLength"
+	NoSuchBucket                 Code = "NoSuchBucket"
+	NoSuchKey                    Code = "NoSuchKey"
+	NoSuchUpload                 Code = "NoSuchUpload"
+	NotImplemented               Code = "NotImplemented"
+	NotModified                  Code = "NotModified"
+	PreconditionFailed           Code = "PreconditionFailed"
+	QuotaExceeded                Code = "QuotaExceeded"
+	RequestHeaderSectionTooLarge Code = "RequestHeaderSectionTooLarge"
+	RequestTimeTooSkewed         Code = "RequestTimeTooSkewed"
+	RequestTimeout               Code = "RequestTimeout"
+	ServiceUnavailable           Code = "ServiceUnavailable"
+	SignatureDoesNotMatch        Code = "SignatureDoesNotMatch"
+	SlowDown                     Code = "SlowDown"
+	TooManyBuckets               Code = "TooManyBuckets"
+	VersionNotSupported          Code = "HttpVersionNotSupported"
 )
+
+// standard are the errors of the codes. They are not changed.
+var standard = map[Code]*Error{
+	AccessDenied:                 {string(AccessDenied), http.StatusForbidden, "Access Denied", nil},
+	AccessForbidden:              {string(AccessForbidden), http.StatusForbidden, "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted by the resource's CORS spec.", nil},
+	AuthorizationHeaderMalformed: {string(AuthorizationHeaderMalformed), http.StatusBadRequest, "The authorization header that you provided is not valid.", nil},
+	AuthorizationQueryParameters: {string(AuthorizationQueryParameters), http.StatusBadRequest, "The authorization query parameters that you provided are not valid.", nil},
+	BadDigest:                    {string(BadDigest), http.StatusBadRequest, "The Content-MD5 or checksum value that you specified did not match what the server received.", nil},
+	BadRequest:                   {string(BadRequest), http.StatusBadRequest, "Insufficient information. Origin request header needed.", nil},
+	BucketAlreadyOwned:           {string(BucketAlreadyOwned), http.StatusConflict, "Your previous request to create the named bucket succeeded and you already own it.", nil},
+	BucketNotEmpty:               {string(BucketNotEmpty), http.StatusConflict, "The bucket you tried to delete is not empty", nil},
+	ContentSHA256Mismatch:        {string(ContentSHA256Mismatch), http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil},
+	EntityTooLarge:               {string(EntityTooLarge), http.StatusBadRequest, "Your proposed upload exceeds the maximum allowed object size.", nil},
+	EntityTooSmall:               {string(EntityTooSmall), http.StatusBadRequest, "Your proposed upload is smaller than the minimum allowed size", nil},
+	ExpectationFailed:            {string(ExpectationFailed), http.StatusExpectationFailed, "The only expectation that can be met is 100-continue.", nil},
+	ExpiredToken:                 {string(ExpiredToken), http.StatusBadRequest, "The provided token has expired.", nil},
+	IncompleteBody:               {string(IncompleteBody), http.StatusBadRequest, "The request body terminated unexpectedly", nil},
+	InternalError:                {string(InternalError), http.StatusInternalServerError, "We encountered an internal error. Please try again.", nil},
+	InvalidArgument:              {string(InvalidArgument), http.StatusBadRequest, "Invalid Argument", nil},
+	InvalidBucketName:            {string(InvalidBucketName), http.StatusBadRequest, "The specified bucket is not valid.", nil},
+	InvalidDigest:                {string(InvalidDigest), http.StatusBadRequest, "The Content-Md5 you specified is not valid.", nil},
+	InvalidPart:                  {string(InvalidPart), http.StatusBadRequest, "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.", nil},
+	InvalidPartNumber:            {string(InvalidPartNumber), http.StatusRequestedRangeNotSatisfiable, "The requested partnumber is not satisfiable", nil},
+	InvalidPartOrder:             {string(InvalidPartOrder), http.StatusBadRequest, "The list of parts was not in ascending order. Parts must be ordered by part number.", nil},
+	InvalidRange:                 {string(InvalidRange), http.StatusRequestedRangeNotSatisfiable, "The requested range is not satisfiable", nil},
+	InvalidRequest:               {string(InvalidRequest), http.StatusBadRequest, "The request is not valid.", nil},
+	InvalidStorageClass:          {string(InvalidStorageClass), http.StatusBadRequest, "", nil},
+	InvalidToken:                 {string(InvalidToken), http.StatusBadRequest, "The provided token is malformed or otherwise invalid.", nil},
+	InvalidURI:                   {string(InvalidURI), http.StatusBadRequest, "Couldn't parse the specified URI.", nil},
+	KeyTooLong:                   {string(KeyTooLong), http.StatusBadRequest, "Your key is too long", nil},
+	MalformedTrailer:             {string(MalformedTrailer), http.StatusBadRequest, "The request contained trailing data that was not well-formed or did not conform to our published schema.", nil},
+	MalformedXML:                 {string(MalformedXML), http.StatusBadRequest, "The XML you provided was not well-formed or did not validate against our published schema.", nil},
+	MessageTooLong:               {string(MessageTooLong), http.StatusBadRequest, "Your request was too big.", nil},
+	MetadataTooLarge:             {string(MetadataTooLarge), http.StatusBadRequest, "Your metadata headers exceed the maximum allowed metadata size", nil},
+	MethodNotAllowed:             {string(MethodNotAllowed), http.StatusMethodNotAllowed, "The specified method is not allowed against this resource.", nil},
+	MissingContentLength:         {string(MissingContentLength), http.StatusLengthRequired, "You must provide the Content-Length HTTP header.", nil},
+	NoSuchBucket:                 {string(NoSuchBucket), http.StatusNotFound, "The specified bucket does not exist", nil},
+	NoSuchKey:                    {string(NoSuchKey), http.StatusNotFound, "The specified key does not exist.", nil},
+	NoSuchUpload:                 {string(NoSuchUpload), http.StatusNotFound, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.", nil},
+	NotImplemented:               {string(NotImplemented), http.StatusNotImplemented, "A header or query you provided implies functionality that is not implemented.", nil},
+	NotModified:                  {string(NotModified), http.StatusNotModified, "Not Modified", nil},
+	PreconditionFailed:           {string(PreconditionFailed), http.StatusPreconditionFailed, "At least one of the pre-conditions you specified did not hold.", nil},
+	QuotaExceeded:                {string(QuotaExceeded), http.StatusForbidden, "The quota is used up.", nil},
+	RequestHeaderSectionTooLarge: {string(RequestHeaderSectionTooLarge), http.StatusRequestHeaderFieldsTooLarge, "Your request header section exceeds the maximum allowed request header section size.", nil},
+	RequestTimeTooSkewed:         {string(RequestTimeTooSkewed), http.StatusForbidden, "The difference between the request time and the current time is too large.", nil},
+	RequestTimeout:               {string(RequestTimeout), http.StatusBadRequest, "Your socket connection to the server was not read from or written to within the timeout period.", nil},
+	ServiceUnavailable:           {string(ServiceUnavailable), http.StatusServiceUnavailable, "Service is unable to handle request.", nil},
+	SignatureDoesNotMatch:        {string(SignatureDoesNotMatch), http.StatusForbidden, "The request signature we calculated does not match the signature you provided. Check your key and signing method.", nil},
+	SlowDown:                     {string(SlowDown), http.StatusServiceUnavailable, "Please reduce your request rate.", nil},
+	TooManyBuckets:               {string(TooManyBuckets), http.StatusBadRequest, "You have attempted to create more buckets than allowed", nil},
+	VersionNotSupported:          {string(VersionNotSupported), http.StatusHTTPVersionNotSupported, "The HTTP version specified is not supported.", nil},
+}
+
+// Err returns the error with the status and the message of the code. Callers must not change it.
+func (c Code) Err() *Error { return standard[c] }
+
+// With returns the error with another message.
+func (c Code) With(message string) *Error { return c.Err().With(message) }
+
+// About returns the error with a detail element.
+func (c Code) About(name, value string) *Error { return c.Err().About(name, value) }
+
+// Error implements error.
+func (c Code) Error() string { return c.Err().Error() }
+
+// Is compares codes, see Error.Is.
+func (c Code) Is(target error) bool { return c.Err().Is(target) }
+
+// As makes an *Error of the code, for errors.As.
+func (c Code) As(target any) bool {
+	e, ok := target.(**Error)
+	if ok {
+		*e = c.Err()
+	}
+	return ok
+}
 
 // CodeOf is the code in an error document, "" if there is none.
 func CodeOf(document []byte) string {

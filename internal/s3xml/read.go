@@ -3,13 +3,14 @@ package s3xml
 import (
 	"bytes"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"io"
 	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/akidb/akigw"
 )
 
 // encoding/xml refuses forbidden characters everywhere. So a document that contains any is read
@@ -52,7 +53,7 @@ func unmarshal(g guarded, v any) error {
 // maxDepth bounds the nesting of what clients send: S3's request documents are three levels deep.
 const maxDepth = 16
 
-var errNotStrict = errors.New("the document has no single root of the expected name, a document type, or too many levels")
+const errNotStrict = akigw.Error("the document has no single root of the expected name, a document type, or too many levels")
 
 // UnmarshalStrict parses a document of a client. It refuses any root but one element of this name,
 // a document type, more than 16 levels, text outside the root and, as S3 does, forbidden characters

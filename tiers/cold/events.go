@@ -111,7 +111,7 @@ func (us *Upstreams) Listen(ctx context.Context, bucket string, alive func(), ch
 	return us.of(bucket).listen(ctx, bucket, alive, changed)
 }
 
-var errStreamEnded = errors.New("the stream of events ended")
+const errStreamEnded = akigw.Error("the stream of events ended")
 
 func (u *Upstream) listen(ctx context.Context, bucket string, alive func(), changed func(Change)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -137,7 +137,7 @@ func (u *Upstream) listen(ctx context.Context, bucket string, alive func(), chan
 			case info.Err != nil:
 				err = info.Err
 			case !more:
-				err = cmp.Or(context.Cause(ctx), errStreamEnded)
+				err = cmp.Or[error](context.Cause(ctx), errStreamEnded)
 			default:
 				err = each(info.Records, changed)
 			}

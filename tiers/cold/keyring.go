@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/akidb/akigw"
 )
 
 const (
@@ -90,7 +92,7 @@ func (k *keyring) close() {
 }
 
 // ErrNoKeys marks a request that was not sent because there are no valid keys to sign it with.
-var ErrNoKeys = errors.New("no valid credentials for the upstream")
+const ErrNoKeys = akigw.Error("no valid credentials for the upstream")
 
 // noKeys is the error of such a request. It is ErrNotSent as well, and errGivenUp, because it says nothing
 // about the upstream.

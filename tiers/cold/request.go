@@ -86,15 +86,15 @@ func NewResponseError(resp *http.Response) *ResponseError {
 }
 
 // ErrNotSent marks a request that was not sent: the upstream does not know of it.
-var ErrNotSent = errors.New("not sent")
+const ErrNotSent = akigw.Error("not sent")
 
 // ErrDeadline is the cause of a context that ended because a deadline expired. It says something about
 // the upstream; a client that leaves does not.
-var ErrDeadline = errors.New("no answer within the deadline")
+const ErrDeadline = akigw.Error("no answer within the deadline")
 
 // errGivenUp marks a request that its sender cancelled, or whose body its sender did not finish: it says
 // nothing about the upstream.
-var errGivenUp = errors.New("abandoned by its sender")
+const errGivenUp = akigw.Error("abandoned by its sender")
 
 // UnfinishedFor is how long an upstream may still carry out a request to which it has not responded:
 // S3 refuses signatures that are older than 15 minutes.

@@ -51,7 +51,7 @@ func (d *database) empty() bool {
 	return empty
 }
 
-var errRoom = errors.New("no room in the warm tier")
+const errRoom = akigw.Error("no room in the warm tier")
 
 // putImported stores a record and what belongs to it, each in a stream of its own.
 func (t *Tier) putImported(put func(stream uint32, key, stored []byte) error, i Imported) error {
@@ -94,7 +94,7 @@ type tableWriter struct {
 // tableBuffer is how many bytes are handed to Badger at a time.
 const tableBuffer = 4 << 20
 
-var errOrder = errors.New("records to import are not in order")
+const errOrder = akigw.Error("records to import are not in order")
 
 func newTableWriter(d *database) (*tableWriter, error) {
 	w := &tableWriter{data: d, stream: d.db.NewStreamWriter(), buffer: z.NewBuffer(tableBuffer, "import"), meta: map[string][]byte{}, last: map[uint32]string{}}

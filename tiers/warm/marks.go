@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -67,7 +68,7 @@ func (m marks) markClean() error {
 	return errors.Join(f.Sync(), f.Close(), vfs.Disk{}.SyncDir(m.dir))
 }
 
-var errDiedOpening = errors.New("an earlier start did not survive opening it")
+const errDiedOpening = akigw.Error("an earlier start did not survive opening it")
 
 // beginOpening sets the mark of an opening until endOpening. If it is there, the last start died in
 // between: then the directory is set aside instead of being tried again and again.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -19,7 +20,7 @@ import (
 
 // ErrNoRoom: the disk has no space for what Badger writes by itself, or is read-only. The directory is
 // as it was.
-var ErrNoRoom = errors.New("its disk accepts no more data")
+const ErrNoRoom = akigw.Error("its disk accepts no more data")
 
 const (
 	// openRoom is how many bytes have to be free when the tier is opened, and openFiles how

@@ -37,7 +37,7 @@ const (
 var errUnanswered = fmt.Errorf("%w: it did not answer a question about the bucket in %s", akigw.ErrUpstreamUnavailable, questionTimeout)
 
 // errChanging: a bucket was changed each time that it was asked about.
-var errChanging = errors.New("the bucket is being changed")
+const errChanging = akigw.Error("the bucket is being changed")
 
 // inquiry is the state of what is asked about one bucket. It is guarded by the mu of its Buckets.
 type inquiry struct {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -26,7 +27,7 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // ErrDamaged: the file is not one of bucket facts, or is damaged.
-var ErrDamaged = errors.New("the file of bucket facts is damaged")
+const ErrDamaged = akigw.Error("the file of bucket facts is damaged")
 
 // damagedSuffix is added to the name of a file that was set aside.
 const damagedSuffix = ".damaged"

@@ -60,7 +60,7 @@ func ReadIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (damag
 
 // ErrUnsynced: a sync failed. Whatever the reason, it is not for want of room: the content of the
 // disk is unknown.
-var ErrUnsynced = errors.New("sync")
+const ErrUnsynced = akigw.Error("sync")
 
 // Unsynced makes the error of a sync ErrUnsynced as well.
 func Unsynced(err error) error {
