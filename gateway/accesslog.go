@@ -175,7 +175,7 @@ func loggedOperation(r *http.Request, w *answer, op string) string {
 	default:
 		if w.call != nil {
 			for name := range w.call.query {
-				if subresources[name] {
+				if isSubresource(name) {
 					resource = strings.ToUpper(name)
 				}
 			}
@@ -184,8 +184,13 @@ func loggedOperation(r *http.Request, w *answer, op string) string {
 	return "REST." + method + "." + resource
 }
 
-// subresources are parameters that name what a request is about.
-var subresources = map[string]bool{
-	"acl": true, "tagging": true, "versioning": true, "versions": true, "policy": true, "lifecycle": true, "cors": true, "location": true, "logging": true,
-	"notification": true, "encryption": true, "replication": true, "website": true, "retention": true, "legal-hold": true, "object-lock": true, "attributes": true, "torrent": true,
+// isSubresource reports whether a query parameter names what a request is about.
+func isSubresource(parameter string) bool {
+	switch parameter {
+	case "acl", "tagging", "versioning", "versions", "policy", "lifecycle", "cors", "location", "logging",
+		"notification", "encryption", "replication", "website", "retention", "legal-hold", "object-lock", "attributes", "torrent":
+		return true
+	default:
+		return false
+	}
 }

@@ -110,7 +110,7 @@ func copyBody(ctx context.Context, source *tiers.Reader, back *writeback.Write, 
 func (c *call) copyHeader(source http.Header, replace bool) http.Header {
 	header := c.pendingHeader()
 	for name := range header {
-		own := strings.HasPrefix(name, metadataPrefix) || described[name]
+		own := strings.HasPrefix(name, metadataPrefix) || describes(name)
 		if !replace && own || name == copySourceHeader || name == directiveHeader || name == taggingDirectiveHeader {
 			delete(header, name)
 		}
@@ -118,17 +118,22 @@ func (c *call) copyHeader(source http.Header, replace bool) http.Header {
 	whole := source.Get("X-Amz-Checksum-Type") == "FULL_OBJECT"
 	for name, values := range source {
 		_, sum := checksum.ByHeader(name)
-		if sum && whole || !replace && (strings.HasPrefix(name, metadataPrefix) || described[name]) {
+		if sum && whole || !replace && (strings.HasPrefix(name, metadataPrefix) || describes(name)) {
 			header[name] = values
 		}
 	}
 	return header
 }
 
-// described are the headers of an object, besides user metadata, that a copy takes over (CopyObject,
+// describes reports whether a header of an object, besides user metadata, is one that a copy takes over (CopyObject,
 // x-amz-metadata-directive).
-var described = map[string]bool{
-	"Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true, "Content-Type": true, "Expires": true,
+func describes(header string) bool {
+	switch header {
+	case "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Type", "Expires":
+		return true
+	default:
+		return false
+	}
 }
 
 // answerCopy answers a copy that is in the journal, with the checksums in header.

@@ -11,11 +11,25 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// withoutObject are the operations on a key that neither read nor change its object.
-var withoutObject = map[string]bool{"CreateMultipartUpload": true, "UploadPart": true, "UploadPartCopy": true, "AbortMultipartUpload": true, "ListParts": true}
+// withoutObject reports whether an operation on a key neither reads nor changes its object.
+func withoutObject(op string) bool {
+	switch op {
+	case "CreateMultipartUpload", "UploadPart", "UploadPartCopy", "AbortMultipartUpload", "ListParts":
+		return true
+	default:
+		return false
+	}
+}
 
-// needsBucketFlushed are the operations on a bucket before which all its pending writes are flushed.
-var needsBucketFlushed = map[string]bool{"DeleteBucket": true, "ListObjectVersions": true, "PutBucketVersioning": true, "PutObjectLockConfiguration": true, "PutBucketReplication": true, "PutBucketEncryption": true}
+// needsBucketFlushed reports whether all pending writes of a bucket are flushed before an operation on it.
+func needsBucketFlushed(op string) bool {
+	switch op {
+	case "DeleteBucket", "ListObjectVersions", "PutBucketVersioning", "PutObjectLockConfiguration", "PutBucketReplication", "PutBucketEncryption":
+		return true
+	default:
+		return false
+	}
+}
 
 // flushPending waits until the pending writes of the keys that a call concerns are upstream: then
 // it can be forwarded. Keys that the call changes accept no new pending write until it has ended.
@@ -26,11 +40,11 @@ func (g *forwarder) flushPending(c *call) error {
 			return err
 		}
 	}
-	if needsBucketFlushed[c.route.Op] {
+	if needsBucketFlushed(c.route.Op) {
 		return g.Writes.DrainBucket(ctx, c.key.Bucket)
 	}
 	keys := slices.Clone(c.touched)
-	if c.level() == ObjectLevel && !withoutObject[c.route.Op] {
+	if c.level() == ObjectLevel && !withoutObject(c.route.Op) {
 		keys = append(keys, c.key.Current())
 	}
 	slices.SortFunc(keys, func(a, b akigw.Key) int { return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Name, b.Name)) })

@@ -41,7 +41,7 @@ type forwarder struct {
 func (c *call) upstreamRequest() *cold.Request {
 	header := make(http.Header, len(c.Header))
 	for name, values := range c.Header {
-		if sentHeaders[name] || strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].own {
+		if isSent(name) || strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].own {
 			header[name] = values
 		}
 	}
@@ -116,7 +116,7 @@ func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 		r.Header = onSource.translated(r.Header, g.Writes.Overlay.Translation(c.source.key))
 	}
 	resp, err := g.Upstream.Do(c.Context(), r)
-	if err == nil && !streamed[c.route.Op] {
+	if err == nil && !streamed(c.route.Op) {
 		err = c.readWhole(resp)
 	}
 	if err != nil {
@@ -133,9 +133,16 @@ func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// streamed are the operations whose responses may be large, and are passed on as they arrive. All
-// others are answered with a document.
-var streamed = map[string]bool{"GetObject": true, "GetObjectAnnotation": true, "GetObjectTorrent": true, "SelectObjectContent": true, "Other": true}
+// streamed reports whether the response to an operation may be large, and is passed on as it arrives. The
+// responses to all others are documents.
+func streamed(op string) bool {
+	switch op {
+	case "GetObject", "GetObjectAnnotation", "GetObjectTorrent", "SelectObjectContent", "Other":
+		return true
+	default:
+		return false
+	}
+}
 
 // readWhole reads the document of a response, so that one which breaks off or does not arrive
 // within the call's deadline can still be answered with an error. One that is too large, or for

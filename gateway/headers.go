@@ -8,12 +8,17 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// sentHeaders are the request headers, besides x-amz-*, that have a meaning in S3. Only these and
+// isSent reports whether a request header that does not begin with x-amz- has a meaning in S3. Only these and
 // the known x-amz-* ones are sent to the upstream.
-var sentHeaders = map[string]bool{
-	"Cache-Control": true, "Content-Disposition": true, "Content-Language": true, "Content-Md5": true, "Content-Type": true, "Expires": true,
-	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true,
-	"Origin": true, "Access-Control-Request-Method": true, "Access-Control-Request-Headers": true,
+func isSent(header string) bool {
+	switch header {
+	case "Cache-Control", "Content-Disposition", "Content-Language", "Content-Md5", "Content-Type", "Expires",
+		"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range",
+		"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers":
+		return true
+	default:
+		return false
+	}
 }
 
 // amzHeader is what the gateway does with an x-amz-* request header.
@@ -137,7 +142,7 @@ func hasControl(s string) bool {
 
 // hoisted reports whether a query parameter stands for a header.
 func hoisted(name string) bool {
-	return len(name) > 6 && strings.EqualFold(name[:6], "x-amz-") && !authentication[name]
+	return len(name) > 6 && strings.EqualFold(name[:6], "x-amz-") && !authenticates(name)
 }
 
 // bookkeeping reports whether a query parameter belongs to the signature or to
@@ -146,10 +151,15 @@ func bookkeeping(name string) bool {
 	return name == "x-id" || len(name) > 6 && strings.EqualFold(name[:6], "x-amz-")
 }
 
-// authentication are the parameters of a presigned URL that the verifier reads.
-var authentication = map[string]bool{
-	"X-Amz-Algorithm": true, "X-Amz-Credential": true, "X-Amz-Date": true, "X-Amz-Expires": true,
-	"X-Amz-SignedHeaders": true, "X-Amz-Signature": true, "X-Amz-Security-Token": true, "X-Amz-Content-Sha256": true,
+// authenticates reports whether the verifier reads a parameter of a presigned URL.
+func authenticates(parameter string) bool {
+	switch parameter {
+	case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires",
+		"X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256":
+		return true
+	default:
+		return false
+	}
 }
 
 // cacheable reports whether a read can be answered from the cache: no header asks for what only the

@@ -5,9 +5,16 @@ import (
 	"time"
 )
 
-// keptAlive are the operations that may take minutes, during which S3 sends white space. Their
-// status is sent before their outcome is known, so an error is sent in the body of a 200.
-var keptAlive = map[string]bool{"CompleteMultipartUpload": true, "CopyObject": true, "UploadPartCopy": true}
+// keptAlive reports whether an operation may take minutes, during which S3 sends white space. Its status is
+// sent before its outcome is known, so an error is sent in the body of a 200.
+func keptAlive(op string) bool {
+	switch op {
+	case "CompleteMultipartUpload", "CopyObject", "UploadPartCopy":
+		return true
+	default:
+		return false
+	}
+}
 
 // keepAliveEvery is how often such an operation sends a byte. Proxies and clients give up after 30
 // s or more.
@@ -17,7 +24,7 @@ const keepAliveEvery = 10 * time.Second
 // is one of keptAlive, the client's connection is kept alive meanwhile: the response has begun
 // then, which w.kept tells.
 func (g *forwarder) keepAlive(w *answer, c *call, ask func() (*http.Response, error)) (*http.Response, error) {
-	if !keptAlive[c.route.Op] {
+	if !keptAlive(c.route.Op) {
 		return ask()
 	}
 	type outcome struct {

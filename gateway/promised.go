@@ -58,14 +58,21 @@ func (c *conditional) translated(h http.Header, t *overlay.Translation) http.Hea
 	return h
 }
 
-// replaces are the operations that, if they succeed, replace or delete the object. CopyObject and
+// replaces reports whether an operation, if it succeeds, replaces or deletes the object. CopyObject and
 // CompleteMultipartUpload are not among them, because their 200 may carry an error: the date of the
 // object tells afterwards.
-var replaces = map[string]bool{"PutObject": true, "DeleteObject": true}
+func replaces(op string) bool {
+	switch op {
+	case "PutObject", "DeleteObject":
+		return true
+	default:
+		return false
+	}
+}
 
 // replacedBy reports whether a response says that a call has replaced or deleted the object.
 func (c *call) replacedBy(resp *http.Response) bool {
-	return replaces[c.route.Op] && resp.StatusCode/100 == 2 && !c.query.Has("versionId")
+	return replaces(c.route.Op) && resp.StatusCode/100 == 2 && !c.query.Has("versionId")
 }
 
 // promised replaces the ETag and the date in the elements of an object in a listing by the promised

@@ -253,9 +253,14 @@ func describePart(h http.Header, p *tiers.Part, size int64, checksums bool) {
 	}
 }
 
-// overridable are the headers that response-* parameters may set (GetObject).
-var overridable = map[string]bool{
-	"Content-Type": true, "Content-Language": true, "Expires": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true,
+// overridable reports whether a response-* parameter may set a header (GetObject).
+func overridable(header string) bool {
+	switch header {
+	case "Content-Type", "Content-Language", "Expires", "Cache-Control", "Content-Disposition", "Content-Encoding":
+		return true
+	default:
+		return false
+	}
 }
 
 // override applies response-* parameters to this response. They are signed, like the whole query.
@@ -271,7 +276,7 @@ func override(h http.Header, c *call) {
 func (c *call) checkOverrides() error {
 	for parameter, values := range c.query {
 		name, ok := strings.CutPrefix(parameter, "response-")
-		if ok && (!overridable[textproto.CanonicalMIMEHeaderKey(name)] || hasControl(values[0])) {
+		if ok && (!overridable(textproto.CanonicalMIMEHeaderKey(name)) || hasControl(values[0])) {
 			return s3err.InvalidArgument.With("The response header override is not valid.").About("ArgumentName", parameter)
 		}
 	}

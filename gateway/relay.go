@@ -11,11 +11,15 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// returnedHeaders are the response headers of the upstream, besides those of returnedPrefixes, that
-// are passed on.
-var returnedHeaders = map[string]bool{
-	"Accept-Ranges": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true, "Content-Language": true,
-	"Content-Range": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true, "Retry-After": true, "Vary": true,
+// isReturned reports whether a response header of the upstream is passed on.
+func isReturned(header string) bool {
+	switch header {
+	case "Accept-Ranges", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language",
+		"Content-Range", "Content-Type", "Etag", "Expires", "Last-Modified", "Retry-After", "Vary":
+		return true
+	default:
+		return false
+	}
 }
 
 var returnedPrefixes = [...]string{"X-Amz-", "X-Rgw-", "X-Minio-", "Access-Control-"}
@@ -28,7 +32,7 @@ func relayHeader(h, upstream http.Header, status int) {
 		case name == "X-Amz-Request-Id":
 			h["X-Akigw-Upstream-Request-Id"] = values
 		case name == "X-Amz-Id-2":
-		case returnedHeaders[name], hasAnyPrefix(name, returnedPrefixes[:]):
+		case isReturned(name), hasAnyPrefix(name, returnedPrefixes[:]):
 			h[name] = values
 		case name == "Location" && status < 300: // of CreateBucket; a redirect would bypass the gateway
 			h[name] = values

@@ -173,7 +173,7 @@ func strictly(own *sigv4.Verifier, r *http.Request) error {
 		return fmt.Errorf("host %q", r.Host)
 	}
 	for name := range r.Header {
-		known := sentHeaders[name] || strings.HasPrefix(name, metadataPrefix) || slices.Contains([]string{"User-Agent", "Accept-Encoding", "Authorization", "Content-Length", "Content-Encoding"}, name)
+		known := isSent(name) || strings.HasPrefix(name, metadataPrefix) || slices.Contains([]string{"User-Agent", "Accept-Encoding", "Authorization", "Content-Length", "Content-Encoding"}, name)
 		if _, amz := amzHeaders[name]; !known && !amz {
 			return fmt.Errorf("header %s", name)
 		}

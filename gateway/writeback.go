@@ -13,10 +13,17 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// pendingHeaders are the x-amz-* headers, besides those of user metadata and of checksums and the
-// gateway's own, with which the journal can acknowledge a write. A write with any other one is
-// written through: the upstream decides about access control, locks, tags and encryption.
-var pendingHeaders = map[string]bool{"X-Amz-Storage-Class": true, "X-Amz-Website-Redirect-Location": true, "X-Amz-Sdk-Checksum-Algorithm": true, "X-Amz-Checksum-Mode": true}
+// canPend reports whether the journal can acknowledge a write with an x-amz-* header, besides those of user
+// metadata and of checksums and the gateway's own. A write with any other one is written through: the
+// upstream decides about access control, locks, tags and encryption.
+func canPend(header string) bool {
+	switch header {
+	case "X-Amz-Storage-Class", "X-Amz-Website-Redirect-Location", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Checksum-Mode":
+		return true
+	default:
+		return false
+	}
+}
 
 // plain reports whether a write asks for nothing but to be stored, so that its outcome is known
 // without the upstream.
@@ -29,7 +36,7 @@ func (c *call) plainHeaders(also ...string) bool {
 			continue
 		}
 		amz := strings.HasPrefix(name, amzPrefix)
-		known := strings.HasPrefix(name, metadataPrefix) || strings.HasPrefix(name, "X-Amz-Checksum-") || pendingHeaders[name] || amzHeaders[name].own
+		known := strings.HasPrefix(name, metadataPrefix) || strings.HasPrefix(name, "X-Amz-Checksum-") || canPend(name) || amzHeaders[name].own
 		if amz && (!known || name == copySourceHeader) || strings.HasPrefix(name, "If-") || name == "Origin" {
 			return false
 		}

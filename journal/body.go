@@ -51,7 +51,7 @@ func (s *bodyOpener) open(e *Entry, from, length int64) (*spool.Body, error) {
 
 // readInline reads an inline body from its segment, verified.
 func (s *bodyOpener) readInline(in *segment, p []byte, at int64, sum uint32) error {
-	damaged, err := spool.ReadIntact(in.file, p, at, func(b []byte) bool { return crc32.Checksum(b, castagnoli) == sum })
+	damaged, err := spool.ReadIntact(in.file, p, at, func(b []byte) bool { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) == sum })
 	if damaged {
 		s.repair.queueSegment(in)
 	}

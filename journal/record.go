@@ -255,8 +255,6 @@ var frameMagic = []byte("\xa5jr\n")
 // maxPayload bounds a record: a header, and an inline body.
 const maxPayload = 2 << 20
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // appendFrame frames a payload.
 func appendFrame(b []byte, number uint64, durable int64, payload []byte) []byte {
 	start := len(b)
@@ -266,7 +264,7 @@ func appendFrame(b []byte, number uint64, durable int64, payload []byte) []byte 
 	b = binary.LittleEndian.AppendUint64(b, number)
 	b = binary.LittleEndian.AppendUint64(b, uint64(durable))
 	b = append(b, payload...)
-	binary.LittleEndian.PutUint32(b[start+8:], crc32.Checksum(b[start+12:], castagnoli))
+	binary.LittleEndian.PutUint32(b[start+8:], crc32.Checksum(b[start+12:], crc32.MakeTable(crc32.Castagnoli)))
 	return b
 }
 
@@ -290,7 +288,7 @@ type place struct {
 
 // place is where the record of a frame is, in a segment.
 func (f frame) place(o *op, segment uint64) place {
-	return place{f.number, segment, frameHead + int64(len(f.payload)), f.at + int64(len(f.payload)-len(o.data)), crc32.Checksum(o.data, castagnoli)}
+	return place{f.number, segment, frameHead + int64(len(f.payload)), f.at + int64(len(f.payload)-len(o.data)), crc32.Checksum(o.data, crc32.MakeTable(crc32.Castagnoli))}
 }
 
 // parseFrame reads the frame at the start of b, which is at offset at; size is
@@ -304,7 +302,7 @@ func parseFrame(b []byte, at int64) (f frame, size int) {
 		return f, 0
 	}
 	size = frameHead + int(n)
-	if crc32.Checksum(b[12:size], castagnoli) != binary.LittleEndian.Uint32(b[8:]) {
+	if crc32.Checksum(b[12:size], crc32.MakeTable(crc32.Castagnoli)) != binary.LittleEndian.Uint32(b[8:]) {
 		return f, 0
 	}
 	return frame{binary.LittleEndian.Uint64(b[12:]), int64(binary.LittleEndian.Uint64(b[20:])), at + frameHead, b[frameHead:size]}, size

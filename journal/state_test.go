@@ -52,7 +52,7 @@ func newStateMachine() *stateMachine {
 func (m *stateMachine) write(t *rapid.T, o *op) {
 	m.number++
 	payload := o.encode(nil)
-	p := place{number: m.number, segment: m.segment, size: frameHead + int64(len(payload)), sum: crc32.Checksum(o.data, castagnoli)}
+	p := place{number: m.number, segment: m.segment, size: frameHead + int64(len(payload)), sum: crc32.Checksum(o.data, crc32.MakeTable(crc32.Castagnoli))}
 	m.log = append(m.log, logged{p, payload})
 	m.state.apply(o, p)
 	m.collect(t)

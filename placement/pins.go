@@ -186,14 +186,12 @@ type pinFile struct {
 // pinVersion is the version of the file; docs/architecture.md describes it.
 const pinVersion = 1
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 func encodePins(pins []Pin) ([]byte, error) {
 	raw, err := json.Marshal(pins)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(pinFile{Version: pinVersion, Sum: crc32.Checksum(raw, castagnoli), Pins: raw})
+	return json.Marshal(pinFile{Version: pinVersion, Sum: crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli)), Pins: raw})
 }
 
 func decodePins(raw []byte) (pins []Pin, err error) {
@@ -204,7 +202,7 @@ func decodePins(raw []byte) (pins []Pin, err error) {
 	if f.Version != pinVersion {
 		return nil, fmt.Errorf("version %d, not %d", f.Version, pinVersion)
 	}
-	if crc32.Checksum(f.Pins, castagnoli) != f.Sum {
+	if crc32.Checksum(f.Pins, crc32.MakeTable(crc32.Castagnoli)) != f.Sum {
 		return nil, akigw.ErrChecksum
 	}
 	return pins, json.Unmarshal(f.Pins, &pins)

@@ -20,11 +20,16 @@ type credential struct {
 	place         Place
 }
 
-// queryAuthentication are the query parameters of a presigned URL; a URL with any of them counts as
+// authenticates reports whether a query parameter belongs to a presigned URL. A URL with any of them counts as
 // presigned.
-var queryAuthentication = map[string]bool{
-	"X-Amz-Algorithm": true, "X-Amz-Credential": true, "X-Amz-Date": true, "X-Amz-Expires": true,
-	"X-Amz-SignedHeaders": true, "X-Amz-Signature": true, "X-Amz-Security-Token": true,
+func authenticates(parameter string) bool {
+	switch parameter {
+	case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires",
+		"X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token":
+		return true
+	default:
+		return false
+	}
 }
 
 // parseCredential returns the one credential of a request, with place Nowhere if it has none.
@@ -37,7 +42,7 @@ func parseCredential(h http.Header, query url.Values, region string) (credential
 		if len(values) > 1 {
 			return credential{}, s3err.InvalidArgument.With("The query parameter " + name + " was sent more than once.")
 		}
-		inQuery = inQuery || queryAuthentication[name]
+		inQuery = inQuery || authenticates(name)
 	}
 	auth := h["Authorization"]
 	switch old := query.Has("AWSAccessKeyId") || query.Has("Signature"); {

@@ -70,7 +70,7 @@ func FuzzPresign(f *testing.F) {
 		switch {
 		case err == nil && id.Anonymous():
 			for name := range query {
-				if queryAuthentication[name] {
+				if authenticates(name) {
 					t.Fatalf("%q taken for anonymous", rawQuery)
 				}
 			}

@@ -14,8 +14,15 @@ const (
 	maxAccessKey = 128 // IAM's
 )
 
-// wellKnown are default credentials, which attackers try first.
-var wellKnown = map[string]bool{"minioadmin": true, "minio123": true, "rustfsadmin": true, "password": true, "accesskey": true, "secretkey": true, "admin123": true, "12345678": true}
+// wellKnown reports whether an access key or a secret is a default of other products, which attackers try first.
+func wellKnown(value string) bool {
+	switch value {
+	case "minioadmin", "minio123", "rustfsadmin", "password", "accesskey", "secretkey", "admin123", "12345678":
+		return true
+	default:
+		return false
+	}
+}
 
 // CheckPair returns what is wrong with a key pair that an operator chose, nil if nothing is.
 func CheckPair(accessKey, secret string) error {
@@ -26,7 +33,7 @@ func CheckPair(accessKey, secret string) error {
 		return errors.New(`an access key id has printable characters without spaces, slashes, quotes, backslashes and any of =,;`)
 	case len(secret) < minSecret || len(secret) > maxSecret:
 		return fmt.Errorf("a secret access key must have at least %d characters and at most %d", minSecret, maxSecret)
-	case wellKnown[strings.ToLower(accessKey)] || wellKnown[strings.ToLower(secret)] || accessKey == secret:
+	case wellKnown(strings.ToLower(accessKey)) || wellKnown(strings.ToLower(secret)) || accessKey == secret:
 		return errors.New("the key pair is a well-known default, which attackers try first; choose another")
 	}
 	return nil

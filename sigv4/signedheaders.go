@@ -8,12 +8,16 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// uniqueHeaders are headers that are ambiguous if they are sent twice, whether they are signed or
-// not.
-var uniqueHeaders = map[string]bool{
-	"X-Amz-Date": true, "Date": true, "X-Amz-Content-Sha256": true, "X-Amz-Security-Token": true,
-	"X-Amz-Decoded-Content-Length": true, "X-Amz-Copy-Source": true, "Content-Md5": true, "Content-Type": true,
-	"Range": true, "If-Range": true, "If-Modified-Since": true, "If-Unmodified-Since": true,
+// isUnique reports whether a header is ambiguous if it is sent twice, whether it is signed or not.
+func isUnique(header string) bool {
+	switch header {
+	case "X-Amz-Date", "Date", "X-Amz-Content-Sha256", "X-Amz-Security-Token",
+		"X-Amz-Decoded-Content-Length", "X-Amz-Copy-Source", "Content-Md5", "Content-Type",
+		"Range", "If-Range", "If-Modified-Since", "If-Unmodified-Since":
+		return true
+	default:
+		return false
+	}
 }
 
 // checkSignedHeaders checks that the list is well-formed, that each header in it was sent once, and
@@ -39,7 +43,7 @@ func (c *credential) checkSignedHeaders(h http.Header) error {
 		missing = append(missing, "host")
 	}
 	for name, values := range h {
-		if len(values) > 1 && (uniqueHeaders[name] || c.signs(name) && !repeatable(name)) {
+		if len(values) > 1 && (isUnique(name) || c.signs(name) && !repeatable(name)) {
 			return sentTwice(name)
 		}
 		if c.mustSign(name, values) && !c.signs(name) {

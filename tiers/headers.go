@@ -7,11 +7,16 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// representation are the headers that describe an object, besides x-amz-*
-// (RFC 9110 §8 and the response elements of S3's GetObject).
-var representation = map[string]bool{
-	"Accept-Ranges": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true,
-	"Content-Language": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true,
+// describes reports whether a header that does not begin with x-amz- describes an object (RFC 9110 §8 and the
+// response elements of GetObject).
+func describes(header string) bool {
+	switch header {
+	case "Accept-Ranges", "Cache-Control", "Content-Disposition", "Content-Encoding",
+		"Content-Language", "Content-Type", "Etag", "Expires", "Last-Modified":
+		return true
+	default:
+		return false
+	}
 }
 
 // ObjectHeader returns a new header with the fields of h that describe the object, without
@@ -20,7 +25,7 @@ func ObjectHeader(h http.Header) http.Header {
 	kept := make(http.Header, len(h))
 	for name, values := range h {
 		amz := strings.HasPrefix(name, "X-Amz-") && name != "X-Amz-Request-Id" && name != "X-Amz-Id-2"
-		if amz || representation[name] {
+		if amz || describes(name) {
 			kept[name] = values
 		}
 	}

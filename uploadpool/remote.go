@@ -134,7 +134,7 @@ func (u *remote) judgeError(status int, code string, header http.Header) result 
 		r.wait = rand.N(throttledBase) + retryAfter(header)
 	case status == http.StatusForbidden || status == http.StatusUnauthorized || status/100 == 3:
 		r.refused = true
-	case status >= 500 || status == http.StatusRequestTimeout || conflicts[code] && status == http.StatusConflict || code == "RequestTimeout":
+	case status >= 500 || status == http.StatusRequestTimeout || conflicts(code) && status == http.StatusConflict || code == "RequestTimeout":
 	case status == http.StatusBadRequest && (code == "BadDigest" || code == "IncompleteBody" || code == "ExpiredToken" || code == "InvalidToken" || code == ""):
 	default:
 		r.final = r.err.Error()
@@ -142,9 +142,16 @@ func (u *remote) judgeError(status int, code string, header http.Header) result 
 	return r
 }
 
-// conflicts are the codes of a 409 that says that another request is under way. Others say that this
-// one can never succeed.
-var conflicts = map[string]bool{"": true, "OperationAborted": true, "ConditionalRequestConflict": true}
+// conflicts reports whether the code of a 409 says that another request is under way. Other codes say that this
+// request can never succeed.
+func conflicts(code string) bool {
+	switch code {
+	case "", "OperationAborted", "ConditionalRequestConflict":
+		return true
+	default:
+		return false
+	}
+}
 
 // retryAfter is the time that a response asks for, maxWait at most.
 func retryAfter(h http.Header) time.Duration {

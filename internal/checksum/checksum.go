@@ -35,7 +35,7 @@ type Algorithm struct {
 // bytes, big-endian.
 var Algorithms = []Algorithm{
 	{"CRC64NVME", "X-Amz-Checksum-Crc64nvme", func() hash.Hash { return crc64nvme.New() }, 8},
-	{"CRC32C", "X-Amz-Checksum-Crc32c", func() hash.Hash { return crc32.New(castagnoli) }, 4},
+	{"CRC32C", "X-Amz-Checksum-Crc32c", func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }, 4},
 	{"CRC32", "X-Amz-Checksum-Crc32", func() hash.Hash { return crc32.NewIEEE() }, 4},
 	{"SHA256", "X-Amz-Checksum-Sha256", sha256.New, 32},
 	{"SHA1", "X-Amz-Checksum-Sha1", sha1.New, 20},
@@ -45,8 +45,6 @@ var Algorithms = []Algorithm{
 	{"XXHASH3", "X-Amz-Checksum-Xxhash3", func() hash.Hash { return xxh3.New() }, 8},
 	{"XXHASH128", "X-Amz-Checksum-Xxhash128", func() hash.Hash { return xxh3.New128() }, 16},
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // ByHeader returns the algorithm of the name of a header or trailer, in any case.
 func ByHeader(name string) (Algorithm, bool) {

@@ -87,26 +87,41 @@ var operations = []operation{
 	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: []string{"versionId"}, headers: []string{"If-Match"}, fake: true, handle: (*Server).deleteObject},
 }
 
-// everywhere are the x-amz-* headers of every request. They speak of the signature, of the
-// connection or of the client, not of what is asked for, except x-amz-request-payer: no bucket
+// everywhere reports whether every request may have an x-amz-* header. Such headers speak of the signature, of
+// the connection or of the client, not of what is asked for, except x-amz-request-payer: no bucket
 // here makes its requesters pay, and S3 ignores the header for such a bucket.
-var everywhere = map[string]bool{
-	"X-Amz-Content-Sha256": true, "X-Amz-Date": true, "X-Amz-Decoded-Content-Length": true, "X-Amz-Security-Token": true,
-	"X-Amz-User-Agent": true, "X-Amz-Te": true, "X-Amz-Cf-Id": true, "X-Amz-Request-Payer": true,
+func everywhere(header string) bool {
+	switch header {
+	case "X-Amz-Content-Sha256", "X-Amz-Date", "X-Amz-Decoded-Content-Length", "X-Amz-Security-Token",
+		"X-Amz-User-Agent", "X-Amz-Te", "X-Amz-Cf-Id", "X-Amz-Request-Payer":
+		return true
+	default:
+		return false
+	}
 }
 
-// presigned are the query parameters of every request: the signature's and the one with which
-// SDKs name the operation.
-var presigned = map[string]bool{
-	"X-Amz-Algorithm": true, "X-Amz-Credential": true, "X-Amz-Date": true, "X-Amz-Expires": true, "X-Amz-SignedHeaders": true,
-	"X-Amz-Signature": true, "X-Amz-Security-Token": true, "X-Amz-Content-Sha256": true, "x-id": true,
+// presigned reports whether every request may have a query parameter: those of the signature, and the one with
+// which SDKs name the operation.
+func presigned(parameter string) bool {
+	switch parameter {
+	case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders",
+		"X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Content-Sha256", "x-id":
+		return true
+	default:
+		return false
+	}
 }
 
-// meaningful are the headers outside x-amz-* that S3 gives a meaning to beyond HTTP's: on an
-// operation that does not honour them they are refused like an unknown x-amz-* header. Content-*,
-// Cache-Control and Expires are not among them: any HTTP client sends them.
-var meaningful = map[string]bool{
-	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true, "Content-Md5": true,
+// meaningful reports whether S3 gives a header outside x-amz-* a meaning beyond HTTP's. An operation that does
+// not honour such a header refuses it like an unknown x-amz-* header. Content-*, Cache-Control and
+// Expires are not among them: any HTTP client sends them.
+func meaningful(header string) bool {
+	switch header {
+	case "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range", "Content-Md5":
+		return true
+	default:
+		return false
+	}
 }
 
 // accepted are the only values of a header or parameter that the embedded upstream can honour,
@@ -139,7 +154,7 @@ func operationOf(c *call) (*operation, error) {
 	}
 	for name, values := range c.query {
 		switch {
-		case !slices.Contains(op.selects, name) && !slices.Contains(op.params, name) && !presigned[name]:
+		case !slices.Contains(op.selects, name) && !slices.Contains(op.params, name) && !presigned(name):
 			return nil, refused(c.Method + " with ?" + name)
 		case len(values) > 1:
 			return nil, s3err.InvalidArgument.With("The query parameter was sent more than once.").About("ArgumentName", name)
@@ -175,7 +190,7 @@ func find(c *call) *operation {
 func (op *operation) honours(name string) bool {
 	amz := strings.HasPrefix(name, "X-Amz-")
 	switch {
-	case !amz && !meaningful[name], everywhere[name], slices.Contains(op.headers, name):
+	case !amz && !meaningful(name), everywhere(name), slices.Contains(op.headers, name):
 		return true
 	case strings.HasPrefix(name, "X-Amz-Meta-"):
 		return slices.Contains(op.headers, "X-Amz-Meta-*")

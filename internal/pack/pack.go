@@ -83,7 +83,6 @@ const (
 
 var (
 	footMagic  = []byte("\xa5pk\n")
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
 // Finish returns the pack. The Writer must not be used afterwards.
@@ -114,7 +113,7 @@ func appendIndex(b []byte, objects []Object, at int64) []byte {
 		b = codec.AppendHeader(b, o.Header)
 	}
 	n := len(b) - start
-	sum := crc32.Checksum(b[start:], castagnoli)
+	sum := crc32.Checksum(b[start:], crc32.MakeTable(crc32.Castagnoli))
 	b = append(b, footMagic...)
 	b = binary.LittleEndian.AppendUint32(b, sum)
 	b = binary.LittleEndian.AppendUint64(b, uint64(at))
@@ -144,7 +143,7 @@ func ReadIndex(r io.ReaderAt, size int64) ([]Object, error) {
 	if _, err := r.ReadAt(index, int64(at)); err != nil && err != io.EOF {
 		return nil, err
 	}
-	if crc32.Checksum(index, castagnoli) != binary.LittleEndian.Uint32(foot[4:]) {
+	if crc32.Checksum(index, crc32.MakeTable(crc32.Castagnoli)) != binary.LittleEndian.Uint32(foot[4:]) {
 		return nil, ErrFormat
 	}
 	d := codec.NewDecoder(index)

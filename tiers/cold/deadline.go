@@ -37,14 +37,21 @@ const (
 	Long              // Deadlines.Long
 )
 
-// shortOperations change something, and are answered as fast as reads by an upstream that works. By
-// their S3 API names.
-var shortOperations = map[string]bool{"AbortMultipartUpload": true, "CreateMultipartUpload": true, "DeleteObject": true, "OptionsObject": true, probeOp: true}
+// isShort reports whether an operation (by its S3 API name) changes something and is still answered as fast
+// as reads by an upstream that works.
+func isShort(op string) bool {
+	switch op {
+	case "AbortMultipartUpload", "CreateMultipartUpload", "DeleteObject", "OptionsObject", probeOp:
+		return true
+	default:
+		return false
+	}
+}
 
 // KindOf is the kind of an operation, by its S3 API name.
 func KindOf(op string) Kind {
 	switch {
-	case shortOperations[op], strings.HasPrefix(op, "Get"), strings.HasPrefix(op, "Head"), strings.HasPrefix(op, "List"):
+	case isShort(op), strings.HasPrefix(op, "Get"), strings.HasPrefix(op, "Head"), strings.HasPrefix(op, "List"):
 		return Short
 	case op == "PutObject" || op == "UploadPart":
 		return Body

@@ -41,8 +41,6 @@ const (
 	memTableSize   = 256 << 10
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // vlogFileSize is the size of a value log file, small against the quota: space is freed a file at a
 // time.
 func vlogFileSize(quota int64) int64 { return min(max(quota/16, 2<<20), 128<<20) }
@@ -183,11 +181,11 @@ const copyPiece = 16 << 10
 
 // copyChecked appends the plain value of a stored one to buffer. The error is ErrChecksum.
 func copyChecked(buffer, key, stored []byte) ([]byte, error) {
-	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, stored[4:5])
+	sum := crc32.Update(crc32.Checksum(key, crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), stored[4:5])
 	for at := 5; at < len(stored); at += copyPiece {
 		piece := stored[at:min(at+copyPiece, len(stored))]
 		buffer = append(buffer, piece...)
-		sum = crc32.Update(sum, castagnoli, buffer[len(buffer)-len(piece):])
+		sum = crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), buffer[len(buffer)-len(piece):])
 	}
 	if sum != binary.BigEndian.Uint32(stored) {
 		return nil, akigw.ErrChecksum
@@ -197,7 +195,7 @@ func copyChecked(buffer, key, stored []byte) ([]byte, error) {
 
 // checksum is the CRC32C of a key and its stored value.
 func checksum(key, value []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	return crc32.Update(crc32.Checksum(key, crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), value)
 }
 
 // has reports whether there is a value, without reading it.

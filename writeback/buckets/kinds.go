@@ -21,22 +21,35 @@ func KindsOf(name string, header http.Header) (kinds []string) {
 		kinds = append(kinds, "website-redirect")
 	}
 	for name := range header {
-		if sum, ok := strings.CutPrefix(name, "X-Amz-Checksum-"); ok && !usualSums[sum] {
+		if sum, ok := strings.CutPrefix(name, "X-Amz-Checksum-"); ok && !usualSum(sum) {
 			kinds = append(kinds, "checksum "+clipKind(sum))
 		}
 	}
-	if sum := header.Get("X-Amz-Checksum-Algorithm"); sum != "" && !usualAlgorithms[sum] {
+	if sum := header.Get("X-Amz-Checksum-Algorithm"); sum != "" && !usualAlgorithm(sum) {
 		kinds = append(kinds, "checksum "+clipKind(sum))
 	}
 	return kinds
 }
 
-// usualSums end the checksum headers that S3 has had for years, usualAlgorithms are the values
-// of x-amz-checksum-algorithm.
-var (
-	usualSums       = map[string]bool{"Crc32": true, "Crc32c": true, "Crc64nvme": true, "Sha1": true, "Sha256": true, "Algorithm": true, "Type": true, "Mode": true}
-	usualAlgorithms = map[string]bool{"CRC32": true, "CRC32C": true, "CRC64NVME": true, "SHA1": true, "SHA256": true}
-)
+// usualSum reports whether S3 has had a checksum header that ends in suffix for years.
+func usualSum(suffix string) bool {
+	switch suffix {
+	case "Crc32", "Crc32c", "Crc64nvme", "Sha1", "Sha256", "Algorithm", "Type", "Mode":
+		return true
+	default:
+		return false
+	}
+}
+
+// usualAlgorithm reports whether S3 has had a value of x-amz-checksum-algorithm for years.
+func usualAlgorithm(value string) bool {
+	switch value {
+	case "CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256":
+		return true
+	default:
+		return false
+	}
+}
 
 // clipKind bounds what a client says.
 func clipKind(s string) string { return strings.ToUpper(s[:min(len(s), 32)]) }
@@ -108,16 +121,21 @@ func (b *Buckets) Accepted(key akigw.Key, header http.Header) {
 	}
 }
 
-// otherRefusals are error codes that have nothing to do with the kind of a write.
-var otherRefusals = map[string]bool{
-	"NoSuchBucket": true, "NoSuchUpload": true, "NoSuchKey": true, "EntityTooLarge": true, "EntityTooSmall": true, "InvalidPart": true, "InvalidPartOrder": true,
-	"QuotaExceeded": true, "XMinioStorageFull": true, "InvalidBucketState": true, "PreconditionFailed": true,
+// unrelated reports whether an error code has nothing to do with the kind of a write.
+func unrelated(code string) bool {
+	switch code {
+	case "NoSuchBucket", "NoSuchUpload", "NoSuchKey", "EntityTooLarge", "EntityTooSmall", "InvalidPart", "InvalidPartOrder",
+		"QuotaExceeded", "XMinioStorageFull", "InvalidBucketState", "PreconditionFailed":
+		return true
+	default:
+		return false
+	}
 }
 
 // Refused implements uploadpool.Config.Refused: after a flush that was refused for good, writes
 // of its kinds go through.
 func (b *Buckets) Refused(key akigw.Key, header http.Header, code string) {
-	if otherRefusals[code] {
+	if unrelated(code) {
 		return
 	}
 	kinds := KindsOf(key.Name, header)

@@ -2,14 +2,21 @@ package buckets
 
 import "github.com/akidb/akigw/writeback/facts"
 
-// pauses are the reasons for which pending writes are held back until an operator has decided:
-// they were acknowledged for another bucket than there is now. A refusal is none of them: the
-// flush finds it out and waits.
-var pauses = map[facts.Reason]bool{facts.Absent: true, facts.Versioned: true, facts.Encrypted: true}
+// pauses reports whether pending writes are held back for a reason until an operator has decided: they were
+// acknowledged for another bucket than there is now. A refusal is none of these reasons: the flush
+// finds it out and waits.
+func pauses(reason facts.Reason) bool {
+	switch reason {
+	case facts.Absent, facts.Versioned, facts.Encrypted:
+		return true
+	default:
+		return false
+	}
+}
 
 // pauseOf is why pending writes of a bucket are to be held back, None if they are not.
 func pauseOf(f *facts.Fact) facts.Reason {
-	if pauses[f.Reason] && f.Resumed != f.Reason {
+	if pauses(f.Reason) && f.Resumed != f.Reason {
 		return f.Reason
 	}
 	return facts.None

@@ -79,7 +79,7 @@ func (d *Draft) append(p []byte) (int, error) {
 	n, err := d.file.Write(p)
 	for rest := p[:n]; len(rest) > 0; {
 		k := min(len(rest), Block-d.filled)
-		d.block = crc32.Update(d.block, castagnoli, rest[:k])
+		d.block = crc32.Update(d.block, crc32.MakeTable(crc32.Castagnoli), rest[:k])
 		d.filled += k
 		if d.filled == Block {
 			d.closeBlock()
@@ -130,7 +130,7 @@ func (d *Draft) finish() error {
 	if d.filled > 0 {
 		d.closeBlock()
 	}
-	d.check = crc32.Checksum(d.sums, castagnoli)
+	d.check = crc32.Checksum(d.sums, crc32.MakeTable(crc32.Castagnoli))
 	fs, name := d.spool.FS, d.spool.Name(d.number)
 	_, err := d.file.Write(appendFoot(d.sums, d.size))
 	failpoint.Here("spool.afterWrite")

@@ -112,7 +112,7 @@ func (r *Repair) mergeTables() []byte {
 			return nil
 		}
 	}
-	if !want[crc32.Checksum(merged, castagnoli)] {
+	if !want[crc32.Checksum(merged, crc32.MakeTable(crc32.Castagnoli))] {
 		return nil
 	}
 	return merged
