@@ -19,7 +19,9 @@ const (
 )
 
 // DiskOps are all of them.
-var DiskOps = []DiskOp{DiskMkdir, DiskCreate, DiskOpen, DiskRead, DiskWrite, DiskSync, DiskSyncDir, DiskRename, DiskRemove, DiskList, DiskFree}
+func DiskOps() []DiskOp {
+	return []DiskOp{DiskMkdir, DiskCreate, DiskOpen, DiskRead, DiskWrite, DiskSync, DiskSyncDir, DiskRename, DiskRemove, DiskList, DiskFree}
+}
 
 // DiskFault is asked before something is done to a disk: to a file by its path, or to a value
 // by what it is stored under; size is how many bytes a write has. With an error nothing is done

@@ -21,7 +21,9 @@ const (
 )
 
 // AnonymousActions are the only actions that can be allowed without credentials.
-var AnonymousActions = []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+func AnonymousActions() []string {
+	return []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+}
 
 // User has a policy and any number of keys.
 type User struct {
@@ -64,7 +66,7 @@ func (u *User) parse() (*policy.Policy, error) {
 	}
 	p, err := policy.Parse(u.Policy)
 	if err == nil && u.Name == Anonymous {
-		err = p.CheckOnly(AnonymousActions...)
+		err = p.CheckOnly(AnonymousActions()...)
 	}
 	return p, err
 }

@@ -59,7 +59,7 @@ func (a faultAPI) report(w http.ResponseWriter, _ *http.Request) {
 
 // presets names the plans that are there.
 func (a faultAPI) presets(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, slices.Sorted(maps.Keys(faults.Presets)))
+	writeJSON(w, slices.Sorted(maps.Keys(faults.Presets())))
 }
 
 // maxPlan is the largest plan in bytes.
@@ -67,7 +67,7 @@ const maxPlan = 1 << 20
 
 // set sets a plan: the body, or a preset by its name.
 func (a faultAPI) set(w http.ResponseWriter, r *http.Request) {
-	plan, known := faults.Presets[r.URL.Query().Get("preset")]
+	plan, known := faults.Presets()[r.URL.Query().Get("preset")]
 	if !known {
 		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPlan))
 		if err == nil && (len(raw) == 0 || r.URL.Query().Has("preset")) {

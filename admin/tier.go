@@ -152,7 +152,7 @@ func (s *Server) moveTier(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body must be JSON such as {\"action\": \"promote_to_hot\", \"bucket\": \"b\", \"prefix\": \"p/\"}: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	if !slices.Contains(placement.Actions, m.Action) {
+	if !slices.Contains(placement.Actions(), m.Action) {
 		http.Error(w, placement.ErrAction.Error(), http.StatusBadRequest)
 		return
 	}
@@ -224,29 +224,34 @@ func (s *Server) warm(w http.ResponseWriter, r *http.Request) {
 }
 
 // statuses are the answers to errors of the tiers.
-var statuses = []struct {
+func statuses() []struct {
 	err    error
 	status int
-}{
-	{writeback.ErrNoDeadLetter, http.StatusNotFound},
-	{placement.ErrNotPinned, http.StatusNotFound},
-	{writeback.ErrNotPaused, http.StatusConflict},
-	{akigw.ErrNoSuchKey, http.StatusNotFound},
-	{snapshot.ErrNone, http.StatusNotFound},
-	{snapshot.ErrLast, http.StatusConflict},
-	{snapshot.ErrUnordered, http.StatusConflict},
-	{placement.ErrMoving, http.StatusConflict},
-	{trace.ErrRecording, http.StatusConflict},
-	{placement.ErrPinned, http.StatusConflict},
-	{tiers.ErrTierOff, http.StatusConflict},
-	{tiers.ErrUncacheable, http.StatusConflict},
-	{tiers.ErrNoRoom, http.StatusInsufficientStorage},
-	{tiers.ErrBusy, http.StatusServiceUnavailable},
-	{akigw.ErrUpstreamUnavailable, http.StatusServiceUnavailable},
+} {
+	return []struct {
+		err    error
+		status int
+	}{
+		{writeback.ErrNoDeadLetter, http.StatusNotFound},
+		{placement.ErrNotPinned, http.StatusNotFound},
+		{writeback.ErrNotPaused, http.StatusConflict},
+		{akigw.ErrNoSuchKey, http.StatusNotFound},
+		{snapshot.ErrNone, http.StatusNotFound},
+		{snapshot.ErrLast, http.StatusConflict},
+		{snapshot.ErrUnordered, http.StatusConflict},
+		{placement.ErrMoving, http.StatusConflict},
+		{trace.ErrRecording, http.StatusConflict},
+		{placement.ErrPinned, http.StatusConflict},
+		{tiers.ErrTierOff, http.StatusConflict},
+		{tiers.ErrUncacheable, http.StatusConflict},
+		{tiers.ErrNoRoom, http.StatusInsufficientStorage},
+		{tiers.ErrBusy, http.StatusServiceUnavailable},
+		{akigw.ErrUpstreamUnavailable, http.StatusServiceUnavailable},
+	}
 }
 
 func statusOf(err error) int {
-	for _, s := range statuses {
+	for _, s := range statuses() {
 		if errors.Is(err, s.err) {
 			return s.status
 		}

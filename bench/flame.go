@@ -36,11 +36,13 @@ type Share struct {
 }
 
 // values are the sample types that can be shown; the first one that a profile has is.
-var values = []string{"cpu", "inuse_space", "delay", "goroutine", "alloc_space", "samples"}
+func values() []string {
+	return []string{"cpu", "inuse_space", "delay", "goroutine", "alloc_space", "samples"}
+}
 
 // valueOf is the index of the sample type that is shown.
 func valueOf(p *profile.Profile, allocated bool) int {
-	for _, kind := range values {
+	for _, kind := range values() {
 		if allocated && kind == "inuse_space" {
 			continue
 		}
@@ -127,10 +129,12 @@ func (f *Frame) sort() {
 //go:embed flame.html
 var flamePage string
 
-var flameTemplate = template.Must(template.New("flame").Parse(flamePage))
+func flameTemplate() *template.Template {
+	return template.Must(template.New("flame").Parse(flamePage))
+}
 
 // WriteHTML writes the tree as a flame graph: one self-contained page.
-func (f *Flame) WriteHTML(w io.Writer) error { return flameTemplate.Execute(w, f) }
+func (f *Flame) WriteHTML(w io.Writer) error { return flameTemplate().Execute(w, f) }
 
 // Grown returns by how much the places of a heap or goroutine profile grew from one profile to a
 // later one, largest first.

@@ -191,20 +191,22 @@ func (r *Report) WriteJSON(w io.Writer) error {
 //go:embed report.html
 var page string
 
-var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"ms":      func(v float64) string { return fmt.Sprintf("%.2f", v) },
-	"percent": func(v float64) string { return fmt.Sprintf("%.3f", 100*v) },
-	"whole":   func(v float64) string { return fmt.Sprintf("%.0f", v) },
-	"mib":     func(v int64) string { return fmt.Sprintf("%.0f", float64(v)/(1<<20)) },
-	"pretty": func(v any) string {
-		raw, _ := json.MarshalIndent(v, "", "  ") // it is data
-		return strings.Trim(strings.ReplaceAll(string(raw), "\"", ""), "{}\n")
-	},
-}).Parse(page))
+func pageTemplate() *template.Template {
+	return template.Must(template.New("report").Funcs(template.FuncMap{
+		"ms":      func(v float64) string { return fmt.Sprintf("%.2f", v) },
+		"percent": func(v float64) string { return fmt.Sprintf("%.3f", 100*v) },
+		"whole":   func(v float64) string { return fmt.Sprintf("%.0f", v) },
+		"mib":     func(v int64) string { return fmt.Sprintf("%.0f", float64(v)/(1<<20)) },
+		"pretty": func(v any) string {
+			raw, _ := json.MarshalIndent(v, "", "  ") // it is data
+			return strings.Trim(strings.ReplaceAll(string(raw), "\"", ""), "{}\n")
+		},
+	}).Parse(page))
+}
 
 // WriteHTML writes the report as one self-contained page with plots.
 func (r *Report) WriteHTML(w io.Writer) error {
-	return pageTemplate.Execute(w, struct {
+	return pageTemplate().Execute(w, struct {
 		*Report
 		Charts []chart
 	}{r, r.charts()})

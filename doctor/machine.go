@@ -122,8 +122,23 @@ func userName() string {
 	return strconv.Itoa(os.Getuid())
 }
 
-// slow are file systems that are not on local disks, by their magic numbers.
-var slow = map[int64]string{0x6969: "NFS", 0xff534d42: "CIFS", 0xfe534d42: "SMB", 0x65735546: "FUSE", 0x00c36400: "Ceph"}
+// remoteFS is the name of a file system that is not on a local disk, by its magic number; "" for others.
+func remoteFS(magic int64) string {
+	switch magic {
+	case 0x6969:
+		return "NFS"
+	case 0xff534d42:
+		return "CIFS"
+	case 0xfe534d42:
+		return "SMB"
+	case 0x65735546:
+		return "FUSE"
+	case 0x00c36400:
+		return "Ceph"
+	default:
+		return ""
+	}
+}
 
 // memoryFS is the magic number of tmpfs, which loses everything at a restart of the machine.
 const memoryFS = 0x01021994
@@ -136,7 +151,7 @@ func (m *Machine) room(r *Report, dir string) {
 		r.Add(Warning, check, "", "%s: %v", dir, err)
 		return
 	}
-	if name := slow[int64(st.Type)]; name != "" {
+	if name := remoteFS(int64(st.Type)); name != "" {
 		r.Add(Warning, check, "a local disk, with --data", "%s is on %s: it is slow, and memory maps and syncs may not work as the cache and the journal need", dir, name)
 	}
 	if int64(st.Type) == memoryFS && m.Acknowledges {

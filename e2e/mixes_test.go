@@ -79,7 +79,7 @@ until_secs = 8
 // presetPlan is a preset as a plan with another seed.
 func presetPlan(t testing.TB, name string, seed uint64) string {
 	t.Helper()
-	plan := faults.Presets[name]
+	plan := faults.Presets()[name]
 	if plan.Seed = seed; len(plan.Faults) == 0 {
 		t.Fatalf("%q is no preset", name)
 	}

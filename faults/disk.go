@@ -1,15 +1,11 @@
 package faults
 
 import (
-	"slices"
 	"syscall"
 	"time"
 
 	"github.com/akidb/akigw"
 )
-
-// reads are the operations that change nothing.
-var reads = []akigw.DiskOp{akigw.DiskOpen, akigw.DiskRead, akigw.DiskList}
 
 // Disk applies the plan in force to the disk of a tier, Warm or Journal.
 func (l *Layer) Disk(tier string) akigw.DiskFault {
@@ -18,9 +14,9 @@ func (l *Layer) Disk(tier string) akigw.DiskFault {
 		if st == nil {
 			return size, nil
 		}
-		u := use{tier: tier, op: string(op), key: name, read: slices.Contains(reads, op)}
+		u := use{tier: tier, op: string(op), key: name, read: op == akigw.DiskOpen || op == akigw.DiskRead || op == akigw.DiskList}
 		for _, f := range st.lines {
-			if !slices.Contains(diskOps[f.Effect], op) {
+			if !f.Effect.applies(op) {
 				continue
 			}
 			strikes, how := f.strikes(u, time.Since(st.since))

@@ -34,7 +34,7 @@ func TestDiskEffects(t *testing.T) {
 			t.Fatal(err)
 		}
 		disk, left := layer.Disk(Warm), c.hits
-		for _, op := range akigw.DiskOps {
+		for _, op := range akigw.DiskOps() {
 			done, err := disk(op, "file", 100)
 			hit := len(left) > 0 && left[0] == op
 			if hit {

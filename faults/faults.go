@@ -62,7 +62,7 @@ func (l *Layer) Set(p Plan) error {
 	st := &state{plan: p, since: time.Now(), over: make(chan struct{})}
 	for i, f := range p.Faults {
 		st.lines = append(st.lines, &line{
-			Fault: f, ops: strings.Split(f.Op, ","), disk: slices.Contains(DiskEffects, f.Effect), over: st.over, rng: rand.New(rand.NewPCG(p.Seed, uint64(i))),
+			Fault: f, ops: strings.Split(f.Op, ","), disk: slices.Contains(DiskEffects(), f.Effect), over: st.over, rng: rand.New(rand.NewPCG(p.Seed, uint64(i))),
 			hits: set.GetOrCreateCounter(fmt.Sprintf("akigw_faults_hits_total{effect=%q}", f.Effect)),
 		})
 	}

@@ -292,7 +292,7 @@ func TestBadPlans(t *testing.T) {
 			t.Errorf("%s: %v, want %s", text, err, want)
 		}
 	}
-	for name, p := range Presets {
+	for name, p := range Presets() {
 		if err := p.Check(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -40,7 +40,9 @@ const (
 )
 
 // Effects are all effects on requests.
-var Effects = []Effect{SlowDown, TooManyRequests, InternalError, AnyError, ErrorIn200, Latency, Bandwidth, Refused, ResetBefore, ResetAfter, TimeoutBefore, TimeoutAfter, Hang, HangAfter, HangBody, ShortBody, Corrupt, WrongRange, StaleETag, Duplicate}
+func Effects() []Effect {
+	return []Effect{SlowDown, TooManyRequests, InternalError, AnyError, ErrorIn200, Latency, Bandwidth, Refused, ResetBefore, ResetAfter, TimeoutBefore, TimeoutAfter, Hang, HangAfter, HangBody, ShortBody, Corrupt, WrongRange, StaleETag, Duplicate}
+}
 
 // The effects on disks. With all but SlowSync the operation is not carried out.
 const (
@@ -52,7 +54,9 @@ const (
 )
 
 // DiskEffects are all effects on disks.
-var DiskEffects = []Effect{EIO, ENOSPC, ShortWrite, SlowSync, FailedSync}
+func DiskEffects() []Effect {
+	return []Effect{EIO, ENOSPC, ShortWrite, SlowSync, FailedSync}
+}
 
 // The values of Fault.Tier and Fault.Direction.
 const (
@@ -64,14 +68,20 @@ const (
 	Write = "write"
 )
 
-// diskOps are the operations to which each effect on disks applies.
-var diskOps = map[Effect][]akigw.DiskOp{
-	EIO: {akigw.DiskMkdir, akigw.DiskCreate, akigw.DiskOpen, akigw.DiskRead, akigw.DiskWrite, akigw.DiskSync, akigw.DiskSyncDir,
-		akigw.DiskRename, akigw.DiskRemove, akigw.DiskList},
-	ENOSPC:     {akigw.DiskMkdir, akigw.DiskCreate, akigw.DiskWrite, akigw.DiskFree},
-	ShortWrite: {akigw.DiskWrite},
-	SlowSync:   {akigw.DiskSync, akigw.DiskSyncDir},
-	FailedSync: {akigw.DiskSync, akigw.DiskSyncDir},
+// applies reports whether an effect on disks applies to an operation.
+func (e Effect) applies(op akigw.DiskOp) bool {
+	switch e {
+	case EIO:
+		return op != akigw.DiskFree
+	case ENOSPC:
+		return op == akigw.DiskMkdir || op == akigw.DiskCreate || op == akigw.DiskWrite || op == akigw.DiskFree
+	case ShortWrite:
+		return op == akigw.DiskWrite
+	case SlowSync, FailedSync:
+		return op == akigw.DiskSync || op == akigw.DiskSyncDir
+	default:
+		return false
+	}
 }
 
 // Fault is one line of a plan.
@@ -152,13 +162,13 @@ func (p *Plan) Check() error {
 func (f *Fault) checkPlace(report func(key, problem string)) {
 	tiers := []string{"", Cold}
 	switch {
-	case slices.Contains(DiskEffects, f.Effect):
+	case slices.Contains(DiskEffects(), f.Effect):
 		tiers = []string{"", Warm, Journal}
 		if f.Bucket != "" {
 			report("bucket", "must be left out with an effect on disks: use key")
 		}
-	case !slices.Contains(Effects, f.Effect):
-		report("effect", fmt.Sprintf("must be one of %q, or of a disk %q", Effects, DiskEffects))
+	case !slices.Contains(Effects(), f.Effect):
+		report("effect", fmt.Sprintf("must be one of %q, or of a disk %q", Effects(), DiskEffects()))
 		return
 	}
 	if !slices.Contains(tiers, f.Tier) {
@@ -193,24 +203,28 @@ func Parse(raw []byte) (p Plan, err error) {
 const answerable = "PutObject,UploadPart,CompleteMultipartUpload,DeleteObject*,GetObject,HeadObject,ListObjects*"
 
 // Presets are plans by name.
-var Presets = map[string]Plan{
-	"slowdown":  {Seed: 1, Faults: []Fault{{Effect: SlowDown, Probability: 0.5}}},
-	"brownout":  {Seed: 1, Faults: []Fault{{Effect: Latency, LatencyMS: 200, JitterMS: 600}, {Effect: InternalError, Probability: 0.05}}},
-	"partition": {Seed: 1, Faults: []Fault{{Effect: Refused}}},
-	"corrupt":   {Seed: 1, Faults: []Fault{{Op: "GetObject", Effect: Corrupt, Probability: 0.01}, {Op: "GetObject", Effect: ShortBody, Probability: 0.01}}},
-	// Most requests get a response: the gateway would notice at once that an upstream is silent.
-	"hang": {Seed: 1, Faults: []Fault{{Effect: Hang, Probability: 0.03}, {Op: answerable, Effect: HangAfter, Probability: 0.02}, {Op: "GetObject", Effect: HangBody, Probability: 0.05}}},
-	// Syncs of the journal are slow, but do not fail: a failed one stops the journal until a
-	// restart.
-	"flaky-disk": {Seed: 1, Faults: []Fault{{Tier: Warm, Effect: EIO, Probability: 0.01}, {Tier: Journal, Direction: Read, Effect: EIO, Probability: 0.01}, {Effect: SlowSync, LatencyMS: 50, JitterMS: 450, Probability: 0.2}}},
-	// The journal reserves space for records of what it has accepted, and refuses new writes.
-	"full-disk": {Seed: 1, Faults: []Fault{{Tier: Warm, Effect: ENOSPC}, {Tier: Journal, Op: string(akigw.DiskFree), Effect: ENOSPC}}},
+func Presets() map[string]Plan {
+	return map[string]Plan{
+		"slowdown":  {Seed: 1, Faults: []Fault{{Effect: SlowDown, Probability: 0.5}}},
+		"brownout":  {Seed: 1, Faults: []Fault{{Effect: Latency, LatencyMS: 200, JitterMS: 600}, {Effect: InternalError, Probability: 0.05}}},
+		"partition": {Seed: 1, Faults: []Fault{{Effect: Refused}}},
+		"corrupt":   {Seed: 1, Faults: []Fault{{Op: "GetObject", Effect: Corrupt, Probability: 0.01}, {Op: "GetObject", Effect: ShortBody, Probability: 0.01}}},
+		// Most requests get a response: the gateway would notice at once that an upstream is silent.
+		"hang": {Seed: 1, Faults: []Fault{{Effect: Hang, Probability: 0.03}, {Op: answerable, Effect: HangAfter, Probability: 0.02}, {Op: "GetObject", Effect: HangBody, Probability: 0.05}}},
+		// Syncs of the journal are slow, but do not fail: a failed one stops the journal until a
+		// restart.
+		"flaky-disk": {Seed: 1, Faults: []Fault{{Tier: Warm, Effect: EIO, Probability: 0.01}, {Tier: Journal, Direction: Read, Effect: EIO, Probability: 0.01}, {Effect: SlowSync, LatencyMS: 50, JitterMS: 450, Probability: 0.2}}},
+		// The journal reserves space for records of what it has accepted, and refuses new writes.
+		"full-disk": {Seed: 1, Faults: []Fault{{Tier: Warm, Effect: ENOSPC}, {Tier: Journal, Op: string(akigw.DiskFree), Effect: ENOSPC}}},
+	}
 }
 
 // Modes are plans for tests of clients, by name.
-var Modes = map[string]Plan{
-	"RateLimit":     {Seed: 1, Faults: []Fault{{Effect: SlowDown, Probability: 0.3}}},
-	"Timeout":       {Seed: 1, Faults: []Fault{{Effect: TimeoutBefore, LatencyMS: 2000, Probability: 0.05}, {Effect: TimeoutAfter, LatencyMS: 2000, Probability: 0.05}}},
-	"PartialUpload": {Seed: 1, Faults: []Fault{{Op: "UploadPart,PutObject", Effect: ResetBefore, Probability: 0.2}, {Op: "CompleteMultipartUpload", Effect: ErrorIn200, Probability: 0.3}}},
-	"Corruption":    {Seed: 1, Faults: []Fault{{Op: "GetObject", Effect: Corrupt, Probability: 0.2}}},
+func Modes() map[string]Plan {
+	return map[string]Plan{
+		"RateLimit":     {Seed: 1, Faults: []Fault{{Effect: SlowDown, Probability: 0.3}}},
+		"Timeout":       {Seed: 1, Faults: []Fault{{Effect: TimeoutBefore, LatencyMS: 2000, Probability: 0.05}, {Effect: TimeoutAfter, LatencyMS: 2000, Probability: 0.05}}},
+		"PartialUpload": {Seed: 1, Faults: []Fault{{Op: "UploadPart,PutObject", Effect: ResetBefore, Probability: 0.2}, {Op: "CompleteMultipartUpload", Effect: ErrorIn200, Probability: 0.3}}},
+		"Corruption":    {Seed: 1, Faults: []Fault{{Op: "GetObject", Effect: Corrupt, Probability: 0.2}}},
+	}
 }

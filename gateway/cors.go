@@ -59,7 +59,7 @@ func checkPreflight(header http.Header) error {
 	bad := func(message string) error {
 		return s3err.BadRequest.With(message)
 	}
-	if method := header.Get("Access-Control-Request-Method"); !slices.Contains(methods, method) {
+	if method := header.Get("Access-Control-Request-Method"); !slices.Contains(methods(), method) {
 		return bad("Invalid Access-Control-Request-Method: " + method)
 	}
 	for name := range strings.SplitSeq(header.Get("Access-Control-Request-Headers"), ",") {

@@ -117,7 +117,7 @@ func (g *objectWrites) deleteObjects(w *answer, c *call, _ sigv4.Identity) error
 // deleteSome has the upstream delete the allowed objects, with conditions translated for it. As with
 // S3, each denied object has an Error in the result.
 func (g *objectWrites) deleteSome(w *answer, c *call, request *deleteRequest, denied []deletion) error {
-	result := emptyDeleteResult
+	result := []byte(emptyDeleteResult)
 	if len(request.Objects) > 0 {
 		if err := g.forward.flushPending(c); err != nil {
 			return err

@@ -117,7 +117,7 @@ func element(b *bytes.Buffer, name, value string) {
 	s3xml.WriteElement(b, name, value)
 }
 
-var emptyDeleteResult = []byte(s3xml.Header + `<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></DeleteResult>`)
+const emptyDeleteResult = s3xml.Header + `<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></DeleteResult>`
 
 // appendDenied adds an Error for each object to a DeleteResult.
 func appendDenied(result []byte, denied []deletion) ([]byte, error) {

@@ -193,7 +193,7 @@ func (p *pipeline) identify(x *exchange) {
 	h["x-amz-request-id"] = x.answer.requestID[:1:1]
 	h["x-amz-id-2"] = p.hostID
 	if p.faults {
-		h["x-akigw-faults"] = faultsEnabled
+		h["x-akigw-faults"] = []string{"enabled"} // faults can be injected into this gateway
 	}
 }
 
@@ -205,9 +205,6 @@ func newRequestID() string {
 	base32.StdEncoding.Encode(text[:], raw[:])
 	return string(text[:])
 }
-
-// faultsEnabled is the header of a gateway into which faults can be injected.
-var faultsEnabled = []string{"enabled"}
 
 // continueEmpty sends the 100 response that a client asked for before an empty body. net/http
 // sends it when a body is read, and nobody reads an empty one. botocore takes a final response

@@ -32,7 +32,9 @@ type requestLabels struct {
 }
 
 // secondsBounds reach from less than a hit in memory takes to more than a client waits.
-var secondsBounds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+func secondsBounds() []float64 {
+	return []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+}
 
 func newCounters(set *metrics.Set) *counters {
 	c := &counters{set: set, seconds: map[string]*metrics.PrometheusHistogram{},
@@ -41,7 +43,7 @@ func newCounters(set *metrics.Set) *counters {
 		received: set.GetOrCreateCounter("akigw_gateway_received_bytes_total"),
 	}
 	for _, kind := range []string{"read", "write", "list", "other"} {
-		c.seconds[kind] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_request_seconds{kind="`+kind+`"}`, secondsBounds)
+		c.seconds[kind] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_request_seconds{kind="`+kind+`"}`, secondsBounds())
 	}
 	return c
 }

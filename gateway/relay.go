@@ -18,11 +18,10 @@ func isReturned(header string) bool {
 		"Content-Range", "Content-Type", "Etag", "Expires", "Last-Modified", "Retry-After", "Vary":
 		return true
 	default:
-		return false
+		return strings.HasPrefix(header, "X-Amz-") || strings.HasPrefix(header, "X-Rgw-") ||
+			strings.HasPrefix(header, "X-Minio-") || strings.HasPrefix(header, "Access-Control-")
 	}
 }
-
-var returnedPrefixes = [...]string{"X-Amz-", "X-Rgw-", "X-Minio-", "Access-Control-"}
 
 // relayHeader copies the headers of an upstream response that are meant for the client. The
 // upstream's request id gets another name.
@@ -32,21 +31,12 @@ func relayHeader(h, upstream http.Header, status int) {
 		case name == "X-Amz-Request-Id":
 			h["X-Akigw-Upstream-Request-Id"] = values
 		case name == "X-Amz-Id-2":
-		case isReturned(name), hasAnyPrefix(name, returnedPrefixes[:]):
+		case isReturned(name):
 			h[name] = values
 		case name == "Location" && status < 300: // of CreateBucket; a redirect would bypass the gateway
 			h[name] = values
 		}
 	}
-}
-
-func hasAnyPrefix(s string, prefixes []string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
-			return true
-		}
-	}
-	return false
 }
 
 var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}

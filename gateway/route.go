@@ -75,7 +75,9 @@ type Route struct {
 }
 
 // methods are all that S3 uses.
-var methods = []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete}
+func methods() []string {
+	return []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete}
+}
 
 // payloadModes are those in which an operation may be sent, by the kind of its body and the place of
 // its credentials. What is not listed is refused.

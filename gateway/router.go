@@ -35,7 +35,7 @@ func newRouter(table []Route) *router {
 		if row.Method != "" {
 			r.Methods(row.Method)
 		} else {
-			r.Methods(slices.Clone(methods)...) // which writes to them
+			r.Methods(methods()...) // it writes to them
 		}
 		rt.rows[r] = row
 		if row.Header != "" && !slices.Contains(rt.headers, row.Header) {

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"net/http"
@@ -250,7 +249,7 @@ func (o *op) takeChecks() {
 // are little-endian.
 const frameHead = 28
 
-var frameMagic = []byte("\xa5jr\n")
+const frameMagic = "\xa5jr\n"
 
 // maxPayload bounds a record: a header, and an inline body.
 const maxPayload = 2 << 20
@@ -294,7 +293,7 @@ func (f frame) place(o *op, segment uint64) place {
 // parseFrame reads the frame at the start of b, which is at offset at; size is
 // its length, 0 if there is none.
 func parseFrame(b []byte, at int64) (f frame, size int) {
-	if len(b) < frameHead || !bytes.Equal(b[:4], frameMagic) {
+	if len(b) < frameHead || string(b[:4]) != frameMagic {
 		return f, 0
 	}
 	n := binary.LittleEndian.Uint32(b[4:])

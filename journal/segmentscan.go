@@ -33,7 +33,7 @@ func (s *scan) read(raw []byte) {
 	for at := int64(0); at < s.size; {
 		o, f, n := recordAt(raw, at, number)
 		if n == 0 {
-			next := bytes.Index(raw[at+1:], frameMagic)
+			next := bytes.Index(raw[at+1:], []byte(frameMagic))
 			if next < 0 {
 				return
 			}

@@ -16,10 +16,12 @@ const (
 )
 
 // Actions are all of them.
-var Actions = []Action{PromoteToHot, PromoteToWarm, DemoteToWarm, DemoteToCold, PinObjects, UnpinObjects}
+func Actions() []Action {
+	return []Action{PromoteToHot, PromoteToWarm, DemoteToWarm, DemoteToCold, PinObjects, UnpinObjects}
+}
 
 // ErrAction says that there is no such action.
-var ErrAction = fmt.Errorf("action must be one of %q", Actions)
+var ErrAction = fmt.Errorf("action must be one of %q", Actions())
 
 // MoveResult says what an action has done.
 type MoveResult struct {

@@ -40,7 +40,9 @@ const (
 )
 
 // Modes are all freshness modes.
-var Modes = []Freshness{Strict, TTL, Immutable, Exclusive, Events}
+func Modes() []Freshness {
+	return []Freshness{Strict, TTL, Immutable, Exclusive, Events}
+}
 
 // Settings are the settings of one key.
 type Settings struct {
@@ -122,8 +124,8 @@ var fields = [...]field{
 	{"freshness", func(s *Settings, v any) error {
 		text, _ := v.(string)
 		s.Freshness = Freshness(text)
-		if !slices.Contains(Modes, s.Freshness) {
-			return fmt.Errorf("must be one of %q", Modes)
+		if !slices.Contains(Modes(), s.Freshness) {
+			return fmt.Errorf("must be one of %q", Modes())
 		}
 		return nil
 	}, func(s *Settings) string { return fmt.Sprintf("%q", s.Freshness) }},

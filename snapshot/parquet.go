@@ -61,17 +61,19 @@ const (
 )
 
 // epoch stands for an unknown time: Parquet has no zero time.
-var epoch = time.UnixMilli(0).UTC()
+func epoch() time.Time {
+	return time.UnixMilli(0).UTC()
+}
 
 func known(t time.Time) time.Time {
 	if t.IsZero() {
-		return epoch
+		return epoch()
 	}
 	return t.UTC()
 }
 
 func unknown(t time.Time) time.Time {
-	if t.Equal(epoch) {
+	if t.Equal(epoch()) {
 		return time.Time{}
 	}
 	return t.UTC()

@@ -74,8 +74,8 @@ func (c *Config) Check(report func(key, problem string)) {
 	if c.SequentialBytes < 0 {
 		report("sequential_bytes", "must not be negative")
 	}
-	if c.Freshness != "" && !slices.Contains(rules.Modes, c.Freshness) {
-		report("freshness", fmt.Sprintf("must be one of %q", rules.Modes))
+	if c.Freshness != "" && !slices.Contains(rules.Modes(), c.Freshness) {
+		report("freshness", fmt.Sprintf("must be one of %q", rules.Modes()))
 	}
 	if c.TTLSecs < 1 || c.TTLSecs > rules.MaxSeconds {
 		report("ttl_secs", "must be at least 1")

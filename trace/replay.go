@@ -9,7 +9,9 @@ import (
 // Policies are the names that Replay takes. "akigw" admits and evicts as the tiers of this
 // program do, "lru" keeps what was used last, and "optimum" knows the future: no policy can do
 // better with blocks of one size.
-var Policies = []string{"akigw", "lru", "optimum"}
+func Policies() []string {
+	return []string{"akigw", "lru", "optimum"}
+}
 
 // simulation is one replay under way.
 type simulation struct {
@@ -32,7 +34,7 @@ func newSimulation(policy string, steps []step, hotBytes, warmBytes int64) (*sim
 		s.memory, s.disk = newOptimum(steps, hotBytes), newOptimum(steps, hotBytes+warmBytes)
 		s.omniscient = true
 	default:
-		return nil, fmt.Errorf("there is no policy %q; there are %v", policy, Policies)
+		return nil, fmt.Errorf("there is no policy %q; there are %v", policy, Policies())
 	}
 	return s, nil
 }

@@ -126,7 +126,7 @@ func TestReplayKnowsVersions(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		for _, policy := range Policies {
+		for _, policy := range Policies() {
 			if policy == "optimum" && (c.name == "not in memory" || c.name == "another version") {
 				continue // it does not even take what is not needed again, and needs no disk
 			}

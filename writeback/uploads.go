@@ -20,7 +20,7 @@ import (
 )
 
 // Errors of uploads.
-var (
+const (
 	// ErrNoUpload: the upload is over, or never was.
 	ErrNoUpload = journal.ErrNoUpload
 	// ErrNoPart: a part is not what it was said to be.

@@ -96,8 +96,8 @@ func (f *fakes3Command) plan() (*faults.Plan, error) {
 		p, err := faults.Parse(raw)
 		return &p, err
 	case f.Mode != "":
-		named := maps.Clone(faults.Presets)
-		maps.Copy(named, faults.Modes)
+		named := maps.Clone(faults.Presets())
+		maps.Copy(named, faults.Modes())
 		p, ok := named[f.Mode]
 		if !ok {
 			return nil, fmt.Errorf("--mode %s: it must be one of %s", f.Mode, strings.Join(slices.Sorted(maps.Keys(named)), ", "))

@@ -46,7 +46,7 @@ func (f *faultsSet) set(c *client.Client, ctx context.Context) (*faults.Report, 
 		}
 		return c.SetFaults(ctx, raw)
 	}
-	if _, known := faults.Presets[f.Preset]; !known {
+	if _, known := faults.Presets()[f.Preset]; !known {
 		return nil, fmt.Errorf("%q is no preset: see akigw faults presets", f.Preset)
 	}
 	return c.SetFaultPreset(ctx, f.Preset)
@@ -118,11 +118,11 @@ type faultsPresets struct {
 // Run lists the presets.
 func (f *faultsPresets) Run() error {
 	if f.JSON {
-		return printJSON(faults.Presets)
+		return printJSON(faults.Presets())
 	}
-	return table([]string{"PRESET", "WHAT HAPPENS"}, sortedKeys(faults.Presets), func(name string) []any {
+	return table([]string{"PRESET", "WHAT HAPPENS"}, sortedKeys(faults.Presets()), func(name string) []any {
 		var lines []string
-		for _, f := range faults.Presets[name].Faults {
+		for _, f := range faults.Presets()[name].Faults {
 			lines = append(lines, fmt.Sprintf("%s (%s)", f.Effect, described(f)))
 		}
 		return []any{name, strings.Join(lines, "; ")}

@@ -251,7 +251,7 @@ func TestFaultsAndHistory(t *testing.T) {
 // TestModes: the plans by name are plans.
 func TestModes(t *testing.T) {
 	for _, name := range []string{"RateLimit", "Timeout", "PartialUpload", "Corruption"} {
-		p, ok := faults.Modes[name]
+		p, ok := faults.Modes()[name]
 		if err := p.Check(); !ok || err != nil || len(p.Faults) == 0 {
 			t.Error(fmt.Sprint(name, err))
 		}

@@ -21,7 +21,9 @@ type owner struct {
 }
 
 // everythingsOwner is the one that gofakes3 names in ListBuckets.
-var everythingsOwner = &owner{ID: "fe7272ea58be830e56fe1663b10fafef", DisplayName: "GoFakeS3"}
+func everythingsOwner() *owner {
+	return &owner{ID: "fe7272ea58be830e56fe1663b10fafef", DisplayName: "GoFakeS3"}
+}
 
 // maxBuckets is the largest page of ListBuckets.
 const maxBuckets = 10_000
@@ -53,7 +55,7 @@ func (s *Server) pageOfBuckets(w http.ResponseWriter, c *call) error {
 		Buckets           []listedBucket `xml:"Buckets>Bucket"`
 		ContinuationToken string         `xml:",omitempty"`
 		Prefix            s3xml.Text     `xml:",omitempty"`
-	}{Owner: everythingsOwner, Prefix: s3xml.Text(c.query.Get("prefix")), Buckets: []listedBucket{}}
+	}{Owner: everythingsOwner(), Prefix: s3xml.Text(c.query.Get("prefix")), Buckets: []listedBucket{}}
 	err = eachValue(s.backend.index, []byte(bucketPrefix), nil, func(key []byte, v *bucket) bool {
 		name := string(key)
 		if !strings.HasPrefix(name, string(out.Prefix)) || name <= after {

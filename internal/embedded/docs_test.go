@@ -93,11 +93,11 @@ func (op *operation) documented() (names []string) {
 	}
 	for _, name := range op.headers {
 		switch {
-		case has(digests) && slices.Contains(digests, name):
+		case has(digests()) && slices.Contains(digests(), name):
 			name = "digests"
 		case has(sums) && slices.Contains(sums, name):
 			name = "x-amz-checksum-*"
-		case has(stored) && slices.Contains(stored, name):
+		case has(stored()) && slices.Contains(stored(), name):
 			name = "description"
 		default:
 			name = strings.ToLower(name)

@@ -161,7 +161,7 @@ func (c *call) listing(f *found, page int, v2 bool) *listing {
 		o := &out.Contents[i]
 		o.Key = encode(string(o.Key))
 		if c.query.Get("fetch-owner") == "true" {
-			o.Owner = everythingsOwner
+			o.Owner = everythingsOwner()
 		}
 	}
 	for i := range out.CommonPrefixes {
@@ -249,7 +249,7 @@ func (s *Server) listUploads(w http.ResponseWriter, c *call) error {
 			return true
 		}
 		out.NextKeyMarker, out.NextUploadIDMarker = encode(key), id
-		out.Uploads = append(out.Uploads, listedUpload{Key: encode(key), UploadID: id, Initiator: everythingsOwner, Owner: everythingsOwner, StorageClass: "STANDARD",
+		out.Uploads = append(out.Uploads, listedUpload{Key: encode(key), UploadID: id, Initiator: everythingsOwner(), Owner: everythingsOwner(), StorageClass: "STANDARD",
 			Initiated: contentTime(u.Started), ChecksumAlgorithm: u.Algorithm, ChecksumType: u.Type})
 		return true
 	})

@@ -38,17 +38,31 @@ type operation struct {
 }
 
 // Header and parameter sets that operations share.
-var (
-	readConditions  = []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range"}
-	writeConditions = []string{"If-Match", "If-None-Match"}
-	copyConditions  = []string{"X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match", "X-Amz-Copy-Source-If-Modified-Since", "X-Amz-Copy-Source-If-Unmodified-Since"}
-	// digests bind the body of a request. Content-MD5 is one of them.
-	digests = append([]string{"Content-Md5", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Trailer"}, checksumHeaders()...)
-	// stored describe a new object.
-	stored = []string{"X-Amz-Meta-*", "X-Amz-Acl", "X-Amz-Storage-Class", "X-Amz-Website-Redirect-Location"}
+func readConditions() []string {
+	return []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range"}
+}
 
-	overrideParams = []string{"response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language", "response-content-type", "response-expires"}
-)
+func writeConditions() []string {
+	return []string{"If-Match", "If-None-Match"}
+}
+
+func copyConditions() []string {
+	return []string{"X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match", "X-Amz-Copy-Source-If-Modified-Since", "X-Amz-Copy-Source-If-Unmodified-Since"}
+}
+
+// digests bind the body of a request. Content-MD5 is one of them.
+func digests() []string {
+	return append([]string{"Content-Md5", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Trailer"}, checksumHeaders()...)
+}
+
+// stored describe a new object.
+func stored() []string {
+	return []string{"X-Amz-Meta-*", "X-Amz-Acl", "X-Amz-Storage-Class", "X-Amz-Website-Redirect-Location"}
+}
+
+func overrideParams() []string {
+	return []string{"response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language", "response-content-type", "response-expires"}
+}
 
 func checksumHeaders() (names []string) {
 	for _, a := range checksum.Algorithms {
@@ -68,21 +82,21 @@ var operations = []operation{
 	{name: "ListObjectsV2", method: "GET", level: bucketLevel, selects: []string{"list-type"}, params: []string{"continuation-token", "delimiter", "encoding-type", "fetch-owner", "max-keys", "prefix", "start-after"}, handle: (*Server).listObjects},
 	{name: "ListObjects", method: "GET", level: bucketLevel, params: []string{"delimiter", "encoding-type", "marker", "max-keys", "prefix"}, handle: (*Server).listObjects},
 	{name: "HeadBucket", method: "HEAD", level: bucketLevel, fake: true, handle: (*Server).headBucket},
-	{name: "CreateBucket", method: "PUT", level: bucketLevel, headers: slices.Concat(digests, []string{"X-Amz-Acl", "X-Amz-Object-Ownership", "X-Amz-Bucket-Object-Lock-Enabled"}), fake: true, handle: (*Server).createBucket},
+	{name: "CreateBucket", method: "PUT", level: bucketLevel, headers: slices.Concat(digests(), []string{"X-Amz-Acl", "X-Amz-Object-Ownership", "X-Amz-Bucket-Object-Lock-Enabled"}), fake: true, handle: (*Server).createBucket},
 	{name: "DeleteBucket", method: "DELETE", level: bucketLevel, fake: true, handle: (*Server).deleteBucket},
-	{name: "DeleteObjects", method: "POST", level: bucketLevel, selects: []string{"delete"}, headers: digests, handle: (*Server).deleteObjects},
+	{name: "DeleteObjects", method: "POST", level: bucketLevel, selects: []string{"delete"}, headers: digests(), handle: (*Server).deleteObjects},
 
 	{name: "ListParts", method: "GET", level: objectLevel, selects: []string{"uploadId"}, params: []string{"max-parts", "part-number-marker"}, handle: (*Server).listParts},
 	{name: "GetObjectAttributes", method: "GET", level: objectLevel, selects: []string{"attributes"}, params: []string{"versionId"}, headers: []string{"X-Amz-Object-Attributes", "X-Amz-Max-Parts", "X-Amz-Part-Number-Marker"}, handle: (*Server).objectAttributes},
 	{name: "GetObjectTagging", method: "GET", level: objectLevel, selects: []string{"tagging"}, params: []string{"versionId"}, handle: (*Server).noTags},
-	{name: "GetObject", method: "GET", level: objectLevel, params: slices.Concat(overrideParams, []string{"partNumber", "versionId"}), headers: slices.Concat(readConditions, []string{"X-Amz-Checksum-Mode"}), handle: (*Server).read},
-	{name: "HeadObject", method: "HEAD", level: objectLevel, params: slices.Concat(overrideParams, []string{"partNumber", "versionId"}), headers: slices.Concat(readConditions, []string{"X-Amz-Checksum-Mode"}), handle: (*Server).read},
-	{name: "UploadPartCopy", method: "PUT", level: objectLevel, selects: []string{"uploadId", "partNumber"}, copies: true, headers: slices.Concat(copyConditions, []string{"X-Amz-Copy-Source-Range"}), handle: (*Server).copyPart},
-	{name: "UploadPart", method: "PUT", level: objectLevel, selects: []string{"uploadId", "partNumber"}, headers: digests, fake: true, handle: (*Server).uploadPart},
-	{name: "CopyObject", method: "PUT", level: objectLevel, copies: true, headers: slices.Concat(copyConditions, writeConditions, stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Metadata-Directive", "X-Amz-Tagging-Directive"}), handle: (*Server).copyObject},
-	{name: "PutObject", method: "PUT", level: objectLevel, headers: slices.Concat(digests, writeConditions, stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), fake: true, handle: (*Server).putObject},
-	{name: "CreateMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploads"}, headers: slices.Concat(stored, []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), fake: true, handle: (*Server).createUpload},
-	{name: "CompleteMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploadId"}, headers: slices.Concat(checksumHeaders(), writeConditions, []string{"Content-Md5", "X-Amz-Checksum-Type", "X-Amz-Mp-Object-Size"}), handle: (*Server).completeUpload},
+	{name: "GetObject", method: "GET", level: objectLevel, params: slices.Concat(overrideParams(), []string{"partNumber", "versionId"}), headers: slices.Concat(readConditions(), []string{"X-Amz-Checksum-Mode"}), handle: (*Server).read},
+	{name: "HeadObject", method: "HEAD", level: objectLevel, params: slices.Concat(overrideParams(), []string{"partNumber", "versionId"}), headers: slices.Concat(readConditions(), []string{"X-Amz-Checksum-Mode"}), handle: (*Server).read},
+	{name: "UploadPartCopy", method: "PUT", level: objectLevel, selects: []string{"uploadId", "partNumber"}, copies: true, headers: slices.Concat(copyConditions(), []string{"X-Amz-Copy-Source-Range"}), handle: (*Server).copyPart},
+	{name: "UploadPart", method: "PUT", level: objectLevel, selects: []string{"uploadId", "partNumber"}, headers: digests(), fake: true, handle: (*Server).uploadPart},
+	{name: "CopyObject", method: "PUT", level: objectLevel, copies: true, headers: slices.Concat(copyConditions(), writeConditions(), stored(), []string{"X-Amz-Checksum-Algorithm", "X-Amz-Metadata-Directive", "X-Amz-Tagging-Directive"}), handle: (*Server).copyObject},
+	{name: "PutObject", method: "PUT", level: objectLevel, headers: slices.Concat(digests(), writeConditions(), stored(), []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), fake: true, handle: (*Server).putObject},
+	{name: "CreateMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploads"}, headers: slices.Concat(stored(), []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"}), fake: true, handle: (*Server).createUpload},
+	{name: "CompleteMultipartUpload", method: "POST", level: objectLevel, selects: []string{"uploadId"}, headers: slices.Concat(checksumHeaders(), writeConditions(), []string{"Content-Md5", "X-Amz-Checksum-Type", "X-Amz-Mp-Object-Size"}), handle: (*Server).completeUpload},
 	{name: "AbortMultipartUpload", method: "DELETE", level: objectLevel, selects: []string{"uploadId"}, fake: true, handle: (*Server).abortUpload},
 	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: []string{"versionId"}, headers: []string{"If-Match"}, fake: true, handle: (*Server).deleteObject},
 }

@@ -183,7 +183,7 @@ func TestTheTableNamesWhatItHonours(t *testing.T) {
 	}
 	for _, op := range operations {
 		for _, name := range slices.Concat(op.headers, op.params) {
-			if slices.Contains(digests, name) && name != "X-Amz-Trailer" || name == checksumType { // they depend on the body: TestDigests
+			if slices.Contains(digests(), name) && name != "X-Amz-Trailer" || name == checksumType { // they depend on the body: TestDigests
 				continue
 			}
 			value, ok := good[name]

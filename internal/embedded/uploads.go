@@ -289,7 +289,7 @@ func (s *Server) listParts(w http.ResponseWriter, c *call) error {
 		ChecksumAlgorithm    string       `xml:",omitempty"`
 		ChecksumType         string       `xml:",omitempty"`
 		Parts                []listedPart `xml:"Part"`
-	}{Bucket: c.bucket, Key: s3xml.Text(c.key), UploadID: c.query.Get("uploadId"), Initiator: everythingsOwner, Owner: everythingsOwner, StorageClass: "STANDARD",
+	}{Bucket: c.bucket, Key: s3xml.Text(c.key), UploadID: c.query.Get("uploadId"), Initiator: everythingsOwner(), Owner: everythingsOwner(), StorageClass: "STANDARD",
 		PartNumberMarker: after, MaxParts: page, IsTruncated: len(parts) > page && page > 0, ChecksumAlgorithm: u.Algorithm, ChecksumType: u.Type}
 	for _, p := range parts[:min(page, len(parts))] {
 		out.NextPartNumberMarker = p.number

@@ -81,9 +81,7 @@ const (
 	footBytes = 24
 )
 
-var (
-	footMagic  = []byte("\xa5pk\n")
-)
+const footMagic = "\xa5pk\n"
 
 // Finish returns the pack. The Writer must not be used afterwards.
 func (w *Writer) Finish() []byte { return appendIndex(w.body, w.objects, int64(len(w.body))) }
@@ -136,7 +134,7 @@ func ReadIndex(r io.ReaderAt, size int64) ([]Object, error) {
 		return nil, err
 	}
 	at, n := binary.LittleEndian.Uint64(foot[8:]), binary.LittleEndian.Uint64(foot[16:])
-	if string(foot[:4]) != string(footMagic) || n > maxIndex || at > uint64(size) || at+n != uint64(size-footBytes) {
+	if string(foot[:4]) != footMagic || n > maxIndex || at > uint64(size) || at+n != uint64(size-footBytes) {
 		return nil, ErrFormat
 	}
 	index := make([]byte, n)

@@ -13,14 +13,19 @@ import (
 // Bytes is a number of bytes that can be written as "256MiB".
 type Bytes int64
 
-var units = []struct {
+func units() []struct {
 	suffix string
 	bytes  int64
-}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
+} {
+	return []struct {
+		suffix string
+		bytes  int64
+	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
+}
 
 // UnmarshalText parses "512KiB", "256MiB", "10GiB", "1TiB" or a plain number of bytes.
 func (s *Bytes) UnmarshalText(text []byte) error {
-	for _, unit := range units {
+	for _, unit := range units() {
 		number, ok := strings.CutSuffix(string(text), unit.suffix)
 		if !ok {
 			continue
@@ -37,7 +42,7 @@ func (s *Bytes) UnmarshalText(text []byte) error {
 
 // MarshalText formats the size with the largest unit that divides it.
 func (s Bytes) MarshalText() ([]byte, error) {
-	for _, unit := range units {
+	for _, unit := range units() {
 		if s != 0 && int64(s)%unit.bytes == 0 {
 			return fmt.Appendf(nil, "%d%s", int64(s)/unit.bytes, unit.suffix), nil
 		}

@@ -97,7 +97,9 @@ func (r *record) change() (Change, error) {
 
 // heard are the events that a stream is asked for. MinIO counts changes of
 // tags and of retention among ObjectCreated.
-var heard = []string{"s3:ObjectCreated:*", "s3:ObjectRemoved:*"}
+func heard() []string {
+	return []string{"s3:ObjectCreated:*", "s3:ObjectRemoved:*"}
+}
 
 // Events is how changes of a bucket are reported, "" if they are not.
 func (us *Upstreams) Events(bucket string) EventSource {
@@ -125,7 +127,7 @@ func (u *Upstream) listen(ctx context.Context, bucket string, alive func(), chan
 	if err != nil {
 		return fmt.Errorf("events of %s: %w", bucket, err)
 	}
-	infos := client.ListenBucketNotification(ctx, bucket, "", "", heard)
+	infos := client.ListenBucketNotification(ctx, bucket, "", "", heard())
 	defer u.work.Go(func() { // it sleeps before it notices the end
 		for range infos {
 		}

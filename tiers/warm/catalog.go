@@ -121,11 +121,9 @@ type sideBySide struct {
 	seen [2]bool             // what an iterator is at has been returned
 }
 
-var sides = [2]byte{summaryPrefix, accessPrefix}
-
 func newSideBySide(d *database, txn *badger.Txn, among []byte, after Place) *sideBySide {
 	p := &sideBySide{data: d}
-	for i, side := range sides {
+	for i, side := range [2]byte{summaryPrefix, accessPrefix} {
 		opt := badger.DefaultIteratorOptions
 		opt.PrefetchValues = false
 		opt.Prefix = append([]byte{side}, among...)

@@ -22,7 +22,7 @@ const (
 	foot  = 16
 )
 
-var magic = []byte("\xa5jb\n")
+const magic = "\xa5jb\n"
 
 // Piece is a spool file with a part of a body, or all of it.
 type Piece struct {
@@ -47,7 +47,7 @@ func (p Piece) block(i int64) (from, to int64) {
 
 // appendFoot appends what is behind the table of a body of size bytes.
 func appendFoot(sums []byte, size int64) []byte {
-	tail := append([]byte(nil), magic...)
+	tail := []byte(magic)
 	tail = binary.LittleEndian.AppendUint32(tail, crc32.Checksum(sums, crc32.MakeTable(crc32.Castagnoli)))
 	tail = binary.LittleEndian.AppendUint64(tail, uint64(size))
 	return append(sums, tail...)
