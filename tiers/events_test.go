@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -17,7 +18,7 @@ import (
 // behind the cache is seen as soon as its event has come.
 func TestE25_EventsInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, up)
 		bodies := [][]byte{testkit.Bytes(1, 3*block), testkit.Bytes(2, 3*block), testkit.Bytes(3, 100)}
 		up.Put(key("k"), bodies[0])
@@ -61,7 +62,7 @@ func TestE25_EventsInvalidate(t *testing.T) {
 // confirmed before a gap is asked for once after it.
 func TestEventGapIsStrict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, up)
 		old, changed := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 		up.Put(key("k"), old)
@@ -97,7 +98,7 @@ func TestEventGapIsStrict(t *testing.T) {
 }
 
 // mute is an upstream whose streams open and then say nothing.
-type mute struct{ *testkit.Memory }
+type mute struct{ *s3mem.Memory }
 
 func (mute) Listen(ctx context.Context, _ string, alive func(), _ func(cold.Change)) error {
 	alive()
@@ -109,7 +110,7 @@ func (mute) Listen(ctx context.Context, _ string, alive func(), _ func(cold.Chan
 // is opened again.
 func TestSilentStreamIsAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, mute{up})
 		up.Put(key("k"), []byte("old"))
 		for range 3 {
@@ -128,7 +129,7 @@ func TestSilentStreamIsAGap(t *testing.T) {
 }
 
 // webhooked is an upstream that only posts events.
-type webhooked struct{ *testkit.Memory }
+type webhooked struct{ *s3mem.Memory }
 
 func (webhooked) Events(string) cold.EventSource { return cold.Webhook }
 
@@ -136,7 +137,7 @@ func (webhooked) Events(string) cold.EventSource { return cold.Webhook }
 // get lost, a confirmation holds for ttl_secs at most.
 func TestWebhookEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Minute}, webhooked{up})
 		up.Put(key("k"), []byte("old"))
 		wantRead(t, s, key("k"), "", []byte("old"), akigw.Cold)
@@ -156,7 +157,7 @@ func TestWebhookEvents(t *testing.T) {
 // TestEventsOfOwnWrites: what the gateway writes itself is in the cache after
 // its own event, and is read without a GET.
 func TestEventsOfOwnWrites(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, webhooked{up})
 	body := testkit.Bytes(1, 3*block)
 	if err := put(s, up, key("k"), body); err != nil {
@@ -175,7 +176,7 @@ func TestEventsOfOwnWrites(t *testing.T) {
 // newer version came is not kept.
 func TestD1_EventDuringAFill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, up)
 		up.Put(key("k"), []byte("old"))
 		for range 2 {

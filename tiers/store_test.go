@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -97,7 +98,7 @@ func wantRead(t *testing.T, s *Store, k akigw.Key, rangeHeader string, want []by
 	}
 }
 
-func wantCount(t *testing.T, up *testkit.Memory, kind string, want int) {
+func wantCount(t *testing.T, up *s3mem.Memory, kind string, want int) {
 	t.Helper()
 	if got := up.Count(kind); got != want {
 		t.Fatalf("%s at the upstream: %d, want %d", kind, got, want)
@@ -105,7 +106,7 @@ func wantCount(t *testing.T, up *testkit.Memory, kind string, want int) {
 }
 
 // put writes through the store as the gateway does.
-func put(s *Store, up *testkit.Memory, k akigw.Key, body []byte) error {
+func put(s *Store, up *s3mem.Memory, k akigw.Key, body []byte) error {
 	w := s.Begin(k)
 	defer w.End()
 	w.Body(body)
@@ -119,7 +120,7 @@ func put(s *Store, up *testkit.Memory, k akigw.Key, body []byte) error {
 var sizes = []int{0, 1, 100, 4 << 10, 4<<10 + 1, block - 1, block, block + 1, 3*block + 17, 40 * block}
 
 func TestSecondReadDoesNotReachTheUpstreamInExclusiveMode(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	for _, n := range sizes {
 		k, body := key(fmt.Sprint("k", n)), testkit.Bytes(uint64(n), n)
@@ -134,7 +135,7 @@ func TestSecondReadDoesNotReachTheUpstreamInExclusiveMode(t *testing.T) {
 }
 
 func TestStrictHitIsOneConditionalRequest(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	longAgo(up)
 	s := newStore(t, testConfig(rules.Strict), up)
 	body := testkit.Bytes(1, 3*block)
@@ -151,7 +152,7 @@ func TestStrictHitIsOneConditionalRequest(t *testing.T) {
 }
 
 func TestE25_OutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	for i, n := range []int{100, 3 * block, 10, 0, block} {
 		body := testkit.Bytes(uint64(i), n)
@@ -168,7 +169,7 @@ func TestE25_OutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
 func TestE26_SameBytesPutAgainWithOtherMetadata(t *testing.T) {
 	for _, bare := range []bool{false, true} {
 		t.Run(fmt.Sprintf("304 without Last-Modified=%t", bare), func(t *testing.T) {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			longAgo(up)
 			if bare {
 				up.After = func(_ *cold.Request, resp *http.Response) {
@@ -181,7 +182,7 @@ func TestE26_SameBytesPutAgainWithOtherMetadata(t *testing.T) {
 			body := testkit.Bytes(1, 100)
 			etag := up.Put(key("k"), body)
 			wantRead(t, s, key("k"), "", body, akigw.Cold)
-			up.PutStored(key("k"), testkit.Stored{Body: body, ETag: etag, Modified: time.Now().Add(time.Hour).Truncate(time.Second), Header: http.Header{"X-Amz-Meta-Color": {"blue"}}})
+			up.PutStored(key("k"), s3mem.Stored{Body: body, ETag: etag, Modified: time.Now().Add(time.Hour).Truncate(time.Second), Header: http.Header{"X-Amz-Meta-Color": {"blue"}}})
 			r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
 			if err != nil {
 				t.Fatal(err)
@@ -196,7 +197,7 @@ func TestE26_SameBytesPutAgainWithOtherMetadata(t *testing.T) {
 
 // twoOrigins is two upstreams, of which the one with the bucket "bare" answers 304 without a date.
 type twoOrigins struct {
-	*testkit.Memory
+	*s3mem.Memory
 	asked map[string]int // conditional HEADs by bucket
 }
 
@@ -216,7 +217,7 @@ func (u *twoOrigins) Do(ctx context.Context, r *cold.Request) (*http.Response, e
 // TestBare304OfOneUpstream: an upstream whose 304 has no date is asked without a condition from
 // then on, and no other is.
 func TestBare304OfOneUpstream(t *testing.T) {
-	up := &twoOrigins{testkit.NewMemory(), map[string]int{}}
+	up := &twoOrigins{s3mem.New(), map[string]int{}}
 	longAgo(up.Memory)
 	s := newStore(t, testConfig(rules.Strict), up)
 	body := testkit.Bytes(1, 100)
@@ -237,7 +238,7 @@ func TestBare304OfOneUpstream(t *testing.T) {
 func TestRestartServesFromDisk(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		t.Run(fmt.Sprintf("clean=%t", clean), func(t *testing.T) {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			longAgo(up)
 			dir := filepath.Join(t.TempDir(), "warm")
 			s := openStore(t, testConfig(rules.Exclusive), dir, up)
@@ -276,7 +277,7 @@ func TestRestartServesFromDisk(t *testing.T) {
 // TestB11_C16_CrashDoesNotBringADeletedObjectBack: what the last run removed from
 // the disk tier may be back after a crash, and must not be served unasked.
 func TestB11_C16_CrashDoesNotBringADeletedObjectBack(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	dir := filepath.Join(t.TempDir(), "warm")
 	s := openStore(t, testConfig(rules.Exclusive), dir, up)
 	body := testkit.Bytes(1, 100)
@@ -315,7 +316,7 @@ func TestRanges(t *testing.T) {
 	for _, warmed := range []bool{false, true} {
 		for _, r := range ranges {
 			t.Run(fmt.Sprintf("warmed=%t %d-%d", warmed, r.first, r.last), func(t *testing.T) {
-				up := testkit.NewMemory()
+				up := s3mem.New()
 				s := newStore(t, testConfig(rules.Strict), up)
 				up.Put(key("k"), body)
 				if warmed {
@@ -334,7 +335,7 @@ func TestRanges(t *testing.T) {
 }
 
 func TestOnlyMissingBlocksAreFetched(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(3, 20*block)
 	up.Put(key("k"), body)
@@ -348,7 +349,7 @@ func TestOnlyMissingBlocksAreFetched(t *testing.T) {
 
 // TestE9_UnsatisfiableRanges: 416 with the size, from a cold and a warm cache.
 func TestE9_UnsatisfiableRanges(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), testkit.Bytes(1, 100))
 	up.Put(key("empty"), nil)
@@ -367,7 +368,7 @@ func TestE9_UnsatisfiableRanges(t *testing.T) {
 }
 
 func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 30*block)
 	up.Put(key("k"), body)
@@ -389,7 +390,7 @@ func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
 // TestD11_LeaderLeaves: the client that started a fill goes away; those who
 // wait for it get their bytes.
 func TestD11_LeaderLeaves(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 100*block)
 	up.Put(key("k"), body)
@@ -418,7 +419,7 @@ func TestD11_LeaderLeaves(t *testing.T) {
 // after the replacement gets the new version at once, not the one that is still
 // being filled for those who came before.
 func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	old, fresh := testkit.Bytes(1, 100*block), testkit.Bytes(2, 90*block)
 	up.Put(key("k"), old)
@@ -444,7 +445,7 @@ func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
 // TestD14_ClientLeavesMidDownload: the fill stops, and what it brought is
 // still good for the next reader.
 func TestD14_ClientLeavesMidDownload(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 200*block)
 	up.Put(key("k"), body)
@@ -474,14 +475,14 @@ func TestD12_FailureIsNotRemembered(t *testing.T) {
 		for name, failure := range map[string]func() (*http.Response, error){
 			"no answer": func() (*http.Response, error) { return nil, fmt.Errorf("%w: test", akigw.ErrUpstreamUnavailable) },
 			"503": func() (*http.Response, error) {
-				return testkit.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
+				return s3mem.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
 			},
-			"403": func() (*http.Response, error) { return testkit.Response(http.StatusForbidden, nil, nil), nil },
+			"403": func() (*http.Response, error) { return s3mem.Response(http.StatusForbidden, nil, nil), nil },
 			"no bucket": func() (*http.Response, error) {
-				return testkit.Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+				return s3mem.Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
 			},
 		} {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			config := testConfig(freshness)
 			config.TTLSecs = 3600
 			s := newStore(t, config, up)
@@ -511,7 +512,7 @@ func (brokenBody) Close() error { return nil }
 // from where it stopped, with If-Match; if it keeps ending early, the reader
 // is told.
 func TestA7_ShortBodyIsNotCachedAndIsResumed(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 20*block)
 	up.Put(key("k"), body)
@@ -543,7 +544,7 @@ func TestA7_ShortBodyIsNotCachedAndIsResumed(t *testing.T) {
 // when a HEAD has made the object known before.
 func TestA8_CorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 	for i, n := range []int{100, 3 * block, 100, 3 * block} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(rules.Exclusive), up)
 		body := testkit.Bytes(5, n)
 		up.Put(key("k"), body)
@@ -573,7 +574,7 @@ func TestA8_CorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 // TestA9_WrongRangeIsRefused: an upstream that ignores Range or shifts it.
 func TestA9_WrongRangeIsRefused(t *testing.T) {
 	body := testkit.Bytes(5, 10*block)
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), body)
 	up.Before = func(r *cold.Request) (*http.Response, error) { // 200 with everything
@@ -598,7 +599,7 @@ func TestA9_WrongRangeIsRefused(t *testing.T) {
 // version; the answer must never hold bytes of both.
 func TestA10_OverwriteBetweenTwoRanges(t *testing.T) {
 	old, fresh := testkit.Bytes(1, 400*block), testkit.Bytes(2, 400*block)
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), old)
 	wantRead(t, s, key("k"), fmt.Sprintf("bytes=0-%d", 2*block-1), old[:2*block], akigw.Cold)
@@ -621,9 +622,9 @@ func TestA10_OverwriteBetweenTwoRanges(t *testing.T) {
 // TestA12_NoETagIsNotCached: without a strong validator there is no identity.
 func TestA12_NoETagIsNotCached(t *testing.T) {
 	for _, etag := range []string{"", `W/"x"`} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(rules.Exclusive), up)
-		up.PutStored(key("k"), testkit.Stored{Body: []byte("x"), ETag: etag, Modified: time.Now()})
+		up.PutStored(key("k"), s3mem.Stored{Body: []byte("x"), ETag: etag, Modified: time.Now()})
 		if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, ErrUncacheable) {
 			t.Errorf("ETag %q: %v", etag, err)
 		}
@@ -636,14 +637,14 @@ func TestA12_NoETagIsNotCached(t *testing.T) {
 // TestA23_UpstreamDown: strict cannot know and says so; exclusive serves.
 func TestA23_UpstreamDown(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(freshness), up)
 		body := testkit.Bytes(5, 3*block)
 		up.Put(key("k"), body)
 		wantRead(t, s, key("k"), "", body, akigw.Cold)
 		for _, down := range []func(*cold.Request) (*http.Response, error){
 			func(*cold.Request) (*http.Response, error) { return nil, akigw.ErrUpstreamUnavailable },
-			func(*cold.Request) (*http.Response, error) { return testkit.Response(503, nil, nil), nil },
+			func(*cold.Request) (*http.Response, error) { return s3mem.Response(503, nil, nil), nil },
 		} {
 			up.Before = down
 			_, _, err := readAll(s, key("k"), "")
@@ -660,7 +661,7 @@ func TestA23_UpstreamDown(t *testing.T) {
 
 // TestC8_BitFlipInAWarmBlock: found by the CRC, dropped, fetched again.
 func TestC8_BitFlipInAWarmBlock(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := testConfig(rules.Exclusive)
 	config.HotBytes = 0
 	dir := filepath.Join(t.TempDir(), "warm")
@@ -686,7 +687,7 @@ func TestC8_BitFlipInAWarmBlock(t *testing.T) {
 // off, anywhere in the files of a tier that was closed: what is read afterwards is right.
 func TestT10_C8_C10_WarmFlips(t *testing.T) {
 	p := testkit.Prove(t, "T10-warm")
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := testConfig(rules.Exclusive)
 	config.HotBytes = 0
 	whole := filepath.Join(t.TempDir(), "whole")
@@ -797,7 +798,7 @@ func flipIn(t *testing.T, dir string, pattern []byte) (n int) {
 func TestWriteFillsTheCache(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		for _, n := range sizes {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			s := newStore(t, testConfig(freshness), up)
 			body := testkit.Bytes(uint64(n), n)
 			if err := put(s, up, key("k"), body); err != nil {
@@ -816,7 +817,7 @@ func TestWriteFillsTheCache(t *testing.T) {
 // publish what it got after it.
 func TestD1_FillRacesPut(t *testing.T) {
 	for _, deleted := range []bool{false, true} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(rules.Exclusive), up)
 		old, fresh := testkit.Bytes(1, 100), testkit.Bytes(2, 200)
 		up.Put(key("k"), old)
@@ -860,7 +861,7 @@ func TestD1_FillRacesPut(t *testing.T) {
 // TestD3_OverlappingPuts: which of two overlapping PUTs the upstream kept is
 // not known, so neither is cached.
 func TestD3_OverlappingPuts(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	a, b := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 	first, second := s.Begin(key("k")), s.Begin(key("k"))
@@ -877,7 +878,7 @@ func TestD3_OverlappingPuts(t *testing.T) {
 // never absent.
 func TestD6_ReadersDuringOverwrites(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(freshness), up)
 		versions := make([][]byte, 20)
 		for i := range versions {
@@ -930,7 +931,7 @@ func TestD6_ReadersDuringOverwrites(t *testing.T) {
 }
 
 func TestConditions(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	etag := up.Put(key("k"), testkit.Bytes(1, 5*block))
 	for range 2 {
@@ -953,7 +954,7 @@ func TestConditions(t *testing.T) {
 }
 
 func TestHeadAndGetComeFromOneEntry(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(1, 100)
 	up.Put(key("k"), body)
@@ -974,7 +975,7 @@ func TestHeadAndGetComeFromOneEntry(t *testing.T) {
 
 // TestI7_MemoryIsBoundedWhileReadingMuch reads ten times the hot quota.
 func TestI7_HotTierStaysWithinItsQuota(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := testConfig(rules.Exclusive)
 	config.WarmBytes = 0
 	s := newStore(t, config, up)
@@ -992,7 +993,7 @@ func TestI7_HotTierStaysWithinItsQuota(t *testing.T) {
 // TestA11_HeadAndGetDisagree: a HEAD from a stale replica says A, the GET gives
 // B: B is served, and A forgotten.
 func TestA11_HeadAndGetDisagree(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), testkit.Bytes(1, 3*block))
 	if _, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err != nil {
@@ -1011,10 +1012,10 @@ func TestA11_HeadAndGetDisagree(t *testing.T) {
 // must be; the second brings the same bytes, so they are what the upstream
 // holds.
 func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(1, 3*block)
-	up.PutStored(key("k"), testkit.Stored{Body: body, ETag: `"5d41402abc4b2a76b9719d911017c592"`, Modified: time.Now().Truncate(time.Second)})
+	up.PutStored(key("k"), s3mem.Stored{Body: body, ETag: `"5d41402abc4b2a76b9719d911017c592"`, Modified: time.Now().Truncate(time.Second)})
 	if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, akigw.ErrChecksum) {
 		t.Fatal(err)
 	}
@@ -1025,7 +1026,7 @@ func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
 // TestA10_ReplacedWhilePartlyCached: an object of which the end is missing is
 // found to be replaced, or out of reach, before the first byte is handed out.
 func TestA10_ReplacedWhilePartlyCached(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Immutable), up)
 	old, changed := testkit.Bytes(1, 10*block), testkit.Bytes(2, 9*block)
 	up.Put(key("k"), old)
@@ -1046,7 +1047,7 @@ func TestA10_ReplacedWhilePartlyCached(t *testing.T) {
 // TestOlderVersionOnDiskDoesNotComeBack: a version that finds no room on disk takes the record
 // of the one before it away, which would be served again once the new one has left memory.
 func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
-	up, full := testkit.NewMemory(), atomic.Bool{}
+	up, full := s3mem.New(), atomic.Bool{}
 	config := testConfig(rules.TTL)
 	config.TTLSecs, config.MaxStaleSecs = 3600, 0
 	config.WarmFault = func(op akigw.DiskOp, _ string, size int) (int, error) {
@@ -1077,7 +1078,7 @@ func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
 // TestD6_ReadsDuringAWrite: once somebody has seen a write that is under way, nobody is served
 // what was filled before it.
 func TestD6_ReadsDuringAWrite(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	older, newer := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 	up.Put(key("k"), older)
@@ -1094,7 +1095,7 @@ func TestD6_ReadsDuringAWrite(t *testing.T) {
 // it came: that there is nothing.
 func TestE25_AbsenceThatWasAskedForBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
 		asked, answer := make(chan struct{}, 10), make(chan struct{})
 		var once sync.Once

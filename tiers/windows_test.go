@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -24,7 +25,7 @@ import (
 // byte. When more waits than there is, new reads are refused at once.
 func TestE7_FillMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		config := testConfig(rules.Immutable)
 		config.WarmBytes, config.HotBytes = 0, 0
 		config.FillBytes = 4 * (window + 2) * block // four readers
@@ -97,7 +98,7 @@ func TestE7_FillMemoryIsBounded(t *testing.T) {
 // TestE7_CopiesFromDiskAreBounded: blocks that readers have from disk are their
 // own memory; who finds none is refused, and it comes back.
 func TestE7_CopiesFromDiskAreBounded(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := testConfig(rules.Immutable)
 	config.HotBytes, config.FillBytes = 0, 6*block
 	s := newStore(t, config, up)
@@ -138,7 +139,7 @@ func TestE7_CopiesFromDiskAreBounded(t *testing.T) {
 }
 
 // oneStalls is two upstreams, of which the one of the bucket stalls sends no body.
-type oneStalls struct{ *testkit.Memory }
+type oneStalls struct{ *s3mem.Memory }
 
 func (oneStalls) Owner(bucket string) string { return "of " + bucket }
 func (oneStalls) Names() []string            { return []string{"of bucket", "of stalls"} }
@@ -166,7 +167,7 @@ func (b stalledBody) Read([]byte) (int, error) {
 // for what is read ahead.
 func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := oneStalls{testkit.NewMemory()}
+		up := oneStalls{s3mem.New()}
 		config := testConfig(rules.Immutable)
 		config.WarmBytes, config.HotBytes = 0, 64<<20
 		config.FillBytes = 8 * (window + 2) * block
