@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -92,13 +91,6 @@ func (s *Server) statusNow() Status {
 	return st
 }
 
-func writeJSON(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(v) // a client that has gone does not read its answer
-}
-
 func (s *Server) deadLetters(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, s.Writes.DeadLetters.List())
 }
@@ -120,15 +112,6 @@ func (s *Server) onDeadLetter(do func(r *http.Request, id uint64) error) http.Ha
 			answer(w, do(r, id))
 		}
 	}
-}
-
-// answer says whether something was done.
-func answer(w http.ResponseWriter, err error) {
-	if err != nil {
-		http.Error(w, err.Error(), statusOf(err))
-		return
-	}
-	writeJSON(w, map[string]bool{"done": true})
 }
 
 // purge forgets what is cached: of a key, or of all keys with a prefix.

@@ -12,7 +12,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
@@ -20,8 +20,8 @@ import (
 )
 
 // testServer is the admin listener of a store over an upstream in memory.
-func testServer(t *testing.T) (*Server, *tiers.Store, *testkit.Memory) {
-	up := testkit.NewMemory()
+func testServer(t *testing.T) (*Server, *tiers.Store, *s3mem.Memory) {
+	up := s3mem.New()
 	config := tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}
 	log, dir := slog.New(slog.DiscardHandler), t.TempDir()
 	book := rules.NewSet(nil, rules.Settings{Freshness: rules.Immutable, Memory: true, Block: 64 << 10})

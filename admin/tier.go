@@ -3,7 +3,6 @@ package admin
 import (
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,10 +11,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/placement"
-	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
-	"github.com/akidb/akigw/trace"
-	"github.com/akidb/akigw/writeback"
 )
 
 // Object is what is known of one object: an element of GET /api/v1/tier/objects, and the
@@ -53,19 +49,6 @@ type TierMetrics struct {
 	tiers.Usage
 	Worker *placement.WorkerReport `json:"worker,omitempty"`
 	Pins   int                     `json:"pins"`
-}
-
-// pattern reads which objects a request is about. If it is not clear, it has been answered.
-func pattern(w http.ResponseWriter, q url.Values) (what akigw.Pattern, ok bool) {
-	what = akigw.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
-	if q.Has("key") {
-		what.Prefix, what.Exactly = q.Get("key"), true
-	}
-	if akigw.CheckBucketName(what.Bucket) != nil || q.Has("key") && (q.Has("prefix") || what.Prefix == "") {
-		http.Error(w, "bucket must be the name of a bucket; with it may come a prefix, or a key", http.StatusBadRequest)
-		return what, false
-	}
-	return what, true
 }
 
 // tier says where objects are: one by its key, or the sum over a prefix or a bucket.
@@ -221,40 +204,4 @@ func (s *Server) warm(w http.ResponseWriter, r *http.Request) {
 		last.Failure = err.Error()
 		tell(last)
 	}
-}
-
-// statuses are the answers to errors of the tiers.
-func statuses() []struct {
-	err    error
-	status int
-} {
-	return []struct {
-		err    error
-		status int
-	}{
-		{writeback.ErrNoDeadLetter, http.StatusNotFound},
-		{placement.ErrNotPinned, http.StatusNotFound},
-		{writeback.ErrNotPaused, http.StatusConflict},
-		{akigw.ErrNoSuchKey, http.StatusNotFound},
-		{snapshot.ErrNone, http.StatusNotFound},
-		{snapshot.ErrLast, http.StatusConflict},
-		{snapshot.ErrUnordered, http.StatusConflict},
-		{placement.ErrMoving, http.StatusConflict},
-		{trace.ErrRecording, http.StatusConflict},
-		{placement.ErrPinned, http.StatusConflict},
-		{tiers.ErrTierOff, http.StatusConflict},
-		{tiers.ErrUncacheable, http.StatusConflict},
-		{tiers.ErrNoRoom, http.StatusInsufficientStorage},
-		{tiers.ErrBusy, http.StatusServiceUnavailable},
-		{akigw.ErrUpstreamUnavailable, http.StatusServiceUnavailable},
-	}
-}
-
-func statusOf(err error) int {
-	for _, s := range statuses() {
-		if errors.Is(err, s.err) {
-			return s.status
-		}
-	}
-	return http.StatusInternalServerError
 }

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
-	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
@@ -29,14 +29,14 @@ import (
 // TestHeldBackWritesAreReported: pending writes of a bucket that was changed are in the status, in
 // health, metrics and explanations, and an operator's word has them uploaded.
 func TestHeldBackWritesAreReported(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	var versioned, failed atomic.Bool
 	up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Op == "PutObject" && !failed.Swap(true) { // so that the bucket is asked about again
 			return nil, fmt.Errorf("%w: connection reset", akigw.ErrUpstreamUnavailable)
 		}
 		if r.Op == "GetBucketVersioning" && versioned.Load() {
-			return testkit.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
+			return s3mem.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
 		}
 		return nil, nil
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/embedded"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -77,7 +78,7 @@ func upstream(addr, dir string) {
 // server is a process, and its children, whose CPU time is measured.
 type server struct {
 	name   string
-	client *testkit.Client
+	client *s3client.Client
 	pid    int
 	admin  string    // address of a gateway's admin listener
 	rounds []float64 // CPU time per GET of each round, in microseconds
@@ -212,7 +213,7 @@ func startGateway(b *testing.B, name string, env ...string) *server {
 	}
 	addr, admin := testkit.FreeAddr(b), testkit.FreeAddr(b)
 	cmd := exec.Command(binary, "serve", "--data", b.TempDir(), "--listen", addr, "--admin-listen", admin)
-	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+testkit.AccessKey, "AKIGW_SECRET_KEY="+testkit.SecretKey)
+	cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+s3client.AccessKey, "AKIGW_SECRET_KEY="+s3client.SecretKey)
 	cmd.Env = append(cmd.Env, env...)
 	s := start(b, name, addr, cmd)
 	s.admin = admin
@@ -252,7 +253,7 @@ func start(b *testing.B, name, addr string, cmd *exec.Cmd) *server {
 			b.Fatalf("%s does not listen", name)
 		}
 	}
-	s := &server{name: name, pid: cmd.Process.Pid, client: &testkit.Client{Endpoint: "http://" + addr, HTTP: &http.Client{Transport: &http.Transport{DisableCompression: true}}}}
+	s := &server{name: name, pid: cmd.Process.Pid, client: &s3client.Client{Endpoint: "http://" + addr, HTTP: &http.Client{Transport: &http.Transport{DisableCompression: true}}}}
 	if name == "nginx" || name == "varnish" { // which have theirs from the bare server
 		return s
 	}

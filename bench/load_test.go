@@ -16,13 +16,14 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/double"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // startDouble starts an S3 service in memory.
 func startDouble(t *testing.T) *Endpoint {
 	t.Helper()
-	s, err := double.Open(double.Config{AccessKey: testkit.AccessKey, SecretKey: testkit.SecretKey, Dir: filepath.Join(testkit.MemoryDir(t), "double"), Log: slog.New(slog.DiscardHandler)})
+	s, err := double.Open(double.Config{AccessKey: s3client.AccessKey, SecretKey: s3client.SecretKey, Dir: filepath.Join(testkit.MemoryDir(t), "double"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,7 @@ func startDouble(t *testing.T) *Endpoint {
 			t.Error(err)
 		}
 	})
-	return &Endpoint{URL: server.URL, AccessKey: testkit.AccessKey, SecretKey: testkit.SecretKey, Region: "us-east-1"}
+	return &Endpoint{URL: server.URL, AccessKey: s3client.AccessKey, SecretKey: s3client.SecretKey, Region: "us-east-1"}
 }
 
 func smallLoad(e *Endpoint) *Load {

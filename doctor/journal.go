@@ -1,8 +1,6 @@
 package doctor
 
 import (
-	"os"
-	"syscall"
 	"time"
 
 	"github.com/akidb/akigw/internal/vfs"
@@ -34,16 +32,4 @@ func (m *Machine) secondJournal(r *Report) {
 	if !worn {
 		r.ok(check, "neither had to be repaired from the other")
 	}
-}
-
-// sameDisk reports whether two directories exist and are on one disk.
-func sameDisk(a, b string) bool {
-	first, err := os.Stat(a)
-	second, secondErr := os.Stat(b)
-	if err != nil || secondErr != nil {
-		return false
-	}
-	x, ok := first.Sys().(*syscall.Stat_t)
-	y, also := second.Sys().(*syscall.Stat_t)
-	return ok && also && x.Dev == y.Dev
 }

@@ -386,3 +386,15 @@ func (m *Machine) certificate(r *Report) {
 		r.ok(check, "the certificate is for %s, until %s", strings.Join(leaf.DNSNames, ", "), leaf.NotAfter.Format(time.DateOnly))
 	}
 }
+
+// sameDisk reports whether two directories exist and are on one disk.
+func sameDisk(a, b string) bool {
+	first, err := os.Stat(a)
+	second, secondErr := os.Stat(b)
+	if err != nil || secondErr != nil {
+		return false
+	}
+	x, ok := first.Sys().(*syscall.Stat_t)
+	y, also := second.Sys().(*syscall.Stat_t)
+	return ok && also && x.Dev == y.Dev
+}

@@ -13,20 +13,20 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
 // service is an S3 service in memory. What it answers to ListBuckets, and fault is asked before all others.
 type service struct {
-	*testkit.Memory
+	*s3mem.Memory
 	fault func(r *cold.Request) (*http.Response, error) // nil, nil: no fault
 	skew  time.Duration
 	mute  bool // it says no date
 }
 
 func newService(fault func(r *cold.Request) (*http.Response, error)) *service {
-	return &service{Memory: testkit.NewMemory(), fault: fault}
+	return &service{Memory: s3mem.New(), fault: fault}
 }
 
 // Do implements Client.
@@ -36,7 +36,7 @@ func (s *service) Do(ctx context.Context, r *cold.Request) (resp *http.Response,
 	}
 	if resp == nil && err == nil {
 		if r.Op == "ListBuckets" {
-			resp = testkit.Response(http.StatusOK, nil, []byte("<ListAllMyBucketsResult/>"))
+			resp = s3mem.Response(http.StatusOK, nil, []byte("<ListAllMyBucketsResult/>"))
 		} else {
 			resp, err = s.Memory.Do(ctx, r)
 		}
@@ -61,7 +61,7 @@ func on(op string, status int, code string) func(*cold.Request) (*http.Response,
 }
 
 func s3Error(status int, code string) *http.Response {
-	return testkit.Response(status, http.Header{"Content-Type": {"application/xml"}}, []byte("<Error><Code>"+code+"</Code></Error>"))
+	return s3mem.Response(status, http.Header{"Content-Type": {"application/xml"}}, []byte("<Error><Code>"+code+"</Code></Error>"))
 }
 
 // failing has an error for all requests.
@@ -72,7 +72,7 @@ func failing(err error) func(*cold.Request) (*http.Response, error) {
 // saying has one answer to all requests.
 func saying(status int, contentType, body string) func(*cold.Request) (*http.Response, error) {
 	return func(*cold.Request) (*http.Response, error) {
-		return testkit.Response(status, http.Header{"Content-Type": {contentType}}, []byte(body)), nil
+		return s3mem.Response(status, http.Header{"Content-Type": {contentType}}, []byte(body)), nil
 	}
 }
 
@@ -203,7 +203,7 @@ func TestUpstream_Faults(t *testing.T) {
 			if r.Op != "ListObjectsV2" {
 				return nil, nil
 			}
-			return testkit.Response(301, http.Header{"X-Amz-Bucket-Region": {"eu-west-3"}}, nil), nil
+			return s3mem.Response(301, http.Header{"X-Amz-Bucket-Region": {"eu-west-3"}}, nil), nil
 		}, nil, 0, wants{"region", Problem, `"us-east-1"`, `upstream.region = "eu-west-3"`}},
 		{"no bucket", on("ListObjectsV2", 404, "NoSuchBucket"), nil, 0, wants{"bucket", Problem, `the bucket "bucket" does not exist`, "aws s3 mb s3://bucket"}},
 		{"a bucket that answers nonsense", on("ListObjectsV2", 500, "InternalError"), nil, 0, wants{"bucket", Problem, "500 InternalError", ""}},
@@ -223,7 +223,7 @@ func TestUpstream_Faults(t *testing.T) {
 			if r.Op != "GetObject" {
 				return nil, nil
 			}
-			return testkit.Response(200, nil, []byte("other bytes")), nil
+			return s3mem.Response(200, nil, []byte("other bytes")), nil
 		}, func(u *Upstream) { u.Trailing = false }, 0, wants{"reads", Problem, "differs from the content written", ""}},
 		{"no conditions", without("If-Match", "If-None-Match"), nil, 0, wants{"conditions", Problem, "ignores If-None-Match, If-Match:", "another service"}},
 		{"no ranges", without("Range"), nil, 0, wants{"conditions", Problem, "ignores Range:", "another service"}},
@@ -246,7 +246,7 @@ func versioning(r *cold.Request, status string) *http.Response {
 	if r.Op != "GetBucketVersioning" {
 		return nil
 	}
-	return testkit.Response(http.StatusOK, nil, []byte("<VersioningConfiguration><Status>"+status+"</Status></VersioningConfiguration>"))
+	return s3mem.Response(http.StatusOK, nil, []byte("<VersioningConfiguration><Status>"+status+"</Status></VersioningConfiguration>"))
 }
 
 // without loses headers on the way.

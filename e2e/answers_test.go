@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw/internal/s3xml"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
 )
 
 // botoControls lists, deletes and uploads keys that XML 1.0 cannot hold.
@@ -62,7 +62,7 @@ func TestControlCharacterKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := startGateway(t, options{plain: true, upstream: embedded(t), config: config})
-			client := &testkit.Client{Endpoint: g.endpoint}
+			client := &s3client.Client{Endpoint: g.endpoint}
 			client.Must(t, "PUT", "/controls", "", nil, nil)
 			if out := g.must("python3", "-c", botoControls); !strings.Contains(out, "done") {
 				t.Error(out)
@@ -122,7 +122,7 @@ func TestTargetsOfRealClients(t *testing.T) {
 	needPython(t, "boto3")
 	need(t, "curl")
 	g := startGateway(t, options{plain: true, upstream: embedded(t)})
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	client.Must(t, "PUT", "/targets", "", nil, nil)
 	presigned := strings.TrimSpace(g.must("python3", "-c", botoProxied))
 	if bare := strings.ReplaceAll(presigned, "%3B", ";"); bare == presigned {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -41,7 +42,7 @@ func TestOpenAPI(t *testing.T) {
 		return resp.StatusCode, resp.Header, raw
 	}
 	eventually(t, "the key is known", func() bool { code, _, _ := ask("GET", "/api/v1/keys", ""); return code == 200 })
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	client.Must(t, "PUT", "/backbucket/photos/cat.jpg", "", nil, testkit.Bytes(1, 1000))
 	client.Must(t, "GET", "/backbucket/photos/cat.jpg", "", nil, nil)
 

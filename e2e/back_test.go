@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -40,7 +42,7 @@ segment_bytes = "1MiB"
 
 // slowMemory serves an upstream in memory over HTTP, each answer after a while.
 type slowMemory struct {
-	*testkit.Memory
+	*s3mem.Memory
 	delay atomic.Int64 // nanoseconds
 	down  atomic.Bool
 	stops atomic.Bool  // it takes requests and answers none, as a process that got SIGSTOP
@@ -60,7 +62,7 @@ func startMemory(t testing.TB, delay time.Duration, atOnce int) (*slowMemory, up
 
 // serveMemory is startMemory with the listener, which it closes.
 func serveMemory(t testing.TB, l net.Listener, delay time.Duration, atOnce int) (*slowMemory, upstream) {
-	m := &slowMemory{Memory: testkit.NewMemory(), slots: make(chan struct{}, atOnce)}
+	m := &slowMemory{Memory: s3mem.New(), slots: make(chan struct{}, atOnce)}
 	m.delay.Store(int64(delay))
 	server := &http.Server{Handler: m}
 	go server.Serve(l)
@@ -120,7 +122,7 @@ func TestLongUpstreamAway(t *testing.T) {
 func upstreamAway(t *testing.T, long time.Duration) {
 	up, behind := startMemory(t, time.Millisecond, 64)
 	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig})
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	promised := map[string]string{}
 	var mu sync.Mutex
 	put := func(name string) {
@@ -213,7 +215,7 @@ func TestRestartWhileTheUpstreamHangs(t *testing.T) {
 	up, behind := startMemory(t, 0, 64)
 	defer up.stops.Store(false)
 	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig})
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	acknowledged := func(name string) string {
 		a := client.Must(t, "PUT", "/backbucket/"+name, "", nil, []byte("body of "+name))
 		if a.Status != 200 || a.Header.Get("X-Akigw-Commit") != "journal" {
@@ -259,7 +261,7 @@ func TestStopWithPendingWrites(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 5*time.Millisecond, 8)
 	g := startGateway(t, options{upstream: behind, config: backConfig, env: []string{"AKIGW_WRITE_BACK_DRAIN_TIMEOUT_SECS=2"}})
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	write := func(prefix string) {
 		for i := range 200 {
 			if a := client.Must(t, "PUT", fmt.Sprintf("/backbucket/%s%d", prefix, i), "", nil, []byte("x")); a.Header.Get("X-Akigw-Commit") != "journal" {
@@ -299,11 +301,11 @@ func TestDeadLetterCommands(t *testing.T) {
 	refuse.Store(true)
 	up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Method == http.MethodPut && !r.Query.Has("uploadId") && refuse.Load() {
-			return testkit.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
+			return s3mem.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
 		}
 		return nil, nil
 	}
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	for _, name := range []string{"a", "b", "c"} {
 		client.Must(t, "PUT", "/backbucket/"+name, "", nil, []byte("body "+name))
 	}
@@ -385,7 +387,7 @@ type seededDisk struct{ t *testing.T }
 
 // writes puts n objects, and returns how those that were acknowledged were committed.
 func (d seededDisk) writes(g *gateway, prefix string, n int) map[string]string {
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	done := map[string]string{}
 	for i := range n {
 		name := fmt.Sprintf("%s%d", prefix, i)
@@ -398,7 +400,7 @@ func (d seededDisk) writes(g *gateway, prefix string, n int) map[string]string {
 
 // lost counts those that are not there.
 func (d seededDisk) lost(g *gateway, names map[string]string) (lost int) {
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	for name := range names {
 		if a := client.Must(d.t, "GET", "/backbucket/"+name, "", nil, nil); a.Status != 200 || string(a.Body) != "body of "+name {
 			lost++
@@ -552,7 +554,7 @@ func TestLongHalfSlowDown(t *testing.T) {
 	}
 	up, behind := startMemory(t, time.Millisecond, 64)
 	g := startGateway(t, options{upstream: behind, plain: true, config: backConfig})
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	const n = 150
 	client.Must(t, "PUT", "/backbucket/first", "", nil, nil)
 	waitDrained(t, g, 10*time.Second)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -34,11 +36,11 @@ func TestConsole(t *testing.T) {
 	refuse.Store(true)
 	up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Method == http.MethodPut && r.Key.Name == "refused" && refuse.Load() {
-			return testkit.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
+			return s3mem.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
 		}
 		return nil, nil
 	}
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	client.Must(t, "PUT", "/backbucket/refused", "", nil, []byte("body"))
 	for _, name := range []string{"cat", "dog"} {
 		client.Must(t, "PUT", "/backbucket/photos/"+name+".jpg", "", nil, testkit.Bytes(1, 100_000))

@@ -23,6 +23,7 @@ import (
 	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -133,7 +134,7 @@ func TestAlertsAndDashboard(t *testing.T) {
 	t.Parallel()
 	_, behind := startMemory(t, 0, 8)
 	g := startGateway(t, options{upstream: behind, config: backConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	for range 3 {
 		client.Must(t, "PUT", "/backbucket/k", "", nil, testkit.Bytes(1, 1000))
 		client.Must(t, "GET", "/backbucket/k", "", nil, nil)
@@ -225,7 +226,7 @@ func TestDashboardHasData(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = prometheus.Process.Kill(); _ = prometheus.Wait() }()
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	data := func(expr string) (int, string) {
 		resp, err := http.Get("http://" + address + "/api/v1/query?query=" + url.QueryEscape(expr))
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -44,7 +45,7 @@ func newDiskRigOn(t *testing.T, disk *testkit.SmallDisk, config string) *diskRig
 	r.up = up
 	up.Put(akigw.Key{Bucket: "backbucket", Name: "cached"}, testkit.Bytes(1, 300_000))
 	r.g = startGateway(t, options{plain: true, upstream: behind, dir: filepath.Join(r.disk.Dir, "data"), config: config})
-	r.b = &bucketOf{t: t, g: r.g, client: &testkit.Client{Endpoint: r.g.endpoint}, name: "backbucket"}
+	r.b = &bucketOf{t: t, g: r.g, client: &s3client.Client{Endpoint: r.g.endpoint}, name: "backbucket"}
 	r.b.put("first", nil)
 	waitDrained(t, r.g, 10*time.Second)
 	r.b.get("cached", testkit.Bytes(1, 300_000))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -141,7 +142,7 @@ func TestFaultPlanFromTheStart(t *testing.T) {
 		up.Put(akigw.Key{Bucket: "collection", Name: fmt.Sprint(i)}, testkit.Bytes(uint64(i), 100_000))
 	}
 	g := startGateway(t, options{plain: true, upstream: behind, env: []string{"AKIGW_ENABLE_FAULTS=true", "AKIGW_FAULT_PLAN=" + plan}})
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	whole := 0
 	for i := range 60 {
 		r, err := client.Request("GET", fmt.Sprintf("/collection/%d", i), "", nil, nil)

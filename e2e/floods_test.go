@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -149,7 +150,7 @@ func TestT12_Floods(t *testing.T) {
 			}
 		})
 	}
-	good := &testkit.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{}}}
+	good := &s3client.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{}}}
 	defer good.HTTP.CloseIdleConnections()
 	var times []time.Duration
 	for time.Now().Before(until) {

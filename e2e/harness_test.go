@@ -18,12 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 const (
-	accessKey         = testkit.AccessKey
-	secretKey         = testkit.SecretKey
+	accessKey         = s3client.AccessKey
+	secretKey         = s3client.SecretKey
 	upstreamAccessKey = "upstreamkey"
 	upstreamSecretKey = "secret-of-the-upstream"
 	region            = "us-east-1"

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -72,7 +73,7 @@ type upload struct {
 
 // multipart is a write in parts, begun and, most of the time, completed. killed
 // reports that the gateway is gone.
-func (k *killRig) multipart(client *testkit.Client, random *rand.Rand, name string) (killed bool) {
+func (k *killRig) multipart(client *s3client.Client, random *rand.Rand, name string) (killed bool) {
 	ask := func(method, query string, body []byte) (*http.Response, []byte, bool) {
 		r, err := client.Request(method, "/backbucket/"+name, query, nil, body)
 		if err != nil {
@@ -158,7 +159,7 @@ func (k *killRig) acknowledged(name string, reg *register, tag string, resp *htt
 // verifyUploads sees that open uploads have the parts that were acknowledged.
 func (k *killRig) verifyUploads(g *gateway) {
 	k.t.Helper()
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	for id, u := range k.uploads {
 		a := client.Must(k.t, "GET", "/backbucket/"+u.name, "uploadId="+id, nil, nil)
 		var list struct {
@@ -186,7 +187,7 @@ func (k *killRig) verifyUploads(g *gateway) {
 // abortUploads ends those that were left open.
 func (k *killRig) abortUploads(g *gateway) {
 	k.t.Helper()
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	for id, u := range k.uploads {
 		if a := client.Must(k.t, "DELETE", "/backbucket/"+u.name, "uploadId="+id, nil, nil); a.Status != 204 {
 			k.t.Errorf("abort of %s: %d %s", u.name, a.Status, a.Body)
@@ -261,7 +262,7 @@ func (k *killRig) write(writer int, until time.Time) {
 }
 
 // copy copies one key of a writer to another. It reports whether the gateway is gone.
-func (k *killRig) copy(client *testkit.Client, from, to string) (gone bool) {
+func (k *killRig) copy(client *s3client.Client, from, to string) (gone bool) {
 	k.mu.Lock()
 	tag := k.keys[from].acked
 	if strings.Contains(tag, "-") { // an upload in parts came after it: the copy has another ETag, by whom it is made
@@ -298,7 +299,7 @@ func (k *killRig) copy(client *testkit.Client, from, to string) (gone bool) {
 // settles what was unknown.
 func (k *killRig) verify(g *gateway, sample int) {
 	k.t.Helper()
-	client := &testkit.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
+	client := &s3client.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	defer client.HTTP.CloseIdleConnections()
 	if k.foul {
 		client.HTTP.Timeout = 5 * time.Second // a body may hang; it is asked for again
@@ -322,8 +323,8 @@ func (k *killRig) verify(g *gateway, sample int) {
 	readers.Wait()
 }
 
-func (k *killRig) verifyKey(client *testkit.Client, name string, reg *register) {
-	var a *testkit.Answer
+func (k *killRig) verifyKey(client *s3client.Client, name string, reg *register) {
+	var a *s3client.Answer
 	var err error
 	for range 60 { // a breaker may be open for some seconds
 		var r *http.Request
@@ -462,8 +463,8 @@ func (k *killRig) verifyUpstream() {
 }
 
 // client is one with a connection of its own.
-func (k *killRig) client() *testkit.Client {
-	return &testkit.Client{Endpoint: k.g.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
+func (k *killRig) client() *s3client.Client {
+	return &s3client.Client{Endpoint: k.g.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
 }
 
 // startAndDie starts a gateway that ends by itself before it is ready.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -19,7 +20,7 @@ func TestOperatorCommands(t *testing.T) {
 	accessLog := filepath.Join(t.TempDir(), "access.log")
 	g := startGateway(t, options{upstream: behind, plain: true, env: []string{"AKIGW_ACCESS_LOG_FILE=" + accessLog}})
 	g.operator()
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	client.Must(t, "PUT", "/bucket", "", nil, nil)
 	client.Must(t, "PUT", "/bucket/photos/cat.jpg", "", nil, testkit.Bytes(1, 1000))
 	for range 5 {

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -339,7 +340,7 @@ type spell struct {
 
 // runOutageUpstream is the main function of the process. It ends with its input.
 func runOutageUpstream() error {
-	p := &outageProcess{memory: &slowMemory{Memory: testkit.NewMemory(), slots: make(chan struct{}, 256)}}
+	p := &outageProcess{memory: &slowMemory{Memory: s3mem.New(), slots: make(chan struct{}, 256)}}
 	if err := json.Unmarshal([]byte(os.Getenv("AKIGW_E2E_OUTAGE")), p); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -286,7 +287,7 @@ type outageRun struct {
 	raced     bool // the gateway has the race detector, and takes its time
 	g         *gateway
 	up        *outageUpstream
-	client    *testkit.Client
+	client    *s3client.Client
 	direct    *http.Client      // to the upstream itself
 	uploads   map[string]string // ids of write-through uploads, by key
 
@@ -695,7 +696,7 @@ func (r *outageRun) open() {
 	transport, direct := &http.Transport{MaxIdleConnsPerHost: 64}, &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	t.Cleanup(transport.CloseIdleConnections)
 	t.Cleanup(direct.CloseIdleConnections)
-	r.client = &testkit.Client{Endpoint: r.g.endpoint, HTTP: &http.Client{Transport: transport}}
+	r.client = &s3client.Client{Endpoint: r.g.endpoint, HTTP: &http.Client{Transport: transport}}
 	r.direct = &http.Client{Transport: direct}
 	r.acked, r.uploads = map[string]string{}, map[string]string{}
 }

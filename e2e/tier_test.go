@@ -19,6 +19,8 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/tiers/cold"
@@ -30,14 +32,14 @@ import (
 type bucketOf struct {
 	t       testing.TB
 	g       *gateway
-	client  *testkit.Client
+	client  *s3client.Client
 	name    string
 	patient bool // what fails for the upstream's sake is tried again, as clients do
 }
 
 func newBucket(t testing.TB, g *gateway, name string) *bucketOf {
 	t.Helper()
-	b := &bucketOf{t: t, g: g, client: &testkit.Client{Endpoint: g.endpoint}, name: name}
+	b := &bucketOf{t: t, g: g, client: &s3client.Client{Endpoint: g.endpoint}, name: name}
 	if a := b.client.Must(t, "PUT", "/"+name, "", nil, nil); a.Status != 200 {
 		t.Fatalf("PUT %s: %d %s", name, a.Status, a.Body)
 	}
@@ -45,7 +47,7 @@ func newBucket(t testing.TB, g *gateway, name string) *bucketOf {
 }
 
 // ask sends a request for an object.
-func (b *bucketOf) ask(method, key string, body []byte) *testkit.Answer {
+func (b *bucketOf) ask(method, key string, body []byte) *s3client.Answer {
 	b.t.Helper()
 	if !b.patient {
 		return b.client.Must(b.t, method, "/"+b.name+"/"+key, "", nil, body)
@@ -454,7 +456,7 @@ func TestRestoreFromUpstream(t *testing.T) {
 		t.Errorf("%d uploads are open upstream", n)
 	}
 	fresh := startGateway(t, options{plain: true, upstream: behind, config: config, env: []string{"AKIGW_RESTORE=latest"}})
-	nb := &bucketOf{t: t, g: fresh, client: &testkit.Client{Endpoint: fresh.endpoint}, name: "collection"}
+	nb := &bucketOf{t: t, g: fresh, client: &s3client.Client{Endpoint: fresh.endpoint}, name: "collection"}
 	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(fresh.stderr.String(), "fetched what was used most"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing was fetched")
@@ -494,7 +496,7 @@ func TestPartialSnapshotUploadRecovery(t *testing.T) {
 	up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Op == "CompleteMultipartUpload" || r.Method == http.MethodPost && r.Query.Has("uploadId") {
 			parts.Add(1)
-			return testkit.Response(400, nil, []byte("<Error><Code>InvalidPart</Code></Error>")), nil
+			return s3mem.Response(400, nil, []byte("<Error><Code>InvalidPart</Code></Error>")), nil
 		}
 		return nil, nil
 	}
@@ -741,7 +743,7 @@ func TestPinnedStaysOnDisk(t *testing.T) {
 func TestCollectionCountLimit(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{plain: true})
-	client := &testkit.Client{Endpoint: g.endpoint}
+	client := &s3client.Client{Endpoint: g.endpoint}
 	var next, made atomic.Int64
 	var all sync.WaitGroup
 	for range 4 {
@@ -855,7 +857,7 @@ func snapshotAndRestore(t *testing.T, w weather) {
 				t.Fatalf("it was not restored: %s", other.stderr)
 			}
 		}
-		ob := &bucketOf{t: t, g: other, client: &testkit.Client{Endpoint: other.endpoint}, name: "collection", patient: w.foul()}
+		ob := &bucketOf{t: t, g: other, client: &s3client.Client{Endpoint: other.endpoint}, name: "collection", patient: w.foul()}
 		for i := range 100 {
 			ob.get(fmt.Sprint(i), testkit.Bytes(uint64(i), 20_000))
 		}

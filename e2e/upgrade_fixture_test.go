@@ -23,7 +23,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -96,7 +97,7 @@ type promises struct {
 	Operator pair
 	Reader   pair     // may read back/*
 	Pins     []string // "s3://BUCKET/PREFIX"
-	Upstream testkit.MemoryState
+	Upstream s3mem.State
 }
 
 // promisedObject is what a key holds.
@@ -125,17 +126,17 @@ func upgradeBody(path string, size int) []byte {
 // upgradeClient writes through a gateway and keeps what it is promised.
 type upgradeClient struct {
 	t      testing.TB
-	client *testkit.Client
+	client *s3client.Client
 	*promises
 	undated bool // Last-Modified is not looked at
 }
 
 func newUpgradeClient(t testing.TB, g *gateway, p *promises) *upgradeClient {
-	return &upgradeClient{t: t, client: &testkit.Client{Endpoint: g.endpoint}, promises: p}
+	return &upgradeClient{t: t, client: &s3client.Client{Endpoint: g.endpoint}, promises: p}
 }
 
 // must is a request that succeeds, and is acknowledged by commit if that is not "".
-func (c *upgradeClient) must(commit, method, path, query string, header http.Header, body []byte) *testkit.Answer {
+func (c *upgradeClient) must(commit, method, path, query string, header http.Header, body []byte) *s3client.Answer {
 	c.t.Helper()
 	a := c.client.Must(c.t, method, "/"+path, query, header, body)
 	if a.Status >= 300 || commit != "" && a.Header.Get("X-Akigw-Commit") != commit {
@@ -193,7 +194,7 @@ func (c *upgradeClient) complete(path string) {
 
 // startUpgradeUpstream starts the upstream of the fixture. Another test run on this machine may have
 // its address for a while.
-func startUpgradeUpstream(t testing.TB, state testkit.MemoryState) (*slowMemory, upstream) {
+func startUpgradeUpstream(t testing.TB, state s3mem.State) (*slowMemory, upstream) {
 	t.Helper()
 	var l net.Listener
 	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
@@ -218,7 +219,7 @@ func startUpgradeUpstream(t testing.TB, state testkit.MemoryState) (*slowMemory,
 func refuseKey(up *slowMemory, name string) {
 	up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Method == http.MethodPut && r.Key.Name == name {
-			return testkit.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
+			return s3mem.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
 		}
 		return nil, nil
 	}
@@ -259,7 +260,7 @@ func TestMakeUpgradeFixture(t *testing.T) {
 	}
 	release, dir := buildRelease(t, previousRelease), t.TempDir()
 	p := &promises{Release: previousRelease, Made: time.Now().UTC().Truncate(time.Second), Objects: map[string]*promisedObject{}, Uploads: map[string]*promisedUpload{}}
-	up, behind := startUpgradeUpstream(t, testkit.MemoryState{})
+	up, behind := startUpgradeUpstream(t, s3mem.State{})
 	makeFull(t, release, filepath.Join(dir, fullData), up, behind, p)
 	makeMirrored(t, release, dir, up, behind, p)
 	makeEmbedded(t, release, filepath.Join(dir, embeddedData), p)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -22,7 +23,7 @@ type zipfLoad struct {
 
 // run reads for a while, and returns the hit ratio of each window.
 func (z zipfLoad) run(t *testing.T, g *gateway, seed uint64, long time.Duration) (ratios []float64) {
-	client := &testkit.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	client := &s3client.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	defer client.HTTP.CloseIdleConnections()
 	random := rand.New(rand.NewPCG(seed, 0))
 	zipf := rand.NewZipf(random, 1.1, 8, uint64(z.objects-1))

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -18,7 +19,7 @@ type weather struct {
 // that fails by a plan at random.
 func fairAndFoul(t *testing.T, scenario func(t *testing.T, w weather)) {
 	t.Parallel()
-	plan, err := json.MarshalIndent(testkit.RandomPlan(testkit.Random(t), 5), "", "  ")
+	plan, err := json.MarshalIndent(s3mem.RandomPlan(testkit.Random(t), 5), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/sigv4"
 )
 
@@ -25,7 +25,7 @@ func TestAccessLogIsS3s(t *testing.T) {
 	var out nothing
 	l := &AccessLog{&out}
 	signed := httptest.NewRequest("GET", "/bucket/k", nil)
-	testkit.Signing{AccessKey: "ACCESSKEY", Secret: tenantSecret}.Sign(signed)
+	s3client.Signing{AccessKey: "ACCESSKEY", Secret: tenantSecret}.Sign(signed)
 	who, _, err := (&sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{"ACCESSKEY": tenantSecret}}).Verify(signed, "/bucket/k", nil)
 	if err != nil {
 		t.Fatal(err)

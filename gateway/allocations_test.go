@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/rules"
 )
 
@@ -35,7 +35,7 @@ func TestAllocationsOfPromisedDates(t *testing.T) {
 	measure := func(path string) float64 {
 		d.ask("root", "GET", path, "", nil, "")
 		r := &http.Request{Method: "GET", URL: &url.URL{Path: path}, Host: "s3.example.com", Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1"}
-		testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+		s3client.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
 		w := httptest.NewRecorder()
 		return testing.AllocsPerRun(200, func() {
 			clear(w.Header())

@@ -21,6 +21,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
@@ -38,7 +39,7 @@ type answering struct {
 
 // answeringBench is a gateway over up. With back, bucket "back" is written back, and nothing is
 // flushed before runPool.
-func answeringBench(t *testing.T, up *testkit.Memory, hot size.Bytes, back bool, freshness rules.Freshness) *bench {
+func answeringBench(t *testing.T, up *s3mem.Memory, hot size.Bytes, back bool, freshness rules.Freshness) *bench {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	config := tiers.Config{HotBytes: hot, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
@@ -209,7 +210,7 @@ func lacking(answer, other string) string {
 // service makes of Memory a service that keeps what describes an object and knows parts and
 // checksums, as S3 does, besides what it makes of ranges.
 type service struct {
-	*testkit.Memory
+	*s3mem.Memory
 	mu        sync.Mutex
 	described map[string]http.Header // by key; guarded by mu
 	// ranges may change the answer to a GET of a range.
@@ -219,7 +220,7 @@ type service struct {
 }
 
 func newService(noRanges bool, ranges func(*cold.Request, *http.Response)) *service {
-	s := &service{Memory: testkit.NewMemory(), described: map[string]http.Header{}, ranges: ranges, noRanges: noRanges}
+	s := &service{Memory: s3mem.New(), described: map[string]http.Header{}, ranges: ranges, noRanges: noRanges}
 	s.Before, s.After = s.before, s.after
 	return s
 }
@@ -281,7 +282,7 @@ func (s *service) part(r *cold.Request, resp *http.Response) {
 	}
 	n, err := strconv.Atoi(r.Query.Get("partNumber"))
 	if err != nil || n < 1 || n > len(parts) {
-		*resp = *testkit.Response(416, nil, []byte("<Error><Code>InvalidPartNumber</Code></Error>"))
+		*resp = *s3mem.Response(416, nil, []byte("<Error><Code>InvalidPartNumber</Code></Error>"))
 		return
 	}
 	p := parts[n-1]
@@ -327,7 +328,7 @@ var upstreamKinds = map[string]func() *service{
 	"the end of nothing is no range": func() *service {
 		return newService(false, func(r *cold.Request, resp *http.Response) {
 			if endOfNothing(r, resp) {
-				*resp = *testkit.Response(416, http.Header{"Content-Range": {"bytes */0"}}, []byte("<Error><Code>InvalidRange</Code><Message>of the upstream</Message></Error>"))
+				*resp = *s3mem.Response(416, http.Header{"Content-Range": {"bytes */0"}}, []byte("<Error><Code>InvalidRange</Code><Message>of the upstream</Message></Error>"))
 			}
 		})
 	},

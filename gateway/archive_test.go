@@ -11,6 +11,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/pack"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -37,7 +38,7 @@ func TestDeadLettersAreArchived(t *testing.T) {
 	b := backBench(t)
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Key.Bucket == back && (r.Method == "PUT" || r.Method == "POST") {
-			return testkit.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
+			return s3mem.Response(400, nil, []byte("<Error><Code>EntityTooLarge</Code></Error>")), nil
 		}
 		return nil, nil
 	}

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/sigv4"
@@ -49,7 +51,7 @@ func backBenchOf(t *testing.T, book storekit.Rules, c writeback.Config) *bench {
 }
 
 func backBenchLogging(t *testing.T, book storekit.Rules, c writeback.Config, log *slog.Logger) *bench {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
 	c.Dir = cmp.Or(c.Dir, t.TempDir())
 	kit := openKit(t, storekit.Options{Cache: config, WarmDir: t.TempDir(), Back: c, Batch: testBatch, Rules: book, Upstream: up, Log: log})
@@ -69,7 +71,7 @@ func openKit(t *testing.T, o storekit.Options) *storekit.Kit {
 }
 
 // kitBench is a gateway over a kit, whose upstream is memory, perhaps by way of up.
-func kitBench(kit *storekit.Kit, memory *testkit.Memory, up Upstream, log *slog.Logger) *bench {
+func kitBench(kit *storekit.Kit, memory *s3mem.Memory, up Upstream, log *slog.Logger) *bench {
 	return &bench{up: memory, store: kit.Store, writes: kit.Writes, kit: kit, g: New(Options{Verifier: &sigv4.Verifier{Region: "us-east-1", Keys: rootAlone}, Policies: rootAlone, Store: kit.Store, Writes: kit.Writes, Upstream: up, Log: log})}
 }
 
@@ -226,15 +228,15 @@ func TestVersionedBucketGoesThrough(t *testing.T) {
 		b.up.Before = func(r *cold.Request) (*http.Response, error) {
 			switch {
 			case r.Op == "HeadBucket":
-				return testkit.Response(200, nil, nil), nil
+				return s3mem.Response(200, nil, nil), nil
 			case r.Op != "GetBucketVersioning":
 				return nil, nil
 			case len(answer) == 3:
 				var code int
 				fmt.Sscan(answer, &code)
-				return testkit.Response(code, nil, []byte("<Error><Code>X</Code></Error>")), nil
+				return s3mem.Response(code, nil, []byte("<Error><Code>X</Code></Error>")), nil
 			}
-			return testkit.Response(200, nil, []byte(answer)), nil
+			return s3mem.Response(200, nil, []byte(answer)), nil
 		}
 		for range 2 {
 			if w := b.ask("root", "PUT", "/back/k", "", nil, "x"); sentHeader(w, "x-akigw-commit") != want {
@@ -255,9 +257,9 @@ func TestVersioningSwitchedOn(t *testing.T) {
 		switch {
 		case r.Op == "PutBucketVersioning":
 			on.Store(true)
-			return testkit.Response(200, nil, nil), nil
+			return s3mem.Response(200, nil, nil), nil
 		case r.Op == "GetBucketVersioning" && on.Load():
-			return testkit.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
+			return s3mem.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
 		}
 		return nil, nil
 	}
@@ -364,7 +366,7 @@ func TestDeleteBucketDrains(t *testing.T) {
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Op == "DeleteBucket" {
 			had = b.up.Len()
-			return testkit.Response(409, nil, []byte("<Error><Code>BucketNotEmpty</Code></Error>")), nil
+			return s3mem.Response(409, nil, []byte("<Error><Code>BucketNotEmpty</Code></Error>")), nil
 		}
 		return nil, nil
 	}
@@ -381,7 +383,7 @@ func TestDisconnectInWriteBack(t *testing.T) {
 	b := backBench(t)
 	body := bytes.Repeat([]byte("x"), 200_000)
 	r := &http.Request{Method: "PUT", URL: &url.URL{Path: "/back/k"}, Host: "s3.example.com", Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1"}
-	testkit.Signing{AccessKey: "root", Secret: tenantSecret, Body: body}.Sign(r)
+	s3client.Signing{AccessKey: "root", Secret: tenantSecret, Body: body}.Sign(r)
 	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body[:100_000]), brokenReader{}))
 	w := b.answer(r)
 	if w.Code == 200 {
@@ -402,9 +404,9 @@ func kmsSays(says bool) func(r *cold.Request) (*http.Response, error) {
 	return func(r *cold.Request) (*http.Response, error) {
 		switch {
 		case r.Op == "GetBucketEncryption" && says:
-			return testkit.Response(200, nil, []byte("<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>")), nil
+			return s3mem.Response(200, nil, []byte("<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>")), nil
 		case r.Op == "GetBucketEncryption":
-			return testkit.Response(403, nil, nil), nil
+			return s3mem.Response(403, nil, nil), nil
 		}
 		return nil, nil
 	}
@@ -490,7 +492,7 @@ func TestUploadsAreNotBuffered(t *testing.T) {
 	for i := range clients {
 		wait.Go(func() {
 			r := &http.Request{Method: "PUT", URL: &url.URL{Path: fmt.Sprintf("/back/%d", i)}, Host: "s3.example.com", Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1"}
-			testkit.Signing{AccessKey: "root", Secret: tenantSecret, Payload: "UNSIGNED-PAYLOAD"}.Sign(r)
+			s3client.Signing{AccessKey: "root", Secret: tenantSecret, Payload: "UNSIGNED-PAYLOAD"}.Sign(r)
 			r.Body, r.ContentLength = io.NopCloser(&pausing{left: size, pause: func() {
 				if here.Add(1) == clients { // everybody has sent all but the end
 					runtime.GC()

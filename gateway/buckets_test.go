@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
 // two is two upstreams: "logs" has the buckets that begin so.
 type two struct {
-	*testkit.Memory
+	*s3mem.Memory
 	lists map[string]string // what each answers to ListBuckets
 	down  string            // this one does not answer
 }
@@ -39,7 +39,7 @@ func (u *two) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
 	if r.Upstream == u.down {
 		return nil, fmt.Errorf("%w: down", akigw.ErrUpstreamUnavailable)
 	}
-	return testkit.Response(http.StatusOK, nil, []byte(u.lists[r.Upstream])), nil
+	return s3mem.Response(http.StatusOK, nil, []byte(u.lists[r.Upstream])), nil
 }
 
 // TestListBucketsOfSeveralUpstreams: one list of what each upstream has and is

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw/internal/s3xml"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -93,9 +93,9 @@ func TestControlCharactersFromAnUpstream(t *testing.T) {
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		switch r.Op {
 		case "ListObjectsV2":
-			return testkit.Response(200, nil, []byte("<ListBucketResult><Contents><Key>a&#x1;b</Key><Owner><ID>o&#2;</ID></Owner></Contents><Contents><Key>c\x02d</Key></Contents><CommonPrefixes><Prefix>e&#31;/</Prefix></CommonPrefixes></ListBucketResult>")), nil
+			return s3mem.Response(200, nil, []byte("<ListBucketResult><Contents><Key>a&#x1;b</Key><Owner><ID>o&#2;</ID></Owner></Contents><Contents><Key>c\x02d</Key></Contents><CommonPrefixes><Prefix>e&#31;/</Prefix></CommonPrefixes></ListBucketResult>")), nil
 		case "ListMultipartUploads":
-			return testkit.Response(200, nil, []byte("<ListMultipartUploadsResult><Upload><Key>a&#x1;b</Key><UploadId>u</UploadId><Owner><ID>o&#2;</ID></Owner></Upload></ListMultipartUploadsResult>")), nil
+			return s3mem.Response(200, nil, []byte("<ListMultipartUploadsResult><Upload><Key>a&#x1;b</Key><UploadId>u</UploadId><Owner><ID>o&#2;</ID></Owner></Upload></ListMultipartUploadsResult>")), nil
 		}
 		return nil, nil
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -208,7 +208,7 @@ func TestCopyWithErrorBody(t *testing.T) {
 				b.up.Before = nil
 				b.up.Put(keyOf("bucket", "k"), []byte("new"))
 			}
-			return testkit.Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(failure)), nil
+			return s3mem.Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(failure)), nil
 		}
 		w := b.ask("root", "PUT", "/bucket/k", query, http.Header{"X-Amz-Copy-Source": {"/bucket/source"}}, "")
 		if w.Body.String() != failure {

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -18,11 +18,11 @@ func TestPreflight(t *testing.T) {
 		sent = r
 		switch r.Key.Bucket {
 		case "open":
-			return testkit.Response(200, http.Header{"Access-Control-Allow-Origin": {"http://page"}, "Access-Control-Allow-Methods": {"PUT"}, "Vary": {"Origin"}, "Set-Cookie": {"a=b"}}, nil), nil
+			return s3mem.Response(200, http.Header{"Access-Control-Allow-Origin": {"http://page"}, "Access-Control-Allow-Methods": {"PUT"}, "Vary": {"Origin"}, "Set-Cookie": {"a=b"}}, nil), nil
 		case "closed":
-			return testkit.Response(403, nil, []byte("<Error><Code>AccessForbidden</Code></Error>")), nil
+			return s3mem.Response(403, nil, []byte("<Error><Code>AccessForbidden</Code></Error>")), nil
 		}
-		return testkit.Response(404, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+		return s3mem.Response(404, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
 	}
 	asks := http.Header{"Origin": {"http://page"}, "Access-Control-Request-Method": {"PUT"}, "Access-Control-Request-Headers": {"content-type"}, "Cookie": {"a=b"}}
 	w := b.ask("", "OPTIONS", "/open/k", "X-Amz-Signature=of-another-method&X-Amz-Credential=x", asks, "")

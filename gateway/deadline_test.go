@@ -19,6 +19,8 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/limits"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
@@ -29,7 +31,7 @@ import (
 // hanging is an upstream that does not answer some operations, and knows its deadlines
 // and when it is suspect, as cold.Upstreams does.
 type hanging struct {
-	*testkit.Memory
+	*s3mem.Memory
 	limits cold.Deadlines
 
 	mu      sync.Mutex
@@ -96,7 +98,7 @@ func (h *hanging) Do(ctx context.Context, r *cold.Request) (*http.Response, erro
 // hangBench is a gateway over an upstream that can hang.
 func hangBench(t *testing.T, settings rules.Settings) (*bench, *hanging) {
 	t.Helper()
-	up := &hanging{Memory: testkit.NewMemory(), limits: cold.Deadlines{Read: 15 * time.Second, Write: 30 * time.Second, Long: 10 * time.Minute}, begins: make(chan struct{})}
+	up := &hanging{Memory: s3mem.New(), limits: cold.Deadlines{Read: 15 * time.Second, Write: 30 * time.Second, Long: 10 * time.Minute}, begins: make(chan struct{})}
 	log := slog.New(slog.DiscardHandler)
 	settings.Memory, settings.Block = true, 64<<10
 	config := tiers.Config{HotBytes: 8 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, FetchBytes: 128 << 10, ParallelFetches: 4, MD5ETags: true}
@@ -154,7 +156,7 @@ func TestSlowBodyHasItsWholeDeadline(t *testing.T) {
 		up.hang("PutObject")
 		size := 100 << 10
 		r := &http.Request{Method: "PUT", URL: &url.URL{Path: "/bucket/k"}, Host: "s3.example.com", Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: "127.0.0.1:1"}
-		testkit.Signing{AccessKey: "root", Secret: tenantSecret, Body: make([]byte, size)}.Sign(r)
+		s3client.Signing{AccessKey: "root", Secret: tenantSecret, Body: make([]byte, size)}.Sign(r)
 		body := &slowReader{left: size, pause: time.Minute}
 		r.Body = io.NopCloser(body)
 		start := time.Now()
@@ -364,7 +366,7 @@ func TestLongOperationsAreKeptAlive(t *testing.T) {
 					up.delay = outcome.delay
 					up.Before = func(r *cold.Request) (*http.Response, error) {
 						if r.Op == c.op {
-							return testkit.Response(outcome.status, http.Header{"Content-Type": {"application/xml"}}, []byte(outcome.document)), nil
+							return s3mem.Response(outcome.status, http.Header{"Content-Type": {"application/xml"}}, []byte(outcome.document)), nil
 						}
 						return nil, nil
 					}
@@ -415,7 +417,7 @@ func TestDocumentsThatDoNotCome(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
 					up.stall = func(ctx context.Context) *http.Response {
-						resp := testkit.Response(200, http.Header{"Content-Type": {"application/xml"}}, []byte("<Result>"))
+						resp := s3mem.Response(200, http.Header{"Content-Type": {"application/xml"}}, []byte("<Result>"))
 						resp.ContentLength = -1
 						if known {
 							resp.ContentLength = 100
@@ -519,13 +521,13 @@ func TestUnknownAnswersAreNotHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, up := hangBench(t, rules.Settings{Freshness: rules.Strict})
 		up.stall = func(ctx context.Context) *http.Response {
-			resp := testkit.Response(200, nil, []byte(`{"Records":[]}`))
+			resp := s3mem.Response(200, nil, []byte(`{"Records":[]}`))
 			resp.ContentLength, resp.Body = -1, io.NopCloser(io.MultiReader(resp.Body, stuck{ctx}))
 			return resp
 		}
 		ctx, leave := context.WithCancel(t.Context())
 		r := httptest.NewRequest("GET", "http://s3.example.com/bucket?events=s3:ObjectCreated:*", nil).WithContext(ctx)
-		testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+		s3client.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
 		w := httptest.NewRecorder()
 		var served sync.WaitGroup
 		served.Go(func() { b.g.ServeHTTP(w, r) })

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers"
@@ -27,7 +28,7 @@ import (
 // stoppable is an upstream that accepts requests and, while it is stopped, answers none, as a
 // process that got SIGSTOP; or refuses them.
 type stoppable struct {
-	*testkit.Memory
+	*s3mem.Memory
 	stopped, refuses atomic.Bool
 	asked            atomic.Int64 // while it was stopped
 	patience         atomic.Int64 // nanoseconds after which a request meets its deadline, 0 for never
@@ -65,7 +66,7 @@ type restartable struct {
 }
 
 func newRestartable(t *testing.T) *restartable {
-	r := &restartable{t: t, dir: testkit.MemoryDir(t), up: &stoppable{Memory: testkit.NewMemory()}, stop: func() {}}
+	r := &restartable{t: t, dir: testkit.MemoryDir(t), up: &stoppable{Memory: s3mem.New()}, stop: func() {}}
 	r.start()
 	t.Cleanup(func() {
 		r.up.stopped.Store(false)
@@ -229,9 +230,9 @@ func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 					body, ok := (*m)[q.Op]
 					switch {
 					case ok && body == "":
-						return testkit.Response(404, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+						return s3mem.Response(404, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
 					case ok:
-						return testkit.Response(200, nil, []byte(body)), nil
+						return s3mem.Response(200, nil, []byte(body)), nil
 					}
 					return nil, nil
 				}
@@ -335,12 +336,12 @@ func TestCreateAndDeleteBucketAreFacts(t *testing.T) {
 		switch {
 		case q.Op == "CreateBucket":
 			there.Store(true)
-			return testkit.Response(200, nil, nil), nil
+			return s3mem.Response(200, nil, nil), nil
 		case q.Op == "DeleteBucket":
 			there.Store(false)
-			return testkit.Response(204, nil, nil), nil
+			return s3mem.Response(204, nil, nil), nil
 		case !there.Load():
-			return testkit.Response(404, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+			return s3mem.Response(404, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
 		}
 		return nil, nil
 	}
@@ -382,7 +383,7 @@ func TestUnusualWritesGoThroughFirst(t *testing.T) {
 			var refuses atomic.Bool
 			r.up.Before = func(q *cold.Request) (*http.Response, error) {
 				if refuses.Load() && q.Op == "PutObject" && len(buckets.KindsOf(q.Key.Name, q.Header)) > 0 {
-					return testkit.Response(400, nil, []byte("<Error><Code>InvalidStorageClass</Code></Error>")), nil
+					return s3mem.Response(400, nil, []byte("<Error><Code>InvalidStorageClass</Code></Error>")), nil
 				}
 				return nil, nil
 			}
@@ -452,9 +453,9 @@ func TestCompleteInAChangedBucket(t *testing.T) {
 		switch {
 		case q.Op == "PutBucketVersioning":
 			on.Store(true)
-			return testkit.Response(200, nil, nil), nil
+			return s3mem.Response(200, nil, nil), nil
 		case q.Op == "GetBucketVersioning" && on.Load():
-			return testkit.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
+			return s3mem.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
 		}
 		return nil, nil
 	}
@@ -486,7 +487,7 @@ func TestRefusedFlushTeaches(t *testing.T) {
 	refuses.Store(true)
 	r.up.Before = func(q *cold.Request) (*http.Response, error) {
 		if refuses.Load() && q.Op == "PutObject" && q.Header.Get("X-Amz-Storage-Class") != "" {
-			return testkit.Response(400, nil, []byte("<Error><Code>InvalidStorageClass</Code></Error>")), nil
+			return s3mem.Response(400, nil, []byte("<Error><Code>InvalidStorageClass</Code></Error>")), nil
 		}
 		return nil, nil
 	}
@@ -528,7 +529,7 @@ func TestRuleThatIsNotHonoured(t *testing.T) {
 			b := backBenchLogging(t, byMode{}, testBack, slog.New(slog.NewTextHandler(&logged, nil)))
 			b.up.Before = func(q *cold.Request) (*http.Response, error) {
 				if q.Op == "GetBucketVersioning" {
-					return testkit.Response(200, nil, []byte(c.body)), nil
+					return s3mem.Response(200, nil, []byte(c.body)), nil
 				}
 				return nil, nil
 			}
@@ -565,9 +566,9 @@ func TestMotoAnswersAreUnderstood(t *testing.T) {
 	b.up.Before = func(q *cold.Request) (*http.Response, error) {
 		switch q.Op {
 		case "GetBucketVersioning":
-			return testkit.Response(200, nil, []byte(`<?xml version="1.0" encoding="utf-8"?>`+"\n"+`<GetBucketVersioningResponse xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>`)), nil
+			return s3mem.Response(200, nil, []byte(`<?xml version="1.0" encoding="utf-8"?>`+"\n"+`<GetBucketVersioningResponse xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>`)), nil
 		case "GetBucketEncryption":
-			return testkit.Response(404, nil, []byte(`<Error><Code>ServerSideEncryptionConfigurationNotFoundError</Code></Error>`)), nil
+			return s3mem.Response(404, nil, []byte(`<Error><Code>ServerSideEncryptionConfigurationNotFoundError</Code></Error>`)), nil
 		}
 		return nil, nil
 	}

@@ -24,6 +24,8 @@ import (
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
@@ -36,15 +38,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testkit.BadgerLeaks()...)
 
 // rig is a gateway over an upstream in memory.
 type rig struct {
-	*testkit.Client
-	up    *testkit.Memory
+	*s3client.Client
+	up    *s3mem.Memory
 	store *tiers.Store
 	kit   *storekit.Kit // nil without write-back
 	addr  string
 }
 
 func verifier() *sigv4.Verifier {
-	return &sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{testkit.AccessKey: testkit.SecretKey}}
+	return &sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{s3client.AccessKey: s3client.SecretKey}}
 }
 
 // rootOnly gives every right to who has a key.
@@ -66,7 +68,7 @@ func newRig(t testing.TB, freshness rules.Freshness) *rig { return newRigOf(t, f
 
 func newRigOf(t testing.TB, freshness rules.Freshness, hotBytes size.Bytes) *rig {
 	t.Helper()
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	log := slog.New(slog.DiscardHandler)
 	store, err := newStore(tiers.Config{HotBytes: hotBytes, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, Freshness: freshness},
 		filepath.Join(t.TempDir(), "warm"), up, log)
@@ -86,7 +88,7 @@ func newRigOf(t testing.TB, freshness rules.Freshness, hotBytes size.Bytes) *rig
 			t.Error(err)
 		}
 	})
-	return &rig{Client: &testkit.Client{Endpoint: server.URL, HTTP: client}, up: up, store: store, addr: server.Listener.Addr().String()}
+	return &rig{Client: &s3client.Client{Endpoint: server.URL, HTTP: client}, up: up, store: store, addr: server.Listener.Addr().String()}
 }
 
 // oddKeys survive the way to the upstream and back byte for byte.
@@ -313,15 +315,15 @@ func TestPayloadModes(t *testing.T) {
 			now := time.Now().UTC()
 			switch mode {
 			case "streaming":
-				r = signer.StreamingSignV4(r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", int64(size), now, testkit.NewHasher())
+				r = signer.StreamingSignV4(r, s3client.AccessKey, s3client.SecretKey, "", "us-east-1", int64(size), now, s3client.NewHasher())
 			case "streaming-trailer":
 				r.Trailer = trailer
-				r = signer.StreamingSignV4(r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", int64(size), now, testkit.NewHasher())
+				r = signer.StreamingSignV4(r, s3client.AccessKey, s3client.SecretKey, "", "us-east-1", int64(size), now, s3client.NewHasher())
 			case "unsigned-trailer":
 				r.Header.Set("X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
-				r = signer.SignV4Trailer(*r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", trailer)
+				r = signer.SignV4Trailer(*r, s3client.AccessKey, s3client.SecretKey, "", "us-east-1", trailer)
 			case "presigned":
-				r = signer.PreSignV4(*r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", 60)
+				r = signer.PreSignV4(*r, s3client.AccessKey, s3client.SecretKey, "", "us-east-1", 60)
 			default:
 				h := http.Header{}
 				switch mode {
@@ -424,7 +426,7 @@ func TestUpstreamRequestIsBuiltNew(t *testing.T) {
 	var sent *cold.Request
 	g.up.Before = func(r *cold.Request) (*http.Response, error) {
 		sent = r
-		return testkit.Response(200, nil, nil), nil
+		return s3mem.Response(200, nil, nil), nil
 	}
 	h := http.Header{"X-Forwarded-For": {"1.2.3.4"}, "Cookie": {"a=b"}, "X-Custom": {"x"}, "X-Amz-Meta-A": {"b"}, "Content-Type": {"text/plain"},
 		"Connection": {"X-Amz-Meta-A"}, "Content-Encoding": {"aws-chunked,gzip"}}
@@ -461,7 +463,7 @@ func TestForwardedChangeFencesTheKey(t *testing.T) {
 				return nil, nil
 			}
 			g.up.Put(k, []byte("new"))
-			return testkit.Response(200, nil, nil), nil
+			return s3mem.Response(200, nil, nil), nil
 		}
 		g.Must(t, c.method, c.path, c.query, nil, []byte(c.body))
 		if a := g.Must(t, "GET", "/bucket/k", "", nil, nil); string(a.Body) != "new" {
@@ -608,7 +610,7 @@ func TestTruncatedListing(t *testing.T) {
 	for _, length := range []int64{1000, -1} {
 		g := newRig(t, rules.Strict)
 		g.up.Before = func(*cold.Request) (*http.Response, error) {
-			resp := testkit.Response(200, nil, nil)
+			resp := s3mem.Response(200, nil, nil)
 			resp.ContentLength = length
 			resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("<ListBucketResult><Contents>"), cutOff{}))
 			return resp, nil
@@ -668,7 +670,7 @@ func TestSelfCopyWithNewMetadata(t *testing.T) {
 		o, _ := g.up.Get(k)
 		o.ETag, o.Header = etag, http.Header{"X-Amz-Meta-Color": r.Header["X-Amz-Meta-Color"]}
 		g.up.PutStored(k, o)
-		return testkit.Response(200, nil, []byte("<CopyObjectResult/>")), nil
+		return s3mem.Response(200, nil, []byte("<CopyObjectResult/>")), nil
 	}
 	g.Must(t, "PUT", "/bucket/k", "", http.Header{"X-Amz-Copy-Source": {"/bucket/k"}, "X-Amz-Metadata-Directive": {"REPLACE"}, "X-Amz-Meta-Color": {"blue"}}, nil)
 	for _, method := range []string{"GET", "HEAD"} {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 )
@@ -95,7 +96,7 @@ const forever = math.MaxInt64
 // history is what clients of a gateway saw, while its upstream and its disk failed.
 type history struct {
 	t      *testing.T
-	up     *testkit.Faulty
+	up     *s3mem.Faulty
 	b      *bench
 	bucket string
 	keys   int
@@ -248,7 +249,7 @@ func (h *history) behind(client int, key, body string) {
 var historyModes = []string{string(rules.Strict), back, string(rules.Exclusive), back, string(rules.TTL)}
 
 // record runs clients over one gateway.
-func record(t *testing.T, b *bench, up *testkit.Faulty, n int, bucket string, ops int, random *rand.Rand) *history {
+func record(t *testing.T, b *bench, up *s3mem.Faulty, n int, bucket string, ops int, random *rand.Rand) *history {
 	h := &history{t: t, up: up, b: b, bucket: bucket, keys: 16, began: time.Now()}
 	for k := range h.keys {
 		up.Delete(akigw.Key{Bucket: bucket, Name: strconv.Itoa(k)})
@@ -256,9 +257,9 @@ func record(t *testing.T, b *bench, up *testkit.Faulty, n int, bucket string, op
 	if _, err := b.store.Purge(t.Context(), akigw.Pattern{Bucket: bucket}); err != nil {
 		t.Fatal(err)
 	}
-	plan := testkit.RandomPlan(random, random.IntN(5))
+	plan := s3mem.RandomPlan(random, random.IntN(5))
 	for n%4 == 0 && !losesAnswers(plan) { // so that few histories have faults, too
-		plan = testkit.RandomPlan(random, 4)
+		plan = s3mem.RandomPlan(random, 4)
 	}
 	if err := up.Set(plan); err != nil {
 		t.Fatal(err)
@@ -403,7 +404,7 @@ func TestT5_Histories(t *testing.T) {
 	}
 	var total, unknown, failed, faulty atomic.Int64
 	testkit.Share(t, sideBySide, histories, func(t *testing.T, next iter.Seq[int]) {
-		up := &testkit.Faulty{Memory: testkit.NewMemory()}
+		up := &s3mem.Faulty{Memory: s3mem.New()}
 		tick := atomic.Int64{}
 		up.Clock = func() time.Time { return time.Unix(1_600_000_000+tick.Add(1), 0) }
 		b, stop := openBench(t, testkit.MemoryDir(t), up, historySettings{}, nil)

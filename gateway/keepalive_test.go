@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -69,7 +71,7 @@ func TestLateDocumentTooLongIsCutOff(t *testing.T) {
 					up.delay = 2*keepAliveEvery + time.Second
 					document := []byte(begin + strings.Repeat("e", c.size-len(begin+end)) + end)
 					up.Before = func(r *cold.Request) (*http.Response, error) {
-						resp := testkit.Response(c.status, http.Header{"Content-Type": {"application/xml"}}, document)
+						resp := s3mem.Response(c.status, http.Header{"Content-Type": {"application/xml"}}, document)
 						if !known {
 							resp.ContentLength = -1
 						}
@@ -80,7 +82,7 @@ func TestLateDocumentTooLongIsCutOff(t *testing.T) {
 						t.Fatal(err)
 					}
 					r.Header.Set("X-Amz-Copy-Source", "/bucket/source")
-					testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+					s3client.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
 					resp, body, err := exchangeOver(t, b.g, r)
 					if resp.StatusCode != 200 || !bytes.HasPrefix(body, []byte("<?xml")) {
 						t.Fatalf("the client was not kept waiting: %d %.100q", resp.StatusCode, body)

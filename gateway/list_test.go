@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -16,7 +16,7 @@ import (
 
 // lister counts listings and answers each with its number.
 type lister struct {
-	*testkit.Memory
+	*s3mem.Memory
 	asked int
 	body  string
 }
@@ -30,14 +30,14 @@ func (l *lister) Do(ctx context.Context, r *cold.Request) (*http.Response, error
 	if l.body != "" {
 		body = l.body
 	}
-	return testkit.Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(body)), nil
+	return s3mem.Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(body)), nil
 }
 
 // TestListingsAreKept: in mode ttl with list_ttl_secs a listing is answered from
 // memory, by all that was asked, until its time is over or something changes.
 func TestListingsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory := testkit.NewMemory()
+		memory := s3mem.New()
 		up := &lister{Memory: memory}
 		b := diskBench(t, "", memory, tiers.Config{HotBytes: 16 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Minute, ListTTL: 10 * time.Second}, up)
 		defer b.store.Close()

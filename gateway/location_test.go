@@ -8,7 +8,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -61,7 +61,7 @@ func TestRelocate(t *testing.T) {
 func TestLocationOfACompletedUpload(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	b.up.Before = func(*cold.Request) (*http.Response, error) {
-		return testkit.Response(200, nil, []byte("<CompleteMultipartUploadResult><Location>http://10.0.0.1:7000/bucket/k</Location></CompleteMultipartUploadResult>")), nil
+		return s3mem.Response(200, nil, []byte("<CompleteMultipartUploadResult><Location>http://10.0.0.1:7000/bucket/k</Location></CompleteMultipartUploadResult>")), nil
 	}
 	w := b.ask("root", "POST", "/bucket/a b/ü", "uploadId=u", nil, "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>")
 	if got := w.Body.String(); w.Code != 200 || !strings.Contains(got, "/bucket/a%20b/%C3%BC</Location>") || !strings.Contains(got, "<Location>http://") || strings.Contains(got, "10.0.0.1") {

@@ -18,6 +18,8 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/placement"
@@ -43,7 +45,7 @@ func (p people) PolicyOf(id sigv4.Identity) *policy.Policy { return p[id.AccessK
 // bench is a gateway that is called directly, over an upstream in memory.
 type bench struct {
 	g      *Gateway
-	up     *testkit.Memory
+	up     *s3mem.Memory
 	store  *tiers.Store
 	kit    *storekit.Kit        // nil without write-back
 	writes *writeback.WriteBack // likewise
@@ -57,7 +59,7 @@ var allRoutes = routes(new(handlers))
 
 func newBench(t testing.TB, keys sigv4.Keys, policies Policies) *bench {
 	t.Helper()
-	b := &bench{up: testkit.NewMemory()}
+	b := &bench{up: s3mem.New()}
 	log := slog.New(slog.DiscardHandler)
 	var err error
 	b.store, err = newStore(tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true, Freshness: rules.Exclusive},
@@ -78,12 +80,12 @@ func newBench(t testing.TB, keys sigv4.Keys, policies Policies) *bench {
 // tenants' objects are treated by settings.
 func memoryBench(t testing.TB, config tiers.Config, settings rules.Settings, up Upstream) *bench {
 	t.Helper()
-	return diskBench(t, "", testkit.NewMemory(), config, settings, up)
+	return diskBench(t, "", s3mem.New(), config, settings, up)
 }
 
 // diskBench is a bench over the objects of memory, with a warm tier in dir if
 // config has one.
-func diskBench(t testing.TB, dir string, memory *testkit.Memory, config tiers.Config, settings rules.Settings, up Upstream) *bench {
+func diskBench(t testing.TB, dir string, memory *s3mem.Memory, config tiers.Config, settings rules.Settings, up Upstream) *bench {
 	t.Helper()
 	b := &bench{up: memory}
 	log := slog.New(slog.DiscardHandler)
@@ -169,7 +171,7 @@ func requestFor(row *Route) (*http.Request, []byte) {
 // cell is one request of the matrix.
 type cell struct {
 	row     *Route
-	signing testkit.Signing
+	signing s3client.Signing
 	r       *http.Request
 }
 
@@ -224,7 +226,7 @@ func signature(change func(string) string) func(*cell) {
 func bodyOf(change func([]byte) []byte) func(*cell) {
 	return func(c *cell) {
 		raw, _ := io.ReadAll(c.r.Body) // memory
-		testkit.SetBody(c.r, change(raw))
+		s3client.SetBody(c.r, change(raw))
 	}
 }
 
@@ -385,7 +387,7 @@ func TestT7_S15_AuthMatrix(t *testing.T) {
 	b := newBench(t, everybody, everybody)
 	key := akigw.Key{Bucket: "bucket", Name: "key"}
 	b.up.Put(key, []byte("cached"))
-	sign := func(row *Route, s testkit.Signing, d *defect) *cell {
+	sign := func(row *Route, s s3client.Signing, d *defect) *cell {
 		c := &cell{row: row, signing: s}
 		c.r, c.signing.Body = requestFor(row)
 		if d != nil && d.before != nil {
@@ -406,9 +408,9 @@ func TestT7_S15_AuthMatrix(t *testing.T) {
 				if mode != sigv4.Digest && row.Body != Content && i > 0 && row.Op != "DeleteObjects" && row.Op != "ListObjectsV2" {
 					continue // the verdict depends on the kind of the body alone
 				}
-				s := testkit.Signing{AccessKey: "root", Secret: secret, Payload: payload, Presign: place == sigv4.Query}
+				s := s3client.Signing{AccessKey: "root", Secret: secret, Payload: payload, Presign: place == sigv4.Query}
 				// Cached, so that a change that gets through by mistake shows.
-				b.answer(sign(get, testkit.Signing{AccessKey: "root", Secret: secret}, nil).r)
+				b.answer(sign(get, s3client.Signing{AccessKey: "root", Secret: secret}, nil).r)
 				usage := b.store.Usage()
 				b.up.Reset()
 				for d := range defects {
@@ -440,7 +442,7 @@ func TestT7_S15_AuthMatrix(t *testing.T) {
 				if now := b.store.Usage(); now.HotValues != usage.HotValues || now.HotBytes != usage.HotBytes {
 					t.Errorf("%s, %q in place %d: the cache changed from %+v to %+v", row.Op, payload, place, usage, now)
 				}
-				if w := b.answer(sign(get, testkit.Signing{AccessKey: "root", Secret: secret}, nil).r); w.Header().Get("x-akigw-cache") != "" && w.Header()["x-akigw-cache"][0] != "hot" {
+				if w := b.answer(sign(get, s3client.Signing{AccessKey: "root", Secret: secret}, nil).r); w.Header().Get("x-akigw-cache") != "" && w.Header()["x-akigw-cache"][0] != "hot" {
 					t.Errorf("%s, %q in place %d: the cached object is gone", row.Op, payload, place)
 				}
 				// Without a defect.
@@ -486,7 +488,7 @@ func verdictMode(place sigv4.Place, mode sigv4.Mode) sigv4.Mode {
 	return mode
 }
 
-func withBody(row *Route, s testkit.Signing) testkit.Signing {
+func withBody(row *Route, s s3client.Signing) s3client.Signing {
 	_, s.Body = requestFor(row)
 	return s
 }

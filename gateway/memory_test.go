@@ -10,7 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -23,7 +24,7 @@ type oneHangs struct {
 func (u *oneHangs) Do(ctx context.Context, r *cold.Request) (*http.Response, error) {
 	if u.Owner(r.Key.Bucket) == "logs" {
 		<-u.release
-		return testkit.Response(503, nil, nil), nil
+		return s3mem.Response(503, nil, nil), nil
 	}
 	return u.two.Do(ctx, r)
 }
@@ -42,7 +43,7 @@ func TestHangingUpstreamLeavesRequestMemory(t *testing.T) {
 			put := func(bucket string, n int) int {
 				r, _ := requestFor(&allRoutes[3]) // PutObject
 				r.URL.Path = fmt.Sprintf("/%s/%d", bucket, n)
-				testkit.Signing{AccessKey: "root", Secret: tenantSecret, Payload: payload, Body: []byte(strings.Repeat("x", 200<<10))}.Sign(r)
+				s3client.Signing{AccessKey: "root", Secret: tenantSecret, Payload: payload, Body: []byte(strings.Repeat("x", 200<<10))}.Sign(r)
 				return b.answer(r).Code
 			}
 			var refused atomic.Int64

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/writeback/overlay"
@@ -180,7 +181,7 @@ func TestTruncatedMergedListing(t *testing.T) {
 	b.up.Put(akigw.Key{Bucket: back, Name: "k"}, nil)
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Op == "ListObjectsV2" {
-			return testkit.Response(200, nil, []byte("<ListBucketResult><Contents><Key>k</Key>")), nil
+			return s3mem.Response(200, nil, []byte("<ListBucketResult><Contents><Key>k</Key>")), nil
 		}
 		return nil, nil
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -39,7 +39,7 @@ func (m *machine) readFault(key akigw.Key) {
 			if kind == 0 {
 				return nil, fmt.Errorf("%w: refused", akigw.ErrUpstreamUnavailable)
 			}
-			return testkit.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
+			return s3mem.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
 		}, nil)
 	default:
 		m.arm(nil, func(r *cold.Request, resp *http.Response) {
@@ -98,7 +98,7 @@ func (m *machine) writeFault(key akigw.Key) {
 			}
 		}
 		if done {
-			m.up.PutStored(key, testkit.Stored{Body: body, ETag: v.ETag, Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": {v.Meta}}})
+			m.up.PutStored(key, s3mem.Stored{Body: body, ETag: v.ETag, Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": {v.Meta}}})
 		}
 		return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
 	}, nil)
@@ -128,14 +128,14 @@ func (m *machine) flushFault(key akigw.Key) {
 		m.faults++
 		switch {
 		case kind == 0:
-			return testkit.Response(http.StatusInternalServerError, nil, []byte("<Error><Code>InternalError</Code></Error>")), nil
+			return s3mem.Response(http.StatusInternalServerError, nil, []byte("<Error><Code>InternalError</Code></Error>")), nil
 		case kind == 1 && r.Op == "PutObject":
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
 				return nil, err
 			}
 			sum := md5.Sum(body)
-			m.up.PutStored(r.Key, testkit.Stored{Body: body, ETag: fmt.Sprintf("\"%x\"", sum), Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": r.Header["X-Amz-Meta-Model"]}})
+			m.up.PutStored(r.Key, s3mem.Stored{Body: body, ETag: fmt.Sprintf("\"%x\"", sum), Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": r.Header["X-Amz-Meta-Model"]}})
 		}
 		return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
 	}, nil)

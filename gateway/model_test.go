@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/placement"
@@ -55,7 +56,7 @@ type machine struct {
 	t       *testing.T
 	random  *rand.Rand
 	model   *testkit.Model
-	up      *testkit.Memory
+	up      *s3mem.Memory
 	dir     string
 	store   *tiers.Store
 	writes  *writeback.WriteBack
@@ -236,7 +237,7 @@ func (m *machine) next() int {
 
 // runModel runs one machine.
 func runModel(t *testing.T, p *testkit.Proof, n, ops int) *tally {
-	m := &machine{t: t, random: p.Random(n), model: testkit.NewModel(), up: testkit.NewMemory(), dir: filepath.Join(testkit.MemoryDir(t), "gateway"), tally: newTally()}
+	m := &machine{t: t, random: p.Random(n), model: testkit.NewModel(), up: s3mem.New(), dir: filepath.Join(testkit.MemoryDir(t), "gateway"), tally: newTally()}
 	m.up.Clock = func() time.Time { return time.Unix(1_600_000_000+m.tick.Add(1), 0) } // no two objects of one second
 	m.hook()
 	m.open()
@@ -616,7 +617,7 @@ func (m *machine) behind(key akigw.Key, v testkit.Value, change func()) {
 func (m *machine) putBehind(key akigw.Key) {
 	v := m.value()
 	m.behind(key, v, func() {
-		m.up.PutStored(key, testkit.Stored{Body: v.Body, ETag: v.ETag, Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": {v.Meta}}})
+		m.up.PutStored(key, s3mem.Stored{Body: v.Body, ETag: v.ETag, Modified: m.up.Clock(), Header: http.Header{"X-Amz-Meta-Model": {v.Meta}}})
 	})
 }
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -194,7 +194,7 @@ func TestBucketWithPacksIsDeleted(t *testing.T) {
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Op == "DeleteBucket" {
 			left = b.up.Len()
-			return testkit.Response(204, nil, nil), nil
+			return s3mem.Response(204, nil, nil), nil
 		}
 		return nil, nil
 	}

@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
-	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -44,7 +45,7 @@ func (b backAs) For(bucket, key string) *rules.Settings {
 }
 
 func newDating(t *testing.T, book storekit.Rules, ahead time.Duration) *dating {
-	d := &dating{bench: &bench{up: testkit.NewMemory()}, t: t, dirs: [2]string{t.TempDir(), t.TempDir()}, book: book}
+	d := &dating{bench: &bench{up: s3mem.New()}, t: t, dirs: [2]string{t.TempDir(), t.TempDir()}, book: book}
 	d.up.Clock = func() time.Time { return time.Now().Truncate(time.Second).Add(ahead + 523*time.Millisecond) }
 	d.start(testBack)
 	t.Cleanup(func() { d.stop() })
@@ -100,7 +101,7 @@ func (d *dating) quick(path string, header http.Header) (*httptest.ResponseRecor
 	if r.Header == nil {
 		r.Header = http.Header{}
 	}
-	testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+	s3client.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
 	w := httptest.NewRecorder()
 	return w, d.g.ServeLocal(w, r.WithContext(d.t.Context()))
 }
@@ -196,7 +197,7 @@ var keptDates = map[string]func(t *testing.T, d *dating){
 		d.up.After = func(r *cold.Request, resp *http.Response) {
 			if r.Op == "PutObject" && !lost {
 				lost = true
-				*resp = *testkit.Response(500, nil, []byte("<Error><Code>InternalError</Code></Error>"))
+				*resp = *s3mem.Response(500, nil, []byte("<Error><Code>InternalError</Code></Error>"))
 			}
 		}
 		d.ask("root", "PUT", "/back/k", "", nil, "body")
@@ -266,7 +267,7 @@ func TestPromisedDateEnds(t *testing.T) {
 	written := time.Now().Truncate(time.Second).Add(time.Hour)
 	for name, replace := range map[string]func(d *dating){
 		"past the gateway": func(d *dating) {
-			d.up.PutStored(backKey("k"), testkit.Stored{Body: []byte("body"), ETag: plainTag("body"), Modified: d.up.Clock()})
+			d.up.PutStored(backKey("k"), s3mem.Stored{Body: []byte("body"), ETag: plainTag("body"), Modified: d.up.Clock()})
 		},
 		"through it": func(d *dating) {
 			d.ask("root", "PUT", "/back/k", "", http.Header{"X-Amz-Tagging": {"a=b"}}, "another")
@@ -278,7 +279,7 @@ func TestPromisedDateEnds(t *testing.T) {
 		"deleted first": func(d *dating) {
 			d.ask("root", "DELETE", "/back/k", "", nil, "")
 			d.flush()
-			d.up.PutStored(backKey("k"), testkit.Stored{Body: []byte("body"), ETag: plainTag("body"), Modified: written})
+			d.up.PutStored(backKey("k"), s3mem.Stored{Body: []byte("body"), ETag: plainTag("body"), Modified: written})
 		},
 		"copied over": func(d *dating) {
 			d.up.Put(backKey("source"), []byte("another"))
@@ -392,10 +393,10 @@ func TestConditionsOfDeletions(t *testing.T) {
 			b := make([]byte, r.Length)
 			_, err := r.Body.Read(b)
 			seen = string(b)
-			return testkit.Response(200, nil, []byte("<DeleteResult></DeleteResult>")), err
+			return s3mem.Response(200, nil, []byte("<DeleteResult></DeleteResult>")), err
 		case "DeleteObject":
 			seen = r.Header.Get("X-Amz-If-Match-Last-Modified-Time")
-			return testkit.Response(412, nil, nil), nil
+			return s3mem.Response(412, nil, nil), nil
 		}
 		return nil, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/gateway/limits"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
@@ -30,7 +31,7 @@ func (byBucket) Backs(string) bool       { return false }
 
 func limitedBench(t *testing.T, classes ...limits.QoSConfig) *bench {
 	t.Helper()
-	b := &bench{up: testkit.NewMemory()}
+	b := &bench{up: s3mem.New()}
 	log := slog.New(slog.DiscardHandler)
 	var err error
 	b.store, err = tiers.New(tiers.Options{Config: tiers.Config{HotBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10}, Rules: byBucket{}, Upstream: b.up, Log: log})

@@ -19,6 +19,8 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
 	"github.com/akidb/akigw/gateway/httpguard"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
@@ -66,7 +68,7 @@ func TestQuickAnswersAreTheSame(t *testing.T) {
 	front.pipeline.hostID, front.pipeline.errors.hostID = []string{"host"}, "host"
 	var answered, offered atomic.Int64
 	quick := answered.Load
-	clients := map[string]*testkit.Client{}
+	clients := map[string]*s3client.Client{}
 	for name, answer := range map[string]httpguard.FastPath{"net/http": nil, "quick": func(w http.ResponseWriter, r *http.Request) bool {
 		offered.Add(1)
 		return front.ServeLocal(&noted{w, &answered}, r)
@@ -77,12 +79,12 @@ func TestQuickAnswersAreTheSame(t *testing.T) {
 		server.Listener = httpguard.Strict(server.Listener, httpguard.Limits{HeadBytes: headerBytes, HeadTime: headerTimeout, Rate: 1 << 10, Window: rateWindow})
 		server.Start()
 		t.Cleanup(server.Close)
-		clients[name] = &testkit.Client{Endpoint: server.URL, HTTP: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+		clients[name] = &s3client.Client{Endpoint: server.URL, HTTP: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 		t.Cleanup(clients[name].HTTP.CloseIdleConnections)
 	}
 	bodies := map[string][]byte{"small": testkit.Bytes(1, 100), "empty": {}, "blocks": testkit.Bytes(2, 300_000), "large": testkit.Bytes(3, 3<<20), "a b+%2F/ü": testkit.Bytes(4, 5000)}
 	for name, body := range bodies {
-		g.up.PutStored(akigw.Key{Bucket: "bucket", Name: name}, testkit.Stored{Body: body, ETag: plainTag(string(body)), Modified: time.Unix(1_600_000_000, 0), Header: http.Header{"X-Amz-Meta-Color": {"blue"}, "Cache-Control": {"max-age=5"}}})
+		g.up.PutStored(akigw.Key{Bucket: "bucket", Name: name}, s3mem.Stored{Body: body, ETag: plainTag(string(body)), Modified: time.Unix(1_600_000_000, 0), Header: http.Header{"X-Amz-Meta-Color": {"blue"}, "Cache-Control": {"max-age=5"}}})
 	}
 	ask := func(client string, method, path, query string, header http.Header, spoil bool) string {
 		t.Helper()

@@ -13,7 +13,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/limits"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -29,10 +29,10 @@ func bucketsBench(t *testing.T, maxBuckets int, quotas ...limits.QuotaConfig) (b
 				fmt.Fprintf(&names, "<Bucket><Name>%s</Name></Bucket>", name)
 				return true
 			})
-			return testkit.Response(200, nil, []byte("<ListAllMyBucketsResult><Buckets>"+names.String()+"</Buckets></ListAllMyBucketsResult>")), nil
+			return s3mem.Response(200, nil, []byte("<ListAllMyBucketsResult><Buckets>"+names.String()+"</Buckets></ListAllMyBucketsResult>")), nil
 		case r.Op == "CreateBucket":
 			buckets.Store(r.Key.Bucket, true)
-			return testkit.Response(200, nil, nil), nil
+			return s3mem.Response(200, nil, nil), nil
 		}
 		return nil, nil
 	}
@@ -229,7 +229,7 @@ func TestQuotasPastAHangingUpstream(t *testing.T) {
 		case r.Op == "ListBuckets":
 			return nil, fmt.Errorf("%w: one upstream hangs", akigw.ErrUpstreamUnavailable)
 		case r.Key.Bucket == "absent":
-			return testkit.Response(404, nil, nil), nil
+			return s3mem.Response(404, nil, nil), nil
 		}
 		return before(r)
 	}

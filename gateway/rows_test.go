@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
@@ -64,7 +65,7 @@ func TestControlCharactersInAListing(t *testing.T) {
 			if r.Key.Name != "" {
 				return nil, nil
 			}
-			return testkit.Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(body)), nil
+			return s3mem.Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(body)), nil
 		}
 		if w := b.ask("root", "GET", "/bucket", "list-type=2&encoding-type=url", nil, ""); w.Code != 200 || w.Body.String() != body {
 			t.Errorf("%d %q", w.Code, w.Body)
@@ -85,7 +86,7 @@ func TestHeadAndGetFromOneEntry(t *testing.T) {
 	defer b.store.Close()
 	for n := range 50 {
 		key := keyOf("bucket", fmt.Sprint(n%5))
-		b.up.PutStored(key, testkit.Stored{Body: testkit.Bytes(uint64(n), n*3000), ETag: fmt.Sprintf("\"%d-1\"", n), Modified: time.Unix(1_600_000_000+int64(n), 0), Header: http.Header{"X-Amz-Meta-N": {fmt.Sprint(n)}}})
+		b.up.PutStored(key, s3mem.Stored{Body: testkit.Bytes(uint64(n), n*3000), ETag: fmt.Sprintf("\"%d-1\"", n), Modified: time.Unix(1_600_000_000+int64(n), 0), Header: http.Header{"X-Amz-Meta-N": {fmt.Sprint(n)}}})
 		if n%3 == 0 {
 			b.store.Begin(key).End()
 		}
@@ -104,7 +105,7 @@ func TestHeadAndGetFromOneEntry(t *testing.T) {
 //
 // Scenarios: E32.
 func TestAbsenceIsNotKeptOnDisk(t *testing.T) {
-	up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
+	up, dir := s3mem.New(), filepath.Join(t.TempDir(), "warm")
 	open := func() *bench {
 		return diskBench(t, dir, up, tiers.Config{HotBytes: 16 << 20, WarmBytes: 64 << 20}, rules.Settings{Freshness: rules.TTL, TTL: time.Hour, Disk: true}, nil)
 	}
@@ -204,7 +205,7 @@ func TestPartsComeFromBlocks(t *testing.T) {
 	b := newBench(t, tenants(t), tenants(t))
 	body := testkit.Bytes(1, 300_000)
 	const etag = `"0123456789abcdef0123456789abcdef-3"`
-	b.up.PutStored(keyOf("bucket", "k"), testkit.Stored{Body: body, ETag: etag, Modified: time.Unix(1_600_000_000, 0)})
+	b.up.PutStored(keyOf("bucket", "k"), s3mem.Stored{Body: body, ETag: etag, Modified: time.Unix(1_600_000_000, 0)})
 	b.up.Put(keyOf("bucket", "plain"), body)
 	asked := 0
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
@@ -217,10 +218,10 @@ func TestPartsComeFromBlocks(t *testing.T) {
 			t.Errorf("asked without If-Match: %v", r.Header)
 		}
 		if n == "4" {
-			return testkit.Response(http.StatusRequestedRangeNotSatisfiable, nil, []byte("<Error><Code>InvalidPartNumber</Code></Error>")), nil
+			return s3mem.Response(http.StatusRequestedRangeNotSatisfiable, nil, []byte("<Error><Code>InvalidPartNumber</Code></Error>")), nil
 		}
 		at := map[string]akigw.Range{"1": {Start: 0, Length: 100_000}, "2": {Start: 100_000, Length: 100_000}, "3": {Start: 200_000, Length: 100_000}}[n]
-		resp := testkit.Response(http.StatusPartialContent, http.Header{"Etag": {etag}, "X-Amz-Mp-Parts-Count": {"3"}, "X-Amz-Checksum-Crc32": {"part" + n},
+		resp := s3mem.Response(http.StatusPartialContent, http.Header{"Etag": {etag}, "X-Amz-Mp-Parts-Count": {"3"}, "X-Amz-Checksum-Crc32": {"part" + n},
 			"Content-Range": {at.ContentRange(300_000)}, "Last-Modified": {time.Unix(1_600_000_000, 0).UTC().Format(http.TimeFormat)}}, nil)
 		resp.ContentLength = at.Length
 		return resp, nil
@@ -263,7 +264,7 @@ func TestPartsComeFromBlocks(t *testing.T) {
 		if r.Query.Get("partNumber") == "" {
 			return nil, nil
 		}
-		return testkit.Response(http.StatusOK, http.Header{"Etag": {`"of the part"`}}, []byte("its own idea")), nil
+		return s3mem.Response(http.StatusOK, http.Header{"Etag": {`"of the part"`}}, []byte("its own idea")), nil
 	}
 	if w := b.ask("root", "GET", "/bucket/plain", "partNumber=2", nil, ""); w.Code != 200 || w.Body.String() != "its own idea" || sentHeader(w, "x-akigw-cache") != string(akigw.Bypass) {
 		t.Errorf("a service with its own idea of parts: %d %s", w.Code, sentHeader(w, "x-akigw-cache"))

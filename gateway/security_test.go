@@ -21,6 +21,8 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
@@ -125,7 +127,7 @@ func TestUpstreamRequests(t *testing.T) {
 					t.Errorf("not a request: %v", err)
 				}
 				captured = append(captured, parsed)
-				return testkit.Response(http.StatusOK, http.Header{"Etag": {`"e"`}}, nil), nil
+				return s3mem.Response(http.StatusOK, http.Header{"Etag": {`"e"`}}, nil), nil
 			})
 		})
 	if err != nil {
@@ -204,7 +206,7 @@ func strictly(own *sigv4.Verifier, r *http.Request) error {
 func TestUpstreamAnswers(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	b.up.Before = func(*cold.Request) (*http.Response, error) {
-		return testkit.Response(200, http.Header{"Etag": {`"e"`}, "X-Amz-Meta-A": {"1"}, "Set-Cookie": {"a=b"}, "Server": {"evil"}, "Connection": {"x-evil"},
+		return s3mem.Response(200, http.Header{"Etag": {`"e"`}, "X-Amz-Meta-A": {"1"}, "Set-Cookie": {"a=b"}, "Server": {"evil"}, "Connection": {"x-evil"},
 			"X-Evil": {"1"}, "Location": {"http://elsewhere"}, "Strict-Transport-Security": {"1"}, "X-Amz-Request-Id": {"theirs"}}, []byte("x")), nil
 	}
 	for _, query := range []string{"", "partNumber=1"} { // from the cache, forwarded
@@ -236,7 +238,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("%d %v\n%s\nwant\n%s", w.Code, w.Header(), w.Body, want)
 	}
 	r, _ := requestFor(&allRoutes[0])
-	testkit.Signing{AccessKey: "root", Secret: "wrong-secret"}.Sign(r)
+	s3client.Signing{AccessKey: "root", Secret: "wrong-secret"}.Sign(r)
 	w = b.answer(r)
 	if w.Code != 403 || strings.Contains(w.Body.String(), "StringToSign") || strings.Contains(w.Body.String(), "CanonicalRequest") {
 		t.Errorf("%d %s", w.Code, w.Body)
@@ -252,7 +254,7 @@ func TestErrors(t *testing.T) {
 // Scenarios: S36.
 func TestFileNames(t *testing.T) {
 	dir := t.TempDir()
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	store, err := newStore(tiers.Config{HotBytes: 1 << 20, WarmBytes: 64 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, Freshness: rules.Exclusive}, filepath.Join(dir, "warm"), up, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +370,7 @@ func TestRequestMemory(t *testing.T) {
 	}
 	memory.Release(1<<20 - 1000)
 	r, _ := requestFor(&allRoutes[3]) // PutObject
-	testkit.Signing{AccessKey: "root", Secret: tenantSecret, Payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", Body: make([]byte, 2<<20)}.Sign(r)
+	s3client.Signing{AccessKey: "root", Secret: tenantSecret, Payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", Body: make([]byte, 2<<20)}.Sign(r)
 	if w := b.answer(r); w.Code != 503 {
 		t.Errorf("a signed chunk over the budget: %d %s", w.Code, codeOf(w))
 	}
@@ -398,7 +400,7 @@ func TestVirtualHosts(t *testing.T) {
 		{"buckets3.example.com", "/bucket/a", akigw.Key{Bucket: "bucket", Name: "a"}},
 	} {
 		r := &http.Request{Method: "PUT", URL: &url.URL{Path: c.path}, Host: c.host, Header: http.Header{}, RemoteAddr: "127.0.0.1:1"}
-		testkit.Signing{AccessKey: "root", Secret: tenantSecret, Body: []byte(c.host)}.Sign(r)
+		s3client.Signing{AccessKey: "root", Secret: tenantSecret, Body: []byte(c.host)}.Sign(r)
 		if w := b.answer(r); w.Code != 200 {
 			t.Errorf("%s %s: %d %s", c.host, c.path, w.Code, w.Body)
 		}
@@ -407,7 +409,7 @@ func TestVirtualHosts(t *testing.T) {
 		}
 	}
 	r := &http.Request{Method: "GET", URL: &url.URL{Path: "/k"}, Host: "Bad_Bucket.s3.example.com", Header: http.Header{}, RemoteAddr: "127.0.0.1:1"}
-	testkit.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
+	s3client.Signing{AccessKey: "root", Secret: tenantSecret}.Sign(r)
 	if w := b.answer(r); codeOf(w) != "InvalidBucketName" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
@@ -418,7 +420,7 @@ func TestPresigned(t *testing.T) {
 	b := newBench(t, rootAlone, rootAlone)
 	url := func(method, query, body string) *http.Request {
 		r := &http.Request{Method: method, URL: &url.URL{Path: "/bucket/k", RawQuery: query}, Host: "h", Header: http.Header{}, RemoteAddr: "127.0.0.1:1"}
-		testkit.Signing{AccessKey: "root", Secret: tenantSecret, Presign: true, Body: []byte(body)}.Sign(r)
+		s3client.Signing{AccessKey: "root", Secret: tenantSecret, Presign: true, Body: []byte(body)}.Sign(r)
 		return r
 	}
 	for _, c := range []struct {

@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/gateway/httpguard"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -50,7 +51,7 @@ func (r *targetRig) head(path, query string, presigned bool, header http.Header,
 	if q.Header == nil {
 		q.Header = http.Header{}
 	}
-	signing := testkit.Signing{AccessKey: testkit.AccessKey, Secret: testkit.SecretKey, Presign: presigned}
+	signing := s3client.Signing{AccessKey: s3client.AccessKey, Secret: s3client.SecretKey, Presign: presigned}
 	if presigned && len(header) > 0 {
 		signing.SignedHeaders = []string{"host", "range"}
 	}
@@ -68,7 +69,7 @@ func (r *targetRig) head(path, query string, presigned bool, header http.Header,
 
 // ask sends a head three times over one connection, whose first request is never answered
 // quickly, and returns the answers.
-func (r *targetRig) ask(t *testing.T, head string) (answers []*testkit.Answer) {
+func (r *targetRig) ask(t *testing.T, head string) (answers []*s3client.Answer) {
 	t.Helper()
 	c, err := net.Dial("tcp", r.addr)
 	if err != nil {
@@ -89,7 +90,7 @@ func (r *targetRig) ask(t *testing.T, head string) (answers []*testkit.Answer) {
 		if err != nil {
 			t.Error(err)
 		}
-		answers = append(answers, &testkit.Answer{Status: resp.StatusCode, Header: resp.Header, Body: body})
+		answers = append(answers, &s3client.Answer{Status: resp.StatusCode, Header: resp.Header, Body: body})
 		if resp.Close {
 			break
 		}
@@ -104,7 +105,7 @@ func asSigned(line string) string { return line }
 
 // asked asks until the fast path has given one of the answers: which requests it is offered
 // depends on when they arrive.
-func (r *targetRig) asked(t *testing.T, head string) (answers []*testkit.Answer) {
+func (r *targetRig) asked(t *testing.T, head string) (answers []*s3client.Answer) {
 	t.Helper()
 	before := r.quick.Load()
 	for range 100 {
@@ -148,7 +149,7 @@ func TestSemicolonsSeparateNothing(t *testing.T) {
 	var sent atomic.Pointer[cold.Request]
 	r.up.Before = func(q *cold.Request) (*http.Response, error) {
 		sent.Store(q)
-		return testkit.Response(200, nil, []byte("<ListBucketResult></ListBucketResult>")), nil
+		return s3mem.Response(200, nil, []byte("<ListBucketResult></ListBucketResult>")), nil
 	}
 	for _, presigned := range []bool{false, true} {
 		a := r.ask(t, r.head("/bucket", "list-type=2&prefix=a;versions;max-keys=1", presigned, nil, asSigned))[0]

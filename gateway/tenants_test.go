@@ -16,7 +16,8 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/access/policy"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -57,9 +58,9 @@ func (b *bench) ask(who, method, path, query string, header http.Header, body st
 		r.Header = http.Header{}
 	}
 	if who == "" {
-		testkit.SetBody(r, []byte(body))
+		s3client.SetBody(r, []byte(body))
 	} else {
-		testkit.Signing{AccessKey: who, Secret: tenantSecret, Body: []byte(body)}.Sign(r)
+		s3client.Signing{AccessKey: who, Secret: tenantSecret, Body: []byte(body)}.Sign(r)
 	}
 	return b.answer(r)
 }
@@ -238,7 +239,7 @@ func TestCopyNeedsBoth(t *testing.T) {
 		sent := ""
 		b.up.Before = func(r *cold.Request) (*http.Response, error) {
 			sent = r.Header.Get(copySourceHeader)
-			return testkit.Response(200, nil, []byte("<CopyObjectResult/>")), nil
+			return s3mem.Response(200, nil, []byte("<CopyObjectResult/>")), nil
 		}
 		w := b.ask("alice", "PUT", c.path, "", http.Header{copySourceHeader: {c.source}}, "")
 		if (w.Code == 200) != c.allowed || (sent != "") != c.allowed || !c.allowed && w.Code != 403 {
@@ -264,7 +265,7 @@ func TestDeleteObjects(t *testing.T) {
 			sent = r
 			body = make([]byte, r.Length)
 			r.Body.Read(body)
-			return testkit.Response(200, nil, []byte(answer)), nil
+			return s3mem.Response(200, nil, []byte(answer)), nil
 		}
 		document := `<Delete><Quiet>true</Quiet><Object><Key>alice/1</Key><VersionId>v&amp;1</VersionId></Object><Object><Key>bob/&lt;2&gt;</Key></Object><Object><Key>bob/3</Key><VersionId>7</VersionId></Object></Delete>`
 		sum := md5.Sum([]byte(document))

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -102,7 +102,7 @@ func TestOtherBytesAreADeadLetter(t *testing.T) {
 		if r.Op == "PutObject" {
 			b.up.Put(r.Key, []byte("b0dy"))
 			_, _ = io.Copy(io.Discard, r.Body)
-			return testkit.Response(200, http.Header{"Etag": {plainTag("b0dy")}}, nil), nil
+			return s3mem.Response(200, http.Header{"Etag": {plainTag("b0dy")}}, nil), nil
 		}
 		return nil, nil
 	}

@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -362,7 +362,7 @@ func TestConditionalComplete(t *testing.T) {
 	b.up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Op == "CompleteMultipartUpload" && r.Header.Get("If-None-Match") == "*" {
 			had = b.up.Len()
-			return testkit.Response(412, nil, []byte("<Error><Code>PreconditionFailed</Code></Error>")), nil
+			return s3mem.Response(412, nil, []byte("<Error><Code>PreconditionFailed</Code></Error>")), nil
 		}
 		return nil, nil
 	}

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
 // putVersion stores a version upstream, and makes it the current one.
-func putVersion(up *testkit.Memory, name, version, body string) {
+func putVersion(up *s3mem.Memory, name, version, body string) {
 	key := akigw.Key{Bucket: "bucket", Name: name}
 	up.Put(key, []byte(body))
 	o, _ := up.Get(key)
@@ -23,7 +24,7 @@ func putVersion(up *testkit.Memory, name, version, body string) {
 	up.PutStored(key, o)
 }
 
-func cacheOf(a *testkit.Answer) string { return a.Header.Get("X-Akigw-Cache") }
+func cacheOf(a *s3client.Answer) string { return a.Header.Get("X-Akigw-Cache") }
 
 // TestVersions: a version is cached under its id, in every freshness mode
 // validated by one HEAD, shares its bytes with the current version, and never
@@ -37,7 +38,7 @@ func TestVersions(t *testing.T) {
 			first, second := strings.Repeat("1", size), strings.Repeat("2", size)
 			putVersion(g.up, "k", "v1", first)
 			putVersion(g.up, "k", "v2", second)
-			get := func(query, want, cache string, gets int) *testkit.Answer {
+			get := func(query, want, cache string, gets int) *s3client.Answer {
 				t.Helper()
 				before := g.up.Count("GET")
 				a := g.Must(t, "GET", "/bucket/k", query, nil, nil)
@@ -97,9 +98,9 @@ func TestDeleteMarkers(t *testing.T) {
 	g.up.Before = func(r *cold.Request) (*http.Response, error) {
 		h := http.Header{"X-Amz-Delete-Marker": {"true"}, "X-Amz-Version-Id": {"m1"}, "Last-Modified": {time.Now().UTC().Format(http.TimeFormat)}}
 		if r.Key.Version != "" {
-			return testkit.Response(http.StatusMethodNotAllowed, h, []byte("<Error><Code>MethodNotAllowed</Code></Error>")), nil
+			return s3mem.Response(http.StatusMethodNotAllowed, h, []byte("<Error><Code>MethodNotAllowed</Code></Error>")), nil
 		}
-		return testkit.Response(http.StatusNotFound, h, []byte("<Error><Code>NoSuchKey</Code></Error>")), nil
+		return s3mem.Response(http.StatusNotFound, h, []byte("<Error><Code>NoSuchKey</Code></Error>")), nil
 	}
 	for query, status := range map[string]int{"": 404, "versionId=m1": 405} {
 		a := g.Must(t, "GET", "/bucket/k", query, nil, nil)
@@ -115,7 +116,7 @@ func TestDeleteMarkers(t *testing.T) {
 // Scenarios: E29.
 func TestAnotherVersionThanAsked(t *testing.T) {
 	g := newRig(t, rules.Strict)
-	g.up.PutStored(akigw.Key{Bucket: "bucket", Name: "k", Version: "v1"}, testkit.Stored{Body: []byte("x"), ETag: `"e"`, Modified: time.Now()})
+	g.up.PutStored(akigw.Key{Bucket: "bucket", Name: "k", Version: "v1"}, s3mem.Stored{Body: []byte("x"), ETag: `"e"`, Modified: time.Now()})
 	for range 2 {
 		if a := g.Must(t, "GET", "/bucket/k", "versionId=v1", nil, nil); a.Status != 200 || cacheOf(a) != "bypass" {
 			t.Errorf("%d from %s", a.Status, cacheOf(a))

@@ -501,7 +501,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 		default: // replaced while it is flushed, or forgotten
 			if t, ok := j.Translation(key(k)); ok && j.Last(key(k)) == nil {
 				x.begin(k, "")
-				if err = j.Forget(ctx, t); err == nil {
+				if err = j.Forget(t)(ctx); err == nil {
 					x.end(k)
 				}
 				break

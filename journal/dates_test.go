@@ -106,7 +106,7 @@ func TestDatesLast(t *testing.T) {
 	}
 	d.flush("again", 10)
 	known, _ := d.Translation(key("forgotten"))
-	if err := d.Forget(t.Context(), known); err != nil {
+	if err := d.Forget(known)(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, when := range []string{"at once", "started again", "and again"} {
@@ -180,7 +180,7 @@ func TestDatesAreBounded(t *testing.T) {
 	check("started again", 30, 50)
 	for n := 40; n < 50; n++ { // they make room that those before must not take
 		known, _ := d.Translation(key(strconv.Itoa(n)))
-		if err := d.Forget(t.Context(), known); err != nil {
+		if err := d.Forget(known)(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

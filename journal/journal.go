@@ -273,9 +273,9 @@ func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
 	j.table.view.Load().entries.ascend(bucket, from, func(_ string, items []*item) bool { return yield(newest(items).entry) })
 }
 
-// Body opens length bytes of the body of an entry from an offset on. The error is
-// ErrGone if it has left the journal, ErrPacked if it is in a pack, and wraps
-// akigw.ErrChecksum if it is damaged.
+// Body opens length bytes of the body of an entry from an offset on. The error is ErrPacked if it is
+// in a pack, ErrGone if it has left the journal, which a part does when it is replaced or its upload
+// is over, and wraps akigw.ErrChecksum if it is damaged.
 func (j *Journal) Body(e *Entry, from, length int64) (*spool.Body, error) {
 	return j.bodies.open(e, from, length)
 }

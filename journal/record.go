@@ -341,5 +341,6 @@ type Part struct {
 	// Modified is when it was acknowledged. Of a completed upload it is zero.
 	Modified time.Time
 
-	entry *Entry // of the part itself, while its upload is open
+	// Entry is that of the part itself, for Journal.Body, if Uploads.Parts returned it; else nil.
+	Entry *Entry
 }

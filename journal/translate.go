@@ -38,13 +38,11 @@ func (j *Journal) Translates(bucket string) bool {
 	return v.dates.has(bucket) || v.translations.has(bucket)
 }
 
-// Forget drops a translation: the key has another object.
-func (j *Journal) Forget(ctx context.Context, t Translation) error {
-	return j.committer.commit(ctx, &op{kind: kindDone, entry: t.number, key: t.Key})
-}
-
-// HideDates drops the dates of a translation at once. It is Forget that keeps them from
-// being back after a restart.
-func (j *Journal) HideDates(t Translation) {
+// Forget drops a translation: the key has another object. Its dates are gone when Forget returns.
+// commit waits for the disk; without it they are back after a restart, and its ETags stay.
+func (j *Journal) Forget(t Translation) (commit func(context.Context) error) {
 	j.table.update(func(s *state) { s.hideDates(t) })
+	return func(ctx context.Context) error {
+		return j.committer.commit(ctx, &op{kind: kindDone, entry: t.number, key: t.Key})
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/journal/internal/spool"
 )
 
 // A multipart upload of a client is a record when it begins and one of each of its
@@ -102,16 +101,12 @@ func (s *Uploads) Parts(u *Upload) (all []Part, err error) {
 		all = make([]Part, 0, len(up.parts))
 		for n, it := range up.parts {
 			e := it.entry
-			all = append(all, Part{Number: n, Size: e.Size, ETag: e.ETag, Header: e.Header, Modified: e.Modified, entry: e})
+			all = append(all, Part{Number: n, Size: e.Size, ETag: e.ETag, Header: e.Header, Modified: e.Modified, Entry: e})
 		}
 	})
 	slices.SortFunc(all, func(a, b Part) int { return a.Number - b.Number })
 	return all, err
 }
-
-// Body opens the body of a part that Parts returned. The error is ErrGone if it
-// has been replaced, or its upload is over.
-func (s *Uploads) Body(p Part) (*spool.Body, error) { return s.journal.Body(p.entry, 0, p.Size) }
 
 // Completed returns what an upload was completed to not long ago, without its Parts; nil
 // if that is not known. It may have left the journal.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
@@ -51,7 +52,7 @@ func TestUsage(t *testing.T) {
 // TestAccessesAreKept: what was counted is there after a restart, and a key that is written
 // over keeps it.
 func TestAccessesAreKept(t *testing.T) {
-	up, dir := testkit.NewMemory(), t.TempDir()
+	up, dir := s3mem.New(), t.TempDir()
 	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	if err := tiertest.Put(s.store, up, key("k"), testkit.Bytes(1, 2*block)); err != nil {
 		t.Fatal(err)

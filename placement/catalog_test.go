@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
@@ -12,7 +13,7 @@ import (
 
 // TestStateWithoutDisk: without a warm tier nothing is on disk, whoever is asked.
 func TestStateWithoutDisk(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := tiertest.Config(rules.Exclusive)
 	config.WarmBytes = 0
 	s := controlled(t, config, t.TempDir(), up)
@@ -48,7 +49,7 @@ func BenchmarkState(b *testing.B) {
 func manyObjects(b *testing.B, do func(b *testing.B, s *rig)) {
 	for _, objects := range []int{1000, 20_000} {
 		b.Run(fmt.Sprint(objects, " objects"), func(b *testing.B) {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			s := controlled(b, tiertest.Config(rules.Exclusive), b.TempDir(), up)
 			defer closeStore(b, s)
 			for n := range objects {

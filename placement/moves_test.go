@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
@@ -23,7 +24,7 @@ import (
 // TestMoves: each action leaves an object where it says, and says what it did, for objects
 // of one entry and of blocks, cached or not.
 func TestMoves(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for name, n := range map[string]int{"small": 2000, "large": 5*block + 7} {
@@ -78,7 +79,7 @@ func TestMoves(t *testing.T) {
 // TestMovesOfAPrefix: they concern what they name and nothing else, and what does not fit
 // changes nothing.
 func TestMovesOfAPrefix(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for i := range 600 {
@@ -141,7 +142,7 @@ func TestMovesOfAPrefix(t *testing.T) {
 // TestTierDemotionRollback: nothing leaves the disk while the upstream does not answer, and
 // a promotion that fails half-way leaves what it had brought.
 func TestTierDemotionRollback(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for i := range 10 {
@@ -185,7 +186,7 @@ func TestTierDemotionRollback(t *testing.T) {
 // TestConcurrentMoves: of many that want the same objects moved one does it, and the others
 // are told.
 func TestConcurrentMoves(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	const objects = 200
@@ -238,7 +239,7 @@ func Pick[T any](n int, from ...T) T { return from[n%len(from)] }
 //
 // Scenarios: D8.
 func TestMovesWritesAndReads(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	body := func(version int) []byte { return testkit.Bytes(uint64(version), 1000+version%3*2*block) }
@@ -311,7 +312,7 @@ func TestMovesWritesAndReads(t *testing.T) {
 // TestNoRoomIsNoChange: an object that a tier does not keep has found no room; it is not said to
 // have been changed by somebody.
 func TestNoRoomIsNoChange(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := tiertest.Config(rules.Exclusive)
 	config.HotBytes = 0
 	config.WarmFault = func(op akigw.DiskOp, _ string, size int) (int, error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
@@ -22,7 +23,7 @@ import (
 // TestPins: they survive a restart, hold for what comes later, end when they are to, and
 // nothing that is read meanwhile drives out what is pinned.
 func TestPins(t *testing.T) {
-	up, dir := testkit.NewMemory(), t.TempDir()
+	up, dir := s3mem.New(), t.TempDir()
 	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	bodies := map[string][]byte{}
 	for i := range 8 {
@@ -104,7 +105,7 @@ func TestPins(t *testing.T) {
 // TestPinThatFails: it leaves the pin that there was, and what others pinned and unpinned
 // meanwhile.
 func TestPinThatFails(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	move := func(action Action, name string, hot bool) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
@@ -16,7 +17,7 @@ import (
 
 // TestPrefetch brings everything in once, and again only what is missing.
 func TestPrefetch(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for i := range 1100 { // more than a page

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
@@ -21,7 +22,7 @@ import (
 // TestPolicyWorker: one cycle moves what has been idle too long, and what is popular, and
 // nothing else.
 func TestPolicyWorker(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for _, c := range []struct {
@@ -84,7 +85,7 @@ func TestPolicyWorker(t *testing.T) {
 // TestWorkerWaitsForTheUpstream: nothing leaves the disk while it could not be fetched again.
 // Whoever asks meanwhile is told of the last whole cycle.
 func TestWorkerWaitsForTheUpstream(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	up.Put(key("k"), testkit.Bytes(1, 3*block))
@@ -124,7 +125,7 @@ func TestWorkerWaitsForTheUpstream(t *testing.T) {
 //
 // Scenarios: B20, D22.
 func TestWorkerIsCutOff(t *testing.T) {
-	up, dir := testkit.NewMemory(), t.TempDir()
+	up, dir := s3mem.New(), t.TempDir()
 	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
 	const objects = 3000
 	for i := range objects {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/faults"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
 )
 
 var errBroken = errors.New("it broke")
@@ -94,7 +94,7 @@ func TestFailedTasks(t *testing.T) {
 			}
 		}
 		r.logged(t, name)
-		client := &testkit.Client{Endpoint: r.endpoint, HTTP: http.DefaultClient}
+		client := &s3client.Client{Endpoint: r.endpoint, HTTP: http.DefaultClient}
 		if a := client.Must(t, "GET", "/", "", nil, nil); a.Status != http.StatusForbidden { // S3 still answers
 			t.Errorf("%s failed: %d", name, a.Status)
 		}
@@ -167,8 +167,8 @@ func TestFailedJournal(t *testing.T) {
 	if err := os.WriteFile(file, []byte("[[rule]]\nbucket = \"back\"\nwrite = \"back\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := runFile(t, file, t.TempDir(), "AKIGW_ACCESS_KEY="+testkit.AccessKey, "AKIGW_SECRET_KEY="+testkit.SecretKey, "AKIGW_ENABLE_FAULTS=true")
-	client := &testkit.Client{Endpoint: r.endpoint, HTTP: http.DefaultClient}
+	r := runFile(t, file, t.TempDir(), "AKIGW_ACCESS_KEY="+s3client.AccessKey, "AKIGW_SECRET_KEY="+s3client.SecretKey, "AKIGW_ENABLE_FAULTS=true")
+	client := &s3client.Client{Endpoint: r.endpoint, HTTP: http.DefaultClient}
 	if a := client.Must(t, "PUT", "/back", "", nil, nil); a.Status != 200 {
 		t.Fatalf("%d %s", a.Status, a.Body)
 	}

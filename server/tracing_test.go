@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
 )
 
 // TestTraces: with a collector, each request is a span with its operation, part of the client's
@@ -38,8 +38,8 @@ func TestTraces(t *testing.T) {
 	}))
 	defer collector.Close()
 	const trace = "0af7651916cd43dd8448eb211c80319c"
-	r := run(t, t.TempDir(), "AKIGW_ACCESS_KEY="+testkit.AccessKey, "AKIGW_SECRET_KEY="+testkit.SecretKey, "AKIGW_TRACING_ENDPOINT="+collector.URL)
-	client := &testkit.Client{Endpoint: r.endpoint}
+	r := run(t, t.TempDir(), "AKIGW_ACCESS_KEY="+s3client.AccessKey, "AKIGW_SECRET_KEY="+s3client.SecretKey, "AKIGW_TRACING_ENDPOINT="+collector.URL)
+	client := &s3client.Client{Endpoint: r.endpoint}
 	client.Must(t, "PUT", "/traced", "", nil, nil)
 	for _, body := range [][]byte{[]byte("body"), nil} {
 		method := map[bool]string{true: "PUT", false: "GET"}[body != nil]

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw/admin/client"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -24,7 +25,7 @@ func TestTwoServers(t *testing.T) {
 	}
 	start := func() gateway {
 		dir := t.TempDir()
-		c := config(t, "", dir, "AKIGW_ACCESS_KEY="+testkit.AccessKey, "AKIGW_SECRET_KEY="+testkit.SecretKey, "AKIGW_ACCESS_LOG_FILE="+filepath.Join(dir, "access.log"))
+		c := config(t, "", dir, "AKIGW_ACCESS_KEY="+s3client.AccessKey, "AKIGW_SECRET_KEY="+s3client.SecretKey, "AKIGW_ACCESS_LOG_FILE="+filepath.Join(dir, "access.log"))
 		users, err := c.OpenUsers()
 		if err != nil {
 			t.Fatal(err)
@@ -40,7 +41,7 @@ func TestTwoServers(t *testing.T) {
 	}
 	both := []gateway{start(), start()}
 	for n, g := range both {
-		s3 := &testkit.Client{Endpoint: g.endpoint, HTTP: http.DefaultClient}
+		s3 := &s3client.Client{Endpoint: g.endpoint, HTTP: http.DefaultClient}
 		body := fmt.Appendf(nil, "body of %d", n)
 		if a := s3.Must(t, "PUT", "/bucket", "", nil, nil); a.Status != 200 {
 			t.Fatalf("PUT of a bucket: %d %s", a.Status, a.Body)

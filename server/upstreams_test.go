@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -67,9 +68,9 @@ write = "back"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := runFile(t, file, t.TempDir(), "AKIGW_ACCESS_KEY="+testkit.AccessKey, "AKIGW_SECRET_KEY="+testkit.SecretKey)
-	client := &testkit.Client{Endpoint: r.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second}}
-	ask := func(ctx context.Context, method, path string, body []byte) (*testkit.Answer, error) {
+	r := runFile(t, file, t.TempDir(), "AKIGW_ACCESS_KEY="+s3client.AccessKey, "AKIGW_SECRET_KEY="+s3client.SecretKey)
+	client := &s3client.Client{Endpoint: r.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second}}
+	ask := func(ctx context.Context, method, path string, body []byte) (*s3client.Answer, error) {
 		q, err := client.Request(method, path, "", nil, body)
 		if err != nil {
 			return nil, err

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3client"
 )
 
 // atExampleTime signs a GET of a time that is the same in every process: the
@@ -19,7 +19,7 @@ import (
 func atExampleTime(target string, presign bool) *http.Request {
 	u, _ := url.Parse(target)
 	r := &http.Request{Method: "GET", URL: u, Host: u.Host, Header: http.Header{}}
-	testkit.Signing{AccessKey: "key", Secret: "secretsecret", Time: exampleTime, Presign: presign}.Sign(r)
+	s3client.Signing{AccessKey: "key", Secret: "secretsecret", Time: exampleTime, Presign: presign}.Sign(r)
 	return r
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"github.com/akidb/akigw/internal/s3err"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -169,10 +170,10 @@ func TestStreamingModes(t *testing.T) {
 		trailer := http.Header{"X-Amz-Checksum-Crc32": {"AAAAAA=="}}
 		switch mode {
 		case streamingSigned:
-			return signer.StreamingSignV4(r, "key", "secretsecret", "", "us-east-1", int64(len(body)), time.Now().UTC(), testkit.NewHasher())
+			return signer.StreamingSignV4(r, "key", "secretsecret", "", "us-east-1", int64(len(body)), time.Now().UTC(), s3client.NewHasher())
 		case streamingTrailer:
 			r.Trailer = trailer
-			return signer.StreamingSignV4(r, "key", "secretsecret", "", "us-east-1", int64(len(body)), time.Now().UTC(), testkit.NewHasher())
+			return signer.StreamingSignV4(r, "key", "secretsecret", "", "us-east-1", int64(len(body)), time.Now().UTC(), s3client.NewHasher())
 		}
 		r.Header.Set("X-Amz-Content-Sha256", unsignedTrailer)
 		return signer.SignV4Trailer(*r, "key", "secretsecret", "", "us-east-1", trailer)

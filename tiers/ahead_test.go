@@ -14,6 +14,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/size"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -51,17 +52,17 @@ func (p *pattern) Do(ctx context.Context, r *cold.Request) (*http.Response, erro
 		h[name] = values
 	}
 	if m := r.Header.Get("If-Match"); m != "" && m != p.etag {
-		return testkit.Response(http.StatusPreconditionFailed, nil, nil), nil
+		return s3mem.Response(http.StatusPreconditionFailed, nil, nil), nil
 	}
 	if r.Header.Get("If-None-Match") == p.etag {
 		p.heads++
-		return testkit.Response(http.StatusNotModified, h, nil), nil
+		return s3mem.Response(http.StatusNotModified, h, nil), nil
 	}
 	first, last, status := int64(0), p.size-1, http.StatusOK
 	if text := r.Header.Get("Range"); text != "" && !p.deaf {
 		got, err := akigw.ParseRange(text).Resolve(p.size)
 		if err != nil {
-			return testkit.Response(http.StatusRequestedRangeNotSatisfiable, nil, nil), nil
+			return s3mem.Response(http.StatusRequestedRangeNotSatisfiable, nil, nil), nil
 		}
 		first, last, status = got.Start, got.End()-1, http.StatusPartialContent
 		h.Set("Content-Range", got.ContentRange(p.size))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 )
@@ -22,7 +23,7 @@ func TestRunsWithoutTheTier(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := testkit.NewSmallDisk(t, 128<<20, 0)
-			dir, up := filepath.Join(disk.Dir, "warm"), testkit.NewMemory()
+			dir, up := filepath.Join(disk.Dir, "warm"), s3mem.New()
 			config := testConfig(rules.Exclusive)
 			older, newer := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 			up.Put(key("k"), older)

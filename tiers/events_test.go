@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -19,7 +20,7 @@ import (
 // Scenarios: E25.
 func TestEventsInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, up)
 		bodies := [][]byte{testkit.Bytes(1, 3*block), testkit.Bytes(2, 3*block), testkit.Bytes(3, 100)}
 		up.Put(key("k"), bodies[0])
@@ -63,7 +64,7 @@ func TestEventsInvalidate(t *testing.T) {
 // confirmed before a gap is asked for once after it.
 func TestEventGapIsStrict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, up)
 		old, changed := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 		up.Put(key("k"), old)
@@ -99,7 +100,7 @@ func TestEventGapIsStrict(t *testing.T) {
 }
 
 // mute is an upstream whose streams open and then say nothing.
-type mute struct{ *testkit.Memory }
+type mute struct{ *s3mem.Memory }
 
 func (mute) Listen(ctx context.Context, _ string, alive func(), _ func(cold.Change)) error {
 	alive()
@@ -111,7 +112,7 @@ func (mute) Listen(ctx context.Context, _ string, alive func(), _ func(cold.Chan
 // is opened again.
 func TestSilentStreamIsAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, mute{up})
 		up.Put(key("k"), []byte("old"))
 		for range 3 {
@@ -130,7 +131,7 @@ func TestSilentStreamIsAGap(t *testing.T) {
 }
 
 // webhooked is an upstream that only posts events.
-type webhooked struct{ *testkit.Memory }
+type webhooked struct{ *s3mem.Memory }
 
 func (webhooked) Events(string) cold.EventSource { return cold.Webhook }
 
@@ -138,7 +139,7 @@ func (webhooked) Events(string) cold.EventSource { return cold.Webhook }
 // get lost, a confirmation holds for ttl_secs at most.
 func TestWebhookEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Minute}, webhooked{up})
 		up.Put(key("k"), []byte("old"))
 		wantRead(t, s, key("k"), "", []byte("old"), akigw.Cold)
@@ -158,7 +159,7 @@ func TestWebhookEvents(t *testing.T) {
 // TestEventsOfOwnWrites: what the gateway writes itself is in the cache after
 // its own event, and is read without a GET.
 func TestEventsOfOwnWrites(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, webhooked{up})
 	body := testkit.Bytes(1, 3*block)
 	if err := put(s, up, key("k"), body); err != nil {
@@ -179,7 +180,7 @@ func TestEventsOfOwnWrites(t *testing.T) {
 // Scenarios: D1.
 func TestEventDuringAFill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, up)
 		up.Put(key("k"), []byte("old"))
 		for range 2 {

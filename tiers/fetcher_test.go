@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 )
@@ -27,7 +28,7 @@ func stuckLook(s *Store) (release func()) {
 }
 
 // know puts an object upstream, and lets the store learn of it, without its bytes.
-func know(t *testing.T, s *Store, up *testkit.Memory, k akigw.Key, body []byte) *entry {
+func know(t *testing.T, s *Store, up *s3mem.Memory, k akigw.Key, body []byte) *entry {
 	t.Helper()
 	up.Put(k, body)
 	r, err := s.Head(t.Context(), k, akigw.RangeSpec{}, akigw.Conditions{})
@@ -42,7 +43,7 @@ func know(t *testing.T, s *Store, up *testkit.Memory, k akigw.Key, body []byte) 
 // begin and end, readers attach to those that are under way, and each block is fetched once.
 func TestASlowLookDelaysNoOtherFill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Exclusive}, up)
 		body := testkit.Bytes(1, block)
 		e := know(t, s, up, key("stuck"), body)
@@ -92,7 +93,7 @@ func TestASlowLookDelaysNoOtherFill(t *testing.T) {
 // what the other brought, and the upstream is not asked again.
 func TestABlockThatComesMeanwhileIsNotFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Exclusive}, up)
 		body := testkit.Bytes(1, block)
 		e := know(t, s, up, key("stuck"), body)
@@ -116,7 +117,7 @@ func TestABlockThatComesMeanwhileIsNotFetched(t *testing.T) {
 // damaged. The reader looks once more, and then fetches it without a look.
 func TestABlockThatCannotBeReadIsFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Exclusive}, up)
 		body := testkit.Bytes(1, 3*block)
 		know(t, s, up, key("k"), body)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -61,7 +62,7 @@ func get(s *Store, k akigw.Key, c akigw.Conditions) (akigw.Outcome, error) {
 // next one, and sees what was changed before he came.
 func TestSharedValidation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
 		up.Put(key("k"), []byte("old"))
 		wantRead(t, s, key("k"), "", []byte("old"), akigw.Cold)
@@ -100,7 +101,7 @@ func TestSharedValidation(t *testing.T) {
 // Scenarios: D11.
 func TestValidationOutlivesItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
 		up.Put(key("k"), []byte("x"))
 		wantRead(t, s, key("k"), "", []byte("x"), akigw.Cold)
@@ -124,7 +125,7 @@ func TestValidationOutlivesItsReader(t *testing.T) {
 // more.
 func TestTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: 10 * time.Second}, up)
 		up.Put(key("k"), []byte("one"))
 		wantRead(t, s, key("k"), "", []byte("one"), akigw.Cold)
@@ -157,13 +158,13 @@ func TestTTL(t *testing.T) {
 // max_stale, what is known is served and said to be stale.
 func TestStaleIfError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: 10 * time.Second, MaxStale: time.Minute}, up)
 		body := testkit.Bytes(1, 3*block)
 		up.Put(key("k"), body)
 		wantRead(t, s, key("k"), "", body, akigw.Cold)
 		for _, fault := range []func(*cold.Request) (*http.Response, error){down, func(*cold.Request) (*http.Response, error) {
-			return testkit.Response(http.StatusServiceUnavailable, nil, nil), nil
+			return s3mem.Response(http.StatusServiceUnavailable, nil, nil), nil
 		}} {
 			up.Before = fault
 			wantRead(t, s, key("k"), "", body, akigw.Hot)
@@ -190,7 +191,7 @@ func TestStaleIfError(t *testing.T) {
 //
 // Scenarios: A23.
 func TestCannotKnowIsNotDeleted(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), []byte("x"))
 	wantRead(t, s, key("k"), "", []byte("x"), akigw.Cold)
@@ -205,7 +206,7 @@ func TestCannotKnowIsNotDeleted(t *testing.T) {
 // TestImmutable: what was fetched is never asked about, unless a client wants.
 func TestImmutable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Immutable}, up)
 		up.Put(key("k"), []byte("x"))
 		wantRead(t, s, key("k"), "", []byte("x"), akigw.Cold)
@@ -222,7 +223,7 @@ func TestImmutable(t *testing.T) {
 // most a second, until a write.
 func TestAbsence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: time.Minute}, up)
 		missing := func(requests int) {
 			t.Helper()
@@ -250,7 +251,7 @@ func TestAbsence(t *testing.T) {
 		wantRead(t, s, key("k"), "", []byte("x"), "")
 
 		up.Before = func(*cold.Request) (*http.Response, error) {
-			return testkit.Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+			return s3mem.Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
 		}
 		up.Reset()
 		for range 2 { // another kind of absence
@@ -260,7 +261,7 @@ func TestAbsence(t *testing.T) {
 		}
 		wantCount(t, up, "GET", 2)
 
-		strict := testkit.NewMemory()
+		strict := s3mem.New()
 		s = inMemory(t, rules.Settings{Freshness: rules.Strict}, strict)
 		for range 2 {
 			if _, _, err := readAll(s, key("k"), ""); err == nil {
@@ -277,7 +278,7 @@ func TestAbsence(t *testing.T) {
 // Scenarios: D2.
 func TestAbsenceIsFenced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.TTL, TTL: time.Minute}, up)
 		up.After = func(r *cold.Request, resp *http.Response) {
 			if resp.StatusCode == http.StatusNotFound {
@@ -303,7 +304,7 @@ func TestAbsenceIsFenced(t *testing.T) {
 //
 // Scenarios: E35.
 func TestClockSetBack(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.TTL), up)
 	e := s.newEntry(akigw.Object{Key: key("k"), ETag: `"x"`, Header: http.Header{}}, 1, time.Now().Add(time.Hour))
 	settings := &rules.Settings{Freshness: rules.TTL, TTL: 1000 * time.Hour, MaxStale: time.Hour}
@@ -327,7 +328,7 @@ func TestTiersOfARule(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.settings.Freshness = rules.Exclusive
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			s, err := New(Options{Config: testConfig(rules.Exclusive), Rules: rules.NewSet(nil, c.settings), Dir: t.TempDir() + "/warm", Upstream: up})
 			if err != nil {
 				t.Fatal(err)
@@ -379,7 +380,7 @@ func TestDeadlinesReachTheUpstream(t *testing.T) {
 		for _, known := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, known %t", name, known), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					up := &listening{Memory: testkit.NewMemory()}
+					up := &listening{Memory: s3mem.New()}
 					s := inMemory(t, rules.Settings{Freshness: rules.Immutable}, up)
 					up.Put(key("k"), testkit.Bytes(1, 3*finishBlocks*block))
 					if known { // but the block that is read now
@@ -405,7 +406,7 @@ func TestDeadlinesReachTheUpstream(t *testing.T) {
 
 // listening is an upstream that can hang, and notes why its requests end.
 type listening struct {
-	*testkit.Memory
+	*s3mem.Memory
 	hangs atomic.Bool
 	ended atomic.Pointer[error]
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -28,7 +29,7 @@ func TestPurge(t *testing.T) {
 			{akigw.Pattern{Bucket: "bucket", Prefix: "", Exactly: true}, nil},
 			{akigw.Pattern{Bucket: "buck", Prefix: ""}, nil},
 		} {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			config := testConfig(rules.Exclusive)
 			if !hot {
 				config.HotBytes = 0
@@ -62,7 +63,7 @@ func TestPurge(t *testing.T) {
 
 // What is on its way into the cache while it is purged does not come in.
 func TestPurgeDuringAFill(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), testkit.Bytes(1, 100))
 	asked, goOn := make(chan struct{}), make(chan struct{})
@@ -93,7 +94,7 @@ func TestPurgeDuringAFill(t *testing.T) {
 
 // A purge that is given up says so.
 func TestPurgeIsCancelled(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	for i := range 5 {
 		up.Put(key(fmt.Sprint(i)), []byte("body"))

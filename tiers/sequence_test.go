@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 )
@@ -15,7 +16,7 @@ import (
 // when the reader stops.
 func TestSequentialRangesAreReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		const blocks, most = 64, 8
 		config := testConfig(rules.Immutable)
 		config.WarmBytes, config.HotBytes, config.ReadAheadBytes, config.FetchBytes = 0, 64<<20, 16<<20, 4*block
@@ -60,7 +61,7 @@ func TestSequentialRangesAreReadAhead(t *testing.T) {
 // a time is left alone.
 func TestNoReadAheadForLargeRanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Immutable, ReadAhead: 12 * block}, up)
 		body := testkit.Bytes(1, 40*block)
 		up.Put(key("k"), body)
@@ -77,7 +78,7 @@ func TestNoReadAheadForLargeRanges(t *testing.T) {
 // TestNoReadAheadWithoutARule: ranges are fetched as they are asked for.
 func TestNoReadAheadWithoutARule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Immutable}, up)
 		body := testkit.Bytes(1, 20*block)
 		up.Put(key("k"), body)

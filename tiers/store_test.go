@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -97,7 +98,7 @@ func wantRead(t *testing.T, s *Store, k akigw.Key, rangeHeader string, want []by
 	}
 }
 
-func wantCount(t *testing.T, up *testkit.Memory, kind string, want int) {
+func wantCount(t *testing.T, up *s3mem.Memory, kind string, want int) {
 	t.Helper()
 	if got := up.Count(kind); got != want {
 		t.Fatalf("%s at the upstream: %d, want %d", kind, got, want)
@@ -105,7 +106,7 @@ func wantCount(t *testing.T, up *testkit.Memory, kind string, want int) {
 }
 
 // put writes through the store as the gateway does.
-func put(s *Store, up *testkit.Memory, k akigw.Key, body []byte) error {
+func put(s *Store, up *s3mem.Memory, k akigw.Key, body []byte) error {
 	w := s.Begin(k)
 	defer w.End()
 	w.Body(body)
@@ -119,7 +120,7 @@ func put(s *Store, up *testkit.Memory, k akigw.Key, body []byte) error {
 var sizes = []int{0, 1, 100, 4 << 10, 4<<10 + 1, block - 1, block, block + 1, 3*block + 17, 40 * block}
 
 func TestSecondReadDoesNotReachTheUpstreamInExclusiveMode(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	for _, n := range sizes {
 		k, body := key(fmt.Sprint("k", n)), testkit.Bytes(uint64(n), n)
@@ -134,7 +135,7 @@ func TestSecondReadDoesNotReachTheUpstreamInExclusiveMode(t *testing.T) {
 }
 
 func TestStrictHitIsOneConditionalRequest(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	longAgo(up)
 	s := newStore(t, testConfig(rules.Strict), up)
 	body := testkit.Bytes(1, 3*block)
@@ -152,7 +153,7 @@ func TestStrictHitIsOneConditionalRequest(t *testing.T) {
 
 // Scenarios: E25.
 func TestOutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	for i, n := range []int{100, 3 * block, 10, 0, block} {
 		body := testkit.Bytes(uint64(i), n)
@@ -170,7 +171,7 @@ func TestOutOfBandChangeIsSeenAtOnceInStrictMode(t *testing.T) {
 func TestSameBytesPutAgainWithOtherMetadata(t *testing.T) {
 	for _, bare := range []bool{false, true} {
 		t.Run(fmt.Sprintf("304 without Last-Modified=%t", bare), func(t *testing.T) {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			longAgo(up)
 			if bare {
 				up.After = func(_ *cold.Request, resp *http.Response) {
@@ -183,7 +184,7 @@ func TestSameBytesPutAgainWithOtherMetadata(t *testing.T) {
 			body := testkit.Bytes(1, 100)
 			etag := up.Put(key("k"), body)
 			wantRead(t, s, key("k"), "", body, akigw.Cold)
-			up.PutStored(key("k"), testkit.Stored{Body: body, ETag: etag, Modified: time.Now().Add(time.Hour).Truncate(time.Second), Header: http.Header{"X-Amz-Meta-Color": {"blue"}}})
+			up.PutStored(key("k"), s3mem.Stored{Body: body, ETag: etag, Modified: time.Now().Add(time.Hour).Truncate(time.Second), Header: http.Header{"X-Amz-Meta-Color": {"blue"}}})
 			r, err := s.Get(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{})
 			if err != nil {
 				t.Fatal(err)
@@ -198,7 +199,7 @@ func TestSameBytesPutAgainWithOtherMetadata(t *testing.T) {
 
 // twoOrigins is two upstreams, of which the one with the bucket "bare" answers 304 without a date.
 type twoOrigins struct {
-	*testkit.Memory
+	*s3mem.Memory
 	asked map[string]int // conditional HEADs by bucket
 }
 
@@ -218,7 +219,7 @@ func (u *twoOrigins) Do(ctx context.Context, r *cold.Request) (*http.Response, e
 // TestBare304OfOneUpstream: an upstream whose 304 has no date is asked without a condition from
 // then on, and no other is.
 func TestBare304OfOneUpstream(t *testing.T) {
-	up := &twoOrigins{testkit.NewMemory(), map[string]int{}}
+	up := &twoOrigins{s3mem.New(), map[string]int{}}
 	longAgo(up.Memory)
 	s := newStore(t, testConfig(rules.Strict), up)
 	body := testkit.Bytes(1, 100)
@@ -239,7 +240,7 @@ func TestBare304OfOneUpstream(t *testing.T) {
 func TestRestartServesFromDisk(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		t.Run(fmt.Sprintf("clean=%t", clean), func(t *testing.T) {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			longAgo(up)
 			dir := filepath.Join(t.TempDir(), "warm")
 			s := openStore(t, testConfig(rules.Exclusive), dir, up)
@@ -280,7 +281,7 @@ func TestRestartServesFromDisk(t *testing.T) {
 //
 // Scenarios: B11, C16.
 func TestCrashDoesNotBringADeletedObjectBack(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	dir := filepath.Join(t.TempDir(), "warm")
 	s := openStore(t, testConfig(rules.Exclusive), dir, up)
 	body := testkit.Bytes(1, 100)
@@ -319,7 +320,7 @@ func TestRanges(t *testing.T) {
 	for _, warmed := range []bool{false, true} {
 		for _, r := range ranges {
 			t.Run(fmt.Sprintf("warmed=%t %d-%d", warmed, r.first, r.last), func(t *testing.T) {
-				up := testkit.NewMemory()
+				up := s3mem.New()
 				s := newStore(t, testConfig(rules.Strict), up)
 				up.Put(key("k"), body)
 				if warmed {
@@ -338,7 +339,7 @@ func TestRanges(t *testing.T) {
 }
 
 func TestOnlyMissingBlocksAreFetched(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(3, 20*block)
 	up.Put(key("k"), body)
@@ -354,7 +355,7 @@ func TestOnlyMissingBlocksAreFetched(t *testing.T) {
 //
 // Scenarios: E9.
 func TestUnsatisfiableRanges(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), testkit.Bytes(1, 100))
 	up.Put(key("empty"), nil)
@@ -373,7 +374,7 @@ func TestUnsatisfiableRanges(t *testing.T) {
 }
 
 func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 30*block)
 	up.Put(key("k"), body)
@@ -397,7 +398,7 @@ func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
 //
 // Scenarios: D11.
 func TestLeaderLeaves(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 100*block)
 	up.Put(key("k"), body)
@@ -426,7 +427,7 @@ func TestLeaderLeaves(t *testing.T) {
 // after the replacement gets the new version at once, not the one that is still
 // being filled for those who came before.
 func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	old, fresh := testkit.Bytes(1, 100*block), testkit.Bytes(2, 90*block)
 	up.Put(key("k"), old)
@@ -454,7 +455,7 @@ func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
 //
 // Scenarios: D14.
 func TestClientLeavesMidDownload(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 200*block)
 	up.Put(key("k"), body)
@@ -486,14 +487,14 @@ func TestFailureIsNotRemembered(t *testing.T) {
 		for name, failure := range map[string]func() (*http.Response, error){
 			"no answer": func() (*http.Response, error) { return nil, fmt.Errorf("%w: test", akigw.ErrUpstreamUnavailable) },
 			"503": func() (*http.Response, error) {
-				return testkit.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
+				return s3mem.Response(http.StatusServiceUnavailable, nil, []byte("<Error><Code>SlowDown</Code></Error>")), nil
 			},
-			"403": func() (*http.Response, error) { return testkit.Response(http.StatusForbidden, nil, nil), nil },
+			"403": func() (*http.Response, error) { return s3mem.Response(http.StatusForbidden, nil, nil), nil },
 			"no bucket": func() (*http.Response, error) {
-				return testkit.Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
+				return s3mem.Response(http.StatusNotFound, nil, []byte("<Error><Code>NoSuchBucket</Code></Error>")), nil
 			},
 		} {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			config := testConfig(freshness)
 			config.TTLSecs = 3600
 			s := newStore(t, config, up)
@@ -525,7 +526,7 @@ func (brokenBody) Close() error { return nil }
 //
 // Scenarios: A7.
 func TestShortBodyIsNotCachedAndIsResumed(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(5, 20*block)
 	up.Put(key("k"), body)
@@ -559,7 +560,7 @@ func TestShortBodyIsNotCachedAndIsResumed(t *testing.T) {
 // Scenarios: A8.
 func TestCorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 	for i, n := range []int{100, 3 * block, 100, 3 * block} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(rules.Exclusive), up)
 		body := testkit.Bytes(5, n)
 		up.Put(key("k"), body)
@@ -591,7 +592,7 @@ func TestCorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 // Scenarios: A9.
 func TestWrongRangeIsRefused(t *testing.T) {
 	body := testkit.Bytes(5, 10*block)
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), body)
 	up.Before = func(r *cold.Request) (*http.Response, error) { // 200 with everything
@@ -618,7 +619,7 @@ func TestWrongRangeIsRefused(t *testing.T) {
 // Scenarios: A10.
 func TestOverwriteBetweenTwoRanges(t *testing.T) {
 	old, fresh := testkit.Bytes(1, 400*block), testkit.Bytes(2, 400*block)
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	up.Put(key("k"), old)
 	wantRead(t, s, key("k"), fmt.Sprintf("bytes=0-%d", 2*block-1), old[:2*block], akigw.Cold)
@@ -643,9 +644,9 @@ func TestOverwriteBetweenTwoRanges(t *testing.T) {
 // Scenarios: A12.
 func TestNoETagIsNotCached(t *testing.T) {
 	for _, etag := range []string{"", `W/"x"`} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(rules.Exclusive), up)
-		up.PutStored(key("k"), testkit.Stored{Body: []byte("x"), ETag: etag, Modified: time.Now()})
+		up.PutStored(key("k"), s3mem.Stored{Body: []byte("x"), ETag: etag, Modified: time.Now()})
 		if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, ErrUncacheable) {
 			t.Errorf("ETag %q: %v", etag, err)
 		}
@@ -660,14 +661,14 @@ func TestNoETagIsNotCached(t *testing.T) {
 // Scenarios: A23.
 func TestUpstreamDown(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(freshness), up)
 		body := testkit.Bytes(5, 3*block)
 		up.Put(key("k"), body)
 		wantRead(t, s, key("k"), "", body, akigw.Cold)
 		for _, down := range []func(*cold.Request) (*http.Response, error){
 			func(*cold.Request) (*http.Response, error) { return nil, akigw.ErrUpstreamUnavailable },
-			func(*cold.Request) (*http.Response, error) { return testkit.Response(503, nil, nil), nil },
+			func(*cold.Request) (*http.Response, error) { return s3mem.Response(503, nil, nil), nil },
 		} {
 			up.Before = down
 			_, _, err := readAll(s, key("k"), "")
@@ -686,7 +687,7 @@ func TestUpstreamDown(t *testing.T) {
 //
 // Scenarios: C8.
 func TestBitFlipInAWarmBlock(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := testConfig(rules.Exclusive)
 	config.HotBytes = 0
 	dir := filepath.Join(t.TempDir(), "warm")
@@ -714,7 +715,7 @@ func TestBitFlipInAWarmBlock(t *testing.T) {
 // Scenarios: C8, C10.
 func TestT10_C8_C10_WarmFlips(t *testing.T) {
 	p := testkit.Prove(t, "T10-warm")
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := testConfig(rules.Exclusive)
 	config.HotBytes = 0
 	whole := filepath.Join(t.TempDir(), "whole")
@@ -825,7 +826,7 @@ func flipIn(t *testing.T, dir string, pattern []byte) (n int) {
 func TestWriteFillsTheCache(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
 		for _, n := range sizes {
-			up := testkit.NewMemory()
+			up := s3mem.New()
 			s := newStore(t, testConfig(freshness), up)
 			body := testkit.Bytes(uint64(n), n)
 			if err := put(s, up, key("k"), body); err != nil {
@@ -846,7 +847,7 @@ func TestWriteFillsTheCache(t *testing.T) {
 // Scenarios: D1.
 func TestFillRacesPut(t *testing.T) {
 	for _, deleted := range []bool{false, true} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(rules.Exclusive), up)
 		old, fresh := testkit.Bytes(1, 100), testkit.Bytes(2, 200)
 		up.Put(key("k"), old)
@@ -892,7 +893,7 @@ func TestFillRacesPut(t *testing.T) {
 //
 // Scenarios: D3.
 func TestOverlappingPuts(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	a, b := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 	first, second := s.Begin(key("k")), s.Begin(key("k"))
@@ -911,7 +912,7 @@ func TestOverlappingPuts(t *testing.T) {
 // Scenarios: D6.
 func TestReadersDuringOverwrites(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.Exclusive} {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := newStore(t, testConfig(freshness), up)
 		versions := make([][]byte, 20)
 		for i := range versions {
@@ -964,7 +965,7 @@ func TestReadersDuringOverwrites(t *testing.T) {
 }
 
 func TestConditions(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
 	etag := up.Put(key("k"), testkit.Bytes(1, 5*block))
 	for range 2 {
@@ -987,7 +988,7 @@ func TestConditions(t *testing.T) {
 }
 
 func TestHeadAndGetComeFromOneEntry(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(1, 100)
 	up.Put(key("k"), body)
@@ -1010,7 +1011,7 @@ func TestHeadAndGetComeFromOneEntry(t *testing.T) {
 //
 // Scenarios: I7.
 func TestHotTierStaysWithinItsQuota(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := testConfig(rules.Exclusive)
 	config.WarmBytes = 0
 	s := newStore(t, config, up)
@@ -1030,7 +1031,7 @@ func TestHotTierStaysWithinItsQuota(t *testing.T) {
 //
 // Scenarios: A11.
 func TestHeadAndGetDisagree(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), testkit.Bytes(1, 3*block))
 	if _, err := s.Head(context.Background(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err != nil {
@@ -1049,10 +1050,10 @@ func TestHeadAndGetDisagree(t *testing.T) {
 // must be; the second brings the same bytes, so they are what the upstream
 // holds.
 func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	body := testkit.Bytes(1, 3*block)
-	up.PutStored(key("k"), testkit.Stored{Body: body, ETag: `"5d41402abc4b2a76b9719d911017c592"`, Modified: time.Now().Truncate(time.Second)})
+	up.PutStored(key("k"), s3mem.Stored{Body: body, ETag: `"5d41402abc4b2a76b9719d911017c592"`, Modified: time.Now().Truncate(time.Second)})
 	if _, _, err := readAll(s, key("k"), ""); !errors.Is(err, akigw.ErrChecksum) {
 		t.Fatal(err)
 	}
@@ -1065,7 +1066,7 @@ func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
 //
 // Scenarios: A10.
 func TestReplacedWhilePartlyCached(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Immutable), up)
 	old, changed := testkit.Bytes(1, 10*block), testkit.Bytes(2, 9*block)
 	up.Put(key("k"), old)
@@ -1086,7 +1087,7 @@ func TestReplacedWhilePartlyCached(t *testing.T) {
 // TestOlderVersionOnDiskDoesNotComeBack: a version that finds no room on disk takes the record
 // of the one before it away, which would be served again once the new one has left memory.
 func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
-	up, full := testkit.NewMemory(), atomic.Bool{}
+	up, full := s3mem.New(), atomic.Bool{}
 	config := testConfig(rules.TTL)
 	config.TTLSecs, config.MaxStaleSecs = 3600, 0
 	config.WarmFault = func(op akigw.DiskOp, _ string, size int) (int, error) {
@@ -1119,7 +1120,7 @@ func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
 //
 // Scenarios: D6.
 func TestReadsDuringAWrite(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	older, newer := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 	up.Put(key("k"), older)
@@ -1138,7 +1139,7 @@ func TestReadsDuringAWrite(t *testing.T) {
 // Scenarios: E25.
 func TestAbsenceThatWasAskedForBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
 		asked, answer := make(chan struct{}, 10), make(chan struct{})
 		var once sync.Once

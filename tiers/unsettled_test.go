@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -20,7 +20,7 @@ func TestUnsettledWrites(t *testing.T) {
 		for name, before := range map[string][]byte{"replaces": []byte("old"), "creates": nil} {
 			t.Run(string(freshness)+" "+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					up := testkit.NewMemory()
+					up := s3mem.New()
 					s := inMemory(t, rules.Settings{Freshness: freshness, TTL: time.Hour}, up)
 					if before != nil {
 						up.Put(key("k"), before)
@@ -48,7 +48,7 @@ func TestUnsettledWrites(t *testing.T) {
 // TestUnsettledWritesAtAStop: what was read while a write was unsettled is not trusted by the
 // next epoch either.
 func TestUnsettledWritesAtAStop(t *testing.T) {
-	up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
+	up, dir := s3mem.New(), filepath.Join(t.TempDir(), "warm")
 	config := testConfig(rules.Exclusive)
 	up.Put(key("k"), []byte("old"))
 	s := openStore(t, config, dir, up)

@@ -9,20 +9,21 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
 // longAgo dates the objects of an upstream so that their dates are strong validators.
-func longAgo(up *testkit.Memory) {
+func longAgo(up *s3mem.Memory) {
 	at := time.Now().Add(-time.Hour).Truncate(time.Second)
 	up.Clock = func() time.Time { return at }
 }
 
 // dates has an upstream say that it answers so long after the object was modified; no
 // Date at all for nil.
-func dates(up *testkit.Memory, after *time.Duration) {
+func dates(up *s3mem.Memory, after *time.Duration) {
 	up.After = func(_ *cold.Request, resp *http.Response) {
 		modified, err := http.ParseTime(resp.Header.Get("Last-Modified"))
 		switch {
@@ -37,7 +38,7 @@ func dates(up *testkit.Memory, after *time.Duration) {
 func span(d time.Duration) *time.Duration { return &d }
 
 // recolor puts the same bytes again, in the same second, with other headers.
-func recolor(up *testkit.Memory, k akigw.Key, color string) {
+func recolor(up *s3mem.Memory, k akigw.Key, color string) {
 	o, _ := up.Get(k)
 	o.Header = http.Header{"X-Amz-Meta-Color": {color}}
 	up.PutStored(k, o)
@@ -73,7 +74,7 @@ func TestYoungValidators(t *testing.T) {
 		for _, restart := range []string{"none", "clean", "crash"} {
 			for _, how := range []string{"GET", "HEAD"} {
 				t.Run(fmt.Sprintf("%s/restart=%s/%s", name, restart, how), func(t *testing.T) {
-					up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
+					up, dir := s3mem.New(), filepath.Join(t.TempDir(), "warm")
 					s := openStore(t, testConfig(rules.Strict), dir, up)
 					defer func() { s.Close() }()
 					body := testkit.Bytes(1, 100)
@@ -128,7 +129,7 @@ func TestProofIsKeptOnDisk(t *testing.T) {
 		if !memory {
 			config.HotBytes = 0
 		}
-		up, dir := testkit.NewMemory(), filepath.Join(t.TempDir(), "warm")
+		up, dir := s3mem.New(), filepath.Join(t.TempDir(), "warm")
 		s := openStore(t, config, dir, up)
 		body := testkit.Bytes(1, 3*block)
 		up.Put(key("k"), body)
@@ -152,7 +153,7 @@ func TestProofIsKeptOnDisk(t *testing.T) {
 
 // TestRestoredEntriesAreAskedPlainly: a snapshot has no headers and no proof.
 func TestRestoredEntriesAreAskedPlainly(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	longAgo(up)
 	s := newStore(t, testConfig(rules.Strict), up)
 	body := testkit.Bytes(1, 100)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
@@ -26,7 +27,7 @@ import (
 // Scenarios: E7.
 func TestFillMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := testkit.NewMemory()
+		up := s3mem.New()
 		config := testConfig(rules.Immutable)
 		config.WarmBytes, config.HotBytes = 0, 0
 		config.FillBytes = 4 * (window + 2) * block // four readers
@@ -101,7 +102,7 @@ func TestFillMemoryIsBounded(t *testing.T) {
 //
 // Scenarios: E7.
 func TestCopiesFromDiskAreBounded(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	config := testConfig(rules.Immutable)
 	config.HotBytes, config.FillBytes = 0, 6*block
 	s := newStore(t, config, up)
@@ -142,7 +143,7 @@ func TestCopiesFromDiskAreBounded(t *testing.T) {
 }
 
 // oneStalls is two upstreams, of which the one of the bucket stalls sends no body.
-type oneStalls struct{ *testkit.Memory }
+type oneStalls struct{ *s3mem.Memory }
 
 func (oneStalls) Owner(bucket string) string { return "of " + bucket }
 func (oneStalls) Names() []string            { return []string{"of bucket", "of stalls"} }
@@ -170,7 +171,7 @@ func (b stalledBody) Read([]byte) (int, error) {
 // for what is read ahead.
 func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := oneStalls{testkit.NewMemory()}
+		up := oneStalls{s3mem.New()}
 		config := testConfig(rules.Immutable)
 		config.WarmBytes, config.HotBytes = 0, 64<<20
 		config.FillBytes = 8 * (window + 2) * block

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
@@ -50,7 +51,7 @@ func TestReplayIsLikeTheTiers(t *testing.T) {
 	config := tiertest.Config("ttl")
 	config.TTLSecs = 3600
 	memory, disk := int64(config.HotBytes), int64(config.WarmBytes)
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	sizes := make([]int64, objects)
 	for i := range sizes {
 		sizes[i] = 1 + random.Int64N(3*tiertest.Block)

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -30,7 +30,7 @@ func TestBatchesAreReadableXML(t *testing.T) {
 			document, err := io.ReadAll(q.Body)
 			var request struct{ Object []struct{ Key string } }
 			if err != nil || xml.Unmarshal(document, &request) != nil {
-				return testkit.Response(400, nil, []byte("<Error><Code>MalformedXML</Code></Error>")), nil
+				return s3mem.Response(400, nil, []byte("<Error><Code>MalformedXML</Code></Error>")), nil
 			}
 			batched += len(request.Object)
 			again := *q

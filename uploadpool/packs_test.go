@@ -14,7 +14,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/pack"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -150,7 +150,7 @@ func TestDamagedWayOutOfAPack(t *testing.T) {
 			r.answers(func(q *cold.Request) (*http.Response, error) {
 				if q.Op == "GetObject" && damaged < 3 {
 					damaged++
-					return testkit.Response(206, nil, []byte(bad)), nil
+					return s3mem.Response(206, nil, []byte(bad)), nil
 				}
 				return nil, nil
 			})

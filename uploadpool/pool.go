@@ -117,7 +117,7 @@ func (p *Pool) Uploaded(ctx context.Context, key akigw.Key, id string) ([]journa
 // does not go through the journal. It returns the upstream's upload id.
 func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.Part) (id string, err error) {
 	m := &multipart{up: p.uploader, number: u.Number, key: u.Key, header: u.Header, parts: parts, obsolete: func() bool { return false }}
-	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.Uploads.Body(parts[i]) }
+	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.Body(parts[i].Entry, 0, parts[i].Size) }
 	if id = p.Journal.UploadID(u.Number); id == "" || len(parts) > 0 {
 		leave, err := p.opening.enter(ctx, u.Number)
 		if err != nil {

@@ -21,7 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/tiers/cold"
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type rig struct {
 	t    *testing.T
 	dir  string
-	up   *testkit.Memory
+	up   *s3mem.Memory
 	j    *journal.Journal
 	pool *Pool
 	stop func()
@@ -56,7 +56,7 @@ func (noChange) End()                {}
 func key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name} }
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, dir: t.TempDir(), up: testkit.NewMemory(), flights: map[akigw.Key]int{}}
+	r := &rig{t: t, dir: t.TempDir(), up: s3mem.New(), flights: map[akigw.Key]int{}}
 	r.open()
 	return r
 }
@@ -202,7 +202,7 @@ func (r *rig) upstream(name, want string) {
 }
 
 func respond(status int, code string) (*http.Response, error) {
-	return testkit.Response(status, nil, []byte("<Error><Code>"+code+"</Code></Error>")), nil
+	return s3mem.Response(status, nil, []byte("<Error><Code>"+code+"</Code></Error>")), nil
 }
 
 func unavailable() (*http.Response, error) {
@@ -325,7 +325,7 @@ func TestSuccessWithErrorBody(t *testing.T) {
 			case 1, 4:
 				return respond(200, "InternalError")
 			case 2, 5:
-				return testkit.Response(200, http.Header{"Etag": {etag("body")}}, nil), nil // and nothing done
+				return s3mem.Response(200, http.Header{"Etag": {etag("body")}}, nil), nil // and nothing done
 			}
 			return nil, nil
 		})
@@ -528,7 +528,7 @@ func TestBatchOfDeletions(t *testing.T) {
 		r.answers(func(q *cold.Request) (*http.Response, error) {
 			if q.Op == "DeleteObjects" && !failed {
 				failed = true
-				return testkit.Response(200, nil, []byte("<DeleteResult><Error><Key>0</Key><Code>InternalError</Code><Message>m</Message></Error></DeleteResult>")), nil
+				return s3mem.Response(200, nil, []byte("<DeleteResult><Error><Key>0</Key><Code>InternalError</Code><Message>m</Message></Error></DeleteResult>")), nil
 			}
 			return nil, nil
 		})
@@ -649,7 +649,7 @@ func TestCrashAfterTheUpload(t *testing.T) {
 		r := newRig(t)
 		r.put("k", "body")
 		r.put("l", "body")
-		r.up.PutStored(key("k"), testkit.Stored{Body: []byte("body"), ETag: etag("body"), Modified: time.Now(), Header: http.Header{"X-Amz-Meta-M": {"v"}}})
+		r.up.PutStored(key("k"), s3mem.Stored{Body: []byte("body"), ETag: etag("body"), Modified: time.Now(), Header: http.Header{"X-Amz-Meta-M": {"v"}}})
 		r.j.Close()
 		r.open()
 		r.run()
@@ -859,7 +859,7 @@ func TestRefusedQuestion(t *testing.T) {
 				switch {
 				case q.Op == op:
 					if asked++; asked < 4 {
-						return testkit.Response([]int{412, 400, 404}[asked-1], nil, nil), nil
+						return s3mem.Response([]int{412, 400, 404}[asked-1], nil, nil), nil
 					}
 				case q.Op == "UploadPart" && op == "ListParts" && !failed:
 					failed = true

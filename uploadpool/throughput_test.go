@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/journal"
@@ -22,7 +23,7 @@ import (
 // throttled is an upstream in memory that takes 5 ms for each answer, and answers 503
 // to more than so many requests a second.
 type throttled struct {
-	*testkit.Memory
+	*s3mem.Memory
 	limit    *rate.Limiter
 	requests atomic.Int64
 	refused  atomic.Int64
@@ -72,7 +73,7 @@ func uploads(b *testing.B, n int, parallel, batch bool) (perSecond float64, u *t
 		})
 	}
 	writers.Wait()
-	u = &throttled{Memory: testkit.NewMemory(), limit: rate.NewLimiter(throttleAt, throttleAt/10)}
+	u = &throttled{Memory: s3mem.New(), limit: rate.NewLimiter(throttleAt, throttleAt/10)}
 	p := New(Config{
 		Parallel: ParallelConfig{Enabled: parallel, Concurrency: 10, MaxRetries: 3, BackoffBaseMs: 100, MaxAgeSecs: 3600, ConfirmAfterMs: 5000},
 		Batch:    BatchConfig{Enabled: batch, BatchSize: 10, FlushIntervalSecs: 1, MaxPacked: 1_000_000},

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/tiertest"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
@@ -25,7 +25,7 @@ type lateRig struct {
 	*WriteBack
 	store *tiers.Store
 	t     *testing.T
-	up    *testkit.Memory
+	up    *s3mem.Memory
 
 	mu   sync.Mutex
 	hang bool          // guarded by mu
@@ -34,7 +34,7 @@ type lateRig struct {
 
 // newLateRig makes a rig in a synctest bubble, which runs until stop.
 func newLateRig(t *testing.T, hang bool) (r *lateRig, stop func()) {
-	r = &lateRig{t: t, up: testkit.NewMemory(), hang: hang}
+	r = &lateRig{t: t, up: s3mem.New(), hang: hang}
 	r.up.Before = r.before
 	c := Config{MaxPendingBytes: 1 << 30, MaxPending: 1000, MaxPendingSecs: 3600, InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeoutSecs: 3600, MaxDates: 1000}
 	r.WriteBack, r.store = openOver(t, c, rules.Strict, r.up)

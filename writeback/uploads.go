@@ -80,7 +80,7 @@ func (u *Uploads) Of(bucket string) []*Upload {
 // AcceptPart starts a part of size bytes. It returns nil if it has to go to the
 // upstream: the upload was moved, or the journal takes no more.
 func (u *Uploads) AcceptPart(up *Upload, size int64) *Write {
-	if u.Moved(up) {
+	if u.moved(up) {
 		u.acceptor.counters.upstream.Inc()
 		return nil
 	}
@@ -95,7 +95,7 @@ func (u *Uploads) AcceptPart(up *Upload, size int64) *Write {
 // moved those at the upstream.
 func (u *Uploads) Parts(ctx context.Context, up *Upload) ([]Part, error) {
 	parts, err := u.journal.Uploads.Parts(up)
-	if err != nil || !u.Moved(up) {
+	if err != nil || !u.moved(up) {
 		return parts, err
 	}
 	there, err := u.pool.Uploaded(ctx, up.Key, u.journal.UploadID(up.Number))
@@ -110,7 +110,7 @@ func (u *Uploads) Parts(ctx context.Context, up *Upload) ([]Part, error) {
 // its bucket may have been changed since the upload was begun. An error is that of
 // WriteBack.Accept.
 func (u *Uploads) AcceptComplete(ctx context.Context, up *Upload) (bool, error) {
-	if u.Moved(up) {
+	if u.moved(up) {
 		return false, nil
 	}
 	why, err := u.acceptor.buckets.Know(ctx, up.Key.Bucket)
@@ -157,8 +157,8 @@ func (u *Uploads) AbortAll(ctx context.Context, bucket string) {
 	}
 }
 
-// Moved reports whether an upload goes on at the upstream.
-func (u *Uploads) Moved(up *Upload) bool { return u.journal.UploadID(up.Number) != "" }
+// moved reports whether an upload goes on at the upstream.
+func (u *Uploads) moved(up *Upload) bool { return u.journal.UploadID(up.Number) != "" }
 
 // Move takes an upload to the upstream, with some of its parts in the journal,
 // and returns the upload id there. From then on new parts go to that. When it is

@@ -34,6 +34,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/uploadpool"
 	"github.com/akidb/akigw/writeback/buckets"
+	"github.com/akidb/akigw/writeback/flush"
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
@@ -93,7 +94,7 @@ type Options struct {
 // All methods but Run and Close may be called from any goroutine.
 type WriteBack struct {
 	// Flusher has pending writes uploaded.
-	*Flusher
+	*flush.Flusher
 	// Overlay is what is pending, as reads see it.
 	Overlay *overlay.Overlay
 	// Uploads are the multipart uploads in the journal.
@@ -133,7 +134,7 @@ func New(o Options) *WriteBack {
 		})
 		w.gauges = newGauges(o.Metrics, w.journal, w.pool, w.pausedBuckets)
 	}
-	w.Flusher = &Flusher{journal: w.journal, pool: w.pool, buckets: w.buckets, unanswered: unanswered(o.Upstream)}
+	w.Flusher = flush.New(flush.Options{Journal: w.journal, Pool: w.pool, Buckets: w.buckets, Unanswered: unanswered(o.Upstream)})
 	w.Uploads = &Uploads{journal: w.journal, pool: w.pool, cache: o.Cache, acceptor: w.acceptor, hashers: w.hashers, maxAge: time.Duration(o.Config.MaxUploadSecs) * time.Second, log: o.Log}
 	w.DeadLetters = &DeadLetters{journal: w.journal, bodies: o.Overlay, cache: o.Cache, send: w.Send}
 	return w

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/uploadpool"
@@ -23,12 +23,12 @@ func key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name}
 // open makes a cache with write-back for all keys. Nothing is uploaded.
 func open(t *testing.T, c Config) *WriteBack {
 	t.Helper()
-	w, _ := openOver(t, c, rules.Exclusive, testkit.NewMemory())
+	w, _ := openOver(t, c, rules.Exclusive, s3mem.New())
 	return w
 }
 
 // openOver is open of a cache over an upstream.
-func openOver(t *testing.T, c Config, freshness rules.Freshness, up *testkit.Memory) (*WriteBack, *tiers.Store) {
+func openOver(t *testing.T, c Config, freshness rules.Freshness, up *s3mem.Memory) (*WriteBack, *tiers.Store) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	book := rules.NewSet(nil, rules.Settings{Freshness: freshness, Memory: true, Back: true, Block: 64 << 10})

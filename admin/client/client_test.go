@@ -19,6 +19,7 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/logtail"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/placement"
@@ -48,7 +49,7 @@ func gateway(t *testing.T, change func(*Options)) *Client {
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
 	tail := logtail.New(io.Discard)
 	slog.New(slog.NewJSONHandler(tail, nil)).Info("a record")
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	up.Put(akigw.Key{Bucket: "bucket", Name: "dir/key"}, []byte("body"))
 	book := rules.NewSet(nil, rules.Settings{Freshness: rules.Exclusive, Memory: true, Disk: true, Block: 64 << 10})
 	dir := t.TempDir()

@@ -5,3 +5,13 @@
 // The package knows neither HTTP requests nor the cache. The gateway tells it what a request is
 // about, and asks at fixed points of its pipeline. A refusal is an *s3err.Error.
 package limits
+
+// Reservation is room that Quotas.Begin took for a write. The zero value holds nothing.
+type Reservation struct{ end func(status int) }
+
+// End ends the reservation of a write that was answered with an HTTP status.
+func (r Reservation) End(status int) {
+	if r.end != nil {
+		r.end(status)
+	}
+}

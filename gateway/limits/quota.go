@@ -192,16 +192,6 @@ type Write struct {
 	SourceRange string     // x-amz-copy-source-range
 }
 
-// Reservation is room that Begin took for a write. The zero value holds nothing.
-type Reservation struct{ end func(status int) }
-
-// End ends the reservation of a write that was answered with an HTTP status.
-func (r Reservation) End(status int) {
-	if r.end != nil {
-		r.end(status)
-	}
-}
-
 // Begin takes room for a request before its body is read, or refuses the request with
 // QuotaExceeded or TooManyBuckets. The caller ends the reservation when the request is answered.
 func (q *Quotas) Begin(ctx context.Context, w Write) (Reservation, error) {

@@ -8,6 +8,14 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
+// Taker is a Budget, or a part of one.
+type Taker interface {
+	// Acquire takes n bytes, and returns false if there are not enough.
+	Acquire(n int64) bool
+	// Release returns n bytes.
+	Release(n int64)
+}
+
 // Budget is a number of bytes that can be acquired and released. The nil Budget is unlimited. Its
 // methods may be called from any goroutine.
 type Budget struct {
@@ -49,5 +57,55 @@ func (b *Budget) Release(n int64) {
 	}
 }
 
+// Of returns the part of the taker with a name, or b itself if b has no part for it. It is never
+// nil.
+func (b *Budget) Of(name string) Taker {
+	if b != nil {
+		if p := b.parts[name]; p != nil {
+			return p
+		}
+	}
+	return b
+}
+
 // Used is the number of bytes that are acquired.
 func (b *Budget) Used() int64 { return b.used.Load() }
+
+// part is the part of one of several takers. Half of a budget is reserved for them in equal shares,
+// so that a taker that releases nothing for a while cannot starve the others.
+type part struct {
+	all  *Budget
+	used int64 // bytes; guarded by all.mu
+}
+
+// kept is how many bytes are reserved for each taker.
+func (b *Budget) kept() int64 { return b.limit / int64(2*len(b.parts)) }
+
+// Acquire implements Taker.
+func (p *part) Acquire(n int64) bool {
+	a := p.all
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	rest := int64(0) // that is kept for others, and not used by them
+	for _, other := range a.parts {
+		if other != p {
+			rest += max(0, a.kept()-other.used)
+		}
+	}
+	if a.used.Add(n)+rest > a.limit {
+		a.used.Add(-n)
+		a.refused.Inc()
+		return false
+	}
+	p.used += n
+	return true
+}
+
+// Release implements Taker.
+func (p *part) Release(n int64) {
+	a := p.all
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p.used -= n
+	a.used.Add(-n)
+}

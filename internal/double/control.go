@@ -15,7 +15,7 @@ const controlPath = "/_fakes3/"
 const maxPlan = 1 << 20
 
 // controls handles the requests of tests that are not S3.
-func (s *Server) controls() *http.ServeMux {
+func controls(layer *faults.Layer, calls *recorder) *http.ServeMux {
 	mux := http.NewServeMux()
 	show := func(what func() any) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -24,16 +24,16 @@ func (s *Server) controls() *http.ServeMux {
 		}
 	}
 	forget := func(w http.ResponseWriter, _ *http.Request) {
-		s.Forget()
+		calls.Forget()
 		w.WriteHeader(http.StatusNoContent)
 	}
-	mux.HandleFunc("GET "+controlPath+"history", show(func() any { return s.History() }))
-	mux.HandleFunc("GET "+controlPath+"counts", show(func() any { return s.Counts() }))
+	mux.HandleFunc("GET "+controlPath+"history", show(func() any { return calls.History() }))
+	mux.HandleFunc("GET "+controlPath+"counts", show(func() any { return calls.Counts() }))
 	mux.HandleFunc("DELETE "+controlPath+"history", forget)
 	mux.HandleFunc("DELETE "+controlPath+"counts", forget)
-	mux.HandleFunc("GET "+controlPath+"plan", show(func() any { return s.Faults.Report() }))
+	mux.HandleFunc("GET "+controlPath+"plan", show(func() any { return layer.Report() }))
 	mux.HandleFunc("DELETE "+controlPath+"plan", func(w http.ResponseWriter, _ *http.Request) {
-		s.Faults.Clear()
+		layer.Clear()
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("POST "+controlPath+"plan", func(w http.ResponseWriter, r *http.Request) {
@@ -43,7 +43,7 @@ func (s *Server) controls() *http.ServeMux {
 			plan, err = faults.Parse(raw)
 		}
 		if err == nil {
-			err = s.Faults.Set(plan)
+			err = layer.Set(plan)
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

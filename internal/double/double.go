@@ -10,14 +10,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/akidb/akigw/faults"
@@ -39,31 +37,6 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Call is one request and its response.
-type Call struct {
-	Time    time.Time `json:"time"`
-	Op      string    `json:"op"` // S3 API name, "" for one without
-	Bucket  string    `json:"bucket,omitempty"`
-	Key     string    `json:"key,omitempty"`
-	Query   string    `json:"query,omitempty"`
-	Status  int       `json:"status"` // 0: there was no answer
-	Code    string    `json:"code,omitempty"`
-	In      int64     `json:"in"`  // bytes of the request's body, as it came
-	Out     int64     `json:"out"` // bytes of the answer's
-	Seconds float64   `json:"seconds"`
-}
-
-// Count has the counters of an operation.
-type Count struct {
-	Requests int   `json:"requests"`
-	Failed   int   `json:"failed"` // without an answer, or with a status from 400 on
-	In       int64 `json:"in"`
-	Out      int64 `json:"out"`
-}
-
-// mostCalls bounds the history.
-const mostCalls = 10_000
-
 // Server is a double, as an http.Handler. Besides S3 it answers GET, POST and DELETE of
 // /_fakes3/plan, and GET and DELETE of /_fakes3/history and /_fakes3/counts, without signatures.
 type Server struct {
@@ -74,10 +47,7 @@ type Server struct {
 	inner    *embedded.Server
 	proxy    *httputil.ReverseProxy
 	control  *http.ServeMux
-
-	mu     sync.Mutex
-	calls  []Call           // the last ones; guarded by mu
-	counts map[string]Count // guarded by mu
+	recorder
 }
 
 // Open makes a double.
@@ -85,7 +55,7 @@ func Open(c Config) (*Server, error) {
 	if c.Region == "" {
 		c.Region = "us-east-1"
 	}
-	s := &Server{config: c, counts: map[string]Count{}, verifier: sigv4.Verifier{Region: c.Region, Keys: sigv4.StaticKeys{c.AccessKey: c.SecretKey}}}
+	s := &Server{config: c, recorder: recorder{counts: map[string]Count{}}, verifier: sigv4.Verifier{Region: c.Region, Keys: sigv4.StaticKeys{c.AccessKey: c.SecretKey}}}
 	var err error
 	if s.inner, err = embedded.Open(c.Dir, nil, c.Log); err != nil {
 		return nil, err
@@ -104,7 +74,7 @@ func Open(c Config) (*Server, error) {
 		ErrorHandler: s.failed,
 		ErrorLog:     slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}
-	s.control = s.controls()
+	s.control = controls(&s.Faults, &s.recorder)
 	return s, nil
 }
 
@@ -155,42 +125,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.proxy.ServeHTTP(seen, r)
-}
-
-// note records a call.
-func (s *Server) note(c Call) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.calls = append(s.calls, c); len(s.calls) > 2*mostCalls {
-		s.calls = slices.Clone(s.calls[mostCalls:])
-	}
-	n := s.counts[c.Op]
-	n.Requests, n.In, n.Out = n.Requests+1, n.In+c.In, n.Out+c.Out
-	if c.Status == 0 || c.Status >= 400 {
-		n.Failed++
-	}
-	s.counts[c.Op] = n
-}
-
-// History returns the last calls, up to 10,000, oldest first.
-func (s *Server) History() []Call {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]Call{}, s.calls[max(0, len(s.calls)-mostCalls):]...) // none is a list, too, as JSON
-}
-
-// Counts returns the counters by operation.
-func (s *Server) Counts() map[string]Count {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.counts)
-}
-
-// Forget clears the history and the counters.
-func (s *Server) Forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls, s.counts = nil, map[string]Count{}
 }
 
 // check verifies a request, and removes its signature and chunk encoding.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/embedded"
+	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
@@ -28,9 +29,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, append(testkit.BadgerLeaks(), goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))...)
 }
 
-func start(t *testing.T, strict bool) (*Server, *testkit.Client) {
+func start(t *testing.T, strict bool) (*Server, *s3client.Client) {
 	t.Helper()
-	s, err := Open(Config{AccessKey: testkit.AccessKey, SecretKey: testkit.SecretKey, Strict: strict, Dir: filepath.Join(testkit.MemoryDir(t), "double"), Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(Config{AccessKey: s3client.AccessKey, SecretKey: s3client.SecretKey, Strict: strict, Dir: filepath.Join(testkit.MemoryDir(t), "double"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,7 @@ func start(t *testing.T, strict bool) (*Server, *testkit.Client) {
 			t.Error(err)
 		}
 	})
-	c := &testkit.Client{Endpoint: front.URL, HTTP: front.Client()}
+	c := &s3client.Client{Endpoint: front.URL, HTTP: front.Client()}
 	if a := c.Must(t, "PUT", "/bucket", "", nil, nil); a.Status != 200 {
 		t.Fatalf("%d %s", a.Status, a.Body)
 	}
@@ -71,13 +72,13 @@ func TestStrict(t *testing.T) {
 		{"an unknown header", "GET", "/bucket/k", "", http.Header{"X-Amz-Colour": {"red"}}, nil, 400, 501},
 		{"DeleteObjects without a digest", "POST", "/bucket", "delete=", nil, document, 400, 200},
 	} {
-		for client, want := range map[*testkit.Client]int{c: c1.strict, lenient: c1.other} {
+		for client, want := range map[*s3client.Client]int{c: c1.strict, lenient: c1.other} {
 			if a := client.Must(t, c1.method, c1.path, c1.query, c1.header, c1.body); a.Status != want {
 				t.Errorf("%s, strict %t: %d %s", c1.name, client == c, a.Status, a.Body)
 			}
 		}
 	}
-	for client, want := range map[*testkit.Client]int{c: 403, lenient: 404} {
+	for client, want := range map[*s3client.Client]int{c: 403, lenient: 404} {
 		resp, err := client.HTTP.Get(client.Endpoint + "/bucket/k")
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +109,7 @@ func TestTrailingChecksum(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
-		resp, err := c.HTTP.Do(signer.SignV4Trailer(*r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", http.Header{"X-Amz-Checksum-Crc32": {value}}))
+		resp, err := c.HTTP.Do(signer.SignV4Trailer(*r, s3client.AccessKey, s3client.SecretKey, "", "us-east-1", http.Header{"X-Amz-Checksum-Crc32": {value}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,12 +128,12 @@ func TestTrailingChecksum(t *testing.T) {
 // the answer.
 func TestRefusedBodies(t *testing.T) {
 	log, dir := slog.New(slog.DiscardHandler), filepath.Join(testkit.MemoryDir(t), "double")
-	s, err := Open(Config{AccessKey: testkit.AccessKey, SecretKey: testkit.SecretKey, Dir: dir, Log: log})
+	s, err := Open(Config{AccessKey: s3client.AccessKey, SecretKey: s3client.SecretKey, Dir: dir, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	front := httptest.NewServer(s)
-	c := &testkit.Client{Endpoint: front.URL, HTTP: front.Client()}
+	c := &s3client.Client{Endpoint: front.URL, HTTP: front.Client()}
 	c.Must(t, "PUT", "/bucket", "", nil, nil)
 	other := fmt.Sprintf("%x", sha256.Sum256([]byte("other")))
 	for i, size := range []int{0, 1, 100, 100_000, 1, 100, 1, 100} {
@@ -145,7 +146,7 @@ func TestRefusedBodies(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("X-Amz-Content-Sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
-		if a, err := c.Do(signer.SignV4Trailer(*r, testkit.AccessKey, testkit.SecretKey, "", "us-east-1", http.Header{"X-Amz-Checksum-Crc32": {"AAAAAQ=="}})); err != nil || a.Status != 400 {
+		if a, err := c.Do(signer.SignV4Trailer(*r, s3client.AccessKey, s3client.SecretKey, "", "us-east-1", http.Header{"X-Amz-Checksum-Crc32": {"AAAAAQ=="}})); err != nil || a.Status != 400 {
 			t.Errorf("%d bytes with a wrong trailer: %+v %v", size, a, err)
 		}
 	}
@@ -170,7 +171,7 @@ func TestFaultsAndHistory(t *testing.T) {
 	s, c := start(t, false)
 	body := testkit.Bytes(1, 100_000)
 	c.Must(t, "PUT", "/bucket/k", "", nil, body)
-	get := func() (*testkit.Answer, error) {
+	get := func() (*s3client.Answer, error) {
 		r, err := c.Request("GET", "/bucket/k", "", nil, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -179,17 +180,17 @@ func TestFaultsAndHistory(t *testing.T) {
 	}
 	for _, f := range []struct {
 		effect faults.Effect
-		as     func(a *testkit.Answer, err error) bool
+		as     func(a *s3client.Answer, err error) bool
 	}{
-		{faults.SlowDown, func(a *testkit.Answer, err error) bool { return err == nil && a.Status == 503 }},
-		{faults.ResetAfter, func(_ *testkit.Answer, err error) bool { return err != nil }},
-		{faults.Refused, func(_ *testkit.Answer, err error) bool { return err != nil }},
-		{faults.TimeoutBefore, func(_ *testkit.Answer, err error) bool { return err != nil }},
-		{faults.ShortBody, func(a *testkit.Answer, err error) bool { return err != nil && len(a.Body) < len(body) }},
-		{faults.Corrupt, func(a *testkit.Answer, err error) bool {
+		{faults.SlowDown, func(a *s3client.Answer, err error) bool { return err == nil && a.Status == 503 }},
+		{faults.ResetAfter, func(_ *s3client.Answer, err error) bool { return err != nil }},
+		{faults.Refused, func(_ *s3client.Answer, err error) bool { return err != nil }},
+		{faults.TimeoutBefore, func(_ *s3client.Answer, err error) bool { return err != nil }},
+		{faults.ShortBody, func(a *s3client.Answer, err error) bool { return err != nil && len(a.Body) < len(body) }},
+		{faults.Corrupt, func(a *s3client.Answer, err error) bool {
 			return err == nil && len(a.Body) == len(body) && !bytes.Equal(a.Body, body)
 		}},
-		{faults.Latency, func(a *testkit.Answer, err error) bool { return err == nil && bytes.Equal(a.Body, body) }},
+		{faults.Latency, func(a *s3client.Answer, err error) bool { return err == nil && bytes.Equal(a.Body, body) }},
 	} {
 		if err := s.Faults.Set(faults.Plan{Faults: []faults.Fault{{Effect: f.effect, LatencyMS: 1}}}); err != nil {
 			t.Fatal(err)

@@ -8,14 +8,14 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/snapshot"
 )
 
 var _ snapshot.Remote = (*Remote)(nil)
 
 // sender puts objects into an upstream in memory.
-type sender struct{ *testkit.Memory }
+type sender struct{ *s3mem.Memory }
 
 // Send implements Sender.
 func (s sender) Send(_ context.Context, to akigw.Key, _ string, body io.ReaderAt, size int64) error {
@@ -26,7 +26,7 @@ func (s sender) Send(_ context.Context, to akigw.Key, _ string, body io.ReaderAt
 
 // TestRemote: files are objects below the prefix, and a deletion fences its key.
 func TestRemote(t *testing.T) {
-	up := testkit.NewMemory()
+	up := s3mem.New()
 	var fenced []string
 	r := &Remote{Bucket: "bucket", Prefix: "snapshots/", Upstream: up, Sender: sender{up}, Begin: func(key akigw.Key) func() {
 		return func() { fenced = append(fenced, key.Name) }

@@ -189,12 +189,11 @@ func (o *Overlay) Replaced(t *Translation) {
 // forget drops a translation in the background. One that stays does no harm: it speaks of an
 // object that does not exist any more.
 func (o *Overlay) forget(t *Translation) {
-	forgotten := journal.Translation(*t)
-	o.journal.HideDates(forgotten)
+	commit := o.journal.Forget(journal.Translation(*t))
 	o.work.Go(func() {
 		ctx, cancel := context.WithTimeout(o.ctx, forgetTimeout)
 		defer cancel()
-		_ = o.journal.Forget(ctx, forgotten) // best effort, see above
+		_ = commit(ctx) // best effort, see above
 	})
 }
 

@@ -1,15 +1,16 @@
+// Package testkit is what tests of several packages share: seeds, bytes and texts at random, certificates,
+// addresses, small disks, the reference model, and the runs of docs/reliability.md. It is not part of
+// the product.
 package testkit
 
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	cryptorand "crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"hash"
 	"math/big"
 	"math/rand/v2"
 	"net"
@@ -57,6 +58,19 @@ func MemoryDir(t testing.TB) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what is left costs memory, and fails nothing
 	return dir
+}
+
+// Bytes makes n bytes that differ from place to place and from seed to seed.
+func Bytes(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	x := seed*0x9e3779b97f4a7c15 + 1
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
 }
 
 // letters are those that some encoding treats in its own way.
@@ -116,15 +130,6 @@ func CertifyUntil(t testing.TB, certFile, keyFile, commonName string, ends time.
 	}
 	return parsed
 }
-
-// Hasher is the hasher that minio-go's streaming signer asks for.
-type Hasher struct{ hash.Hash }
-
-// NewHasher returns a SHA-256.
-func NewHasher() Hasher { return Hasher{sha256.New()} }
-
-// Close does nothing.
-func (Hasher) Close() {}
 
 // FreeAddr returns a loopback address that nobody listens on. Its port is below
 // those that outgoing connections take, and is given out once in a process.

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -98,7 +98,7 @@ func WantRead(t testing.TB, s *tiers.Store, k akigw.Key, want []byte, outcome ak
 }
 
 // Put writes a key through the store, as the gateway does.
-func Put(s *tiers.Store, up *testkit.Memory, k akigw.Key, body []byte) error {
+func Put(s *tiers.Store, up *s3mem.Memory, k akigw.Key, body []byte) error {
 	w := s.Begin(k)
 	defer w.End()
 	w.Body(body)

@@ -1,4 +1,4 @@
-package testkit
+package s3mem
 
 import (
 	"maps"
@@ -9,21 +9,21 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// MemoryState is everything that a Memory holds, for a file: a test can go on with an upstream that
+// State is everything that a Memory holds, for a file: a test can go on with an upstream that
 // an earlier run has filled.
-type MemoryState struct {
+type State struct {
 	Objects []StateObject
 	Uploads []StateUpload
 	Begun   int // multipart uploads so far, which number the ids
 }
 
-// StateObject is an object of a MemoryState.
+// StateObject is an object of a State.
 type StateObject struct {
 	Key akigw.Key
 	Stored
 }
 
-// StateUpload is an open multipart upload of a MemoryState.
+// StateUpload is an open multipart upload of a State.
 type StateUpload struct {
 	ID     string
 	Key    akigw.Key
@@ -32,7 +32,7 @@ type StateUpload struct {
 }
 
 // State returns what m holds, sorted. It shares the bodies with m.
-func (m *Memory) State() (s MemoryState) {
+func (m *Memory) State() (s State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key, o := range m.objects {
@@ -50,7 +50,7 @@ func (m *Memory) State() (s MemoryState) {
 }
 
 // Restore fills an empty m with what another one held. It takes the bodies over.
-func (m *Memory) Restore(s MemoryState) {
+func (m *Memory) Restore(s State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, o := range s.Objects {

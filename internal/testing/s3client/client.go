@@ -1,4 +1,7 @@
-package testkit
+// Package s3client sends signed S3 requests in tests: Client as any client would, Signing with every
+// part of the signature chosen by the test, wrong ones too. It shares no code with package sigv4,
+// which it tests.
+package s3client
 
 import (
 	"bytes"

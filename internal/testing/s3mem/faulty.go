@@ -1,4 +1,4 @@
-package testkit
+package s3mem
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/faults"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -58,7 +59,7 @@ func RandomPlan(random *rand.Rand, n int) faults.Plan {
 	p := faults.Plan{Seed: random.Uint64()}
 	for range n {
 		f := faults.Fault{Probability: 0.01 + 0.05*random.Float64()}
-		f.Effect = Pick(random, faults.SlowDown, faults.InternalError, faults.TooManyRequests, faults.Refused, faults.ResetBefore, faults.ResetAfter, faults.TimeoutAfter, faults.Latency, faults.ShortBody, faults.WrongRange, faults.ErrorIn200)
+		f.Effect = testkit.Pick(random, faults.SlowDown, faults.InternalError, faults.TooManyRequests, faults.Refused, faults.ResetBefore, faults.ResetAfter, faults.TimeoutAfter, faults.Latency, faults.ShortBody, faults.WrongRange, faults.ErrorIn200)
 		switch f.Effect {
 		case faults.Latency:
 			f.LatencyMS, f.Probability = 1, 0.1

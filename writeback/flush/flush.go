@@ -1,7 +1,11 @@
-package writeback
+// Package flush has the pending writes of the journal uploaded when a request cannot wait for their
+// turn, and waits for them: for one key, for a bucket, or for all at the end. It uploads nothing itself:
+// package uploadpool does.
+package flush
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,12 +26,32 @@ const (
 	unpackAtOnce = 100
 )
 
-// Flusher has pending writes uploaded, and waits for them.
+// ErrPending: a request cannot be forwarded, because something that was acknowledged before has to
+// be upstream first, and is not.
+var ErrPending = errors.New("an acknowledged write has to be upstream first")
+
+// Flusher has pending writes uploaded, and waits for them. All methods may be called from any
+// goroutine.
 type Flusher struct {
 	journal    *journal.Journal // nil: nothing is written back
 	pool       *uploadpool.Pool
 	buckets    *buckets.Buckets
 	unanswered func(akigw.Key) error // the error of a key whose upstream has stopped answering
+}
+
+// Options is what a Flusher is made of.
+type Options struct {
+	Journal *journal.Journal // nil: nothing is written back, and all other fields may be zero
+	Pool    *uploadpool.Pool
+	Buckets *buckets.Buckets
+	// Unanswered returns the error of a request for a key whose upstream has stopped answering, nil
+	// for one that has not.
+	Unanswered func(akigw.Key) error
+}
+
+// New makes a Flusher.
+func New(o Options) *Flusher {
+	return &Flusher{journal: o.Journal, pool: o.Pool, buckets: o.Buckets, unanswered: o.Unanswered}
 }
 
 // HasPending reports whether a write of a key is acknowledged and not upstream yet.

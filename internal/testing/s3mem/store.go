@@ -1,0 +1,178 @@
+package s3mem
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/cold"
+)
+
+// Memory is an upstream in memory: objects of PUT, GET, HEAD and DELETE with
+// ranges and conditions, as S3 answers them. It counts what it is asked.
+type Memory struct {
+	mu      sync.Mutex
+	objects map[akigw.Key]Stored
+	counts  map[string]int
+	sent    int64
+	streams map[chan cold.Change]string // open event streams and their buckets
+	uploads map[string]*memoryUpload    // open multipart uploads by id
+	told    atomic.Int64                // changes that went into streams
+	taken   atomic.Int64                // changes that came out of them
+
+	// Deaf keeps streams of events from opening.
+	Deaf atomic.Bool
+
+	// KMS gives what is written from then on the ETags of a bucket that is encrypted
+	// with keys of a KMS: other ones than the MD5.
+	KMS atomic.Bool
+
+	// Clock, if set, dates objects; else it is the time, in whole seconds.
+	Clock func() time.Time
+
+	// Before, if set, is called before a request is answered; an answer or
+	// an error that it returns takes the place of the real one.
+	Before func(r *cold.Request) (*http.Response, error)
+	// After, if set, may change an answer. It has a Date, whatever Clock says.
+	After func(r *cold.Request, resp *http.Response)
+}
+
+// Stored is an object of Memory.
+type Stored struct {
+	Body     []byte
+	ETag     string
+	Modified time.Time
+	Header   http.Header
+}
+
+// New returns an empty upstream.
+func New() *Memory {
+	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}, streams: map[chan cold.Change]string{}, uploads: map[string]*memoryUpload{}}
+}
+
+// memoryUpload is an open multipart upload.
+type memoryUpload struct {
+	key    akigw.Key
+	header http.Header
+	parts  map[int][]byte
+	sums   map[int]string // of the parts, as elements of ListParts
+}
+
+func etagOf(body []byte) string {
+	sum := md5.Sum(body)
+	return `"` + hex.EncodeToString(sum[:]) + `"`
+}
+
+// etagOf is the ETag that a body gets now.
+func (m *Memory) etagOf(body []byte) string {
+	if m.KMS.Load() {
+		return etagOf(append([]byte("encrypted "), body...))
+	}
+	return etagOf(body)
+}
+
+// Put stores an object behind everybody's back, and returns its ETag.
+func (m *Memory) Put(key akigw.Key, body []byte) string {
+	etag := etagOf(body)
+	m.PutStored(key, Stored{Body: body, ETag: etag, Modified: m.now()})
+	return etag
+}
+
+// PutStored stores an object with everything chosen by the caller.
+func (m *Memory) PutStored(key akigw.Key, o Stored) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.putLocked(key, o)
+}
+
+// putLocked stores an object and says so in the streams.
+func (m *Memory) putLocked(key akigw.Key, o Stored) {
+	m.objects[key] = o
+	m.tellLocked(cold.Change{Key: key, ETag: o.ETag, Size: int64(len(o.Body))})
+}
+
+// Get returns an object.
+func (m *Memory) Get(key akigw.Key) (Stored, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o, ok := m.objects[key]
+	return o, ok
+}
+
+// Delete removes an object behind everybody's back.
+func (m *Memory) Delete(key akigw.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.objects, key)
+	m.tellLocked(cold.Change{Key: key, Removed: true})
+}
+
+// uploadLocked returns the upload that a request names, nil if there is none.
+func (m *Memory) uploadLocked(r *cold.Request) *memoryUpload {
+	if u := m.uploads[r.Query.Get("uploadId")]; u != nil && u.key == r.Key {
+		return u
+	}
+	return nil
+}
+
+// Uploads is how many multipart uploads are open.
+func (m *Memory) Uploads() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.uploads)
+}
+
+// KeysOf are the keys of a bucket's objects, in order.
+func (m *Memory) KeysOf(bucket string) (all []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.objects {
+		if key.Bucket == bucket {
+			all = append(all, key.Name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Len is the number of objects.
+func (m *Memory) Len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.objects)
+}
+
+// Count is the number of requests of a kind: "GET", "HEAD", "GET 304",
+// "PUT 200", "GET range", "HEAD conditional".
+func (m *Memory) Count(kind string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.counts[kind]
+}
+
+// Sent is the number of body bytes that were promised in answers.
+func (m *Memory) Sent() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sent
+}
+
+// Reset forgets all counts.
+func (m *Memory) Reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.counts = map[string]int{}
+	m.sent = 0
+}
+
+func (m *Memory) now() time.Time {
+	if m.Clock != nil {
+		return m.Clock()
+	}
+	return time.Now().Truncate(time.Second)
+}
