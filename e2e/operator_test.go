@@ -29,7 +29,7 @@ func TestOperatorCommands(t *testing.T) {
 		args string
 		want []string
 	}{
-		{"cost", []string{"bucket", "in all", "USD", "4.9 KiB"}},
+		{"cost", []string{"bucket", "total", "USD", "4.9 KiB"}},
 		{"tier top", []string{"s3://bucket/", "1000 B"}},
 		{"tier top s3://bucket", []string{"s3://bucket/photos/"}},
 		{"audit", []string{"POST /api/v1/purge", "200"}},
@@ -42,7 +42,7 @@ func TestOperatorCommands(t *testing.T) {
 		{"help topics keys", []string{"The root key pair"}},
 		{"help modes", []string{"strict"}},
 		{"help nothing", []string{"unexpected argument nothing", "modes"}},
-		{"topics nothing", []string{"there is no topic"}},
+		{"topics nothing", []string{"unknown topic"}},
 		{"config explain upstream.url", []string{"from:     AKIGW_UPSTREAM in the environment"}},
 		{"config explain secret_key", []string{"(a secret)"}},
 		{"doctor", []string{"a gateway answers", "takes the credentials"}},

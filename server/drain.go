@@ -27,7 +27,7 @@ func drain(writes *writeback.WriteBack, timeout time.Duration, show func(pending
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	log.Info("taking acknowledged writes to the upstream", "pending", n, "bytes", bytes)
+	log.Info("uploading acknowledged writes", "pending", n, "bytes", bytes)
 	done := make(chan struct{})
 	var shown sync.WaitGroup
 	if show != nil {

@@ -171,7 +171,7 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 		{name: "damaged facts", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			plantFact(t, dir, set, facts.None)
 			writeFile(t, filepath.Join(dir, "data"), "bucket-facts", "nonsense", 0o600)
-		}, check: "write-back", level: doctor.Note, mend: "sets it aside"},
+		}, check: "write-back", level: doctor.Note, mend: "sets the file aside"},
 		{name: "too little memory", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_CACHE_HOT_BYTES", "90TiB")
 		}, check: "memory", level: doctor.Problem, mend: "cache.hot_bytes ="},

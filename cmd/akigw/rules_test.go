@@ -45,7 +45,7 @@ func TestRulesExplainRunning(t *testing.T) {
 		c := &rulesExplainCommand{Running: true, Object: "bucket/a/b"}
 		c.Data, c.Admin, c.JSON = t.TempDir(), strings.TrimPrefix(gateway.URL, "http://"), json
 		text := printed(t, c.Run)
-		wants := []string{"line 7", `write = "back" is not done at present: the bucket keeps versions`}
+		wants := []string{"line 7", `write = "back" is not in effect at present: the bucket keeps versions`}
 		if json {
 			wants = []string{`"note": "the bucket keeps versions"`}
 		}
@@ -69,7 +69,7 @@ func TestStatusSaysWhatIsNotWrittenBack(t *testing.T) {
 		printNote(table, &n)
 	}
 	table.Flush()
-	for _, want := range []string{`not uploaded      pending writes of bucket "one": it keeps versions. akigw journal resume one`, `not written back  bucket "two": it has other ETags`, `bucket "three", writes that the upstream refused before: key backslash`} {
+	for _, want := range []string{`not uploaded      pending writes of bucket "one": it keeps versions. akigw journal resume one`, `not written back  bucket "two": it has other ETags`, `bucket "three", kinds of writes that the upstream has refused: key backslash`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %s", want, out.String())
 		}
