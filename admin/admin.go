@@ -1,7 +1,6 @@
-// Package admin is the operator's listener: metrics, health and profiles. It
-// is another listener than S3's, on loopback by default, and shares nothing
-// with it but the store it reports on. Its keys are no S3 keys, and S3's are
-// refused here.
+// Package admin serves the operator's HTTP API, the console, metrics, health and profiles. It has a
+// listener of its own, on loopback by default, and shares only the store with the S3 listener. Admin
+// keys and S3 keys are distinct: neither listener accepts the keys of the other.
 package admin
 
 import (
@@ -31,16 +30,16 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// Config is the admin listener.
+// Config configures the admin listener.
 type Config struct {
 	Listen      string `toml:"admin_listen" help:"address of the admin listener: metrics, health, profiles"`
-	KeysOnly    bool   `toml:"admin_keys_only" help:"ask for an admin key on every path of the admin listener but /healthz and /readyz; without it, who reaches the listener can read"`
+	KeysOnly    bool   `toml:"admin_keys_only" help:"require an admin key on every path of the admin listener except /healthz and /readyz; without it, anyone who can reach the listener can read"`
 	EventsToken string `toml:"events_token" secret:"true" help:"bearer token with which S3 event notifications may be posted to /events of the admin listener, besides admin keys"`
-	Plaintext   bool   `toml:"admin_allow_plaintext" help:"take the secrets of admin keys (the console's login, HTTP basic authentication) over plain HTTP from other machines, too: only where something in front encrypts"`
-	AllowOpen   bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: whoever reaches it can read metrics and memory profiles"`
+	Plaintext   bool   `toml:"admin_allow_plaintext" help:"accept the secrets of admin keys (the console's login, HTTP basic authentication) over plain HTTP from other machines, too: only behind something that encrypts"`
+	AllowOpen   bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: anyone who can reach it can read metrics and memory profiles"`
 
-	// Metrics is what /metrics shows, besides the metrics of the process, and receives those of
-	// this package; nil makes a set.
+	// Metrics is the set that /metrics shows besides the metrics of the process. The metrics of
+	// this package are added to it. nil creates a set.
 	Metrics *metrics.Set
 }
 
@@ -54,7 +53,7 @@ func (c *Config) Check(report func(key, problem string)) {
 	case err != nil:
 		report("admin_listen", "must be HOST:PORT")
 	case !listen.Loopback(c.Listen) && !c.KeysOnly && !c.AllowOpen:
-		report("admin_listen", c.Listen+" is not loopback and the admin listener lets everybody read: set admin_keys_only, or allow_open_admin (--allow-open-admin) if only your monitoring can reach it")
+		report("admin_listen", c.Listen+" is not loopback and anyone can read from the admin listener: set admin_keys_only, or allow_open_admin (--allow-open-admin) if only your monitoring can reach it")
 	}
 }
 
@@ -63,29 +62,29 @@ type Server struct {
 	Options
 	authenticator
 	mux     *http.ServeMux
-	paths   map[string]bool // of routes
+	paths   map[string]bool // the paths of all routes
 	metrics *metrics.Set
-	apis    []interface{ routes() []route } // that need no more of the server
+	apis    []interface{ routes() []route } // groups of routes that do not need the Server
 
-	profiling sync.Mutex // who profiles contention
+	profiling sync.Mutex // held while contention is profiled
 }
 
-// Options is what a Server is made of: what it reports on, and changes, and who may do so.
+// Options are the dependencies of a Server.
 type Options struct {
 	Config Config
 	Store  *tiers.Store
-	// Writes is the write-back over Store; nil: nothing is written back.
+	// Writes is the write-back over Store; nil if nothing is written back.
 	Writes *writeback.WriteBack
-	// Placement says where objects are, and moves them.
+	// Placement knows where objects are and moves them.
 	Placement *placement.Placement
 	Snapshots *snapshot.Store
-	// Rules explain which settings hold; nil explains nothing.
+	// Rules explain which settings apply; nil explains nothing.
 	Rules interface {
 		Explain(bucket, key string) []rules.Explained
 	}
-	// Access is where users and keys are kept, nil for nowhere.
+	// Access stores users and keys; nil if the gateway keeps none.
 	Access *access.Store
-	// Costs are what was asked for, and saved; nil counts nothing.
+	// Costs counts requests and savings; nil if they are not counted.
 	Costs interface{ Report() cost.Report }
 	// Logs is the log, nil if it is not kept.
 	Logs interface {
@@ -93,23 +92,23 @@ type Options struct {
 	}
 	// Traces records accesses, as an observer of the store; nil records none.
 	Traces *trace.Recorder
-	// Audit is where changes are taken down, nil for nowhere.
+	// Audit records changes; nil records them in the log only.
 	Audit *Audit
-	// Faults is the layer in which an operator may set faults; nil: they are not enabled.
+	// Faults is the layer in which an operator may set faults; nil if faults are not enabled.
 	Faults *faults.Layer
-	// Ready says why requests should not be sent to this gateway, nil if they should; without
-	// it, the gateway is always ready.
+	// Ready returns nil if the gateway is ready for requests, else the reason why it is not. If Ready
+	// is nil, the gateway is always ready.
 	Ready func() error
 	// Keys are the admin keys.
 	Keys sigv4.Keys
-	// Region is what requests are signed for.
+	// Region is the region that requests are signed for.
 	Region string
 	// Version is the version of the gateway.
 	Version string
 	Log     *slog.Logger
 }
 
-// New makes the handler of the admin listener.
+// New returns the handler of the admin listener.
 func New(o Options) *Server {
 	if o.Writes == nil {
 		o.Writes = writeback.New(writeback.Options{})
@@ -117,7 +116,7 @@ func New(o Options) *Server {
 	if o.Traces == nil {
 		o.Traces = new(trace.Recorder)
 	}
-	metrics.ExposeMetadata(true) // the types of metrics
+	metrics.ExposeMetadata(true) // adds # TYPE lines
 	s := &Server{Options: o, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: cmp.Or(o.Config.Metrics, metrics.NewSet())}
 	s.authenticator = authenticator{
 		verifier: &sigv4.Verifier{Region: o.Region, Keys: o.Keys}, keys: o.Keys, keysOnly: o.Config.KeysOnly, plaintext: o.Config.Plaintext, loopback: listen.Loopback(o.Config.Listen),
@@ -132,7 +131,7 @@ func New(o Options) *Server {
 	return s
 }
 
-// gauges shows what the tiers hold.
+// gauges registers gauges for the contents of the tiers.
 func (s *Server) gauges() {
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(s.Store.Usage())) }
@@ -145,16 +144,17 @@ func (s *Server) gauges() {
 	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", s.Version), func() float64 { return 1 })
 }
 
-// contended is a profile of what goroutines wait for. It costs something: so it is made while
-// somebody asks for it, for the seconds that are asked for, by one at a time.
+// contended serves the mutex and block profiles. Collecting them slows the process down, so they are
+// collected only during a request for one, for the requested number of seconds, one request at a
+// time.
 func (s *Server) contended(name string, measure func(on bool)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("seconds") == "" {
-			http.Error(w, "seconds is needed: it is measured for so long", http.StatusBadRequest)
+			http.Error(w, "seconds is required: the duration of the measurement", http.StatusBadRequest)
 			return
 		}
 		if !s.profiling.TryLock() {
-			http.Error(w, "somebody else measures at present", http.StatusConflict)
+			http.Error(w, "another measurement is running", http.StatusConflict)
 			return
 		}
 		defer s.profiling.Unlock()
@@ -167,7 +167,7 @@ func (s *Server) contended(name string, measure func(on bool)) http.HandlerFunc 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, pattern := s.mux.Handler(r); pattern == "" && !s.paths[r.URL.Path] && !strings.HasPrefix(r.URL.Path, "/api/") {
-		http.Error(w, "There is nothing here: this is the admin listener of akigw. S3 has another address, which the gateway printed when it started (listen).", http.StatusNotFound)
+		http.Error(w, "Not found. This is the admin listener of akigw. The S3 listener has another address (setting: listen), which the gateway printed when it started.", http.StatusNotFound)
 		return
 	}
 	if err := readable(r); err != nil {
@@ -177,9 +177,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// health is red when acknowledged writes may be in danger: an orchestrator that
-// restarts the gateway for it may mend a disk that failed for a moment. What a restart
-// does not mend, a full disk above all, is said behind "ok".
+// health responds with 503 when acknowledged writes may be in danger. An orchestrator then restarts
+// the gateway, which helps if a disk failed only for a moment. Problems that a restart does not fix,
+// such as a full disk, are listed after "ok".
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	warnings := strings.Join(s.warnings(), "\n")
 	st := s.Writes.Status()
@@ -187,7 +187,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "the journal takes no writes; see /api/v1/status\n"+warnings, http.StatusServiceUnavailable)
 		return
 	}
-	if n := st.PausedBuckets; n > 0 { // no restart mends that
+	if n := st.PausedBuckets; n > 0 { // a restart does not fix that
 		fmt.Fprintf(w, "ok, but pending writes of %d buckets are not uploaded; see akigw status\n", n)
 	} else {
 		fmt.Fprintln(w, "ok")
@@ -197,7 +197,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// warnings say what does not work, though the gateway does.
+// warnings returns a line for each part that does not work, although the gateway serves requests.
 func (s *Server) warnings() []string {
 	all := append(s.Store.Warnings(), s.Writes.Warnings()...)
 	if s.Snapshots != nil {
@@ -208,7 +208,7 @@ func (s *Server) warnings() []string {
 	return all
 }
 
-// readiness is red while requests should go to another gateway, and says why.
+// readiness responds with 503 and the reason while requests should go to another gateway.
 func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	if s.Ready != nil {
 		if err := s.Ready(); err != nil {
@@ -219,12 +219,12 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// maxHead bounds the head of a request in bytes. The longest that are needed have a key of
-// 1 KiB in their query, and are presigned.
+// maxHead bounds the head of a request in bytes. The longest legitimate requests are presigned and
+// have a key of 1 KiB in their query.
 const maxHead = 32 << 10
 
-// HTTP makes the HTTP server for the admin listener. Profiles take as long as
-// they are asked to; a shutdown ends what would go on for ever.
+// HTTP returns the HTTP server of the admin listener. It has no write timeout, because profiles and
+// streams may take long; a shutdown ends endless streams.
 func HTTP(handler http.Handler, log *slog.Logger) *http.Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{

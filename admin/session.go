@@ -11,23 +11,24 @@ import (
 	"time"
 )
 
-// console is the web console: static files, all of them harmless.
+// console is the web console: static files without secrets.
 //
 //go:embed console
 var console embed.FS
 
 const (
-	// cookieName is the cookie of a session; sessionTime is how long one lasts, and
-	// mostSessions how many there may be.
+	// cookieName is the name of the session cookie. sessionTime is how long a session lasts, and
+	// mostSessions bounds the number of sessions.
 	cookieName   = "akigw_session"
 	sessionTime  = 12 * time.Hour
 	mostSessions = 1000
-	// consoleHeader is on each request of the console that changes something. Another page
-	// cannot send it without asking first (CORS), and is not answered then.
+	// consoleHeader is sent with each request of the console that changes something. It protects against
+	// cross-site request forgery: a page of another origin needs a CORS preflight to send it, which the
+	// listener does not grant.
 	consoleHeader = "X-Akigw-Console"
 )
 
-// sessions are who is logged in at the console, in memory: a restart logs everybody out.
+// sessions holds the sessions of the console in memory, so a restart logs everybody out.
 type sessions struct {
 	mu  sync.Mutex
 	all map[string]session // by token; guarded by mu
@@ -38,7 +39,7 @@ type session struct {
 	ends      time.Time
 }
 
-// begin makes a session and returns its token.
+// begin creates a session and returns its token.
 func (s *sessions) begin(accessKey string, now time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +56,7 @@ func (s *sessions) begin(accessKey string, now time.Time) string {
 	return token
 }
 
-// of is whose session a request belongs to, "" for nobody's.
+// of returns the access key of a request's session, "" if it has none.
 func (s *sessions) of(r *http.Request, now time.Time) string {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {
@@ -92,7 +93,7 @@ const maxLogin = 4 << 10
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	var l Login
 	if r.Header.Get(consoleHeader) == "" {
-		http.Error(w, "log in at the console; programs sign their requests, or use HTTP basic authentication", http.StatusForbidden)
+		http.Error(w, "only the console may log in; programs sign their requests or use HTTP basic authentication", http.StatusForbidden)
 		return
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLogin)).Decode(&l); err != nil {
@@ -106,7 +107,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.warn("refused a login", "remote", r.RemoteAddr, "error", err)
-		http.Error(w, "This is no admin key, or its secret is another one. S3 keys are no admin keys.", http.StatusForbidden)
+		http.Error(w, "Unknown admin key or wrong secret. S3 keys are not admin keys.", http.StatusForbidden)
 		return
 	}
 	s.log.Info("logged in at the console", "access_key", l.AccessKey, "remote", r.RemoteAddr)
@@ -121,14 +122,14 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	answer(w, nil)
 }
 
-// Session is the answer of GET /api/v1/session.
+// Session is the response to GET /api/v1/session.
 type Session struct {
-	AccessKey string `json:"access_key,omitempty"` // of who is logged in
+	AccessKey string `json:"access_key,omitempty"` // "" if nobody is logged in
 	Version   string `json:"version,omitempty"`
 	Faults    bool   `json:"faults"` // whether faults are enabled
 }
 
-// sessionNow says who is logged in.
+// sessionNow returns who is logged in.
 func (s *Server) sessionNow(w http.ResponseWriter, r *http.Request) {
 	who := s.sessions.of(r, time.Now())
 	if _, known := s.keys.Lookup(who); who == "" || !known {
@@ -152,6 +153,6 @@ func page(name, contentType string) http.HandlerFunc {
 		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		_, _ = w.Write(raw) // a client that has gone does not read its answer
+		_, _ = w.Write(raw) // fails only if the client has disconnected
 	}
 }

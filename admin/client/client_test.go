@@ -225,7 +225,7 @@ func TestKeys(t *testing.T) {
 	}
 	var answered *Error
 	c.o.Key = nil
-	if _, err := c.Purge(ctx, Objects{Bucket: "bucket"}); !errors.As(err, &answered) || answered.Status != 401 || !strings.Contains(err.Error(), "an admin key is needed") {
+	if _, err := c.Purge(ctx, Objects{Bucket: "bucket"}); !errors.As(err, &answered) || answered.Status != 401 || !strings.Contains(err.Error(), "requires an admin key") {
 		t.Errorf("no key: %v", err)
 	}
 	none := errors.New("there is none")
@@ -233,7 +233,7 @@ func TestKeys(t *testing.T) {
 	if _, err := c.Purge(ctx, Objects{Bucket: "bucket"}); err != none {
 		t.Errorf("no key to be had: %v", err)
 	}
-	if _, err := New(Options{Address: "127.0.0.1:1"}).Status(ctx); err == nil || !strings.Contains(err.Error(), "no gateway answers at 127.0.0.1:1") {
+	if _, err := New(Options{Address: "127.0.0.1:1"}).Status(ctx); err == nil || !strings.Contains(err.Error(), "no response from a gateway at 127.0.0.1:1") {
 		t.Errorf("no gateway: %v", err)
 	}
 }
