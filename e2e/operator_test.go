@@ -45,7 +45,7 @@ func TestOperatorCommands(t *testing.T) {
 		{"topics nothing", []string{"unknown topic"}},
 		{"config explain upstream.url", []string{"from:     AKIGW_UPSTREAM in the environment"}},
 		{"config explain secret_key", []string{"(a secret)"}},
-		{"doctor", []string{"a gateway answers", "takes the credentials"}},
+		{"doctor", []string{"a gateway responds", "accepts the credentials"}},
 		{"doctor --bucket bucket", []string{"can be written, read, uploaded in parts and deleted"}},
 	} {
 		if out := g.says(strings.Fields(c.args)...); !containsAll(out, c.want) {

@@ -8,7 +8,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// reads are the operations that change nothing.
+// reads are the operations that do not modify the disk.
 var reads = []akigw.DiskOp{akigw.DiskOpen, akigw.DiskRead, akigw.DiskList}
 
 // Disk applies the plan in force to the disk of a tier, Warm or Journal.

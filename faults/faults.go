@@ -3,8 +3,8 @@
 // applies to, what happens to them, and when. With the same seed and the same requests in the same
 // order it does the same again.
 //
-// It does nothing unless a plan is set, and affects only the requests that the plan names. It tells
-// S3 requests by their method and target, and knows nothing else of the gateway.
+// It does nothing unless a plan is set, and affects only the requests that the plan names. It
+// recognises S3 requests by their method and target, and knows nothing else about the gateway.
 package faults
 
 import (
@@ -80,7 +80,7 @@ func (l *Layer) replace(next *state) {
 	}
 }
 
-// Report is a plan in force, and what it did.
+// Report is the plan in force and what it has done so far.
 type Report struct {
 	Plan
 	Since time.Time `json:"since"`

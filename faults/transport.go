@@ -23,8 +23,7 @@ type transport struct {
 	next  http.RoundTripper
 }
 
-// operations are S3 API names by method and by what else identifies a request, the most specific
-// first.
+// operations maps the properties of a request to S3 API names, most specific first.
 var operations = []struct {
 	method string
 	object bool     // the request names a key
@@ -108,7 +107,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 type trip func(*http.Request) (*http.Response, error)
 
-// around wraps what would happen to a request without the fault in its effect.
+// around returns a round tripper that applies the effect of a fault to next.
 func (f *line) around(send trip, how uint64) trip {
 	switch f.Effect {
 	case SlowDown:
@@ -154,11 +153,11 @@ func discard(r *http.Request) {
 	}
 }
 
-// answering responds with an error document, and does not send the request.
+// answering responds with an error document without sending the request.
 func answering(status int, code string) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		discard(r)
-		body := fmt.Sprintf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>A fault was asked for.</Message></Error>", code)
+		body := fmt.Sprintf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>This fault was injected on purpose.</Message></Error>", code)
 		if r.Method == http.MethodHead {
 			body = ""
 		}
@@ -209,7 +208,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// unheard sends a request, and drops its response.
+// unheard sends a request and drops its response.
 func unheard(send trip, r *http.Request) error {
 	resp, err := send(r)
 	if err != nil {
@@ -220,7 +219,7 @@ func unheard(send trip, r *http.Request) error {
 	return nil
 }
 
-// lost sends a request, and loses its response.
+// lost sends a request and loses its response.
 func lost(send trip, failure error) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		if err := unheard(send, r); err != nil {
@@ -240,14 +239,14 @@ func (f *line) hang(ctx context.Context) error {
 	}
 }
 
-// hanging never responds, and does not send the request.
+// hanging never responds and does not send the request.
 func (f *line) hanging(r *http.Request) (*http.Response, error) {
 	err := f.hang(r.Context())
 	discard(r)
 	return nil, err
 }
 
-// hangingAfter sends a request, and never responds.
+// hangingAfter sends a request and never responds.
 func (f *line) hangingAfter(send trip) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		if err := unheard(send, r); err != nil {
