@@ -30,7 +30,7 @@ func exampleVerifier() *Verifier {
 	return &Verifier{Region: "us-east-1", Keys: StaticKeys{exampleKey: exampleSecret}, Now: func() time.Time { return exampleTime }}
 }
 
-// parseRequest reads a request as a server would.
+// parseRequest parses a request as a server does.
 func verify(v *Verifier, r *http.Request) (Identity, *Payload, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -111,7 +111,7 @@ func TestPublishedVectors(t *testing.T) {
 	}
 }
 
-// signed returns a request to path that minio-go signed, as the server sees it.
+// signed returns a request for path, signed by minio-go, as the server sees it.
 func signed(t testing.TB, method, path, query string, header http.Header, body []byte, mode string) *http.Request {
 	t.Helper()
 	u := &url.URL{Scheme: "http", Host: "127.0.0.1:9000", Path: path, RawPath: s3utils.EncodePath(path), RawQuery: query}
@@ -135,8 +135,8 @@ func TestAgainstAnotherSigner(t *testing.T) {
 	for i := range 4_000 {
 		query := url.Values{}
 		for range random.IntN(4) {
-			// Names of S3's kind: SDKs disagree about the order of names that
-			// sort differently before and after encoding.
+			// Only names as S3 uses them: SDKs disagree about the order of names that sort differently before
+			// and after encoding.
 			query.Set([]string{"prefix", "marker", "acl", "list-type", "uploadId", "x-id"}[random.IntN(6)], text(12))
 		}
 		header := http.Header{}
@@ -157,8 +157,8 @@ func TestAgainstAnotherSigner(t *testing.T) {
 	}
 }
 
-// TestS17_S18_StreamingModes: what minio-go sends in the streaming modes is
-// decoded; whatever is changed or cut, the payload does not end cleanly.
+// TestS17_S18_StreamingModes: the streaming modes of minio-go are decoded. If anything is changed or
+// cut off, the payload does not end cleanly.
 func TestS17_S18_StreamingModes(t *testing.T) {
 	body := bytes.Repeat([]byte("0123456789"), 15_000)
 	newRequest := func(mode string) *http.Request {
@@ -206,7 +206,7 @@ func TestS17_S18_StreamingModes(t *testing.T) {
 			}
 		}
 		if mode == unsignedTrailer {
-			continue // its data is covered by the checksum, one room up
+			continue // its data is covered by the checksum, which the caller verifies
 		}
 		for at := 0; at < len(wire)-4; at += 1013 {
 			bad := bytes.Clone(wire)
@@ -220,7 +220,7 @@ func TestS17_S18_StreamingModes(t *testing.T) {
 	}
 }
 
-// TestDefects: each way of being wrong has S3's code and status.
+// TestDefects: each defect gives S3's code and status.
 func TestDefects(t *testing.T) {
 	now := time.Now().UTC()
 	const hash = emptySHA256
@@ -287,8 +287,8 @@ func (c credentials) Lookup(accessKey string) (Credential, bool) {
 	return found, ok
 }
 
-// TestS19_SessionTokens: a temporary key needs its token, any other must not
-// have one, and the time decides; in both places of a credential.
+// TestS19_SessionTokens: a temporary key requires its token until it expires, and other keys must not
+// have one; for both places of a credential.
 func TestS19_SessionTokens(t *testing.T) {
 	keys := credentials{
 		"lasting":   {Secret: "secretsecret"},
@@ -328,7 +328,7 @@ func TestS19_SessionTokens(t *testing.T) {
 	}
 }
 
-// TestAnonymous: only a request with no trace of a credential is anonymous.
+// TestAnonymous: only a request without any part of a credential is anonymous.
 func TestAnonymous(t *testing.T) {
 	for _, c := range []struct {
 		name, query string

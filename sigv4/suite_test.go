@@ -10,9 +10,8 @@ import (
 	"testing"
 )
 
-// TestS13_PublishedSuite has the cases of AWS's signing test suite that are
-// true of S3 too: for S3, paths are not normalised and not encoded twice. The
-// suite signs for a service called "service".
+// TestS13_PublishedSuite runs the cases of AWS's signing test suite that apply to S3: for S3, paths are
+// not normalised and not encoded twice. The suite signs for a service called "service".
 func TestS13_PublishedSuite(t *testing.T) {
 	const at, day, region = "20150830T123600Z", "20150830", "us-east-1"
 	key := &signingKey{raw: sign(sign(sign(sign([]byte("AWS4wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"), day), region), "service"), terminator)}

@@ -51,10 +51,10 @@ const (
 )
 
 const (
-	// rowGroup is how many rows a row group has: so many are in memory at a time, and a reader can
-	// skip so many by their least and largest key.
+	// rowGroup is the number of rows in a row group. That many are in memory at a time, and a reader can
+	// skip a row group by its smallest and largest key.
 	rowGroup = 64 << 10
-	// batch is how many rows are passed to the library at a time.
+	// batch is the number of rows that are passed to the library at a time.
 	batch = 1024
 	// maxRows bounds the rows of a file that is read.
 	maxRows = 1 << 31
@@ -93,7 +93,7 @@ func (r *Row) entry() akigw.CatalogEntry {
 	}
 }
 
-// summed passes writes on, and computes a digest of them.
+// summed passes writes on and computes a digest of them.
 type summed struct {
 	w     io.Writer
 	hash  hash.Hash
@@ -166,7 +166,7 @@ type Details struct {
 	RowGroups int       `json:"row_groups"`
 }
 
-// open verifies the digest of a file, and opens it.
+// open verifies the digest of a file and opens it.
 func open(f *os.File, i Info) (*parquet.File, error) {
 	sum := sha256.New()
 	n, err := io.Copy(sum, f)
@@ -174,7 +174,7 @@ func open(f *os.File, i Info) (*parquet.File, error) {
 		return nil, err
 	}
 	if shortDigest(sum.Sum(nil)) != i.Digest {
-		return nil, fmt.Errorf("%w: its SHA-256 is not the one in its name", ErrDamaged)
+		return nil, fmt.Errorf("%w: its SHA-256 does not match its name", ErrDamaged)
 	}
 	return parse(f, n)
 }
@@ -187,12 +187,12 @@ func parse(r io.ReaderAt, n int64) (file *parquet.File, err error) {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if rows := file.NumRows(); rows < 0 || rows > maxRows {
-		return nil, fmt.Errorf("%w: it says that it has %d rows", ErrDamaged, rows)
+		return nil, fmt.Errorf("%w: it claims to have %d rows", ErrDamaged, rows)
 	}
 	return file, nil
 }
 
-// sound turns a panic into an error.
+// sound converts a panic of the library into an error.
 func sound(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%w: %v", ErrDamaged, p)
@@ -209,7 +209,7 @@ func details(i Info, file *parquet.File) (d Details, err error) {
 	}
 	d.Schema, err = strconv.Atoi(text(metaSchema))
 	if err != nil || d.Schema != Schema {
-		return d, fmt.Errorf("%w: its schema is version %q, and this akigw reads version %d", ErrDamaged, text(metaSchema), Schema)
+		return d, fmt.Errorf("%w: its schema has version %q, but this akigw reads version %d", ErrDamaged, text(metaSchema), Schema)
 	}
 	d.Gateway = text(metaGateway)
 	d.Written, err = time.Parse(time.RFC3339Nano, text(metaCreated))

@@ -22,8 +22,8 @@ func statementOf(effect, action, resource string) string {
 	return fmt.Sprintf(`{"Statement":{"Effect":%q,"Action":%q,"Resource":%q}}`, effect, action, resource)
 }
 
-// TestS28_S29_Decide: wildcards, the precedence of Deny, and that exactly the
-// key's bytes decide.
+// TestS28_S29_Decide: wildcards work, Deny takes precedence, and keys are compared byte by
+// byte.
 func TestS28_S29_Decide(t *testing.T) {
 	const tenant = `{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Action":["S3:getobject","s3:Put*"],"Resource":["arn:aws:s3:::data/a/*","arn:aws:s3:::logs-?/x"]},
@@ -71,8 +71,8 @@ func TestS28_S29_Decide(t *testing.T) {
 	}
 }
 
-// TestWithin: a temporary key has no right that its user has not, nor one that
-// its own policy does not give.
+// TestWithin: a temporary key has only the rights that both its user's policy and its own
+// policy allow.
 func TestWithin(t *testing.T) {
 	outer := mustParse(t, statementOf("Allow", "s3:*", "arn:aws:s3:::data/*"))
 	inner := mustParse(t, statementOf("Allow", "s3:GetObject", "*")).Within(outer)
@@ -89,12 +89,12 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// TestS38_Refused: what this language does not have is refused by name.
+// TestS38_Refused: unsupported elements are refused by name.
 func TestS38_Refused(t *testing.T) {
 	for name, c := range map[string]struct{ document, want string }{
 		"not JSON":             {`{"Statement"`, "not valid JSON"},
 		"empty":                {``, "no policy"},
-		"a list":               {`[]`, "not what this gateway understands"},
+		"a list":               {`[]`, "not supported by this gateway"},
 		"two documents":        {`{} {}`, "after the end"},
 		"no statement":         {`{"Version":"2012-10-17"}`, "no Statement"},
 		"version":              {`{"Version":"2020","Statement":[]}`, "Version"},
@@ -121,7 +121,7 @@ func TestS38_Refused(t *testing.T) {
 	}
 }
 
-// TestCheckOnly is how anonymous rights are kept to reading.
+// TestCheckOnly: CheckOnly limits what a policy may allow, as for anonymous requests.
 func TestCheckOnly(t *testing.T) {
 	read := []string{"s3:GetObject", "s3:ListBucket"}
 	for document, ok := range map[string]bool{
@@ -136,8 +136,8 @@ func TestCheckOnly(t *testing.T) {
 	}
 }
 
-// TestS29_AgainstReference compares with an evaluator that is written from the
-// rules in the most simple-minded way.
+// TestS29_AgainstReference compares the evaluator with a naive implementation of the
+// documented rules.
 func TestS29_AgainstReference(t *testing.T) {
 	random := testkit.Random(t)
 	pick := func(from ...string) string { return testkit.Pick(random, from...) }
@@ -172,7 +172,7 @@ func TestS29_AgainstReference(t *testing.T) {
 	}
 }
 
-// written is a statement as it was written.
+// written is a statement before parsing.
 type written struct {
 	deny             bool
 	action, resource string
@@ -195,8 +195,8 @@ func reference(statements []written, r Request) Decision {
 	return decision
 }
 
-// FuzzParse: no document makes the parser or the evaluator fail, and what has a
-// Deny for everything allows nothing.
+// FuzzParse: no document makes the parser or the evaluator panic, and a policy that denies
+// everything allows nothing.
 func FuzzParse(f *testing.F) {
 	f.Add(statementOf("Allow", "s3:*", arn+"b/*"), "b", "k")
 	f.Add(`{"Statement":[{"Effect":"Allow","Action":["*"],"Resource":["*"],"Condition":{"StringNotLike":{"s3:prefix":"a*"}}}]}`, "b", "")
