@@ -19,7 +19,7 @@ type Budget struct {
 	mu sync.Mutex // guards what parts have used
 }
 
-// New makes a budget of limit bytes; refused counts refusals. If takers are named, each has a
+// New returns a budget of limit bytes; refused counts refusals. If takers are named, each has a
 // reserved part: see Of.
 func New(limit int64, refused *metrics.Counter, takers ...string) *Budget {
 	b := &Budget{limit: limit, refused: refused}
@@ -49,5 +49,5 @@ func (b *Budget) Release(n int64) {
 	}
 }
 
-// Used is the number of bytes that are acquired.
+// Used returns the number of bytes that are acquired.
 func (b *Budget) Used() int64 { return b.used.Load() }

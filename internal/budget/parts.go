@@ -26,7 +26,7 @@ func (b *Budget) Of(name string) Taker {
 	return b
 }
 
-// kept is how many bytes are reserved for each taker.
+// kept returns how many bytes are reserved for each taker.
 func (b *Budget) kept() int64 { return b.limit / int64(2*len(b.parts)) }
 
 // Acquire implements Taker.
@@ -34,7 +34,7 @@ func (p *part) Acquire(n int64) bool {
 	a := p.all
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	rest := int64(0) // that is kept for others, and not used by them
+	rest := int64(0) // reserved for others and not used by them
 	for _, other := range a.parts {
 		if other != p {
 			rest += max(0, a.kept()-other.used)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestA13_WhatIsADigestOfTheBody: only what is one for certain.
+// TestA13_WhatIsADigestOfTheBody: only headers that certainly have a digest of the body are used.
 func TestA13_WhatIsADigestOfTheBody(t *testing.T) {
 	const md5OfHello, crcOfHello = `"5d41402abc4b2a76b9719d911017c592"`, "NhCmhg=="
 	for _, c := range []struct {
@@ -46,7 +46,7 @@ func TestA13_WhatIsADigestOfTheBody(t *testing.T) {
 	}
 }
 
-// TestAlgorithms: each algorithm gives a value that is published for it.
+// TestAlgorithms: each algorithm computes a published test vector.
 func TestAlgorithms(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range []struct{ header, text, want string }{
@@ -82,6 +82,6 @@ func TestAlgorithms(t *testing.T) {
 }
 
 func ofHex(digits string) string {
-	raw, _ := hex.DecodeString(digits) // a wrong one gives a wrong value
+	raw, _ := hex.DecodeString(digits) // an invalid digit gives a wrong value, which the test reports
 	return base64.StdEncoding.EncodeToString(raw)
 }

@@ -215,8 +215,8 @@ func TestMultipart(t *testing.T) {
 	}
 }
 
-// TestD16_ConcurrentComplete: one of several Completes of an upload wins, the
-// others are told, and the object is whole.
+// TestD16_ConcurrentComplete: one of several concurrent Completes of an upload succeeds, the others get
+// an error, and the object is complete.
 func TestD16_ConcurrentComplete(t *testing.T) {
 	s, do := open(t, t.TempDir())
 	defer s.Close()

@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// level is what the path of a request names.
+// level is the kind of resource that the path of a request names.
 type level int
 
 const (
@@ -18,31 +18,31 @@ const (
 	objectLevel
 )
 
-// operation is one row of the table of everything that the embedded upstream does.
+// operation is a row of the table of supported operations.
 type operation struct {
 	name   string // S3 API name
 	method string
 	level  level
-	// selects are the query parameters that make a request this operation; copies says that
-	// x-amz-copy-source does, too.
+	// selects are the query parameters that identify this operation; if copies is true,
+	// x-amz-copy-source does as well.
 	selects []string
 	copies  bool
 	// params are the other query parameters, and headers the request headers, that the
 	// operation honours. Every other parameter and every other header that S3 gives a meaning
 	// to is refused.
 	params, headers []string
-	// fake says that gofakes3 answers the operation. The handler of each other one says what
-	// gofakes3 lacks.
+	// fake is true if gofakes3 handles the operation. The handlers of all others say what gofakes3
+	// lacks.
 	fake   bool
 	handle func(*Server, http.ResponseWriter, *call) error
 }
 
-// Header and parameter sets that operations share.
+// Sets of headers and parameters that several operations honour.
 var (
 	readConditions  = []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range"}
 	writeConditions = []string{"If-Match", "If-None-Match"}
 	copyConditions  = []string{"X-Amz-Copy-Source-If-Match", "X-Amz-Copy-Source-If-None-Match", "X-Amz-Copy-Source-If-Modified-Since", "X-Amz-Copy-Source-If-Unmodified-Since"}
-	// digests bind the body of a request. Content-MD5 is one of them.
+	// digests verify the body of a request. Content-MD5 is one of them.
 	digests = append([]string{"Content-Md5", "X-Amz-Sdk-Checksum-Algorithm", "X-Amz-Trailer"}, checksumHeaders()...)
 	// stored describe a new object.
 	stored = []string{"X-Amz-Meta-*", "X-Amz-Acl", "X-Amz-Storage-Class", "X-Amz-Website-Redirect-Location"}
@@ -57,8 +57,8 @@ func checksumHeaders() (names []string) {
 	return names
 }
 
-// operations are all that the embedded upstream does. Of the rows that match a request, the
-// first is taken, so those with more in selects come first.
+// operations are all supported operations. The first row that matches a request is used, so rows with
+// more in selects come first.
 var operations = []operation{
 	{name: "ListBuckets", method: "GET", level: serviceLevel, params: []string{"prefix", "max-buckets", "continuation-token"}, fake: true, handle: (*Server).listBuckets},
 
@@ -87,30 +87,30 @@ var operations = []operation{
 	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: []string{"versionId"}, headers: []string{"If-Match"}, fake: true, handle: (*Server).deleteObject},
 }
 
-// everywhere are the x-amz-* headers of every request. They speak of the signature, of the
-// connection or of the client, not of what is asked for, except x-amz-request-payer: no bucket
-// here makes its requesters pay, and S3 ignores the header for such a bucket.
+// everywhere are x-amz-* headers that any request may have. They concern the signature, the connection
+// or the client, not the operation. The exception is x-amz-request-payer: no bucket here has
+// requesters pay, and S3 ignores the header for such a bucket.
 var everywhere = map[string]bool{
 	"X-Amz-Content-Sha256": true, "X-Amz-Date": true, "X-Amz-Decoded-Content-Length": true, "X-Amz-Security-Token": true,
 	"X-Amz-User-Agent": true, "X-Amz-Te": true, "X-Amz-Cf-Id": true, "X-Amz-Request-Payer": true,
 }
 
-// presigned are the query parameters of every request: the signature's and the one with which
-// SDKs name the operation.
+// presigned are query parameters that any request may have: those of the signature, and the one with
+// which SDKs name the operation.
 var presigned = map[string]bool{
 	"X-Amz-Algorithm": true, "X-Amz-Credential": true, "X-Amz-Date": true, "X-Amz-Expires": true, "X-Amz-SignedHeaders": true,
 	"X-Amz-Signature": true, "X-Amz-Security-Token": true, "X-Amz-Content-Sha256": true, "x-id": true,
 }
 
-// meaningful are the headers outside x-amz-* that S3 gives a meaning to beyond HTTP's: on an
-// operation that does not honour them they are refused like an unknown x-amz-* header. Content-*,
-// Cache-Control and Expires are not among them: any HTTP client sends them.
+// meaningful are headers outside x-amz-* that have a special meaning in S3. An operation that does not
+// honour them refuses them like an unknown x-amz-* header. Content-*, Cache-Control and Expires are not
+// among them, because any HTTP client may send them.
 var meaningful = map[string]bool{
 	"If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true, "If-Range": true, "Range": true, "Content-Md5": true,
 }
 
-// accepted are the only values of a header or parameter that the embedded upstream can honour,
-// with the error that another value gets.
+// accepted are the only values of a header or parameter that the embedded upstream can honour, with
+// the error for other values.
 var accepted = map[string]struct {
 	values []string
 	err    *s3err.Error
@@ -124,7 +124,7 @@ var accepted = map[string]struct {
 	"X-Amz-Checksum-Mode":              {[]string{"ENABLED", "enabled"}, s3err.InvalidArgument},
 	"X-Amz-Checksum-Type":              {[]string{checksum.Composite, checksum.FullObject}, s3err.InvalidRequest},
 	"X-Amz-Metadata-Directive":         {[]string{"COPY", "REPLACE"}, s3err.InvalidArgument},
-	"X-Amz-Tagging-Directive":          {[]string{"COPY", "REPLACE"}, s3err.InvalidArgument}, // no object has tags: both leave none
+	"X-Amz-Tagging-Directive":          {[]string{"COPY", "REPLACE"}, s3err.InvalidArgument}, // no object has tags, so both have the same effect
 	"versionId":                        {[]string{"null"}, s3err.NotImplemented},             // S3's name for the version of a bucket without versioning
 	"list-type":                        {[]string{"2"}, s3err.InvalidArgument},
 	"encoding-type":                    {[]string{"url"}, s3err.InvalidArgument},
@@ -173,7 +173,7 @@ func find(c *call) *operation {
 	return nil
 }
 
-// honours reports whether a header has its effect on the operation, or none on any.
+// honours reports whether the operation honours a header, or the header affects no operation.
 func (op *operation) honours(name string) bool {
 	amz := strings.HasPrefix(name, "X-Amz-")
 	switch {
@@ -189,8 +189,8 @@ func refused(what string) error {
 	return s3err.NotImplemented.With("The embedded trial upstream does not implement " + what + ". Use --upstream for a real one.")
 }
 
-// unknown is the error for a request without a row: S3 may know it, such as a
-// POST of a form, unless it does not know the method.
+// unknown returns the error for a request without a row in the table. S3 may support it, such as a POST
+// of a form, unless it does not know the method.
 func (c *call) unknown() error {
 	switch c.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete:
@@ -205,6 +205,6 @@ func checkValue(name, value string) error {
 	if !ok || slices.Contains(only.values, value) {
 		return nil
 	}
-	return only.err.With("The embedded trial upstream takes "+strings.ToLower(name)+" with the value "+strings.Join(only.values, " or ")+" only.").
+	return only.err.With("The embedded trial upstream supports "+strings.ToLower(name)+" only with the value "+strings.Join(only.values, " or ")+".").
 		About("ArgumentName", strings.ToLower(name)).About("ArgumentValue", value)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestC3_FullDisk: a start without room is an error, not the end of the process.
+// TestC3_FullDisk: a start on a full disk returns an error and does not crash the process.
 func TestC3_FullDisk(t *testing.T) {
 	disk := testkit.NewSmallDisk(t, 64<<20, 0)
 	dir := filepath.Join(disk.Dir, "embedded")

@@ -85,7 +85,7 @@ var (
 	ContentSHA256Mismatch        = &Error{"XAmzContentSHA256Mismatch", http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil}
 )
 
-// CodeOf is the code in an error document, "" if there is none.
+// CodeOf returns the code in an error document, "" if there is none.
 func CodeOf(document []byte) string {
 	_, rest, ok := bytes.Cut(document, []byte("<Code>"))
 	code, _, ended := bytes.Cut(rest, []byte("</Code>"))

@@ -1,6 +1,6 @@
-// Package testkit is what tests of several rooms share: an upstream in memory
-// that counts and can misbehave, and a client that signs. It is not part of
-// the product.
+// Package testkit has helpers for the tests of several packages: among others an upstream in memory
+// that counts requests and can misbehave, and a client that signs requests. It is not part of the
+// product.
 package testkit
 
 import (
@@ -20,8 +20,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Memory is an upstream in memory: objects of PUT, GET, HEAD and DELETE with
-// ranges and conditions, as S3 answers them. It counts what it is asked.
+// Memory is an upstream in memory. It implements PUT, GET, HEAD and DELETE of objects with ranges and
+// conditions as S3 does, and counts requests.
 type Memory struct {
 	mu      sync.Mutex
 	objects map[akigw.Key]Stored
@@ -29,23 +29,23 @@ type Memory struct {
 	sent    int64
 	streams map[chan cold.Change]string // open event streams and their buckets
 	uploads map[string]*memoryUpload    // open multipart uploads by id
-	told    atomic.Int64                // changes that went into streams
-	taken   atomic.Int64                // changes that came out of them
+	told    atomic.Int64                // changes that were sent into streams
+	taken   atomic.Int64                // changes that were received from streams
 
 	// Deaf keeps streams of events from opening.
 	Deaf atomic.Bool
 
-	// KMS gives what is written from then on the ETags of a bucket that is encrypted
-	// with keys of a KMS: other ones than the MD5.
+	// KMS gives objects that are written from then on ETags as in a bucket that is encrypted with KMS
+	// keys, which are not the MD5.
 	KMS atomic.Bool
 
-	// Clock, if set, dates objects; else it is the time, in whole seconds.
+	// Clock, if set, provides the times of objects. The default is the current time in whole seconds.
 	Clock func() time.Time
 
-	// Before, if set, is called before a request is answered; an answer or
-	// an error that it returns takes the place of the real one.
+	// Before, if set, is called before a request is handled. A response or an error that it returns
+	// replaces the real one.
 	Before func(r *cold.Request) (*http.Response, error)
-	// After, if set, may change an answer. It has a Date, whatever Clock says.
+	// After, if set, may change a response. Its Date is the current time, whatever Clock returns.
 	After func(r *cold.Request, resp *http.Response)
 }
 
@@ -62,22 +62,22 @@ func NewMemory() *Memory {
 	return &Memory{objects: map[akigw.Key]Stored{}, counts: map[string]int{}, streams: map[chan cold.Change]string{}, uploads: map[string]*memoryUpload{}}
 }
 
-// Put stores an object behind everybody's back, and returns its ETag.
+// Put stores an object directly, bypassing the gateway, and returns its ETag.
 func (m *Memory) Put(key akigw.Key, body []byte) string {
 	etag := etagOf(body)
 	m.PutStored(key, Stored{Body: body, ETag: etag, Modified: m.now()})
 	return etag
 }
 
-// PutStored stores an object with everything chosen by the caller.
+// PutStored stores an object whose fields are all chosen by the caller.
 func (m *Memory) PutStored(key akigw.Key, o Stored) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.put(key, o)
 }
 
-// putIf stores an object on the conditions of a PutObject, and returns the refusal if one does
-// not hold.
+// putIf stores an object under the conditions of a PutObject. If a condition fails, it returns the
+// error response.
 func (m *Memory) putIf(r *cold.Request, o Stored) *http.Response {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +93,7 @@ func (m *Memory) putIf(r *cold.Request, o Stored) *http.Response {
 	return nil
 }
 
-// put needs mu.
+// put stores an object. The caller holds mu.
 func (m *Memory) put(key akigw.Key, o Stored) {
 	m.objects[key] = o
 	m.tell(cold.Change{Key: key, ETag: o.ETag, Size: int64(len(o.Body))})
@@ -107,7 +107,7 @@ func (m *Memory) Get(key akigw.Key) (Stored, bool) {
 	return o, ok
 }
 
-// Delete removes an object behind everybody's back.
+// Delete removes an object directly, bypassing the gateway.
 func (m *Memory) Delete(key akigw.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -115,7 +115,7 @@ func (m *Memory) Delete(key akigw.Key) {
 	m.tell(cold.Change{Key: key, Removed: true})
 }
 
-// tell needs mu.
+// tell sends a change into the event streams. The caller holds mu.
 func (m *Memory) tell(c cold.Change) {
 	for stream, bucket := range m.streams {
 		if bucket == c.Key.Bucket {
@@ -173,7 +173,7 @@ func (m *Memory) hangUp(stream chan cold.Change) {
 	}
 }
 
-// lose closes a stream; what is in it is lost. It needs mu.
+// lose closes a stream and drops its undelivered changes. The caller holds mu.
 func (m *Memory) lose(stream chan cold.Change) {
 	close(stream)
 	for range stream {
@@ -181,7 +181,7 @@ func (m *Memory) lose(stream chan cold.Change) {
 	}
 }
 
-// BreakStreams ends all streams of events: what was not delivered is lost.
+// BreakStreams ends all event streams. Undelivered changes are lost.
 func (m *Memory) BreakStreams() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -191,14 +191,14 @@ func (m *Memory) BreakStreams() {
 	}
 }
 
-// Streams is the number of open streams of events.
+// Streams returns the number of open event streams.
 func (m *Memory) Streams() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.streams)
 }
 
-// KeysOf are the keys of a bucket's objects, in order.
+// KeysOf returns the keys of a bucket's objects, in order.
 func (m *Memory) KeysOf(bucket string) (all []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -211,29 +211,29 @@ func (m *Memory) KeysOf(bucket string) (all []string) {
 	return all
 }
 
-// Len is the number of objects.
+// Len returns the number of objects.
 func (m *Memory) Len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.objects)
 }
 
-// Count is the number of requests of a kind: "GET", "HEAD", "GET 304",
-// "PUT 200", "GET range", "HEAD conditional".
+// Count returns the number of requests of a kind: "GET", "HEAD", "GET 304", "PUT 200", "GET range",
+// "HEAD conditional".
 func (m *Memory) Count(kind string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.counts[kind]
 }
 
-// Sent is the number of body bytes that were promised in answers.
+// Sent returns the total Content-Length of all responses.
 func (m *Memory) Sent() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.sent
 }
 
-// Reset forgets all counts.
+// Reset clears all counts.
 func (m *Memory) Reset() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -387,7 +387,7 @@ func (m *Memory) read(r *cold.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// Response makes an answer.
+// Response returns a response with the given status, headers and body.
 func Response(status int, h http.Header, body []byte) *http.Response {
 	if h == nil {
 		h = http.Header{}
@@ -395,7 +395,7 @@ func Response(status int, h http.Header, body []byte) *http.Response {
 	return &http.Response{StatusCode: status, Header: h, ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body))}
 }
 
-// cancelBody ends with its context, like a real connection's.
+// cancelBody fails when its context ends, as the body of a real connection does.
 type cancelBody struct {
 	io.ReadCloser
 	ctx context.Context
@@ -408,7 +408,7 @@ func (b *cancelBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// Bytes makes n bytes that differ from place to place and from seed to seed.
+// Bytes returns n bytes that differ by position and by seed.
 func Bytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	x := seed*0x9e3779b97f4a7c15 + 1

@@ -20,14 +20,14 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// What Memory does besides plain objects: copies, multipart uploads, listings.
+// The operations of Memory besides those on plain objects: copies, multipart uploads, listings.
 
 func etagOf(body []byte) string {
 	sum := md5.Sum(body)
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-// etagOf is the ETag that a body gets now.
+// etagOf returns the ETag that a body gets now.
 func (m *Memory) etagOf(body []byte) string {
 	if m.KMS.Load() {
 		return etagOf(append([]byte("encrypted "), body...))
@@ -35,7 +35,7 @@ func (m *Memory) etagOf(body []byte) string {
 	return etagOf(body)
 }
 
-// metadata is what is kept of the headers of a PUT.
+// metadata returns the headers of a PUT that are stored with the object.
 func metadata(h http.Header) http.Header {
 	kept := http.Header{}
 	for name, values := range h {
@@ -50,7 +50,7 @@ func refuse(status int, code string) *http.Response {
 	return Response(status, http.Header{"Content-Type": {"application/xml"}}, []byte("<Error><Code>"+code+"</Code></Error>"))
 }
 
-// copy is CopyObject.
+// copy implements CopyObject.
 func (m *Memory) copy(r *cold.Request) (*http.Response, error) {
 	path, err := url.PathUnescape(r.Header.Get("X-Amz-Copy-Source"))
 	if err != nil {
@@ -82,7 +82,7 @@ type memoryUpload struct {
 	sums   map[int]string // of the parts, as elements of ListParts
 }
 
-// upload finds the upload that a request names, nil if there is none. It needs mu.
+// upload returns the upload that a request names, nil if there is none. The caller holds mu.
 func (m *Memory) upload(r *cold.Request) *memoryUpload {
 	if u := m.uploads[r.Query.Get("uploadId")]; u != nil && u.key == r.Key {
 		return u
@@ -90,7 +90,7 @@ func (m *Memory) upload(r *cold.Request) *memoryUpload {
 	return nil
 }
 
-// Uploads is how many multipart uploads are open.
+// Uploads returns the number of open multipart uploads.
 func (m *Memory) Uploads() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,7 +124,7 @@ func (m *Memory) abort(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusNoContent, nil, nil), nil
 }
 
-// listParts is ListParts, in pages of 20.
+// listParts implements ListParts, in pages of 20.
 func (m *Memory) listParts(r *cold.Request) (*http.Response, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -151,7 +151,7 @@ func (m *Memory) listParts(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, nil, b.Bytes()), nil
 }
 
-// listUploads is ListMultipartUploads, by key and id.
+// listUploads implements ListMultipartUploads, in the order of key and ID.
 func (m *Memory) listUploads(r *cold.Request) (*http.Response, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -183,7 +183,7 @@ func (m *Memory) listUploads(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, nil, b.Bytes()), nil
 }
 
-// multipart is CreateMultipartUpload and CompleteMultipartUpload.
+// multipart implements CreateMultipartUpload and CompleteMultipartUpload.
 func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 	if r.Query.Has("delete") {
 		return m.deleteObjects(r)
@@ -236,7 +236,7 @@ func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, nil, []byte("<CompleteMultipartUploadResult><ETag>"+etag+"</ETag></CompleteMultipartUploadResult>")), nil
 }
 
-// deleteObjects is DeleteObjects.
+// deleteObjects implements DeleteObjects.
 func (m *Memory) deleteObjects(r *cold.Request) (*http.Response, error) {
 	var request struct{ Object []struct{ Key string } }
 	document, err := io.ReadAll(r.Body)
@@ -258,8 +258,8 @@ func (m *Memory) deleteObjects(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, b.Bytes()), nil
 }
 
-// list is ListObjects and ListObjectsV2, with encoding-type=url or without, and
-// without tokens.
+// list implements ListObjects and ListObjectsV2, with or without encoding-type=url, and without
+// tokens.
 func (m *Memory) list(r *cold.Request) (*http.Response, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
