@@ -41,8 +41,7 @@ func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bo
 
 var key = Key{"operator", "secret-of-the-operator"}
 
-// gateway is an admin listener over tiers in which the upstream has one object, bucket/dir/key, and
-// a client of it.
+// gateway returns an admin listener, whose upstream has one object, bucket/dir/key, and a client.
 func gateway(t *testing.T, change func(*Options)) *Client {
 	t.Helper()
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
@@ -84,7 +83,7 @@ func gateway(t *testing.T, change func(*Options)) *Client {
 	return New(o)
 }
 
-// TestMethods calls each method against the real handler.
+// TestMethods calls each method with the real handler.
 func TestMethods(t *testing.T) {
 	c, ctx := gateway(t, nil), t.Context()
 	all, one := Objects{Bucket: "bucket"}, Objects{"bucket", "dir/key", true}
@@ -169,7 +168,7 @@ func TestMethods(t *testing.T) {
 	check("Audit", len(audited) > 5 && audited[0].AccessKey == key.AccessKey, err)
 }
 
-// ignore drops an error that a gateway without something to do may give.
+// ignore drops an expected error.
 func ignore(err error, text string) error {
 	var answered *Error
 	if errors.As(err, &answered) && strings.Contains(answered.Text, text) {
@@ -178,7 +177,7 @@ func ignore(err error, text string) error {
 	return err
 }
 
-// TestStreams: the log and a trace go on until their context is done, which is no error.
+// TestStreams: the log and a trace continue until their context is done, which is not an error.
 func TestStreams(t *testing.T) {
 	c := gateway(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,7 +204,7 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestKeys: a key is presented where one is needed, and only there; errors say what to do.
+// TestKeys: a key is presented only where it is required, and errors say what to do.
 func TestKeys(t *testing.T) {
 	asked := 0
 	counting := func() (Key, error) { asked++; return key, nil }
