@@ -455,7 +455,7 @@ func TestRestoreFromUpstream(t *testing.T) {
 	}
 	fresh := startGateway(t, options{plain: true, upstream: behind, config: config, env: []string{"AKIGW_RESTORE=latest"}})
 	nb := &bucketOf{t: t, g: fresh, client: &testkit.Client{Endpoint: fresh.endpoint}, name: "collection"}
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(fresh.stderr.String(), "fetched what was used most"); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(fresh.stderr.String(), "fetched the objects that were most used"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing was fetched")
 		}
