@@ -91,8 +91,8 @@ func (u *Upstream) ask(ctx context.Context, r *cold.Request) (*answer, error) {
 	return a, nil
 }
 
-// said describes a response for people.
-func (a *answer) said() string {
+// summary describes a response for people.
+func (a *answer) summary() string {
 	if a.code != "" {
 		return fmt.Sprintf("%d %s", a.status, a.code)
 	}
@@ -203,7 +203,7 @@ func (u *Upstream) reached(r *Report, a *answer) bool {
 		r.Add(Problem, "credentials", fmt.Sprintf("the right secret in %s (AKIGW_UPSTREAM_SECRET_KEY); look for a missing end, quotes and blanks", u.setting("secret_key")), "the upstream knows the access key %q, but the secret is wrong", u.Config.AccessKey)
 		return false
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
-		r.Add(Problem, "credentials", fmt.Sprintf("new ones; %s can fetch them by itself", u.setting("credentials")), "the credentials have expired: %s", a.said())
+		r.Add(Problem, "credentials", fmt.Sprintf("new ones; %s can fetch them by itself", u.setting("credentials")), "the credentials have expired: %s", a.summary())
 		return false
 	case "RequestTimeTooSkewed":
 		return false // clock has reported it
@@ -211,7 +211,7 @@ func (u *Upstream) reached(r *Report, a *answer) bool {
 		r.wrongRegion(u, a)
 		return false
 	case "PermanentRedirect", "TemporaryRedirect":
-		r.Add(Problem, check, fmt.Sprintf("the endpoint of the bucket's region in %s", u.setting("url")), "the upstream redirects to another endpoint: %s", a.said())
+		r.Add(Problem, check, fmt.Sprintf("the endpoint of the bucket's region in %s", u.setting("url")), "the upstream redirects to another endpoint: %s", a.summary())
 		return false
 	}
 	switch {
@@ -226,7 +226,7 @@ func (u *Upstream) reached(r *Report, a *answer) bool {
 		r.Add(Note, check, "s3:ListAllMyBuckets, if clients need to list buckets", "%s responds, but these credentials may not list buckets", u.Config.URL)
 		return true
 	}
-	r.Add(Problem, check, "is this the address of an S3 service?", "%s responds %s to ListBuckets", u.Config.URL, a.said())
+	r.Add(Problem, check, "is this the address of an S3 service?", "%s responds %s to ListBuckets", u.Config.URL, a.summary())
 	return false
 }
 
@@ -236,7 +236,7 @@ func (r *Report) wrongRegion(u *Upstream, a *answer) {
 	if a.region != "" {
 		remedy = fmt.Sprintf("%s = %q", u.setting("region"), a.region)
 	}
-	r.Add(Problem, "region", remedy, "the upstream is not in region %q: %s", u.Config.Region, a.said())
+	r.Add(Problem, "region", remedy, "the upstream is not in region %q: %s", u.Config.Region, a.summary())
 }
 
 // bucket checks that the bucket exists.
@@ -256,7 +256,7 @@ func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 	case a.status == http.StatusForbidden:
 		r.denied("list", "s3:ListBucket on the bucket", a)
 	case a.status != http.StatusOK:
-		r.Add(Problem, check, "", "listing %q: %s", u.Bucket, a.said())
+		r.Add(Problem, check, "", "listing %q: %s", u.Bucket, a.summary())
 		return false
 	default:
 		r.ok(check, "%q exists and can be listed", u.Bucket)
@@ -276,7 +276,7 @@ func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 
 // denied reports which permission is missing.
 func (r *Report) denied(what, right string, a *answer) {
-	r.Add(Problem, "permissions", right+", for the upstream's credentials", "they may not %s: %s", what, a.said())
+	r.Add(Problem, "permissions", right+", for the upstream's credentials", "they may not %s: %s", what, a.summary())
 }
 
 // permissions writes an object, reads it in all the ways that the gateway uses, and deletes it.
@@ -331,7 +331,7 @@ func (u *Upstream) reads(ctx context.Context, r *Report, key akigw.Key, body []b
 		r.denied("read objects", "s3:GetObject", a)
 		return
 	case a.status != http.StatusOK || !bytes.Equal(a.body, body):
-		r.Add(Problem, "reads", "", "the content read differs from the content written: %s, %d bytes instead of %d", a.said(), len(a.body), len(body))
+		r.Add(Problem, "reads", "", "the content read differs from the content written: %s, %d bytes instead of %d", a.summary(), len(a.body), len(body))
 		return
 	}
 	var missing []string
@@ -381,7 +381,7 @@ func (u *Upstream) trailing(ctx context.Context, r *Report, key akigw.Key, body 
 	case err != nil:
 		r.Add(Warning, "checksums", u.setting("trailing_checksums")+" = false", "an upload with a trailing checksum failed: %v", err)
 	case a.status >= 300:
-		r.Add(Problem, "checksums", u.setting("trailing_checksums")+" = false", "the upstream rejects trailing checksums, which new SDKs send: %s", a.said())
+		r.Add(Problem, "checksums", u.setting("trailing_checksums")+" = false", "the upstream rejects trailing checksums, which new SDKs send: %s", a.summary())
 	default:
 		back, err := u.ask(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: key})
 		if err == nil && back.status == http.StatusOK && !bytes.Equal(back.body, body) {

@@ -23,8 +23,8 @@ func (l *Layer) Disk(tier string) akigw.DiskFault {
 			if !slices.Contains(diskOps[f.Effect], op) {
 				continue
 			}
-			strikes, how := f.strikes(u, time.Since(st.since))
-			if !strikes {
+			applies, how := f.applies(u, time.Since(st.since))
+			if !applies {
 				continue
 			}
 			switch f.Effect {

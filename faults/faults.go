@@ -112,9 +112,9 @@ type use struct {
 	read            bool
 }
 
-// strikes reports whether a fault hits a use, and returns a random number for the details of the
+// applies reports whether a fault applies to a use, and returns a random number for the details of the
 // effect.
-func (f *line) strikes(u use, since time.Duration) (bool, uint64) {
+func (f *line) applies(u use, since time.Duration) (bool, uint64) {
 	if !f.meets(u) {
 		return false, 0
 	}

@@ -98,7 +98,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	u.op, u.bucket, u.key = Identify(r)
 	send := t.next.RoundTrip
 	for _, f := range st.lines {
-		if strikes, how := f.strikes(u, time.Since(st.since)); strikes {
+		if applies, how := f.applies(u, time.Since(st.since)); applies {
 			send = f.around(send, how)
 		}
 	}
@@ -208,8 +208,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// unheard sends a request and drops its response.
-func unheard(send trip, r *http.Request) error {
+// sendAndDrop sends a request and drops its response.
+func sendAndDrop(send trip, r *http.Request) error {
 	resp, err := send(r)
 	if err != nil {
 		return err
@@ -222,7 +222,7 @@ func unheard(send trip, r *http.Request) error {
 // lost sends a request and loses its response.
 func lost(send trip, failure error) trip {
 	return func(r *http.Request) (*http.Response, error) {
-		if err := unheard(send, r); err != nil {
+		if err := sendAndDrop(send, r); err != nil {
 			return nil, err
 		}
 		return nil, fault(failure)
@@ -249,7 +249,7 @@ func (f *line) hanging(r *http.Request) (*http.Response, error) {
 // hangingAfter sends a request and never responds.
 func (f *line) hangingAfter(send trip) trip {
 	return func(r *http.Request) (*http.Response, error) {
-		if err := unheard(send, r); err != nil {
+		if err := sendAndDrop(send, r); err != nil {
 			return nil, err
 		}
 		return nil, f.hang(r.Context())

@@ -181,7 +181,7 @@ func open(f *os.File, i Info) (*parquet.File, error) {
 
 // parse opens a Parquet file. A panic of the library means that the file is damaged.
 func parse(r io.ReaderAt, n int64) (file *parquet.File, err error) {
-	defer sound(&err)
+	defer recoverPanic(&err)
 	file, err = parquet.OpenFile(r, n, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -192,8 +192,8 @@ func parse(r io.ReaderAt, n int64) (file *parquet.File, err error) {
 	return file, nil
 }
 
-// sound converts a panic of the library into an error.
-func sound(err *error) {
+// recoverPanic converts a panic of the library into an error.
+func recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%w: %v", ErrDamaged, p)
 	}
@@ -201,7 +201,7 @@ func sound(err *error) {
 
 // details returns the metadata of a file.
 func details(i Info, file *parquet.File) (d Details, err error) {
-	defer sound(&err)
+	defer recoverPanic(&err)
 	d = Details{Info: i, Rows: file.NumRows(), RowGroups: len(file.RowGroups())}
 	text := func(key string) string {
 		value, _ := file.Lookup(key)
@@ -220,7 +220,7 @@ func details(i Info, file *parquet.File) (d Details, err error) {
 }
 
 func readRows(ctx context.Context, file *parquet.File, yield func(akigw.CatalogEntry) bool) (err error) {
-	defer sound(&err)
+	defer recoverPanic(&err)
 	reader := parquet.NewGenericReader[Row](file)
 	defer reader.Close()
 	rows := make([]Row, batch)

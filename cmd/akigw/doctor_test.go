@@ -22,8 +22,8 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// ailing is an S3 service with something wrong with it.
-type ailing struct {
+// faultyS3 is an S3 service with one fault.
+type faultyS3 struct {
 	deny         string // method that is refused
 	error        string // S3's code that every request is answered with
 	more         string // of the error document
@@ -36,7 +36,7 @@ type ailing struct {
 	objects      map[string][]byte
 }
 
-func (a *ailing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *faultyS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	w.Header().Set("Date", time.Now().Add(a.skew).UTC().Format(http.TimeFormat))
 	refuse := func(status int, code string) {
@@ -84,7 +84,7 @@ func (a *ailing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (a *ailing) etag(body []byte) string {
+func (a *faultyS3) etag(body []byte) string {
 	sum := md5.Sum(body)
 	if a.oddETags {
 		sum[0] ^= 1
@@ -113,14 +113,14 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 	}
 	defer busy.Close()
 	for _, c := range []struct {
-		name   string
-		ailing *ailing
-		plant  func(t *testing.T, dir string, set func(key, value string)) // in an empty directory
-		check  string
-		level  doctor.Level
-		remedy string
+		name     string
+		faultyS3 *faultyS3
+		plant    func(t *testing.T, dir string, set func(key, value string)) // in an empty directory
+		check    string
+		level    doctor.Level
+		remedy   string
 	}{
-		{name: "all is well", ailing: &ailing{}, level: doctor.OK},
+		{name: "all is well", faultyS3: &faultyS3{}, level: doctor.OK},
 		{name: "unknown setting", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[cache]\nhot_byte = 1\n", 0o600))
 		}, check: "config", level: doctor.Problem, remedy: "config explain"},
@@ -202,37 +202,37 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			set("AKIGW_UPSTREAM", "http://s3.invalid")
 		}, check: "upstream", level: doctor.Problem, remedy: "host name"},
 		{name: "HTTP instead of HTTPS", plant: func(t *testing.T, _ string, set func(key, value string)) {
-			s := httptest.NewTLSServer(&ailing{})
+			s := httptest.NewTLSServer(&faultyS3{})
 			t.Cleanup(s.Close)
 			set("AKIGW_UPSTREAM", strings.Replace(s.URL, "https", "http", 1))
 		}, check: "upstream", level: doctor.Problem, remedy: `upstream.url = "https://`},
 		{name: "HTTPS instead of HTTP", plant: func(t *testing.T, _ string, set func(key, value string)) {
-			s := httptest.NewServer(&ailing{})
+			s := httptest.NewServer(&faultyS3{})
 			t.Cleanup(s.Close)
 			set("AKIGW_UPSTREAM", strings.Replace(s.URL, "http", "https", 1))
 		}, check: "upstream", level: doctor.Problem, remedy: `upstream.url = "http://`},
 		{name: "unknown authority", plant: func(t *testing.T, _ string, set func(key, value string)) {
-			s := httptest.NewTLSServer(&ailing{})
+			s := httptest.NewTLSServer(&faultyS3{})
 			t.Cleanup(s.Close)
 			set("AKIGW_UPSTREAM", s.URL)
 		}, check: "upstream", level: doctor.Problem, remedy: "update-ca-certificates"},
-		{name: "web page", ailing: &ailing{page: true}, check: "upstream", level: doctor.Problem, remedy: "console has another port"},
-		{name: "wrong access key", ailing: &ailing{error: "InvalidAccessKeyId"}, check: "credentials", level: doctor.Problem, remedy: "AKIGW_UPSTREAM_ACCESS_KEY"},
-		{name: "wrong secret", ailing: &ailing{error: "SignatureDoesNotMatch"}, check: "credentials", level: doctor.Problem, remedy: "AKIGW_UPSTREAM_SECRET_KEY"},
-		{name: "credentials are over", ailing: &ailing{error: "ExpiredToken"}, check: "credentials", level: doctor.Problem, remedy: "upstream.credentials"},
-		{name: "wrong region", ailing: &ailing{error: "AuthorizationHeaderMalformed", more: "<Region>eu-west-3</Region>"}, check: "region", level: doctor.Problem, remedy: `upstream.region = "eu-west-3"`},
-		{name: "wrong clock", ailing: &ailing{error: "RequestTimeTooSkewed", skew: 20 * time.Minute}, check: "clock", level: doctor.Problem, remedy: "timedatectl"},
-		{name: "slow clock", ailing: &ailing{skew: -time.Minute}, check: "clock", level: doctor.Warning, remedy: "timedatectl"},
-		{name: "no bucket", ailing: &ailing{}, plant: func(_ *testing.T, _ string, set func(key, value string)) { set("BUCKET", "other") }, check: "bucket", level: doctor.Problem, remedy: "aws s3 mb s3://other"},
-		{name: "writing is denied", ailing: &ailing{deny: "PUT"}, check: "permissions", level: doctor.Problem, remedy: "s3:PutObject"},
-		{name: "reading is denied", ailing: &ailing{deny: "GET"}, check: "permissions", level: doctor.Problem, remedy: "s3:GetObject"},
-		{name: "deleting is denied", ailing: &ailing{deny: "DELETE"}, check: "permissions", level: doctor.Problem, remedy: "s3:DeleteObject"},
-		{name: "uploads are denied", ailing: &ailing{deny: "POST"}, check: "permissions", level: doctor.Problem, remedy: "s3:PutObject"},
-		{name: "no conditions", ailing: &ailing{noConditions: true}, check: "conditions", level: doctor.Problem, remedy: "another service"},
-		{name: "no trailing checksums", ailing: &ailing{noTrailers: true}, check: "checksums", level: doctor.Problem, remedy: "upstream.trailing_checksums = false"},
-		{name: "frames are stored", ailing: &ailing{frames: true}, check: "checksums", level: doctor.Problem, remedy: "upstream.trailing_checksums = false"},
-		{name: "ETags are no digests", ailing: &ailing{oddETags: true}, check: "ETags", level: doctor.Problem, remedy: "cache.md5_etags = false"},
-		{name: "old versions are kept", ailing: &ailing{}, check: "versioning", level: doctor.Note, remedy: "lifecycle"},
+		{name: "web page", faultyS3: &faultyS3{page: true}, check: "upstream", level: doctor.Problem, remedy: "console has another port"},
+		{name: "wrong access key", faultyS3: &faultyS3{error: "InvalidAccessKeyId"}, check: "credentials", level: doctor.Problem, remedy: "AKIGW_UPSTREAM_ACCESS_KEY"},
+		{name: "wrong secret", faultyS3: &faultyS3{error: "SignatureDoesNotMatch"}, check: "credentials", level: doctor.Problem, remedy: "AKIGW_UPSTREAM_SECRET_KEY"},
+		{name: "credentials are over", faultyS3: &faultyS3{error: "ExpiredToken"}, check: "credentials", level: doctor.Problem, remedy: "upstream.credentials"},
+		{name: "wrong region", faultyS3: &faultyS3{error: "AuthorizationHeaderMalformed", more: "<Region>eu-west-3</Region>"}, check: "region", level: doctor.Problem, remedy: `upstream.region = "eu-west-3"`},
+		{name: "wrong clock", faultyS3: &faultyS3{error: "RequestTimeTooSkewed", skew: 20 * time.Minute}, check: "clock", level: doctor.Problem, remedy: "timedatectl"},
+		{name: "slow clock", faultyS3: &faultyS3{skew: -time.Minute}, check: "clock", level: doctor.Warning, remedy: "timedatectl"},
+		{name: "no bucket", faultyS3: &faultyS3{}, plant: func(_ *testing.T, _ string, set func(key, value string)) { set("BUCKET", "other") }, check: "bucket", level: doctor.Problem, remedy: "aws s3 mb s3://other"},
+		{name: "writing is denied", faultyS3: &faultyS3{deny: "PUT"}, check: "permissions", level: doctor.Problem, remedy: "s3:PutObject"},
+		{name: "reading is denied", faultyS3: &faultyS3{deny: "GET"}, check: "permissions", level: doctor.Problem, remedy: "s3:GetObject"},
+		{name: "deleting is denied", faultyS3: &faultyS3{deny: "DELETE"}, check: "permissions", level: doctor.Problem, remedy: "s3:DeleteObject"},
+		{name: "uploads are denied", faultyS3: &faultyS3{deny: "POST"}, check: "permissions", level: doctor.Problem, remedy: "s3:PutObject"},
+		{name: "no conditions", faultyS3: &faultyS3{noConditions: true}, check: "conditions", level: doctor.Problem, remedy: "another service"},
+		{name: "no trailing checksums", faultyS3: &faultyS3{noTrailers: true}, check: "checksums", level: doctor.Problem, remedy: "upstream.trailing_checksums = false"},
+		{name: "frames are stored", faultyS3: &faultyS3{frames: true}, check: "checksums", level: doctor.Problem, remedy: "upstream.trailing_checksums = false"},
+		{name: "ETags are no digests", faultyS3: &faultyS3{oddETags: true}, check: "ETags", level: doctor.Problem, remedy: "cache.md5_etags = false"},
+		{name: "old versions are kept", faultyS3: &faultyS3{}, check: "versioning", level: doctor.Note, remedy: "lifecycle"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -251,9 +251,9 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			set("AKIGW_ADMIN_LISTEN", "127.0.0.1:0")
 			set("AKIGW_UPSTREAM_ACCESS_KEY", "upstream-key")
 			set("AKIGW_UPSTREAM_SECRET_KEY", "upstream-secret")
-			if c.ailing != nil {
-				c.ailing.objects = map[string][]byte{}
-				s := httptest.NewServer(c.ailing)
+			if c.faultyS3 != nil {
+				c.faultyS3.objects = map[string][]byte{}
+				s := httptest.NewServer(c.faultyS3)
 				defer s.Close()
 				set("AKIGW_UPSTREAM", s.URL)
 			}
@@ -277,8 +277,8 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			if !found {
 				t.Errorf("not found in %+v", r.Findings)
 			}
-			if c.ailing != nil && len(c.ailing.objects) > 0 && c.ailing.deny != "DELETE" {
-				t.Errorf("left behind: %v", c.ailing.objects)
+			if c.faultyS3 != nil && len(c.faultyS3.objects) > 0 && c.faultyS3.deny != "DELETE" {
+				t.Errorf("left behind: %v", c.faultyS3.objects)
 			}
 			if _, err := os.Stat(filepath.Join(dir, "data", "lock")); err == nil {
 				t.Error("it made the data directory")

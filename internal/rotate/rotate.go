@@ -64,7 +64,7 @@ func (f *File) Write(p []byte) (n int, err error) {
 		f.work.Go(f.tidy) // files that an earlier epoch has left
 	}
 	if f.size > 0 && f.size+int64(len(p)) > f.o.MaxBytes {
-		if err := f.putAsideLocked(); err != nil {
+		if err := f.rotateLocked(); err != nil {
 			return 0, err
 		}
 		f.work.Go(f.tidy)
@@ -102,8 +102,8 @@ func (f *File) openLocked() error {
 	return nil
 }
 
-// putAsideLocked renames the file and starts a new one. If that fails, the next write tries again.
-func (f *File) putAsideLocked() error {
+// rotateLocked renames the file and starts a new one. If that fails, the next write tries again.
+func (f *File) rotateLocked() error {
 	err := f.file.Close()
 	f.file = nil
 	if now := time.Now(); now.Sub(f.last) < time.Millisecond {
@@ -112,7 +112,7 @@ func (f *File) putAsideLocked() error {
 		f.last = now
 	}
 	if err == nil {
-		err = os.Rename(f.o.Path, f.aside(f.last))
+		err = os.Rename(f.o.Path, f.rotatedPath(f.last))
 	}
 	if err != nil {
 		return err
@@ -131,8 +131,8 @@ func (f *File) split() (front, ending string) {
 	return strings.TrimSuffix(f.o.Path, ending) + "-", ending
 }
 
-// aside returns the path of a file that is rotated at some time.
-func (f *File) aside(at time.Time) string {
+// rotatedPath returns the path of a file that is rotated at some time.
+func (f *File) rotatedPath(at time.Time) string {
 	front, ending := f.split()
 	return front + at.UTC().Format(timeLayout) + ending
 }

@@ -157,8 +157,8 @@ func (m *Memory) Listen(ctx context.Context, bucket string, alive func(), change
 	}
 }
 
-// Settle waits until every change that was told has been taken.
-func (m *Memory) Settle() {
+// AwaitEvents waits until event streams have delivered every change.
+func (m *Memory) AwaitEvents() {
 	for m.taken.Load() != m.told.Load() {
 		time.Sleep(100 * time.Microsecond)
 	}
