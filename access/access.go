@@ -30,7 +30,7 @@ type RootKey struct {
 type Store struct {
 	Dir  string // need not exist
 	Root RootKey
-	// Metrics receives the metrics of a Keyring; nil counts for nobody.
+	// Metrics receives the metrics of a Keyring; nil discards them.
 	Metrics *metrics.Set
 
 	iterations int // of the key derivation; 0 means iterations

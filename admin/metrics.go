@@ -126,7 +126,7 @@ func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	s.counters(&text)
 	metrics.WriteProcessMetrics(&text)
 	metrics.WriteFDMetrics(&text)
-	_ = explained(w, text.String()) // a client that has gone does not read its answer
+	_ = explained(w, text.String()) // fails only if the client has disconnected
 }
 
 // counters writes the metrics of this gateway and of the process.

@@ -25,7 +25,7 @@ import (
 // Layer holds the plan in force, for any number of transports and disks. The zero value injects
 // nothing. All methods may be called from any goroutine.
 type Layer struct {
-	// Metrics receives the metrics; nil counts for nobody. It must not change after the first use.
+	// Metrics receives the metrics; nil discards them. It must not change after the first use.
 	Metrics *metrics.Set
 
 	state atomic.Pointer[state]

@@ -37,7 +37,7 @@ type Options struct {
 	// Classes are the names of the classes of service that rules may refer to.
 	Classes []string
 	Log     *slog.Logger
-	// Metrics receives the metrics; nil counts for nobody.
+	// Metrics receives the metrics; nil discards them.
 	Metrics *metrics.Set
 }
 

@@ -91,15 +91,14 @@ func Load(file string, env []string, flags map[string]string) (*Config, error) {
 	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Elsewhere: []string{rules.Table}, Origins: c.Origins})
 	if c.Cache.Freshness == "" {
 		c.Cache.Freshness = rules.Strict
-		if c.Upstream.URL == "" { // nobody else writes to the embedded one
+		if c.Upstream.URL == "" { // the gateway is the only writer of the embedded one
 			c.Cache.Freshness = rules.Exclusive
 		}
 	}
 	return c, err
 }
 
-// OpenRules reads the rules of the configuration file. set receives their metrics; nil counts for
-// nobody.
+// OpenRules reads the rules of the configuration file. set receives their metrics; nil discards them.
 func (c *Config) OpenRules(log *slog.Logger, set *metrics.Set) (*rules.Book, error) {
 	defaults := c.Cache.Settings()
 	c.Tiering.Policy.Apply(&defaults)

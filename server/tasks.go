@@ -34,7 +34,7 @@ type group struct {
 	cancel context.CancelFunc
 }
 
-// start runs tasks. failed is told about each failure, at once, and returns the error that wait
+// start runs tasks. It calls failed at once for each failure; failed returns the error that wait
 // returns for it, nil for none.
 func start(tasks []task, failed func(task, error) error) *group {
 	g := &group{}

@@ -114,7 +114,7 @@ type Options struct {
 	Catalog Catalog
 	Remote  Remote // nil for none
 	Log     *slog.Logger
-	// Metrics receives the metrics; nil counts for nobody.
+	// Metrics receives the metrics; nil discards them.
 	Metrics *metrics.Set
 }
 

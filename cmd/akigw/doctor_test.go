@@ -25,9 +25,9 @@ import (
 // faultyS3 is an S3 service with one fault.
 type faultyS3 struct {
 	deny         string // method that is refused
-	error        string // S3's code that every request is answered with
-	more         string // of the error document
-	page         bool   // it is a web page
+	error        string // error code of every response
+	more         string // further elements of the error document
+	page         bool   // it responds with a web page
 	skew         time.Duration
 	noConditions bool
 	noTrailers   bool
@@ -92,7 +92,7 @@ func (a *faultyS3) etag(body []byte) string {
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-// certificate configures a certificate that ends at some time, and its key, or that of another.
+// certificate configures a certificate that expires at some time, with its key or that of another one.
 func certificate(t *testing.T, dir string, ends time.Time, foreign bool, set func(key, value string)) {
 	t.Helper()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -104,8 +104,8 @@ func certificate(t *testing.T, dir string, ends time.Time, foreign bool, set fun
 	set("AKIGW_TLS_KEY", key)
 }
 
-// TestDoctorFindsPlantedProblems: each is found, at its level, and the remedy is named; and a
-// machine and an upstream that are well have none.
+// TestDoctorFindsPlantedProblems: each planted problem is found, at its level and with its remedy. A
+// healthy machine and upstream have none.
 func TestDoctorFindsPlantedProblems(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -287,8 +287,7 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 	}
 }
 
-// plantFact configures a rule that writes back, and leaves what a gateway has found out about a
-// bucket.
+// plantFact configures a rule that writes back, and saves a fact about a bucket as a gateway does.
 func plantFact(t *testing.T, dir string, set func(key, value string), reason facts.Reason) {
 	t.Helper()
 	set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[[rule]]\nbucket = \"back*\"\nwrite = \"back\"\n", 0o600))

@@ -12,7 +12,7 @@ import (
 	"github.com/akidb/akigw/writeback/buckets"
 )
 
-// printed is what a command prints.
+// printed returns the output of a command.
 func printed(t *testing.T, run func() error) string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -31,7 +31,7 @@ func printed(t *testing.T, run func() error) string {
 	return string(text)
 }
 
-// TestRulesExplainRunning: a running gateway is asked, and says why it does not do as a rule says.
+// TestRulesExplainRunning: a running gateway explains why a rule is not in effect.
 func TestRulesExplainRunning(t *testing.T) {
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/api/v1/rules/explain" || r.URL.Query().Get("bucket") != "bucket" || r.URL.Query().Get("key") != "a/b" {
@@ -57,7 +57,8 @@ func TestRulesExplainRunning(t *testing.T) {
 	}
 }
 
-// TestStatusSaysWhatIsNotWrittenBack: akigw status has a line for each bucket, with what to do.
+// TestStatusSaysWhatIsNotWrittenBack: akigw status has a line for each bucket that is not written back,
+// with the remedy.
 func TestStatusSaysWhatIsNotWrittenBack(t *testing.T) {
 	var out strings.Builder
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
