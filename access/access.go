@@ -1,9 +1,9 @@
-// Package access keeps the users of the gateway: their policies, key pairs and temporary
-// credentials, and what may be read without credentials. It stores them in one sealed file, reloads
-// that file when it changes, and decides from one immutable snapshot.
+// Package access keeps the users of the gateway with their policies, key pairs and temporary
+// credentials, and the policy for requests without credentials. It stores them in one encrypted file,
+// reloads the file when it changes, and decides from one immutable snapshot.
 //
-// It does not verify signatures or serve requests: the verifier gets secrets from it, and the
-// gateway policies. Admin keys and S3 keys are disjoint; the root key pair is an S3 key.
+// It does not verify signatures or serve requests: it provides the verifier with secrets and the
+// gateway with policies. Admin keys and S3 keys are disjoint; the root key pair is an S3 key.
 package access
 
 import (
@@ -21,16 +21,16 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// RootKey is the configured key pair of the gateway. Its secret seals the file.
+// RootKey is the configured key pair of the gateway. The file is encrypted with its secret.
 type RootKey struct {
 	AccessKey, SecretKey string
 }
 
-// Store is the file of the users and keys, and the key that seals it.
+// Store is the file of the users and keys, and the key pair that encrypts it.
 type Store struct {
 	Dir  string // need not exist
 	Root RootKey
-	// Metrics receives the metrics of a Keyring; nil counts for nobody.
+	// Metrics receives the metrics of a Keyring; nil discards them.
 	Metrics *metrics.Set
 
 	iterations int // of the key derivation; 0 means iterations
@@ -79,8 +79,8 @@ func newCounters(set *metrics.Set) counters {
 	return counters{set.NewCounter(`akigw_access_reloads_total{result="ok"}`), set.NewCounter(`akigw_access_reloads_total{result="error"}`)}
 }
 
-// Run reloads the file when it changes, until ctx ends. If the file cannot be used that is logged,
-// and the previous users and keys stay in force.
+// Run reloads the file when it changes, until ctx ends. If the new file cannot be used, Run logs the
+// error, and the previous users and keys stay in force.
 func (k *Keyring) Run(ctx context.Context) error {
 	watch.Poll(ctx, func() {
 		if !k.file.changed() {
@@ -110,7 +110,7 @@ func (k *Keyring) reload() error {
 	return nil
 }
 
-// load checks a state as a whole and makes a snapshot of it.
+// load checks a state as a whole and builds a snapshot of it.
 func load(state *State, root RootKey) (*snapshot, error) {
 	s := &snapshot{keys: map[string]*loadedKey{
 		root.AccessKey: {credential: sigv4.Credential{Secret: root.SecretKey}, rights: policy.Everything},
@@ -131,7 +131,7 @@ func load(state *State, root RootKey) (*snapshot, error) {
 			return nil, fmt.Errorf("key %s belongs to %s, which is not a user", key.AccessKey, key.User)
 		}
 		if s.keys[key.AccessKey] != nil {
-			return nil, fmt.Errorf("key %s of user %s: the id is taken; delete it (akigw keys delete %s), or give the root key pair another", key.AccessKey, key.User, key.AccessKey)
+			return nil, fmt.Errorf("key %s of user %s: the ID is already in use; delete the key (akigw keys delete %s), or choose another root key pair", key.AccessKey, key.User, key.AccessKey)
 		}
 		l := &loadedKey{credential: sigv4.Credential{Secret: key.SecretKey, Token: key.SessionToken, Expires: key.Expires}, admin: admins[key.User], rights: outer}
 		if len(key.Policy) > 0 {
@@ -181,9 +181,9 @@ func (k *Keyring) PolicyOf(id sigv4.Identity) *policy.Policy {
 	return nil
 }
 
-// Edit changes the state: it reads the file, has change alter the state, checks the result as a
-// whole, and replaces the file atomically. Concurrent edits wait. If change fails the file stays as
-// it is.
+// Edit changes the state: it reads the file, applies change, checks the result as a whole, and
+// replaces the file atomically. Concurrent edits wait for each other. If change fails, the file stays
+// as it is.
 func (s Store) Edit(change func(*State) error) error {
 	return s.replace(s.Root.SecretKey, func(f *file, state *State) error {
 		if err := change(state); err != nil {
@@ -197,7 +197,7 @@ func (s Store) Edit(change func(*State) error) error {
 // Read returns the content of the file.
 func (s Store) Read() (*State, error) { return s.file().read(s.Root.SecretKey) }
 
-// Reseal seals the file with the root secret; it was sealed with a previous one.
+// Reseal re-encrypts the file, which is encrypted with a previous root secret, with the current one.
 func (s Store) Reseal(previous string) error {
 	return s.replace(previous, func(f *file, _ *State) error {
 		if f.seen == nil {
@@ -208,7 +208,7 @@ func (s Store) Reseal(previous string) error {
 	})
 }
 
-// replace reads the file with one secret and writes it with the root secret.
+// replace decrypts the file with one secret, applies change, and encrypts it with the root secret.
 func (s Store) replace(secret string, change func(*file, *State) error) error {
 	f := s.file()
 	unlock, err := f.lock()

@@ -23,7 +23,7 @@ var root = RootKey{"rootaccess", "root-secret-of-this-test"}
 
 const readData = `{"Statement":{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::data/*"}}`
 
-// in is a store whose key derivation takes no time.
+// in returns a store with a fast key derivation.
 func in(dir string) Store { return Store{Dir: dir, Root: root, iterations: 1} }
 
 func edit(t testing.TB, dir string, change func(*State) error) {
@@ -33,7 +33,7 @@ func edit(t testing.TB, dir string, change func(*State) error) {
 	}
 }
 
-// addKey makes a key for a user that may read, and the user.
+// addKey adds a user that may read, and a key for it.
 func addKey(t testing.TB, dir string, u User, k Key) Key {
 	t.Helper()
 	edit(t, dir, func(s *State) (err error) {
@@ -58,8 +58,8 @@ func open(t testing.TB, dir string) *Keyring {
 	return k
 }
 
-// TestTwoSets: admin keys do no S3, S3 keys no admin, and the root key pair
-// is an S3 key.
+// TestTwoSets: admin keys are not valid for S3, S3 keys are not valid for the admin
+// listener, and the root key pair is an S3 key.
 //
 // Scenarios: S30.
 func TestTwoSets(t *testing.T) {
@@ -82,7 +82,7 @@ func TestTwoSets(t *testing.T) {
 	}
 }
 
-// TestRefused: what may not be is refused, and changes nothing.
+// TestRefused: invalid changes are refused and leave the file as it is.
 //
 // Scenarios: S30.
 func TestRefused(t *testing.T) {
@@ -101,24 +101,24 @@ func TestRefused(t *testing.T) {
 	}{
 		"a deleted id":            {add(Key{User: "reader", AccessKey: gone.AccessKey, SecretKey: "long-enough-secret"}), "used before"},
 		"a taken id":              {add(Key{User: "reader", AccessKey: reader.AccessKey, SecretKey: "long-enough-secret"}), "already"},
-		"the root's id":           {add(Key{User: "reader", AccessKey: root.AccessKey, SecretKey: "long-enough-secret"}), "taken"},
+		"the root's id":           {add(Key{User: "reader", AccessKey: root.AccessKey, SecretKey: "long-enough-secret"}), "already in use"},
 		"a user's key, no user":   {add(Key{User: "nobody"}), "no user"},
 		"S49 a short secret":      {add(Key{User: "reader", AccessKey: "mine", SecretKey: "short"}), "at least 8"},
 		"S49 a well-known pair":   {add(Key{User: "reader", AccessKey: "minioadmin", SecretKey: "minioadmin"}), "well-known"},
 		"S20 an id with a slash":  {add(Key{User: "reader", AccessKey: "a/b/c", SecretKey: "long-enough-secret"}), "printable"},
 		"S20 an id with a quote":  {add(Key{User: "reader", AccessKey: `a")(uid=*`, SecretKey: "long-enough-secret"}), "printable"},
 		"a second root":           {add(Key{User: Root}), "second root"},
-		"too short a life":        {add(Key{User: "reader", Expires: now.Add(time.Millisecond)}), "lives"},
-		"too long a life":         {add(Key{User: "reader", Expires: now.Add(100 * time.Hour)}), "lives"},
+		"too short a life":        {add(Key{User: "reader", Expires: now.Add(time.Millisecond)}), "lifetime"},
+		"too long a life":         {add(Key{User: "reader", Expires: now.Add(100 * time.Hour)}), "lifetime"},
 		"a key for nobody":        {add(Key{User: Anonymous}), "cannot have keys"},
 		"a bad policy":            {set(User{Name: "x", Policy: []byte("{}")}), "no Statement"},
 		"no policy":               {set(User{Name: "x"}), "no policy"},
 		"a user named root":       {set(User{Name: Root, Policy: []byte(readData)}), "configured key pair"},
 		"a bad name":              {set(User{Name: "a b", Policy: []byte(readData)}), "user name"},
-		"an admin with a policy":  {set(User{Name: "x", Admin: true, Policy: []byte(readData)}), "not for S3"},
+		"an admin with a policy":  {set(User{Name: "x", Admin: true, Policy: []byte(readData)}), "not valid for S3"},
 		"an admin without keys":   {set(User{Name: Anonymous, Admin: true}), "cannot be an admin"},
 		"S29 anonymous writes":    {set(User{Name: Anonymous, Policy: []byte(strings.ReplaceAll(readData, "s3:GetObject", "s3:PutObject"))}), "may only allow"},
-		"a user turned admin":     {set(User{Name: "reader", Admin: true}), "delete the user first"},
+		"a user turned admin":     {set(User{Name: "reader", Admin: true}), "delete it first"},
 		"deletion of no user":     {func(s *State) error { return s.DeleteUser("x") }, "no user"},
 		"deletion of no key":      {func(s *State) error { return s.DeleteKey("x") }, "no key"},
 		"a bad policy for a key":  {add(Key{User: "reader", Policy: []byte("{}")}), "no Statement"},
@@ -134,8 +134,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestTemporaryKeys: a temporary key has a token, ends, has no right that its
-// user has not, and is cleared away later.
+// TestTemporaryKeys: a temporary key has a token, expires, has no rights beyond its user's,
+// and is removed later.
 func TestTemporaryKeys(t *testing.T) {
 	dir := t.TempDir()
 	const all = `{"Statement":{"Effect":"Allow","Action":"s3:*","Resource":"*"}}`
@@ -158,8 +158,8 @@ func TestTemporaryKeys(t *testing.T) {
 	})
 }
 
-// TestSealed: a copy of the file says nothing without the root secret, a
-// damaged one is refused as a whole, and it is nobody else's to read.
+// TestSealed: a copy of the file reveals nothing without the root secret, a damaged file is
+// refused as a whole, and other users cannot read the file.
 func TestSealed(t *testing.T) {
 	dir := t.TempDir()
 	k := addKey(t, dir, User{Name: "canary-user", Policy: []byte(readData)}, Key{Expires: time.Now().Add(time.Hour)})
@@ -209,8 +209,8 @@ func TestSealed(t *testing.T) {
 	}
 }
 
-// TestReload: a running gateway takes changes over, keeps what it has if
-// the file is bad, and a deleted key has no rights from then on.
+// TestReload: a running gateway picks up changes, keeps the previous state if the file
+// is bad, and grants a deleted key no rights.
 //
 // Scenarios: D19.
 func TestReload(t *testing.T) {
@@ -251,7 +251,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestConcurrentEdits: nobody's change is lost.
+// TestConcurrentEdits: no edit is lost.
 func TestConcurrentEdits(t *testing.T) {
 	dir := t.TempDir()
 	var wait sync.WaitGroup
@@ -271,8 +271,8 @@ func TestConcurrentEdits(t *testing.T) {
 	}
 }
 
-// FuzzOpen: no file content makes the reader fail, and nothing opens that was
-// not sealed.
+// FuzzOpen: no file content makes the reader panic, and only content that was encrypted with
+// the key is accepted.
 func FuzzOpen(f *testing.F) {
 	ring := in(f.TempDir()).file()
 	sealed, err := ring.seal(&State{Users: []User{{Name: "a"}}}, root.SecretKey)

@@ -34,17 +34,17 @@ const (
 	maxFile = 16 << 20
 )
 
-// file is the sealed file on disk. It is not safe for concurrent use.
+// file is the encrypted file on disk. It is not safe for concurrent use.
 type file struct {
 	dir        string
 	iterations int
 
-	// The last derived key, and what it was derived from.
+	// The last derived key and the inputs that it was derived from.
 	salt   []byte
 	secret string
 	aead   cipher.AEAD
 
-	seen os.FileInfo // of the file as it was read last, nil if there was none
+	seen os.FileInfo // of the file as last read, nil if there was none
 }
 
 func (f *file) path() string { return filepath.Join(f.dir, "keyring") }
@@ -77,23 +77,23 @@ func (f *file) read(secret string) (*State, error) {
 	return state, nil
 }
 
-// open unseals raw.
+// open decrypts and parses raw.
 func (f *file) open(raw []byte, secret string) (*State, error) {
 	header := len(magic) + saltBytes
 	switch {
 	case len(raw) > maxFile:
 		return nil, errors.New("the file is too large")
 	case len(raw) < header+nonceBytes || !bytes.HasPrefix(raw, []byte(magic[:len(magic)-1])):
-		return nil, errors.New("this is not a file of akigw")
+		return nil, errors.New("this is not a keyring of akigw")
 	case raw[len(magic)-1] != magic[len(magic)-1]:
-		return nil, fmt.Errorf("the file has version %d and this akigw knows %d; use the akigw that wrote it", raw[len(magic)-1], magic[len(magic)-1])
+		return nil, fmt.Errorf("the file has version %d, but this akigw supports version %d; use the akigw that wrote it", raw[len(magic)-1], magic[len(magic)-1])
 	}
 	if err := f.derive(raw[len(magic):header], secret); err != nil {
 		return nil, err
 	}
 	plain, err := f.aead.Open(nil, raw[header:header+nonceBytes], raw[header+nonceBytes:], raw[:header])
 	if err != nil {
-		return nil, errors.New("it cannot be opened: it was sealed with another root secret key (akigw keys reseal changes that), or it is damaged")
+		return nil, errors.New("it cannot be decrypted: either it was encrypted with another root secret key (see akigw keys reseal), or it is damaged")
 	}
 	var state State
 	d := json.NewDecoder(bytes.NewReader(plain))
@@ -104,7 +104,7 @@ func (f *file) open(raw []byte, secret string) (*State, error) {
 	return &state, nil
 }
 
-// derive derives the key for a salt, unless that is the last one that was derived.
+// derive returns the key for a salt. It caches the last derived key.
 func (f *file) derive(salt []byte, secret string) error {
 	if f.aead != nil && f.secret == secret && bytes.Equal(f.salt, salt) {
 		return nil
@@ -149,7 +149,7 @@ func (f *file) write(state *State, secret string) error {
 		return fmt.Errorf("users and keys: %w", err)
 	}
 	if len(sealed) > maxFile {
-		return errors.New("users and keys: there are too many; delete some")
+		return errors.New("users and keys: too many; delete some")
 	}
 	if err := vfs.Replace(vfs.Disk{}, f.path(), sealed); err != nil {
 		return fmt.Errorf("users and keys: %w", err)
@@ -157,7 +157,7 @@ func (f *file) write(state *State, secret string) error {
 	return nil
 }
 
-// lock keeps other processes from editing until unlock.
+// lock excludes edits by other processes until unlock is called.
 func (f *file) lock() (unlock func() error, err error) {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("users and keys: %w", err)

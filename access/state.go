@@ -52,7 +52,7 @@ func (k *Key) Temporary() bool { return !k.Expires.IsZero() }
 type State struct {
 	Users []User
 	Keys  []Key
-	// Retired are ids of deleted keys. They never come back.
+	// Retired are the IDs of deleted keys, which are never reused.
 	Retired []string
 }
 
@@ -60,7 +60,7 @@ type State struct {
 func (u *User) parse() (*policy.Policy, error) {
 	if u.Admin {
 		if len(u.Policy) > 0 {
-			return nil, errors.New("an admin cannot have a policy: admin keys are not for S3")
+			return nil, errors.New("an administrator cannot have a policy: admin keys are not valid for S3")
 		}
 		return nil, nil
 	}
@@ -74,10 +74,10 @@ func (u *User) parse() (*policy.Policy, error) {
 // SetUser adds a user, or replaces its policy. Its keys stay.
 func (s *State) SetUser(u User) error {
 	if u.Name == Root {
-		return errors.New("root is the configured key pair; it may do everything on S3, and nothing else")
+		return errors.New("root is the configured key pair, which has full access to S3 and none to the admin listener")
 	}
 	if u.Name == Anonymous && u.Admin {
-		return errors.New("anonymous cannot be an admin")
+		return errors.New("anonymous cannot be an administrator")
 	}
 	if !validName(u.Name) {
 		return fmt.Errorf("%q is not a user name: 1 to 64 letters, digits or characters of _+=,.@-", u.Name)
@@ -90,7 +90,7 @@ func (s *State) SetUser(u User) error {
 	case i < 0:
 		s.Users = append(s.Users, u)
 	case s.Users[i].Admin != u.Admin && slices.ContainsFunc(s.Keys, func(k Key) bool { return k.User == u.Name }):
-		return fmt.Errorf("user %s has keys, and admin keys are not for S3; delete the user first", u.Name)
+		return fmt.Errorf("user %s already has keys; to turn it into an administrator or back, delete it first", u.Name)
 	default:
 		s.Users[i] = u
 	}
@@ -117,25 +117,25 @@ func (s *State) hasUser(name string) bool {
 	return slices.ContainsFunc(s.Users, func(u User) bool { return u.Name == name })
 }
 
-// Limits of a temporary key's life, as for AWS's session tokens.
+// MinLife and MaxLife are the limits of a temporary key's lifetime, as for AWS's session tokens.
 const (
 	MinLife = time.Second
 	MaxLife = 36 * time.Hour
 )
 
-// AddKey adds a key to its user. It fills in empty fields: a new id, a new secret and, if k
-// expires, a session token. It removes expired keys.
+// AddKey adds a key to its user. It fills in empty fields: a new ID, a new secret and, if k
+// expires, a session token. It also removes expired keys.
 func (s *State) AddKey(k Key, now time.Time) (Key, error) {
 	s.dropKeys(func(old Key) bool { return old.Temporary() && old.Expires.Before(now) })
 	switch {
 	case k.User == Anonymous:
 		return k, errors.New("anonymous cannot have keys")
 	case k.User == Root && !k.Temporary() && len(k.Policy) == 0:
-		return k, errors.New("a permanent key that may do everything would be a second root key; give it a user, a policy or an expiry")
+		return k, errors.New("a permanent key without restrictions would be a second root key; give it a user, a policy or an expiry")
 	case k.User != Root && !s.hasUser(k.User):
 		return k, fmt.Errorf("there is no user %q; akigw users set adds one", k.User)
 	case k.Temporary() && (k.Expires.Sub(now) < MinLife || k.Expires.Sub(now) > MaxLife):
-		return k, fmt.Errorf("a temporary key lives from %v to %v", MinLife, MaxLife)
+		return k, fmt.Errorf("the lifetime of a temporary key must be %v to %v", MinLife, MaxLife)
 	}
 	k.Created = now.UTC().Truncate(time.Second)
 	prefix := "AKGW"
@@ -147,9 +147,9 @@ func (s *State) AddKey(k Key, now time.Time) (Key, error) {
 	}
 	switch {
 	case slices.Contains(s.Retired, k.AccessKey):
-		return k, fmt.Errorf("the key id %s was used before and cannot be used again", k.AccessKey)
+		return k, fmt.Errorf("the key ID %s was used before and cannot be reused", k.AccessKey)
 	case slices.ContainsFunc(s.Keys, func(old Key) bool { return old.AccessKey == k.AccessKey }):
-		return k, fmt.Errorf("there is a key %s already", k.AccessKey)
+		return k, fmt.Errorf("key %s already exists", k.AccessKey)
 	}
 	if err := sigv4.CheckPair(k.AccessKey, k.SecretKey); err != nil {
 		return k, err
@@ -166,7 +166,7 @@ func (s *State) DeleteKey(accessKey string) error {
 	return nil
 }
 
-// dropKeys removes keys, and retires their ids.
+// dropKeys removes keys and retires their IDs.
 func (s *State) dropKeys(which func(Key) bool) (any bool) {
 	s.Keys = slices.DeleteFunc(s.Keys, func(k Key) bool {
 		if !which(k) {

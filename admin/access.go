@@ -17,7 +17,7 @@ type User struct {
 	Name   string          `json:"name"`
 	Admin  bool            `json:"admin"`
 	Policy json.RawMessage `json:"policy,omitempty"`
-	Keys   int             `json:"keys"` // how many it has
+	Keys   int             `json:"keys"` // number of keys
 }
 
 // Key is a key, without its secret.
@@ -36,14 +36,14 @@ type NewUser struct {
 	Policy json.RawMessage `json:"policy"`
 }
 
-// NewKey is the body of POST /api/v1/keys. Seconds makes temporary credentials.
+// NewKey is the body of POST /api/v1/keys. With Seconds set, the key is temporary.
 type NewKey struct {
 	User    string          `json:"user"`
 	Seconds int64           `json:"seconds,omitempty"`
 	Policy  json.RawMessage `json:"policy,omitempty"`
 }
 
-// KeyPair is the answer of POST /api/v1/keys: the only time that a secret is shown.
+// KeyPair is the response to POST /api/v1/keys, the only response that contains a secret.
 type KeyPair struct {
 	AccessKey    string     `json:"access_key"`
 	SecretKey    string     `json:"secret_key"`
@@ -51,11 +51,11 @@ type KeyPair struct {
 	Expires      *time.Time `json:"expires,omitempty"`
 }
 
-// maxAccess is the largest body of a change of users or keys in bytes.
+// maxAccess bounds the body of a request that changes users or keys, in bytes.
 const maxAccess = policy.MaxBytes + 4<<10
 
-// accessAPI is what the listener answers about users and keys.
-type accessAPI struct{ store *access.Store } // nil: they are not kept here
+// accessAPI serves the routes for users and keys.
+type accessAPI struct{ store *access.Store } // nil: this gateway keeps no users and keys
 
 func (a accessAPI) routes() []route {
 	return []route{
@@ -68,24 +68,25 @@ func (a accessAPI) routes() []route {
 	}
 }
 
-// with hands the users and keys to a handler.
+// with wraps a handler that needs the store.
 func (a accessAPI) with(handle func(w http.ResponseWriter, r *http.Request, store access.Store)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if a.store == nil {
-			http.Error(w, "users and keys are not kept here", http.StatusNotFound)
+			http.Error(w, "this gateway keeps no users and keys", http.StatusNotFound)
 			return
 		}
 		handle(w, r, *a.store)
 	}
 }
 
-// body reads a JSON body. If it cannot, the request has been answered.
+// body decodes a JSON body of up to most bytes. If that fails, it sends the error response and
+// returns false.
 func body(w http.ResponseWriter, r *http.Request, most int64, into any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(into)
 	if err == nil && decoder.More() {
-		err = errors.New("there is something behind it")
+		err = errors.New("there is data after the JSON value")
 	}
 	if err != nil {
 		http.Error(w, "the body must be JSON: "+err.Error(), http.StatusBadRequest)
@@ -94,7 +95,7 @@ func body(w http.ResponseWriter, r *http.Request, most int64, into any) bool {
 	return true
 }
 
-// given is a policy of a request, nil if there is none.
+// given returns the policy in a request, nil if there is none.
 func given(document json.RawMessage) (json.RawMessage, error) {
 	if len(document) == 0 || string(document) == "null" {
 		return nil, nil
@@ -140,7 +141,7 @@ func (a accessAPI) deleteUser(w http.ResponseWriter, r *http.Request, store acce
 	changed(w, store.Edit(func(state *access.State) error { return state.DeleteUser(r.PathValue("name")) }))
 }
 
-// changed answers a change of users or keys: what is wrong with it is the sender's.
+// changed sends the response to a change of users or keys. An error is the client's fault (400).
 func changed(w http.ResponseWriter, err error) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -162,7 +163,7 @@ func (a accessAPI) listKeys(w http.ResponseWriter, _ *http.Request, store access
 	writeJSON(w, all)
 }
 
-// end is when a key ends, nil for never.
+// end returns when a key expires, nil for never.
 func end(k *access.Key) *time.Time {
 	if !k.Temporary() {
 		return nil
@@ -198,17 +199,17 @@ func (a accessAPI) deleteKey(w http.ResponseWriter, r *http.Request, store acces
 	changed(w, store.Edit(func(state *access.State) error { return state.DeleteKey(r.PathValue("id")) }))
 }
 
-// Setting is one setting that holds for a key, and where it comes from.
+// Setting is one setting that applies to a key, and where it comes from.
 type Setting struct {
 	Field string `json:"field"`
 	Value string `json:"value"`
 	Rule  string `json:"rule,omitempty"` // "" for the default
 	Line  int    `json:"line,omitempty"` // of the configuration file
-	// Note says why the gateway does not do so at present, "" if it does.
+	// Note says why the setting is not in effect at present, "" if it is.
 	Note string `json:"note,omitempty"`
 }
 
-// explain says which settings hold for a key.
+// explain returns the settings that apply to a key.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	bucket, key := r.URL.Query().Get("bucket"), r.URL.Query().Get("key")
 	if akigw.CheckBucketName(bucket) != nil || key == "" || akigw.CheckKeyName(key) != nil {
@@ -228,7 +229,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, all)
 }
 
-// Settings are what rules explain, as the API has it.
+// Settings converts explanations of rules to the API's type.
 func Settings(explained []rules.Explained) []Setting {
 	all := []Setting{}
 	for _, e := range explained {

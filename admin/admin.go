@@ -1,7 +1,6 @@
-// Package admin is the operator's listener: metrics, health and profiles. It
-// is another listener than S3's, on loopback by default, and shares nothing
-// with it but the store it reports on. Its keys are no S3 keys, and S3's are
-// refused here.
+// Package admin serves the operator's HTTP API, the console, metrics, health and profiles. It has a
+// listener of its own, on loopback by default, and shares only the store with the S3 listener. Admin
+// keys and S3 keys are distinct: neither listener accepts the keys of the other.
 package admin
 
 import (
@@ -26,16 +25,16 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// Config is the admin listener.
+// Config configures the admin listener.
 type Config struct {
 	Listen      string `toml:"admin_listen" help:"address of the admin listener: metrics, health, profiles"`
-	KeysOnly    bool   `toml:"admin_keys_only" help:"ask for an admin key on every path of the admin listener but /healthz and /readyz; without it, who reaches the listener can read"`
+	KeysOnly    bool   `toml:"admin_keys_only" help:"require an admin key on every path of the admin listener except /healthz and /readyz; without it, anyone who can reach the listener can read"`
 	EventsToken string `toml:"events_token" secret:"true" help:"bearer token with which S3 event notifications may be posted to /events of the admin listener, besides admin keys"`
-	Plaintext   bool   `toml:"admin_allow_plaintext" help:"take the secrets of admin keys (the console's login, HTTP basic authentication) over plain HTTP from other machines, too: only where something in front encrypts"`
-	AllowOpen   bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: whoever reaches it can read metrics and memory profiles"`
+	Plaintext   bool   `toml:"admin_allow_plaintext" help:"accept the secrets of admin keys (the console's login, HTTP basic authentication) over plain HTTP from other machines, too: only behind something that encrypts"`
+	AllowOpen   bool   `toml:"allow_open_admin" help:"open the admin listener beyond loopback without admin_keys_only: anyone who can reach it can read metrics and memory profiles"`
 
-	// Metrics is what /metrics shows, besides the metrics of the process, and receives those of
-	// this package; nil makes a set.
+	// Metrics is the set that /metrics shows besides the metrics of the process. The metrics of
+	// this package are added to it. nil creates a set.
 	Metrics *metrics.Set
 }
 
@@ -49,7 +48,7 @@ func (c *Config) Check(report func(key, problem string)) {
 	case err != nil:
 		report("admin_listen", "must be HOST:PORT")
 	case !listen.Loopback(c.Listen) && !c.KeysOnly && !c.AllowOpen:
-		report("admin_listen", c.Listen+" is not loopback and the admin listener lets everybody read: set admin_keys_only, or allow_open_admin (--allow-open-admin) if only your monitoring can reach it")
+		report("admin_listen", c.Listen+" is not loopback and anyone can read from the admin listener: set admin_keys_only, or allow_open_admin (--allow-open-admin) if only your monitoring can reach it")
 	}
 }
 
@@ -58,29 +57,29 @@ type Server struct {
 	Options
 	authenticator
 	mux     *http.ServeMux
-	paths   map[string]bool // of routes
+	paths   map[string]bool // the paths of all routes
 	metrics *metrics.Set
-	apis    []interface{ routes() []route } // that need no more of the server
+	apis    []interface{ routes() []route } // groups of routes that do not need the Server
 
-	profiling sync.Mutex // who profiles contention
+	profiling sync.Mutex // held while contention is profiled
 }
 
-// Options is what a Server is made of: what it reports on, and changes, and who may do so.
+// Options are the dependencies of a Server.
 type Options struct {
 	Config Config
 	Store  *tiers.Store
-	// Writes is the write-back over Store; nil: nothing is written back.
+	// Writes is the write-back over Store; nil if nothing is written back.
 	Writes *writeback.WriteBack
-	// Placement says where objects are, and moves them.
+	// Placement knows where objects are and moves them.
 	Placement *placement.Placement
 	Snapshots *snapshot.Store
-	// Rules explain which settings hold; nil explains nothing.
+	// Rules explain which settings apply; nil explains nothing.
 	Rules interface {
 		Explain(bucket, key string) []rules.Explained
 	}
-	// Access is where users and keys are kept, nil for nowhere.
+	// Access stores users and keys; nil if the gateway keeps none.
 	Access *access.Store
-	// Costs are what was asked for, and saved; nil counts nothing.
+	// Costs counts requests and savings; nil if they are not counted.
 	Costs interface{ Report() cost.Report }
 	// Logs is the log, nil if it is not kept.
 	Logs interface {
@@ -88,16 +87,16 @@ type Options struct {
 	}
 	// Traces records accesses, as an observer of the store; nil records none.
 	Traces *trace.Recorder
-	// Audit is where changes are taken down, nil for nowhere.
+	// Audit records changes; nil records them in the log only.
 	Audit *Audit
-	// Faults is the layer in which an operator may set faults; nil: they are not enabled.
+	// Faults is the layer in which an operator may set faults; nil if faults are not enabled.
 	Faults *faults.Layer
-	// Ready says why requests should not be sent to this gateway, nil if they should; without
-	// it, the gateway is always ready.
+	// Ready returns nil if the gateway is ready for requests, else the reason why it is not. If Ready
+	// is nil, the gateway is always ready.
 	Ready func() error
 	// Keys are the admin keys.
 	Keys sigv4.Keys
-	// Region is what requests are signed for.
+	// Region is the region that requests are signed for.
 	Region string
 	// Version is the version of the gateway.
 	Version string

@@ -18,10 +18,10 @@ func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(v) // a client that has gone does not read its answer
+	_ = encoder.Encode(v) // fails only if the client has disconnected
 }
 
-// answer says whether something was done.
+// answer sends the response to an action that has no result.
 func answer(w http.ResponseWriter, err error) {
 	if err != nil {
 		http.Error(w, err.Error(), statusOf(err))
@@ -30,7 +30,7 @@ func answer(w http.ResponseWriter, err error) {
 	writeJSON(w, map[string]bool{"done": true})
 }
 
-// statuses are the answers to errors of the tiers.
+// statuses maps errors of the tiers to HTTP statuses.
 func statuses() []struct {
 	err    error
 	status int

@@ -10,36 +10,36 @@ import (
 )
 
 const (
-	// wrongPause is how long wrong credentials wait for their answer.
+	// wrongPause delays the response to wrong credentials.
 	wrongPause = 300 * time.Millisecond
-	// wrongLimit is how many wrong credentials an address may present in wrongWindow.
-	// Beyond it, no credentials from there are looked at until the window ends: they
-	// may be right, and the answer would say so.
+	// wrongLimit is how many wrong credentials an address may present in wrongWindow. After that, no
+	// credentials from the address are checked until the window ends. Checking them would let an
+	// attacker go on guessing.
 	wrongLimit  = 10
 	wrongWindow = time.Minute
-	// maxAttempts bounds the memory: so many addresses are known.
+	// maxAttempts bounds the number of addresses that are remembered.
 	maxAttempts = 4096
 )
 
-// attempts counts wrong credentials by the address that they come from, however they are
-// presented. Each address has a counter of its own, so that nobody is held up for what
-// others do; all of this machine's count as one, and so do those of an IPv6 network of 64
-// bits, because one client may have all of them. When too many addresses are known some
-// are forgotten, which holds nobody up. The zero value is ready, and any goroutine may use
-// it.
+// attempts counts wrong credentials by source address, however they are presented. Each address has
+// a counter of its own, so that one client cannot lock out another. All loopback addresses share a
+// counter, and so does each IPv6 /64, because one client may own all of its addresses. When too many
+// addresses are known, some are forgotten. The zero value is ready to use, and all methods may be
+// called concurrently.
 type attempts struct {
 	mu    sync.Mutex
 	wrong map[netip.Addr]*attempt // guarded by mu
-	swept time.Time               // when old counters were dropped last; guarded by mu
+	swept time.Time               // when old counters were last dropped; guarded by mu
 }
 
-// attempt is what is known of an address: how many credentials were wrong since when.
+// attempt counts the wrong credentials of one address since the start of its window.
 type attempt struct {
 	since time.Time
 	count int
 }
 
-// origin is the address that an address counts as. What is no address counts as one, too.
+// origin maps a remote address to the address whose counter it shares. All malformed addresses share
+// one.
 func origin(remote string) netip.Addr {
 	from, err := netip.ParseAddrPort(remote)
 	if err != nil {
@@ -56,7 +56,7 @@ func origin(remote string) netip.Addr {
 	return a
 }
 
-// blocked returns for how long no credentials from an address are looked at.
+// blocked returns for how long credentials from an address will not be checked.
 func (a *attempts) blocked(from netip.Addr, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -82,8 +82,8 @@ func (a *attempts) failed(from netip.Addr, now time.Time) {
 	one.count++
 }
 
-// makeRoom has room for one more address: old ones are forgotten, or else any one. It needs
-// mu.
+// makeRoom makes room for one more address. It forgets expired counters or, if there are none, an
+// arbitrary one. The caller holds mu.
 func (a *attempts) makeRoom(now time.Time) {
 	if a.wrong == nil {
 		a.wrong = map[netip.Addr]*attempt{}
@@ -107,8 +107,8 @@ func (a *attempts) makeRoom(now time.Time) {
 	}
 }
 
-// presents reports whether a request brings credentials, in a header or, presigned, in its
-// query. A session's cookie is not meant: nobody guesses one.
+// presents reports whether a request has credentials in a header or, presigned, in its query.
+// Session cookies do not count, because they cannot be guessed.
 func presents(r *http.Request) bool {
 	if len(r.Header["Authorization"]) > 0 {
 		return true
@@ -121,7 +121,7 @@ func presents(r *http.Request) bool {
 	return false
 }
 
-// pause waits for a moment, or until the client leaves.
+// pause waits for wrongPause or until the client disconnects.
 func pause(ctx context.Context) {
 	select {
 	case <-time.After(wrongPause):

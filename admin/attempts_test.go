@@ -43,9 +43,9 @@ var presentations = []presentation{
 	}},
 }
 
-// TestWrongCredentials: whoever presents wrong credentials, in whichever way, waits for the
-// answer, and after ten of them gets no answer to the right ones either, until a minute is
-// over. Other addresses do not notice.
+// TestWrongCredentials: responses to wrong credentials are delayed, however they are presented. After
+// ten of them, even right credentials are not checked for the rest of a minute. Other addresses are
+// not affected.
 func TestWrongCredentials(t *testing.T) {
 	const right, wrong = "secret-of-the-operator", "guessed-guessed"
 	for _, guess := range presentations {
@@ -85,8 +85,8 @@ func TestWrongCredentials(t *testing.T) {
 	}
 }
 
-// TestAttemptsAreBounded: the memory for counters is bounded, and however many addresses
-// guess, none is held up that did not.
+// TestAttemptsAreBounded: the memory for counters is bounded, and addresses that did not guess are never
+// blocked, however many others do.
 func TestAttemptsAreBounded(t *testing.T) {
 	var a attempts
 	now := time.Now()
@@ -110,7 +110,7 @@ func TestAttemptsAreBounded(t *testing.T) {
 	}
 }
 
-// TestOrigin: addresses that one client can have all of count as one.
+// TestOrigin: addresses that may all belong to one client share a counter.
 func TestOrigin(t *testing.T) {
 	for _, c := range []struct {
 		name, a, b string

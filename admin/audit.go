@@ -16,22 +16,22 @@ import (
 	"github.com/akidb/akigw/internal/rotate"
 )
 
-// Audited is one change that somebody made, or tried to, on the admin listener: a line of the
-// audit log. Long fields are cut, and end in how many bytes were left out.
+// Audited is a line of the audit log: a change that was made or attempted on the admin listener.
+// Long fields are truncated; they end with the number of bytes that were left out.
 type Audited struct {
 	Time      time.Time `json:"time"`
-	AccessKey string    `json:"access_key"` // "" if it was not known
+	AccessKey string    `json:"access_key"` // "" if unknown
 	Remote    string    `json:"remote"`
 	Method    string    `json:"method"`
 	Path      string    `json:"path"`
 	Query     string    `json:"query,omitempty"`
 	Status    int       `json:"status"`
-	// LeftOut, if it is not 0, is all that the line says besides Time: so many rejected
-	// requests before it have no line of their own.
+	// LeftOut is the number of rejected requests before this line that have no line of their own.
+	// If it is not 0, only Time is set besides it.
 	LeftOut int `json:"left_out,omitempty"`
 }
 
-// Audit is the audit log, a file of JSON lines. Any goroutine may use it.
+// Audit is the audit log, a file of JSON lines. Its methods may be called concurrently.
 type Audit struct {
 	file     string
 	rejected *sampler
@@ -39,27 +39,25 @@ type Audit struct {
 	to       io.WriteCloser // guarded by mu
 }
 
-// The size in MiB at which the audit log is put aside, and how many that were put aside are
-// kept.
+// The size in MiB at which the audit log is rotated, and the number of rotated files that are kept.
 const (
 	auditMiB  = 20
 	auditKeep = 50
 )
 
-// How long, in bytes, the fields of a line may be. JSON can make six bytes of one, so that no
-// line has more than 64 KiB. What changes something names a key at most, which takes 3 KiB in
-// a query.
+// The maximum length of a field in bytes. JSON may escape one byte as six, so a line has at most
+// 64 KiB. Requests that change something contain one key at most, which takes 3 KiB in a query.
 const (
 	maxAuditKey      = 128
 	maxAuditField    = 4 << 10
 	maxRejectedField = 256
 )
 
-// maxAuditLine is the longest line in bytes that is read: earlier releases wrote all that a
-// client sent.
+// maxAuditLine bounds the lines that are read, in bytes: earlier releases did not truncate what a
+// client had sent.
 const maxAuditLine = 8 << 20
 
-// OpenAudit begins the log, or goes on with it.
+// OpenAudit opens the audit log at path, or creates it.
 func OpenAudit(file string) *Audit {
 	return &Audit{file: file, rejected: newSampler(), to: rotate.New(rotate.Options{Path: file, MaxBytes: auditMiB << 20, Keep: auditKeep})}
 }
@@ -72,13 +70,13 @@ func (a *Audit) Close() error {
 	return errors.Join(err, a.to.Close())
 }
 
-// note writes a line about a request that was let in. The error says that it is not there.
+// note writes a line about an authorised request. If it returns an error, the line was not written.
 func (a *Audit) note(one Audited) error {
 	return errors.Join(a.tellLeftOut(one.Time), a.write(one.cut(maxAuditField)))
 }
 
-// noteRejected writes a line about a request that was rejected, unless there are too many:
-// then a later line says how many were left out.
+// noteRejected writes a line about a rejected request. If there are too many, it only counts the
+// request, and a later line gives the count.
 func (a *Audit) noteRejected(one Audited) error {
 	if !a.rejected.allow(one.Time) {
 		return nil
@@ -86,7 +84,7 @@ func (a *Audit) noteRejected(one Audited) error {
 	return errors.Join(a.tellLeftOut(one.Time), a.write(one.cut(maxRejectedField)))
 }
 
-// tellLeftOut writes how many rejected requests were left out since it was told last.
+// tellLeftOut writes how many rejected requests were left out since the last such line.
 func (a *Audit) tellLeftOut(now time.Time) error {
 	n := a.rejected.take()
 	if n == 0 {
@@ -99,7 +97,7 @@ func (a *Audit) tellLeftOut(now time.Time) error {
 	return err
 }
 
-// cut is a line whose fields have limit bytes at most, and a few that say so.
+// cut returns a line whose fields are truncated to limit bytes plus a note of how much is missing.
 func (one Audited) cut(limit int) Audited {
 	one.AccessKey = shortened(one.AccessKey, maxAuditKey)
 	one.Remote = shortened(one.Remote, maxAuditKey)
@@ -120,8 +118,8 @@ func (a *Audit) write(one Audited) error {
 	return err
 }
 
-// last are the last n lines of the file that is being written, the newest first. Before them
-// is how many rejected requests were left out since.
+// last returns the last n lines of the current file, newest first. They follow a line with the
+// number of rejected requests that were left out since, if any.
 func (a *Audit) last(n int) ([]Audited, error) {
 	all := []Audited{}
 	f, err := os.Open(a.file)
@@ -158,8 +156,8 @@ func (a *Audit) last(n int) ([]Audited, error) {
 	return all, nil
 }
 
-// readLine reads a line. One that is longer than maxAuditLine is passed over, and read as an
-// empty one. The error is io.EOF at the end.
+// readLine reads a line. A line longer than maxAuditLine is skipped and returned as empty. At the
+// end of the file the error is io.EOF.
 func readLine(from *bufio.Reader) (line []byte, err error) {
 	long := false
 	for {
@@ -179,10 +177,10 @@ func readLine(from *bufio.Reader) (line []byte, err error) {
 	}
 }
 
-// mostAudited is how many lines one answer has.
+// mostAudited bounds the lines in one response.
 const mostAudited = 1000
 
-// audited says who changed what lately.
+// audited returns the latest lines of the audit log.
 func (s *Server) audited(w http.ResponseWriter, r *http.Request) {
 	n := 100
 	if text := r.URL.Query().Get("limit"); text != "" {

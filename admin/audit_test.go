@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// TestAuditIsBounded: a flood of rejected requests with long queries, whose every byte takes
-// six in JSON, leaves a few short lines that can be read, and one that says how many were left
-// out. What was let in is all there.
+// TestAuditIsBounded: a flood of rejected requests with long queries, in which every byte takes six in
+// JSON, leaves a few short lines and one with the number of requests that were left out. Authorised
+// requests are all recorded.
 func TestAuditIsBounded(t *testing.T) {
 	s, _, _ := testServer(t)
 	file := filepath.Join(t.TempDir(), "audit.jsonl")
@@ -70,8 +70,8 @@ func TestAuditIsBounded(t *testing.T) {
 	}
 }
 
-// TestAuditTellsWhatWasLeftOut: in the view at once, and in the file at the latest when the log
-// is closed.
+// TestAuditTellsWhatWasLeftOut: the number of omitted requests is visible in the API at once, and in
+// the file no later than when the log is closed.
 func TestAuditTellsWhatWasLeftOut(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.jsonl")
 	audit := OpenAudit(file)
@@ -94,8 +94,8 @@ func TestAuditTellsWhatWasLeftOut(t *testing.T) {
 	}
 }
 
-// TestAuditReadsLongLines: lines as earlier releases wrote them, and damage, do not hide the
-// lines around them.
+// TestAuditReadsLongLines: long lines of earlier releases and damaged lines do not hide the lines
+// around them.
 func TestAuditReadsLongLines(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.jsonl")
 	line := func(name, query string) string {
@@ -121,7 +121,7 @@ func TestAuditReadsLongLines(t *testing.T) {
 	}
 }
 
-// TestLongHeadsAreRefused: the listener does not read heads that nothing needs.
+// TestLongHeadsAreRefused: the listener refuses request heads above the limit.
 func TestLongHeadsAreRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

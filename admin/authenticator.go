@@ -19,8 +19,9 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// authenticator decides who may do what on the admin listener. A request with credentials is
-// judged by them, wherever it comes from; one without may read, unless keys are required.
+// authenticator decides who may do what on the admin listener. A request with credentials is judged
+// by them, wherever it comes from. A request without credentials may only read, unless keys are
+// required for reading as well.
 type authenticator struct {
 	verifier *sigv4.Verifier
 	keys     sigv4.Keys
@@ -30,22 +31,22 @@ type authenticator struct {
 	plaintext bool
 	log       *slog.Logger
 	sessions  sessions
-	audit     *Audit   // nil: changes are in the log only
-	refused   *sampler // refusals that are logged
+	audit     *Audit   // nil: changes are recorded in the log only
+	refused   *sampler // bounds the refusals in the log
 	attempts  attempts
 	throttled *metrics.Counter
 }
 
 const (
-	errNoKeys    = akigw.Error("an admin key is needed: sign with signature version 4, or use HTTP basic authentication over loopback")
-	errWrongKeys = akigw.Error("this is no admin key, or its signature is wrong; S3 keys are no admin keys")
-	errConsole   = akigw.Error("a change with a console's cookie has to come from the console")
+	errNoKeys    = akigw.Error("this requires an admin key: sign with signature version 4, or use HTTP basic authentication over loopback")
+	errWrongKeys = akigw.Error("unknown admin key or wrong signature; S3 keys are not admin keys")
+	errConsole   = akigw.Error("a change that is authorised by the console's cookie must come from the console")
 	errTooMany   = akigw.Error("too many wrong credentials came from your address; wait a minute")
-	errHost      = akigw.Error("the Host header names neither localhost nor an address; a web page must not read this through your browser")
+	errHost      = akigw.Error("the Host header is neither localhost nor an IP address; this keeps web pages from reading the listener through your browser")
 )
 
-// guard puts the authenticator in front of a route. Requests that change something are audited, and
-// so are those that were refused.
+// guard puts the authenticator in front of a route. Requests that change something are audited, as
+// are rejected requests.
 func (a *authenticator) guard(r route) http.Handler {
 	if r.open {
 		return r.handle
@@ -65,7 +66,7 @@ func (a *authenticator) guard(r route) http.Handler {
 		case errors.Is(err, errTooMany):
 			tooMany(seen)
 		case errors.Is(err, errNoKeys):
-			if req.Header.Get(consoleHeader) == "" { // the console asks by itself
+			if req.Header.Get(consoleHeader) == "" { // the console shows its own login form
 				seen.Header().Set("WWW-Authenticate", `Basic realm="akigw admin"`)
 			}
 			http.Error(seen, err.Error(), http.StatusUnauthorized)
@@ -78,8 +79,8 @@ func (a *authenticator) guard(r route) http.Handler {
 	})
 }
 
-// try checks credentials, unless too many from where they come were wrong. Wrong ones wait
-// for their answer. What presents none is checked at once.
+// try authenticates a request. It checks no credentials if too many from the same address were
+// wrong, and delays the response to wrong ones. Requests without credentials are checked at once.
 func (a *authenticator) try(r *http.Request, presented bool, check func() (string, error)) (who string, err error) {
 	if !presented {
 		return check()
@@ -97,13 +98,14 @@ func (a *authenticator) try(r *http.Request, presented bool, check func() (strin
 	return who, err
 }
 
-// tooMany is the answer to errTooMany.
+// tooMany sends the response for errTooMany.
 func tooMany(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", strconv.Itoa(int(wrongWindow.Seconds())))
 	http.Error(w, errTooMany.Error(), http.StatusTooManyRequests)
 }
 
-// warn logs a refusal, unless there are too many: a later line says how many were left out.
+// warn logs a refusal. If there are too many, it only counts the refusal, and a later line gives the
+// count.
 func (a *authenticator) warn(text string, args ...any) {
 	if !a.refused.allow(time.Now()) {
 		return
@@ -114,7 +116,7 @@ func (a *authenticator) warn(text string, args ...any) {
 	a.log.Warn(text, args...)
 }
 
-// changed takes down that somebody changed something, or tried to and was rejected.
+// changed records a change, or a rejected attempt, in the log and the audit log.
 func (a *authenticator) changed(r *http.Request, who string, status int, rejected bool) {
 	one := Audited{Time: time.Now().UTC(), AccessKey: who, Remote: r.RemoteAddr, Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Status: status}
 	var err error
@@ -132,7 +134,7 @@ func (a *authenticator) changed(r *http.Request, who string, status int, rejecte
 	}
 }
 
-// statusWriter remembers the status of an answer.
+// statusWriter records the status of a response.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -144,11 +146,11 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets http.ResponseController reach the connection.
+// Unwrap returns the underlying writer for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// authenticate returns the access key of a request, "" for none. Without a key a request can only
-// read, and nothing that is private.
+// authenticate returns the access key of a request, "" for none. Without a key, a request may only
+// read routes that are not private.
 func (a *authenticator) authenticate(r *http.Request, private bool) (accessKey string, err error) {
 	if user, password, ok := r.BasicAuth(); ok {
 		return user, a.basic(r, user, password)
@@ -158,7 +160,7 @@ func (a *authenticator) authenticate(r *http.Request, private bool) (accessKey s
 	case err != nil:
 		return "", errWrongKeys
 	case !id.Anonymous():
-		r.Body = io.NopCloser(payload) // which has to be what was signed
+		r.Body = io.NopCloser(payload) // it is verified against the signature while it is read
 		return id.AccessKey(), nil
 	}
 	if who := a.sessions.of(r, time.Now()); who != "" {
@@ -178,15 +180,15 @@ func (a *authenticator) authenticate(r *http.Request, private bool) (accessKey s
 	return "", nil
 }
 
-// bearer reports whether a request brings a token. MinIO's webhook target sends
-// its auth_token so.
+// bearer reports whether a request has the given bearer token. MinIO's webhook target sends its
+// auth_token this way.
 func bearer(r *http.Request, token string) bool {
 	brought, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return ok && subtle.ConstantTimeCompare([]byte(brought), []byte(token)) == 1
 }
 
-// basic checks a password. It came in the clear, so it has to have stayed on
-// this machine, unless an operator knows better.
+// basic checks HTTP basic authentication. The password is sent in the clear, so it is accepted over
+// loopback only, unless admin_allow_plaintext is set.
 func (a *authenticator) basic(r *http.Request, user, password string) error {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if !a.plaintext && r.TLS == nil && (err != nil || !from.Addr().Unmap().IsLoopback()) {
@@ -194,9 +196,9 @@ func (a *authenticator) basic(r *http.Request, user, password string) error {
 	}
 	key, known := a.keys.Lookup(user)
 	if !known {
-		key.Secret = "no such key, and the same work as for one that exists"
+		key.Secret = "no such key; compared anyway so that the time does not reveal it"
 	}
-	// Digests, because the comparison of texts takes less time where their lengths differ.
+	// Compare digests: ConstantTimeCompare returns early if the lengths differ.
 	want, got := sha256.Sum256([]byte(key.Secret)), sha256.Sum256([]byte(password))
 	right := subtle.ConstantTimeCompare(want[:], got[:]) == 1
 	if !right || !known || key.Token != "" || !key.Expires.IsZero() && !time.Now().Before(key.Expires) {
@@ -205,8 +207,8 @@ func (a *authenticator) basic(r *http.Request, user, password string) error {
 	return nil
 }
 
-// localName reports whether a Host header can only have been typed for this
-// machine: a foreign name that resolves to loopback is DNS rebinding.
+// localName reports whether a Host header is localhost or an IP address. A foreign name that
+// resolves to loopback would be DNS rebinding.
 func localName(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -15,13 +15,12 @@ import (
 
 const noBody = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// TestEveryRoute walks the routes without credentials, with wrong
-// ones, with S3's and with an admin's, in both settings. A new route cannot be
-// forgotten.
+// TestEveryRoute requests every route without credentials, with wrong ones, with those of S3
+// and with those of an administrator, with and without KeysOnly. New routes are included automatically.
 //
 // Scenarios: S43, S44.
 func TestEveryRoute(t *testing.T) {
-	synctest.Test(t, everyRoute) // wrong credentials wait for their answer
+	synctest.Test(t, everyRoute) // responses to wrong credentials are delayed
 }
 
 func everyRoute(t *testing.T) {

@@ -11,58 +11,59 @@ import (
 	"github.com/akidb/akigw/writeback/buckets"
 )
 
-// Status is the answer of GET /api/v1/status.
+// Status is the response to GET /api/v1/status.
 type Status struct {
 	Version string `json:"version"`
-	// What the tiers hold, in bytes.
+	// Usage and size of the tiers in bytes.
 	HotBytes   int64 `json:"hot_bytes"`
 	HotQuota   int64 `json:"hot_quota_bytes"`
 	WarmBytes  int64 `json:"warm_bytes"`
 	WarmQuota  int64 `json:"warm_quota_bytes"`
-	Pending    int   `json:"pending"`       // writes that are acknowledged and not upstream yet
-	Bytes      int64 `json:"pending_bytes"` // of their bodies, and those of dead letters
+	Pending    int   `json:"pending"`       // acknowledged writes that are not upstream yet
+	Bytes      int64 `json:"pending_bytes"` // size of their bodies and of those of dead letters
 	OldestSecs int64 `json:"oldest_seconds"`
 	Dead       int   `json:"dead_letters"`
-	Uploads    int   `json:"uploads"` // multipart uploads of clients that are open in the journal
+	Uploads    int   `json:"uploads"` // open multipart uploads of clients in the journal
 	Packed     int   `json:"packed"`  // objects in packs
 	Packs      int   `json:"packs"`
-	Translated int   `json:"translated_etags"` // objects that the upstream gave another ETag than was promised
-	Dates      int   `json:"promised_dates"`   // other objects that are shown with the Last-Modified that was promised
+	Translated int   `json:"translated_etags"` // objects whose upstream ETag differs from the acknowledged one
+	Dates      int   `json:"promised_dates"`   // other objects that are shown with the acknowledged Last-Modified
 	Uploading  int   `json:"uploading"`        // uploads under way
-	Limit      int   `json:"uploading_limit"`  // how many may be, as the upstream bears it
-	Waiting    int   `json:"waiting"`          // keys that wait to be tried again
-	// Rate and ByteRate are the writes a second that came to the upstream in the last
-	// minute, and their bytes.
+	Limit      int   `json:"uploading_limit"`  // current limit of parallel uploads, which adapts to the upstream
+	Waiting    int   `json:"waiting"`          // keys that wait for a retry
+	// Rate and ByteRate are the uploaded writes per second during the last minute, and their bytes
+	// per second.
 	Rate     float64 `json:"uploads_per_second"`
 	ByteRate float64 `json:"upload_bytes_per_second"`
-	// Broken are buckets whose requests are refused for a while, because too many failed.
+	// Broken are the buckets whose breaker is open: their requests are refused for a short time,
+	// because too many failed.
 	Broken []string `json:"broken,omitempty"`
-	// Suspects are the upstreams that have stopped answering, by name: requests that need
-	// them are refused until they answer a probe.
+	// Suspects are the names of the upstreams that have stopped responding. Requests that need them
+	// are refused until they respond to a probe.
 	Suspects []string `json:"suspects,omitempty"`
-	// Paused says why uploads to an upstream are paused, by its name.
+	// Paused says why uploads are paused, by name of the upstream.
 	Paused map[string]string `json:"paused,omitempty"`
-	// Failing is the error of the last try of an upload or, for a minute, of what made
-	// fewer of them run at a time, "" if all went well.
+	// Failing is the error of the last upload attempt or, for a minute, the error that lowered the
+	// limit of parallel uploads; "" if there is none.
 	Failing string `json:"failing,omitempty"`
-	// WriteBack are buckets whose rule write = "back" is not honoured, or whose pending writes are
-	// not uploaded: those first. At most 100.
+	// WriteBack are buckets whose pending writes are not uploaded, followed by buckets whose rule
+	// write = "back" is not honoured. At most 100.
 	WriteBack []buckets.Note `json:"write_back,omitempty"`
-	// PausedBuckets is how many buckets have pending writes that are not uploaded until somebody
+	// PausedBuckets is the number of buckets whose pending writes are not uploaded until an operator
 	// decides.
 	PausedBuckets int `json:"paused_buckets,omitempty"`
-	// WarmProblem says why nothing more is cached on disk, "" if it is.
+	// WarmProblem says why the warm tier is off, "" if it is on.
 	WarmProblem string `json:"warm_problem,omitempty"`
-	// Problem says why the journal takes no writes, "" if it does.
+	// Problem says why the journal takes no writes, "" if it takes them.
 	Problem string `json:"problem,omitempty"`
-	// Repaired are records and bodies of the journal that were damaged or missing in one of its
-	// directories and were repaired from the other, since the start; LostBodies those that were
-	// damaged in both. With second_dir alone.
+	// Repaired counts records and bodies of the journal that were damaged or missing in one
+	// directory and were repaired from the other, since the start. LostBodies counts bodies that
+	// were damaged in both. Both need second_dir.
 	Repaired   int64 `json:"journal_repaired,omitempty"`
 	LostBodies int64 `json:"journal_lost_bodies,omitempty"`
-	// Warnings say what does not work, though the gateway does, and why.
+	// Warnings name the parts that do not work, and why, although the gateway serves requests.
 	Warnings []string `json:"warnings,omitempty"`
-	// Damage are files with what was found damaged.
+	// Damage are the files in which damaged data was found.
 	Damage []string `json:"damage,omitempty"`
 }
 
@@ -95,8 +96,8 @@ func (s *Server) deadLetters(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, s.Writes.DeadLetters.List())
 }
 
-// deadLetterID is the dead letter that a request names. If it names none, it has
-// been answered.
+// deadLetterID returns the number of the dead letter that a request names. If the request names
+// none, it sends the error response and returns false.
 func deadLetterID(w http.ResponseWriter, r *http.Request) (id uint64, ok bool) {
 	id, err := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
 	if err != nil {
@@ -105,7 +106,7 @@ func deadLetterID(w http.ResponseWriter, r *http.Request) (id uint64, ok bool) {
 	return id, err == nil
 }
 
-// onDeadLetter does something with a dead letter.
+// onDeadLetter returns a handler that calls do for a dead letter.
 func (s *Server) onDeadLetter(do func(r *http.Request, id uint64) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if id, ok := deadLetterID(w, r); ok {
@@ -114,7 +115,7 @@ func (s *Server) onDeadLetter(do func(r *http.Request, id uint64) error) http.Ha
 	}
 }
 
-// purge forgets what is cached: of a key, or of all keys with a prefix.
+// purge drops the cached data of a key or of all keys with a prefix.
 func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
 	what, ok := pattern(w, r.URL.Query())
 	if !ok {
@@ -128,7 +129,7 @@ func (s *Server) purge(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, map[string]int{"purged": n})
 }
 
-// unpack makes objects of their own of what is in packs in a bucket.
+// unpack copies every packed object of a bucket into an object of its own.
 func (s *Server) unpack(w http.ResponseWriter, r *http.Request) {
 	bucket := r.URL.Query().Get("bucket")
 	if bucket == "" {
@@ -143,7 +144,7 @@ func (s *Server) unpack(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, map[string]int{"unpacked": n})
 }
 
-// resume has the pending writes of a bucket uploaded that is not what it was when they were
+// resume uploads the pending writes of a bucket although the bucket has changed since they were
 // acknowledged.
 func (s *Server) resume(w http.ResponseWriter, r *http.Request) {
 	bucket := r.URL.Query().Get("bucket")
@@ -169,8 +170,8 @@ func (s *Server) archiveDeadLetters(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, map[string]int{"archived": n})
 }
 
-// exportDeadLetter sends the body of a dead letter. It is a client's data, so a key
-// is needed, as for changes.
+// exportDeadLetter sends the body of a dead letter. It is a client's data, so it requires a key, as
+// changes do.
 func (s *Server) exportDeadLetter(w http.ResponseWriter, r *http.Request) {
 	id, ok := deadLetterID(w, r)
 	if !ok {
@@ -193,6 +194,6 @@ func (s *Server) exportDeadLetter(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	if _, err := io.Copy(w, body); err != nil {
-		panic(http.ErrAbortHandler) // it must not look whole
+		panic(http.ErrAbortHandler) // cut the connection: the response must not look complete
 	}
 }

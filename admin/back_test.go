@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestBackRoutes: what changes something needs a key and a number; what only reads
-// says how things are.
+// TestBackRoutes: routes that change a dead letter require a key and a number; the others report the
+// state.
 func TestBackRoutes(t *testing.T) {
 	s, _, _ := testServer(t)
 	ask := func(method, path string) *httptest.ResponseRecorder {

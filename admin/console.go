@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// console is the web console: static files, all of them harmless.
+// console is the web console: static files without secrets.
 //
 //go:embed console
 var console embed.FS
@@ -27,7 +27,7 @@ const maxLogin = 4 << 10
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	var l Login
 	if r.Header.Get(consoleHeader) == "" {
-		http.Error(w, "log in at the console; programs sign their requests, or use HTTP basic authentication", http.StatusForbidden)
+		http.Error(w, "only the console may log in; programs sign their requests or use HTTP basic authentication", http.StatusForbidden)
 		return
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLogin)).Decode(&l); err != nil {
@@ -41,7 +41,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.warn("refused a login", "remote", r.RemoteAddr, "error", err)
-		http.Error(w, "This is no admin key, or its secret is another one. S3 keys are no admin keys.", http.StatusForbidden)
+		http.Error(w, "Unknown admin key or wrong secret. S3 keys are not admin keys.", http.StatusForbidden)
 		return
 	}
 	s.log.Info("logged in at the console", "access_key", l.AccessKey, "remote", r.RemoteAddr)
@@ -56,14 +56,14 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	answer(w, nil)
 }
 
-// Session is the answer of GET /api/v1/session.
+// Session is the response to GET /api/v1/session.
 type Session struct {
-	AccessKey string `json:"access_key,omitempty"` // of who is logged in
+	AccessKey string `json:"access_key,omitempty"` // "" if nobody is logged in
 	Version   string `json:"version,omitempty"`
 	Faults    bool   `json:"faults"` // whether faults are enabled
 }
 
-// sessionNow says who is logged in.
+// sessionNow returns who is logged in.
 func (s *Server) sessionNow(w http.ResponseWriter, r *http.Request) {
 	who := s.sessions.of(r, time.Now())
 	if _, known := s.keys.Lookup(who); who == "" || !known {
@@ -87,6 +87,6 @@ func page(name, contentType string) http.HandlerFunc {
 		h.Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
-		_, _ = w.Write(raw) // a client that has gone does not read its answer
+		_, _ = w.Write(raw) // fails only if the client has disconnected
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// maxEvents bounds a notification in bytes: a thousand events fit.
+// maxEvents bounds a notification in bytes. A thousand events fit.
 const maxEvents = 2 << 20
 
-// takeEvents takes an S3 event notification: what it names is not served any
-// more without the upstream's word.
+// takeEvents receives an S3 event notification. The objects that it names are validated with the
+// upstream before they are served again.
 func (s *Server) takeEvents(w http.ResponseWriter, r *http.Request) {
 	document, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEvents))
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// testServer is the admin listener of a store over an upstream in memory.
+// testServer returns the admin listener of a store over an upstream in memory.
 func testServer(t *testing.T) (*Server, *tiers.Store, *s3mem.Memory) {
 	up := s3mem.New()
 	config := tiers.Config{HotBytes: 1 << 20, BlockBytes: 64 << 10, SmallBytes: 4 << 10, MD5ETags: true}
@@ -35,14 +35,13 @@ func testServer(t *testing.T) (*Server, *tiers.Store, *s3mem.Memory) {
 	return New(Options{Config: Config{Listen: "127.0.0.1:9001", EventsToken: "the-token-of-events"}, Store: store, Placement: place, Keys: sigv4.StaticKeys{"operator": "secret-of-the-operator"}, Region: "us-east-1", Version: "test", Log: log}), store, up
 }
 
-// notification is an event message as S3 and MinIO send it.
+// notification returns an event message as S3 and MinIO send it.
 func notification(event, bucket, key, etag string, size int) string {
 	return fmt.Sprintf(`{"EventName":"s3:ObjectCreated:Put","Key":"b/k","Records":[{"eventVersion":"2.1","eventName":%q,"s3":{"bucket":{"name":%q},"object":{"key":%q,"size":%d,"eTag":%q,"sequencer":"1"}}}]}`,
 		event, bucket, key, size, etag)
 }
 
-// TestWebhook: a notification ends what the cache knows of a key; what is no
-// notification changes nothing and says why.
+// TestWebhook: a notification invalidates its key; any other body changes nothing and gets an error.
 func TestWebhook(t *testing.T) {
 	s, store, up := testServer(t)
 	post := func(body string, change func(r *http.Request)) (int, string) {

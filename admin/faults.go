@@ -12,13 +12,13 @@ import (
 	"github.com/akidb/akigw/faults"
 )
 
-// faultAPI is what the listener answers about faults.
+// faultAPI serves the routes for faults.
 type faultAPI struct {
 	layer *faults.Layer // nil: faults are not enabled
 	log   *slog.Logger
 }
 
-// newFaultAPI has metrics show whether faults can be set, and are, if they are enabled.
+// newFaultAPI also registers the gauges that show whether faults are enabled and set.
 func newFaultAPI(layer *faults.Layer, log *slog.Logger, set *metrics.Set) faultAPI {
 	if layer != nil {
 		set.NewGauge("akigw_faults_enabled", func() float64 { return 1 })
@@ -34,14 +34,14 @@ func newFaultAPI(layer *faults.Layer, log *slog.Logger, set *metrics.Set) faultA
 
 func (a faultAPI) routes() []route {
 	return []route{
-		{path: "/api/v1/faults", handle: a.enabled(a.report), summary: "Which faults are set, null for none", answer: faults.Report{}},
+		{path: "/api/v1/faults", handle: a.enabled(a.report), summary: "The faults in force, null for none", answer: faults.Report{}},
 		{path: "/api/v1/faults", method: http.MethodPost, handle: a.enabled(a.set), summary: "Set faults: a plan as in docs/faults.md, or a preset", query: []param{{"preset", "name of a preset", false}}, text: "application/toml", answer: faults.Report{}},
 		{path: "/api/v1/faults", method: http.MethodDelete, handle: a.enabled(a.clear), summary: "End all faults"},
 		{path: "/api/v1/faults/presets", handle: a.enabled(a.presets), summary: "Names of presets", answer: []string{}},
 	}
 }
 
-// enabled refuses what is about faults, unless they are enabled.
+// enabled wraps a handler that requires faults to be enabled.
 func (a faultAPI) enabled(handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if a.layer == nil {
@@ -52,26 +52,26 @@ func (a faultAPI) enabled(handle http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// report says what is set, null for nothing.
+// report returns the faults in force, null for none.
 func (a faultAPI) report(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, a.layer.Report())
 }
 
-// presets names the plans that are there.
+// presets returns the names of the presets.
 func (a faultAPI) presets(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, slices.Sorted(maps.Keys(faults.Presets())))
 }
 
-// maxPlan is the largest plan in bytes.
+// maxPlan bounds a plan in bytes.
 const maxPlan = 1 << 20
 
-// set sets a plan: the body, or a preset by its name.
+// set activates a plan: the one in the body, or a preset by its name.
 func (a faultAPI) set(w http.ResponseWriter, r *http.Request) {
 	plan, known := faults.Presets()[r.URL.Query().Get("preset")]
 	if !known {
 		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPlan))
 		if err == nil && (len(raw) == 0 || r.URL.Query().Has("preset")) {
-			http.Error(w, "the body must be a plan, or preset the name of one", http.StatusBadRequest)
+			http.Error(w, "send either a plan in the body or the name of a preset in the query", http.StatusBadRequest)
 			return
 		}
 		if err == nil {
@@ -90,7 +90,7 @@ func (a faultAPI) set(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, a.layer.Report())
 }
 
-// clear ends the plan that is set.
+// clear ends the plan in force.
 func (a faultAPI) clear(w http.ResponseWriter, _ *http.Request) {
 	a.layer.Clear()
 	a.log.Warn("faults are cleared")

@@ -57,8 +57,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
-// metricsInTheCode are the names that are written in the source, where they are no readers' and
-// no other thing's.
+// metricsInTheCode returns the names of metrics in the source, without those that are only read there.
 func metricsInTheCode(t *testing.T) (names []string) {
 	t.Helper()
 	elsewhere := []string{"admin/metrics.go", "admin/overview.go", "admin/session.go", "trace/trace.go", "cmd/akigw/trace.go"}
@@ -94,8 +93,8 @@ func metricsPage() string {
 	return b.String()
 }
 
-// TestMetricsHaveHelp: each family is in one piece, with its type and what it means, so that
-// Prometheus takes it.
+// TestMetricsHaveHelp: the lines of each family are together, with its type and help text, as
+// Prometheus requires.
 func TestMetricsHaveHelp(t *testing.T) {
 	var out strings.Builder
 	text := "# HELP b \n# TYPE b counter\nb{x=\"1\"} 1\n# HELP akigw_hot_values \n# TYPE akigw_hot_values gauge\nakigw_hot_values 3\n# HELP b \n# TYPE b counter\nb{x=\"2\"} 2\n# HELP go_cpu_count \n# TYPE go_cpu_count gauge\ngo_cpu_count 2\n"

@@ -13,11 +13,11 @@ import (
 // object is a JSON object.
 type object = map[string]any
 
-// openAPI describes the API of this listener, made from the table of routes and the types of
-// their answers.
+// openAPI serves a description of the API, generated from the routes and the types of their
+// responses.
 func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.document()) }
 
-// document is the OpenAPI document, version 3.0.
+// document returns the OpenAPI 3.0 document.
 func (s *Server) document() object {
 	schemas, paths := object{}, map[string]object{}
 	for _, r := range s.routes() {
@@ -31,7 +31,7 @@ func (s *Server) document() object {
 	}
 	return object{
 		"openapi": "3.0.3",
-		"info": object{"title": "akigw admin API", "version": s.Version, "description": "Reading needs no key on loopback unless admin_keys_only is set or the route says so; all else needs an admin key: " +
+		"info": object{"title": "akigw admin API", "version": s.Version, "description": "Reading requires no key on loopback unless admin_keys_only is set or the route says so; everything else requires an admin key: " +
 			"a request signed with signature version 4 (service s3), HTTP basic authentication over loopback, or a session of the console."},
 		"paths": paths,
 		"components": object{"schemas": schemas, "securitySchemes": object{
@@ -60,7 +60,7 @@ func (s *Server) operation(r route, schemas object) object {
 	switch {
 	case r.stream == "":
 		content["application/json"] = object{"schema": schemaOf(reflect.TypeOf(answer), schemas)}
-	case r.answer != nil: // each line or event
+	case r.answer != nil: // the type of each line or event
 		content[r.stream] = object{"schema": object{"type": "string"}, "x-each": schemaOf(reflect.TypeOf(answer), schemas)}
 	default:
 		content[r.stream] = object{"schema": object{"type": "string"}}
@@ -68,7 +68,7 @@ func (s *Server) operation(r route, schemas object) object {
 	text := object{"text/plain": object{"schema": object{"type": "string"}}}
 	o := object{
 		"summary": r.summary, "parameters": parameters,
-		"responses": object{"200": object{"description": "it was done", "content": content}, "default": object{"description": "it was not, and why", "content": text}},
+		"responses": object{"200": object{"description": "success", "content": content}, "default": object{"description": "failure, with the reason", "content": text}},
 	}
 	if !r.open && (r.method != "" || r.private) {
 		o["security"] = []object{{"basic": []string{}}, {"session": []string{}}}
@@ -82,7 +82,7 @@ func (s *Server) operation(r route, schemas object) object {
 	return o
 }
 
-// schemaOf describes a type as JSON has it. Structs with a name are among the schemas.
+// schemaOf returns the JSON schema of a type. Named structs are added to schemas.
 func schemaOf(t reflect.Type, schemas object) object {
 	switch t {
 	case reflect.TypeFor[time.Time]():
@@ -112,7 +112,7 @@ func schemaOf(t reflect.Type, schemas object) object {
 	case reflect.String:
 		return object{"type": "string"}
 	case reflect.Struct:
-	case reflect.Interface: // anything
+	case reflect.Interface: // any type
 		return object{"nullable": true}
 	default:
 		return object{"type": "integer"}
@@ -125,13 +125,13 @@ func schemaOf(t reflect.Type, schemas object) object {
 		name = pkg[strings.LastIndexByte(pkg, '/')+1:] + "." + name
 	}
 	if schemas[name] == nil {
-		schemas[name] = object{} // it may contain itself
+		schemas[name] = object{} // set first, because the type may contain itself
 		schemas[name] = object{"type": "object", "properties": properties(t, schemas)}
 	}
 	return object{"$ref": "#/components/schemas/" + name}
 }
 
-// properties are the fields of a struct; those of an embedded one are its own.
+// properties returns the fields of a struct, including those of embedded structs.
 func properties(t reflect.Type, schemas object) object {
 	all := object{}
 	for f := range t.Fields() {

@@ -14,14 +14,14 @@ import (
 	"github.com/akidb/akigw/cost"
 )
 
-// Overview is what happened in the last second: an event of GET /api/v1/stream.
+// Overview describes the last second: an event of GET /api/v1/stream.
 type Overview struct {
-	At       int64                 `json:"at"`       // milliseconds since 1970
-	Requests map[string]float64    `json:"requests"` // of clients, a second: read, write, list, other
-	Errors   float64               `json:"errors"`   // answers of 500 and above, a second
-	Outcomes map[string]float64    `json:"outcomes"` // reads a second, by the slowest tier that they needed
+	At       int64                 `json:"at"`       // Unix time in milliseconds
+	Requests map[string]float64    `json:"requests"` // requests of clients per second: read, write, list, other
+	Errors   float64               `json:"errors"`   // 5xx responses per second
+	Outcomes map[string]float64    `json:"outcomes"` // reads per second, by the slowest tier that they needed
 	Latency  map[string]*Quantiles `json:"latency_ms"`
-	// Bytes a second: to and from clients, from and to the upstream.
+	// Bytes per second: to and from clients, from and to the upstream.
 	Sent             float64 `json:"sent_bytes"`
 	Received         float64 `json:"received_bytes"`
 	UpstreamRequests float64 `json:"upstream_requests"`
@@ -32,7 +32,7 @@ type Overview struct {
 	Status           Status  `json:"status"`
 }
 
-// Quantiles are milliseconds, of the requests of the last ten seconds.
+// Quantiles are the request times of the last ten seconds, in milliseconds.
 type Quantiles struct {
 	P50 float64 `json:"p50"`
 	P95 float64 `json:"p95"`
@@ -48,7 +48,7 @@ type Saved struct {
 	Since    time.Time `json:"since"`
 }
 
-// saved sums up the cost report.
+// saved totals the cost report.
 func saved(r cost.Report) Saved {
 	return Saved{
 		Bytes:    int64(r.Total.Clients.Out) - int64(r.Total.Upstream.Out),
@@ -57,7 +57,7 @@ func saved(r cost.Report) Saved {
 	}
 }
 
-// counted is the counters of the gateway at some moment, by name with labels.
+// counted is a snapshot of the gateway's counters, by name with labels.
 type counted struct {
 	at     time.Time
 	values map[string]float64
@@ -81,7 +81,7 @@ func (s *Server) countedNow() counted {
 	return c
 }
 
-// overviewed reports whether a metric is needed.
+// overviewed reports whether an Overview needs a metric.
 func overviewed(line string) bool {
 	for _, prefix := range [...]string{"akigw_gateway_", "akigw_cold_", "akigw_tiers_reads_total"} {
 		if strings.HasPrefix(line, prefix) {
@@ -91,7 +91,7 @@ func overviewed(line string) bool {
 	return false
 }
 
-// label is the value of a label in a metric's name, "" if it has none.
+// label returns the value of a label in a metric's name, "" if it has none.
 func label(name, label string) string {
 	_, rest, ok := strings.Cut(name, label+`="`)
 	if !ok {
@@ -101,7 +101,7 @@ func label(name, label string) string {
 	return value
 }
 
-// since calls yield with what each counter of a family has grown a second.
+// since calls yield with the growth per second of each counter of a family.
 func (c counted) since(old counted, family string, yield func(name string, perSecond float64)) {
 	seconds := max(c.at.Sub(old.at).Seconds(), 1e-3)
 	for name, value := range c.values {
@@ -111,13 +111,14 @@ func (c counted) since(old counted, family string, yield func(name string, perSe
 	}
 }
 
-// sum is what a family has grown a second.
+// sum returns the growth per second of a family.
 func (c counted) sum(old counted, family string) (sum float64) {
 	c.since(old, family, func(_ string, n float64) { sum += n })
 	return sum
 }
 
-// quantiles are those of the requests of a kind that have ended since old, nil if none has.
+// quantiles returns the quantiles of the requests of a kind that have ended since old, nil if there
+// are none.
 func (c counted) quantiles(old counted, kind string) *Quantiles {
 	type bucket struct{ bound, count float64 }
 	var all []bucket
@@ -135,8 +136,8 @@ func (c counted) quantiles(old counted, kind string) *Quantiles {
 	if total == 0 {
 		return nil
 	}
-	// Counts are cumulative: the quantile is in the lowest bucket that reaches it, and
-	// between its bounds by share.
+	// Counts are cumulative. The quantile is in the lowest bucket that reaches it; its position
+	// between the bounds is interpolated.
 	at := func(q float64) float64 {
 		upper, lower := bucket{math.Inf(1), math.Inf(1)}, bucket{}
 		for _, b := range all {
@@ -157,7 +158,7 @@ func (c counted) quantiles(old counted, kind string) *Quantiles {
 	return &Quantiles{at(.5), at(.95), at(.99)}
 }
 
-// overview says what happened since old; quantiles reach back to older.
+// overview describes the time since old; its quantiles cover the time since older.
 func (s *Server) overview(now, old, older counted) Overview {
 	o := Overview{
 		At: now.at.UnixMilli(), Requests: map[string]float64{"read": 0, "write": 0, "list": 0, "other": 0}, Outcomes: map[string]float64{}, Latency: map[string]*Quantiles{},
@@ -182,8 +183,8 @@ func (s *Server) overview(now, old, older counted) Overview {
 }
 
 const (
-	// streamEvery is how often an overview is sent, and quantileSpan how many of them back
-	// quantiles reach.
+	// streamEvery is the interval between overviews. quantileSpan is the number of intervals that the
+	// quantiles cover.
 	streamEvery  = time.Second
 	quantileSpan = 10
 )
@@ -219,25 +220,25 @@ type events struct {
 func newEvents(w http.ResponseWriter) events {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // of a proxy
+	w.Header().Set("X-Accel-Buffering", "no") // tells proxies not to buffer
 	e := events{w, http.NewResponseController(w)}
-	_ = e.flush.Flush() // so that a browser knows that it is connected
+	_ = e.flush.Flush() // sends the headers, so that a browser knows that it is connected
 	return e
 }
 
-// send sends an event. It returns false when nobody listens any more.
+// send sends an event. It returns false when the client has disconnected.
 func (e events) send(v any) bool {
 	raw, err := json.Marshal(v)
 	return err == nil && e.line(raw)
 }
 
-// line sends an event that is JSON already.
+// line sends an event that is already encoded as JSON.
 func (e events) line(raw []byte) bool {
 	_, err := fmt.Fprintf(e.w, "data: %s\n\n", raw)
 	return err == nil && e.flush.Flush() == nil
 }
 
-// logs sends the log: what it has had lately, and then as it goes on.
+// logs streams the log: first its last records, then each new one.
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	if s.Logs == nil {
 		http.Error(w, "the log is not kept", http.StatusNotFound)
@@ -247,7 +248,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	s.Logs.Follow(r.Context(), events.line)
 }
 
-// costs says what was saved.
+// costs returns the cost report.
 func (s *Server) costs(w http.ResponseWriter, _ *http.Request) {
 	if s.Costs == nil {
 		http.Error(w, "costs are not counted", http.StatusNotFound)

@@ -10,7 +10,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Prefix sums up the objects of a bucket, or of those of them below a prefix.
+// Prefix has the totals of a bucket, or of its objects below a prefix.
 type Prefix struct {
 	Bucket   string `json:"bucket"`
 	Prefix   string `json:"prefix"`
@@ -22,19 +22,18 @@ type Prefix struct {
 }
 
 const (
-	// mostPrefixes is how many are named, and lookAtMost how long the catalog is gone through
-	// for them.
+	// mostPrefixes bounds the prefixes in a response, and lookAtMost the time spent reading the catalog.
 	mostPrefixes = 100
 	lookAtMost   = 5 * time.Second
 )
 
-// prefixes sums up what the catalog knows: all of it by bucket, or a bucket by what follows a
-// prefix up to the next slash. The largest come first.
+// prefixes returns totals of the catalog, largest first: by bucket, or of one bucket by the part of
+// the keys that follows a prefix, up to the next slash.
 func (s *Server) prefixes(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	what := akigw.Pattern{Bucket: q.Get("bucket"), Prefix: q.Get("prefix")}
 	if what.Bucket != "" && akigw.CheckBucketName(what.Bucket) != nil || what.Bucket == "" && what.Prefix != "" {
-		http.Error(w, "bucket must be the name of a bucket; with it may come a prefix", http.StatusBadRequest)
+		http.Error(w, "bucket must be the name of a bucket, optionally with prefix", http.StatusBadRequest)
 		return
 	}
 	sums, until := map[[2]string]*Prefix{}, time.Now().Add(lookAtMost)

@@ -9,7 +9,7 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// TestContention: what goroutines wait for is measured while somebody asks, by one at a time.
+// TestContention: contention is measured only during a request, and by one request at a time.
 func TestContention(t *testing.T) {
 	s, _, _ := testServer(t)
 	ask := func(path string) *httptest.ResponseRecorder {

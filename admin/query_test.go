@@ -10,8 +10,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestQueriesAreReadWhole: a parameter with a bare semicolon counts, and a query that cannot be
-// read is refused. A purge of a prefix must not become one of the bucket.
+// TestQueriesAreReadWhole: a parameter with a bare semicolon is kept, and a query that cannot be
+// parsed is refused. A purge of a prefix must not become a purge of the bucket.
 func TestQueriesAreReadWhole(t *testing.T) {
 	for _, c := range []struct {
 		query        string

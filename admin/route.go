@@ -2,26 +2,26 @@ package admin
 
 import "net/http"
 
-// route is something that this listener answers.
+// route is one route of this listener.
 type route struct {
 	path   string
-	method string // "" is GET; others need a key
-	// token is a bearer token that opens this route besides keys, "" for none.
+	method string // "" is GET; other methods require a key
+	// token is a bearer token that is accepted instead of a key, "" for none.
 	token string
-	// open routes answer everybody: they say nothing but yes or no, or are pages that say
-	// nothing at all.
+	// open routes need no key even if keys are required: their responses reveal nothing but yes or
+	// no, or are static pages.
 	open bool
-	// private routes need a key though they change nothing.
+	// private routes require a key although they change nothing.
 	private bool
 	handle  http.HandlerFunc
 
-	// The rest is for the OpenAPI document; without a summary a route is not in it.
+	// The other fields are for the OpenAPI document, which leaves out routes without a summary.
 	summary string
 	query   []param
 	body    any    // an example of the type of the body, nil for none
-	text    string // media type of a body that is no JSON
-	answer  any    // an example of the type of the answer, nil for done
-	stream  string // media type of an answer that is no JSON document
+	text    string // media type of a body that is not JSON
+	answer  any    // an example of the type of the response, nil for done
+	stream  string // media type of a response that is not a single JSON document
 }
 
 // param is a parameter of the query.
@@ -30,7 +30,7 @@ type param struct {
 	needed     bool
 }
 
-// done is the answer to what has none of its own.
+// done is the response to requests that have no other result.
 type done struct {
 	Done bool `json:"done"`
 }

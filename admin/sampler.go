@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// rejectedBurst rejected requests are taken down at once, and one each rejectedEvery
-	// after that: a flood of them neither fills the audit log nor hides the rest of it.
+	// rejectedBurst rejected requests are recorded at once, and one per rejectedEvery after that, so
+	// that a flood of them neither fills the audit log nor buries its other lines.
 	rejectedBurst = 60
 	rejectedEvery = 10 * time.Second
 )
 
-// sampler bounds how many rejected requests are written down, and counts those that are
-// not. Any goroutine may use it.
+// sampler limits the rate at which rejected requests are recorded and counts those that are left
+// out. Its methods may be called concurrently.
 type sampler struct {
 	mu      sync.Mutex
 	limiter *rate.Limiter // guarded by mu
-	left    int           // left out and not told yet; guarded by mu
+	left    int           // left out and not reported yet; guarded by mu
 }
 
 func newSampler() *sampler {
 	return &sampler{limiter: rate.NewLimiter(rate.Every(rejectedEvery), rejectedBurst)}
 }
 
-// allow reports whether a rejected request may be written down. If not, it is counted.
+// allow reports whether a rejected request may be recorded. If not, it counts the request.
 func (s *sampler) allow(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +39,7 @@ func (s *sampler) allow(now time.Time) bool {
 	return false
 }
 
-// take returns how many were left out since the last call.
+// take returns how many requests were left out since the last call.
 func (s *sampler) take() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,14 +48,14 @@ func (s *sampler) take() int {
 	return n
 }
 
-// add counts n that were left out: what was taken and could not be told.
+// add puts back a count that take has returned and that could not be reported.
 func (s *sampler) add(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left += n
 }
 
-// shortened is text, cut to limit bytes and marked if it is longer.
+// shortened truncates text to limit bytes and appends how many bytes are missing, if any.
 func shortened(text string, limit int) string {
 	if len(text) <= limit {
 		return text

@@ -20,7 +20,7 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// New makes the handler of the admin listener.
+// New returns the handler of the admin listener.
 func New(o Options) *Server {
 	if o.Writes == nil {
 		o.Writes = writeback.New(writeback.Options{})
@@ -28,7 +28,7 @@ func New(o Options) *Server {
 	if o.Traces == nil {
 		o.Traces = new(trace.Recorder)
 	}
-	metrics.ExposeMetadata(true) // the types of metrics
+	metrics.ExposeMetadata(true) // adds # TYPE lines
 	s := &Server{Options: o, mux: http.NewServeMux(), paths: map[string]bool{}, metrics: cmp.Or(o.Config.Metrics, metrics.NewSet())}
 	s.authenticator = authenticator{
 		verifier: &sigv4.Verifier{Region: o.Region, Keys: o.Keys}, keys: o.Keys, keysOnly: o.Config.KeysOnly, plaintext: o.Config.Plaintext, loopback: listen.Loopback(o.Config.Listen),
@@ -43,7 +43,7 @@ func New(o Options) *Server {
 	return s
 }
 
-// gauges shows what the tiers hold.
+// gauges registers gauges for the contents of the tiers.
 func (s *Server) gauges() {
 	usage := func(pick func(tiers.Usage) int64) func() float64 {
 		return func() float64 { return float64(pick(s.Store.Usage())) }
@@ -56,16 +56,17 @@ func (s *Server) gauges() {
 	s.metrics.NewGauge(fmt.Sprintf("akigw_build_info{version=%q}", s.Version), func() float64 { return 1 })
 }
 
-// contended is a profile of what goroutines wait for. It costs something: so it is made while
-// somebody asks for it, for the seconds that are asked for, by one at a time.
+// contended serves the mutex and block profiles. Collecting them slows the process down, so they are
+// collected only during a request for one, for the requested number of seconds, one request at a
+// time.
 func (s *Server) contended(name string, measure func(on bool)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("seconds") == "" {
-			http.Error(w, "seconds is needed: it is measured for so long", http.StatusBadRequest)
+			http.Error(w, "seconds is required: the duration of the measurement", http.StatusBadRequest)
 			return
 		}
 		if !s.profiling.TryLock() {
-			http.Error(w, "somebody else measures at present", http.StatusConflict)
+			http.Error(w, "another measurement is running", http.StatusConflict)
 			return
 		}
 		defer s.profiling.Unlock()
@@ -78,7 +79,7 @@ func (s *Server) contended(name string, measure func(on bool)) http.HandlerFunc 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, pattern := s.mux.Handler(r); pattern == "" && !s.paths[r.URL.Path] && !strings.HasPrefix(r.URL.Path, "/api/") {
-		http.Error(w, "There is nothing here: this is the admin listener of akigw. S3 has another address, which the gateway printed when it started (listen).", http.StatusNotFound)
+		http.Error(w, "Not found. This is the admin listener of akigw. The S3 listener has another address (setting: listen), which the gateway printed when it started.", http.StatusNotFound)
 		return
 	}
 	if err := readable(r); err != nil {
@@ -88,9 +89,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// health is red when acknowledged writes may be in danger: an orchestrator that
-// restarts the gateway for it may mend a disk that failed for a moment. What a restart
-// does not mend, a full disk above all, is said behind "ok".
+// health responds with 503 when acknowledged writes may be in danger. An orchestrator then restarts
+// the gateway, which helps if a disk failed only for a moment. Problems that a restart does not fix,
+// such as a full disk, are listed after "ok".
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	warnings := strings.Join(s.warnings(), "\n")
 	st := s.Writes.Status()
@@ -98,7 +99,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "the journal takes no writes; see /api/v1/status\n"+warnings, http.StatusServiceUnavailable)
 		return
 	}
-	if n := st.PausedBuckets; n > 0 { // no restart mends that
+	if n := st.PausedBuckets; n > 0 { // a restart does not fix that
 		fmt.Fprintf(w, "ok, but pending writes of %d buckets are not uploaded; see akigw status\n", n)
 	} else {
 		fmt.Fprintln(w, "ok")
@@ -108,7 +109,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// warnings say what does not work, though the gateway does.
+// warnings returns a line for each part that does not work, although the gateway serves requests.
 func (s *Server) warnings() []string {
 	all := append(s.Store.Warnings(), s.Writes.Warnings()...)
 	if s.Snapshots != nil {
@@ -119,7 +120,7 @@ func (s *Server) warnings() []string {
 	return all
 }
 
-// readiness is red while requests should go to another gateway, and says why.
+// readiness responds with 503 and the reason while requests should go to another gateway.
 func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	if s.Ready != nil {
 		if err := s.Ready(); err != nil {
@@ -130,12 +131,12 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// maxHead bounds the head of a request in bytes. The longest that are needed have a key of
-// 1 KiB in their query, and are presigned.
+// maxHead bounds the head of a request in bytes. The longest legitimate requests are presigned and
+// have a key of 1 KiB in their query.
 const maxHead = 32 << 10
 
-// HTTP makes the HTTP server for the admin listener. Profiles take as long as
-// they are asked to; a shutdown ends what would go on for ever.
+// HTTP returns the HTTP server of the admin listener. It has no write timeout, because profiles and
+// streams may take long; a shutdown ends endless streams.
 func HTTP(handler http.Handler, log *slog.Logger) *http.Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{

@@ -8,17 +8,18 @@ import (
 )
 
 const (
-	// cookieName is the cookie of a session; sessionTime is how long one lasts, and
-	// mostSessions how many there may be.
+	// cookieName is the name of the session cookie. sessionTime is how long a session lasts, and
+	// mostSessions bounds the number of sessions.
 	cookieName   = "akigw_session"
 	sessionTime  = 12 * time.Hour
 	mostSessions = 1000
-	// consoleHeader is on each request of the console that changes something. Another page
-	// cannot send it without asking first (CORS), and is not answered then.
+	// consoleHeader is sent with each request of the console that changes something. It protects against
+	// cross-site request forgery: a page of another origin needs a CORS preflight to send it, which the
+	// listener does not grant.
 	consoleHeader = "X-Akigw-Console"
 )
 
-// sessions are who is logged in at the console, in memory: a restart logs everybody out.
+// sessions holds the sessions of the console in memory, so a restart logs everybody out.
 type sessions struct {
 	mu  sync.Mutex
 	all map[string]session // by token; guarded by mu
@@ -29,7 +30,7 @@ type session struct {
 	ends      time.Time
 }
 
-// begin makes a session and returns its token.
+// begin creates a session and returns its token.
 func (s *sessions) begin(accessKey string, now time.Time) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,7 +47,7 @@ func (s *sessions) begin(accessKey string, now time.Time) string {
 	return token
 }
 
-// of is whose session a request belongs to, "" for nobody's.
+// of returns the access key of a request's session, "" if it has none.
 func (s *sessions) of(r *http.Request, now time.Time) string {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestConsoleSessions: who logs in with an admin key gets a cookie that opens what the key opens,
-// for the console alone and until it is logged out; nothing else does.
+// TestConsoleSessions: a login with an admin key returns a cookie with the rights of the key. It is
+// valid only for requests of the console and until the logout. Nothing else opens a session.
 func TestConsoleSessions(t *testing.T) {
 	s, _, _ := testServer(t)
 	ask := func(method, path, body string, change func(*http.Request)) *httptest.ResponseRecorder {
@@ -88,7 +88,7 @@ func TestConsoleSessions(t *testing.T) {
 	}
 }
 
-// TestConsoleIsHarmless: the pages ask no other host, and may be framed by nobody.
+// TestConsoleIsHarmless: the pages load nothing from other hosts and cannot be framed.
 func TestConsoleIsHarmless(t *testing.T) {
 	s, _, _ := testServer(t)
 	for _, path := range []string{"/", "/app.js", "/style.css", "/icon.svg"} {
@@ -110,7 +110,7 @@ func TestConsoleIsHarmless(t *testing.T) {
 	}
 }
 
-// TestOverview: rates and quantiles are those of the time between two counts.
+// TestOverview: rates and quantiles cover the time between two snapshots of the counters.
 func TestOverview(t *testing.T) {
 	at := time.Now()
 	bucket := func(le string) string {

@@ -7,20 +7,20 @@ import (
 	"github.com/akidb/akigw/snapshot"
 )
 
-// snapshotAPI is what the listener answers about snapshots.
+// snapshotAPI serves the routes for snapshots.
 type snapshotAPI struct{ store *snapshot.Store }
 
 func (a snapshotAPI) routes() []route {
 	return []route{
 		{path: "/api/v1/snapshots", handle: a.list, summary: "Snapshots of the catalog", answer: []snapshot.Info{}},
-		{path: "/api/v1/snapshots", method: http.MethodPost, handle: a.create, summary: "Make a snapshot", answer: snapshot.Info{}},
-		{path: "/api/v1/snapshots/{id}", handle: a.show, summary: "Read all of a snapshot, and say what it says of itself", answer: snapshot.Details{}},
-		{path: "/api/v1/snapshots/{id}", method: http.MethodDelete, handle: a.remove, summary: "Delete a snapshot", query: []param{{"force", "true: the last one, too", false}}},
-		{path: "/api/v1/snapshots-diff", handle: a.diff, summary: "What happened between two snapshots; the last line is {}", query: []param{{"from", "id", true}, {"to", "id", true}}, answer: snapshot.Change{}, stream: lines},
+		{path: "/api/v1/snapshots", method: http.MethodPost, handle: a.create, summary: "Create a snapshot", answer: snapshot.Info{}},
+		{path: "/api/v1/snapshots/{id}", handle: a.show, summary: "Verify a snapshot's digest and return its metadata", answer: snapshot.Details{}},
+		{path: "/api/v1/snapshots/{id}", method: http.MethodDelete, handle: a.remove, summary: "Delete a snapshot", query: []param{{"force", "true: delete even the last valid snapshot", false}}},
+		{path: "/api/v1/snapshots-diff", handle: a.diff, summary: "Differences between two snapshots; the last line is {}", query: []param{{"from", "id", true}, {"to", "id", true}}, answer: snapshot.Change{}, stream: lines},
 	}
 }
 
-// list lists them.
+// list lists the snapshots.
 func (a snapshotAPI) list(w http.ResponseWriter, _ *http.Request) {
 	all, err := a.store.List()
 	if err != nil {
@@ -30,7 +30,7 @@ func (a snapshotAPI) list(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, all)
 }
 
-// create makes one.
+// create creates a snapshot.
 func (a snapshotAPI) create(w http.ResponseWriter, r *http.Request) {
 	i, err := a.store.Create(r.Context())
 	if err != nil {
@@ -40,7 +40,7 @@ func (a snapshotAPI) create(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, i)
 }
 
-// show reads all of one, and says what it says of itself.
+// show verifies a snapshot's digest and returns its metadata.
 func (a snapshotAPI) show(w http.ResponseWriter, r *http.Request) {
 	i, err := a.store.Find(r.PathValue("id"))
 	var d snapshot.Details
@@ -54,7 +54,7 @@ func (a snapshotAPI) show(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, d)
 }
 
-// remove removes one.
+// remove deletes a snapshot.
 func (a snapshotAPI) remove(w http.ResponseWriter, r *http.Request) {
 	i, err := a.store.Find(r.PathValue("id"))
 	if err == nil {
@@ -63,8 +63,8 @@ func (a snapshotAPI) remove(w http.ResponseWriter, r *http.Request) {
 	answer(w, err)
 }
 
-// diff sends what happened between two, a line of JSON each, and at the end an empty
-// object: without it the answer is not whole.
+// diff sends the differences between two snapshots, one JSON object per line, and an empty object at
+// the end. A response without that last line is incomplete.
 func (a snapshotAPI) diff(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	from, err := a.store.Find(q.Get("from"))
@@ -79,7 +79,7 @@ func (a snapshotAPI) diff(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	encoder := json.NewEncoder(w)
 	if err := a.store.Diff(r.Context(), from, to, func(c snapshot.Change) bool { return encoder.Encode(c) == nil }); err != nil {
-		panic(http.ErrAbortHandler) // it must not look whole
+		panic(http.ErrAbortHandler) // cut the connection: the response must not look complete
 	}
-	_, _ = w.Write([]byte("{}\n")) // a client that has gone does not read its answer
+	_, _ = w.Write([]byte("{}\n")) // fails only if the client has disconnected
 }

@@ -14,21 +14,21 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// Object is what is known of one object: an element of GET /api/v1/tier/objects, and the
-// answer of GET /api/v1/tier for a key.
+// Object is what the catalog knows about one object: an element of GET /api/v1/tier/objects, and the
+// response to GET /api/v1/tier for a key.
 type Object struct {
 	Bucket       string    `json:"bucket"`
 	Key          string    `json:"key"`
 	VersionID    string    `json:"version_id,omitempty"`
-	Tier         string    `json:"tier"` // hot, warm or cold: the fastest that has all of it
-	Size         int64     `json:"size"` // bytes, and so the next two
+	Tier         string    `json:"tier"` // hot, warm or cold: the fastest tier that has all of it
+	Size         int64     `json:"size"` // bytes, as are the next two
 	HotBytes     int64     `json:"hot_bytes"`
 	WarmBytes    int64     `json:"warm_bytes"`
 	ETag         string    `json:"etag"`
 	ContentType  string    `json:"content_type,omitempty"`
-	LastModified time.Time `json:"last_modified,omitzero"` // if known
+	LastModified time.Time `json:"last_modified,omitzero"` // zero if unknown
 	Pinned       bool      `json:"pinned"`
-	LastAccess   time.Time `json:"last_access,omitzero"` // if known
+	LastAccess   time.Time `json:"last_access,omitzero"` // zero if unknown
 	Recent       uint32    `json:"recent_accesses"`
 	Accesses     uint64    `json:"accesses"`
 }
@@ -37,21 +37,21 @@ func objectOf(c *akigw.CatalogEntry) Object {
 	return Object{c.Key.Bucket, c.Key.Name, c.Key.Version, string(c.Tier), c.Size, c.HotBytes, c.WarmBytes, c.ETag, c.ContentType, c.LastModified.UTC(), c.Pinned, c.LastAccess.UTC(), c.Recent, c.Accesses}
 }
 
-// Page is the answer of GET /api/v1/tier/objects.
+// Page is the response to GET /api/v1/tier/objects.
 type Page struct {
 	Objects []Object `json:"objects"`
-	// Next is what to send as after for those that follow, "" if there are none.
+	// Next is the value of after for the next page, "" on the last page.
 	Next string `json:"next,omitempty"`
 }
 
-// TierMetrics is the answer of GET /api/v1/metrics/tiers.
+// TierMetrics is the response to GET /api/v1/metrics/tiers.
 type TierMetrics struct {
 	tiers.Usage
 	Worker *placement.WorkerReport `json:"worker,omitempty"`
 	Pins   int                     `json:"pins"`
 }
 
-// tier says where objects are: one by its key, or the sum over a prefix or a bucket.
+// tier returns where one object is, or totals over a prefix or a bucket.
 func (s *Server) tier(w http.ResponseWriter, r *http.Request) {
 	what, ok := pattern(w, r.URL.Query())
 	if !ok {
@@ -75,7 +75,7 @@ func (s *Server) tier(w http.ResponseWriter, r *http.Request) {
 }
 
 const (
-	// objectsAtOnce and mostObjects are how many objects one answer names.
+	// objectsAtOnce and mostObjects are the default and the maximum number of objects in one response.
 	objectsAtOnce = 1000
 	mostObjects   = 10_000
 )
@@ -98,7 +98,7 @@ func (s *Server) tierObjects(w http.ResponseWriter, r *http.Request) {
 	}
 	after, err := hex.DecodeString(q.Get("after"))
 	if err != nil {
-		http.Error(w, "after must be what an earlier answer called next", http.StatusBadRequest)
+		http.Error(w, "after must be the next of an earlier response", http.StatusBadRequest)
 		return
 	}
 	all, next, err := s.Placement.Objects(r.Context(), what, string(after), limit)
@@ -113,8 +113,8 @@ func (s *Server) tierObjects(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, page)
 }
 
-// move is the body of POST /api/v1/tier. Key and Prefix exclude each other; with neither the
-// action is for the whole bucket. Tier is for pins: "hot" or "warm", which is the default.
+// move is the body of POST /api/v1/tier. Key and Prefix exclude each other; without either, the
+// action applies to the whole bucket. Tier is for pins: "hot" or "warm" (the default).
 type move struct {
 	Action placement.Action `json:"action"`
 	Bucket string           `json:"bucket"`
@@ -123,10 +123,10 @@ type move struct {
 	Tier   string           `json:"tier"`
 }
 
-// maxMove is the largest body of a move in bytes.
+// maxMove bounds the body of a move in bytes.
 const maxMove = 16 << 10
 
-// moveTier does something with objects.
+// moveTier promotes, demotes, pins or unpins objects.
 func (s *Server) moveTier(w http.ResponseWriter, r *http.Request) {
 	var m move
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxMove))
@@ -140,7 +140,7 @@ func (s *Server) moveTier(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if m.Tier != "" && (m.Tier != "hot" && m.Tier != "warm" || m.Action != placement.PinObjects) {
-		http.Error(w, `tier must be "hot" or "warm", and is for the action pin`, http.StatusBadRequest)
+		http.Error(w, `tier must be "hot" or "warm", and only the action pin has one`, http.StatusBadRequest)
 		return
 	}
 	q := url.Values{"bucket": {m.Bucket}}
@@ -162,7 +162,7 @@ func (s *Server) moveTier(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, result)
 }
 
-// tierMetrics says how full the tiers are and what the worker does.
+// tierMetrics returns the usage of the tiers and the state of the worker.
 func (s *Server) tierMetrics(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, TierMetrics{Usage: s.Store.Usage(), Worker: s.Placement.Worker(), Pins: len(s.Placement.Pins())})
 }
@@ -175,8 +175,8 @@ func (s *Server) pins(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, pins)
 }
 
-// warm brings objects in, and says how far it is, a line of JSON each time, until it is done
-// or the client leaves. The last line has done, or failure.
+// warm prefetches objects until it is done or the client disconnects. It sends its progress, one
+// JSON object per line. The last line has done or failure.
 func (s *Server) warm(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	what, ok := pattern(w, q)
@@ -187,7 +187,7 @@ func (s *Server) warm(w http.ResponseWriter, r *http.Request) {
 	if text := q.Get("rate"); text != "" {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 1 {
-			http.Error(w, "rate must be a number of bytes a second", http.StatusBadRequest)
+			http.Error(w, "rate must be a number of bytes per second", http.StatusBadRequest)
 			return
 		}
 		p.Rate = n
@@ -196,7 +196,7 @@ func (s *Server) warm(w http.ResponseWriter, r *http.Request) {
 	encoder, last := json.NewEncoder(w), placement.PrefetchProgress{}
 	tell := func(now placement.PrefetchProgress) {
 		last = now
-		if encoder.Encode(now) == nil { // a client that has gone ends the request's context
+		if encoder.Encode(now) == nil { // if the client disconnects, the request's context ends
 			_ = http.NewResponseController(w).Flush()
 		}
 	}

@@ -10,12 +10,12 @@ import (
 	"github.com/akidb/akigw/trace"
 )
 
-// mostTraceSeconds is how long one trace may take: a day.
+// mostTraceSeconds bounds the duration of a trace: one day.
 const mostTraceSeconds = 24 * 60 * 60
 
-// recordTrace sends what is read and written through the tiers, as it happens: lines of
-// trace.Access between two of trace.Header. Each second there is one of those besides, so
-// that a client that has enough knows how many accesses are missing.
+// recordTrace streams the accesses to the tiers: lines of trace.Access between two of trace.Header.
+// It also sends a header every second, so that a client that stops early knows how many accesses are
+// missing.
 func (s *Server) recordTrace(w http.ResponseWriter, r *http.Request) {
 	seconds, err := strconv.ParseFloat(r.URL.Query().Get("seconds"), 64)
 	if err != nil || !(seconds > 0 && seconds <= mostTraceSeconds) {
@@ -56,7 +56,7 @@ func (s *Server) recordTrace(w http.ResponseWriter, r *http.Request) {
 			for n := len(recording.Accesses()); n > 0 && ok; n-- {
 				ok = line(<-recording.Accesses())
 			}
-			say(lost()) // a client that has gone does not read its answer
+			say(lost()) // fails only if the client has disconnected
 			return
 		}
 	}

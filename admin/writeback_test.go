@@ -26,13 +26,13 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// TestHeldBackWritesAreReported: pending writes of a bucket that was changed are in the status, in
-// health, metrics and explanations, and an operator's word has them uploaded.
+// TestHeldBackWritesAreReported: pending writes of a bucket that has changed are reported in status,
+// health, metrics and explanations, and are uploaded when an operator decides so.
 func TestHeldBackWritesAreReported(t *testing.T) {
 	up := s3mem.New()
 	var versioned, failed atomic.Bool
 	up.Before = func(r *cold.Request) (*http.Response, error) {
-		if r.Op == "PutObject" && !failed.Swap(true) { // so that the bucket is asked about again
+		if r.Op == "PutObject" && !failed.Swap(true) { // makes the gateway query the bucket again
 			return nil, fmt.Errorf("%w: connection reset", akigw.ErrUpstreamUnavailable)
 		}
 		if r.Op == "GetBucketVersioning" && versioned.Load() {
@@ -108,7 +108,7 @@ func TestHeldBackWritesAreReported(t *testing.T) {
 	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "pending writes of 1 buckets are not uploaded") || strings.Contains(w.Body.String(), "bucket ") {
 		t.Errorf("health: %d %s", w.Code, w.Body)
 	}
-	s.Snapshots = snapshot.Open(snapshot.Options{Dir: filepath.Join(os.DevNull, "snapshots"), Log: log}) // something else does not work either
+	s.Snapshots = snapshot.Open(snapshot.Options{Dir: filepath.Join(os.DevNull, "snapshots"), Log: log}) // a second problem
 	if w := ask("GET", "/healthz"); w.Code != 200 || !strings.Contains(w.Body.String(), "are not uploaded") || !strings.Contains(w.Body.String(), "\nsnapshots: ") {
 		t.Errorf("health: %d %s", w.Code, w.Body)
 	}

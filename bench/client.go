@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Endpoint is an S3 service, with credentials.
+// Endpoint is an S3 service with credentials for it.
 type Endpoint struct {
 	URL                  string // "http://127.0.0.1:9000"
 	AccessKey, SecretKey string
@@ -40,7 +40,7 @@ func (e *Endpoint) open() error {
 	return nil
 }
 
-// unsigned says that the signature does not cover the body, as over TLS.
+// unsigned is the payload hash of requests whose signature does not cover the body.
 const unsigned = "UNSIGNED-PAYLOAD"
 
 // do sends a signed request. The caller closes the body of the response.
@@ -82,26 +82,26 @@ type statusError struct {
 // Error implements error.
 func (e *statusError) Error() string { return fmt.Sprintf("%s: %d %s", e.op, e.status, e.code) }
 
-// failed turns a response into an error, and closes it.
+// failed converts a response into an error and closes it.
 func failed(op string, resp *http.Response) error {
 	defer resp.Body.Close()
 	var document struct{ Code string }
-	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what cannot be read has no code
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // without a readable body there is no code
 	_ = xml.Unmarshal(raw, &document)
 	return &statusError{op, document.Code, resp.StatusCode}
 }
 
-// buffers are for reading bodies.
+// buffers holds buffers for reading bodies.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
-// tierOf is the tier that a response came from, "" if the endpoint does not say.
+// tierOf returns the tier that a response came from, "" if the endpoint does not say.
 func tierOf(resp *http.Response) string { return resp.Header.Get("X-Akigw-Cache") }
 
 // versionHeader carries the version of an object.
 const versionHeader = "X-Amz-Meta-Version"
 
 // get reads an object, or length bytes of it from an offset if length is positive, and verifies the
-// content. versions, if not nil, judges the version of the object.
+// content. versions, if not nil, checks the version of the object.
 func (e *Endpoint) get(ctx context.Context, bucket, key string, item uint64, size, from, length int64, versions func(version uint64) error) (tier string, err error) {
 	header, want := http.Header{}, http.StatusOK
 	if length > 0 {
@@ -146,7 +146,7 @@ func (e *Endpoint) put(ctx context.Context, bucket, key string, b *body) error {
 }
 
 // putAll stores the first version of objects 0 to n-1, several in parallel. stored, if not nil, is
-// called regularly with how many were begun.
+// called regularly with the number of objects that were begun.
 func (e *Endpoint) putAll(ctx context.Context, bucket string, n, atOnce int, key func(n int) string, sizes Sizes, stored func(n int)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
@@ -173,7 +173,7 @@ func (e *Endpoint) head(ctx context.Context, bucket, key string, size int64) (ti
 	}
 	resp.Body.Close()
 	if resp.ContentLength != size {
-		return "", fmt.Errorf("%w: HEAD says %d bytes of %d", errWrong, resp.ContentLength, size)
+		return "", fmt.Errorf("%w: HEAD reports %d bytes instead of %d", errWrong, resp.ContentLength, size)
 	}
 	return tierOf(resp), nil
 }
@@ -195,12 +195,12 @@ func (e *Endpoint) list(ctx context.Context, bucket, prefix string, least int) e
 	last := ""
 	for _, c := range page.Contents {
 		if c.Key <= last || !strings.HasPrefix(c.Key, prefix) {
-			return fmt.Errorf("%w: %q in a listing of %q behind %q", errWrong, c.Key, prefix, last)
+			return fmt.Errorf("%w: %q in a listing of %q after %q", errWrong, c.Key, prefix, last)
 		}
 		last = c.Key
 	}
 	if len(page.Contents) < least {
-		return fmt.Errorf("%w: %d keys in a listing of %q that has %d", errWrong, len(page.Contents), prefix, least)
+		return fmt.Errorf("%w: %d keys in a listing of %q, which has at least %d", errWrong, len(page.Contents), prefix, least)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ type ClosedConfig struct {
 	Clients      int     `json:"clients"`
 	Objects      int     `json:"objects"`
 	ItemBytes    Sizes   `json:"item_bytes"`
-	ReadShare    float64 `json:"read_share"` // of mixed
+	ReadShare    float64 `json:"read_share"` // for kind mixed
 	// Class is the tier that objects are put into before they are read: hot, warm, cold, or "" to
 	// leave them where they are.
 	Class  string `json:"class"`
@@ -51,25 +51,25 @@ func (c *ClosedConfig) Check() error {
 	return nil
 }
 
-// Closed is a closed-loop run against an endpoint.
+// Closed runs a closed-loop benchmark against an endpoint.
 type Closed struct {
 	Config   ClosedConfig
 	Endpoint *Endpoint
-	Control  Control // needed for a class
-	Server   Watched // nil: nothing is known of the process
+	Control  Control // required if Config.Class is set
+	Server   Watched // nil: the process is not sampled
 	Seed     uint64
 	// Progress is as in Load.
 	Progress func(what string, done, of float64, last *Sample)
 }
 
-// prefix is the prefix of the objects.
+// prefix returns the prefix of the objects.
 func (c *Closed) prefix() string { return c.Config.Kind + "/" }
 
 func (c *Closed) key(n int) string { return fmt.Sprintf("%s%06d", c.prefix(), n) }
 
 func (c *Closed) size(n int) int64 { return c.Config.ItemBytes.of(uint64(n)) }
 
-// Prepare stores the objects, and puts them into the configured tier.
+// Prepare stores the objects and moves them to the configured tier.
 func (c *Closed) Prepare(ctx context.Context) error {
 	if err := c.Config.Check(); err != nil {
 		return err
@@ -89,7 +89,7 @@ func (c *Closed) Prepare(ctx context.Context) error {
 	return c.place(ctx)
 }
 
-// place puts the objects into the configured tier.
+// place moves the objects to the configured tier.
 func (c *Closed) place(ctx context.Context) error {
 	return placeIn(ctx, c.Control, c.Config.Class, c.Config.Bucket, c.prefix())
 }
@@ -107,8 +107,8 @@ func (c *Closed) Run(ctx context.Context) (*Report, error) {
 	})
 	var next, version atomic.Int64
 	version.Store(time.Now().UnixMicro())
-	writing := make([]sync.Mutex, c.Config.Objects) // of two writes at once nobody knows which one stays
-	var moving sync.RWMutex                         // nobody asks while objects are moved
+	writing := make([]sync.Mutex, c.Config.Objects) // serialises writes of an object: the outcome of concurrent ones is undefined
+	var moving sync.RWMutex                         // held for writing while objects are moved, so that no request runs
 	until := m.began.Add(lasts)
 	group, ctx := errgroup.WithContext(ctx)
 	for client := range c.Config.Clients {
@@ -117,7 +117,7 @@ func (c *Closed) Run(ctx context.Context) (*Report, error) {
 			for time.Now().Before(until) && ctx.Err() == nil {
 				turn := int(next.Add(1) - 1)
 				n := turn % c.Config.Objects
-				if (c.Config.Class == "warm" || c.Config.Class == "cold") && n == 0 && turn > 0 { // all have been read: they are hot by now
+				if (c.Config.Class == "warm" || c.Config.Class == "cold") && n == 0 && turn > 0 { // all objects have been read and are hot now
 					moving.Lock()
 					err := c.place(ctx)
 					moving.Unlock()
@@ -149,15 +149,15 @@ func (c *Closed) Run(ctx context.Context) (*Report, error) {
 	return report, err
 }
 
-// Comparison is two endpoints, measured in turn: A, B, A, B and so on, so that changes on the
-// machine affect both.
+// Comparison holds the reports of two endpoints that were measured alternately (A, B, A, B and so on),
+// so that changes on the machine affect both.
 type Comparison struct {
 	A      []*Report          `json:"a"`
 	B      []*Report          `json:"b"`
-	Ratios map[string]float64 `json:"ratios_a_to_b"` // of means over the rounds
+	Ratios map[string]float64 `json:"ratios_a_to_b"` // of the means over the rounds
 }
 
-// Compare measures both, several times.
+// Compare measures two endpoints alternately, several times.
 func Compare(ctx context.Context, a, b *Closed, rounds int) (*Comparison, error) {
 	c := &Comparison{Ratios: map[string]float64{}}
 	for _, side := range []*Closed{a, b} {
@@ -203,7 +203,7 @@ func Compare(ctx context.Context, a, b *Closed, rounds int) (*Comparison, error)
 func (c *Comparison) WriteText(w io.Writer) error {
 	for i := range c.A {
 		for _, r := range []*Report{c.A[i], c.B[i]} {
-			fmt.Fprintf(w, "round %d, %s: %.0f requests a second, P50 %.2f ms, P99 %.2f ms, %d errors\n", i+1, r.Endpoint, r.PerSec, r.All.P50, r.All.P99, r.Errors)
+			fmt.Fprintf(w, "round %d, %s: %.0f requests per second, P50 %.2f ms, P99 %.2f ms, %d errors\n", i+1, r.Endpoint, r.PerSec, r.All.P50, r.All.P99, r.Errors)
 		}
 	}
 	fmt.Fprintf(w, "\n%s to %s:\n", c.A[0].Endpoint, c.B[0].Endpoint)

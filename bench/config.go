@@ -8,14 +8,14 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// LoadConfig is the load of "akigw bench load": [load_test] of the configuration file.
+// LoadConfig configures "akigw bench load": [load_test] in the configuration file.
 type LoadConfig struct {
 	DurationSecs   int     `toml:"duration_secs" json:"duration_secs" help:"duration of akigw bench load, in seconds"`
 	QPS            float64 `toml:"qps" json:"qps" help:"requests per second, whether or not earlier ones have finished"`
 	SearchPct      float64 `toml:"search_pct" json:"search_pct" help:"share of reads (GET, ranges, HEAD, listings)"`
 	InsertPct      float64 `toml:"insert_pct" json:"insert_pct" help:"share of writes, half of which overwrite"`
 	TierControlPct float64 `toml:"tier_control_pct" json:"tier_control_pct" help:"share of operations that promote, demote, pin or unpin ten objects, or ask in which tiers a collection is; they need an admin key"`
-	Collections    int     `toml:"collections" json:"collections" help:"prefixes of the objects: a fifth begins in memory, half on disk, the others upstream only"`
+	Collections    int     `toml:"collections" json:"collections" help:"number of prefixes of the objects: a fifth starts in memory, half on disk, the others upstream only"`
 	Items          int     `toml:"items" json:"items" help:"number of objects"`
 	ItemBytes      Sizes   `toml:"item_bytes" json:"item_bytes" help:"size of an object, or the smallest and the largest: 1KiB-64KiB, small ones more often"`
 	Skew           float64 `toml:"skew" json:"skew" help:"skew of the Zipf distribution of reads; 0 reads all objects equally often"`
@@ -36,7 +36,7 @@ func (c *LoadConfig) Check(report func(key, problem string)) {
 		}
 	}
 	if sum := c.SearchPct + c.InsertPct + c.TierControlPct; math.Abs(sum-1) > 0.001 {
-		report("search_pct", fmt.Sprintf("search_pct, insert_pct and tier_control_pct must be 1 together, and are %.3g", sum))
+		report("search_pct", fmt.Sprintf("the sum of search_pct, insert_pct and tier_control_pct must be 1, not %.3g", sum))
 	}
 	if c.Collections < 1 || c.Collections > 1000 {
 		report("collections", "must be from 1 to 1000")
@@ -52,7 +52,7 @@ func (c *LoadConfig) Check(report func(key, problem string)) {
 	}
 }
 
-// Sizes are sizes of objects in bytes, from Least to Most. As text, "2KiB" or "1KiB-64KiB".
+// Sizes is a range of object sizes in bytes, from Least to Most. As text, "2KiB" or "1KiB-64KiB".
 type Sizes struct{ Least, Most int64 }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -67,7 +67,7 @@ func (s *Sizes) UnmarshalText(text []byte) error {
 		return err
 	}
 	if least < headBytes || most < least || most > 5<<30 {
-		return fmt.Errorf("%q: sizes are from %d bytes to 5GiB, the smaller one first", text, headBytes)
+		return fmt.Errorf("%q: sizes must be %d bytes to 5GiB, the smaller one first", text, headBytes)
 	}
 	*s = Sizes{int64(least), int64(most)}
 	return nil
@@ -83,7 +83,7 @@ func (s Sizes) MarshalText() ([]byte, error) {
 	return append(append(text, '-'), most...), err
 }
 
-// of is the size of an object, which depends on its number alone.
+// of returns the size of an object, which depends only on its number.
 func (s Sizes) of(item uint64) int64 {
 	if s.Most <= s.Least {
 		return s.Least

@@ -17,19 +17,19 @@ const headBytes = 24
 
 const magic = 0x616b696277726b31
 
-// noise is what bodies are cut from. Its length is not a power of two, so that the blocks of one
-// body differ.
+// noise is the data that bodies are cut from. Its length is not a power of two, so that the blocks of
+// one body differ.
 var noise = func() []byte {
 	b := make([]byte, 1<<20+4099)
 	random := rand.NewChaCha8([32]byte{1})
-	random.Read(b) // it never fails
+	random.Read(b) // never fails
 	return b
 }()
 
 // body is the body of a version of an object, an io.ReadSeeker.
 type body struct {
 	head [headBytes]byte
-	from int // in noise, where the byte behind the head is
+	from int // offset in noise of the first byte after the head
 	size int64
 	at   int64
 }
@@ -42,7 +42,7 @@ func newBody(item, version uint64, size int64) *body {
 	return b
 }
 
-// peek returns some of the next bytes. They must not be changed.
+// peek returns some of the next bytes, which the caller must not change.
 func (b *body) peek() []byte {
 	if b.at < headBytes {
 		return b.head[b.at:min(headBytes, b.size)]
@@ -81,23 +81,23 @@ func (b *body) Seek(offset int64, whence int) (int64, error) {
 // Close implements io.Closer.
 func (b *body) Close() error { return nil }
 
-// errWrong is a response with content that was not stored.
+// errWrong marks a response with content that was not stored.
 const errWrong = akigw.Error("wrong content")
 
-// verify reads the body of an object of a size to its end, and returns its version.
+// verify reads the body of an object to its end and returns its version.
 func verify(r io.Reader, item uint64, size int64, buffer []byte) (version uint64, err error) {
 	var head [headBytes]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, err
 	}
 	if binary.BigEndian.Uint64(head[:]) != magic || binary.BigEndian.Uint64(head[8:]) != item {
-		return 0, fmt.Errorf("%w: another object's", errWrong)
+		return 0, fmt.Errorf("%w: belongs to another object", errWrong)
 	}
 	version = binary.BigEndian.Uint64(head[16:])
 	return version, compare(r, newBody(item, version, size), headBytes, size, buffer)
 }
 
-// compare reads a body that has to be the bytes of b from one offset to another.
+// compare reads a body and compares it with the bytes of b between two offsets.
 func compare(r io.Reader, b *body, from, to int64, buffer []byte) error {
 	b.at = from
 	for {
@@ -112,7 +112,7 @@ func compare(r io.Reader, b *body, from, to int64, buffer []byte) error {
 			}
 			k := min(len(want), len(got))
 			if !bytes.Equal(got[:k], want[:k]) {
-				return fmt.Errorf("%w: bytes from %d on", errWrong, b.at)
+				return fmt.Errorf("%w: from byte %d", errWrong, b.at)
 			}
 			got, b.at = got[k:], b.at+int64(k)
 		}

@@ -18,29 +18,29 @@ type Flame struct {
 	Title string  `json:"title"`
 	Unit  string  `json:"unit"` // nanoseconds, bytes, count
 	Root  *Frame  `json:"root"`
-	Top   []Share `json:"top"` // the functions that most is spent in
+	Top   []Share `json:"top"` // the functions with the largest shares
 }
 
 // Frame is a function, called by the one above it.
 type Frame struct {
 	Name     string   `json:"n"`
-	Value    int64    `json:"v"` // with all that it calls
+	Value    int64    `json:"v"` // including its callees
 	Children []*Frame `json:"c,omitempty"`
 }
 
 // Share is the share of a function in a profile.
 type Share struct {
 	Name  string `json:"name"`
-	Self  int64  `json:"self"`  // without what it calls
-	Total int64  `json:"total"` // with it
+	Self  int64  `json:"self"`  // excluding callees
+	Total int64  `json:"total"` // including callees
 }
 
-// values are the sample types that can be shown; the first one that a profile has is.
+// values are the supported sample types. The first one that a profile has is shown.
 func values() []string {
 	return []string{"cpu", "inuse_space", "delay", "goroutine", "alloc_space", "samples"}
 }
 
-// valueOf is the index of the sample type that is shown.
+// valueOf returns the index of the sample type that is shown.
 func valueOf(p *profile.Profile, allocated bool) int {
 	for _, kind := range values() {
 		if allocated && kind == "inuse_space" {
@@ -53,8 +53,8 @@ func valueOf(p *profile.Profile, allocated bool) int {
 	return len(p.SampleType) - 1
 }
 
-// NewFlame makes a tree of a profile in pprof's format: of an "allocs" profile the allocated bytes,
-// of a "heap" profile the bytes in use.
+// NewFlame builds a tree from a profile in pprof format: of the allocated bytes for an "allocs"
+// profile, of the bytes in use for a "heap" profile.
 func NewFlame(title string, raw []byte, allocated bool) (*Flame, error) {
 	p, err := profile.Parse(bytes.NewReader(raw))
 	if err != nil {
@@ -82,7 +82,7 @@ func newFlame(title string, p *profile.Profile, allocated bool) *Flame {
 		at.Value += value
 		for i := len(s.Location) - 1; i >= 0; i-- { // from the outermost call inwards
 			lines := s.Location[i].Line
-			for k := len(lines) - 1; k >= 0; k-- { // and so what was inlined
+			for k := len(lines) - 1; k >= 0; k-- { // inlined calls, also from the outermost inwards
 				name := "?"
 				if lines[k].Function != nil {
 					name = lines[k].Function.Name
@@ -136,8 +136,7 @@ func flameTemplate() *template.Template {
 // WriteHTML writes the tree as a flame graph: one self-contained page.
 func (f *Flame) WriteHTML(w io.Writer) error { return flameTemplate().Execute(w, f) }
 
-// Grown returns by how much the places of a heap or goroutine profile grew from one profile to a
-// later one, largest first.
+// Grown returns the growth of each place between two heap or goroutine profiles, largest first.
 func Grown(before, after []byte) ([]Share, string, error) {
 	a, err := profile.Parse(bytes.NewReader(before))
 	if err != nil {
@@ -167,10 +166,10 @@ func Grown(before, after []byte) ([]Share, string, error) {
 	return grown, both.SampleType[index].Unit, nil
 }
 
-// place is what a reader looks for of a stack: the function that a goroutine began with, and of
-// memory the one that took it, and the one of ours that it was called by.
+// place names a stack for people: for a goroutine, the function that it started with; for memory, the
+// function that allocated it and the function of this module that called it.
 func place(s *profile.Sample, kind string) string {
-	var names []string // the innermost first
+	var names []string // innermost first
 	for _, l := range s.Location {
 		for _, line := range l.Line {
 			if line.Function != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// stacks is a profile of these stacks, the outermost call first, each with a value.
+// stacks returns a profile of the given stacks, outermost call first, each with a value.
 func stacks(t *testing.T, kind, unit string, of map[string]int64) []byte {
 	t.Helper()
 	p := &profile.Profile{SampleType: []*profile.ValueType{{Type: kind, Unit: unit}}}
@@ -35,7 +35,7 @@ func stacks(t *testing.T, kind, unit string, of map[string]int64) []byte {
 	return raw.Bytes()
 }
 
-// TestFlame: every call is where it is, with all that it calls; recursion counts once.
+// TestFlame: every call is under its caller, with the values of its callees; recursion counts once.
 func TestFlame(t *testing.T) {
 	f, err := NewFlame("title", stacks(t, "cpu", "nanoseconds", map[string]int64{"main;a;b": 5, "main;a": 2, "main;c;c;c": 3}), false)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestFlame(t *testing.T) {
 	}
 }
 
-// TestGrown names what there is more of, and nothing else.
+// TestGrown: Grown returns the places that have grown, and no others.
 func TestGrown(t *testing.T) {
 	before := stacks(t, "inuse_space", "bytes", map[string]int64{"main;steady": 100, "main;leak": 10, "main;less": 50})
 	after := stacks(t, "inuse_space", "bytes", map[string]int64{"main;steady": 100, "main;leak": 70, "main;less": 5})
@@ -67,7 +67,7 @@ func TestGrown(t *testing.T) {
 	}
 }
 
-// TestFlameOfThisProcess reads what Go's own profiler writes.
+// TestFlameOfThisProcess: NewFlame reads the output of Go's own profiler.
 func TestFlameOfThisProcess(t *testing.T) {
 	for _, name := range []string{"heap", "allocs", "goroutine"} {
 		var raw bytes.Buffer

@@ -38,14 +38,14 @@ func TestMain(m *testing.M) {
 
 var sizes = map[string]int{"4KiB": 4 << 10, "1MiB": 1 << 20}
 
-// objects is how many objects of each size are asked for in turn. One 1 MiB body is
-// about as large as a core's own cache, so that what its pages happen to share of it
-// decides what copying it costs, for as long as its process lives.
+// objects is the number of objects of each size that are requested in turn. A 1 MiB body is about as
+// large as a core's own cache, so with a single object the placement of its pages would decide what
+// copying it costs for the lifetime of the process.
 const objects = 16
 
 func path(size string, i int) string { return fmt.Sprintf("/benchbucket/%s-%d", size, i) }
 
-// bare is what net/http costs by itself: a handler that serves memory.
+// bare serves bodies from memory with plain net/http, to show what net/http itself costs.
 func bare(addr string) {
 	bodies := map[string][]byte{}
 	for name, n := range sizes {
@@ -84,10 +84,9 @@ type server struct {
 	rounds []float64 // CPU time per GET of each round, in microseconds
 }
 
-// perRound is how many GETs in a row one server gets, on one connection. Each round has
-// a new one, because a connection finds a rhythm of its own with its reader and keeps
-// it: at 1 MiB the same handler takes from 140 to 260 us on one or another. It gets going
-// by warmUp GETs that do not count.
+// perRound is the number of consecutive GETs that one server gets on one connection. Each round uses
+// a new connection, because the cost differs between connections and stays the same for each: at
+// 1 MiB the same handler takes from 140 to 260 us. The first warmUp GETs are not counted.
 const (
 	perRound = 500
 	warmUp   = 32
@@ -96,9 +95,9 @@ const (
 // BenchmarkHotGet reports the server's CPU time per GET of an object in memory:
 // of a bare net/http handler, of the gateway from memory and from disk, signature
 // verified, of the embedded upstream by itself, and of nginx's proxy_cache and
-// Varnish where they are installed, which verify nothing. There are two processes
-// of the bare handler, to show what one and the same differs by; ratios are of means over
-// the rounds of this run, to both of them.
+// Varnish where they are installed, which do not authenticate requests. There are two
+// processes of the bare handler, to show the noise of the measurement. Ratios are those of
+// means over the rounds of this run, relative to both of them.
 func BenchmarkHotGet(b *testing.B) {
 	bare, again := startOther(b, "bare"), startOther(b, "bare")
 	servers := []*server{bare, again, startGateway(b, "hot"), startGateway(b, "warm", "AKIGW_CACHE_HOT_BYTES=0"), startOther(b, "upstream")}
@@ -138,7 +137,7 @@ func BenchmarkHotGet(b *testing.B) {
 			for _, s := range servers[2:] {
 				b.ReportMetric(mean(s.rounds)/one, s.name+"-x-bare")
 			}
-			b.ReportMetric(mean(bare.rounds)/mean(again.rounds), "bare-x-bare") // what is noise
+			b.ReportMetric(mean(bare.rounds)/mean(again.rounds), "bare-x-bare") // the noise of the measurement
 			b.ReportMetric(one, "bare-us")
 		})
 	}
@@ -151,8 +150,7 @@ func mean(values []float64) (sum float64) {
 	return sum
 }
 
-// startNginx starts nginx with a proxy_cache in front of what is behind it, if it
-// is installed.
+// startNginx starts nginx with a proxy_cache in front of another server, if nginx is installed.
 func startNginx(b *testing.B, behind *server) []*server {
 	if _, err := exec.LookPath("nginx"); err != nil {
 		b.Log("nginx is not installed")
@@ -220,8 +218,8 @@ func startGateway(b *testing.B, name string, env ...string) *server {
 	return s
 }
 
-// pin gives the servers one core and the client another, where there are two and
-// taskset: else the scheduler's choice decides what a system call costs.
+// pin assigns the servers to one core and the client to another, if there are two cores and taskset.
+// Otherwise the scheduler's placement would decide what a system call costs.
 func pin(b *testing.B, cmd *exec.Cmd) {
 	taskset, err := exec.LookPath("taskset")
 	if err != nil || runtime.NumCPU() < 2 {
@@ -254,7 +252,7 @@ func start(b *testing.B, name, addr string, cmd *exec.Cmd) *server {
 		}
 	}
 	s := &server{name: name, pid: cmd.Process.Pid, client: &s3client.Client{Endpoint: "http://" + addr, HTTP: &http.Client{Transport: &http.Transport{DisableCompression: true}}}}
-	if name == "nginx" || name == "varnish" { // which have theirs from the bare server
+	if name == "nginx" || name == "varnish" { // these fetch their objects from the bare server
 		return s
 	}
 	s.client.Must(b, "PUT", "/benchbucket", "", nil, nil) // the bare server ignores these
@@ -266,8 +264,8 @@ func start(b *testing.B, name, addr string, cmd *exec.Cmd) *server {
 	return s
 }
 
-// cpuTime is the CPU time that the server has used, in nanoseconds, from its
-// threads' accounting, which is finer than clock ticks.
+// cpuTime returns the CPU time that the server has used, in nanoseconds. It comes from the accounting
+// of its threads, which is finer than clock ticks.
 func (s *server) cpuTime(b *testing.B) (sum int64) {
 	for _, pid := range family(s.pid) {
 		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
@@ -286,10 +284,10 @@ func (s *server) cpuTime(b *testing.B) (sum int64) {
 	return sum
 }
 
-// family is a process and its children.
+// family returns the IDs of a process and its descendants.
 func family(pid int) []int {
 	all := []int{pid}
-	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid)) // none, if it cannot be read
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid)) // no children if it cannot be read
 	for _, child := range strings.Fields(string(raw)) {
 		if n, err := strconv.Atoi(child); err == nil {
 			all = append(all, family(n)...)

@@ -18,11 +18,11 @@ type Control interface {
 	// Move carries out an action ("promote_to_hot", "demote_to_cold", "pin" and so on) on all
 	// objects of a prefix. A concurrent move of the same objects is not an error.
 	Move(ctx context.Context, action, bucket, prefix string) error
-	// State returns in which tiers the objects of a prefix are.
+	// State asks in which tiers the objects of a prefix are.
 	State(ctx context.Context, bucket, prefix string) error
 }
 
-// placeIn puts the objects of a prefix into a tier. "" leaves them where they are.
+// placeIn moves the objects of a prefix to a tier. "" leaves them where they are.
 func placeIn(ctx context.Context, control Control, tier, bucket, prefix string) error {
 	actions := map[string][]string{"hot": {"promote_to_hot"}, "warm": {"promote_to_warm", "demote_to_warm"}, "cold": {"demote_to_cold"}}
 	for _, action := range actions[tier] {
@@ -33,29 +33,29 @@ func placeIn(ctx context.Context, control Control, tier, bucket, prefix string) 
 	return nil
 }
 
-// Load is open-loop load: requests begin at times that are fixed in advance, whether or not earlier
-// ones have finished, and their latency counts from then. So a server that stalls does not stall
-// the measurement.
+// Load is an open-loop load: requests are scheduled in advance, whether or not earlier ones have
+// finished, and latency counts from the scheduled time. So a stall of the server does not stall the
+// measurement.
 type Load struct {
 	Config   LoadConfig
 	Endpoint *Endpoint
-	Control  Control // nil: its share of the requests reads
+	Control  Control // nil: reads take over the share of tier moves
 	Server   Watched // nil: nothing is known of the process
 	Seed     uint64
-	// Progress is called with what is being done and how much of it is done. It may be nil.
+	// Progress is called with the current activity and how much of it is done. It may be nil.
 	Progress func(what string, done, of float64, last *Sample)
 }
 
-// mostOutstanding is how many requests may be under way; further ones count as failed.
+// mostOutstanding bounds the requests under way. Further requests are not sent and count as failed.
 const mostOutstanding = 20_000
 
-// errOverload is a request that was not sent.
+// errOverload is the error of a request that was not sent.
 var errOverload = fmt.Errorf("not sent: %d requests are under way", mostOutstanding)
 
-// item is the state of an object. The versions of a run are larger than those of earlier runs.
+// item is the state of an object. The version numbers of a run are larger than those of earlier runs.
 type item struct {
-	acked   uint64 // version that was acknowledged last; 0: some version of an earlier run
-	sent    uint64 // version that was sent last
+	acked   uint64 // last acknowledged version; 0: some version of an earlier run
+	sent    uint64 // last version that was sent
 	writing bool
 }
 
@@ -63,7 +63,7 @@ type item struct {
 type run struct {
 	*Load
 	*meter
-	first uint64 // version
+	first uint64 // first version of this run
 	zipf  *zipf.Zipf
 	work  sync.WaitGroup
 
@@ -78,8 +78,7 @@ func (l *Load) progress(what string, done, of float64, last *Sample) {
 	}
 }
 
-// collection is the collection that an object is in. The objects that are read most are in the
-// first ones.
+// collection returns the collection of an object. The most read objects are in the first collections.
 func (l *Load) collection(item int) int {
 	return int(int64(item) * int64(l.Config.Collections) / int64(l.Config.Items))
 }
@@ -90,8 +89,8 @@ func (l *Load) key(item int) string {
 	return l.prefix(l.collection(item)) + fmt.Sprintf("%07d", item)
 }
 
-// Prepare stores the objects, unless they are there from an earlier run, and puts each collection
-// into the tier in which it begins.
+// Prepare stores the objects, unless an earlier run has left them, and moves each collection to its
+// initial tier.
 func (l *Load) Prepare(ctx context.Context) error {
 	if err := l.Endpoint.open(); err != nil {
 		return err
@@ -104,7 +103,7 @@ func (l *Load) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// It is stored last, so that its presence says that all others are stored.
+	// This object is stored last, so that its presence means that all others are stored.
 	mark := fmt.Sprintf("complete-%d-%d-%s", c.Collections, c.Items, sizes)
 	_, err = l.Endpoint.head(ctx, c.Bucket, mark, headBytes)
 	var status *statusError
@@ -127,13 +126,13 @@ func (l *Load) store(ctx context.Context) error {
 	return l.Endpoint.putAll(ctx, l.Config.Bucket, l.Config.Items, 32, l.key, l.Config.ItemBytes, func(n int) { l.progress("storing objects", float64(n), float64(l.Config.Items), nil) })
 }
 
-// place puts the first fifth of the collections into memory, the next half on disk, and leaves the
+// place moves the first fifth of the collections to memory and the next half to disk, and leaves the
 // others upstream only.
 func (l *Load) place(ctx context.Context) error {
 	if l.Control == nil {
 		return nil
 	}
-	if err := l.unpin(ctx); err != nil { // of a run that was cut off
+	if err := l.unpin(ctx); err != nil { // pins left by an interrupted run
 		return err
 	}
 	all := l.Config.Collections
@@ -153,7 +152,7 @@ func (l *Load) place(ctx context.Context) error {
 	return nil
 }
 
-// unpin ends all pins of the bucket.
+// unpin removes all pins of the bucket.
 func (l *Load) unpin(ctx context.Context) error {
 	if err := l.Control.Move(ctx, "unpin", l.Config.Bucket, ""); err != nil {
 		return fmt.Errorf("unpin of %s: %w", l.Config.Bucket, err)
@@ -161,8 +160,8 @@ func (l *Load) unpin(ctx context.Context) error {
 	return nil
 }
 
-// Run runs the load; Prepare has to be called first. It ends with ctx, and then reports on what was
-// done until then.
+// Run runs the load. Prepare has to be called first. If ctx ends early, Run reports on the requests
+// until then.
 func (l *Load) Run(ctx context.Context) (*Report, error) {
 	r := &run{Load: l, meter: newMeter(), first: uint64(time.Now().UnixMicro()), items: make([]item, l.Config.Items), zipf: zipf.New(l.Config.Items, l.Config.Skew)}
 	lasts := time.Duration(l.Config.DurationSecs) * time.Second
@@ -191,11 +190,11 @@ func (l *Load) Run(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// request is one operation. It returns the tier that the response came from, and the bytes of
-// bodies.
+// request performs one operation. It returns the tier that the response came from and the bytes of
+// the bodies.
 type request func(ctx context.Context) (tier string, bytes int64, err error)
 
-// arrive begins the request of a point in time.
+// arrive starts the request that is scheduled for a point in time.
 func (r *run) arrive(ctx context.Context, at time.Time, random *rand.Rand) {
 	op, do := r.choose(random)
 	r.mu.Lock()
@@ -212,7 +211,7 @@ func (r *run) arrive(ctx context.Context, at time.Time, random *rand.Rand) {
 	})
 }
 
-// choose draws an operation and its object.
+// choose draws an operation and an object at random.
 func (r *run) choose(random *rand.Rand) (op string, do request) {
 	n := r.zipf.Draw(random)
 	kind := random.Float64()
@@ -249,8 +248,8 @@ func (r *run) choose(random *rand.Rand) (op string, do request) {
 	}
 }
 
-// fresh returns a check of the version that a read returns which begins now: not older than what
-// has been acknowledged by now, and not one that has not been sent yet.
+// fresh returns a check of the version that a read starting now may return: it must not be older than
+// the version acknowledged by now, and it must have been sent before it is returned.
 func (r *run) fresh(n int) func(version uint64) error {
 	r.itemsMu.Lock()
 	defer r.itemsMu.Unlock()
@@ -268,14 +267,14 @@ func (r *run) fresh(n int) func(version uint64) error {
 	}
 }
 
-// insert stores an object that is new, or another version of one.
+// insert stores a new object, or a new version of one.
 func (r *run) insert(n int, random *rand.Rand) request {
 	size := r.Config.ItemBytes.of(uint64(n))
 	r.itemsMu.Lock()
 	defer r.itemsMu.Unlock()
 	it := &r.items[n]
 	version := max(r.first, it.sent) + 1
-	if it.writing || random.IntN(2) == 0 { // of two versions at once nobody knows which one stays
+	if it.writing || random.IntN(2) == 0 { // the outcome of concurrent writes of an object is undefined
 		key := fmt.Sprintf("%sn%d-%d", r.prefix(r.collection(n)), r.first, random.Uint64())
 		return func(ctx context.Context) (string, int64, error) {
 			return "", size, r.Endpoint.put(ctx, r.Config.Bucket, key, newBody(uint64(n), version, size))
@@ -294,7 +293,7 @@ func (r *run) insert(n int, random *rand.Rand) request {
 	}
 }
 
-// control is one operation on ten objects of a collection.
+// control returns an operation on ten objects of a collection.
 func (r *run) control(random *rand.Rand) (op string, do request) {
 	n := random.IntN(r.Config.Items)
 	if random.IntN(10) == 0 {

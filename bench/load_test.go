@@ -41,13 +41,13 @@ func smallLoad(e *Endpoint) *Load {
 	return &Load{Endpoint: e, Seed: 1, Config: LoadConfig{DurationSecs: 2, QPS: 200, SearchPct: 0.7, InsertPct: 0.3, Collections: 5, Items: 100, ItemBytes: Sizes{100, 100_000}, Skew: 0.9, Bucket: "bench-bucket"}}
 }
 
-// TestLoad: a service that is right has no errors, and requests come as often as they were to.
+// TestLoad: a correct service causes no errors, and requests are sent at the configured rate.
 func TestLoad(t *testing.T) {
 	l := smallLoad(startDouble(t))
 	if err := l.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Prepare(t.Context()); err != nil { // once more stores nothing
+	if err := l.Prepare(t.Context()); err != nil { // a second time stores nothing
 		t.Fatal(err)
 	}
 	r, err := l.Run(t.Context())
@@ -63,19 +63,19 @@ func TestLoad(t *testing.T) {
 	if err := errors.Join(r.WriteText(&text), r.WriteHTML(&html), r.WriteJSON(&raw)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"0 wrong answers", "GetObject", "P99.9"} {
-		if !strings.Contains(text.String(), want) || !strings.Contains(html.String(), want) && want != "0 wrong answers" {
+	for _, want := range []string{"0 wrong responses", "GetObject", "P99.9"} {
+		if !strings.Contains(text.String(), want) || !strings.Contains(html.String(), want) && want != "0 wrong responses" {
 			t.Errorf("no %q in\n%s", want, &text)
 		}
 	}
-	for _, no := range []string{"http://www.", "https://", "src="} { // it needs no network; the one address is SVG's name
+	for _, no := range []string{"http://www.", "https://", "src="} { // the page needs no network; the only URL is the SVG namespace
 		if strings.Contains(strings.Replace(html.String(), "http://www.w3.org/2000/svg", "", 1), no) {
 			t.Errorf("%q in the page", no)
 		}
 	}
 }
 
-// TestLoadFindsWhatIsWrong: bytes that are wrong, and answers that are none, are counted.
+// TestLoadFindsWhatIsWrong: wrong bytes and failed requests are counted.
 func TestLoadFindsWhatIsWrong(t *testing.T) {
 	e := startDouble(t)
 	l := smallLoad(e)
@@ -94,7 +94,7 @@ func TestLoadFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestClosed: each kind of run sends what it is to, and a comparison has both sides.
+// TestClosed: each kind of run sends the configured requests, and a comparison has both sides.
 func TestClosed(t *testing.T) {
 	e := startDouble(t)
 	for _, kind := range []string{"get", "put", "mixed"} {
@@ -118,8 +118,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestStallCounts: requests that come while the service stands still are counted from when they
-// were to begin.
+// TestStallCounts: the latency of requests that are due while the service stalls counts from their
+// scheduled time.
 func TestStallCounts(t *testing.T) {
 	l := smallLoad(startDouble(t))
 	l.Config.QPS = 100
@@ -135,7 +135,7 @@ func TestStallCounts(t *testing.T) {
 	}
 }
 
-// stall lets one request at a time through, and takes 20 ms for each: half of what comes.
+// stall serves one request at a time and takes 20 ms for each, which is half the rate of arrivals.
 type stall struct {
 	next http.RoundTripper
 	mu   sync.Mutex
@@ -149,7 +149,7 @@ func (s *stall) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.next.RoundTrip(r)
 }
 
-// TestContent: whatever is not the body that it says is noticed.
+// TestContent: any difference from the expected body is detected.
 func TestContent(t *testing.T) {
 	buffer := make([]byte, 777)
 	for _, size := range []int64{headBytes, headBytes + 1, 1000, 3 << 20} {
@@ -182,7 +182,7 @@ func TestContent(t *testing.T) {
 	}
 }
 
-// TestSizes reads and writes them.
+// TestSizes: sizes are parsed and formatted.
 func TestSizes(t *testing.T) {
 	for text, want := range map[string]Sizes{"2KiB": {2048, 2048}, "100-1MiB": {100, 1 << 20}} {
 		var s Sizes
@@ -202,8 +202,8 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestThirds: what a process takes on average is told for the second and the last third of a run
-// that is long enough.
+// TestThirds: the report of a run that is long enough has the average resource usage of the second and
+// the last third.
 func TestThirds(t *testing.T) {
 	r := &Report{Seconds: leastTrend, Cores: 1}
 	for i := range 9 {
@@ -224,7 +224,7 @@ func TestThirds(t *testing.T) {
 	}
 }
 
-// TestProcess reads what this one takes, and what a gateway's metrics say.
+// TestProcess: usage is read from /proc for this process, and from metrics for a gateway.
 func TestProcess(t *testing.T) {
 	p, err := PID(os.Getpid()).Sample(t.Context())
 	if err != nil || p.RSS < 1<<20 || p.FDs == 0 {

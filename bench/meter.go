@@ -12,7 +12,7 @@ import (
 )
 
 // Latency is the distribution of the latencies of requests, failed ones included, in milliseconds.
-// Quantiles are from an HDR histogram: exact to three digits.
+// Quantiles come from an HDR histogram and are exact to three digits.
 type Latency struct {
 	Requests int64   `json:"requests"`
 	Errors   int64   `json:"errors"`
@@ -24,10 +24,10 @@ type Latency struct {
 	Max      float64 `json:"max_ms"`
 }
 
-// The histogram's bounds in microseconds: longer ones count as the longest.
+// The bounds of the histogram in microseconds. Longer times count as the longest.
 const longest = 10 * 60 * 1e6
 
-// times is a histogram of one kind of requests.
+// times is the histogram of one kind of request.
 type times struct {
 	hist   *hdrhistogram.Histogram
 	errors int64
@@ -36,7 +36,7 @@ type times struct {
 func newTimes() *times { return &times{hist: hdrhistogram.New(1, longest, 3)} }
 
 func (t *times) add(took time.Duration, err error) {
-	_ = t.hist.RecordValue(min(max(took.Microseconds(), 1), longest)) // it is within the bounds
+	_ = t.hist.RecordValue(min(max(took.Microseconds(), 1), longest)) // cannot fail: the value is within the bounds
 	if err != nil {
 		t.errors++
 	}
@@ -48,9 +48,9 @@ func (t *times) latency() Latency {
 	return Latency{t.hist.TotalCount(), t.errors, t.hist.Mean() / 1000, at(50), at(95), at(99), at(99.9), ms(t.hist.Max())}
 }
 
-// Sample is what happened in an interval, and the resources of the server at its end.
+// Sample describes an interval, and the resource usage of the server at its end.
 type Sample struct {
-	At          float64          `json:"at_secs"` // since the beginning
+	At          float64          `json:"at_secs"` // since the start of the run
 	Requests    int64            `json:"requests"`
 	Errors      int64            `json:"errors"`
 	PerSec      float64          `json:"requests_per_sec"`
@@ -58,12 +58,12 @@ type Sample struct {
 	P50         float64          `json:"p50_ms"`
 	P95         float64          `json:"p95_ms"`
 	P99         float64          `json:"p99_ms"`
-	Outstanding int64            `json:"outstanding"` // requests without an answer
+	Outstanding int64            `json:"outstanding"` // requests without a response
 	Tiers       map[string]int64 `json:"tiers,omitempty"`
 	Server      *Process         `json:"server,omitempty"`
 }
 
-// meter counts requests. It is safe for concurrent use.
+// meter counts requests. Its methods may be called concurrently.
 type meter struct {
 	mu       sync.Mutex
 	began    time.Time
@@ -122,7 +122,7 @@ func of(all map[string]*times, name string) *times {
 	return all[name]
 }
 
-// since is how long ago the last sample was taken.
+// since returns the time since the last sample.
 func (m *meter) since() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -141,7 +141,7 @@ func (m *meter) sample() Sample {
 	return s
 }
 
-// latencies are the distributions, by kind of request.
+// latencies returns the distributions by kind of request.
 func latencies(all map[string]*times) map[string]Latency {
 	named := make(map[string]Latency, len(all))
 	for name, t := range all {
@@ -150,13 +150,13 @@ func latencies(all map[string]*times) map[string]Latency {
 	return named
 }
 
-// problem shortens an error to one line, without what differs between requests.
+// problem shortens an error to one line without details that differ between requests.
 func problem(err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
-	if i := strings.LastIndex(text, "dial tcp"); i >= 0 { // behind the method and the address of the object
+	if i := strings.LastIndex(text, "dial tcp"); i >= 0 { // drop the method and URL before it
 		return errors.New(text[i:])
 	}
 	return err

@@ -12,17 +12,17 @@ import (
 	"time"
 )
 
-// Process is the resource usage of a server's process. What is not known is 0.
+// Process is the resource usage of a server's process. Unknown values are 0.
 type Process struct {
 	CPUSecs    float64 `json:"cpu_secs"`  // since its start
 	RSS        int64   `json:"rss_bytes"` // resident
 	Anonymous  int64   `json:"anonymous_bytes"`
 	FDs        int64   `json:"fds"`
 	Goroutines int64   `json:"goroutines"`
-	GCPause    float64 `json:"gc_pause_secs"` // in all, since its start
+	GCPause    float64 `json:"gc_pause_secs"` // total since its start
 	Heap       int64   `json:"heap_bytes"`    // in use
 	HotTier    int64   `json:"hot_tier_bytes,omitempty"`
-	// The upload pool: uploads under way, and how many there may be.
+	// The upload pool: uploads under way, and their limit.
 	Uploading   float64 `json:"uploading"`
 	UploadLimit float64 `json:"upload_limit"`
 	Pending     float64 `json:"pending_writes"`
@@ -33,7 +33,7 @@ type Watched interface {
 	Sample(ctx context.Context) (*Process, error)
 }
 
-// Metrics is a gateway, by the URL of its metrics: "http://127.0.0.1:9001/metrics".
+// Metrics is the URL of a gateway's metrics: "http://127.0.0.1:9001/metrics".
 type Metrics string
 
 // Sample implements Watched.
@@ -72,10 +72,10 @@ func parseMetrics(r io.Reader) (*Process, error) {
 	}, lines.Err()
 }
 
-// PID is a process of this machine.
+// PID is the ID of a process on this machine.
 type PID int
 
-// ticks is how many make a second of CPU time in /proc, on every current Linux.
+// ticks is the number of clock ticks per second in /proc, on every current Linux.
 const ticks = 100
 
 // Sample implements Watched.
@@ -95,10 +95,10 @@ func (p PID) Sample(context.Context) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The name may have blanks in it, and ends with the last parenthesis.
+	// The process name may contain blanks. It ends at the last parenthesis.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 13 {
-		return nil, fmt.Errorf("/proc/%d/stat has another format", p)
+		return nil, fmt.Errorf("/proc/%d/stat has an unknown format", p)
 	}
 	user, _ := strconv.ParseFloat(fields[11], 64)
 	system, _ := strconv.ParseFloat(fields[12], 64)

@@ -18,9 +18,9 @@ import (
 const putClients, putsEach = 64, 100
 
 // BenchmarkDurablePut reports durable 4 KiB PUTs from 64 clients: acknowledged by the
-// gateway's journal, written through to the embedded upstream (which syncs as well),
-// and a bare loop that appends as much to a file and calls fdatasync, one after the
-// other. Rates are ratios to write-through; the server's CPU time is per PUT.
+// gateway's journal, written through to the embedded upstream (which syncs as well), and,
+// for comparison, a sequential loop that appends the same bytes to a file and calls
+// fdatasync. Rates are ratios to write-through; the server's CPU time is per PUT.
 func BenchmarkDurablePut(b *testing.B) {
 	config := filepath.Join(b.TempDir(), "akigw.toml")
 	if err := os.WriteFile(config, []byte("[[rule]]\nbucket = \"backbucket\"\nwrite = \"back\"\n[write_back]\nmin_free_bytes = 0\nmax_pending = 10000000\n"), 0o600); err != nil {
@@ -64,7 +64,7 @@ func BenchmarkDurablePut(b *testing.B) {
 		rate, cpu = puts("backbucket")
 		back, backCPU = append(back, rate), append(backCPU, cpu)
 		bare = append(bare, appendAndSync(b, body))
-		for pending(b, s) > 0 { // its uploads would be counted in the next round
+		for pending(b, s) > 0 { // otherwise its uploads would count in the next round
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
@@ -75,7 +75,7 @@ func BenchmarkDurablePut(b *testing.B) {
 	b.ReportMetric(median(throughCPU), "through-cpu-us/put")
 }
 
-// appendAndSync is the rate of a loop that appends and syncs.
+// appendAndSync returns the rate of a loop that appends and syncs.
 func appendAndSync(b *testing.B, body []byte) float64 {
 	f, err := os.Create(filepath.Join(b.TempDir(), "bare"))
 	if err != nil {
@@ -95,7 +95,7 @@ func appendAndSync(b *testing.B, body []byte) float64 {
 	return n / time.Since(started).Seconds()
 }
 
-// pending is the number of writes that are not upstream yet.
+// pending returns the number of pending writes.
 func pending(b *testing.B, s *server) int {
 	resp, err := http.Get("http://" + s.admin + "/metrics")
 	if err != nil {

@@ -23,7 +23,7 @@ type Report struct {
 	Endpoint string    `json:"endpoint"`
 	Began    time.Time `json:"began"`
 	Seconds  float64   `json:"seconds"`
-	Cores    int       `json:"cores"` // of the machine that measured
+	Cores    int       `json:"cores"` // of the measuring machine
 	Version  string    `json:"version,omitempty"`
 	Seed     uint64    `json:"seed,omitempty"`
 	Config   any       `json:"config"`
@@ -35,7 +35,7 @@ type Report struct {
 	PerSec    float64            `json:"requests_per_sec"`
 	All       Latency            `json:"all"`
 	Ops       map[string]Latency `json:"operations"`
-	Tiers     map[string]Latency `json:"tiers,omitempty"` // reads, by where their answers came from
+	Tiers     map[string]Latency `json:"tiers,omitempty"` // reads by the tier that served them
 	Problems  []string           `json:"problems,omitempty"`
 	Samples   []Sample           `json:"samples"`
 	Server    *ServerSummary     `json:"server,omitempty"`
@@ -48,9 +48,9 @@ type ServerSummary struct {
 	CPUPerRequest float64 `json:"cpu_us_per_request"` // microseconds
 	RSSMost       int64   `json:"rss_most_bytes"`
 	FDsMost       int64   `json:"fds_most"`
-	GCPauseShare  float64 `json:"gc_pause_share"` // of the time
-	// The means over the second and the last third of the run, nil of one that is shorter than two
-	// minutes: what grows between them may be what leaks.
+	GCPauseShare  float64 `json:"gc_pause_share"` // share of the run's duration
+	// The means over the second and the last third of the run; nil if the run is shorter than two
+	// minutes. Growth between them may be a leak.
 	SecondThird *Process `json:"second_third,omitempty"`
 	LastThird   *Process `json:"last_third,omitempty"`
 }
@@ -97,10 +97,10 @@ func (r *Report) summarize() {
 	r.Server = sum
 }
 
-// leastTrend is how many seconds a run has to last for its thirds to be meaningful.
+// leastTrend is the minimum duration, in seconds, of a run whose thirds are meaningful.
 const leastTrend = 120
 
-// average averages the gauges of samples, of which there is at least one.
+// average averages the gauges of at least one sample.
 func average(samples []Sample) *Process {
 	var m Process
 	for _, s := range samples {
@@ -114,8 +114,8 @@ func average(samples []Sample) *Process {
 	return &m
 }
 
-// watch takes a sample at each interval and passes it to seen. The function that it returns ends
-// that, and returns all samples.
+// watch takes a sample at each interval and passes it to seen. The returned function stops that and
+// returns all samples.
 func watch(ctx context.Context, m *meter, server Watched, every time.Duration, seen func(*Sample)) func() []Sample {
 	ctx, cancel := context.WithCancel(ctx)
 	var all []Sample
@@ -123,7 +123,7 @@ func watch(ctx context.Context, m *meter, server Watched, every time.Duration, s
 	take := func() {
 		s := m.sample()
 		if server != nil {
-			s.Server, _ = server.Sample(context.WithoutCancel(ctx)) // a sample without it says that it was not known
+			s.Server, _ = server.Sample(context.WithoutCancel(ctx)) // without a sample the usage stays unknown
 		}
 		all = append(all, s)
 		seen(&s)
@@ -143,7 +143,7 @@ func watch(ctx context.Context, m *meter, server Watched, every time.Duration, s
 	return func() []Sample {
 		cancel()
 		work.Wait()
-		if m.since() > every/2 { // less is not worth a point
+		if m.since() > every/2 { // a shorter interval is not worth a point
 			take()
 		}
 		return all
@@ -152,9 +152,9 @@ func watch(ctx context.Context, m *meter, server Watched, every time.Duration, s
 
 // WriteText prints the report for people.
 func (r *Report) WriteText(w io.Writer) error {
-	fmt.Fprintf(w, "%s of %s: %d requests in %.0f s, %.1f a second; %d errors (%.3f%%), %d wrong answers\n\n", r.Kind, r.Endpoint, r.Requests, r.Seconds, r.PerSec, r.Errors, 100*r.ErrorRate, r.Wrong)
+	fmt.Fprintf(w, "%s of %s: %d requests in %.0f s, %.1f per second; %d errors (%.3f%%), %d wrong responses\n\n", r.Kind, r.Endpoint, r.Requests, r.Seconds, r.PerSec, r.Errors, 100*r.ErrorRate, r.Wrong)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "\trequests\terrors\tmean ms\tP50\tP95\tP99\tP99.9\tmost\t")
+	fmt.Fprintln(table, "\trequests\terrors\tmean ms\tP50\tP95\tP99\tP99.9\tmax\t")
 	row := func(name string, l Latency) {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", name, l.Requests, l.Errors, l.Mean, l.P50, l.P95, l.P99, l.P999, l.Max)
 	}
@@ -169,7 +169,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		return err
 	}
 	if s := r.Server; s != nil {
-		fmt.Fprintf(w, "\nthe server: %.0f%% of a core (%.0f%% of the machine), %.0f us of CPU a request, at most %.0f MiB resident and %d files\n", s.CPUPercent, s.CPUMachine, s.CPUPerRequest, float64(s.RSSMost)/(1<<20), s.FDsMost)
+		fmt.Fprintf(w, "\nserver: %.0f%% of a core (%.0f%% of the machine), %.0f us of CPU per request, at most %.0f MiB resident and %d files\n", s.CPUPercent, s.CPUMachine, s.CPUPerRequest, float64(s.RSSMost)/(1<<20), s.FDsMost)
 		if then, now := s.SecondThird, s.LastThird; then != nil {
 			fmt.Fprintf(w, "from the second to the last third of the run: %d to %d MiB resident, %d to %d MiB anonymous (the memory tier %d to %d), %d to %d goroutines, %d to %d files\n",
 				then.RSS>>20, now.RSS>>20, then.Anonymous>>20, now.Anonymous>>20, then.HotTier>>20, now.HotTier>>20, then.Goroutines, now.Goroutines, then.FDs, now.FDs)
@@ -198,7 +198,7 @@ func pageTemplate() *template.Template {
 		"whole":   func(v float64) string { return fmt.Sprintf("%.0f", v) },
 		"mib":     func(v int64) string { return fmt.Sprintf("%.0f", float64(v)/(1<<20)) },
 		"pretty": func(v any) string {
-			raw, _ := json.MarshalIndent(v, "", "  ") // it is data
+			raw, _ := json.MarshalIndent(v, "", "  ") // plain data
 			return strings.Trim(strings.ReplaceAll(string(raw), "\"", ""), "{}\n")
 		},
 	}).Parse(page))
@@ -218,7 +218,7 @@ type chart struct {
 	Unit  string  `json:"unit"`
 	Lines []line  `json:"lines"`
 	Log   bool    `json:"log"`
-	Ideal float64 `json:"ideal,omitempty"` // a line across
+	Ideal float64 `json:"ideal,omitempty"` // a horizontal line
 }
 
 type line struct {
@@ -226,7 +226,7 @@ type line struct {
 	Values []float64 `json:"values"`
 }
 
-// charts are the charts that have data.
+// charts returns the charts that have data.
 func (r *Report) charts() []chart {
 	of := func(value func(s *Sample) float64) []float64 {
 		all := make([]float64, len(r.Samples))
@@ -245,8 +245,8 @@ func (r *Report) charts() []chart {
 	}
 	charts := []chart{
 		{Title: "Latency", Unit: "ms", Log: true, Lines: []line{{"P50", of(func(s *Sample) float64 { return s.P50 })}, {"P95", of(func(s *Sample) float64 { return s.P95 })}, {"P99", of(func(s *Sample) float64 { return s.P99 })}}},
-		{Title: "Requests", Unit: "a second", Lines: []line{{"answered", of(func(s *Sample) float64 { return s.PerSec })}, {"errors", of(func(s *Sample) float64 { return float64(s.Errors) })}}},
-		{Title: "Requests without an answer", Unit: "", Lines: []line{{"outstanding", of(func(s *Sample) float64 { return float64(s.Outstanding) })}}},
+		{Title: "Requests", Unit: "per second", Lines: []line{{"completed", of(func(s *Sample) float64 { return s.PerSec })}, {"errors", of(func(s *Sample) float64 { return float64(s.Errors) })}}},
+		{Title: "Outstanding requests", Unit: "", Lines: []line{{"outstanding", of(func(s *Sample) float64 { return float64(s.Outstanding) })}}},
 	}
 	var tiers []line
 	for _, name := range slices.Sorted(maps.Keys(r.Tiers)) {
@@ -259,7 +259,7 @@ func (r *Report) charts() []chart {
 		})})
 	}
 	if tiers != nil {
-		charts = append(charts, chart{Title: "Where answers came from", Unit: "%", Lines: tiers})
+		charts = append(charts, chart{Title: "Reads by tier", Unit: "%", Lines: tiers})
 	}
 	if r.Server == nil {
 		return charts
@@ -271,13 +271,13 @@ func (r *Report) charts() []chart {
 		}
 	}
 	if len(cpu) > 1 {
-		cpu[0] = cpu[1] // nobody looked before
+		cpu[0] = cpu[1] // there is no earlier sample
 	}
 	const mib = 1 << 20
 	return append(charts,
 		chart{Title: "Memory of the server", Unit: "MiB", Lines: []line{{"resident", server(func(p *Process) float64 { return float64(p.RSS) / mib })}, {"anonymous", server(func(p *Process) float64 { return float64(p.Anonymous) / mib })}, {"heap in use", server(func(p *Process) float64 { return float64(p.Heap) / mib })}, {"memory tier", server(func(p *Process) float64 { return float64(p.HotTier) / mib })}}},
 		chart{Title: "CPU of the server", Unit: "% of a core", Lines: []line{{"CPU", cpu}}},
 		chart{Title: "Goroutines and open files", Unit: "", Lines: []line{{"goroutines", server(func(p *Process) float64 { return float64(p.Goroutines) })}, {"files", server(func(p *Process) float64 { return float64(p.FDs) })}}},
-		chart{Title: "Upload pool", Unit: "", Lines: []line{{"uploads at a time", server(func(p *Process) float64 { return p.Uploading })}, {"at the most", server(func(p *Process) float64 { return p.UploadLimit })}, {"pending writes", server(func(p *Process) float64 { return p.Pending })}}},
+		chart{Title: "Upload pool", Unit: "", Lines: []line{{"parallel uploads", server(func(p *Process) float64 { return p.Uploading })}, {"limit", server(func(p *Process) float64 { return p.UploadLimit })}, {"pending writes", server(func(p *Process) float64 { return p.Pending })}}},
 	)
 }

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// UploadConfig configures a measurement of how fast acknowledged writes are uploaded: one after the
-// other, in packs, in parallel, and both.
+// UploadConfig configures a measurement of how fast acknowledged writes are uploaded: sequentially, in
+// packs, in parallel, and in packs in parallel.
 type UploadConfig struct {
 	// Binary is the akigw to measure: it runs as the gateway and as the upstream.
 	Binary string `json:"-"`
@@ -30,18 +30,18 @@ type UploadConfig struct {
 	// that it answers with SlowDown.
 	LatencyMS   int     `json:"latency_ms"`
 	Throttle    float64 `json:"throttle"`
-	Concurrency []int   `json:"concurrency"` // to sweep
+	Concurrency []int   `json:"concurrency"` // numbers of parallel uploads to measure
 }
 
-// Upload is a way to upload, and how fast it was.
+// Upload is the result for one way to upload.
 type Upload struct {
 	Name        string  `json:"name"`
 	Concurrency int     `json:"concurrency"`
 	Batch       bool    `json:"batch"`
 	Objects     int     `json:"objects"`
 	PerSec      float64 `json:"objects_per_sec"`
-	Ratio       float64 `json:"ratio"`            // to the sequential one
-	Wanted      float64 `json:"wanted,omitempty"` // the seed's target for Ratio
+	Ratio       float64 `json:"ratio"`            // relative to the sequential run
+	Wanted      float64 `json:"wanted,omitempty"` // target for Ratio, 0 for none
 }
 
 // Uploads is the report of a measurement.
@@ -61,7 +61,7 @@ func MeasureUploads(ctx context.Context, c UploadConfig, progress func(what stri
 		{Name: "combined", Concurrency: 10, Batch: true, Objects: 10 * c.Objects, Wanted: 3},
 	}
 	for _, n := range c.Concurrency {
-		ways = append(ways, Upload{Name: fmt.Sprintf("%d at a time", n), Concurrency: n, Objects: c.Objects * min(n, 5)})
+		ways = append(ways, Upload{Name: fmt.Sprintf("%d in parallel", n), Concurrency: n, Objects: c.Objects * min(n, 5)})
 	}
 	report := &Uploads{Config: c, Began: time.Now().UTC().Truncate(time.Second)}
 	for i := range ways {
@@ -84,7 +84,7 @@ func MeasureUploads(ctx context.Context, c UploadConfig, progress func(what stri
 // uploadBucket is the bucket of a measurement.
 const uploadBucket = "uploads"
 
-// measure writes objects, which the journal acknowledges, and waits until all are upstream.
+// measure writes objects that the journal acknowledges, and waits until all are upstream.
 func (c *UploadConfig) measure(ctx context.Context, way *Upload) (err error) {
 	dir, err := os.MkdirTemp("", "akigw-bench")
 	if err != nil {
@@ -155,7 +155,7 @@ func awaitUploads(ctx context.Context, admin string) error {
 	}
 }
 
-// pendingWrites is the number of writes that are not upstream yet.
+// pendingWrites returns the number of pending writes.
 func pendingWrites(ctx context.Context, admin string) (int, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/api/v1/status", nil)
 	if err != nil {
@@ -188,7 +188,7 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// start starts the binary, and returns when it says that it is ready. stop ends it.
+// start starts the binary and returns when it prints that it is ready. stop ends it.
 func (c *UploadConfig) start(dir string, args []string, env ...string) (stop func() error, err error) {
 	cmd := exec.Command(c.Binary, args...)
 	cmd.Env, cmd.Dir = append(os.Environ(), env...), dir
@@ -214,18 +214,18 @@ func (c *UploadConfig) start(dir string, args []string, env ...string) (stop fun
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if lines.Text() == "ready" {
-			go io.Copy(io.Discard, out) // until it ends
+			go io.Copy(io.Discard, out) // drain until the process ends
 			return stop, nil
 		}
 	}
-	text, _ := os.ReadFile(log.Name()) // what it said is the best that there is
+	text, _ := os.ReadFile(log.Name()) // best effort: its output explains the failure
 	return nil, errors.Join(fmt.Errorf("%s %s did not start: %s", c.Binary, args[0], text), cmd.Wait())
 }
 
 // WriteText prints the report for people.
 func (u *Uploads) WriteText(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "\tat a time\tobjects\ta second\tratio\twanted\t")
+	fmt.Fprintln(table, "\tparallel\tobjects\tper second\tratio\ttarget\t")
 	for _, way := range u.Uploads {
 		wanted := ""
 		if way.Wanted > 0 {

@@ -1,5 +1,5 @@
-// Package cost counts the requests of clients and the requests to the upstream, by bucket, and
-// computes what both cost by the upstream's price list, and so what the gateway saves.
+// Package cost counts, by bucket, the requests of clients and the requests to the upstream. From the
+// upstream's price list it computes what both cost, and thus how much the gateway saves.
 package cost
 
 import (
@@ -59,7 +59,7 @@ const (
 	Free
 )
 
-// KindOf is the kind of an S3 request; key says that it names an object.
+// KindOf returns the kind of an S3 request. key is true if the request names an object.
 func KindOf(method string, key bool, query url.Values) Kind {
 	switch method {
 	case http.MethodGet:
@@ -86,12 +86,12 @@ type Counts struct {
 	Reads  uint64 `json:"reads"`
 	Writes uint64 `json:"writes"`
 	Free   uint64 `json:"free"`
-	// In and Out are bytes of bodies that the client of a request sent and received.
+	// In and Out are the bytes of bodies that the sender of the requests sent and received.
 	In  uint64 `json:"in_bytes"`
 	Out uint64 `json:"out_bytes"`
 }
 
-// Requests is the number of requests of all kinds.
+// Requests returns the number of requests of all kinds.
 func (c Counts) Requests() uint64 { return c.Reads + c.Writes + c.Free }
 
 func (c *Counts) add(o Counts) {
@@ -102,7 +102,7 @@ func (c *Counts) add(o Counts) {
 	c.Out += o.Out
 }
 
-// price is what the counts cost.
+// price returns the cost of the counted requests and bytes.
 func (c *Counts) price(p *Config) float64 {
 	return float64(c.Reads)/1000*p.Reads + float64(c.Writes)/1000*p.Thousands + float64(c.Out)/(1<<30)*p.GiBOut
 }
@@ -117,10 +117,9 @@ type Ledger struct {
 type counter struct{ kinds, bytes [3]atomic.Uint64 } // bytes: in, out
 
 const (
-	// mostBuckets is how many buckets are counted by name.
+	// mostBuckets bounds the number of buckets that are counted by name.
 	mostBuckets = 10_000
-	// Others is the name under which requests without a bucket are counted, and buckets beyond
-	// mostBuckets.
+	// Others is the name for requests without a bucket and for buckets beyond mostBuckets.
 	Others = ""
 )
 
@@ -138,9 +137,9 @@ func (l *Ledger) of(bucket string) *counter {
 	return c.(*counter)
 }
 
-// Named is the name under which a request of a bucket is counted: the bucket's if this request or
-// an earlier one of the bucket succeeded, else Others. Clients can invent names of buckets, which
-// would take the place of real ones.
+// Named returns the name under which a request is counted: the bucket's name if this request or an
+// earlier one of the bucket succeeded, else Others. Otherwise invented bucket names of clients could
+// displace real buckets.
 func (l *Ledger) Named(bucket string, status int) string {
 	if _, known := l.buckets.Load(bucket); known || status < http.StatusBadRequest {
 		return bucket
@@ -164,7 +163,7 @@ func (c *counter) count(in, out int64) {
 	}
 }
 
-// Counts are all counts, by bucket.
+// Counts returns all counts by bucket.
 func (l *Ledger) Counts() map[string]Counts {
 	all := map[string]Counts{}
 	for name, c := range l.buckets.Range {
@@ -199,7 +198,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	resp, err := t.next.RoundTrip(r)
 	if err != nil {
-		return nil, err // what did not arrive is not charged
+		return nil, err // a request that got no response is not charged
 	}
 	bucket = t.ledger.Named(bucket, resp.StatusCode)
 	t.ledger.Count(bucket, KindOf(r.Method, key != "", r.URL.Query()), r.ContentLength, 0)
@@ -207,7 +206,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// countedBody counts what is read of a response.
+// countedBody counts the bytes that are read from a response.
 type countedBody struct {
 	io.ReadCloser
 	counter *counter
@@ -220,7 +219,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Book is both ledgers and the prices. Its counts survive restarts.
+// Book holds both ledgers and the prices. Its counts survive restarts.
 type Book struct {
 	Clients, Upstream Ledger
 
@@ -243,7 +242,7 @@ const (
 	saveEvery     = time.Minute
 )
 
-// Open continues with the counts of a file. If the file cannot be read, counting starts from zero.
+// Open loads the counts from a file. If the file cannot be read, counting starts from zero.
 func Open(prices Config, path string, log *slog.Logger) *Book {
 	b := &Book{prices: prices, path: path, since: time.Now().UTC().Truncate(time.Second), log: log}
 	raw, err := os.ReadFile(path)
@@ -255,10 +254,10 @@ func Open(prices Config, path string, log *slog.Logger) *Book {
 		err = json.Unmarshal(raw, &s)
 	}
 	if err == nil && s.Version != storedVersion {
-		err = fmt.Errorf("it has format %d", s.Version)
+		err = fmt.Errorf("unknown format %d", s.Version)
 	}
 	if err != nil {
-		log.Warn("what was counted for the cost report cannot be read; counting begins anew", "file", path, "error", err)
+		log.Warn("the counts of the cost report cannot be read; counting starts from zero", "file", path, "error", err)
 		return b
 	}
 	b.since = s.Since
@@ -288,32 +287,32 @@ func (b *Book) save() {
 		err = vfs.Replace(vfs.Disk{}, b.path, raw)
 	}
 	if err != nil {
-		b.log.Warn("what was counted for the cost report could not be written down", "file", b.path, "error", err)
+		b.log.Warn("the counts of the cost report could not be saved", "file", b.path, "error", err)
 	}
 }
 
-// Line is the report on a bucket, or the total.
+// Line is the report for one bucket, or the total.
 type Line struct {
 	Bucket string `json:"bucket"`
 	// Clients counts the requests of clients, Upstream those of the gateway to the upstream.
 	Clients  Counts `json:"clients"`
 	Upstream Counts `json:"upstream"`
-	// Without is what the clients' requests would have cost at the upstream, With what the
-	// gateway's cost, and Saved the difference.
+	// Without is what the clients' requests would have cost at the upstream. With is what the
+	// gateway's requests cost. Saved is the difference.
 	Without float64 `json:"without"`
 	With    float64 `json:"with"`
 	Saved   float64 `json:"saved"`
 }
 
-// Report is what was asked for, what it cost, and what was saved.
+// Report lists requests, costs and savings by bucket.
 type Report struct {
 	Since   time.Time `json:"since"`
 	Prices  Config    `json:"prices"`
 	Total   Line      `json:"total"`
-	Buckets []Line    `json:"buckets"` // the largest saving first
+	Buckets []Line    `json:"buckets"` // largest saving first
 }
 
-// Report computes the report of all buckets.
+// Report computes the report for all buckets.
 func (b *Book) Report() Report {
 	r := Report{Since: b.since, Prices: b.prices, Buckets: []Line{}}
 	lines := map[string]*Line{}

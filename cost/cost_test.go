@@ -37,8 +37,8 @@ func TestKindOf(t *testing.T) {
 	}
 }
 
-// TestReport: what was asked for on both sides, what it costs, and what is saved; kept over
-// restarts, and begun anew when it cannot be read.
+// TestReport: the report has the requests of both sides, their costs and the savings. The counts
+// survive restarts, and start from zero when they cannot be read.
 func TestReport(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("x", 1000)) }))
 	defer upstream.Close()
@@ -101,7 +101,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// BenchmarkCount: what a request pays for being counted.
+// BenchmarkCount measures the overhead of counting per request.
 func BenchmarkCount(b *testing.B) {
 	var l Ledger
 	bucket := strings.Repeat("b", 20)
@@ -111,7 +111,7 @@ func BenchmarkCount(b *testing.B) {
 	}
 }
 
-// TestInventedBuckets: buckets that only refused requests named take no place of real ones,
+// TestInventedBuckets: bucket names that occur only in refused requests do not displace real buckets,
 // on either side.
 func TestInventedBuckets(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -27,11 +27,11 @@ type Finding struct {
 	Check string `json:"check"` // "clock"
 	Level Level  `json:"level"`
 	Text  string `json:"text"`
-	// Mend says what to do, "" for nothing.
-	Mend string `json:"mend,omitempty"`
+	// Remedy says what to do, "" if nothing needs to be done.
+	Remedy string `json:"mend,omitempty"`
 }
 
-// Report is all findings, in the order of the checks.
+// Report holds the findings in the order of the checks.
 type Report struct {
 	Findings []Finding `json:"findings"`
 }
@@ -39,12 +39,12 @@ type Report struct {
 // ok adds the finding that a check passed.
 func (r *Report) ok(check, format string, args ...any) { r.Add(OK, check, "", format, args...) }
 
-// Add adds a finding; mend says what to do.
-func (r *Report) Add(level Level, check, mend, format string, args ...any) {
-	r.Findings = append(r.Findings, Finding{check, level, fmt.Sprintf(format, args...), mend})
+// Add adds a finding; remedy says what to do.
+func (r *Report) Add(level Level, check, remedy, format string, args ...any) {
+	r.Findings = append(r.Findings, Finding{check, level, fmt.Sprintf(format, args...), remedy})
 }
 
-// Count is the number of findings of a level.
+// Count returns the number of findings of a level.
 func (r *Report) Count(level Level) (n int) {
 	for _, f := range r.Findings {
 		if f.Level == level {
@@ -59,11 +59,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "%-8s %-12s %s\n", f.Level, f.Check, f.Text)
-		if f.Mend != "" {
-			fmt.Fprintf(&b, "%21s -> %s\n", "", f.Mend)
+		if f.Remedy != "" {
+			fmt.Fprintf(&b, "%21s -> %s\n", "", f.Remedy)
 		}
 	}
-	fmt.Fprintf(&b, "\n%d problems, %d warnings, %d notes, %d checks are well\n", r.Count(Problem), r.Count(Warning), r.Count(Note), r.Count(OK))
+	fmt.Fprintf(&b, "\n%d problems, %d warnings, %d notes, %d checks passed\n", r.Count(Problem), r.Count(Warning), r.Count(Note), r.Count(OK))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -6,21 +6,20 @@ import (
 	"testing"
 )
 
-// wants says what a check has to find: a finding of that check and level, with words in its text and
-// in what mends it.
+// wants describes a finding: its check and level, and words of its text and remedy.
 type wants struct {
-	check      string
-	level      Level
-	text, mend string
+	check        string
+	level        Level
+	text, remedy string
 }
 
-// judge fails the test unless the findings have what is wanted, and nothing worse than a note
-// besides it.
+// judge fails the test unless the findings include the wanted one and, besides it, nothing worse than
+// a note.
 func judge(t *testing.T, r *Report, want wants) {
 	t.Helper()
 	found := false
 	for _, f := range r.Findings {
-		if f.Check == want.check && f.Level == want.level && strings.Contains(f.Text, want.text) && strings.Contains(f.Mend, want.mend) {
+		if f.Check == want.check && f.Level == want.level && strings.Contains(f.Text, want.text) && strings.Contains(f.Remedy, want.remedy) {
 			found = true
 		} else if f.Level == Warning || f.Level == Problem {
 			t.Errorf("found besides: %+v", f)
@@ -53,7 +52,7 @@ func TestReport(t *testing.T) {
 		"warning  memory       too much\n" +
 		"                      -> less of it\n" +
 		"note     versioning   suspended\n" +
-		"\n1 problems, 1 warnings, 1 notes, 1 checks are well\n"
+		"\n1 problems, 1 warnings, 1 notes, 1 checks passed\n"
 	if text.String() != want {
 		t.Errorf("%s\nwant\n%s", text.String(), want)
 	}

@@ -15,18 +15,18 @@ func (m *Machine) secondJournal(r *Report) {
 		return
 	}
 	if sameDisk(m.Journal, m.SecondJournal) {
-		r.Add(Warning, check, "write_back.second_dir on another disk", "%s and %s are on the same disk: if it fails both are lost", m.Journal, m.SecondJournal)
+		r.Add(Warning, check, "write_back.second_dir on another disk", "%s and %s are on the same disk: if it fails, both are lost", m.Journal, m.SecondJournal)
 	}
 	worn := false
 	for _, dir := range []string{m.Journal, m.SecondJournal} {
 		n, last, unfinished := journal.Repairs(vfs.Disk{}, dir)
 		if unfinished {
 			worn = true
-			r.Add(Warning, check, "start the gateway: it completes the copy", "%s is a copy that is not complete yet", dir)
+			r.Add(Warning, check, "start the gateway: it completes the copy", "%s is an incomplete copy", dir)
 		}
 		if n > 0 {
 			worn = true
-			r.Add(Warning, check, "check that disk, with smartctl for example, and replace it if that continues", "%d records and bodies in %s were damaged or missing and were repaired from the other directory, the last at %s", n, dir, last.UTC().Format(time.RFC3339))
+			r.Add(Warning, check, "check that disk, with smartctl for example, and replace it if the number keeps growing", "%d records and bodies in %s were damaged or missing and were repaired from the other directory, the last at %s", n, dir, last.UTC().Format(time.RFC3339))
 		}
 	}
 	if !worn {

@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw/journal"
 )
 
-// TestSecondJournal: what was repaired in a directory of the journal is said of that one, as is a
-// copy that is not complete, and two directories on the same disk.
+// TestSecondJournal: the check names the directory of the journal in which something was repaired, a
+// copy that is incomplete, and two directories on the same disk.
 func TestSecondJournal(t *testing.T) {
 	dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	open := func() {
@@ -58,7 +58,7 @@ func TestSecondJournal(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(second, "unfinished"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if text := said(); !strings.Contains(text, second+" is a copy that is not complete yet") {
+	if text := said(); !strings.Contains(text, second+" is an incomplete copy") {
 		t.Errorf("%s", text)
 	}
 }

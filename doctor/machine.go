@@ -20,13 +20,13 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// Machine is what a gateway needs of its machine.
+// Machine describes what a gateway requires of its machine.
 type Machine struct {
 	Data        string // directory
-	DiskBytes   int64  // what caches, the journal and snapshots may take of its disk
-	MemoryBytes int64  // what the process may take
+	DiskBytes   int64  // disk space that caches, the journal and snapshots may use
+	MemoryBytes int64  // memory that the process may use
 	Files       int    // connections that may be open
-	Listen      string // address of S3's listener
+	Listen      string // address of the S3 listener
 	AdminListen string
 	TLSCert     string // files, "" for none
 	TLSKey      string
@@ -35,7 +35,7 @@ type Machine struct {
 	SecondJournal string
 	// MinFree is how many bytes the journal leaves free on its disk.
 	MinFree int64
-	// Acknowledges says that some writes are acknowledged by the journal.
+	// Acknowledges is true if the journal acknowledges some writes.
 	Acknowledges bool
 }
 
@@ -63,8 +63,8 @@ func (m *Machine) Check(r *Report) {
 	m.certificate(r)
 }
 
-// directory checks the data directory, and returns it, or the one in which it would be created; ""
-// if it cannot be used.
+// directory checks the data directory. It returns the directory or, if that does not exist, the one
+// in which it would be created; "" if it cannot be used.
 func (m *Machine) directory(r *Report) string {
 	const check = "directory"
 	info, err := os.Stat(m.Data)
@@ -152,7 +152,7 @@ func (m *Machine) room(r *Report, dir string) {
 		return
 	}
 	if name := remoteFS(int64(st.Type)); name != "" {
-		r.Add(Warning, check, "a local disk, with --data", "%s is on %s: it is slow, and memory maps and syncs may not work as the cache and the journal need", dir, name)
+		r.Add(Warning, check, "a local disk, with --data", "%s is on %s: it is slow, and memory maps and syncs may not work as the cache and the journal require", dir, name)
 	}
 	if int64(st.Type) == memoryFS && m.Acknowledges {
 		r.Add(Problem, check, "a disk, with --data", "%s is in memory, and its journal acknowledges writes: a restart of the machine loses them", dir)
@@ -183,7 +183,7 @@ func (m *Machine) takes(r *Report, dir string, st *syscall.Statfs_t) bool {
 	const check = "disk space"
 	switch {
 	case st.Flags&readOnly != 0:
-		r.Add(Problem, check, "find the reason (dmesg), mount -o remount,rw, and restart the gateway", "the disk of %s is mounted read-only: pending writes can be read and stay, and nothing is cached", dir)
+		r.Add(Problem, check, "find the reason (dmesg), mount -o remount,rw, and restart the gateway", "the disk of %s is mounted read-only: pending writes are kept and can be read, but nothing is cached", dir)
 	case st.Files > 0 && st.Ffree < fewFiles:
 		r.Add(Problem, check, "delete files (df -i), or another disk", "the disk of %s has inodes for %d more files: nothing is cached there, and no write is journalled", dir, st.Ffree)
 	default:
@@ -211,8 +211,8 @@ func (m *Machine) writable(r *Report, dir string) {
 }
 
 const (
-	// syncs is how many durable writes of 4 KiB are timed, and slowSync the median from which on
-	// they are slow.
+	// syncs is the number of durable writes of 4 KiB that are timed, and slowSync the median above which
+	// the disk counts as slow.
 	syncs    = 30
 	slowSync = 10 * time.Millisecond
 )
@@ -254,18 +254,18 @@ func (m *Machine) memory(r *Report) {
 	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
 		if raw, err := os.ReadFile(path); err == nil {
 			if n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64); err == nil && n > 0 && (limit == 0 || n < limit) {
-				limit, what = n, "this control group (container) may take"
+				limit, what = n, "this control group (container) may use"
 			}
 		}
 	}
 	switch {
 	case limit == 0:
 	case m.MemoryBytes > limit:
-		r.Add(Problem, check, fmt.Sprintf("cache.hot_bytes = %q or less", sizeOf(max(0, limit/2))), "the gateway may take %s, and %s %s: it would be killed", size.Human(m.MemoryBytes), what, size.Human(limit))
+		r.Add(Problem, check, fmt.Sprintf("cache.hot_bytes = %q or less", sizeOf(max(0, limit/2))), "the gateway may use %s, and %s %s: it would be killed", size.Human(m.MemoryBytes), what, size.Human(limit))
 	case m.MemoryBytes > limit/10*9:
-		r.Add(Warning, check, "less for cache.hot_bytes, or more memory", "the gateway may take %s, and %s %s: the page cache needs some as well", size.Human(m.MemoryBytes), what, size.Human(limit))
+		r.Add(Warning, check, "less for cache.hot_bytes, or more memory", "the gateway may use %s, and %s %s: the page cache needs some as well", size.Human(m.MemoryBytes), what, size.Human(limit))
 	default:
-		r.ok(check, "the gateway may take %s, and %s %s", size.Human(m.MemoryBytes), what, size.Human(limit))
+		r.ok(check, "the gateway may use %s, and %s %s", size.Human(m.MemoryBytes), what, size.Human(limit))
 	}
 }
 
@@ -296,9 +296,9 @@ func (m *Machine) files(r *Report) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return
 	}
-	need := uint64(max(m.Files, 1000)) + 500 // the cache's, the journal's and the upstream's
+	need := uint64(max(m.Files, 1000)) + 500 // files of the cache and the journal, and connections to the upstream
 	if limit.Max < need {                    // Go raises the soft limit by itself
-		r.Add(Warning, check, fmt.Sprintf("ulimit -n %d, LimitNOFILE=%d in the systemd unit, or fewer max_connections", need, need), "this user may open %d files, and %d connections may be open besides the cache's files", limit.Max, m.Files)
+		r.Add(Warning, check, fmt.Sprintf("ulimit -n %d, LimitNOFILE=%d in the systemd unit, or fewer max_connections", need, need), "this user may open %d files, and max_connections allows %d connections besides the cache's files", limit.Max, m.Files)
 		return
 	}
 	r.ok(check, "this user may open %d", limit.Max)
@@ -309,7 +309,7 @@ func (m *Machine) ports(r *Report) {
 	running := false
 	client := &http.Client{Timeout: 2 * time.Second}
 	if resp, err := client.Get("http://" + m.AdminListen + "/healthz"); err == nil {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what there is of it
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // a truncated body is still useful
 		resp.Body.Close()
 		running = resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusServiceUnavailable
 		if running {
@@ -323,7 +323,7 @@ func (m *Machine) ports(r *Report) {
 			listener.Close()
 			r.ok(l.check, "%s is free", l.address)
 		case errors.Is(err, syscall.EADDRINUSE) && running:
-			r.ok(l.check, "%s is in use, and a gateway answers on %s", l.address, m.AdminListen)
+			r.ok(l.check, "%s is in use, and a gateway responds on %s", l.address, m.AdminListen)
 		case errors.Is(err, syscall.EADDRINUSE):
 			r.Add(Problem, l.check, fmt.Sprintf("stop what uses it (ss -ltnp 'sport = :%s'), or another address with %s", port(l.address), l.flag), "%s is in use by another program", l.address)
 		case errors.Is(err, syscall.EACCES):

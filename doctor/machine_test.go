@@ -15,7 +15,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// healthy is a machine on which all is well.
+// healthy is a machine without problems.
 func healthy(t *testing.T) *Machine {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
@@ -25,8 +25,8 @@ func healthy(t *testing.T) *Machine {
 	return &Machine{Data: data, DiskBytes: 1 << 20, MemoryBytes: 1 << 20, Files: 10, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0", Journal: filepath.Join(data, "journal")}
 }
 
-// TestMachine: a machine on which all is well has nothing to be done, and a check for each thing that
-// is asked of it. Nothing is left in the data directory.
+// TestMachine: on a machine without problems every check passes. Nothing is left in the data
+// directory.
 func TestMachine(t *testing.T) {
 	m := healthy(t)
 	m.TLSCert, m.TLSKey = filepath.Join(t.TempDir(), "cert"), filepath.Join(t.TempDir(), "key")
@@ -35,7 +35,7 @@ func TestMachine(t *testing.T) {
 	m.Check(&r)
 	seen := map[string]bool{}
 	for _, f := range r.Findings {
-		if seen[f.Check] = true; f.Level != OK || f.Mend != "" {
+		if seen[f.Check] = true; f.Level != OK || f.Remedy != "" {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -49,8 +49,8 @@ func TestMachine(t *testing.T) {
 	}
 }
 
-// TestMachine_Directory: a directory that cannot be the data directory is a problem, one that is to be
-// made is a note.
+// TestMachine_Directory: a directory that cannot be used is a problem; one that does not exist yet is
+// a note.
 func TestMachine_Directory(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -163,7 +163,7 @@ func TestMachine_Room(t *testing.T) {
 	})
 }
 
-// TestMachine_JournalDisk: a journal on a disk of its own has to have the room that is to be left there.
+// TestMachine_JournalDisk: the separate disk of a journal must have min_free_bytes free.
 func TestMachine_JournalDisk(t *testing.T) {
 	m := healthy(t)
 	var r Report
@@ -182,12 +182,12 @@ func TestMachine_JournalDisk(t *testing.T) {
 	judge(t, &r, wants{"disk speed", Problem, "no file can be created", ""})
 }
 
-// TestMachine_Memory: what the gateway may take has to fit into the machine or its control group.
+// TestMachine_Memory: what the gateway may use has to fit into the machine or its control group.
 func TestMachine_Memory(t *testing.T) {
 	m := healthy(t)
 	var r Report
 	m.memory(&r)
-	judge(t, &r, wants{"memory", OK, "the gateway may take 1.0 MiB", ""})
+	judge(t, &r, wants{"memory", OK, "the gateway may use 1.0 MiB", ""})
 	r = Report{}
 	m.MemoryBytes = 1 << 60
 	m.memory(&r)
@@ -217,8 +217,7 @@ func taken(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestMachine_Ports: a port in use is a problem, unless it is a gateway that uses it; then its health
-// is looked at.
+// TestMachine_Ports: a port in use is a problem, unless a gateway uses it; then its health is checked.
 func TestMachine_Ports(t *testing.T) {
 	admin := func(status int, health string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -238,7 +237,7 @@ func TestMachine_Ports(t *testing.T) {
 		{"S3's is in use", busy, "127.0.0.1:0", wants{"S3 port", Problem, "in use by another program", "--listen"}},
 		{"of another machine", "192.0.2.1:9000", "127.0.0.1:0", wants{"S3 port", Problem, "not an address of this machine", "0.0.0.0:9000"}},
 		{"no address", "what", "127.0.0.1:0", wants{"S3 port", Problem, "missing port", "--listen"}},
-		{"a gateway runs", busy, admin(200, "ok"), wants{"S3 port", OK, "a gateway answers on", ""}},
+		{"a gateway runs", busy, admin(200, "ok"), wants{"S3 port", OK, "a gateway responds on", ""}},
 		{"a gateway runs well", "127.0.0.1:0", admin(200, "ok"), wants{"health", OK, "is healthy", ""}},
 		{"a gateway complains", "127.0.0.1:0", admin(200, "ok\nthe disk is slow"), wants{"health", Warning, "the disk is slow", "akigw status"}},
 		{"a gateway is not ready", busy, admin(503, "the journal has failed"), wants{"health", Problem, "the journal has failed", "akigw status"}},
@@ -254,7 +253,7 @@ func TestMachine_Ports(t *testing.T) {
 	}
 }
 
-// TestMachine_Certificate: the certificate is the key's, and does not end soon.
+// TestMachine_Certificate: the certificate matches the key and does not expire soon.
 func TestMachine_Certificate(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, test := range []struct {

@@ -26,8 +26,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Client sends requests to an upstream. It is tiers/cold's, so that requests are sent as the
-// gateway sends them.
+// Client sends requests to an upstream. The client of tiers/cold implements it, so that requests are
+// sent as the gateway sends them.
 type Client interface {
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
 }
@@ -36,7 +36,7 @@ type Client interface {
 type Upstream struct {
 	Client Client
 	Config cold.Config
-	Name   string // of the table in the configuration: "upstream"
+	Name   string // table in the configuration: "upstream"
 	// Bucket is a bucket in which an object may be written and deleted, "" for none.
 	Bucket string
 	// MD5ETags and Trailing are the settings of the same names.
@@ -59,8 +59,8 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	code   string // of S3's error document
-	region string // that it names
+	code   string // from the error document
+	region string // named in the error document
 }
 
 // ask sends a request.
@@ -91,8 +91,8 @@ func (u *Upstream) ask(ctx context.Context, r *cold.Request) (*answer, error) {
 	return a, nil
 }
 
-// said describes a response for people.
-func (a *answer) said() string {
+// summary describes a response for people.
+func (a *answer) summary() string {
 	if a.code != "" {
 		return fmt.Sprintf("%d %s", a.status, a.code)
 	}
@@ -150,7 +150,7 @@ func (u *Upstream) unreachable(r *Report, err error) {
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		r.Add(Problem, check, "check routes and firewalls", "there is no route to %s", target.Host)
 	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "timeout"):
-		r.Add(Problem, check, "a firewall or a wrong address: try curl -v "+u.Config.URL, "%s does not answer", target.Host)
+		r.Add(Problem, check, "a firewall or a wrong address: try curl -v "+u.Config.URL, "%s does not respond", target.Host)
 	case strings.Contains(text, "credentials"):
 		r.Add(Problem, "credentials", fmt.Sprintf("check %s and what it refers to", u.setting("credentials")), "%v", err)
 	default:
@@ -172,12 +172,12 @@ func (u *Upstream) clock(r *Report, a *answer, begun time.Time) {
 	} else if date.After(ended.Add(time.Second)) {
 		skew = date.Sub(ended)
 	}
-	const mend = "set the clocks: timedatectl set-ntp true, or chronyd; in a container, the host's"
+	const remedy = "set the clocks: timedatectl set-ntp true, or chronyd; in a container, the host's"
 	switch {
 	case skew.Abs() > badlySkewed:
-		r.Add(Problem, check, mend, "the upstream's clock differs from this machine's by %v: signatures are refused", skew.Round(time.Second))
+		r.Add(Problem, check, remedy, "the upstream's clock differs from this machine's by %v: signatures are refused", skew.Round(time.Second))
 	case skew.Abs() > skewed:
-		r.Add(Warning, check, mend, "the upstream's clock differs from this machine's by %v", skew.Round(time.Second))
+		r.Add(Warning, check, remedy, "the upstream's clock differs from this machine's by %v", skew.Round(time.Second))
 	default:
 		r.ok(check, "it agrees with the upstream's")
 	}
@@ -200,43 +200,43 @@ func (u *Upstream) reached(r *Report, a *answer) bool {
 		r.Add(Problem, "credentials", fmt.Sprintf("the right key pair in %s and %s (AKIGW_UPSTREAM_ACCESS_KEY, AKIGW_UPSTREAM_SECRET_KEY)", u.setting("access_key"), u.setting("secret_key")), "the upstream does not know the access key %q", u.Config.AccessKey)
 		return false
 	case "SignatureDoesNotMatch":
-		r.Add(Problem, "credentials", fmt.Sprintf("the right secret in %s (AKIGW_UPSTREAM_SECRET_KEY); look for a missing end, quotes and blanks", u.setting("secret_key")), "the upstream knows the access key %q, but its secret is another one", u.Config.AccessKey)
+		r.Add(Problem, "credentials", fmt.Sprintf("the right secret in %s (AKIGW_UPSTREAM_SECRET_KEY); look for a missing end, quotes and blanks", u.setting("secret_key")), "the upstream knows the access key %q, but the secret is wrong", u.Config.AccessKey)
 		return false
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
-		r.Add(Problem, "credentials", fmt.Sprintf("new ones; %s can fetch them by itself", u.setting("credentials")), "the credentials have expired: %s", a.said())
+		r.Add(Problem, "credentials", fmt.Sprintf("new ones; %s can fetch them by itself", u.setting("credentials")), "the credentials have expired: %s", a.summary())
 		return false
 	case "RequestTimeTooSkewed":
-		return false // the clock was judged
+		return false // clock has reported it
 	case "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
 		r.wrongRegion(u, a)
 		return false
 	case "PermanentRedirect", "TemporaryRedirect":
-		r.Add(Problem, check, fmt.Sprintf("the endpoint of the bucket's region in %s", u.setting("url")), "the upstream sends to another endpoint: %s", a.said())
+		r.Add(Problem, check, fmt.Sprintf("the endpoint of the bucket's region in %s", u.setting("url")), "the upstream redirects to another endpoint: %s", a.summary())
 		return false
 	}
 	switch {
 	case a.status == http.StatusOK && strings.Contains(text, "ListAllMyBucketsResult"):
-		r.ok(check, "%s answers, and takes the credentials", u.Config.URL)
+		r.ok(check, "%s responds and accepts the credentials", u.Config.URL)
 		return true
 	case a.status == http.StatusForbidden:
 		if a.region != "" && a.region != u.Config.Region {
 			r.wrongRegion(u, a)
 			return false
 		}
-		r.Add(Note, check, "s3:ListAllMyBuckets, if clients need to list buckets", "%s answers, and these credentials may not list buckets", u.Config.URL)
+		r.Add(Note, check, "s3:ListAllMyBuckets, if clients need to list buckets", "%s responds, but these credentials may not list buckets", u.Config.URL)
 		return true
 	}
-	r.Add(Problem, check, "is this the address of an S3 service?", "%s answers %s to ListBuckets", u.Config.URL, a.said())
+	r.Add(Problem, check, "is this the address of an S3 service?", "%s responds %s to ListBuckets", u.Config.URL, a.summary())
 	return false
 }
 
 // wrongRegion reports the region that the upstream expects.
 func (r *Report) wrongRegion(u *Upstream, a *answer) {
-	mend := fmt.Sprintf("the region of the service in %s (AKIGW_UPSTREAM_REGION)", u.setting("region"))
+	remedy := fmt.Sprintf("the region of the service in %s (AKIGW_UPSTREAM_REGION)", u.setting("region"))
 	if a.region != "" {
-		mend = fmt.Sprintf("%s = %q", u.setting("region"), a.region)
+		remedy = fmt.Sprintf("%s = %q", u.setting("region"), a.region)
 	}
-	r.Add(Problem, "region", mend, "the upstream is not in region %q: %s", u.Config.Region, a.said())
+	r.Add(Problem, "region", remedy, "the upstream is not in region %q: %s", u.Config.Region, a.summary())
 }
 
 // bucket checks that the bucket exists.
@@ -256,7 +256,7 @@ func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 	case a.status == http.StatusForbidden:
 		r.denied("list", "s3:ListBucket on the bucket", a)
 	case a.status != http.StatusOK:
-		r.Add(Problem, check, "", "listing %q: %s", u.Bucket, a.said())
+		r.Add(Problem, check, "", "listing %q: %s", u.Bucket, a.summary())
 		return false
 	default:
 		r.ok(check, "%q exists and can be listed", u.Bucket)
@@ -276,7 +276,7 @@ func (u *Upstream) bucket(ctx context.Context, r *Report) bool {
 
 // denied reports which permission is missing.
 func (r *Report) denied(what, right string, a *answer) {
-	r.Add(Problem, "permissions", right+", for the upstream's credentials", "they may not %s: %s", what, a.said())
+	r.Add(Problem, "permissions", right+", for the upstream's credentials", "they may not %s: %s", what, a.summary())
 }
 
 // permissions writes an object, reads it in all the ways that the gateway uses, and deletes it.
@@ -331,7 +331,7 @@ func (u *Upstream) reads(ctx context.Context, r *Report, key akigw.Key, body []b
 		r.denied("read objects", "s3:GetObject", a)
 		return
 	case a.status != http.StatusOK || !bytes.Equal(a.body, body):
-		r.Add(Problem, "reads", "", "the content read differs from the content written: %s, %d bytes instead of %d", a.said(), len(a.body), len(body))
+		r.Add(Problem, "reads", "", "the content read differs from the content written: %s, %d bytes instead of %d", a.summary(), len(a.body), len(body))
 		return
 	}
 	var missing []string
@@ -381,7 +381,7 @@ func (u *Upstream) trailing(ctx context.Context, r *Report, key akigw.Key, body 
 	case err != nil:
 		r.Add(Warning, "checksums", u.setting("trailing_checksums")+" = false", "an upload with a trailing checksum failed: %v", err)
 	case a.status >= 300:
-		r.Add(Problem, "checksums", u.setting("trailing_checksums")+" = false", "the upstream rejects trailing checksums, which new SDKs send: %s", a.said())
+		r.Add(Problem, "checksums", u.setting("trailing_checksums")+" = false", "the upstream rejects trailing checksums, which new SDKs send: %s", a.summary())
 	default:
 		back, err := u.ask(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: key})
 		if err == nil && back.status == http.StatusOK && !bytes.Equal(back.body, body) {

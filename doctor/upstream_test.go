@@ -17,12 +17,12 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// service is an S3 service in memory. What it answers to ListBuckets, and fault is asked before all others.
+// service is an S3 service in memory. It lets fault respond first, and answers ListBuckets itself.
 type service struct {
 	*s3mem.Memory
 	fault func(r *cold.Request) (*http.Response, error) // nil, nil: no fault
 	skew  time.Duration
-	mute  bool // it says no date
+	mute  bool // its responses have no Date
 }
 
 func newService(fault func(r *cold.Request) (*http.Response, error)) *service {
@@ -50,7 +50,7 @@ func (s *service) Do(ctx context.Context, r *cold.Request) (resp *http.Response,
 	return resp, nil
 }
 
-// on has a fault for the requests of one operation.
+// on returns a fault for the requests of one operation.
 func on(op string, status int, code string) func(*cold.Request) (*http.Response, error) {
 	return func(r *cold.Request) (*http.Response, error) {
 		if r.Op != op {
@@ -64,12 +64,12 @@ func s3Error(status int, code string) *http.Response {
 	return s3mem.Response(status, http.Header{"Content-Type": {"application/xml"}}, []byte("<Error><Code>"+code+"</Code></Error>"))
 }
 
-// failing has an error for all requests.
+// failing returns a fault that fails all requests.
 func failing(err error) func(*cold.Request) (*http.Response, error) {
 	return func(*cold.Request) (*http.Response, error) { return nil, err }
 }
 
-// saying has one answer to all requests.
+// saying returns a fault with one response to all requests.
 func saying(status int, contentType, body string) func(*cold.Request) (*http.Response, error) {
 	return func(*cold.Request) (*http.Response, error) {
 		return s3mem.Response(status, http.Header{"Content-Type": {contentType}}, []byte(body)), nil
@@ -88,13 +88,13 @@ func examine(t *testing.T, s *service, change func(u *Upstream)) *Report {
 	return r
 }
 
-// TestUpstream: a service that is well has nothing to be done, and nothing is left there.
+// TestUpstream: for a healthy service every check passes, and no object is left there.
 func TestUpstream(t *testing.T) {
 	s := newService(nil)
 	r := examine(t, s, nil)
 	seen := map[string]bool{}
 	for _, f := range r.Findings {
-		if seen[f.Check] = true; f.Level != OK || f.Mend != "" {
+		if seen[f.Check] = true; f.Level != OK || f.Remedy != "" {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -108,7 +108,7 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
-// TestUpstream_NoBucket: without a bucket nothing is written, and the report says what was not looked at.
+// TestUpstream_NoBucket: without a bucket nothing is written, and the report says what was not checked.
 func TestUpstream_NoBucket(t *testing.T) {
 	s := newService(func(r *cold.Request) (*http.Response, error) {
 		if r.Op != "ListBuckets" {
@@ -119,12 +119,12 @@ func TestUpstream_NoBucket(t *testing.T) {
 	judge(t, examine(t, s, func(u *Upstream) { u.Bucket = "" }), wants{"permissions", Note, "not checked without a bucket", "--bucket"})
 }
 
-// TestUpstream_Unreachable: the reason that there is no answer is told, and what to do about it.
+// TestUpstream_Unreachable: the report gives the reason why there is no response and what to do.
 func TestUpstream_Unreachable(t *testing.T) {
 	for name, test := range map[string]struct {
-		err        error
-		check      string
-		text, mend string
+		err          error
+		check        string
+		text, remedy string
 	}{
 		"HTTP":              {errors.New("http: server gave HTTP response to HTTPS client"), "upstream", "speaks plain HTTP", `upstream.url = "http://s3.example.com:9000"`},
 		"no host":           {&net.DNSError{Err: "no such host"}, "upstream", `"s3.example.com" does not exist`, "getent hosts"},
@@ -133,13 +133,13 @@ func TestUpstream_Unreachable(t *testing.T) {
 		"expired":           {x509.CertificateInvalidError{Reason: x509.Expired}, "upstream", "is not valid", "renew"},
 		"refused":           {syscall.ECONNREFUSED, "upstream", "nothing listens on s3.example.com:9000", "is it running"},
 		"no route":          {syscall.EHOSTUNREACH, "upstream", "no route to", "firewalls"},
-		"silent":            {context.DeadlineExceeded, "upstream", "does not answer", "curl"},
+		"silent":            {context.DeadlineExceeded, "upstream", "does not respond", "curl"},
 		"no credentials":    {errors.New("no credentials were found"), "credentials", "no credentials", "upstream.credentials"},
 		"something else":    {errors.New("the cable is cut"), "upstream", "the cable is cut", "curl"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := examine(t, newService(failing(fmt.Errorf("get: %w", test.err))), nil)
-			judge(t, r, wants{test.check, Problem, test.text, test.mend})
+			judge(t, r, wants{test.check, Problem, test.text, test.remedy})
 			if len(r.Findings) != 1 {
 				t.Errorf("%+v", r.Findings)
 			}
@@ -171,8 +171,8 @@ func TestUpstream_Clock(t *testing.T) {
 	})
 }
 
-// TestUpstream_Faults: what is wrong with a service is found, at its level, with what to do, and
-// nothing else is; no object remains, unless it cannot be deleted.
+// TestUpstream_Faults: each fault of a service is found, at its level and with a remedy, and nothing
+// else is. No object remains unless it cannot be deleted.
 func TestUpstream_Faults(t *testing.T) {
 	trailing := func(answer func(r *cold.Request) *http.Response) func(*cold.Request) (*http.Response, error) {
 		return func(r *cold.Request) (*http.Response, error) {
@@ -194,7 +194,7 @@ func TestUpstream_Faults(t *testing.T) {
 		{"a web page that does not say so", saying(200, "", "<HTML>"), nil, 0, wants{"upstream", Problem, "web page", "console has another port"}},
 		{"another service", saying(200, "application/json", "{}"), nil, 0, wants{"upstream", Problem, "200 to ListBuckets", "S3 service"}},
 		{"unknown key", on("ListBuckets", 403, "InvalidAccessKeyId"), nil, 0, wants{"credentials", Problem, `"key"`, "upstream.access_key"}},
-		{"wrong secret", on("ListBuckets", 403, "SignatureDoesNotMatch"), nil, 0, wants{"credentials", Problem, "its secret is another one", "upstream.secret_key"}},
+		{"wrong secret", on("ListBuckets", 403, "SignatureDoesNotMatch"), nil, 0, wants{"credentials", Problem, "the secret is wrong", "upstream.secret_key"}},
 		{"credentials are over", on("ListBuckets", 400, "ExpiredToken"), nil, 0, wants{"credentials", Problem, "ExpiredToken", "upstream.credentials"}},
 		{"another endpoint", on("ListBuckets", 301, "PermanentRedirect"), nil, 0, wants{"upstream", Problem, "another endpoint", "upstream.url"}},
 		{"buckets cannot be listed", on("ListBuckets", 403, "AccessDenied"), nil, 0, wants{"upstream", Note, "may not list buckets", "s3:ListAllMyBuckets"}},
@@ -241,7 +241,7 @@ func TestUpstream_Faults(t *testing.T) {
 	}
 }
 
-// versioning answers what a bucket's versioning is.
+// versioning returns a response to GetBucketVersioning.
 func versioning(r *cold.Request, status string) *http.Response {
 	if r.Op != "GetBucketVersioning" {
 		return nil
@@ -249,7 +249,7 @@ func versioning(r *cold.Request, status string) *http.Response {
 	return s3mem.Response(http.StatusOK, nil, []byte("<VersioningConfiguration><Status>"+status+"</Status></VersioningConfiguration>"))
 }
 
-// without loses headers on the way.
+// without returns a fault that removes headers of requests.
 func without(names ...string) func(*cold.Request) (*http.Response, error) {
 	return func(r *cold.Request) (*http.Response, error) {
 		for _, name := range names {
@@ -259,7 +259,7 @@ func without(names ...string) func(*cold.Request) (*http.Response, error) {
 	}
 }
 
-// TestUpstream_ETags: ETags that are no digests are a problem if the configuration says that they are.
+// TestUpstream_ETags: ETags that are not digests are a problem if the configuration says that they are.
 func TestUpstream_ETags(t *testing.T) {
 	s := newService(nil)
 	s.After = func(r *cold.Request, resp *http.Response) {
@@ -270,7 +270,7 @@ func TestUpstream_ETags(t *testing.T) {
 	r := examine(t, s, nil)
 	found := false
 	for _, f := range r.Findings {
-		found = found || f.Check == "ETags" && f.Level == Problem && strings.Contains(f.Mend, "cache.md5_etags = false")
+		found = found || f.Check == "ETags" && f.Level == Problem && strings.Contains(f.Remedy, "cache.md5_etags = false")
 	}
 	if !found {
 		t.Errorf("%+v", r.Findings)

@@ -189,7 +189,7 @@ func upstreamAway(t *testing.T, long time.Duration) {
 	}
 	waitDrained(t, g, time.Minute)
 	took := time.Since(back)
-	if out := g.says("status"); !regexp.MustCompile(`rate +[1-9][0-9.]* writes a second`).MatchString(out) {
+	if out := g.says("status"); !regexp.MustCompile(`rate +[1-9][0-9.]* writes per second`).MatchString(out) {
 		t.Errorf("status tells no rate: %s", out)
 	}
 	for name, etag := range promised {
@@ -316,7 +316,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	if len(ids) != 3 || !strings.Contains(list, `backbucket/"a"`) {
 		t.Fatalf("%s", list)
 	}
-	if out := akigw("dead-letters", "retry", "--all"); !strings.Contains(out, "an admin key is needed") {
+	if out := akigw("dead-letters", "retry", "--all"); !strings.Contains(out, "requires an admin key") {
 		t.Errorf("without an admin key: %s", out)
 	}
 	g.operator()
@@ -326,7 +326,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	if out := akigw("dead-letters", "show", ids[1][1]); !strings.Contains(out, `"key": "b"`) {
 		t.Errorf("show: %s", out)
 	}
-	if out := akigw("dead-letters", "archive", "s3://backbucket/archive"); !strings.HasPrefix(out, "3 dead letters are in s3://backbucket/archive") {
+	if out := akigw("dead-letters", "archive", "s3://backbucket/archive"); !strings.HasPrefix(out, "archived 3 dead letters in s3://backbucket/archive") {
 		t.Errorf("archive: %s", out)
 	}
 	archive := filepath.Join(t.TempDir(), "archive")
@@ -366,7 +366,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	if outcome(); outcome() != "hot" {
 		t.Errorf("a was read twice and is not in memory")
 	}
-	if out := akigw("purge", "s3://backbucket/a"); !strings.HasPrefix(out, "forgot what was cached of ") || outcome() != "cold" {
+	if out := akigw("purge", "s3://backbucket/a"); !strings.HasPrefix(out, "dropped ") || outcome() != "cold" {
 		t.Errorf("purge: %s", out)
 	}
 	if out := akigw("purge", "backbucket/a"); !strings.Contains(out, "names no bucket") {

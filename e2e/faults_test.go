@@ -46,7 +46,7 @@ func TestFaultsAreOff(t *testing.T) {
 	if a := b.client.Must(t, "GET", "/collection/k", "", nil, nil); a.Header.Get("X-Akigw-Faults") != "enabled" || g.metric("akigw_faults_enabled") != 1 {
 		t.Errorf("%v", a.Header)
 	}
-	if out := g.says("faults", "set", "earthquake"); !strings.Contains(out, "is no preset") {
+	if out := g.says("faults", "set", "earthquake"); !strings.Contains(out, "unknown preset") {
 		t.Error(out)
 	}
 	bad := writeFile(t, filepath.Join(t.TempDir(), "plan.toml"), []byte("[[fault]]\neffect = \"melt\"\n"))
@@ -63,7 +63,7 @@ func TestFaultsAreOff(t *testing.T) {
 		t.Errorf("PUT without an upstream: %d", a.Status)
 	}
 	b.get("k", []byte("x"))
-	if out := g.says("faults", "clear"); !strings.Contains(out, "any more") {
+	if out := g.says("faults", "clear"); !strings.Contains(out, "cleared") {
 		t.Error(out)
 	}
 	b.put("l", []byte("y"))

@@ -96,7 +96,7 @@ func million(t *testing.T, objects int) {
 	idle := rssAnon(g.cmd.Process.Pid)
 	peak := g.watchMemory()
 	started = time.Now()
-	if out := g.says("snapshot", "create"); !strings.Contains(out, "made snapshot") {
+	if out := g.says("snapshot", "create"); !strings.Contains(out, "created snapshot") {
 		t.Fatal(out)
 	}
 	within("the snapshot", time.Since(started), 5*time.Second)

@@ -113,7 +113,7 @@ func TestMistakesOfNewUsers(t *testing.T) {
 			return starts(upstream, "doctor", "--upstream", strings.Replace(g.endpoint, "http", "https", 1))
 		}, []string{"speaks plain HTTP", `upstream.url = "http://`}},
 		{"misspelt command", func() string { return starts(nil, "server") }, []string{`did you mean "serve"`}},
-		{"no gateway runs", func() string { return starts(nil, "status", "--admin", "127.0.0.1:1") }, []string{"no gateway answers at 127.0.0.1:1"}},
+		{"no gateway runs", func() string { return starts(nil, "status", "--admin", "127.0.0.1:1") }, []string{"no response from a gateway at 127.0.0.1:1"}},
 		{"no admin key", func() string { return starts(nil, "purge", "s3://bucket/x") }, []string{"akigw users set operator --admin"}},
 		{"disk that is too small", func() string {
 			return starts([]string{"AKIGW_CACHE_WARM_BYTES=900TiB", "AKIGW_CACHE_HOT_BYTES=90TiB"}, "doctor")
@@ -129,7 +129,7 @@ func TestMistakesOfNewUsers(t *testing.T) {
 		{"http to a gateway with TLS", func() string {
 			return get(http.DefaultClient, secured.endpoint+"/bucket/k")
 		}, []string{"400", "use https:// in the endpoint"}},
-		{"S3 at the admin listener", func() string { return get(http.DefaultClient, g.admin+"/bucket/k") }, []string{"404", "this is the admin listener", "S3 has another address"}},
+		{"S3 at the admin listener", func() string { return get(http.DefaultClient, g.admin+"/bucket/k") }, []string{"404", "This is the admin listener", "S3 listener has another address"}},
 		{"no keys at all", func() string { return get(http.DefaultClient, g.endpoint+"/bucket/k") }, []string{"403", "AccessDenied"}},
 	} {
 		if said := c.says(); !containsAll(said, c.want) {

@@ -30,7 +30,7 @@ func TestOperatorCommands(t *testing.T) {
 		args string
 		want []string
 	}{
-		{"cost", []string{"bucket", "in all", "USD", "4.9 KiB"}},
+		{"cost", []string{"bucket", "total", "USD", "4.9 KiB"}},
 		{"tier top", []string{"s3://bucket/", "1000 B"}},
 		{"tier top s3://bucket", []string{"s3://bucket/photos/"}},
 		{"audit", []string{"POST /api/v1/purge", "200"}},
@@ -43,10 +43,10 @@ func TestOperatorCommands(t *testing.T) {
 		{"help topics keys", []string{"The root key pair"}},
 		{"help modes", []string{"strict"}},
 		{"help nothing", []string{"unexpected argument nothing", "modes"}},
-		{"topics nothing", []string{"there is no topic"}},
+		{"topics nothing", []string{"unknown topic"}},
 		{"config explain upstream.url", []string{"from:     AKIGW_UPSTREAM in the environment"}},
 		{"config explain secret_key", []string{"(a secret)"}},
-		{"doctor", []string{"a gateway answers", "takes the credentials"}},
+		{"doctor", []string{"a gateway responds", "accepts the credentials"}},
 		{"doctor --bucket bucket", []string{"can be written, read, uploaded in parts and deleted"}},
 	} {
 		if out := g.says(strings.Fields(c.args)...); !containsAll(out, c.want) {

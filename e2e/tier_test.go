@@ -382,7 +382,7 @@ func TestStorageQuotaEnforcement(t *testing.T) {
 	if len(list) >= 30 || len(list) == 0 || list[0] != last || size.OnDisk(filepath.Join(g.dir, "snapshots")) > 1<<20+64<<10 {
 		t.Errorf("%d snapshots in %d bytes, the newest %v, made last %s", len(list), size.OnDisk(filepath.Join(g.dir, "snapshots")), list, last)
 	}
-	if out := g.says("snapshot", "verify"); strings.Contains(out, "exit status") || !strings.Contains(out, "good, 200 objects") {
+	if out := g.says("snapshot", "verify"); strings.Contains(out, "exit status") || !strings.Contains(out, "valid, 200 objects") {
 		t.Error(out)
 	}
 }
@@ -411,7 +411,7 @@ func TestCorruptedParquetRecovery(t *testing.T) {
 	damaged := readFile(t, files[1])
 	damaged[len(damaged)/2] ^= 1
 	writeFile(t, files[1], damaged)
-	if out := g.says("snapshot", "verify"); !strings.Contains(out, "damaged") || !strings.Contains(out, "1 of 2 snapshots are not good") {
+	if out := g.says("snapshot", "verify"); !strings.Contains(out, "damaged") || !strings.Contains(out, "1 of 2 snapshots are invalid") {
 		t.Error(out)
 	}
 	g.stop()
@@ -448,7 +448,7 @@ func TestRestoreFromUpstream(t *testing.T) {
 			b.get(fmt.Sprint(i), testkit.Bytes(uint64(i), 200_000))
 		}
 	}
-	if out := g.says("snapshot", "create"); !strings.Contains(out, "made snapshot") {
+	if out := g.says("snapshot", "create"); !strings.Contains(out, "created snapshot") {
 		t.Fatal(out)
 	}
 	g.stop()
@@ -457,7 +457,7 @@ func TestRestoreFromUpstream(t *testing.T) {
 	}
 	fresh := startGateway(t, options{plain: true, upstream: behind, config: config, env: []string{"AKIGW_RESTORE=latest"}})
 	nb := &bucketOf{t: t, g: fresh, client: &s3client.Client{Endpoint: fresh.endpoint}, name: "collection"}
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(fresh.stderr.String(), "fetched what was used most"); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(fresh.stderr.String(), "fetched the objects that were most used"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing was fetched")
 		}
@@ -508,10 +508,10 @@ func TestPartialSnapshotUploadRecovery(t *testing.T) {
 	if keys := up.KeysOf("collection"); /* the bucket and the object */ len(keys) != 2 || parts.Load() == 0 {
 		t.Errorf("%v upstream, %d completions", keys, parts.Load())
 	}
-	if out := g.says("snapshot", "verify"); !strings.Contains(out, "good, 1 objects") {
+	if out := g.says("snapshot", "verify"); !strings.Contains(out, "valid, 1 objects") {
 		t.Error(out)
 	}
-	if out := g.says("snapshot", "create"); !strings.Contains(out, "made snapshot") || len(up.KeysOf("collection")) != 3 {
+	if out := g.says("snapshot", "create"); !strings.Contains(out, "created snapshot") || len(up.KeysOf("collection")) != 3 {
 		t.Errorf("%s, %v", out, up.KeysOf("collection"))
 	}
 }
@@ -596,7 +596,7 @@ func TestKilledInASnapshot(t *testing.T) {
 	}
 	g.env = nil
 	g.start()
-	if out := g.says("snapshot", "verify"); len(left()) != 0 || strings.Count(out, "good") != 1 || strings.Contains(out, "exit status") {
+	if out := g.says("snapshot", "verify"); len(left()) != 0 || strings.Count(out, ": valid, ") != 1 || strings.Contains(out, "exit status") {
 		t.Errorf("%v, %s", left(), out)
 	}
 }
@@ -815,7 +815,7 @@ func snapshotAndRestore(t *testing.T, w weather) {
 	}
 	for tries := 1; ; tries++ {
 		out := g.says("snapshot", "create")
-		if strings.Contains(out, "made snapshot") {
+		if strings.Contains(out, "created snapshot") {
 			break
 		}
 		if !w.foul() || tries == 10 {
@@ -839,7 +839,7 @@ func snapshotAndRestore(t *testing.T, w weather) {
 	}
 	for range 2 {
 		loop(func(int) {
-			if out := g.says("snapshot", "create"); strings.Contains(out, "made snapshot") {
+			if out := g.says("snapshot", "create"); strings.Contains(out, "created snapshot") {
 				snapshots.Add(1)
 			} else if !w.foul() {
 				t.Error(out)

@@ -335,7 +335,7 @@ func makeFull(t *testing.T, release, dir string, up *slowMemory, behind upstream
 	c.pin(g, "s3://still/small")
 	c.pin(g, "s3://back/")
 	c.begin("back/moved", true)
-	if out := g.mustAkigw("snapshot", "create"); !strings.Contains(out, "made snapshot") {
+	if out := g.mustAkigw("snapshot", "create"); !strings.Contains(out, " snapshot ") {
 		t.Fatal(out)
 	}
 	up.down.Store(true)

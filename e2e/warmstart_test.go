@@ -85,7 +85,7 @@ func TestLongWarmStart(t *testing.T) {
 	for _, r := range empty[len(empty)-10:] {
 		steady += r / 10
 	}
-	if out := old.says("snapshot", "create"); !strings.Contains(out, "made snapshot") {
+	if out := old.says("snapshot", "create"); !strings.Contains(out, "created snapshot") {
 		t.Fatal(out)
 	}
 	old.stop()

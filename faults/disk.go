@@ -19,8 +19,8 @@ func (l *Layer) Disk(tier string) akigw.DiskFault {
 			if !f.Effect.applies(op) {
 				continue
 			}
-			strikes, how := f.strikes(u, time.Since(st.since))
-			if !strikes {
+			applies, how := f.applies(u, time.Since(st.since))
+			if !applies {
 				continue
 			}
 			switch f.Effect {

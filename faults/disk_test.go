@@ -10,8 +10,8 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// TestDiskEffects: each happens to what its name says, on the disk that the plan names, and
-// nothing of a plan for disks meets requests, or the other way round.
+// TestDiskEffects: each effect does what its name says, on the disk that the plan names. Effects on
+// disks do not affect requests, and effects on requests do not affect disks.
 func TestDiskEffects(t *testing.T) {
 	for _, c := range []struct {
 		fault Fault
@@ -54,7 +54,7 @@ func TestDiskEffects(t *testing.T) {
 	}
 }
 
-// TestSlowSync: a sync is late, and done.
+// TestSlowSync: a slow sync is delayed and carried out.
 func TestSlowSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var layer Layer

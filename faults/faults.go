@@ -3,8 +3,8 @@
 // applies to, what happens to them, and when. With the same seed and the same requests in the same
 // order it does the same again.
 //
-// It does nothing unless a plan is set, and affects only the requests that the plan names. It tells
-// S3 requests by their method and target, and knows nothing else of the gateway.
+// It does nothing unless a plan is set, and affects only the requests that the plan names. It
+// recognises S3 requests by their method and target, and knows nothing else about the gateway.
 package faults
 
 import (
@@ -25,7 +25,7 @@ import (
 // Layer holds the plan in force, for any number of transports and disks. The zero value injects
 // nothing. All methods may be called from any goroutine.
 type Layer struct {
-	// Metrics receives the metrics; nil counts for nobody. It must not change after the first use.
+	// Metrics receives the metrics; nil discards them. It must not change after the first use.
 	Metrics *metrics.Set
 
 	state atomic.Pointer[state]
@@ -80,7 +80,7 @@ func (l *Layer) replace(next *state) {
 	}
 }
 
-// Report is a plan in force, and what it did.
+// Report is the plan in force and what it has done so far.
 type Report struct {
 	Plan
 	Since time.Time `json:"since"`
@@ -112,9 +112,9 @@ type use struct {
 	read            bool
 }
 
-// strikes reports whether a fault hits a use, and returns a random number for the details of the
+// applies reports whether a fault applies to a use, and returns a random number for the details of the
 // effect.
-func (f *line) strikes(u use, since time.Duration) (bool, uint64) {
+func (f *line) applies(u use, since time.Duration) (bool, uint64) {
 	if !f.meets(u) {
 		return false, 0
 	}

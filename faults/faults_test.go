@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// upstream answers every request with a body, and counts what it has done.
+// upstream answers every request with a body and counts the requests that it carries out.
 type upstream struct{ done atomic.Int64 }
 
 func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -52,7 +52,8 @@ func request(method, target string, body string) *http.Request {
 	return r
 }
 
-// TestEffects: each does what its name says, and says truly whether the upstream did it.
+// TestEffects: each effect does what its name says, and the request is carried out exactly if its
+// description says so.
 func TestEffects(t *testing.T) {
 	for _, c := range []struct {
 		fault  Fault
@@ -113,8 +114,8 @@ func TestEffects(t *testing.T) {
 	}
 }
 
-// TestHangs: a request that hangs has no answer until it is given up, or the plan is no longer in
-// force; and it was done or not as the name of the effect says.
+// TestHangs: a request that hangs gets no response until the client gives up or the plan ends. Whether
+// it is carried out depends on the effect.
 func TestHangs(t *testing.T) {
 	for _, c := range []struct {
 		effect Effect
@@ -176,7 +177,7 @@ func TestHangingBodyIsClosed(t *testing.T) {
 	}
 }
 
-// TestOperations names requests by what they ask for.
+// TestOperations: Identify returns the operation of a request.
 func TestOperations(t *testing.T) {
 	for target, want := range map[string]string{
 		"GET /": "ListBuckets", "GET /b": "ListObjects", "GET /b?list-type=2": "ListObjectsV2", "GET /b/k": "GetObject", "GET /b/k/l?versionId=1": "GetObject",
@@ -196,8 +197,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// TestWhen: faults happen to the requests that they name, when they are to, and in the same
-// way each time.
+// TestWhen: faults hit the requests that they select, at the right time, and reproducibly.
 func TestWhen(t *testing.T) {
 	pattern := func(f Fault, targets ...string) string {
 		var layer Layer
@@ -242,7 +242,7 @@ func TestWhen(t *testing.T) {
 	}
 }
 
-// TestBetween: a fault begins and ends at its time.
+// TestBetween: a fault begins and ends at the configured times.
 func TestBetween(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var layer Layer
@@ -268,7 +268,7 @@ func TestBetween(t *testing.T) {
 	})
 }
 
-// TestBadPlans: what is wrong is named, all of it, and nothing is set.
+// TestBadPlans: all mistakes in a plan are reported, and no plan is set.
 func TestBadPlans(t *testing.T) {
 	for text, want := range map[string]string{
 		"[[fault]]\neffect = \"melt\"":                                                  "fault 1: effect must be one of",
@@ -299,7 +299,7 @@ func TestBadPlans(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever a plan says, it is taken or refused.
+// FuzzParse: any plan is either accepted or refused.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("seed = 1\n[[fault]]\neffect = \"slow_down\"\n"))
 	f.Add([]byte(`{"seed": 1, "fault": [{"effect": "corrupt", "probability": 0.5}]}`))

@@ -182,7 +182,7 @@ func (f *Fault) checkPlace(report func(key, problem string)) {
 	}
 }
 
-// Parse reads a plan in TOML or, if it begins with a brace, JSON. Unknown keys are errors.
+// Parse parses a plan in TOML or, if it begins with a brace, in JSON. Unknown keys are errors.
 func Parse(raw []byte) (p Plan, err error) {
 	text := strings.TrimSpace(string(raw))
 	if strings.HasPrefix(text, "{") {
@@ -198,8 +198,8 @@ func Parse(raw []byte) (p Plan, err error) {
 	return p, p.Check()
 }
 
-// answerable are the operations that can be repeated when their response was lost. The others leave
-// something behind: nobody knows the id of an upload whose response was lost.
+// answerable are the operations that can be repeated if their response is lost. The others may leave
+// something behind, such as a multipart upload whose ID is lost with the response.
 const answerable = "PutObject,UploadPart,CompleteMultipartUpload,DeleteObject*,GetObject,HeadObject,ListObjects*"
 
 // Presets are plans by name.

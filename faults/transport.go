@@ -23,8 +23,7 @@ type transport struct {
 	next  http.RoundTripper
 }
 
-// operations are S3 API names by method and by what else identifies a request, the most specific
-// first.
+// operations maps the properties of a request to S3 API names, most specific first.
 var operations = []struct {
 	method string
 	object bool     // the request names a key
@@ -99,7 +98,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	u.op, u.bucket, u.key = Identify(r)
 	send := t.next.RoundTrip
 	for _, f := range st.lines {
-		if strikes, how := f.strikes(u, time.Since(st.since)); strikes {
+		if applies, how := f.applies(u, time.Since(st.since)); applies {
 			send = f.around(send, how)
 		}
 	}
@@ -108,7 +107,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 type trip func(*http.Request) (*http.Response, error)
 
-// around wraps what would happen to a request without the fault in its effect.
+// around returns a round tripper that applies the effect of a fault to next.
 func (f *line) around(send trip, how uint64) trip {
 	switch f.Effect {
 	case SlowDown:
@@ -154,11 +153,11 @@ func discard(r *http.Request) {
 	}
 }
 
-// answering responds with an error document, and does not send the request.
+// answering responds with an error document without sending the request.
 func answering(status int, code string) trip {
 	return func(r *http.Request) (*http.Response, error) {
 		discard(r)
-		body := fmt.Sprintf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>A fault was asked for.</Message></Error>", code)
+		body := fmt.Sprintf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>This fault was injected on purpose.</Message></Error>", code)
 		if r.Method == http.MethodHead {
 			body = ""
 		}
@@ -209,8 +208,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// unheard sends a request, and drops its response.
-func unheard(send trip, r *http.Request) error {
+// sendAndDrop sends a request and drops its response.
+func sendAndDrop(send trip, r *http.Request) error {
 	resp, err := send(r)
 	if err != nil {
 		return err
@@ -220,10 +219,10 @@ func unheard(send trip, r *http.Request) error {
 	return nil
 }
 
-// lost sends a request, and loses its response.
+// lost sends a request and loses its response.
 func lost(send trip, failure error) trip {
 	return func(r *http.Request) (*http.Response, error) {
-		if err := unheard(send, r); err != nil {
+		if err := sendAndDrop(send, r); err != nil {
 			return nil, err
 		}
 		return nil, fault(failure)
@@ -240,17 +239,17 @@ func (f *line) hang(ctx context.Context) error {
 	}
 }
 
-// hanging never responds, and does not send the request.
+// hanging never responds and does not send the request.
 func (f *line) hanging(r *http.Request) (*http.Response, error) {
 	err := f.hang(r.Context())
 	discard(r)
 	return nil, err
 }
 
-// hangingAfter sends a request, and never responds.
+// hangingAfter sends a request and never responds.
 func (f *line) hangingAfter(send trip) trip {
 	return func(r *http.Request) (*http.Response, error) {
-		if err := unheard(send, r); err != nil {
+		if err := sendAndDrop(send, r); err != nil {
 			return nil, err
 		}
 		return nil, f.hang(r.Context())

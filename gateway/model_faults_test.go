@@ -104,7 +104,7 @@ func (m *machine) writeFault(key akigw.Key) {
 	}, nil)
 	w := m.ask("PUT", key, "", http.Header{"X-Amz-Meta-Model": {v.Meta}}, v.Body)
 	m.arm(nil, nil)
-	m.up.Settle()
+	m.up.AwaitEvents()
 	if w.Code != http.StatusServiceUnavailable {
 		m.t.Errorf("PUT of %s without an answer: %d %s", key, w.Code, w.Body)
 	}

@@ -606,7 +606,7 @@ func (m *machine) behind(key akigw.Key, v testkit.Value, change func()) {
 		return
 	}
 	change()
-	m.up.Settle()
+	m.up.AwaitEvents()
 	if lags(key) {
 		m.model.Lag(key, v)
 	} else {

@@ -25,19 +25,19 @@ type Book struct {
 	counters counters
 	set      atomic.Pointer[Set]
 	version  atomic.Uint64 // counts the sets
-	seen     os.FileInfo   // of the file as it was read last; Run's
+	seen     os.FileInfo   // of the file as last read; used by Run only
 }
 
-// Options are what a Book is made of.
+// Options configure a Book.
 type Options struct {
-	// Path is the configuration file. If it is "", there are no rules.
+	// Path is the configuration file, "" for no rules.
 	Path string
-	// Defaults are the settings where no rule says anything else.
+	// Defaults are the settings that apply where no rule sets another value.
 	Defaults Settings
 	// Classes are the names of the classes of service that rules may refer to.
 	Classes []string
 	Log     *slog.Logger
-	// Metrics receives the metrics; nil counts for nobody.
+	// Metrics receives the metrics; nil discards them.
 	Metrics *metrics.Set
 }
 
@@ -61,7 +61,7 @@ func (b *Book) For(bucket, key string) *Settings { return b.set.Load().For(bucke
 // Pinning returns the version of the rules, which changes with each reload, and whether any rule
 // pins objects.
 func (b *Book) Pinning() (version uint64, any bool) {
-	version = b.version.Load() // first: a reload in between is noticed by its version later
+	version = b.version.Load() // read first, so that a reload in between changes the version that the caller sees next
 	_, any = b.set.Load().Pinning()
 	return version, any
 }
@@ -72,11 +72,11 @@ func (b *Book) Backs(bucket string) bool { return b.set.Load().Backs(bucket) }
 // BacksAny is Set.BacksAny.
 func (b *Book) BacksAny() bool { return b.set.Load().BacksAny() }
 
-// Explain returns which rules the settings of a key come from.
+// Explain returns the settings of a key and the rules that they come from.
 func (b *Book) Explain(bucket, key string) []Explained { return b.set.Load().Explain(bucket, key) }
 
-// Run reloads the rules when the file changes, until ctx ends. If there are mistakes in them they
-// are logged, and the previous rules stay in force. The rest of the file is read at the start only.
+// Run reloads the rules when the file changes, until ctx ends. If the new rules have mistakes, Run logs
+// them, and the previous rules stay in force. The rest of the file is read at the start only.
 func (b *Book) Run(ctx context.Context) error {
 	if b.path == "" {
 		<-ctx.Done()

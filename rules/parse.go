@@ -14,7 +14,7 @@ import (
 // Table is the name of the tables that Parse reads: [[rule]].
 const Table = "rule"
 
-// Parse parses the [[rule]] tables of a configuration file, and ignores the rest of the file. The
+// Parse parses the [[rule]] tables of a configuration file and ignores the rest of the file. The
 // error lists all mistakes by line.
 func Parse(file []byte) ([]Rule, error) {
 	var tree struct {
@@ -37,7 +37,7 @@ func Parse(file []byte) ([]Rule, error) {
 	var mistakes []error
 	rules := make([]Rule, len(tables))
 	for i, t := range tables {
-		table, _ := t.(map[string]any) // [[rule]] always is one
+		table, _ := t.(map[string]any) // cannot fail: a [[rule]] is a table
 		rules[i] = Rule{Bucket: "*", Key: "*", Line: lines[i][""]}
 		for _, name := range slices.Sorted(maps.Keys(table)) {
 			line := cmp.Or(lines[i][name], rules[i].Line)

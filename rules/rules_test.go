@@ -75,7 +75,7 @@ func TestFirstMatchPerField(t *testing.T) {
 	}
 }
 
-// TestExplain names the line of each field.
+// TestExplain: Explain returns the line of each field.
 func TestExplain(t *testing.T) {
 	var got strings.Builder
 	for _, e := range mustParse(t, example, defaults).Explain("logs", "tmp/a.gz") {
@@ -109,7 +109,7 @@ qos="" line 0
 	}
 }
 
-// TestMistakes: every one is named by its line, and no rule is taken.
+// TestMistakes: every mistake is reported with its line, and no rule is applied.
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ file, want string }{
 		{"[[rule]]\nfreshness = \"sometimes\"", `line 2: rule.freshness: must be one of ["strict" "ttl" "immutable" "exclusive" "events"]`},
@@ -156,8 +156,8 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// TestReload: changes of the file are taken over as a whole while keys are
-// looked up; mistakes are reported, and nothing changes.
+// TestReload: changes of the file take effect as a whole while keys are
+// looked up. After a mistake, the previous rules stay in force.
 //
 // Scenarios: D19.
 func TestReload(t *testing.T) {
@@ -209,7 +209,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestManyCombinations: what is kept is bounded, and right.
+// TestManyCombinations: the cache of combinations is bounded and correct.
 func TestManyCombinations(t *testing.T) {
 	var file strings.Builder
 	for i := range 12 {
@@ -232,7 +232,7 @@ func TestManyCombinations(t *testing.T) {
 	}
 }
 
-// FuzzParse: no file makes the parser fail, and its lines are lines of it.
+// FuzzParse: no file makes the parser panic, and reported lines are lines of the file.
 func FuzzParse(f *testing.F) {
 	f.Add(example)
 	f.Add("rule = [{key = \"a\", ttl_secs = 3}]")

@@ -2,7 +2,7 @@ package server
 
 import "errors"
 
-// closers undo what New has opened, the last first. The zero value is empty.
+// closers closes what New has opened, in reverse order. The zero value is empty.
 type closers struct{ steps []func() error }
 
 func (c *closers) add(step func() error) { c.steps = append(c.steps, step) }

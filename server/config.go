@@ -57,8 +57,8 @@ type Config struct {
 	Runtime
 }
 
-// Runtime is what a gateway is told by the program that runs it. Nothing of it is a setting.
-// The zero value is that of a gateway in a test.
+// Runtime is the part of a Config that is set by the program that runs the gateway, not by settings.
+// The zero value suits a gateway in a test.
 type Runtime struct {
 	// File is the configuration file, "" for none. Load sets it. The rules in it are reloaded
 	// when it changes.
@@ -91,15 +91,14 @@ func Load(file string, env []string, flags map[string]string) (*Config, error) {
 	err := appconfig.Load(c, appconfig.Source{File: file, Env: env, Flags: flags, Elsewhere: []string{rules.Table}, Origins: c.Origins})
 	if c.Cache.Freshness == "" {
 		c.Cache.Freshness = rules.Strict
-		if c.Upstream.URL == "" { // nobody else writes to the embedded one
+		if c.Upstream.URL == "" { // the gateway is the only writer of the embedded one
 			c.Cache.Freshness = rules.Exclusive
 		}
 	}
 	return c, err
 }
 
-// OpenRules reads the rules of the configuration file. set receives their metrics; nil counts for
-// nobody.
+// OpenRules reads the rules of the configuration file. set receives their metrics; nil discards them.
 func (c *Config) OpenRules(log *slog.Logger, set *metrics.Set) (*rules.Book, error) {
 	defaults := c.Cache.Settings()
 	c.Tiering.Policy.Apply(&defaults)
@@ -110,11 +109,11 @@ func (c *Config) OpenRules(log *slog.Logger, set *metrics.Set) (*rules.Book, err
 	return rules.Open(rules.Options{Path: c.File, Defaults: defaults, Classes: classes, Log: log, Metrics: set})
 }
 
-// FaultsConfig breaks the upstream and the disks on purpose.
+// FaultsConfig configures faults that are injected into the upstream and the disks on purpose.
 type FaultsConfig struct {
-	Enable    bool   `toml:"enable_faults" help:"let an operator break the way to the upstream, and the disk, on purpose (akigw faults): to rehearse outages, not in production"`
-	Plan      string `toml:"fault_plan" help:"file with a plan of faults that is in force from the start; needs enable_faults"`
-	AllowOpen bool   `toml:"allow_open_faults" help:"enable faults though a listener is open beyond loopback"`
+	Enable    bool   `toml:"enable_faults" help:"let an operator inject faults into the upstream and the disk (akigw faults), to rehearse outages; not for production"`
+	Plan      string `toml:"fault_plan" help:"file with a fault plan that is in force from the start; requires enable_faults"`
+	AllowOpen bool   `toml:"allow_open_faults" help:"enable faults even if a listener is open beyond loopback"`
 }
 
 // open reads the plan and returns the fault layer, nil if faults are not enabled. It refuses to
@@ -149,9 +148,9 @@ func (f *FaultsConfig) open(set *metrics.Set, listeners ...string) (*faults.Laye
 	return layer, nil
 }
 
-// ProcessConfig is what concerns the process as a whole.
+// ProcessConfig has the settings of the process as a whole.
 type ProcessConfig struct {
-	Data     string `toml:"data" help:"directory for everything that the gateway keeps"`
+	Data     string `toml:"data" help:"directory for everything the gateway stores"`
 	LogLevel string `toml:"log_level" help:"debug, info, warn or error"`
 }
 
@@ -171,13 +170,13 @@ func ParseLogLevel(name string) (level slog.Level, err error) {
 	return level, err
 }
 
-// path is where a file or directory of the data directory is.
+// path returns the path of a file or directory in the data directory.
 func (c *Config) path(name string) string { return filepath.Join(c.Process.Data, name) }
 
-// FactsFile is the file that keeps what is known about the buckets of the upstreams.
+// FactsFile returns the path of the file with the known facts about the buckets of the upstreams.
 func (c *Config) FactsFile() string { return c.path("bucket-facts") }
 
-// Defaults is the configuration without a file, environment or flags.
+// Defaults returns the configuration without a file, environment or flags.
 func Defaults() *Config {
 	c := &Config{
 		Gateway: gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", MaxConnections: 10000, MaxBuckets: 1000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},

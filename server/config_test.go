@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/configuration.md")
 
-// TestRefusals: what would give the data away, or cannot work, does not start.
+// TestRefusals: configurations that are insecure or cannot work are refused.
 func TestRefusals(t *testing.T) {
 	keys := []string{"AKIGW_ACCESS_KEY=someaccess", "AKIGW_SECRET_KEY=some-secret-key"}
 	for _, c := range []struct {
@@ -70,9 +70,9 @@ func configurationPage() string {
 	var b strings.Builder
 	b.WriteString(`# Configuration
 
-Every setting is a key of the TOML file that ` + "`akigw serve --config FILE`" + ` reads, and an environment variable; those that people
-change on the spot are flags too (` + "`akigw serve --help`" + `). A flag wins over a variable, a variable over the file. Unknown keys,
-wrong types and impossible values are reported all at once, by name, and nothing starts.
+Every setting is a key of the TOML file that ` + "`akigw serve --config FILE`" + ` reads, and an environment variable. Settings that are often changed for one
+start are flags as well (` + "`akigw serve --help`" + `). Flags override variables, and variables override the file. Unknown keys, wrong types and impossible
+values are reported all at once, by name, and akigw does not start.
 
 A file that holds a secret must not be readable by others (chmod 600). Sizes are written as "256MiB", "10GiB" or a
 number of bytes.

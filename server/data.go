@@ -13,7 +13,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// makeData makes the data directory, accessible to this user alone.
+// makeData creates the data directory, accessible to this user only.
 func makeData(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
@@ -33,7 +33,7 @@ func makeData(dir string) error {
 	return nil
 }
 
-// lockData makes the data directory and locks it for this process until release is called.
+// lockData creates the data directory and locks it for this process until release is called.
 func lockData(dir string) (release func() error, err error) {
 	if err := makeData(dir); err != nil {
 		return nil, err
@@ -43,15 +43,15 @@ func lockData(dir string) (release func() error, err error) {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		return nil, fmt.Errorf("data directory %s is in use by another akigw; stop it, or give this one another --data", dir)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("data directory: %w; akigw runs as user %d, whose alone it has to be: chown -R %d %s", err, os.Getuid(), os.Getuid(), dir)
+		return nil, fmt.Errorf("data directory: %w; akigw runs as user %d, which must own the directory: chown -R %d %s", err, os.Getuid(), os.Getuid(), dir)
 	case err != nil:
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	return f.Close, nil
 }
 
-// gatewayID is the ID of this gateway in snapshots. It is made once and kept in a file. If it
-// cannot be kept, it holds for this epoch only.
+// gatewayID returns the ID of this gateway in snapshots. It is created once and stored in a file. If it
+// cannot be stored, it is valid for this epoch only.
 func gatewayID(path string, log *slog.Logger) string {
 	raw, err := os.ReadFile(path)
 	if id := strings.TrimSpace(string(raw)); err == nil && id != "" {

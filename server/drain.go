@@ -12,7 +12,7 @@ import (
 
 // ErrPending is returned by Run if acknowledged writes were not uploaded in time. The data
 // directory keeps them.
-const ErrPending = akigw.Error("acknowledged writes are not upstream yet; the next start takes them there")
+const ErrPending = akigw.Error("acknowledged writes are not upstream yet; the next start uploads them")
 
 // drain uploads pending writes before the process ends, for timeout at most. It returns
 // ErrPending if some are left.
@@ -27,7 +27,7 @@ func drain(writes *writeback.WriteBack, timeout time.Duration, show func(pending
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	log.Info("taking acknowledged writes to the upstream", "pending", n, "bytes", bytes)
+	log.Info("uploading acknowledged writes", "pending", n, "bytes", bytes)
 	done := make(chan struct{})
 	var shown sync.WaitGroup
 	if show != nil {
@@ -37,7 +37,7 @@ func drain(writes *writeback.WriteBack, timeout time.Duration, show func(pending
 	close(done)
 	shown.Wait()
 	if n, bytes = pending(); n > 0 {
-		log.Warn("acknowledged writes are not upstream yet; they are kept, and taken there by the next start", "pending", n, "bytes", bytes)
+		log.Warn("acknowledged writes are not upstream yet; they are kept, and the next start uploads them", "pending", n, "bytes", bytes)
 		return ErrPending
 	}
 	return nil

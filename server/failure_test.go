@@ -17,7 +17,7 @@ import (
 
 var errBroken = errors.New("it broke")
 
-// all are the tasks of a plan.
+// all returns the tasks of a plan.
 func (p *plan) all() (tasks []*task) {
 	for _, some := range [][]task{p.listeners, p.workers, p.accounts} {
 		for i := range some {
@@ -27,7 +27,7 @@ func (p *plan) all() (tasks []*task) {
 	return tasks
 }
 
-// ended waits for the end of a gateway, which comes by itself.
+// ended waits for a gateway that ends by itself.
 func (r *running) ended(t *testing.T) error {
 	t.Helper()
 	defer http.DefaultClient.CloseIdleConnections()
@@ -140,7 +140,7 @@ func TestFailuresAreDocumented(t *testing.T) {
 }
 
 // TestFailedListeners: a listener whose socket fails ends the gateway at once, with an error.
-// What is pending is not waited for.
+// It does not wait for pending writes.
 func TestFailedListeners(t *testing.T) {
 	for name, pick := range map[string]func(*Server) *listener{
 		"S3 listener":    func(s *Server) *listener { return s.front.listener },
@@ -189,5 +189,5 @@ func TestFailedJournal(t *testing.T) {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	r.stop()
-	t.Logf("ended with %v", r.ended(t)) // the journal that failed says so as it is closed
+	t.Logf("ended with %v", r.ended(t)) // the failed journal returns its error again when it is closed
 }

@@ -24,11 +24,11 @@ type listener struct {
 	name   string
 	socket net.Listener
 	http   *http.Server
-	finish func() error // waits for answers that http does not know of; nil for none
+	finish func() error // waits for responses that net/http does not track; nil for none
 	log    *slog.Logger
 }
 
-// newListener makes a listener whose socket is closed with opened.
+// newListener returns a listener whose socket is closed with opened.
 func newListener(name string, socket net.Listener, server *http.Server, log *slog.Logger, opened *closers) *listener {
 	opened.add(func() error {
 		if err := socket.Close(); !errors.Is(err, net.ErrClosed) {
@@ -47,7 +47,7 @@ func (l *listener) serve(context.Context) error {
 	return nil
 }
 
-// shutdown takes no more requests and waits for those under way. It cuts them off after
+// shutdown accepts no more requests and waits for those under way. It cuts them off after
 // finishTimeout.
 func (l *listener) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)

@@ -13,7 +13,7 @@ import (
 	"github.com/akidb/akigw/internal/logtail"
 )
 
-// instruments are what a gateway is observed with, and what breaks it on purpose.
+// instruments observe a gateway, or break it on purpose.
 type instruments struct {
 	log     *slog.Logger
 	tail    *logtail.Tail // the end of log
@@ -49,8 +49,8 @@ func openInstruments(c *Config, opened *closers) (*instruments, error) {
 	return i, nil
 }
 
-// transport puts the instruments around a transport to an upstream: faults innermost, so that
-// what they break is counted and traced.
+// transport wraps a transport to an upstream with the instruments. Faults are innermost, so that their
+// effects are counted and traced.
 func (i *instruments) transport(t http.RoundTripper) http.RoundTripper {
 	if i.faults != nil {
 		t = i.faults.Wrap(t)
@@ -62,7 +62,7 @@ func (i *instruments) transport(t http.RoundTripper) http.RoundTripper {
 	return t
 }
 
-// handler is what goes around the S3 handler, nil for nothing.
+// handler returns the middleware around the S3 handler, nil for none.
 func (i *instruments) handler() func(http.Handler) http.Handler {
 	if i.tracing == nil {
 		return nil

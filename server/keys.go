@@ -12,7 +12,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Trial is the credentials that were generated for a gateway that has none configured.
+// Trial holds the credentials that were generated for a gateway without configured ones.
 type Trial struct {
 	Root access.RootKey
 	// Admin is a key of the admin listener, nil unless the upstream is the embedded one.
@@ -33,18 +33,18 @@ func bootstrap(c *Config) (*Trial, error) {
 	return t, err
 }
 
-// rootKey is the root key pair.
+// rootKey returns the root key pair.
 func (c *Config) rootKey() access.RootKey {
 	return access.RootKey{AccessKey: c.Gateway.AccessKey, SecretKey: c.Gateway.SecretKey}
 }
 
-// users is where users and keys are kept. The root key pair has to be known.
+// users returns the store of users and keys. The root key pair must be set.
 func (c *Config) users() access.Store {
 	return access.Store{Dir: c.path("access"), Root: c.rootKey()}
 }
 
-// OpenUsers finds the users and keys as the gateway does: it makes the data directory and the
-// root key pair if need be.
+// OpenUsers opens the users and keys as the gateway does. It creates the data directory and the root key
+// pair if need be.
 func (c *Config) OpenUsers() (access.Store, error) {
 	if err := makeData(c.Process.Data); err != nil {
 		return access.Store{}, err
@@ -101,7 +101,7 @@ func (c *Config) HasAdminKey() bool {
 	return err == nil && AdminKey(state) != nil
 }
 
-// AdminKey is a permanent admin key of a state, nil if it has none.
+// AdminKey returns a permanent admin key of a state, nil if it has none.
 func AdminKey(state *access.State) *access.Key {
 	for _, u := range state.Users {
 		for i, k := range state.Keys {
@@ -113,7 +113,7 @@ func AdminKey(state *access.State) *access.Key {
 	return nil
 }
 
-// ensureAdmin returns an admin key, and makes one if there is none.
+// ensureAdmin returns an admin key, and creates one if there is none.
 func ensureAdmin(users access.Store) (*access.Key, error) {
 	state, err := users.Read()
 	if err != nil {

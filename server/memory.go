@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// spareMemory is what the process may use besides its budgets before the garbage collector
-	// works harder, in bytes.
+	// spareMemory is the memory in bytes that the process may use besides its budgets before the garbage
+	// collector works harder.
 	spareMemory = 112 << 20
-	// pendingMemory is about what a pending write takes besides its body, in bytes.
+	// pendingMemory is the approximate memory in bytes of a pending write besides its body.
 	pendingMemory = 2 << 10
 )
 
-// MostMemory is how many bytes of memory the process may take when all of its budgets are used.
+// MostMemory returns how many bytes of memory the process may use when all of its budgets are used up.
 func (c *Config) MostMemory() int64 {
 	return int64(c.Cache.HotBytes+c.Cache.ReadAheadBytes+c.Cache.FillBytes+c.Gateway.RequestMemory) + spareMemory + pendingMemory*int64(c.Back.MaxPending)
 }

@@ -12,7 +12,8 @@ const (
 	errStopping = akigw.Error("the gateway is stopping")
 )
 
-// readiness says whether requests should be sent to this gateway. Any goroutine may use it.
+// readiness tracks whether requests should be sent to this gateway. Its methods may be called
+// concurrently.
 type readiness struct {
 	mu     sync.Mutex
 	phase  error // errStarting, errStopping, or nil in between; guarded by mu
@@ -33,7 +34,7 @@ func (r *readiness) fail(err error) {
 	r.failed = errors.Join(r.failed, err)
 }
 
-// check says why the gateway is not ready, nil if it is.
+// check returns why the gateway is not ready, nil if it is.
 func (r *readiness) check() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

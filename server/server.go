@@ -7,9 +7,9 @@
 //	...
 //	err = s.Run(ctx)
 //
-// A gateway keeps nothing outside its Config's data directory, and no state of the process except
-// what Runtime.LimitMemory allows it: a process can run several. Package server decides nothing
-// about S3 and prints nothing; cmd/akigw does the printing.
+// A gateway stores nothing outside its Config's data directory and changes no state of the process,
+// except for the memory limit if Runtime.LimitMemory is set, so a process can run several. Package
+// server decides nothing about S3 and prints nothing; cmd/akigw does the printing.
 package server
 
 import (
@@ -77,19 +77,19 @@ func New(c Config) (_ *Server, err error) {
 	return s, nil
 }
 
-// Addr is the address that the S3 listener is bound to.
+// Addr returns the address that the S3 listener is bound to.
 func (s *Server) Addr() net.Addr { return s.front.socket.Addr() }
 
-// AdminAddr is the address that the admin listener is bound to.
+// AdminAddr returns the address that the admin listener is bound to.
 func (s *Server) AdminAddr() net.Addr { return s.operator.socket.Addr() }
 
-// Trial is the generated credentials, nil if a root key pair is configured.
+// Trial returns the generated credentials, nil if a root key pair is configured.
 func (s *Server) Trial() *Trial { return s.trial }
 
-// Ready is closed when both listeners are served.
+// Ready returns a channel that is closed when both listeners are served.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// notReady says why /readyz is not 200, nil if it is.
+// notReady returns why /readyz is not 200, nil if it is.
 func (s *Server) notReady() error { return errors.Join(s.state.check(), s.storage.journalProblem()) }
 
 const errUsed = akigw.Error("a server.Server runs once")
@@ -129,11 +129,11 @@ func (s *Server) serve(ctx context.Context, p plan) error {
 	var fatal atomic.Bool
 	failed := func(t task, err error) error {
 		if t.on == endReadiness {
-			s.log.Error("a background task failed: the gateway goes on without it, and is not ready until it is restarted", "task", t.name, "error", err)
+			s.log.Error("a background task failed: the gateway continues without it, and is not ready until it is restarted", "task", t.name, "error", err)
 			s.state.fail(err)
 			return nil
 		}
-		s.log.Error("a background task failed that the gateway cannot do without: it ends", "task", t.name, "error", err)
+		s.log.Error("a background task failed that the gateway cannot run without: the gateway ends", "task", t.name, "error", err)
 		fatal.Store(true)
 		end()
 		return err
@@ -157,9 +157,9 @@ func (s *Server) begun() {
 	close(s.ready)
 }
 
-// plan is the tasks of a server in the order in which they are stopped: listeners first, so that
-// what requests need is there until they have ended; then, when nothing is pending any more, what
-// works on objects; then what keeps accounts of that.
+// plan returns the tasks of a server in the order in which they are stopped. The listeners are first, so
+// that requests under way can finish. The tasks that work on objects follow when no writes are pending
+// any more, and then the tasks that record statistics.
 type plan struct{ listeners, workers, accounts []task }
 
 func (s *Server) plan() plan {
@@ -169,7 +169,7 @@ func (s *Server) plan() plan {
 			{"S3 listener", endServer, s.front.serve},
 		},
 		workers: []task{
-			{"tiers", endServer, s.storage.store.Run}, // room on disk
+			{"tiers", endServer, s.storage.store.Run}, // frees disk space
 			{"write-back", endServer, s.storage.writes.Run},
 			{"users and keys", endServer, s.front.users.Run},
 			{"rules", endReadiness, s.storage.rules.Run},
@@ -177,7 +177,7 @@ func (s *Server) plan() plan {
 			{"snapshots", endReadiness, s.storage.snapshots.Run},
 		},
 		accounts: []task{
-			{"placement", endReadiness, s.storage.placement.Run}, // of how objects are used; and the policy worker
+			{"placement", endReadiness, s.storage.placement.Run}, // records accesses, and runs the policy worker
 			{"cost", endReadiness, s.costs.Run},
 		},
 	}

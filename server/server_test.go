@@ -36,13 +36,13 @@ func run(t *testing.T, dir string, env ...string) *running {
 	return runFile(t, "", dir, env...)
 }
 
-// runFile is run with a configuration file.
+// runFile is like run, with a configuration file.
 func runFile(t *testing.T, file, dir string, env ...string) *running {
 	t.Helper()
 	return runConfig(t, config(t, file, dir, env...))
 }
 
-// config is a configuration with free ports.
+// config returns a configuration with free ports.
 func config(t *testing.T, file, dir string, env ...string) *Config {
 	t.Helper()
 	c, err := Load(file, append(env, "AKIGW_DATA="+dir, "AKIGW_LISTEN=127.0.0.1:0", "AKIGW_ADMIN_LISTEN=127.0.0.1:0"), nil)
@@ -58,7 +58,7 @@ func runConfig(t *testing.T, c *Config) *running {
 	return runPlan(t, c, nil)
 }
 
-// runPlan is runConfig with other tasks: change changes them.
+// runPlan is like runConfig, with the tasks modified by change.
 func runPlan(t *testing.T, c *Config, change func(*Server, *plan)) *running {
 	t.Helper()
 	log := &syncBuffer{}
@@ -119,15 +119,15 @@ func (r *running) get(t *testing.T, path string) (status int, body string) {
 	return resp.StatusCode, string(raw)
 }
 
-// shown are the metrics of the gateway, as /metrics has them.
+// shown returns the output of /metrics.
 func (r *running) shown(t *testing.T) string {
 	t.Helper()
 	_, body := r.get(t, "/metrics")
 	return body
 }
 
-// TestSecondGatewayOnOneDirectoryRefuses, and the same keys come back with
-// the first one's next start.
+// TestSecondGatewayOnOneDirectoryRefuses, a second gateway on the same data directory refuses to
+// start. A restart of the first one uses the same trial keys.
 //
 // Scenarios: B24.
 func TestSecondGatewayOnOneDirectoryRefuses(t *testing.T) {
@@ -173,7 +173,7 @@ func TestFilesArePrivate(t *testing.T) {
 	}
 }
 
-// TestAdminListener: what it answers, and that it ends with the gateway.
+// TestAdminListener: the admin listener responds, and stops with the gateway.
 func TestAdminListener(t *testing.T) {
 	r := run(t, t.TempDir())
 	for path, want := range map[string]string{"/metrics": "akigw_hot_quota_bytes 268435456", "/healthz": "ok", "/readyz": "ready", "/debug/pprof/": "goroutine"} {
@@ -187,8 +187,7 @@ func TestAdminListener(t *testing.T) {
 	}
 }
 
-// TestNoAdminOnTheS3Listener: the S3 listener knows none of the admin's
-// paths.
+// TestNoAdminOnTheS3Listener: the S3 listener serves none of the admin paths.
 //
 // Scenarios: S44.
 func TestNoAdminOnTheS3Listener(t *testing.T) {
@@ -206,7 +205,8 @@ func TestNoAdminOnTheS3Listener(t *testing.T) {
 	}
 }
 
-// TestSharedDirectoryIsRefused, and left as it is: it may be /tmp.
+// TestSharedDirectoryIsRefused, a directory that others can write is refused and not modified,
+// because it may be /tmp.
 //
 // Scenarios: S47.
 func TestSharedDirectoryIsRefused(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/akidb/akigw/snapshot/s3"
 )
 
-// catalog is the catalog of a gateway as package snapshot reads it.
+// catalog adapts the catalog of a gateway for package snapshot.
 type catalog struct{ *placement.Catalog }
 
 // Entries implements snapshot.Catalog.
@@ -42,8 +42,8 @@ func openSnapshots(c *Config, s *storage, i *instruments) (*snapshot.Store, erro
 	return snapshot.Open(o), nil
 }
 
-// restore fills the catalog from a snapshot. The task that it returns fetches the objects that
-// were used most while the gateway serves.
+// restore fills the catalog from a snapshot. The returned task fetches the most used objects while the
+// gateway serves requests.
 func (s *storage) restore(ctx context.Context, id string, rate int64, log *slog.Logger) (refetch func(context.Context) error, err error) {
 	started := time.Now()
 	i, err := s.snapshots.Find(id)
@@ -62,7 +62,7 @@ func (s *storage) restore(ctx context.Context, id string, rate int64, log *slog.
 		var last placement.PrefetchProgress
 		err := s.placement.Refetch(ctx, restored, rate, func(p placement.PrefetchProgress) { last = p })
 		if ctx.Err() == nil {
-			log.Info("fetched what was used most before the snapshot", "objects", last.Fetched, "bytes", last.Bytes, "already", last.Already, "failed", last.Failed, "error", err)
+			log.Info("fetched the objects that were most used before the snapshot", "objects", last.Fetched, "bytes", last.Bytes, "already", last.Already, "failed", last.Failed, "error", err)
 		}
 		return nil
 	}, nil

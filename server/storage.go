@@ -14,8 +14,8 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// storage is what serves objects: the upstreams, the tiers over them, the write-back over both,
-// and what is kept beside the tiers.
+// storage serves objects: the upstreams, the tiers over them, the write-back over both, and the state
+// beside the tiers.
 type storage struct {
 	upstream  *cold.Upstreams
 	rules     *rules.Book
@@ -33,7 +33,7 @@ func openStorage(c *Config, i *instruments, opened *closers) (_ *storage, err er
 	if s.upstream, err = openUpstreams(c, i, opened); err != nil {
 		return nil, err
 	}
-	clocks := s.upstream.CheckClock(context.Background()) // while the rest is opened
+	clocks := s.upstream.CheckClock(context.Background()) // runs while the rest is opened
 	if s.rules, err = c.OpenRules(i.log, i.metrics); err != nil {
 		return nil, err
 	}
@@ -61,8 +61,8 @@ func openUpstreams(c *Config, i *instruments, opened *closers) (*cold.Upstreams,
 	return upstream, nil
 }
 
-// openTiers opens the journal of acknowledged writes, the tiers below it, and what moves objects
-// between the tiers.
+// openTiers opens the journal of acknowledged writes, the tiers below it, and the placement, which moves
+// objects between the tiers.
 func (s *storage) openTiers(c *Config, i *instruments, opened *closers) error {
 	if i.faults != nil {
 		c.Cache.WarmFault, c.Back.Fault = i.faults.Disk(faults.Warm), i.faults.Disk(faults.Journal)
@@ -95,8 +95,8 @@ func (s *storage) openTiers(c *Config, i *instruments, opened *closers) error {
 	return nil
 }
 
-// reportSuspect logs when an upstream stops answering and when it answers again, and has its
-// pending writes uploaded then.
+// reportSuspect logs when an upstream stops responding and when it responds again. In the latter case it
+// also resumes the uploads of pending writes.
 func (s *storage) reportSuspect(i *instruments) func(name string, suspect bool) {
 	return func(name string, suspect bool) {
 		if suspect {
@@ -108,8 +108,7 @@ func (s *storage) reportSuspect(i *instruments) func(name string, suspect bool) 
 	}
 }
 
-// journalProblem says why the journal can neither acknowledge writes nor release them, nil if it
-// can.
+// journalProblem returns why the journal can neither acknowledge writes nor release them, nil if it can.
 func (s *storage) journalProblem() error {
 	if stopped := s.writes.Status().Stopped; stopped != nil {
 		return fmt.Errorf("the journal takes no writes: %w", stopped)

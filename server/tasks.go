@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// onFailure is what the failure of a task leads to.
+// onFailure is the consequence of a task's failure.
 type onFailure int
 
 const (
-	// endServer: without the task the gateway would do harm, or serve nobody. It shuts down at
+	// endServer: without the task the gateway would do harm or serve no requests. It shuts down at
 	// once, and Run returns the error.
 	endServer onFailure = iota
-	// endReadiness: what the gateway answers is still right. It goes on, and /readyz is 503 with
+	// endReadiness: the gateway's responses are still correct. It continues, and /readyz is 503 with
 	// the reason until it is restarted.
 	endReadiness
 )
@@ -27,14 +27,14 @@ type task struct {
 	run  func(context.Context) error
 }
 
-// group is tasks that are stopped together.
+// group is a set of tasks that are stopped together.
 type group struct {
 	errgroup.Group
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
-// start runs tasks. failed is told about each failure, at once, and returns the error that wait
+// start runs tasks. It calls failed at once for each failure; failed returns the error that wait
 // returns for it, nil for none.
 func start(tasks []task, failed func(task, error) error) *group {
 	g := &group{}

@@ -15,10 +15,10 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// TracingConfig says where traces go: [tracing].
+// TracingConfig says where traces are sent: [tracing].
 type TracingConfig struct {
 	Endpoint string  `toml:"endpoint" help:"address of an OpenTelemetry collector, OTLP over HTTP, such as http://127.0.0.1:4318; empty: no traces"`
-	Share    float64 `toml:"share" help:"share of requests that are traced, 0 to 1, of those whose client has not decided"`
+	Share    float64 `toml:"share" help:"share of requests that are traced, 0 to 1, if the client has not decided"`
 }
 
 // Check reports every impossible value by its key.
@@ -33,11 +33,11 @@ func (c *TracingConfig) Check(report func(key, problem string)) {
 	}
 }
 
-// tracing makes spans of requests, and of the requests to the upstream that they cause. It is nil
-// when tracing is off, and costs nothing then.
+// tracing creates spans for requests and for the upstream requests that they cause. It is nil when
+// tracing is off, which costs nothing.
 type tracing struct{ provider *sdktrace.TracerProvider }
 
-// finishTraces is how long sending the remaining spans may take at shutdown.
+// finishTraces bounds the time for sending the remaining spans at shutdown.
 const finishTraces = 5 * time.Second
 
 // open starts tracing. It returns nil if no collector is configured.
@@ -57,12 +57,13 @@ func (c *TracingConfig) open(version string) (*tracing, error) {
 	return &tracing{provider}, nil
 }
 
-// client puts spans around requests to the upstream. The upstream sees no header of the trace.
+// client wraps a transport with spans for requests to the upstream. It does not send the trace headers
+// to the upstream.
 func (t *tracing) client(next http.RoundTripper) http.RoundTripper {
 	return otelhttp.NewTransport(next, otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()), otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return "upstream " + r.Method }))
 }
 
-// server puts a span around each request, as part of the trace that the client sent, if it did.
+// server wraps a handler with a span for each request, in the trace of the client if it sent one.
 func (t *tracing) server(next http.Handler) http.Handler {
 	return otelhttp.NewHandler(next, "S3", otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.TraceContext{}))
 }

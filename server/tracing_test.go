@@ -13,8 +13,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/s3client"
 )
 
-// TestTraces: with a collector, each request is a span with its operation, part of the client's
-// trace, and what the upstream is asked for it is one below; without one there are none.
+// TestTraces: with a collector, each request is a span with its operation in the client's trace, and
+// each upstream request is a child span. Without a collector there are no spans.
 func TestTraces(t *testing.T) {
 	var mu sync.Mutex
 	var got bytes.Buffer

@@ -10,8 +10,8 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// startTrialUpstream starts the embedded upstream if no other is configured, and has the
-// configuration point at it. Only this process knows its key pair.
+// startTrialUpstream starts the embedded upstream if no other is configured, and sets the configuration
+// to it. Only this process knows its key pair.
 func startTrialUpstream(c *Config, log *slog.Logger, opened *closers) error {
 	if c.Upstream.URL != "" {
 		return nil
@@ -19,7 +19,7 @@ func startTrialUpstream(c *Config, log *slog.Logger, opened *closers) error {
 	c.Upstream.AccessKey, c.Upstream.SecretKey = "EMBEDDED"+rand.Text()[:12], rand.Text()
 	c.Upstream.Credentials = "static"
 	c.Upstream.TrailingChecksums = true
-	c.Upstream.Identity = "embedded" // its address is another one each time
+	c.Upstream.Identity = "embedded" // its address differs at each start
 	own := &sigv4.Verifier{Region: c.Upstream.Region, Keys: sigv4.StaticKeys{c.Upstream.AccessKey: c.Upstream.SecretKey}}
 	upstream, err := embedded.Open(c.path("embedded"), func(r *http.Request) error { return verify(own, r) }, log)
 	if err != nil {
@@ -30,7 +30,7 @@ func startTrialUpstream(c *Config, log *slog.Logger, opened *closers) error {
 	return err
 }
 
-// verify checks the signature of a request and has its body checked as it is read.
+// verify verifies the signature of a request and arranges for its body to be verified as it is read.
 func verify(v *sigv4.Verifier, r *http.Request) error {
 	query, err := sigv4.ParseQuery(r.URL.RawQuery)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestTwoServers: two gateways in one process, each with a data directory and metrics of its own,
-// serve, count what they did and not what the other did, stop, and leave no goroutine.
+// TestTwoServers: two gateways in one process, each with its own data directory and metrics, serve,
+// count only their own requests, stop, and leave no goroutine.
 func TestTwoServers(t *testing.T) {
 	defer goleak.VerifyNone(t, append(testkit.BadgerLeaks(), goleak.IgnoreCurrent())...)
 	type gateway struct {

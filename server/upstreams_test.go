@@ -18,7 +18,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// silentServer accepts connections, reads what comes and never answers.
+// silentServer accepts connections, reads from them and never responds.
 type silentServer struct {
 	net.Listener
 	accepted atomic.Int64
@@ -47,9 +47,9 @@ func newSilentServer(t *testing.T) *silentServer {
 	return s
 }
 
-// TestOneUpstreamOfTwoHangs: a gateway starts, serves the buckets of one upstream, through and
-// back, and takes what is pending there, while the other accepts connections and never answers;
-// and it stops when it is told to.
+// TestOneUpstreamOfTwoHangs: while one upstream accepts connections and never responds, a gateway
+// starts, serves the buckets of the other upstream with write-through and write-back, uploads its
+// pending writes, and stops when it is told to.
 func TestOneUpstreamOfTwoHangs(t *testing.T) {
 	silent := newSilentServer(t)
 	file := filepath.Join(t.TempDir(), "akigw.toml")

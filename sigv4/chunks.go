@@ -182,7 +182,7 @@ func (c *chunkReader) signedChunk(size int, signature string) error {
 		return err
 	}
 	if cap(c.buffer) < size {
-		// Grown by what arrives, not by what is announced.
+		// Grow the buffer by what arrives, not by what the header announces.
 		grown := bytes.NewBuffer(c.buffer[:0])
 		n, err := io.CopyN(grown, c.in, int64(size))
 		if err != nil || int(n) != size {

@@ -57,7 +57,7 @@ func parseCredential(h http.Header, query url.Values, region string) (credential
 	case inQuery:
 		return fromQuery(h, query, region)
 	case len(h["X-Amz-Security-Token"]) > 0:
-		return credential{}, s3err.AccessDenied // a token is half of a credential
+		return credential{}, s3err.AccessDenied // a token without a signature is not a credential
 	}
 	return credential{}, nil
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// TestFraming: what is wrong with aws-chunked framing is said the way S3
-// says it, and nothing behind it is released.
+// TestFraming: errors in the aws-chunked framing are reported as S3 reports them, and no data after
+// an error is released.
 //
 // Scenarios: S18.
 func TestFraming(t *testing.T) {
 	const trailer, short = "x-amz-checksum-crc32:AAAAAA==\r\n", "The request body terminated unexpectedly"
 	for _, c := range []struct {
 		name, announced, body string
-		code, message         string // none: it is fine
+		code, message         string // empty: no error
 	}{
 		{"whole", "x-amz-checksum-crc32", "5\r\nhello\r\n0\r\n" + trailer + "\r\n", "", ""},
 		{"several chunks", "x-amz-checksum-crc32", "1\r\nh\r\n4\r\nello\r\n0\r\n" + trailer + "\r\n", "", ""},

@@ -14,8 +14,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/s3client"
 )
 
-// atExampleTime signs a GET of a time that is the same in every process: the
-// workers of a fuzz run make their own, and get the seeds of another process.
+// atExampleTime signs a GET with a fixed time, so that all processes of a fuzz run sign the same
+// request: workers create their own, but get seeds from another process.
 func atExampleTime(target string, presign bool) *http.Request {
 	u, _ := url.Parse(target)
 	r := &http.Request{Method: "GET", URL: u, Host: u.Host, Header: http.Header{}}
@@ -23,8 +23,8 @@ func atExampleTime(target string, presign bool) *http.Request {
 	return r
 }
 
-// FuzzHeaderAuth: whatever is in the Authorization header, a request is
-// verified only with the signature that belongs to it.
+// FuzzHeaderAuth: whatever the Authorization header contains, a request is accepted only with the
+// right signature.
 func FuzzHeaderAuth(f *testing.F) {
 	r := atExampleTime("http://127.0.0.1:9000/bucket/key", false)
 	good := r.Header.Get("Authorization")
@@ -49,8 +49,7 @@ func FuzzHeaderAuth(f *testing.F) {
 	})
 }
 
-// FuzzPresign: a query is verified only if its parameters are those that were
-// signed.
+// FuzzPresign: a query is accepted only if its parameters are the signed ones.
 func FuzzPresign(f *testing.F) {
 	r := atExampleTime("http://127.0.0.1:9000/bucket/key?response-content-type=a%2Fb", true)
 	want := r.URL.Query().Encode()
@@ -156,8 +155,8 @@ func openChunks(t testing.TB, mode Mode, wire []byte, length int) *Payload {
 	return p
 }
 
-// FuzzChunkReader: a signed body ends cleanly only if it is what was signed,
-// an unsigned one only with its announced length.
+// FuzzChunkReader: a signed body ends cleanly only if it matches the signature, an unsigned one only if
+// it has the announced length.
 func FuzzChunkReader(f *testing.F) {
 	for i, mode := range chunkModes {
 		f.Add(chunked(mode, "hello"), uint8(i))
@@ -187,7 +186,7 @@ func TestCutAndChanged(t *testing.T) {
 		if got, err := io.ReadAll(openChunks(t, mode, wire, 5)); err != nil || string(got) != "hello" {
 			t.Fatalf("mode %d: %q %v", mode, got, err)
 		}
-		end := bytes.LastIndex(bytes.TrimRight(wire, "\r\n"), []byte("\r\n")) // the last line is whole or it is not
+		end := bytes.LastIndex(bytes.TrimRight(wire, "\r\n"), []byte("\r\n")) // start of the last line
 		for n := range end {
 			if _, err := io.ReadAll(openChunks(t, mode, wire[:n], 5)); err == nil {
 				t.Errorf("mode %d: cut at %d of %d ended cleanly", mode, n, len(wire))

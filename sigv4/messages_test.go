@@ -31,7 +31,7 @@ func expectMessage(t *testing.T, err error, code, message string, details ...str
 	}
 }
 
-// TestHeaderMessages: what S3 says of a defect of the Authorization header.
+// TestHeaderMessages: defects of the Authorization header give S3's messages.
 func TestHeaderMessages(t *testing.T) {
 	const malformed, prefix = "AuthorizationHeaderMalformed", "The authorization header is malformed; "
 	today := time.Now().UTC().Format("20060102")
@@ -71,7 +71,7 @@ func TestHeaderMessages(t *testing.T) {
 			r := signed(t, "GET", "/bucket/key", "", nil, nil, emptySHA256)
 			c.spoil(r)
 			_, _, err := verify(verifier(), r)
-			if c.message == "" { // names what is wrong, which holds the signature
+			if c.message == "" { // the message quotes the signature
 				if !errors.Is(err, s3err.AuthorizationHeaderMalformed) || !strings.Contains(err.Error(), "the authorization component \"Signature") {
 					t.Fatal(err)
 				}
@@ -86,12 +86,12 @@ func TestHeaderMessages(t *testing.T) {
 	}
 }
 
-// TestQueryMessages: what S3 says of a defect of a presigned URL.
+// TestQueryMessages: defects of a presigned URL give S3's messages.
 func TestQueryMessages(t *testing.T) {
 	const malformed, prefix = "AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter; "
 	today := time.Now().UTC().Format("20060102")
 	for _, c := range []struct {
-		name, parameter, value string // an empty value takes the parameter away
+		name, parameter, value string // an empty value removes the parameter
 		code, message          string
 	}{
 		{"algorithm", "X-Amz-Algorithm", "none", malformed, `X-Amz-Algorithm only supports "AWS4-HMAC-SHA256 and AWS4-ECDSA-P256-SHA256"`},
@@ -122,8 +122,8 @@ func TestQueryMessages(t *testing.T) {
 	}
 }
 
-// TestRepeatedHeaders: lists and metadata may come in several lines, which
-// are signed as one; what can mean only one thing may not.
+// TestRepeatedHeaders: lists and metadata may be sent in several lines, which are signed as one.
+// Headers with a single value may not.
 //
 // Scenarios: S5.
 func TestRepeatedHeaders(t *testing.T) {
@@ -146,9 +146,8 @@ func TestRepeatedHeaders(t *testing.T) {
 	}
 }
 
-// TestUnsignedHeaders: what comes with a request and was not signed is
-// refused if S3 gives it a meaning, but for a Content-Type, which clients leave
-// out; a signed one is held to.
+// TestUnsignedHeaders: an unsigned header is refused if it has a meaning in S3. The exception is
+// Content-Type, which some clients do not sign; if it is signed, it is verified.
 //
 // Scenarios: S11.
 func TestUnsignedHeaders(t *testing.T) {

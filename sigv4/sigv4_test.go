@@ -31,7 +31,7 @@ func exampleVerifier() *Verifier {
 	return &Verifier{Region: "us-east-1", Keys: StaticKeys{exampleKey: exampleSecret}, Now: func() time.Time { return exampleTime }}
 }
 
-// parseRequest reads a request as a server would.
+// parseRequest parses a request as a server does.
 func verify(v *Verifier, r *http.Request) (Identity, *Payload, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -112,7 +112,7 @@ func TestPublishedVectors(t *testing.T) {
 	}
 }
 
-// signed returns a request to path that minio-go signed, as the server sees it.
+// signed returns a request for path, signed by minio-go, as the server sees it.
 func signed(t testing.TB, method, path, query string, header http.Header, body []byte, mode string) *http.Request {
 	t.Helper()
 	u := &url.URL{Scheme: "http", Host: "127.0.0.1:9000", Path: path, RawPath: s3utils.EncodePath(path), RawQuery: query}
@@ -136,8 +136,8 @@ func TestAgainstAnotherSigner(t *testing.T) {
 	for i := range 4_000 {
 		query := url.Values{}
 		for range random.IntN(4) {
-			// Names of S3's kind: SDKs disagree about the order of names that
-			// sort differently before and after encoding.
+			// Only names as S3 uses them: SDKs disagree about the order of names that sort differently before
+			// and after encoding.
 			query.Set([]string{"prefix", "marker", "acl", "list-type", "uploadId", "x-id"}[random.IntN(6)], text(12))
 		}
 		header := http.Header{}
@@ -158,8 +158,8 @@ func TestAgainstAnotherSigner(t *testing.T) {
 	}
 }
 
-// TestStreamingModes: what minio-go sends in the streaming modes is
-// decoded; whatever is changed or cut, the payload does not end cleanly.
+// TestStreamingModes: the streaming modes of minio-go are decoded. If anything is changed or
+// cut off, the payload does not end cleanly.
 //
 // Scenarios: S17, S18.
 func TestStreamingModes(t *testing.T) {
@@ -209,7 +209,7 @@ func TestStreamingModes(t *testing.T) {
 			}
 		}
 		if mode == unsignedTrailer {
-			continue // its data is covered by the checksum, one room up
+			continue // its data is covered by the checksum, which the caller verifies
 		}
 		for at := 0; at < len(wire)-4; at += 1013 {
 			bad := bytes.Clone(wire)
@@ -223,7 +223,7 @@ func TestStreamingModes(t *testing.T) {
 	}
 }
 
-// TestDefects: each way of being wrong has S3's code and status.
+// TestDefects: each defect gives S3's code and status.
 func TestDefects(t *testing.T) {
 	now := time.Now().UTC()
 	const hash = emptySHA256
@@ -290,8 +290,8 @@ func (c credentials) Lookup(accessKey string) (Credential, bool) {
 	return found, ok
 }
 
-// TestSessionTokens: a temporary key needs its token, any other must not
-// have one, and the time decides; in both places of a credential.
+// TestSessionTokens: a temporary key requires its token until it expires, and other keys must not
+// have one; for both places of a credential.
 //
 // Scenarios: S19.
 func TestSessionTokens(t *testing.T) {
@@ -333,7 +333,7 @@ func TestSessionTokens(t *testing.T) {
 	}
 }
 
-// TestAnonymous: only a request with no trace of a credential is anonymous.
+// TestAnonymous: only a request without any part of a credential is anonymous.
 func TestAnonymous(t *testing.T) {
 	for _, c := range []struct {
 		name, query string

@@ -10,9 +10,8 @@ import (
 	"testing"
 )
 
-// TestPublishedSuite has the cases of AWS's signing test suite that are
-// true of S3 too: for S3, paths are not normalised and not encoded twice. The
-// suite signs for a service called "service".
+// TestPublishedSuite runs the cases of AWS's signing test suite that apply to S3: for S3, paths are
+// not normalised and not encoded twice. The suite signs for a service called "service".
 //
 // Scenarios: S13.
 func TestPublishedSuite(t *testing.T) {

@@ -89,7 +89,7 @@ func (v *Verifier) now() time.Time {
 func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values, cred *credential, declared string, now time.Time) (*signingKey, error) {
 	stored, known := v.Keys.Lookup(cred.accessKey)
 	if !known {
-		stored.Secret = "no such key, and the same work as for one that exists"
+		stored.Secret = "no such key; verified anyway to take the same time"
 	}
 	key := v.signing.cached(cred.accessKey, stored.Secret, cred.day)
 	cached := key != nil

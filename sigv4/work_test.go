@@ -12,9 +12,8 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// TestRefusalsAreTheSameWork: whether an access key exists, and whether it was used
-// today, cannot be told by what a wrong signature costs: each refusal derives one key,
-// the first one and later ones, and none of them is remembered.
+// TestRefusalsAreTheSameWork: the cost of refusing a wrong signature does not reveal whether an access
+// key exists or was used today. Each refusal derives exactly one key, and none of them is cached.
 func TestRefusalsAreTheSameWork(t *testing.T) {
 	v := &Verifier{Region: "us-east-1", Keys: credentials{
 		"busy":    {Secret: "secretsecret"},

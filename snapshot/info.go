@@ -8,7 +8,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Info is what the name and size of a snapshot's file say.
+// Info describes a snapshot by the name and size of its file.
 type Info struct {
 	ID      string    `json:"id"`
 	Created time.Time `json:"created"`
@@ -19,14 +19,14 @@ type Info struct {
 }
 
 const (
-	// ErrNone: there is no such snapshot.
+	// ErrNone means that there is no such snapshot.
 	ErrNone = akigw.Error("no such snapshot: see akigw snapshot list")
-	// ErrDamaged: the file is not what was written.
+	// ErrDamaged means that the content of the file is not what was written.
 	ErrDamaged = akigw.Error("the snapshot is damaged")
-	// ErrLast: the snapshot is the last good one, and stays.
-	ErrLast = akigw.Error("it is the last good snapshot")
-	// ErrUnordered: no snapshot can be made, because the catalog hides the names of objects.
-	ErrUnordered = akigw.Error("a snapshot would hold the names of objects in the clear, and cache.encryption_key_file hides them: no snapshots are made")
+	// ErrLast means that the snapshot is the last valid one and is not deleted.
+	ErrLast = akigw.Error("it is the last valid snapshot")
+	// ErrUnordered means that no snapshot can be created because the catalog hides the names of objects.
+	ErrUnordered = akigw.Error("no snapshots are created: a snapshot would contain the names of objects in the clear, which cache.encryption_key_file hides")
 )
 
 // idLayout is the format of an id: the time of the snapshot.
@@ -44,7 +44,7 @@ func parseName(name string) (i Info, ok bool) {
 	return Info{ID: m[1], Created: at, Digest: m[2], File: name}, err == nil
 }
 
-// digestBytes is how much of the SHA-256 of a file is in its name.
+// digestBytes is the number of bytes of a file's SHA-256 in its name.
 const digestBytes = 16
 
 func shortDigest(sum []byte) string { return hex.EncodeToString(sum[:digestBytes]) }

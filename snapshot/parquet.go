@@ -51,10 +51,10 @@ const (
 )
 
 const (
-	// rowGroup is how many rows a row group has: so many are in memory at a time, and a reader can
-	// skip so many by their least and largest key.
+	// rowGroup is the number of rows in a row group. That many are in memory at a time, and a reader can
+	// skip a row group by its smallest and largest key.
 	rowGroup = 64 << 10
-	// batch is how many rows are passed to the library at a time.
+	// batch is the number of rows that are passed to the library at a time.
 	batch = 1024
 	// maxRows bounds the rows of a file that is read.
 	maxRows = 1 << 31
@@ -95,7 +95,7 @@ func (r *Row) entry() akigw.CatalogEntry {
 	}
 }
 
-// summed passes writes on, and computes a digest of them.
+// summed passes writes on and computes a digest of them.
 type summed struct {
 	w     io.Writer
 	hash  hash.Hash
@@ -168,7 +168,7 @@ type Details struct {
 	RowGroups int       `json:"row_groups"`
 }
 
-// open verifies the digest of a file, and opens it.
+// open verifies the digest of a file and opens it.
 func open(f *os.File, i Info) (*parquet.File, error) {
 	sum := sha256.New()
 	n, err := io.Copy(sum, f)
@@ -176,26 +176,26 @@ func open(f *os.File, i Info) (*parquet.File, error) {
 		return nil, err
 	}
 	if shortDigest(sum.Sum(nil)) != i.Digest {
-		return nil, fmt.Errorf("%w: its SHA-256 is not the one in its name", ErrDamaged)
+		return nil, fmt.Errorf("%w: its SHA-256 does not match its name", ErrDamaged)
 	}
 	return parse(f, n)
 }
 
 // parse opens a Parquet file. A panic of the library means that the file is damaged.
 func parse(r io.ReaderAt, n int64) (file *parquet.File, err error) {
-	defer sound(&err)
+	defer recoverPanic(&err)
 	file, err = parquet.OpenFile(r, n, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if rows := file.NumRows(); rows < 0 || rows > maxRows {
-		return nil, fmt.Errorf("%w: it says that it has %d rows", ErrDamaged, rows)
+		return nil, fmt.Errorf("%w: it claims to have %d rows", ErrDamaged, rows)
 	}
 	return file, nil
 }
 
-// sound turns a panic into an error.
-func sound(err *error) {
+// recoverPanic converts a panic of the library into an error.
+func recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%w: %v", ErrDamaged, p)
 	}
@@ -203,7 +203,7 @@ func sound(err *error) {
 
 // details returns the metadata of a file.
 func details(i Info, file *parquet.File) (d Details, err error) {
-	defer sound(&err)
+	defer recoverPanic(&err)
 	d = Details{Info: i, Rows: file.NumRows(), RowGroups: len(file.RowGroups())}
 	text := func(key string) string {
 		value, _ := file.Lookup(key)
@@ -211,7 +211,7 @@ func details(i Info, file *parquet.File) (d Details, err error) {
 	}
 	d.Schema, err = strconv.Atoi(text(metaSchema))
 	if err != nil || d.Schema != Schema {
-		return d, fmt.Errorf("%w: its schema is version %q, and this akigw reads version %d", ErrDamaged, text(metaSchema), Schema)
+		return d, fmt.Errorf("%w: its schema has version %q, but this akigw reads version %d", ErrDamaged, text(metaSchema), Schema)
 	}
 	d.Gateway = text(metaGateway)
 	d.Written, err = time.Parse(time.RFC3339Nano, text(metaCreated))
@@ -222,7 +222,7 @@ func details(i Info, file *parquet.File) (d Details, err error) {
 }
 
 func readRows(ctx context.Context, file *parquet.File, yield func(akigw.CatalogEntry) bool) (err error) {
-	defer sound(&err)
+	defer recoverPanic(&err)
 	reader := parquet.NewGenericReader[Row](file)
 	defer reader.Close()
 	rows := make([]Row, batch)

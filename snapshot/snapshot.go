@@ -4,7 +4,7 @@
 //
 // It promises that a file is complete: it gets its name, which contains the digest of all its
 // bytes, after it is synced; that damage is detected before anything of a file is used; and that
-// freeing space never removes the last good one. Neither writing nor reading takes memory in
+// freeing space never removes the last valid one. Neither writing nor reading takes memory in
 // proportion to the number of objects. A snapshot is not a backup: it does not contain the bytes of
 // objects.
 package snapshot
@@ -34,11 +34,11 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Config says when snapshots are made and where they are kept: [snapshot].
+// Config says when snapshots are created and where they are kept: [snapshot].
 type Config struct {
 	Dir          string     `toml:"dir" help:"directory of snapshots of the catalog; empty: snapshots in the data directory"`
 	IntervalSecs int64      `toml:"interval_secs" help:"seconds between snapshots; 0: only on request"`
-	MaxBytes     size.Bytes `toml:"max_bytes" help:"disk space for snapshots: the oldest are removed, never the last good one"`
+	MaxBytes     size.Bytes `toml:"max_bytes" help:"disk space for snapshots: the oldest are removed, never the last valid one"`
 	Upload       string     `toml:"upload" help:"s3://BUCKET/PREFIX to which each snapshot is uploaded as well, within max_bytes; empty: none is uploaded"`
 	RestoreRate  size.Bytes `toml:"restore_rate" help:"bytes per second at which the most used objects are fetched after a start with --restore"`
 }
@@ -74,8 +74,8 @@ func Place(url string) (bucket, prefix string, err error) {
 
 // Catalog is the source of a snapshot.
 type Catalog interface {
-	// Entries calls yield with each object until yield returns false. What yield gets is valid
-	// while it runs.
+	// Entries calls yield with each object until yield returns false. The argument is valid until
+	// yield returns.
 	Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bool) error
 	// Ordered reports whether Entries yields them in the order of bucket, key and version.
 	Ordered() bool
@@ -114,7 +114,7 @@ type Options struct {
 	Catalog Catalog
 	Remote  Remote // nil for none
 	Log     *slog.Logger
-	// Metrics receives the metrics; nil counts for nobody.
+	// Metrics receives the metrics; nil discards them.
 	Metrics *metrics.Set
 }
 
@@ -124,20 +124,20 @@ type Store struct {
 	Options
 	counters counters
 
-	making  sync.Mutex // one at a time
+	making  sync.Mutex // serialises the creation of snapshots
 	problem atomic.Pointer[error]
 }
 
 // temporary is the prefix of the names of files that are being written.
 const temporary = ".new-"
 
-// Open opens a directory of snapshots: it makes the directory, and removes what an earlier epoch
-// left unfinished. If that fails, the log and Problem say why, and the Store makes no snapshots
-// until the disk is repaired; nothing else depends on them.
+// Open opens a directory of snapshots. It creates the directory if need be and removes unfinished
+// files of an earlier epoch. If that fails, the log and Problem say why, and the Store creates no
+// snapshots until the disk is repaired. Nothing else depends on snapshots.
 func Open(o Options) *Store {
 	s := &Store{Options: o, counters: newCounters(o.Metrics)}
 	if err := s.prepare(); err != nil {
-		s.Log.Error("no snapshot of the catalog can be made until the disk is repaired", "dir", s.Dir, "error", err)
+		s.Log.Error("no snapshot of the catalog can be created until the disk is repaired", "dir", s.Dir, "error", err)
 		s.note(err)
 	}
 	return s
@@ -162,7 +162,7 @@ func (s *Store) prepare() error {
 // note remembers the result of the last use of the directory.
 func (s *Store) note(err error) { s.problem.Store(&err) }
 
-// Problem is why the last snapshot could not be made, nil if it was made.
+// Problem returns why the last snapshot could not be created, nil if it was created.
 func (s *Store) Problem() error {
 	if err := s.problem.Load(); err != nil {
 		return *err
@@ -170,7 +170,7 @@ func (s *Store) Problem() error {
 	return nil
 }
 
-// Run makes a snapshot at each interval until ctx ends.
+// Run creates a snapshot at each interval until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	if s.Config.IntervalSecs == 0 || !s.Catalog.Ordered() {
 		return nil
@@ -188,7 +188,7 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		next = every
 		if _, err := s.Create(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Error("no snapshot could be made", "error", err)
+			s.Log.Error("no snapshot could be created", "error", err)
 		}
 	}
 }
@@ -205,7 +205,7 @@ func (s *Store) List() ([]Info, error) {
 		if !ok {
 			continue
 		}
-		if info, err := f.Info(); err == nil { // else it was just removed
+		if info, err := f.Info(); err == nil { // otherwise the file has just been removed
 			i.Bytes = info.Size()
 			all = append(all, i)
 		}
@@ -214,7 +214,7 @@ func (s *Store) List() ([]Info, error) {
 	return all, nil
 }
 
-// Find returns a snapshot by its id, or the newest good one for "latest".
+// Find returns a snapshot by its ID, or the newest valid one for "latest".
 func (s *Store) Find(id string) (Info, error) {
 	if id == Latest {
 		return s.latest()
@@ -231,10 +231,10 @@ func (s *Store) Find(id string) (Info, error) {
 	return Info{}, fmt.Errorf("%w: %q", ErrNone, id)
 }
 
-// Latest stands for the newest good snapshot where an id is asked for.
+// Latest stands for the newest valid snapshot wherever an ID is expected.
 const Latest = "latest"
 
-// latest returns the newest good snapshot. Damaged ones are logged.
+// latest returns the newest valid snapshot. Damaged ones are logged.
 func (s *Store) latest() (Info, error) {
 	all, err := s.List()
 	if err != nil {
@@ -244,7 +244,7 @@ func (s *Store) latest() (Info, error) {
 		if _, err = s.Verify(i); err == nil {
 			return i, nil
 		}
-		s.Log.Error("a snapshot is damaged; the one before it is used", "id", i.ID, "file", filepath.Join(s.Dir, i.File), "error", err)
+		s.Log.Error("a snapshot is damaged; the previous one is used", "id", i.ID, "file", filepath.Join(s.Dir, i.File), "error", err)
 	}
 	if len(all) > 0 {
 		return Info{}, fmt.Errorf("%w: all %d of them", ErrDamaged, len(all))
@@ -252,8 +252,8 @@ func (s *Store) latest() (Info, error) {
 	return Info{}, ErrNone
 }
 
-// Create makes a snapshot of the catalog. It is not one moment: each object is as it was at some
-// time while Create ran.
+// Create creates a snapshot of the catalog. The snapshot is not a single point in time: each object is
+// as it was at some moment while Create ran.
 func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	s.making.Lock()
 	defer s.making.Unlock()
@@ -274,10 +274,10 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	}()
 	at := started.UTC()
 	if all, err := s.List(); err == nil && len(all) > 0 && !at.Truncate(time.Millisecond).After(all[0].Created) {
-		at = all[0].Created.Add(time.Millisecond) // ids rise even if the clock is set back
+		at = all[0].Created.Add(time.Millisecond) // IDs increase even if the clock is set back
 	}
 	i = Info{ID: at.Format(idLayout), Created: at.Truncate(time.Millisecond)}
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil { // it could not be created at the start, or was removed
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil { // the directory could not be created at the start, or has been removed
 		return Info{}, fmt.Errorf("snapshot: %w", err)
 	}
 	path := filepath.Join(s.Dir, temporary+i.ID)
@@ -289,13 +289,13 @@ func (s *Store) Create(ctx context.Context) (i Info, err error) {
 	if err := vfs.Rename(vfs.Disk{}, path, filepath.Join(s.Dir, i.File)); err != nil {
 		return Info{}, errors.Join(fmt.Errorf("snapshot: %w", err), vfs.Remove(vfs.Disk{}, path))
 	}
-	s.Log.Info("made a snapshot of the catalog", "id", i.ID, "bytes", i.Bytes, "seconds", time.Since(started).Seconds())
+	s.Log.Info("created a snapshot of the catalog", "id", i.ID, "bytes", i.Bytes, "seconds", time.Since(started).Seconds())
 	if err := s.makeRoom(i); err != nil {
 		s.Log.Warn("old snapshots could not be removed", "error", err)
 	}
 	if s.Remote != nil {
 		if err := s.upload(ctx, i); err != nil {
-			return i, fmt.Errorf("the snapshot %s was made, but could not be uploaded: %w", i.ID, err)
+			return i, fmt.Errorf("the snapshot %s was created, but could not be uploaded: %w", i.ID, err)
 		}
 	}
 	return i, nil
@@ -313,7 +313,7 @@ func (s *Store) write(ctx context.Context, path string, i Info) (digest string, 
 	return sum.digest(), sum.bytes, err
 }
 
-// Delete removes a snapshot. It removes the last good one only with force.
+// Delete removes a snapshot. It removes the last valid one only with force.
 func (s *Store) Delete(i Info, force bool) error {
 	s.making.Lock()
 	defer s.making.Unlock()
@@ -329,7 +329,7 @@ func (s *Store) Delete(i Info, force bool) error {
 	return errors.Join(os.Remove(filepath.Join(s.Dir, i.File)), vfs.Disk{}.SyncDir(s.Dir))
 }
 
-// lastGood reports whether i is good and no other is.
+// lastGood reports whether i is the only valid snapshot.
 func (s *Store) lastGood(i Info) (bool, error) {
 	all, err := s.List()
 	if err != nil {
@@ -347,8 +347,8 @@ func (s *Store) lastGood(i Info) (bool, error) {
 	return err == nil, nil
 }
 
-// makeRoom removes the oldest snapshots while all together take too much space. newest, which was
-// just made and is good, stays.
+// makeRoom removes the oldest snapshots until the rest fit into the limit. newest, which was just
+// created and is valid, stays.
 func (s *Store) makeRoom(newest Info) error {
 	all, err := s.List()
 	if err != nil {
@@ -363,7 +363,7 @@ func (s *Store) makeRoom(newest Info) error {
 	return vfs.Disk{}.SyncDir(s.Dir)
 }
 
-// excess returns the oldest snapshots, without which the rest take no more than the limit. The
+// excess returns the oldest snapshots that must be removed for the rest to fit into the limit. The
 // newest is never among them.
 func (s *Store) excess(all []Info, newest Info) (old []Info) {
 	var sum int64
@@ -379,7 +379,7 @@ func (s *Store) excess(all []Info, newest Info) (old []Info) {
 	return old
 }
 
-// upload uploads a snapshot to the remote place, and removes old ones there.
+// upload uploads a snapshot to the remote and removes old ones there.
 func (s *Store) upload(ctx context.Context, i Info) error {
 	f, err := os.Open(filepath.Join(s.Dir, i.File))
 	if err != nil {
@@ -401,7 +401,7 @@ func (s *Store) upload(ctx context.Context, i Info) error {
 	return nil
 }
 
-// remote returns the snapshots at the remote place, newest first.
+// remote returns the snapshots at the remote, newest first.
 func (s *Store) remote(ctx context.Context) (all []Info, err error) {
 	err = s.Remote.List(ctx, func(name string, size int64) {
 		if i, ok := parseName(name); ok {
@@ -413,8 +413,8 @@ func (s *Store) remote(ctx context.Context) (all []Info, err error) {
 	return all, err
 }
 
-// Fetch downloads a snapshot from the remote place into the directory, unless it is there: one by
-// its id, or "latest". A damaged download is not kept.
+// Fetch downloads a snapshot, by its ID or "latest", from the remote into the directory, unless it is
+// there already. A damaged download is not kept.
 func (s *Store) Fetch(ctx context.Context, id string) (Info, error) {
 	if s.Remote == nil {
 		return Info{}, ErrNone
@@ -465,8 +465,7 @@ func (s *Store) metadata(i Info) map[string]string {
 	return map[string]string{metaSchema: strconv.Itoa(Schema), metaGateway: s.Gateway, metaCreated: i.Created.Format(time.RFC3339Nano)}
 }
 
-// Verify reads a whole snapshot and compares it with its digest. The error is ErrDamaged if they
-// differ.
+// Verify compares a whole snapshot with its digest. The error is ErrDamaged if they differ.
 func (s *Store) Verify(i Info) (_ Details, err error) {
 	defer s.countDamaged(&err)
 	f, err := os.Open(filepath.Join(s.Dir, i.File))
@@ -488,8 +487,8 @@ func (s *Store) countDamaged(err *error) {
 	}
 }
 
-// Read calls yield with each object of a snapshot, in order, until yield returns false. yield owns
-// what it gets.
+// Read calls yield with each object of a snapshot, in order, until yield returns false. yield may
+// keep its argument.
 func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) (err error) {
 	defer s.countDamaged(&err)
 	f, err := os.Open(filepath.Join(s.Dir, i.File))

@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// made is a catalog that makes its entries up.
+// made is a catalog of generated entries.
 type made struct {
 	n      int
 	hidden bool
@@ -61,7 +61,7 @@ func madeEntry(i int) akigw.CatalogEntry {
 	return c
 }
 
-// memory is a remote place.
+// memory is a Remote in memory.
 type memory struct {
 	mu    sync.Mutex
 	files map[string][]byte
@@ -119,7 +119,7 @@ func mustCreate(t testing.TB, s *Store) Info {
 	return i
 }
 
-// TestRoundTrip: what comes back is what went in, in order, however many there are.
+// TestRoundTrip: any number of entries are read back unchanged and in order.
 func TestRoundTrip(t *testing.T) {
 	for _, n := range []int{0, 1, 1023, 1024, rowGroup + 5} {
 		s := open1(t, n)
@@ -145,8 +145,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestEveryByte: whichever byte of a snapshot is damaged or missing, it is noticed, and
-// the one before it is used.
+// TestEveryByte: if any byte of a snapshot is damaged or missing, that is detected, and the
+// previous snapshot is used.
 //
 // Scenarios: C11.
 func TestEveryByte(t *testing.T) {
@@ -193,7 +193,7 @@ func TestEveryByte(t *testing.T) {
 	}
 }
 
-// TestT10_C11_SnapshotFlips: bits that are flipped anywhere in a large one.
+// TestT10_C11_SnapshotFlips: flipped bits anywhere in a large snapshot are detected.
 //
 // Scenarios: C11.
 func TestT10_C11_SnapshotFlips(t *testing.T) {
@@ -242,8 +242,8 @@ func TestT10_C11_SnapshotFlips(t *testing.T) {
 	}
 }
 
-// FuzzRead: a file whose digest is right may hold anything. It is read or refused, in bounded
-// memory, without a panic.
+// FuzzRead: a file with a matching digest may contain anything. It is read or refused in bounded
+// memory and without a panic.
 func FuzzRead(f *testing.F) {
 	s := open1(f, 50)
 	i := mustCreate(f, s)
@@ -275,8 +275,8 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// TestStorageQuota: the oldest leave, never the last good one, and a snapshot alone that is
-// larger than the quota stays.
+// TestStorageQuota: the oldest snapshots are removed, but never the last valid one, even if it alone
+// exceeds the quota.
 func TestStorageQuota(t *testing.T) {
 	s := open1(t, 5000)
 	mustCreate(t, s)
@@ -321,8 +321,8 @@ func TestStorageQuota(t *testing.T) {
 	}
 }
 
-// TestCutOff: what a crash leaves of a snapshot that was being written is removed, and the
-// one before it is there.
+// TestCutOff: the remains of a snapshot that a crash interrupted are removed, and the previous
+// snapshot is intact.
 //
 // Scenarios: B19.
 func TestCutOff(t *testing.T) {
@@ -354,8 +354,8 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// TestConcurrentSnapshotAndRestore: snapshots that are made while others are read disturb
-// nobody, and each is whole.
+// TestConcurrentSnapshotAndRestore: snapshots that are created while others are read do not affect
+// them, and each is complete.
 func TestConcurrentSnapshotAndRestore(t *testing.T) {
 	s := open1(t, 3000)
 	mustCreate(t, s)
@@ -387,7 +387,7 @@ func TestConcurrentSnapshotAndRestore(t *testing.T) {
 	}
 }
 
-// TestRemote: snapshots go upstream, within the quota there, and come back if they are whole.
+// TestRemote: snapshots are uploaded within the quota there, and complete ones can be downloaded.
 func TestRemote(t *testing.T) {
 	s, up := open1(t, 1000), &memory{files: map[string][]byte{"other": nil}}
 	s.Remote = up
@@ -425,7 +425,7 @@ func TestRemote(t *testing.T) {
 	}
 }
 
-// TestDiff names what happened between two snapshots.
+// TestDiff: Diff yields the differences between two snapshots.
 func TestDiff(t *testing.T) {
 	s := open1(t, 0)
 	entry := func(name, etag string, tier akigw.Outcome) akigw.CatalogEntry {
@@ -460,7 +460,7 @@ func (f fixed) Entries(_ context.Context, yield func(*akigw.CatalogEntry) bool) 
 	return nil
 }
 
-// TestHiddenNames: a catalog that hides names gives none away.
+// TestHiddenNames: a catalog that hides names does not reveal them in a snapshot.
 func TestHiddenNames(t *testing.T) {
 	s := open1(t, 10)
 	s.Catalog = &made{n: 10, hidden: true}

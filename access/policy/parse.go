@@ -65,7 +65,7 @@ func strictJSON(raw []byte, into any) error {
 	return d.Decode(into)
 }
 
-// Parse parses a policy document. The error tells its author what is wrong.
+// Parse parses a policy document. The error tells the author what to fix.
 func Parse(raw []byte) (*Policy, error) {
 	if len(raw) > MaxBytes {
 		return nil, fmt.Errorf("the policy has %d bytes; the limit is %d", len(raw), MaxBytes)
@@ -78,7 +78,7 @@ func Parse(raw []byte) (*Policy, error) {
 	}
 	var doc document
 	if err := strictJSON(raw, &doc); err != nil {
-		return nil, fmt.Errorf("the policy is not what this gateway understands: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return nil, fmt.Errorf("the policy is not supported by this gateway: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if doc.Version != "" && doc.Version != "2012-10-17" && doc.Version != "2008-10-17" {
 		return nil, fmt.Errorf("Version: %q is not a policy version; use \"2012-10-17\"", doc.Version)
@@ -97,7 +97,7 @@ func Parse(raw []byte) (*Policy, error) {
 	return p, nil
 }
 
-// unsupported are parts of the full language that are refused, each with advice.
+// unsupported are the elements of the full policy language that are refused, each with advice.
 var unsupported = map[string]string{
 	"notaction":    "list the actions in Action, or deny the others",
 	"notresource":  "list the resources in Resource, or deny the others",
@@ -143,7 +143,7 @@ func checkNames(raw []byte) error {
 				open[len(open)-1].isName = true
 			}
 			if len(open) == 0 && d.More() {
-				return errors.New("there is something after the end of the policy")
+				return errors.New("there is data after the end of the policy")
 			}
 			continue
 		case string:
@@ -192,7 +192,7 @@ func (s *jsonStatement) parse() (parsed statement, err error) {
 		resource, ok := strings.CutPrefix(r, arn)
 		switch {
 		case strings.Contains(r, "${"):
-			return parsed, fmt.Errorf("Resource: %q has a policy variable; they are not supported", r)
+			return parsed, fmt.Errorf("Resource: %q contains a policy variable, which is not supported", r)
 		case r != "*" && (!ok || resource == ""):
 			return parsed, fmt.Errorf("Resource: %q must be \"*\" or start with %q and name a bucket", r, arn)
 		}

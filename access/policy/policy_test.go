@@ -22,8 +22,8 @@ func statementOf(effect, action, resource string) string {
 	return fmt.Sprintf(`{"Statement":{"Effect":%q,"Action":%q,"Resource":%q}}`, effect, action, resource)
 }
 
-// TestDecide: wildcards, the precedence of Deny, and that exactly the
-// key's bytes decide.
+// TestDecide: wildcards work, Deny takes precedence, and keys are compared byte by
+// byte.
 //
 // Scenarios: S28, S29.
 func TestDecide(t *testing.T) {
@@ -73,8 +73,8 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestWithin: a temporary key has no right that its user has not, nor one that
-// its own policy does not give.
+// TestWithin: a temporary key has only the rights that both its user's policy and its own
+// policy allow.
 func TestWithin(t *testing.T) {
 	outer := mustParse(t, statementOf("Allow", "s3:*", "arn:aws:s3:::data/*"))
 	inner := mustParse(t, statementOf("Allow", "s3:GetObject", "*")).Within(outer)
@@ -91,14 +91,14 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// TestRefused: what this language does not have is refused by name.
+// TestRefused: unsupported elements are refused by name.
 //
 // Scenarios: S38.
 func TestRefused(t *testing.T) {
 	for name, c := range map[string]struct{ document, want string }{
 		"not JSON":             {`{"Statement"`, "not valid JSON"},
 		"empty":                {``, "no policy"},
-		"a list":               {`[]`, "not what this gateway understands"},
+		"a list":               {`[]`, "not supported by this gateway"},
 		"two documents":        {`{} {}`, "after the end"},
 		"no statement":         {`{"Version":"2012-10-17"}`, "no Statement"},
 		"version":              {`{"Version":"2020","Statement":[]}`, "Version"},
@@ -125,7 +125,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestCheckOnly is how anonymous rights are kept to reading.
+// TestCheckOnly: CheckOnly limits what a policy may allow, as for anonymous requests.
 func TestCheckOnly(t *testing.T) {
 	read := []string{"s3:GetObject", "s3:ListBucket"}
 	for document, ok := range map[string]bool{
@@ -140,8 +140,8 @@ func TestCheckOnly(t *testing.T) {
 	}
 }
 
-// TestAgainstReference compares with an evaluator that is written from the
-// rules in the most simple-minded way.
+// TestAgainstReference compares the evaluator with a naive implementation of the
+// documented rules.
 //
 // Scenarios: S29.
 func TestAgainstReference(t *testing.T) {
@@ -178,7 +178,7 @@ func TestAgainstReference(t *testing.T) {
 	}
 }
 
-// written is a statement as it was written.
+// written is a statement before parsing.
 type written struct {
 	deny             bool
 	action, resource string
@@ -201,8 +201,8 @@ func reference(statements []written, r Request) Decision {
 	return decision
 }
 
-// FuzzParse: no document makes the parser or the evaluator fail, and what has a
-// Deny for everything allows nothing.
+// FuzzParse: no document makes the parser or the evaluator panic, and a policy that denies
+// everything allows nothing.
 func FuzzParse(f *testing.F) {
 	f.Add(statementOf("Allow", "s3:*", arn+"b/*"), "b", "k")
 	f.Add(`{"Statement":[{"Effect":"Allow","Action":["*"],"Resource":["*"],"Condition":{"StringNotLike":{"s3:prefix":"a*"}}}]}`, "b", "")

@@ -1,11 +1,11 @@
-// Package client calls the API of the admin listener of a running gateway: one method for each thing
-// that the API does, with the types of package admin. The command line is made of it.
+// Package client calls the admin API of a running gateway. It has a method for each operation and
+// uses the types of package admin. The command line is built on it.
 //
 //	gateway := client.New(client.Options{Address: "127.0.0.1:9001", Key: key})
 //	status, err := gateway.Status(ctx)
 //
-// It keeps no state, repeats no request, and sets no time limit: contexts do. An error is an *Error
-// if the gateway answered and refused, and its text is meant for people.
+// It keeps no state and does not retry; contexts limit the time. An error is an *Error if the gateway
+// refused the request. Its text is meant for people.
 package client
 
 import (
@@ -20,15 +20,14 @@ import (
 	"strings"
 )
 
-// Options are what a Client is made of.
+// Options configure a Client.
 type Options struct {
-	// Address is the admin listener's, HOST:PORT.
+	// Address is HOST:PORT of the admin listener.
 	Address string
-	// Key returns the admin key, and is called for each request that presents one. nil presents
-	// none: such a client can read what the gateway lets everybody read.
+	// Key returns the admin key. It is called for each request that presents one. With nil, the
+	// client presents no key and can call only what the gateway allows without one.
 	Key func() (Key, error)
-	// AlwaysKey presents the key with requests that may not need one, too: for a gateway that has
-	// admin_keys_only set.
+	// AlwaysKey presents the key with every request, as a gateway with admin_keys_only requires.
 	AlwaysKey bool
 	// HTTP sends the requests; nil is http.DefaultClient.
 	HTTP *http.Client
@@ -37,25 +36,25 @@ type Options struct {
 // Key is the key pair of an admin.
 type Key struct{ AccessKey, SecretKey string }
 
-// Client is the admin API of one gateway. Any goroutine may use it.
+// Client calls the admin API of one gateway. Its methods may be called concurrently.
 type Client struct{ o Options }
 
-// New makes a client. It does not connect.
+// New returns a Client. It does not connect.
 func New(o Options) *Client {
 	o.HTTP = cmp.Or(o.HTTP, http.DefaultClient)
 	return &Client{o}
 }
 
-// Error is the answer of a gateway that did not do what it was asked for.
+// Error is an error response of the gateway.
 type Error struct {
-	Status int    // of HTTP
+	Status int    // HTTP status
 	Text   string // the reason, for people
 }
 
 // Error implements error.
 func (e *Error) Error() string { return e.Text }
 
-// maxErrorText is how much of the text of an error is read, in bytes.
+// maxErrorText bounds the text of an error in bytes.
 const maxErrorText = 4 << 10
 
 // request is a request to the admin API.
@@ -64,7 +63,7 @@ type request struct {
 	path    string
 	query   url.Values
 	body    []byte
-	private bool // it needs a key although it is a GET
+	private bool // requires a key although it is a GET
 }
 
 // send sends a request and returns the body of a success, which the caller closes.
@@ -82,17 +81,17 @@ func (c *Client) send(ctx context.Context, r request) (io.ReadCloser, error) {
 	}
 	resp, err := c.o.HTTP.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("no gateway answers at %s: %w", c.o.Address, err)
+		return nil, fmt.Errorf("no response from a gateway at %s: %w", c.o.Address, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorText)) // a cut error text is still the error
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorText)) // a truncated text is still useful
 		return nil, &Error{resp.StatusCode, strings.TrimSpace(string(text))}
 	}
 	return resp.Body, nil
 }
 
-// do sends a request and reads the answer, which says nothing but that it was done.
+// do sends a request whose response has no content of interest.
 func (c *Client) do(ctx context.Context, r request) error {
 	body, err := c.send(ctx, r)
 	if err != nil {
@@ -102,7 +101,7 @@ func (c *Client) do(ctx context.Context, r request) error {
 	return cmp.Or(err, body.Close())
 }
 
-// get sends a request and decodes the answer, one JSON document.
+// get sends a request and decodes the JSON document in the response.
 func get[T any](ctx context.Context, c *Client, r request) (answer T, err error) {
 	body, err := c.send(ctx, r)
 	if err != nil {
@@ -110,21 +109,21 @@ func get[T any](ctx context.Context, c *Client, r request) (answer T, err error)
 	}
 	defer body.Close()
 	if err := json.NewDecoder(body).Decode(&answer); err != nil {
-		return answer, fmt.Errorf("the answer of the gateway cannot be read: %w", err)
+		return answer, fmt.Errorf("cannot read the gateway's response: %w", err)
 	}
 	return answer, nil
 }
 
-// Objects is the objects that a request is for.
+// Objects selects the objects that a request applies to.
 type Objects struct {
 	Bucket string
-	// Prefix is how their keys begin; "" stands for all objects of the bucket.
+	// Prefix is the common prefix of their keys; "" selects the whole bucket.
 	Prefix string
 	// Exactly selects the one object whose key is Prefix.
 	Exactly bool
 }
 
-// query is the objects as parameters of a query.
+// query returns the objects as query parameters.
 func (o Objects) query() url.Values {
 	name := "prefix"
 	if o.Exactly {

@@ -42,8 +42,7 @@ func (c catalog) Entries(ctx context.Context, yield func(*akigw.CatalogEntry) bo
 
 var key = Key{"operator", "secret-of-the-operator"}
 
-// gateway is an admin listener over tiers in which the upstream has one object, bucket/dir/key, and
-// a client of it.
+// gateway returns an admin listener, whose upstream has one object, bucket/dir/key, and a client.
 func gateway(t *testing.T, change func(*Options)) *Client {
 	t.Helper()
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
@@ -85,7 +84,7 @@ func gateway(t *testing.T, change func(*Options)) *Client {
 	return New(o)
 }
 
-// TestMethods calls each method against the real handler.
+// TestMethods calls each method with the real handler.
 func TestMethods(t *testing.T) {
 	c, ctx := gateway(t, nil), t.Context()
 	all, one := Objects{Bucket: "bucket"}, Objects{"bucket", "dir/key", true}
@@ -170,7 +169,7 @@ func TestMethods(t *testing.T) {
 	check("Audit", len(audited) > 5 && audited[0].AccessKey == key.AccessKey, err)
 }
 
-// ignore drops an error that a gateway without something to do may give.
+// ignore drops an expected error.
 func ignore(err error, text string) error {
 	var answered *Error
 	if errors.As(err, &answered) && strings.Contains(answered.Text, text) {
@@ -179,7 +178,7 @@ func ignore(err error, text string) error {
 	return err
 }
 
-// TestStreams: the log and a trace go on until their context is done, which is no error.
+// TestStreams: the log and a trace continue until their context is done, which is not an error.
 func TestStreams(t *testing.T) {
 	c := gateway(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -206,7 +205,7 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestKeys: a key is presented where one is needed, and only there; errors say what to do.
+// TestKeys: a key is presented only where it is required, and errors say what to do.
 func TestKeys(t *testing.T) {
 	asked := 0
 	counting := func() (Key, error) { asked++; return key, nil }
@@ -226,7 +225,7 @@ func TestKeys(t *testing.T) {
 	}
 	var answered *Error
 	c.o.Key = nil
-	if _, err := c.Purge(ctx, Objects{Bucket: "bucket"}); !errors.As(err, &answered) || answered.Status != 401 || !strings.Contains(err.Error(), "an admin key is needed") {
+	if _, err := c.Purge(ctx, Objects{Bucket: "bucket"}); !errors.As(err, &answered) || answered.Status != 401 || !strings.Contains(err.Error(), "requires an admin key") {
 		t.Errorf("no key: %v", err)
 	}
 	none := errors.New("there is none")
@@ -234,7 +233,7 @@ func TestKeys(t *testing.T) {
 	if _, err := c.Purge(ctx, Objects{Bucket: "bucket"}); err != none {
 		t.Errorf("no key to be had: %v", err)
 	}
-	if _, err := New(Options{Address: "127.0.0.1:1"}).Status(ctx); err == nil || !strings.Contains(err.Error(), "no gateway answers at 127.0.0.1:1") {
+	if _, err := New(Options{Address: "127.0.0.1:1"}).Status(ctx); err == nil || !strings.Contains(err.Error(), "no response from a gateway at 127.0.0.1:1") {
 		t.Errorf("no gateway: %v", err)
 	}
 }

@@ -10,22 +10,22 @@ import (
 
 const faultsPath = "/api/v1/faults"
 
-// Faults is the fault plan in force and what it did, nil if there is none.
+// Faults returns the fault plan in force and the faults injected so far, nil if there is no plan.
 func (c *Client) Faults(ctx context.Context) (*faults.Report, error) {
 	return get[*faults.Report](ctx, c, request{path: faultsPath})
 }
 
-// SetFaults puts a fault plan in force, in TOML or JSON. It needs a key.
+// SetFaults puts a fault plan in force, in TOML or JSON. It requires a key.
 func (c *Client) SetFaults(ctx context.Context, plan []byte) (*faults.Report, error) {
 	return get[*faults.Report](ctx, c, request{method: http.MethodPost, path: faultsPath, body: plan})
 }
 
-// SetFaultPreset puts a fault plan in force by its name. It needs a key.
+// SetFaultPreset puts a preset fault plan in force. It requires a key.
 func (c *Client) SetFaultPreset(ctx context.Context, name string) (*faults.Report, error) {
 	return get[*faults.Report](ctx, c, request{method: http.MethodPost, path: faultsPath, query: url.Values{"preset": {name}}})
 }
 
-// ClearFaults ends the fault plan in force. It needs a key.
+// ClearFaults ends the fault plan in force. It requires a key.
 func (c *Client) ClearFaults(ctx context.Context) error {
 	return c.do(ctx, request{method: http.MethodDelete, path: faultsPath})
 }

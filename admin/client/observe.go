@@ -15,36 +15,36 @@ import (
 	"github.com/akidb/akigw/cost"
 )
 
-// Status is what the gateway holds, and what is not upstream yet.
+// Status returns what the gateway holds and what is not upstream yet.
 func (c *Client) Status(ctx context.Context) (admin.Status, error) {
 	return get[admin.Status](ctx, c, request{path: "/api/v1/status"})
 }
 
-// Cost is the cost report.
+// Cost returns the cost report.
 func (c *Client) Cost(ctx context.Context) (cost.Report, error) {
 	return get[cost.Report](ctx, c, request{path: "/api/v1/cost"})
 }
 
-// Audit is the last changes that were made or tried on the admin listener, the newest first, up to
-// limit (1 to 1000). It needs a key.
+// Audit returns the last changes that were made or attempted on the admin listener, newest first, up
+// to limit (1 to 1000). It requires a key.
 func (c *Client) Audit(ctx context.Context, limit int) ([]admin.Audited, error) {
 	return get[[]admin.Audited](ctx, c, request{path: "/api/v1/audit", query: url.Values{"limit": {strconv.Itoa(limit)}}, private: true})
 }
 
-// Explain says which settings hold for an object, and which rules they come from.
+// Explain returns the settings that apply to an object and the rules that they come from.
 func (c *Client) Explain(ctx context.Context, bucket, key string) ([]admin.Setting, error) {
 	return get[[]admin.Setting](ctx, c, request{path: "/api/v1/rules/explain", query: url.Values{"bucket": {bucket}, "key": {key}}})
 }
 
-// ErrGone is how a stream ends that has no end of its own when the gateway ends.
-const ErrGone = akigw.Error("the gateway has gone")
+// ErrGone is the error of an endless stream when the gateway closes it.
+const ErrGone = akigw.Error("the gateway has closed the stream")
 
 // maxLogLine is the longest line of the log in bytes.
 const maxLogLine = 1 << 20
 
-// Logs calls yield with each record of the log, a JSON object that is valid while yield runs: the
-// last ones, and then each new one. It ends with an error of yield, or without one when ctx is done;
-// else it is ErrGone. It needs a key.
+// Logs calls yield with each record of the log: first the last ones, then each new one. A record is a
+// JSON object that is valid until yield returns. Logs returns the error of yield, nil when ctx is
+// done, or ErrGone when the gateway ends. It requires a key.
 func (c *Client) Logs(ctx context.Context, yield func(record []byte) error) error {
 	body, err := c.send(ctx, request{path: "/api/v1/logs", private: true})
 	if err != nil {
@@ -66,17 +66,17 @@ func (c *Client) Logs(ctx context.Context, yield func(record []byte) error) erro
 	return errors.Join(lines.Err(), ErrGone)
 }
 
-// Trace records what the tiers are asked for, for so many seconds: lines of JSON, trace.Access
-// between trace.Header. nameless leaves out names and ETags. The caller reads the trace as it
-// is made, and closes it. It needs a key.
+// Trace records the accesses to the tiers for the given number of seconds, as lines of JSON:
+// trace.Access between lines of trace.Header. nameless leaves out names and ETags. The caller reads
+// the trace while it is recorded, and closes it. It requires a key.
 func (c *Client) Trace(ctx context.Context, seconds float64, nameless bool) (io.ReadCloser, error) {
 	query := url.Values{"seconds": {strconv.FormatFloat(seconds, 'f', -1, 64)}, "nameless": {strconv.FormatBool(nameless)}}
 	return c.send(ctx, request{path: "/api/v1/trace", query: query, private: true})
 }
 
-// Profile fetches a profile of the gateway in the format of pprof, or an execution trace: cpu, heap,
-// allocs, mutex, block, goroutine or trace. Those that are measured take so many seconds, 1 at least;
-// heap and goroutine are what there is now.
+// Profile fetches a profile of the gateway in pprof format, or an execution trace. kind is cpu, heap,
+// allocs, mutex, block, goroutine or trace. heap and goroutine are snapshots; the others are measured
+// for the given number of seconds, at least 1.
 func (c *Client) Profile(ctx context.Context, kind string, seconds float64) ([]byte, error) {
 	name, query := kind, url.Values{}
 	switch kind {

@@ -12,20 +12,20 @@ import (
 	"github.com/akidb/akigw/placement"
 )
 
-// State is the sums of what is known about objects.
+// State returns totals over the selected objects.
 func (c *Client) State(ctx context.Context, what Objects) (placement.State, error) {
 	return get[placement.State](ctx, c, request{path: "/api/v1/tier", query: what.query()})
 }
 
-// Object is what is known about one object.
+// Object returns what the catalog knows about one object.
 func (c *Client) Object(ctx context.Context, bucket, key string) (admin.Object, error) {
 	return get[admin.Object](ctx, c, request{path: "/api/v1/tier", query: Objects{bucket, key, true}.query()})
 }
 
-// maxPage is how many objects are fetched at a time.
+// maxPage is the number of objects that are fetched per request.
 const maxPage = 1000
 
-// List is the first known objects in the order of their keys, up to limit.
+// List returns the first known objects in key order, up to limit.
 func (c *Client) List(ctx context.Context, what Objects, limit int) ([]admin.Object, error) {
 	all, query := []admin.Object{}, what.query()
 	for len(all) < limit {
@@ -43,8 +43,8 @@ func (c *Client) List(ctx context.Context, what Objects, limit int) ([]admin.Obj
 	return all, nil
 }
 
-// Prefixes is sums by bucket if bucket is "", else sums of the bucket's objects below a prefix by the
-// next part of their keys. The largest come first.
+// Prefixes returns totals, largest first: by bucket if bucket is "", else for the bucket's objects
+// below prefix by the next part of their keys.
 func (c *Client) Prefixes(ctx context.Context, bucket, prefix string) ([]admin.Prefix, error) {
 	query := url.Values{}
 	if bucket != "" {
@@ -53,18 +53,18 @@ func (c *Client) Prefixes(ctx context.Context, bucket, prefix string) ([]admin.P
 	return get[[]admin.Prefix](ctx, c, request{path: "/api/v1/tier/prefixes", query: query})
 }
 
-// TierMetrics says how full the tiers are, and what the policy worker does.
+// TierMetrics returns the usage of the tiers and the state of the policy worker.
 func (c *Client) TierMetrics(ctx context.Context) (admin.TierMetrics, error) {
 	return get[admin.TierMetrics](ctx, c, request{path: "/api/v1/metrics/tiers"})
 }
 
-// Pins is the pins that operators have set.
+// Pins returns the pins that operators have set.
 func (c *Client) Pins(ctx context.Context) ([]placement.Pin, error) {
 	return get[[]placement.Pin](ctx, c, request{path: "/api/v1/tier/pins"})
 }
 
-// Move promotes, demotes, pins or unpins objects. tier is where a pin keeps them, warm or hot; the
-// other actions have none. It needs a key.
+// Move promotes, demotes, pins or unpins objects. For a pin, tier is warm or hot; for other actions
+// it is empty. It requires a key.
 func (c *Client) Move(ctx context.Context, action placement.Action, what Objects, tier string) (placement.MoveResult, error) {
 	fields := map[string]string{"action": string(action)}
 	for name, values := range what.query() {
@@ -80,17 +80,16 @@ func (c *Client) Move(ctx context.Context, action placement.Action, what Objects
 	return get[placement.MoveResult](ctx, c, request{method: http.MethodPost, path: "/api/v1/tier", body: body})
 }
 
-// Prefetch is what Warm fetches.
+// Prefetch selects what Warm fetches.
 type Prefetch struct {
 	Objects
 	Tier  string // warm or hot
-	Rate  int64  // bytes per second, 0 for no bound
-	After string // key behind which it begins, "" for the first
+	Rate  int64  // bytes per second, 0 for no limit
+	After string // key after which Warm starts, "" to start at the first key
 }
 
-// Warm fetches objects before anybody asks for them, and calls yield each time that it has come
-// further. The last progress says whether it is done: if it is not, the gateway failed, or has gone.
-// It needs a key.
+// Warm prefetches objects and calls yield with each progress report. If the last report is not Done,
+// the prefetch failed or the connection was lost. It requires a key.
 func (c *Client) Warm(ctx context.Context, p Prefetch, yield func(placement.PrefetchProgress)) error {
 	query := p.query()
 	query.Set("tier", p.Tier)
@@ -114,7 +113,7 @@ func (c *Client) Warm(ctx context.Context, p Prefetch, yield func(placement.Pref
 	return nil
 }
 
-// Purge forgets what is cached of objects, and returns of how many. It needs a key.
+// Purge drops the cached data of objects and returns their number. It requires a key.
 func (c *Client) Purge(ctx context.Context, what Objects) (purged int, err error) {
 	done, err := get[struct {
 		Purged int `json:"purged"`

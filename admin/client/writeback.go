@@ -10,33 +10,33 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// DeadLetters is the pending writes that cannot be uploaded without an operator.
+// DeadLetters returns the pending writes that cannot be uploaded without an operator.
 func (c *Client) DeadLetters(ctx context.Context) ([]writeback.DeadLetter, error) {
 	return get[[]writeback.DeadLetter](ctx, c, request{path: "/api/v1/dead-letters"})
 }
 
-// onDeadLetter is a request about one dead letter.
+// onDeadLetter returns a request that concerns one dead letter.
 func onDeadLetter(what string, id uint64) request {
 	return request{method: http.MethodPost, path: "/api/v1/dead-letters/" + what, query: url.Values{"id": {strconv.FormatUint(id, 10)}}}
 }
 
-// RetryDeadLetter has a dead letter uploaded once more. It needs a key.
+// RetryDeadLetter queues a dead letter for upload again. It requires a key.
 func (c *Client) RetryDeadLetter(ctx context.Context, id uint64) error {
 	return c.do(ctx, onDeadLetter("retry", id))
 }
 
-// DropDeadLetter gives a dead letter up for good. It needs a key.
+// DropDeadLetter discards a dead letter permanently. It requires a key.
 func (c *Client) DropDeadLetter(ctx context.Context, id uint64) error {
 	return c.do(ctx, onDeadLetter("drop", id))
 }
 
-// ExportDeadLetter is the body of a dead letter, which the caller closes. It needs a key.
+// ExportDeadLetter returns the body of a dead letter, which the caller closes. It requires a key.
 func (c *Client) ExportDeadLetter(ctx context.Context, id uint64) (io.ReadCloser, error) {
 	return c.send(ctx, onDeadLetter("export", id))
 }
 
-// ArchiveDeadLetters writes the bodies of all dead letters into one object of the upstream, a pack,
-// and returns how many they are. It needs a key.
+// ArchiveDeadLetters writes the bodies of all dead letters into one upstream object, a pack, and
+// returns their number. It requires a key.
 func (c *Client) ArchiveDeadLetters(ctx context.Context, bucket, key string) (archived int, err error) {
 	done, err := get[struct {
 		Archived int `json:"archived"`
@@ -44,19 +44,20 @@ func (c *Client) ArchiveDeadLetters(ctx context.Context, bucket, key string) (ar
 	return done.Archived, err
 }
 
-// AcceptDamage has a journal that was found damaged go on. It needs a key.
+// AcceptDamage makes a journal that was found damaged take writes again. It requires a key.
 func (c *Client) AcceptDamage(ctx context.Context) error {
 	return c.do(ctx, request{method: http.MethodPost, path: "/api/v1/journal/accept"})
 }
 
-// ResumeUploads has the pending writes of a bucket uploaded although the bucket has changed since
-// they were acknowledged. forget drops what else is known about the bucket. It needs a key.
+// ResumeUploads uploads the pending writes of a bucket although the bucket has changed since they
+// were acknowledged. forget also drops everything else that the gateway has learned about the bucket.
+// It requires a key.
 func (c *Client) ResumeUploads(ctx context.Context, bucket string, forget bool) error {
 	return c.do(ctx, request{method: http.MethodPost, path: "/api/v1/journal/resume", query: url.Values{"bucket": {bucket}, "forget": {strconv.FormatBool(forget)}}})
 }
 
-// Unpack makes objects of their own of what is in packs in a bucket, and returns of how many. It
-// needs a key.
+// Unpack copies every packed object of a bucket into an object of its own and returns their number.
+// It requires a key.
 func (c *Client) Unpack(ctx context.Context, bucket string) (unpacked int, err error) {
 	done, err := get[struct {
 		Unpacked int `json:"unpacked"`

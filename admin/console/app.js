@@ -1,9 +1,9 @@
-// The console: one module, no build. Each page is a function that fills an element and may
-// return what is to be called with each new overview. All text is set as text, never as HTML.
+// The console: one module, no build step. Each page is a function that fills an element and may
+// return a function that is called with each new overview. All text is set as text, never as HTML.
 
 const $ = (id) => document.getElementById(id);
 
-// h makes an element. Properties that begin with "on" are listeners; null children are left out.
+// h creates an element. Properties that begin with "on" are listeners; null children are left out.
 function h(tag, props, ...children) {
   const e = tag === "svg" || tag === "path" || tag === "line" ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) {
@@ -28,16 +28,17 @@ const money = (n, currency) => `${n < 0 ? "−" : ""}${Math.abs(n).toFixed(Math.
 const when = (t) => (t ? new Date(t).toLocaleString() : "–");
 const seconds = (n) => (n < 120 ? `${Math.round(n)} s` : n < 7200 ? `${Math.round(n / 60)} min` : n < 172800 ? `${Math.round(n / 3600)} h` : `${Math.round(n / 86400)} days`);
 
-// say tells the user something, politely to screen readers.
+// say shows a message to the user; screen readers announce it politely.
 function say(text, bad) {
   const p = h("p", { class: bad ? "bad" : null }, text);
   $("says").append(p);
   setTimeout(() => p.remove(), bad ? 12000 : 5000);
 }
 
-// api asks the admin API. An answer that is no success is an error with its text.
+// api sends a request to the admin API. It throws an error with the response's text unless the
+// request succeeds.
 async function api(method, path, body) {
-  const headers = { "X-Akigw-Console": "1" }; // no other page can send it
+  const headers = { "X-Akigw-Console": "1" }; // pages of other origins cannot send this header
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(`/api/v1/${path}`, { method, headers, body: body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body) });
   if (answer.status === 401) {
@@ -50,7 +51,7 @@ async function api(method, path, body) {
   return text ? JSON.parse(text) : null;
 }
 
-// act does something that the user asked for, and says how it went.
+// act performs an action of the user and shows the result or the error.
 async function act(what, done) {
   try {
     const result = await what();
@@ -64,13 +65,13 @@ async function act(what, done) {
 
 const query = (params) => new URLSearchParams(Object.entries(params).filter(([, v]) => v !== "" && v !== undefined && v !== null)).toString();
 
-// table makes a table. A column is [heading, cell, "n" for numbers or "key"].
+// table creates a table. A column is [heading, cell, "n" for numbers or "key"].
 function table(caption, columns, rows, empty) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", null, h("caption", null, caption),
       h("thead", null, h("tr", null, columns.map(([name, , kind]) => h("th", { scope: "col", class: kind === "n" ? "n" : null }, name)))),
       h("tbody", null, rows.length === 0
-        ? h("tr", null, h("td", { colspan: columns.length, class: "note" }, empty ?? "Nothing here."))
+        ? h("tr", null, h("td", { colspan: columns.length, class: "note" }, empty ?? "None."))
         : rows.map((row) => h("tr", null, columns.map(([, cell, kind]) => h("td", { class: kind ?? null }, cell(row) ?? "")))))));
 }
 
@@ -78,7 +79,7 @@ const field = (name, input) => h("label", null, name, input);
 const button = (text, onclick, kind) => h("button", { type: "button", class: kind ?? null, onclick }, text);
 const card = (...children) => h("section", { class: "card" }, children);
 
-// number is a card with one figure; set changes it.
+// number creates a card with one figure; set changes it.
 function number(name) {
   const value = h("dd", null, "–");
   const note = h("div", { class: "note" });
@@ -100,13 +101,13 @@ function chart(title, format, series) {
       history.forEach((o, i) => { const v = value(o); if (v !== undefined && v !== null) d += `${d ? "L" : "M"}${start + i} ${98 - 94 * v / most}`; });
       return h("path", { d: d || "M0 0", class: `s-${kind}` });
     }));
-    top.textContent = `${format(most)} at the most`;
+    top.textContent = `${format(most)} max`;
     series.forEach(([, , value], i) => { const v = value(history.at(-1)); now[i].textContent = v === undefined || v === null ? "–" : format(v); });
   };
   return { node, draw };
 }
 
-// share draws parts of a whole.
+// share draws the parts of a whole as a bar.
 function share(title) {
   const bar = h("div", { class: "bar", "aria-hidden": "true" });
   const legend = h("ul", { class: "legend" });
@@ -120,7 +121,7 @@ function share(title) {
   };
 }
 
-// fill draws how full the tiers are.
+// fill draws the usage of the tiers.
 function fill(title) {
   const rows = [["memory", "hot"], ["disk", "warm"]].map(([name, kind]) => {
     const part = h("span", { class: kind });
@@ -138,10 +139,10 @@ function fill(title) {
   };
 }
 
-const history = []; // overviews, one a second, two minutes
-let session = null; // who is logged in
-let known = null; // what the server is: faults, version
-let page = null; // the page that is shown: { update }
+const history = []; // overviews of the last two minutes, one per second
+let session = null; // the access key that is logged in
+let known = null; // properties of the server: faults, version
+let page = null; // the current page: { update }
 let stream = null;
 
 const recent = (n) => history.slice(-n);
@@ -153,15 +154,15 @@ const pages = {
 };
 
 function overview(main) {
-  const numbers = { requests: number("Requests a second"), hits: number("Served from here"), saved: number("Saved upstream"), pending: number("Waiting to go upstream"), latency: number("Reads, P95"), errors: number("Errors a second") };
+  const numbers = { requests: number("Requests per second"), hits: number("Cache hits"), saved: number("Saved upstream traffic"), pending: number("Pending writes"), latency: number("Reads, P95"), errors: number("Errors per second") };
   const charts = [
-    chart("Requests a second", count, [["reads", "hot", (o) => o.requests.read], ["writes", "cold", (o) => o.requests.write], ["listings", "warm", (o) => o.requests.list], ["other", "dim", (o) => o.requests.other]]),
-    chart("Bytes a second", bytes, [["to clients", "good", (o) => o.sent_bytes], ["from the upstream", "cold", (o) => o.upstream_received_bytes], ["to the upstream", "warm", (o) => o.upstream_sent_bytes]]),
+    chart("Requests per second", count, [["reads", "hot", (o) => o.requests.read], ["writes", "cold", (o) => o.requests.write], ["listings", "warm", (o) => o.requests.list], ["other", "dim", (o) => o.requests.other]]),
+    chart("Bytes per second", bytes, [["to clients", "good", (o) => o.sent_bytes], ["from the upstream", "cold", (o) => o.upstream_received_bytes], ["to the upstream", "warm", (o) => o.upstream_sent_bytes]]),
     chart("Reads: time to the last byte", ms, [["P50", "good", (o) => o.latency_ms.read?.p50], ["P95", "warm", (o) => o.latency_ms.read?.p95], ["P99", "bad", (o) => o.latency_ms.read?.p99]]),
-    chart("Reads a second by tier", count, [["hot", "hot", (o) => o.outcomes.hot], ["warm", "warm", (o) => o.outcomes.warm], ["cold", "cold", (o) => o.outcomes.cold]]),
+    chart("Reads per second by tier", count, [["hot", "hot", (o) => o.outcomes.hot], ["warm", "warm", (o) => o.outcomes.warm], ["cold", "cold", (o) => o.outcomes.cold]]),
   ];
   const alarm = h("div");
-  const tiersNow = fill("How full the tiers are");
+  const tiersNow = fill("Usage of the tiers");
   const reads = share("Reads of the last minute");
   main.append(h("h1", null, "Overview"), alarm, h("div", { class: "cards" }, Object.values(numbers).map((n) => n.node)), h("div", { class: "wide" }, charts.map((c) => c.node), reads.node, tiersNow.node));
   return (o) => {
@@ -170,40 +171,40 @@ function overview(main) {
     const sum = (key) => minute.reduce((s, x) => s + (x.outcomes[key] ?? 0), 0);
     const local = sum("hot") + sum("warm") + sum("overlay") + sum("stale"), total = local + sum("cold");
     numbers.requests.set(count(mean(recent(5).map(all))), `${count(mean(recent(5).map((x) => x.upstream_requests)))} to the upstream`);
-    numbers.hits.set(total ? percent(local / total) : "–", "of reads, in the last minute");
+    numbers.hits.set(total ? percent(local / total) : "–", "of the reads in the last minute");
     numbers.saved.set(bytes(Math.max(0, o.saved.bytes)), `${money(o.saved.money, o.saved.currency)} since ${when(o.saved.since)}`);
-    numbers.pending.set(count(o.status.pending), o.status.pending ? `${bytes(o.status.pending_bytes)}, the oldest for ${seconds(o.status.oldest_seconds)}` : "all acknowledged writes are upstream");
+    numbers.pending.set(count(o.status.pending), o.status.pending ? `${bytes(o.status.pending_bytes)}, oldest for ${seconds(o.status.oldest_seconds)}` : "all acknowledged writes are upstream");
     numbers.latency.set(ms(o.latency_ms.read?.p95), `writes: ${ms(o.latency_ms.write?.p95)}`);
-    numbers.errors.set(count(mean(recent(10).map((x) => x.errors))), "answers of 500 and above");
+    numbers.errors.set(count(mean(recent(10).map((x) => x.errors))), "5xx responses");
     charts.forEach((c) => c.draw());
     reads.set([["memory", "hot", sum("hot")], ["disk", "warm", sum("warm")], ["upstream", "cold", sum("cold")], ["not upstream yet", "other", sum("overlay")]]);
     const s = o.status;
     tiersNow.set(s);
-    alarm.replaceChildren(...problems(s).map(([text, where]) => card(h("strong", null, text), where ? h("div", null, h("a", { href: where }, "Look at it")) : null)));
+    alarm.replaceChildren(...problems(s).map(([text, where]) => card(h("strong", null, text), where ? h("div", null, h("a", { href: where }, "Details")) : null)));
     for (const c of alarm.children) c.classList.add("alarm");
   };
 }
 
-// problems are what an operator must know.
+// problems lists what an operator has to know, each with a link.
 function problems(s) {
   const all = [];
   if (s.problem) all.push([`The journal takes no writes: ${s.problem}`, "#/writes"]);
-  if (s.dead_letters) all.push([`${s.dead_letters} dead letters: writes that could not be taken upstream.`, "#/dead"]);
-  for (const name of s.suspects ?? []) all.push([`The upstream ${name} has stopped answering: requests that need it are refused until it answers a probe.`, "#/writes"]);
+  if (s.dead_letters) all.push([`${s.dead_letters} dead letters: writes that could not be uploaded.`, "#/dead"]);
+  for (const name of s.suspects ?? []) all.push([`Upstream ${name} has stopped responding: requests that need it are refused until it responds to a probe.`, "#/writes"]);
   for (const bucket of s.broken ?? []) all.push([`The breaker of bucket ${bucket} is open: too many requests failed.`, "#/writes"]);
   for (const [name, why] of Object.entries(s.paused ?? {})) all.push([`Uploads to ${name} are paused: ${why}`, "#/writes"]);
   for (const n of s.write_back ?? []) {
     if (n.paused) all.push([`Pending writes of bucket ${n.bucket} are not uploaded: ${n.meaning}. ${n.remedy}`, "#/writes"]);
-    else if (n.reason) all.push([`Writes to bucket ${n.bucket} are not written back, as its rule says: ${n.meaning}.`, "#/writes"]);
-    if (n.refused_kinds?.length) all.push([`Some writes to bucket ${n.bucket} are not written back, because the upstream refused such ones: ${n.refused_kinds.join(", ")}.`, "#/writes"]);
+    else if (n.reason) all.push([`Writes to bucket ${n.bucket} are not written back, although its rule says so: ${n.meaning}.`, "#/writes"]);
+    if (n.refused_kinds?.length) all.push([`Some writes to bucket ${n.bucket} are not written back, because the upstream has refused their kind: ${n.refused_kinds.join(", ")}.`, "#/writes"]);
   }
   for (const file of s.damage ?? []) all.push([`Damaged: ${file}`, "#/writes"]);
-  if (s.warm_problem) all.push([`Nothing more is kept on disk: ${s.warm_problem}`, "#/tiers"]);
+  if (s.warm_problem) all.push([`The disk tier is off: ${s.warm_problem}`, "#/tiers"]);
   return all;
 }
 
 function tiers(main) {
-  const held = fill("How full the tiers are");
+  const held = fill("Usage of the tiers");
   const worker = h("div", { class: "note" });
   const prefixes = h("div"), objects = h("div"), pins = h("div");
   const bucket = h("input", { name: "bucket", required: true, spellcheck: "false", autocomplete: "off" });
@@ -211,19 +212,19 @@ function tiers(main) {
   let after = [""], asked = 0;
   const shown = () => ({ bucket: bucket.value.trim(), prefix: prefix.value });
   const look = async () => {
-    const at = shown(), mine = ++asked; // an answer that another has overtaken is not shown
+    const at = shown(), mine = ++asked; // drop a response if a newer request has been sent
     await act(async () => {
       const list = await api("GET", `tier/prefixes?${query(at)}`);
       if (mine !== asked) return;
-      prefixes.replaceChildren(table(at.bucket ? `What is below ${at.bucket}/${at.prefix}, the largest first` : "Buckets, the largest first", [
+      prefixes.replaceChildren(table(at.bucket ? `Contents of ${at.bucket}/${at.prefix}, largest first` : "Buckets, largest first", [
         ["Name", (p) => (at.bucket && !p.prefix.endsWith("/") ? p.prefix : h("a", { href: `#/tiers?${query({ bucket: p.bucket, prefix: p.prefix })}` }, at.bucket ? p.prefix : p.bucket)), "key"],
         ["Objects", (p) => count(p.objects), "n"], ["Bytes", (p) => bytes(p.bytes), "n"], ["in memory", (p) => bytes(p.hot_bytes), "n"], ["on disk", (p) => bytes(p.warm_bytes), "n"], ["Reads", (p) => count(p.accesses), "n"],
-      ], list, "Nothing is known of it yet: what was read or written through the gateway shows up here."));
+      ], list, "No known objects. Objects appear here once they are read or written through the gateway."));
       if (!at.bucket) { objects.replaceChildren(); return; }
       const list2 = await api("GET", `tier/objects?${query({ ...at, limit: 50, after: after.at(-1) })}`);
       if (mine !== asked) return;
       objects.replaceChildren(table("Objects", [
-        ["Key", (o) => o.key, "key"], ["Tier", (o) => h("span", { class: `tag ${o.tier}` }, o.tier)], ["Size", (o) => bytes(o.size), "n"], ["Reads", (o) => count(o.accesses), "n"], ["Last use", (o) => when(o.last_access)],
+        ["Key", (o) => o.key, "key"], ["Tier", (o) => h("span", { class: `tag ${o.tier}` }, o.tier)], ["Size", (o) => bytes(o.size), "n"], ["Reads", (o) => count(o.accesses), "n"], ["Last used", (o) => when(o.last_access)],
         ["Pinned", (o) => (o.pinned ? "yes" : "")],
         ["Actions", (o) => h("span", { class: "actions" }, [["Promote", "promote_to_hot"], ["Demote", "demote_to_cold"], o.pinned ? ["Unpin", "unpin"] : ["Pin", "pin"]].map(([name, action]) =>
           h("button", { type: "button", class: "row", "aria-label": `${name} ${o.key}`, onclick: () => move(action, { bucket: o.bucket, key: o.key }) }, name)))],
@@ -233,17 +234,17 @@ function tiers(main) {
     });
   };
   const move = async (action, what) => {
-    if (await act(() => api("POST", "tier", { action, ...what }), (r) => `${r.moved} moved, ${r.already} were there already (${bytes(r.bytes)}).`)) { look(); more(); }
+    if (await act(() => api("POST", "tier", { action, ...what }), (r) => `${r.moved} moved (${bytes(r.bytes)}), ${r.already} needed no change.`)) { look(); more(); }
   };
-  const whole = (name, action) => button(name, () => (bucket.value ? move(action, { bucket: shown().bucket, prefix: shown().prefix }) : say("Name a bucket first.", true)));
+  const whole = (name, action) => button(name, () => (bucket.value ? move(action, { bucket: shown().bucket, prefix: shown().prefix }) : say("Enter a bucket first.", true)));
   const more = () => act(async () => {
     const [list, m] = await Promise.all([api("GET", "tier/pins"), api("GET", "metrics/tiers")]);
     pins.replaceChildren(table("Pins by name", [["Bucket", (p) => p.bucket, "key"], ["Key or prefix", (p) => (p.exactly ? p.prefix : `${p.prefix}*`), "key"], ["Where", (p) => (p.hot ? "memory and disk" : "disk")], ["Since", (p) => when(p.since)]], list, "Nothing is pinned."));
-    worker.textContent = m.worker && !m.worker.ended ? "The worker has not gone through the catalog yet." : m.worker ? `The worker's last cycle ended ${when(m.worker.ended)}: ${m.worker.promoted} promoted, ${m.worker.demoted} demoted, ${m.worker.failed} not possible.` : "No policy moves objects by itself.";
+    worker.textContent = m.worker && !m.worker.ended ? "The worker has not completed a cycle yet." : m.worker ? `The worker's last cycle ended ${when(m.worker.ended)}: ${m.worker.promoted} promoted, ${m.worker.demoted} demoted, ${m.worker.failed} failed.` : "The policy worker is off.";
   });
   main.append(h("h1", null, "Tiers"), h("div", { class: "wide" }, held.node),
-    card(h("form", { onsubmit: (e) => { e.preventDefault(); location.hash = `#/tiers?${query(shown())}`; } }, field("Bucket", bucket), field("Prefix", prefix), h("button", { class: "main" }, "Look")),
-      h("p", { class: "actions" }, h("span", { class: "note" }, "All of these:"), whole("Promote to memory", "promote_to_hot"), whole("Bring to disk", "promote_to_warm"), whole("Demote", "demote_to_cold"), whole("Pin", "pin"), whole("Unpin", "unpin"))),
+    card(h("form", { onsubmit: (e) => { e.preventDefault(); location.hash = `#/tiers?${query(shown())}`; } }, field("Bucket", bucket), field("Prefix", prefix), h("button", { class: "main" }, "Show")),
+      h("p", { class: "actions" }, h("span", { class: "note" }, "All objects of this prefix:"), whole("Promote to memory", "promote_to_hot"), whole("Promote to disk", "promote_to_warm"), whole("Demote", "demote_to_cold"), whole("Pin", "pin"), whole("Unpin", "unpin"))),
     card(prefixes), card(objects), card(pins, worker));
   const at = params();
   bucket.value = at.get("bucket") ?? "";
@@ -254,24 +255,24 @@ function tiers(main) {
 }
 
 function writes(main) {
-  const numbers = { pending: number("Waiting"), oldest: number("The oldest waits for"), rate: number("Uploads a second"), active: number("Uploads under way"), later: number("Keys that wait for another try"), packs: number("Objects in packs") };
+  const numbers = { pending: number("Pending"), oldest: number("Age of the oldest"), rate: number("Uploads per second"), active: number("Uploads under way"), later: number("Keys waiting to retry"), packs: number("Objects in packs") };
   const charts = [
-    chart("Writes that wait", count, [["waiting", "warm", (o) => o.status.pending], ["dead letters", "bad", (o) => o.status.dead_letters]]),
-    chart("Uploads at a time", count, [["under way", "cold", (o) => o.status.uploading], ["as many as may be", "dim", (o) => o.status.uploading_limit]]),
+    chart("Pending writes", count, [["pending", "warm", (o) => o.status.pending], ["dead letters", "bad", (o) => o.status.dead_letters]]),
+    chart("Parallel uploads", count, [["under way", "cold", (o) => o.status.uploading], ["limit", "dim", (o) => o.status.uploading_limit]]),
   ];
   const state = h("div");
   main.append(h("h1", null, "Writes"), state, h("div", { class: "cards" }, Object.values(numbers).map((n) => n.node)), h("div", { class: "wide" }, charts.map((c) => c.node)));
   return ({ status: s }) => {
     numbers.pending.set(count(s.pending), bytes(s.pending_bytes));
     numbers.oldest.set(s.pending ? seconds(s.oldest_seconds) : "–");
-    numbers.rate.set(count(s.uploads_per_second), `${bytes(s.upload_bytes_per_second)} a second, in the last minute`);
-    numbers.active.set(count(s.uploading), `${s.uploading_limit} at the most now`);
+    numbers.rate.set(count(s.uploads_per_second), `${bytes(s.upload_bytes_per_second)} per second in the last minute`);
+    numbers.active.set(count(s.uploading), `up to ${s.uploading_limit} in parallel`);
     numbers.later.set(count(s.waiting), s.failing ? `last failure: ${s.failing}` : "");
-    numbers.packs.set(count(s.packed), `in ${s.packs} packs; ${s.uploads} uploads of clients are open`);
+    numbers.packs.set(count(s.packed), `in ${s.packs} packs; ${s.uploads} open uploads of clients`);
     charts.forEach((c) => c.draw());
-    state.replaceChildren(...problems(s).map(([text, where]) => card(h("strong", null, text), where && where !== "#/writes" ? h("div", null, h("a", { href: where }, "Look at it")) : null)),
-      ...(s.write_back ?? []).filter((n) => n.paused).map((n) => button(`Upload the pending writes of ${n.bucket} all the same`, () => confirm(`${n.meaning}. Upload the pending writes of ${n.bucket} all the same?`) && act(() => api("POST", `journal/resume?${query({ bucket: n.bucket })}`), "They are uploaded."), "danger")),
-      ...(s.damage?.length ? [button("Go on in spite of the damage", () => confirm("What is damaged cannot be read again. Go on?") && act(() => api("POST", "journal/accept"), "The journal takes writes again."), "danger")] : []));
+    state.replaceChildren(...problems(s).map(([text, where]) => card(h("strong", null, text), where && where !== "#/writes" ? h("div", null, h("a", { href: where }, "Details")) : null)),
+      ...(s.write_back ?? []).filter((n) => n.paused).map((n) => button(`Upload the pending writes of ${n.bucket} anyway`, () => confirm(`${n.meaning}. Upload the pending writes of ${n.bucket} anyway?`) && act(() => api("POST", `journal/resume?${query({ bucket: n.bucket })}`), "The uploads have resumed."), "danger")),
+      ...(s.damage?.length ? [button("Accept the damage", () => confirm("Damaged data is lost. Let the journal take writes again?") && act(() => api("POST", "journal/accept"), "The journal takes writes again."), "danger")] : []));
   };
 }
 
@@ -279,13 +280,13 @@ function dead(main) {
   const list = h("div");
   const load = () => act(async () => {
     const all = await api("GET", "dead-letters");
-    list.replaceChildren(table("Writes that could not be taken to the upstream. They are kept, and can be read.", [
-      ["Number", (d) => d.id, "n"], ["Object", (d) => `${d.bucket}/${d.key}`, "key"], ["What", (d) => (d.deleted ? "deletion" : "write")], ["Size", (d) => bytes(d.size), "n"], ["Acknowledged", (d) => when(d.acknowledged)], ["Why", (d) => d.reason],
+    list.replaceChildren(table("Writes that could not be uploaded. They are kept and can be read.", [
+      ["Number", (d) => d.id, "n"], ["Object", (d) => `${d.bucket}/${d.key}`, "key"], ["Operation", (d) => (d.deleted ? "deletion" : "write")], ["Size", (d) => bytes(d.size), "n"], ["Acknowledged", (d) => when(d.acknowledged)], ["Reason", (d) => d.reason],
       ["Actions", (d) => h("span", { class: "actions" },
-        h("button", { type: "button", class: "row", "aria-label": `Retry ${d.id}`, onclick: async () => (await act(() => api("POST", `dead-letters/retry?id=${d.id}`), "It is tried again.")) && load() }, "Retry"),
+        h("button", { type: "button", class: "row", "aria-label": `Retry ${d.id}`, onclick: async () => (await act(() => api("POST", `dead-letters/retry?id=${d.id}`), "The write is retried.")) && load() }, "Retry"),
         h("button", { type: "button", class: "row", "aria-label": `Export ${d.id}`, onclick: () => save(d) }, "Export"),
-        h("button", { type: "button", class: "row danger", "aria-label": `Drop ${d.id}`, onclick: async () => confirm(`Drop the write of ${d.bucket}/${d.key} for good?`) && (await act(() => api("POST", `dead-letters/drop?id=${d.id}`), "It is gone.")) && load() }, "Drop"))],
-    ], all, "There are none: everything that was acknowledged is upstream or on its way."));
+        h("button", { type: "button", class: "row danger", "aria-label": `Drop ${d.id}`, onclick: async () => confirm(`Discard the write of ${d.bucket}/${d.key} permanently?`) && (await act(() => api("POST", `dead-letters/drop?id=${d.id}`), "The write is discarded.")) && load() }, "Drop"))],
+    ], all, "None: every acknowledged write is upstream or pending."));
   });
   const save = (d) => act(async () => {
     const answer = await fetch(`/api/v1/dead-letters/export?id=${d.id}`, { method: "POST", headers: { "X-Akigw-Console": "1" } });
@@ -304,20 +305,20 @@ function snapshots(main) {
   const list = h("div");
   const load = () => act(async () => {
     list.replaceChildren(table("Snapshots of the catalog, in Parquet. A new gateway starts warm from one: akigw serve --restore ID", [
-      ["Id", (s) => s.id, "key"], ["Made", (s) => when(s.created)], ["Size", (s) => bytes(s.bytes), "n"],
+      ["ID", (s) => s.id, "key"], ["Created", (s) => when(s.created)], ["Size", (s) => bytes(s.bytes), "n"],
       ["Actions", (s) => h("span", { class: "actions" },
-        h("button", { type: "button", class: "row", "aria-label": `Verify ${s.id}`, onclick: () => act(() => api("GET", `snapshots/${encodeURIComponent(s.id)}`), (d) => `It can be read from end to end: ${count(d.rows)} objects.`) }, "Verify"),
-        h("button", { type: "button", class: "row danger", "aria-label": `Delete ${s.id}`, onclick: async () => confirm(`Delete ${s.id}?`) && (await act(() => api("DELETE", `snapshots/${encodeURIComponent(s.id)}`), "It is deleted.")) && load() }, "Delete"))],
-    ], (await api("GET", "snapshots")) ?? [], "There are none yet."));
+        h("button", { type: "button", class: "row", "aria-label": `Verify ${s.id}`, onclick: () => act(() => api("GET", `snapshots/${encodeURIComponent(s.id)}`), (d) => `The snapshot is valid: ${count(d.rows)} objects.`) }, "Verify"),
+        h("button", { type: "button", class: "row danger", "aria-label": `Delete ${s.id}`, onclick: async () => confirm(`Delete ${s.id}?`) && (await act(() => api("DELETE", `snapshots/${encodeURIComponent(s.id)}`), "The snapshot is deleted.")) && load() }, "Delete"))],
+    ], (await api("GET", "snapshots")) ?? [], "None yet."));
   });
-  main.append(h("h1", null, "Snapshots"), card(h("div", { class: "actions" }, button("Make one now", async () => (await act(() => api("POST", "snapshots"), (s) => `${s.id} is made.`)) && load(), "main")), list));
+  main.append(h("h1", null, "Snapshots"), card(h("div", { class: "actions" }, button("Create snapshot", async () => (await act(() => api("POST", "snapshots"), (s) => `Created ${s.id}.`)) && load(), "main")), list));
   load();
 }
 
 function rules(main) {
   const bucket = h("input", { required: true, spellcheck: "false" }), key = h("input", { required: true, spellcheck: "false" });
   const out = h("div");
-  main.append(h("h1", null, "Rules"), card(h("p", { class: "note" }, "Which settings hold for an object, and which line of the configuration file gave each. Rules are taken over while the gateway runs."),
+  main.append(h("h1", null, "Rules"), card(h("p", { class: "note" }, "The settings of an object and the line of the configuration file that each comes from. The gateway reloads changed rules while it runs."),
     h("form", { onsubmit: (e) => { e.preventDefault(); act(async () => {
       const list = await api("GET", `rules/explain?${query({ bucket: bucket.value.trim(), key: key.value })}`);
       out.replaceChildren(table(`${bucket.value}/${key.value}`, [["Setting", (r) => r.field, "key"], ["Value", (r) => r.value, "key"], ["From", (r) => (r.rule ? `${r.rule}, line ${r.line}` : "the default")]], list));
@@ -330,10 +331,10 @@ function cost(main) {
   act(async () => {
     const c = await api("GET", "cost");
     const m = (n) => money(n, c.prices.currency);
-    out.append(h("p", { class: "note" }, `Counted since ${when(c.since)}. Prices: ${c.prices.per_1000_writes} for 1,000 writes and listings, ${c.prices.per_1000_reads} for 1,000 reads, ${c.prices.per_gib_out} for each GiB read from the upstream (${c.prices.currency}). They are [cost] in the configuration.`),
-      h("p", null, "What clients asked for would have cost ", h("strong", null, m(c.total.without)), " and cost ", h("strong", null, m(c.total.with)), ": ", h("strong", null, m(c.total.saved)), " saved."),
-      table("By bucket, the largest saving first", [["Bucket", (b) => b.bucket || "(none: the service)", "key"], ["Requests of clients", (b) => count(b.clients.reads + b.clients.writes + b.clients.free), "n"], ["to the upstream", (b) => count(b.upstream.reads + b.upstream.writes + b.upstream.free), "n"],
-        ["Bytes to clients", (b) => bytes(b.clients.out_bytes), "n"], ["from the upstream", (b) => bytes(b.upstream.out_bytes), "n"], ["Without akigw", (b) => m(b.without), "n"], ["With it", (b) => m(b.with), "n"], ["Saved", (b) => m(b.saved), "n"]], c.buckets));
+    out.append(h("p", { class: "note" }, `Counted since ${when(c.since)}. Prices: ${c.prices.per_1000_writes} for 1,000 writes and listings, ${c.prices.per_1000_reads} for 1,000 reads, ${c.prices.per_gib_out} for each GiB read from the upstream (${c.prices.currency}). To change them, set [cost] in the configuration.`),
+      h("p", null, "The requests of clients would have cost ", h("strong", null, m(c.total.without)), " without akigw and cost ", h("strong", null, m(c.total.with)), ": ", h("strong", null, m(c.total.saved)), " saved."),
+      table("By bucket, largest saving first", [["Bucket", (b) => b.bucket || "(none: the service)", "key"], ["Requests of clients", (b) => count(b.clients.reads + b.clients.writes + b.clients.free), "n"], ["to the upstream", (b) => count(b.upstream.reads + b.upstream.writes + b.upstream.free), "n"],
+        ["Bytes to clients", (b) => bytes(b.clients.out_bytes), "n"], ["from the upstream", (b) => bytes(b.upstream.out_bytes), "n"], ["Without akigw", (b) => m(b.without), "n"], ["With akigw", (b) => m(b.with), "n"], ["Saved", (b) => m(b.saved), "n"]], c.buckets));
   });
 }
 
@@ -342,11 +343,11 @@ function faults(main) {
   const load = () => act(async () => {
     const [report, presets] = await Promise.all([api("GET", "faults"), api("GET", "faults/presets")]);
     now.replaceChildren(
-      card(h("h2", null, "Presets"), h("div", { class: "actions" }, presets.map((p) => button(p, async () => (await act(() => api("POST", `faults?preset=${encodeURIComponent(p)}`), `${p} is set: the upstream or the disk fails on purpose now.`)) && load())),
-        button("Clear", async () => (await act(() => api("DELETE", "faults"), "Nothing fails on purpose any more.")) && load(), "danger"))),
-      card(h("h2", null, report ? "In force" : "Nothing is set"), report ? table(`Seed ${report.seed}`, [["Effect", (f) => f.effect], ["Matches", (f) => [f.op, f.bucket, f.key, f.tier, f.direction].filter(Boolean).join(" ") || "everything", "key"], ["When", (f) => [f.probability && `probability ${f.probability}`, f.nth && `the ${f.nth}th`, f.first && `the first ${f.first}`].filter(Boolean).join(", ")], ["Met", (f) => f.met, "n"], ["Happened", (f) => f.hits, "n"]], report.fault.map((f, i) => ({ ...f, met: report.met[i], hits: report.hits[i] }))) : null));
+      card(h("h2", null, "Presets"), h("div", { class: "actions" }, presets.map((p) => button(p, async () => (await act(() => api("POST", `faults?preset=${encodeURIComponent(p)}`), `${p} is set: the gateway now injects faults into the upstream or the disk.`)) && load())),
+        button("Clear", async () => (await act(() => api("DELETE", "faults"), "All faults are cleared.")) && load(), "danger"))),
+      card(h("h2", null, report ? "In force" : "No faults are set"), report ? table(`Seed ${report.seed}`, [["Effect", (f) => f.effect], ["Matches", (f) => [f.op, f.bucket, f.key, f.tier, f.direction].filter(Boolean).join(" ") || "everything", "key"], ["When", (f) => [f.probability && `probability ${f.probability}`, f.nth && `only request ${f.nth}`, f.first && `the first ${f.first}`].filter(Boolean).join(", ")], ["Matched", (f) => f.met, "n"], ["Injected", (f) => f.hits, "n"]], report.fault.map((f, i) => ({ ...f, met: report.met[i], hits: report.hits[i] }))) : null));
   });
-  main.append(h("h1", null, "Faults"), now, card(h("h2", null, "A plan of your own"), field("TOML or JSON, as in docs/faults.md", plan), h("p", null, button("Set it", async () => (await act(() => api("POST", "faults", plan.value), "The plan is in force.")) && load(), "main"))));
+  main.append(h("h1", null, "Faults"), now, card(h("h2", null, "A plan of your own"), field("TOML or JSON, as in docs/faults.md", plan), h("p", null, button("Set plan", async () => (await act(() => api("POST", "faults", plan.value), "The plan is in force.")) && load(), "main"))));
   load();
   let ticks = 0;
   return () => { if (++ticks % 5 === 0) load(); };
@@ -358,8 +359,8 @@ function access(main) {
     const [u, k] = await Promise.all([api("GET", "users"), api("GET", "keys")]);
     users.replaceChildren(table("Users", [["Name", (x) => x.name, "key"], ["Admin", (x) => (x.admin ? "yes" : "")], ["Keys", (x) => x.keys, "n"], ["Policy", (x) => (x.policy ? h("details", null, h("summary", null, "Policy"), h("pre", null, JSON.stringify(x.policy, null, 2))) : "")],
       ["Actions", (x) => h("button", { type: "button", class: "row danger", "aria-label": `Delete user ${x.name}`, onclick: async () => confirm(`Delete ${x.name} and all of its keys?`) && (await act(() => api("DELETE", `users/${encodeURIComponent(x.name)}`), `${x.name} is deleted.`)) && load() }, "Delete")]], u));
-    keys.replaceChildren(table("Keys, without their secrets", [["Access key", (x) => x.access_key, "key"], ["User", (x) => x.user, "key"], ["Made", (x) => when(x.created)], ["Ends", (x) => (x.expires ? when(x.expires) : "never")],
-      ["Actions", (x) => h("button", { type: "button", class: "row danger", "aria-label": `Delete key ${x.access_key}`, onclick: async () => confirm(`Delete the key ${x.access_key}? Whoever uses it is refused from then on.`) && (await act(() => api("DELETE", `keys/${encodeURIComponent(x.access_key)}`), "The key is deleted.")) && load() }, "Delete")]], k));
+    keys.replaceChildren(table("Keys, without their secrets", [["Access key", (x) => x.access_key, "key"], ["User", (x) => x.user, "key"], ["Created", (x) => when(x.created)], ["Expires", (x) => (x.expires ? when(x.expires) : "never")],
+      ["Actions", (x) => h("button", { type: "button", class: "row danger", "aria-label": `Delete key ${x.access_key}`, onclick: async () => confirm(`Delete the key ${x.access_key}? Requests signed with it will be refused.`) && (await act(() => api("DELETE", `keys/${encodeURIComponent(x.access_key)}`), "The key is deleted.")) && load() }, "Delete")]], k));
   });
   const name = h("input", { required: true, spellcheck: "false" }), admin = h("input", { type: "checkbox" }), policy = h("textarea", { spellcheck: "false" });
   policy.value = JSON.stringify({ Version: "2012-10-17", Statement: [{ Effect: "Allow", Action: "s3:*", Resource: ["arn:aws:s3:::my-bucket", "arn:aws:s3:::my-bucket/*"] }] }, null, 2);
@@ -367,12 +368,12 @@ function access(main) {
   main.append(h("h1", null, "Users and keys"), card(users), card(keys),
     card(h("h2", null, "A key pair for a user"), h("form", { onsubmit: async (e) => { e.preventDefault(); await act(async () => {
       const key = await api("POST", "keys", { user: user.value.trim() });
-      made.replaceChildren(h("p", null, "This is the only time that the secret is shown:"), h("pre", null, `AWS_ACCESS_KEY_ID=${key.access_key}\nAWS_SECRET_ACCESS_KEY=${key.secret_key}`));
+      made.replaceChildren(h("p", null, "The secret will not be shown again:"), h("pre", null, `AWS_ACCESS_KEY_ID=${key.access_key}\nAWS_SECRET_ACCESS_KEY=${key.secret_key}`));
       load();
-    }, "The key pair is made."); } }, field("User", user), h("button", { class: "main" }, "Make")), made),
-    card(h("h2", null, "Add a user, or replace its policy"), h("form", { onsubmit: async (e) => { e.preventDefault(); let document = null; if (!admin.checked) { try { document = JSON.parse(policy.value); } catch (x) { say(`The policy is no JSON: ${x.message}`, true); return; } }
-      if (await act(() => api("POST", "users", { name: name.value.trim(), admin: admin.checked, policy: document }), `${name.value.trim()} is set.`)) load(); } },
-      field("Name", name), field("Admin: of this listener, and no S3", admin), field("Policy", policy), h("button", { class: "main" }, "Set"))));
+    }, "The key pair is created."); } }, field("User", user), h("button", { class: "main" }, "Create")), made),
+    card(h("h2", null, "Add a user, or replace its policy"), h("form", { onsubmit: async (e) => { e.preventDefault(); let document = null; if (!admin.checked) { try { document = JSON.parse(policy.value); } catch (x) { say(`The policy is not valid JSON: ${x.message}`, true); return; } }
+      if (await act(() => api("POST", "users", { name: name.value.trim(), admin: admin.checked, policy: document }), `${name.value.trim()} is saved.`)) load(); } },
+      field("Name", name), field("Administrator: may use this console, but not S3", admin), field("Policy", policy), h("button", { class: "main" }, "Save"))));
   load();
 }
 
@@ -387,7 +388,7 @@ function log(main) {
   const redraw = () => { out.replaceChildren(...lines.filter(shows).map(line)); out.scrollTop = out.scrollHeight; };
   level.addEventListener("change", redraw);
   words.addEventListener("input", redraw);
-  main.append(h("h1", null, "Log"), card(h("div", { class: "actions" }, field("From level", level), field("With the words", words)), out));
+  main.append(h("h1", null, "Log"), card(h("div", { class: "actions" }, field("Minimum level", level), field("Containing", words)), out));
   const source = new EventSource("/api/v1/logs");
   source.onmessage = (e) => {
     const { time, level: l, msg, ...rest } = JSON.parse(e.data);
@@ -414,13 +415,13 @@ function login(main) {
     if (answer.ok) start();
     else { wrong.textContent = (await answer.text()).trim(); secret.value = ""; secret.focus(); }
   } }, field("Admin access key", user), field("Secret key", secret), h("button", { class: "main" }, "Log in")), wrong,
-  h("p", { class: "note" }, "An admin key is made with: akigw users set operator --admin && akigw keys create --user operator")));
+  h("p", { class: "note" }, "To create an admin key: akigw users set operator --admin && akigw keys create --user operator")));
   user.focus();
 }
 
 const params = () => new URLSearchParams(location.hash.split("?")[1] ?? "");
 
-// render shows the page that the address names.
+// render shows the page that the address selects.
 function render() {
   page?.leave?.();
   page = null;
@@ -436,7 +437,7 @@ function render() {
   if (history.length) page?.(history.at(-1));
 }
 
-// start learns who is logged in, and listens to what happens.
+// start fetches the session and subscribes to overviews.
 async function start() {
   const answer = await fetch("/api/v1/session");
   known = answer.ok ? await answer.json() : {};

@@ -15,15 +15,15 @@ import (
 	"github.com/akidb/akigw/server"
 )
 
-// common are the flags of commands that work on the data directory. A gateway
-// that runs takes changes over by itself.
+// common holds the flags of commands that work on the data directory. A running gateway picks
+// up the changes by itself.
 type common struct {
 	Config string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
-	Data   string `help:"Directory for everything that the gateway keeps (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
+	Data   string `help:"Directory for everything the gateway stores (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
 }
 
-// store finds the users and keys, and the root key pair that seals them, as
-// serve would.
+// store opens the users and keys with the root key pair that encrypts them, configured as for
+// serve.
 func (f *common) store() (access.Store, error) {
 	flags := map[string]string{}
 	if f.Data != "" {
@@ -45,7 +45,7 @@ func (f *common) read() (*access.State, error) {
 	return store.Read()
 }
 
-// edit changes them.
+// edit applies change to the users and keys and saves them.
 func (f *common) edit(change func(*access.State) error) error {
 	store, err := f.store()
 	if err != nil {
@@ -64,9 +64,9 @@ type usersCommand struct {
 
 type usersSet struct {
 	common
-	Name   string `arg:"" help:"Name of the user; \"anonymous\" sets what may be read without credentials."`
-	Policy string `help:"File with the policy, JSON; - for standard input." placeholder:"FILE"`
-	Admin  bool   `help:"A user of the admin listener. It has no policy and does no S3."`
+	Name   string `arg:"" help:"Name of the user; \"anonymous\" sets what requests without credentials may read."`
+	Policy string `help:"JSON file with the policy; - for standard input." placeholder:"FILE"`
+	Admin  bool   `help:"Add an administrator: a user of the admin listener, without a policy and without S3 access."`
 }
 
 // Run implements the command.
@@ -80,7 +80,7 @@ func (u *usersSet) Run() error {
 	})
 }
 
-// readPolicy reads a policy document, nil if there is no file.
+// readPolicy reads a policy document. It returns nil if file is empty.
 func readPolicy(path string) (json.RawMessage, error) {
 	if path == "" {
 		return nil, nil
@@ -148,7 +148,7 @@ func (u *usersShow) Run() error {
 	for _, user := range state.Users {
 		if user.Name == u.Name {
 			if user.Admin {
-				return fmt.Errorf("%s is an admin and has no policy", u.Name)
+				return fmt.Errorf("%s is an administrator and has no policy", u.Name)
 			}
 			fmt.Println(strings.TrimSpace(string(user.Policy)))
 			return nil
@@ -169,26 +169,26 @@ func (u *usersDelete) Run() error {
 
 // keysCommand is "akigw keys".
 type keysCommand struct {
-	Create keysCreate `cmd:"" help:"Make a key pair, lasting or temporary, and print it."`
+	Create keysCreate `cmd:"" help:"Create a permanent or temporary key pair and print it."`
 	List   keysList   `cmd:"" help:"List keys, without secrets."`
-	Delete keysDelete `cmd:"" help:"Delete a key. Its id is never used again."`
-	Reseal keysReseal `cmd:"" help:"Take over users and keys after the root secret key was changed. The previous one is read from AKIGW_PREVIOUS_SECRET_KEY."`
+	Delete keysDelete `cmd:"" help:"Delete a key. Its ID is never reused."`
+	Reseal keysReseal `cmd:"" help:"Re-encrypt users and keys after the root secret key has changed. The previous one is read from AKIGW_PREVIOUS_SECRET_KEY."`
 }
 
 type keysCreate struct {
 	common
-	User      string        `help:"User whom the key belongs to. Without it, the key is the root key pair's, and needs an expiry or a policy of its own." placeholder:"NAME" default:"root"`
-	Expires   time.Duration `help:"Make temporary credentials with a session token, for this long, up to 36h, such as 90m." placeholder:"DURATION"`
-	Policy    string        `help:"File with a policy that narrows the user's, JSON; - for standard input." placeholder:"FILE"`
-	AccessKey string        `help:"Use this access key id, and the secret in AKIGW_NEW_SECRET_KEY: for clients that have a key pair already." placeholder:"ID"`
-	Output    string        `help:"text, env (shell variables) or json (as AWS's credential_process prints it)." enum:"text,env,json" default:"text"`
+	User      string        `help:"User that the key belongs to. Without it, the key belongs to root and needs an expiry or a policy of its own." placeholder:"NAME" default:"root"`
+	Expires   time.Duration `help:"Create temporary credentials with a session token, valid for this long (at most 36h), such as 90m." placeholder:"DURATION"`
+	Policy    string        `help:"JSON file with a policy that restricts the user's further; - for standard input." placeholder:"FILE"`
+	AccessKey string        `help:"Use this access key ID, with the secret from AKIGW_NEW_SECRET_KEY: for clients that already have a key pair." placeholder:"ID"`
+	Output    string        `help:"Output format: text, env (shell variables) or json (the AWS credential_process format)." enum:"text,env,json" default:"text"`
 	NewSecret string        `hidden:"" env:"AKIGW_NEW_SECRET_KEY"`
 }
 
 // Run implements the command.
 func (k *keysCreate) Run() error {
 	if (k.AccessKey == "") != (k.NewSecret == "") {
-		return errors.New("--access-key and AKIGW_NEW_SECRET_KEY need each other")
+		return errors.New("--access-key and AKIGW_NEW_SECRET_KEY must be set together")
 	}
 	document, err := readPolicy(k.Policy)
 	if err != nil {
@@ -209,7 +209,7 @@ func (k *keysCreate) Run() error {
 	return k.print(&key)
 }
 
-// print shows a new key pair. It is the only time that its secret is shown.
+// print prints a new key pair. The secret is not shown again.
 func (k *keysCreate) print(key *access.Key) error {
 	if k.Output == "json" {
 		out := map[string]any{"Version": 1, "AccessKeyId": key.AccessKey, "SecretAccessKey": key.SecretKey}
@@ -269,7 +269,7 @@ func (k *keysList) Run() error {
 		if r.Expires != nil {
 			expires = r.Expires.Format(time.RFC3339)
 			if r.Expires.Before(time.Now()) {
-				expires += " (over)"
+				expires += " (expired)"
 			}
 		}
 		return []any{r.AccessKey, r.User, r.Created.Format(time.RFC3339), expires, yes(r.Policy)}
@@ -278,7 +278,7 @@ func (k *keysList) Run() error {
 
 type keysDelete struct {
 	common
-	AccessKey string `arg:"" help:"Access key id."`
+	AccessKey string `arg:"" help:"Access key ID."`
 }
 
 // Run implements the command.
@@ -294,7 +294,7 @@ type keysReseal struct {
 // Run implements the command.
 func (k *keysReseal) Run() error {
 	if k.Previous == "" {
-		return errors.New("set AKIGW_PREVIOUS_SECRET_KEY to the root secret key that was used before")
+		return errors.New("set AKIGW_PREVIOUS_SECRET_KEY to the previous root secret key")
 	}
 	store, err := k.store()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/akidb/akigw/server"
 )
 
-// banner tells a person what runs and how to use it. It ends with the line "ready", which
-// scripts wait for.
+// banner prints the gateway's addresses and settings and how to use it. It ends with the line
+// "ready", which scripts wait for.
 func banner(w io.Writer, c *server.Config, s *server.Server) {
 	scheme := "http"
 	if c.Gateway.TLSCert != "" {
@@ -31,7 +31,7 @@ func banner(w io.Writer, c *server.Config, s *server.Server) {
 	}
 	fmt.Fprintf(w, "  data         %s\n", c.Process.Data)
 	if c.Faults.Enable {
-		fmt.Fprintf(w, "  FAULTS       enabled: the upstream can be broken on purpose (akigw faults); not for production\n")
+		fmt.Fprintf(w, "  FAULTS       enabled: faults can be injected into the upstream and the disk (akigw faults); not for production\n")
 	}
 	if trial != nil {
 		access, secret := trial.Root.AccessKey, trial.Root.SecretKey

@@ -22,35 +22,35 @@ import (
 
 // benchCommand is "akigw bench".
 type benchCommand struct {
-	Load  benchLoad  `cmd:"" help:"Open-loop load on a set of objects: reads, writes and moves between tiers, at times that are fixed in advance."`
-	Get   benchGet   `cmd:"" help:"Closed-loop reads: each client sends the next request when the last one was answered."`
+	Load  benchLoad  `cmd:"" help:"Open-loop load on a set of objects: reads, writes and tier moves at a fixed schedule."`
+	Get   benchGet   `cmd:"" help:"Closed-loop reads: each client sends its next request when it has received the previous response."`
 	Put   benchPut   `cmd:"" help:"Closed-loop writes."`
 	Mixed benchMixed `cmd:"" help:"Closed-loop reads and writes."`
 
-	Upload benchUpload `cmd:"" help:"How fast acknowledged writes go upstream: one after the other, in packs, in parallel, and both. It starts a gateway and an upstream of its own for each."`
+	Upload benchUpload `cmd:"" help:"How fast acknowledged writes reach the upstream: sequentially, in packs, in parallel, and in packs in parallel. Starts its own gateway and upstream for each run."`
 }
 
-// target is the endpoint that a benchmark is about, and what becomes of its report.
+// target holds the flags for the endpoint under test and for the report.
 type target struct {
 	remote
 	Endpoint    string `help:"Address of the S3 endpoint, such as http://127.0.0.1:9000 (default: the configured gateway)." placeholder:"URL" env:"AKIGW_BENCH_ENDPOINT"`
-	S3AccessKey string `name:"s3-access-key" help:"Its access key (default: the gateway's root key pair)." env:"AKIGW_BENCH_ACCESS_KEY"`
-	S3SecretKey string `name:"s3-secret-key" help:"Its secret." env:"AKIGW_BENCH_SECRET_KEY"`
-	Region      string `help:"Its region." default:"us-east-1" env:"AKIGW_BENCH_REGION"`
-	PID         int    `name:"pid" help:"Process of the server, on this machine, to look at (default: by the gateway's metrics)." placeholder:"N"`
-	Seed        uint64 `help:"Seed of what is random (default: another one each time)."`
+	S3AccessKey string `name:"s3-access-key" help:"Access key for the endpoint (default: the gateway's root key pair)." env:"AKIGW_BENCH_ACCESS_KEY"`
+	S3SecretKey string `name:"s3-secret-key" help:"Secret key for the endpoint." env:"AKIGW_BENCH_SECRET_KEY"`
+	Region      string `help:"Region of the endpoint." default:"us-east-1" env:"AKIGW_BENCH_REGION"`
+	PID         int    `name:"pid" help:"Process ID of the server on this machine, to measure its CPU and memory (default: from the gateway's metrics)." placeholder:"N"`
+	Seed        uint64 `help:"Seed of the random numbers (default: a new one for each run)."`
 	Out         string `help:"Directory for the report: KIND.json and KIND.html." placeholder:"DIR" type:"path"`
 
-	settings map[string]string // of the configuration, by key; "" says nothing
+	settings map[string]string // configuration overrides by key; empty values are ignored
 }
 
-// open finds the endpoint. own reports whether it is the configured gateway.
+// open resolves the endpoint. own reports whether it is the configured gateway.
 func (t *target) open() (e *bench.Endpoint, c *server.Config, own bool, err error) {
 	if c, err = t.load(t.settings); err != nil {
 		return nil, nil, false, err
 	}
 	if t.Seed == 0 {
-		t.Seed = rand.Uint64() >> 11 // JSON keeps it whole
+		t.Seed = rand.Uint64() >> 11 // at most 53 bits, which JSON numbers hold exactly
 	}
 	e = &bench.Endpoint{URL: t.Endpoint, AccessKey: t.S3AccessKey, SecretKey: t.S3SecretKey, Region: t.Region}
 	if own = e.URL == ""; own {
@@ -61,10 +61,10 @@ func (t *target) open() (e *bench.Endpoint, c *server.Config, own bool, err erro
 	}
 	if e.AccessKey == "" {
 		if !own {
-			return nil, nil, false, fmt.Errorf("the key pair of %s is needed: --s3-access-key and --s3-secret-key", e.URL)
+			return nil, nil, false, fmt.Errorf("give the key pair of %s with --s3-access-key and --s3-secret-key", e.URL)
 		}
 		if _, err := os.Stat(c.Process.Data); err != nil && c.Gateway.AccessKey == "" {
-			return nil, nil, false, fmt.Errorf("no gateway has run here (%w); --data names its directory, or --s3-access-key and --s3-secret-key its key pair", err)
+			return nil, nil, false, fmt.Errorf("found no gateway's data here (%w); give its directory with --data, or its key pair with --s3-access-key and --s3-secret-key", err)
 		}
 		if _, err := c.EnsureRootKeys(); err != nil {
 			return nil, nil, false, err
@@ -74,7 +74,7 @@ func (t *target) open() (e *bench.Endpoint, c *server.Config, own bool, err erro
 	return e, c, own, nil
 }
 
-// server is the process to look at, nil if there is none.
+// server returns the process to measure, nil if there is none.
 func (t *target) server(c *server.Config, own bool) bench.Watched {
 	switch {
 	case t.PID > 0:
@@ -85,7 +85,7 @@ func (t *target) server(c *server.Config, own bool) bench.Watched {
 	return nil
 }
 
-// measure runs a benchmark, and reports it.
+// measure runs a benchmark and reports the result.
 func (t *target) measure(ctx context.Context, b interface {
 	Prepare(context.Context) error
 	Run(context.Context) (*bench.Report, error)
@@ -100,7 +100,7 @@ func (t *target) measure(ctx context.Context, b interface {
 	return t.report(report)
 }
 
-// report prints a report, and keeps it.
+// report prints a report and saves it.
 func (t *target) report(r *bench.Report) error {
 	r.Version = version
 	if t.Out != "" {
@@ -121,10 +121,10 @@ func (t *target) report(r *bench.Report) error {
 		return err
 	}
 	if t.Out != "" && !t.JSON {
-		fmt.Printf("\nthe report is in %s and %s\n", filepath.Join(t.Out, r.Kind+".html"), filepath.Join(t.Out, r.Kind+".json"))
+		fmt.Printf("\nreport written to %s and %s\n", filepath.Join(t.Out, r.Kind+".html"), filepath.Join(t.Out, r.Kind+".json"))
 	}
 	if r.Wrong > 0 {
-		return fmt.Errorf("%d answers were wrong", r.Wrong)
+		return fmt.Errorf("%d responses were wrong", r.Wrong)
 	}
 	return nil
 }
@@ -137,22 +137,22 @@ func writeReport(path string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// until is a context that ends when the user has had enough.
+// until returns a context that is cancelled by SIGINT or SIGTERM.
 func until() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
 type benchLoad struct {
 	target
-	DurationSecs   string `help:"Seconds (load_test.duration_secs)." placeholder:"N"`
-	QPS            string `name:"qps" help:"Requests a second (load_test.qps)." placeholder:"N"`
-	SearchPct      string `help:"Share of them that reads (load_test.search_pct)." placeholder:"SHARE"`
-	InsertPct      string `help:"Share of them that writes (load_test.insert_pct)." placeholder:"SHARE"`
-	TierControlPct string `help:"Share of them that moves objects between tiers (load_test.tier_control_pct). It reads instead if the endpoint is no gateway, or there is no admin key." placeholder:"SHARE"`
-	Collections    string `help:"Prefixes (load_test.collections)." placeholder:"N"`
-	Items          string `help:"Objects in all (load_test.items)." placeholder:"N"`
-	ItemBytes      string `help:"Size of an object, or smallest and largest (load_test.item_bytes)." placeholder:"SIZE[-SIZE]"`
-	Skew           string `help:"Of the Zipf distribution of reads (load_test.skew)." placeholder:"S"`
+	DurationSecs   string `help:"Duration in seconds (load_test.duration_secs)." placeholder:"N"`
+	QPS            string `name:"qps" help:"Requests per second (load_test.qps)." placeholder:"N"`
+	SearchPct      string `help:"Share of requests that read (load_test.search_pct)." placeholder:"SHARE"`
+	InsertPct      string `help:"Share of requests that write (load_test.insert_pct)." placeholder:"SHARE"`
+	TierControlPct string `help:"Share of requests that move objects between tiers (load_test.tier_control_pct). They read instead if the endpoint is not a gateway or there is no admin key." placeholder:"SHARE"`
+	Collections    string `help:"Number of prefixes (load_test.collections)." placeholder:"N"`
+	Items          string `help:"Total number of objects (load_test.items)." placeholder:"N"`
+	ItemBytes      string `help:"Object size, or smallest and largest (load_test.item_bytes)." placeholder:"SIZE[-SIZE]"`
+	Skew           string `help:"Exponent of the Zipf distribution of reads (load_test.skew)." placeholder:"S"`
 	Bucket         string `help:"Bucket of the objects (load_test.bucket)." placeholder:"NAME"`
 }
 
@@ -171,7 +171,7 @@ func (b *benchLoad) Run() error {
 		if _, err := b.adminKey(); err == nil {
 			l.Control = control{b.client(c, true)}
 		} else {
-			fmt.Fprintln(os.Stderr, "no moves between tiers, their share reads:", err)
+			fmt.Fprintln(os.Stderr, "tier moves are replaced by reads:", err)
 		}
 	}
 	ctx, stop := until()
@@ -179,25 +179,25 @@ func (b *benchLoad) Run() error {
 	return b.measure(ctx, l)
 }
 
-// closed are the flags of closed-loop runs.
+// closed holds the flags of closed-loop benchmarks.
 type closed struct {
 	target
-	Duration  float64 `help:"Seconds, of each round." default:"10" placeholder:"SECS"`
-	Clients   int     `help:"Clients at a time." default:"8" placeholder:"N"`
-	Objects   int     `help:"Objects that they ask for in turn." default:"100" placeholder:"N"`
-	ItemBytes string  `help:"Size of an object, or smallest and largest." default:"4KiB" placeholder:"SIZE[-SIZE]"`
+	Duration  float64 `help:"Duration of each round in seconds." default:"10" placeholder:"SECS"`
+	Clients   int     `help:"Number of concurrent clients." default:"8" placeholder:"N"`
+	Objects   int     `help:"Number of objects, which the clients request in turn." default:"100" placeholder:"N"`
+	ItemBytes string  `help:"Object size, or smallest and largest." default:"4KiB" placeholder:"SIZE[-SIZE]"`
 	Bucket    string  `help:"Bucket of the objects." default:"akigw-bench" placeholder:"NAME"`
 
-	Compare          string `help:"Another endpoint, which is measured in turn with the first." placeholder:"URL"`
-	CompareAccessKey string `help:"Its access key (default: the same)." placeholder:"KEY"`
-	CompareSecretKey string `help:"Its secret." env:"AKIGW_BENCH_COMPARE_SECRET_KEY" placeholder:"SECRET"`
-	ComparePID       int    `name:"compare-pid" help:"Its process, on this machine." placeholder:"N"`
+	Compare          string `help:"A second endpoint, measured in alternation with the first." placeholder:"URL"`
+	CompareAccessKey string `help:"Access key for the second endpoint (default: the same)." placeholder:"KEY"`
+	CompareSecretKey string `help:"Secret key for the second endpoint." env:"AKIGW_BENCH_COMPARE_SECRET_KEY" placeholder:"SECRET"`
+	ComparePID       int    `name:"compare-pid" help:"Process ID of the second endpoint on this machine." placeholder:"N"`
 	Rounds           int    `help:"Rounds of a comparison." default:"3" placeholder:"N"`
 }
 
 type benchGet struct {
 	closed
-	Class string `help:"Tier that the objects are in: hot, warm or cold (default: wherever they are)." enum:"hot,warm,cold," default:""`
+	Class string `help:"Tier to place the objects in first: hot, warm or cold (default: leave them where they are)." enum:"hot,warm,cold," default:""`
 }
 
 // Run measures reads.
@@ -260,11 +260,11 @@ func (b *closed) run(kind string, reads float64, class string) error {
 }
 
 type benchUpload struct {
-	Objects     int     `help:"Objects of the sequential run; the faster ones write up to ten times as many." default:"300" placeholder:"N"`
-	ItemBytes   string  `help:"Size of an object, or smallest and largest." default:"1KiB" placeholder:"SIZE[-SIZE]"`
-	LatencyMS   int     `name:"latency-ms" help:"What the upstream takes for an answer, in milliseconds." default:"5" placeholder:"N"`
-	Throttle    float64 `help:"Share of requests that the upstream tells to slow down." placeholder:"SHARE"`
-	Concurrency []int   `help:"Uploads at a time that are tried besides." default:"2,5,20" placeholder:"N,N"`
+	Objects     int     `help:"Number of objects in the sequential run; the faster runs write up to ten times as many." default:"300" placeholder:"N"`
+	ItemBytes   string  `help:"Object size, or smallest and largest." default:"1KiB" placeholder:"SIZE[-SIZE]"`
+	LatencyMS   int     `name:"latency-ms" help:"Response time of the upstream in milliseconds." default:"5" placeholder:"N"`
+	Throttle    float64 `help:"Share of requests that the upstream answers with SlowDown." placeholder:"SHARE"`
+	Concurrency []int   `help:"Further numbers of parallel uploads to measure." default:"2,5,20" placeholder:"N,N"`
 	Out         string  `help:"Directory for upload.json." placeholder:"DIR" type:"path"`
 	JSON        bool    `name:"json" help:"Print JSON."`
 }
@@ -296,7 +296,7 @@ func (b *benchUpload) Run() error {
 	return report.WriteText(os.Stdout)
 }
 
-// asJSON writes v.
+// asJSON returns a function that writes v as indented JSON.
 func asJSON(v any) func(io.Writer) error {
 	return func(w io.Writer) error {
 		e := json.NewEncoder(w)
@@ -305,7 +305,8 @@ func asJSON(v any) func(io.Writer) error {
 	}
 }
 
-// progress shows to a person how far a benchmark is, and nothing to a file.
+// progress returns a function that shows a benchmark's progress, nil if standard error is not a
+// terminal.
 func progress() func(what string, done, of float64, last *bench.Sample) {
 	if !terminal(os.Stderr) {
 		return nil
@@ -313,7 +314,7 @@ func progress() func(what string, done, of float64, last *bench.Sample) {
 	return func(what string, done, of float64, last *bench.Sample) {
 		fmt.Fprintf(os.Stderr, "\r\x1b[K%s: %.0f of %.0f", what, done, of)
 		if last != nil {
-			fmt.Fprintf(os.Stderr, " s, %.0f/s, P50 %.2f P95 %.2f P99 %.2f ms, %d errors, %d without an answer", last.PerSec, last.P50, last.P95, last.P99, last.Errors, last.Outstanding)
+			fmt.Fprintf(os.Stderr, " s, %.0f/s, P50 %.2f P95 %.2f P99 %.2f ms, %d errors, %d outstanding", last.PerSec, last.P50, last.P95, last.P99, last.Errors, last.Outstanding)
 		}
 		if done >= of {
 			fmt.Fprintln(os.Stderr)
@@ -321,14 +322,14 @@ func progress() func(what string, done, of float64, last *bench.Sample) {
 	}
 }
 
-// control moves objects by a gateway's admin API.
+// control moves objects between tiers through the gateway's admin API.
 type control struct{ *client.Client }
 
 // Move implements bench.Control.
 func (c control) Move(ctx context.Context, action, bucket, prefix string) error {
 	_, err := c.Client.Move(ctx, placement.Action(action), client.Objects{Bucket: bucket, Prefix: prefix}, "")
-	for _, no := range []error{placement.ErrMoving, placement.ErrPinned, placement.ErrNotPinned} { // which is an answer
-		if err != nil && strings.Contains(err.Error(), no.Error()) {
+	for _, refusal := range []error{placement.ErrMoving, placement.ErrPinned, placement.ErrNotPinned} { // valid responses under load
+		if err != nil && strings.Contains(err.Error(), refusal.Error()) {
 			return nil
 		}
 	}

@@ -16,9 +16,9 @@ type completionCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
-// Run prints a script for the shell. It is made from the commands themselves.
+// Run prints a completion script for the shell, generated from the command definitions.
 func (c *completionCommand) Run(app *kong.Kong) error {
-	words := map[string][]string{} // what can follow a command, by its path
+	words := map[string][]string{} // the words that may follow a command, by the command's path
 	collect(app.Model.Node, "", words)
 	switch c.Shell {
 	case "fish":
@@ -34,7 +34,7 @@ func (c *completionCommand) Run(app *kong.Kong) error {
 	return nil
 }
 
-// collect finds the commands and flags below a node.
+// collect gathers the subcommands and flags of a node and of all nodes below it.
 func collect(n *kong.Node, path string, words map[string][]string) {
 	for _, child := range n.Children {
 		if !child.Hidden && child.Type == kong.CommandNode {
@@ -77,7 +77,7 @@ type helpCommand struct {
 	Words []string `arg:"" optional:"" placeholder:"COMMAND" help:"A command, or a topic."`
 }
 
-// Run prints what --help of a command does, or a topic.
+// Run prints the help of a command, or a topic.
 func (h *helpCommand) Run(app *kong.Kong) error {
 	first := ""
 	if len(h.Words) > 0 {
@@ -91,51 +91,52 @@ func (h *helpCommand) Run(app *kong.Kong) error {
 	}
 	ctx, err := kong.Trace(app, h.Words)
 	if err = errors.Join(err, ctx.Error); err != nil {
-		return fmt.Errorf("%w; there are the commands that akigw --help has, and the topics %s", err, strings.Join(sortedKeys(topics), ", "))
+		return fmt.Errorf("%w; akigw --help lists the commands; the topics are %s", err, strings.Join(sortedKeys(topics), ", "))
 	}
 	return ctx.PrintUsage(false)
 }
 
-// topicsCommand is "akigw topics": what --help of a command does not say.
+// topicsCommand is "akigw topics": background that does not fit into the help of one command.
 type topicsCommand struct {
-	Topic string `arg:"" optional:"" help:"One of the topics."`
+	Topic string `arg:"" optional:"" help:"Topic to print."`
 }
 
-// topics are texts of a screen each.
+// topics are texts of at most one screen, by name.
 var topics = map[string]string{
-	"modes": `Freshness says how sure a cached object must be: strict asks the upstream for each hit (the
-default), events listens to it, ttl trusts for a while, immutable and exclusive ask nobody.
-Writes go through, or, with write = "back" in a rule, into a journal on local disk and from there
-upstream. akigw rules explain BUCKET/KEY says what holds for an object.
+	"modes": `Freshness says when a cached object may be served: strict validates every hit with the upstream
+	(the default), events relies on change notifications, ttl on an age limit; immutable and exclusive
+	never validate. Writes go straight to the upstream (write-through) or, with write = "back" in a
+	rule, to a journal on local disk and from there to the upstream (write-back).
+	akigw rules explain BUCKET/KEY prints the settings of an object.
 More: docs/choosing.md`,
-	"environment": `Every setting is a key of the configuration file and a variable: cache.hot_bytes is
-AKIGW_CACHE_HOT_BYTES. A flag wins over a variable, a variable over the file.
+	"environment": `Every setting is a key in the configuration file and an environment variable: cache.hot_bytes is
+	AKIGW_CACHE_HOT_BYTES. Flags override variables, and variables override the file.
 AKIGW_ACCESS_KEY, AKIGW_SECRET_KEY      the gateway's root key pair
 AKIGW_UPSTREAM, AKIGW_UPSTREAM_*        the S3 service behind it
 AKIGW_LISTEN, AKIGW_ADMIN_LISTEN        addresses
-AKIGW_ADMIN_ACCESS_KEY, _SECRET_KEY     for commands that ask a running gateway
-akigw config explain names all of them, and says what each is and where that comes from.`,
-	"exit-codes": `0   done; serve: stopped, and everything acknowledged is upstream
-1   an error, which is on stderr; doctor: problems were found
-75  serve: stopped, and writes are pending; they are kept, and the next start takes them upstream`,
+AKIGW_ADMIN_ACCESS_KEY, _SECRET_KEY     for commands that talk to a running gateway
+akigw config explain lists all settings with their values and where each value comes from.`,
+	"exit-codes": `0   success; serve: stopped, and every acknowledged write is upstream
+	1   error, described on stderr; doctor: problems were found
+	75  serve: stopped with pending writes; they are kept, and the next start uploads them`,
 	"files": `In the data directory:
-warm/          the disk tier: a cache, may be deleted while the gateway is down
+warm/          the disk tier: a cache; may be deleted while the gateway is stopped
 journal/       acknowledged writes that are not upstream yet: never delete it
-access/        users and keys, sealed by the root secret
-tiers/         pins, and where the worker is
+access/        users and keys, encrypted with the root secret
+tiers/         pins, and the progress of the tiering worker
 snapshots/     the catalog as Parquet
-cost.json      what was counted for akigw cost
+cost.json      counters for akigw cost
 audit.jsonl    who changed what
 embedded/      objects of the trial upstream
 trial-keys.json  the generated key pair of a trial`,
-	"keys": `The root key pair may do everything; users have policies, admins have the admin listener and no
-S3. A running gateway takes changes over within a second.
+	"keys": `The root key pair may do everything. Users are restricted by policies. Administrators may use the
+	admin listener but not S3. A running gateway picks up changes within a second.
   akigw users set alice --policy alice.json      akigw keys create --user alice
   akigw users set operator --admin               akigw keys create --user operator
 More: docs/access.md`,
 }
 
-// Run prints a topic, or names them.
+// Run prints a topic, or the names of all topics.
 func (t *topicsCommand) Run() error {
 	text, ok := topics[t.Topic]
 	switch {
@@ -144,8 +145,8 @@ func (t *topicsCommand) Run() error {
 	case t.Topic == "":
 		fmt.Println(strings.Join(sortedKeys(topics), "\n"))
 	default:
-		fmt.Fprintln(os.Stderr, "there are:", strings.Join(sortedKeys(topics), ", "))
-		return fmt.Errorf("there is no topic %q", t.Topic)
+		fmt.Fprintln(os.Stderr, "topics:", strings.Join(sortedKeys(topics), ", "))
+		return fmt.Errorf("unknown topic %q", t.Topic)
 	}
 	return nil
 }

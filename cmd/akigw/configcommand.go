@@ -15,12 +15,12 @@ import (
 
 // configCommand is "akigw config".
 type configCommand struct {
-	Check        configCheck        `cmd:"" help:"Read the configuration as serve would, and name every mistake."`
+	Check        configCheck        `cmd:"" help:"Read the configuration as serve would and report every mistake."`
 	PrintDefault configPrintDefault `cmd:"" help:"Print a configuration file with every setting, its default and its meaning."`
-	Explain      configExplain      `cmd:"" help:"What a setting means, what it is, and where that comes from."`
+	Explain      configExplain      `cmd:"" help:"Print the meaning and value of a setting and where the value comes from."`
 }
 
-// configFile is the file that the commands are about.
+// configFile holds the flag for the configuration file.
 type configFile struct {
 	Config string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
 }
@@ -36,7 +36,7 @@ func (k *configCheck) Run() error {
 	if _, err := c.OpenRules(slog.New(slog.DiscardHandler), nil); err != nil {
 		return err
 	}
-	fmt.Printf("the configuration is sound; %d settings are given\n", len(c.Origins))
+	fmt.Printf("the configuration is valid; %d settings are given\n", len(c.Origins))
 	return nil
 }
 
@@ -45,10 +45,11 @@ type configPrintDefault struct{}
 // Run prints the defaults.
 func (configPrintDefault) Run() error { return printDefaults(os.Stdout) }
 
-// printDefaults writes the defaults as a file that says the same when it is read.
+// printDefaults writes the defaults as a configuration file. Reading that file gives the
+// defaults.
 func printDefaults(to io.Writer) error {
 	w := bufio.NewWriter(to)
-	fmt.Fprintln(w, "# Every setting with its default. What is switched off by a # has none.")
+	fmt.Fprintln(w, "# Every setting with its default. Settings that are commented out have none.")
 	table := ""
 	for _, s := range appconfig.Settings(server.Defaults()) {
 		name := s.Key
@@ -74,17 +75,17 @@ type configExplain struct {
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-// explained is what is said of a setting.
+// explained describes a setting.
 type explained struct {
 	Key      string `json:"key"`
-	Value    string `json:"value"` // as a file has it
+	Value    string `json:"value"` // in TOML syntax
 	Meaning  string `json:"meaning"`
 	From     string `json:"from"`
-	Variable string `json:"variable,omitempty"` // "" for those of lists, and so the default
+	Variable string `json:"variable,omitempty"` // Variable and Default are empty for settings within lists
 	Default  string `json:"default,omitempty"`
 }
 
-// Run explains a setting, or those of a table.
+// Run explains a setting, all settings of a table, or all settings.
 func (k *configExplain) Run() error {
 	c, err := server.Load(k.Config, os.Environ(), nil)
 	if err != nil {
@@ -106,7 +107,7 @@ func (k *configExplain) Run() error {
 		all = append(all, e)
 	}
 	if len(all) == 0 {
-		return fmt.Errorf("there is no setting %q%s; akigw config explain names all", k.Key, appconfig.Suggestion(server.Defaults(), k.Key))
+		return fmt.Errorf("unknown setting %q%s; akigw config explain lists all of them", k.Key, appconfig.Suggestion(server.Defaults(), k.Key))
 	}
 	if k.JSON {
 		return printJSON(all)

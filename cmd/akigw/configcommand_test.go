@@ -10,8 +10,8 @@ import (
 	"github.com/akidb/akigw/server"
 )
 
-// TestDefaultsAreAFile: what "akigw config print-default" prints says the defaults when it is
-// read, and says that the file does.
+// TestDefaultsAreAFile: reading the output of "akigw config print-default" gives the defaults, with the
+// file as their origin.
 func TestDefaultsAreAFile(t *testing.T) {
 	var text bytes.Buffer
 	if err := printDefaults(&text); err != nil {

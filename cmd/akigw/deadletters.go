@@ -14,12 +14,12 @@ import (
 
 // deadCommand is "akigw dead-letters".
 type deadCommand struct {
-	List    deadList    `cmd:"" help:"List them."`
-	Show    deadShow    `cmd:"" help:"Print one."`
-	Retry   deadRetry   `cmd:"" help:"Try to take them to the upstream once more."`
-	Export  deadExport  `cmd:"" help:"Write the body of one to a file."`
-	Archive deadArchive `cmd:"" help:"Write the bodies of all of them into one object upstream, a pack; see akigw pack."`
-	Drop    deadDrop    `cmd:"" help:"Give them up for good: their keys hold from then on what the upstream has."`
+	List    deadList    `cmd:"" help:"List dead letters."`
+	Show    deadShow    `cmd:"" help:"Print one dead letter."`
+	Retry   deadRetry   `cmd:"" help:"Try to upload dead letters again."`
+	Export  deadExport  `cmd:"" help:"Write the body of a dead letter to a file."`
+	Archive deadArchive `cmd:"" help:"Write the bodies of all dead letters into one upstream object, a pack; see akigw pack."`
+	Drop    deadDrop    `cmd:"" help:"Discard dead letters permanently: from then on, reads of their keys return the upstream's objects."`
 }
 
 type deadList struct{ remote }
@@ -61,13 +61,13 @@ func (d *deadShow) Run() error {
 	return writeback.ErrNoDeadLetter
 }
 
-// chosen are dead letters that a command is for.
+// chosen selects the dead letters that a command applies to.
 type chosen struct {
-	ID  []uint64 `arg:"" optional:"" help:"Numbers of dead letters."`
-	All bool     `help:"All of them."`
+	ID  []uint64 `arg:"" optional:"" help:"Numbers of the dead letters."`
+	All bool     `help:"Select all dead letters."`
 }
 
-// each does something with each chosen dead letter.
+// each calls do for each selected dead letter.
 func (c *chosen) each(r *remote, do func(*client.Client, context.Context, uint64) error, done string) error {
 	ids := c.ID
 	if c.All == (len(ids) > 0) {
@@ -101,7 +101,7 @@ type deadRetry struct {
 	chosen
 }
 
-// Run has dead letters tried again.
+// Run queues dead letters for upload again.
 func (d *deadRetry) Run() error {
 	return d.each(&d.remote, (*client.Client).RetryDeadLetter, "trying again:")
 }
@@ -111,7 +111,7 @@ type deadDrop struct {
 	chosen
 }
 
-// Run gives dead letters up.
+// Run discards dead letters.
 func (d *deadDrop) Run() error {
 	return d.each(&d.remote, (*client.Client).DropDeadLetter, "dropped")
 }
@@ -136,14 +136,14 @@ func (d *deadExport) Run() error {
 
 type deadArchive struct {
 	remote
-	To string `arg:"" help:"Object to write; one that is there is replaced." placeholder:"s3://BUCKET/KEY"`
+	To string `arg:"" help:"Object to write; an existing one is replaced." placeholder:"s3://BUCKET/KEY"`
 }
 
-// Run writes the archive.
+// Run archives all dead letters in one object.
 func (d *deadArchive) Run() error {
 	bucket, key, err := s3URL(d.To)
 	if err != nil || key == "" {
-		return fmt.Errorf("%s does not name an object: s3://BUCKET/KEY", d.To)
+		return fmt.Errorf("%s is not of the form s3://BUCKET/KEY", d.To)
 	}
 	archived, err := ask(&d.remote, func(c *client.Client, ctx context.Context) (int, error) {
 		return c.ArchiveDeadLetters(ctx, bucket, key)
@@ -151,6 +151,6 @@ func (d *deadArchive) Run() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d dead letters are in %s; they are kept here as well\n", archived, d.To)
+	fmt.Printf("archived %d dead letters in %s; they are also kept here\n", archived, d.To)
 	return nil
 }

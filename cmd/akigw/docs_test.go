@@ -13,8 +13,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// TestCommandsOfTheDocs: every akigw command that the README, the guides and the files of deploy/
-// print is one that the command line takes, with these arguments.
+// TestCommandsOfTheDocs: the command line accepts every akigw command in the README, the guides and the
+// files of deploy/, with its arguments.
 func TestCommandsOfTheDocs(t *testing.T) {
 	var files []string
 	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../deploy/*/*", "../../docker-compose.yml"} {
@@ -33,7 +33,7 @@ func TestCommandsOfTheDocs(t *testing.T) {
 		pages[strings.TrimPrefix(name, "../../")] = string(page)
 	}
 	t.Chdir(t.TempDir())
-	for _, name := range []string{"FILE", "plan.toml", "day.jsonl.gz"} { // some arguments have to be there
+	for _, name := range []string{"FILE", "plan.toml", "day.jsonl.gz"} { // files that commands require to exist
 		if err := os.WriteFile(name, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -59,15 +59,15 @@ func TestCommandsOfTheDocs(t *testing.T) {
 	}
 }
 
-// inProse and onALine are akigw's commands as pages print them.
+// inProse and onALine match akigw's commands in pages.
 var (
 	inProse = regexp.MustCompile("`(?:\\./bin/)?akigw ([^`]+)`")
 	onALine = regexp.MustCompile(`(?m)^(?: {4,}|# {2,})(?:\$ |[A-Z0-9_]+=\S+ |echo .* \| )*(?:\S*/)?akigw ([a-z][a-z0-9-]*(?: .*)?)$`)
 	comment = regexp.MustCompile(`\s+#.*$|\s+>.*$`)
 )
 
-// commandsOf is what follows "akigw" in the commands of a page, without brackets and with one of
-// what it has "|" between.
+// commandsOf returns the arguments of the akigw commands in a page, without brackets, and with one line
+// for each alternative separated by "|".
 func commandsOf(page string) (lines []string) {
 	for _, found := range append(inProse.FindAllStringSubmatch(page, -1), onALine.FindAllStringSubmatch(page, -1)...) {
 		line := strings.NewReplacer("[", "", "]", "", "...", "X").Replace(comment.ReplaceAllString(found[1], ""))
@@ -87,7 +87,7 @@ func commandsOf(page string) (lines []string) {
 	return lines
 }
 
-// parses takes a command line apart as main does. That of a group of commands is one, too.
+// parses parses a command line as main does. A group of commands alone counts as a command.
 func parses(k *kong.Kong, line string) error {
 	words := strings.Fields(line)
 	node := k.Model.Node
@@ -102,7 +102,7 @@ func parses(k *kong.Kong, line string) error {
 		if node == k.Model.Node {
 			return errors.New("there is no such command")
 		}
-		return nil // what else it needs the prose around it says
+		return nil // the surrounding prose names the other arguments
 	}
 	_, err := k.Parse(words)
 	return err

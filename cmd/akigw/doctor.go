@@ -18,25 +18,25 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// doctorCommand is "akigw doctor". Its flags are those of serve.
+// doctorCommand is "akigw doctor". It shares most flags with serve.
 type doctorCommand struct {
 	Config      string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
 	Listen      string `help:"Address of the S3 listener." placeholder:"ADDR" env:"AKIGW_LISTEN"`
 	AdminListen string `help:"Address of the admin listener." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
-	Data        string `help:"Directory for everything that the gateway keeps." placeholder:"DIR" env:"AKIGW_DATA"`
+	Data        string `help:"Directory for everything the gateway stores." placeholder:"DIR" env:"AKIGW_DATA"`
 	Upstream    string `help:"Endpoint of the S3 service behind the gateway." placeholder:"URL" env:"AKIGW_UPSTREAM"`
-	Bucket      string `help:"Bucket in which an object is written and deleted, to see what the upstream's credentials may do." placeholder:"NAME"`
+	Bucket      string `help:"Bucket in which a test object is written and deleted, to check the permissions of the upstream credentials." placeholder:"NAME"`
 	JSON        bool   `name:"json" help:"Print JSON."`
 }
 
-// Run prints what was found. It fails if there is a problem.
+// Run prints the findings. It returns an error if there are problems.
 func (d *doctorCommand) Run() error {
 	flags := map[string]string{"listen": d.Listen, "admin_listen": d.AdminListen, "data": d.Data, "upstream.url": d.Upstream}
 	maps.DeleteFunc(flags, func(_, value string) bool { return value == "" })
 	ctx, stop := until()
 	defer stop()
 	var r doctor.Report
-	done := busy("looking at the machine and the upstream")
+	done := busy("checking the machine and the upstream")
 	d.examine(ctx, &r, flags)
 	done()
 	var err error
@@ -49,12 +49,12 @@ func (d *doctorCommand) Run() error {
 		return err
 	}
 	if n := r.Count(doctor.Problem); n > 0 {
-		return fmt.Errorf("%d problems were found", n)
+		return fmt.Errorf("found %d problems", n)
 	}
 	return nil
 }
 
-// examine looks at everything.
+// examine runs all checks.
 func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map[string]string) {
 	c, err := server.Load(d.Config, os.Environ(), flags)
 	var book *rules.Book
@@ -65,16 +65,16 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 	switch {
 	case errors.As(err, &mistakes):
 		for _, m := range mistakes {
-			r.Add(doctor.Problem, "config", "akigw config explain KEY says what a setting means; the rest is checked when this is mended", "%s", m)
+			r.Add(doctor.Problem, "config", "akigw config explain KEY describes a setting; the other checks run once this is fixed", "%s", m)
 		}
 		return
 	case err != nil:
-		r.Add(doctor.Problem, "config", "akigw config print-default shows what a file looks like; the rest is checked when this is mended", "%v", err)
+		r.Add(doctor.Problem, "config", "akigw config print-default prints an example; the other checks run once this is fixed", "%v", err)
 		return
 	}
-	r.Add(doctor.OK, "config", "", "%d settings are given, and sound", len(c.Origins))
+	r.Add(doctor.OK, "config", "", "%d settings are given and valid", len(c.Origins))
 	if !c.HasAdminKey() {
-		r.Add(doctor.Note, "admin key", makeAdminKey, "there is none: what changes something on the admin listener needs one")
+		r.Add(doctor.Note, "admin key", makeAdminKey, "there is none: requests that change something on the admin listener require one")
 	}
 	(&doctor.Machine{
 		Data:        c.Process.Data,
@@ -87,7 +87,7 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 	}).Check(r)
 	writeBack(r, c, book)
 	if c.Upstream.URL == "" {
-		r.Add(doctor.Note, "upstream", "--upstream URL puts the gateway before your S3 service", "there is none: the embedded one is for trials")
+		r.Add(doctor.Note, "upstream", "--upstream URL puts the gateway in front of your S3 service", "none is configured: the embedded one is for trials only")
 	} else {
 		d.upstream(ctx, r, c, "upstream", c.Upstream)
 	}
@@ -96,11 +96,11 @@ func (d *doctorCommand) examine(ctx context.Context, r *doctor.Report, flags map
 	}
 }
 
-// maxDoctorNotes bounds what is said of buckets.
+// maxDoctorNotes bounds the number of buckets that are reported.
 const maxDoctorNotes = 20
 
-// writeBack says of which buckets the gateway found out that a rule write = "back" cannot be
-// honoured. It reads what a gateway has kept, and asks nobody.
+// writeBack reports buckets for which the gateway has found that it cannot honour a rule
+// write = "back". It reads the gateway's saved facts and sends no request.
 func writeBack(r *doctor.Report, c *server.Config, book *rules.Book) {
 	const check = "write-back"
 	if !book.BacksAny() {
@@ -108,40 +108,40 @@ func writeBack(r *doctor.Report, c *server.Config, book *rules.Book) {
 	}
 	kept, err := facts.Read(c.FactsFile())
 	if err != nil {
-		r.Add(doctor.Note, check, "nothing: the next start sets it aside and asks the upstream anew", "%s: %v", c.FactsFile(), err)
+		r.Add(doctor.Note, check, "nothing to do: the next start sets the file aside and asks the upstream again", "%s: %v", c.FactsFile(), err)
 		return
 	}
-	said := 0
+	reported := 0
 	for i := range kept {
 		n := buckets.NoteOf(&kept[i])
 		if n == nil || !book.Backs(n.Bucket) {
 			continue
 		}
-		if said++; said > maxDoctorNotes {
+		if reported++; reported > maxDoctorNotes {
 			continue
 		}
-		mend := "if that is as it should be, say write = \"through\" in its rule"
-		if remedy := buckets.Remedy(n.Bucket, kept[i].Why()); remedy != "" {
-			mend = "akigw status says whether acknowledged writes of it are held back. If so: " + remedy
+		remedy := "if this is intended, set write = \"through\" in its rule"
+		if resume := buckets.Remedy(n.Bucket, kept[i].Why()); resume != "" {
+			remedy = "akigw status shows whether acknowledged writes to it are held back. If so: " + resume
 		}
 		if n.Reason != "" {
-			r.Add(doctor.Warning, check, mend, "a rule says write = \"back\", and writes to bucket %q go through: %s", n.Bucket, n.Meaning)
+			r.Add(doctor.Warning, check, remedy, "a rule says write = \"back\", but writes to bucket %q are written through: %s", n.Bucket, n.Meaning)
 		}
 		if len(n.RefusedKinds) > 0 {
-			r.Add(doctor.Note, check, "akigw journal resume "+n.Bucket+" --forget has them tried again", "writes to bucket %q that the upstream refused before go through: %s", n.Bucket, strings.Join(n.RefusedKinds, ", "))
+			r.Add(doctor.Note, check, "akigw journal resume "+n.Bucket+" --forget retries them", "writes to bucket %q of kinds that the upstream has refused are written through: %s", n.Bucket, strings.Join(n.RefusedKinds, ", "))
 		}
 	}
 	switch {
-	case said > maxDoctorNotes:
-		r.Add(doctor.Warning, check, "akigw status", "so do writes to %d more buckets", said-maxDoctorNotes)
-	case said == 0 && len(kept) > 0:
-		r.Add(doctor.OK, check, "", "no bucket is known to which writes cannot be acknowledged by the journal")
+	case reported > maxDoctorNotes:
+		r.Add(doctor.Warning, check, "akigw status", "the same holds for %d more buckets", reported-maxDoctorNotes)
+	case reported == 0 && len(kept) > 0:
+		r.Add(doctor.OK, check, "", "no known bucket prevents write-back")
 	}
 }
 
-// upstream looks at one upstream.
+// upstream checks one upstream.
 func (d *doctorCommand) upstream(ctx context.Context, r *doctor.Report, c *server.Config, name string, one cold.Config) {
-	one.Retries = 0 // the first answer says most
+	one.Retries = 0 // a check reports the first response
 	client, err := cold.New(one, c.Storage.Pool, nil)
 	if err != nil {
 		r.Add(doctor.Problem, "upstream", "", "%v", err)

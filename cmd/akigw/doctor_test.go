@@ -22,12 +22,12 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// ailing is an S3 service with something wrong with it.
-type ailing struct {
+// faultyS3 is an S3 service with one fault.
+type faultyS3 struct {
 	deny         string // method that is refused
-	error        string // S3's code that every request is answered with
-	more         string // of the error document
-	page         bool   // it is a web page
+	error        string // error code of every response
+	more         string // further elements of the error document
+	page         bool   // it responds with a web page
 	skew         time.Duration
 	noConditions bool
 	noTrailers   bool
@@ -36,7 +36,7 @@ type ailing struct {
 	objects      map[string][]byte
 }
 
-func (a *ailing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *faultyS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	w.Header().Set("Date", time.Now().Add(a.skew).UTC().Format(http.TimeFormat))
 	refuse := func(status int, code string) {
@@ -84,7 +84,7 @@ func (a *ailing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (a *ailing) etag(body []byte) string {
+func (a *faultyS3) etag(body []byte) string {
 	sum := md5.Sum(body)
 	if a.oddETags {
 		sum[0] ^= 1
@@ -92,7 +92,7 @@ func (a *ailing) etag(body []byte) string {
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-// certificate configures a certificate that ends at some time, and its key, or that of another.
+// certificate configures a certificate that expires at some time, with its key or that of another one.
 func certificate(t *testing.T, dir string, ends time.Time, foreign bool, set func(key, value string)) {
 	t.Helper()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -104,8 +104,8 @@ func certificate(t *testing.T, dir string, ends time.Time, foreign bool, set fun
 	set("AKIGW_TLS_KEY", key)
 }
 
-// TestDoctorFindsPlantedProblems: each is found, at its level, and the mend is named; and a
-// machine and an upstream that are well have none.
+// TestDoctorFindsPlantedProblems: each planted problem is found, at its level and with its remedy. A
+// healthy machine and upstream have none.
 func TestDoctorFindsPlantedProblems(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -113,23 +113,23 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 	}
 	defer busy.Close()
 	for _, c := range []struct {
-		name   string
-		ailing *ailing
-		plant  func(t *testing.T, dir string, set func(key, value string)) // in an empty directory
-		check  string
-		level  doctor.Level
-		mend   string
+		name     string
+		faultyS3 *faultyS3
+		plant    func(t *testing.T, dir string, set func(key, value string)) // in an empty directory
+		check    string
+		level    doctor.Level
+		remedy   string
 	}{
-		{name: "all is well", ailing: &ailing{}, level: doctor.OK},
+		{name: "all is well", faultyS3: &faultyS3{}, level: doctor.OK},
 		{name: "unknown setting", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[cache]\nhot_byte = 1\n", 0o600))
-		}, check: "config", level: doctor.Problem, mend: "config explain"},
+		}, check: "config", level: doctor.Problem, remedy: "config explain"},
 		{name: "secret for everybody", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "secret_key = \"aaaaaaaaaaaa\"\naccess_key = \"abcd\"\n", 0o644))
-		}, check: "config", level: doctor.Problem, mend: "config explain"},
+		}, check: "config", level: doctor.Problem, remedy: "config explain"},
 		{name: "no TOML", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "listen: 1\n", 0o600))
-		}, check: "config", level: doctor.Problem, mend: "print-default"},
+		}, check: "config", level: doctor.Problem, remedy: "print-default"},
 		{name: "directory of others", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
 				t.Fatal(err)
@@ -137,19 +137,19 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			if err := os.Chmod(filepath.Join(dir, "data"), 0o777); err != nil {
 				t.Fatal(err)
 			}
-		}, check: "directory", level: doctor.Problem, mend: "chmod 700"},
+		}, check: "directory", level: doctor.Problem, remedy: "chmod 700"},
 		{name: "no directory", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			writeFile(t, dir, "data", "", 0o600)
-		}, check: "directory", level: doctor.Problem, mend: "--data"},
+		}, check: "directory", level: doctor.Problem, remedy: "--data"},
 		{name: "files for everybody", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			writeFile(t, filepath.Join(dir, "data"), "trial-keys.json", "{}", 0o644)
-		}, check: "directory", level: doctor.Warning, mend: "chmod -R go="},
+		}, check: "directory", level: doctor.Warning, remedy: "chmod -R go="},
 		{name: "disk too small", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_CACHE_WARM_BYTES", "900TiB")
-		}, check: "disk space", level: doctor.Warning, mend: "cache.warm_bytes"},
+		}, check: "disk space", level: doctor.Warning, remedy: "cache.warm_bytes"},
 		{name: "journal in memory", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			memory, err := os.MkdirTemp("/dev/shm", "akigw-doctor")
 			if err != nil {
@@ -158,81 +158,81 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			t.Cleanup(func() { os.RemoveAll(memory) })
 			set("AKIGW_DATA", filepath.Join(memory, "data"))
 			set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[[rule]]\nbucket = \"*\"\nwrite = \"back\"\n", 0o600))
-		}, check: "disk space", level: doctor.Problem, mend: "a disk, with --data"},
+		}, check: "disk space", level: doctor.Problem, remedy: "a disk, with --data"},
 		{name: "a bucket that is versioned", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			plantFact(t, dir, set, facts.Versioned)
-		}, check: "write-back", level: doctor.Warning, mend: "akigw journal resume backbucket"},
+		}, check: "write-back", level: doctor.Warning, remedy: "akigw journal resume backbucket"},
 		{name: "a bucket with other ETags", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			plantFact(t, dir, set, facts.OtherETags)
-		}, check: "write-back", level: doctor.Warning, mend: `write = "through"`},
+		}, check: "write-back", level: doctor.Warning, remedy: `write = "through"`},
 		{name: "writes that were refused", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			plantFact(t, dir, set, facts.None)
-		}, check: "write-back", level: doctor.Note, mend: "akigw journal resume backbucket --forget"},
+		}, check: "write-back", level: doctor.Note, remedy: "akigw journal resume backbucket --forget"},
 		{name: "damaged facts", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			plantFact(t, dir, set, facts.None)
 			writeFile(t, filepath.Join(dir, "data"), "bucket-facts", "nonsense", 0o600)
-		}, check: "write-back", level: doctor.Note, mend: "sets it aside"},
+		}, check: "write-back", level: doctor.Note, remedy: "sets the file aside"},
 		{name: "too little memory", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_CACHE_HOT_BYTES", "90TiB")
-		}, check: "memory", level: doctor.Problem, mend: "cache.hot_bytes ="},
+		}, check: "memory", level: doctor.Problem, remedy: "cache.hot_bytes ="},
 		{name: "too few files", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_MAX_CONNECTIONS", "2000000000")
-		}, check: "open files", level: doctor.Warning, mend: "ulimit -n"},
+		}, check: "open files", level: doctor.Warning, remedy: "ulimit -n"},
 		{name: "port in use", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_LISTEN", busy.Addr().String())
-		}, check: "S3 port", level: doctor.Problem, mend: "ss -ltnp"},
+		}, check: "S3 port", level: doctor.Problem, remedy: "ss -ltnp"},
 		{name: "address of another machine", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_LISTEN", "192.0.2.1:9000")
 			set("AKIGW_ALLOW_PLAINTEXT", "true")
 			set("AKIGW_ALLOW_TRIAL_KEYS", "true")
-		}, check: "S3 port", level: doctor.Problem, mend: "ip addr"},
+		}, check: "S3 port", level: doctor.Problem, remedy: "ip addr"},
 		{name: "certificate is over", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			certificate(t, dir, time.Now().Add(-time.Hour), false, set)
-		}, check: "TLS", level: doctor.Problem, mend: "renew"},
+		}, check: "TLS", level: doctor.Problem, remedy: "renew"},
 		{name: "certificate is nearly over", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			certificate(t, dir, time.Now().Add(24*time.Hour), false, set)
-		}, check: "TLS", level: doctor.Warning, mend: "renew"},
+		}, check: "TLS", level: doctor.Warning, remedy: "renew"},
 		{name: "key of another certificate", plant: func(t *testing.T, dir string, set func(key, value string)) {
 			certificate(t, dir, time.Now().Add(999*time.Hour), true, set)
-		}, check: "TLS", level: doctor.Problem, mend: "tls_key its key"},
+		}, check: "TLS", level: doctor.Problem, remedy: "tls_key its key"},
 		{name: "nothing listens upstream", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_UPSTREAM", "http://127.0.0.1:1")
-		}, check: "upstream", level: doctor.Problem, mend: "is it running?"},
+		}, check: "upstream", level: doctor.Problem, remedy: "is it running?"},
 		{name: "no such host", plant: func(_ *testing.T, _ string, set func(key, value string)) {
 			set("AKIGW_UPSTREAM", "http://s3.invalid")
-		}, check: "upstream", level: doctor.Problem, mend: "host name"},
+		}, check: "upstream", level: doctor.Problem, remedy: "host name"},
 		{name: "HTTP instead of HTTPS", plant: func(t *testing.T, _ string, set func(key, value string)) {
-			s := httptest.NewTLSServer(&ailing{})
+			s := httptest.NewTLSServer(&faultyS3{})
 			t.Cleanup(s.Close)
 			set("AKIGW_UPSTREAM", strings.Replace(s.URL, "https", "http", 1))
-		}, check: "upstream", level: doctor.Problem, mend: `upstream.url = "https://`},
+		}, check: "upstream", level: doctor.Problem, remedy: `upstream.url = "https://`},
 		{name: "HTTPS instead of HTTP", plant: func(t *testing.T, _ string, set func(key, value string)) {
-			s := httptest.NewServer(&ailing{})
+			s := httptest.NewServer(&faultyS3{})
 			t.Cleanup(s.Close)
 			set("AKIGW_UPSTREAM", strings.Replace(s.URL, "http", "https", 1))
-		}, check: "upstream", level: doctor.Problem, mend: `upstream.url = "http://`},
+		}, check: "upstream", level: doctor.Problem, remedy: `upstream.url = "http://`},
 		{name: "unknown authority", plant: func(t *testing.T, _ string, set func(key, value string)) {
-			s := httptest.NewTLSServer(&ailing{})
+			s := httptest.NewTLSServer(&faultyS3{})
 			t.Cleanup(s.Close)
 			set("AKIGW_UPSTREAM", s.URL)
-		}, check: "upstream", level: doctor.Problem, mend: "update-ca-certificates"},
-		{name: "web page", ailing: &ailing{page: true}, check: "upstream", level: doctor.Problem, mend: "console has another port"},
-		{name: "wrong access key", ailing: &ailing{error: "InvalidAccessKeyId"}, check: "credentials", level: doctor.Problem, mend: "AKIGW_UPSTREAM_ACCESS_KEY"},
-		{name: "wrong secret", ailing: &ailing{error: "SignatureDoesNotMatch"}, check: "credentials", level: doctor.Problem, mend: "AKIGW_UPSTREAM_SECRET_KEY"},
-		{name: "credentials are over", ailing: &ailing{error: "ExpiredToken"}, check: "credentials", level: doctor.Problem, mend: "upstream.credentials"},
-		{name: "wrong region", ailing: &ailing{error: "AuthorizationHeaderMalformed", more: "<Region>eu-west-3</Region>"}, check: "region", level: doctor.Problem, mend: `upstream.region = "eu-west-3"`},
-		{name: "wrong clock", ailing: &ailing{error: "RequestTimeTooSkewed", skew: 20 * time.Minute}, check: "clock", level: doctor.Problem, mend: "timedatectl"},
-		{name: "slow clock", ailing: &ailing{skew: -time.Minute}, check: "clock", level: doctor.Warning, mend: "timedatectl"},
-		{name: "no bucket", ailing: &ailing{}, plant: func(_ *testing.T, _ string, set func(key, value string)) { set("BUCKET", "other") }, check: "bucket", level: doctor.Problem, mend: "aws s3 mb s3://other"},
-		{name: "writing is denied", ailing: &ailing{deny: "PUT"}, check: "permissions", level: doctor.Problem, mend: "s3:PutObject"},
-		{name: "reading is denied", ailing: &ailing{deny: "GET"}, check: "permissions", level: doctor.Problem, mend: "s3:GetObject"},
-		{name: "deleting is denied", ailing: &ailing{deny: "DELETE"}, check: "permissions", level: doctor.Problem, mend: "s3:DeleteObject"},
-		{name: "uploads are denied", ailing: &ailing{deny: "POST"}, check: "permissions", level: doctor.Problem, mend: "s3:PutObject"},
-		{name: "no conditions", ailing: &ailing{noConditions: true}, check: "conditions", level: doctor.Problem, mend: "another service"},
-		{name: "no trailing checksums", ailing: &ailing{noTrailers: true}, check: "checksums", level: doctor.Problem, mend: "upstream.trailing_checksums = false"},
-		{name: "frames are stored", ailing: &ailing{frames: true}, check: "checksums", level: doctor.Problem, mend: "upstream.trailing_checksums = false"},
-		{name: "ETags are no digests", ailing: &ailing{oddETags: true}, check: "ETags", level: doctor.Problem, mend: "cache.md5_etags = false"},
-		{name: "old versions are kept", ailing: &ailing{}, check: "versioning", level: doctor.Note, mend: "lifecycle"},
+		}, check: "upstream", level: doctor.Problem, remedy: "update-ca-certificates"},
+		{name: "web page", faultyS3: &faultyS3{page: true}, check: "upstream", level: doctor.Problem, remedy: "console has another port"},
+		{name: "wrong access key", faultyS3: &faultyS3{error: "InvalidAccessKeyId"}, check: "credentials", level: doctor.Problem, remedy: "AKIGW_UPSTREAM_ACCESS_KEY"},
+		{name: "wrong secret", faultyS3: &faultyS3{error: "SignatureDoesNotMatch"}, check: "credentials", level: doctor.Problem, remedy: "AKIGW_UPSTREAM_SECRET_KEY"},
+		{name: "credentials are over", faultyS3: &faultyS3{error: "ExpiredToken"}, check: "credentials", level: doctor.Problem, remedy: "upstream.credentials"},
+		{name: "wrong region", faultyS3: &faultyS3{error: "AuthorizationHeaderMalformed", more: "<Region>eu-west-3</Region>"}, check: "region", level: doctor.Problem, remedy: `upstream.region = "eu-west-3"`},
+		{name: "wrong clock", faultyS3: &faultyS3{error: "RequestTimeTooSkewed", skew: 20 * time.Minute}, check: "clock", level: doctor.Problem, remedy: "timedatectl"},
+		{name: "slow clock", faultyS3: &faultyS3{skew: -time.Minute}, check: "clock", level: doctor.Warning, remedy: "timedatectl"},
+		{name: "no bucket", faultyS3: &faultyS3{}, plant: func(_ *testing.T, _ string, set func(key, value string)) { set("BUCKET", "other") }, check: "bucket", level: doctor.Problem, remedy: "aws s3 mb s3://other"},
+		{name: "writing is denied", faultyS3: &faultyS3{deny: "PUT"}, check: "permissions", level: doctor.Problem, remedy: "s3:PutObject"},
+		{name: "reading is denied", faultyS3: &faultyS3{deny: "GET"}, check: "permissions", level: doctor.Problem, remedy: "s3:GetObject"},
+		{name: "deleting is denied", faultyS3: &faultyS3{deny: "DELETE"}, check: "permissions", level: doctor.Problem, remedy: "s3:DeleteObject"},
+		{name: "uploads are denied", faultyS3: &faultyS3{deny: "POST"}, check: "permissions", level: doctor.Problem, remedy: "s3:PutObject"},
+		{name: "no conditions", faultyS3: &faultyS3{noConditions: true}, check: "conditions", level: doctor.Problem, remedy: "another service"},
+		{name: "no trailing checksums", faultyS3: &faultyS3{noTrailers: true}, check: "checksums", level: doctor.Problem, remedy: "upstream.trailing_checksums = false"},
+		{name: "frames are stored", faultyS3: &faultyS3{frames: true}, check: "checksums", level: doctor.Problem, remedy: "upstream.trailing_checksums = false"},
+		{name: "ETags are no digests", faultyS3: &faultyS3{oddETags: true}, check: "ETags", level: doctor.Problem, remedy: "cache.md5_etags = false"},
+		{name: "old versions are kept", faultyS3: &faultyS3{}, check: "versioning", level: doctor.Note, remedy: "lifecycle"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -251,9 +251,9 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			set("AKIGW_ADMIN_LISTEN", "127.0.0.1:0")
 			set("AKIGW_UPSTREAM_ACCESS_KEY", "upstream-key")
 			set("AKIGW_UPSTREAM_SECRET_KEY", "upstream-secret")
-			if c.ailing != nil {
-				c.ailing.objects = map[string][]byte{}
-				s := httptest.NewServer(c.ailing)
+			if c.faultyS3 != nil {
+				c.faultyS3.objects = map[string][]byte{}
+				s := httptest.NewServer(c.faultyS3)
 				defer s.Close()
 				set("AKIGW_UPSTREAM", s.URL)
 			}
@@ -269,7 +269,7 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			}
 			found := c.level == doctor.OK
 			for _, f := range r.Findings {
-				found = found || f.Check == c.check && f.Level == c.level && strings.Contains(f.Mend, c.mend)
+				found = found || f.Check == c.check && f.Level == c.level && strings.Contains(f.Remedy, c.remedy)
 				if f.Level == doctor.Problem && f.Check != c.check {
 					t.Errorf("a problem besides: %+v", f)
 				}
@@ -277,8 +277,8 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 			if !found {
 				t.Errorf("not found in %+v", r.Findings)
 			}
-			if c.ailing != nil && len(c.ailing.objects) > 0 && c.ailing.deny != "DELETE" {
-				t.Errorf("left behind: %v", c.ailing.objects)
+			if c.faultyS3 != nil && len(c.faultyS3.objects) > 0 && c.faultyS3.deny != "DELETE" {
+				t.Errorf("left behind: %v", c.faultyS3.objects)
 			}
 			if _, err := os.Stat(filepath.Join(dir, "data", "lock")); err == nil {
 				t.Error("it made the data directory")
@@ -287,8 +287,7 @@ func TestDoctorFindsPlantedProblems(t *testing.T) {
 	}
 }
 
-// plantFact configures a rule that writes back, and leaves what a gateway has found out about a
-// bucket.
+// plantFact configures a rule that writes back, and saves a fact about a bucket as a gateway does.
 func plantFact(t *testing.T, dir string, set func(key, value string), reason facts.Reason) {
 	t.Helper()
 	set("AKIGW_CONFIG", writeFile(t, dir, "a.toml", "[[rule]]\nbucket = \"back*\"\nwrite = \"back\"\n", 0o600))

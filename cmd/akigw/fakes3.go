@@ -22,25 +22,25 @@ import (
 
 // fakes3Command is "akigw fakes3".
 type fakes3Command struct {
-	Listen    string `help:"Address, on loopback." placeholder:"ADDR" default:"127.0.0.1:9100"`
-	Plan      string `help:"A plan of faults in TOML or JSON that is in force from the start." placeholder:"FILE" type:"existingfile"`
-	Mode      string `help:"A plan by name: RateLimit, Timeout, PartialUpload, Corruption, or a preset." placeholder:"NAME"`
-	Strict    bool   `help:"Refuse what a careful client does not send: requests without a signature, unknown parameters and headers, bodies without a digest."`
+	Listen    string `help:"Address to listen on; loopback only." placeholder:"ADDR" default:"127.0.0.1:9100"`
+	Plan      string `help:"Fault plan in TOML or JSON, in force from the start." placeholder:"FILE" type:"existingfile"`
+	Mode      string `help:"Fault plan by name: RateLimit, Timeout, PartialUpload, Corruption, or a preset." placeholder:"NAME"`
+	Strict    bool   `help:"Refuse requests without a signature, with unknown parameters or headers, or with a body that has no digest."`
 	AccessKey string `help:"Access key." env:"AKIGW_FAKES3_ACCESS_KEY" default:"fakes3"`
 	SecretKey string `help:"Secret key." env:"AKIGW_FAKES3_SECRET_KEY" default:"fakes3-secret"`
-	Region    string `help:"Region of the signatures." default:"us-east-1"`
+	Region    string `help:"Region that requests are signed for." default:"us-east-1"`
 }
 
 // Run serves until SIGTERM or SIGINT.
 func (f *fakes3Command) Run() (err error) {
 	if !listen.Loopback(f.Listen) {
-		return fmt.Errorf("--listen %s: a service for tests listens on loopback only", f.Listen)
+		return fmt.Errorf("--listen %s: the test service listens on loopback only", f.Listen)
 	}
 	plan, err := f.plan()
 	if err != nil {
 		return err
 	}
-	parent := "/dev/shm" // memory
+	parent := "/dev/shm" // a file system in memory
 	if _, err := os.Stat(parent); err != nil {
 		parent = ""
 	}
@@ -69,7 +69,7 @@ func (f *fakes3Command) Run() (err error) {
 	server := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
-	fmt.Printf("an S3 service for tests: what it holds is gone when it ends\n\n  endpoint    http://%s\n  access key  %s\n  secret key  %s\n  history     http://%[1]s/_fakes3/history\n\nready\n", l.Addr(), f.AccessKey, f.SecretKey)
+	fmt.Printf("S3 service for tests; its data is lost when it ends\n\n  endpoint    http://%s\n  access key  %s\n  secret key  %s\n  history     http://%[1]s/_fakes3/history\n\nready\n", l.Addr(), f.AccessKey, f.SecretKey)
 	select {
 	case err := <-done:
 		return err
@@ -83,7 +83,7 @@ func (f *fakes3Command) Run() (err error) {
 	return nil
 }
 
-// plan is what is to be broken from the start, nil for nothing.
+// plan returns the fault plan that is in force from the start, nil for none.
 func (f *fakes3Command) plan() (*faults.Plan, error) {
 	switch {
 	case f.Plan != "" && f.Mode != "":

@@ -13,16 +13,16 @@ import (
 
 // faultsCommand is "akigw faults".
 type faultsCommand struct {
-	Set     faultsSet     `cmd:"" help:"Put a preset, or a plan from a file, in force in the place of any other."`
-	List    faultsList    `cmd:"" name:"ls" help:"Print what is in force, and how often it happened."`
-	Clear   faultsClear   `cmd:"" help:"End it."`
+	Set     faultsSet     `cmd:"" help:"Put a preset, or a plan from a file, in force. It replaces the current plan."`
+	List    faultsList    `cmd:"" name:"ls" help:"Print the faults in force and how often each was injected."`
+	Clear   faultsClear   `cmd:"" help:"End all faults."`
 	Presets faultsPresets `cmd:"" help:"List the presets."`
 }
 
 type faultsSet struct {
 	remote
 	Preset string `arg:"" optional:"" help:"Name of a preset: see akigw faults presets."`
-	File   string `help:"A plan in TOML or JSON." placeholder:"FILE" type:"existingfile"`
+	File   string `help:"Fault plan in TOML or JSON." placeholder:"FILE" type:"existingfile"`
 }
 
 // Run sets a plan.
@@ -37,7 +37,7 @@ func (f *faultsSet) Run() error {
 	return f.show(report)
 }
 
-// set sets the plan of the flags.
+// set activates the plan that the flags name.
 func (f *faultsSet) set(c *client.Client, ctx context.Context) (*faults.Report, error) {
 	if f.File != "" {
 		raw, err := os.ReadFile(f.File)
@@ -47,12 +47,12 @@ func (f *faultsSet) set(c *client.Client, ctx context.Context) (*faults.Report, 
 		return c.SetFaults(ctx, raw)
 	}
 	if _, known := faults.Presets()[f.Preset]; !known {
-		return nil, fmt.Errorf("%q is no preset: see akigw faults presets", f.Preset)
+		return nil, fmt.Errorf("unknown preset %q: see akigw faults presets", f.Preset)
 	}
 	return c.SetFaultPreset(ctx, f.Preset)
 }
 
-// show prints what is in force.
+// show prints the faults in force.
 func (r *remote) show(report *faults.Report) error {
 	if r.JSON {
 		return printJSON(report)
@@ -72,7 +72,7 @@ func (r *remote) show(report *faults.Report) error {
 	})
 }
 
-// described says which requests a fault meets.
+// described describes the requests that a fault applies to.
 func described(f faults.Fault) string {
 	var parts []string
 	for _, p := range []struct{ name, value string }{{"tier", f.Tier}, {"direction", f.Direction}, {"op", f.Op}, {"bucket", f.Bucket}, {"key", f.Key}} {
@@ -91,7 +91,7 @@ func described(f faults.Fault) string {
 
 type faultsList struct{ remote }
 
-// Run prints what is in force.
+// Run prints the faults in force.
 func (f *faultsList) Run() error {
 	report, err := ask(&f.remote, (*client.Client).Faults)
 	if err != nil {
@@ -102,17 +102,17 @@ func (f *faultsList) Run() error {
 
 type faultsClear struct{ remote }
 
-// Run ends it.
+// Run ends all faults.
 func (f *faultsClear) Run() error {
 	if err := do(&f.remote, (*client.Client).ClearFaults); err != nil {
 		return err
 	}
-	fmt.Println("no faults are set any more")
+	fmt.Println("all faults are cleared")
 	return nil
 }
 
 type faultsPresets struct {
-	JSON bool `name:"json" help:"Print JSON: the plan of each."`
+	JSON bool `name:"json" help:"Print the plans as JSON."`
 }
 
 // Run lists the presets.
@@ -120,7 +120,7 @@ func (f *faultsPresets) Run() error {
 	if f.JSON {
 		return printJSON(faults.Presets())
 	}
-	return table([]string{"PRESET", "WHAT HAPPENS"}, sortedKeys(faults.Presets()), func(name string) []any {
+	return table([]string{"PRESET", "EFFECT"}, sortedKeys(faults.Presets()), func(name string) []any {
 		var lines []string
 		for _, f := range faults.Presets()[name].Faults {
 			lines = append(lines, fmt.Sprintf("%s (%s)", f.Effect, described(f)))

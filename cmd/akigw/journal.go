@@ -9,25 +9,25 @@ import (
 
 // journalCommand is "akigw journal".
 type journalCommand struct {
-	Accept journalAccept `cmd:"" help:"Go on with a journal that was found damaged. Look at the files in its quarantine first: they are kept."`
-	Resume journalResume `cmd:"" help:"Upload the pending writes of a bucket that is versioned, encrypted or gone by now. akigw status says which are held back, and why."`
-	Unpack journalUnpack `cmd:"" help:"Make objects of their own of all that is in packs in a bucket: to stop packing (take pack_bytes out of its rules first), or before the gateway is taken away."`
+	Accept journalAccept `cmd:"" help:"Accept the damage of a journal, so that it takes writes again. Look at the files in its quarantine first; they are kept."`
+	Resume journalResume `cmd:"" help:"Upload the pending writes of a bucket that has become versioned, encrypted or missing since they were acknowledged. akigw status shows which buckets are held back, and why."`
+	Unpack journalUnpack `cmd:"" help:"Copy every packed object of a bucket into an upstream object of its own: to stop packing (remove pack_bytes from its rules first), or before removing the gateway."`
 }
 
 type journalAccept struct{ remote }
 
-// Run accepts the damage.
+// Run accepts the journal's damage.
 func (j *journalAccept) Run() error {
 	if err := do(&j.remote, (*client.Client).AcceptDamage); err != nil {
 		return err
 	}
-	fmt.Println("accepted: the journal takes writes again, and what is pending goes upstream")
+	fmt.Println("accepted: the journal takes writes again, and pending writes are uploaded")
 	return nil
 }
 
 type journalResume struct {
 	Bucket string `arg:"" help:"Name of the bucket."`
-	Forget bool   `help:"Forget all else that is known of the bucket, too: that it gave another ETag than was promised, and which unusual writes it refused."`
+	Forget bool   `help:"Also forget what the gateway has learned about the bucket: that its ETags differ from the acknowledged ones, and which unusual writes it refused."`
 	remote
 }
 
@@ -37,7 +37,7 @@ func (j *journalResume) Run() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("pending writes of %s are uploaded\n", j.Bucket)
+	fmt.Printf("uploading the pending writes of %s\n", j.Bucket)
 	return nil
 }
 
@@ -52,6 +52,6 @@ func (j *journalUnpack) Run() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d objects of %s are out of their packs\n", unpacked, j.Bucket)
+	fmt.Printf("unpacked %d objects of %s\n", unpacked, j.Bucket)
 	return nil
 }

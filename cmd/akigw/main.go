@@ -1,5 +1,5 @@
-// Command akigw is the command line of the gateway: it parses arguments, calls packages server and
-// admin/client, and prints.
+// Command akigw is the command line of the gateway. It parses arguments, calls packages server and
+// admin/client, and prints the results.
 package main
 
 import (
@@ -18,30 +18,30 @@ var version = "dev"
 
 type cli struct {
 	Serve    serveCommand      `cmd:"" help:"Run the gateway."`
-	Doctor   doctorCommand     `cmd:"" help:"Look for what keeps the gateway from working well, on this machine and upstream, and say what to do."`
-	Cfg      configCommand     `cmd:"" name:"config" help:"The configuration: check it, explain it, print the defaults."`
-	Users    usersCommand      `cmd:"" help:"Who may use the gateway, and for what."`
-	Keys     keysCommand       `cmd:"" help:"Key pairs of users, and temporary credentials."`
-	Rules    rulesCommand      `cmd:"" help:"Rules: how objects are treated, by bucket and key."`
-	Status   statusCommand     `cmd:"" help:"What a running gateway holds, and what is not upstream yet."`
-	Tier     tierCommand       `cmd:"" help:"Which tier holds what: look, move, pin."`
-	Warm     warmCommand       `cmd:"" help:"Bring objects in before anybody asks for them."`
-	Snapshot snapshotCommand   `cmd:"" help:"Snapshots of the catalog: Parquet files that a new gateway starts warm from."`
-	Faults   faultsCommand     `cmd:"" help:"Break the way to the upstream of a running gateway on purpose, to rehearse outages."`
-	Fakes3   fakes3Command     `cmd:"" name:"fakes3" help:"An S3 service for tests that fails by plan: in memory, with a history, strict if asked. It runs by itself."`
-	Purge    purgeCommand      `cmd:"" help:"Forget what is cached of a key, a prefix or a bucket. Nothing upstream is touched, and nothing that is pending."`
-	Dead     deadCommand       `cmd:"" name:"dead-letters" help:"Writes that could not be taken to the upstream: they are kept, and can be read."`
-	Journal  journalCommand    `cmd:"" help:"The journal of acknowledged writes."`
-	Pack     packCommand       `cmd:"" help:"Packs: objects of the upstream that hold many."`
-	Bench    benchCommand      `cmd:"" help:"Measure an S3 endpoint: this gateway, or any other."`
-	Profile  profileCommand    `cmd:"" help:"What a running gateway spends its time and memory on: a profile, and a flame graph of it."`
-	Trace    traceCommand      `cmd:"" help:"What is asked for, recorded, and played against tiers of other sizes."`
-	Cost     costCommand       `cmd:"" help:"What was asked for, what it cost upstream, and what was saved, by bucket."`
-	Logs     logsCommand       `cmd:"" help:"The log of a running gateway: its end, and then as it goes on."`
-	Audit    auditCommand      `cmd:"" help:"Who changed what on a running gateway."`
-	Topics   topicsCommand     `cmd:"" help:"Short texts: modes, environment, files, keys, exit codes."`
-	Help     helpCommand       `cmd:"" help:"What --help of a command says, or a topic: akigw help tier pin, akigw help modes."`
-	Shell    completionCommand `cmd:"" name:"completion" help:"A script that completes akigw's commands in a shell."`
+	Doctor   doctorCommand     `cmd:"" help:"Check this machine, the configuration and the upstream for problems, and print how to fix them."`
+	Cfg      configCommand     `cmd:"" name:"config" help:"Check and explain the configuration, and print the defaults."`
+	Users    usersCommand      `cmd:"" help:"Manage users and their policies."`
+	Keys     keysCommand       `cmd:"" help:"Manage key pairs and temporary credentials."`
+	Rules    rulesCommand      `cmd:"" help:"Explain the rules: settings by bucket and key."`
+	Status   statusCommand     `cmd:"" help:"Show what a running gateway holds and what is not upstream yet."`
+	Tier     tierCommand       `cmd:"" help:"Show, move and pin objects in the tiers."`
+	Warm     warmCommand       `cmd:"" help:"Prefetch objects into the cache."`
+	Snapshot snapshotCommand   `cmd:"" help:"Manage snapshots of the catalog: Parquet files from which a new gateway starts warm."`
+	Faults   faultsCommand     `cmd:"" help:"Inject faults into a running gateway's upstream and disk, to rehearse outages."`
+	Fakes3   fakes3Command     `cmd:"" name:"fakes3" help:"Run a stand-alone S3 service for tests: in memory, with fault plans, a request history and strict checks."`
+	Purge    purgeCommand      `cmd:"" help:"Drop cached objects of a key, a prefix or a bucket. The upstream and pending writes are not affected."`
+	Dead     deadCommand       `cmd:"" name:"dead-letters" help:"Manage dead letters: writes that the upstream refused for good. They are kept and can be read."`
+	Journal  journalCommand    `cmd:"" help:"Manage the journal of acknowledged writes."`
+	Pack     packCommand       `cmd:"" help:"List and extract packs: upstream objects that each hold many small objects."`
+	Bench    benchCommand      `cmd:"" help:"Benchmark an S3 endpoint: this gateway or any other."`
+	Profile  profileCommand    `cmd:"" help:"Profile a running gateway and draw a flame graph."`
+	Trace    traceCommand      `cmd:"" help:"Record accesses and replay them against tiers of other sizes."`
+	Cost     costCommand       `cmd:"" help:"Show requests, upstream cost and savings by bucket."`
+	Logs     logsCommand       `cmd:"" help:"Print the end of a running gateway's log and follow it."`
+	Audit    auditCommand      `cmd:"" help:"Show who changed what on a running gateway."`
+	Topics   topicsCommand     `cmd:"" help:"Print short texts about modes, environment, files, keys and exit codes."`
+	Help     helpCommand       `cmd:"" help:"Print the help of a command, or a topic: akigw help tier pin, akigw help modes."`
+	Shell    completionCommand `cmd:"" name:"completion" help:"Print a shell completion script."`
 	Version  versionCommand    `cmd:"" help:"Print the version."`
 }
 
@@ -54,11 +54,11 @@ func (versionCommand) Run() error {
 }
 
 func main() {
-	syscall.Umask(0o077) // nothing that we create is anybody else's
+	syscall.Umask(0o077) // only our user may access the files that we create
 	var c cli
 	parsed := kong.Parse(&c,
 		kong.Name("akigw"),
-		kong.Description("An S3 caching gateway: an S3 endpoint that makes another one fast.\n\nEvery setting is also a key of the configuration file and an environment variable; docs/configuration.md lists them. A flag wins over a variable, a variable over the file."),
+		kong.Description("An S3 caching gateway: an S3 endpoint that caches and accelerates another one.\n\nEvery setting is also a key in the configuration file and an environment variable; docs/configuration.md lists them. Flags override variables, and variables override the file."),
 		kong.UsageOnError(),
 	)
 	if err := parsed.Run(); err != nil {
@@ -70,5 +70,5 @@ func main() {
 	}
 }
 
-// exitPending is the exit code of a gateway that ended with writes that are not upstream yet.
+// exitPending is the exit code of a gateway that stopped with pending writes (EX_TEMPFAIL).
 const exitPending = 75

@@ -13,13 +13,13 @@ import (
 
 // packCommand is "akigw pack".
 type packCommand struct {
-	List packList `cmd:"" help:"List what is in a pack."`
+	List packList `cmd:"" help:"List the objects of a pack."`
 	Get  packGet  `cmd:"" help:"Write one object of a pack to a file."`
 }
 
 // packFile is a pack on disk.
 type packFile struct {
-	File string `arg:"" help:"The pack: one of ours, fetched from the upstream." type:"existingfile"`
+	File string `arg:"" help:"Pack file, downloaded from the upstream." type:"existingfile"`
 }
 
 // open opens the pack and reads its index.
@@ -78,7 +78,7 @@ func (p *packGet) Run() error {
 	return fmt.Errorf("%s has no object %q: see akigw pack list", p.File, p.Name)
 }
 
-// writeNew writes a file that is not there yet, or standard output for "-".
+// writeNew copies to a new file, or to standard output for "-". An existing file is an error.
 func writeNew(to string, body io.Reader) error {
 	if to == "-" {
 		_, err := io.Copy(os.Stdout, body)

@@ -18,8 +18,8 @@ import (
 // profileCommand is "akigw profile".
 type profileCommand struct {
 	remote
-	Kind    string  `arg:"" help:"cpu, heap (what is in use), allocs (what is allocated), mutex, block, goroutine, trace, or leaks: what grew meanwhile." enum:"cpu,heap,allocs,mutex,block,goroutine,trace,leaks"`
-	Seconds float64 `help:"How long to look (cpu, allocs, mutex, block, trace, leaks)." default:"10" placeholder:"SECS"`
+	Kind    string  `arg:"" help:"cpu, heap (memory in use), allocs (memory allocated), mutex, block, goroutine, trace, or leaks (growth of heap and goroutines)." enum:"cpu,heap,allocs,mutex,block,goroutine,trace,leaks"`
+	Seconds float64 `help:"Duration in seconds (cpu, allocs, mutex, block, trace, leaks)." default:"10" placeholder:"SECS"`
 	Out     string  `help:"Directory for KIND.pprof and KIND.html, a flame graph; a trace is KIND.trace." default:"." placeholder:"DIR" type:"path"`
 }
 
@@ -67,7 +67,7 @@ func (p *profileCommand) Run() error {
 	return nil
 }
 
-// leaks compares what is in use, and which goroutines there are, at the beginning and the end.
+// leaks compares the heap and the goroutines at the beginning and at the end.
 func (p *profileCommand) leaks(ctx context.Context, gateway *client.Client) error {
 	kinds := []string{"heap", "goroutine"}
 	before := map[string][]byte{}
@@ -91,7 +91,7 @@ func (p *profileCommand) leaks(ctx context.Context, gateway *client.Client) erro
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s, what grew in %.0f s:\n", kind, p.Seconds)
+		fmt.Printf("%s: growth in %.0f s\n", kind, p.Seconds)
 		if err := printShares(grown[:min(10, len(grown))], unit, 0); err != nil {
 			return err
 		}
@@ -99,7 +99,8 @@ func (p *profileCommand) leaks(ctx context.Context, gateway *client.Client) erro
 	return nil
 }
 
-// printShares prints functions and what they take; of is all of it, 0 if nobody asks.
+// printShares prints functions and their values. It adds percentages of the total of unless that
+// is 0.
 func printShares(all []bench.Share, unit string, of int64) error {
 	value := func(n int64) string {
 		switch unit {

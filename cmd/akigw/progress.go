@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// patience is how long something may take before a person is told that it goes on.
+// patience is how long an operation runs before a progress line is shown.
 const patience = time.Second
 
-// busy tells a person who looks at standard error what takes so long, and for how long it does,
-// until the function that it returns is called. It tells a file nothing.
+// busy shows on standard error what is being done and for how long, until the returned function is
+// called. It prints nothing if standard error is not a terminal.
 func busy(what string) (done func()) {
 	if !terminal(os.Stderr) {
 		return func() {}
@@ -20,7 +20,7 @@ func busy(what string) (done func()) {
 	return tell(os.Stderr, patience, func(since time.Duration) string { return fmt.Sprintf("%s, %.0f s", what, since.Seconds()) })
 }
 
-// tell writes a line over and over, first after some time, and wipes it out at the end.
+// tell rewrites a line at each interval until done is called, and then erases it.
 func tell(to io.Writer, every time.Duration, line func(since time.Duration) string) (done func()) {
 	stop := make(chan struct{})
 	var ended sync.WaitGroup
@@ -47,7 +47,7 @@ func tell(to io.Writer, every time.Duration, line func(since time.Duration) stri
 	}
 }
 
-// terminal reports whether a person looks at f.
+// terminal reports whether f is a terminal.
 func terminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0

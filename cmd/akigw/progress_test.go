@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// TestTell: what takes long is told each second, and wiped out; what does not is not.
+// TestTell: a slow operation shows a line each second, which is erased at the end; a fast one shows
+// nothing.
 func TestTell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder

@@ -12,16 +12,16 @@ import (
 	"github.com/akidb/akigw/server"
 )
 
-// remote are the flags of commands that ask a running gateway.
+// remote holds the flags of commands that call the admin API of a running gateway.
 type remote struct {
 	common
 	Admin     string `help:"Address of the admin listener (default: the configured one)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
 	AccessKey string `help:"Admin access key (default: one from the data directory)." env:"AKIGW_ADMIN_ACCESS_KEY"`
-	SecretKey string `help:"Its secret." env:"AKIGW_ADMIN_SECRET_KEY"`
+	SecretKey string `help:"Admin secret key." env:"AKIGW_ADMIN_SECRET_KEY"`
 	JSON      bool   `name:"json" help:"Print JSON."`
 }
 
-// ask calls a method of the gateway's client.
+// ask calls an admin API method and returns its result.
 func ask[T any](r *remote, call func(*client.Client, context.Context) (T, error)) (answer T, err error) {
 	gateway, err := r.gateway()
 	if err != nil {
@@ -30,13 +30,13 @@ func ask[T any](r *remote, call func(*client.Client, context.Context) (T, error)
 	return call(gateway, context.Background())
 }
 
-// do is ask for a method that returns nothing.
+// do calls an admin API method that returns only an error.
 func do(r *remote, call func(*client.Client, context.Context) error) error {
 	_, err := ask(r, func(c *client.Client, ctx context.Context) (struct{}, error) { return struct{}{}, call(c, ctx) })
 	return err
 }
 
-// gateway is a client of the gateway that is meant.
+// gateway returns a client of the gateway that the flags name.
 func (r *remote) gateway() (*client.Client, error) {
 	c, err := r.load(nil)
 	if err != nil {
@@ -45,8 +45,7 @@ func (r *remote) gateway() (*client.Client, error) {
 	return r.client(c, c.Admin.KeysOnly), nil
 }
 
-// load reads the configuration of the gateway that is meant. settings, by key, override the file
-// unless they are empty.
+// load reads the gateway's configuration. Non-empty settings, by key, override the file.
 func (r *remote) load(settings map[string]string) (*server.Config, error) {
 	flags := map[string]string{"data": r.Data, "admin_listen": r.Admin}
 	maps.Copy(flags, settings)
@@ -54,8 +53,9 @@ func (r *remote) load(settings map[string]string) (*server.Config, error) {
 	return server.Load(r.Config, os.Environ(), flags)
 }
 
-// client is a client of a gateway. It presents the key that was given, if one was, with each
-// request; else it finds one in the data directory, for requests that need a key, or always.
+// client returns a client of a gateway. If a key was given, the client presents it with every
+// request. Otherwise it looks for one in the data directory, either for every request or only for
+// those that need a key.
 func (r *remote) client(c *server.Config, always bool) *client.Client {
 	return client.New(client.Options{
 		Address: c.Admin.Listen, Key: sync.OnceValues(r.adminKey), AlwaysKey: always || r.AccessKey != "",
@@ -63,16 +63,16 @@ func (r *remote) client(c *server.Config, always bool) *client.Client {
 	})
 }
 
-// patient tells a person that a request takes long.
+// patient is a RoundTripper that shows a progress line while a request takes long.
 type patient struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
-	defer busy("the gateway works on it")()
+	defer busy("waiting for the gateway")()
 	return p.RoundTripper.RoundTrip(r)
 }
 
-// adminKey is the admin key that was given, or one from the data directory.
+// adminKey returns the admin key that was given, or one from the data directory.
 func (r *remote) adminKey() (client.Key, error) {
 	if r.AccessKey != "" {
 		return client.Key{AccessKey: r.AccessKey, SecretKey: r.SecretKey}, nil
@@ -84,8 +84,8 @@ func (r *remote) adminKey() (client.Key, error) {
 	if k := server.AdminKey(state); k != nil {
 		return client.Key{AccessKey: k.AccessKey, SecretKey: k.SecretKey}, nil
 	}
-	return client.Key{}, errors.New("an admin key is needed for this: " + makeAdminKey)
+	return client.Key{}, errors.New("this requires an admin key: " + makeAdminKey)
 }
 
-// makeAdminKey is how to get an admin key.
+// makeAdminKey are the commands that create an admin key.
 const makeAdminKey = "akigw users set operator --admin && akigw keys create --user operator"

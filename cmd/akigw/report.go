@@ -18,7 +18,7 @@ import (
 // costCommand is "akigw cost".
 type costCommand struct{ remote }
 
-// Run prints what was saved.
+// Run prints the cost report.
 func (c *costCommand) Run() error {
 	r, err := ask(&c.remote, (*client.Client).Cost)
 	if err != nil {
@@ -30,7 +30,7 @@ func (c *costCommand) Run() error {
 	money := func(n float64) string { return fmt.Sprintf("%.4f %s", n, r.Prices.Currency) }
 	fmt.Printf("since %s, at %g for 1,000 writes and listings, %g for 1,000 reads, %g for a GiB read (%s)\n\n", r.Since.Local().Format(time.DateTime), r.Prices.Thousands, r.Prices.Reads, r.Prices.GiBOut, r.Prices.Currency)
 	total := r.Total
-	total.Bucket = "in all"
+	total.Bucket = "total"
 	return table([]string{"BUCKET", "REQUESTS", "UPSTREAM", "SENT", "FROM UPSTREAM", "WITHOUT", "WITH", "SAVED"}, append(r.Buckets, total), func(l cost.Line) []any {
 		name := l.Bucket
 		if name == cost.Others {
@@ -43,10 +43,10 @@ func (c *costCommand) Run() error {
 // auditCommand is "akigw audit".
 type auditCommand struct {
 	remote
-	Limit int `help:"How many changes, the newest first." default:"100" placeholder:"N"`
+	Limit int `help:"Maximum number of changes to print, newest first." default:"100" placeholder:"N"`
 }
 
-// Run prints who changed what. It needs an admin key.
+// Run prints the audit log. It requires an admin key.
 func (a *auditCommand) Run() error {
 	all, err := ask(&a.remote, func(c *client.Client, ctx context.Context) ([]admin.Audited, error) { return c.Audit(ctx, a.Limit) })
 	if err != nil {
@@ -57,7 +57,7 @@ func (a *auditCommand) Run() error {
 	}
 	return table([]string{"TIME", "KEY", "FROM", "WHAT", "STATUS"}, all, func(one admin.Audited) []any {
 		if one.LeftOut > 0 {
-			return []any{one.Time.Local().Format(time.DateTime), "", "", fmt.Sprintf("%d rejected requests were left out", one.LeftOut), ""}
+			return []any{one.Time.Local().Format(time.DateTime), "", "", fmt.Sprintf("%d rejected requests omitted", one.LeftOut), ""}
 		}
 		what := one.Method + " " + one.Path
 		if one.Query != "" {
@@ -70,10 +70,10 @@ func (a *auditCommand) Run() error {
 // logsCommand is "akigw logs".
 type logsCommand struct {
 	remote
-	Level string `help:"Least level: DEBUG, INFO, WARN or ERROR." default:"INFO" enum:"DEBUG,INFO,WARN,ERROR"`
+	Level string `help:"Minimum level: DEBUG, INFO, WARN or ERROR." default:"INFO" enum:"DEBUG,INFO,WARN,ERROR"`
 }
 
-// Run prints the log's end, and follows it until it is interrupted. It needs an admin key.
+// Run prints the end of the log and follows it until interrupted. It requires an admin key.
 func (l *logsCommand) Run() error {
 	gateway, err := l.gateway()
 	if err != nil {
@@ -102,7 +102,7 @@ func (l *logsCommand) Run() error {
 	})
 }
 
-// printRecord prints a record of the log on a line.
+// printRecord prints a log record on one line.
 func printRecord(w io.Writer, record map[string]any) {
 	fmt.Fprintf(w, "%v %v %v", record["time"], record["level"], record["msg"])
 	for _, key := range sortedKeys(record) {
@@ -121,7 +121,7 @@ type tierTop struct {
 	What string `arg:"" optional:"" help:"s3://BUCKET or s3://BUCKET/PREFIX; without it, all buckets." placeholder:"S3URL"`
 }
 
-// Run prints sums of what the catalog knows, the largest first.
+// Run prints the catalog's totals by bucket or prefix, largest first.
 func (t *tierTop) Run() error {
 	bucket, prefix := "", ""
 	if t.What != "" {

@@ -17,12 +17,12 @@ import (
 
 // rulesCommand is "akigw rules".
 type rulesCommand struct {
-	Explain rulesExplainCommand `cmd:"" help:"Print the settings that hold for a key, and which line of the configuration file gave each."`
+	Explain rulesExplainCommand `cmd:"" help:"Print the settings of a key and the line of the configuration file that each comes from."`
 }
 
 type rulesExplainCommand struct {
 	remote
-	Running bool   `help:"Ask the running gateway. It also says why writes are not written back at present where a rule says so: the bucket is versioned, for example."`
+	Running bool   `help:"Ask the running gateway. It also tells why it does not honour a rule write = 'back' at present: for example, because the bucket is versioned."`
 	Object  string `arg:"" placeholder:"BUCKET/KEY" help:"The object to explain."`
 }
 
@@ -60,7 +60,7 @@ func (r *rulesExplainCommand) Run() error {
 	return table.Flush()
 }
 
-// askRunning prints the settings of a key as a running gateway has them.
+// askRunning prints the settings of a key that are in effect in a running gateway.
 func (r *rulesExplainCommand) askRunning(bucket, key string) error {
 	settings, err := ask(&r.remote, func(c *client.Client, ctx context.Context) ([]admin.Setting, error) {
 		return c.Explain(ctx, bucket, key)
@@ -84,7 +84,7 @@ func (r *rulesExplainCommand) askRunning(bucket, key string) error {
 	}
 	for _, s := range settings {
 		if s.Note != "" {
-			fmt.Printf("\n%s = %s is not done at present: %s\n", s.Field, s.Value, s.Note)
+			fmt.Printf("\n%s = %s is not in effect at present: %s\n", s.Field, s.Value, s.Note)
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/akidb/akigw/writeback/buckets"
 )
 
-// printed is what a command prints.
+// printed returns the output of a command.
 func printed(t *testing.T, run func() error) string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -31,7 +31,7 @@ func printed(t *testing.T, run func() error) string {
 	return string(text)
 }
 
-// TestRulesExplainRunning: a running gateway is asked, and says why it does not do as a rule says.
+// TestRulesExplainRunning: a running gateway explains why a rule is not in effect.
 func TestRulesExplainRunning(t *testing.T) {
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/api/v1/rules/explain" || r.URL.Query().Get("bucket") != "bucket" || r.URL.Query().Get("key") != "a/b" {
@@ -45,7 +45,7 @@ func TestRulesExplainRunning(t *testing.T) {
 		c := &rulesExplainCommand{Running: true, Object: "bucket/a/b"}
 		c.Data, c.Admin, c.JSON = t.TempDir(), strings.TrimPrefix(gateway.URL, "http://"), json
 		text := printed(t, c.Run)
-		wants := []string{"line 7", `write = "back" is not done at present: the bucket keeps versions`}
+		wants := []string{"line 7", `write = "back" is not in effect at present: the bucket keeps versions`}
 		if json {
 			wants = []string{`"note": "the bucket keeps versions"`}
 		}
@@ -57,7 +57,8 @@ func TestRulesExplainRunning(t *testing.T) {
 	}
 }
 
-// TestStatusSaysWhatIsNotWrittenBack: akigw status has a line for each bucket, with what to do.
+// TestStatusSaysWhatIsNotWrittenBack: akigw status has a line for each bucket that is not written back,
+// with the remedy.
 func TestStatusSaysWhatIsNotWrittenBack(t *testing.T) {
 	var out strings.Builder
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
@@ -69,7 +70,7 @@ func TestStatusSaysWhatIsNotWrittenBack(t *testing.T) {
 		printNote(table, &n)
 	}
 	table.Flush()
-	for _, want := range []string{`not uploaded      pending writes of bucket "one": it keeps versions. akigw journal resume one`, `not written back  bucket "two": it has other ETags`, `bucket "three", writes that the upstream refused before: key backslash`} {
+	for _, want := range []string{`not uploaded      pending writes of bucket "one": it keeps versions. akigw journal resume one`, `not written back  bucket "two": it has other ETags`, `bucket "three", kinds of writes that the upstream has refused: key backslash`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %s", want, out.String())
 		}

@@ -14,21 +14,21 @@ import (
 	"github.com/akidb/akigw/server"
 )
 
-// serveCommand is "akigw serve". Its flags are the settings that people change
-// on the spot; they reach the configuration by their keys.
+// serveCommand is "akigw serve". Its flags are the settings that are often changed for one start.
+// They override the configuration by their keys.
 type serveCommand struct {
 	Config          string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
 	Listen          string `help:"Address of the S3 listener (default 127.0.0.1:9000)." placeholder:"ADDR" env:"AKIGW_LISTEN"`
 	AdminListen     string `help:"Address of the admin listener (default 127.0.0.1:9001)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
-	Data            string `help:"Directory for everything that the gateway keeps (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
-	Upstream        string `help:"Endpoint of the S3 service behind the gateway. Without it an embedded one is started, for trials." placeholder:"URL" env:"AKIGW_UPSTREAM"`
-	Restore         string `help:"Start with the catalog of a snapshot, by its id or latest: nothing of it is served before it was validated, and what was used most is fetched again." placeholder:"ID" env:"AKIGW_RESTORE"`
-	EnableFaults    bool   `help:"Let an operator break the way to the upstream, and the disk, on purpose (akigw faults): to rehearse outages, not in production." env:"AKIGW_ENABLE_FAULTS"`
-	FaultPlan       string `help:"File with a plan of faults that is in force from the start." placeholder:"FILE" env:"AKIGW_FAULT_PLAN"`
-	AllowPlaintext  bool   `help:"Listen beyond loopback without TLS: everybody on the path can read and change what is transferred." env:"AKIGW_ALLOW_PLAINTEXT"`
-	AllowTrialKeys  bool   `help:"Listen beyond loopback with the generated trial key pair: who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
-	AllowOpenFaults bool   `help:"Enable faults though a listener is open beyond loopback." env:"AKIGW_ALLOW_OPEN_FAULTS"`
-	AllowOpenAdmin  bool   `help:"Open the admin listener beyond loopback: whoever reaches it can read metrics and memory profiles." env:"AKIGW_ALLOW_OPEN_ADMIN"`
+	Data            string `help:"Directory for everything the gateway stores (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
+	Upstream        string `help:"Endpoint of the S3 service behind the gateway. Without it, the gateway starts an embedded one, for trials only." placeholder:"URL" env:"AKIGW_UPSTREAM"`
+	Restore         string `help:"Start with the catalog of a snapshot, by its ID or latest. Its entries are validated before they are served, and the most used objects are fetched again." placeholder:"ID" env:"AKIGW_RESTORE"`
+	EnableFaults    bool   `help:"Let an operator inject faults into the upstream and the disk (akigw faults), to rehearse outages. Not for production." env:"AKIGW_ENABLE_FAULTS"`
+	FaultPlan       string `help:"File with a fault plan that is in force from the start." placeholder:"FILE" env:"AKIGW_FAULT_PLAN"`
+	AllowPlaintext  bool   `help:"Listen beyond loopback without TLS: anyone on the network path can read and change the traffic." env:"AKIGW_ALLOW_PLAINTEXT"`
+	AllowTrialKeys  bool   `help:"Listen beyond loopback with the generated trial key pair: anyone who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
+	AllowOpenFaults bool   `help:"Enable faults even if a listener is open beyond loopback." env:"AKIGW_ALLOW_OPEN_FAULTS"`
+	AllowOpenAdmin  bool   `help:"Open the admin listener beyond loopback: anyone who can reach it can read metrics and memory profiles." env:"AKIGW_ALLOW_OPEN_ADMIN"`
 }
 
 func (s *serveCommand) flags() map[string]string {
@@ -63,7 +63,7 @@ func (s *serveCommand) Run() error {
 	return serve(ctx, c, os.Stdout)
 }
 
-// serve runs a gateway until ctx is done. It prints the banner when requests are accepted.
+// serve runs a gateway until ctx is done. It prints the banner once the gateway accepts requests.
 func serve(ctx context.Context, c *server.Config, stdout io.Writer) error {
 	s, err := server.New(*c)
 	if err != nil {
@@ -80,12 +80,12 @@ func serve(ctx context.Context, c *server.Config, stdout io.Writer) error {
 	return <-done
 }
 
-// showDrain tells a person at a terminal how many writes are left to upload at shutdown.
+// showDrain shows at shutdown how many writes are left to upload, if the output is a terminal.
 func showDrain(to io.Writer) func(pending func() (writes int, bytes int64), done <-chan struct{}) {
 	return func(pending func() (int, int64), done <-chan struct{}) {
 		for {
 			writes, bytes := pending()
-			fmt.Fprintf(to, "\r\x1b[Ktaking acknowledged writes to the upstream: %d left (%s)", writes, size.Human(bytes))
+			fmt.Fprintf(to, "\r\x1b[Kuploading acknowledged writes: %d left (%s)", writes, size.Human(bytes))
 			select {
 			case <-done:
 				fmt.Fprintln(to)

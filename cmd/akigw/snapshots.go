@@ -15,17 +15,17 @@ import (
 
 // snapshotCommand is "akigw snapshot".
 type snapshotCommand struct {
-	Create snapshotCreate `cmd:"" help:"Make one now."`
-	List   snapshotList   `cmd:"" help:"List them, the newest first."`
-	Show   snapshotShow   `cmd:"" help:"Print what one says of itself. It is read whole and compared with its digest."`
-	Verify snapshotVerify `cmd:"" help:"Read all of them, or one, and compare them with their digests."`
-	Diff   snapshotDiff   `cmd:"" help:"Print what happened to objects between two."`
-	Delete snapshotDelete `cmd:"" help:"Remove one. The last good one stays, unless --force says otherwise."`
+	Create snapshotCreate `cmd:"" help:"Create a snapshot now."`
+	List   snapshotList   `cmd:"" help:"List snapshots, newest first."`
+	Show   snapshotShow   `cmd:"" help:"Print a snapshot's metadata, after verifying its digest."`
+	Verify snapshotVerify `cmd:"" help:"Verify the digests of all snapshots, or of one."`
+	Diff   snapshotDiff   `cmd:"" help:"Print the differences between two snapshots."`
+	Delete snapshotDelete `cmd:"" help:"Delete a snapshot. The last valid one is kept unless --force is given."`
 }
 
 type snapshotCreate struct{ remote }
 
-// Run makes a snapshot.
+// Run creates a snapshot.
 func (s *snapshotCreate) Run() error {
 	i, err := ask(&s.remote, (*client.Client).CreateSnapshot)
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *snapshotCreate) Run() error {
 	if s.JSON {
 		return printJSON(i)
 	}
-	fmt.Printf("made snapshot %s (%s)\n", i.ID, size.Human(i.Bytes))
+	fmt.Printf("created snapshot %s (%s)\n", i.ID, size.Human(i.Bytes))
 	return nil
 }
 
@@ -54,14 +54,14 @@ func (s *snapshotList) Run() error {
 	})
 }
 
-// details asks for what a snapshot says of itself.
+// details requests the metadata of a snapshot.
 func (r *remote) details(id string) (snapshot.Details, error) {
 	return ask(r, func(c *client.Client, ctx context.Context) (snapshot.Details, error) { return c.Snapshot(ctx, id) })
 }
 
 type snapshotShow struct {
 	remote
-	ID string `arg:"" help:"Its id, or latest." default:"latest"`
+	ID string `arg:"" help:"Snapshot ID, or latest." default:"latest"`
 }
 
 // Run prints a snapshot.
@@ -74,16 +74,16 @@ func (s *snapshotShow) Run() error {
 		return printJSON(d)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "id\t%s\nmade\t%s\nby gateway\t%s\nobjects\t%d\nsize\t%s in %d row groups\nschema\t%d\nfile\t%s\n", d.ID, when(d.Created), d.Gateway, d.Rows, size.Human(d.Bytes), d.RowGroups, d.Schema, d.File)
+	fmt.Fprintf(w, "id\t%s\ncreated\t%s\nby gateway\t%s\nobjects\t%d\nsize\t%s in %d row groups\nschema\t%d\nfile\t%s\n", d.ID, when(d.Created), d.Gateway, d.Rows, size.Human(d.Bytes), d.RowGroups, d.Schema, d.File)
 	return w.Flush()
 }
 
 type snapshotVerify struct {
 	remote
-	ID string `arg:"" optional:"" help:"Its id; without one, all."`
+	ID string `arg:"" optional:"" help:"Snapshot ID (default: all snapshots)."`
 }
 
-// Run verifies.
+// Run verifies one snapshot, or all.
 func (s *snapshotVerify) Run() error {
 	ids := []string{s.ID}
 	if s.ID == "" {
@@ -104,21 +104,21 @@ func (s *snapshotVerify) Run() error {
 			fmt.Printf("%s: %s\n", id, strings.TrimSpace(err.Error()))
 			continue
 		}
-		fmt.Printf("%s: good, %d objects\n", d.ID, d.Rows)
+		fmt.Printf("%s: valid, %d objects\n", d.ID, d.Rows)
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d of %d snapshots are not good", bad, len(ids))
+		return fmt.Errorf("%d of %d snapshots are invalid", bad, len(ids))
 	}
 	return nil
 }
 
 type snapshotDiff struct {
 	remote
-	From string `arg:"" help:"Id of the earlier one."`
-	To   string `arg:"" help:"Id of the later one, or latest." default:"latest"`
+	From string `arg:"" help:"ID of the earlier snapshot."`
+	To   string `arg:"" help:"ID of the later snapshot, or latest." default:"latest"`
 }
 
-// Run prints the differences, a line of JSON each, or for people.
+// Run prints the differences, as lines of JSON or as text.
 func (s *snapshotDiff) Run() error {
 	body, err := ask(&s.remote, func(c *client.Client, ctx context.Context) (io.ReadCloser, error) {
 		return c.DiffSnapshots(ctx, s.From, s.To)
@@ -141,23 +141,23 @@ func (s *snapshotDiff) Run() error {
 		fmt.Println()
 	})
 	if err == nil && changes == 0 {
-		fmt.Println("nothing differs")
+		fmt.Println("no differences")
 	}
 	return err
 }
 
 type snapshotDelete struct {
 	remote
-	ID    string `arg:"" help:"Its id."`
-	Force bool   `help:"Also the last good one."`
+	ID    string `arg:"" help:"Snapshot ID."`
+	Force bool   `help:"Delete even the last valid snapshot."`
 }
 
-// Run removes a snapshot.
+// Run deletes a snapshot.
 func (s *snapshotDelete) Run() error {
 	err := do(&s.remote, func(c *client.Client, ctx context.Context) error { return c.DeleteSnapshot(ctx, s.ID, s.Force) })
 	if err != nil {
 		return err
 	}
-	fmt.Printf("removed snapshot %s\n", s.ID)
+	fmt.Printf("deleted snapshot %s\n", s.ID)
 	return nil
 }

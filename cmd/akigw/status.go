@@ -29,21 +29,21 @@ func (s *statusCommand) Run() error {
 	fmt.Fprintf(table, "version\t%s\n", st.Version)
 	fmt.Fprintf(table, "hot tier\t%s of %s\n", size.Human(st.HotBytes), size.Human(st.HotQuota))
 	fmt.Fprintf(table, "warm tier\t%s of %s\n", size.Human(st.WarmBytes), size.Human(st.WarmQuota))
-	fmt.Fprintf(table, "pending writes\t%d (%s), the oldest for %s\n", st.Pending, size.Human(st.Bytes), time.Duration(st.OldestSecs)*time.Second)
-	fmt.Fprintf(table, "uploads\t%d under way, %d at the most now, %d wait to be tried again\n", st.Uploading, st.Limit, st.Waiting)
-	fmt.Fprintf(table, "rate\t%.1f writes a second (%s/s) in the last minute\n", st.Rate, size.Human(int64(st.ByteRate)))
+	fmt.Fprintf(table, "pending writes\t%d (%s), oldest for %s\n", st.Pending, size.Human(st.Bytes), time.Duration(st.OldestSecs)*time.Second)
+	fmt.Fprintf(table, "uploads\t%d under way, up to %d in parallel; %d waiting to retry\n", st.Uploading, st.Limit, st.Waiting)
+	fmt.Fprintf(table, "rate\t%.1f writes per second (%s/s) in the last minute\n", st.Rate, size.Human(int64(st.ByteRate)))
 	for _, bucket := range st.Broken {
-		fmt.Fprintf(table, "breaker open\trequests to bucket %q are refused for a while: too many failed\n", bucket)
+		fmt.Fprintf(table, "breaker open\trequests to bucket %q are refused for a short time, because too many failed\n", bucket)
 	}
 	for _, name := range st.Suspects {
-		fmt.Fprintf(table, "suspect\tthe upstream %q has stopped answering: requests that need it are refused until it answers a probe\n", name)
+		fmt.Fprintf(table, "suspect\tupstream %q has stopped responding: requests that need it are refused until it responds to a probe\n", name)
 	}
 	fmt.Fprintf(table, "open uploads\t%d\n", st.Uploads)
 	fmt.Fprintf(table, "packed\t%d objects in %d packs\n", st.Packed, st.Packs)
 	if st.Translated > 0 {
-		fmt.Fprintf(table, "ETags\t%d objects have another one upstream than was promised; it is translated\n", st.Translated)
+		fmt.Fprintf(table, "ETags\t%d objects have a different ETag upstream than was acknowledged; the gateway translates it\n", st.Translated)
 	}
-	fmt.Fprintf(table, "dates\t%d objects upstream are shown with the Last-Modified that was promised\n", st.Dates)
+	fmt.Fprintf(table, "dates\t%d objects are shown with the acknowledged Last-Modified instead of the upstream's\n", st.Dates)
 	fmt.Fprintf(table, "dead letters\t%d\n", st.Dead)
 	for name, why := range st.Paused {
 		fmt.Fprintf(table, "paused\tuploads to %s: %s\n", name, why)
@@ -57,13 +57,13 @@ func (s *statusCommand) Run() error {
 		}
 	}
 	if st.Repaired > 0 {
-		fmt.Fprintf(table, "journal's copies\t%d records and bodies were damaged or missing in one directory and are repaired from the other: check that disk\n", st.Repaired)
+		fmt.Fprintf(table, "journal's copies\t%d records and bodies were damaged or missing in one directory and were repaired from the other: check that disk\n", st.Repaired)
 	}
 	if st.LostBodies > 0 {
-		fmt.Fprintf(table, "journal's copies\t%d bodies are damaged in both directories: the log names their keys\n", st.LostBodies)
+		fmt.Fprintf(table, "journal's copies\t%d bodies are damaged in both directories: see the log for their keys\n", st.LostBodies)
 	}
 	for _, text := range st.Warnings {
-		if !strings.HasPrefix(text, "warm tier: ") && !strings.HasPrefix(text, "journal: ") { // those have lines of their own
+		if !strings.HasPrefix(text, "warm tier: ") && !strings.HasPrefix(text, "journal: ") { // these have lines of their own
 			fmt.Fprintf(table, "warning\t%s\n", text)
 		}
 	}
@@ -73,7 +73,7 @@ func (s *statusCommand) Run() error {
 	return table.Flush()
 }
 
-// printNote prints what keeps a bucket's writes from being acknowledged by the journal.
+// printNote prints why a bucket's writes are not written back.
 func printNote(table io.Writer, n *buckets.Note) {
 	switch {
 	case n.Paused:
@@ -82,6 +82,6 @@ func printNote(table io.Writer, n *buckets.Note) {
 		fmt.Fprintf(table, "not written back\tbucket %q: %s\n", n.Bucket, n.Meaning)
 	}
 	if len(n.RefusedKinds) > 0 {
-		fmt.Fprintf(table, "not written back\tbucket %q, writes that the upstream refused before: %s\n", n.Bucket, strings.Join(n.RefusedKinds, ", "))
+		fmt.Fprintf(table, "not written back\tbucket %q, kinds of writes that the upstream has refused: %s\n", n.Bucket, strings.Join(n.RefusedKinds, ", "))
 	}
 }

@@ -16,23 +16,23 @@ import (
 
 // tierCommand is "akigw tier".
 type tierCommand struct {
-	Status  tierStatus  `cmd:"" help:"Where an object is, or the objects of a prefix or a bucket; without a name, how full the tiers are and what the worker does."`
-	List    tierList    `cmd:"" name:"ls" help:"List objects that are known, and where they are."`
-	Top     tierTop     `cmd:"" help:"Sums of what is known by bucket, or of a bucket by the next part of its keys; the largest first."`
-	Promote tierPromote `cmd:"" help:"Bring objects onto disk or into memory."`
-	Demote  tierDemote  `cmd:"" help:"Take objects out of memory, or off the disk as well."`
-	Pin     tierPin     `cmd:"" help:"Keep objects on disk, or in memory as well, now and later, whatever else comes."`
+	Status  tierStatus  `cmd:"" help:"Show which tiers hold an object, a prefix or a bucket; without an argument, the usage of the tiers and the state of the tiering worker."`
+	List    tierList    `cmd:"" name:"ls" help:"List known objects and the tiers that hold them."`
+	Top     tierTop     `cmd:"" help:"Print totals by bucket, or of one bucket by the next part of its keys, largest first."`
+	Promote tierPromote `cmd:"" help:"Move objects up: to disk or into memory."`
+	Demote  tierDemote  `cmd:"" help:"Move objects down: out of memory, or out of memory and off the disk."`
+	Pin     tierPin     `cmd:"" help:"Keep objects on disk, or in memory as well, until they are unpinned."`
 	Unpin   tierUnpin   `cmd:"" help:"End a pin."`
 	Pins    tierPins    `cmd:"" help:"List the pins."`
 }
 
-// objects are what a command is for.
+// objects selects the objects that a command applies to.
 type objects struct {
-	What    string `arg:"" help:"s3://BUCKET/PREFIX is every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
-	Exactly bool   `help:"Only the key that is named."`
+	What    string `arg:"" help:"s3://BUCKET/PREFIX selects every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
+	Exactly bool   `help:"Select only the exact key."`
 }
 
-// parse takes the name apart.
+// parse splits the URL into bucket and prefix or key.
 func (o *objects) parse() (what client.Objects, err error) {
 	what.Exactly = o.Exactly
 	if what.Bucket, what.Prefix, err = s3URL(o.What); err != nil {
@@ -56,11 +56,11 @@ func s3URL(text string) (bucket, key string, err error) {
 
 type tierStatus struct {
 	remote
-	What    string `arg:"" optional:"" help:"s3://BUCKET/PREFIX is every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
-	Exactly bool   `help:"Only the key that is named."`
+	What    string `arg:"" optional:"" help:"s3://BUCKET/PREFIX selects every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
+	Exactly bool   `help:"Select only the exact key."`
 }
 
-// Run prints where objects are.
+// Run prints which tiers hold the objects.
 func (t *tierStatus) Run() error {
 	if t.What == "" {
 		return t.all()
@@ -87,15 +87,15 @@ func (t *tierStatus) Run() error {
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "known objects\t%d (%s)\n", st.Objects, size.Human(st.Bytes))
-	fmt.Fprintf(w, "whole in memory\t%d (%s of all are in memory)\n", st.Hot, size.Human(st.HotBytes))
-	fmt.Fprintf(w, "else whole on disk\t%d (%s of all are on disk)\n", st.Warm, size.Human(st.WarmBytes))
-	fmt.Fprintf(w, "else upstream\t%d\n", st.Cold)
+	fmt.Fprintf(w, "complete in memory\t%d (in memory: %s)\n", st.Hot, size.Human(st.HotBytes))
+	fmt.Fprintf(w, "otherwise complete on disk\t%d (on disk: %s)\n", st.Warm, size.Human(st.WarmBytes))
+	fmt.Fprintf(w, "otherwise upstream only\t%d\n", st.Cold)
 	fmt.Fprintf(w, "pinned\t%d\n", st.Pinned)
 	fmt.Fprintf(w, "last used\t%s\n", when(st.LastAccess))
 	return w.Flush()
 }
 
-// all prints how full the tiers are.
+// all prints the usage of the tiers and the state of the tiering worker.
 func (t *tierStatus) all() error {
 	m, err := ask(&t.remote, (*client.Client).TierMetrics)
 	if err != nil {
@@ -114,16 +114,16 @@ func (t *tierStatus) all() error {
 		if r.Running {
 			fmt.Fprintf(w, "worker\tin cycle %d\n", r.Cycle)
 		}
-		fmt.Fprintf(w, "last whole cycle\t%s", when(r.Ended))
+		fmt.Fprintf(w, "last complete cycle\t%s", when(r.Ended))
 		if !r.Ended.IsZero() {
-			fmt.Fprintf(w, ", %.1f s: %d objects (%s), %d hot, %d warm, %d cold, %d pinned; %d promoted, %d demoted, %d not possible", r.Seconds, r.Objects, size.Human(r.Bytes), r.Hot, r.Warm, r.Cold, r.Pinned, r.Promoted, r.Demoted, r.Failed)
+			fmt.Fprintf(w, ", %.1f s: %d objects (%s), %d hot, %d warm, %d cold, %d pinned; %d promoted, %d demoted, %d failed", r.Seconds, r.Objects, size.Human(r.Bytes), r.Hot, r.Warm, r.Cold, r.Pinned, r.Promoted, r.Demoted, r.Failed)
 		}
 		fmt.Fprintln(w)
 	}
 	return w.Flush()
 }
 
-// when is a time as people write it.
+// when formats a time in local time.
 func when(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -134,7 +134,7 @@ func when(t time.Time) string {
 type tierList struct {
 	remote
 	objects
-	Limit int `help:"Most objects that are listed." default:"1000"`
+	Limit int `help:"Maximum number of objects to list." default:"1000"`
 }
 
 // Run lists objects.
@@ -159,7 +159,7 @@ func (t *tierList) Run() error {
 	})
 }
 
-// act has something done with objects, and says what came of it.
+// act performs an action on objects and prints the result.
 func (o *objects) act(r *remote, action placement.Action, tier, done string) error {
 	what, err := o.parse()
 	if err != nil {
@@ -175,10 +175,10 @@ func (o *objects) act(r *remote, action placement.Action, tier, done string) err
 		return printJSON(result)
 	}
 	if action == placement.UnpinObjects {
-		fmt.Printf("%d pins ended\n", result.Moved)
+		fmt.Printf("removed %d pins\n", result.Moved)
 		return nil
 	}
-	fmt.Printf("%s: %d objects (%s); %d were already\n", done, result.Moved, size.Human(result.Bytes), result.Already)
+	fmt.Printf("%s: %d objects (%s); %d needed no change\n", done, result.Moved, size.Human(result.Bytes), result.Already)
 	return nil
 }
 
@@ -188,26 +188,26 @@ type tierPromote struct {
 	To string `help:"warm (disk) or hot (memory)." enum:"warm,hot" default:"hot"`
 }
 
-// Run promotes.
+// Run promotes the objects.
 func (t *tierPromote) Run() error {
 	if t.To == "warm" {
-		return t.act(&t.remote, placement.PromoteToWarm, "", "on disk now")
+		return t.act(&t.remote, placement.PromoteToWarm, "", "promoted to disk")
 	}
-	return t.act(&t.remote, placement.PromoteToHot, "", "in memory now")
+	return t.act(&t.remote, placement.PromoteToHot, "", "promoted to memory")
 }
 
 type tierDemote struct {
 	remote
 	objects
-	To string `help:"warm (disk) or cold (upstream alone)." enum:"warm,cold" default:"warm"`
+	To string `help:"warm (disk) or cold (upstream only)." enum:"warm,cold" default:"warm"`
 }
 
-// Run demotes.
+// Run demotes the objects.
 func (t *tierDemote) Run() error {
 	if t.To == "cold" {
-		return t.act(&t.remote, placement.DemoteToCold, "", "upstream alone now")
+		return t.act(&t.remote, placement.DemoteToCold, "", "demoted to the upstream")
 	}
-	return t.act(&t.remote, placement.DemoteToWarm, "", "out of memory now")
+	return t.act(&t.remote, placement.DemoteToWarm, "", "demoted from memory")
 }
 
 type tierPin struct {
@@ -216,9 +216,9 @@ type tierPin struct {
 	In string `help:"warm (disk) or hot (memory as well)." enum:"warm,hot" default:"warm"`
 }
 
-// Run pins.
+// Run pins the objects.
 func (t *tierPin) Run() error {
-	return t.act(&t.remote, placement.PinObjects, t.In, "pinned; brought in for it")
+	return t.act(&t.remote, placement.PinObjects, t.In, "pinned; fetched or moved for the pin")
 }
 
 type tierUnpin struct {
@@ -226,7 +226,7 @@ type tierUnpin struct {
 	objects
 }
 
-// Run ends a pin.
+// Run removes a pin.
 func (t *tierUnpin) Run() error { return t.act(&t.remote, placement.UnpinObjects, "", "") }
 
 type tierPins struct{ remote }
@@ -258,7 +258,7 @@ type purgeCommand struct {
 	objects
 }
 
-// Run purges.
+// Run drops cached objects.
 func (p *purgeCommand) Run() error {
 	what, err := p.parse()
 	if err != nil {
@@ -271,6 +271,6 @@ func (p *purgeCommand) Run() error {
 	if p.JSON {
 		return printJSON(map[string]int{"purged": purged})
 	}
-	fmt.Printf("forgot what was cached of %d objects\n", purged)
+	fmt.Printf("dropped %d objects from the cache\n", purged)
 	return nil
 }

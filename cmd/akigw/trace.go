@@ -20,18 +20,18 @@ import (
 
 // traceCommand is "akigw trace".
 type traceCommand struct {
-	Record traceRecord `cmd:"" help:"Record what a running gateway is asked for."`
-	Replay traceReplay `cmd:"" help:"What would the hit ratios and the upstream bytes be, with tiers of these sizes?"`
+	Record traceRecord `cmd:"" help:"Record the accesses of a running gateway."`
+	Replay traceReplay `cmd:"" help:"Compute the hit ratios and upstream traffic for tiers of given sizes."`
 }
 
 type traceRecord struct {
 	remote
-	File    string  `arg:"" help:"File to write, lines of JSON; compressed if its name ends in .gz." type:"path"`
-	Seconds float64 `help:"How long; Ctrl-C ends it before." default:"600" placeholder:"SECS"`
-	Hash    bool    `help:"No names and no ETags: numbers that nobody can compute again."`
+	File    string  `arg:"" help:"File to write, as lines of JSON; compressed if its name ends in .gz." type:"path"`
+	Seconds float64 `help:"Duration in seconds; Ctrl-C ends the recording early." default:"600" placeholder:"SECS"`
+	Hash    bool    `help:"Replace names and ETags by numbers that cannot be traced back."`
 }
 
-// Run records until the time is over, or the user has enough.
+// Run records until the time is up or the user interrupts it.
 func (t *traceRecord) Run() (err error) {
 	gateway, err := t.gateway()
 	if err != nil {
@@ -60,13 +60,13 @@ func (t *traceRecord) Run() (err error) {
 	}
 	fmt.Printf("%d accesses in %s", c.accesses.Load(), t.File)
 	if c.lost > 0 {
-		fmt.Printf("; %d are missing, because this machine was too busy", c.lost)
+		fmt.Printf("; %d were not recorded because this machine was too busy", c.lost)
 	}
 	fmt.Println()
 	return nil
 }
 
-// create makes the file, which is compressed if its name says so.
+// create creates the file. It is compressed if its name ends in .gz.
 func (t *traceRecord) create() (io.WriteCloser, error) {
 	file, err := os.OpenFile(t.File, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil || !strings.HasSuffix(t.File, ".gz") {
@@ -84,15 +84,16 @@ type zipped struct {
 // Close implements io.Closer.
 func (z zipped) Close() error { return errors.Join(z.Writer.Close(), z.file.Close()) }
 
-// traceCopy copies a trace and counts what is in it.
+// traceCopy copies a trace and counts its accesses.
 type traceCopy struct {
 	to       io.Writer
 	accesses atomic.Int64
 	lost     int64 // accesses that the gateway could not record
-	whole    bool  // the last line was a header that ends a trace
+	whole    bool  // the last line was the header that ends a trace
 }
 
-// copy copies a trace to its end, or until ctx is done: then it adds the header that ends the trace.
+// copy copies a trace to its end or until ctx is done. In the latter case it adds the header that
+// ends the trace.
 func (c *traceCopy) copy(ctx context.Context, body io.Reader) error {
 	for lines := bufio.NewReader(body); ; {
 		line, err := lines.ReadBytes('\n')
@@ -110,7 +111,7 @@ func (c *traceCopy) copy(ctx context.Context, body io.Reader) error {
 	case c.whole:
 		return nil
 	case ctx.Err() == nil:
-		return fmt.Errorf("the gateway has gone after %d accesses: the trace is cut off", c.accesses.Load())
+		return fmt.Errorf("the connection to the gateway was lost after %d accesses: the trace is truncated", c.accesses.Load())
 	}
 	return json.NewEncoder(c.to).Encode(trace.Header{Version: trace.Version, Lost: &c.lost})
 }
@@ -134,15 +135,15 @@ func (c *traceCopy) line(line []byte) error {
 }
 
 type traceReplay struct {
-	File   string       `arg:"" help:"Trace, as recorded." type:"existingfile"`
+	File   string       `arg:"" help:"Recorded trace." type:"existingfile"`
 	Hot    []size.Bytes `help:"Sizes of the memory tier." default:"1GiB" placeholder:"SIZE,SIZE"`
 	Warm   []size.Bytes `help:"Sizes of the disk tier." default:"10GiB" placeholder:"SIZE,SIZE"`
-	Policy []string     `help:"akigw: what the tiers do; lru: what was used last stays; optimum: who knows the future decides." default:"akigw" enum:"akigw,lru,optimum"`
-	WarmUp float64      `help:"Share of the trace, from its beginning, that fills the tiers and is not counted." default:"0" placeholder:"SHARE"`
+	Policy []string     `help:"akigw: the gateway's own policy; lru: least recently used; optimum: Belady's algorithm, which knows the future." default:"akigw" enum:"akigw,lru,optimum"`
+	WarmUp float64      `help:"Share of the trace, from its beginning, that fills the tiers without being counted." default:"0" placeholder:"SHARE"`
 	JSON   bool         `name:"json" help:"Print JSON."`
 }
 
-// replayed is a line of the answer.
+// replayed is one row of the result.
 type replayed struct {
 	Policy string     `json:"policy"`
 	Hot    size.Bytes `json:"hot_bytes"`
@@ -150,7 +151,7 @@ type replayed struct {
 	trace.Result
 }
 
-// Run plays the trace with each of the sizes.
+// Run replays the trace with each combination of sizes and policies.
 func (t *traceReplay) Run() error {
 	if t.WarmUp < 0 || t.WarmUp >= 1 {
 		return errors.New("--warm-up must be 0 or more, and less than 1")
@@ -168,9 +169,9 @@ func (t *traceReplay) Run() error {
 	if t.JSON {
 		return printJSON(map[string]any{"recorded": recorded.Recorded, "objects": recorded.Objects, "bytes": recorded.Bytes, "seconds": recorded.Took.Seconds(), "lost": recorded.Lost, "played": all})
 	}
-	fmt.Printf("%d reads of %s in %s, of %d objects of which %s were asked for\n", recorded.Recorded.Reads, size.Human(recorded.Recorded.Bytes), recorded.Took.Round(time.Second), recorded.Objects, size.Human(recorded.Bytes))
+	fmt.Printf("%d reads of %s in %s, of %d objects with %s of distinct data\n", recorded.Recorded.Reads, size.Human(recorded.Recorded.Bytes), recorded.Took.Round(time.Second), recorded.Objects, size.Human(recorded.Bytes))
 	if recorded.Lost > 0 {
-		fmt.Printf("%d accesses are missing in the trace\n", recorded.Lost)
+		fmt.Printf("%d accesses are missing from the trace\n", recorded.Lost)
 	}
 	fmt.Println()
 	share := func(n, of int) string { return fmt.Sprintf("%.1f%%", 100*float64(n)/float64(max(of, 1))) }
@@ -181,12 +182,12 @@ func (t *traceReplay) Run() error {
 	for _, r := range all {
 		rows = append(rows, row([]any{r.Policy, size.Human(int64(r.Hot)), size.Human(int64(r.Warm))}, r.Result, size.Human(r.UpstreamBytes), fmt.Sprintf("%.2f", float64(r.UpstreamBytes)/float64(max(r.Bytes, 1))), r.UpstreamReads))
 	}
-	return table([]string{"policy", "memory", "disk", "hot", "warm", "cold", "from upstream", "per byte asked", "upstream reads"}, rows, func(r []any) []any { return r })
+	return table([]string{"policy", "memory", "disk", "hot", "warm", "cold", "from upstream", "per byte read", "upstream reads"}, rows, func(r []any) []any { return r })
 }
 
-// play plays the trace with each of the sizes and policies.
+// play replays the trace with each combination of sizes and policies.
 func (t *traceReplay) play(recorded *trace.Trace) (all []replayed, err error) {
-	defer busy("playing it")()
+	defer busy("replaying the trace")()
 	for _, hot := range t.Hot {
 		for _, warm := range t.Warm {
 			for _, policy := range t.Policy {
@@ -201,7 +202,7 @@ func (t *traceReplay) play(recorded *trace.Trace) (all []replayed, err error) {
 	return all, nil
 }
 
-// read reads the trace.
+// read reads the trace file.
 func (t *traceReplay) read() (*trace.Trace, error) {
 	file, err := os.Open(t.File)
 	if err != nil {

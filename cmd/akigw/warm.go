@@ -15,13 +15,13 @@ import (
 // warmCommand is "akigw warm".
 type warmCommand struct {
 	remote
-	What  string     `arg:"" help:"What to bring in: s3://BUCKET/PREFIX is every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
+	What  string     `arg:"" help:"Objects to fetch: s3://BUCKET/PREFIX selects every key that begins with PREFIX." placeholder:"s3://BUCKET[/PREFIX]"`
 	To    string     `help:"warm (disk) or hot (memory)." enum:"warm,hot" default:"warm"`
-	Rate  size.Bytes `help:"Most bytes a second, such as 50MiB (default: no bound)." placeholder:"SIZE"`
-	After string     `help:"Begin behind this key: where an earlier one ended." placeholder:"KEY"`
+	Rate  size.Bytes `help:"Maximum bytes per second, such as 50MiB (default: no limit)." placeholder:"SIZE"`
+	After string     `help:"Start after this key, to continue an earlier run." placeholder:"KEY"`
 }
 
-// Run brings objects in, and tells how far it is.
+// Run prefetches objects and shows the progress.
 func (w *warmCommand) Run() error {
 	bucket, prefix, err := s3URL(w.What)
 	if err != nil {
@@ -36,7 +36,7 @@ func (w *warmCommand) Run() error {
 	err = gateway.Warm(context.Background(), client.Prefetch{Objects: client.Objects{Bucket: bucket, Prefix: prefix}, Tier: w.To, Rate: int64(w.Rate), After: w.After}, func(now placement.PrefetchProgress) {
 		p = now
 		if shown {
-			fmt.Fprintf(os.Stderr, "\r\x1b[K%d fetched (%s, %s/s), %d were there, %d failed", p.Fetched, size.Human(p.Bytes), size.Human(int64(float64(p.Bytes)/time.Since(began).Seconds())), p.Already, p.Failed)
+			fmt.Fprintf(os.Stderr, "\r\x1b[K%d fetched (%s, %s/s), %d already cached, %d failed", p.Fetched, size.Human(p.Bytes), size.Human(int64(float64(p.Bytes)/time.Since(began).Seconds())), p.Already, p.Failed)
 		}
 	})
 	if err != nil {
@@ -48,20 +48,20 @@ func (w *warmCommand) Run() error {
 	return w.report(&p)
 }
 
-// report prints what was fetched. It fails if something was not.
+// report prints the result. It returns an error if an object failed.
 func (w *warmCommand) report(p *placement.PrefetchProgress) (err error) {
 	if w.JSON {
 		err = printJSON(p)
 	} else {
-		fmt.Printf("%d objects (%s) brought in, %d were there, %d failed\n", p.Fetched, size.Human(p.Bytes), p.Already, p.Failed)
+		fmt.Printf("%d objects (%s) fetched, %d already cached, %d failed\n", p.Fetched, size.Human(p.Bytes), p.Already, p.Failed)
 	}
 	switch {
 	case !p.Done && p.Failure != "":
-		return fmt.Errorf("%s; what came is kept, and --after %q goes on from there", p.Failure, p.After)
+		return fmt.Errorf("%s; the objects fetched so far are kept; continue with --after %q", p.Failure, p.After)
 	case !p.Done:
-		return fmt.Errorf("the gateway went away; what came is kept, and --after %q goes on from there", p.After)
+		return fmt.Errorf("the connection to the gateway was lost; the objects fetched so far are kept; continue with --after %q", p.After)
 	case p.Failed > 0:
-		return errors.Join(err, fmt.Errorf("the last failure: %s", p.Failure))
+		return errors.Join(err, fmt.Errorf("last failure: %s", p.Failure))
 	}
 	return err
 }

@@ -36,21 +36,21 @@ try {
   await page.getByLabel("Admin access key").fill(o.access_key);
   await page.getByLabel("Secret key", { exact: true }).fill("not-the-secret");
   await page.getByRole("button", { name: "Log in" }).click();
-  await until("a wrong secret is refused", async () => (await page.getByRole("alert").innerText()).includes("no admin key"));
+  await until("a wrong secret is refused", async () => (await page.getByRole("alert").innerText()).includes("Unknown admin key"));
   await page.getByLabel("Secret key", { exact: true }).fill(o.secret_key);
   await page.keyboard.press("Enter");
   await page.getByRole("heading", { name: "Overview" }).waitFor();
   seen("logged in");
 
   const figure = (name) => page.locator(".cards .card", { hasText: name }).locator("dd").innerText();
-  await until("live numbers move under load", async () => parseFloat(await figure("Requests a second")) > 1);
-  await until("reads are served from here", async () => parseFloat(await figure("Served from here")) > 1);
+  await until("live numbers move under load", async () => parseFloat(await figure("Requests per second")) > 1);
+  await until("reads are served from here", async () => parseFloat(await figure("Cache hits")) > 1);
   await until("dead letters are told of", async () => page.getByText("dead letters: writes").isVisible());
 
   await go("Tiers");
   await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
   await page.getByLabel("Prefix", { exact: true }).fill("photos/");
-  await page.getByRole("button", { name: "Look" }).click();
+  await page.getByRole("button", { name: "Show" }).click();
   const row = page.getByRole("region", { name: "Objects" }).getByRole("row", { name: /photos\/cat\.jpg/ });
   await page.getByRole("button", { name: "Demote photos/cat.jpg" }).click();
   await until("an object is demoted", async () => (await row.locator(".tag").innerText()) === "cold");
@@ -63,16 +63,16 @@ try {
 
   await go("Dead letters");
   await page.getByRole("button", { name: `Retry ${o.dead}`, exact: true }).click();
-  await says("It is tried again.");
+  await says("The write is retried.");
   await until("a dead letter is retried", async () => !(await page.getByRole("button", { name: `Retry ${o.dead}`, exact: true }).isVisible()));
 
   await go("Writes");
-  await until("writes are shown", async () => (await figure("Uploads a second")) !== "–");
+  await until("writes are shown", async () => (await figure("Uploads per second")) !== "–");
 
   await go("Snapshots");
-  await page.getByRole("button", { name: "Make one now" }).click();
+  await page.getByRole("button", { name: "Create snapshot" }).click();
   await page.getByRole("button", { name: /^Verify / }).first().click();
-  await says("It can be read from end to end");
+  await says("The snapshot is valid");
   seen("a snapshot is made and verified");
 
   await go("Rules");
@@ -91,14 +91,14 @@ try {
   await page.getByRole("button", { name: "slowdown" }).click();
   await until("a preset is set", async () => page.getByText("In force").isVisible());
   await page.getByRole("button", { name: "Clear" }).click();
-  await until("and cleared", async () => page.getByText("Nothing is set").isVisible());
+  await until("and cleared", async () => page.getByText("No faults are set").isVisible());
 
   await go("Users and keys");
   await page.getByLabel("Name", { exact: true }).fill("visitor");
-  await page.getByRole("button", { name: "Set", exact: true }).click();
-  await says("visitor is set.");
+  await page.getByRole("button", { name: "Save", exact: true }).click();
+  await says("visitor is saved.");
   await page.getByLabel("User", { exact: true }).fill("visitor");
-  await page.getByRole("button", { name: "Make", exact: true }).click();
+  await page.getByRole("button", { name: "Create", exact: true }).click();
   await page.getByText("AWS_SECRET_ACCESS_KEY=").waitFor();
   await page.getByRole("button", { name: "Delete user visitor" }).click();
   await says("visitor is deleted.");
@@ -113,8 +113,8 @@ try {
       await go(name);
       if (name === "Tiers") {
         await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
-        await page.getByRole("button", { name: "Look" }).click();
-        await page.getByText("What is below").waitFor();
+        await page.getByRole("button", { name: "Show" }).click();
+        await page.getByText("Contents of").waitFor();
       }
       await page.waitForTimeout(o.shots ? 2500 : 300);
       if (o.shots) await page.screenshot({ path: `${o.shots}/${name.toLowerCase().replaceAll(" ", "-")}-${theme}.png`, fullPage: true });

@@ -27,7 +27,7 @@ type Budget struct {
 	mu sync.Mutex // guards what parts have used
 }
 
-// New makes a budget of limit bytes; refused counts refusals. If takers are named, each has a
+// New returns a budget of limit bytes; refused counts refusals. If takers are named, each has a
 // reserved part: see Of.
 func New(limit int64, refused *metrics.Counter, takers ...string) *Budget {
 	b := &Budget{limit: limit, refused: refused}
@@ -68,7 +68,7 @@ func (b *Budget) Of(name string) Taker {
 	return b
 }
 
-// Used is the number of bytes that are acquired.
+// Used returns the number of bytes that are acquired.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
 // part is the part of one of several takers. Half of a budget is reserved for them in equal shares,
@@ -78,7 +78,7 @@ type part struct {
 	used int64 // bytes; guarded by all.mu
 }
 
-// kept is how many bytes are reserved for each taker.
+// kept returns how many bytes are reserved for each taker.
 func (b *Budget) kept() int64 { return b.limit / int64(2*len(b.parts)) }
 
 // Acquire implements Taker.
@@ -86,7 +86,7 @@ func (p *part) Acquire(n int64) bool {
 	a := p.all
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	rest := int64(0) // that is kept for others, and not used by them
+	rest := int64(0) // reserved for others and not used by them
 	for _, other := range a.parts {
 		if other != p {
 			rest += max(0, a.kept()-other.used)

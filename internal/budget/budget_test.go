@@ -6,11 +6,12 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// TestParts: one taker gets all that is not kept for the others, and they get what is kept.
+// TestParts: one taker can use everything that is not reserved for the others, and the others get
+// their reserved parts.
 func TestParts(t *testing.T) {
 	type step struct {
 		who  string // "" is nobody
-		n    int64  // negative: given back
+		n    int64  // negative: released
 		want bool
 	}
 	for _, c := range []struct {

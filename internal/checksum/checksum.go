@@ -1,4 +1,4 @@
-// Package checksum has the checksum algorithms of S3: their header names, sizes and hashes
+// Package checksum implements the checksum algorithms of S3: their header names, sizes and hashes
 // ("Checking object integrity" in the S3 user guide).
 package checksum
 
@@ -46,7 +46,7 @@ var Algorithms = []Algorithm{
 	{"XXHASH128", "X-Amz-Checksum-Xxhash128", func() hash.Hash { return xxh3.New128() }, 16},
 }
 
-// ByHeader returns the algorithm of the name of a header or trailer, in any case.
+// ByHeader returns the algorithm for a header or trailer name, in any case.
 func ByHeader(name string) (Algorithm, bool) {
 	for _, a := range Algorithms {
 		if strings.EqualFold(a.Header, name) {
@@ -62,7 +62,7 @@ func (a Algorithm) Parse(value string) ([]byte, bool) {
 	return raw, err == nil && len(raw) == a.Size
 }
 
-// EncodedLen is the length of a value in a header, in bytes.
+// EncodedLen returns the length of a value in a header, in bytes.
 func (a Algorithm) EncodedLen() int { return base64.StdEncoding.EncodedLen(a.Size) }
 
 // Digest is a running computation and the expected digest.
@@ -74,11 +74,10 @@ type Digest struct {
 // OK reports whether the bytes written so far have the expected digest.
 func (d *Digest) OK() bool { return string(d.Sum(nil)) == string(d.Want) }
 
-// OfObject returns a digest with which the whole body of an object can be verified: a checksum in
-// its headers whose type is the full object, or, if md5ETag says that the upstream's ETags are
-// MD5s, the MD5 in its ETag. It returns nil if there is none: a multipart ETag, a checksum without
-// a type, and the ETag of an object encrypted with a KMS or customer key are not certain to be
-// digests of the body.
+// OfObject returns a digest with which the whole body of an object can be verified: a checksum in its
+// headers of type FULL_OBJECT or, if md5ETag says that the upstream's ETags are MD5s, the MD5 in its
+// ETag. It returns nil if there is none. A multipart ETag, a checksum without a type, and the ETag of
+// an object encrypted with a KMS or customer key may not be digests of the body.
 func OfObject(h http.Header, md5ETag bool) *Digest {
 	if h.Get("X-Amz-Checksum-Type") == "FULL_OBJECT" {
 		for _, a := range Algorithms {

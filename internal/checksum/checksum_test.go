@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestWhatIsADigestOfTheBody: only what is one for certain.
+// TestWhatIsADigestOfTheBody: only headers that certainly have a digest of the body are used.
 //
 // Scenarios: A13.
 func TestWhatIsADigestOfTheBody(t *testing.T) {
@@ -48,7 +48,7 @@ func TestWhatIsADigestOfTheBody(t *testing.T) {
 	}
 }
 
-// TestAlgorithms: each algorithm gives a value that is published for it.
+// TestAlgorithms: each algorithm computes a published test vector.
 func TestAlgorithms(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range []struct{ header, text, want string }{
@@ -84,6 +84,6 @@ func TestAlgorithms(t *testing.T) {
 }
 
 func ofHex(digits string) string {
-	raw, _ := hex.DecodeString(digits) // a wrong one gives a wrong value
+	raw, _ := hex.DecodeString(digits) // an invalid digit gives a wrong value, which the test reports
 	return base64.StdEncoding.EncodeToString(raw)
 }

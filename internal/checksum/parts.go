@@ -8,14 +8,14 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// Types of the checksum of an object that was uploaded in parts (x-amz-checksum-type).
+// The types of the checksum of an object that was uploaded in parts (x-amz-checksum-type).
 const (
 	Composite  = "COMPOSITE"   // the checksum of the parts' checksums
 	FullObject = "FULL_OBJECT" // the checksum of the bytes
 )
 
-// combinable are the ways in which the checksums of parts can be combined, the default first, and
-// the algorithm in minio-go ("Checking object integrity").
+// combinable lists, by algorithm, the types to which checksums of parts can be combined, the default
+// first, and the algorithm in minio-go ("Checking object integrity").
 var combinable = map[string]struct {
 	types []string
 	minio minio.ChecksumType
@@ -27,8 +27,8 @@ var combinable = map[string]struct {
 	"SHA256":    {[]string{Composite}, minio.ChecksumSHA256},
 }
 
-// Types are the types of checksum that an object of several parts can have, the default first; none
-// for an algorithm whose checksums cannot be combined.
+// Types returns the types of checksum that an object of several parts can have, the default first, and
+// none for an algorithm whose checksums cannot be combined.
 func (a Algorithm) Types() []string { return combinable[a.Name].types }
 
 // Part is the checksum of a part, as in a header, and its size in bytes.
@@ -44,7 +44,7 @@ func (a Algorithm) OfParts(how string, parts []Part) (string, error) {
 		for _, p := range parts {
 			raw, ok := a.Parse(p.Value)
 			if !ok {
-				return "", fmt.Errorf("%q is no %s", p.Value, a.Name)
+				return "", fmt.Errorf("%q is not a %s checksum", p.Value, a.Name)
 			}
 			h.Write(raw)
 		}

@@ -8,8 +8,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestOfParts: the checksum of the whole is what the bytes have, that of the parts
-// what theirs have.
+// TestOfParts: the full-object checksum equals that of all bytes, and the composite one that of
+// the parts' checksums.
 func TestOfParts(t *testing.T) {
 	random := testkit.Random(t)
 	for _, a := range Algorithms {

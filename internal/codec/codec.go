@@ -49,8 +49,8 @@ func AppendHeader(b []byte, h http.Header) []byte {
 	return b
 }
 
-// Decoder decodes a record. After the first mistake it is bad and returns zeros. The zero value is
-// at the end of its record.
+// Decoder decodes a record. After the first error it is bad and returns zeros. The zero value is at
+// the end of its record.
 type Decoder struct {
 	b    []byte
 	text string // what b was, see OneCopy
@@ -60,17 +60,17 @@ type Decoder struct {
 // NewDecoder returns a decoder of b. It does not copy b: see Rest.
 func NewDecoder(b []byte) *Decoder { return &Decoder{b: b} }
 
-// OneCopy copies what has not been read once, and makes all strings that are read from now on parts
-// of that copy: one allocation instead of many, for records that are mostly strings.
+// OneCopy copies the unread rest once. All strings that are read from now on are parts of that copy:
+// one allocation instead of many, for records that consist mostly of strings.
 func (d *Decoder) OneCopy() { d.text = string(d.b) }
 
-// Bad reports whether there was a mistake.
+// Bad reports whether there was an error.
 func (d *Decoder) Bad() bool { return d.bad }
 
-// Rest is what has not been read; it is a part of the slice that was passed to NewDecoder.
+// Rest returns the unread bytes, as a part of the slice that was passed to NewDecoder.
 func (d *Decoder) Rest() []byte { return d.b }
 
-// Fail makes d bad.
+// Fail marks d as bad.
 func (d *Decoder) Fail() {
 	d.bad = true
 	d.b = nil
@@ -96,7 +96,7 @@ func (d *Decoder) Uvarint() uint64 { return decode(d, binary.Uvarint) }
 // Varint reads what binary.AppendVarint wrote.
 func (d *Decoder) Varint() int64 { return decode(d, binary.Varint) }
 
-// decode reads a number; read says how many bytes it took, 0 or less for none.
+// decode reads a number. read returns the number and its length in bytes, 0 or less on an error.
 func decode[T uint64 | int64](d *Decoder, read func([]byte) (T, int)) T {
 	v, n := read(d.b)
 	if n <= 0 {

@@ -21,13 +21,13 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Checker is a Config struct that can check its values.
+// Checker is implemented by Config structs that check their values.
 type Checker interface {
 	// Check calls report for each impossible value with its own key.
 	Check(report func(key, problem string))
 }
 
-// Defaulter is an element of a list whose defaults are not zero.
+// Defaulter is implemented by elements of lists whose defaults are not zero.
 type Defaulter interface{ SetDefaults() }
 
 // Setting is one key of the configuration.
@@ -47,11 +47,11 @@ type Source struct {
 	Flags map[string]string // by key
 	// Elsewhere are tables of the file that are read by another package.
 	Elsewhere []string
-	// Origins, if not nil, receives by key where each value comes from that is not a default.
+	// Origins, if not nil, receives the origin of each value that is not a default, by key.
 	Origins map[string]string
 }
 
-// Text is the value as an environment variable has it.
+// Text returns the value as it is written in an environment variable.
 func (s *Setting) Text() string {
 	if m, ok := s.Value.Interface().(encoding.TextMarshaler); ok {
 		text, err := m.MarshalText()
@@ -62,7 +62,7 @@ func (s *Setting) Text() string {
 	return fmt.Sprint(s.Value.Interface())
 }
 
-// TOML is the value as a file has it.
+// TOML returns the value as it is written in a file.
 func (s *Setting) TOML() string {
 	_, textual := s.Value.Interface().(encoding.TextMarshaler)
 	if textual || s.Value.Kind() == reflect.String {
@@ -129,10 +129,10 @@ func isList(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct
 }
 
-// element is the prefix of the n-th table of a list, counted from 1.
+// element returns the key prefix of the n-th table of a list, counted from 1.
 func element(key string, n int) string { return fmt.Sprintf("%s[%d].", key, n+1) }
 
-// lists finds the lists at the top level of a struct.
+// lists returns the lists at the top level of a struct.
 func lists(v reflect.Value) map[string]reflect.Value {
 	found := map[string]reflect.Value{}
 	for i := range v.NumField() {
@@ -143,7 +143,7 @@ func lists(v reflect.Value) map[string]reflect.Value {
 	return found
 }
 
-// variable is the environment variable of a key.
+// variable returns the environment variable of a key.
 func variable(key string) string {
 	return "AKIGW_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
@@ -201,7 +201,7 @@ type loader struct {
 	mistakes  Mistakes
 }
 
-// origin records where a value comes from.
+// origin records the origin of a value.
 func (l *loader) origin(s Setting, from string) {
 	if l.origins != nil {
 		l.origins[s.Key] = from
@@ -248,7 +248,7 @@ func (l *loader) secretIn(prefix string, tree map[string]any) bool {
 	return false
 }
 
-// tables are the tables of a list, nil if it is not one.
+// tables returns the tables of a list, nil if v is not a list of tables.
 func tables(v any) []map[string]any {
 	items, ok := v.([]any)
 	if !ok {
@@ -322,7 +322,7 @@ func (l *loader) isTable(key string) bool {
 }
 
 // suggestion finds a key with the same last word, for a setting in the wrong table, or a key that
-// differs by a typing mistake.
+// differs by a typo.
 func (l *loader) suggestion(key string) string {
 	best, distance := "", 3
 	for k := range l.settings {
@@ -432,7 +432,7 @@ func (l *loader) text(s Setting, name, text string) {
 	}
 }
 
-// Suggestion is "; did you mean KEY?" for a key that a struct does not have, "" if no key is
+// Suggestion returns "; did you mean KEY?" for a key that a struct does not have, "" if no key is
 // similar.
 func Suggestion(target any, key string) string {
 	l := loader{settings: map[string]Setting{}}

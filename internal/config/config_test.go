@@ -70,8 +70,8 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// TestAllMistakesAtOnce: unknown, wrong in type and impossible in
-// value are told together, by key.
+// TestAllMistakesAtOnce: unknown keys, wrong types and impossible values are reported together, by
+// key.
 func TestAllMistakesAtOnce(t *testing.T) {
 	file := write(t, `
 listen = 5

@@ -8,10 +8,10 @@ import (
 	"github.com/akidb/akigw/faults"
 )
 
-// controlPath cannot be a bucket: names of buckets have no underscores.
+// controlPath cannot collide with a bucket: bucket names have no underscores.
 const controlPath = "/_fakes3/"
 
-// maxPlan is the largest plan in bytes.
+// maxPlan bounds a plan in bytes.
 const maxPlan = 1 << 20
 
 // controls handles the requests of tests that are not S3.
@@ -20,7 +20,7 @@ func controls(layer *faults.Layer, calls *recorder) *http.ServeMux {
 	show := func(what func() any) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(what()) // a client that has gone does not read it
+			_ = json.NewEncoder(w).Encode(what()) // fails only if the client has disconnected
 		}
 	}
 	forget := func(w http.ResponseWriter, _ *http.Request) {

@@ -28,7 +28,7 @@ import (
 // Config configures a double. AccessKey and SecretKey are required.
 type Config struct {
 	AccessKey, SecretKey string
-	Region               string // of the signatures; "" stands for us-east-1
+	Region               string // region of the signatures; "" is us-east-1
 	// Strict refuses requests without a signature, with parameters or x-amz-* headers that S3 does
 	// not have, and with bodies without a checksum.
 	Strict bool
@@ -37,8 +37,8 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Server is a double, as an http.Handler. Besides S3 it answers GET, POST and DELETE of
-// /_fakes3/plan, and GET and DELETE of /_fakes3/history and /_fakes3/counts, without signatures.
+// Server is a double. It is an http.Handler. Besides S3 it serves, without signatures, GET, POST and
+// DELETE of /_fakes3/plan, and GET and DELETE of /_fakes3/history and /_fakes3/counts.
 type Server struct {
 	Faults faults.Layer
 
@@ -84,13 +84,13 @@ func (s *Server) Close() error { return s.inner.Close() }
 // failed ends the connection: a request that the plan broke gets no response.
 func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *s3err.Error
-	if errors.As(err, &refused) { // by the verification of the body
+	if errors.As(err, &refused) { // from the verification of the body
 		s.refuse(w, r, refused)
 		return
 	}
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // a reset, not an end
+			_ = tcp.SetLinger(0) // sends RST instead of FIN
 		}
 		_ = conn.Close()
 		return
@@ -127,7 +127,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.proxy.ServeHTTP(seen, r)
 }
 
-// check verifies a request, and removes its signature and chunk encoding.
+// check verifies a request and removes its signature and chunk encoding.
 func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 	query, err := sigv4.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *Server) check(r *http.Request, op, key string) *s3err.Error {
 		}
 	}
 	if op == "CompleteMultipartUpload" {
-		body.sums = nil // they are of the object
+		body.sums = nil // these checksums are of the object, not of this body
 	}
 	payload.Plain(r)
 	r.Body = body
@@ -173,7 +173,7 @@ func coded(err error) *s3err.Error {
 	return e
 }
 
-// parameters and headers are those of S3's operations on objects and buckets.
+// parameters and headers are those that S3's operations on objects and buckets have.
 func parameters() []string {
 	return []string{"list-type", "prefix", "delimiter", "max-keys", "marker", "start-after", "continuation-token", "encoding-type", "fetch-owner", "uploads", "uploadId", "partNumber",
 		"part-number-marker", "max-parts", "key-marker", "upload-id-marker", "max-uploads", "delete", "location", "versioning", "versions", "versionId", "x-id", "tagging", "acl", "policy",
@@ -226,7 +226,7 @@ func checksummed(h http.Header, payload *sigv4.Payload) bool {
 	})
 }
 
-// sum is the expected checksum of a body; if want is empty it comes in a trailer.
+// sum is the expected checksum of a body. If want is empty, it comes in a trailer.
 type sum struct {
 	checksum.Algorithm
 	hash interface {
@@ -236,8 +236,8 @@ type sum struct {
 	want string
 }
 
-// verified is a body that is verified before its last byte is returned: the embedded service stores
-// a body when it has all of its bytes, and would store one that is refused.
+// verified is a body that is verified before its last byte is returned. The embedded service stores a
+// body as soon as it has all of its bytes, so a later verification would be too late.
 type verified struct {
 	*sigv4.Payload
 	body io.Closer
@@ -262,7 +262,7 @@ type readerFunc func([]byte) (int, error)
 // Read implements io.Reader.
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// read reads the body, and verifies it at its end.
+// read reads the body and verifies it at its end.
 func (v *verified) read(p []byte) (int, error) {
 	n, err := v.Payload.Read(p)
 	for _, s := range v.sums {
@@ -289,7 +289,7 @@ func (v *verified) Close() error {
 	return v.body.Close()
 }
 
-// counter counts the bytes that are read of a body.
+// counter counts the bytes that are read from a body.
 type counter struct {
 	io.ReadCloser
 	n int64

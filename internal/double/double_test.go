@@ -49,7 +49,7 @@ func start(t *testing.T, strict bool) (*Server, *s3client.Client) {
 	return s, c
 }
 
-// TestStrict: what a careful client sends is taken, and nothing else.
+// TestStrict: strict mode accepts correct requests only.
 func TestStrict(t *testing.T) {
 	_, c := start(t, true)
 	_, lenient := start(t, false)
@@ -84,7 +84,7 @@ func TestStrict(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		if resp.StatusCode != want { // k was deleted by the one that let it
+		if resp.StatusCode != want { // an accepted DELETE has removed k
 			t.Errorf("without a signature, strict %t: %d", client == c, resp.StatusCode)
 		}
 		r, err := client.Request("GET", "/bucket/l", "", nil, nil)
@@ -98,7 +98,7 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// TestTrailingChecksum: a checksum behind a body is verified, and kept with the object.
+// TestTrailingChecksum: a checksum in a trailer is verified and stored with the object.
 func TestTrailingChecksum(t *testing.T) {
 	_, c := start(t, true)
 	body := testkit.Bytes(1, 300_000)
@@ -124,8 +124,8 @@ func TestTrailingChecksum(t *testing.T) {
 	}
 }
 
-// TestRefusedBodies: what is refused for its body is not stored behind the double, not even after
-// the answer.
+// TestRefusedBodies: a request that is refused because of its body is not stored, not even after the
+// response.
 func TestRefusedBodies(t *testing.T) {
 	log, dir := slog.New(slog.DiscardHandler), filepath.Join(testkit.MemoryDir(t), "double")
 	s, err := Open(Config{AccessKey: s3client.AccessKey, SecretKey: s3client.SecretKey, Dir: dir, Log: log})
@@ -151,7 +151,7 @@ func TestRefusedBodies(t *testing.T) {
 		}
 	}
 	front.Close()
-	if err := s.Close(); err != nil { // which waits for what is under way
+	if err := s.Close(); err != nil { // waits for requests under way
 		t.Fatal(err)
 	}
 	inner, err := embedded.Open(dir, nil, log)
@@ -165,8 +165,8 @@ func TestRefusedBodies(t *testing.T) {
 	}
 }
 
-// TestFaultsAndHistory: a plan breaks answers and connections, and the history and the counts
-// say what came.
+// TestFaultsAndHistory: a plan breaks responses and connections, and the history and the counts record
+// all requests.
 func TestFaultsAndHistory(t *testing.T) {
 	s, c := start(t, false)
 	body := testkit.Bytes(1, 100_000)
@@ -200,13 +200,13 @@ func TestFaultsAndHistory(t *testing.T) {
 		}
 		s.Faults.Clear()
 	}
-	for range 100 { // the last answers are noted a moment after they came
+	for range 100 { // the last responses are recorded a moment after they are sent
 		if n := s.Counts()["GetObject"]; n.Requests >= 7 && n.Out >= 250_000 {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
-	n := s.Counts()["GetObject"] // a client may have asked again after a reset
+	n := s.Counts()["GetObject"] // a client may have retried after a reset
 	if put := s.Counts()["PutObject"]; put != (Count{Requests: 1, In: 100_000}) || n.Requests < 7 || n.Failed < 4 || n.Out < 250_000 {
 		t.Errorf("%+v, %+v", put, n)
 	}
@@ -214,7 +214,7 @@ func TestFaultsAndHistory(t *testing.T) {
 	if first, third := h[0], h[2]; first.Op != "CreateBucket" || third.Op != "GetObject" || third.Key != "k" || third.Status != 503 || third.Code != "SlowDown" {
 		t.Errorf("%+v, %+v", first, third)
 	}
-	// By HTTP, as tests in other languages ask.
+	// Over HTTP, as tests in other languages do.
 	ask := func(method, path, body string) (int, string) {
 		r, err := http.NewRequest(method, c.Endpoint+path, strings.NewReader(body))
 		if err != nil {
@@ -249,7 +249,7 @@ func TestFaultsAndHistory(t *testing.T) {
 	}
 }
 
-// TestModes: the plans by name are plans.
+// TestModes: all named plans are valid.
 func TestModes(t *testing.T) {
 	for _, name := range []string{"RateLimit", "Timeout", "PartialUpload", "Corruption"} {
 		p, ok := faults.Modes()[name]

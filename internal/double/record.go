@@ -14,17 +14,17 @@ type Call struct {
 	Bucket  string    `json:"bucket,omitempty"`
 	Key     string    `json:"key,omitempty"`
 	Query   string    `json:"query,omitempty"`
-	Status  int       `json:"status"` // 0: there was no answer
+	Status  int       `json:"status"` // 0: no response
 	Code    string    `json:"code,omitempty"`
-	In      int64     `json:"in"`  // bytes of the request's body, as it came
-	Out     int64     `json:"out"` // bytes of the answer's
+	In      int64     `json:"in"`  // bytes of the request's body on the wire
+	Out     int64     `json:"out"` // bytes of the response's body
 	Seconds float64   `json:"seconds"`
 }
 
-// Count has the counters of an operation.
+// Count holds the counters of an operation.
 type Count struct {
 	Requests int   `json:"requests"`
-	Failed   int   `json:"failed"` // without an answer, or with a status from 400 on
+	Failed   int   `json:"failed"` // without a response, or with a status of 400 or above
 	In       int64 `json:"in"`
 	Out      int64 `json:"out"`
 }

@@ -1,13 +1,12 @@
-// Package embedded is the trial upstream: gofakes3 over a directory, in this
-// process, on a loopback listener of its own. It exists so that the gateway can be tried
-// with one command. Objects survive restarts and crashes of the process, and
-// bodies stream to and from files. It is a test tool: no versioning, no ACLs, no
-// tagging, no lifecycle, one disk.
+// Package embedded is the trial upstream: gofakes3 over a directory, in this process, on a loopback
+// listener of its own. With it, the gateway can be tried with one command. Objects survive restarts
+// and crashes of the process, and bodies stream to and from files. It is for tests only: no
+// versioning, no ACLs, no tagging, no lifecycle, one disk.
 //
-// It refuses what it cannot do. A table of operations, in front of gofakes3, has every header and
-// query parameter that each operation honours; a request with another one that has a meaning in S3
-// gets 501 NotImplemented and changes nothing. gofakes3 handles the operations that it implements
-// as S3 does; the handlers of the others say what it lacks.
+// It refuses what it cannot do. A table of operations in front of gofakes3 lists every header and query
+// parameter that each operation honours. A request with another one that has a meaning in S3 gets 501
+// NotImplemented and changes nothing. gofakes3 handles the operations that it implements as S3 does;
+// the handlers of the others say what gofakes3 lacks.
 package embedded
 
 import (
@@ -48,19 +47,19 @@ type backend struct {
 // sum is a checksum, as in a header.
 type sum struct {
 	Algorithm string // S3's name: "CRC32C"
-	Value     string // base64; "-2" behind it if it is made of the checksums of two parts
+	Value     string // base64; with the suffix "-2" if it is composed of the checksums of two parts
 }
 
 // blob is one file of an object's body.
 type blob struct {
 	ID   string
 	Size int64
-	Sum  *sum `json:",omitempty"` // of a part, nil for none
+	Sum  *sum `json:",omitempty"` // checksum of a part, nil for none
 }
 
 // record is one object.
 type record struct {
-	Blobs    []blob // in order; one for a PUT, one a part for a multipart upload
+	Blobs    []blob // in order; one for a PUT, one per part for a multipart upload
 	Size     int64
 	ETag     string // without quotes
 	Modified time.Time
@@ -74,7 +73,7 @@ type record struct {
 type upload struct {
 	Started time.Time
 	Meta    map[string]string
-	// Algorithm and Type are of the checksum that the object gets, "" for none.
+	// Algorithm and Type are those of the checksum that the object will get, "" for none.
 	Algorithm string `json:",omitempty"`
 	Type      string `json:",omitempty"`
 }
@@ -245,7 +244,7 @@ func (b *backend) deleteBucket(name string) error {
 	if !empty {
 		return s3err.BucketNotEmpty.About("BucketName", name)
 	}
-	var uploads []string // keys and ids, with a NUL between
+	var uploads []string // keys and IDs, separated by a NUL
 	err = eachValue(b.index, []byte(uploadPrefix+name+"\x00"), nil, func(key []byte, _ *upload) bool {
 		uploads = append(uploads, string(key))
 		return true
@@ -278,7 +277,7 @@ func (b *backend) find(bkt, name string) (*record, error) {
 	return nil, s3err.NoSuchKey.About("Key", name)
 }
 
-// conditions are those of a write.
+// conditions are the conditions of a write.
 type conditions struct{ ifMatch, ifNoneMatch string }
 
 // check checks the conditions on the current object, nil for none.
@@ -322,7 +321,7 @@ func (b *backend) storeNew(bkt, name string, r *record, c conditions) error {
 // storeLocked makes r the object of a key and returns the previous one, whose files the caller
 // releases. more, if not nil, joins the same transaction. The caller holds change.
 func (b *backend) storeLocked(bkt, name string, r *record, c conditions, more func(*badger.Txn) error) (old *record, err error) {
-	err = b.needBucket(bkt) // it may have been deleted while the body came
+	err = b.needBucket(bkt) // it may have been deleted while the body was received
 	if err == nil {
 		old, err = b.object(bkt, name)
 	}
@@ -402,8 +401,8 @@ func (b *backend) write(input io.Reader, size int64) (blob, string, error) {
 	return blob{ID: id, Size: n}, hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// release removes the files of an object that is not in the index any more. They stay while the
-// object is read. A missing file is not an error: the object was changed or deleted all the same.
+// release removes the files of an object that is no longer in the index, or once the last reader of
+// the object is done. A missing file is not an error: the object is gone from the index anyway.
 func (b *backend) release(r *record) (err error) {
 	if r == nil || b.readers.keep(r) {
 		return nil
@@ -416,7 +415,7 @@ func (b *backend) release(r *record) (err error) {
 	return err
 }
 
-// clone gives r's files second names, for an object that shares the bytes.
+// clone creates hard links to r's files, for an object that shares the bytes.
 func (b *backend) clone(r *record) (blobs []blob, err error) {
 	for _, f := range r.Blobs {
 		id := rand.Text()

@@ -17,8 +17,8 @@ import (
 type content struct {
 	body    io.Reader
 	digests []*digest
-	sum     *digest // the x-amz-checksum-* one, nil if there is none
-	sums    int     // how many there were
+	sum     *digest // x-amz-checksum-*, nil if there is none
+	sums    int     // number of checksums
 }
 
 // digest is a digest that a request declares for its body.
@@ -30,11 +30,11 @@ type digest struct {
 	want func() string
 }
 
-// value is the digest as in a header.
+// value returns the digest as in a header.
 func (d *digest) value() string { return base64.StdEncoding.EncodeToString(d.Sum(nil)) }
 
-// content returns the body of a request, which is verified as it is read. An x-amz-checksum-*
-// header of CompleteMultipartUpload is about the object, so that it is ignored here.
+// content returns the body of a request, which is verified as it is read. It ignores an
+// x-amz-checksum-* header of CompleteMultipartUpload, because that is the checksum of the object.
 func (c *call) content() (*content, error) {
 	b := &content{body: c.Body}
 	if values, ok := c.Header["Content-Md5"]; ok {
@@ -70,8 +70,8 @@ func (b *content) add(d *digest) {
 	b.sums++
 }
 
-// trailing returns a function that returns the value of a trailing header, nil if there is none:
-// then whoever removed the trailer has verified the body.
+// trailing returns a function that returns the value of a trailing header. It is nil if there is none:
+// then the code that removed the trailer has verified the body.
 func (c *call) trailing(name string) func() string {
 	body, ok := c.Body.(interface{ Trailer() http.Header })
 	if !ok {
@@ -134,7 +134,7 @@ func (b *content) Read(p []byte) (int, error) {
 	for _, d := range b.digests {
 		d.Write(p[:n])
 	}
-	if err == io.ErrUnexpectedEOF { // the client has gone
+	if err == io.ErrUnexpectedEOF { // the client has disconnected
 		return n, s3err.IncompleteBody
 	}
 	if err != io.EOF {

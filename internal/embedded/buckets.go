@@ -20,7 +20,7 @@ type owner struct {
 	DisplayName string
 }
 
-// everythingsOwner is the one that gofakes3 names in ListBuckets.
+// everythingsOwner is the owner that gofakes3 names in ListBuckets.
 func everythingsOwner() *owner {
 	return &owner{ID: "fe7272ea58be830e56fe1663b10fafef", DisplayName: "GoFakeS3"}
 }
@@ -38,8 +38,7 @@ func (s *Server) listBuckets(w http.ResponseWriter, c *call) error {
 	return s.fake(w, c, &adapter{})
 }
 
-// pageOfBuckets answers a ListBuckets with parameters, of which gofakes3 has
-// none.
+// pageOfBuckets answers a ListBuckets with parameters, which gofakes3 does not support.
 func (s *Server) pageOfBuckets(w http.ResponseWriter, c *call) error {
 	page, err := c.number("max-buckets", maxBuckets)
 	if err != nil {
@@ -76,10 +75,10 @@ func (s *Server) pageOfBuckets(w http.ResponseWriter, c *call) error {
 	return writeXML(w, out)
 }
 
-// token makes a continuation token of the last name of a page.
+// token returns the continuation token for the last name of a page.
 func token(last string) string { return base64.URLEncoding.EncodeToString([]byte(last)) }
 
-// token is the name in the continuation token of a request, "" if there is none.
+// token returns the name in the continuation token of a request, "" if there is none.
 func (c *call) token() (string, error) {
 	values, ok := c.query["continuation-token"]
 	if !ok {
@@ -110,7 +109,7 @@ func (s *Server) createBucket(w http.ResponseWriter, c *call) error {
 	if gofakes3.ValidateBucketName(c.bucket) == nil {
 		return s.fake(w, c, &adapter{location: in.LocationConstraint})
 	}
-	if err := s.backend.createBucket(c.bucket, in.LocationConstraint); err != nil { // gofakes3 wants three characters between two dots, S3 does not
+	if err := s.backend.createBucket(c.bucket, in.LocationConstraint); err != nil { // gofakes3 would require three characters between two dots, which S3 does not
 		return err
 	}
 	w.Header().Set("Location", "/"+c.bucket)

@@ -45,9 +45,9 @@ func (c *call) source() (source, error) {
 	return s, nil
 }
 
-// open finds the source of a copy, checks the conditions on it, and gives its
-// files second names, so that nobody can remove the bytes before they are
-// copied. The caller stores or releases them.
+// open finds the source of a copy, checks the conditions on it, and creates hard links to its
+// files, so that the bytes cannot be removed before they are copied. The caller stores or
+// releases the links.
 func (s *Server) open(c *call, from source) (*record, error) {
 	s.backend.change.Lock()
 	defer s.backend.change.Unlock()
@@ -69,7 +69,7 @@ func (s *Server) open(c *call, from source) (*record, error) {
 	return &own, err
 }
 
-// copied is the answer of CopyObject and of UploadPartCopy.
+// copied is the response of CopyObject and of UploadPartCopy.
 type copied struct {
 	XMLName      xml.Name
 	ETag         string
@@ -109,8 +109,8 @@ func (s *Server) copyObject(w http.ResponseWriter, c *call) error {
 	return writeXML(w, copied{XMLName: xml.Name{Space: s3xml.Namespace, Local: "CopyObjectResult"}, ETag: `"` + o.ETag + `"`, LastModified: contentTime(o.Modified), partSums: sumsOf(of), ChecksumType: how})
 }
 
-// describe makes the source's description the copy's. The redirect is never
-// copied, and the checksum always is, unless another one is asked for.
+// describe copies the description of the source to the copy. The redirect is never copied. The
+// checksum always is, unless the request asks for another one.
 func (s *Server) describe(c *call, o *record, replace bool) error {
 	of, how := o.sum()
 	given := c.meta()
@@ -170,8 +170,8 @@ func (s *Server) copyPart(w http.ResponseWriter, c *call) error {
 	return writeXML(w, copied{XMLName: xml.Name{Space: s3xml.Namespace, Local: "CopyPartResult"}, ETag: `"` + p.MD5 + `"`, LastModified: contentTime(p.Modified), partSums: sumsOf(p.Blob.Sum)})
 }
 
-// copyRange reads x-amz-copy-source-range, which unlike Range has to name both
-// ends. Without one, the whole source is copied.
+// copyRange parses x-amz-copy-source-range, which must name both ends, unlike Range. Without the
+// header, the whole source is copied.
 func (c *call) copyRange() (akigw.RangeSpec, error) {
 	values, ok := c.Header["X-Amz-Copy-Source-Range"]
 	if !ok {
@@ -188,8 +188,8 @@ func (c *call) copyRange() (akigw.RangeSpec, error) {
 		About("ArgumentName", "x-amz-copy-source-range").About("ArgumentValue", values[0])
 }
 
-// copyRangeOf copies a range of an object, which must not end behind the
-// object's end, into part n of an upload.
+// copyRangeOf copies a range of an object, which must lie within the object, into part n of an
+// upload.
 func (s *Server) copyRangeOf(c *call, n int, u *upload, o *record, spec akigw.RangeSpec) (part, error) {
 	rng, err := spec.Resolve(o.Size)
 	if _, last := spec.Bounds(); err != nil || !spec.Whole() && last >= o.Size {

@@ -43,7 +43,7 @@ Content-Encoding, Content-Language, Content-Type, Expires, x-amz-meta-*, x-amz-a
 |---|---|---|---|---|
 `
 
-// TestDocumented keeps docs/embedded.md what the table of operations is.
+// TestDocumented compares docs/embedded.md with the table of operations.
 func TestDocumented(t *testing.T) {
 	const path = "../../docs/embedded.md"
 	var algorithms []string
@@ -65,7 +65,7 @@ func TestDocumented(t *testing.T) {
 	}
 }
 
-// target is the request line of an operation, as the page shows it.
+// target returns the request line of an operation, as the page shows it.
 func (op *operation) target() string {
 	target := map[level]string{serviceLevel: "/", bucketLevel: "/BUCKET", objectLevel: "/BUCKET/KEY"}[op.level]
 	if len(op.selects) > 0 {
@@ -77,7 +77,7 @@ func (op *operation) target() string {
 	return target
 }
 
-// by says who answers an operation.
+// by returns who implements an operation: gofakes3 or akigw.
 func (op *operation) by() string {
 	if op.fake {
 		return "gofakes3"
@@ -85,7 +85,7 @@ func (op *operation) by() string {
 	return "akigw"
 }
 
-// documented are the headers of an operation, with names for the sets that several of them share.
+// documented returns the headers of an operation, with the names of sets that several operations share.
 func (op *operation) documented() (names []string) {
 	sums := checksumHeaders()
 	has := func(set []string) bool {

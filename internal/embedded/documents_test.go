@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/internal/s3xml"
 )
 
-// read reads a document as a client would that accepts every reference.
+// read parses a document as a client that accepts every character reference.
 func read(t *testing.T, w *httptest.ResponseRecorder, v any) {
 	t.Helper()
 	if w.Code != 200 || strings.ContainsAny(w.Body.String(), "\x01\x02\x1f\r\uFFFD\uFFFE") {
@@ -22,7 +22,7 @@ func read(t *testing.T, w *httptest.ResponseRecorder, v any) {
 	}
 }
 
-// TestControlCharacters: every document names the keys that XML 1.0 cannot hold.
+// TestControlCharacters: every document can contain keys that XML 1.0 cannot hold.
 func TestControlCharacters(t *testing.T) {
 	s, do := open(t, t.TempDir())
 	defer s.Close()
@@ -80,7 +80,7 @@ func TestControlCharacters(t *testing.T) {
 	}
 }
 
-// TestDeleteObjectsRefusals: what it cannot do as asked it does not do at all.
+// TestDeleteObjectsRefusals: a request that cannot be carried out exactly as asked changes nothing.
 func TestDeleteObjectsRefusals(t *testing.T) {
 	s, do := open(t, t.TempDir())
 	defer s.Close()

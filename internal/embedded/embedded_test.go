@@ -217,8 +217,8 @@ func TestMultipart(t *testing.T) {
 	}
 }
 
-// TestConcurrentComplete: one of several Completes of an upload wins, the
-// others are told, and the object is whole.
+// TestConcurrentComplete: one of several concurrent Completes of an upload succeeds, the others get
+// an error, and the object is complete.
 //
 // Scenarios: D16.
 func TestConcurrentComplete(t *testing.T) {

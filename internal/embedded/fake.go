@@ -17,19 +17,18 @@ import (
 	"github.com/akidb/akigw/internal/s3xml"
 )
 
-// newFake makes gofakes3's server over a backend. Versions are off because
-// there are none. The rest was checked before gofakes3 sees a request: the
-// signature's time by whoever authenticates, metadata by the gateway, and
-// Content-MD5 by call.content, which does it for documents, too.
+// newFake returns gofakes3's server over a backend. Versions are off because there are none. The
+// checks that are switched off are made before gofakes3 sees a request: the time by the
+// authentication, metadata by the gateway, and Content-MD5 by call.content, also for documents.
 func newFake(b gofakes3.Backend) http.Handler {
 	return gofakes3.New(b, gofakes3.WithoutVersioning(), gofakes3.WithTimeSkewLimit(0), gofakes3.WithMetadataSizeLimit(0), gofakes3.WithIntegrityCheck(false)).Server()
 }
 
-// fake has gofakes3 answer a request that the table of operations let through.
-// a is the backend of this request.
+// fake lets gofakes3 answer a request that the table of operations has accepted. a is the backend
+// of this request.
 func (s *Server) fake(w http.ResponseWriter, c *call, a *adapter) error {
 	if c.query.Has("uploadId") && c.query.Get("uploadId") == "" {
-		return s3err.NoSuchUpload // gofakes3 would take it for a request about the object
+		return s3err.NoSuchUpload // gofakes3 would treat it as a request for the object
 	}
 	a.backend, a.call, a.header = s.backend, c, http.Header{}
 	r := *c.Request
@@ -50,9 +49,9 @@ func (s *Server) fake(w http.ResponseWriter, c *call, a *adapter) error {
 	return out.send(w, c.key)
 }
 
-// adapter is the backend over which gofakes3 answers one request. gofakes3's
-// interface does not tell a backend what the headers of a request say, such as
-// checksums and conditions, so that each request has a backend of its own.
+// adapter is the backend with which gofakes3 answers one request. The interface of gofakes3 does not
+// pass on the headers of a request, such as checksums and conditions, so each request has a backend of
+// its own.
 type adapter struct {
 	unreached
 	backend  *backend
@@ -60,18 +59,18 @@ type adapter struct {
 	body     *content // of PutObject and UploadPart
 	location string   // of CreateBucket
 	upload   upload   // of CreateMultipartUpload
-	// header has what gofakes3 does not say: it knows no checksums.
+	// header has the response headers that gofakes3 does not set, such as checksums.
 	header http.Header
-	err    error // what a method returned
+	err    error // the error that a method returned
 }
 
-// fail keeps an error: gofakes3's document of it says less than the error does.
+// fail records an error, because gofakes3's error document has less detail.
 func (a *adapter) fail(err error) error {
 	a.err = err
 	return err
 }
 
-// failure is the error for a request that gofakes3 refused.
+// failure returns the error for a request that gofakes3 refused.
 func (a *adapter) failure(out *answer) error {
 	var known *s3err.Error
 	var fake gofakes3.Error
@@ -86,7 +85,7 @@ func (a *adapter) failure(out *answer) error {
 	}
 	var document struct{ Code, Message string }
 	if err := xml.Unmarshal(out.body.Bytes(), &document); err != nil || document.Code == "" {
-		return s3err.InternalError.With("embedded upstream: gofakes3 answered with status " + strconv.Itoa(out.status))
+		return s3err.InternalError.With("embedded upstream: gofakes3 responded with status " + strconv.Itoa(out.status))
 	}
 	return &s3err.Error{Code: document.Code, Status: out.status, Message: document.Message}
 }
@@ -106,7 +105,7 @@ func (a *adapter) ListBuckets() (all []gofakes3.BucketInfo, err error) {
 func (a *adapter) BucketExists(name string) (bool, error) {
 	v, err := a.backend.bucket(name)
 	if err == nil && v == nil {
-		a.err = s3err.NoSuchBucket.About("BucketName", name) // which gofakes3 answers with
+		a.err = s3err.NoSuchBucket.About("BucketName", name) // gofakes3 turns false into this error
 	}
 	if err != nil {
 		return false, a.fail(err)
@@ -124,8 +123,8 @@ func (a *adapter) DeleteBucket(name string) error { return a.fail(a.backend.dele
 
 // Objects.
 
-// PutObject implements gofakes3.Backend. The conditions and the description are
-// the call's: gofakes3 leaves out some of the headers that belong to it.
+// PutObject implements gofakes3.Backend. The conditions and the description come from the call,
+// because gofakes3 leaves out some of their headers.
 func (a *adapter) PutObject(bkt, name string, _ map[string]string, input io.Reader, size int64, _ *gofakes3.PutConditions) (gofakes3.PutObjectResult, error) {
 	var none gofakes3.PutObjectResult
 	if err := a.backend.check(bkt, name, a.call.conditions()); err != nil { // before the body as well as after it
@@ -173,8 +172,7 @@ func (a *adapter) AbortMultipartUpload(bkt, name string, id gofakes3.UploadID) e
 	return a.fail(a.backend.abortUpload(bkt, name, string(id)))
 }
 
-// unreached are the methods of gofakes3's backends for operations that Server
-// answers itself.
+// unreached has the methods of gofakes3's backends for operations that Server handles itself.
 type unreached struct{}
 
 func (unreached) ListBucket(string, *gofakes3.Prefix, gofakes3.ListBucketPage) (*gofakes3.ObjectList, error) {
@@ -211,9 +209,9 @@ func (unreached) CompleteMultipartUpload(string, string, gofakes3.UploadID, *gof
 	return "", "", gofakes3.ErrNotImplemented
 }
 
-// answer is what gofakes3 answers. It is held back, because errors are written
-// by s3err, and because gofakes3 sets headers that S3 does not have here, such
-// as those that let in every origin. No document of gofakes3's is long.
+// answer buffers the response of gofakes3, because s3err writes errors, and because gofakes3 sets
+// headers that S3 does not send here, such as those that allow every origin. The documents of gofakes3
+// are short.
 type answer struct {
 	header http.Header
 	status int
@@ -236,7 +234,7 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.body.Write(p)
 }
 
-// send passes the answer to a request about a key on.
+// send passes on the response to a request for a key.
 func (a *answer) send(w http.ResponseWriter, key string) error {
 	a.WriteHeader(http.StatusOK)
 	for _, name := range []string{"Etag", "Location"} {
@@ -251,12 +249,12 @@ func (a *answer) send(w http.ResponseWriter, key string) error {
 		w.Header().Set("Content-Length", strconv.Itoa(len(document)))
 	}
 	w.WriteHeader(a.status)
-	_, _ = w.Write(document) // a client that has gone does not read its answer
+	_, _ = w.Write(document) // fails only if the client has disconnected
 	return nil
 }
 
-// rightKey puts a key that XML 1.0 cannot hold into a document of gofakes3's,
-// in place of what encoding/xml made of it.
+// rightKey restores a key that XML 1.0 cannot hold in a document of gofakes3, where encoding/xml has
+// replaced characters of it.
 func rightKey(document []byte, key string) []byte {
 	if s3xml.Holds(key) {
 		return document

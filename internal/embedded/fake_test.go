@@ -15,8 +15,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestWhatGofakes3Answers: gofakes3 answers the operations of which the table says so, and no
-// other one.
+// TestWhatGofakes3Answers: gofakes3 handles exactly the operations that are marked in the table.
 func TestWhatGofakes3Answers(t *testing.T) {
 	for _, op := range operations {
 		w := newWalk(t, op)
@@ -31,8 +30,8 @@ func TestWhatGofakes3Answers(t *testing.T) {
 	}
 }
 
-// TestAnswersOfGofakes3: errors have S3's documents and details, and nothing that S3 does not
-// send gets through.
+// TestAnswersOfGofakes3: errors have S3's documents and details, and headers that S3 does not send are
+// removed.
 func TestAnswersOfGofakes3(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -75,8 +74,8 @@ func TestAnswersOfGofakes3(t *testing.T) {
 	}
 }
 
-// TestChangedLength: an authenticator may say that a body is shorter than what is on the
-// connection, and the connection goes on after an answer that did not read it.
+// TestChangedLength: an authenticator may shorten a body, and the connection stays usable after a
+// response that did not read the body.
 func TestChangedLength(t *testing.T) {
 	s, err := Open(testkit.MemoryDir(t), func(r *http.Request) error {
 		r.ContentLength = 0
@@ -91,7 +90,7 @@ func TestChangedLength(t *testing.T) {
 	front.Start()
 	defer front.Close()
 	for i := range 5 {
-		r, err := http.NewRequest("PUT", front.URL+"/none/k", io.NopCloser(strings.NewReader("framing"))) // which cannot be sent twice
+		r, err := http.NewRequest("PUT", front.URL+"/none/k", io.NopCloser(strings.NewReader("framing"))) // cannot be sent twice
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +108,7 @@ func TestChangedLength(t *testing.T) {
 	}
 }
 
-// TestConditionsOfConcurrentPuts: of several PUTs that want no object to be there one succeeds.
+// TestConditionsOfConcurrentPuts: exactly one of several concurrent PUTs with If-None-Match: * succeeds.
 func TestConditionsOfConcurrentPuts(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// requestIDs numbers requests.
+// requestIDs counts requests, for their IDs.
 type requestIDs struct{ last atomic.Uint64 }
 
 func (i *requestIDs) next() string { return fmt.Sprintf("%016X", i.last.Add(1)) }

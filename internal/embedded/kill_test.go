@@ -45,7 +45,7 @@ func startChild(t *testing.T, dir string) *child {
 	return c
 }
 
-// kill is kill -9. The error of a process that was killed says just that.
+// kill kills the process as by kill -9. Its exit error is expected.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()
@@ -76,9 +76,9 @@ func (c *child) do(method, target, body string) (*http.Response, string) {
 	return resp, text
 }
 
-// TestKill: kill -9 in the middle of a PUT, of an UploadPart and of a CompleteMultipartUpload
-// leaves the object before or the one after, never a half one; an upload goes on or has become the
-// object; and files without an owner are gone after the next start.
+// TestKill: kill -9 in the middle of a PUT, an UploadPart or a CompleteMultipartUpload leaves either the
+// old object or the new one, never a mixture. An upload either continues or has become the object. The
+// next start removes orphaned files.
 func TestKill(t *testing.T) {
 	random := testkit.Random(t)
 	dir := testkit.MemoryDir(t)
@@ -138,12 +138,12 @@ func (c *child) killDuring(method, target string) {
 	}
 }
 
-// killSoon kills the upstream about when it completes an upload.
+// killSoon kills the upstream at about the time when it completes an upload.
 func (c *child) killSoon(random *rand.Rand, target, document string) {
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		_, _, _ = c.try("POST", target, strings.NewReader(document), int64(len(document))) // what came of it is seen afterwards
+		_, _, _ = c.try("POST", target, strings.NewReader(document), int64(len(document))) // the outcome is checked afterwards
 	}()
 	time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
 	c.kill()

@@ -13,8 +13,8 @@ import (
 // maxPage is the largest page of a listing.
 const maxPage = 1000
 
-// afterPrefix is a byte behind every byte of valid UTF-8: seeking to
-// prefix+afterPrefix passes all keys below prefix.
+// afterPrefix sorts after every byte of valid UTF-8: seeking to prefix+afterPrefix skips all keys
+// below prefix.
 const afterPrefix = "\xff"
 
 // listed is an object in a listing.
@@ -41,7 +41,7 @@ type found struct {
 	last     string // key or common prefix
 }
 
-// list finds a page of objects behind a key.
+// list returns the page of objects that follows a key.
 func (b *backend) list(bkt, prefix, delimiter, after string, page int) (*found, error) {
 	out := &found{}
 	seek := prefix
@@ -97,8 +97,8 @@ func commonPrefix(key, prefix, delimiter string) string {
 	return key[:len(prefix)+i+len(delimiter)]
 }
 
-// encoded returns how names are written for the encoding-type of a request:
-// percent-encoded if it is "url".
+// encoded returns the function that encodes names for the encoding-type of a request: percent-encoded
+// if it is "url".
 func (c *call) encoded() func(string) s3xml.Text {
 	if c.query.Get("encoding-type") == "url" {
 		return func(name string) s3xml.Text { return s3xml.Text(s3utils.EncodePath(name)) }
@@ -106,7 +106,7 @@ func (c *call) encoded() func(string) s3xml.Text {
 	return func(name string) s3xml.Text { return s3xml.Text(name) }
 }
 
-// listing is the answer of both versions of ListObjects.
+// listing is the response to both versions of ListObjects.
 type listing struct {
 	XMLName        xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
 	Name           string
@@ -125,8 +125,8 @@ type listing struct {
 	CommonPrefixes []commonPrefixElement
 }
 
-// listObjects answers ListObjects and ListObjectsV2. gofakes3 knows no
-// encoding-type, names no checksums, and writes no key that XML 1.0 cannot hold.
+// listObjects answers ListObjects and ListObjectsV2. gofakes3 lacks encoding-type, checksums, and keys
+// that XML 1.0 cannot hold.
 func (s *Server) listObjects(w http.ResponseWriter, c *call) error {
 	if err := s.backend.needBucket(c.bucket); err != nil {
 		return err
@@ -152,7 +152,7 @@ func (s *Server) listObjects(w http.ResponseWriter, c *call) error {
 	return writeXML(w, c.listing(found, page, v2))
 }
 
-// listing makes the document of a page.
+// listing returns the document for a page.
 func (c *call) listing(f *found, page int, v2 bool) *listing {
 	encode := c.encoded()
 	out := &listing{Name: c.bucket, Prefix: encode(c.query.Get("prefix")), MaxKeys: page, Delimiter: encode(c.query.Get("delimiter")),
@@ -194,7 +194,7 @@ type listedUpload struct {
 	ChecksumType      string `xml:",omitempty"`
 }
 
-// uploadListing is the answer of ListMultipartUploads.
+// uploadListing is the response to ListMultipartUploads.
 type uploadListing struct {
 	XMLName            xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListMultipartUploadsResult"`
 	Bucket             string
@@ -211,8 +211,7 @@ type uploadListing struct {
 	CommonPrefixes     []commonPrefixElement `xml:"CommonPrefixes"`
 }
 
-// listUploads answers ListMultipartUploads. gofakes3 lacks in it what it lacks in
-// listObjects.
+// listUploads answers ListMultipartUploads. gofakes3 lacks the same as in listObjects.
 func (s *Server) listUploads(w http.ResponseWriter, c *call) error {
 	if err := s.backend.needBucket(c.bucket); err != nil {
 		return err
@@ -224,12 +223,12 @@ func (s *Server) listUploads(w http.ResponseWriter, c *call) error {
 	encode := c.encoded()
 	prefix, delimiter := c.query.Get("prefix"), c.query.Get("delimiter")
 	keyMarker, idMarker := c.query.Get("key-marker"), c.query.Get("upload-id-marker")
-	if keyMarker == "" { // S3 ignores the other one then
+	if keyMarker == "" { // S3 then ignores upload-id-marker
 		idMarker = ""
 	}
 	out := uploadListing{Bucket: c.bucket, KeyMarker: encode(keyMarker), UploadIDMarker: idMarker, Prefix: encode(prefix), Delimiter: encode(delimiter),
 		EncodingType: c.query.Get("encoding-type"), MaxUploads: page}
-	skipped := commonPrefix(keyMarker, prefix, delimiter) // the page before ended with it
+	skipped := commonPrefix(keyMarker, prefix, delimiter) // the previous page ended with it
 	if skipped != keyMarker {
 		skipped = ""
 	}

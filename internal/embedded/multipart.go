@@ -25,7 +25,7 @@ const minPart = 5 << 20
 // maxParts is the largest part number.
 const maxParts = 10_000
 
-// createUpload stores u as an upload in progress and returns its id.
+// createUpload stores u as an upload in progress and returns its ID.
 func (b *backend) createUpload(bkt, name string, u upload) (id string, err error) {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -48,8 +48,8 @@ func (b *backend) upload(bkt, name, id string) (*upload, error) {
 	return u, err
 }
 
-// adopt takes the checksum algorithm of an upload that an earlier release
-// began: it kept what the request said, and no checksums of parts.
+// adopt sets the checksum algorithm of an upload that an earlier release created: that release stored
+// only the request's headers, and no checksums of parts.
 func (u *upload) adopt() {
 	a, ok := checksum.ByHeader("X-Amz-Checksum-" + u.Meta["X-Amz-Checksum-Algorithm"])
 	if !ok || len(a.Types()) == 0 {
@@ -61,8 +61,7 @@ func (u *upload) adopt() {
 	}
 }
 
-// sumParts computes the checksums that parts lack because an earlier release stored them. It reads
-// their files.
+// sumParts computes missing checksums of parts that an earlier release stored. It reads their files.
 func (b *backend) sumParts(u *upload, parts []numbered) error {
 	if u.Algorithm == "" {
 		return nil
@@ -101,12 +100,12 @@ type part struct {
 	Modified time.Time
 }
 
-// storePart makes p part n of an upload, and replaces an earlier one. If that fails it removes p's
+// storePart stores p as part n of an upload and replaces an earlier one. If that fails, it removes p's
 // file.
 func (b *backend) storePart(bkt, name, id string, n int, p part) error {
 	b.change.Lock()
 	defer b.change.Unlock()
-	_, err := b.upload(bkt, name, id) // it may have ended while the body came
+	_, err := b.upload(bkt, name, id) // it may have ended while the body was received
 	var old *part
 	if err == nil {
 		old, err = load[part](b.index, partKey(id, n))
@@ -123,16 +122,16 @@ func (b *backend) storePart(bkt, name, id string, n int, p part) error {
 	return b.release(&record{Blobs: []blob{old.Blob}})
 }
 
-// numbered is a part with its number.
+// numbered is a part and its number.
 type numbered struct {
 	part
 	number int
 }
 
-// parts are those of an upload with a number above after, in order.
+// parts returns the parts of an upload with a number above after, in order.
 func (b *backend) parts(id string, after int) (parts []numbered, err error) {
 	err = eachValue(b.index, []byte(partPrefix+id+"\x00"), fmt.Appendf(nil, "%05d", after+1), func(key []byte, p *part) bool {
-		n, _ := strconv.Atoi(string(key)) // partKey wrote it
+		n, _ := strconv.Atoi(string(key)) // written by partKey
 		parts = append(parts, numbered{*p, n})
 		return true
 	})
@@ -143,13 +142,13 @@ func (b *backend) parts(id string, after int) (parts []numbered, err error) {
 type completion struct {
 	parts      []completedPart
 	conditions conditions
-	size       int64  // x-amz-mp-object-size, -1 if not said
-	how        string // x-amz-checksum-type, "" if not said
-	sum        *sum   // of the object, nil if not said
+	size       int64  // x-amz-mp-object-size, -1 if absent
+	how        string // x-amz-checksum-type, "" if absent
+	sum        *sum   // checksum of the object, nil if absent
 }
 
-// completeUpload makes an object of an upload, atomically: concurrent parts and Completes wait, and
-// find the upload ended. If it fails, the upload is as it was before.
+// completeUpload turns an upload into an object, atomically: concurrent requests for the upload wait
+// and then find it ended. If it fails, the upload stays as it was.
 func (b *backend) completeUpload(bkt, name, id string, want completion) (*record, error) {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -175,7 +174,7 @@ func (b *backend) completeUpload(bkt, name, id string, want completion) (*record
 	return r, errors.Join(b.release(old), b.release(&record{Blobs: unused}))
 }
 
-// assemble makes the object of an upload, and also returns the files that are not in it.
+// assemble builds the object of an upload. It also returns the files that are not part of it.
 func assemble(u *upload, have []numbered, want completion) (r *record, unused []blob, err error) {
 	parts := map[int]part{}
 	for _, p := range have {
@@ -216,8 +215,8 @@ func assemble(u *upload, have []numbered, want completion) (r *record, unused []
 	return r, unused, r.addPartSums(u, want)
 }
 
-// addPartSums gives an object the checksum that its upload was created with,
-// and compares it with the one that the request names.
+// addPartSums adds the checksum that the upload was created with to an object, and compares it with
+// the one in the request.
 func (r *record) addPartSums(u *upload, want completion) error {
 	if want.how != "" && want.how != u.Type {
 		return s3err.InvalidRequest.With("The upload was created using the " + u.Type + " checksum mode. The complete request must use the same checksum mode.")

@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// level is what the path of a request names.
+// level is the kind of resource that the path of a request names.
 type level int
 
 const (
@@ -18,26 +18,26 @@ const (
 	objectLevel
 )
 
-// operation is one row of the table of everything that the embedded upstream does.
+// operation is a row of the table of supported operations.
 type operation struct {
 	name   string // S3 API name
 	method string
 	level  level
-	// selects are the query parameters that make a request this operation; copies says that
-	// x-amz-copy-source does, too.
+	// selects are the query parameters that identify this operation; if copies is true,
+	// x-amz-copy-source does as well.
 	selects []string
 	copies  bool
 	// params are the other query parameters, and headers the request headers, that the
 	// operation honours. Every other parameter and every other header that S3 gives a meaning
 	// to is refused.
 	params, headers []string
-	// fake says that gofakes3 answers the operation. The handler of each other one says what
-	// gofakes3 lacks.
+	// fake is true if gofakes3 handles the operation. The handlers of all others say what gofakes3
+	// lacks.
 	fake   bool
 	handle func(*Server, http.ResponseWriter, *call) error
 }
 
-// Header and parameter sets that operations share.
+// Sets of headers and parameters that several operations honour.
 func readConditions() []string {
 	return []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range"}
 }
@@ -71,8 +71,8 @@ func checksumHeaders() (names []string) {
 	return names
 }
 
-// operations are all that the embedded upstream does. Of the rows that match a request, the
-// first is taken, so those with more in selects come first.
+// operations are all supported operations. The first row that matches a request is used, so rows with
+// more in selects come first.
 var operations = []operation{
 	{name: "ListBuckets", method: "GET", level: serviceLevel, params: []string{"prefix", "max-buckets", "continuation-token"}, fake: true, handle: (*Server).listBuckets},
 
@@ -138,8 +138,8 @@ func meaningful(header string) bool {
 	}
 }
 
-// accepted are the only values of a header or parameter that the embedded upstream can honour,
-// with the error that another value gets.
+// accepted are the only values of a header or parameter that the embedded upstream can honour, with
+// the error for other values.
 var accepted = map[string]struct {
 	values []string
 	err    s3err.Code
@@ -153,7 +153,7 @@ var accepted = map[string]struct {
 	"X-Amz-Checksum-Mode":              {[]string{"ENABLED", "enabled"}, s3err.InvalidArgument},
 	"X-Amz-Checksum-Type":              {[]string{checksum.Composite, checksum.FullObject}, s3err.InvalidRequest},
 	"X-Amz-Metadata-Directive":         {[]string{"COPY", "REPLACE"}, s3err.InvalidArgument},
-	"X-Amz-Tagging-Directive":          {[]string{"COPY", "REPLACE"}, s3err.InvalidArgument}, // no object has tags: both leave none
+	"X-Amz-Tagging-Directive":          {[]string{"COPY", "REPLACE"}, s3err.InvalidArgument}, // no object has tags, so both have the same effect
 	"versionId":                        {[]string{"null"}, s3err.NotImplemented},             // S3's name for the version of a bucket without versioning
 	"list-type":                        {[]string{"2"}, s3err.InvalidArgument},
 	"encoding-type":                    {[]string{"url"}, s3err.InvalidArgument},
@@ -200,7 +200,7 @@ func find(c *call) *operation {
 	return nil
 }
 
-// honours reports whether a header has its effect on the operation, or none on any.
+// honours reports whether the operation honours a header, or the header affects no operation.
 func (op *operation) honours(name string) bool {
 	amz := strings.HasPrefix(name, "X-Amz-")
 	switch {
@@ -216,8 +216,8 @@ func refused(what string) error {
 	return s3err.NotImplemented.With("The embedded trial upstream does not implement " + what + ". Use --upstream for a real one.")
 }
 
-// unknown is the error for a request without a row: S3 may know it, such as a
-// POST of a form, unless it does not know the method.
+// unknown returns the error for a request without a row in the table. S3 may support it, such as a POST
+// of a form, unless it does not know the method.
 func (c *call) unknown() error {
 	switch c.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete:
@@ -232,6 +232,6 @@ func checkValue(name, value string) error {
 	if !ok || slices.Contains(only.values, value) {
 		return nil
 	}
-	return only.err.With("The embedded trial upstream takes "+strings.ToLower(name)+" with the value "+strings.Join(only.values, " or ")+" only.").
+	return only.err.With("The embedded trial upstream supports "+strings.ToLower(name)+" only with the value "+strings.Join(only.values, " or ")+".").
 		About("ArgumentName", strings.ToLower(name)).About("ArgumentValue", value)
 }

@@ -42,7 +42,7 @@ var s3Params = []string{
 	"start-after", "uploadId", "upload-id-marker", "versionId", "version-id-marker", "colour",
 }
 
-// example is a request of an operation that succeeds, with its own object and upload.
+// example returns a request of an operation that succeeds, with its own object and upload.
 type example struct {
 	header http.Header
 	body   string
@@ -58,7 +58,7 @@ var examples = map[string]example{
 	"UploadPart":              {body: "new"},
 }
 
-// walk is what an operation is tried on.
+// walk is the environment in which operations are tried.
 type walk struct {
 	t         *testing.T
 	server    *Server
@@ -114,14 +114,14 @@ func (w *walk) send(param, value string, header http.Header) *httptest.ResponseR
 	return w.do(w.op.method, target+"?"+query.Encode(), h, []byte(strings.ReplaceAll(e.body, "UPLOADED", strings.Trim(w.partsETag, `"`))))
 }
 
-// state says what is there, to compare it with what was there before.
+// state describes the content of the upstream, to detect changes.
 func (w *walk) state() string {
 	return w.do("GET", "/bucket", nil, nil).Body.String() + w.do("GET", "/bucket/k?uploadId="+w.upload, nil, nil).Body.String() + w.do("GET", "/", nil, nil).Body.String()
 }
 
-// TestEveryHeaderAndParameter walks the table of operations: each of them refuses every header
-// and query parameter of S3's API that its row does not name, and changes nothing then. Those that
-// it names are not refused.
+// TestEveryHeaderAndParameter walks the table of operations. Each operation refuses every header and
+// query parameter of S3's API that its row does not list, and then changes nothing. It accepts those
+// that are listed.
 func TestEveryHeaderAndParameter(t *testing.T) {
 	for _, op := range operations {
 		t.Run(op.name, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestEveryHeaderAndParameter(t *testing.T) {
 	}
 }
 
-// other reports whether a parameter makes another operation of the request.
+// other reports whether a parameter turns the request into another operation.
 func (w *walk) other(param string) bool {
 	return slices.ContainsFunc(operations, func(op operation) bool {
 		missing := slices.DeleteFunc(slices.Clone(op.selects), func(s string) bool { return s == param || slices.Contains(w.op.selects, s) })
@@ -170,8 +170,8 @@ func (w *walk) refuses(r *httptest.ResponseRecorder, what string) {
 	}
 }
 
-// TestTheTableNamesWhatItHonours: each header and parameter that a row names is taken with a
-// value that can be honoured, and one that has only some values is refused with another.
+// TestTheTableNamesWhatItHonours: each header and parameter in a row is accepted with a supported value.
+// If only some values are supported, others are refused.
 func TestTheTableNamesWhatItHonours(t *testing.T) {
 	good := map[string]string{
 		"X-Amz-Object-Attributes": "ETag", "X-Amz-Max-Parts": "1", "X-Amz-Part-Number-Marker": "0", "X-Amz-Mp-Object-Size": "4",
@@ -212,8 +212,8 @@ func TestTheTableNamesWhatItHonours(t *testing.T) {
 	}
 }
 
-// TestUnknownRequests: an element of a document that would be ignored is refused, and so is a
-// request that no row of the table is for.
+// TestUnknownRequests: a document with an element that would be ignored is refused, and so is a request
+// that matches no row of the table.
 func TestUnknownRequests(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()

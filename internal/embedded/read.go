@@ -13,8 +13,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// objectMetadata sets the headers of an object's answer from what was stored
-// with it.
+// objectMetadata sets the response headers that were stored with an object.
 func objectMetadata(h http.Header, meta map[string]string) {
 	for name, v := range meta {
 		if strings.HasPrefix(name, "X-Amz-Meta-") || name == redirectHeader {
@@ -31,9 +30,8 @@ func objectMetadata(h http.Header, meta map[string]string) {
 	}
 }
 
-// read answers GetObject and HeadObject. gofakes3 knows no
-// If-Match, no If-Unmodified-Since, no parts, no checksums and no ETag of an
-// upload in parts.
+// read answers GetObject and HeadObject. gofakes3 lacks If-Match, If-Unmodified-Since, parts, checksums
+// and the ETags of multipart uploads.
 func (s *Server) read(w http.ResponseWriter, c *call) error {
 	o, done, err := s.backend.reading(c.bucket, c.key)
 	if err != nil {
@@ -72,19 +70,19 @@ var overrides = map[string]string{
 	"response-cache-control": "Cache-Control", "response-content-disposition": "Content-Disposition", "response-content-encoding": "Content-Encoding",
 }
 
-// selection is the part of an object that a GET or HEAD asks for.
+// selection is the part of an object that a GET or HEAD requests.
 type selection struct {
 	akigw.Range
-	whole   bool // neither a range nor a part was asked for
-	partial bool // the answer is 206
+	whole   bool // neither a range nor a part was requested
+	partial bool // the response is 206
 }
 
-// requested returns what a GET or HEAD asks for: the whole object, a range or a
+// requested returns the part of the object that a GET or HEAD requests: the whole object, a range or a
 // part. h has the object's validators.
 func (o *record) requested(c *call, h http.Header) (want selection, err error) {
 	header := c.Header.Get("Range")
 	if condition := c.Header.Get("If-Range"); condition != "" && condition != h.Get("Etag") && condition != h.Get("Last-Modified") {
-		header = "" // RFC 9110 section 13.1.5
+		header = "" // RFC 9110 §13.1.5
 	}
 	number := c.query.Get("partNumber")
 	if number != "" && header != "" {
@@ -124,7 +122,7 @@ func (o *record) part(n int) (akigw.Range, error) {
 	return r, nil
 }
 
-// send answers with what is wanted of an object, whose headers are set.
+// send writes the requested part of an object. The headers of the object are already set.
 func (s *Server) send(w http.ResponseWriter, c *call, o *record, want selection) error {
 	h := w.Header()
 	h.Set("Content-Length", strconv.FormatInt(want.Length, 10))
@@ -144,8 +142,8 @@ func (s *Server) send(w http.ResponseWriter, c *call, o *record, want selection)
 	return nil
 }
 
-// noTags answers GetObjectTagging: PutObjectTagging and x-amz-tagging are
-// refused, so that no object has any. gofakes3 does not have it.
+// noTags answers GetObjectTagging, which gofakes3 does not have. No object has tags, because
+// PutObjectTagging and x-amz-tagging are refused.
 func (s *Server) noTags(w http.ResponseWriter, c *call) error {
 	if _, err := s.backend.find(c.bucket, c.key); err != nil {
 		return err
@@ -220,8 +218,7 @@ func (s *Server) objectAttributes(w http.ResponseWriter, c *call) error {
 	return writeXML(w, out)
 }
 
-// listParts is a page of the parts of an object, nil if it was not uploaded in
-// parts.
+// listParts returns a page of the parts of an object, nil if the object was not uploaded in parts.
 func (o *record) listParts(h http.Header) (*partsOfObject, error) {
 	if !o.Parts {
 		return nil, nil
@@ -252,7 +249,7 @@ func (o *record) listParts(h http.Header) (*partsOfObject, error) {
 			break
 		}
 		out.NextPartNumberMarker = after + i + 1
-		if f.Sum != nil { // S3 lists parts of objects with checksums only
+		if f.Sum != nil { // S3 lists parts only for objects with checksums
 			out.Part = append(out.Part, attributesPart{after + i + 1, f.Size, sumsOf(f.Sum)})
 		}
 	}

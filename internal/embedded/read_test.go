@@ -140,7 +140,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// texts are the texts of an element in each of another one.
+// texts returns the texts of an element within each occurrence of another one.
 func texts(document, outer, from, to string) (all []string) {
 	for _, part := range strings.Split(document, outer)[1:] {
 		text, err := url.PathUnescape(between(part, from, to))
@@ -152,7 +152,7 @@ func texts(document, outer, from, to string) (all []string) {
 	return all
 }
 
-// TestBucketLocation: a bucket is where it was created.
+// TestBucketLocation: a bucket reports the location that it was created with.
 func TestBucketLocation(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -175,8 +175,8 @@ func TestBucketLocation(t *testing.T) {
 	}
 }
 
-// TestReadsOfWhatIsReplaced: a GET answers with all of the object that it found, also if the object
-// is replaced or deleted before its body was sent, and its files go when the GET ends.
+// TestReadsOfWhatIsReplaced: a GET returns the whole object that it found, even if the object is
+// replaced or deleted before the body is sent. The files are removed when the GET ends.
 func TestReadsOfWhatIsReplaced(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -195,7 +195,7 @@ func TestReadsOfWhatIsReplaced(t *testing.T) {
 	if all := files(t, s); len(all) != 0 {
 		t.Errorf("%d files are left", len(all))
 	}
-	// Readers and writers of one key: every answer is one of the objects.
+	// Concurrent readers and writers of one key: every response is one of the objects.
 	var wait sync.WaitGroup
 	ok(t, do("PUT", "/bucket/k", nil, []byte("0000")))
 	for i := range 4 {
@@ -220,7 +220,7 @@ func TestReadsOfWhatIsReplaced(t *testing.T) {
 	}
 }
 
-// pausing calls first before the first byte of an answer is taken.
+// pausing calls first before the first byte of a response is written.
 type pausing struct {
 	*httptest.ResponseRecorder
 	first func()

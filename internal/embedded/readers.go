@@ -2,9 +2,9 @@ package embedded
 
 import "sync"
 
-// readers keeps the files of objects that are being read when they are replaced
-// or deleted: a GET answers with all of the object that it found. An object is
-// known by the id of its first file. The zero value is ready.
+// readers keeps the files of objects that are replaced or deleted while they are read, so that a GET
+// can return the whole object that it found. An object is identified by the ID of its first file. The
+// zero value is ready to use.
 type readers struct {
 	mu      sync.Mutex
 	count   map[string]int     // guarded by mu
@@ -20,7 +20,7 @@ func (r *readers) begin(id string) {
 	r.count[id]++
 }
 
-// end returns the object whose files are to be removed now, nil for none.
+// end ends a read. It returns the object whose files can be removed now, nil for none.
 func (r *readers) end(id string) *record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -33,8 +33,8 @@ func (r *readers) end(id string) *record {
 	return o
 }
 
-// keep reports whether somebody reads an object. Then its files are removed
-// when the last reader ends.
+// keep reports whether an object is being read. If so, its files are removed when the last reader
+// ends.
 func (r *readers) keep(o *record) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,14 +56,14 @@ func (b *backend) reading(bkt, name string) (o *record, done func(), err error) 
 		b.readers.begin(id)
 		done = func() {
 			if gone := b.readers.end(id); gone != nil {
-				_ = b.release(gone) // what stays is removed at the next start
+				_ = b.release(gone) // files that stay are removed at the next start
 			}
 		}
 		now, err := b.object(bkt, name)
 		if err == nil && now != nil && now.Blobs[0].ID == id {
 			return o, done, nil
 		}
-		done() // it was replaced before begin, and its files may be gone
+		done() // it was replaced before begin, so its files may have been removed
 		if err != nil {
 			return nil, nil, err
 		}

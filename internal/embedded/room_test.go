@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestFullDisk: a start without room is an error, not the end of the process.
+// TestFullDisk: a start on a full disk returns an error and does not crash the process.
 //
 // Scenarios: C3.
 func TestFullDisk(t *testing.T) {

@@ -26,20 +26,19 @@ import (
 type Server struct {
 	backend *backend
 	newFake func(gofakes3.Backend) http.Handler
-	// authenticate refuses requests that are not the gateway's: everybody on
-	// this machine can reach the listener.
+	// authenticate refuses requests that do not come from the gateway: every process on this machine
+	// can reach the listener.
 	authenticate func(*http.Request) error
 	http         *http.Server
 	listener     net.Listener
 	ids          requestIDs
 }
 
-// Open opens the directory. authenticate is asked about each request; nil lets
-// everybody in, for tests. It may replace the body by what was verified of it,
-// and must do so for one with aws-chunked framing: then Request.ContentLength is
-// the length without it, and no header speaks of it any more but x-amz-trailer. A
-// trailing checksum is compared with the body's Trailer() http.Header, if it
-// has that method.
+// Open opens the directory. authenticate is called for each request; nil accepts all requests, for
+// tests. authenticate may replace the body by a verified one, and must do so for a body with
+// aws-chunked framing: then Request.ContentLength is the length without the framing, and no header
+// except x-amz-trailer describes the framing. A trailing checksum is compared with the body's
+// Trailer() http.Header, if the body has that method.
 func Open(dir string, authenticate func(*http.Request) error, log *slog.Logger) (*Server, error) {
 	b, err := openBackend(dir, log)
 	if err != nil {
@@ -84,21 +83,21 @@ func newCall(r *http.Request) (*call, error) {
 		return nil, s3err.InvalidURI
 	}
 	if strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
-		return nil, s3err.NotImplemented.With("Nobody took the aws-chunked framing off this body.")
+		return nil, s3err.NotImplemented.With("The body still has its aws-chunked framing.")
 	}
 	c := &call{Request: r, query: query}
 	c.bucket, c.key, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	for name, values := range r.Header {
-		if len(values) > 1 { // RFC 9110 section 5.3
+		if len(values) > 1 { // RFC 9110 §5.3
 			r.Header[name] = []string{strings.Join(values, ",")}
 		}
 	}
 	return c, c.checkKey()
 }
 
-// checkKey refuses what cannot be the name of an object. The index keeps names
-// byte for byte, and no file is called like an object: dots, slashes, control
-// characters and long segments mean nothing here.
+// checkKey refuses names that no object can have. The index stores names byte for byte, and no file is
+// named after an object, so dots, slashes, control characters and long segments have no special
+// meaning.
 func (c *call) checkKey() error {
 	switch err := akigw.CheckKeyName(c.key); {
 	case errors.Is(err, akigw.ErrKeyTooLong):
@@ -119,8 +118,7 @@ func (c *call) level() level {
 	return objectLevel
 }
 
-// number is the value of a query parameter between 0 and most, which is also
-// its default.
+// number returns the value of a query parameter between 0 and most. The default is most.
 func (c *call) number(name string, most int) (int, error) {
 	value := c.query.Get(name)
 	if value == "" {
@@ -165,8 +163,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	return op.handle(s, w, c)
 }
 
-// writeXML answers with a document. Its fields that hold text of a client's have
-// the type s3xml.Text.
+// writeXML responds with a document. Fields with text from a client must have the type s3xml.Text.
 func writeXML(w http.ResponseWriter, v any) error {
 	raw, err := s3xml.Marshal(v)
 	if err != nil {
@@ -174,16 +171,16 @@ func writeXML(w http.ResponseWriter, v any) error {
 	}
 	w.Header().Set("Content-Type", "application/xml")
 	w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
-	_, _ = w.Write(raw) // a client that has gone does not read its answer
+	_, _ = w.Write(raw) // fails only if the client has disconnected
 	return nil
 }
 
-// maxDocument is the longest document of a request, in bytes: 10,000 parts with
-// their checksums fit, and 1,000 keys.
+// maxDocument bounds the document of a request, in bytes. 10,000 parts with their checksums fit, and
+// 1,000 keys.
 const maxDocument = 8 << 20
 
-// readXML reads the document of a request, whose root is given, into v and
-// verifies its digests. It leaves v alone if there is no document.
+// readXML reads the document of a request with the given root into v and verifies its digests. It
+// leaves v unchanged if there is no document.
 func (c *call) readXML(root string, v any) error {
 	body, err := c.content()
 	if err != nil {
@@ -215,5 +212,5 @@ func (u unknown) refuse() error {
 	return refused("the element " + u[0].XMLName.Local)
 }
 
-// contentTime is a time as S3 writes it in documents.
+// contentTime formats a time as S3 does in documents.
 func contentTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

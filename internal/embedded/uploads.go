@@ -26,7 +26,7 @@ func (s *Server) createUpload(w http.ResponseWriter, c *call) error {
 	return s.fake(w, c, &adapter{upload: u})
 }
 
-// uploadChecksum takes what a CreateMultipartUpload says of checksums.
+// uploadChecksum reads the checksum headers of a CreateMultipartUpload.
 func (c *call) uploadChecksum(u *upload) error {
 	name, how := c.Header.Get("X-Amz-Checksum-Algorithm"), c.Header.Get(checksumType)
 	if name == "" {
@@ -50,7 +50,7 @@ func (c *call) uploadChecksum(u *upload) error {
 	return nil
 }
 
-// part is the number of the part that a request is about.
+// part returns the part number of a request.
 func (c *call) part() (int, error) {
 	n, err := strconv.Atoi(c.query.Get("partNumber"))
 	if err != nil || n < 1 || n > maxParts {
@@ -83,7 +83,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, c *call) error {
 	if size > 0 {
 		return s.fake(w, c, &adapter{body: body})
 	}
-	p, err := s.backend.uploadPart(c, n, 0, body, body.checksum) // gofakes3 takes no empty part
+	p, err := s.backend.uploadPart(c, n, 0, body, body.checksum) // gofakes3 does not accept an empty part
 	if err != nil {
 		return err
 	}
@@ -93,8 +93,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, c *call) error {
 	return nil
 }
 
-// join makes the checksum of a part one of its upload's algorithm, also if the
-// request names none.
+// join makes sure that a part gets a checksum of its upload's algorithm, even if the request has none.
 func (b *content) join(u *upload) error {
 	switch {
 	case u.Algorithm == "":
@@ -112,8 +111,8 @@ func (b *content) join(u *upload) error {
 	return nil
 }
 
-// uploadPart keeps a body as part n of the upload that a request names. sum is
-// asked for its checksum when it is read.
+// uploadPart stores a body as part n of the upload that a request names. sum returns its checksum once
+// the body has been read.
 func (b *backend) uploadPart(c *call, n int, size int64, body io.Reader, sum func() *sum) (part, error) {
 	f, etag, err := b.write(body, size)
 	if err != nil {
@@ -124,8 +123,7 @@ func (b *backend) uploadPart(c *call, n int, size int64, body io.Reader, sum fun
 	return p, b.storePart(c.bucket, c.key, c.query.Get("uploadId"), n, p)
 }
 
-// partSums are the elements of the checksums of a part or of an object. At most
-// one of them is set.
+// partSums has the elements for the checksums of a part or of an object. At most one of them is set.
 type partSums struct {
 	ChecksumCRC32     string `xml:",omitempty"`
 	ChecksumCRC32C    string `xml:",omitempty"`
@@ -139,7 +137,7 @@ type partSums struct {
 	ChecksumXXHASH128 string `xml:",omitempty"`
 }
 
-// field is the element of an algorithm, nil for an unknown one.
+// field returns the element of an algorithm, nil for an unknown one.
 func (p *partSums) field(algorithm string) *string {
 	return map[string]*string{
 		"CRC32": &p.ChecksumCRC32, "CRC32C": &p.ChecksumCRC32C, "CRC64NVME": &p.ChecksumCRC64NVME, "SHA1": &p.ChecksumSHA1, "SHA256": &p.ChecksumSHA256,
@@ -147,7 +145,7 @@ func (p *partSums) field(algorithm string) *string {
 	}[algorithm]
 }
 
-// sumsOf puts a checksum into the element of its algorithm.
+// sumsOf returns the elements for a checksum.
 func sumsOf(s *sum) (p partSums) {
 	if s != nil {
 		if field := p.field(s.Algorithm); field != nil {
@@ -157,7 +155,7 @@ func sumsOf(s *sum) (p partSums) {
 	return p
 }
 
-// sum is the checksum that there is, nil for none.
+// sum returns the checksum that is set, nil for none.
 func (p partSums) sum() *sum {
 	for _, a := range checksum.Algorithms {
 		if field := p.field(a.Name); field != nil && *field != "" {
@@ -198,7 +196,7 @@ func (s *Server) completeUpload(w http.ResponseWriter, c *call) error {
 	}{Location: "http://" + c.Host + "/" + c.bucket + "/" + s3utils.EncodePath(c.key), Bucket: c.bucket, Key: s3xml.Text(c.key), ETag: `"` + r.ETag + `"`, partSums: sumsOf(of), ChecksumType: how})
 }
 
-// completion reads a CompleteMultipartUpload.
+// completion parses a CompleteMultipartUpload request.
 func (c *call) completion() (want completion, err error) {
 	var in struct {
 		Part    []completedPart

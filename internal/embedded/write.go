@@ -14,8 +14,8 @@ import (
 	"github.com/akidb/akigw/internal/s3xml"
 )
 
-// described are the headers outside x-amz-* that are kept with an object, and
-// their names in record.Meta.
+// described are the headers outside x-amz-* that are stored with an object, and their names in
+// record.Meta.
 var described = map[string]string{
 	"Content-Type": "Content-Type", "Content-Disposition": "Content-Disposition", "Content-Encoding": "Content-Encoding",
 	"Cache-Control": "X-Amz-Akigw-Cache-Control", "Content-Language": "X-Amz-Akigw-Content-Language", "Expires": "X-Amz-Akigw-Expires",
@@ -23,7 +23,7 @@ var described = map[string]string{
 
 const redirectHeader, checksumType = "X-Amz-Website-Redirect-Location", "X-Amz-Checksum-Type"
 
-// meta is what a request says of a new object.
+// meta returns the description of a new object in a request.
 func (c *call) meta() map[string]string {
 	meta := map[string]string{}
 	for name, kept := range described {
@@ -39,7 +39,7 @@ func (c *call) meta() map[string]string {
 	return meta
 }
 
-// setSum gives an object a checksum in place of the one that it has.
+// setSum replaces the checksum of an object.
 func (r *record) setSum(s sum, how string) {
 	for _, a := range checksum.Algorithms {
 		delete(r.Meta, a.Header)
@@ -47,7 +47,7 @@ func (r *record) setSum(s sum, how string) {
 	r.Meta[http.CanonicalHeaderKey("X-Amz-Checksum-"+s.Algorithm)], r.Meta[checksumType] = s.Value, how
 }
 
-// sum is an object's checksum and its type, nil if it has none.
+// sum returns an object's checksum and its type, nil if it has none.
 func (r *record) sum() (s *sum, how string) {
 	for _, a := range checksum.Algorithms {
 		v := r.Meta[a.Header]
@@ -55,26 +55,26 @@ func (r *record) sum() (s *sum, how string) {
 		case v == "":
 		case r.Meta[checksumType] != "":
 			return &sum{a.Name, v}, r.Meta[checksumType]
-		case !r.Parts: // stored by an earlier release, which kept those of whole bodies only
+		case !r.Parts: // stored by an earlier release, which only kept checksums of whole bodies
 			return &sum{a.Name, v}, checksum.FullObject
 		}
 	}
 	return nil, ""
 }
 
-// setSum says what the checksum of a body was.
+// setSum sets the response headers for the checksum of a body.
 func setSum(h http.Header, s *sum) {
 	if s != nil {
 		h.Set("X-Amz-Checksum-"+s.Algorithm, s.Value)
 	}
 }
 
-// conditions are those of a write.
+// conditions returns the conditions of a write.
 func (c *call) conditions() conditions {
 	return conditions{ifMatch: c.Header.Get("If-Match"), ifNoneMatch: c.Header.Get("If-None-Match")}
 }
 
-// length is the length of a body that is to be stored.
+// length returns the length of a body that is to be stored.
 func (c *call) length() (int64, error) {
 	switch {
 	case c.ContentLength < 0:
@@ -112,7 +112,7 @@ type deletion struct {
 	Key       string
 	ETag      string
 	VersionID string `xml:"VersionId"`
-	// The conditions of directory buckets, and what is not known.
+	// The conditions of directory buckets, and unknown elements.
 	Unknown unknown `xml:",any"`
 }
 
@@ -126,8 +126,8 @@ type deleteError struct {
 	Code, Message string
 }
 
-// deleteObjects answers DeleteObjects. gofakes3 ignores its conditions and
-// digests, and reads no key that XML 1.0 cannot hold.
+// deleteObjects answers DeleteObjects. gofakes3 ignores its conditions and digests, and cannot read
+// keys that XML 1.0 cannot hold.
 func (s *Server) deleteObjects(w http.ResponseWriter, c *call) error {
 	if err := s.backend.needBucket(c.bucket); err != nil {
 		return err
@@ -165,7 +165,7 @@ func (s *Server) deleteObjects(w http.ResponseWriter, c *call) error {
 	return writeXML(w, out)
 }
 
-// delete deletes one of the objects of a DeleteObjects.
+// delete deletes one object of a DeleteObjects.
 func (s *Server) delete(bkt string, d deletion) error {
 	if err := d.Unknown.refuse(); err != nil {
 		return err

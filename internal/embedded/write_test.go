@@ -23,7 +23,7 @@ import (
 
 type doer func(method, target string, header http.Header, body []byte) *httptest.ResponseRecorder
 
-// ok fails the test unless the answer is a success.
+// ok fails the test unless the response is a success.
 func ok(t *testing.T, w *httptest.ResponseRecorder) *httptest.ResponseRecorder {
 	t.Helper()
 	if w.Code >= 300 {
@@ -40,7 +40,7 @@ func sumOf(a checksum.Algorithm, body []byte) string {
 
 func etagOf(body []byte) string { return fmt.Sprintf(`"%x"`, md5.Sum(body)) }
 
-// TestDigests: what a request says of its body is compared with it, and kept if it is a checksum.
+// TestDigests: the digests of a request are compared with its body, and checksums are stored.
 func TestDigests(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -102,7 +102,7 @@ func TestDigests(t *testing.T) {
 	}
 }
 
-// trailed is a body with a trailer, as an authenticator leaves it.
+// trailed is a body with a trailer, as an authenticator returns it.
 type trailed struct {
 	io.Reader
 	trailer http.Header
@@ -111,7 +111,7 @@ type trailed struct {
 func (trailed) Close() error           { return nil }
 func (b trailed) Trailer() http.Header { return b.trailer }
 
-// TestTrailingChecksum: the checksum of a streamed body comes behind it, and is kept like one before it.
+// TestTrailingChecksum: a checksum in a trailer is verified and stored like one in a header.
 func TestTrailingChecksum(t *testing.T) {
 	crc := checksum.Algorithms[2]
 	body := bytes.Repeat([]byte("x"), 3<<20)
@@ -149,7 +149,7 @@ func TestTrailingChecksum(t *testing.T) {
 	}
 }
 
-// multi is an upload in parts.
+// multi is a multipart upload.
 type multi struct {
 	t      *testing.T
 	do     doer
@@ -185,8 +185,8 @@ func (m *multi) complete(algorithm string, header http.Header) *httptest.Respons
 	return m.do("POST", "/bucket/k?uploadId="+m.id, header, []byte("<CompleteMultipartUpload>"+b.String()+"</CompleteMultipartUpload>"))
 }
 
-// TestMultipartChecksums: an object that is uploaded in parts has the checksum of the type that
-// its upload was created with, everywhere where S3 says it.
+// TestMultipartChecksums: an object of a multipart upload has a checksum of the type that the upload was
+// created with, in all responses in which S3 returns it.
 func TestMultipartChecksums(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -209,7 +209,7 @@ func TestMultipartChecksums(t *testing.T) {
 			}
 			m := begin(t, do, header)
 			m.put(first, http.Header{a.Header: {sumOf(a, first)}}, a.Name)
-			m.put(last, nil, a.Name) // made here, if the client sends none
+			m.put(last, nil, a.Name) // computed by the upstream if the client sends none
 			if m.sums[0] != sumOf(a, first) || m.sums[1] != sumOf(a, last) {
 				t.Fatalf("%s: parts %v", name, m.sums)
 			}
@@ -243,8 +243,8 @@ func TestMultipartChecksums(t *testing.T) {
 	}
 }
 
-// TestRefusedCompletes: a CompleteMultipartUpload that is refused, by a condition or for what it
-// says of the object, leaves the object and the upload as they were.
+// TestRefusedCompletes: a CompleteMultipartUpload that is refused, because of a condition or a mismatch,
+// leaves the object and the upload as they were.
 func TestRefusedCompletes(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -257,7 +257,7 @@ func TestRefusedCompletes(t *testing.T) {
 		algorithm string // of the upload
 		header    http.Header
 		parts     string // algorithm of the parts in the document
-		absent    bool   // there is no object before
+		absent    bool   // no object exists before
 		status    int
 		code      string
 	}{
@@ -412,7 +412,7 @@ func TestCopies(t *testing.T) {
 	}
 }
 
-// TestConditions: those of PUT and DELETE.
+// TestConditions tests the conditions of PUT and DELETE.
 func TestConditions(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -457,7 +457,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// TestKeys: any key that S3 takes is stored as it is, and none leaves the directory.
+// TestKeys: every valid S3 key is stored unchanged, and no key leads out of the directory.
 func TestKeys(t *testing.T) {
 	dir := t.TempDir()
 	s, do := open(t, filepath.Join(dir, "inside"))
@@ -502,7 +502,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestBodiesThatEndEarly: nothing of them is stored, and no file is left.
+// TestBodiesThatEndEarly: a truncated body is not stored and leaves no file.
 func TestBodiesThatEndEarly(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -547,8 +547,8 @@ func files(t *testing.T, s *Server) (all []string) {
 	return all
 }
 
-// TestDeletedBuckets: a bucket takes its uploads with it, and no write brings an object into a
-// bucket that was deleted while its body came.
+// TestDeletedBuckets: deleting a bucket also deletes its uploads, and a write fails if its bucket is
+// deleted while the body is received.
 func TestDeletedBuckets(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -581,7 +581,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestRecordsOfEarlierReleases: objects and uploads of the release that kept no checksums of parts are read.
+// TestRecordsOfEarlierReleases: objects and uploads of the release that stored no checksums of parts are
+// still readable.
 func TestRecordsOfEarlierReleases(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()
@@ -605,8 +606,8 @@ func TestRecordsOfEarlierReleases(t *testing.T) {
 	if h := w.Header(); w.Body.String() != "hello" || h.Get("X-Amz-Meta-A") != "b" || h.Get("Content-Type") != "text/x" || h.Get(crc.Header) == "" || h.Get(checksumType) != "FULL_OBJECT" || h.Get("X-Amz-Date") != "" {
 		t.Errorf("%q %v", w.Body, h)
 	}
-	// What the gateway's journal sends when it goes on with such an upload: COMPOSITE names the
-	// checksum of each part, FULL_OBJECT that of the object.
+	// This is what the gateway's journal sends to continue such an upload: COMPOSITE lists the checksum
+	// of each part, FULL_OBJECT has the checksum of the object.
 	whole := sumOf(crc, []byte("hello"))
 	composite, err := crc.OfParts(checksum.Composite, []checksum.Part{{Value: whole, Size: 5}})
 	if err != nil {
@@ -635,7 +636,7 @@ func TestRecordsOfEarlierReleases(t *testing.T) {
 	}
 }
 
-// TestMissingFiles: an object whose file is gone can be deleted and replaced.
+// TestMissingFiles: an object whose file is missing can be deleted and replaced.
 func TestMissingFiles(t *testing.T) {
 	s, do := open(t, testkit.MemoryDir(t))
 	defer s.Close()

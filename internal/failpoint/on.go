@@ -1,7 +1,7 @@
 //go:build failpoints
 
-// Package failpoint ends the process at named points, so that tests can see what a crash leaves
-// behind at that point.
+// Package failpoint kills the process at named points, so that tests can see what a crash at that
+// point leaves behind.
 package failpoint
 
 import (
@@ -19,7 +19,7 @@ var (
 	seen  atomic.Int64
 )
 
-// AKIGW_FAILPOINT is "NAME:N": die when NAME is reached for the N-th time.
+// AKIGW_FAILPOINT is "NAME:N": the process dies when it reaches NAME for the N-th time.
 func init() {
 	point, n, ok := strings.Cut(os.Getenv("AKIGW_FAILPOINT"), ":")
 	if !ok {
@@ -30,10 +30,10 @@ func init() {
 	fmt.Fprintln(os.Stderr, "failpoints are built in: this process dies at", point)
 }
 
-// Here marks a point: the process is killed there, as by "kill -9", if AKIGW_FAILPOINT names it.
+// Here marks a point. If AKIGW_FAILPOINT names it, the process kills itself there, as by "kill -9".
 func Here(point string) {
 	if point == name && seen.Add(1) == after {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // it does not return
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // does not return
 		select {}
 	}
 }

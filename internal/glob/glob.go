@@ -1,4 +1,4 @@
-// Package glob matches the wildcards of S3 policies and of rules.
+// Package glob matches patterns with the wildcards of S3 policies and of rules.
 package glob
 
 import (
@@ -9,7 +9,7 @@ import (
 // Match reports whether s matches a pattern in which "*" matches any characters, slashes included,
 // and "?" any one character. Its time is bounded by the product of the lengths.
 func Match(pattern, s string) bool {
-	star, from := -1, 0 // the last "*" seen, and where in s what it stands for ends
+	star, from := -1, 0 // the last "*" seen, and the end in s of what it matches
 	p, i := 0, 0
 	for i < len(s) {
 		switch {
@@ -32,7 +32,7 @@ func Match(pattern, s string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// width is the length of the first character of s in bytes.
+// width returns the length of the first character of s in bytes.
 func width(s string) int {
 	_, n := utf8.DecodeRuneInString(s)
 	return n

@@ -18,7 +18,7 @@ import (
 // previous ones are used.
 func TLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	if err := c.loadLocked(); err != nil { // nobody else has it yet
+	if err := c.loadLocked(); err != nil { // not shared yet, so no lock is needed
 		return nil, err
 	}
 	return &tls.Config{
@@ -28,21 +28,21 @@ func TLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
 	}, nil
 }
 
-// lookAgain is the least time between two looks at the files.
+// lookAgain is the minimum time between two checks of the files.
 const lookAgain = time.Second
 
-// certificate is a certificate that is loaded again when its files change.
+// certificate is a certificate that is reloaded when its files change.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 	loaded            atomic.Pointer[tls.Certificate]
 
-	reloading sync.Mutex // never waited for: others use the loaded certificate meanwhile
-	stamp     string     // of the files that were tried last; guarded by reloading
+	reloading sync.Mutex // only tried, never waited for: other connections use the loaded certificate meanwhile
+	stamp     string     // of the files that were last tried; guarded by reloading
 	checked   time.Time  // guarded by reloading
 }
 
-// get returns the certificate, after a look at the files if it is time for one.
+// get returns the certificate. It first checks the files if the last check is old enough.
 func (c *certificate) get() *tls.Certificate {
 	if c.reloading.TryLock() {
 		defer c.reloading.Unlock()
@@ -67,7 +67,7 @@ func (c *certificate) refreshLocked() {
 	c.log.Info("loaded a new certificate", "file", c.certFile)
 }
 
-// stampNow returns a text that changes when one of the files does.
+// stampNow returns a string that changes when one of the files does.
 func (c *certificate) stampNow() (stamp string) {
 	for _, name := range []string{c.certFile, c.keyFile} {
 		if info, err := os.Stat(name); err == nil {
@@ -89,7 +89,7 @@ func (c *certificate) loadLocked() error {
 	return nil
 }
 
-// Secure is a listener with TLS. A client that sends plain HTTP gets an error response.
+// Secure wraps a listener with TLS. A client that sends plain HTTP gets an error response.
 func Secure(l net.Listener, config *tls.Config) net.Listener {
 	return &secure{tls.NewListener(l, config)}
 }
@@ -115,7 +115,7 @@ func (c *secureConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	var other tls.RecordHeaderError
 	if err != nil && errors.As(err, &other) && other.Conn != nil && other.RecordHeader[0] >= 'A' && other.RecordHeader[0] <= 'Z' {
-		_, _ = io.WriteString(other.Conn, notHTTPS) // it is closed in any case
+		_, _ = io.WriteString(other.Conn, notHTTPS) // best effort: the connection is closed in any case
 	}
 	return n, err
 }

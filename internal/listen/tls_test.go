@@ -11,8 +11,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestTLSReload: a renewed certificate is taken over, and one that does not
-// fit its key is not.
+// TestTLSReload: a renewed certificate is loaded; one that does not match its key is not.
 func TestTLSReload(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")

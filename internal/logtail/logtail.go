@@ -9,10 +9,12 @@ import (
 )
 
 const (
-	// kept is how many lines are kept, and mostLine the length, in bytes, to which each is cut.
+	// kept is the number of lines that are kept, and mostLine the length in bytes to which each is
+	// truncated.
 	kept     = 500
 	mostLine = 8 << 10
-	// waiting is how many lines may wait for a follower. Further lines are dropped for it.
+	// waiting bounds the lines that are queued for a follower. Further lines are dropped for that
+	// follower.
 	waiting = 1000
 )
 
@@ -22,12 +24,12 @@ type Tail struct {
 	to io.Writer
 
 	mu        sync.Mutex
-	lines     [][]byte // a ring once it is full; guarded by mu, and so the rest
+	lines     [][]byte // a ring buffer once it is full; guarded by mu, as are the fields below
 	next      int
 	followers map[chan []byte]bool
 }
 
-// New makes a Tail that passes everything on to another writer.
+// New returns a Tail that passes everything on to another writer.
 func New(to io.Writer) *Tail { return &Tail{to: to, followers: map[chan []byte]bool{}} }
 
 // Write implements io.Writer: p is one line.

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestFollow: who follows gets the end of the log, in order, and then what comes.
+// TestFollow: a follower gets the end of the log, in order, and then each new line.
 func TestFollow(t *testing.T) {
 	var to bytes.Buffer
 	tail := New(&to)
@@ -36,7 +36,7 @@ func TestFollow(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	tail.Follow(ctx, func([]byte) bool { return true })
-	for range waiting + 10 { // somebody who does not read does not hold up the log
+	for range waiting + 10 { // a slow follower does not block the log
 		tail.followers[make(chan []byte)] = true
 		fmt.Fprintln(tail, "x")
 		clear(tail.followers)

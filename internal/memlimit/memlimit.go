@@ -1,5 +1,5 @@
-// Package memlimit adapts the garbage collector's memory limit, so that the process neither takes
-// more memory than it needs nor collects all the time because it has too little.
+// Package memlimit adapts the garbage collector's memory limit, so that the process neither uses more
+// memory than it needs nor spends its time collecting because the limit is too low.
 package memlimit
 
 import (
@@ -56,7 +56,7 @@ func step(limit, least, most int64, share float64) int64 {
 	return max(least, min(limit, most))
 }
 
-// used is processor time, in seconds: of the collector, and of the whole process.
+// used is processor time in seconds: of the collector and of the whole process.
 type used struct{ collector, all float64 }
 
 func read() used {
@@ -64,7 +64,7 @@ func read() used {
 	metrics.Read(samples)
 	for _, s := range samples {
 		if s.Value.Kind() != metrics.KindFloat64 {
-			return used{} // another runtime: the limit stays where it is
+			return used{} // unknown metrics of another Go version: the limit stays as it is
 		}
 	}
 	// Collection on idle processors is not counted: it takes no time from the program.
@@ -72,7 +72,7 @@ func read() used {
 	return used{collector, collector + samples[2].Value.Float64()}
 }
 
-// share is the collector's share of the processor time since before.
+// share returns the collector's share of the processor time since before.
 func (u used) share(before used) float64 {
 	if all := u.all - before.all; all > 0 {
 		return (u.collector - before.collector) / all

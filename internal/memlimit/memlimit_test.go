@@ -24,7 +24,7 @@ func TestStep(t *testing.T) {
 	}
 }
 
-// TestNoThrashing: what lives above the limit, and cannot go, raises it.
+// TestNoThrashing: live memory above the limit raises the limit.
 func TestNoThrashing(t *testing.T) {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
 	const live = 64 << 20

@@ -1,6 +1,6 @@
-// Package pack is the format of a pack: one object that holds many small ones. A pack is their
-// bodies one after the other, an index, and a footer that says where the index is. A reader needs
-// two ranges to read the index, and one for each body.
+// Package pack implements the format of packs: objects that each hold many small ones. A pack is the
+// concatenation of their bodies, an index, and a footer with the position of the index. A reader needs
+// two range requests for the index and one for each body.
 package pack
 
 import (
@@ -18,16 +18,16 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 )
 
-// Prefix is the prefix of the keys of packs, in the bucket whose objects they hold.
+// Prefix is the key prefix of packs, in the bucket whose objects they hold.
 const Prefix = ".akigw/packs/"
 
-// ContentType is that of packs.
+// ContentType is the content type of packs.
 const ContentType = "application/vnd.akigw.pack"
 
-// NewName makes a key for a pack. Later keys are greater.
+// NewName returns a key for a new pack. Later keys are greater.
 func NewName(now time.Time) string {
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // it does not fail
+	_, _ = rand.Read(random[:]) // never fails
 	return fmt.Sprintf("%s%016x-%s", Prefix, now.UnixMilli(), hex.EncodeToString(random[:]))
 }
 
@@ -36,7 +36,7 @@ func IsName(key string) bool { return strings.HasPrefix(key, Prefix) }
 
 // Object is an object in a pack.
 type Object struct {
-	Name     string // its key in the pack's bucket; with the bucket before it, in a pack of several
+	Name     string // its key in the pack's bucket; in a pack of several buckets, prefixed with the bucket
 	Offset   int64  // of its body in the pack
 	Size     int64  // bytes
 	ETag     string // with quotes
@@ -118,13 +118,13 @@ func appendIndex(b []byte, objects []Object, at int64) []byte {
 	return binary.LittleEndian.AppendUint64(b, uint64(n))
 }
 
-// ErrFormat: the object is not a pack, or is damaged.
+// ErrFormat means that the object is not a pack or is damaged.
 const ErrFormat = akigw.Error("not a pack, or damaged")
 
 // maxIndex bounds an index, in bytes.
 const maxIndex = 64 << 20
 
-// ReadIndex returns the objects in a pack of size bytes, in order. It reads two ranges of it.
+// ReadIndex returns the objects of a pack of size bytes, in order. It reads two ranges of the pack.
 func ReadIndex(r io.ReaderAt, size int64) ([]Object, error) {
 	foot := make([]byte, footBytes)
 	if size < footBytes {

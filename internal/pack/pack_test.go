@@ -29,7 +29,7 @@ func sample(t testing.TB) (whole []byte, objects []Object, bodies [][]byte) {
 	return w.Finish(), objects, bodies
 }
 
-// ranges counts what is asked of a pack.
+// ranges counts the range reads of a pack.
 type ranges struct {
 	*bytes.Reader
 	n int
@@ -40,7 +40,7 @@ func (r *ranges) ReadAt(p []byte, at int64) (int, error) {
 	return r.Reader.ReadAt(p, at)
 }
 
-// Everything that went in is found by two ranges.
+// All objects are found with two range reads.
 func TestPackIsReadByRange(t *testing.T) {
 	whole, want, bodies := sample(t)
 	r := &ranges{Reader: bytes.NewReader(whole)}
@@ -59,7 +59,7 @@ func TestPackIsReadByRange(t *testing.T) {
 	}
 }
 
-// A body of another length than announced leaves the pack as it was.
+// A body of another length than announced leaves the pack unchanged.
 func TestWrongLength(t *testing.T) {
 	var w Writer
 	if _, err := w.Add(Object{Name: "short", Size: 5}, strings.NewReader("four")); err == nil {
@@ -73,7 +73,7 @@ func TestWrongLength(t *testing.T) {
 	}
 }
 
-// Damage to the index or the foot is found, and is an error.
+// Damage to the index or the footer is detected.
 func TestDamagedIndex(t *testing.T) {
 	whole, objects, _ := sample(t)
 	last := objects[len(objects)-1]
@@ -91,7 +91,7 @@ func TestDamagedIndex(t *testing.T) {
 	}
 }
 
-// Names are in the order of time, and packs' alone.
+// Names sort by time, and only pack names are recognised.
 func TestNames(t *testing.T) {
 	a, b := NewName(time.Unix(1, 0)), NewName(time.Unix(2, 0))
 	if a >= b || !IsName(a) || IsName("akigw/packs/x") || a == NewName(time.Unix(1, 0)) {

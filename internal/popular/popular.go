@@ -10,21 +10,21 @@ import "sync/atomic"
 // goroutine.
 type Sketch struct {
 	counts  []atomic.Uint32
-	samples atomic.Int64 // since the last halving
-	period  atomic.Int64 // how many are counted between two halvings
+	samples atomic.Int64 // counted since the last halving
+	period  atomic.Int64 // number of counts between two halvings
 }
 
 const (
-	// mostCounted is the largest value of a counter.
+	// mostCounted is the maximum value of a counter.
 	mostCounted = 15
-	// perValue is how many keys are counted between two halvings for each cached value; leastPeriod
-	// and mostPeriod bound the period.
+	// perValue is the number of counts between two halvings for each cached value; leastPeriod and
+	// mostPeriod bound the period.
 	perValue    = 16
 	leastPeriod = 1 << 14
 	mostPeriod  = 1 << 24
 )
 
-// New makes a sketch with a number of counters of four bytes.
+// New returns a sketch with the given number of counters of four bytes each.
 func New(counters int) *Sketch {
 	s := &Sketch{counts: make([]atomic.Uint32, counters)}
 	s.Holds(0)
@@ -36,18 +36,18 @@ func (s *Sketch) Holds(values int64) {
 	s.period.Store(min(max(perValue*values, leastPeriod), mostPeriod))
 }
 
-// slots finds the counters of a key.
+// slots returns the counters of a key.
 func (s *Sketch) slots(hash uint64) (a, b *atomic.Uint32) {
 	n := uint64(len(s.counts))
 	return &s.counts[hash%n], &s.counts[(hash>>32^hash<<32)%n]
 }
 
-// Count counts a key and returns how often it was counted lately. halved says that all counters
+// Count counts a key and returns how often it was counted lately. halved reports whether all counters
 // were halved.
 func (s *Sketch) Count(hash uint64) (count uint32, halved bool) {
 	a, b := s.slots(hash)
 	least := min(a.Load(), b.Load())
-	if least < mostCounted { // only the smaller ones, so that sharing does less harm
+	if least < mostCounted { // increment only the smaller counter, so that collisions do less harm
 		a.CompareAndSwap(least, least+1)
 		b.CompareAndSwap(least, least+1)
 	}
@@ -63,7 +63,7 @@ func (s *Sketch) Count(hash uint64) (count uint32, halved bool) {
 	return least + 1, true
 }
 
-// Estimate is an upper bound of how often a key was counted lately.
+// Estimate returns an upper bound of how often a key was counted lately.
 func (s *Sketch) Estimate(hash uint64) uint32 {
 	a, b := s.slots(hash)
 	return min(a.Load(), b.Load())

@@ -8,8 +8,8 @@ import (
 
 func hash(n int) uint64 { return xxhash.Sum64([]byte{byte(n), byte(n >> 8), byte(n >> 16)}) }
 
-// TestEstimates: a key that is counted often stands out from many that are
-// counted once, and is forgotten when it is not counted any more.
+// TestEstimates: a key that is counted often stands out from many that are counted once, and is
+// forgotten once it is no longer counted.
 func TestEstimates(t *testing.T) {
 	s := New(1 << 16)
 	for n := range 5000 {

@@ -1,9 +1,9 @@
-// Package rotate writes log files of bounded size. A file that is full is put aside: it is renamed,
-// compressed in the background, and deleted when there are more of them than are to be kept.
+// Package rotate writes log files of bounded size. A full file is rotated: it is renamed, compressed in
+// the background, and deleted when there are more rotated files than are to be kept.
 //
-// It is for logs, not for data: nothing is synced, and what cannot be compressed or deleted stays until
-// the next file is put aside. The names are those of lumberjack, which wrote these files before: of
-// audit.jsonl, audit-2026-11-30T01-02-03.456.jsonl.gz, in UTC.
+// It is for logs, not for data: nothing is synced, and a file that cannot be compressed or deleted stays
+// until the next rotation. Rotated files are named as by lumberjack, which earlier releases used:
+// audit.jsonl becomes audit-2026-11-30T01-02-03.456.jsonl.gz, in UTC.
 package rotate
 
 import (
@@ -22,34 +22,35 @@ import (
 
 // Options describe a log file.
 type Options struct {
-	Path string // its directory is made if need be
-	// MaxBytes is the size that the file does not exceed.
+	Path string // its directory is created if need be
+	// MaxBytes bounds the size of the file.
 	MaxBytes int64
-	// Keep is how many files that were put aside are kept.
+	// Keep is the number of rotated files that are kept.
 	Keep int
 }
 
-// File is a log file that is put aside when it is full. Any goroutine may use it.
+// File is a log file that is rotated when it is full. Its methods may be called concurrently.
 type File struct {
 	o Options
 
 	mu     sync.Mutex
-	file   *os.File // nil until the first write; guarded by mu, and so the rest
+	file   *os.File // nil until the first write; guarded by mu, as are the fields below
 	size   int64
-	last   time.Time // in the name of the last file that was put aside
+	last   time.Time // time in the name of the last rotated file
 	closed bool
 
-	tidying sync.Mutex // one tidy at a time
+	tidying sync.Mutex // serialises tidy
 	work    sync.WaitGroup
 }
 
-// New makes a File. The file is opened, or made, by the first Write.
+// New returns a File. The first Write opens or creates the file.
 func New(o Options) *File { return &File{o: o} }
 
-// Write appends to the file, all of p to one file. The error is os.ErrClosed after Close.
+// Write appends p to the file; p is never split between two files. The error is os.ErrClosed after
+// Close.
 func (f *File) Write(p []byte) (n int, err error) {
 	if int64(len(p)) > f.o.MaxBytes {
-		return 0, fmt.Errorf("%s: a line of %d bytes is longer than the file may be", f.o.Path, len(p))
+		return 0, fmt.Errorf("%s: a line of %d bytes is longer than the maximum size of the file", f.o.Path, len(p))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -60,10 +61,10 @@ func (f *File) Write(p []byte) (n int, err error) {
 		if err := f.openLocked(); err != nil {
 			return 0, err
 		}
-		f.work.Go(f.tidy) // what an earlier epoch has left
+		f.work.Go(f.tidy) // files that an earlier epoch has left
 	}
 	if f.size > 0 && f.size+int64(len(p)) > f.o.MaxBytes {
-		if err := f.putAsideLocked(); err != nil {
+		if err := f.rotateLocked(); err != nil {
 			return 0, err
 		}
 		f.work.Go(f.tidy)
@@ -73,7 +74,7 @@ func (f *File) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Close closes the file, and waits until what was put aside is compressed.
+// Close closes the file and waits until rotated files are compressed.
 func (f *File) Close() (err error) {
 	f.mu.Lock()
 	if f.file != nil {
@@ -101,17 +102,17 @@ func (f *File) openLocked() error {
 	return nil
 }
 
-// putAsideLocked renames the file and begins a new one. If that fails, the next write tries again.
-func (f *File) putAsideLocked() error {
+// rotateLocked renames the file and starts a new one. If that fails, the next write tries again.
+func (f *File) rotateLocked() error {
 	err := f.file.Close()
 	f.file = nil
 	if now := time.Now(); now.Sub(f.last) < time.Millisecond {
-		f.last = f.last.Add(time.Millisecond) // each has a name of its own
+		f.last = f.last.Add(time.Millisecond) // names are unique
 	} else {
 		f.last = now
 	}
 	if err == nil {
-		err = os.Rename(f.o.Path, f.aside(f.last))
+		err = os.Rename(f.o.Path, f.rotatedPath(f.last))
 	}
 	if err != nil {
 		return err
@@ -124,26 +125,26 @@ const (
 	compressed = ".gz"
 )
 
-// split is the path in front of the time, and the ending behind it.
+// split returns the parts of a rotated file's path before and after the time.
 func (f *File) split() (front, ending string) {
 	ending = filepath.Ext(f.o.Path)
 	return strings.TrimSuffix(f.o.Path, ending) + "-", ending
 }
 
-// aside is the path of a file that is put aside at some time.
-func (f *File) aside(at time.Time) string {
+// rotatedPath returns the path of a file that is rotated at some time.
+func (f *File) rotatedPath(at time.Time) string {
 	front, ending := f.split()
 	return front + at.UTC().Format(timeLayout) + ending
 }
 
-// old is a file that was put aside.
+// old is a rotated file.
 type old struct {
-	path string // without the ending of compressed files
+	path string // without the extension of compressed files
 	at   time.Time
 }
 
-// tidy deletes the oldest files that were put aside and compresses the others. It drops errors: what it
-// could not do stays for the next time.
+// tidy deletes the oldest rotated files and compresses the others. It drops errors: the next run tries
+// again.
 func (f *File) tidy() {
 	f.tidying.Lock()
 	defer f.tidying.Unlock()
@@ -157,12 +158,12 @@ func (f *File) tidy() {
 	}
 }
 
-// old lists what was put aside, the newest first.
+// old lists the rotated files, newest first.
 func (f *File) old() (all []old) {
 	front, ending := f.split()
 	entries, err := os.ReadDir(filepath.Dir(f.o.Path))
 	if err != nil {
-		return nil // there is nothing to tidy, or nothing to be done about it
+		return nil // without the directory there is nothing to tidy
 	}
 	seen := map[string]bool{}
 	for _, e := range entries {
@@ -179,7 +180,7 @@ func (f *File) old() (all []old) {
 	return all
 }
 
-// compress compresses a file, unless it is compressed already.
+// compress compresses a file unless it is compressed already.
 func compress(path string) (err error) {
 	from, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// read is what a directory holds, by name, with compressed files unpacked.
+// read returns the files of a directory by name, decompressed.
 func read(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -45,8 +45,8 @@ func read(t *testing.T, dir string) map[string]string {
 	return held
 }
 
-// TestFile: the file does not exceed its bound, what is full is kept compressed under a name with
-// its time, and the oldest of those leave; what is nobody's stays.
+// TestFile: the file stays within its bound. Full files are compressed under a name with the time, and
+// the oldest are deleted. Other files are not touched.
 func TestFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	o := Options{Path: filepath.Join(dir, "audit.jsonl"), MaxBytes: 20, Keep: 3}
@@ -60,7 +60,7 @@ func TestFile(t *testing.T) {
 		if n, err := f.Write([]byte(text)); n != len(text) || err != nil {
 			t.Fatalf("%d %v", n, err)
 		}
-		time.Sleep(2 * time.Millisecond) // the names are of milliseconds
+		time.Sleep(2 * time.Millisecond) // names have a resolution of milliseconds
 	}
 	for _, one := range []string{"1", "2", "3", "4", "5"} {
 		line := strings.Repeat(one, 9) + "\n"
@@ -94,8 +94,8 @@ func TestFile(t *testing.T) {
 	}
 	check(append(slices.Clone(written[1:4]), written[4]))
 
-	// The next epoch goes on with the file, finishes what a crash has left, and knows the files
-	// that lumberjack has put aside.
+	// The next epoch continues the file, completes what a crash has interrupted, and recognises files
+	// that lumberjack has rotated.
 	for name, text := range map[string]string{"audit-2020-01-02T03-04-05.678.jsonl": "oldest", "audit-2222-01-02T03-04-05.678.jsonl": "newest", "audit-2222-01-02T03-04-05.678.jsonl.gz": "", "audit-old.jsonl": "not ours"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -182,7 +182,7 @@ func (c Code) As(target any) bool {
 	return ok
 }
 
-// CodeOf is the code in an error document, "" if there is none.
+// CodeOf returns the code in an error document, "" if there is none.
 func CodeOf(document []byte) string {
 	_, rest, ok := bytes.Cut(document, []byte("<Code>"))
 	code, _, ended := bytes.Cut(rest, []byte("</Code>"))

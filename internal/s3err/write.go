@@ -29,15 +29,15 @@ func Write(w http.ResponseWriter, r *http.Request, e *Error, requestID, hostID s
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(e.Status)
-	_, _ = w.Write(body) // a client that has gone does not read its error
+	_, _ = w.Write(body) // fails only if the client has disconnected
 }
 
-// Document is the Error document of a response.
+// Document returns the Error document of a response.
 func Document(e *Error, r *http.Request, requestID, hostID string) []byte {
 	return document(e, r.URL.EscapedPath(), requestID, hostID)
 }
 
-// Raw is a whole HTTP/1.1 response with an error, for a connection that is not served.
+// Raw returns a complete HTTP/1.1 error response, for a connection that is not served.
 func Raw(e *Error) []byte {
 	body := document(e, "/", "", "")
 	return append(fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/xml\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n",

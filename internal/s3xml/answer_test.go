@@ -2,8 +2,8 @@ package s3xml
 
 import "testing"
 
-// TestAnswersWithOtherRoots: an answer is known by its root or by a child of its own, and an error
-// is none.
+// TestAnswersWithOtherRoots: a response is recognised by its root or by a characteristic child; an
+// error document is not.
 func TestAnswersWithOtherRoots(t *testing.T) {
 	const root, child = "ListBucketResult", "IsTruncated"
 	for document, want := range map[string]bool{

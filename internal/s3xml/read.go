@@ -13,11 +13,11 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// encoding/xml refuses forbidden characters everywhere. So a document that contains any is read
-// with guards in their place: a guard is a mark, which is a character of the private use area, and
-// the character's number. Marks that the document has itself are guarded as well, so that a guard
-// cannot be confused with text. After decoding, guards become characters again. A document without
-// forbidden characters, which is nearly every one, is decoded as it is.
+// encoding/xml refuses forbidden characters everywhere. So they are replaced by guards before a document
+// is decoded: a guard is a mark, which is a character of the private use area, and the number of the
+// character. Marks that occur in the document itself are guarded as well, so that a guard cannot be
+// confused with text. After decoding, guards are replaced by their characters. Documents without
+// forbidden characters, that is nearly all, are decoded as they are.
 
 const (
 	// mark is the last private use character, U+10FFFD.
@@ -29,7 +29,7 @@ const (
 	markItself = "self"
 )
 
-// guardOf is the guard of a forbidden character or of a mark.
+// guardOf returns the guard of a forbidden character or of a mark.
 func guardOf(c rune) string {
 	if c == markRune {
 		return mark + markItself
@@ -50,7 +50,7 @@ func unmarshal(g guarded, v any) error {
 	return err
 }
 
-// maxDepth bounds the nesting of what clients send: S3's request documents are three levels deep.
+// maxDepth bounds the nesting of documents of clients. S3's request documents are three levels deep.
 const maxDepth = 16
 
 const errNotStrict = akigw.Error("the document has no single root of the expected name, a document type, or too many levels")
@@ -105,14 +105,14 @@ func checkShape(document []byte, root string) error {
 	return nil
 }
 
-// guarded is a document that encoding/xml can read. any says that there are guards in it.
+// guarded returns a document that encoding/xml can read. any reports whether it has guards.
 type guarded struct {
 	document []byte
 	any      bool
 }
 
-// guard puts guards into a document. bare says whether forbidden characters that are not references
-// get guards as well. Otherwise they stay, and encoding/xml refuses them.
+// guard replaces forbidden characters by guards. If bare is false, it replaces only references, and
+// encoding/xml refuses the bare characters that remain.
 func guard(document []byte, bare bool) guarded {
 	var out []byte
 	done := 0 // how much of the document is in out
@@ -148,8 +148,8 @@ func guard(document []byte, bare bool) guarded {
 	return guarded{append(out, document[done:]...), true}
 }
 
-// literalAt is the length of the CDATA section, comment or processing instruction that b begins
-// with: "&" means nothing there. It is 0 for anything else.
+// literalAt returns the length of the CDATA section, comment or processing instruction that b begins
+// with, in which "&" has no special meaning. It returns 0 for anything else.
 func literalAt(b []byte) int {
 	for _, kind := range [...]struct{ begin, end string }{{"<![CDATA[", "]]>"}, {"<!--", "-->"}, {"<?", "?>"}} {
 		if bytes.HasPrefix(b, []byte(kind.begin)) {
@@ -162,11 +162,11 @@ func literalAt(b []byte) int {
 	return 0
 }
 
-// maxReference is longer than any reference in use, in bytes.
+// maxReference bounds the length of a reference in bytes.
 const maxReference = 16
 
-// referenceAt reads the character reference that b begins with, and returns its length. It
-// returns U+FFFD and 1 if b begins with another thing.
+// referenceAt decodes the character reference that b begins with, and returns its length. It returns
+// U+FFFD and 1 if b does not begin with one.
 func referenceAt(b []byte) (c rune, width int) {
 	text, _, ok := bytes.Cut(b[:min(len(b), maxReference)], []byte(";"))
 	number, isNumber := bytes.CutPrefix(text, []byte("&#"))
@@ -226,7 +226,7 @@ func isBytes(v reflect.Value) bool {
 	return v.CanSet() && v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8
 }
 
-// character and escaped are what a guard becomes again: in text, and in what stays XML.
+// character and escaped return the replacement of a guard: in text, and in raw XML.
 func character(c rune) string { return string(c) }
 
 func escaped(c rune) string {

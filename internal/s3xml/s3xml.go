@@ -9,7 +9,7 @@
 //
 // Writing: WriteElement and AppendEscaped for documents that are built by hand, Text for fields of
 // a struct that Marshal encodes. Reading: Unmarshal for what an upstream sends, UnmarshalStrict
-// for what a client sends. The package knows no S3 operation and no error code.
+// for what a client sends. The package does not know S3 operations or error codes.
 package s3xml
 
 import (
@@ -41,7 +41,7 @@ func Holds(s string) bool {
 }
 
 // forbidden reports whether c is a character that S3 writes as a reference although XML 1.0 does
-// not allow it. NUL is none of them: no version of XML has a form for it, and no key holds it.
+// not allow it. NUL is not one of them: no version of XML can represent it, and no key contains it.
 func forbidden(c rune) bool {
 	return c > 0 && c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0xfffe || c == 0xffff
 }
@@ -80,7 +80,7 @@ func AppendEscaped(b []byte, s string) []byte {
 	return append(b, s[from:]...)
 }
 
-// reference is the character reference of c.
+// reference returns the character reference for c.
 func reference(c rune) string {
 	return "&#x" + strings.ToUpper(strconv.FormatInt(int64(c), 16)) + ";"
 }
@@ -107,8 +107,8 @@ func (t Text) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
 	}{AppendEscaped(nil, string(t))}, start)
 }
 
-// Marshal encodes v as encoding/xml does, behind the XML declaration. Fields of v that hold text
-// of a client's have the type Text.
+// Marshal encodes v as encoding/xml does and prepends the XML declaration. Fields of v with text from
+// a client must have the type Text.
 func Marshal(v any) ([]byte, error) {
 	raw, err := xml.Marshal(v)
 	if err != nil {

@@ -45,8 +45,7 @@ func TestAppendEscaped(t *testing.T) {
 	}
 }
 
-// listing has what the documents of the gateway have: names, nested elements, elements that are
-// kept as they are.
+// listing has the kinds of fields of the gateway's documents: names, nested elements, and raw XML.
 type listing struct {
 	XMLName  xml.Name `xml:"List"`
 	Prefix   Text
@@ -129,7 +128,7 @@ func TestMarshal(t *testing.T) {
 	}
 }
 
-// FuzzRoundTrip: any key that S3 can hold comes back as it was, whoever reads the document.
+// FuzzRoundTrip: any valid S3 key is read back unchanged by all readers.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add(awkward)
 	f.Add(mark + mark + "sel")
@@ -165,7 +164,7 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzUnmarshal: what encoding/xml reads is read the same, and nothing is fatal.
+// FuzzUnmarshal: documents that encoding/xml accepts give the same result, and nothing panics.
 func FuzzUnmarshal(f *testing.F) {
 	for _, seed := range []string{"<List><Prefix>a</Prefix></List>", "<List><Prefix>&#x1;</Prefix></List>", "<List><![CDATA[&#x1;]]><!-- &#1; --></List>", "<List><Prefix>" + mark + "0001</Prefix></List>", "<!DOCTYPE a [<!-- ]]> -->]><List/>", "<?a b?><List>&#x10FFFD;</List>"} {
 		f.Add([]byte(seed))

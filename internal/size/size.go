@@ -62,11 +62,11 @@ func Human(n int64) string {
 	return fmt.Sprintf("%.1f %s", f, suffixes[0])
 }
 
-// OnDisk is the number of bytes allocated to the files below dir.
+// OnDisk returns the number of bytes allocated to the files below dir.
 func OnDisk(dir string) (sum int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return nil // files come and go while we look
+			return nil // files may be removed during the walk
 		}
 		if info, err := d.Info(); err == nil {
 			if st, ok := info.Sys().(*syscall.Stat_t); ok {

@@ -5,11 +5,11 @@ import (
 	"syscall"
 )
 
-// keepSize is FALLOC_FL_KEEP_SIZE: blocks are allocated, and the file stays as long as it is.
+// keepSize is FALLOC_FL_KEEP_SIZE: blocks are allocated, and the length of the file does not change.
 const keepSize = 1
 
-// allocate gives a file size bytes of the disk without making it longer: what is written to
-// it later finds its room.
+// allocate allocates size bytes of the disk to a file without changing its length, so that later writes
+// do not run out of space.
 func allocate(f *os.File, size int64) error {
 	return os.NewSyscallError("fallocate", syscall.Fallocate(int(f.Fd()), keepSize, 0, size))
 }

@@ -7,5 +7,5 @@ import (
 	"os"
 )
 
-// allocate gives a file size bytes of the disk without making it longer. Only Linux can.
+// allocate would allocate disk space to a file without changing its length, which only Linux can do.
 func allocate(*os.File, int64) error { return errors.ErrUnsupported }

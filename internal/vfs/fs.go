@@ -1,6 +1,6 @@
-// Package vfs is the seam between akigw and the file system: the operations that precious files
-// need, the disk that does them, fault points in front of it, and the replacement of a file that
-// survives a power cut or did not happen.
+// Package vfs is the seam between akigw and the file system, for files that must not be lost. It has
+// the interface FS, its implementation on disk, fault points in front of it, and the atomic replacement
+// of a file, which survives a power cut as a whole or not at all.
 package vfs
 
 import (
@@ -12,33 +12,31 @@ import (
 	"syscall"
 )
 
-// FS is what akigw asks of a file system for files that it must not lose. Tests pass one that forgets what
-// was not synced, or fails any call. Names are paths.
+// FS has the operations that akigw needs for files that it must not lose. Tests pass a file system that
+// loses unsynced data or fails some calls. Names are paths.
 type FS interface {
 	MkdirAll(dir string) error
-	// Create makes a file for writing and reading; it replaces one of that name.
+	// Create creates a file for writing and reading. It replaces an existing file.
 	Create(name string) (File, error)
-	// Open opens a file for reading. The error of one that is not there is
-	// os.ErrNotExist.
+	// Open opens a file for reading. The error is os.ErrNotExist if there is none.
 	Open(name string) (File, error)
-	// Size is the length of a file in bytes, without opening it. The error of one that is not
-	// there is os.ErrNotExist.
+	// Size returns the length of a file in bytes without opening it. The error is os.ErrNotExist if
+	// there is none.
 	Size(name string) (int64, error)
-	// Reserve makes an empty file for writing and reading that has size bytes of the disk, or
-	// opens the one that is there; it replaces one that is not empty. A disk without that much
-	// room is ENOSPC, one that cannot do it errors.ErrUnsupported or another error.
+	// Reserve opens or creates an empty file for writing and reading to which size bytes of the disk
+	// are allocated. It replaces a file that is not empty. The error is ENOSPC if the disk has too
+	// little space, and errors.ErrUnsupported or another one if it cannot allocate.
 	Reserve(name string, size int64) (File, error)
 	Rename(from, to string) error
 	Remove(name string) error
 	// List returns the names in a directory, in any order.
 	List(dir string) ([]string, error)
-	// SyncDir makes names in a directory durable: what was created, renamed and
-	// removed.
+	// SyncDir makes the names in a directory durable: files that were created, renamed and removed.
 	SyncDir(dir string) error
-	// ID names the file or directory that is found by a name: if another one is found by it
-	// later, it has another ID.
+	// ID identifies the file or directory that a name refers to. If the name later refers to another
+	// one, the ID differs.
 	ID(name string) (string, error)
-	// Lock takes a file for this process alone until it is closed.
+	// Lock locks a file exclusively for this process until the result is closed.
 	Lock(name string) (io.Closer, error)
 }
 
@@ -47,13 +45,13 @@ type File interface {
 	io.Writer
 	io.ReaderAt
 	io.Closer
-	// Sync makes the file's bytes and its length
+	// Sync makes the file's bytes and its length durable.
 	Sync() error
-	// Size is the length of the file in bytes.
+	// Size returns the length of the file in bytes.
 	Size() (int64, error)
 }
 
-// Disk is the file system of this machine. Files are for this user alone.
+// Disk is the file system of this machine. Files are accessible to this user only.
 type Disk struct{}
 
 // MkdirAll implements FS.

@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 )
 
-// Replace makes data the content of a file, for this user alone, or leaves the file as it was: a crash
-// at any moment leaves the old content or the new one, whole. The new content is written under another
-// name, with ".new" added, and synced; then it takes the name, and the directory is synced. When
-// Replace returns nil, the new content is durable. If the sync of the directory fails, the file has
-// the new content, and a crash may undo that.
+// Replace atomically replaces the content of a file, which is accessible to this user only: a crash at
+// any moment leaves either the old content or the new one. Replace writes the new content to a file with
+// ".new" added to the name, syncs it, renames it, and syncs the directory. When Replace returns nil, the
+// new content is durable. If the sync of the directory fails, the file has the new content, but a crash
+// may undo that.
 func Replace(fs FS, path string, data []byte) error {
 	temporary := path + ".new"
 	f, err := fs.Create(temporary)
@@ -32,7 +32,7 @@ func Replace(fs FS, path string, data []byte) error {
 	return nil
 }
 
-// Rename gives a file another name and makes that durable. It syncs the directory of the new name only.
+// Rename renames a file and makes that durable. It syncs only the directory of the new name.
 func Rename(fs FS, from, to string) error {
 	if err := fs.Rename(from, to); err != nil {
 		return err
@@ -40,7 +40,7 @@ func Rename(fs FS, from, to string) error {
 	return fs.SyncDir(filepath.Dir(to))
 }
 
-// Remove removes a file, if it is there. A crash may bring it back until its directory is synced.
+// Remove removes a file if it exists. Until its directory is synced, a crash may bring it back.
 func Remove(fsys FS, path string) error {
 	if err := fsys.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -48,7 +48,7 @@ func Remove(fsys FS, path string) error {
 	return nil
 }
 
-// ReadFile reads a whole file. The error of one that is not there is os.ErrNotExist.
+// ReadFile reads a whole file. The error is os.ErrNotExist if there is none.
 func ReadFile(fs FS, name string) (data []byte, err error) {
 	f, err := fs.Open(name)
 	if err != nil {

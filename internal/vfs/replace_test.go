@@ -30,7 +30,7 @@ func replacing(t *testing.T, old []byte) *crashfs.FS {
 	return disk
 }
 
-// content is what a file holds; nil if it is not there.
+// content returns the content of a file, nil if the file does not exist.
 func content(t *testing.T, fs vfs.FS) []byte {
 	t.Helper()
 	raw, err := vfs.ReadFile(fs, "/dir/file")
@@ -40,7 +40,7 @@ func content(t *testing.T, fs vfs.FS) []byte {
 	return raw
 }
 
-// contents are what is replaced, and by what.
+// contents are pairs of old and new content.
 var contents = []struct {
 	name     string
 	old, new []byte
@@ -52,8 +52,8 @@ var contents = []struct {
 	{"by nothing", []byte("old"), []byte{}},
 }
 
-// TestReplace_Crash: a crash at any step leaves the old content or the new one, whole; once Replace
-// returned, the new one. The next Replace works on whatever is left.
+// TestReplace_Crash: a crash at any step leaves either the old content or the new one, and after Replace
+// has returned the new one. The next Replace works on whatever is left.
 func TestReplace_Crash(t *testing.T) {
 	for _, test := range contents {
 		t.Run(test.name, func(t *testing.T) {
@@ -93,8 +93,8 @@ func TestReplace_Crash(t *testing.T) {
 	}
 }
 
-// TestReplace_Fails: if any of its calls fails, Replace says so, and the file has the old content and
-// no other file is left; only if the directory's sync fails, it has the new one.
+// TestReplace_Fails: if any of its calls fails, Replace returns an error, the file has the old content,
+// and no other file is left. Only if the sync of the directory fails, the file has the new content.
 func TestReplace_Fails(t *testing.T) {
 	for _, failure := range []error{syscall.EIO, syscall.ENOSPC} {
 		for _, test := range contents {
@@ -132,7 +132,7 @@ func TestReplace_Fails(t *testing.T) {
 	}
 }
 
-// TestReplace_FindsMistakes: the crashes of these tests find a file system that does not sync.
+// TestReplace_FindsMistakes: the crash tests detect missing syncs.
 func TestReplace_FindsMistakes(t *testing.T) {
 	for name, lazy := range map[string]func(*crashfs.FS) vfs.FS{
 		"files":       func(fs *crashfs.FS) vfs.FS { return lazyFiles{fs} },
@@ -163,7 +163,7 @@ type lazyFile struct{ vfs.File }
 
 func (lazyFile) Sync() error { return nil }
 
-// TestReplace_Disk: on a disk the file is for this user alone, and nothing else is left.
+// TestReplace_Disk: on a real disk the file is accessible to this user only, and no other file is left.
 func TestReplace_Disk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	for _, want := range []string{"one", "two, which is longer", ""} {
@@ -182,8 +182,8 @@ func TestReplace_Disk(t *testing.T) {
 	}
 }
 
-// TestRename_Crash: a name that Rename gave is durable, and so is that the old one is gone; one that Remove
-// removed may come back.
+// TestRename_Crash: after Rename the new name is durable and the old one is removed durably. A name that
+// Remove has removed may come back.
 func TestRename_Crash(t *testing.T) {
 	disk := replacing(t, []byte("old"))
 	if err := vfs.Rename(disk, "/dir/file", "/dir/other"); err != nil {
@@ -208,7 +208,7 @@ func TestRename_Crash(t *testing.T) {
 	}
 }
 
-// TestReadFile: a file that is not there is told from one that is empty, and from one that gets shorter meanwhile.
+// TestReadFile: a missing file, an empty one, and one that is truncated meanwhile are distinguished.
 func TestReadFile(t *testing.T) {
 	disk := replacing(t, []byte{})
 	if raw, err := vfs.ReadFile(disk, "/dir/file"); err != nil || len(raw) != 0 {
@@ -222,7 +222,7 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
-// shrinking has files that are one byte shorter than they say.
+// shrinking has files that are one byte shorter than their Size.
 type shrinking struct{ vfs.FS }
 
 func (s shrinking) Open(name string) (vfs.File, error) {

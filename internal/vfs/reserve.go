@@ -14,7 +14,7 @@ func (Disk) Reserve(name string, size int64) (File, error) {
 		return nil, err
 	}
 	info, err := f.Stat()
-	if err == nil && info.Size() > 0 { // a crash left a segment its old name
+	if err == nil && info.Size() > 0 { // after a crash the name may still refer to a segment
 		if err = errors.Join(f.Close(), os.Remove(name)); err != nil {
 			return nil, err
 		}
@@ -31,18 +31,18 @@ func (Disk) Reserve(name string, size int64) (File, error) {
 	return diskFile{f}, nil
 }
 
-// Allocated reports whether an empty file has size bytes of the disk.
+// Allocated reports whether size bytes of the disk are allocated to an empty file.
 func Allocated(info os.FileInfo, size int64) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && info.Size() == 0 && st.Blocks*512 >= size
 }
 
-// unspared is up to how many bytes a file may be reserved on a disk that has no more.
+// unspared is the size in bytes up to which a reservation may use up the disk.
 const unspared = 4 << 10
 
-// allocateSpared is allocate that leaves others as much as it takes: who writes to a memory
-// map dies when there is no room even for a moment. The room of a side file has just been let go
-// of.
+// allocateSpared is like allocate, but leaves as much free space as it takes. Otherwise the disk could
+// be full for a moment, and a process that writes to a memory map would be killed by SIGBUS. Small
+// reservations are exempt, because the space of a side file has just been released.
 func allocateSpared(f *os.File, size int64) error {
 	var st syscall.Statfs_t
 	if err := syscall.Fstatfs(int(f.Fd()), &st); err != nil {

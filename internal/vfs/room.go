@@ -8,18 +8,18 @@ import (
 	"syscall"
 )
 
-// NoRoom reports whether an error says that a disk is full: no blocks, no inodes, or a quota.
+// NoRoom reports whether an error means that a disk is full: no free blocks or inodes, or a quota.
 func NoRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// Unwritable reports whether an error says that a disk takes nothing at present: it is full,
-// or it is mounted read-only. What is on it can still be read.
+// Unwritable reports whether an error means that a disk cannot be written at present, because it is
+// full or mounted read-only. It can still be read.
 func Unwritable(err error) bool { return NoRoom(err) || errors.Is(err, syscall.EROFS) }
 
-// Lock takes a file for this process alone until it is closed, and makes it if need be. On a
-// disk that takes nothing it locks the file as it is or, if there is none, its directory. The
-// error of a lock that another process holds is syscall.EWOULDBLOCK.
+// Lock locks a file exclusively for this process until it is closed, and creates the file if need be.
+// On a disk that cannot be written it locks the existing file or, if there is none, its directory. The
+// error is syscall.EWOULDBLOCK if another process holds the lock.
 func Lock(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if Unwritable(err) {

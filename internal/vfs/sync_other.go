@@ -4,5 +4,5 @@ package vfs
 
 import "os"
 
-// datasync makes a file's bytes and length
+// datasync makes a file's bytes and length durable.
 func datasync(f *os.File) error { return f.Sync() }

@@ -2,8 +2,8 @@ package vfs
 
 import "github.com/akidb/akigw"
 
-// Watched is fs with before asked ahead of each call: what it refuses is not done, or, of a
-// write, in part. Locks and closes are not asked about.
+// Watched returns fs with a hook: before is called ahead of each operation. If it returns an error, the
+// operation is not carried out or, for a write, only in part. It is not called for locks and closes.
 func Watched(fs FS, before akigw.DiskFault) FS { return &watched{fs, before} }
 
 type watched struct {
@@ -11,7 +11,7 @@ type watched struct {
 	before akigw.DiskFault
 }
 
-// refused asks before a call that has no bytes.
+// refused calls before for an operation without data.
 func (w *watched) refused(op akigw.DiskOp, name string) error {
 	_, err := w.before(op, name, 0)
 	return err
@@ -44,7 +44,7 @@ func (w *watched) file(op akigw.DiskOp, name string, open func(string) (File, er
 	return &watchedFile{f, w, name}, nil
 }
 
-// Size implements FS. It is asked about like an Open.
+// Size implements FS. For before it counts as an Open.
 func (w *watched) Size(name string) (int64, error) {
 	if err := w.refused(akigw.DiskOpen, name); err != nil {
 		return 0, err

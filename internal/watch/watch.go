@@ -1,4 +1,4 @@
-// Package watch notices when a file is replaced or changed.
+// Package watch detects when a file is replaced or modified.
 package watch
 
 import (
@@ -24,7 +24,7 @@ func Poll(ctx context.Context, look func()) {
 	}
 }
 
-// Changed reports whether the file at path has changed since seen was taken of it; seen is nil if
+// Changed reports whether the file at path has changed since seen was read with os.Stat. seen is nil if
 // there was no file.
 func Changed(path string, seen os.FileInfo) bool {
 	info, err := os.Stat(path)

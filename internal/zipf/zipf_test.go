@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestZipf: the first of 1,000 is drawn as often as it is to be.
+// TestZipf: the most popular of 1,000 numbers is drawn with the expected frequency.
 func TestZipf(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct{ skew, share float64 }{{0, 0.001}, {0.9, 0.095}, {2, 0.608}} {

@@ -13,7 +13,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// ContentType is that of the objects.
+// ContentType is the content type of the objects.
 const ContentType = "application/vnd.apache.parquet"
 
 // Sender uploads objects.
@@ -23,12 +23,13 @@ type Sender interface {
 	Send(ctx context.Context, to akigw.Key, contentType string, body io.ReaderAt, size int64) error
 }
 
-// Remote is where snapshots are kept upstream. All fields must be set.
+// Remote keeps snapshots in an upstream bucket. All fields must be set.
 type Remote struct {
 	Bucket, Prefix string
 	Upstream       cold.Doer
 	Sender         Sender
-	// Begin fences a key in the read cache until end: it is about to be deleted.
+	// Begin fences a key in the read cache until end is called, because the key is about to be
+	// deleted.
 	Begin func(key akigw.Key) (end func())
 }
 
@@ -70,7 +71,7 @@ func (p *Remote) Delete(ctx context.Context, name string) error {
 	}
 	resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%w: the deletion of %s was answered with %s", akigw.ErrUpstreamUnavailable, p.key(name), resp.Status)
+		return fmt.Errorf("%w: the deletion of %s got %s", akigw.ErrUpstreamUnavailable, p.key(name), resp.Status)
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 
 var _ snapshot.Remote = (*Remote)(nil)
 
-// sender puts objects into an upstream in memory.
+// sender sends objects to an upstream in memory.
 type sender struct{ *s3mem.Memory }
 
 // Send implements Sender.

@@ -1,6 +1,6 @@
 // Command benchcheck compares the micro-benchmarks of the working tree with those of an earlier
-// revision, in turn, in one run on one machine, and fails if the tree is slower, or if that
-// cannot be told.
+// revision, measured alternately on the same machine. It fails if the tree is slower, or if the
+// measurements are too noisy to tell.
 package main
 
 import (
@@ -20,11 +20,11 @@ import (
 	"strings"
 )
 
-// bench says by a regular expression which benchmarks of a package are run, and where an earlier
-// revision has that package, if it was moved since.
+// bench selects benchmarks of a package by a regular expression. was is the path of the package in
+// earlier revisions, if it has moved since.
 type bench struct{ pkg, run, was string }
 
-// of returns where a tree has the package.
+// of returns the path of the package in a tree.
 func (b bench) of(tree string) string {
 	if _, err := os.Stat(filepath.Join(tree, b.pkg)); err != nil && b.was != "" {
 		return b.was
@@ -43,22 +43,22 @@ var watched = []bench{
 	{pkg: "tiers/warm", run: "Block"},
 }
 
-// benchstat is the version of the program that judges.
+// benchstat is the version of the program that compares the results.
 const benchstat = "golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da"
 
-// slower is by how many percent a benchmark may be slower.
+// slower is the tolerated slowdown of a benchmark in percent.
 const slower = 10
 
-// doubt is the most probable accident that counts as a difference. Benchstat's own 0.05 lets one in
-// twenty of some dozen benchmarks through.
+// doubt is the p-value up to which a difference counts as significant. With benchstat's default of
+// 0.05, one of twenty benchmarks would show a difference by chance.
 const doubt = 0.01
 
-// batches is how often the rounds are gone through at the most, while something is unclear.
+// batches bounds how often the rounds are repeated while something is unclear.
 const batches = 4
 
 func main() {
-	base := flag.String("base", "", "revision to compare with (default: HEAD if something is not committed, else the merge base with the upstream branch, or the commit before)")
-	rounds := flag.Int("rounds", 24, "how often each side is measured, and once more as long as something is unclear, four times at the most")
+	base := flag.String("base", "", "revision to compare with (default: HEAD if there are uncommitted changes, else the merge base with the upstream branch, or the previous commit)")
+	rounds := flag.Int("rounds", 24, "how often each side is measured; repeated while something is unclear, up to four times in total")
 	flag.Parse()
 	if err := check(*base, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "benchcheck:", err)
@@ -91,7 +91,7 @@ func check(base string, rounds int) (err error) {
 			return err
 		}
 	}
-	var unclear map[string]error // nil: nothing is known yet
+	var unclear map[string]error // nil: not compared yet
 	for batch := range batches {
 		for round := range rounds {
 			fmt.Fprintf(os.Stderr, "round %d of %d\n", batch*rounds+round+1, (batch+1)*rounds)
@@ -109,14 +109,14 @@ func check(base string, rounds int) (err error) {
 			return worse
 		}
 	}
-	return fmt.Errorf("cannot judge on a machine that is so restless: %w", errors.Join(slices.Collect(maps.Values(unclear))...))
+	return fmt.Errorf("this machine is too noisy for a comparison: %w", errors.Join(slices.Collect(maps.Values(unclear))...))
 }
 
 // side is one of the two trees that are compared.
 type side struct {
 	tree    string
-	dir     string // where its test binaries are
-	results []byte // what they have printed
+	dir     string // directory of its test binaries
+	results []byte // their output
 }
 
 func (s *side) build() error {
@@ -140,12 +140,12 @@ func (s *side) run(i int) error {
 	if err != nil {
 		return fmt.Errorf("%s of %s: %w: %s", w.pkg, s.tree, err, out)
 	}
-	out = bytes.ReplaceAll(out, []byte(w.of(s.tree)+"\n"), []byte(w.pkg+"\n")) // benchstat compares what has one name
+	out = bytes.ReplaceAll(out, []byte(w.of(s.tree)+"\n"), []byte(w.pkg+"\n")) // benchstat matches results by name
 	s.results = append(s.results, fastest(out)...)
 	return nil
 }
 
-// measure runs each side's benchmarks once, in turn: all, or those that are unclear.
+// measure runs the benchmarks of both sides once, alternately: all, or only the unclear ones.
 func measure(sides []*side, unclear map[string]error) error {
 	for i, w := range watched {
 		if unclear != nil && !w.among(unclear) {
@@ -160,7 +160,7 @@ func measure(sides []*side, unclear map[string]error) error {
 	return nil
 }
 
-// compare returns what benchstat says of the sides, for people and as CSV.
+// compare returns benchstat's comparison of the sides, as text and as CSV.
 func compare(sides []*side) (text, table string, err error) {
 	var files []string
 	for _, s := range sides {
@@ -177,7 +177,7 @@ func compare(sides []*side) (text, table string, err error) {
 	return text, table, err
 }
 
-// among reports whether some benchmark of w is among those.
+// among reports whether those contains a benchmark of w.
 func (w bench) among(those map[string]error) bool {
 	run := regexp.MustCompile(w.run)
 	for name := range those {
@@ -188,8 +188,8 @@ func (w bench) among(those map[string]error) bool {
 	return false
 }
 
-// fastest keeps, of each benchmark of an output, the fastest run: what slows one down on a machine
-// that has other things to do is none of the code's.
+// fastest keeps the fastest run of each benchmark in an output. Slower runs are due to other load on the
+// machine, not to the code.
 func fastest(out []byte) []byte {
 	best, where := map[string]float64{}, map[string]int{}
 	var lines []string
@@ -214,9 +214,9 @@ func fastest(out []byte) []byte {
 	return []byte(strings.Join(lines, ""))
 }
 
-// judge returns an error that names what is worse, by benchstat's CSV, and which benchmarks
-// are unclear, and why: what they took varies by more than what is looked for, or they look slower
-// and it can be an accident.
+// judge evaluates benchstat's CSV. It returns an error that names the benchmarks that are worse, and the
+// unclear ones with the reason: their times vary by more than the tolerated slowdown, or they look
+// slower but the difference is not significant.
 func judge(table string) (worse error, unclear map[string]error) {
 	unclear = map[string]error{}
 	unit, compared := "", 0
@@ -257,7 +257,7 @@ func judge(table string) (worse error, unclear map[string]error) {
 	return worse, unclear
 }
 
-// mergeBase is what the tree is to be compared with.
+// mergeBase returns the revision to compare the tree with.
 func mergeBase() (string, error) {
 	dirty, err := output("git", "status", "--porcelain")
 	if err != nil {

@@ -23,8 +23,8 @@ HotGet/4096-2,15,0%,15,0%,~,p=1.000 n=8
 Verify-2,2,0%,3,0%,+50.00%,p=0.000 n=8
 `
 
-// TestJudge: what is slower by more than a tenth, and an allocation more of a hot GET, are errors;
-// what is within the noise is none; what the noise could hide is unclear.
+// TestJudge: a slowdown by more than a tenth, or one more allocation of a hot GET, is an error. A
+// difference within the noise is not. If the noise could hide a slowdown, the result is unclear.
 func TestJudge(t *testing.T) {
 	const get = "HotGet/4096-2"
 	swap := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(same) }
@@ -56,8 +56,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestLongPlantedSlowdown: a loop that takes a fifth of the time of a verification, as measured
-// here and now, is found, and named; nothing else is.
+// TestLongPlantedSlowdown: a loop that takes a fifth of the time of a verification, as measured on this
+// machine, is found and named. Nothing else is.
 func TestLongPlantedSlowdown(t *testing.T) {
 	if os.Getenv("AKIGW_LONG") == "" {
 		t.Skip("a long run: make long TEST=PlantedSlowdown")
@@ -76,7 +76,7 @@ func TestLongPlantedSlowdown(t *testing.T) {
 	if err != nil || strings.Count(string(clean), head) != 1 {
 		t.Fatalf("%v: where is the verification?", err)
 	}
-	// plant has a verification count to n, and returns a program that measures it.
+	// plant adds a loop to n to each verification and returns a program that measures it.
 	plant := func(n int) string {
 		loop := strings.Replace(head, "cred,", fmt.Sprintf("for range %d {\n\t\tplanted.Add(1)\n\t}\n\tcred,", n), 1)
 		text := strings.Replace(string(clean), head, loop, 1) + "\nvar planted atomic.Int64\n"
@@ -93,7 +93,7 @@ func TestLongPlantedSlowdown(t *testing.T) {
 	const many = 400
 	least := map[int]float64{}
 	programs := map[int]string{0: plant(0), many: plant(many)}
-	for range 40 { // in turn, so that what the machine does besides is in neither alone
+	for range 40 { // alternately, so that other load on the machine affects both
 		for n, program := range programs {
 			out, err := exec.Command(program, "-test.run=^$", "-test.bench=Verify$", "-test.benchtime=0.03s").CombinedOutput()
 			m := regexp.MustCompile(`([0-9.]+) ns/op`).FindSubmatch(out)
@@ -130,7 +130,7 @@ func TestLongPlantedSlowdown(t *testing.T) {
 	}
 }
 
-// TestFastest: of each benchmark one run stays, the fastest; what is no run stays as it is.
+// TestFastest: only the fastest run of each benchmark stays. Lines that are not runs are kept.
 func TestFastest(t *testing.T) {
 	const out = "pkg: x\nBenchmarkA-2 \t 10\t 30 ns/op\t 3 allocs/op\nBenchmarkA-2 \t 10\t 20.5 ns/op\t 3 allocs/op\nBenchmarkB-2 \t 10\t 7 ns/op\nBenchmarkA-2 \t 10\t 25 ns/op\t 4 allocs/op\nPASS\n"
 	const want = "pkg: x\nBenchmarkA-2 \t 10\t 20.5 ns/op\t 3 allocs/op\nBenchmarkB-2 \t 10\t 7 ns/op\nPASS\n"

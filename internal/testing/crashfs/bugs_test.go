@@ -9,15 +9,15 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// diary is a small program that keeps numbers in files of one line each, with the mistakes that one can
-// make.
+// diary is a small program that stores numbers in files of one line each. It can be made to have typical
+// mistakes.
 type diary struct {
 	fs                          vfs.FS
 	fileSync, dirSync, dirFirst bool
 	written                     int // the last number that was acknowledged
 }
 
-// begin makes the directory of the diary.
+// begin creates the directory of the diary.
 func (d *diary) begin() error {
 	return errors.Join(d.fs.MkdirAll("/diary"), d.fs.SyncDir("/"))
 }
@@ -47,7 +47,7 @@ func (d *diary) write(n int) error {
 	return err
 }
 
-// lost returns the error of what a crash lost of the numbers up to last.
+// lost returns an error if a crash has lost one of the numbers up to last.
 func lost(left vfs.FS, last int) error {
 	for n := 1; n <= last; n++ {
 		raw, err := vfs.ReadFile(left, path.Join("/diary", fmt.Sprint(n)))
@@ -61,7 +61,8 @@ func lost(left vfs.FS, last int) error {
 	return nil
 }
 
-// TestBugs: crashes at any step find what is missing before an acknowledgement, and nothing in what is right.
+// TestBugs: crashes at any step find each missing sync before an acknowledgement, and nothing in correct
+// code.
 func TestBugs(t *testing.T) {
 	for _, test := range []struct {
 		name  string

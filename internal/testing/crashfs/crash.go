@@ -5,11 +5,11 @@ import (
 	"math/rand/v2"
 )
 
-// Loss says what a crash loses of what is not durable.
+// Loss says how much of the data that is not durable a crash loses.
 type Loss struct {
-	// KeepPercent is the probability, from 0 to 100, that a piece that is not durable is kept: a piece
-	// of a file's bytes, or a change of a name. With 0, the zero value, exactly what is durable is
-	// left; with 100 everything is, as after the end of the process alone.
+	// KeepPercent is the probability, from 0 to 100, that a piece that is not durable is kept: a
+	// piece of a file's bytes, or a change of a name. With 0, the zero value, only durable data is
+	// left; with 100 everything is, as after a crash of the process alone.
 	KeepPercent int
 	// Seed decides which pieces are kept. The same calls and the same Loss leave the same files.
 	Seed uint64
@@ -21,8 +21,8 @@ const (
 	page   = 4096
 )
 
-// Crash returns the file system as a crash at this moment could leave it. All that is in it is durable, and
-// nothing is locked. The original goes on unchanged; neither sees later changes of the other.
+// Crash returns the file system as a crash at this moment could leave it. Everything in it is durable,
+// and nothing is locked. The original continues unchanged; neither sees later changes of the other.
 func (fs *FS) Crash(loss Loss) *FS {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -37,15 +37,15 @@ func (fs *FS) Crash(loss Loss) *FS {
 	return &FS{root: c.node(fs.root), made: fs.made, locked: map[*node]bool{}}
 }
 
-// crash is one crash while it is made up.
+// crash is a crash while it is being computed.
 type crash struct {
 	loss    Loss
-	changes map[*node][]*change // of names, kept, by directory
-	left    map[*node]*node     // what is left of the nodes that were visited
+	changes map[*node][]*change // kept changes of names, by directory
+	left    map[*node]*node     // what is left of each visited node
 }
 
-// dice is the randomness for what happens to a node: the order of nodes does not matter. Names have
-// that of node 0.
+// dice returns the source of randomness for a node. Each node has its own, so that the order of nodes
+// does not matter. Changes of names use that of node 0.
 func (c *crash) dice(id uint64) *rand.Rand { return rand.New(rand.NewPCG(c.loss.Seed, id)) }
 
 func (c *crash) keeps(dice *rand.Rand) bool {
@@ -55,7 +55,7 @@ func (c *crash) keeps(dice *rand.Rand) bool {
 // node returns what is left of a file, or of a directory with all that is below it.
 func (c *crash) node(n *node) *node {
 	if left := c.left[n]; left != nil {
-		return left // it has another name as well
+		return left // already visited under another name
 	}
 	left := &node{id: n.id}
 	c.left[n] = left
@@ -75,8 +75,8 @@ func (c *crash) node(n *node) *node {
 	return left
 }
 
-// bytes returns what is left of a file's bytes. What is left whole is shared with the file, with no
-// capacity that either could write to.
+// bytes returns what is left of a file's bytes. A prefix that is left intact is shared with the file,
+// without spare capacity, so that neither can write into the other.
 func (c *crash) bytes(n *node) []byte {
 	durable, size := n.synced, len(n.data)
 	switch {
@@ -92,7 +92,7 @@ func (c *crash) bytes(n *node) []byte {
 	}
 	left := make([]byte, size)
 	copy(left, n.data[:durable])
-	end, last := durable, durable // of the last piece that is kept, and where that begins
+	end, last := durable, durable // end of the last piece that is kept, and its beginning
 	for from := durable; from < size; {
 		to := min(from-from%piece+piece, size)
 		if c.keeps(dice) {
@@ -101,7 +101,7 @@ func (c *crash) bytes(n *node) []byte {
 		}
 		from = to
 	}
-	if end > last && dice.IntN(4) == 0 { // it is torn
+	if end > last && dice.IntN(4) == 0 { // the last piece is torn
 		at := last + dice.IntN(end-last)
 		if dice.IntN(2) == 0 {
 			clear(left[at:end])

@@ -1,4 +1,4 @@
-// Package crashfs is a file system in memory that loses what was not made durable. It implements
+// Package crashfs is a file system in memory that loses data that was not made durable. It implements
 // vfs.FS, and [FS.Crash] returns the file system that a crash at this moment could leave behind: a
 // copy on which the program under test starts again. It is for tests; product code never imports it.
 //
@@ -16,8 +16,8 @@
 //   - SyncDir says nothing about bytes, and Sync nothing about names: a durable name may lead to an
 //     empty file.
 //
-// Each real file system promises more than that, but not the same. Errors are not injected here:
-// [Steps], [Limited] and vfs.Watched do that.
+// Every real file system promises more than that, but each promises something else. Errors are injected
+// by [Steps], [Limited] and vfs.Watched.
 package crashfs
 
 import (
@@ -40,8 +40,8 @@ import (
 type FS struct {
 	mu      sync.RWMutex
 	root    *node
-	made    uint64         // nodes made so far; guarded by mu
-	pending []*change      // of names, not durable yet, in their order; guarded by mu
+	made    uint64         // nodes created so far; guarded by mu
+	pending []*change      // changes of names that are not durable yet, in order; guarded by mu
 	locked  map[*node]bool // guarded by mu
 }
 
@@ -51,24 +51,24 @@ var _ vfs.FS = (*FS)(nil)
 type node struct {
 	id uint64
 
-	data   []byte // of a file; only ever appended to, so that clones share it
-	synced int    // how many bytes of data are durable
+	data   []byte // of a file; append-only, so that clones can share it
+	synced int    // number of durable bytes of data
 
 	names, durable map[string]*node // of a directory; nil for a file
 }
 
-// isDir tells directories from files.
+// isDir reports whether the node is a directory.
 func (n *node) isDir() bool { return n.names != nil }
 
-// change is what happened to one name since its directory was synced.
+// change is a change of one name since its directory was synced.
 type change struct {
 	dir  *node
 	name string
-	node *node // what the name leads to; nil: it was removed
+	node *node // new target of the name; nil: the name was removed
 
-	with    *change // the new name of a rename of which this is the removal of the old one
+	with    *change // if this is the removal of the old name in a rename: the change of the new name
 	durable bool    // its directory was synced
-	kept    bool    // by the crash that is being made up
+	kept    bool    // by the crash that is being computed
 }
 
 // New returns an empty file system.
@@ -76,7 +76,7 @@ func New() *FS {
 	return &FS{root: &node{names: map[string]*node{}, durable: map[string]*node{}}, locked: map[*node]bool{}}
 }
 
-// walkLocked returns what a path leads to.
+// walkLocked returns the node at a path.
 func (fs *FS) walkLocked(op, name string) (*node, error) {
 	n := fs.root
 	for part := range strings.SplitSeq(name, "/") {
@@ -93,7 +93,7 @@ func (fs *FS) walkLocked(op, name string) (*node, error) {
 	return n, nil
 }
 
-// parentLocked returns the directory of a name and the name in it.
+// parentLocked returns the directory of a path and the name in it.
 func (fs *FS) parentLocked(op, name string) (*node, string, error) {
 	dir, base := filepath.Split(filepath.Clean("/" + name))
 	if base == "" {
@@ -109,7 +109,7 @@ func (fs *FS) parentLocked(op, name string) (*node, string, error) {
 	return n, base, nil
 }
 
-// setLocked makes a name of a directory lead to n, or removes it if n is nil.
+// setLocked sets a name in a directory to n, or removes the name if n is nil.
 func (fs *FS) setLocked(dir *node, name string, n *node, with *change) *change {
 	if n == nil {
 		delete(dir.names, name)
@@ -149,8 +149,8 @@ func (fs *FS) MkdirAll(dir string) error {
 	return nil
 }
 
-// Create implements vfs.FS. The new file is never the one that had the name: until the directory is
-// synced a crash may bring that one back.
+// Create implements vfs.FS. It always creates a new file. Until the directory is synced, a crash may
+// bring back an earlier file of that name.
 func (fs *FS) Create(name string) (vfs.File, error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -166,8 +166,8 @@ func (fs *FS) Create(name string) (vfs.File, error) {
 	return &file{fs: fs, node: n, name: name, writable: true}, nil
 }
 
-// Reserve implements vfs.FS. It makes the file anew each time, which is what a caller has to expect of any.
-// Room is not counted here, see Limited.
+// Reserve implements vfs.FS. It always creates a new file, as a caller has to expect. Disk space is not
+// counted here; see Limited.
 func (fs *FS) Reserve(name string, _ int64) (vfs.File, error) { return fs.Create(name) }
 
 // Open implements vfs.FS.
@@ -184,7 +184,7 @@ func (fs *FS) Open(name string) (vfs.File, error) {
 	return &file{fs: fs, node: n, name: name}, nil
 }
 
-// Size implements vfs.FS. That of a directory is 0.
+// Size implements vfs.FS. The size of a directory is 0.
 func (fs *FS) Size(name string) (int64, error) {
 	fs.mu.RLock()
 	defer fs.mu.RUnlock()
@@ -261,8 +261,8 @@ func (fs *FS) List(dir string) ([]string, error) {
 	return slices.Sorted(maps.Keys(n.names)), nil
 }
 
-// SyncDir implements vfs.FS. It makes the names in this directory durable: neither what the files hold
-// nor the name of the directory itself.
+// SyncDir implements vfs.FS. It makes the names in this directory durable, but neither the content of
+// the files nor the name of the directory itself.
 func (fs *FS) SyncDir(dir string) error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -281,7 +281,7 @@ func (fs *FS) SyncDir(dir string) error {
 	return nil
 }
 
-// apply makes the change in names.
+// apply applies the change to names.
 func (c *change) apply(names map[string]*node) {
 	if c.node == nil {
 		delete(names, c.name)
@@ -347,7 +347,7 @@ type file struct {
 	closed   atomic.Bool
 }
 
-// usable returns the error of an operation on a file that was closed.
+// usable returns an error if the file has been closed.
 func (f *file) usable(op string) error {
 	if f.closed.Load() {
 		return &os.PathError{Op: op, Path: f.name, Err: os.ErrClosed}
@@ -389,7 +389,7 @@ func (f *file) ReadAt(p []byte, at int64) (int, error) {
 	return n, nil
 }
 
-// Sync implements vfs.File. It makes the bytes and the length durable, and no name.
+// Sync implements vfs.File. It makes the bytes and the length durable, but not the name.
 func (f *file) Sync() error {
 	if err := f.usable("sync"); err != nil {
 		return err
@@ -410,7 +410,7 @@ func (f *file) Size() (int64, error) {
 	return int64(len(f.node.data)), nil
 }
 
-// Close implements io.Closer. It makes nothing durable.
+// Close implements io.Closer. It does not make anything durable.
 func (f *file) Close() error {
 	if f.closed.Swap(true) {
 		return &os.PathError{Op: "close", Path: f.name, Err: os.ErrClosed}

@@ -48,7 +48,7 @@ func do(t *testing.T, fs *FS, steps string) {
 	}
 }
 
-// tree is all that is in a file system, such as "a=old d/ d/b=", by name.
+// tree returns the content of a file system, sorted by name, such as "a=old d/ d/b=".
 func tree(t *testing.T, fs vfs.FS, dir string) string {
 	t.Helper()
 	var all []string
@@ -76,13 +76,13 @@ func tree(t *testing.T, fs vfs.FS, dir string) string {
 	return strings.Join(all, " ")
 }
 
-// TestCrash: what is left if nothing is kept that is not durable, if everything is, and all that may be
-// left in between.
+// TestCrash: the possible outcomes of a crash: only durable data, everything, and all outcomes in
+// between.
 func TestCrash(t *testing.T) {
 	const old = "create a, write a old, sync a, syncdir /, "
 	for _, test := range []struct {
 		name, steps, strict, lenient string
-		between                      []string // besides strict and lenient; what is not in it never is
+		between                      []string // other possible outcomes; any outcome outside this list is a mistake
 	}{
 		{"nothing synced", "create a, write a x", "", "a=x", []string{"a=", "a=\x00"}},
 		{"bytes without the name", "create a, write a x, sync a", "", "a=x", nil},
@@ -131,8 +131,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrash_Pieces: pieces of what was written after the last sync are kept or lost each on its own.
-// What was synced is never touched.
+// TestCrash_Pieces: each piece of the data that was written after the last sync is kept or lost
+// independently. Synced data is never affected.
 func TestCrash_Pieces(t *testing.T) {
 	fs := New()
 	f, _ := fs.Create("a")
@@ -169,7 +169,7 @@ func TestCrash_Pieces(t *testing.T) {
 	}
 }
 
-// TestCrash_Deterministic: a seed decides what is left, whatever else was copied before.
+// TestCrash_Deterministic: the same seed gives the same outcome, independently of earlier crashes.
 func TestCrash_Deterministic(t *testing.T) {
 	build := func() *FS {
 		fs := New()
@@ -196,8 +196,8 @@ func TestCrash_Deterministic(t *testing.T) {
 	}
 }
 
-// TestCrash_Apart: neither of a file system and what a crash left of it sees what happens to the
-// other, and what is left is durable.
+// TestCrash_Apart: a file system and its crashed copy do not see each other's changes, and everything in
+// the copy is durable.
 func TestCrash_Apart(t *testing.T) {
 	for _, keep := range []int{0, 60, 100} {
 		fs := New()
@@ -226,7 +226,7 @@ func TestCrash_Apart(t *testing.T) {
 	}
 }
 
-// TestCrash_Concurrent: crashes while files are written leave prefixes of what was written in order.
+// TestCrash_Concurrent: crashes during sequential writes leave prefixes of the written data.
 func TestCrash_Concurrent(t *testing.T) {
 	fs := New()
 	var writers sync.WaitGroup
@@ -260,7 +260,7 @@ func TestCrash_Concurrent(t *testing.T) {
 	writers.Wait()
 }
 
-// TestCrash_ReleasesLocks: a lock is held until it is closed, or until a crash.
+// TestCrash_ReleasesLocks: a lock is held until it is closed or a crash happens.
 func TestCrash_ReleasesLocks(t *testing.T) {
 	fs := New()
 	l, err := fs.Lock("lock")
@@ -280,7 +280,7 @@ func TestCrash_ReleasesLocks(t *testing.T) {
 	}
 }
 
-// TestContract: a file system in memory answers like a disk.
+// TestContract: the file system in memory behaves like a disk.
 func TestContract(t *testing.T) {
 	for name, fs := range map[string]vfs.FS{"disk": vfs.Disk{}, "memory": New()} {
 		t.Run(name, func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Steps numbers the calls that change something in a file system, and has a function called before
-// each: to make a crash of the moment, or to have the call fail.
+// Steps numbers the calls that modify a file system, and calls a function before each: to simulate a
+// crash at that moment, or to make the call fail.
 type Steps struct {
 	vfs.FS
 	mu   sync.Mutex
@@ -19,17 +19,17 @@ type Steps struct {
 	step func(n int, call string) error // called with mu
 }
 
-// NewSteps returns a file system that does what fs does, and counts.
+// NewSteps returns a file system that passes all calls on to fs and counts them.
 func NewSteps(fs vfs.FS) *Steps {
 	s := &Steps{}
 	s.FS = vfs.Watched(fs, s.before)
 	return s
 }
 
-// Before has step called before each call that changes something, one at a time: n counts them, from 1
-// on, and call is an akigw.DiskOp and a name, such as "write /dir/file". If it returns an error, the
-// call fails with it; half of a write is done, as on a full disk. With nil nothing is called any more.
-// Before waits for a step under way.
+// Before sets the function that is called before each modifying call, one at a time. n counts the calls
+// from 1 on, and call is an akigw.DiskOp and a name, such as "write /dir/file". If step returns an
+// error, the call fails with it; a write writes half of its data first, as on a full disk. nil removes
+// the function. Before waits for a step under way.
 func (s *Steps) Before(step func(n int, call string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,38 +75,39 @@ func (f countingFile) Sync() error {
 	return f.File.Sync()
 }
 
-// Limited is a file system with so much room, in all of it or in a directory. It counts the bytes that are
-// written, not the blocks that a disk would use, and what files take that are reserved.
+// Limited is a file system with limited space, in total or for one directory. It counts written bytes,
+// not the blocks that a disk would use, and reserved space.
 type Limited struct {
 	vfs.FS
-	under string // what paths in the directory begin with
+	under string // prefix of the paths in the directory
 
 	mu    sync.Mutex
 	free  int64            // bytes; guarded by mu
-	files int              // that can still be made; guarded by mu
+	files int              // number of files that can still be created; guarded by mu
 	taken map[string]*room // by name; guarded by mu
 }
 
-// room is what a file takes, and how much of that nothing was written to yet. It is guarded by Limited.mu.
+// room is the space that a file takes, and how much of it is reserved and not written yet. It is
+// guarded by Limited.mu.
 type room struct{ bytes, spare int64 }
 
-// NewLimited returns a file system that has free bytes of room for files whose paths begin with under, and
-// room for a thousand of them. What is elsewhere is not counted.
+// NewLimited returns a file system with free bytes of space for files whose paths begin with under, and
+// for a thousand of them. Other files are not counted.
 func NewLimited(fs vfs.FS, under string, free int64) *Limited {
 	return &Limited{FS: fs, under: under, free: free, files: 1000, taken: map[string]*room{}}
 }
 
-// Set says how many bytes there are from now on, and for how many more files.
+// Set sets the free space in bytes and the number of files that can still be created.
 func (l *Limited) Set(free int64, files int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.free, l.files = free, files
 }
 
-// counts reports whether a file takes room that is counted.
+// counts reports whether the space of a file is counted.
 func (l *Limited) counts(name string) bool { return strings.HasPrefix(name, l.under) }
 
-// newRoomLocked returns the room of a new file, or of one that is emptied.
+// newRoomLocked returns the room of a new or truncated file.
 func (l *Limited) newRoomLocked(name string) (*room, error) {
 	if r := l.taken[name]; r != nil {
 		l.free += r.bytes
@@ -149,7 +150,7 @@ func (l *Limited) Reserve(name string, size int64) (vfs.File, error) {
 	return &limitedFile{f, l, r}, err
 }
 
-// reserveLocked takes room for a file, unless it has it already.
+// reserveLocked takes space for a file unless the file has it already.
 func (l *Limited) reserveLocked(name string, size int64) (*room, error) {
 	if r := l.taken[name]; r != nil && r.spare >= size {
 		return r, nil
@@ -195,7 +196,7 @@ func (l *Limited) Remove(name string) error {
 	return nil
 }
 
-// freeLocked gives back what a file took.
+// freeLocked releases the space of a file.
 func (l *Limited) freeLocked(name string) {
 	if r := l.taken[name]; r != nil {
 		l.free += r.bytes
@@ -210,7 +211,7 @@ type limitedFile struct {
 	room *room
 }
 
-// Write writes what there is room for.
+// Write writes as much as there is space for.
 func (f *limitedFile) Write(p []byte) (int, error) {
 	f.fs.mu.Lock()
 	n := min(int64(len(p)), f.room.spare+max(0, f.fs.free))

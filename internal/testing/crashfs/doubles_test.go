@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestSteps: each call that changes something is a step, and reads are none. A write that fails is done by half.
+// TestSteps: each modifying call is a step; reads are not. A failed write writes half of its data.
 func TestSteps(t *testing.T) {
 	disk := New()
 	fs := NewSteps(disk)
@@ -44,8 +44,8 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-// TestLimited: bytes and files are counted in the directory that is limited; reserved room is there
-// when all else is taken, and what is removed or replaced gives its room back.
+// TestLimited: bytes and files are counted in the limited directory. Reserved space is available when
+// the rest is used up, and removed or replaced files release their space.
 func TestLimited(t *testing.T) {
 	disk := New()
 	_ = disk.MkdirAll("/in")

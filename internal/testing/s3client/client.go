@@ -57,8 +57,8 @@ func (c *Client) Request(method, path, query string, header http.Header, body []
 	return signer.SignV4(*r, AccessKey, SecretKey, "", "us-east-1"), nil
 }
 
-// Do sends a request and reads the answer. A body that breaks off is returned
-// with its error.
+// Do sends a request and reads the response. If the body breaks off, Do returns what it has read
+// and the error.
 func (c *Client) Do(r *http.Request) (*Answer, error) {
 	client := c.HTTP
 	if client == nil {
@@ -73,7 +73,7 @@ func (c *Client) Do(r *http.Request) (*Answer, error) {
 	return &Answer{resp.StatusCode, resp.Header, body}, err
 }
 
-// Must sends a signed request and fails the test if there is no answer.
+// Must sends a signed request and fails the test if there is no response.
 func (c *Client) Must(t testing.TB, method, path, query string, header http.Header, body []byte) *Answer {
 	t.Helper()
 	r, err := c.Request(method, path, query, header, body)

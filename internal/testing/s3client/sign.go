@@ -17,27 +17,27 @@ import (
 	"time"
 )
 
-// Signing signs requests with signature version 4, in the most simple-minded
-// way and independently of the product. Every part of a signature can be
-// chosen, wrong ones too: then the rest is signed as if it were right.
+// Signing signs requests with signature version 4, in the simplest way and independently of the
+// product. Every part of a signature can be chosen, even wrongly: then the rest is signed as if it were
+// right.
 type Signing struct {
 	AccessKey, Secret, Token string
 	Region                   string    // "" means us-east-1
 	Time                     time.Time // zero means now
 	Presign                  bool
-	Expires                  string // of a presigned URL, "" means 60
-	// Payload is the value of x-amz-content-sha256, "" the digest of Body, and
-	// of a presigned URL nothing.
+	Expires                  string // seconds that a presigned URL is valid; "" means 60
+	// Payload is the value of x-amz-content-sha256. "" means the digest of Body or, for a presigned URL,
+	// no header.
 	Payload string
 	Body    []byte
 
-	Algorithm, Service, Terminator, Date, Day string   // "" means the right one
-	SignedHeaders                             []string // nil means what has to be signed
+	Algorithm, Service, Terminator, Date, Day string   // "" means the right value
+	SignedHeaders                             []string // nil means those that must be signed
 }
 
 const signingTime = "20060102T150405Z"
 
-// Sign signs r, which has no body and no authentication yet, and gives it both.
+// Sign adds a body and a signature to r, which must have neither.
 func (s Signing) Sign(r *http.Request) {
 	or := func(value *string, standard string) {
 		if *value == "" {
@@ -108,7 +108,7 @@ func (s Signing) Sign(r *http.Request) {
 	SetBody(r, s.frame(key, scope, signature))
 }
 
-// SetBody gives r a body.
+// SetBody sets the body of r.
 func SetBody(r *http.Request, body []byte) {
 	r.Body, r.ContentLength = http.NoBody, 0
 	if len(body) > 0 {
@@ -150,7 +150,7 @@ func escape(s, keep string) string {
 	return b.String()
 }
 
-// frame gives the body its aws-chunked framing, if it has one.
+// frame adds the aws-chunked framing to the body if the payload mode has one.
 func (s Signing) frame(key []byte, scope, previous string) []byte {
 	if !strings.HasPrefix(s.Payload, "STREAMING-") {
 		return s.Body
@@ -199,7 +199,7 @@ func hexSum(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Hasher is the hasher that minio-go's streaming signer asks for.
+// Hasher is the hasher that minio-go's streaming signer requires.
 type Hasher struct{ hash.Hash }
 
 // NewHasher returns a SHA-256.

@@ -50,8 +50,8 @@ func (m *Memory) Listen(ctx context.Context, bucket string, alive func(), change
 	}
 }
 
-// Settle waits until every change that was told has been taken.
-func (m *Memory) Settle() {
+// AwaitEvents waits until event streams have delivered every change.
+func (m *Memory) AwaitEvents() {
 	for m.taken.Load() != m.told.Load() {
 		time.Sleep(100 * time.Microsecond)
 	}
@@ -74,7 +74,7 @@ func (m *Memory) loseLocked(stream chan cold.Change) {
 	}
 }
 
-// BreakStreams ends all streams of events: what was not delivered is lost.
+// BreakStreams ends all event streams. Undelivered changes are lost.
 func (m *Memory) BreakStreams() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -84,7 +84,7 @@ func (m *Memory) BreakStreams() {
 	}
 }
 
-// Streams is the number of open streams of events.
+// Streams returns the number of open event streams.
 func (m *Memory) Streams() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Faulty is an upstream in memory that fault plans break the way to.
+// Faulty is an upstream in memory behind a fault plan.
 type Faulty struct {
 	*Memory
 	faults.Layer
@@ -34,7 +34,7 @@ func (f *Faulty) Do(ctx context.Context, r *cold.Request) (*http.Response, error
 		asked.Body = io.NopCloser(r.Body)
 	}
 	resp, err := f.Wrap(answers(func(sent *http.Request) (*http.Response, error) {
-		own := *r // it may come twice
+		own := *r // a fault may deliver the request twice
 		own.Body = sent.Body
 		return f.Memory.Do(ctx, &own)
 	})).RoundTrip(asked)
@@ -49,12 +49,12 @@ type answers func(*http.Request) (*http.Response, error)
 // RoundTrip implements http.RoundTripper.
 func (f answers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// answered are the operations whose answers may be lost. CreateMultipartUpload is none of them:
-// nobody knows the id of an upload whose answer was lost, and so it stays open.
+// answered are the operations whose responses may be lost. CreateMultipartUpload is not one of them:
+// the upload ID is lost with the response, so the upload would stay open.
 const answered = "PutObject,CopyObject,UploadPart*,CompleteMultipartUpload,DeleteObject*,GetObject,HeadObject,ListObjects*"
 
-// RandomPlan is a plan of n faults of an upstream, at random. Corrupt is not in it: small bodies
-// are wrong in the same way twice, which is taken for an ETag that is no MD5.
+// RandomPlan returns a plan of n random faults of an upstream. It does not contain Corrupt: a small
+// body could be damaged in the same way twice, which looks like an ETag that is not an MD5.
 func RandomPlan(random *rand.Rand, n int) faults.Plan {
 	p := faults.Plan{Seed: random.Uint64()}
 	for range n {
@@ -66,8 +66,8 @@ func RandomPlan(random *rand.Rand, n int) faults.Plan {
 		case faults.TimeoutAfter:
 			f.Op, f.LatencyMS, f.Probability = answered, 1, 0.1
 		case faults.ResetAfter:
-			f.Op, f.Probability = answered, 0.02 // each leaves a write of which nobody knows
-		case faults.ErrorIn200: // nobody answers so to a GET
+			f.Op, f.Probability = answered, 0.02 // each leaves a write whose outcome is unknown
+		case faults.ErrorIn200: // S3 never answers a GET in this way
 			f.Op = "CompleteMultipartUpload"
 		case faults.ShortBody, faults.WrongRange:
 			f.Op = "GetObject"

@@ -52,8 +52,8 @@ func (m *Memory) read(r *cold.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// putIf stores an object on the conditions of a PutObject, and returns the refusal if one does
-// not hold.
+// putIf stores an object under the conditions of a PutObject. If a condition fails, it returns the
+// error response.
 func (m *Memory) putIf(r *cold.Request, o Stored) *http.Response {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -69,7 +69,7 @@ func (m *Memory) putIf(r *cold.Request, o Stored) *http.Response {
 	return nil
 }
 
-// metadata is what is kept of the headers of a PUT.
+// metadata returns the headers of a PUT that are stored with the object.
 func metadata(h http.Header) http.Header {
 	kept := http.Header{}
 	for name, values := range h {
@@ -104,7 +104,7 @@ func (m *Memory) copy(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, nil, []byte("<CopyObjectResult><ETag>"+o.ETag+"</ETag></CopyObjectResult>")), nil
 }
 
-// deleteObjects is DeleteObjects.
+// deleteObjects implements DeleteObjects.
 func (m *Memory) deleteObjects(r *cold.Request) (*http.Response, error) {
 	var request struct{ Object []struct{ Key string } }
 	document, err := io.ReadAll(r.Body)
@@ -126,8 +126,8 @@ func (m *Memory) deleteObjects(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, b.Bytes()), nil
 }
 
-// list is ListObjects and ListObjectsV2, with encoding-type=url or without, and
-// without tokens.
+// list implements ListObjects and ListObjectsV2, with or without encoding-type=url, and without
+// tokens.
 func (m *Memory) list(r *cold.Request) (*http.Response, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -182,7 +182,7 @@ func (m *Memory) list(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, http.Header{"Content-Type": {"application/xml"}}, []byte(body)), nil
 }
 
-// Response makes an answer.
+// Response returns a response with the given status, headers and body.
 func Response(status int, h http.Header, body []byte) *http.Response {
 	if h == nil {
 		h = http.Header{}

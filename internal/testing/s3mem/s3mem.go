@@ -119,7 +119,7 @@ func (m *Memory) count(r *cold.Request) {
 	}
 }
 
-// cancelBody ends with its context, like a real connection's.
+// cancelBody fails when its context ends, as the body of a real connection does.
 type cancelBody struct {
 	io.ReadCloser
 	ctx context.Context

@@ -9,12 +9,12 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// State is everything that a Memory holds, for a file: a test can go on with an upstream that
-// an earlier run has filled.
+// State is the content of a Memory in a form that can be stored, so that a test can continue with
+// an upstream that an earlier run has filled.
 type State struct {
 	Objects []StateObject
 	Uploads []StateUpload
-	Begun   int // multipart uploads so far, which number the ids
+	Begun   int // multipart uploads so far, from which IDs are derived
 }
 
 // StateObject is an object of a State.
@@ -49,7 +49,7 @@ func (m *Memory) State() (s State) {
 	return s
 }
 
-// Restore fills an empty m with what another one held. It takes the bodies over.
+// Restore fills an empty m with the content of another Memory. It takes ownership of the bodies.
 func (m *Memory) Restore(s State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Memory is an upstream in memory: objects of PUT, GET, HEAD and DELETE with
-// ranges and conditions, as S3 answers them. It counts what it is asked.
+// Memory is an upstream in memory. It implements PUT, GET, HEAD and DELETE of objects with ranges and
+// conditions as S3 does, and counts requests.
 type Memory struct {
 	mu      sync.Mutex
 	objects map[akigw.Key]Stored
@@ -22,23 +22,23 @@ type Memory struct {
 	sent    int64
 	streams map[chan cold.Change]string // open event streams and their buckets
 	uploads map[string]*memoryUpload    // open multipart uploads by id
-	told    atomic.Int64                // changes that went into streams
-	taken   atomic.Int64                // changes that came out of them
+	told    atomic.Int64                // changes that were sent into streams
+	taken   atomic.Int64                // changes that were received from streams
 
 	// Deaf keeps streams of events from opening.
 	Deaf atomic.Bool
 
-	// KMS gives what is written from then on the ETags of a bucket that is encrypted
-	// with keys of a KMS: other ones than the MD5.
+	// KMS gives objects that are written from then on ETags as in a bucket that is encrypted with KMS
+	// keys, which are not the MD5.
 	KMS atomic.Bool
 
-	// Clock, if set, dates objects; else it is the time, in whole seconds.
+	// Clock, if set, provides the times of objects. The default is the current time in whole seconds.
 	Clock func() time.Time
 
-	// Before, if set, is called before a request is answered; an answer or
-	// an error that it returns takes the place of the real one.
+	// Before, if set, is called before a request is handled. A response or an error that it returns
+	// replaces the real one.
 	Before func(r *cold.Request) (*http.Response, error)
-	// After, if set, may change an answer. It has a Date, whatever Clock says.
+	// After, if set, may change a response. Its Date is the current time, whatever Clock returns.
 	After func(r *cold.Request, resp *http.Response)
 }
 
@@ -68,7 +68,7 @@ func etagOf(body []byte) string {
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-// etagOf is the ETag that a body gets now.
+// etagOf returns the ETag that a body gets now.
 func (m *Memory) etagOf(body []byte) string {
 	if m.KMS.Load() {
 		return etagOf(append([]byte("encrypted "), body...))
@@ -76,14 +76,14 @@ func (m *Memory) etagOf(body []byte) string {
 	return etagOf(body)
 }
 
-// Put stores an object behind everybody's back, and returns its ETag.
+// Put stores an object directly, bypassing the gateway, and returns its ETag.
 func (m *Memory) Put(key akigw.Key, body []byte) string {
 	etag := etagOf(body)
 	m.PutStored(key, Stored{Body: body, ETag: etag, Modified: m.now()})
 	return etag
 }
 
-// PutStored stores an object with everything chosen by the caller.
+// PutStored stores an object whose fields are all chosen by the caller.
 func (m *Memory) PutStored(key akigw.Key, o Stored) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -104,7 +104,7 @@ func (m *Memory) Get(key akigw.Key) (Stored, bool) {
 	return o, ok
 }
 
-// Delete removes an object behind everybody's back.
+// Delete removes an object directly, bypassing the gateway.
 func (m *Memory) Delete(key akigw.Key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,14 +120,14 @@ func (m *Memory) uploadLocked(r *cold.Request) *memoryUpload {
 	return nil
 }
 
-// Uploads is how many multipart uploads are open.
+// Uploads returns the number of open multipart uploads.
 func (m *Memory) Uploads() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.uploads)
 }
 
-// KeysOf are the keys of a bucket's objects, in order.
+// KeysOf returns the keys of a bucket's objects, in order.
 func (m *Memory) KeysOf(bucket string) (all []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -140,29 +140,29 @@ func (m *Memory) KeysOf(bucket string) (all []string) {
 	return all
 }
 
-// Len is the number of objects.
+// Len returns the number of objects.
 func (m *Memory) Len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.objects)
 }
 
-// Count is the number of requests of a kind: "GET", "HEAD", "GET 304",
-// "PUT 200", "GET range", "HEAD conditional".
+// Count returns the number of requests of a kind: "GET", "HEAD", "GET 304", "PUT 200", "GET range",
+// "HEAD conditional".
 func (m *Memory) Count(kind string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.counts[kind]
 }
 
-// Sent is the number of body bytes that were promised in answers.
+// Sent returns the total Content-Length of all responses.
 func (m *Memory) Sent() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.sent
 }
 
-// Reset forgets all counts.
+// Reset clears all counts.
 func (m *Memory) Reset() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

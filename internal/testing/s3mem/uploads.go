@@ -42,7 +42,7 @@ func (m *Memory) abort(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusNoContent, nil, nil), nil
 }
 
-// listParts is ListParts, in pages of 20.
+// listParts implements ListParts, in pages of 20.
 func (m *Memory) listParts(r *cold.Request) (*http.Response, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -69,7 +69,7 @@ func (m *Memory) listParts(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, nil, b.Bytes()), nil
 }
 
-// listUploads is ListMultipartUploads, by key and id.
+// listUploads implements ListMultipartUploads, in the order of key and ID.
 func (m *Memory) listUploads(r *cold.Request) (*http.Response, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -101,7 +101,7 @@ func (m *Memory) listUploads(r *cold.Request) (*http.Response, error) {
 	return Response(http.StatusOK, nil, b.Bytes()), nil
 }
 
-// multipart is CreateMultipartUpload and CompleteMultipartUpload.
+// multipart implements CreateMultipartUpload and CompleteMultipartUpload.
 func (m *Memory) multipart(r *cold.Request) (*http.Response, error) {
 	if r.Query.Has("delete") {
 		return m.deleteObjects(r)

@@ -1,5 +1,5 @@
-// Package seededbugs puts bugs into copies of the source, one at a time, and sees that the
-// tests find each: a bug that they miss is one of theirs.
+// Package seededbugs plants bugs in copies of the source, one at a time, and checks that the tests find
+// each of them. A bug that they miss shows a gap in the tests.
 package seededbugs
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// edit replaces a text that a file has once.
+// edit replaces a text that occurs exactly once in a file.
 type edit struct{ file, old, new string }
 
 // bug is one of the 25, by its number in the test plan.
@@ -26,7 +26,7 @@ type bug struct {
 	number int
 	name   string
 	edits  []edit
-	// The tests that are asked to find it.
+	// The tests that must find it.
 	pkg, run string
 	quick    bool // it is among those of the quick set
 }
@@ -57,7 +57,7 @@ var bugs = []bug{
 	}, "tiers", "TestEventDuringAFill|TestFillRacesPut|TestAbsenceIsFenced|TestReadersDuringOverwrites|TestReadsDuringAWrite", false},
 	{10, "a 5xx is remembered as an absence", one("tiers/absence.go", "clean := answer.Status == http.StatusNotFound && (head || bytes.Contains(answer.Body, []byte(\"<Code>NoSuchKey</Code>\")))", "clean := head || !bytes.Contains(answer.Body, []byte(\"<Code>Other</Code>\"))"), "tiers", "TestFailureIsNotRemembered|TestAbsenceIsFenced", false},
 	{11, "a short body is accepted", one("tiers/receive.go", "if _, err := io.ReadFull(body, data); err != nil {", "if _, err := io.ReadFull(body, data); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {"), "tiers", "TestBodiesBreakOffWhileParallel|TestShortBodyIsNotCachedAndIsResumed", true},
-	// The verification behind it would notice: it is taken away too.
+	// The later verification would detect this bug, so it is removed as well.
 	{12, "the error document in a 200 is not looked at", []edit{{"uploadpool/remote.go", "if status < 300 && code == \"\" {", "if status < 300 {"}, {"uploadpool/upload.go", "	if !there {\n		return result{err: errOther, unknown: true}\n	}\n	r.stored, r.seen", "	_ = there\n	r.stored, r.seen"}}, "uploadpool", "TestSuccessWithErrorBody|TestCompleteTimesOut", false},
 	{13, "done before it was verified", one("uploadpool/upload.go", "if r = u.verify(ctx, e, r); !whole {", "if !whole {"), "uploadpool", "TestCompleteTimesOut|TestPartsGetThrough|TestUnknownOutcome|TestSuccessWithErrorBody|TestBodiesAreSentAgainWhole|TestRefused|TestDeadLetter|TestDamagedBody|TestSlowDown", false},
 	{14, "a deletion is not in the journal", one("writeback/accept.go", "return true, w.acceptor.acknowledged(w.journal.Delete(ctx, keys, now()))", "return true, nil"), "gateway", "TestT2_", true},
@@ -78,7 +78,7 @@ var bugs = []bug{
 	{25, "the first directory of the journal overwrites the second at a start, without looking", one("journal/reconcile.go", "	var sides [2]*side\n	for i := range sides {\n", overwriteSecond+"	var sides [2]*side\n	for i := range sides {\n"), "journal", "TestT10_SecondDirectory_Damage|TestT10_SecondDirectory_Files", true},
 }
 
-// overwriteSecond is what a start did before it looked at both directories.
+// overwriteSecond is the code of a start that does not compare both directories.
 const overwriteSecond = `	for _, sub := range []string{segmentDir, spoolDir} {
 		dir := filepath.Join(m.dirs[0], sub)
 		names, _ := m.FS.List(dir)
@@ -100,19 +100,19 @@ const overwriteSecond = `	for _, sub := range []string{segmentDir, spoolDir} {
 	}
 `
 
-// finding says how a bug was found.
+// finding describes how a bug was found.
 type finding struct {
 	Bug    int    `json:"bug"`
 	Name   string `json:"name"`
 	Test   string `json:"test"`
 	Trials int    `json:"trials"`
-	Of     string `json:"of"` // what a trial is
+	Of     string `json:"of"` // unit of the trials
 }
 
 var failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (Test[A-Za-z0-9_]+)`)
 
-// counted is how tests that try many things say which one failed first: what each is, and how many
-// there were by their number 0. All other tests try one thing: a scenario.
+// counted matches the messages of tests with many trials, which give the number of the first failed
+// trial, counted from 0. All other tests have one trial: a scenario.
 var counted = []struct {
 	of   string
 	said *regexp.Regexp
@@ -125,7 +125,7 @@ var counted = []struct {
 	{"damage", regexp.MustCompile(`seed \d+/(\d+)`), 1},
 }
 
-// TestT15_SeededBugs: each bug is found. AKIGW_BUG=7 takes that one alone.
+// TestT15_SeededBugs: each bug is found. AKIGW_BUG=7 tests only that one.
 func TestT15_SeededBugs(t *testing.T) {
 	p := testkit.Prove(t, "T15")
 	p.NotSmall()
@@ -212,7 +212,7 @@ func find(t *testing.T, tree string, b bug) (finding, bool) {
 
 func tail(b []byte) []byte { return b[max(0, len(b)-2000):] }
 
-// root is the module's directory, as seen from here.
+// root is the module's directory, relative to this package.
 const root = "../../.."
 
 // copyTree copies the module's sources.
@@ -244,7 +244,7 @@ func copyTree(t *testing.T) string {
 	return to
 }
 
-// TestEditsApply: each bug replaces what is there, once.
+// TestEditsApply: the text that each bug replaces occurs exactly once.
 func TestEditsApply(t *testing.T) {
 	for _, b := range bugs {
 		for _, e := range b.edits {

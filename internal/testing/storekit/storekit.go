@@ -15,20 +15,19 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// Rules are what both ask.
+// Rules are the rules for both the cache and the write-back.
 type Rules interface {
 	tiers.Rules
 	writeback.Rules
 }
 
-// Upstream is what both ask.
+// Upstream is the upstream of both the cache and the write-back.
 type Upstream interface {
 	tiers.Upstream
 	writeback.Upstream
 }
 
-// Options is what a Kit is made of. Back.Dir is the directory of the journal, WarmDir that of the
-// warm tier.
+// Options configure a Kit. Back.Dir is the directory of the journal, WarmDir that of the warm tier.
 type Options struct {
 	Cache     tiers.Config
 	WarmDir   string
@@ -40,7 +39,7 @@ type Options struct {
 	Pins      tiers.Pins // nil: none
 	Observers []tiers.Observer
 	Log       *slog.Logger // nil: none
-	Metrics   *metrics.Set // nil: a set of the kit's own
+	Metrics   *metrics.Set // nil: the kit creates its own set
 }
 
 // Kit is a cache and its write-back.

@@ -22,15 +22,15 @@ import (
 	"time"
 )
 
-// Random is a source of randomness for a test. If the test fails, it says which
-// AKIGW_SEED replays it.
+// Random returns a source of randomness for a test. If the test fails, it logs the AKIGW_SEED that
+// replays it.
 func Random(t testing.TB) *rand.Rand {
 	t.Helper()
 	return rand.New(rand.NewPCG(Seed(t), 1))
 }
 
-// Seed is the seed of a test: AKIGW_SEED, or another one each time, which a test that fails
-// says.
+// Seed returns the seed of a test: AKIGW_SEED, or a new one each time. If the test fails, it logs the
+// seed.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	seed := rand.Uint64()
@@ -48,19 +48,19 @@ func Seed(t testing.TB) uint64 {
 	return seed
 }
 
-// MemoryDir is a directory for a test, in memory where there is such a place: for tests that
-// sync often and do not end the machine.
+// MemoryDir returns a temporary directory, in memory if the machine has such a file system: for tests
+// that sync often and do not simulate power cuts.
 func MemoryDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "akigw-test")
 	if err != nil {
 		return t.TempDir()
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // what is left costs memory, and fails nothing
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // best effort: leftovers cost memory, but are no reason to fail
 	return dir
 }
 
-// Bytes makes n bytes that differ from place to place and from seed to seed.
+// Bytes returns n bytes that differ by position and by seed.
 func Bytes(seed uint64, n int) []byte {
 	b := make([]byte, n)
 	x := seed*0x9e3779b97f4a7c15 + 1
@@ -73,10 +73,10 @@ func Bytes(seed uint64, n int) []byte {
 	return b
 }
 
-// letters are those that some encoding treats in its own way.
+// letters includes characters that some encodings treat specially.
 var letters = []rune("abcXYZ019-_.~/ +%&=?#@!$'()*,;:[]äß漢\u0001\t\\\"<>|^`{}")
 
-// Text makes fewer than n letters of all kinds.
+// Text returns a random text of fewer than n letters.
 func Text(random *rand.Rand, n int) string {
 	var b strings.Builder
 	for range random.IntN(n) {
@@ -85,17 +85,17 @@ func Text(random *rand.Rand, n int) string {
 	return b.String()
 }
 
-// Pick takes one of several.
+// Pick returns a random element.
 func Pick[T any](random *rand.Rand, from ...T) T { return from[random.IntN(len(from))] }
 
-// Certify writes a new certificate of its own authority, and its key, to two
-// PEM files. hosts are names and IP addresses.
+// Certify writes a new self-signed certificate and its key to two PEM files. hosts are names and
+// IP addresses.
 func Certify(t testing.TB, certFile, keyFile, commonName string, hosts ...string) *x509.Certificate {
 	t.Helper()
 	return CertifyUntil(t, certFile, keyFile, commonName, time.Now().Add(time.Hour), hosts...)
 }
 
-// CertifyUntil is Certify with the certificate's end.
+// CertifyUntil is like Certify, with an expiry time.
 func CertifyUntil(t testing.TB, certFile, keyFile, commonName string, ends time.Time, hosts ...string) *x509.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
@@ -131,8 +131,8 @@ func CertifyUntil(t testing.TB, certFile, keyFile, commonName string, ends time.
 	return parsed
 }
 
-// FreeAddr returns a loopback address that nobody listens on. Its port is below
-// those that outgoing connections take, and is given out once in a process.
+// FreeAddr returns a free loopback address. Its port is below the range of outgoing connections, and
+// is returned only once per process.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	for range 1000 {

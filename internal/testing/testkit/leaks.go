@@ -2,8 +2,8 @@ package testkit
 
 import "go.uber.org/goleak"
 
-// BadgerLeaks are the goroutines that Badger leaves behind when it fails to open a damaged
-// directory. One that is not closed has others besides.
+// BadgerLeaks are the goroutines that Badger leaks when it fails to open a damaged directory. A
+// database that is not closed has others as well.
 func BadgerLeaks() []goleak.Option {
 	return []goleak.Option{
 		goleak.IgnoreAnyFunction("github.com/dgraph-io/badger/v4.(*DB).monitorCache"),

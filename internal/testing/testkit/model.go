@@ -6,14 +6,14 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Model is what a store may answer: the reference that tests compare it with.
-// Each key has the values that it may show, oldest first. The last one is what
-// the upstream holds; others are there if a cache is allowed to lag behind.
+// Model is the reference model that tests compare a store with. Each key has the values that reads
+// may return, oldest first. The last one is the upstream's value; there are others if a cache may lag
+// behind.
 type Model struct {
 	values map[akigw.Key][]Value
 }
 
-// Value is what a key holds. The zero Value is nothing.
+// Value is the value of a key. The zero Value is that of a key without an object.
 type Value struct {
 	Body []byte
 	ETag string // with its quotes; "" if there is no object
@@ -23,13 +23,13 @@ type Value struct {
 // NewModel returns a model of an empty store.
 func NewModel() *Model { return &Model{values: map[akigw.Key][]Value{}} }
 
-// Current is what the upstream holds.
+// Current returns the upstream's value.
 func (m *Model) Current(key akigw.Key) Value {
 	all := m.Possible(key)
 	return all[len(all)-1]
 }
 
-// Possible are the values that key may show, oldest first.
+// Possible returns the values that a read of key may return, oldest first.
 func (m *Model) Possible(key akigw.Key) []Value {
 	if all := m.values[key]; len(all) > 0 {
 		return all
@@ -37,18 +37,18 @@ func (m *Model) Possible(key akigw.Key) []Value {
 	return []Value{{}}
 }
 
-// Write says that key holds v from now on, and nothing older may be shown.
+// Write sets the value of key to v. Reads must not return older values from now on.
 func (m *Model) Write(key akigw.Key, v Value) { m.values[key] = []Value{v} }
 
-// Lag says that key holds v, and that what was there before may still be shown.
+// Lag sets the value of key to v. Reads may still return earlier values.
 func (m *Model) Lag(key akigw.Key, v Value) {
 	m.values[key] = append(append([]Value{}, m.Possible(key)...), v)
 }
 
-// Catch says that nothing older than what key holds may be shown any more.
+// Catch ends the lag: reads of key must not return values older than the current one.
 func (m *Model) Catch(key akigw.Key) { m.Write(key, m.Current(key)) }
 
-// Saw reports whether key may show v. What is older is not to be seen again.
+// Saw reports whether a read of key may return v. Later reads must not return older values than v.
 func (m *Model) Saw(key akigw.Key, v Value) bool {
 	all := m.Possible(key)
 	for i := len(all) - 1; i >= 0; i-- {
@@ -60,7 +60,7 @@ func (m *Model) Saw(key akigw.Key, v Value) bool {
 	return false
 }
 
-// ETags are the entity tags that key may show, "" for nothing.
+// ETags returns the ETags that a read of key may return, "" for no object.
 func (m *Model) ETags(key akigw.Key) (tags []string) {
 	for _, v := range m.Possible(key) {
 		tags = append(tags, v.ETag)
@@ -68,7 +68,7 @@ func (m *Model) ETags(key akigw.Key) (tags []string) {
 	return tags
 }
 
-// Keys calls yield with each key and what the upstream holds there.
+// Keys calls yield with each key and the upstream's value of it.
 func (m *Model) Keys(yield func(key akigw.Key, v Value)) {
 	for key := range m.values {
 		yield(key, m.Current(key))

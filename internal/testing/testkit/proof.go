@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// Proof is one of the runs T1 to T16 of docs/reliability.md. Each comes in three sizes: a small
-// one among all tests, the quick one (AKIGW_PROOF=quick, make quick) and the long one
-// (AKIGW_PROOF=long, make long TEST=T4). Its figures and its seed are logged, and, if
-// AKIGW_RESULTS names a directory, written there as JSON.
+// Proof is one of the runs T1 to T16 of docs/reliability.md. Each has three sizes: the small one is
+// part of the normal tests, the quick one runs with AKIGW_PROOF=quick (make quick), and the long one
+// with AKIGW_PROOF=long (make long TEST=T4). Its figures and its seed are logged and, if AKIGW_RESULTS
+// names a directory, written there as JSON.
 type Proof struct {
 	t     testing.TB
 	began time.Time
@@ -32,7 +32,7 @@ type Proof struct {
 	Figures map[string]any `json:"figures"`
 }
 
-// Prove begins a run. The seed is AKIGW_SEED, or another one each time.
+// Prove begins a run. The seed is AKIGW_SEED, or a new one each time.
 func Prove(t testing.TB, name string) *Proof {
 	t.Helper()
 	p := &Proof{t: t, began: time.Now(), Name: name, Size: cmp.Or(os.Getenv("AKIGW_PROOF"), small), Seed: Seed(t), Cores: runtime.GOMAXPROCS(0), Figures: map[string]any{}}
@@ -56,8 +56,8 @@ func (p *Proof) Quick() bool { return p.Size == quick }
 // Long reports whether this is the long run.
 func (p *Proof) Long() bool { return p.Size == long }
 
-// Amount is how much of something there is to be in this run. AKIGW_AMOUNT takes the place of
-// it in quick and long runs.
+// Amount returns the amount of something for the size of this run. AKIGW_AMOUNT overrides it in quick
+// and long runs.
 func (p *Proof) Amount(inSmall, inQuick, inLong int) int {
 	if n, err := strconv.Atoi(os.Getenv("AKIGW_AMOUNT")); err == nil && p.Size != small {
 		return n
@@ -81,11 +81,11 @@ func (p *Proof) OnlyLong() {
 	}
 }
 
-// Random is a source of randomness of the run: the n-th.
+// Random returns the n-th source of randomness of the run.
 func (p *Proof) Random(n int) *rand.Rand { return rand.New(rand.NewPCG(p.Seed, uint64(n))) }
 
-// Share has jobs, numbered from 0, done by workers side by side, each a subtest that takes the
-// next ones from what it is given. It returns when all of them have.
+// Share distributes jobs, numbered from 0, among parallel workers. Each worker is a subtest that takes
+// the next jobs. Share returns when all workers are done.
 func Share(t *testing.T, workers, jobs int, work func(t *testing.T, next iter.Seq[int])) {
 	t.Helper()
 	var taken atomic.Int64
@@ -103,10 +103,10 @@ func Share(t *testing.T, workers, jobs int, work func(t *testing.T, next iter.Se
 	})
 }
 
-// Figure keeps a figure of the run.
+// Figure records a figure of the run.
 func (p *Proof) Figure(name string, value any) { p.Figures[name] = value }
 
-// report logs and writes what there is.
+// report logs and writes the figures.
 func (p *Proof) report() {
 	if p.t.Skipped() {
 		return
@@ -117,7 +117,7 @@ func (p *Proof) report() {
 		p.t.Error(err)
 		return
 	}
-	line, _ := json.Marshal(p.Figures) // it was just done
+	line, _ := json.Marshal(p.Figures) // marshalled above
 	p.t.Logf("%s %s, seed %d, %.1f s: %s", p.Name, p.Size, p.Seed, p.Seconds, line)
 	dir := os.Getenv("AKIGW_RESULTS")
 	if dir == "" {

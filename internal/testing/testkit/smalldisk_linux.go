@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// SmallDisk is a disk that can be filled. Only root can mount one.
+// SmallDisk is a small disk that a test can fill. Only root can mount one.
 type SmallDisk struct {
 	t   testing.TB
 	Dir string // where it is mounted
 }
 
-// NewSmallExt4 is NewSmallDisk of a file with ext4 in it, where blocks and metadata are what they
-// are on most disks. size is that of the file.
+// NewSmallExt4 is like NewSmallDisk, but mounts a file with an ext4 file system, whose blocks and
+// metadata are like those of most disks. size is the size of the file in bytes.
 func NewSmallExt4(t testing.TB, size int64, files int) *SmallDisk {
 	t.Helper()
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
@@ -33,7 +33,7 @@ func NewSmallExt4(t testing.TB, size int64, files int) *SmallDisk {
 		t.Fatalf("mkfs.ext4: %v: %s", err, out)
 	}
 	if out, err := exec.Command("mount", "-o", "loop,errors=remount-ro", image, d.Dir).CombinedOutput(); err != nil {
-		t.Skipf("a small disk cannot be mounted (that takes root, and a loop device): %v: %s", err, out)
+		t.Skipf("a small disk cannot be mounted (this requires root and a loop device): %v: %s", err, out)
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", "-l", d.Dir).CombinedOutput(); err != nil {
@@ -43,8 +43,7 @@ func NewSmallExt4(t testing.TB, size int64, files int) *SmallDisk {
 	return d
 }
 
-// Break has ext4 find itself damaged: from then on it is read-only, for those too who have files
-// open.
+// Break makes ext4 detect damage: from then on the disk is read-only, also for open files.
 func (d *SmallDisk) Break() {
 	d.t.Helper()
 	source, err := exec.Command("findmnt", "-n", "-o", "SOURCE", d.Dir).Output()
@@ -57,8 +56,8 @@ func (d *SmallDisk) Break() {
 	}
 }
 
-// NewSmallDisk mounts a disk of so many bytes and files; 0 files: as many as it likes. Without
-// the right to mount the test is skipped.
+// NewSmallDisk mounts a disk with the given number of bytes and files; 0 means no limit of files. It
+// skips the test if it may not mount.
 func NewSmallDisk(t testing.TB, size int64, files int) *SmallDisk {
 	t.Helper()
 	d := &SmallDisk{t, filepath.Join(t.TempDir(), "disk")}
@@ -70,13 +69,13 @@ func NewSmallDisk(t testing.TB, size int64, files int) *SmallDisk {
 		options += fmt.Sprintf(",nr_inodes=%d", files)
 	}
 	if err := syscall.Mount("tmpfs", d.Dir, "tmpfs", 0, options); err != nil {
-		t.Skipf("a small disk cannot be mounted (that takes root): %v", err)
+		t.Skipf("a small disk cannot be mounted (this requires root): %v", err)
 	}
-	t.Cleanup(func() { _ = syscall.Unmount(d.Dir, syscall.MNT_DETACH) }) // a test may have done it
+	t.Cleanup(func() { _ = syscall.Unmount(d.Dir, syscall.MNT_DETACH) }) // the test may have unmounted it
 	return d
 }
 
-// Free is how many bytes are free.
+// Free returns the number of free bytes.
 func (d *SmallDisk) Free() int64 {
 	d.t.Helper()
 	var st syscall.Statfs_t
@@ -86,7 +85,7 @@ func (d *SmallDisk) Free() int64 {
 	return int64(st.Bavail) * st.Bsize
 }
 
-// Fill takes all room but so many bytes, with a file that Empty removes.
+// Fill leaves only the given number of bytes free. It writes a file that Empty removes.
 func (d *SmallDisk) Fill(but int64) {
 	d.t.Helper()
 	f, err := os.OpenFile(filepath.Join(d.Dir, "filler"), os.O_CREATE|os.O_WRONLY, 0o600)
@@ -98,7 +97,7 @@ func (d *SmallDisk) Fill(but int64) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	// A file system needs some of what is free to say where the rest is.
+	// The file system itself needs some of the free space for metadata.
 	for at, n := info.Size(), d.Free()-but; n >= 4<<10; n = min(n, d.Free()-but) {
 		switch err := syscall.Fallocate(int(f.Fd()), 0, at, n); {
 		case err == nil:
@@ -111,7 +110,7 @@ func (d *SmallDisk) Fill(but int64) {
 	}
 }
 
-// FillFiles makes files until there can be no more.
+// FillFiles creates files until no more can be created.
 func (d *SmallDisk) FillFiles() {
 	d.t.Helper()
 	dir := filepath.Join(d.Dir, "fillers")
@@ -127,7 +126,7 @@ func (d *SmallDisk) FillFiles() {
 	}
 }
 
-// Empty takes away what Fill and FillFiles made.
+// Empty removes the files of Fill and FillFiles.
 func (d *SmallDisk) Empty() {
 	d.t.Helper()
 	for _, name := range []string{"filler", "fillers"} {
@@ -149,7 +148,7 @@ func (d *SmallDisk) ReadOnly(on bool) {
 	}
 }
 
-// Away unmounts the disk, as far as those who have no file of it open are concerned.
+// Away unmounts the disk lazily: open files stay usable.
 func (d *SmallDisk) Away() {
 	d.t.Helper()
 	if err := syscall.Unmount(d.Dir, syscall.MNT_DETACH); err != nil {

@@ -1,5 +1,5 @@
-// Package tiertest opens a tiers.Store for tests of the packages above it, and reads and writes
-// through it as the gateway does.
+// Package tiertest opens a tiers.Store for tests of packages above it, and reads and writes through it
+// as the gateway does.
 package tiertest
 
 import (
@@ -26,8 +26,8 @@ func Config(freshness rules.Freshness) tiers.Config {
 	return tiers.Config{HotBytes: 8 << 20, WarmBytes: 64 << 20, BlockBytes: Block, SmallBytes: 4 << 10, MD5ETags: true, Freshness: freshness}
 }
 
-// Open opens a store: without rules under the settings of its configuration, and without a
-// directory in one of the test's own. The caller closes it.
+// Open opens a store. Without rules, the settings of its configuration apply; without a directory, it
+// uses a temporary one. The caller closes the store.
 func Open(t testing.TB, o tiers.Options) *tiers.Store {
 	t.Helper()
 	if o.Rules == nil {
@@ -51,7 +51,7 @@ func Close(t testing.TB, s *tiers.Store) {
 	}
 }
 
-// Key is a key of the bucket "bucket".
+// Key returns a key of the bucket "bucket".
 func Key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name} }
 
 // Read reads a key to its end. The range is a Range header, or "".
