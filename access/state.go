@@ -20,8 +20,8 @@ const (
 	Anonymous = "anonymous"
 )
 
-// AnonymousActions are the only actions that can be allowed without credentials.
-var AnonymousActions = []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+// anonymousActions are the only actions that can be allowed without credentials.
+var anonymousActions = []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
 
 // User has a policy and any number of keys.
 type User struct {
@@ -64,7 +64,7 @@ func (u *User) parse() (*policy.Policy, error) {
 	}
 	p, err := policy.Parse(u.Policy)
 	if err == nil && u.Name == Anonymous {
-		err = p.CheckOnly(AnonymousActions...)
+		err = p.CheckOnly(anonymousActions...)
 	}
 	return p, err
 }
@@ -117,8 +117,8 @@ func (s *State) hasUser(name string) bool {
 
 // Limits of a temporary key's life, as for AWS's session tokens.
 const (
-	MinLife = time.Second
-	MaxLife = 36 * time.Hour
+	minLife = time.Second
+	maxLife = 36 * time.Hour
 )
 
 // AddKey adds a key to its user. It fills in empty fields: a new id, a new secret and, if k
@@ -132,8 +132,8 @@ func (s *State) AddKey(k Key, now time.Time) (Key, error) {
 		return k, errors.New("a permanent key that may do everything would be a second root key; give it a user, a policy or an expiry")
 	case k.User != Root && !s.hasUser(k.User):
 		return k, fmt.Errorf("there is no user %q; akigw users set adds one", k.User)
-	case k.Temporary() && (k.Expires.Sub(now) < MinLife || k.Expires.Sub(now) > MaxLife):
-		return k, fmt.Errorf("a temporary key lives from %v to %v", MinLife, MaxLife)
+	case k.Temporary() && (k.Expires.Sub(now) < minLife || k.Expires.Sub(now) > maxLife):
+		return k, fmt.Errorf("a temporary key lives from %v to %v", minLife, maxLife)
 	}
 	k.Created = now.UTC().Truncate(time.Second)
 	prefix := "AKGW"
