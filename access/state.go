@@ -20,8 +20,8 @@ const (
 	Anonymous = "anonymous"
 )
 
-// AnonymousActions are the only actions that can be allowed without credentials.
-func AnonymousActions() []string {
+// anonymousActions are the only actions that can be allowed without credentials.
+func anonymousActions() []string {
 	return []string{"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
 }
 
@@ -66,7 +66,7 @@ func (u *User) parse() (*policy.Policy, error) {
 	}
 	p, err := policy.Parse(u.Policy)
 	if err == nil && u.Name == Anonymous {
-		err = p.CheckOnly(AnonymousActions()...)
+		err = p.CheckOnly(anonymousActions()...)
 	}
 	return p, err
 }
@@ -119,8 +119,8 @@ func (s *State) hasUser(name string) bool {
 
 // MinLife and MaxLife are the limits of a temporary key's lifetime, as for AWS's session tokens.
 const (
-	MinLife = time.Second
-	MaxLife = 36 * time.Hour
+	minLife = time.Second
+	maxLife = 36 * time.Hour
 )
 
 // AddKey adds a key to its user. It fills in empty fields: a new ID, a new secret and, if k
@@ -134,8 +134,8 @@ func (s *State) AddKey(k Key, now time.Time) (Key, error) {
 		return k, errors.New("a permanent key without restrictions would be a second root key; give it a user, a policy or an expiry")
 	case k.User != Root && !s.hasUser(k.User):
 		return k, fmt.Errorf("there is no user %q; akigw users set adds one", k.User)
-	case k.Temporary() && (k.Expires.Sub(now) < MinLife || k.Expires.Sub(now) > MaxLife):
-		return k, fmt.Errorf("the lifetime of a temporary key must be %v to %v", MinLife, MaxLife)
+	case k.Temporary() && (k.Expires.Sub(now) < minLife || k.Expires.Sub(now) > maxLife):
+		return k, fmt.Errorf("the lifetime of a temporary key must be %v to %v", minLife, maxLife)
 	}
 	k.Created = now.UTC().Truncate(time.Second)
 	prefix := "AKGW"

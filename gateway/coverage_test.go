@@ -103,7 +103,7 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s: refused without a reason, or done without an action", r.Op)
 		}
 		for _, a := range []string{r.Action, r.VersionAction, r.Besides} {
-			if a != "" && a != policy.Unlisted && !slices.Contains(policy.Actions(), a) {
+			if a != "" && a != policy.Unlisted && !slices.Contains(policy.Actions, a) {
 				t.Errorf("%s needs %s, which policies do not know", r.Op, a)
 			}
 		}
@@ -116,7 +116,7 @@ func TestRoutes(t *testing.T) {
 	}
 	for name, h := range amzHeaders {
 		for _, a := range []string{h.object, h.bucket} {
-			if a != "" && !slices.Contains(policy.Actions(), a) {
+			if a != "" && !slices.Contains(policy.Actions, a) {
 				t.Errorf("%s needs %s, which policies do not know", name, a)
 			}
 		}

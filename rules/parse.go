@@ -31,8 +31,8 @@ func Parse(file []byte) ([]Rule, error) {
 	if !ok || len(lines) != len(tables) {
 		return nil, errors.New("rule: must be written as [[rule]] tables")
 	}
-	if len(tables) > MaxRules {
-		return nil, fmt.Errorf("rule: %d rules are more than %d", len(tables), MaxRules)
+	if len(tables) > maxRules {
+		return nil, fmt.Errorf("rule: %d rules are more than %d", len(tables), maxRules)
 	}
 	var mistakes []error
 	rules := make([]Rule, len(tables))

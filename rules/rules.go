@@ -88,8 +88,8 @@ type Settings struct {
 	Class string
 }
 
-// MaxPack is the largest size, in bytes, of an object that can go into a pack.
-const MaxPack = 1 << 20
+// maxPack is the largest size, in bytes, of an object that can go into a pack.
+const maxPack = 1 << 20
 
 // Least and largest size of a block in bytes.
 const (
@@ -160,7 +160,7 @@ var fields = [...]field{
 	{"pack_bytes", func(s *Settings, v any) error {
 		n, err := bytesOf(v)
 		s.Pack = n
-		if err != nil || n > MaxPack {
+		if err != nil || n > maxPack {
 			return errors.New("must be a size up to 1MiB")
 		}
 		return nil
@@ -332,8 +332,8 @@ type value struct {
 	line int
 }
 
-// MaxRules is the largest number of rules.
-const MaxRules = 256
+// maxRules is the largest number of rules.
+const maxRules = 256
 
 // Set is an immutable set of rules: one state of the file. All methods may be called from any
 // goroutine.
@@ -345,7 +345,7 @@ type Set struct {
 }
 
 // matched is a combination of rules, by their numbers.
-type matched [MaxRules / 64]uint64
+type matched [maxRules / 64]uint64
 
 // NewSet combines the rules of Parse with defaults.
 func NewSet(rules []Rule, defaults Settings) *Set {

@@ -143,13 +143,13 @@ func TestMistakes(t *testing.T) {
 		{"rule = [{key = \"a\", ttl_secs = 3}]", "must be written as [[rule]] tables"},
 		{"[[rule]]\n[rule.more]\nkey = \"a\"", "line 1: rule.more: unknown setting"},
 		{"[[rule]", "toml"},
-		{strings.Repeat("[[rule]]\n", MaxRules+1), "more than 256"},
+		{strings.Repeat("[[rule]]\n", maxRules+1), "more than 256"},
 	} {
 		if _, err := Parse([]byte(c.file)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.60q: %v, want %s", c.file, err, c.want)
 		}
 	}
-	for _, file := range []string{"", "[cache]\nfreshness = \"ttl\"", strings.Repeat("[[rule]]\n", MaxRules)} {
+	for _, file := range []string{"", "[cache]\nfreshness = \"ttl\"", strings.Repeat("[[rule]]\n", maxRules)} {
 		if _, err := Parse([]byte(file)); err != nil {
 			t.Errorf("%.60q: %v", file, err)
 		}

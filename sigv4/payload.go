@@ -27,8 +27,8 @@ const (
 	UnsignedTrailer              // aws-chunked, unsigned, and a trailer
 )
 
-// Streaming reports whether the body comes aws-chunked.
-func (m Mode) Streaming() bool {
+// streaming reports whether the body comes aws-chunked.
+func (m Mode) streaming() bool {
 	return m == StreamingSigned || m == StreamingTrailer || m == UnsignedTrailer
 }
 
@@ -88,15 +88,6 @@ func (p *Payload) Trailer() http.Header {
 		return nil
 	}
 	return p.trailer
-}
-
-// Err returns the error that ended the payload: nil while it is being read and
-// after a clean end.
-func (p *Payload) Err() error {
-	if p.err == io.EOF {
-		return nil
-	}
-	return p.err
 }
 
 // Read implements io.Reader.
@@ -167,7 +158,7 @@ func hexDigest(s string) bool {
 // anonymousPayload returns the body of a request without credentials, which nothing verifies. An
 // aws-chunked one is refused: that framing belongs to a signature.
 func anonymousPayload(r *http.Request) (*Payload, error) {
-	if modes[r.Header.Get("X-Amz-Content-Sha256")].Streaming() {
+	if modes[r.Header.Get("X-Amz-Content-Sha256")].streaming() {
 		return nil, s3err.AccessDenied
 	}
 	return &Payload{Length: r.ContentLength, body: bodyOf(r)}, nil

@@ -116,7 +116,7 @@ func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values
 
 func (v *Verifier) newPayload(memory Memory, r *http.Request, mode Mode, declared string, c *credential, key *signingKey) (*Payload, error) {
 	p := &Payload{Mode: mode, Length: r.ContentLength, body: bodyOf(r)}
-	if mode.Streaming() {
+	if mode.streaming() {
 		return p, p.decodeChunks(r.Header, mode, &chunkChain{key: key, time: c.time, day: c.day, region: v.Region, previous: c.signature}, memory)
 	}
 	if len(r.Header["X-Amz-Trailer"]) > 0 {

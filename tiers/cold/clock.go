@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// MaxSkew is how far the clock of this machine may be from an upstream's. S3
+// maxSkew is how far the clock of this machine may be from an upstream's. S3
 // refuses signatures that are 15 minutes off; clients are judged by this clock.
-const MaxSkew = 5 * time.Minute
+const maxSkew = 5 * time.Minute
 
 const (
 	// clockPatience is how long a start waits for the upstreams' time, and probeTime how long they are
@@ -20,7 +20,7 @@ const (
 
 // CheckClock asks each upstream for the time, all of them concurrently and in the background. The
 // function that it returns waits for the responses, but not longer than clockPatience after CheckClock
-// was called, and returns an error for an upstream whose clock is more than MaxSkew off. An upstream
+// was called, and returns an error for an upstream whose clock is more than maxSkew off. An upstream
 // that does not respond in time is no error; if it responds later and its clock is off, that is logged.
 func (us *Upstreams) CheckClock(ctx context.Context) (wait func() error) {
 	ctx, us.endProbes = context.WithTimeout(ctx, probeTime)
@@ -59,7 +59,7 @@ func (n *named) checkClock(ctx context.Context) error {
 		return nil // no response says nothing about the clock
 	}
 	resp.Body.Close()
-	if skew := n.Skew(); skew.Abs() > MaxSkew {
+	if skew := n.Skew(); skew.Abs() > maxSkew {
 		return fmt.Errorf("upstream %s: its clock differs from this machine's by %v: set the clocks (NTP), or it and clients will refuse signatures", n.name, skew.Round(time.Second))
 	}
 	return nil

@@ -69,7 +69,7 @@ func (h *health) removable() bool {
 	return true
 }
 
-// closable returns ErrNoRoom if there is no space to close Badger.
+// closable returns errNoRoom if there is no space to close Badger.
 func (h *health) closable() error {
 	err := roomFor(h.dir, removeRoom)
 	if err != nil {

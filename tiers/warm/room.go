@@ -18,9 +18,9 @@ import (
 // So there has to be space before Badger is opened, before anything is removed from it, and before it
 // is closed. Without space the tier is not used: it is only a cache.
 
-// ErrNoRoom: the disk has no space for what Badger writes by itself, or is read-only. The directory is
+// errNoRoom: the disk has no space for what Badger writes by itself, or is read-only. The directory is
 // as it was.
-const ErrNoRoom = akigw.Error("its disk accepts no more data")
+const errNoRoom = akigw.Error("its disk accepts no more data")
 
 const (
 	// openRoom is how many bytes have to be free when the tier is opened, and openFiles how
@@ -34,7 +34,7 @@ const (
 	readOnly = 1
 )
 
-// roomToOpen returns ErrNoRoom if a directory cannot be opened now.
+// roomToOpen returns errNoRoom if a directory cannot be opened now.
 func roomToOpen(dir string) error {
 	err := roomFor(dir, openRoom)
 	if err != nil && os.Truncate(filepath.Join(dir, ballastFile), 0) == nil { // the ballast is there for that
@@ -43,7 +43,7 @@ func roomToOpen(dir string) error {
 	return err
 }
 
-// roomFor returns ErrNoRoom if so many bytes cannot be written below a directory, which need not
+// roomFor returns errNoRoom if so many bytes cannot be written below a directory, which need not
 // exist yet.
 func roomFor(dir string, bytes int64) error {
 	var st syscall.Statfs_t
@@ -55,24 +55,24 @@ func roomFor(dir string, bytes int64) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", dir, err)
 	case st.Flags&readOnly != 0:
-		return fmt.Errorf("%w: %s is on a disk that is read-only", ErrNoRoom, dir)
+		return fmt.Errorf("%w: %s is on a disk that is read-only", errNoRoom, dir)
 	case free < bytes:
-		return fmt.Errorf("%w: %s are free for %s, and it takes %s", ErrNoRoom, size.Human(free), dir, size.Human(bytes))
+		return fmt.Errorf("%w: %s are free for %s, and it takes %s", errNoRoom, size.Human(free), dir, size.Human(bytes))
 	case st.Files > 0 && st.Ffree < openFiles:
-		return fmt.Errorf("%w: the disk of %s has room for %d more files", ErrNoRoom, dir, st.Ffree)
+		return fmt.Errorf("%w: the disk of %s has room for %d more files", errNoRoom, dir, st.Ffree)
 	}
 	return nil
 }
 
-// noRoom wraps an error in ErrNoRoom if it says that the disk takes nothing more.
+// noRoom wraps an error in errNoRoom if it says that the disk takes nothing more.
 func noRoom(err error) error {
 	if vfs.Unwritable(err) {
-		return fmt.Errorf("%w: %w", ErrNoRoom, err)
+		return fmt.Errorf("%w: %w", errNoRoom, err)
 	}
 	return err
 }
 
-// panicked is the error of a panic of Badger's. It wraps ErrNoRoom if a memory map failed and the disk
+// panicked is the error of a panic of Badger's. It wraps errNoRoom if a memory map failed and the disk
 // has no space.
 func panicked(dir string, r any) error {
 	err := fmt.Errorf("badger: %v", r)

@@ -33,7 +33,7 @@ func TestNoRoomToOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			take(disk)
-			if _, err := Open(Config{Dir: dir, Quota: 64 << 20, Format: "1", Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, ErrNoRoom) {
+			if _, err := Open(Config{Dir: dir, Quota: 64 << 20, Format: "1", Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, errNoRoom) {
 				t.Fatalf("%v", err)
 			}
 			if name == "read-only" {

@@ -78,7 +78,7 @@ type Tier struct {
 
 // Open opens or creates the tier. A directory that cannot be opened is renamed to
 // "<dir>.broken-<time>", replacing an earlier one, and an empty tier is returned; an error means that
-// even that failed. ErrNoRoom means that nothing was tried, and the directory is as it was.
+// even that failed. errNoRoom means that nothing was tried, and the directory is as it was.
 func Open(config Config) (*Tier, error) {
 	values, err := newCodec(config.Secret)
 	if err != nil {
@@ -110,7 +110,7 @@ func openOrReplace(config *Config) (*badger.DB, error) {
 	switch {
 	case err == nil:
 		return db, nil
-	case errors.Is(err, ErrNoRoom):
+	case errors.Is(err, errNoRoom):
 		return nil, fmt.Errorf("warm tier: %w", err)
 	}
 	if err := setAside(*config, err); err != nil {

@@ -20,13 +20,13 @@ func TestSave_Crash(t *testing.T) {
 	}
 	const path = "/data/bucket-facts"
 	steps := crashfs.NewSteps(disk)
-	b := OpenOn(steps, path, noLog)
+	b := openOn(steps, path, noLog)
 	saved, crashes := 0, 0 // how many records were saved last
 	check := func(what string, allowed ...int) {
 		for seed := range uint64(20) {
 			crashes++
 			left := disk.Crash(crashfs.Loss{KeepPercent: []int{0, 30, 70, 100}[seed%4], Seed: seed + uint64(crashes)})
-			again := OpenOn(left, path, noLog)
+			again := openOn(left, path, noLog)
 			if n := len(again.All()); n != allowed[0] && n != allowed[len(allowed)-1] {
 				t.Fatalf("a crash %s leaves %d records, want %v", what, n, allowed)
 			}
@@ -62,7 +62,7 @@ func TestSave_Crash(t *testing.T) {
 func TestSave_Fails(t *testing.T) {
 	disk := crashfs.New()
 	full := crashfs.NewLimited(disk, "/", 1<<20)
-	b := OpenOn(full, "/facts", noLog)
+	b := openOn(full, "/facts", noLog)
 	answer(t, b, named("first"), Absent, time.Now())
 	if err := b.Save(); err != nil {
 		t.Fatal(err)
@@ -72,14 +72,14 @@ func TestSave_Fails(t *testing.T) {
 	if err := b.Save(); !vfs.NoRoom(err) {
 		t.Errorf("without room: %v", err)
 	}
-	if n := len(OpenOn(disk.Crash(crashfs.Loss{}), "/facts", noLog).All()); n != 1 {
+	if n := len(openOn(disk.Crash(crashfs.Loss{}), "/facts", noLog).All()); n != 1 {
 		t.Errorf("%d records after a save that failed", n)
 	}
 	full.Set(1<<20, 1000)
 	if err := b.Save(); err != nil {
 		t.Error(err)
 	}
-	if n := len(OpenOn(disk.Crash(crashfs.Loss{}), "/facts", noLog).All()); n != 2 {
+	if n := len(openOn(disk.Crash(crashfs.Loss{}), "/facts", noLog).All()); n != 2 {
 		t.Errorf("%d records after the next save", n)
 	}
 }

@@ -24,18 +24,18 @@ const (
 	version = 1
 )
 
-// ErrDamaged: the file is not one of bucket facts, or is damaged.
-const ErrDamaged = akigw.Error("the file of bucket facts is damaged")
+// errDamaged: the file is not one of bucket facts, or is damaged.
+const errDamaged = akigw.Error("the file of bucket facts is damaged")
 
 // damagedSuffix is added to the name of a file that was set aside.
 const damagedSuffix = ".damaged"
 
 // Open reads the book that is kept in a file; "" keeps it in memory only. A file that cannot
 // be used is set aside, logged, and everything is asked anew.
-func Open(path string, log *slog.Logger) *Book { return OpenOn(vfs.Disk{}, path, log) }
+func Open(path string, log *slog.Logger) *Book { return openOn(vfs.Disk{}, path, log) }
 
-// OpenOn is Open of a file on another file system than this machine's disk.
-func OpenOn(fsys vfs.FS, path string, log *slog.Logger) *Book {
+// openOn is Open of a file on another file system than this machine's disk.
+func openOn(fsys vfs.FS, path string, log *slog.Logger) *Book {
 	b := New()
 	b.fs, b.path, b.log = fsys, path, log
 	if path == "" {
@@ -190,18 +190,18 @@ func appendRecord(raw []byte, r *Record) []byte {
 func decode(raw []byte) (content, error) {
 	body := len(raw) - crc32.Size
 	if body < len(magic) || string(raw[:len(magic)]) != magic || crc32.Checksum(raw[:body], crc32.MakeTable(crc32.Castagnoli)) != binary.LittleEndian.Uint32(raw[body:]) {
-		return content{}, ErrDamaged
+		return content{}, errDamaged
 	}
 	d := codec.NewDecoder(raw[len(magic):body])
 	if v := d.Uvarint(); v != version {
-		return content{}, fmt.Errorf("%w: its version is %d, and this release reads %d", ErrDamaged, v, version)
+		return content{}, fmt.Errorf("%w: its version is %d, and this release reads %d", errDamaged, v, version)
 	}
 	c := content{epoch: d.Uvarint(), floor: d.Uvarint()}
 	for n := d.Uvarint(); n > 0 && !d.Bad(); n-- {
 		c.records = append(c.records, readRecord(d))
 	}
 	if d.Bad() || len(d.Rest()) > 0 {
-		return content{}, ErrDamaged
+		return content{}, errDamaged
 	}
 	return c, nil
 }
