@@ -314,10 +314,9 @@ func TestMakeUpgradeFixture(t *testing.T) {
 
 // makeData has a release make all data directories below dir.
 func makeData(t *testing.T, release, dir string, ends ending) (p *promises, up *slowMemory, behind upstream) {
-	up, behind = startUpgradeUpstream(t, testkit.MemoryState{})
+	up, behind = startUpgradeUpstream(t, s3mem.State{})
 	p = &promises{Made: time.Now().UTC().Truncate(time.Second), Objects: map[string]*promisedObject{}, Uploads: map[string]*promisedUpload{}}
-	makeFull(t, ends, options{release: release, s3mem.State{})
-	makeFull(t, behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}, up, p)
+	makeFull(t, ends, options{release: release, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}, up, p)
 	makeMirrored(t, ends, options{release: release, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}, up, p)
 	makeEmbedded(t, ends, options{release: release, dir: filepath.Join(dir, embeddedData), config: upgradeConfig}, p)
 	if ends.crashes {
@@ -383,7 +382,7 @@ func makeFull(t *testing.T, ends ending, o options, up *slowMemory, p *promises)
 	c.pin(g, "s3://still/small")
 	c.pin(g, "s3://back/")
 	c.begin("back/moved", true)
-	if out := g.mustAkigw("snapshot", "create"); !strings.Contains(out, " snapshot ") {
+	if out := g.mustAkigw("snapshot", "create"); !strings.Contains(out, "made snapshot") {
 		t.Fatal(out)
 	}
 	up.down.Store(true)
