@@ -35,9 +35,11 @@ lint: ## formatting and vet, in both modules
 	$(GO) vet ./...
 	cd e2e && $(GO) vet ./...
 
-# Long runs by name: make long TEST=T4 or TEST=Memory. "make long" lists them.
+# Long runs by name: make long TEST=T4 or TEST=Memory. "make long" lists them. TEST=BothWays needs
+# OLD, another build that shares data directories with this one: a revision, or the absolute path of a binary.
 LONG_TEST = ^Test(Long)?$(TEST)(_.*)?$$
 long: export AKIGW_RESULTS ?= $(CURDIR)/results
+long: export AKIGW_OLD ?= $(OLD)
 long:
 	@if [ -z "$(TEST)" ]; then \
 		echo 'make long TEST=NAME, with NAME one of:'; grep -hoE '^func Test((T[0-9]+_|Long)[A-Za-z0-9]+|Outages\()' -r --include='*_test.go' . | sed -E 's/func Test(Long)?/  /; s/[_(].*//' | sort -uV; \

@@ -1,10 +1,9 @@
-// Package akigw holds the words that every room of the gateway shares: keys,
-// objects, byte ranges, outcomes and the sentinel errors that callers decide
-// on. It knows S3's and HTTP's vocabulary and nothing else: no network, no
-// disk, no library beyond the standard one.
+// Package akigw holds the vocabulary that the packages of the gateway share: keys, objects, byte
+// ranges, outcomes and the sentinel errors that callers decide on. It knows the terms of S3 and
+// HTTP and nothing else: no network, no disk, no library beyond the standard one.
 //
-// What the words mean is written in docs/architecture.md. The rooms below
-// (gateway, tiers, admin, ...) import this package; it imports none of them.
+// docs/architecture.md defines the terms. The packages below it (gateway, tiers, admin, ...) import
+// this package; it imports none of them.
 package akigw
 
 import (
@@ -27,12 +26,12 @@ const MaxObjectBytes = 5 << 30
 type Key struct {
 	Bucket string
 	Name   string
-	// Version is a version id, "" for whatever is current. It is the
-	// upstream's word, opaque, and never contains a NUL.
+	// Version is a version ID, "" for the current version. The upstream chooses it; it is opaque
+	// and never contains a NUL.
 	Version string
 }
 
-// String renders the key for people and logs. It is not a codec.
+// String renders the key for logs and messages. The result cannot be parsed back.
 func (k Key) String() string {
 	if k.Version != "" {
 		return k.Bucket + "/" + strconv.Quote(k.Name) + "?versionId=" + strconv.Quote(k.Version)
@@ -40,7 +39,7 @@ func (k Key) String() string {
 	return k.Bucket + "/" + strconv.Quote(k.Name)
 }
 
-// Current is the key without a version id.
+// Current returns the key without its version ID.
 func (k Key) Current() Key { return Key{Bucket: k.Bucket, Name: k.Name} }
 
 // CheckKeyName returns ErrKeyTooLong for more than MaxKeyBytes bytes and
@@ -89,21 +88,21 @@ func CheckBucketName(name string) error {
 
 func alphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
 
-// Object is what is known of one version of a key.
+// Object describes one version of a key.
 type Object struct {
 	Key Key
-	// Generation is the number this gateway gave the version when it learned
-	// of it. Numbers rise; a higher one is newer knowledge.
+	// Generation is the number that this gateway assigned when it learned of the version.
+	// Generations rise: a higher one is newer information.
 	Generation uint64
 	Size       int64 // bytes
 	// ETag is the entity tag with its quotes, as the upstream sent it.
 	ETag string
-	// LastModified is the upstream's Last-Modified, zero when not yet known.
+	// LastModified is the upstream's Last-Modified, zero if it is not known yet.
 	LastModified time.Time
-	// Header holds the representation headers of the upstream's answer
-	// (Content-Type, x-amz-meta-*, x-amz-checksum-*, ...) with canonical
-	// names. It is shared by all readers and must not be changed. Nil means
-	// that they are not known yet (an object just written).
+	// Header holds the representation headers of the upstream's response (Content-Type,
+	// x-amz-meta-*, x-amz-checksum-*, ...) with canonical names. All readers share it; it must not
+	// be changed. Nil means that the headers are not known yet, as for an object that was just
+	// written.
 	Header http.Header
 }
 
@@ -117,35 +116,34 @@ func first(values []string) string {
 	return values[0]
 }
 
-// Outcome says where the bytes of an answer came from; it is the value of the
-// x-akigw-cache response header.
+// Outcome says which tier a response was served from. It is the value of the x-akigw-cache response
+// header.
 type Outcome string
 
-// The outcomes. An answer that needed more than one tier is named after the
-// slowest of them.
+// The outcomes. A response that needed more than one tier is named after the slowest of them.
 const (
 	Hot     Outcome = "hot"     // memory
 	Warm    Outcome = "warm"    // local disk
 	Cold    Outcome = "cold"    // the upstream, filling the cache on the way
-	Overlay Outcome = "overlay" // the journal: acknowledged and not in the upstream yet
-	Stale   Outcome = "stale"   // a tier, though the upstream could not be asked
-	Bypass  Outcome = "bypass"  // the upstream, past the cache
+	Overlay Outcome = "overlay" // the journal: acknowledged, but not in the upstream yet
+	Stale   Outcome = "stale"   // a tier, while the upstream could not be reached to validate
+	Bypass  Outcome = "bypass"  // the upstream, without using the cache
 )
 
-// CatalogEntry is what the tiers know of one object: which version its key holds, where the
-// bytes are, and how it is used.
+// CatalogEntry describes one cached object: its version, which tiers hold its bytes, and how it is
+// used.
 type CatalogEntry struct {
 	Object      // without Header
 	ContentType string
-	// Tier is the fastest tier that has all of the bytes: Hot, Warm or Cold.
+	// Tier is the fastest tier that holds all of the bytes: Hot, Warm or Cold.
 	Tier Outcome
-	// HotBytes and WarmBytes are how many of them are in memory, and on disk.
+	// HotBytes and WarmBytes are how many of its bytes are in memory and on disk.
 	HotBytes, WarmBytes int64
 	Pinned              bool
-	// LastAccess is when it was last read or written, zero if nobody knows.
+	// LastAccess is the time of the last read or write, zero if unknown.
 	LastAccess time.Time
-	// Recent is the number of reads in the policy's window, about, Accesses that of all that
-	// were counted.
+	// Recent is the approximate number of reads in the policy's window, Accesses that of all
+	// counted reads.
 	Recent   uint32
 	Accesses uint64
 }
@@ -155,7 +153,7 @@ type Range struct {
 	Start, Length int64
 }
 
-// End is the offset behind the last byte.
+// End is the offset after the last byte.
 func (r Range) End() int64 { return r.Start + r.Length }
 
 // ContentRange is the value of the Content-Range header (RFC 9110 §14.4) of a
@@ -168,20 +166,19 @@ func (r Range) ContentRange(size int64) string {
 // against a size (RFC 9110 §14.1.2). The zero value is "the whole object".
 type RangeSpec struct {
 	set         bool
-	first, last int64 // last < 0: to the end. first < 0: the last `last` bytes.
+	first, last int64 // last < 0: up to the end. first < 0: the last `last` bytes.
 	part        int
 }
 
-// PartSpec is one part of an object by its number (GetObject, partNumber). What
-// range that is, the upstream alone knows.
+// PartSpec selects one part of an object by its number (GetObject, partNumber). Only the upstream
+// knows which range that is.
 func PartSpec(number int) RangeSpec { return RangeSpec{part: number} }
 
-// Part is the number of the part that is asked for, 0 for none.
+// Part is the number of the requested part, 0 for none.
 func (r RangeSpec) Part() int { return r.part }
 
-// ParseRange reads a Range header as S3 does: what is not exactly one
-// syntactically valid bytes range (RFC 9110 §14.1.1) is ignored and gives the
-// whole object.
+// ParseRange parses a Range header as S3 does: anything other than exactly one syntactically valid
+// bytes range (RFC 9110 §14.1.1) is ignored and selects the whole object.
 func ParseRange(header string) RangeSpec {
 	spec, ok := strings.CutPrefix(header, "bytes=")
 	if !ok {
@@ -216,31 +213,31 @@ func parseOffset(s string) (n int64, present, ok bool) {
 		}
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil { // beyond int64: further than any object reaches
+	if err != nil { // larger than int64: after the end of any object
 		return 1<<63 - 1, true, true
 	}
 	return n, true, true
 }
 
-// Whole reports whether the whole object is asked for.
+// Whole reports whether r selects the whole object.
 func (r RangeSpec) Whole() bool { return !r.set && r.part == 0 }
 
 // Suffix returns the length of a "last n bytes" range.
 func (r RangeSpec) Suffix() (n int64, ok bool) { return r.last, r.set && r.first < 0 }
 
-// Bounds returns the offsets of a "first-last" range; last is -1 when it
-// reaches to the end. It is meaningless for a whole or a suffix range.
+// Bounds returns the offsets of a "first-last" range. last is -1 for a range that extends to the
+// end. The result has no meaning for a whole or a suffix range.
 func (r RangeSpec) Bounds() (first, last int64) { return r.first, r.last }
 
-// Partial reports whether the answer to r, which an object of size bytes can satisfy, is a 206
-// with a Content-Range. It is a 200 for the whole object, and for the last bytes of an empty one:
-// no Content-Range can say which those are (RFC 9110 §14.4), and S3 answers so, too.
+// Partial reports whether the response to r, for an object of size bytes that can satisfy it, is a
+// 206 with a Content-Range. It is a 200 for the whole object, and for a suffix range of an empty
+// object: no Content-Range can describe that (RFC 9110 §14.4), and S3 also responds with 200.
 func (r RangeSpec) Partial(size int64) bool { return !r.Whole() && size > 0 }
 
-// Resolve gives the range of an object of size bytes, or
-// ErrRangeNotSatisfiable (RFC 9110 §15.5.17, S3: InvalidRange). The last bytes
-// of an empty object are the empty object (RFC 9110 §14.1.2: a suffix range with
-// a length other than 0 is always satisfiable); it has no other range.
+// Resolve returns the range for an object of size bytes, or ErrRangeNotSatisfiable (RFC 9110
+// §15.5.17, S3: InvalidRange). A suffix range of an empty object is the empty object (RFC 9110
+// §14.1.2: a suffix range with a length other than 0 is always satisfiable); no other range of it
+// is satisfiable.
 func (r RangeSpec) Resolve(size int64) (Range, error) {
 	switch {
 	case !r.set:

@@ -292,8 +292,11 @@ func errorText(value ast.Expr) (made, text string) {
 	}
 }
 
-// receiverOf is the name of the type that a method belongs to.
+// receiverOf is the name of the type that a method belongs to, "" for a function.
 func receiverOf(f *ast.FuncDecl) (name string) {
+	if f.Recv == nil {
+		return ""
+	}
 	ast.Inspect(f.Recv.List[0].Type, func(n ast.Node) bool {
 		if id, ok := n.(*ast.Ident); ok && name == "" {
 			name = id.Name

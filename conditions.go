@@ -8,19 +8,17 @@ import (
 	"time"
 )
 
-// Conditions are the conditional headers of a read (RFC 9110 §13.1). Absent
-// ones are empty.
+// Conditions are the conditional headers of a read (RFC 9110 §13.1). An absent header is empty.
 type Conditions struct {
 	IfMatch, IfNoneMatch               string
 	IfModifiedSince, IfUnmodifiedSince string
-	// NoCache asks that the upstream confirm the object now; MaxAge that its
-	// last confirmation is at most so long ago, 0 for any time (RFC 9111
-	// §5.2.1).
+	// NoCache asks for validation by the upstream before the response. MaxAge limits the time since
+	// the last validation; 0 is no limit (RFC 9111 §5.2.1).
 	NoCache bool
 	MaxAge  time.Duration
 }
 
-// ConditionsOf takes the conditional headers of a request.
+// ConditionsOf reads the conditional headers of a request.
 func ConditionsOf(h http.Header) Conditions {
 	c := Conditions{
 		IfMatch:           first(h["If-Match"]),
@@ -34,8 +32,8 @@ func ConditionsOf(h http.Header) Conditions {
 	return c
 }
 
-// cacheControl takes the request directives that bear on freshness. A max-age
-// that is no number asks for the upstream's word, to be on the safe side.
+// cacheControl reads the request directives that affect freshness. A max-age that is not a number
+// is treated as no-cache, to be on the safe side.
 func (c *Conditions) cacheControl(h http.Header) {
 	for name, value := range directives(h) {
 		switch {
@@ -51,8 +49,7 @@ func (c *Conditions) cacheControl(h http.Header) {
 	}
 }
 
-// NoStore reports whether a request asks that nothing of its answer is kept
-// (RFC 9111 §5.2.1.5).
+// NoStore reports whether a request forbids storing any part of its response (RFC 9111 §5.2.1.5).
 func NoStore(h http.Header) bool {
 	for name := range directives(h) {
 		if name == "no-store" {
@@ -76,7 +73,7 @@ func directives(h http.Header) iter.Seq2[string, string] {
 	}
 }
 
-// Any reports whether there is a precondition at all.
+// Any reports whether there is any precondition.
 func (c Conditions) Any() bool {
 	return c.IfMatch != "" || c.IfNoneMatch != "" || c.IfModifiedSince != "" || c.IfUnmodifiedSince != ""
 }
@@ -110,8 +107,8 @@ func httpTime(value string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// matchesETag reports whether an entity-tag list, "*" or, as S3 allows, a tag
-// without quotes names etag.
+// matchesETag reports whether etag matches a list of entity tags, "*" or, as S3 allows, an entity
+// tag without quotes.
 func matchesETag(list, etag string) bool {
 	bare := strings.Trim(etag, `"`)
 	for item := range strings.SplitSeq(list, ",") {

@@ -1,9 +1,9 @@
 package akigw
 
-// DiskOp is something that is done to a disk, by its usual name.
+// DiskOp is a disk operation, by its usual name.
 type DiskOp string
 
-// What is done to disks. DiskFree asks how much room there is.
+// The disk operations. DiskFree asks for the free space.
 const (
 	DiskMkdir   DiskOp = "mkdir"
 	DiskCreate  DiskOp = "create"
@@ -18,12 +18,12 @@ const (
 	DiskFree    DiskOp = "free"
 )
 
-// DiskOps are all of them.
+// DiskOps lists all disk operations.
 func DiskOps() []DiskOp {
 	return []DiskOp{DiskMkdir, DiskCreate, DiskOpen, DiskRead, DiskWrite, DiskSync, DiskSyncDir, DiskRename, DiskRemove, DiskList, DiskFree}
 }
 
-// DiskFault is asked before something is done to a disk: to a file by its path, or to a value
-// by what it is stored under; size is how many bytes a write has. With an error nothing is done
-// but, of a write, the first done bytes of it. It may take its time. Any goroutine may call it.
+// DiskFault is called before a disk operation on a file (by its path) or on a stored value (by its
+// key). size is the number of bytes of a write. If it returns an error, the operation is not done,
+// except that a write stores its first done bytes. It may block. It is safe for concurrent use.
 type DiskFault func(op DiskOp, name string, size int) (done int, err error)

@@ -235,15 +235,53 @@ func (g *gateway) stopWithPending() {
 	}
 }
 
-// buildRelease builds the gateway of a commit. AKIGW_PREVIOUS is the path of a binary of it, if there is
-// one. The test is skipped where there is neither that nor the history.
-func buildRelease(t testing.TB, commit string) (path string) {
+// An ending is how gateways end.
+type ending struct {
+	pending func(*gateway) // with something pending
+	drained func(*gateway) // with nothing pending
+	crashes bool           // it is no clean stop
+}
+
+var endings = map[string]ending{
+	"stopped": {pending: (*gateway).stopWithPending, drained: (*gateway).stop},
+	"killed":  {pending: (*gateway).kill, drained: (*gateway).kill, crashes: true},
+}
+
+// crashed says that what is on disk is validated before it is used.
+func (p *promises) crashed() {
+	for _, path := range p.Warm {
+		p.Objects[path].Upstream = true
+	}
+}
+
+// buildPrevious builds the gateway of the previous release. AKIGW_PREVIOUS is the path of a binary of it, if
+// there is one.
+func buildPrevious(t testing.TB) (path string) {
 	t.Helper()
 	if path := os.Getenv("AKIGW_PREVIOUS"); path != "" {
 		return path
 	}
+	return buildRevision(t, previousRelease)
+}
+
+// buildOld is the binary of AKIGW_OLD, the absolute path of one or a revision. Without it the test is skipped.
+func buildOld(t testing.TB) (path string) {
+	t.Helper()
+	old := os.Getenv("AKIGW_OLD")
+	if old == "" {
+		t.Skip("which other build? make long TEST=BothWays OLD=REVISION, or OLD=/PATH/OF/A/BINARY")
+	}
+	if filepath.IsAbs(old) {
+		return old
+	}
+	return buildRevision(t, old)
+}
+
+// buildRevision builds the gateway of a revision. The test is skipped where the history does not have it.
+func buildRevision(t testing.TB, commit string) (path string) {
+	t.Helper()
 	if err := exec.Command("git", "cat-file", "-e", commit+"^{commit}").Run(); err != nil {
-		t.Skipf("the history does not have the previous release, %s: git fetch --unshallow", commit)
+		t.Skipf("the history does not have %s: git fetch --unshallow", commit)
 	}
 	dir := t.TempDir()
 	script := `set -e; git -C .. archive "$1" | tar -x -C "$2"; cd "$2"; CGO_ENABLED=0 go build -o akigw-release ./cmd/akigw`
@@ -258,13 +296,9 @@ func TestMakeUpgradeFixture(t *testing.T) {
 	if !*makeFixture {
 		t.Skip("-make-fixture")
 	}
-	release, dir := buildRelease(t, previousRelease), t.TempDir()
-	p := &promises{Release: previousRelease, Made: time.Now().UTC().Truncate(time.Second), Objects: map[string]*promisedObject{}, Uploads: map[string]*promisedUpload{}}
-	up, behind := startUpgradeUpstream(t, s3mem.State{})
-	makeFull(t, release, filepath.Join(dir, fullData), up, behind, p)
-	makeMirrored(t, release, dir, up, behind, p)
-	makeEmbedded(t, release, filepath.Join(dir, embeddedData), p)
-	p.Upstream = up.State()
+	dir := t.TempDir()
+	p, up, _ := makeData(t, buildPrevious(t), dir, endings["stopped"])
+	p.Release, p.Upstream = previousRelease, up.State()
 	raw, err := json.MarshalIndent(p, "", "\t")
 	if err != nil {
 		t.Fatal(err)
@@ -278,9 +312,22 @@ func TestMakeUpgradeFixture(t *testing.T) {
 	t.Logf("%d bytes", len(packed))
 }
 
+// makeData has a release make all data directories below dir.
+func makeData(t *testing.T, release, dir string, ends ending) (p *promises, up *slowMemory, behind upstream) {
+	up, behind = startUpgradeUpstream(t, s3mem.State{})
+	p = &promises{Made: time.Now().UTC().Truncate(time.Second), Objects: map[string]*promisedObject{}, Uploads: map[string]*promisedUpload{}}
+	makeFull(t, ends, options{release: release, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}, up, p)
+	makeMirrored(t, ends, options{release: release, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}, up, p)
+	makeEmbedded(t, ends, options{release: release, dir: filepath.Join(dir, embeddedData), config: upgradeConfig}, p)
+	if ends.crashes {
+		p.crashed()
+	}
+	return p, up, behind
+}
+
 // makeEmbedded has the embedded upstream keep some objects and an upload.
-func makeEmbedded(t *testing.T, release, dir string, p *promises) {
-	g := startGateway(t, options{release: release, dir: dir, config: upgradeConfig})
+func makeEmbedded(t *testing.T, ends ending, o options, p *promises) {
+	g := startGateway(t, o)
 	c := newUpgradeClient(t, g, p)
 	c.must("", "PUT", "trial", "", nil, nil)
 	for _, name := range []string{"trial/a", "trial/b/c"} {
@@ -289,12 +336,12 @@ func makeEmbedded(t *testing.T, release, dir string, p *promises) {
 		p.Objects[name] = &promisedObject{Size: 3000, ETag: a.Header.Get("Etag"), Header: header}
 	}
 	c.begin("trial/upload", false)
-	g.stop()
+	ends.drained(g)
 }
 
 // makeMirrored leaves a journal in two directories with pending writes.
-func makeMirrored(t *testing.T, release, dir string, up *slowMemory, behind upstream, p *promises) {
-	g := startGateway(t, options{release: release, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: []string{"AKIGW_WRITE_BACK_SECOND_DIR=" + filepath.Join(dir, secondDir)}})
+func makeMirrored(t *testing.T, ends ending, o options, up *slowMemory, p *promises) {
+	g := startGateway(t, o)
 	c := newUpgradeClient(t, g, p)
 	c.must("", "PUT", "backmirrored", "", nil, nil)
 	c.put("backmirrored/flushed", 100)
@@ -305,12 +352,12 @@ func makeMirrored(t *testing.T, release, dir string, up *slowMemory, behind upst
 	c.remove("backmirrored/flushed")
 	c.complete("backmirrored/completed")
 	c.begin("backmirrored/upload", false)
-	g.stopWithPending()
+	ends.pending(g)
 }
 
 // makeFull leaves some of everything.
-func makeFull(t *testing.T, release, dir string, up *slowMemory, behind upstream, p *promises) {
-	g := startGateway(t, options{release: release, upstream: behind, dir: dir, config: upgradeConfig})
+func makeFull(t *testing.T, ends ending, o options, up *slowMemory, p *promises) {
+	g := startGateway(t, o)
 	c := newUpgradeClient(t, g, p)
 	for _, bucket := range []string{"back", "backkms", "packs", "still", "strict"} {
 		c.must("", "PUT", bucket, "", nil, nil)
@@ -335,7 +382,7 @@ func makeFull(t *testing.T, release, dir string, up *slowMemory, behind upstream
 	c.pin(g, "s3://still/small")
 	c.pin(g, "s3://back/")
 	c.begin("back/moved", true)
-	if out := g.mustAkigw("snapshot", "create"); !strings.Contains(out, " snapshot ") {
+	if out := g.mustAkigw("snapshot", "create"); !strings.Contains(out, "made snapshot") {
 		t.Fatal(out)
 	}
 	up.down.Store(true)
@@ -348,7 +395,7 @@ func makeFull(t *testing.T, release, dir string, up *slowMemory, behind upstream
 	c.begin("back/upload", false)
 	st := g.status()
 	p.Pending, p.Dead, p.Packed = st.Pending, st.Dead, st.Packed
-	g.stopWithPending()
+	ends.pending(g)
 	up.down.Store(false)
 	if p.Pending < 8 || p.Dead != 1 || p.Packed == 0 {
 		t.Fatalf("%+v", st)

@@ -67,15 +67,10 @@ func takeOverFull(t *testing.T, g *gateway, up *slowMemory, p *promises) {
 	}
 	c.holdsLocally()
 	c.operates(g)
+	c.counts(g)
 	up.down.Store(false)
 	g.recovered(p.Warm...)
-	gets := g.objectGets()
-	for _, path := range p.Warm {
-		c.hold(path)
-	}
-	if n := g.objectGets() - gets; n != 0 {
-		t.Errorf("%d GETs upstream for what is on disk", n)
-	}
+	c.holdsOnDisk(g)
 	waitDrained(t, g, 20*time.Second)
 	c.holds()
 	c.finishUploads()
@@ -85,10 +80,7 @@ func takeOverFull(t *testing.T, g *gateway, up *slowMemory, p *promises) {
 		c.lists(bucket)
 	}
 	c.isUpstream(up)
-	up.Before = nil
-	g.mustAkigw("dead-letters", "retry", "--all")
-	p.Objects["back/refused"].Dead = false
-	waitDrained(t, g, 20*time.Second)
+	c.retryDead(g, up)
 	c.holds()
 	c.isUpstream(up)
 }
@@ -179,8 +171,41 @@ func (c *upgradeClient) holdsLocally() {
 	}
 }
 
-// operates sees that the operator and a user are who they were, and finds pins, dead letters, snapshots and
-// costs.
+// holdsOnDisk sees that what is on disk is read from there, or from memory, which a start finds empty.
+func (c *upgradeClient) holdsOnDisk(g *gateway) {
+	c.t.Helper()
+	gets := g.objectGets()
+	for _, path := range c.Warm {
+		a := c.must("", "GET", path, "", nil, nil)
+		if tier := a.Header.Get("X-Akigw-Cache"); tier != "warm" && tier != "hot" {
+			c.t.Errorf("GET %s: answered by %q, it is on disk", path, tier)
+		}
+		c.hold(path)
+	}
+	if n := g.objectGets() - gets; n != 0 {
+		c.t.Errorf("%d GETs upstream for what is on disk", n)
+	}
+}
+
+// retryDead has the upstream take what it refused.
+func (c *upgradeClient) retryDead(g *gateway, up *slowMemory) {
+	c.t.Helper()
+	up.Before = nil
+	g.mustAkigw("dead-letters", "retry", "--all")
+	c.Objects["back/refused"].Dead = false
+	waitDrained(c.t, g, 20*time.Second)
+}
+
+// counts sees that requests have been counted since the data was made.
+func (c *upgradeClient) counts(g *gateway) {
+	c.t.Helper()
+	var costs cost.Report
+	if raw := fetchJSON(c.t, g, "/api/v1/cost", &costs); costs.Since.After(c.Made.Add(time.Minute)) || costs.Total.Clients.Writes < 10 {
+		c.t.Errorf("costs: %s", raw)
+	}
+}
+
+// operates sees that the operator and a user are who they were, and finds pins, dead letters and snapshots.
 func (c *upgradeClient) operates(g *gateway) {
 	c.t.Helper()
 	g.key = c.Operator
@@ -196,10 +221,6 @@ func (c *upgradeClient) operates(g *gateway) {
 	var snapshots []struct{ ID string }
 	if raw := fetchJSON(c.t, g, "/api/v1/snapshots", &snapshots); len(snapshots) != 1 {
 		c.t.Errorf("snapshots: %s", raw)
-	}
-	var costs cost.Report
-	if raw := fetchJSON(c.t, g, "/api/v1/cost", &costs); costs.Since.After(c.Made.Add(time.Minute)) || costs.Total.Clients.Writes < 10 {
-		c.t.Errorf("costs: %s", raw)
 	}
 	read := func(bucket, key string) error {
 		_, err := g.sdk(c.Reader).HeadObject(c.t.Context(), &s3.HeadObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
@@ -338,77 +359,113 @@ func sameJournals(t *testing.T, dir string) {
 // and this one after that: everything pending is there each time, and in the end all of it is upstream.
 func TestLongUpgrade_GoingBack(t *testing.T) {
 	long(t)
-	previous := buildRelease(t, previousRelease)
-	for name, end := range map[string]func(*gateway){"stopped": (*gateway).stopWithPending, "killed": (*gateway).kill} {
-		crashes := name == "killed"
+	previous := buildPrevious(t)
+	for name, ends := range endings {
 		t.Run(name, func(t *testing.T) {
 			dir, p := unpackFixture(t)
 			up, behind := startUpgradeUpstream(t, p.Upstream)
-			t.Run("full", func(t *testing.T) {
-				r := &goingBack{t, up, p.among("back", "backkms", "packs", "still", "strict"), end, crashes, "back", options{plain: true, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}}
-				r.run(previous)
-			})
-			t.Run("two directories", func(t *testing.T) {
-				r := &goingBack{t, up, p.among("backmirrored"), end, crashes, "backmirrored", options{plain: true, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}}
-				r.run(previous)
-				sameJournals(t, dir)
-			})
-			t.Run("embedded", func(t *testing.T) {
-				o := options{plain: true, dir: filepath.Join(dir, embeddedData), config: upgradeConfig}
-				c := &upgradeClient{promises: p.among("trial")}
-				for i, release := range []string{"", previous, ""} {
-					o.release = release
-					g := startGateway(t, o)
-					c.t, c.client = t, newUpgradeClient(t, g, nil).client
-					c.holds()
-					path := fmt.Sprintf("trial/new-%d", i)
-					a := c.must("", "PUT", path, "", nil, upgradeBody(path, 100))
-					c.Objects[path] = &promisedObject{Size: 100, ETag: a.Header.Get("Etag")}
-					c.begin(path+"-upload", false)
-					if i > 0 {
-						c.finishUploads()
-					}
-					c.lists("trial")
-					g.stop()
-				}
-			})
+			r := turns{up: up, ends: ends, order: []string{"", previous, "", previous, ""}}
+			r.takeAll(t, dir, behind, p)
 		})
 	}
 }
 
-// goingBack runs the two releases in turn on one data directory.
-type goingBack struct {
-	t       *testing.T
-	up      *slowMemory
-	p       *promises
-	end     func(*gateway) // of each run
-	crashes bool           // it is no clean stop
-	bucket  string         // that is written
-	o       options
+// TestLongBothWays: this build and another one with the same formats, AKIGW_OLD, take turns on data directories,
+// whichever of them made these. Each finds everything that the other one left: pending writes, uploads, packs, what
+// is on disk, pins and users.
+func TestLongBothWays(t *testing.T) {
+	long(t)
+	old := buildOld(t)
+	for first, order := range map[string][]string{"old first": {old, "", old, ""}, "new first": {"", old, "", old}} {
+		for name, ends := range endings {
+			t.Run(first+", "+name, func(t *testing.T) {
+				dir := t.TempDir()
+				p, up, behind := makeData(t, order[0], dir, ends)
+				r := turns{up: up, ends: ends, alike: true, order: order[1:]}
+				r.takeAll(t, dir, behind, p)
+			})
+		}
+	}
 }
 
-func (r *goingBack) run(previous string) {
-	r.turn("new", "")
-	r.turn("previous", previous)
-	r.turn("again", "")
-	r.turn("last", previous)
+// turns are those of two builds on one data directory.
+type turns struct {
+	t      *testing.T
+	up     *slowMemory
+	p      *promises
+	ends   ending   // of each turn
+	alike  bool     // both builds have the same formats: nothing is lost from one to the other
+	order  []string // paths of binaries, "" for this build's; the last one leaves nothing pending
+	bucket string   // that is written
+	o      options
+}
+
+// takeAll takes turns on all data directories of a fixture, each with its part of the promises.
+func (r turns) takeAll(t *testing.T, dir string, behind upstream, p *promises) {
+	t.Run("full", func(t *testing.T) {
+		r.t, r.p, r.bucket = t, p.among("back", "backkms", "packs", "still", "strict"), "back"
+		r.o = options{plain: true, upstream: behind, dir: filepath.Join(dir, fullData), config: upgradeConfig}
+		r.take()
+	})
+	t.Run("two directories", func(t *testing.T) {
+		r.t, r.p, r.bucket = t, p.among("backmirrored"), "backmirrored"
+		r.o = options{plain: true, upstream: behind, dir: filepath.Join(dir, mirroredData), config: upgradeConfig, env: secondIn(dir)}
+		r.take()
+		sameJournals(t, dir)
+	})
+	t.Run("embedded", func(t *testing.T) {
+		r.t, r.p = t, p.among("trial")
+		r.o = options{plain: true, dir: filepath.Join(dir, embeddedData), config: upgradeConfig}
+		r.takeEmbedded()
+	})
+}
+
+// take takes the turns before an upstream in memory.
+func (r *turns) take() {
+	last := len(r.order) - 1
+	for i, release := range r.order[:last] {
+		r.turn(fmt.Sprintf("turn-%d", i), release)
+	}
 	r.up.down.Store(false)
-	r.o.release = ""
+	r.o.release = r.order[last]
 	g := startGateway(r.t, r.o)
 	waitDrained(r.t, g, 20*time.Second)
 	c := newUpgradeClient(r.t, g, r.p)
 	g.recovered(r.bucket + "/none")
 	c.finishUploads()
 	waitDrained(r.t, g, 20*time.Second)
+	if r.bucket == "back" {
+		c.operates(g)
+		c.retryDead(g, r.up)
+	}
 	c.holds()
 	c.lists(r.bucket)
 	c.isUpstream(r.up)
 	g.stop()
 }
 
+// takeEmbedded takes the turns with the embedded upstream.
+func (r *turns) takeEmbedded() {
+	for i, release := range r.order {
+		r.o.release = release
+		g := startGateway(r.t, r.o)
+		c := newUpgradeClient(r.t, g, r.p)
+		c.holds()
+		path := fmt.Sprintf("trial/new-%d", i)
+		a := c.must("", "PUT", path, "", nil, upgradeBody(path, 100))
+		c.Objects[path] = &promisedObject{Size: 100, ETag: a.Header.Get("Etag")}
+		c.begin(path+"-upload", false)
+		if i > 0 {
+			c.finishUploads()
+		}
+		c.lists("trial")
+		r.ends.drained(g)
+	}
+}
+
 // turn starts a release without the upstream on what the one before left, has everything go upstream, and leaves
 // something pending.
-func (r *goingBack) turn(name, release string) {
+func (r *turns) turn(name, release string) {
 	r.t.Helper()
 	refuseKey(r.up, "refused")
 	r.up.down.Store(true)
@@ -416,12 +473,18 @@ func (r *goingBack) turn(name, release string) {
 	g := startGateway(r.t, r.o)
 	c := newUpgradeClient(r.t, g, r.p)
 	c.holdsLocally()
-	c.undated = release != "" // the previous one does not keep the dates of what it flushes
+	c.undated = release != "" && !r.alike // the previous release does not keep the dates of what it flushes
 	if r.bucket == "back" {
 		c.operates(g)
+		if !r.ends.crashes { // counts are saved once a minute
+			c.counts(g)
+		}
 	}
 	r.up.down.Store(false)
 	g.recovered(r.bucket+"/none", "strict/small", "packs/none")
+	if r.alike {
+		c.holdsOnDisk(g)
+	}
 	waitDrained(r.t, g, 20*time.Second)
 	c.finishUploads()
 	waitDrained(r.t, g, 20*time.Second)
@@ -449,19 +512,17 @@ func (r *goingBack) turn(name, release string) {
 	if r.bucket == "back" {
 		c.put(fmt.Sprintf("packs/%s-pending", name), 500)
 	}
-	r.end(g)
-	if release == "" && r.bucket == "backmirrored" {
+	r.ends.pending(g)
+	if (release == "" || r.alike) && r.bucket == "backmirrored" {
 		r.doctor(g)
 	}
-	if r.crashes { // then what is on disk is validated before it is used
-		for _, path := range r.p.Warm {
-			r.p.Objects[path].Upstream = true
-		}
+	if r.ends.crashes {
+		r.p.crashed()
 	}
 }
 
 // doctor sees what docs/upgrading.md asks of the two directories before going back.
-func (r *goingBack) doctor(g *gateway) {
+func (r *turns) doctor(g *gateway) {
 	r.t.Helper()
 	cmd := g.command("doctor")
 	cmd.Env = append(cmd.Env, r.o.env...)

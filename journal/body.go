@@ -8,7 +8,7 @@ import (
 	"github.com/akidb/akigw/journal/internal/spool"
 )
 
-// bodyOpener opens the bodies of entries, wherever they are.
+// bodyOpener opens the bodies of entries, wherever they are stored.
 type bodyOpener struct {
 	table  *table
 	log    *wal
@@ -16,8 +16,8 @@ type bodyOpener struct {
 	repair *repairer // nil without a second directory
 }
 
-// open opens length bytes of the body of an entry from an offset on. It takes none of the locks
-// that a commit holds, and none across I/O.
+// open opens length bytes of the body of an entry, starting at offset from. It takes no lock that a
+// commit holds, and holds none across I/O.
 func (s *bodyOpener) open(e *Entry, from, length int64) (*spool.Body, error) {
 	for {
 		it := s.table.item(e)
@@ -30,7 +30,7 @@ func (s *bodyOpener) open(e *Entry, from, length int64) (*spool.Body, error) {
 		if it.inline() {
 			in := s.log.acquire(it.segment)
 			if in == nil {
-				continue // it was rewritten, and its old segment removed
+				continue // it was rewritten, and its old segment was removed
 			}
 			defer s.log.release(in)
 			body := make([]byte, e.Size)
@@ -41,7 +41,7 @@ func (s *bodyOpener) open(e *Entry, from, length int64) (*spool.Body, error) {
 		}
 		files := it.pieces()
 		s.spool.Acquire(files...)
-		if s.table.item(e) != it { // it may have left before its files were kept
+		if s.table.item(e) != it { // it may have left before its files were acquired
 			s.spool.Release(files...)
 			continue
 		}
@@ -49,7 +49,7 @@ func (s *bodyOpener) open(e *Entry, from, length int64) (*spool.Body, error) {
 	}
 }
 
-// readInline reads an inline body from its segment, verified.
+// readInline reads an inline body from its segment and verifies it.
 func (s *bodyOpener) readInline(in *segment, p []byte, at int64, sum uint32) error {
 	damaged, err := spool.ReadIntact(in.file, p, at, func(b []byte) bool { return codec.Checksum(b) == sum })
 	if damaged {
@@ -58,16 +58,15 @@ func (s *bodyOpener) readInline(in *segment, p []byte, at int64, sum uint32) err
 	return err
 }
 
-// openFile opens a spool file and checks that its table is whole, and the one that its record
-// says.
+// openFile opens a spool file and checks that its checksum table is intact and matches its record.
 func (s *bodyOpener) openFile(p spool.Piece, named string) (*spool.File, error) {
 	damaged := func() { s.repair.queueBody(p, named) }
 	f, err := s.spool.OpenFile(p, named, damaged)
 	if err == nil || s.repair == nil {
 		return f, err
 	}
-	switch repair := s.repair.body(p, named); { // no copy had a whole one
-	case errors.Is(repair, errNotRepaired): // then another goroutine may have it whole in a moment
+	switch repair := s.repair.body(p, named); { // no copy had an intact table
+	case errors.Is(repair, errNotRepaired): // another goroutine may be repairing it right now
 		s.repair.await(p.Number)
 	case repair != nil:
 		return nil, err

@@ -10,45 +10,45 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// committer makes records durable and has them applied, many with one sync. A single goroutine
-// writes: it takes what waits, all at once, syncs once, and wakes those who wait.
+// committer makes records durable and applies them; many records share one sync. A single goroutine
+// writes: it takes all waiting records at once, syncs once, and wakes their writers.
 type committer struct {
 	health    *health
 	log       *wal
 	table     *table
 	maxDates  int
-	displaced func() error // returns ErrMoved if the journal's files are not where they were
-	joined    func() bool  // the side files say what they have to say in this epoch
+	displaced func() error // returns ErrMoved if the journal's files were moved or replaced
+	joined    func() bool  // the side files are up to date for this epoch
 	discard   func(spools []uint64)
 	after     func() // called after each batch
 	retry     func() // called once a second
 
 	mu      sync.Mutex
-	wake    sync.Cond       // with mu
+	wake    sync.Cond       // on mu
 	queue   []*writing      // guarded by mu
 	closing bool            // guarded by mu
-	due     bool            // it is time to look; guarded by mu
+	due     bool            // a check is due; guarded by mu
 	changed func(akigw.Key) // guarded by mu
 
-	timer *time.Timer // of looks
+	timer *time.Timer // of the next check
 	done  sync.WaitGroup
 }
 
-// writing is some records that wait for a sync together.
+// writing is a group of records that wait for the same sync.
 type writing struct {
 	ops     []*op
-	rewrite *rewrite // says what ops are when their turn comes; nil for none
+	rewrite *rewrite // produces ops just before they are written; nil for none
 	done    chan error
 }
 
-// start starts the goroutine.
+// start starts the goroutine that writes.
 func (c *committer) start() {
 	c.wake.L = &c.mu
 	c.timer = time.AfterFunc(lookEvery, c.poke)
 	c.done.Go(c.run)
 }
 
-// stop writes what waits, takes nothing more, and returns when the goroutine has ended.
+// stop writes what is queued, accepts nothing more, and returns when the goroutine has ended.
 func (c *committer) stop() {
 	c.mu.Lock()
 	c.closing = true
@@ -58,14 +58,14 @@ func (c *committer) stop() {
 	c.done.Wait()
 }
 
-// notify sets the subscriber: it is called for each key that got or lost an entry.
+// notify sets the subscriber, which is called for each key that gained or lost an entry.
 func (c *committer) notify(changed func(akigw.Key)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changed = changed
 }
 
-// commit appends records and waits for the sync that makes them durable.
+// commit queues records and waits for the sync that makes them durable.
 func (c *committer) commit(ctx context.Context, ops ...*op) error {
 	if len(ops) == 0 {
 		return nil
@@ -89,7 +89,7 @@ func (c *committer) commit(ctx context.Context, ops ...*op) error {
 	}
 }
 
-// enqueue puts records into the queue, unless they are not taken.
+// enqueue adds records to the queue, or returns why they are not accepted.
 func (c *committer) enqueue(w *writing) (*writing, error) {
 	w.done = make(chan error, 1)
 	takes := c.health.accepting
@@ -110,8 +110,8 @@ func (c *committer) enqueue(w *writing) (*writing, error) {
 	return w, nil
 }
 
-// releases reports whether a record releases something that the journal holds, or says the same
-// once more: those may be written to the reserve. Every other one is the acknowledgement of
+// releases reports whether a record releases something that the journal holds, or repeats an
+// earlier record. Only such records may be written to the reserve; every other record acknowledges
 // something new.
 func (o *op) releases() bool { return o.entry != 0 || o.kind == kindPack }
 
@@ -119,13 +119,13 @@ func (w *writing) releases() bool {
 	return !slices.ContainsFunc(w.ops, func(o *op) bool { return !o.releases() })
 }
 
-// alone reports whether records have to be written by themselves, because what they say depends
-// on what was written before.
+// alone reports whether records must be written by themselves, because their content depends on
+// what was written before.
 func (w *writing) alone() bool {
 	return w.rewrite != nil || len(w.ops) == 1 && (w.ops[0].kind == kindComplete && w.ops[0].entry == 0 || w.ops[0].kind == kindAbort)
 }
 
-// maxBatch is about how many bytes one write takes.
+// maxBatch is the approximate limit of one write in bytes.
 const maxBatch = 8 << 20
 
 // run writes batch after batch until the committer is stopped.
@@ -148,7 +148,7 @@ func (c *committer) run() {
 	}
 }
 
-// take waits for records and takes them.
+// take waits for records and takes all of them.
 func (c *committer) take() (batch []*writing, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -179,7 +179,7 @@ func (c *committer) empty() bool {
 	return len(c.queue) == 0
 }
 
-// write makes a batch durable, applies it and tells those who wait.
+// write makes a batch durable, applies it and wakes its writers.
 func (c *committer) write(batch []*writing) {
 	if batch = c.admit(c.check(batch)); len(batch) == 0 {
 		return
@@ -203,9 +203,9 @@ func opsOf(batch []*writing) (ops []*op) {
 	return ops
 }
 
-// check takes records off a batch that do not fit what there is by now: of uploads that are
-// over. Those of an upload that is not come before any that ends it. What a rewrite is made of
-// is found out here: nothing changes any more before it is written.
+// check removes from a batch the records that no longer fit the state: those of uploads that have
+// ended. The records of an open upload always come before the one that ends it. The content of a
+// rewrite is determined here, because nothing changes between here and the write.
 func (c *committer) check(batch []*writing) (good []*writing) {
 	for _, w := range batch {
 		if w.rewrite != nil {
@@ -214,7 +214,7 @@ func (c *committer) check(batch []*writing) (good []*writing) {
 				continue
 			}
 		}
-		released, err := c.table.check(w.ops[0]) // several at once are of no upload
+		released, err := c.table.check(w.ops[0]) // several at once never belong to an upload
 		if err != nil {
 			c.discard(released)
 			w.done <- err
@@ -225,8 +225,8 @@ func (c *committer) check(batch []*writing) (good []*writing) {
 	return good
 }
 
-// makeRoom drops dates until those that are about to be written fit the bound, so that their
-// records can say which have left.
+// makeRoom drops date pairs until those that are about to be written fit the bound, so that their
+// records can say which pairs were dropped.
 func (c *committer) makeRoom(ops []*op) {
 	dated := slices.DeleteFunc(slices.Clone(ops), func(o *op) bool { return o.dated == nil })
 	if len(dated) > 0 {
@@ -234,7 +234,7 @@ func (c *committer) makeRoom(ops []*op) {
 	}
 }
 
-// admit refuses what is not taken while there is no room, and returns the rest.
+// admit refuses records that are not accepted while the disk is full, and returns the rest.
 func (c *committer) admit(batch []*writing) []*writing {
 	full, shut := c.health.room()
 	if full == nil || len(batch) == 0 {
@@ -243,8 +243,9 @@ func (c *committer) admit(batch []*writing) []*writing {
 	return c.refuse(batch, full, shut, false)
 }
 
-// refuse tells those who wait for an acknowledgement, or all, that there is no room, and returns
-// the others. inDoubt says that some of it may be on the disk and count.
+// refuse fails the writes that wait for an acknowledgement, or all of them, because the disk is
+// full, and returns the rest. inDoubt means that some of their records may be on disk and may
+// count.
 func (c *committer) refuse(batch []*writing, err error, all, inDoubt bool) (rest []*writing) {
 	var refused []*writing
 	for _, w := range batch {
@@ -258,8 +259,8 @@ func (c *committer) refuse(batch []*writing, err error, all, inDoubt bool) (rest
 	return rest
 }
 
-// finish applies the records of a batch, unless they were not written, and tells those who wait:
-// all of them first, before the subscriber is called for any key.
+// finish applies the records of a batch unless they were not written. It wakes all writers before
+// it calls the subscriber for any key.
 func (c *committer) finish(batch []*writing, out outcome) {
 	if len(batch) == 0 {
 		return
@@ -281,7 +282,7 @@ func (c *committer) finish(batch []*writing, out outcome) {
 	c.tell(keys...)
 }
 
-// tell calls the subscriber for keys that got or lost an entry.
+// tell calls the subscriber for keys that gained or lost an entry.
 func (c *committer) tell(keys ...akigw.Key) {
 	c.mu.Lock()
 	changed := c.changed
@@ -294,7 +295,7 @@ func (c *committer) tell(keys ...akigw.Key) {
 	}
 }
 
-// poke has the committer look.
+// poke requests a check.
 func (c *committer) poke() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -302,7 +303,7 @@ func (c *committer) poke() {
 	c.wake.Signal()
 }
 
-// lookIfDue looks if that is due.
+// lookIfDue runs the check if it is due.
 func (c *committer) lookIfDue() {
 	c.mu.Lock()
 	due, closing := c.due, c.closing
@@ -319,8 +320,8 @@ func (c *committer) lookIfDue() {
 	}
 }
 
-// look sees whether the journal is where it was and, while there is no room, whether there is
-// some.
+// look checks whether the journal's files are still in place and, while the disk is full, whether
+// there is space again.
 func (c *committer) look() {
 	if c.health.failure() != nil {
 		return
@@ -335,12 +336,12 @@ func (c *committer) look() {
 	c.retry()
 }
 
-// regain goes on if there is room again.
+// regain resumes acknowledgements if there is space again.
 func (c *committer) regain() {
 	_, shut := c.health.room()
 	kept := c.log.reserve.keep() && c.joined() && c.log.renew()
-	if !kept && shut { // else the first record that needs it begins the next piece of the reserve
-		_ = c.log.begin() // a little room is enough to release something
+	if !kept && shut { // otherwise the first record that needs the next piece of the reserve begins it
+		_ = c.log.begin() // a little space is enough to release something
 	}
 	if kept {
 		c.health.regain()
@@ -350,7 +351,7 @@ func (c *committer) regain() {
 	}
 }
 
-// pendingKeys are the keys with pending entries, those of the oldest first.
+// pendingKeys returns the keys with pending entries, the key with the oldest entry first.
 func (t *table) pendingKeys() (all []akigw.Key) {
 	t.read(func(s *state) {
 		all = make([]akigw.Key, 0, s.lists.pending.Len())

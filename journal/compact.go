@@ -10,10 +10,11 @@ import (
 	"github.com/akidb/akigw/internal/failpoint"
 )
 
-// compactor removes garbage in the background: spool files that are not needed any more, and the
-// oldest segments without live records. Segments go strictly in order, each removal durable before the next: a
-// record that ends an entry never goes before the entry's own. Nothing is removed before what
-// replaces it is durable, because only durable records are applied.
+// compactor removes garbage in the background: spool files that are no longer needed, and the
+// oldest segments once they hold no live records. Segments are removed strictly in order, and each
+// removal is durable before the next: a record that ends an entry never disappears before the
+// entry's own record. Nothing is removed before its replacement is durable, because only durable
+// records are applied.
 type compactor struct {
 	health       *health
 	log          *wal
@@ -29,30 +30,30 @@ type compactor struct {
 	stop chan struct{}
 	done sync.WaitGroup
 
-	postponed atomic.Bool // the oldest segment can go when there is room for the side files
+	postponed atomic.Bool // the oldest segment can be removed when there is space for the side files
 
-	// What follows is for the goroutine, and the recovery before it.
-	keep bool // segments stay, because removing one failed, or they must not be touched
+	// The remaining fields belong to the goroutine, and to the recovery before it starts.
+	keep bool // segments are kept, because a removal failed or they must not be touched
 }
 
 func (c *compactor) start() { c.done.Go(c.run) }
 
-// close ends the background goroutine. What can be removed without writing a record has been
-// removed when it returns.
+// close ends the background goroutine. By then it has removed everything that can be removed
+// without writing a record.
 func (c *compactor) close() {
 	close(c.stop)
 	c.done.Wait()
 }
 
-// poke has the compactor look whether something can go.
+// poke tells the compactor to check whether something can be removed.
 func (c *compactor) poke() {
 	select {
 	case c.wake <- struct{}{}:
-	default: // it is going to look anyway
+	default: // a check is already due
 	}
 }
 
-// retry is poke if something could not go for want of room.
+// retry is poke if something could not be removed because the disk was full.
 func (c *compactor) retry() {
 	if c.postponed.Load() || !c.side.joined() {
 		c.poke()
@@ -78,17 +79,17 @@ func (c *compactor) run() {
 func (c *compactor) clean() {
 	c.spool.Clear()
 	if c.side.join() {
-		c.committer.poke() // that may be what it waits for
+		c.committer.poke() // the committer may be waiting for that space
 	}
 	c.compact()
 }
 
-// maxSealed is how many segments' worth of records are kept before live ones are rewritten so
-// that old segments can go.
+// maxSealed is the size of records, in segments, above which live records are rewritten so that old
+// segments can be removed.
 const maxSealed = 4
 
-// compact removes the oldest segments that nothing live is in, and rewrites what is live in
-// them if it is time.
+// compact removes the oldest segments that hold nothing live, and rewrites the live records of the
+// oldest segment when it is worth it.
 func (c *compactor) compact() {
 	for !c.keep && c.health.compacting() {
 		oldest, next := c.log.oldest()
@@ -108,7 +109,7 @@ func (c *compactor) compact() {
 }
 
 // drop removes the oldest segment; next is the one after it. It returns false if the segment stays.
-// A disk without room for the side file is no reason to keep it for good: it is tried again.
+// If the disk is too full for the side file, the removal is retried later.
 func (c *compactor) drop(s *segment, next uint64) bool {
 	if !c.log.beginRemoval(s) {
 		return false
@@ -124,17 +125,16 @@ func (c *compactor) drop(s *segment, next uint64) bool {
 		err = c.log.remove(s)
 	}
 	if err != nil {
-		c.keep = true // it may come back after a crash: those after it have to stay
-		c.logger.Warn("could not remove an old journal segment; segments stay until the gateway is restarted", "segment", c.log.segmentName(s.id), "error", err)
+		c.keep = true // it may reappear after a crash, so later segments must stay
+		c.logger.Warn("could not remove an old journal segment; segments are kept until the gateway is restarted", "segment", c.log.segmentName(s.id), "error", err)
 		return false
 	}
 	c.table.forget(s.id)
 	return true
 }
 
-// dropEmpty removes the oldest segments that nothing live is in, the last one apart: it says
-// what is known of all of them. It reports whether there were any. It is for a start without
-// room.
+// dropEmpty removes the oldest segments that hold nothing live, but never the last one, which
+// describes all the others. It reports whether it removed any. It is for a start on a full disk.
 func (c *compactor) dropEmpty() (dropped bool) {
 	for !c.keep && c.health.undamaged() {
 		oldest, next := c.log.oldest()
@@ -146,8 +146,8 @@ func (c *compactor) dropEmpty() (dropped bool) {
 	return dropped
 }
 
-// crowded reports whether it is time to give up the oldest segment: there is much more in
-// segments than is live, or all that is left in it are a few dates.
+// crowded reports whether the oldest segment should be rewritten: segments hold much more than what
+// is live, or the oldest one holds only a few date pairs.
 func (c *compactor) crowded(oldest *segment) bool {
 	_, size, length := c.log.sizes()
 	var crowded, fits bool
@@ -156,33 +156,32 @@ func (c *compactor) crowded(oldest *segment) bool {
 		crowded = size >= maxSealed*c.segmentBytes && size >= 2*s.records || c.onlyDates(oldest, l)
 		fits = l.bytes+l.datedBytes <= (c.log.reserve.pieceBytes()-length)/2
 	})
-	if full, _ := c.health.room(); full != nil && !fits { // half of the reserve has to be left
+	if full, _ := c.health.room(); full != nil && !fits { // half of the reserve must remain
 		return false
 	}
 	return crowded
 }
 
-// onlyDates reports whether a segment holds nothing but dates, and so few or so small a number
-// of bytes that rewriting them is cheaper than keeping the segment. Without this a journal whose
-// writes are all upstream would not give up its segments.
+// onlyDates reports whether a segment holds nothing but date pairs, and so few of them that
+// rewriting them is cheaper than keeping the segment. Without this, a journal whose writes are all
+// in the upstream would never give up its segments.
 func (c *compactor) onlyDates(s *segment, l *contents) bool {
 	few := l.datedBytes <= s.size/4 || s.size < c.segmentBytes/4
 	return len(l.dates) > 0 && len(l.items)+len(l.orphans) == 0 && few
 }
 
-// moved reports whether a rewrite left less in a segment than there was. If it did not, nothing
-// that is rewritten would.
+// moved reports whether a rewrite reduced what is live in a segment. If it did not, rewriting again
+// would not help.
 func (c *compactor) moved(s *segment, before int) bool {
 	if c.table.left(s.id) < before {
 		return true
 	}
 	c.keep = true
-	c.logger.Error("live records do not leave an old journal segment; segments stay until the gateway is restarted", "segment", c.log.segmentName(s.id))
+	c.logger.Error("live records could not be moved out of an old journal segment; segments are kept until the gateway is restarted", "segment", c.log.segmentName(s.id))
 	return false
 }
 
-// rewrite has records of the oldest segment written once more by the committer, with their
-// bodies.
+// rewrite asks the committer to write live records of the oldest segment again, with their bodies.
 func (c *compactor) rewrite(oldest *segment) bool {
 	r := &rewrite{segment: oldest.id, bodies: map[uint64][]byte{}}
 	for _, it := range c.table.inlineOf(r) {
@@ -198,13 +197,13 @@ func (c *compactor) rewrite(oldest *segment) bool {
 	return err == nil && <-w.done == nil
 }
 
-// left is how many live things are in a segment.
+// left returns the number of live items in a segment.
 func (t *table) left(segment uint64) (n int) {
 	t.read(func(s *state) { n = s.left(segment) })
 	return n
 }
 
-// forget forgets a segment that was removed.
+// forget drops the state of a removed segment.
 func (t *table) forget(segment uint64) {
 	t.read(func(s *state) { delete(s.segments, segment) })
 }

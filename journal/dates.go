@@ -10,27 +10,27 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 )
 
-// A client was promised a Last-Modified when its write was acknowledged. The upstream
-// dates the object when it is flushed. Both dates are kept here, with what tells that
-// version of the object from any other, so that clients go on seeing the promised one.
-// The pair is a part of the done record: it is durable when the entry leaves the overlay.
-// An older release reads these records as plain done records.
+// A client is promised a Last-Modified when its write is acknowledged. The upstream sets a later
+// date when the object is flushed. The journal keeps both dates, with what identifies that version
+// of the object, so that clients keep seeing the promised one. The pair is part of the done record:
+// it is durable when the entry leaves the overlay. An older release reads these records as plain
+// done records.
 //
-// The number of pairs is bounded (Config.MaxDates): the pair that was recorded first
-// leaves first. Each takes about 0.3 KiB of memory and 0.1 KiB in a segment, plus its key.
+// The number of pairs is bounded (Config.MaxDates); the oldest pair is dropped first. Each takes
+// about 0.3 KiB of memory and 0.1 KiB in a segment, plus its key.
 
-// Stored is how the upstream describes an object that was flushed.
+// Stored is how the upstream describes a flushed object.
 type Stored struct {
-	// ETag is its ETag, with quotes, if that is another one than was promised, else "".
+	// ETag is its ETag, with quotes, if it differs from the promised one, else "".
 	ETag string
-	// Modified is its Last-Modified, in whole seconds, zero if it is not known.
+	// Modified is its Last-Modified in whole seconds, zero if unknown.
 	Modified time.Time
-	// Version is its version id, "" for none.
+	// Version is its version ID, "" for none.
 	Version string
 }
 
-// record is the record that an entry is in the upstream, where it is stored as s. dates says that
-// its dates are to be remembered.
+// record returns the record that says that an entry is in the upstream, stored as s. dates asks to
+// remember its dates.
 func (s Stored) record(e *Entry, dates bool) *op {
 	if s.ETag != "" {
 		small := &Entry{Key: e.Key, ETag: e.ETag, Modified: e.Modified, Header: s.header(e.Size)}
@@ -43,26 +43,26 @@ func (s Stored) record(e *Entry, dates bool) *op {
 	return o
 }
 
-// dated is the pair of dates of an object in the upstream, and what it is known by.
+// dated is the date pair of an object in the upstream, and what identifies the object.
 type dated struct {
 	stored  int64 // Last-Modified in the upstream, in seconds since 1970
 	size    int64 // bytes
 	etag    string
-	version string // "" for none
+	version string // version ID, "" for none
 
 	key      akigw.Key
 	entry    uint64
-	order    uint64 // number of the record that first said so
+	order    uint64 // number of the record that first stored the pair
 	promised int64  // Last-Modified as it was promised, in nanoseconds since 1970
 	segment  uint64
-	record   int64 // bytes in the segment
+	record   int64 // size in the segment, bytes
 }
 
-// datedVersion is the first byte of what a done record says of dates.
+// datedVersion is the first byte of the encoded pair in a done record.
 const datedVersion = 1
 
-// encode is what a done record says of a pair. order is 0 in the record that first says
-// so: then it is the record's own number.
+// encode encodes a pair for a done record. order is 0 in the first record of the pair, and then
+// means the record's own number.
 func (d *dated) encode(order, floor uint64) string {
 	b := []byte{datedVersion}
 	for _, n := range [...]uint64{order, floor, uint64(d.stored), uint64(d.size)} {
@@ -73,8 +73,8 @@ func (d *dated) encode(order, floor uint64) string {
 	return string(b)
 }
 
-// decodeDated parses what encode wrote. It returns nil for anything else, such as what a
-// later release may write: then the upstream's date is shown.
+// decodeDated parses what encode wrote. It returns nil for anything else, such as a later release's
+// format; then clients see the upstream's date.
 func decodeDated(text string) (d *dated, order, floor uint64) {
 	in := codec.NewDecoder([]byte(text))
 	if in.Byte() != datedVersion {
@@ -89,8 +89,8 @@ func decodeDated(text string) (d *dated, order, floor uint64) {
 	return d, order, floor
 }
 
-// header is what a translate record says of dates. An older release keeps it and does not
-// look at it.
+// header encodes the dates for a translate record. An older release keeps the header and ignores
+// it.
 func (s Stored) header(size int64) http.Header {
 	if s.Modified.IsZero() {
 		return nil
@@ -102,7 +102,7 @@ func (s Stored) header(size int64) http.Header {
 	return h
 }
 
-// dates adds what a translate record says of dates.
+// dates reads the dates from the header of a translate record.
 func (t *Translation) dates(h http.Header) {
 	modified, err := http.ParseTime(h.Get("Last-Modified"))
 	size, sizeErr := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
@@ -111,7 +111,7 @@ func (t *Translation) dates(h http.Header) {
 	}
 }
 
-// done is the record that says once more what is known of a pair.
+// done returns a done record that repeats a pair.
 func (d *dated) done() *op {
 	return &op{kind: kindDone, entry: d.entry, key: d.key, when: time.Unix(0, d.promised), dated: d, order: d.order}
 }

@@ -8,45 +8,43 @@ import (
 	"github.com/akidb/akigw/journal/internal/spool"
 )
 
-// Errors that callers decide on.
+// Errors that callers test for with errors.Is.
 const (
-	// ErrFailed: a write or a sync failed; nothing is acknowledged until the
-	// gateway is restarted.
+	// ErrFailed: a write or a sync failed; nothing is acknowledged until the gateway is restarted.
 	ErrFailed = akigw.Error("the journal has failed")
-	// ErrDamaged: records or bodies that were acknowledged are damaged; nothing is
-	// acknowledged or flushed until an operator accepts it.
+	// ErrDamaged: acknowledged records or bodies are damaged; nothing is acknowledged or flushed
+	// until an operator accepts the damage.
 	ErrDamaged = akigw.Error("the journal is damaged")
-	// ErrFull: the disk of the journal is full, or it was read-only at the start. Nothing is
-	// acknowledged until it takes writes again; then the journal goes on by itself.
+	// ErrFull: the journal's disk is full, or was read-only at startup. Nothing is acknowledged
+	// until the disk accepts writes again; the journal then resumes by itself.
 	ErrFull = akigw.Error("the journal's disk accepts no more data")
-	// ErrMoved: the directory of the journal was removed, unmounted, or replaced by another one.
-	// What is written to files that are open is not found by the next start.
+	// ErrMoved: the journal's directory was removed, unmounted or replaced. The next start would
+	// not find what is written to the open files.
 	ErrMoved = akigw.Error("the journal's directory is not the one that was opened")
-	// ErrGone: the entry is not in the journal any more.
-	ErrGone = akigw.Error("not in the journal any more")
+	// ErrGone: the entry is no longer in the journal.
+	ErrGone = akigw.Error("the entry is no longer in the journal")
 	// ErrPacked: the body of an entry is in a pack.
 	ErrPacked = akigw.Error("the body is in a pack at the upstream")
-	// ErrNoUpload: there is no such upload; it may be over.
+	// ErrNoUpload: there is no such upload; it may have ended.
 	ErrNoUpload = akigw.Error("no such multipart upload in the journal")
-	// ErrNoPart: a part that is to be completed is not there, or another one is.
+	// ErrNoPart: a part to be completed does not exist, or has another ETag.
 	ErrNoPart = akigw.Error("no such part of the multipart upload in the journal")
 )
 
 const (
-	// errStuck: the disk has not finished a sync for too long. A write that was
-	// waiting may or may not be kept.
+	// errStuck: a sync has taken too long. A waiting write may or may not survive.
 	errStuck = akigw.Error("the journal's disk does not answer")
-	// errSpool: a body could not be written. The journal is as it was.
+	// errSpool: a body could not be written. The journal is unchanged.
 	errSpool = akigw.Error("the body could not be written to the journal's disk")
 	// errClosed: the journal was closed.
 	errClosed = akigw.Error("the journal is closed")
-	// errDeadLetter: a key's last change is a dead letter.
+	// errDeadLetter: the last change of a key is a dead letter.
 	errDeadLetter = akigw.Error("a write of this key could not be flushed and is a dead letter")
 )
 
-// errNoReserve: there is no reserve, or it was used.
+// errNoReserve: there is no reserve, or it is used up.
 const errNoReserve = akigw.Error("there is no reserve")
 
-// unwritten reports whether an error says that something could not be written, because the
-// disk accepts no data, and that this leaves no outcome unknown.
+// unwritten reports whether an error means that data was certainly not written, because the disk
+// accepts no data.
 func unwritten(err error) bool { return vfs.Unwritable(err) && !errors.Is(err, spool.ErrUnsynced) }

@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/journal/internal/spool"
 )
 
-// Directories and names in Config.Dir.
+// Directories and files in Config.Dir.
 const (
 	segmentDir    = "segments"
 	spoolDir      = "spool"
@@ -21,28 +21,29 @@ const (
 	acceptedMark  = "accepted-"
 )
 
-// segmentBase is the name of a segment in its directory.
+// segmentBase returns the base name of a segment file.
 func segmentBase(id uint64) string { return fmt.Sprintf("%016x.seg", id) }
 
-// segmentID is the id that a name says, false if it is not that of a segment.
+// segmentID parses the ID from a base name. It returns false if the name is not that of a segment.
 func segmentID(name string) (uint64, bool) {
 	base, ok := strings.CutSuffix(name, ".seg")
 	id, err := strconv.ParseUint(base, 16, 64)
 	return id, ok && err == nil
 }
 
-// checkID returns ErrMoved if a name is not that of a file any more.
+// checkID returns ErrMoved if a name no longer refers to the file with that ID.
 func checkID(fs vfs.FS, name, id string) error {
 	switch now, err := fs.ID(name); {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrMoved, err)
 	case now != id:
-		return fmt.Errorf("%w: %s is another file now", ErrMoved, name)
+		return fmt.Errorf("%w: %s has been replaced by another file", ErrMoved, name)
 	}
 	return nil
 }
 
-// writeFile makes data the durable content of a file; a crash leaves the old one or the new one.
+// writeFile replaces the content of a file durably; after a crash the file has the old content or
+// the new.
 func writeFile(fs vfs.FS, name string, data []byte) error {
 	draft := name + draftSuffix
 	if err := writeDraft(fs, draft, data); err != nil {
@@ -54,7 +55,7 @@ func writeFile(fs vfs.FS, name string, data []byte) error {
 	return spool.Unsynced(fs.SyncDir(filepath.Dir(name)))
 }
 
-// writeDraft writes and syncs a file that is going to be renamed, or that a crash may leave in part.
+// writeDraft writes and syncs a file that is renamed later, or that a crash may leave incomplete.
 func writeDraft(fs vfs.FS, name string, data []byte) error {
 	f, err := fs.Create(name)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// health knows whether a journal takes records, and if not, why.
+// health says whether a journal accepts records and, if not, why.
 type health struct {
 	dir         string
 	log         *slog.Logger
@@ -18,14 +18,14 @@ type health struct {
 
 	mu      sync.Mutex
 	failed  error     // guarded by mu
-	damage  []string  // files that an operator has not accepted; guarded by mu
-	full    error     // ErrFull and why, while there is no room; guarded by mu
-	shut    bool      // there is no room for releasing anything either; guarded by mu
+	damage  []string  // damaged files that an operator has not accepted; guarded by mu
+	full    error     // ErrFull with its cause while the disk is full; guarded by mu
+	shut    bool      // the reserve is used up as well; guarded by mu
 	closed  bool      // guarded by mu
-	syncing time.Time // when the sync under way began, zero for none; guarded by mu
+	syncing time.Time // start of the sync under way, zero for none; guarded by mu
 }
 
-// accepting returns nil if all records are taken, else why not.
+// accepting returns nil if all records are accepted, otherwise the reason.
 func (h *health) accepting() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -35,7 +35,7 @@ func (h *health) accepting() error {
 	return h.full
 }
 
-// releasing returns nil if records that release something are taken, else why not.
+// releasing returns nil if records that release something are accepted, otherwise the reason.
 func (h *health) releasing() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -58,31 +58,33 @@ func (h *health) releasingLocked() error {
 	return nil
 }
 
-// leasing reports whether entries are given out for uploads.
+// leasing reports whether entries are leased for uploads.
 func (h *health) leasing() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.damage) == 0 && h.failed == nil && !h.shut
 }
 
-// compacting reports whether segments may be removed. While anything is damaged, all stay.
+// compacting reports whether segments may be removed. All are kept while there is unaccepted
+// damage.
 func (h *health) compacting() bool { return h.leasing() }
 
-// undamaged reports whether there is no damage that has not been accepted.
+// undamaged reports whether there is no unaccepted damage.
 func (h *health) undamaged() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.damage) == 0
 }
 
-// failure is why the journal has failed, nil if it has not.
+// failure returns why the journal has failed, nil if it has not.
 func (h *health) failure() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.failed
 }
 
-// why is the reason for which the outcome of a write is unknown: the journal has failed, or is full.
+// why returns the reason for which the outcome of a write is unknown: the journal has failed or its
+// disk is full.
 func (h *health) why() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -92,19 +94,19 @@ func (h *health) why() error {
 	return h.full
 }
 
-// fail ends the journal's taking of records, for good. It returns ErrFailed with the cause.
+// fail stops the journal for good. It returns ErrFailed with the cause.
 func (h *health) fail(err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.failed == nil {
 		h.failed = fmt.Errorf("%w: %w", ErrFailed, err)
-		h.log.Error("the journal has failed: it acknowledges no write and flushes none any more; repair the disk and restart the gateway", "dir", h.dir, "error", err)
+		h.log.Error("the journal has failed: it no longer acknowledges or flushes writes; repair the disk and restart the gateway", "dir", h.dir, "error", err)
 	}
 	return h.failed
 }
 
-// spoolFailed makes the error of a body that could not be written. A disk that became read-only is
-// a failure of the journal: how much of the last writes is on it is unknown.
+// spoolFailed returns the error for a body that could not be written. A disk that became read-only
+// fails the journal, because it is unknown how much of the last writes reached it.
 func (h *health) spoolFailed(err error) error {
 	if errors.Is(err, syscall.EROFS) {
 		_ = h.fail(err)
@@ -112,7 +114,7 @@ func (h *health) spoolFailed(err error) error {
 	return fmt.Errorf("%w: %w", errSpool, err)
 }
 
-// noRoom stops acknowledgements; shut says that nothing else can be written either. It returns
+// noRoom stops acknowledgements; shut means that no other record can be written either. It returns
 // ErrFull with the cause.
 func (h *health) noRoom(cause error, shut bool) error {
 	h.mu.Lock()
@@ -123,27 +125,27 @@ func (h *health) noRoom(cause error, shut bool) error {
 	}
 	if shut && !h.shut {
 		h.shut = true
-		h.log.Error("the journal has no reserve left: its entries can be read, but are not flushed until there is room", "dir", h.dir, "error", cause)
+		h.log.Error("the journal has no reserve left: its entries can be read, but are not flushed until there is free space", "dir", h.dir, "error", cause)
 	}
 	return h.full
 }
 
-// room returns ErrFull and why if there is no room for acknowledgements, and whether there is
-// none for anything else either.
+// room returns ErrFull with its cause if there is no space for acknowledgements, and whether no
+// other record can be written either.
 func (h *health) room() (full error, shut bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.full, h.shut
 }
 
-// reopen notes that records that release something can be written again.
+// reopen records that releasing records can be written again.
 func (h *health) reopen() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.shut = false
 }
 
-// regain notes that there is room again. It returns false if the journal has failed.
+// regain records that there is space again. It returns false if the journal has failed.
 func (h *health) regain() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -151,11 +153,11 @@ func (h *health) regain() bool {
 		return false
 	}
 	h.full, h.shut = nil, false
-	h.log.Info("the journal's disk has room again", "dir", h.dir)
+	h.log.Info("the journal's disk has free space again", "dir", h.dir)
 	return true
 }
 
-// syncBegins notes when a sync began, so that one that takes too long is noticed.
+// syncBegins records the start of a sync, so that one that takes too long is noticed.
 func (h *health) syncBegins() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -168,14 +170,14 @@ func (h *health) syncEnds() {
 	h.syncing = time.Time{}
 }
 
-// setDamage sets which files hold damage that has not been accepted.
+// setDamage sets the files with unaccepted damage.
 func (h *health) setDamage(files []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.damage = files
 }
 
-// damaged are the files that setDamage set.
+// damaged returns the files that setDamage set.
 func (h *health) damaged() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,23 +1,21 @@
-// Package journal keeps acknowledged writes that are not in the upstream yet.
-// What Commit and Delete have returned from is on disk, synced, and survives any
-// crash: the body, what the client was promised of it, and its place in the
-// order of its key's changes. It stays until it is known to be in the upstream
-// (Flushed), has been replaced by a later change of its key, or was dropped by an
-// operator.
+// Package journal stores acknowledged writes that are not in the upstream yet. When Commit or
+// Delete has returned nil, the write is on disk, synced, and survives any crash: the body, what the
+// client was promised about it, and its place in the order of its key's changes. A write stays
+// until it is known to be in the upstream (Flushed), has been replaced by a later change of its
+// key, or was dropped by an operator.
 //
-// The journal is precious. Any doubt ends in "stop acknowledging": after a write
-// or a sync that failed nothing more is taken, and damage that was found at the
-// start keeps everything as it is until an operator has looked at it. It knows
-// nothing of HTTP or of the upstream, and does not decide when to flush.
+// The journal is precious. Any doubt ends in "stop acknowledging": after a failed write or sync
+// nothing more is accepted, and damage found at startup keeps everything as it is until an operator
+// has looked at it. The journal knows nothing of HTTP or of the upstream, and does not decide when
+// to flush.
 //
-// It has three parts. The log (wal) is segment files of records, synced before
-// anything is acknowledged. The spool is a directory of bodies that are too large
-// for a record. The state is what all records together say; state.apply is pure,
-// and the only way in which a record changes it, live and in a recovery. Around
-// them, the committer writes records, the table shows the state to readers
-// without their taking a lock that a commit holds, and the compactor removes
-// garbage in the background. A second directory, if there is one, is the business
-// of mirror, reconciler, repairer and scrubber.
+// It has three parts. The log (wal) is a sequence of segment files with records, which are synced
+// before anything is acknowledged. The spool is a directory of bodies that are too large for a
+// record. The state is what all records together say; state.apply is pure, and the only way in
+// which a record changes the state, both live and in a recovery. Around these parts, the committer
+// writes records, the table gives readers a view of the state that needs no lock held by a commit,
+// and the compactor removes garbage in the background. A second directory, if there is one, is
+// handled by mirror, reconciler, repairer and scrubber.
 package journal
 
 import (
@@ -38,43 +36,43 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Config places and bounds a journal.
+// Config says where a journal is stored, and its limits.
 type Config struct {
-	// Dir is a directory for the journal alone. It is made if need be.
+	// Dir is a directory for the journal alone. It is created if necessary.
 	Dir string
 	FS  vfs.FS
 	Log *slog.Logger
-	// InlineBytes is the largest body that is kept in its record, not in a file
-	// of its own; at most 1 MiB.
+	// InlineBytes is the size of the largest body that is stored in its record instead of a file of
+	// its own; at most 1 MiB.
 	InlineBytes int
-	// SegmentBytes is about how long a segment file gets.
+	// SegmentBytes is the approximate size of a segment file.
 	SegmentBytes int64
-	// MaxDates is the number of objects at the upstream whose promised Last-Modified is
-	// remembered, see Flushed. Each takes about 0.3 KiB of memory and 0.1 KiB on disk, plus its
-	// key, until it is compacted up to four times as much.
+	// MaxDates is the number of objects in the upstream whose promised Last-Modified is remembered,
+	// see Flushed. Each takes about 0.3 KiB of memory and 0.1 KiB on disk, plus its key; up to four
+	// times as much disk before compaction.
 	MaxDates int
-	// ReserveBytes is how much of the disk is kept for flushing entries when there is no other
-	// room; 0: nothing.
+	// ReserveBytes is the disk space that is reserved for flushing entries when the disk is full;
+	// 0: none.
 	ReserveBytes int64
 	// SyncTimeout is how long a sync may take before writes are refused.
 	SyncTimeout time.Duration
-	// SecondDir is a directory on another disk that has all that Dir has, "" for none.
+	// SecondDir is a directory on another disk with a copy of everything in Dir, "" for none.
 	SecondDir string
-	// ScrubRate is how many bytes of each directory are read and verified in a second, in the
-	// background, if there is a second one; 0: none. What is found damaged is repaired from
-	// the other directory.
+	// ScrubRate is how many bytes of each directory per second are read and verified in the
+	// background, if there is a second directory; 0: none. Damage is repaired from the other
+	// directory.
 	ScrubRate int64
 }
 
-// Draft is a body on its way into the journal. It is for one goroutine, which must end it with
-// Commit, AddPart or Discard.
+// Draft is a body that is being received. It is for one goroutine, which must end it with Commit,
+// AddPart or Discard.
 type Draft = spool.Draft
 
-// Journal is an open journal. All methods may be called from any goroutine.
+// Journal is an open journal. Its methods are safe for concurrent use.
 type Journal struct {
 	// Uploads are the multipart uploads of clients.
 	Uploads *Uploads
-	// Packs are the packs at the upstream.
+	// Packs are the packs in the upstream.
 	Packs *Packs
 
 	config  Config
@@ -95,17 +93,16 @@ type Journal struct {
 	quarantine *quarantine
 }
 
-// Open opens a journal: its entries are live when it returns. It finds out what
-// was written and never became durable, and drops it; what was durable and is
-// damaged it keeps aside, and says so (Stats.Problem). A crash at any point of it
-// changes nothing for the next one.
+// Open opens a journal: its entries are live when it returns. It drops writes that never became
+// durable; what was durable and is damaged it quarantines and reports (Stats.Problem). A crash
+// during Open changes nothing for the next start.
 func Open(c Config) (*Journal, error) {
 	j := assemble(c)
 	fs := j.log.fs
 	if err := fs.MkdirAll(c.Dir); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	lock, err := fs.Lock(filepath.Join(c.Dir, lockFile)) // nothing is read or changed before it is held, in both directories
+	lock, err := fs.Lock(filepath.Join(c.Dir, lockFile)) // both directories are locked before anything is read or changed
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -117,14 +114,14 @@ func Open(c Config) (*Journal, error) {
 		return nil, errors.Join(fmt.Errorf("journal: %w", err), j.closeFiles())
 	}
 	j.newest = j.log.next - 1
-	j.table.update(func(s *state) { s.trimDates(c.MaxDates) }) // it may be a smaller bound than that of the last start
+	j.table.update(func(s *state) { s.trimDates(c.MaxDates) }) // the bound may have been lowered since the last start
 	j.committer.start()
 	j.compactor.start()
 	j.scrubber.start()
 	return j, nil
 }
 
-// assemble puts the parts of a journal together. Nothing is read or started yet.
+// assemble connects the parts of a journal. It reads nothing and starts nothing.
 func assemble(c Config) *Journal {
 	fs, dirs := c.FS, []string{c.Dir}
 	var m *mirror
@@ -158,7 +155,7 @@ func (j *Journal) recovery() *recovery {
 	return &recovery{fs: j.log.fs, dir: j.config.Dir, logger: j.config.Log, mirror: j.mirror, health: j.health, log: j.log, table: j.table, spool: j.spool, repair: j.bodies.repair, side: j.side, compactor: j.compactor, quarantine: j.quarantine}
 }
 
-// Close syncs and closes the journal. Entries stay for the next start.
+// Close syncs and closes the journal. Its entries are there at the next start.
 func (j *Journal) Close() error {
 	j.scrubber.stop()
 	j.health.close()
@@ -169,7 +166,7 @@ func (j *Journal) Close() error {
 	if ended && err == nil && j.mirror != nil {
 		err = j.side.write()
 	}
-	if vfs.Unwritable(err) { // it tells damage, and nothing else needs it
+	if vfs.Unwritable(err) { // the end only helps to detect damage
 		j.config.Log.Warn("the end of the journal could not be written down", "dir", j.config.Dir, "error", err)
 		err = nil
 	}
@@ -178,9 +175,9 @@ func (j *Journal) Close() error {
 
 func (j *Journal) closeFiles() error { return errors.Join(j.log.close(), j.lock.Close()) }
 
-// Notify sets the subscriber: changed is called for each key that gets or loses an entry from now
-// on, by the goroutine that commits. It must not wait for the journal. newest is the highest number
-// that an entry had when the journal was opened; later entries have higher ones.
+// Notify sets the subscriber. From now on, the committing goroutine calls changed for each key that
+// gains or loses an entry. changed must not wait for the journal. newest is the highest entry
+// number when the journal was opened; later entries have higher numbers.
 func (j *Journal) Notify(changed func(akigw.Key)) (newest uint64) {
 	j.committer.notify(changed)
 	return j.newest
@@ -189,9 +186,9 @@ func (j *Journal) Notify(changed func(akigw.Key)) (newest uint64) {
 // Receive starts a body of about size bytes, -1 if the size is unknown.
 func (j *Journal) Receive(size int64) *Draft { return j.spool.Receive(size) }
 
-// Commit makes d an acknowledged write: with e's Key, ETag, Modified and Header.
-// When it returns nil the write is on disk and visible. Any other outcome leaves
-// open whether it is kept, unless the body could not be written. d is ended either way.
+// Commit makes d an acknowledged write with e's Key, ETag, Modified and Header. When it returns
+// nil, the write is on disk and visible. After any other result the write may or may not survive,
+// except that it does not if the body could not be written. Commit always ends d.
 func (j *Journal) Commit(ctx context.Context, d *Draft, e Entry) error {
 	e.Size = d.Size()
 	return j.commitBody(ctx, d, &op{kind: kindPut, put: &e, key: e.Key})
@@ -213,8 +210,8 @@ func (j *Journal) commitBody(ctx context.Context, d *Draft, o *op) error {
 	return j.committer.commit(ctx, o)
 }
 
-// Delete makes the deletion of keys acknowledged, all or none of them visible by
-// the time that it returns.
+// Delete acknowledges the deletion of keys. When it returns nil, all of them are visible; otherwise
+// all or none become visible.
 func (j *Journal) Delete(ctx context.Context, keys []akigw.Key, at time.Time) error {
 	ops := make([]*op, len(keys))
 	for i, key := range keys {
@@ -223,15 +220,15 @@ func (j *Journal) Delete(ctx context.Context, keys []akigw.Key, at time.Time) er
 	return j.committer.commit(ctx, ops...)
 }
 
-// Flushed says that e is in the upstream, where it is stored as s, or, with the zero Stored, need
-// not be there any more: it and all that came before it for its key leave the journal. The ETag
-// and the Last-Modified that were promised are remembered where the upstream has others, unless
-// the key has a later entry.
+// Flushed records that e is in the upstream, stored as s, or, with the zero Stored, is no longer
+// needed there. The entry and all earlier ones of its key leave the journal. Where the upstream has
+// another ETag or Last-Modified than was promised, the promised one is remembered, unless the key
+// has a later entry.
 func (j *Journal) Flushed(ctx context.Context, e *Entry, s Stored) error {
 	return j.committer.commit(ctx, s.record(e, j.config.MaxDates > 0))
 }
 
-// Bury makes e a dead letter, for a reason that an operator understands.
+// Bury makes e a dead letter. reason is for the operator.
 func (j *Journal) Bury(ctx context.Context, e *Entry, reason string, at time.Time) error {
 	return j.committer.commit(ctx, &op{kind: kindDead, entry: e.ID, key: e.Key, text: cmp.Or(reason, "unknown"), when: at})
 }
@@ -241,15 +238,15 @@ func (j *Journal) Revive(ctx context.Context, e *Entry) error {
 	return j.committer.commit(ctx, &op{kind: kindAlive, entry: e.ID, key: e.Key})
 }
 
-// Uploading says that the entry or the upload of a number is on its way to the
-// upstream as the multipart upload id, "" that it is not any more. For an Orphan, "" says
-// that it was aborted.
+// Uploading records that the entry or client upload with a number is being sent to the upstream as
+// the multipart upload id; "" means that it no longer is. For an Orphan, "" means that the upload
+// was aborted.
 func (j *Journal) Uploading(ctx context.Context, number uint64, key akigw.Key, id string) error {
 	return j.committer.commit(ctx, &op{kind: kindUpload, entry: number, key: key, text: id})
 }
 
-// UploadID is the multipart upload that was begun upstream for the entry or the
-// upload of a number, "" for none.
+// UploadID returns the upstream's multipart upload for the entry or client upload with a number, ""
+// for none.
 func (j *Journal) UploadID(number uint64) (id string) {
 	j.table.read(func(s *state) {
 		if it := s.items[number]; it != nil {
@@ -259,29 +256,29 @@ func (j *Journal) UploadID(number uint64) (id string) {
 	return id
 }
 
-// Idle reports whether the journal holds nothing and writes nothing. It takes no lock.
+// Idle reports whether the journal has no entries and is writing none. It takes no lock.
 func (j *Journal) Idle() bool { return j.table.idle() }
 
-// Last returns the newest entry of a key: what the key holds for clients. It returns nil if the
-// journal has none. It takes no lock.
+// Last returns the newest entry of a key, which is what clients see. It returns nil if the journal
+// has none. It takes no lock.
 func (j *Journal) Last(key akigw.Key) *Entry { return j.table.view.Load().newest(key) }
 
-// Ascend calls yield with the newest entry of each key of a bucket, from the key from on, in the
-// order of their bytes, until it returns false. It shows the journal as it is when it is called,
-// and takes no lock.
+// Ascend calls yield with the newest entry of each key of a bucket, in byte order starting at from,
+// until yield returns false. It shows the journal as of the call, and takes no lock.
 func (j *Journal) Ascend(bucket, from string, yield func(*Entry) bool) {
 	j.table.view.Load().entries.ascend(bucket, from, func(_ string, items []*item) bool { return yield(newest(items).entry) })
 }
 
-// Body opens length bytes of the body of an entry from an offset on. The error is ErrPacked if it is
-// in a pack, ErrGone if it has left the journal, which a part does when it is replaced or its upload
-// is over, and wraps akigw.ErrChecksum if it is damaged.
+// Body opens length bytes of the body of an entry, starting at offset from. The error is ErrPacked if
+// the body is in a pack, and ErrGone if the entry has left the journal, which a part does when its body
+// is replaced or its upload has ended. It wraps akigw.ErrChecksum if the body is damaged.
 func (j *Journal) Body(e *Entry, from, length int64) (*spool.Body, error) {
 	return j.bodies.open(e, from, length)
 }
 
-// Covers returns the number of the first entry that e stands for: its own, or one of its key that
-// it replaced before that was upstream. It is above every other number if e has left the journal.
+// Covers returns the number of the first entry that e stands for: its own, or that of an earlier
+// entry of its key that it replaced before that one was flushed. If e has left the journal, the
+// result is above every entry number.
 func (j *Journal) Covers(e *Entry) uint64 {
 	first := uint64(math.MaxUint64)
 	j.table.read(func(s *state) {
@@ -292,10 +289,9 @@ func (j *Journal) Covers(e *Entry) uint64 {
 	return first
 }
 
-// Take leases the next entry of a key that has to go to the upstream: the newest
-// one, because it replaces those before it. It returns nil if there is none,
-// another is leased, it is a dead letter, or the key is held. The lease ends with Return, or
-// when the entry leaves the journal.
+// Take leases the newest entry of a key, which replaces all earlier ones, for upload. It returns
+// nil if the key has no entry, another one is leased, the newest is a dead letter, or the key is
+// held. The lease ends with Return, or when the entry leaves the journal.
 func (j *Journal) Take(key akigw.Key) *Entry {
 	if !j.health.leasing() {
 		return nil
@@ -303,9 +299,9 @@ func (j *Journal) Take(key akigw.Key) *Entry {
 	return j.table.take(key)
 }
 
-// TakeDeletions takes, like Take, up to limit pending deletions of a bucket, the oldest first,
-// that wanted returns true for. Each that wanted is asked about is the newest entry of its key.
-// wanted must not call the journal.
+// TakeDeletions leases, like Take, up to limit pending deletions of a bucket, the oldest first, for
+// which wanted returns true. wanted is called with the newest entry of a key. It must not call the
+// journal.
 func (j *Journal) TakeDeletions(bucket string, limit int, wanted func(*Entry) bool) []*Entry {
 	if !j.health.leasing() {
 		return nil
@@ -313,16 +309,16 @@ func (j *Journal) TakeDeletions(bucket string, limit int, wanted func(*Entry) bo
 	return j.table.takeDeletions(bucket, limit, wanted)
 }
 
-// Return ends the lease of an entry. tried says that the upstream may have it, and it is tried
-// again.
+// Return ends the lease of an entry. tried means that the upstream may have received it and that it
+// will be tried again.
 func (j *Journal) Return(e *Entry, tried bool) {
 	j.spool.Discard(j.table.update(func(s *state) { s.giveBack(e, tried) }))
 }
 
-// Wait returns when all entries that a key has now are upstream, or later ones that replaced
-// them. There is an error if one of them is a dead letter, if the journal has stopped, or if the
-// outcome of a write of the key is unknown: then nothing may be written to the upstream past the
-// journal, because the next start would overwrite it with what it finds.
+// Wait returns when all present entries of a key are in the upstream, or later ones that replaced
+// them. It returns an error if one of them is a dead letter, if the journal has stopped, or if the
+// outcome of a write of the key is unknown: in that case nothing may be written to the upstream
+// around the journal, because the next start would overwrite it with what it finds.
 func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
 	if j.Idle() {
 		return nil
@@ -330,26 +326,24 @@ func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
 	return j.table.wait(ctx, key, false)
 }
 
-// Hold is Wait, after which nothing of the key is taken to the upstream until Release: what
-// another writer puts there meanwhile is not overwritten by it. What was tried before and may
-// be tried again has to be there first. Several may hold a key.
+// Hold is like Wait, and then leases no entry of the key until Release, so that an upload does not
+// overwrite what another writer puts there meanwhile. Entries that were tried and may be tried
+// again are flushed first. Several callers may hold the same key.
 func (j *Journal) Hold(ctx context.Context, key akigw.Key) error {
 	return j.table.wait(ctx, key, true)
 }
 
-// Release ends a Hold, and reports whether the key has entries that can go now.
+// Release ends a Hold, and reports whether the key has entries that can be leased now.
 func (j *Journal) Release(key akigw.Key) bool { return j.table.unhold(key) }
 
-// Until is the number of the last entry that a key can have by now, 0 if it has none. If a write
-// of the key waits for its sync, its number is not known yet, and Until is the highest number
-// there is.
+// Until returns the highest entry number that the key can have by now, 0 if it has none. While a
+// write of the key waits for its sync, its number is not known yet, and Until returns the maximum.
 func (j *Journal) Until(key akigw.Key) uint64 { return j.table.until(key) }
 
-// Keys are the keys with pending entries, those of the oldest first.
+// Keys returns the keys with pending entries, the key with the oldest entry first.
 func (j *Journal) Keys() []akigw.Key { return j.table.pendingKeys() }
 
-// Garbage is what has to be removed from the upstream: uploads that have to be aborted, and empty
-// packs.
+// Garbage returns what must be removed from the upstream: uploads to abort and empty packs.
 func (j *Journal) Garbage() (orphans []Orphan, packs []Pack) {
 	j.table.read(func(s *state) {
 		for _, o := range s.orphans {
@@ -369,7 +363,7 @@ type DeadLetter struct {
 	Since  time.Time
 }
 
-// DeadLetters are all of them, the oldest first.
+// DeadLetters returns all dead letters, the oldest first.
 func (j *Journal) DeadLetters() []DeadLetter {
 	all := []DeadLetter{}
 	j.table.read(func(s *state) {
@@ -381,29 +375,29 @@ func (j *Journal) DeadLetters() []DeadLetter {
 	return all
 }
 
-// Stats is what a journal holds.
+// Stats describes the content and condition of a journal.
 type Stats struct {
-	Pending      int       // entries that are no dead letters
+	Pending      int       // entries that are not dead letters
 	Dead         int       // dead letters
 	Packed       int       // entries whose bodies are in packs
-	Packs        int       // packs at the upstream
+	Packs        int       // packs in the upstream
 	Bytes        int64     // of the bodies of both
-	Oldest       time.Time // when the oldest pending entry was acknowledged, zero for none
+	Oldest       time.Time // when the oldest pending entry was acknowledged; zero for none
 	Segments     int
 	SegmentBytes int64
 	Uploads      int      // multipart uploads of clients that are open; their parts count as bytes
-	Orphans      int      // uploads that have to be aborted
-	Translations int      // objects that the upstream gave another ETag than was promised
-	Dates        int      // other objects whose Last-Modified is another one upstream than was promised
-	Problem      error    // why writes are not taken, nil if they are
-	Stopped      error    // why nothing is flushed either, nil if it is
-	Damage       []string // files with what was found damaged and not accepted yet
-	Mirrored     bool     // there is a second directory
-	Repaired     int64    // records and bodies that were damaged in one directory and repaired from the other since the start
-	Lost         int64    // bodies that were found damaged in both directories since the start
+	Orphans      int      // upstream uploads to abort
+	Translations int      // objects whose ETag in the upstream differs from the promised one
+	Dates        int      // other objects whose Last-Modified in the upstream differs from the promised one
+	Problem      error    // why writes are not accepted, nil if they are
+	Stopped      error    // why nothing is flushed, nil if entries are
+	Damage       []string // files with damage that has not been accepted
+	Mirrored     bool     // whether there is a second directory
+	Repaired     int64    // records and bodies repaired from the other directory since the start
+	Lost         int64    // bodies found damaged in both directories since the start
 }
 
-// Stats returns the present state.
+// Stats returns the current statistics.
 func (j *Journal) Stats() Stats {
 	st := Stats{Problem: j.health.accepting(), Stopped: j.health.releasing(), Damage: j.health.damaged()}
 	st.Segments, st.SegmentBytes, _ = j.log.sizes()
@@ -422,8 +416,8 @@ func (j *Journal) Stats() Stats {
 	return st
 }
 
-// Accept goes on in spite of the damage that was found: an operator has looked at
-// it. What it was is kept.
+// Accept resumes after an operator has looked at the damage that was found. The damaged data is
+// kept.
 func (j *Journal) Accept() error {
 	if err := j.quarantine.accept(j.health.damaged()); err != nil {
 		return err
@@ -432,8 +426,8 @@ func (j *Journal) Accept() error {
 	return nil
 }
 
-// Empty reports whether a directory holds no journal: nothing was ever acknowledged from it. One
-// that cannot be looked into may hold one.
+// Empty reports whether a directory holds no journal, so that nothing acknowledged can be in it. It
+// returns false for a directory that cannot be read.
 func Empty(dir string) bool {
 	names, err := os.ReadDir(filepath.Join(dir, segmentDir))
 	return errors.Is(err, os.ErrNotExist) || err == nil && len(names) == 0

@@ -6,10 +6,9 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// keyMap maps keys to values and keeps the keys of each bucket in the order of their bytes. A
-// frozen copy costs next to nothing and never changes: later writes copy the nodes that they
-// touch. The zero value is an empty map. One goroutine at a time may change it; a frozen copy
-// may be read by any number of them.
+// keyMap maps keys to values and keeps the keys of each bucket in byte order. A frozen copy is
+// cheap and never changes: later writes copy the nodes that they modify. The zero value is an empty
+// map. One goroutine at a time may change it; any number may read a frozen copy.
 type keyMap[V any] struct {
 	buckets btree.Map[string, *bucketMap[V]]
 	count   int
@@ -17,7 +16,7 @@ type keyMap[V any] struct {
 	changed bool   // since freeze was called last
 }
 
-// degree is that of the trees: a write behind a freeze copies a node of each level, so that small
+// degree is that of the B-trees. After a freeze, a write copies a node on each level, so small
 // nodes make writes cheaper.
 const degree = 8
 
@@ -27,10 +26,10 @@ type bucketMap[V any] struct {
 	version uint64
 }
 
-// len is the number of keys.
+// len returns the number of keys.
 func (m *keyMap[V]) len() int { return m.count }
 
-// get returns the value of a key, the zero value if there is none.
+// get returns the value of a key, the zero value if the key is not in the map.
 func (m *keyMap[V]) get(key akigw.Key) (v V) {
 	if b, ok := m.buckets.Get(key.Bucket); ok {
 		v, _ = b.names.Get(key.Name)
@@ -38,21 +37,21 @@ func (m *keyMap[V]) get(key akigw.Key) (v V) {
 	return v
 }
 
-// has reports whether the map has a key of a bucket.
+// has reports whether the map has any key of a bucket.
 func (m *keyMap[V]) has(bucket string) bool {
 	_, ok := m.buckets.Get(bucket)
 	return ok
 }
 
-// ascend calls yield for the keys of a bucket, beginning with from, in the order of their
-// bytes, until it returns false.
+// ascend calls yield for the keys of a bucket in byte order, starting at from, until yield returns
+// false.
 func (m *keyMap[V]) ascend(bucket, from string, yield func(name string, v V) bool) {
 	if b, ok := m.buckets.Get(bucket); ok {
 		b.names.Ascend(from, yield)
 	}
 }
 
-// set gives a key a value.
+// set sets the value of a key.
 func (m *keyMap[V]) set(key akigw.Key, v V) {
 	if _, replaced := m.own(key.Bucket).names.Set(key.Name, v); !replaced {
 		m.count++
@@ -73,7 +72,7 @@ func (m *keyMap[V]) delete(key akigw.Key) {
 	}
 }
 
-// own returns the map of a bucket after it made sure that no frozen copy shares it.
+// own returns the map of a bucket, after copying it if a frozen copy shares it.
 func (m *keyMap[V]) own(bucket string) *bucketMap[V] {
 	m.changed = true
 	b, ok := m.buckets.Get(bucket)
@@ -89,7 +88,7 @@ func (m *keyMap[V]) own(bucket string) *bucketMap[V] {
 	return b
 }
 
-// freeze returns a copy that later writes to m do not change.
+// freeze returns a copy that later writes to m do not affect.
 func (m *keyMap[V]) freeze() keyMap[V] {
 	m.version++
 	m.changed = false

@@ -12,51 +12,51 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// mirror is a file system that keeps the journal's directory twice: each change is made in both
-// directories, a sync is one of both, and what fails in either has failed. A file is read from
-// the first directory that can deliver it. Whoever can tell good bytes from bad ones reads with
-// spool.ReadIntact, which tries both copies.
+// mirror is a file system that keeps the journal's directory in two places. It makes each change
+// and each sync in both, and an operation that fails in either has failed. It reads a file from the
+// first directory that can deliver it. Callers that can verify what they read use spool.ReadIntact,
+// which tries both copies.
 type mirror struct {
 	vfs.FS
 	dirs [2]string
 	log  *slog.Logger
 
-	// How the two directories were found; not changed any more when the start is over.
+	// How startup found the two directories; not changed after it.
 	lead    int  // the directory that decides which segments count
-	current bool // both were written in the last epoch that acknowledged anything, or are whole again
+	current bool // both took part in the last epoch that acknowledged anything, or are complete again
 
-	repairs [2]repairs // records and bodies that were written again from the other directory
+	repairs [2]repairs // records and bodies that were restored from the other directory
 
-	// What a start could not put right for want of room; it is not changed any more either.
-	merged    map[uint64][]byte // what the copies of a segment hold together
-	misplaced bool              // some of them are in files with other names
-	ignored   map[uint64]bool   // segments that do not count and are still there
+	// What startup could not repair because the disk was full; not changed after it either.
+	merged    map[uint64][]byte // the combined records of the copies of a segment
+	misplaced bool              // some segments are in files with other names
+	ignored   map[uint64]bool   // segments that do not count but still exist
 }
 
 func newMirror(fs vfs.FS, first, second string, log *slog.Logger) *mirror {
 	return &mirror{FS: fs, dirs: [2]string{filepath.Clean(first), filepath.Clean(second)}, log: log}
 }
 
-// on is the path of a file in one of the two directories. Names are those of the first.
+// on maps a path in the first directory to the same path in one of the two.
 func (m *mirror) on(side int, name string) string {
 	if side == 0 {
 		return name
 	}
 	rel, err := filepath.Rel(m.dirs[0], name)
 	if err != nil {
-		return m.dirs[1] // it is not in the directory: then it is its own name
+		return m.dirs[1] // a path outside the directory stays as it is
 	}
 	return filepath.Join(m.dirs[1], rel)
 }
 
 func (m *mirror) twin(name string) string { return m.on(1, name) }
 
-// MkdirAll implements FS.
+// MkdirAll implements vfs.FS.
 func (m *mirror) MkdirAll(dir string) error {
 	return errors.Join(m.FS.MkdirAll(dir), m.FS.MkdirAll(m.twin(dir)))
 }
 
-// Create implements FS.
+// Create implements vfs.FS.
 func (m *mirror) Create(name string) (vfs.File, error) {
 	a, err := m.FS.Create(name)
 	if err != nil {
@@ -64,13 +64,13 @@ func (m *mirror) Create(name string) (vfs.File, error) {
 	}
 	b, err := m.FS.Create(m.twin(name))
 	if err != nil {
-		return nil, errors.Join(err, a.Close(), m.FS.Remove(name)) // the caller sees no file, so it cannot remove it
+		return nil, errors.Join(err, a.Close(), m.FS.Remove(name)) // the caller gets no file that it could remove
 	}
 	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
 }
 
-// Open implements FS. It opens what is there: the error is that of the first directory if the
-// file is in neither.
+// Open implements vfs.FS. It opens the copies that exist. If neither does, it returns the first
+// directory's error.
 func (m *mirror) Open(name string) (vfs.File, error) {
 	a, err := m.FS.Open(name)
 	b, second := m.FS.Open(m.twin(name))
@@ -87,7 +87,7 @@ func (m *mirror) Open(name string) (vfs.File, error) {
 	return f, nil
 }
 
-// Size implements FS.
+// Size implements vfs.FS.
 func (m *mirror) Size(name string) (int64, error) {
 	n, err := m.FS.Size(name)
 	if err != nil {
@@ -96,19 +96,20 @@ func (m *mirror) Size(name string) (int64, error) {
 	return n, nil
 }
 
-// Rename implements FS. If the second directory refuses it, the file has its old name in both.
+// Rename implements vfs.FS. If it fails in the second directory, the first one keeps the old name
+// as well.
 func (m *mirror) Rename(from, to string) error {
 	if err := m.FS.Rename(from, to); err != nil {
 		return err
 	}
 	err := m.FS.Rename(m.twin(from), m.twin(to))
 	if err != nil {
-		_ = m.FS.Rename(to, from) // so that it can be tried again
+		_ = m.FS.Rename(to, from) // so that the caller can try again
 	}
 	return err
 }
 
-// Remove implements FS. The file may be in one of the two alone.
+// Remove implements vfs.FS. The file may exist in only one directory.
 func (m *mirror) Remove(name string) error {
 	first, second := m.FS.Remove(name), m.FS.Remove(m.twin(name))
 	if first == nil && errors.Is(second, os.ErrNotExist) || second == nil && errors.Is(first, os.ErrNotExist) {
@@ -117,7 +118,7 @@ func (m *mirror) Remove(name string) error {
 	return errors.Join(first, second)
 }
 
-// List implements FS: names that are in either.
+// List implements vfs.FS. It returns the names found in either directory.
 func (m *mirror) List(dir string) ([]string, error) {
 	first, err := m.FS.List(dir)
 	second, secondErr := m.FS.List(m.twin(dir))
@@ -126,12 +127,12 @@ func (m *mirror) List(dir string) ([]string, error) {
 	return slices.Compact(all), errors.Join(err, secondErr)
 }
 
-// SyncDir implements FS.
+// SyncDir implements vfs.FS.
 func (m *mirror) SyncDir(dir string) error {
 	return both(func() error { return m.FS.SyncDir(dir) }, func() error { return m.FS.SyncDir(m.twin(dir)) })
 }
 
-// Lock implements FS.
+// Lock implements vfs.FS.
 func (m *mirror) Lock(name string) (io.Closer, error) {
 	a, err := m.FS.Lock(name)
 	if err != nil {
@@ -144,7 +145,7 @@ func (m *mirror) Lock(name string) (io.Closer, error) {
 	return closers{a, b}, nil
 }
 
-// Reserve implements FS.
+// Reserve implements vfs.FS.
 func (m *mirror) Reserve(name string, size int64) (vfs.File, error) {
 	a, err := m.FS.Reserve(name, size)
 	if err != nil {
@@ -157,7 +158,7 @@ func (m *mirror) Reserve(name string, size int64) (vfs.File, error) {
 	return &mirrorFile{files: [2]vfs.File{a, b}}, nil
 }
 
-// ID implements FS.
+// ID implements vfs.FS.
 func (m *mirror) ID(name string) (string, error) {
 	a, err := m.FS.ID(name)
 	if err != nil {
@@ -177,7 +178,7 @@ func (c closers) Close() (err error) {
 	return err
 }
 
-// both does two things at the same time.
+// both runs two functions in parallel.
 func both(a, b func() error) error {
 	var second error
 	var wait sync.WaitGroup
@@ -187,15 +188,15 @@ func both(a, b func() error) error {
 	return errors.Join(first, second)
 }
 
-// mirrorFile is a file with its second copy.
+// mirrorFile is an open file with a copy in each directory.
 type mirrorFile struct {
 	mu      sync.Mutex
-	files   [2]vfs.File // nil: it could not be opened; guarded by mu
-	retired []vfs.File  // were replaced, and may still be read; guarded by mu
-	merged  []byte      // what both copies hold together, if neither could be repaired; else nil
+	files   [2]vfs.File // nil if a copy could not be opened; guarded by mu
+	retired []vfs.File  // replaced copies that may still have readers; guarded by mu
+	merged  []byte      // combined content of both copies if neither could be repaired, else nil
 }
 
-// Copies are the copies that there are, the first directory's first.
+// Copies returns the copies that could be opened, the first directory's first.
 func (f *mirrorFile) Copies() []vfs.File {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -211,10 +212,10 @@ func (f *mirrorFile) Copies() []vfs.File {
 // Whole reports whether both copies could be opened.
 func (f *mirrorFile) Whole() bool { return len(f.Copies()) == len(f.files) }
 
-// Merged is what both copies hold together, if neither could be repaired; else nil.
+// Merged returns the combined content of both copies if neither could be repaired, else nil.
 func (f *mirrorFile) Merged() []byte { return f.merged }
 
-// replace has a copy read from another file from now on.
+// replace reads one copy from another file from now on.
 func (f *mirrorFile) replace(side int, by vfs.File) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -247,7 +248,7 @@ func (f *mirrorFile) ReadAt(p []byte, at int64) (n int, err error) {
 	return n, err
 }
 
-// Sync implements File.
+// Sync implements vfs.File.
 func (f *mirrorFile) Sync() error {
 	switch all := f.Copies(); len(all) {
 	case 0:
@@ -259,7 +260,7 @@ func (f *mirrorFile) Sync() error {
 	}
 }
 
-// Size implements File.
+// Size implements vfs.File.
 func (f *mirrorFile) Size() (int64, error) {
 	var size int64
 	for _, one := range f.Copies() {

@@ -6,27 +6,26 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// A pack is an object at the upstream with the bodies of many entries. Those are not
-// pending any more, but stay in the journal: it is what knows where they are. The
-// journal also knows each pack before it is uploaded, so that one that nothing is in
-// can be deleted.
+// A pack is an object in the upstream with the bodies of many entries. Those entries are no longer
+// pending, but stay in the journal, which is what knows where their bodies are. The journal learns
+// of each pack before it is uploaded, so that a pack that holds no entry can be deleted.
 
-// Pack is a pack that may be at the upstream.
+// Pack is a pack that may exist in the upstream.
 type Pack struct {
-	// Number is that of its record.
+	// Number is the number of the pack's record.
 	Number uint64
-	// Key is where it is.
+	// Key is the pack's key in the upstream.
 	Key akigw.Key
 }
 
-// Packs are the packs that a journal knows.
+// Packs manages the packs of a journal.
 type Packs struct{ journal *Journal }
 
-// Begin says that there is going to be a pack. It is not taken for an empty one until end is
-// called: nothing more comes into it then.
+// Begin records that a pack is about to be uploaded. It does not count as empty until the caller
+// calls end, after which nothing may be added.
 func (s *Packs) Begin(ctx context.Context, key akigw.Key) (p Pack, end func(), err error) {
 	o := &op{kind: kindPack, put: &Entry{Key: key}, key: key, busy: true}
-	if err := s.journal.committer.commit(ctx, o); err != nil { // it may be written yet
+	if err := s.journal.committer.commit(ctx, o); err != nil { // the record may have been written
 		return Pack{}, nil, err
 	}
 	end = func() {
@@ -35,8 +34,8 @@ func (s *Packs) Begin(ctx context.Context, key akigw.Key) (p Pack, end func(), e
 	return Pack{o.put.ID, key}, end, nil
 }
 
-// Add says that the bodies of entries are in a pack, each at its offset, and
-// verified there. They are not kept here any more.
+// Add records that the bodies of entries are in a pack, each verified there at its offset. The
+// journal drops its own copies.
 func (s *Packs) Add(ctx context.Context, p Pack, entries []*Entry, offsets []int64) error {
 	ops := make([]*op, len(entries))
 	for i, e := range entries {
@@ -46,12 +45,12 @@ func (s *Packs) Add(ctx context.Context, p Pack, entries []*Entry, offsets []int
 	return s.journal.committer.commit(ctx, ops...)
 }
 
-// Removed says that a pack is gone from the upstream.
+// Removed records that a pack was deleted from the upstream.
 func (s *Packs) Removed(ctx context.Context, p Pack) error {
 	return s.journal.committer.commit(ctx, &op{kind: kindUnpacked, entry: p.Number, key: p.Key})
 }
 
-// Find says which pack the body of an entry is in, and where; false if in none.
+// Find returns the pack that holds the body of an entry, and the offset; false if none does.
 func (s *Packs) Find(e *Entry) (pack akigw.Key, offset int64, ok bool) {
 	it := s.journal.table.item(e)
 	if it == nil || it.pack == 0 {
@@ -60,7 +59,7 @@ func (s *Packs) Find(e *Entry) (pack akigw.Key, offset int64, ok bool) {
 	return it.packKey, it.offset, true
 }
 
-// Count is how many packs a bucket may have.
+// Count returns the number of packs that a bucket may have.
 func (s *Packs) Count(bucket string) (n int) {
 	s.journal.table.read(func(st *state) {
 		for _, k := range st.packs.all {

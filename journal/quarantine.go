@@ -10,13 +10,13 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// quarantine is the directory with copies of what was found damaged. Files that an operator has
-// accepted stay in it under another name.
+// quarantine is a directory with copies of damaged data. Files that an operator has accepted stay
+// in it under another name.
 type quarantine struct {
 	fs       vfs.FS
 	dir      string // of the journal
 	logger   *slog.Logger
-	uncopied []string // damage that is not in the quarantine, for want of room
+	uncopied []string // damage that could not be copied to the quarantine, because the disk is full
 }
 
 func (q *quarantine) path() string { return filepath.Join(q.dir, quarantineDir) }
@@ -24,21 +24,21 @@ func (q *quarantine) path() string { return filepath.Join(q.dir, quarantineDir) 
 // list returns the names of all files.
 func (q *quarantine) list() ([]string, error) { return q.fs.List(q.path()) }
 
-// add writes a file. On a disk that accepts no data the damage stays where it is, and is
-// remembered for this epoch.
+// add writes a file. If the disk accepts no data, the damaged data stays where it is, and the
+// damage is remembered for this epoch.
 func (q *quarantine) add(name string, data []byte) error {
 	path := filepath.Join(q.path(), name)
 	err := writeDraft(q.fs, path, data)
 	if unwritten(err) {
-		q.logger.Warn("damage could not be copied to the quarantine; the next start does it", "file", path, "error", err)
-		_ = q.fs.Remove(path) // what there is of it
+		q.logger.Warn("damage could not be copied to the quarantine; the next start tries again", "file", path, "error", err)
+		_ = q.fs.Remove(path) // an incomplete copy
 		q.uncopied = append(q.uncopied, filepath.Join(quarantineDir, name))
 		return nil
 	}
 	return err
 }
 
-// files finds what an operator has not accepted yet.
+// files returns the files that an operator has not accepted yet.
 func (q *quarantine) files() (all []string, err error) {
 	names, err := q.list()
 	for _, name := range names {
@@ -51,10 +51,10 @@ func (q *quarantine) files() (all []string, err error) {
 	return all, err
 }
 
-// accept renames files, so that they are not damage any more.
+// accept renames files to mark them as accepted.
 func (q *quarantine) accept(files []string) error {
 	if len(q.uncopied) > 0 {
-		return fmt.Errorf("%w: damage has not been copied to the quarantine; make room, and restart the gateway before you accept it", ErrFull)
+		return fmt.Errorf("%w: damage has not been copied to the quarantine; free some space and restart the gateway before you accept it", ErrFull)
 	}
 	for _, name := range files {
 		dir, file := filepath.Split(filepath.Join(q.dir, name))

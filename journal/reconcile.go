@@ -14,44 +14,44 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// unfinishedFile marks a second directory while it is rebuilt from the first: until it is gone
-// the directory is no journal.
+// unfinishedFile marks a second directory while it is rebuilt from the first. A directory with this
+// file is not a complete journal.
 const unfinishedFile = "unfinished"
 
-// source is a file with a segment, or with what is left of one. Records carry checksums and
-// numbers, so that a file is judged by what is in it, not by its name.
+// source is a file that holds a segment, or what is left of one. Records carry checksums and
+// numbers, so a file is judged by its content, not by its name.
 type source struct {
 	side int
 	path string
 	id   uint64
 	head *segmentHead // nil if it cannot be read
-	top  uint64       // the highest number of its records
-	end  int64        // of the last record
-	real bool         // it has, or had, records besides its head
+	top  uint64       // highest record number
+	end  int64        // offset after the last record
+	real bool         // it has or had records other than its head
 }
 
 func (s *source) epoch() epoch { return epoch{s.head.epoch, s.head.nonce} }
 
-// side is one of two directories, as a start finds it.
+// side is one of the two directories as startup finds it.
 type side struct {
-	state      *sideState // nil: none, or damaged
+	state      *sideState // nil if missing or damaged
 	unfinished bool
 	sources    []source
-	epochs     []epoch // that it took part in, as far as is known
+	epochs     []epoch // epochs that it took part in, as far as is known
 }
 
-// reconciler makes the segments of both directories of a journal the same: what is damaged, short
-// or missing in one is taken from the other, record by record. Both directories have to be locked.
+// reconciler makes the segments in both directories of a journal identical: what is damaged, short
+// or missing in one is taken from the other, record by record. Both directories must be locked.
 //
-// It changes nothing before all that it is going to put in place is synced in both directories,
-// and no record that can be read is overwritten with anything but itself: a crash at any point
-// leaves to the next start at least what this one has found.
+// Everything that it will put in place is synced in both directories before it changes anything,
+// and a readable record is only ever overwritten with itself. After a crash at any point, the next
+// start finds at least what this one found.
 type reconciler struct {
 	mirror *mirror
-	side   *sideState // what the side files are going to say
+	side   *sideState // new content of the side files
 }
 
-// reconcile does it.
+// reconcile runs all steps.
 func (r *reconciler) reconcile() error {
 	m := r.mirror
 	var sides [2]*side
@@ -76,7 +76,7 @@ func (r *reconciler) reconcile() error {
 	r.ignore(sides, live)
 	replaced, err := r.repairSegments(live)
 	if m.current && vfs.Unwritable(err) {
-		m.log.Warn("the journal could not be repaired for want of room: it is read from both directories", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
+		m.log.Warn("the journal could not be repaired because the disk is full; it is read from both directories", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
 		m.misplaced = r.isMisplaced(live)
 		return nil
 	}
@@ -89,13 +89,13 @@ func (r *reconciler) reconcile() error {
 	}
 	err = r.finish(sides, live)
 	if m.current && len(replaced) == 0 && vfs.Unwritable(err) {
-		m.log.Warn("what does not count any more could not be removed from the journal's directories; a later start does it", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
-		return nil // and what cannot be synced either is found by the recovery
+		m.log.Warn("obsolete segments could not be removed from the journal's directories; a later start tries again", "dir", m.dirs[0], "second_dir", m.dirs[1], "error", err)
+		return nil // if syncing fails as well, the recovery finds out
 	}
 	return err
 }
 
-// finish makes the replacements durable, and removes what does not count any more.
+// finish makes the replacements durable, and removes segments that do not count.
 func (r *reconciler) finish(sides [2]*side, live map[uint64][]source) error {
 	err := r.mirror.SyncDir(filepath.Join(r.mirror.dirs[0], segmentDir))
 	if err == nil {
@@ -114,7 +114,7 @@ func (r *reconciler) putInPlace(all []replacement) error {
 			return err
 		}
 		if r.cut || !m.current && r.side != m.lead {
-			m.log.Info("a segment of the journal is brought up to its twin", "segment", r.path, "records", r.records)
+			m.log.Info("the shorter copy of a journal segment was completed from the other directory", "segment", r.path, "records", r.records)
 			continue
 		}
 		m.repaired(r)
@@ -122,33 +122,33 @@ func (r *reconciler) putInPlace(all []replacement) error {
 	return nil
 }
 
-// repaired says and counts what was repaired.
+// repaired logs and counts a repair.
 func (m *mirror) repaired(r replacement) {
 	m.repairs[r.side].add(r.records)
-	m.log.Warn("records of the journal were damaged or missing, and are repaired from the other directory", "segment", r.path, "records", r.records)
+	m.log.Warn("damaged or missing journal records were repaired from the other directory", "segment", r.path, "records", r.records)
 }
 
-// ignore notes the segments that do not count, though there are files named after them.
+// ignore records which segments do not count although files have their names.
 func (r *reconciler) ignore(sides [2]*side, live map[uint64][]source) {
 	m := r.mirror
 	m.ignored = map[uint64]bool{}
 	for _, s := range sides {
 		for _, src := range s.sources {
-			if id, named := segmentID(filepath.Base(src.path)); named && live[id] == nil && !src.unborn() {
+			if id, named := segmentID(filepath.Base(src.path)); named && live[id] == nil && !src.neverBegun() {
 				m.ignored[id] = true
 			}
 		}
 	}
 }
 
-// unborn reports whether the file never became a segment.
-func (s *source) unborn() bool { return s.head == nil && s.top == 0 }
+// neverBegun reports whether the file never became a segment.
+func (s *source) neverBegun() bool { return s.head == nil && s.top == 0 }
 
 // ignores reports whether a segment does not count. The mirror may be nil.
 func (m *mirror) ignores(id uint64) bool { return m != nil && m.ignored[id] }
 
-// unrepaired is what the copies of a segment hold together that could not be repaired for want of
-// room, nil if it is as it should be. The mirror may be nil.
+// unrepaired returns the combined records of a segment that could not be repaired because the disk
+// is full, nil if the segment is intact. The mirror may be nil.
 func (m *mirror) unrepaired(id uint64) []byte {
 	if m == nil {
 		return nil
@@ -156,8 +156,8 @@ func (m *mirror) unrepaired(id uint64) []byte {
 	return m.merged[id]
 }
 
-// isMisplaced reports whether a segment is found in a file that has not its name: then removing or
-// repairing any by its name may destroy another one.
+// isMisplaced reports whether a segment is in a file with another name: removing or repairing a
+// segment by its name could then destroy another one.
 func (r *reconciler) isMisplaced(live map[uint64][]source) bool {
 	m := r.mirror
 	for id, sources := range live {
@@ -168,7 +168,7 @@ func (r *reconciler) isMisplaced(live map[uint64][]source) bool {
 	return false
 }
 
-// openMerged opens what there is of the copies of a segment that could not be repaired.
+// openMerged opens the existing copies of a segment that could not be repaired.
 func (m *mirror) openMerged(name string, raw []byte) vfs.File {
 	merged := &mirrorFile{merged: raw}
 	for i := range merged.files {
@@ -179,12 +179,12 @@ func (m *mirror) openMerged(name string, raw []byte) vfs.File {
 	return merged
 }
 
-// segment is the path of a segment in one of the two directories.
+// segment returns the path of a segment in one of the two directories.
 func (m *mirror) segment(i int, id uint64) string {
 	return filepath.Join(m.dirs[i], segmentDir, segmentBase(id))
 }
 
-// readSide looks at a directory. A file that cannot be read counts as one that is not there.
+// readSide reads a directory. An unreadable file is treated as missing.
 func (r *reconciler) readSide(i int) (*side, error) {
 	m := r.mirror
 	s := &side{state: readSide(m.FS, m.dirs[i])}
@@ -201,7 +201,7 @@ func (r *reconciler) readSide(i int) (*side, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		base, _, _ := strings.Cut(name, draftSuffix) // a draft is one of an earlier reconcile
+		base, _, _ := strings.Cut(name, draftSuffix) // drafts are left over from an earlier reconcile
 		id, ok := segmentID(base)
 		if !ok {
 			continue
@@ -221,7 +221,7 @@ func (r *reconciler) readSide(i int) (*side, error) {
 	return s, nil
 }
 
-// newSource looks at the bytes of a file that is named after the segment id.
+// newSource parses a file that is named after segment id.
 func newSource(i int, path string, id uint64, raw []byte) source {
 	sc := &scan{segment: &segment{}, size: int64(len(raw))}
 	sc.read(raw)
@@ -236,7 +236,7 @@ func newSource(i int, path string, id uint64, raw []byte) source {
 	return src
 }
 
-// top is the highest number of a record in a directory.
+// top returns the highest record number in a directory.
 func (s *side) top() (n uint64) {
 	for _, src := range s.sources {
 		n = max(n, src.top)
@@ -244,7 +244,7 @@ func (s *side) top() (n uint64) {
 	return n
 }
 
-// last is the last epoch that a directory took part in.
+// last returns the last epoch that a directory took part in.
 func (s *side) last() (last epoch) {
 	for _, e := range s.epochs {
 		if e.number > last.number {
@@ -254,9 +254,9 @@ func (s *side) last() (last epoch) {
 	return last
 }
 
-// strange reports whether an epoch is one that a directory cannot have taken part in: a later
-// one, or another one in its place.
-func (s *side) strange(e epoch) bool {
+// foreign reports whether a directory cannot have taken part in an epoch: the epoch is later than
+// its last one, or the directory has a different epoch with that number.
+func (s *side) foreign(e epoch) bool {
 	if slices.Contains(s.epochs, e) {
 		return false
 	}
@@ -269,15 +269,15 @@ func (s *side) strange(e epoch) bool {
 func (s *side) missed(other *side) bool {
 	top := s.top()
 	return slices.ContainsFunc(other.sources, func(src source) bool {
-		if src.head == nil { // then it is of the last epoch, if it has records that are not here
-			return src.top > top && s.strange(other.last())
+		if src.head == nil { // it belongs to the last epoch if it has records that are missing here
+			return src.top > top && s.foreign(other.last())
 		}
-		return src.real && s.strange(src.epoch())
+		return src.real && s.foreign(src.epoch())
 	})
 }
 
-// decide finds which directory says what counts, and whether the other one took part in the last
-// epoch.
+// decide determines which directory is authoritative (the lead), and whether the other one took
+// part in the last epoch.
 func (r *reconciler) decide(sides [2]*side) error {
 	m := r.mirror
 	firstMissed, secondMissed := sides[0].missed(sides[1]), sides[1].missed(sides[0])
@@ -287,7 +287,7 @@ func (r *reconciler) decide(sides [2]*side) error {
 	case sides[1].unfinished && !firstMissed:
 		m.lead, m.current = 0, false
 	case firstMissed && secondMissed:
-		return fmt.Errorf("journal: %s and %s were written apart from each other, and each has what the other has not: start with either one alone until nothing is pending, then with the other one alone, then with an empty second_dir", m.dirs[0], m.dirs[1])
+		return fmt.Errorf("journal: %s and %s were written apart from each other, and each has writes that the other one lacks: start with either one alone until nothing is pending, then with the other one alone, then with an empty second_dir", m.dirs[0], m.dirs[1])
 	case firstMissed:
 		return fmt.Errorf("journal: %s is behind %s, which is to be its copy: if the disk of the first was lost, start with the second as dir and an empty directory as second_dir", m.dirs[0], m.dirs[1])
 	default:
@@ -299,7 +299,7 @@ func (r *reconciler) decide(sides [2]*side) error {
 	return nil
 }
 
-// state is what the side files are going to say.
+// state returns the new content of the side files.
 func (r *reconciler) state(sides [2]*side) *sideState {
 	m := r.mirror
 	s := &sideState{}
@@ -320,8 +320,8 @@ func (r *reconciler) state(sides [2]*side) *sideState {
 	return s
 }
 
-// live finds the files with each segment that counts. The lead decides which do: of the other
-// directory those are added that the lead must have had.
+// live finds the files of each segment that counts. The lead decides which segments count; segments
+// that it must have had are added from the other directory.
 func (r *reconciler) live(sides [2]*side, floor uint64) map[uint64][]source {
 	m := r.mirror
 	lead, other := sides[m.lead], sides[1-m.lead]
@@ -338,7 +338,7 @@ func (r *reconciler) live(sides [2]*side, floor uint64) map[uint64][]source {
 		case src.id < floor:
 		case all[src.id] != nil:
 			all[src.id] = append(all[src.id], src)
-		case m.current && (src.id > oldest || floor > 0), src.id > oldest && src.id < newest && src.head != nil && !lead.strange(src.epoch()):
+		case m.current && (src.id > oldest || floor > 0), src.id > oldest && src.id < newest && src.head != nil && !lead.foreign(src.epoch()):
 			missing[src.id] = append(missing[src.id], src)
 		}
 	}
@@ -360,9 +360,9 @@ func extent(all map[uint64][]source) (oldest, newest uint64) {
 	return slices.Min(ids), slices.Max(ids)
 }
 
-// reach adds older segments that the lead does not have, if nothing says where segments begin to
-// count: those that lead up to its oldest one without a gap. What a record in one of them
-// ended, another one of them ends again.
+// reach adds older segments that the lead lacks, if nothing says which segment is the oldest that
+// counts: those that lead up to the oldest one without a gap. If a record in one of them is
+// obsolete, a later record in one of them says so again.
 func (r *reconciler) reach(all map[uint64][]source, other *side) {
 	for oldest, _ := extent(all); ; {
 		i := slices.IndexFunc(all[oldest], func(src source) bool { return src.head != nil })
@@ -384,11 +384,11 @@ func (r *reconciler) reach(all map[uint64][]source, other *side) {
 	}
 }
 
-// sameSegment leaves out files whose segment is another one with the same id.
+// sameSegment drops the files that hold a different segment with the same ID.
 func (r *reconciler) sameSegment(sources []source) []source {
 	m := r.mirror
 	var head *segmentHead
-	for _, want := range []bool{true, false} { // the lead's head first
+	for _, want := range []bool{true, false} { // the lead's head decides first
 		for _, src := range sources {
 			if head == nil && src.head != nil && (src.side == m.lead) == want {
 				head = src.head
@@ -397,21 +397,22 @@ func (r *reconciler) sameSegment(sources []source) []source {
 	}
 	return slices.DeleteFunc(slices.Clone(sources), func(src source) bool {
 		if src.head == nil {
-			return !m.current && src.side != m.lead // nothing says where it is from
+			return !m.current && src.side != m.lead // its origin is unknown
 		}
 		return src.epoch() != (epoch{head.epoch, head.nonce}) || src.head.before != head.before || src.head.length != head.length
 	})
 }
 
-// replacement is a segment that has a better draft beside it.
+// replacement is a segment with a better draft next to it.
 type replacement struct {
 	side    int
 	path    string
-	records int  // that the draft has and the segment has not
-	cut     bool // they are the last ones of the last segment, which a crash may have cut
+	records int  // records that the draft has and the segment lacks
+	cut     bool // they are the last ones of the last segment, which a crash may have cut off
 }
 
-// counting is how much of a segment counts: what writes without room left behind that does not.
+// counting returns how much of a segment counts. Bytes after that are left over from writes to a
+// full disk.
 func counting(live map[uint64][]source, id uint64) int64 {
 	for _, sources := range live {
 		for _, src := range sources {
@@ -423,16 +424,17 @@ func counting(live map[uint64][]source, id uint64) int64 {
 	return math.MaxInt64
 }
 
-// repairSegments writes a synced draft beside each segment that can be better than it is. If a disk
-// takes none, what the copies of each segment hold together is kept in memory, all drafts of this
-// start are removed, and the error says why: a draft alone in its place may destroy what others need.
+// repairSegments writes a synced draft next to each segment that can be improved. If a disk accepts
+// none, the combined records of each segment are kept in memory, all drafts of this start are
+// removed, and the error says why: putting only some drafts in place could destroy data that others
+// need.
 func (r *reconciler) repairSegments(live map[uint64][]source) (all []replacement, err error) {
 	m := r.mirror
 	_, newest := extent(live)
 	m.merged = map[uint64][]byte{}
 	var full error
 	for _, id := range slices.Sorted(maps.Keys(live)) {
-		if same, err := r.alike(live[id], id); err != nil {
+		if same, err := r.identical(live[id], id); err != nil {
 			return nil, err
 		} else if same {
 			continue
@@ -455,7 +457,7 @@ func (r *reconciler) repairSegments(live map[uint64][]source) (all []replacement
 			if n == 0 {
 				continue
 			}
-			if m.current { // a start that rebuilds the other directory needs room, not memory for all of it
+			if m.current { // rebuilding the other directory must not need memory for all of it
 				m.merged[id] = better
 			}
 			path := m.segment(i, id)
@@ -474,7 +476,7 @@ func (r *reconciler) repairSegments(live map[uint64][]source) (all []replacement
 	if full != nil {
 		for _, r := range all {
 			if draft := r.path + draftSuffix; !isSource(live, draft) {
-				_ = m.FS.Remove(draft) // one that stays is a source for the next start
+				_ = m.FS.Remove(draft) // the next start uses a leftover as a source
 			}
 		}
 		return nil, full
@@ -482,7 +484,7 @@ func (r *reconciler) repairSegments(live map[uint64][]source) (all []replacement
 	return all, nil
 }
 
-// draft writes a draft, unless an earlier start has left just that one.
+// draft writes a draft, unless an earlier start left an identical one.
 func (r *reconciler) draft(path string, data []byte) error {
 	m := r.mirror
 	if raw, err := vfs.ReadFile(m.FS, path+draftSuffix); err == nil && bytes.Equal(raw, data) {
@@ -491,7 +493,7 @@ func (r *reconciler) draft(path string, data []byte) error {
 			return err
 		}
 		return errors.Join(f.Sync(), f.Close())
-	} else if err == nil { // it may be all that there is of some record
+	} else if err == nil { // it may hold the only copy of a record
 		if err := m.FS.Rename(path+draftSuffix, path+draftSuffix+draftSuffix); err != nil {
 			return err
 		}
@@ -499,7 +501,7 @@ func (r *reconciler) draft(path string, data []byte) error {
 	return writeDraft(m.FS, path+draftSuffix, data)
 }
 
-// isSource reports whether a file was there when the start began, and may be needed.
+// isSource reports whether a file existed at startup and may be needed.
 func isSource(live map[uint64][]source, path string) bool {
 	for _, sources := range live {
 		if slices.ContainsFunc(sources, func(src source) bool { return src.path == path }) {
@@ -509,8 +511,8 @@ func isSource(live map[uint64][]source, path string) bool {
 	return false
 }
 
-// alike reports whether the files of a segment are one in each directory, with the same bytes.
-func (r *reconciler) alike(sources []source, id uint64) (bool, error) {
+// identical reports whether each directory has one file of a segment, with the same bytes.
+func (r *reconciler) identical(sources []source, id uint64) (bool, error) {
 	m := r.mirror
 	if len(sources) != 2 || sources[0].side == sources[1].side {
 		return false, nil
@@ -551,16 +553,16 @@ func sameBytes(a, b vfs.File) (bool, error) {
 	return true, nil
 }
 
-// removeDead removes segments that do not count, the oldest first, and drafts.
+// removeDead removes drafts and segments that do not count, the oldest first.
 func (r *reconciler) removeDead(sides [2]*side, live map[uint64][]source) error {
 	m := r.mirror
 	for i, s := range sides {
 		for _, src := range s.sources {
 			id, named := segmentID(filepath.Base(src.path))
-			if named && (live[id] != nil || src.unborn()) { // what never became a segment is left to recover
+			if named && (live[id] != nil || src.neverBegun()) { // the recovery handles a file that never became a segment
 				continue
 			}
-			if err := m.FS.Remove(src.path); err != nil && !errors.Is(err, os.ErrNotExist) { // a draft may have been renamed
+			if err := m.FS.Remove(src.path); err != nil && !errors.Is(err, os.ErrNotExist) { // a draft may have been renamed already
 				return err
 			}
 			if err := m.FS.SyncDir(filepath.Join(m.dirs[i], segmentDir)); err != nil {
@@ -571,15 +573,15 @@ func (r *reconciler) removeDead(sides [2]*side, live map[uint64][]source) error 
 	return nil
 }
 
-// mark marks a directory as one that is being rebuilt.
+// mark marks a directory as being rebuilt.
 func (m *mirror) mark(i int) error {
 	return writeFile(m.FS, filepath.Join(m.dirs[i], unfinishedFile), nil)
 }
 
-// unmark says that a directory is whole again.
+// unmark removes the mark: the directory is complete again.
 func (m *mirror) unmark(i int) error {
 	if _, err := m.FS.Size(filepath.Join(m.dirs[i], unfinishedFile)); errors.Is(err, os.ErrNotExist) {
-		return m.FS.SyncDir(m.dirs[i]) // a start before this one may have removed it
+		return m.FS.SyncDir(m.dirs[i]) // an earlier start may have removed it
 	}
 	if err := m.FS.Remove(filepath.Join(m.dirs[i], unfinishedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -587,14 +589,14 @@ func (m *mirror) unmark(i int) error {
 	return m.FS.SyncDir(m.dirs[i])
 }
 
-// reconcileEnd makes the end files the same: the one that says more counts.
+// reconcileEnd makes the end files identical. The one that says more wins.
 func (r *reconciler) reconcileEnd() error {
 	m := r.mirror
 	var raws [2][]byte
 	var ends [2]hole
 	best := m.lead
 	for i := range raws {
-		raws[i], _ = vfs.ReadFile(m.FS, filepath.Join(m.dirs[i], endFile)) // one that cannot be read is replaced
+		raws[i], _ = vfs.ReadFile(m.FS, filepath.Join(m.dirs[i], endFile)) // an unreadable one is replaced
 		ends[i] = decodeEnd(raws[i])
 	}
 	if other := 1 - m.lead; m.current && (ends[other].segment > ends[best].segment || ends[other].segment == ends[best].segment && ends[other].to > ends[best].to) {
@@ -606,7 +608,8 @@ func (r *reconciler) reconcileEnd() error {
 	return writeFile(m.FS, filepath.Join(m.dirs[1-best], endFile), raws[best])
 }
 
-// reconcileQuarantine makes the quarantines the same. What was accepted in one is in both.
+// reconcileQuarantine makes the quarantines identical. A file accepted in one directory is accepted
+// in both.
 func (r *reconciler) reconcileQuarantine() error {
 	m := r.mirror
 	dir := filepath.Join(m.dirs[0], quarantineDir)
@@ -660,23 +663,23 @@ func (r *reconciler) copyQuarantine(i int, dir string, have []string, want map[s
 		if _, ok := want[name]; ok {
 			continue
 		}
-		if err := m.FS.Remove(m.on(i, filepath.Join(dir, name))); err != nil && !errors.Is(err, os.ErrNotExist) { // a draft was renamed
+		if err := m.FS.Remove(m.on(i, filepath.Join(dir, name))); err != nil && !errors.Is(err, os.ErrNotExist) { // a draft was renamed already
 			return err
 		}
 	}
 	return nil
 }
 
-// intact is a record in one of several copies of a segment.
+// intact is a record that is intact in one of several copies of a segment.
 type intact struct {
 	from, to int64
 	copy     int
 }
 
-// merge finds each record of a segment that is intact in one of its copies at least. Where one
-// record ends the next one begins: a copy that has it there is believed before one whose
-// first record is later, because bytes of a body may look like a record.
-// No record that begins at an offset of limit or behind it is looked for.
+// merge finds each record of a segment that is intact in at least one copy. The next record begins
+// where the previous one ends: a copy with a record at that offset is trusted over a copy whose
+// next record begins later, because bytes of a body may look like a record. Records that begin at
+// or after limit are ignored.
 func merge(copies [][]byte, limit int64) (all []intact) {
 	number, size := uint64(0), 0
 	scans := make([]*scan, len(copies))
@@ -707,7 +710,7 @@ func merge(copies [][]byte, limit int64) (all []intact) {
 	return all
 }
 
-// nextRecord is where the first record behind at begins in any copy, -1 for none.
+// nextRecord returns the offset of the first record after at in any copy, -1 for none.
 func nextRecord(scans []*scan, at int64, number uint64) int64 {
 	next := int64(-1)
 	for _, s := range scans {
@@ -723,8 +726,8 @@ func nextRecord(scans []*scan, at int64, number uint64) int64 {
 	return next
 }
 
-// patch is a copy of a segment with the records that it lacks: n of them. tail says that all of
-// them are behind its own. What no copy has stays as it is.
+// patch returns a copy of a segment with the n records that it lacks. tail means that all of them
+// follow its own records. Damage that no copy can repair stays as it is.
 func patch(own []byte, copies [][]byte, records []intact) (better []byte, n int, tail bool) {
 	tail = true
 	better = bytes.Clone(own)
@@ -735,7 +738,7 @@ func patch(own []byte, copies [][]byte, records []intact) (better []byte, n int,
 			continue
 		}
 		n++
-		if short := r.to - int64(len(better)); short > 0 { // with what is there of the damage before it
+		if short := r.to - int64(len(better)); short > 0 { // including the damaged bytes before it
 			better = append(better, copies[r.copy][int64(len(better)):r.to]...)
 		}
 		copy(better[r.from:], good)
@@ -743,8 +746,8 @@ func patch(own []byte, copies [][]byte, records []intact) (better []byte, n int,
 	return better, n, tail
 }
 
-// repairSegment does for an open segment that is not written any more what reconcile does at a
-// start. Readers of the segment continue with the better copy.
+// repairSegment does for an open, complete segment what reconcile does at startup. Readers of the
+// segment continue with the better copy.
 func (m *mirror) repairSegment(s *segment) error {
 	var raws [][]byte
 	var own [2][]byte
@@ -765,7 +768,7 @@ func (m *mirror) repairSegment(s *segment) error {
 		}
 		path := m.segment(i, s.id)
 		if err := writeDraft(m.FS, path+draftSuffix, data); err != nil {
-			_ = m.FS.Remove(path + draftSuffix) // what there is of it takes room
+			_ = m.FS.Remove(path + draftSuffix) // an incomplete draft takes space
 			return err
 		}
 		better = append(better, replacement{side: i, path: path, records: n})

@@ -9,75 +9,74 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 )
 
-// kind says what a record is about. The numbers are on disk.
+// kind is the kind of a record. The numbers are stored on disk.
 type kind byte
 
 const (
-	kindSegment   kind = 1 + iota // the first record of a segment
+	kindSegment   kind = 1 + iota // the head of a segment
 	kindPut                       // a key has a new body
 	kindDelete                    // a key has none
-	kindDone                      // all of a key up to an entry is in the upstream
+	kindDone                      // a key's changes up to an entry are in the upstream
 	kindDead                      // an entry is a dead letter
-	kindAlive                     // it is not any more
+	kindAlive                     // it is pending again
 	kindUpload                    // the upstream's upload id of an entry
-	kindMark                      // nothing, but what a frame says of what is durable
+	kindMark                      // no content; its frame says what is durable
 	kindBegin                     // a client has begun a multipart upload
-	kindPart                      // it has a part
+	kindPart                      // the upload has a part
 	kindComplete                  // a key has a new body, made of parts; the upload is over
 	kindAbort                     // the upload is over
-	kindPack                      // there may be a pack at the upstream
+	kindPack                      // there may be a pack in the upstream
 	kindPacked                    // the body of an entry is in a pack
-	kindUnpacked                  // a pack is gone from the upstream
-	kindTranslate                 // an entry is in the upstream, with another ETag
+	kindUnpacked                  // a pack was deleted from the upstream
+	kindTranslate                 // an entry is in the upstream with another ETag
 )
 
-// changes reports whether the record changes what a key holds, or what becomes of
-// it.
+// changes reports whether the record changes the content of a key, or the fate of an entry.
 func (k kind) changes() bool {
 	return k <= kindUpload && k != kindSegment || k == kindComplete || k == kindPacked || k == kindTranslate
 }
 
-// op is one record in parsed form.
+// op is one decoded record.
 type op struct {
 	kind   kind
-	entry  uint64   // that it is about; 0 in a new Put, Delete, Begin, Part or Complete: its own number
-	put    *Entry   // of those
-	data   []byte   // an inline body
+	entry  uint64   // the entry it refers to; 0 in a new Put, Delete, Begin, Part or Complete: the record's own number
+	put    *Entry   // of these new records
+	data   []byte   // inline body
 	spool  uint64   // number of the spool file, 0 for an inline body
 	upload uint64   // number of the upload, of Part and Complete
 	part   int      // number of a part in its upload
-	spools []uint64 // those of the parts of a Complete
-	checks []uint32 // CRC32C of the tables of its spool files; nil if an older gateway wrote the record
+	spools []uint64 // spool files of the parts of a Complete
+	checks []uint32 // CRC32C of the tables of its spool files; nil in records of older releases
 	pack   uint64   // number of the pack, of Packed
-	offset int64    // of the body in the pack
+	offset int64    // offset of the body in the pack
 	busy   bool     // a pack is being uploaded; not on disk
-	dated  *dated   // dates of Done, nil for none; when is the promised one
-	order  uint64   // of dated, 0 for the record's own number
-	floor  uint64   // dates up to this order have left
+	dated  *dated   // date pair of Done, nil for none; when is the promised date
+	order  uint64   // order of dated, 0 for the record's own number
+	floor  uint64   // pairs up to this order were dropped
 	key    akigw.Key
-	text   string // a reason, an upload id, an ETag
+	text   string // a reason, an upload ID or an ETag
 	when   time.Time
 	seg    segmentHead
 }
 
-// segmentHead is what the first record of a segment says of those before it, so
-// that nothing of them can be missing without being missed.
+// segmentHead is the first record of a segment. It describes the earlier segments, so that a
+// missing one is noticed.
 type segmentHead struct {
 	id, epoch uint64
 	before    uint64 // the segment before this one, 0 for none
-	length    int64  // how much of that one counts
-	holes     []hole // what is known to be damaged in segments before this one
-	nonce     uint64 // of the epoch that wrote it, 0 if an older gateway did
+	length    int64  // how many bytes of it count
+	holes     []hole // known damage in earlier segments
+	nonce     uint64 // nonce of the epoch that wrote it, 0 if an older release did
 }
 
-// hole is a damaged stretch of a segment.
+// hole is a damaged range of a segment.
 type hole struct {
 	segment  uint64
 	from, to int64
 }
 
-// formatVersion is that of what is written. Version 1, which is read as well, has
-// neither uploads, nor packs, nor translations.
+// formatVersion is the version that is written. Version 1 can be read as well; it has neither
+// uploads, nor packs, nor translations.
 const formatVersion = 2
 
 const errRecord = akigw.Error("malformed journal record")
@@ -98,7 +97,7 @@ func (o *op) encode(b []byte) []byte {
 			b = binary.AppendUvarint(b, uint64(h.from))
 			b = binary.AppendUvarint(b, uint64(h.to))
 		}
-		if o.seg.nonce != 0 { // older gateways do not look behind the holes
+		if o.seg.nonce != 0 { // older releases ignore what follows the holes
 			b = binary.LittleEndian.AppendUint64(b, o.seg.nonce)
 		}
 	case kindPut, kindDelete, kindBegin, kindPart, kindComplete, kindPack, kindPacked, kindTranslate:
@@ -135,7 +134,7 @@ func (o *op) encode(b []byte) []byte {
 				b = codec.AppendHeader(b, p.Header)
 			}
 		}
-		for _, sum := range o.checks { // older gateways read past them: where the body would be, there is none
+		for _, sum := range o.checks { // older releases skip them: they are where an inline body would be
 			b = binary.LittleEndian.AppendUint32(b, sum)
 		}
 		b = append(b, o.data...)
@@ -153,7 +152,7 @@ func (o *op) encode(b []byte) []byte {
 	return b
 }
 
-// decode parses a payload. An inline body is a part of b.
+// decode parses a payload. An inline body is a slice of b.
 func decode(b []byte) (*op, error) {
 	d := codec.NewDecoder(b)
 	o := &op{kind: kind(d.Byte())}
@@ -226,8 +225,8 @@ func decode(b []byte) (*op, error) {
 	return o, nil
 }
 
-// takeChecks takes the checksums of the tables of the spool files from where an inline body
-// would be.
+// takeChecks moves the table checksums of the spool files out of data, where an inline body would
+// be.
 func (o *op) takeChecks() {
 	n := len(o.spools)
 	if o.spool != 0 {
@@ -242,18 +241,17 @@ func (o *op) takeChecks() {
 	}
 }
 
-// A frame is what a record is on disk: magic (4 bytes), length of the payload
-// (4), CRC32C of all that follows (4), the record's number (8), how much of the
-// segment was durable when the record was written (8), and the payload. Numbers
-// are little-endian.
+// A frame is the form of a record on disk: magic (4 bytes), length of the payload (4), CRC32C of
+// all that follows (4), the record's number (8), how many bytes of the segment were durable when
+// the record was written (8), and the payload. Numbers are little-endian.
 const frameHead = 28
 
 const frameMagic = "\xa5jr\n"
 
-// maxPayload bounds a record: a header, and an inline body.
+// maxPayload is the largest payload: a header and an inline body.
 const maxPayload = 2 << 20
 
-// appendFrame frames a payload.
+// appendFrame appends the frame of a payload.
 func appendFrame(b []byte, number uint64, durable int64, payload []byte) []byte {
 	start := len(b)
 	b = append(b, frameMagic...)
@@ -266,31 +264,31 @@ func appendFrame(b []byte, number uint64, durable int64, payload []byte) []byte 
 	return b
 }
 
-// frame is a record as it was found.
+// frame is a record as read from a segment.
 type frame struct {
 	number  uint64
 	durable int64
-	at      int64 // offset of the payload in its segment
+	at      int64 // offset of the payload in the segment
 	payload []byte
 }
 
-// place is where a record is: its number, its segment, how long it is, and where its inline
-// body is.
+// place is the location of a record: its number, its segment, its size, and the location of its
+// inline body.
 type place struct {
 	number  uint64
 	segment uint64
-	size    int64  // of the frame
-	at      int64  // of the body in the segment
+	size    int64  // size of the frame
+	at      int64  // offset of the body in the segment
 	sum     uint32 // CRC32C of the body
 }
 
-// place is where the record of a frame is, in a segment.
+// place returns the location of the record of a frame in a segment.
 func (f frame) place(o *op, segment uint64) place {
 	return place{f.number, segment, frameHead + int64(len(f.payload)), f.at + int64(len(f.payload)-len(o.data)), codec.Checksum(o.data)}
 }
 
-// parseFrame reads the frame at the start of b, which is at offset at; size is
-// its length, 0 if there is none.
+// parseFrame parses the frame at the start of b, which is at offset at of its segment. size is its
+// length, 0 if there is no valid frame.
 func parseFrame(b []byte, at int64) (f frame, size int) {
 	if len(b) < frameHead || string(b[:4]) != frameMagic {
 		return f, 0
@@ -306,40 +304,40 @@ func parseFrame(b []byte, at int64) (f frame, size int) {
 	return frame{binary.LittleEndian.Uint64(b[12:]), int64(binary.LittleEndian.Uint64(b[20:])), at + frameHead, b[frameHead:size]}, size
 }
 
-// Entry is one acknowledged change of a key: a body, or that there is none. It
-// is shared and must not be changed.
+// Entry is one acknowledged change of a key: a new body or a deletion. It is shared and must not be
+// changed.
 type Entry struct {
-	// ID is the number of the entry: that of its record. Later ones have higher
+	// ID is the number of the entry, which is that of its record. Later entries have higher
 	// numbers.
 	ID  uint64
 	Key akigw.Key
-	// Deleted says that the key holds nothing from here on (DeleteObject).
+	// Deleted means that the change is a deletion (DeleteObject).
 	Deleted bool
 	Size    int64 // bytes
-	// ETag is what was promised to the client, with quotes.
+	// ETag is the ETag promised to the client, with quotes.
 	ETag string
-	// Modified is when it was acknowledged: the Last-Modified that was promised.
+	// Modified is the time of the acknowledgement, which is the promised Last-Modified.
 	Modified time.Time
-	// Header is what goes to the upstream with the body, canonical names.
+	// Header is sent to the upstream with the body; canonical names.
 	Header http.Header
-	// Parts are what the body was uploaded in, in order; nil if it came in one
-	// piece. UploadID is what the client called that upload.
+	// Parts are the parts that the body was uploaded in, in order; nil if it came in one piece.
+	// UploadID is the client's ID of that upload.
 	Parts    []Part
 	UploadID string
 }
 
 // Part is a part of a multipart upload.
 type Part struct {
-	// Number is the client's, 1 to 10,000, and rises.
+	// Number is the client's part number, 1 to 10,000, in rising order.
 	Number int
 	Size   int64 // bytes
 	// ETag is the MD5 of the part, with quotes.
 	ETag string
-	// Header are its checksums (x-amz-checksum-*), canonical names.
+	// Header holds the part's checksums (x-amz-checksum-*), canonical names.
 	Header http.Header
-	// Modified is when it was acknowledged. Of a completed upload it is zero.
+	// Modified is the time of the acknowledgement, zero in a completed upload.
 	Modified time.Time
 
-	// Entry is that of the part itself, for Journal.Body, if Uploads.Parts returned it; else nil.
+	// Entry is that the part's own entry for Journal.Body, if Uploads.Parts returned it; else nil.
 	Entry *Entry
 }

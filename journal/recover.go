@@ -17,10 +17,9 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// recovery brings a journal to life: it reads the segments, applies their records, and starts a
-// new epoch. It finds out what was written and never became durable, and drops it; what was
-// durable and is damaged it keeps, and says so. A crash at any point of it changes nothing for
-// the next one.
+// recovery opens a journal: it reads the segments, applies their records, and starts a new epoch.
+// It drops writes that never became durable; it keeps and reports what was durable and is damaged.
+// A crash at any point changes nothing for the next start.
 type recovery struct {
 	fs         vfs.FS
 	dir        string
@@ -35,11 +34,11 @@ type recovery struct {
 	compactor  *compactor
 	quarantine *quarantine
 
-	ids   []uint64 // of segments that there are files of
+	ids   []uint64 // segments that have a file
 	scans []*scan
 }
 
-// run reads the directory, or both of them, and makes what they hold live.
+// run reads the directory, or both of them, and makes their entries live.
 func (r *recovery) run() error {
 	for _, sub := range []string{segmentDir, spoolDir, quarantineDir} {
 		if err := r.fs.MkdirAll(filepath.Join(r.dir, sub)); err != nil {
@@ -50,13 +49,13 @@ func (r *recovery) run() error {
 		return r.both()
 	}
 	if _, err := r.fs.Size(filepath.Join(r.dir, unfinishedFile)); err == nil {
-		return fmt.Errorf("it is an unfinished copy of another directory: start with that one as dir, or, if it is lost, remove the file %s to go on with what was copied", unfinishedFile)
+		return fmt.Errorf("it is an unfinished copy of another directory: start with that one as dir, or, if it is lost, remove the file %s to continue with what was copied", unfinishedFile)
 	}
 	r.side.state = readSide(r.fs, r.dir)
 	return r.recover()
 }
 
-// both is run for two directories that are locked.
+// both is run for two locked directories.
 func (r *recovery) both() error {
 	c := reconciler{mirror: r.mirror}
 	err := c.reconcile()
@@ -65,7 +64,7 @@ func (r *recovery) both() error {
 		err = r.recover()
 	}
 	if m := r.mirror; c.side != nil && !m.current && vfs.Unwritable(err) {
-		return fmt.Errorf("%s cannot be rebuilt from %s: make room there, or start with an empty second_dir: %w", m.dirs[1], m.dirs[0], err)
+		return fmt.Errorf("%s cannot be rebuilt from %s: free some space there, or start with an empty second_dir: %w", m.dirs[1], m.dirs[0], err)
 	}
 	return err
 }
@@ -80,7 +79,8 @@ func (r *recovery) recover() error {
 	}
 	r.replay()
 	failpoint.Here("recovery.midReplay")
-	// What is in the page cache alone was not acknowledged, but is going to be seen.
+	// Records that are only in the page cache were not acknowledged, but will be visible from now
+	// on.
 	for _, s := range r.scans {
 		if err := r.judgeSync(s.segment.file.Sync()); err != nil {
 			return err
@@ -94,7 +94,7 @@ func (r *recovery) recover() error {
 	if err != nil {
 		return err
 	}
-	// Names must be durable before a later removal of older ones.
+	// Names must be durable before older segments are removed later.
 	for _, dir := range []string{"..", "", segmentDir, spoolDir, quarantineDir} {
 		if err := r.judgeSync(r.fs.SyncDir(filepath.Join(r.dir, dir))); err != nil {
 			return err
@@ -133,11 +133,10 @@ func (r *recovery) replay() {
 			}
 		}
 		state.dropUnnamed()
-	}) // checkSpool removes files that nothing needs
+	}) // checkSpool removes unneeded files
 }
 
-// beginEpoch makes the first segment of a new epoch, and says in the side files that there is
-// one.
+// beginEpoch creates the first segment of a new epoch, and records the epoch in the side files.
 func (r *recovery) beginEpoch() error {
 	number := r.log.epoch.number
 	if s := r.side.state; s != nil && len(s.epochs) > 0 {
@@ -165,14 +164,14 @@ func (r *recovery) beginEpoch() error {
 	}
 	for _, id := range r.ids {
 		if !r.compactor.keep && !slices.ContainsFunc(r.scans, func(s *scan) bool { return s.segment.id == id }) {
-			_ = r.fs.Remove(r.log.segmentName(id)) // what stays is looked at by the next start again
+			_ = r.fs.Remove(r.log.segmentName(id)) // the next start examines a leftover again
 		}
 	}
 	return nil
 }
 
-// firstSegment makes the first segment of this epoch. A disk that accepts no data is not an
-// error: what the journal holds can be read.
+// firstSegment creates the first segment of this epoch. A disk that accepts no data is not an
+// error: the entries of the journal can still be read.
 func (r *recovery) firstSegment(next succession) error {
 	w := r.log
 	w.following, w.sealed = next, true
@@ -189,7 +188,7 @@ func (r *recovery) firstSegment(next succession) error {
 		return nil
 	}
 	if w.reserve.available() {
-		return nil // it becomes a segment when there is a record for it
+		return nil // it is created with the first record for it
 	}
 	if err = w.begin(); errors.Is(err, ErrFull) {
 		return nil
@@ -197,8 +196,8 @@ func (r *recovery) firstSegment(next succession) error {
 	return err
 }
 
-// judgeSync judges a sync of a start. A file system that refuses it, because it has found itself
-// damaged and become read-only, can still be read: the journal has failed, and is.
+// judgeSync handles the error of a sync during a start. A file system that has turned itself
+// read-only after an error can still be read: the journal has failed, but opens.
 func (r *recovery) judgeSync(err error) error {
 	if !errors.Is(err, syscall.EROFS) {
 		return err
@@ -217,15 +216,15 @@ func (r *recovery) segmentIDs() (ids []uint64, err error) {
 			ids = append(ids, id)
 		}
 	}
-	if r.mirror != nil { // files with another name may hold one
+	if r.mirror != nil { // files with another name may hold segments
 		ids = slices.AppendSeq(ids, maps.Keys(r.mirror.merged))
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
 }
 
-// scan reads a segment. It returns nil for one that never became one: nothing in
-// it can have been acknowledged, because its head is durable before anything is.
+// scan reads a segment. It returns nil for a file that never became a segment: its head is durable
+// before anything in it is acknowledged, so nothing in such a file was.
 func (r *recovery) scan(id uint64) (*scan, error) {
 	f, raw, err := r.openSegment(id)
 	if err != nil {
@@ -241,7 +240,7 @@ func (r *recovery) scan(id uint64) (*scan, error) {
 	return s, nil
 }
 
-// openSegment opens a segment and reads it.
+// openSegment opens and reads a segment.
 func (r *recovery) openSegment(id uint64) (f vfs.File, raw []byte, err error) {
 	name := r.log.segmentName(id)
 	if raw := r.mirror.unrepaired(id); raw != nil {
@@ -261,9 +260,9 @@ func (r *recovery) openSegment(id uint64) (f vfs.File, raw []byte, err error) {
 	return f, raw, nil
 }
 
-// judge decides what the holes are. What was durable and cannot be read is damage.
-// What was not durable was never acknowledged: a write that was cut short by a
-// crash, whose later pieces may have reached the disk before earlier ones.
+// judge decides what each hole is. A hole in what was durable is damage. A hole in what was not
+// durable is a write that was cut short by a crash and was never acknowledged; its later pieces may
+// have reached the disk before earlier ones.
 func (r *recovery) judge(scans []*scan) error {
 	known := map[hole]bool{}
 	closed := readEnd(r.fs, r.dir)
@@ -288,7 +287,7 @@ func (r *recovery) judge(scans []*scan) error {
 			if next := scans[i+1].head; next != nil && next.before == s.segment.id {
 				s.cut(next.length)
 				durable = next.length
-			} else { // its successor is damaged: then all of it was durable
+			} else { // its successor is damaged, so all of it was durable
 				durable = s.size
 			}
 		}
@@ -311,15 +310,16 @@ func (r *recovery) judge(scans []*scan) error {
 	return nil
 }
 
-// missing finds segments that a later one speaks of and that hold nothing, or are
-// not there although older ones are: those go first.
+// missing finds segments that a later one refers to and that are empty or absent. An absent segment
+// is damage only if older ones still exist, because older ones are removed first.
 func (r *recovery) missing(ids []uint64, scans []*scan) error {
 	found := map[uint64]bool{}
 	for _, s := range scans {
 		found[s.segment.id] = true
 	}
 	var claims []hole
-	// The end may name a segment that was compacted away since, but none behind the last one.
+	// The end file may name a segment that has been compacted away since, but never one after the
+	// last.
 	if end := readEnd(r.fs, r.dir); slices.Contains(ids, end.segment) || len(ids) == 0 || end.segment > ids[len(ids)-1] {
 		claims = append(claims, end)
 	}
@@ -336,7 +336,7 @@ func (r *recovery) missing(ids []uint64, scans []*scan) error {
 		}
 	}
 	if lost && !slices.ContainsFunc(claims, func(h hole) bool { return h.segment == oldest }) {
-		claims = append(claims, hole{oldest, 0, 1}) // its length is unknown
+		claims = append(claims, hole{oldest, 0, 1}) // the length is unknown
 	}
 	for _, lost := range claims {
 		if lost.segment == 0 || found[lost.segment] {
@@ -350,7 +350,7 @@ func (r *recovery) missing(ids []uint64, scans []*scan) error {
 	return nil
 }
 
-// damaged copies a damaged stretch to where an operator finds it.
+// damaged copies a damaged range to the quarantine, where an operator finds it.
 func (r *recovery) damaged(s *scan, h hole) error {
 	name := fmt.Sprintf("%016x-%d-%d.damaged", h.segment, h.from, h.to)
 	r.logger.Error("acknowledged records of the journal are damaged", "segment", r.log.segmentName(h.segment), "from", h.from, "to", h.to, "copy", name)

@@ -15,9 +15,9 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// checkSpool removes bodies that no record refers to, and finds those that are missing or have
-// another length than their records say: they are repaired from the second directory, if there
-// is one, or kept note of. What is in them is compared with its checksums when it is read.
+// checkSpool removes bodies that no record refers to, and finds bodies that are missing or whose
+// length differs from their record. Those are repaired from the second directory, if there is one,
+// or reported. The content of a body is verified when it is read.
 func (r *recovery) checkSpool() error {
 	wanted := r.wantedBodies()
 	accepted, err := r.quarantine.list()
@@ -40,14 +40,13 @@ func (r *recovery) checkSpool() error {
 	return nil
 }
 
-// judgeBody keeps note of a body that is damaged. accepted are the names of what is in the
-// quarantine.
+// judgeBody reports a damaged body. accepted holds the names of what is in the quarantine.
 func (r *recovery) judgeBody(b *body, accepted []string) error {
 	if errors.Is(b.err, errRepair) {
 		if !r.mirror.current || !vfs.Unwritable(b.err) {
 			return b.err
 		}
-		r.logger.Warn("a body in the journal could not be repaired for want of room; it is read from the other directory", "key", b.named, "error", b.err)
+		r.logger.Warn("a body in the journal could not be repaired because the disk is full; it is read from the other directory", "key", b.named, "error", b.err)
 		return nil
 	}
 	if b.err == nil || slices.Contains(accepted, acceptedMark+damagedBody(b.Number)) {
@@ -71,8 +70,9 @@ func (r *recovery) wantedBodies() map[uint64]*body {
 	return wanted
 }
 
-// removeUnwanted removes drafts, and bodies that no record refers to, unless records are damaged,
-// which may be those of these bodies. It returns the highest number of a body that was there.
+// removeUnwanted removes drafts, and bodies that no record refers to. If records are damaged, it
+// keeps the bodies, because they may belong to those records. It returns the highest number of a
+// body that it found.
 func (r *recovery) removeUnwanted(wanted map[uint64]*body, damaged bool) (top uint64, err error) {
 	fs, dirs := r.side.fs, r.side.dirs
 	for _, dir := range dirs {
@@ -90,15 +90,15 @@ func (r *recovery) removeUnwanted(wanted map[uint64]*body, damaged bool) (top ui
 				continue
 			}
 			if err := fs.Remove(filepath.Join(dir, name)); err != nil && !vfs.Unwritable(err) {
-				return top, err // what stays on a read-only disk is removed by a later start
+				return top, err // a later start removes what stays on a read-only disk
 			}
 		}
 	}
 	return top, nil
 }
 
-// checkers is how many bodies are looked at at a time at a start: a disk answers many questions
-// at once faster than one after the other.
+// checkers is the number of bodies that are checked in parallel at startup: a disk handles many
+// parallel requests faster than the same requests one by one.
 const checkers = 32
 
 func (r *recovery) checkBodies(wanted map[uint64]*body) {
@@ -118,7 +118,7 @@ func (r *recovery) checkBodies(wanted map[uint64]*body) {
 	workers.Wait()
 }
 
-// checkBody looks at the copies of a body at a start.
+// checkBody checks the copies of a body at startup.
 func (r *recovery) checkBody(b *body) (err error) {
 	fs, dirs := r.side.fs, r.side.dirs
 	for i, dir := range dirs {
@@ -130,15 +130,15 @@ func (r *recovery) checkBody(b *body) (err error) {
 	return r.repair.body(b.Piece, b.named)
 }
 
-// checkCopy looks at one of them: at its length, and at what it is if its directory was detached, and
-// may have another body of that number.
+// checkCopy checks the length of one copy. If its directory was detached, it also checks that the
+// copy is not a different body with the same number.
 func (r *recovery) checkCopy(fs vfs.FS, name string, b *body, side int) error {
 	size, err := fs.Size(name)
 	if err != nil {
 		return fmt.Errorf("body of %s: %w", b.named, err)
 	}
 	if size != b.Length() {
-		return spool.Damaged(b.named, "its file has %d bytes and not %d", size, b.Length())
+		return spool.Damaged(b.named, "its file has %d bytes instead of %d", size, b.Length())
 	}
 	if m := r.mirror; m == nil || m.current || side == m.lead {
 		return nil
@@ -146,8 +146,8 @@ func (r *recovery) checkCopy(fs vfs.FS, name string, b *body, side int) error {
 	return r.sameAsLead(b, side)
 }
 
-// sameAsLead reports whether a copy of a body is the one that the record, or the copy of the lead,
-// says.
+// sameAsLead reports whether a copy of a body is the one that the record describes, or else the
+// same as the lead's copy.
 func (r *recovery) sameAsLead(b *body, side int) error {
 	var tables [2][]byte
 	for i := range tables {
@@ -161,7 +161,7 @@ func (r *recovery) sameAsLead(b *body, side int) error {
 		}
 	}
 	if !b.Known && !slices.Equal(tables[0], tables[1]) {
-		return spool.Damaged(b.named, "it is another one in the two directories")
+		return spool.Damaged(b.named, "the two directories hold different bodies")
 	}
 	return nil
 }

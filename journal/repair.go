@@ -16,8 +16,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// repairer repairs what is damaged in one of the two directories of a journal from the other
-// one, in the background or at once.
+// repairer repairs damage in one of a journal's two directories from the other, in the background
+// or at once.
 type repairer struct {
 	mirror *mirror
 	spool  *spool.Spool
@@ -27,21 +27,21 @@ type repairer struct {
 	wake   chan struct{}
 
 	mu       sync.Mutex
-	bodies   map[uint64]body          // to be repaired; guarded by mu
+	bodies   map[uint64]body          // waiting for a repair; guarded by mu
 	segments map[*segment]struct{}    // likewise; guarded by mu
-	busy     map[uint64]chan struct{} // bodies that are being repaired; closed when that is over; guarded by mu
-	lost     map[uint64]bool          // bodies that are damaged in both directories; guarded by mu
+	busy     map[uint64]chan struct{} // bodies under repair; closed when the repair ends; guarded by mu
+	lost     map[uint64]bool          // bodies damaged in both directories; guarded by mu
 }
 
 func newRepairer(m *mirror, s *spool.Spool, t *table, log *wal, logger *slog.Logger) *repairer {
 	return &repairer{mirror: m, spool: s, table: t, log: log, logger: logger, wake: make(chan struct{}, 1), bodies: map[uint64]body{}, segments: map[*segment]struct{}{}, busy: map[uint64]chan struct{}{}, lost: map[uint64]bool{}}
 }
 
-// repairPause is how long nothing is repaired after a repair that failed: the disk of the
-// directory is full or missing.
+// repairPause is the pause after a failed repair: the disk of that directory is probably full or
+// missing.
 const repairPause = time.Minute
 
-// run repairs what readers have found. It does not wait for the scrub, which may take hours.
+// run repairs the damage that readers report. It does not wait for the scrub, which may take hours.
 func (r *repairer) run(ctx context.Context) {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
@@ -52,7 +52,7 @@ func (r *repairer) run(ctx context.Context) {
 			return
 		case <-wake:
 			if err := r.all(); err != nil {
-				r.logger.Error("the journal could not be repaired; it is tried again", "after", repairPause, "error", err)
+				r.logger.Error("the journal could not be repaired; it will be tried again", "after", repairPause, "error", err)
 				wake = nil
 				retry.Reset(repairPause)
 			}
@@ -62,8 +62,8 @@ func (r *repairer) run(ctx context.Context) {
 	}
 }
 
-// queueBody has a body repaired in the background: a copy of it was found damaged. Without a
-// second directory, which makes a nil repairer, it does nothing.
+// queueBody schedules the repair of a body with a damaged copy in the background. On a nil
+// repairer, which means that there is no second directory, it does nothing.
 func (r *repairer) queueBody(p spool.Piece, named string) {
 	if r == nil {
 		return
@@ -88,14 +88,14 @@ func (r *repairer) queueSegment(s *segment) {
 func (r *repairer) poke() {
 	select {
 	case r.wake <- struct{}{}:
-	default: // it is going to look anyway
+	default: // a wake-up is already pending
 	}
 }
 
-// begin takes a body for a repair. It returns false if another goroutine repairs it, it
-// cannot be repaired, or its entry has left.
+// begin claims a body for repair. It returns false if another goroutine is repairing it, it cannot
+// be repaired, or its entry has left.
 func (r *repairer) begin(p spool.Piece) bool {
-	r.spool.Acquire(p) // it is not removed meanwhile
+	r.spool.Acquire(p) // so that it is not removed meanwhile
 	r.mu.Lock()
 	free := r.busy[p.Number] == nil && !r.lost[p.Number]
 	if free {
@@ -121,21 +121,21 @@ func (r *repairer) end(p spool.Piece) {
 	r.spool.Release(p)
 }
 
-// giveUp notes that a body is intact in neither directory.
+// giveUp records that a body is intact in neither directory.
 func (r *repairer) giveUp(file uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lost[file] = true
 }
 
-// losses is how many bodies are intact in neither directory.
+// losses returns the number of bodies that are intact in neither directory.
 func (r *repairer) losses() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.lost)
 }
 
-// await returns when a repair of a body that is under way is over.
+// await returns when no repair of a body is under way.
 func (r *repairer) await(file uint64) {
 	r.mu.Lock()
 	over := r.busy[file]
@@ -145,8 +145,8 @@ func (r *repairer) await(file uint64) {
 	}
 }
 
-// all repairs what readers have found, up to the first repair that fails. What is left is found
-// again by the next reader, or the next scrub.
+// all repairs the damage that readers reported, up to the first repair that fails. The rest is
+// found again by the next reader or the next scrub.
 func (r *repairer) all() error {
 	r.mu.Lock()
 	bodies, segments := slices.Collect(maps.Values(r.bodies)), slices.Collect(maps.Keys(r.segments))
@@ -166,8 +166,7 @@ func (r *repairer) all() error {
 	return nil
 }
 
-// one repairs a body unless its entry has left. The error says that a copy of it could not be
-// written.
+// one repairs a body unless its entry has left. It returns an error if a copy could not be written.
 func (r *repairer) one(b body) error {
 	err := r.body(b.Piece, b.named)
 	if errors.Is(err, errRepair) {
@@ -179,7 +178,7 @@ func (r *repairer) one(b body) error {
 	return nil
 }
 
-// segment writes the copies of a segment again that lack records that the other one has.
+// segment rewrites the copies of a segment that lack records which the other copy has.
 func (r *repairer) segment(s *segment) error {
 	if r.mirror.misplaced || !r.log.beginRepair(s) {
 		return nil
@@ -190,20 +189,20 @@ func (r *repairer) segment(s *segment) error {
 
 const (
 	// errRepair: a body is intact in one directory and could not be written to the other.
-	errRepair = akigw.Error("a body could not be written again")
+	errRepair = akigw.Error("an intact body could not be copied to the other directory")
 	// errNotRepaired: another goroutine is repairing the body, it cannot be repaired, or its entry
 	// has left.
-	errNotRepaired = akigw.Error("the body is not to be repaired")
+	errNotRepaired = akigw.Error("the body was not repaired")
 )
 
 // body is a spool file that a live record needs.
 type body struct {
 	spool.Piece
 	named string // the key
-	err   error  // what is wrong with it and could not be repaired
+	err   error  // damage that could not be repaired
 }
 
-// bodies are the spool files of an item.
+// bodies returns the spool files of an item.
 func (it *item) bodies() (all []body) {
 	if len(it.spools) == 0 {
 		return nil
@@ -214,9 +213,9 @@ func (it *item) bodies() (all []body) {
 	return all
 }
 
-// body writes the copies of a body again that are damaged or missing, from what is intact
-// in any copy, block by block. The error wraps akigw.ErrChecksum if a block is intact in none;
-// then nothing is changed. Both copies are synced before one takes a damaged one's place.
+// body rewrites damaged or missing copies of a body, block by block, from whichever copy is intact.
+// The error wraps akigw.ErrChecksum if a block is intact in none; then nothing is changed. Both
+// copies are synced before one replaces a damaged copy.
 func (r *repairer) body(p spool.Piece, named string) (err error) {
 	if !r.begin(p) {
 		return errNotRepaired
@@ -249,12 +248,12 @@ func (r *repairer) body(p spool.Piece, named string) (err error) {
 	if err := b.Replace(m.FS, bad); err != nil {
 		return fmt.Errorf("%w: %w", errRepair, err)
 	}
-	if !m.current && len(bad) == 1 && !b.Good[1-m.lead] { // the copy is being built
+	if !m.current && len(bad) == 1 && !b.Good[1-m.lead] { // that copy is still being built
 		return nil
 	}
 	for _, i := range sides {
 		m.repairs[i].add(1)
 	}
-	m.log.Warn("a body in the journal was damaged or missing, and is repaired from the other directory", "key", named, "files", bad)
+	m.log.Warn("a body in the journal was damaged or missing and was repaired from the other directory", "key", named, "files", bad)
 	return nil
 }

@@ -11,49 +11,49 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// A disk that is full stops acknowledgements, not the flush, which is what makes room. For
-// that the journal keeps a reserve: a few files whose blocks are allocated and that nothing is
-// in. When a write finds no room, the segment that it was for is sealed: its records up to the
-// last sync count, and what the failed write left behind them does not. A piece of the reserve
-// then becomes the next segment, by a rename, which needs neither blocks nor an inode. It takes
-// only records that release something: what is upstream, dead letters, upload ids, and
-// live entries of the oldest segment, so that that can be removed. The other pieces are for
-// when it is used up, and for the segments of later starts.
+// A full disk stops acknowledgements, but not the flush, which frees space. For that the journal
+// keeps a reserve: a few empty files with preallocated blocks. When a write finds the disk full,
+// its segment is sealed: the records up to the last sync count, and what the failed write left
+// after them does not. One file of the reserve then becomes the next segment, by a rename, which
+// needs neither blocks nor an inode. That segment accepts only records that release something:
+// flushed entries, dead letters, upload IDs, and live entries of the oldest segment, so that that
+// segment can be removed. The other files are for when it is full, and for the segments of later
+// starts.
 //
-// Once a second the committer looks whether there is room to make the reserve whole again. When
-// there is, a new segment is begun, and writes are acknowledged again. If there was no reserve,
-// because the disk was full already, or if it is used up, nothing can be written at all: what
-// the journal holds is read, and stays.
+// Once a second the committer checks whether there is space to restore the whole reserve. If there
+// is, a new segment is begun and writes are acknowledged again. If there was no reserve, because
+// the disk was full from the beginning, or if it is used up, nothing can be written at all: the
+// entries of the journal are readable and stay.
 //
-// All of that is about room alone. After a sync that failed the content of the disk is unknown,
+// All of this applies to a full disk only. After a failed sync the content of the disk is unknown,
 // and the journal fails for good.
 
 const (
-	// reserveFile is what the names of the reserve's pieces begin with, in Config.Dir. Each is
-	// empty and has its part of Config.ReserveBytes in blocks.
+	// reserveFile is the name prefix of the reserve's files in Config.Dir. Each file is empty and
+	// has an equal share of Config.ReserveBytes preallocated.
 	reserveFile = "reserve"
-	// reservePieces is how many there are.
+	// reservePieces is the number of files of the reserve.
 	reservePieces = 4
-	// lookEvery is how often the journal looks whether its files are where they were and,
-	// while there is no room, whether there is some.
+	// lookEvery is how often the journal checks that its files are still in place and, while the
+	// disk is full, whether there is space again.
 	lookEvery = time.Second
 )
 
-// reserve is disk room that is kept for records that release something. It is for the goroutine
-// that writes the log.
+// reserve is disk space kept for records that release something. It belongs to the goroutine that
+// writes the log.
 type reserve struct {
 	fs     vfs.FS
 	dir    string
-	bytes  int64 // of all pieces; 0: there is to be none
+	bytes  int64 // of all pieces; 0: no reserve is wanted
 	log    *slog.Logger
 	health *health
 
-	pieces     [reservePieces]vfs.File // nil for a piece that is not there
-	impossible bool                    // there can be none on this disk
+	pieces     [reservePieces]vfs.File // nil for a missing piece
+	impossible bool                    // this disk does not support a reserve
 }
 
-// keep makes the pieces that are not there. It reports whether acknowledgements may go on: the
-// reserve is whole, or there can be none on such a disk.
+// keep creates the missing pieces. It reports whether acknowledgements may continue: the reserve is
+// complete, or the disk does not support one.
 func (r *reserve) keep() bool {
 	if r.bytes <= 0 || r.impossible {
 		return true
@@ -66,12 +66,12 @@ func (r *reserve) keep() bool {
 		return false
 	default:
 		r.impossible = true
-		r.log.Warn("the journal has no reserve: when its disk is full, nothing is flushed before there is room again", "dir", r.dir, "error", err)
+		r.log.Warn("the journal has no reserve: when its disk is full, nothing is flushed until there is free space again", "dir", r.dir, "error", err)
 		return true
 	}
 }
 
-// fill makes the pieces that are not there, as far as it can.
+// fill creates the missing pieces, as far as possible.
 func (r *reserve) fill() error {
 	made := false
 	var full error
@@ -89,7 +89,7 @@ func (r *reserve) fill() error {
 		case err == nil:
 			r.pieces[i], made = f, true
 		case vfs.Unwritable(err):
-			full = err // others may be there
+			full = err // there may be space for others
 		default:
 			return err
 		}
@@ -100,7 +100,8 @@ func (r *reserve) fill() error {
 	return full
 }
 
-// take renames a piece, so that it is something else. The error is errNoReserve if there is none.
+// take renames a piece, so that it becomes another file. The error is errNoReserve if there is
+// none.
 func (r *reserve) take(name string) (vfs.File, error) {
 	i := slices.IndexFunc(r.pieces[:], func(f vfs.File) bool { return f != nil })
 	if i < 0 {
@@ -114,7 +115,7 @@ func (r *reserve) take(name string) (vfs.File, error) {
 	return f, nil
 }
 
-// available reports whether there is a piece.
+// available reports whether there is a piece left.
 func (r *reserve) available() bool {
 	return slices.ContainsFunc(r.pieces[:], func(f vfs.File) bool { return f != nil })
 }

@@ -1,16 +1,16 @@
 package journal
 
-// rewrite is what of a segment is to be written once more: some of its items, and if that are
-// all of them, also what else is live in it.
+// rewrite is the part of a segment that is written once more: some of its items and, if those are
+// all of them, also everything else that is live in it.
 type rewrite struct {
 	segment uint64
 	items   []uint64
-	bodies  map[uint64][]byte // inline ones, by item
+	bodies  map[uint64][]byte // inline bodies, by item
 	rest    bool
 }
 
-// inlineOf chooses what of a segment a rewrite writes, and returns the items whose bodies have to be
-// read for it.
+// inlineOf chooses the items that a rewrite covers, and returns those whose inline bodies must be
+// read.
 func (t *table) inlineOf(r *rewrite) (inline []*item) {
 	t.read(func(s *state) {
 		size := int64(0)
@@ -29,7 +29,7 @@ func (t *table) inlineOf(r *rewrite) (inline []*item) {
 	return inline
 }
 
-// rewritten returns the records of a rewrite as they have to be now: of what is still live, and
+// rewritten returns the records of a rewrite in their current form, for what is still live and
 // still in the segment. It announces them.
 func (t *table) rewritten(r *rewrite) (ops []*op) {
 	t.mu.Lock()
@@ -47,7 +47,7 @@ func (t *table) rewritten(r *rewrite) (ops []*op) {
 	return ops
 }
 
-// recordsOf are the records that say all that there is to say of a live item.
+// recordsOf returns the records that fully describe a live item.
 func recordsOf(it *item, body []byte) []*op {
 	o := &op{kind: it.kind, entry: it.entry.ID, key: it.entry.Key, put: it.entry, upload: it.upload, part: it.part, pack: it.pack, offset: it.offset}
 	switch {
@@ -72,7 +72,7 @@ func recordsOf(it *item, body []byte) []*op {
 	return ops
 }
 
-// restOf are the records of the orphans of a segment, and of its dates or some of them.
+// restOf returns the records of the orphans of a segment, and of some or all of its date pairs.
 func (s *state) restOf(segment uint64) (ops []*op) {
 	c := s.in(segment)
 	for n := range c.orphans {

@@ -15,8 +15,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// scrubber reads and verifies both directories of a journal in the background, again and again,
-// and repairs what it finds damaged in one of them.
+// scrubber repeatedly reads and verifies both directories of a journal in the background, and
+// repairs damage that it finds in one of them.
 type scrubber struct {
 	mirror *mirror
 	repair *repairer
@@ -24,21 +24,21 @@ type scrubber struct {
 	log    *wal
 	spool  *spool.Spool
 	logger *slog.Logger
-	rate   int64 // bytes of each directory in a second; 0: nothing is read
+	rate   int64 // bytes of each directory per second; 0: no scrubbing
 
 	cancel context.CancelFunc // nil before start
 	done   sync.WaitGroup
 }
 
 const (
-	// scrubPause is between the end of a scrub and the next one.
+	// scrubPause is the pause between two scrubs.
 	scrubPause = time.Hour
-	// scrubChunk is how many bytes are read at a time.
+	// scrubChunk is the size of a read in bytes.
 	scrubChunk = 1 << 20
 )
 
-// start starts the scrub, and the repair of what readers find damaged. Without a second
-// directory it does nothing.
+// start starts the scrub, and the repair of damage that readers report. Without a second directory
+// it does nothing.
 func (s *scrubber) start() {
 	if s.mirror == nil {
 		return
@@ -51,7 +51,7 @@ func (s *scrubber) start() {
 	}
 }
 
-// stop returns when nothing is read or repaired in the background any more.
+// stop returns when the background work has ended.
 func (s *scrubber) stop() {
 	if s.cancel != nil {
 		s.cancel()
@@ -59,7 +59,7 @@ func (s *scrubber) stop() {
 	}
 }
 
-// run verifies everything again and again.
+// run scrubs again and again.
 func (s *scrubber) run(ctx context.Context) {
 	limit := rate.NewLimiter(rate.Limit(s.rate), scrubChunk)
 	next := time.NewTimer(0)
@@ -96,7 +96,8 @@ func (s *scrubber) all(ctx context.Context, limit *rate.Limiter) error {
 	return s.bodies(ctx, limit, s.table.partBodies())
 }
 
-// bodiesFrom returns bodies of entries from a number on, and where to go on if there are more.
+// bodiesFrom returns a page of bodies of entries, starting at an entry number, and where the next
+// page starts.
 func (t *table) bodiesFrom(list *btree.Map[uint64, *item], from uint64) (page []body, next uint64, more bool) {
 	const entries = 256
 	t.mu.Lock()
@@ -113,7 +114,7 @@ func (t *table) bodiesFrom(list *btree.Map[uint64, *item], from uint64) (page []
 	return page, next, more
 }
 
-// partBodies are those of open uploads.
+// partBodies returns the bodies of the parts of open uploads.
 func (t *table) partBodies() (all []body) {
 	t.read(func(s *state) {
 		for _, u := range s.uploads.open {
@@ -140,8 +141,8 @@ func (s *scrubber) bodies(ctx context.Context, limit *rate.Limiter, all []body) 
 	return nil
 }
 
-// isIntact reads the copies of a body. It returns true if they are intact, or if the scrub is
-// being stopped.
+// isIntact reads and verifies the copies of a body. It returns true if they are intact, or if the
+// scrub is stopping.
 func (s *scrubber) isIntact(ctx context.Context, limit *rate.Limiter, b body) bool {
 	m := s.mirror
 	for i := range m.dirs {
@@ -157,8 +158,7 @@ func (s *scrubber) isIntact(ctx context.Context, limit *rate.Limiter, b body) bo
 	return true
 }
 
-// segment compares the copies of a segment that is not written any more, and repairs them if
-// they differ.
+// segment compares the copies of a complete segment, and repairs them if they differ.
 func (s *scrubber) segment(ctx context.Context, limit *rate.Limiter, seg *segment) error {
 	if s.mirror.sameSegments(seg, func(n int64) error { return limit.WaitN(ctx, int(n)) }) {
 		return nil
@@ -166,8 +166,9 @@ func (s *scrubber) segment(ctx context.Context, limit *rate.Limiter, seg *segmen
 	return s.repair.segment(seg)
 }
 
-// sameSegments compares the files of a segment by their names: a file that was removed can still
-// be read by those who have it open. pace is called before so many bytes are read.
+// sameSegments compares the files of a segment by name: an open file stays readable after it was
+// removed, so the open ones prove nothing. pace is called with the number of bytes before each
+// read.
 func (m *mirror) sameSegments(s *segment, pace func(int64) error) bool {
 	var files [2]vfs.File
 	for i := range files {
@@ -181,7 +182,7 @@ func (m *mirror) sameSegments(s *segment, pace func(int64) error) bool {
 	for at := int64(0); at < s.size; at += scrubChunk {
 		n := min(scrubChunk, s.size-at)
 		if pace(n) != nil || pace(n) != nil { // both are read
-			return true // the scrub is being stopped
+			return true // the scrub is stopping
 		}
 		if !sameStretch(files[0], files[1], at, n) {
 			return false

@@ -9,13 +9,13 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// scan is what a segment was found to hold.
+// scan is the result of reading a segment.
 type scan struct {
 	segment *segment
 	head    *segmentHead // nil if it is damaged
 	records []scanned
 	holes   []hole
-	end     int64 // of the last record
+	end     int64 // offset after the last record
 	size    int64
 }
 
@@ -23,11 +23,11 @@ type scan struct {
 type scanned struct {
 	op      *op
 	place   place
-	from    int64 // where its frame begins
-	durable int64 // what it says was durable when it was written
+	from    int64 // offset of its frame
+	durable int64 // how much its frame says was durable when it was written
 }
 
-// read finds the records, and the holes between them. It does not keep raw.
+// read finds the records, and the holes between them. It does not retain raw.
 func (s *scan) read(raw []byte) {
 	number := uint64(0)
 	for at := int64(0); at < s.size; {
@@ -55,7 +55,7 @@ func (s *scan) read(raw []byte) {
 	}
 }
 
-// recordAt reads the record that begins at an offset of a segment, behind one of a number; n is
+// recordAt parses the record at an offset of a segment, if its number is higher than behind; n is
 // its length, 0 if there is none.
 func recordAt(raw []byte, at int64, behind uint64) (o *op, f frame, n int) {
 	f, n = parseFrame(raw[at:], at)
@@ -69,29 +69,29 @@ func recordAt(raw []byte, at int64, behind uint64) (o *op, f frame, n int) {
 	return o, f, n
 }
 
-// cut ignores what lies behind the part of a segment that counts: its successor
-// was begun when it was that long, or the rest had not been acknowledged.
+// cut drops what follows the part of a segment that counts: its successor was begun at that length,
+// or the rest had not been acknowledged.
 func (s *scan) cut(length int64) {
 	s.records = slices.DeleteFunc(s.records, func(r scanned) bool { return r.from >= length })
 	s.holes = slices.DeleteFunc(s.holes, func(h hole) bool { return h.from >= length })
 	s.end = min(s.end, length)
 	s.size = min(s.size, length)
-	s.segment.size = s.size // the rest is not repaired either
+	s.segment.size = s.size // do not repair the rest either
 }
 
-// The end file says how long the last segment was when the journal was closed, so
-// that damage to its last records is noticed.
+// The end file records the length of the last segment when the journal was closed, so that damage
+// to its last records is noticed.
 const endFile = "end"
 
-// writeEnd says how long the last segment is, all of which is durable.
+// writeEnd records the length of the last segment, all of which is durable.
 func writeEnd(fs vfs.FS, dir string, end hole) error {
 	o := op{kind: kindSegment, seg: segmentHead{id: end.segment, length: end.to}}
 	err := writeDraft(fs, filepath.Join(dir, endFile), appendFrame(nil, 1, 0, o.encode(nil)))
 	return errors.Join(err, fs.SyncDir(dir))
 }
 
-// readEnd returns what writeEnd wrote last, the zero hole if there is none: then
-// there was no such end, or it is damaged itself.
+// readEnd returns what writeEnd wrote last, the zero hole if there is no such file, or it is
+// damaged itself.
 func readEnd(fs vfs.FS, dir string) (end hole) {
 	raw, err := vfs.ReadFile(fs, filepath.Join(dir, endFile))
 	if err != nil {
@@ -100,7 +100,7 @@ func readEnd(fs vfs.FS, dir string) (end hole) {
 	return decodeEnd(raw)
 }
 
-// decodeEnd is readEnd of the content of the file.
+// decodeEnd parses the content of the end file.
 func decodeEnd(raw []byte) (end hole) {
 	if f, size := parseFrame(raw, 0); size > 0 {
 		if o, err := decode(f.payload); err == nil && o.kind == kindSegment {

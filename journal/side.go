@@ -16,20 +16,20 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// sideFile is in each directory of a journal that has, or had, two. It says which epochs the
-// directory took part in, and which segments still count, so that a directory that was detached is
-// told from one that has lost something.
+// sideFile is a file in each directory of a journal that has, or had, two. It records the epochs
+// that the directory took part in, and the oldest segment that counts, so that a directory that was
+// detached can be told from one that has lost data.
 const sideFile = "side"
 
 // sideState is the content of a side file.
 type sideState struct {
-	floor  uint64  // the oldest segment that counts: those below it do not, whatever is found of them
+	floor  uint64  // the oldest segment that counts; earlier ones do not, even if their files exist
 	epochs []epoch // the last maxEpochs, oldest first
 
-	repaired int64     // records and bodies of this directory that were repaired from the other, ever
-	last     time.Time // when the last of them was
+	repaired int64     // records and bodies of this directory ever repaired from the other
+	last     time.Time // time of the last repair
 
-	written epoch // the last one when the file was written; not in the file
+	written epoch // the last epoch when the file was written; not stored in it
 }
 
 const (
@@ -37,7 +37,7 @@ const (
 	maxEpochs   = 64
 )
 
-// join adds an epoch. The last one is that of the highest number.
+// join adds an epoch. The last epoch is the one with the highest number.
 func (s *sideState) join(e epoch) {
 	s.epochs = append(slices.DeleteFunc(s.epochs, func(known epoch) bool { return known == e }), e)
 	slices.SortStableFunc(s.epochs, func(a, b epoch) int { return cmp.Compare(a.number, b.number) })
@@ -83,8 +83,8 @@ func decodeSide(raw []byte) *sideState {
 	return s
 }
 
-// lost returns the oldest segment that counts if it is not among those that were found, which
-// an older gateway has not removed since the file was written.
+// lost returns the oldest segment that counts if it is missing and no older release can have
+// removed it since the file was written.
 func (s *sideState) lost(found map[uint64]bool, scans []*scan) (segment uint64, ok bool) {
 	if s == nil || s.floor == 0 || found[s.floor] || slices.ContainsFunc(scans, func(one *scan) bool { return one.head != nil && one.head.epoch > s.written.number }) {
 		return 0, false
@@ -92,7 +92,7 @@ func (s *sideState) lost(found map[uint64]bool, scans []*scan) (segment uint64, 
 	return s.floor, true
 }
 
-// readSide reads the side file of a directory, nil for none that can be read.
+// readSide reads the side file of a directory, nil if there is none that can be read.
 func readSide(fs vfs.FS, dir string) *sideState {
 	raw, err := vfs.ReadFile(fs, filepath.Join(dir, sideFile))
 	if err != nil {
@@ -101,27 +101,27 @@ func readSide(fs vfs.FS, dir string) *sideState {
 	return decodeSide(raw)
 }
 
-// sideFiles are the side files of the directories of a journal. After the start they are
-// written by the compactor, and at the very end.
+// sideFiles are the side files of a journal's directories. After startup only the compactor writes
+// them, except once when the journal is closed.
 type sideFiles struct {
 	fs      vfs.FS
 	dirs    []string
-	repairs []*repairs // of each directory, if there are two
+	repairs []*repairs // for each directory, if there are two
 	health  *health
 
-	state    *sideState // nil: the directory is and was the only one
+	state    *sideState // nil: there is, and was, only one directory
 	unjoined atomic.Bool
 }
 
-// enter writes, if there is a side file or has to be one, that the directories take part in an
-// epoch whose oldest segment is oldest. Nothing is acknowledged before.
+// enter records in the side files, if there are or should be any, that the directories take part in
+// epoch e, whose oldest segment is oldest. Nothing is acknowledged before.
 func (s *sideFiles) enter(e epoch, oldest uint64) error {
-	if s.state == nil || s.health.failure() != nil { // then nothing is written in this epoch
+	if s.state == nil || s.health.failure() != nil { // a failed journal writes nothing in this epoch
 		return nil
 	}
 	s.state.join(e)
 	err := s.raiseFloor(oldest)
-	if unwritten(err) { // the heads of its segments say it until one of them is removed, which takes a side file
+	if unwritten(err) { // segment heads identify the epoch until one of them is removed, which requires a side file
 		s.unjoined.Store(true)
 		_ = s.health.noRoom(err, false)
 		return nil
@@ -129,10 +129,10 @@ func (s *sideFiles) enter(e epoch, oldest uint64) error {
 	return err
 }
 
-// joined reports whether the side files say that this epoch is one.
+// joined reports whether the side files include this epoch.
 func (s *sideFiles) joined() bool { return !s.unjoined.Load() }
 
-// join writes them if they do not say so. It reports whether that was done.
+// join writes the side files if they do not include this epoch. It reports whether it wrote them.
 func (s *sideFiles) join() bool {
 	if s.joined() {
 		return false
@@ -144,7 +144,7 @@ func (s *sideFiles) join() bool {
 	return err == nil
 }
 
-// raiseFloor writes that segments before one do not count any more: durable before the first of
+// raiseFloor records that segments before one no longer count. This is durable before the first of
 // them is removed.
 func (s *sideFiles) raiseFloor(segment uint64) error {
 	if s.state == nil {
@@ -154,9 +154,9 @@ func (s *sideFiles) raiseFloor(segment uint64) error {
 	return s.write()
 }
 
-// write writes the side file of each directory. If the disk of one accepts no data, the
-// others are not written either: with an epoch in one of them alone, a segment whose head is
-// damaged could be of that epoch, and the next start would take the other directory for detached.
+// write writes the side file of each directory. If one disk accepts no data, the others are not
+// written either: if only one directory recorded the epoch, a segment with a damaged head could
+// belong to that epoch, and the next start would treat the other directory as detached.
 func (s *sideFiles) write() error {
 	for i, dir := range s.dirs {
 		content := *s.state
@@ -176,15 +176,16 @@ func (s *sideFiles) write() error {
 	return nil
 }
 
-// spareBytes is how much of the disk is kept for the next side file.
+// spareBytes is the disk space kept for the next side file.
 const spareBytes = 4 << 10
 
-// draftSpared is writeDraft of a small file that has to be written on a full disk as well: removing
-// a segment, which makes room, takes a side file. The room for it was kept by the last placeSpared.
+// draftSpared is writeDraft for a small file that must be writable on a full disk: removing a
+// segment, which frees space, requires a new side file. It uses the space that the last placeSpared
+// kept.
 func draftSpared(fs vfs.FS, name string, data []byte) error {
 	draft := name + draftSuffix
 	f, err := fs.Reserve(draft, spareBytes)
-	if err != nil { // it may do without
+	if err != nil { // it may work without
 		f, err = fs.Create(draft)
 	}
 	if err != nil {
@@ -193,7 +194,7 @@ func draftSpared(fs vfs.FS, name string, data []byte) error {
 	return finishDraft(f, data)
 }
 
-// placeSpared puts a draft in the place of its file, and keeps room for the next one.
+// placeSpared renames a draft over its file, and keeps space for the next draft.
 func placeSpared(fs vfs.FS, name string) error {
 	draft := name + draftSuffix
 	if err := fs.Rename(draft, name); err != nil {
@@ -202,18 +203,18 @@ func placeSpared(fs vfs.FS, name string) error {
 	if err := spool.Unsynced(fs.SyncDir(filepath.Dir(name))); err != nil {
 		return err
 	}
-	if spare, err := fs.Reserve(draft, spareBytes); err == nil { // without one the next may find no room, and says so
+	if spare, err := fs.Reserve(draft, spareBytes); err == nil { // without it the next draft may find the disk full, and then fails
 		return spare.Close()
 	}
 	return nil
 }
 
-// repairs counts what was repaired in one directory.
+// repairs counts the repairs in one directory.
 type repairs struct {
 	mu   sync.Mutex
 	now  int64     // since the start; guarded by mu
-	ever int64     // likewise, and before; guarded by mu
-	last time.Time // guarded by mu
+	ever int64     // ever, also in earlier epochs; guarded by mu
+	last time.Time // time of the last repair; guarded by mu
 }
 
 func (r *repairs) add(n int) {
@@ -236,9 +237,9 @@ func (r *repairs) total() (n int64, last time.Time) {
 	return r.ever, r.last
 }
 
-// Repairs says what a directory of a journal had to take from the other one, ever: how many
-// records and bodies were damaged or missing, and when the last of them was repaired. unfinished
-// says that the directory is a copy that is still to be completed. The journal may be open.
+// Repairs returns how many damaged or missing records and bodies of a journal directory were ever
+// repaired from the other directory, and when the last repair was. unfinished means that the
+// directory is an incomplete copy. The journal may be open.
 func Repairs(fs vfs.FS, dir string) (n int64, last time.Time, unfinished bool) {
 	_, err := fs.Size(filepath.Join(dir, unfinishedFile))
 	if s := readSide(fs, dir); s != nil {

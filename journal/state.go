@@ -11,89 +11,87 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// state is what all durable records together say. apply is the only way in which a record
-// changes it, on the live path as well as in a recovery, and is pure: it does no I/O, reads no
-// clock and takes no lock. What has to happen outside (spool files to remove, waiters to wake)
-// is left in released and ended. The owner of a state sees to it that one goroutine at a time
-// uses it.
+// state is what all durable records together say. apply is the only way in which a record changes
+// it, on the live path and in a recovery. apply is pure: it does no I/O, reads no clock and takes
+// no lock. Outside effects (spool files to remove, waiters to wake) are collected in released and
+// ended. The owner of a state ensures that one goroutine at a time uses it.
 type state struct {
 	entries keyMap[[]*item]  // the live entries of each key, oldest first; a list is never changed in place
-	live    int              // entries in all
+	live    int              // number of live entries
 	items   map[uint64]*item // live entries, uploads, parts, packs and translations, by number
 
-	lists        lists // of entries
+	lists        lists // lists of entries
 	uploads      uploadIndex
 	packs        packIndex
 	orphans      map[uint64]*orphan
-	translations keyMap[*item] // of keys without entries
-	dates        dateIndex     // of objects without translations
+	translations keyMap[*item] // for keys without entries
+	dates        dateIndex     // for objects without translations
 
-	segments map[uint64]*contents // what is live of the records of a segment
-	bytes    int64                // of live bodies and parts
-	records  int64                // bytes of the records of live items
+	segments map[uint64]*contents // live content, by segment
+	bytes    int64                // size of live bodies and parts
+	records  int64                // size of the records of live items
 
-	released []uint64 // spool files that no item needs any more
-	ended    []uint64 // entries that have left, have become dead letters, or were returned
+	released []uint64 // spool files that no item needs
+	ended    []uint64 // entries that left, became dead letters, or were returned
 }
 
-// item is what is live of a record: an entry, an upload, a part, a pack or a translation.
+// item is a live record with its state: an entry, an upload, a part, a pack or a translation.
 //
-// Frozen copies of the maps share items, so that the fields of the first group must not be
-// changed in place: modify makes a copy. Those of the second group are not read through a
-// frozen copy.
+// Frozen copies of the maps share items, so the fields of the first group must not be changed in
+// place: modify makes a copy. The fields of the second group are not read through a frozen copy.
 type item struct {
-	kind    kind // of the record
+	kind    kind // kind of the record
 	entry   *Entry
-	upload  uint64 // of a part
+	upload  uint64 // upload of a part
 	part    int
-	spools  []uint64 // files of its body, one for each part of a completed upload; none for an inline one
-	checks  []uint32 // checksums of the tables of spools; nil if its record does not have them
-	segment uint64   // that holds its record
-	size    int64    // of its record
-	at      int64    // of an inline body in it
+	spools  []uint64 // files of the body, one for each part of a completed upload; none for an inline body
+	checks  []uint32 // checksums of the tables of spools; nil if the record does not have them
+	segment uint64   // segment that holds the record
+	size    int64    // size of the record
+	at      int64    // offset of an inline body in the segment
 	sum     uint32
-	pack    uint64    // that has the body, 0 for none
-	packKey akigw.Key // of that pack
-	offset  int64     // of the body in it
-	etag    string    // the upstream's, of a translation
+	pack    uint64    // pack that holds the body, 0 for none
+	packKey akigw.Key // key of that pack
+	offset  int64     // offset of the body in the pack
+	etag    string    // the upstream's ETag, of a translation
 
 	leased bool
-	tried  bool   // the upstream may have it, and it is tried again
-	covers uint64 // the first entry that it stands for: its own, or one that it replaced
-	reason string // why it is a dead letter, "" if it is none
+	tried  bool   // the upstream may have received it, and it will be tried again
+	covers uint64 // the first entry that it stands for: itself, or one that it replaced
+	reason string // why it is a dead letter, "" if it is not
 	since  time.Time
-	remote string // the upstream's id of the upload that brings it there
+	remote string // ID of its multipart upload in the upstream
 }
 
-// orphan is an upload at the upstream whose entry has left.
+// orphan is an upload in the upstream whose entry has left.
 type orphan struct {
 	Orphan
 	segment uint64
 }
 
-// Orphan is a multipart upload at the upstream whose entry or upload has left the journal: it has
-// to be aborted.
+// Orphan is a multipart upload in the upstream whose entry or client upload has left the journal:
+// it must be aborted.
 type Orphan struct {
 	Entry    uint64
 	Key      akigw.Key
 	UploadID string
 }
 
-// contents is what is live of the records of one segment.
+// contents is the live content of one segment.
 type contents struct {
 	items   map[uint64]struct{}
 	orphans map[uint64]struct{}
 	dates   map[uint64]*dated // by order
 
-	bytes      int64 // of the records of items
-	datedBytes int64 // of those of dates
+	bytes      int64 // size of the records of items
+	datedBytes int64 // size of the records of dates
 }
 
 func newState() *state {
 	return &state{items: map[uint64]*item{}, lists: lists{deletions: map[string]*btree.Map[uint64, *item]{}}, uploads: newUploadIndex(), packs: newPackIndex(), orphans: map[uint64]*orphan{}, segments: map[uint64]*contents{}}
 }
 
-// apply makes a durable record count: at once after its sync, and again in the recovery.
+// apply applies a durable record: right after its sync, and again in a recovery.
 func (s *state) apply(o *op, p place) {
 	switch o.kind {
 	case kindPut, kindDelete, kindComplete:
@@ -114,7 +112,7 @@ func (s *state) apply(o *op, p place) {
 		s.applyDates(&op{entry: o.entry, key: o.key}, p)
 		s.applyTranslate(o, p)
 	case kindDone:
-		s.applyDates(o, p) // first: without its entry the key is as the upstream says
+		s.applyDates(o, p) // first: readers take the dates as soon as the entry has left
 		s.applyDone(o.key, o.entry)
 	case kindDead, kindAlive:
 		s.applyDead(o)
@@ -123,14 +121,14 @@ func (s *state) apply(o *op, p place) {
 	}
 }
 
-// applyDone removes an entry that is in the upstream, and what came before it for its key.
+// applyDone removes an entry that is in the upstream, and all earlier entries of its key.
 func (s *state) applyDone(key akigw.Key, entry uint64) {
 	s.removeOrphan(entry)
 	s.untranslate(key, entry)
 	for _, it := range s.entries.get(key) {
 		if it.entry.ID <= entry {
 			if it.entry.ID == entry {
-				it.remote = "" // it is the object by now
+				it.remote = "" // the upload has become the object
 			}
 			s.remove(it)
 		}
@@ -149,7 +147,7 @@ func (s *state) applyDead(o *op) {
 	}
 }
 
-// applyRemote notes the upload at the upstream that an entry or an upload has.
+// applyRemote records the multipart upload in the upstream of an entry or a client upload.
 func (s *state) applyRemote(o *op, p place) {
 	switch it := s.items[o.entry]; {
 	case it != nil:
@@ -172,13 +170,13 @@ func (s *state) applyEntry(o *op, p place) {
 	}
 	items := s.entries.get(o.key)
 	if len(items) > 0 && items[len(items)-1].entry.ID > it.entry.ID {
-		return // it was rewritten after it had been replaced
+		return // its record was rewritten after it had been replaced
 	}
 	s.untranslate(o.key, it.entry.ID)
 	it.covers = it.entry.ID
 	kept := make([]*item, 0, 1)
 	for _, older := range items {
-		if !older.leased { // nobody needs it any more
+		if !older.leased { // it is no longer needed
 			it.covers = min(it.covers, older.covers)
 			s.drop(older)
 		} else {
@@ -191,7 +189,7 @@ func (s *state) applyEntry(o *op, p place) {
 	s.lists.add(it)
 }
 
-// applyTranslate remembers what the upstream calls an object that is there.
+// applyTranslate records the upstream's ETag of an object.
 func (s *state) applyTranslate(o *op, p place) {
 	if it := s.items[o.entry]; it == nil || it.kind != kindTranslate {
 		s.applyDone(o.key, o.entry)
@@ -201,14 +199,14 @@ func (s *state) applyTranslate(o *op, p place) {
 		return
 	}
 	if len(s.entries.get(o.key)) > 0 {
-		return // a later one is going to take its place
+		return // a later one will replace it
 	}
 	it.etag = o.text
 	s.translations.set(o.key, it)
 	s.hold(it)
 }
 
-// untranslate drops what is remembered of a key up to an entry.
+// untranslate drops the translation of a key, up to an entry.
 func (s *state) untranslate(key akigw.Key, entry uint64) {
 	if it := s.translations.get(key); it != nil && it.entry.ID <= entry {
 		s.translations.delete(key)
@@ -216,8 +214,8 @@ func (s *state) untranslate(key akigw.Key, entry uint64) {
 	}
 }
 
-// place makes the item of a record. It returns nil for one that is there: its record was
-// rewritten, so that an old segment can be removed, and is in its new place now.
+// place creates the item of a record. It returns nil if the item exists: its record was rewritten,
+// so that an old segment can be removed, and is in a new place now.
 func (s *state) place(o *op, p place) *item {
 	if it := s.items[o.entry]; it != nil {
 		s.relocate(it, p)
@@ -237,7 +235,7 @@ func (s *state) place(o *op, p place) *item {
 	return it
 }
 
-// relocate notes that the record of an item is somewhere else now.
+// relocate records the new place of an item's record.
 func (s *state) relocate(it *item, p place) {
 	s.leave(it)
 	it = s.modify(it)
@@ -245,7 +243,7 @@ func (s *state) relocate(it *item, p place) {
 	s.enter(it)
 }
 
-// enter counts an item to its segment.
+// enter adds an item to its segment's content.
 func (s *state) enter(it *item) {
 	c := s.in(it.segment)
 	c.items[it.entry.ID] = struct{}{}
@@ -253,7 +251,7 @@ func (s *state) enter(it *item) {
 	s.records += it.size
 }
 
-// leave is the opposite of enter.
+// leave removes an item from its segment's content.
 func (s *state) leave(it *item) {
 	c := s.in(it.segment)
 	delete(c.items, it.entry.ID)
@@ -261,7 +259,7 @@ func (s *state) leave(it *item) {
 	s.records -= it.size
 }
 
-// in returns what is live of a segment.
+// in returns the live content of a segment.
 func (s *state) in(segment uint64) *contents {
 	c := s.segments[segment]
 	if c == nil {
@@ -271,7 +269,7 @@ func (s *state) in(segment uint64) *contents {
 	return c
 }
 
-// left is how many live things are in a segment.
+// left returns the number of live items and date pairs in a segment.
 func (s *state) left(segment uint64) int {
 	c := s.segments[segment]
 	if c == nil {
@@ -280,7 +278,7 @@ func (s *state) left(segment uint64) int {
 	return len(c.items) + len(c.orphans) + len(c.dates)
 }
 
-// modify returns a copy of a live item that has taken its place, and may be changed.
+// modify replaces a live item by a copy, which may be changed, and returns it.
 func (s *state) modify(it *item) *item {
 	changed := *it
 	n := &changed
@@ -303,8 +301,8 @@ func (s *state) modify(it *item) *item {
 	return n
 }
 
-// hold keeps an item, and its segment. An upload at the upstream that was known before the item
-// is its own: in a recovery, when its record was rewritten.
+// hold adds an item to the live items and to its segment. An upload in the upstream that is known
+// before its item belongs to it: this happens in a recovery, if the item's record was rewritten.
 func (s *state) hold(it *item) {
 	if o := s.orphans[it.entry.ID]; o != nil {
 		it.remote = o.UploadID
@@ -318,7 +316,7 @@ func (s *state) hold(it *item) {
 	}
 }
 
-// free drops an item. Its spool files are released.
+// free removes an item from the live items, and releases its spool files.
 func (s *state) free(it *item) {
 	delete(s.items, it.entry.ID)
 	s.leave(it)
@@ -329,7 +327,7 @@ func (s *state) free(it *item) {
 	s.released = append(s.released, it.spools...)
 }
 
-// stored is how many bytes of an item's body are here.
+// stored returns how many bytes of an item's body the journal stores.
 func (it *item) stored() int64 {
 	if it.pack != 0 {
 		return 0
@@ -337,7 +335,7 @@ func (it *item) stored() int64 {
 	return it.entry.Size
 }
 
-// remove takes an entry out.
+// remove removes an entry from its key's list and frees it.
 func (s *state) remove(it *item) {
 	key := it.entry.Key
 	items := slices.DeleteFunc(slices.Clone(s.entries.get(key)), func(other *item) bool { return other == it })
@@ -349,7 +347,7 @@ func (s *state) remove(it *item) {
 	s.drop(it)
 }
 
-// drop frees an entry that is not, or is not going to be, in the list of its key.
+// drop frees an entry that is not, or will not be, in its key's list.
 func (s *state) drop(it *item) {
 	s.live--
 	s.lists.remove(it)
@@ -360,7 +358,7 @@ func (s *state) drop(it *item) {
 	s.end(it)
 }
 
-// end notes that something became of an entry that its waiters wait for.
+// end records that the waiters of an entry are to be woken.
 func (s *state) end(it *item) { s.ended = append(s.ended, it.entry.ID) }
 
 // last returns the newest entry of a key, nil for none.
@@ -373,8 +371,8 @@ func newest(items []*item) *item {
 	return items[len(items)-1]
 }
 
-// take leases the newest entry of a key. It returns nil if there is none, one of the key is
-// leased already, or it is a dead letter.
+// take leases the newest entry of a key. It returns nil if the key has none, one is leased already,
+// or it is a dead letter.
 func (s *state) take(key akigw.Key) *Entry {
 	items := s.entries.get(key)
 	if slices.ContainsFunc(items, func(it *item) bool { return it.leased }) {
@@ -388,14 +386,14 @@ func (s *state) take(key akigw.Key) *Entry {
 	return it.entry
 }
 
-// giveBack ends the lease of an entry. One that was replaced meanwhile leaves.
+// giveBack ends the lease of an entry. An entry that was replaced meanwhile leaves.
 func (s *state) giveBack(e *Entry, tried bool) {
 	it := s.items[e.ID]
 	if it == nil {
 		return
 	}
 	it.leased, it.tried = false, it.tried || tried
-	s.end(it) // for those who wait for the end of the lease
+	s.end(it) // for callers that wait for the end of the lease
 	if last := s.last(e.Key); last != nil && last != it {
 		last.covers = min(last.covers, it.covers)
 		s.remove(it)
@@ -415,7 +413,7 @@ func (s *state) removeOrphan(entry uint64) {
 	}
 }
 
-// pieces are the files of an item's body.
+// pieces returns the files of an item's body.
 func (it *item) pieces() []spool.Piece {
 	all, at := make([]spool.Piece, len(it.spools)), int64(0)
 	for i, n := range it.spools {

@@ -2,14 +2,14 @@ package journal
 
 import "github.com/tidwall/btree"
 
-// dateIndex is the part of a state that is about dates.
+// dateIndex is the part of a state that holds date pairs.
 type dateIndex struct {
 	keys   keyMap[*dated]            // a pair is never changed in place
 	orders btree.Map[uint64, *dated] // by order
-	floor  uint64                    // pairs up to this order have left to keep the bound
+	floor  uint64                    // pairs up to this order were dropped to keep the bound
 }
 
-// applyDates keeps the pair of a done record, or drops what is known up to an entry.
+// applyDates stores the pair of a done record, or drops the pair of a key up to an entry.
 func (s *state) applyDates(o *op, p place) {
 	older := s.dates.keys.get(o.key)
 	if older != nil && older.entry > o.entry {
@@ -26,7 +26,7 @@ func (s *state) applyDates(o *op, p place) {
 	if d.order == 0 {
 		d.order = p.number
 	}
-	if o.floor > s.dates.floor { // in a recovery: records of those that left may still be here
+	if o.floor > s.dates.floor { // in a recovery, records of dropped pairs may still exist
 		s.forgetDates(o.floor)
 	}
 	if d.order > s.dates.floor {
@@ -52,8 +52,8 @@ func (s *state) dropDate(d *dated) {
 	s.records -= d.record
 }
 
-// makeRoom drops pairs until those of records that are about to be written fit the bound, and
-// notes in the records which have left.
+// makeRoom drops pairs until those of the records about to be written fit the bound, and says in
+// the records which pairs were dropped.
 func (s *state) makeRoom(ops []*op, limit int) {
 	added := 0
 	for _, o := range ops {
@@ -65,7 +65,7 @@ func (s *state) makeRoom(ops []*op, limit int) {
 	for i, o := range ops {
 		o.floor = s.dates.floor
 		if i < added-limit {
-			o.dated = nil // it would leave at once
+			o.dated = nil // it would be dropped at once
 		}
 	}
 }
@@ -79,7 +79,7 @@ func (s *state) trimDates(limit int) {
 	}
 }
 
-// forgetDates drops the pairs up to an order: they had left when a record was written.
+// forgetDates drops the pairs up to an order, as was done when a record was written.
 func (s *state) forgetDates(floor uint64) {
 	s.dates.floor = floor
 	for {
@@ -91,7 +91,7 @@ func (s *state) forgetDates(floor uint64) {
 	}
 }
 
-// hideDates drops the pair that a translation was made of.
+// hideDates drops the pair that a translation was made from.
 func (s *state) hideDates(t Translation) {
 	if d := s.dates.keys.get(t.Key); d != nil && d.entry == t.number {
 		s.dropDate(d)

@@ -2,20 +2,20 @@ package journal
 
 import "github.com/tidwall/btree"
 
-// lists are the entries that something has to become of, by number: the oldest first.
+// lists are the entries that await something, by number: the oldest first.
 type lists struct {
-	pending   btree.Map[uint64, *item]             // have to go to the upstream
+	pending   btree.Map[uint64, *item]             // must be flushed
 	dead      btree.Map[uint64, *item]             // dead letters
-	deletions map[string]*btree.Map[uint64, *item] // those of pending that are deletions, by bucket
+	deletions map[string]*btree.Map[uint64, *item] // pending deletions, by bucket
 }
 
-// add puts an entry into the lists that it belongs to by now.
+// add adds an entry to the lists that fit its current state.
 func (l *lists) add(it *item) {
 	l.remove(it)
 	switch {
 	case it.reason != "":
 		l.dead.Set(it.entry.ID, it)
-	case it.pack != 0: // nothing has to become of it
+	case it.pack != 0: // a packed entry awaits nothing
 	default:
 		l.pending.Set(it.entry.ID, it)
 		if it.entry.Deleted {
@@ -24,7 +24,7 @@ func (l *lists) add(it *item) {
 	}
 }
 
-// remove takes an entry out of all lists.
+// remove removes an entry from all lists.
 func (l *lists) remove(it *item) {
 	l.pending.Delete(it.entry.ID)
 	l.dead.Delete(it.entry.ID)

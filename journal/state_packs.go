@@ -2,29 +2,29 @@ package journal
 
 import "github.com/akidb/akigw"
 
-// packIndex is the part of a state that is about packs.
+// packIndex is the part of a state that holds packs.
 type packIndex struct {
 	all     map[uint64]*packed
-	empty   map[uint64]*packed // those that nothing is in
-	entries int                // whose bodies are in packs
+	empty   map[uint64]*packed // packs that hold no entry
+	entries int                // number of entries whose bodies are in packs
 }
 
 func newPackIndex() packIndex {
 	return packIndex{all: map[uint64]*packed{}, empty: map[uint64]*packed{}}
 }
 
-// packed is a pack that may be at the upstream.
+// packed is a pack that may exist in the upstream.
 type packed struct {
 	item *item // nil while its record has not been read yet
 	key  akigw.Key
-	refs int  // entries that are in it
+	refs int  // number of entries in it
 	busy bool // it is being uploaded
 }
 
-// enter counts an entry into a pack.
+// enter counts one more entry in a pack.
 func (x *packIndex) enter(number uint64) { x.count(number, 1) }
 
-// leave counts an entry out of a pack.
+// leave counts one entry less in a pack.
 func (x *packIndex) leave(number uint64) { x.count(number, -1) }
 
 func (x *packIndex) count(number uint64, entries int) {
@@ -34,7 +34,7 @@ func (x *packIndex) count(number uint64, entries int) {
 	x.sort(number, k)
 }
 
-// setBusy says whether a pack is being uploaded.
+// setBusy records whether a pack is being uploaded.
 func (x *packIndex) setBusy(number uint64, busy bool) {
 	if k := x.all[number]; k != nil {
 		k.busy = busy
@@ -42,7 +42,7 @@ func (x *packIndex) setBusy(number uint64, busy bool) {
 	}
 }
 
-// sort puts a pack among the empty ones, or takes it from there.
+// sort adds a pack to the empty ones, or removes it from them.
 func (x *packIndex) sort(number uint64, k *packed) {
 	if k.refs == 0 && !k.busy {
 		x.empty[number] = k
@@ -51,8 +51,8 @@ func (x *packIndex) sort(number uint64, k *packed) {
 	}
 }
 
-// get returns a pack by its number. It is made if need be: in a recovery the record of an entry
-// in it may come before its own, which was rewritten.
+// get returns a pack by its number, which it creates if necessary: in a recovery, the record of an
+// entry may precede the pack's own record if that was rewritten.
 func (x *packIndex) get(number uint64, key akigw.Key) *packed {
 	k := x.all[number]
 	if k == nil {
@@ -73,14 +73,14 @@ func (s *state) applyPack(o *op, p place) {
 	s.hold(it)
 }
 
-// packKey is where the pack is that a record is about.
+// packKey returns the key of the pack that a record refers to.
 func (o *op) packKey() akigw.Key { return akigw.Key{Bucket: o.key.Bucket, Name: o.text} }
 
-// applyPacked takes the body of an entry from here to a pack.
+// applyPacked moves the body of an entry from the journal to a pack.
 func (s *state) applyPacked(o *op, p place) {
 	s.packs.get(o.pack, o.packKey())
 	it := s.items[o.entry]
-	if it == nil || it.kind == kindPacked { // in a recovery, or because it was rewritten
+	if it == nil || it.kind == kindPacked { // in a recovery, or because its record was rewritten
 		s.applyEntry(o, p)
 		return
 	}

@@ -2,10 +2,10 @@ package journal
 
 import "slices"
 
-// uploadIndex is the part of a state that is about multipart uploads of clients.
+// uploadIndex is the part of a state that holds the clients' multipart uploads.
 type uploadIndex struct {
-	open      map[uint64]*upload // by number; without their own records for a while in a recovery
-	named     map[string]*upload // those with records, by id
+	open      map[uint64]*upload // by number; in a recovery some lack their own record for a while
+	named     map[string]*upload // uploads with a record, by ID
 	completed completions
 }
 
@@ -24,7 +24,7 @@ func (u *upload) public() *Upload {
 	return &Upload{e.ID, e.UploadID, e.Key, e.Modified, e.Header}
 }
 
-// get returns an upload by its number. It is made if need be.
+// get returns an upload by its number, which it creates if necessary.
 func (x *uploadIndex) get(number uint64) *upload {
 	u := x.open[number]
 	if u == nil {
@@ -34,14 +34,14 @@ func (x *uploadIndex) get(number uint64) *upload {
 	return u
 }
 
-// completions remembers the last entries that were uploads, so that a client that did not get
-// the answer gets it when it asks again.
+// completions holds the latest entries that were uploads, so that a client that missed the response
+// to its completion gets it when it repeats the request.
 type completions struct {
 	named map[string]*Entry
 	order []string // the oldest first
 }
 
-// maxCompletions is how many are remembered.
+// maxCompletions is the number of completions that are remembered.
 const maxCompletions = 1000
 
 func (c *completions) add(e *Entry) {
@@ -55,12 +55,12 @@ func (c *completions) add(e *Entry) {
 	}
 }
 
-// fits says whether a new record fits what there is. The error is ErrNoUpload or ErrNoPart. To
-// a record that completes an upload it adds the files of its parts.
+// fits checks whether a new record fits the state. The error is ErrNoUpload or ErrNoPart. To a
+// record that completes an upload, it adds the files of the parts.
 func (s *state) fits(o *op) error {
 	number := o.upload
 	switch {
-	case o.entry != 0 && o.kind != kindAbort: // it is rewritten
+	case o.entry != 0 && o.kind != kindAbort: // a record that is rewritten
 		return nil
 	case o.kind == kindAbort:
 		number = o.entry
@@ -77,7 +77,7 @@ func (s *state) fits(o *op) error {
 	return u.complete(o)
 }
 
-// complete adds to a record that completes the upload what is known of the parts that it names.
+// complete adds to a record that completes the upload what is known about the named parts.
 func (u *upload) complete(o *op) error {
 	o.spools, o.checks, o.put.Size = nil, nil, 0
 	parts := make([]Part, len(o.put.Parts))
@@ -91,7 +91,7 @@ func (u *upload) complete(o *op) error {
 		parts[i] = Part{Number: wanted.Number, Size: it.entry.Size, ETag: it.entry.ETag, Header: it.entry.Header}
 	}
 	o.put.Parts = parts
-	if len(o.checks) < len(o.spools) { // the record of a part is an older gateway's
+	if len(o.checks) < len(o.spools) { // an older release wrote the record of a part
 		o.checks = nil
 	}
 	return nil
@@ -108,8 +108,8 @@ func (s *state) applyBegin(o *op, p place) {
 	s.hold(it)
 }
 
-// applyPart keeps a part. In a recovery the record of its upload may come later: it may have
-// been rewritten.
+// applyPart stores a part. In a recovery the record of its upload may come later, if it was
+// rewritten.
 func (s *state) applyPart(o *op, p place) {
 	it := s.place(o, p)
 	if it == nil {
@@ -118,7 +118,7 @@ func (s *state) applyPart(o *op, p place) {
 	u := s.uploads.get(o.upload)
 	if older := u.parts[o.part]; older != nil {
 		if older.entry.ID > it.entry.ID {
-			return // it was rewritten after it had been replaced
+			return // its record was rewritten after it had been replaced
 		}
 		s.free(older)
 	}
@@ -126,7 +126,7 @@ func (s *state) applyPart(o *op, p place) {
 	s.hold(it)
 }
 
-// endUpload drops an upload and its parts, but for the files to keep.
+// endUpload drops an upload and its parts, but not the files in keep.
 func (s *state) endUpload(number uint64, keep []uint64) {
 	u := s.uploads.open[number]
 	if u == nil {
@@ -138,7 +138,7 @@ func (s *state) endUpload(number uint64, keep []uint64) {
 		kept[n] = true
 	}
 	for _, it := range u.parts {
-		if part := *it; kept[it.spools[0]] { // a reader may have the item
+		if part := *it; kept[it.spools[0]] { // readers may share the item
 			part.spools = nil
 			it = &part
 		}
@@ -147,14 +147,14 @@ func (s *state) endUpload(number uint64, keep []uint64) {
 	if u.item != nil {
 		delete(s.uploads.named, u.item.entry.UploadID)
 		s.free(u.item)
-		if u.item.remote != "" { // it may be completed there; then there is nothing to abort
+		if u.item.remote != "" { // if it was completed there, aborting it does nothing
 			s.addOrphan(Orphan{number, u.item.entry.Key, u.item.remote}, u.item.segment)
 		}
 	}
 }
 
-// dropUnnamed drops parts of uploads that are over: their records were there without those of
-// the upload.
+// dropUnnamed drops the parts of uploads that have ended: their records were still there, but not
+// that of the upload.
 func (s *state) dropUnnamed() {
 	for number, u := range s.uploads.open {
 		if u.item == nil {

@@ -14,27 +14,27 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// table is the state of an open journal, with what waits for it to change. Readers of the
-// overlay take no lock: they look at the view that was published last. mu is held for as long
-// as a batch of records takes to apply, never across I/O.
+// table is the state of an open journal, with everything that waits for it to change. Readers of
+// the overlay take no lock: they use the view that was published last. mu is held while a batch of
+// records is applied, never across I/O.
 type table struct {
 	health *health
 
 	view     atomic.Pointer[view]
-	inFlight atomic.Bool // there are keys in queued or inDoubt
+	inFlight atomic.Bool // queued or inDoubt is not empty
 
 	mu      sync.Mutex
 	state   *state                   // guarded by mu
 	queued  map[akigw.Key]int        // keys of records that wait for a sync; guarded by mu
 	inDoubt map[akigw.Key]bool       // keys of records that may or may not be on disk, because their write failed; guarded by mu
-	held    map[akigw.Key]int        // keys whose entries are not given out; guarded by mu
-	waiters map[uint64]chan struct{} // by entry, closed when something becomes of it; guarded by mu
-	round   chan struct{}            // closed when records that wait now have been written; guarded by mu
+	held    map[akigw.Key]int        // held keys, whose entries are not leased; guarded by mu
+	waiters map[uint64]chan struct{} // by entry; closed when the fate of the entry changes; guarded by mu
+	round   chan struct{}            // closed when the records that wait now have been written; guarded by mu
 }
 
 // view is what readers see of a state. It never changes.
 type view struct {
-	live         int // entries in all
+	live         int // number of live entries
 	entries      keyMap[[]*item]
 	translations keyMap[*item]
 	dates        keyMap[*dated]
@@ -46,15 +46,15 @@ func newTable(h *health) *table {
 	return t
 }
 
-// read calls look with the state, which it must not change or keep.
+// read calls look with the state, which look must not change or retain.
 func (t *table) read(look func(*state)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	look(t.state)
 }
 
-// update calls change with the state, publishes what readers are to see of it, and wakes those
-// who wait for it. It returns the spool files that no item needs any more.
+// update calls change with the state, publishes the new view, and wakes the callers that wait for
+// the change. It returns the spool files that no item needs any more.
 func (t *table) update(change func(*state)) (released []uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,21 +82,21 @@ func (t *table) publishLocked() (released []uint64) {
 	return released
 }
 
-// republish freezes a map if it has changed since it was frozen last.
+// republish freezes a map if it has changed since the last freeze.
 func republish[V any](frozen, m *keyMap[V]) {
 	if m.changed {
 		*frozen = m.freeze()
 	}
 }
 
-// outcome is what became of records that were to be written.
+// outcome is the result of writing records.
 type outcome struct {
-	places  []place // of each
+	places  []place // place of each record
 	err     error   // why they were not written
-	inDoubt bool    // they may be on the disk all the same
+	inDoubt bool    // they may be on disk nevertheless
 }
 
-// finish applies records, unless they were not written, and wakes those who wait for that. It
+// finish applies records unless they were not written, and wakes the callers that wait for them. It
 // returns the spool files that nothing needs any more.
 func (t *table) finish(ops []*op, out outcome) (released []uint64) {
 	return t.update(func(s *state) {
@@ -112,8 +112,7 @@ func (t *table) finish(ops []*op, out outcome) (released []uint64) {
 	})
 }
 
-// own is the spool file of a new record. If the record is not written, the file would only
-// take room.
+// own returns the spool file of a new record. If the record is not written, the file is useless.
 func (o *op) own() []uint64 {
 	if o.entry == 0 && o.spool != 0 {
 		return []uint64{o.spool}
@@ -121,7 +120,7 @@ func (o *op) own() []uint64 {
 	return nil
 }
 
-// announce notes that records are going to be written.
+// announce counts records that are about to be written.
 func (t *table) announce(ops []*op) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -137,8 +136,8 @@ func (t *table) announceLocked(ops []*op) {
 	}
 }
 
-// writtenLocked takes a record off those that wait. inDoubt says that it may be on the disk,
-// though its write was not acknowledged.
+// writtenLocked removes a record from the announced ones. inDoubt means that it may be on disk,
+// although its write was not acknowledged.
 func (t *table) writtenLocked(o *op, inDoubt bool) {
 	if !o.kind.changes() {
 		return
@@ -151,22 +150,22 @@ func (t *table) writtenLocked(o *op, inDoubt bool) {
 	}
 }
 
-// endRoundLocked wakes those who wait for records that waited for a sync.
+// endRoundLocked wakes the callers that wait for records without a sync.
 func (t *table) endRoundLocked() {
 	close(t.round)
 	t.round = make(chan struct{})
 	t.inFlight.Store(len(t.queued)+len(t.inDoubt) > 0)
 }
 
-// clearDoubt notes that no record is in doubt any more: a new segment says what counts.
+// clearDoubt records that no record is in doubt any more: a new segment says what counts.
 func (t *table) clearDoubt() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.inDoubt)
 }
 
-// check says whether a new record fits what there is, see state.fits. One that does not is not
-// going to be written.
+// check checks whether a new record fits the state, see state.fits. One that does not fit is not
+// written.
 func (t *table) check(o *op) (released []uint64, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -178,8 +177,8 @@ func (t *table) check(o *op) (released []uint64, err error) {
 	return released, err
 }
 
-// item finds the live item of an entry, nil for none. For one that readers of the overlay see,
-// it takes no lock.
+// item returns the live item of an entry, nil for none. It takes no lock if readers of the overlay
+// can see the entry.
 func (t *table) item(e *Entry) (it *item) {
 	for _, it := range t.view.Load().entries.get(e.Key) {
 		if it.entry.ID == e.ID {
@@ -190,7 +189,7 @@ func (t *table) item(e *Entry) (it *item) {
 	return it
 }
 
-// needs reports whether the entry of a body is still here, with that body.
+// needs reports whether the journal still needs the body of an entry.
 func (t *table) needs(p spool.Piece) (needed bool) {
 	t.read(func(s *state) {
 		it := s.items[p.Entry]
@@ -199,7 +198,7 @@ func (t *table) needs(p spool.Piece) (needed bool) {
 	return needed
 }
 
-// idle reports whether there is no entry, and none is going to be.
+// idle reports whether there is no entry and none is being written.
 func (t *table) idle() bool { return t.view.Load().live == 0 && !t.inFlight.Load() }
 
 // take leases the newest entry of a key, unless the key is held.
@@ -212,8 +211,8 @@ func (t *table) take(key akigw.Key) *Entry {
 	return t.state.take(key)
 }
 
-// takeDeletions leases up to limit pending deletions of a bucket, the oldest first, that wanted
-// returns true for.
+// takeDeletions leases up to limit pending deletions of a bucket, the oldest first, for which
+// wanted returns true.
 func (t *table) takeDeletions(bucket string, limit int, wanted func(*Entry) bool) (all []*Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -233,8 +232,8 @@ func (t *table) takeDeletions(bucket string, limit int, wanted func(*Entry) bool
 	return all
 }
 
-// wait returns when a key has no entry that stands for one that it has now. With hold, nothing
-// of the key is on its way to the upstream then either, and it is held.
+// wait returns when all present entries of a key have been flushed or replaced. With hold, it also
+// waits until no entry of the key is being uploaded, and then holds the key.
 func (t *table) wait(ctx context.Context, key akigw.Key, hold bool) error {
 	until := t.until(key)
 	for {
@@ -250,7 +249,7 @@ func (t *table) wait(ctx context.Context, key akigw.Key, hold bool) error {
 	}
 }
 
-// until is the number of the last entry that a key can have got by now, see Journal.Until.
+// until returns the highest entry number that a key can have by now, see Journal.Until.
 func (t *table) until(key akigw.Key) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -263,9 +262,9 @@ func (t *table) until(key akigw.Key) uint64 {
 	return 0
 }
 
-// waiting returns what to wait for until a key has no entry that stands for one up to a
-// number, nil for nothing. With hold nothing of it may be on its way either, and then it is
-// held.
+// waiting returns a channel to wait on until a key has no entry that stands for one up to a number,
+// nil if there is nothing to wait for. With hold, no entry may be uploading either, and the key is
+// then held.
 func (t *table) waiting(key akigw.Key, until uint64, hold bool) (<-chan struct{}, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -289,8 +288,8 @@ func (t *table) waiting(key akigw.Key, until uint64, hold bool) (<-chan struct{}
 	return nil, nil
 }
 
-// endOfLocked returns what is closed when something becomes of an entry. The errors are those of
-// Wait.
+// endOfLocked returns a channel that is closed when the fate of an entry changes. The errors are
+// those of Wait.
 func (t *table) endOfLocked(it *item) (<-chan struct{}, error) {
 	if it.reason != "" {
 		return nil, fmt.Errorf("%w: %s: %s", errDeadLetter, it.entry.Key, it.reason)
@@ -305,7 +304,7 @@ func (t *table) endOfLocked(it *item) (<-chan struct{}, error) {
 	return t.waiters[n], nil
 }
 
-// unhold ends a hold, and reports whether the key has entries that can go now.
+// unhold ends a hold, and reports whether the key has entries that can be leased now.
 func (t *table) unhold(key akigw.Key) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -316,7 +315,7 @@ func (t *table) unhold(key akigw.Key) bool {
 	return t.state.last(key) != nil
 }
 
-// translation returns what is known of the ETags and dates of a key; false if nothing is.
+// translation returns the known ETags and dates of a key; false if there are none.
 func (v *view) translation(key akigw.Key) (t Translation, ok bool) {
 	if v.translations.len() > 0 {
 		if it := v.translations.get(key); it != nil {

@@ -7,38 +7,38 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// An upstream that encrypts may give an object another ETag than the one that was
-// promised to its client. What it is called where is kept here until the key gets
-// another object: one record, which takes the place of the entry's own.
+// An upstream that encrypts may give an object an ETag other than the one promised to the client.
+// The journal remembers both until the key gets another object: in one record, which replaces the
+// entry's own.
 
-// Translation is what was promised of an object, and what the upstream says of the same
-// one.
+// Translation maps what was promised about an object to what the upstream reports for it.
 type Translation struct {
 	Key akigw.Key
-	// Promised and Upstream are ETags with quotes. They can be the same.
+	// Promised and Upstream are ETags with quotes. They can be equal.
 	Promised, Upstream string
-	// PromisedModified and UpstreamModified are its Last-Modified. The upstream's is in
-	// whole seconds; it is zero, and what follows with it, if it is not known.
+	// PromisedModified and UpstreamModified are the values of Last-Modified. The upstream's is in
+	// whole seconds. It is zero if unknown, and so are the fields after it.
 	PromisedModified, UpstreamModified time.Time
-	Size                               int64  // bytes
-	Version                            string // version id in the upstream, "" for none
+	Size                               int64  // size in bytes
+	Version                            string // version ID in the upstream, "" for none
 
 	number uint64
 }
 
-// Translation returns what is remembered of the ETags and dates of a key; false if
-// nothing is. It takes no lock.
+// Translation returns the remembered ETags and dates of a key; false if there are none. It takes no
+// lock.
 func (j *Journal) Translation(key akigw.Key) (t Translation, ok bool) {
 	return j.table.view.Load().translation(key)
 }
 
-// Translates reports whether ETags or dates of a bucket's keys are remembered. It takes no lock.
+// Translates reports whether ETags or dates of any key of a bucket are remembered. It takes no
+// lock.
 func (j *Journal) Translates(bucket string) bool {
 	v := j.table.view.Load()
 	return v.dates.has(bucket) || v.translations.has(bucket)
 }
 
-// Forget drops a translation: the key has another object. Its dates are gone when Forget returns.
+// Forget drops a translation, because the key has another object. Its dates are gone when Forget returns.
 // commit waits for the disk; without it they are back after a restart, and its ETags stay.
 func (j *Journal) Forget(t Translation) (commit func(context.Context) error) {
 	j.table.update(func(s *state) { s.hideDates(t) })

@@ -13,37 +13,37 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// epoch is one lifetime of a journal, with all that it wrote. Two directories that were started
-// apart from each other may have epochs of the same number; the nonce tells them apart.
+// epoch identifies one lifetime of the process with the journal open. Two directories that were
+// started independently may have epochs with the same number; the nonce tells them apart.
 type epoch struct {
 	number uint64
-	nonce  uint64 // 0: a gateway before nonces wrote it
+	nonce  uint64 // 0 in data of older releases
 }
 
-// wal is the durable log: records in segment files, of which the last one is written. It knows
-// nothing of what the records mean.
+// wal is the durable log: records in segment files, of which the last one is written. It does not
+// know what the records mean.
 //
-// One goroutine at a time may write: the recovery, then the committer. Old segments are removed
-// by the compactor. No lock is held across I/O.
+// One goroutine at a time may write: first the recovery, then the committer. The compactor removes
+// old segments. No lock is held across I/O.
 type wal struct {
 	fs           vfs.FS
-	dir          string // of the journal
+	dir          string // directory of the journal
 	segmentBytes int64
 	health       *health
 	reserve      *reserve
-	begun        func() // called for each new segment: what did not get into the one before it does not count
+	begun        func() // called for each new segment: failed writes to the one before it do not count
 
 	mu       sync.Mutex
 	segments []*segment // oldest first, the last one is written; guarded by mu
 	holes    []hole     // known damage; guarded by mu
-	length   int64      // of the last segment; guarded by mu, and changed by the writer alone
+	length   int64      // length of the last segment; guarded by mu, and changed by the writer alone
 
-	// What follows is the writer's.
+	// The remaining fields belong to the writer.
 	epoch     epoch
 	next      uint64 // number of the next record
-	durable   int64  // how much of the last segment is
+	durable   int64  // durable length of the last segment
 	marked    bool   // the last segment ends with a mark
-	sealed    bool   // nothing more comes into the last segment
+	sealed    bool   // nothing more is written to the last segment
 	following succession
 	reserved  bool // the last segment was a piece of the reserve
 	buffer    []byte
@@ -53,9 +53,9 @@ type wal struct {
 type segment struct {
 	id     uint64
 	file   vfs.File
-	fileID string // see FS.ID; "" while it is only read
+	fileID string // see vfs.FS.ID; "" if the segment is only read
 
-	// What follows is guarded by the wal's mu.
+	// The remaining fields are guarded by the wal's mu.
 	size      int64
 	readers   int
 	repairing bool // it must not be removed meanwhile
@@ -63,19 +63,19 @@ type segment struct {
 	removed   bool
 }
 
-// succession is what the next segment says of the one before it, see segmentHead.
+// succession is what a new segment says about the previous one, see segmentHead.
 type succession struct {
-	id     uint64 // of the next segment
-	before uint64 // the segment before it, 0 for none
-	length int64  // how much of that one counts
+	id     uint64 // ID of the new segment
+	before uint64 // ID of the previous segment, 0 for none
+	length int64  // how many bytes of the previous segment count
 }
 
 func (w *wal) segmentName(id uint64) string {
 	return filepath.Join(w.dir, segmentDir, segmentBase(id))
 }
 
-// append writes records to the last segment, syncs it once, and returns where each record is.
-// A write without room seals the segment, and the error is ErrFull. Any other error is final.
+// append writes records to the last segment, syncs it once, and returns the place of each record.
+// If the disk is full, it seals the segment and returns ErrFull. Any other error is final.
 func (w *wal) append(ops []*op) ([]place, error) {
 	err := w.health.failure()
 	if err == nil {
@@ -98,7 +98,7 @@ func (w *wal) append(ops []*op) ([]place, error) {
 	return places, err
 }
 
-// ready begins the next segment if the last one takes no more.
+// ready begins the next segment if the last one is full or sealed.
 func (w *wal) ready() error {
 	switch {
 	case w.sealed:
@@ -109,9 +109,9 @@ func (w *wal) ready() error {
 	return nil
 }
 
-// write writes bytes to the last segment and syncs them. A write without room seals the
-// segment. Any other failure is final: the content of the file after one, and the meaning
-// of a later sync, are unknown.
+// write writes bytes to the last segment and syncs them. If the disk is full, it seals the segment.
+// Any other failure is final: after it, the content of the file is unknown, and a later sync proves
+// nothing.
 func (w *wal) write(b []byte) error {
 	last := w.last()
 	file := last.file
@@ -138,7 +138,7 @@ func (w *wal) write(b []byte) error {
 	return nil
 }
 
-// grow notes that the last segment is longer.
+// grow adds n bytes to the length of the last segment.
 func (w *wal) grow(last *segment, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -146,9 +146,8 @@ func (w *wal) grow(last *segment, n int) {
 	last.size = w.length
 }
 
-// mark says in the segment that all of it is durable, so that damage to its last records can
-// be told from a write that was cut short. It is not synced: nothing depends
-// on it.
+// mark appends a mark that all of the segment is durable, so that damage to its last records can be
+// told from a write that was cut short. The mark is not synced: nothing depends on it.
 func (w *wal) mark() {
 	if full, _ := w.health.room(); full != nil || w.marked || w.health.failure() != nil {
 		return
@@ -161,7 +160,7 @@ func (w *wal) mark() {
 	case vfs.NoRoom(err):
 		_ = w.seal(err)
 	case err != nil:
-		_ = w.health.fail(err) // the next write says it
+		_ = w.health.fail(err) // the next write returns the error
 	default:
 		w.grow(last, len(b))
 		w.marked = true
@@ -171,7 +170,7 @@ func (w *wal) mark() {
 // rotate starts a new segment.
 func (w *wal) rotate() error {
 	last := w.last()
-	err := spool.Unsynced(last.file.Sync()) // of the mark
+	err := spool.Unsynced(last.file.Sync()) // syncs the mark
 	if err == nil {
 		err = w.create(succession{last.id + 1, last.id, w.length})
 	}
@@ -184,7 +183,7 @@ func (w *wal) rotate() error {
 	return nil
 }
 
-// create makes a segment and the one that is written.
+// create creates a segment and makes it the last one.
 func (w *wal) create(s succession) error {
 	f, err := w.fs.Create(w.segmentName(s.id))
 	if err != nil {
@@ -194,9 +193,9 @@ func (w *wal) create(s succession) error {
 	return w.head(f, s)
 }
 
-// head writes the head of a new segment, which is the one that is written from then on. What
-// writes without room left behind in the one before it does not count any more, and nothing
-// is in doubt for that. The error of a sync is spool.ErrUnsynced.
+// head writes the head of a new segment, which becomes the last one. Leftovers of failed writes to
+// the previous segment do not count from then on, so nothing is in doubt any more. The error of a
+// sync is spool.ErrUnsynced.
 func (w *wal) head(f vfs.File, s succession) error {
 	head := op{kind: kindSegment, seg: segmentHead{id: s.id, epoch: w.epoch.number, before: s.before, length: s.length, holes: w.knownHoles(), nonce: w.epoch.nonce}}
 	b := appendFrame(nil, w.next, 0, head.encode(nil))
@@ -230,8 +229,8 @@ func (w *wal) add(s *segment) {
 	w.length = s.size
 }
 
-// seal ends the last segment, because a write to it found no room: nothing more is written to
-// it. It returns ErrFull with the cause.
+// seal closes the last segment to further writes, because the disk is full. It returns ErrFull with
+// the cause.
 func (w *wal) seal(cause error) error {
 	if !w.sealed {
 		w.sealed = true
@@ -241,8 +240,8 @@ func (w *wal) seal(cause error) error {
 	return w.health.noRoom(cause, false)
 }
 
-// begin makes the segment behind one that was sealed: of the reserve or, if there is none,
-// anew. From then on nothing that a write without room left behind counts, whatever it is.
+// begin creates the segment after a sealed one, from the reserve or else as a new file. From then
+// on leftovers of failed writes do not count, whatever they are.
 func (w *wal) begin() error {
 	err := w.beginReserved()
 	if errors.Is(err, errNoReserve) {
@@ -267,7 +266,7 @@ func (w *wal) beginReserved() error {
 	if err := w.head(f, w.following); err != nil {
 		return err
 	}
-	// With its old name as well it would be taken for a piece that is not empty.
+	// With its old name as well, the file would be taken for a reserve piece that is not empty.
 	if err := spool.Unsynced(w.fs.SyncDir(w.dir)); err != nil {
 		return err
 	}
@@ -275,8 +274,8 @@ func (w *wal) beginReserved() error {
 	return nil
 }
 
-// renew makes a segment for all kinds of records if the last one was sealed, or a piece of the
-// reserve. It reports whether there is one.
+// renew begins a segment for all kinds of records if the last one was sealed or came from the
+// reserve. It reports whether there is such a segment.
 func (w *wal) renew() bool {
 	if !w.sealed && !w.reserved {
 		return true
@@ -293,7 +292,7 @@ func (w *wal) renew() bool {
 	return err == nil
 }
 
-// last is the segment that is written, nil for none.
+// last returns the segment that is being written, nil for none.
 func (w *wal) last() *segment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -303,7 +302,7 @@ func (w *wal) last() *segment {
 	return w.segments[len(w.segments)-1]
 }
 
-// lastID is the id of the segment that is written, 0 for none.
+// lastID returns the ID of the segment that is being written, 0 for none.
 func (w *wal) lastID() uint64 {
 	if last := w.last(); last != nil {
 		return last.id
@@ -311,7 +310,7 @@ func (w *wal) lastID() uint64 {
 	return 0
 }
 
-// firstID is the id of the oldest segment, 0 for none.
+// firstID returns the ID of the oldest segment, 0 for none.
 func (w *wal) firstID() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -327,17 +326,16 @@ func (w *wal) knownHoles() []hole {
 	return w.holes
 }
 
-// displaced returns ErrMoved if the segment that is written is not what is found by its name
-// any more.
+// displaced returns ErrMoved if the name of the last segment no longer refers to the open file.
 func (w *wal) displaced() error {
 	last := w.last()
 	if last == nil || last.fileID == "" {
-		return nil // it is of an earlier epoch: only read
+		return nil // a segment of an earlier epoch is only read
 	}
 	return checkID(w.fs, w.segmentName(last.id), last.fileID)
 }
 
-// acquire keeps a segment readable until release. It returns nil if it was removed.
+// acquire keeps a segment readable until release. It returns nil if the segment was removed.
 func (w *wal) acquire(id uint64) *segment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -359,8 +357,8 @@ func (w *wal) release(s *segment) {
 	}
 }
 
-// oldest returns the oldest segment and the id of the one after it; nil if there is none after
-// it, or it is being repaired.
+// oldest returns the oldest segment and the ID of the next one; nil if there is no next one, or the
+// oldest is being repaired.
 func (w *wal) oldest() (s *segment, next uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -385,7 +383,7 @@ func (w *wal) endRemoval(s *segment) {
 	s.removing = false
 }
 
-// remove removes the oldest segment: from the disk, durably, and then from the list. It is between
+// remove removes the oldest segment: first durably from disk, then from the list. It is between
 // beginRemoval and endRemoval.
 func (w *wal) remove(s *segment) error {
 	err := w.fs.Remove(w.segmentName(s.id))
@@ -416,8 +414,8 @@ func holesSince(all []hole, segment uint64) (kept []hole) {
 	return kept
 }
 
-// beginRepair keeps a segment from being removed while it is repaired. It returns false for one
-// that was or is being removed, is being repaired, or is still written.
+// beginRepair keeps a segment from being removed during its repair. It returns false if the segment
+// was or is being removed, is under repair, or is still being written.
 func (w *wal) beginRepair(s *segment) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -434,15 +432,14 @@ func (w *wal) endRepair(s *segment) {
 	s.repairing = false
 }
 
-// complete are the segments that are not written any more.
+// complete returns the segments that are no longer written.
 func (w *wal) complete() []*segment {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.segments[:max(0, len(w.segments)-1)])
 }
 
-// sizes returns how many segments there are, how many bytes they have, and how long the last
-// one is.
+// sizes returns the number of segments, their total size in bytes, and the size of the last one.
 func (w *wal) sizes() (n int, total, last int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -452,8 +449,8 @@ func (w *wal) sizes() (n int, total, last int64) {
 	return len(w.segments), total, w.length
 }
 
-// end syncs the last segment and writes down how long it is. It reports whether that was
-// called for.
+// end syncs the last segment and records its length in the end file. It reports whether that was
+// necessary.
 func (w *wal) end() (ended bool, err error) {
 	if w.health.failure() != nil || w.sealed {
 		return false, nil

@@ -239,7 +239,7 @@ func (p *Pool) takeLocked(l *lane, t *turn, now time.Time) []*journal.Entry {
 	}
 	batch := []*journal.Entry{e}
 	if !unconfirmed {
-		batch = append(batch, p.gather(l, e)...)
+		batch = append(batch, p.gatherLocked(l, e)...)
 	}
 	return batch
 }
@@ -313,11 +313,11 @@ func (p *Pool) takeForPackLocked(keys []akigw.Key) (batch []*journal.Entry) {
 	return batch
 }
 
-// gather takes more deletions of the bucket of e whose turn may come now, with one look at the
+// gatherLocked takes more deletions of the bucket of e whose turn may come now, with one look at the
 // journal, whatever else is in the queue. The caller holds queue.mu. A key that XML 1.0 cannot hold is
 // deleted by a request of its own: a service that reads XML strictly would refuse the whole batch
 // because of it.
-func (p *Pool) gather(l *lane, e *journal.Entry) []*journal.Entry {
+func (p *Pool) gatherLocked(l *lane, e *journal.Entry) []*journal.Entry {
 	if !e.Deleted || !p.Batch.Enabled || !s3xml.Holds(e.Key.Name) {
 		return nil
 	}

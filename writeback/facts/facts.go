@@ -137,7 +137,7 @@ func (b *Book) Get(id ID) Fact {
 	if e == nil {
 		return Fact{}
 	}
-	b.list(e).MoveToBack(e)
+	b.listLocked(e).MoveToBack(e)
 	return e.Value.(*Record).Fact
 }
 
@@ -146,14 +146,14 @@ func (b *Book) Get(id ID) Fact {
 func (b *Book) All() []Record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.all()
+	return b.allLocked()
 }
 
 // Select is All of those that keep is true for. keep must not call the book.
 func (b *Book) Select(keep func(*Record) bool) (some []Record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.each(func(r *Record) {
+	b.eachLocked(func(r *Record) {
 		if keep(r) {
 			some = append(some, *r)
 		}
@@ -161,15 +161,15 @@ func (b *Book) Select(keep func(*Record) bool) (some []Record) {
 	return some
 }
 
-// all needs mu.
-func (b *Book) all() []Record {
+// allLocked is All for a caller that holds mu.
+func (b *Book) allLocked() []Record {
 	all := make([]Record, 0, len(b.records))
-	b.each(func(r *Record) { all = append(all, *r) })
+	b.eachLocked(func(r *Record) { all = append(all, *r) })
 	return all
 }
 
-// each needs mu.
-func (b *Book) each(yield func(*Record)) {
+// eachLocked calls yield for each record, in the order of All.
+func (b *Book) eachLocked(yield func(*Record)) {
 	for _, l := range []*list.List{b.absent, b.present} {
 		for e := l.Front(); e != nil; e = e.Next() {
 			yield(e.Value.(*Record))
@@ -193,7 +193,7 @@ func (b *Book) Answer(id ID, epoch uint64, reason Reason, asked time.Time) bool 
 	if e := b.records[id]; e == nil && b.floor > epoch || e != nil && e.Value.(*Record).Epoch > epoch {
 		return false
 	}
-	b.change(id, func(f *Fact) (urgent bool) {
+	b.changeLocked(id, func(f *Fact) (urgent bool) {
 		urgent = f.Reason != reason || f.Asked.IsZero()
 		if f.Resumed != reason { // what the operator agreed to is over
 			f.Resumed = None
@@ -210,7 +210,7 @@ func (b *Book) Raise(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.epoch++
-	b.change(id, func(f *Fact) bool {
+	b.changeLocked(id, func(f *Fact) bool {
 		f.Epoch = b.epoch
 		return true
 	})
@@ -222,7 +222,7 @@ func (b *Book) Forget(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.epoch++
-	b.change(id, func(f *Fact) bool {
+	b.changeLocked(id, func(f *Fact) bool {
 		f.Epoch, f.Reason, f.Asked = b.epoch, None, time.Time{}
 		return true
 	})
@@ -233,7 +233,7 @@ func (b *Book) Reset(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.epoch++
-	b.change(id, func(f *Fact) bool {
+	b.changeLocked(id, func(f *Fact) bool {
 		*f = Fact{Epoch: b.epoch}
 		return true
 	})
@@ -243,7 +243,7 @@ func (b *Book) Reset(id ID) {
 func (b *Book) SetOtherETags(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.change(id, func(f *Fact) bool {
+	b.changeLocked(id, func(f *Fact) bool {
 		urgent := !f.OtherETags
 		f.OtherETags = true
 		return urgent
@@ -254,7 +254,7 @@ func (b *Book) SetOtherETags(id ID) {
 func (b *Book) Resume(id ID, reason Reason) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.change(id, func(f *Fact) bool {
+	b.changeLocked(id, func(f *Fact) bool {
 		f.Resumed = reason
 		return true
 	})
@@ -272,7 +272,7 @@ func (b *Book) SetKind(id ID, kind string, accepted bool) {
 	if was, known := f.Kinds[kind]; known && (was == accepted || !was) || !known && len(f.Kinds) >= maxKinds {
 		return // an unknown kind goes through, as one that is refused
 	}
-	b.change(id, func(f *Fact) bool {
+	b.changeLocked(id, func(f *Fact) bool {
 		kinds := maps.Clone(f.Kinds) // others may have the old one
 		if kinds == nil {
 			kinds = map[string]bool{}
@@ -283,25 +283,25 @@ func (b *Book) SetKind(id ID, kind string, accepted bool) {
 	})
 }
 
-// change changes a fact, and makes it if need be. do reports whether that should be on disk
-// soon. It needs mu.
-func (b *Book) change(id ID, do func(*Fact) (urgent bool)) {
+// changeLocked changes a fact, which is created if necessary. do reports whether that should be on disk
+// soon.
+func (b *Book) changeLocked(id ID, do func(*Fact) (urgent bool)) {
 	e := b.records[id]
 	if e == nil {
 		e = b.absent.PushBack(&Record{ID: id})
 		b.records[id] = e
 	}
-	before := b.list(e)
+	before := b.listLocked(e)
 	r := e.Value.(*Record)
 	urgent := do(&r.Fact)
-	if after := b.list(e); after != before {
+	if after := b.listLocked(e); after != before {
 		before.Remove(e)
 		b.records[id] = after.PushBack(r)
 	} else {
 		before.MoveToBack(e)
 	}
-	b.trim(b.present, maxPresent)
-	b.trim(b.absent, maxAbsent)
+	b.trimLocked(b.present, maxPresent)
+	b.trimLocked(b.absent, maxAbsent)
 	b.changes++
 	if urgent {
 		select {
@@ -311,8 +311,8 @@ func (b *Book) change(id ID, do func(*Fact) (urgent bool)) {
 	}
 }
 
-// list is the list that a record belongs to.
-func (b *Book) list(e *list.Element) *list.List {
+// listLocked is the list that a record belongs to.
+func (b *Book) listLocked(e *list.Element) *list.List {
 	r := e.Value.(*Record)
 	if (r.Asked.IsZero() || r.Reason == Absent || r.Reason == Forbidden) && !r.OtherETags && len(r.Kinds) == 0 {
 		return b.absent
@@ -320,8 +320,8 @@ func (b *Book) list(e *list.Element) *list.List {
 	return b.present
 }
 
-// trim drops the least recently used records of a list. It needs mu.
-func (b *Book) trim(l *list.List, most int) {
+// trimLocked drops the least recently used records of a list.
+func (b *Book) trimLocked(l *list.List, most int) {
 	for l.Len() > most {
 		r := l.Remove(l.Front()).(*Record)
 		delete(b.records, r.ID)

@@ -83,7 +83,7 @@ func (b *Book) fill(c content) {
 	defer b.mu.Unlock()
 	b.epoch, b.floor = c.epoch, c.floor
 	for _, r := range c.records {
-		b.change(r.ID, func(f *Fact) bool {
+		b.changeLocked(r.ID, func(f *Fact) bool {
 			*f = r.Fact
 			return false
 		})
@@ -130,7 +130,7 @@ func (b *Book) Save() error {
 	changes, due := b.changes, b.changes != b.saved
 	c := content{b.epoch, b.floor, nil}
 	if due {
-		c.records = b.all()
+		c.records = b.allLocked()
 	}
 	b.mu.Unlock()
 	if !due {

@@ -6,32 +6,32 @@ import (
 	"slices"
 )
 
-// Body is a stretch of the body of an entry. Each byte that it returns was compared
-// with its checksum. It can be read again from any place, stays readable after the
-// entry has left, and is for one goroutine, which must close it.
+// Body reads a range of the body of an entry. Every byte that it returns has been verified against
+// its checksum. It can seek, stays readable after the entry has left the journal, and is for one
+// goroutine, which must close it.
 type Body struct {
 	spool     *Spool
 	openFile  func(p Piece, named string) (*File, error)
-	from, end int64 // in the whole body
+	from, end int64 // offsets in the whole body
 	at        int64
 	named     string
 
 	files   []Piece // nil for an inline body
-	current int     // of files, that is open
-	open    *File   // nil for none
+	current int     // index of the open file in files
+	open    *File   // the open file, nil for none
 
 	block []byte // verified, from offset start on
 	start int64
 }
 
-// NewInline returns a stretch of a body that is in memory, verified.
+// NewInline returns a range of a body that is in memory and already verified.
 func NewInline(body []byte, from, length int64) *Body {
 	return &Body{from: from, end: from + length, at: from, block: body}
 }
 
-// NewBody returns a stretch of the body of named that is in files, which were acquired from s.
-// open opens one of them. Something of the stretch is read, so that a body is found damaged before
-// anything is promised.
+// NewBody returns a range of a body that is stored in files, which were acquired from s. named is
+// the body's owner, for errors. open opens one of the files. NewBody reads the first block of the
+// range, so that the caller learns of damage before it promises anything.
 func NewBody(s *Spool, files []Piece, from, length int64, named string, open func(p Piece, named string) (*File, error)) (*Body, error) {
 	b := &Body{spool: s, openFile: open, from: from, end: from + length, at: from, named: named, files: files}
 	if _, err := b.chunk(); err != nil && err != io.EOF {
@@ -40,7 +40,7 @@ func NewBody(s *Spool, files []Piece, from, length int64, named string, open fun
 	return b, nil
 }
 
-// Size is the length of the stretch in bytes.
+// Size is the length of the range in bytes.
 func (b *Body) Size() int64 { return b.end - b.from }
 
 // Close releases the body.
@@ -56,7 +56,7 @@ func (b *Body) Close() (err error) {
 	return err
 }
 
-// chunk returns verified bytes from the present offset on, io.EOF at the end.
+// chunk returns verified bytes from the current offset on, io.EOF at the end.
 func (b *Body) chunk() ([]byte, error) {
 	if b.at >= b.end {
 		return nil, io.EOF
@@ -90,8 +90,8 @@ func (b *Body) chunk() ([]byte, error) {
 	return data[:min(int64(len(data)), b.end-b.at)], nil
 }
 
-// Next returns the next bytes, io.EOF at the end. They are shared and must not be
-// changed; they stay valid.
+// Next returns the next bytes, io.EOF at the end. The slice is shared and must not be changed; it
+// stays valid.
 func (b *Body) Next() ([]byte, error) {
 	data, err := b.chunk()
 	b.at += int64(len(data))

@@ -8,17 +8,17 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Copied is a file that is kept several times.
+// Copied is a file that is stored more than once.
 type Copied interface {
 	// Copies are the copies that could be opened.
 	Copies() []vfs.File
-	// Whole reports whether those are all of them.
+	// Whole reports whether all copies could be opened.
 	Whole() bool
-	// Merged is what the copies hold together, if none of them is as it should be; else nil.
+	// Merged is the combined content of the copies if none of them is complete, else nil.
 	Merged() []byte
 }
 
-// Copies are the copies of an open file: one, unless it is Copied.
+// Copies returns the copies of an open file: the file itself unless it is Copied.
 func Copies(f vfs.File) []vfs.File {
 	if c, ok := f.(Copied); ok {
 		return c.Copies()
@@ -26,15 +26,15 @@ func Copies(f vfs.File) []vfs.File {
 	return []vfs.File{f}
 }
 
-// Whole reports whether all copies of a file that should be there could be opened.
+// Whole reports whether all copies of a file could be opened.
 func Whole(f vfs.File) bool {
 	c, ok := f.(Copied)
 	return !ok || c.Whole()
 }
 
-// ReadIntact fills p with the bytes from offset at on, from the first copy of f whose bytes are
-// intact. damaged says that a copy is damaged or missing. The error is that of the first copy if
-// none is intact, and wraps akigw.ErrChecksum if it could be read.
+// ReadIntact fills p from offset at with the first copy of f for which intact returns true. damaged
+// means that a copy is damaged or missing. If no copy is intact, the error is that of the first
+// copy; it wraps akigw.ErrChecksum if that copy could be read.
 func ReadIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (damaged bool, err error) {
 	for i, one := range Copies(f) {
 		n, readErr := one.ReadAt(p, at)
@@ -58,11 +58,11 @@ func ReadIntact(f vfs.File, p []byte, at int64, intact func([]byte) bool) (damag
 	return true, err
 }
 
-// ErrUnsynced: a sync failed. Whatever the reason, it is not for want of room: the content of the
-// disk is unknown.
+// ErrUnsynced: a sync failed. It is never treated as a full disk, because the content of the disk
+// is unknown.
 const ErrUnsynced = akigw.Error("sync")
 
-// Unsynced makes the error of a sync ErrUnsynced as well.
+// Unsynced wraps the error of a sync in ErrUnsynced.
 func Unsynced(err error) error {
 	if err == nil {
 		return nil

@@ -10,23 +10,23 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// DraftSuffix is what the name of a file ends with until it is complete.
+// DraftSuffix ends the name of a file until it is complete.
 const DraftSuffix = ".draft"
 
-// Draft is a body on its way into the journal. It is for one goroutine, which
-// must end it with Commit or Discard.
+// Draft is a body that is being received. It is for one goroutine, which must end it with Commit or
+// Discard.
 type Draft struct {
 	spool   *Spool
-	small   []byte // while it may be inline
-	spooled bool   // it must not be
+	small   []byte // the body while it may still be inline
+	spooled bool   // it must not be inline
 	size    int64
 
 	number uint64   // of the spool file
-	file   vfs.File // nil while it may be inline
+	file   vfs.File // nil while the body may still be inline
 	sums   []byte
-	check  uint32 // CRC32C of sums, when it is finished
-	block  uint32 // CRC of the block that is being written
-	filled int    // bytes of it so far
+	check  uint32 // CRC32C of sums, once it is finished
+	block  uint32 // CRC32C of the current block
+	filled int    // bytes in the current block
 }
 
 // Receive starts a body of about size bytes, -1 if the size is unknown.
@@ -38,10 +38,10 @@ func (s *Spool) Receive(size int64) *Draft {
 	return d
 }
 
-// ReceiveSpooled starts a body that is going to be a file, however small it is.
+// ReceiveSpooled starts a body that is stored in a file, however small it is.
 func (s *Spool) ReceiveSpooled() *Draft { return &Draft{spool: s, spooled: true} }
 
-// Size is how many bytes were written so far.
+// Size is the number of bytes written so far.
 func (d *Draft) Size() int64 { return d.size }
 
 // Write implements io.Writer. It does not keep p.
@@ -61,7 +61,7 @@ func (d *Draft) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// spill moves a body that turned out to be large to a spool file.
+// spill moves a body that has become too large for a record to a spool file.
 func (d *Draft) spill() (err error) {
 	d.number = d.spool.last.Add(1)
 	if d.file, err = d.spool.FS.Create(d.draftName()); err != nil {
@@ -98,24 +98,24 @@ func (d *Draft) closeBlock() {
 	d.block, d.filled = 0, 0
 }
 
-// Discard drops a body that is not going to be committed. After Commit it does nothing.
+// Discard drops a body that will not be committed. It does nothing after Commit.
 func (d *Draft) Discard() {
 	d.small = nil
 	if d.file != nil {
 		d.file.Close()
 		d.file = nil
-		_ = d.spool.FS.Remove(d.draftName()) // what stays is removed by the next start
+		_ = d.spool.FS.Remove(d.draftName()) // the next start removes a leftover
 	}
 }
 
-// Finished is a body that is complete.
+// Finished is a complete body.
 type Finished struct {
-	Inline []byte // the body itself, if it is small enough for its record
-	Number uint64 // else that of its file, which is durable
+	Inline []byte // the body, if it is small enough for its record
+	Number uint64 // otherwise the number of its file, which is durable
 	Check  uint32 // CRC32C of the table of the file
 }
 
-// Finish makes a body that is not inline durable under its name.
+// Finish makes a spooled body durable under its final name.
 func (d *Draft) Finish() (f Finished, err error) {
 	if d.file == nil && d.spooled {
 		err = d.spill()
@@ -148,7 +148,7 @@ func (d *Draft) finish() error {
 	}
 	failpoint.Here("spool.afterDirSync")
 	if err != nil {
-		_ = fs.Remove(name) // it may have been renamed; what stays is removed by the next start
+		_ = fs.Remove(name) // it may have been renamed; the next start removes a leftover
 		return d.spool.Failed(err)
 	}
 	return nil

@@ -14,9 +14,9 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// A spool file is a body that is too large for a record: its bytes, a CRC32C of
-// each Block of them, and a foot:  magic (4), CRC32C of
-// the table (4), length of the body (8).
+// A spool file holds a body that is too large for a record: its bytes, a table with the CRC32C of
+// each Block of them, and a footer: magic (4 bytes), CRC32C of the table (4), length of the body
+// (8).
 const (
 	Block = 64 << 10
 	foot  = 16
@@ -24,28 +24,28 @@ const (
 
 const magic = "\xa5jb\n"
 
-// Piece is a spool file with a part of a body, or all of it.
+// Piece is a spool file that holds all of a body, or a part of it.
 type Piece struct {
-	Number uint64 // of the file
+	Number uint64 // number of the file
 	Entry  uint64 // number of the entry, or of the part of an upload
-	From   int64  // where it begins in the body
+	From   int64  // offset in the body
 	Size   int64  // bytes
 	Check  uint32 // CRC32C of its table, if Known
 	Known  bool
 }
 
-// Length is that of its file.
+// Length is the length of the file in bytes.
 func (p Piece) Length() int64 { return p.Size + 4*p.Blocks() + foot }
 
-// Blocks is how many blocks it has.
+// Blocks is the number of blocks.
 func (p Piece) Blocks() int64 { return (p.Size + Block - 1) / Block }
 
-// block returns where a block of it begins and ends.
+// block returns the bounds of block i in the piece.
 func (p Piece) block(i int64) (from, to int64) {
 	return i * Block, min((i+1)*Block, p.Size)
 }
 
-// appendFoot appends what is behind the table of a body of size bytes.
+// appendFoot appends the footer of a body of size bytes to its table.
 func appendFoot(sums []byte, size int64) []byte {
 	tail := []byte(magic)
 	tail = binary.LittleEndian.AppendUint32(tail, codec.Checksum(sums))
@@ -53,15 +53,15 @@ func appendFoot(sums []byte, size int64) []byte {
 	return append(sums, tail...)
 }
 
-// ReadTable reads the checksums of the blocks from a copy of the file. The error wraps
-// akigw.ErrChecksum if they are damaged, or another file's.
+// ReadTable reads the block checksums from a copy of the file. The error wraps akigw.ErrChecksum if
+// they are damaged or belong to another file.
 func (p Piece) ReadTable(f vfs.File) ([]byte, error) {
 	length, err := f.Size()
 	if err != nil {
 		return nil, err
 	}
 	if length != p.Length() {
-		return nil, fmt.Errorf("%w: its file has %d bytes and not %d", akigw.ErrChecksum, length, p.Length())
+		return nil, fmt.Errorf("%w: its file has %d bytes instead of %d", akigw.ErrChecksum, length, p.Length())
 	}
 	tail := make([]byte, length-p.Size)
 	if n, err := f.ReadAt(tail, p.Size); n < len(tail) {
@@ -69,16 +69,16 @@ func (p Piece) ReadTable(f vfs.File) ([]byte, error) {
 	}
 	sums := tail[:4*p.Blocks()]
 	if !bytes.Equal(tail, appendFoot(slices.Clone(sums), p.Size)) {
-		return nil, fmt.Errorf("%w: its file has no valid foot", akigw.ErrChecksum)
+		return nil, fmt.Errorf("%w: its file has no valid footer", akigw.ErrChecksum)
 	}
 	if p.Known && p.Check != codec.Checksum(sums) {
-		return nil, fmt.Errorf("%w: its file is that of another body", akigw.ErrChecksum)
+		return nil, fmt.Errorf("%w: its file belongs to another body", akigw.ErrChecksum)
 	}
 	return sums, nil
 }
 
-// IsIntact reads a copy of the file. It is true if the body in it is as it should be, or if pace,
-// which is called before so many bytes are read, returns an error.
+// IsIntact reads and verifies a copy of the file. It returns true if the body is intact, or if
+// pace, which is called with the number of bytes before each read, returns an error.
 func (p Piece) IsIntact(f vfs.File, pace func(int) error) bool {
 	sums, err := p.ReadTable(f)
 	if err != nil {
@@ -102,11 +102,11 @@ type File struct {
 	Piece
 	file    vfs.File
 	sums    []byte
-	named   string // what it belongs to, for errors
-	damaged func() // called for a copy of it that is damaged or missing
+	named   string // the body's owner, for errors
+	damaged func() // called for a damaged or missing copy
 }
 
-// block returns a block of the body, verified.
+// block returns a verified block of the body.
 func (s *File) block(i int64) ([]byte, error) {
 	from, to := s.Piece.block(i)
 	block := make([]byte, to-from)
@@ -120,19 +120,18 @@ func (s *File) block(i int64) ([]byte, error) {
 	return block, nil
 }
 
-// Damaged is an error of the body of named that wraps akigw.ErrChecksum.
+// Damaged returns an error about the body of named. It wraps akigw.ErrChecksum.
 func Damaged(named, format string, args ...any) error {
 	return fmt.Errorf("%w: body of %s: %s", akigw.ErrChecksum, named, fmt.Sprintf(format, args...))
 }
 
-// fits reports whether a block has the checksum that a table says.
+// fits reports whether block i has the checksum in the table.
 func fits(block, sums []byte, i int64) bool {
 	return codec.Checksum(block) == binary.LittleEndian.Uint32(sums[4*i:])
 }
 
-// OpenFile opens a spool file and checks that its table is whole, and the one that its record
-// says. named is what it belongs to, for errors. damaged is called for a copy of it that is
-// damaged or missing.
+// OpenFile opens a spool file and checks that its checksum table is intact and matches its record.
+// named is the body's owner, for errors. damaged is called for a damaged or missing copy.
 func (s *Spool) OpenFile(p Piece, named string, damaged func()) (*File, error) {
 	f, err := s.FS.Open(s.Name(p.Number))
 	if err != nil {

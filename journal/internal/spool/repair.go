@@ -14,12 +14,12 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Replace puts whole copies in the place of others: all are synced before the first of them is
-// renamed.
+// Replace renames complete drafts over the named files. It syncs all of them before it renames the
+// first.
 func (r *Repair) Replace(fs vfs.FS, names []string) error {
 	for _, name := range names {
 		if err := r.write(fs, name+DraftSuffix); err != nil {
-			_ = fs.Remove(name + DraftSuffix) // what there is of it takes room
+			_ = fs.Remove(name + DraftSuffix) // an incomplete draft takes space
 			return err
 		}
 	}
@@ -34,18 +34,18 @@ func (r *Repair) Replace(fs vfs.FS, names []string) error {
 	return nil
 }
 
-// Repair is the copies of a body and what is wrong with them.
+// Repair holds the copies of a body and which of them are intact.
 type Repair struct {
 	Piece
 	Files   [2]vfs.File // nil: missing
-	Lead    int         // the one that is believed
-	Trusted bool        // the copy that is not the lead's is of the same body, if it is one at all
+	Lead    int         // the copy that is trusted
+	Trusted bool        // the other copy, if it is intact, is of the same body
 	sums    []byte
 	Good    [2]bool // set by Look
 }
 
-// Look finds the table, and which copies are intact. The error says that the body is not to be
-// had.
+// Look reads the table and finds out which copies are intact. It returns an error if the body
+// cannot be recovered.
 func (r *Repair) Look() error {
 	if err := r.findTable(); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (r *Repair) Look() error {
 	return nil
 }
 
-// findTable finds the checksums of the blocks: whole in one copy, or with what is intact in each.
+// findTable finds the block checksums: from one intact table, or by merging both.
 func (r *Repair) findTable() error {
 	err := error(os.ErrNotExist)
 	for _, i := range []int{r.Lead, 1 - r.Lead} {
@@ -85,8 +85,8 @@ func (r *Repair) findTable() error {
 	return err
 }
 
-// mergeTables takes each checksum from the table whose one a copy of its block fits. It returns
-// nil if the result is not what the record says, or the foot of either copy.
+// mergeTables takes each checksum from the table that matches a copy of its block. It returns nil
+// if the result does not match the record, or the footer of either copy.
 func (r *Repair) mergeTables() []byte {
 	var tables [2][]byte
 	want := map[uint32]bool{r.Check: r.Known}
@@ -118,8 +118,8 @@ func (r *Repair) mergeTables() []byte {
 	return merged
 }
 
-// block returns a block from the first copy where it is intact. each is told of every copy that
-// is there, if it is not nil.
+// block returns a block from the first copy where it is intact. each, if not nil, is called for
+// every existing copy.
 func (r *Repair) block(i int64, each func(copy int, intact bool)) ([]byte, error) {
 	return r.blockOf(i, r.sums, each)
 }
@@ -132,7 +132,7 @@ func (r *Repair) blockOf(i int64, sums []byte, each func(copy int, intact bool))
 			continue
 		}
 		block := make([]byte, to-from)
-		n, _ := f.ReadAt(block, from) // what cannot be read is damaged
+		n, _ := f.ReadAt(block, from) // an unreadable block counts as damaged
 		intact := n == len(block) && fits(block, sums, i)
 		if intact {
 			good, err = block, nil
@@ -144,7 +144,7 @@ func (r *Repair) blockOf(i int64, sums []byte, each func(copy int, intact bool))
 	return good, err
 }
 
-// write writes and syncs a whole copy.
+// write writes and syncs a complete copy.
 func (r *Repair) write(fs vfs.FS, name string) error {
 	f, err := fs.Create(name)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package spool keeps bodies that are too large for a record of the journal in files of their own,
-// with a checksum of each block. It writes them, reads them verified, from one copy or several,
-// and removes them when nothing needs them and nobody reads them. It does not know which bodies
-// are needed: the journal says so.
+// Package spool stores bodies that are too large for a journal record in files of their own, with a
+// checksum for each block. It writes them, reads them verified, from one copy or two, and removes
+// files that are no longer needed once no reader has them open. It does not decide which bodies are
+// needed: the journal does.
 package spool
 
 import (
@@ -15,46 +15,46 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Spool is the directory of the bodies that are too large for a record, one file each. It knows
-// which files are read, and removes those that nothing needs any more when nobody reads them.
+// Spool is a directory of large bodies, one file each. It counts the readers of each file, and
+// removes a file when it is no longer needed and has no readers.
 type Spool struct {
 	Options
 
-	last atomic.Uint64 // the highest number given to a file
+	last atomic.Uint64 // highest file number in use
 
 	mu       sync.Mutex
-	readers  map[uint64]int // guarded by mu
-	released []uint64       // files that only readers need; guarded by mu
+	readers  map[uint64]int // by file number; guarded by mu
+	released []uint64       // files to remove when they have no readers; guarded by mu
 }
 
-// Options are what a Spool is made of.
+// Options configure a Spool.
 type Options struct {
 	FS  vfs.FS
 	Dir string
-	// Inline is how many bytes the largest body has that is kept in its record.
+	// Inline is the size in bytes of the largest body that is stored in its record.
 	Inline int
-	// Failed makes the error of a body that could not be written.
+	// Failed returns the error to report for a body that could not be written.
 	Failed func(error) error
-	// Poke has Clear called, soon.
+	// Poke schedules a call of Clear.
 	Poke func()
 }
 
-// New makes a Spool over a directory.
+// New returns a Spool over a directory.
 func New(o Options) *Spool { return &Spool{Options: o, readers: map[uint64]int{}} }
 
-// Name is the path of a file.
+// Name returns the path of a file.
 func (s *Spool) Name(n uint64) string { return filepath.Join(s.Dir, Base(n)) }
 
-// Base is the name of a file in its directory.
+// Base returns the base name of a file.
 func Base(n uint64) string { return strconv.FormatUint(n, 16) + ".body" }
 
-// SetLast says which number is the highest that a file has.
+// SetLast sets the highest file number in use.
 func (s *Spool) SetLast(n uint64) { s.last.Store(n) }
 
-// Last is the highest number given to a file.
+// Last returns the highest file number in use.
 func (s *Spool) Last() uint64 { return s.last.Load() }
 
-// Acquire keeps files from being removed until release.
+// Acquire keeps files from being removed until Release.
 func (s *Spool) Acquire(files ...Piece) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,8 +78,8 @@ func (s *Spool) Release(files ...Piece) {
 	}
 }
 
-// Discard has files removed when nobody reads them. The records that say so are durable, or
-// those of the files were not written.
+// Discard marks files for removal once they have no readers. The records that say so must be
+// durable, or the records of the files must not have been written.
 func (s *Spool) Discard(files []uint64) {
 	if len(files) == 0 {
 		return
@@ -90,7 +90,7 @@ func (s *Spool) Discard(files []uint64) {
 	s.Poke()
 }
 
-// Clear removes files that are discarded and that nobody reads.
+// Clear removes the discarded files that have no readers.
 func (s *Spool) Clear() {
 	s.mu.Lock()
 	var unread []uint64
@@ -103,7 +103,7 @@ func (s *Spool) Clear() {
 	})
 	s.mu.Unlock()
 	for _, n := range unread {
-		_ = s.FS.Remove(s.Name(n)) // what stays is removed by the next start
+		_ = s.FS.Remove(s.Name(n)) // the next start removes a leftover
 		failpoint.Here("spool.afterDelete")
 	}
 }
