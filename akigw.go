@@ -73,25 +73,17 @@ func CheckBucketName(name string) error {
 	if dotsOrDigits && strings.Count(name, ".") == 3 {
 		return ErrInvalidBucketName
 	}
-	for _, prefix := range reservedPrefixes() {
+	for _, prefix := range [...]string{"xn--", "sthree-"} { // reserved by S3, like the suffixes
 		if strings.HasPrefix(name, prefix) {
 			return ErrInvalidBucketName
 		}
 	}
-	for _, suffix := range reservedSuffixes() {
+	for _, suffix := range [...]string{"-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"} {
 		if strings.HasSuffix(name, suffix) {
 			return ErrInvalidBucketName
 		}
 	}
 	return nil
-}
-
-func reservedPrefixes() [2]string {
-	return [...]string{"xn--", "sthree-"}
-}
-
-func reservedSuffixes() [5]string {
-	return [...]string{"-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"}
 }
 
 func alphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -204,6 +205,91 @@ func TestShape(t *testing.T) {
 	}
 	if seen < 300 {
 		t.Errorf("saw only %d structs", seen)
+	}
+}
+
+// maxVariables is how many package-level variables the module may have: pools, templates and tables that
+// are costly to build, errors that wrap others, regular expressions, embedded files.
+const maxVariables = 75
+
+// TestPackageVariables: there are few package-level variables, and errors without a cause are constants,
+// so that no package can replace another one's. As two of the same text would be the same error to
+// errors.Is, each text exists once.
+func TestPackageVariables(t *testing.T) {
+	variables, texts := 0, map[string]string{}
+	for _, p := range listPackages(t) {
+		for _, name := range p.GoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eachValue(file, func(variable bool, ident *ast.Ident, value ast.Expr) {
+				where := p.name() + "." + ident.Name
+				if variable && ident.Name != "_" {
+					variables++
+				}
+				switch made, text := errorText(value); {
+				case made == "errors.New" && variable:
+					t.Errorf("%s is a variable: make it a constant, an akigw.Error", where)
+				case (made == "akigw.Error" || made == "Error" && p.name() == ".") && texts[text] != "":
+					t.Errorf("%s and %s have the same text: they are the same error", where, texts[text])
+				case made == "akigw.Error" || made == "Error" && p.name() == ".":
+					texts[text] = where
+				}
+			})
+		}
+	}
+	if variables > maxVariables {
+		t.Errorf("there are %d package-level variables, more than %d", variables, maxVariables)
+	}
+	if variables < 10 || len(texts) < 50 {
+		t.Errorf("saw only %d variables and %d errors", variables, len(texts))
+	}
+}
+
+// eachValue yields the constants and variables of a file outside functions, with their values, nil if they
+// have none.
+func eachValue(file *ast.File, yield func(variable bool, name *ast.Ident, value ast.Expr)) {
+	for _, decl := range file.Decls {
+		g, ok := decl.(*ast.GenDecl)
+		if !ok || g.Tok != token.VAR && g.Tok != token.CONST {
+			continue
+		}
+		for _, spec := range g.Specs {
+			v := spec.(*ast.ValueSpec)
+			for i, name := range v.Names {
+				var value ast.Expr
+				if i < len(v.Values) {
+					value = v.Values[i]
+				}
+				yield(g.Tok == token.VAR, name, value)
+			}
+		}
+	}
+}
+
+// errorText returns what is called with a text alone, such as "errors.New", and the text; "" for any
+// other expression.
+func errorText(value ast.Expr) (made, text string) {
+	c, ok := value.(*ast.CallExpr)
+	if !ok || len(c.Args) != 1 {
+		return "", ""
+	}
+	literal, ok := c.Args[0].(*ast.BasicLit)
+	if !ok || literal.Kind != token.STRING {
+		return "", ""
+	}
+	text, err := strconv.Unquote(literal.Value)
+	if err != nil {
+		return "", ""
+	}
+	switch f := c.Fun.(type) {
+	case *ast.Ident:
+		return f.Name, text
+	case *ast.SelectorExpr:
+		return fmt.Sprint(f.X) + "." + f.Sel.Name, text
+	default:
+		return "", ""
 	}
 }
 

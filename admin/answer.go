@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/placement"
@@ -30,38 +31,21 @@ func answer(w http.ResponseWriter, err error) {
 	writeJSON(w, map[string]bool{"done": true})
 }
 
-// statuses maps errors of the tiers to HTTP statuses.
-func statuses() []struct {
-	err    error
-	status int
-} {
-	return []struct {
-		err    error
-		status int
-	}{
-		{writeback.ErrNoDeadLetter, http.StatusNotFound},
-		{placement.ErrNotPinned, http.StatusNotFound},
-		{writeback.ErrNotPaused, http.StatusConflict},
-		{akigw.ErrNoSuchKey, http.StatusNotFound},
-		{snapshot.ErrNone, http.StatusNotFound},
-		{snapshot.ErrLast, http.StatusConflict},
-		{snapshot.ErrUnordered, http.StatusConflict},
-		{placement.ErrMoving, http.StatusConflict},
-		{trace.ErrRecording, http.StatusConflict},
-		{placement.ErrPinned, http.StatusConflict},
-		{tiers.ErrTierOff, http.StatusConflict},
-		{tiers.ErrUncacheable, http.StatusConflict},
-		{tiers.ErrNoRoom, http.StatusInsufficientStorage},
-		{tiers.ErrBusy, http.StatusServiceUnavailable},
-		{akigw.ErrUpstreamUnavailable, http.StatusServiceUnavailable},
-	}
-}
-
+// statusOf maps errors of the tiers, of write-back and of snapshots to HTTP statuses.
 func statusOf(err error) int {
-	for _, s := range statuses() {
-		if errors.Is(err, s.err) {
-			return s.status
-		}
+	isAny := func(these ...error) bool {
+		return slices.ContainsFunc(these, func(e error) bool { return errors.Is(err, e) })
 	}
-	return http.StatusInternalServerError
+	switch {
+	case isAny(writeback.ErrNoDeadLetter, placement.ErrNotPinned, akigw.ErrNoSuchKey, snapshot.ErrNone):
+		return http.StatusNotFound
+	case isAny(writeback.ErrNotPaused, snapshot.ErrLast, snapshot.ErrUnordered, placement.ErrMoving, trace.ErrRecording, placement.ErrPinned, tiers.ErrTierOff, tiers.ErrUncacheable):
+		return http.StatusConflict
+	case isAny(tiers.ErrNoRoom):
+		return http.StatusInsufficientStorage
+	case isAny(tiers.ErrBusy, akigw.ErrUpstreamUnavailable):
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
 }

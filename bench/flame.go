@@ -35,14 +35,10 @@ type Share struct {
 	Total int64  `json:"total"` // including callees
 }
 
-// values are the supported sample types. The first one that a profile has is shown.
-func values() []string {
-	return []string{"cpu", "inuse_space", "delay", "goroutine", "alloc_space", "samples"}
-}
-
-// valueOf returns the index of the sample type that is shown.
+// valueOf returns the index of the sample type that is shown: the first of the supported ones that the
+// profile has.
 func valueOf(p *profile.Profile, allocated bool) int {
-	for _, kind := range values() {
+	for _, kind := range [...]string{"cpu", "inuse_space", "delay", "goroutine", "alloc_space", "samples"} {
 		if allocated && kind == "inuse_space" {
 			continue
 		}
@@ -129,12 +125,10 @@ func (f *Frame) sort() {
 //go:embed flame.html
 var flamePage string
 
-func flameTemplate() *template.Template {
-	return template.Must(template.New("flame").Parse(flamePage))
-}
-
 // WriteHTML writes the tree as a flame graph: one self-contained page.
-func (f *Flame) WriteHTML(w io.Writer) error { return flameTemplate().Execute(w, f) }
+func (f *Flame) WriteHTML(w io.Writer) error {
+	return template.Must(template.New("flame").Parse(flamePage)).Execute(w, f)
+}
 
 // Grown returns the growth of each place between two heap or goroutine profiles, largest first.
 func Grown(before, after []byte) ([]Share, string, error) {

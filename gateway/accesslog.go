@@ -111,9 +111,9 @@ func printable(s string) string {
 	}, s))
 }
 
-// secrets are the parameters that would let a reader of the log use a presigned URL.
-func secrets() []string {
-	return []string{"X-Amz-Signature", "X-Amz-Security-Token", "Signature"}
+// isSecret reports whether a query parameter would let a reader of the log use a presigned URL.
+func isSecret(parameter string) bool {
+	return strings.EqualFold(parameter, "X-Amz-Signature") || strings.EqualFold(parameter, "X-Amz-Security-Token") || strings.EqualFold(parameter, "Signature")
 }
 
 // redacted returns the target of a request without its signature.
@@ -125,10 +125,8 @@ func redacted(r *http.Request) string {
 	fields := strings.Split(query, "&")
 	for i, f := range fields {
 		name, _, _ := strings.Cut(f, "=")
-		for _, secret := range secrets() {
-			if strings.EqualFold(name, secret) {
-				fields[i] = name + "=-"
-			}
+		if isSecret(name) {
+			fields[i] = name + "=-"
 		}
 	}
 	return printable(path + "?" + strings.Join(fields, "&"))

@@ -6,20 +6,6 @@ import (
 	"github.com/akidb/akigw/access/policy"
 )
 
-// Query parameters that several operations share.
-func readOptions() []string {
-	return []string{"versionId", "partNumber", "response-cache-control", "response-content-disposition", "response-content-encoding",
-		"response-content-language", "response-content-type", "response-expires"}
-}
-
-func version() []string {
-	return []string{"versionId"}
-}
-
-func part() []string {
-	return []string{"uploadId", "partNumber"}
-}
-
 // routes returns the table of operations, with a row for every operation of S3's API and its
 // handler; the first row that matches decides. docs/s3-coverage.md is made from it.
 //
@@ -30,36 +16,39 @@ func routes(h *handlers) []Route {
 }
 
 func objectRoutes(h *handlers) []Route {
+	readOptions := []string{"versionId", "partNumber", "response-cache-control", "response-content-disposition", "response-content-encoding",
+		"response-content-language", "response-content-type", "response-expires"}
+	version, part := []string{"versionId"}, []string{"uploadId", "partNumber"}
 	return []Route{
-		{Op: "GetObject", Class: Accelerated, Method: "GET", Level: ObjectLevel, Options: readOptions(), Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: h.reads.getObject},
-		{Op: "HeadObject", Class: Accelerated, Method: "HEAD", Level: ObjectLevel, Options: readOptions(), Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: h.reads.headObject},
+		{Op: "GetObject", Class: Accelerated, Method: "GET", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: h.reads.getObject},
+		{Op: "HeadObject", Class: Accelerated, Method: "HEAD", Level: ObjectLevel, Options: readOptions, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Note: "with SSE-C keys past the cache", handle: h.reads.headObject},
 		{Op: "CopyObject", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Header: copySourceHeader, Action: "s3:PutObject", Note: "s3:GetObject on the source as well", handle: h.copies.copyObject},
 		{Op: "PutObject", Class: Accelerated, Method: "PUT", Level: ObjectLevel, Action: "s3:PutObject", Body: Content, Note: "write-through and into the cache on the way, or by the journal where a rule says so", handle: h.writes.putObject},
-		{Op: "DeleteObject", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Options: version(), Action: "s3:DeleteObject", VersionAction: "s3:DeleteObjectVersion", Note: "write-through, or by the journal where a rule says so", handle: h.writes.deleteObject},
-		{Op: "UploadPartCopy", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: part(), Header: copySourceHeader, Action: "s3:PutObject", Note: "s3:GetObject on the source as well", handle: h.copies.uploadPartCopy},
-		{Op: "UploadPart", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: part(), Action: "s3:PutObject", Body: Content, Note: "by the journal where a rule says so", handle: h.uploads.uploadPart},
+		{Op: "DeleteObject", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Options: version, Action: "s3:DeleteObject", VersionAction: "s3:DeleteObjectVersion", Note: "write-through, or by the journal where a rule says so", handle: h.writes.deleteObject},
+		{Op: "UploadPartCopy", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: part, Header: copySourceHeader, Action: "s3:PutObject", Note: "s3:GetObject on the source as well", handle: h.copies.uploadPartCopy},
+		{Op: "UploadPart", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: part, Action: "s3:PutObject", Body: Content, Note: "by the journal where a rule says so", handle: h.uploads.uploadPart},
 		{Op: "CreateMultipartUpload", Class: Forwarded, Method: "POST", Level: ObjectLevel, Query: []string{"uploads"}, Action: "s3:PutObject", Note: "by the journal where a rule says so", handle: h.uploads.createMultipartUpload},
 		{Op: "CompleteMultipartUpload", Class: Forwarded, Method: "POST", Level: ObjectLevel, Query: []string{"uploadId"}, Action: "s3:PutObject", Body: Document, handle: h.uploads.completeMultipartUpload},
 		{Op: "AbortMultipartUpload", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Query: []string{"uploadId"}, Action: "s3:AbortMultipartUpload", Note: "by the journal where a rule says so", handle: h.uploads.abortMultipartUpload},
 		{Op: "ListParts", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"uploadId"}, Options: []string{"max-parts", "part-number-marker", "encoding-type"}, Action: "s3:ListMultipartUploadParts", Note: "by the journal where a rule says so", handle: h.uploads.listParts},
-		{Op: "GetObjectAttributes", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"attributes"}, Options: version(), Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Besides: "s3:GetObjectAttributes", handle: h.forward.pass},
-		{Op: "GetObjectTagging", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"tagging"}, Options: version(), Action: "s3:GetObjectTagging", VersionAction: "s3:GetObjectVersionTagging", handle: h.forward.pass},
-		{Op: "PutObjectTagging", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"tagging"}, Options: version(), Action: "s3:PutObjectTagging", VersionAction: "s3:PutObjectVersionTagging", Body: Document, handle: h.forward.change},
-		{Op: "DeleteObjectTagging", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Query: []string{"tagging"}, Options: version(), Action: "s3:DeleteObjectTagging", VersionAction: "s3:DeleteObjectVersionTagging", handle: h.forward.change},
-		{Op: "GetObjectAcl", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"acl"}, Options: version(), Action: "s3:GetObjectAcl", VersionAction: "s3:GetObjectVersionAcl", handle: h.forward.pass},
-		{Op: "PutObjectAcl", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"acl"}, Options: version(), Action: "s3:PutObjectAcl", VersionAction: "s3:PutObjectVersionAcl", Body: Document, handle: h.forward.change},
-		{Op: "GetObjectRetention", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"retention"}, Options: version(), Action: "s3:GetObjectRetention", handle: h.forward.pass},
-		{Op: "PutObjectRetention", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"retention"}, Options: version(), Action: "s3:PutObjectRetention", Body: Document, handle: h.forward.change},
-		{Op: "GetObjectLegalHold", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"legal-hold"}, Options: version(), Action: "s3:GetObjectLegalHold", handle: h.forward.pass},
-		{Op: "PutObjectLegalHold", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"legal-hold"}, Options: version(), Action: "s3:PutObjectLegalHold", Body: Document, handle: h.forward.change},
+		{Op: "GetObjectAttributes", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"attributes"}, Options: version, Action: "s3:GetObject", VersionAction: "s3:GetObjectVersion", Besides: "s3:GetObjectAttributes", handle: h.forward.pass},
+		{Op: "GetObjectTagging", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"tagging"}, Options: version, Action: "s3:GetObjectTagging", VersionAction: "s3:GetObjectVersionTagging", handle: h.forward.pass},
+		{Op: "PutObjectTagging", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"tagging"}, Options: version, Action: "s3:PutObjectTagging", VersionAction: "s3:PutObjectVersionTagging", Body: Document, handle: h.forward.change},
+		{Op: "DeleteObjectTagging", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Query: []string{"tagging"}, Options: version, Action: "s3:DeleteObjectTagging", VersionAction: "s3:DeleteObjectVersionTagging", handle: h.forward.change},
+		{Op: "GetObjectAcl", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"acl"}, Options: version, Action: "s3:GetObjectAcl", VersionAction: "s3:GetObjectVersionAcl", handle: h.forward.pass},
+		{Op: "PutObjectAcl", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"acl"}, Options: version, Action: "s3:PutObjectAcl", VersionAction: "s3:PutObjectVersionAcl", Body: Document, handle: h.forward.change},
+		{Op: "GetObjectRetention", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"retention"}, Options: version, Action: "s3:GetObjectRetention", handle: h.forward.pass},
+		{Op: "PutObjectRetention", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"retention"}, Options: version, Action: "s3:PutObjectRetention", Body: Document, handle: h.forward.change},
+		{Op: "GetObjectLegalHold", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"legal-hold"}, Options: version, Action: "s3:GetObjectLegalHold", handle: h.forward.pass},
+		{Op: "PutObjectLegalHold", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"legal-hold"}, Options: version, Action: "s3:PutObjectLegalHold", Body: Document, handle: h.forward.change},
 		{Op: "GetObjectTorrent", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"torrent"}, Action: "s3:GetObjectTorrent", handle: h.forward.pass},
-		{Op: "RestoreObject", Class: Forwarded, Method: "POST", Level: ObjectLevel, Query: []string{"restore"}, Options: version(), Action: "s3:RestoreObject", Body: Document, handle: h.forward.change},
+		{Op: "RestoreObject", Class: Forwarded, Method: "POST", Level: ObjectLevel, Query: []string{"restore"}, Options: version, Action: "s3:RestoreObject", Body: Document, handle: h.forward.change},
 		{Op: "SelectObjectContent", Class: Forwarded, Method: "POST", Level: ObjectLevel, Query: []string{"select", "select-type"}, Action: "s3:GetObject", Body: Document, handle: h.forward.pass},
-		{Op: "UpdateObjectEncryption", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"encryption"}, Options: version(), Action: "s3:UpdateObjectEncryption", Body: Document, handle: h.forward.change},
-		{Op: "GetObjectAnnotation", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version(), Action: "s3:GetObjectAnnotation", handle: h.forward.pass},
+		{Op: "UpdateObjectEncryption", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"encryption"}, Options: version, Action: "s3:UpdateObjectEncryption", Body: Document, handle: h.forward.change},
+		{Op: "GetObjectAnnotation", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version, Action: "s3:GetObjectAnnotation", handle: h.forward.pass},
 		{Op: "ListObjectAnnotations", Class: Forwarded, Method: "GET", Level: ObjectLevel, Query: []string{"annotation"}, Options: []string{"annotation-prefix", "continuation-token", "max-annotation-results", "versionId"}, Action: "s3:ListObjectAnnotations", handle: h.forward.pass},
-		{Op: "PutObjectAnnotation", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version(), Action: "s3:PutObjectAnnotation", Body: Content, handle: h.forward.change},
-		{Op: "DeleteObjectAnnotation", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version(), Action: "s3:DeleteObjectAnnotation", handle: h.forward.change},
+		{Op: "PutObjectAnnotation", Class: Forwarded, Method: "PUT", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version, Action: "s3:PutObjectAnnotation", Body: Content, handle: h.forward.change},
+		{Op: "DeleteObjectAnnotation", Class: Forwarded, Method: "DELETE", Level: ObjectLevel, Query: []string{"annotation", "annotationName"}, Options: version, Action: "s3:DeleteObjectAnnotation", handle: h.forward.change},
 		{Op: "RenameObject", Class: Refused, Method: "PUT", Level: ObjectLevel, Query: []string{"renameObject"}, Note: "for directory buckets only", handle: refused},
 	}
 }

@@ -31,19 +31,16 @@ type requestLabels struct {
 	status int
 }
 
-// secondsBounds reach from less than a hit in memory takes to more than a client waits.
-func secondsBounds() []float64 {
-	return []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
-}
-
 func newCounters(set *metrics.Set) *counters {
 	c := &counters{set: set, seconds: map[string]*metrics.PrometheusHistogram{},
 		panics:   set.GetOrCreateCounter("akigw_gateway_panics_total"),
 		sent:     set.GetOrCreateCounter("akigw_gateway_sent_bytes_total"),
 		received: set.GetOrCreateCounter("akigw_gateway_received_bytes_total"),
 	}
+	// From less than a hit in memory takes to more than a client waits.
+	bounds := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	for _, kind := range []string{"read", "write", "list", "other"} {
-		c.seconds[kind] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_request_seconds{kind="`+kind+`"}`, secondsBounds())
+		c.seconds[kind] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_request_seconds{kind="`+kind+`"}`, bounds)
 	}
 	return c
 }

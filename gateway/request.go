@@ -212,13 +212,9 @@ func (c *call) checkPartNumber() error {
 // maxParts is the largest part number (S3: 10,000).
 const maxParts = 10000
 
-func countParameters() [4]string {
-	return [...]string{"max-keys", "max-uploads", "max-parts", "max-buckets"}
-}
-
 // checkCounts refuses invalid page sizes.
 func (c *call) checkCounts() error {
-	for _, name := range countParameters() {
+	for _, name := range [...]string{"max-keys", "max-uploads", "max-parts", "max-buckets"} {
 		v := c.query.Get(name)
 		if v == "" {
 			continue

@@ -3,8 +3,8 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 
+	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/journal/internal/spool"
 )
 
@@ -51,7 +51,7 @@ func (s *bodyOpener) open(e *Entry, from, length int64) (*spool.Body, error) {
 
 // readInline reads an inline body from its segment and verifies it.
 func (s *bodyOpener) readInline(in *segment, p []byte, at int64, sum uint32) error {
-	damaged, err := spool.ReadIntact(in.file, p, at, func(b []byte) bool { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) == sum })
+	damaged, err := spool.ReadIntact(in.file, p, at, func(b []byte) bool { return codec.Checksum(b) == sum })
 	if damaged {
 		s.repair.queueSegment(in)
 	}

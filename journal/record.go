@@ -2,7 +2,6 @@ package journal
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 	"net/http"
 	"time"
 
@@ -261,7 +260,7 @@ func appendFrame(b []byte, number uint64, durable int64, payload []byte) []byte 
 	b = binary.LittleEndian.AppendUint64(b, number)
 	b = binary.LittleEndian.AppendUint64(b, uint64(durable))
 	b = append(b, payload...)
-	binary.LittleEndian.PutUint32(b[start+8:], crc32.Checksum(b[start+12:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.LittleEndian.PutUint32(b[start+8:], codec.Checksum(b[start+12:]))
 	return b
 }
 
@@ -285,7 +284,7 @@ type place struct {
 
 // place returns the location of the record of a frame in a segment.
 func (f frame) place(o *op, segment uint64) place {
-	return place{f.number, segment, frameHead + int64(len(f.payload)), f.at + int64(len(f.payload)-len(o.data)), crc32.Checksum(o.data, crc32.MakeTable(crc32.Castagnoli))}
+	return place{f.number, segment, frameHead + int64(len(f.payload)), f.at + int64(len(f.payload)-len(o.data)), codec.Checksum(o.data)}
 }
 
 // parseFrame parses the frame at the start of b, which is at offset at of its segment. size is its
@@ -299,7 +298,7 @@ func parseFrame(b []byte, at int64) (f frame, size int) {
 		return f, 0
 	}
 	size = frameHead + int(n)
-	if crc32.Checksum(b[12:size], crc32.MakeTable(crc32.Castagnoli)) != binary.LittleEndian.Uint32(b[8:]) {
+	if codec.Checksum(b[12:size]) != binary.LittleEndian.Uint32(b[8:]) {
 		return f, 0
 	}
 	return frame{binary.LittleEndian.Uint64(b[12:]), int64(binary.LittleEndian.Uint64(b[20:])), at + frameHead, b[frameHead:size]}, size

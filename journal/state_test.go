@@ -2,7 +2,6 @@ package journal
 
 import (
 	"fmt"
-	"hash/crc32"
 	"maps"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/codec"
 )
 
 // logged is a record of a stateMachine's log.
@@ -52,7 +52,7 @@ func newStateMachine() *stateMachine {
 func (m *stateMachine) write(t *rapid.T, o *op) {
 	m.number++
 	payload := o.encode(nil)
-	p := place{number: m.number, segment: m.segment, size: frameHead + int64(len(payload)), sum: crc32.Checksum(o.data, crc32.MakeTable(crc32.Castagnoli))}
+	p := place{number: m.number, segment: m.segment, size: frameHead + int64(len(payload)), sum: codec.Checksum(o.data)}
 	m.log = append(m.log, logged{p, payload})
 	m.state.apply(o, p)
 	m.collect(t)

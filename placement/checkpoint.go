@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -64,7 +64,7 @@ func (c checkpoint) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Sum = crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))
+	c.Sum = codec.Checksum(raw)
 	return json.Marshal(c)
 }
 
@@ -74,7 +74,7 @@ func decodeCheckpoint(raw []byte) (c checkpoint, err error) {
 	}
 	sum := c.Sum
 	c.Sum = 0
-	if again, err := json.Marshal(c); err != nil || crc32.Checksum(again, crc32.MakeTable(crc32.Castagnoli)) != sum || c.Version != checkpointVersion {
+	if again, err := json.Marshal(c); err != nil || codec.Checksum(again) != sum || c.Version != checkpointVersion {
 		return checkpoint{}, akigw.ErrChecksum
 	}
 	return c, nil

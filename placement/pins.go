@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/vfs"
 	"github.com/akidb/akigw/rules"
 )
@@ -191,7 +191,7 @@ func encodePins(pins []Pin) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(pinFile{Version: pinVersion, Sum: crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli)), Pins: raw})
+	return json.Marshal(pinFile{Version: pinVersion, Sum: codec.Checksum(raw), Pins: raw})
 }
 
 func decodePins(raw []byte) (pins []Pin, err error) {
@@ -202,7 +202,7 @@ func decodePins(raw []byte) (pins []Pin, err error) {
 	if f.Version != pinVersion {
 		return nil, fmt.Errorf("version %d, not %d", f.Version, pinVersion)
 	}
-	if crc32.Checksum(f.Pins, crc32.MakeTable(crc32.Castagnoli)) != f.Sum {
+	if codec.Checksum(f.Pins) != f.Sum {
 		return nil, akigw.ErrChecksum
 	}
 	return pins, json.Unmarshal(f.Pins, &pins)

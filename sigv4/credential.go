@@ -149,14 +149,9 @@ func headerMalformed(message string) *s3err.Error {
 
 const noDate = "AWS authentication requires a valid Date or x-amz-date header."
 
-// presignParameters are the required query parameters of a presigned URL ("Authenticating Requests:
-// Using Query Parameters").
-func presignParameters() [6]string {
-	return [...]string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature"}
-}
-
+// fromQuery returns the credential of a presigned URL ("Authenticating Requests: Using Query Parameters").
 func fromQuery(h http.Header, query url.Values, region string) (credential, error) {
-	for _, name := range presignParameters() {
+	for _, name := range [...]string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature"} {
 		if query.Get(name) == "" {
 			return credential{}, s3err.AuthorizationQueryParameters.With("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
 		}

@@ -179,7 +179,7 @@ func (ft *fetcher) beginLocked(ctx context.Context, f *fill, e *entry, first, en
 	f.open(e, first, end)
 	ft.fills[e.extent] = append(ft.fills[e.extent], f)
 	ft.tasks.start(func() {
-		err := error(errPresent)
+		var err error = errPresent
 		if !f.lookFirst || ft.look(e, first) == akigw.Cold {
 			err = ft.fillRange(ctx, f, e, first, end)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/akidb/akigw/journal"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/writeback/buckets"
+	"github.com/akidb/akigw/writeback/flush"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 	ErrJournal = akigw.Error("the journal did not acknowledge the write")
 	// ErrPending: a request cannot be forwarded, because something that was
 	// acknowledged before has to be upstream first, and is not.
-	ErrPending = akigw.Error("an acknowledged write has to be upstream first")
+	ErrPending = flush.ErrPending
 )
 
 // Rules say which writes are written back.

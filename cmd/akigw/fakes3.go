@@ -96,7 +96,7 @@ func (f *fakes3Command) plan() (*faults.Plan, error) {
 		p, err := faults.Parse(raw)
 		return &p, err
 	case f.Mode != "":
-		named := maps.Clone(faults.Presets())
+		named := faults.Presets()
 		maps.Copy(named, faults.Modes())
 		p, ok := named[f.Mode]
 		if !ok {

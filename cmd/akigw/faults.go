@@ -117,12 +117,13 @@ type faultsPresets struct {
 
 // Run lists the presets.
 func (f *faultsPresets) Run() error {
+	presets := faults.Presets()
 	if f.JSON {
-		return printJSON(faults.Presets())
+		return printJSON(presets)
 	}
-	return table([]string{"PRESET", "EFFECT"}, sortedKeys(faults.Presets()), func(name string) []any {
+	return table([]string{"PRESET", "EFFECT"}, sortedKeys(presets), func(name string) []any {
 		var lines []string
-		for _, f := range faults.Presets()[name].Faults {
+		for _, f := range presets[name].Faults {
 			lines = append(lines, fmt.Sprintf("%s (%s)", f.Effect, described(f)))
 		}
 		return []any{name, strings.Join(lines, "; ")}

@@ -1,5 +1,5 @@
 // Package codec encodes the records that are kept on disk: numbers as varints, strings and byte
-// slices with their length before them. Records and checksums are defined by the packages that use
+// slices with their length before them, and a checksum. Records are defined by the packages that use
 // it.
 package codec
 

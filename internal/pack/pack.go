@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"net/http"
 	"strings"
@@ -111,7 +110,7 @@ func appendIndex(b []byte, objects []Object, at int64) []byte {
 		b = codec.AppendHeader(b, o.Header)
 	}
 	n := len(b) - start
-	sum := crc32.Checksum(b[start:], crc32.MakeTable(crc32.Castagnoli))
+	sum := codec.Checksum(b[start:])
 	b = append(b, footMagic...)
 	b = binary.LittleEndian.AppendUint32(b, sum)
 	b = binary.LittleEndian.AppendUint64(b, uint64(at))
@@ -141,7 +140,7 @@ func ReadIndex(r io.ReaderAt, size int64) ([]Object, error) {
 	if _, err := r.ReadAt(index, int64(at)); err != nil && err != io.EOF {
 		return nil, err
 	}
-	if crc32.Checksum(index, crc32.MakeTable(crc32.Castagnoli)) != binary.LittleEndian.Uint32(foot[4:]) {
+	if codec.Checksum(index) != binary.LittleEndian.Uint32(foot[4:]) {
 		return nil, ErrFormat
 	}
 	d := codec.NewDecoder(index)

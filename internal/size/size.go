@@ -13,14 +13,14 @@ import (
 // Bytes is a number of bytes that can be written as "256MiB".
 type Bytes int64
 
-func units() []struct {
+type unit struct {
 	suffix string
 	bytes  int64
-} {
-	return []struct {
-		suffix string
-		bytes  int64
-	}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
+}
+
+// units are those that a size may be written in, largest first.
+func units() [6]unit {
+	return [...]unit{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
 }
 
 // UnmarshalText parses "512KiB", "256MiB", "10GiB", "1TiB" or a plain number of bytes.

@@ -117,15 +117,12 @@ const (
 	chainKeys       = "chain"
 )
 
-func keySources() []string {
-	return []string{staticKeys, environmentKeys, fileKeys, instanceKeys, webIdentityKeys, chainKeys}
-}
-
 // checkCredentials reports what is missing for the source of the keys.
 func (c *Config) checkCredentials(report func(key, problem string)) {
+	sources := []string{staticKeys, environmentKeys, fileKeys, instanceKeys, webIdentityKeys, chainKeys}
 	switch {
-	case !slices.Contains(keySources(), c.Credentials):
-		report("credentials", "must be one of "+strings.Join(keySources(), ", "))
+	case !slices.Contains(sources, c.Credentials):
+		report("credentials", "must be one of "+strings.Join(sources, ", "))
 	case c.Credentials != staticKeys:
 		if c.AccessKey != "" || c.SecretKey != "" {
 			report("credentials", "is "+c.Credentials+", so access_key and secret_key must be empty")

@@ -95,12 +95,6 @@ func (r *record) change() (Change, error) {
 	}, nil
 }
 
-// heard are the events that a stream is asked for. MinIO counts changes of
-// tags and of retention among ObjectCreated.
-func heard() []string {
-	return []string{"s3:ObjectCreated:*", "s3:ObjectRemoved:*"}
-}
-
 // Events is how changes of a bucket are reported, "" if they are not.
 func (us *Upstreams) Events(bucket string) EventSource {
 	return EventSource(us.of(bucket).config.Events)
@@ -127,7 +121,8 @@ func (u *Upstream) listen(ctx context.Context, bucket string, alive func(), chan
 	if err != nil {
 		return fmt.Errorf("events of %s: %w", bucket, err)
 	}
-	infos := client.ListenBucketNotification(ctx, bucket, "", "", heard())
+	// MinIO counts changes of tags and of retention among ObjectCreated.
+	infos := client.ListenBucketNotification(ctx, bucket, "", "", []string{"s3:ObjectCreated:*", "s3:ObjectRemoved:*"})
 	defer u.work.Go(func() { // it sleeps before it notices the end
 		for range infos {
 		}

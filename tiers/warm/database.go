@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/akidb/akigw"
+	records "github.com/akidb/akigw/internal/codec"
 )
 
 // database is Badger with what each value gets here: a checksum that covers its key, and the encoding
@@ -181,11 +181,11 @@ const copyPiece = 16 << 10
 
 // copyChecked appends the plain value of a stored one to buffer. The error is ErrChecksum.
 func copyChecked(buffer, key, stored []byte) ([]byte, error) {
-	sum := crc32.Update(crc32.Checksum(key, crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), stored[4:5])
+	sum := records.UpdateChecksum(records.Checksum(key), stored[4:5])
 	for at := 5; at < len(stored); at += copyPiece {
 		piece := stored[at:min(at+copyPiece, len(stored))]
 		buffer = append(buffer, piece...)
-		sum = crc32.Update(sum, crc32.MakeTable(crc32.Castagnoli), buffer[len(buffer)-len(piece):])
+		sum = records.UpdateChecksum(sum, buffer[len(buffer)-len(piece):])
 	}
 	if sum != binary.BigEndian.Uint32(stored) {
 		return nil, akigw.ErrChecksum
@@ -195,7 +195,7 @@ func copyChecked(buffer, key, stored []byte) ([]byte, error) {
 
 // checksum is the CRC32C of a key and its stored value.
 func checksum(key, value []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), value)
+	return records.UpdateChecksum(records.Checksum(key), value)
 }
 
 // has reports whether there is a value, without reading it.

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/akidb/akigw/internal/codec"
 )
 
 var noLog = slog.New(slog.DiscardHandler)
@@ -312,7 +314,7 @@ func FuzzFacts(f *testing.F) {
 	f.Add(unsummed(encode(content{records: b.All()})))
 	f.Add(unsummed(encode(content{})))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c, err := decode(binary.LittleEndian.AppendUint32(bytes.Clone(raw), crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))))
+		c, err := decode(binary.LittleEndian.AppendUint32(bytes.Clone(raw), codec.Checksum(raw)))
 		if err != nil {
 			return
 		}

@@ -162,7 +162,7 @@ func encode(c content) []byte {
 	for i := range c.records {
 		raw = appendRecord(raw, &c.records[i])
 	}
-	return binary.LittleEndian.AppendUint32(raw, crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli)))
+	return binary.LittleEndian.AppendUint32(raw, codec.Checksum(raw))
 }
 
 func appendRecord(raw []byte, r *Record) []byte {
@@ -189,7 +189,7 @@ func appendRecord(raw []byte, r *Record) []byte {
 // decode reads a file. What it returns with an error is nothing.
 func decode(raw []byte) (content, error) {
 	body := len(raw) - crc32.Size
-	if body < len(magic) || string(raw[:len(magic)]) != magic || crc32.Checksum(raw[:body], crc32.MakeTable(crc32.Castagnoli)) != binary.LittleEndian.Uint32(raw[body:]) {
+	if body < len(magic) || string(raw[:len(magic)]) != magic || codec.Checksum(raw[:body]) != binary.LittleEndian.Uint32(raw[body:]) {
 		return content{}, errDamaged
 	}
 	d := codec.NewDecoder(raw[len(magic):body])

@@ -5,7 +5,6 @@ package flush
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -28,7 +27,7 @@ const (
 
 // ErrPending: a request cannot be forwarded, because something that was acknowledged before has to
 // be upstream first, and is not.
-var ErrPending = errors.New("an acknowledged write has to be upstream first")
+const ErrPending = akigw.Error("an acknowledged write has to be upstream first")
 
 // Flusher has pending writes uploaded, and waits for them. All methods may be called from any
 // goroutine.

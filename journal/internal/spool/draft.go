@@ -3,9 +3,9 @@ package spool
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"path/filepath"
 
+	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/vfs"
 )
@@ -79,7 +79,7 @@ func (d *Draft) append(p []byte) (int, error) {
 	n, err := d.file.Write(p)
 	for rest := p[:n]; len(rest) > 0; {
 		k := min(len(rest), Block-d.filled)
-		d.block = crc32.Update(d.block, crc32.MakeTable(crc32.Castagnoli), rest[:k])
+		d.block = codec.UpdateChecksum(d.block, rest[:k])
 		d.filled += k
 		if d.filled == Block {
 			d.closeBlock()
@@ -130,7 +130,7 @@ func (d *Draft) finish() error {
 	if d.filled > 0 {
 		d.closeBlock()
 	}
-	d.check = crc32.Checksum(d.sums, crc32.MakeTable(crc32.Castagnoli))
+	d.check = codec.Checksum(d.sums)
 	fs, name := d.spool.FS, d.spool.Name(d.number)
 	_, err := d.file.Write(appendFoot(d.sums, d.size))
 	failpoint.Here("spool.afterWrite")

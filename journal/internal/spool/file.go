@@ -6,11 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"slices"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -48,7 +48,7 @@ func (p Piece) block(i int64) (from, to int64) {
 // appendFoot appends the footer of a body of size bytes to its table.
 func appendFoot(sums []byte, size int64) []byte {
 	tail := []byte(magic)
-	tail = binary.LittleEndian.AppendUint32(tail, crc32.Checksum(sums, crc32.MakeTable(crc32.Castagnoli)))
+	tail = binary.LittleEndian.AppendUint32(tail, codec.Checksum(sums))
 	tail = binary.LittleEndian.AppendUint64(tail, uint64(size))
 	return append(sums, tail...)
 }
@@ -71,7 +71,7 @@ func (p Piece) ReadTable(f vfs.File) ([]byte, error) {
 	if !bytes.Equal(tail, appendFoot(slices.Clone(sums), p.Size)) {
 		return nil, fmt.Errorf("%w: its file has no valid footer", akigw.ErrChecksum)
 	}
-	if p.Known && p.Check != crc32.Checksum(sums, crc32.MakeTable(crc32.Castagnoli)) {
+	if p.Known && p.Check != codec.Checksum(sums) {
 		return nil, fmt.Errorf("%w: its file belongs to another body", akigw.ErrChecksum)
 	}
 	return sums, nil
@@ -127,7 +127,7 @@ func Damaged(named, format string, args ...any) error {
 
 // fits reports whether block i has the checksum in the table.
 func fits(block, sums []byte, i int64) bool {
-	return crc32.Checksum(block, crc32.MakeTable(crc32.Castagnoli)) == binary.LittleEndian.Uint32(sums[4*i:])
+	return codec.Checksum(block) == binary.LittleEndian.Uint32(sums[4*i:])
 }
 
 // OpenFile opens a spool file and checks that its checksum table is intact and matches its record.

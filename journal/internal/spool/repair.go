@@ -4,13 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/codec"
 	"github.com/akidb/akigw/internal/vfs"
 )
 
@@ -112,7 +112,7 @@ func (r *Repair) mergeTables() []byte {
 			return nil
 		}
 	}
-	if !want[crc32.Checksum(merged, crc32.MakeTable(crc32.Castagnoli))] {
+	if !want[codec.Checksum(merged)] {
 		return nil
 	}
 	return merged
