@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -428,28 +427,5 @@ func TestMemoryMapsAreFound(t *testing.T) {
 		if found != want {
 			t.Errorf("%s: found %q, want %q", source, found, want)
 		}
-	}
-}
-
-// TestErrorTexts: two errors of the same text would be the same error to errors.Is.
-func TestErrorTexts(t *testing.T) {
-	constant := regexp.MustCompile(`(?m)^\s*(?:const )?(\w+) += (?:akigw\.)?Error\((".*")\)`)
-	where := map[string]string{}
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		source, err := os.ReadFile(path)
-		for _, m := range constant.FindAllSubmatch(source, -1) {
-			text, name := string(m[2]), filepath.Dir(path)+"."+string(m[1])
-			if where[text] != "" {
-				t.Errorf("%s and %s have the same text: %s", where[text], name, text)
-			}
-			where[text] = name
-		}
-		return err
-	})
-	if err != nil || len(where) < 70 {
-		t.Errorf("saw %d errors, %v", len(where), err)
 	}
 }

@@ -249,26 +249,33 @@ func TestVersionedBucketGoesThrough(t *testing.T) {
 	}
 }
 
-// TestVersioningSwitchedOn: from the answer on writes to the bucket go through.
-func TestVersioningSwitchedOn(t *testing.T) {
-	b := backBench(t)
+const versioningEnabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+
+// takeVersioning lets versioning be switched on upstream, of all buckets at once.
+func takeVersioning(up *s3mem.Memory) {
 	var on atomic.Bool
-	b.up.Before = func(r *cold.Request) (*http.Response, error) {
+	up.Before = func(r *cold.Request) (*http.Response, error) {
 		switch {
 		case r.Op == "PutBucketVersioning":
 			on.Store(true)
 			return s3mem.Response(200, nil, nil), nil
 		case r.Op == "GetBucketVersioning" && on.Load():
-			return s3mem.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
+			return s3mem.Response(200, nil, []byte(versioningEnabled)), nil
 		}
 		return nil, nil
 	}
+}
+
+// TestVersioningSwitchedOn: from the answer on writes to the bucket go through.
+func TestVersioningSwitchedOn(t *testing.T) {
+	b := backBench(t)
+	takeVersioning(b.up)
 	b.runPool(t)
 	for _, want := range []string{"journal", "upstream"} {
 		if w := b.ask("root", "PUT", "/back/k", "", nil, want); sentHeader(w, "x-akigw-commit") != want {
 			t.Errorf("%d, commit %q, want %q", w.Code, sentHeader(w, "x-akigw-commit"), want)
 		}
-		if w := b.ask("root", "PUT", "/back", "versioning=", nil, "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"); w.Code != 200 {
+		if w := b.ask("root", "PUT", "/back", "versioning=", nil, versioningEnabled); w.Code != 200 {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	}

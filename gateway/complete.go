@@ -250,21 +250,18 @@ func (c *call) completeHeader(u *writeback.Upload, parts []writeback.Part, claim
 
 // answerCompleted answers a CompleteMultipartUpload that is in the journal.
 func answerCompleted(w *answer, c *call, etag string, h http.Header) {
-	var b bytes.Buffer
-	b.WriteString(s3xml.Header + `<CompleteMultipartUploadResult xmlns="` + namespace + `">`)
-	element(&b, "Location", c.address())
-	element(&b, "Bucket", c.key.Bucket)
-	element(&b, "Key", c.key.Name)
-	element(&b, "ETag", etag)
-	for _, a := range checksum.Algorithms {
-		if v := h.Get(a.Header); v != "" {
-			element(&b, "Checksum"+a.Name, v)
-			element(&b, "ChecksumType", h.Get("X-Amz-Checksum-Type"))
+	sendCommitted(w, "CompleteMultipartUploadResult", func(b *bytes.Buffer) {
+		element(b, "Location", c.address())
+		element(b, "Bucket", c.key.Bucket)
+		element(b, "Key", c.key.Name)
+		element(b, "ETag", etag)
+		for _, a := range checksum.Algorithms {
+			if v := h.Get(a.Header); v != "" {
+				element(b, "Checksum"+a.Name, v)
+				element(b, "ChecksumType", h.Get("X-Amz-Checksum-Type"))
+			}
 		}
-	}
-	b.WriteString("</CompleteMultipartUploadResult>")
-	w.Header().Set("X-Akigw-Commit", "journal")
-	sendDocument(w, b.Bytes())
+	})
 }
 
 // completeMoved moves what is left of an upload in the journal, and completes it upstream.

@@ -17,7 +17,6 @@ import (
 	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/s3err"
-	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/writeback"
@@ -138,37 +137,17 @@ func describes(header string) bool {
 
 // answerCopy answers a copy that is in the journal, with the checksums in header.
 func answerCopy(w *answer, result, etag string, modified time.Time, header http.Header) {
-	var b bytes.Buffer
-	b.WriteString(s3xml.Header + `<` + result + ` xmlns="` + namespace + `">`)
-	element(&b, "LastModified", modified.UTC().Format(listTime))
-	element(&b, "ETag", etag)
-	for _, a := range checksum.Algorithms {
-		if v := header.Get(a.Header); v != "" {
-			element(&b, "Checksum"+a.Name, v)
-		}
-	}
-	b.WriteString("</" + result + ">")
-	w.Header().Set("X-Akigw-Commit", "journal")
-	sendDocument(w, b.Bytes())
+	sendCommitted(w, result, func(b *bytes.Buffer) {
+		element(b, "LastModified", modified.UTC().Format(listTime))
+		element(b, "ETag", etag)
+		checksumElements(b, header)
+	})
 }
 
 // uploadPartCopy answers UploadPartCopy: from the journal, if it has the upload and the source is
 // pending. Otherwise the upstream copies, and an upload in the journal is moved there.
 func (g *copies) uploadPartCopy(w *answer, c *call, id sigv4.Identity) error {
-	u, err := g.uploads.upload(c)
-	if err != nil {
-		return err
-	}
-	if u == nil {
-		return g.forward.pass(w, c, id)
-	}
-	if done, err := g.copyPart(w, c, u); done || err != nil {
-		return err
-	}
-	if err := g.uploads.moveUpload(w, c, u, nil); err != nil {
-		return err
-	}
-	return g.forward.pass(w, c, id)
+	return g.uploads.addPart(w, c, id, func(u *writeback.Upload) (bool, error) { return g.copyPart(w, c, u) })
 }
 
 // copyPart copies part of a pending object into an upload in the journal. It returns false if the

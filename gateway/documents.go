@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/writeback"
@@ -115,6 +116,26 @@ func (r *deleteRequest) encode() []byte {
 // element writes an element that holds text.
 func element(b *bytes.Buffer, name, value string) {
 	s3xml.WriteElement(b, name, value)
+}
+
+// checksumElements writes the checksums in a header.
+func checksumElements(b *bytes.Buffer, h http.Header) {
+	for _, a := range checksum.Algorithms {
+		if v := h.Get(a.Header); v != "" {
+			element(b, "Checksum"+a.Name, v)
+		}
+	}
+}
+
+// sendCommitted answers a call that the journal has committed with a document; write adds the elements
+// in its root.
+func sendCommitted(w *answer, root string, write func(b *bytes.Buffer)) {
+	var b bytes.Buffer
+	b.WriteString(s3xml.Header + `<` + root + ` xmlns="` + namespace + `">`)
+	write(&b)
+	b.WriteString("</" + root + ">")
+	w.Header().Set("X-Akigw-Commit", "journal")
+	sendDocument(w, b.Bytes())
 }
 
 const emptyDeleteResult = s3xml.Header + `<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></DeleteResult>`

@@ -213,7 +213,7 @@ func TestUnknownBucketDuringAnOutage(t *testing.T) {
 // can have them uploaded, and so does the bucket that is as it was.
 func TestBucketThatChangedDuringAnOutage(t *testing.T) {
 	answers := map[string]map[string]string{ // by reason and operation
-		"versioned": {"GetBucketVersioning": "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"},
+		"versioned": {"GetBucketVersioning": versioningEnabled},
 		"encrypted": {"GetBucketEncryption": "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>"},
 		"absent":    {"GetBucketVersioning": ""},
 	}
@@ -448,18 +448,8 @@ func TestCompleteInAChangedBucket(t *testing.T) {
 	for i, body := range partBodies {
 		u.mustPart(i+1, body, nil)
 	}
-	var on atomic.Bool
-	r.up.Before = func(q *cold.Request) (*http.Response, error) {
-		switch {
-		case q.Op == "PutBucketVersioning":
-			on.Store(true)
-			return s3mem.Response(200, nil, nil), nil
-		case q.Op == "GetBucketVersioning" && on.Load():
-			return s3mem.Response(200, nil, []byte("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")), nil
-		}
-		return nil, nil
-	}
-	if w := r.ask("root", "PUT", "/back", "versioning=", nil, "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"); w.Code != 200 {
+	takeVersioning(r.up.Memory)
+	if w := r.ask("root", "PUT", "/back", "versioning=", nil, versioningEnabled); w.Code != 200 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	if w := u.complete(nil); w.Code != 200 || sentHeader(w, "x-akigw-commit") != "upstream" {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"net/http"
 	"slices"
 
 	"github.com/akidb/akigw"
@@ -72,10 +71,7 @@ func (g *forwarder) change(w *answer, c *call, _ sigv4.Identity) error {
 		return err
 	}
 	return g.whileFenced(func() error {
-		resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
-			resp, _, err := g.roundTrip(c, out, nil)
-			return resp, err
-		})
+		resp, err := g.passAlive(w, c, out)
 		if err != nil {
 			return err
 		}

@@ -177,10 +177,7 @@ func (g *forwarder) pass(w *answer, c *call, _ sigv4.Identity) error {
 	if c.level() == BucketLevel && !c.reads() {
 		return g.changeBucket(w, c, out)
 	}
-	resp, err := g.keepAlive(w, c, func() (*http.Response, error) {
-		resp, _, err := g.roundTrip(c, out, nil)
-		return resp, err
-	})
+	resp, err := g.passAlive(w, c, out)
 	if err != nil {
 		return err
 	}

@@ -55,3 +55,12 @@ func (g *forwarder) keepAlive(w *answer, c *call, ask func() (*http.Response, er
 		}
 	}
 }
+
+// passAlive sends a call to the upstream and returns the response, with the client's connection
+// kept alive.
+func (g *forwarder) passAlive(w *answer, c *call, out *outgoing) (*http.Response, error) {
+	return g.keepAlive(w, c, func() (*http.Response, error) {
+		resp, _, err := g.roundTrip(c, out, nil)
+		return resp, err
+	})
+}

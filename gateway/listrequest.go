@@ -149,12 +149,7 @@ func listEncoded(s string) string {
 
 // document writes a page.
 func (q *listRequest) document(items []listItem, truncated bool) []byte {
-	text := func(s string) string {
-		if q.encoded {
-			return listEncoded(s)
-		}
-		return s
-	}
+	text := func(s string) string { return encodedName(q.call, s) }
 	var b bytes.Buffer
 	b.WriteString(s3xml.Header + `<ListBucketResult xmlns="` + namespace + `">`)
 	element(&b, "Name", q.call.key.Bucket)

@@ -51,14 +51,11 @@ func (g *multipartUploads) createMultipartUpload(w *answer, c *call, id sigv4.Id
 			w.Header().Set(name, v)
 		}
 	}
-	var b bytes.Buffer
-	b.WriteString(s3xml.Header + `<InitiateMultipartUploadResult xmlns="` + namespace + `">`)
-	element(&b, "Bucket", c.key.Bucket)
-	element(&b, "Key", c.key.Name)
-	element(&b, "UploadId", uploadID)
-	b.WriteString("</InitiateMultipartUploadResult>")
-	w.Header().Set("X-Akigw-Commit", "journal")
-	sendDocument(w, b.Bytes())
+	sendCommitted(w, "InitiateMultipartUploadResult", func(b *bytes.Buffer) {
+		element(b, "Bucket", c.key.Bucket)
+		element(b, "Key", c.key.Name)
+		element(b, "UploadId", uploadID)
+	})
 	return nil
 }
 
@@ -108,6 +105,21 @@ func (g *multipartUploads) moveUpload(w *answer, c *call, u *writeback.Upload, p
 
 // uploadPart answers UploadPart: from the journal, or written through.
 func (g *multipartUploads) uploadPart(w *answer, c *call, id sigv4.Identity) error {
+	return g.addPart(w, c, id, func(u *writeback.Upload) (bool, error) {
+		if !c.plainHeaders() {
+			return false, nil
+		}
+		back := g.Writes.Uploads.AcceptPart(u, c.payload.Length)
+		if back == nil {
+			return false, nil
+		}
+		return true, g.acknowledgePart(w, c, u, back)
+	})
+}
+
+// addPart answers a call that adds a part to an upload. If the journal has the upload, take may add
+// the part there; if take returns false, the upload moves upstream, and the part goes there too.
+func (g *multipartUploads) addPart(w *answer, c *call, id sigv4.Identity, take func(*writeback.Upload) (done bool, err error)) error {
 	u, err := g.upload(c)
 	if err != nil {
 		return err
@@ -115,17 +127,13 @@ func (g *multipartUploads) uploadPart(w *answer, c *call, id sigv4.Identity) err
 	if u == nil {
 		return g.forward.pass(w, c, id)
 	}
-	var back *writeback.Write
-	if c.plainHeaders() {
-		back = g.Writes.Uploads.AcceptPart(u, c.payload.Length)
+	if done, err := take(u); done || err != nil {
+		return err
 	}
-	if back == nil {
-		if err := g.moveUpload(w, c, u, nil); err != nil {
-			return err
-		}
-		return g.forward.pass(w, c, id)
+	if err := g.moveUpload(w, c, u, nil); err != nil {
+		return err
 	}
-	return g.acknowledgePart(w, c, u, back)
+	return g.forward.pass(w, c, id)
 }
 
 // maxPart is the largest part, in bytes (S3: 5 GiB).
@@ -252,11 +260,7 @@ func partsDocument(c *call, u *writeback.Upload, parts []writeback.Part, marker,
 		element(&b, "LastModified", p.Modified.UTC().Format(listTime))
 		element(&b, "ETag", p.ETag)
 		element(&b, "Size", strconv.FormatInt(p.Size, 10))
-		for _, a := range checksum.Algorithms {
-			if v := p.Header.Get(a.Header); v != "" {
-				element(&b, "Checksum"+a.Name, v)
-			}
-		}
+		checksumElements(&b, p.Header)
 		b.WriteString("</Part>")
 	}
 	element(&b, "StorageClass", storageClass(u.Header))

@@ -266,6 +266,17 @@ func TestSecondDirectory_SmallDisk(t *testing.T) {
 	}
 }
 
+// fullAmidRecord has a disk become full while a record is written, and then gives it room again.
+func fullAmidRecord(t *testing.T, j *Journal, disk *crashfs.Limited) {
+	t.Helper()
+	disk.Set(100, 1000) // a part of a record
+	if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	disk.Set(1<<20, 1000)
+	accepting(t, j)
+}
+
 // TestSecondDirectory_SegmentsGo: on a disk without a byte of room old segments are removed, which is
 // what makes some when all bodies are in them. What a write without room left in one directory alone
 // is not taken for damage.
@@ -278,12 +289,7 @@ func TestSecondDirectory_SegmentsGo(t *testing.T) {
 		for i := range 40 {
 			mustPut(t, j, fmt.Sprint(i), random(400, uint64(i)))
 		}
-		disk.Set(100, 1000) // a part of a record
-		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
-			t.Errorf("%q: %v", under, err)
-		}
-		disk.Set(1<<20, 1000)
-		accepting(t, j)
+		fullAmidRecord(t, j, disk)
 		j = reopen(t, j)
 		if s := j.Stats(); s.Repaired != 0 || s.Pending != 40 || s.Segments < 4 {
 			t.Errorf("%q: %+v", under, s)
@@ -310,12 +316,7 @@ func TestSecondDirectory_SealedTail(t *testing.T) {
 		disk, c := limitedTwin(under)
 		j := open(t, c)
 		mustPut(t, j, "a", random(400, 1))
-		disk.Set(100, 1000) // a part of a record
-		if err := put(t, j, key("k"), random(400, 1)); !errors.Is(err, ErrFull) {
-			t.Errorf("%q: %v", under, err)
-		}
-		disk.Set(1<<20, 1000)
-		accepting(t, j)
+		fullAmidRecord(t, j, disk)
 		for _, when := range []string{"before", "after"} {
 			err := j.scrubber.all(t.Context(), rate.NewLimiter(rate.Inf, scrubChunk))
 			if s := j.Stats(); err != nil || s.Repaired != 0 {

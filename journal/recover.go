@@ -249,12 +249,7 @@ func (r *recovery) openSegment(id uint64) (f vfs.File, raw []byte, err error) {
 	if f, err = r.fs.Open(name); err != nil {
 		return nil, nil, err
 	}
-	size, err := f.Size()
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	raw = make([]byte, size)
-	if n, err := f.ReadAt(raw, 0); n < len(raw) {
+	if raw, err = vfs.ReadAll(f); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("segment %s: %w", name, err), f.Close())
 	}
 	return f, raw, nil

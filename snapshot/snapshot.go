@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/parquet-go/parquet-go"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
@@ -466,8 +467,18 @@ func (s *Store) metadata(i Info) map[string]string {
 }
 
 // Verify compares a whole snapshot with its digest. The error is ErrDamaged if they differ.
-func (s *Store) Verify(i Info) (_ Details, err error) {
-	defer s.countDamaged(&err)
+func (s *Store) Verify(i Info) (Details, error) {
+	return s.verified(i, func(*parquet.File) error { return nil })
+}
+
+// verified calls use with a snapshot that matches its digest, and counts a damaged one, also if
+// only use finds the damage.
+func (s *Store) verified(i Info, use func(*parquet.File) error) (d Details, err error) {
+	defer func() {
+		if errors.Is(err, ErrDamaged) {
+			s.counters.damaged.Inc()
+		}
+	}()
 	f, err := os.Open(filepath.Join(s.Dir, i.File))
 	if err != nil {
 		return Details{}, err
@@ -477,31 +488,15 @@ func (s *Store) Verify(i Info) (_ Details, err error) {
 	if err != nil {
 		return Details{}, err
 	}
-	return details(i, file)
-}
-
-// countDamaged counts a damaged snapshot, by the error of reading it.
-func (s *Store) countDamaged(err *error) {
-	if errors.Is(*err, ErrDamaged) {
-		s.counters.damaged.Inc()
+	if d, err = details(i, file); err != nil {
+		return d, err
 	}
+	return d, use(file)
 }
 
 // Read calls yield with each object of a snapshot, in order, until yield returns false. yield may
 // keep its argument.
-func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) (err error) {
-	defer s.countDamaged(&err)
-	f, err := os.Open(filepath.Join(s.Dir, i.File))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	file, err := open(f, i)
-	if err == nil {
-		_, err = details(i, file)
-	}
-	if err != nil {
-		return err
-	}
-	return readRows(ctx, file, yield)
+func (s *Store) Read(ctx context.Context, i Info, yield func(akigw.CatalogEntry) bool) error {
+	_, err := s.verified(i, func(file *parquet.File) error { return readRows(ctx, file, yield) })
+	return err
 }

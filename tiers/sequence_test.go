@@ -11,6 +11,14 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
+// wantBlocks reads n blocks of key "k" from block first on, and waits for what is read ahead.
+func wantBlocks(t *testing.T, s *Store, body []byte, first, n int, want akigw.Outcome) {
+	t.Helper()
+	from, to := first*block, (first+n)*block
+	wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", from, to-1), body[from:to], want)
+	synctest.Wait()
+}
+
 // TestSequentialRangesAreReadAhead: a reader that asks for one range after the
 // other finds the next ones there; what is fetched ahead is bounded, and stops
 // when the reader stops.
@@ -25,8 +33,7 @@ func TestSequentialRangesAreReadAhead(t *testing.T) {
 		up.Put(key("k"), body)
 		read := func(n int, want akigw.Outcome) {
 			t.Helper()
-			wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", n*block, (n+1)*block-1), body[n*block:(n+1)*block], want)
-			synctest.Wait()
+			wantBlocks(t, s, body, n, 1, want)
 		}
 		for n := range 3 { // it takes a while to notice
 			read(n, akigw.Cold)
@@ -66,8 +73,7 @@ func TestNoReadAheadForLargeRanges(t *testing.T) {
 		body := testkit.Bytes(1, 40*block)
 		up.Put(key("k"), body)
 		for n := range 8 {
-			wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", 4*n*block, 4*(n+1)*block-1), body[4*n*block:4*(n+1)*block], akigw.Cold)
-			synctest.Wait()
+			wantBlocks(t, s, body, 4*n, 4, akigw.Cold)
 		}
 		if got := up.Count("GET"); got != 8 {
 			t.Errorf("%d GETs for 8 ranges", got)
@@ -83,8 +89,7 @@ func TestNoReadAheadWithoutARule(t *testing.T) {
 		body := testkit.Bytes(1, 20*block)
 		up.Put(key("k"), body)
 		for n := range 10 {
-			wantRead(t, s, key("k"), fmt.Sprintf("bytes=%d-%d", n*block, (n+1)*block-1), body[n*block:(n+1)*block], akigw.Cold)
-			synctest.Wait()
+			wantBlocks(t, s, body, n, 1, akigw.Cold)
 		}
 		if got := up.Sent(); got != 10*block {
 			t.Errorf("%d bytes sent", got)

@@ -71,9 +71,9 @@ func TestNoAnswerIsTold(t *testing.T) {
 			return nil, fmt.Errorf("%w: %w: refused", akigw.ErrUpstreamUnavailable, cold.ErrNotSent)
 		}, true},
 		"no answer": {func() (*http.Response, error) { return nil, fmt.Errorf("%w: timeout", akigw.ErrUpstreamUnavailable) }, true},
-		"500":       {func() (*http.Response, error) { return respond(500, "InternalError") }, false},
-		"503":       {func() (*http.Response, error) { return respond(503, "SlowDown") }, false},
-		"403":       {func() (*http.Response, error) { return respond(403, "AccessDenied") }, false},
+		"500":       {responding(500, "InternalError"), false},
+		"503":       {responding(503, "SlowDown"), false},
+		"403":       {responding(403, "AccessDenied"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -81,14 +81,7 @@ func TestNoAnswerIsTold(t *testing.T) {
 				var told, back atomic.Int64
 				r.configure(func(config *Config) { config.OnNoResponse = func(string) { told.Add(1) } })
 				r.configure(func(config *Config) { config.OnRecovery = func(string) { back.Add(1) } })
-				var broken atomic.Bool
-				broken.Store(true)
-				r.answers(func(q *cold.Request) (*http.Response, error) {
-					if q.Op == "PutObject" && broken.Load() {
-						return c.answer()
-					}
-					return nil, nil
-				})
+				broken := r.fail("PutObject", c.answer)
 				r.put("k", "body")
 				r.run()
 				time.Sleep(time.Second)
@@ -137,14 +130,7 @@ func TestRefusalIsTold(t *testing.T) {
 			r.configure(func(config *Config) {
 				config.OnNoSuchBucket = func(bucket string) bool { return c.waits && bucket == "bucket" }
 			})
-			var broken atomic.Bool
-			broken.Store(true)
-			r.answers(func(q *cold.Request) (*http.Response, error) {
-				if q.Op == "PutObject" && broken.Load() {
-					return respond(c.status, c.code)
-				}
-				return nil, nil
-			})
+			broken := r.fail("PutObject", responding(c.status, c.code))
 			r.put("k", "body")
 			r.run()
 			time.Sleep(10 * time.Second)
@@ -170,12 +156,7 @@ func TestAgeIsNoRefusal(t *testing.T) {
 		r.configure(func(config *Config) {
 			config.OnRejected = func(_ akigw.Key, _ http.Header, code string) { t.Errorf("told of %q", code) }
 		})
-		r.answers(func(q *cold.Request) (*http.Response, error) {
-			if q.Op == "PutObject" {
-				return respond(500, "InternalError")
-			}
-			return nil, nil
-		})
+		r.fail("PutObject", responding(500, "InternalError"))
 		r.put("k", "body")
 		r.run()
 		time.Sleep(10 * time.Minute)

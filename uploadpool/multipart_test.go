@@ -164,26 +164,14 @@ func TestCompleteTimesOut(t *testing.T) {
 	for _, applied := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
-			fired := false
-			r.answers(func(q *cold.Request) (*http.Response, error) {
-				if q.Op != "CompleteMultipartUpload" || fired {
-					return nil, nil
-				}
-				fired = true
-				if applied {
-					if _, err := r.up.Do(t.Context(), q); err != nil {
-						t.Error(err)
-					}
-				}
-				return unavailable()
-			})
+			lost := r.loseAnswer("CompleteMultipartUpload", applied)
 			bodies := manyParts(3)
 			etag := r.putParts("k", bodies...)
 			r.run()
 			r.drained(time.Minute)
 			r.uploaded("k", etag, bodies)
 			completes := r.asked("CompleteMultipartUpload")
-			if !fired || applied && completes != 1 || !applied && completes != 2 || r.asked("CreateMultipartUpload") != 1 {
+			if !*lost || applied && completes != 1 || !applied && completes != 2 || r.asked("CreateMultipartUpload") != 1 {
 				t.Errorf("applied %t: %q", applied, r.history)
 			}
 			r.close()
@@ -327,14 +315,7 @@ func TestReplacedWhileInParts(t *testing.T) {
 func TestDeadLetterInParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		var refuse atomic.Bool
-		refuse.Store(true)
-		r.answers(func(q *cold.Request) (*http.Response, error) {
-			if q.Op == "CompleteMultipartUpload" && refuse.Load() {
-				return respond(400, "EntityTooSmall")
-			}
-			return nil, nil
-		})
+		refuse := r.fail("CompleteMultipartUpload", responding(400, "EntityTooSmall"))
 		bodies := manyParts(3)
 		etag := r.putParts("k", bodies...)
 		r.run()

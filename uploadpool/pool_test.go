@@ -100,6 +100,39 @@ func (r *rig) answers(f func(q *cold.Request) (*http.Response, error)) {
 	r.answer = f
 }
 
+// fail makes the upstream answer requests for an operation (all of them: "") with answer, until
+// failing is false.
+func (r *rig) fail(op string, answer func() (*http.Response, error)) (failing *atomic.Bool) {
+	failing = &atomic.Bool{}
+	failing.Store(true)
+	r.answers(func(q *cold.Request) (*http.Response, error) {
+		if failing.Load() && (op == "" || q.Op == op) {
+			return answer()
+		}
+		return nil, nil
+	})
+	return failing
+}
+
+// loseAnswer makes the answer to the first request for an operation get lost; applied says whether
+// the upstream carries it out.
+func (r *rig) loseAnswer(op string, applied bool) (lost *bool) {
+	lost = new(bool)
+	r.answers(func(q *cold.Request) (*http.Response, error) {
+		if q.Op != op || *lost {
+			return nil, nil
+		}
+		*lost = true
+		if applied {
+			if _, err := r.up.Do(r.t.Context(), q); err != nil {
+				r.t.Error(err)
+			}
+		}
+		return unavailable()
+	})
+	return lost
+}
+
 // asked counts requests that begin with text.
 func (r *rig) asked(text string) (n int) {
 	r.mu.Lock()
@@ -205,6 +238,11 @@ func respond(status int, code string) (*http.Response, error) {
 	return s3mem.Response(status, nil, []byte("<Error><Code>"+code+"</Code></Error>")), nil
 }
 
+// responding is respond as a function that takes nothing.
+func responding(status int, code string) func() (*http.Response, error) {
+	return func() (*http.Response, error) { return respond(status, code) }
+}
+
 func unavailable() (*http.Response, error) {
 	return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
 }
@@ -261,19 +299,7 @@ func TestUnknownOutcome(t *testing.T) {
 	for _, applied := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
-			lost := false
-			r.answers(func(q *cold.Request) (*http.Response, error) {
-				if q.Op != "PutObject" || lost {
-					return nil, nil
-				}
-				lost = true
-				if applied {
-					if _, err := r.up.Do(t.Context(), q); err != nil {
-						return nil, err
-					}
-				}
-				return unavailable()
-			})
+			r.loseAnswer("PutObject", applied)
 			r.put("k", "body")
 			r.run()
 			r.drained(time.Minute)
@@ -294,14 +320,7 @@ func TestSameBytesOtherMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.up.Put(key("k"), []byte("body")) // without metadata
-		lost := false
-		r.answers(func(q *cold.Request) (*http.Response, error) {
-			if q.Op == "PutObject" && !lost {
-				lost = true
-				return unavailable()
-			}
-			return nil, nil
-		})
+		r.loseAnswer("PutObject", false)
 		r.put("k", "body")
 		r.run()
 		r.drained(time.Minute)
@@ -383,14 +402,7 @@ func TestBodiesAreSentAgainWhole(t *testing.T) {
 func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		var refuse atomic.Bool
-		refuse.Store(true)
-		r.answers(func(q *cold.Request) (*http.Response, error) {
-			if refuse.Load() {
-				return respond(403, "AccessDenied")
-			}
-			return nil, nil
-		})
+		refuse := r.fail("", responding(403, "AccessDenied"))
 		for i := range 50 {
 			r.put(fmt.Sprint(i), "body")
 		}
@@ -418,14 +430,7 @@ func TestRefused(t *testing.T) {
 func TestDeadLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		var gone atomic.Bool
-		gone.Store(true)
-		r.answers(func(q *cold.Request) (*http.Response, error) {
-			if q.Op == "PutObject" && gone.Load() {
-				return respond(404, "NoSuchBucket")
-			}
-			return nil, nil
-		})
+		gone := r.fail("PutObject", responding(404, "NoSuchBucket"))
 		r.put("k", "body")
 		r.run()
 		r.drained(time.Second)
@@ -551,13 +556,8 @@ func TestBatchOfDeletions(t *testing.T) {
 func TestUpstreamAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		var away atomic.Bool
-		r.answers(func(*cold.Request) (*http.Response, error) {
-			if away.Load() {
-				return unavailable()
-			}
-			return nil, nil
-		})
+		away := r.fail("", unavailable)
+		away.Store(false)
 		r.run()
 		for i := range 2000 {
 			away.Store(i > 500)

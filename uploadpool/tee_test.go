@@ -20,7 +20,7 @@ func TestBodyIsLeftAloneAfterItsRequest(t *testing.T) {
 		"UploadPart": func(r *rig) { r.putParts("k", manyParts(2)...) },
 	} {
 		for name, answer := range map[string]func() (*http.Response, error){
-			"early answer": func() (*http.Response, error) { return respond(503, "SlowDown") },
+			"early answer": responding(503, "SlowDown"),
 			"no answer":    unavailable,
 		} {
 			t.Run(op+", "+name, func(t *testing.T) {

@@ -26,14 +26,7 @@ type deadList struct{ remote }
 
 // Run lists the dead letters.
 func (d *deadList) Run() error {
-	all, err := ask(&d.remote, (*client.Client).DeadLetters)
-	if err != nil {
-		return err
-	}
-	if d.JSON {
-		return printJSON(all)
-	}
-	return table([]string{"ID", "OBJECT", "SIZE", "SINCE", "REASON"}, all, func(l writeback.DeadLetter) []any {
+	return list(&d.remote, (*client.Client).DeadLetters, []string{"ID", "OBJECT", "SIZE", "SINCE", "REASON"}, func(l writeback.DeadLetter) []any {
 		what := size.Human(l.Size)
 		if l.Deleted {
 			what = "deletion"

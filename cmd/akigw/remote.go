@@ -30,6 +30,18 @@ func ask[T any](r *remote, call func(*client.Client, context.Context) (T, error)
 	return call(gateway, context.Background())
 }
 
+// list calls a method of the gateway's client that returns a list, and prints it.
+func list[T any](r *remote, call func(*client.Client, context.Context) ([]T, error), header []string, columns func(T) []any) error {
+	all, err := ask(r, call)
+	if err != nil {
+		return err
+	}
+	if r.JSON {
+		return printJSON(all)
+	}
+	return table(header, all, columns)
+}
+
 // do calls an admin API method that returns only an error.
 func do(r *remote, call func(*client.Client, context.Context) error) error {
 	_, err := ask(r, func(c *client.Client, ctx context.Context) (struct{}, error) { return struct{}{}, call(c, ctx) })

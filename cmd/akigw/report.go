@@ -48,14 +48,9 @@ type auditCommand struct {
 
 // Run prints the audit log. It requires an admin key.
 func (a *auditCommand) Run() error {
-	all, err := ask(&a.remote, func(c *client.Client, ctx context.Context) ([]admin.Audited, error) { return c.Audit(ctx, a.Limit) })
-	if err != nil {
-		return err
-	}
-	if a.JSON {
-		return printJSON(all)
-	}
-	return table([]string{"TIME", "KEY", "FROM", "WHAT", "STATUS"}, all, func(one admin.Audited) []any {
+	return list(&a.remote, func(c *client.Client, ctx context.Context) ([]admin.Audited, error) {
+		return c.Audit(ctx, a.Limit)
+	}, []string{"TIME", "KEY", "FROM", "WHAT", "STATUS"}, func(one admin.Audited) []any {
 		if one.LeftOut > 0 {
 			return []any{one.Time.Local().Format(time.DateTime), "", "", fmt.Sprintf("%d rejected requests omitted", one.LeftOut), ""}
 		}
@@ -130,16 +125,9 @@ func (t *tierTop) Run() error {
 			return err
 		}
 	}
-	all, err := ask(&t.remote, func(c *client.Client, ctx context.Context) ([]admin.Prefix, error) {
+	return list(&t.remote, func(c *client.Client, ctx context.Context) ([]admin.Prefix, error) {
 		return c.Prefixes(ctx, bucket, prefix)
-	})
-	if err != nil {
-		return err
-	}
-	if t.JSON {
-		return printJSON(all)
-	}
-	return table([]string{"NAME", "OBJECTS", "BYTES", "IN MEMORY", "ON DISK", "READS"}, all, func(p admin.Prefix) []any {
+	}, []string{"NAME", "OBJECTS", "BYTES", "IN MEMORY", "ON DISK", "READS"}, func(p admin.Prefix) []any {
 		return []any{"s3://" + p.Bucket + "/" + p.Prefix, p.Objects, size.Human(p.Bytes), size.Human(p.Hot), size.Human(p.Warm), p.Accesses}
 	})
 }

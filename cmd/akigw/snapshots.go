@@ -42,14 +42,7 @@ type snapshotList struct{ remote }
 
 // Run lists the snapshots.
 func (s *snapshotList) Run() error {
-	all, err := ask(&s.remote, (*client.Client).Snapshots)
-	if err != nil {
-		return err
-	}
-	if s.JSON {
-		return printJSON(all)
-	}
-	return table([]string{"ID", "SIZE", "MADE", "FILE"}, all, func(i snapshot.Info) []any {
+	return list(&s.remote, (*client.Client).Snapshots, []string{"ID", "SIZE", "MADE", "FILE"}, func(i snapshot.Info) []any {
 		return []any{i.ID, size.Human(i.Bytes), when(i.Created), i.File}
 	})
 }

@@ -143,14 +143,9 @@ func (t *tierList) Run() error {
 	if err != nil {
 		return err
 	}
-	all, err := ask(&t.remote, func(c *client.Client, ctx context.Context) ([]admin.Object, error) { return c.List(ctx, what, t.Limit) })
-	if err != nil {
-		return err
-	}
-	if t.JSON {
-		return printJSON(all)
-	}
-	return table([]string{"TIER", "SIZE", "IN MEMORY", "ON DISK", "PINNED", "LAST USED", "READS", "OBJECT"}, all, func(o admin.Object) []any {
+	return list(&t.remote, func(c *client.Client, ctx context.Context) ([]admin.Object, error) {
+		return c.List(ctx, what, t.Limit)
+	}, []string{"TIER", "SIZE", "IN MEMORY", "ON DISK", "PINNED", "LAST USED", "READS", "OBJECT"}, func(o admin.Object) []any {
 		pinned := ""
 		if o.Pinned {
 			pinned = "yes"
@@ -233,14 +228,7 @@ type tierPins struct{ remote }
 
 // Run lists the pins.
 func (t *tierPins) Run() error {
-	pins, err := ask(&t.remote, (*client.Client).Pins)
-	if err != nil {
-		return err
-	}
-	if t.JSON {
-		return printJSON(pins)
-	}
-	return table([]string{"IN", "SINCE", "WHAT"}, pins, func(p placement.Pin) []any {
+	return list(&t.remote, (*client.Client).Pins, []string{"IN", "SINCE", "WHAT"}, func(p placement.Pin) []any {
 		in, what := "warm", fmt.Sprintf("s3://%s/%s", p.Bucket, p.Prefix)
 		if p.Hot {
 			in = "hot"

@@ -19,24 +19,6 @@ type Buckets interface {
 	BucketsOf(ctx context.Context, upstream string) ([]string, error)
 }
 
-// allBuckets asks all upstreams at once for their buckets. The first error ends it.
-func allBuckets(ctx context.Context, b Buckets) (names []string, err error) {
-	upstreams := b.Upstreams()
-	parts := make([][]string, len(upstreams))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, upstream := range upstreams {
-		group.Go(func() (err error) {
-			parts[i], err = b.BucketsOf(ctx, upstream)
-			return err
-		})
-	}
-	err = group.Wait()
-	for _, part := range parts {
-		names = append(names, part...)
-	}
-	return names, err
-}
-
 // bucketCounter bounds the number of buckets. Only one CreateBucket is in progress at a time.
 type bucketCounter struct {
 	max     int // 0: no limit

@@ -151,13 +151,18 @@ func (q *Quotas) matching(ctx context.Context, pattern string) (names []string, 
 	if !strings.ContainsAny(pattern, "*?") {
 		return []string{pattern}, nil
 	}
-	all, err := allBuckets(ctx, q.buckets)
-	for _, name := range all {
-		if glob.Match(pattern, name) {
-			names = append(names, name)
+	for _, upstream := range q.buckets.Upstreams() {
+		all, err := q.buckets.BucketsOf(ctx, upstream)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range all {
+			if glob.Match(pattern, name) {
+				names = append(names, name)
+			}
 		}
 	}
-	return names, err
+	return names, nil
 }
 
 // Usage is the state of one quota.

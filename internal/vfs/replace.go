@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -55,16 +56,21 @@ func ReadFile(fs FS, name string) (data []byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if data, err = ReadAll(f); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return data, nil
+}
+
+// ReadAll returns the contents of an open file. The caller owns them.
+func ReadAll(f File) ([]byte, error) {
 	size, err := f.Size()
 	if err != nil {
 		return nil, err
 	}
-	data = make([]byte, size)
+	data := make([]byte, size)
 	if n, err := f.ReadAt(data, 0); n < len(data) {
-		if err == nil {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, cmp.Or(err, io.ErrUnexpectedEOF)
 	}
 	return data, nil
 }

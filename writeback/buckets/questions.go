@@ -73,6 +73,11 @@ func noAnswer(op, bucket string, status int) error {
 	return fmt.Errorf("%w: %s of %s: %w", akigw.ErrUpstreamUnavailable, op, bucket, statusError(status))
 }
 
+// refused reports whether a status refuses a question for good.
+func refused(status int) bool {
+	return status/100 == 4 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
+}
+
 // statusError is an answer that does not answer the question.
 type statusError int
 
@@ -109,7 +114,7 @@ func (p prober) presence(ctx context.Context, bucket string) (facts.Reason, erro
 		return facts.None, nil
 	case status == http.StatusForbidden:
 		return facts.Forbidden, nil
-	case status/100 == 4 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout:
+	case refused(status):
 		return facts.Absent, nil
 	}
 	return facts.None, noAnswer(op, bucket, status)
@@ -162,7 +167,7 @@ func (p prober) encryption(ctx context.Context, bucket string) (facts.Reason, er
 		return facts.None, err
 	case status == http.StatusOK:
 		return encryptionOf(body), nil
-	case status == http.StatusNotImplemented || status/100 == 4 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout:
+	case status == http.StatusNotImplemented || refused(status):
 		return facts.None, nil // none is configured, or the gateway may not know
 	}
 	return facts.None, noAnswer(op, bucket, status)

@@ -122,32 +122,29 @@ func (l *Limited) newRoomLocked(name string) (*room, error) {
 
 // Create implements vfs.FS.
 func (l *Limited) Create(name string) (vfs.File, error) {
+	return l.open(name, l.FS.Create, l.newRoomLocked)
+}
+
+// open opens a file that takes the room that roomLocked returns, if its room is counted.
+func (l *Limited) open(name string, open func(name string) (vfs.File, error), roomLocked func(name string) (*room, error)) (vfs.File, error) {
 	if !l.counts(name) {
-		return l.FS.Create(name)
+		return open(name)
 	}
 	l.mu.Lock()
-	r, err := l.newRoomLocked(name)
+	r, err := roomLocked(name)
 	l.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	f, err := l.FS.Create(name)
+	f, err := open(name)
 	return &limitedFile{f, l, r}, err
 }
 
 // Reserve implements vfs.FS.
 func (l *Limited) Reserve(name string, size int64) (vfs.File, error) {
-	if !l.counts(name) {
-		return l.FS.Reserve(name, size)
-	}
-	l.mu.Lock()
-	r, err := l.reserveLocked(name, size)
-	l.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	f, err := l.FS.Reserve(name, size)
-	return &limitedFile{f, l, r}, err
+	return l.open(name,
+		func(name string) (vfs.File, error) { return l.FS.Reserve(name, size) },
+		func(name string) (*room, error) { return l.reserveLocked(name, size) })
 }
 
 // reserveLocked takes space for a file unless the file has it already.
