@@ -201,10 +201,10 @@ func TestC3_StartOnAFullDisk(t *testing.T) {
 				r.says(200, "warm tier: off until restart")
 				r.arrived()
 			case test.flush:
-				r.says(200, "warm tier: off until restart", "journal: the journal's disk takes nothing more")
+				r.says(200, "warm tier: off until restart", "journal: the journal's disk accepts no more data")
 				r.arrived()
 			default:
-				r.says(503, "warm tier: off until restart", "journal: the journal's disk takes nothing more", "make room, or mount it")
+				r.says(503, "warm tier: off until restart", "journal: the journal's disk accepts no more data", "make room, or mount it")
 				r.up.down.Store(false)
 				time.Sleep(time.Second)
 				r.read()

@@ -7,8 +7,8 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// representation are the headers that describe an object, besides x-amz-*
-// (RFC 9110 §8 and the response elements of S3's GetObject).
+// representation lists the headers that describe an object, apart from x-amz-* (RFC 9110 §8 and the
+// response elements of S3's GetObject).
 var representation = map[string]bool{
 	"Accept-Ranges": true, "Cache-Control": true, "Content-Disposition": true, "Content-Encoding": true,
 	"Content-Language": true, "Content-Type": true, "Etag": true, "Expires": true, "Last-Modified": true,
@@ -27,12 +27,12 @@ func ObjectHeader(h http.Header) http.Header {
 	return kept
 }
 
-// strongETag reports whether an object can be cached by its ETag: it has one,
-// and it is not weak (RFC 9110 §8.8.1).
+// strongETag reports whether an ETag allows caching the object: it exists and is not weak (RFC 9110
+// §8.8.1).
 func strongETag(etag string) bool { return etag != "" && !strings.HasPrefix(etag, "W/") }
 
-// objectOf reads an object from the headers of a success. size is the size of
-// the whole object.
+// objectOf reads an object from the headers of a successful response. size is the size of the whole
+// object.
 func objectOf(key akigw.Key, h http.Header, size int64) akigw.Object {
 	modified, _ := http.ParseTime(h.Get("Last-Modified")) // absent stays zero
 	return akigw.Object{Key: key, Size: size, ETag: h.Get("Etag"), LastModified: modified, Header: ObjectHeader(h)}

@@ -17,9 +17,9 @@ import (
 // So there has to be space before Badger is opened, before anything is removed from it, and before it
 // is closed. Without space the tier is not used: it is only a cache.
 
-// ErrNoRoom: the disk has no space for what Badger writes by itself, or is read-only. The directory is
-// as it was.
-var ErrNoRoom = errors.New("its disk takes nothing more")
+// ErrNoRoom: the disk has no space for what Badger writes by itself, or is read-only. The directory
+// is unchanged.
+var ErrNoRoom = errors.New("its disk accepts no more data")
 
 const (
 	// openRoom is how many bytes have to be free when the tier is opened, and openFiles how
@@ -36,14 +36,14 @@ const (
 // roomToOpen returns ErrNoRoom if a directory cannot be opened now.
 func roomToOpen(dir string) error {
 	err := roomFor(dir, openRoom)
-	if err != nil && os.Truncate(filepath.Join(dir, ballastFile), 0) == nil { // the ballast is there for that
+	if err != nil && os.Truncate(filepath.Join(dir, ballastFile), 0) == nil { // that is what the ballast is for
 		err = roomFor(dir, openRoom)
 	}
 	return err
 }
 
-// roomFor returns ErrNoRoom if so many bytes cannot be written below a directory, which need not
-// exist yet.
+// roomFor returns ErrNoRoom if a number of bytes cannot be written below a directory, which need
+// not exist yet.
 func roomFor(dir string, bytes int64) error {
 	var st syscall.Statfs_t
 	err := syscall.Statfs(dir, &st)
@@ -54,16 +54,16 @@ func roomFor(dir string, bytes int64) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", dir, err)
 	case st.Flags&readOnly != 0:
-		return fmt.Errorf("%w: %s is on a disk that is read-only", ErrNoRoom, dir)
+		return fmt.Errorf("%w: %s is on a read-only disk", ErrNoRoom, dir)
 	case free < bytes:
-		return fmt.Errorf("%w: %s are free for %s, and it takes %s", ErrNoRoom, size.Human(free), dir, size.Human(bytes))
+		return fmt.Errorf("%w: %s are free for %s, which needs %s", ErrNoRoom, size.Human(free), dir, size.Human(bytes))
 	case st.Files > 0 && st.Ffree < openFiles:
-		return fmt.Errorf("%w: the disk of %s has room for %d more files", ErrNoRoom, dir, st.Ffree)
+		return fmt.Errorf("%w: the disk of %s has space for only %d more files", ErrNoRoom, dir, st.Ffree)
 	}
 	return nil
 }
 
-// noRoom wraps an error in ErrNoRoom if it says that the disk takes nothing more.
+// noRoom wraps an error in ErrNoRoom if it says that the disk is full or read-only.
 func noRoom(err error) error {
 	if vfs.Unwritable(err) {
 		return fmt.Errorf("%w: %w", ErrNoRoom, err)
@@ -71,8 +71,8 @@ func noRoom(err error) error {
 	return err
 }
 
-// panicked is the error of a panic of Badger's. It wraps ErrNoRoom if a memory map failed and the disk
-// has no space.
+// panicked returns the error for a panic in Badger. It wraps ErrNoRoom if a memory map failed and
+// the disk has no space.
 func panicked(dir string, r any) error {
 	err := fmt.Errorf("badger: %v", r)
 	if _, ok := r.(interface {
