@@ -10,11 +10,11 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// maxAbsence is how long an absence is believed, whatever the TTL.
+// maxAbsence is how long an absence is trusted, whatever the TTL.
 const maxAbsence = time.Second
 
-// rememberAbsence keeps an answer, if it says no more than that the key holds
-// nothing. The caller has entered the key's fence.
+// rememberAbsence stores a response that says only that the key holds nothing. The caller has
+// entered the key's fence.
 func (c *catalog) rememberAbsence(key akigw.Key, generation uint64, asked time.Time, answer *cold.ResponseError, head bool) {
 	clean := answer.Status == http.StatusNotFound && (head || bytes.Contains(answer.Body, []byte("<Code>NoSuchKey</Code>")))
 	if !clean || key.Version != "" || c.settings(key).Freshness != rules.TTL {
@@ -25,8 +25,8 @@ func (c *catalog) rememberAbsence(key akigw.Key, generation uint64, asked time.T
 	c.remember(e)
 }
 
-// absent returns the upstream's word that a key holds nothing, nil if it is not
-// known or may not be used.
+// absent returns the remembered response for a key that holds nothing, nil if there is none or it
+// may not be used.
 func (c *catalog) absent(key akigw.Key, settings *rules.Settings, conditions akigw.Conditions, head bool) error {
 	if settings.Freshness != rules.TTL || conditions.NoCache || conditions.MaxAge > 0 || c.fence.writing(key) {
 		return nil

@@ -5,8 +5,7 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// Accesses returns what PutAccesses stored for a key, nil if there is nothing. The bytes are the
-// caller's.
+// Accesses returns what PutAccesses stored for a key, nil for nothing. The caller owns the bytes.
 func (s *storage) Accesses(key akigw.Key) []byte {
 	if s.warm == nil {
 		return nil
@@ -15,9 +14,9 @@ func (s *storage) Accesses(key akigw.Key) []byte {
 	return record
 }
 
-// PutAccesses keeps records[i] beside the catalog's entry of keys[i]: how the object is used, in
-// the caller's encoding. It outlives the object. Nothing is kept without a warm tier, or without
-// room in it.
+// PutAccesses stores records[i] next to the catalog entry of keys[i]: the access statistics of the
+// object, in the caller's encoding. A record outlives its object. Nothing is stored without a warm
+// tier, or if it is full.
 func (s *storage) PutAccesses(keys []akigw.Key, records [][]byte) error {
 	if s.warm == nil || len(keys) == 0 {
 		return nil
@@ -25,7 +24,7 @@ func (s *storage) PutAccesses(keys []akigw.Key, records [][]byte) error {
 	return s.warm.PutAccesses(keys, records)
 }
 
-// DropAccesses removes what PutAccesses stored at places that Walk has yielded.
+// DropAccesses removes what PutAccesses stored at places that Walk yielded.
 func (s *storage) DropAccesses(places []string) error {
 	if s.warm == nil || len(places) == 0 {
 		return nil

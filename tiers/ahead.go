@@ -5,30 +5,29 @@ import (
 	"math"
 )
 
-// partBytes is the size up to which a range of a known object is fetched by one
-// request: clients that read a large object in parallel ask for such ranges.
+// partBytes is the largest range of a known object that is fetched by one request: clients that
+// read a large object in parallel ask for such ranges.
 const partBytes = 16 << 20
 
-// ahead is how a reader has the segments behind the one that it reads fetched
-// by parallel requests. It starts with none, and with one more segment each
-// time that the upstream kept it waiting, so that a slow client has nothing
-// fetched early. The zero value reads nothing ahead.
+// ahead is the read-ahead of one reader: parallel requests fetch the segments after the one being
+// read. It starts with none, and adds a segment each time that the upstream kept the reader
+// waiting, so that nothing is fetched early for a slow client. The zero value reads nothing ahead.
 type ahead struct {
 	fills   []*fill // attached to, in order
-	planned int64   // the first block that nothing is planned for
+	planned int64   // the first block without a planned fill
 	width   int64   // segments to read ahead
-	waits   int64   // since width changed
-	calm    int64   // blocks since the last wait that were there at once
+	waits   int64   // waits since width changed
+	calm    int64   // blocks since the last wait that were available at once
 }
 
-// growAfter is the number of waits after which one more segment is read ahead.
+// growAfter is the number of waits after which another segment is read ahead.
 const growAfter = 2
 
-// endBlock is the first block behind what r reads.
+// endBlock is the first block after the range of r.
 func (r *Reader) endBlock() int64 { return r.entry.blocksUpTo(r.Range.End()) }
 
-// adapt widens the read-ahead when the upstream keeps the reader waiting, and
-// narrows it when all that was read ahead was there before it was asked for.
+// adapt widens the read-ahead when the upstream keeps the reader waiting, and narrows it when every
+// block was available before it was requested.
 func (r *Reader) adapt(waited bool) {
 	a := &r.ahead
 	if !waited {
@@ -43,15 +42,15 @@ func (r *Reader) adapt(waited bool) {
 	}
 }
 
-// fetchEnd is where the fill ends that begins at block n, which no fill was planned for. The first
-// fill is short, so that what follows can come by parallel requests. A reader that turned out to
-// need none gets long ones, and all at once if parts cost as much as the whole.
+// fetchEnd is the end of a fill that begins at block n and was not planned. The first fill is
+// short, so that parallel requests can fetch the rest. A reader that turned out not to need them
+// gets long fills, and a single one if the upstream ignores Range.
 func (r *Reader) fetchEnd(n int64) int64 {
 	ft := r.source.fetcher
 	switch {
 	case ft.noRanges.has(r.entry.origin):
 		return r.endBlock()
-	case r.Range.Length <= partBytes: // the client does the parallel part itself
+	case r.Range.Length <= partBytes: // the client itself reads in parallel
 		return r.endBlock()
 	case ft.inParts(r.entry) && (r.ahead.planned == 0 || r.ahead.planned > n):
 		return min(r.endBlock(), ft.segmentEnd(r.entry, n))
@@ -59,8 +58,7 @@ func (r *Reader) fetchEnd(n int64) int64 {
 	return min(r.endBlock(), n+mostBlocks)
 }
 
-// plan has the segments behind that of block n fetched, as far as the fill that
-// is followed does not bring them.
+// plan starts fills for the segments after that of block n that the current fill does not cover.
 func (r *Reader) plan(ctx context.Context, n int64) {
 	a, ft := &r.ahead, r.source.fetcher
 	if !ft.inParts(r.entry) {
@@ -78,8 +76,8 @@ func (r *Reader) plan(ctx context.Context, n int64) {
 	}
 }
 
-// take returns the fill that was planned for block n, nil if there is none, and
-// leaves those that came too early.
+// take returns the fill that was planned for block n, nil if there is none, and detaches from the
+// fills before it.
 func (a *ahead) take(n int64) *fill {
 	for len(a.fills) > 0 {
 		f := a.fills[0]

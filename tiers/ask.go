@@ -12,8 +12,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// ask sends a HEAD, conditional on known if there is one that a 304 can confirm, and
-// publishes what it learns.
+// ask sends a HEAD, conditional on known if a 304 can confirm it, and publishes the result.
 func (v *validator) ask(ctx context.Context, key akigw.Key, known *entry) (*entry, error) {
 	generation := v.fence.enter(key)
 	defer v.fence.leave(key)
@@ -33,7 +32,7 @@ func (v *validator) ask(ctx context.Context, key akigw.Key, known *entry) (*entr
 		return v.notModified(ctx, known, resp, asked)
 	case resp.StatusCode != http.StatusOK:
 		err := &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
-		if known != nil && gone(err.Status) {
+		if known != nil && deleted(err.Status) {
 			v.dropEntry(key)
 		}
 		v.rememberAbsence(key, generation, asked, err, true)
@@ -49,12 +48,12 @@ func (v *validator) ask(ctx context.Context, key akigw.Key, known *entry) (*entr
 	return v.merge(e, known), nil
 }
 
-// notModified takes a 304 to a HEAD that was conditional on known. It confirms known if the dates
-// agree, too; if not, the upstream is asked once more, without a condition.
+// notModified handles a 304 to a HEAD that was conditional on known. It confirms known if the dates
+// agree as well; otherwise it sends an unconditional HEAD.
 func (v *validator) notModified(ctx context.Context, known *entry, resp *http.Response, asked time.Time) (*entry, error) {
 	modified, err := http.ParseTime(resp.Header.Get("Last-Modified"))
 	if err != nil {
-		v.bare304.add(known.origin) // it cannot tell a re-put of the same bytes
+		v.bare304.add(known.origin) // it does not reveal a PUT of the same bytes
 	}
 	if err != nil || !modified.Equal(known.LastModified) {
 		unconditional := *known
@@ -66,8 +65,8 @@ func (v *validator) notModified(ctx context.Context, known *entry, resp *http.Re
 	return v.confirm(&confirmed, known), nil
 }
 
-// merge publishes an entry that the upstream has just told of. If known, which may be nil, is the
-// same version, the entry takes over its bytes.
+// merge publishes an entry made from an upstream response. If known, which may be nil, is the same
+// version, the entry takes over its bytes.
 func (v *validator) merge(e, known *entry) *entry {
 	if known != nil && known.same(&e.Object) && maps.EqualFunc(known.Header, e.Header, slices.Equal) {
 		confirmed := *known
@@ -81,26 +80,26 @@ func (v *validator) merge(e, known *entry) *entry {
 	return e
 }
 
-// gone reports whether a status says that the version which was asked for does not exist any more:
-// it is deleted, or a delete marker. A refusal says nothing of it.
-func gone(status int) bool {
+// deleted reports whether a status says that the requested version no longer exists: it was deleted,
+// or is a delete marker. A refusal says nothing about that.
+func deleted(status int) bool {
 	return status == http.StatusNotFound || status == http.StatusGone || status == http.StatusMethodNotAllowed
 }
 
-// confirm remembers that an entry was validated just now. In memory is enough,
-// if it is there: after a restart it is validated again or trusted anyway.
+// confirm records that an entry was validated just now. Recording it in memory is enough if the
+// entry is there: after a restart it is either validated again or trusted anyway.
 func (v *validator) confirm(confirmed, known *entry) *entry {
 	switch inMemory := v.hot.Has(hotKey{key: known.Key}); {
 	case known.epoch != v.epoch:
 		confirmed.epoch = v.epoch
 		v.publish(confirmed)
-	case confirmed.strong != known.strong: // once in the life of an entry
+	case confirmed.strong != known.strong: // happens once in the life of an entry
 		v.publish(confirmed)
 	case inMemory:
 		v.remember(confirmed)
-	case v.settings(known.Key).Freshness == rules.TTL, v.settings(known.Key).Freshness == rules.Events: // which look at the time
+	case v.settings(known.Key).Freshness == rules.TTL, v.settings(known.Key).Freshness == rules.Events: // these modes use the time
 		v.publish(confirmed)
-	case known.Key.Version != "" && (v.warm == nil || !v.warm.HasEntry(known.Key)): // found by way of the current one
+	case known.Key.Version != "" && (v.warm == nil || !v.warm.HasEntry(known.Key)): // found through the entry of the current version
 		v.publish(confirmed)
 	}
 	return confirmed

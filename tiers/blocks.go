@@ -6,9 +6,9 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// block returns block n of e from memory or disk, and the tier that had it; nil
-// if none has. The bytes are shared and must not be changed. With borrow they may be
-// lent: then nobody else sees them, and they are to be given back to c.buffers.
+// block returns block n of e from memory or disk, and the tier that had it; nil if neither has it.
+// The bytes are shared and must not be changed. With borrow they may come from c.buffers: then no
+// one else has them, and the caller returns them there.
 func (c *catalog) block(e *entry, n int64, borrow bool) (data []byte, tier akigw.Outcome, lent bool) {
 	key := hotKey{extent: e.extent, n: n}
 	if v, ok := c.hot.Get(key); ok {
@@ -39,8 +39,8 @@ func (c *catalog) block(e *entry, n int64, borrow bool) (data []byte, tier akigw
 	return data, akigw.Warm, lent
 }
 
-// putBlock keeps block n of an extent of an object, where the settings of its key let
-// it; wanted says that it is going to be read soon, however often it was.
+// putBlock stores block n of an extent of an object, where the settings of its key allow it. wanted
+// means that it will be read soon, however rarely it was requested before.
 func (c *catalog) putBlock(object akigw.Key, settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
 	if key := (hotKey{extent: run.ID, n: n}); settings.Memory && (wanted || settings.PinHot) {
 		c.keepInMemory(object, settings, run.ID, key, hotValue{block: data})
@@ -54,7 +54,7 @@ func (c *catalog) putBlock(object akigw.Key, settings *rules.Settings, run warm.
 	}
 }
 
-// onDisk reports whether all of an object is on disk.
+// onDisk reports whether all blocks of an object are on disk.
 func (c *catalog) onDisk(e *entry) bool {
 	if !c.warm.HasEntry(e.Key) {
 		return false
@@ -71,7 +71,7 @@ func (c *catalog) onDisk(e *entry) bool {
 	return true
 }
 
-// inMemory reports whether all of an object is in memory.
+// inMemory reports whether all blocks of an object are in memory.
 func (c *catalog) inMemory(e *entry) bool {
 	if c.small(e) {
 		v, ok := c.hot.Peek(hotKey{key: e.Key})
@@ -85,5 +85,5 @@ func (c *catalog) inMemory(e *entry) bool {
 	return true
 }
 
-// small reports whether an object is one entry, with its bytes.
+// small reports whether an object is stored as one entry together with its bytes.
 func (c *catalog) small(e *entry) bool { return e.inline(int64(c.config.SmallBytes)) }

@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// buffers are memory for blocks that one reader alone sees, by size. The zero value is
-// ready.
+// buffers is a pool of memory for blocks that only one reader sees, by size. The zero value is
+// ready to use.
 type buffers struct {
-	pools [64]sync.Pool // by the power of two
+	pools [64]sync.Pool // by power of two
 }
 
-// get returns an empty slice with room for size bytes, a power of two.
+// get returns an empty slice with a capacity of size bytes, a power of two.
 func (b *buffers) get(size int64) []byte {
 	if buffer, ok := b.pools[bits.Len64(uint64(size))&63].Get().(*[]byte); ok {
 		return *buffer

@@ -8,8 +8,8 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// catalog is which object each key holds, as far as that is known, and where its bytes are: entries
-// and blocks in memory and on disk, under the fence. It reads and writes no upstream.
+// catalog records which object each key holds, as far as that is known, and where its bytes are:
+// entries and blocks in memory and on disk, under the fence. It does no upstream I/O.
 type catalog struct {
 	*storage
 	fence   *fence
@@ -19,15 +19,15 @@ type catalog struct {
 	own     func(akigw.Key) bool // see Overlay.Own
 }
 
-// origins says where objects come from, as Upstream does.
+// origins tells which endpoint objects come from, see Upstream.
 type origins interface{ Origin(bucket string) uint64 }
 
-// Settings returns how a key is treated under the rules and the pins. They are shared.
+// Settings returns the settings of a key under the rules and the pins. They are shared.
 func (c *catalog) Settings(key akigw.Key) *rules.Settings { return c.settings(key) }
 
 func (c *catalog) settings(key akigw.Key) *rules.Settings {
 	settings := c.rules.For(key.Bucket, key.Name)
-	if c.own(key) { // nobody gives it other bytes
+	if c.own(key) { // nothing ever replaces it
 		own := *settings
 		own.Freshness = rules.Immutable
 		return &own
@@ -35,7 +35,7 @@ func (c *catalog) settings(key akigw.Key) *rules.Settings {
 	return c.pins.Apply(key, settings)
 }
 
-// lookup finds the live entry of a key and the tier that had it.
+// lookup returns the live entry of a key and the tier that had it.
 func (c *catalog) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	if v, ok := c.hot.Get(hotKey{key: key}); ok && v.entry.absent == nil && c.fence.alive(key, v.entry.Generation) {
 		return v.entry, akigw.Hot
@@ -56,7 +56,7 @@ func (c *catalog) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 		return nil, akigw.Cold
 	}
 	if e.origin != c.origins.Origin(key.Bucket) {
-		c.dropEntry(key) // the bucket is another upstream's by now
+		c.dropEntry(key) // the bucket belongs to another upstream now
 		c.freeBlocks(e.extent)
 		return nil, akigw.Cold
 	}
@@ -66,7 +66,7 @@ func (c *catalog) lookup(key akigw.Key) (*entry, akigw.Outcome) {
 	return e, akigw.Warm
 }
 
-// peek is lookup that leaves everything where it is, and counts no access.
+// peek is lookup without moving anything between tiers or counting an access.
 func (c *catalog) peek(key akigw.Key) *entry {
 	if e := c.peekHot(key); e != nil {
 		return e
@@ -85,7 +85,7 @@ func (c *catalog) peek(key akigw.Key) *entry {
 	return e
 }
 
-// peekHot is peek of what memory has.
+// peekHot is peek in memory only.
 func (c *catalog) peekHot(key akigw.Key) *entry {
 	if v, ok := c.hot.Peek(hotKey{key: key}); ok && v.entry.absent == nil && c.fence.alive(key, v.entry.Generation) {
 		return v.entry
@@ -93,8 +93,8 @@ func (c *catalog) peekHot(key akigw.Key) *entry {
 	return nil
 }
 
-// lookupCurrent finds the version that key asks for in what is known of the
-// current one. It shares its bytes from then on.
+// lookupCurrent looks for the version that key asks for in the entry of the current version. From
+// then on the two share their bytes.
 func (c *catalog) lookupCurrent(key akigw.Key) (*entry, akigw.Outcome) {
 	if key.Version == "" {
 		return nil, akigw.Cold
@@ -108,12 +108,12 @@ func (c *catalog) lookupCurrent(key akigw.Key) (*entry, akigw.Outcome) {
 	return &e, outcome
 }
 
-// remember puts an entry into memory, unless a write has overtaken it. The
-// caller has entered the key's fence, so that a write which comes in between
-// is seen by one of the two checks.
+// remember puts an entry into memory, unless a write has overtaken it. The caller has entered the
+// key's fence, so one of the two checks sees a write that happens in between.
 func (c *catalog) remember(e *entry) bool { return c.rememberAs(e, false) }
 
-// rememberAs is remember of what is wanted there, or not.
+// rememberAs is remember, where wanted means that the entry is to be admitted however rarely it was
+// requested.
 func (c *catalog) rememberAs(e *entry, wanted bool) bool {
 	if !c.fence.alive(e.Key, e.Generation) {
 		return false
@@ -141,22 +141,22 @@ func (c *catalog) rememberAs(e *entry, wanted bool) bool {
 	return false
 }
 
-// keepInMemory keeps a value of an object's extent in memory, pinned if its settings say so.
+// keepInMemory stores a value of an object's extent in memory, pinned if its settings say so.
 func (c *catalog) keepInMemory(object akigw.Key, settings *rules.Settings, extent uint64, key hotKey, value hotValue) {
 	if !settings.PinHot || !c.hot.Pin(extent, key, value) {
 		c.hot.Keep(key, value)
 		return
 	}
-	if !c.settings(object).PinHot { // it was unpinned meanwhile, which released what was pinned by then
+	if !c.settings(object).PinHot { // it was unpinned meanwhile, and that released only what was pinned before
 		c.hot.Release(extent, true)
 	}
 }
 
-// publish makes an entry the catalog's, in memory and on disk, under the same
-// condition as remember, and unless something newer is known.
+// publish adds an entry to the catalog, in memory and on disk, under the same condition as
+// remember, and unless a newer one is known.
 func (c *catalog) publish(e *entry) { c.publishAs(e, handling(c.settings(e.Key))) }
 
-// publishAs is publish of what is to be handled so on disk.
+// publishAs is publish with a given handling on disk.
 func (c *catalog) publishAs(e *entry, how warm.Handling) {
 	if v, ok := c.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
 		return
@@ -176,8 +176,8 @@ func (c *catalog) publishAs(e *entry, how warm.Handling) {
 	}
 }
 
-// dropOlder removes the entry on disk of another version than e, which found no room there:
-// it would be back when e has left memory.
+// dropOlder removes the on-disk entry of another version, if there was no space on disk for e:
+// otherwise it would reappear when e leaves memory.
 func (c *catalog) dropOlder(e *entry) {
 	if !c.warm.HasEntry(e.Key) {
 		return
@@ -187,8 +187,7 @@ func (c *catalog) dropOlder(e *entry) {
 	}
 }
 
-// dropEntry removes the entry of a key from both tiers, and ends a pin of its blocks in
-// memory.
+// dropEntry removes the entry of a key from both tiers, and unpins its blocks in memory.
 func (c *catalog) dropEntry(key akigw.Key) {
 	if v, ok := c.hot.Get(hotKey{key: key}); ok {
 		c.hot.Release(v.entry.extent, false)
@@ -199,25 +198,24 @@ func (c *catalog) dropEntry(key akigw.Key) {
 	}
 }
 
-// pinOnDisk keeps an object on disk.
+// pinOnDisk pins an object on disk.
 func (c *catalog) pinOnDisk(key akigw.Key, extent uint64, size int64) {
 	if !c.warm.Pin(key, extent, size) {
-		c.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make it larger, or pin less", "key", key.String(), "bytes", size)
+		c.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make the tier larger or pin less", "key", key.String(), "bytes", size)
 	}
 	if !c.warm.HasEntry(key) { // dropped meanwhile
 		c.warm.Unpin(key)
 	}
 }
 
-// newEntry makes the entry of an object that was learned by a request to the
-// upstream that began at asked.
+// newEntry creates the entry of an object that was learned from an upstream request sent at asked.
 func (c *catalog) newEntry(o akigw.Object, generation uint64, asked time.Time) *entry {
 	o.Generation = generation
 	return &entry{Object: o, extent: generation, object: objectNumber(o.Key), block: c.settings(o.Key).Block, origin: c.origins.Origin(o.Key.Bucket), validated: asked, epoch: c.epoch}
 }
 
-// peekSummary is peek without the bytes that a record can have in it; held is what the disk
-// has of them.
+// peekSummary is peek without the bytes that may be stored in the record; held says whether they
+// are on disk.
 func (c *catalog) peekSummary(key akigw.Key) *summary {
 	onDisk := c.summaryOnDisk(key)
 	if e := c.peekHot(key); e != nil {
@@ -231,7 +229,7 @@ func (c *catalog) peekSummary(key akigw.Key) *summary {
 	return onDisk
 }
 
-// summaryOnDisk is the summary that lies on disk; nil for none.
+// summaryOnDisk returns the summary on disk, nil for none.
 func (c *catalog) summaryOnDisk(key akigw.Key) *summary {
 	if c.warm == nil || !c.warm.HasEntry(key) {
 		return nil

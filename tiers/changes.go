@@ -10,17 +10,18 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// changes end what the cache knows: writes through this gateway, events of others, and purges.
+// changes invalidates cached data: through writes by this gateway, events about others' writes, and
+// purges.
 type changes struct {
 	directory
 	openings  *fetcher
 	revisions *revisions
 	tasks     *tasks
 	observers observers
-	unsettled unsettled // writes that the upstream may still carry out
+	unsettled unsettled // writes that the upstream may still apply
 }
 
-// Begin starts a change of key: what is cached becomes unreachable at once.
+// Begin starts a change of key: cached data of it becomes unreachable at once.
 func (c *changes) Begin(key akigw.Key) *Write {
 	w := &Write{
 		changes: c, settings: c.settings(key), key: key, write: c.fence.beginWrite(key),
@@ -32,16 +33,15 @@ func (c *changes) Begin(key akigw.Key) *Write {
 	return w
 }
 
-// ChangeBucket says that a bucket is being created, deleted or configured: listings of it from
-// before end are not used any more.
+// ChangeBucket starts the creation, deletion or configuration of a bucket. Listings of it from
+// before end are no longer used.
 func (c *changes) ChangeBucket(bucket string) (end func()) {
 	c.revisions.advance(bucket)
 	return func() { c.revisions.advance(bucket) }
 }
 
-// Changed takes what an event says of an object. If the version that it speaks
-// of is the one that is known, its bytes stay, and have to be confirmed before
-// they are served: the headers can be others.
+// Changed handles an event. If the event is about the cached version, its bytes stay but must be
+// validated before they are served, because the headers may have changed.
 func (c *changes) Changed(change cold.Change) {
 	c.counters.events.Inc()
 	c.revisions.advance(change.Key.Bucket)
@@ -66,15 +66,15 @@ func (c *changes) changed(change cold.Change) {
 	c.publish(&marked)
 }
 
-// Purge forgets what is cached of the keys that a pattern names: all their versions, in memory and
-// on disk, kept listings and absences, and what is being filled. Pending writes stay: they are no
-// copy. It returns how many objects were known. If ctx ends, Purge stops half-way; it can be
+// Purge removes the cached data of the keys that a pattern matches: all their versions, in memory
+// and on disk, cached listings and absences, and running fills. Pending writes stay, because they
+// are not copies. It returns the number of known objects. If ctx ends, Purge stops early; it can be
 // repeated.
 func (c *changes) Purge(ctx context.Context, what akigw.Pattern) (n int, err error) {
 	c.revisions.advance(what.Bucket)
 	seen := map[akigw.Key]bool{}
 	for key := range c.openings.underway(what) {
-		if e, _ := c.lookup(key); e != nil { // of a fill that is about to end
+		if e, _ := c.lookup(key); e != nil { // from a fill that is about to end
 			seen[key] = true
 		}
 		c.Begin(key).End()

@@ -12,32 +12,31 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// Config bounds and places the tiers: [cache].
+// Config configures the tiers: [cache].
 type Config struct {
 	HotBytes   size.Bytes `toml:"hot_bytes" help:"memory for cached data; 0 switches the hot tier off"`
-	WarmBytes  size.Bytes `toml:"warm_bytes" help:"disk space for cached data, as it is really occupied; 0 switches the warm tier off"`
+	WarmBytes  size.Bytes `toml:"warm_bytes" help:"disk space for cached data, as actually occupied; 0 switches the warm tier off"`
 	BlockBytes size.Bytes `toml:"block_bytes" help:"size of a cached block; rules can say otherwise"`
-	SmallBytes size.Bytes `toml:"small_bytes" help:"objects up to this size are one entry, headers and bytes together"`
-	// FetchBytes, ParallelFetches and ReadAheadBytes govern large reads from the
-	// upstream.
-	FetchBytes      size.Bytes `toml:"fetch_bytes" help:"how much one of several parallel requests for a large object fetches"`
-	ParallelFetches int        `toml:"parallel_fetches" help:"how many requests at a time fetch a large object for one reader; 1 fetches in order"`
-	ReadAheadBytes  size.Bytes `toml:"read_ahead_bytes" help:"memory for what is fetched ahead of all readers together"`
-	FillBytes       size.Bytes `toml:"fill_bytes" help:"memory for what is on its way from the upstream to readers, and as much again for what is on its way from disk; who finds none waits, and if more waits than there is, reads are answered with 503 SlowDown. 0: no limit"`
-	SequentialBytes size.Bytes `toml:"sequential_bytes" help:"how much is fetched at the most ahead of a reader that asks for one range of an object after the other; 0: nothing. Rules can say otherwise (read_ahead)"`
-	// MD5ETags says that an ETag of 32 hex digits is the MD5 of the body.
-	MD5ETags          bool   `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, so that bodies are verified with them; switch off for a service where they are not"`
-	EncryptionKeyFile string `toml:"encryption_key_file" help:"a file with at least 32 bytes, for this user alone, from which the keys are made that the data on disk is encrypted with (AES-256-GCM); with another one the warm tier starts empty. Empty: not encrypted"`
-	// The rest are the defaults behind all rules.
-	Freshness    rules.Freshness `toml:"freshness" help:"strict: validate each hit upstream; ttl: trust a validation for ttl_secs; immutable: keys are never given other bytes; exclusive: this gateway is the only writer; empty: exclusive for the embedded upstream, strict for any other. Rules can say otherwise (docs/rules.md), and so for the next two"`
+	SmallBytes size.Bytes `toml:"small_bytes" help:"objects up to this size are stored as one entry, headers and bytes together"`
+	// FetchBytes, ParallelFetches and ReadAheadBytes control large reads from the upstream.
+	FetchBytes      size.Bytes `toml:"fetch_bytes" help:"how much each of several parallel requests for a large object fetches"`
+	ParallelFetches int        `toml:"parallel_fetches" help:"how many parallel requests fetch a large object for one reader; 1 fetches in order"`
+	ReadAheadBytes  size.Bytes `toml:"read_ahead_bytes" help:"memory for data fetched ahead of all readers together"`
+	FillBytes       size.Bytes `toml:"fill_bytes" help:"memory for data on its way from the upstream to readers, and as much again for data on its way from disk. A read waits until memory is released; while more memory is waited for than there is, new reads get 503 SlowDown. 0: no limit"`
+	SequentialBytes size.Bytes `toml:"sequential_bytes" help:"how much is fetched ahead of a reader that requests one range of an object after another, at most; 0: nothing. Rules can override it (read_ahead)"`
+	// MD5ETags means that an ETag of 32 hex digits is the MD5 of the body.
+	MD5ETags          bool   `toml:"md5_etags" help:"the upstream's plain ETags are MD5 digests, and bodies are verified with them; switch this off for a service where they are not"`
+	EncryptionKeyFile string `toml:"encryption_key_file" help:"a file with at least 32 bytes, readable by this user only. The keys that encrypt the data on disk (AES-256-GCM) are derived from it; with a different file the warm tier starts empty. Empty: no encryption"`
+	// The rest are the defaults that rules can override.
+	Freshness    rules.Freshness `toml:"freshness" help:"strict: validate each hit upstream; ttl: trust a validation for ttl_secs; immutable: an object is never overwritten; exclusive: this gateway is the only writer; empty: exclusive for the embedded upstream, strict for any other. Rules can override this key and the next two (docs/rules.md)"`
 	TTLSecs      int64           `toml:"ttl_secs" help:"how long a validation is trusted, with freshness ttl"`
 	MaxStaleSecs int64           `toml:"max_stale_secs" help:"how much longer it is while the upstream gives no answer, with freshness ttl"`
 
-	// WarmFault, if set, is asked before the disk of the warm tier is used.
+	// WarmFault, if set, is called before each disk operation of the warm tier.
 	WarmFault akigw.DiskFault
 }
 
-// Settings are what holds where no rule says otherwise.
+// Settings returns the settings that apply where no rule says otherwise.
 func (c *Config) Settings() rules.Settings {
 	return rules.Settings{
 		Freshness: c.Freshness, TTL: time.Duration(c.TTLSecs) * time.Second, MaxStale: time.Duration(c.MaxStaleSecs) * time.Second,
@@ -45,7 +44,7 @@ func (c *Config) Settings() rules.Settings {
 	}
 }
 
-// Check reports every impossible value by its key.
+// Check reports each invalid value by its key.
 func (c *Config) Check(report func(key, problem string)) {
 	if c.HotBytes < 0 {
 		report("hot_bytes", "must not be negative")
@@ -102,7 +101,7 @@ func (c *Config) secret() ([]byte, error) {
 	}
 	secret, err := os.ReadFile(c.EncryptionKeyFile)
 	if err == nil && len(secret) < leastSecret {
-		err = fmt.Errorf("%s has %d bytes, and has to have at least %d", c.EncryptionKeyFile, len(secret), leastSecret)
+		err = fmt.Errorf("%s has %d bytes, but needs at least %d", c.EncryptionKeyFile, len(secret), leastSecret)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cache.encryption_key_file: %w", err)

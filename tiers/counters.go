@@ -20,7 +20,7 @@ type counters struct {
 	unsettledWrites                    *metrics.Counter
 }
 
-// lookups count what a tier is asked for.
+// lookups counts the reads that a tier is asked for.
 type lookups struct{ all, missed, missedAtDoubleSize *metrics.Counter }
 
 func newCounters(set *metrics.Set) *counters {

@@ -4,8 +4,8 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// KeepOnDisk makes sure that what memory has of an object is on disk, too. It asks nobody. Errors:
-// ErrTierOff, ErrNoRoom, akigw.ErrChanged.
+// KeepOnDisk ensures that the bytes of an object that are in memory are also on disk. It sends no
+// request to the upstream. Errors: ErrTierOff, ErrNoRoom, akigw.ErrChanged.
 func (m *mover) KeepOnDisk(key akigw.Key) error {
 	settings := m.settings(key)
 	if err := m.admits(akigw.Warm, key, settings); err != nil {
@@ -42,7 +42,7 @@ func (m *mover) KeepOnDisk(key akigw.Key) error {
 	return nil
 }
 
-// LeaveMemory takes an object out of memory, and returns how many bytes of it there were.
+// LeaveMemory removes an object from memory, and returns how many of its bytes were there.
 func (m *mover) LeaveMemory(key akigw.Key) (bytes int64) {
 	e := m.peek(key)
 	if e == nil {
@@ -51,7 +51,7 @@ func (m *mover) LeaveMemory(key akigw.Key) (bytes int64) {
 	return m.dropFromHot(e)
 }
 
-// dropFromHot returns how many bytes there were.
+// dropFromHot removes an object from memory, and returns how many of its bytes were there.
 func (m *mover) dropFromHot(e *entry) (bytes int64) {
 	if v, ok := m.hot.Peek(hotKey{key: e.Key}); ok && v.entry.body != nil {
 		bytes += e.Size
@@ -69,8 +69,8 @@ func (m *mover) dropFromHot(e *entry) (bytes int64) {
 	return bytes
 }
 
-// Leave takes the bytes of an object out of memory and off the disk, and returns how many there
-// were. What is known of the object stays.
+// Leave removes the bytes of an object from memory and disk, and returns how many there were. Its
+// metadata stays.
 func (m *mover) Leave(key akigw.Key) (bytes int64) {
 	m.fence.enter(key)
 	defer m.fence.leave(key)

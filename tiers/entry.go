@@ -13,41 +13,38 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// entry is the catalog's record of one object: what is known of it, and its
-// bytes when they are few. It is immutable once it has been published.
+// entry is the catalog's record of one object: its metadata, and its bytes if they are few. It is
+// immutable once published.
 type entry struct {
 	akigw.Object
-	// extent names the blocks that hold the bytes. It differs from the generation, because a new
-	// generation can be new knowledge of the same bytes.
+	// extent identifies the blocks that hold the bytes. It differs from the generation, because a
+	// new generation can be newer metadata of the same bytes.
 	extent uint64
-	// block is the size in bytes of a block of it.
+	// block is the size of its blocks in bytes.
 	block int64
-	// object is a number of the key, whatever version it holds.
+	// object is a number for the key, whatever version it holds.
 	object uint64
-	// origin is the endpoint that it came from.
+	// origin is the endpoint that the object came from.
 	origin uint64
-	// body holds the bytes of a small object; nil means that they are in
-	// blocks or not here.
+	// body holds the bytes of a small object; nil means that the bytes are in blocks or not cached.
 	body []byte
-	// validated is when the gateway last asked the upstream and got the
-	// object confirmed.
+	// validated is when the gateway sent the last upstream request that confirmed the object.
 	validated time.Time
-	// strong says that the upstream's 304 proves that the headers are still
-	// those of the object, see strongValidator. If not, only a plain HEAD does.
+	// strong means that a 304 from the upstream proves that the headers are unchanged, see
+	// strongValidator. Otherwise only an unconditional HEAD does.
 	strong bool
 	// epoch is the epoch of the gateway that published the entry.
 	epoch uint64
-	// absent is set if the key holds nothing; such an entry lives in memory
-	// alone.
+	// absent is set if the key holds nothing; such an entry is kept in memory only.
 	absent *absence
 }
 
-// known reports whether the representation headers are known. After a PUT they
-// are not: the upstream alone says what Last-Modified is.
+// known reports whether the representation headers are known. After a PUT they are not: only the
+// upstream knows the Last-Modified.
 func (e *entry) known() bool { return e.Header != nil }
 
-// same reports whether o is the version that e holds the bytes of. The ETag
-// alone is not enough: the same bytes can be put again with other metadata.
+// same reports whether o is the version whose bytes e holds. Comparing ETags is not enough: the
+// same bytes can be put again with other metadata.
 func (e *entry) same(o *akigw.Object) bool {
 	return e.ETag == o.ETag && e.Size == o.Size && e.VersionID() == o.VersionID() && e.LastModified.Equal(o.LastModified)
 }
@@ -55,24 +52,24 @@ func (e *entry) same(o *akigw.Object) bool {
 // asked reports whether e is the version that its key asks for.
 func (e *entry) asked() bool { return e.Key.Version == "" || e.Key.Version == e.VersionID() }
 
-// inline reports whether the bytes are kept with the entry.
+// inline reports whether the bytes are stored with the entry.
 func (e *entry) inline(smallBytes int64) bool { return e.Size <= min(smallBytes, e.block) }
 
-// warmRun is how the blocks of e are named on disk.
+// warmRun identifies the blocks of e on disk.
 func (e *entry) warmRun() warm.Run { return warm.Run{ID: e.extent, Object: e.object} }
 
-// handling is how objects with these settings are stored on disk.
+// handling says how objects with these settings are stored on disk.
 func handling(s *rules.Settings) warm.Handling {
 	return warm.Handling{Compress: s.Compress, Wanted: s.Pin}
 }
 
-// blockLen is the length of block n.
+// blockLen returns the length of block n in bytes.
 func (e *entry) blockLen(n int64) int64 { return min(e.block, e.Size-n*e.block) }
 
-// blocksUpTo is the first block that begins at or behind an offset.
+// blocksUpTo returns the first block that begins at or after an offset.
 func (e *entry) blocksUpTo(offset int64) int64 { return (offset + e.block - 1) / e.block }
 
-// weight is the memory that an entry takes, roughly.
+// weight is the approximate memory use of an entry in bytes.
 func (e *entry) weight() int {
 	n := 512 + len(e.Key.Bucket) + len(e.Key.Name) + len(e.body)
 	if e.absent != nil {
@@ -93,13 +90,14 @@ const entryVersion = 3
 
 const errEntry = akigw.Error("malformed catalog entry")
 
-// objectNumber is a number for a key without its version: the same in each epoch. Two keys may share one.
+// objectNumber returns a number for a key without its version, the same in each epoch. Two keys may
+// share one.
 func objectNumber(key akigw.Key) uint64 {
 	return xxhash.Sum64String(key.Bucket)*31 + xxhash.Sum64String(key.Name)
 }
 
-// The last byte before the body of an encoded entry. Older releases wrote 0 or
-// markBody, and take anything but markBody for an entry without a body.
+// Flags in the last byte before the body of an encoded entry. Older releases wrote 0 or markBody,
+// and treat anything but markBody as an entry without a body.
 const (
 	markBody   = 1 << iota // the body follows
 	markStrong             // see entry.strong
@@ -135,7 +133,7 @@ func appendEntry(b []byte, e *entry) []byte {
 	return append(append(b, e.marks()), e.body...)
 }
 
-// decodeEntry decodes what appendEntry wrote. The entry keeps b.
+// decodeEntry decodes what appendEntry wrote. The entry retains b.
 func decodeEntry(b []byte) (*entry, error) {
 	d := codec.NewDecoder(b)
 	if d.Byte() != entryVersion {
@@ -163,8 +161,8 @@ func decodeEntry(b []byte) (*entry, error) {
 	return e, nil
 }
 
-// absence is the upstream's word that a key holds nothing.
+// absence is an upstream response that says that a key holds nothing.
 type absence struct {
 	answer *cold.ResponseError
-	head   bool // to a HEAD: it has no body
+	head   bool // the response was to a HEAD, so it has no body
 }

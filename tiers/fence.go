@@ -8,14 +8,14 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// fence keeps a slow fill from publishing what a write has overtaken. Every fill takes its generation
-// before it asks the upstream; every write raises the key's floor before its
-// upstream call and again after. An entry at or below the floor is dead: it is
-// not published, and not read if it was published a moment too early.
+// fence keeps a slow fill from publishing what a write has overtaken. Each fill takes its
+// generation before it sends its request to the upstream; each write raises the key's floor before
+// its upstream request and again after it. An entry at or below the floor is dead: it is not
+// published, and not read if it was published just before.
 //
-// A key is remembered only while something is under way for it.
+// A key is remembered only while a fill or a write of it is under way.
 type fence struct {
-	next   atomic.Uint64 // the last generation given out
+	next   atomic.Uint64 // the last generation that was assigned
 	seed   maphash.Seed
 	shards [256]fenceShard
 }
@@ -47,7 +47,7 @@ func (f *fence) shard(key akigw.Key) *fenceShard {
 
 func (f *fence) generation() uint64 { return f.next.Add(1) }
 
-// enter remembers key until leave, and gives out a generation for it.
+// enter remembers key until leave, and returns a new generation.
 func (f *fence) enter(key akigw.Key) uint64 {
 	s := f.shard(key)
 	s.mu.Lock()
@@ -63,7 +63,7 @@ func (f *fence) leave(key akigw.Key) {
 	s.releaseLocked(key)
 }
 
-// alive reports whether an entry of this generation may be used.
+// alive reports whether an entry with this generation may be used.
 func (f *fence) alive(key akigw.Key, generation uint64) bool {
 	s := f.shard(key)
 	s.mu.Lock()
@@ -89,8 +89,7 @@ type write struct {
 	start uint64 // its number among the key's writes
 }
 
-// beginWrite raises the floor. The caller drops what is cached and then calls
-// the upstream.
+// beginWrite raises the floor. The caller then drops the cached data and calls the upstream.
 func (f *fence) beginWrite(key akigw.Key) *write {
 	s := f.shard(key)
 	s.mu.Lock()
@@ -104,10 +103,9 @@ func (f *fence) beginWrite(key akigw.Key) *write {
 	return w
 }
 
-// done raises the floor again, after the upstream answered. The generation
-// that it returns is above the floor; alone tells whether no other write
-// overlapped this one, so that what was written is known to be what the key
-// holds. The caller then publishes or drops, and calls leave.
+// done raises the floor again, after the upstream has responded. The returned generation is above
+// the floor. alone means that no other write overlapped this one, so that the key is known to hold
+// what was written. The caller then publishes or drops the entry, and calls leave.
 func (w *write) done() (generation uint64, alone bool) {
 	s := w.fence.shard(w.key)
 	s.mu.Lock()
@@ -118,9 +116,9 @@ func (w *write) done() (generation uint64, alone bool) {
 	return w.fence.generation(), w.alone && k.starts == w.start
 }
 
-// raise raises the floor, because somebody else may have written: what was
-// asked before may be old. The generation that it returns is above the floor.
-// The caller drops or publishes, and calls leave.
+// raise raises the floor because someone else may have written: responses to earlier requests may
+// be outdated. The returned generation is above the floor. The caller publishes or drops the entry,
+// and calls leave.
 func (f *fence) raise(key akigw.Key) (generation uint64) {
 	s := f.shard(key)
 	s.mu.Lock()
@@ -133,7 +131,7 @@ func (f *fence) raise(key akigw.Key) (generation uint64) {
 
 func (w *write) leave() { w.fence.leave(w.key) }
 
-// getLocked returns what is remembered of a key, and remembers it from then on.
+// getLocked returns the state of a key, which it creates if necessary.
 func (s *fenceShard) getLocked(key akigw.Key) *fencedKey {
 	k := s.keys[key]
 	if k == nil {
@@ -143,7 +141,7 @@ func (s *fenceShard) getLocked(key akigw.Key) *fencedKey {
 	return k
 }
 
-// releaseLocked says that one fill or write of a key less is under way.
+// releaseLocked records that a fill or write of a key has ended.
 func (s *fenceShard) releaseLocked(key akigw.Key) {
 	k := s.keys[key]
 	k.users--

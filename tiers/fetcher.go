@@ -19,24 +19,24 @@ type Crowd interface {
 	Crowded(bucket string) bool
 }
 
-// fetcher brings objects in from the upstream. Readers that miss the same block share one fill:
-// they attach to one that is under way, or start one.
+// fetcher fills blocks from the upstream. Readers that miss the same block share one fill: they
+// attach to a running one or start one.
 type fetcher struct {
 	*catalog
 	upstream  Upstream
 	tasks     *tasks
 	crowd     Crowd          // nil if requests never wait for the upstream
 	owners    Owners         // nil if there is one upstream
-	readAhead *budget.Budget // memory for what is fetched ahead
-	windows   *windows       // memory for what fills bring in
+	readAhead *budget.Budget // memory for data fetched ahead
+	windows   *windows       // memory for data that fills bring in
 	suspects  suspects
-	noRanges  originSet // that ignore Range: parts cost as much as the whole
-	// look says which tier has a block, as catalog.locate does. It may read the disk, so that mu
-	// must not be held.
+	noRanges  originSet // upstreams that ignore Range: parts cost as much as the whole
+	// look says which tier has a block, see storage.locate. It may read the disk, so mu must not be
+	// held.
 	look func(e *entry, n int64) akigw.Outcome
 
 	mu       sync.Mutex
-	openings map[akigw.Key]*fill // fills that will learn what a key holds; guarded by mu
+	openings map[akigw.Key]*fill // fills that will learn which object a key holds; guarded by mu
 	fills    map[uint64][]*fill  // fills of a known object, by extent; guarded by mu
 }
 
@@ -55,7 +55,7 @@ func newFetcher(c *catalog, upstream Upstream, background *tasks) *fetcher {
 	return ft
 }
 
-// newFill makes a fill on behalf of the client that from is of.
+// newFill creates a fill on behalf of the client that from belongs to.
 func (ft *fetcher) newFill(from context.Context, key akigw.Key) (*fill, context.Context) {
 	ctx, cancel := context.WithCancelCause(&cold.FlowContext{Context: ft.tasks.ctx, Flow: cold.FlowOf(from)})
 	return &fill{
@@ -64,8 +64,8 @@ func (ft *fetcher) newFill(from context.Context, key akigw.Key) (*fill, context.
 	}, ctx
 }
 
-// join returns the fill that will learn what key holds, and whether this call
-// started it. The caller must detach from it.
+// join returns the fill that will learn which object key holds, and whether this call started it.
+// The caller must detach from it.
 func (ft *fetcher) join(from context.Context, key akigw.Key, spec akigw.RangeSpec) (f *fill, leader bool) {
 	ft.mu.Lock()
 	defer ft.mu.Unlock()
@@ -84,9 +84,9 @@ func (ft *fetcher) join(from context.Context, key akigw.Key, spec akigw.RangeSpe
 	return f, true
 }
 
-// forgetOpening keeps later readers from joining an opening fill, f or whichever
-// there is, because it may have asked the upstream before a write. Readers that
-// follow it already are older than the write, or overlap it.
+// forgetOpening keeps later readers from joining an opening fill, f or any that there is, because
+// it may have sent its request before a write. Readers that follow it already are older than the
+// write, or overlap it.
 func (ft *fetcher) forgetOpening(key akigw.Key, f *fill) {
 	ft.mu.Lock()
 	defer ft.mu.Unlock()
@@ -95,12 +95,14 @@ func (ft *fetcher) forgetOpening(key akigw.Key, f *fill) {
 	}
 }
 
-// fetch returns a fill that brings block n of e: one under way, or a new one over the missing
-// blocks from n up to end. The caller must detach. Block n may have come since the caller looked
-// for it. So a new fill looks again, and ends with errPresent if the block is there, unless it is
-// known to be missing. It looks after it was registered: another fill of the block has either
-// been attached to here, or ended before, and then the block is found. So no block is fetched
-// twice, although mu is not held while the disk is read.
+// fetch returns a fill that covers block n of e: a running one, or a new one over the missing
+// blocks from n up to end. The caller must detach.
+//
+// The block may have arrived since the caller looked for it. Unless missing says that it is known
+// to be missing, a new fill therefore looks again, and ends with errPresent if the block is cached.
+// It does so after it was registered: any other fill of the block was either attached to here, or
+// ended before, and then the block is found. So no block is fetched twice, although mu is not held
+// while the disk is read.
 func (ft *fetcher) fetch(from context.Context, e *entry, n, end int64, repeat, missing bool) *fill {
 	last := ft.missingUntil(e, n+1, end)
 	ft.mu.Lock()
@@ -114,10 +116,10 @@ func (ft *fetcher) fetch(from context.Context, e *entry, n, end int64, repeat, m
 	return f
 }
 
-// prefetch returns a fill that brings the first block of first to end that is
-// missing, and those behind it: one under way, or a new one; nil if none is
-// missing. It is not ok if there is no memory for it. A fill that stays goes on
-// without a reader, and what it brings is kept as if it had been asked for often.
+// prefetch returns a fill that covers the first missing block from first up to end, and those after
+// it: a running one or a new one; nil if none is missing. ok is false if there is no memory for it.
+// A fill that stays continues without a reader, and its blocks are admitted as if they had been
+// requested often.
 func (ft *fetcher) prefetch(from context.Context, e *entry, first, end int64, stays bool) (f *fill, ok bool) {
 	for first < end && ft.look(e, first) != akigw.Cold {
 		first++
@@ -146,8 +148,7 @@ func (ft *fetcher) prefetch(from context.Context, e *entry, first, end int64, st
 	return f, true
 }
 
-// readAheadFor is the memory that what is fetched ahead of a bucket draws on: the part of its
-// upstream.
+// readAheadFor returns the memory for data fetched ahead from a bucket: the share of its upstream.
 func (ft *fetcher) readAheadFor(bucket string) budget.Taker {
 	if ft.owners == nil {
 		return ft.readAhead
@@ -155,7 +156,7 @@ func (ft *fetcher) readAheadFor(bucket string) budget.Taker {
 	return ft.readAhead.Of(ft.owners.Owner(bucket))
 }
 
-// missingUntil is the end of the missing blocks that follow each other from n on, at most end.
+// missingUntil returns the end of the consecutive missing blocks from n on, at most end.
 func (ft *fetcher) missingUntil(e *entry, n, end int64) int64 {
 	for n < end && ft.look(e, n) == akigw.Cold {
 		n++
@@ -163,8 +164,8 @@ func (ft *fetcher) missingUntil(e *entry, n, end int64) int64 {
 	return n
 }
 
-// attachLocked attaches to a fill that brings block n of e and is no more than reach blocks away
-// from it, nil if there is none.
+// attachLocked attaches to a fill that covers block n of e and is at most reach blocks away from
+// it; nil if there is none.
 func (ft *fetcher) attachLocked(e *entry, n, reach int64) *fill {
 	for _, f := range ft.fills[e.extent] {
 		if f.covers(n, reach) && f.attach() {
@@ -174,7 +175,7 @@ func (ft *fetcher) attachLocked(e *entry, n, reach int64) *fill {
 	return nil
 }
 
-// beginLocked starts f on blocks first to end of e.
+// beginLocked starts f on blocks first up to end of e.
 func (ft *fetcher) beginLocked(ctx context.Context, f *fill, e *entry, first, end int64) {
 	f.open(e, first, end)
 	ft.fills[e.extent] = append(ft.fills[e.extent], f)
@@ -188,17 +189,18 @@ func (ft *fetcher) beginLocked(ctx context.Context, f *fill, e *entry, first, en
 	})
 }
 
-// register lets readers of a known object attach to an opening fill that has learned of it.
+// register lets readers of a known object attach to an opening fill that has learned which object
+// it is.
 func (ft *fetcher) register(f *fill) {
 	ft.mu.Lock()
 	defer ft.mu.Unlock()
 	ft.fills[f.entry.extent] = append(ft.fills[f.entry.extent], f)
 }
 
-// forget takes f out of the fills that bring blocks of an object.
+// forget removes f from the fills of its object.
 func (ft *fetcher) forget(f *fill) {
 	if f.entry == nil {
-		return // it never learned which
+		return // it never learned its object
 	}
 	extent := f.entry.extent
 	ft.mu.Lock()
@@ -209,7 +211,7 @@ func (ft *fetcher) forget(f *fill) {
 	}
 }
 
-// underway are the keys that a pattern names and that a fill is under way for.
+// underway returns the keys that a pattern matches and that have a running fill.
 func (ft *fetcher) underway(what akigw.Pattern) map[akigw.Key]bool {
 	ft.mu.Lock()
 	defer ft.mu.Unlock()
@@ -229,13 +231,13 @@ func (ft *fetcher) underway(what akigw.Pattern) map[akigw.Key]bool {
 	return keys
 }
 
-// contended reports whether others wait for what a fill of key holds.
+// contended reports whether others wait for resources that a fill of key holds.
 func (ft *fetcher) contended(key akigw.Key) bool {
 	return ft.windows.contended(key) || ft.crowd != nil && ft.crowd.Crowded(key.Bucket)
 }
 
-// judge compares the digest of a whole body with what came with it. transfer is
-// a generation that names the transfer which brought it.
+// judge compares the digest of a whole body with the checksum that came with it. transfer is a
+// generation that identifies the transfer.
 func (ft *fetcher) judge(e *entry, digest *checksum.Digest, transfer uint64) error {
 	if digest.OK() || ft.suspects.confirms(e, digest.Sum(nil), transfer) {
 		return nil
@@ -244,8 +246,8 @@ func (ft *fetcher) judge(e *entry, digest *checksum.Digest, transfer uint64) err
 	return fmt.Errorf("%w: %s", akigw.ErrChecksum, e.Key)
 }
 
-// discard takes back blocks first to end of an object that turned out bad, and
-// its entry, which a validation may have published.
+// discard removes blocks first up to end of an object that turned out to be corrupt, and its entry,
+// which a validation may have published.
 func (ft *fetcher) discard(e *entry, first, end int64) {
 	ft.dropEntry(e.Key)
 	for n := first; n < end; n++ {

@@ -10,17 +10,16 @@ import (
 )
 
 const (
-	// window is the number of blocks that a fill runs ahead of its fastest
-	// reader, and keeps for those close behind, if it is not read ahead.
+	// window is the number of blocks that a fill runs ahead of its fastest reader, and keeps for
+	// readers close behind, unless it is a read-ahead.
 	window = 4
-	// finishBlocks is how much may be missing for a fill to go on when its
-	// last reader has left.
+	// finishBlocks is the number of missing blocks up to which a fill continues when its last
+	// reader has left.
 	finishBlocks = 32
-	// mostBlocks is how many missing blocks one upstream range fetches at most for a known
-	// object.
+	// mostBlocks is the largest number of blocks that one range request fetches for a known object.
 	mostBlocks = 256
-	// reachBlocks is how far ahead of a fill a reader waits for it, rather
-	// than having what it needs fetched apart.
+	// reachBlocks is how many blocks ahead of a fill a reader still waits for it instead of
+	// starting another fill.
 	reachBlocks = 64
 )
 
@@ -30,32 +29,30 @@ const (
 	// errYielded ends a fill whose readers are slow, while others wait for what
 	// it holds.
 	errYielded = akigw.Error("others wait")
-	// errPresent ends a fill whose first block was in memory or on disk when it began.
-	errPresent = akigw.Error("the block is there")
+	// errPresent ends a fill whose first block was already cached when it began.
+	errPresent = akigw.Error("the block is cached already")
 )
 
-// ErrUncacheable: the upstream's answer has no strong ETag or no length, so
-// that the object can only be passed through.
+// ErrUncacheable: the upstream's response has no strong ETag or no length, so the object can only
+// be passed through.
 const ErrUncacheable = akigw.Error("object cannot be cached")
 
-// fillPlan is how a fill runs. It does not change once the fill has begun.
+// fillPlan says how a fill proceeds. It does not change once the fill has begun.
 type fillPlan struct {
-	repeat bool // it takes the place of one that failed
-	// lookFirst says that the first block may be in memory or on disk by now: then nothing is
-	// fetched, and the fill ends with errPresent.
+	repeat bool // it replaces one that failed
+	// lookFirst means that the first block may be cached by now: if it is, nothing is fetched, and
+	// the fill ends with errPresent.
 	lookFirst bool
-	// wantedLater says that what it brings is going to be read by another
-	// request.
+	// wantedLater means that another request will read the blocks later.
 	wantedLater bool
-	// window is how many blocks it runs ahead of its fastest reader; finish
-	// how many may be missing for it to go on when its last reader has left.
+	// window is the number of blocks that the fill runs ahead of its fastest reader. finish is the
+	// number of missing blocks up to which it continues when its last reader has left.
 	window, finish int64
 }
 
-// fill is one upstream GET that brings blocks in, for all readers that wait for
-// them. It runs on its own goroutine under its own context; its readers come
-// and go. An opening fill does not know the object yet and learns it from the
-// answer; the others fetch missing blocks of a known object.
+// fill is one upstream GET that brings in blocks for all readers that wait for them. It runs on its
+// own goroutine with its own context; its readers come and go. An opening fill does not know the
+// object yet and learns it from the response; the others fetch missing blocks of a known object.
 type fill struct {
 	key    akigw.Key
 	cancel context.CancelCauseFunc
@@ -63,23 +60,23 @@ type fill struct {
 	// ready is closed when entry is known or the fill has failed.
 	ready chan struct{}
 
-	mu      sync.Mutex
-	entry   *entry
-	start   int64            // the first block
-	next    int64            // the first block that has not arrived
-	end     int64            // the first block behind the fill
-	recent  map[int64][]byte // the last blocks that arrived
-	wanted  int64            // the furthest block that a reader asked for
-	readers int
-	given   bool // cancelled because the last reader left
-	ended   bool
-	err     error
-	moved   chan struct{} // closed and replaced at each change of the above
-	release func()        // gives its memory back; nil if none was reserved
-	begun   uint64        // when it was made, of an opening, as a generation
+	mu        sync.Mutex
+	entry     *entry
+	start     int64            // the first block
+	next      int64            // the first block that has not arrived
+	end       int64            // the first block after the fill
+	recent    map[int64][]byte // the last blocks that arrived
+	wanted    int64            // the furthest block that a reader requested
+	readers   int
+	abandoned bool // cancelled because the last reader left
+	ended     bool
+	err       error
+	moved     chan struct{} // closed and replaced at each change of the above
+	release   func()        // releases its memory; nil if none was reserved
+	begun     uint64        // when it was created, as a generation; only of an opening fill
 }
 
-// freeLocked gives reserved memory back once neither the fill nor a reader needs it.
+// freeLocked releases reserved memory once neither the fill nor a reader needs it.
 func (f *fill) freeLocked() {
 	if f.release != nil && f.ended && f.readers == 0 {
 		f.release()
@@ -87,25 +84,24 @@ func (f *fill) freeLocked() {
 	}
 }
 
-// notifyLocked wakes those that wait for a change.
+// notifyLocked wakes the goroutines that wait for a change.
 func (f *fill) notifyLocked() {
 	close(f.moved)
 	f.moved = make(chan struct{})
 }
 
-// detach takes a reader away. A fill without readers ends, unless little is
-// missing.
+// detach removes a reader. A fill without readers ends, unless few blocks are missing.
 func (f *fill) detach() { f.leave(nil) }
 
-// leave is detach for a cause. A reader that met its deadline says that the upstream did not
-// answer in time; a client that disconnected says nothing of the upstream.
+// leave is detach with a cause. A reader that met its deadline proves that the upstream did not
+// respond in time; a client that disconnected proves nothing about the upstream.
 func (f *fill) leave(cause error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readers--
 	if f.readers == 0 {
 		if f.entry == nil || f.end-f.next > f.finish {
-			f.given = true
+			f.abandoned = true
 			f.cancel(cause)
 		}
 		f.freeLocked()
@@ -113,8 +109,8 @@ func (f *fill) leave(cause error) {
 	}
 }
 
-// block waits for block n. ok is false if n has already left the window.
-// waited tells that it was not there at once.
+// block waits for block n. ok is false if n has already left the window. waited means that the
+// block was not available at once.
 func (f *fill) block(ctx context.Context, n int64) (data []byte, ok, waited bool, err error) {
 	for ; ; waited = true {
 		f.mu.Lock()
@@ -142,8 +138,8 @@ func (f *fill) block(ctx context.Context, n int64) (data []byte, ok, waited bool
 	}
 }
 
-// waitForReaders waits until block n is not too far ahead of the readers, if there are any. While
-// others wait for what f holds, as contended reports, it ends soon, with errYielded.
+// waitForReaders waits while block n is too far ahead of the readers, if there are any. While
+// contended reports that others wait for resources that f holds, it gives up soon, with errYielded.
 func (f *fill) waitForReaders(ctx context.Context, n int64, contended func(akigw.Key) bool) error {
 	var slow <-chan time.Time
 	for {
@@ -172,7 +168,7 @@ func (f *fill) waitForReaders(ctx context.Context, n int64, contended func(akigw
 	}
 }
 
-// arrived hands block n to the readers.
+// arrived passes block n to the readers.
 func (f *fill) arrived(n int64, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -182,7 +178,7 @@ func (f *fill) arrived(n int64, data []byte) {
 	f.notifyLocked()
 }
 
-// open publishes what the answer says about the object.
+// open publishes what the response says about the object.
 func (f *fill) open(e *entry, first, end int64) {
 	f.mu.Lock()
 	f.entry, f.start, f.next, f.end = e, first, first, end
@@ -196,7 +192,7 @@ func (f *fill) close(err error) {
 	f.cancel(nil)
 	f.mu.Lock()
 	f.ended, f.err = true, err
-	if errors.Is(err, errYielded) && f.release != nil { // its readers start fills of their own
+	if errors.Is(err, errYielded) && f.release != nil { // its readers start new fills
 		clear(f.recent)
 		f.release()
 		f.release = nil
@@ -211,19 +207,18 @@ func (f *fill) close(err error) {
 	}
 }
 
-// attach adds a reader, unless the fill is over.
+// attach adds a reader, unless the fill has ended.
 func (f *fill) attach() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.ended || f.given {
+	if f.ended || f.abandoned {
 		return false
 	}
 	f.readers++
 	return true
 }
 
-// covers reports whether block n just came, or is still to come within the next
-// reach blocks.
+// covers reports whether block n has just arrived, or will arrive within the next reach blocks.
 func (f *fill) covers(n, reach int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

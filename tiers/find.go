@@ -10,9 +10,9 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// find says what a key holds: look it up and, if need be, validate it, else
-// load it once for all that ask. The fill, if any, is the caller's to
-// detach from.
+// find determines which object a key holds: it looks the key up and validates the entry if
+// necessary, or else loads the object once for all callers. The caller must detach from the
+// returned fill, if any.
 func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
 	e, outcome, err := s.validator.current(ctx, key, settings, conditions)
 	if err != nil {
@@ -24,8 +24,8 @@ func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settin
 		}
 	}
 	if e == nil && (conditions.Any() || spec.Part() > 0) {
-		// Do not start a download that a condition may forbid, or of what may be
-		// elsewhere.
+		// Do not start a download that a condition may forbid, or of data that may be in another
+		// tier.
 		var refused *cold.ResponseError
 		if e, err = s.validator.ask(ctx, key, nil); err != nil && !errors.As(err, &refused) {
 			return nil, "", nil, err
@@ -42,8 +42,8 @@ func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settin
 	}
 	f, err := s.load(ctx, key, settings, spec, conditions)
 	if unsatisfiable(err) {
-		// The upstream refused the range. Which ranges an object has is decided here, by its size,
-		// as it is for objects that are known (akigw.RangeSpec.Resolve).
+		// The upstream refused the range. The gateway decides from the size which ranges an object
+		// has, as it does for known objects (akigw.RangeSpec.Resolve).
 		if e, err = s.validator.ask(ctx, key, nil); err == nil && !settings.CachedSize(e.Size) {
 			err = ErrUncacheable
 		}
@@ -55,8 +55,8 @@ func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settin
 	return f.entry, akigw.Cold, f, nil
 }
 
-// load waits for an opening fill. A reader that came after the fill had asked the upstream has to
-// ask once more in strict mode; such readers share the next fill.
+// load waits for an opening fill. In strict mode, a reader that arrived after the fill had sent its
+// request must send another; such readers share the next fill.
 func (s *source) load(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*fill, error) {
 	if err := s.validator.unanswered(key); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (s *source) load(ctx context.Context, key akigw.Key, settings *rules.Settin
 	arrived := s.fence.generation()
 	for {
 		f, leader := s.fetcher.join(ctx, key, spec)
-		asked := leader || f.begun > arrived // after this reader came
+		asked := leader || f.begun > arrived // the fill began after this reader arrived
 		select {
 		case <-f.ready:
 		case <-ctx.Done():
@@ -95,11 +95,11 @@ func (s *source) load(ctx context.Context, key akigw.Key, settings *rules.Settin
 		if err != nil {
 			return nil, err
 		}
-		s.fetcher.forgetOpening(key, f) // it brings a version that is gone
+		s.fetcher.forgetOpening(key, f) // it brings a version that no longer exists
 	}
 }
 
-// unsatisfiable reports whether the upstream answered that an object has no such range.
+// unsatisfiable reports whether the upstream responded that the object has no such range.
 func unsatisfiable(err error) bool {
 	var refused *cold.ResponseError
 	return errors.As(err, &refused) && refused.Status == http.StatusRequestedRangeNotSatisfiable

@@ -12,30 +12,29 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Notifier is an upstream that tells when its objects change.
+// Notifier is an upstream that reports changes of its objects.
 type Notifier interface {
-	// Events says how changes of a bucket are heard of, "" for not at all.
+	// Events returns the source of a bucket's events, "" for none.
 	Events(bucket string) cold.EventSource
-	// Listen follows a bucket's changes until the stream of them ends: see
-	// cold.Upstreams.
+	// Listen follows a bucket's changes until the event stream ends: see cold.Upstreams.
 	Listen(ctx context.Context, bucket string, alive func(), changed func(cold.Change)) error
 }
 
 const (
-	// silence is how long a stream may say nothing before it counts as broken:
-	// MinIO is asked for a sign of life every ten seconds.
+	// silence is how long a stream may be silent before it counts as broken: MinIO is asked to send
+	// a keep-alive every ten seconds.
 	silence = 25 * time.Second
 	// reopenLeast and reopenMost bound the wait before a stream is opened again.
 	reopenLeast = 500 * time.Millisecond
 	reopenMost  = 30 * time.Second
-	// maxFeeds bounds the streams. The buckets beyond are treated as strict.
+	// maxFeeds bounds the number of streams. Further buckets are treated as strict.
 	maxFeeds = 256
 )
 
-// follower follows the changes of the buckets that are read in mode Events: it keeps a stream of
-// events open for each.
+// follower follows the changes of the buckets that are read in mode Events: it keeps an event
+// stream open for each.
 type follower struct {
-	notifier Notifier // nil if the upstream tells nothing
+	notifier Notifier // nil if the upstream reports no changes
 	changed  func(cold.Change)
 	tasks    *tasks
 	epoch    uint64
@@ -52,12 +51,12 @@ func newFollower(c *catalog, upstream Upstream, background *tasks, changed func(
 	return w
 }
 
-// feed is one bucket's stream. What was confirmed since it began holds until it
-// says otherwise; while it is broken, nothing does.
+// feed is the event stream of one bucket. Objects confirmed since it began are current until an
+// event says otherwise; while the stream is broken, none are.
 type feed struct {
 	mu    sync.Mutex
 	since time.Time // when it began, zero while there is none; guarded by mu
-	last  time.Time // last sign of life; guarded by mu
+	last  time.Time // when it last received anything; guarded by mu
 }
 
 func (f *feed) alive() {
@@ -78,14 +77,14 @@ func (f *feed) close() bool {
 	return began
 }
 
-// silent reports whether a stream that has begun says nothing any more.
+// silent reports whether a stream that has begun has gone silent.
 func (f *feed) silent() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.since.IsZero() && time.Since(f.last) >= silence
 }
 
-// covers reports whether each change since t has been heard of.
+// covers reports whether the stream has received each change since t.
 func (f *feed) covers(t time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -94,10 +93,9 @@ func (f *feed) covers(t time.Time) bool {
 
 const errSilent = akigw.Error("the stream of events is silent")
 
-// unchanged reports whether a change of e since it was confirmed would have been
-// heard of, in mode Events. A bucket's stream is opened when the bucket is first
-// read. A service may drop events without a word, as MinIO does when they pile
-// up, so a confirmation holds no longer than in mode TTL.
+// unchanged reports whether, in mode Events, a change of e since its confirmation would have been
+// reported. A bucket's stream is opened when the bucket is first read. A service may drop events
+// silently, as MinIO does when they pile up, so a confirmation holds no longer than in mode TTL.
 func (w *follower) unchanged(e *entry, settings *rules.Settings) bool {
 	if w.notifier == nil || e.epoch != w.epoch || e.Key.Version != "" || !within(e, settings.TTL) {
 		return false
@@ -135,7 +133,7 @@ func (w *follower) follow(bucket string, f *feed) {
 		if w.tasks.closing() {
 			return
 		}
-		w.log.Warn("no events of a bucket at the moment: its objects are validated at each read until there are", "bucket", bucket, "error", err)
+		w.log.Warn("no events are received for a bucket: until they are, its objects are validated at each read", "bucket", bucket, "error", err)
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2)):
 		case <-w.tasks.ctx.Done():

@@ -4,17 +4,17 @@ import (
 	"github.com/akidb/akigw/tiers/hot"
 )
 
-// ghost is a ghost cache: it tells what a tier of twice the size would have hit. It keeps keys
-// without their values, of a sample of all keys, and so has the sample's share of the size (a
+// ghost is a ghost cache: it measures what a tier of twice the size would have hit. It stores a
+// sample of all keys, without values, and so needs only the sample's share of the size (a
 // scaled-down simulation). It follows the policy of the hot tier; the warm tier's is similar. It
-// counts misses and not hits, because a key that is asked for all the time may be in the sample or
-// not, and misses once.
+// counts misses instead of hits: a very frequent key may or may not be in the sample, which would
+// distort the hits, but it misses only once.
 type ghost struct {
 	keys  *hot.Cache[uint64, uint32]
 	count lookups
 }
 
-// sampled is one out of how many keys a ghost looks at.
+// sampled is the inverse of the sampling rate: a ghost tracks one in so many keys.
 const sampled = 32
 
 func newGhost(count lookups, quota int64) *ghost {
@@ -24,7 +24,7 @@ func newGhost(count lookups, quota int64) *ghost {
 	}
 }
 
-// saw counts a read of so many bytes, which the tier hit or missed.
+// saw counts a read of a number of bytes, and whether the tier hit or missed.
 func (g *ghost) saw(id uint64, bytes int64, hit bool) {
 	if g == nil {
 		return

@@ -32,12 +32,12 @@ func ObjectHeader(h http.Header) http.Header {
 	return kept
 }
 
-// strongETag reports whether an object can be cached by its ETag: it has one,
-// and it is not weak (RFC 9110 §8.8.1).
+// strongETag reports whether an ETag allows caching the object: it exists and is not weak (RFC 9110
+// §8.8.1).
 func strongETag(etag string) bool { return etag != "" && !strings.HasPrefix(etag, "W/") }
 
-// objectOf reads an object from the headers of a success. size is the size of
-// the whole object.
+// objectOf reads an object from the headers of a successful response. size is the size of the whole
+// object.
 func objectOf(key akigw.Key, h http.Header, size int64) akigw.Object {
 	modified, _ := http.ParseTime(h.Get("Last-Modified")) // absent stays zero
 	return akigw.Object{Key: key, Size: size, ETag: h.Get("Etag"), LastModified: modified, Header: ObjectHeader(h)}

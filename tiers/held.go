@@ -6,12 +6,12 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Held is how many blocks of each object are in memory and on disk, as of one moment.
+// Held says how many blocks of each object are in memory and on disk, as of one moment.
 type Held struct {
 	blocks  map[uint64]int64 // blocks in memory, by extent
 	bodies  map[uint64]bool  // extents of small objects that are in memory
-	extents []uint64         // on disk, rising
-	numbers []int64          // how many blocks each of them has
+	extents []uint64         // extents on disk, in ascending order
+	numbers []int64          // number of blocks of each extent
 }
 
 // Bytes returns how many bytes of an object were in memory and on disk.
@@ -23,8 +23,8 @@ func (h *Held) Bytes(k Known) (memory, disk int64) {
 	return k.bytes(h.bodies[k.extent], h.blocks[k.extent]), k.bytes(k.held, blocks)
 }
 
-// bytes is how many bytes of an object a tier has that holds so many blocks of it, or its body
-// with its record.
+// bytes returns how many bytes of an object a tier holds that has this many of its blocks, or its
+// body in the record.
 func (s *summary) bytes(body bool, blocks int64) int64 {
 	if body {
 		return s.Size
@@ -32,7 +32,7 @@ func (s *summary) bytes(body bool, blocks int64) int64 {
 	return min(s.Size, blocks*s.block)
 }
 
-// Held looks at all that is held. It costs less than HeldOf for each of thousands of objects.
+// Held takes stock of both tiers. It costs less than calling HeldOf for thousands of objects.
 func (d directory) Held() *Held {
 	h := &Held{blocks: map[uint64]int64{}, bodies: map[uint64]bool{}}
 	for k, v := range d.hot.All() {
@@ -67,8 +67,8 @@ func (d directory) HeldOf(k Known) (memory, disk int64) {
 	return k.bytes(e != nil && e.extent == k.extent && e.body != nil, inMemory), k.bytes(k.held, onDisk)
 }
 
-// Whole reports whether all of an object is in a tier, Hot or Warm, and returns its ETag, "" if
-// nothing is known of it. It asks nobody and counts no access.
+// Whole reports whether all of an object is in a tier, Hot or Warm, and returns its ETag, "" if the
+// object is unknown. It sends no request to the upstream and counts no access.
 func (d directory) Whole(key akigw.Key, tier akigw.Outcome) (etag string, whole bool) {
 	e := d.peek(key)
 	if e == nil {

@@ -8,13 +8,12 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// Import puts objects into the catalog, without their bytes: fill calls put with each, and with
-// what PutAccesses would keep beside it (nil for nothing). What is known already stays as it is;
-// put returns false for it, and an error if the import cannot go on. Every imported object is
+// Import adds objects to the catalog, without their bytes: fill calls put with each object and its
+// access record (see PutAccesses; nil for none). Objects that are already known stay as they are;
+// put returns false for them, and an error if the import cannot continue. Each imported object is
 // validated before it is served.
 //
-// Import must be called before Run, reads and writes. The error is ErrTierOff without a warm
-// tier.
+// Import must be called before Run, reads and writes. The error is ErrTierOff without a warm tier.
 func (d directory) Import(ctx context.Context, fill func(put func(o *akigw.CatalogEntry, accesses []byte) (added bool, err error)) error) error {
 	if d.warm == nil {
 		return fmt.Errorf("%w: the catalog is on disk, and the warm tier is switched off (cache.warm_bytes)", ErrTierOff)
@@ -31,7 +30,7 @@ func (d directory) Import(ctx context.Context, fill func(put func(o *akigw.Catal
 			i, ok := <-queue
 			return i, ok
 		})
-		cancel() // of put, if it could not go on
+		cancel() // the error of put if it could not continue
 		done <- err
 	}()
 	err := fill(func(o *akigw.CatalogEntry, accesses []byte) (bool, error) {
@@ -52,8 +51,8 @@ func (d directory) Import(ctx context.Context, fill func(put func(o *akigw.Catal
 	return err
 }
 
-// imported makes the records of an object of another gateway, or of another time. Its epoch is
-// not this one, so that nothing of it is trusted.
+// imported returns the records of an object from another gateway or an earlier time. Their epoch is
+// not this one, so nothing in them is trusted.
 func (d directory) imported(o *akigw.CatalogEntry, accesses []byte) warm.Imported {
 	e := &entry{Object: o.Object, object: objectNumber(o.Key), block: d.settings(o.Key).Block, origin: d.origins.Origin(o.Key.Bucket)}
 	e.Generation = d.fence.generation()

@@ -10,9 +10,9 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Learn finds out what a key holds, from the catalog or from the upstream, and counts no access.
-// Errors: akigw.ErrNoSuchKey, ErrTierOff for an object that a rule keeps out of the cache, and
-// those of Get.
+// Learn determines which object a key holds, from the catalog or the upstream, without counting an
+// access. Errors: akigw.ErrNoSuchKey, ErrTierOff for an object that a rule excludes from the cache,
+// and those of Get.
 func (m *mover) Learn(ctx context.Context, key akigw.Key) (*akigw.Object, error) {
 	e, err := m.learn(ctx, key)
 	if err != nil {
@@ -21,8 +21,8 @@ func (m *mover) Learn(ctx context.Context, key akigw.Key) (*akigw.Object, error)
 	return &e.Object, nil
 }
 
-// Confirm asks the upstream for the object of a key, so that it is known to answer. Errors are
-// those of Learn.
+// Confirm asks the upstream for the object of a key, to prove that the upstream responds. Errors
+// are those of Learn.
 func (m *mover) Confirm(ctx context.Context, key akigw.Key) error {
 	e, _ := m.lookup(key)
 	if e == nil {
@@ -33,23 +33,23 @@ func (m *mover) Confirm(ctx context.Context, key akigw.Key) error {
 	return err
 }
 
-// learn finds out what a key holds, without an access being counted.
+// learn determines which object a key holds, without counting an access.
 func (m *mover) learn(ctx context.Context, key akigw.Key) (*entry, error) {
 	settings := m.settings(key)
 	if !settings.Cached() {
-		return nil, fmt.Errorf("%w: a rule says that it is never cached", ErrTierOff)
+		return nil, fmt.Errorf("%w: a rule excludes it from the cache", ErrTierOff)
 	}
 	e, _, err := m.source.validator.current(ctx, key, settings, akigw.Conditions{})
 	if e == nil && err == nil {
 		e, err = m.source.validator.ask(ctx, key, nil)
 	}
 	if err == nil && !settings.CachedSize(e.Size) {
-		err = fmt.Errorf("%w: a rule says that objects of its size are not cached", ErrTierOff)
+		err = fmt.Errorf("%w: a rule excludes objects of its size from the cache", ErrTierOff)
 	}
 	return e, absentOr(key, err)
 }
 
-// absentOr is ErrNoSuchKey for an upstream that has no such object, else err.
+// absentOr returns ErrNoSuchKey if err says that the upstream has no such object, else err.
 func absentOr(key akigw.Key, err error) error {
 	var refused *cold.ResponseError
 	if errors.As(err, &refused) && refused.Status == http.StatusNotFound {

@@ -13,40 +13,38 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Listing is the upstream's answer to a listing. It is shared and must not be
-// changed.
+// Listing is the upstream's response to a listing. It is shared and must not be changed.
 type Listing struct {
 	Header  http.Header
 	Body    []byte
 	Outcome akigw.Outcome
-	// Age is the time since the upstream was asked.
+	// Age is the time since the request to the upstream.
 	Age time.Duration
 
 	asked    time.Time
 	revision uint64 // of the bucket
 }
 
-// maxListing is the largest listing in bytes that is kept: a thousand long keys
-// fit.
+// maxListing is the size in bytes of the largest listing that is cached: a thousand long keys fit.
 const maxListing = 4 << 20
 
-// listingVersion marks the key of a listing: no version id contains a NUL.
+// listingVersion marks the key of a listing: no version ID contains a NUL.
 const listingVersion = "\x00list"
 
-// weight is the memory that a listing takes, roughly.
+// weight is the approximate memory use of a listing in bytes.
 func (l *Listing) weight() int { return len(l.Body) + 2048 }
 
-// listings are the upstream's listings of buckets. Some are kept in memory for a while.
+// listings caches the upstream's listings of buckets. Some are kept in memory for a while.
 type listings struct {
 	*catalog
 	upstream  Upstream
 	revisions *revisions
 }
 
-// List answers a listing of a bucket: query is all that was asked, and ask sends
-// it upstream. In mode TTL with list_ttl_secs it is kept in memory for so long,
-// unless something in the bucket changes through this gateway. It returns nil,
-// and has asked nobody, where listings are not kept.
+// List returns a listing of a bucket: query identifies the request, and ask sends it to the
+// upstream. In mode TTL with list_ttl_secs the response is cached for that time, unless something
+// in the bucket changes through this gateway. Where listings are not cached, List returns nil
+// without calling ask.
 func (l *listings) List(ctx context.Context, bucket, prefix, query string, c akigw.Conditions, ask func(context.Context) (*http.Response, error)) (*Listing, *http.Response, error) {
 	settings := l.rules.For(bucket, prefix)
 	if settings.Freshness != rules.TTL || settings.ListTTL == 0 || !settings.Memory {
@@ -70,7 +68,7 @@ func (l *listings) List(ctx context.Context, bucket, prefix, query string, c aki
 	l.counters.listingsCold.Inc()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxListing+1))
 	switch {
-	case err == nil && len(body) > maxListing: // on it goes
+	case err == nil && len(body) > maxListing: // too large to cache: pass it on
 		resp.Body = struct {
 			io.Reader
 			io.Closer
@@ -88,7 +86,7 @@ func (l *listings) List(ctx context.Context, bucket, prefix, query string, c aki
 	return fetched, nil, nil
 }
 
-// BytesOf returns the size in bytes of all objects that a bucket has upstream.
+// BytesOf returns the total size in bytes of all objects that a bucket has in the upstream.
 func (l *listings) BytesOf(ctx context.Context, bucket string) (sum int64, err error) {
 	err = cold.List(ctx, l.upstream, bucket, "", "", func(o cold.Listed) error {
 		sum += o.Size

@@ -7,8 +7,8 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
-// publishWanted publishes an entry however seldom it was asked for. The caller has entered
-// the fence before it learned of it. The error is ErrChanged if a write has overtaken it.
+// publishWanted publishes an entry however rarely it was requested. The caller has entered the
+// fence before it learned the entry. The error is ErrChanged if a write has overtaken it.
 func (m *mover) publishWanted(e *entry) error {
 	own, how := *e, handling(m.settings(e.Key))
 	if now := m.peek(e.Key); now != nil {
@@ -25,7 +25,7 @@ func (m *mover) publishWanted(e *entry) error {
 	return nil
 }
 
-// putOnDisk keeps a block on disk, however seldom it was asked for.
+// putOnDisk stores a block on disk however rarely it was requested.
 func (m *mover) putOnDisk(settings *rules.Settings, e *entry, n int64, data []byte) error {
 	run := e.warmRun()
 	run.Handling = handling(settings)

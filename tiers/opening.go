@@ -11,8 +11,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// fillOpening asks for the object that a key holds, learns what it is, and brings its blocks in.
-// It publishes the entry at the end: by then length and checksum have agreed.
+// fillOpening requests the object that a key holds, learns what it is, and brings in its blocks. It
+// publishes the entry at the end, when length and checksum have been verified.
 func (ft *fetcher) fillOpening(ctx context.Context, f *fill, spec akigw.RangeSpec) error {
 	generation := ft.fence.enter(f.key)
 	defer ft.fence.leave(f.key)
@@ -41,17 +41,17 @@ func (ft *fetcher) fillOpening(ctx context.Context, f *fill, spec akigw.RangeSpe
 		return ErrUncacheable
 	}
 	if !ft.settings(f.key).CachedSize(size) {
-		ft.publish(e) // so that the next reader knows at once
+		ft.publish(e) // so that the next reader finds it at once
 		return ErrUncacheable
 	}
 	return ft.fillLearned(ctx, f, e, got, resp)
 }
 
-// fillLearned brings in what an answer has of an object that it told of: the bytes got.
+// fillLearned brings in the bytes got of a response whose object has just been learned.
 func (ft *fetcher) fillLearned(ctx context.Context, f *fill, e *entry, got akigw.Range, resp *http.Response) error {
 	first, end := wholeBlocks(got, e.Size, e.block)
 	large := ft.parallel(e)
-	if large { // the rest comes by parallel requests
+	if large { // parallel requests fetch the rest
 		end = min(end, ft.segmentEnd(e, first))
 	}
 	if err := skip(resp.Body, f.key, min(first*e.block, got.End())-got.Start); err != nil {
@@ -67,13 +67,13 @@ func (ft *fetcher) fillLearned(ctx context.Context, f *fill, e *entry, got akigw
 	f.open(e, first, end)
 	ft.register(f)
 	var digest *checksum.Digest
-	if got.Length == e.Size && !large { // else the reader verifies
+	if got.Length == e.Size && !large { // otherwise the reader verifies
 		digest = checksum.OfObject(resp.Header, ft.config.MD5ETags)
 	}
 	err := ft.receive(ctx, f, resp.Body, digest, ft.publish)
 	switch {
 	case (errors.Is(err, errAbandoned) || errors.Is(err, errYielded)) && !ft.tasks.closing() && f.next > first:
-		ft.publish(e) // what came is good, and the rest can be fetched later
+		ft.publish(e) // what arrived is valid, and the rest can be fetched later
 	case err != nil:
 		ft.discard(e, first, f.next)
 	}

@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// originSet is the upstreams of which something was found out, by their Origin. There are few
-// of them, and each read looks them up.
+// originSet is a set of upstreams with some property, by their Origin. It is small, and every read
+// looks it up.
 type originSet struct{ all atomic.Pointer[[]uint64] }
 
 func (o *originSet) has(origin uint64) bool {
@@ -14,7 +14,7 @@ func (o *originSet) has(origin uint64) bool {
 	return all != nil && slices.Contains(*all, origin)
 }
 
-// add reports whether origin was not there.
+// add adds origin, and reports whether it was new.
 func (o *originSet) add(origin uint64) bool {
 	for {
 		old := o.all.Load()

@@ -9,58 +9,58 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Overlay is what reads find above the tiers: writes that were acknowledged before the upstream
-// has them, and what clients were promised of objects that the upstream describes otherwise.
-// Its methods may be called from any goroutine. They do not wait for I/O.
+// Overlay is what reads see above the tiers: writes that are acknowledged before the upstream has
+// them, and what clients were promised about objects that the upstream describes differently. Its
+// methods are safe for concurrent use and do not wait for I/O.
 type Overlay interface {
-	// Pending returns the pending change of a key, nil if there is none. A key with a version
-	// never has one.
+	// Pending returns the pending change of a key, nil if there is none. A key with a version never
+	// has one.
 	Pending(key akigw.Key) Pending
-	// Promise returns what clients were promised of the object that a key holds, nil if the
-	// upstream describes it just so.
+	// Promise returns what clients were promised about the object that a key holds, nil if the
+	// upstream describes it the same way.
 	Promise(key akigw.Key) Promise
-	// Own reports whether an object is the gateway's own: it is never replaced by another one,
-	// so it needs no validation, and no operator pins it.
+	// Own reports whether an object is internal to the gateway: it is never replaced, so it needs
+	// no validation, and no operator pins it.
 	Own(key akigw.Key) bool
 }
 
-// Pending is a change of a key that is not upstream yet.
+// Pending is a change of a key that is not in the upstream yet.
 type Pending interface {
-	// Object describes what the key holds, nil after a deletion.
+	// Object describes the object that the key holds, nil after a deletion.
 	Object() *akigw.Object
 	// Part describes a part of the object by its number, nil if only the upstream can.
 	Part(number int) *Part
-	// Open opens a range of the body, and says where the bytes come from. A body may be a
-	// stretch of an object upstream, which is read through s. The error is ErrNotPending if
-	// the change reached the upstream meanwhile.
+	// Open opens a range of the body, and returns where its bytes come from. A body may be a range
+	// of an object in the upstream, which is then read through s. The error is ErrNotPending if the
+	// change has reached the upstream meanwhile.
 	Open(ctx context.Context, s *Store, r akigw.Range) (Body, akigw.Outcome, error)
 }
 
 // Body is the body of a pending object.
 type Body interface {
-	// Next returns the next bytes, io.EOF at the end. They are shared and must not be
-	// changed; they stay valid.
+	// Next returns the next bytes, io.EOF at the end. They are shared and must not be changed; they
+	// stay valid.
 	Next() ([]byte, error)
 	io.Closer
 }
 
-// Promise is an ETag and a Last-Modified that clients know an object by, while the upstream
-// knows it by others. It is for one goroutine.
+// Promise is the ETag and Last-Modified that clients know an object by, where the upstream has
+// others. It is for one goroutine.
 type Promise interface {
-	// Conditions translates a client's conditions into those that the upstream's ETag and date
-	// are compared with.
+	// Conditions translates a client's conditions so that they can be compared with the upstream's
+	// ETag and date.
 	Conditions(c akigw.Conditions) akigw.Conditions
-	// Object describes an object of the upstream as clients were promised it, until the next
-	// call; false if the promise is not about that object.
+	// Object returns an object of the upstream with the promised values, valid until the next call;
+	// false if the promise is about another object.
 	Object(o *akigw.Object) (promised *akigw.Object, ok bool)
-	// Forget says that the key holds another object by now.
+	// Forget drops the promise, because the key holds another object now.
 	Forget()
 }
 
-// ErrNotPending: a change that was pending has reached the upstream, or is superseded.
-const ErrNotPending = akigw.Error("the write is not pending any more")
+// ErrNotPending: a pending change has reached the upstream or was superseded.
+const ErrNotPending = akigw.Error("the write is no longer pending")
 
-// noOverlay is the Overlay of a store above which nothing is pending.
+// noOverlay is an Overlay without pending changes.
 type noOverlay struct{}
 
 // Pending implements Overlay.
@@ -72,9 +72,9 @@ func (noOverlay) Promise(akigw.Key) Promise { return nil }
 // Own implements Overlay.
 func (noOverlay) Own(akigw.Key) bool { return false }
 
-// pendingReader opens the pending change of a key. It returns nil if there is none. With read its
-// bytes can be read. The error is ErrUncacheable if only the upstream can answer: then what is
-// pending has to be flushed, and the request forwarded.
+// pendingReader opens the pending change of a key. It returns nil if there is none. With read, its
+// bytes can be read. The error is ErrUncacheable if only the upstream can respond: then the pending
+// change must be flushed and the request forwarded.
 func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions, read bool) (*Reader, error) {
 	for {
 		p := s.overlay.Pending(key)
@@ -88,7 +88,7 @@ func (s *Store) pendingReader(ctx context.Context, key akigw.Key, spec akigw.Ran
 	}
 }
 
-// openPending is pendingReader for a change.
+// openPending is pendingReader for a given change.
 func (s *Store) openPending(ctx context.Context, p Pending, spec akigw.RangeSpec, conditions akigw.Conditions, read bool) (*Reader, error) {
 	object := p.Object()
 	if object == nil {
@@ -123,15 +123,15 @@ func (s *Store) openPending(ctx context.Context, p Pending, spec akigw.RangeSpec
 	return r, nil
 }
 
-// Pending opens what is pending of a key, or a range of it. It returns nil if nothing is, and
-// akigw.ErrNoSuchKey if the key was deleted; with a Reader the error says what is wrong with
-// the range.
+// Pending opens the pending change of a key, or a range of it. It returns nil if there is none, and
+// akigw.ErrNoSuchKey if the change is a deletion. An error that comes with a Reader is about the
+// range.
 func (s *Store) Pending(ctx context.Context, key akigw.Key, spec akigw.RangeSpec) (*Reader, error) {
 	return s.pendingReader(ctx, key, spec, akigw.Conditions{}, true)
 }
 
-// upstreamConditions are a client's conditions as the upstream's objects are compared with them.
-// p may be nil.
+// upstreamConditions translates a client's conditions for comparison with the upstream's objects. p
+// may be nil.
 func upstreamConditions(p Promise, c akigw.Conditions) akigw.Conditions {
 	if p == nil {
 		return c
@@ -139,8 +139,8 @@ func upstreamConditions(p Promise, c akigw.Conditions) akigw.Conditions {
 	return p.Conditions(c)
 }
 
-// promised makes a reader show what clients were promised. p is the promise from before the key
-// was looked up, nil for none. It is forgotten if the key holds another object by now.
+// promised makes a reader describe its object as promised. p is the promise from before the key was
+// looked up, nil for none. It is dropped if the key holds another object now.
 func (s *Store) promised(key akigw.Key, p Promise, r *Reader) {
 	if r == nil {
 		return
@@ -151,7 +151,7 @@ func (s *Store) promised(key akigw.Key, p Promise, r *Reader) {
 			return
 		}
 	}
-	now := s.overlay.Promise(key) // the object may have been flushed meanwhile
+	now := s.overlay.Promise(key) // the object may have been flushed in the meantime
 	if p != nil && now != nil && r.Outcome != akigw.Stale {
 		p.Forget()
 	}
@@ -162,7 +162,7 @@ func (s *Store) promised(key akigw.Key, p Promise, r *Reader) {
 	}
 }
 
-// hasPending reports whether a write of a key is acknowledged and not upstream yet.
+// hasPending reports whether a key has an acknowledged write that is not in the upstream yet.
 func (s *Store) hasPending(key akigw.Key) bool {
 	return s.overlay.Pending(key.Current()) != nil
 }

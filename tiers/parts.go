@@ -10,25 +10,25 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Part is one part of an object, as the upstream counts them. It is shared and
-// must not be changed.
+// Part is one part of an object, as the upstream numbers them. It is shared and must not be
+// changed.
 type Part struct {
 	Number int
-	// Status is 200 or 206, as the upstream answers a read of the part.
+	// Status is 200 or 206: the status of the upstream's response for the part.
 	Status int
-	// Header are the headers of the upstream's answer that describe the part,
-	// such as x-amz-mp-parts-count and its checksums.
+	// Header holds the upstream's response headers that describe the part, such as
+	// x-amz-mp-parts-count and its checksums.
 	Header http.Header
-	// Range is where the part is in the object.
+	// Range is the part's range in the object.
 	Range akigw.Range
 }
 
-// weight is the memory that a part takes, roughly.
+// weight is the approximate memory use of a part in bytes.
 func (p *Part) weight() int { return 1024 + 64*len(p.Header) }
 
-// part says where a part of e is. Only the upstream knows; it is asked once for
-// each part of a version, and the bytes come from blocks like any others. If it
-// does not say it of this version, the read is its own to answer.
+// part returns the location of a part of e. Only the upstream knows it; it is asked once for each
+// part of a version, and the bytes are served from blocks as usual. ErrUncacheable means that the
+// upstream's response says nothing about this version, so the read must be forwarded.
 func (s *source) part(ctx context.Context, e *entry, number int) (*Part, error) {
 	key := hotKey{extent: e.extent, n: -int64(number)}
 	if v, ok := s.hot.Get(key); ok {
@@ -40,17 +40,17 @@ func (s *source) part(ctx context.Context, e *entry, number int) (*Part, error) 
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusPartialContent || resp.Header.Get("Etag") != e.ETag {
-		return nil, ErrUncacheable // no such part, another version, or a service with its own idea of parts: its answer says
+		return nil, ErrUncacheable // no such part, another version, or a service with its own idea of parts: only its response tells
 	}
 	p := &Part{Number: number, Status: resp.StatusCode, Header: ObjectHeader(resp.Header)}
 	var size int64
 	if p.Range, size, err = answeredRange(resp); err != nil {
 		return nil, err
 	}
-	if size == 0 { // no 206 can say where in an empty object something is
+	if size == 0 { // no 206 can describe a range of an empty object
 		p.Status = http.StatusOK
 	}
-	if size != e.Size { // the length is the part's, and nothing says where it is
+	if size != e.Size { // the length is the part's, and its position is unknown
 		return nil, ErrUncacheable
 	}
 	s.hot.Keep(key, hotValue{part: p})

@@ -18,13 +18,13 @@ func (noPins) Apply(_ akigw.Key, settings *rules.Settings) *rules.Settings { ret
 // Any implements Pins.
 func (noPins) Any() bool { return false }
 
-// pinner pins objects in memory and on disk, as rules and Pins say.
+// pinner pins objects in memory and on disk, as the rules and Pins say.
 type pinner struct {
 	directory
-	mu sync.Mutex // one change of pins at a time
+	mu sync.Mutex // serializes changes of pins
 }
 
-// repinOnChange pins again after each change of the rules, from a version on, until ctx ends.
+// repinOnChange pins anew after each change of the rules, starting from a version, until ctx ends.
 func (p *pinner) repinOnChange(ctx context.Context, version uint64) {
 	watch.Poll(ctx, func() {
 		if now, _ := p.rules.Pinning(); now != version {
@@ -40,7 +40,7 @@ func (p *pinner) pinning() bool {
 	return byRule || p.pins.Any()
 }
 
-// repinAll pins in memory and on disk what the settings say now, and nothing else.
+// repinAll pins exactly what the settings say now, in memory and on disk.
 func (p *pinner) repinAll(ctx context.Context) {
 	if p.warm == nil {
 		return
@@ -63,7 +63,7 @@ func (p *pinner) repinAll(ctx context.Context) {
 			}
 			return ctx.Err() == nil
 		}); err != nil {
-			p.log.Warn("not everything was pinned", "error", err)
+			p.log.Warn("some objects could not be pinned", "error", err)
 		}
 	})
 	for _, extent := range p.hot.Groups() {
@@ -73,9 +73,9 @@ func (p *pinner) repinAll(ctx context.Context) {
 	}
 }
 
-// Repin makes the pins of the objects that a pattern names what the settings say now, after
-// Options.Pins has changed. It looks at no other objects. A change of Options.Rules needs no
-// call: Run notices it.
+// Repin applies the current pins to the objects that a pattern matches, after Options.Pins has
+// changed. It looks at no other objects. After a change of Options.Rules, no call is needed: Run
+// notices it.
 func (p *pinner) Repin(what akigw.Pattern) {
 	if p.warm == nil {
 		return
@@ -94,12 +94,12 @@ func (p *pinner) Repin(what akigw.Pattern) {
 		}
 		return true
 	}); err != nil {
-		p.log.Warn("not everything was pinned", "error", err)
+		p.log.Warn("some objects could not be pinned", "error", err)
 	}
 	if p.hot.Pinned() == 0 {
 		return
 	}
-	p.walkHot(what, func(k Known) bool { // the disk may have had no room for its entry
+	p.walkHot(what, func(k Known) bool { // the disk may have had no space for its entry
 		if !p.settings(k.Key).PinHot {
 			p.hot.Release(k.extent, true)
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// bring reads all blocks of an object, and has each kept.
+// bring reads all blocks of an object, and calls keep with each.
 func (r *Reader) bring(ctx context.Context, keep func(n int64, data []byte) error) error {
 	for n := int64(0); n < r.entry.blocksUpTo(r.entry.Size); n++ {
 		data, err := r.block(ctx, n)
@@ -21,7 +21,7 @@ func (r *Reader) bring(ctx context.Context, keep func(n int64, data []byte) erro
 	return nil
 }
 
-// whole is the entry of a small object with its bytes.
+// whole returns the entry of a small object, including its bytes.
 func (r *Reader) whole(ctx context.Context) (*entry, error) {
 	if r.entry.body != nil {
 		return r.entry, nil
@@ -35,9 +35,10 @@ func (r *Reader) whole(ctx context.Context) (*entry, error) {
 	return &e, err
 }
 
-// ToDisk brings all of an object onto disk, from memory or from the upstream. What is pending of
-// the key has to be upstream: the store knows nothing of it. moved is false if all of it was there
-// already; bytes is its size. Errors: ErrTierOff, ErrNoRoom, akigw.ErrChanged, those of Get.
+// ToDisk copies all of an object to disk, from memory or from the upstream. A pending write of the
+// key must have been flushed: the store does not know of it. moved is false if all of the object
+// was on disk already; bytes is its size. Errors: ErrTierOff, ErrNoRoom, akigw.ErrChanged, those of
+// Get.
 func (m *mover) ToDisk(ctx context.Context, key akigw.Key) (moved bool, bytes int64, err error) {
 	settings := m.settings(key)
 	if err := m.admits(akigw.Warm, key, settings); err != nil {
@@ -71,7 +72,7 @@ func (m *mover) ToDisk(ctx context.Context, key akigw.Key) (moved bool, bytes in
 	return err == nil, e.Size, err
 }
 
-// ToMemory brings all of an object into memory. Otherwise it is like ToDisk. If it fails, nothing
+// ToMemory copies all of an object into memory. Otherwise it is like ToDisk. If it fails, nothing
 // of the object stays in memory.
 func (m *mover) ToMemory(ctx context.Context, key akigw.Key) (moved bool, bytes int64, err error) {
 	settings := m.settings(key)

@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// skip reads n bytes of the body of a key and throws them away.
+// skip reads and discards n bytes of the body of a key.
 func skip(body io.Reader, key akigw.Key, n int64) error {
 	if _, err := io.CopyN(io.Discard, body, n); err != nil {
 		return fmt.Errorf("%w: %s: %w", akigw.ErrShortBody, key, err)
@@ -19,8 +19,8 @@ func skip(body io.Reader, key akigw.Key, n int64) error {
 	return nil
 }
 
-// readHeader makes the headers of a GET. Checksums are always asked for: they
-// are what the body is verified with, and clients may ask for them later.
+// readHeader returns the headers of a GET. It always requests checksums: the body is verified with
+// them, and clients may ask for them later.
 func readHeader(byteRange, ifMatch string) http.Header {
 	h := http.Header{"X-Amz-Checksum-Mode": {"ENABLED"}}
 	if byteRange != "" {
@@ -32,9 +32,8 @@ func readHeader(byteRange, ifMatch string) http.Header {
 	return h
 }
 
-// alignedRange widens a range to whole blocks of size bytes, "" for the whole object. A
-// suffix range is widened by one block, so that it holds a block boundary
-// whatever the size turns out to be.
+// alignedRange widens a range to whole blocks of size bytes; "" is the whole object. A suffix range
+// is widened by one block, so that it contains a block boundary whatever the size of the object.
 func alignedRange(spec akigw.RangeSpec, size int64) string {
 	if spec.Whole() {
 		return ""
@@ -53,7 +52,7 @@ func alignedRange(spec akigw.RangeSpec, size int64) string {
 	return fmt.Sprintf("bytes=%d-%d", start, last-last%size+size-1)
 }
 
-// wholeBlocks gives the blocks that lie completely inside a received range.
+// wholeBlocks returns the blocks that lie completely inside a received range.
 func wholeBlocks(got akigw.Range, size, block int64) (first, end int64) {
 	first = (got.Start + block - 1) / block
 	end = got.End() / block
@@ -63,7 +62,7 @@ func wholeBlocks(got akigw.Range, size, block int64) (first, end int64) {
 	return first, max(first, end)
 }
 
-// answeredRange reads which bytes of how many a 200 or 206 carries.
+// answeredRange returns which bytes a 200 or 206 response carries, and the size of the object.
 func answeredRange(resp *http.Response) (akigw.Range, int64, error) {
 	if resp.ContentLength < 0 {
 		return akigw.Range{}, 0, ErrUncacheable

@@ -12,45 +12,42 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Reader is an open object: what it is, where it comes from, and its bytes in
-// order. It is for one goroutine, which must Close it.
+// Reader is an open object: its description, its source, and its bytes in order. It is for one
+// goroutine, which must Close it.
 type Reader struct {
-	// Object describes the version that is read. It is shared.
+	// Object describes the version that is being read. It is shared.
 	Object *akigw.Object
 	// Range is what will be read.
 	Range akigw.Range
-	// Outcome is the slowest tier that is needed, as known at the start.
+	// Outcome is the slowest tier that the read needs, as known at its start.
 	Outcome akigw.Outcome
-	// Hold is how many bytes a reader may keep of what Next returned before it
-	// lets go of them.
+	// Hold is how many bytes that Next returned the caller may retain before it calls Sent.
 	Hold int64
-	// Borrow says that what Next returns is needed until Sent or Close only, so that
-	// its memory can be used again.
+	// Borrow means that the caller needs what Next returns only until Sent or Close, so that the
+	// memory can be reused.
 	Borrow bool
-	// Part is the part that is read, nil if none was asked for.
+	// Part is the requested part, nil if none was requested.
 	Part *Part
-	// Age is the time since the upstream confirmed the object.
+	// Age is the time since the upstream last confirmed the object.
 	Age time.Duration
 
 	source *source
 	entry  *entry
 	at     int64 // next offset
-	fill   *fill // that the reader is attached to
+	fill   *fill // the fill that the reader is attached to
 	ahead  ahead
-	left   int // fills that may still fail
-	// release gives back the memory for blocks from disk, nil if there is none.
+	left   int // how many more fills may fail
+	// release frees the memory for blocks from disk, nil if there is none.
 	release func()
-	located bool     // all is in memory or on disk, as Outcome says
-	lent    [][]byte // what Next returned and nobody else has
-	// digest is of a whole body that no single request brings.
+	located bool     // everything is in memory or on disk, as Outcome says
+	lent    [][]byte // memory that Next returned and no one else has
+	// digest verifies a whole body that no single request transfers.
 	digest *checksum.Digest
-	// pending is the body of an object that is not upstream yet; then there is
-	// neither entry nor fill.
+	// pending is the body of a pending object; then there is neither an entry nor a fill.
 	pending Body
 }
 
-// local reports whether all that is to be read is in memory or on disk, and plans the read
-// if so.
+// local reports whether everything to be read is in memory or on disk, and plans the read if so.
 func (r *Reader) local() bool {
 	if r.entry.body == nil && r.Range.Length > 0 {
 		r.located = r.slowest(r.Range.Start/r.entry.block) == r.endBlock()
@@ -59,8 +56,8 @@ func (r *Reader) local() bool {
 	return true
 }
 
-// slowest makes the outcome that of the slowest tier that is needed for the blocks from n
-// on. It returns the first that is missing, else the one behind the last.
+// slowest sets the outcome to the slowest tier needed for the blocks from n on. It returns the
+// first missing block, or else the one after the last.
 func (r *Reader) slowest(n int64) int64 {
 	for end := r.endBlock(); n < end; n++ {
 		tier := r.source.locate(r.entry, n)
@@ -75,7 +72,7 @@ func (r *Reader) slowest(n int64) int64 {
 	return n
 }
 
-// open begins to read what resolve has found.
+// open starts to read the object that was found.
 func (r *Reader) open(ctx context.Context, settings *rules.Settings) error {
 	r.at = r.Range.Start
 	if err := r.start(ctx); err != nil {
@@ -87,7 +84,7 @@ func (r *Reader) open(ctx context.Context, settings *rules.Settings) error {
 	return nil
 }
 
-// resolve sets what is read of the object.
+// resolve sets the range or part to read.
 func (r *Reader) resolve(ctx context.Context, spec akigw.RangeSpec) (err error) {
 	if spec.Part() == 0 {
 		r.Range, err = spec.Resolve(r.entry.Size)
@@ -99,9 +96,8 @@ func (r *Reader) resolve(ctx context.Context, spec akigw.RangeSpec) (err error) 
 	return err
 }
 
-// start plans the read: it names the slowest tier, and waits for the first block
-// that is missing, or the first of all if a fill brings them, so that an error can
-// still be answered as one.
+// start plans the read: it sets the slowest tier, and waits for the first missing block, or for the
+// first block if a fill brings them in, so that an error can still be sent as a response.
 func (r *Reader) start(ctx context.Context) error {
 	if r.entry.body != nil || r.Range.Length == 0 {
 		return nil
@@ -127,21 +123,21 @@ func (r *Reader) start(ctx context.Context) error {
 }
 
 const (
-	// mostHeld is how much a reader may hold if there is plenty of memory.
+	// mostHeld is how much a reader may retain if there is plenty of memory.
 	mostHeld = 1 << 20
-	// lentHeld is how much of what comes from disk: its memory is used again before it
-	// has left the processor's cache.
+	// lentHeld is the limit for memory lent for blocks from disk: small enough to be reused while
+	// it is still in the processor's cache.
 	lentHeld = 256 << 10
 )
 
-// reserve takes memory for blocks from disk: those are the reader's own.
+// reserve reserves memory for blocks from disk, which belong to one reader.
 func (r *Reader) reserve(ctx context.Context) (err error) {
 	want := min(r.Range.Length, max(r.entry.block, lentHeld))
 	r.Hold, r.release, err = r.source.copies.takeUpTo(ctx, r.entry.Key, want, min(want, r.entry.block))
 	return err
 }
 
-// Sent says that the caller does not need any more what Next has returned so far.
+// Sent says that the caller no longer needs anything that Next has returned so far.
 func (r *Reader) Sent() {
 	for _, buffer := range r.lent {
 		r.source.buffers.put(buffer)
@@ -149,9 +145,9 @@ func (r *Reader) Sent() {
 	r.lent = r.lent[:0]
 }
 
-// Next returns the next bytes of the range, io.EOF at its end. They are shared
-// and must not be changed; they stay valid, but see Borrow. Any other error means that the
-// rest cannot be had: the answer must not end as if it were complete.
+// Next returns the next bytes of the range, io.EOF at its end. They are shared and must not be
+// changed; they stay valid, except as described at Borrow. Any other error means that the rest is
+// unavailable: the response must not end as if it were complete.
 func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	if r.at >= r.Range.End() {
 		return nil, io.EOF
@@ -181,8 +177,8 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// verify takes the next bytes of a whole body that came in parallel parts, and
-// judges it before the last of them are handed out.
+// verify adds the next bytes of a whole body that arrived in parallel parts to its digest, and
+// checks the digest before the last of them are returned.
 func (r *Reader) verify(data []byte) error {
 	if r.digest == nil {
 		return nil
@@ -198,9 +194,9 @@ func (r *Reader) verify(data []byte) error {
 	return err
 }
 
-// block gets block n: from the fill that this reader follows, from memory or
-// disk, or from a new fill. A fill that failed is replaced from where it
-// stopped; If-Match makes sure that it is still the same object.
+// block returns block n: from the fill that this reader follows, from memory or disk, or from a new
+// fill. A failed fill is replaced from where it stopped; If-Match ensures that the object is still
+// the same.
 func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 	for failed, missing := false, false; ; missing = false {
 		if r.fill != nil {
@@ -209,11 +205,11 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 			switch {
 			case data != nil:
 				return data, nil
-			case err != nil && r.fill != nil: // final
+			case err != nil && r.fill != nil: // no other fill can help
 				r.leaveFill(context.Cause(ctx))
 				return nil, err
 			case errors.Is(err, errPresent):
-				missing = first == n // if it is not found now
+				missing = first == n // known to be missing unless it is found now
 			case err != nil:
 				failed = !errors.Is(err, errYielded)
 			}
@@ -228,8 +224,8 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 	}
 }
 
-// fromFill gets block n from the fill that the reader follows, nil if it has left the fill's
-// window. After an error that another fill can make up for, the reader has left the fill.
+// fromFill returns block n from the fill that the reader follows, nil if the block has left the
+// fill's window. After an error that another fill can recover from, the reader has left the fill.
 func (r *Reader) fromFill(ctx context.Context, n int64) ([]byte, error) {
 	r.plan(ctx, n)
 	data, ok, waited, err := r.fill.block(ctx, n)
@@ -244,7 +240,7 @@ func (r *Reader) fromFill(ctx context.Context, n int64) ([]byte, error) {
 	return nil, err
 }
 
-// fromTiers gets block n from memory or disk, nil if neither has it.
+// fromTiers returns block n from memory or disk, nil if neither has it.
 func (r *Reader) fromTiers(ctx context.Context, n int64) ([]byte, error) {
 	data, tier, lent := r.source.block(r.entry, n, r.Borrow)
 	if data == nil {
@@ -262,7 +258,7 @@ func (r *Reader) fromTiers(ctx context.Context, n int64) ([]byte, error) {
 	return data, nil
 }
 
-// survives decides whether to try again after a fill failed.
+// survives decides whether to try again after a failed fill.
 func (r *Reader) survives(ctx context.Context, err error) bool {
 	if errors.Is(err, errYielded) || errors.Is(err, errPresent) {
 		return ctx.Err() == nil
@@ -273,7 +269,7 @@ func (r *Reader) survives(ctx context.Context, err error) bool {
 	return r.left > 0 && ctx.Err() == nil && !final
 }
 
-// leaveFill leaves the fill that the reader follows. cause is why the reader's own context
+// leaveFill detaches from the fill that the reader follows. cause is why the reader's own context
 // ended, nil if it did not.
 func (r *Reader) leaveFill(cause error) {
 	if r.fill != nil {
@@ -282,7 +278,7 @@ func (r *Reader) leaveFill(cause error) {
 	}
 }
 
-// Close releases what the reader holds.
+// Close releases the reader's resources.
 func (r *Reader) Close() error {
 	r.Sent()
 	if r.pending != nil {

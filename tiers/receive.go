@@ -10,8 +10,8 @@ import (
 	"github.com/akidb/akigw/internal/checksum"
 )
 
-// reserve takes memory for a fill of blocks first to end of e, if it has none
-// yet. It is for the fill's own goroutine.
+// reserve reserves memory for a fill of blocks first up to end of e, unless it has some already. It
+// is for the fill's own goroutine.
 func (ft *fetcher) reserve(ctx context.Context, f *fill, e *entry, first, end int64) error {
 	f.mu.Lock()
 	has := f.release != nil
@@ -29,10 +29,9 @@ func (ft *fetcher) reserve(ctx context.Context, f *fill, e *entry, first, end in
 	return nil
 }
 
-// receive reads the blocks of f from body and hands them on. The last one is
-// withheld until the digest, if there is one, was found right and publish was
-// called: a reader that has read everything finds it cached. For a small object the
-// published entry is one with the bytes in it.
+// receive reads the blocks of f from body and passes them on. The last one is withheld until the
+// digest, if there is one, has been verified and publish was called: a reader that has read
+// everything finds the object cached. For a small object the published entry includes the bytes.
 func (ft *fetcher) receive(ctx context.Context, f *fill, body io.Reader, digest *checksum.Digest, publish func(*entry)) error {
 	e, settings := f.entry, ft.settings(f.key)
 	for n := f.next; n < f.end; n++ {

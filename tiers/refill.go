@@ -11,8 +11,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// fillRange fetches blocks first to end of a known object. If-Match makes sure that they are of
-// the version that is known.
+// fillRange fetches blocks first up to end of a known object. If-Match ensures that they belong to
+// the known version.
 func (ft *fetcher) fillRange(ctx context.Context, f *fill, e *entry, first, end int64) error {
 	generation := ft.fence.enter(f.key)
 	defer ft.fence.leave(f.key)
@@ -49,7 +49,7 @@ func (ft *fetcher) fillRange(ctx context.Context, f *fill, e *entry, first, end 
 	return err
 }
 
-// askRange sends a GET for a range of a known object, and returns the answer if it is a success.
+// askRange sends a GET for a range of a known object, and returns the response if it is a success.
 func (ft *fetcher) askRange(ctx context.Context, f *fill, e *entry, want akigw.Range) (*http.Response, error) {
 	header := readHeader(fmt.Sprintf("bytes=%d-%d", want.Start, want.End()-1), e.ETag)
 	if want.Length == e.Size {
@@ -70,15 +70,15 @@ func (ft *fetcher) askRange(ctx context.Context, f *fill, e *entry, want akigw.R
 	return nil, cold.NewResponseError(resp)
 }
 
-// checkRange returns which bytes an answer has. They are of the version that is known, and all
-// that was asked for is among them.
+// checkRange returns the range of a response, after checking that it belongs to the known version
+// and includes everything that was requested.
 func (ft *fetcher) checkRange(resp *http.Response, e *entry, want akigw.Range) (got akigw.Range, err error) {
 	got, size, err := answeredRange(resp)
 	if err != nil {
 		return got, err
 	}
 	if resp.StatusCode == http.StatusOK && want.Length < e.Size && ft.noRanges.add(e.origin) {
-		ft.log.Warn("the upstream answers ranges with whole objects: large objects are fetched by one request from now on", "key", e.Key.String())
+		ft.log.Warn("the upstream responds to range requests with whole objects: from now on each large object is fetched by a single request", "key", e.Key.String())
 	}
 	if size != e.Size || resp.Header.Get("Etag") != e.ETag {
 		ft.dropEntry(e.Key)

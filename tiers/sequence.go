@@ -7,34 +7,33 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// sequences notice who reads an object by one range after the other, as a file
-// is read through a mount, and have what comes next fetched before it is asked
-// for. Each request that goes on where the last one ended doubles how much, up
-// to a bound; nothing more is fetched when the reader stops or jumps. The zero
-// value is ready.
+// sequences detects clients that read an object one range after another, as a file is read through
+// a mount, and fetches what comes next before it is requested. Each request that continues where
+// the previous one ended doubles the amount, up to a bound; when the reader stops or jumps, nothing
+// more is fetched. The zero value is ready to use.
 type sequences struct {
 	mu       sync.Mutex
 	byExtent map[uint64]*sequence // guarded by mu
 }
 
-// sequence is one reader's way through an object.
+// sequence is the progress of one client through an object.
 type sequence struct {
-	next    int64 // the offset where the last range ended
-	streak  int   // ranges that went on where one ended
+	next    int64 // the offset at which the last range ended
+	streak  int   // ranges that continued where the previous one ended
 	window  int64 // bytes to fetch ahead
-	fetched int64 // the first block behind what is, or was, fetched ahead
+	fetched int64 // the first block after what is, or was, fetched ahead
 }
 
 const (
-	// sequenceLeast is how many ranges have to go on where one ended before
-	// anything is fetched ahead.
+	// sequenceLeast is how many ranges must continue where the previous one ended before anything
+	// is fetched ahead.
 	sequenceLeast = 2
-	// maxSequences bounds the memory; beyond it any one starts anew for each new one.
+	// maxSequences bounds the memory; beyond it, an arbitrary sequence is dropped for each new one.
 	maxSequences = 4096
 )
 
-// follow takes a range that is read of e and returns the blocks to fetch ahead,
-// none if first is end.
+// follow records that a range of e is read and returns the blocks to fetch ahead, none if first
+// equals end.
 func (q *sequences) follow(e *entry, r akigw.Range, most int64) (first, end int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -67,9 +66,9 @@ func (q *sequences) follow(e *entry, r akigw.Range, most int64) (first, end int6
 	return first, max(first, end)
 }
 
-// readOn has what probably comes next fetched, if r goes on where another range
-// ended. A client that asks for much at a time does by itself what this would
-// do, and fetching ahead would only cut its ranges in two.
+// readOn fetches what probably comes next, if r continues where another range ended. It does
+// nothing for a client that requests large ranges: such a client gains nothing, and fetching ahead
+// would only split its ranges.
 func (r *Reader) readOn(ctx context.Context, most int64) {
 	if r.Range.Length > most/4 || r.Range.Length == 0 || r.Range.Length == r.entry.Size || r.entry.body != nil {
 		return

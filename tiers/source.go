@@ -8,32 +8,32 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
-// source finds out what keys hold, and opens readers of it: from memory and disk if that is fresh,
-// else from the upstream.
+// source finds the object that a key holds, and opens a Reader for it: from memory and disk if the
+// entry is fresh, otherwise from the upstream.
 type source struct {
 	*catalog
 	fetcher   *fetcher
 	validator *validator
 	upstream  Upstream
 	observers observers
-	copies    *windows // memory for what readers have from disk
+	copies    *windows // memory for blocks that readers hold from disk
 	sequences sequences
 }
 
-// maxFailures is how many fills may fail below one reader.
+// maxFailures is how many fills may fail during one read.
 const maxFailures = 3
 
-// reader makes a reader of an entry that a tier had. It reads nothing so far. f is the fill that the
+// reader creates a reader for an entry from a tier. It reads nothing yet. f is the fill that the
 // reader is attached to, nil for none.
 func (s *source) reader(e *entry, outcome akigw.Outcome, f *fill) *Reader {
 	return &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), Hold: mostHeld, source: s, entry: e, fill: f, left: maxFailures}
 }
 
-// maxChanges is how often a read starts over because the object was replaced
-// between learning of it and reading it.
+// maxChanges is how often a read restarts because the object was replaced between looking it up and
+// reading it.
 const maxChanges = 3
 
-// get is Store.Get of what is not pending.
+// get is Store.Get for an object that is not pending.
 func (s *source) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	settings := s.settings(key)
 	if !settings.Cached() {
@@ -65,7 +65,7 @@ func (s *source) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 	}
 }
 
-// local is Store.Local of what is not pending.
+// local is Store.Local for an object that is not pending.
 func (s *source) local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
 	settings := s.settings(key)
 	if !settings.Cached() {
@@ -86,7 +86,7 @@ func (s *source) local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec,
 	return r
 }
 
-// head is Store.Head of what is not pending.
+// head is Store.Head for an object that is not pending.
 func (s *source) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	settings := s.settings(key)
 	if !settings.Cached() {
@@ -110,8 +110,8 @@ func (s *source) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 	return r, r.resolve(ctx, spec)
 }
 
-// opened begins to read an object for a move: no access is counted. What is not known is
-// learned from the answer that brings it.
+// opened starts to read an object in order to move it: no access is counted. An unknown object is
+// learned from the response that brings it in.
 func (s *source) opened(ctx context.Context, key akigw.Key, settings *rules.Settings) (*Reader, error) {
 	e, outcome, f, err := s.find(ctx, key, settings, akigw.RangeSpec{}, akigw.Conditions{})
 	if err != nil {

@@ -10,22 +10,22 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Silence is an upstream that knows when it has stopped answering.
+// Silence is an upstream that detects that it has stopped responding.
 type Silence interface {
-	// Suspect reports whether the upstream that has a bucket has stopped answering,
-	// and returns a channel that is closed when it does.
+	// Suspect reports whether the upstream of a bucket has stopped responding, and returns a
+	// channel that is closed when it does.
 	Suspect(bucket string) (suspect bool, begins <-chan struct{})
 }
 
-// errImpatient ends a wait for an answer that may still come.
-var errImpatient = fmt.Errorf("no answer yet: %w", cold.ErrDeadline)
+// errImpatient ends a wait for a response that may still arrive.
+var errImpatient = fmt.Errorf("no response yet: %w", cold.ErrDeadline)
 
-// beforeDeadline is the share of a request's deadline after which it is served stale,
-// while there is time left to send the answer.
+// beforeDeadline is the fraction of a request's deadline after which a stale object is served,
+// while there is time left to send it.
 const beforeDeadline = 0.9
 
-// stalePatience is how long a reader waits for a validation before it is served
-// stale, 0 for as long as it takes.
+// stalePatience is how long a reader waits for a validation before it is served a stale object, 0
+// for no limit.
 func stalePatience(ctx context.Context, settings *rules.Settings) time.Duration {
 	patience := settings.StaleAfter
 	if deadline, ok := ctx.Deadline(); ok {
@@ -37,9 +37,9 @@ func stalePatience(ctx context.Context, settings *rules.Settings) time.Duration 
 	return patience
 }
 
-// unanswered is the error of a request for a key whose upstream has stopped answering,
-// nil if it has not. Such a request is refused before it joins another one that waits
-// for the upstream already.
+// unanswered returns the error for a request for a key whose upstream has stopped responding, nil
+// if it has not. Such a request is refused before it joins one that is already waiting for the
+// upstream.
 func (v *validator) unanswered(key akigw.Key) error {
 	if v.silence == nil {
 		return nil
@@ -50,11 +50,10 @@ func (v *validator) unanswered(key akigw.Key) error {
 	return fmt.Errorf("%w: %s: %w", akigw.ErrUpstreamUnavailable, key, cold.ErrSuspect)
 }
 
-// validateSoon is validate for an entry that a reader found. If the entry may be
-// served stale, the reader waits no longer than it has to: not at all while the
-// upstream is suspect, and else until that begins, until stale_after_ms have passed,
-// or until the request is about to meet its deadline. The validation goes on without
-// the reader, so that a later one finds the entry fresh.
+// validateSoon is validate for an entry that may be served stale: the reader waits no longer than
+// necessary. It does not wait at all while the upstream is suspect; otherwise it waits until that
+// begins, until stale_after_ms have passed, or until the request is about to meet its deadline. The
+// validation continues without the reader, so that a later one finds the entry fresh.
 func (v *validator) validateSoon(ctx context.Context, known *entry, settings *rules.Settings, conditions akigw.Conditions) (*entry, error) {
 	if !v.usable(known, settings, conditions) {
 		return v.validate(ctx, known)

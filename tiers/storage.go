@@ -13,14 +13,14 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// hotKey names a value of the hot tier: the entry of a key, or one block.
+// hotKey identifies a value of the hot tier: the entry of a key, or one block.
 type hotKey struct {
 	key    akigw.Key
 	extent uint64
 	n      int64
 }
 
-// hotValue is an entry, the bytes of a block, a listing, or where a part is.
+// hotValue is an entry, the bytes of a block, a listing, or the location of a part.
 type hotValue struct {
 	entry   *entry
 	block   []byte
@@ -28,7 +28,7 @@ type hotValue struct {
 	part    *Part
 }
 
-// weight is the memory that a value takes, roughly.
+// weight is the approximate memory use of a value in bytes.
 func (v hotValue) weight() uint32 {
 	switch {
 	case v.entry != nil:
@@ -41,8 +41,8 @@ func (v hotValue) weight() uint32 {
 	return uint32(cap(v.block) + 128)
 }
 
-// popularity is the number by which the hot tier counts how often a value is asked for: an object
-// keeps its own when it changes.
+// popularity returns the number under which the hot tier counts the accesses of a value: an object
+// keeps its count when it changes.
 func popularity(k hotKey, v hotValue) uint64 {
 	switch {
 	case v.entry != nil:
@@ -53,34 +53,34 @@ func popularity(k hotKey, v hotValue) uint64 {
 	return mix(k.extent<<20 ^ uint64(k.n))
 }
 
-// mix spreads a number over all bits.
+// mix spreads the entropy of a number over all its bits.
 func mix(n uint64) uint64 {
 	n *= 0x9e3779b97f4a7c15
 	return n ^ n>>32
 }
 
-// storage is memory and disk: what lies there, and how much. Whether it may still be used is the
-// catalog's business.
+// storage is memory and disk: what is stored there, and how much. Whether it may still be used is
+// for the catalog to decide.
 type storage struct {
 	config   Config
 	log      *slog.Logger
 	counters *counters
 	hot      *hot.Cache[hotKey, hotValue]
 	warm     *warm.Tier // nil when switched off
-	warmOff  string     // why, if that is not what was configured
+	warmOff  string     // why it is off although configured
 	buffers  buffers    // for blocks from disk that are lent to readers
 
-	// What tiers of twice the size would have hit; nil where there is no tier.
+	// ghost caches of twice the size; nil where there is no tier.
 	hotGhost, warmGhost *ghost
 
 	epoch   uint64 // number of this epoch
-	trusted uint64 // entries of earlier epochs need validation before use
+	trusted uint64 // entries of earlier epochs must be validated before use
 
-	removals sync.WaitGroup // of blocks, under way
+	removals sync.WaitGroup // running removals of blocks
 }
 
-// openStorage opens both tiers, and returns the first generation of this epoch. It goes on without
-// the warm tier if that cannot be opened. The error is for an impossible configuration.
+// openStorage opens both tiers, and returns the first generation of this epoch. It continues
+// without the warm tier if that cannot be opened. An error means an invalid configuration.
 func openStorage(o *Options) (s *storage, first uint64, err error) {
 	config, dir := o.Config, o.Dir
 	var secret []byte
@@ -128,28 +128,28 @@ func (s *storage) openWarm(dir string, secret []byte, set *metrics.Set) (first u
 	return first, nil
 }
 
-// withoutWarm goes on without the warm tier, because of err, or because it is switched off. It is only
-// a cache: its failure does not keep the gateway from starting. What it holds misses the changes
-// of this epoch.
+// withoutWarm continues without the warm tier, because of err, or because it is switched off. The
+// warm tier is only a cache: its failure does not keep the gateway from starting. Its content will
+// miss the changes of this epoch.
 func (s *storage) withoutWarm(dir string, err error) {
 	s.warm = nil
 	missed := warm.Distrust(dir)
 	if missed != nil {
-		s.log.Error("the warm tier holds what may be out of date after this epoch: delete its directory before it is used again", "dir", dir, "error", missed)
+		s.log.Error("the content of the warm tier may be out of date after this epoch: delete its directory before you use it again", "dir", dir, "error", missed)
 	}
 	if err == nil {
 		return
 	}
-	s.warmOff = fmt.Sprintf("off until restart: %v; make room or repair the disk first", err)
-	s.log.Error("the gateway starts without its warm tier: nothing is cached on disk, and what is there is not used; make room or repair the disk, and restart it", "dir", dir, "error", err)
+	s.warmOff = fmt.Sprintf("off until restart: %v; free some space or repair the disk first", err)
+	s.log.Error("the gateway starts without its warm tier: nothing is cached on disk, and its content is not used; free some space or repair the disk, and restart the gateway", "dir", dir, "error", err)
 }
 
-// generationsPerEpoch is how many generations an epoch can give out before it would meet the
-// numbers of the next one. Each epoch starts its own stretch, so that no number is ever used twice
-// even if the last ones were never written down.
+// generationsPerEpoch is the number of generations that an epoch can assign before it would reach
+// those of the next one. Each epoch has its own range, so that no number is ever used twice, even
+// if the last ones were never stored.
 const generationsPerEpoch = 1 << 40
 
-// startEpoch counts the epoch, and returns its first generation.
+// startEpoch starts a new epoch, and returns its first generation.
 func (s *storage) startEpoch() (firstGeneration uint64, err error) {
 	s.epoch = s.warm.Counter("run") + 1
 	if s.warm.Clean() {
@@ -161,7 +161,7 @@ func (s *storage) startEpoch() (firstGeneration uint64, err error) {
 	return s.epoch * generationsPerEpoch, err
 }
 
-// close closes both tiers, after what is under way in them.
+// close closes both tiers, after waiting for running work.
 func (s *storage) close() error {
 	s.removals.Wait()
 	err := errors.Join(s.hot.Close(), s.hotGhost.close(), s.warmGhost.close())
@@ -171,7 +171,7 @@ func (s *storage) close() error {
 	return err
 }
 
-// locate says which tier would serve block n of e, without reading it.
+// locate returns the tier that would serve block n of e, without reading it.
 func (s *storage) locate(e *entry, n int64) akigw.Outcome {
 	switch {
 	case s.hot.Has(hotKey{extent: e.extent, n: n}):
@@ -197,8 +197,8 @@ func (s *storage) dropOnDisk(key akigw.Key) {
 	}
 }
 
-// saw tells the ghosts of a read of block n of e, or of all of a small object, that a tier
-// answered.
+// saw reports to the ghosts a read of block n of e, or of all of a small object, which a tier
+// served.
 func (s *storage) saw(e *entry, n int64, tier akigw.Outcome) {
 	id := e.object + uint64(n)*0x9e3779b97f4a7c15
 	bytes := e.blockLen(n) + 512

@@ -1,25 +1,24 @@
 // Package tiers is a read cache over three tiers: memory, local disk and the upstream. It knows
-// which object each key holds and which generation of knowledge that is, fills what is missing
-// once for all readers that wait for it, and keeps old bytes from coming back.
+// which object each key holds and how recent that knowledge is, fills missing blocks once for all
+// readers that wait for them, and keeps outdated bytes from reappearing.
 //
-// It promises that the bytes of one answer are the bytes of one version that the freshness mode
-// allows, and that a body which cannot be served to its end ends in an error. Writes tell it before
-// and after the upstream changes (Begin).
+// It promises that the bytes of one response belong to one version that the freshness mode allows,
+// and that a body which cannot be served to its end ends in an error. Writers tell it before and
+// after the upstream changes (Begin).
 //
-// It knows no journal: an Overlay shows it the pending writes. It knows nothing of HTTP routing,
-// signatures or S3's error documents: those belong to package gateway. It moves objects between
-// the tiers when it is told to, and keeps what it is told to keep; package placement decides. An
-// Observer is told of each access.
+// It has no journal: an Overlay shows it the pending writes. It knows nothing of HTTP routing,
+// signatures or S3's error documents: those belong to package gateway. It moves and pins objects on
+// request; package placement decides which. An Observer is notified of each access.
 //
-// Its types form layers, from below:
+// Its types form layers, from the bottom:
 //   - storage is memory and disk;
-//   - catalog is what lies there and may be used, under the fence;
-//   - directory lists the catalog, pinner pins what is in it;
+//   - catalog is what is stored there and may be used, under the fence;
+//   - directory lists the catalog, pinner pins objects in it;
 //   - fetcher fills missing blocks from the upstream, once for all readers;
-//   - changes are writes and events, which end what was known;
-//   - validator decides what may be served, and asks the upstream where it has to;
+//   - changes handles writes and events, which invalidate cached data;
+//   - validator decides what may be served, and asks the upstream where necessary;
 //   - source finds objects and opens Readers; mover moves objects between the tiers;
-//   - Store is all of them, below the overlay.
+//   - Store combines them, below the overlay.
 package tiers
 
 import (
@@ -32,7 +31,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Store is the cache. All methods but Import, Run and Close may be called from any goroutine.
+// Store is the cache. All methods except Import, Run and Close are safe for concurrent use.
 type Store struct {
 	*catalog
 	directory
@@ -47,7 +46,7 @@ type Store struct {
 	overlay Overlay
 }
 
-// withDefaults returns the options with something in the place of each that may be nil.
+// withDefaults returns the options with a default for each nil field.
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -87,7 +86,7 @@ func New(o Options) (*Store, error) {
 	}, nil
 }
 
-// Run works in the background until ctx ends.
+// Run does the background work until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	defer wait.Wait()
@@ -108,7 +107,7 @@ func (s *Store) Close() error {
 	return s.storage.close()
 }
 
-// Warnings say what does not work, though the gateway does, and what to do about it.
+// Warnings describes what does not work although the gateway runs, and what to do about it.
 func (s *Store) Warnings() (all []string) {
 	if problem := s.WarmProblem(); problem != "" && (s.warm == nil || !s.warm.Full()) {
 		all = append(all, "warm tier: "+problem)
@@ -116,11 +115,10 @@ func (s *Store) Warnings() (all []string) {
 	return all
 }
 
-// Get opens an object for reading. Errors that it returns besides those of the
-// context: akigw.ErrNotModified and akigw.ErrPreconditionFailed (with a Reader
-// that describes the object and has no bytes), akigw.ErrRangeNotSatisfiable
-// (likewise), *cold.ResponseError with the upstream's own answer,
-// akigw.ErrNoSuchKey for a deletion that is pending, akigw.ErrUpstreamUnavailable and
+// Get opens an object for reading. Apart from those of the context, its errors are:
+// akigw.ErrNotModified and akigw.ErrPreconditionFailed (with a Reader that describes the object and
+// has no bytes), akigw.ErrRangeNotSatisfiable (likewise), *cold.ResponseError with the upstream's
+// own response, akigw.ErrNoSuchKey for a pending deletion, akigw.ErrUpstreamUnavailable and
 // ErrUncacheable.
 func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	if r, err := s.pendingReader(ctx, key, spec, conditions, true); r != nil || err != nil {
@@ -132,8 +130,8 @@ func (s *Store) Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, co
 	return r, err
 }
 
-// Local is Get of what is in memory or on disk and needs no request to the upstream. It
-// returns nil if Get has to be called: for anything else, and for each error.
+// Local is Get for an object that is in memory or on disk and needs no request to the upstream. It
+// returns nil if the caller must use Get: in all other cases, and after any error.
 func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
 	if spec.Part() > 0 || s.hasPending(key) {
 		return nil
@@ -144,8 +142,8 @@ func (s *Store) Local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 	return r
 }
 
-// Head describes an object, or a part of it: from the entry that a GET would be served from.
-// Errors are those of Get.
+// Head describes an object, or a part of it: from the entry that would serve a GET. Errors are
+// those of Get.
 func (s *Store) Head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	if r, err := s.pendingReader(ctx, key, spec, conditions, false); r != nil || err != nil {
 		return r, err

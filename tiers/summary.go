@@ -7,20 +7,20 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 )
 
-// summary is a part of an entry that lies beside it on disk, so that Walk reads no bodies.
+// summary is an excerpt of an entry, stored next to it on disk so that Walk reads no bodies.
 type summary struct {
 	akigw.Object                 // without its Header
-	ContentType           string // "" where it is not known
+	ContentType           string // "" if unknown
 	extent, epoch, origin uint64
 	block                 int64
-	held                  bool // the record has the body in it
+	held                  bool // the record contains the body
 }
 
 // summaryVersion is the first byte of an encoded summary; docs/architecture.md describes
 // the format.
 const summaryVersion = 1
 
-// maxContentType is how much of a Content-Type a summary keeps.
+// maxContentType is the largest number of bytes of a Content-Type that a summary stores.
 const maxContentType = 255
 
 const errSummary = akigw.Error("malformed summary of a catalog entry")
@@ -45,7 +45,7 @@ func (s *summary) append(b []byte) []byte {
 	return codec.AppendFlag(b, s.held)
 }
 
-// decodeSummary decodes what appendSummary wrote. The summary does not keep b.
+// decodeSummary decodes what appendSummary wrote. The summary does not retain b.
 func decodeSummary(b []byte) (*summary, error) {
 	d := codec.NewDecoder(b)
 	if d.Byte() != summaryVersion {

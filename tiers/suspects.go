@@ -2,12 +2,11 @@ package tiers
 
 import "sync"
 
-// suspects remembers bodies that did not match the checksum that came with
-// them. If the same object comes again and its digest is the same wrong one,
-// the transfer was right both times and it is the checksum that is not one of
-// the body: some services keep a part's or another object's. Then the bytes are
-// what the upstream holds, and a client sees what it would see without us. The
-// zero value is ready.
+// suspects remembers bodies that did not match the checksum that came with them. If the same object
+// arrives again with the same digest, both transfers were correct, and the checksum is not one of
+// this body: some services store that of a part or of another object. The bytes are then what the
+// upstream holds, and the client gets what it would get without the gateway. The zero value is
+// ready to use.
 type suspects struct {
 	mu   sync.Mutex
 	seen map[suspect]sighting // by version; guarded by mu
@@ -21,11 +20,11 @@ type sighting struct {
 	transfer uint64
 }
 
-// maxSuspects bounds the memory; beyond it any one is forgotten for each new one.
+// maxSuspects bounds the memory; beyond it, an arbitrary one is forgotten for each new one.
 const maxSuspects = 1024
 
-// confirms reports whether this digest was seen for this version before, in
-// another transfer: who reads the same transfer again learns nothing.
+// confirms reports whether this digest was seen for this version before, in another transfer:
+// reading the same transfer again proves nothing.
 func (s *suspects) confirms(e *entry, digest []byte, transfer uint64) bool {
 	id := suspect{e.Key.Bucket, e.Key.Name, e.ETag}
 	s.mu.Lock()

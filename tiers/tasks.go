@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// tasks are the goroutines of a store that outlive the requests which started them.
+// tasks runs the goroutines of a store that outlive the requests which started them.
 type tasks struct {
 	ctx    context.Context // ends when the store closes
 	cancel context.CancelFunc
@@ -18,10 +18,10 @@ func newTasks() *tasks {
 	return t
 }
 
-// start runs f on a goroutine of its own. f has to return soon after ctx ends.
+// start runs f on a new goroutine. f must return soon after ctx ends.
 func (t *tasks) start(f func()) { t.work.Go(f) }
 
-// closing reports whether the store closes, so that nothing new should be begun.
+// closing reports whether the store is closing, so that nothing new should be started.
 func (t *tasks) closing() bool { return t.ctx.Err() != nil }
 
 // stop ends ctx and waits for all tasks.

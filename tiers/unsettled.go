@@ -7,16 +7,16 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// maxUnsettled bounds the memory, about 300 bytes each. Beyond it the oldest change
-// ends early.
+// maxUnsettled bounds the memory, at about 300 bytes each. Beyond it, the oldest change is ended
+// early.
 const maxUnsettled = 100_000
 
-// unsettled holds changes that the upstream may still carry out, until it cannot carry
-// them out any more. The zero value is ready.
+// unsettled holds changes that the upstream may still apply, until it no longer can. The zero value
+// is ready to use.
 type unsettled struct {
 	mu      sync.Mutex
 	writes  []unsettledWrite // in the order in which they end; guarded by mu
-	running bool             // a goroutine ends them; guarded by mu
+	running bool             // the goroutine that ends them is running; guarded by mu
 }
 
 type unsettledWrite struct {
@@ -24,10 +24,9 @@ type unsettledWrite struct {
 	until time.Time
 }
 
-// Unsettled ends a change of which the caller does not know whether the upstream has
-// carried it out, or still will: its deadline was met, or its client disconnected. The
-// key stays fenced until that cannot happen any more, so that nothing is trusted that
-// the upstream said before. After Written or End it does nothing.
+// Unsettled ends a change without knowing whether the upstream has applied it or still will: its
+// deadline was met, or its client disconnected. The key stays fenced until the upstream can no
+// longer apply it, so that no earlier response is trusted. After Written or End it does nothing.
 func (w *Write) Unsettled() {
 	if w.ended {
 		return
@@ -45,8 +44,8 @@ func (w *Write) Unsettled() {
 	}
 }
 
-// add returns the change that has to make room, nil for none, and whether no goroutine ends
-// changes so far.
+// add adds a change. It returns the change to end early in exchange, nil for none, and whether the
+// goroutine that ends changes must be started.
 func (u *unsettled) add(w *Write) (oldest *Write, first bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -59,8 +58,8 @@ func (u *unsettled) add(w *Write) (oldest *Write, first bool) {
 	return oldest, first
 }
 
-// due takes the first change whose time has come. Without one it returns how long that
-// takes, and false if none is left and the goroutine that ends changes has to stop.
+// due removes the first change whose time has come. If there is none, it returns how long to wait;
+// more is false if no change is left and the goroutine must stop.
 func (u *unsettled) due() (w *Write, wait time.Duration, more bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -76,15 +75,15 @@ func (u *unsettled) due() (w *Write, wait time.Duration, more bool) {
 	return w, 0, true
 }
 
-// release ends the fence of a change that was unsettled.
+// release ends the fence of an unsettled change.
 func (w *Write) release() {
 	w.end()
 	w.drop()
 	w.write.leave()
 }
 
-// dropUnsettled drops what was read while changes were held: the next epoch does not know of
-// them. No work may be under way.
+// dropUnsettled drops what was cached while changes were unsettled: the next epoch does not know of
+// them. No request may be running.
 func (c *changes) dropUnsettled() {
 	c.unsettled.mu.Lock()
 	writes := c.unsettled.writes
@@ -94,7 +93,7 @@ func (c *changes) dropUnsettled() {
 	}
 }
 
-// endUnsettled ends changes as their time comes, until there is none.
+// endUnsettled ends changes as their time comes, until none is left.
 func (c *changes) endUnsettled() {
 	for {
 		w, wait, more := c.unsettled.due()

@@ -12,19 +12,19 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// validator decides whether what is known of a key may be served, and asks the upstream where it
-// has to. For each key at most one validation is under way. Requests that come meanwhile share the
-// next one, so that no answer is older than a request that it serves.
+// validator decides whether the entry of a key may be served, and asks the upstream where
+// necessary. At most one validation of a key is running. Requests that arrive meanwhile share the
+// next one, so that no response is older than a request that it serves.
 type validator struct {
 	*catalog
 	upstream Upstream
 	tasks    *tasks
 	follower *follower
-	silence  Silence   // nil if the upstream does not notice that it has stopped answering
-	bare304  originSet // whose 304 has no Last-Modified: ask without a condition
+	silence  Silence   // nil if the upstream does not detect that it has stopped responding
+	bare304  originSet // upstreams whose 304 has no Last-Modified: ask without a condition
 
 	mu   sync.Mutex
-	next map[akigw.Key]*validation // by key that has a validation under way, nil if none is to follow; guarded by mu
+	next map[akigw.Key]*validation // by key with a running validation; nil if no other follows; guarded by mu
 }
 
 func newValidator(c *catalog, upstream Upstream, background *tasks, f *follower) *validator {
@@ -33,18 +33,18 @@ func newValidator(c *catalog, upstream Upstream, background *tasks, f *follower)
 	return v
 }
 
-// validation asks the upstream whether what is known of a key still holds. Its result is set when
-// done is closed.
+// validation asks the upstream whether an entry is still current. Its result is set when done is
+// closed.
 type validation struct {
-	known *entry // what the first request knew
+	known *entry // the entry that the first request knew
 	flow  cold.Flow
 	done  chan struct{}
 	entry *entry
 	err   error
 }
 
-// current returns what is known of a key and may be used: looked up and, if need
-// be, validated. It returns nil and Cold if nothing is.
+// current returns the entry of a key if it may be used, after validating it if necessary. It
+// returns nil and Cold if there is none.
 func (v *validator) current(ctx context.Context, key akigw.Key, settings *rules.Settings, conditions akigw.Conditions) (*entry, akigw.Outcome, error) {
 	known, outcome := v.lookup(key)
 	if known == nil || v.fresh(known, settings, conditions) {
@@ -54,15 +54,15 @@ func (v *validator) current(ctx context.Context, key akigw.Key, settings *rules.
 	switch {
 	case errors.Is(err, akigw.ErrUpstreamUnavailable) && v.usable(known, settings, conditions):
 		return known, akigw.Stale, nil
-	case e == nil || e.extent != known.extent: // gone, or another version
+	case e == nil || e.extent != known.extent: // deleted, or another version
 		outcome = akigw.Cold
 	}
 	return e, outcome, err
 }
 
-// validate asks the upstream whether known is still what its key holds. It
-// returns known or its successor, or nil when the upstream has no such object
-// or refuses to say: then the caller's own request has to find out why.
+// validate asks the upstream whether known is still the object that its key holds. It returns known
+// or its successor, or nil if the upstream has no such object or refuses to say: then the caller's
+// own request must find out why.
 func (v *validator) validate(ctx context.Context, known *entry) (*entry, error) {
 	if err := v.unanswered(known.Key); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (v *validator) validate(ctx context.Context, known *entry) (*entry, error) 
 	}
 }
 
-// upcoming returns a validation that has not begun yet.
+// upcoming returns a validation that has not started yet.
 func (v *validator) upcoming(flow cold.Flow, known *entry) *validation {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -94,7 +94,7 @@ func (v *validator) upcoming(flow cold.Flow, known *entry) *validation {
 	return q
 }
 
-// carryOut carries out q, and then the validations of its key that are requested meanwhile.
+// carryOut runs q, and then the validations of its key that are requested meanwhile.
 func (v *validator) carryOut(q *validation) {
 	for key := q.known.Key; q != nil; {
 		if newest, _ := v.lookup(key); newest != nil {
@@ -107,7 +107,7 @@ func (v *validator) carryOut(q *validation) {
 	}
 }
 
-// following returns the validation of a key that begins now that one has ended, nil for none.
+// following returns the next validation of a key after one has ended, nil for none.
 func (v *validator) following(key akigw.Key) *validation {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -120,7 +120,7 @@ func (v *validator) following(key akigw.Key) *validation {
 	return next
 }
 
-// confirmed is what validate returns, from one request to the upstream.
+// confirmed does the work of validate with one request to the upstream.
 func (v *validator) confirmed(ctx context.Context, e *entry) (*entry, error) {
 	current, err := v.ask(ctx, e.Key, e)
 	var refused *cold.ResponseError

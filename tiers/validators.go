@@ -5,18 +5,17 @@ import (
 	"time"
 )
 
-// validatorAge is how much older than the upstream's answer a Last-Modified has to be for
-// it, with the ETag, to tell each later version from the one that was answered. Dates have
-// whole seconds, so the same bytes can be put again with other headers in the second of
-// both. RFC 9110 §8.8.2.2 asks for one second if one clock made both dates; a minute
-// allows for nodes of an upstream whose clocks differ, and for an answer that was slow to
-// come after the object had been looked at.
+// validatorAge is how much older than the response a Last-Modified must be so that it, together
+// with the ETag, distinguishes each later version from this one. Dates have a resolution of one
+// second, so the same bytes can be put again with other headers within the same second. RFC 9110
+// §8.8.2.2 asks for one second if one clock produced both dates; a minute allows for upstream nodes
+// whose clocks differ, and for a response that was sent long after the object was looked up.
 const validatorAge = time.Minute
 
-// strongValidator reports whether a later 304 on the ETag of an answer, with the same
-// Last-Modified, is going to say that its headers are still those of the object. It is
-// judged by the two dates of the answer itself: a 304 hours later proves no more. An answer
-// without either date, or with a Date before Last-Modified, proves nothing.
+// strongValidator reports whether a later 304 on the ETag of a response, with the same
+// Last-Modified, will prove that its headers are unchanged. The two dates of the response itself
+// decide that: a 304 hours later proves no more. A response without either date, or with a Date
+// before Last-Modified, proves nothing.
 func strongValidator(h http.Header) bool {
 	date, err := http.ParseTime(h.Get("Date"))
 	if err != nil {

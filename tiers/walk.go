@@ -5,29 +5,29 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// Known is what the catalog knows of one object: its akigw.Object without the Header, its
-// ContentType ("" where it is not known), and the following.
+// Known is what the catalog knows about one object: its akigw.Object without the Header, its
+// ContentType ("" if unknown), and the following.
 type Known struct {
 	*summary
-	// Place is where the object is in the order of the catalog, for Walk to go on behind; ""
+	// Place is the object's position in the order of the catalog, from which Walk can continue; ""
 	// without a warm tier.
 	Place string
-	// Accesses is what PutAccesses keeps beside the object, nil for nothing.
+	// Accesses is what PutAccesses stored for the object, nil for nothing.
 	Accesses []byte
-	// Orphan says that nothing is known of the object any more, not even its key: only Place and
+	// Orphan means that nothing else is known about the object, not even its key: only Place and
 	// Accesses are set.
 	Orphan bool
 }
 
-// directory lists what the catalog knows.
+// directory lists the catalog.
 type directory struct{ *catalog }
 
-// Walk calls yield with what the catalog knows of the keys that what names, of all keys for a
-// pattern without a bucket, from behind a place on ("": from the first), until yield returns
-// false. Objects come in the order of bucket and key if Ordered. Without a warm tier they are
-// those in memory, in no order, and without places. What yield gets is valid while it runs.
+// Walk calls yield for each known object whose key matches what (all keys for a pattern without a
+// bucket), starting after a place ("": at the first), until yield returns false. Objects come in
+// the order of bucket and key if Ordered. Without a warm tier they are those in memory, unordered
+// and without places. The argument of yield is valid during the call.
 //
-// Every object comes from one moment or another while Walk runs: there is no snapshot.
+// There is no snapshot: different objects are seen at different moments.
 func (d directory) Walk(what akigw.Pattern, after string, yield func(Known) bool) error {
 	if d.warm == nil {
 		d.walkHot(what, yield)
@@ -45,12 +45,12 @@ func (d directory) Walk(what akigw.Pattern, after string, yield func(Known) bool
 	})
 }
 
-// walkHot is Walk over what is in memory.
+// walkHot is Walk over memory.
 func (d directory) walkHot(what akigw.Pattern, yield func(Known) bool) {
 	for k, v := range d.hot.All() {
 		if e := v.entry; e != nil && e.absent == nil && (what.Bucket == "" || what.Names(k.key)) {
 			sum := summaryOf(e)
-			sum.held = false // there is no disk
+			sum.held = false // the body is not on disk
 			if !yield(Known{summary: sum}) {
 				return
 			}
@@ -58,20 +58,20 @@ func (d directory) walkHot(what akigw.Pattern, yield func(Known) bool) {
 	}
 }
 
-// walkObjects is Walk from the beginning, and without orphans.
+// walkObjects is Walk from the beginning, without orphans.
 func (d directory) walkObjects(what akigw.Pattern, yield func(Known) bool) error {
 	return d.Walk(what, "", func(k Known) bool { return k.Orphan || yield(k) })
 }
 
-// Find returns what the catalog knows of one key, without Place and Accesses. It asks nobody
-// and counts no access.
+// Find returns what the catalog knows about one key, without Place and Accesses. It sends no
+// request to the upstream and counts no access.
 func (d directory) Find(key akigw.Key) (k Known, ok bool) {
 	sum := d.peekSummary(key)
 	return Known{summary: sum}, sum != nil
 }
 
-// SizeOf returns the size in bytes of the object that a key holds upstream, 0 if the cache does
-// not know it.
+// SizeOf returns the size in bytes of the object that a key holds in the upstream, 0 if the cache
+// does not know it.
 func (d directory) SizeOf(key akigw.Key) int64 {
 	if e := d.peekHot(key); e != nil {
 		return e.Size

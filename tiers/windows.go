@@ -12,23 +12,23 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// ErrBusy: there is no memory for what the read would bring in. The client
-// should come again later.
+// ErrBusy: there is no memory for what the read would bring in. The client should retry later.
 const ErrBusy = akigw.Error("too much is being fetched from the upstream at once")
 
-// windows is the memory for what was brought in, by fills or from disk, and
-// readers have not taken yet. Readers that find none wait until some is released; if more waits
-// than there is, new reads are refused. The nil windows has no bound.
+// windows is the memory for data that fills or the disk have brought in and readers have not
+// consumed yet. A reader that finds none waits until some is released; while more memory is waited
+// for than there is, new reads are refused. The nil windows has no bound.
 //
-// What fills of one of several upstreams take comes out of a part, too, which leaves some for
-// the others: fills that an upstream holds up, and reads that wait for it, hold up no others.
+// With several upstreams, a fill also takes its memory from the share of its upstream, which leaves
+// some for the others: an upstream that stalls its fills, and the reads that wait for it, holds up
+// no others.
 type windows struct {
 	supply
 	parts map[string]*supply         // by upstream; nil: there is one
 	owner func(bucket string) string // the upstream that has a bucket
 }
 
-// supply is a number of bytes that can be taken and waited for.
+// supply is a number of bytes that can be taken, and waited for.
 type supply struct {
 	limit   int64
 	free    *semaphore.Weighted
@@ -37,7 +37,7 @@ type supply struct {
 	counters *counters
 }
 
-// acquire takes n bytes, and waits for them until ctx ends. It reports whether it got them.
+// acquire takes n bytes, waiting for them until ctx ends. It reports whether it got them.
 func (s *supply) acquire(ctx context.Context, n int64) bool {
 	if s.free.TryAcquire(n) {
 		return true
@@ -48,15 +48,14 @@ func (s *supply) acquire(ctx context.Context, n int64) bool {
 	return s.free.Acquire(ctx, n) == nil
 }
 
-// contended reports whether somebody waits.
+// contended reports whether anyone is waiting.
 func (s *supply) contended() bool { return s.waiting.Load() > 0 }
 
 const (
 	// windowPatience is how long a fill waits for memory.
 	windowPatience = 10 * time.Second
-	// yieldAfter is how long a fill waits for a slow reader while others wait for
-	// memory or for the upstream; then it ends, and the reader has the rest
-	// fetched when it wants it.
+	// yieldAfter is how long a fill waits for a slow reader while others wait for memory or for the
+	// upstream. Then the fill ends, and the reader starts another one when it needs the rest.
 	yieldAfter = 2 * time.Second
 )
 
@@ -67,15 +66,15 @@ func newWindows(limit int64, c *counters) *windows {
 	return &windows{supply: supply{limit: limit, free: semaphore.NewWeighted(limit), counters: c}}
 }
 
-// Owners is several upstreams, each of which has some of the buckets.
+// Owners is a group of upstreams, each of which has some of the buckets.
 type Owners interface {
-	// Owner is the name of the upstream that has a bucket.
+	// Owner returns the name of the upstream that has a bucket.
 	Owner(bucket string) string
-	// Names are the names of all upstreams.
+	// Names returns the names of all upstreams.
 	Names() []string
 }
 
-// divided keeps half of the memory for upstreams in equal shares, if there are several.
+// divided reserves half of the memory for the upstreams in equal shares, if there are several.
 func (w *windows) divided(o Owners) *windows {
 	if w == nil || o == nil || len(o.Names()) < 2 {
 		return w
@@ -90,8 +89,8 @@ func (w *windows) divided(o Owners) *windows {
 	return w
 }
 
-// of are the supplies that memory for a key comes out of, its part first: reads that wait for
-// that do not stand in the way of others.
+// of returns the supplies for a key, the share of its upstream first: a read that waits for its
+// share does not hold the shared memory.
 func (w *windows) of(key akigw.Key) []*supply {
 	if w.parts != nil {
 		if part := w.parts[w.owner(key.Bucket)]; part != nil {
@@ -101,7 +100,7 @@ func (w *windows) of(key akigw.Key) []*supply {
 	return []*supply{&w.supply}
 }
 
-// take reserves n bytes, or as many as there are for a key in all, until release.
+// take reserves n bytes, or at most all there are for a key, until release is called.
 func (w *windows) take(ctx context.Context, key akigw.Key, n int64) (release func(), err error) {
 	if w == nil {
 		return func() {}, nil
@@ -126,8 +125,8 @@ func releaseAll(supplies []*supply, n int64) {
 	}
 }
 
-// takeUpTo reserves want bytes if they are free, else it waits for least. It is for what comes from
-// disk, which comes out of no upstream's part first.
+// takeUpTo reserves want bytes if they are free, otherwise it waits for least. It is for data from
+// disk, which belongs to no upstream's share.
 func (w *windows) takeUpTo(ctx context.Context, key akigw.Key, want, least int64) (n int64, release func(), err error) {
 	if w == nil {
 		return want, func() {}, nil
@@ -139,12 +138,12 @@ func (w *windows) takeUpTo(ctx context.Context, key akigw.Key, want, least int64
 	return least, release, err
 }
 
-// contended reports whether somebody waits for memory that a fill of a key holds.
+// contended reports whether anyone waits for memory that a fill of a key holds.
 func (w *windows) contended(key akigw.Key) bool {
 	return w != nil && slices.ContainsFunc(w.of(key), (*supply).contended)
 }
 
-// admit refuses a new read while more waits than there is memory.
+// admit refuses a new read while more memory is waited for than there is.
 func (w *windows) admit(key akigw.Key) error {
 	if w == nil {
 		return nil
@@ -158,8 +157,7 @@ func (w *windows) admit(key akigw.Key) error {
 	return nil
 }
 
-// windowBytes is how much memory a fill of blocks first to end of e takes at the
-// most.
+// windowBytes is the largest amount of memory that a fill of blocks first up to end of e uses.
 func windowBytes(e *entry, first, end int64) int64 {
 	return min(end-first, window+2) * e.block
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// Write is one write-through change of a key, from before the upstream call
-// until after it. While it lasts nothing older can enter the cache. It is for
-// one goroutine, which must call End; Written and the body are optional.
+// Write is one write-through change of a key, from before the upstream request until after it.
+// Meanwhile nothing older can enter the cache. It is for one goroutine, which must call End;
+// Written and Body are optional.
 type Write struct {
 	changes  *changes
 	settings *rules.Settings
@@ -19,16 +19,15 @@ type Write struct {
 	write    *write
 	key      akigw.Key
 	extent   warm.Run
-	block    []byte // the block that is being collected
+	block    []byte // the current block
 	n        int64  // its number
 	ended    bool
 }
 
-// Key is the key that is changed.
+// Key is the key that is being changed.
 func (w *Write) Key() akigw.Key { return w.key }
 
-// Body takes the next bytes of the new object on their way to the upstream.
-// It does not keep p.
+// Body records the next bytes of the new object on their way to the upstream. It does not retain p.
 func (w *Write) Body(p []byte) {
 	w.size += int64(len(p))
 	if !w.settings.CachedSize(w.size) {
@@ -50,9 +49,9 @@ func (w *Write) Body(p []byte) {
 	}
 }
 
-// Written says that the upstream stored the body that went through Body, under
-// this ETag. The object enters the cache, unless another write of the key
-// overlapped this one. Its headers stay unknown until the first read.
+// Written says that the upstream stored the body that was passed to Body, with the ETag in header.
+// The object enters the cache, unless another write of the key overlapped this one. Its headers
+// stay unknown until the first read.
 func (w *Write) Written(header http.Header) {
 	etag := header.Get("Etag")
 	generation, alone := w.end()
@@ -72,8 +71,8 @@ func (w *Write) Written(header http.Header) {
 	w.changes.observers.accessed(e, w.settings, akigw.Range{Length: w.size}, "")
 }
 
-// End ends a change that is not in the cache: because it failed, its outcome
-// is unknown, or it left no object. After Written it does nothing.
+// End ends a change without caching anything: because it failed, its outcome is unknown, or it left
+// no object. After Written it does nothing.
 func (w *Write) End() {
 	if w.ended {
 		return
@@ -92,7 +91,7 @@ func (w *Write) end() (generation uint64, alone bool) {
 	return generation, alone
 }
 
-// drop removes what the cache has of the key, and what this write put there.
+// drop removes the cached data of the key, including what this write added.
 func (w *Write) drop() {
 	w.changes.dropEntry(w.key)
 	if w.n > 0 {

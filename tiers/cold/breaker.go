@@ -18,16 +18,16 @@ const (
 	// ended in that time: it opens on the share that failed, not on their number.
 	breakerWindow = 10 * time.Second
 	breakerLeast  = 20
-	// breakerRest is how long an open breaker refuses all requests, and breakerProbes how many it lets
-	// through after that, all of which have to succeed.
+	// breakerRest is how long an open breaker refuses all requests. After that it lets
+	// breakerProbes requests through, which all have to succeed.
 	breakerRest   = 2 * time.Second
 	breakerProbes = 3
-	// maxBreakers bounds the memory: beyond it one is forgotten for each that is added.
+	// maxBreakers bounds the memory: beyond it, one is dropped for each that is added.
 	maxBreakers = 4096
 )
 
-// breakers keep requests from an upstream that fails, bucket by bucket, so that it can recover, and so
-// that nobody waits for a response that is not going to come.
+// breakers stop requests to an upstream that fails, bucket by bucket, so that it can recover, and
+// so that clients get an error at once instead of waiting for a response that will not come.
 type breakers struct {
 	share           float64 // of failed requests that opens one; 0 switches them off
 	opened, refused *metrics.Counter
@@ -52,7 +52,7 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 	breaker := gobreaker.NewCircuitBreaker[*http.Response](gobreaker.Settings{
 		MaxRequests: breakerProbes, Interval: breakerWindow, BucketPeriod: time.Second, Timeout: breakerRest,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
-			ended := c.TotalFailures + c.TotalSuccesses // c.Requests also counts those that are under way or were abandoned
+			ended := c.TotalFailures + c.TotalSuccesses // c.Requests also counts running and abandoned ones
 			return ended >= breakerLeast && float64(c.TotalFailures) >= b.share*float64(ended)
 		},
 		OnStateChange: func(_ string, _, to gobreaker.State) {
@@ -67,8 +67,9 @@ func (b *breakers) of(bucket string) *gobreaker.CircuitBreaker[*http.Response] {
 	return breaker
 }
 
-// makeRoomLocked forgets one breaker of a random few: one that has seen no failure if there is one, and
-// an open one last. Clients can invent names of buckets, and must not reset the other breakers by that.
+// makeRoomLocked drops one of a few random breakers: one without failures if possible, and an open
+// one only if there is no other. Clients can invent bucket names, and must not be able to reset
+// other breakers that way.
 func (b *breakers) makeRoomLocked() {
 	const few = 64
 	victim, best, seen := "", -1, 0
@@ -94,10 +95,10 @@ func (b *breakers) reset() {
 	clear(b.byID)
 }
 
-// open is the number of breakers that are open or half-open.
+// open returns the number of breakers that are open or half-open.
 func (b *breakers) open() int { return len(b.broken()) }
 
-// broken are the buckets whose breakers are open or half-open.
+// broken returns the buckets whose breakers are open or half-open.
 func (b *breakers) broken() (buckets []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

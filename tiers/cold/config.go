@@ -10,7 +10,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// Config names the upstream: [upstream] of the configuration file.
+// Config configures an upstream: [upstream] of the configuration file.
 type Config struct {
 	URL       string `toml:"url" env:"AKIGW_UPSTREAM" help:"endpoint of the S3 service behind the gateway; empty starts the embedded trial upstream"`
 	AccessKey string `toml:"access_key" help:"access key id for the upstream"`
@@ -64,7 +64,7 @@ type PoolConfig struct {
 	IdleTimeoutSecs int `toml:"idle_timeout_secs" help:"seconds after which an idle upstream connection is closed"`
 }
 
-// Check reports every impossible value by its key.
+// Check reports each invalid value by its key.
 func (c *Config) Check(report func(key, problem string)) {
 	if c.URL != "" {
 		u, err := url.Parse(c.URL)
@@ -97,7 +97,7 @@ func (c *Config) Check(report func(key, problem string)) {
 	c.checkDeadlines(report)
 }
 
-// Check reports every impossible value by its key.
+// Check reports each invalid value by its key.
 func (c *PoolConfig) Check(report func(key, problem string)) {
 	if c.PoolSize < 1 || c.PoolSize > 10000 {
 		report("pool_size", "must be 1 to 10000")
@@ -153,7 +153,7 @@ const (
 	defaultProbeTimeout = 10000
 )
 
-// checkDeadlines reports impossible deadlines by their keys.
+// checkDeadlines reports invalid deadlines by their keys.
 func (c *Config) checkDeadlines(report func(key, problem string)) {
 	for _, k := range []struct {
 		key         string
@@ -174,14 +174,14 @@ func (c *Config) checkDeadlines(report func(key, problem string)) {
 // FurtherConfig is a further upstream: [[upstreams]] of the configuration file.
 type FurtherConfig struct {
 	Name    string `toml:"name" help:"what the upstream is called in metrics and messages"`
-	Buckets string `toml:"buckets" help:"patterns, separated by commas, of the buckets that it has: \"*\" stands for any characters, \"?\" for any one. The first of the upstreams counts that has a bucket; [upstream] has all others"`
+	Buckets string `toml:"buckets" help:"comma-separated patterns of the buckets in this upstream: \"*\" matches any characters, \"?\" any single one. The first upstream with a matching pattern has the bucket; [upstream] has all other buckets"`
 	Config
 }
 
 // DefaultName is the name of the upstream that has the buckets that no other upstream has.
 const DefaultName = "default"
 
-// Check reports every impossible value by its key.
+// Check reports each invalid value by its key.
 func (c *FurtherConfig) Check(report func(key, problem string)) {
 	switch {
 	case c.Name == "" || strings.ContainsAny(c.Name, "\"\\\n"):

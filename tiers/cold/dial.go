@@ -161,9 +161,9 @@ func closeRest(results <-chan dialed, n int) {
 	}
 }
 
-// connectionPool is the pool of connections to an upstream: an http.RoundTripper over an http.Transport
-// that is replaced regularly. net/http uses a connection for as long as requests come, so that after a
-// change of the name's addresses they would go to an old one for ever.
+// connectionPool is the pool of connections to an upstream: an http.RoundTripper over an
+// http.Transport that is replaced regularly. net/http uses a connection for as long as requests
+// come, so after a change of the name's addresses they would go to an old one for ever.
 type connectionPool struct {
 	make  func() *http.Transport
 	fixed bool // the upstream is an address
@@ -187,7 +187,7 @@ func newConnectionPool(d *dialer, pool PoolConfig) *connectionPool {
 			TLSHandshakeTimeout: 10 * time.Second,
 			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: sessions},
 			DisableCompression:  true,
-			// For an upstream that knows nothing of it.
+			// For an upstream that does not support it.
 			ExpectContinueTimeout: time.Second,
 			WriteBufferSize:       64 << 10,
 			ReadBufferSize:        64 << 10,

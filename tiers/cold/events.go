@@ -100,9 +100,9 @@ func (us *Upstreams) Events(bucket string) EventSource {
 	return EventSource(us.of(bucket).config.Events)
 }
 
-// Listen follows the notifications of a bucket until the stream ends; the error says why. alive is called
-// when the stream has begun, and for each sign of life after that; changed is called for each change.
-// They are not called concurrently.
+// Listen follows the notifications of a bucket until the stream ends; the error says why. alive is
+// called when the stream has begun, and for each keep-alive after that; changed is called for each
+// change. They are not called concurrently.
 func (us *Upstreams) Listen(ctx context.Context, bucket string, alive func(), changed func(Change)) error {
 	return us.of(bucket).listen(ctx, bucket, alive, changed)
 }
@@ -114,8 +114,8 @@ func (u *Upstream) listen(ctx context.Context, bucket string, alive func(), chan
 	defer cancel(nil)
 	client, err := minio.New(u.base.Host, &minio.Options{
 		Creds: credentials.New(provider{u.keyring}), Secure: u.base.Scheme == "https", Region: u.config.Region, BucketLookup: minio.BucketLookupPath, MaxRetries: 1,
-		// minio-go would open another stream when one has ended, and nobody would
-		// know that events between the two were missed.
+		// minio-go would reopen a stream that has ended, and events missed in between would go
+		// unnoticed.
 		Transport: &tap{u.transport, alive, func() { cancel(errStreamEnded) }},
 	})
 	if err != nil {
@@ -167,8 +167,7 @@ func recordOf(e *notification.Event) *record {
 	return r
 }
 
-// tap tells of every piece that arrives of an answer that is a success, and of
-// its end.
+// tap observes each piece of a successful response as it arrives, and its end.
 type tap struct {
 	http.RoundTripper
 	alive func()

@@ -78,7 +78,8 @@ func (e *exchanger) exchange(ctx context.Context, r *Request, transport http.Rou
 	return resp, nil
 }
 
-// build makes the HTTP request. Nothing of a client's request is in it that is not a field of r.
+// build creates the HTTP request. It contains nothing from a client's request except the fields of
+// r.
 func (e *exchanger) build(ctx context.Context, r *Request, sending *requestBody) (*http.Request, error) {
 	target := e.base
 	target.Path = "/" + r.Key.Bucket
@@ -104,7 +105,7 @@ func (e *exchanger) build(ctx context.Context, r *Request, sending *requestBody)
 	}
 	req, err := e.sign(req, r)
 	if err == nil && r.Expect {
-		req.Header.Set("Expect", "100-continue") // not signed: proxies take it off
+		req.Header.Set("Expect", "100-continue") // not signed: proxies remove it
 	}
 	return req, err
 }
@@ -149,9 +150,9 @@ type requestBody struct {
 	body     io.Reader
 	sent     *metrics.Counter
 	watch    *watchdog
-	stall    time.Duration   // for which the body may stand still
-	wait     time.Duration   // for an answer, when the body has ended
-	over     <-chan struct{} // closed with the answer's body
+	stall    time.Duration   // how long the body may make no progress
+	wait     time.Duration   // how long to wait for a response after the body has ended
+	over     <-chan struct{} // closed with the response's body
 	answered atomic.Bool
 	failed   atomic.Bool // the body could not be read
 }
@@ -179,7 +180,7 @@ type responseBody struct {
 	io.ReadCloser
 	received *metrics.Counter
 	watch    *watchdog
-	stall    time.Duration // for which the body may stand still
+	stall    time.Duration // how long the body may make no progress
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {

@@ -172,9 +172,9 @@ func (k *keyring) problem() error {
 	defer k.mu.Unlock()
 	switch {
 	case k.fetching != nil && k.failed != nil:
-		return fmt.Errorf("their source has not answered for %v; before that: %w", time.Since(k.fetching.began).Round(time.Millisecond), k.failed)
+		return fmt.Errorf("their source has not responded for %v; before that: %w", time.Since(k.fetching.began).Round(time.Millisecond), k.failed)
 	case k.fetching != nil:
-		return fmt.Errorf("their source has not answered for %v", time.Since(k.fetching.began).Round(time.Millisecond))
+		return fmt.Errorf("their source has not responded for %v", time.Since(k.fetching.began).Round(time.Millisecond))
 	case k.failed != nil:
 		return k.failed
 	}
@@ -215,7 +215,7 @@ func (k *keyring) done(v credentials.Value, err error) {
 	case k.ctx.Err() != nil: // the gateway ends
 	case err != nil:
 		k.counters.keysNotFetched.Inc()
-		k.log.Error("the keys for an upstream could not be fetched; those that are held are used until they expire", "again_in", wait.Round(time.Millisecond).String(), "failures", before+1, "error", err)
+		k.log.Error("the keys for an upstream could not be fetched; the current keys are used until they expire", "again_in", wait.Round(time.Millisecond).String(), "failures", before+1, "error", err)
 	default:
 		k.counters.keysFetched.Inc()
 		if before > 0 {

@@ -228,7 +228,7 @@ func TestDeafSourceOfKeys(t *testing.T) {
 		u := keyed(t, s, always(200))
 		try(u, context.Background())
 		time.Sleep(time.Hour)
-		if _, err, took := try(u, context.Background()); took > time.Second || !strings.Contains(fmt.Sprint(err), "has not answered for 1h") {
+		if _, err, took := try(u, context.Background()); took > time.Second || !strings.Contains(fmt.Sprint(err), "has not responded for 1h") {
 			t.Errorf("%v after %v", err, took)
 		}
 		began := time.Now()

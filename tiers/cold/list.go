@@ -28,10 +28,9 @@ type Listed struct {
 // maxPage is the largest page of a listing in bytes: a thousand keys of the greatest length fit.
 const maxPage = 16 << 20
 
-// List calls yield with the objects of a bucket whose keys begin with prefix, in order, from
-// behind the key after on ("": from the first), until yield returns an error (ListObjectsV2). The
-// error is that of yield, a *ResponseError with the upstream's answer, or
-// akigw.ErrUpstreamUnavailable.
+// List calls yield with the objects of a bucket whose keys begin with prefix, in order, starting
+// after the key after ("": at the first), until yield returns an error (ListObjectsV2). The error
+// is that of yield, a *ResponseError with the upstream's response, or akigw.ErrUpstreamUnavailable.
 func List(ctx context.Context, upstream Doer, bucket, prefix, after string, yield func(Listed) error) error {
 	query := url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {prefix}}
 	for {

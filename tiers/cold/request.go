@@ -76,12 +76,12 @@ type ResponseError struct {
 }
 
 // Error implements error.
-func (e *ResponseError) Error() string { return "upstream answered " + strconv.Itoa(e.Status) }
+func (e *ResponseError) Error() string { return "upstream responded with " + strconv.Itoa(e.Status) }
 
 // NewResponseError reads and closes resp's body.
 func NewResponseError(resp *http.Response) *ResponseError {
 	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // a cut error text is still the error
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // a truncated error document still identifies the error
 	return &ResponseError{Status: resp.StatusCode, Header: resp.Header, Body: body}
 }
 
@@ -90,7 +90,7 @@ const ErrNotSent = akigw.Error("not sent")
 
 // ErrDeadline is the cause of a context that ended because a deadline expired. It says something about
 // the upstream; a client that leaves does not.
-const ErrDeadline = akigw.Error("no answer within the deadline")
+const ErrDeadline = akigw.Error("no response within the deadline")
 
 // errGivenUp marks a request that its sender cancelled, or whose body its sender did not finish: it says
 // nothing about the upstream.

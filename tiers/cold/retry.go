@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// backoffBase and throttledBase are the upper bounds of the wait before the first retry; they double
-	// with each, up to backoffCap. The wait is a random time below the bound ("full jitter"). An
-	// upstream that throttles gets more time.
+	// backoffBase and throttledBase are the upper bounds of the wait before the first retry; they
+	// double with each, up to backoffCap. The wait is a random time below the bound ("full
+	// jitter"). An upstream that throttles gets more time.
 	backoffBase   = 100 * time.Millisecond
 	throttledBase = time.Second
 	backoffCap    = 5 * time.Second

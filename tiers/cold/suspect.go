@@ -37,7 +37,7 @@ const (
 )
 
 // ErrSuspect: the request was refused because the upstream has stopped responding.
-var ErrSuspect = fmt.Errorf("%w: the upstream has stopped answering and is probed until it does", ErrNotSent)
+var ErrSuspect = fmt.Errorf("%w: the upstream has stopped responding and is probed until it responds", ErrNotSent)
 
 // suspicion detects that one upstream has stopped responding. Its methods may be called from any
 // goroutine.

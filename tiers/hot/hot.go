@@ -1,8 +1,8 @@
-// Package hot is the memory tier: a map bounded by the weight of its values in bytes, which keeps
-// what is used often and recently (W-TinyLFU, of otter).
+// Package hot is the memory tier: a map that is bounded by the weight of its values in bytes and
+// keeps those used often and recently (W-TinyLFU, from otter).
 //
-// When it is full, it admits a value only when the value is offered for the second time lately. So
-// what is read once, as by a scan, is not admitted.
+// When it is full, it admits a value only if the value was offered before, recently. So values that
+// are read once, as by a scan, are not admitted.
 //
 // It promises only to stay within its bound and never to change a value. It may refuse or evict any
 // value at any time, except pinned ones.
@@ -16,8 +16,8 @@ import (
 	"github.com/akidb/akigw/internal/popular"
 )
 
-// Cache is the memory tier. All methods may be called from any goroutine.
-// Values are shared with every reader and must not be changed after Put.
+// Cache is the memory tier. Its methods are safe for concurrent use. Values are shared with all
+// readers and must not be changed after Put.
 type Cache[K comparable, V any] struct {
 	values  *otter.Cache[K, V]
 	max     int64 // bytes
@@ -26,12 +26,12 @@ type Cache[K comparable, V any] struct {
 	pins    pins[K, V]
 }
 
-// counters is the size of the sketch of what was offered: 1 MiB.
+// counters is the size of the sketch of offered values: 1 MiB.
 const counters = 1 << 18
 
-// New makes a cache of at most maxBytes, as counted by weigh (bytes of one entry, with its
+// New returns a cache of at most maxBytes, as measured by weigh (bytes of one entry including its
 // overhead). id is a hash of a key and its value, by which a repeated offer is recognised. With
-// maxBytes 0 the cache keeps nothing.
+// maxBytes 0 the cache stores nothing.
 func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32, id func(K, V) uint64) *Cache[K, V] {
 	if maxBytes <= 0 {
 		return &Cache[K, V]{}
@@ -57,7 +57,7 @@ func (c *Cache[K, V]) Get(key K) (V, bool) {
 	return c.values.GetIfPresent(key)
 }
 
-// Peek is Get that counts no access.
+// Peek is Get without counting an access.
 func (c *Cache[K, V]) Peek(key K) (V, bool) {
 	if c.values == nil {
 		var none V
@@ -70,14 +70,14 @@ func (c *Cache[K, V]) Peek(key K) (V, bool) {
 	return e.Value, ok
 }
 
-// Has reports whether a value is there, without counting an access.
+// Has reports whether a key has a value, without counting an access.
 func (c *Cache[K, V]) Has(key K) bool {
 	_, ok := c.Peek(key)
 	return ok
 }
 
-// Put offers a value, and reports whether it was admitted. An admitted value is shared with readers
-// from then on, and may be evicted at once.
+// Put offers a value, and reports whether it was admitted. From then on an admitted value is shared
+// with readers. It may be evicted at once.
 func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
 	if c.values == nil {
 		return false
@@ -93,8 +93,8 @@ func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
 	return true
 }
 
-// Keep admits a value however seldom it was requested, because it is going to be. It may be evicted
-// at once all the same.
+// Keep admits a value however rarely it was requested before, because it is expected to be
+// requested. It may still be evicted at once.
 func (c *Cache[K, V]) Keep(key K, value V) {
 	if c.values != nil {
 		c.values.Set(key, value)
@@ -109,8 +109,8 @@ func (c *Cache[K, V]) Drop(key K) {
 	}
 }
 
-// All iterates over the values. Those that are added or removed meanwhile may be among them or not.
-// It counts no accesses.
+// All iterates over the values. Values that are added or removed meanwhile may or may not be
+// included. It counts no accesses.
 func (c *Cache[K, V]) All() iter.Seq2[K, V] {
 	if c.values == nil {
 		return func(func(K, V) bool) {}
@@ -152,7 +152,7 @@ func (c *Cache[K, V]) Close() error {
 // MostPinned is how many bytes can be pinned: three quarters of the bound.
 func (c *Cache[K, V]) MostPinned() int64 { return c.pins.most }
 
-// Pin keeps a value, one of a group, until it is dropped or its group is released. It returns false if
+// Pin keeps a value of a group until it is dropped or its group is released. It returns false if
 // there is no space for it.
 func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
 	if c.values == nil || !c.pins.add(group, key, value, c.resize) {
@@ -162,7 +162,8 @@ func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
 	return true
 }
 
-// Release ends the pins of a group. With keep its values stay as others do; without it they are removed.
+// Release ends the pins of a group. With keep its values become ordinary ones; without it they are
+// removed.
 func (c *Cache[K, V]) Release(group uint64, keep bool) {
 	for key, value := range c.pins.release(group, c.resize) {
 		if keep {
@@ -171,11 +172,11 @@ func (c *Cache[K, V]) Release(group uint64, keep bool) {
 	}
 }
 
-// resize gives the other values the space that pins leave.
+// resize leaves the other values the space that pins do not use.
 func (c *Cache[K, V]) resize(pinned int64) { c.values.SetMaximum(uint64(c.max - pinned)) }
 
 // Pinned is the weight of the pinned values.
 func (c *Cache[K, V]) Pinned() int64 { return c.pins.bytes.Load() }
 
-// Groups are the groups that have pinned values.
+// Groups returns the groups with pinned values.
 func (c *Cache[K, V]) Groups() []uint64 { return c.pins.all() }

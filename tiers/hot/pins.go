@@ -7,13 +7,13 @@ import (
 	"sync/atomic"
 )
 
-// pins are values that are not evicted. They are kept apart from the others and count towards the same
-// bound.
+// pins holds the values that are not evicted. They are stored apart from the others and count
+// towards the same bound.
 type pins[K comparable, V any] struct {
 	most   int64             // bytes that can be pinned
-	weigh  func(K, V) uint32 // of one value, in bytes
-	count  atomic.Int64      // so that get is fast when there are none
-	bytes  atomic.Int64      // changed with mu
+	weigh  func(K, V) uint32 // weight of a value in bytes
+	count  atomic.Int64      // number of pins, which makes get fast when there are none
+	bytes  atomic.Int64      // changed while mu is held
 	values sync.Map          // of K to V
 
 	mu     sync.Mutex
@@ -33,9 +33,9 @@ func (p *pins[K, V]) get(key K) (value V, ok bool) {
 	return value, ok
 }
 
-// add pins a value, one of a group, in the place of an earlier one of its key. It returns false, and the
-// earlier one is not pinned any more, if there is no space for it. resize is called with the bytes that
-// are pinned then, while mu is held.
+// add pins a value of a group, and replaces an earlier value of its key. If there is no space for
+// it, it returns false, and the earlier value is no longer pinned. resize is called, while mu is
+// held, with the number of pinned bytes.
 func (p *pins[K, V]) add(group uint64, key K, value V, resize func(pinned int64)) bool {
 	bytes := int64(p.weigh(key, value))
 	p.mu.Lock()
@@ -59,7 +59,7 @@ func (p *pins[K, V]) add(group uint64, key K, value V, resize func(pinned int64)
 	return true
 }
 
-// release ends the pins of a group, and returns its values. resize is that of add.
+// release ends the pins of a group, and returns its values. For resize, see add.
 func (p *pins[K, V]) release(group uint64, resize func(pinned int64)) map[K]V {
 	if p.count.Load() == 0 {
 		return nil
@@ -76,7 +76,7 @@ func (p *pins[K, V]) release(group uint64, resize func(pinned int64)) map[K]V {
 	return released
 }
 
-// remove ends the pin of one value, if it is pinned. resize is that of add.
+// remove unpins a value if it is pinned. For resize, see add.
 func (p *pins[K, V]) remove(key K, resize func(pinned int64)) {
 	if p.count.Load() == 0 {
 		return
@@ -105,7 +105,7 @@ func (p *pins[K, V]) removeLocked(key K) {
 	p.count.Add(-1)
 }
 
-// all are the groups that have pinned values.
+// all returns the groups with pinned values.
 func (p *pins[K, V]) all() []uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()

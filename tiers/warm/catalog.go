@@ -9,12 +9,12 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Beside each catalog record are a summary of it, so that the catalog can be read through without the
-// bodies that are kept in records, and a record of its accesses. Both are small and stay in the LSM
-// tree. A summary comes and goes with its record; the accesses of a key outlive what it holds, and go
-// when its record is evicted.
+// Next to each catalog record, the tier stores a summary of it, so that the catalog can be read
+// without the bodies that records contain, and a record of its accesses. Both are small and stay in
+// the LSM tree. A summary is written and removed with its record; the accesses of a key outlive its
+// object, and are removed when its record is evicted.
 
-// PutAccesses stores records of accesses; values[i] is that of keys[i]. Where there is no space it
+// PutAccesses stores records of accesses; values[i] is that of keys[i]. If there is no space, it
 // stores none.
 func (t *Tier) PutAccesses(keys []akigw.Key, values [][]byte) error {
 	var size int64
@@ -39,12 +39,12 @@ func (t *Tier) PutAccesses(keys []akigw.Key, values [][]byte) error {
 	})
 }
 
-// Accesses returns the record of the accesses of a key. The bytes are the caller's.
+// Accesses returns the record of the accesses of a key. The caller owns the bytes.
 func (t *Tier) Accesses(key akigw.Key) ([]byte, bool) {
 	return t.peek(companion(accessPrefix, t.data.values.entryKey(key)))
 }
 
-// Summary returns the summary of the record of a key. The bytes are the caller's.
+// Summary returns the summary of the record of a key. The caller owns the bytes.
 func (t *Tier) Summary(key akigw.Key) ([]byte, bool) {
 	return t.peek(companion(summaryPrefix, t.data.values.entryKey(key)))
 }
@@ -61,23 +61,23 @@ func (t *Tier) DropAccesses(places ...Place) error {
 	})
 }
 
-// Place is the place of the summary of an object among all others: they are in the order of
-// bucket and key, unless the tier hides names. The zero value is before all of them.
+// Place is the position of an object's summary: they are in the order of bucket and key, unless the
+// tier hides names. The zero value is before all of them.
 type Place string
 
 // Known is what is stored beside a record. Its slices are valid while yield runs.
 type Known struct {
 	Place    Place
-	Summary  []byte // nil for accesses whose record is gone
+	Summary  []byte // nil for accesses without a record
 	Accesses []byte // nil for none
 }
 
 // summaryBatch is how many summaries are read in one transaction.
 const summaryBatch = 1024
 
-// Summaries calls yield with the summaries of a bucket's keys that begin with prefix, of all buckets for
-// "", from behind a place on, until yield returns false. If the tier hides names, it yields all,
-// whatever their bucket and key.
+// Summaries calls yield with the summaries of a bucket's keys that begin with prefix (of all
+// buckets for ""), starting after a place, until yield returns false. If the tier hides names, it
+// yields all, whatever their bucket and key.
 func (t *Tier) Summaries(bucket, prefix string, after Place, yield func(Known) bool) error {
 	var among []byte
 	if bucket != "" && t.data.values.secret == nil {
@@ -97,8 +97,8 @@ func (t *Tier) Summaries(bucket, prefix string, after Place, yield func(Known) b
 	return nil
 }
 
-// yield calls yield with a batch of summaries behind a place. It returns how far it came, and whether
-// there may be more to yield.
+// yield calls yield with a batch of summaries after a place. It returns how far it got, and whether
+// there may be more.
 func (p *sideBySide) yield(after Place, yield func(Known) bool) (Place, bool) {
 	for range summaryBatch {
 		k, ok := p.next()
@@ -118,7 +118,7 @@ func (p *sideBySide) yield(after Place, yield func(Known) bool) (Place, bool) {
 type sideBySide struct {
 	data *database
 	all  [2]*badger.Iterator // of summaries and of accesses
-	seen [2]bool             // what an iterator is at has been returned
+	seen [2]bool             // the current item of an iterator has been returned
 }
 
 func newSideBySide(d *database, txn *badger.Txn, among []byte, after Place) *sideBySide {
@@ -143,11 +143,11 @@ func (p *sideBySide) close() {
 	}
 }
 
-// next returns what is stored at the next place, false behind the last one.
+// next returns what is stored at the next place, false after the last one.
 func (p *sideBySide) next() (k Known, ok bool) {
 	var least []byte
 	for i, it := range p.all {
-		if p.seen[i] { // only now: what was returned was the iterator's
+		if p.seen[i] { // only now, because the returned slices belonged to the iterator
 			it.Next()
 			p.seen[i] = false
 		}
@@ -173,8 +173,7 @@ func (p *sideBySide) next() (k Known, ok bool) {
 	return k, true
 }
 
-// Runs calls yield with each run of blocks, by rising numbers, and how many of its blocks
-// are there.
+// Runs calls yield with each run of blocks, by ascending number, and how many of its blocks exist.
 func (t *Tier) Runs(yield func(run uint64, blocks int64) bool) {
 	var run uint64
 	var n int64

@@ -126,7 +126,7 @@ func (c *codec) decode(key, stored []byte) ([]byte, error) {
 			return nil, fmt.Errorf("%w: %w", akigw.ErrChecksum, err)
 		}
 	} else if c.secret != nil && key[0] != metaPrefix {
-		return nil, akigw.ErrChecksum // it was not written by this tier
+		return nil, akigw.ErrChecksum // this tier did not write it
 	}
 	switch {
 	case done&zipped != 0:

@@ -10,13 +10,13 @@ import (
 type counters struct {
 	corrupt     *metrics.Counter // values whose checksum was wrong
 	refused     *metrics.Counter // values that did not fit
-	evicted     *metrics.Counter // values that left for others
+	evicted     *metrics.Counter // values removed to make space for others
 	failed      *metrics.Counter // values that could not be written
-	unpopular   *metrics.Counter // values that were not worth the space of others
+	unpopular   *metrics.Counter // values less popular than those that they would have displaced
 	pinsRefused *metrics.Counter // pins that did not fit
 }
 
-// newCounters registers the metrics in a set, or in one that nobody reads if it is nil.
+// newCounters registers the metrics in set, or in a private one if it is nil.
 func newCounters(set *metrics.Set) counters {
 	set = cmp.Or(set, metrics.NewSet())
 	return counters{

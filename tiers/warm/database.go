@@ -19,8 +19,8 @@ import (
 	records "github.com/akidb/akigw/internal/codec"
 )
 
-// database is Badger with what each value gets here: a checksum that covers its key, and the encoding
-// of the codec. It drops what is damaged. It knows no quota, and does not decide what is kept.
+// database wraps Badger and adds to each value a checksum that covers its key, and the encoding of
+// the codec. It drops damaged values. It has no quota, and does not decide what is kept.
 type database struct {
 	db       *badger.DB
 	values   *codec
@@ -101,14 +101,14 @@ func setAside(config Config, cause error) error {
 	old, _ := filepath.Glob(config.Dir + ".broken-*") // the pattern is well-formed
 	for _, dir := range old {
 		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("warm tier: remove %s: %w", dir, err)
+			return fmt.Errorf("warm tier: removing %s: %w", dir, err)
 		}
 	}
 	aside := config.Dir + ".broken-" + time.Now().UTC().Format("20060102T150405")
 	if err := os.Rename(config.Dir, aside); err != nil {
 		return fmt.Errorf("warm tier: %w; and it cannot be set aside: %w", cause, err)
 	}
-	config.Log.Error("the warm tier did not open: set aside, starting empty; delete it when you have looked at it",
+	config.Log.Error("the warm tier could not be opened: its directory was set aside and the tier starts empty; delete the old directory when you have looked at it",
 		"dir", config.Dir, "aside", aside, "error", cause)
 	return nil
 }
@@ -125,7 +125,7 @@ func (d *database) close() error {
 	case err := <-closed:
 		return err
 	case <-time.After(closePatience):
-		return fmt.Errorf("it did not close within %s, because of damage in it; the next start finds it as after a crash", closePatience)
+		return fmt.Errorf("it did not close within %s because of damage in it; the next start will treat it as after a crash", closePatience)
 	}
 }
 
@@ -171,7 +171,7 @@ func (d *database) read(key, buffer []byte) (value []byte, ok bool) {
 func (d *database) dropDamaged(key []byte, cause error) {
 	d.counters.corrupt.Inc()
 	n := d.health.corrupted.Add(1)
-	d.log.Warn("dropped a damaged value of the warm tier; it is fetched again from the upstream", "key", fmt.Sprintf("%q", key), "error", cause)
+	d.log.Warn("dropped a damaged value of the warm tier; it will be fetched again from the upstream", "key", fmt.Sprintf("%q", key), "error", cause)
 	d.health.damage(n, d.remove(key))
 }
 
@@ -210,7 +210,7 @@ func (d *database) has(key []byte) bool {
 // encoding of the codec.
 type record struct{ key, stored []byte }
 
-// seal makes a record of a value.
+// seal returns the record of a value.
 func (d *database) seal(key, value []byte, compress bool) (record, error) {
 	stored, err := d.values.encode(key, value, compress)
 	if err != nil {
@@ -220,11 +220,11 @@ func (d *database) seal(key, value []byte, compress bool) (record, error) {
 	return record{key, stored}, nil
 }
 
-// pair is a value and what it is stored under.
+// pair is a value and its key in the database.
 type pair struct{ key, value []byte }
 
-// sealAll appends the records of a value and of those beside it to buffer. size is about what the first
-// one takes, in bytes.
+// sealAll appends the records of a value and of those stored next to it to buffer. size is the
+// approximate size of the first one in bytes.
 func (d *database) sealAll(buffer []record, how Handling, main pair, beside []pair) (records []record, size int64, err error) {
 	first, err := d.seal(main.key, main.value, how.Compress)
 	size = int64(len(first.key) + len(first.stored) + 64)
@@ -265,9 +265,10 @@ func (d *database) update(change func(txn *badger.Txn) error) error {
 // dropped is the user meta of a tombstone: see blank.
 const dropped = 1
 
-// blank puts tombstones in the place of values. Where a value is removed, and the tables compacted,
-// while Badger rewrites the value log file that has it, the rewriting brings it back; below a tombstone
-// it stays hidden. Tombstones are removed by eviction: no file is rewritten then.
+// blank replaces values by tombstones. If a value is removed and the tables are compacted while
+// Badger rewrites the value log file that holds it, the rewrite restores the value; below a
+// tombstone it stays hidden. Eviction removes tombstones, at a time when no file is being
+// rewritten.
 func (d *database) blank(keys ...[]byte) error {
 	if !d.health.removable() {
 		return nil
@@ -283,7 +284,7 @@ func (d *database) blank(keys ...[]byte) error {
 	})
 }
 
-// item finds what is stored under a key, and no tombstone.
+// item returns the item of a key, unless it is a tombstone.
 func item(txn *badger.Txn, key []byte) (*badger.Item, error) {
 	item, err := txn.Get(key)
 	if err == nil && item.UserMeta() == dropped {
@@ -308,14 +309,14 @@ func (d *database) remove(keys ...[]byte) error {
 	})
 }
 
-// scan calls yield with each key (a copy) and its value's size in order, from
-// start on, within prefix, until yield returns false.
+// scan calls yield with each key within prefix (a copy) and the size of its value in order,
+// starting at start, until yield returns false.
 func (d *database) scan(prefix, start []byte, yield func(key []byte, size int64) bool) {
 	d.iterate(prefix, start, func(item *badger.Item) bool { return yield(item.KeyCopy(nil), item.EstimatedSize()) })
 }
 
-// iterate calls yield with each item in order, from start on, within prefix, until yield
-// returns false. An item is valid while yield runs.
+// iterate calls yield with each item within prefix in order, starting at start, until yield returns
+// false. An item is valid while yield runs.
 func (d *database) iterate(prefix, start []byte, yield func(*badger.Item) bool) {
 	_ = d.db.View(func(txn *badger.Txn) error { // a closed database has no keys
 		opt := badger.DefaultIteratorOptions
@@ -337,8 +338,8 @@ func (d *database) keys(prefix []byte, yield func(key []byte) bool) {
 	d.iterate(prefix, prefix, func(item *badger.Item) bool { return yield(item.Key()) })
 }
 
-// view is the value of an item, for as long as the transaction lasts and the iterator
-// stays; nil if it is damaged.
+// view returns the value of an item, valid until the transaction ends or the iterator moves; nil if
+// it is damaged.
 func (d *database) view(item *badger.Item) (value []byte) {
 	_ = item.Value(func(stored []byte) error { // what cannot be read counts as damaged
 		if len(stored) < 5 || checksum(item.Key(), stored[4:]) != binary.BigEndian.Uint32(stored) {
@@ -366,10 +367,10 @@ func (d *database) batch(change func(*badger.WriteBatch) error) error {
 	})
 }
 
-// stir makes Badger notice what was removed. It learns how much of a value log file is garbage only
-// when it compacts tables, and it compacts only when memtables fill up. With large values those hold so
-// few keys that this would never happen. So one memtable is filled with padding, always under the same
-// keys.
+// stir makes Badger notice removed values. Badger learns how much of a value log file is garbage
+// only when it compacts tables, and it compacts only when memtables fill up. With large values,
+// memtables hold so few keys that this would never happen. So stir fills one memtable with padding,
+// always under the same keys.
 func (d *database) stir() {
 	batch := d.db.NewWriteBatch()
 	defer batch.Cancel()
@@ -384,7 +385,7 @@ func (d *database) stir() {
 	}
 }
 
-// reclaim lets Badger rewrite up to four value log files of which at least a share is garbage.
+// reclaim lets Badger rewrite up to four value log files of which at least this share is garbage.
 func (d *database) reclaim(share float64) {
 	for range 4 {
 		err := d.gate.rewrite(func() error { return d.db.RunValueLogGC(share) })

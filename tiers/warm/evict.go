@@ -6,32 +6,33 @@ import (
 	"time"
 )
 
-// Eviction begins when highTenths of the limit are taken, and ends at lowTenths: what is between is
-// for writes that come meanwhile.
+// Eviction begins when highTenths of the limit are used, and ends at lowTenths. The space in
+// between is for writes that arrive meanwhile.
 const (
 	highTenths = 9
 	lowTenths  = 8
-	// crowdedTenths is from where on a value has to be popular to be admitted. It is below
-	// lowTenths, or values that nobody reads again would fill what eviction freed.
+	// crowdedTenths is the fill level from which a value must be popular to be admitted. It is
+	// below lowTenths; otherwise values that nobody reads again would fill the space that eviction
+	// frees.
 	crowdedTenths = 7
 )
 
 const (
-	// tick is how often space is measured; fastTick is how often it is made
-	// while it is short.
+	// tick is how often space is measured; fastTick is how often while space is short.
 	tick     = 250 * time.Millisecond
 	fastTick = 25 * time.Millisecond
-	// liveShare is the part of the limit that live values keep whatever happens:
-	// when there is no room beside so few of them, it is rewrites that are due.
+	// liveShare is the inverse share of the limit below which live values are not evicted: if there
+	// is no space although so few values are live, Badger has to rewrite files.
 	liveShare = 2
-	// sweepShare is the part of the limit that one tick evicts, and sweepLeast
-	// the bytes that it evicts of a small one: each tick has a cost of its own.
+	// sweepShare is the inverse share of the limit that one tick evicts, and sweepLeast the minimum
+	// in bytes for a small tier, because each tick has a fixed cost.
 	sweepShare = 16
 	sweepLeast = 4 << 20
 )
 
-// evictor keeps the tier within its quota. It measures the disk, evicts what is not used (a clock with
-// a counter for each key), and lets Badger rewrite value log files. Its methods are for one goroutine.
+// evictor keeps the tier within its quota. It measures the disk, evicts values that are not used (a
+// clock with a counter for each key), and lets Badger rewrite value log files. Its methods are for
+// one goroutine.
 type evictor struct {
 	*database
 	quota   int64
@@ -39,17 +40,17 @@ type evictor struct {
 	heat    *heat
 	popular *popularity
 	pins    *pins
-	live    *atomic.Int64 // bytes of values that are reachable, about
-	average *atomic.Int64 // bytes of a value, lately
+	live    *atomic.Int64 // approximate size of the reachable values in bytes
+	average *atomic.Int64 // recent average size of a value in bytes
 	crowded *atomic.Bool  // space is being freed, or will be soon
 
-	next []byte // where the hand of the clock is
-	owed int64  // bytes that were evicted and that the disk has not freed yet
-	seen int64  // bytes of the values that stayed in this pass
+	next []byte // position of the clock's hand
+	owed int64  // evicted bytes that the disk has not freed yet
+	seen int64  // bytes of the values kept in this pass
 	busy bool   // space is being freed
 }
 
-// run measures the disk, evicts and reclaims space until ctx ends or the directory is gone.
+// run measures the disk, evicts and reclaims space until ctx ends or the directory disappears.
 func (e *evictor) run(ctx context.Context) {
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
@@ -70,7 +71,8 @@ func (e *evictor) run(ctx context.Context) {
 	}
 }
 
-// step measures the disk and frees space if it has to. It returns how long to wait before the next one.
+// step measures the disk and frees space if necessary. It returns how long to wait before the next
+// step.
 func (e *evictor) step() time.Duration {
 	e.space.measure()
 	e.makeRoom()
@@ -80,8 +82,9 @@ func (e *evictor) step() time.Duration {
 	return tick
 }
 
-// makeRoom evicts when the disk is nearly full of live data, and lets Badger rewrite value log files.
-// What was evicted is freed only by a rewrite, so while much of it is owed nothing more is evicted.
+// makeRoom evicts when the disk is nearly full of live data, and lets Badger rewrite value log
+// files. Only a rewrite frees what was evicted, so while much of it is owed nothing more is
+// evicted.
 func (e *evictor) makeRoom() {
 	e.busy = e.space.full(highTenths) || e.busy && e.space.full(lowTenths)
 	e.crowded.Store(e.space.full(crowdedTenths))
@@ -89,7 +92,7 @@ func (e *evictor) makeRoom() {
 		return
 	}
 	if e.space.free.Load() < vlogFileSize(e.quota) {
-		return // others have filled the disk: without space for a rewritten file nothing is freed
+		return // other programs have filled the disk: without space for a rewritten file nothing can be freed
 	}
 	if e.busy && e.owed < e.space.limit()/3 && e.live.Load() > e.space.limit()/liveShare {
 		e.owed += e.sweep(max(e.space.limit()/sweepShare, sweepLeast))
@@ -107,12 +110,12 @@ func (e *evictor) makeRoom() {
 	freed := before - e.space.used.Load()
 	e.owed = max(0, e.owed-max(freed, 0))
 	if e.busy && freed <= 0 {
-		e.owed -= e.owed / 8 // what was not freed may never be: evict more
+		e.owed -= e.owed / 8 // bytes still owed may never be freed, so evict more
 	}
 }
 
-// sweep moves the hand on until it has evicted want bytes or passed every key once: what was used since
-// the last pass gets another one. It returns the bytes that it evicted.
+// sweep moves the hand on until it has evicted want bytes or passed every key once. A key used
+// since the last pass is kept for another one. It returns the number of evicted bytes.
 func (e *evictor) sweep(want int64) (bytes int64) {
 	wrapped := false
 	e.popular.learn()
@@ -123,7 +126,7 @@ func (e *evictor) sweep(want int64) (bytes int64) {
 		if !e.evict(victims) {
 			return bytes
 		}
-		if e.next == nil { // all keys were seen: what is live is known
+		if e.next == nil { // all keys were seen, so the live size is known
 			e.live.Store(e.seen)
 			e.seen = 0
 			if wrapped {
@@ -135,8 +138,8 @@ func (e *evictor) sweep(want int64) (bytes int64) {
 	return bytes
 }
 
-// victims moves the hand over some thousand keys at most, until it has found keys to evict of want
-// bytes. It sets next to nil behind the last key.
+// victims moves the hand over a few thousand keys at most, until it has found keys to evict with
+// want bytes. It sets next to nil after the last key.
 func (e *evictor) victims(want int64) (keys [][]byte, bytes int64) {
 	passed, start := 0, e.next
 	e.next = nil
@@ -161,7 +164,7 @@ func (e *evictor) victims(want int64) (keys [][]byte, bytes int64) {
 	return keys, bytes
 }
 
-// evict removes values, and what is stored beside records. It returns false if that failed.
+// evict removes values, and the companions of records. It returns false if that failed.
 func (e *evictor) evict(keys [][]byte) bool {
 	for _, key := range keys {
 		all := [][]byte{key}

@@ -6,8 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// health says whether the tier can be used: its directory is there, its disk takes writes, and what it
-// returns is sound. Once off, the tier stays off until the next start, which finds it as after a crash.
+// health says whether the tier can be used: its directory exists, its disk accepts writes, and the
+// values it returns are intact. Once off, the tier stays off until the next start, which treats it
+// as after a crash.
 type health struct {
 	dir     string
 	opened  os.FileInfo // of the directory, when it was opened
@@ -15,13 +16,13 @@ type health struct {
 	log     *slog.Logger
 
 	off       atomic.Bool
-	why       atomic.Pointer[string] // it is off
-	missing   atomic.Bool            // the directory is not there any more
+	why       atomic.Pointer[string] // why the tier is off
+	missing   atomic.Bool            // the directory no longer exists
 	corrupted atomic.Int64           // damaged values
 }
 
-// maxCorrupt is the number of damaged values after which the disk is not
-// trusted any more and the tier switches itself off.
+// maxCorrupt is the number of damaged values after which the tier no longer trusts the disk and
+// switches itself off.
 const maxCorrupt = 64
 
 // switchOff ends all use of the tier until the next start.
@@ -35,8 +36,8 @@ func (h *health) switchOff(why string, args ...any) {
 	}
 }
 
-// intact reports whether the directory is the one that was opened. If not, the tier is switched off:
-// Badger waits for ever for a file that it cannot create.
+// intact reports whether the directory is the one that was opened. If not, it switches the tier
+// off, because Badger waits for ever for a file that it cannot create.
 func (h *health) intact() bool {
 	if h.missing.Load() {
 		return false
@@ -50,8 +51,7 @@ func (h *health) intact() bool {
 	return false
 }
 
-// removable reports whether values can be removed. If not, the tier is switched off, and with it all
-// that is in it.
+// removable reports whether values can be removed. If not, it switches the whole tier off.
 func (h *health) removable() bool {
 	if h.off.Load() {
 		return false
@@ -62,7 +62,7 @@ func (h *health) removable() bool {
 	if err := roomFor(h.dir, removeRoom); err != nil {
 		h.ballast.release()
 		if err = roomFor(h.dir, removeRoom); err != nil {
-			h.switchOff("something has to be removed from it, and that takes some room", "error", err)
+			h.switchOff("removing a value takes some disk space, and there is none", "error", err)
 			return false
 		}
 	}

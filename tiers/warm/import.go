@@ -10,14 +10,14 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Imported is an object that Import puts into the catalog.
+// Imported is an object that Import adds to the catalog.
 type Imported struct {
 	Key                       akigw.Key
 	Record, Summary, Accesses []byte // Accesses may be nil
 }
 
-// Import stores many records: those that next returns until it returns false, in the order of their
-// keys. It replaces existing records. It must be called before Run and before any write.
+// Import stores the records that next returns until it returns false, in the order of their keys.
+// It replaces existing records. It must be called before Run and before any write.
 func (t *Tier) Import(next func() (Imported, bool)) (err error) {
 	var w interface {
 		put(stream uint32, key, stored []byte) error
@@ -41,7 +41,7 @@ func (t *Tier) Import(next func() (Imported, bool)) (err error) {
 	}
 }
 
-// empty reports whether there is nothing but counters.
+// empty reports whether the database holds nothing but counters.
 func (d *database) empty() bool {
 	empty := true
 	d.keys(nil, func(key []byte) bool {
@@ -51,9 +51,9 @@ func (d *database) empty() bool {
 	return empty
 }
 
-const errRoom = akigw.Error("no room in the warm tier")
+const errRoom = akigw.Error("the warm tier has no space")
 
-// putImported stores a record and what belongs to it, each in a stream of its own.
+// putImported stores a record and its companions, each in a stream of its own.
 func (t *Tier) putImported(put func(stream uint32, key, stored []byte) error, i Imported) error {
 	id := t.data.values.entryKey(i.Key)
 	if !t.space.claim(int64(3*len(id) + len(i.Record) + len(i.Summary) + len(i.Accesses) + 192)) {
@@ -74,7 +74,7 @@ func (t *Tier) putImported(put func(stream uint32, key, stored []byte) error, i 
 	return nil
 }
 
-// batchWriter adds to what is there.
+// batchWriter adds to existing records.
 type batchWriter struct{ batch *badger.WriteBatch }
 
 func (b *batchWriter) put(_ uint32, key, stored []byte) error { return b.batch.Set(key, stored) }
@@ -138,7 +138,7 @@ func (w *tableWriter) flush() error {
 
 func (w *tableWriter) cancel() {
 	w.stream.Cancel()
-	_ = errors.Join(w.buffer.Release(), w.restore()) // the tier is empty then, at the worst
+	_ = errors.Join(w.buffer.Release(), w.restore()) // at worst the tier is empty now
 }
 
 // restore puts back the counters that preparing has dropped.

@@ -6,7 +6,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// The first byte of a key of the database says what is stored under it.
+// The first byte of a database key says what is stored under it.
 const (
 	entryPrefix   = 'c'
 	blockPrefix   = 'b'
@@ -15,24 +15,25 @@ const (
 	accessPrefix  = 'a'
 )
 
-// Run names an extent: the blocks of one version of an object.
+// Run identifies an extent: the blocks of one version of an object.
 type Run struct {
 	ID uint64
-	// Object is a number of the object, the same for all its versions: its
-	// popularity outlives an extent.
+	// Object is a number for the object, the same for all its versions: its popularity outlives an
+	// extent.
 	Object uint64
 	Handling
 }
 
 // Handling says how values of an object are stored.
 type Handling struct {
-	// Compress asks that they are compressed where it pays.
+	// Compress asks for compression where it pays.
 	Compress bool
-	// Wanted admits them however seldom they were read.
+	// Wanted admits the values however rarely they were read.
 	Wanted bool
 }
 
-// entryKey is the key of the database for the record of an object. Names are hidden if values are.
+// entryKey returns the database key of the record of an object. Names are hidden if values are
+// encrypted.
 func (c *codec) entryKey(key akigw.Key) []byte {
 	b := make([]byte, 0, 3+len(key.Bucket)+len(key.Name)+len(key.Version))
 	b = append(b, entryPrefix)
@@ -46,7 +47,7 @@ func (c *codec) entryKey(key akigw.Key) []byte {
 	return c.name(b)
 }
 
-// blockKey is the key of the database for a block.
+// blockKey returns the database key of a block.
 func blockKey(run Run, n int64) []byte {
 	b := make([]byte, 0, 25)
 	b = append(b, blockPrefix)
@@ -55,16 +56,16 @@ func blockKey(run Run, n int64) []byte {
 	return binary.BigEndian.AppendUint64(b, run.Object)
 }
 
-// runPrefix is what the keys of all blocks of a run begin with.
+// runPrefix is the common prefix of the keys of all blocks of a run.
 func runPrefix(id uint64) []byte { return blockKey(Run{ID: id}, 0)[:9] }
 
-// companion is the key of the database that a summary, or accesses, have beside a record.
+// companion returns the database key of the summary or accesses that belong to a record.
 func companion(prefix byte, record []byte) []byte {
 	return append([]byte{prefix}, record[1:]...)
 }
 
-// popularityKey is what the popularity of a key of the database is counted under:
-// for a block, its number and its object, whatever run it belongs to.
+// popularityKey returns the key under which the popularity of a database key is counted: for a
+// block, its number and its object, whatever run it belongs to.
 func popularityKey(key []byte) []byte {
 	if key[0] == blockPrefix {
 		return key[9:]

@@ -9,8 +9,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// Marks are files in the directory that say how its last use ended. They are no keys of Badger's,
-// which could come back after a power failure.
+// Marks are files in the directory that say how its last use ended. They are not Badger keys,
+// because those could reappear after a power failure.
 const (
 	cleanFile   = "CLEAN"   // the last epoch closed the directory in order
 	crashFile   = "CRASHED" // an epoch did not, and the tier has not been emptied since
@@ -23,11 +23,11 @@ type marks struct{ dir string }
 
 func (m marks) path(file string) string { return filepath.Join(m.dir, file) }
 
-// crashed reports whether an epoch did not close the directory: the last one, or one before it. Then
-// keys may point to places in the value log that were lost, and have other values by now. Badger has
-// to verify checksums then: where it finds nonsense it keeps the file locked for good, and neither
-// removes it nor closes. An epoch that closes in order does not end that: what it did not read is as
-// it was.
+// crashed reports whether the last epoch, or one before it, did not close the directory. Then keys
+// may point to places in the value log that were lost and now hold other values, so Badger must
+// verify checksums: where it reads nonsense, it keeps the file locked for good and can neither
+// remove nor close it. A later clean close does not change that, because what that epoch did not
+// read is as it was.
 func (m marks) crashed() (bool, error) {
 	if _, err := os.Stat(m.path(crashFile)); !errors.Is(err, os.ErrNotExist) {
 		return err == nil, err
@@ -47,7 +47,7 @@ func (m marks) crashed() (bool, error) {
 // forgetCrash removes the mark of a crash: the tier is empty.
 func (m marks) forgetCrash() error { return vfs.Remove(vfs.Disk{}, m.path(crashFile)) }
 
-// takeClean removes the mark of a clean end, and reports whether it was there.
+// takeClean removes the mark of a clean close, and reports whether it existed.
 func (m marks) takeClean() (clean bool, err error) {
 	if err := vfs.Remove(vfs.Disk{}, m.path(missedFile)); err != nil {
 		return false, err
@@ -59,7 +59,7 @@ func (m marks) takeClean() (clean bool, err error) {
 	return err == nil, errors.Join(err, vfs.Disk{}.SyncDir(m.dir))
 }
 
-// markClean says that this epoch has closed the directory in order.
+// markClean records that this epoch has closed the directory properly.
 func (m marks) markClean() error {
 	f, err := os.OpenFile(m.path(cleanFile), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -70,7 +70,7 @@ func (m marks) markClean() error {
 
 const errDiedOpening = akigw.Error("an earlier start did not survive opening it")
 
-// beginOpening sets the mark of an opening until endOpening. If it is there, the last start died in
+// beginOpening sets a mark that endOpening removes. If the mark exists, the last start died in
 // between: then the directory is set aside instead of being tried again and again.
 func (m marks) beginOpening() error {
 	f, err := os.OpenFile(m.path(openingFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -85,8 +85,8 @@ func (m marks) beginOpening() error {
 
 func (m marks) endOpening() error { return os.Remove(m.path(openingFile)) }
 
-// Distrust says that this epoch does not use the tier in a directory: whatever is in it has to be
-// validated before it is served again. An error says that this could not be recorded.
+// Distrust records that this epoch does not use the tier in a directory: everything in it must be
+// validated before it is served again. An error means that this could not be recorded.
 func Distrust(dir string) error {
 	m := marks{dir}
 	err := os.Rename(m.path(cleanFile), m.path(missedFile)) // takes no space

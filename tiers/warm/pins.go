@@ -7,13 +7,13 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// pins are the objects that are never evicted. They are kept in memory alone: whoever opens the tier
-// pins again what has to be.
+// pins are the objects that are never evicted. They are kept in memory only: the user of the tier
+// pins objects again after opening it.
 type pins struct {
 	refused *metrics.Counter // pins that did not fit
 
 	mu      sync.RWMutex
-	entries map[string]pin  // by the database's key of the record; guarded by mu
+	entries map[string]pin  // by the database key of the record; guarded by mu
 	runs    map[uint64]bool // guarded by mu
 	bytes   int64           // guarded by mu
 	round   uint64          // of repin; guarded by mu
@@ -25,8 +25,8 @@ type pin struct {
 	round uint64
 }
 
-// add pins a record and the blocks of an extent, of so many bytes. It reports whether all pins stay
-// within most bytes; if not, nothing changes.
+// add pins a record and the blocks of an extent of a size in bytes. It reports whether all pins
+// stay within most bytes; if not, nothing changes.
 func (p *pins) add(id []byte, run uint64, bytes, most int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -46,7 +46,7 @@ func (p *pins) add(id []byte, run uint64, bytes, most int64) bool {
 	return true
 }
 
-// repin removes all pins but those that are added while again runs.
+// repin removes all pins except those that are added while again runs.
 func (p *pins) repin(again func()) {
 	p.mu.Lock()
 	p.round++
@@ -84,7 +84,7 @@ func (p *pins) total() int64 {
 	return p.bytes
 }
 
-// has reports whether a key of the database is one of a pinned object.
+// has reports whether a database key belongs to a pinned object.
 func (p *pins) has(key []byte) bool {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

@@ -25,7 +25,7 @@ const (
 	mostBar = 100
 )
 
-// count counts a key once more and returns how often that was lately.
+// count counts an access of a key and returns its recent number of accesses.
 func (p *popularity) count(key []byte) uint32 {
 	count, halved := p.Count(xxhash.Sum64(key))
 	if halved {
@@ -34,13 +34,13 @@ func (p *popularity) count(key []byte) uint32 {
 	return count
 }
 
-// evicted counts an evicted key.
+// evicted records an evicted key.
 func (p *popularity) evicted(key []byte) {
 	p.sum += 100 * int64(p.Estimate(xxhash.Sum64(key)))
 	p.n++
 }
 
-// learn sets the bar by what was evicted since it was called last.
+// learn sets the bar from what was evicted since the last call.
 func (p *popularity) learn() {
 	if p.n > 0 {
 		p.bar.Store(p.sum / p.n)

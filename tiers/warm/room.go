@@ -18,8 +18,8 @@ import (
 // So there has to be space before Badger is opened, before anything is removed from it, and before it
 // is closed. Without space the tier is not used: it is only a cache.
 
-// errNoRoom: the disk has no space for what Badger writes by itself, or is read-only. The directory is
-// as it was.
+// errNoRoom: the disk has no space for what Badger writes by itself, or is read-only. The directory
+// is unchanged.
 const errNoRoom = akigw.Error("its disk accepts no more data")
 
 const (
@@ -37,14 +37,14 @@ const (
 // roomToOpen returns errNoRoom if a directory cannot be opened now.
 func roomToOpen(dir string) error {
 	err := roomFor(dir, openRoom)
-	if err != nil && os.Truncate(filepath.Join(dir, ballastFile), 0) == nil { // the ballast is there for that
+	if err != nil && os.Truncate(filepath.Join(dir, ballastFile), 0) == nil { // that is what the ballast is for
 		err = roomFor(dir, openRoom)
 	}
 	return err
 }
 
-// roomFor returns errNoRoom if so many bytes cannot be written below a directory, which need not
-// exist yet.
+// roomFor returns errNoRoom if a number of bytes cannot be written below a directory, which need
+// not exist yet.
 func roomFor(dir string, bytes int64) error {
 	var st syscall.Statfs_t
 	err := syscall.Statfs(dir, &st)
@@ -55,16 +55,16 @@ func roomFor(dir string, bytes int64) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", dir, err)
 	case st.Flags&readOnly != 0:
-		return fmt.Errorf("%w: %s is on a disk that is read-only", errNoRoom, dir)
+		return fmt.Errorf("%w: %s is on a read-only disk", errNoRoom, dir)
 	case free < bytes:
-		return fmt.Errorf("%w: %s are free for %s, and it takes %s", errNoRoom, size.Human(free), dir, size.Human(bytes))
+		return fmt.Errorf("%w: %s are free for %s, which needs %s", errNoRoom, size.Human(free), dir, size.Human(bytes))
 	case st.Files > 0 && st.Ffree < openFiles:
-		return fmt.Errorf("%w: the disk of %s has room for %d more files", errNoRoom, dir, st.Ffree)
+		return fmt.Errorf("%w: the disk of %s has space for only %d more files", errNoRoom, dir, st.Ffree)
 	}
 	return nil
 }
 
-// noRoom wraps an error in errNoRoom if it says that the disk takes nothing more.
+// noRoom wraps an error in errNoRoom if it says that the disk is full or read-only.
 func noRoom(err error) error {
 	if vfs.Unwritable(err) {
 		return fmt.Errorf("%w: %w", errNoRoom, err)
@@ -72,8 +72,8 @@ func noRoom(err error) error {
 	return err
 }
 
-// panicked is the error of a panic of Badger's. It wraps errNoRoom if a memory map failed and the disk
-// has no space.
+// panicked returns the error for a panic in Badger. It wraps errNoRoom if a memory map failed and
+// the disk has no space.
 func panicked(dir string, r any) error {
 	err := fmt.Errorf("badger: %v", r)
 	if _, ok := r.(interface {

@@ -11,9 +11,9 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// space decides whether a write still fits: into the quota, measured by what the files really take,
-// and onto the disk, which must never run full under Badger's memory maps, because that is a
-// SIGBUS.
+// space decides whether a write still fits: into the quota, measured by the blocks that the files
+// occupy, and onto the disk, which must never fill up under Badger's memory maps, because that
+// causes a SIGBUS.
 type space struct {
 	dir      string
 	quota    int64
@@ -25,8 +25,8 @@ type space struct {
 	fault    func() error // called before free space is measured
 }
 
-// init takes the first measurement. fileSize is the size of a value log file:
-// one may come on top while another is being rewritten.
+// init takes the first measurement. fileSize is the size of a value log file: one more may exist
+// while another is being rewritten.
 func (s *space) init(dir string, quota, fileSize int64) {
 	s.dir, s.quota = dir, quota
 	s.headroom = 4 * fileSize
@@ -34,10 +34,11 @@ func (s *space) init(dir string, quota, fileSize int64) {
 	s.measure()
 }
 
-// limit is what writes may fill; the rest is for files being rewritten.
+// limit is the space that writes may fill; the rest is for files being rewritten.
 func (s *space) limit() int64 { return s.quota - s.quota/8 }
 
-// reserve takes n bytes of the quota for a write, and reports whether they fit, by what is free now.
+// reserve takes n bytes of the quota for a write, and reports whether they fit, by the current free
+// space.
 func (s *space) reserve(n int64) bool {
 	if !s.claim(n) {
 		return false
@@ -59,8 +60,7 @@ func (s *space) claim(n int64) bool {
 	return true
 }
 
-// look measures how many bytes are free: others may have filled the disk since the last
-// measurement.
+// look measures the free space: other programs may have filled the disk since the last measurement.
 func (s *space) look() int64 {
 	var stat syscall.Statfs_t
 	if err := errors.Join(s.fault(), syscall.Statfs(s.dir, &stat)); err != nil || stat.Flags&readOnly != 0 {
@@ -77,16 +77,16 @@ func (s *space) look() int64 {
 
 const ballastFile = "BALLAST"
 
-// ballast is a file that reserves space, to be released when others fill the disk: then Badger can
-// still write what it has to write by itself, and its memory maps do not break.
+// ballast is a file that reserves space, to be released when other programs fill the disk: then
+// Badger can still write what it has to write by itself, and its memory maps stay valid.
 type ballast struct {
 	path string
 	size int64
 	held atomic.Bool
 }
 
-// mostBallast is more than Badger writes by itself while nothing is written and no value log
-// file rewritten: memtables and tables.
+// mostBallast is more than Badger writes by itself while nothing is stored and no value log file is
+// rewritten: memtables and tables.
 const mostBallast = 16 << 20
 
 // hold reserves the space. It is best effort.
@@ -102,7 +102,7 @@ func (b *ballast) hold() {
 	b.held.Store(allocate(f, b.size) == nil)
 }
 
-// taken is the space that it takes, in bytes.
+// taken is the space that the ballast occupies, in bytes.
 func (b *ballast) taken() int64 {
 	if b.held.Load() {
 		return b.size
@@ -122,9 +122,9 @@ func (s *space) problem() string {
 	used := s.used.Load() + s.since.Load()
 	switch free := s.free.Load() - s.since.Load(); {
 	case free < s.headroom:
-		return fmt.Sprintf("the disk is full: %d bytes less than %s needs to stay away from its end; make room on it, or lower cache.warm_bytes", s.headroom-free, s.dir)
+		return fmt.Sprintf("the disk is almost full: %d more bytes must be free for %s; free some space or lower cache.warm_bytes", s.headroom-free, s.dir)
 	case used > s.limit():
-		return "the tier is full, and room is being made"
+		return "the tier is full, and space is being freed"
 	}
 	return ""
 }
@@ -132,7 +132,7 @@ func (s *space) problem() string {
 // measure counts allocated blocks, not file sizes: Badger's files are sparse.
 func (s *space) measure() {
 	before := s.since.Load()
-	s.used.Store(size.OnDisk(s.dir) - s.ballast.taken()) // which does not hold values
+	s.used.Store(size.OnDisk(s.dir) - s.ballast.taken()) // the ballast holds no values
 	s.since.Add(-before)
 	free := s.look()
 	s.free.Store(free)
@@ -141,7 +141,8 @@ func (s *space) measure() {
 	}
 }
 
-// total is the disk space that the tier takes, in bytes: as measured, plus what was written since.
+// total is the disk space that the tier occupies, in bytes: as measured, plus what was written
+// since.
 func (s *space) total() int64 { return s.used.Load() + s.since.Load() }
 
 // full reports whether more than a number of tenths of the limit are taken.

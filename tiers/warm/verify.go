@@ -24,7 +24,7 @@ import (
 // A table ends with its index, the index's length, a checksum and the
 // checksum's length, each length 4 bytes, big endian.
 
-// verifyTables returns an error if Badger could not survive opening dir.
+// verifyTables returns an error if opening dir would crash Badger.
 func verifyTables(dir string) error {
 	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
 	if err != nil {
@@ -45,11 +45,11 @@ func verifyTables(dir string) error {
 
 // verifyBlocks reads the index and every block of a table and compares them with their checksums.
 func verifyBlocks(path string) (err error) {
-	file, err := z.OpenMmapFile(path, os.O_RDWR, 0) // as Badger has it: its tables are truncated when they are not needed any more
+	file, err := z.OpenMmapFile(path, os.O_RDWR, 0) // as Badger opens it: it truncates tables that are no longer needed
 	if err != nil {
 		return err
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a block that the disk does not give
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a block may be unreadable
 	defer func() {
 		if r := recover(); r != nil {
 			err = errors.Join(fmt.Errorf("%s is damaged: %v", path, r), file.Close(-1))
@@ -62,7 +62,7 @@ func verifyBlocks(path string) (err error) {
 	return t.Close(-1)
 }
 
-// verifyEnd looks at the lengths at the end of a table.
+// verifyEnd checks the lengths at the end of a table.
 func verifyEnd(path string) (err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -1,13 +1,11 @@
-// Package warm is the disk tier: a disposable cache of catalog records and
-// blocks in Badger, with a CRC32C of its own on every value, bounded by the
-// disk space that it really takes.
+// Package warm is the disk tier: a disposable cache of catalog records and blocks in Badger, with
+// its own CRC32C on every value, bounded by the disk space that it occupies.
 //
-// It promises that a value which is returned is the value that was put under
-// that key, and that its directory stays below its quota. Anything else is
-// best effort: a value may be refused or gone at any time, a damaged one is
-// dropped and reported as absent, and a directory that does not open is set
-// aside and replaced by an empty one. Nothing that cannot be fetched again
-// belongs here.
+// It promises that a returned value is the value that was stored under that key, and that its
+// directory stays below its quota. Everything else is best effort: a value may be refused or
+// evicted at any time, a damaged one is dropped and reported as absent, and a directory that cannot
+// be opened is set aside and replaced by an empty one. Nothing that cannot be fetched again belongs
+// here.
 package warm
 
 import (
@@ -27,7 +25,7 @@ import (
 	"github.com/akidb/akigw/internal/popular"
 )
 
-// Config says where the tier lives and how much disk it may take.
+// Config says where the tier is stored and how much disk space it may occupy.
 type Config struct {
 	Dir string
 	// Quota bounds the directory in bytes of allocated disk space.
@@ -38,10 +36,11 @@ type Config struct {
 	// Secret encrypts values and the names of objects; nil leaves them in the
 	// clear. Values of another secret are dropped when the tier is opened.
 	Secret []byte
-	// Fault, if set, is asked before values are read and written, and before free space is measured.
+	// Fault, if set, is called before values are read and written, and before free space is
+	// measured.
 	Fault akigw.DiskFault
 	Log   *slog.Logger
-	// Metrics is the set that the metrics of the tier are registered in, nil for none.
+	// Metrics is the set in which the metrics of the tier are registered, nil for none.
 	Metrics *metrics.Set
 }
 
@@ -54,11 +53,11 @@ func (c *Config) fault(op akigw.DiskOp, key []byte, size int) error {
 	return err
 }
 
-// MinQuota is the smallest quota that leaves room for Badger's own files.
+// MinQuota is the smallest quota that leaves space for Badger's own files.
 const MinQuota = 32 << 20
 
-// Tier is the disk tier. All methods but Run and Close may be called from any goroutine; Run is called
-// once, and Close by the owner after Run returned.
+// Tier is the disk tier. All methods except Run and Close are safe for concurrent use. Run is
+// called once, and the owner calls Close after Run has returned.
 type Tier struct {
 	config   Config
 	counters counters
@@ -68,11 +67,11 @@ type Tier struct {
 	pins     pins
 	heat     heat
 	popular  popularity
-	average  atomic.Int64 // bytes of a value, lately
-	live     atomic.Int64 // bytes of values that are reachable, about
+	average  atomic.Int64 // recent average size of a value in bytes
+	live     atomic.Int64 // approximate size of the reachable values in bytes
 	crowded  atomic.Bool  // space is being freed, or will be soon
-	// clean: the last epoch closed this directory in order, so that nothing that it removed can have
-	// come back.
+	// clean means that the last epoch closed this directory properly, so that nothing that it
+	// removed can have reappeared.
 	clean bool
 }
 
@@ -101,7 +100,7 @@ func Open(config Config) (*Tier, error) {
 	return t, nil
 }
 
-// openOrReplace opens Badger, on an empty directory if it does not open the one that is there.
+// openOrReplace opens Badger, with an empty directory if the existing one cannot be opened.
 func openOrReplace(config *Config) (*badger.DB, error) {
 	if err := roomToOpen(config.Dir); err != nil {
 		return nil, fmt.Errorf("warm tier: %w", err)
@@ -122,7 +121,7 @@ func openOrReplace(config *Config) (*badger.DB, error) {
 	return db, nil
 }
 
-// prepare looks at the marks, drops values of another format, and measures the space.
+// prepare reads the marks, drops values of another format, and measures the space.
 func (t *Tier) prepare() (err error) {
 	if t.health.opened, err = os.Stat(t.config.Dir); err != nil {
 		return err
@@ -141,8 +140,8 @@ func (t *Tier) prepare() (err error) {
 	return nil
 }
 
-// Clean reports whether the last epoch closed the tier in order. If not, records that it removed may be
-// back, and must be validated before use.
+// Clean reports whether the last epoch closed the tier properly. If not, records that it removed
+// may have reappeared, and must be validated before use.
 func (t *Tier) Clean() bool { return t.clean }
 
 // Run measures the disk, evicts and reclaims space until ctx ends. The error is nil.
@@ -155,16 +154,16 @@ func newEvictor(t *Tier) *evictor {
 	return &evictor{database: t.data, quota: t.config.Quota, space: &t.space, heat: &t.heat, popular: &t.popular, pins: &t.pins, live: &t.live, average: &t.average, crowded: &t.crowded}
 }
 
-// Close writes everything out and marks the directory as clean, unless the tier was switched off: then
-// it has missed changes. Where that would take space that there is not, it leaves everything as a crash
-// would.
+// Close writes everything to disk and marks the directory as clean, unless the tier was switched
+// off: then it has missed changes. If the disk has too little space to close, it leaves everything
+// as a crash would.
 func (t *Tier) Close() error {
 	t.data.values.close()
 	if t.health.missing.Load() {
 		return nil
 	}
 	if err := t.health.closable(); err != nil {
-		t.config.Log.Warn("the warm tier is not closed in order, for want of space: the next start validates what it has", "dir", t.config.Dir, "error", err)
+		t.config.Log.Warn("the warm tier could not be closed properly, because the disk is full: after the next start its objects are validated before they are served", "dir", t.config.Dir, "error", err)
 		return nil
 	}
 	err := t.data.close()
@@ -191,32 +190,32 @@ func (t *Tier) SetCounter(name string, n uint64) error {
 	return t.data.write(append([]byte{metaPrefix}, name...), binary.BigEndian.AppendUint64(nil, n))
 }
 
-// Entry returns the catalog record of a key. The bytes are the caller's.
+// Entry returns the catalog record of a key. The caller owns the bytes.
 func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(t.data.values.entryKey(key), nil) }
 
-// PeekEntry is Entry that counts no access.
+// PeekEntry is Entry without counting an access.
 func (t *Tier) PeekEntry(key akigw.Key) ([]byte, bool) { return t.peek(t.data.values.entryKey(key)) }
 
-// HasEntry reports whether there is a record, without reading it.
+// HasEntry reports whether a key has a record, without reading it.
 func (t *Tier) HasEntry(key akigw.Key) bool { return t.has(t.data.values.entryKey(key)) }
 
-// PutEntry stores a catalog record and its summary, and reports whether it did: if not, what
-// was there before still is. It keeps neither slice.
+// PutEntry stores a catalog record and its summary, and reports whether it did; if not, an earlier
+// record is kept. It retains neither slice.
 func (t *Tier) PutEntry(key akigw.Key, record, summary []byte, how Handling) bool {
 	id := t.data.values.entryKey(key)
 	return t.put(how, pair{id, record}, pair{companion(summaryPrefix, id), summary})
 }
 
-// Block returns block n of an extent, in buffer if it has the capacity, else in memory
-// of its own. The bytes are the caller's.
+// Block returns block n of an extent, in buffer if it has the capacity, otherwise in new memory.
+// The caller owns the bytes.
 func (t *Tier) Block(run Run, n int64, buffer []byte) ([]byte, bool) {
 	return t.lookup(blockKey(run, n), buffer)
 }
 
-// HasBlock reports whether a block is there, without reading it.
+// HasBlock reports whether a block exists, without reading it.
 func (t *Tier) HasBlock(run Run, n int64) bool { return t.has(blockKey(run, n)) }
 
-// Blocks is how many blocks of an extent there are.
+// Blocks returns how many blocks of an extent exist.
 func (t *Tier) Blocks(id uint64) (n int64) {
 	t.data.keys(runPrefix(id), func([]byte) bool {
 		n++
@@ -225,7 +224,7 @@ func (t *Tier) Blocks(id uint64) (n int64) {
 	return n
 }
 
-// PutBlock stores a block. It does not keep data.
+// PutBlock stores a block. It does not retain data.
 func (t *Tier) PutBlock(run Run, n int64, data []byte) {
 	t.put(run.Handling, pair{blockKey(run, n), data})
 }
@@ -273,7 +272,7 @@ func (t *Tier) lookup(key, buffer []byte) ([]byte, bool) {
 	return value, ok
 }
 
-// peek is lookup that counts no access.
+// peek is lookup without counting an access.
 func (t *Tier) peek(key []byte) ([]byte, bool) {
 	if t.health.off.Load() {
 		return nil, false
@@ -281,11 +280,11 @@ func (t *Tier) peek(key []byte) ([]byte, bool) {
 	return t.data.get(key)
 }
 
-// has reports whether there is a value, without reading it.
+// has reports whether a value exists, without reading it.
 func (t *Tier) has(key []byte) bool { return !t.health.off.Load() && t.data.has(key) }
 
-// put stores a value, with small ones beside it, if there is space and the value is worth it. It reports
-// whether it did.
+// put stores a value, and small ones next to it, if there is space and the value is popular enough.
+// It reports whether it did.
 func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 	if count := t.popular.count(popularityKey(main.key)); !t.admits(main, how, count) {
 		t.counters.unpopular.Inc()
@@ -316,45 +315,48 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 	return true
 }
 
-// admits reports whether a value that was read or written count times lately is worth its space.
+// admits reports whether a value that was read or written count times recently is popular enough.
 func (t *Tier) admits(main pair, how Handling, count uint32) bool {
 	return len(main.value) < valueThreshold || !t.crowded.Load() || how.Wanted || t.popular.admits(count)
 }
 
-// Pin keeps the record of a key and an extent, of so many bytes, from being evicted. It returns false if
-// pins would leave too little space for the rest: three quarters of the quota can be pinned.
+// Pin keeps the record of a key and an extent of a size in bytes from being evicted. It returns
+// false if pins would leave too little space for the rest: three quarters of the quota can be
+// pinned.
 func (t *Tier) Pin(key akigw.Key, run uint64, bytes int64) bool {
 	return t.pins.add(t.data.values.entryKey(key), run, bytes, t.space.pinnable())
 }
 
-// Repin ends all pins but those that are made while again runs.
+// Repin ends all pins except those that are made while again runs.
 func (t *Tier) Repin(again func()) { t.pins.repin(again) }
 
-// Unpin ends the pin of a key.
+// Unpin unpins a key.
 func (t *Tier) Unpin(key akigw.Key) { t.pins.remove(t.data.values.entryKey(key)) }
 
-// Pinned is the number of bytes that pins hold.
+// Pinned is the number of pinned bytes.
 func (t *Tier) Pinned() int64 { return t.pins.total() }
 
-// PinRoom is how many bytes more can be pinned.
+// PinRoom is how many more bytes can be pinned.
 func (t *Tier) PinRoom() int64 { return t.space.pinnable() - t.Pinned() }
 
-// MostHeld is the largest object that the tier can be made to hold, in bytes.
+// MostHeld is the size of the largest object that the tier can hold, in bytes.
 func (t *Tier) MostHeld() int64 { return t.space.pinnable() }
 
-// Room is about how many bytes more the tier takes before it has to evict.
+// Room is the approximate number of bytes that can be added before something is evicted.
 func (t *Tier) Room() int64 {
 	return max(0, t.space.limit()/10*crowdedTenths-t.Used())
 }
 
-// HidesNames reports whether summaries are in no order of bucket and key.
+// HidesNames reports whether names are hidden, so that summaries are not in the order of bucket and
+// key.
 func (t *Tier) HidesNames() bool { return t.data.values.secret != nil }
 
-// Problem says why the tier takes nothing more, "" if it does.
+// Problem says why the tier stores nothing more, "" if it does.
 func (t *Tier) Problem() string { return cmp.Or(t.health.problem(), t.space.problem()) }
 
-// Full reports whether the tier has taken all that it may, so that space is being freed.
+// Full reports whether the tier has reached its limit, so that space is being freed.
 func (t *Tier) Full() bool { return t.space.total() > t.space.limit() }
 
-// Used is the disk space that the tier takes, in bytes, as last measured plus what was written since.
+// Used is the disk space that the tier occupies, in bytes, as last measured plus what was written
+// since.
 func (t *Tier) Used() int64 { return t.space.total() }
