@@ -433,7 +433,9 @@ func (d seededDisk) injected(inject string) map[string]int {
 		return nil
 	}
 	full := strings.Contains(inject, "ENOSPC") // that is not the end: the reserve takes over, until there is room
-	struck := func() bool { return !d.healthy(g) || full && strings.Contains(g.stderr.String(), "accepts no more data") }
+	struck := func() bool {
+		return !d.healthy(g) || full && strings.Contains(g.stderr.String(), "accepts no more data")
+	}
 	done := d.writes(g, "k", 60)
 	for more := 0; !struck() && more < 20; more++ { // strace counts the calls of each thread
 		maps.Copy(done, d.writes(g, fmt.Sprintf("more%d/", more), 60))

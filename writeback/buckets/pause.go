@@ -2,12 +2,12 @@ package buckets
 
 import "github.com/akidb/akigw/writeback/facts"
 
-// pauses are the reasons for which pending writes are held back until an operator has decided:
-// they were acknowledged for another bucket than there is now. A refusal is none of them: the
-// flush finds it out and waits.
+// pauses are the reasons for which pending writes are held back until an operator decides: they
+// were acknowledged for a bucket that has since changed. A refusal is not among them, because the
+// flush notices it and waits.
 var pauses = map[facts.Reason]bool{facts.Absent: true, facts.Versioned: true, facts.Encrypted: true}
 
-// pauseOf is why pending writes of a bucket are to be held back, None if they are not.
+// pauseOf returns the reason to hold back pending writes of a bucket, None if there is none.
 func pauseOf(f *facts.Fact) facts.Reason {
 	if pauses[f.Reason] && f.Resumed != f.Reason {
 		return f.Reason
@@ -15,7 +15,7 @@ func pauseOf(f *facts.Fact) facts.Reason {
 	return facts.None
 }
 
-// report logs that the flush of a bucket is paused, or goes on.
+// report logs that the flush of a bucket is paused or resumed.
 func (b *Buckets) report(bucket string, was, now facts.Reason) {
 	switch {
 	case was == now:
