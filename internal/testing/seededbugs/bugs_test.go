@@ -64,7 +64,7 @@ var bugs = []bug{
 	{15, "two flushes of a key at a time", one(stateFile, "if slices.ContainsFunc(items, func(it *item) bool { return it.leased }) {", "if slices.ContainsFunc(items, func(it *item) bool { return false }) {"), "uploadpool", "TestD3_", false},
 	{16, "a write that was replaced comes after its successor", []edit{
 		{stateFile, "if it.entry.ID <= entry {", "if it.entry.ID == entry {"},
-		{stateFile, "if !older.leased { // nobody needs it any more", "if false {"},
+		{stateFile, "if !older.leased { // it is no longer needed", "if false {"},
 		{stateFile, "if last := s.last(e.Key); last != nil && last != it {", "if last := s.last(e.Key); false {"},
 	}, "gateway", "TestT2_|TestT5_", false},
 	{17, "bodies of what is pending are removed", one("journal/recover_spool.go", "if _, ok := wanted[n]; err == nil && (ok || damaged) {", "if _, ok := wanted[n]; ok && damaged {"), "journal", "TestB5_|TestT3_", false},
