@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// keptAlive are the operations that may take minutes, during which S3 sends white space. Their
-// status is sent before their outcome is known, so an error is sent in the body of a 200.
+// keptAlive lists the operations that may take minutes, during which S3 sends white space. Their
+// status is sent before the outcome is known, so an error is sent in the body of a 200.
 var keptAlive = map[string]bool{"CompleteMultipartUpload": true, "CopyObject": true, "UploadPartCopy": true}
 
 // keepAliveEvery is how often such an operation sends a byte. Proxies and clients give up after 30
 // s or more.
 const keepAliveEvery = 10 * time.Second
 
-// keepAlive calls ask, which sends a request or prepares it. If ask takes long, and the operation
-// is one of keptAlive, the client's connection is kept alive meanwhile: the response has begun
-// then, which w.kept tells.
+// keepAlive calls ask, which sends or prepares a request. If ask takes long, and the operation is
+// one of keptAlive, the client's connection is kept alive meanwhile: then the response has begun,
+// and w.kept is set.
 func (g *forwarder) keepAlive(w *answer, c *call, ask func() (*http.Response, error)) (*http.Response, error) {
 	if !keptAlive[c.route.Op] {
 		return ask()
@@ -29,7 +29,7 @@ func (g *forwarder) keepAlive(w *answer, c *call, ask func() (*http.Response, er
 	go func() {
 		var o outcome
 		defer func() {
-			o.panicked = recover() // it goes on in the goroutine of the handler
+			o.panicked = recover() // the handler's goroutine panics again
 			done <- o
 		}()
 		o.resp, o.err = ask()

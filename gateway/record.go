@@ -19,7 +19,7 @@ type counters struct {
 	set            *metrics.Set
 	panics         *metrics.Counter
 	sent, received *metrics.Counter // bytes of bodies
-	// seconds is how long requests take, from their head to the last byte of the response, by kind.
+	// seconds measures the time from the request's head to the last byte of the response, by kind.
 	seconds map[string]*metrics.PrometheusHistogram
 	// requests are the counters by operation and status; formatting their names on every request
 	// would be expensive.
@@ -31,7 +31,7 @@ type requestLabels struct {
 	status int
 }
 
-// secondsBounds reach from less than a hit in memory takes to more than a client waits.
+// secondsBounds range from less than the time of a hit in memory to more than a client waits.
 var secondsBounds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 func newCounters(set *metrics.Set) *counters {
@@ -113,7 +113,7 @@ func (l *recorder) trace(x *exchange) {
 	}
 }
 
-// logRequest logs the exchange. A failure of this side is a warning.
+// logRequest logs the exchange. A failure of the gateway or the upstream is a warning.
 func (l *recorder) logRequest(x *exchange, took time.Duration) {
 	level := slog.LevelDebug
 	if x.answer.status >= 500 {

@@ -13,16 +13,16 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// pendingHeaders are the x-amz-* headers, besides those of user metadata and of checksums and the
-// gateway's own, with which the journal can acknowledge a write. A write with any other one is
-// written through: the upstream decides about access control, locks, tags and encryption.
+// pendingHeaders are the x-amz-* headers with which the journal can acknowledge a write, besides
+// those of user metadata and checksums and the gateway's own. A write with any other one is written
+// through: the upstream decides about access control, locks, tags and encryption.
 var pendingHeaders = map[string]bool{"X-Amz-Storage-Class": true, "X-Amz-Website-Redirect-Location": true, "X-Amz-Sdk-Checksum-Algorithm": true, "X-Amz-Checksum-Mode": true}
 
-// plain reports whether a write asks for nothing but to be stored, so that its outcome is known
-// without the upstream.
+// plain reports whether a write only asks for storing, so that its outcome is known without the
+// upstream.
 func (c *call) plain() bool { return len(c.query) == 0 && c.plainHeaders() }
 
-// plainHeaders is plain without a look at the query. The headers in also are allowed as well.
+// plainHeaders is plain without regard to the query. The headers in also are allowed as well.
 func (c *call) plainHeaders(also ...string) bool {
 	for name := range c.Header {
 		if slices.Contains(also, name) {

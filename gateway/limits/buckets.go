@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// Buckets tells which buckets there are.
+// Buckets lists the existing buckets.
 type Buckets interface {
 	// Upstreams returns the names of all upstreams.
 	Upstreams() []string
@@ -19,7 +19,7 @@ type Buckets interface {
 	BucketsOf(ctx context.Context, upstream string) ([]string, error)
 }
 
-// allBuckets asks all upstreams at once for their buckets. The first error ends it.
+// allBuckets asks all upstreams in parallel for their buckets. The first error ends it.
 func allBuckets(ctx context.Context, b Buckets) (names []string, err error) {
 	upstreams := b.Upstreams()
 	parts := make([][]string, len(upstreams))
@@ -37,7 +37,7 @@ func allBuckets(ctx context.Context, b Buckets) (names []string, err error) {
 	return names, err
 }
 
-// bucketCounter bounds the number of buckets. Only one CreateBucket is in progress at a time.
+// bucketCounter limits the number of buckets. Only one CreateBucket is in progress at a time.
 type bucketCounter struct {
 	max     int // 0: no limit
 	buckets Buckets
@@ -65,7 +65,7 @@ func (c *bucketCounter) begin(ctx context.Context, bucket string) (Reservation, 
 		return Reservation{}, ctx.Err()
 	}
 	n, exists, err := c.countLocked(ctx, bucket)
-	if err == nil && n >= c.max && !exists { // for an existing bucket the upstream gives the answer
+	if err == nil && n >= c.max && !exists { // for an existing bucket the upstream decides
 		err = s3err.TooManyBuckets
 	}
 	if err != nil {
@@ -83,9 +83,8 @@ const (
 	otherRetry    = 30 * time.Second
 )
 
-// countLocked returns how many buckets there are in all, and whether bucket is one of them. The
-// upstream that will own bucket has to answer. For any other one that fails, its last known number
-// counts.
+// countLocked returns the number of buckets, and whether bucket is one of them. The upstream that
+// will own bucket must respond. For any other one that fails, the last known number counts.
 func (c *bucketCounter) countLocked(ctx context.Context, bucket string) (n int, exists bool, err error) {
 	owner := c.buckets.OwnerOf(bucket)
 	var group errgroup.Group
