@@ -207,7 +207,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 				r.says(200, "warm tier: off until restart", "journal: the journal's disk accepts no more data")
 				r.arrived()
 			default:
-				r.says(503, "warm tier: off until restart", "journal: the journal's disk accepts no more data", "make room, or mount it")
+				r.says(503, "warm tier: off until restart", "journal: the journal's disk accepts no more data", "free some space, or remount")
 				r.up.down.Store(false)
 				time.Sleep(time.Second)
 				r.read()

@@ -362,7 +362,7 @@ func (k *killRig) verifyKey(client *s3client.Client, name string, reg *register)
 	reg.acked, reg.unknown = found, nil
 }
 
-var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that are not upstream yet","pending":(\d+)`)
+var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that are not in the upstream yet","pending":(\d+)`)
 
 func (k *killRig) run(kills, sooner int) {
 	t := k.t

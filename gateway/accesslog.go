@@ -21,7 +21,7 @@ type AccessLogConfig struct {
 	Keep   int    `toml:"keep" help:"how many rotated files are kept, compressed"`
 }
 
-// Check reports every impossible value by its key.
+// Check reports each invalid value by its key.
 func (c *AccessLogConfig) Check(report func(key, problem string)) {
 	if c.MaxMiB < 1 || c.MaxMiB > 1<<20 {
 		report("max_mib", "must be 1 to 1048576")
@@ -31,7 +31,7 @@ func (c *AccessLogConfig) Check(report func(key, problem string)) {
 	}
 }
 
-// AccessLog writes lines of S3's server access log format. Any goroutine may use it.
+// AccessLog writes lines in S3's server access log format. It is safe for concurrent use.
 type AccessLog struct{ to io.WriteCloser }
 
 // OpenAccessLog opens the configured file for appending. It returns nil if none is configured.
@@ -46,7 +46,7 @@ func OpenAccessLog(c AccessLogConfig) *AccessLog {
 func (l *AccessLog) Close() error { return l.to.Close() }
 
 // write writes the line of an exchange that has ended. The fields are those of "Amazon S3 server
-// access log format"; what the gateway does not know is "-".
+// access log format"; a value that the gateway does not know is "-".
 func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
 	r, w, accessKey := x.request, &x.answer, x.accessKey()
 	bucket, key, version, auth := "-", "-", "-", "-"
@@ -80,7 +80,7 @@ func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
 		bucket, w.started.UTC().Format("02/Jan/2006:15:04:05 -0700"), address, orDash(printable(accessKey)), x.id(), loggedOperation(r, w, x.op), key,
 		r.Method+" "+redacted(r)+" "+r.Proto, w.status, orDash(w.code), sizeField(w.bytes), sizeField(objectSize(r, w)), took.Milliseconds(), turnAround,
 		orDash(printable(r.Referer())), orDash(printable(r.UserAgent())), version, hostID, signature, cipher, auth, orDash(printable(r.Host)), tlsVersion)
-	_, _ = l.to.Write(line) // a request does not fail because of its log line; a full disk shows elsewhere
+	_, _ = l.to.Write(line) // a request does not fail because of its log line; a full disk is noticed elsewhere
 }
 
 // orDash returns "-" for an empty field.
@@ -98,7 +98,7 @@ func sizeField(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// escaped returns a key or a version id as in a URL: it cannot end its field.
+// escaped returns a key or a version ID escaped as in a URL, so that it cannot end its field.
 func escaped(key string) string { return (&url.URL{Path: key}).EscapedPath() }
 
 // printable returns a client's text in a form that cannot end the line or its field.
@@ -132,7 +132,7 @@ func redacted(r *http.Request) string {
 	return printable(path + "?" + strings.Join(fields, "&"))
 }
 
-// objectSize returns the size of the object as far as the response tells it, else 0.
+// objectSize returns the size of the object if the response says it, else 0.
 func objectSize(r *http.Request, w *answer) int64 {
 	text := w.Header().Get("Content-Length")
 	switch {
@@ -184,7 +184,7 @@ func loggedOperation(r *http.Request, w *answer, op string) string {
 	return "REST." + method + "." + resource
 }
 
-// isSubresource reports whether a query parameter names what a request is about.
+// isSubresource reports whether a query parameter says which resource a request is about.
 func isSubresource(parameter string) bool {
 	switch parameter {
 	case "acl", "tagging", "versioning", "versions", "policy", "lifecycle", "cors", "location", "logging",

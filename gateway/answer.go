@@ -17,15 +17,15 @@ import (
 // limits of the call allow.
 type answer struct {
 	http.ResponseWriter
-	call *call // nil before the request was verified
-	// requestID is x-amz-request-id as the value of a header, "" before identify.
+	call *call // nil until the request is verified
+	// requestID is the value of the header x-amz-request-id, "" before identify.
 	requestID [1]string
 	status    int
 	bytes     int64
 	code      string // S3 error code, "" for none
 	kept      bool   // the response began before its outcome was known (see keepAlive)
 	started   time.Time
-	head      time.Duration // from started until the head was sent, 0 before
+	head      time.Duration // time from started until the head was sent, 0 before
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -46,8 +46,8 @@ func (a *answer) begin(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-// wireNames changes header names to the case in which S3 sends them, because clients read the names
-// of user metadata from there.
+// wireNames changes header names to the spelling that S3 sends, because clients derive the names of
+// user metadata from them.
 func wireNames(h http.Header) {
 	for name, values := range h {
 		if wire := wireName(name); wire != name {
@@ -121,7 +121,7 @@ func (a *answer) paced(p []byte) (written int, err error) {
 	return written, err
 }
 
-// flush sends what net/http or the fast path buffers.
+// flush sends what net/http or the fast path has buffered.
 func (a *answer) flush() {
 	if f, ok := a.ResponseWriter.(http.Flusher); ok {
 		f.Flush()
@@ -156,7 +156,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// keep sends a byte of white space, or the beginning of the response if it has not been sent.
+// keep sends a byte of white space, after beginning the response if necessary.
 func (a *answer) keep() {
 	if !a.kept {
 		a.kept = true
@@ -169,12 +169,12 @@ func (a *answer) keep() {
 	a.flush()
 }
 
-// finishLate ends a response that began before its outcome was known, with the document of the
-// outcome. An error without a document gets one.
+// finishLate ends a response that began before its outcome was known, with the outcome's document.
+// An error without a document gets one.
 func (a *answer) finishLate(r *http.Request, status int, document []byte) {
 	document = withoutDeclaration(document)
 	if status >= http.StatusMultipleChoices {
-		a.status = status // for the log and the metrics: the client has got a 200
+		a.status = status // for the log and the metrics: the client has received a 200
 		if len(document) == 0 {
 			document = withoutDeclaration(s3err.Document(s3err.InternalError.Err(), r, a.requestID[0], ""))
 		}
@@ -193,5 +193,5 @@ func withoutDeclaration(document []byte) []byte {
 	return document
 }
 
-// clip bounds a client's text in log lines.
+// clip limits the length of a client's text in log lines.
 func clip(s string) string { return s[:min(len(s), 256)] }

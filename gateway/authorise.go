@@ -12,13 +12,13 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// Policies tells what an identity may do.
+// Policies gives the rights of identities.
 type Policies interface {
 	// PolicyOf returns the rights of an identity, nil for none. It is called once for each request.
 	PolicyOf(id sigv4.Identity) *policy.Policy
 }
 
-// authoriser decides whether a call may be done.
+// authoriser decides whether a call is allowed.
 type authoriser struct {
 	policies Policies
 	Store    *tiers.Store
@@ -26,13 +26,13 @@ type authoriser struct {
 	Upstream Upstream
 }
 
-// authorise decides whether a call may be done, before the cache, the object or a condition is
-// looked at. Everything that it needs has to be allowed. The keys of DeleteObjects are decided one
-// by one, after its document was read.
+// authorise decides whether a call is allowed, before the cache, the object or a condition is
+// looked at. Every right that the call needs must be granted. The keys of DeleteObjects are decided
+// one by one, after its document has been read.
 func (g *authoriser) authorise(c *call, route *Route) error {
 	c.rights = g.policies.PolicyOf(c.identity)
 	if route.Class == Refused {
-		return nil // everybody gets the same answer
+		return nil // a refused operation gives everyone the same response
 	}
 	action := route.Action
 	if route.VersionAction != "" && c.query.Has("versionId") {
@@ -51,7 +51,7 @@ func (g *authoriser) authorise(c *call, route *Route) error {
 		return s3err.AccessDenied
 	}
 	if c.identity.Anonymous() && (c.ContentLength != 0 || !route.admits(sigv4.Nowhere, sigv4.Undeclared)) {
-		return s3err.AccessDenied // without credentials one can only read
+		return s3err.AccessDenied // requests without credentials can only read
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (c *call) allowed(action string, key akigw.Key) bool {
 	return c.rights.Allows(r)
 }
 
-// allowedHeaders decides about the headers that need a right of their own.
+// allowedHeaders checks the headers that need a right of their own.
 func (c *call) allowedHeaders(key akigw.Key) bool {
 	for name := range c.Header {
 		if !strings.HasPrefix(name, amzPrefix) {
@@ -94,7 +94,7 @@ func (c *call) allowedHeaders(key akigw.Key) bool {
 	return true
 }
 
-// allowedSource decides about the source of a copy.
+// allowedSource checks the right to read the source of a copy.
 func (c *call) allowedSource() bool {
 	action := "s3:GetObject"
 	if c.source.version != "" {
@@ -103,7 +103,7 @@ func (c *call) allowedSource() bool {
 	return c.allowed(action, c.source.key)
 }
 
-// allowedDelete decides about one key of a DeleteObjects.
+// allowedDelete checks the right to delete one key of a DeleteObjects.
 func (c *call) allowedDelete(o deletion) bool {
 	action := "s3:DeleteObject"
 	if o.version != "" {
@@ -113,8 +113,8 @@ func (c *call) allowedDelete(o deletion) bool {
 	return c.allowed(action, key) && c.allowedHeaders(key)
 }
 
-// checkKeys refuses the gateway's own keys, and a copy from one upstream to another, which neither of
-// them could carry out.
+// checkKeys refuses the gateway's own keys, and a copy between two upstreams, which neither of them
+// could carry out.
 func (g *authoriser) checkKeys(c *call) error {
 	if g.Writes.Reserved(c.key) || c.source != nil && g.Writes.Reserved(c.source.key) {
 		return s3err.AccessDenied.With("Keys that begin with " + overlay.ReservedPrefix + " are the gateway's own in this bucket.")

@@ -18,19 +18,19 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// inMemory is the size in bytes of the largest body that is read whole before it is sent upstream.
-// Such a body is verified before the upstream gets any of it, and it can be sent again if the
-// pooled connection turns out to be dead.
+// inMemory is the size in bytes of the largest body that is read completely before it is sent
+// upstream. Such a body is verified before the upstream gets any of it, and can be sent again if
+// the pooled connection turns out to be dead.
 const inMemory = 64 << 10
 
-// body is a request body on its way to the upstream. The claims of the client about it (length,
+// body is a request body on its way to the upstream. What the client claims about it (length,
 // Content-MD5, x-amz-checksum-*, and in the payload below it the signed digest and chunk
-// signatures) are verified while it streams. The last byte is withheld until all claims have been
+// signatures) is verified while it streams. The last byte is withheld until everything has been
 // verified: an upstream that knows the length stores nothing before it has the last byte.
 type body struct {
 	payload *sigv4.Payload
 	digests []digest
-	trailer *checksum.Algorithm // checksum that comes as a trailer
+	trailer *checksum.Algorithm // checksum that arrives as a trailer
 	sum     http.Header         // its value, set at the end
 
 	clock *deadline // of the call; it stops while the body is read
@@ -50,7 +50,7 @@ type body struct {
 type digest struct {
 	hash.Hash
 	name string
-	want func() ([]byte, bool) // known at the end for a trailer
+	want func() ([]byte, bool) // for a trailer, known only at the end
 }
 
 // mismatch returns the S3 error of a digest that does not match.
@@ -64,8 +64,8 @@ func (d *digest) mismatch(want, got []byte) error {
 
 const contentMD5 = "Content-MD5"
 
-// newBody prepares the verification that the headers of a call ask for. It returns the body that
-// check has prepared, the first time.
+// newBody prepares the verification that the headers of a call ask for. The first call returns the
+// body that check has prepared.
 func newBody(c *call) (*body, error) {
 	if b := c.body; b != nil {
 		c.body = nil
@@ -207,7 +207,7 @@ func (b *body) finish() error {
 	return nil
 }
 
-// attach makes it the body of r. A small one is read and verified at once.
+// attach sets the body of r. A small body is read and verified at once.
 func (b *body) attach(r *cold.Request) error {
 	switch {
 	case b.payload.Length < 0 && r.Method == http.MethodPut:
@@ -235,7 +235,7 @@ func (b *body) attach(r *cold.Request) error {
 	return nil
 }
 
-// stop ends the use of the body by the upstream's connection, which may still read it for a moment
+// stop ends the use of the body by the upstream connection, which may still read it for a moment
 // after an early response. It reports whether all of it was read, and the error of reading it.
 func (b *body) stop() (ended bool, err error) {
 	b.mu.Lock()
@@ -244,7 +244,7 @@ func (b *body) stop() (ended bool, err error) {
 	return b.ended, b.err
 }
 
-// readDocument reads and verifies a whole control document.
+// readDocument reads and verifies a complete control document.
 func (c *call) readDocument(limit int64) ([]byte, error) {
 	b, err := newBody(c)
 	if err != nil {
@@ -263,8 +263,7 @@ func (c *call) readDocument(limit int64) ([]byte, error) {
 	return b.readAll(limit, s3err.MessageTooLong)
 }
 
-// readAll reads and verifies a body of at most limit bytes; a longer one gives
-// tooLong.
+// readAll reads and verifies a body of at most limit bytes; for a longer one it returns tooLong.
 func (b *body) readAll(limit int64, tooLong error) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(b, limit+1))
 	if err == nil && int64(len(data)) > limit {

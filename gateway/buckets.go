@@ -43,18 +43,18 @@ type bucketEntry struct {
 	BucketArn    string `xml:",omitempty"`
 }
 
-// bucketLists answers ListBuckets, and tells quotas which buckets there are.
+// bucketLists answers ListBuckets, and lists the buckets for quotas.
 type bucketLists struct {
 	forward  *forwarder
 	Upstream Upstream
 }
 
-// maxBucketList bounds one upstream's answer in bytes: 10,000 buckets fit.
+// maxBucketList is the largest response of one upstream, in bytes: 10,000 buckets fit.
 const maxBucketList = 4 << 20
 
-// listBuckets answers ListBuckets. With several upstreams the answer is one list of the buckets that
-// belong to each. If one of them fails there is no list, because a client would take part of it for
-// all of it.
+// listBuckets answers ListBuckets. With several upstreams the response is one list with the buckets
+// of each. If one upstream fails there is no list, because a client would take a partial list for
+// the whole.
 func (g *bucketLists) listBuckets(w *answer, c *call, id sigv4.Identity) error {
 	if len(g.Upstream.Names()) == 1 {
 		return g.forward.pass(w, c, id)
@@ -89,8 +89,7 @@ func inRegion(b bucketEntry, region string) bool {
 	return region == "" || b.BucketRegion == "" || b.BucketRegion == region
 }
 
-// allBuckets asks all upstreams at once for the buckets that belong to them. The first error ends
-// it.
+// allBuckets asks all upstreams in parallel for their buckets. The first error ends it.
 func (g *bucketLists) allBuckets(ctx context.Context) (*bucketList, error) {
 	names := g.Upstream.Names()
 	parts := make([]*bucketList, len(names))
@@ -130,7 +129,7 @@ func (g *bucketLists) BucketsOf(ctx context.Context, upstream string) (names []s
 	return names, nil
 }
 
-// bucketsOf asks an upstream, page by page, for the buckets that belong to it.
+// bucketsOf asks an upstream for its buckets, page by page.
 func (g *bucketLists) bucketsOf(ctx context.Context, upstream string) (*bucketList, error) {
 	all := &bucketList{}
 	for token := ""; ; {
@@ -151,7 +150,7 @@ func (g *bucketLists) bucketsOf(ctx context.Context, upstream string) (*bucketLi
 	}
 }
 
-// bucketPage is a page of ListBuckets, in whatever XML namespace.
+// bucketPage is a page of ListBuckets in any XML namespace.
 type bucketPage struct {
 	Owner             *bucketOwner
 	Buckets           []bucketEntry `xml:"Buckets>Bucket"`

@@ -22,8 +22,8 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// completeMultipartUpload answers CompleteMultipartUpload. The upstream may take minutes and send
-// 200 before it knows the outcome: the body tells it, and is passed on as it comes.
+// completeMultipartUpload answers CompleteMultipartUpload. The upstream may take minutes, and send
+// 200 before it knows the outcome: the body contains the outcome, and is passed on as it arrives.
 func (g *multipartUploads) completeMultipartUpload(w *answer, c *call, _ sigv4.Identity) error {
 	document, err := c.readDocument(maxComplete)
 	if err != nil {
@@ -107,7 +107,7 @@ func (g *multipartUploads) completeInJournal(w *answer, c *call, u *writeback.Up
 	}
 	all := md5.New()
 	for _, p := range parts {
-		sum, _ := hex.DecodeString(strings.Trim(p.ETag, `"`)) // the journal made it
+		sum, _ := hex.DecodeString(strings.Trim(p.ETag, `"`)) // the journal created it
 		all.Write(sum)
 	}
 	etag := fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(parts))
@@ -200,11 +200,11 @@ func (c *call) objectSum(u *writeback.Upload) (value string, err error) {
 	return value, nil
 }
 
-// minPart is the smallest part but the last, in bytes (S3: 5 MiB).
+// minPart is the smallest part except the last, in bytes (S3: 5 MiB).
 const minPart = 5 << 20
 
 // completeHeader returns the headers of an upload with the checksum of the whole object. It fails
-// unless size and checksum are what the client says.
+// if size or checksum differ from what the client claims.
 func (c *call) completeHeader(u *writeback.Upload, parts []writeback.Part, claimed string) (http.Header, error) {
 	size := int64(0)
 	for _, p := range parts {
@@ -264,7 +264,8 @@ func answerCompleted(w *answer, c *call, etag string, h http.Header) {
 	})
 }
 
-// completeMoved moves what is left of an upload in the journal, and completes it upstream.
+// completeMoved moves the rest of an upload from the journal to the upstream, and completes it
+// there.
 func (g *multipartUploads) completeMoved(w *answer, c *call, u *writeback.Upload, document []byte, wanted []writeback.Part) error {
 	parts, err := g.Writes.Uploads.LocalParts(u, wanted)
 	if err == nil {

@@ -34,8 +34,8 @@ type copies struct {
 
 const directiveHeader, taggingDirectiveHeader, copyRangeHeader = "X-Amz-Metadata-Directive", "X-Amz-Tagging-Directive", "X-Amz-Copy-Source-Range"
 
-// pendingSource opens the source of a copy if it is pending and the copy asks for nothing but its
-// bytes. It returns nil if the upstream has to make the copy.
+// pendingSource opens the source of a copy if it is pending and the copy asks only for its bytes.
+// It returns nil if the upstream has to make the copy.
 func (g *copies) pendingSource(c *call, spec akigw.RangeSpec, also ...string) (*tiers.Reader, error) {
 	if c.source.version != "" || c.Header.Get("X-Amz-Checksum-Algorithm") != "" || !c.plainHeaders(append(also, copySourceHeader)...) {
 		return nil, nil
@@ -84,8 +84,8 @@ func (g *copies) copyObject(w *answer, c *call, id sigv4.Identity) error {
 	return nil
 }
 
-// copyBody writes a pending body to the journal again, and to the hashes in also. It returns the ETag
-// of the copy.
+// copyBody writes a pending body to the journal once more, and to the hashes in also. It returns
+// the ETag of the copy.
 func copyBody(ctx context.Context, source *tiers.Reader, back *writeback.Write, also ...io.Writer) (etag string, err error) {
 	sum := back.MD5()
 	to := io.MultiWriter(append([]io.Writer{back, sum}, also...)...)
@@ -104,8 +104,8 @@ func copyBody(ctx context.Context, source *tiers.Reader, back *writeback.Write, 
 }
 
 // copyHeader returns the headers that go upstream with a copy: the metadata of the source or of the
-// call, and checksums of the whole body. A checksum of the source's parts does not fit the copy,
-// which has no parts.
+// call, and checksums of the whole body. A checksum composed of the source's parts is not valid for
+// the copy, which has no parts.
 func (c *call) copyHeader(source http.Header, replace bool) http.Header {
 	header := c.pendingHeader()
 	for name := range header {

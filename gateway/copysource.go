@@ -16,7 +16,7 @@ type source struct {
 	version string
 }
 
-// encoded is the source in the gateway's own encoding.
+// encoded returns the source in the gateway's own encoding.
 func (s *source) encoded() string {
 	text := s.key.Bucket + "/" + s3utils.EncodePath(s.key.Name)
 	if s.version != "" {
@@ -25,8 +25,7 @@ func (s *source) encoded() string {
 	return text
 }
 
-// copySource returns what a copy copies, nil for another operation: that one
-// must not name a source.
+// copySource returns the source of a copy, nil for other operations, which must not name a source.
 func (c *call) copySource() (*source, error) {
 	values := c.Header[copySourceHeader]
 	switch {
@@ -38,8 +37,8 @@ func (c *call) copySource() (*source, error) {
 	return nil, nil
 }
 
-// parseSource parses "[/]bucket/key[?versionId=id]", percent-encoded
-// (CopyObject), by the rules of every other key.
+// parseSource parses "[/]bucket/key[?versionId=id]", percent-encoded (CopyObject), by the same
+// rules as other keys.
 func parseSource(value string) (*source, error) {
 	invalid := func(message, part string) error {
 		return s3err.InvalidArgument.With(message).About("ArgumentName", "x-amz-copy-source").About("ArgumentValue", part)

@@ -17,9 +17,9 @@ type preflights struct {
 }
 
 // answer asks the upstream whether it allows a browser's origin. Browsers send no credentials with
-// a preflight, so it is the one request that is not verified. Only the bucket, the key and the
-// browser's question go upstream, and only consent comes back: a refusal does not tell whether the
-// bucket exists.
+// a preflight, so it is the only request that is not verified. Only the bucket, the key and the
+// browser's question go upstream, and only a consent is passed back: a refusal does not reveal
+// whether the bucket exists.
 func (g *preflights) answer(w *answer, r *http.Request) error {
 	c, err := parse(r, g.domains)
 	if err != nil {
@@ -53,8 +53,8 @@ func (g *preflights) answer(w *answer, r *http.Request) error {
 
 const preflightOp = "OptionsObject"
 
-// checkPreflight refuses what cannot be a method or header of an S3 request,
-// whatever the bucket.
+// checkPreflight refuses values that cannot be a method or header of an S3 request, whatever the
+// bucket.
 func checkPreflight(header http.Header) error {
 	bad := func(message string) error {
 		return s3err.BadRequest.With(message)

@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// deadliner is an upstream that bounds how long its requests may take.
+// deadliner is an upstream that limits how long its requests may take.
 type deadliner interface {
 	Deadlines(bucket string) cold.Deadlines
 }
@@ -87,7 +87,7 @@ func (d *deadline) pause() {
 }
 
 // resume starts the clock again when the body has ended. After a body that was not sent at once,
-// the call has the whole limit again, as the client counts from its last byte.
+// the call gets the full limit again, because the client measures from its last byte.
 func (d *deadline) resume() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

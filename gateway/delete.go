@@ -76,7 +76,7 @@ func (g *objectWrites) acknowledgeDeletes(w *answer, c *call, request *deleteReq
 	return true, answerDelete(w, b.Bytes(), denied)
 }
 
-// deleteObjects answers DeleteObjects. Each key is authorised by itself, and keys that are deleted
+// deleteObjects answers DeleteObjects. Each key is authorised separately, and keys that are deleted
 // upstream are fenced.
 func (g *objectWrites) deleteObjects(w *answer, c *call, _ sigv4.Identity) error {
 	document, err := c.readDocument(maxDelete)
@@ -114,8 +114,8 @@ func (g *objectWrites) deleteObjects(w *answer, c *call, _ sigv4.Identity) error
 	}, changes...)
 }
 
-// deleteSome has the upstream delete the allowed objects, with conditions translated for it. As with
-// S3, each denied object has an Error in the result.
+// deleteSome makes the upstream delete the allowed objects, with conditions translated for it. As
+// with S3, each denied object has an Error in the result.
 func (g *objectWrites) deleteSome(w *answer, c *call, request *deleteRequest, denied []deletion) error {
 	result := []byte(emptyDeleteResult)
 	if len(request.Objects) > 0 {
@@ -156,7 +156,7 @@ func answerDelete(w *answer, result []byte, denied []deletion) error {
 	return nil
 }
 
-// withoutDigests removes the headers that describe a body which is not sent.
+// withoutDigests removes the headers that describe a body that is not sent.
 func withoutDigests(h http.Header) {
 	for name := range h {
 		if name == "Content-Md5" || strings.HasPrefix(name, "X-Amz-Checksum-") || name == "X-Amz-Sdk-Checksum-Algorithm" {

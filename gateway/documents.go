@@ -16,8 +16,8 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// parseXML decodes a control document strictly: one root of this name, no
-// document type, no deep nesting, nothing behind the root.
+// parseXML decodes a control document strictly: one root element with this name, no document type,
+// no deep nesting, nothing after the root.
 func parseXML(document []byte, root string, into any) error {
 	if s3xml.UnmarshalStrict(document, root, into) != nil {
 		return s3err.MalformedXML
@@ -34,7 +34,7 @@ type deletion struct {
 	raw           deleteObject
 }
 
-// deleteObject is an Object element. Every field but the key is optional.
+// deleteObject is an Object element. Every field except the key is optional.
 type deleteObject struct {
 	Key              []string
 	VersionID        []string `xml:"VersionId"`
@@ -78,7 +78,7 @@ func parseDelete(document []byte) (*deleteRequest, error) {
 	return request, nil
 }
 
-// split takes the objects out that are not allowed, and returns them.
+// split removes the objects that are not allowed, and returns them.
 func (r *deleteRequest) split(allowed func(deletion) bool) (denied []deletion) {
 	r.Objects = slices.DeleteFunc(r.Objects, func(o deletion) bool {
 		if allowed(o) {
@@ -90,7 +90,7 @@ func (r *deleteRequest) split(allowed func(deletion) bool) (denied []deletion) {
 	return denied
 }
 
-// encode writes the document of the objects that are left.
+// encode writes a document with the remaining objects.
 func (r *deleteRequest) encode() []byte {
 	var b bytes.Buffer
 	b.WriteString(s3xml.Header + `<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`)
@@ -113,7 +113,7 @@ func (r *deleteRequest) encode() []byte {
 	return b.Bytes()
 }
 
-// element writes an element that holds text.
+// element writes an element with a text.
 func element(b *bytes.Buffer, name, value string) {
 	s3xml.WriteElement(b, name, value)
 }
@@ -149,7 +149,7 @@ func appendDenied(result []byte, denied []deletion) ([]byte, error) {
 		b.Write(head)
 		b.WriteByte('>')
 	} else {
-		return nil, fmt.Errorf("%w: DeleteObjects was answered with something else than a DeleteResult", akigw.ErrUpstreamUnavailable)
+		return nil, fmt.Errorf("%w: the response to DeleteObjects is not a DeleteResult", akigw.ErrUpstreamUnavailable)
 	}
 	for _, o := range denied {
 		b.WriteString("<Error>")
@@ -211,13 +211,12 @@ func parseComplete(document []byte) ([]writeback.Part, error) {
 	return parts, nil
 }
 
-// Limits of control documents in bytes: there is room for 1,000 keys or 10,000 parts with their
-// checksums.
+// Limits of control documents in bytes: 1,000 keys or 10,000 parts with their checksums fit.
 const (
 	maxDelete       = 2 << 20
 	maxDeleteResult = 8 << 20
 	maxComplete     = 4 << 20
-	// maxDocument is the limit of those that are only forwarded.
+	// maxDocument is the limit for documents that are only forwarded.
 	maxDocument = 4 << 20
 )
 

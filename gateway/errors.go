@@ -15,7 +15,7 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// errorWriter answers requests with errors. It is the one place where errors become S3's.
+// errorWriter answers requests with errors. It is the only place that maps errors to those of S3.
 type errorWriter struct {
 	log    *slog.Logger
 	hostID string // x-amz-id-2
@@ -36,7 +36,7 @@ func (e *errorWriter) recovered(x *exchange, failure any) {
 	e.answer(&x.answer, x.request, x.id(), s3err.InternalError)
 }
 
-// answer answers a request with an error. An error of the upstream is passed on as it came.
+// answer answers a request with an error. An error of the upstream is passed on unchanged.
 func (e *errorWriter) answer(w *answer, r *http.Request, requestID string, err error) {
 	if w.status != 0 && !w.kept { // too late for an error document
 		panic(http.ErrAbortHandler)
@@ -59,7 +59,7 @@ func (e *errorWriter) answer(w *answer, r *http.Request, requestID string, err e
 	s3err.Write(w, r, coded, requestID, e.hostID)
 }
 
-// clientError returns the S3 error of what is wrong with a request, nil if err is something else.
+// clientError returns the S3 error for a fault of the request, nil if err is something else.
 func clientError(w *answer, err error) *s3err.Error {
 	var coded *s3err.Error
 	var refused *cold.ResponseError
@@ -84,8 +84,8 @@ func clientError(w *answer, err error) *s3err.Error {
 	return nil
 }
 
-// serverError returns the S3 error of what went wrong on this side or at the upstream, and logs
-// what an operator should know.
+// serverError returns the S3 error for a fault of the gateway or the upstream, and logs what an
+// operator should know.
 func (e *errorWriter) serverError(w *answer, r *http.Request, requestID string, err error) *s3err.Error {
 	log := func(message string) {
 		e.log.Warn(message, "request_id", requestID, "path", clip(r.URL.EscapedPath()), "error", err)
@@ -108,9 +108,9 @@ func (e *errorWriter) serverError(w *answer, r *http.Request, requestID string, 
 	case errors.Is(err, tiers.ErrBusy):
 		return s3err.SlowDown.Err()
 	case errors.Is(err, akigw.ErrUpstreamUnavailable), errors.Is(err, akigw.ErrShortBody), errors.Is(err, akigw.ErrChanged), errors.Is(err, akigw.ErrChecksum):
-		log("the upstream did not give a usable answer")
+		log("the upstream gave no usable response")
 		if errors.Is(err, cold.ErrNoKeys) {
-			return s3err.ServiceUnavailable.With("The gateway has no valid credentials for the upstream at present.")
+			return s3err.ServiceUnavailable.With("The gateway currently has no valid credentials for the upstream.")
 		}
 		return s3err.ServiceUnavailable.Err()
 	case w.call != nil && w.call.deadline.met():

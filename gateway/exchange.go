@@ -17,13 +17,13 @@ type exchange struct {
 	quota   limits.Reservation
 }
 
-// newExchange begins an exchange. With localOnly, the fast path, it is given up if it cannot be
+// newExchange begins an exchange. With localOnly, on the fast path, it is abandoned if it cannot be
 // answered locally.
 func newExchange(w http.ResponseWriter, r *http.Request, localOnly bool) *exchange {
 	return &exchange{request: r, answer: answer{ResponseWriter: w, started: time.Now()}, parsed: call{localOnly: localOnly}}
 }
 
-// accessKey returns the access key id that signed the request, "" for none.
+// accessKey returns the access key ID that signed the request, "" for none.
 func (x *exchange) accessKey() string {
 	if x.answer.call == nil {
 		return ""
@@ -31,10 +31,10 @@ func (x *exchange) accessKey() string {
 	return x.answer.call.identity.AccessKey()
 }
 
-// id returns x-amz-request-id, "" before identify.
+// id returns the x-amz-request-id, "" before identify.
 func (x *exchange) id() string { return x.answer.requestID[0] }
 
-// close gives back what the request holds.
+// close releases the resources of the request.
 func (x *exchange) close() {
 	x.quota.End(x.answer.status)
 	if x.answer.call != nil {

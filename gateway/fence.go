@@ -30,8 +30,9 @@ func needsBucketFlushed(op string) bool {
 	}
 }
 
-// flushPending waits until the pending writes of the keys that a call concerns are upstream: then
-// it can be forwarded. Keys that the call changes accept no new pending write until it has ended.
+// flushPending waits until the pending writes of the keys that a call affects have been uploaded:
+// then the call can be forwarded. Keys that the call changes accept no new pending write until it
+// has ended.
 func (g *forwarder) flushPending(c *call) error {
 	ctx := c.Context()
 	if c.source != nil {
@@ -63,8 +64,8 @@ func (g *forwarder) flushPending(c *call) error {
 	return nil
 }
 
-// change forwards a call that changes one key, and caches nothing of it: even a 200 may carry an
-// error document.
+// change forwards a call that changes one key, and caches nothing of the response: even a 200 may
+// carry an error document.
 func (g *forwarder) change(w *answer, c *call, _ sigv4.Identity) error {
 	out, err := g.prepare(c)
 	if err != nil {
@@ -80,7 +81,7 @@ func (g *forwarder) change(w *answer, c *call, _ sigv4.Identity) error {
 	}, g.fence(c.key, c.query.Get("versionId"))...)
 }
 
-// fence fences a key, and one of its versions if one is named.
+// fence fences a key, and the version that is named, if any.
 func (g *forwarder) fence(key akigw.Key, version string) []*tiers.Write {
 	changes := []*tiers.Write{g.Store.Begin(key)}
 	if version != "" {
@@ -90,8 +91,9 @@ func (g *forwarder) fence(key akigw.Key, version string) []*tiers.Write {
 	return changes
 }
 
-// whileFenced does what changes keys at the upstream, and then lifts their fences. If the upstream
-// may still carry it out later, the keys stay fenced, and their next write-back is confirmed upstream.
+// whileFenced calls do, which changes keys in the upstream, and then lifts their fences. If the
+// upstream may still apply the change later, the keys stay fenced, and their next write-back is
+// confirmed after its upload.
 func (g *forwarder) whileFenced(do func() error, changes ...*tiers.Write) (err error) {
 	finished := true
 	defer func() {

@@ -28,15 +28,15 @@ type Upstream interface {
 	Names() []string
 }
 
-// forwarder has the upstream carry out calls, as new requests signed by the gateway. Pending writes
-// of the keys that a call concerns are flushed before, and keys that it changes are fenced.
+// forwarder sends calls to the upstream, as new requests signed by the gateway. Before that, the
+// pending writes of the affected keys are flushed, and keys that a call changes are fenced.
 type forwarder struct {
 	Store    *tiers.Store
 	Writes   *writeback.WriteBack
 	Upstream Upstream
 }
 
-// upstreamRequest builds the request for the upstream from the parsed and verified call: allowed
+// upstreamRequest builds the request to the upstream from the parsed and verified call: allowed
 // headers, the query without the signature, no body yet.
 func (c *call) upstreamRequest() *cold.Request {
 	header := make(http.Header, len(c.Header))
@@ -54,14 +54,14 @@ func (c *call) upstreamRequest() *cold.Request {
 	return &cold.Request{Op: c.route.Op, Method: c.Method, Key: c.key, Query: c.query, Header: header, Relayed: true}
 }
 
-// outgoing is a call on its way to the upstream, with its body verified as far
-// as that can be done before it is sent.
+// outgoing is a call on its way to the upstream, with its body verified as far as possible before
+// it is sent.
 type outgoing struct {
 	request *cold.Request
 	body    *body
 }
 
-// prepare makes a call ready to be sent. It changes nothing.
+// prepare prepares a call for sending. It changes nothing.
 func (g *forwarder) prepare(c *call) (*outgoing, error) {
 	body, err := newBody(c)
 	if err != nil {
@@ -74,8 +74,8 @@ func (g *forwarder) prepare(c *call) (*outgoing, error) {
 	return out, body.attach(out.request)
 }
 
-// roundTrip sends a call and returns the upstream's response. seen, if not nil, gets the bytes of
-// the body on their way; whole reports whether it got all of them.
+// roundTrip sends a call and returns the upstream's response. seen, if not nil, is called with the
+// bytes of the body as they are sent; whole reports whether it got all of them.
 func (g *forwarder) roundTrip(c *call, out *outgoing, seen func([]byte)) (resp *http.Response, whole bool, err error) {
 	if err := g.flushPending(c); err != nil {
 		out.body.stop()
@@ -97,7 +97,7 @@ func (g *forwarder) roundTrip(c *call, out *outgoing, seen func([]byte)) (resp *
 	return resp, ended, err
 }
 
-// send sends a call with a control document that has been read already.
+// send sends a call with a control document that has already been read.
 func (g *forwarder) send(c *call, document []byte) (*http.Response, error) {
 	if err := g.flushPending(c); err != nil {
 		return nil, err
@@ -107,8 +107,8 @@ func (g *forwarder) send(c *call, document []byte) (*http.Response, error) {
 	return g.do(c, r)
 }
 
-// do sends a call whose keys have no pending writes. If the upstream has another ETag or date for
-// the object than was promised, conditions and response are translated.
+// do sends a call whose keys have no pending writes. If the upstream's ETag or date of the object
+// is not the promised one, conditions and response are translated.
 func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 	t := g.Writes.Overlay.Translation(c.key)
 	r.Header = onObject.translated(r.Header, t)
@@ -133,7 +133,7 @@ func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// streamed reports whether the response to an operation may be large, and is passed on as it arrives. The
+// streamed reports whether the response to an operation may be large and is passed on as it arrives. The
 // responses to all others are documents.
 func streamed(op string) bool {
 	switch op {
@@ -144,9 +144,9 @@ func streamed(op string) bool {
 	}
 }
 
-// readWhole reads the document of a response, so that one which breaks off or does not arrive
-// within the call's deadline can still be answered with an error. One that is too large, or for
-// which there is no memory, is passed on as it arrives.
+// readWhole reads the document of a response, so that one that breaks off, or does not arrive
+// within the call's deadline, can still be answered with an error. A document that is too large, or
+// for which there is no memory, is passed on as it arrives.
 func (c *call) readWhole(resp *http.Response) error {
 	size := resp.ContentLength
 	if size < 0 {
@@ -162,13 +162,13 @@ func (c *call) readWhole(resp *http.Response) error {
 	}
 	resp.Body.Close()
 	if err != nil {
-		return fmt.Errorf("%w: the answer to %s broke off: %w", akigw.ErrUpstreamUnavailable, c.route.Op, err)
+		return fmt.Errorf("%w: the response to %s broke off: %w", akigw.ErrUpstreamUnavailable, c.route.Op, err)
 	}
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return nil
 }
 
-// pass forwards a call and its answer, streaming both ways.
+// pass forwards a call and its response, streaming both ways.
 func (g *forwarder) pass(w *answer, c *call, _ sigv4.Identity) error {
 	out, err := g.prepare(c)
 	if err != nil {
@@ -188,7 +188,7 @@ func (g *forwarder) pass(w *answer, c *call, _ sigv4.Identity) error {
 	return nil
 }
 
-// ask sends a request for a listing, whose XML root has this name, and decodes the answer.
+// ask sends a request for a listing with this XML root, and decodes the response.
 func (g *forwarder) ask(c *call, request *cold.Request, root string, into any) error {
 	resp, err := g.Upstream.Do(c.Context(), request)
 	if err != nil {
@@ -211,8 +211,8 @@ func (g *forwarder) ask(c *call, request *cold.Request, root string, into any) e
 	return nil
 }
 
-// changeBucket forwards a request that creates, deletes or configures a bucket. What is cached of
-// the bucket is dropped before the client gets the response.
+// changeBucket forwards a request that creates, deletes or configures a bucket. Cached data of the
+// bucket is dropped before the client gets the response.
 func (g *forwarder) changeBucket(w *answer, c *call, out *outgoing) error {
 	resp, deleted, err := g.sendBucketChange(c, out)
 	if err != nil {
@@ -251,7 +251,7 @@ func (g *forwarder) bypass(w *answer, c *call, id sigv4.Identity) error {
 	return g.pass(w, c, id)
 }
 
-// other forwards a request that is no operation of S3. It fences the key, unless the method only
+// other forwards a request that is not an S3 operation. It fences the key unless the method only
 // reads.
 func (g *forwarder) other(w *answer, c *call, id sigv4.Identity) error {
 	if c.reads() {
@@ -265,7 +265,7 @@ func refused(_ *answer, c *call, _ sigv4.Identity) error {
 	return s3err.NotImplemented.With(c.route.Op + " is not implemented: " + c.route.Note + ".")
 }
 
-// acknowledge passes the response to a write on, and tells that the write is upstream.
+// acknowledge passes on the response to a write, and records that the upstream accepted it.
 func acknowledge(w *answer, c *call, resp *http.Response) {
 	if resp.StatusCode < 300 {
 		w.Header().Set("X-Akigw-Commit", "upstream")

@@ -1,10 +1,10 @@
 // Package gateway is the S3 front. Every request passes one pipeline (pipeline.go): it is parsed
-// once, its signature is verified before anything else looks at it, a table of operations routes
-// it, a policy authorises it, and a handler answers it from the cache or forwards it to the
-// upstream as a new request.
+// once, its signature is verified before anything else uses it, a table of operations routes it, a
+// policy authorises it, and a handler answers it from the cache or forwards it to the upstream as a
+// new request.
 //
-// The package speaks S3's protocol and errors and holds no data: bodies are streamed, except for
-// control documents, whose size is bounded. It does not know what the tiers of the cache are.
+// The package speaks S3's protocol and errors and stores no data: bodies are streamed, except
+// control documents, whose size is limited. It does not know how the tiers of the cache work.
 package gateway
 
 import (
@@ -26,27 +26,27 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// Options are what a Gateway is made of.
+// Options configure a Gateway.
 type Options struct {
 	Verifier *sigv4.Verifier
 	Policies Policies
 	Store    *tiers.Store
 	// Writes acknowledges writes before the upstream has them. Nil: all writes go through.
 	Writes   *writeback.WriteBack
-	Upstream Upstream // the one that the store uses
+	Upstream Upstream // the same as the store's
 	Log      *slog.Logger
-	// Metrics has the metrics of the gateway; nil keeps them private.
+	// Metrics is the set of the gateway's metrics; nil: a private one.
 	Metrics *metrics.Set
-	// Memory bounds the memory of request bodies; nil means no bound.
+	// Memory limits the memory of request bodies; nil means no limit.
 	Memory *budget.Budget
-	// FailuresPerMinute is how many authentication failures of one address are explained in a
-	// minute; 0 means all of them.
+	// FailuresPerMinute is how many authentication failures per minute and address get a detailed
+	// error; 0 means all of them.
 	FailuresPerMinute int
-	// QoS has the limits of access keys and buckets; nil means none.
+	// QoS holds the limits of access keys and buckets; nil means none.
 	QoS *limits.QoS
-	// MaxBuckets is how many buckets there may be; 0 means no limit.
+	// MaxBuckets is the maximum number of buckets; 0 means no limit.
 	MaxBuckets int
-	// Quotas bound the bytes of buckets.
+	// Quotas limit the bytes of buckets.
 	Quotas []limits.QuotaConfig
 	// FaultsEnabled announces in each response that faults can be injected.
 	FaultsEnabled bool
@@ -58,7 +58,7 @@ type Options struct {
 	Domains []string
 }
 
-// Gateway is the S3 front as an http.Handler. It serves any number of requests at a time.
+// Gateway is the S3 front as an http.Handler. It is safe for concurrent use.
 type Gateway struct {
 	options  Options
 	pipeline *pipeline
@@ -67,7 +67,7 @@ type Gateway struct {
 	fast     atomic.Int64 // requests on the fast path in progress
 }
 
-// New returns a gateway that serves at once. Run keeps its quotas up to date.
+// New returns a gateway that is ready to serve. Run keeps its quotas up to date.
 func New(o Options) *Gateway {
 	hostID := rand.Text()
 	if o.Writes == nil {
@@ -96,7 +96,7 @@ func New(o Options) *Gateway {
 	}}
 }
 
-// Run counts what the buckets of quotas hold until ctx ends.
+// Run counts what the buckets with quotas hold until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error { return g.quotas.Run(ctx) }
 
 // ServeHTTP implements http.Handler.
@@ -109,9 +109,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // ServeLocal is the fast path (httpguard.FastPath): it answers a GetObject whose object is in
-// memory or on local disk, on the goroutine that read the request. The pipeline is that of
-// ServeHTTP. It reports false, having sent nothing, for every other request, errors and conditions
-// that end a read among them; ServeHTTP answers these from the start.
+// memory or on local disk, on the goroutine that read the request. It uses the same pipeline as
+// ServeHTTP. For every other request, including errors and conditions that end a read, it returns
+// false and has sent nothing; ServeHTTP then handles the request from the start.
 func (g *Gateway) ServeLocal(w http.ResponseWriter, r *http.Request) (answered bool) {
 	g.fast.Add(1)
 	defer g.fast.Add(-1)
@@ -119,8 +119,8 @@ func (g *Gateway) ServeLocal(w http.ResponseWriter, r *http.Request) (answered b
 	return g.pipeline.run(x)
 }
 
-// Finish waits for requests on the fast path that are in progress when the server was shut down:
-// net/http takes their connections for idle ones. httpguard cuts them off after ten seconds.
+// Finish waits for running requests on the fast path after the server was shut down: net/http
+// considers their connections idle. httpguard cuts them off after ten seconds.
 func (g *Gateway) Finish() error {
 	for g.fast.Load() > 0 {
 		time.Sleep(time.Millisecond)

@@ -7,10 +7,10 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// handlers answer calls. Each part has the operations of one kind, and the table of operations
-// (operations.go) names the part and the method of each.
+// handlers answer calls. Each field has the operations of one kind, and the table of operations
+// (operations.go) names the method for each.
 type handlers struct {
-	forward *forwarder        // operations that the upstream carries out
+	forward *forwarder        // forwarded operations
 	reads   *objectReads      // GetObject, HeadObject
 	writes  *objectWrites     // PutObject, DeleteObject, DeleteObjects
 	copies  *copies           // CopyObject, UploadPartCopy

@@ -8,8 +8,8 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// isSent reports whether a request header that does not begin with x-amz- has a meaning in S3. Only these and
-// the known x-amz-* ones are sent to the upstream.
+// isSent reports whether a request header that does not begin with x-amz- has a meaning in S3. Only these
+// and the known x-amz-* headers are sent to the upstream.
 func isSent(header string) bool {
 	switch header {
 	case "Cache-Control", "Content-Disposition", "Content-Language", "Content-Md5", "Content-Type", "Expires",
@@ -21,24 +21,24 @@ func isSent(header string) bool {
 	}
 }
 
-// amzHeader is what the gateway does with an x-amz-* request header.
+// amzHeader says how the gateway treats an x-amz-* request header.
 type amzHeader struct {
-	// own: it is about this connection, and the upstream gets the gateway's own one.
+	// own: it is about this connection, and the gateway sends its own to the upstream.
 	own bool
-	// cached: a read with it can be answered from the cache.
+	// cached: a read with this header can be answered from the cache.
 	cached bool
-	// object and bucket are the actions that it needs in addition to the operation's, on a path of
-	// that level.
+	// object and bucket are the actions that the header needs in addition to the operation's, on a
+	// path of that level.
 	object, bucket string
-	// uncached: the object will not have the body that is sent with it, or not for every reader.
+	// uncached: the object will not have the body that was sent, or not for every reader.
 	uncached bool
 }
 
-// acl is every header that sets an access control list.
+// acl applies to each header that sets an access control list.
 var acl = amzHeader{object: "s3:PutObjectAcl", bucket: "s3:PutBucketAcl"}
 
-// amzHeaders are the x-amz-* request headers of S3's API, besides x-amz-meta-*. Any other one asks
-// for something that the gateway does not know: it is refused, never ignored.
+// amzHeaders are the x-amz-* request headers of S3's API, apart from x-amz-meta-*. Any other one
+// asks for something that the gateway does not know: it is refused, never ignored.
 var amzHeaders = map[string]amzHeader{
 	"X-Amz-Content-Sha256":         {own: true, cached: true},
 	"X-Amz-Date":                   {own: true, cached: true},
@@ -111,8 +111,8 @@ func (c *call) checkHeaders() error {
 	return nil
 }
 
-// hoist turns x-amz-* query parameters into headers: SDKs move headers into the query, which is
-// signed, when they presign a request.
+// hoist turns x-amz-* query parameters into headers: when SDKs presign a request, they move headers
+// into the query, which is signed.
 func (c *call) hoist() error {
 	for name, values := range c.query {
 		if !hoisted(name) {
@@ -120,10 +120,10 @@ func (c *call) hoist() error {
 		}
 		header := http.CanonicalHeaderKey(name)
 		if _, twice := c.Header[header]; twice {
-			return s3err.InvalidArgument.With("The header " + strings.ToLower(name) + " was sent as a query parameter, too.")
+			return s3err.InvalidArgument.With("The header " + strings.ToLower(name) + " was also sent as a query parameter.")
 		}
 		if hasControl(values[0]) { // httpguard would have refused it as a header
-			return s3err.InvalidArgument.With("The value of "+strings.ToLower(name)+" has control characters.").About("ArgumentName", name)
+			return s3err.InvalidArgument.With("The value of "+strings.ToLower(name)+" contains control characters.").About("ArgumentName", name)
 		}
 		c.Header[header] = values
 	}
@@ -135,18 +135,18 @@ func (c *call) hoist() error {
 	return nil
 }
 
-// hasControl reports whether s could end a header line, or worse.
+// hasControl reports whether s contains a control character, which could end a header line.
 func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
-// hoisted reports whether a query parameter stands for a header.
+// hoisted reports whether a query parameter is a header that was moved into the query.
 func hoisted(name string) bool {
 	return len(name) > 6 && strings.EqualFold(name[:6], "x-amz-") && !authenticates(name)
 }
 
-// bookkeeping reports whether a query parameter belongs to the signature or to
-// an SDK, and not to the operation.
+// bookkeeping reports whether a query parameter belongs to the signature or an SDK instead of the
+// operation.
 func bookkeeping(name string) bool {
 	return name == "x-id" || len(name) > 6 && strings.EqualFold(name[:6], "x-amz-")
 }
@@ -162,8 +162,8 @@ func authenticates(parameter string) bool {
 	}
 }
 
-// cacheable reports whether a read can be answered from the cache: no header asks for what only the
-// upstream can give, such as a CORS response, or for nothing to be stored.
+// cacheable reports whether a read can be answered from the cache: no header asks for something
+// that only the upstream can give, such as a CORS response, or forbids storing.
 func (c *call) cacheable() bool {
 	for name := range c.Header {
 		if strings.HasPrefix(name, amzPrefix) && !amzHeaders[name].cached || name == "If-Range" || name == "Origin" ||
@@ -174,7 +174,7 @@ func (c *call) cacheable() bool {
 	return true
 }
 
-// keepable reports whether later readers get the body of a write as it was sent.
+// keepable reports whether later readers will get the body of a write as it was sent.
 func (c *call) keepable() bool {
 	for name := range c.Header {
 		if strings.HasPrefix(name, amzPrefix) && amzHeaders[name].uncached {

@@ -20,9 +20,9 @@ func keptAlive(op string) bool {
 // s or more.
 const keepAliveEvery = 10 * time.Second
 
-// keepAlive calls ask, which sends a request or prepares it. If ask takes long, and the operation
-// is one of keptAlive, the client's connection is kept alive meanwhile: the response has begun
-// then, which w.kept tells.
+// keepAlive calls ask, which sends or prepares a request. If ask takes long, and the operation is
+// one of keptAlive, the client's connection is kept alive meanwhile: then the response has begun,
+// and w.kept is set.
 func (g *forwarder) keepAlive(w *answer, c *call, ask func() (*http.Response, error)) (*http.Response, error) {
 	if !keptAlive(c.route.Op) {
 		return ask()
@@ -36,7 +36,7 @@ func (g *forwarder) keepAlive(w *answer, c *call, ask func() (*http.Response, er
 	go func() {
 		var o outcome
 		defer func() {
-			o.panicked = recover() // it goes on in the goroutine of the handler
+			o.panicked = recover() // the handler's goroutine panics again
 			done <- o
 		}()
 		o.resp, o.err = ask()

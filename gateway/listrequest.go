@@ -62,9 +62,9 @@ func parseList(c *call) (*listRequest, error) {
 // maxListKeys is the largest page (S3: 1,000).
 const maxListKeys = 1000
 
-// token returns where the next page begins: the last item of this one, and a hash of the request, so
-// that a token of another listing is refused. It holds nothing secret: no more than start-after
-// can.
+// token returns the token of the next page: the last item of this one, and a hash of the request,
+// so that a token of another listing is refused. It contains nothing secret, just as start-after
+// does not.
 func (q *listRequest) token(last listItem) string {
 	b := codec.AppendFlag([]byte{tokenVersion}, last.prefix)
 	b = codec.AppendString(b, last.name)
@@ -97,7 +97,7 @@ func (q *listRequest) parseToken(token string) error {
 	return nil
 }
 
-// common returns the common prefix that a key is rolled up into, "" for none.
+// common returns the common prefix into which a key is grouped, "" for none.
 func (q *listRequest) common(name string) string {
 	if q.delimiter == "" {
 		return ""
@@ -108,8 +108,8 @@ func (q *listRequest) common(name string) string {
 	return ""
 }
 
-// sent reports whether an item has been sent already. A common prefix can be smaller than the key
-// behind which a listing starts, and still have keys behind it.
+// sent reports whether an item has already been sent. A common prefix can sort before the key after
+// which a listing starts, and still contain keys after it.
 func (q *listRequest) sent(item listItem) bool {
 	if q.afterPrefix && strings.HasPrefix(item.name, q.after) {
 		return true
@@ -128,7 +128,7 @@ func (q *listRequest) from() string {
 	return q.after + "\x00"
 }
 
-// beyond returns the first string behind all strings that begin with prefix. Keys are UTF-8, which
+// beyond returns the first string after all strings that begin with prefix. Keys are UTF-8, which
 // has no byte 0xff.
 func beyond(prefix string) string { return prefix + "\xff" }
 
@@ -142,7 +142,7 @@ func decodedName(s, encoding string) string {
 	return s
 }
 
-// listEncoded returns a name as encoding-type=url shows it.
+// listEncoded returns a name encoded for encoding-type=url.
 func listEncoded(s string) string {
 	return strings.NewReplacer("%2F", "/", "+", "%20").Replace(url.QueryEscape(s))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// upstreamList is a page of the upstream.
+// upstreamList is a page of the upstream's listing.
 type upstreamList struct {
 	IsTruncated  bool
 	EncodingType string
@@ -22,7 +22,7 @@ type upstreamList struct {
 	CommonPrefixes []struct{ Prefix string }
 }
 
-// upstreamPage asks the upstream for up to max items behind q.after that have not been sent.
+// upstreamPage asks the upstream for up to max items after q.after that have not been sent.
 func (g *listings) upstreamPage(q *listRequest, max int) (items []listItem, truncated bool, err error) {
 	items, truncated, last, err := g.fetchPage(q, q.after, max)
 	if err == nil && truncated && strings.HasPrefix(last, overlay.ReservedPrefix) { // the gateway's own keys are skipped
@@ -31,12 +31,12 @@ func (g *listings) upstreamPage(q *listRequest, max int) (items []listItem, trun
 		items = append(items, more...)
 	}
 	if err == nil && truncated && len(items) == 0 {
-		err = fmt.Errorf("%w: listing of %s: a page without anything new says that there is more", akigw.ErrUpstreamUnavailable, q.call.key.Bucket)
+		err = fmt.Errorf("%w: listing of %s: a page without new items claims that there are more", akigw.ErrUpstreamUnavailable, q.call.key.Bucket)
 	}
 	return items, truncated, err
 }
 
-// fetchPage asks the upstream for a page behind a key. last is the last name of the page.
+// fetchPage asks the upstream for a page after a key. last is the last name of the page.
 func (g *listings) fetchPage(q *listRequest, after string, max int) (items []listItem, truncated bool, last string, err error) {
 	query := url.Values{"prefix": {q.prefix}, "max-keys": {strconv.Itoa(min(max+1, maxListKeys))}, "encoding-type": {"url"}}
 	if q.delimiter != "" {
@@ -84,7 +84,7 @@ func (g *listings) fetchPage(q *listRequest, after string, max int) (items []lis
 	return items, list.IsTruncated, last, nil
 }
 
-// hidden reports whether an item is the gateway's own, or a prefix of nothing else.
+// hidden reports whether an item is the gateway's own, or a prefix of only such items.
 func hidden(item listItem) bool {
 	return strings.HasPrefix(item.name, overlay.ReservedPrefix) || item.prefix && item.name == strings.SplitAfter(overlay.ReservedPrefix, "/")[0]
 }

@@ -20,9 +20,9 @@ func (c *call) address() string {
 	return scheme + "://" + c.Host + c.URL.EscapedPath()
 }
 
-// relocate replaces the Location in a document of the upstream, which bypasses the gateway, by the
-// address that the client knows. A document of known length gets its new length; any other is
-// passed on as it arrives.
+// relocate replaces the Location in an upstream document, which bypasses the gateway, by the
+// address that the client uses. A document of known length gets its new length; any other is passed
+// on as it arrives.
 func relocate(resp *http.Response, address string) error {
 	document := &relocated{in: bufio.NewReaderSize(resp.Body, maxElement), close: resp.Body, address: address}
 	if resp.ContentLength < 0 {
@@ -32,16 +32,16 @@ func relocate(resp *http.Response, address string) error {
 	text, err := io.ReadAll(document)
 	resp.Body.Close()
 	if err != nil {
-		return fmt.Errorf("%w: its answer broke off: %w", akigw.ErrUpstreamUnavailable, err)
+		return fmt.Errorf("%w: its response broke off: %w", akigw.ErrUpstreamUnavailable, err)
 	}
 	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 	return nil
 }
 
-// maxElement is more bytes than a tag or a Location has: a key has up to 1,024 bytes.
+// maxElement is more bytes than a tag or a Location can have: a key has up to 1,024 bytes.
 const maxElement = 8 << 10
 
-// relocated passes a document on as it arrives: white space that keeps a connection alive has to
+// relocated passes on a document as it arrives: white space that keeps a connection alive must
 // reach the client at once.
 type relocated struct {
 	in      *bufio.Reader
@@ -67,7 +67,7 @@ func (r *relocated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next fills out with the text up to the next tag, or with a tag.
+// next sets out to the text up to the next tag, or to a tag.
 func (r *relocated) next() error {
 	if _, err := r.in.Peek(1); err != nil {
 		return err

@@ -7,9 +7,10 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// The listing of a bucket with write-back is one sorted stream: the objects of the upstream, overlaid
-// with pending writes. It is cut into pages here. The next page begins behind the last key or common
-// prefix of the previous one, not at a token of the upstream, which does not know pending keys.
+// The listing of a bucket with write-back is one sorted stream: the objects of the upstream,
+// overlaid with pending writes. It is cut into pages here. The next page begins after the last key
+// or common prefix of the previous one, not at a token of the upstream, which does not know pending
+// keys.
 
 // listMerged answers a listing of a bucket with write-back.
 func (g *listings) listMerged(w *answer, c *call) error {
@@ -36,9 +37,9 @@ func (g *listings) listMerged(w *answer, c *call) error {
 	return nil
 }
 
-// mergedPage returns the next items, at most max of them, and whether there may be more. The overlay
-// is read first: an acknowledged write is either there, or upstream by the time that the upstream
-// is asked.
+// mergedPage returns up to max further items, and whether there may be more. The overlay is read
+// first: an acknowledged write is either there, or already in the upstream when the upstream is
+// asked.
 func (g *listings) mergedPage(q *listRequest, max int) (items []listItem, more bool, err error) {
 	pending, morePending := g.Writes.Overlay.Changes(q.call.key.Bucket, q.prefix, q.from(), maxOverlay)
 	upstream, truncated, err := g.upstreamPage(q, max)
@@ -57,14 +58,14 @@ func (g *listings) mergedPage(q *listRequest, max int) (items []listItem, more b
 			items = append(items, item)
 		}
 	}
-	if more = m.more(); more && len(items) == 0 { // everything in it is deleted: the next page begins behind it
+	if more = m.more(); more && len(items) == 0 { // everything in it is deleted: the next page begins after it
 		q.after, q.afterPrefix = m.last.name, m.last.prefix
 	}
 	return items, more, nil
 }
 
-// keep reports whether an item belongs to the listing: it does not if it is the upstream's and
-// pending writes delete it, or all that is below it.
+// keep reports whether an item belongs to the listing: an upstream item does not if pending writes
+// delete it, or everything below it.
 func (g *listings) keep(q *listRequest, m *merger, item listItem, pending bool) (bool, error) {
 	switch {
 	case pending:
@@ -81,7 +82,7 @@ type merger struct {
 	upstream, overlay []listItem
 	deleted           map[string]bool // keys that pending writes delete
 	incomplete        bool            // at least one source has more
-	end               string          // nothing is known of names behind it; "": everything is known
+	end               string          // names after it are unknown; "": all are known
 	last              listItem        // the item at end
 }
 
@@ -102,7 +103,7 @@ func newMerger(q *listRequest, upstream []listItem, truncated bool, pending []ov
 	return m
 }
 
-// endAt says that one source ends at an item, and has more behind it.
+// endAt records that one source ends at an item, and has more after it.
 func (m *merger) endAt(last listItem) {
 	end := last.name
 	if last.prefix {
@@ -113,7 +114,7 @@ func (m *merger) endAt(last listItem) {
 	}
 }
 
-// known reports whether both sources reach up to a name.
+// known reports whether both sources cover a name.
 func (m *merger) known(name string) bool { return m.end == "" || name <= m.end }
 
 // add adds a pending write; common is its common prefix, "" for none.
@@ -128,8 +129,8 @@ func (m *merger) add(p overlay.Change, common string) {
 	}
 }
 
-// next takes the smallest item, and reports whether it is a pending one. ok is false when nothing
-// more is known.
+// next removes and returns the smallest item, and reports whether it is pending. ok is false when
+// no more items are known.
 func (m *merger) next() (item listItem, pending, ok bool) {
 	if len(m.overlay) == 0 || len(m.upstream) > 0 && m.upstream[0].name < m.overlay[0].name {
 		if len(m.upstream) == 0 || !m.known(m.upstream[0].name) {
@@ -145,7 +146,7 @@ func (m *merger) next() (item listItem, pending, ok bool) {
 	return item, true, true
 }
 
-// more reports whether there may be items behind those that next has returned.
+// more reports whether there may be items after those that next has returned.
 func (m *merger) more() bool { return m.incomplete || len(m.overlay)+len(m.upstream) > 0 }
 
 // maxOverlay is how many pending keys are read for a page.

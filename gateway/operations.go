@@ -7,10 +7,10 @@ import (
 )
 
 // routes returns the table of operations, with a row for every operation of S3's API and its
-// handler; the first row that matches decides. docs/s3-coverage.md is made from it.
+// handler; the first matching row decides. docs/s3-coverage.md is generated from it.
 //
-// A row does not match a request with a parameter that the row does not name, so that nobody gets
-// a second operation done under the rights of a first one.
+// A row does not match a request with a parameter that the row does not name, so that a client
+// cannot get a second operation done with the rights of a first one.
 func routes(h *handlers) []Route {
 	return slices.Concat(objectRoutes(h), bucketRoutes(h), bucketDeleteRoutes(h), bucketGetRoutes(h), bucketPutRoutes(h), serviceRoutes(h), otherRoutes(h))
 }
@@ -64,7 +64,7 @@ func bucketRoutes(h *handlers) []Route {
 		{Op: "CreateBucket", Class: Forwarded, Method: "PUT", Level: BucketLevel, Action: "s3:CreateBucket", Body: Document, handle: h.forward.pass},
 		{Op: "DeleteBucket", Class: Forwarded, Method: "DELETE", Level: BucketLevel, Action: "s3:DeleteBucket", handle: h.forward.pass},
 		{Op: "PostObject", Class: Refused, Method: "POST", Level: BucketLevel, Note: "a policy form is another way to sign, which this gateway does not verify; use PutObject or a presigned URL", handle: refused},
-		{Op: "CreateSession", Class: Refused, Method: "GET", Level: BucketLevel, Query: []string{"session"}, Note: "its answer is credentials of the upstream's; for directory buckets only", handle: refused},
+		{Op: "CreateSession", Class: Refused, Method: "GET", Level: BucketLevel, Query: []string{"session"}, Note: "its response contains credentials of the upstream; for directory buckets only", handle: refused},
 		{Op: "CreateBucketMetadataConfiguration", Class: Forwarded, Method: "POST", Level: BucketLevel, Query: []string{"metadataConfiguration"}, Action: "s3:CreateBucketMetadataTableConfiguration", Body: Document, handle: h.forward.pass},
 		{Op: "CreateBucketMetadataTableConfiguration", Class: Forwarded, Method: "POST", Level: BucketLevel, Query: []string{"metadataTable"}, Action: "s3:CreateBucketMetadataTableConfiguration", Body: Document, handle: h.forward.pass},
 	}
@@ -164,10 +164,10 @@ func serviceRoutes(h *handlers) []Route {
 	}
 }
 
-// otherRoutes match anything that is no operation of S3. They need the right to everything.
+// otherRoutes match every request that is not an S3 operation. They need the right to everything.
 func otherRoutes(h *handlers) []Route {
 	return []Route{
-		{Op: "Other", Class: Forwarded, Level: ObjectLevel, Any: true, Action: policy.Unlisted, Body: Content, Note: "any other request that names an object: only for who may do everything", handle: h.forward.other},
-		{Op: "Other", Class: Forwarded, Level: AnyLevel, Any: true, Action: policy.Unlisted, Body: Document, Note: "any other request: only for who may do everything", handle: h.forward.pass},
+		{Op: "Other", Class: Forwarded, Level: ObjectLevel, Any: true, Action: policy.Unlisted, Body: Content, Note: "any other request that names an object: only for identities that may do everything", handle: h.forward.other},
+		{Op: "Other", Class: Forwarded, Level: AnyLevel, Any: true, Action: policy.Unlisted, Body: Document, Note: "any other request: only for identities that may do everything", handle: h.forward.pass},
 	}
 }

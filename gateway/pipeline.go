@@ -38,7 +38,7 @@ type pipeline struct {
 }
 
 // run takes an exchange through all steps, and answers an error or a panic of any of them. It
-// reports whether there was a response: only an exchange on the fast path can go without.
+// reports whether there was a response: only an exchange on the fast path can end without one.
 func (p *pipeline) run(x *exchange) (answered bool) {
 	defer func() {
 		defer x.close() // also if recovered panics again
@@ -85,13 +85,13 @@ func (p *pipeline) serve(x *exchange) error {
 	return c.route.handle(&x.answer, c, c.identity)
 }
 
-// localOp is the operation that the fast path serves.
+// localOp is the operation that the fast path answers.
 const localOp = "GetObject"
 
 // steps are what a verified call passes before its handler.
 var steps = [...]func(*pipeline, *exchange, *call) error{(*pipeline).route, (*pipeline).authorise, (*pipeline).limit, (*pipeline).check}
 
-// admit does everything that comes before the handler.
+// admit does everything before the handler.
 func (p *pipeline) admit(x *exchange) (*call, error) {
 	if refusal := httpguard.Refusal(x.request); refusal != nil {
 		return nil, refusal
@@ -111,7 +111,7 @@ func (p *pipeline) admit(x *exchange) (*call, error) {
 	return c, nil
 }
 
-// verify authenticates a call. From here on the exchange has it.
+// verify authenticates a call, and sets it in the exchange.
 func (p *pipeline) verify(x *exchange, c *call) (err error) {
 	if p.qos != nil && x.request.Body != nil {
 		x.request.Body = &pacedBody{ReadCloser: x.request.Body, call: c}
@@ -119,7 +119,7 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 	memory := p.memory.Of(p.upstream.Owner(c.key.Bucket))
 	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.path, c.query)
 	if err != nil {
-		if x.parsed.localOnly { // ServeHTTP will verify it again, and count the failure
+		if x.parsed.localOnly { // ServeHTTP verifies it again, and counts the failure
 			return err
 		}
 		return p.throttle.Judge(x.request.RemoteAddr, err, time.Now())
@@ -161,7 +161,7 @@ func (p *pipeline) limit(_ *exchange, c *call) error {
 
 // check refuses what S3 refuses before it looks at the body.
 func (p *pipeline) check(_ *exchange, c *call) error {
-	if c.route.Class == Refused { // its handler says so
+	if c.route.Class == Refused { // its handler answers with the reason
 		return nil
 	}
 	if err := p.access.checkKeys(c); err != nil {
@@ -170,7 +170,7 @@ func (p *pipeline) check(_ *exchange, c *call) error {
 	return c.check(c.route)
 }
 
-// reserve takes room for what a call writes, until the exchange ends.
+// reserve reserves quota and memory for what a call writes, until the exchange ends.
 func (p *pipeline) reserve(x *exchange, c *call) (err error) {
 	if p.quotas == nil || c.reads() {
 		return nil
@@ -183,7 +183,7 @@ func (p *pipeline) reserve(x *exchange, c *call) (err error) {
 	return err
 }
 
-// identify makes the request's id, and sets the headers that tell who answers it.
+// identify creates the request ID, and sets the headers that identify the server.
 func (p *pipeline) identify(x *exchange) {
 	if x.id() != "" {
 		return
@@ -200,15 +200,15 @@ func (p *pipeline) identify(x *exchange) {
 // newRequestID returns 16 random characters.
 func newRequestID() string {
 	var raw [10]byte
-	rand.Read(raw[:]) // it does not fail
+	rand.Read(raw[:]) // it never fails
 	var text [16]byte
 	base32.StdEncoding.Encode(text[:], raw[:])
 	return string(text[:])
 }
 
-// continueEmpty sends the 100 response that a client asked for before an empty body. net/http
-// sends it when a body is read, and nobody reads an empty one. botocore takes a final response
-// without it for a refusal, and does not use the connection again.
+// continueEmpty sends the 100 response that a client asked for before an empty body. net/http sends
+// it when a body is read, and nothing reads an empty one. botocore treats a final response without
+// it as a refusal, and does not reuse the connection.
 func continueEmpty(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength == 0 && r.Header.Get("Expect") == "100-continue" {
 		w.WriteHeader(http.StatusContinue)

@@ -16,8 +16,8 @@ import (
 )
 
 // An acknowledged write promises an ETag and a Last-Modified. Clients see them for as long as the
-// upstream has that object, even if the upstream tells others. The cache does that for reads; this
-// file does it for forwarded requests and responses, and for listings.
+// upstream has that object, even if the upstream gave it others. The cache does that for reads;
+// this file does it for forwarded requests and responses, and for listings.
 
 // conditional names the request headers with conditions on one object.
 type conditional struct {
@@ -100,7 +100,7 @@ type found struct {
 	from, to int
 }
 
-// elementOf finds the first element of a name. It has no attributes, like all elements of a
+// elementOf finds the first element with a name. It must have no attributes, like all elements of a
 // listing.
 func elementOf(raw []byte, name string) found {
 	from := bytes.Index(raw, []byte("<"+name+">"))
@@ -115,7 +115,7 @@ func elementOf(raw []byte, name string) found {
 	return found{html.UnescapeString(string(raw[from : from+n])), from, from + n}
 }
 
-// replaced returns raw with another text in the element.
+// replaced returns raw with the text of the element replaced.
 func (f found) replaced(raw []byte, text string) []byte {
 	if f.from == f.to {
 		return raw
@@ -143,8 +143,8 @@ func (g *listings) listObjectVersions(w *answer, c *call, _ sigv4.Identity) erro
 	return nil
 }
 
-// promiseVersions replaces the document of ListObjectVersions. One that is larger than any of S3
-// stays as it is.
+// promiseVersions replaces the document of ListObjectVersions. A document that is larger than any
+// of S3's stays as it is.
 func (g *listings) promiseVersions(c *call, resp *http.Response) error {
 	document, err := io.ReadAll(io.LimitReader(resp.Body, maxList+1))
 	if err != nil {
@@ -168,8 +168,8 @@ func (g *listings) promiseVersions(c *call, resp *http.Response) error {
 	return nil
 }
 
-// eachVersion returns a document with the elements of each Version replaced. Text in XML has no
-// bare <, so no text is taken for an element.
+// eachVersion returns a document with the elements of each Version replaced. Text in XML contains
+// no bare <, so no text is mistaken for an element.
 func eachVersion(document []byte, replace func(raw []byte) []byte) []byte {
 	var b bytes.Buffer
 	for {

@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// objectSizes tells quotas how large objects are (limits.Objects).
+// objectSizes gives quotas the sizes of objects (limits.Objects).
 type objectSizes struct {
 	Store  *tiers.Store
 	Writes *writeback.WriteBack
@@ -27,7 +27,7 @@ func (g objectSizes) BytesOf(ctx context.Context, bucket string) (int64, error) 
 	return n + g.Writes.Overlay.Bytes(bucket), err
 }
 
-// SizeOf returns the size of an object as far as it is known, else 0.
+// SizeOf returns the size of an object if it is known, else 0.
 func (g objectSizes) SizeOf(key akigw.Key) int64 {
 	if n, pending := g.Writes.Overlay.Size(key); pending {
 		return n
@@ -35,9 +35,9 @@ func (g objectSizes) SizeOf(key akigw.Key) int64 {
 	return g.Store.SizeOf(key)
 }
 
-// SizeOfSource returns the size of the source of a copy. It returns 0 for one that is not cached,
-// whose size the next count of the quota finds, and for one that does not exist, whose copy is
-// refused as well.
+// SizeOfSource returns the size of the source of a copy. It returns 0 for a source that is not
+// cached, whose size the next count of the quota finds, and for one that does not exist, whose copy
+// is refused anyway.
 func (g objectSizes) SizeOfSource(ctx context.Context, key akigw.Key) (int64, error) {
 	reader, err := g.Store.Head(ctx, key, akigw.RangeSpec{}, akigw.Conditions{})
 	var refused *cold.ResponseError

@@ -16,8 +16,8 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// cachedKey returns the key under which the cache has what a read asks for, or false if the cache
-// cannot answer it. The null version can be replaced, so it is not cached.
+// cachedKey returns the key under which the cache has the object of a read, or false if the cache
+// cannot answer the read. The null version can be replaced, so it is not cached.
 func (c *call) cachedKey() (key akigw.Key, ok bool) {
 	key = c.key
 	if c.query.Has("versionId") {
@@ -29,8 +29,7 @@ func (c *call) cachedKey() (key akigw.Key, ok bool) {
 	return key, c.cacheable()
 }
 
-// spec returns which part of the object a read asks for: a range or a part number, not both (see
-// check).
+// spec returns the range or part number that a read asks for; it cannot have both (see check).
 func (c *call) spec() akigw.RangeSpec {
 	if c.query.Has("partNumber") {
 		n, _ := strconv.Atoi(c.query.Get("partNumber")) // check has parsed it
@@ -39,7 +38,7 @@ func (c *call) spec() akigw.RangeSpec {
 	return akigw.ParseRange(c.Header.Get("Range"))
 }
 
-// maxVersion is the longest version id (S3: 1,024 bytes).
+// maxVersion is the longest version ID (S3: 1,024 bytes).
 const maxVersion = 1024
 
 // objectReads answers GetObject and HeadObject from the cache.
@@ -49,8 +48,8 @@ type objectReads struct {
 	log     *slog.Logger
 }
 
-// getObject answers GetObject: the conditions, the range, the headers and then the bytes as they
-// come.
+// getObject answers GetObject: it checks the conditions and the range, sends the headers, and then
+// the bytes as they arrive.
 func (g *objectReads) getObject(w *answer, c *call, id sigv4.Identity) error {
 	key, ok := c.cachedKey()
 	if !ok {
@@ -70,7 +69,7 @@ func (g *objectReads) getObject(w *answer, c *call, id sigv4.Identity) error {
 	return g.sendObject(w, c, reader, spec)
 }
 
-// open starts a read of the object: on the fast path only of what is in memory or on local disk.
+// open starts a read of the object; on the fast path only if it is in memory or on local disk.
 func (g *objectReads) open(c *call, key akigw.Key, spec akigw.RangeSpec) (*tiers.Reader, error) {
 	if !c.localOnly {
 		return g.Store.Get(c.Context(), key, spec, akigw.ConditionsOf(c.Header))
@@ -81,7 +80,7 @@ func (g *objectReads) open(c *call, key akigw.Key, spec akigw.RangeSpec) (*tiers
 	return nil, errGivenUp
 }
 
-// bypass forwards a read past the cache; the fast path gives it up.
+// bypass forwards a read past the cache; on the fast path it gives up.
 func (g *objectReads) bypass(w *answer, c *call, id sigv4.Identity) error {
 	if c.localOnly {
 		return errGivenUp
@@ -89,7 +88,8 @@ func (g *objectReads) bypass(w *answer, c *call, id sigv4.Identity) error {
 	return g.forward.bypass(w, c, id)
 }
 
-// sendObject sends what a reader brings. What the reader lends is sent before the reader closes.
+// sendObject sends what a reader returns. What the reader lends is sent before the reader is
+// closed.
 func (g *objectReads) sendObject(w *answer, c *call, reader *tiers.Reader, spec akigw.RangeSpec) error {
 	ctx := c.Context()
 	out := newObjectWriter(w, c, reader)
@@ -112,13 +112,13 @@ func (g *objectReads) sendObject(w *answer, c *call, reader *tiers.Reader, spec 
 	}
 }
 
-// objectWriter sends the bytes that a reader lends. Headers and bytes that are there at once go out
-// by one system call, and never more than reader.Hold bytes wait.
+// objectWriter sends the bytes that a reader lends. Headers and bytes that are available at once
+// are sent with one system call, and never more than reader.Hold bytes are held.
 type objectWriter struct {
 	w       *answer
 	r       *http.Request
 	reader  *tiers.Reader
-	local   bool // fast path: it holds what is written by itself
+	local   bool // fast path, which holds what is written by itself
 	holding bool // the connection holds what net/http writes
 	held    int  // bytes written since the last flush
 }
@@ -133,7 +133,7 @@ func newObjectWriter(w *answer, c *call, reader *tiers.Reader) objectWriter {
 		holding: reader.Outcome != akigw.Cold && len(c.pace) == 0 && httpguard.Hold(c.Request)}
 }
 
-// write sends data. An error says that the client has disconnected.
+// write sends data. An error means that the client has disconnected.
 func (o *objectWriter) write(data []byte) error {
 	if _, err := o.w.Write(data); err != nil {
 		return err
@@ -164,11 +164,10 @@ func (o *objectWriter) end() {
 
 // close sends what the connection still holds.
 func (o *objectWriter) close() {
-	_ = httpguard.Release(o.r) // a broken connection shows at the next read
+	_ = httpguard.Release(o.r) // a broken connection is noticed at the next read
 }
 
-// headObject answers HeadObject from the entry that a GET would be served
-// from.
+// headObject answers HeadObject from the entry that would serve a GET.
 func (g *objectReads) headObject(w *answer, c *call, id sigv4.Identity) error {
 	key, ok := c.cachedKey()
 	if !ok {

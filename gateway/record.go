@@ -19,7 +19,7 @@ type counters struct {
 	set            *metrics.Set
 	panics         *metrics.Counter
 	sent, received *metrics.Counter // bytes of bodies
-	// seconds is how long requests take, from their head to the last byte of the response, by kind.
+	// seconds measures the time from the request's head to the last byte of the response, by kind.
 	seconds map[string]*metrics.PrometheusHistogram
 	// requests are the counters by operation and status; formatting their names on every request
 	// would be expensive.
@@ -37,7 +37,7 @@ func newCounters(set *metrics.Set) *counters {
 		sent:     set.GetOrCreateCounter("akigw_gateway_sent_bytes_total"),
 		received: set.GetOrCreateCounter("akigw_gateway_received_bytes_total"),
 	}
-	// From less than a hit in memory takes to more than a client waits.
+	// From less than the time of a hit in memory to more than a client waits.
 	bounds := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	for _, kind := range []string{"read", "write", "list", "other"} {
 		c.seconds[kind] = set.GetOrCreatePrometheusHistogramExt(`akigw_gateway_request_seconds{kind="`+kind+`"}`, bounds)
@@ -112,7 +112,7 @@ func (l *recorder) trace(x *exchange) {
 	}
 }
 
-// logRequest logs the exchange. A failure of this side is a warning.
+// logRequest logs the exchange. A failure of the gateway or the upstream is a warning.
 func (l *recorder) logRequest(x *exchange, took time.Duration) {
 	level := slog.LevelDebug
 	if x.answer.status >= 500 {

@@ -24,7 +24,7 @@ func isReturned(header string) bool {
 }
 
 // relayHeader copies the headers of an upstream response that are meant for the client. The
-// upstream's request id gets another name.
+// upstream's request ID gets another name.
 func relayHeader(h, upstream http.Header, status int) {
 	for name, values := range upstream {
 		switch {
@@ -33,7 +33,7 @@ func relayHeader(h, upstream http.Header, status int) {
 		case name == "X-Amz-Id-2":
 		case isReturned(name):
 			h[name] = values
-		case name == "Location" && status < 300: // of CreateBucket; a redirect would bypass the gateway
+		case name == "Location" && status < 300: // only of CreateBucket; a redirect would bypass the gateway
 			h[name] = values
 		}
 	}
@@ -41,7 +41,7 @@ func relayHeader(h, upstream http.Header, status int) {
 
 var relayBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
-// relay passes an upstream response on. If its body breaks off, the response to the client is
+// relay passes on an upstream response. If its body breaks off, the response to the client is
 // aborted.
 func relay(w *answer, r *http.Request, resp *http.Response) {
 	defer resp.Body.Close()
@@ -83,7 +83,7 @@ func (f flusher) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// relayError passes an upstream error on that has been read.
+// relayError passes on an upstream error that has been read.
 func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
 	if w.kept {
 		w.finishLate(r, e.Status, e.Body)
@@ -113,7 +113,7 @@ func relayLate(w *answer, r *http.Request, resp *http.Response) {
 // listing fits.
 const maxHeld = 1 << 20
 
-// unread puts bytes that were read back in front of the rest of a response's body.
+// unread puts bytes that were read back in front of the rest of a response body.
 func unread(resp *http.Response, read []byte) {
 	resp.Body = struct {
 		io.Reader

@@ -16,8 +16,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// call is one parsed and verified request. It has what was signed: handlers do not read the URL
-// again.
+// call is one parsed and verified request. It contains what was signed: handlers do not read the
+// URL again.
 type call struct {
 	*http.Request
 	path      string // decoded once
@@ -29,8 +29,8 @@ type call struct {
 	body      *body   // prepared by check, until it is used
 	source    *source // of a copy
 	route     *Route
-	touched   []akigw.Key  // other keys that the request concerns
-	memory    budget.Taker // of its bodies; nil before the request was verified
+	touched   []akigw.Key  // other keys that the request affects
+	memory    budget.Taker // for its bodies; nil until the request is verified
 	reserved  int64        // bytes of memory
 	held      []func()     // release keys that accept no pending write meanwhile
 	pace      limits.Pace  // bandwidth limits of its bodies
@@ -39,7 +39,7 @@ type call struct {
 	localOnly bool // fast path: it is given up if it cannot be answered locally
 }
 
-// close gives back what the call holds.
+// close releases the resources of the call.
 func (c *call) close() {
 	c.deadline.release()
 	if c.payload != nil {
@@ -53,20 +53,21 @@ func (c *call) close() {
 	}
 }
 
-// Context returns the request's context. It carries on whose behalf the upstream is asked, and ends
-// when the call exceeds its deadline.
+// Context returns the request's context. It carries the flow for the upstream, and ends when the
+// call exceeds its deadline.
 func (c *call) Context() context.Context { return &c.flow }
 
-// maxParameters is more than ten times as many parameters as any S3 operation has.
+// maxParameters is more than ten times the number of parameters of any S3 operation.
 const maxParameters = 100
 
-// parse makes a call of a request: the one place that splits the target into bucket, key and query.
+// parse parses a request into a call: the only place that splits the target into bucket, key and
+// query.
 func parse(r *http.Request, domains []string) (*call, error) {
 	c := &call{}
 	return c, c.parse(r, domains)
 }
 
-// parse is the function parse for a call in memory that is there already.
+// parse is the function parse for an allocated call.
 func (c *call) parse(r *http.Request, domains []string) error {
 	c.Request, c.path = r, r.URL.Path
 	c.deadline.Context = r.Context()
@@ -142,7 +143,7 @@ func virtualBucket(host string, domains []string) (bucket string, ok bool) {
 // bytes of names and values).
 const maxMetadata = 2 << 10
 
-// check refuses what S3 refuses before it looks at the body, and prepares the body.
+// check refuses what S3 refuses before it reads the body, and prepares the body.
 func (c *call) check(route *Route) error {
 	if !route.admits(c.identity.Place(), c.payload.Mode) {
 		return s3err.InvalidRequest.With("The value of x-amz-content-sha256 header is invalid.").
@@ -195,7 +196,8 @@ func (c *call) checkCopyRange() error {
 	return nil
 }
 
-// checkPartNumber refuses part numbers that S3 does not have, and one with a range.
+// checkPartNumber refuses part numbers that S3 does not have, and a part number together with a
+// range.
 func (c *call) checkPartNumber() error {
 	if !c.query.Has("partNumber") {
 		return nil

@@ -7,7 +7,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// Level is what a path names.
+// Level says what kind of resource a path names.
 type Level int
 
 // The levels.
@@ -18,12 +18,12 @@ const (
 	AnyLevel
 )
 
-// Class is what the gateway does with an operation.
+// Class says what the gateway does with an operation.
 type Class string
 
 // The classes.
 const (
-	// Accelerated operations are answered from the cache, or kept in it.
+	// Accelerated operations are answered from the cache, or stored in it.
 	Accelerated Class = "accelerated"
 	// Forwarded operations are carried out by the upstream; the keys that they change are fenced.
 	Forwarded Class = "forwarded"
@@ -36,13 +36,14 @@ type Body int
 
 // The kinds of bodies.
 const (
-	NoBody   Body = iota // none that has a meaning
+	NoBody   Body = iota // no meaningful body
 	Document             // XML or JSON of bounded size
 	Content              // bytes of an object; the only kind that may be aws-chunked
 )
 
-// handler answers a verified and authorised call. The pipeline answers the error that it returns.
-// Only the verifier can make the Identity, so no handler is reached without a verified signature.
+// handler answers a verified and authorised call. The pipeline answers with the error that it
+// returns. Only the verifier can create an Identity, so no handler is reached without a verified
+// signature.
 type handler func(w *answer, c *call, id sigv4.Identity) error
 
 // Route is one row of the table of operations: an operation, how to recognise it, what it needs, and
@@ -57,16 +58,16 @@ type Route struct {
 
 	Method string // empty: any of methods
 	Level  Level
-	// Query are the required parameters, Options the optional ones. A request with any other
+	// Query lists the required parameters, Options the optional ones. A request with any other
 	// parameter is another operation.
 	Query, Options []string
 	// Header is a required header.
 	Header string
-	// Any accepts every query.
+	// Any accepts any query.
 	Any bool
 
-	// Action is what a policy has to allow on the resource that the path names, VersionAction takes
-	// its place if the request names a version, and Besides has to be allowed as well.
+	// Action must be allowed by a policy on the resource that the path names; VersionAction
+	// replaces it if the request names a version; Besides must be allowed as well.
 	Action, VersionAction string
 	Besides               string
 	Body                  Body
@@ -74,13 +75,13 @@ type Route struct {
 	handle handler
 }
 
-// methods are all that S3 uses.
+// methods lists all methods that S3 uses.
 func methods() []string {
 	return []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete}
 }
 
-// payloadModes are those in which an operation may be sent, by the kind of its body and the place of
-// its credentials. What is not listed is refused.
+// payloadModes lists the modes in which an operation may be sent, by the kind of its body and the
+// place of its credentials. All others are refused.
 var payloadModes = map[Body]map[sigv4.Place][]sigv4.Mode{
 	NoBody: {
 		sigv4.Header:  {sigv4.Digest, sigv4.Unsigned},

@@ -13,17 +13,17 @@ import (
 
 type callKey struct{}
 
-// router finds the operation of a call. Any goroutine may use it.
+// router finds the operation of a call. It is safe for concurrent use.
 type router struct {
 	mux  *mux.Router
 	rows map[*mux.Route]*Route
-	// headers are those that rows of the table ask for.
+	// headers are the headers that rows of the table require.
 	headers []string
-	// plain caches the row of requests with neither a query nor one of headers.
+	// plain caches the row for requests with neither a query nor one of headers.
 	plain sync.Map // plainKey -> *Route
 }
 
-// newRouter builds a router of a table. The path is matched as it was sent, neither cleaned nor
+// newRouter builds a router for a table. The path is matched as it was sent, neither cleaned nor
 // decoded.
 func newRouter(table []Route) *router {
 	rt := &router{mux: mux.NewRouter().SkipClean(true).UseEncodedPath(), rows: make(map[*mux.Route]*Route, len(table))}
@@ -35,7 +35,7 @@ func newRouter(table []Route) *router {
 		if row.Method != "" {
 			r.Methods(row.Method)
 		} else {
-			r.Methods(methods()...) // it writes to them
+			r.Methods(methods()...) // it modifies its arguments
 		}
 		rt.rows[r] = row
 		if row.Header != "" && !slices.Contains(rt.headers, row.Header) {
@@ -45,14 +45,15 @@ func newRouter(table []Route) *router {
 	return rt
 }
 
-// plainKey is all that tells requests apart that have neither a query nor a header of the table.
+// plainKey is everything that distinguishes requests with neither a query nor a header of the
+// table.
 type plainKey struct {
 	method string
 	level  Level
 }
 
-// route finds the row of a call, an error if S3 refuses its shape. The row of a request without
-// query and without the headers of the table is cached: nothing else of it matters.
+// route returns the row for a call, or an error if S3 refuses its form. The row for a request
+// without a query and without the headers of the table is cached: nothing else of it matters.
 func (rt *router) route(c *call) (*Route, error) {
 	plain := len(c.query) == 0
 	for _, name := range rt.headers {
@@ -72,7 +73,7 @@ func (rt *router) route(c *call) (*Route, error) {
 	return row, err
 }
 
-// match goes through the table.
+// match searches the table.
 func (rt *router) match(c *call) (*Route, error) {
 	var match mux.RouteMatch
 	r := c.Request.WithContext(context.WithValue(c.Request.Context(), callKey{}, c))
@@ -81,8 +82,8 @@ func (rt *router) match(c *call) (*Route, error) {
 	}
 	row := rt.rows[match.Route]
 	if row.Any {
-		for i := range misshapen {
-			if m := &misshapen[i]; m.Method == c.Method && m.matches(c) {
+		for i := range malformedRoutes {
+			if m := &malformedRoutes[i]; m.Method == c.Method && m.matches(c) {
 				return row, m.err
 			}
 		}
@@ -94,9 +95,9 @@ func notAllowed(method, resource string) *s3err.Error {
 	return s3err.MethodNotAllowed.About("Method", method).About("ResourceType", resource)
 }
 
-// misshapen are requests that are no operation of S3 and that S3 refuses for their shape alone,
-// whoever sends them. The first row that matches decides.
-var misshapen = []struct {
+// malformedRoutes lists requests that are not S3 operations and that S3 refuses for their form alone,
+// whoever sends them. The first matching row decides.
+var malformedRoutes = []struct {
 	Route
 	err error
 }{

@@ -69,7 +69,7 @@ func (c *Config) Check(report func(key, problem string)) {
 	c.checkExposure(report)
 }
 
-// minRequestMemory has room for a few of the largest bodies that are held: a signed chunk, or a
+// minRequestMemory fits a few of the largest bodies that are held in memory: a signed chunk, or a
 // list of 10,000 parts.
 const minRequestMemory = 32 << 20
 
@@ -97,8 +97,8 @@ func (c *Config) checkExposure(report func(key, problem string)) {
 	}
 }
 
-// Limits of a connection: how long the headers may take, how large they may be, how long it may be
-// idle, and the window of Config.MinRate.
+// Limits of a connection: time and size of the headers, idle time, and the window of
+// Config.MinRate.
 const (
 	headerTimeout = 10 * time.Second
 	headerBytes   = 16 << 10
@@ -108,7 +108,7 @@ const (
 
 // Server returns the HTTP server of the S3 listener. S3 is HTTP/1.1. Requests that g answers from
 // memory or local disk bypass net/http (httpguard.FastPath). With around, which wraps g, or with
-// limits of QoS, which pace responses, all requests are net/http's.
+// QoS limits, which pace responses, net/http handles all requests.
 func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger) *http.Server {
 	fast, handler := g.ServeLocal, http.Handler(g)
 	if g.options.QoS != nil {
@@ -130,8 +130,8 @@ func Server(g *Gateway, around func(http.Handler) http.Handler, log *slog.Logger
 	}
 }
 
-// Bind opens the S3 listener, with TLS if there is a certificate. A nil set keeps the metrics of its
-// connections private.
+// Bind opens the S3 listener, with TLS if there is a certificate. The metrics of its connections
+// are registered in set; nil: in a private one.
 func Bind(c *Config, set *metrics.Set, log *slog.Logger) (net.Listener, error) {
 	var secure *tls.Config
 	if c.TLSCert != "" {

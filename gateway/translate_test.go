@@ -108,7 +108,7 @@ func TestOtherBytesAreADeadLetter(t *testing.T) {
 	}
 	b.ask("root", "PUT", "/back/k", "", nil, "body")
 	b.drain(t)
-	if dead := b.writes.DeadLetters.List(); len(dead) != 1 || !strings.Contains(dead[0].Reason, "others than were sent") {
+	if dead := b.writes.DeadLetters.List(); len(dead) != 1 || !strings.Contains(dead[0].Reason, "not those that were sent") {
 		t.Errorf("%+v", dead)
 	}
 	if w := b.ask("root", "GET", "/back/k", "", nil, ""); w.Body.String() != "body" {

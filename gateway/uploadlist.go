@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// listMultipartUploads answers ListMultipartUploads with the uploads of the upstream and of the
-// journal. Of one key, those of the upstream come first.
+// listMultipartUploads answers ListMultipartUploads with the uploads in the upstream and in the
+// journal. For each key, those in the upstream come first.
 func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) error {
 	local := g.Writes.Uploads.Of(c.key.Bucket)
 	if len(local) == 0 && !writeback.Local(c.query.Get("upload-id-marker")) {
@@ -28,7 +28,7 @@ func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) e
 	if err != nil {
 		return err
 	}
-	end := "" // the uploads of the upstream behind it are not known; "": all are
+	end := "" // the upstream's uploads after this key are unknown; "": all are known
 	if truncated && len(items) > 0 {
 		end = items[len(items)-1].name
 	}
@@ -40,8 +40,8 @@ func (g *listings) listMultipartUploads(w *answer, c *call, id sigv4.Identity) e
 	return nil
 }
 
-// localUploads returns the items of uploads in the journal, sorted by key, that lie behind the markers
-// of a request, up to the key end; "" means all of them.
+// localUploads returns the items for uploads in the journal, sorted by key, after the markers of a
+// request, up to the key end; "" means no end.
 func (q *listRequest) localUploads(local []*writeback.Upload, end string) (items []uploadItem) {
 	key, marker := q.call.query.Get("key-marker"), q.call.query.Get("upload-id-marker")
 	passed := !writeback.Local(marker) // the upload of the marker has been passed, or is not in the journal
@@ -75,7 +75,7 @@ type uploadItem struct {
 	upload *writeback.Upload // in the journal; nil: upstream
 }
 
-// upstreamUploads asks the upstream for its uploads behind the markers of a call.
+// upstreamUploads asks the upstream for its uploads after the markers of a call.
 func (g *listings) upstreamUploads(c *call, q *listRequest) (items []uploadItem, truncated bool, err error) {
 	request := c.upstreamRequest()
 	request.Query = maps.Clone(c.query)

@@ -22,14 +22,15 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// multipartUploads answers the operations on multipart uploads. An upload is in the journal or
-// upstream, which its ID tells; one in the journal is moved upstream when a request needs that.
+// multipartUploads answers the operations on multipart uploads. An upload is in the journal or in
+// the upstream, as its ID tells; one in the journal is moved to the upstream when a request
+// requires that.
 type multipartUploads struct {
 	Store   *tiers.Store
 	Writes  *writeback.WriteBack
 	forward *forwarder
 	log     *slog.Logger
-	minPart int64 // bytes of the smallest part but the last; tests have smaller ones
+	minPart int64 // size of the smallest part except the last, in bytes; tests use smaller ones
 }
 
 // createMultipartUpload answers CreateMultipartUpload: from the journal, or written through.
@@ -59,8 +60,8 @@ func (g *multipartUploads) createMultipartUpload(w *answer, c *call, id sigv4.Id
 	return nil
 }
 
-// uploadChecksum completes the checksum headers of a CreateMultipartUpload with their defaults. It
-// returns false if only the upstream can decide about them.
+// uploadChecksum adds the defaults of the checksum headers of a CreateMultipartUpload. It returns
+// false if only the upstream can decide about them.
 func uploadChecksum(h http.Header) bool {
 	name, how := h.Get("X-Amz-Checksum-Algorithm"), h.Get("X-Amz-Checksum-Type")
 	if name == "" {
@@ -82,7 +83,7 @@ func algorithm(u *writeback.Upload) (a checksum.Algorithm, ok bool) {
 	return checksum.ByHeader("X-Amz-Checksum-" + u.Header.Get("X-Amz-Checksum-Algorithm"))
 }
 
-// upload finds the upload of a call in the journal, nil if it is upstream.
+// upload returns the upload of a call in the journal, nil if it is in the upstream.
 func (g *multipartUploads) upload(c *call) (*writeback.Upload, error) {
 	id := c.query.Get("uploadId")
 	if !writeback.Local(id) {
@@ -91,7 +92,8 @@ func (g *multipartUploads) upload(c *call) (*writeback.Upload, error) {
 	return g.Writes.Uploads.Find(c.key, id)
 }
 
-// moveUpload moves an upload and some of its parts upstream, and has the call name it there.
+// moveUpload moves an upload and some of its parts to the upstream, and replaces the upload ID in
+// the call.
 func (g *multipartUploads) moveUpload(w *answer, c *call, u *writeback.Upload, parts []writeback.Part) error {
 	_, err := g.forward.keepAlive(w, c, func() (*http.Response, error) {
 		id, err := g.Writes.Uploads.Move(c.Context(), u, parts)
@@ -183,7 +185,7 @@ func (g *multipartUploads) acknowledgePart(w *answer, c *call, u *writeback.Uplo
 	return nil
 }
 
-// checksumName returns the header or trailer that has the checksum of the body, "" if none does.
+// checksumName returns the header or trailer with the checksum of the body, "" if there is none.
 func (c *call) checksumName() string {
 	for _, a := range checksum.Algorithms {
 		if c.Header.Get(a.Header) != "" || slices.ContainsFunc(c.payload.TrailerNames, func(name string) bool { return strings.EqualFold(name, a.Header) }) {
@@ -243,7 +245,7 @@ func (g *multipartUploads) listParts(w *answer, c *call, id sigv4.Identity) erro
 	return nil
 }
 
-// partsDocument writes a page of ListParts: up to most parts behind the part number marker.
+// partsDocument writes a page of ListParts: up to most parts after the part number marker.
 func partsDocument(c *call, u *writeback.Upload, parts []writeback.Part, marker, next, most int, truncated bool) []byte {
 	var b bytes.Buffer
 	b.WriteString(s3xml.Header + `<ListPartsResult xmlns="` + namespace + `">`)
@@ -293,7 +295,7 @@ func pageSize(v string) int {
 	return min(n, maxListKeys)
 }
 
-// encodedName returns a key as a listing shows it.
+// encodedName returns a key encoded as listings require.
 func encodedName(c *call, name string) string {
 	if c.query.Get("encoding-type") == "url" {
 		return listEncoded(name)

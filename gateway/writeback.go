@@ -13,8 +13,8 @@ import (
 	"github.com/akidb/akigw/writeback"
 )
 
-// canPend reports whether the journal can acknowledge a write with an x-amz-* header, besides those of user
-// metadata and of checksums and the gateway's own. A write with any other one is written through: the
+// canPend reports whether the journal can acknowledge a write with an x-amz-* header, besides those of
+// user metadata and checksums and the gateway's own. A write with any other one is written through: the
 // upstream decides about access control, locks, tags and encryption.
 func canPend(header string) bool {
 	switch header {
@@ -25,11 +25,11 @@ func canPend(header string) bool {
 	}
 }
 
-// plain reports whether a write asks for nothing but to be stored, so that its outcome is known
-// without the upstream.
+// plain reports whether a write only asks for storing, so that its outcome is known without the
+// upstream.
 func (c *call) plain() bool { return len(c.query) == 0 && c.plainHeaders() }
 
-// plainHeaders is plain without a look at the query. The headers in also are allowed as well.
+// plainHeaders is plain without regard to the query. The headers in also are allowed as well.
 func (c *call) plainHeaders(also ...string) bool {
 	for name := range c.Header {
 		if slices.Contains(also, name) {

@@ -62,7 +62,7 @@ func (r *reserve) keep() bool {
 	case err == nil:
 		return true
 	case vfs.Unwritable(err):
-		_ = r.health.noRoom(fmt.Errorf("no room for its reserve of %d bytes: %w", r.bytes, err), false)
+		_ = r.health.noRoom(fmt.Errorf("no space for its reserve of %d bytes: %w", r.bytes, err), false)
 		return false
 	default:
 		r.impossible = true

@@ -18,24 +18,24 @@ const (
 	maxCounted = 2048
 )
 
-// Accesses counts how objects are used, in memory; a Placement writes the counts to disk.
-// Counting takes a fraction of a microsecond and no allocation. It is a tiers.Observer.
+// Accesses counts in memory how objects are used; a Placement writes the counts to disk. Counting
+// takes a fraction of a microsecond and does not allocate. It is a tiers.Observer.
 type Accesses struct {
 	seed   maphash.Seed
 	shards [accessShards]accessShard
-	full   chan struct{} // has an element when a shard is full
-	// most is how many keys a shard counts before it forgets some: maxCounted, and more once
-	// somebody writes them down.
+	full   chan struct{} // receives when a shard is full
+	// most is how many keys a shard counts before it drops some: maxCounted, or more once something
+	// writes them to disk.
 	most atomic.Int64
 }
 
 type accessShard struct {
 	mu      sync.Mutex
 	counted map[akigw.Key]*usage // since the last flush; guarded by mu
-	flushed map[akigw.Key]*usage // on its way to the disk; guarded by mu, its values are not changed
+	flushed map[akigw.Key]*usage // being written to disk; guarded by mu, its values are not changed
 }
 
-// NewAccesses returns an Accesses that has counted nothing.
+// NewAccesses returns an Accesses without any counts.
 func NewAccesses() *Accesses {
 	a := &Accesses{seed: maphash.MakeSeed(), full: make(chan struct{}, 1)}
 	a.most.Store(maxCounted)
@@ -81,23 +81,23 @@ func (a *Accesses) count(key akigw.Key, settings *rules.Settings, n uint32) {
 	u.total += uint64(n)
 }
 
-// overflowLocked asks for a flush of a full shard, and forgets one of its keys if there is none.
-// The caller holds s.mu.
+// overflowLocked requests a flush of a full shard. If no flush comes, it drops one of its keys. The
+// caller holds s.mu.
 func (a *Accesses) overflowLocked(s *accessShard) {
 	select {
 	case a.full <- struct{}{}:
 	default:
 	}
 	if len(s.counted) < int(a.most.Load()) {
-		return // it is going to be written
+		return // it will be written soon
 	}
-	for key := range s.counted { // any one
+	for key := range s.counted { // an arbitrary one
 		delete(s.counted, key)
 		return
 	}
 }
 
-// with adds to stored, which the disk has of a key, what is not there yet.
+// with adds the counts of a key that are not on disk yet to stored, its record on disk.
 func (a *Accesses) with(key akigw.Key, stored usage) usage {
 	key.Version = ""
 	s := a.shard(key)
@@ -111,7 +111,7 @@ func (a *Accesses) with(key akigw.Key, stored usage) usage {
 	return stored
 }
 
-// beginFlush returns what a shard has counted. It is visible until endFlush.
+// beginFlush returns the counts of a shard. They stay visible until endFlush.
 func (s *accessShard) beginFlush() map[akigw.Key]*usage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +119,7 @@ func (s *accessShard) beginFlush() map[akigw.Key]*usage {
 	return s.flushed
 }
 
-// endFlush forgets what beginFlush returned: the disk has it, or it is lost.
+// endFlush drops what beginFlush returned: it is on disk, or lost.
 func (s *accessShard) endFlush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

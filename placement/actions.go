@@ -2,33 +2,32 @@ package placement
 
 import "fmt"
 
-// Action is what an operator can have done with objects.
+// Action is what an operator can do with objects.
 type Action string
 
 // The actions.
 const (
-	PromoteToHot  Action = "promote_to_hot"  // into memory, as a whole
-	PromoteToWarm Action = "promote_to_warm" // onto disk, as a whole
-	DemoteToWarm  Action = "demote_to_warm"  // out of memory; they are on disk then
-	DemoteToCold  Action = "demote_to_cold"  // out of memory and off the disk; the upstream has them
-	PinObjects    Action = "pin"             // keep them on disk, and in memory if wanted
+	PromoteToHot  Action = "promote_to_hot"  // copy whole objects into memory
+	PromoteToWarm Action = "promote_to_warm" // copy whole objects to disk
+	DemoteToWarm  Action = "demote_to_warm"  // remove objects from memory, keeping them on disk
+	DemoteToCold  Action = "demote_to_cold"  // remove objects from memory and disk; the upstream has them
+	PinObjects    Action = "pin"             // keep objects on disk, and in memory if wanted
 	UnpinObjects  Action = "unpin"
 )
 
-// Actions are all of them.
+// Actions lists all actions.
 func Actions() []Action {
 	return []Action{PromoteToHot, PromoteToWarm, DemoteToWarm, DemoteToCold, PinObjects, UnpinObjects}
 }
 
-// ErrAction says that there is no such action.
+// ErrAction: there is no such action.
 var ErrAction = fmt.Errorf("action must be one of %q", Actions())
 
-// MoveResult says what an action has done.
+// MoveResult is the result of an action.
 type MoveResult struct {
-	// Moved is how many objects have arrived where they were not before; for UnpinObjects, how
-	// many pins have ended.
+	// Moved is how many objects were moved; for UnpinObjects, how many pins were removed.
 	Moved int `json:"moved"`
-	// Already is how many were there.
+	// Already is how many objects needed no move.
 	Already int   `json:"already"`
-	Bytes   int64 `json:"bytes"` // of those that moved
+	Bytes   int64 `json:"bytes"` // of the moved objects
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// Catalog says which objects are known, where they are and how they are used.
+// Catalog lists the known objects, where they are stored and how they are used.
 type Catalog struct {
 	store *tiers.Store
 	usage *records
 }
 
-// known is an object of the catalog, and how it is used.
+// known is an object of the catalog, with its usage.
 type known struct {
 	tiers.Known
 	usage usage
@@ -33,9 +33,9 @@ func (c *Catalog) walk(what akigw.Pattern, after string, yield func(known) bool)
 	})
 }
 
-// slice calls look with the next n objects from behind a place on. It returns the place of the
-// last one, and whether there may be more. Without a warm tier there are no places, and all
-// objects are one slice.
+// slice calls look with the next n objects after a place. It returns the place of the last one, and
+// whether there may be more. Without a warm tier there are no places, and all objects form one
+// slice.
 func (c *Catalog) slice(what akigw.Pattern, after string, n int, look func(known)) (next string, more bool, err error) {
 	paged, seen := c.store.HasDisk(), 0
 	next = after
@@ -48,8 +48,8 @@ func (c *Catalog) slice(what akigw.Pattern, after string, n int, look func(known
 	return next, more, err
 }
 
-// State sums up where the objects are that a pattern names; all objects for one without a
-// bucket.
+// State summarises where the objects that a pattern matches are stored; all objects for a pattern
+// without a bucket.
 func (c *Catalog) State(ctx context.Context, what akigw.Pattern) (total State, err error) {
 	err = c.Each(ctx, what, func(o *akigw.CatalogEntry) bool {
 		total.add(o)
@@ -58,15 +58,15 @@ func (c *Catalog) State(ctx context.Context, what akigw.Pattern) (total State, e
 	return total, err
 }
 
-// fewObjects is how many objects are looked at one by one before it is cheaper to look at all
-// that is held at once.
+// fewObjects is the number of objects up to which looking at them one by one is cheaper than taking
+// stock of the tiers.
 const fewObjects = 2000
 
-// Each calls yield with each object that is known and that a pattern names, of all for one
-// without a bucket, until it returns false. They come in the order of bucket and key, if
-// Ordered. What yield gets is valid while it runs.
+// Each calls yield with each known object that a pattern matches (all objects for a pattern without
+// a bucket), until yield returns false. They come in the order of bucket and key if Ordered. The
+// argument of yield is valid during the call.
 func (c *Catalog) Each(ctx context.Context, what akigw.Pattern, yield func(*akigw.CatalogEntry) bool) error {
-	var held *tiers.Held // for many; a few are looked at one by one
+	var held *tiers.Held // nil for a few objects, which are looked at one by one
 	var o akigw.CatalogEntry
 	seen := 0
 	err := c.walk(what, "", func(k known) bool {
@@ -87,20 +87,20 @@ func (c *Catalog) Each(ctx context.Context, what akigw.Pattern, yield func(*akig
 // Ordered reports whether Each and Objects go in the order of bucket and key.
 func (c *Catalog) Ordered() bool { return c.store.Ordered() }
 
-// Object returns what is known of one key. It asks nobody. The error is akigw.ErrNoSuchKey if
-// nothing is known.
+// Object returns what is known about one key. It sends no request to the upstream. The error is
+// akigw.ErrNoSuchKey if nothing is known.
 func (c *Catalog) Object(key akigw.Key) (o akigw.CatalogEntry, err error) {
 	k, ok := c.store.Find(key)
 	if !ok {
-		return o, fmt.Errorf("%w: nothing is known of %s", akigw.ErrNoSuchKey, key)
+		return o, fmt.Errorf("%w: nothing is known about %s", akigw.ErrNoSuchKey, key)
 	}
 	c.describeOne(&o, known{k, c.usage.of(key)})
 	return o, nil
 }
 
-// Objects returns up to limit objects that are known and that a pattern names, in the order of
-// the catalog, from behind the token of an earlier call on ("": from the first). next is the
-// token for those that follow, "" if there are none.
+// Objects returns up to limit known objects that a pattern matches, in the order of the catalog,
+// starting after the token of an earlier call ("": at the first). next is the token for the
+// following ones, "" if there are none.
 func (c *Catalog) Objects(ctx context.Context, what akigw.Pattern, after string, limit int) (all []akigw.CatalogEntry, next string, err error) {
 	all = []akigw.CatalogEntry{}
 	err = c.walk(what, after, func(k known) bool {
@@ -116,7 +116,7 @@ func (c *Catalog) Objects(ctx context.Context, what akigw.Pattern, after string,
 	return all, next, errors.Join(err, ctx.Err())
 }
 
-// describe makes the catalog entry of an object with so many bytes in memory and on disk.
+// describe fills in the catalog entry of an object that has this many bytes in memory and on disk.
 func (c *Catalog) describe(o *akigw.CatalogEntry, k known, memory, disk int64) {
 	settings := c.store.Settings(k.Key)
 	*o = akigw.CatalogEntry{Object: k.Object, ContentType: k.ContentType, Pinned: settings.Pin, LastAccess: k.usage.lastAccess(), Accesses: k.usage.total}
@@ -125,16 +125,16 @@ func (c *Catalog) describe(o *akigw.CatalogEntry, k known, memory, disk int64) {
 	o.HotBytes, o.WarmBytes, o.Tier = memory, disk, tierOf(o.Size, memory, disk)
 }
 
-// describeOne is describe of an object that is looked for alone.
+// describeOne is describe for a single object.
 func (c *Catalog) describeOne(o *akigw.CatalogEntry, k known) {
 	memory, disk := c.store.HeldOf(k.Known)
 	c.describe(o, k, memory, disk)
 }
 
-// tierOf is the fastest tier that has all of an object.
+// tierOf returns the fastest tier that has all of an object.
 func tierOf(size, memory, disk int64) akigw.Outcome {
 	switch {
-	case size == 0: // there is nothing to fetch
+	case size == 0: // an empty object has nothing to fetch
 		return akigw.Warm
 	case memory == size:
 		return akigw.Hot

@@ -13,46 +13,46 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// decision is one move that was decided.
+// decision is one decided move.
 type decision struct {
 	Key    akigw.Key `json:"key"`
 	Action Action    `json:"action"`
 }
 
-// checkpoint is where a cycle of the worker is. Moves have been decided and perhaps done; what
-// lies before Place has been seen.
+// checkpoint is the progress of a cycle of the worker. Its moves have been decided and perhaps
+// made; everything before Place has been looked at.
 type checkpoint struct {
 	Version int          `json:"version"`
-	Sum     uint32       `json:"crc32c,omitempty"` // of the rest, with 0 here
+	Sum     uint32       `json:"crc32c,omitempty"` // of the file with 0 in this field
 	Cycle   uint64       `json:"cycle"`
 	Running bool         `json:"running"`
 	Begun   time.Time    `json:"begun"`
 	Place   string       `json:"place,omitempty"` // base64
 	Moves   []decision   `json:"moves,omitempty"`
-	Report  WorkerReport `json:"report"`          // of the last whole cycle
-	SoFar   WorkerReport `json:"so_far,omitzero"` // of this one
+	Report  WorkerReport `json:"report"`          // report of the last complete cycle
+	SoFar   WorkerReport `json:"so_far,omitzero"` // report of the current cycle
 }
 
 // checkpointVersion is the version of the file; docs/architecture.md describes it.
 const checkpointVersion = 1
 
-// next is the beginning of the next cycle.
+// next returns the beginning of the next cycle.
 func (c checkpoint) next() checkpoint {
 	return checkpoint{Cycle: c.Cycle + 1, Running: true, Begun: time.Now(), Report: c.Report}
 }
 
-// at is the place in the catalog behind which the cycle goes on.
+// at returns the place in the catalog after which the cycle continues.
 func (c *checkpoint) at() (place string, err error) {
 	raw, err := base64.StdEncoding.DecodeString(c.Place)
 	return string(raw), err
 }
 
-// decided takes a slice of the catalog that has been seen up to a place.
+// decided records that the catalog has been looked at up to a place, and which moves were decided.
 func (c *checkpoint) decided(soFar WorkerReport, place string, moves []decision) {
 	c.SoFar, c.Place, c.Moves = soFar, base64.StdEncoding.EncodeToString([]byte(place)), moves
 }
 
-// end makes the cycle the last whole one.
+// end makes the current cycle the last complete one.
 func (c *checkpoint) end() {
 	c.Report, c.Report.Ended, c.Report.Seconds = c.SoFar, time.Now(), time.Since(c.Begun).Seconds()
 	c.Running, c.Place, c.Moves, c.SoFar = false, "", nil, WorkerReport{}
@@ -92,7 +92,7 @@ func loadCheckpoint(path string) (c checkpoint, err error) {
 	return c, err
 }
 
-// save writes the checkpoint, durably.
+// save writes the checkpoint durably.
 func (c *checkpoint) save(path string) error {
 	raw, err := c.encode()
 	if err == nil {

@@ -16,13 +16,13 @@ func newCounters(set *metrics.Set) *counters {
 	return &counters{set: set, cycles: set.GetOrCreatePrometheusHistogram("akigw_tiers_worker_cycle_seconds")}
 }
 
-// The values of the label by: who had objects moved.
+// The values of the label by: what caused the move.
 const (
 	byOperator = "operator"
 	byWorker   = "worker"
 )
 
-// moved counts objects by what was done with them, and who had it done.
+// moved counts moved objects, by action and by what caused it.
 func (c *counters) moved(action Action, by string) *metrics.Counter {
 	return c.set.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_moves_total{action=%q,by=%q}", action, by))
 }

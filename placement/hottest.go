@@ -11,7 +11,7 @@ import (
 // mostHottest bounds how many objects are fetched again after a restore.
 const mostHottest = 100_000
 
-// heated is an object that was used before a restore.
+// heated is an object with its usage before a restore.
 type heated struct {
 	key    akigw.Key
 	size   int64
@@ -22,7 +22,7 @@ type heated struct {
 	last   int64
 }
 
-// hotter orders objects by how they were used.
+// hotter orders objects by their usage.
 func hotter(a, b heated) int {
 	weight := func(hot bool) int {
 		if hot {
@@ -33,7 +33,8 @@ func hotter(a, b heated) int {
 	return cmp.Or(cmp.Compare(weight(b.hot), weight(a.hot)), cmp.Compare(b.recent, a.recent), cmp.Compare(b.total, a.total), cmp.Compare(b.last, a.last))
 }
 
-// hottest are the hottest of many, in constant memory: the coolest of them is first.
+// hottest collects the hottest of many objects in constant memory. It is a heap with the coolest on
+// top.
 type hottest []heated
 
 // Len implements heap.Interface.
@@ -55,7 +56,7 @@ func (h *hottest) Pop() any {
 	return last
 }
 
-// offer takes an object whose bytes were here, if it is among the hottest.
+// offer adds an object that was cached before the restore, if it is among the hottest.
 func (h *hottest) offer(c *akigw.CatalogEntry) {
 	if c.HotBytes+c.WarmBytes == 0 {
 		return

@@ -9,15 +9,15 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// prepare makes sure that an object can be moved. All objects of a move are prepared before the
-// first of them moves.
+// prepare ensures that an object can be moved. All objects of a move are prepared before the first
+// one is moved.
 type prepare func(ctx context.Context, key akigw.Key) error
 
 // step moves one object. moved is false if there was nothing to do.
 type step func(ctx context.Context, key akigw.Key) (moved bool, bytes int64, err error)
 
-// plan checks whether a move of what a pattern names is possible, and returns its steps. prepare
-// is nil if there is nothing to prepare.
+// plan checks whether an action on what a pattern matches is possible, and returns its steps.
+// prepare is nil if nothing needs preparation.
 func (p *Placement) plan(ctx context.Context, action Action, what akigw.Pattern) (prepare, step, error) {
 	m := p.mover
 	switch action {
@@ -28,13 +28,13 @@ func (p *Placement) plan(ctx context.Context, action Action, what akigw.Pattern)
 	case DemoteToWarm:
 		return m.keepOnDisk, m.leaveMemory, nil
 	}
-	if what.Exactly { // the upstream is asked for the object itself
+	if what.Exactly { // the step itself asks the upstream for the object
 		return m.demotable, m.leave, nil
 	}
 	return m.drained, m.leave, m.reachable(ctx, what.Bucket)
 }
 
-// moveAll moves what a pattern names.
+// moveAll moves the objects that a pattern matches.
 func (p *Placement) moveAll(ctx context.Context, action Action, what akigw.Pattern) (result MoveResult, err error) {
 	ready, move, err := p.plan(ctx, action, what)
 	if err == nil && ready != nil {
@@ -44,7 +44,7 @@ func (p *Placement) moveAll(ctx context.Context, action Action, what akigw.Patte
 		return result, err
 	}
 	promotion := action == PromoteToHot || action == PromoteToWarm
-	promoted := map[akigw.Key]bool{} // and whether they were on disk before
+	promoted := map[akigw.Key]bool{} // value: whether it was on disk before
 	err = p.eachKey(ctx, what, func(key akigw.Key) error {
 		onDisk := false
 		if promotion {
@@ -74,10 +74,10 @@ func (p *Placement) moveAll(ctx context.Context, action Action, what akigw.Patte
 	return result, nil
 }
 
-// attempts is how often an object is moved that is replaced meanwhile, before the move fails.
+// attempts is how often the move of an object is tried if it is replaced meanwhile.
 const attempts = 3
 
-// again moves an object, once more if it was replaced meanwhile.
+// again moves an object, and retries if it was replaced meanwhile.
 func again(ctx context.Context, move step, key akigw.Key) (moved bool, bytes int64, err error) {
 	for attempt := 1; ; attempt++ {
 		moved, bytes, err = move(ctx, key)
@@ -87,11 +87,11 @@ func again(ctx context.Context, move step, key akigw.Key) (moved bool, bytes int
 	}
 }
 
-// batch is how many keys are read from the catalog before something is done with them.
+// batch is how many keys are read from the catalog before they are processed.
 const batch = 256
 
-// eachKey calls f with each key that a pattern names and that is known, until it returns an
-// error; for a pattern of one key, with that one, known or not.
+// eachKey calls f with each known key that a pattern matches, until f returns an error; for a
+// pattern of one key, with that key, known or not.
 func (p *Placement) eachKey(ctx context.Context, what akigw.Pattern, f func(key akigw.Key) error) error {
 	if what.Exactly {
 		return f(what.Key())
@@ -111,8 +111,8 @@ func (p *Placement) eachKey(ctx context.Context, what akigw.Pattern, f func(key 
 	return nil
 }
 
-// fits refuses to promote more to a tier than it could hold. A single object is checked by the
-// tier itself.
+// fits refuses a promotion of more than a tier can hold. For a single object, the tier itself
+// checks that.
 func (p *Placement) fits(ctx context.Context, what akigw.Pattern, tier akigw.Outcome) error {
 	if what.Exactly || tier == akigw.Warm && !p.store.HasDisk() {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// mover moves single objects, for an operator, the worker or a prefetch.
+// mover moves single objects, on behalf of an operator, the worker or a prefetch.
 type mover struct {
 	store    *tiers.Store
 	writes   Writes
@@ -19,7 +19,7 @@ type mover struct {
 	underway moves
 }
 
-// promote has all of an object in a tier, Hot or Warm.
+// promote copies all of an object into a tier, Hot or Warm.
 func (m *mover) promote(ctx context.Context, key akigw.Key, tier akigw.Outcome) (moved bool, bytes int64, err error) {
 	if err := m.store.Admits(tier, key); err != nil {
 		return false, 0, err
@@ -50,7 +50,7 @@ func (m *mover) takeBack(key akigw.Key, wasOnDisk bool) {
 	}
 }
 
-// keepOnDisk makes sure that an object loses nothing when it leaves memory.
+// keepOnDisk ensures that an object loses nothing when it leaves memory.
 func (m *mover) keepOnDisk(_ context.Context, key akigw.Key) error {
 	if m.store.Settings(key).PinHot {
 		return fmt.Errorf("%s is %w in memory", key, ErrPinned)
@@ -58,19 +58,19 @@ func (m *mover) keepOnDisk(_ context.Context, key akigw.Key) error {
 	return m.store.KeepOnDisk(key)
 }
 
-// leaveMemory takes an object out of memory.
+// leaveMemory removes an object from memory.
 func (m *mover) leaveMemory(_ context.Context, key akigw.Key) (moved bool, bytes int64, err error) {
 	bytes = m.store.LeaveMemory(key)
 	return bytes > 0, bytes, nil
 }
 
-// leave takes an object out of memory and off the disk.
+// leave removes an object from memory and disk.
 func (m *mover) leave(_ context.Context, key akigw.Key) (moved bool, bytes int64, err error) {
 	bytes = m.store.Leave(key)
 	return bytes > 0, bytes, nil
 }
 
-// drained has what is pending of a key go upstream, if it is not pinned.
+// drained ensures that a key has no pending write, unless it is pinned.
 func (m *mover) drained(ctx context.Context, key akigw.Key) error {
 	if settings := m.store.Settings(key); settings.Pin || settings.PinHot {
 		return fmt.Errorf("%s is %w", key, ErrPinned)
@@ -78,7 +78,7 @@ func (m *mover) drained(ctx context.Context, key akigw.Key) error {
 	return m.writes.Drain(ctx, key)
 }
 
-// demotable makes sure that the upstream has an object, and answers for it.
+// demotable ensures that the upstream has an object, and responds.
 func (m *mover) demotable(ctx context.Context, key akigw.Key) error {
 	if err := m.drained(ctx, key); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (m *mover) demotable(ctx context.Context, key akigw.Key) error {
 	return m.store.Confirm(ctx, key)
 }
 
-// reachable asks whether the upstream answers for a bucket (HeadBucket).
+// reachable checks whether the upstream responds for a bucket (HeadBucket).
 func (m *mover) reachable(ctx context.Context, bucket string) error {
 	resp, err := m.upstream.Do(ctx, &cold.Request{Op: "HeadBucket", Method: http.MethodHead, Key: akigw.Key{Bucket: bucket}, Header: http.Header{}})
 	if err != nil {
@@ -94,7 +94,7 @@ func (m *mover) reachable(ctx context.Context, bucket string) error {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%w: HeadBucket of %s was answered with %s", akigw.ErrUpstreamUnavailable, bucket, resp.Status)
+		return fmt.Errorf("%w: the response to HeadBucket of %s was %s", akigw.ErrUpstreamUnavailable, bucket, resp.Status)
 	}
 	return nil
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// ErrMoving says that another move of the same objects, or of some of them, is under way.
+// ErrMoving: another move of some of the same objects is under way.
 const ErrMoving = akigw.Error("another move of these objects is under way; nothing was done")
 
-// moves are those under way: no object is in two of them. The zero value is ready.
+// moves are the moves under way: no object is in two of them. The zero value is ready to use.
 type moves struct {
 	mu  sync.Mutex
 	all map[*moving]bool // guarded by mu
@@ -18,11 +18,11 @@ type moves struct {
 
 type moving struct {
 	what akigw.Pattern
-	done chan struct{} // closed at the end of a move of the worker, which is short; else nil
+	done chan struct{} // closed at the end of a move of the worker, which is short; nil for other moves
 }
 
-// begin takes objects for a move of an operator. It waits for a move of the worker, which takes
-// one object for a moment; any other gives ErrMoving.
+// begin claims objects for an operator's move. It waits for a move of the worker, which claims one
+// object for a moment; any other overlapping move leads to ErrMoving.
 func (m *moves) begin(ctx context.Context, what akigw.Pattern) (end func(), err error) {
 	mine := &moving{what: what}
 	for {
@@ -41,7 +41,7 @@ func (m *moves) begin(ctx context.Context, what akigw.Pattern) (end func(), err 
 	}
 }
 
-// try takes one object for a move of the worker, which gives way to any other.
+// try claims one object for a move of the worker, which gives way to any other.
 func (m *moves) try(key akigw.Key) (end func(), err error) {
 	mine := &moving{what: akigw.Exactly(key), done: make(chan struct{})}
 	if m.add(mine) != nil {
@@ -50,8 +50,7 @@ func (m *moves) try(key akigw.Key) (end func(), err error) {
 	return func() { m.remove(mine) }, nil
 }
 
-// add adds a move, unless one is under way that has objects in common with it: then it returns
-// that one.
+// add adds a move, unless one under way has objects in common with it: then it returns that one.
 func (m *moves) add(mine *moving) *moving {
 	m.mu.Lock()
 	defer m.mu.Unlock()

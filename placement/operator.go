@@ -6,13 +6,12 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Move does what an operator wants done with objects: with one key, whether it is known or not,
-// or with all known keys that begin with a prefix. hot is for PinObjects: the pin keeps objects
-// in memory, too.
+// Move carries out an operator's action on objects: on one key, whether it is known or not, or on
+// all known keys with a prefix. hot is for PinObjects: the pin also keeps objects in memory.
 //
-// Either all of it is done, or nothing that matters: a promotion that fails half-way is taken
-// back. Errors: ErrMoving, ErrAction, ErrPinned, ErrNotPinned, tiers.ErrNoRoom, tiers.ErrTierOff,
-// tiers.ErrUncacheable, those of tiers.Store.Get, and those of the upstream, which has to answer
+// Either everything is done, or nothing that matters: a promotion that fails half-way is undone.
+// Errors: ErrMoving, ErrAction, ErrPinned, ErrNotPinned, tiers.ErrNoRoom, tiers.ErrTierOff,
+// tiers.ErrUncacheable, those of tiers.Store.Get, and those of the upstream, which must respond
 // before anything leaves the disk.
 func (p *Placement) Move(ctx context.Context, action Action, what akigw.Pattern, hot bool) (MoveResult, error) {
 	end, err := p.mover.underway.begin(ctx, what)

@@ -11,41 +11,40 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// Options are what a Placement is made of. All of them are needed, except where their comment
-// says otherwise.
+// Options configure a Placement. All fields are required, unless their comment says otherwise.
 type Options struct {
 	Policy PolicyConfig
 	// Dir is the directory of the worker's checkpoint.
 	Dir   string
 	Store *tiers.Store
-	// Pins and Accesses are those that Store was made with.
+	// Pins and Accesses are those of the Store.
 	Pins     *Pins
 	Accesses *Accesses
 	Rules    Rules
 	Upstream tiers.Upstream
-	// Writes are the writes that are pending; nil: none ever are.
+	// Writes are the pending writes; nil: there are never any.
 	Writes Writes
-	// Log is where the worker reports; nil: nowhere.
+	// Log is for the worker's reports; nil: nothing is logged.
 	Log *slog.Logger
-	// Metrics is the set that the package's metrics are in; nil: one of its own.
+	// Metrics is the set of the package's metrics; nil: a private one.
 	Metrics *metrics.Set
 }
 
-// Rules say how each object is treated without the pins of operators.
+// Rules gives the settings of each object, without operators' pins.
 type Rules interface {
-	// For returns the settings of a key; they are shared.
+	// For returns the settings of a key. They are shared.
 	For(bucket, key string) *rules.Settings
 }
 
-// Writes are the writes that are acknowledged and not upstream yet.
+// Writes are the acknowledged writes that are not in the upstream yet.
 type Writes interface {
-	// Drain returns when nothing is pending of a key. An error says that something may be.
+	// Drain returns when nothing of a key is pending. An error means that something may be.
 	Drain(ctx context.Context, key akigw.Key) error
-	// HasPending reports whether a write of a key is pending.
+	// HasPending reports whether a key has a pending write.
 	HasPending(key akigw.Key) bool
 }
 
-// noWrites are Writes without any.
+// noWrites is a Writes without any.
 type noWrites struct{}
 
 // Drain implements Writes.

@@ -11,14 +11,15 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// maxPins and maxPrefixes bound what operators pin by name. Prefixes are looked at one by one.
+// maxPins and maxPrefixes limit how much operators can pin by name. Prefixes are checked one by
+// one.
 const (
 	maxPins     = 10_000
 	maxPrefixes = 100
 )
 
-// pin makes a pin and brings in what it names. What is known of it by now has to fit, and an
-// object that is named exactly is fetched.
+// pin adds a pin and brings in what it matches. The known objects must fit, and an object that is
+// named exactly is fetched.
 func (p *Placement) pin(ctx context.Context, what akigw.Pattern, hot bool) (MoveResult, error) {
 	if err := p.pinFits(ctx, what, hot); err != nil {
 		return MoveResult{}, err
@@ -35,11 +36,11 @@ func (p *Placement) pin(ctx context.Context, what akigw.Pattern, hot bool) (Move
 	if err != nil {
 		err = errors.Join(err, p.pins.restore(what, former))
 	}
-	p.store.Repin(what) // though the client may have gone: the pins have changed
+	p.store.Repin(what) // even if the client has disconnected: the pins have changed
 	return result, err
 }
 
-// put adds a pin, in place of the one of the same pattern, if there is one, which it returns.
+// put adds a pin. It replaces and returns the one with the same pattern, if there is one.
 func (p *Pins) put(pin Pin) (former []Pin, err error) {
 	what := pin.pattern()
 	err = p.change(func(pins []Pin) ([]Pin, error) {
@@ -62,8 +63,8 @@ func (p *Pins) put(pin Pin) (former []Pin, err error) {
 	return former, err
 }
 
-// restore puts back the former pin of a pattern, nil for none. It leaves other pins alone, which
-// may have come and gone meanwhile.
+// restore restores the former pin of a pattern, nil for none. It does not touch other pins, which
+// may have changed meanwhile.
 func (p *Pins) restore(what akigw.Pattern, former []Pin) error {
 	return p.change(func(pins []Pin) ([]Pin, error) {
 		pins = append(slices.DeleteFunc(pins, func(p Pin) bool { return p.pattern() == what }), former...)
@@ -72,7 +73,7 @@ func (p *Pins) restore(what akigw.Pattern, former []Pin) error {
 	})
 }
 
-// unpin ends the pin of a pattern, and for a prefix the pins of what it names.
+// unpin removes the pin of a pattern and, for a prefix, all pins below it.
 func (p *Placement) unpin(what akigw.Pattern) (MoveResult, error) {
 	n := 0
 	err := p.pins.change(func(pins []Pin) ([]Pin, error) {
@@ -80,7 +81,7 @@ func (p *Placement) unpin(what akigw.Pattern) (MoveResult, error) {
 		n = len(pins) - len(left)
 		for _, p := range left {
 			if n == 0 && p.pattern().Holds(what) {
-				return nil, fmt.Errorf("%w by a pin of s3://%s/%s: end that one", ErrPinned, p.Bucket, p.Prefix)
+				return nil, fmt.Errorf("%w by a pin of s3://%s/%s: remove that one", ErrPinned, p.Bucket, p.Prefix)
 			}
 		}
 		if n > 0 {
@@ -97,7 +98,7 @@ func (p *Placement) unpin(what akigw.Pattern) (MoveResult, error) {
 	return MoveResult{Moved: n}, err
 }
 
-// pinFits refuses pins that would leave too little room.
+// pinFits refuses pins that would leave too little space.
 func (p *Placement) pinFits(ctx context.Context, what akigw.Pattern, hot bool) error {
 	if !p.store.HasDisk() {
 		return fmt.Errorf("%w: pins keep objects on disk, and the warm tier is switched off (cache.warm_bytes)", tiers.ErrTierOff)
@@ -108,15 +109,16 @@ func (p *Placement) pinFits(ctx context.Context, what akigw.Pattern, hot bool) e
 	}
 	room := p.store.Room()
 	if disk > room.DiskPins {
-		return fmt.Errorf("%w: to pin this takes %d bytes of disk, and %d are left of what can be pinned, three quarters of cache.warm_bytes", tiers.ErrNoRoom, disk, max(room.DiskPins, 0))
+		return fmt.Errorf("%w: this pin needs %d bytes of disk, and only %d more can be pinned (three quarters of cache.warm_bytes in all)", tiers.ErrNoRoom, disk, max(room.DiskPins, 0))
 	}
 	if hot && memory > room.MemoryPins {
-		return fmt.Errorf("%w: to pin this takes %d bytes of memory, and %d are left of what can be pinned, three quarters of cache.hot_bytes", tiers.ErrNoRoom, memory, max(room.MemoryPins, 0))
+		return fmt.Errorf("%w: this pin needs %d bytes of memory, and only %d more can be pinned (three quarters of cache.hot_bytes in all)", tiers.ErrNoRoom, memory, max(room.MemoryPins, 0))
 	}
 	return ctx.Err()
 }
 
-// unpinned is how many bytes of what a pattern names are not pinned yet, on disk and in memory.
+// unpinned returns how many bytes of the objects that a pattern matches are not pinned yet, on disk
+// and in memory.
 func (p *Placement) unpinned(ctx context.Context, what akigw.Pattern) (disk, memory int64, err error) {
 	count := func(key akigw.Key, size int64) {
 		settings := p.store.Settings(key)

@@ -20,19 +20,19 @@ import (
 )
 
 const (
-	// ErrPinned says that a pin keeps objects where they are.
+	// ErrPinned: a pin keeps the objects where they are.
 	ErrPinned = akigw.Error("pinned")
-	// ErrNotPinned says that there is no such pin.
+	// ErrNotPinned: there is no such pin.
 	ErrNotPinned = akigw.Error("there is no such pin: see akigw tier pins")
 )
 
-// Pin says that an operator wants objects kept: those whose keys it names, now and later.
+// Pin keeps the objects cached whose keys it matches, now and later.
 type Pin struct {
 	Bucket string `json:"bucket"`
 	Prefix string `json:"prefix"`
-	// Exactly says that Prefix is the whole key.
+	// Exactly means that Prefix is the whole key.
 	Exactly bool `json:"exactly,omitempty"`
-	// Hot says that they are kept in memory, too.
+	// Hot means that the objects are kept in memory as well.
 	Hot   bool      `json:"hot,omitempty"`
 	Since time.Time `json:"since"`
 }
@@ -41,17 +41,17 @@ func (p *Pin) pattern() akigw.Pattern {
 	return akigw.Pattern{Bucket: p.Bucket, Prefix: p.Prefix, Exactly: p.Exactly}
 }
 
-// Pins are the pins of operators, in a file of their own: they outlive what is cached. They are
-// the tiers.Pins of a store. Placement.Move changes them.
+// Pins are the operators' pins, in a file of their own: they outlive the cached data. They are the
+// tiers.Pins of a store. Placement.Move changes them.
 type Pins struct {
 	fs     vfs.FS
 	path   string
-	unread error      // why the file could not be read: then it stays as it is
+	unread error      // why the file could not be read; it is then left as it is
 	mu     sync.Mutex // one change at a time
 	state  atomic.Pointer[pinState]
 }
 
-// pinState is never changed.
+// pinState is immutable.
 type pinState struct {
 	all      []Pin
 	exact    map[akigw.Key]bool // keys, and whether they are kept in memory
@@ -59,18 +59,18 @@ type pinState struct {
 	variants *sync.Map          // of variant to *rules.Settings
 }
 
-// variant is what settings become under a pin.
+// variant identifies settings with a pin applied.
 type variant struct {
 	settings *rules.Settings
 	hot      bool
 }
 
-// OpenPins reads the pins from pins.json in a directory, which it makes if need be. A damaged file
-// is set aside: what it pinned is only cached then. A file that cannot be read stays as it is, and
-// no pin can be changed. Both are logged as errors.
+// OpenPins reads the pins from pins.json in a directory, which it creates if necessary. A damaged
+// file is set aside: what it pinned is then cached like anything else. An unreadable file is left
+// as it is, and no pin can be changed. Both are logged as errors.
 func OpenPins(dir string, log *slog.Logger) *Pins {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		log.Error("the directory of pins and of the tier worker's checkpoint cannot be made: pins cannot be changed, and the worker starts over after each restart; repair the disk, and restart the gateway", "dir", dir, "error", err)
+		log.Error("the directory of pins and of the tier worker's checkpoint cannot be created: pins cannot be changed, and the worker starts over after each restart; repair the disk, and restart the gateway", "dir", dir, "error", err)
 	}
 	p, err := openPins(filepath.Join(dir, "pins.json"))
 	if err != nil {
@@ -79,10 +79,10 @@ func OpenPins(dir string, log *slog.Logger) *Pins {
 	return p
 }
 
-// openPins returns pins that work, and what is wrong with the file.
+// openPins returns usable pins, and an error about the file.
 func openPins(path string) (*Pins, error) { return openPinsOn(vfs.Disk{}, path) }
 
-// openPinsOn is openPins of a file on another file system than this machine's disk.
+// openPinsOn is openPins for a given file system.
 func openPinsOn(fs vfs.FS, path string) (*Pins, error) {
 	p := &Pins{fs: fs, path: path}
 	p.state.Store(newPinState(nil))
@@ -101,7 +101,7 @@ func openPinsOn(fs vfs.FS, path string) (*Pins, error) {
 			p.unread = errors.Join(fmt.Errorf("%s: %w", path, err), moved)
 			return p, p.unread
 		}
-		return p, fmt.Errorf("%w; it is kept as %s: pin again what has to be", err, aside)
+		return p, fmt.Errorf("%w; it is kept as %s: pin the objects again", err, aside)
 	}
 	p.state.Store(newPinState(pins))
 	return p, nil
@@ -119,7 +119,7 @@ func newPinState(pins []Pin) *pinState {
 	return st
 }
 
-// find says whether a key is pinned, and whether in memory.
+// find returns whether a key is pinned, and whether in memory.
 func (st *pinState) find(key akigw.Key) (pinned, hot bool) {
 	key.Version = ""
 	hot, pinned = st.exact[key]
@@ -154,7 +154,7 @@ func (p *Pins) Apply(key akigw.Key, settings *rules.Settings) *rules.Settings {
 // Any implements tiers.Pins.
 func (p *Pins) Any() bool { return len(p.state.Load().all) > 0 }
 
-// change replaces the pins by what f makes of them, durably.
+// change replaces the pins by the result of f, durably.
 func (p *Pins) change(f func([]Pin) ([]Pin, error)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -176,7 +176,7 @@ func (p *Pins) change(f func([]Pin) ([]Pin, error)) error {
 	return nil
 }
 
-// pinFile is the file. Sum is the CRC32C of the bytes of Pins as they lie in it.
+// pinFile is the content of the file. Sum is the CRC32C of the bytes of Pins as stored.
 type pinFile struct {
 	Version int             `json:"version"`
 	Sum     uint32          `json:"crc32c"`

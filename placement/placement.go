@@ -1,12 +1,12 @@
-// Package placement decides what moves between the tiers, and why: an operator promotes,
-// demotes and pins objects, a worker follows the policy, a prefetch or a restore brings objects
-// in before anybody asks for them. It counts accesses for that, and says where objects are.
+// Package placement decides what moves between the tiers, and why: an operator promotes, demotes
+// and pins objects, a worker follows the policy, and a prefetch or a restore brings objects in
+// before they are requested. For that it counts accesses, and reports where objects are stored.
 //
-// It moves nothing itself. Package tiers does, which knows neither operators nor policies:
-// placement tells it which object to bring in or to let go of. What it reads of the tiers is the
-// catalog: Catalog joins it with the statistics of accesses.
+// It moves nothing itself: package tiers does, which knows neither operators nor policies, and is
+// told which object to bring in or remove. What it reads from the tiers is the catalog: Catalog
+// joins it with the access statistics.
 //
-// Pins and Accesses are made first, because the store asks the former and observes the latter;
+// Pins and Accesses are created first, because the store uses the former and reports to the latter;
 // then the store; then New:
 //
 //	accesses, pins := placement.NewAccesses(), placement.OpenPins(dir, log)
@@ -22,8 +22,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// Placement moves objects between the tiers for operators and by the policy. All methods may be
-// called from any goroutine.
+// Placement moves objects between the tiers for operators and by the policy. Its methods are safe
+// for concurrent use.
 type Placement struct {
 	*Catalog
 	pins   *Pins
@@ -32,7 +32,7 @@ type Placement struct {
 	worker *worker // nil: the policy moves nothing
 }
 
-// New makes a Placement. The policy moves objects while Run runs.
+// New returns a Placement. The policy moves objects while Run runs.
 func New(o Options) *Placement {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -55,8 +55,8 @@ func New(o Options) *Placement {
 	return p
 }
 
-// Run works in the background until ctx ends: it moves objects by the policy, and writes down how
-// they are used, a last time at its end. The store must be open until then.
+// Run does the background work until ctx ends: it moves objects by the policy, and writes access
+// statistics to disk, a last time at the end. The store must stay open until then.
 func (p *Placement) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	if p.worker != nil {
@@ -67,7 +67,7 @@ func (p *Placement) Run(ctx context.Context) error {
 	return p.usage.flush()
 }
 
-// Worker returns what the worker is doing; nil if the policy moves nothing.
+// Worker returns the state of the worker; nil if the policy moves nothing.
 func (p *Placement) Worker() *WorkerReport {
 	if p.worker == nil {
 		return nil
@@ -75,6 +75,5 @@ func (p *Placement) Worker() *WorkerReport {
 	return p.worker.current()
 }
 
-// Pins returns the pins of operators, in the order in which they were made. They must not be
-// changed.
+// Pins returns the operators' pins in the order of their creation. They must not be changed.
 func (p *Placement) Pins() []Pin { return p.pins.state.Load().all }

@@ -15,41 +15,41 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Prefetch says how objects are brought in before anybody asks for them.
+// Prefetch says how a prefetch brings objects in.
 type Prefetch struct {
-	// Hot brings them into memory, otherwise onto disk.
+	// Hot brings them into memory, otherwise to disk.
 	Hot bool
-	// Rate bounds the bytes a second, 0 for no bound.
+	// Rate is the limit in bytes per second, 0 for none.
 	Rate int64
-	// After is the key behind which to begin, "" for the first.
+	// After is the key after which to begin, "" for the first.
 	After string
 }
 
-// PrefetchProgress is how far a prefetch is.
+// PrefetchProgress is the progress of a prefetch.
 type PrefetchProgress struct {
 	Listed  int   `json:"listed"`
 	Fetched int   `json:"fetched"`
-	Bytes   int64 `json:"bytes"`   // of those that were fetched
-	Already int   `json:"already"` // were there
+	Bytes   int64 `json:"bytes"`   // of the fetched objects
+	Already int   `json:"already"` // were cached already
 	Failed  int   `json:"failed"`
 	// Failure is why the last of those failed.
 	Failure string `json:"failure,omitempty"`
-	// After is the key up to which everything is done: where another prefetch could go on.
+	// After is the key up to which everything is done: another prefetch could continue there.
 	After string `json:"after"`
 	Done  bool   `json:"done"`
 }
 
 const (
-	// prefetchers is how many objects a prefetch brings in at a time.
+	// prefetchers is how many objects a prefetch brings in concurrently.
 	prefetchers = 4
-	// progressEvery is how often it reports how far it is.
+	// progressEvery is how often it reports its progress.
 	progressEvery = 200 * time.Millisecond
 )
 
-// Prefetch brings in the objects of a bucket whose keys begin with a prefix, in the order of
-// their keys. What is there is left alone, so that a prefetch can be repeated. tell is called now
-// and then, and at the end. The prefetch ends with tiers.ErrNoRoom when the tier cannot hold
-// more; tiers.ErrTierOff if there is no such tier.
+// Prefetch brings in the objects of a bucket whose keys have a prefix, in key order. It skips
+// cached objects, so that it can be repeated. tell is called with the progress now and then, and at
+// the end. The prefetch ends with tiers.ErrNoRoom when the tier cannot hold more; with
+// tiers.ErrTierOff if there is no such tier.
 func (p *Placement) Prefetch(ctx context.Context, what akigw.Pattern, how Prefetch, tell func(PrefetchProgress)) error {
 	if !how.Hot && !p.store.HasDisk() || how.Hot && p.store.Usage().HotQuota == 0 {
 		return tiers.ErrTierOff
@@ -65,19 +65,19 @@ func (p *Placement) Prefetch(ctx context.Context, what akigw.Pattern, how Prefet
 	return f.end(err)
 }
 
-// prefetching is a prefetch under way.
+// prefetching is a running prefetch.
 type prefetching struct {
 	mover *mover
 	tell  func(PrefetchProgress)
-	rate  *rate.Limiter // nil: no bound
+	rate  *rate.Limiter // nil: no limit
 	ctx   context.Context
 	work  *errgroup.Group
 
 	mu       sync.Mutex
 	progress PrefetchProgress // guarded by mu
-	open     []string         // keys that are not done, in order; guarded by mu
-	last     string           // key that was listed; guarded by mu
-	told     time.Time        // guarded by mu
+	open     []string         // unfinished keys, in order; guarded by mu
+	last     string           // last key that was listed; guarded by mu
+	told     time.Time        // time of the last report; guarded by mu
 }
 
 func newPrefetching(ctx context.Context, m *mover, how Prefetch, tell func(PrefetchProgress)) *prefetching {
@@ -91,7 +91,7 @@ func newPrefetching(ctx context.Context, m *mover, how Prefetch, tell func(Prefe
 	return p
 }
 
-// add brings an object into a tier, when it is its turn.
+// add brings an object into a tier when a slot is free.
 func (p *prefetching) add(key akigw.Key, size int64, etag string, tier akigw.Outcome) error {
 	p.mu.Lock()
 	p.progress.Listed++
@@ -120,7 +120,7 @@ func (p *prefetching) add(key akigw.Key, size int64, etag string, tier akigw.Out
 	return p.ctx.Err()
 }
 
-// done counts an object, and tells how far the prefetch is.
+// done counts an object, and reports the progress.
 func (p *prefetching) done(key akigw.Key, moved bool, bytes int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,7 +152,7 @@ func (p *prefetching) done(key akigw.Key, moved bool, bytes int64, err error) {
 	}
 }
 
-// end waits for what is under way.
+// end waits for the running fetches.
 func (p *prefetching) end(err error) error {
 	first := p.work.Wait()
 	if first != nil && !errors.Is(first, context.Canceled) {

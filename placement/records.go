@@ -13,13 +13,13 @@ import (
 const (
 	// flushEvery is how often counts are written to disk, at least.
 	flushEvery = time.Minute
-	// orphanAge is for how long the accesses of a key that holds nothing are kept: an object may be
-	// on its way there.
+	// orphanAge is how long the access record of a key without an object is kept: an object may be
+	// about to be written.
 	orphanAge = 24 * time.Hour
 )
 
-// records are how objects are used: what Accesses has counted, on top of what is on disk beside
-// the catalog. Without a warm tier they are what Accesses has counted.
+// records are the access statistics of objects: the counts of Accesses added to what is on disk
+// next to the catalog. Without a warm tier they are only the former.
 type records struct {
 	accesses *Accesses
 	store    *tiers.Store
@@ -36,7 +36,7 @@ func newRecords(accesses *Accesses, store *tiers.Store, log *slog.Logger) *recor
 	return &records{accesses: accesses, store: store, log: log}
 }
 
-// of is how an object is used.
+// of returns the usage of an object.
 func (r *records) of(key akigw.Key) usage {
 	return r.accesses.with(key, decodeUsage(r.store.Accesses(key.Current())))
 }
@@ -53,12 +53,12 @@ func (r *records) run(ctx context.Context) {
 			return
 		}
 		if err := r.flush(); err != nil {
-			r.log.Warn("could not write down how objects are used", "error", err)
+			r.log.Warn("could not write access statistics to disk", "error", err)
 		}
 	}
 }
 
-// flush writes what was counted to disk, and removes orphans.
+// flush writes the counts to disk, and removes orphans.
 func (r *records) flush() error {
 	if !r.store.HasDisk() {
 		return nil
@@ -75,7 +75,7 @@ func (r *records) flush() error {
 	return r.store.DropAccesses(orphans)
 }
 
-// flushShard writes what a shard has counted. If that fails, it is lost: it is statistics.
+// flushShard writes the counts of a shard. If that fails they are lost; they are only statistics.
 func (r *records) flushShard(s *accessShard) error {
 	counted := s.beginFlush()
 	defer s.endFlush()
@@ -88,7 +88,7 @@ func (r *records) flushShard(s *accessShard) error {
 	return r.store.PutAccesses(keys, values)
 }
 
-// orphaned has the record of a key that holds nothing removed, once it is old.
+// orphaned schedules the record of a key without an object for removal, once it is old.
 func (r *records) orphaned(k tiers.Known) {
 	if decodeUsage(k.Accesses).idle(time.Now()) < orphanAge {
 		return

@@ -7,18 +7,18 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Restored is what a restore brought back.
+// Restored is the result of a restore.
 type Restored struct {
 	Objects int
-	// Known is how many were in the catalog already: what is known here is newer.
+	// Known is how many objects were in the catalog already, with newer information.
 	Known   int
 	hottest []heated
 }
 
-// Restore puts objects into an empty catalog, or beside what is known: which there are and how
-// they are used, without their bytes. Every one is validated before it is served. rows calls yield
-// with each object until yield returns false. Restore must be called before Run, reads and writes.
-// The error is tiers.ErrTierOff without a warm tier.
+// Restore adds objects to the catalog, usually an empty one: their description and usage, without
+// their bytes. Known objects stay as they are. Each restored object is validated before it is
+// served. rows calls yield with each object until yield returns false. Restore must be called
+// before Run, reads and writes. The error is tiers.ErrTierOff without a warm tier.
 func (p *Placement) Restore(ctx context.Context, rows func(yield func(akigw.CatalogEntry) bool) error) (r Restored, err error) {
 	var hottest hottest
 	err = p.store.Import(ctx, func(put func(*akigw.CatalogEntry, []byte) (bool, error)) error {
@@ -45,7 +45,7 @@ func (p *Placement) Restore(ctx context.Context, rows func(yield func(akigw.Cata
 	return r, err
 }
 
-// accessesOf is the record of how an object of a snapshot was used, nil if that is not known.
+// accessesOf returns the access record for an object of a snapshot, nil if its usage is not known.
 func (p *Placement) accessesOf(c *akigw.CatalogEntry) []byte {
 	if c.LastAccess.IsZero() {
 		return nil
@@ -57,8 +57,8 @@ func (p *Placement) accessesOf(c *akigw.CatalogEntry) []byte {
 	return appendUsage(nil, u)
 }
 
-// Refetch brings in the hottest objects of a restore, the hottest first, at bytesPerSecond (0: as
-// fast as it can), until the tiers hold what they do without evicting.
+// Refetch brings in the hottest objects of a restore, the hottest first, at bytesPerSecond (0: no
+// limit), until the tiers hold as much as they can without evicting.
 func (p *Placement) Refetch(ctx context.Context, r Restored, bytesPerSecond int64, tell func(PrefetchProgress)) error {
 	f := newPrefetching(ctx, p.mover, Prefetch{Rate: bytesPerSecond}, tell)
 	disk, memory := p.store.Room().DiskFree, p.store.Usage().HotQuota/10*9

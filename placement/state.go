@@ -6,11 +6,11 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Counts are numbers of objects.
+// Counts holds numbers of objects.
 type Counts struct {
-	Objects int   `json:"objects"` // that are known
-	Bytes   int64 `json:"bytes"`   // that they have
-	// Hot, Warm and Cold are objects by the fastest tier that has all of them.
+	Objects int   `json:"objects"` // known objects
+	Bytes   int64 `json:"bytes"`   // total size of the known objects
+	// Hot, Warm and Cold count objects by the fastest tier that has all of them.
 	Hot    int `json:"hot_objects"`
 	Warm   int `json:"warm_objects"`
 	Cold   int `json:"cold_objects"`
@@ -34,7 +34,7 @@ func (c *Counts) add(size int64, tier akigw.Outcome, pinned bool) {
 	}
 }
 
-// State is what the tiers hold of some objects.
+// State summarises what the tiers hold of some objects.
 type State struct {
 	Counts
 	HotBytes   int64     `json:"hot_bytes"`
@@ -54,16 +54,16 @@ func (t *State) add(c *akigw.CatalogEntry) {
 	t.Recent += int(c.Recent)
 }
 
-// WorkerReport says what the worker is doing, and what its last whole cycle found.
+// WorkerReport is the state of the worker, and the result of its last complete cycle.
 type WorkerReport struct {
-	Cycle   uint64 `json:"cycle"` // number of the present one, or of the last
+	Cycle   uint64 `json:"cycle"` // number of the current cycle, or else of the last
 	Running bool   `json:"running"`
-	// Ended is when the last whole cycle ended, zero for never, and Seconds is how long it took.
-	// The rest is what it found.
+	// Ended is the end of the last complete cycle, zero for none, and Seconds its duration. The
+	// other fields are its result.
 	Ended   time.Time `json:"ended,omitzero"`
 	Seconds float64   `json:"seconds"`
 	Counts
 	Promoted int `json:"promoted"`
 	Demoted  int `json:"demoted"`
-	Failed   int `json:"failed"` // moves that were not possible
+	Failed   int `json:"failed"` // moves that failed
 }

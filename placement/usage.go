@@ -7,16 +7,16 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 )
 
-// usage is how an object is used. Accesses are counted in windows of time that begin at
-// multiples of their length: the present one and the one before.
+// usage describes how an object is used. Accesses are counted in windows of time that begin at
+// multiples of their length: the current one and the one before.
 type usage struct {
 	last        int64 // time of the last access or write, in seconds since 1970; 0: never
-	window      int64 // number of the present window
+	window      int64 // number of the current window
 	now, before uint32
 	total       uint64 // accesses since counting began
 }
 
-// roll goes on to a later window.
+// roll advances to a later window.
 func (u *usage) roll(window int64) {
 	switch {
 	case window <= u.window:
@@ -27,7 +27,7 @@ func (u *usage) roll(window int64) {
 	}
 }
 
-// add adds what was counted elsewhere.
+// add adds counts from elsewhere.
 func (u *usage) add(other usage) {
 	newest := max(u.window, other.window)
 	u.roll(newest)
@@ -38,8 +38,8 @@ func (u *usage) add(other usage) {
 	u.total += other.total
 }
 
-// within estimates how many accesses there were in the last d. Of the window before, it counts
-// the share that d still reaches, as if accesses had come evenly.
+// within estimates the number of accesses in the last d. Of the previous window it counts the share
+// that d still covers, as if accesses were evenly spread.
 func (u usage) within(d time.Duration, at time.Time) uint32 {
 	length := int64(d / time.Second)
 	if length == 0 {
@@ -50,12 +50,12 @@ func (u usage) within(d time.Duration, at time.Time) uint32 {
 	return u.now + uint32((int64(u.before)*(length-now%length)+length/2)/length)
 }
 
-// idle is how long ago the object was used; 0 if the clock was set back.
+// idle returns the time since the last use; 0 if the clock was set back.
 func (u usage) idle(at time.Time) time.Duration {
 	return max(0, at.Sub(time.Unix(u.last, 0)))
 }
 
-// lastAccess is when the object was used, zero for never.
+// lastAccess returns the time of the last use, zero for never.
 func (u usage) lastAccess() time.Time {
 	if u.last == 0 {
 		return time.Time{}
@@ -75,8 +75,7 @@ func appendUsage(b []byte, u usage) []byte {
 	return binary.AppendUvarint(b, u.total)
 }
 
-// decodeUsage decodes what appendUsage wrote. It returns the zero usage for malformed bytes, and
-// for none.
+// decodeUsage decodes what appendUsage wrote. It returns the zero usage if b is malformed or empty.
 func decodeUsage(b []byte) usage {
 	d := codec.NewDecoder(b)
 	if d.Byte() != usageVersion {

@@ -15,19 +15,19 @@ import (
 )
 
 const (
-	// sliceLength is how many objects are looked at before what was decided of them is done.
+	// sliceLength is how many objects are looked at before the decided moves are made.
 	sliceLength = 1024
-	// pauseEvery is how many of them are looked at between two pauses, which let requests have
-	// their turn.
+	// pauseEvery is how many of them are looked at between two pauses, which give requests
+	// priority.
 	pauseEvery = 32
 	pause      = 50 * time.Microsecond
-	// checkpointEvery is how often a cycle that moves nothing writes where it is.
+	// checkpointEvery is how often a cycle that moves nothing saves its progress.
 	checkpointEvery = 2 * time.Second
 )
 
-// worker goes through the catalog time and again, a slice at a time, and moves what the settings
-// of each object say. What it has decided of a slice is in its checkpoint before any of it is
-// done, so that a worker that was killed goes on where it was, and does nothing twice.
+// worker passes over the catalog again and again, one slice at a time, and moves objects as their
+// settings say. The decisions about a slice are saved in its checkpoint before any of them is
+// carried out, so that a worker that was killed continues where it was, and does nothing twice.
 type worker struct {
 	catalog  *Catalog
 	mover    *mover
@@ -46,7 +46,7 @@ func newWorker(o *Options, catalog *Catalog, mover *mover) *worker {
 	}
 }
 
-// current is what the worker is doing.
+// current returns the state of the worker.
 func (w *worker) current() *WorkerReport {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -54,7 +54,7 @@ func (w *worker) current() *WorkerReport {
 	return &r
 }
 
-// show makes current what a checkpoint says.
+// show makes the state of a checkpoint the current one.
 func (w *worker) show(c *checkpoint) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -62,7 +62,7 @@ func (w *worker) show(c *checkpoint) {
 	w.report.Cycle, w.report.Running = c.Cycle, c.Running
 }
 
-// load reads the checkpoint. If it cannot be read, a new cycle begins.
+// load reads the checkpoint. If it is unreadable, a new cycle begins.
 func (w *worker) load() checkpoint {
 	c, err := loadCheckpoint(w.path)
 	if err != nil {
@@ -71,7 +71,7 @@ func (w *worker) load() checkpoint {
 	return c
 }
 
-// run works until ctx ends. A cycle that was cut off goes on at once.
+// run works until ctx ends. An interrupted cycle continues at once.
 func (w *worker) run(ctx context.Context) {
 	c := w.load()
 	w.show(&c)
@@ -87,7 +87,7 @@ func (w *worker) run(ctx context.Context) {
 			c = c.next()
 		}
 		if err := w.cycle(ctx, &c); err != nil && ctx.Err() == nil {
-			w.log.Error("a cycle of the tier worker was cut short", "cycle", c.Cycle, "error", err)
+			w.log.Error("a cycle of the tier worker was interrupted", "cycle", c.Cycle, "error", err)
 			c.Running = false
 			w.show(&c)
 		}
@@ -98,11 +98,11 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// cycle goes through the catalog from where the checkpoint says. When ctx ends, the checkpoint is
-// saved, and the cycle is still running.
+// cycle passes over the catalog from where the checkpoint says. If ctx ends, the checkpoint is
+// saved, and the cycle counts as running.
 func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 	if err := w.catalog.usage.flush(); err != nil {
-		w.log.Warn("could not write down how objects are used", "error", err)
+		w.log.Warn("could not write access statistics to disk", "error", err)
 	}
 	w.show(c)
 	after, err := c.at()
@@ -110,7 +110,7 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 		return err
 	}
 	wrote := time.Now()
-	w.do(ctx, c) // what an earlier epoch had decided
+	w.do(ctx, c) // moves that an earlier epoch decided
 	if ctx.Err() != nil {
 		return c.save(w.path)
 	}
@@ -122,7 +122,7 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 		}
 		s.moves = slices.DeleteFunc(s.moves, func(d decision) bool { return d.Action == DemoteToCold && !w.answers(ctx, answering, d.Key.Bucket) })
 		if ctx.Err() != nil {
-			return c.save(w.path) // the slice is looked at again
+			return c.save(w.path) // the slice will be looked at again
 		}
 		c.decided(s.report, after, s.moves)
 		if len(s.moves) > 0 || time.Since(wrote) > checkpointEvery {
@@ -141,13 +141,13 @@ func (w *worker) cycle(ctx context.Context, c *checkpoint) error {
 	return c.save(w.path)
 }
 
-// findings are what the worker found in a slice of the catalog, and decided.
+// findings are the worker's observations and decisions about a slice of the catalog.
 type findings struct {
 	report WorkerReport
 	moves  []decision
 }
 
-// lookAt looks at the slice of the catalog behind a place.
+// lookAt looks at the slice of the catalog after a place.
 func (w *worker) lookAt(s *findings, after string, held *tiers.Held) (next string, more bool, err error) {
 	seen := 0
 	return w.catalog.slice(akigw.Pattern{}, after, sliceLength, func(k known) {
@@ -158,13 +158,13 @@ func (w *worker) lookAt(s *findings, after string, held *tiers.Held) (next strin
 	})
 }
 
-// look counts an object and decides what becomes of it.
+// look counts an object and decides whether to move it.
 func (w *worker) look(s *findings, k known, held *tiers.Held) {
 	store := w.catalog.store
 	settings, now := store.Settings(k.Key), time.Now()
 	memory, disk := held.Bytes(k.Known)
 	s.report.add(k.Size, tierOf(k.Size, memory, disk), settings.Pin)
-	if k.usage.last == 0 { // its last use is not known: its idle time begins now
+	if k.usage.last == 0 { // its last use is unknown: its idle time begins now
 		if memory+disk > 0 {
 			w.catalog.usage.accesses.count(k.Key, settings, 0)
 		}
@@ -178,32 +178,32 @@ func (w *worker) look(s *findings, k known, held *tiers.Held) {
 		s.moves = append(s.moves, decision{k.Key, DemoteToWarm})
 	case memory < k.Size && disk > 0 && settings.Memory && settings.PromoteAt > 0 && k.usage.within(settings.AccessWindow, now) >= settings.PromoteAt && k.Size <= store.Room().Memory/8:
 		s.moves = append(s.moves, decision{k.Key, PromoteToHot})
-	case settings.PinHot && memory < k.Size && settings.Memory: // after a restart
+	case settings.PinHot && memory < k.Size && settings.Memory: // not in memory, for example after a restart
 		s.moves = append(s.moves, decision{k.Key, PromoteToHot})
 	}
 }
 
-// answers reports whether the upstream of a bucket answers: while it does not, nothing leaves the
-// disk that could be needed. known is what it was found to do in this cycle.
+// answers reports whether the upstream of a bucket responds: while it does not, nothing that could
+// be needed leaves the disk. known caches the results of this cycle.
 func (w *worker) answers(ctx context.Context, known map[string]bool, bucket string) bool {
 	ok, asked := known[bucket]
 	if !asked {
 		ok = w.mover.reachable(ctx, bucket) == nil
 		known[bucket] = ok
 		if !ok {
-			w.log.Warn("the upstream does not answer for a bucket: nothing of it leaves the disk", "bucket", bucket)
+			w.log.Warn("the upstream does not respond for a bucket: its objects stay on disk", "bucket", bucket)
 		}
 	}
 	return ok
 }
 
-// do does what was decided. It leaves alone what is so already, so that it can be done again.
+// do carries out the decisions. It skips what has been done already, so it can be repeated.
 func (w *worker) do(ctx context.Context, c *checkpoint) {
 	for ; len(c.Moves) > 0 && ctx.Err() == nil; c.Moves = c.Moves[1:] {
 		d := c.Moves[0]
 		moved, err := w.move(ctx, d)
 		switch {
-		case errors.Is(err, ErrMoving): // an operator's move goes first
+		case errors.Is(err, ErrMoving): // an operator's move has priority
 		case err != nil:
 			c.SoFar.Failed++
 			w.log.Debug("the tier worker could not move an object", "key", d.Key.String(), "action", d.Action, "error", err)
@@ -220,7 +220,7 @@ func (w *worker) do(ctx context.Context, c *checkpoint) {
 	}
 }
 
-// move moves one object, unless it was used since that was decided.
+// move moves one object, unless it was used since the decision.
 func (w *worker) move(ctx context.Context, d decision) (moved bool, err error) {
 	end, err := w.mover.underway.try(d.Key)
 	if err != nil {
@@ -249,5 +249,5 @@ func (w *worker) move(ctx context.Context, d decision) (moved bool, err error) {
 	return moved, err
 }
 
-// idle is how long ago an object was used.
+// idle returns the time since an object was last used.
 func (w *worker) idle(key akigw.Key) time.Duration { return w.catalog.usage.of(key).idle(time.Now()) }

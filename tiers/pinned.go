@@ -24,7 +24,7 @@ type pinner struct {
 	mu sync.Mutex // serializes changes of pins
 }
 
-// repinOnChange pins anew after each change of the rules, starting from a version, until ctx ends.
+// repinOnChange pins again after each change of the rules, starting from a version, until ctx ends.
 func (p *pinner) repinOnChange(ctx context.Context, version uint64) {
 	watch.Poll(ctx, func() {
 		if now, _ := p.rules.Pinning(); now != version {

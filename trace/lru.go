@@ -2,11 +2,11 @@ package trace
 
 import "container/list"
 
-// lru keeps what was used last.
+// lru keeps the most recently used blocks.
 type lru struct {
 	steps      []step
 	used, most int64
-	order      *list.List // of numbers of steps, the last use first
+	order      *list.List // of step numbers, the most recent use first
 	at         map[uint64]*list.Element
 }
 

@@ -6,13 +6,13 @@ import (
 	"slices"
 )
 
-// optimum is the best that is possible with blocks of one size (Belady): it knows the future,
-// and drops, or does not even take, the block that is needed last.
+// optimum is the best possible policy for blocks of one size (Belady): it knows the future, and
+// evicts or does not admit the block that is needed last.
 type optimum struct {
 	steps      []step
-	next       []int // the step that needs the same block again, math.MaxInt for none
+	next       []int // the next step that needs the same block, math.MaxInt for none
 	used, most int64
-	held       map[uint64]int // blocks, and the next step that needs each
+	held       map[uint64]int // by block: the next step that needs it
 	far        farthest
 }
 
@@ -59,10 +59,10 @@ func (o *optimum) drop(block uint64) {
 
 func (o *optimum) close() {}
 
-// need is when the block of a step is needed again.
+// need says at which step the block of a step is needed again.
 type need struct{ step, again int }
 
-// farthest is a heap with the farthest need on top.
+// farthest is a heap with the latest need on top.
 type farthest []need
 
 func (f farthest) Len() int           { return len(f) }

@@ -16,13 +16,14 @@ import (
 
 // Trace is a recorded trace that can be replayed.
 type Trace struct {
-	// Recorded is how the accesses ended when they were recorded.
+	// Recorded is the result of the accesses at the time of recording.
 	Recorded Result
-	// Objects is how many objects were accessed, and Bytes is the size of all blocks that were,
-	// each counted once: tiers that hold that much never ask the upstream twice.
+	// Objects is how many objects were accessed, and Bytes the total size of all distinct blocks
+	// that were: tiers of that size never fetch a block twice.
 	Objects int
 	Bytes   int64
-	// Took is the time from the first access to the last. Lost is how many accesses are missing.
+	// Took is the time between the first and the last access. Lost is how many accesses are
+	// missing.
 	Took time.Duration
 	Lost int64
 
@@ -30,7 +31,7 @@ type Trace struct {
 	accesses []access
 }
 
-// access is what a replay needs of an Access: its first step, and how much was asked for.
+// access is what a replay needs of an Access: its first step, and how much was requested.
 type access struct {
 	step   int
 	length int64
@@ -41,22 +42,22 @@ type access struct {
 type step struct {
 	block            uint64 // hash of object, version and number of the block
 	bytes            int64
-	replaced         bool // the version was replaced: the block is useless from here on
+	replaced         bool // the version was replaced: the block is not used again
 	noMemory, noDisk bool
 }
 
-// Result is how the reads of a trace end.
+// Result is the result of the reads of a trace.
 type Result struct {
 	Reads int `json:"reads"`
-	// Hot, Warm and Cold are reads by the slowest tier that they need.
+	// Hot, Warm and Cold count reads by the slowest tier that they need.
 	Hot  int `json:"hot"`
 	Warm int `json:"warm"`
 	Cold int `json:"cold"`
-	// UpstreamBytes is what is fetched from the upstream, and UpstreamReads by how many requests
-	// of one range each. Both are 0 for Trace.Recorded: the format does not have them.
+	// UpstreamBytes is how much is fetched from the upstream, and UpstreamReads the number of
+	// requests for one range each. Both are 0 for Trace.Recorded: the format does not record them.
 	UpstreamBytes int64 `json:"upstream_bytes"`
 	UpstreamReads int   `json:"upstream_reads"`
-	// Bytes is what the clients asked for.
+	// Bytes is how much the clients requested.
 	Bytes int64 `json:"bytes"`
 }
 
@@ -67,7 +68,7 @@ func (r *Result) count(outcome akigw.Outcome, bytes int64) {
 	switch outcome {
 	case akigw.Hot:
 		r.Hot++
-	case akigw.Warm, akigw.Stale: // of one tier or the other
+	case akigw.Warm, akigw.Stale: // a stale object may come from either tier
 		r.Warm++
 	default:
 		r.Cold++
@@ -77,8 +78,8 @@ func (r *Result) count(outcome akigw.Outcome, bytes int64) {
 // maxLine is the longest line of a trace in bytes: keys and ETags are shorter than 4 KiB.
 const maxLine = 64 << 10
 
-// Read reads a trace. It fails on a trace that is malformed, of another version of the format,
-// or cut off.
+// Read reads a trace. It fails if the trace is malformed, has another version of the format, or is
+// cut off.
 func Read(from io.Reader) (*Trace, error) {
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, maxLine)
@@ -102,9 +103,9 @@ func Read(from io.Reader) (*Trace, error) {
 type loader struct {
 	trace       *Trace
 	current     map[string]version // of each object
-	seen        map[uint64]bool    // blocks that were used
-	first, last int64              // times of accesses
-	whole       bool               // the line before was a Header with Lost
+	seen        map[uint64]bool    // blocks used so far
+	first, last int64              // times of the first and last access
+	whole       bool               // the previous line was a Header with Lost
 }
 
 // version is a version of an object.
@@ -113,7 +114,7 @@ type version struct {
 	size, block int64
 }
 
-// line takes line n of the trace.
+// line parses line n of the trace.
 func (l *loader) line(n int, raw []byte) error {
 	var line struct {
 		Header
@@ -124,7 +125,7 @@ func (l *loader) line(n int, raw []byte) error {
 	}
 	switch v := line.Header.Version; {
 	case n == 1 && v == 0:
-		return errors.New("this is no trace of akigw")
+		return errors.New("this is not a trace of akigw")
 	case v != 0 && v != Version:
 		return fmt.Errorf("the trace has format %d, and this program reads %d", v, Version)
 	case line.Lost != nil:
@@ -157,7 +158,7 @@ func (l *loader) access(a *Access) {
 	if !a.Write {
 		t.Recorded.count(a.Outcome, a.Length)
 	}
-	for n := a.Start / a.Block; n == a.Start/a.Block || n*a.Block < a.Start+a.Length; n++ { // an empty object has one
+	for n := a.Start / a.Block; n == a.Start/a.Block || n*a.Block < a.Start+a.Length; n++ { // an empty object has one block
 		s := step{block: blockID(id, a.Version, n), bytes: min(a.Block, a.Size-n*a.Block), noMemory: a.NoMemory, noDisk: a.NoDisk}
 		if !l.seen[s.block] {
 			l.seen[s.block] = true
@@ -167,7 +168,7 @@ func (l *loader) access(a *Access) {
 	}
 }
 
-// replaced adds the end of the blocks of a version that were used.
+// replaced adds the end of the used blocks of a version.
 func (l *loader) replaced(id string, v version) {
 	for n := range (v.size + v.block - 1) / v.block {
 		if block := blockID(id, v.etag, n); l.seen[block] {
@@ -176,9 +177,9 @@ func (l *loader) replaced(id string, v version) {
 	}
 }
 
-// blockID is a number for a block of a version of an object.
+// blockID returns a number for a block of a version of an object.
 func blockID(id, version string, n int64) uint64 {
 	d := xxhash.New()
-	fmt.Fprintf(d, "%s\x00%s\x00%d", id, version, n) // never fails
+	fmt.Fprintf(d, "%s\x00%s\x00%d", id, version, n) // a hash never fails
 	return d.Sum64()
 }

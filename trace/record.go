@@ -10,16 +10,16 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// ErrRecording says that another recording is under way.
-const ErrRecording = akigw.Error("a trace is being recorded already")
+// ErrRecording: another recording is running.
+const ErrRecording = akigw.Error("a trace is already being recorded")
 
-// Recorder observes the tiers for one recording at a time. The zero value is ready.
+// Recorder observes the tiers for one recording at a time. The zero value is ready to use.
 type Recorder struct {
-	recording atomic.Pointer[Recording] // nil while nobody records
+	recording atomic.Pointer[Recording] // nil while nothing is recorded
 }
 
-// Recording is a trace that is being recorded. It never makes a request wait: an access that
-// the reader of Accesses is too slow for is lost, and counted.
+// Recording is a trace that is being recorded. It never makes a request wait: an access that the
+// reader of Accesses is too slow for is lost, and counted.
 type Recording struct {
 	recorder *Recorder
 	accesses chan Access
@@ -28,12 +28,12 @@ type Recording struct {
 	seed     maphash.Seed
 }
 
-// queued is how many accesses wait for the reader before the next one is lost.
+// queued is how many accesses can wait for the reader; further ones are lost.
 const queued = 1 << 14
 
 // Start begins a recording. With nameless it contains no names and no ETags, only numbers that
-// nobody can compute again. The error is ErrRecording if there is one already. The caller must
-// Close it.
+// cannot be computed from them without its secret. The error is ErrRecording if another one is
+// running. The caller must Close it.
 func (r *Recorder) Start(nameless bool) (*Recording, error) {
 	t := &Recording{recorder: r, accesses: make(chan Access, queued), nameless: nameless, seed: maphash.MakeSeed()}
 	if !r.recording.CompareAndSwap(nil, t) {
@@ -42,7 +42,7 @@ func (r *Recorder) Start(nameless bool) (*Recording, error) {
 	return t, nil
 }
 
-// Accesses returns the channel of what is recorded. It is never closed.
+// Accesses returns the channel of recorded accesses. It is never closed.
 func (t *Recording) Accesses() <-chan Access { return t.accesses }
 
 // Lost returns how many accesses are missing because the reader was too slow.

@@ -6,19 +6,19 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Policies are the names that Replay takes. "akigw" admits and evicts as the tiers of this
-// program do, "lru" keeps what was used last, and "optimum" knows the future: no policy can do
+// Policies are the policy names that Replay accepts. "akigw" admits and evicts as the tiers of this
+// program do, "lru" keeps the most recently used, and "optimum" knows the future: no policy can do
 // better with blocks of one size.
 func Policies() []string {
 	return []string{"akigw", "lru", "optimum"}
 }
 
-// simulation is one replay under way.
+// simulation is a running replay.
 type simulation struct {
 	steps        []step
 	memory, disk level
-	// omniscient says that the disk sees reads from memory, too: a policy that knows the future
-	// is not bound to what a disk notices.
+	// omniscient means that the disk also sees reads served from memory: a policy that knows the
+	// future is not limited to what a disk notices.
 	omniscient bool
 }
 
@@ -30,7 +30,7 @@ func newSimulation(policy string, steps []step, hotBytes, warmBytes int64) (*sim
 	case "lru":
 		s.memory, s.disk = newLRU(steps, hotBytes), newLRU(steps, warmBytes)
 	case "optimum":
-		// What is in memory is not needed on disk as well.
+		// Blocks in memory are not needed on disk as well.
 		s.memory, s.disk = newOptimum(steps, hotBytes), newOptimum(steps, hotBytes+warmBytes)
 		s.omniscient = true
 	default:
@@ -44,8 +44,8 @@ func (s *simulation) close() {
 	s.disk.close()
 }
 
-// Replay returns how the reads would have ended under a policy (see Policies) with tiers of
-// hotBytes and warmBytes that are empty at the beginning. The first warmUp of the accesses, 0 to
+// Replay returns what the result of the reads would have been under a policy (see Policies) with
+// tiers of hotBytes and warmBytes that are empty at first. The first warmUp of the accesses, 0 to
 // 1, fill the tiers and are not counted.
 func (t *Trace) Replay(policy string, hotBytes, warmBytes int64, warmUp float64) (result Result, err error) {
 	s, err := newSimulation(policy, t.steps, hotBytes, warmBytes)
@@ -69,8 +69,8 @@ func (t *Trace) Replay(policy string, hotBytes, warmBytes int64, warmUp float64)
 	return result, nil
 }
 
-// access plays the steps from first up to end. It returns the slowest tier that they needed, and
-// what was fetched from the upstream, by how many requests.
+// access replays the steps from first up to end. It returns the slowest tier that they needed, and
+// how much was fetched from the upstream, with how many requests.
 func (s *simulation) access(first, end int) (outcome akigw.Outcome, bytes int64, requests int) {
 	outcome = akigw.Hot
 	fetching := false

@@ -138,7 +138,7 @@ func TestReplayKnowsVersions(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ text, want string }{
 		"nothing":       {"", "cut off"},
-		"something":     {`{"a":1}`, "no trace"},
+		"something":     {`{"a":1}`, "not a trace"},
 		"not JSON":      {"a,b", "line 1"},
 		"later format":  {`{"akigw_trace":9}`, "format 9"},
 		"cut off":       {head + "\n" + line("1", 0, 1, ""), "cut off"},

@@ -6,8 +6,8 @@ import (
 	"github.com/akidb/akigw/tiers/hot"
 )
 
-// weighted is the memory tier without the bytes. The disk tier evicts by other means and hits
-// about as often.
+// weighted is the memory tier without the bytes. The disk tier evicts by another method and has a
+// similar hit rate.
 type weighted struct {
 	*hot.Cache[uint64, uint32]
 	steps []step
@@ -27,4 +27,4 @@ func (w weighted) see(n int) bool {
 }
 
 func (w weighted) drop(block uint64) { w.Drop(block) }
-func (w weighted) close()            { _ = w.Close() } // of memory
+func (w weighted) close()            { _ = w.Close() } // it only frees memory

@@ -25,7 +25,7 @@ type ParallelConfig struct {
 	ConfirmAfterMs int `toml:"confirm_after_ms" help:"milliseconds for which an uploaded write stays pending, once the upstream responds again, if an older request for its key was never answered. Then it is confirmed once more, and uploaded again if the older request was carried out after it. A longer time helps behind a proxy that holds requests longer"`
 }
 
-// Check reports every impossible value by its key.
+// Check reports each invalid value by its key.
 func (c *ParallelConfig) Check(report func(key, problem string)) {
 	if c.Concurrency < 1 || c.Concurrency > 1000 {
 		report("concurrency", "must be 1 to 1000")
@@ -58,7 +58,7 @@ type BatchConfig struct {
 	MaxPacked         int  `toml:"max_packed" help:"most objects in packs; each takes about 1 KiB of memory. Beyond that, objects are uploaded one by one"`
 }
 
-// Check reports every impossible value by its key.
+// Check reports each invalid value by its key.
 func (c *BatchConfig) Check(report func(key, problem string)) {
 	if c.BatchSize < 1 || c.BatchSize > 1000 {
 		report("batch_size", "must be 1 to 1000")
@@ -75,16 +75,16 @@ func (c *BatchConfig) Check(report func(key, problem string)) {
 type Upstream interface {
 	// Do sends a signed request and returns the response, whatever its status.
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
-	// Owner is the name of the upstream that has a bucket.
+	// Owner returns the name of the upstream that has a bucket.
 	Owner(bucket string) string
 }
 
 // Change is a change of a key as the cache sees it. It is used by one goroutine, which must call
 // End.
 type Change interface {
-	// Body takes the next bytes of the new object.
+	// Body passes on the next bytes of the new object.
 	Body(p []byte)
-	// Written says that the upstream has that object, and has responded with a header.
+	// Written says that the upstream has that object, with the header of its response.
 	Written(answer http.Header)
 	// End ends the change. After Written it does nothing.
 	End()
@@ -96,31 +96,31 @@ type Config struct {
 	Batch    BatchConfig
 	Journal  *journal.Journal
 	Upstream Upstream
-	// Begin tells the cache that a key is going to change upstream.
+	// Begin tells the cache that a key is about to change in the upstream.
 	Begin func(key akigw.Key) Change
-	// OnETagMismatch is told of a bucket in which an object got another ETag than was promised:
-	// nothing more should be promised there. nil: nobody is told.
+	// OnETagMismatch is called when an object of a bucket got an ETag other than the promised one:
+	// nothing more should be promised there. It may be nil.
 	OnETagMismatch func(bucket string)
-	// Admit returns how long the uploads of a bucket have to wait before they are tried, 0 if they
-	// may go on; Pool.Ready ends the wait. It must not block, nor call the pool. nil: none waits.
+	// Admit returns how long the uploads of a bucket must wait, 0 if they may proceed; Pool.Ready
+	// ends the wait. It must not block or call the pool. nil: no bucket waits.
 	Admit func(bucket string) time.Duration
-	// OnNoResponse is told of a bucket when the upstream did not respond to one of its uploads. It
-	// must not block, nor call the pool. nil: nobody is told.
+	// OnNoResponse is called when the upstream did not respond to an upload of a bucket. It must
+	// not block or call the pool. It may be nil.
 	OnNoResponse func(bucket string)
-	// OnRecovery is told of a bucket when an upload of it succeeds after uploads to its upstream
-	// failed. It must not block, nor call the pool. nil: nobody is told.
+	// OnRecovery is called when an upload of a bucket succeeds after uploads to its upstream
+	// failed. It must not block or call the pool. It may be nil.
 	OnRecovery func(bucket string)
-	// OnNoSuchBucket is told of a bucket that the upstream says does not exist, and reports whether
-	// its uploads are to wait for Admit instead of becoming dead letters. It must not block. nil:
-	// none waits.
+	// OnNoSuchBucket is called when the upstream says that a bucket does not exist. It reports
+	// whether the bucket's uploads wait for Admit instead of becoming dead letters. It must not
+	// block. nil: none wait.
 	OnNoSuchBucket func(bucket string) (wait bool)
-	// OnRejected is told of a write that the upstream rejected for good, with the code of its error.
-	// nil: nobody is told.
+	// OnRejected is called when the upstream has rejected a write for good, with the error code. It
+	// may be nil.
 	OnRejected func(key akigw.Key, header http.Header, code string)
 	// Packs reports whether an object of size bytes goes into a pack with others. nil:
 	// none does.
 	Packs func(key akigw.Key, size int64) bool
 	Log   *slog.Logger
-	// Metrics is the set that the metrics of the pool are registered in, nil for none.
+	// Metrics is the set in which the metrics of the pool are registered, nil for none.
 	Metrics *metrics.Set
 }

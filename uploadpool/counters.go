@@ -8,18 +8,18 @@ import (
 
 // counters are the metrics of a pool.
 type counters struct {
-	flushed      *metrics.Counter // writes that are upstream and verified
+	flushed      *metrics.Counter // writes that the upstream has, verified
 	flushedBytes *metrics.Counter // bytes of their bodies
 	retries      *metrics.Counter // attempts that were not the first
 	deadLetters  *metrics.Counter // writes that became dead letters
-	translated   *metrics.Counter // objects whose ETag upstream is not the one that was promised
+	translated   *metrics.Counter // objects whose ETag in the upstream is not the promised one
 	throttled    *metrics.Counter // responses that asked for fewer requests
 	packs        *metrics.Counter // packs that were written
 	packed       *metrics.Counter // objects in them
 	lateRequests *metrics.Counter // entries uploaded again because of a late request
 }
 
-// newCounters registers the metrics in a set, or in one that nobody reads if it is nil.
+// newCounters registers the metrics in set, or in a private one if it is nil.
 func newCounters(set *metrics.Set) counters {
 	set = cmp.Or(set, metrics.NewSet())
 	return counters{

@@ -15,51 +15,49 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// A request that met its deadline at an upstream that hangs may be complete in the socket buffer of
-// the upstream. Closing the connection does not take it back: the upstream may carry it out when it
-// runs again, after it has stored a newer write of the same key. So a key with such a request is in
+// A request that met its deadline at an upstream that hangs may sit complete in the upstream's
+// socket buffer. Closing the connection does not take it back: the upstream may apply it when it
+// runs again, after it has stored a newer write of the same key. A key with such a request is in
 // doubt. A newer entry of the key stays in the journal after its upload, and is confirmed by a
-// second look some seconds after the upstream has responded to a change of that key. If the late
+// second look, some seconds after the upstream has responded to a change of that key. If the late
 // request has replaced it by then, the entry is uploaded again.
 //
-// For example: the PUT of "old" meets its deadline, "new" takes its place in the journal and is
-// uploaded and verified, then the upstream carries out the PUT of "old". The second look finds
+// For example: the PUT of "old" meets its deadline, "new" replaces it in the journal and is
+// uploaded and verified, and then the upstream applies the PUT of "old". The second look finds
 // "old", and "new" is uploaded again.
 
 const (
-	// maxDoubts bounds the memory, about 300 bytes each and the key. Beyond it the doubts about
+	// maxDoubts bounds the memory, at about 300 bytes each plus the key. Beyond it the doubts about
 	// other keys end early.
 	maxDoubts = 100_000
-	// maxAttempts is how many requests for one key are remembered with their content. With more,
-	// any content that is not the newest entry's counts as that of a late request.
+	// maxAttempts is how many requests for one key are remembered with their content. Beyond it,
+	// any content other than the newest entry's is taken for that of a late request.
 	maxAttempts = 4
 )
 
-// doubts are the keys for which the upstream may still carry out a request that nobody waits for
-// any more. A bucket belongs to one upstream throughout an epoch, so that a key identifies the
-// upstream.
+// doubts are the keys for which the upstream may still apply an abandoned request. A bucket belongs
+// to one upstream throughout an epoch, so a key identifies the upstream.
 type doubts struct {
 	limit int
-	// wait is how long after its response to a newer change of the same key an upstream may still
-	// carry out an older one: what waits in its socket buffers takes milliseconds, unless it has
-	// many of them.
+	// wait is how long after its response to a newer change of a key an upstream may still apply an
+	// older one: requests in its socket buffers take milliseconds, unless there are many.
 	wait time.Duration
 
 	mu    sync.Mutex
 	keys  map[akigw.Key]*doubt // guarded by mu, and so is what is in it
-	swept time.Time            // when those that are over were removed; guarded by mu
+	swept time.Time            // when ended doubts were last removed; guarded by mu
 }
 
-// doubt is what is known of one key's requests.
+// doubt is what is known about the requests for one key.
 type doubt struct {
-	until    time.Time // after that they are refused
-	clear    time.Time // when they have been carried out if ever; zero: the upstream has not answered since
+	until    time.Time // after this the upstream refuses the requests
+	clear    time.Time // after this they have been applied or never will be; zero: the upstream has not responded since
 	attempts []attempt
-	unknown  bool   // there are others, of which it is not known what they store
-	check    *check // of the entry that waits for its confirmation, nil for none
+	unknown  bool   // there are other requests, with unknown content
+	check    *check // for the entry that waits for confirmation, nil for none
 }
 
-// attempt is what a request would leave upstream.
+// attempt is what a request would store in the upstream.
 type attempt struct {
 	entry   uint64
 	deleted bool
@@ -67,28 +65,28 @@ type attempt struct {
 	size    int64
 }
 
-// check says how the upstream described an entry after its upload.
+// check is how the upstream described an entry after its upload.
 type check struct {
 	entry uint64
 	seen  [sha256.Size]byte // see fingerprint
-	etag  string            // the upstream's, if another one was promised, else ""
+	etag  string            // the upstream's ETag if it is not the promised one, else ""
 }
 
 func newDoubts(wait time.Duration) *doubts {
 	return &doubts{limit: maxDoubts, wait: wait, keys: map[akigw.Key]*doubt{}}
 }
 
-// over reports whether no request of the key can be carried out any more.
+// over reports whether no request of the key can be applied any more.
 func (d *doubt) over(now time.Time) bool {
 	return !now.Before(d.until) || !d.clear.IsZero() && !now.Before(d.clear)
 }
 
-// about reports whether a request may store anything but the content of one entry.
+// about reports whether a request may store anything other than the content of one entry.
 func (d *doubt) about(entry uint64) bool {
 	return d.unknown || slices.ContainsFunc(d.attempts, func(a attempt) bool { return a.entry != entry })
 }
 
-// add adds what a request would leave upstream, nil if that is not known.
+// add adds what a request would store, nil if that is unknown.
 func (d *doubt) add(a *attempt) {
 	switch {
 	case a == nil || len(d.attempts) == maxAttempts && !slices.Contains(d.attempts, *a):
@@ -98,7 +96,7 @@ func (d *doubt) add(a *attempt) {
 	}
 }
 
-// begin puts a key in doubt because of a request that may be carried out later.
+// begin puts a key in doubt because of a request that may be applied later.
 func (s *doubts) begin(key akigw.Key, a *attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +110,7 @@ func (s *doubts) begin(key akigw.Key, a *attempt) {
 	d.until, d.clear, d.check = now.Add(cold.UnfinishedFor), time.Time{}, nil
 }
 
-// suppose puts a key in doubt until clear, unless it already is in doubt.
+// suppose puts a key in doubt until clear, unless it already is.
 func (s *doubts) suppose(key akigw.Key, a *attempt, clear time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +122,7 @@ func (s *doubts) suppose(key akigw.Key, a *attempt, clear time.Time) {
 	}
 }
 
-// putLocked stores the doubt about a key. If there are too many doubts it drops others.
+// putLocked stores the doubt about a key. If there are too many, it drops others.
 func (s *doubts) putLocked(key akigw.Key, d *doubt, now time.Time) {
 	delete(s.keys, key)
 	if now.Sub(s.swept) > time.Minute {
@@ -140,16 +138,16 @@ func (s *doubts) putLocked(key akigw.Key, d *doubt, now time.Time) {
 	s.keys[key] = d
 }
 
-// failed puts the key of an entry in doubt if the request that should take the entry to the upstream,
-// and failed with err, may still be carried out.
+// failed puts the key of an entry in doubt if the request that uploaded it, and failed with err,
+// may still be applied.
 func (s *doubts) failed(e *journal.Entry, err error) {
 	if cold.Unfinished(err) {
 		s.begin(e.Key, &attempt{e.ID, e.Deleted, e.ETag, e.Size})
 	}
 }
 
-// verified says that an entry is upstream, as c says. It reports whether the entry has to be
-// confirmed: the upstream may still carry out a request for other content.
+// verified records that an entry is in the upstream, described by c. It reports whether the entry
+// must be confirmed, because the upstream may still apply a request with other content.
 func (s *doubts) verified(key akigw.Key, c check) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +170,7 @@ func (s *doubts) verified(key akigw.Key, c check) bool {
 	return true
 }
 
-// waits returns which entry of a key waits for its confirmation, and when it can be confirmed; 0 if
+// waits returns which entry of a key waits for confirmation, and when it can be confirmed; 0 if
 // none does.
 func (s *doubts) waits(key akigw.Key) (entry uint64, due time.Time) {
 	s.mu.Lock()
@@ -183,8 +181,8 @@ func (s *doubts) waits(key akigw.Key) (entry uint64, due time.Time) {
 	return 0, time.Time{}
 }
 
-// take returns the doubt about a key, if that entry waits for its confirmation, and nil if it
-// does not. The key is not in doubt any more.
+// take removes and returns the doubt about a key if that entry waits for confirmation, otherwise
+// nil.
 func (s *doubts) take(key akigw.Key, entry uint64) *doubt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,7 +194,7 @@ func (s *doubts) take(key akigw.Key, entry uint64) *doubt {
 	return d
 }
 
-// restore puts a key in doubt as it was, unless it is again.
+// restore puts a key in doubt as before, unless it is in doubt again.
 func (s *doubts) restore(key akigw.Key, d *doubt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,8 +203,8 @@ func (s *doubts) restore(key akigw.Key, d *doubt) {
 	}
 }
 
-// clears returns when a key is not in doubt any more; zero if that is unknown, or the key is not in
-// doubt.
+// clears returns when a key will no longer be in doubt; zero if that is unknown, or the key is not
+// in doubt.
 func (s *doubts) clears(key akigw.Key) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,7 +214,7 @@ func (s *doubts) clears(key akigw.Key) time.Time {
 	return time.Time{}
 }
 
-// waiting is how many entries wait for their confirmation.
+// waiting returns how many entries wait for confirmation.
 func (s *doubts) waiting() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,8 +226,8 @@ func (s *doubts) waiting() (n int) {
 	return n
 }
 
-// late reports whether what is upstream in place of the entry that is to be confirmed may be the
-// content of a late request. Where the upstream's ETags are not the promised ones it assumes so.
+// late reports whether the object found in place of the entry to be confirmed may come from a late
+// request. Where the upstream's ETags are not the promised ones, it assumes so.
 func (d *doubt) late(there bool, etag string, size int64) bool {
 	if d.unknown || d.check.etag != "" {
 		return true
@@ -239,8 +237,8 @@ func (d *doubt) late(there bool, etag string, size int64) bool {
 	})
 }
 
-// fingerprint identifies the object of a key that the upstream describes by h: another object, also
-// one with the same bytes and other metadata, has another fingerprint. h is nil if there is no
+// fingerprint identifies the object of a key that the upstream describes by h: any other object has
+// another fingerprint, even one with the same bytes and other metadata. h is nil if there is no
 // object.
 func fingerprint(h http.Header) [sha256.Size]byte {
 	sum := sha256.New()

@@ -14,8 +14,8 @@ import (
 // sweepEvery is the least time between two sweeps.
 const sweepEvery = 10 * time.Second
 
-// sweeper removes from the upstream what nobody needs any more: multipart uploads that nobody is going
-// to finish, and packs that hold no object.
+// sweeper removes garbage from the upstream: multipart uploads that will never be completed, and
+// packs that hold no object.
 type sweeper struct {
 	*remote
 	journal *journal.Journal
@@ -31,8 +31,8 @@ type garbage struct {
 	packs   []journal.Pack
 }
 
-// sweep begins to remove garbage in the background, for each upstream by itself. ctx is the pool's. It
-// reports whether there is any.
+// sweep starts to remove garbage in the background, for each upstream separately. ctx is the
+// pool's. It reports whether there is any.
 func (s *sweeper) sweep(ctx context.Context) bool {
 	orphans, packs := s.journal.Garbage()
 	if len(orphans)+len(packs) == 0 {
@@ -59,8 +59,8 @@ func (s *sweeper) sweep(ctx context.Context) bool {
 	return true
 }
 
-// sortedLocked returns what can be removed by the lanes of the upstreams that have it. The caller
-// holds queue.mu.
+// sortedLocked returns the garbage by the lane of the upstream that has it. The caller holds
+// queue.mu.
 func (s *sweeper) sortedLocked(orphans []journal.Orphan, packs []journal.Pack) map[*lane]*garbage {
 	all := map[*lane]*garbage{}
 	of := func(bucket string) *garbage {
@@ -85,7 +85,7 @@ func (s *sweeper) sortedLocked(orphans []journal.Orphan, packs []journal.Pack) m
 func (s *sweeper) remove(ctx context.Context, g *garbage) {
 	for _, o := range g.orphans {
 		if ctx.Err() == nil && s.abort(ctx, o.Key, o.UploadID) {
-			_ = s.journal.Uploading(ctx, o.Entry, o.Key, "") // if that fails it is aborted again, and not found
+			_ = s.journal.Uploading(ctx, o.Entry, o.Key, "") // if that fails, it is aborted again later and not found
 		}
 	}
 	for _, k := range g.packs {
@@ -112,13 +112,13 @@ func (s *sweeper) dropPack(ctx context.Context, k journal.Pack) {
 	resp, err := s.upstream.Do(ctx, &cold.Request{Op: "DeleteObject", Method: http.MethodDelete, Key: k.Key, Header: http.Header{}})
 	absent := err == nil && resp.StatusCode == http.StatusNotFound
 	if r := s.judge(err, resp, false); r.err == nil || absent {
-		_ = s.journal.Packs.Removed(ctx, k) // if that fails it is deleted again, and not found
+		_ = s.journal.Packs.Removed(ctx, k) // if that fails, it is deleted again later and not found
 	}
 }
 
-// abandon aborts the upload of an entry that is not going to be finished.
+// abandon aborts the upload of an entry that will not be completed.
 func (s *sweeper) abandon(ctx context.Context, e *journal.Entry) {
 	if id := s.journal.UploadID(e.ID); id != "" && s.abort(ctx, e.Key, id) {
-		_ = s.journal.Uploading(ctx, e.ID, e.Key, "") // if that fails it is tried with the id again, and refused
+		_ = s.journal.Uploading(ctx, e.ID, e.Key, "") // if that fails, the ID is tried again later and refused
 	}
 }

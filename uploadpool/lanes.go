@@ -6,20 +6,20 @@ import "time"
 // lane, so that an upstream that hangs cannot take all of it. Its fields are guarded by queue.mu.
 type lane struct {
 	name      string
-	urgent    []*turn   // keys that somebody waits for: they go before all others, in order
-	queue     []*turn   // the other keys that may go now, in order
+	urgent    []*turn   // keys that a request waits for, in order; they precede all others
+	queue     []*turn   // the other keys that may be uploaded now, in order
 	left      int       // turns in queue that are superseded
 	active    int       // uploads under way
-	limit     float64   // how many may be under way: halved when the upstream throttles, raised by success
+	limit     float64   // maximum of active: halved when the upstream throttles, raised by success
 	throttled time.Time // when limit was cut last
-	slower    error     // why it was
+	slower    error     // the error that caused the cut
 	down      bool      // attempts failed, and none has succeeded since
-	since     time.Time // when the first of them did
-	heard     time.Time // when an upload to it succeeded for the first time in this epoch
+	since     time.Time // time of the first failure
+	heard     time.Time // time of the first successful upload in this epoch
 	sweeping  bool      // its garbage is being removed
 }
 
-// pop takes the first turn of one of the queues of a lane; nil if it is empty.
+// pop removes the first turn of one of the queues of a lane; nil if it is empty.
 func (l *lane) pop(urgent bool) *turn {
 	q := &l.queue
 	if urgent {
@@ -29,7 +29,7 @@ func (l *lane) pop(urgent bool) *turn {
 		t := (*q)[0]
 		(*q)[0] = nil
 		*q = (*q)[1:]
-		if !t.gone {
+		if !t.superseded {
 			t.urgent, t.queued = false, false
 			return t
 		}
@@ -40,18 +40,18 @@ func (l *lane) pop(urgent bool) *turn {
 	return nil
 }
 
-// leave supersedes a turn, whatever it is in: its place there is skipped.
+// leave supersedes a turn, whatever queue it is in: its place there is skipped.
 func (l *lane) leave(t *turn) {
-	t.gone = true
+	t.superseded = true
 	if t.queued {
 		l.left++
 	}
 }
 
-// queued is how many turns may go now in a lane.
+// queued returns how many turns of a lane may start now.
 func (l *lane) queued() int { return len(l.urgent) + len(l.queue) - l.left }
 
-// cutLocked halves the number of uploads that may be under way: the upstream throttles, by err.
+// cutLocked halves the maximum of parallel uploads, because the upstream throttles, with err.
 func (l *lane) cutLocked(now time.Time, err error) {
 	if now.Sub(l.throttled) > cutEvery {
 		l.throttled, l.slower = now, err
@@ -59,8 +59,8 @@ func (l *lane) cutLocked(now time.Time, err error) {
 	}
 }
 
-// cutEvery is the least time between two cuts of a limit: responses to requests that were under way
-// at the first cut say nothing new.
+// cutEvery is the minimum time between two cuts of a limit: responses to requests that were under
+// way at the first cut are no new information.
 const cutEvery = time.Second
 
 // lanes are the lanes of all upstreams, and share the pool among them. They are guarded by queue.mu.
@@ -92,8 +92,8 @@ func (s *lanes) add(name string) *lane {
 // share is how many uploads are reserved for each lane: half of the pool is divided among them.
 func (s *lanes) share() int { return max(1, s.concurrency/(2*len(s.all))) }
 
-// hasRoom reports whether one more upload may begin in a lane. An upstream that does not respond
-// gets no more than its share; any other one gets what is not reserved for the rest.
+// hasRoom reports whether another upload may start in a lane. An upstream that does not respond
+// gets no more than its share; any other gets what is not reserved for the rest.
 func (s *lanes) hasRoom(l *lane) bool {
 	if l.active >= int(l.limit) {
 		return false
@@ -110,7 +110,7 @@ func (s *lanes) hasRoom(l *lane) bool {
 	return used < s.concurrency && (!l.down || len(s.all) == 1)
 }
 
-// next takes the next turn of a lane that has room; nil if there is none. Lanes take turns.
+// next takes the next turn of a lane that has a free slot; nil if there is none. Lanes take turns.
 func (s *lanes) next() (*lane, *turn) {
 	for _, urgent := range []bool{true, false} {
 		for i := range s.all {
@@ -127,7 +127,7 @@ func (s *lanes) next() (*lane, *turn) {
 	return nil, nil
 }
 
-// contended reports whether something is queued that could go if a lane had one upload less.
+// contended reports whether a queued turn could start if a lane had one upload less.
 func (s *lanes) contended(l *lane) bool {
 	l.active--
 	defer func() { l.active++ }()
@@ -139,7 +139,7 @@ func (s *lanes) contended(l *lane) bool {
 	return false
 }
 
-// totals are the uploads under way, how many may be, and the turns that are queued.
+// totals returns the running uploads, their maximum, and the number of queued turns.
 func (s *lanes) totals() (active int, limit float64, queued int) {
 	for _, l := range s.all {
 		active += l.active

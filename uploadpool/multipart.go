@@ -24,9 +24,9 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// multipart is an upload in the parts in which the client uploaded the object, so that its ETag is the
-// promised one. The upload id is in the journal before the first part is sent: a later attempt goes on
-// where this one stopped, and an upload that is not needed any more is aborted.
+// multipart uploads an object in the parts in which the client uploaded it, so that its ETag is the
+// promised one. The upload ID is in the journal before the first part is sent: a later attempt
+// continues where this one stopped, and an upload that is no longer needed is aborted.
 type multipart struct {
 	up       *uploader
 	number   uint64 // of the entry
@@ -34,17 +34,17 @@ type multipart struct {
 	header   http.Header
 	parts    []journal.Part
 	id       string
-	body     func(i int) (io.ReadSeekCloser, error) // of a part, by its place
-	obsolete func() bool                            // nobody needs it any more
-	// tags are the ETags of the upstream for parts where they are not the promised ones, by number.
-	// nil: they have to be, because the client is going to name them.
+	body     func(i int) (io.ReadSeekCloser, error) // body of a part, by its index
+	obsolete func() bool                            // reports whether the upload is no longer needed
+	// tags are the upstream's ETags of parts, by number, where they are not the promised ones. nil:
+	// they must be the promised ones, because the client will name them.
 	tags map[int]string // guarded by mu
 
 	mu     sync.Mutex
-	todo   []int  // parts to send, by their place; guarded by mu
+	todo   []int  // parts to send, by index; guarded by mu
 	sent   int    // guarded by mu
-	tries  int    // that failed since a part was uploaded last; guarded by mu
-	failed result // why no more is sent; guarded by mu
+	tries  int    // failures since the last uploaded part; guarded by mu
+	failed result // why no more parts are sent; guarded by mu
 }
 
 // sendParts uploads the body of an entry in its parts.
@@ -64,7 +64,7 @@ func (u *uploader) sendParts(ctx context.Context, e *journal.Entry, repeat bool)
 		r = m.complete(ctx)
 		u.doubts.failed(e, r.err)
 	}
-	if r.code == noSuchUpload { // it has ended: completed by an earlier try, or aborted by somebody
+	if r.code == noSuchUpload { // it has ended: completed by an earlier attempt, or aborted by someone else
 		r.final, r.unknown = "", true
 		if err := u.journal.Uploading(ctx, e.ID, e.Key, ""); err != nil {
 			r.err = err
@@ -86,7 +86,7 @@ func (m *multipart) do(ctx context.Context, r cold.Request) (*http.Response, err
 	return m.up.upstream.Do(ctx, &r)
 }
 
-// open goes on with the upload that an earlier attempt began, or begins one.
+// open continues the upload that an earlier attempt began, or begins one.
 func (m *multipart) open(ctx context.Context, repeat bool) result {
 	for i := range m.parts {
 		m.todo = append(m.todo, i)
@@ -107,10 +107,10 @@ func (m *multipart) open(ctx context.Context, repeat bool) result {
 	r := m.up.judgeBody(err, resp, &answer)
 	switch {
 	case r.err != nil:
-		r.unknown = false // an upload that nobody knows of changes nothing
+		r.unknown = false // an upload without a known ID changes nothing
 		return r
 	case answer.UploadID == "":
-		return result{err: fmt.Errorf("%w: CreateMultipartUpload was answered without an UploadId", akigw.ErrUpstreamUnavailable)}
+		return result{err: fmt.Errorf("%w: the response to CreateMultipartUpload has no UploadId", akigw.ErrUpstreamUnavailable)}
 	}
 	m.id = answer.UploadID
 	if err := m.up.journal.Uploading(ctx, m.number, m.key, m.id); err != nil {
@@ -126,7 +126,7 @@ func objectChecksum(name string) bool {
 	return strings.HasPrefix(name, "X-Amz-Checksum-") && name != "X-Amz-Checksum-Algorithm"
 }
 
-// resume leaves out the parts that are upstream already (ListParts).
+// resume skips the parts that the upstream already has (ListParts).
 func (m *multipart) resume(ctx context.Context, repeat bool) result {
 	all, r := m.up.uploadedParts(ctx, m.key, m.id, repeat)
 	if r.err != nil {
@@ -140,8 +140,8 @@ func (m *multipart) resume(ctx context.Context, repeat bool) result {
 	return result{}
 }
 
-// sendAll sends the parts that are missing: one at a time, and more as long as the pool
-// has slots that nothing else needs.
+// sendAll sends the missing parts: one at a time, and more in parallel as long as the pool has
+// slots that nothing else needs.
 func (m *multipart) sendAll(ctx context.Context) result {
 	var helpers sync.WaitGroup
 	l := m.up.queue.lane(m.key.Bucket)
@@ -155,7 +155,7 @@ func (m *multipart) sendAll(ctx context.Context) result {
 		}
 	}
 	helpers.Wait()
-	for m.send(ctx) { // what helpers put back
+	for m.send(ctx) { // parts that helpers returned
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -165,7 +165,7 @@ func (m *multipart) sendAll(ctx context.Context) result {
 	return m.failed
 }
 
-// left is the number of parts that are to be sent.
+// left returns the number of parts that remain to be sent.
 func (m *multipart) left() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -207,7 +207,7 @@ func (m *multipart) send(ctx context.Context) bool {
 	return false
 }
 
-// pauseLocked waits, and releases mu meanwhile. It returns false if ctx ended.
+// pauseLocked waits, releasing mu meanwhile. It returns false if ctx ended.
 func (m *multipart) pauseLocked(ctx context.Context, wait time.Duration) bool {
 	m.mu.Unlock()
 	defer m.mu.Lock()
@@ -228,7 +228,7 @@ func (m *multipart) part(ctx context.Context, i int, repeat bool) result {
 	}
 	defer body.Close()
 	header := http.Header{}
-	if m.header.Get("X-Amz-Checksum-Algorithm") != "" { // else the upstream does not expect any
+	if m.header.Get("X-Amz-Checksum-Algorithm") != "" { // otherwise the upstream does not expect one
 		maps.Copy(header, part.Header)
 	}
 	addMD5(header, part.ETag)
@@ -255,7 +255,7 @@ func (m *multipart) part(ctx context.Context, i int, repeat bool) result {
 	return r
 }
 
-// complete makes an object of the parts.
+// complete completes the upload.
 func (m *multipart) complete(ctx context.Context) result {
 	algorithm := m.header.Get("X-Amz-Checksum-Algorithm")
 	var b bytes.Buffer

@@ -6,15 +6,15 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// maxPack is how many bytes of bodies go into one pack at the most.
+// maxPack is the largest total size of the bodies in one pack, in bytes.
 const maxPack = 4 << 20
 
-// packing holds the keys whose entries wait until there are enough of their bucket for a pack. It is
-// guarded by queue.mu.
+// packing holds the keys whose entries wait until there are enough of their bucket for a pack. It
+// is guarded by queue.mu.
 type packing struct {
 	config  BatchConfig
 	buckets map[string]*unpacked
-	eager   bool // packs are made of what there is, without waiting for more
+	eager   bool // packs are made of what is there, without waiting for more
 }
 
 // unpacked are the keys of one bucket, oldest first.
@@ -23,14 +23,14 @@ type unpacked struct {
 	bytes int64
 }
 
-// unpackedKey is one of them.
+// unpackedKey is a key that waits for a pack.
 type unpackedKey struct {
 	key  akigw.Key
 	size int64
-	due  time.Time // when it is packed, with however few others
+	due  time.Time // when it is packed, even with few others
 }
 
-// add has an entry of size bytes wait for others of its bucket.
+// add makes an entry of size bytes wait for others of its bucket.
 func (s *packing) add(key akigw.Key, size int64, now time.Time) {
 	w := s.buckets[key.Bucket]
 	if w == nil {
@@ -41,9 +41,9 @@ func (s *packing) add(key akigw.Key, size int64, now time.Time) {
 	w.bytes += size
 }
 
-// take takes the keys of one pack that is due: as many as fit, or what is there when its time has
-// come. If none is due it returns when to look again, zero for no time. hasRoom reports whether
-// uploads of a bucket can begin now, and wait how long they have to wait for another reason.
+// take removes the keys of one pack that is due: as many as fit, or all that are there when the
+// time has come. If none is due, it returns when to check again, zero for never. hasRoom reports
+// whether uploads of a bucket can start now, and wait how long they must wait for another reason.
 func (s *packing) take(now time.Time, hasRoom func(bucket string) bool, wait func(bucket string) time.Duration) (keys []akigw.Key, next time.Time) {
 	for bucket, w := range s.buckets {
 		if !hasRoom(bucket) {
@@ -62,7 +62,7 @@ func (s *packing) take(now time.Time, hasRoom func(bucket string) bool, wait fun
 	return nil, next
 }
 
-// takeOf takes the keys of one pack of a bucket.
+// takeOf removes the keys of one pack of a bucket.
 func (s *packing) takeOf(bucket string, w *unpacked) (keys []akigw.Key) {
 	size := int64(0)
 	for len(w.keys) > 0 && len(keys) < s.config.BatchSize && size < maxPack {

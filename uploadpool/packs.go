@@ -15,14 +15,14 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// packer takes entries of one bucket to the upstream as one object, a pack.
+// packer uploads entries of one bucket as one object, a pack.
 type packer struct {
 	*uploader
-	mismatch func(bucket string) // Config.OnETagMismatch; nil: nobody is told
+	mismatch func(bucket string) // Config.OnETagMismatch
 }
 
-// pack builds a pack of entries and uploads it. The entries of kept are in it, or, if r has an error,
-// are not; failed are those whose bodies could not be read.
+// pack builds a pack of entries and uploads it. The entries in kept are in the pack or, if r has an
+// error, are not; those in failed have bodies that could not be read.
 func (w *packer) pack(ctx context.Context, entries []*journal.Entry) (kept []*journal.Entry, r result, failed map[*journal.Entry]error) {
 	var content pack.Writer
 	var offsets []int64
@@ -66,8 +66,8 @@ func (w *packer) addTo(content *pack.Writer, e *journal.Entry) (int64, error) {
 	return content.Add(pack.Object{Name: e.Key.Name, Size: e.Size, ETag: e.ETag, Modified: e.Modified, Header: e.Header}, body)
 }
 
-// put uploads a pack and verifies it. A pack whose outcome is unknown is not uploaded again: another
-// one is made, and this one deleted as an empty one.
+// put uploads a pack and verifies it. A pack whose outcome is unknown is not uploaded again:
+// another one is made, and this one is deleted as an empty one.
 func (w *packer) put(ctx context.Context, key akigw.Key, data []byte) result {
 	sum := md5.Sum(data)
 	etag := `"` + hex.EncodeToString(sum[:]) + `"`

@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// parking holds the keys of buckets whose uploads have to wait, so that however many there are they
-// cost nothing until they may go on. It is guarded by queue.mu.
+// parking holds the keys of buckets whose uploads must wait, so that they cost nothing until they
+// may proceed, however many there are. It is guarded by queue.mu.
 type parking struct {
-	admit   func(bucket string) time.Duration // Config.Admit; nil: all buckets may be uploaded
+	admit   func(bucket string) time.Duration // Config.Admit; nil: no bucket waits
 	buckets map[string]*parked
 }
 
 // parked are the keys of one bucket.
 type parked struct {
 	turns []*turn
-	due   time.Time // when admit is asked again
+	due   time.Time // when admit is called again
 }
 
-// wait returns how long the uploads of a bucket have to wait, 0 if they may go on.
+// wait returns how long the uploads of a bucket must wait, 0 if they may proceed.
 func (s *parking) wait(bucket string) time.Duration {
 	if s.admit == nil {
 		return 0
@@ -26,7 +26,7 @@ func (s *parking) wait(bucket string) time.Duration {
 	return s.admit(bucket)
 }
 
-// park keeps a key back if its bucket may not be uploaded, and reports whether it did.
+// park parks a key if its bucket must wait, and reports whether it did.
 func (s *parking) park(t *turn, now time.Time) bool {
 	w := s.buckets[t.key.Bucket]
 	if w == nil {
@@ -41,13 +41,13 @@ func (s *parking) park(t *turn, now time.Time) bool {
 	return true
 }
 
-// release takes out the keys of the buckets that may be uploaded by now.
+// release removes the keys of the buckets that may be uploaded by now.
 func (s *parking) release(now time.Time) (turns []*turn) {
 	for bucket, w := range s.buckets {
 		if w.due.After(now) {
 			continue
 		}
-		w.turns = slices.DeleteFunc(w.turns, func(t *turn) bool { return t.gone })
+		w.turns = slices.DeleteFunc(w.turns, func(t *turn) bool { return t.superseded })
 		if wait := s.wait(bucket); wait > 0 && len(w.turns) > 0 {
 			w.due = now.Add(wait)
 			continue
@@ -58,7 +58,7 @@ func (s *parking) release(now time.Time) (turns []*turn) {
 	return turns
 }
 
-// expedite has admit asked again at once about some buckets.
+// expedite makes the next check of some buckets due at once.
 func (s *parking) expedite(which func(bucket string) bool) {
 	for bucket, w := range s.buckets {
 		if which(bucket) {
@@ -67,7 +67,7 @@ func (s *parking) expedite(which func(bucket string) bool) {
 	}
 }
 
-// next is when admit is asked again about some bucket; zero if nothing is parked.
+// next returns when admit is called again for a bucket; zero if nothing is parked.
 func (s *parking) next() (due time.Time) {
 	for _, w := range s.buckets {
 		due = earlier(due, w.due)
@@ -75,11 +75,11 @@ func (s *parking) next() (due time.Time) {
 	return due
 }
 
-// len is the number of keys that are parked.
+// len returns the number of parked keys.
 func (s *parking) len() (n int) {
 	for _, w := range s.buckets {
 		for _, t := range w.turns {
-			if !t.gone {
+			if !t.superseded {
 				n++
 			}
 		}
@@ -87,7 +87,7 @@ func (s *parking) len() (n int) {
 	return n
 }
 
-// earlier is the earlier of two times, of which zero is none.
+// earlier returns the earlier of two times, where zero means none.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

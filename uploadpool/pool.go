@@ -1,14 +1,15 @@
-// Package uploadpool takes acknowledged writes from the journal to the upstream: many in parallel, the
-// writes of each key in order, with as many retries as it takes, and verified upstream before the
-// journal releases them. It slows down when the upstream throttles, waits while the upstream is down,
-// and hands to the operator, as dead letters, the writes that no retry can take there.
+// Package uploadpool uploads acknowledged writes from the journal to the upstream: many in
+// parallel, the writes of each key in order, with as many retries as necessary, and verified in the
+// upstream before the journal releases them. It slows down when the upstream throttles, waits while
+// the upstream is down, and leaves writes that no retry can upload to the operator, as dead
+// letters.
 //
-// It decides when and how to upload. The journal knows what is pending, and tiers/cold how a request
-// is signed and sent.
+// It decides when and how to upload. The journal knows what is pending, and tiers/cold how a
+// request is signed and sent.
 //
-// A Pool is made of a queue, which decides when a key goes; an uploader, which takes one entry to the
-// upstream; a packer, which takes several there as one object; and a sweeper, which removes what
-// nobody needs. doubts are the keys of which the upstream may still carry out an old request.
+// A Pool consists of a queue, which decides when a key is uploaded; an uploader, which uploads one
+// entry; a packer, which uploads several as one object; and a sweeper, which removes garbage.
+// doubts are the keys for which the upstream may still apply an old request.
 package uploadpool
 
 import (
@@ -26,11 +27,11 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// Pool is the upload pool. All methods may be called from any goroutine.
+// Pool is the upload pool. Its methods are safe for concurrent use.
 type Pool struct {
 	Config
 	counters counters
-	rate     meter // writes that came to the upstream
+	rate     meter // uploaded writes
 	work     sync.WaitGroup
 	doubts   *doubts
 	queue    *queue
@@ -40,7 +41,7 @@ type Pool struct {
 	opening  openings
 }
 
-// New makes a pool over a journal that was just opened. Run starts its uploads.
+// New returns a pool over a journal that was just opened. Run starts the uploads.
 func New(c Config) *Pool {
 	if !c.Parallel.Enabled {
 		c.Parallel.Concurrency = 1
@@ -56,7 +57,7 @@ func New(c Config) *Pool {
 	return p
 }
 
-// Again queues all that is pending.
+// Again queues all pending keys.
 func (p *Pool) Again() {
 	for _, key := range p.Journal.Keys() {
 		p.queue.push(key)
@@ -70,30 +71,30 @@ func (p *Pool) Release(key akigw.Key) {
 	}
 }
 
-// Hurry puts a key before all others but those that are urgent as well: somebody waits for what it has
-// now. What is in a pack becomes an object of its own.
+// Hurry moves a key ahead of all others except urgent ones, because a request waits for its present
+// entries. An entry in a pack becomes an object of its own.
 func (p *Pool) Hurry(key akigw.Key) { p.queue.hurry(key, p.Journal.Until(key)) }
 
-// Ready tries at once the uploads of a bucket that wait for their time, such as that of Config.Admit.
+// Ready retries the waiting uploads of a bucket at once, such as those that Config.Admit delayed.
 func (p *Pool) Ready(bucket string) { p.queue.ready(bucket) }
 
-// Resume tries at once what waits for its next attempt at an upstream that responds again, and counts
-// its attempts from zero.
+// Resume retries the waiting uploads to an upstream that responds again at once, and counts their
+// attempts from zero.
 func (p *Pool) Resume(upstream string) { p.queue.resume(upstream) }
 
-// Eager makes packs of what there is without waiting for more, because the process is going to end.
+// Eager makes packs of what is there without waiting for more, because the process is about to end.
 func (p *Pool) Eager() { p.queue.packEarly() }
 
 // DropPacks deletes the packs of a bucket that hold no object.
 func (p *Pool) DropPacks(ctx context.Context, bucket string) { p.sweeper.dropPacks(ctx, bucket) }
 
-// Doubt says that the upstream may still carry out a request that would change a key: one that did
-// not go through the journal, and that nobody waits for any more.
+// Doubt says that the upstream may still apply an abandoned request for a key that did not go
+// through the journal.
 func (p *Pool) Doubt(key akigw.Key) { p.doubts.begin(key, nil) }
 
-// Clear waits until the upstream can no longer carry out an old request for a key whose entries were
-// flushed: then a request that changes the key can be forwarded. It waits for confirm_after_ms at most.
-// The error is that of ctx.
+// Clear waits until the upstream can no longer apply an old request for a key whose entries were
+// flushed: then a request that changes the key can be forwarded. It waits for confirm_after_ms at
+// most. The error is that of ctx.
 func (p *Pool) Clear(ctx context.Context, key akigw.Key) error {
 	wait := time.Until(p.doubts.clears(key))
 	if wait <= 0 {
@@ -107,14 +108,14 @@ func (p *Pool) Clear(ctx context.Context, key akigw.Key) error {
 	}
 }
 
-// Uploaded are the parts that the upstream has of a multipart upload, by number.
+// Uploaded returns the parts of a multipart upload that the upstream has, by number.
 func (p *Pool) Uploaded(ctx context.Context, key akigw.Key, id string) ([]journal.Part, error) {
 	all, r := p.uploader.uploadedParts(ctx, key, id, false)
 	return all, r.failure()
 }
 
-// Forward takes an open upload of a client to the upstream, with some of its parts: the rest of it
-// does not go through the journal. It returns the upstream's upload id.
+// Forward moves an open upload of a client to the upstream, with some of its parts; the rest of it
+// does not go through the journal. It returns the upstream's upload ID.
 func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.Part) (id string, err error) {
 	m := &multipart{up: p.uploader, number: u.Number, key: u.Key, header: u.Header, parts: parts, obsolete: func() bool { return false }}
 	m.body = func(i int) (io.ReadSeekCloser, error) { return p.Journal.Body(parts[i].Entry, 0, parts[i].Size) }
@@ -132,14 +133,14 @@ func (p *Pool) Forward(ctx context.Context, u *journal.Upload, parts []journal.P
 	return cmp.Or(m.id, id), m.sendAll(ctx).failure()
 }
 
-// openings are the uploads that a Forward opens upstream, each by one caller at a time.
+// openings are the uploads that Forward is opening in the upstream, each by one caller at a time.
 type openings struct {
 	mu       sync.Mutex
 	byNumber map[uint64]chan struct{} // closed when the caller has finished; guarded by mu
 }
 
-// enter waits until no other caller opens the upload of that number, and keeps others from it until
-// leave: an upload is opened once.
+// enter waits until no other caller is opening the upload with that number, and excludes others
+// until leave, so that an upload is opened once.
 func (o *openings) enter(ctx context.Context, number uint64) (leave func(), err error) {
 	mine := make(chan struct{})
 	for {
@@ -160,12 +161,13 @@ func (o *openings) enter(ctx context.Context, number uint64) (leave func(), err 
 		select {
 		case <-other:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: another request is taking the upload to the upstream: %w", akigw.ErrUpstreamUnavailable, context.Cause(ctx))
+			return nil, fmt.Errorf("%w: another request is moving the upload to the upstream: %w", akigw.ErrUpstreamUnavailable, context.Cause(ctx))
 		}
 	}
 }
 
-// Run uploads until ctx ends. What is under way then is cut off; the next epoch looks at it.
+// Run uploads until ctx ends. Running uploads are then cut off; the next epoch checks their
+// outcome.
 func (p *Pool) Run(ctx context.Context) error {
 	defer p.work.Wait()
 	p.endOwn(ctx)
@@ -191,7 +193,7 @@ func (p *Pool) Run(ctx context.Context) error {
 // idle is how long the pool sleeps if nothing is due.
 const idle = time.Minute
 
-// start starts what can start now, and returns how long until it has to be called again.
+// start starts what can start now, and returns how long until it must be called again.
 func (p *Pool) start(ctx context.Context) time.Duration {
 	p.queue.mu.Lock()
 	defer p.queue.mu.Unlock()
@@ -214,8 +216,8 @@ func (p *Pool) start(ctx context.Context) time.Duration {
 	return max(0, time.Until(due))
 }
 
-// takeLocked leases the newest entry of a key whose turn it is, with other deletions of its bucket if
-// it is one. It returns none if there is nothing to upload now.
+// takeLocked leases the newest entry of the key of a turn and, if it is a deletion, more deletions
+// of its bucket. It returns none if there is nothing to upload now.
 func (p *Pool) takeLocked(l *lane, t *turn, now time.Time) []*journal.Entry {
 	due, unconfirmed := p.unconfirmed(t.key)
 	if unconfirmed && due.After(now) {
@@ -244,8 +246,8 @@ func (p *Pool) takeLocked(l *lane, t *turn, now time.Time) []*journal.Entry {
 	return batch
 }
 
-// unconfirmed returns when the newest entry of a key can be confirmed; false if it does not wait for
-// its confirmation.
+// unconfirmed returns when the newest entry of a key can be confirmed; false if it does not wait
+// for confirmation.
 func (p *Pool) unconfirmed(key akigw.Key) (due time.Time, waits bool) {
 	entry, due := p.doubts.waits(key)
 	if entry == 0 {
@@ -255,7 +257,7 @@ func (p *Pool) unconfirmed(key akigw.Key) (due time.Time, waits bool) {
 	return due, last != nil && last.ID == entry
 }
 
-// collectLocked has an entry wait for others of its bucket, if it goes into a pack.
+// collectLocked makes an entry wait for others of its bucket if it goes into a pack.
 func (p *Pool) collectLocked(key akigw.Key, now time.Time) bool {
 	e := p.Journal.Last(key)
 	if p.Packs == nil || e == nil || p.queue.wantedLocked(key) || !p.packable(e) || p.Journal.Stats().Packed >= p.Batch.MaxPacked {
@@ -271,8 +273,8 @@ func (p *Pool) packable(e *journal.Entry) bool {
 	return p.Batch.Enabled && !e.Deleted && len(e.Parts) == 0 && !packed && p.Packs(e.Key, e.Size)
 }
 
-// startPacksLocked starts the packs that can start now, and returns when to look again, zero for no
-// time.
+// startPacksLocked starts the packs that can start now, and returns when to check again, zero for
+// never.
 func (p *Pool) startPacksLocked(ctx context.Context, now time.Time) time.Time {
 	for ctx.Err() == nil {
 		keys, next := p.queue.takePackLocked(now)
@@ -291,19 +293,19 @@ func (p *Pool) startPacksLocked(ctx context.Context, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// takeForPackLocked leases the newest entries of keys that have waited for a pack, if they still go
-// into one.
+// takeForPackLocked leases the newest entries of keys that waited for a pack, if they still go into
+// one.
 func (p *Pool) takeForPackLocked(keys []akigw.Key) (batch []*journal.Entry) {
 	for _, key := range keys {
 		if t := p.queue.turns[key]; t != nil && t.urgent {
-			continue // somebody waits for it by now
+			continue // a request waits for it by now
 		}
 		delete(p.queue.turns, key)
 		e := p.Journal.Take(key)
 		if e == nil {
 			continue
 		}
-		if !p.packable(e) { // it is another entry by now
+		if !p.packable(e) { // another entry has replaced it
 			p.Journal.Return(e, false)
 			p.queue.enqueueLocked(&turn{key: key})
 			continue
@@ -313,10 +315,10 @@ func (p *Pool) takeForPackLocked(keys []akigw.Key) (batch []*journal.Entry) {
 	return batch
 }
 
-// gatherLocked takes more deletions of the bucket of e whose turn may come now, with one look at the
-// journal, whatever else is in the queue. The caller holds queue.mu. A key that XML 1.0 cannot hold is
-// deleted by a request of its own: a service that reads XML strictly would refuse the whole batch
-// because of it.
+// gatherLocked takes more deletions of the bucket of e that may start now, with one look at the
+// journal, whatever else is in the queue. The caller holds queue.mu. A key that XML 1.0 cannot
+// represent is deleted by a request of its own: a service that parses XML strictly would refuse the
+// whole batch because of it.
 func (p *Pool) gatherLocked(l *lane, e *journal.Entry) []*journal.Entry {
 	if !e.Deleted || !p.Batch.Enabled || !s3xml.Holds(e.Key.Name) {
 		return nil
@@ -332,14 +334,14 @@ func (p *Pool) gatherLocked(l *lane, e *journal.Entry) []*journal.Entry {
 	return more
 }
 
-// batchable reports whether a deletion, the newest entry of its key, can go with others. One that
-// is upstream and only has to be confirmed would delete what came after it.
+// batchable reports whether a deletion, the newest entry of its key, can be batched. One that has
+// been uploaded and only waits for confirmation cannot: repeating it would delete a later object.
 func (p *Pool) batchable(e *journal.Entry) bool {
 	entry, _ := p.doubts.waits(e.Key)
 	return entry != e.ID && s3xml.Holds(e.Key.Name)
 }
 
-// flush takes entries of one bucket to the upstream, one or several deletions.
+// flush uploads entries of one bucket: a single one, or several deletions.
 func (p *Pool) flush(ctx context.Context, batch []*journal.Entry) {
 	for i, r := range p.uploader.upload(ctx, batch) {
 		p.finish(ctx, batch[i], r)
@@ -347,7 +349,7 @@ func (p *Pool) flush(ctx context.Context, batch []*journal.Entry) {
 	p.queue.giveBack(p.queue.lane(batch[0].Key.Bucket))
 }
 
-// flushPack takes entries of one bucket to the upstream as one object.
+// flushPack uploads entries of one bucket as one object.
 func (p *Pool) flushPack(ctx context.Context, entries []*journal.Entry) {
 	kept, r, failed := p.packer.pack(ctx, entries)
 	for e, err := range failed {
@@ -368,22 +370,22 @@ func (p *Pool) flushPack(ctx context.Context, entries []*journal.Entry) {
 	}
 }
 
-// count counts an entry that is upstream.
+// count counts an uploaded entry.
 func (p *Pool) count(e *journal.Entry) {
 	p.counters.flushed.Inc()
 	p.counters.flushedBytes.Add(int(e.Size))
 	p.rate.add(e.Size)
 }
 
-// succeeded notes that an entry is upstream.
+// succeeded records that an entry is in the upstream.
 func (p *Pool) succeeded(e *journal.Entry) {
 	if p.queue.succeeded(e, p.Journal.Last(e.Key)) {
 		p.queue.push(e.Key)
 	}
 }
 
-// finish ends the lease of an entry as the result of its upload says: the journal releases it, or keeps
-// it until it is confirmed or retried, or buries it as a dead letter.
+// finish ends the lease of an entry according to the result of its upload: the journal releases it,
+// or keeps it until it is confirmed or retried, or buries it as a dead letter.
 func (p *Pool) finish(ctx context.Context, e *journal.Entry, r result) {
 	if r.change == nil {
 		r.change = p.Begin(e.Key)
@@ -391,7 +393,7 @@ func (p *Pool) finish(ctx context.Context, e *journal.Entry, r result) {
 	defer r.change.End()
 	err := r.err
 	switch {
-	case err == errReplaced: // that is no failure, and the later entry need not wait
+	case err == errReplaced: // not a failure, and the later entry need not wait
 		p.Journal.Return(e, true)
 		p.queue.push(e.Key)
 		return
@@ -402,7 +404,7 @@ func (p *Pool) finish(ctx context.Context, e *journal.Entry, r result) {
 		if err = p.release(ctx, e, r); err == nil {
 			return
 		}
-		r.unknown = true // it is upstream, but the journal does not say so
+		r.unknown = true // the upstream has it, but the journal does not say so
 	}
 	if p.bury(ctx, e, r, err) {
 		return
@@ -413,20 +415,20 @@ func (p *Pool) finish(ctx context.Context, e *journal.Entry, r result) {
 	}
 }
 
-// release has the journal release an entry that is upstream. What was cached before the upstream had
-// it is invalidated first: from the release on the cache is asked.
+// release makes the journal release an uploaded entry. What was cached before the upload is
+// invalidated first, because reads use the cache after the release.
 func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) error {
 	if r.answer != nil {
 		r.change.Written(r.answer)
 	} else {
 		r.change.End()
 	}
-	if r.stored.ETag != "" { // the journal remembers the promised one, and its bucket is written through from now on
+	if r.stored.ETag != "" { // the journal remembers the promised ETag, and the bucket is written through from now on
 		if p.OnETagMismatch != nil {
 			p.OnETagMismatch(e.Key.Bucket)
 		}
 		p.counters.translated.Inc()
-		p.Log.Warn("the upstream gave an object another ETag than was promised (encryption with KMS?): both are remembered, and its bucket is written through from now on", "key", e.Key.String(), "promised", e.ETag, "upstream", r.stored.ETag)
+		p.Log.Warn("the upstream gave an object an ETag other than the promised one (is it encrypted with KMS?): the gateway remembers both, and writes to the bucket through from now on", "key", e.Key.String(), "promised", e.ETag, "upstream", r.stored.ETag)
 	}
 	if err := p.Journal.Flushed(ctx, e, r.stored); err != nil {
 		return err
@@ -437,15 +439,15 @@ func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) error {
 	return nil
 }
 
-// bury makes a dead letter of an entry that no retry can take to the upstream, or that has failed for
-// too long, and reports whether it did. err is why the last attempt failed.
+// bury makes a dead letter of an entry that no retry can upload, or that has failed for too long,
+// and reports whether it did. err is the error of the last attempt.
 func (p *Pool) bury(ctx context.Context, e *journal.Entry, r result, err error) bool {
 	if r.code == noSuchBucket && r.final != "" && p.OnNoSuchBucket != nil && p.OnNoSuchBucket(e.Key.Bucket) {
 		r.final = ""
 	}
 	rejected := r.final != "" && r.code != ""
 	if r.final == "" && time.Since(e.Modified) > time.Duration(p.Parallel.MaxAgeSecs)*time.Second {
-		r.final = fmt.Sprintf("not taken to the upstream in %s: %v", time.Since(e.Modified).Round(time.Second), err)
+		r.final = fmt.Sprintf("not uploaded within %s: %v", time.Since(e.Modified).Round(time.Second), err)
 	}
 	if r.final == "" || ctx.Err() != nil {
 		return false
@@ -458,14 +460,14 @@ func (p *Pool) bury(ctx context.Context, e *journal.Entry, r result, err error) 
 		return false
 	}
 	p.counters.deadLetters.Inc()
-	p.Log.Error("a write could not be taken to the upstream and is a dead letter now: it is kept and can be read; see akigw dead-letters", "key", e.Key.String(), "reason", r.final)
+	p.Log.Error("a write could not be uploaded and is now a dead letter: it is kept and can be read; see akigw dead-letters", "key", e.Key.String(), "reason", r.final)
 	p.queue.forget(e.Key)
 	p.Journal.Return(e, true)
 	return true
 }
 
-// mustConfirm reports whether an entry that is upstream, by r, has to be confirmed before the journal
-// releases it.
+// mustConfirm reports whether an uploaded entry, with result r, must be confirmed before the
+// journal releases it.
 func (p *Pool) mustConfirm(e *journal.Entry, r result) bool {
 	if r.confirmed {
 		return false
@@ -474,9 +476,9 @@ func (p *Pool) mustConfirm(e *journal.Entry, r result) bool {
 	return p.doubts.verified(e.Key, check{e.ID, fingerprint(r.seen), r.stored.ETag})
 }
 
-// supposeEarlier puts the key of an entry in doubt if an earlier epoch may have left a request for it.
-// All that is known of such a request is that the journal held the entry, or one that it replaced. The
-// upstream carries it out within seconds of its first response in this epoch.
+// supposeEarlier puts the key of an entry in doubt if an earlier epoch may have left a request for
+// it. All that is known about such a request is that the journal held the entry, or one that it
+// replaced. The upstream applies it within seconds of its first response in this epoch.
 func (p *Pool) supposeEarlier(e *journal.Entry) {
 	first := p.Journal.Covers(e)
 	if first > p.queue.known {
@@ -493,34 +495,33 @@ func (p *Pool) supposeEarlier(e *journal.Entry) {
 	p.doubts.suppose(e.Key, a, clear)
 }
 
-// awaitConfirmation ends the lease of an entry that is upstream and has to be confirmed, and queues
-// its key for that. An entry that has come meanwhile takes its place, and does not wait.
+// awaitConfirmation ends the lease of an uploaded entry that must be confirmed, and queues its key
+// for that. A newer entry replaces it, and does not wait.
 func (p *Pool) awaitConfirmation(e *journal.Entry) {
 	p.Journal.Return(e, true)
 	p.queue.delivered(e.Key)
-	p.queue.push(e.Key) // takeLocked has it wait for its time
+	p.queue.push(e.Key) // takeLocked makes it wait for its time
 }
 
 // Progress is what the pool is doing.
 type Progress struct {
 	Active int     // uploads under way
-	Limit  float64 // how many may be, adapted to what the upstreams bear
-	Queued int     // keys that may go
+	Limit  float64 // maximum of Active, adapted to what the upstreams can take
+	Queued int     // keys that may be uploaded now
 	Later  int     // keys that wait to be retried
-	// Unconfirmed are the writes that are upstream and stay in the journal for some seconds,
-	// because the upstream may still carry out an older request for their keys.
+	// Unconfirmed counts the writes that are uploaded but stay in the journal for some seconds,
+	// because the upstream may still apply an older request for their keys.
 	Unconfirmed int
-	// Rate and ByteRate are the writes a second that came to the upstream in the last
-	// minute, and their bytes.
+	// Rate and ByteRate are the uploaded writes per second over the last minute, and their bytes.
 	Rate, ByteRate float64
 	// Paused says why uploads to an upstream are paused, by its name.
 	Paused map[string]string
-	// Failing is the error of the last try of some key. If the last tries of all of them
-	// went well, it is why Limit was cut in the last minute, nil if it was not.
+	// Failing is the error of the last attempt of some key. If the last attempts of all keys
+	// succeeded, it is the reason why Limit was cut within the last minute, or nil.
 	Failing error
 }
 
-// Progress returns the present state.
+// Progress returns the current state.
 func (p *Pool) Progress() Progress {
 	count, bytes := p.rate.rates()
 	s := Progress{Unconfirmed: p.doubts.waiting(), Rate: count, ByteRate: bytes}

@@ -699,7 +699,7 @@ func TestTooOld(t *testing.T) {
 		r.put("k", "body")
 		r.run()
 		time.Sleep(2 * time.Hour)
-		if d := r.j.DeadLetters(); len(d) != 1 || !strings.Contains(d[0].Reason, "not taken to the upstream in 1h") {
+		if d := r.j.DeadLetters(); len(d) != 1 || !strings.Contains(d[0].Reason, "not uploaded within 1h") {
 			t.Errorf("%+v", d)
 		}
 		r.close()

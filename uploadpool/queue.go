@@ -12,13 +12,13 @@ import (
 	"github.com/akidb/akigw/journal"
 )
 
-// queue decides when a key is uploaded: it orders the keys that have something pending, limits how
-// many uploads are under way, and delays those that failed. It knows no bodies and sends nothing.
+// queue decides when a key is uploaded: it orders the keys that have something pending, limits the
+// number of parallel uploads, and delays those that failed. It knows no bodies and sends nothing.
 type queue struct {
 	config   ParallelConfig
 	counters counters
 	log      *slog.Logger
-	// noResponse and recovered are Config.OnNoResponse and Config.OnRecovery; nil: nobody is told.
+	// noResponse and recovered are Config.OnNoResponse and Config.OnRecovery.
 	noResponse, recovered func(bucket string)
 	known                 uint64        // entries up to this one may be upstream already: an earlier epoch tried
 	wake                  chan struct{} // receives when there may be something to start
@@ -28,17 +28,17 @@ type queue struct {
 	later   delays // keys that wait for their time
 	parking parking
 	packing packing
-	turns   map[akigw.Key]*turn     // the turn that counts of each key in lanes, later, parking or packing
+	turns   map[akigw.Key]*turn     // the valid turn of each key in lanes, later, parking or packing
 	tries   map[akigw.Key]*failures // of keys whose last attempt failed
 	paused  map[string]pause        // upstreams that refuse the gateway, by name
-	wanted  map[akigw.Key]uint64    // keys that somebody waits for, with the newest entry that may be meant; they are not packed
+	wanted  map[akigw.Key]uint64    // keys that a request waits for, with the newest entry that it may wait for; they are not packed
 }
 
-// failures is what is known of a key whose last attempt failed.
+// failures describes a key whose last attempt failed.
 type failures struct {
 	entry   uint64
 	n       int  // attempts so far
-	unknown bool // the last one may have been carried out
+	unknown bool // the upstream may have applied the last one
 	err     error
 }
 
@@ -78,7 +78,7 @@ func (q *queue) push(key akigw.Key) {
 	q.stir()
 }
 
-// enqueueLocked puts a turn at the end of its queue, as the one that counts of its key.
+// enqueueLocked appends a turn to its queue, as the valid one of its key.
 func (q *queue) enqueueLocked(t *turn) {
 	q.turns[t.key] = t
 	l := q.lanes.of(t.key.Bucket)
@@ -90,14 +90,14 @@ func (q *queue) enqueueLocked(t *turn) {
 	}
 }
 
-// delayLocked has a turn wait for its time, as the one that counts of its key.
+// delayLocked makes a turn wait until due, as the valid one of its key.
 func (q *queue) delayLocked(t *turn, due time.Time) {
 	t.due = due
 	q.turns[t.key] = t
 	heap.Push(&q.later, t)
 }
 
-// stir has the pool look whether something can be started.
+// stir makes the pool check whether something can start.
 func (q *queue) stir() {
 	select {
 	case q.wake <- struct{}{}:
@@ -105,8 +105,8 @@ func (q *queue) stir() {
 	}
 }
 
-// hurry puts a key before all others but those that are urgent as well: somebody waits for its
-// entries up to the newest. What is in a pack becomes an object of its own.
+// hurry moves a key ahead of all others except urgent ones, because a request waits for its entries
+// up to newest. An entry in a pack becomes an object of its own.
 func (q *queue) hurry(key akigw.Key, newest uint64) {
 	q.mu.Lock()
 	q.wanted[key] = max(q.wanted[key], newest)
@@ -120,7 +120,7 @@ func (q *queue) hurry(key akigw.Key, newest uint64) {
 	q.stir()
 }
 
-// wantedLocked reports whether somebody waits for a key.
+// wantedLocked reports whether a request waits for a key.
 func (q *queue) wantedLocked(key akigw.Key) bool {
 	_, wanted := q.wanted[key]
 	return wanted
@@ -132,13 +132,13 @@ func (q *queue) advanceLocked(now time.Time) {
 		q.enqueueLocked(t)
 	}
 	for len(q.later) > 0 && !q.later[0].due.After(now) {
-		if t := heap.Pop(&q.later).(*turn); !t.gone {
+		if t := heap.Pop(&q.later).(*turn); !t.superseded {
 			q.enqueueLocked(t)
 		}
 	}
 }
 
-// nextLocked takes the next turn that may go now; nil if there is none.
+// nextLocked takes the next turn that may start now; nil if there is none.
 func (q *queue) nextLocked(now time.Time) (*lane, *turn) {
 	for {
 		l, t := q.lanes.next()
@@ -155,13 +155,13 @@ func (q *queue) nextLocked(now time.Time) (*lane, *turn) {
 	}
 }
 
-// takePackLocked takes the keys of a pack that can go now, or returns when to look again, zero for no
-// time.
+// takePackLocked takes the keys of a pack that can start now, or returns when to check again, zero
+// for never.
 func (q *queue) takePackLocked(now time.Time) (keys []akigw.Key, next time.Time) {
 	return q.packing.take(now, func(bucket string) bool { return q.lanes.hasRoom(q.lanes.of(bucket)) }, q.parking.wait)
 }
 
-// dueLocked is when the first key is due that waits for its time; zero if none does.
+// dueLocked returns when the first waiting key is due; zero if none waits.
 func (q *queue) dueLocked() (due time.Time) {
 	if len(q.later) > 0 {
 		due = q.later[0].due
@@ -169,7 +169,7 @@ func (q *queue) dueLocked() (due time.Time) {
 	return earlier(due, q.parking.next())
 }
 
-// ready tries at once the uploads of a bucket that wait for their time.
+// ready retries the waiting uploads of a bucket at once.
 func (q *queue) ready(bucket string) {
 	q.mu.Lock()
 	q.expediteLocked(func(other string) bool { return other == bucket })
@@ -177,8 +177,8 @@ func (q *queue) ready(bucket string) {
 	q.stir()
 }
 
-// resume tries at once what waits for its next attempt at an upstream that responds again, and counts
-// its attempts from zero.
+// resume retries the waiting uploads to an upstream that responds again at once, and counts their
+// attempts from zero.
 func (q *queue) resume(upstream string) {
 	q.mu.Lock()
 	q.beginAnewLocked(func(bucket string) bool { return q.lanes.owner(bucket) == upstream })
@@ -186,8 +186,8 @@ func (q *queue) resume(upstream string) {
 	q.stir()
 }
 
-// beginAnewLocked is expediteLocked after an outage. It counts attempts from zero: an upload that was
-// under way as the outage ended, and failed all the same, does not wait for long.
+// beginAnewLocked is expediteLocked after an outage. It counts attempts from zero, so that an
+// upload that was running when the outage ended, and failed nevertheless, does not wait long.
 func (q *queue) beginAnewLocked(which func(bucket string) bool) {
 	for key, t := range q.tries {
 		if which(key.Bucket) {
@@ -197,12 +197,12 @@ func (q *queue) beginAnewLocked(which func(bucket string) bool) {
 	q.expediteLocked(which)
 }
 
-// expediteLocked queues at once the keys of some buckets that wait for their time.
+// expediteLocked queues the waiting keys of some buckets at once.
 func (q *queue) expediteLocked(which func(bucket string) bool) {
 	var others delays
 	for _, t := range q.later {
 		switch {
-		case t.gone:
+		case t.superseded:
 		case which(t.key.Bucket):
 			q.enqueueLocked(t)
 		default:
@@ -214,8 +214,8 @@ func (q *queue) expediteLocked(which func(bucket string) bool) {
 	q.parking.expedite(which)
 }
 
-// attempt returns which attempt of e comes now, from 0, and whether an earlier one may have been
-// carried out.
+// attempt returns the number of the next attempt of e, from 0, and whether the upstream may have
+// applied an earlier one.
 func (q *queue) attempt(e *journal.Entry) (n int, unknown bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -229,28 +229,28 @@ func (q *queue) attempt(e *journal.Entry) (n int, unknown bool) {
 	return n, unknown
 }
 
-// succeeded notes that an entry is upstream. last is the newest entry of its key, nil for none. It
-// reports whether there is more to upload: a later entry, or this one, if it is in a pack and somebody
-// waits for it.
+// succeeded records that an entry is in the upstream. last is the newest entry of its key, nil for
+// none. It reports whether there is more to upload: a later entry, or this one, if it is in a pack
+// and a request waits for it.
 func (q *queue) succeeded(e, last *journal.Entry) (more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	more = last != nil && (last != e || q.wantedLocked(e.Key))
 	if last == nil || last != e && e.ID >= q.wanted[e.Key] {
-		delete(q.wanted, e.Key) // else the later entry is what somebody waits for
+		delete(q.wanted, e.Key) // otherwise the request waits for the later entry
 	}
 	q.deliveredLocked(e.Key)
 	return more
 }
 
-// delivered notes that something of a key is upstream.
+// delivered records that something of a key was uploaded.
 func (q *queue) delivered(key akigw.Key) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.deliveredLocked(key)
 }
 
-// deliveredLocked is delivered: the lane of the key bears more.
+// deliveredLocked is delivered for a caller that holds mu: it raises the limit of the key's lane.
 func (q *queue) deliveredLocked(key akigw.Key) {
 	delete(q.tries, key)
 	l := q.lanes.of(key.Bucket)
@@ -259,7 +259,7 @@ func (q *queue) deliveredLocked(key akigw.Key) {
 	if l.heard.IsZero() {
 		l.heard = time.Now()
 	}
-	if l.down { // it is back
+	if l.down { // the upstream is back
 		l.down = false
 		if q.recovered != nil {
 			q.recovered(key.Bucket)
@@ -270,8 +270,8 @@ func (q *queue) deliveredLocked(key akigw.Key) {
 	}
 }
 
-// heard is when an upload to the upstream of a bucket succeeded for the first time in this epoch: now,
-// if none has before.
+// heard returns the time of the first successful upload to the upstream of a bucket in this epoch:
+// now, if there was none yet.
 func (q *queue) heard(bucket string) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -282,7 +282,7 @@ func (q *queue) heard(bucket string) time.Time {
 	return l.heard
 }
 
-// forget forgets what is known of a key.
+// forget drops the failures of a key.
 func (q *queue) forget(key akigw.Key) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -291,13 +291,13 @@ func (q *queue) forget(key akigw.Key) {
 }
 
 const (
-	// slowBase is the upper bound of the first wait of an entry that has had its quick retries.
+	// slowBase is the upper bound of the first wait of an entry that has used up its quick retries.
 	slowBase = 5 * time.Second
 	// refusedWait is how long nothing is sent to an upstream that refuses the gateway.
 	refusedWait = 30 * time.Second
-	// outage is how long nothing has to succeed before that counts as an outage, after which all that
-	// waits is tried at once. Else one write that fails again and again would be tried each time that
-	// another one succeeds.
+	// outage is the minimum time without a success that counts as an outage, after which everything
+	// that waits is retried at once. Otherwise one write that keeps failing would be retried each
+	// time that another one succeeds.
 	outage = time.Second
 )
 
@@ -356,7 +356,8 @@ func (q *queue) pauseLocked(upstream string, e *journal.Entry, now time.Time, er
 	q.paused[upstream] = pause{now.Add(refusedWait), err}
 }
 
-// backOff is how long to wait before the n-th retry, from 0: a random time below a bound that doubles.
+// backOff returns how long to wait before the n-th retry, from 0: a random time below a bound that
+// doubles.
 func (c *ParallelConfig) backOff(n int) time.Duration {
 	base := time.Duration(c.BackoffBaseMs) * time.Millisecond << min(n, 20)
 	if n >= c.MaxRetries {
@@ -372,14 +373,14 @@ func (q *queue) lane(bucket string) *lane {
 	return q.lanes.of(bucket)
 }
 
-// throttle lets fewer uploads be under way in a lane: its upstream throttles, by err.
+// throttle lowers the limit of a lane, because its upstream throttles, with err.
 func (q *queue) throttle(l *lane, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l.cutLocked(time.Now(), err)
 }
 
-// borrow takes a slot for one more request in a lane, if there is one that nothing queued needs.
+// borrow takes a slot of a lane for one more request, if nothing queued needs it.
 func (q *queue) borrow(l *lane) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -402,14 +403,14 @@ func (q *queue) giveBack(l *lane) {
 	q.stir()
 }
 
-// crowded reports whether a slot that was borrowed in a lane has to be given back.
+// crowded reports whether a slot that was borrowed in a lane must be returned.
 func (q *queue) crowded(l *lane) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return l.active > int(l.limit) || q.lanes.contended(l)
 }
 
-// packEarly has packs made of what there is, without waiting for more.
+// packEarly makes packs of what is there, without waiting for more.
 func (q *queue) packEarly() {
 	q.mu.Lock()
 	q.packing.eager = true
@@ -417,14 +418,14 @@ func (q *queue) packEarly() {
 	q.stir()
 }
 
-// progress fills in what the queue knows of the present state.
+// progress fills in the queue's part of the current state.
 func (q *queue) progress(s *Progress) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s.Active, s.Limit, s.Queued = q.lanes.totals()
 	s.Later = q.parking.len()
 	for _, t := range q.later {
-		if !t.gone {
+		if !t.superseded {
 			s.Later++
 		}
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// remote is the upstream, and says what its responses mean for what was sent.
+// remote sends requests to the upstream, and interprets its responses.
 type remote struct {
 	upstream  Upstream
 	throttled *metrics.Counter // responses that asked for fewer requests
@@ -30,22 +30,22 @@ type remote struct {
 
 // result is how an attempt ended.
 type result struct {
-	err       error          // nil: the entry is upstream, and verified
+	err       error          // nil: the upstream has the entry, verified
 	answer    http.Header    // of the response to a body
-	wait      time.Duration  // before the next attempt, at least
-	unknown   bool           // it may have been carried out
+	wait      time.Duration  // minimum wait before the next attempt
+	unknown   bool           // the upstream may have applied the request
 	unsent    bool           // nothing was sent
-	refused   bool           // the upstream refuses the gateway: every other attempt would fail as well
+	refused   bool           // the upstream refuses the gateway: all other attempts would fail as well
 	final     string         // why no retry can succeed, "" if one may
 	code      string         // of S3's error, "" for none
-	progress  bool           // some of it is upstream
-	stored    journal.Stored // how the upstream describes it
-	seen      http.Header    // the same, all of it; nil for nothing
-	confirmed bool           // no older request can take its place any more
-	change    Change         // to be ended before the journal releases the entry
+	progress  bool           // some of it was uploaded
+	stored    journal.Stored // how the upstream describes the object
+	seen      http.Header    // all of that description; nil for none
+	confirmed bool           // no older request can replace it any more
+	change    Change         // must be ended before the journal releases the entry
 }
 
-// failure is the error of a result, for a caller that waits for it.
+// failure returns the error of a result for a waiting caller.
 func (r result) failure() error {
 	if r.code == noSuchUpload {
 		return journal.ErrNoUpload
@@ -74,12 +74,12 @@ const (
 	errReplaced = akigw.Error("a later write has taken its place")
 )
 
-// maxAnswer bounds what is read of a response, in bytes: a thousand long keys fit.
+// maxAnswer is the largest response that is read, in bytes: a thousand long keys fit.
 const maxAnswer = 8 << 20
 
-// judge says what a response, or its absence, means for the entry that it is about. It closes the
-// body. asked says that the request was a question about what was sent: whatever the response, the
-// object may be there or not, and can be sent again.
+// judge determines what a response, or its absence, means for an entry. It closes the body. asked
+// means that the request was only a query: whatever the response, the object may or may not exist,
+// and can be sent again.
 func (u *remote) judge(err error, resp *http.Response, asked bool) result {
 	r := u.judgeBody(err, resp, nil)
 	if asked && r.err != nil {
@@ -88,7 +88,7 @@ func (u *remote) judge(err error, resp *http.Response, asked bool) result {
 	return r
 }
 
-// judgeBody is judge, and parses the document of a success into v.
+// judgeBody is judge that also parses the document of a success into v.
 func (u *remote) judgeBody(err error, resp *http.Response, v any) result {
 	var body []byte
 	if err == nil && resp != nil {
@@ -105,7 +105,7 @@ func (u *remote) judgeBody(err error, resp *http.Response, v any) result {
 		status, header, body = refused.Status, refused.Header, refused.Body
 	case errors.Is(err, cold.ErrNotSent):
 		return result{err: err, unsent: true}
-	case err != nil: // nobody knows what became of it
+	case err != nil: // the outcome is unknown
 		return result{err: err, unknown: true}
 	case resp == nil:
 		return result{}
@@ -122,9 +122,9 @@ func (u *remote) judgeBody(err error, resp *http.Response, v any) result {
 	return u.judgeError(status, code, header)
 }
 
-// judgeError is judge of a response that is an error.
+// judgeError is judge for an error response.
 func (u *remote) judgeError(status int, code string, header http.Header) result {
-	if status < 300 { // a 200 that carries an error is one
+	if status < 300 { // a 200 may carry an error document
 		status = http.StatusInternalServerError
 	}
 	r := result{err: fmt.Errorf("the upstream answered %d %s", status, cmp.Or(code, http.StatusText(status))), code: code} // the response to a HEAD has no code
@@ -142,8 +142,8 @@ func (u *remote) judgeError(status int, code string, header http.Header) result 
 	return r
 }
 
-// conflicts reports whether the code of a 409 says that another request is under way. Other codes say that this
-// request can never succeed.
+// conflicts reports whether the code of a 409 says that another request is running. Other codes mean
+// that this request can never succeed.
 func conflicts(code string) bool {
 	switch code {
 	case "", "OperationAborted", "ConditionalRequestConflict":
@@ -162,7 +162,7 @@ func retryAfter(h http.Header) time.Duration {
 	return min(secs, maxWait)
 }
 
-// errorCode is the code of an S3 error document, "" if it is not one.
+// errorCode returns the code in an S3 error document, "" if body is not one.
 func errorCode(body []byte) string {
 	var document struct {
 		XMLName xml.Name
@@ -177,7 +177,7 @@ func errorCode(body []byte) string {
 	return document.Code
 }
 
-// head asks what the upstream has of a key. h is nil if it has nothing.
+// head returns the upstream's description of a key. h is nil if there is no object.
 func (u *remote) head(ctx context.Context, key akigw.Key) (h http.Header, size int64, there bool, err error) {
 	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: key, Header: http.Header{}})
 	if err != nil {
@@ -193,10 +193,10 @@ func (u *remote) head(ctx context.Context, key akigw.Key) (h http.Header, size i
 	return nil, 0, false, &cold.ResponseError{Status: resp.StatusCode, Header: resp.Header}
 }
 
-// has asks whether the upstream has what e says: its size, its ETag, and those of its headers that
-// same names. An upstream may keep headers in a form of its own, so they only matter where nobody
-// knows that it took this upload: then what is there may be the same bytes with other metadata. seen
-// is how the upstream describes it.
+// has checks whether the upstream has the object that e describes: its size, its ETag, and those of
+// its headers for which same returns true. An upstream may store headers in another form, so they
+// only matter if it is unknown whether it received this upload: then the object there may have the
+// same bytes with other metadata. seen is the upstream's description.
 func (u *remote) has(ctx context.Context, e *journal.Entry, same func(header string) bool) (seen http.Header, there bool, err error) {
 	seen, size, found, err := u.head(ctx, e.Key)
 	switch {
@@ -234,7 +234,7 @@ func storedAs(h http.Header) (s journal.Stored) {
 // sameETag compares ETags: not every upstream puts quotes around them.
 func sameETag(a, b string) bool { return strings.Trim(a, `"`) == strings.Trim(b, `"`) }
 
-// uploadedParts are the parts that the upstream has of an upload (ListParts).
+// uploadedParts returns the parts of an upload that the upstream has (ListParts).
 func (u *remote) uploadedParts(ctx context.Context, key akigw.Key, id string, repeat bool) (all []journal.Part, r result) {
 	for marker := ""; ; {
 		var page partsPage
@@ -245,7 +245,7 @@ func (u *remote) uploadedParts(ctx context.Context, key akigw.Key, id string, re
 		resp, err := u.upstream.Do(ctx, &cold.Request{Op: "ListParts", Method: http.MethodGet, Key: key, Query: query, Header: http.Header{}, Repeat: repeat})
 		repeat = false
 		if r := u.judgeBody(err, resp, &page); r.err != nil {
-			r.unknown, r.final = false, "" // a question changes nothing
+			r.unknown, r.final = false, "" // a query changes nothing
 			return nil, r
 		}
 		all = append(all, page.parts()...)
@@ -272,7 +272,7 @@ type partsPage struct {
 	}
 }
 
-// parts are the parts of a page, with their checksums.
+// parts returns the parts of a page, with their checksums.
 func (page *partsPage) parts() (all []journal.Part) {
 	for _, part := range page.Part {
 		header := http.Header{}
@@ -286,7 +286,7 @@ func (page *partsPage) parts() (all []journal.Part) {
 	return all
 }
 
-// abort aborts a multipart upload, and reports whether the upstream has it no more.
+// abort aborts a multipart upload, and reports whether the upstream no longer has it.
 func (u *remote) abort(ctx context.Context, key akigw.Key, id string) bool {
 	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "AbortMultipartUpload", Method: http.MethodDelete, Key: key, Query: url.Values{"uploadId": {id}}, Header: http.Header{}})
 	r := u.judge(err, resp, false)

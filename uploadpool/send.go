@@ -18,11 +18,11 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// What the gateway writes upstream for itself goes as one multipart upload, its parts in parallel. The
-// journal knows of the upload before it is begun upstream, so that a crash leaves nothing behind: the
-// next epoch ends it.
+// An object that the gateway itself writes to the upstream is one multipart upload with parallel
+// parts. The journal knows of the upload before it begins in the upstream, so that a crash leaves
+// nothing behind: the next epoch aborts it.
 
-// ownPrefix is what the ids of the gateway's own uploads begin with in the journal.
+// ownPrefix begins the IDs of the gateway's own uploads in the journal.
 const ownPrefix = "own-"
 
 // Own reports whether an upload in the journal is not a client's.
@@ -34,9 +34,8 @@ const (
 	maxParts  = 10_000
 )
 
-// Send writes an object of the gateway's own, of size bytes: it is there when Send
-// returns nil. body must not change meanwhile, and may be read
-// concurrently.
+// Send writes an object of the gateway itself, of size bytes: the object exists when Send returns
+// nil. body must not change meanwhile, and may be read concurrently.
 func (p *Pool) Send(ctx context.Context, key akigw.Key, contentType string, body io.ReaderAt, size int64) error {
 	parts, err := partsOf(body, size)
 	if err != nil {
@@ -93,7 +92,7 @@ func (up *uploader) send(ctx context.Context, u *journal.Upload, parts []journal
 	return up.judge(err, nil, true)
 }
 
-// partsOf cuts a body into parts, and computes their ETags.
+// partsOf splits a body into parts, and computes their ETags.
 func partsOf(body io.ReaderAt, size int64) (parts []journal.Part, err error) {
 	each := max(leastPart, (size+maxParts-1)/maxParts)
 	for at := int64(0); at < size || len(parts) == 0; at += each {
@@ -107,11 +106,11 @@ func partsOf(body io.ReaderAt, size int64) (parts []journal.Part, err error) {
 	return parts, nil
 }
 
-// endOwn ends the gateway's own uploads of an earlier epoch.
+// endOwn aborts the gateway's own uploads of an earlier epoch.
 func (p *Pool) endOwn(ctx context.Context) {
 	for _, u := range p.Journal.Uploads.List("") {
 		if Own(u) && u.Number <= p.queue.known {
-			_ = p.Journal.Uploads.Abort(ctx, u) // if that fails the next epoch does it
+			_ = p.Journal.Uploads.Abort(ctx, u) // if that fails, the next epoch tries again
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// tee shows the body of a request to the cache, once and in order, until end.
+// tee passes the body of a request to the cache, once and in order, until end.
 type tee struct {
 	io.ReadSeeker
 	change Change
@@ -16,7 +16,7 @@ type tee struct {
 	mu   sync.Mutex // held during a Read, so that end waits for it
 	over bool       // guarded by mu
 	at   int64      // next offset of the body; guarded by mu
-	seen int64      // how far the cache has it; guarded by mu
+	seen int64      // how much the cache has seen; guarded by mu
 	err  error      // of the body; guarded by mu
 }
 
@@ -52,9 +52,9 @@ func (t *tee) Seek(offset int64, whence int) (int64, error) {
 	return at, err
 }
 
-// end ends all reading. When a response comes before the end of a body, or none at all, net/http may
-// still be reading it. It returns how much of the body the cache has seen, and why it could not be
-// read, nil if it could.
+// end ends all reading. If a response arrives before the end of a body, or none at all, net/http
+// may still be reading it. It returns how much of the body the cache has seen, and the error of
+// reading it, nil for none.
 func (t *tee) end() (seen int64, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,7 +62,7 @@ func (t *tee) end() (seen int64, err error) {
 	return t.seen, t.err
 }
 
-// nothing is a change that nobody sees.
+// nothing is a Change that no cache observes.
 type nothing struct{}
 
 func (nothing) Body([]byte)         {}

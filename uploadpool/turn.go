@@ -8,11 +8,11 @@ import (
 
 // turn is a key's place in a queue.
 type turn struct {
-	key    akigw.Key
-	due    time.Time // if it waits for its time
-	urgent bool      // it is in lane.urgent
-	queued bool      // it is in lane.queue
-	gone   bool      // another turn of the key counts
+	key        akigw.Key
+	due        time.Time // when it may start, if it waits
+	urgent     bool      // it is in lane.urgent
+	queued     bool      // it is in lane.queue
+	superseded bool      // another turn of the key is the valid one
 }
 
 // delays is a heap of turns by their time.

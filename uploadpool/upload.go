@@ -26,8 +26,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// uploader takes one entry to the upstream, or several deletions, and verifies that it is there. It
-// sends each request once; when to try again is decided by the queue.
+// uploader uploads one entry, or several deletions, and verifies the result. It sends each request
+// once; the queue decides when to try again.
 type uploader struct {
 	*remote
 	journal *journal.Journal
@@ -38,7 +38,7 @@ type uploader struct {
 	late    *metrics.Counter // entries uploaded again because of a late request
 }
 
-// upload takes entries of one bucket to the upstream: one, or several deletions.
+// upload uploads entries of one bucket: a single one, or several deletions.
 func (u *uploader) upload(ctx context.Context, batch []*journal.Entry) []result {
 	if len(batch) > 1 {
 		return u.deleteBatch(ctx, batch)
@@ -53,9 +53,9 @@ func (u *uploader) upload(ctx context.Context, batch []*journal.Entry) []result 
 	return []result{u.put(ctx, e)}
 }
 
-// confirm looks again at an entry that was uploaded while its key was in doubt. It returns false if the
-// entry has to be uploaded: it does not wait for its confirmation, or a late request took its place.
-// What anybody else has written since the upload stays, because it is newer.
+// confirm looks again at an entry that was uploaded while its key was in doubt. It returns false if
+// the entry must be uploaded: it does not wait for confirmation, or a late request replaced it.
+// What anyone else has written since the upload stays, because it is newer.
 func (u *uploader) confirm(ctx context.Context, e *journal.Entry) (r result, ok bool) {
 	d := u.doubts.take(e.Key, e.ID)
 	if d == nil {
@@ -71,8 +71,8 @@ func (u *uploader) confirm(ctx context.Context, e *journal.Entry) (r result, ok 
 		r.stored.ETag = d.check.etag
 	case d.late(there, h.Get("Etag"), size):
 		u.late.Inc()
-		u.log.Warn("the upstream carried out a request that had met its deadline, after a newer write of the same key; the newer one is uploaded again", "key", e.Key.String())
-		d.clear, d.check = time.Time{}, nil // there may be more of them
+		u.log.Warn("the upstream applied a request that had met its deadline after a newer write of the same key; the newer write is uploaded again", "key", e.Key.String())
+		d.clear, d.check = time.Time{}, nil // there may be more late requests
 		u.doubts.restore(e.Key, d)
 		return r, false
 	}
@@ -80,8 +80,7 @@ func (u *uploader) confirm(ctx context.Context, e *journal.Entry) (r result, ok 
 	return r, true
 }
 
-// put uploads a body in the parts in which the client did, so that its ETag is the promised one, and
-// verifies it.
+// put uploads a body in the client's parts, so that its ETag is the promised one, and verifies it.
 func (u *uploader) put(ctx context.Context, e *journal.Entry) (r result) {
 	n, unknown := u.queue.attempt(e)
 	if unknown {
@@ -110,7 +109,7 @@ func (u *uploader) put(ctx context.Context, e *journal.Entry) (r result) {
 	return r
 }
 
-// verify verifies that the upstream has what its response to an upload, in r, says.
+// verify verifies that the upstream has what its response to an upload, in r, claims.
 func (u *uploader) verify(ctx context.Context, e *journal.Entry, r result) result {
 	if got := r.answer.Get("Etag"); got != "" && !sameETag(got, e.ETag) {
 		return u.readBack(ctx, e, got, r)
@@ -146,7 +145,7 @@ func (u *uploader) readBack(ctx context.Context, e *journal.Entry, etag string, 
 	return r
 }
 
-// etagOf is the ETag of a body in the parts of an entry.
+// etagOf computes the ETag of a body with the parts of an entry.
 func etagOf(body io.Reader, e *journal.Entry) (string, error) {
 	if len(e.Parts) == 0 {
 		sum := md5.New()
@@ -162,7 +161,7 @@ func etagOf(body io.Reader, e *journal.Entry) (string, error) {
 		all.Write(sum.Sum(nil))
 	}
 	if n, _ := io.ReadFull(body, make([]byte, 1)); n > 0 {
-		return "", nil // of no entry
+		return "", nil // matches no entry
 	}
 	return fmt.Sprintf("\"%x-%d\"", all.Sum(nil), len(e.Parts)), nil
 }
@@ -184,7 +183,7 @@ func (u *uploader) sendWhole(ctx context.Context, e *journal.Entry, change Chang
 	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: sent, Length: e.Size, Repeat: repeat})
 	seen, failed := sent.end()
 	failpoint.Here("flush.afterPut")
-	if failed != nil { // the journal's own trouble
+	if failed != nil { // a failure of the journal
 		return bodyFailed(failed), false
 	}
 	r = u.judge(err, resp, false)
@@ -202,12 +201,12 @@ func addMD5(header http.Header, etag string) {
 	}
 }
 
-// otherETag is the result of an upload that is not what was sent.
+// otherETag returns the result of an upload whose object is not what was sent.
 func otherETag(got, promised string) result {
-	return result{err: errOther, final: fmt.Sprintf("the upstream gave it the ETag %s, and %s was promised, and its bytes are others than were sent: write this bucket through", got, promised)}
+	return result{err: errOther, final: fmt.Sprintf("the upstream gave it the ETag %s instead of the promised %s, and its bytes are not those that were sent: write this bucket through", got, promised)}
 }
 
-// bodyFailed is the result of a body that the journal cannot read.
+// bodyFailed returns the result for a body that the journal cannot read.
 func bodyFailed(err error) result {
 	if errors.Is(err, akigw.ErrChecksum) {
 		return result{err: err, final: "its body in the journal is damaged: " + err.Error()}
@@ -221,7 +220,7 @@ func (u *uploader) delete(ctx context.Context, e *journal.Entry) result {
 	change := u.begin(e.Key)
 	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "DeleteObject", Method: http.MethodDelete, Key: e.Key, Header: http.Header{}, Repeat: n > 0})
 	failpoint.Here("delete.afterUpstream")
-	if err == nil && resp.StatusCode == http.StatusNotFound { // nothing is there, not even a bucket
+	if err == nil && resp.StatusCode == http.StatusNotFound { // there is nothing to delete, not even a bucket
 		resp.Body.Close()
 		return result{change: change}
 	}
@@ -254,7 +253,7 @@ type (
 	}
 )
 
-// results are what the response says of each key.
+// results returns what the response says about each key.
 func (d *deleteResponse) results() map[s3xml.Text]result {
 	all := map[s3xml.Text]result{}
 	for _, o := range d.Deleted {
@@ -266,7 +265,7 @@ func (d *deleteResponse) results() map[s3xml.Text]result {
 	return all
 }
 
-// deleteBatch deletes objects of one bucket in one request. The response names each.
+// deleteBatch deletes objects of one bucket in one request. The response lists each.
 func (u *uploader) deleteBatch(ctx context.Context, batch []*journal.Entry) []result {
 	var request deleteRequest
 	results := make([]result, len(batch))
@@ -303,14 +302,14 @@ func (u *uploader) deleteBatch(ctx context.Context, batch []*journal.Entry) []re
 	return results
 }
 
-// body opens the body of an entry: in the journal, or in a pack.
+// body opens the body of an entry, in the journal or in a pack.
 func (u *uploader) body(ctx context.Context, e *journal.Entry) (io.ReadSeekCloser, error) {
 	for {
 		key, at, ok := u.journal.Packs.Find(e)
 		if !ok {
 			b, err := u.journal.Body(e, 0, e.Size)
 			if err == journal.ErrPacked {
-				continue // meanwhile
+				continue // it was packed meanwhile
 			}
 			return b, err
 		}
@@ -322,7 +321,7 @@ func (u *uploader) body(ctx context.Context, e *journal.Entry) (io.ReadSeekClose
 	}
 }
 
-// fromPack reads a body from a pack and compares it with its ETag.
+// fromPack reads a body from a pack and verifies its ETag.
 func (u *uploader) fromPack(ctx context.Context, key akigw.Key, at int64, e *journal.Entry) ([]byte, error) {
 	if e.Size == 0 {
 		return nil, nil
@@ -339,7 +338,7 @@ func (u *uploader) fromPack(ctx context.Context, key akigw.Key, at int64, e *jou
 	if err != nil {
 		return nil, fmt.Errorf("%w: pack %s: %w", akigw.ErrUpstreamUnavailable, key, err)
 	}
-	if sum := md5.Sum(data); `"`+hex.EncodeToString(sum[:])+`"` != e.ETag { // damaged on the way, perhaps: it is asked for again
+	if sum := md5.Sum(data); `"`+hex.EncodeToString(sum[:])+`"` != e.ETag { // perhaps damaged in transit: it will be read again
 		return nil, fmt.Errorf("%w: pack %s: %s in it does not have its ETag", akigw.ErrUpstreamUnavailable, key, e.Key)
 	}
 	return data, nil

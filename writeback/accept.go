@@ -8,31 +8,31 @@ import (
 	"github.com/akidb/akigw/writeback/buckets"
 )
 
-// Accept starts a PUT of size bytes, with these headers, that is acknowledged by the journal. It
-// returns nil if it has to be written through: no rule says otherwise, the bucket is
-// versioned, the upstream has not accepted a write of such an unusual kind yet, or the
-// journal takes no more. With an error it cannot be written through either.
+// Accept starts a PUT of size bytes, with these headers, that the journal will acknowledge. It
+// returns nil if the write must go through to the upstream: no rule wants it written back, the
+// bucket is versioned, the upstream has not accepted a write of such an unusual kind yet, or the
+// journal accepts no more. An error means that the write cannot go through either.
 func (w *WriteBack) Accept(ctx context.Context, key akigw.Key, size int64, header http.Header) (*Write, error) {
 	if !w.acceptor.wanted(key) {
 		return nil, nil
 	}
 	size = max(size, 0)
-	epoch := w.buckets.Epoch(key.Bucket) // before the bucket is asked about
+	epoch := w.buckets.Epoch(key.Bucket) // before asking about the bucket
 	if ok, err := w.acceptor.accepts(ctx, key, size, header); !ok {
 		return nil, err
 	}
 	return &Write{acceptor: w.acceptor, cache: w.cache, hashers: w.hashers, key: key, draft: w.journal.Receive(size), size: size, epoch: epoch}, nil
 }
 
-// Remove acknowledges the deletion of keys, at least one, of one bucket by the journal. It returns
-// false if it has to go through, for one of the reasons of Accept.
+// Remove acknowledges the deletion of at least one key of one bucket in the journal. It returns
+// false if the deletion must go through, for one of the reasons of Accept.
 func (w *WriteBack) Remove(ctx context.Context, keys []akigw.Key) (bool, error) {
 	for _, key := range keys {
 		if !w.acceptor.wanted(key) {
 			return false, nil
 		}
 	}
-	for _, key := range keys[1:] { // accepts looks at the first one, which stands for the bucket
+	for _, key := range keys[1:] { // accepts checks the first one, which stands for the bucket
 		if w.acceptor.unusual(key, nil) {
 			return false, nil
 		}
@@ -46,16 +46,16 @@ func (w *WriteBack) Remove(ctx context.Context, keys []akigw.Key) (bool, error) 
 	return true, w.acceptor.acknowledged(w.journal.Delete(ctx, keys, now()))
 }
 
-// Through counts a write that asks for more than the journal can promise, if a rule wants it
-// written back. Writes that go through for other reasons are counted where that is decided.
+// Through counts a write that goes through although a rule wants it written back, because it asks
+// for more than the journal can promise. Other reasons are counted where they are decided.
 func (w *WriteBack) Through(key akigw.Key) {
 	if w.acceptor.wanted(key) {
 		w.counters.through[buckets.Request].Inc()
 	}
 }
 
-// Accepted says that the upstream accepted a write that went through: the next one of its kinds
-// can be acknowledged by the journal.
+// Accepted says that the upstream accepted a write that went through: the journal may acknowledge
+// the next write of its kinds.
 func (w *WriteBack) Accepted(key akigw.Key, header http.Header) {
 	if w.acceptor.wanted(key) {
 		w.buckets.Accepted(key, header)

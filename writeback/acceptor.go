@@ -16,24 +16,24 @@ import (
 )
 
 const (
-	// ErrJournal: the journal could not acknowledge a write. It may be kept or not.
+	// ErrJournal: the journal could not acknowledge a write. The write may or may not survive.
 	ErrJournal = akigw.Error("the journal did not acknowledge the write")
-	// ErrPending: a request cannot be forwarded, because something that was
-	// acknowledged before has to be upstream first, and is not.
+	// ErrPending: a request cannot be forwarded, because an acknowledged write must be uploaded
+	// first and is not.
 	ErrPending = flush.ErrPending
 )
 
-// Rules say which writes are written back.
+// Rules decide which writes are written back.
 type Rules interface {
-	// For returns the settings of a key; they are shared.
+	// For returns the settings of a key. They are shared.
 	For(bucket, key string) *rules.Settings
-	// Backs reports whether writes to some key of a bucket may be written back.
+	// Backs reports whether writes to any key of a bucket may be written back.
 	Backs(bucket string) bool
 }
 
-// acceptor decides which writes the journal acknowledges, and says why others go through.
+// acceptor decides which writes the journal acknowledges, and why others go through.
 type acceptor struct {
-	journal  *journal.Journal // nil: none
+	journal  *journal.Journal // nil: nothing is written back
 	rules    Rules
 	buckets  *buckets.Buckets
 	space    *space
@@ -42,14 +42,14 @@ type acceptor struct {
 	log      *slog.Logger
 }
 
-// wanted reports whether a rule wants writes to a key written back.
+// wanted reports whether a rule wants writes to a key to be written back.
 func (a *acceptor) wanted(key akigw.Key) bool {
 	return a.journal != nil && a.rules.For(key.Bucket, key.Name).Back
 }
 
-// accepts reports whether a write may be acknowledged by the journal, and reserves size bytes
-// there if so. header has the write's headers, nil for a deletion. An error says that the
-// write cannot go through either, because the upstream does not answer.
+// accepts reports whether the journal may acknowledge a write, and if so reserves size bytes there.
+// header has the write's headers, nil for a deletion. An error means that the write cannot go
+// through either, because the upstream does not respond.
 func (a *acceptor) accepts(ctx context.Context, key akigw.Key, size int64, header http.Header) (bool, error) {
 	if !a.wanted(key) || a.unusual(key, header) {
 		return false, nil
@@ -64,8 +64,8 @@ func (a *acceptor) accepts(ctx context.Context, key akigw.Key, size int64, heade
 	return err == nil && why == buckets.NoCause, err
 }
 
-// unusual reports whether a write goes through because it is of a kind that the upstream is not
-// known to accept.
+// unusual reports whether a write goes through because the upstream is not known to accept its
+// kind.
 func (a *acceptor) unusual(key akigw.Key, header http.Header) bool {
 	missing := a.buckets.Missing(key, header)
 	if len(missing) == 0 {
@@ -75,17 +75,17 @@ func (a *acceptor) unusual(key akigw.Key, header http.Header) bool {
 	return true
 }
 
-// still is the error of a write that was accepted in an epoch of its bucket and cannot be
-// acknowledged any more, nil if it can be.
+// still returns nil if a write that was accepted in an epoch of its bucket can still be
+// acknowledged, otherwise the reason.
 func (a *acceptor) still(ctx context.Context, bucket string, epoch uint64) error {
 	why, err := a.buckets.Still(ctx, bucket, epoch)
 	if err == nil && why != buckets.NoCause {
-		err = fmt.Errorf("%w: the bucket was changed while the body came in: %s", ErrPending, why.Meaning())
+		err = fmt.Errorf("%w: the bucket was changed while the body arrived: %s", ErrPending, why.Meaning())
 	}
 	return err
 }
 
-// goesThrough records why a write that a rule wants written back is not. kinds are those that
+// goesThrough records why a write that a rule wants written back goes through. kinds are those that
 // the upstream does not accept yet.
 func (a *acceptor) goesThrough(bucket string, why buckets.Cause, kinds ...string) {
 	a.counters.upstream.Inc()
@@ -94,10 +94,10 @@ func (a *acceptor) goesThrough(bucket string, why buckets.Cause, kinds ...string
 		return
 	}
 	level := slog.LevelWarn
-	if why == buckets.Kind { // it is the client's doing, and ends with the first write that is accepted
+	if why == buckets.Kind { // caused by the client, and ends with the first accepted write
 		level = slog.LevelInfo
 	}
-	a.log.Log(context.Background(), level, `a rule says write = "back", and the journal does not take writes to the bucket`, "bucket", bucket, "reason", string(why), "meaning", why.Meaning(), "kinds", kinds)
+	a.log.Log(context.Background(), level, `a rule says write = "back", but the journal does not accept writes to the bucket`, "bucket", bucket, "reason", string(why), "meaning", why.Meaning(), "kinds", kinds)
 }
 
 // acknowledged counts a success of the journal, and wraps its errors.
@@ -109,7 +109,8 @@ func (a *acceptor) acknowledged(err error) error {
 	return nil
 }
 
-// logged remembers what was logged: one line for each bucket and cause. The zero value is ready.
+// logged remembers which lines were logged: one for each bucket and cause. The zero value is ready
+// to use.
 type logged struct {
 	mu   sync.Mutex
 	seen map[throughBucket]bool // guarded by mu
@@ -120,7 +121,7 @@ type throughBucket struct {
 	why    buckets.Cause
 }
 
-// maxLogged bounds what is remembered; beyond it some lines are logged once more.
+// maxLogged bounds what is remembered; beyond it some lines are logged again.
 const maxLogged = 10_000
 
 // first reports whether this is the first call for a bucket and a cause.
@@ -138,5 +139,5 @@ func (l *logged) first(bucket string, why buckets.Cause) bool {
 	return true
 }
 
-// now is the present as S3 tells it, in whole seconds.
+// now returns the current time in whole seconds, the precision of S3.
 func now() time.Time { return time.Now().Truncate(time.Second) }

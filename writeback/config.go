@@ -8,31 +8,31 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// Config bounds and places what is written back: [write_back].
+// Config says where pending writes are stored, and their limits: [write_back].
 type Config struct {
-	Dir              string     `toml:"dir" help:"directory of the journal; empty: journal in the data directory. Losing it loses writes that were acknowledged and are not upstream yet"`
+	Dir              string     `toml:"dir" help:"directory of the journal; empty: journal in the data directory. Losing it loses the acknowledged writes that are not in the upstream yet"`
 	SecondDir        string     `toml:"second_dir" help:"a second directory for the journal, on another disk: a write is acknowledged when it is on both. Empty: none"`
-	MaxPendingBytes  size.Bytes `toml:"max_pending_bytes" help:"bodies that may be acknowledged and not upstream yet; beyond that writes go through"`
-	MaxPending       int        `toml:"max_pending" help:"the same, counted; each takes about 1 KiB of memory"`
-	MaxPendingSecs   int        `toml:"max_pending_secs" help:"if the oldest of them is older than so many seconds, writes go through"`
+	MaxPendingBytes  size.Bytes `toml:"max_pending_bytes" help:"most bytes of bodies that are acknowledged but not in the upstream yet; beyond that, writes go through"`
+	MaxPending       int        `toml:"max_pending" help:"most writes that are acknowledged but not in the upstream yet; each takes about 1 KiB of memory"`
+	MaxPendingSecs   int        `toml:"max_pending_secs" help:"seconds; while the oldest of them is older, writes go through"`
 	InlineBytes      size.Bytes `toml:"inline_bytes" help:"bodies up to this size share a journal file, and its syncs, with others"`
-	SegmentBytes     size.Bytes `toml:"segment_bytes" help:"how long a file of the journal gets before the next one is begun"`
-	ScrubBytesPerSec size.Bytes `toml:"scrub_bytes_per_sec" help:"with second_dir: bytes of the journal that are read in a second, in the background, to verify both copies: what is damaged in one is repaired from the other. 0: none"`
-	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that is left free on the journal's disk; with less writes go through"`
-	ReserveBytes     size.Bytes `toml:"reserve_bytes" help:"space on the journal's disk that is kept for the journal: when the disk is full, what was acknowledged is still taken to the upstream with it; 0: none"`
-	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part came; 0: never. Its parts count as pending bytes"`
+	SegmentBytes     size.Bytes `toml:"segment_bytes" help:"size at which the journal begins a new file"`
+	ScrubBytesPerSec size.Bytes `toml:"scrub_bytes_per_sec" help:"with second_dir: bytes of the journal per second that are read in the background to verify both copies; damage in one is repaired from the other. 0: none"`
+	MinFreeBytes     size.Bytes `toml:"min_free_bytes" help:"space that stays free on the journal's disk; with less, writes go through"`
+	ReserveBytes     size.Bytes `toml:"reserve_bytes" help:"space on the journal's disk that is reserved for uploading acknowledged writes when the disk is full; 0: none"`
+	MaxUploadSecs    int        `toml:"max_upload_secs" help:"seconds after which a multipart upload in the journal is aborted if no part has arrived; 0: never. Its parts count as pending bytes"`
 	SyncTimeoutSecs  int        `toml:"sync_timeout_secs" help:"seconds that the disk may take for a sync before writes go through"`
 	MaxDates         int        `toml:"max_dates" help:"number of flushed objects that keep the Last-Modified that their writers were promised; beyond it the objects that were flushed first get the upstream's. Each takes about 0.3 KiB of memory and 0.1 to 0.4 KiB of disk, plus its key in both. 0: an object gets the upstream's date when it is flushed"`
-	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a stop waits for what is pending; what is left then is flushed by the next start"`
-	MaxFactSecs      int        `toml:"bucket_facts_max_age_secs" help:"how old, in seconds, the upstream's last answer about a bucket (versioned? encrypted?) may be for writes to be acknowledged by it while the upstream does not answer, also after a restart. While it answers, it is asked once a minute"`
+	DrainTimeoutSecs int        `toml:"drain_timeout_secs" help:"seconds that a shutdown waits for pending writes; the next start flushes the rest"`
+	MaxFactSecs      int        `toml:"bucket_facts_max_age_secs" help:"how old, in seconds, the upstream's last response about a bucket (versioned? encrypted?) may be for the journal to acknowledge writes while the upstream does not respond, also after a restart. While it responds, it is asked once a minute"`
 
-	// FactsFile is where what is known of buckets is kept, "" for memory only.
+	// FactsFile stores what is known about buckets, "" for memory only.
 	FactsFile string
-	// Fault, if set, is asked before the disk of the journal is used.
+	// Fault, if set, is called before the disk of the journal is used.
 	Fault akigw.DiskFault
 }
 
-// Check reports every impossible value by its key.
+// Check reports each invalid value by its key.
 func (c *Config) Check(report func(key, problem string)) {
 	const year = 365 * 24 * 3600
 	if c.SecondDir != "" && filepath.Clean(c.SecondDir) == filepath.Clean(c.Dir) {
@@ -65,12 +65,12 @@ func (c *Config) Check(report func(key, problem string)) {
 // within reports whether least <= n <= most.
 func within[N int | size.Bytes](n, least, most N) bool { return n >= least && n <= most }
 
-// DrainTimeout is how long a stop waits for what is pending.
+// DrainTimeout is how long a shutdown waits for pending writes.
 func (c *Config) DrainTimeout() time.Duration {
 	return time.Duration(c.DrainTimeoutSecs) * time.Second
 }
 
-// Place is the directory of the journal of a gateway with this data directory.
+// Place returns the directory of the journal for a data directory.
 func (c *Config) Place(data string) string {
 	if c.Dir != "" {
 		return c.Dir

@@ -10,8 +10,8 @@ import (
 
 // counters count the writes that a rule wants written back.
 type counters struct {
-	journal, upstream *metrics.Counter                   // by what acknowledged them
-	through           map[buckets.Cause]*metrics.Counter // by why they went through
+	journal, upstream *metrics.Counter                   // by where they were acknowledged
+	through           map[buckets.Cause]*metrics.Counter // by the reason why they went through
 }
 
 func newCounters(set *metrics.Set) *counters {

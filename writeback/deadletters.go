@@ -13,12 +13,12 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// DeadLetter is a write that could not be taken to the upstream.
+// DeadLetter is a write that could not be uploaded.
 type DeadLetter struct {
 	ID       uint64    `json:"id"`
 	Bucket   string    `json:"bucket"`
 	Key      string    `json:"key"`
-	Deleted  bool      `json:"deleted,omitempty"` // it is a deletion
+	Deleted  bool      `json:"deleted,omitempty"` // whether it is a deletion
 	Size     int64     `json:"size"`              // bytes
 	ETag     string    `json:"etag,omitempty"`
 	Modified time.Time `json:"acknowledged"`
@@ -26,11 +26,10 @@ type DeadLetter struct {
 	Since    time.Time `json:"since"`
 }
 
-// ErrNoDeadLetter: there is no dead letter of that number.
+// ErrNoDeadLetter: there is no dead letter with that number.
 const ErrNoDeadLetter = akigw.Error("no such dead letter: see akigw dead-letters list")
 
-// DeadLetters are the writes that could not be taken to the upstream, and what an operator can do
-// about them.
+// DeadLetters manages the writes that could not be uploaded, for an operator.
 type DeadLetters struct {
 	journal *journal.Journal // nil: nothing is written back
 	bodies  *overlay.Overlay
@@ -38,7 +37,7 @@ type DeadLetters struct {
 	send    func(ctx context.Context, to akigw.Key, contentType string, body io.ReaderAt, size int64) error
 }
 
-// List returns all of them, the oldest first.
+// List returns all dead letters, the oldest first.
 func (l *DeadLetters) List() []DeadLetter {
 	all := []DeadLetter{}
 	for _, d := range l.entries() {
@@ -47,7 +46,7 @@ func (l *DeadLetters) List() []DeadLetter {
 	return all
 }
 
-// entries are those of the journal.
+// entries returns the dead letters of the journal.
 func (l *DeadLetters) entries() []journal.DeadLetter {
 	if l.journal == nil {
 		return nil
@@ -65,7 +64,7 @@ func (l *DeadLetters) find(id uint64) (*journal.Entry, error) {
 	return nil, ErrNoDeadLetter
 }
 
-// Retry has a dead letter uploaded again.
+// Retry makes a dead letter pending again.
 func (l *DeadLetters) Retry(ctx context.Context, id uint64) error {
 	e, err := l.find(id)
 	if err != nil {
@@ -74,7 +73,7 @@ func (l *DeadLetters) Retry(ctx context.Context, id uint64) error {
 	return l.journal.Revive(ctx, e)
 }
 
-// Drop gives a dead letter up: from then on its key holds what the upstream has.
+// Drop deletes a dead letter: from then on its key holds what the upstream has.
 func (l *DeadLetters) Drop(ctx context.Context, id uint64) error {
 	e, err := l.find(id)
 	if err != nil {
@@ -84,7 +83,7 @@ func (l *DeadLetters) Drop(ctx context.Context, id uint64) error {
 	return l.journal.Flushed(ctx, e, journal.Stored{})
 }
 
-// Body opens the body of a dead letter, for an operator to keep. The caller closes it.
+// Body opens the body of a dead letter, so that an operator can save it. The caller closes it.
 func (l *DeadLetters) Body(ctx context.Context, id uint64) (io.ReadSeekCloser, error) {
 	e, err := l.find(id)
 	if err != nil {
@@ -93,9 +92,9 @@ func (l *DeadLetters) Body(ctx context.Context, id uint64) (io.ReadSeekCloser, e
 	return l.bodies.File(ctx, l.cache, e)
 }
 
-// Archive writes the bodies of all dead letters into one object upstream: a
-// pack, whose index names each by bucket, slash and key. They stay dead letters. It
-// returns how many are in it; deletions have no body, and are left out.
+// Archive writes the bodies of all dead letters into one object in the upstream: a pack, whose
+// index names each by bucket, slash and key. They stay dead letters. It returns how many bodies it
+// contains; deletions have none and are left out.
 func (l *DeadLetters) Archive(ctx context.Context, to akigw.Key) (n int, err error) {
 	bodies := &deadBodies{ctx: ctx, letters: l}
 	for _, d := range l.entries() {
@@ -113,14 +112,14 @@ func (l *DeadLetters) Archive(ctx context.Context, to akigw.Key) (n int, err err
 	return len(bodies.entries), l.send(ctx, to, pack.ContentType, bodies, bodies.end+int64(len(bodies.tail)))
 }
 
-// deadBodies are the bodies of dead letters one after the other, and the index of the
-// pack that they make. It may be read by several at a time.
+// deadBodies are the concatenated bodies of dead letters, and the index of the pack that they make.
+// It is safe for concurrent reads.
 type deadBodies struct {
-	ctx     context.Context // of the archiving; an io.ReaderAt has no other way to it
+	ctx     context.Context // for the whole archiving, because io.ReaderAt takes no context
 	letters *DeadLetters
 	entries []*journal.Entry
-	objects []pack.Object // theirs
-	end     int64         // of the last body
+	objects []pack.Object // the index, in order
+	end     int64         // offset after the last body
 	tail    []byte
 }
 
@@ -143,7 +142,7 @@ func (d *deadBodies) ReadAt(p []byte, at int64) (n int, err error) {
 	return n, nil
 }
 
-// read reads a stretch of the body of an entry.
+// read reads a range of the body of an entry.
 func (d *deadBodies) read(e *journal.Entry, p []byte, from int64) error {
 	body, _, err := d.letters.bodies.Body(d.ctx, d.letters.cache, e, akigw.Range{Start: from, Length: int64(len(p))})
 	if err != nil {

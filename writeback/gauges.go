@@ -10,7 +10,7 @@ import (
 	"github.com/akidb/akigw/uploadpool"
 )
 
-// gauges show the state of the journal and of the upload pool in a set of metrics, until close.
+// gauges register the state of the journal and of the upload pool in a set of metrics, until close.
 type gauges struct {
 	set    *metrics.Set
 	names  []string
@@ -59,7 +59,7 @@ func newGauges(set *metrics.Set, j *journal.Journal, pool *uploadpool.Pool, paus
 	return g
 }
 
-// close removes the gauges: a later gateway of the process may use the same set.
+// close removes the gauges, because a later gateway in the process may use the same set.
 func (g *gauges) close() {
 	g.closed.Store(true)
 	for _, name := range g.names {

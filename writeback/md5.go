@@ -9,24 +9,24 @@ import (
 	md5simd "github.com/minio/md5-simd"
 )
 
-// hashers make MD5 sums of bodies on their way into the journal. Several at a time can
-// share a processor's wide registers: from eight on that takes about half of the time,
-// below five or six it takes longer, measured (BenchmarkMD5).
+// hashers compute MD5 sums of bodies on their way into the journal. Several sums can share the wide
+// registers of a processor: with eight or more that halves the time, with fewer than five or six it
+// takes longer (measured by BenchmarkMD5).
 type hashers struct {
 	running atomic.Int64 // sums of large bodies under way
 
 	mu     sync.Mutex
-	server md5simd.Server // nil until it is needed; guarded by mu
+	server md5simd.Server // nil until needed; guarded by mu
 }
 
 const (
-	// sharedStreams is how many sums have to be under way for the next one to share.
+	// sharedStreams is the number of running sums from which on the next one shares.
 	sharedStreams = 7
-	// sharedBytes is the size of the smallest body whose sum does.
+	// sharedBytes is the size of the smallest body whose sum shares.
 	sharedBytes = 1 << 20
 )
 
-// start starts a sum of a body of about size bytes. end must be called.
+// start starts the sum of a body of about size bytes. end must be called.
 func (h *hashers) start(size int64) (sum hash.Hash, end func()) {
 	if size < sharedBytes {
 		return md5.New(), func() {}

@@ -9,15 +9,15 @@ import (
 	"github.com/akidb/akigw/writeback/buckets"
 )
 
-// space keeps the journal within its limits: bytes, writes, age, and free space on its disks.
+// space enforces the limits of the journal: bytes, writes, age, and free space on its disks.
 type space struct {
 	config   *Config
 	journal  *journal.Journal
 	incoming atomic.Int64 // bytes of bodies on their way into the journal
 }
 
-// reserve reserves size bytes in the journal, if they fit; else it returns why not. What is
-// reserved counts until it is released.
+// reserve reserves size bytes in the journal if they fit, and otherwise returns why not. A
+// reservation counts until it is released.
 func (s *space) reserve(size int64) buckets.Cause {
 	incoming := s.incoming.Add(size)
 	st := s.journal.Stats()
@@ -36,7 +36,7 @@ func (s *space) reserve(size int64) buckets.Cause {
 // release ends the reservation of size bytes.
 func (s *space) release(size int64) { s.incoming.Add(-size) }
 
-// free is how much space is free for the journal, in bytes.
+// free returns how much space is free for the journal, in bytes.
 func (s *space) free() int64 {
 	if s.config.Fault != nil {
 		if _, err := s.config.Fault(akigw.DiskFree, s.config.Dir, 0); err != nil {

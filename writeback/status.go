@@ -9,21 +9,21 @@ import (
 	"github.com/akidb/akigw/writeback/buckets"
 )
 
-// Status is the state of what is written back.
+// Status is the state of the write-back.
 type Status struct {
-	// Stats are the journal's. Its Problem also says why there is no journal, if there should
+	// Stats are the journal's. Its Problem also says why there is no journal although there should
 	// be one.
 	journal.Stats
 	uploadpool.Progress
 	Broken []string // buckets whose breakers are open
-	// Suspects are the upstreams that have stopped answering, by name.
+	// Suspects are the names of the upstreams that have stopped responding.
 	Suspects []string
 	// PausedBuckets is the number of buckets whose pending writes are held back until an operator
-	// has decided.
+	// decides.
 	PausedBuckets int
 }
 
-// Status returns the present state: the zero Status if nothing is written back.
+// Status returns the current state: the zero Status if nothing is written back.
 func (w *WriteBack) Status() (st Status) {
 	if w.journal == nil {
 		if problem := w.Overlay.Problem(); problem != "" {
@@ -41,7 +41,8 @@ func (w *WriteBack) Status() (st Status) {
 	return st
 }
 
-// Warnings say why the journal takes no writes, though the gateway works, and what to do about it.
+// Warnings says why the journal accepts no writes although the gateway runs, and what to do about
+// it.
 func (w *WriteBack) Warnings() (all []string) {
 	if problem := w.Overlay.Problem(); problem != "" {
 		all = append(all, "journal: "+problem)
@@ -54,23 +55,22 @@ func (w *WriteBack) Warnings() (all []string) {
 	return all
 }
 
-// remedy is what to do about a journal that takes no writes, to be put behind what is wrong with
-// it.
+// remedy says what to do about a journal that accepts no writes. It is appended to the problem.
 func remedy(err error) string {
 	switch {
 	case errors.Is(err, journal.ErrMoved):
 		return "; bring the directory back, and restart the gateway"
 	case errors.Is(err, journal.ErrFailed):
-		return "; mend the disk, and restart the gateway"
+		return "; repair the disk, and restart the gateway"
 	case errors.Is(err, journal.ErrDamaged):
-		return "; look at it, then: akigw journal accept"
+		return "; look at the damage, then run: akigw journal accept"
 	case errors.Is(err, journal.ErrFull):
-		return "; make room, or mount it to be written to, and it goes on by itself"
+		return "; free some space, or remount the disk read-write, and the journal resumes by itself"
 	}
 	return ""
 }
 
-// AcceptDamage goes on with a journal that was found damaged.
+// AcceptDamage resumes a journal that was found damaged.
 func (w *WriteBack) AcceptDamage() error {
 	if w.journal == nil {
 		return nil
@@ -85,8 +85,8 @@ func (w *WriteBack) AcceptDamage() error {
 // maxNotes bounds what Notes returns.
 const maxNotes = 100
 
-// Notes are the buckets whose rule `write = "back"` is not honoured, at most 100: those
-// whose pending writes are not uploaded first.
+// Notes returns the buckets whose rule `write = "back"` is not honoured, at most 100, those whose
+// pending writes are not uploaded first.
 func (w *WriteBack) Notes() []buckets.Note {
 	if w.journal == nil {
 		return nil
@@ -95,8 +95,8 @@ func (w *WriteBack) Notes() []buckets.Note {
 	return all[:min(len(all), maxNotes)]
 }
 
-// ExplainWrite says why a rule `write = "back"` is not honoured for a key at present, as far as
-// that is known without asking; "" if it is, or no rule says so.
+// ExplainWrite says why a rule `write = "back"` is currently not honoured for a key, as far as that
+// is known without asking the upstream; "" if it is honoured, or there is no such rule.
 func (w *WriteBack) ExplainWrite(key akigw.Key) string {
 	if !w.acceptor.wanted(key) {
 		return ""
@@ -110,9 +110,9 @@ func (w *WriteBack) ExplainWrite(key akigw.Key) string {
 // ErrNotPaused: the pending writes of a bucket are not held back.
 const ErrNotPaused = akigw.Error("pending writes of this bucket are not held back: see akigw status")
 
-// ResumeFlush has the pending writes of a bucket uploaded in spite of what was found out about
-// it. forget drops what else is known of the bucket, too: which unusual writes it refused, and
-// that it gave another ETag than was promised.
+// ResumeFlush uploads the pending writes of a bucket despite what was learned about it. forget also
+// drops everything else that is known about the bucket: which unusual writes it refused, and that
+// it gave an ETag other than the promised one.
 func (w *WriteBack) ResumeFlush(bucket string, forget bool) error {
 	if w.journal == nil {
 		return ErrNotPaused

@@ -21,16 +21,16 @@ import (
 
 // Errors of uploads.
 const (
-	// ErrNoUpload: the upload is over, or never was.
+	// ErrNoUpload: the upload has ended, or never existed.
 	ErrNoUpload = journal.ErrNoUpload
-	// ErrNoPart: a part is not what it was said to be.
+	// ErrNoPart: a part does not exist, or has another ETag.
 	ErrNoPart = journal.ErrNoPart
 )
 
 // Uploads are the multipart uploads to buckets that are written back. They stay in the journal
-// until they are completed. One that outgrows the journal, or asks for what only the upstream
-// can judge, is moved: its parts go to an upload at the upstream, and the rest of it goes there
-// directly.
+// until they are completed. An upload that outgrows the journal, or needs what only the upstream
+// can decide, is moved: its parts are sent to an upload in the upstream, and the rest of it goes
+// there directly.
 type Uploads struct {
 	journal  *journal.Journal // nil: nothing is written back
 	pool     *uploadpool.Pool
@@ -41,25 +41,25 @@ type Uploads struct {
 	log      *slog.Logger
 }
 
-// uploadIDPrefix is what the ids of uploads in the journal begin with.
+// uploadIDPrefix begins the IDs of uploads in the journal.
 const uploadIDPrefix = "akigw-"
 
-// Local reports whether an upload id is that of an upload in the journal, open or over.
+// Local reports whether an upload ID is that of an upload in the journal, open or ended.
 func Local(uploadID string) bool { return strings.HasPrefix(uploadID, uploadIDPrefix) }
 
-// Begin acknowledges CreateMultipartUpload by the journal. The id is "" if it
-// has to go through, for one of the reasons of WriteBack.Accept.
+// Begin acknowledges CreateMultipartUpload in the journal. The ID is "" if the upload must go
+// through, for one of the reasons of WriteBack.Accept.
 func (u *Uploads) Begin(ctx context.Context, key akigw.Key, header http.Header) (id string, err error) {
 	if ok, err := u.acceptor.accepts(ctx, key, 0, header); !ok {
 		return "", err
 	}
 	var random [16]byte
-	_, _ = rand.Read(random[:]) // it does not fail
+	_, _ = rand.Read(random[:]) // it never fails
 	id = uploadIDPrefix + hex.EncodeToString(random[:])
 	return id, u.acceptor.acknowledged(u.journal.Uploads.Begin(ctx, Upload{ID: id, Key: key, Begun: now(), Header: header}))
 }
 
-// Find finds an open upload. The error is ErrNoUpload if there is none of this key.
+// Find returns an open upload of a key. The error is ErrNoUpload if there is none.
 func (u *Uploads) Find(key akigw.Key, id string) (*Upload, error) {
 	if u.journal != nil {
 		if up := u.journal.Uploads.Find(id); up != nil && up.Key == key {
@@ -69,7 +69,7 @@ func (u *Uploads) Find(key akigw.Key, id string) (*Upload, error) {
 	return nil, ErrNoUpload
 }
 
-// Of are the open uploads to a bucket, by key and then by age.
+// Of returns the open uploads to a bucket, by key and then by age.
 func (u *Uploads) Of(bucket string) []*Upload {
 	if u.journal == nil {
 		return nil
@@ -77,8 +77,8 @@ func (u *Uploads) Of(bucket string) []*Upload {
 	return slices.DeleteFunc(u.journal.Uploads.List(bucket), uploadpool.Own)
 }
 
-// AcceptPart starts a part of size bytes. It returns nil if it has to go to the
-// upstream: the upload was moved, or the journal takes no more.
+// AcceptPart starts a part of size bytes. It returns nil if the part must go to the upstream: the
+// upload was moved, or the journal accepts no more.
 func (u *Uploads) AcceptPart(up *Upload, size int64) *Write {
 	if u.moved(up) {
 		u.acceptor.counters.upstream.Inc()
@@ -91,8 +91,8 @@ func (u *Uploads) AcceptPart(up *Upload, size int64) *Write {
 	return &Write{acceptor: u.acceptor, cache: u.cache, hashers: u.hashers, key: up.Key, draft: u.journal.Uploads.Receive(), size: size}
 }
 
-// Parts are the parts of an upload, by number: those in the journal, and if it was
-// moved those at the upstream.
+// Parts returns the parts of an upload, by number: those in the journal and, if it was moved, those
+// in the upstream.
 func (u *Uploads) Parts(ctx context.Context, up *Upload) ([]Part, error) {
 	parts, err := u.journal.Uploads.Parts(up)
 	if err != nil || !u.moved(up) {
@@ -106,9 +106,8 @@ func (u *Uploads) Parts(ctx context.Context, up *Upload) ([]Part, error) {
 	return slices.SortedFunc(maps.Values(all), func(a, b Part) int { return a.Number - b.Number }), err
 }
 
-// AcceptComplete reports whether the completion of an upload may be acknowledged by the journal:
-// its bucket may have been changed since the upload was begun. An error is that of
-// WriteBack.Accept.
+// AcceptComplete reports whether the journal may acknowledge the completion of an upload: its
+// bucket may have been changed since the upload began. Errors are those of WriteBack.Accept.
 func (u *Uploads) AcceptComplete(ctx context.Context, up *Upload) (bool, error) {
 	if u.moved(up) {
 		return false, nil
@@ -121,17 +120,16 @@ func (u *Uploads) AcceptComplete(ctx context.Context, up *Upload) (bool, error) 
 	return false, err
 }
 
-// Complete acknowledges the completion of an upload by the journal, of the
-// parts that are named by Number and ETag. When it returns nil the object is on
-// disk, synced, and what the key holds.
+// Complete acknowledges the completion of an upload, with the parts named by Number and ETag. When
+// it returns nil, the object is synced to disk, and is what the key holds.
 func (u *Uploads) Complete(ctx context.Context, up *Upload, etag string, header http.Header, parts []Part) error {
 	change := u.cache.Begin(up.Key)
 	defer change.End()
 	return u.acceptor.acknowledged(u.journal.Uploads.Complete(ctx, up, journal.Entry{Key: up.Key, ETag: etag, Modified: now(), Header: header, Parts: parts}))
 }
 
-// Completed returns the ETag and the headers of the object that an upload of a key was
-// completed to not long ago; false if that is not known.
+// Completed returns the ETag and the headers of the object that an upload of a key recently became;
+// false if that is not known.
 func (u *Uploads) Completed(key akigw.Key, id string) (etag string, header http.Header, ok bool) {
 	if u.journal == nil {
 		return "", nil, false
@@ -142,32 +140,32 @@ func (u *Uploads) Completed(key akigw.Key, id string) (etag string, header http.
 	return "", nil, false
 }
 
-// Abort acknowledges the abort of an upload, also of one that was moved: then
-// the one at the upstream is aborted soon.
+// Abort acknowledges the abort of an upload. If the upload was moved, the one in the upstream is
+// aborted soon.
 func (u *Uploads) Abort(ctx context.Context, up *Upload) error {
 	return u.acceptor.acknowledged(u.journal.Uploads.Abort(ctx, up))
 }
 
-// AbortAll ends the uploads to a bucket that was deleted.
+// AbortAll aborts the uploads to a bucket that was deleted.
 func (u *Uploads) AbortAll(ctx context.Context, bucket string) {
 	for _, up := range u.Of(bucket) {
 		if err := u.journal.Uploads.Abort(ctx, up); err != nil && !errors.Is(err, ErrNoUpload) {
-			u.log.Warn("a multipart upload to a bucket that is gone could not be aborted; it is when it expires", "key", up.Key.String(), "error", err)
+			u.log.Warn("a multipart upload to a deleted bucket could not be aborted; it will be aborted when it expires", "key", up.Key.String(), "error", err)
 		}
 	}
 }
 
-// moved reports whether an upload goes on at the upstream.
+// moved reports whether an upload continues in the upstream.
 func (u *Uploads) moved(up *Upload) bool { return u.journal.UploadID(up.Number) != "" }
 
-// Move takes an upload to the upstream, with some of its parts in the journal,
-// and returns the upload id there. From then on new parts go to that. When it is
-// completed there, Abort ends it here.
+// Move moves an upload to the upstream, with some of its parts in the journal, and returns the
+// upload ID there. From then on new parts go to that upload. When it has been completed there,
+// Abort ends it here.
 func (u *Uploads) Move(ctx context.Context, up *Upload, parts []Part) (string, error) {
 	return u.pool.Forward(ctx, up, parts)
 }
 
-// LocalParts are those of the wanted parts that are in the journal.
+// LocalParts returns the wanted parts that are in the journal.
 func (u *Uploads) LocalParts(up *Upload, wanted []Part) ([]Part, error) {
 	have, err := u.journal.Uploads.Parts(up)
 	return slices.DeleteFunc(have, func(p Part) bool {
@@ -175,10 +173,10 @@ func (u *Uploads) LocalParts(up *Upload, wanted []Part) ([]Part, error) {
 	}), err
 }
 
-// expireEvery is how often uploads are looked through.
+// expireEvery is how often uploads are checked for expiry.
 const expireEvery = time.Hour
 
-// runExpiry aborts uploads of which no part came for long, until ctx ends.
+// runExpiry aborts uploads that have received no part for too long, until ctx ends.
 func (u *Uploads) runExpiry(ctx context.Context) {
 	if u.maxAge == 0 {
 		return
@@ -197,7 +195,7 @@ func (u *Uploads) runExpiry(ctx context.Context) {
 	}
 }
 
-// expire aborts an upload if no part of it came for long.
+// expire aborts an upload if it has received no part for too long.
 func (u *Uploads) expire(ctx context.Context, up *Upload) {
 	last := up.Begun
 	parts, err := u.journal.Uploads.Parts(up)
@@ -210,8 +208,8 @@ func (u *Uploads) expire(ctx context.Context, up *Upload) {
 		return
 	}
 	if err := u.journal.Uploads.Abort(ctx, up); err != nil && !errors.Is(err, ErrNoUpload) {
-		u.log.Warn("a multipart upload that got no part for long could not be aborted", "key", up.Key.String(), "error", err)
+		u.log.Warn("an expired multipart upload could not be aborted", "key", up.Key.String(), "error", err)
 		return
 	}
-	u.log.Info("aborted a multipart upload that got no part for long", "key", up.Key.String(), "upload_id", up.ID, "parts", len(parts), "last_part", last)
+	u.log.Info("aborted an expired multipart upload, which had received no part for too long", "key", up.Key.String(), "upload_id", up.ID, "parts", len(parts), "last_part", last)
 }

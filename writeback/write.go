@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// Write is a body that is going to be acknowledged by the journal: an object's, or a part's. It is
-// for one goroutine, which must call Discard at the end.
+// Write is a body that the journal will acknowledge: an object's or a part's. It is for one
+// goroutine, which must call Discard at the end.
 type Write struct {
 	acceptor *acceptor
 	cache    overlay.Cache
@@ -25,7 +25,7 @@ type Write struct {
 	endMD5   func() // nil without one
 }
 
-// Write implements io.Writer. It does not keep p.
+// Write implements io.Writer. It does not retain p.
 func (w *Write) Write(p []byte) (int, error) {
 	n, err := w.draft.Write(p)
 	if err != nil {
@@ -34,15 +34,14 @@ func (w *Write) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// MD5 starts an MD5 of the body, to be written to along with it. It ends with Discard.
+// MD5 starts an MD5 of the body. The caller writes the same bytes to it. It ends with Discard.
 func (w *Write) MD5() hash.Hash {
 	sum, end := w.hashers.start(w.size)
 	w.endMD5 = end
 	return sum
 }
 
-// Discard drops a body that is not going to be committed. It must be called, after
-// Commit too.
+// Discard drops a body that will not be committed. It must be called, also after Commit.
 func (w *Write) Discard() {
 	w.draft.Discard()
 	if w.endMD5 != nil {
@@ -53,10 +52,10 @@ func (w *Write) Discard() {
 	w.size = 0
 }
 
-// Commit acknowledges the body of an object: when it returns nil it is on disk, synced, and what
-// the key holds. etag is its MD5 in hex and quotes, header what goes upstream with
-// it. It returns the object's Last-Modified. The error is ErrPending if the bucket was changed
-// since Accept, and cannot be written back any more.
+// Commit acknowledges the body of an object: when it returns nil, the body is synced to disk, and
+// is what the key holds. etag is its MD5 in quoted hex, header is sent to the upstream with it. It
+// returns the object's Last-Modified. The error is ErrPending if the bucket was changed since
+// Accept and can no longer be written back.
 func (w *Write) Commit(ctx context.Context, etag string, header http.Header) (modified time.Time, err error) {
 	if err := w.acceptor.still(ctx, w.key.Bucket, w.epoch); err != nil {
 		return modified, err
@@ -71,11 +70,11 @@ func (w *Write) Commit(ctx context.Context, etag string, header http.Header) (mo
 // changed.
 type Upload = journal.Upload
 
-// Part is a part of one.
+// Part is a part of a multipart upload.
 type Part = journal.Part
 
-// CommitPart acknowledges the body as a part of an upload; p has its Number, ETag
-// and Header. It returns the part's Modified.
+// CommitPart acknowledges the body as a part of an upload; p has its Number, ETag and Header. It
+// returns the part's Modified.
 func (w *Write) CommitPart(ctx context.Context, u *Upload, p Part) (modified time.Time, err error) {
 	p.Modified = now()
 	return p.Modified, w.acceptor.acknowledged(w.acceptor.journal.Uploads.AddPart(ctx, u, w.draft, p))

@@ -1,12 +1,12 @@
 // Package writeback acknowledges writes before the upstream has them: it decides which writes may
-// be, takes their bodies into the journal, and has the upload pool take them to the upstream. It
+// be acknowledged, receives their bodies into the journal, and lets the upload pool upload them. It
 // keeps multipart uploads until they are completed, and dead letters until an operator decides.
 //
-// It promises that a write which it acknowledged is on disk, synced, and is what the key holds for
-// every read from then on; and that a request which is forwarded to the upstream does not
-// overtake it. A write whose outcome cannot be known in advance goes through to the upstream.
+// It promises that an acknowledged write is synced to disk and is what every read of the key sees
+// from then on; and that a request forwarded to the upstream does not overtake it. A write whose
+// outcome cannot be known in advance goes through to the upstream.
 //
-// What is pending is shown to readers by package overlay, on top of which the read cache is built:
+// Package overlay shows pending writes to readers. The read cache is built on top of it:
 //
 //	pending, err := writeback.Open(config, upstream, log)
 //	cache, err := tiers.New(tiers.Options{Overlay: pending, ...})
@@ -38,19 +38,19 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// Upstream is what pending writes are taken to.
+// Upstream is where pending writes are uploaded.
 type Upstream interface {
 	// Do sends a signed request and returns the response, whatever its status.
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
-	// Owner is the name of the upstream that has a bucket.
+	// Owner returns the name of the upstream that has a bucket.
 	Owner(bucket string) string
-	// Origin is a number for the endpoint that a bucket's objects come from.
+	// Origin returns a number for the endpoint that a bucket's objects come from.
 	Origin(bucket string) uint64
 }
 
-// Open opens the journal in config.Dir, and returns the overlay of what it holds. If there is no
-// journal and none can be created, nothing was ever acknowledged: the overlay is off and says
-// why, and writes go through until a restart.
+// Open opens the journal in config.Dir, and returns the overlay of its content. If there is no
+// journal and none can be created, nothing was ever acknowledged: the overlay is off and says why,
+// and writes go through until a restart.
 func Open(c Config, upstream overlay.Upstream, log *slog.Logger) (*overlay.Overlay, error) {
 	var fs vfs.FS = vfs.Disk{}
 	if c.Fault != nil {
@@ -61,19 +61,19 @@ func Open(c Config, upstream overlay.Upstream, log *slog.Logger) (*overlay.Overl
 		SyncTimeout: time.Duration(c.SyncTimeoutSecs) * time.Second, MaxDates: c.MaxDates, ScrubRate: int64(c.ScrubBytesPerSec),
 	})
 	if vfs.Unwritable(err) && journal.Empty(c.Dir) && (c.SecondDir == "" || journal.Empty(c.SecondDir)) {
-		log.Error("the journal cannot be made; nothing was acknowledged from it, and writes go through: make room or mend the disk, and restart the gateway", "dir", c.Dir, "error", err)
-		return overlay.Off(fmt.Sprintf("it cannot be made, so writes go through until a restart: %v", err)), nil
+		log.Error("the journal cannot be created; nothing was acknowledged from it, and writes go through: free some space or repair the disk, and restart the gateway", "dir", c.Dir, "error", err)
+		return overlay.Off(fmt.Sprintf("it cannot be created, so writes go through until a restart: %v", err)), nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	if st := j.Stats(); st.Pending+st.Dead > 0 {
-		log.Info("the journal holds writes that are not upstream yet", "pending", st.Pending, "bytes", st.Bytes, "dead_letters", st.Dead)
+		log.Info("the journal holds writes that are not in the upstream yet", "pending", st.Pending, "bytes", st.Bytes, "dead_letters", st.Dead)
 	}
 	return overlay.New(j, upstream), nil
 }
 
-// Options is what a WriteBack is made of.
+// Options configure a WriteBack.
 type Options struct {
 	Config   Config
 	Parallel uploadpool.ParallelConfig
@@ -84,18 +84,17 @@ type Options struct {
 	Cache    overlay.Cache
 	Upstream Upstream
 	Rules    Rules
-	Log      *slog.Logger // nil: none
-	// Metrics is where writes are counted and the journal is shown; nil: in a set that nobody
-	// shows.
+	Log      *slog.Logger // nil: nothing is logged
+	// Metrics is the set of the metrics of writes and of the journal; nil: a private one.
 	Metrics *metrics.Set
 }
 
-// WriteBack is what writes back. One without a journal accepts nothing, and has nothing pending.
-// All methods but Run and Close may be called from any goroutine.
+// WriteBack writes back. Without a journal it accepts nothing, and has nothing pending. All methods
+// except Run and Close are safe for concurrent use.
 type WriteBack struct {
 	// Flusher has pending writes uploaded.
 	*flush.Flusher
-	// Overlay is what is pending, as reads see it.
+	// Overlay shows the pending writes to reads.
 	Overlay *overlay.Overlay
 	// Uploads are the multipart uploads in the journal.
 	Uploads *Uploads
@@ -103,7 +102,7 @@ type WriteBack struct {
 	DeadLetters *DeadLetters
 
 	journal  *journal.Journal // nil: nothing is written back
-	pool     *uploadpool.Pool // nil with it
+	pool     *uploadpool.Pool // nil if journal is nil
 	buckets  *buckets.Buckets
 	acceptor *acceptor
 	hashers  *hashers
@@ -114,7 +113,7 @@ type WriteBack struct {
 	upstream Upstream
 }
 
-// New makes a WriteBack over a journal that was just opened. It uploads nothing until Run.
+// New returns a WriteBack over a journal that was just opened. It uploads nothing until Run.
 func New(o Options) *WriteBack {
 	if o.Overlay == nil {
 		o.Overlay = overlay.Off("")
@@ -130,7 +129,7 @@ func New(o Options) *WriteBack {
 		w.pool = uploadpool.New(uploadpool.Config{
 			Parallel: o.Parallel, Batch: o.Batch, Journal: w.journal, Upstream: o.Upstream, Log: o.Log, Metrics: o.Metrics,
 			Begin: func(key akigw.Key) uploadpool.Change { return o.Cache.Begin(key) }, Packs: w.packs,
-			Admit: w.buckets.MayFlush, OnNoResponse: w.buckets.Unanswered, OnRecovery: w.buckets.Succeeded, OnNoSuchBucket: w.buckets.Gone, OnRejected: w.buckets.Refused, OnETagMismatch: w.buckets.OtherETag,
+			Admit: w.buckets.MayFlush, OnNoResponse: w.buckets.NoResponse, OnRecovery: w.buckets.Recovered, OnNoSuchBucket: w.buckets.NoSuchBucket, OnRejected: w.buckets.Rejected, OnETagMismatch: w.buckets.ETagMismatch,
 		})
 		w.gauges = newGauges(o.Metrics, w.journal, w.pool, w.pausedBuckets)
 	}
@@ -140,8 +139,8 @@ func New(o Options) *WriteBack {
 	return w
 }
 
-// pausedBuckets is the number of buckets whose pending writes are held back until an operator
-// has decided.
+// pausedBuckets returns the number of buckets whose pending writes are held back until an operator
+// decides.
 func (w *WriteBack) pausedBuckets() (n int) {
 	for _, bucket := range w.buckets.Paused() {
 		if w.Overlay.Any(bucket) {
@@ -151,22 +150,22 @@ func (w *WriteBack) pausedBuckets() (n int) {
 	return n
 }
 
-// Run uploads what is pending until ctx ends.
+// Run uploads pending writes until ctx ends.
 func (w *WriteBack) Run(ctx context.Context) error {
 	if w.journal == nil {
 		<-ctx.Done()
 		return nil
 	}
 	var wait sync.WaitGroup
-	wait.Go(func() { _ = w.pool.Run(ctx) }) // it ends with ctx, without an error
+	wait.Go(func() { _ = w.pool.Run(ctx) }) // it returns nil when ctx ends
 	wait.Go(func() { w.Uploads.runExpiry(ctx) })
 	wait.Go(func() { w.buckets.Run(ctx) })
 	wait.Wait()
 	return nil
 }
 
-// Close ends what Run and the methods left behind. The Overlay, and the journal with it, is closed
-// after it. No other method may be running.
+// Close ends the background work of Run and the other methods. The Overlay, and with it the
+// journal, must be closed after it. No other method may be running.
 func (w *WriteBack) Close() error {
 	if w.gauges != nil {
 		w.gauges.close()
@@ -176,8 +175,8 @@ func (w *WriteBack) Close() error {
 	return nil
 }
 
-// unanswered makes the function that returns the error of a request for a key whose upstream has
-// stopped answering, nil for one that has not.
+// unanswered returns a function that returns the error for a request for a key whose upstream has
+// stopped responding, nil for one that has not.
 func unanswered(upstream Upstream) func(akigw.Key) error {
 	u, ok := upstream.(interface {
 		Suspect(bucket string) (suspect bool, begins <-chan struct{})
@@ -193,34 +192,34 @@ func unanswered(upstream Upstream) func(akigw.Key) error {
 	}
 }
 
-// packs reports whether a rule lets an object of size bytes go into a pack.
+// packs reports whether a rule puts an object of size bytes into a pack.
 func (w *WriteBack) packs(key akigw.Key, size int64) bool {
 	settings := w.rules.For(key.Bucket, key.Name)
 	return settings.Back && size <= settings.Pack && settings.Pack > 0
 }
 
-// WritesBack reports whether a listing of a bucket has to look at the overlay: a rule lets
-// something of it be written back, or something of it is pending or translated.
+// WritesBack reports whether a listing of a bucket must use the overlay: a rule may write something
+// in it back, or something in it is pending or translated.
 func (w *WriteBack) WritesBack(bucket string) bool {
 	return w.journal != nil && (w.Overlay.Any(bucket) || w.rules.Backs(bucket) || w.Overlay.Translates(bucket))
 }
 
-// Reserved reports whether a key is the gateway's own, see overlay.ReservedPrefix.
+// Reserved reports whether a key belongs to the gateway itself, see overlay.ReservedPrefix.
 func (w *WriteBack) Reserved(key akigw.Key) bool {
 	return pack.IsName(key.Name) && w.WritesBack(key.Bucket)
 }
 
-// ChangeBucket says that a bucket is being created, deleted or configured: until end no
-// write to it is acknowledged by the journal. end is told whether the bucket was changed, or
-// may have been, and whether it is gone.
-func (w *WriteBack) ChangeBucket(bucket string) (end func(changed, gone bool)) {
+// ChangeBucket says that a bucket is being created, deleted or configured: until end, no write to
+// it is acknowledged in the journal. The arguments of end say whether the bucket was or may have
+// been changed, and whether it was deleted.
+func (w *WriteBack) ChangeBucket(bucket string) (end func(changed, deleted bool)) {
 	if w.journal == nil {
 		return func(bool, bool) {}
 	}
 	over := w.buckets.Change(bucket)
-	return func(changed, gone bool) {
+	return func(changed, deleted bool) {
 		switch {
-		case gone:
+		case deleted:
 			over(buckets.Removed)
 		case changed:
 			over(buckets.Changed)
@@ -233,8 +232,7 @@ func (w *WriteBack) ChangeBucket(bucket string) (end func(changed, gone bool)) {
 	}
 }
 
-// Resume takes what is pending for an upstream there at once, because it has answered
-// again.
+// Resume uploads the pending writes for an upstream at once, because it responds again.
 func (w *WriteBack) Resume(upstream string) {
 	if w.journal == nil {
 		return
@@ -243,11 +241,11 @@ func (w *WriteBack) Resume(upstream string) {
 	w.pool.Resume(upstream)
 }
 
-// errOff: the parts of an upload have to be noted in the journal.
+// errOff: there is no journal to record the parts of an upload in.
 const errOff = akigw.Error("the journal is not open")
 
 // Send writes an object as one multipart upload that leaves nothing behind, even if the process
-// ends meanwhile. body may be read by several goroutines at a time.
+// ends meanwhile. body may be read concurrently.
 func (w *WriteBack) Send(ctx context.Context, to akigw.Key, contentType string, body io.ReaderAt, size int64) error {
 	if w.journal == nil {
 		return errOff

@@ -11,9 +11,9 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// Caps bound the number of connections.
+// Caps limit the number of connections.
 type Caps struct {
-	Connections int // in all, 0: no limit
+	Connections int // total, 0: no limit
 	PerAddress  int // from one IPv4 address or IPv6 /64, 0: no limit
 	// Greeting is sent to a connection over a cap before it is closed; nil if its client would not
 	// understand it (TLS).
@@ -22,7 +22,7 @@ type Caps struct {
 	Metrics *metrics.Set
 }
 
-// Capped closes connections over the caps as soon as they are accepted.
+// Capped returns a listener that closes connections over the caps as soon as they are accepted.
 func Capped(l net.Listener, caps Caps) net.Listener {
 	set := cmp.Or(caps.Metrics, metrics.NewSet())
 	return &capped{Listener: l, caps: caps, from: map[netip.Prefix]int{},
@@ -43,7 +43,7 @@ type capped struct {
 	from  map[netip.Prefix]int // guarded by mu
 }
 
-// greetingTimeout bounds how long a refused client may take to read the greeting.
+// greetingTimeout is how long a refused client may take to read the greeting.
 const greetingTimeout = 100 * time.Millisecond
 
 // Accept implements net.Listener.
@@ -94,7 +94,7 @@ func (l *capped) remove(address netip.Prefix) {
 	}
 }
 
-// network returns the addresses that count as one.
+// network returns the address range that is counted together.
 func network(a net.Addr) netip.Prefix {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {

@@ -1,12 +1,12 @@
 // Package httpguard stands between the network and net/http. It reads the head of every request
-// before net/http does, and refuses what that library accepts, joins or hides: two lengths at once,
-// bare line feeds, folded lines, invalid hosts, targets for another host than the Host header's. It
-// bounds the number of connections, in all and by address, and closes connections that transfer too
+// before net/http does, and refuses what net/http accepts, merges or hides: two lengths, bare line
+// feeds, folded lines, invalid hosts, a target for a host other than the Host header's. It limits
+// the number of connections, in total and by address, and closes connections that transfer too
 // slowly. It also has the fast path, which answers a request without net/http.
 //
-// It does not interpret requests: net/http parses a head that passes, byte for byte. A refused head
-// never gets there. net/http gets a substitute instead, whose context has the Refusal to answer
-// with.
+// It does not interpret requests: a head that passes is given to net/http byte for byte. A refused
+// head never gets there. Instead net/http gets a substitute, whose context has the Refusal to
+// answer with.
 package httpguard
 
 import (
@@ -23,14 +23,14 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// Limits bound the connections of a listener.
+// Limits apply to the connections of a listener.
 type Limits struct {
-	// HeadBytes is the longest request line with headers, in bytes, and HeadTime the longest time
-	// from its first byte to its last.
+	// HeadBytes is the maximum size of the request line with headers, in bytes, and HeadTime the
+	// maximum time from its first byte to its last.
 	HeadBytes int
 	HeadTime  time.Duration
-	// Rate is how many bytes per second a client must at least send of a body, or accept of a
-	// response, over any Window of waiting for it. 0 means no limit.
+	// Rate is the minimum number of bytes per second that a client must send of a body, or accept
+	// of a response, over any Window in which the server waits for it. 0 means no limit.
 	Rate   int64
 	Window time.Duration
 	// Metrics counts refused requests; nil keeps the metric private.
@@ -45,13 +45,13 @@ type conn struct {
 	refused *metrics.Counter
 	refusal atomic.Pointer[s3err.Error] // set before the substitute is passed on
 
-	in   readAhead // what was read and not passed on
+	in   readAhead // bytes read but not passed on
 	pass int       // how many bytes of it may be passed on
-	body int64     // bytes of the current body still to be read; -1: all that follow
+	body int64     // bytes of the current body still to be read; -1: all following bytes
 	err  error     // sticky error of reads
 
 	chunked bool      // the current body is chunked; it is the last one
-	headBy  time.Time // when the current head has to be complete, zero if none has begun
+	headBy  time.Time // deadline of the current head, zero if none has begun
 	pace    pace      // of the current body
 
 	deadline readDeadline
@@ -66,7 +66,7 @@ func newConn(c net.Conn, limits Limits, refused *metrics.Counter) *conn {
 
 type connKey struct{}
 
-// ConnContext is for http.Server.ConnContext: Refusal, Hold and Release need it.
+// ConnContext is for http.Server.ConnContext. Refusal, Hold and Release need it.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if c, ok := c.(*conn); ok {
 		return context.WithValue(ctx, connKey{}, c)
@@ -87,8 +87,8 @@ type closing struct {
 	closed    bool // guarded by mu
 }
 
-// begin says that the fast path answers: until end, close is postponed. It returns false if the
-// connection is closed.
+// begin marks the beginning of a response on the fast path: until end, close is postponed. It
+// returns false if the connection is closed.
 func (s *closing) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *closing) begin() bool {
 	return s.answering
 }
 
-// end says that the response was sent, and reports whether the connection is to be closed.
+// end marks the end of the response, and reports whether the connection must be closed.
 func (s *closing) end() (closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +104,7 @@ func (s *closing) end() (closed bool) {
 	return s.closed
 }
 
-// close marks the connection as closed, and reports whether that is postponed.
+// close marks the connection as closed, and reports whether closing is postponed.
 func (s *closing) close() (postponed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,13 +113,13 @@ func (s *closing) close() (postponed bool) {
 }
 
 // FastPath answers a GET request by writing to w, or returns false and has sent nothing: then
-// net/http handles the request. It gets requests that have no body and are not the first of their
+// net/http handles the request. It gets requests without a body that are not the first of their
 // connection. What is written is not copied, and must not change until Flush or until FastPath
 // returns. A panic closes the connection.
 //
-// It is for responses that need no more of a server than to read a head and to write a response. For
-// these net/http's background read of the connection, its timers and its buffers cost more than the
-// response does.
+// It is for responses that only need the head to be read and the response to be written. For these,
+// net/http's background read of the connection, its timers and its buffers cost more than the
+// response itself.
 type FastPath func(w http.ResponseWriter, r *http.Request) bool
 
 // fastPath is the fast path of one connection.
@@ -128,17 +128,17 @@ type fastPath struct {
 	idle   time.Duration
 	remote string // address of the client
 	used   bool   // net/http has had a request
-	misses int    // requests in a row that were not answered
+	misses int    // consecutive requests that were not answered
 }
 
-// After missLimit misses in a row only one of missInterval requests is tried, because a miss costs
-// that its head is parsed twice.
+// After missLimit consecutive misses only one of missInterval requests is tried, because after a
+// miss the head is parsed a second time.
 const (
 	missLimit    = 4
 	missInterval = 16
 )
 
-// wants reports whether a request is to be tried.
+// wants reports whether to try a request.
 func (f *fastPath) wants(head []byte) bool {
 	if !f.used { // at a shutdown net/http waits five seconds for a connection without any request
 		f.used = true
@@ -151,8 +151,8 @@ func (f *fastPath) wants(head []byte) bool {
 	return f.misses <= missLimit || f.misses%missInterval == 0
 }
 
-// pace is how fast the client sends a body, over the current window.
+// pace measures how fast the client sends a body in the current window.
 type pace struct {
-	waited time.Duration // for the client
-	got    int64         // bytes
+	waited time.Duration // time spent waiting for the client
+	got    int64         // bytes received
 }

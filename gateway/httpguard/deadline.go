@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// readDeadline is the earlier one of the deadlines that net/http sets and that httpguard needs.
+// readDeadline is the earlier of the deadlines set by net/http and by httpguard.
 type readDeadline struct {
 	conn net.Conn
 
@@ -31,7 +31,8 @@ func (d *readDeadline) setOwn(t time.Time) {
 	_ = d.applyLocked() // a closed connection fails the next read
 }
 
-// extend moves the deadline of net/http to idle from now, unless that is less than a quarter of idle later.
+// extend moves the deadline of net/http to idle from now, if that is later by at least a quarter of
+// idle.
 func (d *readDeadline) extend(idle time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -24,7 +24,7 @@ func WithFastPath(answer FastPath, idle time.Duration) func(context.Context, net
 	}
 }
 
-// tryFast has the fast path answer the request with this head, if it can. After an error the
+// tryFast answers the request with this head on the fast path, if possible. After an error the
 // connection cannot be used.
 func (c *conn) tryFast(head []byte) (answered bool, err error) {
 	if !c.fast.wants(head) {
@@ -52,7 +52,7 @@ func (c *conn) tryFast(head []byte) (answered bool, err error) {
 	return answered, nil
 }
 
-// ordinary reports whether a request asks nothing of its connection but to stay open.
+// ordinary reports whether a request asks nothing of its connection except to stay open.
 func ordinary(r *http.Request) bool {
 	for _, v := range r.Header["Connection"] {
 		if !strings.EqualFold(v, "keep-alive") {
@@ -62,7 +62,7 @@ func ordinary(r *http.Request) bool {
 	return !r.Close && r.ProtoAtLeast(1, 1) && len(r.Header["Expect"])+len(r.Header["Upgrade"]) == 0
 }
 
-// fastMemory is what a response on the fast path needs and the next one can use again.
+// fastMemory is the memory for a response on the fast path, which the next one can reuse.
 type fastMemory struct {
 	bytes  bytes.Reader
 	buffer *bufio.Reader
@@ -85,7 +85,7 @@ func (m *fastMemory) parse(head []byte) (*http.Request, error) {
 	return r, err
 }
 
-// now returns the time as in a header. It is formatted once a second.
+// now returns the time formatted for a header. It is formatted once a second.
 func (m *fastMemory) now() []byte {
 	if now := time.Now(); now.Unix() != m.second {
 		m.second, m.date = now.Unix(), now.UTC().AppendFormat(m.date[:0], http.TimeFormat)
@@ -99,16 +99,16 @@ func (m *fastMemory) free() {
 }
 
 // response is a response on the fast path as an http.ResponseWriter. What is written is held until
-// Flush, and goes out by one system call.
+// Flush, and sent with one system call.
 type response struct {
 	conn   *conn
 	memory *fastMemory
-	wrote  bool // the header
+	wrote  bool // the header has been written
 	err    error
 	most   int64 // bytes that may be held; 0: no limit
 }
 
-// answer has the fast path answer r. After an error the response is not complete.
+// answer answers r on the fast path. After an error the response is incomplete.
 func (w *response) answer(fast FastPath, r *http.Request) (answered bool, err error) {
 	defer func() {
 		if p := recover(); p != nil { // the handler has logged it
@@ -126,7 +126,7 @@ func (w *response) answer(fast FastPath, r *http.Request) (answered bool, err er
 // Header implements http.ResponseWriter.
 func (w *response) Header() http.Header { return w.memory.header }
 
-// HoldAtMost bounds what is held, in bytes.
+// HoldAtMost limits how many bytes are held.
 func (w *response) HoldAtMost(n int64) { w.most = n }
 
 // WriteHeader implements http.ResponseWriter.

@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// substitute is what net/http gets in place of a refused head. No head that passes can have its
+// substitute is what net/http gets in place of a refused head. A head that passes cannot have its
 // target.
 const (
 	substituteTarget = "*"
@@ -27,7 +27,7 @@ func Refusal(r *http.Request) *s3err.Error {
 	return nil
 }
 
-// readHead reads until there is a whole head, and decides about it. It returns without one if more
+// readHead reads until there is a complete head, and decides about it. It returns earlier if more
 // has to be read. p is scratch memory.
 func (c *conn) readHead(p []byte) error {
 	end := headEnd(c.in.held())
@@ -63,7 +63,7 @@ func (c *conn) readHead(p []byte) error {
 	return nil
 }
 
-// passHead passes a head of end bytes on, and what was read ahead of its body.
+// passHead passes on a head of end bytes, and what was read of its body.
 func (c *conn) passHead(end, ahead int, body int64) {
 	c.pass, c.body, c.chunked, c.pace = end, body, body < 0, pace{}
 	if body > 0 {
@@ -75,8 +75,8 @@ func (c *conn) passHead(end, ahead int, body int64) {
 	}
 }
 
-// headEnd returns the length of a whole head, -1 if it is not whole. A bare line feed ends a head for
-// other servers: it must not be able to hide a second one.
+// headEnd returns the length of a complete head, -1 if it is incomplete. A bare line feed ends a
+// head for other servers, so it must not be able to hide a second head.
 func headEnd(b []byte) int {
 	if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
 		return i + 4
@@ -84,7 +84,7 @@ func headEnd(b []byte) int {
 	return -1
 }
 
-// refuse puts the substitute in the place of everything that was read.
+// refuse replaces everything that was read by the substitute.
 func (c *conn) refuse(refusal *s3err.Error) {
 	c.refused.Inc()
 	c.refusal.Store(refusal)

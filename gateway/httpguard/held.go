@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// copyLimit is the largest write that net/http makes from a buffer of its own; larger ones are the
+// copyLimit is the largest write that net/http makes from its own buffers; larger ones are the
 // handler's slices.
 const copyLimit = 4 << 10
 
@@ -14,16 +14,16 @@ const copyLimit = 4 << 10
 // response and the beginning of its body.
 var copies = sync.Pool{New: func() any { b := make([]byte, 0, 2*copyLimit); return &b }}
 
-// heldWrites are the writes of a connection that wait to be sent together.
+// heldWrites holds the writes of a connection that are to be sent together.
 type heldWrites struct {
 	holding  bool // writes of net/http are held
 	buffers  net.Buffers
-	size     int       // bytes of buffers
+	size     int       // total size of buffers
 	copied   []byte    // the memory of those buffers that had to be copied
 	deadline time.Time // of writes, held or not
 }
 
-// add holds p. A p of more than copyLimit bytes must not change until it was sent.
+// add holds p. A p of more than copyLimit bytes must not change until it has been sent.
 func (h *heldWrites) add(p []byte) {
 	if len(p) == 0 {
 		return
@@ -38,7 +38,7 @@ func (h *heldWrites) add(p []byte) {
 	h.lend(h.copied[at:])
 }
 
-// lend holds p, which must not change until it was sent.
+// lend holds p, which must not change until it has been sent.
 func (h *heldWrites) lend(p []byte) {
 	h.buffers = append(h.buffers, p)
 	h.size += len(p)
@@ -52,7 +52,7 @@ func (h *heldWrites) memory() []byte {
 	return h.copied
 }
 
-// drop forgets what is held.
+// drop discards what is held.
 func (h *heldWrites) drop() {
 	clear(h.buffers)
 	h.buffers, h.size = h.buffers[:0], 0

@@ -4,10 +4,10 @@ import (
 	"net/http"
 )
 
-// Hold has what is written to r's connection from now on wait for Release, so that headers and body
-// go out by one system call. Slices of more than 4 KiB are not copied: until Release they must not
-// change. It returns false if the connection cannot hold; then writes go out at once, and Release
-// does nothing. It is for the goroutine of the handler.
+// Hold makes later writes to r's connection wait for Release, so that headers and body are sent
+// with one system call. Slices of more than 4 KiB are not copied: they must not change until
+// Release. It returns false if the connection cannot hold; then writes are sent at once, and
+// Release does nothing. It is for the goroutine of the handler.
 func Hold(r *http.Request) bool {
 	c := connOf(r)
 	if c != nil {
@@ -38,7 +38,7 @@ func (c *conn) sendHeld() error {
 	}
 	to := c.Conn
 	if counted, ok := to.(*countedConn); ok {
-		to = counted.Conn // which sends all of them by one system call
+		to = counted.Conn // which sends all of them with one system call
 	}
 	_, err := all.WriteTo(to)
 	return err

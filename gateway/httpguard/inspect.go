@@ -34,8 +34,8 @@ const (
 // maxFields is the largest number of header lines.
 const maxFields = 128
 
-// malformedSoFar returns what is wrong with the complete lines of a head whose end has not been read,
-// and may never come in a form that ends the head here.
+// malformedSoFar returns what is wrong with the complete lines of a head that has no end yet. A
+// malformed head may never end in a way that is recognised here.
 func malformedSoFar(b []byte) *s3err.Error {
 	for i, c := range b {
 		if c == '\n' && (i == 0 || b[i-1] != '\r') {
@@ -79,7 +79,7 @@ func inspect(head []byte) (body int64, refusal *s3err.Error) {
 	return max(f.length, 0), nil
 }
 
-// cutLine cuts off the first line. It does not cut at a bare line feed, so that plain sees it.
+// cutLine cuts off the first line. It does not cut at a bare line feed, so that plain finds it.
 func cutLine(b []byte) (line, rest []byte) {
 	if i := bytes.IndexByte(b, '\n'); i > 0 && b[i-1] == '\r' {
 		return b[:i-1], b[i+1:]
@@ -116,9 +116,9 @@ func inspectRequestLine(line []byte) (oldVersion bool, authority string, refusal
 	return oldVersion, authority, refusal
 }
 
-// absolute returns the authority of a target in absolute form, which a server has to accept
-// (RFC 9112 §3.2.2). It uses the parser of net/http, so that both see the same authority. Both
-// schemes are accepted: TLS may end at a proxy in front of the gateway.
+// absolute returns the authority of a target in absolute form, which a server must accept (RFC 9112
+// §3.2.2). It uses the parser of net/http, so that both see the same authority. Both schemes are
+// accepted, because TLS may end at a proxy in front of the gateway.
 func absolute(target []byte) (authority string, refusal *s3err.Error) {
 	u, err := url.ParseRequestURI(string(target))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
@@ -136,8 +136,8 @@ var control = func() (set [256]bool) {
 	return set
 }()
 
-// plain refuses control characters: a line feed or carriage return inside a line, and any other one
-// that a parser may treat as special.
+// plain refuses control characters: a line feed or carriage return inside a line, and any other
+// that a parser may treat specially.
 func plain(line []byte) *s3err.Error {
 	i := slices.IndexFunc(line, func(c byte) bool { return control[c] })
 	switch {
@@ -151,10 +151,10 @@ func plain(line []byte) *s3err.Error {
 	return malformed(badField)
 }
 
-// fields collects what the headers tell about the framing of the request.
+// fields collects what the headers say about the framing of the request.
 type fields struct {
 	hosts   int
-	host    []byte // the last one
+	host    []byte // the last Host header
 	length  int64  // -1: none
 	chunked bool
 }
@@ -204,7 +204,7 @@ func (f *fields) add(line []byte) *s3err.Error {
 	return nil
 }
 
-// length parses a number that has nothing but digits.
+// length parses a number that consists of digits only.
 func length(value []byte) (n int64, ok bool) {
 	if len(value) == 0 || len(value) > 18 {
 		return 0, false

@@ -53,7 +53,7 @@ func (tooSlow) Timeout() bool   { return true }
 func (tooSlow) Temporary() bool { return false }
 func (tooSlow) Unwrap() error   { return os.ErrDeadlineExceeded }
 
-// renewWriteDeadline gives the client time to accept n bytes.
+// renewWriteDeadline extends the deadline so that the client has time to accept n bytes.
 func (c *conn) renewWriteDeadline(n int) error {
 	if c.limits.Rate == 0 {
 		return nil

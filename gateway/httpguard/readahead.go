@@ -9,20 +9,20 @@ import (
 // headBuffer is the size in bytes of a new buffer for heads.
 const headBuffer = 4 << 10
 
-// heads is the pool of buffers for heads. None of them is smaller than headBuffer.
+// heads is the pool of buffers for heads. Each has at least headBuffer bytes.
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, headBuffer); return &b }}
 
 // minRead is the smallest buffer of a caller into which a head is read.
 const minRead = 1 << 10
 
-// readAhead has bytes of a connection that were read and not passed on. It has no buffer while there
-// are none.
+// readAhead holds bytes of a connection that were read but not passed on. It has no buffer while
+// there are none.
 type readAhead struct {
 	buf []byte
 	at  int // how much of buf has been passed on
 }
 
-// held returns the bytes, which are valid until the next call of another method.
+// held returns the bytes, valid until the next call of another method.
 func (b *readAhead) held() []byte { return b.buf[b.at:] }
 
 // take moves up to n bytes to p.
@@ -32,7 +32,7 @@ func (b *readAhead) take(p []byte, n int) int {
 	return n
 }
 
-// drop drops n bytes, and the buffer with the last of them.
+// drop drops n bytes, and with the last of them the buffer.
 func (b *readAhead) drop(n int) {
 	b.at += n
 	if b.buf == nil || b.at < len(b.buf) {
@@ -44,7 +44,7 @@ func (b *readAhead) drop(n int) {
 	b.buf, b.at = nil, 0
 }
 
-// replace puts text in the place of the bytes, in the same buffer.
+// replace replaces the bytes by text, in the same buffer.
 func (b *readAhead) replace(text string) { b.buf, b.at = append(b.buf[:0], text...), 0 }
 
 // read reads once from a connection. With a scratch of at least minRead bytes an idle connection

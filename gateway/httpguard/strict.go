@@ -10,7 +10,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-// Strict makes the connections of a listener strict ones.
+// Strict returns a listener whose connections are strict.
 func Strict(l net.Listener, limits Limits) net.Listener {
 	return &strict{l, limits, cmp.Or(limits.Metrics, metrics.NewSet()).GetOrCreateCounter("akigw_wire_refused_requests_total")}
 }
@@ -46,7 +46,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		if err := c.readHead(p); err != nil {
 			return 0, err
 		}
-		// A read with a short buffer is net/http's look at the connection while a handler runs.
+		// A read with a short buffer is net/http's check of the connection while a handler runs.
 		if c.pass == 0 || c.body != 0 || len(p) < minRead || c.refusal.Load() != nil {
 			continue
 		}
@@ -75,7 +75,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// SetReadDeadline implements net.Conn. An earlier deadline of the connection's own has precedence.
+// SetReadDeadline implements net.Conn. An earlier deadline of the connection itself has precedence.
 func (c *conn) SetReadDeadline(t time.Time) error { return c.deadline.set(t) }
 
 // SetDeadline implements net.Conn.
@@ -92,11 +92,11 @@ func (c *conn) CloseWrite() error {
 }
 
 const (
-	// lingerBytes and lingerTime bound what is read behind the last request that was inspected, so
+	// lingerBytes and lingerTime limit what is read after the last request that was inspected, so
 	// that its client gets the response before the connection is reset.
 	lingerBytes = 256 << 10
 	lingerTime  = time.Second
-	// finishTimeout is how long a response on the fast path may still take when the connection is to
+	// finishTimeout is how long a response on the fast path may continue once the connection is to
 	// be closed.
 	finishTimeout = 10 * time.Second
 )

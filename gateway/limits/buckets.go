@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// Buckets tells which buckets there are.
+// Buckets lists the existing buckets.
 type Buckets interface {
 	// Upstreams returns the names of all upstreams.
 	Upstreams() []string
@@ -19,7 +19,7 @@ type Buckets interface {
 	BucketsOf(ctx context.Context, upstream string) ([]string, error)
 }
 
-// bucketCounter bounds the number of buckets. Only one CreateBucket is in progress at a time.
+// bucketCounter limits the number of buckets. Only one CreateBucket is in progress at a time.
 type bucketCounter struct {
 	max     int // 0: no limit
 	buckets Buckets
@@ -47,7 +47,7 @@ func (c *bucketCounter) begin(ctx context.Context, bucket string) (Reservation, 
 		return Reservation{}, ctx.Err()
 	}
 	n, exists, err := c.countLocked(ctx, bucket)
-	if err == nil && n >= c.max && !exists { // for an existing bucket the upstream gives the answer
+	if err == nil && n >= c.max && !exists { // for an existing bucket the upstream decides
 		err = s3err.TooManyBuckets
 	}
 	if err != nil {
@@ -65,9 +65,8 @@ const (
 	otherRetry    = 30 * time.Second
 )
 
-// countLocked returns how many buckets there are in all, and whether bucket is one of them. The
-// upstream that will own bucket has to answer. For any other one that fails, its last known number
-// counts.
+// countLocked returns the number of buckets, and whether bucket is one of them. The upstream that
+// will own bucket must respond. For any other one that fails, the last known number counts.
 func (c *bucketCounter) countLocked(ctx context.Context, bucket string) (n int, exists bool, err error) {
 	owner := c.buckets.OwnerOf(bucket)
 	var group errgroup.Group

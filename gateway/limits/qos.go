@@ -16,7 +16,7 @@ import (
 )
 
 // QoSConfig is one class of service: [[qos]]. A rule assigns objects to a class by its name. The
-// class named "default" has every object that no rule assigns.
+// class "default" has all objects that no rule assigns.
 type QoSConfig struct {
 	Name             string     `toml:"name" help:"name of the class, as rules refer to it; \"default\" is the class of objects that no rule assigns"`
 	IdentityRequests int        `toml:"identity_requests_per_sec" help:"requests per second of one access key; more are answered with 503 SlowDown. 0: no limit"`
@@ -29,7 +29,7 @@ type QoSConfig struct {
 // DefaultClass is the name of the class of objects that no rule assigns to another one.
 const DefaultClass = "default"
 
-// SetDefaults sets the values that hold unless they are configured.
+// SetDefaults sets the defaults.
 func (c *QoSConfig) SetDefaults() { c.Weight = 1 }
 
 // minBandwidth is the lowest bandwidth limit in bytes per second: a slower connection would be
@@ -62,8 +62,8 @@ type Rules interface {
 	For(bucket, key string) *rules.Settings
 }
 
-// QoS holds access keys and buckets to the limits of their classes. Its methods may be called from
-// any goroutine; a nil QoS limits nothing.
+// QoS enforces the limits of access keys and buckets. Its methods are safe for concurrent use; a
+// nil QoS limits nothing.
 type QoS struct {
 	rules   Rules
 	classes map[string]*QoSConfig
@@ -71,14 +71,14 @@ type QoS struct {
 
 	mu     sync.Mutex
 	limits map[limitKey]*limit // guarded by mu
-	shared map[limitKey]*limit // by class and kind, for those that found no room in limits; guarded by mu
+	shared map[limitKey]*limit // by class and kind, for keys that do not fit into limits; guarded by mu
 	swept  time.Time           // time of the last sweep; guarded by mu
 }
 
 // NewQoS returns the limits of some classes, nil if there are none. It fails if two classes have
 // the same name. A nil set keeps its metric private.
 func NewQoS(classes []QoSConfig, book Rules, set *metrics.Set) (*QoS, error) {
-	limited := cmp.Or(set, metrics.NewSet()).GetOrCreateCounter("akigw_gateway_qos_limited_total") // it is shown without classes, too
+	limited := cmp.Or(set, metrics.NewSet()).GetOrCreateCounter("akigw_gateway_qos_limited_total") // it is also shown without classes
 	if len(classes) == 0 {
 		return nil, nil
 	}
@@ -145,7 +145,7 @@ func (q *QoS) classOf(bucket, key string) *QoSConfig {
 	return q.classes[name]
 }
 
-// limitKey names who is limited: an access key or a bucket, in a class.
+// limitKey identifies what is limited: an access key or a bucket, in a class.
 type limitKey struct {
 	class, kind, who string
 }
@@ -179,10 +179,10 @@ func (l *limit) unused(now time.Time) bool {
 
 const (
 	// maxLimits bounds the memory. Clients can invent bucket names, so a limit in use is never
-	// dropped for a new one: only unused limits make room, and without room all newcomers of a
+	// dropped for a new one: only unused limits make space, and without space all newcomers of a
 	// class share one limit.
 	maxLimits = 10_000
-	// sweepInterval is the least time between two searches for unused limits.
+	// sweepInterval is the minimum time between two searches for unused limits.
 	sweepInterval = time.Second
 )
 
@@ -208,7 +208,7 @@ func (q *QoS) limit(key limitKey, requests int, bytes size.Bytes, now time.Time)
 	return l
 }
 
-// sweepLocked drops unused limits, and reports whether there is room now.
+// sweepLocked drops unused limits, and reports whether there is space now.
 func (q *QoS) sweepLocked(now time.Time) bool {
 	if now.Sub(q.swept) < sweepInterval {
 		return false

@@ -17,14 +17,14 @@ import (
 	"github.com/akidb/akigw/internal/size"
 )
 
-// QuotaConfig bounds what some buckets hold together: [[quota]].
+// QuotaConfig limits how much some buckets hold together: [[quota]].
 type QuotaConfig struct {
 	Bucket    string     `toml:"bucket" help:"pattern of the buckets whose objects count, all of them together"`
 	AccessKey string     `toml:"access_key" help:"pattern of the access keys whose writes to these buckets are refused beyond the limit"`
 	MaxBytes  size.Bytes `toml:"max_bytes" help:"bytes of current objects, of uploaded parts and of pending writes"`
 }
 
-// SetDefaults sets the values that hold unless they are configured.
+// SetDefaults sets the defaults.
 func (c *QuotaConfig) SetDefaults() { c.AccessKey = "*" }
 
 // Check reports every invalid value by its key.
@@ -40,31 +40,31 @@ func (c *QuotaConfig) Check(report func(key, problem string)) {
 	}
 }
 
-// Objects tells quotas how large objects are, in bytes.
+// Objects gives quotas the sizes of objects in bytes.
 type Objects interface {
 	// BytesOf returns the size of all objects of a bucket, upstream and pending; 0 if there is no
 	// such bucket.
 	BytesOf(ctx context.Context, bucket string) (int64, error)
-	// SizeOf returns the size of the object under a key as far as it is known without asking the
-	// upstream, else 0.
+	// SizeOf returns the size of the object under a key if it is known without asking the upstream,
+	// else 0.
 	SizeOf(key akigw.Key) int64
-	// SizeOfSource returns the size of the object that is to be copied, else 0.
+	// SizeOfSource returns the size of the source of a copy, else 0.
 	SizeOfSource(ctx context.Context, key akigw.Key) (int64, error)
 }
 
-// QuotaOptions are what Quotas are made of.
+// QuotaOptions configure Quotas.
 type QuotaOptions struct {
-	MaxBuckets int           // buckets in all; 0: no limit
+	MaxBuckets int           // maximum number of buckets; 0: no limit
 	Quotas     []QuotaConfig // bytes of buckets
 	Objects    Objects
 	Buckets    Buckets
 	Log        *slog.Logger
-	Metrics    *metrics.Set // nil: the metric stays private
+	Metrics    *metrics.Set // nil: a private set
 }
 
-// Quotas bound how many buckets there are, and how many bytes some of them hold. Bytes are counted
-// by listing buckets once an hour, and by adding up what is written in between. Methods may be
-// called from any goroutine; nil Quotas bound nothing.
+// Quotas limit how many buckets there are, and how many bytes some of them hold. Bytes are counted
+// by listing buckets once an hour, and by adding up the writes in between. Methods are safe for
+// concurrent use; nil Quotas limit nothing.
 type Quotas struct {
 	quotas  []*quota
 	objects Objects
@@ -77,9 +77,9 @@ type Quotas struct {
 	uploads map[string]int64 // bytes of the parts of uploads that were started in this epoch; guarded by mu
 }
 
-// NewQuotas returns the quotas, nil if nothing is bounded.
+// NewQuotas returns the quotas, nil if nothing is limited.
 func NewQuotas(o QuotaOptions) *Quotas {
-	over := cmp.Or(o.Metrics, metrics.NewSet()).GetOrCreateCounter("akigw_gateway_over_quota_total") // it is shown without quotas, too
+	over := cmp.Or(o.Metrics, metrics.NewSet()).GetOrCreateCounter("akigw_gateway_over_quota_total") // it is also shown without quotas
 	if o.MaxBuckets == 0 && len(o.Quotas) == 0 {
 		return nil
 	}
@@ -91,7 +91,7 @@ func NewQuotas(o QuotaOptions) *Quotas {
 }
 
 // recountInterval is how often the buckets of quotas are listed, and retryInterval how soon again
-// after that failed.
+// after a failure.
 const recountInterval, retryInterval = time.Hour, time.Minute
 
 // Run counts what the buckets of quotas hold, again and again, until ctx ends. A quota refuses
@@ -113,7 +113,7 @@ func (q *Quotas) Run(ctx context.Context) error {
 	}
 }
 
-// Count lists the buckets of every quota once. It logs failures, and reports whether there was
+// Count lists the buckets of every quota once. It logs failures, and reports whether there were
 // none; the last known number of a quota that could not be counted stays in force.
 func (q *Quotas) Count(ctx context.Context) (ok bool) {
 	ok = true
@@ -145,8 +145,8 @@ func (q *Quotas) recount(ctx context.Context, one *quota) error {
 	return nil
 }
 
-// matching returns the buckets whose names match a pattern. A plain name needs no list, which all
-// upstreams would have to answer.
+// matching returns the buckets whose names match a pattern. A plain name needs no list, for which
+// all upstreams would have to respond.
 func (q *Quotas) matching(ctx context.Context, pattern string) (names []string, err error) {
 	if !strings.ContainsAny(pattern, "*?") {
 		return []string{pattern}, nil
@@ -190,15 +190,16 @@ type Write struct {
 	Op          string // S3 API name
 	AccessKey   string
 	Key         akigw.Key
-	Version     string     // the version that it names, "" for none
-	Upload      string     // the upload ID that it names
+	Version     string     // the version that is named, "" for none
+	Upload      string     // the upload ID that is named
 	Length      int64      // bytes of the body; negative: unknown
-	Source      *akigw.Key // what it copies, nil for no copy
+	Source      *akigw.Key // source of a copy, nil for other requests
 	SourceRange string     // x-amz-copy-source-range
 }
 
-// Begin takes room for a request before its body is read, or refuses the request with
-// QuotaExceeded or TooManyBuckets. The caller ends the reservation when the request is answered.
+// Begin reserves space for a request before its body is read, or refuses the request with
+// QuotaExceeded or TooManyBuckets. The caller ends the reservation when the request has been
+// answered.
 func (q *Quotas) Begin(ctx context.Context, w Write) (Reservation, error) {
 	switch {
 	case q == nil:
@@ -245,8 +246,8 @@ func (q *Quotas) of(bucket string) (affected []*quota) {
 	return affected
 }
 
-// sizes returns the bytes that a request adds while it is in progress, and a function that returns
-// by how many bytes it changed the bucket, to be called if it succeeded.
+// sizes returns the bytes that a request adds while it is in progress, and a function to be called
+// if it succeeds, which returns by how many bytes it changed the bucket.
 func (q *Quotas) sizes(ctx context.Context, w Write) (add int64, changed func() int64, err error) {
 	switch w.Op {
 	case "PutObject":
@@ -279,7 +280,7 @@ func (q *Quotas) sizes(ctx context.Context, w Write) (add int64, changed func() 
 	return 0, func() int64 { return 0 }, nil
 }
 
-// addPart counts a part. A part that is sent again counts again until the next listing.
+// addPart counts a part. A part that is sent again is counted again until the next listing.
 func (q *Quotas) addPart(upload string, size int64) int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -309,10 +310,10 @@ func (q *Quotas) sourceSize(ctx context.Context, w Write) (int64, error) {
 type quota struct {
 	QuotaConfig
 	mu       sync.Mutex
-	counted  bool  // a listing has been made; guarded by mu
+	counted  bool  // a listing has been completed; guarded by mu
 	used     int64 // bytes; guarded by mu
 	reserved int64 // bytes of writes in progress; guarded by mu
-	since    int64 // bytes that came since the current listing began; guarded by mu
+	since    int64 // bytes added since the current listing began; guarded by mu
 }
 
 func (o *quota) beginRecount() {
@@ -327,8 +328,8 @@ func (o *quota) endRecount(listed int64) {
 	o.used, o.counted = listed+o.since, true
 }
 
-// reserve takes bytes for a write. It reports false if the write is bound by the quota and there
-// is not enough room.
+// reserve reserves bytes for a write. It returns false if the quota applies to the write and there
+// is not enough space.
 func (o *quota) reserve(bytes int64, bound bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

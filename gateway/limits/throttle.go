@@ -13,10 +13,10 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 )
 
-// Throttle counts authentication failures by client address, in memory of constant size. A client
-// over the limit is told nothing but SlowDown. A correctly signed request is never delayed.
-// Several addresses may share a counter. Loopback has none, because it stands for this machine or
-// for a proxy on it. Its methods may be called from any goroutine.
+// Throttle counts authentication failures by client address, in constant memory. A client over the
+// limit gets only SlowDown. A correctly signed request is never delayed. Several addresses may
+// share a counter. Loopback has none, because it stands for this machine or for a proxy on it. Its
+// methods are safe for concurrent use.
 type Throttle struct {
 	limit     int // failures per minute and address; 0: no limit
 	seed      maphash.Seed
@@ -30,7 +30,7 @@ type Throttle struct {
 }
 
 // NewThrottle returns a throttle that reports perMinute failures of an address in detail; 0 means
-// all of them. A nil set keeps its metric private.
+// all of them. The metric is registered in set; nil: in a private one.
 func NewThrottle(perMinute int, set *metrics.Set) *Throttle {
 	return &Throttle{limit: perMinute, seed: maphash.MakeSeed(), throttled: cmp.Or(set, metrics.NewSet()).GetOrCreateCounter("akigw_gateway_throttled_failures_total")}
 }

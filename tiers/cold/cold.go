@@ -25,7 +25,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Upstream sends signed requests to one S3 endpoint. All methods may be called from any goroutine.
+// Upstream sends signed requests to one S3 endpoint. Its methods are safe for concurrent use.
 type Upstream struct {
 	*exchanger
 	origin    uint64
@@ -69,7 +69,7 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 	return u, nil
 }
 
-// Close ends probes and closes idle connections. Requests under way go on, except hedged ones that have
+// Close ends probes and closes idle connections. Requests under way continue, except hedged ones that have
 // lost.
 func (u *Upstream) Close() error {
 	u.end()

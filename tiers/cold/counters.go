@@ -25,7 +25,7 @@ type counters struct {
 	connections                 *httptrace.ClientTrace // counts whether requests go out on connections of the pool
 }
 
-// newCounters registers the metrics in a set, or in one that nobody reads if it is nil.
+// newCounters registers the metrics in set, or in a private one if it is nil.
 func newCounters(set *metrics.Set) *counters {
 	set = cmp.Or(set, metrics.NewSet())
 	c := &counters{

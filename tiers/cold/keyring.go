@@ -293,7 +293,7 @@ type provider struct{ *keyring }
 // RetrieveWithCredContext implements credentials.Provider.
 func (p provider) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
 	if cc == nil || cc.Context == nil {
-		return p.keys(context.Background()) // which takes keysPatience at the most
+		return p.keys(context.Background()) // takes at most keysPatience
 	}
 	return p.keys(cc.Context)
 }

@@ -65,7 +65,7 @@ func (t *Tier) DropAccesses(places ...Place) error {
 // tier hides names. The zero value is before all of them.
 type Place string
 
-// Known is what is stored beside a record. Its slices are valid while yield runs.
+// Known is what is stored next to a record. Its slices are valid while yield runs.
 type Known struct {
 	Place    Place
 	Summary  []byte // nil for accesses without a record

@@ -2,11 +2,11 @@
 // uploaded: it asks the upstream whether a bucket exists, keeps versions or is encrypted, and
 // remembers the answers in package facts.
 //
-// A write is acknowledged before the upstream has it only if the outcome is known in advance.
-// What a bucket is like can change behind the gateway, and after an outage the bucket may be
-// another one: so a bucket is also asked about before pending writes are uploaded after a
-// restart or an upload without an answer. If it is not as it was when they were acknowledged,
-// they are held back until an operator decides.
+// A write is acknowledged before the upstream has it only if the outcome is known in advance. A
+// bucket can be changed without the gateway's knowledge, and after an outage there may be a
+// different bucket: so the upstream is also asked before pending writes are uploaded after a
+// restart, or after an upload without a response. If the bucket is not as it was when they were
+// acknowledged, they are held back until an operator decides.
 package buckets
 
 import (
@@ -21,15 +21,15 @@ import (
 const (
 	// factTrust is how long a fact about a bucket is used before it is refreshed.
 	factTrust = time.Minute
-	// defaultMaxAge is how old a fact may be where no configuration says it.
+	// defaultMaxAge is how old a fact may be where the configuration does not say.
 	defaultMaxAge = 7 * 24 * time.Hour
 )
 
-// Options is what a Buckets is made of.
+// Options configure a Buckets.
 type Options struct {
-	// FactsFile is where answers are kept over restarts, "" for memory only.
+	// FactsFile stores the answers across restarts, "" for memory only.
 	FactsFile string
-	// MaxAge is how long an answer counts while the upstream gives no other; 0: a week.
+	// MaxAge is how long an answer stays valid while the upstream does not respond; 0: a week.
 	MaxAge   time.Duration
 	Upstream Upstream
 	// Ready is called when pending writes of a bucket can be uploaded. It is not called before
@@ -39,8 +39,7 @@ type Options struct {
 }
 
 // Buckets knows which buckets may be written back, and whose pending writes may be uploaded. It
-// asks one question at a time about a bucket. All methods but Close may be called from any
-// goroutine.
+// sends one query at a time about a bucket. All methods except Close are safe for concurrent use.
 type Buckets struct {
 	book   *facts.Book
 	maxAge time.Duration // of facts
@@ -49,17 +48,17 @@ type Buckets struct {
 	ready  func(bucket string)
 	log    *slog.Logger
 
-	// Questions outlive the requests that started them.
+	// Queries outlive the requests that started them.
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
-	slots  chan struct{} // one for each question that nobody waits for
+	slots  chan struct{} // one for each query that no request waits for
 
 	mu        sync.Mutex
 	inquiries map[string]*inquiry // by bucket; guarded by mu
 }
 
-// New makes a Buckets. It asks nothing until it is asked.
+// New returns a Buckets. It sends no query before it is asked for something.
 func New(o Options) *Buckets {
 	p := prober{o.Upstream}
 	b := &Buckets{book: facts.Open(o.FactsFile, o.Log), maxAge: o.MaxAge, id: p.id, ask: p.ask, ready: o.Ready, log: o.Log, slots: make(chan struct{}, maxQuestions), inquiries: map[string]*inquiry{}}
@@ -70,12 +69,12 @@ func New(o Options) *Buckets {
 	return b
 }
 
-// Run saves what is learned until ctx ends.
+// Run saves what was learned until ctx ends.
 func (b *Buckets) Run(ctx context.Context) { b.book.Run(ctx) }
 
-// Close ends all questions and saves what was learned. No other method may be running.
+// Close ends all queries and saves what was learned. No other method may be running.
 func (b *Buckets) Close() {
 	b.cancel()
 	b.work.Wait()
-	_ = b.book.Save() // it was logged; without it the upstream is asked anew
+	_ = b.book.Save() // an error was logged; without the file the upstream is asked again
 }

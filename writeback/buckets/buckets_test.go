@@ -274,7 +274,7 @@ func TestFlushAsksFirst(t *testing.T) {
 			t.Errorf("asked %d times, ready %d times", a.asked.Load(), a.ready.Load())
 		}
 		a.becomes(refuses)
-		a.Unanswered("bucket") // an upload got no answer
+		a.NoResponse("bucket") // an upload got no answer
 		for range 200 {        // an outage of 20 s
 			if flush() {
 				t.Fatal("it was flushed during the outage")
@@ -299,7 +299,7 @@ func TestFlushAsksFirst(t *testing.T) {
 		if !a.Resume("bucket") || !flush() || a.ready.Load() != before+1 {
 			t.Error("it was not resumed")
 		}
-		a.Unanswered("bucket")
+		a.NoResponse("bucket")
 		for range 30 {
 			flush()
 			time.Sleep(100 * time.Millisecond)
@@ -308,7 +308,7 @@ func TestFlushAsksFirst(t *testing.T) {
 			t.Error("what the operator has agreed to is asked again")
 		}
 		a.becomes(says(facts.Absent))
-		a.Unanswered("bucket")
+		a.NoResponse("bucket")
 		for range 30 {
 			flush()
 			time.Sleep(100 * time.Millisecond)
@@ -348,7 +348,7 @@ func TestAnOutageIsOfAllBuckets(t *testing.T) {
 			t.Error("new was not asked about once")
 		}
 		a.becomes(refuses)
-		a.Unanswered("one")
+		a.NoResponse("one")
 		for bucket, want := range map[string]bool{"one": false, "old": false, "new": true} {
 			if got := flush(bucket); got != want {
 				t.Errorf("%s is uploaded to: %t", bucket, got)
@@ -366,12 +366,12 @@ func TestALostAnswerIsNoOutage(t *testing.T) {
 			a.MayFlush("bucket")
 			synctest.Wait()
 			a.becomes(hangs)
-			a.Unanswered("bucket")
+			a.NoResponse("bucket")
 			if a.MayFlush("bucket") == 0 {
 				t.Error("it was uploaded to after a failure")
 			}
 			time.Sleep(after)
-			a.Succeeded("bucket")
+			a.Recovered("bucket")
 			if got := a.MayFlush("bucket") == 0; got != want {
 				t.Errorf("after %v: uploaded to %t", after, got)
 			}
@@ -380,7 +380,7 @@ func TestALostAnswerIsNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // that another one succeeds does not answer a question that was never asked
 		a := askOf(t, hangs)
 		a.MayFlush("bucket")
-		a.Succeeded("bucket")
+		a.Recovered("bucket")
 		if a.MayFlush("bucket") == 0 {
 			t.Error("it was never asked about")
 		}

@@ -7,27 +7,27 @@ import (
 )
 
 const (
-	// pausedEvery is how often a bucket whose flush is paused is asked about.
+	// pausedEvery is how often the upstream is asked about a bucket whose flush is paused.
 	pausedEvery = 10 * time.Second
-	// minFlushWait is how often a flush looks whether its bucket can be asked about.
+	// minFlushWait is how often a waiting flush is checked again.
 	minFlushWait = 50 * time.Millisecond
-	// doubtAfter is how old an answer about a bucket has to be before an upload to another one
-	// that got no answer casts doubt on it.
+	// doubtAfter is the age from which an answer about a bucket is doubted when an upload to
+	// another bucket of the upstream gets no response.
 	doubtAfter = 10 * time.Second
-	// outageAfter is how long it takes for uploads without an answer to be an outage. One that
-	// succeeds in that time says that the upstream is there, and lost an answer.
+	// outageAfter is how long uploads must get no response to count as an outage. A success within
+	// that time means that the upstream is up and only a response was lost.
 	outageAfter = time.Second
 )
 
-// MayFlush implements uploadpool.Config.Admit: it returns how long the flush of a bucket has to
-// wait, 0 if it may go on. After a restart, and after the upstream gave no answer, the bucket
-// is asked about first. It does not block.
+// MayFlush implements uploadpool.Config.Admit: it returns how long the flush of a bucket must wait,
+// 0 if it may proceed. After a restart, and after the upstream did not respond, it first asks about
+// the bucket. It does not block.
 func (b *Buckets) MayFlush(bucket string) time.Duration {
 	now := time.Now()
 	id := b.id(bucket)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	f := b.book.Get(id) // not before: the bucket may be resumed meanwhile
+	f := b.book.Get(id) // not earlier: the bucket may be resumed meanwhile
 	q := b.atLocked(bucket)
 	if f.Asked.IsZero() { // the bucket was changed
 		q.unconfirm()
@@ -39,7 +39,7 @@ func (b *Buckets) MayFlush(bucket string) time.Duration {
 	}
 	if !q.confirmed && q.paused == facts.None {
 		if q.running != nil {
-			return maxBackOff // ready ends the wait sooner
+			return maxBackOff // Ready ends the wait sooner
 		}
 		return max(minFlushWait, q.next.Sub(now))
 	}
@@ -56,10 +56,10 @@ func (b *Buckets) MayFlush(bucket string) time.Duration {
 	return 0
 }
 
-// Unanswered implements uploadpool.Config.Unanswered: the upstream gave no answer to an upload to
-// a bucket, which may be the beginning of an outage. The bucket is asked about before its next
-// upload, and so are others of the same upstream unless they were asked about just now.
-func (b *Buckets) Unanswered(bucket string) {
+// NoResponse implements uploadpool.Config.OnNoResponse: the upstream did not respond to an upload
+// to a bucket, which may be the beginning of an outage. The upstream is asked about the bucket
+// before its next upload, and about its other buckets unless it was asked just now.
+func (b *Buckets) NoResponse(bucket string) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -71,9 +71,9 @@ func (b *Buckets) Unanswered(bucket string) {
 	}
 }
 
-// Succeeded implements uploadpool.Config.Succeeded: doubts that are younger than a second were
-// about a lost answer, not about an outage.
-func (b *Buckets) Succeeded(bucket string) {
+// Recovered implements uploadpool.Config.OnRecovery: doubts younger than a second were due to a
+// lost response, not to an outage.
+func (b *Buckets) Recovered(bucket string) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -85,10 +85,10 @@ func (b *Buckets) Succeeded(bucket string) {
 	}
 }
 
-// Gone implements uploadpool.Config.Gone: an upload was answered with NoSuchBucket. It reports
-// whether the bucket is asked about before the next one: not if an operator wants its pending
-// writes tried all the same.
-func (b *Buckets) Gone(bucket string) bool {
+// NoSuchBucket implements uploadpool.Config.OnNoSuchBucket. It reports whether the upstream is
+// asked about the bucket before the next upload: not if an operator wants its pending writes tried
+// anyway.
+func (b *Buckets) NoSuchBucket(bucket string) bool {
 	if f := b.book.Get(b.id(bucket)); f.Resumed == facts.Absent {
 		return false
 	}
@@ -98,7 +98,7 @@ func (b *Buckets) Gone(bucket string) bool {
 	return true
 }
 
-// PausedBy is why pending writes of a bucket are not uploaded, None if they are.
+// PausedBy returns the reason why pending writes of a bucket are not uploaded, None if they are.
 func (b *Buckets) PausedBy(bucket string) facts.Reason {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,7 +108,7 @@ func (b *Buckets) PausedBy(bucket string) facts.Reason {
 	return facts.None
 }
 
-// Paused are the buckets whose pending writes are not uploaded.
+// Paused returns the buckets whose pending writes are not uploaded.
 func (b *Buckets) Paused() (all []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -120,10 +120,10 @@ func (b *Buckets) Paused() (all []string) {
 	return all
 }
 
-// Reset forgets all that is known of a bucket.
+// Reset drops everything known about a bucket.
 func (b *Buckets) Reset(bucket string) { b.book.Reset(b.id(bucket)) }
 
-// Resume has pending writes of a bucket uploaded in spite of what was found out. It returns false
+// Resume uploads the pending writes of a bucket despite what was learned about it. It returns false
 // if they are not held back.
 func (b *Buckets) Resume(bucket string) bool {
 	id := b.id(bucket)

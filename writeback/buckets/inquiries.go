@@ -13,59 +13,59 @@ import (
 )
 
 const (
-	// questionTimeout is how long one question may take, whoever waits for it: two requests
-	// to an upstream that takes eight seconds for each.
+	// questionTimeout is how long one query may take, whoever waits for it: two requests to an
+	// upstream that needs eight seconds for each.
 	questionTimeout = 20 * time.Second
-	// minBackOff is how long an unknown bucket is not asked about after a question that met
-	// its deadline.
+	// minBackOff is how long no query about an unknown bucket is sent after one that met its
+	// deadline.
 	minBackOff = time.Second
-	// maxBackOff bounds the wait between two questions before a flush.
+	// maxBackOff is the upper bound of the wait between two queries before a flush.
 	maxBackOff = 2 * time.Second
-	// maxEarlyBackOff bounds it after the first earlyFailures questions without an answer: most
-	// outages are short.
+	// maxEarlyBackOff is the upper bound after the first earlyFailures queries without an answer:
+	// most outages are short.
 	maxEarlyBackOff = 500 * time.Millisecond
 	earlyFailures   = 20
-	// maxQuestions is how many questions nobody waits for may be under way.
+	// maxQuestions is how many queries that no request waits for may be running.
 	maxQuestions = 16
-	// maxInquiries bounds what is remembered of questions, in buckets.
+	// maxInquiries is the number of buckets whose queries are remembered.
 	maxInquiries = 10_000
-	// askAgain is how often a question is asked whose bucket changes meanwhile.
+	// askAgain is how often a query is repeated because its bucket changes meanwhile.
 	askAgain = 3
 )
 
-// errUnanswered: a question about a bucket met its deadline.
-var errUnanswered = fmt.Errorf("%w: it did not answer a question about the bucket in %s", akigw.ErrUpstreamUnavailable, questionTimeout)
+// errUnanswered: a query about a bucket met its deadline.
+var errUnanswered = fmt.Errorf("%w: it did not respond to a query about the bucket within %s", akigw.ErrUpstreamUnavailable, questionTimeout)
 
-// errChanging: a bucket was changed each time that it was asked about.
+// errChanging: a bucket was changed during each query about it.
 const errChanging = akigw.Error("the bucket is being changed")
 
-// inquiry is the state of what is asked about one bucket. It is guarded by the mu of its Buckets.
+// inquiry is the state of the queries about one bucket. It is guarded by the mu of its Buckets.
 type inquiry struct {
-	endpoint  uint64       // of the bucket's upstream
-	running   *question    // nil if none is
-	next      time.Time    // when the next question may be asked after one without an answer
-	failures  int          // questions without an answer, in a row
-	err       error        // of the last one, nil if it was answered
-	confirmed bool         // there was an answer in this epoch of the process, and uploads went well since
-	answered  time.Time    // when it came
-	doubted   time.Time    // when an upload without an answer ended confirmed, zero if none did
+	endpoint  uint64       // endpoint of the bucket's upstream
+	running   *question    // the running query, nil for none
+	next      time.Time    // when the next query may be sent after one without an answer
+	failures  int          // consecutive queries without an answer
+	err       error        // error of the last query, nil if it was answered
+	confirmed bool         // there was an answer in this epoch, and uploads have succeeded since
+	answered  time.Time    // when the answer arrived
+	doubted   time.Time    // when an upload without a response cleared confirmed, zero if none did
 	paused    facts.Reason // why pending writes are not uploaded, None if they are
 	changing  int          // changes of the bucket through this gateway that are under way
 }
 
-// unconfirm has the bucket asked about before its next upload.
+// unconfirm requires a query about the bucket before its next upload.
 func (q *inquiry) unconfirm() { q.confirmed, q.doubted = false, time.Time{} }
 
-// question is a question under way.
+// question is a running query.
 type question struct {
-	ctx    context.Context // ends with its deadline
+	ctx    context.Context // ends at the deadline
 	cancel context.CancelFunc
-	done   chan struct{} // closed when it is over; then the rest is set
+	done   chan struct{} // closed when it has ended; then the rest is set
 	reason facts.Reason
 	err    error
 }
 
-// atLocked is the inquiry of a bucket, a new one if there is none.
+// atLocked returns the inquiry of a bucket, a new one if there is none.
 func (b *Buckets) atLocked(bucket string) *inquiry {
 	q := b.inquiries[bucket]
 	if q == nil {
@@ -76,8 +76,8 @@ func (b *Buckets) atLocked(bucket string) *inquiry {
 	return q
 }
 
-// trimLocked removes inquiries until one more fits. A bucket that is forgotten is asked about
-// once more than necessary.
+// trimLocked removes inquiries until one more fits. A dropped bucket costs one more query than
+// necessary.
 func (b *Buckets) trimLocked() {
 	for bucket, q := range b.inquiries {
 		if len(b.inquiries) < maxInquiries {
@@ -89,7 +89,7 @@ func (b *Buckets) trimLocked() {
 	}
 }
 
-// refresh asks about a bucket in the background.
+// refresh queries the upstream about a bucket in the background.
 func (b *Buckets) refresh(bucket string, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -99,7 +99,7 @@ func (b *Buckets) refresh(bucket string, now time.Time) {
 	}
 }
 
-// tryStartLocked starts a question nobody waits for, unless too many are under way.
+// tryStartLocked starts a query that no request waits for, unless too many are running.
 func (b *Buckets) tryStartLocked(bucket string, q *inquiry) {
 	select {
 	case b.slots <- struct{}{}:
@@ -126,9 +126,9 @@ func (b *Buckets) wait(ctx context.Context, bucket string, now time.Time) (Cause
 	case <-asked.done:
 	case <-asked.ctx.Done():
 		select {
-		case <-asked.done: // both: it has an answer, or an error of its own
+		case <-asked.done: // both are done: prefer the query's answer or error
 		default:
-			if errors.Is(asked.ctx.Err(), context.Canceled) { // the upstream answers again, see Revive
+			if errors.Is(asked.ctx.Err(), context.Canceled) { // the upstream responds again, see Revive
 				return Unanswered, nil
 			}
 			return Unanswered, errUnanswered
@@ -139,14 +139,14 @@ func (b *Buckets) wait(ctx context.Context, bucket string, now time.Time) (Cause
 	return b.causeOf(bucket, asked)
 }
 
-// causeOf is what a question that is over says about new writes.
+// causeOf returns what an ended query means for new writes.
 func (b *Buckets) causeOf(bucket string, asked *question) (Cause, error) {
 	switch {
 	case errors.Is(asked.err, errUnanswered):
 		return Unanswered, asked.err
 	case errors.Is(asked.err, errChanging):
 		return Changing, nil
-	case asked.err != nil: // the write itself finds out
+	case asked.err != nil: // the write itself will find out
 		return Unanswered, nil
 	}
 	if asked.reason == facts.None && b.book.Get(b.id(bucket)).OtherETags {
@@ -155,20 +155,20 @@ func (b *Buckets) causeOf(bucket string, asked *question) (Cause, error) {
 	return because(asked.reason), nil
 }
 
-// startLocked starts a question; end is called when it is over.
+// startLocked starts a query; end is called when it has ended.
 func (b *Buckets) startLocked(bucket string, q *inquiry, end func()) {
 	ctx, cancel := context.WithTimeout(b.ctx, questionTimeout)
 	asked := &question{ctx: ctx, cancel: cancel, done: make(chan struct{})}
 	q.running = asked
 	b.work.Go(func() {
 		defer end()
-		defer cancel() // after all who wait have heard
+		defer cancel() // after all waiting requests were notified
 		asked.reason, asked.err = b.answer(ctx, bucket)
 		b.over(bucket, asked)
 	})
 }
 
-// answer asks until there is an answer that no change of the bucket has overtaken.
+// answer queries the upstream until there is an answer that no change of the bucket has overtaken.
 func (b *Buckets) answer(ctx context.Context, bucket string) (facts.Reason, error) {
 	for range askAgain {
 		epoch, asked := b.book.Epoch(), time.Now()
@@ -185,7 +185,7 @@ func (b *Buckets) answer(ctx context.Context, bucket string) (facts.Reason, erro
 	return facts.None, errChanging
 }
 
-// over records the end of a question, and tells those who wait for it.
+// over records the end of a query, and notifies the requests that wait for it.
 func (b *Buckets) over(bucket string, asked *question) {
 	f := b.book.Get(b.id(bucket))
 	b.mu.Lock()
@@ -195,7 +195,7 @@ func (b *Buckets) over(bucket string, asked *question) {
 	q.doubted = time.Time{}
 	if asked.err != nil {
 		q.confirmed = false
-		if !errors.Is(asked.ctx.Err(), context.Canceled) { // else it is asked again at once, see Revive
+		if !errors.Is(asked.ctx.Err(), context.Canceled) { // otherwise the query is repeated at once, see Revive
 			q.failures++
 			q.next = time.Now().Add(backOff(q.failures, asked.err))
 		}
@@ -210,12 +210,12 @@ func (b *Buckets) over(bucket string, asked *question) {
 	close(asked.done)
 	b.report(bucket, was, now)
 	if asked.err != nil || now == facts.None && (!wasConfirmed || was != facts.None) {
-		b.ready(bucket) // without an answer the pool is told when to ask again, which is sooner than it would by itself
+		b.ready(bucket) // also without an answer: the pool then learns when to ask again, which is sooner than it would by itself
 	}
 }
 
-// backOff is how long to wait after the n-th question without an answer, from 1. An upstream that
-// refuses is asked again soon; one that hangs has kept the question for long already.
+// backOff returns how long to wait after the n-th query without an answer, from 1. An upstream that
+// refuses connections is asked again soon; one that hangs has already delayed the query for long.
 func backOff(n int, err error) time.Duration {
 	most := maxBackOff
 	if n <= earlyFailures {

@@ -9,9 +9,9 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// KindsOf are the unusual kinds of a write to a key: whether they are accepted depends on the
-// upstream. header has canonical names and may be nil, for a deletion. There are few kinds, so
-// that what was learned of one write holds for others.
+// KindsOf returns the unusual kinds of a write to a key: whether they are accepted depends on the
+// upstream. header has canonical names and may be nil, for a deletion. There are few kinds, so what
+// was learned from one write holds for others.
 func KindsOf(name string, header http.Header) (kinds []string) {
 	kinds = keyKinds(name)
 	if class := header.Get("X-Amz-Storage-Class"); class != "" && class != "STANDARD" {
@@ -51,16 +51,16 @@ func usualAlgorithm(value string) bool {
 	}
 }
 
-// clipKind bounds what a client says.
+// clipKind limits the length of a client's value.
 func clipKind(s string) string { return strings.ToUpper(s[:min(len(s), 32)]) }
 
 // maxSegment is the longest segment of a key that an upstream on a file system can store.
 const maxSegment = 255
 
-// keyKinds are the unusual kinds of a key: some upstreams refuse them, or store them under
-// another name. It goes over the bytes once; most keys have no kind, and allocate nothing.
+// keyKinds returns the unusual kinds of a key: some upstreams refuse them, or store them under
+// another name. It scans the bytes once and allocates nothing for most keys, which have none.
 func keyKinds(name string) (kinds []string) {
-	begun := 0 // where the present segment began
+	begun := 0 // start of the current segment
 	for i := 0; i <= len(name); i++ {
 		if i < len(name) && name[i] != '/' {
 			switch c := name[i]; {
@@ -93,7 +93,7 @@ func addKind(kinds []string, kind string) []string {
 	return append(kinds, kind)
 }
 
-// Missing are the unusual kinds of a write that the upstream is not known to accept.
+// Missing returns the unusual kinds of a write that the upstream is not known to accept.
 func (b *Buckets) Missing(key akigw.Key, header http.Header) (missing []string) {
 	kinds := KindsOf(key.Name, header)
 	if len(kinds) == 0 {
@@ -103,7 +103,7 @@ func (b *Buckets) Missing(key akigw.Key, header http.Header) (missing []string) 
 	return unaccepted(&f, kinds)
 }
 
-// unaccepted are those of some kinds that the upstream is not known to accept.
+// unaccepted returns the kinds that the upstream is not known to accept.
 func unaccepted(f *facts.Fact, kinds []string) (missing []string) {
 	for _, kind := range kinds {
 		if !f.Kinds[kind] {
@@ -113,8 +113,8 @@ func unaccepted(f *facts.Fact, kinds []string) (missing []string) {
 	return missing
 }
 
-// Accepted says that the upstream accepted a write that went through: from now on writes of its
-// kinds can be acknowledged by the journal.
+// Accepted says that the upstream accepted a write that went through: from now on the journal can
+// acknowledge writes of its kinds.
 func (b *Buckets) Accepted(key akigw.Key, header http.Header) {
 	for _, kind := range KindsOf(key.Name, header) {
 		b.book.SetKind(b.id(key.Bucket), kind, true)
@@ -132,9 +132,9 @@ func unrelated(code string) bool {
 	}
 }
 
-// Refused implements uploadpool.Config.Refused: after a flush that was refused for good, writes
-// of its kinds go through.
-func (b *Buckets) Refused(key akigw.Key, header http.Header, code string) {
+// Rejected implements uploadpool.Config.OnRejected: after a flush that was rejected for good,
+// writes of its kinds go through.
+func (b *Buckets) Rejected(key akigw.Key, header http.Header, code string) {
 	if unrelated(code) {
 		return
 	}

@@ -7,10 +7,9 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// Know returns why writes to a bucket have to go through, NoCause if they need not. A fact that is
-// known is used at once, and refreshed in the background when it is old; else the upstream is
-// asked. The error wraps akigw.ErrUpstreamUnavailable, or is that of ctx, if there was no answer
-// in time.
+// Know returns why writes to a bucket must go through, NoCause if they need not. A known fact is
+// used at once, and refreshed in the background when it is old; otherwise the upstream is asked.
+// The error wraps akigw.ErrUpstreamUnavailable, or is that of ctx, if there was no answer in time.
 func (b *Buckets) Know(ctx context.Context, bucket string) (Cause, error) {
 	b.mu.Lock()
 	changing := b.inquiries[bucket] != nil && b.inquiries[bucket].changing > 0
@@ -32,12 +31,12 @@ func (b *Buckets) Know(ctx context.Context, bucket string) (Cause, error) {
 	return b.wait(ctx, bucket, now)
 }
 
-// Epoch is the number of the last change of a bucket through this gateway, for Still.
+// Epoch returns the number of the last change of a bucket through this gateway, for Still.
 func (b *Buckets) Epoch(bucket string) uint64 { return b.book.Get(b.id(bucket)).Epoch }
 
 // Still is Know for a write that was accepted in an epoch of its bucket: the body may have taken
-// long to come, and the bucket may have been changed meanwhile. An unchanged bucket is not asked
-// about.
+// long to arrive, and the bucket may have been changed meanwhile. Nothing is asked about an
+// unchanged bucket.
 func (b *Buckets) Still(ctx context.Context, bucket string, epoch uint64) (Cause, error) {
 	if b.Epoch(bucket) == epoch {
 		return NoCause, nil
@@ -45,27 +44,27 @@ func (b *Buckets) Still(ctx context.Context, bucket string, epoch uint64) (Cause
 	return b.Know(ctx, bucket)
 }
 
-// OtherETag implements uploadpool.Config.Unlike: the upstream gave an object of a bucket another
-// ETag than was promised. No more are promised for that bucket.
-func (b *Buckets) OtherETag(bucket string) { b.book.SetOtherETags(b.id(bucket)) }
+// ETagMismatch implements uploadpool.Config.OnETagMismatch: the upstream gave an object of a bucket
+// an ETag other than the promised one. No more ETags are promised for that bucket.
+func (b *Buckets) ETagMismatch(bucket string) { b.book.SetOtherETags(b.id(bucket)) }
 
-// Outcome is what became of a request that changes a bucket.
+// Outcome is the outcome of a request that changes a bucket.
 type Outcome int
 
 // The outcomes.
 const (
 	Unchanged Outcome = iota
-	Changed           // or it may have been
+	Changed           // the bucket was, or may have been, changed
 	Removed
 )
 
-// Change says that a bucket is being changed through this gateway: answers to earlier questions
-// do not count, and writes go through until end.
+// Change says that a bucket is being changed through this gateway: answers to earlier queries do
+// not count, and writes go through until end.
 func (b *Buckets) Change(bucket string) (end func(Outcome)) {
 	id := b.id(bucket)
 	b.mu.Lock()
 	b.atLocked(bucket).changing++
-	b.book.Raise(id) // at once: a write that was accepted has an older epoch, see Still
+	b.book.Raise(id) // at once, so that a write accepted before has an older epoch, see Still
 	b.mu.Unlock()
 	return func(o Outcome) {
 		switch o {
@@ -87,16 +86,16 @@ func (b *Buckets) Change(bucket string) (end func(Outcome)) {
 		paused := q.paused != facts.None
 		b.mu.Unlock()
 		if paused && o != Unchanged {
-			b.ready(bucket) // it may be what the pause waited for
+			b.ready(bucket) // the pause may have waited for this change
 		}
 	}
 }
 
-// Refresh asks about a bucket in the background, unless that is being done.
+// Refresh queries the upstream about a bucket in the background, unless a query is running.
 func (b *Buckets) Refresh(bucket string) { b.refresh(bucket, time.Now()) }
 
-// Revive ends the questions to upstreams that answer again, about buckets for which theirs is
-// true: they may wait on a connection that is dead, and would keep others from being asked.
+// Revive ends the queries to an upstream that responds again, about the buckets for which theirs
+// returns true: they may wait on a dead connection, and would keep new ones from being sent.
 func (b *Buckets) Revive(theirs func(bucket string) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -9,22 +9,22 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// Note says what keeps writes to one bucket from being acknowledged by the journal, or pending
-// ones from being uploaded.
+// Note says why writes to one bucket are not acknowledged in the journal, or pending ones are not
+// uploaded.
 type Note struct {
 	Bucket string `json:"bucket"`
 	// Reason is why all new writes go through, "" if they do not: absent, forbidden, versioned,
 	// encrypted, etags or unreadable.
 	Reason  string `json:"reason,omitempty"`
 	Meaning string `json:"meaning,omitempty"`
-	// Paused says that pending writes are not uploaded, for Reason, until Remedy.
+	// Paused means that pending writes are not uploaded, for Reason. Remedy ends that.
 	Paused bool   `json:"paused,omitempty"`
 	Remedy string `json:"remedy,omitempty"`
 	// RefusedKinds are unusual kinds of writes that the upstream refused: they go through.
 	RefusedKinds []string `json:"refused_kinds,omitempty"`
 }
 
-// NoteOf makes the note of a bucket from what is known of it, nil if there is nothing to say.
+// NoteOf returns the note for a record, nil if there is nothing to say.
 func NoteOf(r *facts.Record) *Note {
 	n := &Note{Bucket: r.Bucket}
 	if why := r.Why(); !r.Asked.IsZero() || why == facts.OtherETags {
@@ -41,14 +41,14 @@ func NoteOf(r *facts.Record) *Note {
 	return n
 }
 
-// Notes are the notes of all buckets for which keep is true: those whose pending writes are held
-// back first. pending reports whether a bucket has any.
+// Notes returns the notes of all buckets for which keep returns true, those whose pending writes
+// are held back first. pending reports whether a bucket has any.
 func (b *Buckets) Notes(keep, pending func(bucket string) bool) []Note {
 	var paused, rest []Note
 	for _, r := range b.book.Select(func(r *facts.Record) bool { return r.Why() != facts.None || len(r.Kinds) > 0 }) {
 		n := b.note(&r, pending)
 		switch {
-		case n == nil || r.ID != b.id(r.Bucket) || !keep(r.Bucket): // the record may be of an upstream that does not have the bucket any more
+		case n == nil || r.ID != b.id(r.Bucket) || !keep(r.Bucket): // the record may be of an upstream that no longer has the bucket
 		case n.Paused:
 			paused = append(paused, *n)
 		default:
@@ -72,8 +72,8 @@ func (b *Buckets) note(r *facts.Record, pending func(bucket string) bool) *Note 
 	return n
 }
 
-// Explain says why writes to a key go through at present, as far as that is known without asking;
-// "" if they do not.
+// Explain says why writes to a key currently go through, as far as that is known without asking the
+// upstream; "" if they do not.
 func (b *Buckets) Explain(key akigw.Key, pending func(bucket string) bool) string {
 	record := facts.Record{ID: b.id(key.Bucket)}
 	record.Fact = b.book.Get(record.ID)

@@ -2,9 +2,9 @@ package buckets
 
 import "github.com/akidb/akigw/writeback/facts"
 
-// pauses reports whether pending writes are held back for a reason until an operator has decided: they were
-// acknowledged for another bucket than there is now. A refusal is none of these reasons: the flush
-// finds it out and waits.
+// pauses reports whether pending writes are held back for a reason until an operator decides: they were
+// acknowledged for a bucket that has since changed. A refusal is not among these reasons: the flush
+// finds it and waits.
 func pauses(reason facts.Reason) bool {
 	switch reason {
 	case facts.Absent, facts.Versioned, facts.Encrypted:
@@ -14,7 +14,7 @@ func pauses(reason facts.Reason) bool {
 	}
 }
 
-// pauseOf is why pending writes of a bucket are to be held back, None if they are not.
+// pauseOf returns the reason to hold back pending writes of a bucket, None if there is none.
 func pauseOf(f *facts.Fact) facts.Reason {
 	if pauses(f.Reason) && f.Resumed != f.Reason {
 		return f.Reason
@@ -22,7 +22,7 @@ func pauseOf(f *facts.Fact) facts.Reason {
 	return facts.None
 }
 
-// report logs that the flush of a bucket is paused, or goes on.
+// report logs that the flush of a bucket is paused or resumed.
 func (b *Buckets) report(bucket string, was, now facts.Reason) {
 	switch {
 	case was == now:

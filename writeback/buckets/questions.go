@@ -15,20 +15,20 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// Upstream is what is asked about buckets.
+// Upstream answers queries about buckets.
 type Upstream interface {
 	// Do sends a signed request and returns the response, whatever its status.
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
-	// Origin is a number for the endpoint that a bucket's objects come from.
+	// Origin returns a number for the endpoint that a bucket's objects come from.
 	Origin(bucket string) uint64
 }
 
-// prober asks the upstream about a bucket before writes to it are acknowledged. Upstreams
-// disagree about the root elements of their answers and about namespaces, so an answer is
-// understood by its children.
+// prober queries the upstream about a bucket before writes to it are acknowledged. Upstreams differ
+// in the root elements and namespaces of their responses, so a response is interpreted by its child
+// elements.
 type prober struct{ upstream Upstream }
 
-// id names a bucket as the upstream's account sees it.
+// id identifies a bucket as the upstream's account sees it.
 func (p prober) id(bucket string) facts.ID {
 	id := facts.ID{Endpoint: p.upstream.Origin(bucket), Bucket: bucket}
 	if u, ok := p.upstream.(interface{ Account(bucket string) string }); ok {
@@ -37,11 +37,11 @@ func (p prober) id(bucket string) facts.ID {
 	return id
 }
 
-// maxFactAnswer bounds an answer about a bucket, in bytes.
+// maxFactAnswer is the largest response about a bucket, in bytes.
 const maxFactAnswer = 64 << 10
 
-// ask asks the upstream whether writes to a bucket can be acknowledged before it has
-// them. An error says that there was no answer.
+// ask asks the upstream whether writes to a bucket can be acknowledged before it has them. An error
+// means that there was no answer.
 func (p prober) ask(ctx context.Context, bucket string) (facts.Reason, error) {
 	reason, err := p.versioning(ctx, bucket)
 	if err != nil || reason != facts.None {
@@ -50,7 +50,7 @@ func (p prober) ask(ctx context.Context, bucket string) (facts.Reason, error) {
 	return p.encryption(ctx, bucket)
 }
 
-// send sends a question about a bucket, and reads the answer.
+// send sends a query about a bucket, and reads the response.
 func (p prober) send(ctx context.Context, op, method, bucket, parameter string) (status int, body []byte, err error) {
 	r := &cold.Request{Op: op, Method: method, Key: akigw.Key{Bucket: bucket}, Header: http.Header{}}
 	if parameter != "" {
@@ -68,7 +68,7 @@ func (p prober) send(ctx context.Context, op, method, bucket, parameter string) 
 	return resp.StatusCode, body, err
 }
 
-// noAnswer is the error of a status that says nothing about the bucket.
+// noAnswer returns the error for a status that says nothing about the bucket.
 func noAnswer(op, bucket string, status int) error {
 	return fmt.Errorf("%w: %s of %s: %w", akigw.ErrUpstreamUnavailable, op, bucket, statusError(status))
 }
@@ -78,12 +78,12 @@ func refused(status int) bool {
 	return status/100 == 4 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
 }
 
-// statusError is an answer that does not answer the question.
+// statusError is a response that does not answer the query.
 type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
 
-// versioning asks whether a bucket is there and keeps no versions (GetBucketVersioning).
+// versioning asks whether a bucket exists and keeps no versions (GetBucketVersioning).
 func (p prober) versioning(ctx context.Context, bucket string) (facts.Reason, error) {
 	const op = "GetBucketVersioning"
 	status, body, err := p.send(ctx, op, http.MethodGet, bucket, "versioning")
@@ -93,7 +93,7 @@ func (p prober) versioning(ctx context.Context, bucket string) (facts.Reason, er
 	switch status {
 	case http.StatusOK:
 		return versioningOf(body), nil
-	case http.StatusNotImplemented, http.StatusMethodNotAllowed: // the upstream knows no versions
+	case http.StatusNotImplemented, http.StatusMethodNotAllowed: // the upstream has no versioning
 		return p.presence(ctx, bucket)
 	case http.StatusNotFound:
 		return facts.Absent, nil
@@ -103,7 +103,7 @@ func (p prober) versioning(ctx context.Context, bucket string) (facts.Reason, er
 	return facts.None, noAnswer(op, bucket, status)
 }
 
-// presence asks whether a bucket is there (HeadBucket).
+// presence asks whether a bucket exists (HeadBucket).
 func (p prober) presence(ctx context.Context, bucket string) (facts.Reason, error) {
 	const op = "HeadBucket"
 	status, _, err := p.send(ctx, op, http.MethodHead, bucket, "")
@@ -120,9 +120,9 @@ func (p prober) presence(ctx context.Context, bucket string) (facts.Reason, erro
 	return facts.None, noAnswer(op, bucket, status)
 }
 
-// versioningOf reads an answer to GetBucketVersioning. Its root is VersioningConfiguration at
-// AWS and GetBucketVersioningResponse at moto; any root is taken whose children are those of
-// the S3 API.
+// versioningOf parses a response to GetBucketVersioning. Its root is VersioningConfiguration at AWS
+// and GetBucketVersioningResponse at moto; any root is accepted whose children are those of the S3
+// API.
 func versioningOf(body []byte) facts.Reason {
 	var answer struct {
 		XMLName  xml.Name
@@ -147,18 +147,18 @@ func versioningOf(body []byte) facts.Reason {
 	return facts.Versioned
 }
 
-// decodeLenient decodes a document as encoding/xml does: names without a namespace match
-// elements in any.
+// decodeLenient decodes a document as encoding/xml does: names without a namespace match elements
+// in any namespace.
 func decodeLenient(body []byte, v any) error {
 	d := xml.NewDecoder(bytes.NewReader(body))
-	// A charset that is not UTF-8 is of no matter: all names and values are ASCII.
+	// The charset does not matter: all names and values are ASCII.
 	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
 	return d.Decode(v)
 }
 
 // encryption asks whether the ETags of new objects of a bucket are MD5 sums, as the journal
 // promises (GetBucketEncryption): with KMS keys they are not. An upstream that does not say is
-// taken to give MD5 sums; the first object that gets another ETag proves it wrong.
+// assumed to use MD5 sums; the first object with another ETag disproves it.
 func (p prober) encryption(ctx context.Context, bucket string) (facts.Reason, error) {
 	const op = "GetBucketEncryption"
 	status, body, err := p.send(ctx, op, http.MethodGet, bucket, "encryption")
@@ -168,12 +168,12 @@ func (p prober) encryption(ctx context.Context, bucket string) (facts.Reason, er
 	case status == http.StatusOK:
 		return encryptionOf(body), nil
 	case status == http.StatusNotImplemented || refused(status):
-		return facts.None, nil // none is configured, or the gateway may not know
+		return facts.None, nil // none is configured, or the gateway lacks the permission to ask
 	}
 	return facts.None, noAnswer(op, bucket, status)
 }
 
-// encryptionOf reads an answer to GetBucketEncryption, with any root element.
+// encryptionOf parses a response to GetBucketEncryption, with any root element.
 func encryptionOf(body []byte) facts.Reason {
 	var answer struct {
 		Rule []struct {

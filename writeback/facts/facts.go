@@ -1,11 +1,11 @@
-// Package facts remembers what upstreams said of their buckets: whether a bucket is
-// there, keeps versions, gives ETags that can be promised, and which unusual writes it
-// has accepted. A restart keeps the facts, so that writes to a known bucket can be
-// acknowledged while the upstream does not answer.
+// Package facts remembers what upstreams said about their buckets: whether a bucket exists, keeps
+// versions, gives ETags that can be promised, and which unusual writes it has accepted. The facts
+// survive a restart, so that writes to a known bucket can be acknowledged while the upstream does
+// not respond.
 //
-// A fact is as old as the question that brought it. The package does not ask, and does
-// not decide how old a fact may be. Facts are a cache: a file that cannot be read is set
-// aside, and everything is asked anew. No method but Open, Run and Save touches the disk.
+// A fact is as old as the request that it came from. The package sends no requests, and does not
+// decide how old a fact may be. Facts are a cache: an unreadable file is set aside, and everything
+// is asked again. No method except Open, Run and Save uses the disk.
 package facts
 
 import (
@@ -18,35 +18,35 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// ID names a bucket as one account sees it at one endpoint.
+// ID identifies a bucket as one account sees it at one endpoint.
 type ID struct {
 	// Endpoint is a number for the upstream's endpoint.
 	Endpoint uint64
-	// Account stands for the credentials that the upstream is asked with. It is a hash:
-	// never a secret, and no access key id in the clear.
+	// Account identifies the credentials that are used for the upstream. It is a hash: it contains
+	// no secret, and no access key ID in the clear.
 	Account string
 	Bucket  string
 }
 
-// Reason says why writes to a bucket have to go through to the upstream. The numbers are
-// in the file and must not change.
+// Reason says why writes to a bucket must go through to the upstream. The numbers are stored in the
+// file and must not change.
 type Reason byte
 
 // The reasons.
 const (
-	None       Reason = iota // they need not
-	Absent                   // the bucket is not there
+	None       Reason = iota // writes need not go through
+	Absent                   // the bucket does not exist
 	Forbidden                // the gateway may not ask about the bucket
 	Versioned                // versioning is, or was, enabled
 	Encrypted                // new objects are encrypted with KMS keys: their ETags cannot be promised
-	OtherETags               // the upstream gave an object another ETag than was promised
-	Unreadable               // the upstream's answer was not understood
-	reasons                  // how many there are
+	OtherETags               // the upstream gave an object an ETag other than the promised one
+	Unreadable               // the upstream's response was not understood
+	reasons                  // number of reasons
 )
 
 var names = [reasons]string{"", "absent", "forbidden", "versioned", "encrypted", "etags", "unreadable"}
 
-// String is the reason as metrics and the admin API name it, "" for None.
+// String returns the name of the reason in metrics and the admin API, "" for None.
 func (r Reason) String() string {
 	if r < reasons {
 		return names[r]
@@ -54,34 +54,35 @@ func (r Reason) String() string {
 	return "unreadable"
 }
 
-// Fact is what is known of one bucket.
+// Fact is what is known about one bucket.
 type Fact struct {
-	// Reason is the last answer, and Asked when its question was sent. Asked is zero if
-	// there was no answer since the bucket was changed.
+	// Reason is the last answer, and Asked the time when its request was sent. Asked is zero if
+	// there was no answer since the bucket was last changed.
 	Reason Reason
 	Asked  time.Time
 	// Epoch is the number of the last change of the bucket through this gateway.
 	Epoch uint64
-	// OtherETags says that an object got another ETag than was promised. Only Reset ends it.
+	// OtherETags means that an object got an ETag other than the promised one. Only Reset clears
+	// it.
 	OtherETags bool
-	// Resumed is the reason in spite of which pending writes are uploaded, on an operator's word.
+	// Resumed is the reason despite which pending writes are uploaded, by an operator's decision.
 	Resumed Reason
-	// Kinds says of unusual kinds of writes whether the upstream accepts them. One that is not
-	// in it is unknown. The map is shared and must not be changed.
+	// Kinds records which unusual kinds of writes the upstream accepts. A kind that is missing is
+	// unknown. The map is shared and must not be changed.
 	Kinds map[string]bool
 }
 
-// Known reports whether there is an answer that is no older than most. An answer from the
-// future, after the clock was set back, is one of unknown age.
+// Known reports whether there is an answer that is at most as old as most. An answer from the
+// future, after the clock was set back, has an unknown age.
 func (f *Fact) Known(now time.Time, most time.Duration) bool {
 	age := now.Sub(f.Asked)
 	return !f.Asked.IsZero() && age <= most && age > -maxSkew
 }
 
-// maxSkew is how far the clock may be set back before facts are of unknown age.
+// maxSkew is how far the clock may be set back before the age of facts is unknown.
 const maxSkew = time.Hour
 
-// Why is the reason that counts for new writes.
+// Why returns the reason that applies to new writes.
 func (f *Fact) Why() Reason {
 	if f.Reason == None && f.OtherETags {
 		return OtherETags
@@ -89,24 +90,24 @@ func (f *Fact) Why() Reason {
 	return f.Reason
 }
 
-// Record is a fact and what it is about.
+// Record is a fact with the bucket that it is about.
 type Record struct {
 	ID
 	Fact
 }
 
-// Limits of a Book. Buckets that are not there, or are somebody else's, have their own: names
-// that clients invent must not push out what is known of real buckets.
+// Limits of a Book. Buckets that do not exist or belong to someone else have their own limit: names
+// that clients invent must not displace what is known about real buckets.
 const (
 	maxPresent = 10_000
 	maxAbsent  = 1_000
 	maxKinds   = 64 // of one bucket
 )
 
-// Book is what is known of all buckets. All methods may be called from any goroutine.
+// Book holds what is known about all buckets. Its methods are safe for concurrent use.
 type Book struct {
 	fs   vfs.FS
-	path string // "" keeps nothing
+	path string // "" stores nothing
 	log  *slog.Logger
 
 	saving sync.Mutex    // one Save at a time
@@ -115,7 +116,7 @@ type Book struct {
 	mu      sync.Mutex
 	records map[ID]*list.Element // of *Record; guarded by mu
 	present *list.List           // least recently used first; guarded by mu
-	absent  *list.List           // likewise, of other buckets: without an answer, absent or forbidden; guarded by mu
+	absent  *list.List           // likewise, for buckets that are absent, forbidden, or without an answer; guarded by mu
 	epoch   uint64               // number of the last change of any bucket; guarded by mu
 	floor   uint64               // the highest epoch of records that were dropped; guarded by mu
 	changes uint64               // counts all changes of records; guarded by mu
@@ -123,13 +124,13 @@ type Book struct {
 	failing bool                 // the last save failed; guarded by mu
 }
 
-// New makes a book that is kept in memory only.
+// New returns a book that is kept in memory only.
 func New() *Book {
 	return &Book{fs: vfs.Disk{}, soon: make(chan struct{}, 1), records: map[ID]*list.Element{}, present: list.New(), absent: list.New()}
 }
 
-// Get returns what is known of a bucket, and counts as a use of it. The zero Fact knows
-// nothing.
+// Get returns what is known about a bucket, and counts as a use of it. The zero Fact means that
+// nothing is known.
 func (b *Book) Get(id ID) Fact {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -141,15 +142,15 @@ func (b *Book) Get(id ID) Fact {
 	return e.Value.(*Record).Fact
 }
 
-// All returns all facts: those of absent and forbidden buckets first, in each part the most
-// recently used ones last.
+// All returns all facts: those of absent and forbidden buckets first, and within each part the most
+// recently used last.
 func (b *Book) All() []Record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.allLocked()
 }
 
-// Select is All of those that keep is true for. keep must not call the book.
+// Select returns the records of All for which keep returns true. keep must not call the book.
 func (b *Book) Select(keep func(*Record) bool) (some []Record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -177,16 +178,16 @@ func (b *Book) eachLocked(yield func(*Record)) {
 	}
 }
 
-// Epoch is the number to take before a question is sent, for Answer.
+// Epoch returns the number to pass to Answer. Call it before sending the request.
 func (b *Book) Epoch() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.epoch
 }
 
-// Answer takes down the answer to a question that was sent at a time, after Epoch returned
-// epoch. It returns false, and keeps nothing, if the bucket was changed since: then the
-// question has to be asked again.
+// Answer records the answer to a request that was sent at time asked, after Epoch returned epoch.
+// It returns false, and records nothing, if the bucket was changed since: then the upstream must be
+// asked again.
 func (b *Book) Answer(id ID, epoch uint64, reason Reason, asked time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -195,7 +196,7 @@ func (b *Book) Answer(id ID, epoch uint64, reason Reason, asked time.Time) bool 
 	}
 	b.changeLocked(id, func(f *Fact) (urgent bool) {
 		urgent = f.Reason != reason || f.Asked.IsZero()
-		if f.Resumed != reason { // what the operator agreed to is over
+		if f.Resumed != reason { // what the operator agreed to no longer applies
 			f.Resumed = None
 		}
 		f.Reason, f.Asked = reason, asked
@@ -204,8 +205,8 @@ func (b *Book) Answer(id ID, epoch uint64, reason Reason, asked time.Time) bool 
 	return true
 }
 
-// Raise says that a bucket is being changed: answers to questions that were sent before are
-// not kept. What was known before counts until Forget.
+// Raise says that a bucket is being changed: answers to earlier requests are not recorded. What was
+// known before remains valid until Forget.
 func (b *Book) Raise(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -216,8 +217,8 @@ func (b *Book) Raise(id ID) {
 	})
 }
 
-// Forget says that a bucket was, or may have been, changed. It drops the last answer, and
-// keeps what was found out otherwise: OtherETags and Kinds.
+// Forget says that a bucket was, or may have been, changed. It drops the last answer, and keeps
+// what was learned in other ways: OtherETags and Kinds.
 func (b *Book) Forget(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -228,7 +229,7 @@ func (b *Book) Forget(id ID) {
 	})
 }
 
-// Reset drops everything that is known of a bucket. It was deleted, or an operator has said so.
+// Reset drops everything known about a bucket, because it was deleted or an operator asked for it.
 func (b *Book) Reset(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -239,7 +240,7 @@ func (b *Book) Reset(id ID) {
 	})
 }
 
-// SetOtherETags says that an object of a bucket got another ETag than was promised.
+// SetOtherETags records that an object of a bucket got an ETag other than the promised one.
 func (b *Book) SetOtherETags(id ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -250,7 +251,7 @@ func (b *Book) SetOtherETags(id ID) {
 	})
 }
 
-// Resume says that pending writes of a bucket are to be uploaded in spite of a reason.
+// Resume records that pending writes of a bucket are uploaded despite a reason.
 func (b *Book) Resume(id ID, reason Reason) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -260,7 +261,7 @@ func (b *Book) Resume(id ID, reason Reason) {
 	})
 }
 
-// SetKind says that the upstream accepts a kind of write to a bucket, or refuses it. What was
+// SetKind records that the upstream accepts or refuses a kind of write to a bucket. What was
 // refused once stays refused: of two writes of one kind it may accept only one.
 func (b *Book) SetKind(id ID, kind string, accepted bool) {
 	b.mu.Lock()
@@ -270,10 +271,10 @@ func (b *Book) SetKind(id ID, kind string, accepted bool) {
 		f = e.Value.(*Record).Fact
 	}
 	if was, known := f.Kinds[kind]; known && (was == accepted || !was) || !known && len(f.Kinds) >= maxKinds {
-		return // an unknown kind goes through, as one that is refused
+		return // an unknown kind goes through, like a refused one
 	}
 	b.changeLocked(id, func(f *Fact) bool {
-		kinds := maps.Clone(f.Kinds) // others may have the old one
+		kinds := maps.Clone(f.Kinds) // others may hold the old one
 		if kinds == nil {
 			kinds = map[string]bool{}
 		}
@@ -311,7 +312,7 @@ func (b *Book) changeLocked(id ID, do func(*Fact) (urgent bool)) {
 	}
 }
 
-// listLocked is the list that a record belongs to.
+// listLocked returns the list that a record belongs to.
 func (b *Book) listLocked(e *list.Element) *list.List {
 	r := e.Value.(*Record)
 	if (r.Asked.IsZero() || r.Reason == Absent || r.Reason == Forbidden) && !r.OtherETags && len(r.Kinds) == 0 {

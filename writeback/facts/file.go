@@ -24,17 +24,17 @@ const (
 	version = 1
 )
 
-// errDamaged: the file is not one of bucket facts, or is damaged.
+// errDamaged: the file does not contain bucket facts, or is damaged.
 const errDamaged = akigw.Error("the file of bucket facts is damaged")
 
 // damagedSuffix is added to the name of a file that was set aside.
 const damagedSuffix = ".damaged"
 
-// Open reads the book that is kept in a file; "" keeps it in memory only. A file that cannot
-// be used is set aside, logged, and everything is asked anew.
+// Open reads the book that is stored in a file; "" keeps it in memory only. An unusable file is
+// logged and set aside, and everything is asked again.
 func Open(path string, log *slog.Logger) *Book { return openOn(vfs.Disk{}, path, log) }
 
-// openOn is Open of a file on another file system than this machine's disk.
+// openOn is Open for a file on a given file system.
 func openOn(fsys vfs.FS, path string, log *slog.Logger) *Book {
 	b := New()
 	b.fs, b.path, b.log = fsys, path, log
@@ -51,15 +51,14 @@ func openOn(fsys vfs.FS, path string, log *slog.Logger) *Book {
 	}
 	if err != nil {
 		aside := fsys.Rename(path, path+damagedSuffix)
-		log.Error("what is known of buckets could not be read; the upstream is asked anew", "file", path, "error", err, "set_aside", path+damagedSuffix, "rename_error", aside)
+		log.Error("the file of bucket facts could not be read; the upstream is asked again", "file", path, "error", err, "set_aside", path+damagedSuffix, "rename_error", aside)
 		return b
 	}
 	b.fill(kept)
 	return b
 }
 
-// Read reads the records of a file without changing anything. A file that is not there has
-// none.
+// Read reads the records of a file without changing anything. A missing file has none.
 func Read(path string) ([]Record, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +71,7 @@ func Read(path string) ([]Record, error) {
 	return kept.records, err
 }
 
-// content is what is in a file.
+// content is the content of a file.
 type content struct {
 	epoch, floor uint64
 	records      []Record
@@ -92,13 +91,13 @@ func (b *Book) fill(c content) {
 }
 
 const (
-	// saveSoon is how long a change waits for others, and saveLate how long one does that only
-	// says that a fact is younger.
+	// saveSoon is how long a change waits for others. saveLate is how long a change waits that only
+	// makes a fact younger.
 	saveSoon = time.Second
 	saveLate = time.Minute
 )
 
-// Run saves what changes, until ctx ends. The last changes are Save's.
+// Run saves changes until ctx ends. Save has to save the last ones.
 func (b *Book) Run(ctx context.Context) {
 	late := time.NewTicker(saveLate)
 	defer late.Stop()
@@ -114,12 +113,12 @@ func (b *Book) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		_ = b.Save() // it was logged, and is tried again
+		_ = b.Save() // the error was logged, and the next tick tries again
 	}
 }
 
-// Save writes what has changed. If that fails the old file is still there; the error is
-// logged once until a save succeeds.
+// Save writes what has changed. If that fails, the old file still exists; the error is logged once
+// until a save succeeds.
 func (b *Book) Save() error {
 	if b.path == "" {
 		return nil
@@ -145,10 +144,10 @@ func (b *Book) Save() error {
 	}
 	b.mu.Unlock()
 	if err != nil {
-		err = fmt.Errorf("what is known of buckets: %w", err)
+		err = fmt.Errorf("bucket facts: %w", err)
 	}
 	if first {
-		b.log.Error("what is known of buckets could not be saved; after a restart the upstream is asked anew", "file", b.path, "error", err)
+		b.log.Error("bucket facts could not be saved; after a restart the upstream is asked again", "file", b.path, "error", err)
 	}
 	return err
 }
@@ -186,7 +185,7 @@ func appendRecord(raw []byte, r *Record) []byte {
 	return raw
 }
 
-// decode reads a file. What it returns with an error is nothing.
+// decode parses a file. With an error, the content is empty.
 func decode(raw []byte) (content, error) {
 	body := len(raw) - crc32.Size
 	if body < len(magic) || string(raw[:len(magic)]) != magic || codec.Checksum(raw[:body]) != binary.LittleEndian.Uint32(raw[body:]) {

@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	// drainTimeout is how long a request waits for what has to be upstream before it.
+	// drainTimeout is how long a request waits for pending writes to be uploaded.
 	drainTimeout = 30 * time.Second
 	// unpackTimeout is how long Unpack waits for unpackAtOnce objects.
 	unpackTimeout = 5 * time.Minute
-	// unpackAtOnce is about how many objects are taken out of packs before their uploads
-	// are waited for.
+	// unpackAtOnce is the approximate number of objects that are taken out of packs before Unpack
+	// waits for their uploads.
 	unpackAtOnce = 100
 )
 
@@ -35,7 +35,7 @@ type Flusher struct {
 	journal    *journal.Journal // nil: nothing is written back
 	pool       *uploadpool.Pool
 	buckets    *buckets.Buckets
-	unanswered func(akigw.Key) error // the error of a key whose upstream has stopped answering
+	unanswered func(akigw.Key) error // the error for a key whose upstream has stopped responding
 }
 
 // Options is what a Flusher is made of.
@@ -53,13 +53,13 @@ func New(o Options) *Flusher {
 	return &Flusher{journal: o.Journal, pool: o.Pool, buckets: o.Buckets, unanswered: o.Unanswered}
 }
 
-// HasPending reports whether a write of a key is acknowledged and not upstream yet.
+// HasPending reports whether a key has an acknowledged write that is not in the upstream yet.
 func (f *Flusher) HasPending(key akigw.Key) bool {
 	return f.journal != nil && f.journal.Last(key.Current()) != nil
 }
 
-// Drain returns when what was acknowledged of a key is upstream: then a request
-// can be forwarded that reads it. An error says that nothing may be.
+// Drain returns when the acknowledged writes of a key have been uploaded: then a request that reads
+// it can be forwarded. After an error nothing may be forwarded.
 func (f *Flusher) Drain(ctx context.Context, key akigw.Key) error {
 	if f.journal == nil || f.journal.Idle() {
 		return nil
@@ -67,10 +67,10 @@ func (f *Flusher) Drain(ctx context.Context, key akigw.Key) error {
 	return f.drain(ctx, key, f.journal.Wait)
 }
 
-// Hold is Drain for a request that changes the key: until release what is acknowledged of it
-// stays in the journal, so that the two are not mixed up at the upstream. It waits, some seconds
-// at the most, for requests of earlier flushes that the upstream may still carry out. Keys that
-// are held together are to be held in order.
+// Hold is Drain for a request that changes the key: until release, later acknowledged writes of it
+// stay in the journal, so that they do not mix with the request in the upstream. It waits, for some
+// seconds at most, for earlier uploads that the upstream may still apply. Several keys must be held
+// in order.
 func (f *Flusher) Hold(ctx context.Context, key akigw.Key) (release func(), err error) {
 	if f.journal == nil {
 		return func() {}, nil
@@ -81,28 +81,27 @@ func (f *Flusher) Hold(ctx context.Context, key akigw.Key) (release func(), err 
 	key = key.Current()
 	if err := f.pool.Clear(ctx, key); err != nil {
 		f.pool.Release(key)
-		return nil, fmt.Errorf("%w: %s has a write that the upstream may still carry out: %w", ErrPending, key, err)
+		return nil, fmt.Errorf("%w: %s has a write that the upstream may still apply: %w", ErrPending, key, err)
 	}
 	return func() { f.pool.Release(key) }, nil
 }
 
-// Doubt says that the upstream may still carry out a forwarded request that changes a key, though
-// nobody waits for it any more: what is acknowledged of the key next is confirmed upstream after
-// its upload.
+// Doubt says that the upstream may still apply an abandoned forwarded request that changes a key:
+// the next acknowledged write of the key is confirmed after its upload.
 func (f *Flusher) Doubt(key akigw.Key) {
 	if f.journal != nil && key.Version == "" {
 		f.pool.Doubt(key)
 	}
 }
 
-// drain has a key uploaded before others, and waits.
+// drain has a key uploaded ahead of others, and waits.
 func (f *Flusher) drain(ctx context.Context, key akigw.Key, wait func(context.Context, akigw.Key) error) error {
 	key = key.Current()
 	if f.journal.Last(key) != nil {
 		if err := f.unanswered(key); err != nil {
 			return fmt.Errorf("%w: %w", ErrPending, err)
 		}
-		if why := f.buckets.PausedBy(key.Bucket); why != facts.None { // it is not going to be upstream soon
+		if why := f.buckets.PausedBy(key.Bucket); why != facts.None { // it will not be uploaded soon
 			return fmt.Errorf("%w: %s: %s", ErrPending, key, buckets.Held(key.Bucket, why))
 		}
 		f.pool.Hurry(key)
@@ -110,12 +109,12 @@ func (f *Flusher) drain(ctx context.Context, key akigw.Key, wait func(context.Co
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	if err := wait(ctx, key); err != nil {
-		return fmt.Errorf("%w: %s has a write that is not upstream yet: %w", ErrPending, key, err)
+		return fmt.Errorf("%w: %s has a write that is not in the upstream yet: %w", ErrPending, key, err)
 	}
 	return nil
 }
 
-// entries are the pending writes of a bucket, dead letters among them.
+// entries returns the pending writes of a bucket, including dead letters.
 func (f *Flusher) entries(bucket string) (all []*journal.Entry) {
 	f.journal.Ascend(bucket, "", func(e *journal.Entry) bool {
 		all = append(all, e)
@@ -140,8 +139,8 @@ func (f *Flusher) DrainBucket(ctx context.Context, bucket string) error {
 	return nil
 }
 
-// DrainAll waits until nothing is pending, dead letters apart, or ctx ends, or the
-// journal does not let go of anything any more, or all that is pending is held back.
+// DrainAll waits until nothing is pending except dead letters, ctx ends, the journal no longer
+// releases anything, or everything that is pending is held back.
 func (f *Flusher) DrainAll(ctx context.Context) {
 	if f.journal == nil {
 		return
@@ -162,7 +161,7 @@ func (f *Flusher) DrainAll(ctx context.Context) {
 	}
 }
 
-// heldBack is the number of entries, dead letters among them, of buckets whose pending writes
+// heldBack returns the number of entries, including dead letters, of buckets whose pending writes
 // are not uploaded.
 func (f *Flusher) heldBack() (n int) {
 	for _, bucket := range f.buckets.Paused() {
@@ -171,8 +170,8 @@ func (f *Flusher) heldBack() (n int) {
 	return n
 }
 
-// Unpack makes objects of their own of all that is in packs in a bucket, and returns
-// how many that were. What is written meanwhile is packed, as long as a rule says so.
+// Unpack makes separate objects of everything in the packs of a bucket, and returns how many there
+// were. New writes are still packed as long as a rule says so.
 func (f *Flusher) Unpack(ctx context.Context, bucket string) (n int, err error) {
 	if f.journal == nil {
 		return 0, nil
@@ -200,7 +199,7 @@ func (f *Flusher) Unpack(ctx context.Context, bucket string) (n int, err error) 
 	return n, nil
 }
 
-// waitUnpacked waits until what a key has now has left the journal.
+// waitUnpacked waits until the present entries of a key have left the journal.
 func (f *Flusher) waitUnpacked(ctx context.Context, key akigw.Key) error {
 	ctx, cancel := context.WithTimeout(ctx, unpackTimeout)
 	defer cancel()

@@ -1,10 +1,10 @@
 // Package overlay shows pending writes to readers: what a key holds once the journal has
-// acknowledged a PUT or a DELETE that the upstream does not have yet, what a listing has to
-// merge in, and under which ETag and date clients know an object whose upload gave it others.
+// acknowledged a PUT or a DELETE that the upstream does not have yet, what a listing has to merge
+// in, and under which ETag and date clients know an object to which the upstream gave others.
 //
-// It only reads the journal, apart from forgetting translations of objects that are gone. It
-// decides nothing: which writes are acknowledged, and when they are uploaded, is package
-// writeback's.
+// It only reads the journal, except that it drops translations of objects that no longer exist. It
+// decides nothing: package writeback decides which writes are acknowledged and when they are
+// uploaded.
 package overlay
 
 import (
@@ -25,28 +25,28 @@ type Upstream interface {
 	Do(ctx context.Context, r *cold.Request) (*http.Response, error)
 }
 
-// Overlay is the pending writes of a journal as reads see them. It implements tiers.Overlay.
-// All methods but Close may be called from any goroutine.
+// Overlay is the pending writes of a journal as reads see them. It implements tiers.Overlay. All
+// methods except Close are safe for concurrent use.
 type Overlay struct {
 	journal  *journal.Journal // nil: nothing is written back
 	problem  string
 	upstream Upstream
 
-	// Translations are forgotten in the background, until Close.
+	// Translations are dropped in the background, until Close.
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 }
 
-// New makes the overlay of a journal, which it closes at the end. Packs that no tier may hold
-// are read from the upstream.
+// New returns the overlay of a journal. Close closes the journal. Packs that no tier may hold are
+// read from the upstream.
 func New(j *journal.Journal, upstream Upstream) *Overlay {
 	o := &Overlay{journal: j, upstream: upstream}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	return o
 }
 
-// Off is an overlay without a journal: nothing is pending, ever. problem says why there is no
+// Off returns an overlay without a journal: nothing is ever pending. problem says why there is no
 // journal although there should be one, "" if there should be none.
 func Off(problem string) *Overlay {
 	o := New(nil, nil)
@@ -64,13 +64,13 @@ func (o *Overlay) Close() error {
 	return o.journal.Close()
 }
 
-// Journal is the journal below, nil if there is none.
+// Journal returns the journal, nil if there is none.
 func (o *Overlay) Journal() *journal.Journal { return o.journal }
 
-// Problem says why there is no journal although there should be one, "" if all is well.
+// Problem says why there is no journal although there should be one, "" for no problem.
 func (o *Overlay) Problem() string { return o.problem }
 
-// last is the pending change of a key, nil for none. A version that is named is never pending.
+// last returns the pending change of a key, nil for none. A key with a version never has one.
 func (o *Overlay) last(key akigw.Key) *journal.Entry {
 	if o.journal == nil || key.Version != "" {
 		return nil
@@ -78,8 +78,8 @@ func (o *Overlay) last(key akigw.Key) *journal.Entry {
 	return o.journal.Last(key)
 }
 
-// Size returns how many bytes a key holds while a change of it is pending, 0 for a deletion;
-// false if none is.
+// Size returns the size in bytes of the object that a key holds after its pending change, 0 for a
+// deletion; false if none is pending.
 func (o *Overlay) Size(key akigw.Key) (n int64, ok bool) {
 	e := o.last(key.Current())
 	if e == nil {
@@ -88,15 +88,15 @@ func (o *Overlay) Size(key akigw.Key) (n int64, ok bool) {
 	return e.Size, true
 }
 
-// each calls yield with the pending changes of a bucket in the order of their keys, starting at
-// from, until it returns false.
+// each calls yield with the pending changes of a bucket in key order, starting at from, until yield
+// returns false.
 func (o *Overlay) each(bucket, from string, yield func(*journal.Entry) bool) {
 	if o.journal != nil {
 		o.journal.Ascend(bucket, from, yield)
 	}
 }
 
-// Bytes is how many bytes the pending objects of a bucket have.
+// Bytes returns the total size of the pending objects of a bucket.
 func (o *Overlay) Bytes(bucket string) (sum int64) {
 	o.each(bucket, "", func(e *journal.Entry) bool {
 		sum += e.Size
@@ -114,7 +114,7 @@ func (o *Overlay) Any(bucket string) (any bool) {
 	return any
 }
 
-// Change is a pending change of a key, as a listing needs it.
+// Change is a pending change of a key, as listings need it.
 type Change struct {
 	Name     string
 	Deleted  bool
@@ -123,8 +123,8 @@ type Change struct {
 	Modified time.Time
 }
 
-// Changes returns the pending changes of a bucket whose keys begin with prefix, starting at the
-// key from, in order, at most limit. more says whether others follow.
+// Changes returns up to limit pending changes of a bucket in key order, for keys with prefix,
+// starting at from. more means that others follow.
 func (o *Overlay) Changes(bucket, prefix, from string, limit int) (all []Change, more bool) {
 	o.each(bucket, max(prefix, from), func(e *journal.Entry) bool {
 		if !strings.HasPrefix(e.Key.Name, prefix) {

@@ -16,21 +16,21 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// ReservedPrefix begins the keys of the gateway's own objects, in buckets that are written
-// back: those of packs. Clients neither see nor touch them.
+// ReservedPrefix begins the keys of the gateway's own objects, the packs, in buckets that are
+// written back. Clients can neither see nor change them.
 const ReservedPrefix = pack.Prefix
 
-// Cache is the read cache, through which packs are read like any other object. *tiers.Store
-// implements it.
+// Cache is the read cache, through which packs are read like other objects. *tiers.Store implements
+// it.
 type Cache interface {
 	// Get opens an object of the upstream.
 	Get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*tiers.Reader, error)
-	// Begin fences a key: what is cached of it becomes unreachable.
+	// Begin fences a key: cached data of it becomes unreachable.
 	Begin(key akigw.Key) *tiers.Write
 }
 
-// Body opens a range of the body of an entry: in the journal, or in the pack that it is in. The
-// outcome says where it was. The error is tiers.ErrNotPending if the entry left the journal
+// Body opens a range of the body of an entry, in the journal or in its pack. The outcome says where
+// the bytes come from. The error is tiers.ErrNotPending if the entry has left the journal
 // meanwhile.
 func (o *Overlay) Body(ctx context.Context, cache Cache, e *journal.Entry, r akigw.Range) (tiers.Body, akigw.Outcome, error) {
 	for {
@@ -50,7 +50,7 @@ func (o *Overlay) Body(ctx context.Context, cache Cache, e *journal.Entry, r aki
 		data, outcome, err := o.unpack(ctx, cache, e, key, at)
 		if err != nil {
 			if o.journal.Last(e.Key) != e {
-				return nil, "", tiers.ErrNotPending // and its pack may be deleted
+				return nil, "", tiers.ErrNotPending // its pack may have been deleted
 			}
 			return nil, "", err
 		}
@@ -58,7 +58,7 @@ func (o *Overlay) Body(ctx context.Context, cache Cache, e *journal.Entry, r aki
 	}
 }
 
-// File opens the whole body of an entry for reading in any order.
+// File opens the whole body of an entry for random access.
 func (o *Overlay) File(ctx context.Context, cache Cache, e *journal.Entry) (io.ReadSeekCloser, error) {
 	key, at, packed := o.journal.Packs.Find(e)
 	if !packed {
@@ -75,8 +75,8 @@ type file struct{ *bytes.Reader }
 func (file) Close() error { return nil }
 
 // unpack reads the body of an entry from its pack. The body is small, so it is compared with its
-// ETag each time: the cache sees it as a range of something larger, which has no checksum. A
-// body that was damaged on the way is read once more.
+// ETag each time: to the cache it is a range of a larger object, and has no checksum. A body that
+// was damaged in transit is read once more.
 func (o *Overlay) unpack(ctx context.Context, cache Cache, e *journal.Entry, key akigw.Key, at int64) ([]byte, akigw.Outcome, error) {
 	if e.Size == 0 {
 		return nil, akigw.Overlay, nil
@@ -84,7 +84,7 @@ func (o *Overlay) unpack(ctx context.Context, cache Cache, e *journal.Entry, key
 	for again := false; ; again = true {
 		data, outcome, err := o.readPack(ctx, cache, e.Size, key, at)
 		if err == nil && !intact(data, e.ETag) {
-			cache.Begin(key).End() // nothing that is cached of the pack is used again
+			cache.Begin(key).End() // cached data of the pack is not used again
 			err = fmt.Errorf("%w: %s", akigw.ErrChecksum, e.Key)
 		}
 		switch {
@@ -96,7 +96,7 @@ func (o *Overlay) unpack(ctx context.Context, cache Cache, e *journal.Entry, key
 	}
 }
 
-// intact reports whether a body has the ETag that was promised.
+// intact reports whether a body has the promised ETag.
 func intact(data []byte, etag string) bool {
 	d := checksum.OfObject(http.Header{"Etag": {etag}}, true)
 	if d != nil {
@@ -128,8 +128,8 @@ func (o *Overlay) readPack(ctx context.Context, cache Cache, size int64, key aki
 	return data, r.Outcome, err
 }
 
-// readUncached reads a range of a pack that no tier may hold from the upstream. It fills into up
-// to its capacity.
+// readUncached reads a range of a pack that no tier may hold from the upstream. It fills into to
+// its capacity.
 func (o *Overlay) readUncached(ctx context.Context, key akigw.Key, text string, into []byte) ([]byte, error) {
 	resp, err := o.upstream.Do(ctx, &cold.Request{Op: "GetObject", Method: http.MethodGet, Key: key, Header: http.Header{"Range": {text}}})
 	if err != nil {

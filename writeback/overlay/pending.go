@@ -26,7 +26,7 @@ func (o *Overlay) Pending(key akigw.Key) tiers.Pending {
 	return nil
 }
 
-// Object implements tiers.Pending: it describes the object as the upstream is going to.
+// Object implements tiers.Pending: it describes the object as the upstream will.
 func (p *pending) Object() *akigw.Object {
 	e := p.entry
 	if e.Deleted {

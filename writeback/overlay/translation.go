@@ -13,17 +13,17 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// Translation maps between the ETag and the Last-Modified that clients were promised of an
-// object and those that the upstream gave it. The methods of a nil Translation change nothing.
+// Translation maps between the ETag and Last-Modified that clients were promised for an object and
+// those that the upstream gave it. The methods of a nil Translation change nothing.
 type Translation journal.Translation
 
-// Translation returns what is remembered of the current version of a key, nil if nothing is.
+// Translation returns the translation of the current version of a key, nil if there is none.
 func (o *Overlay) Translation(key akigw.Key) *Translation {
 	known, ok := o.translation(key)
 	if !ok {
 		return nil
 	}
-	t := known // a variable of its own, so that nothing is allocated where there is none
+	t := known // a separate variable, so that nothing is allocated if there is none
 	return &t
 }
 
@@ -36,14 +36,14 @@ func (o *Overlay) translation(key akigw.Key) (t Translation, ok bool) {
 	return Translation(known), ok
 }
 
-// Translates reports whether any object of a bucket has another ETag or date upstream than
-// clients were promised.
+// Translates reports whether any object of a bucket has an ETag or date in the upstream other than
+// the promised one.
 func (o *Overlay) Translates(bucket string) bool {
 	return o.journal != nil && o.journal.Translates(bucket)
 }
 
-// ToUpstream puts the upstream's ETag into a list of those that a client names
-// (If-Match and the like).
+// ToUpstream replaces the promised ETag by the upstream's in a client's list of ETags (If-Match and
+// the like).
 func (t *Translation) ToUpstream(list string) string {
 	if t == nil || list == "" || t.Promised == t.Upstream {
 		return list
@@ -57,7 +57,7 @@ func (t *Translation) ToUpstream(list string) string {
 	return strings.Join(tags, ",")
 }
 
-// ToClient is the promised ETag in the place of the upstream's, and any other as it is.
+// ToClient returns the promised ETag for the upstream's, and any other ETag unchanged.
 func (t *Translation) ToClient(etag string) string {
 	if t != nil && bare(etag) == bare(t.Upstream) {
 		return t.Promised
@@ -65,17 +65,17 @@ func (t *Translation) ToClient(etag string) string {
 	return etag
 }
 
-// bare is an ETag without the quotes that not everybody puts around it.
+// bare returns an ETag without its quotes, which not everyone sends.
 func bare(etag string) string { return strings.Trim(etag, `"`) }
 
 // dated reports whether the upstream's date is known.
 func (t *Translation) dated() bool { return t != nil && !t.UpstreamModified.IsZero() }
 
-// DateToUpstream makes of the date of a condition (If-Modified-Since and the like) one that
-// the upstream decides on as the promised Last-Modified would: its own object is not newer
-// than that date exactly if the promised one is not newer than date. An object that took
-// its place is judged by date itself, as far as the order of the two dates lets it. What
-// is no HTTP date stays as it is.
+// DateToUpstream converts the date of a condition (If-Modified-Since and the like) so that the
+// upstream decides as the promised Last-Modified would: the upstream's object is not newer than the
+// result exactly if the promised Last-Modified is not newer than date. An object that has replaced
+// it is compared with date itself, as far as the order of the two dates allows. Anything other than
+// an HTTP date stays as it is.
 func (t *Translation) DateToUpstream(date string) string {
 	if !t.dated() || date == "" {
 		return date
@@ -94,8 +94,8 @@ func (t *Translation) DateToUpstream(date string) string {
 	return asked.UTC().Format(http.TimeFormat)
 }
 
-// ExactDateToUpstream is the upstream's Last-Modified in the place of the promised one
-// (If-Range and the like), and any other as it is. layout is that of the date.
+// ExactDateToUpstream returns the upstream's Last-Modified for the promised one (If-Range and the
+// like), and any other date unchanged. layout is the format of the date.
 func (t *Translation) ExactDateToUpstream(date, layout string) string {
 	asked, err := time.Parse(layout, date)
 	if !t.dated() || err != nil || !asked.Equal(t.PromisedModified.Truncate(time.Second)) {
@@ -104,9 +104,9 @@ func (t *Translation) ExactDateToUpstream(date, layout string) string {
 	return t.UpstreamModified.UTC().Format(layout)
 }
 
-// Date returns the Last-Modified that was promised of an object that the upstream
-// describes so; false if that is another one than was promised anything of. size is -1
-// where it is not said, etag and version are "".
+// Date returns the promised Last-Modified of an object that the upstream describes by the
+// arguments; false if it is not the object that the promise is about. size is -1, and etag and
+// version are "", where unknown.
 func (t *Translation) Date(etag, version string, modified time.Time, size int64) (time.Time, bool) {
 	if !t.dated() || !modified.Truncate(time.Second).Equal(t.UpstreamModified) {
 		return time.Time{}, false
@@ -117,21 +117,21 @@ func (t *Translation) Date(etag, version string, modified time.Time, size int64)
 	return t.PromisedModified, true
 }
 
-// nullVersion is the version id of what was written before a bucket had versions.
+// nullVersion is the version ID of objects written before a bucket had versions.
 const nullVersion = "null"
 
-// Answer makes the upstream's response to an operation on a key show what was promised. t is
-// what was remembered of the key before the upstream was asked.
+// Answer makes the upstream's response to an operation on a key show what was promised. t is the
+// key's translation from before the request was sent.
 func (o *Overlay) Answer(key akigw.Key, t *Translation, op string, resp *http.Response) {
 	h := resp.Header
 	if etag := h.Get("Etag"); t != nil && etag != "" {
-		defer func() { h.Set("Etag", t.ToClient(etag)) }() // after the date, which is recognised by the upstream's ETag
+		defer func() { h.Set("Etag", t.ToClient(etag)) }() // after the date, which is identified by the upstream's ETag
 	}
 	modified, err := http.ParseTime(h.Get("Last-Modified"))
 	if err != nil {
 		return
 	}
-	for _, t := range []*Translation{t, o.Translation(key)} { // the object may have been flushed meanwhile
+	for _, t := range []*Translation{t, o.Translation(key)} { // the object may have been flushed in the meantime
 		if date, ok := t.Date(h.Get("Etag"), h.Get("X-Amz-Version-Id"), modified, wholeSize(op, resp)); ok {
 			h.Set("Last-Modified", date.UTC().Format(http.TimeFormat))
 			return
@@ -139,7 +139,7 @@ func (o *Overlay) Answer(key akigw.Key, t *Translation, op string, resp *http.Re
 	}
 }
 
-// wholeSize is the size of the object that an answer is about, -1 if it does not say.
+// wholeSize returns the size of the object that a response is about, -1 if unknown.
 func wholeSize(op string, resp *http.Response) int64 {
 	if op != "GetObject" && op != "HeadObject" {
 		return -1
@@ -156,7 +156,7 @@ func wholeSize(op string, resp *http.Response) int64 {
 	return -1
 }
 
-// speaksOf reports whether t is about an object: not about one that its key had before.
+// speaksOf reports whether t is about an object, and not about an earlier one of its key.
 func (t *Translation) speaksOf(o *akigw.Object) bool {
 	if bare(o.ETag) != bare(t.Upstream) {
 		return false
@@ -165,7 +165,7 @@ func (t *Translation) speaksOf(o *akigw.Object) bool {
 	return same || !t.dated() || t.Promised != t.Upstream
 }
 
-// show makes an object that t speaks of the one that clients see. Its header is replaced.
+// show changes an object that t is about to the one that clients see. Its header is replaced.
 func (t *Translation) show(object *akigw.Object) {
 	object.Header = maps.Clone(object.Header) // its values are replaced, not changed
 	if date, ok := t.Date(object.ETag, object.VersionID(), object.LastModified, object.Size); ok {
@@ -178,16 +178,16 @@ func (t *Translation) show(object *akigw.Object) {
 	}
 }
 
-// Replaced says that an object that t may speak of was replaced or deleted through this
-// gateway. One with the same bytes and the same second could not be told from it. t may be nil.
+// Replaced says that an object that t may be about was replaced or deleted through this gateway. A
+// new one with the same bytes, written in the same second, could not be told from it. t may be nil.
 func (o *Overlay) Replaced(t *Translation) {
 	if t != nil {
 		o.forget(t)
 	}
 }
 
-// forget drops a translation in the background. One that stays does no harm: it speaks of an
-// object that does not exist any more.
+// forget drops a translation in the background. One that remains does no harm: it is about an
+// object that no longer exists.
 func (o *Overlay) forget(t *Translation) {
 	commit := o.journal.Forget(journal.Translation(*t))
 	o.work.Go(func() {
@@ -197,7 +197,7 @@ func (o *Overlay) forget(t *Translation) {
 	})
 }
 
-// forgetTimeout is how long the journal may take to forget a translation.
+// forgetTimeout is how long dropping a translation may take.
 const forgetTimeout = 10 * time.Second
 
 // Promise implements tiers.Overlay.
@@ -212,7 +212,7 @@ func (o *Overlay) Promise(key akigw.Key) tiers.Promise {
 type promise struct {
 	overlay *Overlay
 	t       Translation
-	object  akigw.Object // what Object returned: one allocation for both
+	object  akigw.Object // the result of Object: one allocation for both
 }
 
 // Conditions implements tiers.Promise.
@@ -232,7 +232,7 @@ func (p *promise) Object(o *akigw.Object) (*akigw.Object, bool) {
 	return &p.object, true
 }
 
-// Forget implements tiers.Promise: it drops the translation, unless another one took its place.
+// Forget implements tiers.Promise: it drops the translation, unless another one has replaced it.
 func (p *promise) Forget() {
 	if now, ok := p.overlay.translation(p.t.Key); ok && now == p.t {
 		p.overlay.forget(&p.t)
