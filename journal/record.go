@@ -338,6 +338,7 @@ type Part struct {
 	// Modified is the time of the acknowledgement, zero in a completed upload.
 	Modified time.Time
 
-	// Entry is that the part's own entry for Journal.Body, if Uploads.Parts returned it; else nil.
+	// Entry is the part's own entry, with which Journal.Body opens its body. It is nil unless
+	// Uploads.Parts returned the part.
 	Entry *Entry
 }

@@ -58,7 +58,7 @@ func (r *recorder) note(c Call) {
 func (r *recorder) History() []Call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]Call{}, r.calls[max(0, len(r.calls)-mostCalls):]...) // none is a list, too, as JSON
+	return append([]Call{}, r.calls[max(0, len(r.calls)-mostCalls):]...) // never nil, so that JSON has a list
 }
 
 // Counts returns the counters by operation.

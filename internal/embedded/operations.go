@@ -101,7 +101,7 @@ var operations = []operation{
 	{name: "DeleteObject", method: "DELETE", level: objectLevel, params: []string{"versionId"}, headers: []string{"If-Match"}, fake: true, handle: (*Server).deleteObject},
 }
 
-// everywhere reports whether every request may have an x-amz-* header. Such headers speak of the signature, of
+// everywhere reports whether any request may have an x-amz-* header. Such headers speak of the signature, of
 // the connection or of the client, not of what is asked for, except x-amz-request-payer: no bucket
 // here makes its requesters pay, and S3 ignores the header for such a bucket.
 func everywhere(header string) bool {
@@ -114,8 +114,8 @@ func everywhere(header string) bool {
 	}
 }
 
-// presigned reports whether every request may have a query parameter: those of the signature, and the one with
-// which SDKs name the operation.
+// presigned reports whether any request may have a query parameter: one of the signature, or the one
+// with which SDKs name the operation.
 func presigned(parameter string) bool {
 	switch parameter {
 	case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders",
