@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/chart"
 	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
@@ -103,34 +104,21 @@ func TestLongWarmStart(t *testing.T) {
 
 // hitPlot draws hit ratios over time.
 func hitPlot(empty, restored []float64, steady float64, window time.Duration) string {
-	const width, height, left, top = 700.0, 220.0, 50.0, 30.0
 	n := max(len(empty), len(restored))
-	line := func(values []float64, color string) string {
-		var points []string
-		for i, v := range values {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", left+width*float64(i)/float64(n), top+height*(1-v)))
-		}
-		return fmt.Sprintf(`<polyline fill="none" stroke="%s" stroke-width="1.5" points="%s"/>`+"\n", color, strings.Join(points, " "))
-	}
-	var b strings.Builder
-	text := func(x, y float64, anchor, color, s string) {
-		fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" text-anchor="%s" fill="%s">%s</text>`+"\n", x, y, anchor, color, s)
-	}
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%.0f" font-family="sans-serif" font-size="12">`+"\n", width+2*left, height+2*top+10)
-	b.WriteString(`<rect width="100%" height="100%" fill="white"/>` + "\n")
-	goal := top + height*(1-0.9*steady)
-	fmt.Fprintf(&b, `<path d="M%.1f %.1f H%.1f" stroke="#cccccc" stroke-dasharray="4 3"/>`+"\n", left, goal, left+width)
-	text(left+width, goal+14, "end", "#777777", "90% of the hit ratio before")
-	b.WriteString(line(empty, "#b06020") + line(restored, "#1f5fa8"))
-	fmt.Fprintf(&b, `<path d="M%.1f %.1f V%.1f H%.1f" fill="none" stroke="#444444"/>`+"\n", left, top, top+height, left+width)
+	c := chart.New(n, 10)
+	goal := c.Y(0.9 * steady)
+	c.Add(`<path d="M%.1f %.1f H%.1f" stroke="#cccccc" stroke-dasharray="4 3"/>`, chart.Left, goal, chart.Right)
+	c.Text(chart.Right, goal+14, "end", "#777777", "90% of the hit ratio before")
+	c.Line(empty, 1, "#b06020")
+	c.Line(restored, 1, "#1f5fa8")
+	c.Add(`<path d="M%.1f %.1f V%.1f H%.1f" fill="none" stroke="#444444"/>`, chart.Left, chart.Top, chart.Bottom, chart.Right)
 	for _, v := range []float64{0, 0.25, 0.5, 0.75, 1} {
-		text(left-6, top+height*(1-v)+4, "end", "#444444", fmt.Sprintf("%.0f%%", 100*v))
+		c.Text(chart.Left-6, c.Y(v)+4, "end", "#444444", fmt.Sprintf("%.0f%%", 100*v))
 	}
 	for s := 0; s <= int(float64(n)*window.Seconds()); s += 30 {
-		text(left+width*float64(s)/(float64(n)*window.Seconds()), top+height+16, "middle", "#444444", fmt.Sprintf("%d s", s))
+		c.Text(c.X(float64(s)/window.Seconds()), chart.Bottom+16, "middle", "#444444", fmt.Sprintf("%d s", s))
 	}
-	text(left, top-10, "start", "#1f5fa8", "restored from a snapshot")
-	text(left+width, top-10, "end", "#b06020", "empty")
-	b.WriteString("</svg>\n")
-	return b.String()
+	c.Text(chart.Left, chart.Top-10, "start", "#1f5fa8", "restored from a snapshot")
+	c.Text(chart.Right, chart.Top-10, "end", "#b06020", "empty")
+	return c.String()
 }

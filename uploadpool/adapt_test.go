@@ -5,11 +5,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/akidb/akigw/internal/testing/chart"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -70,41 +70,27 @@ func mean(values []float64) (sum float64) {
 // plot draws samples of every half second: how many uploads may run, and how many writes
 // wait, each on a scale of its own.
 func plot(limits, pending []float64, from, to time.Duration) string {
-	const width, height, left, top = 700.0, 220.0, 50.0, 30.0
+	c := chart.New(len(limits), 30)
 	most := 1.0
 	for _, v := range pending {
 		most = max(most, v)
 	}
-	x := func(at float64) float64 { return left + width*at/float64(len(limits)) }
-	line := func(values []float64, scale float64, color string) string {
-		var points []string
-		for i, v := range values {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", x(float64(i)), top+height*(1-v/scale)))
-		}
-		return fmt.Sprintf(`<polyline fill="none" stroke="%s" stroke-width="1.5" points="%s"/>`+"\n", color, strings.Join(points, " "))
-	}
-	var b strings.Builder
-	text := func(at, y float64, anchor, color, s string) {
-		fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" text-anchor="%s" fill="%s">%s</text>`+"\n", at, y, anchor, color, s)
-	}
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%.0f" height="%.0f" font-family="sans-serif" font-size="12">`+"\n", width+2*left, height+2*top+30)
-	b.WriteString(`<rect width="100%" height="100%" fill="white"/>` + "\n")
-	start, stop := x(from.Seconds()*2), x(to.Seconds()*2)
-	fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#f6e3d6"/>`+"\n", start, top, stop-start, height)
-	text((start+stop)/2, top+height+32, "middle", "#884422", "the upstream refuses half of all requests")
-	b.WriteString(line(pending, most, "#b0b0b0") + line(limits, 10, "#1f5fa8"))
-	fmt.Fprintf(&b, `<path d="M%.1f %.1f V%.1f H%.1f V%.1f" fill="none" stroke="#444444"/>`+"\n", left, top, top+height, left+width, top)
+	start, stop := c.X(from.Seconds()*2), c.X(to.Seconds()*2)
+	c.Add(`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#f6e3d6"/>`, start, chart.Top, stop-start, chart.Bottom-chart.Top)
+	c.Text((start+stop)/2, chart.Bottom+32, "middle", "#884422", "the upstream refuses half of all requests")
+	c.Line(pending, most, "#b0b0b0")
+	c.Line(limits, 10, "#1f5fa8")
+	c.Add(`<path d="M%.1f %.1f V%.1f H%.1f V%.1f" fill="none" stroke="#444444"/>`, chart.Left, chart.Top, chart.Bottom, chart.Right, chart.Top)
 	for _, v := range []float64{0, 5, 10} {
-		text(left-6, top+height*(1-v/10)+4, "end", "#1f5fa8", fmt.Sprint(v))
-		text(left+width+6, top+height*(1-v/10)+4, "start", "#777777", fmt.Sprint(int(v/10*most)))
+		c.Text(chart.Left-6, c.Y(v/10)+4, "end", "#1f5fa8", fmt.Sprint(v))
+		c.Text(chart.Right+6, c.Y(v/10)+4, "start", "#777777", fmt.Sprint(int(v/10*most)))
 	}
 	for s := 0; s <= len(limits)/2; s += 20 {
-		text(x(float64(2*s)), top+height+16, "middle", "#444444", fmt.Sprintf("%d s", s))
+		c.Text(c.X(float64(2*s)), chart.Bottom+16, "middle", "#444444", fmt.Sprintf("%d s", s))
 	}
-	text(left, top-10, "start", "#1f5fa8", "uploads that may run at a time")
-	text(left+width, top-10, "end", "#777777", "writes that wait")
-	b.WriteString("</svg>\n")
-	return b.String()
+	c.Text(chart.Left, chart.Top-10, "start", "#1f5fa8", "uploads that may run at a time")
+	c.Text(chart.Right, chart.Top-10, "end", "#777777", "writes that wait")
+	return c.String()
 }
 
 // TestRates: what was done in the last minute counts, what was done before does not.
