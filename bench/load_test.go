@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,14 +26,7 @@ func startDouble(t *testing.T) *Endpoint {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(s)
-	t.Cleanup(func() {
-		server.Close()
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &Endpoint{URL: server.URL, AccessKey: s3client.AccessKey, SecretKey: s3client.SecretKey, Region: "us-east-1"}
+	return &Endpoint{URL: testkit.Serve(t, s).URL, AccessKey: s3client.AccessKey, SecretKey: s3client.SecretKey, Region: "us-east-1"}
 }
 
 func smallLoad(e *Endpoint) *Load {

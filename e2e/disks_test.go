@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -119,12 +118,7 @@ func (r *diskRig) health() (int, string) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
+	return resp.StatusCode, string(readAll(r, resp.Body))
 }
 
 // says sees that health, with a status, and doctor say all of something.

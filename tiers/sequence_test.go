@@ -64,33 +64,35 @@ func TestSequentialRangesAreReadAhead(t *testing.T) {
 	})
 }
 
-// TestNoReadAheadForLargeRanges: who asks for a quarter of the window or more at
-// a time is left alone.
+// readSequence reads ranges of n blocks each, one after the other, all of which come from the upstream
+// when they are asked for, and returns the upstream.
+func readSequence(t *testing.T, settings rules.Settings, ranges, n int) *s3mem.Memory {
+	t.Helper()
+	up := s3mem.New()
+	s := inMemory(t, settings, up)
+	body := testkit.Bytes(1, (n*ranges+10)*block)
+	up.Put(key("k"), body)
+	for i := range ranges {
+		wantBlocks(t, s, body, i*n, n, akigw.Cold)
+	}
+	return up
+}
+
+// TestNoReadAheadForLargeRanges: a reader that asks for a quarter of the window or more at a time
+// is left alone.
 func TestNoReadAheadForLargeRanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := s3mem.New()
-		s := inMemory(t, rules.Settings{Freshness: rules.Immutable, ReadAhead: 12 * block}, up)
-		body := testkit.Bytes(1, 40*block)
-		up.Put(key("k"), body)
-		for n := range 8 {
-			wantBlocks(t, s, body, 4*n, 4, akigw.Cold)
-		}
+		up := readSequence(t, rules.Settings{Freshness: rules.Immutable, ReadAhead: 12 * block}, 8, 4)
 		if got := up.Count("GET"); got != 8 {
 			t.Errorf("%d GETs for 8 ranges", got)
 		}
 	})
 }
 
-// TestNoReadAheadWithoutARule: ranges are fetched as they are asked for.
+// TestNoReadAheadWithoutARule: without a rule, ranges are fetched as they are asked for.
 func TestNoReadAheadWithoutARule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := s3mem.New()
-		s := inMemory(t, rules.Settings{Freshness: rules.Immutable}, up)
-		body := testkit.Bytes(1, 20*block)
-		up.Put(key("k"), body)
-		for n := range 10 {
-			wantBlocks(t, s, body, n, 1, akigw.Cold)
-		}
+		up := readSequence(t, rules.Settings{Freshness: rules.Immutable}, 10, 1)
 		if got := up.Sent(); got != 10*block {
 			t.Errorf("%d bytes sent", got)
 		}

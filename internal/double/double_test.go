@@ -35,13 +35,7 @@ func start(t *testing.T, strict bool) (*Server, *s3client.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	front := httptest.NewServer(s)
-	t.Cleanup(func() {
-		front.Close()
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	front := testkit.Serve(t, s)
 	c := &s3client.Client{Endpoint: front.URL, HTTP: front.Client()}
 	if a := c.Must(t, "PUT", "/bucket", "", nil, nil); a.Status != 200 {
 		t.Fatalf("%d %s", a.Status, a.Body)
