@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -304,19 +303,13 @@ func TestCanary(t *testing.T) {
 	if !strings.Contains(g.stderr.String(), `"msg":"request"`) || g.stderr.Len() < 5000 {
 		t.Fatalf("nothing was logged: the test shows nothing (%d bytes)", g.stderr.Len())
 	}
-	files := 0
-	err := filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		files++
-		raw, err := os.ReadFile(path)
-		shown.WriteString(path)
+	files := testkit.ReadTree(t, g.dir)
+	if len(files) < 4 {
+		t.Fatalf("%d files", len(files))
+	}
+	for name, raw := range files {
+		shown.WriteString(name)
 		shown.Write(raw)
-		return err
-	})
-	if err != nil || files < 4 {
-		t.Fatal(files, err)
 	}
 	_, signature, _ := strings.Cut(url, "X-Amz-Signature=")
 	signature, _, _ = strings.Cut(signature, "&")

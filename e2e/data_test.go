@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,17 +114,10 @@ func writePattern(t testing.TB, path string, size int) {
 func sums(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
+	testkit.EachFile(t, dir, func(name, path string) error {
 		all[name] = sumOf(t, path)
-		return err
+		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return all
 }
 

@@ -7,10 +7,8 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/akidb/akigw/cost"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 // TestUpgrade: a gateway takes over data directories of the previous release. Everything pending is readable
@@ -336,16 +335,10 @@ func sameJournals(t *testing.T, dir string) {
 	t.Helper()
 	read := func(side string) map[string]string {
 		all := map[string]string{}
-		err := filepath.WalkDir(filepath.Join(dir, side), func(path string, d fs.DirEntry, err error) error {
-			if ext := filepath.Ext(path); err != nil || ext != ".seg" && ext != ".body" {
-				return err
+		for name, raw := range testkit.ReadTree(t, filepath.Join(dir, side)) {
+			if ext := filepath.Ext(name); ext == ".seg" || ext == ".body" {
+				all[filepath.Base(name)] = string(raw)
 			}
-			raw, err := os.ReadFile(path)
-			all[filepath.Base(path)] = string(raw)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
 		return all
 	}

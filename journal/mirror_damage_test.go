@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -29,20 +28,8 @@ func readTree(t *testing.T, dirs ...string) tree {
 	t.Helper()
 	all := tree{}
 	for i, dir := range dirs {
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			rel, err := filepath.Rel(dir, path)
-			if err != nil {
-				return err
-			}
-			raw, err := os.ReadFile(path)
-			all[filepath.Join(strconv.Itoa(i), rel)] = raw
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
+		for name, raw := range testkit.ReadTree(t, dir) {
+			all[filepath.Join(strconv.Itoa(i), name)] = raw
 		}
 	}
 	return all

@@ -120,6 +120,22 @@ type field struct {
 	text func(s *Settings) string
 }
 
+// choice is a setting that has one of two values, of which on means true.
+func choice(name, off, on string, of func(*Settings) *bool) field {
+	return field{name, func(s *Settings, v any) error {
+		*of(s) = v == on
+		if v != on && v != off {
+			return fmt.Errorf("must be %q or %q", off, on)
+		}
+		return nil
+	}, func(s *Settings) string {
+		if *of(s) {
+			return strconv.Quote(on)
+		}
+		return strconv.Quote(off)
+	}}
+}
+
 var fields = [...]field{
 	{"freshness", func(s *Settings, v any) error {
 		text, _ := v.(string)
@@ -145,18 +161,7 @@ var fields = [...]field{
 		s.MaxObject, err = bytesOf(v)
 		return err
 	}, func(s *Settings) string { return bytesText(s.MaxObject) }},
-	{"write", func(s *Settings, v any) error {
-		s.Back = v == "back"
-		if !s.Back && v != "through" {
-			return fmt.Errorf(`must be "through" or "back"`)
-		}
-		return nil
-	}, func(s *Settings) string {
-		if s.Back {
-			return `"back"`
-		}
-		return `"through"`
-	}},
+	choice("write", "through", "back", func(s *Settings) *bool { return &s.Back }),
 	{"pack_bytes", func(s *Settings, v any) error {
 		n, err := bytesOf(v)
 		s.Pack = n
@@ -177,18 +182,7 @@ var fields = [...]field{
 		s.ReadAhead, err = bytesOf(v)
 		return err
 	}, func(s *Settings) string { return bytesText(s.ReadAhead) }},
-	{"compression", func(s *Settings, v any) error {
-		s.Compress = v == "zstd"
-		if !s.Compress && v != "none" {
-			return fmt.Errorf(`must be "none" or "zstd"`)
-		}
-		return nil
-	}, func(s *Settings) string {
-		if s.Compress {
-			return `"zstd"`
-		}
-		return `"none"`
-	}},
+	choice("compression", "none", "zstd", func(s *Settings) *bool { return &s.Compress }),
 	{"pin", func(s *Settings, v any) error {
 		pin, ok := v.(bool)
 		s.Pin = pin

@@ -14,6 +14,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 var secret = bytes.Repeat([]byte("k"), 32)
@@ -42,19 +43,12 @@ func text(n int) []byte { return bytes.Repeat([]byte("all work and no play. "), 
 // onDisk reports whether any file below dir contains s.
 func onDisk(t *testing.T, dir, s string) bool {
 	t.Helper()
-	found := false
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+	for _, raw := range testkit.ReadTree(t, dir) {
+		if bytes.Contains(raw, []byte(s)) {
+			return true
 		}
-		raw, err := os.ReadFile(path)
-		found = found || bytes.Contains(raw, []byte(s))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	return found
+	return false
 }
 
 // TestValuesInEveryForm: whatever was done to a value, it comes back.

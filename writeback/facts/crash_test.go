@@ -23,9 +23,8 @@ func TestSave_Crash(t *testing.T) {
 	b := openOn(steps, path, noLog)
 	saved, crashes := 0, 0 // how many records were saved last
 	check := func(what string, allowed ...int) {
-		for seed := range uint64(20) {
+		for left := range disk.Crashes(uint64(crashes), 20) {
 			crashes++
-			left := disk.Crash(crashfs.Loss{KeepPercent: []int{0, 30, 70, 100}[seed%4], Seed: seed + uint64(crashes)})
 			again := openOn(left, path, noLog)
 			if n := len(again.All()); n != allowed[0] && n != allowed[len(allowed)-1] {
 				t.Fatalf("a crash %s leaves %d records, want %v", what, n, allowed)

@@ -1,6 +1,7 @@
 package crashfs
 
 import (
+	"iter"
 	"maps"
 	"math/rand/v2"
 )
@@ -35,6 +36,18 @@ func (fs *FS) Crash(loss Loss) *FS {
 		}
 	}
 	return &FS{root: c.node(fs.root), made: fs.made, locked: map[*node]bool{}}
+}
+
+// Crashes yields what n crashes at this moment may leave behind. They keep different shares of what
+// is not durable; first is the seed of the first one.
+func (fs *FS) Crashes(first, n uint64) iter.Seq[*FS] {
+	return func(yield func(*FS) bool) {
+		for seed := first; seed < first+n; seed++ {
+			if !yield(fs.Crash(Loss{KeepPercent: []int{0, 30, 70, 100}[seed%4], Seed: seed})) {
+				return
+			}
+		}
+	}
 }
 
 // crash is a crash while it is being computed.
