@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -50,6 +51,57 @@ func (m *mirror) on(side int, name string) string {
 }
 
 func (m *mirror) twin(name string) string { return m.on(1, name) }
+
+// segment returns the path of a segment in one of the two directories.
+func (m *mirror) segment(i int, id uint64) string {
+	return filepath.Join(m.dirs[i], segmentDir, segmentBase(id))
+}
+
+// openMerged opens the existing copies of a segment that could not be repaired.
+func (m *mirror) openMerged(name string, raw []byte) vfs.File {
+	merged := &mirrorFile{merged: raw}
+	for i := range merged.files {
+		if f, err := m.FS.Open(m.on(i, name)); err == nil {
+			merged.files[i] = f
+		}
+	}
+	return merged
+}
+
+// unrepaired returns the combined records of a segment that could not be repaired because the disk
+// is full, nil if the segment is intact. The mirror may be nil.
+func (m *mirror) unrepaired(id uint64) []byte {
+	if m == nil {
+		return nil
+	}
+	return m.merged[id]
+}
+
+// ignores reports whether a segment does not count. The mirror may be nil.
+func (m *mirror) ignores(id uint64) bool { return m != nil && m.ignored[id] }
+
+// decide determines which directory is authoritative (the lead), and whether the other one took
+// part in the last epoch.
+func (r *reconciler) decide(sides [2]*side) error {
+	m := r.mirror
+	firstMissed, secondMissed := sides[0].missed(sides[1]), sides[1].missed(sides[0])
+	switch {
+	case sides[0].unfinished:
+		return fmt.Errorf("journal: %s is an unfinished copy of another directory: start with that one as dir, and this one as second_dir", m.dirs[0])
+	case sides[1].unfinished && !firstMissed:
+		m.lead, m.current = 0, false
+	case firstMissed && secondMissed:
+		return fmt.Errorf("journal: %s and %s were written apart from each other, and each has writes that the other one lacks: start with either one alone until nothing is pending, then with the other one alone, then with an empty second_dir", m.dirs[0], m.dirs[1])
+	case firstMissed:
+		return fmt.Errorf("journal: %s is behind %s, which is to be its copy: if the disk of the first was lost, start with the second as dir and an empty directory as second_dir", m.dirs[0], m.dirs[1])
+	default:
+		m.lead, m.current = 0, !secondMissed
+		if m.current && sides[1].top() > sides[0].top() {
+			m.lead = 1
+		}
+	}
+	return nil
+}
 
 // MkdirAll implements vfs.FS.
 func (m *mirror) MkdirAll(dir string) error {
