@@ -75,12 +75,12 @@ func (w *Writer) Add(o Object, body io.Reader) (offset int64, err error) {
 
 const (
 	formatVersion = 1
-	// footBytes is the length of the foot: magic (4), CRC32C of the index (4), offset
+	// footerBytes is the length of the footer: magic (4), CRC32C of the index (4), offset
 	// and length of the index (8 each, little-endian).
-	footBytes = 24
+	footerBytes = 24
 )
 
-const footMagic = "\xa5pk\n"
+const footerMagic = "\xa5pk\n"
 
 // Finish returns the pack. The Writer must not be used afterwards.
 func (w *Writer) Finish() []byte { return appendIndex(w.body, w.objects, int64(len(w.body))) }
@@ -96,7 +96,7 @@ func Layout(objects []Object) (tail []byte) {
 	return appendIndex(nil, objects, at)
 }
 
-// appendIndex appends the index, whose place in the pack is at, and the foot.
+// appendIndex appends the index, whose place in the pack is at, and the footer.
 func appendIndex(b []byte, objects []Object, at int64) []byte {
 	start := len(b)
 	b = append(b, formatVersion)
@@ -111,7 +111,7 @@ func appendIndex(b []byte, objects []Object, at int64) []byte {
 	}
 	n := len(b) - start
 	sum := codec.Checksum(b[start:])
-	b = append(b, footMagic...)
+	b = append(b, footerMagic...)
 	b = binary.LittleEndian.AppendUint32(b, sum)
 	b = binary.LittleEndian.AppendUint64(b, uint64(at))
 	return binary.LittleEndian.AppendUint64(b, uint64(n))
@@ -125,22 +125,22 @@ const maxIndex = 64 << 20
 
 // ReadIndex returns the objects of a pack of size bytes, in order. It reads two ranges of the pack.
 func ReadIndex(r io.ReaderAt, size int64) ([]Object, error) {
-	foot := make([]byte, footBytes)
-	if size < footBytes {
+	footer := make([]byte, footerBytes)
+	if size < footerBytes {
 		return nil, ErrFormat
 	}
-	if _, err := r.ReadAt(foot, size-footBytes); err != nil && err != io.EOF {
+	if _, err := r.ReadAt(footer, size-footerBytes); err != nil && err != io.EOF {
 		return nil, err
 	}
-	at, n := binary.LittleEndian.Uint64(foot[8:]), binary.LittleEndian.Uint64(foot[16:])
-	if string(foot[:4]) != footMagic || n > maxIndex || at > uint64(size) || at+n != uint64(size-footBytes) {
+	at, n := binary.LittleEndian.Uint64(footer[8:]), binary.LittleEndian.Uint64(footer[16:])
+	if string(footer[:4]) != footerMagic || n > maxIndex || at > uint64(size) || at+n != uint64(size-footerBytes) {
 		return nil, ErrFormat
 	}
 	index := make([]byte, n)
 	if _, err := r.ReadAt(index, int64(at)); err != nil && err != io.EOF {
 		return nil, err
 	}
-	if codec.Checksum(index) != binary.LittleEndian.Uint32(foot[4:]) {
+	if codec.Checksum(index) != binary.LittleEndian.Uint32(footer[4:]) {
 		return nil, ErrFormat
 	}
 	d := codec.NewDecoder(index)

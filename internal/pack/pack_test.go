@@ -84,7 +84,7 @@ func TestDamagedIndex(t *testing.T) {
 			t.Fatalf("a flip at %d: %v", i, err)
 		}
 	}
-	for _, n := range []int{0, 1, footBytes, len(whole) - 1} {
+	for _, n := range []int{0, 1, footerBytes, len(whole) - 1} {
 		if _, err := ReadIndex(bytes.NewReader(whole[:n]), int64(n)); !errors.Is(err, ErrFormat) {
 			t.Errorf("cut to %d: %v", n, err)
 		}
