@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
-// wantBlocks reads n blocks of key "k" from block first on, and waits for what is read ahead.
+// wantBlocks reads n blocks of key "k" starting at first, and waits for the read-ahead.
 func wantBlocks(t *testing.T, s *Store, body []byte, first, n int, want akigw.Outcome) {
 	t.Helper()
 	from, to := first*block, (first+n)*block
@@ -19,9 +19,8 @@ func wantBlocks(t *testing.T, s *Store, body []byte, first, n int, want akigw.Ou
 	synctest.Wait()
 }
 
-// TestSequentialRangesAreReadAhead: a reader that asks for one range after the
-// other finds the next ones there; what is fetched ahead is bounded, and stops
-// when the reader stops.
+// TestSequentialRangesAreReadAhead: a reader that requests one range after the other finds the next
+// ones cached. Read-ahead is bounded and stops with the reader.
 func TestSequentialRangesAreReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -35,7 +34,7 @@ func TestSequentialRangesAreReadAhead(t *testing.T) {
 			t.Helper()
 			wantBlocks(t, s, body, n, 1, want)
 		}
-		for n := range 3 { // it takes a while to notice
+		for n := range 3 { // the pattern is detected after some requests
 			read(n, akigw.Cold)
 		}
 		for n := 3; n < 20; n++ {
@@ -49,23 +48,23 @@ func TestSequentialRangesAreReadAhead(t *testing.T) {
 			}
 		}
 		if ahead != most {
-			t.Errorf("%d blocks ahead of the reader, want %d", ahead, most)
+			t.Errorf("%d blocks were read ahead, want %d", ahead, most)
 		}
 		if got, most := up.Sent(), int64((20+most)*block); got != most {
 			t.Errorf("the upstream sent %d bytes, want %d: each once", got, most)
 		}
 		up.Reset()
-		for _, n := range []int{50, 40, 60, 45} { // no sequence
+		for _, n := range []int{50, 40, 60, 45} { // not sequential
 			read(n, akigw.Cold)
 		}
 		if got := up.Sent(); got != 4*block {
-			t.Errorf("%d bytes were fetched for 4 blocks here and there", got)
+			t.Errorf("%d bytes were fetched for 4 scattered blocks", got)
 		}
 	})
 }
 
-// TestNoReadAheadForLargeRanges: who asks for a quarter of the window or more at
-// a time is left alone.
+// TestNoReadAheadForLargeRanges: no read-ahead for a reader that requests a quarter of the window
+// or more at a time.
 func TestNoReadAheadForLargeRanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -81,7 +80,7 @@ func TestNoReadAheadForLargeRanges(t *testing.T) {
 	})
 }
 
-// TestNoReadAheadWithoutARule: ranges are fetched as they are asked for.
+// TestNoReadAheadWithoutARule: without a rule, ranges are fetched as requested.
 func TestNoReadAheadWithoutARule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
