@@ -23,7 +23,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// akigw runs the command line as the gateway's operator.
+// akigw runs a command as the gateway's operator.
 func (g *gateway) akigw(args ...string) (string, error) {
 	out, err := g.command(args...).CombinedOutput()
 	if err != nil {
@@ -32,8 +32,8 @@ func (g *gateway) akigw(args ...string) (string, error) {
 	return string(out), err
 }
 
-// command is akigw with the environment of the gateway's operator. It is without the race
-// detector, which makes the sealing of keys very slow.
+// command returns an akigw command with the environment of the gateway's operator. It uses the
+// binary without the race detector, which makes sealing keys very slow.
 func (g *gateway) command(args ...string) *exec.Cmd {
 	binary := g.release
 	if binary == "" {
@@ -72,7 +72,7 @@ func (g *gateway) newKey(args ...string) (p pair) {
 	return p
 }
 
-// as runs the aws cli with a key pair.
+// as runs the AWS CLI with a key pair.
 func (g *gateway) as(p pair, args ...string) (string, error) {
 	cmd := exec.Command("aws", args...)
 	cmd.Env = append(g.clientEnv(), "AWS_ACCESS_KEY_ID="+p.AccessKeyId, "AWS_SECRET_ACCESS_KEY="+p.SecretAccessKey)
@@ -83,13 +83,13 @@ func (g *gateway) as(p pair, args ...string) (string, error) {
 	return string(out), err
 }
 
-// sdk is an S3 client of the AWS SDK with a key pair.
+// sdk returns an S3 client of the AWS SDK with a key pair.
 func (g *gateway) sdk(p pair) *s3.Client {
 	return s3.New(s3.Options{BaseEndpoint: aws.String(g.endpoint), UsePathStyle: true, Region: region, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(p.AccessKeyId, p.SecretAccessKey, p.SessionToken)})
 }
 
-// What people do with it; each returns an error as the service does.
+// The operations of the users. Each returns an error as the service does.
 func (g *gateway) list(p pair, prefix string) error {
 	_, err := g.sdk(p).ListObjectsV2(g.t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String("shared"), Prefix: aws.String(prefix)})
 	return err
@@ -123,7 +123,7 @@ func (g *gateway) buckets(p pair) error {
 	return err
 }
 
-// codeIn returns the service's error code, "" for none.
+// codeIn returns the service's error code, or "" if there is none.
 func codeIn(err error) string {
 	var coded smithy.APIError
 	if errors.As(err, &coded) {
@@ -132,8 +132,8 @@ func codeIn(err error) string {
 	return ""
 }
 
-// eventually tries for some seconds: a running gateway takes changes over
-// within one.
+// eventually repeats a check for some seconds, because a running gateway applies changes within one
+// second.
 func eventually(t *testing.T, what string, try func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !try(); time.Sleep(100 * time.Millisecond) {
@@ -147,8 +147,8 @@ const tenantPolicy = `{"Version":"2012-10-17","Statement":[
 	{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject","s3:DeleteObject"],"Resource":"arn:aws:s3:::shared/NAME/*"},
 	{"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::shared","Condition":{"StringLike":{"s3:prefix":"NAME/*"}}}]}`
 
-// TestUsers drives users, keys, temporary credentials and anonymous rules with
-// the command line and the AWS SDK, against a gateway that keeps running.
+// TestUsers manages users, keys, temporary credentials and anonymous rules with the command line
+// and the AWS SDK, while the gateway keeps running.
 func TestUsers(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{plain: true})
@@ -161,7 +161,7 @@ func TestUsers(t *testing.T) {
 		g.mustAkigw("users", "set", name, "--policy", policy)
 		keys[name] = g.newKey("--user", name)
 	}
-	eventually(t, "the keys are not taken over", func() bool {
+	eventually(t, "the keys are not in effect", func() bool {
 		return g.put(keys["alice"], "alice/f") == nil && g.list(keys["bob"], "bob/") == nil
 	})
 	alice, bob := keys["alice"], keys["bob"]
@@ -191,7 +191,7 @@ func TestUsers(t *testing.T) {
 	if short.SessionToken == "" || short.Expiration == "" {
 		t.Fatalf("%+v", short)
 	}
-	eventually(t, "the temporary key is not taken over", func() bool {
+	eventually(t, "the temporary key is not in effect", func() bool {
 		return g.get(short, "alice/f") == nil
 	})
 	stolen := short
@@ -218,12 +218,12 @@ func TestUsers(t *testing.T) {
 	}
 	rule := writeFile(t, filepath.Join(t.TempDir(), "rule.json"), []byte(`{"Statement":{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::shared/alice/*"}}`))
 	g.mustAkigw("users", "set", "anonymous", "--policy", rule)
-	eventually(t, "the rule is not taken over", func() bool { return get("/shared/alice/f") == 200 })
+	eventually(t, "the rule is not in effect", func() bool { return get("/shared/alice/f") == 200 })
 	if a, b := get("/shared/bob/f"), get("/shared/alice/none"); a != 403 || b != 404 {
 		t.Errorf("beyond the rule: %d, absent: %d", a, b)
 	}
 
-	// Admin keys do no S3; S3 keys no admin.
+	// Admin keys cannot use S3, and S3 keys cannot use the admin API.
 	g.mustAkigw("users", "set", "operator", "--admin")
 	operator := g.newKey("--user", "operator")
 	admin := func(p pair) int {
@@ -236,17 +236,17 @@ func TestUsers(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	eventually(t, "the admin key is not taken over", func() bool { return admin(operator) == 200 })
+	eventually(t, "the admin key is not in effect", func() bool { return admin(operator) == 200 })
 	if code := admin(keys["alice"]); code != 403 {
 		t.Errorf("an S3 key at the admin listener: %d", code)
 	}
 	if err := g.buckets(operator); codeIn(err) != "SignatureDoesNotMatch" {
-		t.Errorf("an admin key does S3: %v", err)
+		t.Errorf("an admin key can use S3: %v", err)
 	}
 
-	// Deleted keys end, and restarts change nothing.
+	// Deleted keys stop working, and restarts change nothing.
 	g.mustAkigw("keys", "delete", keys["bob"].AccessKeyId)
-	eventually(t, "the deleted key lives on", func() bool { return g.list(bob, "bob/") != nil })
+	eventually(t, "the deleted key still works", func() bool { return g.list(bob, "bob/") != nil })
 	g.stop()
 	g.start()
 	if err := g.list(alice, "alice/"); err != nil {
@@ -257,8 +257,8 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// TestCanary runs clients at debug level with secrets that occur nowhere
-// else, and looks for them in everything that the gateway writes or shows.
+// TestCanary runs clients at debug level with secrets that occur nowhere else, and looks for those
+// secrets in everything that the gateway writes or shows.
 //
 // Scenarios: S45, S46.
 func TestCanary(t *testing.T) {
@@ -272,10 +272,10 @@ func TestCanary(t *testing.T) {
 	file := writeFile(t, filepath.Join(t.TempDir(), "f"), testkit.Bytes(1, 9<<20))
 	var shown bytes.Buffer
 	run := func(p pair, args ...string) {
-		out, _ := g.as(p, args...) // what fails is part of it
+		out, _ := g.as(p, args...) // failed output counts too
 		shown.WriteString(out)
 	}
-	eventually(t, "the keys are not taken over", func() bool { return g.buckets(temporary) == nil })
+	eventually(t, "the keys are not in effect", func() bool { return g.buckets(temporary) == nil })
 	run(lasting, "s3", "mb", "s3://canary-bucket")
 	url := ""
 	for _, p := range []pair{lasting, temporary} {
@@ -301,7 +301,7 @@ func TestCanary(t *testing.T) {
 	g.stop()
 	shown.WriteString(g.stderr.String())
 	if !strings.Contains(g.stderr.String(), `"msg":"request"`) || g.stderr.Len() < 5000 {
-		t.Fatalf("nothing was logged: the test shows nothing (%d bytes)", g.stderr.Len())
+		t.Fatalf("nothing was logged, so the test proves nothing (%d bytes)", g.stderr.Len())
 	}
 	files := testkit.ReadTree(t, g.dir)
 	if len(files) < 4 {
@@ -316,10 +316,10 @@ func TestCanary(t *testing.T) {
 	for name, secret := range map[string]string{"root secret": secretKey, "upstream secret": upstreamSecretKey, "user's secret": lasting.SecretAccessKey, "temporary secret": temporary.SecretAccessKey,
 		"session token": temporary.SessionToken, "customer key": customer, "signature": signature} {
 		if len(secret) < 8 {
-			t.Fatalf("no %s: the test shows nothing", name)
+			t.Fatalf("no %s, so the test proves nothing", name)
 		}
 		if i := bytes.Index(shown.Bytes(), []byte(secret)); i >= 0 {
-			t.Errorf("the %s is in %q", name, shown.Bytes()[max(0, i-100):min(shown.Len(), i+100)])
+			t.Errorf("%s found in %q", name, shown.Bytes()[max(0, i-100):min(shown.Len(), i+100)])
 		}
 	}
 }
@@ -335,8 +335,7 @@ func fetch(t *testing.T, url string) []byte {
 	return body
 }
 
-// TestNoOperationIsMissing compares the coverage page with the operations that
-// the AWS SDK knows.
+// TestNoOperationIsMissing compares the coverage page with the operations that the AWS SDK knows.
 func TestNoOperationIsMissing(t *testing.T) {
 	page := string(readFile(t, "../docs/s3-coverage.md"))
 	client := reflect.TypeFor[*s3.Client]()

@@ -12,7 +12,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/s3client"
 )
 
-// botoControls lists, deletes and uploads keys that XML 1.0 cannot hold.
+// botoControls lists, deletes and uploads keys that XML 1.0 cannot represent.
 const botoControls = `
 import boto3, botocore
 from botocore.config import Config
@@ -52,8 +52,8 @@ assert got == ['a\x01b', 'g\x1f/h'], got
 print('done')
 `
 
-// TestControlCharacterKeys: real clients meet keys that XML 1.0 cannot hold, and get what S3
-// gives them, through the gateway and from its journal.
+// TestControlCharacterKeys: real clients that use keys which XML 1.0 cannot represent get the same
+// responses as from S3, through the gateway and from its journal.
 func TestControlCharacterKeys(t *testing.T) {
 	t.Parallel()
 	needPython(t, "boto3")
@@ -67,7 +67,7 @@ func TestControlCharacterKeys(t *testing.T) {
 			if out := g.must("python3", "-c", botoControls); !strings.Contains(out, "done") {
 				t.Error(out)
 			}
-			// Without encoding-type, for a reader that accepts every reference.
+			// Without encoding-type, as for a reader that accepts every character reference.
 			list := func(query string) (names []string) {
 				t.Helper()
 				a := client.Must(t, "GET", "/controls", query, nil, nil)
@@ -96,7 +96,7 @@ func TestControlCharacterKeys(t *testing.T) {
 			sum := md5.Sum([]byte(document))
 			a := client.Must(t, "POST", "/controls", "delete", http.Header{"Content-Md5": {b64(sum[:])}}, []byte(document))
 			if a.Status != 200 || !strings.Contains(string(a.Body), "<Deleted><Key>a&#x1;b</Key></Deleted>") || len(list("")) > 0 {
-				t.Errorf("DeleteObjects: %d %s, and %q are left", a.Status, a.Body, list(""))
+				t.Errorf("DeleteObjects: %d %s, %q left", a.Status, a.Body, list(""))
 			}
 		})
 	}
@@ -115,8 +115,8 @@ assert [o['Key'] for o in s3.list_objects_v2(Bucket='targets', Prefix='a;')['Con
 print(s3.generate_presigned_url('get_object', Params={'Bucket': 'targets', 'Key': 'a;b c', 'ResponseContentDisposition': 'attachment; filename=x'}))
 `
 
-// TestTargetsOfRealClients: absolute-form targets from boto3 and curl that were told of a proxy, and
-// bare semicolons in a presigned URL.
+// TestTargetsOfRealClients: absolute-form targets from boto3 and curl, which were told to use a
+// proxy, and bare semicolons in a presigned URL.
 func TestTargetsOfRealClients(t *testing.T) {
 	t.Parallel()
 	needPython(t, "boto3")
@@ -135,7 +135,7 @@ func TestTargetsOfRealClients(t *testing.T) {
 		}
 	}
 	if out := g.must("curl", "-sSi", "--noproxy", "none", "-x", g.endpoint, "http://example.com/targets/k"); !strings.Contains(out, "403 Forbidden") {
-		t.Errorf("a request for another host, which says so twice: %s", out)
+		t.Errorf("a request whose target and Host header both name another host: %s", out)
 	}
 	if out := g.must("curl", "-sSi", "--request-target", "http://example.com/targets/k", g.endpoint+"/targets/k"); !strings.Contains(out, "400 Bad Request") {
 		t.Errorf("a target for another host than the Host header's: %s", out)

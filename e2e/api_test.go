@@ -15,8 +15,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestOpenAPI: the document is valid, names every route that the running gateway answers under
-// /api, and what the gateway answers is what the document says.
+// TestOpenAPI: the document is valid and names every route under /api that the running gateway
+// answers. The responses match the document.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	_, behind := startMemory(t, 0, 8)
@@ -41,7 +41,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 		return resp.StatusCode, resp.Header, raw
 	}
-	eventually(t, "the key is known", func() bool { code, _, _ := ask("GET", "/api/v1/keys", ""); return code == 200 })
+	eventually(t, "the key is not in effect", func() bool { code, _, _ := ask("GET", "/api/v1/keys", ""); return code == 200 })
 	client := &s3client.Client{Endpoint: g.endpoint}
 	client.Must(t, "PUT", "/backbucket/photos/cat.jpg", "", nil, testkit.Bytes(1, 1000))
 	client.Must(t, "GET", "/backbucket/photos/cat.jpg", "", nil, nil)
@@ -66,7 +66,7 @@ func TestOpenAPI(t *testing.T) {
 		"/api/v1/tier": "?bucket=backbucket", "/api/v1/tier/objects": "?bucket=backbucket", "/api/v1/rules/explain": "?bucket=backbucket&key=a",
 		"/api/v1/tier/prefixes": "?bucket=backbucket", "/api/v1/audit": "?limit=5",
 	}
-	bodies := map[string][2]string{ // of POST requests: query, body
+	bodies := map[string][2]string{ // of POST requests: query and body
 		"/api/v1/tier":   {"", `{"action": "promote_to_warm", "bucket": "backbucket", "prefix": "photos/"}`},
 		"/api/v1/purge":  {"?bucket=backbucket&key=other", ""},
 		"/api/v1/users":  {"", `{"name": "visitor", "policy": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::*"}]}}`},
@@ -110,11 +110,11 @@ func TestOpenAPI(t *testing.T) {
 	check("DELETE", "/api/v1/faults", "", "", doc.Paths.Value("/api/v1/faults").Delete)
 	check("DELETE", "/api/v1/users/visitor", "", "", doc.Paths.Value("/api/v1/users/{name}").Delete)
 	if checked < 24 {
-		t.Errorf("%d answers were checked", checked)
+		t.Errorf("%d responses were checked", checked)
 	}
 }
 
-// known fails for a field of an answer that the document does not have.
+// known fails the test for each field of a response that the document does not contain.
 func known(t *testing.T, where string, v any, schema *openapi3.Schema) {
 	t.Helper()
 	switch v := v.(type) {
@@ -128,7 +128,7 @@ func known(t *testing.T, where string, v any, schema *openapi3.Schema) {
 			case property != nil:
 				known(t, where+" "+name, value, property.Value)
 			case schema.AdditionalProperties.Schema == nil && len(schema.Properties) > 0:
-				t.Errorf("%s: the document does not know %q", where, name)
+				t.Errorf("%s: the document does not contain %q", where, name)
 			}
 		}
 	}

@@ -40,18 +40,18 @@ min_free_bytes = 0
 segment_bytes = "1MiB"
 `
 
-// slowMemory serves an upstream in memory over HTTP, each answer after a while.
+// slowMemory serves an upstream in memory over HTTP, with a delay before each response.
 type slowMemory struct {
 	*s3mem.Memory
 	delay atomic.Int64 // nanoseconds
 	down  atomic.Bool
-	stops atomic.Bool  // it takes requests and answers none, as a process that got SIGSTOP
+	stops atomic.Bool  // it accepts requests and answers none, like a process after SIGSTOP
 	asked atomic.Int64 // requests
 	fail  atomic.Int64 // in percent, with 503
 	slots chan struct{}
 }
 
-// startMemory starts one that answers a number of requests at a time.
+// startMemory starts one that answers a limited number of requests at a time.
 func startMemory(t testing.TB, delay time.Duration, atOnce int) (*slowMemory, upstream) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,7 +60,7 @@ func startMemory(t testing.TB, delay time.Duration, atOnce int) (*slowMemory, up
 	return serveMemory(t, l, delay, atOnce)
 }
 
-// serveMemory is startMemory with the listener, which it closes.
+// serveMemory is startMemory with a given listener, which it closes.
 func serveMemory(t testing.TB, l net.Listener, delay time.Duration, atOnce int) (*slowMemory, upstream) {
 	m := &slowMemory{Memory: s3mem.New(), slots: make(chan struct{}, atOnce)}
 	m.delay.Store(int64(delay))
@@ -104,8 +104,8 @@ func (m *slowMemory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	io.Copy(w, resp.Body)
 }
 
-// TestUpstreamAway: while the upstream is away every write is acknowledged, read and
-// listed; afterwards all of it is there with the ETags that were promised.
+// TestUpstreamAway: while the upstream is unavailable every write is acknowledged and can be read
+// and listed. Afterwards all writes are upstream with the ETags that were promised.
 func TestUpstreamAway(t *testing.T) {
 	t.Parallel()
 	upstreamAway(t, 3*time.Second)
@@ -154,7 +154,7 @@ func upstreamAway(t *testing.T, long time.Duration) {
 	wait.Wait()
 	pending := g.status().Pending
 	if out := g.says("status"); !strings.Contains(out, `requests to bucket "backbucket" are refused`) && !strings.Contains(out, "last failure") {
-		t.Errorf("status does not tell of the outage: %s", out)
+		t.Errorf("status does not show the outage: %s", out)
 	}
 	up.down.Store(false)
 	back := time.Now()
@@ -190,22 +190,22 @@ func upstreamAway(t *testing.T, long time.Duration) {
 	waitDrained(t, g, time.Minute)
 	took := time.Since(back)
 	if out := g.says("status"); !regexp.MustCompile(`rate +[1-9][0-9.]* writes per second`).MatchString(out) {
-		t.Errorf("status tells no rate: %s", out)
+		t.Errorf("status shows no rate: %s", out)
 	}
 	for name, etag := range promised {
 		if o, ok := up.Get(akigw.Key{Bucket: "backbucket", Name: name}); !ok || o.ETag != etag {
 			t.Errorf("%s is not upstream as it was promised", name)
 		}
 	}
-	t.Logf("%d writes acknowledged in %s without an upstream, %d pending, all of them there %s after it was back", len(promised), long, pending, took.Round(100*time.Millisecond))
+	t.Logf("%d writes acknowledged in %s without an upstream, %d pending, all flushed %s after it returned", len(promised), long, pending, took.Round(100*time.Millisecond))
 	if pending < 100 {
 		t.Error("hardly anything was pending: the path was not exercised")
 	}
 }
 
-// TestRestartWhileTheUpstreamHangs: a gateway that is killed and started again while its upstream
-// takes connections and answers nothing acknowledges the writes of a bucket that it knew, and
-// all of them are upstream when that goes on.
+// TestRestartWhileTheUpstreamHangs: a gateway is killed and restarted while its upstream accepts
+// connections but does not respond. It acknowledges writes to buckets that it knew, and flushes all
+// of them once the upstream responds.
 func TestRestartWhileTheUpstreamHangs(t *testing.T) {
 	t.Parallel()
 	writes := 10_000
@@ -224,7 +224,7 @@ func TestRestartWhileTheUpstreamHangs(t *testing.T) {
 		return a.Header.Get("Etag")
 	}
 	acknowledged("before")
-	time.Sleep(2 * time.Second) // what is known of the bucket is written down a second later
+	time.Sleep(2 * time.Second) // facts about the bucket are saved within a second
 	up.stops.Store(true)
 	g.kill()
 	g.start()
@@ -253,8 +253,8 @@ func TestRestartWhileTheUpstreamHangs(t *testing.T) {
 	}
 }
 
-// TestStopWithPendingWrites: a stop takes what is pending to the upstream and
-// ends with 0; if it cannot, with 75, and the next start does.
+// TestStopWithPendingWrites: a stop flushes pending writes and exits with 0. If it cannot, it exits
+// with 75, and the next start flushes them.
 //
 // Scenarios: E34.
 func TestStopWithPendingWrites(t *testing.T) {
@@ -275,7 +275,7 @@ func TestStopWithPendingWrites(t *testing.T) {
 		t.Errorf("%d objects upstream after a clean stop", up.Len())
 	}
 	g.start()
-	write("warm") // so that the bucket is known
+	write("warm") // so that the gateway knows the bucket
 	up.down.Store(true)
 	write("b")
 	g.cmd.Process.Signal(syscall.SIGTERM)
@@ -291,8 +291,8 @@ func TestStopWithPendingWrites(t *testing.T) {
 	}
 }
 
-// TestDeadLetterCommands: an operator lists, shows, exports, retries and drops what
-// the upstream does not take.
+// TestDeadLetterCommands: an operator lists, shows, exports, retries and drops the writes that the
+// upstream refuses.
 func TestDeadLetterCommands(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
@@ -379,13 +379,13 @@ func TestDeadLetterCommands(t *testing.T) {
 
 func keyIn(bucket, name string) akigw.Key { return akigw.Key{Bucket: bucket, Name: name} }
 
-// tail is the end of a log.
+// tail returns the end of a log.
 func tail(s string) string { return s[max(0, len(s)-1500):] }
 
-// seededDisk are writes to a gateway whose disk is broken on purpose.
+// seededDisk writes to a gateway whose disk is broken on purpose.
 type seededDisk struct{ t *testing.T }
 
-// writes puts n objects, and returns how those that were acknowledged were committed.
+// writes puts n objects. It returns, for each acknowledged one, where it was committed.
 func (d seededDisk) writes(g *gateway, prefix string, n int) map[string]string {
 	client := &s3client.Client{Endpoint: g.endpoint}
 	done := map[string]string{}
@@ -398,7 +398,7 @@ func (d seededDisk) writes(g *gateway, prefix string, n int) map[string]string {
 	return done
 }
 
-// lost counts those that are not there.
+// lost counts the acknowledged objects that cannot be read.
 func (d seededDisk) lost(g *gateway, names map[string]string) (lost int) {
 	client := &s3client.Client{Endpoint: g.endpoint}
 	for name := range names {
@@ -420,28 +420,28 @@ func (d seededDisk) healthy(g *gateway) bool {
 
 const firstSegment = "journal/segments/0000000000000001.seg"
 
-// injected has strace make system calls on the journal's segment fail. It returns how many
-// writes were acknowledged by what.
+// injected uses strace to make system calls on the journal's segment fail. It returns how many
+// writes were acknowledged by each means.
 func (d seededDisk) injected(inject string) map[string]int {
 	t := d.t
 	need(t, "strace")
 	up, behind := startMemory(t, 0, 8)
-	up.delay.Store(int64(200 * time.Millisecond)) // so that something is pending
+	up.delay.Store(int64(200 * time.Millisecond)) // so that some writes are pending
 	dir := t.TempDir()
 	g := newGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig, under: "strace -D -f -qq -o /dev/null -P " + filepath.Join(dir, firstSegment) + " " + inject})
-	if !g.tryStart() { // it was a sync of the start: it says so, and the next one is as ever
+	if !g.tryStart() { // the sync of the start failed: it reports that, and the next start succeeds
 		if !strings.Contains(g.stderr.String(), "fdatasync: input/output error") {
-			t.Errorf("it did not start: %s", g.stderr)
+			t.Errorf("the gateway did not start: %s", g.stderr)
 		}
 		startGateway(t, options{upstream: behind, plain: true, dir: dir, config: backConfig})
 		return nil
 	}
-	full := strings.Contains(inject, "ENOSPC") // that is not the end: the reserve takes over, until there is room
+	full := strings.Contains(inject, "ENOSPC") // not fatal: the reserve is used until there is room
 	struck := func() bool {
 		return !d.healthy(g) || full && strings.Contains(g.stderr.String(), "accepts no more data")
 	}
 	done := d.writes(g, "k", 60)
-	for more := 0; !struck() && more < 20; more++ { // strace counts the calls of each thread
+	for more := 0; !struck() && more < 20; more++ { // strace counts the calls of each thread separately
 		maps.Copy(done, d.writes(g, fmt.Sprintf("more%d/", more), 60))
 	}
 	maps.Copy(done, d.writes(g, "after/", 10))
@@ -464,8 +464,8 @@ func (d seededDisk) injected(inject string) map[string]int {
 	return kinds
 }
 
-// TestT9_SyscallsFail has the k-th sync of the real binary's journal fail, once: whichever it
-// is, nothing that was acknowledged is lost.
+// TestT9_SyscallsFail makes the k-th sync of the real binary's journal fail once. Whichever it is,
+// nothing that was acknowledged is lost.
 func TestT9_SyscallsFail(t *testing.T) {
 	t.Parallel()
 	p := testkit.Prove(t, "T9-syscalls")
@@ -482,8 +482,8 @@ func TestT9_SyscallsFail(t *testing.T) {
 	p.Figure("acknowledged writes, none lost", acknowledged)
 }
 
-// TestSeededDiskFaults breaks the real binary's disk: an acknowledgement that is
-// given holds, what cannot be acknowledged goes through, and health says so.
+// TestSeededDiskFaults breaks the disk of the real binary. Acknowledged writes are kept, writes
+// that the journal cannot take are written through, and health reports the problem.
 func TestSeededDiskFaults(t *testing.T) {
 	t.Parallel()
 	for name, inject := range map[string]string{
@@ -532,7 +532,7 @@ func TestSeededDiskFaults(t *testing.T) {
 				cmd.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_DATA="+dir, "AKIGW_ADMIN_LISTEN="+strings.TrimPrefix(g.admin, "http://"))
 				g.mustAkigw("users", "set", "operator", "--admin")
 				g.mustAkigw("keys", "create", "--user", "operator")
-				time.Sleep(3 * time.Second) // until the gateway has taken it over
+				time.Sleep(3 * time.Second) // until the gateway has applied the change
 				if out, err := cmd.CombinedOutput(); err != nil {
 					t.Fatalf("%v: %s", err, out)
 				}
@@ -545,9 +545,9 @@ func TestSeededDiskFaults(t *testing.T) {
 	}
 }
 
-// TestLongHalfSlowDown: half of all requests are told to slow down, those of the
-// verification too. Everything arrives, for not many more requests than it takes. It is
-// slow: the breaker opens, and repetitions have to be earned (A1).
+// TestLongHalfSlowDown: half of all requests get 503 SlowDown, including those of the verification.
+// Everything is flushed with few extra requests. It is slow, because the breaker opens and the
+// retry budget limits retries (A1).
 func TestLongHalfSlowDown(t *testing.T) {
 	if os.Getenv("AKIGW_LONG") == "" {
 		t.Skip("make long TEST=HalfSlowDown")

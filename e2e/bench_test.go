@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw/bench"
 )
 
-// TestBenchCommands: "akigw bench" measures a running gateway and leaves its reports, and "akigw
-// profile" shows what it spends its time on.
+// TestBenchCommands: "akigw bench" measures a running gateway and writes its reports, and "akigw
+// profile" shows where it spends its time.
 func TestBenchCommands(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{plain: true, env: []string{"AKIGW_LOG_LEVEL=warn"}})

@@ -22,8 +22,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// Every client does the same round: put, get, range, list, multipart, copy,
-// delete. big is over the multipart threshold of all of them.
+// Every client does the same sequence: put, get, range, list, multipart, copy, delete. big exceeds
+// the multipart threshold of all of them.
 var (
 	small = testkit.Bytes(1, 10_000)
 	big   = testkit.Bytes(2, 17<<20)
@@ -42,7 +42,7 @@ func TestAWSCLI(t *testing.T) {
 	t.Parallel()
 	need(t, "aws")
 	program, _ := exec.LookPath("aws")
-	other := "/usr/bin/aws" // Debian's version 2, beside another one
+	other := "/usr/bin/aws" // Debian's version 2, besides another one
 	if _, err := os.Stat(other); err == nil && program != other {
 		t.Run("version 2", func(t *testing.T) { awsCLI(t, other) })
 		if os.Getenv("AKIGW_PROOF") == "" && os.Getenv("AKIGW_LONG") == "" {
@@ -66,7 +66,7 @@ func awsCLI(t *testing.T, program string) {
 		aws("s3", "sync", filepath.Join(dir, "in"), "s3://clibucket/sync")
 		aws("s3", "sync", "s3://clibucket/sync", back)
 		if !bytes.Equal(readFile(t, filepath.Join(back, "a file+1.txt")), small) || !bytes.Equal(readFile(t, filepath.Join(back, "sub", "big.bin")), big) {
-			t.Error("sync brought other bytes back")
+			t.Error("sync returned wrong bytes")
 		}
 		if out := aws("s3", "ls", "--recursive", "s3://clibucket"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "sync/a file+1.txt") {
 			t.Errorf("ls: %s", out)
@@ -74,13 +74,13 @@ func awsCLI(t *testing.T, program string) {
 		part := filepath.Join(dir, "part")
 		aws("s3api", "get-object", "--bucket", "clibucket", "--key", "sync/sub/big.bin", "--range", "bytes=1000000-2000000", part)
 		if !bytes.Equal(readFile(t, part), big[1000000:2000001]) {
-			t.Error("another range came back")
+			t.Error("the wrong range was returned")
 		}
 		aws("s3", "cp", "s3://clibucket/x/a file+1.txt", "s3://clibucket/copy of it")
 		aws("s3", "cp", "s3://clibucket/sync/sub/big.bin", "s3://clibucket/bigcopy")
 		aws("s3", "cp", "s3://clibucket/bigcopy", part)
 		if !bytes.Equal(readFile(t, part), big) {
-			t.Error("the copy has other bytes")
+			t.Error("the copy has wrong bytes")
 		}
 		url := strings.TrimSpace(aws("s3", "presign", "s3://clibucket/copy of it"))
 		resp, err := http.Get(url)
@@ -234,7 +234,7 @@ func TestAWSSDKGoV2(t *testing.T) {
 			_, err = client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: o.Key})
 			check(err)
 			if _, err := client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: o.Key}); err == nil {
-				t.Errorf("%s is there after its deletion", *o.Key)
+				t.Errorf("%s still exists after its deletion", *o.Key)
 			}
 		}
 		_, err = client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: bucket})
@@ -262,7 +262,7 @@ func TestMinioGo(t *testing.T) {
 		check(err)
 		_, err = client.PutObject(ctx, bucket, "a/big", bytes.NewReader(big), int64(len(big)), minio.PutObjectOptions{PartSize: 5 << 20})
 		check(err)
-		summed := big[:1<<20] // goes out with a trailer
+		summed := big[:1<<20] // sent with a trailer
 		_, err = client.PutObject(ctx, bucket, "a/summed", bytes.NewReader(summed), int64(len(summed)), minio.PutObjectOptions{Checksum: minio.ChecksumCRC32C})
 		check(err)
 		for name, want := range map[string][]byte{"a/small": small, "a/big": big, "a/summed": summed} {
@@ -325,7 +325,7 @@ func TestS3cmd(t *testing.T) {
 		writeFile(t, back, big[:1_000_000])
 		s3cmd("get", "--continue", "s3://s3cmdbucket/a/two", back) // a range
 		if !bytes.Equal(readFile(t, back), big) {
-			t.Error("continued download: other bytes")
+			t.Error("continued download: wrong bytes")
 		}
 		s3cmd("cp", "s3://s3cmdbucket/a/one file", "s3://s3cmdbucket/copy")
 		if out := s3cmd("ls", "--recursive", "s3://s3cmdbucket"); strings.Count(out, "s3://") != 3 {
@@ -353,10 +353,10 @@ func TestRclone(t *testing.T) {
 		rclone("check", "--download", filepath.Join(dir, "in"), "gw:rclonebucket/x")
 		rclone("copy", "gw:rclonebucket/x", filepath.Join(dir, "back"))
 		if !bytes.Equal(readFile(t, filepath.Join(dir, "back", "sub", "two")), big) {
-			t.Error("other bytes came back")
+			t.Error("wrong bytes were returned")
 		}
 		if out := rclone("cat", "--offset", "1000", "--count", "500", "gw:rclonebucket/x/sub/two"); out != string(big[1000:1500]) {
-			t.Error("another range came back")
+			t.Error("the wrong range was returned")
 		}
 		rclone("copyto", "gw:rclonebucket/x/one file", "gw:rclonebucket/copy")
 		if out := rclone("lsf", "-R", "--files-only", "gw:rclonebucket"); strings.Count(out, "\n") != 3 {
@@ -388,12 +388,12 @@ func TestRestic(t *testing.T) {
 		restic("check", "--read-data")
 		restic("restore", "latest", "--target", filepath.Join(dir, "back"))
 		if back := filepath.Join(dir, "back", in); !bytes.Equal(readFile(t, filepath.Join(back, "one file")), big[:1000]) || !bytes.Equal(readFile(t, filepath.Join(back, "sub", "two")), big) {
-			t.Error("other bytes came back")
+			t.Error("wrong bytes were returned")
 		}
 	})
 }
 
-// TestS3fs works in a bucket as in a directory.
+// TestS3fs uses a bucket as a file system directory.
 func TestS3fs(t *testing.T) {
 	t.Parallel()
 	need(t, "s3fs", "fusermount")
@@ -426,13 +426,13 @@ func TestS3fs(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(readFile(t, filepath.Join(mount, "one file")), small) || !bytes.Equal(readFile(t, filepath.Join(mount, "moved")), big) {
-			t.Error("other bytes came back")
+			t.Error("wrong bytes were returned")
 		}
 		if err := os.RemoveAll(sub); err != nil {
 			t.Error(err)
 		}
 		if left, err := os.ReadDir(mount); err != nil || len(left) != 2 {
-			t.Errorf("%v is left, %v", left, err)
+			t.Errorf("%v left over, %v", left, err)
 		}
 	})
 }

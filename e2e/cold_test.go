@@ -14,11 +14,11 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// slow is an S3 service with one object in /coldbucket/, of the given size,
-// that gives each connection a rate.
+// slow is an S3 service with one object of the given size in /coldbucket/. It limits the rate of
+// each connection.
 type slow struct {
 	size  int64
-	block []byte // the object is this over and over
+	block []byte // the object is this block repeated
 	rate  int64  // bytes a second
 	sent  atomic.Int64
 }
@@ -70,9 +70,8 @@ func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestLongColdSpeed: a cold 1 GiB object through an upstream that gives each
-// connection 20 MiB/s comes at least six times faster than directly, and each
-// of its bytes is fetched about once.
+// TestLongColdSpeed: an upstream limits each connection to 20 MiB/s. A cold 1 GiB object arrives at
+// least six times faster through the gateway than directly, and each byte is fetched about once.
 func TestLongColdSpeed(t *testing.T) {
 	long(t)
 	s := &slow{size: 1 << 30, block: testkit.Bytes(7, 1<<20), rate: 20 << 20}

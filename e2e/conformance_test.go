@@ -18,17 +18,17 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// conformance is one run of versitygw's public test suite, which speaks to any
-// S3 endpoint. It runs in a process of its own: it prints, and its clients and
-// counters are global.
+// conformance is one execution of versitygw's public test suite, which works against any S3
+// endpoint. It has its own process, because the suite prints, and its clients and counters are
+// global.
 type conformance struct {
 	Endpoint, AccessKey, SecretKey string
 	Versioning                     bool
-	Names                          []string // all of the suite's, when empty
-	Results                        string   // the file for what failed
+	Names                          []string // all tests of the suite if empty
+	Results                        string   // the file for the failures
 }
 
-// run returns what the tests say, by their names: nothing if they pass.
+// run returns the messages of the failed tests by name, and nothing if all pass.
 func (c conformance) run(t *testing.T) map[string]string {
 	t.Helper()
 	c.Results = filepath.Join(t.TempDir(), "results")
@@ -37,7 +37,7 @@ func (c conformance) run(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "AKIGW_E2E_CONFORMANCE="+string(arguments), "AWS_CA_BUNDLE=") // its clients do not take one
+	cmd.Env = append(os.Environ(), "AKIGW_E2E_CONFORMANCE="+string(arguments), "AWS_CA_BUNDLE=") // its clients do not use one
 	cmd.Dir = t.TempDir()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -51,7 +51,7 @@ func (c conformance) run(t *testing.T) map[string]string {
 	return results
 }
 
-// runConformance is the process.
+// runConformance is the main function of that process.
 func runConformance(arguments string) error {
 	var c conformance
 	if err := json.Unmarshal([]byte(arguments), &c); err != nil {
@@ -95,8 +95,8 @@ func runOne(test integration.IntTest, conf *integration.S3Conf) (said string) {
 	return ""
 }
 
-// unlike are the tests of the suite that pass directly and not through the
-// gateway, and why.
+// unlike lists the tests of the suite that pass directly but not through the gateway, with the
+// reasons.
 var unlike = []struct{ tests, why string }{
 	{"PostObject_.*", "browser forms are answered with 501"},
 	{"PublicBucket_.*", "who may read without credentials is the gateway's rule, not the upstream's; and S3's message ends without a full stop"},
@@ -112,8 +112,8 @@ var unlike = []struct{ tests, why string }{
 	{"UnsignedStreamingPayloadTrailer_incomplete_body", "two mistakes in one of its bodies: too long, and cut off. The gateway stops at the first"},
 }
 
-// TestT13_Conformance: what passes versitygw's suite directly passes through
-// the gateway, but for the tests in unlike.
+// TestT13_Conformance: the tests of versitygw's suite that pass directly also pass through the
+// gateway, except for those in unlike.
 func TestT13_Conformance(t *testing.T) {
 	p := testkit.Prove(t, "T13")
 	p.OnlyLong()
@@ -135,13 +135,13 @@ func TestT13_Conformance(t *testing.T) {
 	})
 	for _, u := range unlike {
 		if _, ok := seen.Load(u.tests); !ok {
-			t.Errorf("nothing needs the explanation of %s any more", u.tests)
+			t.Errorf("no difference needs the explanation of %s any more", u.tests)
 		}
 	}
 }
 
-// compare runs the suite through the gateway, and what does not pass directly;
-// the gateway's own failures come twice, to be no accident. It returns how many of them pass.
+// compare runs the suite through the gateway, and directly for the tests that fail. Failures of the
+// gateway have to occur twice, to rule out accidents. It returns how many tests pass.
 func (c conformance) compare(t *testing.T, up upstream, seen *sync.Map) map[string]int {
 	through := c.run(t)
 	for name, said := range through {
@@ -169,7 +169,7 @@ func (c conformance) compare(t *testing.T, up upstream, seen *sync.Map) map[stri
 		switch {
 		case said == "":
 		case i < 0:
-			t.Errorf("%s passes directly, and not through the gateway: %s", name, said)
+			t.Errorf("%s passes directly but not through the gateway: %s", name, said)
 		default:
 			seen.Store(unlike[i].tests, true)
 			explained++

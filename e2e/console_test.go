@@ -21,9 +21,9 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestConsole drives the console in Chromium against the running binary, under load: what an
-// operator does on each page, in both themes, with a check of its accessibility.
-// AKIGW_SHOTS=DIR keeps a picture of each page.
+// TestConsole uses the console in Chromium, against the running binary under load: an operator's
+// actions on each page, in both themes, with an accessibility check. AKIGW_SHOTS=DIR saves a
+// screenshot of each page.
 func TestConsole(t *testing.T) {
 	need(t, "chromium", "node")
 	if _, err := os.Stat("js/node_modules/playwright-core"); err != nil {
@@ -46,10 +46,10 @@ func TestConsole(t *testing.T) {
 		client.Must(t, "PUT", "/backbucket/photos/"+name+".jpg", "", nil, testkit.Bytes(1, 100_000))
 	}
 	waitDrained(t, g, 10*time.Second)
-	client.Must(t, "GET", "/backbucket/photos/cat.jpg", "", nil, nil) // so that it is known, whatever became of it when it was flushed
+	client.Must(t, "GET", "/backbucket/photos/cat.jpg", "", nil, nil) // so that the key exists, whatever the result of its flush
 	id := regexp.MustCompile(`(?m)^(\d+) .*EntityTooLarge`).FindStringSubmatch(g.says("dead-letters", "list"))
 	if id == nil {
-		t.Fatal("there is no dead letter")
+		t.Fatal("no dead letter appeared")
 	}
 	refuse.Store(false)
 	g.operator()
@@ -59,7 +59,7 @@ func TestConsole(t *testing.T) {
 	load := make(chan struct{})
 	send := func(method, path string, body []byte) {
 		if r, err := client.Request(method, path, "", nil, body); err == nil {
-			_, _ = client.Do(r) // faults are set meanwhile
+			_, _ = client.Do(r) // faults are being set meanwhile
 		}
 	}
 	go func() {
@@ -90,7 +90,7 @@ func TestConsole(t *testing.T) {
 	}
 	t.Logf("%s", &out)
 	if strings.Count(out.String(), "\n") < 20 {
-		t.Error("less was seen than there is")
+		t.Error("the console shows fewer objects than exist")
 	}
 	if audit := string(readFile(t, filepath.Join(g.dir, "audit.jsonl"))); !strings.Contains(audit, key.AccessKeyId) || !strings.Contains(audit, "dead-letters/retry") || strings.Contains(audit, key.SecretAccessKey) {
 		t.Errorf("the audit log: %s", audit)

@@ -13,15 +13,15 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestRealData is TestLongRealData on a part of the tree and a smaller file.
+// TestRealData is TestLongRealData with a part of the tree and a smaller file.
 func TestRealData(t *testing.T) {
 	t.Parallel()
 	need(t, "aws")
 	realData(t, versity(t), "net/http", 64<<20)
 }
 
-// TestLongRealData: the Go source tree of the machine and one 1 GiB file go up
-// and come back, in front of each upstream.
+// TestLongRealData: the Go source tree of the machine and a 1 GiB file are uploaded and downloaded
+// again, in front of each upstream.
 func TestLongRealData(t *testing.T) {
 	long(t)
 	need(t, "aws")
@@ -37,9 +37,9 @@ func long(t *testing.T) {
 	}
 }
 
-// realData syncs a tree and a large file up and down three times: the first
-// read may be cold, the second must not GET anything upstream, nor the third,
-// after a restart, which must come from disk.
+// realData syncs a tree and a large file up once and down three times. The first download may be
+// cold. The second must not GET anything upstream. The third, after a restart, must not either: it
+// has to come from disk.
 func realData(t *testing.T, up upstream, subtree string, large int) {
 	goroot, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -55,7 +55,7 @@ func realData(t *testing.T, up upstream, subtree string, large int) {
 	g.must("aws", "s3", "sync", "--only-show-errors", source, "s3://databucket/src")
 	g.must("aws", "s3", "cp", "--only-show-errors", file, "s3://databucket/large")
 	if puts := int(g.metric("akigw_gateway_requests_total", `op="PutObject"`)); puts != len(want) {
-		t.Errorf("%d PUTs for %d files: clients had to repeat some", puts, len(want))
+		t.Errorf("%d PUTs for %d files: clients had to retry some", puts, len(want))
 	}
 	for _, round := range []string{"first", "second", "after a restart"} {
 		if round == "after a restart" {
@@ -69,15 +69,15 @@ func realData(t *testing.T, up upstream, subtree string, large int) {
 		g.must("aws", "s3", "cp", "--only-show-errors", "s3://databucket/large", filepath.Join(dir, "large.back"))
 		got := sums(t, back)
 		if len(got) != len(want) {
-			t.Errorf("%s: %d files came back, want %d", round, len(got), len(want))
+			t.Errorf("%s: %d files downloaded, want %d", round, len(got), len(want))
 		}
 		for name, sum := range want {
 			if got[name] != sum {
-				t.Errorf("%s: %s has other bytes", round, name)
+				t.Errorf("%s: %s has wrong bytes", round, name)
 			}
 		}
 		if sumOf(t, file) != sumOf(t, filepath.Join(dir, "large.back")) {
-			t.Errorf("%s: the large file has other bytes", round)
+			t.Errorf("%s: the large file has wrong bytes", round)
 		}
 		os.RemoveAll(back)
 		os.Remove(filepath.Join(dir, "large.back"))
@@ -87,7 +87,7 @@ func realData(t *testing.T, up upstream, subtree string, large int) {
 		if round != "first" && gets != 0 {
 			t.Errorf("%s: %d object GETs at the upstream, want none", round, gets)
 		}
-		if round == "second" && up.endpoint == "" && heads > 2 { // what the CLI asks for itself is answered here too
+		if round == "second" && up.endpoint == "" && heads > 2 { // the gateway also answers the CLI's own requests
 			t.Errorf("%s: %.0f HEADs at the upstream in exclusive mode", round, heads)
 		}
 		if round == "after a restart" && warm == 0 {
@@ -110,7 +110,7 @@ func writePattern(t testing.TB, path string, size int) {
 	}
 }
 
-// sums hashes every file below dir.
+// sums returns a hash of every file below dir.
 func sums(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}

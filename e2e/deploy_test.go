@@ -27,8 +27,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestKubernetesManifests: each document is one of the API's types, with fields that the type
-// has and no others; the parts fit together, and the configuration in it is one.
+// TestKubernetesManifests: each document is of an API type and has only fields of that type. The
+// parts fit together, and the configuration in them is valid.
 func TestKubernetesManifests(t *testing.T) {
 	t.Parallel()
 	types := map[string]func() any{
@@ -58,7 +58,7 @@ func TestKubernetesManifests(t *testing.T) {
 		}
 		object := types[head.APIVersion+"/"+head.Kind]
 		if object == nil {
-			t.Fatalf("%s/%s is not known", head.APIVersion, head.Kind)
+			t.Fatalf("%s/%s is not a known type", head.APIVersion, head.Kind)
 		}
 		v := object()
 		if err := yaml.UnmarshalStrict(raw[:n], v); err != nil {
@@ -93,12 +93,12 @@ func TestKubernetesManifests(t *testing.T) {
 		}
 	}
 	if *set.Spec.Template.Spec.TerminationGracePeriodSeconds <= 60 || !*c.SecurityContext.ReadOnlyRootFilesystem || !*set.Spec.Template.Spec.SecurityContext.RunAsNonRoot {
-		t.Error("the pod is stopped too early, or is not kept in")
+		t.Error("the pod is stopped too early, or runs with too many rights")
 	}
 	checkConfig(t, config.Data["akigw.toml"], "AKIGW_ACCESS_KEY=akey", "AKIGW_SECRET_KEY=a-long-secret", "AKIGW_UPSTREAM_ACCESS_KEY=akey", "AKIGW_UPSTREAM_SECRET_KEY=a-long-secret")
 }
 
-// checkConfig has akigw judge a configuration.
+// checkConfig validates a configuration with akigw.
 func checkConfig(t *testing.T, text string, env ...string) {
 	t.Helper()
 	path := writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), []byte(text))
@@ -109,12 +109,12 @@ func checkConfig(t *testing.T, text string, env ...string) {
 	}
 }
 
-// TestSystemdUnit: systemd finds nothing wrong with the unit, and little that it is exposed to.
+// TestSystemdUnit: systemd reports no mistakes in the unit, and a low exposure.
 func TestSystemdUnit(t *testing.T) {
 	need(t, "systemd-analyze")
 	t.Parallel()
 	dir := t.TempDir()
-	// The binary and what a minimal machine lacks are stood in for.
+	// The test substitutes the binary, and whatever a minimal machine lacks.
 	unit := strings.ReplaceAll(string(readFile(t, "../deploy/systemd/akigw.service")), "/usr/local/bin/akigw", "/bin/true")
 	unit = regexp.MustCompile(`(?m)^(Wants|After|WantedBy)=.*$`).ReplaceAllString(unit, "")
 	path := writeFile(t, filepath.Join(dir, "akigw.service"), []byte(unit))
@@ -128,8 +128,8 @@ func TestSystemdUnit(t *testing.T) {
 	}
 }
 
-// TestAlertsAndDashboard: Prometheus takes the rules and the metrics of a running gateway, and
-// each query of the alerts and the dashboard is about metrics that it has.
+// TestAlertsAndDashboard: Prometheus accepts the rules and the metrics of a running gateway. Each
+// query of the alerts and the dashboard uses metrics that the gateway has.
 func TestAlertsAndDashboard(t *testing.T) {
 	t.Parallel()
 	_, behind := startMemory(t, 0, 8)
@@ -140,7 +140,7 @@ func TestAlertsAndDashboard(t *testing.T) {
 		client.Must(t, "GET", "/backbucket/k", "", nil, nil)
 	}
 	waitDrained(t, g, 10*time.Second)
-	client.Must(t, "GET", "/backbucket/other", "", nil, nil) // asks the upstream
+	client.Must(t, "GET", "/backbucket/other", "", nil, nil) // causes a request to the upstream
 	metrics := fetch(t, g.admin+"/metrics")
 	if _, err := exec.LookPath("promtool"); err == nil {
 		check := exec.Command("promtool", "check", "metrics")
@@ -155,7 +155,7 @@ func TestAlertsAndDashboard(t *testing.T) {
 			t.Errorf("scrape.yml: %v: %s", err, out)
 		}
 	} else {
-		t.Log("promtool is not installed: the rules are not checked by it")
+		t.Log("promtool is not installed, so it does not check the rules")
 	}
 	queries := dashboardQueries(t)
 	for _, q := range alertQueries(t) {
@@ -168,10 +168,10 @@ func TestAlertsAndDashboard(t *testing.T) {
 	for q, where := range queries {
 		found := selector.FindAllStringSubmatch(q, -1)
 		if len(found) == 0 && !strings.HasPrefix(q, "up{") {
-			t.Errorf("%s asks for nothing of akigw: %s", where, q)
+			t.Errorf("%s does not query any metric of akigw: %s", where, q)
 		}
 		for _, m := range found {
-			// A status that has not happened has no counter, and counts as none.
+			// A status that has not occurred has no counter, which counts as zero.
 			label := regexp.MustCompile(`(kind|outcome)="[^"]*"`).FindString(m[2])
 			if !regexp.MustCompile(`(?m)^` + m[1] + `(\{[^}]*` + label + `| )`).Match(metrics) {
 				t.Errorf("%s: there is no %s %s: %s", where, m[1], label, q)
@@ -180,7 +180,7 @@ func TestAlertsAndDashboard(t *testing.T) {
 	}
 }
 
-// dashboardQueries are the queries of the dashboard, and the title of the panel that asks each.
+// dashboardQueries returns the queries of the dashboard, with the title of their panel.
 func dashboardQueries(t *testing.T) map[string]string {
 	t.Helper()
 	var dashboard struct {
@@ -201,7 +201,7 @@ func dashboardQueries(t *testing.T) map[string]string {
 	return queries
 }
 
-// alertQueries are the queries of the alerts.
+// alertQueries returns the queries of the alerts.
 func alertQueries(t *testing.T) (queries []string) {
 	t.Helper()
 	for _, q := range regexp.MustCompile(`(?m)^ +expr: (.*)$`).FindAllStringSubmatch(string(readFile(t, "../deploy/prometheus/akigw.rules.yml")), -1) {
@@ -210,8 +210,8 @@ func alertQueries(t *testing.T) (queries []string) {
 	return queries
 }
 
-// TestDashboardHasData: each query of the dashboard and of the alerts, asked of a Prometheus that
-// watches a gateway under load, is one that it understands; and the dashboard's have data.
+// TestDashboardHasData: a Prometheus that watches a gateway under load can evaluate each query of
+// the dashboard and the alerts. The dashboard's queries return data.
 func TestDashboardHasData(t *testing.T) {
 	need(t, "prometheus")
 	t.Parallel()
@@ -269,14 +269,14 @@ func TestDashboardHasData(t *testing.T) {
 	}
 	for _, q := range alertQueries(t) {
 		if found, why := data(q); found != 0 {
-			t.Errorf("an alert of a gateway that is well: %s: %d, %s", q, found, why)
+			t.Errorf("an alert about a healthy gateway: %s: %d, %s", q, found, why)
 		}
 	}
 	t.Logf("%d queries have data", asked-len(missing))
 }
 
-// TestDockerfile: a linter finds nothing in it, and it makes an image of the binary alone, for a
-// user that is not root.
+// TestDockerfile: a linter finds no mistakes, and the image contains only the binary, for a user
+// other than root.
 func TestDockerfile(t *testing.T) {
 	need(t, "node")
 	if _, err := os.Stat("js/node_modules/dockerfile-utils"); err != nil {
@@ -295,7 +295,7 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// TestComposeFile: what the file refers to is there.
+// TestComposeFile: everything that the file refers to exists.
 func TestComposeFile(t *testing.T) {
 	t.Parallel()
 	var compose struct {
@@ -317,7 +317,7 @@ func TestComposeFile(t *testing.T) {
 	}
 	for name, s := range compose.Services {
 		if s.Image == "" && s.Build == nil {
-			t.Errorf("%s is made of nothing", name)
+			t.Errorf("%s has neither an image nor a build", name)
 		}
 		for _, v := range s.Volumes {
 			from, _, _ := strings.Cut(v, ":")

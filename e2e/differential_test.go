@@ -19,7 +19,7 @@ import (
 	"github.com/akidb/akigw/sigv4"
 )
 
-// canonicalOf catches the canonical string that the SDK's signer logs.
+// canonicalOf captures the canonical request that the SDK's signer logs.
 type canonicalOf struct{ text string }
 
 // Logf implements logging.Logger.
@@ -32,9 +32,8 @@ func (c *canonicalOf) Logf(_ logging.Classification, format string, v ...any) {
 	c.text, _, _ = strings.Cut(rest, "\n---[ STRING TO SIGN")
 }
 
-// TestAgainstTheSDK signs random requests with aws-sdk-go-v2, in headers
-// and in URLs, compares the canonical strings, and has the verifier accept
-// each.
+// TestAgainstTheSDK signs random requests with aws-sdk-go-v2, in headers and in URLs. It compares
+// the canonical requests, and the verifier must accept each request.
 //
 // Scenarios: S13.
 func TestAgainstTheSDK(t *testing.T) { differential(t, 20_000) }
@@ -123,7 +122,7 @@ func differential(t *testing.T, n int) {
 			t.Fatalf("request %d: %v", i, err)
 		}
 		if ours := string(sigv4.CanonicalRequest(r, received.Path, parsed, signed, payload)); ours != logged.text || ours == "" {
-			t.Fatalf("request %d: we say\n%q\nand the SDK\n%q", i, ours, logged.text)
+			t.Fatalf("request %d: we have\n%q\nand the SDK has\n%q", i, ours, logged.text)
 		}
 		if id, _, err := verifier.Verify(r, received.Path, parsed); err != nil || id.AccessKey() != accessKey {
 			t.Fatalf("request %d: %v\n%q", i, err, logged.text)

@@ -24,7 +24,7 @@ warm_bytes = "32MiB"
 freshness = "ttl"
 `
 
-// diskRig is a gateway on a small disk, with something pending and something cached.
+// diskRig is a gateway on a small disk, with pending writes and cached objects.
 type diskRig struct {
 	*testing.T
 	disk    *testkit.SmallDisk
@@ -51,7 +51,7 @@ func newDiskRigOn(t *testing.T, disk *testkit.SmallDisk, config string) *diskRig
 	return r
 }
 
-// fill has writes pending, small and large ones, while the upstream is away.
+// fill leaves small and large writes pending, because the upstream is unavailable.
 func (r *diskRig) fill() {
 	r.Helper()
 	r.up.down.Store(true)
@@ -64,7 +64,7 @@ func (r *diskRig) fill() {
 	}
 }
 
-// read reads all that was acknowledged.
+// read reads everything that was acknowledged.
 func (r *diskRig) read() {
 	r.Helper()
 	for name, body := range r.pending {
@@ -72,17 +72,17 @@ func (r *diskRig) read() {
 	}
 }
 
-// restart starts the gateway again, which takes 5 s at the most.
+// restart restarts the gateway, which takes at most 5 s.
 func (r *diskRig) restart() {
 	r.Helper()
 	started := time.Now()
 	r.g.start()
 	if took := time.Since(started); took > 5*time.Second {
-		r.Errorf("it took %v to start", took)
+		r.Errorf("the start took %v", took)
 	}
 }
 
-// arrived sees that all is upstream within 5 s of its being there.
+// arrived checks that everything is upstream within 5 s of the upstream's return.
 func (r *diskRig) arrived() {
 	r.Helper()
 	r.up.down.Store(false)
@@ -97,7 +97,7 @@ func (r *diskRig) arrived() {
 	}
 }
 
-// recovers waits until requests go to the upstream again: its breaker has to close.
+// recovers waits until requests go to the upstream again, because its breaker has to close first.
 func (r *diskRig) recovers() {
 	r.Helper()
 	for end := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -106,12 +106,12 @@ func (r *diskRig) recovers() {
 			return
 		}
 		if time.Now().After(end) {
-			r.Fatalf("the upstream is not asked: %d %s", a.Status, a.Body)
+			r.Fatalf("requests do not reach the upstream: %d %s", a.Status, a.Body)
 		}
 	}
 }
 
-// health is the status of /healthz and what it says.
+// health returns the status and the body of /healthz.
 func (r *diskRig) health() (int, string) {
 	r.Helper()
 	resp, err := http.Get(r.g.admin + "/healthz")
@@ -121,7 +121,7 @@ func (r *diskRig) health() (int, string) {
 	return resp.StatusCode, string(readAll(r, resp.Body))
 }
 
-// says sees that health, with a status, and doctor say all of something.
+// says checks that health, with a status, and doctor report all of the given texts.
 func (r *diskRig) says(status int, wanted ...string) {
 	r.Helper()
 	got, text := r.health()
@@ -136,7 +136,7 @@ func (r *diskRig) says(status int, wanted ...string) {
 	}
 }
 
-// journals waits until writes are acknowledged by the journal.
+// journals waits until the journal acknowledges writes.
 func (r *diskRig) journals() {
 	r.Helper()
 	for end := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
@@ -150,9 +150,9 @@ func (r *diskRig) journals() {
 	}
 }
 
-// TestStartOnAFullDisk: with no room, or no more files, on its disk the gateway starts in time,
-// serves what is pending, and takes it to the upstream; without its reserve it does that when
-// there is room again. Only the cache needs another start.
+// TestStartOnAFullDisk: on a disk without room, or without room for more files, the gateway starts
+// in time, serves pending writes and flushes them. Without its reserve it flushes them once there
+// is room again. Only the cache needs another start.
 //
 // Scenarios: C3.
 func TestStartOnAFullDisk(t *testing.T) {
@@ -161,7 +161,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 		name    string
 		fill    func(*testkit.SmallDisk)
 		reserve bool
-		takes   bool // new writes are journalled
+		takes   bool // the journal accepts new writes
 		flush   bool
 	}{
 		{"no bytes", func(d *testkit.SmallDisk) { d.Fill(0) }, true, false, true},
@@ -187,7 +187,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 					}
 				}
 			}
-			if err := os.Truncate(filepath.Join(r.g.dir, "warm", "BALLAST"), 0); err != nil { // it would be given back
+			if err := os.Truncate(filepath.Join(r.g.dir, "warm", "BALLAST"), 0); err != nil { // otherwise it would be released
 				t.Fatal(err)
 			}
 			test.fill(r.disk)
@@ -227,8 +227,9 @@ func TestStartOnAFullDisk(t *testing.T) {
 	}
 }
 
-// TestDiskBecomesFull: while it runs, others fill the disk. What was acknowledged is read and
-// goes on to the upstream, writes go through, and when there is room they are journalled again.
+// TestDiskBecomesFull: another process fills the disk while the gateway runs. Acknowledged writes
+// can be read and are flushed. New writes are written through, and are journalled again once there
+// is room.
 //
 // Scenarios: C2.
 func TestDiskBecomesFull(t *testing.T) {
@@ -243,9 +244,9 @@ func TestDiskBecomesFull(t *testing.T) {
 			r.fill()
 			fill(r.disk)
 			time.Sleep(600 * time.Millisecond)
-			fill(r.disk) // what the cache gave back as well
+			fill(r.disk) // including what the cache released
 			r.read()
-			for i := range 5 { // the first ones may find it out
+			for i := range 5 { // the first ones may discover the full disk
 				name, size := fmt.Sprint("full/", i), 100+i%2*100_000
 				a := r.b.ask("PUT", name, testkit.Bytes(1, size))
 				if a.Status != 503 {
@@ -267,9 +268,9 @@ func TestDiskBecomesFull(t *testing.T) {
 				t.Errorf("DELETE: %d %s", a.Status, a.Body)
 			}
 			if a := r.b.ask("GET", "cached", nil); a.Status != 404 {
-				t.Errorf("GET of what was deleted: %d", a.Status)
+				t.Errorf("GET of a deleted object: %d", a.Status)
 			}
-			r.g.stop() // in order, though there is no room for that
+			r.g.stop() // a clean stop, although there is no room for it
 			r.restart()
 			r.disk.Empty()
 			r.journals()
@@ -277,14 +278,14 @@ func TestDiskBecomesFull(t *testing.T) {
 			r.g.stop()
 			r.restart()
 			if a := r.b.ask("GET", "cached", nil); a.Status != 404 {
-				t.Errorf("GET of what was deleted, after a restart: %d", a.Status)
+				t.Errorf("GET of a deleted object after a restart: %d", a.Status)
 			}
 		})
 	}
 }
 
-// TestStartOnAReadOnlyDisk: what is pending is read; when the disk is writable again it goes to
-// the upstream, without a restart.
+// TestStartOnAReadOnlyDisk: pending writes can be read. Once the disk is writable again they are
+// flushed without a restart.
 //
 // Scenarios: C5.
 func TestStartOnAReadOnlyDisk(t *testing.T) {
@@ -303,15 +304,15 @@ func TestStartOnAReadOnlyDisk(t *testing.T) {
 	second := exec.Command(r.g.binary, "serve", "--data", r.g.dir, "--listen", testkit.FreeAddr(t), "--admin-listen", testkit.FreeAddr(t), "--upstream", r.g.upstream.endpoint)
 	second.Env = append(os.Environ(), "AKIGW_ACCESS_KEY="+accessKey, "AKIGW_SECRET_KEY="+secretKey, "AKIGW_UPSTREAM_ACCESS_KEY="+upstreamAccessKey, "AKIGW_UPSTREAM_SECRET_KEY="+upstreamSecretKey)
 	if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "in use by another") {
-		t.Errorf("a second gateway: %v, %s", err, out)
+		t.Errorf("starting a second gateway: %v, %s", err, out)
 	}
 	r.disk.ReadOnly(false)
 	r.journals()
 	r.arrived()
 }
 
-// TestDiskBecomesReadOnly: the file system finds itself damaged under the running gateway, and is
-// read-only from then on. What is pending is read, and writes go through.
+// TestDiskBecomesReadOnly: the file system of the running gateway detects damage and becomes
+// read-only. Pending writes can be read, and new writes are written through.
 //
 // Scenarios: C5.
 func TestDiskBecomesReadOnly(t *testing.T) {
@@ -328,7 +329,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 	}
 	r.up.down.Store(false)
 	r.recovers()
-	for i := range 100 { // the cache would like to keep them
+	for i := range 100 { // the cache would store them
 		name, body := fmt.Sprint("through/", i), testkit.Bytes(uint64(i), 20_000)
 		r.b.put(name, body)
 		r.b.get(name, body)
@@ -338,7 +339,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 		t.Errorf("health: %d %s", status, text)
 	}
 	r.g.cmd.Process.Signal(syscall.SIGTERM)
-	_ = r.g.cmd.Wait() // not everything could be written down
+	_ = r.g.cmd.Wait() // not everything could be saved
 	r.restart()
 	r.read()
 	if status, text := r.health(); status != 503 || !strings.Contains(text, "read-only") {
@@ -349,7 +350,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 	_ = r.g.cmd.Wait()
 }
 
-// TestDirectoryGone: the data directory goes away under the gateway, and comes back.
+// TestDirectoryGone: the data directory disappears under the running gateway and comes back.
 // Nothing is acknowledged that would not be found again.
 func TestDirectoryGone(t *testing.T) {
 	t.Parallel()
@@ -360,10 +361,10 @@ func TestDirectoryGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a := r.b.ask("PUT", "at once", []byte("x")); a.Status != 503 {
-		t.Errorf("a write is acknowledged into a directory that is gone: %d, %v", a.Status, a.Header)
+		t.Errorf("a write is acknowledged although the directory is missing: %d, %v", a.Status, a.Header)
 	}
 	r.up.down.Store(false)
-	time.Sleep(1500 * time.Millisecond) // by then it has noticed
+	time.Sleep(1500 * time.Millisecond) // by then the gateway has noticed
 	r.recovers()
 	for i := range 10 {
 		for _, size := range []int{100, 100_000} {
@@ -377,14 +378,14 @@ func TestDirectoryGone(t *testing.T) {
 		}
 	}
 	if a := r.b.ask("PUT", "pending/1", []byte("x")); a.Status != 503 {
-		t.Errorf("a write of what is pending: %d", a.Status)
+		t.Errorf("a write to a pending key: %d", a.Status)
 	}
 	status, text := r.health()
 	if status != 503 || !strings.Contains(text, r.g.dir) || !strings.Contains(text, "bring the directory back") {
 		t.Errorf("health: %d %s", status, text)
 	}
 	r.g.cmd.Process.Signal(syscall.SIGTERM)
-	_ = r.g.cmd.Wait() // with what is pending it has an exit code of its own
+	_ = r.g.cmd.Wait() // the exit code depends on what is pending
 	if err := os.RemoveAll(r.g.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -397,7 +398,8 @@ func TestDirectoryGone(t *testing.T) {
 	r.arrived()
 }
 
-// TestRemovedWhileRunning: after "rm -rf" of everything the gateway passes requests on.
+// TestRemovedWhileRunning: after everything was removed with "rm -rf", the gateway forwards
+// requests.
 func TestRemovedWhileRunning(t *testing.T) {
 	t.Parallel()
 	r := newDiskRig(t, smallConfig)
@@ -405,7 +407,7 @@ func TestRemovedWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * time.Second)
-	for i := range 300 { // more than what the cache's memory tables take
+	for i := range 300 { // more than the cache's memtables hold
 		name, body := fmt.Sprint("gone/", i), testkit.Bytes(uint64(i), 5_000)
 		started := time.Now()
 		r.b.put(name, body)
@@ -419,12 +421,12 @@ func TestRemovedWhileRunning(t *testing.T) {
 		t.Errorf("health: %d %s", status, text)
 	}
 	if r.g.cmd.Process.Signal(syscall.SIGTERM) != nil || r.g.cmd.Wait() != nil {
-		t.Log("it ended with ", r.g.cmd.ProcessState) // what it could not write is in the log
+		t.Log("the gateway ended with ", r.g.cmd.ProcessState) // what it could not write is in the log
 	}
 }
 
-// TestStartWithoutTheDisposable: whatever is not precious, and cannot be used, does not keep the
-// gateway from starting.
+// TestStartWithoutTheDisposable: unusable files that are not needed for correctness do not prevent
+// the start.
 func TestStartWithoutTheDisposable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -443,7 +445,7 @@ func TestStartWithoutTheDisposable(t *testing.T) {
 	b.get("k", []byte("x"))
 	waitDrained(t, g, 10*time.Second)
 	if _, ok := up.Get(akigw.Key{Bucket: "backbucket", Name: "k"}); !ok {
-		t.Error("it did not arrive")
+		t.Error("the write did not reach the upstream")
 	}
 	r := &diskRig{T: t, g: g}
 	if status, text := r.health(); status != 200 || !strings.Contains(text, filepath.Join(dir, "snapshots")) {
@@ -451,22 +453,22 @@ func TestStartWithoutTheDisposable(t *testing.T) {
 	}
 	for _, name := range []string{"snapshots", "tiers", "gateway-id"} {
 		if !strings.Contains(g.stderr.String(), filepath.Join(dir, name)) {
-			t.Errorf("the log does not speak of %s", name)
+			t.Errorf("the log does not mention %s", name)
 		}
 	}
 }
 
-// nobody has a command run as a user without rights.
+// nobody makes a command run as a user without privileges.
 func nobody(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("only root can be somebody else")
+		t.Skip("only root can run commands as another user")
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 }
 
-// TestWrongPermissions: a data directory of another user is said to be one, with what to do; parts
-// of it that are disposable do not keep the gateway from starting.
+// TestWrongPermissions: if the data directory belongs to another user, the error says so and says
+// what to do. Disposable parts of another user do not prevent the start.
 func TestWrongPermissions(t *testing.T) {
 	t.Parallel()
 	base, err := os.MkdirTemp("", "akigw-permissions")
@@ -537,6 +539,6 @@ func TestWrongPermissions(t *testing.T) {
 	}
 	cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), "ready\n") {
-		t.Errorf("it did not start: %v, %s", err, out)
+		t.Errorf("the gateway did not start: %v, %s", err, out)
 	}
 }

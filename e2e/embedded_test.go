@@ -8,8 +8,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// embeddedRound is what the embedded upstream promises, through the gateway and over TLS, where
-// boto3 sends the checksum of a streamed body behind it.
+// embeddedRound tests what the embedded upstream promises, through the gateway and over TLS, where
+// boto3 sends the checksum of a streamed body as a trailer.
 const embeddedRound = `
 import base64, boto3, hashlib, io, os, zlib
 from boto3.s3.transfer import TransferConfig
@@ -77,8 +77,8 @@ assert s3.get_object(Bucket=b, Key='parts')['Body'].read() == chunks[0]
 print('done')
 `
 
-// TestEmbeddedUpstream: what the embedded upstream honours arrives at the client, and what it does
-// not honour is refused.
+// TestEmbeddedUpstream: requests that the embedded upstream supports succeed for the client, and
+// the others are refused.
 func TestEmbeddedUpstream(t *testing.T) {
 	needPython(t, "boto3")
 	t.Parallel()

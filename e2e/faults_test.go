@@ -17,8 +17,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestFaultsAreOff: without the flag nothing can be broken, and beyond loopback the flag
-// alone is refused. With it everybody is told.
+// TestFaultsAreOff: without the flag no fault can be set. On an address other than loopback the
+// flag alone is refused. With the flag, every response says so.
 //
 // Scenarios: E36, S51.
 func TestFaultsAreOff(t *testing.T) {
@@ -69,7 +69,7 @@ func TestFaultsAreOff(t *testing.T) {
 	b.put("l", []byte("y"))
 }
 
-// faultyBack is a gateway that writes back, with faults enabled.
+// faultyBack is a gateway with write-back and faults enabled.
 func faultyBack(t *testing.T) (*gateway, *slowMemory, *bucketOf) {
 	up, behind := startMemory(t, 0, 16)
 	g := startGateway(t, options{upstream: behind, config: backConfig, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
@@ -77,8 +77,8 @@ func faultyBack(t *testing.T) (*gateway, *slowMemory, *bucketOf) {
 	return g, up, newBucket(t, g, "backbucket")
 }
 
-// arrives puts objects while a plan is in force, and sees that all of them are acknowledged,
-// read, and upstream once it was cleared.
+// arrives puts objects while a plan is in force. It checks that all of them are acknowledged and
+// readable, and upstream after the plan was cleared.
 func arrives(t *testing.T, g *gateway, up *slowMemory, b *bucketOf, plan string, least float64) {
 	t.Helper()
 	g.setPlan(plan)
@@ -90,7 +90,7 @@ func arrives(t *testing.T, g *gateway, up *slowMemory, b *bucketOf, plan string,
 	}
 	time.Sleep(2 * time.Second)
 	if hits := g.metric("akigw_faults_hits_total"); hits < least {
-		t.Errorf("%.0f faults happened", hits)
+		t.Errorf("%.0f faults occurred", hits)
 	}
 	g.says("faults", "clear")
 	waitDrained(t, g, 90*time.Second)
@@ -106,14 +106,14 @@ func arrives(t *testing.T, g *gateway, up *slowMemory, b *bucketOf, plan string,
 	}
 }
 
-// TestS3RateLimit503: a third of all uploads are refused with SlowDown.
+// TestS3RateLimit503: a third of all uploads get 503 SlowDown.
 func TestS3RateLimit503(t *testing.T) {
 	t.Parallel()
 	g, up, b := faultyBack(t)
 	arrives(t, g, up, b, "seed = 5\n[[fault]]\nop = \"PutObject\"\neffect = \"slow_down\"\nprobability = 0.3\n", 3)
 }
 
-// TestS3ConnectionTimeout: uploads get no answer, some of which were done.
+// TestS3ConnectionTimeout: uploads get no response, although some were carried out.
 func TestS3ConnectionTimeout(t *testing.T) {
 	t.Parallel()
 	g, up, b := faultyBack(t)
@@ -132,8 +132,8 @@ probability = 0.3
 `, 3)
 }
 
-// TestFaultPlanFromTheStart: a plan of the command line is in force at once; corrupted and
-// short bodies are never served as if they were whole.
+// TestFaultPlanFromTheStart: a plan on the command line is in force at once. Corrupted and short
+// bodies are never served as complete.
 func TestFaultPlanFromTheStart(t *testing.T) {
 	t.Parallel()
 	plan := writeFile(t, filepath.Join(t.TempDir(), "plan.json"), []byte(`{"seed": 9, "fault": [{"op": "GetObject", "effect": "corrupt", "probability": 0.3}, {"op": "GetObject", "effect": "short_body", "probability": 0.3}]}`))
@@ -151,7 +151,7 @@ func TestFaultPlanFromTheStart(t *testing.T) {
 		}
 		a, err := client.Do(r)
 		if err != nil {
-			continue // it was cut off
+			continue // the response was cut off
 		}
 		if a.Status == 200 && string(a.Body) != string(testkit.Bytes(uint64(i), 100_000)) {
 			t.Errorf("%d: %d wrong bytes with status 200", i, len(a.Body))
@@ -161,12 +161,12 @@ func TestFaultPlanFromTheStart(t *testing.T) {
 		}
 	}
 	if hits := g.metric("akigw_faults_hits_total"); hits < 10 || whole < 10 {
-		t.Errorf("%.0f faults, %d whole answers", hits, whole)
+		t.Errorf("%.0f faults, %d complete responses", hits, whole)
 	}
 }
 
-// TestDiskFaultsLive: on a disk that is full writes go through, on a flaky one everything is
-// read as it was written, and after "faults clear" the journal takes writes again.
+// TestDiskFaultsLive: on a full disk writes are written through. On a flaky disk everything reads
+// as it was written. After "faults clear" the journal accepts writes again.
 func TestDiskFaultsLive(t *testing.T) {
 	t.Parallel()
 	g, _, b := faultyBack(t)
@@ -183,7 +183,7 @@ func TestDiskFaultsLive(t *testing.T) {
 	}
 	g.says("faults", "set", "full-disk")
 	full := func() float64 { return g.metric("akigw_faults_hits_total", "enospc") }
-	// The warm tier takes what was written a little later: it goes on until that was refused too.
+	// The warm tier stores writes a little later, so the test continues until that was refused too.
 	for i, began := 0, time.Now(); i < 10 || full() < 20 && time.Since(began) < time.Minute; i++ {
 		name := fmt.Sprintf("full/%d", i)
 		if got := commit(name); got != "upstream" {
@@ -199,7 +199,7 @@ func TestDiskFaultsLive(t *testing.T) {
 		name := fmt.Sprintf("flaky/%d", i)
 		commit(name)
 		for range 3 {
-			// What is pending may not be readable just now: clients try again.
+			// A pending body may be temporarily unreadable; clients retry.
 			a := b.ask("GET", name, nil)
 			for try := 0; try < 5 && a.Status == 503; try++ {
 				a = b.ask("GET", name, nil)
@@ -249,13 +249,13 @@ func startStrict(t testing.TB) upstream {
 	return upstream{"fakes3", endpoint}
 }
 
-// strictCall is a request that came to a double.
+// strictCall is a request that reached a double.
 type strictCall struct {
 	Op, Bucket, Key, Query, Code string
 	Status                       int
 }
 
-// strictCalls is its history.
+// strictCalls returns its history.
 func strictCalls(t testing.TB, u upstream) (calls []strictCall) {
 	t.Helper()
 	resp, err := http.Get(u.endpoint + "/_fakes3/history")
@@ -269,7 +269,7 @@ func strictCalls(t testing.TB, u upstream) (calls []strictCall) {
 	return calls
 }
 
-// TestBehindAStrictService: what the gateway sends is what a careful client sends; "akigw fakes3
+// TestBehindAStrictService: the gateway sends only what a careful client sends; "akigw fakes3
 // --strict" refuses anything else.
 func TestBehindAStrictService(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// startSink is an upstream that has one bucket, and forgets what it is given.
+// startSink starts an upstream that has one bucket and discards what it receives.
 func startSink(t testing.TB) upstream {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -41,23 +41,23 @@ func startSink(t testing.TB) upstream {
 	return upstream{"sink", "http://" + l.Addr().String()}
 }
 
-// flood is what many bad clients do, and what becomes of them.
+// flood is one kind of attack by many bad clients, and its results.
 type flood struct {
 	name string
-	// atOnce is how many of them there are, in a run of full size.
+	// atOnce is the number of clients at a time, in a run of full size.
 	atOnce int
-	// head is what each sends first, drip what it sends every half second after it, and
+	// head is what each client sends first, drip what it sends every half second after that, and
 	// much how many MiB it sends at once.
 	head, drip string
 	much       int
-	// longest is how long one may take to be turned away.
+	// longest is how long it may take to reject a client.
 	longest time.Duration
 
-	turned atomic.Int64 // so many were turned away
-	worst  atomic.Int64 // after so long, at most
+	turned atomic.Int64 // number of rejected clients
+	worst  atomic.Int64 // longest time until a rejection
 }
 
-// bad is one client after the other.
+// bad runs one client after the other.
 func (f *flood) bad(g *gateway, until time.Time) {
 	for time.Now().Before(until) {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(g.endpoint, "http://"))
@@ -86,7 +86,7 @@ func (f *flood) bad(g *gateway, until time.Time) {
 		})
 		_, err = io.ReadAll(conn)
 		if took := time.Since(began); os.IsTimeout(err) || took > f.longest {
-			g.t.Errorf("%s: there after %v", f.name, took)
+			g.t.Errorf("%s: still connected after %v", f.name, took)
 		} else {
 			f.turned.Add(1)
 			f.worst.Store(max(f.worst.Load(), int64(took)))
@@ -94,13 +94,13 @@ func (f *flood) bad(g *gateway, until time.Time) {
 		close(ended)
 		conn.Close()
 		writer.Wait()
-		time.Sleep(100 * time.Millisecond) // it comes again, and not as fast as it can
+		time.Sleep(100 * time.Millisecond) // the next client waits a moment, rather than reconnecting as fast as possible
 	}
 }
 
-// TestT12_Floods: while thousands of bad clients do what they can, and many good ones upload a
-// lot, memory stays within its limit, the bad ones are cut off in time, and a good one is
-// answered within a second.
+// TestT12_Floods: thousands of bad clients flood the gateway while many good ones upload a lot of
+// data. Memory stays within its limit, bad clients are disconnected in time, and a good client gets
+// its responses within a second.
 func TestT12_Floods(t *testing.T) {
 	t.Parallel()
 	p := testkit.Prove(t, "T12")
@@ -123,7 +123,7 @@ func TestT12_Floods(t *testing.T) {
 	if err := slow.Header.Write(&slowHead); err != nil {
 		t.Fatal(err)
 	}
-	// 10 s for a head, and then two windows of 30 s in which a body is too slow.
+	// 10 s for a head; then two windows of 30 s in which a body is too slow.
 	floods := []*flood{
 		{name: "slow heads", atOnce: 2000, head: "PUT /collection/k HTTP/1.1\r\n", drip: "x", longest: 12 * time.Second},
 		{name: "slow bodies", atOnce: 500, head: slowHead.String() + "\r\n", drip: "x", longest: 62 * time.Second},
@@ -175,7 +175,7 @@ func TestT12_Floods(t *testing.T) {
 	}
 	for _, f := range floods {
 		if f.turned.Load() == 0 {
-			t.Errorf("no %s were turned away", f.name)
+			t.Errorf("no %s were rejected", f.name)
 		}
 		p.Figure(f.name, map[string]any{"turned away": f.turned.Load(), "after at most, ms": f.worst.Load() / 1e6})
 	}

@@ -30,8 +30,8 @@ const (
 	region            = "us-east-1"
 )
 
-// TestMain doubles as the versitygw process: that library changes the working
-// directory and can run once in a process.
+// TestMain doubles as the versitygw process, because that library changes the working directory and
+// can run only once per process.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("AKIGW_E2E_VERSITY"); dir != "" {
 		if err := runVersity(dir, os.Getenv("AKIGW_E2E_ADDR")); err != nil {
@@ -61,14 +61,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary is akigw, built once in each kind.
+// binary is akigw, built once for each kind.
 type binary struct {
 	once sync.Once
 	path string
 	err  error
 }
 
-// The kinds of binaries: flags of go build.
+// The kinds of binaries, as flags of go build.
 const (
 	plain      = ""
 	race       = "-race"
@@ -103,8 +103,7 @@ func build(t testing.TB, kind string) string {
 	return b.path
 }
 
-// upstream is an S3 service behind the gateway; the zero value is the embedded
-// one.
+// upstream is an S3 service behind the gateway. The zero value is the embedded upstream.
 type upstream struct {
 	name     string
 	endpoint string
@@ -120,7 +119,7 @@ type gateway struct {
 	admin    string
 	stderr   *bytes.Buffer
 	binary   string
-	release  string // path of the binary of another release, which its commands are run by as well
+	release  string // path of the binary of another release, which also runs its commands
 	env      []string
 	key      pair // of its operator, if it has one
 }
@@ -129,10 +128,10 @@ type options struct {
 	upstream upstream
 	dir      string
 	plain    bool   // without the race detector
-	kind     string // of binary, if it is another one
+	kind     string // the kind of binary, if not the default
 	release  string // path of the binary of another release
 	config   string // a configuration file
-	under    string // a command that the binary is run by: "strace -D"
+	under    string // a command that runs the binary: "strace -D"
 	env      []string
 }
 
@@ -143,7 +142,7 @@ func startGateway(t testing.TB, o options) *gateway {
 	return g
 }
 
-// newGateway is a gateway that is yet to be started.
+// newGateway returns a gateway that is not started yet.
 func newGateway(t testing.TB, o options) *gateway {
 	t.Helper()
 	if o.dir == "" {
@@ -187,7 +186,7 @@ func (g *gateway) start() {
 	}
 }
 
-// tryStart is start of a gateway that may end before it is ready: then it returns false.
+// tryStart is start for a gateway that may end before it is ready; then it returns false.
 func (g *gateway) tryStart() bool {
 	g.t.Helper()
 	args := []string{"serve", "--data", g.dir, "--listen", strings.TrimPrefix(g.endpoint, "http://"), "--admin-listen", strings.TrimPrefix(g.admin, "http://")}
@@ -224,12 +223,12 @@ func (g *gateway) tryStart() bool {
 		}
 		return ok
 	case <-time.After(30 * time.Second):
-		g.t.Fatal("the gateway did not get ready")
+		g.t.Fatal("the gateway did not become ready")
 	}
 	return false
 }
 
-// stop ends the gateway as an operator does and expects exit code 0.
+// stop stops the gateway as an operator does and expects exit code 0.
 func (g *gateway) stop() {
 	g.t.Helper()
 	g.cmd.Process.Signal(syscall.SIGTERM)
@@ -247,7 +246,7 @@ func (g *gateway) stop() {
 	}
 }
 
-// kill ends the gateway as a power switch does.
+// kill ends the gateway at once, with SIGKILL.
 func (g *gateway) kill() {
 	g.cmd.Process.Kill()
 	g.cmd.Wait()
@@ -283,7 +282,7 @@ next:
 	return sum
 }
 
-// objectGets is the number of object GETs that went upstream.
+// objectGets is the number of object GETs that reached the upstream.
 func (g *gateway) objectGets() int {
 	return int(g.metric("akigw_cold_requests_total", `op="GetObject"`))
 }
@@ -292,7 +291,7 @@ func (g *gateway) objectGets() int {
 func (g *gateway) clientEnv() []string {
 	var env []string
 	for _, pair := range os.Environ() {
-		if !strings.HasPrefix(pair, "AWS_") { // nothing of the machine's own set-up
+		if !strings.HasPrefix(pair, "AWS_") { // keeps out the configuration of the machine
 			env = append(env, pair)
 		}
 	}
@@ -302,7 +301,7 @@ func (g *gateway) clientEnv() []string {
 		"AWS_ENDPOINT_URL="+g.endpoint, "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=", "HOME="+g.t.TempDir())
 }
 
-// run runs a client to its end and returns what it printed.
+// run runs a client to its end and returns its output.
 func (g *gateway) run(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -324,7 +323,7 @@ func (g *gateway) must(name string, args ...string) string {
 	return out
 }
 
-// says is what a command of akigw's prints, behind its exit code if it failed.
+// says returns the output of an akigw command, preceded by the exit code if it failed.
 func (g *gateway) says(args ...string) string {
 	g.t.Helper()
 	out, err := g.akigw(args...)
@@ -334,8 +333,9 @@ func (g *gateway) says(args ...string) string {
 	return out
 }
 
-// operator makes an admin key, which akigw finds, and waits until the gateway knows it. From then
-// on commands are given the key: to find it takes a quarter of a second of PBKDF2 each time.
+// operator creates an admin key where akigw finds it, and waits until the gateway knows it. From
+// then on commands are given the key, because finding it takes a quarter of a second of PBKDF2 each
+// time.
 func (g *gateway) operator() {
 	g.t.Helper()
 	g.mustAkigw("users", "set", "operator", "--admin")
@@ -382,7 +382,7 @@ func moto(t testing.TB) upstream {
 
 func versity(t testing.TB) upstream { return startVersity(t) }
 
-// versityVersioned keeps versions, where a bucket is told to.
+// versityVersioned keeps versions in buckets that have versioning enabled.
 func versityVersioned(t testing.TB) upstream { return startVersity(t, "AKIGW_E2E_VERSIONS=yes") }
 
 func startVersity(t testing.TB, env ...string) upstream {
@@ -394,8 +394,7 @@ func startVersity(t testing.TB, env ...string) upstream {
 	return upstream{"versitygw", "http://" + addr}
 }
 
-// spawn starts a server in a process group of its own and waits until it
-// listens.
+// spawn starts a server in its own process group and waits until it listens.
 func spawn(t testing.TB, addr string, cmd *exec.Cmd) {
 	t.Helper()
 	var out bytes.Buffer
@@ -421,16 +420,15 @@ type starters = []func(testing.TB) upstream
 
 var upstreams = starters{embedded, moto, versity}
 
-// packedConfig has all writes go by the journal, and small objects into packs.
+// packedConfig sends all writes through the journal, and small objects into packs.
 const packedConfig = `
 [[rule]]
 write = "back"
 pack_bytes = "64KiB"
 `
 
-// inFrontOf runs a test of a client in front of the given upstreams. Where there is time
-// (TestLongClients) it is all of them, and once more with what is written going by the
-// journal.
+// inFrontOf runs a test of a client in front of the given upstreams. TestLongClients uses all of
+// them, and repeats the test with write-back.
 func inFrontOf(t *testing.T, starts starters, f func(t *testing.T, g *gateway)) {
 	if os.Getenv("AKIGW_LONG") != "" {
 		starts = upstreams

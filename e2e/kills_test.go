@@ -25,8 +25,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// points are the named places at which the gateway is killed, and how often they
-// are reached in a second or so.
+// points are the failpoints at which the gateway is killed, and how often each is reached in about
+// a second.
 var points = []struct {
 	name  string
 	often int
@@ -38,8 +38,8 @@ var points = []struct {
 	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 5}, {"rotate.afterCreate", 1}, {"rotate.afterDirSync", 1}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
 }
 
-// register is what a key may hold: what was acknowledged last, or what a write whose
-// answer never came would have made of it. "" is nothing.
+// register is what a key may hold: what was acknowledged last, or the result of a write that got no
+// response. "" is nothing.
 type register struct {
 	acked   string // ETag
 	unknown []string
@@ -50,29 +50,28 @@ type killRig struct {
 	t        *testing.T
 	g        *gateway
 	up       *slowMemory
-	env      []string // of the gateway, beside what a kill needs
-	foul     bool     // a plan of faults is in force: answers may be cut off
+	env      []string // of the gateway, besides what a kill needs
+	foul     bool     // a fault plan is in force: responses may be cut off
 	manifest *os.File
 
 	mu      sync.Mutex
 	keys    map[string]*register // guarded by mu
-	uploads map[string]*upload   // that are open, by id; guarded by mu
-	sums    map[string]string    // of multipart ETags: the MD5 of the body; guarded by mu
-	acks    int                  // guarded by mu
-	parts   int                  // likewise, of parts; guarded by mu
-	copies  int                  // likewise, of copies; guarded by mu
+	uploads map[string]*upload   // open uploads, by id; guarded by mu
+	sums    map[string]string    // MD5 of the body by multipart ETag; guarded by mu
+	acks    int                  // acknowledged writes; guarded by mu
+	parts   int                  // acknowledged parts; guarded by mu
+	copies  int                  // acknowledged copies; guarded by mu
 	kinds   map[string]int       // guarded by mu
 }
 
-// upload is an open multipart upload, with the ETags of the parts that were
-// acknowledged.
+// upload is an open multipart upload, with the ETags of the acknowledged parts.
 type upload struct {
 	name  string
 	parts map[int]string
 }
 
-// multipart is a write in parts, begun and, most of the time, completed. killed
-// reports that the gateway is gone.
+// multipart begins a write in parts and, most of the time, completes it. killed reports that the
+// gateway is gone.
 func (k *killRig) multipart(client *s3client.Client, random *rand.Rand, name string) (killed bool) {
 	ask := func(method, query string, body []byte) (*http.Response, []byte, bool) {
 		r, err := client.Request(method, "/backbucket/"+name, query, nil, body)
@@ -117,7 +116,7 @@ func (k *killRig) multipart(client *s3client.Client, random *rand.Rand, name str
 		k.mu.Unlock()
 	}
 	if random.IntN(6) == 0 {
-		return false // it stays open
+		return false // leave it open
 	}
 	tag := fmt.Sprintf("\"%x-%d\"", md5.Sum(sums), len(bodies))
 	k.mu.Lock()
@@ -135,7 +134,7 @@ func (k *killRig) multipart(client *s3client.Client, random *rand.Rand, name str
 
 var uploadID = regexp.MustCompile(`<UploadId>([^<]+)</UploadId>`)
 
-// register says that a write of a key is under way. It needs mu.
+// register records that a write of a key is in progress. The caller holds mu.
 func (k *killRig) register(name, tag string) *register {
 	reg := k.keys[name]
 	if reg == nil {
@@ -146,7 +145,7 @@ func (k *killRig) register(name, tag string) *register {
 	return reg
 }
 
-// acknowledged notes an acknowledgement.
+// acknowledged records an acknowledgement.
 func (k *killRig) acknowledged(name string, reg *register, tag string, resp *http.Response) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -156,7 +155,7 @@ func (k *killRig) acknowledged(name string, reg *register, tag string, resp *htt
 	fmt.Fprintf(k.manifest, "%s %s\n", name, tag)
 }
 
-// verifyUploads sees that open uploads have the parts that were acknowledged.
+// verifyUploads checks that open uploads have the acknowledged parts.
 func (k *killRig) verifyUploads(g *gateway) {
 	k.t.Helper()
 	client := &s3client.Client{Endpoint: g.endpoint}
@@ -184,7 +183,7 @@ func (k *killRig) verifyUploads(g *gateway) {
 	}
 }
 
-// abortUploads ends those that were left open.
+// abortUploads aborts the uploads that were left open.
 func (k *killRig) abortUploads(g *gateway) {
 	k.t.Helper()
 	client := &s3client.Client{Endpoint: g.endpoint}
@@ -210,7 +209,7 @@ func (k *killRig) write(writer int, until time.Time) {
 	client := k.client()
 	defer client.HTTP.CloseIdleConnections()
 	random := rand.New(rand.NewPCG(uint64(writer), uint64(time.Now().UnixNano())))
-	last := "" // what was written last, and is pending
+	last := "" // the last written key, which is pending
 	for time.Now().Before(until) {
 		name := fmt.Sprintf("w%d/%d", writer, random.IntN(400))
 		if random.IntN(10) == 0 && last != "" && last != name {
@@ -241,7 +240,7 @@ func (k *killRig) write(writer int, until time.Time) {
 			return
 		}
 		resp, err := client.HTTP.Do(r)
-		if err == nil { // the status is the acknowledgement, whatever becomes of the rest
+		if err == nil { // the status is the acknowledgement, even if the rest is lost
 			io.Copy(io.Discard, resp.Body)
 			resp.Body.Close()
 		}
@@ -249,7 +248,7 @@ func (k *killRig) write(writer int, until time.Time) {
 		case err != nil:
 			return // killed
 		case resp.StatusCode >= http.StatusInternalServerError || resp.StatusCode == http.StatusTooManyRequests:
-			continue // it may be kept or not
+			continue // the write may or may not be kept
 		case resp.StatusCode != want:
 			k.t.Errorf("%s %s: %d", method, name, resp.StatusCode)
 			return
@@ -265,7 +264,7 @@ func (k *killRig) write(writer int, until time.Time) {
 func (k *killRig) copy(client *s3client.Client, from, to string) (gone bool) {
 	k.mu.Lock()
 	tag := k.keys[from].acked
-	if strings.Contains(tag, "-") { // an upload in parts came after it: the copy has another ETag, by whom it is made
+	if strings.Contains(tag, "-") { // a multipart object replaced it: the ETag of a copy depends on who makes the copy
 		k.mu.Unlock()
 		return false
 	}
@@ -283,7 +282,7 @@ func (k *killRig) copy(client *s3client.Client, from, to string) (gone bool) {
 	body, _ := io.ReadAll(resp.Body) // the status is the acknowledgement
 	resp.Body.Close()
 	switch {
-	case resp.StatusCode >= http.StatusInternalServerError || resp.StatusCode == http.StatusTooManyRequests: // it may be kept or not
+	case resp.StatusCode >= http.StatusInternalServerError || resp.StatusCode == http.StatusTooManyRequests: // the copy may or may not be kept
 	case resp.StatusCode != http.StatusOK:
 		k.t.Errorf("copy of %s to %s: %d %s", from, to, resp.StatusCode, body)
 	default:
@@ -295,14 +294,14 @@ func (k *killRig) copy(client *s3client.Client, from, to string) (gone bool) {
 	return false
 }
 
-// verify compares keys with what they may hold, by reading them from a gateway, and
-// settles what was unknown.
+// verify reads keys from a gateway, compares them with what they may hold, and resolves the unknown
+// outcomes.
 func (k *killRig) verify(g *gateway, sample int) {
 	k.t.Helper()
 	client := &s3client.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	defer client.HTTP.CloseIdleConnections()
 	if k.foul {
-		client.HTTP.Timeout = 5 * time.Second // a body may hang; it is asked for again
+		client.HTTP.Timeout = 5 * time.Second // a body may hang; it is requested again
 	}
 	names := make(chan string)
 	var readers sync.WaitGroup
@@ -346,7 +345,7 @@ func (k *killRig) verifyKey(client *s3client.Client, name string, reg *register)
 	case a.Status == 200:
 		found = a.Header.Get("Etag")
 		if sum := fmt.Sprintf("\"%x\"", md5.Sum(a.Body)); sum != k.sum(found) {
-			k.t.Errorf("%s: the body is not what its ETag says", name)
+			k.t.Errorf("%s: the body does not match its ETag", name)
 		}
 	case a.Status != 404:
 		k.t.Errorf("%s: %d %s", name, a.Status, a.Body)
@@ -366,14 +365,14 @@ var pendingAtStart = regexp.MustCompile(`"msg":"the journal holds writes that ar
 
 func (k *killRig) run(kills, sooner int) {
 	t := k.t
-	void, missed, died, early := 0, 0, 0, false // void are kills with nothing pending: they prove nothing, and do not count
+	void, missed, died, early := 0, 0, 0, false // void counts kills with nothing pending: they prove nothing and do not count
 	n := 0
 	for ; n-void < kills && n < 4*kills; n++ {
 		point := points[n%len(points)]
 		byName := n%4 != 3 // a quarter at random moments
 		k.g.env = append(k.env, "AKIGW_LOG_LEVEL=debug")
 		when := rand.IntN(max(1, point.often/sooner))
-		if strings.HasPrefix(point.name, "rotate") { // the start makes a segment, too
+		if strings.HasPrefix(point.name, "rotate") { // the start also creates a segment
 			when = 1
 		}
 		if strings.HasPrefix(point.name, "flush") { // not before the gateway is ready
@@ -382,13 +381,13 @@ func (k *killRig) run(kills, sooner int) {
 		if byName {
 			k.g.env = append(k.g.env, fmt.Sprintf("AKIGW_FAILPOINT=%s:%d", point.name, 1+when))
 		}
-		if point.name == "recovery.midReplay" && byName { // it does not even get ready
+		if point.name == "recovery.midReplay" && byName { // the gateway does not even become ready
 			k.g.startAndDie()
 			k.g.env = k.env
 			k.g.start()
 			early = false
 		} else {
-			early = !k.g.tryStart() // it may come to the point by what is left to do
+			early = !k.g.tryStart() // flushing what is left may already reach the failpoint
 		}
 		var writers sync.WaitGroup
 		until := time.Now().Add(4 * time.Second)
@@ -423,7 +422,7 @@ func (k *killRig) run(kills, sooner int) {
 		if err := k.manifest.Sync(); err != nil {
 			t.Fatal(err)
 		}
-		// What was pending is said by the next start.
+		// The next start logs what was pending.
 		k.g.env = k.env
 		k.g.start()
 		if m := pendingAtStart.FindStringSubmatch(k.g.stderr.String()); m == nil || m[1] == "0" {
@@ -448,8 +447,8 @@ func (k *killRig) run(kills, sooner int) {
 	}
 }
 
-// verifyUpstream sees that all of it is upstream, by itself and through a gateway that has
-// nothing cached.
+// verifyUpstream checks that everything is upstream, directly and through a gateway with an empty
+// cache.
 func (k *killRig) verifyUpstream() {
 	k.t.Helper()
 	for name, reg := range k.keys {
@@ -462,12 +461,12 @@ func (k *killRig) verifyUpstream() {
 	k.verify(startGateway(k.t, options{upstream: k.g.upstream, plain: true}), len(k.keys))
 }
 
-// client is one with a connection of its own.
+// client returns a client with its own connection.
 func (k *killRig) client() *s3client.Client {
 	return &s3client.Client{Endpoint: k.g.endpoint, HTTP: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}}
 }
 
-// startAndDie starts a gateway that ends by itself before it is ready.
+// startAndDie starts a gateway that ends before it is ready.
 func (g *gateway) startAndDie() {
 	g.t.Helper()
 	addr := func(s string) string { return strings.TrimPrefix(s, "http://") }
@@ -513,9 +512,10 @@ func waitDrained(t testing.TB, g *gateway, limit time.Duration) {
 	}
 }
 
-// runKills kills so many times, and so many times sooner than points say. plan is one of faults, "" for none.
+// runKills kills the gateway the given number of times, and sooner than points say by the given
+// factor. plan is a fault plan, "" for none.
 func runKills(t *testing.T, kills, sooner int, plan string) *killRig {
-	up, behind := startMemory(t, 50*time.Millisecond, 4) // slow, so that there is always something pending
+	up, behind := startMemory(t, 50*time.Millisecond, 4) // slow, so that something is always pending
 	o := options{upstream: behind, kind: failpoints, config: backConfig}
 	if plan != "" {
 		o.config = impatientConfig
@@ -529,8 +529,8 @@ func runKills(t *testing.T, kills, sooner int, plan string) *killRig {
 	return k
 }
 
-// TestT4_B5_Killed kills the gateway at named points and at random moments, under load:
-// no acknowledged write is lost, no deletion undone.
+// TestT4_B5_Killed kills the gateway at failpoints and at random moments under load. No
+// acknowledged write is lost and no deletion undone.
 //
 // Scenarios: B5.
 func TestT4_B5_Killed(t *testing.T) {
@@ -541,12 +541,12 @@ func TestT4_B5_Killed(t *testing.T) {
 		sooner = 3
 	}
 	if kills >= 100 {
-		rigs = 2 // they wait a lot
+		rigs = 2 // they mostly wait
 	}
 	var mu sync.Mutex
 	sums := map[string]int{"kills with something pending": kills, "points": len(points)}
 	t.Run("rigs", func(t *testing.T) {
-		if kills >= 100 { // with an upstream that does not answer now and then
+		if kills >= 100 { // with an upstream that sometimes does not respond
 			t.Run("hanging", func(t *testing.T) {
 				t.Parallel()
 				needDeadlines(t)
@@ -574,7 +574,7 @@ func TestT4_B5_Killed(t *testing.T) {
 	}
 }
 
-// newKillRig is one over a running gateway.
+// newKillRig returns a rig with a running gateway.
 func newKillRig(t *testing.T, g *gateway, up *slowMemory) *killRig {
 	manifest, err := os.Create(filepath.Join(t.TempDir(), "manifest"))
 	if err != nil {

@@ -23,9 +23,8 @@ import (
 // TestMemory is TestLongMemory with smaller objects.
 func TestMemory(t *testing.T) { memory(t, 50, 16<<20) }
 
-// TestLongMemory: 50 parallel PUTs and then GETs of 256 MiB objects, with a hot
-// quota of 256 MiB, stay under 512 MiB of anonymous memory, the embedded
-// upstream in the same process included.
+// TestLongMemory: 50 parallel PUTs and then GETs of 256 MiB objects, with a hot quota of 256 MiB,
+// need less than 512 MiB of anonymous memory, including the embedded upstream in the same process.
 func TestLongMemory(t *testing.T) {
 	long(t)
 	memory(t, 50, 256<<20)
@@ -109,7 +108,7 @@ func (g *gateway) do(t testing.TB, method, path string, body io.Reader, each int
 	return resp.StatusCode
 }
 
-// signed makes a signed request.
+// signed returns a signed request.
 func (g *gateway) signed(method, path string) (*http.Request, error) {
 	u, err := url.Parse(g.endpoint + path)
 	if err != nil {
@@ -119,7 +118,7 @@ func (g *gateway) signed(method, path string) (*http.Request, error) {
 	return signer.SignV4(*r, accessKey, secretKey, "", region), nil
 }
 
-// repeated gives block again and again.
+// repeated is a reader of block, again and again.
 type repeated struct {
 	block    []byte
 	at, left int
@@ -135,7 +134,7 @@ func (r *repeated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// comparing checks that what is written is block again and again.
+// comparing checks that what is written is block, again and again.
 type comparing struct {
 	block []byte
 	n     int
@@ -155,15 +154,15 @@ func (c *comparing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// watchMemory follows the gateway's anonymous memory to the end of the test;
-// peak is the most of it so far, in bytes.
+// watchMemory samples the gateway's anonymous memory until the end of the test. peak is the highest
+// value so far, in bytes.
 func (g *gateway) watchMemory() (peak func() int64) {
 	var most atomic.Int64
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
 	wait.Go(func() {
 		for {
-			if process := g.cmd.Process; process != nil { // else it is being started again
+			if process := g.cmd.Process; process != nil { // nil while the gateway is restarted
 				most.Store(max(most.Load(), rssAnon(process.Pid)))
 			}
 			select {
@@ -180,7 +179,7 @@ func (g *gateway) watchMemory() (peak func() int64) {
 	return most.Load
 }
 
-// rssAnon is the anonymous memory of a process in bytes.
+// rssAnon returns the anonymous memory of a process in bytes.
 func rssAnon(pid int) int64 {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -193,8 +192,8 @@ func rssAnon(pid int) int64 {
 	return kib << 10
 }
 
-// TestWarmQuota reads ten times the warm quota through the gateway: the
-// directory never takes more than its quota, and it keeps taking new data.
+// TestWarmQuota reads ten times the warm quota through the gateway. The directory never exceeds its
+// quota, and the tier keeps accepting new data.
 func TestWarmQuota(t *testing.T) {
 	t.Parallel()
 	const quota, each, objects = 64 << 20, 4 << 20, 160
@@ -220,20 +219,20 @@ func TestWarmQuota(t *testing.T) {
 	if evicted == 0 {
 		t.Error("nothing was evicted: the quota was not exercised")
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(500 * time.Millisecond) { // room is made behind the reads
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(500 * time.Millisecond) { // eviction runs after the reads
 		gets := g.objectGets()
 		g.do(t, "GET", "/quotabucket/0", nil, 0, nil)
 		if g.objectGets() == gets {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("a full tier does not take a new object: %d GETs to read it again", g.objectGets()-gets)
+			t.Fatalf("a full tier does not accept a new object: %d GETs to read it again", g.objectGets()-gets)
 		}
 	}
 }
 
-// TestMultipartMemory: a large multipart upload to the embedded upstream stays
-// under 200 MiB of anonymous memory, both ends in one process.
+// TestMultipartMemory: a large multipart upload to the embedded upstream needs less than 200 MiB of
+// anonymous memory, with both ends in one process.
 func TestMultipartMemory(t *testing.T) {
 	need(t, "aws")
 	each := 256 << 20

@@ -20,7 +20,7 @@ import (
 	"github.com/akidb/akigw/snapshot"
 )
 
-// catalogOf is a catalog of so many objects that nobody has.
+// catalogOf is a catalog of the given number of objects, none of which exists.
 type catalogOf int
 
 func (catalogOf) Ordered() bool { return true }
@@ -39,15 +39,15 @@ func (n catalogOf) Entries(_ context.Context, yield func(*akigw.CatalogEntry) bo
 	return nil
 }
 
-// TestMillion is TestLongMillion with fewer objects, and without a look at the clock.
+// TestMillion is TestLongMillion with fewer objects and without time limits.
 func TestMillion(t *testing.T) {
 	t.Parallel()
 	million(t, 20_000)
 }
 
-// TestLongMillion: a catalog of a million objects is restored within 10 s and snapshot within
-// 5 s and 256 MiB, a cycle of the worker takes 10 s at the most and hardly slows hot reads,
-// and the gateway starts within 2 s.
+// TestLongMillion: a catalog of a million objects is restored within 10 s, and snapshot within 5 s
+// and 256 MiB. A cycle of the worker takes at most 10 s and hardly slows hot reads. The gateway
+// starts within 2 s.
 func TestLongMillion(t *testing.T) {
 	long(t)
 	million(t, 1_000_000)
@@ -71,7 +71,7 @@ func million(t *testing.T, objects int) {
 	restored := regexp.MustCompile(`"objects":(\d+),"known":0,"seconds":([0-9.]+)`)
 	var m []string
 	for deadline := time.Now().Add(5 * time.Second); m == nil && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		m = restored.FindStringSubmatch(g.stderr.String()) // which is read by another goroutine
+		m = restored.FindStringSubmatch(g.stderr.String()) // another goroutine reads it
 	}
 	if m == nil || m[1] != fmt.Sprint(objects) {
 		t.Fatalf("%v: %s", m, g.stderr)
@@ -100,7 +100,7 @@ func million(t *testing.T, objects int) {
 		t.Fatal(out)
 	}
 	within("the snapshot", time.Since(started), 5*time.Second)
-	t.Logf("anonymous memory: %d MiB idle, %d MiB at the most while a snapshot was made", idle>>20, peak()>>20)
+	t.Logf("anonymous memory: %d MiB idle, at most %d MiB while a snapshot was made", idle>>20, peak()>>20)
 	if peak()-idle > 256<<20 {
 		t.Error("the snapshot took too much memory")
 	}
@@ -128,7 +128,7 @@ func million(t *testing.T, objects int) {
 	}
 	var beside, between []time.Duration
 	before, last := worker(), time.Time{}
-	long := objects >= 1_000_000 // a smaller cycle is over before many reads are
+	long := objects >= 1_000_000 // a smaller cycle ends before there are many reads
 	cycles, enough := 1, 50
 	if long {
 		cycles, enough = 3, 1000
@@ -165,7 +165,7 @@ func million(t *testing.T, objects int) {
 	}
 }
 
-// hotGets reads an object again and again, and says how long each took.
+// hotGets reads an object again and again, and reports how long each read took.
 func hotGets(b *bucketOf, body []byte, long time.Duration) (all []time.Duration) {
 	for end := time.Now().Add(long); time.Now().Before(end); {
 		started := time.Now()

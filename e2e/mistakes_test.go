@@ -19,14 +19,14 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestMistakesOfNewUsers: each ends in a message that names the mend.
+// TestMistakesOfNewUsers: each mistake causes a message that says how to fix it.
 func TestMistakesOfNewUsers(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
 	up.Put(keyIn("bucket", "k"), []byte("body"))
 	g := startGateway(t, options{upstream: behind, plain: true})
 	binary := build(t, plain)
-	// What the program says when it is started so.
+	// The program's output when it is started like this.
 	starts := func(env []string, args ...string) string {
 		t.Helper()
 		cmd := exec.Command(binary, args...)
@@ -41,7 +41,7 @@ func TestMistakesOfNewUsers(t *testing.T) {
 		select {
 		case err := <-done:
 			if err == nil {
-				t.Errorf("%v: it ended well: %s", args, &out)
+				t.Errorf("%v: it exited with 0: %s", args, &out)
 			}
 		case <-time.After(30 * time.Second):
 			_ = cmd.Process.Kill()
@@ -50,7 +50,7 @@ func TestMistakesOfNewUsers(t *testing.T) {
 		}
 		return out.String()
 	}
-	// What a client is answered.
+	// The response to a client.
 	asks := func(accessKey, secret, region string, age time.Duration) string {
 		t.Helper()
 		r, err := http.NewRequest("GET", g.endpoint+"/bucket/k", nil)
@@ -133,12 +133,12 @@ func TestMistakesOfNewUsers(t *testing.T) {
 		{"no keys at all", func() string { return get(http.DefaultClient, g.endpoint+"/bucket/k") }, []string{"403", "AccessDenied"}},
 	} {
 		if said := c.says(); !containsAll(said, c.want) {
-			t.Errorf("%s: %q is not all in: %s", c.name, c.want, said)
+			t.Errorf("%s: not all of %q is in: %s", c.name, c.want, said)
 		}
 	}
 }
 
-// send sends a request, and returns the status and the body, or the error.
+// send sends a request. It returns the status and the body, or the error.
 func send(t *testing.T, client *http.Client, r *http.Request) string {
 	t.Helper()
 	resp, err := client.Do(r)

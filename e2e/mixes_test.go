@@ -17,7 +17,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// mixes are what an upstream does that has a bad day.
+// mixes are the fault plans of an upstream that has a bad day.
 var mixes = map[string]string{
 	"throttled": `
 [[fault]]
@@ -76,7 +76,7 @@ until_secs = 8
 `,
 }
 
-// presetPlan is a preset as a plan with another seed.
+// presetPlan returns a preset as a plan with another seed.
 func presetPlan(t testing.TB, name string, seed uint64) string {
 	t.Helper()
 	plan := faults.Presets()[name]
@@ -90,7 +90,7 @@ func presetPlan(t testing.TB, name string, seed uint64) string {
 	return string(raw)
 }
 
-// impatientConfig is backConfig with deadlines that are over before a run is.
+// impatientConfig is backConfig with deadlines shorter than a run.
 const impatientConfig = `
 [upstream]
 request_deadline_secs = 1
@@ -98,8 +98,8 @@ write_deadline_secs = 1
 long_deadline_secs = 2
 ` + backConfig
 
-// TestT8_FaultMixes: while the upstream has a bad day, clients of a bucket that is written back
-// notice nothing; when it is over, all of it is upstream, soon.
+// TestT8_FaultMixes: while the upstream has a bad day, clients of a write-back bucket notice
+// nothing. Soon afterwards everything has been flushed.
 func TestT8_FaultMixes(t *testing.T) {
 	p := testkit.Prove(t, "T8")
 	p.NotSmall()
@@ -126,7 +126,7 @@ func TestT8_FaultMixes(t *testing.T) {
 	})
 }
 
-// setPlan puts a plan in force.
+// setPlan sets a fault plan.
 func (g *gateway) setPlan(plan string) {
 	g.t.Helper()
 	g.setPlanFile(writeFile(g.t, filepath.Join(g.t.TempDir(), "plan.toml"), []byte(plan)))
@@ -139,19 +139,19 @@ func (g *gateway) setPlanFile(file string) {
 	}
 }
 
-// pendingDrain is how many entries a second go upstream when nothing is wrong: of those that
-// came while it was away.
+// pendingDrain is the flush rate, in entries per second, without faults: for entries that were
+// written while the upstream was unavailable.
 func pendingDrain(t *testing.T, g *gateway, k *killRig) float64 {
 	t.Helper()
-	load(k, time.Second) // the upstream is asked once what it is like
+	load(k, time.Second) // the gateway asks about the bucket once
 	waitDrained(t, g, time.Minute)
 	n, took := drainAfter(g, k)
 	return float64(n) / took.Seconds()
 }
 
-// drainAfter has the upstream go away for two seconds, while clients write, and come back: how
-// many writes are pending then, and how long it takes until all of them are upstream. Those whose
-// keys are in doubt stay pending for some seconds more, until they are confirmed.
+// drainAfter makes the upstream unavailable for two seconds while clients write. It returns how
+// many writes are pending then, and how long it takes to flush all of them. Writes to keys in doubt
+// stay pending for some seconds more, until they are confirmed.
 func drainAfter(g *gateway, k *killRig) (pending int, took time.Duration) {
 	g.t.Helper()
 	g.setPlan("[[fault]]\neffect = \"refused\"\n")
@@ -166,7 +166,7 @@ func drainAfter(g *gateway, k *killRig) (pending int, took time.Duration) {
 	return pending, took
 }
 
-// load writes with four writers for so long.
+// load writes with four writers for the given time.
 func load(k *killRig, lasts time.Duration) {
 	var writers sync.WaitGroup
 	until := time.Now().Add(lasts)
@@ -193,7 +193,7 @@ func runMix(t *testing.T, config, plan string, lasts time.Duration) map[string]a
 	close(stop)
 	readers.Wait()
 	hits := g.metric("akigw_faults_hits_total")
-	pending, took := drainAfter(g, k) // a bad day ends badly: otherwise there can be nothing to drain
+	pending, took := drainAfter(g, k) // a bad day ends badly: otherwise there may be nothing to drain
 	k.verify(g, len(k.keys))
 	k.verifyUploads(g)
 	ideal := time.Duration(float64(pending) / rate * float64(time.Second))
@@ -213,7 +213,7 @@ func runMix(t *testing.T, config, plan string, lasts time.Duration) map[string]a
 		"drained in seconds": took.Seconds(), "ideal seconds": ideal.Seconds(), "requests upstream": up.asked.Load()}
 }
 
-// readMix reads keys at random: bytes are always those that their ETag says.
+// readMix reads random keys. The bytes always match the ETag.
 func readMix(k *killRig, stop <-chan struct{}, reads, refused *atomic.Int64) {
 	client := k.client()
 	defer client.HTTP.CloseIdleConnections()
@@ -232,18 +232,18 @@ func readMix(k *killRig, stop <-chan struct{}, reads, refused *atomic.Int64) {
 		a, err := client.Do(r)
 		reads.Add(1)
 		switch {
-		case err != nil, a.Status >= 500 || a.Status == http.StatusTooManyRequests: // cut off, or refused: nothing wrong was shown
+		case err != nil, a.Status >= 500 || a.Status == http.StatusTooManyRequests: // cut off or refused: nothing wrong was shown
 			refused.Add(1)
 		case a.Status == http.StatusOK && fmt.Sprintf("\"%x\"", md5.Sum(a.Body)) != k.sum(a.Header.Get("Etag")):
-			k.t.Errorf("%s: the body is not what its ETag says", name)
+			k.t.Errorf("%s: the body does not match its ETag", name)
 		case a.Status != http.StatusOK && a.Status != http.StatusNotFound:
 			k.t.Errorf("%s: %d %s", name, a.Status, a.Body)
 		}
 	}
 }
 
-// TestSlowdownIsSeen: "faults set slowdown" under load shows within a second in what the gateway
-// says of itself, and "faults clear" ends that.
+// TestSlowdownIsSeen: within a second of "faults set slowdown" under load, the gateway's status
+// shows it. "faults clear" ends that.
 func TestSlowdownIsSeen(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 2*time.Millisecond, 16)
@@ -280,10 +280,10 @@ func TestSlowdownIsSeen(t *testing.T) {
 	slow := g.metric("akigw_uploadpool_flushed_total") - uploads
 	cut, status := g.metric("akigw_uploadpool_limit"), g.says("status")
 	if !(cut < limit) || !(failures() > before) || !(slow < rate/2) || g.metric("akigw_faults_hits_total") == 0 {
-		t.Errorf("after a second of slowdown: limit %.1f (was %.1f), %.0f throttled answers (was %.0f), %.0f uploads in it (%.0f before), status:\n%s", cut, limit, failures(), before, slow, rate, status)
+		t.Errorf("after a second of slowdown: limit %.1f (was %.1f), %.0f throttled answers (was %.0f), %.0f uploads during it (%.0f before), status:\n%s", cut, limit, failures(), before, slow, rate, status)
 	}
 	if !strings.Contains(status, "answered 503") && !strings.Contains(status, "refused") {
-		t.Errorf("status says nothing of it:\n%s", status)
+		t.Errorf("status does not show it:\n%s", status)
 	}
 	g.says("faults", "clear")
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {

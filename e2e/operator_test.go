@@ -13,7 +13,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestOperatorCommands: what an operator asks a running gateway on the command line.
+// TestOperatorCommands runs the commands with which an operator examines a running gateway.
 func TestOperatorCommands(t *testing.T) {
 	t.Parallel()
 	behind := versity(t)
@@ -50,7 +50,7 @@ func TestOperatorCommands(t *testing.T) {
 		{"doctor --bucket bucket", []string{"can be written, read, uploaded in parts and deleted"}},
 	} {
 		if out := g.says(strings.Fields(c.args)...); !containsAll(out, c.want) {
-			t.Errorf("akigw %s: %q is not all in\n%s", c.args, c.want, out)
+			t.Errorf("akigw %s: not all of %q is in\n%s", c.args, c.want, out)
 		}
 	}
 	var report struct {

@@ -28,11 +28,11 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// ailment is what is wrong with an upstream.
+// ailment is a way in which an upstream fails.
 type ailment string
 
-// The ailments. Those that end in a comment with a mechanism are made outside the process of the
-// upstream; it makes the others itself.
+// The ailments. Those with a comment are caused outside the upstream's process, by the mechanism in
+// the comment. The process causes the others itself.
 const (
 	well          ailment = "well"
 	refuses       ailment = "refuses"
@@ -48,38 +48,38 @@ const (
 	resolverHangs ailment = "resolver is silent" // a resolver that answers nothing
 )
 
-// outageHost is the name of the upstream where it is found by name.
+// outageHost is the host name of the upstream in the tests of name resolution.
 const outageHost = "upstream.outage.test"
 
-// outageUpstream is an S3 service over TLS, in a process of its own, that can be broken and mended.
+// outageUpstream is an S3 service over TLS in its own process. It can be broken and repaired.
 type outageUpstream struct {
 	t        testing.TB
 	cmd      *exec.Cmd
 	endpoint string   // for the gateway
 	address  string   // for tests
-	under    string   // the command that the gateway is run by
+	under    string   // the command that runs the gateway
 	env      []string // of the gateway
 	resolver *resolver
-	route    string // the address of this side of the wire to its namespace; "" if it has none
+	route    string // the address of this end of the wire to its namespace; "" if there is none
 
 	mu  sync.Mutex // guards the conversation with the process
 	in  io.Writer
 	out *bufio.Reader
 }
 
-// outagePace is how fast an upstream with an ailment goes: scaled down in the quick run.
+// outagePace is the speed of an upstream with an ailment, scaled down in the quick run.
 type outagePace struct {
-	Slow    time.Duration // before an answer of a slow upstream
-	Trickle time.Duration // between two bytes of one that trickles
+	Slow    time.Duration // before each response of a slow upstream
+	Trickle time.Duration // between two bytes of a trickling upstream
 }
 
-// startOutageUpstream starts an upstream that can get one ailment, and skips the test if this
-// machine cannot give it that one.
+// startOutageUpstream starts an upstream that can get one ailment. It skips the test if this
+// machine cannot produce that ailment.
 func startOutageUpstream(t testing.TB, a ailment, pace outagePace) *outageUpstream {
 	t.Helper()
 	u := &outageUpstream{t: t, cmd: exec.Command(os.Args[0])}
 	address, host := testkit.FreeAddr(t), ""
-	u.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // stopped, it would not see that its input ends
+	u.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a stopped process would not notice the end of its input
 	switch a {
 	case drops:
 		needRoot(t, "ip")
@@ -96,7 +96,7 @@ func startOutageUpstream(t testing.TB, a ailment, pace outagePace) *outageUpstre
 		address = wire.theirs.String() + ":9000"
 	}
 	u.begin(pace, address, wire, a == drops)
-	_, port, _ := net.SplitHostPort(address) // it was just made
+	_, port, _ := net.SplitHostPort(address) // address is valid
 	u.endpoint, u.address = "https://"+address, address
 	if host != "" {
 		u.endpoint = "https://" + net.JoinHostPort(host, port)
@@ -129,7 +129,7 @@ func (u *outageUpstream) begin(pace outagePace, address string, w wire, ownNetwo
 	}
 	if err := u.cmd.Start(); err != nil {
 		if ownNetwork && errors.Is(err, syscall.EPERM) {
-			t.Skipf("this machine gives no network namespace: %v", err)
+			t.Skipf("this machine provides no network namespace: %v", err)
 		}
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func (u *outageUpstream) begin(pace outagePace, address string, w wire, ownNetwo
 	}
 	for _, args := range w.here(u.cmd.Process.Pid) {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Skipf("this machine gives no network namespace: ip %s: %v: %s", strings.Join(args, " "), err, out)
+			t.Skipf("this machine provides no network namespace: ip %s: %v: %s", strings.Join(args, " "), err, out)
 		}
 	}
 	for _, args := range w.there() {
@@ -152,7 +152,7 @@ func (u *outageUpstream) begin(pace outagePace, address string, w wire, ownNetwo
 	u.route = w.ours.String() + "/32"
 }
 
-// wire is a pair of virtual devices that joins this network namespace with another one.
+// wire is a pair of virtual devices that connects this network namespace with another one.
 type wire struct {
 	device       string // at this end
 	ours, theirs netip.Addr
@@ -160,14 +160,16 @@ type wire struct {
 
 var wires atomic.Int64
 
-// newWire picks a device and a network of two addresses that no other test of this machine has.
+// newWire picks a device name and a network of two addresses that no other test on this machine
+// uses.
 func newWire(pid int) wire {
 	n := (pid*31 + int(wires.Add(1))) % (1 << 14)
 	third, fourth := byte(n>>6), byte(n&63)<<2
 	return wire{fmt.Sprintf("aki%d", n), netip.AddrFrom4([4]byte{10, 213, third, fourth + 1}), netip.AddrFrom4([4]byte{10, 213, third, fourth + 2})}
 }
 
-// here are the commands that make the wire, at this end. It goes with the process at the other.
+// here returns the commands that create the wire, at this end. It disappears with the process at
+// the other end.
 func (w wire) here(pid int) [][]string {
 	return [][]string{
 		{"link", "add", w.device, "type", "veth", "peer", "name", "up0", "netns", fmt.Sprint(pid)},
@@ -176,7 +178,7 @@ func (w wire) here(pid int) [][]string {
 	}
 }
 
-// there are the commands at the other end.
+// there returns the commands at the other end.
 func (w wire) there() [][]string {
 	return [][]string{{"addr", "add", w.theirs.String() + "/30", "dev", "up0"}, {"link", "set", "up0", "up"}, {"link", "set", "lo", "up"}}
 }
@@ -185,11 +187,11 @@ func needRoot(t testing.TB, programs ...string) {
 	t.Helper()
 	need(t, programs...)
 	if os.Getuid() != 0 {
-		t.Skip("needs root, for a namespace of its own")
+		t.Skip("needs root to create a namespace")
 	}
 }
 
-// tell gives the process a command and returns its answer.
+// tell sends the process a command and returns its answer.
 func (u *outageUpstream) tell(command string) string {
 	u.t.Helper()
 	u.mu.Lock()
@@ -204,7 +206,7 @@ func (u *outageUpstream) tell(command string) string {
 	return strings.TrimSuffix(answer, "\n")
 }
 
-// falls has the ailment begin.
+// falls starts the ailment.
 func (u *outageUpstream) falls(a ailment) {
 	u.t.Helper()
 	switch a {
@@ -214,13 +216,13 @@ func (u *outageUpstream) falls(a ailment) {
 		u.tell("ip route add blackhole " + u.route)
 	case noName, resolverHangs:
 		u.resolver.mode.Store(a)
-		u.tell("become " + string(well)) // connections end: the next one needs the name
+		u.tell("become " + string(well)) // connections end, so the next one needs the name
 	default:
 		u.tell("become " + string(a))
 	}
 }
 
-// recovers ends it.
+// recovers ends the ailment.
 func (u *outageUpstream) recovers(a ailment) {
 	u.t.Helper()
 	switch a {
@@ -242,7 +244,7 @@ func (u *outageUpstream) signal(s os.Signal) {
 	}
 }
 
-// objects are the ETags of what a bucket holds upstream, by key.
+// objects returns the ETags of the objects in a bucket upstream, by key.
 func (u *outageUpstream) objects(bucket string) (all map[string]string) {
 	u.t.Helper()
 	if err := json.Unmarshal([]byte(u.tell("objects "+bucket)), &all); err != nil {
@@ -251,7 +253,7 @@ func (u *outageUpstream) objects(bucket string) (all map[string]string) {
 	return all
 }
 
-// resolver is a name server of one name, for gateways with a resolv.conf of their own.
+// resolver is a name server for one name, for gateways with their own resolv.conf.
 type resolver struct {
 	ip   string
 	conn net.PacketConn
@@ -263,7 +265,7 @@ func startResolver(t testing.TB) *resolver {
 	r := &resolver{}
 	r.mode.Store(well)
 	var err error
-	for n := range 250 { // each has an address of its own: port 53 is the only one that resolv.conf knows
+	for n := range 250 { // each has its own address, because resolv.conf supports only port 53
 		r.ip = fmt.Sprintf("127.53.%d.%d", (os.Getpid()+n)%250+1, n+1)
 		if r.conn, err = net.ListenPacket("udp", r.ip+":53"); err == nil {
 			break
@@ -321,7 +323,7 @@ func (r *resolver) answer(query []byte) ([]byte, error) {
 	return answer.Pack()
 }
 
-// outageProcess is the upstream's process: what it is told in its environment.
+// outageProcess is the upstream's process, with its settings from the environment.
 type outageProcess struct {
 	Pace      outagePace
 	Address   string
@@ -332,13 +334,13 @@ type outageProcess struct {
 	now    atomic.Pointer[spell]
 }
 
-// spell is a time with one ailment.
+// spell is a period with one ailment.
 type spell struct {
 	ailment
 	over chan struct{}
 }
 
-// runOutageUpstream is the main function of the process. It ends with its input.
+// runOutageUpstream is the main function of the process. It returns at the end of its input.
 func runOutageUpstream() error {
 	p := &outageProcess{memory: &slowMemory{Memory: s3mem.New(), slots: make(chan struct{}, 256)}}
 	if err := json.Unmarshal([]byte(os.Getenv("AKIGW_E2E_OUTAGE")), p); err != nil {
@@ -355,7 +357,7 @@ func runOutageUpstream() error {
 	return nil
 }
 
-// obey does what the test asks.
+// obey executes a command of the test.
 func (p *outageProcess) obey(command string) (string, error) {
 	verb, rest, _ := strings.Cut(command, " ")
 	switch verb {
@@ -386,10 +388,10 @@ func (p *outageProcess) obey(command string) (string, error) {
 		raw, err := json.Marshal(all)
 		return string(raw), err
 	}
-	return "", fmt.Errorf("%q is no command", command)
+	return "", fmt.Errorf("unknown command %q", command)
 }
 
-// become ends all connections and goes on with an ailment.
+// become closes all connections and continues with an ailment.
 func (p *outageProcess) become(a ailment) error {
 	if p.server != nil {
 		p.server.Close() // the listener may be closed already
@@ -418,7 +420,7 @@ func (p *outageProcess) become(a ailment) error {
 	return nil
 }
 
-// deafListener accepts connections and hears nothing of what they say.
+// deafListener accepts connections and reads nothing from them.
 type deafListener struct {
 	net.Listener
 	over <-chan struct{}
@@ -474,8 +476,8 @@ func (p *outageProcess) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.memory.ServeHTTP(w, r)
 }
 
-// pause waits, but not for longer than the ailment lasts or the client waits. What it ends gets no
-// answer.
+// pause waits until the ailment or the client's request ends, but not longer than the given time. A
+// request that ends early gets no response.
 func (s *spell) pause(d time.Duration, r *http.Request) {
 	select {
 	case <-time.After(d):
@@ -486,10 +488,10 @@ func (s *spell) pause(d time.Duration, r *http.Request) {
 	}
 }
 
-// forever is longer than any run.
+// forever is longer than any test.
 const forever = 24 * time.Hour
 
-// stallInHead takes a request and sends half of a head.
+// stallInHead accepts a request and sends half of a head.
 func (p *outageProcess) stallInHead(w http.ResponseWriter, r *http.Request, now *spell) {
 	io.Copy(io.Discard, r.Body)
 	conn, buffered, err := http.NewResponseController(w).Hijack()
@@ -500,7 +502,7 @@ func (p *outageProcess) stallInHead(w http.ResponseWriter, r *http.Request, now 
 	buffered.WriteString("HTTP/1.1 200 OK\r\nContent-Type: text/pl")
 	buffered.Flush()
 	gone := make(chan struct{})
-	go func() { // its end is that of the connection
+	go func() { // it ends with the connection
 		defer close(gone)
 		io.Copy(io.Discard, conn)
 	}()
@@ -527,7 +529,7 @@ func (s *stalling) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// stallingBody takes the first bytes of a body.
+// stallingBody reads the first bytes of a body.
 type stallingBody struct {
 	io.ReadCloser
 	left int64
@@ -563,7 +565,7 @@ func (t *trickling) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// tricklingBody takes a body byte by byte.
+// tricklingBody reads a body byte by byte.
 type tricklingBody struct {
 	io.ReadCloser
 	pace time.Duration

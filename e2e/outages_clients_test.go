@@ -13,8 +13,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// impatientBoto asks by boto3 without retries, one request of each kind side by side, and again when it is
-// told to, one after the other. It prints how long each took.
+// impatientBoto sends requests with boto3 and without retries: one of each kind concurrently, and
+// again, one after the other, when it is told to. It prints how long each took.
 const impatientBoto = `
 import boto3, json, os, sys, threading, time
 from botocore.config import Config
@@ -69,7 +69,7 @@ for name in ops:
 say(results)
 `
 
-// botoAnswer is how a request by boto3 ended.
+// botoAnswer is the result of a request by boto3.
 type botoAnswer struct {
 	Operation string  `json:"operation"`
 	Kind      string  `json:"kind"`
@@ -77,8 +77,8 @@ type botoAnswer struct {
 	Status    int     `json:"status"` // 0: the client gave up
 }
 
-// TestOutages_Boto3: boto3 without retries waits for an upstream that is stopped no longer than the
-// deadlines say, and not at all once the upstream is suspect.
+// TestOutages_Boto3: boto3 without retries waits for a stopped upstream no longer than the
+// deadlines, and not at all once the upstream is suspect.
 func TestOutages_Boto3(t *testing.T) {
 	t.Parallel()
 	needPython(t, "boto3")
@@ -111,7 +111,7 @@ func TestOutages_Boto3(t *testing.T) {
 		}
 		return all
 	}
-	next() // it is ready
+	next() // the client is ready
 	r.up.falls(stopped)
 	defer r.up.recovers(stopped)
 	fmt.Fprintln(in)
@@ -133,8 +133,9 @@ func TestOutages_Boto3(t *testing.T) {
 	p.Figure("once it is suspect", later)
 }
 
-// TestOutages_Restart: a gateway that is restarted in an outage acknowledges writes to buckets that it knew,
-// and all of them are upstream within a minute of its return, with the ETags that were promised.
+// TestOutages_Restart: a gateway that is restarted during an outage acknowledges writes to buckets
+// that it knew. All of them are upstream within a minute of the upstream's return, with the ETags
+// that were promised.
 func TestOutages_Restart(t *testing.T) {
 	t.Parallel()
 	p := testkit.Prove(t, "Outages_Restart")
@@ -161,10 +162,10 @@ func (r *outageRun) writeAfterRestart(writes int) map[string]any {
 	r.must("PUT", "/back/known", "", body1000)
 	waitDrained(t, r.g, 10*time.Second)
 	r.up.falls(r.ill)
-	took := r.writeBack("before", writes/10) // pending when it is restarted
+	took := r.writeBack("before", writes/10) // pending during the restart
 	r.restart()
 	took = append(took, r.writeBack("after", writes)...)
-	for name, tag := range r.acked { // what was acknowledged is read meanwhile
+	for name, tag := range r.acked { // acknowledged writes can be read meanwhile
 		if o := r.ask(nothing, "GET", "/back/"+name, "", nil, nil); o.status != "200" || o.header.Get("Etag") != tag {
 			t.Errorf("GET %s, pending: %s %q, was acknowledged as %q", name, o.status, o.header.Get("Etag"), tag)
 			break
@@ -179,8 +180,8 @@ func (r *outageRun) writeAfterRestart(writes int) map[string]any {
 	return map[string]any{"acknowledged": len(r.acked), "p99 ms": took[len(took)*99/100].Milliseconds(), "upstream after seconds": drained.Seconds()}
 }
 
-// writeBack writes objects by 16 clients, all of which have to be acknowledged, and returns how long each
-// took.
+// writeBack writes objects with 16 clients and returns how long each write took. All of them have
+// to be acknowledged.
 func (r *outageRun) writeBack(prefix string, writes int) []time.Duration {
 	r.t.Helper()
 	names := make(chan int)
@@ -218,7 +219,7 @@ func (r *outageRun) writeBack(prefix string, writes int) []time.Duration {
 	close(names)
 	clients.Wait()
 	if len(wrong) > 0 || len(took) < writes {
-		r.t.Errorf("%s the restart: of %d writes %d were answered, and not acknowledged as promised: %v", prefix, writes, len(took), wrong)
+		r.t.Errorf("%s the restart: of %d writes %d were answered but not acknowledged as promised: %v", prefix, writes, len(took), wrong)
 	}
 	return took
 }

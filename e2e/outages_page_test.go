@@ -14,7 +14,7 @@ const (
 	outagesResults = "../docs/results/Outages-long.json"
 )
 
-// outagesHead is what docs/outages.md says before its tables.
+// outagesHead is the text of docs/outages.md before its tables.
 const outagesHead = `# Outages
 
 This page says what keeps working while the upstream is down, how soon everything else is refused, and what you can do about it.
@@ -58,7 +58,7 @@ An outage that you expect, such as maintenance of the upstream, needs no setting
 - [troubleshooting.md](troubleshooting.md) starts from symptoms. [faults.md](faults.md) says how to rehearse an outage.
 `
 
-// outagesHow says how to read the tables.
+// outagesHow explains how to read the tables.
 const outagesHow = `
 ## Once the outage is noticed
 
@@ -80,7 +80,7 @@ var needTitles = []struct {
 // times are the classes of outageRun.timeClass, soonest first.
 var timeNames = []string{"at once", "1 s", "5 s", "8 s", "deadline", "write deadline", "long deadline", "too late"}
 
-// worst merges cells into one: all statuses, and the latest time.
+// worst merges cells into one, with all statuses and the latest time.
 func worst(cells []outageCell) string {
 	if len(cells) == 0 {
 		return ""
@@ -95,7 +95,7 @@ func worst(cells []outageCell) string {
 	return strings.Join(slices.Compact(statuses), " or ") + ", " + timeNames[latest]
 }
 
-// inWords is what a status means: what is no failure is the right answer, whatever that is.
+// inWords describes a status: a success is the right answer, whatever its status.
 func inWords(status string) string {
 	all := strings.Split(status, " or ")
 	for i, one := range all {
@@ -109,7 +109,7 @@ func inWords(status string) string {
 	return strings.Join(all, " or ")
 }
 
-// only are the cells that pass a test.
+// only returns the cells that pass a test.
 func only(cells []outageCell, keep func(outageCell) bool) []outageCell {
 	return slices.DeleteFunc(slices.Clone(cells), func(c outageCell) bool { return !keep(c) })
 }
@@ -136,7 +136,8 @@ func outageSummary(figures map[ailment]outageFigures) string {
 	return b.String()
 }
 
-// outageSection is what happens while an upstream fails in one way. Operations that fare alike share a row.
+// outageSection describes what happens while an upstream fails in one way. Operations with the same
+// result share a row.
 func outageSection(f outageFigures) string {
 	var b strings.Builder
 	for _, long := range []bool{false, true} {
@@ -168,7 +169,7 @@ func outageSection(f outageFigures) string {
 	return b.String()
 }
 
-// TestOutagesPage: docs/outages.md says what the last long run found, which has to have passed.
+// TestOutagesPage: docs/outages.md matches the last long run, which must have passed.
 func TestOutagesPage(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile(outagesResults)

@@ -23,11 +23,11 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// deadlineKeys says that the gateway has the keys request_deadline_secs, write_deadline_secs,
+// deadlineKeys reports that the gateway has the keys request_deadline_secs, write_deadline_secs,
 // long_deadline_secs, suspect_after_ms and probe_timeout_ms of [upstream].
 const deadlineKeys = true
 
-// needDeadlines skips a test of what only they make end.
+// needDeadlines skips a test that only ends thanks to those deadlines.
 func needDeadlines(t testing.TB) {
 	t.Helper()
 	if !deadlineKeys {
@@ -35,23 +35,23 @@ func needDeadlines(t testing.TB) {
 	}
 }
 
-// outageTimes are the gateway's deadlines in a run, and what is allowed beyond them.
+// outageTimes are the gateway's deadlines in a run, and the tolerances beyond them.
 type outageTimes struct {
-	request, write, long, suspect, probe time.Duration // what the gateway is told
+	request, write, long, suspect, probe time.Duration // the gateway's settings
 
-	local    time.Duration // p99 of an answer that needs no upstream
-	refusal  time.Duration // of one that is refused because the upstream is suspect
-	stale    time.Duration // of one that can be stale, while the upstream is suspect
+	local    time.Duration // p99 of a response that needs no upstream
+	refusal  time.Duration // of a refusal because the upstream is suspect
+	stale    time.Duration // of a response that may be stale, while the upstream is suspect
 	slack    time.Duration // beyond each deadline
 	recovery time.Duration // until everything is as before
 	start    time.Duration // until the gateway is ready
 
 	pace outagePace
-	reps int // of answers that need no upstream
+	reps int // of requests that need no upstream
 }
 
-// The real deadlines, but for that of long operations, which is ten minutes by default; and
-// smaller ones, with room for a machine that is busy with other tests.
+// The real deadlines, except that of long operations, which is ten minutes by default; and shorter
+// ones, with room for a machine that is busy with other tests.
 var (
 	realTimes = outageTimes{
 		request: 15 * time.Second, write: 30 * time.Second, long: 60 * time.Second, suspect: 3 * time.Second, probe: 10 * time.Second,
@@ -72,7 +72,7 @@ func outageTimesOf(p *testkit.Proof) outageTimes {
 	return quickTimes
 }
 
-// config is the gateway's.
+// config returns the gateway's configuration.
 func (o outageTimes) config() string {
 	deadlines := ""
 	if deadlineKeys {
@@ -112,9 +112,9 @@ freshness = "exclusive"
 // ailments are the states of the upstream in docs/outages.md, in its order.
 var ailments = []struct {
 	is      ailment
-	suspect bool   // nothing comes: the gateway is to notice
+	suspect bool   // no response arrives, so the gateway has to notice
 	title   string // of its section
-	how     string // it is made
+	how     string // how the state is caused
 }{
 	{refuses, false, "Refuses connections", "No process listens on its port: it is not running, or a firewall rejects the connections."},
 	{stopped, true, "Accepts connections and never answers", "Its process is stopped (`SIGSTOP`), but the kernel still accepts connections."},
@@ -129,12 +129,12 @@ var ailments = []struct {
 	{resolverHangs, true, "The resolver does not answer", "Queries for its name get no answer."},
 }
 
-// needs is what an operation needs of the upstream, and so how soon it is answered.
+// needs says what an operation needs from the upstream, which determines how soon it is answered.
 type needs string
 
 const (
-	nothing      needs = "nothing"    // answered here
-	staleServes  needs = "validation" // stale, if need be
+	nothing      needs = "nothing"    // answered locally
+	staleServes  needs = "validation" // stale, if necessary
 	shortRead    needs = "answer"     // request_deadline_secs
 	storedBody   needs = "write"      // write_deadline_secs
 	longDeadline needs = "long"       // long_deadline_secs
@@ -144,18 +144,17 @@ const (
 type operation struct {
 	name  string
 	needs needs
-	// afterRestart is what it needs when the gateway was restarted since its last answer, if that
-	// is something else.
+	// afterRestart replaces needs if the gateway was restarted since its last answer.
 	afterRestart needs
 	prepare      func(r *outageRun, phase string)
 	ask          func(r *outageRun, phase string, n int) outcome
-	// queues says that it waits for the flush of other writes, which can take too long.
+	// queues says that the operation waits for the flush of other writes, which may take too long.
 	queues bool
-	// good are the statuses that it may have, besides 503 if it needs the upstream.
+	// good are the allowed statuses, besides 503 if the operation needs the upstream.
 	good []string
 }
 
-// outcome is how one request ended.
+// outcome is the result of one request.
 type outcome struct {
 	status string
 	took   time.Duration
@@ -163,8 +162,8 @@ type outcome struct {
 	header http.Header
 }
 
-// The two times at which each operation is tried in an outage: when it has just begun, and when the gateway
-// had time to notice.
+// The two times at which each operation is tried during an outage: just after its beginning, and
+// after the gateway had time to notice.
 var phases = []string{"first", "later"}
 
 var operations = []operation{
@@ -234,7 +233,7 @@ var operations = []operation{
 		if o := r.put("tagged-"+phase, nothing); o.status != "200" {
 			return o
 		}
-		r.forget("tagged-" + phase) // which of the two it holds later is not known
+		r.forget("tagged-" + phase) // it is unknown which of the two the key holds later
 		return r.ask(storedBody, "PUT", "/back/tagged-"+phase, "", http.Header{"X-Amz-Tagging": {"a=b"}}, body1000)
 	}},
 	{name: "a malformed UploadPartCopy of an upload in the journal", needs: nothing, good: []string{"400"}, ask: func(r *outageRun, phase string, n int) outcome {
@@ -248,8 +247,8 @@ var operations = []operation{
 	}},
 }
 
-// hit reads what is cached. Each phase has objects of its own: an answer may change what is known
-// of one.
+// hit reads a cached object. Each phase has its own objects, because a response may change what is
+// known about one.
 func hit(method, freshness string, needs, afterRestart needs) operation {
 	bucket := freshness
 	if freshness == "strict" {
@@ -267,7 +266,7 @@ func hit(method, freshness string, needs, afterRestart needs) operation {
 		}}
 }
 
-// miss reads what is not cached.
+// miss reads an object that is not cached.
 func miss(method string) operation {
 	name := func(phase string) string { return strings.ToLower(method) + "-miss-" + phase }
 	return operation{name: method + " miss", needs: shortRead, good: []string{"200"},
@@ -277,14 +276,14 @@ func miss(method string) operation {
 		}}
 }
 
-// outageRun is one outage: a gateway, its upstream, and what came of it.
+// outageRun is one outage: a gateway, its upstream, and the results.
 type outageRun struct {
 	outageTimes
 	t         *testing.T
 	ill       ailment
-	suspected bool // the gateway is to notice that the upstream answers nothing
-	restarted bool // the gateway is restarted in the outage
-	raced     bool // the gateway has the race detector, and takes its time
+	suspected bool // the gateway has to notice that the upstream does not respond
+	restarted bool // the gateway is restarted during the outage
+	raced     bool // the gateway has the race detector, which makes it slow
 	g         *gateway
 	up        *outageUpstream
 	client    *s3client.Client
@@ -292,7 +291,7 @@ type outageRun struct {
 	uploads   map[string]string // ids of write-through uploads, by key
 
 	mu    sync.Mutex
-	acked map[string]string // ETags of what was acknowledged by the journal, "" for what was deleted; guarded by mu
+	acked map[string]string // ETags of what the journal acknowledged, "" for deletions; guarded by mu
 	cells []outageCell      // guarded by mu
 }
 
@@ -302,7 +301,7 @@ type outageCell struct {
 	Phase     string  `json:"phase"`
 	Needs     needs   `json:"needs,omitempty"`
 	Status    string  `json:"status"`
-	Millis    float64 `json:"ms"` // p99, or the only one
+	Millis    float64 `json:"ms"` // p99, or the only value
 	Time      string  `json:"time"`
 	Wrong     string  `json:"wrong,omitempty"`
 }
@@ -314,12 +313,12 @@ var (
 
 func etagOf(body []byte) string { return fmt.Sprintf("\"%x\"", md5.Sum(body)) }
 
-// completion is the document of CompleteMultipartUpload for one part.
+// completion is the CompleteMultipartUpload document for one part.
 func completion(tag string) []byte {
 	return []byte("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>" + tag + "</ETag></Part></CompleteMultipartUpload>")
 }
 
-// bound is how soon something has to be answered.
+// bound returns how soon an operation has to be answered.
 func (r *outageRun) bound(n needs, phase string) time.Duration {
 	suspect := r.refusing(phase)
 	switch {
@@ -337,7 +336,7 @@ func (r *outageRun) bound(n needs, phase string) time.Duration {
 	return r.request + r.slack
 }
 
-// ask sends a request. It gives up some time after the latest answer that could be right.
+// ask sends a request. It gives up some time after the latest acceptable response.
 func (r *outageRun) ask(n needs, method, path, query string, header http.Header, body []byte) outcome {
 	limit := r.bound(n, "first") + time.Second
 	if n == nothing {
@@ -385,7 +384,7 @@ func (r *outageRun) put(name string, n needs) outcome {
 	return o
 }
 
-// acknowledged notes what the journal promised.
+// acknowledged records what the journal promised.
 func (r *outageRun) acknowledged(name, tag string, o outcome) {
 	if o.status == "200" || o.status == "204" {
 		r.mu.Lock()
@@ -400,7 +399,7 @@ func (r *outageRun) forget(name string) {
 	delete(r.acked, name)
 }
 
-// multipartBack is an upload of one part: the slowest of its three answers.
+// multipartBack uploads an object in one part. It returns the slowest of the three responses.
 func (r *outageRun) multipartBack(phase string, n int) outcome {
 	path := fmt.Sprintf("/back/multipart-%s-%d", phase, n)
 	begun := r.ask(nothing, "POST", path, "uploads=", nil, nil)
@@ -419,20 +418,20 @@ func (r *outageRun) multipartBack(phase string, n int) outcome {
 	return done
 }
 
-// must sends a request while the upstream is well.
+// must sends a request while the upstream is healthy.
 func (r *outageRun) must(method, path, query string, body []byte) outcome {
 	r.t.Helper()
 	o := r.ask(storedBody, method, path, query, nil, body)
 	if !strings.HasPrefix(o.status, "20") {
-		r.t.Fatalf("%s %s?%s of an upstream that is well: %s %s", method, path, query, o.status, o.body)
+		r.t.Fatalf("%s %s?%s of a healthy upstream: %s %s", method, path, query, o.status, o.body)
 	}
 	return o
 }
 
-// seed has an object there.
+// seed creates an object.
 func (r *outageRun) seed(bucket, name string) { r.upstreamPut(bucket, name, body1000) }
 
-// warm has an object there, and in the cache.
+// warm creates an object and caches it.
 func (r *outageRun) warm(bucket, name string) {
 	r.t.Helper()
 	r.upstreamPut(bucket, name, body1000)
@@ -441,7 +440,7 @@ func (r *outageRun) warm(bucket, name string) {
 	}
 }
 
-// upstreamPut puts an object upstream past the gateway.
+// upstreamPut puts an object upstream, past the gateway.
 func (r *outageRun) upstreamPut(bucket, name string, body []byte) {
 	r.t.Helper()
 	request, err := http.NewRequest("PUT", "https://"+r.up.address+"/"+bucket+"/"+name, bytes.NewReader(body))
@@ -469,10 +468,11 @@ func (r *outageRun) beginUpload(name string) {
 	r.must("PUT", "/through/"+name, "partNumber=1&uploadId="+string(id[1]), body1000)
 }
 
-// recoveryKeys is how many objects there are to ask for until the upstream is back.
+// recoveryKeys is how many objects can be requested until the upstream is back.
 const recoveryKeys = 400
 
-// prepare makes all that is asked for in the outage, and has the gateway know its buckets.
+// prepare creates everything that is requested during the outage, and makes the gateway know its
+// buckets.
 func (r *outageRun) prepare() {
 	r.t.Helper()
 	for _, phase := range phases {
@@ -483,15 +483,15 @@ func (r *outageRun) prepare() {
 		}
 	}
 	r.up.tell(fmt.Sprintf("fill through recovery- %d", recoveryKeys))
-	for _, phase := range phases { // the journal knows the bucket from its first write on
+	for _, phase := range phases { // the journal knows a bucket after its first write
 		r.put("known-"+phase, nothing)
 	}
 	r.must("PUT", "/through/known", "", body1000)
 	waitDrained(r.t, r.g, 10*time.Second)
-	time.Sleep(1100 * time.Millisecond) // until ttl_secs are over, and idle connections closed
+	time.Sleep(1100 * time.Millisecond) // until ttl_secs have passed and idle connections are closed
 }
 
-// phase tries all operations side by side. It returns when those that are to be short have ended;
+// phase tries all operations concurrently. It returns when those with short deadlines have ended;
 // the others end with long.
 func (r *outageRun) phase(phase string, long *sync.WaitGroup) {
 	var short sync.WaitGroup
@@ -522,10 +522,10 @@ func (r *outageRun) cell(phase string, o operation) {
 		all = append(all, got.took)
 		unsaid = unsaid || got.status == "503" && got.header.Get("Retry-After") == ""
 		if n == nothing && !slices.Contains(o.good, got.status) {
-			break // it can take long each time
+			break // every repetition may take long
 		}
 		if n == nothing {
-			time.Sleep(10 * time.Millisecond) // it is about how long one takes, not about load
+			time.Sleep(10 * time.Millisecond) // this measures single requests, not load
 		}
 	}
 	slices.Sort(all)
@@ -542,15 +542,15 @@ func (r *outageRun) cell(phase string, o operation) {
 	r.keep(c)
 }
 
-// refusing reports whether the gateway is to refuse what it cannot answer alone.
+// refusing reports whether the gateway has to refuse what it cannot answer alone.
 func (r *outageRun) refusing(phase string) bool { return r.suspected && phase == "later" }
 
-// wrongStatuses says which statuses an operation should not have had.
+// wrongStatuses returns the statuses that an operation should not have had.
 func (r *outageRun) wrongStatuses(n needs, phase string, o operation, got map[string]bool) (wrong []string) {
 	for status := range got {
 		allowed := slices.Contains(o.good, status)
 		switch {
-		case status == "503": // a slow upstream answers in time
+		case status == "503": // a slow upstream responds in time
 			allowed = n != nothing && (r.ill != late || o.queues)
 		case status == "200 stale":
 			allowed = allowed && r.ill != late
@@ -564,7 +564,7 @@ func (r *outageRun) wrongStatuses(n needs, phase string, o operation, got map[st
 	return wrong
 }
 
-// keep notes a cell, and fails the test if it is wrong.
+// keep records a cell, and fails the test if it is wrong.
 func (r *outageRun) keep(c outageCell) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -574,7 +574,7 @@ func (r *outageRun) keep(c outageCell) {
 	}
 }
 
-// timeClass is what docs/outages.md says of a time: figures vary.
+// timeClass is the class of a time in docs/outages.md, because exact times vary.
 func (r *outageRun) timeClass(took time.Duration) string {
 	for _, class := range []struct {
 		most time.Duration
@@ -590,7 +590,7 @@ func (r *outageRun) timeClass(took time.Duration) string {
 	return "too late"
 }
 
-// restart stops the gateway and starts it again, as an operator does.
+// restart restarts the gateway as an operator does.
 func (r *outageRun) restart() {
 	r.t.Helper()
 	r.g.cmd.Process.Signal(syscall.SIGTERM)
@@ -616,8 +616,8 @@ func (r *outageRun) restart() {
 	r.keep(c)
 }
 
-// recover waits until all is as before: a miss is answered, nothing is pending, and the journal kept its
-// promises.
+// recover waits until everything is as before: a miss is answered, nothing is pending, and the
+// journal has kept its promises.
 func (r *outageRun) recover() {
 	r.t.Helper()
 	began := time.Now()
@@ -633,7 +633,7 @@ func (r *outageRun) recover() {
 			drained = time.Since(began)
 		}
 		if time.Since(began) > r.recovery+20*time.Second {
-			r.t.Errorf("no recovery after %s: the last miss was answered %s, status %+v", time.Since(began), last.status, r.g.status())
+			r.t.Errorf("no recovery after %s: the last miss got %s, status %+v", time.Since(began), last.status, r.g.status())
 			break
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -649,7 +649,7 @@ func (r *outageRun) recover() {
 	}
 }
 
-// verifyUpstream sees that the upstream has what the journal acknowledged.
+// verifyUpstream checks that the upstream has what the journal acknowledged.
 func (r *outageRun) verifyUpstream() {
 	r.t.Helper()
 	there := r.up.objects("back")
@@ -662,7 +662,8 @@ func (r *outageRun) verifyUpstream() {
 	}
 }
 
-// grown waits until the gateway takes no more than before, and reports what it does take.
+// grown waits until the gateway uses no more resources than before, and reports those that it still
+// does.
 func (r *outageRun) grown(before use) {
 	r.t.Helper()
 	wrong := ""
@@ -687,7 +688,7 @@ func (r *outageRun) grown(before use) {
 	}
 }
 
-// open starts an upstream that is well, and a gateway before it.
+// open starts a healthy upstream and a gateway in front of it.
 func (r *outageRun) open() {
 	t := r.t
 	t.Helper()
@@ -701,7 +702,7 @@ func (r *outageRun) open() {
 	r.acked, r.uploads = map[string]string{}, map[string]string{}
 }
 
-// run is one outage from its beginning to its end.
+// run runs one outage from beginning to end.
 func (r *outageRun) run() {
 	r.open()
 	r.prepare()
@@ -723,25 +724,26 @@ func (r *outageRun) run() {
 	r.grown(before)
 }
 
-// untilSuspect is how long an upstream that answers nothing can go unnoticed while requests wait for it, and a
-// second.
+// untilSuspect is how long an upstream without responses may go unnoticed while requests wait for
+// it, plus a second.
 func (o outageTimes) untilSuspect() time.Duration { return o.suspect + 2*o.probe + time.Second }
 
-// outageFigures are what a run found: of one state of the upstream, by whether the gateway was restarted.
+// outageFigures are the results of a run for one state of the upstream, by whether the gateway was
+// restarted.
 type outageFigures struct {
 	Running   []outageCell `json:"running"`
 	Restarted []outageCell `json:"restarted"`
 }
 
-// TestOutages tries every operation in every kind of outage: docs/outages.md. It fails when an answer
-// comes later than it may, when the gateway takes more afterwards than before, or when it does not recover
-// at once.
+// TestOutages tries every operation in every kind of outage; the results are in docs/outages.md. It
+// fails if a response comes later than allowed, if the gateway uses more resources afterwards than
+// before, or if it does not recover at once.
 func TestOutages(t *testing.T) {
 	p := testkit.Prove(t, "Outages")
 	p.NotSmall()
 	times, atOnce := outageTimesOf(p), 24
 	if p.Long() {
-		atOnce = 3 // what is answered at once is measured: others are not to be in the way
+		atOnce = 3 // immediate responses are measured, so other tests must not interfere
 	}
 	build(t, plain)
 	figures := map[ailment]*outageFigures{}

@@ -16,9 +16,9 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestQuickStartOfTheReadme runs the lines of the README's quick start as they are written, in a
-// copy of the checkout, but for the address of the clone and the ports; and then the command
-// that the gateway prints.
+// TestQuickStartOfTheReadme runs the commands of the README's quick start as they are written, in a
+// copy of the checkout; only the clone address and the ports differ. Then it runs the command that
+// the gateway prints.
 func TestQuickStartOfTheReadme(t *testing.T) {
 	need(t, "git", "make", "bash")
 	t.Parallel()
@@ -45,7 +45,7 @@ func TestQuickStartOfTheReadme(t *testing.T) {
 	out := readyOf(t, cmd)
 	for _, want := range []string{"S3 endpoint", "console", "log in with", "access key", "secret key", "Try it:"} {
 		if !strings.Contains(out, want) {
-			t.Errorf("%q is not in what it prints:\n%s", want, out)
+			t.Errorf("%q is not in the output:\n%s", want, out)
 		}
 	}
 	pasted := regexp.MustCompile(`(?m)^  (AWS_ACCESS_KEY_ID=.* aws .*)$`).FindStringSubmatch(out)
@@ -59,8 +59,8 @@ func TestQuickStartOfTheReadme(t *testing.T) {
 	}
 }
 
-// readyOf starts a command that starts a gateway, and returns what it prints until the gateway is
-// ready. All of its processes end with the test.
+// readyOf runs a command that starts a gateway. It returns the output up to the moment when the
+// gateway is ready. All processes end with the test.
 func readyOf(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

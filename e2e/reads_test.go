@@ -20,7 +20,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// first notes when the first byte was written to it.
+// first records when the first byte was written to it.
 type first struct {
 	io.Writer
 	at time.Time
@@ -33,11 +33,11 @@ func (f *first) Write(p []byte) (int, error) {
 	return f.Writer.Write(p)
 }
 
-// TestHerd: a thousand clients ask for one cold object at once. The upstream
-// sends each byte once, and everybody has the first byte while it still comes.
+// TestHerd: a thousand clients request one cold object at once. The upstream sends each byte once,
+// and every client has the first byte before the last one is fetched.
 func TestHerd(t *testing.T) { herd(t, 8<<20) }
 
-// TestLongHerd is the same with 64 MiB: 63 GiB go to the clients.
+// TestLongHerd is the same with 64 MiB: the clients receive 63 GiB.
 func TestLongHerd(t *testing.T) {
 	long(t)
 	herd(t, 64<<20)
@@ -79,8 +79,8 @@ func herd(t *testing.T, size int64) {
 	}
 }
 
-// TestUpstreamKilled: the upstream dies in the middle of fills and of
-// validations. Nobody gets a short body that looks whole, and nobody hangs.
+// TestUpstreamKilled: the upstream is killed during fills and validations. No client gets a short
+// body that looks complete, and none hangs.
 func TestUpstreamKilled(t *testing.T) {
 	t.Parallel()
 	const size, clients = 32 << 20, 60
@@ -91,7 +91,7 @@ func TestUpstreamKilled(t *testing.T) {
 	}
 	var dead atomic.Bool
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodHead { // a validation waits for an answer that does not come
+		if r.Method == http.MethodHead { // a validation waits for a response that does not come
 			for !dead.Load() {
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -138,20 +138,20 @@ func TestUpstreamKilled(t *testing.T) {
 	server.Close()
 	wait.Wait()
 	took := time.Since(started)
-	t.Logf("%d whole, %d cut off, %d refused, all within %v", whole.Load(), cut.Load(), refused.Load(), took.Round(time.Second))
+	t.Logf("%d complete, %d cut off, %d refused, all within %v", whole.Load(), cut.Load(), refused.Load(), took.Round(time.Second))
 	if cut.Load()+refused.Load() == 0 {
-		t.Error("nothing was under way when the upstream died: the path was not exercised")
+		t.Error("nothing was in progress when the upstream died: the path was not exercised")
 	}
 	if took > 50*time.Second {
-		t.Errorf("somebody waited %v", took)
+		t.Errorf("a client waited %v", took)
 	}
 	if status := g.do(t, "GET", "/coldbucket/new", nil, 0, nil); status != http.StatusServiceUnavailable {
 		t.Errorf("with no upstream: %d", status)
 	}
 }
 
-// eventful is an S3 service that tells of changes as MinIO does: a proxy in front
-// of another one.
+// eventful is an S3 service that reports changes as MinIO does: a proxy in front of another
+// service.
 type eventful struct {
 	proxy *httputil.ReverseProxy
 
@@ -209,7 +209,7 @@ func (e *eventful) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// tell sends an event of a change that went well.
+// tell sends an event for a successful change.
 func (e *eventful) tell(resp *http.Response) error {
 	r := resp.Request
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -227,8 +227,8 @@ func (e *eventful) tell(resp *http.Response) error {
 	return nil
 }
 
-// TestEvents: in mode events a change behind the gateway is seen in less than a
-// second although hits ask nobody; in strict mode at once.
+// TestEvents: in mode events, a change behind the gateway is visible in less than a second although
+// hits need no validation. In strict mode it is visible at once.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	e, up := startEventful(t, versity(t))
@@ -281,7 +281,7 @@ func TestEvents(t *testing.T) {
 	}
 	silent()
 	e.mu.Lock()
-	for lines := range e.listeners { // the stream breaks, and a change is not told
+	for lines := range e.listeners { // the stream breaks, and a change is not reported
 		delete(e.listeners, lines)
 		close(lines)
 	}
@@ -293,7 +293,7 @@ func TestEvents(t *testing.T) {
 	}
 	put("in the gap")
 	if got := get(g); got != "in the gap" {
-		t.Errorf("in a gap of the stream %q was shown", got)
+		t.Errorf("in a gap of the stream, a read returned %q", got)
 	}
 	silent()
 }

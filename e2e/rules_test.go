@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// TestRules: rules of the configuration file decide how fresh a read is, are
-// explained by the command line, and are taken over while the gateway runs.
+// TestRules: rules of the configuration file determine the freshness of reads. The command line
+// explains them, and the running gateway applies changes to them.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	config := writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), []byte("[[rule]]\nkey = \"still/*\"\nfreshness = \"immutable\"\n"))
@@ -61,7 +61,7 @@ func TestRules(t *testing.T) {
 		t.Errorf("explained as\n%s", text)
 	}
 	writeFile(t, config, []byte("[[rule]]\nkey = \"other/*\"\nfreshness = \"immutable\"\n"))
-	eventually(t, "the file was not taken over", func() bool { return get("still/k") == "new" })
+	eventually(t, "the changed file was not applied", func() bool { return get("still/k") == "new" })
 	if text := explain(); strings.Contains(text, "immutable") {
 		t.Errorf("explained as\n%s", text)
 	}

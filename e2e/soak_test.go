@@ -13,7 +13,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// hiccups are what an upstream does that is well: one request in a hundred or so fails.
+// hiccups are the faults of a healthy upstream: about one request in a hundred fails.
 const hiccups = `
 [[fault]]
 effect = "slow_down"
@@ -31,7 +31,7 @@ latency_ms = 100
 probability = 0.002
 `
 
-// use is what a process takes.
+// use is the resources that a process uses.
 type use struct{ memory, files, goroutines, disk float64 }
 
 func (g *gateway) use() (u use) {
@@ -43,9 +43,9 @@ func (g *gateway) use() (u use) {
 	return use{float64(rssAnon(pid)), float64(len(files)), g.metric("go_goroutines"), float64(size.OnDisk(filepath.Join(g.dir, "journal")) + size.OnDisk(filepath.Join(g.dir, "warm")))}
 }
 
-// TestT14_Soak is mixed load for a long time, with an upstream that fails now and then and
-// restarts in between, every other one a kill: nothing is lost, and what the process takes does
-// not grow. AKIGW_AMOUNT is in minutes.
+// TestT14_Soak runs mixed load for a long time. The upstream fails now and then, and the gateway is
+// restarted, every other time by a kill. Nothing is lost, and the process does not use more and
+// more resources. AKIGW_AMOUNT is in minutes.
 func TestT14_Soak(t *testing.T) {
 	p := testkit.Prove(t, "T14")
 	p.OnlyLong()
@@ -57,7 +57,7 @@ func TestT14_Soak(t *testing.T) {
 	k := newKillRig(t, g, up)
 	var reads, refused atomic.Int64
 	var faults float64
-	var uses []use // at the end of each life
+	var uses []use // at the end of each epoch
 	killed := 0
 	for life := range lives {
 		stop := make(chan struct{})
@@ -75,7 +75,7 @@ func TestT14_Soak(t *testing.T) {
 		k.abortUploads(g)
 		clear(k.uploads)
 		if life%2 == 0 {
-			load(k, time.Second) // so that something is pending
+			load(k, time.Second) // so that some writes are pending
 			killed++
 			g.kill()
 		} else {
@@ -84,7 +84,7 @@ func TestT14_Soak(t *testing.T) {
 		}
 		g.start()
 		if t.Failed() {
-			t.Fatalf("in life %d", life)
+			t.Fatalf("in epoch %d", life)
 		}
 	}
 	k.verify(g, len(k.keys))
@@ -92,12 +92,12 @@ func TestT14_Soak(t *testing.T) {
 	k.abortUploads(g)
 	waitDrained(t, g, time.Minute)
 	k.verifyUpstream()
-	// A kill may leave uploads that it cut the answer to CreateMultipartUpload off of.
+	// A kill may leave uploads open whose CreateMultipartUpload response it cut off.
 	if n := up.Uploads(); n > 4*killed {
 		t.Errorf("%d uploads are open upstream, after %d kills", n, killed)
 	}
 	p.Figure("uploads that kills left open", up.Uploads())
-	// The first third of the lives fills caches and journal.
+	// The first third of the epochs fills the caches and the journal.
 	mean := func(of []use) (m use) {
 		for _, u := range of {
 			n := float64(len(of))

@@ -16,10 +16,10 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// nasty are pieces of keys that parsers disagree about.
+// nasty are parts of keys that parsers disagree about.
 var nasty = []string{"a", "b", "0", "/", "//", "/./", "/../", "..", ".", "%", "%2F", "%2e%2e", "%25", "%00", " ", "+", "&", "=", "?", "#", ";", ":", "@", "~", "*", "\\", "'", "\"", "<", ">", "|", "\t", "ü", "日本", "\u202e", "😀", "!", "(", ")", ",", "$", "[", "]", "{", "}", "^", "`"}
 
-// pieces are up to n of them.
+// pieces joins up to n of them.
 func pieces(random *rand.Rand, n int) string {
 	var b strings.Builder
 	for range 1 + random.IntN(n) {
@@ -28,10 +28,10 @@ func pieces(random *rand.Rand, n int) string {
 	return b.String()
 }
 
-// otherwise are methods that are others.
+// otherwise maps each method to a different one.
 var otherwise = map[string]string{"GET": "DELETE", "HEAD": "PUT", "PUT": "POST", "POST": "PUT", "DELETE": "GET"}
 
-// changes are what may happen to a request after it was signed.
+// changes are modifications of a request after it was signed.
 var changes = []func(random *rand.Rand, r *http.Request){
 	func(random *rand.Rand, r *http.Request) {
 		r.URL.RawQuery += "&prefix=" + url.QueryEscape(pieces(random, 3))
@@ -47,8 +47,9 @@ var changes = []func(random *rand.Rand, r *http.Request){
 }
 
 // TestT11_StrictUpstream sends random requests through the gateway to a strict upstream, which
-// verifies each as S3 does: what was signed for the gateway means the same there, what was
-// changed after its signing does not come there, and nothing that does is refused.
+// verifies each one as S3 does. A request that was signed for the gateway means the same upstream.
+// A request that was changed after signing never reaches the upstream, and the upstream refuses
+// nothing.
 func TestT11_StrictUpstream(t *testing.T) {
 	t.Parallel()
 	p := testkit.Prove(t, "T11")
@@ -126,10 +127,10 @@ func TestT11_StrictUpstream(t *testing.T) {
 			t.Errorf("refused upstream: %+v", c)
 		}
 		if c.Bucket != "" && c.Bucket != "collection" || !sent[c.Key] {
-			t.Errorf("nobody asked for this: %+v", c)
+			t.Errorf("not a request of a client: %+v", c)
 		}
 	}
-	if len(calls) < requests/4 || len(calls) == 10_000 || // the double knows no more
+	if len(calls) < requests/4 || len(calls) == 10_000 || // the double remembers no more
 		changed < requests/5 || answered[200] < requests/5 {
 		t.Errorf("%d calls, %d changed requests, answers %v", len(calls), changed, answered)
 	}

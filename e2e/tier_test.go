@@ -26,15 +26,15 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// The seed's scenarios about tiers, by its names, through the running gateway.
+// The scenarios about tiers from the original list, by their names, through the running gateway.
 
-// bucketOf are requests of a client to one bucket.
+// bucketOf sends a client's requests to one bucket.
 type bucketOf struct {
 	t       testing.TB
 	g       *gateway
 	client  *s3client.Client
 	name    string
-	patient bool // what fails for the upstream's sake is tried again, as clients do
+	patient bool // retries failures of the upstream, as clients do
 }
 
 func newBucket(t testing.TB, g *gateway, name string) *bucketOf {
@@ -74,7 +74,7 @@ func (b *bucketOf) put(key string, body []byte) {
 	}
 }
 
-// get reads an object, compares it, and returns where it came from.
+// get reads an object, compares it, and returns the tier that it came from.
 func (b *bucketOf) get(key string, want []byte) string {
 	b.t.Helper()
 	a := b.ask("GET", key, nil)
@@ -84,12 +84,12 @@ func (b *bucketOf) get(key string, want []byte) string {
 	return a.Header.Get("X-Akigw-Cache")
 }
 
-// tier says where an object is.
+// tier returns the tier of an object.
 func (g *gateway) tier(bucket, key string) (o admin.Object) {
 	g.t.Helper()
 	out := g.says("tier", "status", "--exactly", "s3://"+bucket+"/"+key)
 	if err := json.Unmarshal([]byte(out), &o); err != nil {
-		return o // nothing is known of it
+		return o // the object is unknown
 	}
 	return o
 }
@@ -103,8 +103,8 @@ func (g *gateway) tiersOf(bucket, prefix string) (st placement.State) {
 	return st
 }
 
-// TestConcurrentDemotionsSameCollection: of ten that demote the same prefix one wins, and the
-// others are told.
+// TestConcurrentDemotionsSameCollection: of ten concurrent demotions of the same prefix one
+// succeeds, and the others get an error.
 func TestConcurrentDemotionsSameCollection(t *testing.T) {
 	fairAndFoul(t, concurrentDemotions)
 }
@@ -127,7 +127,7 @@ func concurrentDemotions(t *testing.T, w weather) {
 			switch {
 			case strings.Contains(out, "another move"):
 				told.Add(1)
-			case w.foul() && strings.Contains(out, "exit status"): // some of it is done, or none
+			case w.foul() && strings.Contains(out, "exit status"): // some or none of it is done
 			case json.Unmarshal([]byte(out), &r) != nil:
 				t.Error(out)
 			case r.Moved > 0:
@@ -142,7 +142,7 @@ func concurrentDemotions(t *testing.T, w weather) {
 	w.clears(g)
 	if w.foul() {
 		if told.Load() == 0 {
-			t.Error("nobody was told of the other move")
+			t.Error("no command reported a conflicting move")
 		}
 		if out := g.says("tier", "demote", "--to", "cold", "s3://collection/c/"); strings.Contains(out, "exit status") {
 			t.Error(out)
@@ -151,7 +151,7 @@ func concurrentDemotions(t *testing.T, w weather) {
 			t.Errorf("%.0f moves of %d objects", n, objects)
 		}
 	} else if winners.Load() != 1 || moved.Load() != objects || told.Load() != 9 {
-		t.Errorf("%d won and moved %d, %d were told", winners.Load(), moved.Load(), told.Load())
+		t.Errorf("%d succeeded and moved %d, %d got an error", winners.Load(), moved.Load(), told.Load())
 	}
 	if st := g.tiersOf("collection", "c/"); st.Cold != objects {
 		t.Errorf("%+v", st)
@@ -161,7 +161,7 @@ func concurrentDemotions(t *testing.T, w weather) {
 	}
 }
 
-// TestConcurrentPromotionAndSearch: reads during promotions are right.
+// TestConcurrentPromotionAndSearch: reads during promotions are correct.
 func TestConcurrentPromotionAndSearch(t *testing.T) {
 	fairAndFoul(t, promotionAndSearch)
 }
@@ -204,8 +204,8 @@ func promotionAndSearch(t *testing.T, w weather) {
 	}
 }
 
-// TestRaceConditionTierStateUpdate: the state of objects that are written, read, moved and
-// deleted at the same time is never one that cannot be.
+// TestRaceConditionTierStateUpdate: the reported state is always possible, for objects that are
+// written, read, moved and deleted concurrently.
 func TestRaceConditionTierStateUpdate(t *testing.T) {
 	fairAndFoul(t, tierStateUpdate)
 }
@@ -217,7 +217,7 @@ func tierStateUpdate(t *testing.T, w weather) {
 	began := time.Now()
 	var work sync.WaitGroup
 	var writes, moves atomic.Int64
-	goesOn := func() bool { // for as long as it takes on this machine
+	goesOn := func() bool { // for as long as this machine needs
 		enough := writes.Load() >= 50 && moves.Load() >= 5
 		return time.Since(began) < 4*time.Second || !enough && time.Since(began) < time.Minute
 	}
@@ -263,7 +263,7 @@ func tierStateUpdate(t *testing.T, w weather) {
 	}
 }
 
-// busyPolicy has the worker run every second, and everything leave soon.
+// busyPolicy runs the worker every second, and demotes everything soon.
 const busyPolicy = `
 [tiering.policy]
 hot_tier_ttl_hours = 0.0003
@@ -271,7 +271,7 @@ warm_tier_ttl_days = 0.00003
 worker_interval_secs = 1
 `
 
-// TestBackgroundWorkerConcurrentWithAPI: the worker and operators get along, and what is pinned
+// TestBackgroundWorkerConcurrentWithAPI: the worker and operators do not conflict, and pinned data
 // stays.
 func TestBackgroundWorkerConcurrentWithAPI(t *testing.T) {
 	fairAndFoul(t, workerWithAPI)
@@ -284,11 +284,11 @@ func workerWithAPI(t *testing.T, w weather) {
 	for i := range 60 {
 		b.put(fmt.Sprintf("%02d", i), testkit.Bytes(uint64(i), 20_000))
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; { // what is refused for the upstream's sake pins nothing, and is tried again
+	for deadline := time.Now().Add(30 * time.Second); ; { // a pin that is refused because of the upstream has no effect, and is retried
 		out := g.says("tier", "pin", "s3://collection/0")
 		if strings.Contains(out, "exit status") {
 			if o := g.tier("collection", "00"); o.Pinned {
-				t.Errorf("refused, and pinned: %s%+v", out, o)
+				t.Errorf("refused but pinned: %s%+v", out, o)
 			}
 			if w.foul() && time.Now().Before(deadline) {
 				continue
@@ -307,7 +307,7 @@ func workerWithAPI(t *testing.T, w weather) {
 		b.get(fmt.Sprintf("%02d", n%60), testkit.Bytes(uint64(n%60), 20_000))
 	}
 	w.clears(g)
-	time.Sleep(6 * time.Second) // nobody uses them
+	time.Sleep(6 * time.Second) // the objects are idle
 	for i := range 60 {
 		o := g.tier("collection", fmt.Sprintf("%02d", i))
 		want := "cold"
@@ -323,8 +323,8 @@ func workerWithAPI(t *testing.T, w weather) {
 	}
 }
 
-// TestMemoryQuotaEnforcement: what cannot fit into memory is refused with the reason, and
-// nothing changes; what can is there, and others make room for it.
+// TestMemoryQuotaEnforcement: a pin that cannot fit into memory is refused with the reason and
+// changes nothing. One that fits is stored, and other data is evicted for it.
 func TestMemoryQuotaEnforcement(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{plain: true, env: []string{"AKIGW_CACHE_HOT_BYTES=16MiB"}})
@@ -360,7 +360,7 @@ func TestMemoryQuotaEnforcement(t *testing.T) {
 	b.get("big", big)
 }
 
-// TestStorageQuotaEnforcement: the oldest snapshots leave, the newest stays.
+// TestStorageQuotaEnforcement: the oldest snapshots are removed, and the newest stays.
 func TestStorageQuotaEnforcement(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{plain: true, env: []string{"AKIGW_SNAPSHOT_MAX_BYTES=1MiB"}})
@@ -387,8 +387,8 @@ func TestStorageQuotaEnforcement(t *testing.T) {
 	}
 }
 
-// TestCorruptedParquetRecovery: a damaged snapshot is found out and reported, and the one
-// before it is used.
+// TestCorruptedParquetRecovery: a damaged snapshot is detected and reported, and the previous one
+// is used.
 func TestCorruptedParquetRecovery(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
@@ -420,11 +420,11 @@ func TestCorruptedParquetRecovery(t *testing.T) {
 	}
 	g.env = append(g.env, "AKIGW_RESTORE=latest")
 	g.start()
-	time.Sleep(200 * time.Millisecond) // until what the gateway says has been read
+	time.Sleep(200 * time.Millisecond) // until the gateway's log has been read
 	if st := g.tiersOf("collection", ""); st.Objects < 10 || !strings.Contains(g.stderr.String(), `"objects":20,"known":0`) || !strings.Contains(g.stderr.String(), "a snapshot is damaged") {
 		t.Errorf("%+v, %s", st, g.stderr)
 	}
-	for i := range 20 { // what was deleted since is not served
+	for i := range 20 { // objects deleted since are not served
 		a := b.client.Must(t, "GET", "/collection/"+fmt.Sprint(i), "", nil, nil)
 		if want := map[bool]int{true: 404, false: 200}[i < 10]; a.Status != want {
 			t.Errorf("%d: %d, want %d", i, a.Status, want)
@@ -433,8 +433,8 @@ func TestCorruptedParquetRecovery(t *testing.T) {
 	_ = up
 }
 
-// TestRestoreFromUpstream: a gateway on a new machine starts from the snapshot upstream, with
-// what was used most in its tiers.
+// TestRestoreFromUpstream: a gateway on a new machine starts with the snapshot from the upstream,
+// and with the most used objects in its tiers.
 func TestRestoreFromUpstream(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
@@ -469,7 +469,7 @@ func TestRestoreFromUpstream(t *testing.T) {
 		}
 	}
 	if n := fresh.objectGets(); n != gets {
-		t.Errorf("%d objects were asked for again", n-gets)
+		t.Errorf("%d objects were fetched again", n-gets)
 	}
 }
 
@@ -483,8 +483,8 @@ func waitAborted(t *testing.T, up *slowMemory) {
 	}
 }
 
-// TestPartialSnapshotUploadRecovery: an upload of a snapshot that fails leaves neither an
-// object nor an open upload upstream, and the snapshot is here.
+// TestPartialSnapshotUploadRecovery: a failed snapshot upload leaves neither an object nor an open
+// upload upstream, and the local snapshot is kept.
 func TestPartialSnapshotUploadRecovery(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
@@ -516,8 +516,8 @@ func TestPartialSnapshotUploadRecovery(t *testing.T) {
 	}
 }
 
-// TestBackgroundWorkerRestartMidCycle: a worker that is killed between moves goes on where it was: all is
-// demoted, and nothing twice.
+// TestBackgroundWorkerRestartMidCycle: a worker that is killed between moves resumes there.
+// Everything is demoted, nothing twice.
 func TestBackgroundWorkerRestartMidCycle(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{kind: failpoints, config: "log_level = \"debug\"\n[tiering.policy]\nworker_interval_secs = 0\n"})
@@ -530,7 +530,7 @@ func TestBackgroundWorkerRestartMidCycle(t *testing.T) {
 	g.stop()
 	g.env = append(slices.DeleteFunc(g.env, func(pair string) bool { return strings.HasPrefix(pair, "AKIGW_CONFIG=") }),
 		"AKIGW_CONFIG="+writeFile(t, filepath.Join(t.TempDir(), "akigw.toml"), []byte("log_level = \"debug\"\n"+busyPolicy)))
-	time.Sleep(4 * time.Second) // until all has been idle for long enough
+	time.Sleep(4 * time.Second) // until everything has been idle long enough
 	demoted := map[string]int{}
 	count := func() {
 		for _, line := range strings.Split(g.stderr.String(), "\n") {
@@ -567,8 +567,8 @@ func TestBackgroundWorkerRestartMidCycle(t *testing.T) {
 	}
 }
 
-// TestKilledInASnapshot: a snapshot that was written and has no name yet is none, and the
-// next start removes what is left of it.
+// TestKilledInASnapshot: a snapshot that was written but not yet renamed does not count, and the
+// next start removes its remains.
 //
 // Scenarios: B19.
 func TestKilledInASnapshot(t *testing.T) {
@@ -592,7 +592,7 @@ func TestKilledInASnapshot(t *testing.T) {
 		return files
 	}
 	if len(left()) != 1 {
-		t.Fatalf("%v: it was not killed in the middle", left())
+		t.Fatalf("%v: the gateway was not killed during the snapshot", left())
 	}
 	g.env = nil
 	g.start()
@@ -601,8 +601,8 @@ func TestKilledInASnapshot(t *testing.T) {
 	}
 }
 
-// TestTierDemotionRollback: what is not upstream yet, or whose upstream is away, stays
-// where it is, and is read as before.
+// TestTierDemotionRollback: objects that are not upstream yet, or whose upstream is unavailable,
+// stay in their tier and can be read as before.
 func TestTierDemotionRollback(t *testing.T) {
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
@@ -630,7 +630,7 @@ func TestTierDemotionRollback(t *testing.T) {
 	}
 	b.get("clean", body)
 	if from := b.get("pending", body); from != "overlay" {
-		t.Errorf("what is pending came from %s", from)
+		t.Errorf("a pending object came from %s", from)
 	}
 	up.Before = nil
 	waitDrained(t, g, 30*time.Second)
@@ -645,8 +645,8 @@ func TestTierDemotionRollback(t *testing.T) {
 	}
 }
 
-// TestWarmTierDiskFull: on a disk that is really full reads go on, writes too, and health
-// says why nothing more is cached.
+// TestWarmTierDiskFull: on a disk that is really full, reads and writes continue, and health
+// reports why nothing more is cached.
 func TestWarmTierDiskFull(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -674,7 +674,7 @@ func TestWarmTierDiskFull(t *testing.T) {
 	defer filler.Close()
 	for block := make([]byte, 1<<20); ; {
 		if _, err := filler.Write(block); err != nil {
-			break // full
+			break // the disk is full
 		}
 	}
 	for i := range 12 {
@@ -690,7 +690,7 @@ func TestWarmTierDiskFull(t *testing.T) {
 		Warm string `json:"warm_problem"`
 	}
 	if out := g.says("status", "--json"); json.Unmarshal([]byte(out), &st) != nil || !strings.Contains(st.Warm, "full") {
-		t.Errorf("status says %q of the disk", st.Warm)
+		t.Errorf("status reports %q about the disk", st.Warm)
 	}
 	if err := os.Remove(filler.Name()); err != nil {
 		t.Fatal(err)
@@ -702,12 +702,12 @@ func TestWarmTierDiskFull(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("nothing is cached though there is room again")
+			t.Fatal("nothing is cached although there is room again")
 		}
 	}
 }
 
-// TestPinnedStaysOnDisk: pinned data is there after ten times the quota was read.
+// TestPinnedStaysOnDisk: pinned data is still on disk after ten times the quota was read.
 func TestPinnedStaysOnDisk(t *testing.T) {
 	t.Parallel()
 	_, behind := startMemory(t, 0, 8)
@@ -735,11 +735,11 @@ func TestPinnedStaysOnDisk(t *testing.T) {
 		}
 	}
 	if n := g.objectGets(); n != gets {
-		t.Errorf("%d pinned objects were asked for again", n-gets)
+		t.Errorf("%d pinned objects were fetched again", n-gets)
 	}
 }
 
-// TestCollectionCountLimit: there may be a thousand buckets, and no more.
+// TestCollectionCountLimit: at most a thousand buckets can exist.
 func TestCollectionCountLimit(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, options{plain: true})
@@ -764,7 +764,7 @@ func TestCollectionCountLimit(t *testing.T) {
 	}
 }
 
-// TestQuestionsOfASnapshot asks a snapshot all that the documentation asks, with DuckDB.
+// TestQuestionsOfASnapshot runs all queries of the documentation on a snapshot, with DuckDB.
 func TestQuestionsOfASnapshot(t *testing.T) {
 	t.Parallel()
 	need(t, "node")
@@ -789,17 +789,17 @@ func TestQuestionsOfASnapshot(t *testing.T) {
 	file := writeFile(t, filepath.Join(t.TempDir(), "questions.sql"), []byte(strings.Join(sql, "\n--\n")))
 	answers := strings.Split(strings.TrimSpace(g.must("node", "js/duckdb.mjs", file)), "\n")
 	if len(answers) != len(sql) || len(sql) < 6 {
-		t.Fatalf("%d questions, %d answers", len(sql), len(answers))
+		t.Fatalf("%d queries, %d results", len(sql), len(answers))
 	}
 	for i, want := range []string{`"prefix":"a","objects":"10","bytes":"20000"`, `"size":"2000"`, `"copies":"2","wasted":"2000"`, `"objects":"10","bytes":"20000","reads":"10"`, `"tier":"cold","objects":"10"`, `"rows":"30","keys":"30","size":"2000","reads":"30"`} {
 		if !strings.Contains(answers[i], want) {
-			t.Errorf("%s\nis answered with %s, want %s", sql[i], answers[i], want)
+			t.Errorf("%s\nreturns %s, want %s", sql[i], answers[i], want)
 		}
 	}
 }
 
-// TestConcurrentSnapshotAndRestore: snapshots that are made while objects are written, and
-// gateways that are restored from them meanwhile, disturb nobody.
+// TestConcurrentSnapshotAndRestore: making snapshots while objects are written does not disturb
+// anything, and neither does restoring gateways from them meanwhile.
 func TestConcurrentSnapshotAndRestore(t *testing.T) {
 	fairAndFoul(t, snapshotAndRestore)
 }
@@ -854,7 +854,7 @@ func snapshotAndRestore(t *testing.T, w weather) {
 		other := w.gateway(options{upstream: behind, plain: true, config: config, env: []string{"AKIGW_RESTORE=latest"}})
 		for tries := 1; !other.tryStart(); tries++ {
 			if !w.foul() || tries == 10 {
-				t.Fatalf("it was not restored: %s", other.stderr)
+				t.Fatalf("the gateway was not restored: %s", other.stderr)
 			}
 		}
 		ob := &bucketOf{t: t, g: other, client: &s3client.Client{Endpoint: other.endpoint}, name: "collection", patient: w.foul()}

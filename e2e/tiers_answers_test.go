@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// holdWrites keeps what is written back from the upstream.
+// holdWrites is a fault plan that keeps written-back objects pending.
 const holdWrites = "[[fault]]\nop = \"PutObject\"\neffect = \"slow_down\"\n"
 
-// tierSteps are the reads of the transparency run, and the writes that they need, in a bucket of
-// their own.
+// tierSteps are the reads of the transparency run, and the writes that they need, in their own
+// bucket.
 func tierSteps() (writes, reads []step) {
 	const bucket = "/tier-bucket"
 	for _, s := range steps() {
@@ -31,14 +31,14 @@ func tierSteps() (writes, reads []step) {
 	return writes, reads
 }
 
-// writes2read is a read of what a step writes.
+// writes2read maps a write to the read of what it writes.
 func writes2read(s step) step { return step{name: "read of " + s.name, method: "GET", path: s.path} }
 
-// ofTheUpstream are headers that an upstream may make by itself, as versitygw does, so that a
-// pending object does not have them yet (docs/contract.md).
+// ofTheUpstream are headers that an upstream may add, as versitygw does. A pending object does not
+// have them yet (docs/contract.md).
 var ofTheUpstream = map[string]bool{"X-Amz-Storage-Class": true, "X-Amz-Checksum-Crc64nvme": true, "X-Amz-Checksum-Type": true}
 
-// TestReadsDoNotDependOnTheTier: the reads of the transparency run are answered the same while an
+// TestReadsDoNotDependOnTheTier: the reads of the transparency run get the same responses while an
 // object is pending, flushed, in memory, and not cached, in front of real upstreams.
 func TestReadsDoNotDependOnTheTier(t *testing.T) {
 	t.Parallel()
@@ -65,7 +65,7 @@ func TestReadsDoNotDependOnTheTier(t *testing.T) {
 					before()
 					a := e.do(t, s)
 					if got := a.Header.Get("X-Akigw-Cache"); cache != "" && a.StatusCode < 300 && got != cache {
-						t.Errorf("%s: %s comes from %q", state, s.name, got)
+						t.Errorf("%s: %s came from %q", state, s.name, got)
 					}
 					if _, known := first[i]; !known {
 						first[i] = a
@@ -96,10 +96,10 @@ func TestReadsDoNotDependOnTheTier(t *testing.T) {
 	}
 }
 
-// readOf is a read of what a step writes.
+// readOf returns the read of what a step writes.
 func readOf(s step) step { return step{name: "read of " + s.name, method: "GET", path: s.path} }
 
-// purgeTierBucket forgets what is cached of the bucket of tierSteps.
+// purgeTierBucket purges the bucket of tierSteps from the cache.
 func (g *gateway) purgeTierBucket() {
 	g.t.Helper()
 	r, err := http.NewRequest("POST", g.admin+"/api/v1/purge?bucket=tier-bucket", nil)

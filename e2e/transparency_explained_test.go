@@ -1,14 +1,13 @@
 package e2e
 
-// own is why an error document of the gateway's differs from the upstream's:
-// status and code are the same.
+// own is why an error document of the gateway differs from the upstream's, with the same status and
+// code.
 const own = "the gateway answers this error itself, with the same status and code, and with S3's message, resource and host id"
 
-// explanations are the differences that remain, and why. The first that fits
-// counts.
+// explanations are the remaining differences and their reasons. The first match counts.
 func explanations() []*explained {
 	document := []string{"body", "content-type", "content-length"}
-	// Another answer altogether, for a reason that S3 gives.
+	// Entirely different responses, for a reason given by S3.
 	s3 := func(upstream, step, why string) *explained { return explain(upstream, step, why, anything) }
 	return []*explained{
 		// Stricter than the upstream, as S3 is.

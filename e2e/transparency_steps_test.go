@@ -16,20 +16,20 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// step is one request of the comparison. {names} in it are filled in with what
-// earlier steps kept.
+// step is one request of the comparison. {names} in it are replaced with values kept by earlier
+// steps.
 type step struct {
 	name, method, path, query string
 	header                    http.Header
 	body                      string
-	// keep names what is remembered of the answer: "upload=<UploadId>" takes an
-	// element, "etag=Etag" a header.
+	// keep names values of the response to keep: "upload=<UploadId>" takes an element, "etag=Etag"
+	// a header.
 	keep []string
 }
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
-// bigEndian is a sum of n bytes as S3 writes it.
+// bigEndian encodes a sum in n bytes, as S3 writes it.
 func bigEndian(sum uint64, n int) string {
 	b := make([]byte, n)
 	for i := range b {
@@ -38,7 +38,7 @@ func bigEndian(sum uint64, n int) string {
 	return b64(b)
 }
 
-// steps is the sequence: whatever a client of S3 may send, right or wrong.
+// steps is the sequence: whatever an S3 client may send, right or wrong.
 func steps() []step {
 	var all []step
 	add := func(name, method, path, query string, header http.Header, body string, keep ...string) {
@@ -94,7 +94,7 @@ func bucketSteps(add adder, h headers) {
 	add("GetObjectLockConfiguration, absent", "GET", "/bucket-one", "object-lock", nil, "")
 }
 
-// transparentKeys survive every upstream of the comparison.
+// transparentKeys are accepted by every upstream of the comparison.
 var transparentKeys = []string{"plain", "a/b/c", "with space", "plus+plus", "percent%41", "ümlaut", "漢字", "quote'quote", "colon:semicolon;", "at@sign", "amp&ersand", "equals=", "star*", "(parens)",
 	"exclaim!", "dollar$", "comma,", "tilde~", "dots..dots", "dash-_.", "caret^", "brackets[1]", "hash#tag", "question?mark", strings.Repeat("long", 50)}
 

@@ -21,7 +21,7 @@ import (
 
 var updateDocs = flag.Bool("update", false, "rewrite docs/differences.md")
 
-// hopHeaders differ because the gateway is a hop of its own, on any answer.
+// hopHeaders may differ on any response, because the gateway is a hop of its own.
 var hopHeaders = map[string]string{
 	"X-Amz-Request-Id":            "each hop has its own id; the upstream's is in x-akigw-upstream-request-id where the request was forwarded",
 	"X-Amz-Id-2":                  "the gateway names itself",
@@ -39,10 +39,10 @@ var hopHeaders = map[string]string{
 	"Access-Control-Allow-Origin": "concerns browsers", "Access-Control-Allow-Methods": "concerns browsers", "Access-Control-Expose-Headers": "concerns browsers",
 }
 
-// anything stands for a whole other answer.
+// anything stands for an entirely different response.
 const anything = "the answer"
 
-// explained is one more difference, and why it may be.
+// explained is one more difference and its reason.
 type explained struct {
 	upstream string         // "" for both
 	step     *regexp.Regexp // its name
@@ -55,10 +55,9 @@ func explain(upstream, step, why string, what ...string) *explained {
 	return &explained{upstream: upstream, step: regexp.MustCompile("^(" + step + ")$"), what: what, why: why}
 }
 
-// TestTransparency sends one sequence of requests to an upstream directly, and
-// to another one of the same kind through the gateway, and compares status,
-// code, headers and body. Every difference has an explanation in
-// docs/differences.md, which it keeps true.
+// TestTransparency sends the same sequence of requests to an upstream directly and, through the
+// gateway, to another one of the same kind. It compares status, code, headers and body. Every
+// difference has an explanation in docs/differences.md, which the test keeps up to date.
 func TestTransparency(t *testing.T) {
 	t.Parallel()
 	var page strings.Builder
@@ -117,12 +116,11 @@ written and checked by a test in `+"`e2e/`"+`. The test fails if a difference is
 		t.Errorf("docs/differences.md is not what was measured; run go test -run TestTransparency -update in e2e")
 	}
 	if len(steps()) < 300 {
-		t.Errorf("only %d requests", len(steps()))
+		t.Errorf("only %d requests were compared", len(steps()))
 	}
 }
 
-// compareStep sends s both ways and looks for an explanation of every
-// difference.
+// compareStep sends s both ways and looks for an explanation of every difference.
 func compareStep(t *testing.T, rules []*explained, upstream string, s step, direct, through endpointOf) {
 	a, b := direct.do(t, s), through.do(t, s)
 	for _, d := range compare(a, b) {
@@ -150,7 +148,7 @@ func orBoth(upstream string) string {
 type endpointOf struct {
 	url, access, secret string
 	vars                map[string]string
-	resets              bool // it may close a connection instead of reading the body, and the answer be lost
+	resets              bool // it may close a connection instead of reading the body, so that the response is lost
 }
 
 type answerOf struct {
@@ -172,7 +170,7 @@ func (a answerOf) of(what string) string {
 
 var errorCode = regexp.MustCompile(`<Code>([^<]*)</Code>`)
 
-// code is the error code of an answer, "" if there is none.
+// code is the error code of a response, "" if there is none.
 func (a answerOf) code() string {
 	if m := errorCode.FindStringSubmatch(a.body); m != nil && a.StatusCode >= 300 {
 		return m[1]
@@ -186,7 +184,7 @@ var (
 	location = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
 )
 
-// do sends a step and normalises the answer.
+// do sends a step and normalises the response.
 func (e endpointOf) do(t *testing.T, s step) answerOf {
 	t.Helper()
 	fill := func(text string) string {
@@ -240,7 +238,7 @@ func (e endpointOf) do(t *testing.T, s step) answerOf {
 	return e.normalise(resp, raw)
 }
 
-// normalise takes out what differs from run to run.
+// normalise removes what differs from one execution to the next.
 func (e endpointOf) normalise(resp *http.Response, raw string) answerOf {
 	clean := func(text string) string {
 		for name, value := range e.vars {
@@ -263,9 +261,8 @@ func (e endpointOf) normalise(resp *http.Response, raw string) answerOf {
 	return answerOf{resp, text}
 }
 
-// compare names the headers, and "status", "code" or "body", in which two
-// answers differ. Of two error documents with one code the rest is compared
-// like any body.
+// compare returns the names of the headers, and "status", "code" or "body", in which two responses
+// differ. Error documents with the same code are otherwise compared like any body.
 func compare(a, b answerOf) (differs []string) {
 	if a.StatusCode != b.StatusCode {
 		differs = append(differs, "status")

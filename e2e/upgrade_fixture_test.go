@@ -28,12 +28,12 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// previousRelease is the commit of the release that made the fixture. With a new one:
+// previousRelease is the commit of the release that made the fixture. For a new release, run:
 //
 //	cd e2e && go test -run TestMakeUpgradeFixture -make-fixture .
 const previousRelease = "f40da671413455e71d2c0d3a3ca63b326fc3d058"
 
-// upgradeFixture holds data directories of the previous release, and what it promised of them.
+// upgradeFixture holds data directories of the previous release, and what that release promised.
 const upgradeFixture = "testdata/previous-release.tar.gz"
 
 // mostFixture is the largest size of the fixture in bytes.
@@ -41,11 +41,12 @@ const mostFixture = 300 << 10
 
 var makeFixture = flag.Bool("make-fixture", false, "build the previous release from the history and have it make "+upgradeFixture)
 
-// upgradeUpstream is the address of the upstream in the fixture: cached data belongs to an address,
-// so it must be the same whenever the fixture is used. It is no ephemeral port, and FreeAddr gives out others.
+// upgradeUpstream is the address of the upstream in the fixture. Cached data belongs to an address,
+// so it must be the same whenever the fixture is used. It is not an ephemeral port, and FreeAddr
+// returns others.
 const upgradeUpstream = "127.0.0.1:31924"
 
-// upgradeConfig has nothing in it depend on how old the fixture is.
+// upgradeConfig has no settings that depend on the age of the fixture.
 const upgradeConfig = `
 [cache]
 hot_bytes = "16MiB"
@@ -78,18 +79,18 @@ write = "back"
 // The data directories of the fixture.
 const (
 	fullData     = "data"     // everything, before an upstream in memory
-	mirroredData = "mirrored" // a journal with a second directory,
-	secondDir    = "second"   // which is this
+	mirroredData = "mirrored" // a journal with a second directory
+	secondDir    = "second"   // the second directory
 	embeddedData = "embedded" // before the embedded upstream
 	promisesFile = "promises.json"
 )
 
-// promises are what a gateway told its clients, and what there was besides.
+// promises are what a gateway promised its clients, and the rest of its state.
 type promises struct {
 	Release  string // commit
 	Made     time.Time
 	Objects  map[string]*promisedObject // by bucket/key
-	Uploads  map[string]*promisedUpload // that are open, by bucket/key
+	Uploads  map[string]*promisedUpload // open uploads, by bucket/key
 	Pending  int
 	Dead     int
 	Packed   int
@@ -103,39 +104,39 @@ type promises struct {
 // promisedObject is what a key holds.
 type promisedObject struct {
 	Size     int
-	ETag     string      // "" for nothing: it was deleted
-	Modified string      `json:",omitempty"` // Last-Modified, "" if nobody was told
+	ETag     string      // "" for a deleted object
+	Modified string      `json:",omitempty"` // Last-Modified, "" if no client was told
 	Header   http.Header `json:",omitempty"`
 	Dead     bool        `json:",omitempty"` // the upstream refuses it
-	Upstream bool        `json:",omitempty"` // it is there, and cannot be read without it
+	Upstream bool        `json:",omitempty"` // it exists only upstream, and cannot be read without it
 
 	whole []byte // the body, if it is not upgradeBody
 }
 
-// promisedUpload is an open multipart upload. Part 1 is yet to come, part 2 is the last one.
+// promisedUpload is an open multipart upload. Part 1 is still missing, and part 2 is the last one.
 type promisedUpload struct {
 	ID, ETag string // of part 2
-	Moved    bool   // it goes on at the upstream
+	Moved    bool   // it continues at the upstream
 }
 
-// upgradeBody is the body of an object of the fixture: it compresses well.
+// upgradeBody is the body of an object of the fixture, which compresses well.
 func upgradeBody(path string, size int) []byte {
 	return bytes.Repeat([]byte(path+"\n"), size/(len(path)+1)+1)[:size]
 }
 
-// upgradeClient writes through a gateway and keeps what it is promised.
+// upgradeClient writes through a gateway and records what it is promised.
 type upgradeClient struct {
 	t      testing.TB
 	client *s3client.Client
 	*promises
-	undated bool // Last-Modified is not looked at
+	undated bool // Last-Modified is not checked
 }
 
 func newUpgradeClient(t testing.TB, g *gateway, p *promises) *upgradeClient {
 	return &upgradeClient{t: t, client: &s3client.Client{Endpoint: g.endpoint}, promises: p}
 }
 
-// must is a request that succeeds, and is acknowledged by commit if that is not "".
+// must sends a request that succeeds and, if commit is not "", is acknowledged by it.
 func (c *upgradeClient) must(commit, method, path, query string, header http.Header, body []byte) *s3client.Answer {
 	c.t.Helper()
 	a := c.client.Must(c.t, method, "/"+path, query, header, body)
@@ -145,7 +146,7 @@ func (c *upgradeClient) must(commit, method, path, query string, header http.Hea
 	return a
 }
 
-// put writes an object by the journal.
+// put writes an object through the journal.
 func (c *upgradeClient) put(path string, size int) {
 	c.t.Helper()
 	header := http.Header{"Content-Type": {"text/x-upgrade"}, "X-Amz-Meta-Path": {path}}
@@ -155,15 +156,15 @@ func (c *upgradeClient) put(path string, size int) {
 	c.Objects[path] = o
 }
 
-// remove deletes an object by the journal.
+// remove deletes an object through the journal.
 func (c *upgradeClient) remove(path string) {
 	c.t.Helper()
 	c.must("journal", "DELETE", path, "", nil, nil)
 	c.Objects[path] = &promisedObject{}
 }
 
-// begin begins an upload with its last part. A part with an Origin is the upstream's business: it moves
-// the upload there.
+// begin begins an upload with its last part. A part with an Origin is only for the upstream, so it
+// moves the upload there.
 func (c *upgradeClient) begin(path string, moved bool) {
 	c.t.Helper()
 	a := c.must("", "POST", path, "uploads=", nil, nil)
@@ -180,7 +181,7 @@ func (c *upgradeClient) begin(path string, moved bool) {
 	c.Uploads[path] = u
 }
 
-// complete completes an upload of one part, by the journal.
+// complete completes an upload of one part, through the journal.
 func (c *upgradeClient) complete(path string) {
 	c.t.Helper()
 	c.begin(path, false)
@@ -192,7 +193,7 @@ func (c *upgradeClient) complete(path string) {
 	c.Objects[path] = &promisedObject{Size: 2000, ETag: a.Header.Get("Etag"), Modified: a.Header.Get("Last-Modified")}
 }
 
-// startUpgradeUpstream starts the upstream of the fixture. Another test run on this machine may have
+// startUpgradeUpstream starts the upstream of the fixture. Another test run on this machine may use
 // its address for a while.
 func startUpgradeUpstream(t testing.TB, state s3mem.State) (*slowMemory, upstream) {
 	t.Helper()
@@ -207,7 +208,7 @@ func startUpgradeUpstream(t testing.TB, state s3mem.State) (*slowMemory, upstrea
 	}
 	up, behind := serveMemory(t, l, 0, 64)
 	up.Restore(state)
-	up.After = func(r *cold.Request, resp *http.Response) { // what KMS does to reads, of one bucket
+	up.After = func(r *cold.Request, resp *http.Response) { // as KMS does to reads, for one bucket
 		if r.Key.Bucket == "backkms" && r.Key.Name != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && resp.StatusCode < 300 {
 			resp.Header.Set("X-Amz-Server-Side-Encryption", "aws:kms")
 		}
@@ -215,7 +216,7 @@ func startUpgradeUpstream(t testing.TB, state s3mem.State) (*slowMemory, upstrea
 	return up, behind
 }
 
-// refuseKey has the upstream refuse an object for good.
+// refuseKey makes the upstream refuse an object permanently.
 func refuseKey(up *slowMemory, name string) {
 	up.Before = func(r *cold.Request) (*http.Response, error) {
 		if r.Method == http.MethodPut && r.Key.Name == name {
@@ -225,7 +226,7 @@ func refuseKey(up *slowMemory, name string) {
 	}
 }
 
-// stopWithPending stops a gateway whose upstream is away.
+// stopWithPending stops a gateway whose upstream is unavailable.
 func (g *gateway) stopWithPending() {
 	g.t.Helper()
 	g.cmd.Process.Signal(syscall.SIGTERM)
@@ -235,11 +236,11 @@ func (g *gateway) stopWithPending() {
 	}
 }
 
-// An ending is how gateways end.
+// ending is how gateways end.
 type ending struct {
-	pending func(*gateway) // with something pending
-	drained func(*gateway) // with nothing pending
-	crashes bool           // it is no clean stop
+	pending func(*gateway) // with pending writes
+	drained func(*gateway) // without pending writes
+	crashes bool           // not a clean stop
 }
 
 var endings = map[string]ending{
@@ -247,15 +248,15 @@ var endings = map[string]ending{
 	"killed":  {pending: (*gateway).kill, drained: (*gateway).kill, crashes: true},
 }
 
-// crashed says that what is on disk is validated before it is used.
+// crashed says that data on disk has to be validated before use.
 func (p *promises) crashed() {
 	for _, path := range p.Warm {
 		p.Objects[path].Upstream = true
 	}
 }
 
-// buildPrevious builds the gateway of the previous release. AKIGW_PREVIOUS is the path of a binary of it, if
-// there is one.
+// buildPrevious builds the gateway of the previous release. AKIGW_PREVIOUS is the path of its
+// binary, if there is one.
 func buildPrevious(t testing.TB) (path string) {
 	t.Helper()
 	if path := os.Getenv("AKIGW_PREVIOUS"); path != "" {
@@ -264,7 +265,8 @@ func buildPrevious(t testing.TB) (path string) {
 	return buildRevision(t, previousRelease)
 }
 
-// buildOld is the binary of AKIGW_OLD, the absolute path of one or a revision. Without it the test is skipped.
+// buildOld returns the binary of AKIGW_OLD, which is the absolute path of a binary or a revision.
+// Without it the test is skipped.
 func buildOld(t testing.TB) (path string) {
 	t.Helper()
 	old := os.Getenv("AKIGW_OLD")
@@ -277,7 +279,8 @@ func buildOld(t testing.TB) (path string) {
 	return buildRevision(t, old)
 }
 
-// buildRevision builds the gateway of a revision. The test is skipped where the history does not have it.
+// buildRevision builds the gateway of a revision. The test is skipped if the history does not
+// contain it.
 func buildRevision(t testing.TB, commit string) (path string) {
 	t.Helper()
 	if err := exec.Command("git", "cat-file", "-e", commit+"^{commit}").Run(); err != nil {
@@ -291,7 +294,7 @@ func buildRevision(t testing.TB, commit string) (path string) {
 	return filepath.Join(dir, "akigw-release")
 }
 
-// TestMakeUpgradeFixture makes the fixture, if it is told to.
+// TestMakeUpgradeFixture makes the fixture, if -make-fixture is set.
 func TestMakeUpgradeFixture(t *testing.T) {
 	if !*makeFixture {
 		t.Skip("-make-fixture")
@@ -312,7 +315,7 @@ func TestMakeUpgradeFixture(t *testing.T) {
 	t.Logf("%d bytes", len(packed))
 }
 
-// makeData has a release make all data directories below dir.
+// makeData makes all data directories below dir with a release.
 func makeData(t *testing.T, release, dir string, ends ending) (p *promises, up *slowMemory, behind upstream) {
 	up, behind = startUpgradeUpstream(t, s3mem.State{})
 	p = &promises{Made: time.Now().UTC().Truncate(time.Second), Objects: map[string]*promisedObject{}, Uploads: map[string]*promisedUpload{}}
@@ -325,7 +328,7 @@ func makeData(t *testing.T, release, dir string, ends ending) (p *promises, up *
 	return p, up, behind
 }
 
-// makeEmbedded has the embedded upstream keep some objects and an upload.
+// makeEmbedded stores some objects and an upload in the embedded upstream.
 func makeEmbedded(t *testing.T, ends ending, o options, p *promises) {
 	g := startGateway(t, o)
 	c := newUpgradeClient(t, g, p)
@@ -339,7 +342,7 @@ func makeEmbedded(t *testing.T, ends ending, o options, p *promises) {
 	ends.drained(g)
 }
 
-// makeMirrored leaves a journal in two directories with pending writes.
+// makeMirrored leaves pending writes in a journal with two directories.
 func makeMirrored(t *testing.T, ends ending, o options, up *slowMemory, p *promises) {
 	g := startGateway(t, o)
 	c := newUpgradeClient(t, g, p)
@@ -355,7 +358,7 @@ func makeMirrored(t *testing.T, ends ending, o options, up *slowMemory, p *promi
 	ends.pending(g)
 }
 
-// makeFull leaves some of everything.
+// makeFull leaves some data of every kind.
 func makeFull(t *testing.T, ends ending, o options, up *slowMemory, p *promises) {
 	g := startGateway(t, o)
 	c := newUpgradeClient(t, g, p)
@@ -402,8 +405,8 @@ func makeFull(t *testing.T, ends ending, o options, up *slowMemory, p *promises)
 	}
 }
 
-// flushed says that everything that was written is upstream now, with the upstream's dates. Only objects in packs,
-// and those with translated ETags, keep theirs in every release.
+// flushed records that everything written is upstream now, with the upstream's dates. Objects in
+// packs and those with translated ETags keep their own dates in every release.
 func (c *upgradeClient) flushed() {
 	for path, o := range c.Objects {
 		bucket, _, _ := strings.Cut(path, "/")
@@ -421,7 +424,7 @@ func (c *upgradeClient) pin(g *gateway, what string) {
 	c.Pins = append(c.Pins, what)
 }
 
-// addReader adds a user, the Reader from now on.
+// addReader adds a user, which becomes the Reader.
 func (c *upgradeClient) addReader(g *gateway, name string) {
 	c.t.Helper()
 	policy := writeFile(c.t, filepath.Join(c.t.TempDir(), "policy"), []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::back/*"}]}`))
@@ -429,7 +432,7 @@ func (c *upgradeClient) addReader(g *gateway, name string) {
 	c.Reader = g.newKey("--user", name)
 }
 
-// makePacks writes objects that go upstream many in one.
+// makePacks writes objects that are flushed in packs.
 func (c *upgradeClient) makePacks(g *gateway) {
 	c.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); g.status().Packed < 3; {
@@ -443,7 +446,7 @@ func (c *upgradeClient) makePacks(g *gateway) {
 	}
 }
 
-// warm has a gateway read objects until they are on its disk.
+// warm reads objects through a gateway until they are on its disk.
 func (c *upgradeClient) warm(up *slowMemory, g *gateway) {
 	c.t.Helper()
 	for name, size := range map[string]int{"still/small": 1000, "still/large": 300_000, "strict/small": 1000, "strict/large": 300_000} {
@@ -460,7 +463,7 @@ func (c *upgradeClient) warm(up *slowMemory, g *gateway) {
 	slices.Sort(c.Warm)
 }
 
-// uselessInFixture are files that a start makes anew.
+// uselessInFixture are files that every start creates again.
 var uselessInFixture = regexp.MustCompile(`(^|/)(lock|LOCK|BALLAST)$`)
 
 // packTree packs the files of a directory.
@@ -473,7 +476,7 @@ func packTree(t testing.TB, dir string) []byte {
 	}
 	out := tar.NewWriter(zipped)
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		name, _ := filepath.Rel(dir, path) // it is below
+		name, _ := filepath.Rel(dir, path) // the file is below the directory
 		if err != nil || name == "." || uselessInFixture.MatchString(name) {
 			return err
 		}
@@ -503,7 +506,7 @@ func packTree(t testing.TB, dir string) []byte {
 	return b.Bytes()
 }
 
-// unpackFixture returns a directory with what the previous release left, and its promises.
+// unpackFixture returns a directory with the data of the previous release, and its promises.
 func unpackFixture(t testing.TB) (dir string, p *promises) {
 	t.Helper()
 	dir = t.TempDir()
@@ -545,7 +548,7 @@ func unpackFile(path string, head *tar.Header, in io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// among are the promises of some buckets. The objects are shared with p.
+// among returns the promises for some buckets. It shares the objects with p.
 func (p *promises) among(buckets ...string) *promises {
 	some := *p
 	other := func(path string) bool {

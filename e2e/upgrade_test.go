@@ -22,9 +22,9 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestUpgrade: a gateway takes over data directories of the previous release. Everything pending is readable
-// at once and goes upstream as it was promised, open uploads go on, packs are read, pins and users hold,
-// and what is on disk is used.
+// TestUpgrade: a gateway opens data directories of the previous release. Pending writes can be read
+// at once and are flushed as promised. Open uploads continue, packs are read, pins and users are
+// kept, and data on disk is used.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	dir, p := unpackFixture(t)
@@ -55,7 +55,7 @@ func secondIn(dir string) []string {
 	return []string{"AKIGW_WRITE_BACK_SECOND_DIR=" + filepath.Join(dir, secondDir)}
 }
 
-// takeOverFull starts a gateway on what was left of everything, without an upstream at first.
+// takeOverFull starts a gateway on the full data directory, at first without an upstream.
 func takeOverFull(t *testing.T, g *gateway, up *slowMemory, p *promises) {
 	refuseKey(up, "refused")
 	up.down.Store(true)
@@ -84,7 +84,7 @@ func takeOverFull(t *testing.T, g *gateway, up *slowMemory, p *promises) {
 	c.isUpstream(up)
 }
 
-// takeOverMirrored starts a gateway on two directories of a journal.
+// takeOverMirrored starts a gateway on the two directories of a journal.
 func takeOverMirrored(t *testing.T, g *gateway, up *slowMemory, p *promises) {
 	up.down.Store(true)
 	g.start()
@@ -102,7 +102,7 @@ func takeOverMirrored(t *testing.T, g *gateway, up *slowMemory, p *promises) {
 	c.isUpstream(up)
 }
 
-// recovered waits until reads of some keys find the upstream again.
+// recovered waits until reads of some keys reach the upstream again.
 func (g *gateway) recovered(paths ...string) {
 	g.t.Helper()
 	c := newUpgradeClient(g.t, g, nil)
@@ -117,7 +117,7 @@ func (g *gateway) recovered(paths ...string) {
 	}
 }
 
-// hold sees that a key holds what was promised.
+// hold checks that a key holds what was promised.
 func (c *upgradeClient) hold(path string) {
 	c.t.Helper()
 	o := c.Objects[path]
@@ -147,7 +147,7 @@ func (c *upgradeClient) hold(path string) {
 	}
 }
 
-// holds is hold of all keys.
+// holds is hold for all keys.
 func (c *upgradeClient) holds() {
 	c.t.Helper()
 	for _, path := range slices.Sorted(maps.Keys(c.Objects)) {
@@ -155,7 +155,7 @@ func (c *upgradeClient) holds() {
 	}
 }
 
-// holdsLocally sees what a gateway has without an upstream.
+// holdsLocally checks what a gateway has without an upstream.
 func (c *upgradeClient) holdsLocally() {
 	c.t.Helper()
 	for _, path := range slices.Sorted(maps.Keys(c.Objects)) {
@@ -170,7 +170,8 @@ func (c *upgradeClient) holdsLocally() {
 	}
 }
 
-// holdsOnDisk sees that what is on disk is read from there, or from memory, which a start finds empty.
+// holdsOnDisk checks that data on disk is read from there, or from memory, which is empty after a
+// start.
 func (c *upgradeClient) holdsOnDisk(g *gateway) {
 	c.t.Helper()
 	gets := g.objectGets()
@@ -182,11 +183,11 @@ func (c *upgradeClient) holdsOnDisk(g *gateway) {
 		c.hold(path)
 	}
 	if n := g.objectGets() - gets; n != 0 {
-		c.t.Errorf("%d GETs upstream for what is on disk", n)
+		c.t.Errorf("%d GETs upstream for objects on disk", n)
 	}
 }
 
-// retryDead has the upstream take what it refused.
+// retryDead makes the upstream accept what it refused, and retries it.
 func (c *upgradeClient) retryDead(g *gateway, up *slowMemory) {
 	c.t.Helper()
 	up.Before = nil
@@ -195,7 +196,7 @@ func (c *upgradeClient) retryDead(g *gateway, up *slowMemory) {
 	waitDrained(c.t, g, 20*time.Second)
 }
 
-// counts sees that requests have been counted since the data was made.
+// counts checks that requests have been counted since the data was made.
 func (c *upgradeClient) counts(g *gateway) {
 	c.t.Helper()
 	var costs cost.Report
@@ -204,7 +205,8 @@ func (c *upgradeClient) counts(g *gateway) {
 	}
 }
 
-// operates sees that the operator and a user are who they were, and finds pins, dead letters and snapshots.
+// operates checks that the operator and a user have their old rights, and finds pins, dead letters
+// and snapshots.
 func (c *upgradeClient) operates(g *gateway) {
 	c.t.Helper()
 	g.key = c.Operator
@@ -250,7 +252,7 @@ func fetchJSON(t testing.TB, g *gateway, path string, into any) (raw []byte) {
 	return raw
 }
 
-// hasPart sees that an upload is open with the part that was acknowledged.
+// hasPart checks that an upload is open with the part that was acknowledged.
 func (c *upgradeClient) hasPart(path string) {
 	c.t.Helper()
 	u := c.Uploads[path]
@@ -266,7 +268,7 @@ func (c *upgradeClient) hasPart(path string) {
 	}
 }
 
-// finishUploads gives open uploads their first parts, and completes them.
+// finishUploads adds the first parts of open uploads and completes them.
 func (c *upgradeClient) finishUploads() {
 	c.t.Helper()
 	for _, path := range slices.Sorted(maps.Keys(c.Uploads)) {
@@ -276,14 +278,14 @@ func (c *upgradeClient) finishUploads() {
 		etag := c.must("", "PUT", path, "partNumber=1&uploadId="+u.ID, nil, first).Header.Get("Etag")
 		document := fmt.Sprintf("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>%s</ETag></Part><Part><PartNumber>2</PartNumber><ETag>%s</ETag></Part></CompleteMultipartUpload>", etag, u.ETag)
 		c.must("", "POST", path, "uploadId="+u.ID, nil, []byte(document))
-		sums, _ := hex.DecodeString(strings.Trim(etag, `"`) + strings.Trim(u.ETag, `"`)) // wrong ones make a wrong ETag
+		sums, _ := hex.DecodeString(strings.Trim(etag, `"`) + strings.Trim(u.ETag, `"`)) // wrong parts would cause a wrong ETag
 		whole := append(first, upgradeBody(path, 2000)...)
 		c.Objects[path] = &promisedObject{Size: len(whole), ETag: fmt.Sprintf("\"%x-2\"", md5.Sum(sums)), whole: whole}
 		delete(c.Uploads, path)
 	}
 }
 
-// lists sees that the listing of a bucket shows what was promised.
+// lists checks that the listing of a bucket shows what was promised.
 func (c *upgradeClient) lists(bucket string) {
 	c.t.Helper()
 	var l struct {
@@ -307,8 +309,8 @@ func (c *upgradeClient) lists(bucket string) {
 	}
 }
 
-// isUpstream sees that what was written back is upstream as it was promised. Packs have other names there,
-// and one bucket has other ETags.
+// isUpstream checks that what was written back is upstream as promised. Packs have other names
+// there, and one bucket has other ETags.
 func (c *upgradeClient) isUpstream(up *slowMemory) {
 	c.t.Helper()
 	for path, o := range c.Objects {
@@ -330,7 +332,7 @@ func (c *upgradeClient) isUpstream(up *slowMemory) {
 	}
 }
 
-// sameJournals sees that both directories of a journal hold the same.
+// sameJournals checks that both directories of a journal hold the same.
 func sameJournals(t *testing.T, dir string) {
 	t.Helper()
 	read := func(side string) map[string]string {
@@ -348,8 +350,9 @@ func sameJournals(t *testing.T, dir string) {
 	}
 }
 
-// TestLongUpgrade_GoingBack: the previous release goes on with what this one leaves, as docs/upgrading.md says,
-// and this one after that: everything pending is there each time, and in the end all of it is upstream.
+// TestLongUpgrade_GoingBack: the previous release opens what this one leaves, as docs/upgrading.md
+// describes, and this one opens that again. Everything pending is there each time, and in the end
+// everything is upstream.
 func TestLongUpgrade_GoingBack(t *testing.T) {
 	long(t)
 	previous := buildPrevious(t)
@@ -363,9 +366,9 @@ func TestLongUpgrade_GoingBack(t *testing.T) {
 	}
 }
 
-// TestLongBothWays: this build and another one with the same formats, AKIGW_OLD, take turns on data directories,
-// whichever of them made these. Each finds everything that the other one left: pending writes, uploads, packs, what
-// is on disk, pins and users.
+// TestLongBothWays: this build and another one with the same formats, AKIGW_OLD, take turns on data
+// directories, whichever of them made these. Each finds everything that the other left: pending
+// writes, uploads, packs, data on disk, pins and users.
 func TestLongBothWays(t *testing.T) {
 	long(t)
 	old := buildOld(t)
@@ -381,19 +384,19 @@ func TestLongBothWays(t *testing.T) {
 	}
 }
 
-// turns are those of two builds on one data directory.
+// turns are the alternating epochs of two builds on one data directory.
 type turns struct {
 	t      *testing.T
 	up     *slowMemory
 	p      *promises
 	ends   ending   // of each turn
-	alike  bool     // both builds have the same formats: nothing is lost from one to the other
-	order  []string // paths of binaries, "" for this build's; the last one leaves nothing pending
-	bucket string   // that is written
+	alike  bool     // both builds have the same formats, so nothing is lost between them
+	order  []string // paths of binaries, "" for this build; the last one leaves nothing pending
+	bucket string   // the bucket to write to
 	o      options
 }
 
-// takeAll takes turns on all data directories of a fixture, each with its part of the promises.
+// takeAll takes turns on all data directories of a fixture, each with its share of the promises.
 func (r turns) takeAll(t *testing.T, dir string, behind upstream, p *promises) {
 	t.Run("full", func(t *testing.T) {
 		r.t, r.p, r.bucket = t, p.among("back", "backkms", "packs", "still", "strict"), "back"
@@ -413,7 +416,7 @@ func (r turns) takeAll(t *testing.T, dir string, behind upstream, p *promises) {
 	})
 }
 
-// take takes the turns before an upstream in memory.
+// take takes the turns in front of an upstream in memory.
 func (r *turns) take() {
 	last := len(r.order) - 1
 	for i, release := range r.order[:last] {
@@ -456,8 +459,8 @@ func (r *turns) takeEmbedded() {
 	}
 }
 
-// turn starts a release without the upstream on what the one before left, has everything go upstream, and leaves
-// something pending.
+// turn starts a release, at first without the upstream, on what the previous turn left. It flushes
+// everything and leaves new writes pending.
 func (r *turns) turn(name, release string) {
 	r.t.Helper()
 	refuseKey(r.up, "refused")
@@ -487,13 +490,13 @@ func (r *turns) turn(name, release string) {
 		c.put(fmt.Sprintf("%s/%s-%s", r.bucket, name, what), 200)
 	}
 	if r.bucket == "back" {
-		c.put(fmt.Sprintf("packs/%s-packed", name), 100) // a bucket of which nothing is known is not written back without the upstream
+		c.put(fmt.Sprintf("packs/%s-packed", name), 100) // an unknown bucket is not written back without the upstream
 		c.pin(g, "s3://packs/"+name)
 		c.addReader(g, name)
 	}
 	c.begin(fmt.Sprintf("%s/%s-moved", r.bucket, name), true)
 	waitDrained(r.t, g, 20*time.Second)
-	time.Sleep(1500 * time.Millisecond) // what is known of buckets is written down a second later
+	time.Sleep(1500 * time.Millisecond) // facts about buckets are saved within a second
 	c.flushed()
 	r.up.down.Store(true)
 	for what, size := range map[string]int{"inline": 300, "spooled": 5000, "overwritten": 250, "empty": 0} {
@@ -514,12 +517,12 @@ func (r *turns) turn(name, release string) {
 	}
 }
 
-// doctor sees what docs/upgrading.md asks of the two directories before going back.
+// doctor checks the two directories, as docs/upgrading.md asks for before going back.
 func (r *turns) doctor(g *gateway) {
 	r.t.Helper()
 	cmd := g.command("doctor")
 	cmd.Env = append(cmd.Env, r.o.env...)
-	out, _ := cmd.CombinedOutput() // it has more to say of an upstream that is down
+	out, _ := cmd.CombinedOutput() // it also reports that the upstream is down
 	if !strings.Contains(string(out), "neither had to be repaired from the other") {
 		r.t.Errorf("doctor: %s", out)
 	}

@@ -10,9 +10,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// TestSeveralUpstreams: buckets go to the upstream that has them, with the keys
-// of a credentials file for one; a listing of buckets has all; what is cached of
-// a bucket is forgotten when the bucket is another upstream's.
+// TestSeveralUpstreams: requests go to the upstream that owns the bucket, for one of them with keys
+// from a credentials file. ListBuckets returns the buckets of all upstreams. When a bucket moves to
+// another upstream, its cached data is dropped.
 func TestSeveralUpstreams(t *testing.T) {
 	t.Parallel()
 	need(t, "aws")
@@ -54,7 +54,7 @@ func TestSeveralUpstreams(t *testing.T) {
 	}
 	g.must("aws", "s3api", "copy-object", "--bucket", "media-a", "--key", "copy", "--copy-source", "archive/k")
 
-	// The bucket "archive" becomes the first upstream's, which has none.
+	// The bucket "archive" now belongs to the first upstream, which does not have it.
 	g.stop()
 	writeFile(t, config, []byte(configuration("media-*")))
 	g.start()
@@ -62,6 +62,6 @@ func TestSeveralUpstreams(t *testing.T) {
 		t.Error("an object of the other upstream is still served")
 	}
 	if out := g.must("aws", "s3", "cp", "s3://media-a/k", "-"); !strings.Contains(out, "aws_access_key_id") || g.objectGets() != 0 {
-		t.Errorf("what stayed where it was: %q, %d GETs upstream", out, g.objectGets())
+		t.Errorf("a bucket that was not moved: %q, %d GETs upstream", out, g.objectGets())
 	}
 }

@@ -22,7 +22,7 @@ type zipfLoad struct {
 	window        time.Duration
 }
 
-// run reads for a while, and returns the hit ratio of each window.
+// run reads for a while and returns the hit ratio of each window.
 func (z zipfLoad) run(t *testing.T, g *gateway, seed uint64, long time.Duration) (ratios []float64) {
 	client := &s3client.Client{Endpoint: g.endpoint, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	defer client.HTTP.CloseIdleConnections()
@@ -35,7 +35,7 @@ func (z zipfLoad) run(t *testing.T, g *gateway, seed uint64, long time.Duration)
 	slots := make(chan struct{}, 64)
 	for n := 0; time.Duration(n)*every < long; n++ {
 		time.Sleep(time.Until(started.Add(time.Duration(n) * every)))
-		// Popular keys lie anywhere in the order of names.
+		// Popular keys are spread over the order of names.
 		i := zipf.Uint64() * 7919 % uint64(z.objects)
 		window := int(time.Duration(n) * every / z.window)
 		slots <- struct{}{}
@@ -58,7 +58,8 @@ func (z zipfLoad) run(t *testing.T, g *gateway, seed uint64, long time.Duration)
 	return ratios
 }
 
-// reaches is the first window from which on the mean of two is at least a ratio, -1 for none.
+// reaches returns the first window from which the mean of two windows reaches a ratio, -1 if none
+// does.
 func reaches(ratios []float64, want float64) int {
 	for i := 0; i+1 < len(ratios); i++ {
 		if (ratios[i]+ratios[i+1])/2 >= want {
@@ -68,8 +69,8 @@ func reaches(ratios []float64, want float64) int {
 	return -1
 }
 
-// TestLongWarmStart: a gateway that is restored from a snapshot has 90% of the old hit ratio in
-// a tenth of the time that an empty one takes.
+// TestLongWarmStart: a gateway restored from a snapshot reaches 90% of the old hit ratio in a tenth
+// of the time that an empty one takes.
 func TestLongWarmStart(t *testing.T) {
 	long(t)
 	const objects, size = 30_000, 16 << 10
@@ -81,7 +82,7 @@ func TestLongWarmStart(t *testing.T) {
 	load := zipfLoad{objects: objects, rate: 150, window: 2 * time.Second}
 	old := startGateway(t, options{upstream: behind, plain: true, config: config})
 	old.operator()
-	empty := load.run(t, old, 1, 4*time.Minute) // the first time it is an empty one
+	empty := load.run(t, old, 1, 4*time.Minute) // the first time, it is empty
 	steady := 0.0
 	for _, r := range empty[len(empty)-10:] {
 		steady += r / 10
@@ -102,7 +103,7 @@ func TestLongWarmStart(t *testing.T) {
 	}
 }
 
-// hitPlot draws hit ratios over time.
+// hitPlot plots hit ratios over time.
 func hitPlot(empty, restored []float64, steady float64, window time.Duration) string {
 	n := max(len(empty), len(restored))
 	c := chart.New(n, 10)

@@ -9,14 +9,14 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// weather is what the upstream of a scenario is like.
+// weather is the condition of a scenario's upstream.
 type weather struct {
 	t    *testing.T
 	plan string // the file of a fault plan; "" in fair weather
 }
 
-// fairAndFoul runs a scenario twice, side by side: with an upstream that is well, and with one
-// that fails by a plan at random.
+// fairAndFoul runs a scenario twice, concurrently: with a healthy upstream, and with one that fails
+// by a random plan.
 func fairAndFoul(t *testing.T, scenario func(t *testing.T, w weather)) {
 	t.Parallel()
 	plan, err := json.MarshalIndent(s3mem.RandomPlan(testkit.Random(t), 5), "", "  ")
@@ -36,7 +36,7 @@ func fairAndFoul(t *testing.T, scenario func(t *testing.T, w weather)) {
 
 func (w weather) foul() bool { return w.plan != "" }
 
-// start starts the scenario's gateway, with an operator, in fair weather yet.
+// start starts the scenario's gateway with an operator. The weather is still fair.
 func (w weather) start(o options) *gateway {
 	w.t.Helper()
 	if w.foul() {
@@ -47,7 +47,7 @@ func (w weather) start(o options) *gateway {
 	return g
 }
 
-// gateway is another one, which the weather is there for from the start.
+// gateway returns another gateway, which has the weather from its start.
 func (w weather) gateway(o options) *gateway {
 	w.t.Helper()
 	if w.foul() {
@@ -56,7 +56,7 @@ func (w weather) gateway(o options) *gateway {
 	return newGateway(w.t, o)
 }
 
-// bucket makes a bucket whose client is as patient as the weather asks for.
+// bucket creates a bucket. Its client retries in foul weather.
 func (w weather) bucket(g *gateway, name string) *bucketOf {
 	w.t.Helper()
 	b := newBucket(w.t, g, name)
@@ -64,7 +64,7 @@ func (w weather) bucket(g *gateway, name string) *bucketOf {
 	return b
 }
 
-// breaks begins the faults of foul weather.
+// breaks starts the faults of foul weather.
 func (w weather) breaks(g *gateway) {
 	w.t.Helper()
 	if w.foul() {
@@ -72,14 +72,14 @@ func (w weather) breaks(g *gateway) {
 	}
 }
 
-// clears ends them, and sees that there were some.
+// clears ends the faults, and checks that there were some.
 func (w weather) clears(g *gateway) {
 	w.t.Helper()
 	if !w.foul() {
 		return
 	}
 	if g.metric("akigw_faults_hits_total") == 0 {
-		w.t.Error("no fault happened")
+		w.t.Error("no fault occurred")
 	}
 	g.says("faults", "clear")
 }

@@ -21,9 +21,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestTLSAndVirtualHosts drives the SDK over TLS with the bucket in the host
-// name, in trailing-checksum mode as it is over TLS, and renews the certificate
-// under it.
+// TestTLSAndVirtualHosts uses the SDK over TLS, with the bucket in the host name and the trailing
+// checksums that the SDK sends over TLS. It renews the certificate meanwhile.
 func TestTLSAndVirtualHosts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -35,7 +34,7 @@ func TestTLSAndVirtualHosts(t *testing.T) {
 	_, port, _ := net.SplitHostPort(addr)
 	var served string
 	transport := &http.Transport{
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) { // BUCKET.localhost has no address everywhere
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) { // BUCKET.localhost does not resolve everywhere
 			return (&net.Dialer{}).DialContext(ctx, network, addr)
 		},
 		TLSClientConfig: &tls.Config{RootCAs: pool, VerifyConnection: func(s tls.ConnectionState) error {
@@ -66,7 +65,7 @@ func TestTLSAndVirtualHosts(t *testing.T) {
 		t.Errorf("served %q", served)
 	}
 	pool.AddCert(testkit.Certify(t, certFile, keyFile, "second", "localhost", "*.localhost"))
-	eventually(t, "the new certificate is not taken over", func() bool {
+	eventually(t, "the new certificate is not in use", func() bool {
 		transport.CloseIdleConnections()
 		_, err := client.HeadBucket(t.Context(), &s3.HeadBucketInput{Bucket: aws.String("hosted")})
 		return err == nil && served == "second"
@@ -78,12 +77,12 @@ func TestTLSAndVirtualHosts(t *testing.T) {
 	defer conn.Close()
 	old := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11})
 	if err := old.Handshake(); err == nil {
-		t.Error("S1: TLS 1.1 is spoken")
+		t.Error("S1: TLS 1.1 is accepted")
 	}
 }
 
-// TestFloods: slow heads are cut in time, connections over the cap are
-// refused, and a good client notices neither.
+// TestFloods: slow heads are cut off in time, connections over the limit are refused, and a good
+// client notices neither.
 //
 // Scenarios: E1, E3.
 func TestFloods(t *testing.T) {
@@ -130,7 +129,7 @@ func TestFloods(t *testing.T) {
 			}
 		})
 	}
-	for range 30 { // on the connection that it has
+	for range 30 { // on its open connection
 		if err := put(); err != nil {
 			t.Errorf("a good client: %v", err)
 		}

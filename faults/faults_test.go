@@ -95,7 +95,7 @@ func TestEffects(t *testing.T) {
 			r.Header.Set("Range", "bytes=0-99")
 			resp, err := layer.Wrap(up).RoundTrip(r)
 			if up.done.Load() != c.done {
-				t.Errorf("the upstream did it %d times", up.done.Load())
+				t.Errorf("the upstream carried it out %d times", up.done.Load())
 			}
 			if c.err != nil || err != nil {
 				if !errors.Is(err, c.err) {
@@ -153,7 +153,7 @@ func TestHangs(t *testing.T) {
 						t.Errorf("%v after %s", err, time.Since(began))
 					}
 					if read != c.read || up.done.Load() != c.done {
-						t.Errorf("%d bytes arrived, want %d; the upstream did it %d times, want %d", read, c.read, up.done.Load(), c.done)
+						t.Errorf("%d bytes arrived, want %d; the upstream carried it out %d times, want %d", read, c.read, up.done.Load(), c.done)
 					}
 				})
 			})
@@ -263,7 +263,7 @@ func TestBetween(t *testing.T) {
 		}
 		layer.Clear()
 		if layer.Report() != nil {
-			t.Error("cleared, and still there")
+			t.Error("the faults are still set after they were cleared")
 		}
 	})
 }
@@ -307,7 +307,7 @@ func FuzzParse(f *testing.F) {
 		p, err := Parse(raw)
 		var layer Layer
 		if err == nil && layer.Set(p) != nil {
-			t.Error("it was parsed, and cannot be set")
+			t.Error("the plan was parsed but cannot be set")
 		}
 	})
 }

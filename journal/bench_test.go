@@ -26,7 +26,7 @@ func pendingJournal(b *testing.B, n int) *Journal {
 	return j
 }
 
-// BenchmarkLookup is the look-up of a key while others are committed, a thousand at a time.
+// BenchmarkLookup measures the look-up of a key while others are committed, a thousand at a time.
 func BenchmarkLookup(b *testing.B) {
 	j := pendingJournal(b, 10_000)
 	stop := make(chan struct{})
@@ -54,7 +54,7 @@ func BenchmarkLookup(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if j.Last(k) == nil {
-				b.Error("it is not there")
+				b.Error("the entry is missing")
 				return
 			}
 		}
@@ -64,8 +64,8 @@ func BenchmarkLookup(b *testing.B) {
 	writer.Wait()
 }
 
-// BenchmarkCommit is a deletion that is acknowledged, on a disk that costs nothing, with many
-// pending.
+// BenchmarkCommit measures acknowledging a deletion while many entries are pending, on a disk that
+// costs nothing.
 func BenchmarkCommit(b *testing.B) {
 	j := pendingJournal(b, 10_000)
 	keys := make([]akigw.Key, 1)

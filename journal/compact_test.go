@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// stuckRemovals is a file system whose removals of some files wait until it is let go.
+// stuckRemovals is a file system on which the removal of some files blocks until it is released.
 type stuckRemovals struct {
 	vfs.FS
 	suffix string
@@ -25,8 +25,8 @@ func (s *stuckRemovals) Remove(name string) error {
 	return s.FS.Remove(name)
 }
 
-// TestCompactionDelaysNoCommit: while the removal of a segment, or of a spool file, is stuck in the
-// disk, writes are acknowledged.
+// TestCompactionDelaysNoCommit: writes are acknowledged while the removal of a segment or of a
+// spool file is stuck in the disk.
 func TestCompactionDelaysNoCommit(t *testing.T) {
 	for _, suffix := range []string{".seg", ".body"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -39,18 +39,18 @@ func TestCompactionDelaysNoCommit(t *testing.T) {
 			}
 			before := j.Stats()
 			if close(fs.gate); before.Segments < 10 && suffix == ".seg" {
-				t.Errorf("%s: nothing was stuck: %+v", suffix, before)
+				t.Errorf("%s: no removal was stuck: %+v", suffix, before)
 			}
 			synctest.Wait()
 			if st := j.Stats(); st.Segments > 2 || bodies(t, j) != 1 {
-				t.Errorf("%s: %d segments and %d bodies stay", suffix, st.Segments, bodies(t, j))
+				t.Errorf("%s: %d segments and %d bodies are left", suffix, st.Segments, bodies(t, j))
 			}
 		})
 	}
 }
 
-// TestRewriteLeavesOutWhatHasLeft: what left the journal between the choice of what is rewritten
-// and the writing is not written: it would come back with the next start.
+// TestRewriteLeavesOutWhatHasLeft: an entry that leaves the journal after it was chosen for
+// rewriting is not rewritten. Otherwise it would come back with the next start.
 func TestRewriteLeavesOutWhatHasLeft(t *testing.T) {
 	table := newTable(&health{})
 	for n := range uint64(3) {
@@ -72,7 +72,7 @@ func TestRewriteLeavesOutWhatHasLeft(t *testing.T) {
 	}
 }
 
-// TestTakeDeletions: only what is pending, free and wanted is taken, the oldest first.
+// TestTakeDeletions: only pending deletions that are free and wanted are taken, oldest first.
 func TestTakeDeletions(t *testing.T) {
 	j := open(t, testConfig(crashfs.New(), "/j"))
 	defer j.Close()

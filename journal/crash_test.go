@@ -23,17 +23,16 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// A crash trial runs a random workload on a file system in memory, and at every
-// call that changes something asks: if the machine died now, with any part of
-// what was not synced lost, what would the next start find? Recovery is asked the
-// same, three levels deep.
+// A crash trial runs a random workload on an in-memory file system. At every call that changes
+// something it asks what the next start would find if the machine lost power now, with any part of
+// the unsynced data lost. It asks the same of recovery, three levels deep.
 
 // seen is what a key looks like to a client: "" for nothing in the journal, the
 // number of a version, or "-" and a number for a deletion.
 type seen string
 
-// expectation is what may be found of each key: what was acknowledged last, or
-// what an operation under way would make of it.
+// expectation holds the states that each key may be found in: the one acknowledged last, or one
+// that an operation in progress would leave.
 type expectation struct {
 	mu      sync.Mutex
 	acked   map[string]seen // guarded by mu
@@ -53,8 +52,8 @@ func (x *expectation) end(key string) {
 	delete(x.pending, key)
 }
 
-// allowed are the states of each key as they may be on a disk that is copied
-// between the two snapshots that it is made of.
+// allowed returns the states that each key may have on a disk that is copied between the snapshots
+// before and after.
 type allowed map[string][]seen
 
 func (x *expectation) around(copyDisk func()) allowed {
@@ -93,7 +92,7 @@ type crashRun struct {
 	dice   *rand.Rand // of the crashes, one at a time
 	mutate func(vfs.FS) vfs.FS
 	trials *atomic.Int64
-	every  int  // a crash at each so manieth call
+	every  int  // crash at every n-th call
 	twice  bool // with a second directory
 
 	workload func(*Journal, *expectation) error // nil: work
@@ -129,8 +128,7 @@ func (c *crashRun) run() (err error) {
 	return errors.Join(err, workErr)
 }
 
-// open opens the journal: from both of its directories, if it has two, or from the one
-// that is left.
+// open opens the journal from both of its directories, or from the one that is left.
 func (c *crashRun) open(fs vfs.FS, left string) (*Journal, error) {
 	fs = c.mutate(fs)
 	if !c.twice || left != "" {
@@ -141,7 +139,7 @@ func (c *crashRun) open(fs vfs.FS, left string) (*Journal, error) {
 	return Open(config)
 }
 
-// crash looks at what a crash would leave.
+// crash checks what a crash at this point would leave.
 func (c *crashRun) crash(disk *crashfs.FS, x *expectation, depth int, what string) error {
 	var clone *crashfs.FS
 	percent := []int{0, 0, 30, 70, 100}[c.dice.IntN(5)]
@@ -158,7 +156,7 @@ func (c *crashRun) crash(disk *crashfs.FS, x *expectation, depth int, what strin
 	return nil
 }
 
-// check recovers from a disk and compares. On the way it crashes again.
+// check recovers from a disk and compares the result. It crashes again on the way.
 func (c *crashRun) check(disk *crashfs.FS, a allowed, depth int, left string) (err error) {
 	c.trials.Add(1)
 	fs := crashfs.NewSteps(disk)
@@ -197,12 +195,12 @@ func (c *crashRun) check(disk *crashfs.FS, a allowed, depth int, left string) (e
 	j.table.read(func(s *state) {
 		for id, k := range s.packs.all {
 			if k.item == nil || s.items[id] != k.item {
-				err = fmt.Errorf("pack %d has entries and no record", id)
+				err = fmt.Errorf("pack %d has entries but no record", id)
 			}
 		}
 		for id := range s.orphans {
 			if s.items[id] != nil {
-				err = fmt.Errorf("the upload of entry %d is to be aborted, but the entry is there", id)
+				err = fmt.Errorf("the upload of entry %d is listed as an orphan, but the entry exists", id)
 			}
 		}
 	})
@@ -221,7 +219,7 @@ func (c *crashRun) check(disk *crashfs.FS, a allowed, depth int, left string) (e
 	return errors.Join(stranger, put1(j, "after"))
 }
 
-// put1 sees that the journal works.
+// put1 checks that the journal accepts a write.
 func put1(j *Journal, name string) error {
 	d := j.Receive(4)
 	if _, err := d.Write([]byte("body")); err != nil {
@@ -230,21 +228,22 @@ func put1(j *Journal, name string) error {
 	return j.Commit(context.Background(), d, Entry{Key: key(name), ETag: etag([]byte("body")), Modified: time.Unix(4, 0)})
 }
 
-// late is what the upstream calls an object whose key has got another entry meanwhile, and lateDate
-// what it says of its date: nobody sees either, unless the record of that entry is damaged.
+// late is the upstream ETag recorded for an object whose key has since got another entry, and
+// lateDate is its upstream date. Both become visible only if the record of that later entry is
+// damaged.
 const late = "late"
 
 var lateDate = time.Unix(1, 0)
 
-// observe is the state of a key, with its body read and compared.
+// observe returns the state of a key, after reading its body and comparing it.
 func observe(j *Journal, name string) (seen, error) {
 	if id, ok := strings.CutPrefix(name, "upload "); ok {
 		return observeUpload(j, id)
 	}
 	e := j.Last(key(name))
 	t, ok := j.Translation(key(name))
-	if ok && t.Promised == t.Upstream && e == nil { // else nobody asks for its dates
-		if t.UpstreamModified.Equal(lateDate) { // what came after it is damaged
+	if ok && t.Promised == t.Upstream && e == nil { // otherwise the gateway never looks up its dates
+		if t.UpstreamModified.Equal(lateDate) { // the later record is damaged
 			return seen("late"), nil
 		}
 		if t.PromisedModified.Unix() != t.Size || t.UpstreamModified.Unix() != t.Size+1 {
@@ -253,7 +252,7 @@ func observe(j *Journal, name string) (seen, error) {
 		return seen("dated " + t.Promised), nil
 	}
 	if ok && t.Promised != t.Upstream {
-		if t.Upstream == late { // what came after it is damaged
+		if t.Upstream == late { // the later record is damaged
 			return seen("late"), nil
 		}
 		if e != nil || !strings.HasPrefix(t.Upstream, "upstream of ") || t.Promised != strings.TrimPrefix(t.Upstream, "upstream of ") {
@@ -284,7 +283,7 @@ func observe(j *Journal, name string) (seen, error) {
 	i := bytes.LastIndexByte(data, '/')
 	version, _ := strconv.Atoi(string(data[i+1:]))
 	if i < 0 || !bytes.Equal(data, bodyOf(name, version)) || e.ETag != etag(data) {
-		return "", fmt.Errorf("key %s has a body that nobody wrote (%d bytes)", name, len(data))
+		return "", fmt.Errorf("key %s has a body that no client wrote (%d bytes)", name, len(data))
 	}
 	return seen(strconv.Itoa(version)), nil
 }
@@ -298,8 +297,8 @@ func stretch(j *Journal, e *Entry, from, length int64) ([]byte, error) {
 	return io.ReadAll(b)
 }
 
-// observeUpload is the state of an upload: "" for none, else its parts with their
-// versions.
+// observeUpload returns the state of an upload: "" if it does not exist, otherwise its parts with
+// their versions.
 func observeUpload(j *Journal, id string) (seen, error) {
 	u := j.Uploads.Find(id)
 	if u == nil {
@@ -318,7 +317,7 @@ func observeUpload(j *Journal, id string) (seen, error) {
 
 func partState(p Part) string { return fmt.Sprintf(" %d:%s", p.Number, p.Header.Get("Version")) }
 
-// observeParts is the state of a key whose body was uploaded in parts.
+// observeParts returns the state of a key whose body was uploaded in parts.
 func observeParts(j *Journal, e *Entry) (seen, error) {
 	text, at := "", int64(0)
 	for _, p := range e.Parts {
@@ -328,7 +327,7 @@ func observeParts(j *Journal, e *Entry) (seen, error) {
 		}
 		version, _ := strconv.Atoi(p.Header.Get("Version"))
 		if !bytes.Equal(data, bodyOf("p", version)) || p.ETag != etag(data) {
-			return "", fmt.Errorf("part %d of %s has a body that nobody wrote", p.Number, e.Key)
+			return "", fmt.Errorf("part %d of %s has a body that no client wrote", p.Number, e.Key)
 		}
 		at += p.Size
 		text += partState(p)
@@ -339,8 +338,7 @@ func observeParts(j *Journal, e *Entry) (seen, error) {
 	return seen(text), nil
 }
 
-// multipart is what a client does that uploads in parts, sometimes until it is
-// completed or aborted.
+// multipart plays a client that uploads in parts and may then complete or abort the upload.
 func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func() int) error {
 	ctx := context.Background()
 	name := "upload " + id
@@ -383,7 +381,7 @@ func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func
 			return err
 		}
 	default:
-		if len(parts) > 1 && c.rng.IntN(3) == 0 { // one of them is left out
+		if len(parts) > 1 && c.rng.IntN(3) == 0 { // leave one part out
 			for n := range parts {
 				delete(parts, n)
 				break
@@ -406,7 +404,7 @@ func (c *crashRun) multipart(j *Journal, x *expectation, k, id string, next func
 	return nil
 }
 
-// pack is what the pool does that takes an entry to the upstream in a pack.
+// pack flushes an entry in a pack, as the upload pool does.
 func (c *crashRun) pack(j *Journal, e *Entry) error {
 	ctx := context.Background()
 	p, end, err := j.Packs.Begin(ctx, key("pack of "+e.Key.Name))
@@ -421,7 +419,7 @@ func (c *crashRun) pack(j *Journal, e *Entry) error {
 	return err
 }
 
-// work is the workload: what clients and the upload pool do.
+// work is the workload: the operations of clients and of the upload pool.
 func (c *crashRun) work(j *Journal, x *expectation) error {
 	ctx := context.Background()
 	var version atomic.Int64
@@ -477,14 +475,14 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				err = errors.Join(err, c.pack(j, e))
 				break
 			}
-			if c.rng.IntN(3) == 0 && !e.Deleted { // another ETag, of a key that has it for good or gets another object
+			if c.rng.IntN(3) == 0 && !e.Deleted { // another ETag, for a key that keeps it or gets another object
 				x.begin(k, seen("as "+e.ETag))
 				if err = errors.Join(err, j.Translate(ctx, e, "upstream of "+e.ETag)); err == nil {
 					x.end(k)
 				}
 				break
 			}
-			if c.rng.IntN(2) == 0 && !e.Modified.IsZero() { // its date is kept for good, or until the key gets another object
+			if c.rng.IntN(2) == 0 && !e.Modified.IsZero() { // its date is kept, or discarded when the key gets another object
 				x.begin(k, seen("dated "+e.ETag))
 				if err = errors.Join(err, j.Flushed(ctx, e, Stored{Modified: e.Modified.Add(time.Second)})); err == nil {
 					x.end(k)
@@ -498,7 +496,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 			for _, p := range j.EmptyPacks() {
 				err = errors.Join(err, j.Packs.Removed(ctx, p))
 			}
-		default: // replaced while it is flushed, or forgotten
+		default: // replaced during its flush, or discarded
 			if t, ok := j.Translation(key(k)); ok && j.Last(key(k)) == nil {
 				x.begin(k, "")
 				if err = j.Forget(t)(ctx); err == nil {
@@ -522,14 +520,14 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 	return nil
 }
 
-// crashRuns runs workloads until there were so many trials, and returns the first
-// thing that went wrong.
+// crashRuns runs workloads until it reaches the given number of trials. It returns the first
+// failure.
 func crashRuns(seed uint64, trials int, mutate func(vfs.FS) vfs.FS) (done int64, err error) {
 	return crashRunsOf(seed, trials, mutate, 1, false)
 }
 
-// crashRunsOf is crashRuns with a crash at every so manieth call only, of a journal with a
-// second directory, or without: two at a time.
+// crashRunsOf is crashRuns with a crash at every n-th call only, for journals with or without a
+// second directory. Two workloads run at a time.
 func crashRunsOf(seed uint64, trials int, mutate func(vfs.FS) vfs.FS, every int, twice bool) (done int64, err error) {
 	var count, next atomic.Int64
 	var failed atomic.Pointer[error]
@@ -555,9 +553,9 @@ func crashRunsOf(seed uint64, trials int, mutate func(vfs.FS) vfs.FS, every int,
 
 func unchanged(fs vfs.FS) vfs.FS { return fs }
 
-// TestT3_B22_PowerCut: no acknowledged write is lost, no deletion undone, whatever the moment
-// of the crash, and of crashes of the recovery. Some journals have a second directory, and
-// either may be what is left.
+// TestT3_B22_PowerCut: no acknowledged write is lost and no deletion is undone, whenever the
+// machine crashes, even during recovery. Some journals have a second directory, and either
+// directory may be the one that survives.
 //
 // Scenarios: B22.
 func TestT3_B22_PowerCut(t *testing.T) {
@@ -578,11 +576,11 @@ func TestT3_B22_PowerCut(t *testing.T) {
 	p.Figure("of which of two directories", two)
 }
 
-// lazy is a file system that does not do what it is asked to: a bug, seeded.
+// lazy is a file system with a seeded bug: it skips some of its syncs.
 type lazy struct {
 	vfs.FS
 	files, dirs bool
-	names       bool          // of bodies are not made durable
+	names       bool          // of bodies: directory syncs are skipped
 	rotations   *atomic.Int64 // directory syncs so far
 }
 
@@ -596,7 +594,7 @@ func (l lazy) Create(name string) (vfs.File, error) {
 
 func (l lazy) SyncDir(dir string) error {
 	if l.dirs && strings.HasSuffix(dir, segmentDir) {
-		if l.rotations.Add(1) > 2 { // the first two are the start's
+		if l.rotations.Add(1) > 2 { // the first two belong to the start
 			return nil
 		}
 	}
@@ -610,7 +608,7 @@ type lazyFile struct{ vfs.File }
 
 func (lazyFile) Sync() error { return nil }
 
-// TestSeededBugs: the trials find what they are for.
+// TestSeededBugs: the trials detect each of these seeded bugs.
 //
 // Scenarios: B3, B17, C18.
 func TestSeededBugs(t *testing.T) {

@@ -21,8 +21,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// TestT9_EachCall: whichever call fails, once or from then on, nothing is acknowledged that the
-// next start does not find.
+// TestT9_EachCall: whichever call fails, once or from then on, everything that is acknowledged is
+// found by the next start.
 func TestT9_EachCall(t *testing.T) {
 	p := testkit.Prove(t, "T9-calls")
 	for name, failure := range map[string]error{"C2 ENOSPC": syscall.ENOSPC, "C5 EROFS": syscall.EROFS, "C6 EIO": syscall.EIO} {
@@ -33,8 +33,8 @@ func TestT9_EachCall(t *testing.T) {
 	}
 }
 
-// failAtEachCall returns how many calls failed: one in every so many, of a journal with a second
-// directory, or without.
+// failAtEachCall fails every n-th call, for a journal with or without a second directory. It
+// returns how many calls failed.
 func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed int) {
 	for _, forever := range []bool{false, true} {
 		for n := 1; n < 150; n += every {
@@ -58,13 +58,13 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 				mustFail := strings.Contains(what, ".seg") && !strings.HasPrefix(what, "remove")
 				problem := j.Accepting()
 				for end := time.Now().Add(2 * time.Second); mustFail && problem == nil && !strings.HasPrefix(what, "create") && time.Now().Before(end); time.Sleep(time.Millisecond) {
-					problem = j.Accepting() // a write that nobody waited for has just failed
+					problem = j.Accepting() // a write that no caller waited for has just failed
 				}
 				wanted := ErrFailed
 				if failure == syscall.ENOSPC && strings.HasPrefix(what, "write") {
 					wanted = ErrFull
 				}
-				if failure == syscall.EROFS && errors.Is(problem, ErrFull) { // the start found the disk so
+				if failure == syscall.EROFS && errors.Is(problem, ErrFull) { // the start found the disk read-only
 					wanted = ErrFull
 				}
 				if mustFail && !errors.Is(problem, wanted) && !strings.HasPrefix(what, "create") {
@@ -81,12 +81,13 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 				continue
 			}
 			failed++
-			// Without room that is kept it goes on: the log, or the next write that needs it, says so.
+			// Without a reserve the journal goes on: the log, or the next write that needs room,
+			// reports it.
 			reserve := strings.Contains(what, reserveFile) || strings.HasSuffix(what, sideFile+draftSuffix)
 			if err == nil && !reserve && !strings.HasPrefix(what, "remove") && !strings.HasPrefix(what, "sync_dir") && !strings.HasPrefix(what, "write") {
-				t.Errorf("call %d (%s) failed and nobody was told", n, what)
+				t.Errorf("call %d (%s) failed and no error was reported", n, what)
 			}
-			for _, crashed := range []bool{true, false} { // the machine ends, or the process
+			for _, crashed := range []bool{true, false} { // the machine crashes, or only the process ends
 				after := disk
 				a := x.around(func() {
 					if crashed {
@@ -105,8 +106,7 @@ func failAtEachCall(t *testing.T, failure error, every int, twice bool) (failed 
 	return failed
 }
 
-// TestSyncHangs: a disk that does not answer stops acknowledgements after a
-// bounded wait.
+// TestSyncHangs: when a disk stops responding, acknowledgements stop after a bounded wait.
 //
 // Scenarios: C7.
 func TestSyncHangs(t *testing.T) {
@@ -140,7 +140,7 @@ func TestSyncHangs(t *testing.T) {
 	j.Close()
 }
 
-// sample is a journal on disk, closed, and what it holds.
+// sample is a closed journal on disk, and what it holds.
 func sample(t *testing.T, seed uint64) (Config, allowed) {
 	c := smallConfig(vfs.Disk{}, t.TempDir())
 	j := open(t, c)
@@ -153,9 +153,9 @@ func sample(t *testing.T, seed uint64) (Config, allowed) {
 	return c, x.around(func() {})
 }
 
-// TestT10_C9_JournalFlips: one damaged bit in any file, or a zeroed sector, is never served
-// and never forgotten: what was acknowledged is there, or the journal says that it
-// is damaged and takes nothing more.
+// TestT10_C9_JournalFlips: a flipped bit or a zeroed sector in any file never leads to wrong bytes
+// or a lost entry. Either what was acknowledged is there, or the journal reports the damage and
+// accepts no more writes.
 //
 // Scenarios: C9.
 func TestT10_C9_JournalFlips(t *testing.T) {
@@ -167,7 +167,7 @@ func TestT10_C9_JournalFlips(t *testing.T) {
 	}
 }
 
-// flipBits damages a journal so many times. It returns how often it noticed at its start, and
+// flipBits damages a journal n times. It returns how often the journal noticed at its start, and
 // how many keys it refused.
 func flipBits(t *testing.T, seed uint64, flips int) (damaged, lost int) {
 	c, want := sample(t, seed)
@@ -198,7 +198,7 @@ func flipBits(t *testing.T, seed uint64, flips int) (damaged, lost int) {
 			case err != nil && problem != nil, problem != nil, err != nil && strings.HasSuffix(name, ".body"):
 				lost++
 			default:
-				t.Errorf("seed %d/%d, %s in %s: key %s is %q and should be %q, %v, and nobody was told", seed, n, what, name, k, found, states[0], err)
+				t.Errorf("seed %d/%d, %s in %s: key %s is %q and should be %q, %v, and no error was reported", seed, n, what, name, k, found, states[0], err)
 			}
 		}
 		if problem != nil && (!errors.Is(problem, ErrDamaged) || put1(j, "x") == nil || j.Take(key("k1")) != nil) {
@@ -214,7 +214,7 @@ func flipBits(t *testing.T, seed uint64, flips int) (damaged, lost int) {
 			}
 			j = reopen(t, j)
 			if err := j.Accepting(); err != nil {
-				t.Errorf("seed %d/%d: accepted, and again: %v", seed, n, err)
+				t.Errorf("seed %d/%d: accepted, then reopened: %v", seed, n, err)
 			}
 		}
 		j.Close()
@@ -259,8 +259,8 @@ func damage(t *testing.T, rng *rand.Rand, dir string) (name, what string) {
 	return name, what
 }
 
-// TestTornTailAndMiddleDamage: what was not finished is dropped without a word to the client;
-// damage before it is kept aside.
+// TestTornTailAndMiddleDamage: an unfinished record at the end was never acknowledged and is
+// dropped silently. A damaged record before the end is quarantined.
 //
 // Scenarios: B23.
 func TestTornTailAndMiddleDamage(t *testing.T) {
@@ -303,8 +303,8 @@ func TestTornTailAndMiddleDamage(t *testing.T) {
 	}
 }
 
-// TestDamagedRecordKeepsItsBody: the body of a record that is damaged stays until an operator has
-// accepted that: with the segment from a backup it is an acknowledged write again.
+// TestDamagedRecordKeepsItsBody: the body of a damaged record is kept until an operator has
+// accepted the damage. If the segment is restored from a backup, it is an acknowledged write again.
 func TestDamagedRecordKeepsItsBody(t *testing.T) {
 	for _, back := range []bool{true, false} {
 		disk := crashfs.New()
@@ -330,7 +330,7 @@ func TestDamagedRecordKeepsItsBody(t *testing.T) {
 			flip(t, disk, damaged, at)
 			j = reopen(t, j)
 			if !bytes.Equal(read(t, j, key("1")), random(10_000, 1)) {
-				t.Error("other bytes")
+				t.Error("the body has other content")
 			}
 		}
 		if err := j.Accept(); err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// dating is a journal that keeps so many dates, on a file system in memory.
+// dating is a journal that keeps a limited number of dates, on a file system in memory.
 type dating struct {
 	*Journal
 	t  *testing.T
@@ -42,7 +42,7 @@ func (d *dating) again(limit int) *dating {
 	return openDating(d.t, d.fs, limit)
 }
 
-// at is the n-th date that is promised; the upstream's is a minute later.
+// at returns the n-th promised date; the upstream's is a minute later.
 func at(n int) time.Time { return time.Unix(1_700_000_000+int64(n), 0) }
 
 // flush acknowledges and flushes the n-th object under a name.
@@ -70,7 +70,8 @@ func (d *dating) flushed(name string, upstream time.Time) {
 	}
 }
 
-// expect sees that the dates of the n-th object under a name are known, or none for -1.
+// expect checks that the dates of the n-th object under a name are known, or that there are none if
+// n is -1.
 func (d *dating) expect(when, name string, n int) {
 	d.t.Helper()
 	got, ok := d.Translation(key(name))
@@ -82,8 +83,8 @@ func (d *dating) expect(when, name string, n int) {
 	}
 }
 
-// TestDatesLast: the dates of a flushed object are there until its key gets another one,
-// over restarts.
+// TestDatesLast: the dates of a flushed object are kept, even over restarts, until its key gets
+// another object.
 func TestDatesLast(t *testing.T) {
 	d := openDating(t, crashfs.New(), 100)
 	d.flush("stays", 1)
@@ -126,7 +127,7 @@ func TestDatesLast(t *testing.T) {
 	}
 }
 
-// TestDatesOfTranslations: an object that has another ETag upstream keeps its date as well.
+// TestDatesOfTranslations: an object whose ETag differs upstream keeps its date too.
 func TestDatesOfTranslations(t *testing.T) {
 	d := openDating(t, crashfs.New(), 100)
 	d.flush("k", 1)
@@ -154,8 +155,8 @@ func TestDatesOfTranslations(t *testing.T) {
 	}
 }
 
-// TestDatesAreBounded: the dates of the object that was flushed first leave first, and do
-// not come back with a restart, nor with a larger bound.
+// TestDatesAreBounded: the dates of the object that was flushed first are dropped first. They do
+// not come back after a restart, nor when the bound is raised.
 func TestDatesAreBounded(t *testing.T) {
 	const limit = 20
 	d := openDating(t, crashfs.New(), limit)
@@ -178,7 +179,7 @@ func TestDatesAreBounded(t *testing.T) {
 	check("flushed", 30, 50)
 	d = d.again(limit)
 	check("started again", 30, 50)
-	for n := 40; n < 50; n++ { // they make room that those before must not take
+	for n := 40; n < 50; n++ { // they must not take the room of the earlier ones
 		known, _ := d.Translation(key(strconv.Itoa(n)))
 		if err := d.Forget(known)(t.Context()); err != nil {
 			t.Fatal(err)
@@ -197,7 +198,7 @@ func TestDatesAreBounded(t *testing.T) {
 	}
 }
 
-// TestLateFlushIsNew: what counts is when an object was flushed, not when it was acknowledged.
+// TestLateFlushIsNew: the order is that of the flushes, not of the acknowledgements.
 func TestLateFlushIsNew(t *testing.T) {
 	d := openDating(t, crashfs.New(), 5)
 	d.put("late", 0)
@@ -216,8 +217,8 @@ func TestLateFlushIsNew(t *testing.T) {
 	}
 }
 
-// TestDatesDoNotKeepSegments: a journal whose writes are all upstream takes little more
-// than the records of its dates, however many writes and starts there were.
+// TestDatesDoNotKeepSegments: a journal whose writes are all flushed takes little more space than
+// the records of its dates, however many writes and starts there were.
 func TestDatesDoNotKeepSegments(t *testing.T) {
 	const limit, writes = 30, 1000
 	d := openDating(t, crashfs.New(), limit)
@@ -245,8 +246,8 @@ func TestDatesDoNotKeepSegments(t *testing.T) {
 	}
 }
 
-// TestDatesAreReadByThePreviousRelease: it takes a done record with dates for a done record,
-// and a translation with dates for a translation.
+// TestDatesAreReadByThePreviousRelease: the previous release reads a done record with dates as a
+// done record, and a translation with dates as a translation.
 func TestDatesAreReadByThePreviousRelease(t *testing.T) {
 	o := &op{kind: kindDone, entry: 7, key: key("k"), when: at(1), dated: &dated{stored: at(2).Unix(), size: 3, etag: `"e"`}, order: 5, floor: 4}
 	in := codec.NewDecoder(o.encode(nil))
@@ -262,11 +263,12 @@ func TestDatesAreReadByThePreviousRelease(t *testing.T) {
 	e := &Entry{Key: key("k"), ETag: `"e"`, Modified: at(1), Header: Stored{Modified: at(2)}.header(3)}
 	raw := (&op{kind: kindTranslate, entry: 7, key: e.Key, put: e, text: `"f"`}).encode(nil)
 	if got, err := decode(raw); err != nil || got.put.Size != 0 || len(got.data) > 0 || got.text != `"f"` {
-		t.Errorf("%+v %v", got, err) // a size or bytes at the end would be damage to it
+		t.Errorf("%+v %v", got, err) // it would report trailing bytes or a size as damage
 	}
 }
 
-// TestDatesOfALaterRelease: what this one does not understand is a done record.
+// TestDatesOfALaterRelease: a done record with fields that this release does not know is still a
+// done record.
 func TestDatesOfALaterRelease(t *testing.T) {
 	for _, text := range []string{"\x02whatever", "\x01", "\x01\xff", "x"} {
 		raw := (&op{kind: kindDone, entry: 7, key: key("k"), text: text, when: at(1)}).encode(nil)
@@ -276,14 +278,14 @@ func TestDatesOfALaterRelease(t *testing.T) {
 	}
 }
 
-// flushAll is a workload that flushes each write at once, so that segments hold dates and
-// nothing else, and are compacted. Some keys get another object, or lose theirs.
+// flushAll is a workload that flushes each write at once, so that segments hold only dates and are
+// compacted. Some keys get another object or lose theirs.
 func flushAll(rng *rand.Rand) func(*Journal, *expectation) error {
 	return func(j *Journal, x *expectation) error {
 		ctx := context.Background()
 		for n := range 40 {
 			k := "k" + strconv.Itoa(rng.IntN(8))
-			body := bodyOf(k, 6*n-len(k)+6) // small: there is little but records
+			body := bodyOf(k, 6*n-len(k)+6) // small, so that segments hold mostly records
 			s := seen("dated " + etag(body))
 			x.begin(k, seen(strconv.Itoa(6*n-len(k)+6)))
 			var err error
@@ -310,9 +312,9 @@ func flushAll(rng *rand.Rand) func(*Journal, *expectation) error {
 	}
 }
 
-// TestDatesSurviveCrashes: once a flush is done, the dates of the object are there after a
-// crash at any call, that of a compaction and of the recovery among them, and those of an
-// object that its key had before are not.
+// TestDatesSurviveCrashes: once a flush is done, the dates of the object survive a crash at any
+// call, including those of a compaction or of the recovery. The dates of the key's previous object
+// do not come back.
 func TestDatesSurviveCrashes(t *testing.T) {
 	seed, trials := testkit.Seed(t), new(atomic.Int64)
 	for n := uint64(0); trials.Load() < 1500; n++ {

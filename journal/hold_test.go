@@ -12,14 +12,15 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// pendingOn reports whether nothing has come from a channel when all goroutines of the bubble wait.
+// pendingOn reports whether a channel is still empty when all other goroutines of the bubble are
+// blocked.
 func pendingOn(c <-chan error) bool {
 	synctest.Wait()
 	return len(c) == 0
 }
 
-// TestWaitForWhatReplacedIt: a write that was replaced before it was taken to the upstream
-// is waited for until what replaced it is there: nothing less shows it.
+// TestWaitForWhatReplacedIt: a caller that waits for a write that was replaced before its flush
+// waits until the replacement is upstream, because nothing less makes the write visible.
 //
 // Scenarios: D5.
 func TestWaitForWhatReplacedIt(t *testing.T) {
@@ -32,7 +33,7 @@ func TestWaitForWhatReplacedIt(t *testing.T) {
 		synctest.Wait()
 		mustPut(t, j, "k", []byte("two"))
 		e := j.Take(key("k"))
-		mustPut(t, j, "k", []byte("three")) // while two is on its way, which fails
+		mustPut(t, j, "k", []byte("three")) // while two is being uploaded, which fails
 		j.Return(e, true)
 		if !pendingOn(waited) {
 			t.Fatal("the upstream has nothing of it")
@@ -46,8 +47,8 @@ func TestWaitForWhatReplacedIt(t *testing.T) {
 	})
 }
 
-// replacedOnItsWay has k written, and written again while the first of the two goes upstream, where
-// it is by now. It returns what somebody waits for who came before the second.
+// replacedOnItsWay writes k, writes it again during the first upload, and completes that upload. It
+// returns the number that a caller waits for who came before the second write.
 func replacedOnItsWay(t *testing.T, j *Journal) uint64 {
 	t.Helper()
 	mustPut(t, j, "k", []byte("one"))
@@ -59,20 +60,20 @@ func replacedOnItsWay(t *testing.T, j *Journal) uint64 {
 	return until
 }
 
-// TestHoldAfterATry: what was tried and may have been carried out is tried again before
-// somebody else writes: else its repetition would undo that.
+// TestHoldAfterATry: an upload that failed but may have been carried out is repeated before a
+// forwarded write goes ahead. Otherwise the repetition would undo that write.
 //
 // Scenarios: D4.
 func TestHoldAfterATry(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer j.Close()
 	until := replacedOnItsWay(t, j)
-	j.Return(j.Take(key("k")), true) // nobody knows what became of it
+	j.Return(j.Take(key("k")), true) // the outcome of the upload is unknown
 	if wait, err := j.table.waiting(key("k"), until, true); wait == nil || err != nil || j.table.held[key("k")] > 0 {
 		t.Errorf("held, %v", err)
 	}
 	if wait, err := j.table.waiting(key("k"), until, false); wait != nil || err != nil {
-		t.Errorf("who only waits need not wait for a later one: %v", err)
+		t.Errorf("a caller that only waits must not wait for a later write: %v", err)
 	}
 	if err := j.Done(t.Context(), j.Take(key("k"))); err != nil {
 		t.Fatal(err)
@@ -82,7 +83,7 @@ func TestHoldAfterATry(t *testing.T) {
 	}
 }
 
-// TestHold: while a key is held nothing of it is on its way to the upstream, or gets there.
+// TestHold: while a key is held, none of its entries is being uploaded or taken for upload.
 //
 // Scenarios: D3.
 func TestHold(t *testing.T) {
@@ -95,7 +96,7 @@ func TestHold(t *testing.T) {
 		held := make(chan error, 1)
 		go func() { held <- j.Hold(t.Context(), key("k")) }()
 		if !pendingOn(held) {
-			t.Fatal("held while it was on its way")
+			t.Fatal("held during its upload")
 		}
 		if err := j.Done(t.Context(), taken); err != nil {
 			t.Fatal(err)
@@ -108,23 +109,23 @@ func TestHold(t *testing.T) {
 		}
 		mustPut(t, j, "k", []byte("three"))
 		if j.Take(key("k")) != nil {
-			t.Error("taken though it is held")
+			t.Error("taken while held")
 		}
 		if err := j.Hold(t.Context(), key("other")); err != nil || j.Release(key("other")) {
 			t.Errorf("another key: %v", err)
 		}
 		if !j.Release(key("k")) || j.Take(key("k")) == nil {
-			t.Error("released, and not to be had")
+			t.Error("released, but cannot be taken")
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := j.Hold(ctx, key("k")); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("held though it is on its way: %v", err)
+			t.Errorf("held during its upload: %v", err)
 		}
 	})
 }
 
-// TestHoldBesideAPack: what was looked at, and what is in a pack, holds nobody up.
+// TestHoldBesideAPack: entries that were only looked at, and entries in a pack, delay no caller.
 //
 // Scenarios: D4.
 func TestHoldBesideAPack(t *testing.T) {
@@ -146,8 +147,8 @@ func TestHoldBesideAPack(t *testing.T) {
 	}
 }
 
-// TestCovers: an entry stands for those that it replaced before they were upstream, also after a
-// restart, and for none that were there.
+// TestCovers: an entry covers those that it replaced before they were upstream, also after a
+// restart, but none that were upstream already.
 func TestCovers(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, testConfig(vfs.Disk{}, dir))
@@ -174,7 +175,7 @@ func TestCovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if e := j.Last(key("k")); j.Covers(e) != e.ID || j.Covers(sent) != math.MaxUint64 {
-		t.Errorf("%d covers %d, and what is gone %d", e.ID, j.Covers(e), j.Covers(sent))
+		t.Errorf("%d covers %d, and the one that is upstream %d", e.ID, j.Covers(e), j.Covers(sent))
 	}
 	if err := j.Close(); err != nil {
 		t.Fatal(err)

@@ -108,7 +108,7 @@ func reopen(t testing.TB, j *Journal) *Journal {
 	return open(t, c)
 }
 
-// Bodies of all sizes come back, before and after a restart, whole and by ranges.
+// Bodies of all sizes read back in full and by range, before and after a restart.
 //
 // Scenarios: B5.
 func TestAcknowledgedIsThereAfterRestart(t *testing.T) {
@@ -121,7 +121,7 @@ func TestAcknowledgedIsThereAfterRestart(t *testing.T) {
 		for _, n := range sizes {
 			want := random(n, uint64(n))
 			if got := read(t, j, key(fmt.Sprint(n))); !bytes.Equal(got, want) {
-				t.Errorf("%d bytes: others came back", n)
+				t.Errorf("%d bytes: read back with other content", n)
 			}
 			for range 20 {
 				from := rand.IntN(n + 1)
@@ -148,7 +148,7 @@ func TestAcknowledgedIsThereAfterRestart(t *testing.T) {
 	j.Close()
 }
 
-// The newest change of a key is what counts; Done ends it and all before it.
+// The newest change of a key counts. Done ends it and every change before it.
 //
 // Scenarios: D5.
 func TestLaterChangesReplaceEarlierOnes(t *testing.T) {
@@ -183,7 +183,7 @@ func TestLaterChangesReplaceEarlierOnes(t *testing.T) {
 	}
 	j = reopen(t, j)
 	if j.Len() != 0 || j.Last(key("k")) != nil || j.Stats().Bytes != 0 {
-		t.Error("it came back")
+		t.Error("the entry came back")
 	}
 	j.Close()
 }
@@ -216,7 +216,7 @@ func TestDeadLettersSurvive(t *testing.T) {
 			t.Fatalf("%+v", d)
 		}
 		if j.Take(key("k")) != nil || string(read(t, j, key("k"))) != "a" {
-			t.Error("a dead letter is read and not taken")
+			t.Error("a dead letter must be readable and must not be taken")
 		}
 		if err := j.Wait(t.Context(), key("k")); !errors.Is(err, errDeadLetter) {
 			t.Errorf("%v", err)
@@ -233,7 +233,7 @@ func TestDeadLettersSurvive(t *testing.T) {
 	j.Close()
 }
 
-// An upload id outlives a crash, and the entry that it was for.
+// An upload ID survives a crash, and outlives its entry.
 //
 // Scenarios: B6.
 func TestUploadIDIsKept(t *testing.T) {
@@ -267,7 +267,7 @@ func TestUploadIDIsKept(t *testing.T) {
 	j.Close()
 }
 
-// Old segments go, however long one entry stays: it is written once more.
+// Old segments are removed however long one entry stays, because compaction rewrites it.
 //
 // Scenarios: B18.
 func TestSegmentsAreCompacted(t *testing.T) {
@@ -292,7 +292,7 @@ func TestSegmentsAreCompacted(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		if !bytes.Equal(read(t, j, key("stays")), random(3000, 7)) || !bytes.Equal(read(t, j, key("large")), random(100_000, 8)) || len(j.DeadLetters()) != 1 {
-			t.Error("what was written once more is not what it was")
+			t.Error("a rewritten entry has other content")
 		}
 		j = reopen(t, j)
 	}
@@ -303,7 +303,7 @@ func TestSegmentsAreCompacted(t *testing.T) {
 	j.Close()
 }
 
-// However much of it is live, giving up old segments comes to an end.
+// Compaction terminates even when most entries are live.
 //
 // Scenarios: B18.
 func TestManySmallLiveEntries(t *testing.T) {
@@ -324,7 +324,7 @@ func TestManySmallLiveEntries(t *testing.T) {
 	j.Close()
 }
 
-// Writers share syncs.
+// Concurrent writers share syncs.
 func TestGroupCommit(t *testing.T) {
 	fs := &crashfs.Counting{FS: vfs.Disk{}}
 	j := open(t, testConfig(fs, t.TempDir()))
@@ -361,7 +361,7 @@ func TestSecondGatewayRefusesToStart(t *testing.T) {
 	open(t, c).Close()
 }
 
-// What a crash left half written goes with the next start.
+// The next start removes files that a crash left unfinished.
 //
 // Scenarios: B1.
 func TestOrphansOfTheSpoolAreRemoved(t *testing.T) {
@@ -372,8 +372,8 @@ func TestOrphansOfTheSpoolAreRemoved(t *testing.T) {
 	if _, err := d.Write(random(10_000, 2)); err != nil {
 		t.Fatal(err)
 	}
-	j.Close()         // as if it were a crash: d is not ended
-	defer d.Discard() // the file is closed
+	j.Close()         // as a crash would: d is never finished
+	defer d.Discard() // closes the file
 	if err := os.WriteFile(filepath.Join(c.Dir, spoolDir, "77.body"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func TestOrphansOfTheSpoolAreRemoved(t *testing.T) {
 	}
 	mustPut(t, j, "l", random(10_000, 3))
 	if !bytes.Equal(read(t, j, key("k")), random(10_000, 1)) {
-		t.Error("a new body took an old one's place")
+		t.Error("a new body replaced an old one")
 	}
 	j.Close()
 }

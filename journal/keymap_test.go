@@ -10,7 +10,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// A keyMap holds what a plain map holds, and frozen copies stay as they were.
+// A keyMap behaves like a plain map, and its frozen copies never change.
 func TestKeyMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var m keyMap[int]

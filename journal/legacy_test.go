@@ -11,12 +11,12 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// legacy rewrites the segments of a closed journal as a gateway wrote them that knew neither
-// nonces of runs nor checksums of the tables of bodies, and takes the side file away.
+// legacy rewrites the segments of a closed journal in the format of a gateway that had neither
+// epoch nonces nor checksums for the tables of bodies. It also removes the side file.
 func legacy(t *testing.T, tr tree, side string) {
 	t.Helper()
 	delete(tr, side+"/"+sideFile)
-	offsets := map[uint64]map[int64]int64{} // of records, by segment: where they were, and are
+	offsets := map[uint64]map[int64]int64{} // of records, by segment: old to new offset
 	for _, name := range sortedNames(tr) {
 		if !strings.HasPrefix(name, side+"/") || !strings.HasSuffix(name, ".seg") {
 			continue
@@ -50,8 +50,9 @@ func legacy(t *testing.T, tr tree, side string) {
 	}
 }
 
-// TestSecondDirectory_OfAnOlderGateway: directories without nonces, checksums of tables and side
-// files are taken over: both, one that is damaged, one alone, and one to which a second comes.
+// TestSecondDirectory_OfAnOlderGateway: directories without nonces, table checksums and side files
+// are accepted: both together, one of them damaged, one alone, and one that gets a second
+// directory.
 func TestSecondDirectory_OfAnOlderGateway(t *testing.T) {
 	base, want := mirroredSample(t, 7, 2)
 	legacy(t, base, "0")
@@ -74,7 +75,7 @@ func TestSecondDirectory_OfAnOlderGateway(t *testing.T) {
 				damage(damaged)
 				if err := survives(t, damaged, want); err != nil {
 					if what == "missing" && side == 0 && strings.HasSuffix(name, lastSegment(base)) && strings.Contains(err.Error(), "behind") {
-						continue // nothing tells it from a directory that was away: it is refused, and nothing is lost
+						continue // it cannot be told from a directory that was missing for a while: it is refused, and nothing is lost
 					}
 					t.Errorf("%s, %s: %v", name, what, err)
 				}
@@ -101,7 +102,7 @@ func lastSegment(tr tree) (last string) {
 	return last
 }
 
-// TestOlderGatewayAlone: one directory of an older gateway is read, without a side file.
+// TestOlderGatewayAlone: a single directory of an older gateway is read without a side file.
 func TestOlderGatewayAlone(t *testing.T) {
 	base, want := mirroredSample(t, 8, 1)
 	legacy(t, base, "0")

@@ -12,11 +12,11 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// gate is a file system whose syncs wait while it is closed.
+// gate is a file system whose syncs block while it is closed.
 type gate struct {
 	vfs.FS
 	closed sync.RWMutex
-	stuck  chan struct{} // gets one for each sync that begins
+	stuck  chan struct{} // receives one value for each sync that begins
 }
 
 type gateFile struct {
@@ -39,9 +39,9 @@ func (f gateFile) Sync() error {
 	return f.File.Sync()
 }
 
-// TestLookupsTakeNoLock: what a GET asks of a journal with pending entries needs none of the locks
-// of a commit, and no sync. A commit is stuck in its sync, and the test holds the locks itself: a
-// look-up that took one of them would never return.
+// TestLookupsTakeNoLock: looking up an entry for a GET, with entries pending, needs no sync and
+// none of the locks that a commit takes. The test keeps a commit stuck in its sync and holds the
+// locks itself, so a look-up that took one of them would never return.
 func TestLookupsTakeNoLock(t *testing.T) {
 	g := &gate{FS: crashfs.New(), stuck: make(chan struct{}, 100)}
 	j := open(t, testConfig(g, "/j"))
@@ -80,11 +80,11 @@ func TestLookupsTakeNoLock(t *testing.T) {
 	}
 }
 
-// lookUp does what the gateway does to answer GETs and listings.
+// lookUp does the look-ups that the gateway does to answer GETs and listings.
 func lookUp(t *testing.T, j *Journal) {
 	t.Helper()
 	if j.Idle() || j.Last(key("none")) != nil || !j.Translates("bucket") || j.Translates("other") {
-		t.Error("it is not as it was written")
+		t.Error("the body differs from what was written")
 	}
 	if tr, ok := j.Translation(key("flushed")); !ok || tr.Upstream != `"other"` {
 		t.Errorf("%+v", tr)

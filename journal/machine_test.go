@@ -15,7 +15,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/crashfs"
 )
 
-// register is what a journal knows of a key, by the model.
+// register is what the model knows of a key.
 type register struct {
 	newest *Entry // nil: nothing is pending
 	body   []byte // of it
@@ -24,10 +24,10 @@ type register struct {
 	held   int
 }
 
-// idle reports whether nobody has it to do anything.
+// idle reports whether the key has nothing left to do.
 func (r *register) idle() bool { return r.newest == nil && r.leased == nil }
 
-// machine drives a journal and a model of it.
+// machine runs operations on a journal and on a model of it.
 type machine struct {
 	disk *crashfs.FS
 	j    *Journal
@@ -57,7 +57,7 @@ func must(t *rapid.T, err error) {
 	}
 }
 
-// wrote says that a key has a new entry.
+// wrote records in the model that a key has a new entry.
 func (m *machine) wrote(t *rapid.T, k akigw.Key, r *register, body []byte) {
 	last := m.j.Last(k)
 	if last == nil || r.newest != nil && last.ID <= r.newest.ID {
@@ -84,7 +84,7 @@ func (m *machine) Delete(t *rapid.T) {
 	m.wrote(t, k, r, nil)
 }
 
-// Take leases what has to go upstream.
+// Take leases an entry that has to be flushed.
 func (m *machine) Take(t *rapid.T) {
 	k, r := m.pick(t)
 	want := r.newest
@@ -110,7 +110,7 @@ func (m *machine) Return(t *rapid.T) {
 	r.leased = nil
 }
 
-// Done ends what was leased.
+// Done completes the leased entry.
 func (m *machine) Done(t *rapid.T) {
 	_, r := m.pick(t)
 	if r.leased == nil {
@@ -123,7 +123,7 @@ func (m *machine) Done(t *rapid.T) {
 	r.leased = nil
 }
 
-// Bury makes what was leased a dead letter.
+// Bury makes the leased entry a dead letter.
 func (m *machine) Bury(t *rapid.T) {
 	_, r := m.pick(t)
 	if r.leased == nil || r.leased != r.newest {
@@ -134,17 +134,17 @@ func (m *machine) Bury(t *rapid.T) {
 	r.leased, r.dead = nil, true
 }
 
-// Revive has a dead letter tried again.
+// Revive schedules a dead letter for another try.
 func (m *machine) Revive(t *rapid.T) {
 	_, r := m.pick(t)
 	if !r.dead {
-		t.Skip("it is no dead letter")
+		t.Skip("the key has no dead letter")
 	}
 	must(t, m.j.Revive(context.Background(), r.newest))
 	r.dead = false
 }
 
-// Hold keeps a key that has nothing pending, so that it does not wait.
+// Hold holds a key that has nothing pending, so that the call does not wait.
 func (m *machine) Hold(t *rapid.T) {
 	k, r := m.pick(t)
 	if !r.idle() {
@@ -158,11 +158,11 @@ func (m *machine) Hold(t *rapid.T) {
 func (m *machine) Release(t *rapid.T) {
 	k, r := m.pick(t)
 	if r.held == 0 {
-		t.Skip("it is not held")
+		t.Skip("the key is not held")
 	}
 	r.held--
 	if can := m.j.Release(k); can != (r.held == 0 && r.newest != nil && !r.dead) {
-		t.Fatalf("%s: can go now: %t, with %+v", k, can, r)
+		t.Fatalf("%s: may go now: %t, with %+v", k, can, r)
 	}
 }
 
@@ -173,7 +173,7 @@ func (m *machine) Restart(t *rapid.T) {
 	m.again(t)
 }
 
-// Crash loses what was not synced.
+// Crash loses everything that was not synced.
 func (m *machine) Crash(t *rapid.T) {
 	after := m.disk.Crash(crashfs.Loss{})
 	must(t, m.j.Close())
@@ -182,7 +182,7 @@ func (m *machine) Crash(t *rapid.T) {
 	m.again(t)
 }
 
-// again finds the entries that were there.
+// again matches the model with the entries that recovery found.
 func (m *machine) again(t *rapid.T) {
 	for n := range m.keys {
 		r := &m.keys[n]
@@ -197,7 +197,7 @@ func (m *machine) again(t *rapid.T) {
 	}
 }
 
-// Check compares what the journal says with the model.
+// Check compares the journal with the model.
 func (m *machine) Check(t *rapid.T) {
 	must(t, m.j.Accepting())
 	var want, found []string
@@ -239,8 +239,8 @@ func (m *machine) Check(t *rapid.T) {
 	}
 }
 
-// TestStateMachine compares random sequences of operations on a journal with a model, and makes
-// what fails short. -rapid.checks=N takes more of them, -rapid.seed replays one.
+// TestStateMachine compares random sequences of operations on a journal with a model and shrinks
+// failures. -rapid.checks=N runs more sequences; -rapid.seed replays one.
 func TestStateMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &machine{disk: crashfs.New()}

@@ -25,7 +25,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// repairRun crashes starts that repair or rebuild a directory, and the starts after the crash.
+// repairRun crashes starts that repair or rebuild a directory, and the starts after those crashes.
 type repairRun struct {
 	seed   uint64
 	dice   *rand.Rand
@@ -33,8 +33,8 @@ type repairRun struct {
 	trials int
 }
 
-// start opens both directories, after crashes of this start if depth is not 0, and sees that all
-// is there.
+// start opens both directories and checks that everything is there. If depth is not 0, it also
+// crashes this start at each call.
 func (r *repairRun) start(disk *crashfs.FS, depth int) (err error) {
 	r.trials++
 	fs := crashfs.NewSteps(disk)
@@ -58,8 +58,8 @@ func (r *repairRun) start(disk *crashfs.FS, depth int) (err error) {
 	return errors.Join(wrong, j.Close(), err)
 }
 
-// alone sees that the second directory, which has been started with the first after a crash, can
-// take its place.
+// alone checks that the second directory, after a crash and a start together with the first, can
+// replace the first.
 func (r *repairRun) alone(disk *crashfs.FS) error {
 	j, err := Open(smallConfig(disk, "/k"))
 	if err != nil {
@@ -68,8 +68,8 @@ func (r *repairRun) alone(disk *crashfs.FS) error {
 	return errors.Join(complete(j, r.want), j.Close())
 }
 
-// TestT3_SecondDirectory_CrashInRepair: a crash at any call of a start that repairs either
-// directory from the other, or rebuilds the second, and a crash of the start after that one, loses
+// TestT3_SecondDirectory_CrashInRepair: a start repairs either directory from the other, or
+// rebuilds the second. A crash at any of its calls, followed by a crash of the next start, loses
 // nothing.
 func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 	p := testkit.Prove(t, "T3-mirror")
@@ -87,20 +87,20 @@ func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 					delete(damaged, name)
 				}
 			}
-		case 1: // one that was away
+		case 1: // one that was missing for a while
 			damaged, want = stale.clone(), later
-		case 2: // each body is damaged on both sides, in other blocks
+		case 2: // each body is damaged on both sides, in different blocks
 			for _, name := range base.precious(0, false) {
 				if raw := damaged[name]; strings.HasSuffix(name, ".body") && len(raw) > spool.Block+100 {
 					raw[rng.IntN(spool.Block)] ^= 1
 					damaged["1"+name[1:]] = damaged["1"+name[1:]][:spool.Block+rng.IntN(100)]
 				}
 			}
-		case 3: // two segments are in each other's place, and the other copy of one is damaged
+		case 3: // two segments are swapped, and the other copy of one is damaged
 			names := base.precious(0, false)
 			names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, ".seg") })
 			if len(names) < 2 {
-				break // all that was written fits into one segment
+				break // everything fits into one segment
 			}
 			i := rng.IntN(len(names) - 1)
 			one, other := names[i], names[i+1]
@@ -128,14 +128,14 @@ func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
 	p.Figure("crash clones in the middle of a repair", trials)
 }
 
-// paths are the directories of a test.
+// paths returns the directories of a test.
 func twoDirs(t *testing.T) (dir, second string) {
 	t.Helper()
 	return filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 }
 
-// TestSecondDirectory_TwoProcesses: a second process started by mistake changes nothing in a
-// live journal, whichever of its directories comes first.
+// TestSecondDirectory_TwoProcesses: a second process started by mistake changes nothing in an open
+// journal, whichever of its directories it names first.
 //
 // Scenarios: B24.
 func TestSecondDirectory_TwoProcesses(t *testing.T) {
@@ -148,7 +148,7 @@ func TestSecondDirectory_TwoProcesses(t *testing.T) {
 		defer j.Close()
 		mustPut(t, j, "small", []byte("small"))
 		mustPut(t, j, "large", random(100_000, 1))
-		synctest.Wait() // for the mark behind the last record, which no write waits for
+		synctest.Wait() // until the mark after the last record is written, which no write waits for
 		before := readTree(t, dir, second)
 		empty := filepath.Join(t.TempDir(), "c")
 		for name, dirs := range map[string][2]string{
@@ -187,7 +187,7 @@ func sameTree(a, b tree) bool {
 	return true
 }
 
-// TestSecondDirectory_Exchanged: either one may come first.
+// TestSecondDirectory_Exchanged: the two directories may be given in either order.
 func TestSecondDirectory_Exchanged(t *testing.T) {
 	dir, second := twoDirs(t)
 	for i := range 4 {
@@ -208,7 +208,7 @@ func TestSecondDirectory_Exchanged(t *testing.T) {
 	}
 }
 
-// done takes what a key has for flushed.
+// done completes the flush of a key.
 func done(t *testing.T, j *Journal, name string) {
 	t.Helper()
 	if err := j.Done(t.Context(), j.Last(key(name))); err != nil {
@@ -216,7 +216,7 @@ func done(t *testing.T, j *Journal, name string) {
 	}
 }
 
-// restart opens two directories, or one, does something, and closes.
+// restart opens one or two directories, does something, and closes them.
 func restart(t *testing.T, dir, second string, do func(j *Journal)) {
 	t.Helper()
 	j, err := openMirrored(t, dir, second)
@@ -229,7 +229,7 @@ func restart(t *testing.T, dir, second string, do func(j *Journal)) {
 	}
 }
 
-// many fills segments, so that old ones are removed.
+// many fills segments so that old ones are removed.
 func many(t *testing.T, j *Journal) {
 	t.Helper()
 	for n := range 300 {
@@ -238,10 +238,10 @@ func many(t *testing.T, j *Journal) {
 	done(t, j, "churn")
 }
 
-// TestSecondDirectory_OldSide: a directory that was away lends nothing but bytes of what is live:
-// as the second it is rebuilt, and what has been flushed meanwhile does not come back, nor is
-// another body of the same number and length taken for the one that is wanted; as the first it
-// is refused.
+// TestSecondDirectory_OldSide: from a directory that is out of date, only the bytes of live entries
+// are used. As the second directory it is rebuilt: what has been flushed meanwhile does not come
+// back, and another body with the same number and length is not mistaken for the wanted one. As the
+// first directory it is refused.
 func TestSecondDirectory_OldSide(t *testing.T) {
 	for name, replace := range map[string]func(t *testing.T, from, to string){
 		"detached": func(*testing.T, string, string) {},
@@ -261,7 +261,7 @@ func TestSecondDirectory_OldSide(t *testing.T) {
 			if err := os.CopyFS(backup, os.DirFS(second)); err != nil {
 				t.Fatal(err)
 			}
-			left := "" // the second disk is away
+			left := "" // the second disk is missing
 			if name == "restored" {
 				left = second // it comes back from a backup
 			}
@@ -269,7 +269,7 @@ func TestSecondDirectory_OldSide(t *testing.T) {
 				done(t, j, "flushed")
 				many(t, j)
 			})
-			restart(t, dir, left, func(j *Journal) { mustPut(t, j, "new", random(5000, 3)) }) // its body gets a number that was free
+			restart(t, dir, left, func(j *Journal) { mustPut(t, j, "new", random(5000, 3)) }) // its body reuses a number that was free
 			replace(t, backup, second)
 			if j, err := openMirrored(t, second, dir); err == nil || !strings.Contains(err.Error(), "behind") {
 				if err == nil {
@@ -280,10 +280,10 @@ func TestSecondDirectory_OldSide(t *testing.T) {
 			check := func(j *Journal) {
 				t.Helper()
 				if j.Last(key("flushed")) != nil || j.Last(key("churn")) != nil || j.Accepting() != nil {
-					t.Errorf("came back: %+v, %+v, %v", j.Last(key("flushed")), j.Last(key("churn")), j.Accepting())
+					t.Errorf("flushed entries came back: %+v, %+v, %v", j.Last(key("flushed")), j.Last(key("churn")), j.Accepting())
 				}
 				if !bytes.Equal(read(t, j, key("stays")), random(5000, 2)) || !bytes.Equal(read(t, j, key("new")), random(5000, 3)) {
-					t.Error("other bytes")
+					t.Error("a body has other content")
 				}
 			}
 			restart(t, dir, second, check)
@@ -293,8 +293,8 @@ func TestSecondDirectory_OldSide(t *testing.T) {
 	}
 }
 
-// TestSecondDirectory_WrittenApart: two directories that each have acknowledged something that
-// the other has not are not made one.
+// TestSecondDirectory_WrittenApart: two directories that each acknowledged something the other does
+// not have are refused rather than merged.
 func TestSecondDirectory_WrittenApart(t *testing.T) {
 	dir, second := twoDirs(t)
 	restart(t, dir, second, func(j *Journal) { mustPut(t, j, "both", nil) })
@@ -308,11 +308,11 @@ func TestSecondDirectory_WrittenApart(t *testing.T) {
 		}
 	}
 	if !sameTree(before, readTree(t, dir, second)) {
-		t.Error("they were changed")
+		t.Error("the directories were changed")
 	}
 }
 
-// TestSecondDirectory_Unfinished: a copy that was not finished is not taken for a journal.
+// TestSecondDirectory_Unfinished: an unfinished copy is not accepted as a journal.
 func TestSecondDirectory_Unfinished(t *testing.T) {
 	dir, second := twoDirs(t)
 	restart(t, dir, "", func(j *Journal) { mustPut(t, j, "k", random(100_000, 1)) })
@@ -334,16 +334,16 @@ func TestSecondDirectory_Unfinished(t *testing.T) {
 	}
 	want := func(j *Journal) {
 		if !bytes.Equal(read(t, j, key("k")), random(100_000, 1)) {
-			t.Error("other bytes")
+			t.Error("the body has other content")
 		}
 	}
 	restart(t, dir, second, want)
 	restart(t, second, "", want)
 }
 
-// TestSecondDirectory_ReadsFallBack: damage that comes while the journal is open is not seen by
-// readers, and is repaired behind them: of bodies, of small ones in segments, and of files that
-// disappear.
+// TestSecondDirectory_ReadsFallBack: readers do not notice damage that happens while the journal is
+// open. It is repaired in the background: in body files, in small bodies in segments, and when
+// files disappear.
 //
 // Scenarios: C9.
 func TestSecondDirectory_ReadsFallBack(t *testing.T) {
@@ -411,8 +411,8 @@ func TestSecondDirectory_ReadsFallBack(t *testing.T) {
 }
 
 // TestSecondDirectory_OldCopyOfTheSameRun: a copy of a directory that was made while the journal
-// was open, and put back, brings nothing back that has been flushed and compacted away since,
-// whether the side files say where segments begin to count or are lost.
+// was open, and put back later, brings nothing back that has since been flushed and compacted. This
+// holds whether or not the side files, which say from where segments count, are lost.
 func TestSecondDirectory_OldCopyOfTheSameRun(t *testing.T) {
 	for _, sideFiles := range []bool{true, false} {
 		for side := range 2 {
@@ -458,8 +458,8 @@ func TestSecondDirectory_OldCopyOfTheSameRun(t *testing.T) {
 	}
 }
 
-// TestSecondDirectory_UnfinishedAndFirstLost: the first disk is lost while the second is a copy
-// that is not complete: what was copied is not deleted.
+// TestSecondDirectory_UnfinishedAndFirstLost: the first disk is lost while the second is an
+// incomplete copy. What was copied is not deleted.
 func TestSecondDirectory_UnfinishedAndFirstLost(t *testing.T) {
 	dir, second := twoDirs(t)
 	restart(t, dir, second, func(j *Journal) { mustPut(t, j, "k", random(1000, 1)) })
@@ -475,8 +475,8 @@ func TestSecondDirectory_UnfinishedAndFirstLost(t *testing.T) {
 	restart(t, second, "", func(j *Journal) { read(t, j, key("k")) })
 }
 
-// TestSecondDirectory_ReadersWhileItRepairs: readers, writers, flushes and the removal of segments
-// go on while one directory is damaged again and again and repaired.
+// TestSecondDirectory_ReadersWhileItRepairs: reads, writes, flushes and the removal of segments
+// continue while one directory is repeatedly damaged and repaired.
 func TestSecondDirectory_ReadersWhileItRepairs(t *testing.T) {
 	dir, second := twoDirs(t)
 	j, err := openMirrored(t, dir, second)
@@ -550,8 +550,8 @@ func harm(t *testing.T, dir string, n int) {
 	}
 }
 
-// TestSecondDirectory_BodyDamagedOnBothSides: a body is put together from what is intact of its
-// blocks, and of their checksums, in each directory.
+// TestSecondDirectory_BodyDamagedOnBothSides: a body is assembled from the intact blocks and
+// checksums of both directories.
 func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
 	dir, second := twoDirs(t)
 	j, err := openMirrored(t, dir, second)
@@ -576,7 +576,7 @@ func TestSecondDirectory_BodyDamagedOnBothSides(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(read(t, j, key("k")), body) {
-		t.Error("other bytes")
+		t.Error("the body has other content")
 	}
 	if s := j.Stats(); s.Repaired != 2 || s.Lost != 0 {
 		t.Errorf("%+v", s)
@@ -596,8 +596,8 @@ func sameFile(t *testing.T, a, b string) bool {
 	return bytes.Equal(x, y)
 }
 
-// TestBodiesExchanged: a body of the same length in another one's place is not taken for it:
-// with a second directory it is repaired, without one it is refused.
+// TestBodiesExchanged: a body in the place of another one of the same length is not mistaken for
+// it. With a second directory it is repaired; without one it is refused.
 //
 // Scenarios: C9.
 func TestBodiesExchanged(t *testing.T) {
@@ -625,14 +625,14 @@ func TestBodiesExchanged(t *testing.T) {
 		}
 		b.Close()
 		if !bytes.Equal(read(t, j, key("k1")), random(70_000, 1)) || !bytes.Equal(read(t, j, key("k2")), random(70_000, 2)) {
-			t.Error("other bytes")
+			t.Error("a body has other content")
 		}
 	}
 }
 
-// TestSecondDirectory_KilledInRepair: a process that ends at any call of a start, while two
-// segments of one directory are in each other's place and one of them is damaged in the other
-// directory, leaves everything to the next start.
+// TestSecondDirectory_KilledInRepair: two segments of one directory are swapped, and one of them is
+// damaged in the other directory. A process killed at any call of a start leaves everything to the
+// next start.
 func TestSecondDirectory_KilledInRepair(t *testing.T) {
 	base, want := mirroredSample(t, 11, 3)
 	var names []string
@@ -648,7 +648,7 @@ func TestSecondDirectory_KilledInRepair(t *testing.T) {
 	for _, hit := range []string{one, other} {
 		damaged := base.clone()
 		damaged[one], damaged[other] = damaged[other], damaged[one]
-		u := units(base, hit)[1] // the record behind the head
+		u := units(base, hit)[1] // the record after the head
 		damaged["1"+hit[1:]][u.from+frameHead] ^= 1
 		for n, whole := 1, false; !whole; n++ {
 			disk := crashfs.New()
@@ -662,7 +662,7 @@ func TestSecondDirectory_KilledInRepair(t *testing.T) {
 			})
 			j, err := openTwin(fs)
 			if whole = err == nil; whole {
-				_ = j.Close() // it fails like everything else
+				_ = j.Close() // it fails like every other call
 			}
 			fs.Before(nil)
 			if err := survives(t, dump(t, disk), want); err != nil {
@@ -672,7 +672,7 @@ func TestSecondDirectory_KilledInRepair(t *testing.T) {
 	}
 }
 
-// dump is the tree of a file system in memory.
+// dump returns the tree of a file system in memory.
 func dump(t *testing.T, m *crashfs.FS) tree {
 	t.Helper()
 	all := tree{}
@@ -680,7 +680,7 @@ func dump(t *testing.T, m *crashfs.FS) tree {
 		for _, sub := range []string{"", segmentDir, spoolDir, quarantineDir} {
 			names, err := m.List(filepath.Join(dir, sub))
 			if err != nil {
-				continue // it was not made yet
+				continue // not created yet
 			}
 			for _, name := range names {
 				if raw, err := vfs.ReadFile(m, filepath.Join(dir, sub, name)); err == nil && name != lockFile && !slices.Contains([]string{segmentDir, spoolDir, quarantineDir}, name) {

@@ -21,7 +21,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// tree is the content of a journal's directories: by "0/segments/..." and "1/...".
+// tree is the content of a journal's directories, with names such as "0/segments/..." and "1/...".
 type tree map[string][]byte
 
 func readTree(t *testing.T, dirs ...string) tree {
@@ -55,7 +55,7 @@ func (tr tree) load(t testing.TB, m *crashfs.FS) {
 	}
 	for name, raw := range tr {
 		path := filepath.Join(map[byte]string{'0': "/j", '1': "/k"}[name[0]], name[2:])
-		if err := writeDraft(m, path, raw); err != nil { // under its own name, which may be that of a draft
+		if err := writeDraft(m, path, raw); err != nil { // writes the name itself, which may be that of a draft
 			t.Fatal(err)
 		}
 	}
@@ -66,8 +66,8 @@ func (tr tree) load(t testing.TB, m *crashfs.FS) {
 	}
 }
 
-// precious are the files of one side that damage is done to: segments and bodies, and what else
-// a start reads.
+// precious returns the files of one side that are damaged in turn: segments and bodies, and with
+// all also the other files that a start reads.
 func (tr tree) precious(side int, all bool) (names []string) {
 	for name := range tr {
 		if !strings.HasPrefix(name, strconv.Itoa(side)+"/") {
@@ -82,20 +82,20 @@ func (tr tree) precious(side int, all bool) (names []string) {
 	return names
 }
 
-// mirroredSample is a journal with two directories that was closed, and what it holds.
+// mirroredSample is a closed journal with two directories, and what it holds.
 func mirroredSample(t *testing.T, seed uint64, rounds int) (tree, allowed) {
 	t.Helper()
 	return sampleOf(t, seed, rounds, 0)
 }
 
-// staleSample is mirroredSample, after which the first directory was used alone.
+// staleSample is mirroredSample, after which only the first directory was used.
 func staleSample(t *testing.T, seed uint64) (tree, allowed) {
 	t.Helper()
 	return sampleOf(t, seed, 1, 2)
 }
 
-// sampleOf is a journal that was used so many rounds with two directories, and then with the first
-// one alone.
+// sampleOf is a journal that was used for some rounds with both directories, and then for some with
+// only the first.
 func sampleOf(t *testing.T, seed uint64, together, alone int) (tree, allowed) {
 	t.Helper()
 	dir, second := twoDirs(t)
@@ -124,7 +124,7 @@ func sampleOf(t *testing.T, seed uint64, together, alone int) (tree, allowed) {
 	return readTree(t, dir, second), x.around(func() {})
 }
 
-// flushDated writes a key and takes it to the upstream, which gives it another date.
+// flushDated writes a key and flushes it; the upstream gives it another date.
 func flushDated(j *Journal, x *expectation, name string) error {
 	if err := put1(j, name); err != nil {
 		return err
@@ -135,7 +135,7 @@ func flushDated(j *Journal, x *expectation, name string) error {
 	return j.Flushed(context.Background(), e, Stored{Modified: time.Unix(e.Size+1, 0)})
 }
 
-// smallConfig is a journal with all kinds of records in short segments, and a reserve.
+// smallConfig configures a journal with all kinds of records in short segments, and a reserve.
 func smallConfig(fs vfs.FS, dir string) Config {
 	c := testConfig(fs, dir)
 	c.InlineBytes, c.SegmentBytes, c.ReserveBytes, c.MaxDates = 512, 2<<10, 4<<10, 1000
@@ -149,7 +149,7 @@ func openTwin(m vfs.FS) (*Journal, error) {
 	return Open(c)
 }
 
-// complete reports what is not as it was acknowledged.
+// complete reports keys that are not as they were acknowledged.
 func complete(j *Journal, want allowed) error {
 	if err := j.Accepting(); err != nil {
 		return err
@@ -166,8 +166,8 @@ func complete(j *Journal, want allowed) error {
 	return nil
 }
 
-// survives opens the damaged directories, and sees that all is there: by both directories, and,
-// after a scrub, by either one alone, since each has been repaired.
+// survives opens the damaged directories and checks that everything is there: first with both
+// directories and then, after a scrub, with either one alone, since each has been repaired.
 func survives(t testing.TB, damaged tree, want allowed) error {
 	t.Helper()
 	disk := crashfs.New()
@@ -193,8 +193,8 @@ func survives(t testing.TB, damaged tree, want allowed) error {
 	return nil
 }
 
-// TestT10_SecondDirectory_EveryByte: whichever byte of either directory is wrong, everything that was
-// acknowledged is there, and both directories are whole again.
+// TestT10_SecondDirectory_EveryByte: whichever byte of either directory is wrong, everything
+// acknowledged is there, and both directories are repaired.
 func TestT10_SecondDirectory_EveryByte(t *testing.T) {
 	p := testkit.Prove(t, "T10-mirror-bytes")
 	base, want := mirroredSample(t, 5, 1)
@@ -214,8 +214,8 @@ func TestT10_SecondDirectory_EveryByte(t *testing.T) {
 	p.Figure("bytes", flips)
 }
 
-// TestT10_SecondDirectory_Files: files that are missing, cut short, emptied, too long, or in each
-// other's place in one directory are taken from the other.
+// TestT10_SecondDirectory_Files: files of one directory that are missing, cut short, emptied, too
+// long or swapped are restored from the other.
 func TestT10_SecondDirectory_Files(t *testing.T) {
 	base, want := mirroredSample(t, 6, 2)
 	damages := map[string]func(tr tree, name string){
@@ -268,13 +268,13 @@ func TestT10_SecondDirectory_Files(t *testing.T) {
 	})
 }
 
-// blot is a stretch of one file that is damaged.
+// blot is a damaged stretch of one file.
 type blot struct {
 	name     string
 	from, to int
 }
 
-// hurt damages a stretch, cuts a file, or takes it away, and says which bytes are gone.
+// hurt damages a stretch, cuts a file or removes it, and returns which bytes are lost.
 func hurt(rng *rand.Rand, tr tree, name string) blot {
 	raw := tr[name]
 	if len(raw) == 0 {
@@ -298,8 +298,8 @@ func hurt(rng *rand.Rand, tr tree, name string) blot {
 	}
 }
 
-// units are the stretches of a file that are whole or not: the records of a segment; a body's
-// blocks with the checksum of each, and its foot.
+// units returns the stretches of a file that are either intact or not: the records of a segment; a
+// body's blocks, each with its checksum, and its foot.
 func units(base tree, name string) (all []blot) {
 	raw := base[name]
 	if strings.HasSuffix(name, ".seg") {
@@ -313,7 +313,7 @@ func units(base tree, name string) (all []blot) {
 	return []blot{{name, 0, len(raw)}}
 }
 
-// intactSomewhere reports whether each unit is whole on one side at least.
+// intactSomewhere reports whether each unit is intact on at least one side.
 func intactSomewhere(base tree, blots [2][]blot) bool {
 	for _, name := range base.precious(0, true) {
 		for _, u := range units(base, name) {
@@ -331,9 +331,9 @@ func intactSomewhere(base tree, blots [2][]blot) bool {
 	return true
 }
 
-// TestT10_SecondDirectory_Damage: random damage on one side or on both loses nothing while each record
-// and each body is intact on one of them; where none is, the journal says so, and what it
-// returns is never wrong.
+// TestT10_SecondDirectory_Damage: random damage on one side or both loses nothing as long as each
+// record and each body is intact on one of them. Where neither copy is intact, the journal reports
+// it, and never returns wrong bytes.
 func TestT10_SecondDirectory_Damage(t *testing.T) {
 	p := testkit.Prove(t, "T10-mirror")
 	base, want := mirroredSample(t, p.Seed, 3)
@@ -366,7 +366,7 @@ func TestT10_SecondDirectory_Damage(t *testing.T) {
 			refused++
 			for k, states := range want {
 				if found, err := observe(j, k); err == nil && found != states[0] && j.Accepting() == nil {
-					t.Errorf("seed %d/%d, %v: key %s is %q and should be %q, and nobody was told", p.Seed, n, blots, k, found, states[0])
+					t.Errorf("seed %d/%d, %v: key %s is %q and should be %q, and no error was reported", p.Seed, n, blots, k, found, states[0])
 				}
 			}
 		}
@@ -383,8 +383,8 @@ func TestT10_SecondDirectory_Damage(t *testing.T) {
 	}
 }
 
-// TestLastSegmentLost: the newest segment is missed by what the close wrote down, when it
-// is gone from the only directory or from both.
+// TestLastSegmentLost: the newest segment is removed from the only directory or from both. The
+// journal notices, because the file written at its close names that segment.
 func TestLastSegmentLost(t *testing.T) {
 	for _, second := range []bool{false, true} {
 		for _, keep := range []int{1, 0} { // segments that are left
@@ -395,7 +395,7 @@ func TestLastSegmentLost(t *testing.T) {
 					c.SecondDir = filepath.Join(t.TempDir(), "b")
 					dirs = append(dirs, c.SecondDir)
 				}
-				for _, k := range []string{"older", "newer"} { // a segment for each run
+				for _, k := range []string{"older", "newer"} { // one segment for each epoch
 					j := open(t, c)
 					mustPut(t, j, k, []byte(k))
 					if err := j.Close(); err != nil {
@@ -415,11 +415,11 @@ func TestLastSegmentLost(t *testing.T) {
 				}
 				j, err := Open(c)
 				if err != nil {
-					return // it is told at once
+					return // Open reports it at once
 				}
 				defer j.Close()
 				if j.Accepting() == nil {
-					t.Errorf("nobody was told: %+v", j.Stats())
+					t.Errorf("no error was reported: %+v", j.Stats())
 				}
 			})
 		}

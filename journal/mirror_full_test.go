@@ -18,12 +18,12 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// unwritable is a file system where all that changes something in a directory, or in any, fails.
-// syncs says whether they do as well.
+// unwritable is a file system on which every call that changes something below a directory fails,
+// or below any directory. syncs says whether syncs fail too.
 func unwritable(fs vfs.FS, under string, failure error, syncs bool) vfs.FS {
 	return vfs.Watched(fs, func(op akigw.DiskOp, name string, size int) (int, error) {
 		switch op {
-		case akigw.DiskOpen, akigw.DiskRead, akigw.DiskList, akigw.DiskMkdir: // the directories are there
+		case akigw.DiskOpen, akigw.DiskRead, akigw.DiskList, akigw.DiskMkdir: // the directories exist already
 			return size, nil
 		case akigw.DiskSync, akigw.DiskSyncDir:
 			if !syncs {
@@ -37,7 +37,7 @@ func unwritable(fs vfs.FS, under string, failure error, syncs bool) vfs.FS {
 	})
 }
 
-// legible reports what cannot be read as it was acknowledged.
+// legible reports keys that do not read as they were acknowledged.
 func legible(j *Journal, want allowed) error {
 	for k, states := range want {
 		found, err := observe(j, k)
@@ -51,8 +51,8 @@ func legible(j *Journal, want allowed) error {
 	return nil
 }
 
-// limitedTwin is the configuration of a journal in two directories, /j and /k, and its disk, which has
-// room for a mebibyte below a path, and any elsewhere.
+// limitedTwin returns the configuration of a journal in two directories, /j and /k, and its disk.
+// The disk has 1 MiB of room below the given path and no limit elsewhere.
 func limitedTwin(under string) (*crashfs.Limited, Config) {
 	disk := crashfs.NewLimited(crashfs.New(), under, 1<<20)
 	c := reserving(disk, "/j")
@@ -60,9 +60,10 @@ func limitedTwin(under string) (*crashfs.Limited, Config) {
 	return disk, c
 }
 
-// TestSecondDirectory_NoRoomForRepair: a start with damage in both directories, while one disk or
-// both take nothing, has all that is intact in either. It acknowledges nothing, and changes nothing
-// that the next start needs, which finds room and repairs both.
+// TestSecondDirectory_NoRoomForRepair: a start with damage in both directories while one disk or
+// both reject writes finds everything that is intact in either directory. It acknowledges nothing
+// and changes nothing that the next start needs. Once there is room, the next start repairs both
+// directories.
 //
 // Scenarios: C2.
 func TestSecondDirectory_NoRoomForRepair(t *testing.T) {
@@ -74,7 +75,7 @@ func TestSecondDirectory_NoRoomForRepair(t *testing.T) {
 		damaged := base.clone()
 		var blots [2][]blot
 		names := slices.DeleteFunc(base.precious(0, false), func(name string) bool { return !strings.HasSuffix(name, ".seg") })
-		if n%3 == 0 && len(names) > 1 { // two segments in each other's place, and what of one of them the other side has is damaged
+		if n%3 == 0 && len(names) > 1 { // swap two segments, and damage the other directory's copy of one of them
 			i := rng.IntN(len(names) - 1)
 			one, other := names[i], names[i+1]
 			damaged[one], damaged[other] = damaged[other], damaged[one]
@@ -84,7 +85,7 @@ func TestSecondDirectory_NoRoomForRepair(t *testing.T) {
 			for range 1 + rng.IntN(4) {
 				side := rng.IntN(2)
 				names := damaged.precious(side, false)
-				if len(names) == 0 { // the damage before removed all there was
+				if len(names) == 0 { // everything was removed before the damage
 					continue
 				}
 				blots[side] = append(blots[side], hurt(rng, damaged, names[rng.IntN(len(names))]))
@@ -111,7 +112,7 @@ func TestSecondDirectory_NoRoomForRepair(t *testing.T) {
 			if err := put1(j, "new"); err == nil || errors.Is(err, ErrDamaged) {
 				t.Errorf("%s: a write: %v", what, err)
 			}
-			_ = j.Close() // it may say that it could not write
+			_ = j.Close() // it may report that it could not write
 		}
 		if err := survives(t, dump(t, disk), want); err != nil {
 			t.Fatalf("%s, with room again: %v", what, err)
@@ -122,8 +123,8 @@ func TestSecondDirectory_NoRoomForRepair(t *testing.T) {
 	}
 }
 
-// TestSecondDirectory_GoesOn: a start while one disk takes nothing goes on by itself when it does,
-// and the side files say that this run was one of both directories.
+// TestSecondDirectory_GoesOn: a journal that was opened while one disk rejected writes resumes by
+// itself once the disk accepts them. Its side files then record an epoch of both directories.
 //
 // Scenarios: C2.
 func TestSecondDirectory_GoesOn(t *testing.T) {
@@ -134,7 +135,7 @@ func TestSecondDirectory_GoesOn(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"reserve1", "reserve2", "reserve3", "reserve4", sideFile + draftSuffix} { // nothing was kept
+		for _, name := range []string{"reserve1", "reserve2", "reserve3", "reserve4", sideFile + draftSuffix} { // no reserve was kept
 			if err := disk.Remove(under + "/" + name); err != nil {
 				t.Fatal(err)
 			}
@@ -151,7 +152,7 @@ func TestSecondDirectory_GoesOn(t *testing.T) {
 		accepting(t, j)
 		for _, dir := range []string{"/j", "/k"} {
 			if s := readSide(disk, dir); s == nil || !slices.Contains(s.epochs, j.log.epoch) {
-				t.Errorf("%s is full: the side file of %s does not have the run", under, dir)
+				t.Errorf("%s is full: the side file of %s does not have the epoch", under, dir)
 			}
 		}
 		if n := flush(t, j); n != len(names) {
@@ -167,8 +168,7 @@ func TestSecondDirectory_GoesOn(t *testing.T) {
 	}
 }
 
-// TestSecondDirectory_SegmentsWait: without room for a side file segments stay, for as long as
-// that is so.
+// TestSecondDirectory_SegmentsWait: segments are kept as long as there is no room for a side file.
 //
 // Scenarios: C2.
 func TestSecondDirectory_SegmentsWait(t *testing.T) {
@@ -178,7 +178,7 @@ func TestSecondDirectory_SegmentsWait(t *testing.T) {
 	if err := disk.Remove("/k/" + sideFile + draftSuffix); err != nil {
 		t.Fatal(err)
 	}
-	disk.Set(-(1 << 20), 1000) // what the removal of bodies frees is not enough
+	disk.Set(-(1 << 20), 1000) // the space freed by removing bodies is not enough
 	flush(t, j)
 	if n := j.Stats().Segments; n < 2 {
 		t.Fatalf("%d segments", n)
@@ -195,8 +195,8 @@ func TestSecondDirectory_SegmentsWait(t *testing.T) {
 	}
 }
 
-// TestSecondDirectory_NoRoomToRebuild: a second directory that was away is not rebuilt on a full disk,
-// and the start says so; with room it is, and has everything.
+// TestSecondDirectory_NoRoomToRebuild: a second directory that was missing is not rebuilt on a full
+// disk, and the start reports it. Once there is room it is rebuilt and holds everything.
 //
 // Scenarios: C2.
 func TestSecondDirectory_NoRoomToRebuild(t *testing.T) {
@@ -218,8 +218,8 @@ func TestSecondDirectory_NoRoomToRebuild(t *testing.T) {
 }
 
 // TestSecondDirectory_SmallDisk: the disk of either directory fills up while the journal runs. The
-// flush goes on, across a restart, and old segments are removed though there is no room but what
-// that makes.
+// flush continues, even after a restart, and old segments are removed although the only room is
+// what that removal frees.
 //
 // Scenarios: C2.
 func TestSecondDirectory_SmallDisk(t *testing.T) {
@@ -245,7 +245,7 @@ func TestSecondDirectory_SmallDisk(t *testing.T) {
 					read(t, j, key(name))
 				}
 				before := j.Stats().Segments
-				disk.Fill(0) // what a restart removes
+				disk.Fill(0) // use up the space that a restart frees
 				if n := flush(t, j); n != len(names) {
 					t.Errorf("%d flushed of %d", n, len(names))
 				}
@@ -266,7 +266,7 @@ func TestSecondDirectory_SmallDisk(t *testing.T) {
 	}
 }
 
-// fullAmidRecord has a disk become full while a record is written, and then gives it room again.
+// fullAmidRecord fills the disk in the middle of a record, then frees space again.
 func fullAmidRecord(t *testing.T, j *Journal, disk *crashfs.Limited) {
 	t.Helper()
 	disk.Set(100, 1000) // a part of a record
@@ -277,9 +277,9 @@ func fullAmidRecord(t *testing.T, j *Journal, disk *crashfs.Limited) {
 	accepting(t, j)
 }
 
-// TestSecondDirectory_SegmentsGo: on a disk without a byte of room old segments are removed, which is
-// what makes some when all bodies are in them. What a write without room left in one directory alone
-// is not taken for damage.
+// TestSecondDirectory_SegmentsGo: on a completely full disk old segments are removed. That is the
+// only way to free space when all bodies are in segments. The remains of a refused write in one
+// directory only are not taken for damage.
 //
 // Scenarios: C2.
 func TestSecondDirectory_SegmentsGo(t *testing.T) {
@@ -307,8 +307,8 @@ func TestSecondDirectory_SegmentsGo(t *testing.T) {
 	}
 }
 
-// TestSecondDirectory_SealedTail: a record that was refused, because the other disk had no room for
-// it, is no damage of that one, not even to a scrub after a restart.
+// TestSecondDirectory_SealedTail: a record that was refused because the other disk was full does
+// not count as damage in the directory that has it, not even for a scrub after a restart.
 //
 // Scenarios: C2.
 func TestSecondDirectory_SealedTail(t *testing.T) {
@@ -330,8 +330,8 @@ func TestSecondDirectory_SealedTail(t *testing.T) {
 	}
 }
 
-// TestSecondDirectory_OnlyCopyMisplaced: on a full disk, where files can be removed and not made,
-// the only copy of a segment stays, though its file has a name that does not count.
+// TestSecondDirectory_OnlyCopyMisplaced: on a full disk, where files can be removed but not
+// created, the only copy of a segment is kept even though its file has the wrong name.
 //
 // Scenarios: C2.
 func TestSecondDirectory_OnlyCopyMisplaced(t *testing.T) {
@@ -359,7 +359,7 @@ func TestSecondDirectory_OnlyCopyMisplaced(t *testing.T) {
 			if err := legible(j, want); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			_ = j.Close() // it may say that it could not write
+			_ = j.Close() // it may report that it could not write
 		}
 		if err := survives(t, dump(t, disk), want); err != nil {
 			t.Errorf("%s, with room again: %v", name, err)

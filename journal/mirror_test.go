@@ -22,9 +22,8 @@ func openMirrored(t *testing.T, dir, second string) (*Journal, error) {
 	return Open(c)
 }
 
-// TestSecondDirectory: the copy is a journal like the first, with everything that was
-// acknowledged; it is brought up to date at a start, and a first one that is behind it
-// is refused.
+// TestSecondDirectory: the second directory is a complete journal with everything that was
+// acknowledged. A start brings it up to date. A first directory that is behind it is refused.
 func TestSecondDirectory(t *testing.T) {
 	dir, second := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	j, err := openMirrored(t, dir, second)
@@ -36,7 +35,7 @@ func TestSecondDirectory(t *testing.T) {
 	u := begin(t, j, "parts", "id")
 	mustAddPart(t, j, u, 1, random(70_000, 2))
 	if _, err := openMirrored(t, filepath.Join(t.TempDir(), "c"), second); !errors.Is(err, syscall.EWOULDBLOCK) || !strings.Contains(err.Error(), second+" is in use by another process") {
-		t.Fatalf("the second directory of a journal that is open: %v", err)
+		t.Fatalf("the second directory of an open journal: %v", err)
 	}
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
@@ -48,12 +47,12 @@ func TestSecondDirectory(t *testing.T) {
 	mustPut(t, alone, "later", nil)
 	alone.Close()
 	if _, err := openMirrored(t, dir, second); err == nil || !strings.Contains(err.Error(), "behind") {
-		t.Errorf("a first directory that is behind: %v", err)
+		t.Errorf("opening a first directory that is behind: %v", err)
 	}
 	if _, err := openMirrored(t, filepath.Join(t.TempDir(), "new"), second); err == nil || !strings.Contains(err.Error(), "behind") {
-		t.Errorf("an empty first directory: %v", err)
+		t.Errorf("opening an empty first directory: %v", err)
 	}
-	// The way that the error names, with a new disk as the copy.
+	// Do what the error says, with a new disk for the copy.
 	fresh := filepath.Join(t.TempDir(), "fresh")
 	j, err = openMirrored(t, second, fresh)
 	if err != nil {
@@ -101,7 +100,7 @@ func (f *failSecondFile) Sync() error {
 	return f.File.Sync()
 }
 
-// TestSecondDiskFails: nothing is acknowledged that is not on both.
+// TestSecondDiskFails: nothing is acknowledged that is not on both disks.
 //
 // Scenarios: C6.
 func TestSecondDiskFails(t *testing.T) {
@@ -124,8 +123,8 @@ func TestSecondDiskFails(t *testing.T) {
 	}
 }
 
-// TestSecondDirectory_RebuildKeepsNothing: a second directory is rebuilt without the segments being kept
-// in memory, whose number nothing bounds.
+// TestSecondDirectory_RebuildKeepsNothing: rebuilding a second directory does not keep the segments
+// in memory, because their number is unbounded.
 func TestSecondDirectory_RebuildKeepsNothing(t *testing.T) {
 	disk := crashfs.New()
 	c := testConfig(disk, "/j")
@@ -154,11 +153,12 @@ func TestSecondDirectory_RebuildKeepsNothing(t *testing.T) {
 	}
 	all, err := r.repairSegments(r.live(sides, 0))
 	if err != nil || len(all) < 10 || len(m.merged) > 0 {
-		t.Errorf("%v: %d segments are written, %d are in memory", err, len(all), len(m.merged))
+		t.Errorf("%v: %d segments written, %d in memory", err, len(all), len(m.merged))
 	}
 }
 
-// TestSecondDirectory_NoFilesLeft: a body that the second disk has no room for leaves nothing on the first.
+// TestSecondDirectory_NoFilesLeft: a body that does not fit on the second disk leaves no file on
+// the first.
 func TestSecondDirectory_NoFilesLeft(t *testing.T) {
 	disk := crashfs.New()
 	c := testConfig(unwritable(disk, "/k/"+spoolDir, syscall.ENOSPC, false), "/j")

@@ -54,10 +54,10 @@ func TestRecordCodec(t *testing.T) {
 			broken := bytes.Clone(framed)
 			broken[i] ^= 1
 			if _, n := parseFrame(broken, 0); n > 0 {
-				t.Errorf("a frame with a flip at %d is taken", i)
+				t.Errorf("a frame with a flipped bit at %d is accepted", i)
 			}
 			if _, n := parseFrame(framed[:i], 0); n > 0 {
-				t.Errorf("a frame cut to %d bytes is taken", i)
+				t.Errorf("a frame cut to %d bytes is accepted", i)
 			}
 		}
 	}
@@ -79,8 +79,7 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-// FuzzRecover: no file of records, however damaged, keeps a journal from opening
-// with an error instead of a panic.
+// FuzzRecover: a damaged segment file may make Open return an error, but never panic.
 func FuzzRecover(f *testing.F) {
 	var raw []byte
 	for i, o := range sampleOps() {
@@ -99,12 +98,12 @@ func FuzzRecover(f *testing.F) {
 			end = r.from + frameHead
 		}
 		if s.end > s.size {
-			t.Fatal("a record behind the end")
+			t.Fatal("a record past the end")
 		}
 	})
 }
 
-// FuzzSide: a side file is read as it was written, or not at all.
+// FuzzSide: a side file is either read exactly as it was written or rejected.
 func FuzzSide(f *testing.F) {
 	f.Add(uint64(3), uint64(7), uint64(1)<<63, []byte(nil))
 	f.Fuzz(func(t *testing.T, floor, number, nonce uint64, raw []byte) {
@@ -119,7 +118,7 @@ func FuzzSide(f *testing.F) {
 		}
 		for i := range whole {
 			if decodeSide(whole[:i]) != nil {
-				t.Errorf("the first %d bytes of %d were taken", i, len(whole))
+				t.Errorf("the first %d bytes of %d were accepted", i, len(whole))
 			}
 		}
 	})

@@ -26,8 +26,8 @@ func reserving(fs vfs.FS, dir string) Config {
 	return c
 }
 
-// putMany writes until a write finds no room, or n were acknowledged. It returns the names of
-// those that were.
+// putMany writes until a write finds no room or n writes were acknowledged. It returns the names of
+// the acknowledged ones.
 func putMany(t *testing.T, j *Journal, from, n int) (names []string) {
 	t.Helper()
 	for i := from; i < from+n; i++ {
@@ -43,7 +43,7 @@ func putMany(t *testing.T, j *Journal, from, n int) (names []string) {
 	return names
 }
 
-// flush takes what is pending out of the journal, as the upload pool does.
+// flush flushes what is pending, as the upload pool does.
 func flush(t *testing.T, j *Journal) (n int) {
 	t.Helper()
 	for _, k := range j.Keys() {
@@ -62,29 +62,29 @@ func flush(t *testing.T, j *Journal) (n int) {
 	return n
 }
 
-// dropped waits until so many segments are left.
+// dropped waits until the given number of segments is left.
 func dropped(t *testing.T, j *Journal, left int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); j.Stats().Segments > left; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("segments stay: %+v, postponed %t, keep %t, failed %v", j.Stats(), j.compactor.postponed.Load(), j.compactor.keep, j.health.failure())
+			t.Fatalf("segments were not removed: %+v, postponed %t, keep %t, failed %v", j.Stats(), j.compactor.postponed.Load(), j.compactor.keep, j.health.failure())
 		}
 	}
 }
 
-// accepting waits until the journal has looked whether there is room, and found some.
+// accepting waits until the journal has checked the free space and accepts writes again.
 func accepting(t *testing.T, j *Journal) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); j.Accepting() != nil; time.Sleep(time.Millisecond) {
 		if j.committer.poke(); time.Now().After(end) {
-			t.Fatalf("it does not go on: %v", j.Accepting())
+			t.Fatalf("the journal does not accept writes: %v", j.Accepting())
 		}
 	}
 }
 
-// TestFlushGoesOnWithoutRoom: wherever the room ends, nothing that was acknowledged is lost,
-// what was refused does not come back, and the flush goes on from the reserve. With room again
-// writes are acknowledged again.
+// TestFlushGoesOnWithoutRoom: wherever the disk runs full, nothing acknowledged is lost, no refused
+// write comes back, and the flush continues with the reserve. Once there is room, writes are
+// acknowledged again.
 //
 // Scenarios: C2.
 func TestFlushGoesOnWithoutRoom(t *testing.T) {
@@ -109,14 +109,14 @@ func TestFlushGoesOnWithoutRoom(t *testing.T) {
 			if j.Len() != len(names) {
 				t.Fatalf("%d bytes free: %d entries of %d", free, j.Len(), len(names))
 			}
-			for i := range 52 { // what was refused is not there, and nobody has to wait for it
+			for i := range 52 { // refused writes are not visible, and readers need not wait for them
 				if name := fmt.Sprint("k", i); !slices.Contains(names, name) {
 					if err := j.Wait(t.Context(), key(name)); err != nil || j.Last(key(name)) != nil {
 						t.Fatalf("%d bytes free: %s, which was refused: %v", free, name, err)
 					}
 				}
 			}
-			// A restart finds the same, without the reserve's being used up by it.
+			// A restart finds the same and does not use up the reserve.
 			j = reopen(t, j)
 			if j.Len() != len(names) {
 				t.Fatalf("%d bytes free: %d entries of %d after a restart", free, j.Len(), len(names))
@@ -124,7 +124,7 @@ func TestFlushGoesOnWithoutRoom(t *testing.T) {
 			if n := flush(t, j); n != len(names) {
 				t.Errorf("%d bytes free: %d flushed of %d", free, n, len(names))
 			}
-			dropped(t, j, 1) // the room that it took is there again, on the full disk
+			dropped(t, j, 1) // the freed space is available again on the full disk
 			if n := j.Stats().Repaired; n > 0 {
 				t.Errorf("%+v, %d bytes free: %d records were repaired, and nothing was damaged", test, free, n)
 			}
@@ -140,8 +140,8 @@ func TestFlushGoesOnWithoutRoom(t *testing.T) {
 	}
 }
 
-// TestDoubtWithoutAReserve: a write that found no room may be on the disk in part or as a whole.
-// While nothing can be written that says that it does not count, nobody goes past it.
+// TestDoubtWithoutAReserve: a write that found no room may be on the disk, in part or as a whole.
+// Until the journal can write a record that cancels it, no later write of the key may overtake it.
 //
 // Scenarios: C2.
 func TestDoubtWithoutAReserve(t *testing.T) {
@@ -156,7 +156,7 @@ func TestDoubtWithoutAReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := j.Wait(t.Context(), key("k")); !errors.Is(err, ErrFull) {
-		t.Errorf("a write could go past one that may be there: %v", err)
+		t.Errorf("a write overtook one that may be on the disk: %v", err)
 	}
 	disk.Set(1<<20, 1000)
 	accepting(t, j)
@@ -165,24 +165,24 @@ func TestDoubtWithoutAReserve(t *testing.T) {
 	}
 	mustPut(t, j, "k", []byte("x"))
 	if j.Take(key("k")) != nil {
-		t.Error("it was not held")
+		t.Error("the key was not held")
 	}
 	j.Release(key("k"))
 	e := j.Take(key("k"))
 	if e == nil {
-		t.Fatal("it is held for ever")
+		t.Fatal("the key is held forever")
 	}
 	if err := j.Done(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 	j = reopen(t, j)
 	if j.Last(key("k")) != nil || j.Last(key("before")) == nil {
-		t.Error("what was refused is there, or what was not is gone")
+		t.Error("a refused write is visible, or an acknowledged one is missing")
 	}
 }
 
-// TestCrashWithoutRoom: a crash at any call while the room ends, the reserve is used and
-// room comes back loses nothing and brings nothing back.
+// TestCrashWithoutRoom: a crash at any call while the disk fills up, the reserve is used and room
+// returns loses no write and brings no refused write back.
 //
 // Scenarios: C2.
 func TestCrashWithoutRoom(t *testing.T) {
@@ -226,7 +226,7 @@ func TestCrashWithoutRoom(t *testing.T) {
 				x.end(k)
 			case errors.Is(err, ErrFull) || errors.Is(err, errSpool):
 				x.mu.Lock()
-				delete(x.pending, k) // it is refused, and must not come back
+				delete(x.pending, k) // the write was refused and must not come back
 				if x.acked[k] = old; !had {
 					delete(x.acked, k)
 				}
@@ -265,9 +265,9 @@ func TestCrashWithoutRoom(t *testing.T) {
 	t.Logf("%d crashes", trials.Load())
 }
 
-// TestStartWithoutRoom: a start on a full disk, or one that takes no more files, has all that
-// was acknowledged, and flushes it from the reserve of the run before. Without one it is read,
-// and flushed when there is room.
+// TestStartWithoutRoom: a start on a full disk, or on one that accepts no more files, finds
+// everything that was acknowledged and flushes it with the reserve of the previous epoch. Without a
+// reserve, entries can be read, and are flushed once there is room.
 //
 // Scenarios: C2.
 func TestStartWithoutRoom(t *testing.T) {
@@ -312,12 +312,12 @@ func TestStartWithoutRoom(t *testing.T) {
 					t.Errorf("%v, %+v", stopped, j.Stats())
 				}
 			} else if k := key(names[0]); !errors.Is(stopped, ErrFull) || j.Take(k) != nil || j.Wait(t.Context(), k) == nil {
-				t.Errorf("%v: nothing can be flushed, but it is taken: %+v", stopped, j.Stats())
+				t.Errorf("%v: nothing can be flushed, but an entry was taken: %+v", stopped, j.Stats())
 			}
 			disk.Set(1<<20, 1000)
 			accepting(t, j)
 			if left := j.Len(); left > 0 {
-				for range left { // the pool hears of each
+				for range left { // the pool is notified of each entry
 					<-told
 				}
 				if n := flush(t, j); n != len(names) {
@@ -333,8 +333,9 @@ func TestStartWithoutRoom(t *testing.T) {
 	}
 }
 
-// TestRestartsKeepTheReserve: starts on a full disk while the upstream is away, so that there is
-// nothing to write, leave the reserve as it is, however many there are and however long they run.
+// TestRestartsKeepTheReserve: while the upstream is unavailable, starts on a full disk have nothing
+// to write. They leave the reserve untouched, however many there are and however long each epoch
+// lasts.
 //
 // Scenarios: C2.
 func TestRestartsKeepTheReserve(t *testing.T) {
@@ -366,14 +367,14 @@ func TestRestartsKeepTheReserve(t *testing.T) {
 	})
 }
 
-// TestRefusedBodiesGo: a body that was received while the disk became full does not stay on it when
-// its write is refused, whichever call finds no room.
+// TestRefusedBodiesGo: when a write is refused because the disk became full while its body was
+// received, the body is removed, whichever call found no room.
 //
 // Scenarios: C2.
 func TestRefusedBodiesGo(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		sync func(t *testing.T, disk *crashfs.Limited, j *Journal) error // instead of the sync of the body's directory
+		sync func(t *testing.T, disk *crashfs.Limited, j *Journal) error // replaces the sync of the body's directory
 		want error
 	}{
 		{"its record", func(_ *testing.T, disk *crashfs.Limited, _ *Journal) error {
@@ -383,7 +384,7 @@ func TestRefusedBodiesGo(t *testing.T) {
 		{"the record of another write before it", func(t *testing.T, disk *crashfs.Limited, j *Journal) error {
 			disk.Set(10, 1000)
 			if err := put(t, j, key("other"), []byte("x")); !errors.Is(err, ErrFull) {
-				t.Errorf("the other one: %v", err)
+				t.Errorf("the other write: %v", err)
 			}
 			return nil
 		}, ErrFull},
@@ -428,8 +429,8 @@ func onSmallDisk(disk *testkit.SmallDisk) Config {
 	return c
 }
 
-// TestSmallDisk: the disk fills up while the journal runs, or before it is started. The flush
-// goes on from the reserve.
+// TestSmallDisk: the disk fills up while the journal runs or before it starts. The flush continues
+// with the reserve.
 //
 // Scenarios: C2.
 func TestSmallDisk(t *testing.T) {
@@ -465,7 +466,7 @@ func TestSmallDisk(t *testing.T) {
 					accepting(t, j)
 					for i := range reservePieces {
 						if info, err := os.Stat(j.log.reserve.name(i)); err != nil || !vfs.Allocated(info, j.log.reserve.pieceBytes()) {
-							t.Errorf("piece %d of the reserve is gone: %v", i, err)
+							t.Errorf("piece %d of the reserve is missing: %v", i, err)
 						}
 					}
 					mustPut(t, j, "after", []byte("x"))
@@ -480,8 +481,9 @@ func TestSmallDisk(t *testing.T) {
 	}
 }
 
-// TestBecomesReadOnly: nothing is acknowledged on a disk that has become read-only, by a small
-// record or a body in a file, and what was is found when it is writable again.
+// TestBecomesReadOnly: nothing is acknowledged on a disk that has become read-only, neither a small
+// record nor a body in a file. What was acknowledged before is found once the disk is writable
+// again.
 //
 // Scenarios: C5.
 func TestBecomesReadOnly(t *testing.T) {
@@ -503,7 +505,7 @@ func TestBecomesReadOnly(t *testing.T) {
 			read(t, j, key(name))
 		}
 		j.Close()
-		j = open(t, c) // it starts all the same
+		j = open(t, c) // the journal opens anyway
 		if err := j.Accepting(); !errors.Is(err, ErrFull) && !errors.Is(err, ErrFailed) {
 			t.Errorf("%d bytes, after a restart: %v", size, err)
 		}
@@ -514,7 +516,7 @@ func TestBecomesReadOnly(t *testing.T) {
 	}
 }
 
-// TestDamageOnAReadOnlyDisk: damage that there is no room to copy is damage all the same, and
+// TestDamageOnAReadOnlyDisk: damage counts as damage even when there is no room to copy it, and
 // cannot be accepted before it was copied.
 //
 // Scenarios: C5.
@@ -555,8 +557,8 @@ func TestDamageOnAReadOnlyDisk(t *testing.T) {
 	}
 }
 
-// TestStartReadOnly: on a disk that is read-only what was acknowledged is read, and when it
-// is writable again the journal goes on.
+// TestStartReadOnly: a journal on a read-only disk can be read, and resumes once the disk is
+// writable again.
 //
 // Scenarios: C5.
 func TestStartReadOnly(t *testing.T) {
@@ -574,7 +576,7 @@ func TestStartReadOnly(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := Open(c); err == nil || !strings.Contains(err.Error(), "in use by another process") {
-		t.Errorf("a second one: %v", err)
+		t.Errorf("a second process: %v", err)
 	}
 	for range 2 {
 		for _, name := range names {
@@ -592,8 +594,8 @@ func TestStartReadOnly(t *testing.T) {
 	}
 }
 
-// TestMovedAway: when its directory is not found any more, nothing is acknowledged into files
-// that the next start does not find; when it is back, all is there.
+// TestMovedAway: while its directory is missing, the journal acknowledges nothing, because the next
+// start would not find those files. When the directory is back, everything is there.
 func TestMovedAway(t *testing.T) {
 	for name, part := range map[string]string{"all": "", "segments": segmentDir, "bodies": spoolDir} {
 		t.Run(name, func(t *testing.T) {
@@ -604,7 +606,7 @@ func TestMovedAway(t *testing.T) {
 			if err := os.Rename(from, away); err != nil {
 				t.Fatal(err)
 			}
-			for _, dir := range []string{"", segmentDir, spoolDir, quarantineDir} { // as a mount that is gone leaves it
+			for _, dir := range []string{"", segmentDir, spoolDir, quarantineDir} { // as an unmounted file system leaves it
 				if err := os.MkdirAll(filepath.Join(c.Dir, dir), 0o700); err != nil {
 					t.Fatal(err)
 				}
@@ -615,11 +617,11 @@ func TestMovedAway(t *testing.T) {
 			}
 			if part != spoolDir {
 				j.health.mu.Lock()
-				j.health.failed = nil // it was seen by itself; now by a write
+				j.health.failed = nil // the journal had noticed by itself; now a write has to notice
 				j.health.mu.Unlock()
 			}
 			if err := put(t, j, key("k"), []byte("x")); !errors.Is(err, ErrFailed) || !errors.Is(err, ErrMoved) {
-				t.Errorf("a write was answered with %v", err)
+				t.Errorf("a write returned %v", err)
 			}
 			j.Close()
 			if err := os.RemoveAll(from); err != nil {

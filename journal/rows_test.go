@@ -14,8 +14,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// TestBodyWithoutARecord: a body that was synced and has no record was not
-// acknowledged; the next start removes it.
+// TestBodyWithoutARecord: a body that was synced but has no record was not acknowledged, so the
+// next start removes it.
 //
 // Scenarios: B2.
 func TestBodyWithoutARecord(t *testing.T) {
@@ -33,12 +33,12 @@ func TestBodyWithoutARecord(t *testing.T) {
 	}
 	j = reopen(t, j)
 	if n := bodies(t, j); n != 0 || !j.Idle() {
-		t.Errorf("%d bodies are left, %+v", n, j.Stats())
+		t.Errorf("%d bodies left, %+v", n, j.Stats())
 	}
 }
 
-// TestRepeatedAfterALostAnswer: a client that did not get its answer does it again,
-// and there is one object.
+// TestRepeatedAfterALostAnswer: a client that received no response repeats its PUT, and there is
+// still one object.
 //
 // Scenarios: B4.
 func TestRepeatedAfterALostAnswer(t *testing.T) {
@@ -53,8 +53,8 @@ func TestRepeatedAfterALostAnswer(t *testing.T) {
 	}
 }
 
-// TestBodyOfWhatIsDone: a crash before the body of what is upstream was removed
-// leaves it to the next start.
+// TestBodyOfWhatIsDone: after a crash between a completed flush and the removal of its body, the
+// next start removes the body.
 //
 // Scenarios: B9.
 func TestBodyOfWhatIsDone(t *testing.T) {
@@ -71,7 +71,7 @@ func TestBodyOfWhatIsDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	settled(t, j, 0)
-	if err := os.WriteFile(name, body, 0o600); err != nil { // as if it had not come to that
+	if err := os.WriteFile(name, body, 0o600); err != nil { // as if the crash had come before its removal
 		t.Fatal(err)
 	}
 	j = reopen(t, j)
@@ -80,8 +80,8 @@ func TestBodyOfWhatIsDone(t *testing.T) {
 	}
 }
 
-// TestCrashLoop: however often and wherever the start itself ends, the next one
-// finds the same.
+// TestCrashLoop: starts that fail, at any call and any number of times, do not change what the next
+// start finds.
 //
 // Scenarios: B21.
 func TestCrashLoop(t *testing.T) {
@@ -107,14 +107,14 @@ func TestCrashLoop(t *testing.T) {
 		if j, err := Open(broken); err != nil {
 			died++
 		} else {
-			_ = j.Close() // it fails as well
+			_ = j.Close() // Close fails as well
 		}
 	}
 	j = open(t, c)
 	defer j.Close()
 	for i := range 30 {
 		if string(read(t, j, key(fmt.Sprint(i)))) != string(random(100+i*300, uint64(i))) {
-			t.Errorf("%d is not what it was", i)
+			t.Errorf("%d has changed", i)
 		}
 	}
 	if died < 10 || j.Accepting() != nil || j.Len() != 30 {
@@ -122,8 +122,8 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
-// TestNoSpaceForABody: a body that does not fit is not acknowledged, leaves nothing
-// behind, and does not end the journal.
+// TestNoSpaceForABody: a PUT whose body does not fit on the disk is not acknowledged and leaves no
+// files, and the journal keeps working.
 //
 // Scenarios: C1.
 func TestNoSpaceForABody(t *testing.T) {
@@ -145,13 +145,13 @@ func TestNoSpaceForABody(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if names, _ := filepath.Glob(filepath.Join(j.config.Dir, spoolDir, "*")); len(names) > 0 {
-		t.Errorf("%q are left", names)
+		t.Errorf("%q left behind", names)
 	}
 	mustPut(t, j, "small", []byte("it goes on"))
 }
 
-// TestSpoolStays: the directory of the bodies is never taken away, whatever comes
-// and goes in it at the same time.
+// TestSpoolStays: the spool directory is never removed, even when bodies are added and removed
+// concurrently.
 //
 // Scenarios: D18.
 func TestSpoolStays(t *testing.T) {
@@ -160,7 +160,7 @@ func TestSpoolStays(t *testing.T) {
 	var writers sync.WaitGroup
 	for w := range 4 {
 		writers.Go(func() {
-			for i := range 30 { // each time the last body may have gone a moment ago
+			for i := range 30 { // the last body may have been removed a moment ago
 				k := key(fmt.Sprint(w))
 				if err := put(t, j, k, random(50_000, uint64(i))); err != nil {
 					t.Error(err)
@@ -177,7 +177,7 @@ func TestSpoolStays(t *testing.T) {
 	mustPut(t, j, "k", random(50_000, 1))
 }
 
-// TestNewest: what comes first after a start is none of an earlier run's.
+// TestNewest: records written after a start have higher numbers than those of earlier epochs.
 func TestNewest(t *testing.T) {
 	j := open(t, testConfig(vfs.Disk{}, t.TempDir()))
 	defer func() { j.Close() }()
@@ -191,7 +191,7 @@ func TestNewest(t *testing.T) {
 		j = reopen(t, j)
 		u := j.Uploads.Find("u")
 		if u.Number > j.Newest() {
-			t.Errorf("an upload of an earlier run has number %d, and the newest of it %d", u.Number, j.Newest())
+			t.Errorf("an upload of an earlier epoch has number %d, and the newest of that epoch is %d", u.Number, j.Newest())
 		}
 		if err := j.Uploads.Abort(t.Context(), u); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// flip changes a bit of a file in memory.
+// flip flips a bit of a file in memory.
 func flip(t *testing.T, m *crashfs.FS, name string, at int) {
 	t.Helper()
 	raw, err := vfs.ReadFile(m, name)
@@ -32,8 +32,8 @@ func flip(t *testing.T, m *crashfs.FS, name string, at int) {
 	}
 }
 
-// TestScrub: what nobody reads is verified, at the rate that is set, from the start on and again
-// an hour after it was done; what is damaged is repaired.
+// TestScrub: the scrub verifies what nobody reads, at the configured rate, from the start on and
+// again an hour after each pass. It repairs what is damaged.
 func TestScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := crashfs.New()
@@ -60,20 +60,20 @@ func TestScrub(t *testing.T) {
 			}
 			return bytes.Equal(raw, good)
 		}
-		synctest.Wait() // the first MiB is read at once, and there are six, at a MiB in 16 s
+		synctest.Wait() // the first MiB is read at once; the file has six, and each takes 16 s
 		flip(t, disk, second, 3<<20-1)
 		if time.Sleep(70 * time.Second); repaired() {
-			t.Error("it is faster than it should be")
+			t.Error("the scrub is faster than its rate")
 		}
 		if time.Sleep(20 * time.Second); !repaired() {
-			t.Error("it is not repaired in time")
+			t.Error("the damage is not repaired in time")
 		}
 		flip(t, disk, second, 5)
 		if time.Sleep(scrubPause / 2); repaired() {
-			t.Error("it does not pause")
+			t.Error("the scrub does not pause after a pass")
 		}
 		if time.Sleep(scrubPause); !repaired() {
-			t.Error("it does not begin again")
+			t.Error("the scrub does not begin another pass")
 		}
 		if s := j.Stats(); s.Repaired != 2 || s.Lost != 0 {
 			t.Errorf("%+v", s)
@@ -84,7 +84,7 @@ func TestScrub(t *testing.T) {
 	})
 }
 
-// full is a disk that takes no new files below a directory while it is full.
+// full is a disk that rejects new files below a directory while it is full.
 type full struct {
 	vfs.FS
 	dir string
@@ -98,8 +98,8 @@ func (f *full) Create(name string) (vfs.File, error) {
 	return f.FS.Create(name)
 }
 
-// TestScrub_FullDisk: a copy that cannot be written again does not keep readers from the other
-// one, is not tried for each of them, and is repaired when there is room.
+// TestScrub_FullDisk: a copy that cannot be rewritten does not keep readers from the other copy.
+// The repair is not attempted for each reader, and succeeds once there is room.
 func TestScrub_FullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := &full{FS: crashfs.New(), dir: "/k/" + spoolDir}
@@ -118,7 +118,7 @@ func TestScrub_FullDisk(t *testing.T) {
 		disk.on = false
 		read(t, j, key("k"))
 		if synctest.Wait(); j.Stats().Repaired > 0 {
-			t.Error("it is tried again at once")
+			t.Error("the repair is retried at once")
 		}
 		time.Sleep(repairPause)
 		synctest.Wait()
@@ -131,8 +131,8 @@ func TestScrub_FullDisk(t *testing.T) {
 	})
 }
 
-// TestScrub_DamagedInBoth: a body that is intact in neither directory is counted once, whoever reads
-// it how often, and is refused.
+// TestScrub_DamagedInBoth: a body that is intact in neither directory is counted once, however
+// often and by whom it is read, and is refused.
 func TestScrub_DamagedInBoth(t *testing.T) {
 	dir, second := twoDirs(t)
 	j, err := openMirrored(t, dir, second)
@@ -156,8 +156,8 @@ func TestScrub_DamagedInBoth(t *testing.T) {
 	}
 }
 
-// TestScrub_DoesNotDelayRepairs: what a reader finds damaged is repaired while a scrub, which may take
-// days, is under way.
+// TestScrub_DoesNotDelayRepairs: damage that a reader finds is repaired while a scrub, which may
+// take days, is running.
 func TestScrub_DoesNotDelayRepairs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := crashfs.New()
@@ -166,7 +166,7 @@ func TestScrub_DoesNotDelayRepairs(t *testing.T) {
 		j := open(t, c)
 		mustPut(t, j, "k", random(3<<20, 1))
 		j = reopen(t, j)
-		synctest.Wait() // it waits in the middle of the body
+		synctest.Wait() // the scrub waits in the middle of the body
 		flip(t, disk, j.spool.Name(1), 5)
 		read(t, j, key("k"))
 		synctest.Wait()
@@ -179,15 +179,15 @@ func TestScrub_DoesNotDelayRepairs(t *testing.T) {
 	})
 }
 
-// TestScrub_ReaderWaitsForARepair: a reader of a body whose table is damaged in both directories, at
-// different places, does not take it for lost while somebody else is repairing it.
+// TestScrub_ReaderWaitsForARepair: the table of a body is damaged in both directories, at different
+// places. A reader does not report the body as lost while another goroutine repairs it.
 func TestScrub_ReaderWaitsForARepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, goOn := crashfs.New(), make(chan struct{})
 		draft := "/j/" + spoolDir + "/" + spool.Base(1) + draftSuffix
 		var creates atomic.Int64
 		c := testConfig(vfs.Watched(disk, func(op akigw.DiskOp, name string, size int) (int, error) {
-			if op == akigw.DiskCreate && name == draft && creates.Add(1) == 2 { // the first is the writer's
+			if op == akigw.DiskCreate && name == draft && creates.Add(1) == 2 { // the first create is the writer's
 				<-goOn
 			}
 			return size, nil

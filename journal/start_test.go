@@ -17,7 +17,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// hasty is a disk without syncs, for journals that are only made to be read again.
+// hasty is a disk without syncs, for journals that are written only to be read again.
 type hasty struct{ vfs.Disk }
 
 type hastyFile struct{ vfs.File }
@@ -31,7 +31,7 @@ func (h hasty) Create(name string) (vfs.File, error) {
 	return hastyFile{f}, err
 }
 
-// looking counts how bodies are looked at.
+// looking counts the calls that look at bodies.
 type looking struct {
 	vfs.FS
 	sizes, opens atomic.Int64
@@ -51,8 +51,9 @@ func (l *looking) Open(name string) (vfs.File, error) {
 	return l.FS.Open(name)
 }
 
-// TestStart_ManyBodies: a start asks for the length of each spooled body, once, and reads none,
-// however many there are. The long run has 200,000 of 4 KiB, on a disk whose cache was dropped.
+// TestStart_ManyBodies: a start asks for the length of each spooled body once and reads none of
+// them, however many there are. The long run has 200,000 bodies of 4 KiB, on a disk whose cache was
+// dropped.
 func TestStart_ManyBodies(t *testing.T) {
 	p := testkit.Prove(t, "start")
 	bodies := p.Amount(300, 5000, 200_000)
@@ -85,7 +86,7 @@ func TestStart_ManyBodies(t *testing.T) {
 	}
 }
 
-// fill makes a journal of so many spooled bodies.
+// fill makes a journal with the given number of spooled bodies.
 func fill(t *testing.T, c Config, bodies int) {
 	t.Helper()
 	j := open(t, c)
@@ -108,7 +109,7 @@ func fill(t *testing.T, c Config, bodies int) {
 	}
 }
 
-// dropCache has the kernel forget what it has of a directory's files.
+// dropCache makes the kernel drop the cached pages of a directory's files.
 func dropCache(t *testing.T, dir string) {
 	t.Helper()
 	syscall.Sync()

@@ -14,7 +14,7 @@ import (
 	"github.com/akidb/akigw/internal/codec"
 )
 
-// logged is a record of a stateMachine's log.
+// logged is a record in a stateMachine's log.
 type logged struct {
 	place   place
 	payload []byte
@@ -29,15 +29,15 @@ type version struct {
 }
 
 // stateMachine applies random records to a state, to a log that a recovery reads, and to a model
-// that is as simple as can be. Nothing in it does I/O, or has a lock or a clock.
+// that is as simple as possible. Nothing in it does I/O, takes a lock or reads a clock.
 type stateMachine struct {
 	state   *state
 	log     []logged
 	number  uint64
-	segment uint64               // that is written
-	oldest  uint64               // the first one that is there
+	segment uint64               // being written
+	oldest  uint64               // the oldest one that exists
 	model   map[string][]version // by key, oldest first
-	spools  map[uint64]bool      // that were released
+	spools  map[uint64]bool      // already released
 	next    uint64               // spool file
 	remote  int
 }
@@ -48,7 +48,7 @@ func newStateMachine() *stateMachine {
 	return &stateMachine{state: newState(), segment: 1, oldest: 1, model: map[string][]version{}, spools: map[uint64]bool{}}
 }
 
-// write does what the committer does: the record is in the log, then it is applied.
+// write does what the committer does: it appends the record to the log, then applies it.
 func (m *stateMachine) write(t *rapid.T, o *op) {
 	m.number++
 	payload := o.encode(nil)
@@ -58,7 +58,8 @@ func (m *stateMachine) write(t *rapid.T, o *op) {
 	m.collect(t)
 }
 
-// collect takes what a change has left, and sees that nothing is released twice, or too early.
+// collect takes what a change left to do, and checks that no spool file is released twice or too
+// early.
 func (m *stateMachine) collect(t *rapid.T) {
 	for _, n := range m.state.released {
 		if m.spools[n] {
@@ -85,7 +86,7 @@ func (m *stateMachine) newest(k string) *version {
 	return nil
 }
 
-// add is what a new entry does to the model.
+// add applies a new entry to the model.
 func (m *stateMachine) add(k string, v version) {
 	l := slices.DeleteFunc(m.model[k], func(v version) bool { return !v.leased })
 	m.model[k] = append(l, v)
@@ -208,8 +209,8 @@ func (m *stateMachine) Pack(t *rapid.T) {
 	number := m.number
 	for _, k := range stateKeys {
 		v := m.newest(k)
-		// As in the product: dead letters, what is uploaded in parts and what is packed do not go into packs. What
-		// is known of them is not in a record of the pack's.
+		// As in the product, dead letters, entries being uploaded in parts and packed entries do
+		// not go into packs. A pack's record does not hold what is known of them.
 		if v == nil || v.deleted || v.dead || v.packed || v.body == "whole" || m.state.items[v.id].remote != "" || !rapid.Bool().Draw(t, "packed") {
 			continue
 		}
@@ -230,7 +231,7 @@ func (m *stateMachine) Unpack(t *rapid.T) {
 // Rotate begins a segment.
 func (m *stateMachine) Rotate(*rapid.T) { m.segment++ }
 
-// Compact rewrites the oldest segment, and removes it if nothing live is in it.
+// Compact rewrites the oldest segment and removes it once nothing in it is live.
 func (m *stateMachine) Compact(t *rapid.T) {
 	if m.oldest == m.segment {
 		return
@@ -250,7 +251,7 @@ func (m *stateMachine) Compact(t *rapid.T) {
 	m.oldest++
 }
 
-// Restart goes on with what a recovery makes of the log.
+// Restart continues with the state that a recovery makes from the log.
 func (m *stateMachine) Restart(t *rapid.T) {
 	for _, k := range stateKeys {
 		m.giveBack(t, k)
@@ -265,7 +266,7 @@ func (m *stateMachine) Restart(t *rapid.T) {
 		again.apply(o, l.place)
 	}
 	again.dropUnnamed()
-	for n := range again.packs.empty { // a pack may come back, empty, if an entry was rewritten while it was leased and replaced: it is deleted once more
+	for n := range again.packs.empty { // an empty pack may come back if an entry was rewritten while it was leased and replaced: it is deleted a second time
 		if m.state.packs.all[n] == nil {
 			again.applyUnpacked(&op{entry: n})
 		}
@@ -281,7 +282,7 @@ func (m *stateMachine) Restart(t *rapid.T) {
 	m.state = again
 }
 
-// digest is all that a state says of what is live.
+// digest is everything that a state says about live entries.
 func digest(s *state) []string {
 	var all []string
 	for n, it := range s.items {
@@ -301,7 +302,7 @@ func digest(s *state) []string {
 	return append(all, fmt.Sprint(s.live, s.lists.pending.Len(), s.lists.dead.Len(), s.packs.entries, s.bytes, s.records))
 }
 
-// Check compares the state with the model, and its sums with what they are sums of.
+// Check compares the state with the model, and its sums with the values that they add up.
 func (m *stateMachine) Check(t *rapid.T) {
 	s := m.state
 	live, dead, pending := 0, 0, 0
@@ -364,9 +365,8 @@ func (m *stateMachine) checkSums(t *rapid.T) {
 	}
 }
 
-// TestStateMachineOfTheState: whatever records are applied, the state is what the model says,
-// and a recovery that reads the log, from which compaction has taken what it may, comes to the
-// same.
+// TestStateMachineOfTheState: whatever records are applied, the state matches the model. A recovery
+// from the log, whose old segments compaction may have removed, arrives at the same state.
 func TestStateMachineOfTheState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newStateMachine()

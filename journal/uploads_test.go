@@ -15,7 +15,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// begin begins an upload and returns it.
+// begin starts an upload and returns it.
 func begin(t testing.TB, j *Journal, name, id string) *Upload {
 	t.Helper()
 	err := j.Uploads.Begin(t.Context(), Upload{ID: id, Key: key(name), Begun: time.Unix(1700000000, 0), Header: http.Header{"Content-Type": {"a/b"}}})
@@ -54,7 +54,7 @@ func bodies(t testing.TB, j *Journal) int {
 	return len(names)
 }
 
-// settled waits until the journal's own goroutine has cleaned up.
+// settled waits until the journal's background goroutine has removed the files.
 func settled(t testing.TB, j *Journal, want int) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); bodies(t, j) != want; time.Sleep(time.Millisecond) {
@@ -64,8 +64,8 @@ func settled(t testing.TB, j *Journal, want int) {
 	}
 }
 
-// TestUploadAndPartsAreThereAfterRestart: an upload that is open is open
-// afterwards, with each part as it was acknowledged last.
+// TestUploadAndPartsAreThereAfterRestart: an open upload is still open after a restart, with each
+// part as it was last acknowledged.
 //
 // Scenarios: B13, B14.
 func TestUploadAndPartsAreThereAfterRestart(t *testing.T) {
@@ -97,8 +97,8 @@ func TestUploadAndPartsAreThereAfterRestart(t *testing.T) {
 	}
 }
 
-// TestCompletedIsWhole: the parts that were named are the body, in their order;
-// the others are gone, and the upload too. It is so after a restart.
+// TestCompletedIsWhole: the parts named in the completion form the body, in order. The other parts
+// and the upload are gone. The same holds after a restart.
 //
 // Scenarios: B15.
 func TestCompletedIsWhole(t *testing.T) {
@@ -110,7 +110,7 @@ func TestCompletedIsWhole(t *testing.T) {
 	mustAddPart(t, j, u, 4, random(20, 4))
 	pb, pc := mustAddPart(t, j, u, 5, b), mustAddPart(t, j, u, 9, c)
 	if err := j.Uploads.Complete(t.Context(), u, Entry{Key: key("k"), Parts: []Part{pa, {Number: 5, ETag: `"other"`}}}); !errors.Is(err, ErrNoPart) {
-		t.Errorf("with a part that is not there: %v", err)
+		t.Errorf("with a missing part: %v", err)
 	}
 	if err := j.Uploads.Complete(t.Context(), u, Entry{Key: key("k"), ETag: `"x-3"`, Header: u.Header, Parts: []Part{pa, pb, pc}}); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestCompletedIsWhole(t *testing.T) {
 			t.Fatalf("%+v", e)
 		}
 		if j.Uploads.Find("id") != nil || j.Uploads.Completed("id") == nil || bodies(t, j) != 3 && func() bool { settled(t, j, 3); return false }() {
-			t.Error("the upload is not over")
+			t.Error("the upload is still open")
 		}
 		for range 50 {
 			from := rand.IntN(len(want) + 1)
@@ -133,10 +133,10 @@ func TestCompletedIsWhole(t *testing.T) {
 			}
 		}
 		if _, err := addPart(t, j, u, 1, a); !errors.Is(err, ErrNoUpload) {
-			t.Errorf("a part afterwards: %v", err)
+			t.Errorf("adding a part after completion: %v", err)
 		}
 		if err := j.Uploads.Abort(t.Context(), u); !errors.Is(err, ErrNoUpload) {
-			t.Errorf("aborted afterwards: %v", err)
+			t.Errorf("aborting after completion: %v", err)
 		}
 		j = reopen(t, j)
 	}
@@ -149,7 +149,7 @@ func TestCompletedIsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("a reader of what has gone: %d bytes, %v", len(got), err)
+		t.Errorf("a reader of a removed body: %d bytes, %v", len(got), err)
 	}
 	body.Close()
 	settled(t, j, 0)
@@ -158,7 +158,7 @@ func TestCompletedIsWhole(t *testing.T) {
 	}
 }
 
-// TestAbortedIsGone: with all its parts, for good.
+// TestAbortedIsGone: an aborted upload is gone for good, with all its parts.
 //
 // Scenarios: B16.
 func TestAbortedIsGone(t *testing.T) {
@@ -184,8 +184,8 @@ func TestAbortedIsGone(t *testing.T) {
 	}
 }
 
-// TestCompleteAbortAndPartAreInOrder: of what is done to an upload at the same
-// time one thing ends it; what was acknowledged before counts, what comes after is
+// TestCompleteAbortAndPartAreInOrder: when a completion, an abort and a part race, exactly one
+// operation ends the upload. What was acknowledged before it counts; what comes after it is
 // refused.
 //
 // Scenarios: D17.
@@ -208,7 +208,7 @@ func TestCompleteAbortAndPartAreInOrder(t *testing.T) {
 			complete, abort = abort, complete
 		}
 		wait.Go(complete)
-		if round%3 == 0 { // no race: the first one has won
+		if round%3 == 0 { // no race: the first operation has already won
 			wait.Wait()
 		}
 		wait.Go(abort)
@@ -230,7 +230,7 @@ func TestCompleteAbortAndPartAreInOrder(t *testing.T) {
 			t.Errorf("complete: %v, abort: %v, part: %v", completeErr, abortErr, partErr)
 		}
 		if j.Uploads.Find(name) != nil {
-			t.Error("the upload is open")
+			t.Error("the upload is still open")
 		}
 	}
 	if completed == 0 || aborted == 0 {
@@ -238,8 +238,8 @@ func TestCompleteAbortAndPartAreInOrder(t *testing.T) {
 	}
 }
 
-// TestOpenUploadsSurviveCompaction: an upload and its parts move out of old segments,
-// in any order, and are whole after a restart.
+// TestOpenUploadsSurviveCompaction: an upload and its parts are moved out of old segments in any
+// order, and are intact after a restart.
 func TestOpenUploadsSurviveCompaction(t *testing.T) {
 	c := testConfig(vfs.Disk{}, t.TempDir())
 	c.SegmentBytes = 2 << 10
@@ -249,7 +249,7 @@ func TestOpenUploadsSurviveCompaction(t *testing.T) {
 	var parts []Part
 	for n := 1; n <= 5; n++ {
 		parts = append(parts, mustAddPart(t, j, u, n, random(100*n, uint64(n))))
-		for i := range 60 { // what comes and goes fills segments
+		for i := range 60 { // short-lived writes fill segments
 			mustPut(t, j, fmt.Sprint("other", i), random(50, 7))
 		}
 	}
@@ -258,7 +258,7 @@ func TestOpenUploadsSurviveCompaction(t *testing.T) {
 	}
 	for end := time.Now().Add(5 * time.Second); j.log.firstID() < 3; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("segment %d is still there: nothing moved", j.log.firstID())
+			t.Fatalf("segment %d still exists: nothing was moved", j.log.firstID())
 		}
 	}
 	j = reopen(t, j)
@@ -282,8 +282,8 @@ func TestOpenUploadsSurviveCompaction(t *testing.T) {
 	}
 }
 
-// TestUploadIDOfARewrittenEntry: at a start the record that says the upstream's upload
-// id of an entry can come before the entry's own, which was written once more.
+// TestUploadIDOfARewrittenEntry: at a start, the record of an entry's upstream upload ID can come
+// before the record of the entry itself, because compaction rewrote the entry.
 func TestUploadIDOfARewrittenEntry(t *testing.T) {
 	s := newState()
 	s.apply(&op{kind: kindUpload, entry: 900, key: key("k"), text: "up"}, place{number: 901, segment: 7})

@@ -9,7 +9,7 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// newLog makes a log by itself, with its first segment.
+// newLog makes a log on its own, with its first segment.
 func newLog(t *testing.T, fs vfs.FS) *wal {
 	t.Helper()
 	h := &health{dir: "/j", log: slog.New(slog.DiscardHandler)}
@@ -23,8 +23,8 @@ func newLog(t *testing.T, fs vfs.FS) *wal {
 	return w
 }
 
-// TestLog: what was appended is found where its place says, in segments that say what was before
-// them, and a batch takes one sync, whatever the records mean.
+// TestLog: a record is found at the place that append returned, in segments whose heads name their
+// predecessors. A batch takes one sync, whatever its records mean.
 func TestLog(t *testing.T) {
 	fs := &crashfs.Counting{FS: crashfs.New()}
 	w := newLog(t, fs)
@@ -65,8 +65,8 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLog_RemovedWhileRead: a segment that was removed is read to the end by those who have it,
-// and by nobody else.
+// TestLog_RemovedWhileRead: readers that have a segment open can read it to the end after its
+// removal; nobody else can open it.
 func TestLog_RemovedWhileRead(t *testing.T) {
 	w := newLog(t, crashfs.New())
 	for range 10 {
@@ -86,7 +86,7 @@ func TestLog_RemovedWhileRead(t *testing.T) {
 	}
 	w.endRemoval(s)
 	if w.acquire(1) != nil || w.firstID() != 2 {
-		t.Error("it is still there")
+		t.Error("the segment still exists")
 	}
 	if _, err := s.file.ReadAt(make([]byte, 10), 0); err != nil {
 		t.Error(err)
@@ -94,6 +94,6 @@ func TestLog_RemovedWhileRead(t *testing.T) {
 	w.release(s)
 	w.beginRepair(w.acquire(2))
 	if oldest, _ := w.oldest(); oldest != nil || w.beginRemoval(w.acquire(2)) {
-		t.Error("a segment that is repaired may be removed")
+		t.Error("a segment under repair may be removed")
 	}
 }

@@ -37,7 +37,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	if u.within(0, at(0)) != 0 || u.idle(at(3800)) != 100*time.Second || u.idle(at(0)) != 0 {
-		t.Error("no window, or an idle time that is wrong")
+		t.Error("a window is missing, or the idle time is wrong")
 	}
 	if got := decodeUsage(appendUsage(nil, u)); got != u {
 		t.Errorf("%+v came back as %+v", u, got)
@@ -49,8 +49,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestAccessesAreKept: what was counted is there after a restart, and a key that is written
-// over keeps it.
+// TestAccessesAreKept: access counts survive a restart, and a key keeps them when it is
+// overwritten.
 func TestAccessesAreKept(t *testing.T) {
 	up, dir := s3mem.New(), t.TempDir()
 	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
@@ -79,7 +79,7 @@ func TestAccessesAreKept(t *testing.T) {
 	}
 }
 
-// BenchmarkCountAccess: what a read pays for being counted.
+// BenchmarkCountAccess measures what counting costs a read.
 func BenchmarkCountAccess(b *testing.B) {
 	a, settings := NewAccesses(), &rules.Settings{AccessWindow: time.Hour}
 	b.ReportAllocs()

@@ -11,7 +11,7 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
-// TestStateWithoutDisk: without a warm tier nothing is on disk, whoever is asked.
+// TestStateWithoutDisk: without a warm tier, every source reports that nothing is on disk.
 func TestStateWithoutDisk(t *testing.T) {
 	up := s3mem.New()
 	config := tiertest.Config(rules.Exclusive)
@@ -36,7 +36,7 @@ func TestStateWithoutDisk(t *testing.T) {
 	}
 }
 
-// BenchmarkState: what it takes to sum up a hundred objects of many.
+// BenchmarkState measures summing up a hundred objects of many.
 func BenchmarkState(b *testing.B) {
 	manyObjects(b, func(b *testing.B, s *rig) {
 		if st, err := s.State(b.Context(), akigw.Pattern{Bucket: key("").Bucket, Prefix: "0005"}); err != nil || st.Objects != 100 {
@@ -45,7 +45,7 @@ func BenchmarkState(b *testing.B) {
 	})
 }
 
-// manyObjects measures what is done to a store that knows so many objects.
+// manyObjects benchmarks an operation on a store with the given number of objects.
 func manyObjects(b *testing.B, do func(b *testing.B, s *rig)) {
 	for _, objects := range []int{1000, 20_000} {
 		b.Run(fmt.Sprint(objects, " objects"), func(b *testing.B) {

@@ -2,8 +2,8 @@ package placement
 
 import "testing"
 
-// FuzzControlRecords: whatever lies on the disk, reading it neither panics nor hangs, and what
-// is read can be written.
+// FuzzControlRecords: whatever is on the disk, decoding it neither panics nor hangs, and a decoded
+// record can be encoded.
 func FuzzControlRecords(f *testing.F) {
 	f.Add(appendUsage(nil, usage{last: 5, window: 1, now: 2, before: 3, total: 4}))
 	if raw, err := (checkpoint{Cycle: 1, Running: true}).encode(); err == nil {
@@ -20,6 +20,6 @@ func FuzzControlRecords(f *testing.F) {
 				t.Error(err)
 			}
 		}
-		_, _ = decodePins(raw) // what is wrong is an error
+		_, _ = decodePins(raw) // invalid input is an error
 	})
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestMoves: each action leaves an object where it says, and says what it did, for objects
-// of one entry and of blocks, cached or not.
+// TestMoves: each action moves an object to the tier that it names and reports it, for objects with
+// inline bodies and in blocks, cached or not.
 func TestMoves(t *testing.T) {
 	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
@@ -52,7 +52,7 @@ func TestMoves(t *testing.T) {
 			if err != nil || got.Moved != c.moved || got.Moved+got.Already != 1 || c.moved == 1 && got.Bytes != int64(n) {
 				t.Errorf("%s, step %d, %s: %+v, %v", name, i, c.action, got, err)
 			}
-			if c.action == PromoteToWarm { // what was read lately is in memory besides
+			if c.action == PromoteToWarm { // recently read data is also in memory
 				s.store.LeaveMemory(key(name))
 			}
 			if tier := tierOfKey(t, s, name); tier != c.want {
@@ -62,7 +62,7 @@ func TestMoves(t *testing.T) {
 		gets := up.Count("GET")
 		tiertest.WantRead(t, s.store, key(name), body, "")
 		if up.Count("GET") != gets {
-			t.Errorf("%s was asked for again", name)
+			t.Errorf("%s was fetched again", name)
 		}
 		if _, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key(name)), false); err != nil {
 			t.Error(err)
@@ -71,12 +71,12 @@ func TestMoves(t *testing.T) {
 	}
 	for action, want := range map[Action]error{"squash": ErrAction, PromoteToHot: akigw.ErrNoSuchKey, PromoteToWarm: akigw.ErrNoSuchKey, DemoteToCold: akigw.ErrNoSuchKey, PinObjects: akigw.ErrNoSuchKey, UnpinObjects: ErrNotPinned} {
 		if _, err := s.Move(t.Context(), action, akigw.Exactly(key("absent")), false); !errors.Is(err, want) {
-			t.Errorf("%s of what is not there: %v", action, err)
+			t.Errorf("%s of a missing object: %v", action, err)
 		}
 	}
 }
 
-// TestMovesOfAPrefix: they concern what they name and nothing else, and what does not fit
+// TestMovesOfAPrefix: a move affects only the objects that it names. A move that does not fit
 // changes nothing.
 func TestMovesOfAPrefix(t *testing.T) {
 	up := s3mem.New()
@@ -116,7 +116,7 @@ func TestMovesOfAPrefix(t *testing.T) {
 		wantState(c.hot, c.warm, c.cold)
 	}
 	if tierOfKey(t, s, "b/1") != akigw.Hot || tierOfKey(t, s, "a") != akigw.Hot {
-		t.Error("what was not named has moved")
+		t.Error("an object that was not named has moved")
 	}
 	for i := range 40 {
 		up.Put(key(fmt.Sprintf("a/big%02d", i)), testkit.Bytes(1, 4*block))
@@ -139,8 +139,8 @@ func TestMovesOfAPrefix(t *testing.T) {
 	}
 }
 
-// TestTierDemotionRollback: nothing leaves the disk while the upstream does not answer, and
-// a promotion that fails half-way leaves what it had brought.
+// TestTierDemotionRollback: nothing leaves the disk while the upstream is unavailable, and a
+// promotion that fails halfway keeps what it has fetched.
 func TestTierDemotionRollback(t *testing.T) {
 	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
@@ -183,8 +183,8 @@ func TestTierDemotionRollback(t *testing.T) {
 	}
 }
 
-// TestConcurrentMoves: of many that want the same objects moved one does it, and the others
-// are told.
+// TestConcurrentMoves: of many concurrent moves of the same objects one succeeds, and the others
+// get an error.
 func TestConcurrentMoves(t *testing.T) {
 	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
@@ -227,15 +227,15 @@ func TestConcurrentMoves(t *testing.T) {
 		told += int(busy.Load())
 	}
 	if told == 0 {
-		t.Error("nobody came in another's way: the path was not exercised")
+		t.Error("no moves conflicted: the path was not exercised")
 	}
 }
 
-// Pick is the n-th of some values, over and over.
+// Pick returns the n-th of some values, over and over.
 func Pick[T any](n int, from ...T) T { return from[n%len(from)] }
 
-// TestMovesWritesAndReads: whatever is moved while it is written and read, each read
-// sees a whole version that was the key's at some time, and the last one stays.
+// TestMovesWritesAndReads: whatever is moved during reads and writes, each read sees a complete
+// version that the key had at some time, and the last version stays.
 //
 // Scenarios: D8.
 func TestMovesWritesAndReads(t *testing.T) {
@@ -257,7 +257,7 @@ func TestMovesWritesAndReads(t *testing.T) {
 	var work sync.WaitGroup
 	work.Go(func() { _ = s.store.Run(ctx) })
 	work.Go(func() {
-		defer cancel() // for as long as it takes on this disk
+		defer cancel() // however long this disk takes
 		for v := 1; time.Since(began) < 2*time.Second || !enough() && time.Since(began) < time.Minute; v++ {
 			for _, name := range []string{"0", "1", "2"} {
 				if err := tiertest.Put(s.store, up, key(name), body(v)); err != nil {
@@ -288,7 +288,7 @@ func TestMovesWritesAndReads(t *testing.T) {
 				from := written.Load()
 				got, _, err := tiertest.Read(s.store, key(fmt.Sprint(n%3)), "")
 				to := written.Load() + 1
-				ok := err != nil // the object changed under it more often than it begins again
+				ok := err != nil // the object changed during the read more often than the read restarts
 				for v := from; v <= to && !ok; v++ {
 					ok = bytes.Equal(got, body(int(v)))
 				}
@@ -309,8 +309,8 @@ func TestMovesWritesAndReads(t *testing.T) {
 	}
 }
 
-// TestNoRoomIsNoChange: an object that a tier does not keep has found no room; it is not said to
-// have been changed by somebody.
+// TestNoRoomIsNoChange: when a tier does not keep an object, the error says that there was no room,
+// not that the object was changed.
 func TestNoRoomIsNoChange(t *testing.T) {
 	up := s3mem.New()
 	config := tiertest.Config(rules.Exclusive)

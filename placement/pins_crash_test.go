@@ -9,8 +9,8 @@ import (
 	"github.com/akidb/akigw/internal/testing/crashfs"
 )
 
-// TestPins_Crash: a crash at any step of a change leaves the pins as they were before it or after it.
-// A change that returned is durable, and one that failed changed nothing.
+// TestPins_Crash: a crash at any step of a change leaves the pins as they were before or after it.
+// A change that returned is durable, and a failed change has no effect.
 func TestPins_Crash(t *testing.T) {
 	disk := crashfs.New()
 	if err := errors.Join(disk.MkdirAll("/data"), disk.SyncDir("/")); err != nil {

@@ -20,8 +20,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestPins: they survive a restart, hold for what comes later, end when they are to, and
-// nothing that is read meanwhile drives out what is pinned.
+// TestPins: pins survive a restart, apply to objects written later, and end at the given time.
+// Reads do not evict pinned data.
 func TestPins(t *testing.T) {
 	up, dir := s3mem.New(), t.TempDir()
 	s := controlled(t, tiertest.Config(rules.Exclusive), dir, up)
@@ -37,7 +37,7 @@ func TestPins(t *testing.T) {
 	if _, err := s.Move(t.Context(), PinObjects, akigw.Pattern{Bucket: "bucket", Prefix: "p/"}, true); err != nil {
 		t.Error(err)
 	}
-	for name, body := range bodies { // now that it is pinned it stays
+	for name, body := range bodies { // a pinned object stays
 		tiertest.WantRead(t, s.store, key(name), body, "")
 	}
 	closeStore(t, s)
@@ -84,7 +84,7 @@ func TestPins(t *testing.T) {
 	tiertest.WantRead(t, s.store, key("p/1"), testkit.Bytes(77, 2*block), akigw.Hot)
 	pinned := s.store.Usage().HotPinned
 	if _, err := s.Move(t.Context(), UnpinObjects, akigw.Exactly(key("p/3")), false); !errors.Is(err, ErrPinned) {
-		t.Errorf("one of a pinned prefix: %v", err)
+		t.Errorf("one object of a pinned prefix: %v", err)
 	}
 	if got, err := s.Move(t.Context(), UnpinObjects, akigw.Pattern{Bucket: "bucket", Prefix: "p/"}, false); err != nil || got.Moved != 2 {
 		t.Errorf("%+v, %v", got, err)
@@ -102,8 +102,8 @@ func TestPins(t *testing.T) {
 	closeStore(t, s)
 }
 
-// TestPinThatFails: it leaves the pin that there was, and what others pinned and unpinned
-// meanwhile.
+// TestPinThatFails: a failed pin keeps the previous pin, and the pins and unpins of others in the
+// meantime.
 func TestPinThatFails(t *testing.T) {
 	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
@@ -129,7 +129,7 @@ func TestPinThatFails(t *testing.T) {
 		up.Before = func(r *cold.Request) (*http.Response, error) {
 			pin := Pin{Bucket: "bucket", Prefix: "fails", Exactly: true, Hot: true}
 			if r.Key.Name != "fails" || !slices.ContainsFunc(s.Pins(), func(p Pin) bool { p.Since = time.Time{}; return p == pin }) {
-				return nil, nil // what is asked before it is pinned is answered
+				return nil, nil // requests before the pin succeed
 			}
 			if asked++; asked == 1 {
 				move(UnpinObjects, "old", false)
@@ -156,7 +156,7 @@ func TestPinThatFails(t *testing.T) {
 	}
 }
 
-// TestPinsThatAreDamaged are set aside, whichever byte it is.
+// TestPinsThatAreDamaged: damaged pins are set aside, whichever byte is wrong.
 func TestPinsThatAreDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.json")
 	b, err := openPins(path)
@@ -190,7 +190,7 @@ func TestPinsThatAreDamaged(t *testing.T) {
 	}
 }
 
-// TestPinsThatCannotBeRead: the file stays as it is, and nothing can be pinned over it.
+// TestPinsThatCannotBeRead: an unreadable file is left unchanged, and no pin can overwrite it.
 func TestPinsThatCannotBeRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins.json")
 	if err := os.Mkdir(path, 0o700); err != nil {
@@ -203,7 +203,7 @@ func TestPinsThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// BenchmarkPin: what it takes to pin and unpin one object of many.
+// BenchmarkPin measures pinning and unpinning one object of many.
 func BenchmarkPin(b *testing.B) {
 	manyObjects(b, func(b *testing.B, s *rig) {
 		for _, action := range []Action{PinObjects, UnpinObjects} {

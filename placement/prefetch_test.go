@@ -15,7 +15,7 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// TestPrefetch brings everything in once, and again only what is missing.
+// TestPrefetch: a prefetch fetches everything once; a repetition fetches only what is missing.
 func TestPrefetch(t *testing.T) {
 	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
@@ -31,7 +31,7 @@ func TestPrefetch(t *testing.T) {
 			tells++
 		})
 		if tells == 0 {
-			t.Error("nothing was told")
+			t.Error("nothing was reported")
 		}
 		return last, err
 	}
@@ -43,7 +43,7 @@ func TestPrefetch(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if n := up.Count("GET"); n-gets > 5 {
-		t.Errorf("%d requests for what is there", n-gets)
+		t.Errorf("%d requests for cached objects", n-gets)
 	}
 	up.Put(key("a/0500"), []byte("changed behind it"))
 	if _, err := s.store.Purge(t.Context(), akigw.Exactly(key("a/0700"))); err != nil {
@@ -53,7 +53,7 @@ func TestPrefetch(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if _, known := s.store.Find(key("b")); known {
-		t.Error("it brought what was not named")
+		t.Error("the prefetch fetched an object that was not named")
 	}
 	for i := range 70 {
 		up.Put(key(fmt.Sprintf("a/big%02d", i)), testkit.Bytes(1, 1<<20))

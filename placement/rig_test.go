@@ -18,7 +18,7 @@ import (
 	"github.com/akidb/akigw/tiers"
 )
 
-// testPolicy is the contract's, without a worker of its own.
+// testPolicy is the policy of the contract, with the worker off.
 var testPolicy = PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1}
 
 const block = tiertest.Block
@@ -31,7 +31,7 @@ type rig struct {
 	store *tiers.Store
 }
 
-// controlled opens a store with a placement. The worker runs when a test has it run.
+// controlled opens a store with a placement. The worker runs only when a test calls it.
 func controlled(t testing.TB, config tiers.Config, dir string, up tiers.Upstream) *rig {
 	t.Helper()
 	settings, policy := config.Settings(), testPolicy
@@ -44,7 +44,7 @@ func controlled(t testing.TB, config tiers.Config, dir string, up tiers.Upstream
 	return &rig{New(Options{Policy: policy, Dir: state, Store: s, Pins: pins, Accesses: accesses, Rules: book, Upstream: up, Log: log}), s}
 }
 
-// Run runs all that there is in the background.
+// Run runs all background work.
 func (r *rig) Run(ctx context.Context) error {
 	var work errgroup.Group
 	work.Go(func() error { return r.Placement.Run(ctx) })
@@ -59,7 +59,7 @@ func closeStore(t testing.TB, r *rig) {
 	}
 }
 
-// tierOfKey is the tier of a key, "" if nothing is known of it.
+// tierOfKey returns the tier of a key, "" if the key is unknown.
 func tierOfKey(t *testing.T, s *rig, name string) akigw.Outcome {
 	t.Helper()
 	c, err := s.Object(key(name))
@@ -80,7 +80,7 @@ func tierOfKey(t *testing.T, s *rig, name string) akigw.Outcome {
 	return c.Tier
 }
 
-// aged makes the last use of a key that much older.
+// aged makes the last use of a key older by the given time.
 func aged(t *testing.T, s *rig, name string, by time.Duration) {
 	t.Helper()
 	if err := s.usage.flush(); err != nil {

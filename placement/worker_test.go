@@ -19,8 +19,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestPolicyWorker: one cycle moves what has been idle too long, and what is popular, and
-// nothing else.
+// TestPolicyWorker: one cycle moves objects that have been idle too long and objects that are
+// popular, and nothing else.
 func TestPolicyWorker(t *testing.T) {
 	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
@@ -83,7 +83,7 @@ func TestPolicyWorker(t *testing.T) {
 }
 
 // TestWorkerWaitsForTheUpstream: nothing leaves the disk while it could not be fetched again.
-// Whoever asks meanwhile is told of the last whole cycle.
+// Meanwhile the report shows the last complete cycle.
 func TestWorkerWaitsForTheUpstream(t *testing.T) {
 	up := s3mem.New()
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
@@ -119,9 +119,8 @@ func TestWorkerWaitsForTheUpstream(t *testing.T) {
 	}
 }
 
-// TestWorkerIsCutOff: a worker that ends at any moment goes on where it was: at the end
-// everything was demoted, and nothing twice. What it did last is on disk when it has
-// ended.
+// TestWorkerIsCutOff: a worker that is stopped at any moment resumes there. In the end everything
+// is demoted, nothing twice. Its last action is on disk when it has stopped.
 //
 // Scenarios: B20, D22.
 func TestWorkerIsCutOff(t *testing.T) {
@@ -144,7 +143,7 @@ func TestWorkerIsCutOff(t *testing.T) {
 	}
 	random := testkit.Random(t)
 	total, cuts := 0, 0
-	for limit := 30; ; limit += 10 { // it gets further each time, however slow the machine is
+	for limit := 30; ; limit += 10 { // each worker gets further, however slow the machine is
 		demoted := s.mover.counters.moved(DemoteToCold, byWorker)
 		before := demoted.Get()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -179,7 +178,7 @@ func TestWorkerIsCutOff(t *testing.T) {
 	}
 }
 
-// TestCheckpointThatIsDamaged begins a new cycle.
+// TestCheckpointThatIsDamaged: a damaged checkpoint starts a new cycle.
 func TestCheckpointThatIsDamaged(t *testing.T) {
 	w := &worker{log: slog.New(slog.DiscardHandler), path: filepath.Join(t.TempDir(), "worker.json")}
 	c := checkpoint{Cycle: 7, Running: true, Begun: time.Now().Round(0), Place: "Yg==", Moves: []decision{{key("k"), DemoteToCold}}}
@@ -205,7 +204,7 @@ func TestCheckpointThatIsDamaged(t *testing.T) {
 	}
 }
 
-// BenchmarkLook: what the worker pays to look at each of many objects.
+// BenchmarkLook measures the worker's cost to examine each of many objects.
 func BenchmarkLook(b *testing.B) {
 	manyObjects(b, func(b *testing.B, s *rig) {
 		b.ReportAllocs()

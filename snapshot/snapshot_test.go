@@ -287,7 +287,7 @@ func TestStorageQuota(t *testing.T) {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	if err := s.Delete(two, false); !errors.Is(err, ErrLast) {
-		t.Errorf("the last good one: %v", err)
+		t.Errorf("the last valid snapshot: %v", err)
 	}
 	s.Config.MaxBytes = size.Bytes(2*two.Bytes + two.Bytes/2)
 	for range 3 {
@@ -308,7 +308,7 @@ func TestStorageQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Delete(two, false); !errors.Is(err, ErrLast) {
-		t.Errorf("the last good one beside a damaged one: %v", err)
+		t.Errorf("the last valid snapshot beside a damaged one: %v", err)
 	}
 	if err := s.Delete(three, false); err != nil {
 		t.Error(err)
@@ -347,7 +347,7 @@ func TestCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	if left, _ = filepath.Glob(filepath.Join(s.Dir, temporary+"*")); len(left) != 0 {
-		t.Errorf("%v are left", left)
+		t.Errorf("%v left over", left)
 	}
 	if i, err := again.Find(Latest); err != nil || i.ID != first.ID {
 		t.Errorf("%+v, %v", i, err)
@@ -411,7 +411,7 @@ func TestRemote(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 	if _, err := elsewhere.Fetch(t.Context(), second.ID); !errors.Is(err, ErrNone) {
-		t.Errorf("a damaged one by its id: %v", err)
+		t.Errorf("fetching a damaged snapshot: %v", err)
 	}
 	up.fail = errors.New("upstream is down")
 	if i, err := s.Create(t.Context()); err == nil || i.ID == "" {

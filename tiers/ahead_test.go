@@ -20,7 +20,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// pattern is an upstream with one object, which gives each connection a rate.
+// pattern is an upstream with one object. It limits the rate of each connection.
 type pattern struct {
 	size int64
 	rate int64 // bytes a second, 0 for no limit
@@ -31,14 +31,14 @@ type pattern struct {
 	etag    string
 	header  http.Header
 	sent    int64 // bytes that were read from it
-	now     int   // answers under way
+	now     int   // responses in progress
 	most    int
-	pieces  int64 // that were read from it
-	open    int64 // the sum, over pieces, of the answers that were under way with each
+	pieces  int64 // pieces that were read from it
+	open    int64 // the sum, over pieces, of the responses in progress with each
 	gets    int
 	heads   int
-	fail    error // what bodies end with
-	failing int64 // behind so many bytes
+	fail    error // the error at which bodies end
+	failing int64 // after this many bytes
 }
 
 func newPattern(size int64) *pattern { return &pattern{size: size, step: 64 << 10, etag: `"one"`} }
@@ -129,7 +129,7 @@ func (b *patternBody) Close() error {
 	return nil
 }
 
-// period is a prime, so that bytes of another place are other bytes.
+// period is a prime, so that a wrong offset gives wrong bytes.
 var period = testkit.Bytes(1, 1_000_003)
 
 // fillPattern writes the object's bytes from offset at.
@@ -140,8 +140,7 @@ func fillPattern(p []byte, at int64) {
 	}
 }
 
-// read reads the range of r and checks each byte; pause is called with the
-// offset before each piece.
+// read reads the range of r and checks each byte. It calls pause with the offset before each piece.
 func (p *pattern) read(r *Reader, pause func(at int64)) error {
 	want := make([]byte, block)
 	for at := r.Range.Start; ; {
@@ -157,13 +156,13 @@ func (p *pattern) read(r *Reader, pause func(at int64)) error {
 		}
 		fillPattern(want[:len(data)], at)
 		if !bytes.Equal(data, want[:len(data)]) {
-			return fmt.Errorf("other bytes at %d", at)
+			return fmt.Errorf("wrong bytes at %d", at)
 		}
 		at += int64(len(data))
 	}
 }
 
-// parallelStore has blocks of 64 KiB in segments of 1 MiB, eight at a time.
+// parallelStore has blocks of 64 KiB in segments of 1 MiB, and eight connections.
 func parallelStore(t *testing.T, up Upstream, memory size.Bytes) *Store {
 	t.Helper()
 	config := Config{HotBytes: 128 << 20, BlockBytes: block, SmallBytes: 4 << 10, FetchBytes: 1 << 20, ParallelFetches: 8, ReadAheadBytes: memory}
@@ -176,7 +175,7 @@ func parallelStore(t *testing.T, up Upstream, memory size.Bytes) *Store {
 			t.Error(err)
 		}
 		if used := s.fetcher.readAhead.Used(); used != 0 {
-			t.Errorf("%d bytes of memory were not given back", used)
+			t.Errorf("%d bytes of memory were not released", used)
 		}
 	})
 	return s
@@ -191,15 +190,15 @@ func (s *Store) mustGet(t *testing.T, spec string) *Reader {
 	return r
 }
 
-// TestParallelFetch: a large cold object comes over several connections at
-// once, each byte once; what is read ahead stays within its memory.
+// TestParallelFetch: a large cold object is fetched over several connections at once, each byte
+// once. The data read ahead stays within its memory limit.
 func TestParallelFetch(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		spec        string
 		known       bool
 		memory      size.Bytes
-		connections int64 // open while bytes come, on average, at least
+		connections int64 // average number open while bytes arrive, at least
 	}{
 		{"unknown", "", false, 96 << 20, 6},
 		{"known", "", true, 96 << 20, 6},
@@ -237,8 +236,8 @@ func TestParallelFetch(t *testing.T) {
 	}
 }
 
-// TestAClientsPartIsOneRequest: ranges such as clients read a large object by are
-// fetched by one request each, and not cut into segments.
+// TestAClientsPartIsOneRequest: ranges of the size in which clients read a large object are fetched
+// with one request each, and are not cut into segments.
 func TestAClientsPartIsOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := newPattern(200 << 20)
@@ -261,8 +260,8 @@ func TestAClientsPartIsOneRequest(t *testing.T) {
 	})
 }
 
-// TestReadAheadStopsWithItsReader: what a reader that left, or that is slow,
-// would have needed is not fetched.
+// TestReadAheadStopsWithItsReader: nothing is read ahead for a reader that has left, and not too
+// far ahead for a slow one.
 func TestReadAheadStopsWithItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := newPattern(512 << 20)
@@ -311,8 +310,8 @@ func TestReadAheadStopsWithItsReader(t *testing.T) {
 	})
 }
 
-// TestManyReadersOfOneColdObject: the upstream sends each byte once, and
-// everybody has the first byte while the rest is still on its way.
+// TestManyReadersOfOneColdObject: the upstream sends each byte once, and every reader has the first
+// byte while the rest is still being fetched.
 func TestManyReadersOfOneColdObject(t *testing.T) {
 	for _, size := range []int64{64 << 20, 80 << 20} {
 		synctest.Test(t, func(t *testing.T) {
@@ -331,7 +330,7 @@ func TestManyReadersOfOneColdObject(t *testing.T) {
 					}
 					defer r.Close()
 					if up.bytesSent() == size {
-						t.Error("the first byte came with the last")
+						t.Error("a reader got the first byte only after the last was fetched")
 					}
 					if err := up.read(r, nil); err != nil {
 						t.Error(err)
@@ -346,7 +345,7 @@ func TestManyReadersOfOneColdObject(t *testing.T) {
 	}
 }
 
-// TestReplacedWhileParallel: bytes of two versions never meet.
+// TestReplacedWhileParallel: a reader never gets bytes of two versions.
 //
 // Scenarios: A10.
 func TestReplacedWhileParallel(t *testing.T) {
@@ -364,12 +363,12 @@ func TestReplacedWhileParallel(t *testing.T) {
 			}
 		})
 		if !errors.Is(err, akigw.ErrChanged) {
-			t.Errorf("read on: %v", err)
+			t.Errorf("after the replacement: %v", err)
 		}
 	})
 }
 
-// TestBodiesBreakOffWhileParallel: the rest is fetched again.
+// TestBodiesBreakOffWhileParallel: the rest of an interrupted body is fetched again.
 //
 // Scenarios: A7.
 func TestBodiesBreakOffWhileParallel(t *testing.T) {
@@ -388,14 +387,14 @@ func TestBodiesBreakOffWhileParallel(t *testing.T) {
 				broke, up.fail = true, nil
 			}
 		}); err != nil || !broke {
-			t.Errorf("%v; broke off %t", err, broke)
+			t.Errorf("%v; interrupted: %t", err, broke)
 		}
 	})
 }
 
-// TestReadersOfOneTransfer: that a second reader finds the same wrong digest
-// in the same bytes does not make them right. A second transfer does: then the
-// checksum is not one of the body.
+// TestReadersOfOneTransfer: a second reader that finds the same wrong digest in the same transfer
+// does not prove the bytes right. A second transfer does: the upstream's checksum is then not that
+// of the body.
 //
 // Scenarios: A8.
 func TestReadersOfOneTransfer(t *testing.T) {
@@ -414,7 +413,7 @@ func TestReadersOfOneTransfer(t *testing.T) {
 				}
 				defer r.Close()
 				if err := up.read(r, nil); !errors.Is(err, akigw.ErrChecksum) {
-					t.Errorf("of the first transfer: %v", err)
+					t.Errorf("in the first transfer: %v", err)
 				}
 			})
 		}
@@ -422,13 +421,13 @@ func TestReadersOfOneTransfer(t *testing.T) {
 		r := s.mustGet(t, "")
 		defer r.Close()
 		if err := up.read(r, nil); err != nil {
-			t.Errorf("of the second: %v", err)
+			t.Errorf("in the second transfer: %v", err)
 		}
 	})
 }
 
-// TestParallelBodyWithAWrongChecksum: its last bytes are not handed out, and
-// nothing of it stays.
+// TestParallelBodyWithAWrongChecksum: the last bytes are withheld, and nothing of the body stays
+// cached.
 //
 // Scenarios: A8.
 func TestParallelBodyWithAWrongChecksum(t *testing.T) {
@@ -440,7 +439,7 @@ func TestParallelBodyWithAWrongChecksum(t *testing.T) {
 		defer r.Close()
 		var last int64
 		if err := up.read(r, func(at int64) { last = at }); !errors.Is(err, akigw.ErrChecksum) || last != up.size-block {
-			t.Errorf("%v behind %d of %d bytes", err, last, up.size)
+			t.Errorf("%v after %d of %d bytes", err, last, up.size)
 		}
 		if e, _ := s.lookup(key("k")); e != nil || s.hot.Has(hotKey{extent: r.entry.extent, n: 1}) {
 			t.Error("it is still cached")
@@ -448,8 +447,8 @@ func TestParallelBodyWithAWrongChecksum(t *testing.T) {
 	})
 }
 
-// TestUpstreamWithoutRanges: an upstream that answers ranges with whole
-// objects is not asked for parts over and over.
+// TestUpstreamWithoutRanges: an upstream that answers range requests with whole objects is not
+// asked for parts again and again.
 //
 // Scenarios: A9.
 func TestUpstreamWithoutRanges(t *testing.T) {
@@ -465,7 +464,7 @@ func TestUpstreamWithoutRanges(t *testing.T) {
 			r.Close()
 			s.dropEntry(key("k"))
 		}
-		synctest.Wait() // what was asked for in vain still sends
+		synctest.Wait() // needless responses are still being sent
 		if up.gets > 12 || up.sent > 14*up.size {
 			t.Errorf("%d requests and %d bytes for two reads of %d", up.gets, up.sent, up.size)
 		}
@@ -476,7 +475,7 @@ func TestUpstreamWithoutRanges(t *testing.T) {
 			t.Errorf("%d bytes for a read, %v", up.sent-before, err)
 		}
 		if s.fetcher.inParts(r.entry) || !s.fetcher.inParts(&entry{origin: r.entry.origin + 1}) {
-			t.Error("it is not held against this upstream, or is against another one")
+			t.Error("this upstream is still asked for parts, or another one no longer is")
 		}
 	})
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// TestFullMapsForgetOneAtATime: what is kept of readers and of transfers is bounded, and one
-// more does not make all the others start anew.
+// TestFullMapsForgetOneAtATime: the memory of readers and of transfers is bounded. Adding one to a
+// full map evicts one, not all.
 func TestFullMapsForgetOneAtATime(t *testing.T) {
 	var q sequences
 	var s suspects

@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
-// TestRunsWithoutTheTier: a run that does not use the warm tier, because there is no room for it
-// or nobody wants it, does not leave what it changed to be served by the next one.
+// TestRunsWithoutTheTier: an epoch that does not use the warm tier, because there is no room or it
+// is switched off, changes objects. The next epoch does not serve their old versions from the tier.
 //
 // Scenarios: C3.
 func TestRunsWithoutTheTier(t *testing.T) {
@@ -61,7 +61,7 @@ func TestRunsWithoutTheTier(t *testing.T) {
 				t.Error(problem)
 			}
 			if got, _, err := readAll(s, key("k"), ""); err != nil || string(got) != string(newer) {
-				t.Errorf("what was replaced meanwhile is served: %v", err)
+				t.Errorf("a version that was replaced meanwhile is served: %v", err)
 			}
 		})
 	}

@@ -58,8 +58,8 @@ func FuzzDecodeEntry(f *testing.F) {
 	})
 }
 
-// FuzzDecodeSummary: whatever lies on the disk, reading it neither panics nor hangs, and what is
-// read can be written.
+// FuzzDecodeSummary: whatever is on the disk, decoding it neither panics nor hangs, and a decoded
+// summary can be encoded.
 func FuzzDecodeSummary(f *testing.F) {
 	for _, e := range sampleEntries() {
 		f.Add(appendSummary(nil, e))

@@ -14,8 +14,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestEventsInvalidate: in mode Events a hit asks nobody, and a change
-// behind the cache is seen as soon as its event has come.
+// TestEventsInvalidate: in mode Events a hit needs no validation, and a change behind the cache is
+// seen as soon as its event arrives.
 //
 // Scenarios: E25.
 func TestEventsInvalidate(t *testing.T) {
@@ -25,7 +25,7 @@ func TestEventsInvalidate(t *testing.T) {
 		bodies := [][]byte{testkit.Bytes(1, 3*block), testkit.Bytes(2, 3*block), testkit.Bytes(3, 100)}
 		up.Put(key("k"), bodies[0])
 		wantRead(t, s, key("k"), "", bodies[0], akigw.Cold)
-		wantRead(t, s, key("k"), "", bodies[0], akigw.Hot) // opens the stream, and asks
+		wantRead(t, s, key("k"), "", bodies[0], akigw.Hot) // opens the stream and validates
 		synctest.Wait()
 		wantRead(t, s, key("k"), "", bodies[0], akigw.Hot) // confirmed after the stream began
 		up.Reset()
@@ -44,7 +44,7 @@ func TestEventsInvalidate(t *testing.T) {
 		if _, _, err := readAll(s, key("k"), ""); err == nil {
 			t.Error("a removed object is still served")
 		}
-		// The same bytes with other metadata: the headers are the new ones.
+		// The same bytes with other metadata: the new headers are served.
 		etag := up.Put(key("m"), bodies[0])
 		wantRead(t, s, key("m"), "", bodies[0], akigw.Cold)
 		stored, _ := up.Get(key("m"))
@@ -60,8 +60,8 @@ func TestEventsInvalidate(t *testing.T) {
 	})
 }
 
-// TestEventGapIsStrict: while there is no stream each read asks; what was
-// confirmed before a gap is asked for once after it.
+// TestEventGapIsStrict: while there is no stream, each read validates. After a gap, entries that
+// were confirmed before it are validated once.
 func TestEventGapIsStrict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -77,14 +77,14 @@ func TestEventGapIsStrict(t *testing.T) {
 		up.Deaf.Store(true)
 		up.BreakStreams()
 		synctest.Wait()
-		up.Put(key("k"), changed) // nobody is told
+		up.Put(key("k"), changed) // no event is sent
 		wantRead(t, s, key("k"), "", changed, "")
 		up.Reset()
 		for range 4 {
 			wantRead(t, s, key("other"), "", old, akigw.Hot)
 		}
 		wantCount(t, up, "HEAD", 4)
-		up.Put(key("other"), changed) // nobody is told of this either
+		up.Put(key("other"), changed) // no event is sent for this either
 		up.Deaf.Store(false)
 		time.Sleep(reopenMost)
 		if up.Streams() != 1 {
@@ -95,11 +95,11 @@ func TestEventGapIsStrict(t *testing.T) {
 		wantRead(t, s, key("other"), "", changed, akigw.Hot)
 		wantRead(t, s, key("k"), "", changed, akigw.Hot)
 		wantRead(t, s, key("k"), "", changed, akigw.Hot)
-		wantCount(t, up, "HEAD", 1) // k's, which was confirmed before the gap
+		wantCount(t, up, "HEAD", 1) // for k, which was confirmed before the gap
 	})
 }
 
-// mute is an upstream whose streams open and then say nothing.
+// mute is an upstream whose streams open but send nothing.
 type mute struct{ *s3mem.Memory }
 
 func (mute) Listen(ctx context.Context, _ string, alive func(), _ func(cold.Change)) error {
@@ -108,8 +108,7 @@ func (mute) Listen(ctx context.Context, _ string, alive func(), _ func(cold.Chan
 	return context.Cause(ctx)
 }
 
-// TestSilentStreamIsAGap: a stream without a sign of life is not believed, and
-// is opened again.
+// TestSilentStreamIsAGap: a stream without heartbeats is not trusted, and is opened again.
 func TestSilentStreamIsAGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -135,8 +134,8 @@ type webhooked struct{ *s3mem.Memory }
 
 func (webhooked) Events(string) cold.EventSource { return cold.Webhook }
 
-// TestWebhookEvents: an event ends what is known at once; and because one can
-// get lost, a confirmation holds for ttl_secs at most.
+// TestWebhookEvents: an event invalidates an entry at once. Because events can get lost, a
+// confirmation also expires after ttl_secs.
 func TestWebhookEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -156,8 +155,8 @@ func TestWebhookEvents(t *testing.T) {
 	})
 }
 
-// TestEventsOfOwnWrites: what the gateway writes itself is in the cache after
-// its own event, and is read without a GET.
+// TestEventsOfOwnWrites: after the event of the gateway's own write, the object is in the cache and
+// is read without a GET.
 func TestEventsOfOwnWrites(t *testing.T) {
 	up := s3mem.New()
 	s := inMemory(t, rules.Settings{Freshness: rules.Events, TTL: time.Hour}, webhooked{up})
@@ -174,8 +173,8 @@ func TestEventsOfOwnWrites(t *testing.T) {
 	wantCount(t, up, "HEAD", 1)
 }
 
-// TestEventDuringAFill: an answer that was under way when the event of a
-// newer version came is not kept.
+// TestEventDuringAFill: a response that was in progress when the event of a newer version arrived
+// is not kept.
 //
 // Scenarios: D1.
 func TestEventDuringAFill(t *testing.T) {
@@ -204,7 +203,7 @@ func TestEventDuringAFill(t *testing.T) {
 		}()
 		<-waiting
 		up.Put(key("k"), []byte("new"))
-		synctest.Wait() // the event has come
+		synctest.Wait() // the event has arrived
 		close(hold)
 		<-done
 		wantRead(t, s, key("k"), "", []byte("new"), "")

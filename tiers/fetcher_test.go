@@ -14,7 +14,7 @@ import (
 	"github.com/akidb/akigw/rules"
 )
 
-// stuckLook makes each look for a block of the object "stuck" take until release is called.
+// stuckLook makes each look-up of a block of the object "stuck" block until release is called.
 func stuckLook(s *Store) (release func()) {
 	released := make(chan struct{})
 	look := s.fetcher.look
@@ -27,7 +27,7 @@ func stuckLook(s *Store) (release func()) {
 	return func() { close(released) }
 }
 
-// know puts an object upstream, and lets the store learn of it, without its bytes.
+// know puts an object upstream and makes the store learn its entry, without its bytes.
 func know(t *testing.T, s *Store, up *s3mem.Memory, k akigw.Key, body []byte) *entry {
 	t.Helper()
 	up.Put(k, body)
@@ -39,8 +39,8 @@ func know(t *testing.T, s *Store, up *s3mem.Memory, k akigw.Key, body []byte) *e
 	return r.entry
 }
 
-// TestASlowLookDelaysNoOtherFill: while a fill looks on a disk that gives no answer, other fills
-// begin and end, readers attach to those that are under way, and each block is fetched once.
+// TestASlowLookDelaysNoOtherFill: while a fill is stuck in a look-up on disk, other fills begin and
+// end, readers attach to the fills in progress, and each block is fetched once.
 func TestASlowLookDelaysNoOtherFill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -88,9 +88,9 @@ func TestASlowLookDelaysNoOtherFill(t *testing.T) {
 	})
 }
 
-// TestABlockThatComesMeanwhileIsNotFetched: a reader missed a block; before it starts a fill of
-// its own, another one brings the block and ends. All readers that follow the late fill are served
-// what the other brought, and the upstream is not asked again.
+// TestABlockThatComesMeanwhileIsNotFetched: a reader missed a block. Before it starts its own fill,
+// another fill brings the block and ends. All readers of the late fill get that block, and the
+// upstream is not asked again.
 func TestABlockThatComesMeanwhileIsNotFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -108,13 +108,13 @@ func TestABlockThatComesMeanwhileIsNotFetched(t *testing.T) {
 		wait.Wait()
 		wantCount(t, up, "GET", 0)
 		if n := len(s.fetcher.fills); n != 0 {
-			t.Errorf("%d fills are under way", n)
+			t.Errorf("%d fills in progress", n)
 		}
 	})
 }
 
-// TestABlockThatCannotBeReadIsFetched: a look finds a block that cannot be read, because it is
-// damaged. The reader looks once more, and then fetches it without a look.
+// TestABlockThatCannotBeReadIsFetched: a look-up finds a block that is damaged and cannot be read.
+// The reader looks once more and then fetches the block without a look-up.
 func TestABlockThatCannotBeReadIsFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()

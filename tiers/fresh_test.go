@@ -19,7 +19,7 @@ import (
 	"github.com/akidb/akigw/tiers/warm"
 )
 
-// inMemory is a store without a disk, for tests in false time.
+// inMemory is a store without a disk, for tests with a fake clock.
 func inMemory(t *testing.T, settings rules.Settings, up Upstream) *Store {
 	t.Helper()
 	config := testConfig(settings.Freshness)
@@ -42,12 +42,12 @@ func inMemoryWith(t *testing.T, config Config, settings rules.Settings, up Upstr
 	return s
 }
 
-// down makes an upstream give no answers.
+// down makes an upstream unavailable.
 func down(*cold.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("%w: down", akigw.ErrUpstreamUnavailable)
 }
 
-// get reads a key under conditions and returns where it came from.
+// get reads a key under conditions and returns which tier it came from.
 func get(s *Store, k akigw.Key, c akigw.Conditions) (akigw.Outcome, error) {
 	r, err := s.Get(context.Background(), k, akigw.RangeSpec{}, c)
 	if err != nil {
@@ -58,8 +58,8 @@ func get(s *Store, k akigw.Key, c akigw.Conditions) (akigw.Outcome, error) {
 	return r.Outcome, err
 }
 
-// TestSharedValidation: who comes while a validation is under way shares the
-// next one, and sees what was changed before he came.
+// TestSharedValidation: readers that arrive during a validation share the next one, and see changes
+// made before they arrived.
 func TestSharedValidation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -67,7 +67,7 @@ func TestSharedValidation(t *testing.T) {
 		up.Put(key("k"), []byte("old"))
 		wantRead(t, s, key("k"), "", []byte("old"), akigw.Cold)
 		up.Reset()
-		up.After = func(*cold.Request, *http.Response) { time.Sleep(100 * time.Millisecond) } // with an answer as of before
+		up.After = func(*cold.Request, *http.Response) { time.Sleep(100 * time.Millisecond) } // the response shows the state before the wait
 		var wait sync.WaitGroup
 		first := make(chan []byte, 1)
 		wait.Go(func() {
@@ -79,13 +79,13 @@ func TestSharedValidation(t *testing.T) {
 		for range 100 {
 			wait.Go(func() {
 				if data, _, err := readAll(s, key("k"), ""); err != nil || string(data) != "new" {
-					t.Errorf("came after the change, and read %q, %v", data, err)
+					t.Errorf("a reader that arrived after the change read %q, %v", data, err)
 				}
 			})
 		}
 		wait.Wait()
 		if data := <-first; string(data) != "old" && string(data) != "new" {
-			t.Errorf("the first read %q", data)
+			t.Errorf("the first reader read %q", data)
 		}
 		if n := up.Count("HEAD"); n != 2 {
 			t.Errorf("%d validations for 101 readers", n)
@@ -96,7 +96,8 @@ func TestSharedValidation(t *testing.T) {
 	})
 }
 
-// TestValidationOutlivesItsReader: who gives up does not take the others along.
+// TestValidationOutlivesItsReader: a reader that gives up does not end the validation for the
+// others.
 //
 // Scenarios: D11.
 func TestValidationOutlivesItsReader(t *testing.T) {
@@ -121,8 +122,7 @@ func TestValidationOutlivesItsReader(t *testing.T) {
 	})
 }
 
-// TestTTL: no question within the time, one after it; and a client can ask for
-// more.
+// TestTTL: no validation within the TTL, one after it. A client can ask for an earlier one.
 func TestTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -154,8 +154,8 @@ func TestTTL(t *testing.T) {
 	})
 }
 
-// TestStaleIfError: while the upstream gives no answer, and no longer than
-// max_stale, what is known is served and said to be stale.
+// TestStaleIfError: while the upstream is unavailable, cached data is served for at most max_stale,
+// and marked as stale.
 func TestStaleIfError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -186,8 +186,8 @@ func TestStaleIfError(t *testing.T) {
 	})
 }
 
-// TestCannotKnowIsNotDeleted: in the other modes an upstream that cannot be
-// asked means an error, and what is known is kept.
+// TestCannotKnowIsNotDeleted: in the other modes an unavailable upstream causes an error, and
+// cached data is kept.
 //
 // Scenarios: A23.
 func TestCannotKnowIsNotDeleted(t *testing.T) {
@@ -203,7 +203,7 @@ func TestCannotKnowIsNotDeleted(t *testing.T) {
 	wantRead(t, s, key("k"), "", []byte("x"), akigw.Hot)
 }
 
-// TestImmutable: what was fetched is never asked about, unless a client wants.
+// TestImmutable: an object is never validated after its fill, unless a client asks for it.
 func TestImmutable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -219,8 +219,8 @@ func TestImmutable(t *testing.T) {
 	})
 }
 
-// TestAbsence: in mode TTL, and in no other, a clean 404 is believed for at
-// most a second, until a write.
+// TestAbsence: in mode TTL, and in no other, a clean 404 is cached for at most a second, and only
+// until a write.
 func TestAbsence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := s3mem.New()
@@ -272,8 +272,7 @@ func TestAbsence(t *testing.T) {
 	})
 }
 
-// TestAbsenceIsFenced: a 404 that was on its way while the key was written
-// is not believed afterwards.
+// TestAbsenceIsFenced: a 404 that was in progress while the key was written is not cached.
 //
 // Scenarios: D2.
 func TestAbsenceIsFenced(t *testing.T) {
@@ -288,7 +287,7 @@ func TestAbsenceIsFenced(t *testing.T) {
 		var wait sync.WaitGroup
 		wait.Go(func() {
 			if _, _, err := readAll(s, key("k"), ""); err == nil {
-				t.Error("served before it was written")
+				t.Error("an object was served before it was written")
 			}
 		})
 		synctest.Wait()
@@ -300,7 +299,7 @@ func TestAbsenceIsFenced(t *testing.T) {
 	})
 }
 
-// TestClockSetBack: a confirmation that is still to come is none.
+// TestClockSetBack: a confirmation with a time in the future does not count.
 //
 // Scenarios: E35.
 func TestClockSetBack(t *testing.T) {
@@ -313,8 +312,8 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// TestTiersOfARule: a tier that a rule does not allow is left alone; with none,
-// and above the largest size, nothing is cached.
+// TestTiersOfARule: a tier that a rule excludes is not used. Without any tier, or above the largest
+// size, nothing is cached.
 func TestTiersOfARule(t *testing.T) {
 	for name, c := range map[string]struct {
 		settings         rules.Settings
@@ -369,9 +368,9 @@ func TestTiersOfARule(t *testing.T) {
 	}
 }
 
-// TestDeadlinesReachTheUpstream: when the last reader of a fill met its deadline, the
-// request to the upstream ends for that reason, so that its silence counts; when the
-// client left, it does not.
+// TestDeadlinesReachTheUpstream: when the last reader of a fill meets its deadline, the request to
+// the upstream ends with that cause, so that the missing response counts against the upstream. When
+// the client leaves, it does not count.
 func TestDeadlinesReachTheUpstream(t *testing.T) {
 	for name, c := range map[string]struct{ cause, want error }{
 		"deadline":           {cold.ErrDeadline, cold.ErrDeadline},
@@ -383,7 +382,7 @@ func TestDeadlinesReachTheUpstream(t *testing.T) {
 					up := &listening{Memory: s3mem.New()}
 					s := inMemory(t, rules.Settings{Freshness: rules.Immutable}, up)
 					up.Put(key("k"), testkit.Bytes(1, 3*finishBlocks*block))
-					if known { // but the block that is read now
+					if known { // all but the block that is read now
 						if _, _, err := readAll(s, key("k"), "bytes=0-1"); err != nil {
 							t.Fatal(err)
 						}
@@ -392,7 +391,7 @@ func TestDeadlinesReachTheUpstream(t *testing.T) {
 					ctx, cancel := context.WithCancelCause(t.Context())
 					time.AfterFunc(time.Second, func() { cancel(c.cause) })
 					if _, err := s.Get(ctx, key("k"), akigw.ParseRange(fmt.Sprintf("bytes=%d-", 2*block)), akigw.Conditions{}); err == nil {
-						t.Fatal("an answer")
+						t.Fatal("the request got a response")
 					}
 					synctest.Wait()
 					if got := up.ended.Load(); got == nil || !errors.Is(*got, c.want) {
@@ -404,7 +403,7 @@ func TestDeadlinesReachTheUpstream(t *testing.T) {
 	}
 }
 
-// listening is an upstream that can hang, and notes why its requests end.
+// listening is an upstream that can hang. It records why its requests end.
 type listening struct {
 	*s3mem.Memory
 	hangs atomic.Bool

@@ -14,8 +14,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// What is purged is asked for again, all of it and nothing else, from memory and from
-// disk.
+// A purge removes exactly the named data from memory and disk, so only that is fetched again.
 func TestPurge(t *testing.T) {
 	for _, hot := range []bool{true, false} {
 		for _, c := range []struct {
@@ -54,14 +53,14 @@ func TestPurge(t *testing.T) {
 			for name, purged := range names {
 				gets := up.Count("GET")
 				if _, _, err := readAll(s, key(name), ""); err != nil || (up.Count("GET") > gets) != purged {
-					t.Errorf("hot %t, %+v: %s was asked for again: %t, %v", hot, c.what, name, up.Count("GET") > gets, err)
+					t.Errorf("hot %t, %+v: %s was fetched again: %t, %v", hot, c.what, name, up.Count("GET") > gets, err)
 				}
 			}
 		}
 	}
 }
 
-// What is on its way into the cache while it is purged does not come in.
+// A fill that is in progress during a purge does not enter the cache.
 func TestPurgeDuringAFill(t *testing.T) {
 	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
@@ -88,11 +87,11 @@ func TestPurgeDuringAFill(t *testing.T) {
 	}
 	gets := up.Count("GET")
 	if _, _, err := readAll(s, key("k"), ""); err != nil || up.Count("GET") == gets {
-		t.Errorf("what was fetched before is served: %v", err)
+		t.Errorf("data fetched before the purge is served: %v", err)
 	}
 }
 
-// A purge that is given up says so.
+// An interrupted purge returns an error.
 func TestPurgeIsCancelled(t *testing.T) {
 	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)

@@ -105,7 +105,7 @@ func wantCount(t *testing.T, up *s3mem.Memory, kind string, want int) {
 	}
 }
 
-// put writes through the store as the gateway does.
+// put writes through the store, as the gateway does.
 func put(s *Store, up *s3mem.Memory, k akigw.Key, body []byte) error {
 	w := s.Begin(k)
 	defer w.End()
@@ -191,13 +191,13 @@ func TestSameBytesPutAgainWithOtherMetadata(t *testing.T) {
 			}
 			defer r.Close()
 			if got := r.Object.Header.Get("X-Amz-Meta-Color"); got != "blue" {
-				t.Fatalf("metadata %q is the old one's", got)
+				t.Fatalf("metadata %q is that of the old version", got)
 			}
 		})
 	}
 }
 
-// twoOrigins is two upstreams, of which the one with the bucket "bare" answers 304 without a date.
+// twoOrigins is two upstreams. The one with the bucket "bare" answers 304 without a date.
 type twoOrigins struct {
 	*s3mem.Memory
 	asked map[string]int // conditional HEADs by bucket
@@ -216,8 +216,8 @@ func (u *twoOrigins) Do(ctx context.Context, r *cold.Request) (*http.Response, e
 	return resp, err
 }
 
-// TestBare304OfOneUpstream: an upstream whose 304 has no date is asked without a condition from
-// then on, and no other is.
+// TestBare304OfOneUpstream: after a 304 without a date, that upstream gets unconditional requests;
+// other upstreams do not.
 func TestBare304OfOneUpstream(t *testing.T) {
 	up := &twoOrigins{s3mem.New(), map[string]int{}}
 	longAgo(up.Memory)
@@ -254,7 +254,7 @@ func TestRestartServesFromDisk(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if !clean { // what a killed process leaves behind
+			if !clean { // as a killed process leaves it
 				if err := os.Remove(filepath.Join(dir, "CLEAN")); err != nil {
 					t.Fatal(err)
 				}
@@ -276,8 +276,8 @@ func TestRestartServesFromDisk(t *testing.T) {
 	}
 }
 
-// TestCrashDoesNotBringADeletedObjectBack: what the last run removed from
-// the disk tier may be back after a crash, and must not be served unasked.
+// TestCrashDoesNotBringADeletedObjectBack: data that the previous epoch removed from the disk tier
+// may be back after a crash, and must not be served without validation.
 //
 // Scenarios: B11, C16.
 func TestCrashDoesNotBringADeletedObjectBack(t *testing.T) {
@@ -300,7 +300,7 @@ func TestCrashDoesNotBringADeletedObjectBack(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// The power cut takes the directory back to before the delete.
+	// The power cut restores the directory as it was before the delete.
 	if err := os.Remove(filepath.Join(saved, "CLEAN")); err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestOnlyMissingBlocksAreFetched(t *testing.T) {
 	}
 }
 
-// TestUnsatisfiableRanges: 416 with the size, from a cold and a warm cache.
+// TestUnsatisfiableRanges: the response is 416 with the size, from a cold and a warm cache.
 //
 // Scenarios: E9.
 func TestUnsatisfiableRanges(t *testing.T) {
@@ -393,8 +393,8 @@ func TestColdReadIsFetchedOnceForEverybody(t *testing.T) {
 	}
 }
 
-// TestLeaderLeaves: the client that started a fill goes away; those who
-// wait for it get their bytes.
+// TestLeaderLeaves: when the client that started a fill leaves, the readers that wait for the fill
+// still get their bytes.
 //
 // Scenarios: D11.
 func TestLeaderLeaves(t *testing.T) {
@@ -423,9 +423,9 @@ func TestLeaderLeaves(t *testing.T) {
 	}
 }
 
-// TestReplacedWhileAnOpeningFillIsUnderWay: in strict mode a reader who comes
-// after the replacement gets the new version at once, not the one that is still
-// being filled for those who came before.
+// TestReplacedWhileAnOpeningFillIsUnderWay: in strict mode, a reader that arrives after the
+// replacement gets the new version at once, not the one that is still being filled for earlier
+// readers.
 func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
 	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Strict), up)
@@ -440,7 +440,7 @@ func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
 	up.Reset()
 	wantRead(t, s, key("k"), "", fresh, akigw.Cold)
 	if n := up.Count("HEAD"); n > 3 {
-		t.Errorf("it asked the upstream %d times", n)
+		t.Errorf("the late reader asked the upstream %d times", n)
 	}
 	if got, err := drain(context.Background(), early); err != nil || !bytes.Equal(got, old) {
 		t.Errorf("the early reader got %d bytes, error %v", len(got), err)
@@ -450,8 +450,8 @@ func TestReplacedWhileAnOpeningFillIsUnderWay(t *testing.T) {
 	wantCount(t, up, "GET", gets)
 }
 
-// TestClientLeavesMidDownload: the fill stops, and what it brought is
-// still good for the next reader.
+// TestClientLeavesMidDownload: the fill stops, and the blocks that it stored are used for the next
+// reader.
 //
 // Scenarios: D14.
 func TestClientLeavesMidDownload(t *testing.T) {
@@ -478,8 +478,8 @@ func TestClientLeavesMidDownload(t *testing.T) {
 	wantRead(t, s, key("k"), "", body, akigw.Cold)
 }
 
-// TestFailureIsNotRemembered: everybody who waited for a failed fill is
-// told, the next one tries again.
+// TestFailureIsNotRemembered: every reader that waited for a failed fill gets the error, and the
+// next reader tries again.
 //
 // Scenarios: D12.
 func TestFailureIsNotRemembered(t *testing.T) {
@@ -504,7 +504,7 @@ func TestFailureIsNotRemembered(t *testing.T) {
 			if _, err := s.Get(t.Context(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err == nil {
 				t.Errorf("%s: GET succeeded", name)
 			}
-			if name != "no bucket" { // a HEAD has no code: it is an absence like any other
+			if name != "no bucket" { // a HEAD has no error code, so this is an absence like any other
 				if _, err := s.Head(t.Context(), key("k"), akigw.RangeSpec{}, akigw.Conditions{}); err == nil {
 					t.Errorf("%s: HEAD succeeded", name)
 				}
@@ -520,9 +520,8 @@ type brokenBody struct{ io.Reader }
 
 func (brokenBody) Close() error { return nil }
 
-// TestShortBodyIsNotCachedAndIsResumed: a body that ends early is retried
-// from where it stopped, with If-Match; if it keeps ending early, the reader
-// is told.
+// TestShortBodyIsNotCachedAndIsResumed: a body that ends early is continued from where it stopped,
+// with If-Match. If it keeps ending early, the reader gets an error.
 //
 // Scenarios: A7.
 func TestShortBodyIsNotCachedAndIsResumed(t *testing.T) {
@@ -553,9 +552,9 @@ func TestShortBodyIsNotCachedAndIsResumed(t *testing.T) {
 	wantRead(t, s, k, "", body, akigw.Cold)
 }
 
-// TestCorruptedBodyIsCutOffAndNotCached: a bit flipped on the way is found
-// by the MD5 in the ETag; the last block is withheld, nothing is kept. The same
-// when a HEAD has made the object known before.
+// TestCorruptedBodyIsCutOffAndNotCached: the MD5 in the ETag detects a bit that was flipped in
+// transit. The last block is withheld and nothing is cached, even if a HEAD made the object known
+// before.
 //
 // Scenarios: A8.
 func TestCorruptedBodyIsCutOffAndNotCached(t *testing.T) {
@@ -587,7 +586,7 @@ func TestCorruptedBodyIsCutOffAndNotCached(t *testing.T) {
 	}
 }
 
-// TestWrongRangeIsRefused: an upstream that ignores Range or shifts it.
+// TestWrongRangeIsRefused: the upstream ignores Range or shifts it.
 //
 // Scenarios: A9.
 func TestWrongRangeIsRefused(t *testing.T) {
@@ -595,7 +594,7 @@ func TestWrongRangeIsRefused(t *testing.T) {
 	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	up.Put(key("k"), body)
-	up.Before = func(r *cold.Request) (*http.Response, error) { // 200 with everything
+	up.Before = func(r *cold.Request) (*http.Response, error) { // 200 with the whole object
 		r.Header.Del("Range")
 		return nil, nil
 	}
@@ -609,12 +608,12 @@ func TestWrongRangeIsRefused(t *testing.T) {
 		}
 	}
 	if got, _, err := readAll(shifted, key("k"), "bytes=0-99"); err == nil {
-		t.Fatalf("read %d bytes of a range that was not asked for", len(got))
+		t.Fatalf("read %d bytes of a range that was not requested", len(got))
 	}
 }
 
-// TestOverwriteBetweenTwoRanges: the second range of a read meets another
-// version; the answer must never hold bytes of both.
+// TestOverwriteBetweenTwoRanges: the object is replaced before the second range of a read is
+// fetched. The response must never contain bytes of both versions.
 //
 // Scenarios: A10.
 func TestOverwriteBetweenTwoRanges(t *testing.T) {
@@ -639,7 +638,7 @@ func TestOverwriteBetweenTwoRanges(t *testing.T) {
 	wantRead(t, s, key("k"), "", fresh, akigw.Cold)
 }
 
-// TestNoETagIsNotCached: without a strong validator there is no identity.
+// TestNoETagIsNotCached: without a strong validator, versions cannot be told apart.
 //
 // Scenarios: A12.
 func TestNoETagIsNotCached(t *testing.T) {
@@ -656,7 +655,8 @@ func TestNoETagIsNotCached(t *testing.T) {
 	}
 }
 
-// TestUpstreamDown: strict cannot know and says so; exclusive serves.
+// TestUpstreamDown: in strict mode reads fail, because nothing can be validated; in exclusive mode
+// the cache serves them.
 //
 // Scenarios: A23.
 func TestUpstreamDown(t *testing.T) {
@@ -683,7 +683,7 @@ func TestUpstreamDown(t *testing.T) {
 	}
 }
 
-// TestBitFlipInAWarmBlock: found by the CRC, dropped, fetched again.
+// TestBitFlipInAWarmBlock: the CRC detects the damage, and the block is dropped and fetched again.
 //
 // Scenarios: C8.
 func TestBitFlipInAWarmBlock(t *testing.T) {
@@ -709,8 +709,8 @@ func TestBitFlipInAWarmBlock(t *testing.T) {
 	}
 }
 
-// TestT10_C8_C10_WarmFlips: bits that are flipped, sectors that are zeroed and ends that are cut
-// off, anywhere in the files of a tier that was closed: what is read afterwards is right.
+// TestT10_C8_C10_WarmFlips: bits are flipped, sectors zeroed and ends cut off anywhere in the files
+// of a closed tier. Every read afterwards is right.
 //
 // Scenarios: C8, C10.
 func TestT10_C8_C10_WarmFlips(t *testing.T) {
@@ -764,7 +764,7 @@ func TestT10_C8_C10_WarmFlips(t *testing.T) {
 	p.Figure("wrong bytes", 0)
 }
 
-// harm damages a file below dir, and says how.
+// harm damages a file below dir and returns a description of the damage.
 func harm(t *testing.T, random *rand.Rand, dir string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -796,7 +796,7 @@ func harm(t *testing.T, random *rand.Rand, dir string) string {
 	return what
 }
 
-// flipIn flips one bit of each place below dir where pattern is stored.
+// flipIn flips one bit at each place below dir where pattern is stored.
 func flipIn(t *testing.T, dir string, pattern []byte) (n int) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -841,8 +841,8 @@ func TestWriteFillsTheCache(t *testing.T) {
 	}
 }
 
-// TestFillRacesPut: a fill that asked the upstream before a PUT may not
-// publish what it got after it.
+// TestFillRacesPut: a fill that asked the upstream before a PUT must not publish its result after
+// the PUT.
 //
 // Scenarios: D1.
 func TestFillRacesPut(t *testing.T) {
@@ -866,7 +866,7 @@ func TestFillRacesPut(t *testing.T) {
 			_, _, err := readAll(s, key("k"), "")
 			done <- err
 		}()
-		<-asked // the old object is in the fill's hands
+		<-asked // the fill has received the old object
 		if deleted {
 			w := s.Begin(key("k"))
 			up.Delete(key("k"))
@@ -880,7 +880,7 @@ func TestFillRacesPut(t *testing.T) {
 		}
 		if deleted {
 			if _, _, err := readAll(s, key("k"), ""); err == nil {
-				t.Fatal("D2: a fill brought a deleted object back")
+				t.Fatal("D2: a fill restored a deleted object")
 			}
 		} else {
 			wantRead(t, s, key("k"), "", fresh, "")
@@ -888,8 +888,8 @@ func TestFillRacesPut(t *testing.T) {
 	}
 }
 
-// TestOverlappingPuts: which of two overlapping PUTs the upstream kept is
-// not known, so neither is cached.
+// TestOverlappingPuts: it is unknown which of two overlapping PUTs the upstream kept, so neither is
+// cached.
 //
 // Scenarios: D3.
 func TestOverlappingPuts(t *testing.T) {
@@ -906,8 +906,8 @@ func TestOverlappingPuts(t *testing.T) {
 	wantRead(t, s, key("k"), "", a, akigw.Cold)
 }
 
-// TestReadersDuringOverwrites: whole objects, old or new, never mixed,
-// never absent.
+// TestReadersDuringOverwrites: readers get whole objects, old or new, never a mixture and never a
+// 404.
 //
 // Scenarios: D6.
 func TestReadersDuringOverwrites(t *testing.T) {
@@ -1026,8 +1026,8 @@ func TestHotTierStaysWithinItsQuota(t *testing.T) {
 	}
 }
 
-// TestHeadAndGetDisagree: a HEAD from a stale replica says A, the GET gives
-// B: B is served, and A forgotten.
+// TestHeadAndGetDisagree: a HEAD from a stale replica reports A, and the GET returns B. B is
+// served, and A is dropped.
 //
 // Scenarios: A11.
 func TestHeadAndGetDisagree(t *testing.T) {
@@ -1039,16 +1039,15 @@ func TestHeadAndGetDisagree(t *testing.T) {
 	}
 	fresh := testkit.Bytes(2, 4*block)
 	up.Put(key("k"), fresh)
-	up.Before = func(r *cold.Request) (*http.Response, error) { // and it ignores If-Match
+	up.Before = func(r *cold.Request) (*http.Response, error) { // this upstream also ignores If-Match
 		r.Header.Del("If-Match")
 		return nil, nil
 	}
 	wantRead(t, s, key("k"), "", fresh, akigw.Cold)
 }
 
-// TestUpstreamWhoseChecksumIsNotOfTheBody: the first read is cut off, as it
-// must be; the second brings the same bytes, so they are what the upstream
-// holds.
+// TestUpstreamWhoseChecksumIsNotOfTheBody: the first read has to be cut off. The second one brings
+// the same bytes, so these are the bytes that the upstream holds.
 func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
 	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
@@ -1061,8 +1060,8 @@ func TestUpstreamWhoseChecksumIsNotOfTheBody(t *testing.T) {
 	wantRead(t, s, key("k"), "", body, akigw.Hot)
 }
 
-// TestReplacedWhilePartlyCached: an object of which the end is missing is
-// found to be replaced, or out of reach, before the first byte is handed out.
+// TestReplacedWhilePartlyCached: the end of an object is missing from the cache. If the object was
+// replaced, or the upstream is unavailable, this is noticed before the first byte is sent.
 //
 // Scenarios: A10.
 func TestReplacedWhilePartlyCached(t *testing.T) {
@@ -1084,8 +1083,9 @@ func TestReplacedWhilePartlyCached(t *testing.T) {
 	wantRead(t, s, key("k"), "", changed, akigw.Cold)
 }
 
-// TestOlderVersionOnDiskDoesNotComeBack: a version that finds no room on disk takes the record
-// of the one before it away, which would be served again once the new one has left memory.
+// TestOlderVersionOnDiskDoesNotComeBack: a version that does not fit on the disk still removes the
+// record of its predecessor. Otherwise the old version would be served once the new one has left
+// memory.
 func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
 	up, full := s3mem.New(), atomic.Bool{}
 	config := testConfig(rules.TTL)
@@ -1115,8 +1115,8 @@ func TestOlderVersionOnDiskDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// TestReadsDuringAWrite: once somebody has seen a write that is under way, nobody is served
-// what was filled before it.
+// TestReadsDuringAWrite: once a reader has seen a write that is in progress, no reader gets data
+// that was filled before the write.
 //
 // Scenarios: D6.
 func TestReadsDuringAWrite(t *testing.T) {
@@ -1125,7 +1125,7 @@ func TestReadsDuringAWrite(t *testing.T) {
 	older, newer := testkit.Bytes(1, 100), testkit.Bytes(2, 100)
 	up.Put(key("k"), older)
 	w := s.Begin(key("k"))
-	wantRead(t, s, key("k"), "", older, akigw.Cold) // after the write began, and before the upstream has it
+	wantRead(t, s, key("k"), "", older, akigw.Cold) // after the write began, before the upstream has it
 	up.Put(key("k"), newer)
 	wantRead(t, s, key("k"), "", newer, akigw.Cold)
 	w.End()
@@ -1133,8 +1133,8 @@ func TestReadsDuringAWrite(t *testing.T) {
 	wantRead(t, s, key("k"), "", newer, akigw.Hot)
 }
 
-// TestAbsenceThatWasAskedForBefore: in strict mode a reader is not told what was asked before
-// it came: that there is nothing.
+// TestAbsenceThatWasAskedForBefore: in strict mode a reader does not get a 404 from a request that
+// was sent before the reader arrived.
 //
 // Scenarios: E25.
 func TestAbsenceThatWasAskedForBefore(t *testing.T) {
@@ -1143,7 +1143,7 @@ func TestAbsenceThatWasAskedForBefore(t *testing.T) {
 		s := inMemory(t, rules.Settings{Freshness: rules.Strict}, up)
 		asked, answer := make(chan struct{}, 10), make(chan struct{})
 		var once sync.Once
-		up.After = func(r *cold.Request, _ *http.Response) { // the answer is made, and on its way
+		up.After = func(r *cold.Request, _ *http.Response) { // the response is delayed
 			once.Do(func() {
 				asked <- struct{}{}
 				<-answer
@@ -1168,18 +1168,18 @@ func TestAbsenceThatWasAskedForBefore(t *testing.T) {
 				second <- err
 			}()
 		}
-		synctest.Wait() // they wait for the first one
+		synctest.Wait() // they wait for the first reader
 		close(answer)
 		if err := <-first; err == nil {
-			t.Error("the first one saw what was not there")
+			t.Error("the first reader got an object that did not exist yet")
 		}
 		for range 20 {
 			if err := <-second; err != nil {
-				t.Errorf("one that came after the write: %v", err)
+				t.Errorf("a reader that arrived after the write: %v", err)
 			}
 		}
-		if n := up.Count("GET"); n != 2 { // the first one's, and one for all others
-			t.Errorf("%d GETs for them", n)
+		if n := up.Count("GET"); n != 2 { // one for the first reader, and one for all others
+			t.Errorf("%d GETs", n)
 		}
 	})
 }

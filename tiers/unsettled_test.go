@@ -13,8 +13,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestUnsettledWrites: while the upstream may still carry a write out, no read trusts what
-// another one was told, in any mode, nor that the key holds nothing.
+// TestUnsettledWrites: while the upstream may still carry out a write, no read trusts what another
+// read was told, in any mode, nor a cached absence.
 func TestUnsettledWrites(t *testing.T) {
 	for _, freshness := range []rules.Freshness{rules.Strict, rules.TTL, rules.Immutable, rules.Exclusive} {
 		for name, before := range map[string][]byte{"replaces": []byte("old"), "creates": nil} {
@@ -37,7 +37,7 @@ func TestUnsettledWrites(t *testing.T) {
 					synctest.Wait()
 					wantRead(t, s, key("k"), "", []byte("new"), "")
 					if s.fence.writing(key("k")) || len(s.unsettled.writes) > 0 {
-						t.Error("the fence does not end")
+						t.Error("the fence stays raised")
 					}
 				})
 			})
@@ -45,8 +45,8 @@ func TestUnsettledWrites(t *testing.T) {
 	}
 }
 
-// TestUnsettledWritesAtAStop: what was read while a write was unsettled is not trusted by the
-// next epoch either.
+// TestUnsettledWritesAtAStop: the next epoch does not trust what was read while a write was
+// unsettled either.
 func TestUnsettledWritesAtAStop(t *testing.T) {
 	up, dir := s3mem.New(), filepath.Join(t.TempDir(), "warm")
 	config := testConfig(rules.Exclusive)

@@ -15,14 +15,14 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// longAgo dates the objects of an upstream so that their dates are strong validators.
+// longAgo dates the objects of an upstream far enough back for strong validators.
 func longAgo(up *s3mem.Memory) {
 	at := time.Now().Add(-time.Hour).Truncate(time.Second)
 	up.Clock = func() time.Time { return at }
 }
 
-// dates has an upstream say that it answers so long after the object was modified; no
-// Date at all for nil.
+// dates makes an upstream answer with a Date that is this long after the object was modified; nil
+// leaves the Date out.
 func dates(up *s3mem.Memory, after *time.Duration) {
 	up.After = func(_ *cold.Request, resp *http.Response) {
 		modified, err := http.ParseTime(resp.Header.Get("Last-Modified"))
@@ -54,10 +54,9 @@ func colorOf(t *testing.T, s *Store, k akigw.Key) string {
 	return r.Object.Header.Get("X-Amz-Meta-Color")
 }
 
-// TestYoungValidators: an entry whose Last-Modified was too young when it was learned is
-// asked for with a plain HEAD, however much later, and after a restart, until one that was
-// answered later says that it is old enough. So headers that were replaced in the same
-// second are seen.
+// TestYoungValidators: an entry whose Last-Modified was too recent when it was learned is validated
+// with a plain HEAD, however late and even after a restart. This ends when a later response proves
+// that the date is old enough. That way headers that were replaced in the same second are noticed.
 func TestYoungValidators(t *testing.T) {
 	for name, c := range map[string]struct {
 		after  *time.Duration
@@ -101,11 +100,11 @@ func TestYoungValidators(t *testing.T) {
 					if !c.strong {
 						recolor(up, key("k"), "red")
 						if got := colorOf(t, s, key("k")); got != "red" {
-							t.Errorf("the color is %q, and was made red in the second of the blue one", got)
+							t.Errorf("the color is %q, want red, which was set in the same second as blue", got)
 						}
 						wantCount(t, up, "HEAD", 1)
 						wantCount(t, up, "HEAD conditional", 0)
-						dates(up, span(validatorAge)) // now it is proved
+						dates(up, span(validatorAge)) // now the age is proved
 						colorOf(t, s, key("k"))
 						wantCount(t, up, "HEAD conditional", 0)
 					}
@@ -121,8 +120,8 @@ func TestYoungValidators(t *testing.T) {
 	}
 }
 
-// TestProofIsKeptOnDisk: what a later plain HEAD has proved is not asked for again after a
-// restart, also if the entry was not in memory.
+// TestProofIsKeptOnDisk: a plain HEAD that proved the age is not repeated after a restart, even if
+// the entry was not in memory.
 func TestProofIsKeptOnDisk(t *testing.T) {
 	for _, memory := range []bool{true, false} {
 		config := testConfig(rules.Strict)
@@ -151,7 +150,8 @@ func TestProofIsKeptOnDisk(t *testing.T) {
 	}
 }
 
-// TestRestoredEntriesAreAskedPlainly: a snapshot has no headers and no proof.
+// TestRestoredEntriesAreAskedPlainly: entries from a snapshot have neither headers nor proof, so
+// they are validated with a plain HEAD.
 func TestRestoredEntriesAreAskedPlainly(t *testing.T) {
 	up := s3mem.New()
 	longAgo(up)
@@ -174,8 +174,8 @@ func TestRestoredEntriesAreAskedPlainly(t *testing.T) {
 	wantCount(t, up, "HEAD conditional", 0)
 }
 
-// TestEntriesOfOlderReleases: they prove nothing. What is written of an entry without a
-// proof is what they wrote.
+// TestEntriesOfOlderReleases: entries of older releases contain no proof. An entry without a proof
+// is still written in their format.
 func TestEntriesOfOlderReleases(t *testing.T) {
 	for _, e := range sampleEntries() {
 		e.strong = false
@@ -185,7 +185,7 @@ func TestEntriesOfOlderReleases(t *testing.T) {
 			old = 1
 		}
 		if got := raw[len(raw)-len(e.body)-1]; got != old {
-			t.Errorf("%+v: %d before the body, they wrote %d", e, got, old)
+			t.Errorf("%+v: %d bytes before the body, older releases wrote %d", e, got, old)
 		}
 		if got, err := decodeEntry(raw); err != nil || got.strong {
 			t.Errorf("%+v %v", got, err)

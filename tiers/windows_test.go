@@ -20,9 +20,9 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestFillMemoryIsBounded: readers that do not read hold all the memory for
-// fills; others get theirs after a moment, and the slow ones still get every
-// byte. When more waits than there is, new reads are refused at once.
+// TestFillMemoryIsBounded: readers that do not read hold all the memory for fills. Others get
+// memory after a moment, and the slow ones still get every byte. When the queue is full, new reads
+// are refused at once.
 //
 // Scenarios: E7.
 func TestFillMemoryIsBounded(t *testing.T) {
@@ -30,7 +30,7 @@ func TestFillMemoryIsBounded(t *testing.T) {
 		up := s3mem.New()
 		config := testConfig(rules.Immutable)
 		config.WarmBytes, config.HotBytes = 0, 0
-		config.FillBytes = 4 * (window + 2) * block // four readers
+		config.FillBytes = 4 * (window + 2) * block // enough for four readers
 		s := inMemoryWith(t, config, rules.Settings{Freshness: rules.Immutable}, up)
 		body := testkit.Bytes(1, 20*block)
 		for n := range 100 {
@@ -49,7 +49,7 @@ func TestFillMemoryIsBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		started := time.Now()
-		for n := range 4 { // one after the other takes the place of a slow one
+		for n := range 4 { // each takes the memory of a slow one
 			wantRead(t, s, key(fmt.Sprint(10+n)), "", body, akigw.Cold)
 		}
 		if waited := time.Since(started); waited < yieldAfter || waited > 2*yieldAfter+time.Second {
@@ -65,12 +65,12 @@ func TestFillMemoryIsBounded(t *testing.T) {
 			r.Close()
 		}
 		if used := s.fetcher.windows.waiting.Load(); used != 0 {
-			t.Errorf("%d bytes wait", used)
+			t.Errorf("waiting readers want %d bytes", used)
 		}
 		if !s.fetcher.windows.free.TryAcquire(s.fetcher.windows.limit) {
-			t.Fatal("not all memory came back")
+			t.Fatal("not all memory was released")
 		}
-		var refused, served atomic.Int64 // nobody gives anything back now
+		var refused, served atomic.Int64 // from now on no memory is released
 		var wait sync.WaitGroup
 		for n := range 50 {
 			wait.Go(func() {
@@ -97,8 +97,8 @@ func TestFillMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// TestCopiesFromDiskAreBounded: blocks that readers have from disk are their
-// own memory; who finds none is refused, and it comes back.
+// TestCopiesFromDiskAreBounded: copies of blocks from disk have a memory limit of their own. A
+// reader that finds no memory is refused, and the memory is released afterwards.
 //
 // Scenarios: E7.
 func TestCopiesFromDiskAreBounded(t *testing.T) {
@@ -124,10 +124,10 @@ func TestCopiesFromDiskAreBounded(t *testing.T) {
 		slow, held = append(slow, r), held+r.Hold
 	}
 	if len(slow) < 2 {
-		t.Fatal("one reader has it all")
+		t.Fatal("one reader has all the memory")
 	}
 	if _, err := open(50 * time.Millisecond); !errors.Is(err, ErrBusy) {
-		t.Errorf("one reader too many: %v", err)
+		t.Errorf("a reader beyond the limit: %v", err)
 	}
 	for _, r := range slow {
 		if got, err := drain(context.Background(), r); err != nil || !bytes.Equal(got, body) {
@@ -136,13 +136,13 @@ func TestCopiesFromDiskAreBounded(t *testing.T) {
 		r.Close()
 	}
 	if !s.source.copies.free.TryAcquire(s.source.copies.limit) {
-		t.Error("not all memory came back")
+		t.Error("not all memory was released")
 	}
 	s.source.copies.free.Release(s.source.copies.limit)
 	wantRead(t, s, key("k"), "", body, akigw.Warm)
 }
 
-// oneStalls is two upstreams, of which the one of the bucket stalls sends no body.
+// oneStalls is two upstreams; the one with the bucket "stalls" sends no body.
 type oneStalls struct{ *s3mem.Memory }
 
 func (oneStalls) Owner(bucket string) string { return "of " + bucket }
@@ -166,9 +166,9 @@ func (b stalledBody) Read([]byte) (int, error) {
 	return 0, b.ctx.Err()
 }
 
-// TestStalledUpstreamLeavesFillMemory: readers of an upstream that stalls, those that hold memory
-// and those that wait for some, keep none that readers of another one need, neither for fills nor
-// for what is read ahead.
+// TestStalledUpstreamLeavesFillMemory: readers of a stalled upstream, both those that hold memory
+// and those that wait for it, leave enough for readers of another upstream, for fills and for
+// read-ahead.
 func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := oneStalls{s3mem.New()}
@@ -216,7 +216,7 @@ func TestStalledUpstreamLeavesFillMemory(t *testing.T) {
 			defer ahead.Release(block)
 		}
 		if other := s.fetcher.readAheadFor("bucket"); !other.Acquire(4 * block) {
-			t.Error("nothing is left to read ahead with")
+			t.Error("no memory is left for read-ahead")
 		} else {
 			other.Release(4 * block)
 		}

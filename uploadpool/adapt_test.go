@@ -13,9 +13,9 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestConcurrencyAdapts: while an upstream refuses half of all requests fewer are sent
-// at a time, and when it is well again as many as before. AKIGW_PLOT names a file for a
-// picture of it (SVG).
+// TestConcurrencyAdapts: while an upstream refuses half of all requests, fewer are sent
+// concurrently. After it has recovered, the concurrency returns to its old value. AKIGW_PLOT names
+// a file for a plot of it (SVG).
 //
 // Scenarios: A1.
 func TestConcurrencyAdapts(t *testing.T) {
@@ -49,7 +49,7 @@ func TestConcurrencyAdapts(t *testing.T) {
 		before, during, after := second(limits, 0, from), second(limits, from+5*time.Second, to), second(limits, end-5*time.Second, end)
 		t.Logf("at most %.1f at a time before, %.1f in the mean while half is refused, %.1f a minute later", mean(before), mean(during), mean(after))
 		if mean(before) != 10 || mean(during) > 8 || mean(after) != 10 {
-			t.Error("it does not adapt")
+			t.Error("the concurrency does not adapt")
 		}
 		if file := os.Getenv("AKIGW_PLOT"); file != "" {
 			if err := os.WriteFile(file, []byte(plot(limits, pending, from, to)), 0o644); err != nil {
@@ -67,8 +67,8 @@ func mean(values []float64) (sum float64) {
 	return sum
 }
 
-// plot draws samples of every half second: how many uploads may run, and how many writes
-// wait, each on a scale of its own.
+// plot draws samples of every half second, each on its own scale: how many uploads may run, and how
+// many writes wait.
 func plot(limits, pending []float64, from, to time.Duration) string {
 	c := chart.New(len(limits), 30)
 	most := 1.0
@@ -93,7 +93,7 @@ func plot(limits, pending []float64, from, to time.Duration) string {
 	return c.String()
 }
 
-// TestRates: what was done in the last minute counts, what was done before does not.
+// TestRates: what was done in the last minute counts; anything older does not.
 func TestRates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m meter

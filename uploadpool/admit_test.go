@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestBucketsAreAdmitted: nothing of a bucket is uploaded before Admit lets it, other buckets go on,
-// and Ready ends the wait at once; so for objects, deletions and packs.
+// TestBucketsAreAdmitted: nothing of a bucket is uploaded before Admit allows it, while other
+// buckets continue. Ready ends the wait at once. This holds for objects, deletions and packs.
 func TestBucketsAreAdmitted(t *testing.T) {
 	for _, packed := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -47,21 +47,21 @@ func TestBucketsAreAdmitted(t *testing.T) {
 			}
 			time.Sleep(time.Minute)
 			if r.j.Last(other) != nil || r.j.Stats().Pending != 21 {
-				t.Errorf("another bucket waits as well: %+v", r.j.Stats())
+				t.Errorf("another bucket also waits: %+v", r.j.Stats())
 			}
 			open.Store(true)
 			r.pool.Ready("bucket")
 			time.Sleep(time.Minute)
 			if st := r.j.Stats(); st.Pending != 0 {
-				t.Errorf("it was not taken up: %+v", st)
+				t.Errorf("the upload was not resumed: %+v", st)
 			}
 			r.close()
 		})
 	}
 }
 
-// TestNoAnswerIsTold: an upload without an answer is told, one that was answered with an error is
-// none.
+// TestNoAnswerIsTold: an upload without a response is reported; an upload that was answered with an
+// error is not.
 func TestNoAnswerIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func() (*http.Response, error)
@@ -86,15 +86,15 @@ func TestNoAnswerIsTold(t *testing.T) {
 				r.run()
 				time.Sleep(time.Second)
 				if (told.Load() > 0) != c.told {
-					t.Errorf("told %d times", told.Load())
+					t.Errorf("reported %d times", told.Load())
 				}
 				if back.Load() != 0 {
-					t.Error("told of a success")
+					t.Error("a success was reported")
 				}
 				broken.Store(false)
 				r.drained(5 * time.Minute)
 				if c.told && back.Load() != 1 {
-					t.Errorf("told of %d successes", back.Load())
+					t.Errorf("%d successes were reported", back.Load())
 				}
 				r.close()
 			})
@@ -102,8 +102,8 @@ func TestNoAnswerIsTold(t *testing.T) {
 	}
 }
 
-// TestRefusalIsTold: what the upstream refuses for good is told with its code; a bucket that is gone
-// only if nobody wants to wait for it.
+// TestRefusalIsTold: a permanent refusal is reported with its code. A missing bucket is reported
+// only if the entry is not to wait for it.
 func TestRefusalIsTold(t *testing.T) {
 	for _, c := range []struct {
 		code    string
@@ -135,7 +135,7 @@ func TestRefusalIsTold(t *testing.T) {
 			r.run()
 			time.Sleep(10 * time.Second)
 			if got := refused.Load(); got != c.refused {
-				t.Errorf("%s: told of %q, want %q", c.code, got, c.refused)
+				t.Errorf("%s: reported %q, want %q", c.code, got, c.refused)
 			}
 			if dead := len(r.j.DeadLetters()); (dead > 0) != (c.refused != "") {
 				t.Errorf("%s: %d dead letters", c.code, dead)
@@ -147,14 +147,14 @@ func TestRefusalIsTold(t *testing.T) {
 	}
 }
 
-// TestAgeIsNoRefusal: a write that is buried because it is too old was not refused for what it is,
-// whatever the upstream answered last.
+// TestAgeIsNoRefusal: a write that is buried because it is too old does not count as refused for
+// its content, whatever the upstream answered last.
 func TestAgeIsNoRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.configure(func(config *Config) { config.Parallel.MaxAgeSecs = 5 })
 		r.configure(func(config *Config) {
-			config.OnRejected = func(_ akigw.Key, _ http.Header, code string) { t.Errorf("told of %q", code) }
+			config.OnRejected = func(_ akigw.Key, _ http.Header, code string) { t.Errorf("reported %q", code) }
 		})
 		r.fail("PutObject", responding(500, "InternalError"))
 		r.put("k", "body")

@@ -13,8 +13,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestBatchesAreReadableXML: a key that XML 1.0 cannot hold is deleted by itself. Else an
-// upstream that reads XML by the book would refuse its batch for good.
+// TestBatchesAreReadableXML: a key that XML 1.0 cannot represent is deleted on its own. Otherwise
+// an upstream with a strict XML parser would refuse its batch forever.
 func TestBatchesAreReadableXML(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -42,7 +42,7 @@ func TestBatchesAreReadableXML(t *testing.T) {
 		r.run()
 		r.drained(time.Minute)
 		if r.up.Len() != 0 || batched < 2 {
-			t.Errorf("%d objects are left, %d went in batches", r.up.Len(), batched)
+			t.Errorf("%d objects left, %d deleted in batches", r.up.Len(), batched)
 		}
 		if n := len(r.j.DeadLetters()); n > 0 {
 			t.Errorf("%d dead letters", n)

@@ -23,7 +23,7 @@ import (
 // confirmAfter is the default of confirm_after_ms.
 const confirmAfter = 5 * time.Second
 
-// stopped is an upstream that was stopped (SIGSTOP): requests lie in its socket buffers, whole,
+// stopped is an upstream that was stopped (SIGSTOP): requests lie complete in its socket buffers,
 // and their senders meet their deadlines.
 type stopped struct {
 	r *rig
@@ -32,13 +32,13 @@ type stopped struct {
 	held []*cold.Request // guarded by mu
 }
 
-// stopAt has the next requests of some operations hang, as many as there are in ops, and calls
-// hung, if not nil, with the number of each.
+// stopAt makes the next len(ops) requests of the given operations hang. It calls hung, if not nil,
+// with the number of each.
 func (r *rig) stopAt(hung func(n int), ops ...string) *stopped {
 	s := &stopped{r: r}
 	r.answers(func(q *cold.Request) (*http.Response, error) {
 		n := s.count()
-		if q.Op == "AbortMultipartUpload" { // else the late request finds nothing to complete
+		if q.Op == "AbortMultipartUpload" { // otherwise the late request finds nothing to complete
 			return unavailable()
 		}
 		if n == len(ops) || !strings.HasPrefix(q.Op, ops[n]) {
@@ -73,14 +73,14 @@ func (s *stopped) hold(q *cold.Request) {
 	s.held = append(s.held, &late)
 }
 
-// name is the key of the n-th request that hung.
+// name returns the key of the n-th request that hung.
 func (s *stopped) name(n int) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.held[n].Key.Name
 }
 
-// carryOut has the upstream carry out the n-th request that hung.
+// carryOut makes the upstream carry out the n-th request that hung.
 func (s *stopped) carryOut(n int) {
 	s.r.t.Helper()
 	s.mu.Lock()
@@ -93,8 +93,8 @@ func (s *stopped) carryOut(n int) {
 	resp.Body.Close()
 }
 
-// stopAndLeave has the next PUT hang. If the upstream leaves, it is away from then on, until away is
-// false.
+// stopAndLeave makes the next PUT hang. If leaves is set, the upstream is unavailable from then on,
+// until away is false.
 func (r *rig) stopAndLeave(leaves bool) (s *stopped, away *atomic.Bool) {
 	away = new(atomic.Bool)
 	s = r.stopAt(func(int) { away.Store(leaves) }, "PutObject")
@@ -108,8 +108,8 @@ func (r *rig) stopAndLeave(leaves bool) (s *stopped, away *atomic.Bool) {
 	return s, away
 }
 
-// leaveInDoubt leaves the key "k" waiting for its confirmation: the upload of "old" hangs, and "new" is
-// uploaded after it.
+// leaveInDoubt leaves the key "k" waiting for its confirmation: the upload of "old" hangs, and
+// "new" is uploaded after it.
 func (r *rig) leaveInDoubt() *stopped {
 	s := r.stopAt(func(int) { r.put("k", "new") }, "PutObject")
 	r.put("k", "old")
@@ -118,12 +118,12 @@ func (r *rig) leaveInDoubt() *stopped {
 	return s
 }
 
-// untilUnconfirmed waits until an entry is upstream and waits for its confirmation.
+// untilUnconfirmed waits until an entry is upstream and unconfirmed.
 func (r *rig) untilUnconfirmed() {
 	r.t.Helper()
 	for began := time.Now(); r.pool.Progress().Unconfirmed == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Since(began) > 10*time.Minute {
-			r.t.Fatalf("nothing waits for its confirmation: %+v", r.pool.Progress())
+			r.t.Fatalf("no entry waits for its confirmation: %+v", r.pool.Progress())
 		}
 	}
 }
@@ -137,9 +137,9 @@ func (r *rig) putWith(name, body, meta string) {
 	}
 }
 
-// TestLateRequest: the upstream carries out a request that had met its deadline, after it has
-// stored a newer write of the same key, which was verified. The newer one is there in the end, and
-// a drain waits no more than some seconds for it.
+// TestLateRequest: the upstream carries out a request that had met its deadline after it has stored
+// and verified a newer write of the same key. The key ends up with the newer write, and a drain
+// waits only some seconds for it.
 func TestLateRequest(t *testing.T) {
 	old := strings.Repeat("old", 10)
 	for name, c := range map[string]struct {
@@ -161,12 +161,12 @@ func TestLateRequest(t *testing.T) {
 				before := r.pool.counters.lateRequests.Get()
 				s := r.stopAt(func(int) { c.after(r) }, c.op)
 				c.before(r)
-				synctest.Wait() // several deletions go in one request
+				synctest.Wait() // so that several deletions share a request
 				r.run()
 				r.untilUnconfirmed()
 				r.upstream("k", c.want)
 				if r.j.Last(key("k")) == nil {
-					t.Error("the journal let go of it before it was confirmed")
+					t.Error("the journal removed the entry before it was confirmed")
 				}
 				time.Sleep(time.Second)
 				if s.carryOut(0); r.upstreamHas("k", c.want) {
@@ -193,7 +193,7 @@ func (r *rig) upstreamHas(name, want string) bool {
 	return ok == (want != "") && string(o.Body) == want && (!ok || o.Header.Get("X-Amz-Meta-M") == "v")
 }
 
-// TestPartsAfterLateRequest: a multipart upload is uploaded again like any other one.
+// TestPartsAfterLateRequest: a multipart upload is repeated like any other upload.
 func TestPartsAfterLateRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -209,7 +209,7 @@ func TestPartsAfterLateRequest(t *testing.T) {
 	})
 }
 
-// TestRepeatedHangs: several requests of one key hang, more than are remembered, and each is
+// TestRepeatedHangs: several requests for one key hang, more than the pool remembers, and each is
 // carried out at its own time, in any order.
 func TestRepeatedHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -225,7 +225,7 @@ func TestRepeatedHangs(t *testing.T) {
 			r.untilUnconfirmed()
 			time.Sleep(confirmAfter / 2)
 			s.carryOut((i + 3) % len(ops))
-			time.Sleep(confirmAfter/2 + 100*time.Millisecond) // it is uploaded again
+			time.Sleep(confirmAfter/2 + 100*time.Millisecond) // the write is uploaded again
 		}
 		r.drained(time.Minute)
 		r.upstream("k", fmt.Sprint("body ", len(ops)))
@@ -233,8 +233,8 @@ func TestRepeatedHangs(t *testing.T) {
 	})
 }
 
-// TestOwnLateRequest: a write whose own first request hung is not held up by that, but the next
-// one of its key is.
+// TestOwnLateRequest: a write is not delayed by its own first request that hung, but the next write
+// of its key is.
 func TestOwnLateRequest(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart %t", restart), func(t *testing.T) {
@@ -271,8 +271,8 @@ func TestOwnLateRequest(t *testing.T) {
 	}
 }
 
-// TestLateRequestOfEarlierRun: a gateway that starts with a write that took the place of another
-// one in the journal knows nothing of that one's requests, and confirms it.
+// TestLateRequestOfEarlierRun: an entry replaced another one in the journal in an earlier epoch.
+// The new epoch knows nothing of the old entry's requests, so it confirms the upload.
 func TestLateRequestOfEarlierRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -297,8 +297,8 @@ func TestLateRequestOfEarlierRun(t *testing.T) {
 	})
 }
 
-// TestRequestPastTheJournal: a request that was forwarded and met its deadline is carried out
-// after a write that the journal acknowledged.
+// TestRequestPastTheJournal: a forwarded request that met its deadline is carried out after a write
+// that the journal acknowledged.
 func TestRequestPastTheJournal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -315,13 +315,13 @@ func TestRequestPastTheJournal(t *testing.T) {
 		time.Sleep(cold.UnfinishedFor)
 		r.put("k", "newer")
 		if took := r.drained(time.Minute); took > time.Second {
-			t.Errorf("%v after the doubt has ended", took)
+			t.Errorf("waited %v although the doubt has ended", took)
 		}
 		r.close()
 	})
 }
 
-// TestForeignWriteDuringConfirmation: what somebody else writes after an upload is newer, and
+// TestForeignWriteDuringConfirmation: a write by another client after an upload is newer, and
 // stays.
 func TestForeignWriteDuringConfirmation(t *testing.T) {
 	for name, foreign := range map[string]func(r *rig){
@@ -343,8 +343,9 @@ func TestForeignWriteDuringConfirmation(t *testing.T) {
 	}
 }
 
-// TestConfirmationFails: an upstream that is away when an entry is to be confirmed is asked again,
-// and the entry is not uploaded for that, nor over what somebody else wrote.
+// TestConfirmationFails: if the upstream is unavailable when an entry has to be confirmed, the
+// confirmation is repeated. The entry is not uploaded again, and does not overwrite a write by
+// another client.
 func TestConfirmationFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -364,8 +365,8 @@ func TestConfirmationFails(t *testing.T) {
 	})
 }
 
-// TestKeyThatIsWrittenAllTheTime: who waits for a key that is in doubt is not held up by the
-// writes that come after.
+// TestKeyThatIsWrittenAllTheTime: a caller that waits for a key in doubt is not delayed by later
+// writes.
 func TestKeyThatIsWrittenAllTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -375,7 +376,7 @@ func TestKeyThatIsWrittenAllTheTime(t *testing.T) {
 		writer.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				r.put("k", fmt.Sprint("body ", i))
-				r.pool.Hurry(key("k")) // somebody else
+				r.pool.Hurry(key("k")) // on behalf of another caller
 				time.Sleep(100 * time.Millisecond)
 			}
 		})
@@ -391,8 +392,8 @@ func TestKeyThatIsWrittenAllTheTime(t *testing.T) {
 	})
 }
 
-// TestClear: a change that is forwarded waits until an older request of the pool's for that key
-// cannot come any more.
+// TestClear: a forwarded change waits until the upstream can no longer carry out an older upload
+// request for that key.
 func TestClear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -417,8 +418,8 @@ func TestClear(t *testing.T) {
 	})
 }
 
-// TestTranslatedAfterLateRequest: an upstream with ETags of its own, where nothing says whose the
-// content is.
+// TestTranslatedAfterLateRequest: with an upstream that makes its own ETags, nothing identifies the
+// writer of the content.
 func TestTranslatedAfterLateRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -434,8 +435,8 @@ func TestTranslatedAfterLateRequest(t *testing.T) {
 	})
 }
 
-// TestPackedAfterLateRequest: what is in a pack does not mind a late request, and what is taken
-// out of it is confirmed.
+// TestPackedAfterLateRequest: a late request does not affect an object in a pack. An object that
+// was taken out of its pack is confirmed.
 func TestPackedAfterLateRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t).packing()
@@ -487,8 +488,9 @@ func TestConfirmationIsAdmitted(t *testing.T) {
 	})
 }
 
-// TestConfirmationIsNotBatched: a deletion that only has to be confirmed does not go in one request
-// with others, before or behind it: it would delete what somebody else has written since.
+// TestConfirmationIsNotBatched: a deletion that only has to be confirmed does not share a request
+// with other deletions, before or after it. The request would delete what another client has
+// written since.
 func TestConfirmationIsNotBatched(t *testing.T) {
 	for name, before := range map[string]bool{"before it": true, "behind it": false} {
 		t.Run(name, func(t *testing.T) {
@@ -530,8 +532,8 @@ func TestConfirmationIsNotBatched(t *testing.T) {
 	}
 }
 
-// TestTooManyDoubts: beyond the bound other doubts end early, and what waited for its confirmation
-// is taken to be there, if it is.
+// TestTooManyDoubts: beyond the bound, other doubts end early, and an entry that waits for its
+// confirmation counts as upstream if it is found there.
 func TestTooManyDoubts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -568,7 +570,7 @@ func TestTooManyDoubts(t *testing.T) {
 	})
 }
 
-// TestDoubtsAreForgotten: those that are over take no memory for long.
+// TestDoubtsAreForgotten: doubts that have ended are removed from memory soon.
 func TestDoubtsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newDoubts(confirmAfter)
@@ -578,13 +580,13 @@ func TestDoubtsAreForgotten(t *testing.T) {
 		}
 		time.Sleep(cold.UnfinishedFor)
 		if s.begin(key("another"), nil); len(s.keys) != 1 {
-			t.Errorf("%d are left", len(s.keys))
+			t.Errorf("%d doubts left", len(s.keys))
 		}
 	})
 }
 
-// TestFingerprint: objects of one key that differ in what a client put are told apart, and what
-// the upstream says of each answer makes no difference.
+// TestFingerprint: objects of one key that differ in what a client set have different fingerprints.
+// What the upstream adds to each response makes no difference.
 func TestFingerprint(t *testing.T) {
 	of := func(pairs ...string) http.Header {
 		h := http.Header{"Etag": {etag("body")}, "Date": {testkit.Text(testkit.Random(t), 8)}}
@@ -607,7 +609,7 @@ func TestFingerprint(t *testing.T) {
 		"nothing is there": {nil, false},
 	} {
 		if (fingerprint(c.h) == base) != c.same {
-			t.Errorf("%s: same is %t", name, !c.same)
+			t.Errorf("%s: same = %t", name, !c.same)
 		}
 	}
 }

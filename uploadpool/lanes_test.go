@@ -15,18 +15,19 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// twoUpstreams has the buckets hangs, to whose requests there is no answer, and bucket.
+// twoUpstreams has two buckets, each on its own upstream: hangs, whose requests get no response,
+// and bucket.
 type twoUpstreams struct {
 	*rig
 	held  atomic.Int64 // requests that hang
-	parts atomic.Int64 // UploadPart requests under way
-	most  atomic.Int64 // of them at a time
+	parts atomic.Int64 // UploadPart requests in progress
+	most  atomic.Int64 // most of them at a time
 }
 
 func (u *twoUpstreams) Owner(bucket string) string { return "of " + bucket }
 func (u *twoUpstreams) Names() []string            { return []string{"of hangs", "of bucket"} }
 
-// hangTime is how long a request waits for an answer that does not come.
+// hangTime is how long a request waits for a response that does not come.
 const hangTime = 30 * time.Second
 
 func (u *twoUpstreams) Do(ctx context.Context, q *cold.Request) (*http.Response, error) {
@@ -69,9 +70,9 @@ func (u *twoUpstreams) hanging(n int) {
 	}
 }
 
-// TestHangingUpstreamLeavesRoom: an upstream that hangs does not hold the uploads to another
-// up, neither whole bodies nor those in parts, however much waits for it; and once it is known
-// not to answer it holds no more than its share.
+// TestHangingUpstreamLeavesRoom: an upstream that hangs does not delay uploads to another one,
+// neither whole bodies nor parts, however many entries wait for it. Once it is known not to
+// respond, its uploads take no more than their share.
 func TestHangingUpstreamLeavesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newTwoUpstreams(t)
@@ -79,7 +80,7 @@ func TestHangingUpstreamLeavesRoom(t *testing.T) {
 		u.hanging(200)
 		u.run()
 		synctest.Wait()
-		if held := u.held.Load(); held < 5 || held > 8 { // of 10, two are kept for the other
+		if held := u.held.Load(); held < 5 || held > 8 { // of 10; two are reserved for the other upstream
 			t.Fatalf("%d requests hang", held)
 		}
 		drain := func(what string, limit time.Duration) {
@@ -95,15 +96,15 @@ func TestHangingUpstreamLeavesRoom(t *testing.T) {
 		for i := range 50 {
 			u.put(fmt.Sprint(i), "body")
 		}
-		drain("while the other hangs", 5*time.Second) // 50 of 10 ms each, two at a time
+		drain("while the other hangs", 5*time.Second) // 50 uploads of 10 ms each, two at a time
 		u.putParts("parts", manyParts(40)...)
 		drain("parts", 5*time.Second)
 		if u.most.Load() < 2 {
-			t.Error("parts go up one at a time, because something waits for an upstream that hangs")
+			t.Error("parts are uploaded one at a time, because entries wait for an upstream that hangs")
 		}
 		time.Sleep(2 * hangTime)
 		if held := u.held.Load(); held < 1 || held > 2 {
-			t.Errorf("%d requests hang to an upstream that is known not to answer", held)
+			t.Errorf("%d requests hang at an upstream that is known not to respond", held)
 		}
 		for i := range 200 {
 			u.put(fmt.Sprint("later", i), "body")
@@ -112,8 +113,8 @@ func TestHangingUpstreamLeavesRoom(t *testing.T) {
 	})
 }
 
-// TestForwardPastAHangingUpstream: an upload that is forwarded to an upstream that hangs holds
-// no other up.
+// TestForwardPastAHangingUpstream: an upload that is forwarded to an upstream that hangs delays no
+// other upload.
 func TestForwardPastAHangingUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newTwoUpstreams(t)
@@ -135,9 +136,9 @@ func TestForwardPastAHangingUpstream(t *testing.T) {
 	})
 }
 
-// TestForwardWaitsNoLongerThanItsClient: who waits for another request to take the same upload to
-// an upstream that hangs waits until his own deadline, and who takes another upload there does not
-// wait for it.
+// TestForwardWaitsNoLongerThanItsClient: a caller that waits for another request to open the same
+// upload at an upstream that hangs waits until its own deadline. A caller that opens a different
+// upload there does not wait for it.
 func TestForwardWaitsNoLongerThanItsClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newTwoUpstreams(t)
@@ -166,8 +167,8 @@ func TestForwardWaitsNoLongerThanItsClient(t *testing.T) {
 	})
 }
 
-// TestSweepBesideAHangingUpstream: however long it takes to abort uploads at one upstream, those of
-// another are aborted soon, those as well that nobody needs any more since.
+// TestSweepBesideAHangingUpstream: however long one upstream takes to abort uploads, those at
+// another one are aborted soon, including uploads that became unneeded later.
 func TestSweepBesideAHangingUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newTwoUpstreams(t)
@@ -194,20 +195,20 @@ func TestSweepBesideAHangingUpstream(t *testing.T) {
 			t.Errorf("the other upstream was asked %d times", n)
 		}
 		if n := u.held.Load(); n > 1 {
-			t.Errorf("%d at a time where none is answered", n)
+			t.Errorf("%d at a time to the upstream that does not respond", n)
 		}
 	})
 }
 
-// TestRoom: half of the pool is kept for the upstreams in equal shares.
+// TestRoom: half of the pool is reserved for the upstreams in equal shares.
 func TestRoom(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		concurrency int
 		active      []int
-		limit       float64 // of the first, 0 for all
-		down        bool    // the first is
-		want        bool    // that the first has room
+		limit       float64 // of the first upstream, 0 for none
+		down        bool    // the first upstream is down
+		want        bool    // the first upstream has room
 	}{
 		{"alone", 10, []int{9}, 0, false, true},
 		{"alone, full", 10, []int{10}, 0, false, false},

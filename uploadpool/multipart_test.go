@@ -17,7 +17,7 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// putParts uploads a body to the journal in parts, and returns its ETag.
+// putParts uploads a body to the journal in parts and returns its ETag.
 func (r *rig) putParts(name string, bodies ...string) string {
 	r.t.Helper()
 	ctx := context.Background()
@@ -56,7 +56,7 @@ func manyParts(n int) (bodies []string) {
 	return bodies
 }
 
-// uploaded sees that an object is upstream as it was promised, and nothing besides.
+// uploaded checks that an object is upstream as it was promised, and that nothing else is.
 func (r *rig) uploaded(name, etag string, bodies []string) {
 	r.t.Helper()
 	o, ok := r.up.Get(key(name))
@@ -65,11 +65,11 @@ func (r *rig) uploaded(name, etag string, bodies []string) {
 	}
 	synctest.Wait()
 	if n := r.up.Uploads(); n != 0 || r.j.Stats().Orphans != 0 {
-		r.t.Errorf("%d uploads are open upstream, %d are to be aborted", n, r.j.Stats().Orphans)
+		r.t.Errorf("%d uploads are open upstream, %d orphans", n, r.j.Stats().Orphans)
 	}
 }
 
-// Parts go up many at a time, as far as the pool has room, each once.
+// Parts are uploaded concurrently, as far as the pool has room, each once.
 func TestPartsInParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -103,15 +103,15 @@ func TestPartsInParallel(t *testing.T) {
 	})
 }
 
-// TestResumedAfterCrash: whatever a run had done when it was cut off, the next
-// one goes on: parts that are there are not sent again, and nothing is left open.
+// TestResumedAfterCrash: whatever an epoch had done when it was cut off, the next one resumes it:
+// parts that are upstream are not sent again, and no upload is left open.
 //
 // Scenarios: B6, B7.
 func TestResumedAfterCrash(t *testing.T) {
 	for _, c := range []struct {
-		op    string // that the run is cut off at
-		n     int    // the n-th of them
-		again int64  // parts that the next run sends at the most
+		op    string // the epoch is cut off at this operation
+		n     int    // at the n-th of them
+		again int64  // at most how many parts the next epoch sends
 	}{{"UploadPart", 1, 9}, {"UploadPart", 5, 9}, {"CompleteMultipartUpload", 1, 0}, {"HeadObject", 1, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
@@ -130,7 +130,7 @@ func TestResumedAfterCrash(t *testing.T) {
 					close(now)
 				}
 				if cut.Load() {
-					time.Sleep(time.Second) // it has not been sent when the run ends
+					time.Sleep(time.Second) // the request has not been sent when the epoch ends
 					return unavailable()
 				}
 				return nil, nil
@@ -156,8 +156,8 @@ func TestResumedAfterCrash(t *testing.T) {
 	}
 }
 
-// TestCompleteTimesOut: whether it was carried out or not, the object ends up
-// there once, and no upload stays open.
+// TestCompleteTimesOut: whether or not the completion was carried out, the object ends up upstream
+// once, and no upload stays open.
 //
 // Scenarios: A5.
 func TestCompleteTimesOut(t *testing.T) {
@@ -179,7 +179,7 @@ func TestCompleteTimesOut(t *testing.T) {
 	}
 }
 
-// An upload that somebody aborted upstream is begun again.
+// An upload that was aborted upstream is started again.
 func TestUploadIsGoneUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -205,15 +205,15 @@ func TestUploadIsGoneUpstream(t *testing.T) {
 	})
 }
 
-// TestPartsGetThrough: an upstream that refuses a third of all requests gets all
-// parts in the end, because a try that got some of them there counts as none.
+// TestPartsGetThrough: an upstream that refuses a third of all requests gets all parts in the end,
+// because an attempt that uploaded some parts does not count as a failure.
 //
 // Scenarios: A1.
 func TestPartsGetThrough(t *testing.T) {
 	random := testkit.Random(t)
 	const uploads, ideal = 6, 103
 	sent, refused := 0, 0
-	for range uploads { // one upload alone can have bad luck
+	for range uploads { // a single upload can be unlucky
 		s, r := partsThroughRefusals(t, random)
 		sent, refused = sent+s, refused+r
 	}
@@ -222,8 +222,8 @@ func TestPartsGetThrough(t *testing.T) {
 	}
 }
 
-// partsThroughRefusals uploads 100 parts while every third request is refused, and returns how many
-// requests that took, and how many of them were refused.
+// partsThroughRefusals uploads 100 parts while every third request is refused. It returns the
+// number of requests, and how many of them were refused.
 func partsThroughRefusals(t *testing.T, random *rand.Rand) (sent, refused int) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -237,7 +237,7 @@ func partsThroughRefusals(t *testing.T, random *rand.Rand) (sent, refused int) {
 		bodies := manyParts(100)
 		etag := r.putParts("k", bodies...)
 		r.run()
-		took := r.drained(50 * time.Minute) // a try that only completes has a chance of a third, and a minute between
+		took := r.drained(50 * time.Minute) // an attempt that only completes fails with a probability of one third, and attempts are a minute apart
 		sent = len(r.history)
 		t.Logf("%d requests, %d refused, %s", sent, refused, took)
 		r.uploaded("k", etag, bodies)
@@ -246,8 +246,8 @@ func partsThroughRefusals(t *testing.T, random *rand.Rand) (sent, refused int) {
 	return sent, refused
 }
 
-// TestThrottledPartIsShown: why fewer uploads run at a time is said for a minute, also if it was a
-// part that went well at its second try.
+// TestThrottledPartIsShown: the reason for fewer concurrent uploads is shown for a minute, even if
+// it was a part that succeeded at its second attempt.
 func TestThrottledPartIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -275,8 +275,8 @@ func TestThrottledPartIsShown(t *testing.T) {
 	})
 }
 
-// A write over one that is on its way in parts takes its place: the rest of the
-// parts is not sent, and the upload aborted.
+// A write to a key whose previous version is being uploaded in parts replaces it: the remaining
+// parts are not sent, and the upload is aborted.
 //
 // Scenarios: E16.
 func TestReplacedWhileInParts(t *testing.T) {
@@ -293,7 +293,7 @@ func TestReplacedWhileInParts(t *testing.T) {
 					}
 				}
 				if now := r.pool.Progress(); q.Op == "PutObject" && (now.Failing != nil || now.Later > 0) {
-					t.Errorf("that is shown as a failure: %+v", now)
+					t.Errorf("a replaced write is shown as a failure: %+v", now)
 				}
 				return nil, nil
 			})
@@ -303,15 +303,15 @@ func TestReplacedWhileInParts(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			r.upstream("k", "new")
 			if r.up.Uploads() != 0 || r.j.Stats().Orphans != 0 || r.asked("AbortMultipartUpload") != 1 || r.asked("CompleteMultipartUpload") != 0 {
-				t.Errorf("%d uploads are open, %v to be aborted: %q", r.up.Uploads(), r.j.Stats().Orphans, r.history)
+				t.Errorf("%d uploads are open, orphans %v: %q", r.up.Uploads(), r.j.Stats().Orphans, r.history)
 			}
 			r.close()
 		})
 	}
 }
 
-// A dead letter leaves no upload upstream, and is uploaded from the start when an
-// operator has it tried again.
+// A dead letter leaves no upload open upstream. When an operator revives it, it is uploaded from
+// the start.
 func TestDeadLetterInParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -334,8 +334,8 @@ func TestDeadLetterInParts(t *testing.T) {
 	})
 }
 
-// Checksums of parts go with them if the upload has an algorithm, and that of the
-// object with its completion.
+// If the upload has a checksum algorithm, the checksums of the parts are sent with them, and that
+// of the object with its completion.
 func TestChecksumsGoAlong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

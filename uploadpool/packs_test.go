@@ -19,14 +19,14 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// packing makes a rig pack objects of up to 100 bytes, five seconds at the most.
+// packing configures a rig to pack objects of up to 100 bytes, waiting at most five seconds.
 func (r *rig) packing() *rig {
 	r.configure(func(c *Config) { c.Packs = func(_ akigw.Key, size int64) bool { return size <= 100 } })
 	r.configure(func(c *Config) { c.Batch.FlushIntervalSecs, c.Batch.MaxPacked = 5, 1000 })
 	return r
 }
 
-// packed reads what the upstream has in packs, by name.
+// packed reads the objects that the upstream has in packs, by name.
 func (r *rig) packed() (found map[string]string, packs int) {
 	r.t.Helper()
 	found = map[string]string{}
@@ -57,8 +57,8 @@ func (r *rig) packed() (found map[string]string, packs int) {
 	return found, packs
 }
 
-// Small objects go up together: as many as one pack takes at once, fewer when they
-// have waited; larger ones by themselves.
+// Small objects are uploaded together: as many as fit into one pack, or fewer once they have waited
+// long enough. Larger objects are uploaded on their own.
 func TestSmallObjectsArePacked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t).packing()
@@ -90,7 +90,7 @@ func TestSmallObjectsArePacked(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		r.close()
-		// It is all there after a restart, and nothing is done again.
+		// Everything is there after a restart, and nothing is uploaded again.
 		before := len(r.history)
 		r.open()
 		r.packing().run()
@@ -105,8 +105,8 @@ func TestSmallObjectsArePacked(t *testing.T) {
 	})
 }
 
-// Who needs an object by itself gets it: it is taken out of its pack, which goes with
-// the last one.
+// A caller that needs an object on its own gets it: the object is taken out of its pack, and the
+// pack is deleted with the last one.
 func TestUnpacked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t).packing()
@@ -133,8 +133,8 @@ func TestUnpacked(t *testing.T) {
 	})
 }
 
-// TestDamagedWayOutOfAPack: a body that comes short or damaged out of its pack is
-// asked for again. It is no dead letter.
+// TestDamagedWayOutOfAPack: a body that arrives short or damaged from its pack is requested again.
+// It does not become a dead letter.
 //
 // Scenarios: A8.
 func TestDamagedWayOutOfAPack(t *testing.T) {
@@ -164,8 +164,8 @@ func TestDamagedWayOutOfAPack(t *testing.T) {
 	}
 }
 
-// Somebody who waits for an object while it, or an earlier one of its key, is being
-// packed gets it, too.
+// A caller that waits for an object gets it even while the object, or an earlier version of its
+// key, is being packed.
 func TestHurryWhilePacking(t *testing.T) {
 	for _, replaced := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestHurryWhilePacking(t *testing.T) {
 	}
 }
 
-// What is written over or deleted leaves its pack.
+// An object that is overwritten or deleted leaves its pack.
 func TestReplacedInPack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t).packing()
@@ -225,8 +225,8 @@ func TestReplacedInPack(t *testing.T) {
 	})
 }
 
-// TestPackWhoseAnswerIsLost: its objects go into another one, and nothing stays of it,
-// whether it is noticed at once or after a crash.
+// TestPackWhoseAnswerIsLost: its objects go into another pack and nothing of it is left, whether
+// this is noticed at once or after a crash.
 //
 // Scenarios: B8.
 func TestPackWhoseAnswerIsLost(t *testing.T) {
@@ -273,8 +273,7 @@ func TestPackWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
-// A pack that the upstream will not take makes dead letters of its objects, which can
-// be read.
+// If the upstream refuses a pack, its objects become dead letters, which can be read.
 func TestDeadLettersOfAPack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t).packing()
@@ -294,7 +293,7 @@ func TestDeadLettersOfAPack(t *testing.T) {
 	})
 }
 
-// emptyPacks is how many packs nothing is in.
+// emptyPacks returns the number of packs that hold no entries.
 func emptyPacks(j *journal.Journal) int {
 	_, packs := j.Garbage()
 	return len(packs)

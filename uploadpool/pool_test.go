@@ -41,12 +41,12 @@ type rig struct {
 	answering sync.Mutex // one call of answer at a time
 
 	mu      sync.Mutex
-	flights map[akigw.Key]int // requests under way, by key; guarded by mu
+	flights map[akigw.Key]int // requests in progress, by key; guarded by mu
 	history []string          // guarded by mu
 	answer  func(r *cold.Request) (*http.Response, error)
 }
 
-// noChange is a cache that is not there.
+// noChange stands in for a cache when there is none.
 type noChange struct{}
 
 func (noChange) Body([]byte)         {}
@@ -61,7 +61,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// Do puts the rig between the pool and the upstream.
+// Do places the rig between the pool and the upstream.
 func (r *rig) Do(ctx context.Context, q *cold.Request) (*http.Response, error) {
 	r.mu.Lock()
 	r.history = append(r.history, q.Op+" "+q.Key.Name)
@@ -73,7 +73,7 @@ func (r *rig) Do(ctx context.Context, q *cold.Request) (*http.Response, error) {
 	}
 	answer := r.answer
 	r.mu.Unlock()
-	time.Sleep(5 * time.Millisecond) // the network
+	time.Sleep(5 * time.Millisecond) // network latency
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -100,8 +100,8 @@ func (r *rig) answers(f func(q *cold.Request) (*http.Response, error)) {
 	r.answer = f
 }
 
-// fail makes the upstream answer requests for an operation (all of them: "") with answer, until
-// failing is false.
+// fail makes the upstream answer requests for an operation ("" for all) with answer, until failing
+// is false.
 func (r *rig) fail(op string, answer func() (*http.Response, error)) (failing *atomic.Bool) {
 	failing = &atomic.Bool{}
 	failing.Store(true)
@@ -114,8 +114,8 @@ func (r *rig) fail(op string, answer func() (*http.Response, error)) (failing *a
 	return failing
 }
 
-// loseAnswer makes the answer to the first request for an operation get lost; applied says whether
-// the upstream carries it out.
+// loseAnswer drops the response to the first request for an operation. applied says whether the
+// upstream carries the request out.
 func (r *rig) loseAnswer(op string, applied bool) (lost *bool) {
 	lost = new(bool)
 	r.answers(func(q *cold.Request) (*http.Response, error) {
@@ -133,7 +133,7 @@ func (r *rig) loseAnswer(op string, applied bool) (lost *bool) {
 	return lost
 }
 
-// asked counts requests that begin with text.
+// asked returns the number of requests whose text begins with text.
 func (r *rig) asked(text string) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,7 +158,7 @@ func (r *rig) open() {
 	})
 }
 
-// configure replaces the pool, which is not running, by one with another configuration.
+// configure replaces the pool, which must be stopped, by one with another configuration.
 func (r *rig) configure(change func(c *Config)) {
 	c, known := r.pool.Config, r.pool.queue.known
 	change(&c)
@@ -213,7 +213,7 @@ func (r *rig) delete(names ...string) {
 	}
 }
 
-// drained waits until nothing is pending, and says how long it took.
+// drained waits until nothing is pending and returns how long that took.
 func (r *rig) drained(limit time.Duration) time.Duration {
 	r.t.Helper()
 	started := time.Now()
@@ -238,7 +238,7 @@ func respond(status int, code string) (*http.Response, error) {
 	return s3mem.Response(status, nil, []byte("<Error><Code>"+code+"</Code></Error>")), nil
 }
 
-// responding is respond as a function that takes nothing.
+// responding returns respond as a function without parameters.
 func responding(status int, code string) func() (*http.Response, error) {
 	return func() (*http.Response, error) { return respond(status, code) }
 }
@@ -247,8 +247,8 @@ func unavailable() (*http.Response, error) {
 	return nil, fmt.Errorf("%w: no answer", akigw.ErrUpstreamUnavailable)
 }
 
-// Half of all requests are told to slow down: everything arrives, for few requests
-// more, and fewer are sent at a time.
+// While half of all requests get 503 SlowDown, everything is uploaded with few extra requests, and
+// the concurrency decreases.
 //
 // Scenarios: A1.
 func TestSlowDown(t *testing.T) {
@@ -292,7 +292,7 @@ func TestSlowDown(t *testing.T) {
 	})
 }
 
-// An upload whose answer was lost is looked for before it is sent again.
+// After a lost response the upload is looked for upstream before it is sent again.
 //
 // Scenarios: A3.
 func TestUnknownOutcome(t *testing.T) {
@@ -313,7 +313,7 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 }
 
-// The same bytes with other metadata are not what was promised.
+// The same bytes with other metadata are not the object that was promised.
 //
 // Scenarios: E26.
 func TestSameBytesOtherMetadata(t *testing.T) {
@@ -329,7 +329,8 @@ func TestSameBytesOtherMetadata(t *testing.T) {
 	})
 }
 
-// A success that carries an error is none, and one that is not there is none.
+// A 200 response that contains an error is a failure, and so is a success after which the object is
+// missing.
 //
 // Scenarios: A4.
 func TestSuccessWithErrorBody(t *testing.T) {
@@ -344,7 +345,7 @@ func TestSuccessWithErrorBody(t *testing.T) {
 			case 1, 4:
 				return respond(200, "InternalError")
 			case 2, 5:
-				return s3mem.Response(200, http.Header{"Etag": {etag("body")}}, nil), nil // and nothing done
+				return s3mem.Response(200, http.Header{"Etag": {etag("body")}}, nil), nil // without storing anything
 			}
 			return nil, nil
 		})
@@ -362,8 +363,8 @@ func TestSuccessWithErrorBody(t *testing.T) {
 	})
 }
 
-// TestBodiesAreSentAgainWhole: an upload that broke off half-way through its body
-// starts again at the first byte, small ones from memory and large ones from the spool.
+// TestBodiesAreSentAgainWhole: an upload that fails halfway through its body is repeated from the
+// first byte, whether the body is in memory or in the spool.
 //
 // Scenarios: A16.
 func TestBodiesAreSentAgainWhole(t *testing.T) {
@@ -389,14 +390,14 @@ func TestBodiesAreSentAgainWhole(t *testing.T) {
 		for name, body := range bodies {
 			r.upstream(name, body)
 			if broken[name] != 2 {
-				t.Errorf("%s broke off %d times", name, broken[name])
+				t.Errorf("%s was interrupted %d times", name, broken[name])
 			}
 		}
 		r.close()
 	})
 }
 
-// A refusal is nobody's fault among the clients: uploads pause, nothing is given up.
+// When the upstream answers 403 to the gateway, uploads pause and no write becomes a dead letter.
 //
 // Scenarios: A18.
 func TestRefused(t *testing.T) {
@@ -423,8 +424,8 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// What no repetition brings there becomes a dead letter at once: kept, readable, and
-// tried again when an operator says so.
+// A write that no retry can upload becomes a dead letter at once: kept, readable, and retried when
+// an operator revives it.
 //
 // Scenarios: A19.
 func TestDeadLetter(t *testing.T) {
@@ -458,7 +459,7 @@ func TestDeadLetter(t *testing.T) {
 	})
 }
 
-// A later write of a key takes the place of its dead letter.
+// A later write of a key replaces its dead letter.
 //
 // Scenarios: D20.
 func TestWriteOverDeadLetter(t *testing.T) {
@@ -483,7 +484,7 @@ func TestWriteOverDeadLetter(t *testing.T) {
 	})
 }
 
-// Writes of one key go up in order, one at a time, and the last one stays.
+// Writes of one key are uploaded in order, one at a time, and the last one stays.
 //
 // Scenarios: D3, D4, D21.
 func TestOrderOfAKey(t *testing.T) {
@@ -520,7 +521,7 @@ func TestOrderOfAKey(t *testing.T) {
 	})
 }
 
-// Deletions that wait go together, and each gets its own answer.
+// Pending deletions share a request, and each gets its own result.
 func TestBatchOfDeletions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -538,7 +539,7 @@ func TestBatchOfDeletions(t *testing.T) {
 			return nil, nil
 		})
 		r.delete(names...)
-		synctest.Wait() // the journal tells the pool of each key after it has acknowledged them
+		synctest.Wait() // the journal notifies the pool of each key after it has acknowledged them
 		r.run()
 		r.drained(time.Minute)
 		if r.up.Len() != 0 {
@@ -551,8 +552,8 @@ func TestBatchOfDeletions(t *testing.T) {
 	})
 }
 
-// The upstream is away for a minute under load: nothing is lost, and soon after it
-// is back everything is there.
+// The upstream is unavailable for a minute under load: nothing is lost, and soon after it returns
+// everything has been flushed.
 func TestUpstreamAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -578,8 +579,8 @@ func TestUpstreamAway(t *testing.T) {
 	})
 }
 
-// TestUnderWayAsAnOutageEnds: an upload that was under way when the upstream came back, and failed all
-// the same, does not wait as long as its many tries before would have it.
+// TestUnderWayAsAnOutageEnds: an upload that was in progress when the upstream returned, but still
+// failed, does not wait as long as its many earlier attempts would require.
 func TestUnderWayAsAnOutageEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -591,7 +592,7 @@ func TestUnderWayAsAnOutageEnds(t *testing.T) {
 			}
 			if q.Key.Name == "slow" {
 				underWay.Store(true)
-				r.answering.Unlock() // others are answered meanwhile
+				r.answering.Unlock() // other requests are answered meanwhile
 				time.Sleep(5 * time.Second)
 				r.answering.Lock()
 				underWay.Store(false)
@@ -608,7 +609,7 @@ func TestUnderWayAsAnOutageEnds(t *testing.T) {
 		r.put("other", "body")
 		time.Sleep(time.Second)
 		if !underWay.Load() {
-			t.Error("nothing was under way as the upstream came back")
+			t.Error("no upload was in progress when the upstream returned")
 		}
 		if took := r.drained(time.Minute); took > 6*time.Second {
 			t.Errorf("drained after %s", took)
@@ -617,8 +618,8 @@ func TestUnderWayAsAnOutageEnds(t *testing.T) {
 	})
 }
 
-// TestLoneFailureBacksOff: a write that never gets an answer is tried less and less often, however
-// many others succeed meanwhile.
+// TestLoneFailureBacksOff: a write that never gets a response is retried less and less often,
+// however many other writes succeed meanwhile.
 func TestLoneFailureBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -635,13 +636,13 @@ func TestLoneFailureBacksOff(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if n := r.asked("PutObject lone"); n > 60 {
-			t.Errorf("%d tries in a minute", n)
+			t.Errorf("%d attempts in a minute", n)
 		}
 		r.close()
 	})
 }
 
-// What an earlier run may have sent is looked for first.
+// What an earlier epoch may have sent is looked for upstream first.
 //
 // Scenarios: B8.
 func TestCrashAfterTheUpload(t *testing.T) {
@@ -663,7 +664,7 @@ func TestCrashAfterTheUpload(t *testing.T) {
 	})
 }
 
-// Bytes that are damaged in the journal never go up.
+// Bodies that are damaged in the journal are never uploaded.
 //
 // Scenarios: C9.
 func TestDamagedBody(t *testing.T) {
@@ -691,7 +692,7 @@ func TestDamagedBody(t *testing.T) {
 	})
 }
 
-// An entry that is too old is given to the operator.
+// An entry that is too old becomes a dead letter, for the operator to decide.
 func TestTooOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -706,7 +707,7 @@ func TestTooOld(t *testing.T) {
 	})
 }
 
-// An upload that nobody is going to finish is aborted.
+// An upload that will never be completed is aborted.
 //
 // Scenarios: E16, E17.
 func TestOrphanIsAborted(t *testing.T) {
@@ -729,7 +730,7 @@ func TestOrphanIsAborted(t *testing.T) {
 	})
 }
 
-// A drain puts its key first.
+// A drain of a key puts that key first.
 func TestHurry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -742,7 +743,7 @@ func TestHurry(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := r.j.Stats().Pending; n < 950 {
-			t.Errorf("%d are left", n)
+			t.Errorf("%d left", n)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
@@ -754,8 +755,8 @@ func TestHurry(t *testing.T) {
 	})
 }
 
-// TestHurryInOrder: of keys that are waited for the first goes first, however many are waited for
-// after it; and so does what replaced one while it was on its way.
+// TestHurryInOrder: among keys that callers wait for, the first one is uploaded first, however many
+// are hurried after it. The same holds for an entry that replaced another one during its upload.
 func TestHurryInOrder(t *testing.T) {
 	for _, replaced := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -773,7 +774,7 @@ func TestHurryInOrder(t *testing.T) {
 						}
 						r.put("first", "another")
 						r.pool.Hurry(key("first"))
-						time.Sleep(50 * time.Millisecond) // its turn comes while this one is under way
+						time.Sleep(50 * time.Millisecond) // its turn comes while this upload is in progress
 					}
 					return nil, nil
 				})
@@ -802,7 +803,8 @@ func TestHurryInOrder(t *testing.T) {
 	}
 }
 
-// TestHurriedKeysAreCountedOnce: a key that waited for its next try and is hurried waits no more.
+// TestHurriedKeysAreCountedOnce: a key that waited for its retry and is then hurried no longer
+// counts as waiting.
 func TestHurriedKeysAreCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -812,14 +814,14 @@ func TestHurriedKeysAreCountedOnce(t *testing.T) {
 		for tried := 1; tried < 4; tried++ {
 			r.pool.Hurry(key("k"))
 			time.Sleep(50 * time.Millisecond)
-			for range 100 { // while a try is under way, which was due just now, none waits
+			for range 100 { // during an attempt that was due just now, no key waits
 				if r.pool.Progress().Active == 0 {
 					break
 				}
 				time.Sleep(time.Millisecond)
 			}
 			if n := r.pool.Progress().Later; n != 1 {
-				t.Errorf("%d keys wait to be tried again", n)
+				t.Errorf("%d keys wait for a retry", n)
 			}
 		}
 		r.answers(nil)
@@ -828,7 +830,7 @@ func TestHurriedKeysAreCountedOnce(t *testing.T) {
 	})
 }
 
-// BenchmarkHurry: to put a key before 50,000 others.
+// BenchmarkHurry measures moving a key ahead of 50,000 others.
 func BenchmarkHurry(b *testing.B) {
 	j, err := journal.Open(journal.Config{Dir: b.TempDir(), FS: vfs.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 4 << 10, SegmentBytes: 1 << 20, SyncTimeout: time.Hour})
 	if err != nil {
@@ -845,15 +847,15 @@ func BenchmarkHurry(b *testing.B) {
 	}
 }
 
-// TestRefusedQuestion: an upload that was sent and cannot be looked at is tried again, whatever
-// the answer to the question; it is no dead letter.
+// TestRefusedQuestion: an upload that was sent but cannot be looked up is retried, whatever the
+// response to the look-up. It does not become a dead letter.
 //
 // Scenarios: A3.
 func TestRefusedQuestion(t *testing.T) {
 	for _, op := range []string{"HeadObject", "GetObject", "ListParts"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
-			r.up.KMS.Store(op == "GetObject") // its ETags say nothing: what is there is read back
+			r.up.KMS.Store(op == "GetObject") // its ETags identify nothing, so the object is read back
 			asked, failed := 0, false
 			r.answers(func(q *cold.Request) (*http.Response, error) {
 				switch {
@@ -884,7 +886,8 @@ func TestRefusedQuestion(t *testing.T) {
 	}
 }
 
-// TestUpstreamThatRewritesMetadata: what it took is taken, in whatever form it keeps it.
+// TestUpstreamThatRewritesMetadata: an upload that the upstream accepted counts as flushed, in
+// whatever form the upstream stores its metadata.
 func TestUpstreamThatRewritesMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -899,8 +902,8 @@ func TestUpstreamThatRewritesMetadata(t *testing.T) {
 	})
 }
 
-// TestFailureInWords: what an operator reads of a try that failed names S3's code, or HTTP's words
-// where there is no body to take it from, as in a HEAD's answer.
+// TestFailureInWords: the failure that an operator reads names the S3 code, or the HTTP status text
+// if there is no body, as in the response to a HEAD.
 func TestFailureInWords(t *testing.T) {
 	for body, want := range map[string]string{
 		"":                                     "the upstream answered 503 Service Unavailable",

@@ -13,15 +13,15 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestSend: what the gateway writes for itself arrives in parts, and nothing of the
-// upload stays, in the journal or upstream, however it ends.
+// TestSend: what the gateway writes for itself is uploaded in parts, and no upload is left over in
+// the journal or upstream, however it ends.
 func TestSend(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		size  int
 		parts int
 		kms   bool
-		fails string // the operation that fails for good
+		fails string // the operation that fails permanently
 		ok    bool
 	}{
 		{"empty", 0, 1, false, "", true},
@@ -45,7 +45,7 @@ func TestSend(t *testing.T) {
 			r.run()
 			body := testkit.Bytes(3, c.size)
 			err := r.pool.Send(t.Context(), key("own"), "a/b", bytes.NewReader(body), int64(len(body)))
-			time.Sleep(time.Minute) // what stays is swept
+			time.Sleep(time.Minute) // orphans are swept
 			o, there := r.up.Get(key("own"))
 			if (err == nil) != c.ok || there != c.ok || c.ok && (!bytes.Equal(o.Body, body) || o.Header.Get("Content-Type") != "a/b") {
 				t.Errorf("%s: %v, there %t, %d bytes", c.name, err, there, len(o.Body))
@@ -57,14 +57,14 @@ func TestSend(t *testing.T) {
 				t.Errorf("%s: %+v, %d uploads upstream", c.name, st, r.up.Uploads())
 			}
 			if c.ok && r.asked("AbortMultipartUpload") > 0 {
-				t.Errorf("%s: an upload that was completed was aborted", c.name)
+				t.Errorf("%s: a completed upload was aborted", c.name)
 			}
 			r.close()
 		})
 	}
 }
 
-// TestSendIsCutOff: a stop in the middle leaves an upload that the next start ends.
+// TestSendIsCutOff: a stop in the middle leaves an upload that the next start aborts.
 func TestSendIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -72,14 +72,14 @@ func TestSendIsCutOff(t *testing.T) {
 		r.answers(func(q *cold.Request) (*http.Response, error) {
 			if q.Op == "UploadPart" && q.Query.Get("partNumber") == "2" {
 				cancel()
-				r.j.Close() // the journal does not hear of the end
+				r.j.Close() // the journal does not learn of the end
 				return unavailable()
 			}
 			return nil, nil
 		})
 		body := testkit.Bytes(3, 3*leastPart)
 		if err := r.pool.Send(ctx, key("own"), "a/b", bytes.NewReader(body), int64(len(body))); err == nil {
-			t.Error("it was sent")
+			t.Error("the object was sent")
 		}
 		r.answers(nil)
 		r.open()

@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// TestBodyIsLeftAloneAfterItsRequest: net/http may go on reading a body behind an answer that came
-// early, or none. It does not get at the journal's body any more, which is closed by then.
+// TestBodyIsLeftAloneAfterItsRequest: net/http may keep reading a body after an early response, or
+// after the request failed. It must no longer reach the journal's body, which is closed by then.
 func TestBodyIsLeftAloneAfterItsRequest(t *testing.T) {
 	for op, put := range map[string]func(r *rig){
 		"PutObject":  func(r *rig) { r.put("k", strings.Repeat("x", 3<<20)) },
@@ -46,7 +46,7 @@ func TestBodyIsLeftAloneAfterItsRequest(t *testing.T) {
 					r.drained(time.Minute)
 					time.Sleep(time.Second)
 					if late.Load() < 2 || read.Load() != 0 {
-						t.Errorf("%d requests, %d read their body behind their end", late.Load(), read.Load())
+						t.Errorf("%d requests, %d read their body after their end", late.Load(), read.Load())
 					}
 					r.close()
 				})

@@ -20,8 +20,8 @@ import (
 	"github.com/akidb/akigw/tiers/cold"
 )
 
-// throttled is an upstream in memory that takes 5 ms for each answer, and answers 503
-// to more than so many requests a second.
+// throttled is an upstream in memory that takes 5 ms for each response, and answers 503 above a
+// limit of requests per second.
 type throttled struct {
 	*s3mem.Memory
 	limit    *rate.Limiter
@@ -48,8 +48,7 @@ func (u *throttled) Do(ctx context.Context, r *cold.Request) (*http.Response, er
 // Owner implements Upstream.
 func (*throttled) Owner(string) string { return "default" }
 
-// uploads takes n small objects from a journal to the upstream, and returns how many
-// that were in a second.
+// uploads flushes n small objects from a journal and returns how many per second that was.
 func uploads(b *testing.B, n int, parallel, batch bool) (perSecond float64, u *throttled) {
 	j, err := journal.Open(journal.Config{Dir: b.TempDir(), FS: vfs.Disk{}, Log: slog.New(slog.DiscardHandler), InlineBytes: 64 << 10, SegmentBytes: 64 << 20, SyncTimeout: time.Minute})
 	if err != nil {
@@ -103,9 +102,8 @@ func uploads(b *testing.B, n int, parallel, batch bool) (perSecond float64, u *t
 	return perSecond, u
 }
 
-// BenchmarkUpload compares the ways to take small objects to an upstream that takes 5
-// ms for each answer and throttles: one after the other, ten in a pack, ten at a time,
-// and both.
+// BenchmarkUpload compares ways to upload small objects to an upstream that takes 5 ms for each
+// response and throttles: one after the other, ten in a pack, ten at a time, and both.
 func BenchmarkUpload(b *testing.B) {
 	var sequential, batch, parallel, both, refused float64
 	rounds := 0.0

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestNoInodes: a disk that can hold no more files is full, whatever bytes it has.
+// TestNoInodes: a disk without free inodes counts as full, however many bytes are free.
 //
 // Scenarios: C17.
 func TestNoInodes(t *testing.T) {
@@ -18,6 +18,6 @@ func TestNoInodes(t *testing.T) {
 		}
 	}
 	if free(t.TempDir()) <= 0 {
-		t.Error("nothing is free here")
+		t.Error("the test disk has no free space")
 	}
 }

@@ -32,7 +32,7 @@ type lateRig struct {
 	held *cold.Request // guarded by mu
 }
 
-// newLateRig makes a rig in a synctest bubble, which runs until stop.
+// newLateRig makes a rig in a synctest bubble. It runs until stop is called.
 func newLateRig(t *testing.T, hang bool) (r *lateRig, stop func()) {
 	r = &lateRig{t: t, up: s3mem.New(), hang: hang}
 	r.up.Before = r.before
@@ -47,7 +47,7 @@ func newLateRig(t *testing.T, hang bool) (r *lateRig, stop func()) {
 	}
 }
 
-// unsettled has a forwarded request meet its deadline.
+// unsettled marks a forwarded request as past its deadline.
 func (r *lateRig) unsettled() {
 	r.store.Begin(key("k")).Unsettled()
 	r.Doubt(key("k"))
@@ -69,7 +69,7 @@ func (r *lateRig) before(q *cold.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, cold.ErrDeadline)
 }
 
-// carryOut has the upstream carry out the request that hung.
+// carryOut makes the upstream carry out the request that hung.
 func (r *lateRig) carryOut() {
 	if _, err := r.up.Do(r.t.Context(), r.held); err != nil {
 		r.t.Error(err)
@@ -91,7 +91,7 @@ func (r *lateRig) put(body string) {
 	}
 }
 
-// until waits until something holds, for a minute at the most.
+// until waits for a condition, for at most a minute.
 func (r *lateRig) until(what string, holds func() bool) {
 	r.t.Helper()
 	for began := time.Now(); !holds(); time.Sleep(10 * time.Millisecond) {
@@ -106,10 +106,9 @@ func (r *lateRig) upstreamHas(body string) bool {
 	return ok && string(o.Body) == body
 }
 
-// TestLateRequests: a request that met its deadline, of the gateway's own flush or one that it
-// forwarded, is carried out by the upstream after a newer write that the journal acknowledged,
-// and that was uploaded. That one is what the key holds in the end, and for every reader meanwhile;
-// a stop waits for it.
+// TestLateRequests: a request of the flush, or a forwarded one, met its deadline. The upstream
+// carries it out late, after a newer write that was acknowledged and uploaded. The key ends up with
+// the newer write, every reader sees that one in the meantime, and a stop waits for it.
 func TestLateRequests(t *testing.T) {
 	for name, flush := range map[string]bool{"of a flush": true, "forwarded": false} {
 		t.Run(name, func(t *testing.T) {
@@ -145,8 +144,8 @@ func TestLateRequests(t *testing.T) {
 	}
 }
 
-// TestForwardedAfterHang: a change that is forwarded waits until a request of the flush for the
-// same key, whose repetition succeeded meanwhile, cannot be carried out any more.
+// TestForwardedAfterHang: a flush request hung, and its repetition succeeded. A forwarded change to
+// the same key waits until the upstream can no longer carry out the first request.
 func TestForwardedAfterHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, stop := newLateRig(t, true)

@@ -10,7 +10,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// TestMD5: the sums are right, shared or not, and some are shared.
+// TestMD5: all sums are right, shared or not, and some are shared.
 func TestMD5(t *testing.T) {
 	var h hashers
 	defer h.close()
@@ -22,7 +22,7 @@ func TestMD5(t *testing.T) {
 			body := testkit.Bytes(uint64(i)+1, sharedBytes+i*100_003)
 			for round := range 3 {
 				sum, end := h.start(int64(len(body)))
-				if round == 0 { // all are under way at once
+				if round == 0 { // all run at once
 					started.Done()
 					started.Wait()
 				}
@@ -40,7 +40,7 @@ func TestMD5(t *testing.T) {
 	}
 	wait.Wait()
 	if h.server == nil || h.running.Load() != 0 {
-		t.Errorf("shared: %t, %d are under way", h.server != nil, h.running.Load())
+		t.Errorf("shared: %t, %d in progress", h.server != nil, h.running.Load())
 	}
 	if sum, end := h.start(10); fmt.Sprintf("%x", sum.Sum(nil)) != "d41d8cd98f00b204e9800998ecf8427e" {
 		t.Error("the sum of nothing")
@@ -49,7 +49,8 @@ func TestMD5(t *testing.T) {
 	}
 }
 
-// BenchmarkMD5 compares sums of 8 MiB, so many at a time, one by one and shared.
+// BenchmarkMD5 compares sums of 8 MiB, computed separately and shared, by the number of concurrent
+// streams.
 func BenchmarkMD5(b *testing.B) {
 	chunk := make([]byte, 64<<10)
 	for _, streams := range []int{1, 4, 6, 8, 10} {

@@ -9,8 +9,8 @@ import (
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
-// TestRemoveWithoutAJournal: deletions go through if there is no journal although a rule wants
-// one: its disk was full or read-only at the start.
+// TestRemoveWithoutAJournal: deletions are written through if a rule wants a journal but there is
+// none, because its disk was full or read-only at the start.
 func TestRemoveWithoutAJournal(t *testing.T) {
 	book := rules.NewSet(nil, rules.Settings{Freshness: rules.Strict, Back: true})
 	w := New(Options{Overlay: overlay.Off("its disk is full"), Rules: book, Upstream: s3mem.New()})

@@ -20,14 +20,14 @@ var testConfig = Config{MaxPendingBytes: 1 << 20, MaxPending: 3, MaxPendingSecs:
 
 func key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name} }
 
-// open makes a cache with write-back for all keys. Nothing is uploaded.
+// open makes a cache with write-back for all keys. Nothing is flushed.
 func open(t *testing.T, c Config) *WriteBack {
 	t.Helper()
 	w, _ := openOver(t, c, rules.Exclusive, s3mem.New())
 	return w
 }
 
-// openOver is open of a cache over an upstream.
+// openOver is open with a given upstream.
 func openOver(t *testing.T, c Config, freshness rules.Freshness, up *s3mem.Memory) (*WriteBack, *tiers.Store) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -112,7 +112,8 @@ func TestOff(t *testing.T) {
 	}
 }
 
-// TestLimits: beyond each limit of the journal writes go through; what did not come is not counted.
+// TestLimits: beyond each limit of the journal, writes are written through. Writes that never
+// arrived are not counted.
 func TestLimits(t *testing.T) {
 	t.Run("bytes", func(t *testing.T) {
 		w := open(t, testConfig)
@@ -121,7 +122,7 @@ func TestLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if more, err := w.Accept(t.Context(), key("b"), 1, nil); more != nil || err != nil {
-			t.Errorf("a byte too many is accepted: %v", err)
+			t.Errorf("a write beyond the byte limit is accepted: %v", err)
 		}
 		first.Discard()
 		put(t, w, key("b"))
@@ -135,7 +136,7 @@ func TestLimits(t *testing.T) {
 			put(t, w, key(name))
 		}
 		if more, err := w.Accept(t.Context(), key("d"), 1, nil); more != nil || err != nil {
-			t.Errorf("a write too many is accepted: %v", err)
+			t.Errorf("a write beyond the count limit is accepted: %v", err)
 		}
 	})
 	t.Run("disk", func(t *testing.T) {
@@ -157,7 +158,7 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-// TestOverlayOfAWrite: what was acknowledged is what reads find.
+// TestOverlayOfAWrite: reads find what was acknowledged.
 func TestOverlayOfAWrite(t *testing.T) {
 	w := open(t, testConfig)
 	put(t, w, key("a"))
@@ -174,7 +175,7 @@ func TestOverlayOfAWrite(t *testing.T) {
 	versioned := key("a")
 	versioned.Version = "v"
 	if w.Overlay.Pending(versioned) != nil || w.Overlay.Pending(key("c")) != nil {
-		t.Error("what was not written is pending")
+		t.Error("a key that was not written is pending")
 	}
 	changes, more := w.Overlay.Changes("bucket", "", "", 1)
 	if len(changes) != 1 || changes[0].Name != "a" || !more {

@@ -53,7 +53,7 @@ func TestRemote(t *testing.T) {
 		t.Errorf("%q, %v", data, err)
 	}
 	if _, err := r.Get(t.Context(), "a"); err == nil {
-		t.Error("what was deleted is there")
+		t.Error("a deleted file still exists")
 	}
 	if !slices.Equal(fenced, []string{"snapshots/a"}) {
 		t.Errorf("fenced: %q", fenced)

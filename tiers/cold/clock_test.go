@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// TestClockSkew: a gateway whose clock is far from the upstream's refuses to
-// start, and says which way out there is; one that cannot know starts.
+// TestClockSkew: a gateway whose clock differs too much from the upstream's refuses to start and
+// says how to fix that. A gateway that cannot find out starts.
 //
 // Scenarios: A15.
 func TestClockSkew(t *testing.T) {
@@ -53,12 +53,12 @@ func TestClockSkew(t *testing.T) {
 	}
 }
 
-// TestHangingUpstreamsDoNotDelayTheStart: however many upstreams hang, the start waits for a
-// second in all, and still hears of the clock of one that answers.
+// TestHangingUpstreamsDoNotDelayTheStart: however many upstreams hang, the start waits for one
+// second in all, and still learns the clock of an upstream that responds.
 func TestHangingUpstreamsDoNotDelayTheStart(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		after time.Duration // that the last upstream answers, an hour off
+		after time.Duration // when the last upstream responds; its clock is an hour off
 		fails bool
 	}{
 		{"the others answer", 500 * time.Millisecond, true},
@@ -104,7 +104,7 @@ func TestHangingUpstreamsDoNotDelayTheStart(t *testing.T) {
 				time.Sleep(3 * time.Second)
 				us.Close()
 				if late := strings.Contains(logged.String(), "set the clocks"); late != (c.after == 2*time.Second) {
-					t.Errorf("the log says %q", logged.String())
+					t.Errorf("the log contains %q", logged.String())
 				}
 			})
 		})

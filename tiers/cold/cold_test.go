@@ -84,8 +84,8 @@ func sum(s string) string {
 	return hex.EncodeToString(h[:])
 }
 
-// TestTrailersAreLeftAway: for an upstream that rejects trailing checksums a body goes
-// as it is, without aws-chunked.
+// TestTrailersAreLeftAway: an upstream that rejects trailing checksums gets the plain body, without
+// aws-chunked.
 //
 // Scenarios: A17.
 func TestTrailersAreLeftAway(t *testing.T) {
@@ -111,8 +111,8 @@ func TestTrailersAreLeftAway(t *testing.T) {
 	}
 }
 
-// TestRedirectsAreNotFollowed: the answer is the caller's to look at, and
-// no other host sees the signature.
+// TestRedirectsAreNotFollowed: the caller gets the redirect response, and no other host sees the
+// signature.
 //
 // Scenarios: A20.
 func TestRedirectsAreNotFollowed(t *testing.T) {
@@ -131,7 +131,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// TestOnlyTheUpstreamIsDialled, whatever asks the transport.
+// TestOnlyTheUpstreamIsDialled: no other host is dialled, whatever asks the transport.
 //
 // Scenarios: S31.
 func TestOnlyTheUpstreamIsDialled(t *testing.T) {
@@ -151,7 +151,7 @@ func TestOnlyTheUpstreamIsDialled(t *testing.T) {
 	}
 }
 
-// TestNoTransparentGzip: what the upstream sends is what is seen.
+// TestNoTransparentGzip: the caller gets the bytes that the upstream sent.
 //
 // Scenarios: A21.
 func TestNoTransparentGzip(t *testing.T) {
@@ -175,7 +175,7 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// slowBody gives nothing until its request is cancelled.
+// slowBody returns nothing until its request is cancelled.
 type slowBody struct{ ctx context.Context }
 
 func (b slowBody) Read([]byte) (int, error) {
@@ -184,8 +184,8 @@ func (b slowBody) Read([]byte) (int, error) {
 }
 func (slowBody) Close() error { return nil }
 
-// TestStalledUpstreams: no answer, and a body that stands still, end in
-// time. A client that is slow to send is not the upstream's fault.
+// TestStalledUpstreams: a missing response and a stalled body end in time. A client that sends
+// slowly is not the upstream's fault.
 //
 // Scenarios: A24.
 func TestStalledUpstreams(t *testing.T) {
@@ -212,7 +212,7 @@ func TestStalledUpstreams(t *testing.T) {
 		}
 		start = time.Now()
 		if _, err := io.ReadAll(resp.Body); err == nil || time.Since(start) != defaultWrite*time.Second {
-			t.Errorf("a body that stands still: %v after %v", err, time.Since(start))
+			t.Errorf("a stalled body: %v after %v", err, time.Since(start))
 		}
 		resp.Body.Close()
 		patient := upstream(t, "http://127.0.0.1:1", func(http.RoundTripper) http.RoundTripper {
@@ -225,13 +225,13 @@ func TestStalledUpstreams(t *testing.T) {
 		})
 		resp, err = patient.Do(t.Context(), &Request{Method: "PUT", Key: akigw.Key{Bucket: "bucket", Name: "k"}, Body: &slowSender{left: 5, pause: time.Hour}, Length: 5})
 		if err != nil {
-			t.Fatalf("a client that takes an hour a byte: %v", err)
+			t.Fatalf("a client that takes an hour per byte: %v", err)
 		}
 		resp.Body.Close()
 	})
 }
 
-// slowSender is a client that takes its time for each byte.
+// slowSender is a client that pauses before each byte.
 type slowSender struct {
 	left  int
 	pause time.Duration
@@ -247,8 +247,8 @@ func (s *slowSender) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// TestConditionsBeforeTheBody: an upstream that refuses a request by its
-// head is not sent the body, and one that does not is.
+// TestConditionsBeforeTheBody: an upstream that refuses a request by its head is not sent the body;
+// one that accepts it is.
 //
 // Scenarios: E31.
 func TestConditionsBeforeTheBody(t *testing.T) {
@@ -289,9 +289,9 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestAnswerBeforeTheBody: the answer of an upstream that does not read the
-// body is not lost, whether it resets the connection or sends the answer in
-// pieces while the caller has stopped the body.
+// TestAnswerBeforeTheBody: the response of an upstream that does not read the body is not lost,
+// whether the upstream resets the connection or sends the response in pieces after the caller has
+// stopped the body.
 func TestAnswerBeforeTheBody(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"reset": 0, "in pieces": 5 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
@@ -339,7 +339,7 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 	}
 }
 
-// stoppable is an endless body, until it fails.
+// stoppable is a body without end, until it fails.
 type stoppable struct{ stopped atomic.Bool }
 
 func (s *stoppable) Read(p []byte) (int, error) {
@@ -349,8 +349,8 @@ func (s *stoppable) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// BenchmarkPool compares requests over TLS on pooled connections with requests that
-// each dial: what a connection pool saves.
+// BenchmarkPool compares TLS requests on pooled connections with requests that each dial: the
+// difference is what a connection pool saves.
 func BenchmarkPool(b *testing.B) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
@@ -380,7 +380,7 @@ func BenchmarkPool(b *testing.B) {
 	}
 }
 
-// TestConnectionsAreReused: and counted.
+// TestConnectionsAreReused: connections are reused, and the reuse is counted.
 func TestConnectionsAreReused(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()

@@ -14,8 +14,8 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// signedBy makes a request with c and returns the access key and the session
-// token that it was signed with.
+// signedBy sends a request with c and returns the access key and session token that it was signed
+// with.
 func signedBy(t *testing.T, u *Upstream, seen *http.Header) (key, token string) {
 	t.Helper()
 	resp, err := u.Do(context.Background(), &Request{Op: "Test", Method: "GET", Key: read})
@@ -40,7 +40,7 @@ func capturing(t *testing.T, change func(c *Config)) (*Upstream, *http.Header) {
 	return u, seen
 }
 
-// TestCredentialSources: keys come from where the configuration says.
+// TestCredentialSources: keys come from the configured source.
 func TestCredentialSources(t *testing.T) {
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "AWS_ROLE_ARN",
 		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {
@@ -111,7 +111,7 @@ func TestCredentialSources(t *testing.T) {
 	})
 }
 
-// TestRotatedKeysAreFetchedAgain: after a 403, the file is read again.
+// TestRotatedKeysAreFetchedAgain: after a 403 the file is read again.
 //
 // Scenarios: A18.
 func TestRotatedKeysAreFetchedAgain(t *testing.T) {
@@ -140,7 +140,7 @@ func TestRotatedKeysAreFetchedAgain(t *testing.T) {
 	}
 }
 
-// TestUpstreamsByBucket: each bucket's requests go to the upstream that has it.
+// TestUpstreamsByBucket: the requests of each bucket go to the upstream that owns it.
 func TestUpstreamsByBucket(t *testing.T) {
 	further := func(name, buckets, url string) FurtherConfig {
 		c := FurtherConfig{Name: name, Buckets: buckets}
@@ -183,6 +183,6 @@ func TestUpstreamsByBucket(t *testing.T) {
 		t.Errorf("by name: %v %v %s", resp, err, host)
 	}
 	if _, err := NewUpstreams(standard, []FurtherConfig{further("a", "x", "http://a"), further("a", "y", "http://b")}, PoolConfig{PoolSize: 1, IdleTimeoutSecs: 1}, nil); err == nil {
-		t.Error("two upstreams of one name were taken")
+		t.Error("two upstreams with the same name were accepted")
 	}
 }

@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// network is a network whose hosts answer each request with their address.
+// network is a network whose hosts answer each request with their own address.
 type network struct {
 	mu      sync.Mutex
-	names   []string                              // what the upstream's name stands for; guarded by mu
+	names   []string                              // the addresses that the upstream's name resolves to; guarded by mu
 	hosts   map[string]func(context.Context) bool // whether a connection to a host comes about, nil: at once; guarded by mu
-	silent  map[string]bool                       // hosts that take requests and do not answer; guarded by mu
+	silent  map[string]bool                       // hosts that accept requests and do not respond; guarded by mu
 	dialled []string                              // guarded by mu
 	open    sync.WaitGroup
 }
@@ -85,7 +85,7 @@ func (n *network) serve(c net.Conn, host string) {
 	}
 }
 
-// upstream is an upstream in the network, by name.
+// upstream returns an upstream in the network, found by name.
 func (n *network) upstream(t *testing.T) *Upstream {
 	u := scripted(t, nil, func(c *Config) { c.Retries, c.BreakerPercent = 0, 0 })
 	d := &dialer{host: "upstream.example.com", port: "80", lookup: n.lookup, connect: n.connect}
@@ -94,7 +94,7 @@ func (n *network) upstream(t *testing.T) *Upstream {
 	return u
 }
 
-// ask returns the host that answers.
+// ask sends a request and returns the host that answers.
 func (n *network) ask(u *Upstream, key string) (host string, err error) {
 	where := read
 	where.Name = key
@@ -105,8 +105,8 @@ func (n *network) ask(u *Upstream, key string) (host string, err error) {
 	return resp.Header.Get("X-Host"), resp.Body.Close()
 }
 
-// TestDialsTryAllAddresses: one after the other, without waiting long for any, and not for a
-// resolver that hangs.
+// TestDialsTryAllAddresses: addresses are tried one after the other, without a long wait for any of
+// them or for a resolver that hangs.
 func TestDialsTryAllAddresses(t *testing.T) {
 	deaf := func(ctx context.Context, _ string) ([]netip.Addr, error) {
 		<-ctx.Done()
@@ -128,7 +128,7 @@ func TestDialsTryAllAddresses(t *testing.T) {
 		names  []string
 		hosts  hosts
 		lookup func(context.Context, string) ([]netip.Addr, error)
-		want   string // the host that is connected to, "" for an error
+		want   string // the host that gets the connection, "" for an error
 		took   time.Duration
 		tried  []string
 	}{
@@ -163,14 +163,14 @@ func TestDialsTryAllAddresses(t *testing.T) {
 				if conn != nil {
 					conn.Close()
 				}
-				n.open.Wait() // those that came too late are closed, too
+				n.open.Wait() // connections that came too late are closed as well
 			})
 		})
 	}
 }
 
 // TestChangedAddresses: when the upstream's name gets another address, requests go there within
-// connectionAge, though there are always some on the old connections; none of them fails.
+// connectionAge, although the old connections are always busy. No request fails.
 func TestChangedAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{names: []string{"192.0.2.1"}}
@@ -194,7 +194,7 @@ func TestChangedAddresses(t *testing.T) {
 			if time.Since(began)%connectionAge == connectionAge-10*time.Second { // across the change of connections
 				u.work.Go(func() {
 					if _, err := n.ask(u, "slow"); err != nil {
-						t.Errorf("a request that was under way: %v", err)
+						t.Errorf("a request in progress: %v", err)
 					}
 				})
 			}
@@ -211,8 +211,8 @@ func TestChangedAddresses(t *testing.T) {
 	})
 }
 
-// TestDeadAddress: when a host dies and its name gets another address, one request without an
-// answer is enough for the idle connections to the old one to be given up.
+// TestDeadAddress: when a host dies and its name gets another address, one request without a
+// response is enough to give up the idle connections to the old address.
 func TestDeadAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{names: []string{"192.0.2.1"}, silent: map[string]bool{}}

@@ -14,8 +14,8 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// TestListen follows a stream as MinIO sends it: JSON lines, empty ones as a
-// sign of life. It ends with the stream, so that a gap is known.
+// TestListen reads a stream as MinIO sends it: JSON lines, with empty ones as heartbeats. Listen
+// returns when the stream ends, so the caller notices the gap.
 func TestListen(t *testing.T) {
 	var opened atomic.Int64
 	lines := make(chan string)
@@ -53,7 +53,7 @@ func TestListen(t *testing.T) {
 		}
 	}
 	if alive.Load() < 2 {
-		t.Errorf("%d signs of life", alive.Load())
+		t.Errorf("%d heartbeats", alive.Load())
 	}
 	close(lines)
 	select {
@@ -62,7 +62,7 @@ func TestListen(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Fatal("it did not end with the stream")
+		t.Fatal("Listen did not return when the stream ended")
 	}
 	u.Close()
 	if opened.Load() != 1 {
@@ -70,7 +70,7 @@ func TestListen(t *testing.T) {
 	}
 }
 
-// TestListenRefused: an upstream that has no such thing says so.
+// TestListenRefused: an upstream without event streams causes an error.
 func TestListenRefused(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusNotImplemented)
@@ -84,8 +84,8 @@ func TestListenRefused(t *testing.T) {
 	}
 }
 
-// FuzzParseEvents: whatever is posted, reading it ends well, and what it says of
-// keys are keys.
+// FuzzParseEvents: whatever is posted, parsing neither panics nor hangs, and the keys it returns
+// are valid.
 func FuzzParseEvents(f *testing.F) {
 	for _, seed := range []string{`{"Records":[{"eventName":"s3:ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"a+b%2F","size":5,"eTag":"x","versionId":"v"}}}]}`,
 		`{"Event":"s3:TestEvent"}`, `{"Records":[{}]}`, `[]`, `{"Records":[{"s3":{"bucket":{"name":"b"},"object":{"key":"%zz"}}}]}`} {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// TestLinkIsSharedFairly: one flow with a thousand requests does not keep others
-// from their share; weights count; nobody gets more slots than there are.
+// TestLinkIsSharedFairly: a flow with a thousand requests does not take the share of others.
+// Weights count, and no more slots are in use than exist.
 func TestLinkIsSharedFairly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -69,8 +69,7 @@ func TestLinkIsSharedFairly(t *testing.T) {
 	})
 }
 
-// TestLinkSlotsComeBack: whatever becomes of a request, its slot is free after
-// it.
+// TestLinkSlotsComeBack: the slot of a request is free afterwards, however the request ends.
 func TestLinkSlotsComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n atomic.Int64
@@ -102,8 +101,7 @@ func TestLinkSlotsComeBack(t *testing.T) {
 	})
 }
 
-// TestSlowClientsHoldNoSlots: uploads that stand still and answers that nobody
-// takes leave the link to others.
+// TestSlowClientsHoldNoSlots: stalled uploads and unread responses leave the link to others.
 func TestSlowClientsHoldNoSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := scripted(t, func(r *http.Request) (*http.Response, error) {
@@ -142,8 +140,8 @@ func TestSlowClientsHoldNoSlots(t *testing.T) {
 	})
 }
 
-// TestCancelledWaitersOweNothing: requests that were cancelled while they waited cost
-// their flow nothing, neither later requests nor those that went on waiting.
+// TestCancelledWaitersOweNothing: requests that are cancelled while they wait cost their flow
+// nothing. They delay neither later requests nor those that are still waiting.
 func TestCancelledWaitersOweNothing(t *testing.T) {
 	type waiter struct {
 		flow   string
@@ -153,7 +151,7 @@ func TestCancelledWaitersOweNothing(t *testing.T) {
 		name string
 		// left is how many of the thousand requests are not cancelled.
 		left int
-		want string // flows in the order in which they are served
+		want string // flows, in the order of service
 	}{
 		{"all of them", 0, "obobob"},
 		{"all but the last", 1, "obobob"},
@@ -206,8 +204,8 @@ func TestCancelledWaitersOweNothing(t *testing.T) {
 	}
 }
 
-// TestSlotThatIsNotUsedIsRefunded: a request that is cancelled at the moment when it gets
-// its slot hands the slot on and owes nothing.
+// TestSlotThatIsNotUsedIsRefunded: a request that is cancelled at the moment it gets its slot
+// passes the slot on and owes nothing.
 func TestSlotThatIsNotUsedIsRefunded(t *testing.T) {
 	l := newFairQueue(1, newCounters(nil).slotWaits)
 	l.free = 0
@@ -220,7 +218,7 @@ func TestSlotThatIsNotUsedIsRefunded(t *testing.T) {
 	select {
 	case <-second.ready:
 	default:
-		t.Fatal("the slot was not handed on")
+		t.Fatal("the slot was not passed on")
 	}
 	if f.finished != 1 {
 		t.Errorf("the flow owes %v, want 1 for the request that was sent", f.finished)

@@ -17,12 +17,12 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// source is a source of keys. hand decides about the n-th fetch, from 1.
+// source is a source of keys. hand decides on the n-th fetch, counted from 1.
 type source struct {
 	hand    func(ctx context.Context, n int) (credentials.Value, error)
 	asked   atomic.Int64
 	now     atomic.Int64
-	atATime atomic.Int64 // the most at a time
+	atATime atomic.Int64 // most concurrent fetches
 }
 
 func (s *source) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
@@ -34,7 +34,7 @@ func (s *source) RetrieveWithCredContext(cc *credentials.CredContext) (credentia
 func (s *source) Retrieve() (credentials.Value, error) { return s.RetrieveWithCredContext(nil) }
 func (s *source) IsExpired() bool                      { return true }
 
-// hang is a source that never answers.
+// hang is a source that never responds.
 func hang(ctx context.Context) (credentials.Value, error) {
 	<-ctx.Done()
 	return credentials.Value{}, ctx.Err()
@@ -44,7 +44,7 @@ func lasting(key string, d time.Duration) credentials.Value {
 	return credentials.Value{AccessKeyID: key, SecretAccessKey: "s", SessionToken: "t", Expiration: time.Now().Add(d), SignerType: credentials.SignatureV4}
 }
 
-// keyed is an upstream whose keys come from s, and which answers with a status.
+// keyed is an upstream that takes its keys from s and answers every request with one status.
 func keyed(t *testing.T, s *source, answer func(key string) int) *Upstream {
 	u := scripted(t, func(r *http.Request) (*http.Response, error) {
 		_, rest, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
@@ -57,7 +57,7 @@ func keyed(t *testing.T, s *source, answer func(key string) int) *Upstream {
 
 func always(code int) func(string) int { return func(string) int { return code } }
 
-// try sends a request and returns its status, 0 for none, its error and how long it took.
+// try sends a request. It returns the status, 0 for none, the error, and how long the request took.
 func try(u *Upstream, ctx context.Context) (int, error, time.Duration) {
 	began := time.Now()
 	resp, err := u.Do(ctx, &Request{Op: "Test", Method: "GET", Key: read})
@@ -68,9 +68,9 @@ func try(u *Upstream, ctx context.Context) (int, error, time.Duration) {
 	return resp.StatusCode, nil, time.Since(began)
 }
 
-// TestHangingSourceOfKeys: while the keys are valid nobody waits for a source that hangs; when
-// they have ended requests are refused within seconds, with a reason; the source is asked once
-// at a time and less and less often; and when it is back, so are the requests.
+// TestHangingSourceOfKeys: while the keys are valid, no request waits for a source that hangs. Once
+// they have expired, requests are refused within seconds, with the reason. The source gets one
+// fetch at a time, less and less often. When it works again, requests succeed again.
 func TestHangingSourceOfKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hangs atomic.Bool
@@ -94,7 +94,7 @@ func TestHangingSourceOfKeys(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if n := s.asked.Load(); n < 3 || n > 20 {
-			t.Errorf("in the quarter of an hour before the keys ended their source was asked %d times", n-1)
+			t.Errorf("in the 15 minutes before the keys expired their source was asked %d times", n-1)
 		}
 		time.Sleep(2 * time.Minute)
 		before := s.asked.Load()
@@ -111,7 +111,7 @@ func TestHangingSourceOfKeys(t *testing.T) {
 		hangs.Store(false)
 		time.Sleep(keysBackoffMost + fetchKeys)
 		if code, err, _ := try(u, ctx); code != 200 {
-			t.Errorf("when the source is back: %v; breakers are open: %d", err, u.breakers.open())
+			t.Errorf("when the source works again: %v; breakers are open: %d", err, u.breakers.open())
 		}
 		if n := s.atATime.Load(); n != 1 {
 			t.Errorf("%d fetches at a time", n)
@@ -119,8 +119,8 @@ func TestHangingSourceOfKeys(t *testing.T) {
 	})
 }
 
-// TestNoKeysYet: requests before the first keys wait for a source that hangs for a few seconds,
-// from when it was asked and no longer than their own deadlines allow.
+// TestNoKeysYet: before the first keys arrive, requests wait a few seconds for a source that hangs,
+// counted from its fetch, and never beyond their own deadlines.
 func TestNoKeysYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{hand: func(ctx context.Context, _ int) (credentials.Value, error) { return hang(ctx) }}
@@ -152,8 +152,8 @@ func TestNoKeysYet(t *testing.T) {
 	})
 }
 
-// TestExpiredKeysFromTheSource: keys that have ended when they are handed out are not used, the
-// source is not hammered, and what is held goes on to serve.
+// TestExpiredKeysFromTheSource: keys that have already expired when the source returns them are not
+// used. The source is not hammered, and the current keys stay in use.
 func TestExpiredKeysFromTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{hand: func(_ context.Context, n int) (credentials.Value, error) {
@@ -187,8 +187,8 @@ func TestExpiredKeysFromTheSource(t *testing.T) {
 	})
 }
 
-// TestRefusalsDoNotHammerTheSource: a flood of refusals, most of which are about permissions,
-// has keys fetched now and then; keys that were replaced are used at once.
+// TestRefusalsDoNotHammerTheSource: a flood of 403 responses, most of them about permissions,
+// causes a fetch only now and then. Replaced keys are used at once.
 func TestRefusalsDoNotHammerTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{hand: func(_ context.Context, n int) (credentials.Value, error) {
@@ -211,13 +211,13 @@ func TestRefusalsDoNotHammerTheSource(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if n := s.asked.Load(); n > 9 {
-			t.Errorf("in a minute of refusals the source was asked %d times", n)
+			t.Errorf("in a minute of 403s the source was asked %d times", n)
 		}
 	})
 }
 
-// TestDeafSourceOfKeys: a source that does not heed its deadline keeps neither requests nor the
-// end of the gateway waiting.
+// TestDeafSourceOfKeys: a source that ignores its deadline blocks neither requests nor the shutdown
+// of the gateway.
 func TestDeafSourceOfKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -17,7 +17,7 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// script is an upstream of a function, without a network.
+// script is an upstream made from a function, without a network.
 type script func(r *http.Request) (*http.Response, error)
 
 func (s script) RoundTrip(r *http.Request) (*http.Response, error) { return s(r) }
@@ -26,7 +26,7 @@ func status(code int) (*http.Response, error) {
 	return &http.Response{StatusCode: code, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("body"))}, nil
 }
 
-// scripted is an upstream with the product's own defaults, changed by change.
+// scripted is an upstream with the product's defaults, modified by change.
 func scripted(t *testing.T, s script, change func(c *Config)) *Upstream {
 	t.Helper()
 	c := Config{URL: "http://upstream.example.com", AccessKey: "key", SecretKey: "secretsecret"}
@@ -43,8 +43,8 @@ func scripted(t *testing.T, s script, change func(c *Config)) *Upstream {
 
 var read = akigw.Key{Bucket: "bucket", Name: "k"}
 
-// TestReadsAreRetried: what may be another answer in a moment is asked for
-// again, after a wait; nothing else is, and no write.
+// TestReadsAreRetried: a read is retried, after a wait, if the failure may be temporary. Other
+// failures and writes are not retried.
 //
 // Scenarios: A1.
 func TestReadsAreRetried(t *testing.T) {
@@ -52,7 +52,7 @@ func TestReadsAreRetried(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		method string
-		first  int // status of all but the last answer, 0 for no answer
+		first  int // status of all responses but the last, 0 for no response
 		sent   int // requests that reach the upstream
 	}{
 		{"503", "GET", 503, 3},
@@ -103,8 +103,8 @@ func TestReadsAreRetried(t *testing.T) {
 	}
 }
 
-// TestRetriesKeepToTheirShare: when everything fails, retries and hedges
-// together add a fifth to the requests, and what was saved up.
+// TestRetriesKeepToTheirShare: when everything fails, retries and hedges together add no more than
+// a fifth to the requests, plus the saved-up allowance.
 //
 // Scenarios: A1.
 func TestRetriesKeepToTheirShare(t *testing.T) {
@@ -135,12 +135,12 @@ func TestRetriesKeepToTheirShare(t *testing.T) {
 			}
 		}
 		if refused < partsPerRepeat-1 || sent-before > 1 {
-			t.Errorf("%d repetitions were refused, %d sent", refused, sent-before)
+			t.Errorf("%d retries were refused, %d sent", refused, sent-before)
 		}
 	})
 }
 
-// TestRetryAfter: an upstream that says how long to wait is believed.
+// TestRetryAfter: the wait that an upstream asks for is respected.
 //
 // Scenarios: A1.
 func TestRetryAfter(t *testing.T) {
@@ -164,7 +164,7 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// TestEachAttemptIsSignedAnew: a retry has a date of its own.
+// TestEachAttemptIsSignedAnew: a retry has its own date.
 //
 // Scenarios: A14.
 func TestEachAttemptIsSignedAnew(t *testing.T) {
@@ -192,9 +192,8 @@ func TestEachAttemptIsSignedAnew(t *testing.T) {
 	})
 }
 
-// TestHalfOpenLetsAFewThrough: a breaker opens on the share of failures,
-// bucket by bucket; after its rest a few requests try, and their success closes
-// it.
+// TestHalfOpenLetsAFewThrough: a breaker opens at a share of failures, per bucket. After its pause
+// it lets a few requests through, and their success closes it.
 //
 // Scenarios: A2.
 func TestHalfOpenLetsAFewThrough(t *testing.T) {
@@ -231,7 +230,7 @@ func TestHalfOpenLetsAFewThrough(t *testing.T) {
 			}
 		}
 		if broken := u.breakers.broken(); len(broken) != 1 || broken[0] != "bucket" {
-			t.Errorf("%q are broken", broken)
+			t.Errorf("open breakers: %q", broken)
 		}
 		if sent.Load() != before || u.breakers.open() != 1 {
 			t.Fatalf("an open breaker let %d requests through", sent.Load()-before)
@@ -269,8 +268,8 @@ func TestHalfOpenLetsAFewThrough(t *testing.T) {
 	})
 }
 
-// TestBreakerCountsSharesAndNotClients: a few failures among many successes,
-// and requests that their clients ended, open nothing.
+// TestBreakerCountsSharesAndNotClients: a few failures among many successes, and requests that
+// their clients cancelled, do not open the breaker.
 func TestBreakerCountsSharesAndNotClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
@@ -303,8 +302,8 @@ func TestBreakerCountsSharesAndNotClients(t *testing.T) {
 	})
 }
 
-// TestOneFailureBesideSlowAnswers: requests that have no answer yet, and those that clients gave up,
-// are not taken for requests that were judged: one failure beside them opens no breaker.
+// TestOneFailureBesideSlowAnswers: requests without a response yet, and requests that clients
+// cancelled, do not count as samples. One failure beside them does not open the breaker.
 func TestOneFailureBesideSlowAnswers(t *testing.T) {
 	for name, patience := range map[string]time.Duration{"under way": time.Minute, "given up": time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -335,7 +334,7 @@ func TestOneFailureBesideSlowAnswers(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				ask("k")
 				if u.breakers.open() != 0 {
-					t.Error("it opened the breaker")
+					t.Error("the failure opened the breaker")
 				}
 				slow.Wait()
 			})
@@ -343,13 +342,13 @@ func TestOneFailureBesideSlowAnswers(t *testing.T) {
 	}
 }
 
-// TestHedgedRead: the second request is sent when the first is slow, the first
-// good answer counts, and the other is cancelled.
+// TestHedgedRead: a second request is sent when the first is slow. The first good response is used
+// and the other request is cancelled.
 func TestHedgedRead(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		first, other time.Duration
-		code         int // of the second
+		code         int // of the second request
 		took         time.Duration
 		sent         int
 	}{
@@ -380,7 +379,7 @@ func TestHedgedRead(t *testing.T) {
 					t.Fatalf("%v %v after %v, want %v", resp, err, time.Since(started), c.took)
 				}
 				if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "body" {
-					t.Errorf("the winner's body: %q %v", body, err)
+					t.Errorf("the body of the used response: %q %v", body, err)
 				}
 				resp.Body.Close()
 				u.Close()
@@ -388,14 +387,14 @@ func TestHedgedRead(t *testing.T) {
 					t.Errorf("%d requests, want %d", sent.Load(), c.sent)
 				}
 				if lost := c.sent == 2 && c.code == 200; lost && ended.Load() != 1 {
-					t.Error("the loser was not cancelled")
+					t.Error("the other request was not cancelled")
 				}
 			})
 		})
 	}
 }
 
-// TestHedgesKeepToTheirShare: hedges draw on the same allowance as retries.
+// TestHedgesKeepToTheirShare: hedges use the same allowance as retries.
 func TestHedgesKeepToTheirShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent atomic.Int64
@@ -418,8 +417,8 @@ func TestHedgesKeepToTheirShare(t *testing.T) {
 	})
 }
 
-// TestBreakerIgnoresBadBodies: uploads that their clients do not bring to an end,
-// or get wrong, open nothing.
+// TestBreakerIgnoresBadBodies: uploads that their clients do not finish, or get wrong, do not open
+// the breaker.
 func TestBreakerIgnoresBadBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := scripted(t, func(r *http.Request) (*http.Response, error) {
@@ -440,8 +439,8 @@ func TestBreakerIgnoresBadBodies(t *testing.T) {
 	})
 }
 
-// TestInventedBucketsCloseNoBreaker: names that clients invent take the place of others
-// that have nothing to remember, not of a breaker that is open.
+// TestInventedBucketsCloseNoBreaker: breakers for invented bucket names evict breakers without
+// state, never an open one.
 func TestInventedBucketsCloseNoBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &breakers{share: 0.5, opened: newCounters(nil).breakerOpened}

@@ -18,15 +18,15 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// moody is an upstream whose behaviour can be changed while requests are under way.
+// moody is an upstream whose behaviour can be changed while requests are in progress.
 type moody struct {
 	mu      sync.Mutex
-	delay   time.Duration // before each answer; negative for never
+	delay   time.Duration // before each response; negative for never
 	changed chan struct{} // closed and replaced with delay
 	asked   atomic.Int64
 	probed  atomic.Int64
-	atOnce  atomic.Int64 // probes under way
-	most    atomic.Int64 // of those at a time
+	atOnce  atomic.Int64 // probes in progress
+	most    atomic.Int64 // most of them at a time
 }
 
 func (m *moody) answerAfter(d time.Duration) {
@@ -74,11 +74,11 @@ func (m *moody) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := m.wait(r.Context()); err != nil {
 		return nil, err
 	}
-	return status(403) // an answer, and a sign of life
+	return status(403) // any response shows that the upstream is alive
 }
 
-// suspectable is an upstream behind m, with what was told of its suspicion. The rules
-// of retries and breakers are out of the way.
+// suspectable is an upstream behind m. It also returns the changes of suspicion that were reported.
+// Retries and breakers are configured so that they do not interfere.
 func suspectable(t *testing.T, m *moody) (us *Upstreams, told func() string) {
 	t.Helper()
 	m.answerAfter(m.delay)
@@ -120,8 +120,8 @@ func get(ctx context.Context, us *Upstreams, op string) error {
 	return err
 }
 
-// TestHangingUpstreamBecomesSuspect: after a few silent requests and a probe that
-// times out, requests are refused at once, until a probe is answered.
+// TestHangingUpstreamBecomesSuspect: after a few requests without a response and a probe that times
+// out, requests are refused at once until a probe gets a response.
 func TestHangingUpstreamBecomesSuspect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &moody{delay: -1}
@@ -132,8 +132,8 @@ func TestHangingUpstreamBecomesSuspect(t *testing.T) {
 			go func() { errs <- get(t.Context(), us, op) }()
 		}
 		time.Sleep(14 * time.Second)
-		if got, want := told(), "default true at 13s"; got != want { // 3 s of silence, 10 s of a probe
-			t.Fatalf("told %q, want %q", got, want)
+		if got, want := told(), "default true at 13s"; got != want { // 3 s of silence, then a 10 s probe
+			t.Fatalf("reported %q, want %q", got, want)
 		}
 		before := m.asked.Load()
 		start := time.Now()
@@ -154,7 +154,7 @@ func TestHangingUpstreamBecomesSuspect(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		m.answerAfter(0)
 		synctest.Wait()
-		if !strings.HasSuffix(told(), "default false at 10m30s") { // the probe that was under way is answered
+		if !strings.HasSuffix(told(), "default false at 10m30s") { // the probe in progress is answered
 			t.Fatalf("told %q", told())
 		}
 		if err := get(t.Context(), us, "GetObject"); err != nil {
@@ -169,8 +169,8 @@ func TestHangingUpstreamBecomesSuspect(t *testing.T) {
 	})
 }
 
-// TestOneClientFindsOut: requests that come one after the other make an upstream
-// suspect, too: those that met their deadline are remembered.
+// TestOneClientFindsOut: requests one after the other also make an upstream suspect, because those
+// that met their deadline are remembered.
 func TestOneClientFindsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		us, told := suspectable(t, &moody{delay: -1})
@@ -182,13 +182,13 @@ func TestOneClientFindsOut(t *testing.T) {
 			}
 		}
 		if err := get(t.Context(), us, "GetObject"); !errors.Is(err, ErrSuspect) {
-			t.Fatalf("the third request: %v (told %q)", err, told())
+			t.Fatalf("the third request: %v (reported %q)", err, told())
 		}
 	})
 }
 
-// TestSlowUpstreamIsNoSuspect: eight seconds to the first byte, for an hour, with any
-// number of clients.
+// TestSlowUpstreamIsNoSuspect: an upstream that takes eight seconds to the first byte for an hour
+// does not become suspect, with any number of clients.
 func TestSlowUpstreamIsNoSuspect(t *testing.T) {
 	for _, clients := range []int{1, 2, 40} {
 		t.Run(fmt.Sprint(clients), func(t *testing.T) {
@@ -210,14 +210,14 @@ func TestSlowUpstreamIsNoSuspect(t *testing.T) {
 				}
 				work.Wait()
 				if told() != "" || us.all[0].breakers.open() > 0 {
-					t.Errorf("told %q, %d breakers open", told(), us.all[0].breakers.open())
+					t.Errorf("reported %q, %d breakers open", told(), us.all[0].breakers.open())
 				}
 			})
 		})
 	}
 }
 
-// TestWhatIsNoReasonForSuspicion: the probe never gets that far.
+// TestWhatIsNoReasonForSuspicion: none of these cases causes a probe.
 func TestWhatIsNoReasonForSuspicion(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -241,7 +241,7 @@ func TestWhatIsNoReasonForSuspicion(t *testing.T) {
 			for range 100 { // each is alone, and silent for a moment
 				ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 				if err := get(ctx, us, "GetObject"); err == nil {
-					t.Error("an answer")
+					t.Error("a request got a response")
 				}
 				cancel()
 			}
@@ -260,15 +260,15 @@ func TestWhatIsNoReasonForSuspicion(t *testing.T) {
 				defer us.Close()
 				c.do(t, us, m)
 				if told() != "" || m.probed.Load() > 0 {
-					t.Errorf("told %q, %d probes", told(), m.probed.Load())
+					t.Errorf("reported %q, %d probes", told(), m.probed.Load())
 				}
 			})
 		})
 	}
 }
 
-// TestAnswerDuringTheProbeClears: a byte from the upstream while a probe waits is as
-// good as the probe's own answer.
+// TestAnswerDuringTheProbeClears: while a probe waits, any byte from the upstream counts like a
+// response to the probe.
 func TestAnswerDuringTheProbeClears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lost atomic.Int64
@@ -276,7 +276,7 @@ func TestAnswerDuringTheProbeClears(t *testing.T) {
 		us, told := suspectable(t, &m)
 		defer us.Close()
 		us.all[0].transport = script(func(r *http.Request) (*http.Response, error) {
-			if lost.Add(1) <= 2 { // on a connection that is dead
+			if lost.Add(1) <= 2 { // on a dead connection
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			}
@@ -297,7 +297,7 @@ func TestAnswerDuringTheProbeClears(t *testing.T) {
 	})
 }
 
-// TestUpstreamReturnsSlow: an upstream that is slow when it comes back can come back.
+// TestUpstreamReturnsSlow: an upstream that is slow when it returns still ceases to be suspect.
 func TestUpstreamReturnsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &moody{delay: -1}
@@ -330,8 +330,8 @@ func TestCloseEndsProbes(t *testing.T) {
 	})
 }
 
-// TestDeadlineIsShared: retries, hedges and the wait for a slot are within one
-// deadline, to the head of the answer; a body may take longer.
+// TestDeadlineIsShared: retries, hedges and the wait for a slot share one deadline, which ends at
+// the head of the response. A body may take longer.
 func TestDeadlineIsShared(t *testing.T) {
 	for name, change := range map[string]func(c *Config){
 		"retries": func(c *Config) { c.Retries = 10 },
@@ -386,7 +386,7 @@ func TestDeadlineIsShared(t *testing.T) {
 	})
 }
 
-// TestDeadlinesByKind: how long each kind of operation waits for its answer.
+// TestDeadlinesByKind: how long each kind of operation waits for its response.
 func TestDeadlinesByKind(t *testing.T) {
 	for op, want := range map[string]time.Duration{
 		"GetObject": 15 * time.Second, "ListObjectsV2": 15 * time.Second, "DeleteObject": 15 * time.Second, "CreateMultipartUpload": 15 * time.Second,
@@ -410,9 +410,9 @@ func TestDeadlinesByKind(t *testing.T) {
 	}
 }
 
-// TestNoKeysWhileSuspect: when the keys end while the upstream is suspect, and their source hangs as
-// well, probes that cannot be signed follow each other at intervals. When both are back, so are the
-// requests.
+// TestNoKeysWhileSuspect: the keys expire while the upstream is suspect, and their source hangs
+// too. Probes that cannot be signed are repeated at intervals. When both recover, requests succeed
+// again.
 func TestNoKeysWhileSuspect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &moody{delay: -1}
@@ -428,7 +428,7 @@ func TestNoKeysWhileSuspect(t *testing.T) {
 		}}, false, nil, newCounters(nil))
 		var asked atomic.Int64
 		probe := u.suspicion.probe
-		const most = 10 * 60 // one a second
+		const most = 10 * 60 // one per second
 		u.suspicion.probe = func(ctx context.Context) error {
 			if asked.Add(1) > most {
 				<-ctx.Done() // time stands still while a goroutine is busy
@@ -440,7 +440,7 @@ func TestNoKeysWhileSuspect(t *testing.T) {
 		}
 		time.Sleep(10 * time.Minute)
 		if got, want := told(), "default true at 13s"; got != want {
-			t.Fatalf("told %q, want %q", got, want)
+			t.Fatalf("reported %q, want %q", got, want)
 		}
 		if n := asked.Load(); n > most {
 			t.Errorf("more than %d probes in ten minutes", most)
@@ -454,7 +454,7 @@ func TestNoKeysWhileSuspect(t *testing.T) {
 	})
 }
 
-// steps is a body of which one byte is there after each step.
+// steps is a body that has one more byte after each step.
 type steps chan struct{}
 
 func (s steps) Read(p []byte) (int, error) {
@@ -463,7 +463,8 @@ func (s steps) Read(p []byte) (int, error) {
 }
 
 // TestBodyReadAfterTheEnd: net/http may still read the body of a request that has failed or was
-// answered. That does not make the request a silent one, which it would be for ever.
+// answered. Such a read must not count the request as waiting for a response, because that would
+// never end.
 func TestBodyReadAfterTheEnd(t *testing.T) {
 	for name, answer := range map[string]script{
 		"failed":   func(*http.Request) (*http.Response, error) { return nil, errors.New("connection reset") },
@@ -486,14 +487,15 @@ func TestBodyReadAfterTheEnd(t *testing.T) {
 				u.suspicion.mu.Lock()
 				defer u.suspicion.mu.Unlock()
 				if u.suspicion.silent != 0 {
-					t.Errorf("%d requests count as silent", u.suspicion.silent)
+					t.Errorf("%d requests count as waiting for a response", u.suspicion.silent)
 				}
 			})
 		})
 	}
 }
 
-// TestProbeOutlastsRequests: a probe waits for probe_timeout_ms, also where requests get less time.
+// TestProbeOutlastsRequests: a probe waits for probe_timeout_ms even if requests have shorter
+// deadlines.
 func TestProbeOutlastsRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		us, told := suspectable(t, &moody{delay: 8 * time.Second})

@@ -16,8 +16,7 @@ import (
 
 func keyOf(bucket, name string) akigw.Key { return akigw.Key{Bucket: bucket, Name: name} }
 
-// TestSummaries goes through the catalog, whole and in part, in the clear and hidden, from any
-// place on.
+// TestSummaries lists the catalog, whole and in part, with plain and hidden names, from any start.
 func TestSummaries(t *testing.T) {
 	for _, secret := range [][]byte{nil, bytes.Repeat([]byte("s"), 32)} {
 		tier := openSealed(t, filepath.Join(t.TempDir(), "warm"), secret)
@@ -61,7 +60,7 @@ func TestSummaries(t *testing.T) {
 			}
 		}
 		if fmt.Sprint(paged) != fmt.Sprint(all) {
-			t.Errorf("%d in pages, %d at once", len(paged), len(all))
+			t.Errorf("%d summaries in pages, %d at once", len(paged), len(all))
 		}
 		if secret == nil {
 			some, _, _ := collect("a", "x/", "", 1e6)
@@ -79,8 +78,8 @@ func TestSummaries(t *testing.T) {
 	}
 }
 
-// TestImport puts a catalog into an empty tier and beside another, sorted or hidden; counters
-// stay.
+// TestImport imports a catalog into an empty tier and into one with entries, sorted or hidden.
+// Counters are kept.
 func TestImport(t *testing.T) {
 	for _, secret := range [][]byte{nil, bytes.Repeat([]byte("s"), 32)} {
 		dir := filepath.Join(t.TempDir(), "warm")
@@ -109,7 +108,7 @@ func TestImport(t *testing.T) {
 				}
 				return true
 			}); err != nil || n != 6000 || tier.Counter("run") != 7 {
-				t.Errorf("%d objects, run %d, %v", n, tier.Counter("run"), err)
+				t.Errorf("%d objects, counter %d, %v", n, tier.Counter("run"), err)
 			}
 			if got, ok := tier.Entry(keyOf("bucket", "005500")); !ok || string(got) != "record 005500" {
 				t.Errorf("%q, %t", got, ok)
@@ -119,13 +118,13 @@ func TestImport(t *testing.T) {
 		}
 		tier.PutBlock(Run{ID: 1}, 1, []byte("block"))
 		if got, ok := tier.Block(Run{ID: 1}, 1, nil); !ok || string(got) != "block" {
-			t.Errorf("a write after it: %q, %t", got, ok)
+			t.Errorf("a write after the import: %q, %t", got, ok)
 		}
 		closeTier(t, tier)
 	}
 }
 
-// TestImportOutOfOrder is refused, and leaves a tier that works.
+// TestImportOutOfOrder: an unsorted import is refused, and the tier still works.
 func TestImportOutOfOrder(t *testing.T) {
 	tier := openSealed(t, filepath.Join(t.TempDir(), "warm"), nil)
 	defer closeTier(t, tier)
@@ -147,8 +146,8 @@ func TestImportOutOfOrder(t *testing.T) {
 	}
 }
 
-// TestBitFlipInTheCatalog: a damaged record, summary or count of accesses is dropped or
-// passed over, and never used.
+// TestBitFlipInTheCatalog: a damaged record, summary or access count is dropped or skipped, and
+// never used.
 //
 // Scenarios: C10.
 func TestBitFlipInTheCatalog(t *testing.T) {
@@ -187,7 +186,7 @@ func TestBitFlipInTheCatalog(t *testing.T) {
 	}
 }
 
-// TestAccountingFollowsTheDisk: what is counted is what the disk says, whoever wrote it.
+// TestAccountingFollowsTheDisk: the count of bytes follows the disk, whoever wrote to it.
 //
 // Scenarios: C14.
 func TestAccountingFollowsTheDisk(t *testing.T) {
@@ -205,7 +204,8 @@ func TestAccountingFollowsTheDisk(t *testing.T) {
 	}
 }
 
-// TestBallast is given back when the disk runs full, and taken again when there is room.
+// TestBallast: the ballast is released when the disk runs full, and allocated again when there is
+// room.
 func TestBallast(t *testing.T) {
 	dir := t.TempDir()
 	s := &space{dir: dir, quota: 1 << 30, headroom: 1 << 20, fault: func() error { return nil }}
@@ -221,7 +221,7 @@ func TestBallast(t *testing.T) {
 	if size() != 1<<20 || s.ballast.taken() != 1<<20 {
 		t.Fatalf("%d bytes", size())
 	}
-	s.headroom = 1 << 60 // as if somebody had filled the disk
+	s.headroom = 1 << 60 // as if another process had filled the disk
 	refused := !s.reserve(1)
 	s.measure()
 	if !refused || size() != 0 || s.ballast.taken() != 0 || s.problem() == "" {
@@ -230,7 +230,7 @@ func TestBallast(t *testing.T) {
 	s.headroom = 1 << 20
 	for deadline := time.Now().Add(5 * time.Second); size() == 0; s.measure() {
 		if time.Now().After(deadline) {
-			t.Fatal("it is not taken again")
+			t.Fatal("the ballast is not allocated again")
 		}
 	}
 }

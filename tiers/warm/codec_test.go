@@ -28,7 +28,7 @@ func openSealed(t *testing.T, dir string, secret []byte) *Tier {
 	return tier
 }
 
-// random makes bytes that do not compress, text some that do.
+// random returns bytes that do not compress; text returns bytes that do.
 func random(seed uint64, n int) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n)
@@ -51,7 +51,7 @@ func onDisk(t *testing.T, dir, s string) bool {
 	return false
 }
 
-// TestValuesInEveryForm: whatever was done to a value, it comes back.
+// TestValuesInEveryForm: a value reads back unchanged, whether sealed, compressed, both or neither.
 func TestValuesInEveryForm(t *testing.T) {
 	for _, key := range [][]byte{nil, secret} {
 		for _, compress := range []bool{false, true} {
@@ -81,7 +81,7 @@ func TestValuesInEveryForm(t *testing.T) {
 	}
 }
 
-// TestCompressionSavesDisk: compressible blocks take less room, others no more.
+// TestCompressionSavesDisk: compressible blocks take less disk space, others no more than before.
 func TestCompressionSavesDisk(t *testing.T) {
 	c, err := newCodec(nil)
 	if err != nil {
@@ -101,9 +101,8 @@ func TestCompressionSavesDisk(t *testing.T) {
 	}
 }
 
-// TestEncryptionAtRest looks at the bytes on disk: neither contents nor
-// names are in the clear; a value in another's place, or another secret, opens
-// nothing.
+// TestEncryptionAtRest looks at the bytes on disk: neither contents nor names are readable. A value
+// in the wrong place, or another secret, cannot be decrypted.
 //
 // Scenarios: S48.
 func TestEncryptionAtRest(t *testing.T) {
@@ -123,10 +122,10 @@ func TestEncryptionAtRest(t *testing.T) {
 	put(sealed, secret)
 	for _, s := range []string{canary, k.Bucket, k.Name} {
 		if !onDisk(t, plain, s) {
-			t.Errorf("%q is not even in the plain directory: the test looks in the wrong place", s)
+			t.Errorf("%q is not even in the unencrypted directory: the test looks in the wrong place", s)
 		}
 		if onDisk(t, sealed, s) {
-			t.Errorf("%q is in the clear on disk", s)
+			t.Errorf("%q is readable on disk", s)
 		}
 	}
 	tier := openSealed(t, sealed, secret)
@@ -153,8 +152,8 @@ func TestEncryptionAtRest(t *testing.T) {
 	}
 }
 
-// swap exchanges two stored values, with checksums that are right for their new
-// places: only the encryption can notice.
+// swap exchanges two stored values and gives them valid checksums for their new places, so only the
+// encryption can notice.
 func swap(t *testing.T, tier *Tier, a, b []byte) {
 	t.Helper()
 	raw := func(key []byte) (stored []byte) {
@@ -179,8 +178,8 @@ func swap(t *testing.T, tier *Tier, a, b []byte) {
 	}
 }
 
-// FuzzDecodeValue: whatever lies on the disk, decoding it ends well, and an
-// encrypted tier takes nothing that it did not seal.
+// FuzzDecodeValue: whatever is on the disk, decoding neither panics nor hangs, and an encrypted
+// tier accepts nothing that it did not seal.
 func FuzzDecodeValue(f *testing.F) {
 	key := blockKey(Run{ID: 1}, 2)
 	var codecs []*codec
@@ -203,13 +202,13 @@ func FuzzDecodeValue(f *testing.F) {
 			t.Errorf("%d bytes of %d", len(value), len(stored))
 		}
 		if value, err := codecs[1].decode(key, stored); err == nil && !bytes.Equal(value, text(5000)) {
-			t.Errorf("opened %d bytes that nobody sealed", len(value))
+			t.Errorf("opened %d bytes that were never sealed", len(value))
 		}
 	})
 }
 
-// TestPinnedIsNeverEvicted: ten times the quota is written; what is pinned
-// stays, what is not goes, and a pin that does not fit is refused.
+// TestPinnedIsNeverEvicted: ten times the quota is written. Pinned values stay, others are evicted,
+// and a pin that does not fit is refused.
 //
 // Scenarios: D10.
 func TestPinnedIsNeverEvicted(t *testing.T) {
@@ -230,7 +229,7 @@ func TestPinnedIsNeverEvicted(t *testing.T) {
 		}
 	}
 	if tier.Pin(key(99), 99, quota) {
-		t.Error("a pin that does not fit was taken")
+		t.Error("a pin that does not fit was accepted")
 	}
 	before := tier.counters.evicted.Get()
 	for n := range 10 * quota / len(block) {

@@ -12,8 +12,8 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// TestDroppedStaysDropped: what was dropped does not come back while value log files are
-// rewritten and tables compacted, however the three fall together.
+// TestDroppedStaysDropped: dropped entries do not come back while value log files are rewritten and
+// tables compacted, however the three overlap.
 //
 // Scenarios: C16.
 func TestDroppedStaysDropped(t *testing.T) {
@@ -61,9 +61,9 @@ func TestDroppedStaysDropped(t *testing.T) {
 	}
 	close(stop)
 	gc.Wait()
-	t.Logf("%d rewrites, %d dropped entries were back", rewrites.Load(), back)
+	t.Logf("%d rewrites, %d dropped entries came back", rewrites.Load(), back)
 	if back > 0 {
-		t.Errorf("%d dropped entries were back", back)
+		t.Errorf("%d dropped entries came back", back)
 	}
 	if rewrites.Load() < 5 {
 		t.Errorf("only %d value log files were rewritten", rewrites.Load())

@@ -13,7 +13,8 @@ import (
 
 var roomKey = akigw.Key{Bucket: "bucket", Name: "k"}
 
-// TestNoRoomToOpen: where Badger would find no room nothing is opened, set aside or changed.
+// TestNoRoomToOpen: if there is no room for Badger to open, nothing is opened, set aside or
+// changed.
 //
 // Scenarios: C3.
 func TestNoRoomToOpen(t *testing.T) {
@@ -52,14 +53,14 @@ func TestNoRoomToOpen(t *testing.T) {
 	}
 }
 
-// TestDistrust: what a run did not use is not taken for current by the next one, nor for the
-// remains of a crash.
+// TestDistrust: after an epoch that did not use the tier, the next one trusts its data neither as
+// current nor as the remains of a crash.
 //
 // Scenarios: C3.
 func TestDistrust(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	if err := Distrust(dir); err != nil {
-		t.Errorf("of none: %v", err)
+		t.Errorf("without a directory: %v", err)
 	}
 	tier := open(t, dir, 64<<20, "1")
 	tier.PutBlock(Run{ID: 1}, 0, make([]byte, 2000)) // so that there is a value log
@@ -74,18 +75,18 @@ func TestDistrust(t *testing.T) {
 		t.Errorf("clean %t", tier.Clean())
 	}
 	if _, err := os.Stat(marks{tier.config.Dir}.path(crashFile)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it was taken for a crash: %v", err)
+		t.Errorf("it was recorded as a crash: %v", err)
 	}
 	closeTier(t, tier)
 	tier = open(t, dir, 64<<20, "1")
 	defer closeTier(t, tier)
 	if !tier.Clean() {
-		t.Error("it is distrusted for ever")
+		t.Error("the tier is distrusted forever")
 	}
 }
 
-// TestRemoveWithoutRoom: what has to be removed, and cannot be, is not served, neither in this
-// run nor, unvalidated, in the next.
+// TestRemoveWithoutRoom: data that has to be removed, but cannot be, is not served in this epoch,
+// nor without validation in the next.
 //
 // Scenarios: C3.
 func TestRemoveWithoutRoom(t *testing.T) {
@@ -97,7 +98,7 @@ func TestRemoveWithoutRoom(t *testing.T) {
 	}
 	disk.Fill(0)
 	if _, ok := tier.Entry(roomKey); !ok {
-		t.Error("a full disk is no reason not to serve what is there")
+		t.Error("a full disk must not keep valid data from being served")
 	}
 	tier.space.ballast.release()
 	disk.Fill(0)
@@ -105,7 +106,7 @@ func TestRemoveWithoutRoom(t *testing.T) {
 		t.Error(err)
 	}
 	if _, ok := tier.Entry(roomKey); ok || tier.Problem() == "" {
-		t.Errorf("it is still there: %t, %q", ok, tier.Problem())
+		t.Errorf("the removed data is still served: %t, %q", ok, tier.Problem())
 	}
 	closeTier(t, tier)
 	disk.Empty()
@@ -115,11 +116,12 @@ func TestRemoveWithoutRoom(t *testing.T) {
 	tier = open(t, dir, 64<<20, "1")
 	defer closeTier(t, tier)
 	if tier.Clean() {
-		t.Error("the next run trusts it")
+		t.Error("the next epoch trusts the data")
 	}
 }
 
-// TestDirectoryGone: a tier whose directory is gone takes nothing, and neither waits nor fails.
+// TestDirectoryGone: a tier whose directory is missing stores nothing, and neither blocks nor
+// fails.
 //
 // Scenarios: C3.
 func TestDirectoryGone(t *testing.T) {
@@ -136,7 +138,7 @@ func TestDirectoryGone(t *testing.T) {
 		t.Error(err)
 	}
 	if tier.PutEntry(roomKey, []byte("entry"), []byte("summary"), Handling{}) || tier.HasEntry(roomKey) || tier.Problem() == "" {
-		t.Errorf("it is used: %q", tier.Problem())
+		t.Errorf("the tier is used: %q", tier.Problem())
 	}
 	closeTier(t, tier)
 	if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir), tier.data.db.Close()); err != nil {

@@ -46,7 +46,7 @@ func TestValuesSurviveARestart(t *testing.T) {
 	tier.PutEntry(k, []byte("entry"), []byte("summary"), Handling{})
 	tier.PutBlock(Run{ID: 7}, 3, data)
 	if tier.Clean() {
-		t.Error("a new directory is not one that was closed in order")
+		t.Error("a new directory does not count as cleanly closed")
 	}
 	closeTier(t, tier)
 	tier = open(t, dir, 64<<20, "1")
@@ -58,7 +58,7 @@ func TestValuesSurviveARestart(t *testing.T) {
 		t.Errorf("block: %d bytes, %t", len(got), ok)
 	}
 	if !tier.Clean() {
-		t.Error("the directory was closed in order")
+		t.Error("the directory counts as cleanly closed")
 	}
 }
 
@@ -72,11 +72,11 @@ func TestAnotherFormatStartsEmpty(t *testing.T) {
 	}
 	closeTier(t, open(t, dir, 64<<20, "1"))
 	if _, err := os.Stat(marks{tier.config.Dir}.path(crashFile)); err != nil {
-		t.Errorf("after a crash and an orderly run: %v", err)
+		t.Errorf("after a crash and a clean epoch: %v", err)
 	}
 	tier = open(t, dir, 64<<20, "2")
 	if _, err := os.Stat(marks{tier.config.Dir}.path(crashFile)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after a start with nothing: %v", err)
+		t.Errorf("after a start with an empty directory: %v", err)
 	}
 	defer closeTier(t, tier)
 	if tier.HasBlock(Run{ID: 1}, 1) {
@@ -84,8 +84,8 @@ func TestAnotherFormatStartsEmpty(t *testing.T) {
 	}
 }
 
-// TestPlaceThatWasLost: after a crash a key may point to a place in the value log that has
-// other bytes by now. It is read as nothing, and the tier closes: Badger by itself would keep the
+// TestPlaceThatWasLost: after a crash, a key may point to a place in the value log that now holds
+// other bytes. It reads as absent, and the tier can still be closed; Badger itself would keep the
 // file locked.
 //
 // Scenarios: B22.
@@ -97,7 +97,7 @@ func TestPlaceThatWasLost(t *testing.T) {
 		tier.PutBlock(Run{ID: 1}, n, value)
 	}
 	closeTier(t, tier)
-	closeTier(t, open(t, dir, 64<<20, "1")) // it begins another file: Badger looks at the last one by itself
+	closeTier(t, open(t, dir, 64<<20, "1")) // starts another file: Badger itself checks the last one
 	if err := os.Remove(filepath.Join(dir, "CLEAN")); err != nil {
 		t.Fatal(err)
 	}
@@ -111,13 +111,13 @@ func TestPlaceThatWasLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for at := 20; at < len(raw); { // 20: the file's own head
+		for at := 20; at < len(raw); { // 20: the head of the file
 			next := bytes.Index(raw[at:], value)
 			if next < 0 {
 				break
 			}
-			copy(raw[at+2:], "\xff\xff\xff\x0f\xff\xff\xff\x0f") // lengths that cannot be, in the head of the entry
-			at += next + len(value) + 4                          // behind the checksum
+			copy(raw[at+2:], "\xff\xff\xff\x0f\xff\xff\xff\x0f") // impossible lengths in the head of the entry
+			at += next + len(value) + 4                          // after the checksum
 			lost++
 		}
 		if err := os.WriteFile(name, raw, 0o600); err != nil {
@@ -127,7 +127,7 @@ func TestPlaceThatWasLost(t *testing.T) {
 	if lost != 10 {
 		t.Fatalf("%d entries were found", lost)
 	}
-	for restart := range int64(2) { // what the first run does not read the second finds
+	for restart := range int64(2) { // damage that the first epoch does not read, the second finds
 		tier = open(t, dir, 64<<20, "1")
 		for n := restart * 5; n < restart*5+5; n++ {
 			if got, ok := tier.Block(Run{ID: 1}, n, nil); ok {
@@ -141,8 +141,8 @@ func TestPlaceThatWasLost(t *testing.T) {
 	}
 }
 
-// TestEveryByteOfATable: whichever is damaged, it is an error before Badger opens the
-// directory, which ends the process for some of them.
+// TestEveryByteOfATable: any damaged byte causes an error before Badger opens the directory. Some
+// of them would make Badger end the process.
 //
 // Scenarios: C13.
 func TestEveryByteOfATable(t *testing.T) {
@@ -175,8 +175,8 @@ func TestEveryByteOfATable(t *testing.T) {
 	}
 }
 
-// TestDirectoryThatDoesNotOpenIsSetAside covers every file of the
-// directory: whatever is damaged, the tier opens, and serves nothing wrong.
+// TestDirectoryThatDoesNotOpenIsSetAside covers every file of the directory: whatever is damaged,
+// the tier opens and serves no wrong bytes.
 //
 // Scenarios: C13.
 func TestDirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
@@ -219,7 +219,7 @@ func TestDirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
 	}
 }
 
-// testSeed is random, or what AKIGW_SEED says.
+// testSeed is random, or the value of AKIGW_SEED.
 func testSeed(t *testing.T) uint64 {
 	seed := rand.Uint64()
 	if s := os.Getenv("AKIGW_SEED"); s != "" {
@@ -254,8 +254,8 @@ func damage(t *testing.T, random *rand.Rand, path, how string) {
 	}
 }
 
-// TestDiskStaysWithinTheQuota writes ten times the quota, with the real
-// background work beside it, and looks at the directory all the time.
+// TestDiskStaysWithinTheQuota writes ten times the quota, with the real background work running,
+// and checks the directory all the time.
 //
 // Scenarios: I7, C15.
 func TestDiskStaysWithinTheQuota(t *testing.T) {
@@ -300,7 +300,7 @@ func TestDiskStaysWithinTheQuota(t *testing.T) {
 	}
 }
 
-// TestFrequentlyUsedValuesSurviveAScan: what is read between sweeps stays.
+// TestFrequentlyUsedValuesSurviveAScan: values that are read between sweeps stay.
 func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
 	tier := open(t, filepath.Join(t.TempDir(), "warm"), 256<<20, "1")
 	defer closeTier(t, tier)
@@ -332,8 +332,8 @@ func TestFrequentlyUsedValuesSurviveAScan(t *testing.T) {
 	}
 }
 
-// TestNoWritesWithoutHeadroom: a full disk must not be met under Badger's
-// memory maps.
+// TestNoWritesWithoutHeadroom: writes stop before the disk is full, because Badger's memory maps
+// cannot handle a full disk.
 //
 // Scenarios: C3.
 func TestNoWritesWithoutHeadroom(t *testing.T) {
@@ -378,8 +378,8 @@ func BenchmarkBlock(b *testing.B) {
 	}
 }
 
-// TestSmallBodiesStayOutOfTables: what lies in Badger's tables is written again and again, as they
-// are compacted. A body of 2,000 bytes is not to.
+// TestSmallBodiesStayOutOfTables: data in Badger's tables is rewritten at every compaction. A body
+// of 2,000 bytes should not be.
 func TestSmallBodiesStayOutOfTables(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, 256<<20, "1")
@@ -407,8 +407,8 @@ func TestSmallBodiesStayOutOfTables(t *testing.T) {
 	}
 }
 
-// BenchmarkPutEntry stores records with their summaries, as each first read of a small object
-// does, in a tier that has room for all and in one that drops most of them again. Most of the work is
+// BenchmarkPutEntry stores records with their summaries, as the first read of each small object
+// does, in a tier with room for all and in one that evicts most of them. Most of the work is
 // Badger's, in the background: see cpu-ns/op.
 func BenchmarkPutEntry(b *testing.B) {
 	for _, of := range []struct {

@@ -16,7 +16,7 @@ import (
 	"github.com/akidb/akigw/writeback/facts"
 )
 
-// inquirer is an upstream that is asked about buckets, and who asks.
+// inquirer is an upstream that is asked about buckets, together with the Buckets that ask it.
 type inquirer struct {
 	*Buckets
 	asked  atomic.Int64
@@ -26,8 +26,8 @@ type inquirer struct {
 	say    func(ctx context.Context) (facts.Reason, error) // guarded by mu
 }
 
-// askOf makes what a synctest bubble needs to ask about buckets. It must be called in the bubble,
-// which ends its questions.
+// askOf sets up questions about buckets in a synctest bubble. It must be called in the bubble, and
+// ends its questions with the test.
 func askOf(t *testing.T, say func(ctx context.Context) (facts.Reason, error)) *inquirer {
 	a := &inquirer{say: say}
 	a.Buckets = New(Options{MaxAge: time.Hour, Ready: func(string) { a.ready.Add(1) }, Log: slog.New(slog.NewTextHandler(&a.logged, nil))})
@@ -53,7 +53,7 @@ func says(r facts.Reason) func(context.Context) (facts.Reason, error) {
 	return func(context.Context) (facts.Reason, error) { return r, nil }
 }
 
-// hangs never answers, as a stopped upstream.
+// hangs never answers, like a stopped upstream.
 func hangs(ctx context.Context) (facts.Reason, error) {
 	<-ctx.Done()
 	return facts.None, fmt.Errorf("%w: %w", akigw.ErrUpstreamUnavailable, ctx.Err())
@@ -63,8 +63,8 @@ func refuses(context.Context) (facts.Reason, error) {
 	return facts.None, fmt.Errorf("%w: connection refused", akigw.ErrUpstreamUnavailable)
 }
 
-// TestOneQuestionAtATime: however many writes to an unknown bucket there are, one question is
-// asked, each write leaves when its own context ends, and the question ends by its own deadline.
+// TestOneQuestionAtATime: any number of writes to an unknown bucket cause one question. Each write
+// returns when its own context ends; the question ends at its own deadline.
 func TestOneQuestionAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, hangs)
@@ -93,13 +93,13 @@ func TestOneQuestionAtATime(t *testing.T) {
 		time.Sleep(minBackOff + maxBackOff)
 		a.becomes(says(facts.None))
 		if why, err := a.Know(t.Context(), "bucket"); why != NoCause || err != nil {
-			t.Errorf("the upstream is back: %q, %v", why, err)
+			t.Errorf("after the upstream returned: %q, %v", why, err)
 		}
 	})
 }
 
-// TestSlowQuestion: an upstream that takes eight seconds for each of the two requests of a
-// question answers it.
+// TestSlowQuestion: a question gets its answer from an upstream that takes eight seconds for each
+// of its two requests.
 func TestSlowQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, func(ctx context.Context) (facts.Reason, error) {
@@ -116,12 +116,12 @@ func TestSlowQuestion(t *testing.T) {
 	})
 }
 
-// TestReturnEndsOldQuestions: when the upstream answers again, a question that waits on a
-// connection that is dead is given up, and the next one is asked at once.
+// TestReturnEndsOldQuestions: when the upstream responds again, a question that is stuck on a dead
+// connection is abandoned and the next one is asked at once.
 func TestReturnEndsOldQuestions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, hangs)
-		for range 3 { // so that there is a wait before the next question
+		for range 3 { // so that there is a back-off before the next question
 			_, _ = a.Know(t.Context(), "bucket")
 			time.Sleep(minBackOff)
 		}
@@ -139,7 +139,7 @@ func TestReturnEndsOldQuestions(t *testing.T) {
 	})
 }
 
-// TestDeafQuestion: a question whose transport does not heed its context keeps nobody.
+// TestDeafQuestion: a question whose transport ignores its context blocks no caller.
 func TestDeafQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -157,8 +157,8 @@ func TestDeafQuestion(t *testing.T) {
 	})
 }
 
-// TestKnownFactsDoNotWait: while a fact is within its age no write waits, it is refreshed about
-// once a minute, and with a silent upstream it holds until it is too old.
+// TestKnownFactsDoNotWait: no write waits while a fact is fresh enough. The fact is refreshed about
+// once a minute, and with a silent upstream it stays valid until it is too old.
 func TestKnownFactsDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
@@ -167,7 +167,7 @@ func TestKnownFactsDoNotWait(t *testing.T) {
 			why, err := a.Know(t.Context(), "bucket")
 			return why, err, time.Since(begun)
 		}
-		for range 100 { // ten minutes of a write each six seconds
+		for range 100 { // ten minutes with a write every six seconds
 			if why, err, took := write(); why != NoCause || err != nil || took > 0 {
 				t.Fatalf("%q %v after %v", why, err, took)
 			}
@@ -180,7 +180,7 @@ func TestKnownFactsDoNotWait(t *testing.T) {
 		last := a.book.Get(a.id("bucket")).Asked
 		for time.Since(last) < time.Hour {
 			if why, err, took := write(); why != NoCause || err != nil || took > 0 {
-				t.Fatalf("the upstream hangs since %v: %q %v after %v", time.Since(last), why, err, took)
+				t.Fatalf("the upstream has hung for %v: %q %v after %v", time.Since(last), why, err, took)
 			}
 			time.Sleep(10 * time.Second)
 		}
@@ -191,8 +191,9 @@ func TestKnownFactsDoNotWait(t *testing.T) {
 	})
 }
 
-// TestChangeOvertakesAnswer: an answer that was asked for before a bucket was changed is not
-// stored after it, and it is asked again; during the change writes go through.
+// TestChangeOvertakesAnswer: an answer to a question that was asked before a bucket was changed is
+// not stored after the change, and the question is repeated. During the change writes are written
+// through.
 func TestChangeOvertakesAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := make(chan struct{})
@@ -210,7 +211,7 @@ func TestChangeOvertakesAnswer(t *testing.T) {
 		}
 		end(Changed)
 		a.becomes(says(facts.Versioned))
-		close(slow) // the answer of before
+		close(slow) // the answer from before the change
 		work.Wait()
 		if got != because(facts.Versioned) || a.asked.Load() != 2 {
 			t.Errorf("%q after %d questions", got, a.asked.Load())
@@ -221,8 +222,8 @@ func TestChangeOvertakesAnswer(t *testing.T) {
 	})
 }
 
-// TestFailedChangeKeepsFacts: a change that the upstream refused, or never got, is none: writes are
-// acknowledged on while the upstream does not answer.
+// TestFailedChangeKeepsFacts: a change that the upstream refused or never received changes nothing:
+// writes are still acknowledged while the upstream is silent.
 func TestFailedChangeKeepsFacts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
@@ -241,8 +242,8 @@ func TestFailedChangeKeepsFacts(t *testing.T) {
 	})
 }
 
-// TestOtherETagsAreRemembered: neither a change of the bucket nor another answer makes the gateway
-// promise ETags again that it got wrong.
+// TestOtherETagsAreRemembered: once the gateway has promised a wrong ETag for a bucket, neither a
+// change of the bucket nor another answer makes it promise ETags again.
 func TestOtherETagsAreRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
@@ -258,13 +259,13 @@ func TestOtherETagsAreRemembered(t *testing.T) {
 	})
 }
 
-// TestFlushAsksFirst: the first flush of a run, and the first after the upstream gave no answer,
-// waits for an answer about the bucket; a bucket that is not what it was is held back until it
-// is, or an operator has decided.
+// TestFlushAsksFirst: the first flush of an epoch, and the first after the upstream failed to
+// respond, waits for an answer about the bucket. A bucket that has changed is held back until it
+// changes back or an operator decides.
 func TestFlushAsksFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
-		a.book.Answer(a.id("bucket"), a.book.Epoch(), facts.None, time.Now()) // of an earlier run
+		a.book.Answer(a.id("bucket"), a.book.Epoch(), facts.None, time.Now()) // from an earlier epoch
 		flush := func() bool { return a.MayFlush("bucket") == 0 }
 		if flush() {
 			t.Error("the first flush did not ask")
@@ -274,7 +275,7 @@ func TestFlushAsksFirst(t *testing.T) {
 			t.Errorf("asked %d times, ready %d times", a.asked.Load(), a.ready.Load())
 		}
 		a.becomes(refuses)
-		a.NoResponse("bucket") // an upload got no answer
+		a.NoResponse("bucket") // an upload got no response
 		for range 200 {        // an outage of 20 s
 			if flush() {
 				t.Fatal("it was flushed during the outage")
@@ -291,7 +292,7 @@ func TestFlushAsksFirst(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		synctest.Wait() // for the log
+		synctest.Wait() // until the log is written
 		if got := a.PausedBy("bucket"); got != facts.Versioned || strings.Count(a.logged.String(), "are not uploaded") != 1 || !strings.Contains(a.logged.String(), "akigw journal resume bucket") {
 			t.Errorf("paused by %q: %s", got, a.logged.String())
 		}
@@ -305,7 +306,7 @@ func TestFlushAsksFirst(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if !flush() {
-			t.Error("what the operator has agreed to is asked again")
+			t.Error("the operator is asked again about what they agreed to")
 		}
 		a.becomes(says(facts.Absent))
 		a.NoResponse("bucket")
@@ -314,20 +315,20 @@ func TestFlushAsksFirst(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if got := a.PausedBy("bucket"); got != facts.Absent {
-			t.Errorf("the bucket is gone, which nobody has agreed to: paused by %q", got)
+			t.Errorf("the bucket is gone, and no operator agreed to that: paused by %q", got)
 		}
-		a.becomes(says(facts.None)) // somebody made it again
+		a.becomes(says(facts.None)) // the bucket was created again
 		for end := time.Now().Add(2 * pausedEvery); !flush() && time.Now().Before(end); {
 			time.Sleep(time.Second)
 		}
 		if !flush() || a.PausedBy("bucket") != facts.None {
-			t.Error("the bucket is there again, and still held back")
+			t.Error("the bucket exists again but is still held back")
 		}
 	})
 }
 
-// TestAnOutageIsOfAllBuckets: an upload that got no answer has other buckets of the same upstream
-// asked about as well, unless there was an answer about them just now.
+// TestAnOutageIsOfAllBuckets: after an upload that got no response, other buckets of the same
+// upstream are asked about too, unless they were answered just now.
 func TestAnOutageIsOfAllBuckets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
@@ -351,14 +352,15 @@ func TestAnOutageIsOfAllBuckets(t *testing.T) {
 		a.NoResponse("one")
 		for bucket, want := range map[string]bool{"one": false, "old": false, "new": true} {
 			if got := flush(bucket); got != want {
-				t.Errorf("%s is uploaded to: %t", bucket, got)
+				t.Errorf("%s may be flushed: %t", bucket, got)
 			}
 		}
 	})
 }
 
-// TestALostAnswerIsNoOutage: uploads that succeed right after one without an answer go on, whatever
-// becomes of the question; much later it was an outage.
+// TestALostAnswerIsNoOutage: if another upload succeeds right after one that got no response,
+// flushes continue whatever becomes of the question. If it succeeds much later, there was an
+// outage.
 func TestALostAnswerIsNoOutage(t *testing.T) {
 	for after, want := range map[time.Duration]bool{10 * time.Millisecond: true, time.Minute: false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -368,27 +370,27 @@ func TestALostAnswerIsNoOutage(t *testing.T) {
 			a.becomes(hangs)
 			a.NoResponse("bucket")
 			if a.MayFlush("bucket") == 0 {
-				t.Error("it was uploaded to after a failure")
+				t.Error("the bucket may be flushed after a failure")
 			}
 			time.Sleep(after)
 			a.Recovered("bucket")
 			if got := a.MayFlush("bucket") == 0; got != want {
-				t.Errorf("after %v: uploaded to %t", after, got)
+				t.Errorf("after %v: the bucket may be flushed: %t", after, got)
 			}
 		})
 	}
-	synctest.Test(t, func(t *testing.T) { // that another one succeeds does not answer a question that was never asked
+	synctest.Test(t, func(t *testing.T) { // the success of another upload does not answer a question that was never asked
 		a := askOf(t, hangs)
 		a.MayFlush("bucket")
 		a.Recovered("bucket")
 		if a.MayFlush("bucket") == 0 {
-			t.Error("it was never asked about")
+			t.Error("the bucket was never asked about, and may be flushed")
 		}
 	})
 }
 
 // TestBucketChangesWhileABodyComes: a write that was accepted before a change is acknowledged after
-// it only if the bucket can still be written back.
+// it only if the bucket still allows write-back.
 func TestBucketChangesWhileABodyComes(t *testing.T) {
 	for _, reason := range []facts.Reason{facts.None, facts.Versioned} {
 		synctest.Test(t, func(t *testing.T) {
@@ -413,8 +415,8 @@ func TestBucketChangesWhileABodyComes(t *testing.T) {
 	}
 }
 
-// TestQuestionsBeforeFlushesAreBounded: with pending writes of many buckets, only so many
-// questions hang at a time.
+// TestQuestionsBeforeFlushesAreBounded: with pending writes of many buckets, the number of
+// concurrent questions is bounded.
 func TestQuestionsBeforeFlushesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, hangs)
@@ -428,7 +430,7 @@ func TestQuestionsBeforeFlushesAreBounded(t *testing.T) {
 	})
 }
 
-// TestInquiriesAreBounded: names that clients invent take no memory for good.
+// TestInquiriesAreBounded: bucket names that clients invent do not take memory forever.
 func TestInquiriesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.Absent))
@@ -438,12 +440,12 @@ func TestInquiriesAreBounded(t *testing.T) {
 			}
 		}
 		if n := len(a.inquiries); n > maxInquiries {
-			t.Errorf("%d are remembered", n)
+			t.Errorf("%d buckets are remembered", n)
 		}
 	})
 }
 
-// TestVersioningAnswers: answers are read by their children, whatever their root is.
+// TestVersioningAnswers: a response is judged by the child elements, whatever the name of the root.
 func TestVersioningAnswers(t *testing.T) {
 	const namespace = ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`
 	for _, c := range []struct {
@@ -474,7 +476,7 @@ func TestVersioningAnswers(t *testing.T) {
 	}
 }
 
-// TestEncryptionAnswers is the same for GetBucketEncryption.
+// TestEncryptionAnswers: the same for GetBucketEncryption.
 func TestEncryptionAnswers(t *testing.T) {
 	rule := func(algorithm string) string {
 		return `<Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>` + algorithm + `</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule>`
@@ -494,7 +496,7 @@ func TestEncryptionAnswers(t *testing.T) {
 	}
 }
 
-// TestKinds: which writes depend on what the upstream accepts.
+// TestKinds: which kinds of write depend on what the upstream accepts.
 func TestKinds(t *testing.T) {
 	long := strings.Repeat("x", 256)
 	for name, want := range map[string]string{
@@ -521,8 +523,8 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// TestRefusedQuestionIsAskedAgainSoon: a flush that waits for an answer hears of a question
-// that failed at once, and asks again within the back-off, not after the longest wait.
+// TestRefusedQuestionIsAskedAgainSoon: a flush that waits for an answer is notified when a question
+// fails at once. The question is repeated after the back-off, not after the longest wait.
 func TestRefusedQuestionIsAskedAgainSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, refuses)
@@ -537,8 +539,8 @@ func TestRefusedQuestionIsAskedAgainSoon(t *testing.T) {
 	})
 }
 
-// TestReturnDoesNotRefuseWriters: a write that waits for an answer when the upstream answers again
-// is not refused: it goes through.
+// TestReturnDoesNotRefuseWriters: a write that waits for an answer when the upstream responds again
+// is written through, not refused.
 func TestReturnDoesNotRefuseWriters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, hangs)
@@ -555,8 +557,8 @@ func TestReturnDoesNotRefuseWriters(t *testing.T) {
 	})
 }
 
-// TestNoWriteSlipsIntoAChange: a write that is accepted when a change begins does not have the
-// epoch of that change, so that it is asked about again before it is acknowledged.
+// TestNoWriteSlipsIntoAChange: a write that is accepted when a change begins does not get the epoch
+// of that change, so the bucket is asked about again before the write is acknowledged.
 func TestNoWriteSlipsIntoAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.None))
@@ -587,8 +589,8 @@ func TestNoWriteSlipsIntoAChange(t *testing.T) {
 	})
 }
 
-// TestResumeIsFinal: a flush that looks at its bucket just when an operator resumes it does not
-// hold it back again.
+// TestResumeIsFinal: a flush that checks its bucket just as an operator resumes it does not hold it
+// back again.
 func TestResumeIsFinal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := askOf(t, says(facts.Versioned))
@@ -598,14 +600,14 @@ func TestResumeIsFinal(t *testing.T) {
 		for range 2000 {
 			a.book.Resume(a.id("bucket"), facts.None)
 			if a.MayFlush("bucket"); a.PausedBy("bucket") != facts.Versioned {
-				t.Fatal("it is not held back")
+				t.Fatal("the bucket is not held back")
 			}
 			var work sync.WaitGroup
 			for range 4 {
 				work.Go(func() { a.MayFlush("bucket") })
 			}
 			if !a.Resume("bucket") {
-				t.Fatal("it is not resumed")
+				t.Fatal("the bucket is not resumed")
 			}
 			work.Wait()
 			if why := a.PausedBy("bucket"); why != facts.None {

@@ -11,8 +11,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// TestSave_Crash: a crash at any step of a save leaves the facts of the last save or of this one, all
-// of them. Nothing is ever set aside as damaged.
+// TestSave_Crash: a crash at any step of a save leaves the complete facts of either the previous
+// save or this one. Nothing is ever set aside as damaged.
 func TestSave_Crash(t *testing.T) {
 	disk := crashfs.New()
 	if err := errors.Join(disk.MkdirAll("/data"), disk.SyncDir("/")); err != nil {
@@ -21,7 +21,7 @@ func TestSave_Crash(t *testing.T) {
 	const path = "/data/bucket-facts"
 	steps := crashfs.NewSteps(disk)
 	b := openOn(steps, path, noLog)
-	saved, crashes := 0, 0 // how many records were saved last
+	saved, crashes := 0, 0 // number of records in the last save
 	check := func(what string, allowed ...int) {
 		for left := range disk.Crashes(uint64(crashes), 20) {
 			crashes++
@@ -57,7 +57,8 @@ func TestSave_Crash(t *testing.T) {
 	}
 }
 
-// TestSave_Fails: a save that fails leaves what was saved before, and the next one makes up for it.
+// TestSave_Fails: a failed save keeps what was saved before, and the next save includes the facts
+// that it missed.
 func TestSave_Fails(t *testing.T) {
 	disk := crashfs.New()
 	full := crashfs.NewLimited(disk, "/", 1<<20)
@@ -69,10 +70,10 @@ func TestSave_Fails(t *testing.T) {
 	answer(t, b, named("second"), Absent, time.Now())
 	full.Set(3, 1000)
 	if err := b.Save(); !vfs.NoRoom(err) {
-		t.Errorf("without room: %v", err)
+		t.Errorf("on a full disk: %v", err)
 	}
 	if n := len(openOn(disk.Crash(crashfs.Loss{}), "/facts", noLog).All()); n != 1 {
-		t.Errorf("%d records after a save that failed", n)
+		t.Errorf("%d records after a failed save", n)
 	}
 	full.Set(1<<20, 1000)
 	if err := b.Save(); err != nil {

@@ -23,7 +23,7 @@ var noLog = slog.New(slog.DiscardHandler)
 
 func named(bucket string) ID { return ID{Endpoint: 7, Account: "account", Bucket: bucket} }
 
-// answer takes an answer down that nothing has overtaken.
+// answer records an answer that no change has overtaken.
 func answer(t *testing.T, b *Book, id ID, reason Reason, at time.Time) {
 	t.Helper()
 	if !b.Answer(id, b.Epoch(), reason, at) {
@@ -31,7 +31,7 @@ func answer(t *testing.T, b *Book, id ID, reason Reason, at time.Time) {
 	}
 }
 
-// TestFactsSurviveARestart: all that is known is the same after a start, in the same order of use.
+// TestFactsSurviveARestart: a start finds all facts unchanged, in the same order of use.
 func TestFactsSurviveARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "facts")
 	b := Open(path, noLog)
@@ -66,8 +66,8 @@ func TestFactsSurviveARestart(t *testing.T) {
 	}
 }
 
-// TestDamagedFactsAreSetAside: whatever byte of the file is damaged, or wherever it is cut off,
-// nothing of it is used, it is kept beside, and a new one can be written.
+// TestDamagedFactsAreSetAside: if any byte of the file is damaged, or the file is cut anywhere,
+// none of it is used. The file is set aside, and a new one can be written.
 func TestDamagedFactsAreSetAside(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "facts")
@@ -105,17 +105,17 @@ func TestDamagedFactsAreSetAside(t *testing.T) {
 	}
 }
 
-// TestFactsOfALaterRelease: a file of a version that is not known is not misread.
+// TestFactsOfALaterRelease: a file of an unknown version is not misread.
 func TestFactsOfALaterRelease(t *testing.T) {
 	raw := encode(content{})
 	later := bytes.Replace(raw, []byte(magic+"\x01"), []byte(magic+"\x02"), 1)
 	if _, err := decode(later); err == nil {
-		t.Error("its checksum is wrong, and it was read")
+		t.Error("a file with a wrong checksum was read")
 	}
 }
 
-// TestAnswersAreOvertaken: an answer to a question that was asked before a change is not kept,
-// even if the change's record has been pushed out meanwhile.
+// TestAnswersAreOvertaken: an answer to a question that was asked before a change is not kept, even
+// if the record of the change has been evicted in the meantime.
 func TestAnswersAreOvertaken(t *testing.T) {
 	for name, change := range map[string]func(b *Book, id ID){
 		"raised":    (*Book).Raise,
@@ -149,8 +149,8 @@ func TestAnswersAreOvertaken(t *testing.T) {
 	}
 }
 
-// TestWhatAChangeKeeps: what an upstream did, not said, outlives a change of the bucket's
-// settings, and ends with the bucket.
+// TestWhatAChangeKeeps: facts that were observed rather than reported by the upstream survive a
+// change of the bucket's settings, and end when the bucket is deleted.
 func TestWhatAChangeKeeps(t *testing.T) {
 	b, id := New(), named("bucket")
 	answer(t, b, id, None, time.Now())
@@ -175,7 +175,7 @@ func TestWhatAChangeKeeps(t *testing.T) {
 	}
 }
 
-// TestKindsAreLearned: what was refused stays refused, and there are only so many kinds.
+// TestKindsAreLearned: a refused kind stays refused, and the number of kinds is bounded.
 func TestKindsAreLearned(t *testing.T) {
 	b, id := New(), named("bucket")
 	learned := func() map[string]bool { return maps.Clone(b.Get(id).Kinds) }
@@ -188,7 +188,7 @@ func TestKindsAreLearned(t *testing.T) {
 		t.Error(got)
 	}
 	if !shared["a"] {
-		t.Error("a map that was handed out was changed")
+		t.Error("a returned map was changed")
 	}
 	for i := range 2 * maxKinds {
 		b.SetKind(id, fmt.Sprint(i), true)
@@ -198,12 +198,12 @@ func TestKindsAreLearned(t *testing.T) {
 	}
 	b.SetKind(id, "0", false)
 	if accepted, known := learned()["0"]; accepted || !known {
-		t.Error("a kind cannot be refused any more")
+		t.Error("no further kind can be refused")
 	}
 }
 
-// TestTheBookIsBounded: the least recently used buckets go, and invented names push out no bucket
-// that is there.
+// TestTheBookIsBounded: the least recently used buckets are evicted, and invented names evict no
+// bucket that exists.
 func TestTheBookIsBounded(t *testing.T) {
 	b := New()
 	now := time.Now()
@@ -216,19 +216,19 @@ func TestTheBookIsBounded(t *testing.T) {
 	if n := len(b.All()); n != maxPresent+maxAbsent {
 		t.Fatalf("%d records", n)
 	}
-	if f := b.Get(named("real-0")); f.Asked.IsZero() { // and so it is used
-		t.Fatal("a bucket was pushed out by names that are none")
+	if f := b.Get(named("real-0")); f.Asked.IsZero() { // this also counts as a use
+		t.Fatal("an invented name evicted a bucket")
 	}
 	answer(t, b, named("one more"), None, now)
 	if f := b.Get(named("real-0")); f.Asked.IsZero() {
-		t.Error("the bucket that was used last was pushed out")
+		t.Error("the most recently used bucket was evicted")
 	}
 	if f := b.Get(named("real-1")); !f.Asked.IsZero() {
-		t.Error("the bucket that was used longest ago is still there")
+		t.Error("the least recently used bucket was not evicted")
 	}
 }
 
-// TestAgeOfFacts: facts end, also if the clock was set back by much.
+// TestAgeOfFacts: facts expire, even if the clock is set back by a large amount.
 func TestAgeOfFacts(t *testing.T) {
 	now := time.Now()
 	for age, want := range map[time.Duration]bool{0: true, time.Hour: true, time.Hour + 1: false, -time.Minute: true, -2 * time.Hour: false} {
@@ -242,8 +242,8 @@ func TestAgeOfFacts(t *testing.T) {
 	}
 }
 
-// TestSavesAreGathered: a new fact is on disk a second later, one that is only younger a minute
-// later, and a disk that refuses is tried again.
+// TestSavesAreGathered: a new fact is on disk within a second, a fact that was only refreshed
+// within a minute, and a failed save is repeated.
 func TestSavesAreGathered(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -274,38 +274,38 @@ func TestSavesAreGathered(t *testing.T) {
 		first := time.Now()
 		answer(t, b, named("bucket"), None, first)
 		if sleep(saveSoon + time.Millisecond); !saved().Equal(first) {
-			t.Error("a new fact is not on disk")
+			t.Error("a new fact was not saved")
 		}
 		second := time.Now()
 		answer(t, b, named("bucket"), None, second)
 		if sleep(2 * saveSoon); !saved().Equal(first) {
-			t.Error("a fact that is only younger was saved at once")
+			t.Error("a refreshed fact was saved at once")
 		}
 		if sleep(saveLate); !saved().Equal(second) {
-			t.Error("a younger fact is not on disk")
+			t.Error("a refreshed fact was not saved")
 		}
-		blocker := path + ".new" // where the next one is written
+		blocker := path + ".new" // where the next file is written
 		if err := os.Mkdir(blocker, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		third := time.Now()
 		answer(t, b, named("bucket"), Versioned, third)
 		if sleep(3 * saveLate); !saved().Equal(second) || strings.Count(logged.String(), "could not be saved") != 1 {
-			t.Errorf("a save that fails: %s", logged.String())
+			t.Errorf("a failed save: %s", logged.String())
 		}
 		if err := os.Remove(blocker); err != nil {
 			t.Fatal(err)
 		}
 		if sleep(saveLate); !saved().Equal(third) {
-			t.Error("it was not tried again")
+			t.Error("the save was not repeated")
 		}
 		cancel()
 		<-done
 	})
 }
 
-// FuzzFacts: no file is misread, and what is read is written the same. The checksum is made right,
-// so that what is behind it is reached.
+// FuzzFacts: no file is misread, and what is read is written back unchanged. The test corrects the
+// checksum so that the fuzzer reaches the code behind it.
 func FuzzFacts(f *testing.F) {
 	b := New()
 	b.Answer(named("bucket"), 0, Versioned, time.Unix(1, 2))

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestDateToUpstream: the upstream decides on the translated date as the promised one would,
-// of the object that was promised; and of another one as the client's date would, where one
+// TestDateToUpstream: for the promised object, the upstream decides on the translated date as it
+// would on the promised one. For any other object it decides as on the client's date, where one
 // date can say both.
 func TestDateToUpstream(t *testing.T) {
 	at := func(second int) time.Time { return time.Unix(1_700_000_000+int64(second), 0).UTC() }
@@ -23,7 +23,7 @@ func TestDateToUpstream(t *testing.T) {
 			if want, got := c.promised > asked, at(c.upstream).After(sent); got != want {
 				t.Errorf("%s: asked about %d: newer is %t upstream, want %t", name, asked, got, want)
 			}
-			for other := max(c.promised, c.upstream) + 1; other <= 160; other++ { // of an object that came later
+			for other := max(c.promised, c.upstream) + 1; other <= 160; other++ { // an object that came later
 				if want, got := other > asked, at(other).After(sent); got != want {
 					t.Errorf("%s: asked about %d of an object of %d: newer is %t upstream, want %t", name, asked, other, got, want)
 				}
@@ -32,7 +32,8 @@ func TestDateToUpstream(t *testing.T) {
 	}
 }
 
-// TestDateToUpstreamLeavesTheRest: no date, no known date, no translation.
+// TestDateToUpstreamLeavesTheRest: a value that is not a date, or whose translation has no dates, stays
+// as it is.
 func TestDateToUpstreamLeavesTheRest(t *testing.T) {
 	dated := &Translation{PromisedModified: time.Unix(1, 0), UpstreamModified: time.Unix(2, 0)}
 	date := time.Unix(1, 0).UTC().Format(http.TimeFormat)
@@ -49,7 +50,8 @@ func TestDateToUpstreamLeavesTheRest(t *testing.T) {
 	}
 }
 
-// TestDateIsOfOneVersion: everything that an answer says has to agree.
+// TestDateIsOfOneVersion: a date is translated only if everything in the response matches the
+// version.
 func TestDateIsOfOneVersion(t *testing.T) {
 	promised, upstream := time.Unix(1, 0), time.Unix(100, 0)
 	tr := &Translation{Promised: `"e"`, Upstream: `"e"`, PromisedModified: promised, UpstreamModified: upstream, Size: 5}

@@ -111,10 +111,10 @@ func TestCrash(t *testing.T) {
 			fs := New()
 			do(t, fs, test.steps)
 			if left := tree(t, fs.Crash(Loss{Seed: 1}), "/"); left != test.strict {
-				t.Errorf("nothing is kept: %q is left, want %q", left, test.strict)
+				t.Errorf("nothing unsynced kept: %q is left, want %q", left, test.strict)
 			}
 			if left := tree(t, fs.Crash(Loss{KeepPercent: 100, Seed: 1}), "/"); left != test.lenient || left != tree(t, fs, "/") {
-				t.Errorf("all is kept: %q is left, want %q", left, test.lenient)
+				t.Errorf("everything kept: %q is left, want %q", left, test.lenient)
 			}
 			seen := map[string]bool{}
 			for seed := range uint64(2000) {
@@ -187,12 +187,12 @@ func TestCrash_Deterministic(t *testing.T) {
 		a := tree(t, one.Crash(Loss{KeepPercent: 40, Seed: seed}), "/")
 		two.Crash(Loss{KeepPercent: 70, Seed: seed + 1})
 		if b := tree(t, two.Crash(Loss{KeepPercent: 40, Seed: seed}), "/"); a != b {
-			t.Fatalf("seed %d leaves two things", seed)
+			t.Fatalf("seed %d gives two outcomes", seed)
 		}
 		differ[a] = true
 	}
 	if len(differ) < 40 {
-		t.Errorf("50 seeds leave %d things", len(differ))
+		t.Errorf("50 seeds give %d outcomes", len(differ))
 	}
 }
 

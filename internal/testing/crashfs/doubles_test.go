@@ -40,7 +40,7 @@ func TestSteps(t *testing.T) {
 	fs.Before(nil)
 	_ = fs.MkdirAll("/d")
 	if len(calls) != 7 {
-		t.Errorf("called after it was taken off: %q", calls)
+		t.Errorf("called after it was removed: %q", calls)
 	}
 }
 
@@ -69,7 +69,7 @@ func TestLimited(t *testing.T) {
 		t.Errorf("the reserve: %v", err)
 	}
 	if _, err := reserve.Write([]byte{0}); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("behind the reserve: %v", err)
+		t.Errorf("writing past the reserve: %v", err)
 	}
 	if err := fs.Rename("/in/a", "/in/reserve"); err != nil { // four bytes are free again
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestLimited(t *testing.T) {
 	}
 	fs.Set(100, 0)
 	if _, err := fs.Create("/in/c"); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("a file too many: %v", err)
+		t.Errorf("a file beyond the limit: %v", err)
 	}
 }
 

@@ -172,7 +172,7 @@ func find(t *testing.T, tree string, b bug) (finding, bool) {
 			t.Fatal(err)
 		}
 		if n := bytes.Count(source, []byte(e.old)); n != 1 {
-			t.Errorf("bug %d: %s has %d times what it replaces: %s", b.number, e.file, n, e.old)
+			t.Errorf("bug %d: in %s, %d occurrences of the text to replace: %s", b.number, e.file, n, e.old)
 			return finding{}, false
 		}
 		if undo[path] == nil {
@@ -250,7 +250,7 @@ func TestEditsApply(t *testing.T) {
 		for _, e := range b.edits {
 			source, err := os.ReadFile(filepath.Join(root, e.file))
 			if n := bytes.Count(source, []byte(e.old)); err != nil || n != 1 {
-				t.Errorf("bug %d: %s has %d times what it replaces: %s, %v", b.number, e.file, n, e.old, err)
+				t.Errorf("bug %d: in %s, %d occurrences of the text to replace: %s, %v", b.number, e.file, n, e.old, err)
 			}
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-// TestSpool: a body is durable under its name when it is finished, reads as it was written, and is
-// removed when it was discarded and nobody reads it any more.
+// TestSpool: a finished body is durable under its name and reads as it was written. A discarded
+// body is removed when its last reader closes it.
 func TestSpool(t *testing.T) {
 	poked := 0
 	s := New(Options{FS: vfs.Disk{}, Dir: t.TempDir(), Inline: 10, Failed: func(err error) error { return err }, Poke: func() { poked++ }})
@@ -34,7 +34,7 @@ func TestSpool(t *testing.T) {
 	p := Piece{Number: f.Number, Size: d.Size(), Check: f.Check, Known: true}
 	file, err := s.FS.Open(s.Name(p.Number))
 	if err != nil || !p.IsIntact(file, func(int) error { return nil }) {
-		t.Fatalf("%v: it is not as it should be", err)
+		t.Fatalf("%v: the body is wrong", err)
 	}
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestSpool(t *testing.T) {
 	s.Discard([]uint64{p.Number})
 	s.Clear()
 	if _, err := s.FS.Size(s.Name(p.Number)); err != nil || poked != 1 {
-		t.Errorf("removed though it is read: %v, poked %d times", err, poked)
+		t.Errorf("removed while it is read: %v, poked %d times", err, poked)
 	}
 	b, err := NewBody(s, []Piece{p}, Block-1, 7, "k", func(p Piece, named string) (*File, error) {
 		return s.OpenFile(p, named, func() { t.Error("damaged") })
@@ -59,6 +59,6 @@ func TestSpool(t *testing.T) {
 	}
 	s.Clear()
 	if _, err := s.FS.Size(s.Name(p.Number)); !errors.Is(err, os.ErrNotExist) || poked != 2 {
-		t.Errorf("it stays: %v, poked %d times", err, poked)
+		t.Errorf("the file was not removed: %v, poked %d times", err, poked)
 	}
 }
