@@ -75,11 +75,12 @@ var bugs = []bug{
 	{22, "a signature is compared with ==", one("sigv4/chunks.go", "if !hmac.Equal(hex.AppendEncode(nil, want[:]), []byte(signature)) {", "if got := hex.EncodeToString(want[:]); !hmac.Equal(nil, nil) || got != signature {"), "gateway", "TestConstantTime", false},
 	{23, "HEAD answers from a stale catalog", one("tiers/source.go", "	e, outcome, err := s.validator.current(ctx, key, settings, conditions)\n	if e == nil && err == nil {\n		err = s.absent(key, settings, conditions, true)", "	var err error\n	e, outcome := s.lookup(key)\n	if e == nil && err == nil {\n		err = s.absent(key, settings, conditions, true)"), "gateway", "TestT2_", true},
 	{24, "the skew of a request's time is ignored", one("sigv4/times.go", "if skew := now.Sub(t); skew > maxSkew || skew < -maxSkew {", "if skew := now.Sub(t); false && skew > maxSkew {"), "sigv4", "TestClock", false},
-	{25, "the first directory of the journal overwrites the second at a start, without looking", one("journal/reconcile.go", "	var sides [2]*side\n	for i := range sides {\n", overwriteSecond+"	var sides [2]*side\n	for i := range sides {\n"), "journal", "TestT10_SecondDirectory_Damage|TestT10_SecondDirectory_Files", true},
+	{25, "the first directory of the journal overwrites the second at a start, without looking", []edit{{"journal/reconcile.go", "	var sides [2]*side\n	for i := range sides {\n", "	if err := m.overwriteSecond(); err != nil {\n		return err\n	}\n	var sides [2]*side\n	for i := range sides {\n"}, {"journal/reconcile_segments.go", "// replacement is a segment", overwriteSecond + "// replacement is a segment"}}, "journal", "TestT10_SecondDirectory_Damage|TestT10_SecondDirectory_Files", true},
 }
 
-// overwriteSecond is the code of a start that does not compare both directories.
-const overwriteSecond = `	for _, sub := range []string{segmentDir, spoolDir} {
+// overwriteSecond is the method of a start that does not compare both directories.
+const overwriteSecond = `func (m *mirror) overwriteSecond() error {
+	for _, sub := range []string{segmentDir, spoolDir} {
 		dir := filepath.Join(m.dirs[0], sub)
 		names, _ := m.FS.List(dir)
 		for _, name := range names {
@@ -98,6 +99,9 @@ const overwriteSecond = `	for _, sub := range []string{segmentDir, spoolDir} {
 			}
 		}
 	}
+	return nil
+}
+
 `
 
 // finding describes how a bug was found.
