@@ -26,11 +26,14 @@ type committer struct {
 	mu      sync.Mutex
 	wake    sync.Cond       // on mu
 	queue   []*writing      // guarded by mu
+	urgent  bool            // somebody waits for the queue; guarded by mu
+	urging  int             // callers that wait for entries to leave the journal; guarded by mu
 	closing bool            // guarded by mu
 	due     bool            // a check is due; guarded by mu
 	changed func(akigw.Key) // guarded by mu
 
 	timer *time.Timer // of the next check
+	late  *time.Timer // when patient records are written at the latest; runs while the queue has any
 	done  sync.WaitGroup
 }
 
@@ -38,13 +41,25 @@ type committer struct {
 type writing struct {
 	ops     []*op
 	rewrite *rewrite // produces ops just before they are written; nil for none
-	done    chan error
+	// then is called with the result by the goroutine that writes. It must not wait for the journal.
+	then func(error)
+	// patient records wait for a sync that somebody else asks for, maxPatience at most.
+	patient bool
 }
+
+const (
+	// maxPatience is how long a patient record waits for the sync of another one.
+	maxPatience = 100 * time.Millisecond
+	// maxPatient is how many writings the queue holds before patient ones are written at once.
+	maxPatient = 1000
+)
 
 // start starts the goroutine that writes.
 func (c *committer) start() {
 	c.wake.L = &c.mu
 	c.timer = time.AfterFunc(lookEvery, c.poke)
+	c.late = time.AfterFunc(maxPatience, c.urge)
+	c.late.Stop()
 	c.done.Go(c.run)
 }
 
@@ -55,6 +70,7 @@ func (c *committer) stop() {
 	c.wake.Broadcast()
 	c.mu.Unlock()
 	c.timer.Stop()
+	c.late.Stop()
 	c.done.Wait()
 }
 
@@ -70,8 +86,8 @@ func (c *committer) commit(ctx context.Context, ops ...*op) error {
 	if len(ops) == 0 {
 		return nil
 	}
-	w, err := c.enqueue(&writing{ops: ops})
-	if err != nil {
+	done := make(chan error, 1)
+	if err := c.enqueue(&writing{ops: ops, then: func(err error) { done <- err }}); err != nil {
 		for _, o := range ops {
 			c.discard(o.own())
 		}
@@ -80,7 +96,7 @@ func (c *committer) commit(ctx context.Context, ops ...*op) error {
 	timeout := time.NewTimer(2 * c.health.syncTimeout)
 	defer timeout.Stop()
 	select {
-	case err := <-w.done:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -90,8 +106,7 @@ func (c *committer) commit(ctx context.Context, ops ...*op) error {
 }
 
 // enqueue adds records to the queue, or returns why they are not accepted.
-func (c *committer) enqueue(w *writing) (*writing, error) {
-	w.done = make(chan error, 1)
+func (c *committer) enqueue(w *writing) error {
 	takes := c.health.accepting
 	if w.releases() {
 		takes = c.health.releasing
@@ -99,15 +114,46 @@ func (c *committer) enqueue(w *writing) (*writing, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := takes(); err != nil {
-		return nil, err
+		return err
 	}
 	if c.closing {
-		return nil, errClosed
+		return errClosed
 	}
 	c.table.announce(w.ops)
 	c.queue = append(c.queue, w)
+	switch {
+	case !w.patient, c.urging > 0, len(c.queue) >= maxPatient:
+		c.urgeLocked()
+	case len(c.queue) == 1:
+		c.late.Reset(maxPatience)
+	}
+	return nil
+}
+
+// urge has everything in the queue written now.
+func (c *committer) urge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.urgeLocked()
+}
+
+func (c *committer) urgeLocked() {
+	c.urgent = len(c.queue) > 0
 	c.wake.Signal()
-	return w, nil
+}
+
+// hasten has patient records written at once until calm is called, because somebody waits for
+// entries to leave the journal.
+func (c *committer) hasten() (calm func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.urging++
+	c.urgeLocked()
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.urging--
+	}
 }
 
 // releases reports whether a record releases something that the journal holds, or repeats an
@@ -152,7 +198,7 @@ func (c *committer) run() {
 func (c *committer) take() (batch []*writing, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.queue) == 0 && !c.closing && !c.due {
+	for !c.urgent && !c.closing && !c.due {
 		c.wake.Wait()
 	}
 	size := 0
@@ -170,6 +216,7 @@ func (c *committer) take() (batch []*writing, open bool) {
 		}
 	}
 	c.queue = slices.Delete(c.queue, 0, len(batch))
+	c.urgent = len(c.queue) > 0
 	return batch, len(c.queue) > 0 || !c.closing
 }
 
@@ -210,14 +257,14 @@ func (c *committer) check(batch []*writing) (good []*writing) {
 	for _, w := range batch {
 		if w.rewrite != nil {
 			if w.ops = c.table.rewritten(w.rewrite); len(w.ops) == 0 {
-				w.done <- nil
+				w.then(nil)
 				continue
 			}
 		}
 		released, err := c.table.check(w.ops[0]) // several at once never belong to an upload
 		if err != nil {
 			c.discard(released)
-			w.done <- err
+			w.then(err)
 			continue
 		}
 		good = append(good, w)
@@ -268,7 +315,7 @@ func (c *committer) finish(batch []*writing, out outcome) {
 	ops := opsOf(batch)
 	c.discard(c.table.finish(ops, out))
 	for _, w := range batch {
-		w.done <- out.err
+		w.then(out.err)
 	}
 	if out.err != nil {
 		return

@@ -193,8 +193,9 @@ func (c *compactor) rewrite(oldest *segment) bool {
 		}
 		r.bodies[it.entry.ID] = data
 	}
-	w, err := c.committer.enqueue(&writing{rewrite: r})
-	return err == nil && <-w.done == nil
+	done := make(chan error, 1)
+	err := c.committer.enqueue(&writing{rewrite: r, then: func(err error) { done <- err }})
+	return err == nil && <-done == nil
 }
 
 // left returns the number of live items in a segment.

@@ -228,6 +228,15 @@ func (j *Journal) Flushed(ctx context.Context, e *Entry, s Stored) error {
 	return j.committer.commit(ctx, s.record(e, j.config.MaxDates > 0))
 }
 
+// FlushedSoon is Flushed without a sync of its own: the record is written with the next one that
+// somebody waits for, or within a tenth of a second. Until then the entry stays in the journal with
+// its lease, so that Wait and Hold wait for it: after a restart it would be uploaded again, over
+// whatever had gone past the journal. If FlushedSoon returns nil, the goroutine that commits calls
+// then with the result; then must not wait for the journal.
+func (j *Journal) FlushedSoon(e *Entry, s Stored, then func(error)) error {
+	return j.committer.enqueue(&writing{ops: []*op{s.record(e, j.config.MaxDates > 0)}, then: then, patient: true})
+}
+
 // Bury makes e a dead letter. reason is for the operator.
 func (j *Journal) Bury(ctx context.Context, e *Entry, reason string, at time.Time) error {
 	return j.committer.commit(ctx, &op{kind: kindDead, entry: e.ID, key: e.Key, text: cmp.Or(reason, "unknown"), when: at})
@@ -323,6 +332,7 @@ func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
 	if j.Idle() {
 		return nil
 	}
+	defer j.committer.hasten()()
 	return j.table.wait(ctx, key, false)
 }
 
@@ -330,6 +340,7 @@ func (j *Journal) Wait(ctx context.Context, key akigw.Key) error {
 // overwrite what another writer puts there meanwhile. Entries that were tried and may be tried
 // again are flushed first. Several callers may hold the same key.
 func (j *Journal) Hold(ctx context.Context, key akigw.Key) error {
+	defer j.committer.hasten()()
 	return j.table.wait(ctx, key, true)
 }
 
