@@ -75,6 +75,8 @@ var families = []family{
 	{"akigw_uploadpool_limit", "", "limit of parallel uploads, which adapts to the upstream"},
 	{"akigw_uploadpool_paused", "", "upstreams to which uploads are paused"},
 	{"akigw_uploadpool_paused_buckets", "", "buckets whose pending writes are not uploaded because the bucket has become versioned, encrypted or missing: see akigw status"},
+	{"akigw_uploadpool_answers_contradicted_total", "", "uploads whose answer a HEAD contradicted"},
+	{"akigw_uploadpool_verified_total", "by", "uploads of objects by how they were verified: answer, head or read_back"},
 	{"akigw_uploadpool_flushed_total", "", "writes uploaded and verified"},
 	{"akigw_uploadpool_flushed_bytes_total", "", "bytes of uploaded writes"},
 	{"akigw_uploadpool_retries_total", "", "retried uploads"},

@@ -33,7 +33,7 @@ var points = []struct {
 }{
 	{"spool.afterCreate", 20}, {"spool.midWrite", 40}, {"spool.afterWrite", 20}, {"spool.afterSync", 20}, {"spool.afterRename", 20}, {"spool.afterDirSync", 20},
 	{"journal.afterAppend", 200}, {"journal.afterSync", 200}, {"ack.beforeSend", 400}, {"ack.afterSend", 400},
-	{"flush.beforePut", 60}, {"flush.afterPut", 60}, {"flush.afterVerify", 60}, {"journal.afterDone", 60}, {"spool.afterDelete", 4},
+	{"flush.beforePut", 60}, {"flush.afterPut", 60}, {"flush.afterVerify", 60}, {"journal.beforeDone", 60}, {"journal.afterDone", 60}, {"spool.afterDelete", 4},
 	{"copy.beforeCommit", 20}, {"part.beforeCommit", 30}, {"complete.beforeCommit", 20}, {"flush.afterCreateUpload", 4}, {"flush.afterPart", 4}, {"flush.beforeComplete", 4}, {"flush.afterComplete", 4},
 	{"delete.afterTombstone", 60}, {"delete.afterUpstream", 5}, {"rotate.afterCreate", 1}, {"rotate.afterDirSync", 1}, {"compact.beforeUnlink", 1}, {"recovery.midReplay", 1},
 }

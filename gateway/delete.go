@@ -122,7 +122,9 @@ func (g *objectWrites) deleteSome(w *answer, c *call, request *deleteRequest, de
 		if err := g.forward.flushPending(c); err != nil {
 			return err
 		}
-		g.translateDeletions(c, request)
+		if err := g.translateDeletions(c, request); err != nil {
+			return err
+		}
 		document := request.encode()
 		r := c.upstreamRequest()
 		withoutDigests(r.Header)

@@ -111,6 +111,12 @@ func (g *forwarder) send(c *call, document []byte) (*http.Response, error) {
 // is not the promised one, conditions and response are translated.
 func (g *forwarder) do(c *call, r *cold.Request) (*http.Response, error) {
 	t := g.Writes.Overlay.Translation(c.key)
+	if onObject.hasExact(r.Header) {
+		var err error
+		if t, err = exact(c.Context(), g.Upstream, t); err != nil {
+			return nil, err
+		}
+	}
 	r.Header = onObject.translated(r.Header, t)
 	if c.source != nil {
 		r.Header = onSource.translated(r.Header, g.Writes.Overlay.Translation(c.source.key))

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"html"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
+	"github.com/akidb/akigw/tiers/cold"
 	"github.com/akidb/akigw/writeback/overlay"
 )
 
@@ -56,6 +58,25 @@ func (c *conditional) translated(h http.Header, t *overlay.Translation) http.Hea
 	change(c.dates, t.DateToUpstream)
 	change(c.exact, func(v string) string { return t.ExactDateToUpstream(v, http.TimeFormat) })
 	return h
+}
+
+// hasExact reports whether a request has a condition that needs the exact date of the object.
+func (c *conditional) hasExact(h http.Header) bool {
+	return slices.ContainsFunc(c.exact, func(name string) bool { return h.Get(name) != "" })
+}
+
+// exact returns a translation with the exact date of the object in the upstream, which only a HEAD
+// tells if the upload was verified by its own response. t may be nil.
+func exact(ctx context.Context, upstream Upstream, t *overlay.Translation) (*overlay.Translation, error) {
+	if t == nil || t.Spread == 0 {
+		return t, nil
+	}
+	resp, err := upstream.Do(ctx, &cold.Request{Op: "HeadObject", Method: http.MethodHead, Key: t.Key, Header: http.Header{}})
+	if err != nil {
+		return nil, err
+	}
+	resp.Body.Close()
+	return t.Exact(resp.Header, resp.ContentLength), nil
 }
 
 // replaces reports whether an operation, if it succeeds, replaces or deletes the object. CopyObject and
@@ -190,7 +211,7 @@ func (r *deleteRequest) conditional() bool {
 }
 
 // translateDeletions translates the conditions of deletions.
-func (g *objectWrites) translateDeletions(c *call, request *deleteRequest) {
+func (g *objectWrites) translateDeletions(c *call, request *deleteRequest) (err error) {
 	for i := range request.Objects {
 		o := &request.Objects[i]
 		t := g.Writes.Overlay.Translation(akigw.Key{Bucket: c.key.Bucket, Name: o.name})
@@ -200,6 +221,11 @@ func (g *objectWrites) translateDeletions(c *call, request *deleteRequest) {
 		for k, v := range o.raw.ETag {
 			o.raw.ETag[k] = t.ToUpstream(v)
 		}
+		if len(o.raw.LastModifiedTime) > 0 {
+			if t, err = exact(c.Context(), g.Upstream, t); err != nil {
+				return err
+			}
+		}
 		for k, v := range o.raw.LastModifiedTime {
 			for _, layout := range []string{http.TimeFormat, time.RFC3339} {
 				v = t.ExactDateToUpstream(v, layout)
@@ -207,4 +233,5 @@ func (g *objectWrites) translateDeletions(c *call, request *deleteRequest) {
 			o.raw.LastModifiedTime[k] = v
 		}
 	}
+	return nil
 }

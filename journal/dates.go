@@ -25,8 +25,23 @@ type Stored struct {
 	ETag string
 	// Modified is its Last-Modified in whole seconds, zero if unknown.
 	Modified time.Time
+	// Spread is not 0 if Last-Modified is only known within bounds: it is between Spread seconds
+	// before Modified and a second after it.
+	Spread int
 	// Version is its version ID, "" for none.
 	Version string
+}
+
+// Bounds returns the earliest and the latest that Last-Modified can be. They are equal if it is known
+// exactly.
+func (s Stored) Bounds() (earliest, latest time.Time) { return dateBounds(s.Modified, s.Spread) }
+
+// dateBounds returns the bounds of a date with a spread, see Stored.Spread.
+func dateBounds(date time.Time, spread int) (earliest, latest time.Time) {
+	if spread == 0 {
+		return date, date
+	}
+	return date.Add(-time.Duration(spread) * time.Second), date.Add(time.Second)
 }
 
 // record returns the record that says that an entry is in the upstream, stored as s. dates asks to
@@ -38,7 +53,7 @@ func (s Stored) record(e *Entry, dates bool) *op {
 	}
 	o := &op{kind: kindDone, entry: e.ID, key: e.Key}
 	if dates && !s.Modified.IsZero() && !e.Modified.IsZero() && !e.Deleted {
-		o.when, o.dated = e.Modified, &dated{stored: s.Modified.Unix(), size: e.Size, etag: e.ETag, version: s.Version}
+		o.when, o.dated = e.Modified, &dated{stored: s.Modified.Unix(), spread: s.Spread, size: e.Size, etag: e.ETag, version: s.Version}
 	}
 	return o
 }
@@ -46,6 +61,7 @@ func (s Stored) record(e *Entry, dates bool) *op {
 // dated is the date pair of an object in the upstream, and what identifies the object.
 type dated struct {
 	stored  int64 // Last-Modified in the upstream, in seconds since 1970
+	spread  int   // see Stored.Spread
 	size    int64 // bytes
 	etag    string
 	version string // version ID, "" for none
@@ -70,6 +86,9 @@ func (d *dated) encode(order, floor uint64) string {
 	}
 	b = codec.AppendString(b, d.etag)
 	b = codec.AppendString(b, d.version)
+	if d.spread > 0 { // an older release ignores it, and takes the date for exact
+		b = binary.AppendUvarint(b, uint64(d.spread))
+	}
 	return string(b)
 }
 
@@ -83,7 +102,10 @@ func decodeDated(text string) (d *dated, order, floor uint64) {
 	d = &dated{}
 	order, floor, d.stored, d.size = in.Uvarint(), in.Uvarint(), int64(in.Uvarint()), int64(in.Uvarint())
 	d.etag, d.version = in.String(), in.String()
-	if in.Bad() {
+	if len(in.Rest()) > 0 {
+		d.spread = int(in.Uvarint())
+	}
+	if in.Bad() || d.spread < 0 {
 		return nil, 0, 0
 	}
 	return d, order, floor

@@ -325,3 +325,24 @@ func TestDatesSurviveCrashes(t *testing.T) {
 		}
 	}
 }
+
+// TestDatesWithinBounds: an upstream date that is known within bounds only is kept with them, over a
+// restart. An older release reads the middle of the record and ignores the bounds.
+func TestDatesWithinBounds(t *testing.T) {
+	d := openDating(t, crashfs.New(), 100)
+	d.put("k", 1)
+	if err := d.Flushed(t.Context(), d.Take(key("k")), Stored{Modified: at(1).Add(time.Minute), Spread: 3}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		d.expect("bounds", "k", 1)
+		got, _ := d.Translation(key("k"))
+		if first, last := got.UpstreamDates(); !first.Equal(at(1).Add(57*time.Second)) || !last.Equal(at(1).Add(61*time.Second)) {
+			t.Errorf("the upstream's date is from %s to %s", first, last)
+		}
+		d = d.again(100)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -331,7 +331,7 @@ func (v *view) translation(key akigw.Key) (t Translation, ok bool) {
 	if d == nil {
 		return t, false
 	}
-	return Translation{Key: d.key, Promised: d.etag, Upstream: d.etag, PromisedModified: time.Unix(0, d.promised), UpstreamModified: time.Unix(d.stored, 0), Size: d.size, Version: d.version, number: d.entry}, true
+	return Translation{Key: d.key, Promised: d.etag, Upstream: d.etag, PromisedModified: time.Unix(0, d.promised), UpstreamModified: time.Unix(d.stored, 0), Spread: d.spread, Size: d.size, Version: d.version, number: d.entry}, true
 }
 
 // newest returns the newest entry of a key, nil for none.

@@ -19,10 +19,17 @@ type Translation struct {
 	// PromisedModified and UpstreamModified are the values of Last-Modified. The upstream's is in
 	// whole seconds. It is zero if unknown, and so are the fields after it.
 	PromisedModified, UpstreamModified time.Time
+	Spread                             int    // bounds of UpstreamModified, see Stored.Spread
 	Size                               int64  // size in bytes
 	Version                            string // version ID in the upstream, "" for none
 
 	number uint64
+}
+
+// UpstreamDates returns the earliest and the latest that the upstream's Last-Modified can be. They are
+// equal if it is known exactly.
+func (t *Translation) UpstreamDates() (earliest, latest time.Time) {
+	return dateBounds(t.UpstreamModified, t.Spread)
 }
 
 // Translation returns the remembered ETags and dates of a key; false if there are none. It takes no

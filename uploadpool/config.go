@@ -22,8 +22,16 @@ type ParallelConfig struct {
 	BackoffBaseMs int  `toml:"backoff_base_ms" help:"milliseconds: the upper bound of the wait before the first retry. It doubles with each retry; the wait is a random time below it"`
 	MaxAgeSecs    int  `toml:"max_age_secs" help:"seconds after which a write that could not be uploaded becomes a dead letter"`
 
+	VerifyFlush string `toml:"verify_flush" help:"how it is verified that the upstream has an uploaded write: \"answer\", by its response to the upload where that proves it (and by a HEAD for the first uploads of a bucket, and one in a thousand later); \"always\", by a HEAD of each"`
+
 	ConfirmAfterMs int `toml:"confirm_after_ms" help:"milliseconds for which an uploaded write stays pending, once the upstream responds again, if an older request for its key was never answered. Then it is confirmed once more, and uploaded again if the older request was carried out after it. A longer time helps behind a proxy that holds requests longer"`
 }
+
+// The values of VerifyFlush.
+const (
+	verifyByAnswer = "answer"
+	verifyAlways   = "always"
+)
 
 // Check reports each invalid value by its key.
 func (c *ParallelConfig) Check(report func(key, problem string)) {
@@ -38,6 +46,9 @@ func (c *ParallelConfig) Check(report func(key, problem string)) {
 	}
 	if c.MaxAgeSecs < 60 || c.MaxAgeSecs > 365*24*3600 {
 		report("max_age_secs", "must be 60 to 31536000")
+	}
+	if c.VerifyFlush != verifyByAnswer && c.VerifyFlush != verifyAlways {
+		report("verify_flush", `must be "answer" or "always"`)
 	}
 	if c.ConfirmAfterMs < 0 || time.Duration(c.ConfirmAfterMs)*time.Millisecond > cold.UnfinishedFor {
 		report("confirm_after_ms", "must be 0 to 960000")

@@ -17,6 +17,9 @@ type counters struct {
 	packs        *metrics.Counter // packs that were written
 	packed       *metrics.Counter // objects in them
 	lateRequests *metrics.Counter // entries uploaded again because of a late request
+	disagreed    *metrics.Counter // uploads whose response a HEAD contradicted
+	// verified returns the counter of the uploads of objects that were verified in a way.
+	verified func(by string) *metrics.Counter
 }
 
 // newCounters registers the metrics in set, or in a private one if it is nil.
@@ -31,6 +34,10 @@ func newCounters(set *metrics.Set) counters {
 		throttled:    set.GetOrCreateCounter("akigw_uploadpool_throttled_total"),
 		packs:        set.GetOrCreateCounter("akigw_uploadpool_packs_total"),
 		packed:       set.GetOrCreateCounter("akigw_uploadpool_packed_total"),
+		disagreed:    set.GetOrCreateCounter("akigw_uploadpool_answers_contradicted_total"),
+		verified: func(by string) *metrics.Counter {
+			return set.GetOrCreateCounter(`akigw_uploadpool_verified_total{by="` + by + `"}`)
+		},
 		lateRequests: set.GetOrCreateCounter("akigw_uploadpool_late_requests_total"),
 	}
 }

@@ -170,6 +170,14 @@ func (s *doubts) verified(key akigw.Key, c check) bool {
 	return true
 }
 
+// has reports whether a key is in doubt.
+func (s *doubts) has(key akigw.Key) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.keys[key]
+	return d != nil && !d.over(time.Now())
+}
+
 // waits returns which entry of a key waits for confirmation, and when it can be confirmed; 0 if
 // none does.
 func (s *doubts) waits(key akigw.Key) (entry uint64, due time.Time) {

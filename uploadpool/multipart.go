@@ -234,7 +234,7 @@ func (m *multipart) part(ctx context.Context, i int, repeat bool) result {
 	addMD5(header, part.ETag)
 	sent := &tee{ReadSeeker: body, change: nothing{}}
 	resp, err := m.do(ctx, cold.Request{Op: "UploadPart", Method: http.MethodPut, Query: url.Values{"partNumber": {strconv.Itoa(part.Number)}}, Header: header, Body: sent, Length: part.Size, Repeat: repeat})
-	_, failed := sent.end()
+	_, _, failed := sent.end()
 	failpoint.Here("flush.afterPart")
 	if failed != nil {
 		return bodyFailed(failed)

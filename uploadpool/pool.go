@@ -49,7 +49,7 @@ func New(c Config) *Pool {
 	p := &Pool{Config: c, counters: newCounters(c.Metrics), doubts: newDoubts(c.Parallel.confirmAfter()), opening: openings{byNumber: map[uint64]chan struct{}{}}}
 	p.queue = newQueue(&c, p.counters)
 	upstream := &remote{upstream: c.Upstream, throttled: p.counters.throttled}
-	p.uploader = &uploader{remote: upstream, journal: c.Journal, queue: p.queue, doubts: p.doubts, begin: c.Begin, log: c.Log, late: p.counters.lateRequests}
+	p.uploader = &uploader{remote: upstream, journal: c.Journal, queue: p.queue, doubts: p.doubts, proofs: newProofs(c.Parallel.VerifyFlush == verifyAlways), begin: c.Begin, log: c.Log, counters: p.counters}
 	p.packer = &packer{uploader: p.uploader, mismatch: c.OnETagMismatch}
 	p.sweeper = &sweeper{remote: upstream, journal: c.Journal, queue: p.queue, begin: c.Begin, work: &p.work}
 	p.queue.known = c.Journal.Notify(p.queue.push)
@@ -391,33 +391,36 @@ func (p *Pool) finish(ctx context.Context, e *journal.Entry, r result) {
 		r.change = p.Begin(e.Key)
 	}
 	defer r.change.End()
+	if r.err == nil && p.mustConfirm(ctx, e, &r) {
+		p.awaitConfirmation(e)
+		return
+	}
 	err := r.err
 	switch {
 	case err == errReplaced: // not a failure, and the later entry need not wait
 		p.Journal.Return(e, true)
 		p.queue.push(e.Key)
 		return
-	case err == nil && p.mustConfirm(e, r):
-		p.awaitConfirmation(e)
-		return
 	case err == nil:
-		if err = p.release(ctx, e, r); err == nil {
-			return
-		}
-		r.unknown = true // the upstream has it, but the journal does not say so
-	}
-	if p.bury(ctx, e, r, err) {
+		p.release(ctx, e, r)
 		return
 	}
+	if !p.bury(ctx, e, r, err) {
+		p.giveBack(ctx, e, r, err)
+	}
+}
+
+// giveBack ends the lease of an entry that is to be tried again.
+func (p *Pool) giveBack(ctx context.Context, e *journal.Entry, r result, err error) {
 	p.Journal.Return(e, !r.unsent)
 	if ctx.Err() == nil {
 		p.queue.retryLater(e, r, err)
 	}
 }
 
-// release makes the journal release an uploaded entry. What was cached before the upload is
+// release makes the journal release an uploaded entry, soon. What was cached before the upload is
 // invalidated first, because reads use the cache after the release.
-func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) error {
+func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) {
 	if r.answer != nil {
 		r.change.Written(r.answer)
 	} else {
@@ -430,13 +433,20 @@ func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) error {
 		p.counters.translated.Inc()
 		p.Log.Warn("the upstream gave an object an ETag other than the promised one (is it encrypted with KMS?): the gateway remembers both, and writes to the bucket through from now on", "key", e.Key.String(), "promised", e.ETag, "upstream", r.stored.ETag)
 	}
-	if err := p.Journal.Flushed(ctx, e, r.stored); err != nil {
-		return err
+	failpoint.Here("journal.beforeDone")
+	released := func(err error) {
+		if err != nil { // the upstream has it, but the journal does not say so
+			r.unknown = true
+			p.giveBack(ctx, e, r, err)
+			return
+		}
+		failpoint.Here("journal.afterDone")
+		p.count(e)
+		p.succeeded(e)
 	}
-	failpoint.Here("journal.afterDone")
-	p.count(e)
-	p.succeeded(e)
-	return nil
+	if err := p.Journal.FlushedSoon(e, r.stored, released); err != nil {
+		released(err)
+	}
 }
 
 // bury makes a dead letter of an entry that no retry can upload, or that has failed for too long,
@@ -467,12 +477,20 @@ func (p *Pool) bury(ctx context.Context, e *journal.Entry, r result, err error) 
 }
 
 // mustConfirm reports whether an uploaded entry, with result r, must be confirmed before the
-// journal releases it.
-func (p *Pool) mustConfirm(e *journal.Entry, r result) bool {
+// journal releases it. It looks at the object first if its upload was verified without a HEAD; that
+// can fail.
+func (p *Pool) mustConfirm(ctx context.Context, e *journal.Entry, r *result) bool {
 	if r.confirmed {
 		return false
 	}
 	p.supposeEarlier(e)
+	if !e.Deleted && r.seen == nil && p.doubts.has(e.Key) {
+		change := r.change
+		if *r = p.uploader.look(ctx, e, *r); r.err != nil {
+			r.change = change
+			return false
+		}
+	}
 	return p.doubts.verified(e.Key, check{e.ID, fingerprint(r.seen), r.stored.ETag})
 }
 

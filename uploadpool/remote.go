@@ -41,6 +41,7 @@ type result struct {
 	progress  bool           // some of it was uploaded
 	stored    journal.Stored // how the upstream describes the object
 	seen      http.Header    // all of that description; nil for none
+	proof     proof          // what the response to a body proves
 	confirmed bool           // no older request can replace it any more
 	change    Change         // must be ended before the journal releases the entry
 }

@@ -17,6 +17,8 @@ type tee struct {
 	over bool       // guarded by mu
 	at   int64      // next offset of the body; guarded by mu
 	seen int64      // how much the cache has seen; guarded by mu
+	sent bool       // something has been read; guarded by mu
+	anew bool       // the body was sent more than once; guarded by mu
 	err  error      // of the body; guarded by mu
 }
 
@@ -29,6 +31,7 @@ func (t *tee) Read(b []byte) (int, error) {
 	if t.over {
 		return 0, errOver
 	}
+	t.sent = true
 	n, err := t.ReadSeeker.Read(b)
 	if err != nil && err != io.EOF {
 		t.err = err
@@ -47,19 +50,20 @@ func (t *tee) Seek(offset int64, whence int) (int64, error) {
 	if t.over {
 		return 0, errOver
 	}
+	t.anew = t.anew || t.sent
 	at, err := t.ReadSeeker.Seek(offset, whence)
 	t.at = at
 	return at, err
 }
 
 // end ends all reading. If a response arrives before the end of a body, or none at all, net/http
-// may still be reading it. It returns how much of the body the cache has seen, and the error of
-// reading it, nil for none.
-func (t *tee) end() (seen int64, err error) {
+// may still be reading it. It returns how much of the body the cache has seen, whether the body was
+// sent more than once, and the error of reading it, nil for none.
+func (t *tee) end() (seen int64, again bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = true
-	return t.seen, t.err
+	return t.seen, t.anew, t.err
 }
 
 // nothing is a Change that no cache observes.

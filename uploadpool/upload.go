@@ -17,8 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/failpoint"
 	"github.com/akidb/akigw/internal/s3xml"
@@ -33,9 +31,10 @@ type uploader struct {
 	journal *journal.Journal
 	queue   *queue // slots for the parts of one object
 	doubts  *doubts
+	proofs  *proofs
 	begin   func(key akigw.Key) Change
 	log     *slog.Logger
-	late    *metrics.Counter // entries uploaded again because of a late request
+	counters
 }
 
 // upload uploads entries of one bucket: a single one, or several deletions.
@@ -70,7 +69,7 @@ func (u *uploader) confirm(ctx context.Context, e *journal.Entry) (r result, ok 
 		r.stored = storedAs(h)
 		r.stored.ETag = d.check.etag
 	case d.late(there, h.Get("Etag"), size):
-		u.late.Inc()
+		u.lateRequests.Inc()
 		u.log.Warn("the upstream applied a request that had met its deadline after a newer write of the same key; the newer write is uploaded again", "key", e.Key.String())
 		d.clear, d.check = time.Time{}, nil // there may be more late requests
 		u.doubts.restore(e.Key, d)
@@ -112,17 +111,43 @@ func (u *uploader) put(ctx context.Context, e *journal.Entry) (r result) {
 // verify verifies that the upstream has what its response to an upload, in r, claims.
 func (u *uploader) verify(ctx context.Context, e *journal.Entry, r result) result {
 	if got := r.answer.Get("Etag"); got != "" && !sameETag(got, e.ETag) {
+		u.verified("read_back").Inc()
 		return u.readBack(ctx, e, got, r)
 	}
+	if r.proof.ok && u.proofs.suffices(e.Key.Bucket) {
+		u.verified("answer").Inc()
+		r.stored = r.proof.stored
+		return r
+	}
+	return u.look(ctx, e, r)
+}
+
+// look verifies by a HEAD that the upstream has the entry.
+func (u *uploader) look(ctx context.Context, e *journal.Entry, r result) result {
+	u.verified("head").Inc()
 	seen, there, err := u.has(ctx, e, nil)
 	if err != nil {
 		return u.judge(err, nil, true)
 	}
 	if !there {
+		u.noteProof(e, r.proof, false)
 		return result{err: errOther, unknown: true}
 	}
 	r.stored, r.seen = storedAs(seen), seen
+	u.noteProof(e, r.proof, r.proof.allows(r.stored))
 	return r
+}
+
+// noteProof notes whether a HEAD agrees with what the response to an upload had proven.
+func (u *uploader) noteProof(e *journal.Entry, p proof, agrees bool) {
+	if !p.ok {
+		return
+	}
+	u.proofs.note(e.Key.Bucket, agrees)
+	if !agrees {
+		u.disagreed.Inc()
+		u.log.Warn("the upstream's response to an upload does not agree with its response to a HEAD: uploads to the bucket are verified by HEADs for now", "key", e.Key.String())
+	}
 }
 
 // readBack verifies an upload whose ETag is not the promised one by reading all of it back: nothing
@@ -180,8 +205,9 @@ func (u *uploader) sendWhole(ctx context.Context, e *journal.Entry, change Chang
 	addMD5(header, e.ETag)
 	failpoint.Here("flush.beforePut")
 	sent := &tee{ReadSeeker: body, change: change}
+	began := time.Now()
 	resp, err := u.upstream.Do(ctx, &cold.Request{Op: "PutObject", Method: http.MethodPut, Key: e.Key, Header: header, Body: sent, Length: e.Size, Repeat: repeat})
-	seen, failed := sent.end()
+	seen, again, failed := sent.end()
 	failpoint.Here("flush.afterPut")
 	if failed != nil { // a failure of the journal
 		return bodyFailed(failed), false
@@ -190,6 +216,9 @@ func (u *uploader) sendWhole(ctx context.Context, e *journal.Entry, change Chang
 	u.doubts.failed(e, r.err)
 	if r.err == nil {
 		r.answer = resp.Header
+		if !repeat && !again && resp.StatusCode == http.StatusOK {
+			r.proof = prove(e, header, resp.Header, time.Since(began))
+		}
 	}
 	return r, seen == e.Size
 }

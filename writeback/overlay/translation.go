@@ -85,11 +85,12 @@ func (t *Translation) DateToUpstream(date string) string {
 		return date
 	}
 	newer := t.PromisedModified.Truncate(time.Second).After(asked)
-	switch before := t.UpstreamModified.Add(-time.Second); {
+	first, last := (*journal.Translation)(t).UpstreamDates()
+	switch before := first.Add(-time.Second); {
 	case newer && asked.After(before):
 		asked = before
-	case !newer && asked.Before(t.UpstreamModified):
-		asked = t.UpstreamModified
+	case !newer && asked.Before(last):
+		asked = last
 	}
 	return asked.UTC().Format(http.TimeFormat)
 }
@@ -104,11 +105,27 @@ func (t *Translation) ExactDateToUpstream(date, layout string) string {
 	return t.UpstreamModified.UTC().Format(layout)
 }
 
+// Exact returns the translation with the upstream's exact date, which is in the header of its response to
+// a HEAD, if that response describes the object of the promise.
+func (t *Translation) Exact(h http.Header, size int64) *Translation {
+	modified, err := http.ParseTime(h.Get("Last-Modified"))
+	if _, ok := t.Date(h.Get("Etag"), h.Get("X-Amz-Version-Id"), modified, size); err != nil || !ok {
+		return t
+	}
+	exact := *t
+	exact.UpstreamModified, exact.Spread = modified, 0
+	return &exact
+}
+
 // Date returns the promised Last-Modified of an object that the upstream describes by the
 // arguments; false if it is not the object that the promise is about. size is -1, and etag and
 // version are "", where unknown.
 func (t *Translation) Date(etag, version string, modified time.Time, size int64) (time.Time, bool) {
-	if !t.dated() || !modified.Truncate(time.Second).Equal(t.UpstreamModified) {
+	if !t.dated() {
+		return time.Time{}, false
+	}
+	first, last := (*journal.Translation)(t).UpstreamDates()
+	if second := modified.Truncate(time.Second); second.Before(first) || second.After(last) {
 		return time.Time{}, false
 	}
 	if etag != "" && bare(etag) != bare(t.Upstream) || size >= 0 && size != t.Size || version != t.Version && version != "" && version != nullVersion {

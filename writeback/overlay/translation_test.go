@@ -11,10 +11,11 @@ import (
 // date can say both.
 func TestDateToUpstream(t *testing.T) {
 	at := func(second int) time.Time { return time.Unix(1_700_000_000+int64(second), 0).UTC() }
-	for name, c := range map[string]struct{ promised, upstream int }{
-		"upstream later": {0, 100}, "upstream earlier": {100, 0}, "the same second": {50, 50}, "a second later": {50, 51},
+	for name, c := range map[string]struct{ promised, upstream, spread, known int }{
+		"upstream later": {0, 100, 0, 100}, "upstream earlier": {100, 0, 0, 0}, "the same second": {50, 50, 0, 50}, "a second later": {50, 51, 0, 51},
+		"the first that it can be": {0, 100, 3, 103}, "the last that it can be": {100, 4, 3, 3},
 	} {
-		tr := &Translation{Promised: `"e"`, Upstream: `"e"`, PromisedModified: at(c.promised), UpstreamModified: at(c.upstream)}
+		tr := &Translation{Promised: `"e"`, Upstream: `"e"`, PromisedModified: at(c.promised), UpstreamModified: at(c.known), Spread: c.spread}
 		for asked := -10; asked <= 160; asked++ {
 			sent, err := http.ParseTime(tr.DateToUpstream(at(asked).Format(http.TimeFormat)))
 			if err != nil {
@@ -23,7 +24,7 @@ func TestDateToUpstream(t *testing.T) {
 			if want, got := c.promised > asked, at(c.upstream).After(sent); got != want {
 				t.Errorf("%s: asked about %d: newer is %t upstream, want %t", name, asked, got, want)
 			}
-			for other := max(c.promised, c.upstream) + 1; other <= 160; other++ { // an object that came later
+			for other := max(c.promised, c.known+min(c.spread, 1)) + 1; other <= 160; other++ { // an object that came later
 				if want, got := other > asked, at(other).After(sent); got != want {
 					t.Errorf("%s: asked about %d of an object of %d: newer is %t upstream, want %t", name, asked, other, got, want)
 				}
@@ -55,6 +56,8 @@ func TestDateToUpstreamLeavesTheRest(t *testing.T) {
 func TestDateIsOfOneVersion(t *testing.T) {
 	promised, upstream := time.Unix(1, 0), time.Unix(100, 0)
 	tr := &Translation{Promised: `"e"`, Upstream: `"e"`, PromisedModified: promised, UpstreamModified: upstream, Size: 5}
+	bounds := *tr
+	bounds.UpstreamModified, bounds.Spread = upstream.Add(2*time.Second), 2
 	versioned := *tr
 	versioned.Version = "v1"
 	for name, c := range map[string]struct {
@@ -69,6 +72,10 @@ func TestDateIsOfOneVersion(t *testing.T) {
 		"no quotes":              {tr, `e`, "", upstream, 5, true},
 		"no ETag and no size":    {tr, "", "", upstream, -1, true},
 		"the null version":       {tr, `"e"`, "null", upstream, 5, true},
+		"the first date":         {&bounds, `"e"`, "", upstream, 5, true},
+		"the last date":          {&bounds, `"e"`, "", upstream.Add(3 * time.Second), 5, true},
+		"before the first":       {&bounds, `"e"`, "", upstream.Add(-time.Second), 5, false},
+		"after the last":         {&bounds, `"e"`, "", upstream.Add(4 * time.Second), 5, false},
 		"another ETag":           {tr, `"f"`, "", upstream, 5, false},
 		"another size":           {tr, `"e"`, "", upstream, 6, false},
 		"another date":           {tr, `"e"`, "", upstream.Add(time.Second), 5, false},
