@@ -39,10 +39,7 @@ func (e *exchanger) send(ctx context.Context, r *Request) (*http.Response, error
 // exchange sends a request once through one of the upstream's transports.
 func (e *exchanger) exchange(ctx context.Context, r *Request, transport http.RoundTripper) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(httptrace.WithClientTrace(ctx, e.counters.connections))
-	watch := &watchdog{cancel: cancel, hears: e.suspicion.hears}
-	if KindOf(r.Op) != Long && r.Op != probeOp {
-		watch.suspicion = e.suspicion
-	}
+	watch := &watchdog{cancel: cancel, suspicion: e.suspicion, patient: KindOf(r.Op) == Long || r.Op == probeOp}
 	sending := &requestBody{body: r.Body, sent: e.counters.sentBytes, watch: watch, stall: e.deadlines.Write, wait: e.deadlines.Of(r.Op), over: ctx.Done()}
 	req, err := e.build(ctx, r, sending)
 	if err != nil {
