@@ -101,16 +101,19 @@ func appendQuery(b []byte, query url.Values) []byte {
 	if len(query) == 0 {
 		return b
 	}
-	pairs := make([]string, 0, len(query))
+	var few [8]string // enough for most requests
+	pairs, start := few[:0], len(b)
 	for name, values := range query {
 		if name == "X-Amz-Signature" {
 			continue
 		}
 		for _, value := range values {
-			pair := append(appendEncoded(nil, name, false), '=')
-			pairs = append(pairs, string(appendEncoded(pair, value, false)))
+			b = append(appendEncoded(b[:start], name, false), '=')
+			b = appendEncoded(b, value, false)
+			pairs = append(pairs, string(b[start:]))
 		}
 	}
+	b = b[:start]
 	// "=" sorts behind the digits and before the letters, so whole pairs do
 	// not sort like names do: a name that is a prefix of another goes first.
 	slices.SortFunc(pairs, func(x, y string) int {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -43,4 +44,19 @@ func Example() {
 	// Output:
 	// AKIDEXAMPLE sends "hello", <nil>
 	// wrong signature
+}
+
+// A client signs a request just before it sends it. What a Verifier accepts is what was signed.
+func ExampleSigner() {
+	signer := &sigv4.Signer{Region: "us-east-1"}
+	keys := sigv4.KeyPair{AccessKey: "AKIDEXAMPLE", Secret: "a-secret-of-the-user"}
+	target := &url.URL{Scheme: "http", Host: "127.0.0.1:9000", Path: "/bucket/a key"}
+	r := &http.Request{Method: "GET", URL: target, Header: http.Header{"Range": {"bytes=0-9"}}}
+	signer.Sign(r, url.Values{"versionId": {"3/L4"}}, keys, "", time.Date(2013, 5, 24, 0, 0, 0, 0, time.UTC))
+	fmt.Println(r.URL)
+	credential, _, _ := strings.Cut(r.Header.Get("Authorization"), ", ")
+	fmt.Println(credential, sigv4.SignedHeaders(r))
+	// Output:
+	// http://127.0.0.1:9000/bucket/a%20key?versionId=3%2FL4
+	// AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20130524/us-east-1/s3/aws4_request [host range x-amz-content-sha256 x-amz-date]
 }

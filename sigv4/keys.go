@@ -50,9 +50,7 @@ func (s *signingKeys) cached(accessKey, secret, day string) *signingKey {
 // derive makes a signing key.
 func (s *signingKeys) derive(secret, day, region string) *signingKey {
 	s.derived.Add(1)
-	key := &signingKey{secret: secret, raw: sign(sign(sign(sign([]byte("AWS4"+secret), day), region), service), terminator)}
-	key.macs.Put(hmac.New(sha256.New, key.raw)) // at once, so that the first signature takes no more work than any other
-	return key
+	return newSigningKey(secret, day, region)
 }
 
 // remember caches a key that verified a request.
@@ -79,17 +77,26 @@ type signingKey struct {
 	macs   sync.Pool // of hash.Hash
 }
 
-func (k *signingKey) sum(text []byte) [32]byte {
+// newSigningKey derives a signing key ("Calculate the signature" in the IAM user guide).
+func newSigningKey(secret, day, region string) *signingKey {
+	key := &signingKey{secret: secret, raw: sign(sign(sign(sign([]byte("AWS4"+secret), day), region), service), terminator)}
+	key.macs.Put(hmac.New(sha256.New, key.raw)) // at once, so that the first signature takes no more work than any other
+	return key
+}
+
+func (k *signingKey) sum(text []byte) [32]byte { return [32]byte(k.appendSum(nil, text)) }
+
+// appendSum appends the signature of a text. It may be a part of b.
+func (k *signingKey) appendSum(b, text []byte) []byte {
 	mac, ok := k.macs.Get().(hash.Hash)
 	if !ok {
 		mac = hmac.New(sha256.New, k.raw)
 	}
 	mac.Write(text)
-	var out [32]byte
-	mac.Sum(out[:0])
+	b = mac.Sum(b)
 	mac.Reset()
 	k.macs.Put(mac)
-	return out
+	return b
 }
 
 // signedRequest reports whether the signature of a request is the right one.
@@ -113,10 +120,15 @@ func appendStringToSign(b []byte, kind, at, day, region string) []byte {
 	b = append(b, '\n')
 	b = append(b, at...)
 	b = append(b, '\n')
+	return append(appendScope(b, day, region), '\n')
+}
+
+// appendScope appends a credential scope.
+func appendScope(b []byte, day, region string) []byte {
 	b = append(b, day...)
 	b = append(b, '/')
 	b = append(b, region...)
-	return append(b, "/"+service+"/"+terminator+"\n"...)
+	return append(b, "/"+service+"/"+terminator...)
 }
 
 func sign(key []byte, s string) []byte {

@@ -1,10 +1,10 @@
-// Package sigv4 verifies AWS Signature Version 4 for S3. It is the one place that does so, and the
-// only constructor of Identity: a handler that asks for an Identity cannot be reached without a
-// verified signature.
+// Package sigv4 verifies and makes signatures of AWS Signature Version 4 for S3. A Verifier is the only
+// constructor of Identity: a handler that asks for an Identity cannot be reached without a verified
+// signature. A Signer signs requests to an upstream.
 //
-// It covers header authentication, presigned URLs, session tokens and the aws-chunked payload modes.
-// It hands out the request body only as a Payload, which does not end cleanly before everything that
-// was signed about the body has been verified. A request without any credentials gets the anonymous
+// The Verifier covers header authentication, presigned URLs, session tokens and the aws-chunked payload
+// modes. It hands out the request body only as a Payload, which does not end cleanly before everything
+// that was signed about the body has been verified. A request without any credentials gets the anonymous
 // Identity, which has only the rights that a policy gives it. The package does not authorise, does
 // not look at the object, and copies no header anywhere.
 package sigv4

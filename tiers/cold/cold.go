@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/akidb/akigw/sigv4"
 )
 
 // Upstream sends signed requests to one S3 endpoint. Its methods are safe for concurrent use.
@@ -53,7 +55,7 @@ func New(config Config, pool PoolConfig, wrap func(http.RoundTripper) http.Round
 	fresh := connections.make()
 	fresh.DisableKeepAlives = true
 	counters := newCounters(config.Metrics)
-	e := &exchanger{config: config, counters: counters, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: connections, keyring: newKeyring(&config, counters), deadlines: config.deadlines()}
+	e := &exchanger{config: config, counters: counters, base: url.URL{Scheme: base.Scheme, Host: base.Host}, transport: connections, keyring: newKeyring(&config, counters), signer: sigv4.Signer{Region: config.Region}, deadlines: config.deadlines()}
 	u := &Upstream{exchanger: e, origin: xxhash.Sum64String(cmp.Or(config.Identity, base.Scheme+"://"+base.Host)), probes: fresh, closeIdle: connections.close,
 		allowance: newAllowance(), slots: newFairQueue(config.MaxRequests, counters.slotWaits),
 		breakers: &breakers{share: float64(config.BreakerPercent) / 100, opened: counters.breakerOpened, refused: counters.breakerRefused}}

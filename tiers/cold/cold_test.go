@@ -79,6 +79,9 @@ func TestRequestOnTheWire(t *testing.T) {
 	}
 }
 
+// emptySHA256 is the digest of an empty body.
+const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
 func sum(s string) string {
 	h := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(h[:])

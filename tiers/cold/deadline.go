@@ -61,7 +61,14 @@ func KindOf(op string) Kind {
 
 // Of is the deadline of an operation, by its S3 API name.
 func (d Deadlines) Of(op string) time.Duration {
-	return map[Kind]time.Duration{Short: d.Read, Body: d.Write, Long: d.Long}[KindOf(op)]
+	switch KindOf(op) {
+	case Short:
+		return d.Read
+	case Body:
+		return d.Write
+	default:
+		return d.Long
+	}
 }
 
 // stall is how long the body of a response may make no progress. A long operation may begin its response

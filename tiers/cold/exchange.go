@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-	"github.com/minio/minio-go/v7/pkg/s3utils"
-	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"github.com/akidb/akigw/sigv4"
 )
 
 // exchanger signs requests and sends them, each once, and watches that the response arrives and makes
@@ -25,6 +25,7 @@ type exchanger struct {
 	base      url.URL
 	transport http.RoundTripper
 	keyring   *keyring
+	signer    sigv4.Signer
 	deadlines Deadlines
 	suspicion *suspicion   // is told of silence and of each byte
 	skew      atomic.Int64 // of the clocks, in nanoseconds
@@ -38,10 +39,7 @@ func (e *exchanger) send(ctx context.Context, r *Request) (*http.Response, error
 // exchange sends a request once through one of the upstream's transports.
 func (e *exchanger) exchange(ctx context.Context, r *Request, transport http.RoundTripper) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(httptrace.WithClientTrace(ctx, e.counters.connections))
-	watch := &watchdog{cancel: cancel, hears: e.suspicion.hears}
-	if KindOf(r.Op) != Long && r.Op != probeOp {
-		watch.suspicion = e.suspicion
-	}
+	watch := &watchdog{cancel: cancel, suspicion: e.suspicion, patient: KindOf(r.Op) == Long || r.Op == probeOp}
 	sending := &requestBody{body: r.Body, sent: e.counters.sentBytes, watch: watch, stall: e.deadlines.Write, wait: e.deadlines.Of(r.Op), over: ctx.Done()}
 	req, err := e.build(ctx, r, sending)
 	if err != nil {
@@ -78,64 +76,49 @@ func (e *exchanger) exchange(ctx context.Context, r *Request, transport http.Rou
 	return resp, nil
 }
 
-// build creates the HTTP request. It contains nothing from a client's request except the fields of
-// r.
+// build creates the HTTP request, and signs it. It contains nothing from a client's request except the
+// fields of r.
 func (e *exchanger) build(ctx context.Context, r *Request, sending *requestBody) (*http.Request, error) {
-	target := e.base
-	target.Path = "/" + r.Key.Bucket
-	if r.Key.Name != "" {
-		target.Path += "/" + r.Key.Name
+	keys, err := e.keyring.keys(ctx)
+	if err != nil {
+		return nil, err
 	}
-	target.RawPath = s3utils.EncodePath(target.Path) // the signer's own encoding: signed path = sent path
-	target.RawQuery = r.query()
-	header := make(http.Header, len(r.Header)+8) // an earlier attempt may still be reading its own
+	target := e.base
+	target.Path = r.path()
+	own := []string{"akigw", "identity", "100-continue"}
+	header := make(http.Header, len(r.Header)+ownHeaders) // an earlier attempt may still be reading its own
 	maps.Copy(header, r.Header)
-	header.Set("User-Agent", "akigw")
-	header.Set("Accept-Encoding", "identity")
+	header["User-Agent"], header["Accept-Encoding"] = own[0:1:1], own[1:2:2]
+	if r.Expect {
+		header["Expect"] = own[2:]
+	}
 	req := (&http.Request{Method: r.Method, URL: &target, Host: target.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if r.Body != nil && r.Length > 0 {
-		req.Body = io.NopCloser(sending)
+		req.Body = sending
 		req.ContentLength = r.Length
 		if seeker, ok := r.Body.(io.ReadSeeker); ok { // replayable on a connection that turned out dead
 			req.GetBody = func() (io.ReadCloser, error) {
 				_, err := seeker.Seek(0, io.SeekStart)
-				return io.NopCloser(sending), err
+				return sending, err
 			}
 		}
 	}
-	req, err := e.sign(req, r)
-	if err == nil && r.Expect {
-		req.Header.Set("Expect", "100-continue") // not signed: proxies remove it
-	}
-	return req, err
+	e.sign(req, r, sigv4.KeyPair{AccessKey: keys.AccessKeyID, Secret: keys.SecretAccessKey, Token: keys.SessionToken})
+	return req, nil
 }
+
+// ownHeaders is how many headers most requests have besides those of Request.Header.
+const ownHeaders = 5
 
 // sign signs the request. A body with trailers is sent aws-chunked without chunk signatures, over plain
 // HTTP as well, because services differ in where they see the end of a signed trailer.
-func (e *exchanger) sign(req *http.Request, r *Request) (*http.Request, error) {
-	c := e.config
-	keys, err := e.keyring.keys(req.Context())
-	if err != nil {
-		return nil, err
+func (e *exchanger) sign(req *http.Request, r *Request, keys sigv4.KeyPair) {
+	if len(r.Trailer) > 0 && e.config.TrailingChecksums {
+		e.signer.SignTrailer(req, r.query(), keys, r.Trailer, time.Now())
+		return
 	}
-	trailer, sum := r.Trailer, r.SHA256
-	if !c.TrailingChecksums {
-		trailer = nil
-	}
-	switch {
-	case len(trailer) > 0:
-		sum = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-		req.GetBody = nil // would send the body without its framing
-	case r.Length == 0 || r.Body == nil:
-		sum = emptySHA256
-	case sum == "":
-		sum = "UNSIGNED-PAYLOAD"
-	}
-	req.Header.Set("X-Amz-Content-Sha256", sum)
-	return signer.SignV4Trailer(*req, keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken, c.Region, trailer), nil
+	e.signer.Sign(req, r.query(), keys, r.SHA256, time.Now())
 }
-
-const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 // noteDate reads the upstream's clock from the Date of a response.
 func (e *exchanger) noteDate(h http.Header) {
@@ -144,8 +127,8 @@ func (e *exchanger) noteDate(h http.Header) {
 	}
 }
 
-// requestBody counts and watches what is sent. While it waits for the client's next bytes the watchdog is
-// stopped: that time is the client's.
+// requestBody counts and watches what is sent. Its Close does nothing: whoever made the request closes
+// the body. While it waits for the client's next bytes the watchdog is stopped: that time is the client's.
 type requestBody struct {
 	body     io.Reader
 	sent     *metrics.Counter
@@ -174,6 +157,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Close implements io.Closer.
+func (*requestBody) Close() error { return nil }
 
 // responseBody counts and watches what is received, and ends the request's context when it is closed.
 type responseBody struct {

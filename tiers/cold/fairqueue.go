@@ -94,15 +94,16 @@ func (q *fairQueue) acquire(ctx context.Context, r *Request) error {
 		return nil
 	}
 	flow := FlowOf(ctx)
-	t := &ticket{cost: (1 + float64(r.Bytes)/costUnit) / float64(max(flow.Weight, 1))}
+	cost := (1 + float64(r.Bytes)/costUnit) / float64(max(flow.Weight, 1))
 	q.mu.Lock()
 	f := q.flowLocked(flow.ID)
 	if q.free > 0 {
 		q.free--
-		q.chargeLocked(f, max(q.virtual, f.finished), t.cost)
+		q.chargeLocked(f, max(q.virtual, f.finished), cost)
 		q.mu.Unlock()
 		return nil
 	}
+	t := &ticket{cost: cost}
 	q.enqueueLocked(f, t)
 	q.mu.Unlock()
 	q.waits.Inc()

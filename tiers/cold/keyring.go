@@ -41,7 +41,7 @@ const (
 type keyring struct {
 	counters *counters
 	source   credentials.Provider // asked by one goroutine at a time
-	static   bool                 // the keys never change, and source has them at once
+	static   bool                 // the keys never change, and source has had them at once
 	client   *http.Client
 	log      *slog.Logger
 	ctx      context.Context // ends fetches
@@ -72,6 +72,9 @@ func newKeyringOf(source credentials.Provider, static bool, log *slog.Logger, co
 	k := &keyring{counters: counters, source: source, static: static, log: log}
 	k.client = &http.Client{Timeout: fetchKeys, Transport: &http.Transport{DisableKeepAlives: true}}
 	k.ctx, k.stop = context.WithCancel(context.Background())
+	if static {
+		k.value, k.failed = k.retrieve()
+	}
 	return k
 }
 
@@ -106,13 +109,6 @@ func (e noKeys) Unwrap() []error { return []error{ErrNoKeys, ErrNotSent, errGive
 
 // keys returns the keys to sign with now. The error is noKeys, or that of ctx.
 func (k *keyring) keys(ctx context.Context) (credentials.Value, error) {
-	if k.static {
-		v, err := k.retrieve()
-		if err != nil {
-			return v, noKeys{err}
-		}
-		return v, nil
-	}
 	v, valid, wait := k.held(time.Now())
 	if wait != nil {
 		wait.until(ctx, valid)

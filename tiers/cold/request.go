@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -42,16 +43,22 @@ type Request struct {
 	Repeat bool
 }
 
-// query is the encoded query, with the key's version id.
-func (r *Request) query() string {
+// path is the path of the URL, decoded.
+func (r *Request) path() string {
+	if r.Key.Name == "" {
+		return "/" + r.Key.Bucket
+	}
+	return "/" + r.Key.Bucket + "/" + r.Key.Name
+}
+
+// query is the query, with the key's version id.
+func (r *Request) query() url.Values {
 	if r.Key.Version == "" {
-		return r.Query.Encode()
+		return r.Query
 	}
 	query := url.Values{"versionId": {r.Key.Version}}
-	for name, values := range r.Query {
-		query[name] = values
-	}
-	return query.Encode()
+	maps.Copy(query, r.Query)
+	return query
 }
 
 // repeatable reports whether a request may be sent twice: a read without a body. A change is repeated by

@@ -27,7 +27,7 @@ func status(code int) (*http.Response, error) {
 }
 
 // scripted is an upstream with the product's defaults, modified by change.
-func scripted(t *testing.T, s script, change func(c *Config)) *Upstream {
+func scripted(t testing.TB, s script, change func(c *Config)) *Upstream {
 	t.Helper()
 	c := Config{URL: "http://upstream.example.com", AccessKey: "key", SecretKey: "secretsecret"}
 	c.SetDefaults()

@@ -168,6 +168,9 @@ func (s *suspicion) ask(patience time.Duration) error {
 // timedOut reports whether an error says that nothing came from the upstream, rather than that something
 // went wrong. A time-out of the source of keys says nothing about the upstream.
 func timedOut(err error) bool {
+	if err == nil {
+		return false
+	}
 	var timeout net.Error
 	return !errors.Is(err, ErrNoKeys) && (errors.Is(err, ErrDeadline) || errors.As(err, &timeout) && timeout.Timeout())
 }

@@ -447,7 +447,7 @@ func TestNoKeysWhileSuspect(t *testing.T) {
 		}
 		back.Store(true)
 		m.answerAfter(0)
-		time.Sleep(keysBackoffMost + restBetweenProbes)
+		time.Sleep(fetchKeys + keysBackoffMost + keysPatience + restBetweenProbes) // a fetch may have begun to hang just before
 		if err := get(t.Context(), us, "GetObject"); err != nil {
 			t.Error(err)
 		}

@@ -10,8 +10,8 @@ import (
 // progress and disarmed by stop. Long before it cancels a request, it reports the silence.
 type watchdog struct {
 	cancel    context.CancelCauseFunc
-	suspicion *suspicion // is told of silence; nil for an operation that may take long
-	hears     func()     // is told of each sign of life
+	suspicion *suspicion // is told of each sign of life, and of silence
+	patient   bool       // silence says nothing: the operation may take long
 
 	mu     sync.Mutex
 	timer  *time.Timer   // guarded by mu
@@ -41,7 +41,7 @@ func (w *watchdog) start(d time.Duration) {
 	}
 	w.endSilenceLocked(false)
 	first := d
-	if w.suspicion != nil {
+	if !w.patient {
 		first = min(d, w.suspicion.after)
 	}
 	w.wait, w.left = d, d-first
@@ -64,7 +64,7 @@ func (w *watchdog) fire() {
 	if w.due.IsZero() || time.Now().Before(w.due) { // it was disarmed or rearmed at the same moment
 		return
 	}
-	if w.suspicion != nil && !w.silent {
+	if !w.patient && !w.silent {
 		w.silent = true
 		w.suspicion.becameSilent()
 	}
@@ -100,7 +100,7 @@ func (w *watchdog) close() {
 }
 
 // progress notes that a byte arrived.
-func (w *watchdog) progress() { w.hears() }
+func (w *watchdog) progress() { w.suspicion.hears() }
 
 // endSilenceLocked ends the silence of the request.
 func (w *watchdog) endSilenceLocked(byDeadline bool) {

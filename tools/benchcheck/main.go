@@ -36,7 +36,7 @@ func (b bench) of(tree string) string {
 var watched = []bench{
 	{pkg: "gateway", run: "HotGet"},
 	{pkg: "gateway/httpguard", run: "Inspect|Offer", was: "gateway/wire"},
-	{pkg: "sigv4", run: "Verify", was: "gateway/sigv4"},
+	{pkg: "sigv4", run: "Verify|Sign/akigw", was: "gateway/sigv4"},
 	{pkg: "access/policy", run: "Decide"},
 	{pkg: "rules", run: "For"},
 	{pkg: "placement", run: "CountAccess", was: "tiers"},
