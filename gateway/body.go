@@ -263,9 +263,12 @@ func (c *call) readDocument(limit int64) ([]byte, error) {
 	return b.readAll(limit, s3err.MessageTooLong)
 }
 
-// readAll reads and verifies a body of at most limit bytes; for a longer one it returns tooLong.
+// readAll reads and verifies a body of at most limit bytes; for a longer one it returns tooLong. Where the
+// client gave the length, one allocation of that size is enough.
 func (b *body) readAll(limit int64, tooLong error) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(b, limit+1))
+	in := bytes.NewBuffer(make([]byte, 0, min(max(b.payload.Length, 0), limit)+bytes.MinRead))
+	_, err := in.ReadFrom(io.LimitReader(b, limit+1))
+	data := in.Bytes()
 	if err == nil && int64(len(data)) > limit {
 		err = tooLong
 	}

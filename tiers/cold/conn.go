@@ -1,6 +1,7 @@
 package cold
 
 import (
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -39,6 +40,19 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// copyBytes is the size of the pieces in which a request body is sent. net/http's own have 32 KiB,
+// which costs four times the system calls.
+const copyBytes = 128 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
+
+// ReadFrom implements io.ReaderFrom, for large request bodies over plain HTTP.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	buffer := copyBuffers.Get().(*[copyBytes]byte)
+	defer copyBuffers.Put(buffer)
+	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buffer[:])
 }
 
 // Close implements net.Conn.
