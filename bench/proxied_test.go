@@ -34,8 +34,8 @@ func lean(addr string) {
 		}
 	}
 	block := testkit.Bytes(7, 1<<20)
-	for name, algorithm := range coldBuckets {
-		if err := s.Fill(name, block, coldBytes, algorithm); err != nil {
+	for _, name := range strings.Fields(os.Getenv("AKIGW_BENCH_COLD")) {
+		if err := s.Fill(name, block, coldBytes, coldBuckets[name]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -63,9 +63,10 @@ type proxied struct {
 	bodies                   map[string][][]byte
 }
 
-// startProxied starts the servers, the gateway with a configuration file.
-func startProxied(b *testing.B, config string) *proxied {
-	p := &proxied{upstream: startSelf(b, clientsCore, "lean"), bodies: bodies()}
+// startProxied starts the servers, the gateway with a configuration file. cold names the buckets of cold
+// objects that the upstream has.
+func startProxied(b *testing.B, config string, cold ...string) *proxied {
+	p := &proxied{upstream: startSelf(b, clientsCore, "lean", "AKIGW_BENCH_COLD="+strings.Join(cold, " ")), bodies: bodies()}
 	file := b.TempDir() + "/akigw.toml"
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		b.Fatal(err)
