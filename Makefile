@@ -27,7 +27,7 @@ bench: ## micro-benchmarks and the server's CPU per hot GET, as ratios
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 BASE ?=
-bench-check: ## the micro-benchmarks against those of the merge base, or of BASE: fails when one is more than 10% slower, or a hot GET allocates more
+bench-check: ## the benchmarks of hot paths against those of the merge base, or of BASE: fails when one is more than 10% slower (a whole process: 20%), or a hot GET allocates more
 	$(GO) run ./tools/benchcheck -base '$(BASE)'
 
 lint: ## formatting and vet, in both modules

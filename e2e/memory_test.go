@@ -180,13 +180,16 @@ func (g *gateway) watchMemory() (peak func() int64) {
 }
 
 // rssAnon returns the anonymous memory of a process in bytes.
-func rssAnon(pid int) int64 {
+func rssAnon(pid int) int64 { return rss(pid, "RssAnon") }
+
+// rss is one of the figures of a process's memory in /proc, in bytes.
+func rss(pid int, name string) int64 {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
 	var kib int64
-	if _, rest, ok := strings.Cut(string(raw), "RssAnon:"); ok {
+	if _, rest, ok := strings.Cut(string(raw), name+":"); ok {
 		fmt.Sscan(rest, &kib)
 	}
 	return kib << 10

@@ -1,6 +1,7 @@
 // Command benchcheck compares the micro-benchmarks of the working tree with those of an earlier
-// revision, measured alternately on the same machine. It fails if the tree is slower, or if the
-// measurements are too noisy to tell.
+// revision, measured alternately on the same machine, and likewise the CPU time that the gateway's process
+// spends on writes and cold reads, relative to a bare proxy that does the same in the same minute. It
+// fails if the tree is slower, or if the measurements are too noisy to tell.
 package main
 
 import (
@@ -21,8 +22,12 @@ import (
 )
 
 // bench selects benchmarks of a package by a regular expression. was is the path of the package in
-// earlier revisions, if it has moved since.
-type bench struct{ pkg, run, was string }
+// earlier revisions, if it has moved since. Those of whole processes take seconds, so they run in every
+// fourth round only.
+type bench struct {
+	pkg, run, was string
+	process       bool
+}
 
 // of returns the path of the package in a tree.
 func (b bench) of(tree string) string {
@@ -41,13 +46,21 @@ var watched = []bench{
 	{pkg: "rules", run: "For"},
 	{pkg: "placement", run: "CountAccess", was: "tiers"},
 	{pkg: "tiers/warm", run: "Block"},
+	{pkg: "bench", run: "PutThrough/.*-unsigned|PutBack/plain|ColdGet/crc64nvme", process: true},
 }
 
 // benchstat is the version of the program that compares the results.
 const benchstat = "golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da"
 
-// slower is the tolerated slowdown of a benchmark in percent.
-const slower = 10
+// slower is the tolerated slowdown of a benchmark in percent, by unit. The CPU time of processes relative
+// to that of a proxy varies more than the time of a function.
+var slower = map[string]float64{"sec/op": 10, "cpu-x-proxy": 20}
+
+// shown are the units that are compared.
+const shown = ".unit:(sec/op OR B/op OR allocs/op OR cpu-x-proxy)"
+
+// every is how often the benchmarks of processes run: in one of so many rounds.
+const every = 4
 
 // doubt is the p-value up to which a difference counts as significant. With benchstat's default of
 // 0.05, one of twenty benchmarks would show a difference by chance.
@@ -95,7 +108,7 @@ func check(base string, rounds int) (err error) {
 	for batch := range batches {
 		for round := range rounds {
 			fmt.Fprintf(os.Stderr, "round %d of %d\n", batch*rounds+round+1, (batch+1)*rounds)
-			if err := measure(sides, unclear); err != nil {
+			if err := measure(sides, unclear, round); err != nil {
 				return err
 			}
 		}
@@ -127,14 +140,27 @@ func (s *side) build() error {
 			return fmt.Errorf("%s of %s: %w: %s", w.pkg, s.tree, err, out)
 		}
 	}
+	cmd := exec.Command("go", "build", "-o", s.gateway(), "./cmd/akigw")
+	cmd.Dir = s.tree
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", s.tree, err, out)
+	}
 	return nil
 }
+
+// gateway returns the path of the gateway's binary.
+func (s *side) gateway() string { return filepath.Join(s.dir, "akigw") }
 
 func (s *side) binary(i int) string { return filepath.Join(s.dir, strconv.Itoa(i)) }
 
 func (s *side) run(i int) error {
 	w := watched[i]
-	cmd := exec.Command(s.binary(i), "-test.run=^$", "-test.bench="+w.run, "-test.benchtime=0.06s", "-test.count=2", "-test.benchmem")
+	size := []string{"-test.benchtime=0.06s", "-test.count=2", "-test.benchmem"}
+	if w.process {
+		size = []string{"-test.benchtime=1x"}
+	}
+	cmd := exec.Command(s.binary(i), append(size, "-test.run=^$", "-test.bench="+w.run)...)
+	cmd.Env = append(os.Environ(), "AKIGW_BENCH_BINARY="+s.gateway())
 	cmd.Dir = filepath.Join(s.tree, w.of(s.tree))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -146,9 +172,9 @@ func (s *side) run(i int) error {
 }
 
 // measure runs the benchmarks of both sides once, alternately: all, or only the unclear ones.
-func measure(sides []*side, unclear map[string]error) error {
+func measure(sides []*side, unclear map[string]error, round int) error {
 	for i, w := range watched {
-		if unclear != nil && !w.among(unclear) {
+		if unclear != nil && !w.among(unclear) || w.process && round%every > 0 {
 			continue
 		}
 		for _, s := range sides {
@@ -170,10 +196,10 @@ func compare(sides []*side) (text, table string, err error) {
 		}
 		files = append(files, file)
 	}
-	if text, err = output("go", append([]string{"run", benchstat}, files...)...); err != nil {
+	if text, err = output("go", append([]string{"run", benchstat, "-filter", shown}, files...)...); err != nil {
 		return "", "", err
 	}
-	table, err = output("go", append([]string{"run", benchstat, "-format", "csv"}, files...)...)
+	table, err = output("go", append([]string{"run", benchstat, "-filter", shown, "-format", "csv"}, files...)...)
 	return text, table, err
 }
 
@@ -244,10 +270,11 @@ func judge(table string) (worse error, unclear map[string]error) {
 			continue
 		}
 		percent := (after/before - 1) * 100
+		most, timed := slower[unit]
 		switch {
-		case unit == "sec/op" && percent > slower && p <= doubt, unit == "allocs/op" && percent > 0 && p <= doubt && strings.HasPrefix(row[0], "HotGet"):
+		case timed && percent > most && p <= doubt, unit == "allocs/op" && percent > 0 && p <= doubt && strings.HasPrefix(row[0], "HotGet"):
 			worse = errors.Join(worse, fmt.Errorf("%s: %+.1f%% %s (%s)", row[0], percent, unit, row[6]))
-		case unit == "sec/op" && (percent > slower || max(spread[0], spread[1]) > slower):
+		case timed && (percent > most || max(spread[0], spread[1]) > most):
 			unclear[row[0]] = fmt.Errorf("%s: %+.1f%% %s (%s), and the same tree varies by %.0f%%", row[0], percent, unit, row[6], max(spread[0], spread[1]))
 		}
 	}

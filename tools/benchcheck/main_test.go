@@ -23,6 +23,36 @@ HotGet/4096-2,15,0%,15,0%,~,p=1.000 n=8
 Verify-2,2,0%,3,0%,+50.00%,p=0.000 n=8
 `
 
+// process is a benchmark of processes, and one that the earlier revision did not have.
+const process = `,before.txt,,after.txt,,,
+,cpu-x-proxy,CI,cpu-x-proxy,CI,vs base,P
+PutBack/plain-2,2.0,15%,2.1,9%,~,p=0.300 n=6
+,after.txt,,
+,cpu-x-proxy,CI
+ColdGet/md5-2,3.0,9%
+`
+
+// TestJudgeProcesses: the CPU time of a process, relative to a proxy's, may vary twice as much. There is
+// nothing to compare a new benchmark with.
+func TestJudgeProcesses(t *testing.T) {
+	for _, c := range []struct{ name, old, new, worse, unclear string }{
+		{"the same", "", "", "", ""},
+		{"a third slower", "2.1,9%,~,p=0.300", "2.7,9%,+35.00%,p=0.002", "PutBack/plain-2: +35.0% cpu-x-proxy", ""},
+		{"a third slower, by chance", "2.1,9%", "2.7,9%", "", "PutBack/plain-2: +35.0%"},
+		{"noise", "2.1,9%", "2.1,25%", "", "varies by 25%"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			worse, unclear := judge(strings.Replace(process, c.old, c.new, 1))
+			if (worse == nil) != (c.worse == "") || worse != nil && !strings.Contains(worse.Error(), c.worse) {
+				t.Errorf("worse: %v", worse)
+			}
+			if text := fmt.Sprint(unclear); len(unclear) > 0 != (c.unclear != "") || !strings.Contains(text, c.unclear) {
+				t.Errorf("unclear: %v", unclear)
+			}
+		})
+	}
+}
+
 // TestJudge: a slowdown by more than a tenth, or one more allocation of a hot GET, is an error. A
 // difference within the noise is not. If the noise could hide a slowdown, the result is unclear.
 func TestJudge(t *testing.T) {
