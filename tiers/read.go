@@ -114,11 +114,17 @@ func (r *Reader) start(ctx context.Context) error {
 	if err := r.source.validator.unanswered(r.entry.Key); err != nil && r.fill == nil {
 		return err
 	}
-	if s := r.source; s.fetcher.parallel(r.entry) && r.Range.Length == r.entry.Size {
-		r.verifier = s.fetcher.verifier(r.entry.Header, r.endBlock())
-	}
+	r.expectParts()
 	_, err := r.block(ctx, min(n, r.endBlock()-1))
 	return err
+}
+
+// expectParts prepares the verification of a body that is about to be fetched, if it is whole and
+// arrives in parallel parts.
+func (r *Reader) expectParts() {
+	if ft := r.source.fetcher; ft.parallel(r.entry) && r.Range.Length == r.entry.Size {
+		r.verifier = ft.verifier(r.entry.Header, r.endBlock())
+	}
 }
 
 const (
