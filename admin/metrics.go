@@ -45,6 +45,8 @@ var families = []family{
 	{"akigw_tiers_fill_memory_waits_total", "", "fills that waited for memory (cache.fill_bytes)"},
 	{"akigw_tiers_fill_memory_refused_total", "", "reads that got 503 because no memory became free for them"},
 	{"akigw_tiers_fills_yielded_total", "", "fills that gave up their memory to other fills"},
+	{"akigw_tiers_verified_bodies_total", "by", "whole bodies from the upstream, by what they were verified with: an algorithm of x-amz-checksum-*, md5 (the ETag as well), or none if the upstream has no digest of the body. Ranges are not counted: no checksum of an object covers them"},
+	{"akigw_tiers_corrupt_bodies_total", "", "whole bodies from the upstream that did not match their checksum; they are not cached, and their readers are cut off"},
 	{"akigw_tiers_read_ahead_refused_total", "", "read-aheads skipped for lack of memory"},
 	{"akigw_tiers_sequential_read_ahead_bytes_total", "", "bytes fetched ahead of sequential readers"},
 	{"akigw_hot_used_bytes", "", "memory used by cached data"},

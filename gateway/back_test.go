@@ -26,6 +26,7 @@ import (
 	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/storekit"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -588,5 +589,29 @@ func TestSecondDirectory(t *testing.T) {
 				t.Errorf("upstream has %d bytes; %d dead letters", len(got.Body), b.writes.Status().Dead)
 			}
 		})
+	}
+}
+
+// TestBodiesThatAreNotCached: cache_writes holds for bodies that are written through and for those that
+// are flushed.
+func TestBodiesThatAreNotCached(t *testing.T) {
+	for _, c := range []struct{ writes, read string }{{"both", "hot"}, {"memory", "hot"}, {"disk", "cold"}, {"none", "cold"}} {
+		table, err := rules.Parse(fmt.Appendf(nil, "[[rule]]\ncache_writes = %q\n[[rule]]\nbucket = \"back\"\nwrite = \"back\"\n", c.writes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := backBenchOf(t, rules.NewSet(table, rules.Settings{Freshness: rules.Exclusive, Memory: true, Disk: true, Block: 64 << 10}), testBack)
+		paths := map[string]int{"/back/small": 100, "/back/large": 300_000, "/through/small": 100, "/through/large": 300_000}
+		for path, n := range paths {
+			if w := b.ask("root", "PUT", path, "", nil, string(testkit.Bytes(1, n))); w.Code != 200 || (sentHeader(w, "x-akigw-commit") == "journal") != strings.HasPrefix(path, "/back/") {
+				t.Fatalf("PUT %s: %d, commit %q", path, w.Code, sentHeader(w, "x-akigw-commit"))
+			}
+		}
+		b.drain(t)
+		for path, n := range paths {
+			if w := b.ask("root", "GET", path, "", nil, ""); w.Code != 200 || sentHeader(w, "x-akigw-cache") != c.read || !bytes.Equal(w.Body.Bytes(), testkit.Bytes(1, n)) {
+				t.Errorf("cache_writes = %q: GET %s: %d, from %q", c.writes, path, w.Code, sentHeader(w, "x-akigw-cache"))
+			}
+		}
 	}
 }

@@ -56,6 +56,9 @@ type Settings struct {
 	StaleAfter time.Duration
 	// Memory and Disk say which tiers may hold the object. With neither it is never cached.
 	Memory, Disk bool
+	// WritesSkipMemory and WritesSkipDisk say which tiers the body of a write does not enter, see
+	// ForWrite.
+	WritesSkipMemory, WritesSkipDisk bool
 	// MaxObject is the size in bytes above which an object is not cached, 0
 	// for no limit.
 	MaxObject int64
@@ -111,6 +114,18 @@ func (s *Settings) CachedSize(size int64) bool {
 	return s.Cached() && (s.MaxObject == 0 || size <= s.MaxObject)
 }
 
+// ForWrite returns the settings under which the body of a write is cached: a tier that writes skip may
+// not hold it, unless the object is pinned there. The result may be s itself.
+func (s *Settings) ForWrite() *Settings {
+	skipMemory, skipDisk := s.WritesSkipMemory && !s.PinHot, s.WritesSkipDisk && !s.Pin
+	if !skipMemory && !skipDisk {
+		return s
+	}
+	write := *s
+	write.Memory, write.Disk = s.Memory && !skipMemory, s.Disk && !skipDisk
+	return &write
+}
+
 // field is one setting of a rule.
 type field struct {
 	name string
@@ -162,6 +177,14 @@ var fields = [...]field{
 		return err
 	}, func(s *Settings) string { return bytesText(s.MaxObject) }},
 	choice("write", "through", "back", func(s *Settings) *bool { return &s.Back }),
+	{"cache_writes", setWriteTiers, func(s *Settings) string {
+		for name, skip := range writeTiers {
+			if skip == [2]bool{s.WritesSkipMemory, s.WritesSkipDisk} {
+				return strconv.Quote(name)
+			}
+		}
+		return ""
+	}},
 	{"pack_bytes", func(s *Settings, v any) error {
 		n, err := bytesOf(v)
 		s.Pack = n
@@ -304,6 +327,20 @@ func setTiers(s *Settings, v any) error {
 			return wrong
 		}
 		*tierNames[i].of(s) = true
+	}
+	return nil
+}
+
+// writeTiers says for each value of cache_writes whether writes skip memory, and whether they skip the
+// disk.
+var writeTiers = map[string][2]bool{"both": {}, "memory": {false, true}, "disk": {true, false}, "none": {true, true}}
+
+func setWriteTiers(s *Settings, v any) error {
+	name, _ := v.(string)
+	skip, ok := writeTiers[name]
+	s.WritesSkipMemory, s.WritesSkipDisk = skip[0], skip[1]
+	if !ok {
+		return errors.New(`must be "both", "memory", "disk" or "none"`)
 	}
 	return nil
 }

@@ -92,6 +92,7 @@ stale_after_ms=0 line 0
 tiers=["hot"] line 18 of [[rule]] bucket = "*", key = "tmp/*" at 16
 max_object_bytes="1MiB" line 19 of [[rule]] bucket = "*", key = "tmp/*" at 16
 write="through" line 0
+cache_writes="both" line 0
 pack_bytes="0" line 0
 block_bytes="256KiB" line 0
 read_ahead="0" line 0
@@ -114,6 +115,8 @@ func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ file, want string }{
 		{"[[rule]]\nfreshness = \"sometimes\"", `line 2: rule.freshness: must be one of ["strict" "ttl" "immutable" "exclusive" "events"]`},
 		{"[[rule]]\nfreshness = 1", "line 2: rule.freshness: must be one of"},
+		{"[[rule]]\ncache_writes = \"hot\"", `line 2: rule.cache_writes: must be "both", "memory", "disk" or "none"`},
+		{"[[rule]]\ncache_writes = false", "line 2: rule.cache_writes: must be"},
 		{"[[rule]]\nttl_secs = 0", "line 2: rule.ttl_secs: must be a number of seconds from 1"},
 		{"[[rule]]\nttl_secs = \"1\"", "line 2: rule.ttl_secs"},
 		{"[[rule]]\nmax_stale_secs = -1", "line 2: rule.max_stale_secs"},

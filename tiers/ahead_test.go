@@ -447,6 +447,36 @@ func TestParallelBodyWithAWrongChecksum(t *testing.T) {
 	})
 }
 
+// TestPromotionOfAParallelBody: a body that a promotion fetches in parallel parts is verified as well,
+// and nothing of a damaged one stays.
+//
+// Scenarios: A8.
+func TestPromotionOfAParallelBody(t *testing.T) {
+	for _, header := range []string{"X-Amz-Checksum-Crc64nvme", "", "X-Amz-Checksum-Sha256"} {
+		damaged := header == ""
+		synctest.Test(t, func(t *testing.T) {
+			up := newPattern(70 << 20)
+			up.header = http.Header{"X-Amz-Checksum-Type": {"FULL_OBJECT"}, "X-Amz-Checksum-Sha256": {sumOf("X-Amz-Checksum-Sha256", nil)}}
+			if !damaged {
+				body := make([]byte, up.size)
+				fillPattern(body, 0)
+				up.header = http.Header{"X-Amz-Checksum-Type": {"FULL_OBJECT"}, header: {sumOf(header, body)}}
+			}
+			s := parallelStore(t, up, 96<<20)
+			moved, _, err := s.ToMemory(t.Context(), key("k"))
+			if moved == damaged || errors.Is(err, akigw.ErrChecksum) != damaged {
+				t.Errorf("damaged %t: moved %t, %v", damaged, moved, err)
+			}
+			if n := up.gets; n < 10 {
+				t.Errorf("it came in %d parts", n)
+			}
+			if e, _ := s.lookup(key("k")); (e == nil) != damaged {
+				t.Errorf("damaged %t, and cached %t", damaged, e != nil)
+			}
+		})
+	}
+}
+
 // TestUpstreamWithoutRanges: an upstream that answers range requests with whole objects is not
 // asked for parts again and again.
 //

@@ -110,15 +110,14 @@ func (c *catalog) lookupCurrent(key akigw.Key) (*entry, akigw.Outcome) {
 
 // remember puts an entry into memory, unless a write has overtaken it. The caller has entered the
 // key's fence, so one of the two checks sees a write that happens in between.
-func (c *catalog) remember(e *entry) bool { return c.rememberAs(e, false) }
+func (c *catalog) remember(e *entry) bool { return c.rememberAs(e, c.settings(e.Key), false) }
 
-// rememberAs is remember, where wanted means that the entry is to be admitted however rarely it was
-// requested.
-func (c *catalog) rememberAs(e *entry, wanted bool) bool {
+// rememberAs is remember under these settings, where wanted means that the entry is to be admitted
+// however rarely it was requested.
+func (c *catalog) rememberAs(e *entry, settings *rules.Settings, wanted bool) bool {
 	if !c.fence.alive(e.Key, e.Generation) {
 		return false
 	}
-	settings := c.settings(e.Key)
 	if e.body != nil && !settings.Memory {
 		return true
 	}
@@ -154,15 +153,17 @@ func (c *catalog) keepInMemory(object akigw.Key, settings *rules.Settings, exten
 
 // publish adds an entry to the catalog, in memory and on disk, under the same condition as
 // remember, and unless a newer one is known.
-func (c *catalog) publish(e *entry) { c.publishAs(e, handling(c.settings(e.Key))) }
+func (c *catalog) publish(e *entry) {
+	settings := c.settings(e.Key)
+	c.publishAs(e, settings, handling(settings))
+}
 
-// publishAs is publish with a given handling on disk.
-func (c *catalog) publishAs(e *entry, how warm.Handling) {
+// publishAs is publish under these settings, with a given handling on disk.
+func (c *catalog) publishAs(e *entry, settings *rules.Settings, how warm.Handling) {
 	if v, ok := c.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
 		return
 	}
-	settings := c.settings(e.Key)
-	if !c.rememberAs(e, how.Wanted) || c.warm == nil || !settings.Disk {
+	if !c.rememberAs(e, settings, how.Wanted) || c.warm == nil || !settings.Disk {
 		return
 	}
 	if !c.warm.PutEntry(e.Key, appendEntry(nil, e), appendSummary(nil, e), how) {

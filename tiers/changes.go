@@ -24,7 +24,7 @@ type changes struct {
 // Begin starts a change of key: cached data of it becomes unreachable at once.
 func (c *changes) Begin(key akigw.Key) *Write {
 	w := &Write{
-		changes: c, settings: c.settings(key), key: key, write: c.fence.beginWrite(key),
+		changes: c, settings: c.settings(key).ForWrite(), key: key, write: c.fence.beginWrite(key),
 		extent: warm.Run{ID: c.fence.generation(), Object: objectNumber(key)},
 	}
 	c.openings.forgetOpening(key, nil)

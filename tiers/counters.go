@@ -2,10 +2,12 @@ package tiers
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/internal/checksum"
 )
 
 // counters are the metrics of a store. docs/metrics.md says what each counts.
@@ -18,7 +20,13 @@ type counters struct {
 	windowWaits, windowRefused, yields *metrics.Counter
 	events, eventGaps                  *metrics.Counter
 	unsettledWrites                    *metrics.Counter
+
+	verified map[string]*metrics.Counter // whole bodies, by checksum.Algorithm.Name or unverified
+	corrupt  *metrics.Counter            // whole bodies
 }
+
+// unverified stands for whole bodies that nothing could verify.
+const unverified = "none"
 
 // lookups counts the reads that a tier is asked for.
 type lookups struct{ all, missed, missedAtDoubleSize *metrics.Counter }
@@ -38,9 +46,14 @@ func newCounters(set *metrics.Set) *counters {
 		events:           set.GetOrCreateCounter("akigw_tiers_events_total"),
 		eventGaps:        set.GetOrCreateCounter("akigw_tiers_event_gaps_total"),
 		unsettledWrites:  set.GetOrCreateCounter("akigw_tiers_unsettled_writes_total"),
+		verified:         make(map[string]*metrics.Counter),
+		corrupt:          set.GetOrCreateCounter("akigw_tiers_corrupt_bodies_total"),
 	}
 	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Overlay, akigw.Stale} {
 		c.reads[o] = set.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_reads_total{outcome=%q}", string(o)))
+	}
+	for _, a := range append(checksum.Algorithms, checksum.Algorithm{Name: unverified}) {
+		c.verified[a.Name] = set.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_verified_bodies_total{by=%q}", strings.ToLower(a.Name)))
 	}
 	return c
 }

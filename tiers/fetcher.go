@@ -2,14 +2,12 @@ package tiers
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"sync"
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/budget"
-	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -234,16 +232,6 @@ func (ft *fetcher) underway(what akigw.Pattern) map[akigw.Key]bool {
 // contended reports whether others wait for resources that a fill of key holds.
 func (ft *fetcher) contended(key akigw.Key) bool {
 	return ft.windows.contended(key) || ft.crowd != nil && ft.crowd.Crowded(key.Bucket)
-}
-
-// judge compares the digest of a whole body with the checksum that came with it. transfer is a
-// generation that identifies the transfer.
-func (ft *fetcher) judge(e *entry, digest *checksum.Digest, transfer uint64) error {
-	if digest.OK() || ft.suspects.confirms(e, digest.Sum(nil), transfer) {
-		return nil
-	}
-	ft.log.Error("the upstream sent a body that does not match its checksum; it is not cached and its readers are cut off", "key", e.Key.String(), "etag", e.ETag)
-	return fmt.Errorf("%w: %s", akigw.ErrChecksum, e.Key)
 }
 
 // discard removes blocks first up to end of an object that turned out to be corrupt, and its entry,

@@ -10,15 +10,16 @@ import (
 // publishWanted publishes an entry however rarely it was requested. The caller has entered the
 // fence before it learned the entry. The error is ErrChanged if a write has overtaken it.
 func (m *mover) publishWanted(e *entry) error {
-	own, how := *e, handling(m.settings(e.Key))
+	own, settings := *e, m.settings(e.Key)
 	if now := m.peek(e.Key); now != nil {
 		if now.extent != e.extent {
 			return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
 		}
 		own.Generation = max(own.Generation, now.Generation)
 	}
+	how := handling(settings)
 	how.Wanted = true
-	m.publishAs(&own, how)
+	m.publishAs(&own, settings, how)
 	if !m.fence.alive(e.Key, own.Generation) {
 		return fmt.Errorf("%w: %s", akigw.ErrChanged, e.Key)
 	}

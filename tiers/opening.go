@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -66,11 +65,11 @@ func (ft *fetcher) fillLearned(ctx context.Context, f *fill, e *entry, got akigw
 	}
 	f.open(e, first, end)
 	ft.register(f)
-	var digest *checksum.Digest
+	var whole *verifier
 	if got.Length == e.Size && !large { // otherwise the reader verifies
-		digest = checksum.OfObject(resp.Header, ft.config.MD5ETags)
+		whole = ft.verifier(resp.Header, end-first)
 	}
-	err := ft.receive(ctx, f, resp.Body, digest, ft.publish)
+	err := ft.receive(ctx, f, resp.Body, whole, ft.publish)
 	switch {
 	case (errors.Is(err, errAbandoned) || errors.Is(err, errYielded)) && !ft.tasks.closing() && f.next > first:
 		ft.publish(e) // what arrived is valid, and the rest can be fetched later

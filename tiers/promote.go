@@ -3,14 +3,21 @@ package tiers
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/akidb/akigw"
 )
 
 // bring reads all blocks of an object, and calls keep with each.
 func (r *Reader) bring(ctx context.Context, keep func(n int64, data []byte) error) error {
-	for n := int64(0); n < r.entry.blocksUpTo(r.entry.Size); n++ {
-		data, err := r.block(ctx, n)
+	if r.fill != nil || r.slowest(0) < r.endBlock() {
+		r.expectParts()
+	}
+	for n := int64(0); ; n++ {
+		data, err := r.Next(ctx)
+		if err == io.EOF {
+			return nil
+		}
 		if err == nil {
 			err = keep(n, data)
 		}
@@ -18,7 +25,6 @@ func (r *Reader) bring(ctx context.Context, keep func(n int64, data []byte) erro
 			return err
 		}
 	}
-	return nil
 }
 
 // whole returns the entry of a small object, including its bytes.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -41,8 +40,8 @@ type Reader struct {
 	release func()
 	located bool     // everything is in memory or on disk, as Outcome says
 	lent    [][]byte // memory that Next returned and no one else has
-	// digest verifies a whole body that no single request transfers.
-	digest *checksum.Digest
+	// verifier verifies a whole body that no single request transfers; nil: there is none.
+	verifier *verifier
 	// pending is the body of a pending object; then there is neither an entry nor a fill.
 	pending Body
 }
@@ -115,11 +114,17 @@ func (r *Reader) start(ctx context.Context) error {
 	if err := r.source.validator.unanswered(r.entry.Key); err != nil && r.fill == nil {
 		return err
 	}
-	if s := r.source; s.fetcher.parallel(r.entry) && r.Range.Length == r.entry.Size {
-		r.digest = checksum.OfObject(r.entry.Header, s.config.MD5ETags)
-	}
+	r.expectParts()
 	_, err := r.block(ctx, min(n, r.endBlock()-1))
 	return err
+}
+
+// expectParts prepares the verification of a body that is about to be fetched, if it is whole and
+// arrives in parallel parts.
+func (r *Reader) expectParts() {
+	if ft := r.source.fetcher; ft.parallel(r.entry) && r.Range.Length == r.entry.Size {
+		r.verifier = ft.verifier(r.entry.Header, r.endBlock())
+	}
 }
 
 const (
@@ -177,17 +182,14 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// verify adds the next bytes of a whole body that arrived in parallel parts to its digest, and
-// checks the digest before the last of them are returned.
+// verify verifies the next bytes of a whole body that arrived in parallel parts. It waits for the
+// result before the last of them are returned.
 func (r *Reader) verify(data []byte) error {
-	if r.digest == nil {
-		return nil
-	}
-	r.digest.Write(data)
+	r.verifier.write(data)
 	if r.at+int64(len(data)) < r.Range.End() {
 		return nil
 	}
-	err := r.source.fetcher.judge(r.entry, r.digest, r.entry.extent)
+	err := r.source.fetcher.judge(r.entry, r.verifier, r.entry.extent)
 	if err != nil {
 		r.source.fetcher.discard(r.entry, 0, r.endBlock())
 	}
@@ -242,7 +244,7 @@ func (r *Reader) fromFill(ctx context.Context, n int64) ([]byte, error) {
 
 // fromTiers returns block n from memory or disk, nil if neither has it.
 func (r *Reader) fromTiers(ctx context.Context, n int64) ([]byte, error) {
-	data, tier, lent := r.source.block(r.entry, n, r.Borrow)
+	data, tier, lent := r.source.block(r.entry, n, r.Borrow && !r.verifier.shares())
 	if data == nil {
 		return nil, nil
 	}
@@ -284,6 +286,7 @@ func (r *Reader) Close() error {
 	if r.pending != nil {
 		return r.pending.Close()
 	}
+	r.verifier.stop()
 	r.leaveFill(nil)
 	r.ahead.leave()
 	if r.release != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/checksum"
 )
 
 // reserve reserves memory for a fill of blocks first up to end of e, unless it has some already. It
@@ -29,44 +28,60 @@ func (ft *fetcher) reserve(ctx context.Context, f *fill, e *entry, first, end in
 	return nil
 }
 
-// receive reads the blocks of f from body and passes them on. The last one is withheld until the
-// digest, if there is one, has been verified and publish was called: a reader that has read
-// everything finds the object cached. For a small object the published entry includes the bytes.
-func (ft *fetcher) receive(ctx context.Context, f *fill, body io.Reader, digest *checksum.Digest, publish func(*entry)) error {
+// receive reads the blocks of f from body, passes them on and stores them. The last one is withheld
+// until the body has been verified, if it is whole, and publish was called: a reader that has read
+// everything finds the object cached.
+func (ft *fetcher) receive(ctx context.Context, f *fill, body io.Reader, whole *verifier, publish func(*entry)) error {
+	defer whole.stop()
 	e, settings := f.entry, ft.settings(f.key)
 	for n := f.next; n < f.end; n++ {
-		if err := f.waitForReaders(ctx, n, ft.contended); err != nil {
-			if errors.Is(err, errYielded) {
-				ft.counters.yields.Inc()
-			}
+		data, err := ft.next(ctx, f, body, n)
+		if err != nil {
 			return err
 		}
-		data := make([]byte, e.blockLen(n))
-		if _, err := io.ReadFull(body, data); err != nil {
-			if ctx.Err() != nil {
-				return errAbandoned
-			}
-			return fmt.Errorf("%w: %s at block %d: %w", akigw.ErrShortBody, f.key, n, err)
-		}
-		if digest != nil {
-			digest.Write(data)
-			if n == f.end-1 {
-				if err := ft.judge(e, digest, ft.fence.generation()); err != nil {
-					return err
-				}
-			}
-		}
-		if e.inline(int64(ft.config.SmallBytes)) {
-			small := *e
-			small.body = data
-			e = &small
-		} else {
-			ft.putBlock(e.Key, settings, e.warmRun(), n, data, f.wantedLater)
-		}
 		if n == f.end-1 {
-			publish(e)
+			return ft.finish(f, data, whole, publish)
 		}
-		f.arrived(n, data)
+		f.arrived(n, data) // first, so that no reader waits for the hash or the disk
+		whole.write(data)
+		ft.putBlock(e.Key, settings, e.warmRun(), n, data, f.wantedLater)
 	}
 	return nil
+}
+
+// finish is receive for the last block. For a small object the published entry includes the bytes.
+func (ft *fetcher) finish(f *fill, data []byte, whole *verifier, publish func(*entry)) error {
+	e, n := f.entry, f.end-1
+	whole.write(data)
+	if err := ft.judge(e, whole, ft.fence.generation()); err != nil {
+		return err
+	}
+	if ft.small(e) {
+		small := *e
+		small.body = data
+		e = &small
+	} else {
+		ft.putBlock(e.Key, ft.settings(f.key), e.warmRun(), n, data, f.wantedLater)
+	}
+	publish(e)
+	f.arrived(n, data)
+	return nil
+}
+
+// next reads block n of f from body, when its readers are close enough.
+func (ft *fetcher) next(ctx context.Context, f *fill, body io.Reader, n int64) ([]byte, error) {
+	if err := f.waitForReaders(ctx, n, ft.contended); err != nil {
+		if errors.Is(err, errYielded) {
+			ft.counters.yields.Inc()
+		}
+		return nil, err
+	}
+	data := make([]byte, f.entry.blockLen(n))
+	if _, err := io.ReadFull(body, data); err != nil {
+		if ctx.Err() != nil {
+			return nil, errAbandoned
+		}
+		return nil, fmt.Errorf("%w: %s at block %d: %w", akigw.ErrShortBody, f.key, n, err)
+	}
+	return data, nil
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 
 	"github.com/akidb/akigw"
-	"github.com/akidb/akigw/internal/checksum"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -33,11 +32,11 @@ func (ft *fetcher) fillRange(ctx context.Context, f *fill, e *entry, first, end 
 	if err := skip(resp.Body, f.key, want.Start-got.Start); err != nil {
 		return err
 	}
-	var digest *checksum.Digest
+	var whole *verifier
 	if got.Length == e.Size && end*e.block >= e.Size {
-		digest = checksum.OfObject(resp.Header, ft.config.MD5ETags)
+		whole = ft.verifier(resp.Header, end-first)
 	}
-	err = ft.receive(ctx, f, resp.Body, digest, func(filled *entry) {
+	err = ft.receive(ctx, f, resp.Body, whole, func(filled *entry) {
 		if filled != e {
 			filled.Generation = generation
 			ft.publish(filled)

@@ -14,8 +14,8 @@ import (
 // Written and Body are optional.
 type Write struct {
 	changes  *changes
-	settings *rules.Settings
-	size     int64 // bytes that went through Body
+	settings *rules.Settings // for the body: rules.Settings.ForWrite
+	size     int64           // bytes that went through Body
 	write    *write
 	key      akigw.Key
 	extent   warm.Run
@@ -50,25 +50,35 @@ func (w *Write) Body(p []byte) {
 }
 
 // Written says that the upstream stored the body that was passed to Body, with the ETag in header.
-// The object enters the cache, unless another write of the key overlapped this one. Its headers
-// stay unknown until the first read.
+// The object enters the tiers that take the bodies of writes, unless another write of the key
+// overlapped this one. Its headers stay unknown until the first read.
 func (w *Write) Written(header http.Header) {
 	etag := header.Get("Etag")
 	generation, alone := w.end()
 	defer w.write.leave()
-	if held := w.n*w.settings.Block + int64(len(w.block)); !alone || !strongETag(etag) || held != w.size {
+	settings := w.changes.settings(w.key)
+	if !alone || !strongETag(etag) || !settings.CachedSize(w.size) {
 		w.drop()
 		return
 	}
 	e := w.changes.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
 	e.extent, e.block = w.extent.ID, w.settings.Block
-	if e.inline(int64(w.changes.config.SmallBytes)) {
+	if held := w.n*w.settings.Block + int64(len(w.block)); w.settings.Cached() && held == w.size {
+		w.keep(e, settings.ForWrite())
+	} else {
+		w.drop()
+	}
+	w.changes.observers.accessed(e, settings, akigw.Range{Length: w.size}, "")
+}
+
+// keep adds the new object to the cache.
+func (w *Write) keep(e *entry, settings *rules.Settings) {
+	if w.changes.small(e) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
 		w.changes.putBlock(w.key, w.settings, w.extent, w.n, w.block, false)
 	}
-	w.changes.publish(e)
-	w.changes.observers.accessed(e, w.settings, akigw.Range{Length: w.size}, "")
+	w.changes.publishAs(e, settings, handling(settings))
 }
 
 // End ends a change without caching anything: because it failed, its outcome is unknown, or it left

@@ -69,7 +69,7 @@ func TestAlgorithms(t *testing.T) {
 		}
 		seen[a.Name] = true
 		wanted, ok := a.Parse(c.want)
-		d := Digest{a.New(), wanted}
+		d := Digest{a.New(), wanted, a}
 		d.Write([]byte(c.text))
 		if !ok || !d.OK() || a.EncodedLen() != len(c.want) {
 			t.Errorf("%s: %t %x", c.header, ok, d.Sum(nil))
