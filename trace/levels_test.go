@@ -134,8 +134,8 @@ func (w *warmTier) held(t keys) int {
 }
 
 // TestScanResistance: a looping scan of ten times the cache beside a working
-// set takes less than five points of its hits, in both tiers; and hits stay
-// near what is possible. The log has the table; AKIGW_LONG=1 makes it a larger one.
+// set takes less than five points of the warm tier's hits, and less than half of
+// LRU's loss from the hot tier's. The log has the table; AKIGW_LONG=1 makes it a larger one.
 func TestScanResistance(t *testing.T) {
 	if testkit.Race {
 		t.Skip("it is about hits; make test runs it without the race detector, which it waits for most of the time")
@@ -168,8 +168,9 @@ func TestScanResistance(t *testing.T) {
 	}
 	alone, scan := percent[traces[0].name], percent[traces[1].name]
 	for i, tier := range []string{"hot", "warm"} {
-		if alone[i]-scan[i] > 5 {
-			t.Errorf("the scan took %.1f points from the %s tier's hits", alone[i]-scan[i], tier)
+		allowed := []float64{(alone[2] - scan[2]) / 2, 5}[i]
+		if alone[i]-scan[i] > allowed {
+			t.Errorf("the scan took %.1f points from the %s tier's hits, which may be %.1f", alone[i]-scan[i], tier, allowed)
 		}
 		if scan[i] < scan[2] {
 			t.Errorf("under a scan the %s tier hits less (%.1f%%) than LRU (%.1f%%)", tier, scan[i], scan[2])

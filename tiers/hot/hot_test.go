@@ -22,13 +22,7 @@ type value struct {
 // newCache is a cache of values by number.
 func newCache(t testing.TB, maxBytes int64) *Cache[int, value] {
 	t.Helper()
-	c := New(maxBytes, func(_ int, v value) uint32 { return v.bytes }, func(key int, v value) uint64 { return rand.New(rand.NewPCG(uint64(key), uint64(v.version))).Uint64() })
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
+	return New(maxBytes, func(_ int, v value) uint32 { return v.bytes }, func(key int, v value) uint64 { return rand.New(rand.NewPCG(uint64(key), uint64(v.version))).Uint64() })
 }
 
 // filled is a cache that is full of values of 100 bytes, each of which was offered twice.
@@ -97,38 +91,101 @@ func TestNoMemory(t *testing.T) {
 	}
 }
 
-// TestAdmission: while there is room every value is taken. After that one that is offered for the
-// first time is not, and what is there stays; the second time it is.
+// TestAdmission: while there is room every value is taken. After that a scan evicts what was not used,
+// and leaves what was.
 func TestAdmission(t *testing.T) {
 	const n = 1000
-	c := filled(t, n)
-	before := slices.Sorted(maps.Keys(maps.Collect(c.All())))
-	if len(before) < n*9/10 {
-		t.Fatalf("only %d of %d were taken while there was room", len(before), n)
-	}
-	taken := 0
-	for key := range 10 * n { // a scan
-		if c.Put(n+key, value{key: n + key, bytes: 100}) {
-			taken++ // taken for another by the sketch of what was offered, which is not exact
+	c := newCache(t, n*100)
+	for key := range n {
+		if !c.Put(key, value{key: key, bytes: 100}) {
+			t.Fatalf("%d was not taken while there was room", key)
 		}
 	}
-	if taken > 10*n/200 {
-		t.Errorf("%d of %d were taken when they were offered for the first time", taken, 10*n)
+	for key := range n / 2 {
+		c.Get(key)
 	}
-	after := maps.Collect(c.All())
-	stayed := slices.DeleteFunc(slices.Clone(before), func(key int) bool { return !c.Has(key) })
-	if len(stayed) < len(before)-taken || len(after) < len(before) {
-		t.Errorf("a scan left %d of %d", len(stayed), len(before))
+	for key := range 10 * n {
+		c.Put(n+key, value{key: n + key, bytes: 100})
 	}
-	if !c.Put(n, value{key: n, bytes: 100}) {
-		t.Error("a value was not taken when it was offered for the second time")
+	for key := range n {
+		if used := key < n/2; c.Has(key) != used {
+			t.Errorf("after a scan %d is there: %t, used: %t", key, !used, used)
+		}
 	}
-	held := before[slices.IndexFunc(before, c.Has)]
+	held := 0
 	if !c.Put(held, value{key: held, version: 1, bytes: 100}) {
 		t.Error("a new version of what is there was not taken")
 	}
-	if got, ok := c.Peek(held); ok && got.version != 1 {
-		t.Errorf("the old version is still there: %+v", got)
+	if got, ok := c.Peek(held); !ok || got.version != 1 {
+		t.Errorf("the new version is not there: %+v, %t", got, ok)
+	}
+	if c.Put(held, value{key: held, version: 2, bytes: n*100 + 1}) || c.Has(held) {
+		t.Error("a new version that does not fit left an old one, or was taken")
+	}
+}
+
+// TestSecondRequest: once the small queue has turned out to be of no use, a full cache takes a value
+// when it is offered for the second time, or kept, or after it was dropped.
+func TestSecondRequest(t *testing.T) {
+	const n = 1000
+	c := filled(t, n)
+	c.policy.target = 0
+	taken := 0
+	for key := range 5 * n { // a scan
+		if c.Put(n+key, value{key: n + key, bytes: 100}) {
+			taken++ // its ghost was taken for that of another
+		}
+	}
+	if taken > n/100 {
+		t.Errorf("%d of %d were taken when they were offered for the first time", taken, 5*n)
+	}
+	if last := 6*n - 1; c.Has(last) || !c.Put(last, value{key: last, bytes: 100}) || !c.Has(last) {
+		t.Error("a value was not taken when it was offered for the second time")
+	}
+	if c.Put(n, value{key: n, bytes: 100}) {
+		t.Error("a value was taken whose first offer was too long ago")
+	}
+	c.policy.target = 0
+	if c.Keep(-1, value{key: -1, bytes: 100}); !c.Has(-1) {
+		t.Error("a value that is to be kept was not taken")
+	}
+	c.Drop(-1)
+	if !c.Put(-1, value{key: -1, bytes: 100}) || c.policy.target != 0 {
+		t.Errorf("a value that was dropped was not taken, or changed the small queue to %d bytes", c.policy.target)
+	}
+}
+
+// TestAdapts: requests of what the small queue has lost make it larger, requests of what the main
+// queue has lost make it smaller, both within bounds, and the cache takes new values accordingly.
+func TestAdapts(t *testing.T) {
+	const n = 1000
+	c := filled(t, n)
+	hits := 0
+	for key := range 20 * n { // each value is requested twice, half of the cache apart, and no more
+		for _, key := range []int{n + key, n/2 + key} {
+			if _, ok := c.Get(key); ok {
+				hits++
+			} else {
+				c.Put(key, value{key: key, bytes: 100})
+			}
+		}
+	}
+	if grown := c.policy.target; grown < n*100*2/5 || grown > n*100*3/4 {
+		t.Errorf("the small queue may have %d bytes of %d after requests of what it has lost", grown, n*100)
+	}
+	if hits < 20*n*9/10 {
+		t.Errorf("%d second requests of %d are hits", hits, 20*n)
+	}
+	for key := range n / 10 {
+		v := value{key: -2 - key, bytes: 100}
+		c.policy.ghosts.add(c.id(v.key, v), fromMain, 100)
+		c.Put(v.key, v)
+	}
+	if c.policy.target != 0 {
+		t.Errorf("the small queue may have %d bytes after requests of what the main queue has lost", c.policy.target)
+	}
+	if c.Put(-1, value{key: -1, bytes: 100}) {
+		t.Error("it still takes what is offered for the first time")
 	}
 }
 
