@@ -41,11 +41,3 @@ func (g *ghost) saw(id uint64, bytes int64, hit bool) {
 		g.keys.Put(id, uint32(bytes))
 	}
 }
-
-// close stops the goroutines of the ghost.
-func (g *ghost) close() error {
-	if g == nil {
-		return nil
-	}
-	return g.keys.Close()
-}

@@ -23,8 +23,6 @@ func TestGhostKnowsTheDouble(t *testing.T) {
 	random := testkit.Random(t)
 	const capacity, keys, reads, bytes = 5_000, 50_000, 200_000, 1000
 	single, double := cacheOf(capacity*bytes), cacheOf(2*capacity*bytes)
-	defer single.Close()
-	defer double.Close()
 	get := func(c *hot.Cache[uint64, uint32], key uint64) bool {
 		_, hit := c.Get(key)
 		if !hit {

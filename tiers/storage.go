@@ -161,14 +161,13 @@ func (s *storage) startEpoch() (firstGeneration uint64, err error) {
 	return s.epoch * generationsPerEpoch, err
 }
 
-// close closes both tiers, after waiting for running work.
+// close closes the warm tier, after waiting for running work.
 func (s *storage) close() error {
 	s.removals.Wait()
-	err := errors.Join(s.hot.Close(), s.hotGhost.close(), s.warmGhost.close())
-	if s.warm != nil {
-		err = errors.Join(err, s.warm.Close())
+	if s.warm == nil {
+		return nil
 	}
-	return err
+	return s.warm.Close()
 }
 
 // locate returns the tier that would serve block n of e, without reading it.

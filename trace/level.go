@@ -7,7 +7,6 @@ type level interface {
 	see(n int) (hit bool)
 	// drop removes a block that will not be used again.
 	drop(block uint64)
-	close()
 }
 
 // overhead is the memory of a block besides its bytes, as in the tiers.

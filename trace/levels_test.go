@@ -1,11 +1,15 @@
 package trace
 
 import (
+	"compress/gzip"
 	"context"
+	"encoding/csv"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,10 +52,13 @@ func movingTrace(random *rand.Rand, n, keys int) (t keys) {
 // which caches fill.
 type score struct{ hits, reads int }
 
-func (t keys) play(get func(key uint64) bool) (s score) {
+func (t keys) play(get func(key uint64) bool) score { return t.playFrom(len(t)/4, get) }
+
+// playFrom is play that counts from the first of some keys on.
+func (t keys) playFrom(first int, get func(key uint64) bool) (s score) {
 	for i, key := range t {
 		hit := get(key)
-		if key < scanned && i >= len(t)/4 {
+		if key < scanned && i >= first {
 			s.reads++
 			if hit {
 				s.hits++
@@ -133,9 +140,96 @@ func (w *warmTier) held(t keys) int {
 	return len(seen)
 }
 
+// published are the policies that the memory tier is measured by.
+var published = []string{"lru", "s3-fifo", "sieve", "arc"}
+
+// nearTheBest checks that a trace hits at most a point less in a memory tier of so many values than
+// under the best of the published policies. It counts from the first of some keys on.
+func (t keys) nearTheBest(test *testing.T, name string, first, capacity int) {
+	test.Helper()
+	percent := func(policy string) float64 {
+		return t.playFrom(first, t.through(levelOf(policy), capacity)).percent()
+	}
+	best, row := 0.0, ""
+	for _, policy := range published {
+		percent := percent(policy)
+		best = max(best, percent)
+		row += fmt.Sprintf("  %s %.1f%%", policy, percent)
+	}
+	hot := percent("akigw")
+	test.Logf("%-28s %6d values: hot %.1f%%%s  optimum %.1f%%", name, capacity, hot, row, percent("optimum"))
+	if hot < best-1 {
+		test.Errorf("%s: a memory tier of %d values hits %.1f%%, the best policy %.1f%%", name, capacity, hot, best)
+	}
+}
+
+// TestNearTheBest: on a popular set, beside a looping scan, and while the set moves, the memory tier is
+// within a point of the best of LRU, S3-FIFO, SIEVE and ARC, whatever its size is. AKIGW_LONG=1 makes the
+// traces larger. The seed is fixed: the traces are samples, on which policies differ by some tenths of a point.
+func TestNearTheBest(t *testing.T) {
+	if testkit.Race {
+		t.Skip("it is about hits, and has one goroutine")
+	}
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	objects, reads := 5_000, 12_000
+	if os.Getenv("AKIGW_LONG") != "" {
+		objects, reads = 20_000, 60_000
+	}
+	set, moving := zipfTrace(random, reads, objects), movingTrace(random, reads, objects)
+	for _, percent := range []int{2, 5, 10, 20, 40} {
+		capacity := objects * percent / 100
+		set.nearTheBest(t, "Zipf 0.9", reads/4, capacity)
+		scanTrace(set, 2*objects).nearTheBest(t, "Zipf 0.9 and a looping scan", 2*reads/4, capacity)
+		moving.nearTheBest(t, "moving Zipf 0.9", reads/4, capacity)
+	}
+}
+
+// TestNearTheBest_BlockTrace is the same for a block trace: a CSV file, compressed, with the number of a block in the
+// column lbn. All blocks count as equal in size, and all requests, from the first one on.
+func TestNearTheBest_BlockTrace(t *testing.T) {
+	path := os.Getenv("AKIGW_BLOCK_TRACE")
+	if path == "" {
+		t.Skip("AKIGW_BLOCK_TRACE does not name a block trace: a CSV file, compressed with gzip, with a column lbn")
+	}
+	requests, objects := readBlockTrace(t, path)
+	for _, percent := range []int{2, 5, 10, 20, 40} {
+		requests.nearTheBest(t, "block trace", 0, objects*percent/100)
+	}
+}
+
+// readBlockTrace returns the requests of a block trace, and how many blocks they are for.
+func readBlockTrace(t *testing.T, path string) (requests keys, objects int) {
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	zip, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(zip).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	column := slices.Index(rows[0], "lbn")
+	if column < 0 {
+		t.Fatalf("%s has no column lbn: %q", path, rows[0])
+	}
+	numbers := map[string]uint64{}
+	for _, row := range rows[1:] {
+		if _, ok := numbers[row[column]]; !ok {
+			numbers[row[column]] = uint64(len(numbers))
+		}
+		requests = append(requests, numbers[row[column]])
+	}
+	return requests, len(numbers)
+}
+
 // TestScanResistance: a looping scan of ten times the cache beside a working
-// set takes less than five points of its hits, in both tiers; and hits stay
-// near what is possible. The log has the table; AKIGW_LONG=1 makes it a larger one.
+// set takes less than five points of the warm tier's hits, and less than half of
+// LRU's loss from the hot tier's. The log has the table; AKIGW_LONG=1 makes it a larger one.
 func TestScanResistance(t *testing.T) {
 	if testkit.Race {
 		t.Skip("it is about hits; make test runs it without the race detector, which it waits for most of the time")
@@ -168,8 +262,9 @@ func TestScanResistance(t *testing.T) {
 	}
 	alone, scan := percent[traces[0].name], percent[traces[1].name]
 	for i, tier := range []string{"hot", "warm"} {
-		if alone[i]-scan[i] > 5 {
-			t.Errorf("the scan took %.1f points from the %s tier's hits", alone[i]-scan[i], tier)
+		allowed := []float64{(alone[2] - scan[2]) / 2, 5}[i]
+		if alone[i]-scan[i] > allowed {
+			t.Errorf("the scan took %.1f points from the %s tier's hits, which may be %.1f", alone[i]-scan[i], tier, allowed)
 		}
 		if scan[i] < scan[2] {
 			t.Errorf("under a scan the %s tier hits less (%.1f%%) than LRU (%.1f%%)", tier, scan[i], scan[2])

@@ -1,40 +1,30 @@
 package trace
 
-import "container/list"
+import "github.com/akidb/akigw/internal/queue"
 
 // lru keeps the most recently used blocks.
 type lru struct {
-	steps      []step
-	used, most int64
-	order      *list.List // of step numbers, the most recent use first
-	at         map[uint64]*list.Element
+	blocks
+	steps []step
+	most  int64              // bytes
+	order queue.Queue[block] // the most recent use is the newest
 }
 
 func newLRU(steps []step, bytes int64) level {
-	return &lru{steps: steps, most: bytes, order: list.New(), at: map[uint64]*list.Element{}}
+	return &lru{blocks: blocks{}, steps: steps, most: bytes}
 }
 
 func (l *lru) see(n int) bool {
 	s := l.steps[n]
-	if e, ok := l.at[s.block]; ok {
-		l.order.MoveToFront(e)
+	if b, ok := l.blocks[s.block]; ok {
+		l.order.Push(b)
 		return true
 	}
-	if s.bytes+overhead > l.most {
-		return false
+	if s.bytes+overhead <= l.most {
+		l.add(s, &l.order)
 	}
-	l.at[s.block] = l.order.PushFront(n)
-	for l.used += s.bytes + overhead; l.used > l.most; {
-		l.drop(l.steps[l.order.Back().Value.(int)].block)
+	for l.order.Bytes() > l.most {
+		l.drop(l.order.Oldest().Value.id)
 	}
 	return false
 }
-
-func (l *lru) drop(block uint64) {
-	if e, ok := l.at[block]; ok {
-		l.used -= l.steps[l.order.Remove(e).(int)].bytes + overhead
-		delete(l.at, block)
-	}
-}
-
-func (l *lru) close() {}

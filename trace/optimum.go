@@ -57,8 +57,6 @@ func (o *optimum) drop(block uint64) {
 	}
 }
 
-func (o *optimum) close() {}
-
 // need says at which step the block of a step is needed again.
 type need struct{ step, again int }
 

@@ -6,11 +6,30 @@ import (
 	"github.com/akidb/akigw"
 )
 
-// Policies are the policy names that Replay accepts. "akigw" admits and evicts as the tiers of this
-// program do, "lru" keeps the most recently used, and "optimum" knows the future: no policy can do
-// better with blocks of one size.
+// Policies are the policy names that Replay accepts. "akigw" admits and evicts as the memory tier of
+// this program does, "optimum" knows the future: no policy can do better with blocks of one size. The
+// others are policies of the literature, for comparison.
 func Policies() []string {
-	return []string{"akigw", "lru", "optimum"}
+	return []string{"akigw", "lru", "sieve", "s3-fifo", "arc", "optimum"}
+}
+
+// levelOf returns the constructor of a simulated tier, nil for a policy that does not exist.
+func levelOf(policy string) func(steps []step, bytes int64) level {
+	switch policy {
+	case "akigw":
+		return newWeighted
+	case "lru":
+		return newLRU
+	case "sieve":
+		return newSieve
+	case "s3-fifo":
+		return newS3FIFO
+	case "arc":
+		return newARC
+	case "optimum":
+		return newOptimum
+	}
+	return nil
 }
 
 // simulation is a running replay.
@@ -23,25 +42,16 @@ type simulation struct {
 }
 
 func newSimulation(policy string, steps []step, hotBytes, warmBytes int64) (*simulation, error) {
-	s := &simulation{steps: steps}
-	switch policy {
-	case "akigw":
-		s.memory, s.disk = newWeighted(steps, hotBytes), newWeighted(steps, warmBytes)
-	case "lru":
-		s.memory, s.disk = newLRU(steps, hotBytes), newLRU(steps, warmBytes)
-	case "optimum":
-		// Blocks in memory are not needed on disk as well.
-		s.memory, s.disk = newOptimum(steps, hotBytes), newOptimum(steps, hotBytes+warmBytes)
-		s.omniscient = true
-	default:
+	tier := levelOf(policy)
+	if tier == nil {
 		return nil, fmt.Errorf("there is no policy %q; there are %v", policy, Policies())
 	}
+	s := &simulation{steps: steps, omniscient: policy == "optimum"}
+	if s.omniscient { // blocks in memory are not needed on disk as well
+		warmBytes += hotBytes
+	}
+	s.memory, s.disk = tier(steps, hotBytes), tier(steps, warmBytes)
 	return s, nil
-}
-
-func (s *simulation) close() {
-	s.memory.close()
-	s.disk.close()
 }
 
 // Replay returns what the result of the reads would have been under a policy (see Policies) with
@@ -52,7 +62,6 @@ func (t *Trace) Replay(policy string, hotBytes, warmBytes int64, warmUp float64)
 	if err != nil {
 		return result, err
 	}
-	defer s.close()
 	skip := int(warmUp * float64(len(t.accesses)))
 	for i, a := range t.accesses {
 		end := len(t.steps)

@@ -27,4 +27,3 @@ func (w weighted) see(n int) bool {
 }
 
 func (w weighted) drop(block uint64) { w.Drop(block) }
-func (w weighted) close()            { _ = w.Close() } // it only frees memory

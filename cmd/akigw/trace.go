@@ -138,7 +138,7 @@ type traceReplay struct {
 	File   string       `arg:"" help:"Recorded trace." type:"existingfile"`
 	Hot    []size.Bytes `help:"Sizes of the memory tier." default:"1GiB" placeholder:"SIZE,SIZE"`
 	Warm   []size.Bytes `help:"Sizes of the disk tier." default:"10GiB" placeholder:"SIZE,SIZE"`
-	Policy []string     `help:"akigw: the gateway's own policy; lru: least recently used; optimum: Belady's algorithm, which knows the future." default:"akigw" enum:"akigw,lru,optimum"`
+	Policy []string     `help:"akigw: the gateway's own policy; lru: least recently used; sieve, s3-fifo, arc: the published policies of these names; optimum: Belady's algorithm, which knows the future." default:"akigw" enum:"akigw,lru,sieve,s3-fifo,arc,optimum"`
 	WarmUp float64      `help:"Share of the trace, from its beginning, that fills the tiers without being counted." default:"0" placeholder:"SHARE"`
 	JSON   bool         `name:"json" help:"Print JSON."`
 }

@@ -1,8 +1,6 @@
-// Package hot is the memory tier: a map that is bounded by the weight of its values in bytes and
-// keeps those used often and recently (W-TinyLFU, from otter).
-//
-// When it is full, it admits a value only if the value was offered before, recently. So values that
-// are read once, as by a scan, are not admitted.
+// Package hot is the memory tier: a map that is bounded by the weight of its values in bytes. It
+// learns from what it has lost whether to keep what was used recently or what is used often (S3-FIFO
+// with a small queue that adapts, see policy).
 //
 // It promises only to stay within its bound and never to change a value. It may refuse or evict any
 // value at any time, except pinned ones.
@@ -10,24 +8,21 @@ package hot
 
 import (
 	"iter"
-
-	"github.com/maypok86/otter/v2"
-
-	"github.com/akidb/akigw/internal/popular"
+	"sync"
 )
 
 // Cache is the memory tier. Its methods are safe for concurrent use. Values are shared with all
 // readers and must not be changed after Put.
 type Cache[K comparable, V any] struct {
-	values  *otter.Cache[K, V]
-	max     int64 // bytes
-	id      func(K, V) uint64
-	offered *popular.Sketch
-	pins    pins[K, V]
-}
+	max    int64 // bytes; 0 for a cache that stores nothing
+	weigh  func(K, V) uint32
+	id     func(K, V) uint64
+	values sync.Map // of K to *node[K, V]; changed while mu is held
+	pins   pins[K, V]
 
-// counters is the size of the sketch of offered values: 1 MiB.
-const counters = 1 << 18
+	mu     sync.Mutex   // taken while that of pins is held, never the other way round
+	policy policy[K, V] // guarded by mu
+}
 
 // New returns a cache of at most maxBytes, as measured by weigh (bytes of one entry including its
 // overhead). id is a hash of a key and its value, by which a repeated offer is recognised. With
@@ -36,38 +31,44 @@ func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32, id func(K
 	if maxBytes <= 0 {
 		return &Cache[K, V]{}
 	}
-	return &Cache[K, V]{max: maxBytes, id: id, pins: pins[K, V]{most: maxBytes / 4 * 3, weigh: weigh}, offered: popular.New(counters), values: otter.Must(&otter.Options[K, V]{
-		MaximumWeight: uint64(maxBytes),
-		Weigher:       weigh,
-		// Eviction on the writer's own goroutine: the bound holds when Put
-		// returns, and there is no goroutine to wait for.
-		Executor: func(task func()) { task() },
-	})}
+	c := &Cache[K, V]{max: maxBytes, weigh: weigh, id: id, pins: pins[K, V]{most: maxBytes / 4 * 3, weigh: weigh}}
+	c.policy = newPolicy(maxBytes, func(n *node[K, V]) { c.values.Delete(n.Value.key) })
+	return c
+}
+
+// find returns the item of a key that is not pinned, nil if there is none.
+func (c *Cache[K, V]) find(key K) *item[K, V] {
+	found, ok := c.values.Load(key)
+	if !ok {
+		return nil
+	}
+	return &found.(*node[K, V]).Value
 }
 
 // Get returns a value and counts the access.
-func (c *Cache[K, V]) Get(key K) (V, bool) {
-	if c.values == nil {
-		var none V
-		return none, false
-	}
+func (c *Cache[K, V]) Get(key K) (value V, ok bool) {
 	if v, ok := c.pins.get(key); ok {
 		return v, true
 	}
-	return c.values.GetIfPresent(key)
+	found := c.find(key)
+	if found == nil {
+		return value, false
+	}
+	if !found.used.Load() { // a store would take the cache line from other readers
+		found.used.Store(true)
+	}
+	return found.value, true
 }
 
 // Peek is Get without counting an access.
-func (c *Cache[K, V]) Peek(key K) (V, bool) {
-	if c.values == nil {
-		var none V
-		return none, false
-	}
+func (c *Cache[K, V]) Peek(key K) (value V, ok bool) {
 	if v, ok := c.pins.get(key); ok {
 		return v, true
 	}
-	e, ok := c.values.GetEntryQuietly(key)
-	return e.Value, ok
+	if found := c.find(key); found != nil {
+		return found.value, true
+	}
+	return value, false
 }
 
 // Has reports whether a key has a value, without counting an access.
@@ -77,76 +78,83 @@ func (c *Cache[K, V]) Has(key K) bool {
 }
 
 // Put offers a value, and reports whether it was admitted. From then on an admitted value is shared
-// with readers. It may be evicted at once.
-func (c *Cache[K, V]) Put(key K, value V) (taken bool) {
-	if c.values == nil {
-		return false
-	}
-	count, halved := c.offered.Count(c.id(key, value))
-	if halved {
-		c.offered.Holds(int64(c.values.EstimatedSize()))
-	}
-	if count <= 1 && c.values.WeightedSize() >= uint64(c.max-c.pins.bytes.Load())/10*9 && !c.Has(key) {
-		return false
-	}
-	c.values.Set(key, value)
-	return true
-}
+// with readers. It may be evicted at once. A value of the same key that is there is replaced.
+func (c *Cache[K, V]) Put(key K, value V) (taken bool) { return c.put(key, value, false) }
 
 // Keep admits a value however rarely it was requested before, because it is expected to be
 // requested. It may still be evicted at once.
-func (c *Cache[K, V]) Keep(key K, value V) {
-	if c.values != nil {
-		c.values.Set(key, value)
+func (c *Cache[K, V]) Keep(key K, value V) { c.put(key, value, true) }
+
+// put offers a value; see policy.add for wanted.
+func (c *Cache[K, V]) put(key K, value V, wanted bool) (taken bool) {
+	if c.max == 0 {
+		return false
 	}
+	n := &node[K, V]{Bytes: int64(c.weigh(key, value))}
+	n.Value.key, n.Value.value, n.Value.id = key, value, c.id(key, value)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, replaces := c.values.Load(key)
+	if replaces {
+		taken = c.policy.replace(old.(*node[K, V]), n)
+	} else {
+		taken = c.policy.add(n, wanted)
+	}
+	switch {
+	case taken:
+		c.values.Store(key, n)
+	case replaces:
+		c.values.Delete(key)
+	}
+	return taken
 }
 
 // Drop removes a value.
 func (c *Cache[K, V]) Drop(key K) {
-	if c.values != nil {
+	if c.max != 0 {
 		c.pins.remove(key, c.resize)
-		c.values.Invalidate(key)
+		c.remove(key)
+	}
+}
+
+// remove removes a value that is not pinned.
+func (c *Cache[K, V]) remove(key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, ok := c.values.LoadAndDelete(key); ok {
+		c.policy.remove(old.(*node[K, V]))
 	}
 }
 
 // All iterates over the values. Values that are added or removed meanwhile may or may not be
 // included. It counts no accesses.
 func (c *Cache[K, V]) All() iter.Seq2[K, V] {
-	if c.values == nil {
-		return func(func(K, V) bool) {}
-	}
 	return func(yield func(K, V) bool) {
 		for key, value := range c.pins.values.Range {
 			if !yield(key.(K), value.(V)) {
 				return
 			}
 		}
-		c.values.All()(yield)
+		for key, found := range c.values.Range {
+			if !yield(key.(K), found.(*node[K, V]).Value.value) {
+				return
+			}
+		}
 	}
 }
 
 // Bytes is the weight of all values.
 func (c *Cache[K, V]) Bytes() int64 {
-	if c.values == nil {
-		return 0
-	}
-	return int64(c.values.WeightedSize()) + c.Pinned()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.policy.bytes() + c.Pinned()
 }
 
 // Len is the approximate number of values.
 func (c *Cache[K, V]) Len() int {
-	if c.values == nil {
-		return 0
-	}
-	return c.values.EstimatedSize() + int(c.pins.count.Load())
-}
-
-// Close stops the background goroutines of the cache.
-func (c *Cache[K, V]) Close() error {
-	if c.values != nil {
-		c.values.StopAllGoroutines()
-	}
-	return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.policy.len() + int(c.pins.count.Load())
 }
 
 // MostPinned is how many bytes can be pinned: three quarters of the bound.
@@ -155,10 +163,10 @@ func (c *Cache[K, V]) MostPinned() int64 { return c.pins.most }
 // Pin keeps a value of a group until it is dropped or its group is released. It returns false if
 // there is no space for it.
 func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
-	if c.values == nil || !c.pins.add(group, key, value, c.resize) {
+	if c.max == 0 || !c.pins.add(group, key, value, c.resize) {
 		return false
 	}
-	c.values.Invalidate(key)
+	c.remove(key)
 	return true
 }
 
@@ -167,13 +175,17 @@ func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
 func (c *Cache[K, V]) Release(group uint64, keep bool) {
 	for key, value := range c.pins.release(group, c.resize) {
 		if keep {
-			c.values.Set(key, value)
+			c.Keep(key, value)
 		}
 	}
 }
 
 // resize leaves the other values the space that pins do not use.
-func (c *Cache[K, V]) resize(pinned int64) { c.values.SetMaximum(uint64(c.max - pinned)) }
+func (c *Cache[K, V]) resize(pinned int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.policy.resize(c.max - pinned)
+}
 
 // Pinned is the weight of the pinned values.
 func (c *Cache[K, V]) Pinned() int64 { return c.pins.bytes.Load() }
