@@ -18,6 +18,10 @@ type counters struct {
 	windowWaits, windowRefused, yields *metrics.Counter
 	events, eventGaps                  *metrics.Counter
 	unsettledWrites                    *metrics.Counter
+
+	savedHeads, savedConfirmations *metrics.Counter
+	wrongHeaders, wrongPages       *metrics.Counter
+	pagesLoaded, pagesFailed       *metrics.Counter
 }
 
 // lookups counts the reads that a tier is asked for.
@@ -38,6 +42,13 @@ func newCounters(set *metrics.Set) *counters {
 		events:           set.GetOrCreateCounter("akigw_tiers_events_total"),
 		eventGaps:        set.GetOrCreateCounter("akigw_tiers_event_gaps_total"),
 		unsettledWrites:  set.GetOrCreateCounter("akigw_tiers_unsettled_writes_total"),
+
+		savedHeads:         set.GetOrCreateCounter(`akigw_tiers_requests_saved_total{what="headers"}`),
+		savedConfirmations: set.GetOrCreateCounter(`akigw_tiers_requests_saved_total{what="confirmation"}`),
+		wrongHeaders:       set.GetOrCreateCounter(`akigw_tiers_predictions_wrong_total{what="headers"}`),
+		wrongPages:         set.GetOrCreateCounter(`akigw_tiers_predictions_wrong_total{what="page"}`),
+		pagesLoaded:        set.GetOrCreateCounter(`akigw_tiers_pages_total{outcome="loaded"}`),
+		pagesFailed:        set.GetOrCreateCounter(`akigw_tiers_pages_total{outcome="failed"}`),
 	}
 	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Overlay, akigw.Stale} {
 		c.reads[o] = set.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_reads_total{outcome=%q}", string(o)))

@@ -13,22 +13,27 @@ import (
 )
 
 // validator decides whether the entry of a key may be served, and asks the upstream where
-// necessary. At most one validation of a key is running. Requests that arrive meanwhile share the
+// necessary. The headers of an object that was just written may be known without that. At most one validation of a key is running. Requests that arrive meanwhile share the
 // next one, so that no response is older than a request that it serves.
 type validator struct {
 	*catalog
-	upstream Upstream
-	tasks    *tasks
-	follower *follower
-	silence  Silence   // nil if the upstream does not detect that it has stopped responding
-	bare304  originSet // upstreams whose 304 has no Last-Modified: ask without a condition
+	upstream    Upstream
+	tasks       *tasks
+	follower    *follower
+	predictions *predictions
+	pages       *pages
+	silence     Silence   // nil if the upstream does not detect that it has stopped responding
+	bare304     originSet // upstreams whose 304 has no Last-Modified: ask without a condition
 
 	mu   sync.Mutex
 	next map[akigw.Key]*validation // by key with a running validation; nil if no other follows; guarded by mu
 }
 
-func newValidator(c *catalog, upstream Upstream, background *tasks, f *follower) *validator {
-	v := &validator{catalog: c, upstream: upstream, tasks: background, follower: f, next: make(map[akigw.Key]*validation)}
+func newValidator(c *catalog, upstream Upstream, background *tasks, f *follower, p *predictions) *validator {
+	v := &validator{
+		catalog: c, upstream: upstream, tasks: background, follower: f, next: make(map[akigw.Key]*validation),
+		predictions: p, pages: newPages(c, upstream, background),
+	}
 	v.silence, _ = upstream.(Silence)
 	return v
 }
@@ -49,6 +54,9 @@ func (v *validator) current(ctx context.Context, key akigw.Key, settings *rules.
 	known, outcome := v.lookup(key)
 	if known == nil || v.fresh(known, settings, conditions) {
 		return known, outcome, nil
+	}
+	if e := v.asPredicted(ctx, known, conditions); e != nil {
+		return e, outcome, nil
 	}
 	e, err := v.validateSoon(ctx, known, settings, conditions)
 	switch {
@@ -129,6 +137,9 @@ func (v *validator) confirmed(ctx context.Context, e *entry) (*entry, error) {
 	}
 	if errors.As(err, &refused) {
 		return nil, fmt.Errorf("%w: validation of %s: %w", akigw.ErrUpstreamUnavailable, e.Key, err)
+	}
+	if err == nil {
+		v.learn(e, current)
 	}
 	return current, err
 }

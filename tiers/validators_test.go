@@ -174,11 +174,11 @@ func TestRestoredEntriesAreAskedPlainly(t *testing.T) {
 	wantCount(t, up, "HEAD conditional", 0)
 }
 
-// TestEntriesOfOlderReleases: they prove nothing. What is written of an entry without a
-// proof is what they wrote.
+// TestEntriesOfOlderReleases: they prove nothing. What is written of an entry without a proof and
+// without predicted headers is what they wrote.
 func TestEntriesOfOlderReleases(t *testing.T) {
 	for _, e := range sampleEntries() {
-		e.strong = false
+		e.strong, e.predicted = false, nil
 		raw := appendEntry(nil, e)
 		old := byte(0)
 		if e.body != nil {

@@ -49,11 +49,13 @@ func (w *Write) Body(p []byte) {
 	}
 }
 
-// Written says that the upstream stored the body that was passed to Body, with the ETag in header.
-// The object enters the cache, unless another write of the key overlapped this one. Its headers
-// stay unknown until the first read.
-func (w *Write) Written(header http.Header) {
-	etag := header.Get("Etag")
+// Written says that the upstream stored the body that was passed to Body. sent and answer are the
+// headers of the upload's request and response, and seen those of a HEAD that verified it, nil for
+// none. The object enters the cache, unless another write of the key overlapped this one. Its
+// headers stay unknown until the first read, unless they can be predicted. Written retains the
+// values of the headers.
+func (w *Write) Written(sent, answer, seen http.Header) {
+	etag := answer.Get("Etag")
 	generation, alone := w.end()
 	defer w.write.leave()
 	if held := w.n*w.settings.Block + int64(len(w.block)); !alone || !strongETag(etag) || held != w.size {
@@ -66,6 +68,9 @@ func (w *Write) Written(header http.Header) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
 		w.changes.putBlock(w.key, w.settings, w.extent, w.n, w.block, false)
+	}
+	if w.settings.Freshness == rules.Exclusive {
+		w.changes.predictions.predict(e, sent, answer, seen)
 	}
 	w.changes.publish(e)
 	w.changes.observers.accessed(e, w.settings, akigw.Range{Length: w.size}, "")

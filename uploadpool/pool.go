@@ -419,7 +419,7 @@ func (p *Pool) finish(ctx context.Context, e *journal.Entry, r result) {
 // invalidated first, because reads use the cache after the release.
 func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) error {
 	if r.answer != nil {
-		r.change.Written(r.answer)
+		r.change.Written(e.Header, r.answer, r.seen)
 	} else {
 		r.change.End()
 	}
