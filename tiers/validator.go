@@ -52,6 +52,11 @@ type validation struct {
 // returns nil and Cold if there is none.
 func (v *validator) current(ctx context.Context, key akigw.Key, settings *rules.Settings, conditions akigw.Conditions) (*entry, akigw.Outcome, error) {
 	known, outcome := v.lookup(key)
+	return v.currentOf(ctx, known, outcome, settings, conditions)
+}
+
+// currentOf is current after the entry was looked up.
+func (v *validator) currentOf(ctx context.Context, known *entry, outcome akigw.Outcome, settings *rules.Settings, conditions akigw.Conditions) (*entry, akigw.Outcome, error) {
 	if known == nil || v.fresh(known, settings, conditions) {
 		return known, outcome, nil
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/s3mem"
+	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/rules"
 	"github.com/akidb/akigw/tiers/cold"
 )
@@ -345,6 +346,36 @@ func TestSeenWhenWritten(t *testing.T) {
 		}
 		wantCount(t, up, "GET", 0)
 	})
+}
+
+// TestWrittenAndMovedToCold: the GET that brings an object back tells its headers, in every mode.
+func TestWrittenAndMovedToCold(t *testing.T) {
+	for _, mode := range rules.Modes() {
+		for _, warm := range []bool{false, true} {
+			t.Run(fmt.Sprint(mode, " warm ", warm), func(t *testing.T) {
+				up, config := s3mem.New(), testConfig(mode)
+				if !warm {
+					config.WarmBytes = 0
+				}
+				s := newStore(t, config, up)
+				for _, size := range []int{0, 1, 4 << 10} {
+					k := key(odd(size))
+					writeWith(t, s, up, k, testkit.Bytes(1, size), false)
+					s.Leave(k)
+					up.Reset()
+					heads := wantHeaders(t, s, up, up, k)
+					gets := up.Count("GET")
+					switch {
+					case size == 0 && warm && (heads != 1 || gets != 0): // no bytes have left
+						t.Errorf("empty: %d HEADs, %d GETs", heads, gets)
+					case size > 0 && (heads != 0 || gets != 1):
+						t.Errorf("%d bytes: %d HEADs, %d GETs", size, heads, gets)
+					}
+					wantRead(t, s, k, "", testkit.Bytes(1, size), "")
+				}
+			})
+		}
+	}
 }
 
 // TestVersionedBucket: the version ID of the response to the PUT is the object's.
