@@ -30,7 +30,7 @@ func (m *mover) Confirm(ctx context.Context, key akigw.Key) error {
 		_, err := m.learn(ctx, key)
 		return err
 	}
-	if m.source.validator.listed(e) {
+	if m.source.validator.listed(ctx, e) {
 		m.counters.savedConfirmations.Inc()
 		return nil
 	}

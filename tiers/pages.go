@@ -89,10 +89,11 @@ func (o *listedObject) is(e *entry) bool {
 	return o.etag == strings.Trim(e.ETag, `"`) && o.size == e.Size && (e.LastModified.IsZero() || e.LastModified.Equal(o.modified))
 }
 
-// modified returns when the upstream stored the object of e. If that is not known without asking
-// for this object, it returns the zero time.
-func (p *pages) modified(ctx context.Context, e *entry) time.Time {
-	date, wait := p.lookUp(e, pageAge)
+// modified returns when the upstream stored the object of e, from a page that was requested no
+// longer than an age ago. If that is not known without asking for this object, it returns the zero
+// time.
+func (p *pages) modified(ctx context.Context, e *entry, age time.Duration) time.Time {
+	date, wait := p.lookUp(e, age)
 	if wait == nil {
 		return date
 	}
@@ -103,14 +104,8 @@ func (p *pages) modified(ctx context.Context, e *entry) time.Time {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	date, _ = p.lookUp(e, pageAge)
+	date, _ = p.lookUp(e, age)
 	return date
-}
-
-// confirms reports whether the upstream has listed the object of e just now.
-func (p *pages) confirms(e *entry) bool {
-	date, _ := p.lookUp(e, confirmsFor)
-	return !date.IsZero()
 }
 
 // lookUp returns the date of the object of e on a page that was requested no longer than an age ago.

@@ -24,7 +24,7 @@ func (v *validator) asPredicted(ctx context.Context, known *entry, c akigw.Condi
 	}
 	modified := known.LastModified
 	if modified.IsZero() {
-		modified = v.pages.modified(ctx, known)
+		modified = v.pages.modified(ctx, known, pageAge)
 	}
 	e := *known
 	if modified.IsZero() || !v.predictions.complete(&e, modified) {
@@ -37,8 +37,8 @@ func (v *validator) asPredicted(ctx context.Context, known *entry, c akigw.Condi
 }
 
 // listed reports whether the upstream has listed the object of e within the last seconds.
-func (v *validator) listed(e *entry) bool {
-	return v.soleWriter(e) && v.pages.confirms(e)
+func (v *validator) listed(ctx context.Context, e *entry) bool {
+	return v.soleWriter(e) && !v.pages.modified(ctx, e, confirmsFor).IsZero()
 }
 
 // learn compares what was predicted about e with the response to a HEAD.

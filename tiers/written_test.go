@@ -435,12 +435,12 @@ func TestPagesOfTwoUpstreams(t *testing.T) {
 			t.Errorf("%d HEADs", heads)
 		}
 		moved := *s.catalog.peek(akigw.Key{Bucket: "one", Name: odd(40)})
-		if s.source.validator.pages.confirms(&moved); !s.source.validator.pages.confirms(&moved) {
+		if s.source.validator.pages.modified(t.Context(), &moved, pageAge).IsZero() {
 			t.Error("a page does not show its object")
 		}
 		moved.origin++
-		if s.source.validator.pages.confirms(&moved) {
-			t.Error("a page of one upstream speaks for another")
+		if !s.source.validator.pages.modified(t.Context(), &moved, pageAge).IsZero() {
+			t.Error("a page of one upstream tells about another")
 		}
 	})
 }
