@@ -135,6 +135,9 @@ func (v *validator) following(key akigw.Key) *validation {
 
 // confirmed does the work of validate with one request to the upstream.
 func (v *validator) confirmed(ctx context.Context, e *entry) (*entry, error) {
+	v.fence.enter(e.Key)
+	defer v.fence.leave(e.Key)
+	written := v.soleWriter(e) && v.holds(e)
 	current, err := v.ask(ctx, e.Key, e)
 	var refused *cold.ResponseError
 	if errors.As(err, &refused) && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
@@ -143,7 +146,7 @@ func (v *validator) confirmed(ctx context.Context, e *entry) (*entry, error) {
 	if errors.As(err, &refused) {
 		return nil, fmt.Errorf("%w: validation of %s: %w", akigw.ErrUpstreamUnavailable, e.Key, err)
 	}
-	if err == nil {
+	if err == nil && written {
 		v.learn(e, current)
 	}
 	return current, err

@@ -16,6 +16,13 @@ func (v *validator) soleWriter(e *entry) bool {
 	return v.settings(e.Key).Freshness == rules.Exclusive && e.Key.Version == "" && e.epoch >= v.trusted && !v.fence.writing(e.Key)
 }
 
+// holds reports whether e is still the entry of its key. The caller has entered the key's fence, so
+// that fence.alive tells from then on.
+func (v *validator) holds(e *entry) bool {
+	now := v.peek(e.Key)
+	return now != nil && now.Generation == e.Generation
+}
+
 // asPredicted returns the entry of an object that this gateway has just written, with the headers
 // that the upstream will show. It returns nil if only the upstream knows them.
 func (v *validator) asPredicted(ctx context.Context, known *entry, c akigw.Conditions) *entry {
@@ -26,12 +33,12 @@ func (v *validator) asPredicted(ctx context.Context, known *entry, c akigw.Condi
 	if modified.IsZero() {
 		modified = v.pages.modified(ctx, known, pageAge)
 	}
+	v.fence.enter(known.Key)
+	defer v.fence.leave(known.Key)
 	e := *known
-	if modified.IsZero() || !v.predictions.complete(&e, modified) {
+	if modified.IsZero() || !v.holds(known) || !v.predictions.complete(&e, modified) {
 		return nil
 	}
-	v.fence.enter(e.Key)
-	defer v.fence.leave(e.Key)
 	v.publish(&e)
 	return &e
 }
@@ -41,7 +48,8 @@ func (v *validator) listed(ctx context.Context, e *entry) bool {
 	return v.soleWriter(e) && !v.pages.modified(ctx, e, confirmsFor).IsZero()
 }
 
-// learn compares what was predicted about e with the response to a HEAD.
+// learn compares what was predicted about e with the response to a HEAD. The caller entered the
+// key's fence, and saw that it holds e, before it sent the HEAD.
 func (v *validator) learn(e, shown *entry) {
 	if shown == nil || shown.ETag != e.ETag || shown.Size != e.Size || !v.soleWriter(e) || !v.fence.alive(e.Key, e.Generation) {
 		return // another object, or one that is being replaced

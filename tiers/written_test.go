@@ -329,6 +329,58 @@ func TestDateOfAnOverwrittenObject(t *testing.T) {
 	})
 }
 
+// TestPredictionDoesNotReturn: an entry that a reader has looked up, and a deletion has overtaken,
+// is not published again.
+func TestPredictionDoesNotReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := s3mem.New()
+		s := inMemory(t, rules.Settings{Freshness: rules.Exclusive}, up)
+		for i := range proofs + 10 {
+			writeWith(t, s, up, key(odd(i)), []byte("x"), false)
+		}
+		for i := range proofs + 5 {
+			wantHeaders(t, s, up, up, key(odd(i)))
+			synctest.Wait()
+		}
+		k, v := key(odd(proofs+5)), s.source.validator
+		known := s.catalog.peek(k)
+		other := *s.catalog.peek(key(odd(proofs + 6)))
+		if v.asPredicted(t.Context(), &other, akigw.Conditions{}) == nil {
+			t.Fatal("an object that was written is not predicted")
+		}
+		deletion := s.Begin(k)
+		up.Delete(k)
+		deletion.End()
+		if e := v.asPredicted(t.Context(), known, akigw.Conditions{}); e != nil || s.catalog.peek(k) != nil {
+			t.Error("a deleted object is back")
+		}
+	})
+}
+
+// TestHEADDuringAWrite: a HEAD that a write overlaps contradicts nothing.
+func TestHEADDuringAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := s3mem.New()
+		s := inMemory(t, rules.Settings{Freshness: rules.Exclusive}, up)
+		for i := range 2 * proofs {
+			k := key(odd(i))
+			writeWith(t, s, up, k, []byte("x"), true)
+			time.Sleep(time.Second)
+			up.Before = func(*cold.Request) (*http.Response, error) { // the same bytes again, before the HEAD arrives
+				up.Before = nil
+				writeWith(t, s, up, k, []byte("x"), false)
+				return nil, nil
+			}
+			if err := readHead(s, k); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if wrong := s.catalog.counters.wrongHeaders.Get() + s.catalog.counters.wrongPages.Get(); wrong != 0 {
+			t.Errorf("%d contradictions", wrong)
+		}
+	})
+}
+
 // TestSeenWhenWritten: a HEAD that verified an upload leaves nothing to ask.
 func TestSeenWhenWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
