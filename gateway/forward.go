@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -59,6 +60,16 @@ func (c *call) upstreamRequest() *cold.Request {
 type outgoing struct {
 	request *cold.Request
 	body    *body
+}
+
+// sent returns the headers that the upstream got with the object. The body has been sent.
+func (o *outgoing) sent() http.Header {
+	if len(o.request.Trailer) == 0 {
+		return o.request.Header
+	}
+	h := maps.Clone(o.request.Header)
+	maps.Copy(h, o.request.Trailer)
+	return h
 }
 
 // prepare prepares a call for sending. It changes nothing.

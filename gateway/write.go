@@ -41,7 +41,7 @@ func (g *objectWrites) putObject(w *answer, c *call, _ sigv4.Identity) error {
 			return err
 		}
 		if resp.StatusCode == http.StatusOK && seen != nil && whole {
-			change.Written(resp.Header)
+			change.Written(out.sent(), resp.Header, nil)
 		} else {
 			change.End()
 		}

@@ -328,3 +328,50 @@ func TestNoRoomIsNoChange(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestMovesToColdOneByOne: in exclusive mode a listing confirms what is moved, key after key. In
+// strict mode each object gets its HEAD.
+func TestMovesToColdOneByOne(t *testing.T) {
+	const n = 300
+	for mode, c := range map[rules.Freshness]struct{ least, most, lists int }{rules.Exclusive: {2, n / 10, 1}, rules.Strict: {n, n, 0}} {
+		t.Run(string(mode), func(t *testing.T) {
+			up := s3mem.New()
+			s := controlled(t, tiertest.Config(mode), t.TempDir(), up)
+			defer closeStore(t, s)
+			name := func(i int) string { return fmt.Sprintf("%03d & %d", i, i) }
+			for i := range n {
+				up.Put(key(name(i)), testkit.Bytes(uint64(i), 100))
+				tiertest.MustRead(t, s.store, key(name(i)))
+			}
+			up.Reset()
+			for i := range n {
+				if got, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key(name(i))), false); err != nil || got.Moved != 1 {
+					t.Fatalf("%s: %+v, %v", name(i), got, err)
+				}
+			}
+			if heads, lists := up.Count("HEAD"), up.Count("ListObjectsV2"); heads < c.least || heads > c.most || lists != c.lists { // a move that finds the page late sends a HEAD
+				t.Errorf("%d HEADs and %d listings for %d moves, want %d to %d and %d", heads, lists, n, c.least, c.most, c.lists)
+			}
+		})
+	}
+}
+
+// TestNoMoveToColdWithoutTheUpstream: what the upstream does not confirm stays on disk.
+func TestNoMoveToColdWithoutTheUpstream(t *testing.T) {
+	up := s3mem.New()
+	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
+	defer closeStore(t, s)
+	for _, name := range []string{"a", "b"} {
+		up.Put(key(name), testkit.Bytes(1, 100))
+		tiertest.MustRead(t, s.store, key(name))
+	}
+	up.Before = func(*cold.Request) (*http.Response, error) {
+		return nil, fmt.Errorf("%w: down", akigw.ErrUpstreamUnavailable)
+	}
+	for _, name := range []string{"a", "b"} {
+		if _, err := s.Move(t.Context(), DemoteToCold, akigw.Exactly(key(name)), false); !errors.Is(err, akigw.ErrUpstreamUnavailable) {
+			t.Errorf("%s was moved: %v", name, err)
+		}
+		tiertest.WantRead(t, s.store, key(name), testkit.Bytes(1, 100), akigw.Hot)
+	}
+}

@@ -85,5 +85,11 @@ func (c *catalog) inMemory(e *entry) bool {
 	return true
 }
 
+// bare reports whether neither the headers nor the bytes of a small object are known: it was
+// written, and has left memory and disk since.
+func (c *catalog) bare(e *entry) bool {
+	return !e.known() && e.body == nil && c.small(e) && !c.onDisk(e) && c.locate(e, 0) == akigw.Cold
+}
+
 // small reports whether an object is stored as one entry together with its bytes.
 func (c *catalog) small(e *entry) bool { return e.inline(int64(c.config.SmallBytes)) }

@@ -19,6 +19,8 @@ type changes struct {
 	tasks     *tasks
 	observers observers
 	unsettled unsettled // writes that the upstream may still apply
+	// predictions are for the headers of what is written.
+	predictions *predictions
 }
 
 // Begin starts a change of key: cached data of it becomes unreachable at once.

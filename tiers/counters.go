@@ -23,6 +23,10 @@ type counters struct {
 
 	verified map[string]*metrics.Counter // whole bodies, by checksum.Algorithm.Name or unverified
 	corrupt  *metrics.Counter            // whole bodies
+
+	savedHeads, savedConfirmations *metrics.Counter
+	wrongHeaders, wrongPages       *metrics.Counter
+	pagesLoaded, pagesFailed       *metrics.Counter
 }
 
 // unverified stands for whole bodies that nothing could verify.
@@ -48,6 +52,13 @@ func newCounters(set *metrics.Set) *counters {
 		unsettledWrites:  set.GetOrCreateCounter("akigw_tiers_unsettled_writes_total"),
 		verified:         make(map[string]*metrics.Counter),
 		corrupt:          set.GetOrCreateCounter("akigw_tiers_corrupt_bodies_total"),
+
+		savedHeads:         set.GetOrCreateCounter(`akigw_tiers_requests_saved_total{what="headers"}`),
+		savedConfirmations: set.GetOrCreateCounter(`akigw_tiers_requests_saved_total{what="confirmation"}`),
+		wrongHeaders:       set.GetOrCreateCounter(`akigw_tiers_predictions_wrong_total{what="headers"}`),
+		wrongPages:         set.GetOrCreateCounter(`akigw_tiers_predictions_wrong_total{what="page"}`),
+		pagesLoaded:        set.GetOrCreateCounter(`akigw_tiers_pages_total{outcome="loaded"}`),
+		pagesFailed:        set.GetOrCreateCounter(`akigw_tiers_pages_total{outcome="failed"}`),
 	}
 	for _, o := range []akigw.Outcome{akigw.Hot, akigw.Warm, akigw.Cold, akigw.Overlay, akigw.Stale} {
 		c.reads[o] = set.GetOrCreateCounter(fmt.Sprintf("akigw_tiers_reads_total{outcome=%q}", string(o)))

@@ -2,6 +2,7 @@ package tiers
 
 import (
 	"encoding/binary"
+	"net/http"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -26,6 +27,9 @@ type entry struct {
 	object uint64
 	// origin is the endpoint that the object came from.
 	origin uint64
+	// predicted are the headers that the upstream will show, except Last-Modified, see predictions.
+	// It is only set while the headers are unknown, and nil if nothing can be predicted.
+	predicted http.Header
 	// body holds the bytes of a small object; nil means that the bytes are in blocks or not cached.
 	body []byte
 	// validated is when the gateway sent the last upstream request that confirmed the object.
@@ -75,13 +79,21 @@ func (e *entry) weight() int {
 	if e.absent != nil {
 		n += 1024 + len(e.absent.answer.Body)
 	}
-	for name, values := range e.Header {
+	for name, values := range e.described() {
 		n += 64 + len(name)
 		for _, v := range values {
 			n += 16 + len(v)
 		}
 	}
 	return n
+}
+
+// described returns the headers of the entry: known or predicted, nil for none.
+func (e *entry) described() http.Header {
+	if e.known() {
+		return e.Header
+	}
+	return e.predicted
 }
 
 // entryVersion is the first byte of an encoded entry; docs/architecture.md
@@ -96,11 +108,12 @@ func objectNumber(key akigw.Key) uint64 {
 	return xxhash.Sum64String(key.Bucket)*31 + xxhash.Sum64String(key.Name)
 }
 
-// Flags in the last byte before the body of an encoded entry. Older releases wrote 0 or markBody,
-// and treat anything but markBody as an entry without a body.
+// Flags in the last byte before the body of an encoded entry. Older releases do not know
+// markPredicted, and drop an entry that has it.
 const (
-	markBody   = 1 << iota // the body follows
-	markStrong             // see entry.strong
+	markBody      = 1 << iota // the body follows
+	markStrong                // see entry.strong
+	markPredicted             // the headers are entry.predicted
 )
 
 func (e *entry) marks() (marks byte) {
@@ -109,6 +122,9 @@ func (e *entry) marks() (marks byte) {
 	}
 	if e.strong {
 		marks |= markStrong
+	}
+	if e.predicted != nil {
+		marks |= markPredicted
 	}
 	return marks
 }
@@ -129,7 +145,7 @@ func appendEntry(b []byte, e *entry) []byte {
 	b = codec.AppendTime(b, e.LastModified)
 	b = codec.AppendString(b, e.ETag)
 	b = codec.AppendFlag(b, e.known())
-	b = codec.AppendHeader(b, e.Header)
+	b = codec.AppendHeader(b, e.described())
 	return append(append(b, e.marks()), e.body...)
 }
 
@@ -144,18 +160,22 @@ func decodeEntry(b []byte) (*entry, error) {
 	e.extent, e.epoch, e.Size, e.block, e.origin = d.Uvarint(), d.Uvarint(), int64(d.Uvarint()), int64(d.Uvarint()), d.Uvarint()
 	e.validated, e.LastModified = d.Time(), d.Time()
 	e.ETag = d.String()
-	known := d.Flag()
-	if header := d.Header(); known {
+	known, header, marks := d.Flag(), d.Header(), d.Byte()
+	predicted := marks&markPredicted != 0
+	switch {
+	case known:
 		e.Header = header
-	} else if len(header) > 0 {
-		return nil, errEntry
+	case predicted:
+		e.predicted = header
 	}
-	marks := d.Byte()
 	e.strong = marks&markStrong != 0
 	if marks&markBody != 0 {
 		e.body = d.Rest()
 	}
-	if d.Bad() || marks > markBody|markStrong || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
+	if known && predicted || !known && !predicted && len(header) > 0 {
+		return nil, errEntry
+	}
+	if d.Bad() || marks > markBody|markStrong|markPredicted || e.Size < 0 || e.block <= 0 || e.body != nil && int64(len(e.body)) != e.Size {
 		return nil, errEntry
 	}
 	return e, nil

@@ -16,6 +16,8 @@ func sampleEntries() []*entry {
 			Header: http.Header{"Content-Type": {"a"}, "X-Amz-Meta-B": {"c", ""}}}, extent: 7, block: 65536, origin: 1 << 63, body: []byte("hello"), validated: time.Unix(1700000001, 5), epoch: 3, strong: true},
 		{Object: akigw.Object{Key: key("k"), Generation: 2, Size: 1 << 40, ETag: `"f"`}, extent: 9, block: 1 << 20, epoch: 1, strong: true},
 		{Object: akigw.Object{Key: key("k"), Header: http.Header{}}, block: 1, body: []byte{}},
+		{Object: akigw.Object{Key: key("k"), Size: 2, ETag: `"g"`}, extent: 9, block: 1 << 20, body: []byte("hi"), predicted: http.Header{"Content-Type": {"a"}}},
+		{Object: akigw.Object{Key: key("k"), ETag: `"h"`, LastModified: time.Unix(1700000000, 0)}, block: 1, predicted: http.Header{}},
 	}
 	for _, e := range entries {
 		e.object = objectNumber(e.Key)
@@ -52,7 +54,7 @@ func FuzzDecodeEntry(f *testing.F) {
 			return
 		}
 		again, err := decodeEntry(appendEntry(nil, e))
-		if err != nil || again.Size != e.Size || again.Key != e.Key || !bytes.Equal(again.body, e.body) || len(again.Header) != len(e.Header) {
+		if err != nil || again.Size != e.Size || again.Key != e.Key || !bytes.Equal(again.body, e.body) || len(again.Header) != len(e.Header) || again.known() != e.known() || len(again.predicted) != len(e.predicted) {
 			t.Errorf("%+v: %+v %v", e, again, err)
 		}
 	})

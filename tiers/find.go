@@ -14,7 +14,11 @@ import (
 // necessary, or else loads the object once for all callers. The caller must detach from the
 // returned fill, if any.
 func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
-	e, outcome, err := s.validator.current(ctx, key, settings, conditions)
+	known, outcome := s.lookup(key)
+	if known != nil && s.bare(known) { // the GET that brings its bytes tells its headers as well
+		known, outcome = nil, akigw.Cold
+	}
+	e, outcome, err := s.validator.currentOf(ctx, known, outcome, settings, conditions)
 	if err != nil {
 		return nil, "", nil, err
 	}

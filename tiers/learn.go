@@ -21,13 +21,18 @@ func (m *mover) Learn(ctx context.Context, key akigw.Key) (*akigw.Object, error)
 	return &e.Object, nil
 }
 
-// Confirm asks the upstream for the object of a key, to prove that the upstream responds. Errors
-// are those of Learn.
+// Confirm asks the upstream for the object of a key, to prove that the upstream has it, and
+// responds. In mode Exclusive, a listing of the last seconds proves that as well. Errors are those
+// of Learn.
 func (m *mover) Confirm(ctx context.Context, key akigw.Key) error {
 	e, _ := m.lookup(key)
 	if e == nil {
 		_, err := m.learn(ctx, key)
 		return err
+	}
+	if m.source.validator.listed(ctx, e) {
+		m.counters.savedConfirmations.Inc()
+		return nil
 	}
 	_, err := m.source.validator.validate(ctx, e)
 	return err

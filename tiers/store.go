@@ -71,10 +71,10 @@ func New(o Options) (*Store, error) {
 		return nil, err
 	}
 	c := &catalog{storage: storage, fence: newFence(first), rules: o.Rules, pins: o.Pins, origins: o.Upstream, own: o.Overlay.Own}
-	d, background, revised := directory{c}, newTasks(), &revisions{}
+	d, background, revised, predictions := directory{c}, newTasks(), &revisions{}, newPredictions(storage)
 	fetcher := newFetcher(c, o.Upstream, background)
-	changes := &changes{directory: d, openings: fetcher, revisions: revised, tasks: background, observers: o.Observers}
-	validator := newValidator(c, o.Upstream, background, newFollower(c, o.Upstream, background, changes.Changed))
+	changes := &changes{directory: d, openings: fetcher, revisions: revised, tasks: background, observers: o.Observers, predictions: predictions}
+	validator := newValidator(c, o.Upstream, background, newFollower(c, o.Upstream, background, changes.Changed), predictions)
 	source := &source{
 		catalog: c, fetcher: fetcher, validator: validator, upstream: o.Upstream, observers: o.Observers,
 		copies: newWindows(int64(o.Config.FillBytes), c.counters),

@@ -112,7 +112,7 @@ func put(s *Store, up *s3mem.Memory, k akigw.Key, body []byte) error {
 	w.Body(body)
 	resp, err := up.Do(context.Background(), &cold.Request{Method: http.MethodPut, Key: k, Body: bytes.NewReader(body), Length: int64(len(body))})
 	if err == nil {
-		w.Written(resp.Header)
+		w.Written(nil, resp.Header, nil)
 	}
 	return err
 }
@@ -900,9 +900,9 @@ func TestOverlappingPuts(t *testing.T) {
 	first.Body(a)
 	second.Body(b)
 	etagB := up.Put(key("k"), b)
-	second.Written(http.Header{"Etag": {etagB}})
+	second.Written(nil, http.Header{"Etag": {etagB}}, nil)
 	etagA := up.Put(key("k"), a)
-	first.Written(http.Header{"Etag": {etagA}})
+	first.Written(nil, http.Header{"Etag": {etagA}}, nil)
 	wantRead(t, s, key("k"), "", a, akigw.Cold)
 }
 

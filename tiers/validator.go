@@ -13,22 +13,27 @@ import (
 )
 
 // validator decides whether the entry of a key may be served, and asks the upstream where
-// necessary. At most one validation of a key is running. Requests that arrive meanwhile share the
+// necessary. The headers of an object that was just written may be known without that. At most one validation of a key is running. Requests that arrive meanwhile share the
 // next one, so that no response is older than a request that it serves.
 type validator struct {
 	*catalog
-	upstream Upstream
-	tasks    *tasks
-	follower *follower
-	silence  Silence   // nil if the upstream does not detect that it has stopped responding
-	bare304  originSet // upstreams whose 304 has no Last-Modified: ask without a condition
+	upstream    Upstream
+	tasks       *tasks
+	follower    *follower
+	predictions *predictions
+	pages       *pages
+	silence     Silence   // nil if the upstream does not detect that it has stopped responding
+	bare304     originSet // upstreams whose 304 has no Last-Modified: ask without a condition
 
 	mu   sync.Mutex
 	next map[akigw.Key]*validation // by key with a running validation; nil if no other follows; guarded by mu
 }
 
-func newValidator(c *catalog, upstream Upstream, background *tasks, f *follower) *validator {
-	v := &validator{catalog: c, upstream: upstream, tasks: background, follower: f, next: make(map[akigw.Key]*validation)}
+func newValidator(c *catalog, upstream Upstream, background *tasks, f *follower, p *predictions) *validator {
+	v := &validator{
+		catalog: c, upstream: upstream, tasks: background, follower: f, next: make(map[akigw.Key]*validation),
+		predictions: p, pages: newPages(c, upstream, background),
+	}
 	v.silence, _ = upstream.(Silence)
 	return v
 }
@@ -47,8 +52,16 @@ type validation struct {
 // returns nil and Cold if there is none.
 func (v *validator) current(ctx context.Context, key akigw.Key, settings *rules.Settings, conditions akigw.Conditions) (*entry, akigw.Outcome, error) {
 	known, outcome := v.lookup(key)
+	return v.currentOf(ctx, known, outcome, settings, conditions)
+}
+
+// currentOf is current after the entry was looked up.
+func (v *validator) currentOf(ctx context.Context, known *entry, outcome akigw.Outcome, settings *rules.Settings, conditions akigw.Conditions) (*entry, akigw.Outcome, error) {
 	if known == nil || v.fresh(known, settings, conditions) {
 		return known, outcome, nil
+	}
+	if e := v.asPredicted(ctx, known, conditions); e != nil {
+		return e, outcome, nil
 	}
 	e, err := v.validateSoon(ctx, known, settings, conditions)
 	switch {
@@ -122,6 +135,9 @@ func (v *validator) following(key akigw.Key) *validation {
 
 // confirmed does the work of validate with one request to the upstream.
 func (v *validator) confirmed(ctx context.Context, e *entry) (*entry, error) {
+	v.fence.enter(e.Key)
+	defer v.fence.leave(e.Key)
+	written := v.soleWriter(e) && v.holds(e)
 	current, err := v.ask(ctx, e.Key, e)
 	var refused *cold.ResponseError
 	if errors.As(err, &refused) && refused.Status < 500 && refused.Status != http.StatusTooManyRequests {
@@ -129,6 +145,9 @@ func (v *validator) confirmed(ctx context.Context, e *entry) (*entry, error) {
 	}
 	if errors.As(err, &refused) {
 		return nil, fmt.Errorf("%w: validation of %s: %w", akigw.ErrUpstreamUnavailable, e.Key, err)
+	}
+	if err == nil && written {
+		v.learn(e, current)
 	}
 	return current, err
 }

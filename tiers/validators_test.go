@@ -174,11 +174,12 @@ func TestRestoredEntriesAreAskedPlainly(t *testing.T) {
 	wantCount(t, up, "HEAD conditional", 0)
 }
 
-// TestEntriesOfOlderReleases: entries of older releases contain no proof. An entry without a proof
+// TestEntriesOfOlderReleases: entries of older releases contain no proof. An entry without a proof and
+// without predicted headers
 // is still written in their format.
 func TestEntriesOfOlderReleases(t *testing.T) {
 	for _, e := range sampleEntries() {
-		e.strong = false
+		e.strong, e.predicted = false, nil
 		raw := appendEntry(nil, e)
 		old := byte(0)
 		if e.body != nil {

@@ -49,11 +49,13 @@ func (w *Write) Body(p []byte) {
 	}
 }
 
-// Written says that the upstream stored the body that was passed to Body, with the ETag in header.
-// The object enters the tiers that take the bodies of writes, unless another write of the key
-// overlapped this one. Its headers stay unknown until the first read.
-func (w *Write) Written(header http.Header) {
-	etag := header.Get("Etag")
+// Written says that the upstream stored the body that was passed to Body. sent and answer are the
+// headers of the upload's request and response, and seen those of a HEAD that verified it, nil for
+// none. The object enters the tiers that take the bodies of writes, unless another write of the key
+// overlapped this one. Its headers stay unknown until the first read, unless they can be predicted.
+// Written retains the values of the headers.
+func (w *Write) Written(sent, answer, seen http.Header) {
+	etag := answer.Get("Etag")
 	generation, alone := w.end()
 	defer w.write.leave()
 	settings := w.changes.settings(w.key)
@@ -64,6 +66,9 @@ func (w *Write) Written(header http.Header) {
 	e := w.changes.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
 	e.extent, e.block = w.extent.ID, w.settings.Block
 	if held := w.n*w.settings.Block + int64(len(w.block)); w.settings.Cached() && held == w.size {
+		if settings.Freshness == rules.Exclusive {
+			w.changes.predictions.predict(e, sent, answer, seen)
+		}
 		w.keep(e, settings.ForWrite())
 	} else {
 		w.drop()

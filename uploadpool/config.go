@@ -95,8 +95,9 @@ type Upstream interface {
 type Change interface {
 	// Body passes on the next bytes of the new object.
 	Body(p []byte)
-	// Written says that the upstream has that object, with the header of its response.
-	Written(answer http.Header)
+	// Written says that the upstream has that object. sent and answer are the headers of the
+	// upload's request and response, and seen those of a HEAD that verified it, nil for none.
+	Written(sent, answer, seen http.Header)
 	// End ends the change. After Written it does nothing.
 	End()
 }

@@ -84,7 +84,7 @@ func (w *packer) put(ctx context.Context, key akigw.Key, data []byte) result {
 		r = w.verify(ctx, &journal.Entry{Key: key, Size: int64(len(data)), ETag: etag}, r)
 	}
 	if r.err == nil {
-		change.Written(resp.Header)
+		change.Written(header, resp.Header, r.seen)
 	}
 	if r.stored.ETag != "" && w.mismatch != nil {
 		w.mismatch(key.Bucket)

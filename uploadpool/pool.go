@@ -422,7 +422,7 @@ func (p *Pool) giveBack(ctx context.Context, e *journal.Entry, r result, err err
 // invalidated first, because reads use the cache after the release.
 func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) {
 	if r.answer != nil {
-		r.change.Written(r.answer)
+		r.change.Written(e.Header, r.answer, r.seen)
 	} else {
 		r.change.End()
 	}

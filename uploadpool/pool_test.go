@@ -49,9 +49,9 @@ type rig struct {
 // noChange stands in for a cache when there is none.
 type noChange struct{}
 
-func (noChange) Body([]byte)         {}
-func (noChange) Written(http.Header) {}
-func (noChange) End()                {}
+func (noChange) Body([]byte)                 {}
+func (noChange) Written(_, _, _ http.Header) {}
+func (noChange) End()                        {}
 
 func key(name string) akigw.Key { return akigw.Key{Bucket: "bucket", Name: name} }
 

@@ -23,6 +23,8 @@ type Listed struct {
 	Key  string
 	Size int64 // bytes
 	ETag string
+	// LastModified is as the upstream wrote it: RFC 3339, usually with milliseconds.
+	LastModified string
 }
 
 // maxPage is the largest page of a listing in bytes: a thousand keys of the greatest length fit.
@@ -32,29 +34,12 @@ const maxPage = 16 << 20
 // after the key after ("": at the first), until yield returns an error (ListObjectsV2). The error
 // is that of yield, a *ResponseError with the upstream's response, or akigw.ErrUpstreamUnavailable.
 func List(ctx context.Context, upstream Doer, bucket, prefix, after string, yield func(Listed) error) error {
-	query := url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {prefix}}
 	for {
-		if after != "" {
-			query.Set("start-after", after)
-		}
-		resp, err := upstream.Do(ctx, &Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
+		page, err := listPage(ctx, upstream, bucket, prefix, after)
 		if err != nil {
 			return err
 		}
-		if resp.StatusCode != http.StatusOK {
-			return NewResponseError(resp)
-		}
-		page, err := readPage(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
-		}
 		for _, o := range page.Contents {
-			if page.EncodingType == "url" {
-				if o.Key, err = url.QueryUnescape(o.Key); err != nil {
-					return fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
-				}
-			}
 			if err := yield(o); err != nil {
 				return err
 			}
@@ -64,6 +49,38 @@ func List(ctx context.Context, upstream Doer, bucket, prefix, after string, yiel
 			return nil
 		}
 	}
+}
+
+// ListPage returns the objects of one page of List, without a prefix: up to a thousand.
+func ListPage(ctx context.Context, upstream Doer, bucket, after string) ([]Listed, error) {
+	page, err := listPage(ctx, upstream, bucket, "", after)
+	return page.Contents, err
+}
+
+// listPage requests one page of a listing.
+func listPage(ctx context.Context, upstream Doer, bucket, prefix, after string) (page, error) {
+	query := url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {prefix}}
+	if after != "" {
+		query.Set("start-after", after)
+	}
+	resp, err := upstream.Do(ctx, &Request{Op: "ListObjectsV2", Method: http.MethodGet, Key: akigw.Key{Bucket: bucket}, Query: query, Header: http.Header{}})
+	if err != nil {
+		return page{}, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return page{}, NewResponseError(resp)
+	}
+	defer resp.Body.Close()
+	p, err := readPage(resp.Body)
+	for i := range p.Contents {
+		if o := &p.Contents[i]; err == nil && p.EncodingType == "url" {
+			o.Key, err = url.QueryUnescape(o.Key)
+		}
+	}
+	if err != nil {
+		return page{}, fmt.Errorf("%w: listing of %s: %w", akigw.ErrUpstreamUnavailable, bucket, err)
+	}
+	return p, nil
 }
 
 // page is a page of a listing.

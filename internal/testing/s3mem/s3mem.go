@@ -111,6 +111,7 @@ func (m *Memory) count(r *cold.Request) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.counts[r.Method]++
+	m.counts[r.Op]++
 	if r.Header.Get("Range") != "" {
 		m.counts[r.Method+" range"]++
 	}

@@ -148,7 +148,7 @@ func (m *Memory) Len() int {
 }
 
 // Count returns the number of requests of a kind: "GET", "HEAD", "GET 304", "PUT 200", "GET range",
-// "HEAD conditional".
+// "HEAD conditional", "ListObjectsV2".
 func (m *Memory) Count(kind string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -104,7 +104,7 @@ func Put(s *tiers.Store, up *s3mem.Memory, k akigw.Key, body []byte) error {
 	w.Body(body)
 	resp, err := up.Do(context.Background(), &cold.Request{Method: http.MethodPut, Key: k, Body: bytes.NewReader(body), Length: int64(len(body))})
 	if err == nil {
-		w.Written(resp.Header)
+		w.Written(nil, resp.Header, nil)
 	}
 	return err
 }
