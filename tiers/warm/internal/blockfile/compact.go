@@ -1,0 +1,260 @@
+package blockfile
+
+import (
+	"errors"
+	"maps"
+	"slices"
+)
+
+// Seal writes the footers of segments that take no more records. Until then a segment takes memory for
+// what its footer will say, and the next start reads it by the headers of its records.
+func (s *Store) Seal() (err error) {
+	for _, seg := range s.unsealed() {
+		err = errors.Join(err, s.seal(seg))
+	}
+	return err
+}
+
+// unsealed returns the segments that a footer can be written for.
+func (s *Store) unsealed() (all []*segment) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, seg := range s.segments {
+		if seg.full && !seg.sealed && seg.writers == 0 {
+			all = append(all, seg)
+		}
+	}
+	return all
+}
+
+// seal writes the footer of a segment that takes no more records.
+func (s *Store) seal(seg *segment) error {
+	s.mu.RLock()
+	records, end := seg.records, seg.end
+	s.mu.RUnlock()
+	if err := seg.seal(s.ring, records, end); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seg.sealed, seg.records = true, nil
+	seg.end += int64(len(records))*entryBytes + headBytes
+	return nil
+}
+
+// complete returns the segments that take no more records, by ascending number.
+func (s *Store) complete() (all []*segment) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, number := range slices.Sorted(maps.Keys(s.segments)) {
+		if seg := s.segments[number]; seg.full && seg.writers == 0 {
+			all = append(all, seg)
+		}
+	}
+	return all
+}
+
+// list returns the records of a segment that takes no more.
+func (s *Store) list(seg *segment) ([]record, error) {
+	s.mu.RLock()
+	records, sealed := seg.records, seg.sealed
+	s.mu.RUnlock()
+	if !sealed {
+		return records, nil
+	}
+	info, err := seg.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	records, _, err = s.ring.read(seg.file, seg.number, info.Size())
+	return records, err
+}
+
+// Sweep evicts blocks. It moves a hand over the segments, in the order in which they were written, until
+// it has evicted bytes of them or has passed all: a block stays if keep, which gets its size in bytes,
+// returns true. It returns the size of what was evicted. Compact gives that back to the disk.
+func (s *Store) Sweep(bytes int64, keep func(id ID, size int64) bool) (evicted int64) {
+	all := s.complete()
+	next, _ := slices.BinarySearchFunc(all, s.hand+1, func(seg *segment, n uint32) int { return int(int64(seg.number) - int64(n)) })
+	for i := range all {
+		if evicted >= bytes {
+			break
+		}
+		seg := all[(next+i)%len(all)]
+		s.hand = seg.number
+		evicted += s.sweep(seg, keep)
+	}
+	return evicted
+}
+
+// sweep evicts blocks of one segment. A segment whose records cannot be listed is evicted as a whole.
+func (s *Store) sweep(seg *segment, keep func(id ID, size int64) bool) (evicted int64) {
+	records, err := s.list(seg)
+	if err != nil {
+		return s.lose(seg)
+	}
+	for _, r := range records {
+		i := itemOf(seg, &r)
+		if r.kind == blockRecord && s.current(i) && !keep(r.ID, i.size()) {
+			s.drop(i)
+			evicted += i.size()
+		}
+	}
+	return evicted
+}
+
+// current reports whether an item is in the index.
+func (s *Store) current(i item) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	now, ok := s.index.get(i)
+	return ok && now == i
+}
+
+// lose drops all blocks of a segment.
+func (s *Store) lose(seg *segment) (bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var items []item
+	s.index.from(item{}, func(i item) bool {
+		if i.segment == seg.number {
+			items = append(items, i)
+		}
+		return true
+	})
+	for _, i := range items {
+		s.dropLocked(i)
+		bytes += i.size()
+	}
+	return bytes
+}
+
+// Compact removes segments of which at least a share is garbage, those with the most of it first. What
+// lives in them is copied, at most about as many bytes as budget says; the next call goes on from there.
+// It returns how many bytes it has removed, less those that it copied.
+func (s *Store) Compact(share float64, budget int64) (freed int64, err error) {
+	for _, seg := range s.garbage(share) {
+		copied, done, failed := s.move(seg, budget)
+		budget -= copied
+		freed -= copied
+		if failed != nil || !done {
+			return freed, failed
+		}
+		size, err := s.remove(seg)
+		if err != nil {
+			return freed, err
+		}
+		freed += size
+	}
+	return freed, nil
+}
+
+// garbage returns the segments of which at least a share is garbage, those with the most of it first.
+func (s *Store) garbage(share float64) []*segment {
+	shares := map[*segment]float64{}
+	for _, seg := range s.complete() {
+		s.mu.RLock()
+		part := 1 - float64(seg.live)/float64(seg.end)
+		if part >= share || seg.live == 0 {
+			shares[seg] = part
+		}
+		s.mu.RUnlock()
+	}
+	return slices.SortedFunc(maps.Keys(shares), func(a, b *segment) int {
+		switch {
+		case shares[a] > shares[b]:
+			return -1
+		case shares[a] < shares[b]:
+			return 1
+		}
+		return int(int64(a.number) - int64(b.number))
+	})
+}
+
+// move copies what lives in a segment to another one, until budget bytes were copied. done says that
+// nothing lives in it any more.
+func (s *Store) move(seg *segment, budget int64) (copied int64, done bool, err error) {
+	records, err := s.list(seg)
+	if err != nil {
+		s.lose(seg)
+		return 0, true, nil
+	}
+	var buffer []byte
+	for _, r := range records {
+		i := itemOf(seg, &r)
+		if r.kind != blockRecord || !s.current(i) {
+			continue
+		}
+		if copied >= budget {
+			return copied, false, nil
+		}
+		if buffer, err = s.copy(seg, i, buffer); err != nil {
+			return copied, false, err
+		}
+		copied += i.size()
+	}
+	for _, r := range records {
+		if r.kind == freeRecord && s.buried(&r) {
+			if err := s.append(&s.copies, &r, nil, func(*segment) {}); err != nil {
+				return copied, false, err
+			}
+		}
+	}
+	return copied, true, nil
+}
+
+// buried reports whether a record that frees an extent is still needed: because there are blocks that
+// it frees, and no later one does.
+func (s *Store) buried(r *record) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.freed[r.Extent].write == r.write
+}
+
+// copy writes a block to another segment, with the write number that it has. It uses buffer, and returns
+// it for the next one. A damaged block is dropped.
+func (s *Store) copy(seg *segment, i item, buffer []byte) ([]byte, error) {
+	r, payload, err := s.read(seg, i, func(byte, int) []byte { return buffer })
+	if err != nil {
+		s.drop(i)
+		if s.options.Damaged != nil {
+			s.options.Damaged(ID{Extent: i.extent, N: int64(i.n)}, err)
+		}
+		return buffer, nil
+	}
+	err = s.append(&s.copies, &r, payload, func(to *segment) {
+		if s.dropLocked(i) {
+			s.addLocked(to, &r)
+		} else {
+			s.deadLocked(&r)
+		}
+	})
+	if err == nil {
+		s.stats.copied.Add(r.size())
+	}
+	return payload, err
+}
+
+// remove removes a segment in which nothing lives, and returns its size. Extents whose last dead blocks
+// it had need no record of their end any more.
+func (s *Store) remove(seg *segment) (size int64, err error) {
+	records, _ := s.list(seg) // without them records of ends are kept for longer than necessary
+	if err := seg.remove(); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.segments, seg.number)
+	for _, r := range records {
+		f, ok := s.freed[r.Extent]
+		if !ok || r.kind != blockRecord || r.write > f.write {
+			continue
+		}
+		if f.left--; f.left <= 0 {
+			delete(s.freed, r.Extent)
+		} else {
+			s.freed[r.Extent] = f
+		}
+	}
+	return seg.end, nil
+}

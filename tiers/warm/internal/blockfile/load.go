@@ -1,0 +1,150 @@
+package blockfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/akidb/akigw"
+)
+
+// Open opens or creates a store. Segments of other stores and those whose head is damaged are removed.
+// An error means that the directory cannot be used.
+func Open(o Options) (*Store, error) {
+	s := &Store{options: o, ring: newRing(o.Store), index: newIndex(), segments: map[uint32]*segment{}, freed: map[uint64]freeing{}}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	loads, err := s.openAll()
+	if err == nil {
+		err = s.discard(loads)
+	}
+	if err != nil {
+		for _, l := range loads {
+			if l.seg != nil {
+				_ = l.seg.file.Close() // nothing was written to it
+			}
+		}
+		return nil, err
+	}
+	s.enter(loads)
+	return s, nil
+}
+
+// load is a segment that was found in the directory.
+type load struct {
+	number  uint32
+	seg     *segment // nil if it cannot be used
+	records []record
+	first   uint64
+}
+
+// openAll opens the segments in the directory, by ascending number.
+func (s *Store) openAll() (loads []load, err error) {
+	files, err := os.ReadDir(s.options.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if n, ok := numberOf(f.Name()); ok {
+			loads = append(loads, load{number: n})
+		}
+	}
+	var group errgroup.Group
+	group.SetLimit(4 * runtime.GOMAXPROCS(0)) // most of the time they wait for the disk
+	for i := range loads {
+		l := &loads[i]
+		group.Go(func() (err error) {
+			l.seg, l.records, l.first, err = openSegment(s.options.Dir, s.ring, l.number)
+			if errors.Is(err, akigw.ErrChecksum) {
+				return nil
+			}
+			return err
+		})
+	}
+	return loads, group.Wait()
+}
+
+// discard removes the files that cannot be used.
+func (s *Store) discard(loads []load) error {
+	for _, l := range loads {
+		if l.seg != nil {
+			continue
+		}
+		if err := os.Remove(path(s.options.Dir, l.number)); err != nil {
+			return fmt.Errorf("removing a damaged segment: %w", err)
+		}
+	}
+	return nil
+}
+
+// enter builds the index.
+func (s *Store) enter(loads []load) {
+	blocks, last := 0, uint64(0)
+	for _, l := range loads {
+		s.last = max(s.last, l.number)
+		if l.seg == nil {
+			continue
+		}
+		s.segments[l.number] = l.seg
+		last = max(last, l.first)
+		blocks += len(l.records)
+		for _, r := range l.records {
+			last = max(last, r.write)
+			if r.kind == freeRecord {
+				s.freed[r.Extent] = freeing{write: max(r.write, s.freed[r.Extent].write)}
+			}
+		}
+	}
+	s.write.Store(last)
+	items := make([]item, 0, blocks)
+	for _, l := range loads {
+		for _, r := range l.records {
+			if r.kind == blockRecord && !s.deadLocked(&r) {
+				items = append(items, itemOf(l.seg, &r))
+			}
+		}
+	}
+	s.enterItems(items)
+	for extent, f := range s.freed {
+		if f.left == 0 {
+			delete(s.freed, extent)
+		}
+	}
+}
+
+// deadLocked reports whether the extent of a record was freed after the record was written, and counts
+// the record if so.
+func (s *Store) deadLocked(r *record) bool {
+	f, ok := s.freed[r.Extent]
+	if !ok || r.write > f.write {
+		return false
+	}
+	f.left++
+	s.freed[r.Extent] = f
+	return true
+}
+
+// enterItems fills the index. Of two items of a block either will do, because an extent has one version
+// of its bytes.
+func (s *Store) enterItems(items []item) {
+	slices.SortFunc(items, func(a, b item) int {
+		switch {
+		case before(a, b):
+			return -1
+		case before(b, a):
+			return 1
+		}
+		return 0
+	})
+	for _, i := range items {
+		if old, replaced := s.index.load(i); replaced {
+			s.segments[old.segment].live -= old.size()
+		}
+		s.segments[i.segment].live += i.size()
+	}
+}
