@@ -2,7 +2,7 @@ package warm
 
 import (
 	"bytes"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -11,10 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
 )
 
 var secret = bytes.Repeat([]byte("k"), 32)
@@ -133,7 +132,7 @@ func TestEncryptionAtRest(t *testing.T) {
 	if got, ok := tier.Block(run, 0, nil); !ok || !bytes.Equal(got, body) {
 		t.Error("the block did not come back")
 	}
-	swap(t, tier, blockKey(run, 0), blockKey(run, 1))
+	swap(t, tier, tier.blocks.id(run, 0), tier.blocks.id(run, 1))
 	for n := range int64(2) {
 		if _, ok := tier.Block(run, n, nil); ok {
 			t.Errorf("block %d was served from another's place", n)
@@ -153,29 +152,23 @@ func TestEncryptionAtRest(t *testing.T) {
 	}
 }
 
-// swap exchanges two stored values, with checksums that are right for their new
-// places: only the encryption can notice.
-func swap(t *testing.T, tier *Tier, a, b []byte) {
+// swap stores two blocks in each other's place: only the encryption can notice.
+func swap(t *testing.T, tier *Tier, a, b blockfile.ID) {
 	t.Helper()
-	raw := func(key []byte) (stored []byte) {
-		err := tier.data.db.View(func(txn *badger.Txn) error {
-			item, err := txn.Get(key)
-			if err == nil {
-				stored, err = item.ValueCopy(nil)
-			}
-			return err
-		})
-		if err != nil {
+	type stored struct {
+		done    byte
+		payload []byte
+	}
+	raw := func(id blockfile.ID) (s stored) {
+		var err error
+		if s.done, s.payload, err = tier.blocks.Get(id, func(byte, int) []byte { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		return stored
+		return s
 	}
 	x, y := raw(a), raw(b)
-	for _, r := range []record{{a, y}, {b, x}} {
-		binary.BigEndian.PutUint32(r.stored, checksum(r.key, r.stored[4:]))
-		if err := tier.data.store(r); err != nil {
-			t.Fatal(err)
-		}
+	if err := errors.Join(tier.blocks.Put(a, y.done, y.payload), tier.blocks.Put(b, x.done, x.payload)); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -7,13 +7,14 @@ import (
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
-// BenchmarkOpen opens a store of a million blocks in 4,000 segments, as many as 256 GiB have.
+// BenchmarkOpen opens a store of a million blocks in 4,000 segments, as many as 256 GiB have: those of 16
+// objects at a time, one after the other, as 16 clients write them.
 func BenchmarkOpen(b *testing.B) {
 	const blocks, perSegment = 1 << 20, 256
 	dir := b.TempDir()
 	s := open(b, dir, perSegment*Size(1))
 	for n := range int64(blocks) {
-		put(b, s, ID{Extent: 1<<40 + uint64(n*7919%blocks)>>4, N: n & 15}, []byte{1})
+		put(b, s, ID{Extent: 1<<40 + uint64(n>>12<<4+n&15), N: n >> 4 & 255}, []byte{1})
 		if n%(1<<16) == 0 {
 			if err := s.Seal(); err != nil {
 				b.Fatal(err)

@@ -2,7 +2,6 @@ package blockfile
 
 import (
 	"errors"
-	"maps"
 	"slices"
 )
 
@@ -15,46 +14,23 @@ func (s *Store) Seal() (err error) {
 	return err
 }
 
-// unsealed returns the segments that a footer can be written for.
-func (s *Store) unsealed() (all []*segment) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, seg := range s.segments {
-		if seg.full && !seg.sealed && seg.writers == 0 {
-			all = append(all, seg)
-		}
-	}
-	return all
-}
-
 // seal writes the footer of a segment that takes no more records.
 func (s *Store) seal(seg *segment) error {
 	s.mu.RLock()
 	records, end := seg.records, seg.end
 	s.mu.RUnlock()
-	if err := seg.seal(s.ring, records, end); err != nil {
+	disk, err := seg.seal(s.ring, records, end)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seg.sealed, seg.records = true, nil
+	seg.sealed, seg.records, seg.disk = true, nil, disk
 	seg.end += int64(len(records))*entryBytes + headBytes
 	return nil
 }
 
-// complete returns the segments that take no more records, by ascending number.
-func (s *Store) complete() (all []*segment) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, number := range slices.Sorted(maps.Keys(s.segments)) {
-		if seg := s.segments[number]; seg.full && seg.writers == 0 {
-			all = append(all, seg)
-		}
-	}
-	return all
-}
-
-// list returns the records of a segment that takes no more.
+// list returns the records of a segment.
 func (s *Store) list(seg *segment) ([]record, error) {
 	s.mu.RLock()
 	records, sealed := seg.records, seg.sealed
@@ -74,7 +50,7 @@ func (s *Store) list(seg *segment) ([]record, error) {
 // it has evicted bytes of them or has passed all: a block stays if keep, which gets its size in bytes,
 // returns true. It returns the size of what was evicted. Compact gives that back to the disk.
 func (s *Store) Sweep(bytes int64, keep func(id ID, size int64) bool) (evicted int64) {
-	all := s.complete()
+	all := s.all()
 	next, _ := slices.BinarySearchFunc(all, s.hand+1, func(seg *segment, n uint32) int { return int(int64(seg.number) - int64(n)) })
 	for i := range all {
 		if evicted >= bytes {
@@ -103,72 +79,23 @@ func (s *Store) sweep(seg *segment, keep func(id ID, size int64) bool) (evicted 
 	return evicted
 }
 
-// current reports whether an item is in the index.
-func (s *Store) current(i item) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	now, ok := s.index.get(i)
-	return ok && now == i
-}
-
-// lose drops all blocks of a segment.
-func (s *Store) lose(seg *segment) (bytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var items []item
-	s.index.from(item{}, func(i item) bool {
-		if i.segment == seg.number {
-			items = append(items, i)
-		}
-		return true
-	})
-	for _, i := range items {
-		s.dropLocked(i)
-		bytes += i.size()
-	}
-	return bytes
-}
-
 // Compact removes segments of which at least a share is garbage, those with the most of it first. What
 // lives in them is copied, at most about as many bytes as budget says; the next call goes on from there.
-// It returns how many bytes it has removed, less those that it copied.
-func (s *Store) Compact(share float64, budget int64) (freed int64, err error) {
+// It returns how many bytes it has copied, and how many the segments had that it removed.
+func (s *Store) Compact(share float64, budget int64) (copied, removed int64, err error) {
 	for _, seg := range s.garbage(share) {
-		copied, done, failed := s.move(seg, budget)
-		budget -= copied
-		freed -= copied
+		moved, done, failed := s.move(seg, budget-copied)
+		copied += moved
 		if failed != nil || !done {
-			return freed, failed
+			return copied, removed, failed
 		}
 		size, err := s.remove(seg)
 		if err != nil {
-			return freed, err
+			return copied, removed, err
 		}
-		freed += size
+		removed += size
 	}
-	return freed, nil
-}
-
-// garbage returns the segments of which at least a share is garbage, those with the most of it first.
-func (s *Store) garbage(share float64) []*segment {
-	shares := map[*segment]float64{}
-	for _, seg := range s.complete() {
-		s.mu.RLock()
-		part := 1 - float64(seg.live)/float64(seg.end)
-		if part >= share || seg.live == 0 {
-			shares[seg] = part
-		}
-		s.mu.RUnlock()
-	}
-	return slices.SortedFunc(maps.Keys(shares), func(a, b *segment) int {
-		switch {
-		case shares[a] > shares[b]:
-			return -1
-		case shares[a] < shares[b]:
-			return 1
-		}
-		return int(int64(a.number) - int64(b.number))
-	})
+	return copied, removed, nil
 }
 
 // move copies what lives in a segment to another one, until budget bytes were copied. done says that
@@ -203,14 +130,6 @@ func (s *Store) move(seg *segment, budget int64) (copied int64, done bool, err e
 	return copied, true, nil
 }
 
-// buried reports whether a record that frees an extent is still needed: because there are blocks that
-// it frees, and no later one does.
-func (s *Store) buried(r *record) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.freed[r.Extent].write == r.write
-}
-
 // copy writes a block to another segment, with the write number that it has. It uses buffer, and returns
 // it for the next one. A damaged block is dropped.
 func (s *Store) copy(seg *segment, i item, buffer []byte) ([]byte, error) {
@@ -229,9 +148,6 @@ func (s *Store) copy(seg *segment, i item, buffer []byte) ([]byte, error) {
 			s.deadLocked(&r)
 		}
 	})
-	if err == nil {
-		s.stats.copied.Add(r.size())
-	}
 	return payload, err
 }
 

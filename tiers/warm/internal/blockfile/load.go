@@ -1,6 +1,7 @@
 package blockfile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +16,7 @@ import (
 // Open opens or creates a store. Segments of other stores and those whose head is damaged are removed.
 // An error means that the directory cannot be used.
 func Open(o Options) (*Store, error) {
-	s := &Store{options: o, ring: newRing(o.Store), index: newIndex(), segments: map[uint32]*segment{}, freed: map[uint64]freeing{}}
+	s := &Store{options: o, ring: newRing(o.Store), table: newTable()}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -117,29 +118,14 @@ func (s *Store) enter(loads []load) {
 	}
 }
 
-// deadLocked reports whether the extent of a record was freed after the record was written, and counts
-// the record if so.
-func (s *Store) deadLocked(r *record) bool {
-	f, ok := s.freed[r.Extent]
-	if !ok || r.write > f.write {
-		return false
-	}
-	f.left++
-	s.freed[r.Extent] = f
-	return true
-}
-
 // enterItems fills the index. Of two items of a block either will do, because an extent has one version
 // of its bytes.
 func (s *Store) enterItems(items []item) {
 	slices.SortFunc(items, func(a, b item) int {
-		switch {
-		case before(a, b):
-			return -1
-		case before(b, a):
-			return 1
+		if a.extent != b.extent {
+			return cmp.Compare(a.extent, b.extent)
 		}
-		return 0
+		return cmp.Compare(a.n, b.n)
 	})
 	for _, i := range items {
 		if old, replaced := s.index.load(i); replaced {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // segment is a file of records. It is written once, from its head to its footer, and removed whole.
@@ -19,6 +20,7 @@ type segment struct {
 	// Guarded by Store.mu.
 	end     int64    // where the next record begins
 	live    int64    // bytes of records in the index
+	disk    int64    // bytes of the disk that it occupies, once it is sealed
 	writers int      // records that are being written
 	full    bool     // it takes no more records
 	sealed  bool     // it has a footer
@@ -69,7 +71,7 @@ func openSegment(dir string, ring ring, number uint32) (s *segment, records []re
 	if err != nil {
 		return nil, nil, 0, errors.Join(err, file.Close())
 	}
-	return &segment{number: number, file: file, end: info.Size(), full: true, sealed: true}, records, first, nil
+	return &segment{number: number, file: file, end: info.Size(), disk: onDisk(info), full: true, sealed: true}, records, first, nil
 }
 
 // remove removes the file. Its readers get os.ErrClosed from then on.
@@ -91,11 +93,26 @@ func (s *segment) store(ring ring, r *record, payload []byte) error {
 	return err
 }
 
-// seal writes the footer. A segment without one is read by the headers of its records.
-func (s *segment) seal(ring ring, records []record, end int64) error {
+// seal writes the footer, and returns how many bytes of the disk the file occupies. A segment without a
+// footer is read by the headers of its records.
+func (s *segment) seal(ring ring, records []record, end int64) (disk int64, err error) {
 	if _, err := s.file.WriteAt(ring.footer(s.number, records, end), end); err != nil {
-		return err
+		return 0, err
 	}
 	startWriteback(s.file)
-	return nil
+	info, err := s.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return onDisk(info), nil
+}
+
+// onDisk is how many bytes a file occupies. Some file systems count blocks when they write them, so it
+// is at least the length.
+func onDisk(info os.FileInfo) int64 {
+	bytes := info.Size()
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		bytes = max(bytes, int64(st.Blocks)*512)
+	}
+	return bytes
 }

@@ -1,7 +1,7 @@
 // Package blockfile keeps the blocks of the warm tier in files of a fixed size, the segments. A block
 // is written with pwrite from the caller's memory and read with pread into it: nothing is mapped, so
 // the memory of the process does not grow with the data. Segments are written once, front to back, and
-// removed whole. Where each block is stands in an index in memory (about 35 bytes a block), which is
+// removed whole. Where each block is stands in an index in memory (about 50 bytes a block), which is
 // read from the ends of the segments when the store is opened.
 //
 // A returned block is the one that was stored under its ID. Anything else is a miss: after a crash, on
@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/singleflight"
@@ -55,33 +54,17 @@ type Store struct {
 	options Options
 	ring    ring
 	write   atomic.Uint64 // the last write number
-	stats   stats
+	table
 
-	mu       sync.RWMutex
-	index    index               // guarded by mu
-	segments map[uint32]*segment // by number; guarded by mu
-	freed    map[uint64]freeing  // by extent; guarded by mu
-	last     uint32              // the highest number of a segment; guarded by mu
-	closed   bool                // guarded by mu
-	fresh    appender            // of blocks that are put
-	copies   appender            // of blocks that are moved
-	hand     uint32              // the segment that Sweep passed last; for its goroutine only
+	fresh  appender // of blocks that are put
+	copies appender // of blocks that are moved
+	hand   uint32   // the segment that Sweep passed last; for its goroutine only
 }
-
-// stats counts what was written.
-type stats struct{ written, copied atomic.Int64 }
 
 // appender is where records are added.
 type appender struct {
 	active   *segment // nil for none; guarded by Store.mu
 	creating singleflight.Group
-}
-
-// freeing is an extent that was freed: records of its blocks with lower write numbers are dead. It is
-// known for as long as segments hold some of them.
-type freeing struct {
-	write uint64
-	left  int // how many of them there are
 }
 
 // Put stores a block. It does not retain payload. encoding is for the caller: it comes back with the
@@ -91,11 +74,7 @@ func (s *Store) Put(id ID, encoding byte, payload []byte) error {
 		return errBlock
 	}
 	r := record{ID: id, kind: blockRecord, encoding: encoding, length: uint32(len(payload)), sum: codec.Checksum(payload), write: s.write.Add(1)}
-	err := s.append(&s.fresh, &r, payload, func(seg *segment) { s.addLocked(seg, &r) })
-	if err == nil {
-		s.stats.written.Add(r.size())
-	}
-	return err
+	return s.append(&s.fresh, &r, payload, func(seg *segment) { s.addLocked(seg, &r) })
 }
 
 // append writes a record to a segment. Then it calls publishLocked, with s.mu locked. A segment that
@@ -178,28 +157,6 @@ func (s *Store) nextNumber(to *appender) (uint32, error) {
 	return s.last, nil
 }
 
-// addLocked adds a record of a block to the index, unless its extent was freed while it was written.
-func (s *Store) addLocked(seg *segment, r *record) {
-	if s.deadLocked(r) {
-		return
-	}
-	i := itemOf(seg, r)
-	if old, replaced := s.index.set(i); replaced {
-		s.segments[old.segment].live -= old.size()
-	}
-	seg.live += i.size()
-}
-
-// dropLocked removes an item from the index, if it is still the one of its block.
-func (s *Store) dropLocked(i item) bool {
-	if now, ok := s.index.get(i); !ok || now != i {
-		return false
-	}
-	s.index.remove(i)
-	s.segments[i.segment].live -= i.size()
-	return true
-}
-
 // Get reads a block. into returns memory for a payload of a length in bytes, nil for new memory; it may
 // be called more than once. The error is ErrAbsent for a block that the store does not have. Any other
 // error means that the block was damaged; the store has dropped it.
@@ -221,17 +178,6 @@ func (s *Store) Get(id ID, into func(encoding byte, length int) []byte) (encodin
 		}
 		last = i
 	}
-}
-
-// find returns the place of a block, and nil for a block that the store does not have.
-func (s *Store) find(id ID) (item, *segment) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	i, ok := s.index.get(item{extent: id.Extent, n: uint32(id.N)})
-	if !ok || id.N < 0 || id.N > maxN {
-		return item{}, nil
-	}
-	return i, s.segments[i.segment]
 }
 
 // read reads the record at the place of an item, and checks that it is the item's.
@@ -258,26 +204,11 @@ func (s *Store) read(seg *segment, i item, into func(encoding byte, length int) 
 	return r, payload, nil
 }
 
-// drop removes an item from the index, if it is still the one of its block.
-func (s *Store) drop(i item) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dropLocked(i)
-}
-
-// Has reports whether the store has a block, without reading it. Only Get knows whether it is intact,
-// and whether it is of the ID's object.
-func (s *Store) Has(id ID) bool {
-	_, seg := s.find(id)
-	return seg != nil
-}
-
-// Count returns how many blocks of an extent the store has.
-func (s *Store) Count(extent uint64) (n int64) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	s.index.ofExtent(extent, func(item) { n++ })
-	return n
+// Drop removes a block that its owner found damaged. When the store is opened again it may be back.
+func (s *Store) Drop(id ID) {
+	if i, seg := s.find(id); seg != nil {
+		s.drop(i)
+	}
 }
 
 // Free removes the blocks of an extent, and returns how many there were. They stay removed when the
@@ -310,75 +241,15 @@ func (s *Store) bury(extent uint64, n *int) (write uint64) {
 	return f.write
 }
 
-// Extents calls yield with each extent, by ascending number, and how many of its blocks the store has,
-// until yield returns false.
-func (s *Store) Extents(yield func(extent uint64, blocks int64) bool) {
-	for next := uint64(0); ; {
-		counts := s.extentsFrom(next)
-		for _, c := range counts {
-			if !yield(c.extent, c.blocks) || c.extent == math.MaxUint64 {
-				return
-			}
-			next = c.extent + 1
-		}
-		if len(counts) == 0 {
-			return
+// Disk is how many bytes of the disk the segments occupy.
+func (s *Store) Disk() int64 {
+	bytes, growing := s.knownDisk()
+	for _, seg := range growing {
+		if info, err := seg.file.Stat(); err == nil { // otherwise it was removed meanwhile
+			bytes += onDisk(info)
 		}
 	}
-}
-
-// count is how many blocks of an extent there are.
-type count struct {
-	extent uint64
-	blocks int64
-}
-
-// extentBatch is how many extents are counted without releasing the lock.
-const extentBatch = 1024
-
-// extentsFrom counts the blocks of the next extents from a number on.
-func (s *Store) extentsFrom(extent uint64) (counts []count) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	s.index.from(item{extent: extent}, func(i item) bool {
-		if n := len(counts); n == 0 || counts[n-1].extent != i.extent {
-			if n == extentBatch {
-				return false
-			}
-			counts = append(counts, count{extent: i.extent})
-		}
-		counts[len(counts)-1].blocks++
-		return true
-	})
-	return counts
-}
-
-// Newest is the highest number of an extent that the store has blocks of, 0 for none.
-func (s *Store) Newest() uint64 {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.index.newest()
-}
-
-// Stats describes a store.
-type Stats struct {
-	Segments, Blocks int
-	// Live is the size of the records of all blocks in bytes, Size that of all segments.
-	Live, Size int64
-	// Written is how many bytes Put has written since the store was opened, Copied how many Compact has.
-	Written, Copied int64
-}
-
-// Stats returns the current state.
-func (s *Store) Stats() Stats {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	st := Stats{Segments: len(s.segments), Blocks: s.index.len(), Written: s.stats.written.Load(), Copied: s.stats.copied.Load()}
-	for _, seg := range s.segments {
-		st.Live += seg.live
-		st.Size += seg.end
-	}
-	return st
+	return bytes
 }
 
 // Close writes the footers of the segments that have none, and closes the files.
