@@ -108,7 +108,7 @@ func TestCompressionSavesDisk(t *testing.T) {
 func TestEncryptionAtRest(t *testing.T) {
 	const canary = "canary-in-the-coal-mine"
 	k := akigw.Key{Bucket: "bucket-of-the-canary", Name: "name-of-the-canary"}
-	run := Run{ID: 7, Object: 8}
+	run := Run{ID: 7, Object: 0x6f626a6563746e6f} // "objectno": a hash of the name
 	body := []byte(strings.Repeat(canary, 3000))
 	put := func(dir string, secret []byte) {
 		tier := openSealed(t, dir, secret)
@@ -120,7 +120,7 @@ func TestEncryptionAtRest(t *testing.T) {
 	plain, sealed := filepath.Join(t.TempDir(), "plain"), filepath.Join(t.TempDir(), "sealed")
 	put(plain, nil)
 	put(sealed, secret)
-	for _, s := range []string{canary, k.Bucket, k.Name} {
+	for _, s := range []string{canary, k.Bucket, k.Name, "objectno"} {
 		if !onDisk(t, plain, s) {
 			t.Errorf("%q is not even in the plain directory: the test looks in the wrong place", s)
 		}

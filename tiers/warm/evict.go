@@ -105,7 +105,7 @@ func (e *evictor) makeRoom() {
 	if e.busy {
 		share = 0.2
 	}
-	if e.busy && e.owed < e.space.limit()/3 && e.live.Load()+e.blocks.Live() > e.space.limit()/liveShare {
+	if e.busy && e.owed < e.space.limit()/3 && max(e.live.Load(), 0)+e.blocks.Live() > e.space.limit()/liveShare {
 		e.owed += e.sweep(max(e.space.limit()/sweepShare, sweepLeast))
 	}
 	e.compact(share)
@@ -151,13 +151,16 @@ func (e *evictor) reclaimBadger(share float64) {
 	}
 }
 
-// sweep evicts want bytes: from the segments and from Badger in proportion to what lives there, so that
+// sweep evicts want bytes: from the segments and from Badger in proportion to what they hold, so that
 // both hands take the same time for a pass. It returns the number of bytes evicted from Badger.
+//
+// Badger can restore removed values while it rewrites files, and then live says too little: what
+// occupies the disk counts as well.
 func (e *evictor) sweep(want int64) (bytes int64) {
 	e.popular.learn()
 	e.popular.Holds(e.space.limit() / max(e.average.Load(), 1))
-	inBlocks, inBadger := float64(e.blocks.Live()), float64(e.live.Load())
-	part := int64(float64(want) * inBlocks / max(inBlocks+inBadger, 1))
+	inBlocks, inBadger := e.blocks.Live(), max(e.live.Load(), e.space.used.Load()-e.blocks.Disk()-e.owed, 1)
+	part := int64(float64(want) * float64(inBlocks) / float64(inBlocks+inBadger))
 	e.blocks.Sweep(part, func(id blockfile.ID, size int64) bool {
 		key := heatKey(id)
 		if e.pins.hasRun(id.Extent) || e.heat.cool(key) {

@@ -7,14 +7,15 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/akidb/akigw"
 )
 
-// Open opens or creates a store. Segments of other stores and those whose head is damaged are removed.
-// An error means that the directory cannot be used.
+// Open opens or creates a store. Segments of other stores, and those that cannot be read or whose head is
+// damaged, are removed. An error means that the directory cannot be used.
 func Open(o Options) (*Store, error) {
 	s := &Store{options: o, ring: newRing(o.Store), table: newTable()}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -61,7 +62,7 @@ func (s *Store) openAll() (loads []load, err error) {
 		l := &loads[i]
 		group.Go(func() (err error) {
 			l.seg, l.records, l.first, err = openSegment(s.options.Dir, s.ring, l.number)
-			if errors.Is(err, akigw.ErrChecksum) {
+			if errors.Is(err, akigw.ErrChecksum) || errors.Is(err, syscall.EIO) {
 				return nil
 			}
 			return err

@@ -42,8 +42,7 @@ func numberOf(name string) (uint32, bool) {
 	return uint32(n), is && err == nil && len(digits) == 10
 }
 
-// createSegment creates the file of a segment. first is lower than the write numbers of its records,
-// unless they are copies.
+// createSegment creates the file of a segment. first is the highest write number in use.
 func createSegment(dir string, ring ring, number uint32, first uint64) (*segment, error) {
 	file, err := os.OpenFile(path(dir, number), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
