@@ -54,7 +54,7 @@ func openBlocks(config *Config, data *database) (*blocks, error) {
 	b.scratch.New = func() any { return new([]byte) }
 	var err error
 	b.Store, err = blockfile.Open(blockfile.Options{
-		Dir: filepath.Join(config.Dir, blocksDir), Store: [16]byte(store), SegmentBytes: segmentBytes(config.Quota),
+		Dir: filepath.Join(config.Dir, blocksDir), Store: [16]byte(store), SegmentBytes: segmentBytes(config.Quota), LeastBytes: blockLeast,
 		Damaged: func(id blockfile.ID, err error) { data.damaged(heatKey(id), err, nil) },
 	})
 	if err != nil {
@@ -94,6 +94,9 @@ func (b *blocks) lookForLegacy() {
 func (b *blocks) id(run Run, n int64) blockfile.ID {
 	return blockfile.ID{Extent: run.ID, N: n, Object: b.data.values.object(run.Object)}
 }
+
+// weight is the size of what lives in the segments, in bytes, where each block counts blockLeast at least.
+func (b *blocks) weight() int64 { return max(b.Live(), int64(b.Len())*blockLeast) }
 
 // full reports whether there are more than a number of tenths of the blocks that the index may have.
 func (b *blocks) full(tenths int64) bool { return int64(b.Len()) > b.most/10*tenths }

@@ -105,7 +105,7 @@ func (e *evictor) makeRoom() {
 	if e.busy {
 		share = 0.2
 	}
-	if e.busy && e.owed < e.space.limit()/3 && max(e.live.Load(), 0)+e.blocks.Live() > e.space.limit()/liveShare {
+	if e.busy && e.owed < e.space.limit()/3 && max(e.live.Load(), 0)+e.blocks.weight() > e.space.limit()/liveShare {
 		e.owed += e.sweep(max(e.space.limit()/sweepShare, sweepLeast))
 	}
 	e.compact(share)
@@ -159,7 +159,7 @@ func (e *evictor) reclaimBadger(share float64) {
 func (e *evictor) sweep(want int64) (bytes int64) {
 	e.popular.learn()
 	e.popular.Holds(e.space.limit() / max(e.average.Load(), 1))
-	inBlocks, inBadger := e.blocks.Live(), max(e.live.Load(), e.space.used.Load()-e.blocks.Disk()-e.owed, 1)
+	inBlocks, inBadger := e.blocks.weight(), max(e.live.Load(), e.space.used.Load()-e.blocks.Disk()-e.owed, 1)
 	part := int64(float64(want) * float64(inBlocks) / float64(inBlocks+inBadger))
 	e.blocks.Sweep(part, func(id blockfile.ID, size int64) bool {
 		key := heatKey(id)

@@ -1,6 +1,7 @@
 package blockfile
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 )
@@ -46,36 +47,51 @@ func (s *Store) list(seg *segment) ([]record, error) {
 	return records, err
 }
 
+// hand is the hand of the clock: the next record that Sweep looks at, by its segment and its number there.
+type hand struct {
+	segment uint32
+	record  int
+}
+
 // Sweep evicts blocks. It moves a hand over the segments, in the order in which they were written, until
-// it has evicted bytes of them or has passed all: a block stays if keep, which gets its size in bytes,
-// returns true. It returns the size of what was evicted. Compact gives that back to the disk.
+// it has evicted a number of bytes or has passed all: a block stays if keep, which gets its size in bytes,
+// returns true. It returns how many bytes it has evicted. Compact gives them back to the disk.
 func (s *Store) Sweep(bytes int64, keep func(id ID, size int64) bool) (evicted int64) {
 	all := s.all()
-	next, _ := slices.BinarySearchFunc(all, s.hand+1, func(seg *segment, n uint32) int { return int(int64(seg.number) - int64(n)) })
+	next, _ := slices.BinarySearchFunc(all, s.hand.segment, func(seg *segment, n uint32) int { return cmp.Compare(seg.number, n) })
 	for i := range all {
 		if evicted >= bytes {
 			break
 		}
 		seg := all[(next+i)%len(all)]
-		s.hand = seg.number
-		evicted += s.sweep(seg, keep)
+		if seg.number != s.hand.segment {
+			s.hand = hand{segment: seg.number}
+		}
+		evicted += s.sweep(seg, bytes-evicted, keep)
 	}
 	return evicted
 }
 
-// sweep evicts blocks of one segment. A segment whose records cannot be listed is evicted as a whole.
-func (s *Store) sweep(seg *segment, keep func(id ID, size int64) bool) (evicted int64) {
+// sweep evicts blocks of the hand's segment, and moves the hand to the next one when it has passed all of
+// them. A segment whose records cannot be listed is evicted as a whole.
+func (s *Store) sweep(seg *segment, bytes int64, keep func(id ID, size int64) bool) (evicted int64) {
 	records, err := s.list(seg)
 	if err != nil {
+		s.hand = hand{segment: seg.number + 1}
 		return s.lose(seg)
 	}
-	for _, r := range records {
-		i := itemOf(seg, &r)
+	for ; s.hand.record < len(records); s.hand.record++ {
+		if evicted >= bytes {
+			return evicted
+		}
+		r := &records[s.hand.record]
+		i := itemOf(seg, r)
 		if r.kind == blockRecord && s.current(i) && !keep(r.ID, i.size()) {
 			s.drop(i)
-			evicted += i.size()
+			evicted += max(i.size(), s.options.LeastBytes)
 		}
 	}
+	s.hand = hand{segment: seg.number + 1}
 	return evicted
 }
 

@@ -32,6 +32,8 @@ type Options struct {
 	// SegmentBytes is the size at which a segment takes no more records. It is exceeded by less than
 	// the size of the records that are being written at that moment.
 	SegmentBytes int64
+	// LeastBytes is what a block counts at least for Sweep, because it takes memory however small it is.
+	LeastBytes int64
 	// Damaged, if set, is called with a block that Compact dropped because it could not be read.
 	Damaged func(ID, error)
 }
@@ -58,7 +60,7 @@ type Store struct {
 
 	fresh  appender // of blocks that are put
 	copies appender // of blocks that are moved
-	hand   uint32   // the segment that Sweep passed last; for its goroutine only
+	hand   hand     // for the goroutine of Sweep only
 }
 
 // appender is where records are added.
