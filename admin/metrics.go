@@ -59,7 +59,7 @@ var families = []family{
 	{"akigw_warm_corrupt_values_total", "", "values on disk with a wrong checksum; they are dropped and fetched again. If there are more than a few, check the disk"},
 	{"akigw_warm_pins_refused_total", "", "pins refused for lack of disk space"},
 	{"akigw_warm_segments", "", "files that hold the blocks of objects on disk"},
-	{"akigw_warm_segment_blocks", "", "blocks in those files; each takes about 50 bytes of memory"},
+	{"akigw_warm_segment_blocks", "", "blocks in those files; each takes about 40 bytes of memory"},
 	{"akigw_warm_segment_bytes", "", "size of those files"},
 	{"akigw_warm_segment_live_bytes", "", "bytes in those files that can be read; the rest is garbage"},
 	{"akigw_warm_segment_written_bytes_total", "", "bytes of new blocks written to those files, since the start"},

@@ -2,7 +2,9 @@ package blockfile
 
 import (
 	"runtime"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/akidb/akigw/internal/testing/testkit"
 )
@@ -23,19 +25,32 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	end(b, s, true)
 	var before, after runtime.MemStats
+	var cpu time.Duration
 	for b.Loop() {
 		b.StopTimer()
 		runtime.GC()
 		runtime.ReadMemStats(&before)
+		began := usedCPU(b)
 		b.StartTimer()
 		s = open(b, dir, perSegment*Size(1))
 		b.StopTimer()
+		cpu += usedCPU(b) - began
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(s.Stats().Blocks), "heap-B/block")
 		end(b, s, false)
 		b.StartTimer()
 	}
+	b.ReportMetric(float64(cpu.Milliseconds())/float64(b.N), "cpu-ms/op")
+}
+
+// usedCPU is the processor time of this process.
+func usedCPU(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkPut and BenchmarkGet write and read blocks of 256 KiB.

@@ -32,11 +32,10 @@ func newIndex() index {
 	return index{btree.NewBTreeGOptions(before, btree.Options{NoLocks: true, Degree: 64})}
 }
 
-func (x index) get(i item) (item, bool)            { return x.tree.Get(i) }
-func (x index) set(i item) (old item, found bool)  { return x.tree.Set(i) }
-func (x index) load(i item) (old item, found bool) { return x.tree.Load(i) }
-func (x index) remove(i item)                      { x.tree.Delete(i) }
-func (x index) len() int                           { return x.tree.Len() }
+func (x index) get(i item) (item, bool)           { return x.tree.Get(i) }
+func (x index) set(i item) (old item, found bool) { return x.tree.Set(i) }
+func (x index) remove(i item)                     { x.tree.Delete(i) }
+func (x index) len() int                          { return x.tree.Len() }
 
 // from calls yield with each item from one on, until yield returns false.
 func (x index) from(i item, yield func(item) bool) { x.tree.Ascend(i, yield) }

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidwall/btree"
+
 	"github.com/akidb/akigw"
 )
 
@@ -62,6 +64,9 @@ func (s *Store) openAll() (loads []load, err error) {
 		l := &loads[i]
 		group.Go(func() (err error) {
 			l.seg, l.records, l.first, err = openSegment(s.options.Dir, s.ring, l.number)
+			slices.SortFunc(l.records, func(a, b record) int {
+				return cmp.Or(cmp.Compare(a.Extent, b.Extent), cmp.Compare(a.N, b.N))
+			})
 			if errors.Is(err, akigw.ErrChecksum) || errors.Is(err, syscall.EIO) {
 				return nil
 			}
@@ -86,7 +91,7 @@ func (s *Store) discard(loads []load) error {
 
 // enter builds the index.
 func (s *Store) enter(loads []load) {
-	blocks, last := 0, uint64(0)
+	last := uint64(0)
 	for _, l := range loads {
 		s.last = max(s.last, l.number)
 		if l.seg == nil {
@@ -94,7 +99,6 @@ func (s *Store) enter(loads []load) {
 		}
 		s.segments[l.number] = l.seg
 		last = max(last, l.first)
-		blocks += len(l.records)
 		for _, r := range l.records {
 			last = max(last, r.write)
 			if r.kind == freeRecord {
@@ -103,15 +107,9 @@ func (s *Store) enter(loads []load) {
 		}
 	}
 	s.write.Store(last)
-	items := make([]item, 0, blocks)
 	for _, l := range loads {
-		for _, r := range l.records {
-			if r.kind == blockRecord && !s.deadLocked(&r) {
-				items = append(items, itemOf(l.seg, &r))
-			}
-		}
+		s.enterRecords(l.seg, l.records)
 	}
-	s.enterItems(items)
 	for extent, f := range s.freed {
 		if f.left == 0 {
 			delete(s.freed, extent)
@@ -119,19 +117,20 @@ func (s *Store) enter(loads []load) {
 	}
 }
 
-// enterItems fills the index. Of two items of a block either will do, because an extent has one version
-// of its bytes.
-func (s *Store) enterItems(items []item) {
-	slices.SortFunc(items, func(a, b item) int {
-		if a.extent != b.extent {
-			return cmp.Compare(a.extent, b.extent)
+// enterRecords adds the blocks of a segment, in their order, to the index. Of two records of a block either
+// will do, because an extent has one version of its bytes. Segments come in the order in which they were
+// written, and neighbours in the index were mostly written together, so each block is near the one before.
+func (s *Store) enterRecords(seg *segment, records []record) {
+	var near btree.PathHint
+	for i := range records {
+		r := &records[i]
+		if r.kind != blockRecord || s.deadLocked(r) {
+			continue
 		}
-		return cmp.Compare(a.n, b.n)
-	})
-	for _, i := range items {
-		if old, replaced := s.index.load(i); replaced {
+		i := itemOf(seg, r)
+		if old, replaced := s.index.tree.SetHint(i, &near); replaced {
 			s.segments[old.segment].live -= old.size()
 		}
-		s.segments[i.segment].live += i.size()
+		seg.live += i.size()
 	}
 }

@@ -1,7 +1,7 @@
 // Package blockfile keeps the blocks of the warm tier in files of a fixed size, the segments. A block
 // is written with pwrite from the caller's memory and read with pread into it: nothing is mapped, so
 // the memory of the process does not grow with the data. Segments are written once, front to back, and
-// removed whole. Where each block is stands in an index in memory (about 50 bytes a block), which is
+// removed whole. Where each block is stands in an index in memory (about 40 bytes a block), which is
 // read from the ends of the segments when the store is opened.
 //
 // A returned block is the one that was stored under its ID. Anything else is a miss: after a crash, on
