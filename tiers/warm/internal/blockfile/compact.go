@@ -100,6 +100,9 @@ func (s *Store) sweep(seg *segment, bytes int64, keep func(id ID, size int64) bo
 // It returns how many bytes it has copied, and how many the segments had that it removed.
 func (s *Store) Compact(share float64, budget int64) (copied, removed int64, err error) {
 	for _, seg := range s.garbage(share) {
+		if s.hand.record > 0 && s.hand.segment == seg.number {
+			continue // Sweep is about to evict more of it
+		}
 		moved, done, failed := s.move(seg, budget-copied)
 		copied += moved
 		if failed != nil || !done {
