@@ -254,7 +254,7 @@ func (t *Tier) PutBlock(run Run, n int64, data []byte) {
 	if err = t.config.fault(akigw.DiskWrite, key, int(size)); err == nil {
 		err = t.blocks.Put(id, done, payload)
 	}
-	if t.wrote(used, err) {
+	if t.wrote(err) { // it is as far from the hand as can be, so it counts as used only once it is read
 		t.counters.written.AddInt64(size)
 	}
 }
@@ -330,7 +330,11 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 	if err == nil {
 		t.live.Add(size)
 	}
-	return t.wrote(main.key, err)
+	if !t.wrote(err) {
+		return false
+	}
+	t.heat.touch(main.key) // the hand may be about to pass it
+	return true
 }
 
 // admits counts an access to what is to be stored under a key, and reports whether it is popular enough.
@@ -356,14 +360,12 @@ func (t *Tier) reserve(length int, size, all int64) bool {
 }
 
 // wrote accounts for a write, which failed with err or succeeded. It reports whether it succeeded.
-func (t *Tier) wrote(key []byte, err error) bool {
+func (t *Tier) wrote(err error) bool {
 	if err != nil {
 		t.counters.failed.Inc()
 		t.config.Log.Warn("could not write to the warm tier", "error", err)
-		return false
 	}
-	t.heat.touch(key)
-	return true
+	return err == nil
 }
 
 // Pin keeps the record of a key and an extent of a size in bytes from being evicted. It returns
