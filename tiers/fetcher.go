@@ -64,17 +64,23 @@ func (ft *fetcher) newFill(from context.Context, key akigw.Key) (*fill, context.
 
 // join returns the fill that will learn which object key holds, and whether this call started it.
 // The caller must detach from it.
-func (ft *fetcher) join(from context.Context, key akigw.Key, spec akigw.RangeSpec) (f *fill, leader bool) {
+//
+// Another fill may have ended since the caller looked the key up. Unless missing says that an entry
+// would not help, a new fill therefore looks again, and ends with errPresent if there is one.
+func (ft *fetcher) join(from context.Context, key akigw.Key, spec akigw.RangeSpec, missing bool) (f *fill, leader bool) {
 	ft.mu.Lock()
 	defer ft.mu.Unlock()
 	if f := ft.openings[key]; f != nil && f.attach() {
 		return f, false
 	}
 	f, ctx := ft.newFill(from, key)
-	f.begun = ft.fence.generation()
+	f.begun, f.lookFirst = ft.fence.generation(), !missing
 	ft.openings[key] = f
 	ft.tasks.start(func() {
-		err := ft.fillOpening(ctx, f, spec)
+		var err error = errPresent
+		if !f.lookFirst || ft.peek(key) == nil {
+			err = ft.fillOpening(ctx, f, spec)
+		}
 		ft.forgetOpening(key, f)
 		ft.forget(f)
 		f.close(err)

@@ -29,7 +29,7 @@ const (
 	// errYielded ends a fill whose readers are slow, while others wait for what
 	// it holds.
 	errYielded = akigw.Error("others wait")
-	// errPresent ends a fill whose first block was already cached when it began.
+	// errPresent ends a fill whose first block, or whose entry, was already cached when it began.
 	errPresent = akigw.Error("the block is cached already")
 )
 
@@ -40,8 +40,8 @@ const ErrUncacheable = akigw.Error("object cannot be cached")
 // fillPlan says how a fill proceeds. It does not change once the fill has begun.
 type fillPlan struct {
 	repeat bool // it replaces one that failed
-	// lookFirst means that the first block may be cached by now: if it is, nothing is fetched, and
-	// the fill ends with errPresent.
+	// lookFirst means that the first block, or the entry, may be cached by now: if it is, nothing is
+	// fetched, and the fill ends with errPresent.
 	lookFirst bool
 	// wantedLater means that another request will read the blocks later.
 	wantedLater bool

@@ -12,11 +12,12 @@ import (
 
 // find determines which object a key holds: it looks the key up and validates the entry if
 // necessary, or else loads the object once for all callers. The caller must detach from the
-// returned fill, if any.
-func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*entry, akigw.Outcome, *fill, error) {
+// returned fill, if any. missing is set when find calls itself: the entry in the cache, if there is one,
+// was seen and does not help.
+func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions, missing bool) (*entry, akigw.Outcome, *fill, error) {
 	known, outcome := s.lookup(key)
 	if known != nil && s.bare(known) { // the GET that brings its bytes tells its headers as well
-		known, outcome = nil, akigw.Cold
+		known, outcome, missing = nil, akigw.Cold, true
 	}
 	e, outcome, err := s.validator.currentOf(ctx, known, outcome, settings, conditions)
 	if err != nil {
@@ -44,7 +45,10 @@ func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settin
 	if err := s.fetcher.windows.admit(key); err != nil {
 		return nil, "", nil, err
 	}
-	f, err := s.load(ctx, key, settings, spec, conditions)
+	f, err := s.load(ctx, key, settings, spec, conditions, missing)
+	if errors.Is(err, errPresent) { // another fill ended after the key was looked up
+		return s.find(ctx, key, settings, spec, conditions, true)
+	}
 	if unsatisfiable(err) {
 		// The upstream refused the range. The gateway decides from the size which ranges an object
 		// has, as it does for known objects (akigw.RangeSpec.Resolve).
@@ -60,14 +64,15 @@ func (s *source) find(ctx context.Context, key akigw.Key, settings *rules.Settin
 }
 
 // load waits for an opening fill. In strict mode, a reader that arrived after the fill had sent its
-// request must send another; such readers share the next fill.
-func (s *source) load(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions) (*fill, error) {
+// request must send another; such readers share the next fill. The error is errPresent if there is an
+// entry after all, unless it is missing for this reader.
+func (s *source) load(ctx context.Context, key akigw.Key, settings *rules.Settings, spec akigw.RangeSpec, conditions akigw.Conditions, missing bool) (*fill, error) {
 	if err := s.validator.unanswered(key); err != nil {
 		return nil, err
 	}
 	arrived := s.fence.generation()
 	for {
-		f, leader := s.fetcher.join(ctx, key, spec)
+		f, leader := s.fetcher.join(ctx, key, spec, missing)
 		asked := leader || f.begun > arrived // the fill began after this reader arrived
 		select {
 		case <-f.ready:
@@ -77,8 +82,8 @@ func (s *source) load(ctx context.Context, key akigw.Key, settings *rules.Settin
 		}
 		if f.entry == nil {
 			f.detach()
-			if unsatisfiable(f.err) && !leader {
-				continue // it was the leader's range, not ours
+			if !leader && (unsatisfiable(f.err) || missing && errors.Is(f.err, errPresent)) {
+				continue // it was the leader's range, not ours; or there is what does not help us
 			}
 			var refused *cold.ResponseError
 			errors.As(f.err, &refused)

@@ -40,7 +40,7 @@ func (s *source) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 		return nil, ErrUncacheable
 	}
 	for attempt := 1; ; attempt++ {
-		e, outcome, f, err := s.find(ctx, key, settings, spec, conditions)
+		e, outcome, f, err := s.find(ctx, key, settings, spec, conditions, false)
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +113,7 @@ func (s *source) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 // opened starts to read an object in order to move it: no access is counted. An unknown object is
 // learned from the response that brings it in.
 func (s *source) opened(ctx context.Context, key akigw.Key, settings *rules.Settings) (*Reader, error) {
-	e, outcome, f, err := s.find(ctx, key, settings, akigw.RangeSpec{}, akigw.Conditions{})
+	e, outcome, f, err := s.find(ctx, key, settings, akigw.RangeSpec{}, akigw.Conditions{}, false)
 	if err != nil {
 		return nil, absentOr(key, err)
 	}

@@ -149,9 +149,10 @@ func (s *storage) withoutWarm(dir string, err error) {
 // if the last ones were never stored.
 const generationsPerEpoch = 1 << 40
 
-// startEpoch starts a new epoch, and returns its first generation.
+// startEpoch starts a new epoch, and returns its first generation. It is above that of all blocks on
+// disk, even if damage took the counter back.
 func (s *storage) startEpoch() (firstGeneration uint64, err error) {
-	s.epoch = s.warm.Counter("run") + 1
+	s.epoch = max(s.warm.Counter("run"), s.warm.NewestRun()/generationsPerEpoch) + 1
 	if s.warm.Clean() {
 		s.trusted = s.warm.Counter("trusted")
 	} else {

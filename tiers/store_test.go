@@ -767,12 +767,13 @@ func TestT10_C8_C10_WarmFlips(t *testing.T) {
 // harm damages a file below dir and returns a description of the damage.
 func harm(t *testing.T, random *rand.Rand, dir string) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var files []string
+	testkit.EachFile(t, dir, func(_, path string) error {
+		files = append(files, path)
+		return nil
+	})
 	slices.Sort(files)
-	name, raw := "", []byte(nil)
+	name, raw, err := "", []byte(nil), error(nil)
 	for len(raw) == 0 {
 		name = files[random.IntN(len(files))]
 		if raw, err = os.ReadFile(name); err != nil {
@@ -799,27 +800,20 @@ func harm(t *testing.T, random *rand.Rand, dir string) string {
 // flipIn flips one bit at each place below dir where pattern is stored.
 func flipIn(t *testing.T, dir string, pattern []byte) (n int) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range files {
-		raw, err := os.ReadFile(name)
+	testkit.EachFile(t, dir, func(_, path string) error {
+		raw, err := os.ReadFile(path)
+		i := bytes.Index(raw, pattern)
+		if err != nil || i < 0 {
+			return err
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		if i := bytes.Index(raw, pattern); i >= 0 {
-			f, err := os.OpenFile(name, os.O_WRONLY, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = f.WriteAt([]byte{raw[i+50] ^ 4}, int64(i+50)) // under the store's memory map
-			if err := errors.Join(err, f.Close()); err != nil {
-				t.Fatal(err)
-			}
-			n++
-		}
-	}
+		n++
+		_, err = f.WriteAt([]byte{raw[i+50] ^ 4}, int64(i+50)) // while the store has the file open
+		return errors.Join(err, f.Close())
+	})
 	return n
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,9 +63,13 @@ func Human(n int64) string {
 	return fmt.Sprintf("%.1f %s", f, suffixes[0])
 }
 
-// OnDisk returns the number of bytes allocated to the files below dir.
-func OnDisk(dir string) (sum int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+// OnDisk returns the number of bytes allocated to the files below dir, except those below other
+// directories in it.
+func OnDisk(dir string, except ...string) (sum int64) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && slices.Contains(except, path) {
+			return fs.SkipDir
+		}
 		if err != nil || d.IsDir() {
 			return nil // files may be removed during the walk
 		}

@@ -2,7 +2,6 @@ package warm
 
 import (
 	"bytes"
-	"encoding/binary"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -174,19 +173,4 @@ func (p *sideBySide) next() (k Known, ok bool) {
 }
 
 // Runs calls yield with each run of blocks, by ascending number, and how many of its blocks exist.
-func (t *Tier) Runs(yield func(run uint64, blocks int64) bool) {
-	var run uint64
-	var n int64
-	stopped := false
-	t.data.keys([]byte{blockPrefix}, func(key []byte) bool {
-		if id := binary.BigEndian.Uint64(key[1:]); id != run {
-			stopped = n > 0 && !yield(run, n)
-			run, n = id, 0
-		}
-		n++
-		return !stopped
-	})
-	if n > 0 && !stopped {
-		yield(run, n)
-	}
-}
+func (t *Tier) Runs(yield func(run uint64, blocks int64) bool) { t.blocks.extents(yield) }

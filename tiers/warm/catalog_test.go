@@ -208,7 +208,7 @@ func TestAccountingFollowsTheDisk(t *testing.T) {
 // room.
 func TestBallast(t *testing.T) {
 	dir := t.TempDir()
-	s := &space{dir: dir, quota: 1 << 30, headroom: 1 << 20, fault: func() error { return nil }}
+	s := &space{dir: dir, quota: 1 << 30, headroom: 1 << 20, fault: func() error { return nil }, blocks: func() int64 { return 0 }}
 	s.ballast.path, s.ballast.size = filepath.Join(dir, "BALLAST"), 1<<20
 	size := func() int64 {
 		info, err := os.Stat(s.ballast.path)

@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 
@@ -35,6 +36,8 @@ const (
 
 const (
 	saltBytes = 16
+	// sealBytes is how much longer a value is when it is encrypted.
+	sealBytes = saltBytes + 16
 	// zipLeast is the smallest value in bytes that is compressed.
 	zipLeast = 512
 	// maxValue bounds a decompressed value in bytes: a block, or a record with a
@@ -77,28 +80,65 @@ func (c *codec) name(key []byte) []byte {
 	return mac.Sum([]byte{entryPrefix})
 }
 
+// object hides the number of an object in the header of a block, if values are encrypted: it is a hash
+// of the object's name.
+func (c *codec) object(n uint64) uint64 {
+	if c.secret == nil {
+		return n
+	}
+	mac := hmac.New(sha256.New, c.names)
+	mac.Write(binary.BigEndian.AppendUint64([]byte("object"), n))
+	return binary.BigEndian.Uint64(mac.Sum(nil))
+}
+
 // encode returns the stored form of a value, with space for the checksum. Counters and the like are
 // not encrypted.
 func (c *codec) encode(key, value []byte, compress bool) ([]byte, error) {
-	done := byte(0)
-	if compress && len(value) >= zipLeast {
-		if small := c.zip.EncodeAll(value, nil); len(small) <= len(value)/8*7 {
-			value, done = small, zipped
-		}
-	}
-	if c.secret == nil || key[0] == metaPrefix {
+	value, done := c.squeeze(value, compress)
+	if c.clear(key) {
 		stored := make([]byte, 5, 5+len(value))
 		stored[4] = done
 		return append(stored, value...), nil
 	}
-	stored := make([]byte, 5+saltBytes, 5+saltBytes+len(value)+16)
+	stored := make([]byte, 5, 5+len(value)+sealBytes)
 	stored[4] = done | sealed
-	_, _ = rand.Read(stored[5:]) // it never fails
-	aead, err := c.aead(stored[5:])
+	return c.seal(stored, key, value, done|sealed)
+}
+
+// payload returns what a segment stores of a value, and its flags. In the clear and uncompressed it is
+// the value itself.
+func (c *codec) payload(key, value []byte, compress bool) (done byte, payload []byte, err error) {
+	value, done = c.squeeze(value, compress)
+	if c.clear(key) {
+		return done, value, nil
+	}
+	done |= sealed
+	payload, err = c.seal(make([]byte, 0, len(value)+sealBytes), key, value, done)
+	return done, payload, err
+}
+
+// squeeze compresses a value if that is asked for and pays. The flags say whether it did.
+func (c *codec) squeeze(value []byte, compress bool) (_ []byte, done byte) {
+	if compress && len(value) >= zipLeast {
+		if small := c.zip.EncodeAll(value, nil); len(small) <= len(value)/8*7 {
+			return small, zipped
+		}
+	}
+	return value, 0
+}
+
+// clear reports whether what is stored under a key is not encrypted.
+func (c *codec) clear(key []byte) bool { return c.secret == nil || key[0] == metaPrefix }
+
+// seal appends a salt and the encrypted value to b.
+func (c *codec) seal(b, key, value []byte, done byte) ([]byte, error) {
+	var salt [saltBytes]byte
+	_, _ = rand.Read(salt[:]) // it never fails
+	aead, err := c.aead(salt[:])
 	if err != nil {
 		return nil, err
 	}
-	return aead.Seal(stored, make([]byte, aead.NonceSize()), value, bound(key, stored[4])), nil
+	return aead.Seal(append(b, salt[:]...), make([]byte, aead.NonceSize()), value, bound(key, done)), nil
 }
 
 // bound is the additional data of an encrypted value.
@@ -110,10 +150,20 @@ func (c *codec) decode(key, stored []byte) ([]byte, error) {
 	if len(stored) == 0 {
 		return nil, akigw.ErrChecksum
 	}
-	done, value := stored[0], stored[1:]
-	if done&^(zipped|sealed) != 0 {
+	value, err := c.open(nil, key, stored[0], stored[1:])
+	if err == nil && stored[0] == 0 {
+		value = append([]byte(nil), value...)
+	}
+	return value, err
+}
+
+// open returns the value of a payload with its flags. It is in buffer if that has the capacity, and the
+// payload itself without flags.
+func (c *codec) open(buffer, key []byte, done byte, payload []byte) (value []byte, err error) {
+	if done&^(zipped|sealed) != 0 || done&sealed == 0 && !c.clear(key) { // this tier did not write it
 		return nil, akigw.ErrChecksum
 	}
+	value = payload
 	if done&sealed != 0 {
 		if len(value) < saltBytes || c.secret == nil {
 			return nil, akigw.ErrChecksum
@@ -122,19 +172,18 @@ func (c *codec) decode(key, stored []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if value, err = aead.Open(nil, make([]byte, aead.NonceSize()), value[saltBytes:], bound(key, done)); err != nil {
+		into := buffer[:0]
+		if done&zipped != 0 { // buffer is for what comes out of it
+			into = nil
+		}
+		if value, err = aead.Open(into, make([]byte, aead.NonceSize()), value[saltBytes:], bound(key, done)); err != nil {
 			return nil, fmt.Errorf("%w: %w", akigw.ErrChecksum, err)
 		}
-	} else if c.secret != nil && key[0] != metaPrefix {
-		return nil, akigw.ErrChecksum // this tier did not write it
 	}
-	switch {
-	case done&zipped != 0:
-		return c.unzip.DecodeAll(value, nil)
-	case done&sealed != 0:
-		return value, nil
+	if done&zipped != 0 {
+		return c.unzip.DecodeAll(value, buffer[:0])
 	}
-	return append([]byte(nil), value...), nil
+	return value, nil
 }
 
 // plain reports whether a stored form without the checksum is one byte of flags and the value

@@ -2,7 +2,7 @@ package warm
 
 import (
 	"bytes"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -11,10 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/testkit"
+	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
 )
 
 var secret = bytes.Repeat([]byte("k"), 32)
@@ -108,7 +107,7 @@ func TestCompressionSavesDisk(t *testing.T) {
 func TestEncryptionAtRest(t *testing.T) {
 	const canary = "canary-in-the-coal-mine"
 	k := akigw.Key{Bucket: "bucket-of-the-canary", Name: "name-of-the-canary"}
-	run := Run{ID: 7, Object: 8}
+	run := Run{ID: 7, Object: 0x6f626a6563746e6f} // "objectno": a hash of the name
 	body := []byte(strings.Repeat(canary, 3000))
 	put := func(dir string, secret []byte) {
 		tier := openSealed(t, dir, secret)
@@ -120,7 +119,7 @@ func TestEncryptionAtRest(t *testing.T) {
 	plain, sealed := filepath.Join(t.TempDir(), "plain"), filepath.Join(t.TempDir(), "sealed")
 	put(plain, nil)
 	put(sealed, secret)
-	for _, s := range []string{canary, k.Bucket, k.Name} {
+	for _, s := range []string{canary, k.Bucket, k.Name, "objectno"} {
 		if !onDisk(t, plain, s) {
 			t.Errorf("%q is not even in the unencrypted directory: the test looks in the wrong place", s)
 		}
@@ -132,7 +131,7 @@ func TestEncryptionAtRest(t *testing.T) {
 	if got, ok := tier.Block(run, 0, nil); !ok || !bytes.Equal(got, body) {
 		t.Error("the block did not come back")
 	}
-	swap(t, tier, blockKey(run, 0), blockKey(run, 1))
+	swap(t, tier, tier.blocks.id(run, 0), tier.blocks.id(run, 1))
 	for n := range int64(2) {
 		if _, ok := tier.Block(run, n, nil); ok {
 			t.Errorf("block %d was served from another's place", n)
@@ -152,29 +151,23 @@ func TestEncryptionAtRest(t *testing.T) {
 	}
 }
 
-// swap exchanges two stored values and gives them valid checksums for their new places, so only the
-// encryption can notice.
-func swap(t *testing.T, tier *Tier, a, b []byte) {
+// swap stores two blocks in each other's place: only the encryption can notice.
+func swap(t *testing.T, tier *Tier, a, b blockfile.ID) {
 	t.Helper()
-	raw := func(key []byte) (stored []byte) {
-		err := tier.data.db.View(func(txn *badger.Txn) error {
-			item, err := txn.Get(key)
-			if err == nil {
-				stored, err = item.ValueCopy(nil)
-			}
-			return err
-		})
-		if err != nil {
+	type stored struct {
+		done    byte
+		payload []byte
+	}
+	raw := func(id blockfile.ID) (s stored) {
+		var err error
+		if s.done, s.payload, err = tier.blocks.Get(id, func(byte, int) []byte { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		return stored
+		return s
 	}
 	x, y := raw(a), raw(b)
-	for _, r := range []record{{a, y}, {b, x}} {
-		binary.BigEndian.PutUint32(r.stored, checksum(r.key, r.stored[4:]))
-		if err := tier.data.store(r); err != nil {
-			t.Fatal(err)
-		}
+	if err := errors.Join(tier.blocks.Put(a, y.done, y.payload), tier.blocks.Put(b, x.done, x.payload)); err != nil {
+		t.Fatal(err)
 	}
 }
 

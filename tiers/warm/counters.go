@@ -14,6 +14,8 @@ type counters struct {
 	failed      *metrics.Counter // values that could not be written
 	unpopular   *metrics.Counter // values less popular than those that they would have displaced
 	pinsRefused *metrics.Counter // pins that did not fit
+	written     *metrics.Counter // bytes of new blocks in segments
+	copied      *metrics.Counter // bytes of blocks that were moved to another segment
 }
 
 // newCounters registers the metrics in set, or in a private one if it is nil.
@@ -26,5 +28,7 @@ func newCounters(set *metrics.Set) counters {
 		failed:      set.GetOrCreateCounter("akigw_warm_failed_writes_total"),
 		unpopular:   set.GetOrCreateCounter("akigw_warm_unpopular_writes_total"),
 		pinsRefused: set.GetOrCreateCounter("akigw_warm_pins_refused_total"),
+		written:     set.GetOrCreateCounter("akigw_warm_segment_written_bytes_total"),
+		copied:      set.GetOrCreateCounter("akigw_warm_segment_copied_bytes_total"),
 	}
 }

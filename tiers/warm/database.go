@@ -34,8 +34,8 @@ type database struct {
 
 const (
 	// valueThreshold is the size in bytes from which values go to the value
-	// log, where compactions do not write them again and again: blocks, and
-	// records with a body. Summaries and most other records are smaller.
+	// log, where compactions do not write them again and again: records with a
+	// body. Summaries and most other records are smaller.
 	// memTableSize is the size of a memtable.
 	valueThreshold = 1 << 10
 	memTableSize   = 256 << 10
@@ -168,11 +168,14 @@ func (d *database) read(key, buffer []byte) (value []byte, ok bool) {
 }
 
 // dropDamaged removes a value that could not be read, because of cause.
-func (d *database) dropDamaged(key []byte, cause error) {
+func (d *database) dropDamaged(key []byte, cause error) { d.damaged(key, cause, d.remove(key)) }
+
+// damaged counts a value that could not be read, because of cause. err says why it was not removed.
+func (d *database) damaged(key []byte, cause, err error) {
 	d.counters.corrupt.Inc()
 	n := d.health.corrupted.Add(1)
 	d.log.Warn("dropped a damaged value of the warm tier; it will be fetched again from the upstream", "key", fmt.Sprintf("%q", key), "error", cause)
-	d.health.damage(n, d.remove(key))
+	d.health.damage(n, err)
 }
 
 // copyPiece is how much is copied before the checksum of the copy is made: it is in the
@@ -307,6 +310,47 @@ func (d *database) remove(keys ...[]byte) error {
 		}
 		return nil
 	})
+}
+
+// removeAll removes the values whose keys begin with prefix, and calls removed with the size of each. It
+// returns how many there were.
+func (d *database) removeAll(prefix []byte, removed func(size int64)) (n int, err error) {
+	for {
+		var keys [][]byte
+		d.scan(prefix, prefix, func(key []byte, size int64) bool {
+			removed(size)
+			keys = append(keys, key)
+			return len(keys) < 1000
+		})
+		for _, key := range keys {
+			if err := d.remove(key); err != nil {
+				return n, err // eviction finds the rest
+			}
+			n++
+		}
+		if len(keys) < 1000 {
+			return n, nil
+		}
+	}
+}
+
+// runCount is how many blocks of an extent are in the database.
+type runCount struct {
+	id     uint64
+	blocks int64
+}
+
+// runs returns the extents that have blocks in the database, by ascending number.
+func (d *database) runs() (all []runCount) {
+	d.keys([]byte{blockPrefix}, func(key []byte) bool {
+		id := binary.BigEndian.Uint64(key[1:])
+		if len(all) == 0 || all[len(all)-1].id != id {
+			all = append(all, runCount{id: id})
+		}
+		all[len(all)-1].blocks++
+		return true
+	})
+	return all
 }
 
 // scan calls yield with each key within prefix (a copy) and the size of its value in order,

@@ -2,8 +2,12 @@ package warm
 
 import (
 	"context"
+	"errors"
+	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
 )
 
 // Eviction begins when highTenths of the limit are used, and ends at lowTenths. The space in
@@ -22,7 +26,7 @@ const (
 	tick     = 250 * time.Millisecond
 	fastTick = 25 * time.Millisecond
 	// liveShare is the inverse share of the limit below which live values are not evicted: if there
-	// is no space although so few values are live, Badger has to rewrite files.
+	// is no space although so few values are live, files have to be rewritten.
 	liveShare = 2
 	// sweepShare is the inverse share of the limit that one tick evicts, and sweepLeast the minimum
 	// in bytes for a small tier, because each tick has a fixed cost.
@@ -31,23 +35,25 @@ const (
 )
 
 // evictor keeps the tier within its quota. It measures the disk, evicts values that are not used (a
-// clock with a counter for each key), and lets Badger rewrite value log files. Its methods are for
-// one goroutine.
+// clock with a counter for each key, which has one hand for the segments of blocks and one for the
+// keys of Badger), and has segments and value log files rewritten. Its methods are for one goroutine.
 type evictor struct {
 	*database
+	blocks  *blocks
 	quota   int64
 	space   *space
 	heat    *heat
 	popular *popularity
 	pins    *pins
-	live    *atomic.Int64 // approximate size of the reachable values in bytes
+	live    *atomic.Int64 // approximate size of the reachable values in Badger in bytes
 	average *atomic.Int64 // recent average size of a value in bytes
 	crowded *atomic.Bool  // space is being freed, or will be soon
 
-	next []byte // position of the clock's hand
-	owed int64  // evicted bytes that the disk has not freed yet
-	seen int64  // bytes of the values kept in this pass
+	next []byte // position of the clock's hand among the keys of Badger
+	owed int64  // bytes evicted from Badger that the disk has not freed yet
+	seen int64  // bytes of Badger's values kept in this pass
 	busy bool   // space is being freed
+	said string // the last error of the segments that was logged
 }
 
 // run measures the disk, evicts and reclaims space until ctx ends or the directory disappears.
@@ -82,28 +88,59 @@ func (e *evictor) step() time.Duration {
 	return tick
 }
 
-// makeRoom evicts when the disk is nearly full of live data, and lets Badger rewrite value log
-// files. Only a rewrite frees what was evicted, so while much of it is owed nothing more is
+// makeRoom evicts when the disk is nearly full of live data, and has files rewritten that are full of
+// garbage. Only a rewrite frees what was evicted, so while Badger owes much of it nothing more is
 // evicted.
 func (e *evictor) makeRoom() {
-	e.busy = e.space.full(highTenths) || e.busy && e.space.full(lowTenths)
-	e.crowded.Store(e.space.full(crowdedTenths))
+	e.busy = e.full(highTenths) || e.busy && e.full(lowTenths)
+	e.crowded.Store(e.full(crowdedTenths))
 	if e.health.off.Load() {
 		return
 	}
 	if e.space.free.Load() < vlogFileSize(e.quota) {
-		return // other programs have filled the disk: without space for a rewritten file nothing can be freed
-	}
-	if e.busy && e.owed < e.space.limit()/3 && e.live.Load() > e.space.limit()/liveShare {
-		e.owed += e.sweep(max(e.space.limit()/sweepShare, sweepLeast))
-	}
-	if e.busy && e.removed.Swap(0) > 0 {
-		e.stir()
+		e.compact(math.Inf(1)) // other programs have filled the disk: there is no space for rewritten files
+		return
 	}
 	share := 0.5
 	if e.busy {
 		share = 0.2
 	}
+	if e.busy && e.owed < e.space.limit()/3 && max(e.live.Load(), 0)+e.blocks.weight() > e.space.limit()/liveShare {
+		e.owed += e.sweep(max(e.space.limit()/sweepShare, sweepLeast))
+	}
+	e.compact(share)
+	if e.busy && e.removed.Swap(0) > 0 {
+		e.stir()
+	}
+	e.reclaimBadger(share)
+}
+
+// full reports whether more than a number of tenths of the limit are taken, in bytes or in blocks.
+func (e *evictor) full(tenths int64) bool { return e.space.full(tenths) || e.blocks.full(tenths) }
+
+// compact has segments removed of which at least a share is garbage. What lives in them is moved to
+// others, so much in one step as is evicted in one.
+func (e *evictor) compact(share float64) {
+	copied, _, err := e.blocks.Compact(share, max(e.space.limit()/sweepShare, sweepLeast))
+	e.counters.copied.AddInt64(copied)
+	e.complain(errors.Join(e.blocks.Seal(), err))
+}
+
+// complain logs an error of the segments, once: the next step tries again.
+func (e *evictor) complain(err error) {
+	said := ""
+	if err != nil {
+		said = err.Error()
+	}
+	if said != "" && said != e.said {
+		e.log.Warn("the warm tier could not reclaim space of blocks", "error", err)
+	}
+	e.said = said
+}
+
+// reclaimBadger lets Badger rewrite value log files of which at least a share is garbage.
+func (e *evictor) reclaimBadger(share float64) {
+	e.space.measure()
 	before := e.space.used.Load()
 	e.reclaim(share)
 	e.space.measure()
@@ -114,12 +151,34 @@ func (e *evictor) makeRoom() {
 	}
 }
 
-// sweep moves the hand on until it has evicted want bytes or passed every key once. A key used
-// since the last pass is kept for another one. It returns the number of evicted bytes.
+// sweep evicts want bytes: from the segments and from Badger in proportion to what they hold, so that
+// both hands take the same time for a pass. It returns the number of bytes evicted from Badger.
+//
+// Badger can restore removed values while it rewrites files, and then live says too little: what
+// occupies the disk counts as well.
 func (e *evictor) sweep(want int64) (bytes int64) {
-	wrapped := false
 	e.popular.learn()
 	e.popular.Holds(e.space.limit() / max(e.average.Load(), 1))
+	inBlocks, inBadger := e.blocks.weight(), max(e.live.Load(), e.space.used.Load()-e.blocks.Disk()-e.owed, 1)
+	part := int64(float64(want) * float64(inBlocks) / float64(inBlocks+inBadger))
+	e.blocks.Sweep(part, func(id blockfile.ID, size int64) bool {
+		key := heatKey(id)
+		if e.pins.hasRun(id.Extent) || e.heat.cool(key) {
+			return true
+		}
+		if size >= valueThreshold {
+			e.popular.evicted(popularityKey(key))
+		}
+		e.counters.evicted.Inc()
+		return false
+	})
+	return e.sweepBadger(want - part)
+}
+
+// sweepBadger moves the hand on until it has evicted want bytes or passed every key once. A key used
+// since the last pass is kept for another one. It returns the number of evicted bytes.
+func (e *evictor) sweepBadger(want int64) (bytes int64) {
+	wrapped := false
 	for bytes < want {
 		victims, size := e.victims(want - bytes)
 		bytes += size
@@ -129,6 +188,7 @@ func (e *evictor) sweep(want int64) (bytes int64) {
 		if e.next == nil { // all keys were seen, so the live size is known
 			e.live.Store(e.seen)
 			e.seen = 0
+			e.blocks.lookForLegacy()
 			if wrapped {
 				break
 			}

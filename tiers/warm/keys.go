@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
 )
 
 // The first byte of a database key says what is stored under it.
@@ -47,7 +48,8 @@ func (c *codec) entryKey(key akigw.Key) []byte {
 	return c.name(b)
 }
 
-// blockKey returns the database key of a block.
+// blockKey returns the key of a block: what its encryption is bound to, what disk faults name it by, and
+// where earlier releases have it in the database.
 func blockKey(run Run, n int64) []byte {
 	b := make([]byte, 0, 25)
 	b = append(b, blockPrefix)
@@ -55,6 +57,9 @@ func blockKey(run Run, n int64) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(n))
 	return binary.BigEndian.AppendUint64(b, run.Object)
 }
+
+// heatKey returns the key under which uses of a block are counted.
+func heatKey(id blockfile.ID) []byte { return blockKey(Run{ID: id.Extent, Object: id.Object}, id.N) }
 
 // runPrefix is the common prefix of the keys of all blocks of a run.
 func runPrefix(id uint64) []byte { return blockKey(Run{ID: id}, 0)[:9] }

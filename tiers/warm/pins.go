@@ -84,6 +84,13 @@ func (p *pins) total() int64 {
 	return p.bytes
 }
 
+// hasRun reports whether an extent belongs to a pinned object.
+func (p *pins) hasRun(id uint64) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.runs[id]
+}
+
 // has reports whether a database key belongs to a pinned object.
 func (p *pins) has(key []byte) bool {
 	p.mu.RLock()

@@ -23,6 +23,7 @@ type space struct {
 	free     atomic.Int64 // bytes free on the disk at the last measurement
 	ballast  ballast
 	fault    func() error // called before free space is measured
+	blocks   func() int64 // bytes allocated to the segments of blocks
 }
 
 // init takes the first measurement. fileSize is the size of a value log file: one more may exist
@@ -132,7 +133,7 @@ func (s *space) problem() string {
 // measure counts allocated blocks, not file sizes: Badger's files are sparse.
 func (s *space) measure() {
 	before := s.since.Load()
-	s.used.Store(size.OnDisk(s.dir) - s.ballast.taken()) // the ballast holds no values
+	s.used.Store(size.OnDisk(s.dir, filepath.Join(s.dir, blocksDir)) + s.blocks() - s.ballast.taken()) // the ballast holds no values
 	s.since.Add(-before)
 	free := s.look()
 	s.free.Store(free)

@@ -1,5 +1,5 @@
-// Package warm is the disk tier: a disposable cache of catalog records and blocks in Badger, with
-// its own CRC32C on every value, bounded by the disk space that it occupies.
+// Package warm is the disk tier: a disposable cache of catalog records in Badger and of blocks in
+// segment files, with its own CRC32C on every value, bounded by the disk space that it occupies.
 //
 // It promises that a returned value is the value that was stored under that key, and that its
 // directory stays below its quota. Everything else is best effort: a value may be refused or
@@ -23,6 +23,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/popular"
+	"github.com/akidb/akigw/tiers/warm/internal/blockfile"
 )
 
 // Config says where the tier is stored and how much disk space it may occupy.
@@ -62,13 +63,14 @@ type Tier struct {
 	config   Config
 	counters counters
 	data     *database
+	blocks   *blocks
 	health   *health
 	space    space
 	pins     pins
 	heat     heat
 	popular  popularity
 	average  atomic.Int64 // recent average size of a value in bytes
-	live     atomic.Int64 // approximate size of the reachable values in bytes
+	live     atomic.Int64 // approximate size of the reachable values in Badger in bytes
 	crowded  atomic.Bool  // space is being freed, or will be soon
 	// clean means that the last epoch closed this directory properly, so that nothing that it
 	// removed can have reappeared.
@@ -135,6 +137,10 @@ func (t *Tier) prepare() (err error) {
 			return err
 		}
 	}
+	if t.blocks, err = openBlocks(&t.config, t.data); err != nil {
+		return err
+	}
+	t.space.blocks = t.blocks.Disk
 	t.space.fault = func() error { return t.config.fault(akigw.DiskFree, []byte(t.config.Dir), 0) }
 	t.space.init(t.config.Dir, t.config.Quota, vlogFileSize(t.config.Quota))
 	return nil
@@ -151,7 +157,7 @@ func (t *Tier) Run(ctx context.Context) error {
 }
 
 func newEvictor(t *Tier) *evictor {
-	return &evictor{database: t.data, quota: t.config.Quota, space: &t.space, heat: &t.heat, popular: &t.popular, pins: &t.pins, live: &t.live, average: &t.average, crowded: &t.crowded}
+	return &evictor{database: t.data, blocks: t.blocks, quota: t.config.Quota, space: &t.space, heat: &t.heat, popular: &t.popular, pins: &t.pins, live: &t.live, average: &t.average, crowded: &t.crowded}
 }
 
 // Close writes everything to disk and marks the directory as clean, unless the tier was switched
@@ -160,13 +166,13 @@ func newEvictor(t *Tier) *evictor {
 func (t *Tier) Close() error {
 	t.data.values.close()
 	if t.health.missing.Load() {
-		return nil
+		return t.blocks.Abandon()
 	}
 	if err := t.health.closable(); err != nil {
 		t.config.Log.Warn("the warm tier could not be closed properly, because the disk is full: after the next start its objects are validated before they are served", "dir", t.config.Dir, "error", err)
-		return nil
+		return t.blocks.Abandon()
 	}
-	err := t.data.close()
+	err := errors.Join(t.blocks.Close(), t.data.close())
 	if err == nil && !t.health.off.Load() {
 		err = marks{t.config.Dir}.markClean()
 	}
@@ -191,7 +197,7 @@ func (t *Tier) SetCounter(name string, n uint64) error {
 }
 
 // Entry returns the catalog record of a key. The caller owns the bytes.
-func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(t.data.values.entryKey(key), nil) }
+func (t *Tier) Entry(key akigw.Key) ([]byte, bool) { return t.lookup(t.data.values.entryKey(key)) }
 
 // PeekEntry is Entry without counting an access.
 func (t *Tier) PeekEntry(key akigw.Key) ([]byte, bool) { return t.peek(t.data.values.entryKey(key)) }
@@ -209,24 +215,48 @@ func (t *Tier) PutEntry(key akigw.Key, record, summary []byte, how Handling) boo
 // Block returns block n of an extent, in buffer if it has the capacity, otherwise in new memory.
 // The caller owns the bytes.
 func (t *Tier) Block(run Run, n int64, buffer []byte) ([]byte, bool) {
-	return t.lookup(blockKey(run, n), buffer)
+	if t.health.off.Load() {
+		return nil, false
+	}
+	value, key, ok := t.blocks.read(run, n, buffer)
+	if ok {
+		t.touch(key)
+	}
+	return value, ok
 }
 
 // HasBlock reports whether a block exists, without reading it.
-func (t *Tier) HasBlock(run Run, n int64) bool { return t.has(blockKey(run, n)) }
+func (t *Tier) HasBlock(run Run, n int64) bool {
+	return !t.health.off.Load() && t.blocks.has(run, n)
+}
 
 // Blocks returns how many blocks of an extent exist.
-func (t *Tier) Blocks(id uint64) (n int64) {
-	t.data.keys(runPrefix(id), func([]byte) bool {
-		n++
-		return true
-	})
-	return n
-}
+func (t *Tier) Blocks(id uint64) (n int64) { return t.blocks.count(id) }
+
+// NewestRun is the highest number of an extent that has blocks, 0 for none. Whoever numbers extents
+// continues above it, even if the counters were lost: otherwise these blocks would be those of another
+// object.
+func (t *Tier) NewestRun() uint64 { return t.blocks.newest() }
 
 // PutBlock stores a block. It does not retain data.
 func (t *Tier) PutBlock(run Run, n int64, data []byte) {
-	t.put(run.Handling, pair{blockKey(run, n), data})
+	id, key := t.blocks.id(run, n), blockKey(run, n)
+	used := heatKey(id)
+	if !t.admits(used, len(data), run.Handling) {
+		return
+	}
+	done, payload, err := t.data.values.payload(key, data, run.Compress)
+	size := blockfile.Size(len(payload))
+	if err != nil || t.blocks.full(10) || !t.reserve(len(data), size, size) {
+		t.counters.refused.Inc()
+		return
+	}
+	if err = t.config.fault(akigw.DiskWrite, key, int(size)); err == nil {
+		err = t.blocks.Put(id, done, payload)
+	}
+	if t.wrote(err) { // it is as far from the hand as can be, so it counts as used only once it is read
+		t.counters.written.AddInt64(size)
+	}
 }
 
 // DropEntry removes the record of a key, and its pin. An error means that the record may still be
@@ -238,38 +268,34 @@ func (t *Tier) DropEntry(key akigw.Key) error {
 }
 
 // DropBlocks removes every block of an extent, and returns how many there were.
-func (t *Tier) DropBlocks(id uint64) (n int) {
-	prefix := runPrefix(id)
-	for {
-		var keys [][]byte
-		t.data.scan(prefix, prefix, func(key []byte, size int64) bool {
-			t.live.Add(-size)
-			keys = append(keys, key)
-			return len(keys) < 1000
-		})
-		for _, key := range keys {
-			if t.data.remove(key) != nil {
-				return n // eviction finds the rest
-			}
-			n++
-		}
-		if len(keys) < 1000 {
-			return n
-		}
+func (t *Tier) DropBlocks(id uint64) int {
+	if t.health.missing.Load() {
+		return 0
 	}
+	n, err := t.blocks.drop(id, func(size int64) { t.live.Add(-size) })
+	if err != nil { // nothing refers to the extent any more, so what is left is evicted in time
+		t.counters.failed.Inc()
+		t.config.Log.Warn("could not record that blocks were removed from the warm tier", "error", err)
+	}
+	return n
 }
 
 // lookup reads a value for a client, and counts the access.
-func (t *Tier) lookup(key, buffer []byte) ([]byte, bool) {
+func (t *Tier) lookup(key []byte) ([]byte, bool) {
 	if t.health.off.Load() {
 		return nil, false
 	}
-	value, ok := t.data.read(key, buffer)
+	value, ok := t.data.get(key)
 	if ok {
-		t.heat.touch(key)
-		t.popular.count(popularityKey(key))
+		t.touch(key)
 	}
 	return value, ok
+}
+
+// touch counts an access to what is stored under a key.
+func (t *Tier) touch(key []byte) {
+	t.heat.touch(key)
+	t.popular.count(popularityKey(key))
 }
 
 // peek is lookup without counting an access.
@@ -286,8 +312,7 @@ func (t *Tier) has(key []byte) bool { return !t.health.off.Load() && t.data.has(
 // put stores a value, and small ones next to it, if there is space and the value is popular enough.
 // It reports whether it did.
 func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
-	if count := t.popular.count(popularityKey(main.key)); !t.admits(main, how, count) {
-		t.counters.unpopular.Inc()
+	if !t.admits(main.key, len(main.value), how) {
 		return false
 	}
 	records, size, err := t.data.sealAll(make([]record, 0, 2), how, main, beside)
@@ -295,29 +320,52 @@ func (t *Tier) put(how Handling, main pair, beside ...pair) bool {
 	for _, r := range records[1:] {
 		all += int64(len(r.key) + len(r.stored))
 	}
-	if err != nil || t.health.off.Load() || !t.space.reserve(all) {
+	if err != nil || !t.reserve(len(main.value), size, all) {
 		t.counters.refused.Inc()
 		return false
-	}
-	if len(main.value) >= valueThreshold {
-		t.average.Store(t.average.Load() - t.average.Load()/64 + size/64)
 	}
 	if err = t.config.fault(akigw.DiskWrite, main.key, int(all)); err == nil {
 		err = t.data.store(records...)
 	}
-	if err != nil {
-		t.counters.failed.Inc()
-		t.config.Log.Warn("could not write to the warm tier", "error", err)
+	if err == nil {
+		t.live.Add(size)
+	}
+	if !t.wrote(err) {
 		return false
 	}
-	t.live.Add(size)
-	t.heat.touch(main.key)
+	t.heat.touch(main.key) // the hand may be about to pass it
 	return true
 }
 
-// admits reports whether a value that was read or written count times recently is popular enough.
-func (t *Tier) admits(main pair, how Handling, count uint32) bool {
-	return len(main.value) < valueThreshold || !t.crowded.Load() || how.Wanted || t.popular.admits(count)
+// admits counts an access to what is to be stored under a key, and reports whether it is popular enough.
+func (t *Tier) admits(key []byte, length int, how Handling) bool {
+	count := t.popular.count(popularityKey(key))
+	if length < valueThreshold || !t.crowded.Load() || how.Wanted || t.popular.admits(count) {
+		return true
+	}
+	t.counters.unpopular.Inc()
+	return false
+}
+
+// reserve takes space for a value of a length that takes size bytes, and all bytes with what is stored
+// next to it. It reports whether there is enough.
+func (t *Tier) reserve(length int, size, all int64) bool {
+	if t.health.off.Load() || !t.space.reserve(all) {
+		return false
+	}
+	if length >= valueThreshold {
+		t.average.Store(t.average.Load() - t.average.Load()/64 + size/64)
+	}
+	return true
+}
+
+// wrote accounts for a write, which failed with err or succeeded. It reports whether it succeeded.
+func (t *Tier) wrote(err error) bool {
+	if err != nil {
+		t.counters.failed.Inc()
+		t.config.Log.Warn("could not write to the warm tier", "error", err)
+	}
+	return err == nil
 }
 
 // Pin keeps the record of a key and an extent of a size in bytes from being evicted. It returns

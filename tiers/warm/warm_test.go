@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -93,8 +92,9 @@ func TestPlaceThatWasLost(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "warm")
 	tier := open(t, dir, 64<<20, "1")
 	value := bytes.Repeat([]byte("value"), 2000)
-	for n := range int64(10) {
-		tier.PutBlock(Run{ID: 1}, n, value)
+	k := func(n int) akigw.Key { return keyOf("bucket", fmt.Sprint(n)) }
+	for n := range 10 {
+		tier.PutEntry(k(n), value, []byte("summary"), Handling{})
 	}
 	closeTier(t, tier)
 	closeTier(t, open(t, dir, 64<<20, "1")) // starts another file: Badger itself checks the last one
@@ -127,11 +127,11 @@ func TestPlaceThatWasLost(t *testing.T) {
 	if lost != 10 {
 		t.Fatalf("%d entries were found", lost)
 	}
-	for restart := range int64(2) { // damage that the first epoch does not read, the second finds
+	for restart := range 2 { // damage that the first epoch does not read, the second finds
 		tier = open(t, dir, 64<<20, "1")
 		for n := restart * 5; n < restart*5+5; n++ {
-			if got, ok := tier.Block(Run{ID: 1}, n, nil); ok {
-				t.Errorf("block %d is %d bytes", n, len(got))
+			if got, ok := tier.Entry(k(n)); ok {
+				t.Errorf("entry %d is %d bytes", n, len(got))
 			}
 		}
 		began := time.Now()
@@ -188,10 +188,11 @@ func TestDirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
 		tier.PutBlock(Run{ID: 1}, n, values[n])
 	}
 	closeTier(t, tier)
-	files, err := os.ReadDir(source)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var files []string
+	testkit.EachFile(t, source, func(name, _ string) error {
+		files = append(files, name)
+		return nil
+	})
 	seed := testSeed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	aside := 0
@@ -201,11 +202,11 @@ func TestDirectoryThatDoesNotOpenIsSetAside(t *testing.T) {
 			if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
 				t.Fatal(err)
 			}
-			damage(t, random, filepath.Join(dir, f.Name()), how)
+			damage(t, random, filepath.Join(dir, f), how)
 			tier := open(t, dir, 64<<20, "1")
 			for n, want := range values {
 				if got, ok := tier.Block(Run{ID: 1}, n, nil); ok && !bytes.Equal(got, want) {
-					t.Errorf("seed %d: %s of %s: block %d has wrong bytes", seed, how, f.Name(), n)
+					t.Errorf("seed %d: %s of %s: block %d has wrong bytes", seed, how, f, n)
 				}
 			}
 			closeTier(t, tier)
@@ -284,8 +285,7 @@ func TestDiskStaysWithinTheQuota(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	live := 0
-	tier.data.scan(nil, nil, func([]byte, int64) bool { live++; return true })
+	live := tier.blocks.Len()
 	closeTier(t, tier)
 	peak = max(peak, size.OnDisk(dir))
 	t.Logf("wrote %d MiB, peak %d MiB of %d, %d values live at the end", written>>20, peak>>20, quota>>20, live)
@@ -424,13 +424,13 @@ func BenchmarkPutEntry(b *testing.B) {
 			go func() { done <- tier.Run(ctx) }()
 			record, summary := random(1, of.record), random(2, 150)
 			b.ReportAllocs()
-			began, refused := usedCPU(b), 0
+			began, refused := usage(b).cpu, 0
 			for n := uint32(0); b.Loop(); n++ {
 				if !tier.PutEntry(akigw.Key{Bucket: "bucket", Name: fmt.Sprintf("%08x", n*2654435761)}, record, summary, Handling{Wanted: true}) {
 					refused++
 				}
 			}
-			b.ReportMetric(float64((usedCPU(b)-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64((usage(b).cpu-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
 			b.ReportMetric(float64(refused)/float64(b.N), "refused/op")
 			b.ReportMetric(float64(tier.Used())/(1<<20), "used-MiB")
 			stop()
@@ -439,13 +439,4 @@ func BenchmarkPutEntry(b *testing.B) {
 			}
 		})
 	}
-}
-
-// usedCPU is the processor time of this process.
-func usedCPU(b *testing.B) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
