@@ -484,7 +484,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 			}
 			if c.rng.IntN(2) == 0 && !e.Modified.IsZero() { // its date is kept, or discarded when the key gets another object
 				x.begin(k, seen("dated "+e.ETag))
-				if err = errors.Join(err, j.Flushed(ctx, e, Stored{Modified: e.Modified.Add(time.Second)})); err == nil {
+				if err = errors.Join(err, j.FlushedNow(ctx, e, Stored{Modified: e.Modified.Add(time.Second)})); err == nil {
 					x.end(k)
 				}
 				break
@@ -509,7 +509,7 @@ func (c *crashRun) work(j *Journal, x *expectation) error {
 				break
 			}
 			if err = put(k); err == nil {
-				err = []func() error{func() error { return nil }, func() error { return j.Done(ctx, e) }, func() error { return j.Translate(ctx, e, late) }, func() error { return j.Flushed(ctx, e, Stored{Modified: lateDate}) }}[c.rng.IntN(4)]()
+				err = []func() error{func() error { return nil }, func() error { return j.Done(ctx, e) }, func() error { return j.Translate(ctx, e, late) }, func() error { return j.FlushedNow(ctx, e, Stored{Modified: lateDate}) }}[c.rng.IntN(4)]()
 			}
 			j.Return(e, false)
 		}

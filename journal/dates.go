@@ -32,12 +32,9 @@ type Stored struct {
 	Version string
 }
 
-// Bounds returns the earliest and the latest that Last-Modified can be. They are equal if it is known
-// exactly.
-func (s Stored) Bounds() (earliest, latest time.Time) { return dateBounds(s.Modified, s.Spread) }
-
-// dateBounds returns the bounds of a date with a spread, see Stored.Spread.
-func dateBounds(date time.Time, spread int) (earliest, latest time.Time) {
+// DateBounds returns the earliest and the latest that a date can be which is known with a spread, see
+// Stored.Spread. They are equal if it is known exactly.
+func DateBounds(date time.Time, spread int) (earliest, latest time.Time) {
 	if spread == 0 {
 		return date, date
 	}

@@ -65,7 +65,7 @@ func (d *dating) put(name string, n int) {
 
 func (d *dating) flushed(name string, upstream time.Time) {
 	d.t.Helper()
-	if err := d.Flushed(d.t.Context(), d.Take(key(name)), Stored{Modified: upstream}); err != nil {
+	if err := d.FlushedNow(d.t.Context(), d.Take(key(name)), Stored{Modified: upstream}); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -132,7 +132,7 @@ func TestDatesOfTranslations(t *testing.T) {
 	d := openDating(t, crashfs.New(), 100)
 	d.flush("k", 1)
 	d.put("k", 2)
-	if err := d.Flushed(t.Context(), d.Take(key("k")), Stored{ETag: `"other"`, Modified: at(3), Version: "v"}); err != nil {
+	if err := d.FlushedNow(t.Context(), d.Take(key("k")), Stored{ETag: `"other"`, Modified: at(3), Version: "v"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -303,7 +303,7 @@ func flushAll(rng *rand.Rand) func(*Journal, *expectation) error {
 			x.end(k)
 			e := j.Take(key(k))
 			x.begin(k, s)
-			if err := j.Flushed(ctx, e, Stored{Modified: e.Modified.Add(time.Second)}); err != nil {
+			if err := j.FlushedNow(ctx, e, Stored{Modified: e.Modified.Add(time.Second)}); err != nil {
 				return err
 			}
 			x.end(k)
@@ -331,13 +331,13 @@ func TestDatesSurviveCrashes(t *testing.T) {
 func TestDatesWithinBounds(t *testing.T) {
 	d := openDating(t, crashfs.New(), 100)
 	d.put("k", 1)
-	if err := d.Flushed(t.Context(), d.Take(key("k")), Stored{Modified: at(1).Add(time.Minute), Spread: 3}); err != nil {
+	if err := d.FlushedNow(t.Context(), d.Take(key("k")), Stored{Modified: at(1).Add(time.Minute), Spread: 3}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		d.expect("bounds", "k", 1)
 		got, _ := d.Translation(key("k"))
-		if first, last := got.UpstreamDates(); !first.Equal(at(1).Add(57*time.Second)) || !last.Equal(at(1).Add(61*time.Second)) {
+		if first, last := DateBounds(got.UpstreamModified, got.Spread); !first.Equal(at(1).Add(57*time.Second)) || !last.Equal(at(1).Add(61*time.Second)) {
 			t.Errorf("the upstream's date is from %s to %s", first, last)
 		}
 		d = d.again(100)

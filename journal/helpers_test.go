@@ -15,12 +15,17 @@ func (j *Journal) Newest() uint64 { return j.newest }
 // Accepting returns nil if the journal accepts writes, otherwise the reason.
 func (j *Journal) Accepting() error { return j.health.accepting() }
 
+// FlushedNow is Flushed with a sync of its own.
+func (j *Journal) FlushedNow(ctx context.Context, e *Entry, s Stored) error {
+	return j.committer.commit(ctx, s.record(e, j.config.MaxDates > 0))
+}
+
 // Done records that e is in the upstream with the ETag that was promised.
-func (j *Journal) Done(ctx context.Context, e *Entry) error { return j.Flushed(ctx, e, Stored{}) }
+func (j *Journal) Done(ctx context.Context, e *Entry) error { return j.FlushedNow(ctx, e, Stored{}) }
 
 // Translate records that e is in the upstream with a different ETag.
 func (j *Journal) Translate(ctx context.Context, e *Entry, upstream string) error {
-	return j.Flushed(ctx, e, Stored{ETag: upstream})
+	return j.FlushedNow(ctx, e, Stored{ETag: upstream})
 }
 
 // Orphans returns the upstream uploads that have to be aborted.

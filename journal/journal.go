@@ -224,16 +224,12 @@ func (j *Journal) Delete(ctx context.Context, keys []akigw.Key, at time.Time) er
 // needed there. The entry and all earlier ones of its key leave the journal. Where the upstream has
 // another ETag or Last-Modified than was promised, the promised one is remembered, unless the key
 // has a later entry.
-func (j *Journal) Flushed(ctx context.Context, e *Entry, s Stored) error {
-	return j.committer.commit(ctx, s.record(e, j.config.MaxDates > 0))
-}
-
-// FlushedSoon is Flushed without a sync of its own: the record is written with the next one that
-// somebody waits for, or within a tenth of a second. Until then the entry stays in the journal with
-// its lease, so that Wait and Hold wait for it: after a restart it would be uploaded again, over
-// whatever had gone past the journal. If FlushedSoon returns nil, the goroutine that commits calls
-// then with the result; then must not wait for the journal.
-func (j *Journal) FlushedSoon(e *Entry, s Stored, then func(error)) error {
+//
+// The record is written with the next sync that somebody waits for, or within a tenth of a second.
+// Until then the entry stays in the journal with its lease, so that Wait and Hold wait for it: after
+// a restart it would be uploaded again, over whatever had gone past the journal. If Flushed returns
+// nil, the goroutine that commits calls then with the result; then must not wait for the journal.
+func (j *Journal) Flushed(e *Entry, s Stored, then func(error)) error {
 	return j.committer.enqueue(&writing{ops: []*op{s.record(e, j.config.MaxDates > 0)}, then: then, patient: true})
 }
 

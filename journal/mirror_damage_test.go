@@ -132,7 +132,7 @@ func flushDated(j *Journal, x *expectation, name string) error {
 	e := j.Take(key(name))
 	x.begin(name, seen("dated "+e.ETag))
 	defer x.end(name)
-	return j.Flushed(context.Background(), e, Stored{Modified: time.Unix(e.Size+1, 0)})
+	return j.FlushedNow(context.Background(), e, Stored{Modified: time.Unix(e.Size+1, 0)})
 }
 
 // smallConfig configures a journal with all kinds of records in short segments, and a reserve.

@@ -15,7 +15,7 @@ func soon(t *testing.T, j *Journal, keys ...string) (released func() int) {
 	t.Helper()
 	done := make(chan error, len(keys))
 	for _, name := range keys {
-		if err := j.FlushedSoon(j.Take(key(name)), Stored{}, func(err error) { done <- err }); err != nil {
+		if err := j.Flushed(j.Take(key(name)), Stored{}, func(err error) { done <- err }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -244,7 +244,7 @@ func TestCrashWithoutRoom(t *testing.T) {
 		for _, k := range j.Keys() {
 			e := j.Take(k)
 			x.begin(k.Name, seen("dated "+e.ETag))
-			if err := j.Flushed(t.Context(), e, Stored{Modified: e.Modified.Add(time.Second)}); err != nil {
+			if err := j.FlushedNow(t.Context(), e, Stored{Modified: e.Modified.Add(time.Second)}); err != nil {
 				t.Fatalf("%d bytes free: %v, %+v", free, err, j.Stats())
 			}
 			x.end(k.Name)

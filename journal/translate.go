@@ -26,12 +26,6 @@ type Translation struct {
 	number uint64
 }
 
-// UpstreamDates returns the earliest and the latest that the upstream's Last-Modified can be. They are
-// equal if it is known exactly.
-func (t *Translation) UpstreamDates() (earliest, latest time.Time) {
-	return dateBounds(t.UpstreamModified, t.Spread)
-}
-
 // Translation returns the remembered ETags and dates of a key; false if there are none. It takes no
 // lock.
 func (j *Journal) Translation(key akigw.Key) (t Translation, ok bool) {

@@ -444,7 +444,7 @@ func (p *Pool) release(ctx context.Context, e *journal.Entry, r result) {
 		p.count(e)
 		p.succeeded(e)
 	}
-	if err := p.Journal.FlushedSoon(e, r.stored, released); err != nil {
+	if err := p.Journal.Flushed(e, r.stored, released); err != nil {
 		released(err)
 	}
 }

@@ -98,6 +98,6 @@ func isChecksum(name string) bool {
 
 // allows reports whether a HEAD's description agrees with a proof.
 func (p *proof) allows(seen journal.Stored) bool {
-	earlier, later := p.stored.Bounds()
+	earlier, later := journal.DateBounds(p.stored.Modified, p.stored.Spread)
 	return !seen.Modified.Before(earlier) && !seen.Modified.After(later) && seen.Version == p.stored.Version
 }

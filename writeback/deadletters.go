@@ -80,7 +80,16 @@ func (l *DeadLetters) Drop(ctx context.Context, id uint64) error {
 		return err
 	}
 	defer l.cache.Begin(e.Key).End()
-	return l.journal.Flushed(ctx, e, journal.Stored{})
+	dropped := make(chan error, 1)
+	if err := l.journal.Flushed(e, journal.Stored{}, func(err error) { dropped <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-dropped:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Body opens the body of a dead letter, so that an operator can save it. The caller closes it.

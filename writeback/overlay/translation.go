@@ -85,7 +85,7 @@ func (t *Translation) DateToUpstream(date string) string {
 		return date
 	}
 	newer := t.PromisedModified.Truncate(time.Second).After(asked)
-	first, last := (*journal.Translation)(t).UpstreamDates()
+	first, last := journal.DateBounds(t.UpstreamModified, t.Spread)
 	switch before := first.Add(-time.Second); {
 	case newer && asked.After(before):
 		asked = before
@@ -124,7 +124,7 @@ func (t *Translation) Date(etag, version string, modified time.Time, size int64)
 	if !t.dated() {
 		return time.Time{}, false
 	}
-	first, last := (*journal.Translation)(t).UpstreamDates()
+	first, last := journal.DateBounds(t.UpstreamModified, t.Spread)
 	if second := modified.Truncate(time.Second); second.Before(first) || second.After(last) {
 		return time.Time{}, false
 	}

@@ -51,7 +51,7 @@ var bugs = []bug{
 	{7, "values of the warm tier are not checked", []edit{{"tiers/warm/database.go", "if sum != binary.BigEndian.Uint32(stored) {", "if false {"}, {"tiers/warm/database.go", "if checksum(key, stored[4:]) != binary.BigEndian.Uint32(stored) {", "if false {"}}, "tiers/warm", "TestBitFlipInTheCatalog", true},
 	{8, "no generation fence", one("tiers/fence.go", "return k == nil || generation > k.floor", "return true || k == nil"), "tiers", "TestEventDuringAFill|TestFillRacesPut|TestAbsenceIsFenced|TestReadersDuringOverwrites|TestReadsDuringAWrite", true},
 	{9, "the fence is looked at before the fetch only", []edit{
-		{catalogFile, "	if !c.fence.alive(e.Key, e.Generation) {\n		return false\n	}\n	settings := c.settings(e.Key)\n	if e.body", "	settings := c.settings(e.Key)\n	if e.body"},
+		{catalogFile, "	if !c.fence.alive(e.Key, e.Generation) {\n		return false\n	}\n	if e.body", "	if e.body"},
 		{catalogFile, "	if c.fence.alive(e.Key, e.Generation) {\n		return true\n	}\n", "	if true {\n		return true\n	}\n"},
 		{catalogFile, "	if !c.fence.alive(e.Key, e.Generation) {\n		c.dropEntry(e.Key)\n	}\n", ""},
 	}, "tiers", "TestEventDuringAFill|TestFillRacesPut|TestAbsenceIsFenced|TestReadersDuringOverwrites|TestReadsDuringAWrite", false},
