@@ -2,6 +2,7 @@ package tiers
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/akidb/akigw"
@@ -41,12 +42,22 @@ func (w *Write) Body(p []byte) {
 			w.n++
 		}
 		if cap(w.block)-len(w.block) < min(len(p), size-len(w.block)) {
-			w.block = append(make([]byte, 0, min(size, max(2*cap(w.block), len(p)))), w.block...)
+			w.grow(len(p))
 		}
 		k := min(len(p), cap(w.block)-len(w.block))
 		w.block = append(w.block, p[:k]...)
 		p = p[k:]
 	}
+}
+
+// grow makes room in the current block for more bytes, or for all of a block if it is not the first:
+// the bodies of large objects arrive in small pieces.
+func (w *Write) grow(more int) {
+	room := int(w.settings.Block)
+	if w.n == 0 {
+		room = min(room, max(2*cap(w.block), more))
+	}
+	w.block = append(make([]byte, 0, room), w.block...)
 }
 
 // Written says that the upstream stored the body that was passed to Body. sent and answer are the
@@ -81,7 +92,7 @@ func (w *Write) keep(e *entry, settings *rules.Settings) {
 	if w.changes.small(e) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
-		w.changes.putBlock(w.key, w.settings, w.extent, w.n, w.block, false)
+		w.changes.putBlock(w.key, w.settings, w.extent, w.n, slices.Clone(w.block), false) // without the room
 	}
 	w.changes.publishAs(e, settings, handling(settings))
 }
