@@ -143,6 +143,14 @@ func TestMovesOfAPrefix(t *testing.T) {
 // promotion that fails halfway keeps what it has fetched.
 func TestTierDemotionRollback(t *testing.T) {
 	up := s3mem.New()
+	var away, halfway atomic.Bool
+	var gets atomic.Int64
+	up.Before = func(r *cold.Request) (*http.Response, error) {
+		if away.Load() || halfway.Load() && r.Op == "GetObject" && gets.Add(1) > 5 {
+			return nil, akigw.ErrUpstreamUnavailable
+		}
+		return nil, nil
+	}
 	s := controlled(t, tiertest.Config(rules.Exclusive), t.TempDir(), up)
 	defer closeStore(t, s)
 	for i := range 10 {
@@ -152,7 +160,7 @@ func TestTierDemotionRollback(t *testing.T) {
 		}
 	}
 	all := akigw.Pattern{Bucket: "bucket", Prefix: "a/"}
-	up.Before = func(*cold.Request) (*http.Response, error) { return nil, akigw.ErrUpstreamUnavailable }
+	away.Store(true)
 	for _, what := range []akigw.Pattern{akigw.Exactly(key("a/3")), all} {
 		if got, err := s.Move(t.Context(), DemoteToCold, what, false); !errors.Is(err, akigw.ErrUpstreamUnavailable) || got.Moved != 0 {
 			t.Errorf("%+v: %+v, %v", what, got, err)
@@ -161,17 +169,11 @@ func TestTierDemotionRollback(t *testing.T) {
 	if st, err := s.State(t.Context(), all); err != nil || st.Hot != 10 {
 		t.Errorf("%+v, %v", st, err)
 	}
-	up.Before = nil
+	away.Store(false)
 	if _, err := s.Move(t.Context(), DemoteToCold, all, false); err != nil {
 		t.Fatal(err)
 	}
-	var gets atomic.Int64
-	up.Before = func(r *cold.Request) (*http.Response, error) {
-		if r.Op == "GetObject" && gets.Add(1) > 5 {
-			return nil, akigw.ErrUpstreamUnavailable
-		}
-		return nil, nil
-	}
+	halfway.Store(true)
 	for _, action := range []Action{PromoteToHot, PromoteToWarm} {
 		gets.Store(0)
 		if _, err := s.Move(t.Context(), action, all, false); !errors.Is(err, akigw.ErrUpstreamUnavailable) || gets.Load() < 6 {
