@@ -112,6 +112,9 @@ func (m *mover) ToMemory(ctx context.Context, key akigw.Key) (moved bool, bytes 
 			m.keepInMemory(key, settings, e.extent, hotKey{extent: e.extent, n: n}, hotValue{block: data})
 			return nil
 		})
+		if err == nil && settings.PinHot { // its entry, too: without it, reads would ask the disk
+			m.rememberAs(e, settings, true)
+		}
 	}
 	if err == nil && !m.inMemory(e) {
 		err = m.notKept(e, "in memory")
