@@ -72,6 +72,9 @@ func (r *repairRun) alone(disk *crashfs.FS) error {
 // rebuilds the second. A crash at any of its calls, followed by a crash of the next start, loses
 // nothing.
 func TestT3_SecondDirectory_CrashInRepair(t *testing.T) {
+	if testkit.Race {
+		t.Skip("it tries every place, one after the other; make test runs it without the race detector")
+	}
 	p := testkit.Prove(t, "T3-mirror")
 	trials, damages := 0, p.Amount(6, 60, 1500)
 	base, all := mirroredSample(t, p.Seed, 2)

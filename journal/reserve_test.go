@@ -186,6 +186,9 @@ func TestDoubtWithoutAReserve(t *testing.T) {
 //
 // Scenarios: C2.
 func TestCrashWithoutRoom(t *testing.T) {
+	if testkit.Race {
+		t.Skip("it tries every place, one after the other; make test runs it without the race detector")
+	}
 	p := testkit.Prove(t, "without-room")
 	seed := p.Seed
 	var trials atomic.Int64
