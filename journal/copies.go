@@ -23,6 +23,9 @@ type source struct {
 
 func (s *source) epoch() epoch { return epoch{s.head.epoch, s.head.nonce} }
 
+// neverBegun reports whether the file never became a segment.
+func (s *source) neverBegun() bool { return s.head == nil && s.top == 0 }
+
 // side is one of the two directories as startup finds it.
 type side struct {
 	state      *sideState // nil if missing or damaged
@@ -30,9 +33,6 @@ type side struct {
 	sources    []source
 	epochs     []epoch // epochs that it took part in, as far as is known
 }
-
-// neverBegun reports whether the file never became a segment.
-func (s *source) neverBegun() bool { return s.head == nil && s.top == 0 }
 
 // readSide reads a directory. An unreadable file is treated as missing.
 func (r *reconciler) readSide(i int) (*side, error) {

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -61,6 +62,29 @@ func (r *reconciler) reconcile() error {
 		return nil // if syncing fails as well, the recovery finds out
 	}
 	return err
+}
+
+// decide determines which directory is authoritative (the lead), and whether the other one took
+// part in the last epoch.
+func (r *reconciler) decide(sides [2]*side) error {
+	m := r.mirror
+	firstMissed, secondMissed := sides[0].missed(sides[1]), sides[1].missed(sides[0])
+	switch {
+	case sides[0].unfinished:
+		return fmt.Errorf("journal: %s is an unfinished copy of another directory: start with that one as dir, and this one as second_dir", m.dirs[0])
+	case sides[1].unfinished && !firstMissed:
+		m.lead, m.current = 0, false
+	case firstMissed && secondMissed:
+		return fmt.Errorf("journal: %s and %s were written apart from each other, and each has writes that the other one lacks: start with either one alone until nothing is pending, then with the other one alone, then with an empty second_dir", m.dirs[0], m.dirs[1])
+	case firstMissed:
+		return fmt.Errorf("journal: %s is behind %s, which is to be its copy: if the disk of the first was lost, start with the second as dir and an empty directory as second_dir", m.dirs[0], m.dirs[1])
+	default:
+		m.lead, m.current = 0, !secondMissed
+		if m.current && sides[1].top() > sides[0].top() {
+			m.lead = 1
+		}
+	}
+	return nil
 }
 
 // finish makes the replacements durable, and removes segments that do not count.

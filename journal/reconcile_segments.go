@@ -11,39 +11,6 @@ import (
 	"github.com/akidb/akigw/internal/vfs"
 )
 
-func (r *reconciler) putInPlace(all []replacement) error {
-	m := r.mirror
-	for _, r := range all {
-		if err := m.FS.Rename(r.path+draftSuffix, r.path); err != nil {
-			return err
-		}
-		if r.cut || !m.current && r.side != m.lead {
-			m.log.Info("the shorter copy of a journal segment was completed from the other directory", "segment", r.path, "records", r.records)
-			continue
-		}
-		m.repaired(r)
-	}
-	return nil
-}
-
-// repaired logs and counts a repair.
-func (m *mirror) repaired(r replacement) {
-	m.repairs[r.side].add(r.records)
-	m.log.Warn("damaged or missing journal records were repaired from the other directory", "segment", r.path, "records", r.records)
-}
-
-// isMisplaced reports whether a segment is in a file with another name: removing or repairing a
-// segment by its name could then destroy another one.
-func (r *reconciler) isMisplaced(live map[uint64][]source) bool {
-	m := r.mirror
-	for id, sources := range live {
-		if slices.ContainsFunc(sources, func(src source) bool { return src.path != m.segment(src.side, id) }) {
-			return true
-		}
-	}
-	return false
-}
-
 // replacement is a segment with a better draft next to it.
 type replacement struct {
 	side    int
@@ -192,6 +159,39 @@ func sameBytes(a, b vfs.File) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+func (r *reconciler) putInPlace(all []replacement) error {
+	m := r.mirror
+	for _, r := range all {
+		if err := m.FS.Rename(r.path+draftSuffix, r.path); err != nil {
+			return err
+		}
+		if r.cut || !m.current && r.side != m.lead {
+			m.log.Info("the shorter copy of a journal segment was completed from the other directory", "segment", r.path, "records", r.records)
+			continue
+		}
+		m.repaired(r)
+	}
+	return nil
+}
+
+// repaired logs and counts a repair.
+func (m *mirror) repaired(r replacement) {
+	m.repairs[r.side].add(r.records)
+	m.log.Warn("damaged or missing journal records were repaired from the other directory", "segment", r.path, "records", r.records)
+}
+
+// isMisplaced reports whether a segment is in a file with another name: removing or repairing a
+// segment by its name could then destroy another one.
+func (r *reconciler) isMisplaced(live map[uint64][]source) bool {
+	m := r.mirror
+	for id, sources := range live {
+		if slices.ContainsFunc(sources, func(src source) bool { return src.path != m.segment(src.side, id) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // repairSegment does for an open, complete segment what reconcile does at startup. Readers of the
