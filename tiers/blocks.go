@@ -7,50 +7,66 @@ import (
 )
 
 // block returns block n of e from memory or disk, and the tier that had it; nil if neither has it.
-// The bytes are shared and must not be changed. With borrow they may come from c.buffers: then no
-// one else has them, and the caller returns them there.
-func (c *catalog) block(e *entry, n int64, borrow bool) (data []byte, tier akigw.Outcome, lent bool) {
+// The caller is a user of it.
+func (c *catalog) block(e *entry, n int64) (*sharedBlock, akigw.Outcome) {
 	key := hotKey{extent: e.extent, n: n}
-	if v, ok := c.hot.Get(key); ok {
-		return v.block, akigw.Hot, false
+	if v, ok := c.hot.Get(key); ok && v.block.hold() {
+		return v.block, akigw.Hot
 	}
 	if c.warm == nil {
-		return nil, akigw.Cold, false
+		return nil, akigw.Cold
 	}
-	var buffer []byte
-	if borrow {
-		buffer = c.buffers.get(e.block)
+	b := c.fromDisk(e, n)
+	if b == nil {
+		return nil, akigw.Cold
 	}
+	if settings := c.settings(e.Key); settings.PinHot || settings.Memory {
+		b = b.trim()
+		if settings.PinHot {
+			c.keepInMemory(e.Key, settings, e.extent, key, hotValue{block: b})
+		} else {
+			c.hot.Put(key, hotValue{block: b})
+		}
+	}
+	return b, akigw.Warm
+}
+
+// fromDisk returns block n of e from disk, nil if it is not there. The caller is its only user.
+func (c *catalog) fromDisk(e *entry, n int64) *sharedBlock {
+	buffer := c.buffers.get(e.block)
 	data, ok := c.warm.Block(e.warmRun(), n, buffer)
-	lent = len(data) > 0 && cap(buffer) > 0 && &data[0] == &buffer[:1][0]
-	if !lent {
+	if !ok || len(data) == 0 || int64(len(data)) != e.blockLen(n) {
 		c.buffers.put(buffer)
+		return nil
 	}
-	if !ok || int64(len(data)) != e.blockLen(n) {
-		return nil, akigw.Cold, false
+	if &data[0] != &buffer[:1][0] { // it did not fit
+		c.buffers.put(buffer)
+		return newBlock(data, nil)
 	}
-	switch settings := c.settings(e.Key); {
-	case settings.PinHot:
-		c.keepInMemory(e.Key, settings, e.extent, key, hotValue{block: data})
-		lent = false
-	case settings.Memory && c.hot.Put(key, hotValue{block: data}):
-		lent = false
+	return newBlock(data, &c.buffers)
+}
+
+// newBlock returns a block for the bytes of block n of e. The caller is its only user, and writes the
+// bytes before anyone else sees it.
+func (c *catalog) newBlock(e *entry, n int64) *sharedBlock {
+	if size := e.blockLen(n); size < e.block {
+		return newBlock(make([]byte, size), nil)
 	}
-	return data, akigw.Warm, lent
+	return newBlock(c.buffers.get(e.block)[:e.block], &c.buffers)
 }
 
 // putBlock stores block n of an extent of an object, where the settings of its key allow it. wanted
-// means that it will be read soon, however rarely it was requested before.
-func (c *catalog) putBlock(object akigw.Key, settings *rules.Settings, run warm.Run, n int64, data []byte, wanted bool) {
+// means that it will be read soon, however rarely it was requested before. The caller is a user of b.
+func (c *catalog) putBlock(object akigw.Key, settings *rules.Settings, run warm.Run, n int64, b *sharedBlock, wanted bool) {
 	if key := (hotKey{extent: run.ID, n: n}); settings.Memory && (wanted || settings.PinHot) {
-		c.keepInMemory(object, settings, run.ID, key, hotValue{block: data})
+		c.keepInMemory(object, settings, run.ID, key, hotValue{block: b})
 	} else if settings.Memory {
-		c.hot.Put(key, hotValue{block: data})
+		c.hot.Put(key, hotValue{block: b})
 	}
 	if c.warm != nil && settings.Disk {
 		run.Handling = handling(settings)
 		run.Wanted = run.Wanted || wanted
-		c.warm.PutBlock(run, n, data)
+		c.warm.PutBlock(run, n, b.data)
 	}
 }
 

@@ -29,10 +29,12 @@ func (m *mover) KeepOnDisk(key akigw.Key) error {
 	}
 	for n := range e.blocksUpTo(e.Size) {
 		v, ok := m.hot.Peek(hotKey{extent: e.extent, n: n})
-		if !ok {
+		if !ok || !v.block.hold() {
 			continue
 		}
-		if err := m.putOnDisk(settings, e, n, v.block); err != nil {
+		err := m.putOnDisk(settings, e, n, v.block.data)
+		v.block.release()
+		if err != nil {
 			return err
 		}
 	}

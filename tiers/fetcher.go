@@ -58,7 +58,7 @@ func (ft *fetcher) newFill(from context.Context, key akigw.Key) (*fill, context.
 	ctx, cancel := context.WithCancelCause(&cold.FlowContext{Context: ft.tasks.ctx, Flow: cold.FlowOf(from)})
 	return &fill{
 		key: key, cancel: cancel, fillPlan: fillPlan{window: window, finish: finishBlocks}, ready: make(chan struct{}), readers: 1, wanted: -1,
-		recent: make(map[int64][]byte, window+1), moved: make(chan struct{}),
+		recent: make(map[int64]*sharedBlock, window+1), moved: make(chan struct{}),
 	}, ctx
 }
 

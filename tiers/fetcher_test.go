@@ -103,7 +103,7 @@ func TestABlockThatComesMeanwhileIsNotFetched(t *testing.T) {
 			wait.Go(func() { wantRead(t, s, key("stuck"), "", body, "") })
 		}
 		synctest.Wait()
-		s.hot.Keep(hotKey{extent: e.extent, n: 0}, hotValue{block: body})
+		s.hot.Keep(hotKey{extent: e.extent, n: 0}, hotValue{block: newBlock(body, nil)})
 		release()
 		wait.Wait()
 		wantCount(t, up, "GET", 0)

@@ -62,11 +62,11 @@ type fill struct {
 
 	mu        sync.Mutex
 	entry     *entry
-	start     int64            // the first block
-	next      int64            // the first block that has not arrived
-	end       int64            // the first block after the fill
-	recent    map[int64][]byte // the last blocks that arrived
-	wanted    int64            // the furthest block that a reader requested
+	start     int64                  // the first block
+	next      int64                  // the first block that has not arrived
+	end       int64                  // the first block after the fill
+	recent    map[int64]*sharedBlock // the last blocks that arrived; the fill is a user of them
+	wanted    int64                  // the furthest block that a reader requested
 	readers   int
 	abandoned bool // cancelled because the last reader left
 	ended     bool
@@ -76,9 +76,20 @@ type fill struct {
 	begun     uint64        // when it was created, as a generation; only of an opening fill
 }
 
-// freeLocked releases reserved memory once neither the fill nor a reader needs it.
+// freeLocked releases the blocks and the reserved memory once neither the fill nor a reader needs them.
 func (f *fill) freeLocked() {
-	if f.release != nil && f.ended && f.readers == 0 {
+	if f.ended && f.readers == 0 {
+		f.forgetLocked()
+	}
+}
+
+// forgetLocked releases the blocks and the reserved memory.
+func (f *fill) forgetLocked() {
+	for _, b := range f.recent {
+		b.release()
+	}
+	clear(f.recent)
+	if f.release != nil {
 		f.release()
 		f.release = nil
 	}
@@ -109,12 +120,15 @@ func (f *fill) leave(cause error) {
 	}
 }
 
-// block waits for block n. ok is false if n has already left the window. waited means that the
-// block was not available at once.
-func (f *fill) block(ctx context.Context, n int64) (data []byte, ok, waited bool, err error) {
+// block waits for block n, and makes the caller a user of it. It returns nil if n has already left
+// the window. waited means that the block was not available at once.
+func (f *fill) block(ctx context.Context, n int64) (b *sharedBlock, waited bool, err error) {
 	for ; ; waited = true {
 		f.mu.Lock()
-		data, here := f.recent[n]
+		b, here := f.recent[n]
+		if here {
+			b.share()
+		}
 		passed, ended, err, moved := n < f.next, f.ended, f.err, f.moved
 		if f.wanted < n {
 			f.wanted = n
@@ -124,16 +138,16 @@ func (f *fill) block(ctx context.Context, n int64) (data []byte, ok, waited bool
 		f.mu.Unlock()
 		switch {
 		case here:
-			return data, true, waited, nil
+			return b, waited, nil
 		case err != nil && !passed:
-			return nil, false, waited, err
+			return nil, waited, err
 		case passed || ended:
-			return nil, false, waited, nil
+			return nil, waited, nil
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return nil, false, waited, ctx.Err()
+			return nil, waited, ctx.Err()
 		}
 	}
 }
@@ -168,12 +182,16 @@ func (f *fill) waitForReaders(ctx context.Context, n int64, contended func(akigw
 	}
 }
 
-// arrived passes block n to the readers.
-func (f *fill) arrived(n int64, data []byte) {
+// arrived passes block n to the readers. The caller is a user of b.
+func (f *fill) arrived(n int64, b *sharedBlock) {
+	b.share()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.recent[n] = data
-	delete(f.recent, n-f.window-1)
+	f.recent[n] = b
+	if last := n - f.window - 1; f.recent[last] != nil {
+		f.recent[last].release()
+		delete(f.recent, last)
+	}
 	f.next = n + 1
 	f.notifyLocked()
 }
@@ -193,9 +211,7 @@ func (f *fill) close(err error) {
 	f.mu.Lock()
 	f.ended, f.err = true, err
 	if errors.Is(err, errYielded) && f.release != nil { // its readers start new fills
-		clear(f.recent)
-		f.release()
-		f.release = nil
+		f.forgetLocked()
 	}
 	f.freeLocked()
 	f.notifyLocked()

@@ -18,10 +18,7 @@ type ghost struct {
 const sampled = 32
 
 func newGhost(count lookups, quota int64) *ghost {
-	return &ghost{
-		keys:  hot.New(2*quota/sampled, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id }),
-		count: count,
-	}
+	return &ghost{keys: hot.NewSimulation(2 * quota / sampled), count: count}
 }
 
 // saw counts a read of a number of bytes, and whether the tier hit or missed.

@@ -12,17 +12,12 @@ import (
 	"github.com/akidb/akigw/tiers/hot"
 )
 
-// cacheOf is a memory tier of the given size, without the bytes.
-func cacheOf(bytes int64) *hot.Cache[uint64, uint32] {
-	return hot.New(bytes, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id })
-}
-
 // TestGhostKnowsTheDouble: the ghost cache's estimate for a tier of twice the size matches a real
 // tier of that size.
 func TestGhostKnowsTheDouble(t *testing.T) {
 	random := testkit.Random(t)
 	const capacity, keys, reads, bytes = 5_000, 50_000, 200_000, 1000
-	single, double := cacheOf(capacity*bytes), cacheOf(2*capacity*bytes)
+	single, double := hot.NewSimulation(capacity*bytes), hot.NewSimulation(2*capacity*bytes)
 	get := func(c *hot.Cache[uint64, uint32], key uint64) bool {
 		_, hit := c.Get(key)
 		if !hit {

@@ -109,7 +109,7 @@ func (m *mover) ToMemory(ctx context.Context, key akigw.Key) (moved bool, bytes 
 		}
 	} else {
 		err = r.bring(ctx, func(n int64, data []byte) error {
-			m.keepInMemory(key, settings, e.extent, hotKey{extent: e.extent, n: n}, hotValue{block: data})
+			m.keepInMemory(key, settings, e.extent, hotKey{extent: e.extent, n: n}, hotValue{block: newBlock(data, nil)})
 			return nil
 		})
 		if err == nil && settings.PinHot { // its entry, too: without it, reads would ask the disk

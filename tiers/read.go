@@ -38,8 +38,9 @@ type Reader struct {
 	left   int // how many more fills may fail
 	// release frees the memory for blocks from disk, nil if there is none.
 	release func()
-	located bool     // everything is in memory or on disk, as Outcome says
-	lent    [][]byte // memory that Next returned and no one else has
+	located bool            // everything is in memory or on disk, as Outcome says
+	lent    []*sharedBlock  // blocks that Next returned bytes of, with Borrow; the reader is a user of them
+	few     [4]*sharedBlock // memory for lent
 	// verifier verifies a whole body that no single request transfers; nil: there is none.
 	verifier *verifier
 	// pending is the body of a pending object; then there is neither an entry nor a fill.
@@ -115,7 +116,10 @@ func (r *Reader) start(ctx context.Context) error {
 		return err
 	}
 	r.expectParts()
-	_, err := r.block(ctx, min(n, r.endBlock()-1))
+	b, err := r.block(ctx, min(n, r.endBlock()-1))
+	if err == nil {
+		b.release()
+	}
 	return err
 }
 
@@ -144,10 +148,18 @@ func (r *Reader) reserve(ctx context.Context) (err error) {
 
 // Sent says that the caller no longer needs anything that Next has returned so far.
 func (r *Reader) Sent() {
-	for _, buffer := range r.lent {
-		r.source.buffers.put(buffer)
+	for _, b := range r.lent {
+		b.release()
 	}
 	r.lent = r.lent[:0]
+}
+
+// lend remembers a block that Sent releases.
+func (r *Reader) lend(b *sharedBlock) {
+	if r.lent == nil {
+		r.lent = r.few[:0]
+	}
+	r.lent = append(r.lent, b)
 }
 
 // Next returns the next bytes of the range, io.EOF at its end. They are shared and must not be
@@ -170,22 +182,26 @@ func (r *Reader) Next(ctx context.Context) ([]byte, error) {
 	}
 	block := r.entry.block
 	n := r.at / block
-	data, err := r.block(ctx, n)
+	b, err := r.block(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	data = data[r.at-n*block : min(int64(len(data)), r.Range.End()-n*block)]
-	if err := r.verify(data); err != nil {
+	if r.Borrow { // otherwise its memory is not used again
+		r.lend(b)
+	}
+	to := min(int64(len(b.data)), r.Range.End()-n*block)
+	data := b.data[r.at-n*block : to : to]
+	if err := r.verify(b, data); err != nil {
 		return nil, err
 	}
 	r.at += int64(len(data))
 	return data, nil
 }
 
-// verify verifies the next bytes of a whole body that arrived in parallel parts. It waits for the
-// result before the last of them are returned.
-func (r *Reader) verify(data []byte) error {
-	r.verifier.write(data)
+// verify verifies the next bytes of a whole body that arrived in parallel parts, which are part of a
+// block. It waits for the result before the last of them are returned.
+func (r *Reader) verify(of *sharedBlock, data []byte) error {
+	r.verifier.write(of, data)
 	if r.at+int64(len(data)) < r.Range.End() {
 		return nil
 	}
@@ -196,17 +212,17 @@ func (r *Reader) verify(data []byte) error {
 	return err
 }
 
-// block returns block n: from the fill that this reader follows, from memory or disk, or from a new
-// fill. A failed fill is replaced from where it stopped; If-Match ensures that the object is still
-// the same.
-func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
+// block returns block n, of which the caller is a user: from the fill that this reader follows, from
+// memory or disk, or from a new fill. A failed fill is replaced from where it stopped; If-Match ensures
+// that the object is still the same.
+func (r *Reader) block(ctx context.Context, n int64) (*sharedBlock, error) {
 	for failed, missing := false, false; ; missing = false {
 		if r.fill != nil {
 			first := r.fill.start
-			data, err := r.fromFill(ctx, n)
+			b, err := r.fromFill(ctx, n)
 			switch {
-			case data != nil:
-				return data, nil
+			case b != nil:
+				return b, nil
 			case err != nil && r.fill != nil: // no other fill can help
 				r.leaveFill(context.Cause(ctx))
 				return nil, err
@@ -216,8 +232,8 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 				failed = !errors.Is(err, errYielded)
 			}
 		}
-		if data, err := r.fromTiers(ctx, n); data != nil || err != nil {
-			return data, err
+		if b, err := r.fromTiers(ctx, n); b != nil || err != nil {
+			return b, err
 		}
 		r.leaveFill(nil)
 		if r.fill = r.ahead.take(n); r.fill == nil {
@@ -228,13 +244,13 @@ func (r *Reader) block(ctx context.Context, n int64) ([]byte, error) {
 
 // fromFill returns block n from the fill that the reader follows, nil if the block has left the
 // fill's window. After an error that another fill can recover from, the reader has left the fill.
-func (r *Reader) fromFill(ctx context.Context, n int64) ([]byte, error) {
+func (r *Reader) fromFill(ctx context.Context, n int64) (*sharedBlock, error) {
 	r.plan(ctx, n)
-	data, ok, waited, err := r.fill.block(ctx, n)
+	b, waited, err := r.fill.block(ctx, n)
 	r.adapt(waited)
-	if ok {
+	if b != nil {
 		r.source.saw(r.entry, n, akigw.Cold)
-		return data, nil
+		return b, nil
 	}
 	if err != nil && r.survives(ctx, err) {
 		r.leaveFill(nil)
@@ -243,21 +259,19 @@ func (r *Reader) fromFill(ctx context.Context, n int64) ([]byte, error) {
 }
 
 // fromTiers returns block n from memory or disk, nil if neither has it.
-func (r *Reader) fromTiers(ctx context.Context, n int64) ([]byte, error) {
-	data, tier, lent := r.source.block(r.entry, n, r.Borrow && !r.verifier.shares())
-	if data == nil {
+func (r *Reader) fromTiers(ctx context.Context, n int64) (*sharedBlock, error) {
+	b, tier := r.source.block(r.entry, n)
+	if b == nil {
 		return nil, nil
-	}
-	if lent {
-		r.lent = append(r.lent, data)
 	}
 	r.source.saw(r.entry, n, tier)
 	if tier == akigw.Warm && r.release == nil {
 		if err := r.reserve(ctx); err != nil {
+			b.release()
 			return nil, err
 		}
 	}
-	return data, nil
+	return b, nil
 }
 
 // survives decides whether to try again after a failed fill.

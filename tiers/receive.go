@@ -35,53 +35,58 @@ func (ft *fetcher) receive(ctx context.Context, f *fill, body io.Reader, whole *
 	defer whole.stop()
 	e, settings := f.entry, ft.settings(f.key)
 	for n := f.next; n < f.end; n++ {
-		data, err := ft.next(ctx, f, body, n)
+		b, err := ft.next(ctx, f, body, n)
 		if err != nil {
 			return err
 		}
 		if n == f.end-1 {
-			return ft.finish(f, data, whole, publish)
+			return ft.finish(f, b, whole, publish)
 		}
-		f.arrived(n, data) // first, so that no reader waits for the hash or the disk
-		whole.write(data)
-		ft.putBlock(e.Key, settings, e.warmRun(), n, data, f.wantedLater)
+		f.arrived(n, b) // first, so that no reader waits for the hash or the disk
+		whole.write(b, b.data)
+		ft.putBlock(e.Key, settings, e.warmRun(), n, b, f.wantedLater)
+		b.release()
 	}
 	return nil
 }
 
 // finish is receive for the last block. For a small object the published entry includes the bytes.
-func (ft *fetcher) finish(f *fill, data []byte, whole *verifier, publish func(*entry)) error {
+func (ft *fetcher) finish(f *fill, b *sharedBlock, whole *verifier, publish func(*entry)) error {
 	e, n := f.entry, f.end-1
-	whole.write(data)
+	whole.write(b, b.data)
 	if err := ft.judge(e, whole, ft.fence.generation()); err != nil {
+		b.release()
 		return err
 	}
 	if ft.small(e) {
 		small := *e
-		small.body = data
-		e = &small
-	} else {
-		ft.putBlock(e.Key, ft.settings(f.key), e.warmRun(), n, data, f.wantedLater)
+		small.body = b.data // for as long as the entry lives, so b is not released
+		publish(&small)
+		f.arrived(n, b)
+		return nil
 	}
+	ft.putBlock(e.Key, ft.settings(f.key), e.warmRun(), n, b, f.wantedLater)
 	publish(e)
-	f.arrived(n, data)
+	f.arrived(n, b)
+	b.release()
 	return nil
 }
 
-// next reads block n of f from body, when its readers are close enough.
-func (ft *fetcher) next(ctx context.Context, f *fill, body io.Reader, n int64) ([]byte, error) {
+// next reads block n of f from body, when its readers are close enough. The caller is its only user.
+func (ft *fetcher) next(ctx context.Context, f *fill, body io.Reader, n int64) (*sharedBlock, error) {
 	if err := f.waitForReaders(ctx, n, ft.contended); err != nil {
 		if errors.Is(err, errYielded) {
 			ft.counters.yields.Inc()
 		}
 		return nil, err
 	}
-	data := make([]byte, f.entry.blockLen(n))
-	if _, err := io.ReadFull(body, data); err != nil {
+	b := ft.newBlock(f.entry, n)
+	if _, err := io.ReadFull(body, b.data); err != nil {
+		b.release()
 		if ctx.Err() != nil {
 			return nil, errAbandoned
 		}
 		return nil, fmt.Errorf("%w: %s at block %d: %w", akigw.ErrShortBody, f.key, n, err)
 	}
-	return data, nil
+	return b, nil
 }

@@ -23,7 +23,7 @@ type hotKey struct {
 // hotValue is an entry, the bytes of a block, a listing, or the location of a part.
 type hotValue struct {
 	entry   *entry
-	block   []byte
+	block   *sharedBlock
 	listing *Listing
 	part    *Part
 }
@@ -38,7 +38,20 @@ func (v hotValue) weight() uint32 {
 	case v.part != nil:
 		return uint32(v.part.weight())
 	}
-	return uint32(cap(v.block) + 128)
+	return uint32(cap(v.block.data) + 128)
+}
+
+// kept and lost hold the memory of a block for as long as the hot tier has it.
+func (v hotValue) kept() {
+	if v.block != nil {
+		v.block.share()
+	}
+}
+
+func (v hotValue) lost() {
+	if v.block != nil {
+		v.block.release()
+	}
 }
 
 // popularity returns the number under which the hot tier counts the accesses of a value: an object
@@ -68,7 +81,7 @@ type storage struct {
 	hot      *hot.Cache[hotKey, hotValue]
 	warm     *warm.Tier // nil when switched off
 	warmOff  string     // why it is off although configured
-	buffers  buffers    // for blocks from disk that are lent to readers
+	buffers  buffers    // for blocks
 
 	// ghost caches of twice the size; nil where there is no tier.
 	hotGhost, warmGhost *ghost
@@ -91,7 +104,9 @@ func openStorage(o *Options) (s *storage, first uint64, err error) {
 	}
 	s = &storage{
 		config: config, log: o.Log, counters: newCounters(o.Metrics),
-		hot: hot.New(int64(config.HotBytes), func(_ hotKey, v hotValue) uint32 { return v.weight() }, popularity),
+		hot: hot.New(int64(config.HotBytes), hot.Values[hotKey, hotValue]{
+			Weigh: func(_ hotKey, v hotValue) uint32 { return v.weight() }, ID: popularity, Kept: hotValue.kept, Lost: hotValue.lost,
+		}),
 	}
 	if config.HotBytes > 0 {
 		s.hotGhost = newGhost(s.counters.hotLookups, int64(config.HotBytes))

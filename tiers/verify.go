@@ -15,8 +15,14 @@ import (
 // checksum of an object covers, and does nothing.
 type verifier struct {
 	digest *checksum.Digest // nil: there is nothing to verify the body with
-	queue  chan []byte      // blocks to be hashed; nil: they are hashed at once
-	hashed sync.WaitGroup   // the goroutine that hashes them
+	queue  chan passing     // what is to be hashed; nil: it is hashed at once
+	hashed sync.WaitGroup   // the goroutine that hashes it
+}
+
+// passing is bytes of a block on their way through a verifier, which is a user of the block.
+type passing struct {
+	of   *sharedBlock
+	data []byte
 }
 
 // lag is the number of blocks that may wait to be hashed. With the one that is being hashed, these
@@ -31,33 +37,32 @@ func (ft *fetcher) verifier(object http.Header, blocks int64) *verifier {
 func newVerifier(digest *checksum.Digest, blocks int64) *verifier {
 	v := &verifier{digest: digest}
 	if v.digest != nil && v.digest.By.Slow && blocks > 1 {
-		v.queue = make(chan []byte, lag)
+		v.queue = make(chan passing, lag)
 		v.hashed.Go(func() {
-			for block := range v.queue {
-				v.digest.Write(block)
+			for next := range v.queue {
+				v.digest.Write(next.data)
+				next.of.release()
 			}
 		})
 	}
 	return v
 }
 
-// shares reports whether blocks are still read after write has returned.
-func (v *verifier) shares() bool { return v != nil && v.queue != nil }
-
-// write adds the next block, which must not change.
-func (v *verifier) write(block []byte) {
+// write adds the next bytes, which are part of a block. The caller is a user of it.
+func (v *verifier) write(of *sharedBlock, data []byte) {
 	switch {
 	case v == nil || v.digest == nil:
 	case v.queue != nil:
-		v.queue <- block
+		of.share()
+		v.queue <- passing{of, data}
 	default:
-		v.digest.Write(block)
+		v.digest.Write(data)
 	}
 }
 
 // stop waits until all blocks have been hashed. Nothing can be written after it.
 func (v *verifier) stop() {
-	if v.shares() {
+	if v != nil && v.queue != nil {
 		close(v.queue)
 		v.hashed.Wait()
 		v.queue = nil

@@ -132,10 +132,14 @@ func TestSlowHashLags(t *testing.T) {
 		h := &stuckHash{may: make(chan struct{})}
 		v := newVerifier(&checksum.Digest{Hash: h, By: checksum.Algorithm{Slow: true}}, 10)
 		written := 0
+		var blocks [10]*sharedBlock
 		go func() {
 			defer close(h.may)
 			for ; written < 10; written++ {
-				v.write([]byte{byte(written)})
+				b := newBlock([]byte{byte(written)}, nil)
+				blocks[written] = b
+				v.write(b, b.data)
+				b.release()
 			}
 		}()
 		synctest.Wait()
@@ -150,6 +154,11 @@ func TestSlowHashLags(t *testing.T) {
 		v.stop() // does nothing
 		if want := [][]byte{{0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}}; fmt.Sprint(h.hashed) != fmt.Sprint(want) {
 			t.Errorf("hashed %v", h.hashed)
+		}
+		for n, b := range blocks {
+			if users := b.users.Load(); users != 0 {
+				t.Errorf("block %d has %d users after it was hashed", n, users)
+			}
 		}
 	})
 }

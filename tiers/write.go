@@ -2,7 +2,6 @@ package tiers
 
 import (
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/akidb/akigw"
@@ -37,8 +36,7 @@ func (w *Write) Body(p []byte) {
 	size := int(w.settings.Block)
 	for len(p) > 0 {
 		if len(w.block) == size {
-			w.changes.putBlock(w.key, w.settings, w.extent, w.n, w.block, false)
-			w.block = nil
+			w.put()
 			w.n++
 		}
 		if cap(w.block)-len(w.block) < min(len(p), size-len(w.block)) {
@@ -50,14 +48,31 @@ func (w *Write) Body(p []byte) {
 	}
 }
 
-// grow makes room in the current block for more bytes, or for all of a block if it is not the first:
-// the bodies of large objects arrive in small pieces.
+// grow makes room in the current block for more bytes: for all of a block, unless there are few.
 func (w *Write) grow(more int) {
-	room := int(w.settings.Block)
-	if w.n == 0 {
-		room = min(room, max(2*cap(w.block), more))
+	room := max(2*cap(w.block), more)
+	if w.n == 0 && room <= int(w.settings.Block)/4 {
+		w.block = append(make([]byte, 0, room), w.block...)
+	} else {
+		w.block = append(w.changes.buffers.get(w.settings.Block), w.block...)
 	}
-	w.block = append(make([]byte, 0, room), w.block...)
+}
+
+// put stores the current block, and begins a new one.
+func (w *Write) put() {
+	b := w.take().trim()
+	w.changes.putBlock(w.key, w.settings, w.extent, w.n, b, false)
+	b.release()
+}
+
+// take returns the current block, of which the caller is the only user, and begins a new one.
+func (w *Write) take() *sharedBlock {
+	b := newBlock(w.block, nil)
+	if int64(cap(w.block)) == w.settings.Block {
+		b.buffers = &w.changes.buffers
+	}
+	w.block = nil
+	return b
 }
 
 // Written says that the upstream stored the body that was passed to Body. sent and answer are the
@@ -68,7 +83,7 @@ func (w *Write) grow(more int) {
 func (w *Write) Written(sent, answer, seen http.Header) {
 	etag := answer.Get("Etag")
 	generation, alone := w.end()
-	defer w.write.leave()
+	defer w.leave()
 	settings := w.changes.settings(w.key)
 	if !alone || !strongETag(etag) || !settings.CachedSize(w.size) {
 		w.drop()
@@ -92,7 +107,7 @@ func (w *Write) keep(e *entry, settings *rules.Settings) {
 	if w.changes.small(e) {
 		e.body = append(make([]byte, 0, w.size), w.block...)
 	} else {
-		w.changes.putBlock(w.key, w.settings, w.extent, w.n, slices.Clone(w.block), false) // without the room
+		w.put()
 	}
 	w.changes.publishAs(e, settings, handling(settings))
 }
@@ -105,6 +120,14 @@ func (w *Write) End() {
 	}
 	w.end()
 	w.drop()
+	w.leave()
+}
+
+// leave lets other changes of the key go on, and releases the current block.
+func (w *Write) leave() {
+	if w.block != nil {
+		w.take().release()
+	}
 	w.write.leave()
 }
 

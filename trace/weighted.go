@@ -14,7 +14,7 @@ type weighted struct {
 }
 
 func newWeighted(steps []step, bytes int64) level {
-	return weighted{hot.New(bytes, func(_ uint64, bytes uint32) uint32 { return bytes }, func(id uint64, _ uint32) uint64 { return id }), steps}
+	return weighted{hot.NewSimulation(bytes), steps}
 }
 
 func (w weighted) see(n int) bool {

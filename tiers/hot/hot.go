@@ -11,12 +11,23 @@ import (
 	"sync"
 )
 
+// Values says what a cache has to know about its values.
+type Values[K comparable, V any] struct {
+	// Weigh returns the bytes of one value including its overhead.
+	Weigh func(K, V) uint32
+	// ID returns a hash of a key and its value, by which a repeated offer is recognised.
+	ID func(K, V) uint64
+	// Kept and Lost are called when the cache takes a value, and when it no longer has it: each time
+	// that Kept was called is followed by one call of Lost. A Get or an iteration that began before
+	// may still return the value. They must not use the cache. nil: nothing is called.
+	Kept, Lost func(V)
+}
+
 // Cache is the memory tier. Its methods are safe for concurrent use. Values are shared with all
 // readers and must not be changed after Put.
 type Cache[K comparable, V any] struct {
-	max    int64 // bytes; 0 for a cache that stores nothing
-	weigh  func(K, V) uint32
-	id     func(K, V) uint64
+	Values[K, V]
+	max    int64    // bytes; 0 for a cache that stores nothing
 	values sync.Map // of K to *node[K, V]; changed while mu is held
 	pins   pins[K, V]
 
@@ -24,16 +35,32 @@ type Cache[K comparable, V any] struct {
 	policy policy[K, V] // guarded by mu
 }
 
-// New returns a cache of at most maxBytes, as measured by weigh (bytes of one entry including its
-// overhead). id is a hash of a key and its value, by which a repeated offer is recognised. With
-// maxBytes 0 the cache stores nothing.
-func New[K comparable, V any](maxBytes int64, weigh func(K, V) uint32, id func(K, V) uint64) *Cache[K, V] {
+// New returns a cache of at most maxBytes. With maxBytes 0 the cache stores nothing.
+func New[K comparable, V any](maxBytes int64, values Values[K, V]) *Cache[K, V] {
 	if maxBytes <= 0 {
 		return &Cache[K, V]{}
 	}
-	c := &Cache[K, V]{max: maxBytes, weigh: weigh, id: id, pins: pins[K, V]{most: maxBytes / 4 * 3, weigh: weigh}}
-	c.policy = newPolicy(maxBytes, func(n *node[K, V]) { c.values.Delete(n.Value.key) })
+	if values.Kept == nil {
+		values.Kept = func(V) {}
+	}
+	if values.Lost == nil {
+		values.Lost = func(V) {}
+	}
+	c := &Cache[K, V]{Values: values, max: maxBytes, pins: pins[K, V]{most: maxBytes / 4 * 3, weigh: values.Weigh}}
+	c.policy = newPolicy(maxBytes, func(n *node[K, V]) {
+		c.values.Delete(n.Value.key)
+		c.Lost(n.Value.value)
+	})
 	return c
+}
+
+// NewSimulation returns a cache of numbers whose values are their weights in bytes. It shows what a
+// cache of maxBytes would hit.
+func NewSimulation(maxBytes int64) *Cache[uint64, uint32] {
+	return New(maxBytes, Values[uint64, uint32]{
+		Weigh: func(_ uint64, bytes uint32) uint32 { return bytes },
+		ID:    func(id uint64, _ uint32) uint64 { return id },
+	})
 }
 
 // find returns the item of a key that is not pinned, nil if there is none.
@@ -90,8 +117,8 @@ func (c *Cache[K, V]) put(key K, value V, wanted bool) (taken bool) {
 	if c.max == 0 {
 		return false
 	}
-	n := &node[K, V]{Bytes: int64(c.weigh(key, value))}
-	n.Value.key, n.Value.value, n.Value.id = key, value, c.id(key, value)
+	n := &node[K, V]{Bytes: int64(c.Weigh(key, value))}
+	n.Value.key, n.Value.value, n.Value.id = key, value, c.ID(key, value)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old, replaces := c.values.Load(key)
@@ -102,19 +129,26 @@ func (c *Cache[K, V]) put(key K, value V, wanted bool) (taken bool) {
 	}
 	switch {
 	case taken:
+		c.Kept(value)
 		c.values.Store(key, n)
 	case replaces:
 		c.values.Delete(key)
+	}
+	if replaces {
+		c.Lost(old.(*node[K, V]).Value.value)
 	}
 	return taken
 }
 
 // Drop removes a value.
 func (c *Cache[K, V]) Drop(key K) {
-	if c.max != 0 {
-		c.pins.remove(key, c.resize)
-		c.remove(key)
+	if c.max == 0 {
+		return
 	}
+	if value, ok := c.pins.remove(key, c.resize); ok {
+		c.Lost(value)
+	}
+	c.remove(key)
 }
 
 // remove removes a value that is not pinned.
@@ -122,7 +156,9 @@ func (c *Cache[K, V]) remove(key K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old, ok := c.values.LoadAndDelete(key); ok {
-		c.policy.remove(old.(*node[K, V]))
+		n := old.(*node[K, V])
+		c.policy.remove(n)
+		c.Lost(n.Value.value)
 	}
 }
 
@@ -163,7 +199,16 @@ func (c *Cache[K, V]) MostPinned() int64 { return c.pins.most }
 // Pin keeps a value of a group until it is dropped or its group is released. It returns false if
 // there is no space for it.
 func (c *Cache[K, V]) Pin(group uint64, key K, value V) bool {
-	if c.max == 0 || !c.pins.add(group, key, value, c.resize) {
+	if c.max == 0 {
+		return false
+	}
+	c.Kept(value)
+	old, replaced, added := c.pins.add(group, key, value, c.resize)
+	if replaced {
+		c.Lost(old)
+	}
+	if !added {
+		c.Lost(value)
 		return false
 	}
 	c.remove(key)
@@ -177,6 +222,7 @@ func (c *Cache[K, V]) Release(group uint64, keep bool) {
 		if keep {
 			c.Keep(key, value)
 		}
+		c.Lost(value)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/akidb/akigw/internal/testing/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,7 +24,10 @@ type value struct {
 // newCache is a cache of values by number.
 func newCache(t testing.TB, maxBytes int64) *Cache[int, value] {
 	t.Helper()
-	return New(maxBytes, func(_ int, v value) uint32 { return v.bytes }, func(key int, v value) uint64 { return rand.New(rand.NewPCG(uint64(key), uint64(v.version))).Uint64() })
+	return New(maxBytes, Values[int, value]{
+		Weigh: func(_ int, v value) uint32 { return v.bytes },
+		ID:    func(key int, v value) uint64 { return rand.New(rand.NewPCG(uint64(key), uint64(v.version))).Uint64() },
+	})
 }
 
 // filled is a cache that is full of values of 100 bytes, each of which was offered twice.
@@ -178,7 +183,7 @@ func TestAdapts(t *testing.T) {
 	}
 	for key := range n / 10 {
 		v := value{key: -2 - key, bytes: 100}
-		c.policy.ghosts.add(c.id(v.key, v), fromMain, 100)
+		c.policy.ghosts.add(c.ID(v.key, v), fromMain, 100)
 		c.Put(v.key, v)
 	}
 	if c.policy.target != 0 {
@@ -464,5 +469,60 @@ func BenchmarkGet(b *testing.B) {
 				c.Get(i % 10_000)
 			}
 		})
+	}
+}
+
+// TestKeptAndLost: whatever happens to a value, the cache says once that it has it, and once that it
+// has lost it. What it has is what it says.
+func TestKeptAndLost(t *testing.T) {
+	random := testkit.Random(t)
+	held := map[value]int{}
+	c := New(50_000, Values[int, value]{
+		Weigh: func(_ int, v value) uint32 { return v.bytes },
+		ID:    func(key int, _ value) uint64 { return uint64(key) },
+		Kept:  func(v value) { held[v]++ },
+		Lost: func(v value) {
+			if held[v]--; held[v] < 0 {
+				t.Fatalf("%+v was lost without having been kept", v)
+			}
+		},
+	})
+	pinned, refused := 0, 0
+	for i := range 20_000 {
+		key := random.IntN(200)
+		v := value{key: key, version: i, bytes: uint32(1 + random.IntN(3000))}
+		if random.IntN(100) == 0 {
+			v.bytes = 60_000 // fits nowhere
+		}
+		switch random.IntN(8) {
+		case 0:
+			c.Drop(key)
+		case 1:
+			if c.Pin(uint64(key%7), key, v) {
+				pinned++
+			} else {
+				refused++
+			}
+		case 2:
+			if random.IntN(8) == 0 {
+				c.Release(uint64(key%7), random.IntN(2) == 0)
+			}
+		case 3:
+			c.Keep(key, v)
+		default:
+			c.Put(key, v)
+			c.Get(random.IntN(200))
+		}
+		has := map[value]int{}
+		for _, v := range c.All() {
+			has[v]++
+		}
+		maps.DeleteFunc(held, func(_ value, n int) bool { return n == 0 })
+		if !maps.Equal(has, held) {
+			t.Fatalf("after %d calls it has %d values and says %d: %v and %v", i+1, len(has), len(held), has, held)
+		}
+	}
+	if pinned < 100 || refused < 100 {
+		t.Errorf("%d values were pinned and %d refused: too few", pinned, refused)
 	}
 }

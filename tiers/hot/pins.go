@@ -33,17 +33,17 @@ func (p *pins[K, V]) get(key K) (value V, ok bool) {
 	return value, ok
 }
 
-// add pins a value of a group, and replaces an earlier value of its key. If there is no space for
-// it, it returns false, and the earlier value is no longer pinned. resize is called, while mu is
-// held, with the number of pinned bytes.
-func (p *pins[K, V]) add(group uint64, key K, value V, resize func(pinned int64)) bool {
+// add pins a value of a group, and replaces and returns an earlier value of its key. If there is no
+// space for it, it is not added, and the earlier value is no longer pinned. resize is called, while mu
+// is held, with the number of pinned bytes.
+func (p *pins[K, V]) add(group uint64, key K, value V, resize func(pinned int64)) (old V, replaced, added bool) {
 	bytes := int64(p.weigh(key, value))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.removeLocked(key)
+	old, replaced = p.removeLocked(key)
 	if p.bytes.Load()+bytes > p.most {
 		resize(p.bytes.Load())
-		return false
+		return old, replaced, false
 	}
 	if p.groups == nil {
 		p.groups, p.where = make(map[uint64]map[K]V), make(map[K]uint64)
@@ -56,7 +56,7 @@ func (p *pins[K, V]) add(group uint64, key K, value V, resize func(pinned int64)
 	p.bytes.Add(bytes)
 	p.count.Add(1)
 	resize(p.bytes.Load())
-	return true
+	return old, replaced, true
 }
 
 // release ends the pins of a group, and returns its values. For resize, see add.
@@ -76,26 +76,27 @@ func (p *pins[K, V]) release(group uint64, resize func(pinned int64)) map[K]V {
 	return released
 }
 
-// remove unpins a value if it is pinned. For resize, see add.
-func (p *pins[K, V]) remove(key K, resize func(pinned int64)) {
+// remove unpins a value and returns it, if it is pinned. For resize, see add.
+func (p *pins[K, V]) remove(key K, resize func(pinned int64)) (value V, ok bool) {
 	if p.count.Load() == 0 {
-		return
+		return value, false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.where[key]; ok {
-		p.removeLocked(key)
+	if value, ok = p.removeLocked(key); ok {
 		resize(p.bytes.Load())
 	}
+	return value, ok
 }
 
-// removeLocked removes a value, if it is there.
-func (p *pins[K, V]) removeLocked(key K) {
+// removeLocked removes a value and returns it, if it is there.
+func (p *pins[K, V]) removeLocked(key K) (value V, ok bool) {
 	group, ok := p.where[key]
 	if !ok {
-		return
+		return value, false
 	}
-	p.bytes.Add(-int64(p.weigh(key, p.groups[group][key])))
+	value = p.groups[group][key]
+	p.bytes.Add(-int64(p.weigh(key, value)))
 	delete(p.where, key)
 	delete(p.groups[group], key)
 	if len(p.groups[group]) == 0 {
@@ -103,6 +104,7 @@ func (p *pins[K, V]) removeLocked(key K) {
 	}
 	p.values.Delete(key)
 	p.count.Add(-1)
+	return value, true
 }
 
 // all returns the groups with pinned values.
