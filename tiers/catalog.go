@@ -163,7 +163,11 @@ func (c *catalog) publishAs(e *entry, settings *rules.Settings, how warm.Handlin
 	if v, ok := c.hot.Get(hotKey{key: e.Key}); ok && v.entry.Generation > e.Generation {
 		return
 	}
-	if !c.rememberAs(e, settings, how.Wanted) || c.warm == nil || !settings.Disk {
+	if !c.rememberAs(e, settings, how.Wanted) || c.warm == nil {
+		return
+	}
+	if !settings.Disk {
+		c.dropOlder(e)
 		return
 	}
 	if !c.warm.PutEntry(e.Key, appendEntry(nil, e), appendSummary(nil, e), how) {
@@ -177,8 +181,8 @@ func (c *catalog) publishAs(e *entry, settings *rules.Settings, how warm.Handlin
 	}
 }
 
-// dropOlder removes the on-disk entry of another version, if there was no space on disk for e:
-// otherwise it would reappear when e leaves memory.
+// dropOlder removes the on-disk entry of another version, if e does not replace it there: otherwise it
+// would reappear when e leaves memory.
 func (c *catalog) dropOlder(e *entry) {
 	if !c.warm.HasEntry(e.Key) {
 		return
@@ -190,18 +194,24 @@ func (c *catalog) dropOlder(e *entry) {
 
 // dropEntry removes the entry of a key from both tiers, and unpins its blocks in memory.
 func (c *catalog) dropEntry(key akigw.Key) {
-	if v, ok := c.hot.Get(hotKey{key: key}); ok {
-		c.hot.Release(v.entry.extent, false)
-	}
-	c.hot.Drop(hotKey{key: key})
+	c.dropFromMemory(key)
 	if c.warm != nil && c.warm.HasEntry(key) {
 		c.dropOnDisk(key)
 	}
 }
 
+// dropFromMemory is dropEntry for the memory tier alone.
+func (c *catalog) dropFromMemory(key akigw.Key) {
+	if v, ok := c.hot.Get(hotKey{key: key}); ok {
+		c.hot.Release(v.entry.extent, false)
+	}
+	c.hot.Drop(hotKey{key: key})
+}
+
 // pinOnDisk pins an object on disk.
 func (c *catalog) pinOnDisk(key akigw.Key, extent uint64, size int64) {
 	if !c.warm.Pin(key, extent, size) {
+		c.warm.Unpin(key) // what it had before
 		c.log.Warn("an object was not pinned: three quarters of the warm tier are pinned already; make the tier larger or pin less", "key", key.String(), "bytes", size)
 	}
 	if !c.warm.HasEntry(key) { // dropped meanwhile

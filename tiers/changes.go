@@ -23,14 +23,15 @@ type changes struct {
 	predictions *predictions
 }
 
-// Begin starts a change of key: cached data of it becomes unreachable at once.
+// Begin starts a change of key: cached data of it becomes unreachable at once. What is on disk stays
+// there, behind the fence, until the end of the change replaces or removes it.
 func (c *changes) Begin(key akigw.Key) *Write {
 	w := &Write{
 		changes: c, settings: c.settings(key).ForWrite(), key: key, write: c.fence.beginWrite(key),
 		extent: warm.Run{ID: c.fence.generation(), Object: objectNumber(key)},
 	}
 	c.openings.forgetOpening(key, nil)
-	c.dropEntry(key)
+	c.dropFromMemory(key)
 	c.revisions.advance(key.Bucket)
 	return w
 }

@@ -81,6 +81,21 @@ func (f *fence) writing(key akigw.Key) bool {
 	return k != nil && k.writes > 0
 }
 
+// changing returns the keys that have a write under way.
+func (f *fence) changing() (keys []akigw.Key) {
+	for i := range f.shards {
+		s := &f.shards[i]
+		s.mu.Lock()
+		for key, k := range s.keys {
+			if k.writes > 0 {
+				keys = append(keys, key)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return keys
+}
+
 // write is one write under way.
 type write struct {
 	fence *fence
@@ -89,7 +104,7 @@ type write struct {
 	start uint64 // its number among the key's writes
 }
 
-// beginWrite raises the floor. The caller then drops the cached data and calls the upstream.
+// beginWrite raises the floor. The caller then drops the cached data from memory and calls the upstream.
 func (f *fence) beginWrite(key akigw.Key) *write {
 	s := f.shard(key)
 	s.mu.Lock()

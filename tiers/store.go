@@ -103,7 +103,7 @@ func (s *Store) Run(ctx context.Context) error {
 // Close ends all fills and closes the tiers. No other method may be running.
 func (s *Store) Close() error {
 	s.tasks.stop()
-	s.dropUnsettled()
+	s.dropUnended()
 	return s.storage.close()
 }
 

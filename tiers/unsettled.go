@@ -33,8 +33,9 @@ func (w *Write) Unsettled() {
 	}
 	c := w.changes
 	c.counters.unsettledWrites.Inc()
-	w.ended, w.block = true, nil
+	w.ended = true
 	w.drop()
+	w.free()
 	oldest, first := c.unsettled.add(w)
 	if oldest != nil {
 		oldest.release()
@@ -82,14 +83,11 @@ func (w *Write) release() {
 	w.write.leave()
 }
 
-// dropUnsettled drops what was cached while changes were unsettled: the next epoch does not know of
-// them. No request may be running.
-func (c *changes) dropUnsettled() {
-	c.unsettled.mu.Lock()
-	writes := c.unsettled.writes
-	c.unsettled.mu.Unlock()
-	for _, u := range writes {
-		c.dropEntry(u.write.key)
+// dropUnended drops what was cached of keys with changes that have not ended, unsettled ones or others:
+// the next epoch does not know of them. No change may begin any more.
+func (c *changes) dropUnended() {
+	for _, key := range c.fence.changing() {
+		c.dropEntry(key)
 	}
 }
 

@@ -125,10 +125,15 @@ func (w *Write) End() {
 
 // leave lets other changes of the key go on, and releases the current block.
 func (w *Write) leave() {
+	w.free()
+	w.write.leave()
+}
+
+// free releases the current block.
+func (w *Write) free() {
 	if w.block != nil {
 		w.take().release()
 	}
-	w.write.leave()
 }
 
 // end ends the write in the fence: see write.done.

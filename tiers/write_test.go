@@ -2,6 +2,7 @@ package tiers
 
 import (
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -78,6 +79,68 @@ func TestCacheWrites(t *testing.T) {
 					t.Fatal(err)
 				}
 				wantRead(t, s, key("k"), "", testkit.Bytes(2, size), "")
+			})
+		}
+	}
+}
+
+// TestOverwrittenOnDisk: whatever becomes of a write, what was on disk before it is not served from
+// when it begins, and not after it, nor after a restart.
+func TestOverwrittenOnDisk(t *testing.T) {
+	written := func(w *Write, etag string) { w.Written(nil, http.Header{"Etag": {etag}}, nil) }
+	for name, c := range map[string]struct {
+		rule string
+		end  func(w *Write, etag string)
+	}{
+		"kept in both tiers":    {`"both"`, written},
+		"kept in memory":        {`"memory"`, written},
+		"kept on disk":          {`"disk"`, written},
+		"not kept":              {`"none"`, written},
+		"failed":                {`"both"`, func(w *Write, _ string) { w.End() }},
+		"of unknown outcome":    {`"both"`, func(w *Write, _ string) { w.Unsettled() }},
+		"not ended at shutdown": {`"both"`, func(*Write, string) {}},
+	} {
+		for _, size := range []int{100, 3 * block} {
+			t.Run(fmt.Sprint(name, ", ", size), func(t *testing.T) {
+				table, err := rules.Parse([]byte("[[rule]]\ncache_writes = " + c.rule))
+				if err != nil {
+					t.Fatal(err)
+				}
+				up, config := s3mem.New(), testConfig(rules.Exclusive)
+				options := Options{Config: config, Rules: rules.NewSet(table, config.Settings()), Dir: filepath.Join(t.TempDir(), "warm"), Upstream: up}
+				s, err := New(options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				older, newer := testkit.Bytes(1, size), testkit.Bytes(2, size)
+				up.Put(key("k"), older)
+				wantRead(t, s, key("k"), "", older, akigw.Cold)
+				leave := func() {
+					s.LeaveMemory(key("k"))
+					s.hot.Drop(hotKey{key: key("k")})
+				}
+				leave()
+				wantRead(t, s, key("k"), "", older, akigw.Warm)
+				w := s.Begin(key("k"))
+				if e, _ := s.lookup(key("k")); e != nil {
+					t.Error("what was there before is found while it is being replaced")
+				}
+				etag := up.Put(key("k"), newer)
+				w.Body(newer)
+				c.end(w, etag)
+				leave()
+				if w.ended { // otherwise a reader would bring the new bytes in
+					wantRead(t, s, key("k"), "", newer, "")
+				}
+				leave()
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if s, err = New(options); err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				wantRead(t, s, key("k"), "", newer, "")
 			})
 		}
 	}
