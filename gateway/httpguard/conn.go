@@ -50,7 +50,9 @@ type conn struct {
 	body int64     // bytes of the current body still to be read; -1: all following bytes
 	err  error     // sticky error of reads
 
-	chunked bool      // the current body is chunked; it is the last one
+	// chunked means that the current body is chunked; it is the last one. Close may be called while a
+	// head is read.
+	chunked atomic.Bool
 	headBy  time.Time // deadline of the current head, zero if none has begun
 	pace    pace      // of the current body
 

@@ -65,7 +65,8 @@ func (c *conn) readHead(p []byte) error {
 
 // passHead passes on a head of end bytes, and what was read of its body.
 func (c *conn) passHead(end, ahead int, body int64) {
-	c.pass, c.body, c.chunked, c.pace = end, body, body < 0, pace{}
+	c.pass, c.body, c.pace = end, body, pace{}
+	c.chunked.Store(body < 0)
 	if body > 0 {
 		ahead = int(min(int64(ahead), body))
 		c.body -= int64(ahead)

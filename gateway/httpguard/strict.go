@@ -107,7 +107,7 @@ func (c *conn) Close() error {
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(finishTimeout)) // a broken connection ends by itself
 		return nil                                                 // the next read fails, and net/http closes it again
 	}
-	if (c.refusal.Load() != nil || c.chunked) && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+	if (c.refusal.Load() != nil || c.chunked.Load()) && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // best effort: the response has been sent
 	}
 	return c.Conn.Close()
