@@ -260,7 +260,7 @@ func TestEditsApply(t *testing.T) {
 			}
 		}
 	}
-	if len(bugs) != 26 {
+	if len(bugs) != 27 {
 		t.Errorf("%d bugs", len(bugs))
 	}
 }
