@@ -38,9 +38,9 @@ type Reader struct {
 	left   int // how many more fills may fail
 	// release frees the memory for blocks from disk, nil if there is none.
 	release func()
-	located bool            // everything is in memory or on disk, as Outcome says
-	lent    []*sharedBlock  // blocks that Next returned bytes of, with Borrow; the reader is a user of them
-	few     [4]*sharedBlock // memory for lent
+	located bool                                // everything is in memory or on disk, as Outcome says
+	lent    []*sharedBlock                      // blocks that Next returned bytes of, with Borrow; the reader is a user of them
+	few     [mostHeld / (64 << 10)]*sharedBlock // memory for lent
 	// verifier verifies a whole body that no single request transfers; nil: there is none.
 	verifier *verifier
 	// pending is the body of a pending object; then there is neither an entry nor a fill.
