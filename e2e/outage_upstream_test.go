@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -212,6 +213,7 @@ func (u *outageUpstream) falls(a ailment) {
 	switch a {
 	case stopped:
 		u.signal(syscall.SIGSTOP)
+		u.awaitStop()
 	case drops:
 		u.tell("ip route add blackhole " + u.route)
 	case noName, resolverHangs:
@@ -241,6 +243,24 @@ func (u *outageUpstream) signal(s os.Signal) {
 	u.t.Helper()
 	if err := u.cmd.Process.Signal(s); err != nil {
 		u.t.Fatal(err)
+	}
+}
+
+// awaitStop waits until the process has stopped. On a busy machine it may answer for a moment longer,
+// until the thread that gets the signal runs.
+func (u *outageUpstream) awaitStop() {
+	u.t.Helper()
+	file := fmt.Sprintf("/proc/%d/stat", u.cmd.Process.Pid)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			u.t.Fatal(err)
+		}
+		if state := stat[bytes.LastIndexByte(stat, ')')+2]; state == 'T' {
+			return
+		} else if time.Now().After(deadline) {
+			u.t.Fatalf("the upstream did not stop: its state is %c", state)
+		}
 	}
 }
 
