@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// buffers is a pool of memory for blocks, by size. The zero value is ready to use.
+// buffers is a pool of memory for blocks and records, by size. The zero value is ready to use.
 type buffers struct {
 	pools [64]sync.Pool // by power of two
 }
@@ -20,9 +20,10 @@ func (b *buffers) get(size int64) []byte {
 	return make([]byte, 0, size)
 }
 
-// put takes back what get returned.
+// put takes back what get returned. Memory of other sizes, such as what has grown from it, is left to the
+// garbage collector.
 func (b *buffers) put(buffer []byte) {
-	if cap(buffer) == 0 {
+	if bits.OnesCount(uint(cap(buffer))) != 1 {
 		return
 	}
 	buffer = buffer[:0]

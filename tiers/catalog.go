@@ -1,6 +1,7 @@
 package tiers
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/akidb/akigw"
@@ -170,7 +171,7 @@ func (c *catalog) publishAs(e *entry, settings *rules.Settings, how warm.Handlin
 		c.dropOlder(e)
 		return
 	}
-	if !c.warm.PutEntry(e.Key, appendEntry(nil, e), appendSummary(nil, e), how) {
+	if !c.putEntry(e, how) {
 		c.dropOlder(e)
 	}
 	if settings.Pin {
@@ -179,6 +180,14 @@ func (c *catalog) publishAs(e *entry, settings *rules.Settings, how warm.Handlin
 	if !c.fence.alive(e.Key, e.Generation) {
 		c.dropEntry(e.Key)
 	}
+}
+
+// putEntry stores an entry on disk, and reports whether it did.
+func (c *catalog) putEntry(e *entry, how warm.Handling) bool {
+	const headers = 1 << 10 // of most objects; a record with more of them grows
+	record := appendEntry(c.buffers.get(1<<bits.Len(uint(len(e.body)+headers))), e)
+	defer c.buffers.put(record)
+	return c.warm.PutEntry(e.Key, record, appendSummary(nil, e), how)
 }
 
 // dropOlder removes the on-disk entry of another version, if e does not replace it there: otherwise it

@@ -105,7 +105,7 @@ func (w *Write) Written(sent, answer, seen http.Header) {
 // keep adds the new object to the cache.
 func (w *Write) keep(e *entry, settings *rules.Settings) {
 	if w.changes.small(e) {
-		e.body = append(make([]byte, 0, w.size), w.block...)
+		e.body = w.whole()
 	} else {
 		w.put()
 	}
@@ -121,6 +121,16 @@ func (w *Write) End() {
 	w.end()
 	w.drop()
 	w.leave()
+}
+
+// whole returns the bytes of an object in one block, in memory of their size.
+func (w *Write) whole() []byte {
+	if len(w.block) < cap(w.block) || len(w.block) == 0 || int64(len(w.block)) == w.settings.Block {
+		return append(make([]byte, 0, w.size), w.block...)
+	}
+	body := w.block // it came in one piece
+	w.block = nil
+	return body
 }
 
 // leave lets other changes of the key go on, and releases the current block.
