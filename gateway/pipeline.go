@@ -96,6 +96,7 @@ func (p *pipeline) admit(x *exchange) (*call, error) {
 	if refusal := httpguard.Refusal(x.request); refusal != nil {
 		return nil, refusal
 	}
+	httpguard.RestoreExpectation(x.request)
 	c := &x.parsed
 	if err := c.parse(x.request, p.domains); err != nil {
 		return nil, err
