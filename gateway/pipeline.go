@@ -118,7 +118,7 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 		x.request.Body = &pacedBody{ReadCloser: x.request.Body, call: c}
 	}
 	memory := p.memory.Of(p.upstream.Owner(c.key.Bucket))
-	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.path, c.query)
+	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.hostBucket, c.path, c.query)
 	if err != nil {
 		if x.parsed.localOnly { // ServeHTTP verifies it again, and counts the failure
 			return err
