@@ -389,6 +389,7 @@ func aclSteps(add adder, h headers, md5of func(string) http.Header) {
 		add("PutObject, granted, bucket "+bucket, "PUT", "/bucket-one/acl", "", h("X-Amz-Grant-Read", `id="`+upstreamAccessKey+`"`), "x")
 		add("PutObjectAcl, a document, bucket "+bucket, "PUT", "/bucket-one/headers", "acl", md5of(document), document)
 		add("PutObjectAcl, malformed, bucket "+bucket, "PUT", "/bucket-one/headers", "acl", nil, "<AccessControlPolicy")
+		add("PutObjectAcl, as boto3 sends it, bucket "+bucket, "PUT", "/bucket-one/headers", "acl", h("X-Amz-Acl", "private", "X-Amz-Sdk-Checksum-Algorithm", "CRC32", "X-Amz-Checksum-Crc32", "AAAAAA=="), "")
 		add("PutObjectAcl, nothing, bucket "+bucket, "PUT", "/bucket-one/headers", "acl", nil, "")
 		add("PutObjectAcl, absent, bucket "+bucket, "PUT", "/bucket-one/none", "acl", h("X-Amz-Acl", "private"), "")
 		add("GetObjectAcl, absent, bucket "+bucket, "GET", "/bucket-one/none", "acl", nil, "")
