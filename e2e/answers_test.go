@@ -102,12 +102,13 @@ func TestControlCharacterKeys(t *testing.T) {
 	}
 }
 
-// botoProxied sends its requests in absolute form, as to a proxy.
+// botoProxied sends its requests in absolute form, as to a proxy. Signature version 2 signs a path as it is
+// sent, so that the URL could not be written in another way.
 const botoProxied = `
 import boto3, os
 from botocore.config import Config
 endpoint = os.environ['AWS_ENDPOINT_URL']
-s3 = boto3.client('s3', config=Config(proxies={'http': endpoint}, s3={'addressing_style': 'path'}))
+s3 = boto3.client('s3', config=Config(signature_version='s3v4', proxies={'http': endpoint}, s3={'addressing_style': 'path'}))
 s3.put_object(Bucket='targets', Key='a;b c', Body=b'hello')
 got = s3.get_object(Bucket='targets', Key='a;b c', ResponseContentDisposition='attachment; filename=x')
 assert got['Body'].read() == b'hello' and got['ContentDisposition'] == 'attachment; filename=x', got

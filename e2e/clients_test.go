@@ -167,6 +167,83 @@ func TestBoto3(t *testing.T) {
 	})
 }
 
+// botoPresigned uses presigned URLs of a client without any settings but the endpoint. boto3 signs them with version 2.
+const botoPresigned = `
+import boto3, http.client, sys
+from urllib.parse import urlsplit
+s3 = boto3.client('s3', endpoint_url=sys.argv[1])
+b, key = 'presigned', 'k/ü +%'
+s3.create_bucket(Bucket=b)
+def ask(method, url, body=None, **headers):
+    u = urlsplit(url)
+    c = http.client.HTTPConnection(u.netloc)
+    c.request(method, u.path + '?' + u.query, body, {k.replace('_', '-'): v for k, v in headers.items()})
+    r = c.getresponse()
+    return r.status, r.headers, r.read()
+def url(op, expires=60, **params):
+    u = s3.generate_presigned_url(op, Params={'Bucket': b, 'Key': key, **params}, ExpiresIn=expires)
+    assert 'AWSAccessKeyId=' in u and 'X-Amz-' not in u, u
+    return u
+assert ask('PUT', url('put_object'), b'body')[0] == 200
+for i in range(2):
+    status, headers, body = ask('GET', url('get_object'))
+    assert (status, body) == (200, b'body'), (status, body)
+assert headers['x-akigw-cache'] == 'hot', headers
+assert ask('GET', url('get_object'), Range='bytes=1-2')[2] == b'od'
+assert ask('GET', url('get_object', ResponseContentType='text/x-other; a="b&c"'))[1]['Content-Type'] == 'text/x-other; a="b&c"'
+assert ask('HEAD', url('head_object'))[1]['Content-Length'] == '4'
+typed = url('put_object', ContentType='text/x-test', Metadata={'color': 'blue'})
+for headers in ({}, {'Content_Type': 'text/x-test'}, {'Content_Type': 'text/x-test', 'x_amz_meta_color': 'blue'}):
+    assert ask('PUT', typed, b'typed', **headers)[0] == 200, headers
+    h = s3.head_object(Bucket=b, Key=key)
+    assert (h['ContentType'], h['Metadata']) == ('text/x-test', {'color': 'blue'}), h
+for name, want in {'Content_Type': b'SignatureDoesNotMatch', 'x_amz_acl': b'SignatureDoesNotMatch', 'Cache_Control': b'AccessDenied'}.items():
+    status, _, body = ask('PUT', typed, b'evil', **{name: 'public-read'})
+    assert status == 403 and b'<Code>' + want in body, (name, status, body)
+part = s3.create_multipart_upload(Bucket=b, Key=key)['UploadId']
+status, headers, _ = ask('PUT', url('upload_part', UploadId=part, PartNumber=1), b'a part')
+assert status == 200
+s3.complete_multipart_upload(Bucket=b, Key=key, UploadId=part, MultipartUpload={'Parts': [{'PartNumber': 1, 'ETag': headers['ETag']}]})
+assert ask('GET', url('get_object'))[2] == b'a part'
+for u in (url('get_object', expires=0), url('get_object', expires=8*24*3600), url('get_object') + '&x=1'):
+    assert ask('GET', u)[0] == 403, u
+assert ask('GET', url('get_object').replace('presigned/', 'presigned/x'))[0] == 403
+assert ask('GET', s3.generate_presigned_url('list_objects_v2', Params={'Bucket': b}))[0] == 400
+assert ask('DELETE', url('delete_object'))[0] == 204
+assert ask('GET', url('get_object'))[0] == 404
+s3.put_object(Bucket=b, Key=key, Body=b'for the command line')
+print('done')
+`
+
+// TestPresignedWithoutSettings: presigned URLs of boto3 and of both versions of the aws command line work for
+// clients that know nothing but endpoint and keys.
+//
+// Scenarios: S6.
+func TestPresignedWithoutSettings(t *testing.T) {
+	t.Parallel()
+	needPython(t, "boto3")
+	inFrontOf(t, starters{embedded}, func(t *testing.T, g *gateway) {
+		if out := g.must("python3", "-c", botoPresigned, g.endpoint); !strings.Contains(out, "done") {
+			t.Fatal(out)
+		}
+		for _, program := range []string{"aws", "/usr/bin/aws"} {
+			version, err := g.run(program, "--version")
+			if err != nil {
+				t.Logf("no %s", program)
+				continue
+			}
+			url := strings.TrimSpace(g.must(program, "--endpoint-url", g.endpoint, "s3", "presign", "s3://presigned/k/ü +%"))
+			if strings.HasPrefix(version, "aws-cli/1.") != strings.Contains(url, "AWSAccessKeyId=") {
+				t.Errorf("%s presigned %s", version, url)
+			}
+			resp, err := http.Get(url)
+			if err != nil || resp.StatusCode != 200 || string(readAll(t, resp.Body)) != "for the command line" {
+				t.Errorf("%s: GET %s: %v %v", version, url, err, resp)
+			}
+		}
+	})
+}
+
 func TestAWSSDKGoV2(t *testing.T) {
 	t.Parallel()
 	inFrontOf(t, starters{embedded, versity}, func(t *testing.T, g *gateway) {

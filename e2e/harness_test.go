@@ -295,9 +295,7 @@ func (g *gateway) clientEnv() []string {
 			env = append(env, pair)
 		}
 	}
-	// Version 1 of the CLI presigns with signature version 2 unless told so.
-	config := writeFile(g.t, filepath.Join(g.t.TempDir(), "config"), []byte("[default]\ns3 =\n  signature_version = s3v4\n"))
-	return append(env, "AWS_CONFIG_FILE="+config, "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_DEFAULT_REGION="+region,
+	return append(env, "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_DEFAULT_REGION="+region,
 		"AWS_ENDPOINT_URL="+g.endpoint, "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=", "HOME="+g.t.TempDir())
 }
 

@@ -312,6 +312,7 @@ func subresourceSteps(add adder, h headers) {
 	add("PutObject, tagged", "PUT", "/bucket-one/tagged", "", h("X-Amz-Tagging", "a=b"), "x")
 	add("GetObject, put tagged", "GET", "/bucket-one/tagged", "", nil, "")
 	add("GetObjectAcl", "GET", "/bucket-one/headers", "acl", nil, "")
+	aclSteps(add, h, md5of)
 	add("PutBucketTagging", "PUT", "/bucket-one", "tagging", md5of(tagging("k", "v")), tagging("k", "v"))
 	add("GetBucketTagging", "GET", "/bucket-one", "tagging", nil, "")
 	add("DeleteBucketTagging", "DELETE", "/bucket-one", "tagging", nil, "")
@@ -370,6 +371,32 @@ func versionSteps(add adder, h headers) {
 	add("DeleteObject, version 1", "DELETE", "/bucket-versions/k", "versionId={v1}", nil, "")
 	add("GetObject, deleted version", "GET", "/bucket-versions/k", "versionId={v1}", nil, "")
 	add("GetObject, version that is none", "GET", "/bucket-versions/k", "versionId=01BX5ZZKBKACTAV9WEVGEMMVRZ", nil, "")
+}
+
+// aclSteps are requests about the ACLs of objects, in a bucket as it is and in one that has ACLs.
+func aclSteps(add adder, h headers, md5of func(string) http.Header) {
+	const owned = "<OwnershipControls><Rule><ObjectOwnership>ObjectWriter</ObjectOwnership></Rule></OwnershipControls>"
+	const document = `<AccessControlPolicy xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Owner><ID>` + upstreamAccessKey + `</ID></Owner><AccessControlList><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser"><ID>` + upstreamAccessKey + `</ID></Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList></AccessControlPolicy>`
+	for _, bucket := range []string{"as it is", "with ACLs"} {
+		for _, acl := range []string{"private", "public-read", "strange"} {
+			add("PutObjectAcl, "+acl+", bucket "+bucket, "PUT", "/bucket-one/headers", "acl", h("X-Amz-Acl", acl), "")
+			add("GetObjectAcl, "+acl+", bucket "+bucket, "GET", "/bucket-one/headers", "acl", nil, "")
+			add("PutObject, "+acl+", bucket "+bucket, "PUT", "/bucket-one/acl", "", h("X-Amz-Acl", acl), "x")
+			add("GetObjectAcl, put "+acl+", bucket "+bucket, "GET", "/bucket-one/acl", "acl", nil, "")
+			add("GetObject, put "+acl+", bucket "+bucket, "GET", "/bucket-one/acl", "", nil, "")
+			add("CopyObject, "+acl+", bucket "+bucket, "PUT", "/bucket-one/acl-copy", "", h("X-Amz-Acl", acl, "X-Amz-Copy-Source", "bucket-one/headers"), "")
+		}
+		add("PutObject, granted, bucket "+bucket, "PUT", "/bucket-one/acl", "", h("X-Amz-Grant-Read", `id="`+upstreamAccessKey+`"`), "x")
+		add("PutObjectAcl, a document, bucket "+bucket, "PUT", "/bucket-one/headers", "acl", md5of(document), document)
+		add("PutObjectAcl, malformed, bucket "+bucket, "PUT", "/bucket-one/headers", "acl", nil, "<AccessControlPolicy")
+		add("PutObjectAcl, as boto3 sends it, bucket "+bucket, "PUT", "/bucket-one/headers", "acl", h("X-Amz-Acl", "private", "X-Amz-Sdk-Checksum-Algorithm", "CRC32", "X-Amz-Checksum-Crc32", "AAAAAA=="), "")
+		add("PutObjectAcl, nothing, bucket "+bucket, "PUT", "/bucket-one/headers", "acl", nil, "")
+		add("PutObjectAcl, absent, bucket "+bucket, "PUT", "/bucket-one/none", "acl", h("X-Amz-Acl", "private"), "")
+		add("GetObjectAcl, absent, bucket "+bucket, "GET", "/bucket-one/none", "acl", nil, "")
+		add("DeleteObject, "+bucket, "DELETE", "/bucket-one/acl", "", nil, "")
+		add("DeleteObject, the copy, "+bucket, "DELETE", "/bucket-one/acl-copy", "", nil, "")
+		add("PutBucketOwnershipControls, bucket "+bucket, "PUT", "/bucket-one", "ownershipControls", md5of(owned), owned)
+	}
 }
 
 func mistakeSteps(add adder, h headers) {

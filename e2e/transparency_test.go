@@ -28,6 +28,7 @@ var hopHeaders = map[string]string{
 	"X-Akigw-Cache":               "added: where the bytes came from",
 	"X-Akigw-Commit":              "added: where an acknowledged write is",
 	"X-Akigw-Upstream-Request-Id": "added: the upstream's request id",
+	"X-Akigw-Upstream-Id-2":       "added: the upstream's x-amz-id-2",
 	"Age":                         "added: seconds since the upstream confirmed the object (RFC 9111 §5.1)",
 	"X-Content-Type-Options":      "added to the gateway's own error documents",
 	"Server":                      "names the software; the gateway does not forward the upstream's name",

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/rotate"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // AccessLogConfig is the access log: [access_log].
@@ -49,24 +50,14 @@ func (l *AccessLog) Close() error { return l.to.Close() }
 // access log format"; a value that the gateway does not know is "-".
 func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
 	r, w, accessKey := x.request, &x.answer, x.accessKey()
-	bucket, key, version, auth := "-", "-", "-", "-"
+	bucket, key, version, signature, auth := "-", "-", "-", "-", "-"
 	if w.call != nil {
 		bucket, key, version = orDash(w.call.key.Bucket), orDash(escaped(w.call.key.Name)), orDash(escaped(w.call.query.Get("versionId")))
-		switch {
-		case accessKey == "":
-		case w.call.query.Has("X-Amz-Signature"):
-			auth = "QueryString"
-		default:
-			auth = "AuthHeader"
-		}
+		signature, auth = loggedSignature(w.call.identity)
 	}
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		address = "-"
-	}
-	signature := "-"
-	if auth != "-" {
-		signature = "SigV4"
 	}
 	turnAround := "-"
 	if w.head > 0 {
@@ -81,6 +72,19 @@ func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
 		r.Method+" "+redacted(r)+" "+r.Proto, w.status, orDash(w.code), sizeField(w.bytes), sizeField(objectSize(r, w)), took.Milliseconds(), turnAround,
 		orDash(printable(r.Referer())), orDash(printable(r.UserAgent())), version, hostID, signature, cipher, auth, orDash(printable(r.Host)), tlsVersion)
 	_, _ = l.to.Write(line) // a request does not fail because of its log line; a full disk is noticed elsewhere
+}
+
+// loggedSignature returns the fields for the version of a signature and for its place, "-" for none.
+func loggedSignature(who sigv4.Identity) (version, place string) {
+	switch who.Place() {
+	case sigv4.Header:
+		place = "AuthHeader"
+	case sigv4.Query:
+		place = "QueryString"
+	default:
+		return "-", "-"
+	}
+	return "SigV" + strconv.Itoa(who.Version()), place
 }
 
 // orDash returns "-" for an empty field.

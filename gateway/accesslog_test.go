@@ -26,7 +26,14 @@ func TestAccessLogIsS3s(t *testing.T) {
 	l := &AccessLog{&out}
 	signed := httptest.NewRequest("GET", "/bucket/k", nil)
 	s3client.Signing{AccessKey: "ACCESSKEY", Secret: tenantSecret}.Sign(signed)
-	who, _, err := (&sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{"ACCESSKEY": tenantSecret}}).Verify(signed, "/bucket/k", nil)
+	presigned := httptest.NewRequest("GET", "/bucket/k", nil)
+	s3client.Signing{AccessKey: "ACCESSKEY", Secret: tenantSecret, Presign: true}.Sign(presigned)
+	verifier := &sigv4.Verifier{Region: "us-east-1", Keys: sigv4.StaticKeys{"ACCESSKEY": tenantSecret}}
+	who, _, err := verifier.Verify(signed, "/bucket/k", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byURL, _, err := verifier.Verify(presigned, "/bucket/k", presigned.URL.Query())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +51,7 @@ func TestAccessLogIsS3s(t *testing.T) {
 		}, map[int]string{2: "bucket", 4: "192.0.2.9", 5: "ACCESSKEY", 6: "REQUESTID", 7: "REST.GET.OBJECT", 8: "a%20key", 9: `"GET /bucket/a%20key HTTP/1.1"`, 10: "200", 11: "-", 12: "1234", 13: "1234", 19: "HOSTID", 20: "SigV4", 22: "AuthHeader"}},
 		{"GET", "/bucket/k?X-Amz-Signature=abcdef&X-Amz-Security-Token=token&versionId=v1", "GetObject", func(_ *http.Request, w *answer) {
 			w.call.key = akigw.Key{Bucket: "bucket", Name: "k"}
-			w.call.query = map[string][]string{"X-Amz-Signature": {"abcdef"}, "versionId": {"v1"}}
+			w.call.query, w.call.identity = map[string][]string{"versionId": {"v1"}}, byURL
 			w.Header().Set("Content-Range", "bytes 0-9/5000")
 			w.bytes, w.status = 10, 206
 		}, map[int]string{9: `"GET /bucket/k?X-Amz-Signature=-&X-Amz-Security-Token=-&versionId=v1 HTTP/1.1"`, 12: "10", 13: "5000", 18: "v1", 22: "QueryString"}},

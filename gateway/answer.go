@@ -28,6 +28,14 @@ type answer struct {
 	head      time.Duration // time from started until the head was sent, 0 before
 }
 
+// hostID returns the value of the header x-amz-id-2, "" before identify.
+func (a *answer) hostID() string {
+	if values := a.Header()["x-amz-id-2"]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {
 	if status >= http.StatusOK && a.call != nil {
@@ -176,7 +184,7 @@ func (a *answer) finishLate(r *http.Request, status int, document []byte) {
 	if status >= http.StatusMultipleChoices {
 		a.status = status // for the log and the metrics: the client has received a 200
 		if len(document) == 0 {
-			document = withoutDeclaration(s3err.Document(s3err.InternalError.Err(), r, a.requestID[0], ""))
+			document = withoutDeclaration(s3err.Document(s3err.InternalError.Err(), r, a.requestID[0], a.hostID()))
 		}
 	}
 	_, _ = a.Write(document) // a client that has disconnected does not read its answer

@@ -112,14 +112,19 @@ func (c *call) checkHeaders() error {
 }
 
 // hoist turns x-amz-* query parameters into headers: when SDKs presign a request, they move headers
-// into the query, which is signed.
+// into the query, which is signed. With signature version 2 they also move Content-MD5 and
+// Content-Type; a header may then have been sent in both places, with the same value.
 func (c *call) hoist() error {
+	v2 := c.identity.Version() == 2
 	for name, values := range c.query {
-		if !hoisted(name) {
+		if !hoisted(name) && !(v2 && movedV2(name)) {
 			continue
 		}
 		header := http.CanonicalHeaderKey(name)
 		if _, twice := c.Header[header]; twice {
+			if v2 {
+				continue
+			}
 			return s3err.InvalidArgument.With("The header " + strings.ToLower(name) + " was also sent as a query parameter.")
 		}
 		if hasControl(values[0]) { // httpguard would have refused it as a header
@@ -128,7 +133,7 @@ func (c *call) hoist() error {
 		c.Header[header] = values
 	}
 	for name := range c.query {
-		if bookkeeping(name) {
+		if bookkeeping(name) || v2 && (movedV2(name) || authenticatesV2(name)) {
 			delete(c.query, name)
 		}
 	}
@@ -160,6 +165,17 @@ func authenticates(parameter string) bool {
 	default:
 		return false
 	}
+}
+
+// authenticatesV2 reports whether a parameter is part of the credential of a URL that is presigned with
+// signature version 2.
+func authenticatesV2(parameter string) bool {
+	return parameter == "AWSAccessKeyId" || parameter == "Expires" || parameter == "Signature"
+}
+
+// movedV2 reports whether a parameter of such a URL is a header that does not begin with x-amz-.
+func movedV2(parameter string) bool {
+	return strings.EqualFold(parameter, "Content-MD5") || strings.EqualFold(parameter, "Content-Type")
 }
 
 // cacheable reports whether a read can be answered from the cache: no header asks for something

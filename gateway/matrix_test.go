@@ -314,7 +314,7 @@ var defects = []defect{
 	{name: "S19 a temporary key with another's token", before: func(c *cell) { c.signing.AccessKey, c.signing.Token = "temporary", "other" }, codes: []string{"InvalidToken"}},
 	{name: "S19 an expired key", before: func(c *cell) { c.signing.AccessKey, c.signing.Token = "expired", "token" }, codes: []string{"ExpiredToken"}},
 	{name: "S10 no expiry", after: func(c *cell) { del(c, "X-Amz-Expires") }, only: presign, codes: []string{badQuery}},
-	{name: "S10 expires after 0 seconds", before: func(c *cell) { c.signing.Expires = "0" }, only: presign, codes: []string{badQuery}},
+	{name: "S10 expires after 0 seconds", before: func(c *cell) { c.signing.Expires = "0" }, only: presign, codes: []string{denied}},
 	{name: "S10 expires after 8 days", before: func(c *cell) { c.signing.Expires = "691200" }, only: presign, codes: []string{badQuery}},
 	{name: "S10 an overflowing expiry", before: func(c *cell) { c.signing.Expires = "9223372036854775808" }, only: presign, codes: []string{badQuery}},
 	{name: "S16 another body", after: bodyOf(func(b []byte) []byte { return append(b[:len(b)-1:len(b)-1], b[len(b)-1]^1) }),

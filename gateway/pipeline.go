@@ -96,6 +96,7 @@ func (p *pipeline) admit(x *exchange) (*call, error) {
 	if refusal := httpguard.Refusal(x.request); refusal != nil {
 		return nil, refusal
 	}
+	httpguard.RestoreExpectation(x.request)
 	c := &x.parsed
 	if err := c.parse(x.request, p.domains); err != nil {
 		return nil, err
@@ -117,7 +118,7 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 		x.request.Body = &pacedBody{ReadCloser: x.request.Body, call: c}
 	}
 	memory := p.memory.Of(p.upstream.Owner(c.key.Bucket))
-	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.path, c.query)
+	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.hostBucket, c.path, c.query)
 	if err != nil {
 		if x.parsed.localOnly { // ServeHTTP verifies it again, and counts the failure
 			return err

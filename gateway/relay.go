@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/tiers/cold"
 )
 
@@ -24,13 +25,14 @@ func isReturned(header string) bool {
 }
 
 // relayHeader copies the headers of an upstream response that are meant for the client. The
-// upstream's request ID gets another name.
+// upstream's ids get other names.
 func relayHeader(h, upstream http.Header, status int) {
 	for name, values := range upstream {
 		switch {
 		case name == "X-Amz-Request-Id":
 			h["X-Akigw-Upstream-Request-Id"] = values
 		case name == "X-Amz-Id-2":
+			h["X-Akigw-Upstream-Id-2"] = values
 		case isReturned(name):
 			h[name] = values
 		case name == "Location" && status < 300: // only of CreateBucket; a redirect would bypass the gateway
@@ -51,6 +53,9 @@ func relay(w *answer, r *http.Request, resp *http.Response) {
 	}
 	h := w.Header()
 	relayHeader(h, resp.Header, resp.StatusCode)
+	if r.Method != http.MethodHead && (resp.StatusCode >= http.StatusBadRequest || w.call != nil && keptAlive(w.call.route.Op)) {
+		w.adopt(resp)
+	}
 	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified {
 		h.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
 	}
@@ -85,19 +90,66 @@ func (f flusher) Write(p []byte) (int, error) {
 
 // relayError passes on an upstream error that has been read.
 func relayError(w *answer, r *http.Request, e *cold.ResponseError) {
+	document := w.withIDs(e.Body)
 	if w.kept {
-		w.finishLate(r, e.Status, e.Body)
+		w.finishLate(r, e.Status, document)
 		return
 	}
 	h := w.Header()
 	relayHeader(h, e.Header, e.Status)
 	if r.Method != http.MethodHead {
-		h.Set("Content-Length", strconv.Itoa(len(e.Body)))
+		h.Set("Content-Length", strconv.Itoa(len(document)))
 	}
 	w.WriteHeader(e.Status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(e.Body) // a client that has disconnected does not read it
+		_, _ = w.Write(document) // a client that has disconnected does not read it
 	}
+}
+
+// maxErrorDocument is the size in bytes of the largest error document whose ids are replaced.
+const maxErrorDocument = 64 << 10
+
+// adopt replaces the upstream's ids in an error document by those of the response. A longer document is
+// passed on as it arrives, and so is one that breaks off.
+func (a *answer) adopt(resp *http.Response) {
+	if resp.ContentLength > maxErrorDocument {
+		return
+	}
+	document, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorDocument+1))
+	if err != nil || len(document) > maxErrorDocument {
+		unread(resp, document)
+		return
+	}
+	document = a.withIDs(document)
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(document)), int64(len(document))
+}
+
+// withIDs returns an error document with the ids of the response, which are those in the log. Any other
+// document is returned as it is.
+func (a *answer) withIDs(document []byte) []byte {
+	root := withoutDeclaration(document)
+	if !bytes.HasPrefix(root, []byte("<Error>")) && !bytes.HasPrefix(root, []byte("<Error ")) {
+		return document
+	}
+	document = withElement(document, "RequestId", a.requestID[0])
+	return withElement(document, "HostId", a.hostID())
+}
+
+// withElement returns a document with another text in its first element of a name, if it has one.
+func withElement(document []byte, name, text string) []byte {
+	begin, end := []byte("<"+name+">"), []byte("</"+name+">")
+	from := bytes.Index(document, begin)
+	if from < 0 {
+		return document
+	}
+	from += len(begin)
+	size := bytes.Index(document[from:], end)
+	if size < 0 {
+		return document
+	}
+	changed := append(make([]byte, 0, len(document)+len(text)), document[:from]...) // document may be shared
+	changed = s3xml.AppendEscaped(changed, text)
+	return append(changed, document[from+size:]...)
 }
 
 // relayLate sends the document of an upstream response after the response to the client has begun.
@@ -106,7 +158,7 @@ func relayLate(w *answer, r *http.Request, resp *http.Response) {
 	if tooLong := len(document) > maxHeld; tooLong || err != nil && r.Context().Err() == nil { // no result of these operations is that long
 		panic(http.ErrAbortHandler)
 	}
-	w.finishLate(r, resp.StatusCode, document)
+	w.finishLate(r, resp.StatusCode, w.withIDs(document))
 }
 
 // maxHeld is how many bytes of a document are read before its head is passed on. A page of a

@@ -20,23 +20,24 @@ import (
 // URL again.
 type call struct {
 	*http.Request
-	path      string // decoded once
-	key       akigw.Key
-	query     url.Values
-	identity  sigv4.Identity
-	rights    *policy.Policy
-	payload   *sigv4.Payload
-	body      *body   // prepared by check, until it is used
-	source    *source // of a copy
-	route     *Route
-	touched   []akigw.Key  // other keys that the request affects
-	memory    budget.Taker // for its bodies; nil until the request is verified
-	reserved  int64        // bytes of memory
-	held      []func()     // release keys that accept no pending write meanwhile
-	pace      limits.Pace  // bandwidth limits of its bodies
-	flow      cold.FlowContext
-	deadline  deadline
-	localOnly bool // fast path: it is given up if it cannot be answered locally
+	path       string // decoded once
+	hostBucket string // the bucket if the host name stands for it, "" if it is in the path
+	key        akigw.Key
+	query      url.Values
+	identity   sigv4.Identity
+	rights     *policy.Policy
+	payload    *sigv4.Payload
+	body       *body   // prepared by check, until it is used
+	source     *source // of a copy
+	route      *Route
+	touched    []akigw.Key  // other keys that the request affects
+	memory     budget.Taker // for its bodies; nil until the request is verified
+	reserved   int64        // bytes of memory
+	held       []func()     // release keys that accept no pending write meanwhile
+	pace       limits.Pace  // bandwidth limits of its bodies
+	flow       cold.FlowContext
+	deadline   deadline
+	localOnly  bool // fast path: it is given up if it cannot be answered locally
 }
 
 // close releases the resources of the call.
@@ -88,7 +89,7 @@ func (c *call) parse(r *http.Request, domains []string) error {
 	}
 	bucket, name, _ := strings.Cut(c.path[1:], "/")
 	if host, ok := virtualBucket(r.Host, domains); ok {
-		bucket, name = host, c.path[1:]
+		bucket, name, c.hostBucket = host, c.path[1:], host
 	}
 	if bucket == "" {
 		if name != "" {

@@ -32,6 +32,7 @@ type Config struct {
 	MaxBuckets               int        `toml:"max_buckets" help:"how many buckets there may be in all; creating another one fails with TooManyBuckets. 0: as many as the upstream allows"`
 	MaxConnectionsPerAddress int        `toml:"max_connections_per_address" help:"the same from one IPv4 address or IPv6 /64; keep 0, no limit, behind a load balancer"`
 	MinRate                  size.Bytes `toml:"min_rate" help:"bytes per second that a client has to send of a body, or accept of a response, over 30 seconds; slower connections are closed. 0: no limit"`
+	AcceptV2                 sigv4.V2   `toml:"accept_signature_v2" help:"requests with signature version 2 that are accepted: presigned (presigned URLs to GET, HEAD, PUT or DELETE an object, and browser forms), all (the Authorization header as well) or none"`
 	FailuresPerMinute        int        `toml:"auth_failures_per_minute" help:"wrong signatures from one address in a minute, after which further ones are answered with 503 SlowDown; correctly signed requests are never delayed. 0: no limit"`
 	RequestMemory            size.Bytes `toml:"request_memory" help:"memory for the bodies of requests in progress; above it, requests with a body are answered with 503 SlowDown"`
 
@@ -59,6 +60,11 @@ func (c *Config) Check(report func(key, problem string)) {
 		if value < 0 {
 			report(key, "must not be negative")
 		}
+	}
+	switch c.AcceptV2 {
+	case sigv4.V2None, sigv4.V2Presigned, sigv4.V2All:
+	default:
+		report("accept_signature_v2", "must be none, presigned or all")
 	}
 	if c.RequestMemory < minRequestMemory {
 		report("request_memory", "must be at least 32MiB")

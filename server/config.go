@@ -20,6 +20,7 @@ import (
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/tiers/cold"
@@ -179,7 +180,7 @@ func (c *Config) FactsFile() string { return c.path("bucket-facts") }
 // Defaults returns the configuration without a file, environment or flags.
 func Defaults() *Config {
 	c := &Config{
-		Gateway: gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", MaxConnections: 10000, MaxBuckets: 1000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
+		Gateway: gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", AcceptV2: sigv4.V2Presigned, MaxConnections: 10000, MaxBuckets: 1000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
 		Admin:   admin.Config{Listen: "127.0.0.1:9001"},
 		Process: ProcessConfig{Data: "./data", LogLevel: "info"},
 		Cache:   tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60, FetchBytes: 2 << 20, ParallelFetches: 12, ReadAheadBytes: 32 << 20, SequentialBytes: 4 << 20, FillBytes: 128 << 20},

@@ -18,6 +18,7 @@ type credential struct {
 	time          string // X-Amz-Date
 	token         string
 	place         Place
+	v2            bool // signature version 2: verifyV2 parses the rest, which is in signature
 }
 
 // authenticates reports whether a query parameter belongs to a presigned URL. A URL with any of them counts as
@@ -51,7 +52,7 @@ func parseCredential(h http.Header, query url.Values, region string) (credential
 	case len(auth) > 0 && (inQuery || old), inQuery && old:
 		return credential{}, s3err.InvalidArgument.With("Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified")
 	case old:
-		return credential{}, s3err.InvalidRequest.With(badMechanism)
+		return credential{place: Query, v2: true}, nil
 	case len(auth) > 0:
 		return fromHeader(auth[0], h, region)
 	case inQuery:
@@ -75,7 +76,9 @@ func fromHeader(auth string, h http.Header, region string) (credential, error) {
 	switch {
 	case !ok:
 		return credential{}, notAuthorization("Authorization header is invalid -- one and only one ' ' (space) required.", kind)
-	case kind == "AWS" || kind == asymmetric:
+	case kind == "AWS":
+		return credential{place: Header, v2: true, signature: rest}, nil
+	case kind == asymmetric:
 		return credential{}, s3err.InvalidRequest.With(badMechanism)
 	case kind != algorithm:
 		return credential{}, notAuthorization("Unsupported Authorization Type", kind)

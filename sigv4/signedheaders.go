@@ -51,10 +51,15 @@ func (c *credential) checkSignedHeaders(h http.Header) error {
 		}
 	}
 	if len(missing) > 0 {
-		slices.Sort(missing)
-		return s3err.AccessDenied.With("There were headers present in the request which were not signed").About("HeadersNotSigned", strings.Join(missing, ", "))
+		return notSigned(missing)
 	}
 	return nil
+}
+
+// notSigned returns the error for headers that the signature has to cover and does not.
+func notSigned(headers []string) error {
+	slices.Sort(headers)
+	return s3err.AccessDenied.With("There were headers present in the request which were not signed").About("HeadersNotSigned", strings.Join(headers, ", "))
 }
 
 // repeatable reports whether a signed header may be sent in several lines, which mean the same as

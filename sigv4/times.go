@@ -28,8 +28,13 @@ func (c *credential) checkTime(now time.Time, query url.Values) error {
 	if c.place == Query {
 		return checkExpiry(t, now, query.Get("X-Amz-Expires"))
 	}
+	return checkSkew(t, now, c.time)
+}
+
+// checkSkew compares the time of a request, which was sent as text, with ours.
+func checkSkew(t, now time.Time, text string) error {
 	if skew := now.Sub(t); skew > maxSkew || skew < -maxSkew {
-		return s3err.RequestTimeTooSkewed.About("RequestTime", c.time).About("ServerTime", now.UTC().Format(time.RFC3339)).
+		return s3err.RequestTimeTooSkewed.About("RequestTime", text).About("ServerTime", now.UTC().Format(time.RFC3339)).
 			About("MaxAllowedSkewMilliseconds", strconv.FormatInt(maxSkew.Milliseconds(), 10))
 	}
 	return nil
@@ -61,14 +66,14 @@ func checkExpiry(t, now time.Time, value string) error {
 	switch {
 	case err != nil:
 		return s3err.AuthorizationQueryParameters.With("X-Amz-Expires should be a number")
-	case seconds < 1:
+	case seconds < 0:
 		return s3err.AuthorizationQueryParameters.With("X-Amz-Expires must be non-negative")
 	case seconds > maxExpires:
 		return s3err.AuthorizationQueryParameters.With("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds")
 	case t.Sub(now) > maxSkew:
 		return s3err.AccessDenied.With("Request is not valid yet.")
 	}
-	if end := t.Add(time.Duration(seconds) * time.Second); now.After(end) {
+	if end := t.Add(time.Duration(seconds) * time.Second); seconds == 0 || now.After(end) {
 		return s3err.AccessDenied.With("Request has expired.").About("X-Amz-Expires", value).
 			About("Expires", end.UTC().Format(time.RFC3339)).About("ServerTime", now.UTC().Format(time.RFC3339))
 	}

@@ -1,6 +1,7 @@
-// Package sigv4 verifies and makes signatures of AWS Signature Version 4 for S3. A Verifier is the only
-// constructor of Identity: a handler that asks for an Identity cannot be reached without a verified
-// signature. A Signer signs requests to an upstream.
+// Package sigv4 verifies and makes signatures of AWS Signature Version 4 for S3. Where its settings allow
+// it, it also verifies those of version 2. A Verifier is the only constructor of Identity: a handler that
+// asks for an Identity cannot be reached without a verified signature. A Signer signs requests to an
+// upstream.
 //
 // The Verifier covers header authentication, presigned URLs, session tokens and the aws-chunked payload
 // modes. It hands out the request body only as a Payload, which does not end cleanly before everything
@@ -10,7 +11,6 @@
 package sigv4
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"net/http"
 	"net/url"
@@ -25,6 +25,8 @@ type Verifier struct {
 	// Region must match the credential scope of every request.
 	Region string
 	Keys   Keys
+	// V2 says which signatures of version 2 are accepted.
+	V2 V2
 	// Now is the local clock; nil means time.Now.
 	Now func() time.Time
 
@@ -38,12 +40,13 @@ type Verifier struct {
 // Errors are *s3err.Error. An unknown key and a wrong signature give the same error after the same
 // work. Signed chunks of the body are held in memory without a bound; VerifyWithin has one.
 func (v *Verifier) Verify(r *http.Request, path string, query url.Values) (Identity, *Payload, error) {
-	return v.VerifyWithin(nil, r, path, query)
+	return v.VerifyWithin(nil, r, "", path, query)
 }
 
 // VerifyWithin is Verify with a budget for the signed chunks that the payload holds; nil means no
-// bound. Payload.Close gives the memory back.
-func (v *Verifier) VerifyWithin(memory Memory, r *http.Request, path string, query url.Values) (Identity, *Payload, error) {
+// bound. Payload.Close gives the memory back. bucket is the one that the host name stands for
+// (virtual-hosted style), "" if the path has it: version 4 signs the host, version 2 the bucket.
+func (v *Verifier) VerifyWithin(memory Memory, r *http.Request, bucket, path string, query url.Values) (Identity, *Payload, error) {
 	cred, err := parseCredential(r.Header, query, v.Region)
 	if err != nil {
 		return Identity{}, nil, err
@@ -54,6 +57,9 @@ func (v *Verifier) VerifyWithin(memory Memory, r *http.Request, path string, que
 			return Identity{}, nil, err
 		}
 		return Identity{verified: true}, payload, nil
+	}
+	if cred.v2 {
+		return v.verifyV2(r, bucket, path, query, &cred)
 	}
 	now := v.now()
 	if err := cred.checkTime(now, query); err != nil {
@@ -74,7 +80,7 @@ func (v *Verifier) VerifyWithin(memory Memory, r *http.Request, path string, que
 	if err != nil {
 		return Identity{}, nil, err
 	}
-	return Identity{accessKey: cred.accessKey, place: cred.place, verified: true}, payload, nil
+	return Identity{accessKey: cred.accessKey, place: cred.place, version: 4, verified: true}, payload, nil
 }
 
 func (v *Verifier) now() time.Time {
@@ -84,12 +90,14 @@ func (v *Verifier) now() time.Time {
 	return time.Now()
 }
 
-// checkSignature compares the signature first. Only a client that has the secret is told about the
-// token and the expiry of the key.
+// noSecret stands for the secret of an unknown access key.
+const noSecret = "no such key; verified anyway to take the same time"
+
+// checkSignature compares the signature first, and then checks what else the key demands.
 func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values, cred *credential, declared string, now time.Time) (*signingKey, error) {
 	stored, known := v.Keys.Lookup(cred.accessKey)
 	if !known {
-		stored.Secret = "no such key; verified anyway to take the same time"
+		stored.Secret = noSecret
 	}
 	key := v.signing.cached(cred.accessKey, stored.Secret, cred.day)
 	cached := key != nil
@@ -105,13 +113,7 @@ func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values
 	if !cached {
 		v.signing.remember(cred.accessKey, cred.day, key)
 	}
-	switch {
-	case !hmac.Equal([]byte(stored.Token), []byte(cred.token)):
-		return nil, s3err.InvalidToken
-	case !stored.Expires.IsZero() && !now.Before(stored.Expires):
-		return nil, s3err.ExpiredToken
-	}
-	return key, nil
+	return key, stored.admits(cred.token, now)
 }
 
 func (v *Verifier) newPayload(memory Memory, r *http.Request, mode Mode, declared string, c *credential, key *signingKey) (*Payload, error) {

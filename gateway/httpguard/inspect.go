@@ -2,6 +2,7 @@ package httpguard
 
 import (
 	"bytes"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -46,7 +47,7 @@ func malformedSoFar(b []byte) *s3err.Error {
 }
 
 // inspect checks a whole head strictly (RFC 9112 §2 to §6) and returns the length of the body that
-// follows it in bytes, -1 for a chunked one.
+// follows it in bytes, -1 for a chunked one. It hides expectations in it that are ignored.
 func inspect(head []byte) (body int64, refusal *s3err.Error) {
 	lines := head[:len(head)-2]
 	line, rest := cutLine(lines)
@@ -182,8 +183,8 @@ func (f *fields) add(line []byte) *s3err.Error {
 			}
 		}
 	case len("Expect"):
-		if bytes.EqualFold(name, []byte("Expect")) && !bytes.EqualFold(value, []byte("100-continue")) {
-			return s3err.ExpectationFailed.Err()
+		if bytes.EqualFold(name, []byte("Expect")) {
+			hideExpectation(name, value)
 		}
 	case len("Content-Length"):
 		if bytes.EqualFold(name, []byte("Content-Length")) {
@@ -202,6 +203,28 @@ func (f *fields) add(line []byte) *s3err.Error {
 		}
 	}
 	return nil
+}
+
+// hiddenExpect is a header name as long as Expect, which no client sends and net/http does not know.
+const hiddenExpect = "~xpect"
+
+// hideExpectation renames an Expect header without 100-continue, because net/http would answer it with 417.
+// RFC 9110 §10.1.1 allows that and does not demand it; S3 ignores the header.
+func hideExpectation(name, value []byte) {
+	for expected := range bytes.SplitSeq(value, []byte(",")) {
+		if bytes.EqualFold(bytes.Trim(expected, " \t"), []byte("100-continue")) {
+			return
+		}
+	}
+	copy(name, hiddenExpect)
+}
+
+// RestoreExpectation gives r the Expect header back that was hidden from net/http: it may be signed.
+func RestoreExpectation(r *http.Request) {
+	if values, ok := r.Header[hiddenExpect]; ok {
+		r.Header["Expect"] = values
+		delete(r.Header, hiddenExpect)
+	}
 }
 
 // length parses a number that consists of digits only.

@@ -67,7 +67,6 @@ const (
 	ContentSHA256Mismatch        Code = "XAmzContentSHA256Mismatch"
 	EntityTooLarge               Code = "EntityTooLarge"
 	EntityTooSmall               Code = "EntityTooSmall"
-	ExpectationFailed            Code = "ExpectationFailed"
 	ExpiredToken                 Code = "ExpiredToken"
 	IncompleteBody               Code = "IncompleteBody"
 	InternalError                Code = "InternalError"
@@ -119,7 +118,6 @@ var standard = map[Code]*Error{
 	ContentSHA256Mismatch:        {string(ContentSHA256Mismatch), http.StatusBadRequest, "The provided 'x-amz-content-sha256' header does not match what was computed.", nil},
 	EntityTooLarge:               {string(EntityTooLarge), http.StatusBadRequest, "Your proposed upload exceeds the maximum allowed object size.", nil},
 	EntityTooSmall:               {string(EntityTooSmall), http.StatusBadRequest, "Your proposed upload is smaller than the minimum allowed size", nil},
-	ExpectationFailed:            {string(ExpectationFailed), http.StatusExpectationFailed, "The only expectation that can be met is 100-continue.", nil},
 	ExpiredToken:                 {string(ExpiredToken), http.StatusBadRequest, "The provided token has expired.", nil},
 	IncompleteBody:               {string(IncompleteBody), http.StatusBadRequest, "The request body terminated unexpectedly", nil},
 	InternalError:                {string(InternalError), http.StatusInternalServerError, "We encountered an internal error. Please try again.", nil},
