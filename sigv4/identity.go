@@ -1,6 +1,11 @@
 package sigv4
 
-import "time"
+import (
+	"crypto/hmac"
+	"time"
+
+	"github.com/akidb/akigw/internal/s3err"
+)
 
 const (
 	algorithm  = "AWS4-HMAC-SHA256"
@@ -22,6 +27,7 @@ const (
 	Nowhere Place = iota // no credentials: anonymous
 	Header               // the Authorization header
 	Query                // a presigned URL
+	Form                 // the fields of a browser upload
 )
 
 // Identity is who sent a request. Only a Verifier makes one; the zero value is nobody, and has no
@@ -29,6 +35,7 @@ const (
 type Identity struct {
 	accessKey string
 	place     Place
+	version   int
 	verified  bool
 }
 
@@ -42,6 +49,9 @@ func (id Identity) Anonymous() bool { return id.verified && id.place == Nowhere 
 // Verified reports whether a Verifier made this identity.
 func (id Identity) Verified() bool { return id.verified }
 
+// Version returns the version of the signature, 2 or 4, or 0 for an anonymous request.
+func (id Identity) Version() int { return id.version }
+
 // Place returns where the credentials were.
 func (id Identity) Place() Place { return id.place }
 
@@ -52,6 +62,17 @@ type Credential struct {
 	Token string
 	// Expires is when a temporary key ends; zero means never.
 	Expires time.Time
+}
+
+// admits checks the session token and the expiry. Only a client that has the secret is told about them.
+func (c *Credential) admits(token string, now time.Time) error {
+	switch {
+	case !hmac.Equal([]byte(c.Token), []byte(token)):
+		return s3err.InvalidToken
+	case !c.Expires.IsZero() && !now.Before(c.Expires):
+		return s3err.ExpiredToken
+	}
+	return nil
 }
 
 // Keys finds access keys. Its methods may be called from any goroutine.

@@ -10,7 +10,6 @@
 package sigv4
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"net/http"
 	"net/url"
@@ -25,6 +24,8 @@ type Verifier struct {
 	// Region must match the credential scope of every request.
 	Region string
 	Keys   Keys
+	// FormsV2 accepts browser uploads whose policy is signed with signature version 2.
+	FormsV2 bool
 	// Now is the local clock; nil means time.Now.
 	Now func() time.Time
 
@@ -74,7 +75,7 @@ func (v *Verifier) VerifyWithin(memory Memory, r *http.Request, path string, que
 	if err != nil {
 		return Identity{}, nil, err
 	}
-	return Identity{accessKey: cred.accessKey, place: cred.place, verified: true}, payload, nil
+	return Identity{accessKey: cred.accessKey, place: cred.place, version: 4, verified: true}, payload, nil
 }
 
 func (v *Verifier) now() time.Time {
@@ -84,12 +85,14 @@ func (v *Verifier) now() time.Time {
 	return time.Now()
 }
 
-// checkSignature compares the signature first. Only a client that has the secret is told about the
-// token and the expiry of the key.
+// noSecret stands for the secret of an unknown access key.
+const noSecret = "no such key; verified anyway to take the same time"
+
+// checkSignature compares the signature first, and then checks what else the key demands.
 func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values, cred *credential, declared string, now time.Time) (*signingKey, error) {
 	stored, known := v.Keys.Lookup(cred.accessKey)
 	if !known {
-		stored.Secret = "no such key; verified anyway to take the same time"
+		stored.Secret = noSecret
 	}
 	key := v.signing.cached(cred.accessKey, stored.Secret, cred.day)
 	cached := key != nil
@@ -105,13 +108,7 @@ func (v *Verifier) checkSignature(r *http.Request, path string, query url.Values
 	if !cached {
 		v.signing.remember(cred.accessKey, cred.day, key)
 	}
-	switch {
-	case !hmac.Equal([]byte(stored.Token), []byte(cred.token)):
-		return nil, s3err.InvalidToken
-	case !stored.Expires.IsZero() && !now.Before(stored.Expires):
-		return nil, s3err.ExpiredToken
-	}
-	return key, nil
+	return key, stored.admits(cred.token, now)
 }
 
 func (v *Verifier) newPayload(memory Memory, r *http.Request, mode Mode, declared string, c *credential, key *signingKey) (*Payload, error) {
