@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/akidb/akigw/internal/rotate"
+	"github.com/akidb/akigw/sigv4"
 )
 
 // AccessLogConfig is the access log: [access_log].
@@ -56,6 +57,8 @@ func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
 		case accessKey == "":
 		case w.call.query.Has("X-Amz-Signature"):
 			auth = "QueryString"
+		case w.call.identity.Place() == sigv4.Form:
+			auth = "POST" // as in the condition key s3:authType
 		default:
 			auth = "AuthHeader"
 		}
@@ -66,7 +69,7 @@ func (l *AccessLog) write(x *exchange, hostID string, took time.Duration) {
 	}
 	signature := "-"
 	if auth != "-" {
-		signature = "SigV4"
+		signature = "SigV" + strconv.Itoa(w.call.identity.Version())
 	}
 	turnAround := "-"
 	if w.head > 0 {
@@ -136,6 +139,8 @@ func redacted(r *http.Request) string {
 func objectSize(r *http.Request, w *answer) int64 {
 	text := w.Header().Get("Content-Length")
 	switch {
+	case w.call != nil && w.call.form != nil && w.status < 400:
+		return w.call.ContentLength
 	case w.status >= 300:
 		return 0
 	case r.Method == http.MethodPut:

@@ -88,7 +88,7 @@ func openFront(c *Config, s *storage, i *instruments, opened *closers) (*front, 
 	}
 	memory := gateway.NewMemory(int64(c.Gateway.RequestMemory), i.metrics, s.upstream.Names()...)
 	handler := gateway.New(gateway.Options{
-		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring}, Memory: memory,
+		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, FormsV2: true}, Memory: memory,
 		FaultsEnabled: i.faults != nil, Policies: keyring, QoS: qos, Store: s.store, Writes: s.writes, Upstream: s.upstream, Log: i.log, Costs: &i.costs.Clients, AccessLog: accessLog, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
 		MaxBuckets: c.Gateway.MaxBuckets, Quotas: c.Quota, Metrics: i.metrics,
 	})
