@@ -81,6 +81,8 @@ func loggedSignature(who sigv4.Identity) (version, place string) {
 		place = "AuthHeader"
 	case sigv4.Query:
 		place = "QueryString"
+	case sigv4.Form:
+		place = "POST" // as in the condition key s3:authType
 	default:
 		return "-", "-"
 	}
@@ -140,6 +142,8 @@ func redacted(r *http.Request) string {
 func objectSize(r *http.Request, w *answer) int64 {
 	text := w.Header().Get("Content-Length")
 	switch {
+	case w.call != nil && w.call.form != nil && w.status < 400:
+		return w.call.ContentLength
 	case w.status >= 300:
 		return 0
 	case r.Method == http.MethodPut:

@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/tiers/cold"
@@ -37,18 +40,51 @@ func (g *preflights) answer(w *answer, r *http.Request) error {
 	if err := checkPreflight(header); err != nil {
 		return err
 	}
-	resp, err := g.Upstream.Do(r.Context(), &cold.Request{Op: preflightOp, Method: http.MethodOptions, Key: c.key, Header: header})
+	consent, err := askConsent(r.Context(), g.Upstream, c.key, header)
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 300 || resp.Header.Get("Access-Control-Allow-Origin") == "" {
-		return s3err.AccessForbidden
-	}
-	relayHeader(w.Header(), resp.Header, resp.StatusCode)
+	relayHeader(w.Header(), consent, http.StatusOK)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// askConsent asks the upstream whether it allows an origin what the header of a preflight says. It returns
+// the upstream's header, or AccessForbidden.
+func askConsent(ctx context.Context, upstream Upstream, key akigw.Key, header http.Header) (http.Header, error) {
+	resp, err := upstream.Do(ctx, &cold.Request{Op: preflightOp, Method: http.MethodOptions, Key: key, Header: header})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 || resp.Header.Get("Access-Control-Allow-Origin") == "" {
+		return nil, s3err.AccessForbidden
+	}
+	return resp.Header, nil
+}
+
+// consentPatience is how long a form waits for the upstream's consent to its origin.
+const consentPatience = 2 * time.Second
+
+// share lets a page of another origin read the response to its form, if the upstream allows that. The
+// upstream is asked as by a preflight, because the PutObject that it gets is not what the page sends. Without
+// an answer the form is stored all the same, and the page cannot read the response.
+func (g *formUploads) share(w *answer, c *call) {
+	if _, host, _ := strings.Cut(c.form.origin, "://"); c.form.origin == "" || strings.EqualFold(host, c.Host) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), consentPatience)
+	defer cancel()
+	consent, err := askConsent(ctx, g.Upstream, akigw.Key{Bucket: c.key.Bucket}, http.Header{"Origin": {c.form.origin}, "Access-Control-Request-Method": {http.MethodPost}})
+	if err != nil {
+		return
+	}
+	for name, values := range consent {
+		if name == "Vary" || strings.HasPrefix(name, "Access-Control-") {
+			w.Header()[name] = values
+		}
+	}
 }
 
 const preflightOp = "OptionsObject"

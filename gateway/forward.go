@@ -52,7 +52,7 @@ func (c *call) upstreamRequest() *cold.Request {
 	if c.source != nil {
 		header.Set(copySourceHeader, c.source.encoded())
 	}
-	return &cold.Request{Op: c.route.Op, Method: c.Method, Key: c.key, Query: c.query, Header: header, Relayed: true}
+	return &cold.Request{Op: c.route.sent(), Method: c.Method, Key: c.key, Query: c.query, Header: header, Relayed: true}
 }
 
 // outgoing is a call on its way to the upstream, with its body verified as far as possible before

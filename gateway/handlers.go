@@ -13,6 +13,7 @@ type handlers struct {
 	forward *forwarder        // forwarded operations
 	reads   *objectReads      // GetObject, HeadObject
 	writes  *objectWrites     // PutObject, DeleteObject, DeleteObjects
+	forms   *formUploads      // PostObject
 	copies  *copies           // CopyObject, UploadPartCopy
 	uploads *multipartUploads // multipart uploads and their parts
 	lists   *listings         // listings of objects, versions and uploads
@@ -22,10 +23,12 @@ type handlers struct {
 func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstream, log *slog.Logger) *handlers {
 	f := &forwarder{Store: store, Writes: writes, Upstream: upstream}
 	uploads := &multipartUploads{Store: store, Writes: writes, forward: f, log: log, minPart: minPart}
+	puts := &objectWrites{Store: store, Writes: writes, forward: f, Upstream: upstream}
 	return &handlers{
 		forward: f,
 		reads:   &objectReads{Store: store, forward: f, log: log},
-		writes:  &objectWrites{Store: store, Writes: writes, forward: f, Upstream: upstream},
+		writes:  puts,
+		forms:   &formUploads{Upstream: upstream, writes: puts},
 		copies:  &copies{Store: store, Writes: writes, forward: f, uploads: uploads},
 		uploads: uploads,
 		lists:   &listings{Store: store, Writes: writes, forward: f, Upstream: upstream},

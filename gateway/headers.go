@@ -103,7 +103,9 @@ func (c *call) checkHeaders() error {
 			c.Header[name] = []string{strings.Join(values, ",")}
 		}
 		if strings.HasPrefix(name, amzPrefix) && !strings.HasPrefix(name, metadataPrefix) {
-			if _, known := amzHeaders[name]; !known {
+			if _, known := amzHeaders[name]; !known && strings.HasPrefix(name, "X-Amz-Checksum-") {
+				return s3err.InvalidRequest.With("The algorithm type you specified in x-amz-checksum- header is invalid.")
+			} else if !known {
 				return s3err.NotImplemented.With("A header you provided implies functionality that is not implemented").About("Header", strings.ToLower(name))
 			}
 		}

@@ -13,11 +13,15 @@ import (
 
 // address returns the URL under which the client reaches the object of a call.
 func (c *call) address() string {
-	scheme := "http"
-	if c.TLS != nil {
-		scheme = "https"
+	return scheme(c.Request) + "://" + c.Host + c.URL.EscapedPath()
+}
+
+// scheme returns the scheme of the URL that the client has used.
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
+		return "https"
 	}
-	return scheme + "://" + c.Host + c.URL.EscapedPath()
+	return "http"
 }
 
 // relocate replaces the Location in an upstream document, which bypasses the gateway, by the

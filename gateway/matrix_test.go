@@ -403,6 +403,9 @@ func TestT7_S15_AuthMatrix(t *testing.T) {
 	cells, admitted, refusedModes := 0, 0, 0
 	for i := range allRoutes {
 		row := &allRoutes[i]
+		if row.Body == Form {
+			continue // it has no such credentials: TestFormMatrix
+		}
 		for payload, mode := range payloads {
 			for _, place := range []sigv4.Place{sigv4.Header, sigv4.Query} {
 				if mode != sigv4.Digest && row.Body != Content && i > 0 && row.Op != "DeleteObjects" && row.Op != "ListObjectsV2" {

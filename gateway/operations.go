@@ -63,7 +63,7 @@ func bucketRoutes(h *handlers) []Route {
 		{Op: "ListObjectVersions", Class: Forwarded, Method: "GET", Level: BucketLevel, Query: []string{"versions"}, Options: []string{"delimiter", "encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker"}, Action: "s3:ListBucketVersions", handle: h.lists.listObjectVersions},
 		{Op: "CreateBucket", Class: Forwarded, Method: "PUT", Level: BucketLevel, Action: "s3:CreateBucket", Body: Document, handle: h.forward.pass},
 		{Op: "DeleteBucket", Class: Forwarded, Method: "DELETE", Level: BucketLevel, Action: "s3:DeleteBucket", handle: h.forward.pass},
-		{Op: "PostObject", Class: Refused, Method: "POST", Level: BucketLevel, Note: "a policy form is another way to sign, which this gateway does not verify; use PutObject or a presigned URL", handle: refused},
+		{Op: "PostObject", Sent: "PutObject", Class: Accelerated, Method: "POST", Level: BucketLevel, Action: "s3:PutObject", Body: Form, Note: "browser uploads by a signed policy; stored and cached like those of PutObject", handle: h.forms.postObject},
 		{Op: "CreateSession", Class: Refused, Method: "GET", Level: BucketLevel, Query: []string{"session"}, Note: "its response contains credentials of the upstream; for directory buckets only", handle: refused},
 		{Op: "CreateBucketMetadataConfiguration", Class: Forwarded, Method: "POST", Level: BucketLevel, Query: []string{"metadataConfiguration"}, Action: "s3:CreateBucketMetadataTableConfiguration", Body: Document, handle: h.forward.pass},
 		{Op: "CreateBucketMetadataTableConfiguration", Class: Forwarded, Method: "POST", Level: BucketLevel, Query: []string{"metadataTable"}, Action: "s3:CreateBucketMetadataTableConfiguration", Body: Document, handle: h.forward.pass},

@@ -118,7 +118,11 @@ func (p *pipeline) verify(x *exchange, c *call) (err error) {
 		x.request.Body = &pacedBody{ReadCloser: x.request.Body, call: c}
 	}
 	memory := p.memory.Of(p.upstream.Owner(c.key.Bucket))
-	c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.hostBucket, c.path, c.query)
+	if c.isForm() {
+		err = p.verifyForm(c)
+	} else {
+		c.identity, c.payload, err = p.verifier.VerifyWithin(memory, x.request, c.hostBucket, c.path, c.query)
+	}
 	if err != nil {
 		if x.parsed.localOnly { // ServeHTTP verifies it again, and counts the failure
 			return err
@@ -139,11 +143,14 @@ func (p *pipeline) route(x *exchange, c *call) (err error) {
 	if c.route != nil {
 		x.op = c.route.Op
 	}
+	if err == nil && c.route.Body == Form {
+		err = c.acceptForm()
+	}
 	if err != nil {
 		return err
 	}
 	if p.deadlines != nil {
-		c.deadline.begin(p.deadlines.Deadlines(c.key.Bucket).Of(c.route.Op))
+		c.deadline.begin(p.deadlines.Deadlines(c.key.Bucket).Of(c.route.sent()))
 	}
 	c.source, err = c.copySource()
 	return err
@@ -168,6 +175,11 @@ func (p *pipeline) check(_ *exchange, c *call) error {
 	if err := p.access.checkKeys(c); err != nil {
 		return err
 	}
+	if c.form != nil {
+		if err := c.openFile(); err != nil {
+			return err
+		}
+	}
 	return c.check(c.route)
 }
 
@@ -176,7 +188,7 @@ func (p *pipeline) reserve(x *exchange, c *call) (err error) {
 	if p.quotas == nil || c.reads() {
 		return nil
 	}
-	w := limits.Write{Op: c.route.Op, AccessKey: c.identity.AccessKey(), Key: c.key, Version: c.query.Get("versionId"), Upload: c.query.Get("uploadId"), Length: c.payload.Length}
+	w := limits.Write{Op: c.route.sent(), AccessKey: c.identity.AccessKey(), Key: c.key, Version: c.query.Get("versionId"), Upload: c.query.Get("uploadId"), Length: c.payload.Length}
 	if c.source != nil {
 		w.Source, w.SourceRange = &akigw.Key{Bucket: c.source.key.Bucket, Name: c.source.key.Name, Version: c.source.version}, c.Header.Get(copyRangeHeader)
 	}

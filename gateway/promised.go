@@ -93,7 +93,7 @@ func replaces(op string) bool {
 
 // replacedBy reports whether a response says that a call has replaced or deleted the object.
 func (c *call) replacedBy(resp *http.Response) bool {
-	return replaces(c.route.Op) && resp.StatusCode/100 == 2 && !c.query.Has("versionId")
+	return replaces(c.route.sent()) && resp.StatusCode/100 == 2 && !c.query.Has("versionId")
 }
 
 // promised replaces the ETag and the date in the elements of an object in a listing by the promised

@@ -61,7 +61,7 @@ func kindOf(op string) string {
 	switch op {
 	case "GetObject", "HeadObject":
 		return "read"
-	case "PutObject", "UploadPart", "CopyObject", "UploadPartCopy", "CreateMultipartUpload", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects":
+	case "PutObject", "PostObject", "UploadPart", "CopyObject", "UploadPartCopy", "CreateMultipartUpload", "CompleteMultipartUpload", "DeleteObject", "DeleteObjects":
 		return "write"
 	}
 	if strings.HasPrefix(op, "List") {

@@ -29,6 +29,7 @@ type call struct {
 	payload    *sigv4.Payload
 	body       *body   // prepared by check, until it is used
 	source     *source // of a copy
+	form      *form   // of a browser upload
 	route      *Route
 	touched    []akigw.Key  // other keys that the request affects
 	memory     budget.Taker // for its bodies; nil until the request is verified
@@ -158,7 +159,7 @@ func (c *call) check(route *Route) error {
 			return err
 		}
 	}
-	if route.Body != Content {
+	if route.Body != Content && route.Body != Form {
 		return nil
 	}
 	var err error

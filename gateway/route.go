@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 
@@ -39,6 +40,7 @@ const (
 	NoBody   Body = iota // no meaningful body
 	Document             // XML or JSON of bounded size
 	Content              // bytes of an object; the only kind that may be aws-chunked
+	Form                 // multipart/form-data with the bytes of an object
 )
 
 // handler answers a verified and authorised call. The pipeline answers with the error that it
@@ -71,6 +73,8 @@ type Route struct {
 	Action, VersionAction string
 	Besides               string
 	Body                  Body
+	// Sent is the S3 API name of what the upstream gets, "" for Op.
+	Sent string
 
 	handle handler
 }
@@ -92,6 +96,9 @@ var payloadModes = map[Body]map[sigv4.Place][]sigv4.Mode{
 		sigv4.Header: {sigv4.Digest, sigv4.Unsigned},
 		sigv4.Query:  {sigv4.Digest, sigv4.Unsigned},
 	},
+	Form: {
+		sigv4.Form: {sigv4.Unsigned},
+	},
 	Content: {
 		sigv4.Header: {sigv4.Digest, sigv4.Unsigned, sigv4.StreamingSigned, sigv4.StreamingTrailer, sigv4.UnsignedTrailer},
 		sigv4.Query:  {sigv4.Digest, sigv4.Unsigned},
@@ -103,6 +110,9 @@ var payloadModes = map[Body]map[sigv4.Place][]sigv4.Mode{
 func (row *Route) admits(place sigv4.Place, mode sigv4.Mode) bool {
 	return slices.Contains(payloadModes[row.Body][place], mode)
 }
+
+// sent returns the S3 API name of what the upstream gets.
+func (row *Route) sent() string { return cmp.Or(row.Sent, row.Op) }
 
 func (row *Route) matches(c *call) bool {
 	if row.Level != AnyLevel && row.Level != c.level() || row.Header != "" && len(c.Header[row.Header]) == 0 {

@@ -88,24 +88,6 @@ func TestConstantTime(t *testing.T) {
 	}
 }
 
-// TestBrowserForms: a form upload is refused clearly, with credentials of
-// another kind or none.
-//
-// Scenarios: S22.
-func TestBrowserForms(t *testing.T) {
-	b := newBench(t, rootAlone, rootAlone)
-	form := "--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--x--\r\n"
-	for _, who := range []string{"", "root"} {
-		w := b.ask(who, "POST", "/bucket", "", http.Header{"Content-Type": {"multipart/form-data; boundary=x"}}, form)
-		if w.Code != 501 || codeOf(w) != "NotImplemented" || !strings.Contains(w.Body.String(), "presigned URL") {
-			t.Errorf("%d %s", w.Code, w.Body)
-		}
-	}
-	if b.up.Len() != 0 {
-		t.Error("something was stored")
-	}
-}
-
 // TestUpstreamRequests sends 10,000 requests with headers and parameters
 // of all kinds, and parses strictly what goes to the upstream.
 //

@@ -205,8 +205,11 @@ func (c *credential) parseScope(scope, region string) error {
 
 // scopeError returns the error of a malformed scope, with the code for its place.
 func (c *credential) scopeError(message string) *s3err.Error {
-	if c.place == Query {
+	switch c.place {
+	case Query:
 		return s3err.AuthorizationQueryParameters.With("Error parsing the X-Amz-Credential parameter; " + message)
+	case Form:
+		return s3err.InvalidArgument.With(message)
 	}
 	return headerMalformed(message)
 }

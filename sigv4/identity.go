@@ -27,6 +27,7 @@ const (
 	Nowhere Place = iota // no credentials: anonymous
 	Header               // the Authorization header
 	Query                // a presigned URL
+	Form                 // the fields of a browser upload
 )
 
 // Identity is who sent a request. Only a Verifier makes one; the zero value is nobody, and has no

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -227,7 +228,7 @@ func (q *Quotas) Begin(ctx context.Context, w Write) (Reservation, error) {
 	}
 	return Reservation{func(status int) {
 		change := int64(0)
-		if status/100 == 2 {
+		if status/100 == 2 || status == http.StatusSeeOther { // where a form sends the browser after its upload
 			change = changed()
 		}
 		for _, one := range affected {

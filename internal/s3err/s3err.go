@@ -76,14 +76,17 @@ const (
 	InvalidPart                  Code = "InvalidPart"
 	InvalidPartNumber            Code = "InvalidPartNumber"
 	InvalidPartOrder             Code = "InvalidPartOrder"
+	InvalidPolicyDocument        Code = "InvalidPolicyDocument"
 	InvalidRange                 Code = "InvalidRange"
 	InvalidRequest               Code = "InvalidRequest"
 	InvalidStorageClass          Code = "InvalidStorageClass"
 	InvalidToken                 Code = "InvalidToken"
 	InvalidURI                   Code = "InvalidURI"
 	KeyTooLong                   Code = "KeyTooLongError"
+	MalformedPOSTRequest         Code = "MalformedPOSTRequest"
 	MalformedTrailer             Code = "MalformedTrailerError"
 	MalformedXML                 Code = "MalformedXML"
+	MaxPostPreDataLength         Code = "MaxPostPreDataLengthExceeded"
 	MessageTooLong               Code = "MaxMessageLengthExceeded"
 	MetadataTooLarge             Code = "MetadataTooLarge"
 	MethodNotAllowed             Code = "MethodNotAllowed"
@@ -127,14 +130,17 @@ var standard = map[Code]*Error{
 	InvalidPart:                  {string(InvalidPart), http.StatusBadRequest, "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.", nil},
 	InvalidPartNumber:            {string(InvalidPartNumber), http.StatusRequestedRangeNotSatisfiable, "The requested partnumber is not satisfiable", nil},
 	InvalidPartOrder:             {string(InvalidPartOrder), http.StatusBadRequest, "The list of parts was not in ascending order. Parts must be ordered by part number.", nil},
+	InvalidPolicyDocument:        {string(InvalidPolicyDocument), http.StatusBadRequest, "The content of the form does not meet the conditions specified in the policy document.", nil},
 	InvalidRange:                 {string(InvalidRange), http.StatusRequestedRangeNotSatisfiable, "The requested range is not satisfiable", nil},
 	InvalidRequest:               {string(InvalidRequest), http.StatusBadRequest, "The request is not valid.", nil},
 	InvalidStorageClass:          {string(InvalidStorageClass), http.StatusBadRequest, "", nil},
 	InvalidToken:                 {string(InvalidToken), http.StatusBadRequest, "The provided token is malformed or otherwise invalid.", nil},
 	InvalidURI:                   {string(InvalidURI), http.StatusBadRequest, "Couldn't parse the specified URI.", nil},
 	KeyTooLong:                   {string(KeyTooLong), http.StatusBadRequest, "Your key is too long", nil},
+	MalformedPOSTRequest:         {string(MalformedPOSTRequest), http.StatusBadRequest, "The body of your POST request is not well-formed multipart/form-data.", nil},
 	MalformedTrailer:             {string(MalformedTrailer), http.StatusBadRequest, "The request contained trailing data that was not well-formed or did not conform to our published schema.", nil},
 	MalformedXML:                 {string(MalformedXML), http.StatusBadRequest, "The XML you provided was not well-formed or did not validate against our published schema.", nil},
+	MaxPostPreDataLength:         {string(MaxPostPreDataLength), http.StatusBadRequest, "Your POST request fields preceding the upload file were too large.", nil},
 	MessageTooLong:               {string(MessageTooLong), http.StatusBadRequest, "Your request was too big.", nil},
 	MetadataTooLarge:             {string(MetadataTooLarge), http.StatusBadRequest, "Your metadata headers exceed the maximum allowed metadata size", nil},
 	MethodNotAllowed:             {string(MethodNotAllowed), http.StatusMethodNotAllowed, "The specified method is not allowed against this resource.", nil},
