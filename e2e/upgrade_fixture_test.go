@@ -130,6 +130,8 @@ type upgradeClient struct {
 	client *s3client.Client
 	*promises
 	undated bool // Last-Modified is not checked
+	// noBlocks means that the release does not know the files in which blocks are stored.
+	noBlocks bool
 }
 
 func newUpgradeClient(t testing.TB, g *gateway, p *promises) *upgradeClient {
