@@ -26,9 +26,10 @@ type changes struct {
 // Begin starts a change of key: cached data of it becomes unreachable at once. What is on disk stays
 // there, behind the fence, until the end of the change replaces or removes it.
 func (c *changes) Begin(key akigw.Key) *Write {
+	settings := c.settings(key).ForWrite()
 	w := &Write{
-		changes: c, settings: c.settings(key).ForWrite(), key: key, write: c.fence.beginWrite(key),
-		extent: warm.Run{ID: c.fence.generation(), Object: objectNumber(key)},
+		changes: c, settings: settings, key: key, write: c.fence.beginWrite(key),
+		extent: warm.Run{ID: c.fence.generation(), Object: objectNumber(key)}, body: cutter{buffers: &c.buffers, length: int(settings.Block)},
 	}
 	c.openings.forgetOpening(key, nil)
 	c.dropFromMemory(key)
