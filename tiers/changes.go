@@ -18,6 +18,7 @@ type changes struct {
 	revisions *revisions
 	tasks     *tasks
 	observers observers
+	uploads   *uploads
 	unsettled unsettled // writes that the upstream may still apply
 	// predictions are for the headers of what is written.
 	predictions *predictions

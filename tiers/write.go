@@ -35,6 +35,9 @@ func (w *Write) Body(p []byte) {
 	w.body.write(p, w.put)
 }
 
+// Keeps reports whether the cache takes the body of an object of size bytes.
+func (w *Write) Keeps(size int64) bool { return w.settings.CachedSize(size) }
+
 // put stores a block of the body.
 func (w *Write) put(n int64, b *sharedBlock) {
 	w.changes.putBlock(w.key, w.settings, w.extent, n, b, false)
@@ -65,6 +68,36 @@ func (w *Write) Written(sent, answer, seen http.Header) {
 		w.drop()
 	}
 	w.changes.observers.accessed(e, settings, akigw.Range{Length: w.size}, "")
+}
+
+// Assembled says that the upstream has completed a multipart upload, whose parts went through BeginPart,
+// with the listed parts. answer are the headers of the response, the object's ETag and checksums among
+// them. The object enters the cache, with what is kept of the parts, if it is certain to be made of those
+// and no other write of the key overlapped this one. Assembled retains the values of the headers.
+func (w *Write) Assembled(id string, listed []UploadedPart, answer http.Header) {
+	etag := answer.Get("Etag")
+	generation, alone := w.end()
+	defer w.leave()
+	c := w.changes
+	o, size, ok := c.uploads.complete(uploadID{w.key, id}, listed, etag)
+	if o == nil {
+		w.drop()
+		return
+	}
+	e := c.newEntry(akigw.Object{Key: w.key, Size: size, ETag: etag}, generation, time.Now())
+	e.extent, e.block = o.taken, o.block
+	settings := c.settings(w.key)
+	if !ok || !alone || !settings.ForWrite().CachedSize(size) || c.small(e) {
+		w.drop()
+		c.uploads.drop(o)
+		return
+	}
+	c.counters.uploadsCached.Inc()
+	if settings.Freshness == rules.Exclusive {
+		c.predictions.predict(e, o.header, answer, nil)
+	}
+	c.publishAs(e, settings.ForWrite(), handling(settings))
+	c.observers.accessed(e, settings, akigw.Range{Length: size}, "")
 }
 
 // keep adds the new object to the cache.
