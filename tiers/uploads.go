@@ -19,7 +19,8 @@ const (
 	maxUploads = 1000
 	// maxUploadParts is how many parts of all of them are remembered, at about 200 bytes each.
 	maxUploadParts = 100_000
-	// maxUploadBlocks is how many blocks are kept of all of them, each of which takes 8 bytes of memory.
+	// maxUploadBlocks is how many blocks are kept of all of them, each of which takes 8 to 16 bytes
+	// of memory.
 	maxUploadBlocks = 1 << 20
 	// maxUploadAge is how long an open upload is remembered.
 	maxUploadAge = 24 * time.Hour
