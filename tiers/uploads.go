@@ -22,7 +22,7 @@ const (
 	// maxUploadBlocks is how many blocks are kept of all of them, each of which takes 8 to 16 bytes
 	// of memory.
 	maxUploadBlocks = 1 << 20
-	// maxUploadAge is how long an open upload is remembered.
+	// maxUploadAge is how long an open upload is remembered, and until another one begins.
 	maxUploadAge = 24 * time.Hour
 )
 
@@ -94,6 +94,7 @@ func (u *uploads) BeginUpload(key akigw.Key, id string, sent http.Header) {
 	if id == "" || !settings.Cached() {
 		return
 	}
+	u.ForgetUpload(key, id)
 	o := &upload{uploadID: uploadID{key, id}, began: time.Now(), block: settings.Block, header: sent, extent: u.fence.generation(), parts: make(map[int]*partContent)}
 	u.forget(u.add(o)...)
 }
@@ -200,15 +201,18 @@ func (u *uploads) BeginPart(key akigw.Key, id string, number int, size int64) *P
 	return w
 }
 
-// placeLocked takes the size of another part into account, which may move the others to other places, or
-// make the object too large. It returns the extent to be freed, 0 for none.
+// placeLocked takes the size of another part into account, which may move the others to other places, those
+// included that are still being sent, or make the object too large. It returns the extent to be freed, 0
+// for none.
 func (u *uploads) placeLocked(o *upload, number int, size int64, settings *rules.Settings) (free uint64) {
-	larger := size > o.size
-	o.size = max(o.size, size)
+	before := o.size
+	o.size = max(before, size)
 	switch {
+	case o.extent == 0:
+		return 0
 	case !settings.CachedSize(int64(number-1)*o.size + size):
 		return u.moveLocked(o, 0)
-	case larger && o.kept() > 0:
+	case before > 0 && before < size:
 		return u.moveLocked(o, u.fence.generation())
 	}
 	return 0

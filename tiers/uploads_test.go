@@ -31,6 +31,7 @@ type client struct {
 	key  akigw.Key
 	id   string
 	tags map[int]string // the last ETag of each part
+	done bool           // the upload is completed
 }
 
 func newClient(t *testing.T, s *Store, up *s3mem.Memory, k akigw.Key, header http.Header) *client {
@@ -108,6 +109,7 @@ func (c *client) complete(listed []UploadedPart) bool {
 		c.t.Fatal(err)
 	}
 	change.Assembled(c.id, listed, http.Header{"Etag": {answer.ETag}})
+	c.done = true
 	return true
 }
 
@@ -181,6 +183,15 @@ func TestUploadedParts(t *testing.T) {
 		{"all of one size", func(c *client) { c.part(1, a); c.part(2, b) }, nil, 0},
 		{"the last part first", func(c *client) { c.part(3, z); c.part(1, a); c.part(2, b) }, nil, rest},
 		{"a last part of whole blocks first", func(c *client) { c.part(3, z[:block]); c.part(1, a); c.part(2, b) }, nil, block},
+		{"a larger part while the last one is sent", func(c *client) {
+			w := c.begin(3, z[:block], 10)
+			c.part(1, a)
+			c.part(2, b)
+			w.Body(z[10:block])
+			c.tags[3] = c.send(3, z[:block])
+			w.Written(c.tags[3])
+			w.End()
+		}, nil, block},
 		{"a larger part last of all", func(c *client) { c.part(2, z); c.part(1, a) }, nil, rest},
 		{"an empty part at the end", func(c *client) { c.part(1, a); c.part(2, nil) }, nil, 0},
 		{"sizes that are no multiples of a block", func(c *client) { c.part(1, a[1:]); c.part(2, b[1:]); c.part(3, z) }, nil, whole},
@@ -470,49 +481,70 @@ func TestUploadsAtRandom(t *testing.T) {
 	up := s3mem.New()
 	s := newStore(t, testConfig(rules.Exclusive), up)
 	cached := 0
-	for range 300 {
-		k := key(fmt.Sprint("k", random.IntN(5)))
-		c := newClient(t, s, up, k, nil)
+	for range 500 {
+		c := newClient(t, s, up, key(fmt.Sprint("k", random.IntN(5))), nil)
 		sizes := []int{testkit.Pick(random, block, 2*block, 2*block, block+1), 2 * block, block / 2}[:1+random.IntN(3)]
-		for range 1 + random.IntN(8) {
-			c.atRandom(random, sizes)
+		var open []*sending
+		for range 2 + random.IntN(16) {
+			if len(open) == 0 || random.IntN(3) == 0 {
+				open = append(open, c.sending(random, sizes))
+				continue
+			}
+			i := random.IntN(len(open))
+			if open[i].goOn(random) {
+				open = slices.Delete(open, i, i+1)
+			}
 		}
 		if len(c.tags) == 0 || !c.complete(c.someOf(random)) {
-			s.ForgetUpload(k, c.id)
+			s.ForgetUpload(c.key, c.id)
 		}
-		if e := s.peek(k); e != nil {
+		if e := s.peek(c.key); e != nil {
 			cached++
 		}
-		if object, ok := up.Get(k); ok {
-			wantRead(t, s, k, "", object.Body, "")
+		for _, o := range open { // too late
+			for !o.goOn(random) {
+			}
+		}
+		if object, ok := up.Get(c.key); ok {
+			wantRead(t, s, c.key, "", object.Body, "")
 		}
 	}
-	if cached < 20 {
-		t.Errorf("%d of 300 objects were cached", cached)
+	if cached < 25 {
+		t.Errorf("%d of 500 objects were cached", cached)
 	}
 }
 
-// atRandom sends a part, or two bodies of it at a time; some fail.
-func (c *client) atRandom(random *rand.Rand, sizes []int) {
+// sending is a part on its way.
+type sending struct {
+	*client
+	w      *PartWrite
+	number int
+	body   []byte
+	at     int
+}
+
+// sending begins a part. Most bodies of a part are the same.
+func (c *client) sending(random *rand.Rand, sizes []int) *sending {
 	number := 1 + random.IntN(3)
-	body := content(random.IntN(8)/7*10+number, sizes[random.IntN(len(sizes))])
-	if random.IntN(4) > 0 {
-		c.part(number, body)
-		return
+	body := content(random.IntN(10)/9*10+number, sizes[random.IntN(len(sizes))])
+	return &sending{client: c, w: c.begin(number, body, 0), number: number, body: body}
+}
+
+// goOn sends more of the part, or ends it, and reports whether it has ended. Some fail, and some answers are
+// lost.
+func (s *sending) goOn(random *rand.Rand) (ended bool) {
+	if n := min(len(s.body)-s.at, 1+random.IntN(2*block)); n > 0 && random.IntN(10) > 0 {
+		s.w.Body(s.body[s.at : s.at+n])
+		s.at += n
+		return false
 	}
-	other := content(random.IntN(2)*10+number, len(body))
-	w, v := c.begin(number, body, random.IntN(len(body))), c.begin(number, other, random.IntN(len(other)))
-	for _, end := range []struct {
-		w    *PartWrite
-		body []byte
-	}{{w, body}, {v, other}} {
-		if end.w != nil && random.IntN(2) == 0 {
-			end.w.Body(end.body[end.w.seen:])
-			c.tags[number] = c.send(number, end.body)
-			end.w.Written(c.tags[number])
+	if s.at == len(s.body) && !s.done {
+		if s.tags[s.number] = s.send(s.number, s.body); random.IntN(10) > 0 {
+			s.w.Written(s.tags[s.number])
 		}
-		end.w.End()
 	}
+	s.w.End()
+	return true
 }
 
 // someOf returns the list of all parts, or of some.
@@ -586,4 +618,40 @@ func TestSlowPartOfACompletedUpload(t *testing.T) {
 			wantCount(t, up, "GET", 0)
 		}
 	}
+}
+
+// BenchmarkBodies compares a part of 8 MiB on its way into memory with the body of a PUT.
+func BenchmarkBodies(b *testing.B) {
+	const size = 8 << 20
+	up, body := s3mem.New(), content(1, size)
+	config := testConfig(rules.Exclusive)
+	config.WarmBytes, config.HotBytes = 0, 64<<20
+	s, err := New(Options{Config: config, Rules: rules.NewSet(nil, config.Settings()), Upstream: up})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	pass := func(to func([]byte)) {
+		for chunk := range slices.Chunk(body, 32<<10) {
+			to(chunk)
+		}
+	}
+	b.Run("put", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			w := s.Begin(key("k"))
+			pass(w.Body)
+			w.Written(nil, http.Header{"Etag": {`"x"`}}, nil)
+		}
+	})
+	b.Run("part", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			s.BeginUpload(key("k"), "id", nil)
+			w := s.BeginPart(key("k"), "id", 1, size)
+			pass(w.Body)
+			w.Written(`"x"`)
+			w.End()
+		}
+	})
 }
