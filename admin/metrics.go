@@ -40,6 +40,7 @@ var families = []family{
 	{"akigw_tiers_worker_cycle_seconds", "", "duration of a cycle of the policy worker"},
 	{"akigw_tiers_back_writes_total", "commit", "writes for which a rule says write = back: acknowledged by the journal, or by the upstream because the journal could not take them"},
 	{"akigw_tiers_back_through_total", "reason", "writes for which a rule says write = back that the journal did not take (they went to the upstream, or got 503 if it did not respond), by reason: absent, forbidden, versioned, encrypted, etags and unreadable describe the bucket; unanswered, changing, full, journal, request and kind say what kept the write out of the journal (docs/contract.md)"},
+	{"akigw_tiers_uploads_total", "outcome", "multipart uploads whose parts were written through: cached, their parts are the blocks of the object; dropped, because they were aborted or forgotten, or it was not certain that the object is made of these parts"},
 	{"akigw_tiers_events_total", "", "change notifications from the upstream"},
 	{"akigw_tiers_event_gaps_total", "", "times that notifications may have been missed; after each, everything is validated"},
 	{"akigw_tiers_fill_memory_waits_total", "", "fills that waited for memory (cache.fill_bytes)"},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/internal/s3xml"
 	"github.com/akidb/akigw/sigv4"
+	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/writeback"
 )
 
@@ -36,12 +38,13 @@ func (g *multipartUploads) completeMultipartUpload(w *answer, c *call, _ sigv4.I
 	if writeback.Local(c.query.Get("uploadId")) {
 		return g.completeLocal(w, c, document, parts)
 	}
-	return g.completeUpstream(w, c, document, nil)
+	return g.completeUpstream(w, c, document, parts, nil)
 }
 
-// completeUpstream has the upstream complete an upload. seen, if not nil, also gets the document of
-// a 200.
-func (g *multipartUploads) completeUpstream(w *answer, c *call, document []byte, seen io.Writer) error {
+// completeUpstream has the upstream complete an upload with these parts, as document says. seen, if not
+// nil, also gets the document of a 200.
+func (g *multipartUploads) completeUpstream(w *answer, c *call, document []byte, parts []writeback.Part, seen io.Writer) error {
+	change := g.Store.Begin(c.key)
 	return g.forward.whileFenced(func() error {
 		resp, err := g.forward.keepAlive(w, c, func() (*http.Response, error) { return g.forward.send(c, document) })
 		if err != nil {
@@ -51,6 +54,7 @@ func (g *multipartUploads) completeUpstream(w *answer, c *call, document []byte,
 			if err := relocate(resp, c.address()); err != nil {
 				return err
 			}
+			cacheCompleted(change, c.query.Get("uploadId"), parts, resp)
 			if seen != nil {
 				resp.Body = struct {
 					io.Reader
@@ -60,7 +64,33 @@ func (g *multipartUploads) completeUpstream(w *answer, c *call, document []byte,
 		}
 		acknowledge(w, c, resp)
 		return nil
-	}, g.Store.Begin(c.key))
+	}, change)
+}
+
+// cacheCompleted tells the cache which object an upload has become, if the response says that it has.
+func cacheCompleted(change *tiers.Write, id string, parts []writeback.Part, resp *http.Response) {
+	var object struct {
+		ETag   string
+		Others []struct {
+			XMLName xml.Name
+			Value   string `xml:",chardata"`
+		} `xml:",any"`
+	}
+	if !peek(resp, "CompleteMultipartUploadResult", "ETag", &object) {
+		return
+	}
+	header := resp.Header.Clone()
+	header.Set("Etag", `"`+strings.Trim(object.ETag, `"`)+`"`)
+	for _, o := range object.Others {
+		if name, ok := strings.CutPrefix(o.XMLName.Local, "Checksum"); ok {
+			header.Set("X-Amz-Checksum-"+name, o.Value)
+		}
+	}
+	listed := make([]tiers.UploadedPart, len(parts))
+	for i, p := range parts {
+		listed[i] = tiers.UploadedPart{Number: p.Number, ETag: p.ETag}
+	}
+	change.Assembled(id, listed, header)
 }
 
 // completeLocal completes an upload that is in the journal, there or upstream.
@@ -275,7 +305,7 @@ func (g *multipartUploads) completeMoved(w *answer, c *call, u *writeback.Upload
 		return err
 	}
 	var text bytes.Buffer
-	err = g.completeUpstream(w, c, document, &text)
+	err = g.completeUpstream(w, c, document, wanted, &text)
 	if !s3xml.IsAnswer(text.Bytes(), "CompleteMultipartUploadResult", "ETag") {
 		return err
 	}

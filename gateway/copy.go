@@ -147,7 +147,11 @@ func answerCopy(w *answer, result, etag string, modified time.Time, header http.
 // uploadPartCopy answers UploadPartCopy: from the journal, if it has the upload and the source is
 // pending. Otherwise the upstream copies, and an upload in the journal is moved there.
 func (g *copies) uploadPartCopy(w *answer, c *call, id sigv4.Identity) error {
-	return g.uploads.addPart(w, c, id, func(u *writeback.Upload) (bool, error) { return g.copyPart(w, c, u) })
+	take := func(u *writeback.Upload) (bool, error) { return g.copyPart(w, c, u) }
+	return g.uploads.addPart(w, c, take, func() error {
+		g.Store.ForgetUpload(c.key, c.query.Get("uploadId")) // the cache cannot know all of its parts
+		return g.forward.pass(w, c, id)
+	})
 }
 
 // copyPart copies part of a pending object into an upload in the journal. It returns false if the
@@ -182,8 +186,7 @@ func (g *copies) copyPart(w *answer, c *call, u *writeback.Upload) (done bool, e
 	if checked {
 		header.Set(a.Header, base64.StdEncoding.EncodeToString(sum.Sum(nil)))
 	}
-	number, _ := strconv.Atoi(c.query.Get("partNumber")) // check has parsed it
-	modified, err := back.CommitPart(c.Context(), u, writeback.Part{Number: number, ETag: etag, Header: header})
+	modified, err := back.CommitPart(c.Context(), u, writeback.Part{Number: c.partNumber(), ETag: etag, Header: header})
 	if err != nil {
 		return false, err
 	}

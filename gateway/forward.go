@@ -198,9 +198,6 @@ func (g *forwarder) pass(w *answer, c *call, _ sigv4.Identity) error {
 	if err != nil {
 		return err
 	}
-	if c.route.Op == "CreateMultipartUpload" && resp.StatusCode == http.StatusOK && c.plainHeaders() {
-		g.Writes.Accepted(c.key, c.Header)
-	}
 	relay(w, c.Request, resp)
 	return nil
 }

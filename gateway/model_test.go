@@ -580,14 +580,21 @@ func (m *machine) multipart(key akigw.Key) {
 		m.t.Fatalf("multipart %s: %d %s", key, w.Code, w.Body)
 	}
 	document, sums, v := "<CompleteMultipartUpload>", []byte{}, testkit.Value{}
-	n := 1 + m.random.IntN(3)
+	n, size := 1+m.random.IntN(3), testkit.Pick(m.random, 0, 64<<10, 128<<10) // of all parts but the last; 0: any
 	for part := 1; part <= n; part++ {
 		if m.random.IntN(30) == 0 {
 			m.restart(key)
 		}
 		p := m.value()
+		if size > 0 && part < n {
+			p = m.sized(size)
+		}
 		sum := md5.Sum(p.Body)
-		w := m.ask("PUT", key, fmt.Sprintf("partNumber=%d&uploadId=%s", part, id[1]), nil, p.Body)
+		query := fmt.Sprintf("partNumber=%d&uploadId=%s", part, id[1])
+		if m.random.IntN(8) == 0 { // it is replaced
+			m.ask("PUT", key, query, nil, m.sized(len(p.Body)).Body)
+		}
+		w := m.ask("PUT", key, query, nil, p.Body)
 		if tagOf(w) != p.ETag {
 			m.t.Errorf("part of %s: %d %s", key, w.Code, w.Body)
 		}

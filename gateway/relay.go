@@ -165,6 +165,18 @@ func relayLate(w *answer, r *http.Request, resp *http.Response) {
 // listing fits.
 const maxHeld = 1 << 20
 
+// peek decodes the document of a response, which is still to be passed on. It returns false if that is not
+// the whole document with this root, or child of another root, or if waiting for it would hold up the
+// client.
+func peek(resp *http.Response, root, child string, into any) bool {
+	if resp.ContentLength < 0 || resp.ContentLength > maxHeld {
+		return false
+	}
+	document, err := io.ReadAll(resp.Body)
+	unread(resp, document)
+	return err == nil && s3xml.IsAnswer(document, root, child) && s3xml.Unmarshal(document, into) == nil
+}
+
 // unread puts bytes that were read back in front of the rest of a response body.
 func unread(resp *http.Response, read []byte) {
 	resp.Body = struct {

@@ -34,18 +34,18 @@ type multipartUploads struct {
 }
 
 // createMultipartUpload answers CreateMultipartUpload: from the journal, or written through.
-func (g *multipartUploads) createMultipartUpload(w *answer, c *call, id sigv4.Identity) error {
+func (g *multipartUploads) createMultipartUpload(w *answer, c *call, _ sigv4.Identity) error {
 	header := c.pendingHeader()
 	if !c.plainHeaders() || !uploadChecksum(header) {
 		g.Writes.Through(c.key)
-		return g.forward.pass(w, c, id)
+		return g.createUpstream(w, c)
 	}
 	uploadID, err := g.Writes.Uploads.Begin(c.Context(), c.key, header)
 	if err != nil {
 		return err
 	}
 	if uploadID == "" {
-		return g.forward.pass(w, c, id)
+		return g.createUpstream(w, c)
 	}
 	for _, name := range []string{"X-Amz-Checksum-Algorithm", "X-Amz-Checksum-Type"} {
 		if v := header.Get(name); v != "" {
@@ -57,6 +57,29 @@ func (g *multipartUploads) createMultipartUpload(w *answer, c *call, id sigv4.Id
 		element(b, "Key", c.key.Name)
 		element(b, "UploadId", uploadID)
 	})
+	return nil
+}
+
+// createUpstream has the upstream begin an upload. The cache will keep the bytes of its parts.
+func (g *multipartUploads) createUpstream(w *answer, c *call) error {
+	out, err := g.forward.prepare(c)
+	if err != nil {
+		return err
+	}
+	resp, _, err := g.forward.roundTrip(c, out, nil)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusOK && c.plainHeaders() {
+		g.Writes.Accepted(c.key, c.Header)
+	}
+	var begun struct {
+		UploadID string `xml:"UploadId"`
+	}
+	if resp.StatusCode == http.StatusOK && c.keepable() && peek(resp, "InitiateMultipartUploadResult", "UploadId", &begun) {
+		g.Store.BeginUpload(c.key, begun.UploadID, out.sent())
+	}
+	relay(w, c.Request, resp)
 	return nil
 }
 
@@ -106,8 +129,8 @@ func (g *multipartUploads) moveUpload(w *answer, c *call, u *writeback.Upload, p
 }
 
 // uploadPart answers UploadPart: from the journal, or written through.
-func (g *multipartUploads) uploadPart(w *answer, c *call, id sigv4.Identity) error {
-	return g.addPart(w, c, id, func(u *writeback.Upload) (bool, error) {
+func (g *multipartUploads) uploadPart(w *answer, c *call, _ sigv4.Identity) error {
+	return g.addPart(w, c, func(u *writeback.Upload) (bool, error) {
 		if !c.plainHeaders() {
 			return false, nil
 		}
@@ -116,18 +139,18 @@ func (g *multipartUploads) uploadPart(w *answer, c *call, id sigv4.Identity) err
 			return false, nil
 		}
 		return true, g.acknowledgePart(w, c, u, back)
-	})
+	}, func() error { return g.sendPart(w, c) })
 }
 
 // addPart answers a call that adds a part to an upload. If the journal has the upload, take may add
-// the part there; if take returns false, the upload moves upstream, and the part goes there too.
-func (g *multipartUploads) addPart(w *answer, c *call, id sigv4.Identity, take func(*writeback.Upload) (done bool, err error)) error {
+// the part there; if take returns false, the upload moves upstream. send sends a part that goes there.
+func (g *multipartUploads) addPart(w *answer, c *call, take func(*writeback.Upload) (done bool, err error), send func() error) error {
 	u, err := g.upload(c)
 	if err != nil {
 		return err
 	}
 	if u == nil {
-		return g.forward.pass(w, c, id)
+		return send()
 	}
 	if done, err := take(u); done || err != nil {
 		return err
@@ -135,7 +158,35 @@ func (g *multipartUploads) addPart(w *answer, c *call, id sigv4.Identity, take f
 	if err := g.moveUpload(w, c, u, nil); err != nil {
 		return err
 	}
-	return g.forward.pass(w, c, id)
+	return send()
+}
+
+// sendPart has the upstream store a part. The cache keeps its bytes until the upload is completed.
+func (g *multipartUploads) sendPart(w *answer, c *call) error {
+	out, err := g.forward.prepare(c)
+	if err != nil {
+		return err
+	}
+	var part *tiers.PartWrite
+	if c.keepable() {
+		part = g.Store.BeginPart(c.key, c.query.Get("uploadId"), c.partNumber(), c.payload.Length)
+	}
+	defer part.End()
+	resp, whole, err := g.forward.roundTrip(c, out, part.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusOK && whole {
+		part.Written(resp.Header.Get("Etag"))
+	}
+	relay(w, c.Request, resp)
+	return nil
+}
+
+// partNumber is the part number of a call, which check has parsed.
+func (c *call) partNumber() int {
+	number, _ := strconv.Atoi(c.query.Get("partNumber"))
+	return number
 }
 
 // maxPart is the largest part, in bytes (S3: 5 GiB).
@@ -172,9 +223,8 @@ func (g *multipartUploads) acknowledgePart(w *answer, c *call, u *writeback.Uplo
 	if sum != nil {
 		header.Set(a.Header, base64.StdEncoding.EncodeToString(sum.Sum(nil)))
 	}
-	number, _ := strconv.Atoi(c.query.Get("partNumber")) // check has parsed it
 	failpoint.Here("part.beforeCommit")
-	if _, err := back.CommitPart(c.Context(), u, writeback.Part{Number: number, ETag: etag, Header: header}); err != nil {
+	if _, err := back.CommitPart(c.Context(), u, writeback.Part{Number: c.partNumber(), ETag: etag, Header: header}); err != nil {
 		return err
 	}
 	w.Header()["ETag"] = []string{etag}
@@ -202,6 +252,7 @@ func (g *multipartUploads) abortMultipartUpload(w *answer, c *call, id sigv4.Ide
 		return err
 	}
 	if u == nil {
+		g.Store.ForgetUpload(c.key, c.query.Get("uploadId"))
 		return g.forward.pass(w, c, id)
 	}
 	if v := c.Header.Get("X-Amz-If-Match-Initiated-Time"); v != "" {

@@ -151,7 +151,7 @@ func TestUploadInWriteBack(t *testing.T) {
 	if !ok || string(o.Body) != want || o.ETag != etag || o.Header.Get("X-Amz-Meta-M") != "v" || b.up.Uploads() != 0 {
 		t.Fatalf("upstream: %t, %d bytes, %s, %d uploads", ok, len(o.Body), o.ETag, b.up.Uploads())
 	}
-	read("cold")
+	read("hot")
 	if again := u.complete(nil); again.Code != 200 {
 		t.Errorf("completed once more when it is upstream: %d %s", again.Code, again.Body)
 	}

@@ -18,6 +18,7 @@ type changes struct {
 	revisions *revisions
 	tasks     *tasks
 	observers observers
+	uploads   *uploads
 	unsettled unsettled // writes that the upstream may still apply
 	// predictions are for the headers of what is written.
 	predictions *predictions
@@ -26,9 +27,10 @@ type changes struct {
 // Begin starts a change of key: cached data of it becomes unreachable at once. What is on disk stays
 // there, behind the fence, until the end of the change replaces or removes it.
 func (c *changes) Begin(key akigw.Key) *Write {
+	settings := c.settings(key).ForWrite()
 	w := &Write{
-		changes: c, settings: c.settings(key).ForWrite(), key: key, write: c.fence.beginWrite(key),
-		extent: warm.Run{ID: c.fence.generation(), Object: objectNumber(key)},
+		changes: c, settings: settings, key: key, write: c.fence.beginWrite(key),
+		extent: warm.Run{ID: c.fence.generation(), Object: objectNumber(key)}, body: cutter{buffers: &c.buffers, length: int(settings.Block)},
 	}
 	c.openings.forgetOpening(key, nil)
 	c.dropFromMemory(key)

@@ -20,6 +20,7 @@ type counters struct {
 	windowWaits, windowRefused, yields *metrics.Counter
 	events, eventGaps                  *metrics.Counter
 	unsettledWrites                    *metrics.Counter
+	uploadsCached, uploadsDropped      *metrics.Counter
 
 	verified map[string]*metrics.Counter // whole bodies, by checksum.Algorithm.Name or unverified
 	corrupt  *metrics.Counter            // whole bodies
@@ -50,6 +51,8 @@ func newCounters(set *metrics.Set) *counters {
 		events:           set.GetOrCreateCounter("akigw_tiers_events_total"),
 		eventGaps:        set.GetOrCreateCounter("akigw_tiers_event_gaps_total"),
 		unsettledWrites:  set.GetOrCreateCounter("akigw_tiers_unsettled_writes_total"),
+		uploadsCached:    set.GetOrCreateCounter(`akigw_tiers_uploads_total{outcome="cached"}`),
+		uploadsDropped:   set.GetOrCreateCounter(`akigw_tiers_uploads_total{outcome="dropped"}`),
 		verified:         make(map[string]*metrics.Counter),
 		corrupt:          set.GetOrCreateCounter("akigw_tiers_corrupt_bodies_total"),
 

@@ -43,6 +43,7 @@ func newPredictions(s *storage) *predictions {
 type shapeID struct {
 	origin uint64
 	bucket string
+	parts  bool   // the objects were uploaded in parts
 	names  string // of the predicted headers
 }
 
@@ -65,7 +66,7 @@ func shapeOf(e *entry) shapeID {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	return shapeID{e.origin, e.Key.Bucket, strings.Join(slices.Compact(names), " ")}
+	return shapeID{e.origin, e.Key.Bucket, strings.Contains(e.ETag, "-"), strings.Join(slices.Compact(names), " ")}
 }
 
 // predict adds to the entry of an object that was just written what is known of its headers. The
@@ -198,7 +199,7 @@ func predictHeader(sent, answer http.Header) http.Header {
 			h[name] = values
 		}
 	}
-	if sent["X-Amz-Sdk-Checksum-Algorithm"] != nil && !hasChecksum(h) { // the upstream has computed it
+	if (sent["X-Amz-Sdk-Checksum-Algorithm"] != nil || sent["X-Amz-Checksum-Algorithm"] != nil) && !hasChecksum(h) { // the upstream has computed it
 		return nil
 	}
 	if h.Get("X-Amz-Storage-Class") == "STANDARD" { // S3 does not show it

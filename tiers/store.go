@@ -15,6 +15,7 @@
 //   - catalog is what is stored there and may be used, under the fence;
 //   - directory lists the catalog, pinner pins objects in it;
 //   - fetcher fills missing blocks from the upstream, once for all readers;
+//   - uploads keeps the parts of multipart uploads until they are an object's;
 //   - changes handles writes and events, which invalidate cached data;
 //   - validator decides what may be served, and asks the upstream where necessary;
 //   - source finds objects and opens Readers; mover moves objects between the tiers;
@@ -38,6 +39,7 @@ type Store struct {
 	*pinner
 	*mover
 	*changes
+	*uploads
 	*listings
 
 	tasks   *tasks
@@ -72,15 +74,16 @@ func New(o Options) (*Store, error) {
 	}
 	c := &catalog{storage: storage, fence: newFence(first), rules: o.Rules, pins: o.Pins, origins: o.Upstream, own: o.Overlay.Own}
 	d, background, revised, predictions := directory{c}, newTasks(), &revisions{}, newPredictions(storage)
+	uploads := newUploads(c)
 	fetcher := newFetcher(c, o.Upstream, background)
-	changes := &changes{directory: d, openings: fetcher, revisions: revised, tasks: background, observers: o.Observers, predictions: predictions}
+	changes := &changes{directory: d, openings: fetcher, revisions: revised, tasks: background, observers: o.Observers, uploads: uploads, predictions: predictions}
 	validator := newValidator(c, o.Upstream, background, newFollower(c, o.Upstream, background, changes.Changed), predictions)
 	source := &source{
 		catalog: c, fetcher: fetcher, validator: validator, upstream: o.Upstream, observers: o.Observers,
 		copies: newWindows(int64(o.Config.FillBytes), c.counters),
 	}
 	return &Store{
-		catalog: c, directory: d, pinner: &pinner{directory: d}, mover: &mover{catalog: c, source: source}, changes: changes,
+		catalog: c, directory: d, pinner: &pinner{directory: d}, mover: &mover{catalog: c, source: source}, changes: changes, uploads: uploads,
 		listings: &listings{catalog: c, upstream: o.Upstream, revisions: revised},
 		tasks:    background, fetcher: fetcher, source: source, overlay: o.Overlay,
 	}, nil
@@ -104,6 +107,7 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) Close() error {
 	s.tasks.stop()
 	s.dropUnended()
+	s.forgetAll()
 	return s.storage.close()
 }
 

@@ -35,7 +35,7 @@ func (w *Write) Unsettled() {
 	c.counters.unsettledWrites.Inc()
 	w.ended = true
 	w.drop()
-	w.free()
+	w.body.free()
 	oldest, first := c.unsettled.add(w)
 	if oldest != nil {
 		oldest.release()

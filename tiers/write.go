@@ -19,8 +19,7 @@ type Write struct {
 	write    *write
 	key      akigw.Key
 	extent   warm.Run
-	block    []byte // the current block
-	n        int64  // its number
+	body     cutter
 	ended    bool
 }
 
@@ -33,46 +32,15 @@ func (w *Write) Body(p []byte) {
 	if !w.settings.CachedSize(w.size) {
 		return // and nothing after it will be
 	}
-	size := int(w.settings.Block)
-	for len(p) > 0 {
-		if len(w.block) == size {
-			w.put()
-			w.n++
-		}
-		if cap(w.block)-len(w.block) < min(len(p), size-len(w.block)) {
-			w.grow(len(p))
-		}
-		k := min(len(p), cap(w.block)-len(w.block))
-		w.block = append(w.block, p[:k]...)
-		p = p[k:]
-	}
+	w.body.write(p, w.put)
 }
 
-// grow makes room in the current block for more bytes: for all of a block, unless there are few.
-func (w *Write) grow(more int) {
-	room := max(2*cap(w.block), more)
-	if w.n == 0 && room <= int(w.settings.Block)/4 {
-		w.block = append(make([]byte, 0, room), w.block...)
-	} else {
-		w.block = append(w.changes.buffers.get(w.settings.Block), w.block...)
-	}
-}
+// Keeps reports whether the cache takes the body of an object of size bytes.
+func (w *Write) Keeps(size int64) bool { return w.settings.CachedSize(size) }
 
-// put stores the current block, and begins a new one.
-func (w *Write) put() {
-	b := w.take().trim()
-	w.changes.putBlock(w.key, w.settings, w.extent, w.n, b, false)
-	b.release()
-}
-
-// take returns the current block, of which the caller is the only user, and begins a new one.
-func (w *Write) take() *sharedBlock {
-	b := newBlock(w.block, nil)
-	if int64(cap(w.block)) == w.settings.Block {
-		b.buffers = &w.changes.buffers
-	}
-	w.block = nil
-	return b
+// put stores a block of the body.
+func (w *Write) put(n int64, b *sharedBlock) {
+	w.changes.putBlock(w.key, w.settings, w.extent, n, b, false)
 }
 
 // Written says that the upstream stored the body that was passed to Body. sent and answer are the
@@ -91,7 +59,7 @@ func (w *Write) Written(sent, answer, seen http.Header) {
 	}
 	e := w.changes.newEntry(akigw.Object{Key: w.key, Size: w.size, ETag: etag}, generation, time.Now())
 	e.extent, e.block = w.extent.ID, w.settings.Block
-	if held := w.n*w.settings.Block + int64(len(w.block)); w.settings.Cached() && held == w.size {
+	if held := w.body.n*w.settings.Block + int64(len(w.body.block)); w.settings.Cached() && held == w.size {
 		if settings.Freshness == rules.Exclusive {
 			w.changes.predictions.predict(e, sent, answer, seen)
 		}
@@ -102,12 +70,42 @@ func (w *Write) Written(sent, answer, seen http.Header) {
 	w.changes.observers.accessed(e, settings, akigw.Range{Length: w.size}, "")
 }
 
+// Assembled says that the upstream has completed a multipart upload, whose parts went through BeginPart,
+// with the listed parts. answer are the headers of the response, the object's ETag and checksums among
+// them. The object enters the cache, with what is kept of the parts, if it is certain to be made of those
+// and no other write of the key overlapped this one. Assembled retains the values of the headers.
+func (w *Write) Assembled(id string, listed []UploadedPart, answer http.Header) {
+	etag := answer.Get("Etag")
+	generation, alone := w.end()
+	defer w.leave()
+	c := w.changes
+	o, size, ok := c.uploads.complete(uploadID{w.key, id}, listed, etag)
+	if o == nil {
+		w.drop()
+		return
+	}
+	e := c.newEntry(akigw.Object{Key: w.key, Size: size, ETag: etag}, generation, time.Now())
+	e.extent, e.block = o.taken, o.block
+	settings := c.settings(w.key)
+	if !ok || !alone || !settings.ForWrite().CachedSize(size) || c.small(e) {
+		w.drop()
+		c.uploads.drop(o)
+		return
+	}
+	c.counters.uploadsCached.Inc()
+	if settings.Freshness == rules.Exclusive {
+		c.predictions.predict(e, o.header, answer, nil)
+	}
+	c.publishAs(e, settings.ForWrite(), handling(settings))
+	c.observers.accessed(e, settings, akigw.Range{Length: size}, "")
+}
+
 // keep adds the new object to the cache.
 func (w *Write) keep(e *entry, settings *rules.Settings) {
 	if w.changes.small(e) {
-		e.body = w.whole()
+		e.body = w.body.whole()
 	} else {
-		w.put()
+		w.body.flush(w.put)
 	}
 	w.changes.publishAs(e, settings, handling(settings))
 }
@@ -123,27 +121,10 @@ func (w *Write) End() {
 	w.leave()
 }
 
-// whole returns the bytes of an object in one block, in memory of their size.
-func (w *Write) whole() []byte {
-	if len(w.block) < cap(w.block) || len(w.block) == 0 || int64(len(w.block)) == w.settings.Block {
-		return append(make([]byte, 0, w.size), w.block...)
-	}
-	body := w.block // it came in one piece
-	w.block = nil
-	return body
-}
-
 // leave lets other changes of the key go on, and releases the current block.
 func (w *Write) leave() {
-	w.free()
+	w.body.free()
 	w.write.leave()
-}
-
-// free releases the current block.
-func (w *Write) free() {
-	if w.block != nil {
-		w.take().release()
-	}
 }
 
 // end ends the write in the fence: see write.done.
@@ -158,7 +139,7 @@ func (w *Write) end() (generation uint64, alone bool) {
 // drop removes the cached data of the key, including what this write added.
 func (w *Write) drop() {
 	w.changes.dropEntry(w.key)
-	if w.n > 0 {
+	if w.body.n > 0 {
 		w.changes.freeBlocks(w.extent.ID)
 	}
 }

@@ -93,6 +93,8 @@ type Upstream interface {
 // Change is a change of a key as the cache sees it. It is used by one goroutine, which must call
 // End.
 type Change interface {
+	// Keeps reports whether the cache takes the body of an object of size bytes.
+	Keeps(size int64) bool
 	// Body passes on the next bytes of the new object.
 	Body(p []byte)
 	// Written says that the upstream has that object. sent and answer are the headers of the

@@ -50,6 +50,7 @@ type rig struct {
 type noChange struct{}
 
 func (noChange) Body([]byte)                 {}
+func (noChange) Keeps(int64) bool            { return true }
 func (noChange) Written(_, _, _ http.Header) {}
 func (noChange) End()                        {}
 

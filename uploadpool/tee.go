@@ -69,6 +69,7 @@ func (t *tee) end() (seen int64, again bool, err error) {
 // nothing is a Change that no cache observes.
 type nothing struct{}
 
+func (nothing) Keeps(int64) bool            { return false }
 func (nothing) Body([]byte)                 {}
 func (nothing) Written(_, _, _ http.Header) {}
 func (nothing) End()                        {}

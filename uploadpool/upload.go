@@ -94,7 +94,9 @@ func (u *uploader) put(ctx context.Context, e *journal.Entry) (r result) {
 	defer func() { r.change = change }()
 	whole := false
 	if len(e.Parts) > 0 {
-		r = u.sendParts(ctx, e, n > 0)
+		if r = u.sendParts(ctx, e, n > 0); r.err == nil {
+			whole = u.showParts(ctx, e, change)
+		}
 	} else {
 		r, whole = u.sendWhole(ctx, e, change, n > 0)
 	}
@@ -221,6 +223,29 @@ func (u *uploader) sendWhole(ctx context.Context, e *journal.Entry, change Chang
 		}
 	}
 	return r, seen == e.Size
+}
+
+// showParts passes the body of an entry, which was uploaded in parts and in no order, to the cache. It
+// reports whether the cache has seen all of it; if the body cannot be read, it is not cached.
+func (u *uploader) showParts(ctx context.Context, e *journal.Entry, change Change) (whole bool) {
+	if !change.Keeps(e.Size) {
+		return false
+	}
+	body, err := u.journal.Body(e, 0, e.Size)
+	if err != nil {
+		return false
+	}
+	defer body.Close()
+	buffer := make([]byte, 64<<10)
+	for seen := int64(0); seen < e.Size; {
+		n, err := body.Read(buffer)
+		change.Body(buffer[:n])
+		seen += int64(n)
+		if ctx.Err() != nil || err != nil && (err != io.EOF || seen < e.Size) {
+			return false
+		}
+	}
+	return true
 }
 
 // addMD5 adds the Content-MD5 of a body that has this ETag.
