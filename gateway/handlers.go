@@ -3,6 +3,7 @@ package gateway
 import (
 	"log/slog"
 
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/writeback"
 )
@@ -19,12 +20,12 @@ type handlers struct {
 	buckets *bucketLists      // ListBuckets
 }
 
-func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstream, log *slog.Logger) *handlers {
+func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstream, comparer *compare.Comparer, log *slog.Logger) *handlers {
 	f := &forwarder{Store: store, Writes: writes, Upstream: upstream}
 	uploads := &multipartUploads{Store: store, Writes: writes, forward: f, log: log, minPart: minPart}
 	return &handlers{
 		forward: f,
-		reads:   &objectReads{Store: store, forward: f, log: log},
+		reads:   &objectReads{Store: store, forward: f, compare: comparer, log: log},
 		writes:  &objectWrites{Store: store, Writes: writes, forward: f, Upstream: upstream},
 		copies:  &copies{Store: store, Writes: writes, forward: f, uploads: uploads},
 		uploads: uploads,
