@@ -13,6 +13,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/akidb/akigw/access"
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/listen"
@@ -81,6 +82,8 @@ type Options struct {
 	Access *access.Store
 	// Costs counts requests and savings; nil if they are not counted.
 	Costs interface{ Report() cost.Report }
+	// Compare compares answers from the cache with the upstream's; nil compares none.
+	Compare interface{ Report() compare.Report }
 	// Logs is the log, nil if it is not kept.
 	Logs interface {
 		Follow(ctx context.Context, yield func(line []byte) bool)

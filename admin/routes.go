@@ -5,6 +5,7 @@ import (
 	"net/http/pprof"
 	"runtime"
 
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/trace"
@@ -53,6 +54,7 @@ func (s *Server) ownRoutes() []route {
 		{path: "/api/v1/logs", private: true, handle: s.logs, summary: "The end of the log and each new record, as server-sent events", stream: "text/event-stream"},
 		{path: "/api/v1/audit", private: true, handle: s.audited, summary: "Audit log, newest first", query: []param{{"limit", "1 to 1000", false}}, answer: []Audited{}},
 		{path: "/api/v1/status", handle: s.status, summary: "What the gateway holds and what is not upstream yet", answer: Status{}},
+		{path: "/api/v1/compare", private: true, handle: s.compared, summary: "Answers from the cache that differed from the upstream's, newest first, and counts", answer: compare.Report{}},
 		{path: "/api/v1/cost", handle: s.costs, summary: "Requests, upstream cost and savings by bucket", answer: cost.Report{}},
 
 		{path: "/api/v1/tier", handle: s.tier, summary: "Where an object is (with key: an Object), or totals of a prefix or bucket", query: []param{ofBucket, ofPrefix, ofKey}, answer: placement.State{}},

@@ -15,11 +15,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/internal/testing/s3client"
 	"github.com/akidb/akigw/internal/testing/s3mem"
 	"github.com/akidb/akigw/internal/testing/testkit"
 	"github.com/akidb/akigw/tiers/cold"
 )
+
+// comparedConfig has answers from the bucket "compared" compared with the upstream's.
+const comparedConfig = `
+[[rule]]
+bucket = "compared"
+freshness = "immutable"
+compare = 1
+`
 
 // TestConsole uses the console in Chromium, against the running binary under load: an operator's
 // actions on each page, in both themes, with an accessibility check. AKIGW_SHOTS=DIR saves a
@@ -31,7 +40,7 @@ func TestConsole(t *testing.T) {
 	}
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
-	g := startGateway(t, options{upstream: behind, config: backConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g := startGateway(t, options{upstream: behind, config: backConfig + comparedConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
 	var refuse atomic.Bool
 	refuse.Store(true)
 	up.Before = func(r *cold.Request) (*http.Response, error) {
@@ -52,6 +61,13 @@ func TestConsole(t *testing.T) {
 		t.Fatal("no dead letter appeared")
 	}
 	refuse.Store(false)
+	compared := akigw.Key{Bucket: "compared", Name: "photos/dog.jpg"}
+	up.Put(compared, []byte("body"))
+	client.Must(t, "GET", "/compared/photos/dog.jpg", "", nil, nil)
+	dog, _ := up.Get(compared)
+	dog.Header = http.Header{"Content-Type": {"image/jpeg"}}
+	up.PutStored(compared, dog)
+	client.Must(t, "GET", "/compared/photos/dog.jpg", "", nil, nil)
 	g.operator()
 	key := g.newKey("--user", "operator")
 	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)

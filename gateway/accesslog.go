@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/akidb/akigw/internal/redact"
 	"github.com/akidb/akigw/internal/rotate"
 	"github.com/akidb/akigw/sigv4"
 )
@@ -117,25 +118,13 @@ func printable(s string) string {
 	}, s))
 }
 
-// isSecret reports whether a query parameter would let a reader of the log use a presigned URL.
-func isSecret(parameter string) bool {
-	return strings.EqualFold(parameter, "X-Amz-Signature") || strings.EqualFold(parameter, "X-Amz-Security-Token") || strings.EqualFold(parameter, "Signature")
-}
-
 // redacted returns the target of a request without its signature.
 func redacted(r *http.Request) string {
 	path, query, ok := strings.Cut(r.RequestURI, "?")
 	if !ok {
 		return printable(path)
 	}
-	fields := strings.Split(query, "&")
-	for i, f := range fields {
-		name, _, _ := strings.Cut(f, "=")
-		if isSecret(name) {
-			fields[i] = name + "=-"
-		}
-	}
-	return printable(path + "?" + strings.Join(fields, "&"))
+	return printable(path + "?" + redact.Query(query))
 }
 
 // objectSize returns the size of the object if the response says it, else 0.

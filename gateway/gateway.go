@@ -18,6 +18,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/budget"
@@ -54,6 +55,8 @@ type Options struct {
 	Costs *cost.Ledger
 	// AccessLog gets a line for each request; nil writes none.
 	AccessLog *AccessLog
+	// Compare compares answers from the cache with the upstream's, where a rule says so; nil compares none.
+	Compare *compare.Comparer
 	// Domains are the names below which the first label of a host name is a bucket.
 	Domains []string
 }
@@ -74,7 +77,7 @@ func New(o Options) *Gateway {
 		o.Writes = writeback.New(writeback.Options{})
 	}
 	count := newCounters(cmp.Or(o.Metrics, metrics.NewSet()))
-	h := newHandlers(o.Store, o.Writes, o.Upstream, o.Log)
+	h := newHandlers(o.Store, o.Writes, o.Upstream, o.Compare, o.Log)
 	quotas := limits.NewQuotas(limits.QuotaOptions{MaxBuckets: o.MaxBuckets, Quotas: o.Quotas, Objects: objectSizes{o.Store, o.Writes}, Buckets: h.buckets, Log: o.Log, Metrics: o.Metrics})
 	deadlines, _ := o.Upstream.(deadliner)
 	return &Gateway{options: o, handlers: h, quotas: quotas, pipeline: &pipeline{

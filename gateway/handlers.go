@@ -3,6 +3,7 @@ package gateway
 import (
 	"log/slog"
 
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/writeback"
 )
@@ -20,13 +21,13 @@ type handlers struct {
 	buckets *bucketLists      // ListBuckets
 }
 
-func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstream, log *slog.Logger) *handlers {
+func newHandlers(store *tiers.Store, writes *writeback.WriteBack, upstream Upstream, comparer *compare.Comparer, log *slog.Logger) *handlers {
 	f := &forwarder{Store: store, Writes: writes, Upstream: upstream}
 	uploads := &multipartUploads{Store: store, Writes: writes, forward: f, log: log, minPart: minPart}
 	puts := &objectWrites{Store: store, Writes: writes, forward: f, Upstream: upstream}
 	return &handlers{
 		forward: f,
-		reads:   &objectReads{Store: store, forward: f, log: log},
+		reads:   &objectReads{Store: store, forward: f, compare: comparer, log: log},
 		writes:  puts,
 		forms:   &formUploads{Upstream: upstream, writes: puts},
 		copies:  &copies{Store: store, Writes: writes, forward: f, uploads: uploads},

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/akidb/akigw"
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/gateway/httpguard"
 	"github.com/akidb/akigw/internal/s3err"
 	"github.com/akidb/akigw/sigv4"
@@ -45,6 +46,7 @@ const maxVersion = 1024
 type objectReads struct {
 	Store   *tiers.Store
 	forward *forwarder
+	compare *compare.Comparer // nil: nothing is compared
 	log     *slog.Logger
 }
 
@@ -64,6 +66,7 @@ func (g *objectReads) getObject(w *answer, c *call, id sigv4.Identity) error {
 		return g.bypass(w, c, id)
 	}
 	if err != nil {
+		g.unmet(reader)
 		return refuse(w, c, reader, err)
 	}
 	return g.sendObject(w, c, reader, spec)
@@ -93,6 +96,7 @@ func (g *objectReads) bypass(w *answer, c *call, id sigv4.Identity) error {
 func (g *objectReads) sendObject(w *answer, c *call, reader *tiers.Reader, spec akigw.RangeSpec) error {
 	ctx := c.Context()
 	out := newObjectWriter(w, c, reader)
+	out.sampled = g.sample(c, reader)
 	defer out.close()
 	describe(w, c, reader, spec)
 	reader.Borrow = true
@@ -121,6 +125,7 @@ type objectWriter struct {
 	local   bool // fast path, which holds what is written by itself
 	holding bool // the connection holds what net/http writes
 	held    int  // bytes written since the last flush
+	sampled *sampled
 }
 
 func newObjectWriter(w *answer, c *call, reader *tiers.Reader) objectWriter {
@@ -138,6 +143,7 @@ func (o *objectWriter) write(data []byte) error {
 	if _, err := o.w.Write(data); err != nil {
 		return err
 	}
+	o.sampled.write(data)
 	if o.held += len(data); int64(o.held) < o.reader.Hold {
 		return nil
 	}
@@ -160,11 +166,13 @@ func (o *objectWriter) end() {
 	if o.holding || o.local {
 		o.w.flush()
 	}
+	o.sampled.end()
 }
 
 // close sends what the connection still holds.
 func (o *objectWriter) close() {
 	_ = httpguard.Release(o.r) // a broken connection is noticed at the next read
+	o.sampled.offer(o.w)
 }
 
 // headObject answers HeadObject from the entry that would serve a GET.
@@ -179,9 +187,13 @@ func (g *objectReads) headObject(w *answer, c *call, id sigv4.Identity) error {
 		return g.forward.bypass(w, c, id)
 	}
 	if err != nil {
+		g.unmet(reader)
 		return refuse(w, c, reader, err)
 	}
 	describe(w, c, reader, spec)
+	s := g.sample(c, reader)
+	s.end()
+	s.offer(w)
 	return nil
 }
 

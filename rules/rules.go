@@ -89,6 +89,9 @@ type Settings struct {
 	Pack int64
 	// Class names the class of service (QoS), "" for none.
 	Class string
+	// Compare is the share, 0 to 1, of the answers from the cache that are also asked of the upstream
+	// and compared.
+	Compare float64
 }
 
 // maxPack is the largest size, in bytes, of an object that can go into a pack.
@@ -234,6 +237,7 @@ var fields = [...]field{
 		}
 		return nil
 	}, func(s *Settings) string { return fmt.Sprintf("%q", s.Class) }},
+	{"compare", setShare, func(s *Settings) string { return strconv.FormatFloat(s.Compare, 'g', -1, 64) }},
 }
 
 // bytesOf parses a size: a number, or a text such as "1MiB".
@@ -292,6 +296,24 @@ func setDuration(d *time.Duration, v any, unit time.Duration) error {
 func inUnits(d, unit time.Duration) string {
 	return strconv.FormatFloat(d.Seconds()/unit.Seconds(), 'g', 6, 64)
 }
+
+// setShare sets the share of answers that are compared.
+func setShare(s *Settings, v any) error {
+	switch v := v.(type) {
+	case int64:
+		s.Compare = float64(v)
+	case float64:
+		s.Compare = v
+	default:
+		return errors.New(shareValues)
+	}
+	if !(s.Compare >= 0 && s.Compare <= 1) { // NaN is neither
+		return errors.New(shareValues)
+	}
+	return nil
+}
+
+const shareValues = "must be a number from 0 to 1"
 
 func setSeconds(d *time.Duration, v any, least int64) error {
 	n, ok := v.(int64)

@@ -104,6 +104,7 @@ hot_promotion_threshold=0 line 0
 access_window_hours=0 line 0
 list_ttl_secs=0 line 0
 qos="" line 0
+compare=0 line 0
 `
 	if got.String() != want {
 		t.Errorf("got\n%swant\n%s", got.String(), want)
@@ -136,6 +137,10 @@ func TestMistakes(t *testing.T) {
 		{"[[rule]]\nhot_promotion_threshold = 1.5", "line 2: rule.hot_promotion_threshold: must be a number from 0 to 1000000"},
 		{"[[rule]]\nlist_ttl_secs = -1", "line 2: rule.list_ttl_secs"},
 		{"[[rule]]\nqos = 1", "line 2: rule.qos: must be"},
+		{"[[rule]]\ncompare = 1.01", "line 2: rule.compare: must be a number from 0 to 1"},
+		{"[[rule]]\ncompare = -1", "line 2: rule.compare: must be a number from 0 to 1"},
+		{"[[rule]]\ncompare = nan", "line 2: rule.compare: must be a number from 0 to 1"},
+		{"[[rule]]\ncompare = true", "line 2: rule.compare: must be a number from 0 to 1"},
 		{"[[rule]]\nbucket = \"\"", "line 2: rule.bucket: must be a pattern"},
 		{"[[rule]]\nkey = 3", "line 2: rule.key: must be a pattern"},
 		{"[[rule]]\nwrite = \"behind\"", "line 2: rule.write: must be"},

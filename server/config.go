@@ -12,6 +12,7 @@ import (
 
 	"github.com/akidb/akigw/admin"
 	"github.com/akidb/akigw/bench"
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/gateway"
@@ -44,6 +45,7 @@ type Config struct {
 	Snapshot snapshot.Config         `toml:"snapshot"`
 	Cost     cost.Config             `toml:"cost"`
 	Access   gateway.AccessLogConfig `toml:"access_log"`
+	Compare  compare.Config          `toml:"compare"`
 	Tracing  TracingConfig           `toml:"tracing"`
 	LoadTest bench.LoadConfig        `toml:"load_test"`
 	Tiering  struct {
@@ -193,6 +195,7 @@ func Defaults() *Config {
 	c.Snapshot = snapshot.Config{IntervalSecs: 24 * 3600, MaxBytes: 1 << 30, RestoreRate: 64 << 20}
 	c.Tiering.Policy = placement.PolicyConfig{HotTTLHours: 6, WarmTTLDays: 7, PromotionThreshold: 10, AccessWindowHours: 1, WorkerIntervalSecs: 300}
 	c.Cost, c.Access, c.Tracing = cost.Default(), gateway.AccessLogConfig{MaxMiB: 100, Keep: 10}, TracingConfig{Share: 1}
+	c.Compare = compare.Default()
 	c.LoadTest = bench.LoadConfig{DurationSecs: 600, QPS: 100, SearchPct: 0.7, InsertPct: 0.2, TierControlPct: 0.1, Collections: 100, Items: 100_000, ItemBytes: bench.Sizes{Least: 2 << 10, Most: 2 << 10}, Skew: 0.9, Bucket: "akigw-bench"}
 	return c
 }

@@ -175,6 +175,7 @@ func (s *Server) plan() plan {
 			{"rules", endReadiness, s.storage.rules.Run},
 			{"quotas", endReadiness, s.front.gateway.Run},
 			{"snapshots", endReadiness, s.storage.snapshots.Run},
+			{"compare", endReadiness, s.storage.compare.Run},
 		},
 		accounts: []task{
 			{"placement", endReadiness, s.storage.placement.Run}, // records accesses, and runs the policy worker

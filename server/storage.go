@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
@@ -24,6 +25,7 @@ type storage struct {
 	placement *placement.Placement
 	traces    *trace.Recorder
 	snapshots *snapshot.Store
+	compare   *compare.Comparer
 }
 
 // openStorage opens the storage. It fails if the clock of an upstream is too far away to sign
@@ -43,6 +45,7 @@ func openStorage(c *Config, i *instruments, opened *closers) (_ *storage, err er
 	if s.snapshots, err = openSnapshots(c, s, i); err != nil {
 		return nil, err
 	}
+	s.compare = compare.New(compare.Options{Config: c.Compare, Upstream: s.upstream, Log: i.log, Metrics: i.metrics})
 	s.upstream.OnSuspect(s.reportSuspect(i))
 	return s, clocks()
 }

@@ -29,6 +29,8 @@ type Reader struct {
 	Part *Part
 	// Age is the time since the upstream last confirmed the object.
 	Age time.Duration
+	// Settings are those of the key; nil for a pending object. They are shared.
+	Settings *rules.Settings
 
 	source *source
 	entry  *entry

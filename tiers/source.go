@@ -25,8 +25,8 @@ const maxFailures = 3
 
 // reader creates a reader for an entry from a tier. It reads nothing yet. f is the fill that the
 // reader is attached to, nil for none.
-func (s *source) reader(e *entry, outcome akigw.Outcome, f *fill) *Reader {
-	return &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), Hold: mostHeld, source: s, entry: e, fill: f, left: maxFailures}
+func (s *source) reader(e *entry, settings *rules.Settings, outcome akigw.Outcome, f *fill) *Reader {
+	return &Reader{Object: &e.Object, Settings: settings, Outcome: outcome, Age: age(e), Hold: mostHeld, source: s, entry: e, fill: f, left: maxFailures}
 }
 
 // maxChanges is how often a read restarts because the object was replaced between looking it up and
@@ -44,7 +44,7 @@ func (s *source) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 		if err != nil {
 			return nil, err
 		}
-		r := s.reader(e, outcome, f)
+		r := s.reader(e, settings, outcome, f)
 		if err := conditions.Check(&e.Object); err != nil {
 			return r, err
 		}
@@ -75,7 +75,7 @@ func (s *source) local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec,
 	if e == nil || !s.validator.fresh(e, settings, conditions) || !settings.CachedSize(e.Size) || conditions.Check(&e.Object) != nil {
 		return nil
 	}
-	r := s.reader(e, outcome, nil)
+	r := s.reader(e, settings, outcome, nil)
 	if r.resolve(ctx, spec) != nil || !r.local() {
 		return nil
 	}
@@ -103,7 +103,7 @@ func (s *source) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, 
 		return nil, err
 	}
 	s.counters.reads[outcome].Inc()
-	r := &Reader{Object: &e.Object, Outcome: outcome, Age: age(e), source: s, entry: e}
+	r := &Reader{Object: &e.Object, Settings: settings, Outcome: outcome, Age: age(e), source: s, entry: e}
 	if err := conditions.Check(&e.Object); err != nil {
 		return r, err
 	}
@@ -117,7 +117,7 @@ func (s *source) opened(ctx context.Context, key akigw.Key, settings *rules.Sett
 	if err != nil {
 		return nil, absentOr(key, err)
 	}
-	r := s.reader(e, outcome, f)
+	r := s.reader(e, settings, outcome, f)
 	r.Range.Length = e.Size
 	return r, nil
 }

@@ -165,6 +165,8 @@ func TestMethods(t *testing.T) {
 
 	raw, err := c.Profile(ctx, "goroutine", 0)
 	check("Profile", len(raw) > 100, err)
+	compared, err := c.Compared(ctx)
+	check("Compared", !compared.Since.IsZero(), err)
 	audited, err := c.Audit(ctx, 100)
 	check("Audit", len(audited) > 5 && audited[0].AccessKey == key.AccessKey, err)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/akidb/akigw"
 	"github.com/akidb/akigw/admin"
+	"github.com/akidb/akigw/compare"
 	"github.com/akidb/akigw/cost"
 )
 
@@ -23,6 +24,12 @@ func (c *Client) Status(ctx context.Context) (admin.Status, error) {
 // Cost returns the cost report.
 func (c *Client) Cost(ctx context.Context) (cost.Report, error) {
 	return get[cost.Report](ctx, c, request{path: "/api/v1/cost"})
+}
+
+// Compared returns what comparisons of answers from the cache with the upstream's have found. It
+// requires a key.
+func (c *Client) Compared(ctx context.Context) (compare.Report, error) {
+	return get[compare.Report](ctx, c, request{path: "/api/v1/compare", private: true})
 }
 
 // Audit returns the last changes that were made or attempted on the admin listener, newest first, up

@@ -150,7 +150,7 @@ const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / va
 
 const pages = {
   "": ["Overview", overview], tiers: ["Tiers", tiers], writes: ["Writes", writes], dead: ["Dead letters", dead], snapshots: ["Snapshots", snapshots],
-  rules: ["Rules", rules], cost: ["Cost", cost], faults: ["Faults", faults], access: ["Users and keys", access], log: ["Log", log],
+  rules: ["Rules", rules], compare: ["Compare", compare], cost: ["Cost", cost], faults: ["Faults", faults], access: ["Users and keys", access], log: ["Log", log],
 };
 
 function overview(main) {
@@ -323,6 +323,32 @@ function rules(main) {
       const list = await api("GET", `rules/explain?${query({ bucket: bucket.value.trim(), key: key.value })}`);
       out.replaceChildren(table(`${bucket.value}/${key.value}`, [["Setting", (r) => r.field, "key"], ["Value", (r) => r.value, "key"], ["From", (r) => (r.rule ? `${r.rule}, line ${r.line}` : "the default")]], list));
     }); } }, field("Bucket", bucket), field("Key", key), h("button", { class: "main" }, "Explain"))), card(out));
+}
+
+function compare(main) {
+  const counts = h("div"), found = h("div"), allowed = h("div");
+  const answer = (name, a) => `${name}: ${a.status}, ${a.length < 0 ? "length unknown" : `${a.length} bytes`}${a.digest ? `, digest ${a.digest}` : ""}\n${Object.entries(a.header ?? {}).sort().map(([k, v]) => `  ${k}: ${v.join(", ")}`).join("\n")}`;
+  const columns = [
+    ["Answered", (d) => when(d.at)], ["Object", (d) => `${d.bucket}/${d.key}${d.version ? `?versionId=${d.version}` : ""}`, "key"], ["Request", (d) => `${d.method} ${d.range ?? ""}`], ["Mode", (d) => d.freshness], ["From", (d) => h("span", { class: `tag ${d.tier}` }, d.tier)], ["Age", (d) => seconds(d.age_seconds), "n"],
+    ["Differs in", (d) => h("details", null, h("summary", null, d.differs.join(", ")), h("pre", null, `request ${d.request_id}\n${answer("client", d.client)}\n${answer("upstream", d.upstream)}`)), "key"],
+  ];
+  let last = null;
+  const load = () => act(async () => {
+    const r = await api("GET", "compare");
+    const all = { ...r.compared, ...r.skipped };
+    if (last === JSON.stringify(all)) return; // keep open details open
+    last = JSON.stringify(all);
+    const n = (key) => r.compared?.[key] ?? 0;
+    const skipped = Object.entries(r.skipped ?? {}).filter(([, v]) => v > 0).sort();
+    counts.replaceChildren(h("p", null, h("strong", null, count(n("different"))), ` different, ${count(n("allowed"))} different but allowed, ${count(n("equal"))} equal since ${when(r.since)}.`),
+      h("p", { class: "note" }, skipped.length ? `Not compared: ${skipped.map(([k, v]) => `${count(v)} ${k.replaceAll("_", " ")}`).join(", ")}.` : "Answers are compared where a rule has compare, such as compare = 0.01 for one in a hundred."));
+    found.replaceChildren(table("Answers from the cache that differ from the upstream's, newest first", columns, r.differences ?? [], "None."));
+    allowed.replaceChildren(table("Different, but not older than the freshness mode allows", columns, r.allowed ?? [], "None."));
+  });
+  main.append(h("h1", null, "Compare"), card(counts), card(found), card(allowed));
+  load();
+  let ticks = 0;
+  return () => { if (++ticks % 5 === 0) load(); };
 }
 
 function cost(main) {

@@ -70,7 +70,7 @@ func fishCompletion(words map[string][]string) error {
 	return nil
 }
 
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[K ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
 // helpCommand is "akigw help".
 type helpCommand struct {

@@ -82,6 +82,11 @@ try {
   await page.getByRole("cell", { name: "freshness", exact: true }).waitFor();
   seen("rules are explained");
 
+  await go("Compare");
+  await until("a difference is shown", async () => page.getByRole("row", { name: /photos\/dog\.jpg/ }).first().isVisible());
+  await page.locator("summary", { hasText: "Content-Type" }).first().click();
+  await until("and both answers", async () => (await page.locator("details[open] pre").first().innerText()).includes("upstream: 200"));
+
   await go("Cost");
   await page.getByText("saved.").waitFor();
   await page.getByRole("cell", { name: o.bucket, exact: true }).waitFor();
@@ -109,7 +114,7 @@ try {
 
   for (const theme of ["light", "dark"]) {
     await page.evaluate((t) => { localStorage.setItem("theme", t); document.documentElement.dataset.theme = t; }, theme);
-    for (const name of ["Overview", "Tiers", "Writes", "Dead letters", "Snapshots", "Rules", "Cost", "Faults", "Users and keys", "Log"]) {
+    for (const name of ["Overview", "Tiers", "Writes", "Dead letters", "Snapshots", "Rules", "Compare", "Cost", "Faults", "Users and keys", "Log"]) {
       await go(name);
       if (name === "Tiers") {
         await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
