@@ -104,6 +104,7 @@ hot_promotion_threshold=0 line 0
 access_window_hours=0 line 0
 list_ttl_secs=0 line 0
 qos="" line 0
+shadow="off" line 0
 `
 	if got.String() != want {
 		t.Errorf("got\n%swant\n%s", got.String(), want)
