@@ -36,7 +36,8 @@ type call struct {
 	pace      limits.Pace  // bandwidth limits of its bodies
 	flow      cold.FlowContext
 	deadline  deadline
-	localOnly bool // fast path: it is given up if it cannot be answered locally
+	shadow    *shadowed // set when the handler of a call in shadow mode begins
+	localOnly bool      // fast path: it is given up if it cannot be answered locally
 }
 
 // close releases the resources of the call.
