@@ -18,6 +18,7 @@ import (
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/shadow"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
@@ -81,6 +82,8 @@ type Options struct {
 	Access *access.Store
 	// Costs counts requests and savings; nil if they are not counted.
 	Costs interface{ Report() cost.Report }
+	// Shadow predicts what serving from the cache would save; nil predicts nothing.
+	Shadow interface{ Report() shadow.Report }
 	// Logs is the log, nil if it is not kept.
 	Logs interface {
 		Follow(ctx context.Context, yield func(line []byte) bool)
