@@ -186,7 +186,6 @@ func TestShadowPredicts(t *testing.T) {
 		{"immutable, little memory", tiers.Config{Freshness: rules.Immutable, HotBytes: 2 << 20}},
 		{"exclusive, memory", tiers.Config{Freshness: rules.Exclusive, HotBytes: 8 << 20}},
 		{"exclusive, memory and disk", tiers.Config{Freshness: rules.Exclusive, HotBytes: 4 << 20, WarmBytes: 256 << 20}},
-		{"ttl, memory and little disk", tiers.Config{Freshness: rules.TTL, HotBytes: 4 << 20, WarmBytes: 40 << 20}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sent := recorded(t, c.config, traffic(testkit.Random(t), objects, requests))
