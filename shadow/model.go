@@ -58,7 +58,8 @@ func (s *Shadow) readLocked(a *account, id uint64, r *Read) {
 		version = o.version // a 416 does not show it
 	}
 	if o != nil && o.version != version {
-		if s.writing[r.Key] > 0 || !r.At.After(o.wrote) { // the read overlapped a write, which explains the difference
+		// The read overlapped a write, or one that has seen a newer version: that explains the difference.
+		if s.writing[r.Key] > 0 || !r.At.After(o.wrote) || r.At.Before(o.shown) {
 			s.tallyLocked(a, r, func(int) answer { return answer{tier: akigw.Cold, fetch: fetch{1, r.Sent}} })
 			return
 		}
@@ -70,9 +71,11 @@ func (s *Shadow) readLocked(a *account, id uint64, r *Read) {
 	if version != 0 {
 		ahead = sim.readOn(next, r)
 	}
+	validated := false
 	s.tallyLocked(a, r, func(mode int) answer {
 		got := s.predict(mode, a, &f, r, whole, version)
 		got.add(ahead)
+		validated = validated || got.validated && rules.Modes()[mode] == r.Settings.Freshness
 		return got
 	})
 	if next == nil {
@@ -89,6 +92,9 @@ func (s *Shadow) readLocked(a *account, id uint64, r *Read) {
 		next.modes = o.modes
 	}
 	sim.take(next, o, r)
+	if validated && r.Found == nil { // it is stored anew, with the time of the validation
+		sim.confirm(next, r.Settings)
+	}
 }
 
 // tallyLocked adds the answers of all modes to an account.
@@ -321,7 +327,7 @@ func (s *simulation) successor(o *object, id uint64, r *Read, version uint64) *o
 	weight := entryWeight(r.Key) + r.Described
 	if o == nil || o.version != version {
 		n := s.newObject(id, r.Size, r.Settings.Block, version, weight)
-		n.known = true
+		n.known, n.shown = true, r.At
 		return n
 	}
 	if o.size < 0 {

@@ -42,8 +42,10 @@ type object struct {
 	extent uint64
 	size   int64 // -1: not known
 	block  int64
-	// version is what the upstream showed last, or what was written.
+	// version is what the upstream showed last, or what was written; shown is when the read arrived that
+	// has shown it, zero for a write.
 	version uint64
+	shown   time.Time
 	weight  int  // of its entry, without its body
 	body    bool // its bytes are in its entry
 	// known is false after a write, until the upstream has shown the headers. wrote is when that write
@@ -157,6 +159,14 @@ func (s *simulation) publish(o *object, settings *rules.Settings) {
 	}
 }
 
+// confirm stores an entry in memory anew if it is there.
+func (s *simulation) confirm(o *object, settings *rules.Settings) {
+	u := unit{o.id, entryUnit}
+	if v, ok := s.memory.Peek(u); ok && (!o.body || settings.Memory) {
+		s.memory.Put(u, v)
+	}
+}
+
 // blocksUpTo is the first block that begins at or after an offset.
 func (o *object) blocksUpTo(offset int64) int64 { return (offset + o.block - 1) / o.block }
 
@@ -211,6 +221,7 @@ func (s *simulation) newObject(id uint64, size, block int64, version uint64, wei
 // written stores a body that was written. If another write of the key is under way, only the upstream
 // knows which one won, and nothing is kept.
 func (s *simulation) written(id uint64, w *Write, alone bool) {
+	s.memory.Drop(unit{id, entryUnit}) // as a write does when it begins
 	settings := *w.Settings.ForWrite()
 	settings.Shadow = rules.ShadowOff
 	if !alone || !settings.CachedSize(w.Size) {
