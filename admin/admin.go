@@ -19,6 +19,7 @@ import (
 	"github.com/akidb/akigw/internal/listen"
 	"github.com/akidb/akigw/placement"
 	"github.com/akidb/akigw/rules"
+	"github.com/akidb/akigw/shadow"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/snapshot"
 	"github.com/akidb/akigw/tiers"
@@ -84,6 +85,8 @@ type Options struct {
 	Costs interface{ Report() cost.Report }
 	// Compare compares answers from the cache with the upstream's; nil compares none.
 	Compare interface{ Report() compare.Report }
+	// Shadow predicts what serving from the cache would save; nil predicts nothing.
+	Shadow interface{ Report() shadow.Report }
 	// Logs is the log, nil if it is not kept.
 	Logs interface {
 		Follow(ctx context.Context, yield func(line []byte) bool)

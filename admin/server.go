@@ -35,7 +35,7 @@ func New(o Options) *Server {
 		log: o.Log, audit: o.Audit, refused: newSampler(), throttled: s.metrics.NewCounter("akigw_admin_throttled_credentials_total"),
 	}
 	s.gauges()
-	s.apis = []interface{ routes() []route }{snapshotAPI{o.Snapshots}, accessAPI{o.Access}, newFaultAPI(o.Faults, o.Log, s.metrics)}
+	s.apis = []interface{ routes() []route }{snapshotAPI{o.Snapshots}, accessAPI{o.Access}, newFaultAPI(o.Faults, o.Log, s.metrics), shadowAPI{o.Shadow}}
 	for _, r := range s.routes() {
 		s.paths[r.path] = true
 		s.mux.Handle(cmp.Or(r.method, "GET")+" "+r.path, s.guard(r))

@@ -94,7 +94,8 @@ type Counts struct {
 // Requests returns the number of requests of all kinds.
 func (c Counts) Requests() uint64 { return c.Reads + c.Writes + c.Free }
 
-func (c *Counts) add(o Counts) {
+// Add adds other counts.
+func (c *Counts) Add(o Counts) {
 	c.Reads += o.Reads
 	c.Writes += o.Writes
 	c.Free += o.Free
@@ -102,8 +103,8 @@ func (c *Counts) add(o Counts) {
 	c.Out += o.Out
 }
 
-// price returns the cost of the counted requests and bytes.
-func (c *Counts) price(p *Config) float64 {
+// Price returns what the counted requests and bytes cost.
+func (c *Counts) Price(p *Config) float64 {
 	return float64(c.Reads)/1000*p.Reads + float64(c.Writes)/1000*p.Thousands + float64(c.Out)/(1<<30)*p.GiBOut
 }
 
@@ -329,13 +330,13 @@ func (b *Book) Report() Report {
 		line(name).Upstream = n
 	}
 	price := func(l *Line) {
-		l.Without, l.With = l.Clients.price(&b.prices), l.Upstream.price(&b.prices)
+		l.Without, l.With = l.Clients.Price(&b.prices), l.Upstream.Price(&b.prices)
 		l.Saved = l.Without - l.With
 	}
 	for _, l := range lines {
 		price(l)
-		r.Total.Clients.add(l.Clients)
-		r.Total.Upstream.add(l.Upstream)
+		r.Total.Clients.Add(l.Clients)
+		r.Total.Upstream.Add(l.Upstream)
 		r.Buckets = append(r.Buckets, *l)
 	}
 	price(&r.Total)

@@ -40,7 +40,7 @@ func TestConsole(t *testing.T) {
 	}
 	t.Parallel()
 	up, behind := startMemory(t, 0, 8)
-	g := startGateway(t, options{upstream: behind, config: backConfig + comparedConfig, plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
+	g := startGateway(t, options{upstream: behind, config: backConfig + comparedConfig + "[[rule]]\nbucket = \"shadowed\"\nshadow = \"metadata\"\n", plain: true, env: []string{"AKIGW_ENABLE_FAULTS=true"}})
 	var refuse atomic.Bool
 	refuse.Store(true)
 	up.Before = func(r *cold.Request) (*http.Response, error) {
@@ -53,6 +53,10 @@ func TestConsole(t *testing.T) {
 	client.Must(t, "PUT", "/backbucket/refused", "", nil, []byte("body"))
 	for _, name := range []string{"cat", "dog"} {
 		client.Must(t, "PUT", "/backbucket/photos/"+name+".jpg", "", nil, testkit.Bytes(1, 100_000))
+	}
+	client.Must(t, "PUT", "/shadowed/k", "", nil, testkit.Bytes(1, 300_000))
+	for range 20 {
+		client.Must(t, "GET", "/shadowed/k", "", nil, nil)
 	}
 	waitDrained(t, g, 10*time.Second)
 	client.Must(t, "GET", "/backbucket/photos/cat.jpg", "", nil, nil) // so that the key exists, whatever the result of its flush

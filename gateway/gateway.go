@@ -22,6 +22,7 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/gateway/limits"
 	"github.com/akidb/akigw/internal/budget"
+	"github.com/akidb/akigw/shadow"
 	"github.com/akidb/akigw/sigv4"
 	"github.com/akidb/akigw/tiers"
 	"github.com/akidb/akigw/writeback"
@@ -57,6 +58,8 @@ type Options struct {
 	AccessLog *AccessLog
 	// Compare compares answers from the cache with the upstream's, where a rule says so; nil compares none.
 	Compare *compare.Comparer
+	// Shadow is told of each request whose settings have a shadow mode; nil: nothing is counted.
+	Shadow *shadow.Shadow
 	// Domains are the names below which the first label of a host name is a bucket.
 	Domains []string
 }
@@ -92,6 +95,7 @@ func New(o Options) *Gateway {
 		deadlines:  deadlines,
 		qos:        o.QoS,
 		quotas:     quotas,
+		shadow:     newShadowing(o.Shadow, o.Store),
 		hostID:     []string{hostID},
 		faults:     o.FaultsEnabled,
 		errors:     &errorWriter{log: o.Log, hostID: hostID, panics: count.panics},

@@ -31,7 +31,8 @@ type pipeline struct {
 	deadlines  deadliner // nil: none
 	qos        *limits.QoS
 	quotas     *limits.Quotas
-	hostID     []string // x-amz-id-2
+	shadow     *shadowing // nil: none
+	hostID     []string   // x-amz-id-2
 	faults     bool
 	errors     *errorWriter
 	records    *recorder
@@ -41,7 +42,8 @@ type pipeline struct {
 // reports whether there was a response: only an exchange on the fast path can end without one.
 func (p *pipeline) run(x *exchange) (answered bool) {
 	defer func() {
-		defer x.close() // also if recovered panics again
+		defer x.close() // these two also if recovered panics again
+		defer p.shadow.ended(x)
 		if failure := recover(); failure != nil {
 			p.identify(x)
 			p.errors.recovered(x, failure)
@@ -82,6 +84,7 @@ func (p *pipeline) serve(x *exchange) error {
 	if err := p.reserve(x, c); err != nil {
 		return err
 	}
+	p.shadow.begin(c)
 	return c.route.handle(&x.answer, c, c.identity)
 }
 

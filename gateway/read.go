@@ -63,7 +63,7 @@ func (g *objectReads) getObject(w *answer, c *call, id sigv4.Identity) error {
 		defer reader.Close()
 	}
 	if errors.Is(err, tiers.ErrUncacheable) {
-		return g.bypass(w, c, id)
+		return g.uncached(w, c, id, key)
 	}
 	if err != nil {
 		g.unmet(reader)
@@ -184,7 +184,7 @@ func (g *objectReads) headObject(w *answer, c *call, id sigv4.Identity) error {
 	spec := c.spec()
 	reader, err := g.Store.Head(c.Context(), key, spec, akigw.ConditionsOf(c.Header))
 	if errors.Is(err, tiers.ErrUncacheable) {
-		return g.forward.bypass(w, c, id)
+		return g.uncached(w, c, id, key)
 	}
 	if err != nil {
 		g.unmet(reader)

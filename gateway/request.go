@@ -29,7 +29,7 @@ type call struct {
 	payload    *sigv4.Payload
 	body       *body   // prepared by check, until it is used
 	source     *source // of a copy
-	form      *form   // of a browser upload
+	form       *form   // of a browser upload
 	route      *Route
 	touched    []akigw.Key  // other keys that the request affects
 	memory     budget.Taker // for its bodies; nil until the request is verified
@@ -38,7 +38,8 @@ type call struct {
 	pace       limits.Pace  // bandwidth limits of its bodies
 	flow       cold.FlowContext
 	deadline   deadline
-	localOnly  bool // fast path: it is given up if it cannot be answered locally
+	shadow     *shadowed // set when the handler of a call in shadow mode begins
+	localOnly  bool      // fast path: it is given up if it cannot be answered locally
 }
 
 // close releases the resources of the call.

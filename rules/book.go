@@ -120,7 +120,7 @@ func (b *Book) load() error {
 	}
 	rules, err := Parse(file)
 	if err == nil {
-		err = checkClasses(rules, b.classes)
+		err = errors.Join(checkClasses(rules, b.classes), checkShadow(rules, b.defaults.Shadow))
 	}
 	if err != nil {
 		return fmt.Errorf("rules in %s: %w", b.path, err)

@@ -92,6 +92,9 @@ type Settings struct {
 	// Compare is the share, 0 to 1, of the answers from the cache that are also asked of the upstream
 	// and compared.
 	Compare float64
+	// Shadow says whether requests only pass, and how what they would have found in the tiers is
+	// determined. It excludes Back.
+	Shadow Shadow
 }
 
 // maxPack is the largest size, in bytes, of an object that can go into a pack.
@@ -109,8 +112,11 @@ const BlockSizes = "must be a power of two from 64KiB to 4MiB"
 // BlockSize reports whether n is a valid size of a block.
 func BlockSize(n int64) bool { return n >= minBlock && n <= maxBlock && n&(n-1) == 0 }
 
-// Cached reports whether any tier may hold the object.
-func (s *Settings) Cached() bool { return s.Memory || s.Disk }
+// Cached reports whether any tier may hold the object. In shadow mode without bodies none does.
+func (s *Settings) Cached() bool { return (s.Memory || s.Disk) && s.Shadow != ShadowMetadata }
+
+// Served reports whether reads of the object may be answered from the tiers.
+func (s *Settings) Served() bool { return s.Cached() && !s.Shadow.On() }
 
 // CachedSize reports whether an object of size bytes may be cached.
 func (s *Settings) CachedSize(size int64) bool {
@@ -238,6 +244,7 @@ var fields = [...]field{
 		return nil
 	}, func(s *Settings) string { return fmt.Sprintf("%q", s.Class) }},
 	{"compare", setShare, func(s *Settings) string { return strconv.FormatFloat(s.Compare, 'g', -1, 64) }},
+	{"shadow", setShadow, shadowText},
 }
 
 // bytesOf parses a size: a number, or a text such as "1MiB".

@@ -105,6 +105,7 @@ access_window_hours=0 line 0
 list_ttl_secs=0 line 0
 qos="" line 0
 compare=0 line 0
+shadow="off" line 0
 `
 	if got.String() != want {
 		t.Errorf("got\n%swant\n%s", got.String(), want)

@@ -185,7 +185,7 @@ func Defaults() *Config {
 		Gateway: gateway.Config{Listen: "127.0.0.1:9000", Region: "us-east-1", Domains: "localhost", AcceptV2: sigv4.V2Presigned, MaxConnections: 10000, MaxBuckets: 1000, MinRate: 1 << 10, FailuresPerMinute: 600, RequestMemory: 128 << 20},
 		Admin:   admin.Config{Listen: "127.0.0.1:9001"},
 		Process: ProcessConfig{Data: "./data", LogLevel: "info"},
-		Cache:   tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60, FetchBytes: 2 << 20, ParallelFetches: 12, ReadAheadBytes: 32 << 20, SequentialBytes: 4 << 20, FillBytes: 128 << 20},
+		Cache:   tiers.Config{HotBytes: 256 << 20, WarmBytes: 10 << 30, BlockBytes: 256 << 10, SmallBytes: 64 << 10, MD5ETags: true, TTLSecs: 60, FetchBytes: 2 << 20, ParallelFetches: 12, ReadAheadBytes: 32 << 20, SequentialBytes: 4 << 20, FillBytes: 128 << 20, Shadow: rules.ShadowOff},
 	}
 	c.Upstream.SetDefaults()
 	c.Storage.Pool = cold.PoolConfig{PoolSize: 20, IdleTimeoutSecs: 90}

@@ -90,7 +90,7 @@ func openFront(c *Config, s *storage, i *instruments, opened *closers) (*front, 
 	handler := gateway.New(gateway.Options{
 		Verifier: &sigv4.Verifier{Region: c.Gateway.Region, Keys: keyring, V2: c.Gateway.AcceptV2}, Memory: memory,
 		FaultsEnabled: i.faults != nil, Policies: keyring, QoS: qos, Store: s.store, Writes: s.writes, Upstream: s.upstream, Log: i.log, Costs: &i.costs.Clients, AccessLog: accessLog, Compare: s.compare, Domains: c.Gateway.DomainList(), FailuresPerMinute: c.Gateway.FailuresPerMinute,
-		MaxBuckets: c.Gateway.MaxBuckets, Quotas: c.Quota, Metrics: i.metrics,
+		MaxBuckets: c.Gateway.MaxBuckets, Quotas: c.Quota, Metrics: i.metrics, Shadow: i.shadow,
 	})
 	socket, err := gateway.Bind(&c.Gateway, i.metrics, i.log)
 	if err != nil {
@@ -109,7 +109,7 @@ func openOperator(c *Config, s *storage, keyring *access.Keyring, i *instruments
 	c.Admin.Metrics = i.metrics
 	handler := admin.New(admin.Options{
 		Config: c.Admin, Store: s.store, Writes: s.writes, Placement: s.placement, Snapshots: s.snapshots, Rules: s.rules, Traces: s.traces,
-		Access: &users, Costs: i.costs, Compare: s.compare, Logs: i.tail, Audit: audit, Faults: i.faults, Ready: ready,
+		Access: &users, Costs: i.costs, Compare: s.compare, Shadow: i.shadow, Logs: i.tail, Audit: audit, Faults: i.faults, Ready: ready,
 		Keys: access.Admins{Keyring: keyring}, Region: c.Gateway.Region, Version: c.Version, Log: i.log,
 	})
 	socket, err := net.Listen("tcp", c.Admin.Listen)

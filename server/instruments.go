@@ -11,6 +11,7 @@ import (
 	"github.com/akidb/akigw/cost"
 	"github.com/akidb/akigw/faults"
 	"github.com/akidb/akigw/internal/logtail"
+	"github.com/akidb/akigw/shadow"
 )
 
 // instruments observe a gateway, or break it on purpose.
@@ -19,6 +20,7 @@ type instruments struct {
 	tail    *logtail.Tail // the end of log
 	metrics *metrics.Set
 	costs   *cost.Book
+	shadow  *shadow.Shadow
 	faults  *faults.Layer // nil: faults are not enabled
 	tracing *tracing      // nil: off
 }
@@ -46,6 +48,7 @@ func openInstruments(c *Config, opened *closers) (*instruments, error) {
 		opened.add(i.tracing.close)
 	}
 	i.costs = cost.Open(c.Cost, c.path("cost.json"), i.log)
+	i.shadow = shadow.New(shadow.Options{Cache: c.Cache, Prices: c.Cost, Metrics: i.metrics})
 	return i, nil
 }
 

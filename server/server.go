@@ -152,7 +152,7 @@ func (s *Server) serve(ctx context.Context, p plan) error {
 
 // begun says that requests are accepted.
 func (s *Server) begun() {
-	s.log.Info("serving", "version", s.config.Version, "listen", s.Addr().String(), "admin_listen", s.AdminAddr().String(), "freshness", s.config.Cache.Freshness)
+	s.log.Info("serving", "version", s.config.Version, "listen", s.Addr().String(), "admin_listen", s.AdminAddr().String(), "freshness", s.config.Cache.Freshness, "shadow", s.config.Cache.Shadow)
 	s.state.enter(nil)
 	close(s.ready)
 }

@@ -31,6 +31,7 @@ type Config struct {
 	Freshness    rules.Freshness `toml:"freshness" help:"strict: validate each hit upstream; ttl: trust a validation for ttl_secs; immutable: an object is never overwritten; exclusive: this gateway is the only writer; empty: exclusive for the embedded upstream, strict for any other. Rules can override this key and the next two (docs/rules.md)"`
 	TTLSecs      int64           `toml:"ttl_secs" help:"how long a validation is trusted, with freshness ttl"`
 	MaxStaleSecs int64           `toml:"max_stale_secs" help:"how much longer it is while the upstream gives no answer, with freshness ttl"`
+	Shadow       rules.Shadow    `toml:"shadow" help:"off: serve from the cache; metadata: every request goes to the upstream, and the gateway counts what it would have saved (akigw shadow report); bodies: likewise, and what passes fills the tiers. Rules can override it"`
 
 	// WarmFault, if set, is called before each disk operation of the warm tier.
 	WarmFault akigw.DiskFault
@@ -40,7 +41,7 @@ type Config struct {
 func (c *Config) Settings() rules.Settings {
 	return rules.Settings{
 		Freshness: c.Freshness, TTL: time.Duration(c.TTLSecs) * time.Second, MaxStale: time.Duration(c.MaxStaleSecs) * time.Second,
-		Memory: true, Disk: true, Block: int64(c.BlockBytes), ReadAhead: int64(c.SequentialBytes),
+		Memory: true, Disk: true, Block: int64(c.BlockBytes), ReadAhead: int64(c.SequentialBytes), Shadow: c.Shadow,
 	}
 }
 
@@ -75,6 +76,9 @@ func (c *Config) Check(report func(key, problem string)) {
 	}
 	if c.Freshness != "" && !slices.Contains(rules.Modes(), c.Freshness) {
 		report("freshness", fmt.Sprintf("must be one of %q", rules.Modes()))
+	}
+	if c.Shadow != "" && !slices.Contains(rules.Shadows(), c.Shadow) {
+		report("shadow", fmt.Sprintf("must be one of %q", rules.Shadows()))
 	}
 	if c.TTLSecs < 1 || c.TTLSecs > rules.MaxSeconds {
 		report("ttl_secs", "must be at least 1")

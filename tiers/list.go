@@ -47,7 +47,7 @@ type listings struct {
 // without calling ask.
 func (l *listings) List(ctx context.Context, bucket, prefix, query string, c akigw.Conditions, ask func(context.Context) (*http.Response, error)) (*Listing, *http.Response, error) {
 	settings := l.rules.For(bucket, prefix)
-	if settings.Freshness != rules.TTL || settings.ListTTL == 0 || !settings.Memory {
+	if settings.Freshness != rules.TTL || settings.ListTTL == 0 || !settings.Memory || settings.Shadow.On() {
 		return nil, nil, nil
 	}
 	key := hotKey{key: akigw.Key{Bucket: bucket, Name: query, Version: listingVersion}}

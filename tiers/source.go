@@ -36,7 +36,7 @@ const maxChanges = 3
 // get is Store.Get for an object that is not pending.
 func (s *source) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	settings := s.settings(key)
-	if !settings.Cached() {
+	if !settings.Served() {
 		return nil, ErrUncacheable
 	}
 	for attempt := 1; ; attempt++ {
@@ -68,7 +68,7 @@ func (s *source) get(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, c
 // local is Store.Local for an object that is not pending.
 func (s *source) local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) *Reader {
 	settings := s.settings(key)
-	if !settings.Cached() {
+	if !settings.Served() {
 		return nil
 	}
 	e, outcome := s.lookup(key)
@@ -89,7 +89,7 @@ func (s *source) local(ctx context.Context, key akigw.Key, spec akigw.RangeSpec,
 // head is Store.Head for an object that is not pending.
 func (s *source) head(ctx context.Context, key akigw.Key, spec akigw.RangeSpec, conditions akigw.Conditions) (*Reader, error) {
 	settings := s.settings(key)
-	if !settings.Cached() {
+	if !settings.Served() {
 		return nil, ErrUncacheable
 	}
 	e, outcome, err := s.validator.current(ctx, key, settings, conditions)

@@ -150,7 +150,7 @@ const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / va
 
 const pages = {
   "": ["Overview", overview], tiers: ["Tiers", tiers], writes: ["Writes", writes], dead: ["Dead letters", dead], snapshots: ["Snapshots", snapshots],
-  rules: ["Rules", rules], compare: ["Compare", compare], cost: ["Cost", cost], faults: ["Faults", faults], access: ["Users and keys", access], log: ["Log", log],
+  rules: ["Rules", rules], compare: ["Compare", compare], cost: ["Cost", cost], shadow: ["Shadow", shadow], faults: ["Faults", faults], access: ["Users and keys", access], log: ["Log", log],
 };
 
 function overview(main) {
@@ -362,6 +362,31 @@ function cost(main) {
       table("By bucket, largest saving first", [["Bucket", (b) => b.bucket || "(none: the service)", "key"], ["Requests of clients", (b) => count(b.clients.reads + b.clients.writes + b.clients.free), "n"], ["to the upstream", (b) => count(b.upstream.reads + b.upstream.writes + b.upstream.free), "n"],
         ["Bytes to clients", (b) => bytes(b.clients.out_bytes), "n"], ["from the upstream", (b) => bytes(b.upstream.out_bytes), "n"], ["Without akigw", (b) => m(b.without), "n"], ["With akigw", (b) => m(b.with), "n"], ["Saved", (b) => m(b.saved), "n"]], c.buckets));
   });
+}
+
+// shadow shows what the cache would save, before it serves anything.
+function shadow(main) {
+  const out = h("div");
+  main.append(h("h1", null, "Shadow"), out);
+  const load = () => act(async () => {
+    const r = await api("GET", "shadow");
+    const m = (n) => money(n, r.currency);
+    const signed = (n, f) => `${n < 0 ? "−" : ""}${f(Math.abs(n))}`;
+    if (r.buckets.length === 0) {
+      out.replaceChildren(card(h("p", null, "No request has passed in shadow mode."), h("p", { class: "note" }, "In shadow mode every request goes to the upstream, and the gateway counts what its cache would have saved. To switch it on: akigw serve --shadow, or shadow = \"metadata\" in a rule.")));
+      return;
+    }
+    const modes = (l) => table("By freshness mode", [["Freshness", (p) => (p.freshness ? [p.freshness, " ", p.freshness === l.best ? h("span", { class: "tag" }, "most saving, nothing stale") : ""] : h("strong", null, "as configured")), "mode"],
+      ["Hits", (p) => percent(p.hit_ratio), "n"], ["from memory", (p) => percent(p.hot_ratio), "n"], ["Validations", (p) => count(p.validations), "n"], ["Stale responses", (p) => count(p.stale), "n"],
+      ["Upstream requests", (p) => count(p.requests), "n"], ["Saved requests", (p) => signed(p.saved_requests, count), "n"], ["Saved bytes", (p) => signed(p.saved_bytes, bytes), "n"], ["Saved", (p) => m(p.saved), "n"]], [l.configured, ...l.modes]);
+    const figures = (l) => h("p", null, `${count(l.requests)} requests passed, ${count(l.reads)} of them reads: ${bytes(l.bytes)} for `, h("strong", null, m(l.cost)), ". As configured, the cache would have saved ", h("strong", null, m(l.configured.saved)), ".",
+      l.replaced ? ` ${count(l.replaced)} objects were replaced or deleted by others than this gateway.` : null);
+    out.replaceChildren(h("p", { class: "note" }, `Counted since ${when(r.since)}, with ${bytes(r.hot_bytes)} of memory and ${bytes(r.warm_bytes)} of disk.${r.sampled_ratio < 1 ? ` Estimated from one key in ${Math.round(1 / r.sampled_ratio)}.` : ""}`),
+      ...[r.total, ...r.buckets].filter((l, i) => i > 0 || r.buckets.length > 1).map((l) => card(h("h2", null, l === r.total ? "All buckets" : l.bucket || "(none: the service)"), figures(l), modes(l))));
+  });
+  load();
+  let ticks = 0;
+  return () => { if (++ticks % 5 === 0) load(); };
 }
 
 function faults(main) {

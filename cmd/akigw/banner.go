@@ -23,6 +23,9 @@ func banner(w io.Writer, c *server.Config, s *server.Server) {
 		upstream = "embedded, for trials only: gofakes3 over " + filepath.Join(c.Process.Data, "embedded")
 	}
 	fmt.Fprintf(w, "  upstream     %s   (freshness %s)\n", upstream, c.Cache.Freshness)
+	if c.Cache.Shadow.On() {
+		fmt.Fprintf(w, "  SHADOW       %s: every request goes to the upstream; what the cache would save: akigw shadow report\n", c.Cache.Shadow)
+	}
 	fmt.Fprintf(w, "  admin        http://%s/metrics\n", s.AdminAddr())
 	fmt.Fprintf(w, "  console      http://%s/\n", s.AdminAddr())
 	trial := s.Trial()

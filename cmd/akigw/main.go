@@ -37,6 +37,7 @@ type cli struct {
 	Profile  profileCommand    `cmd:"" help:"Profile a running gateway and draw a flame graph."`
 	Trace    traceCommand      `cmd:"" help:"Record accesses and replay them against tiers of other sizes."`
 	Compare  compareCommand    `cmd:"" help:"Show where answers from the cache differed from the upstream's."`
+	Shadow   shadowCommand     `cmd:"" help:"Show what the cache would save, before it serves anything."`
 	Cost     costCommand       `cmd:"" help:"Show requests, upstream cost and savings by bucket."`
 	Logs     logsCommand       `cmd:"" help:"Print the end of a running gateway's log and follow it."`
 	Audit    auditCommand      `cmd:"" help:"Show who changed what on a running gateway."`

@@ -17,23 +17,24 @@ import (
 // serveCommand is "akigw serve". Its flags are the settings that are often changed for one start.
 // They override the configuration by their keys.
 type serveCommand struct {
-	Config          string `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
-	Listen          string `help:"Address of the S3 listener (default 127.0.0.1:9000)." placeholder:"ADDR" env:"AKIGW_LISTEN"`
-	AdminListen     string `help:"Address of the admin listener (default 127.0.0.1:9001)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
-	Data            string `help:"Directory for everything the gateway stores (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
-	Upstream        string `help:"Endpoint of the S3 service behind the gateway. Without it, the gateway starts an embedded one, for trials only." placeholder:"URL" env:"AKIGW_UPSTREAM"`
-	Restore         string `help:"Start with the catalog of a snapshot, by its ID or latest. Its entries are validated before they are served, and the most used objects are fetched again." placeholder:"ID" env:"AKIGW_RESTORE"`
-	EnableFaults    bool   `help:"Let an operator inject faults into the upstream and the disk (akigw faults), to rehearse outages. Not for production." env:"AKIGW_ENABLE_FAULTS"`
-	FaultPlan       string `help:"File with a fault plan that is in force from the start." placeholder:"FILE" env:"AKIGW_FAULT_PLAN"`
-	AllowPlaintext  bool   `help:"Listen beyond loopback without TLS: anyone on the network path can read and change the traffic." env:"AKIGW_ALLOW_PLAINTEXT"`
-	AllowTrialKeys  bool   `help:"Listen beyond loopback with the generated trial key pair: anyone who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
-	AllowOpenFaults bool   `help:"Enable faults even if a listener is open beyond loopback." env:"AKIGW_ALLOW_OPEN_FAULTS"`
-	AllowOpenAdmin  bool   `help:"Open the admin listener beyond loopback: anyone who can reach it can read metrics and memory profiles." env:"AKIGW_ALLOW_OPEN_ADMIN"`
+	Config          string     `help:"TOML configuration file." placeholder:"FILE" env:"AKIGW_CONFIG"`
+	Listen          string     `help:"Address of the S3 listener (default 127.0.0.1:9000)." placeholder:"ADDR" env:"AKIGW_LISTEN"`
+	AdminListen     string     `help:"Address of the admin listener (default 127.0.0.1:9001)." placeholder:"ADDR" env:"AKIGW_ADMIN_LISTEN"`
+	Data            string     `help:"Directory for everything the gateway stores (default ./data)." placeholder:"DIR" env:"AKIGW_DATA"`
+	Upstream        string     `help:"Endpoint of the S3 service behind the gateway. Without it, the gateway starts an embedded one, for trials only." placeholder:"URL" env:"AKIGW_UPSTREAM"`
+	Restore         string     `help:"Start with the catalog of a snapshot, by its ID or latest. Its entries are validated before they are served, and the most used objects are fetched again." placeholder:"ID" env:"AKIGW_RESTORE"`
+	Shadow          shadowFlag `help:"Send every request to the upstream, as a plain proxy would, and count what the cache would have saved (akigw shadow report). --shadow=bodies also fills the tiers with what passes. Nothing is written back." placeholder:"MODE"`
+	EnableFaults    bool       `help:"Let an operator inject faults into the upstream and the disk (akigw faults), to rehearse outages. Not for production." env:"AKIGW_ENABLE_FAULTS"`
+	FaultPlan       string     `help:"File with a fault plan that is in force from the start." placeholder:"FILE" env:"AKIGW_FAULT_PLAN"`
+	AllowPlaintext  bool       `help:"Listen beyond loopback without TLS: anyone on the network path can read and change the traffic." env:"AKIGW_ALLOW_PLAINTEXT"`
+	AllowTrialKeys  bool       `help:"Listen beyond loopback with the generated trial key pair: anyone who has seen the console output or can read the data directory has full access." env:"AKIGW_ALLOW_TRIAL_KEYS"`
+	AllowOpenFaults bool       `help:"Enable faults even if a listener is open beyond loopback." env:"AKIGW_ALLOW_OPEN_FAULTS"`
+	AllowOpenAdmin  bool       `help:"Open the admin listener beyond loopback: anyone who can reach it can read metrics and memory profiles." env:"AKIGW_ALLOW_OPEN_ADMIN"`
 }
 
 func (s *serveCommand) flags() map[string]string {
 	flags := map[string]string{}
-	for key, value := range map[string]string{"listen": s.Listen, "admin_listen": s.AdminListen, "data": s.Data, "upstream.url": s.Upstream, "fault_plan": s.FaultPlan} {
+	for key, value := range map[string]string{"listen": s.Listen, "admin_listen": s.AdminListen, "data": s.Data, "upstream.url": s.Upstream, "cache.shadow": string(s.Shadow), "fault_plan": s.FaultPlan} {
 		if value != "" {
 			flags[key] = value
 		}

@@ -92,6 +92,11 @@ try {
   await page.getByRole("cell", { name: o.bucket, exact: true }).waitFor();
   seen("cost by bucket");
 
+  await go("Shadow");
+  await page.getByRole("region", { name: "By freshness mode" }).first().waitFor();
+  await page.getByRole("heading", { name: "shadowed", exact: true }).waitFor();
+  seen("what the cache would save");
+
   await go("Faults");
   await page.getByRole("button", { name: "slowdown" }).click();
   await until("a preset is set", async () => page.getByText("In force").isVisible());
@@ -114,7 +119,7 @@ try {
 
   for (const theme of ["light", "dark"]) {
     await page.evaluate((t) => { localStorage.setItem("theme", t); document.documentElement.dataset.theme = t; }, theme);
-    for (const name of ["Overview", "Tiers", "Writes", "Dead letters", "Snapshots", "Rules", "Compare", "Cost", "Faults", "Users and keys", "Log"]) {
+    for (const name of ["Overview", "Tiers", "Writes", "Dead letters", "Snapshots", "Rules", "Compare", "Cost", "Shadow", "Faults", "Users and keys", "Log"]) {
       await go(name);
       if (name === "Tiers") {
         await page.getByLabel("Bucket", { exact: true }).fill(o.bucket);
