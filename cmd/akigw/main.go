@@ -36,6 +36,7 @@ type cli struct {
 	Bench    benchCommand      `cmd:"" help:"Benchmark an S3 endpoint: this gateway or any other."`
 	Profile  profileCommand    `cmd:"" help:"Profile a running gateway and draw a flame graph."`
 	Trace    traceCommand      `cmd:"" help:"Record accesses and replay them against tiers of other sizes."`
+	Advise   adviseCommand     `cmd:"" help:"Propose settings for a running gateway: sizes, freshness, pins and write-back, with reasons."`
 	Cost     costCommand       `cmd:"" help:"Show requests, upstream cost and savings by bucket."`
 	Logs     logsCommand       `cmd:"" help:"Print the end of a running gateway's log and follow it."`
 	Audit    auditCommand      `cmd:"" help:"Show who changed what on a running gateway."`
